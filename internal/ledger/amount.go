@@ -1,0 +1,102 @@
+package ledger
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+)
+
+// Amount is an amount of money in micro-units of the installation's one
+// currency: 1 USD is 1,000,000. Decimals exist only at the edges, where they
+// are parsed and printed exactly; no float ever holds money.
+type Amount int64
+
+// Unit is one whole unit of the currency.
+const Unit Amount = 1_000_000
+
+const decimals = 6
+
+// ErrOverflow says that a sum does not fit an Amount.
+var ErrOverflow = errors.New("amount out of range")
+
+// ParseAmount reads a decimal with at most six places, such as "5", "0.01" or
+// "-1.250000". More places, exponents, signs other than one leading minus,
+// white space and separators are errors, as is a number beyond the range.
+func ParseAmount(s string) (Amount, error) {
+	digits, negative := strings.CutPrefix(s, "-")
+	whole, fraction, point := strings.Cut(digits, ".")
+	switch {
+	case !allDigits(whole) || point && !allDigits(fraction):
+		return 0, fmt.Errorf("%q is not an amount: want digits and at most one point, as in 0.01", s)
+	case len(fraction) > decimals:
+		return 0, fmt.Errorf("amount %q has %d decimal places: at most %d are allowed", s, len(fraction), decimals)
+	}
+	micro, err := strconv.ParseUint(whole+fraction+strings.Repeat("0", decimals-len(fraction)), 10, 63)
+	if err != nil {
+		return 0, fmt.Errorf("amount %q: %w: at most %s", s, ErrOverflow, Amount(math.MaxInt64))
+	}
+	if negative {
+		return -Amount(micro), nil
+	}
+	return Amount(micro), nil
+}
+
+func allDigits(s string) bool {
+	if s == "" {
+		return false
+	}
+	for _, c := range []byte(s) {
+		if c < '0' || c > '9' {
+			return false
+		}
+	}
+	return true
+}
+
+// String prints the amount with two to six decimals, as "5.00" or "0.0025".
+func (a Amount) String() string {
+	sign, micro := "", uint64(a)
+	if a < 0 {
+		sign, micro = "-", -micro // right for the smallest value, too
+	}
+	whole, fraction := micro/uint64(Unit), micro%uint64(Unit)
+	text := fmt.Sprintf("%06d", fraction)
+	for len(text) > 2 && text[len(text)-1] == '0' {
+		text = text[:len(text)-1]
+	}
+	return sign + strconv.FormatUint(whole, 10) + "." + text
+}
+
+// MarshalText prints the amount as String does, so that JSON holds a string
+// and no reader can make a float of it.
+func (a Amount) MarshalText() ([]byte, error) { return []byte(a.String()), nil }
+
+// UnmarshalText reads what MarshalText prints, and all that ParseAmount takes.
+func (a *Amount) UnmarshalText(text []byte) error {
+	v, err := ParseAmount(string(text))
+	if err != nil {
+		return err
+	}
+	*a = v
+	return nil
+}
+
+// Add returns a+b, or ErrOverflow.
+func (a Amount) Add(b Amount) (Amount, error) {
+	sum := a + b
+	if (sum > a) != (b > 0) {
+		return 0, ErrOverflow
+	}
+	return sum, nil
+}
+
+// Sub returns a-b, or ErrOverflow.
+func (a Amount) Sub(b Amount) (Amount, error) {
+	difference := a - b
+	if (difference < a) != (b > 0) {
+		return 0, ErrOverflow
+	}
+	return difference, nil
+}

@@ -1,0 +1,172 @@
+// Package ledger says what charging means: amounts, accounts, the states of a
+// charge, double-entry transactions, and the errors that a store of them
+// returns. It does no I/O and imports nothing but the standard library; the
+// stores implement it and share one test suite.
+//
+// Every movement of credits is one Transaction with two sides, a debtor and a
+// creditor, so that its entries sum to zero by construction. Credits enter
+// from the system account Funding, whose balance is minus all that was ever
+// topped up. A test key's movements are kept apart by the Sandbox mark, and an
+// account has two purses that never mix.
+package ledger
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Funding is the name of the system account that top-ups come from. Names of
+// system accounts begin with '@', which no operator's account may.
+const Funding = "@funding"
+
+// Account holds credits and owns keys. There is one kind of account: an
+// agent's owner spends from it, an MCP provider earns into it.
+type Account struct {
+	ID          string // "acct_" and a UUIDv7
+	Name        string // unique; see ValidName
+	CreatedAt   time.Time
+	CreditLimit Amount // how far below zero the live purse may go; 0 by default
+	Live        Purse
+	Sandbox     Purse // what test keys spend; no credit limit
+}
+
+// Purse returns the purse that a call of that environment spends from.
+func (a *Account) Purse(sandbox bool) Purse {
+	if sandbox {
+		return a.Sandbox
+	}
+	return a.Live
+}
+
+// Purse is one balance of an account and what open reservations hold of it.
+type Purse struct {
+	Balance  Amount
+	Reserved Amount
+}
+
+// Available is what may still be reserved without credit: Balance - Reserved.
+func (p Purse) Available() Amount { return p.Balance - p.Reserved }
+
+const maxName = 64
+
+// ValidName reports, as an error that says what is allowed, whether an
+// operator's account may have the name: 1 to 64 of a-z, 0-9, '-', '_' and '.',
+// beginning with a letter or digit and not with the "acct_" of ids.
+func ValidName(name string) error {
+	ok := len(name) >= 1 && len(name) <= maxName && (len(name) < 5 || name[:5] != "acct_")
+	for i, c := range []byte(name) {
+		letter := 'a' <= c && c <= 'z' || '0' <= c && c <= '9'
+		ok = ok && (letter || i > 0 && (c == '-' || c == '_' || c == '.'))
+	}
+	if !ok {
+		return fmt.Errorf("account name %q is not allowed: want 1 to %d of a-z, 0-9, '-', '_', '.', beginning with a letter or digit and not with acct_", name, maxName)
+	}
+	return nil
+}
+
+// State is where a charge stands. Reserved leads to exactly one of the others,
+// and none of those leads anywhere.
+type State string
+
+// The states of a charge.
+const (
+	Reserved State = "reserved" // held against the balance, until it expires
+	Captured State = "captured" // paid, durably
+	Released State = "released" // given back: the call had no result to pay for
+	Expired  State = "expired"  // given back: nobody settled it in time
+)
+
+// ReservationLife is how long a reservation holds credits unless it is renewed.
+const ReservationLife = 2 * time.Minute
+
+// Order is what a call wants to pay: the content of a reservation. Two orders
+// under one charge id must be equal.
+type Order struct {
+	Account  string // who pays (account id)
+	Provider string // who earns (account id)
+	Key      string // the paying key's id
+	Lineage  string // the paying key's lineage
+	Server   string // server name
+	Tool     string // tool name as called
+	Amount   Amount // more than zero
+	Sandbox  bool   // by a test key
+}
+
+// Charge is a paid call as the books show it.
+type Charge struct {
+	ID string // "chg_" and a UUIDv7, made by the caller and reused by each retry
+	Order
+	State    State
+	At       time.Time // when it was captured; for an open one, when it was reserved
+	Refunded Amount    // how much of it later refunds gave back
+}
+
+// Kind says what a transaction is.
+type Kind string
+
+// The kinds of transactions.
+const (
+	KindCharge Kind = "charge" // from the payer to the provider
+	KindCredit Kind = "credit" // a top-up: from Funding to the account
+	KindRefund Kind = "refund" // from the provider back to the payer of a charge
+)
+
+// Transaction is one movement of credits. Its entries are -Amount for the
+// debtor and +Amount for the creditor.
+type Transaction struct {
+	ID       string // a charge's id, or "txn_" and a UUIDv7
+	Kind     Kind
+	Debtor   string // account id
+	Creditor string // account id
+	Amount   Amount // more than zero
+	Sandbox  bool
+	At       time.Time
+	Reason   string // why, in the operator's words; empty for charges
+	Charge   string // for refunds: the id of the charge that is given back
+}
+
+// Audit is the record of an operator's action; it is written in the same
+// transaction as what it tells of. It never holds a secret.
+type Audit struct {
+	At     time.Time
+	Actor  string // who: "admin endpoint", "offline", a key's id, "config"
+	From   string // where from: an address, "" if there is none
+	Action string // such as "key.create"
+	Target string // the id of what was acted on
+	Detail string // what exactly, as one JSON object; may be empty
+}
+
+// Errors that every store returns, wrapped or not. Anything else that a store
+// returns is a failure of the store itself and means ErrUnavailable.
+var (
+	// ErrNotFound says that there is no such account, key or charge.
+	ErrNotFound = errors.New("not found")
+	// ErrExists says that an account of that name exists already.
+	ErrExists = errors.New("exists already")
+	// ErrConflict says that the id was used for something else. It reveals
+	// nothing about what that was.
+	ErrConflict = errors.New("id was used with other content")
+	// ErrSettled says that the charge has left the state that the operation
+	// needs, such as a capture of what was released or expired.
+	ErrSettled = errors.New("charge is settled already")
+	// ErrInsufficient says that the purse cannot pay; see InsufficientError.
+	ErrInsufficient = errors.New("insufficient balance")
+	// ErrUnavailable says that the store cannot answer now. Doubt denies: the
+	// caller refuses, and may try again with the same id.
+	ErrUnavailable = errors.New("ledger unavailable")
+)
+
+// InsufficientError is an ErrInsufficient with the purse as it was found.
+type InsufficientError struct {
+	Purse  Purse
+	Needed Amount
+}
+
+// Error says how much was needed and how much was there.
+func (e *InsufficientError) Error() string {
+	return fmt.Sprintf("insufficient balance: %s needed, %s available", e.Needed, e.Purse.Available())
+}
+
+// Unwrap makes errors.Is(err, ErrInsufficient) hold.
+func (e *InsufficientError) Unwrap() error { return ErrInsufficient }
