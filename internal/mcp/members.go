@@ -1,0 +1,203 @@
+package mcp
+
+// foldedKey is why a key is refused that names.find calls not exact.
+const foldedKey = "a key differs from a reserved one only in case or in characters that cannot be seen"
+
+// topMember reads the value of a key at the top level.
+func (d *decoder) topMember() bool {
+	var scratch [64]byte
+	at := d.lex.start
+	key, exact := topNames.find(d.text(scratch[:]))
+	if key == keyID {
+		d.ids++
+	}
+	if !exact {
+		d.refuse(InvalidRequest, at, foldedKey)
+		key = keyOther
+	}
+	t := d.next()
+	d.seen[key] = true
+	switch key {
+	case keyJSONRPC:
+		d.version2 = t == tokenString && string(d.text(scratch[:])) == "2.0"
+	case keyID:
+		d.id(t)
+	case keyMethod:
+		if t == tokenString {
+			d.msg.Method = internMethod(d.text(scratch[:]))
+		} else {
+			d.refuse(InvalidRequest, d.lex.start, "the method must be a string")
+		}
+	case keyParams:
+		if t == tokenObject {
+			return d.readParams()
+		}
+		d.refuse(InvalidParams, d.lex.start, "params must be an object")
+	}
+	_, ok := d.skip(t)
+	return ok
+}
+
+// id takes the id that was just read, if it is one.
+func (d *decoder) id(t token) {
+	switch t {
+	case tokenString:
+		// An escaped id is longer than what it stands for, six times at most.
+		if d.at-d.lex.start <= 6*maxIDLength+2 {
+			var scratch [maxIDLength]byte
+			d.msg.ID = StringID(string(d.text(scratch[:])))
+		}
+	case tokenNumber:
+		if n, ok := parseIDNumber(d.body[d.lex.start:d.at]); ok {
+			d.msg.ID = IntID(n)
+		}
+	}
+	if d.msg.ID.IsZero() {
+		d.refuse(InvalidRequest, d.lex.start,
+			"the id must be a string of at most 128 bytes or a plain integer within 2^53-1")
+	}
+}
+
+// readParams reads the params object that was just opened.
+func (d *decoder) readParams() bool {
+	start := d.lex.start
+	if !d.members(d.paramMember) {
+		return false
+	}
+	d.msg.Params = d.body[start:d.at]
+	return true
+}
+
+// paramMember reads the value of a key in params.
+func (d *decoder) paramMember() bool {
+	var scratch [64]byte
+	at := d.lex.start
+	key, exact := paramNames.find(d.text(scratch[:]))
+	if !exact {
+		d.refuse(InvalidRequest, at, foldedKey)
+		key = keyOther
+	}
+	t := d.next()
+	d.params[key] = member{token: t, at: int32(d.lex.start)}
+	switch key {
+	case paramMeta:
+		return d.readMeta(t)
+	case paramName:
+		d.msg.Name = d.stringValue(t)
+	case paramURI:
+		d.msg.URI = d.stringValue(t)
+	case paramTaskID:
+		d.msg.TaskID = d.stringValue(t)
+	case paramCursor:
+		d.msg.Cursor = d.stringValue(t)
+	}
+	start, ok := d.skip(t)
+	if key == paramArguments {
+		d.msg.Arguments = d.body[start:d.at]
+	}
+	return ok
+}
+
+// stringValue returns the text of the value that was just read, "" if it is no
+// string.
+func (d *decoder) stringValue(t token) string {
+	if t != tokenString {
+		return ""
+	}
+	var scratch [maxToolName]byte
+	return string(d.text(scratch[:]))
+}
+
+// readMeta reads the value of params._meta, which begins with that token.
+func (d *decoder) readMeta(t token) bool {
+	start := d.lex.start
+	if t != tokenObject {
+		d.refuse(InvalidParams, start, "params._meta must be an object")
+		_, ok := d.skip(t)
+		return ok
+	}
+	if !d.members(d.metaMember) {
+		return false
+	}
+	d.msg.Meta = d.body[start:d.at]
+	return true
+}
+
+// metaMember reads the value of a key in params._meta.
+func (d *decoder) metaMember() bool {
+	var scratch [64]byte
+	at := d.lex.start
+	key, exact := findMeta(d.text(scratch[:]))
+	if !exact {
+		d.refuse(InvalidRequest, at, foldedKey)
+		key = keyOther
+	}
+	t := d.next()
+	if key == metaProtocolVersion {
+		if t == tokenString {
+			d.msg.ProtocolVersion = internVersion(d.text(scratch[:]))
+		}
+		if d.msg.ProtocolVersion == "" {
+			d.refuse(InvalidParams, d.lex.start, "the protocol version in _meta must be a string that is not empty")
+		}
+	}
+	_, ok := d.skip(t)
+	return ok
+}
+
+// judge applies the rules that need the whole message.
+func (d *decoder) judge() {
+	m := &d.msg
+	hasMethod, hasResult, hasError := d.seen[keyMethod], d.seen[keyResult], d.seen[keyError]
+	switch {
+	case !d.version2:
+		d.refuse(InvalidRequest, 0, `jsonrpc must be "2.0"`)
+	case hasMethod && (hasResult || hasError):
+		d.refuse(InvalidRequest, 0, "a message with a method must have neither result nor error")
+	case hasResult && hasError:
+		d.refuse(InvalidRequest, 0, "a response must not have both result and error")
+	case !hasMethod && !hasResult && !hasError:
+		d.refuse(InvalidRequest, 0, "a message must have a method, a result or an error")
+	case !hasMethod && m.ID.IsZero():
+		d.refuse(InvalidRequest, 0, "a response must have the id of its request")
+	case hasMethod && m.Method == "":
+		d.refuse(InvalidRequest, 0, "the method must not be empty")
+	}
+	switch {
+	case !hasMethod:
+		m.Kind = KindResponse
+	case m.ID.IsZero():
+		m.Kind = KindNotification
+	default:
+		m.Kind = KindRequest
+	}
+	m.Task = d.params[paramTask].token != tokenMore
+	m.Follow = d.params[paramRequestState].token != tokenMore || d.params[paramInputResponses].token != tokenMore
+	d.judgeMethod()
+}
+
+// judgeMethod applies the rules of single methods.
+func (d *decoder) judgeMethod() {
+	name, arguments := d.params[paramName], d.params[paramArguments]
+	switch d.msg.Method {
+	case methodToolsCall:
+		switch {
+		case d.msg.Kind != KindRequest:
+			d.refuse(InvalidRequest, 0, "tools/call must have an id")
+		case name.token != tokenString:
+			d.refuse(InvalidParams, int(name.at), "tools/call must have the tool's name, a string")
+		case !ValidToolName(d.msg.Name):
+			d.refuse(InvalidParams, int(name.at), "a tool's name must be 1 to 128 of the characters A-Z a-z 0-9 _ . / -")
+		case arguments.token != tokenMore && arguments.token != tokenObject:
+			d.refuse(InvalidParams, int(arguments.at), "the arguments of tools/call must be an object")
+		}
+	case methodPromptsGet:
+		if name.token != tokenString {
+			d.refuse(InvalidParams, int(name.at), "prompts/get must have the prompt's name, a string")
+		}
+	case methodResourcesRead:
+		if uri := d.params[paramURI]; uri.token != tokenString {
+			d.refuse(InvalidParams, int(uri.at), "resources/read must have a uri, a string")
+		}
+	}
+}

@@ -1,0 +1,190 @@
+package mcp
+
+import (
+	"fmt"
+	"strconv"
+)
+
+// Kind says what a client's message is. The zero Kind is not valid.
+type Kind uint8
+
+const (
+	// KindRequest has a method and an id.
+	KindRequest Kind = iota + 1
+	// KindNotification has a method and no id.
+	KindNotification
+	// KindResponse is a client's answer to a server's request. Only the
+	// session-based versions have it.
+	KindResponse
+)
+
+// String returns "request", "notification" or "response", or "Kind(n)" for a
+// value that is none of them.
+func (k Kind) String() string {
+	return nameOf("Kind", []string{"", "request", "notification", "response"}, uint8(k))
+}
+
+// nameOf returns the name of a value of a small enumeration.
+func nameOf(enum string, names []string, v uint8) string {
+	if int(v) < len(names) && names[v] != "" {
+		return names[v]
+	}
+	return fmt.Sprintf("%s(%d)", enum, v)
+}
+
+const (
+	// maxIDLength bounds a string id, in bytes of its unescaped text.
+	maxIDLength = 128
+	// maxIDNumber bounds the size of an integer id: beyond it, readers that
+	// keep numbers in a double take two ids for one (RFC 8259, section 6).
+	maxIDNumber = 1<<53 - 1
+)
+
+type idKind uint8
+
+const (
+	idNone idKind = iota
+	idText
+	idNumber
+)
+
+// ID is the id of a request: a string of at most 128 bytes or an integer
+// within 2^53-1. IDs are equal by == exactly if they are the same id; the
+// string "1" and the integer 1 are not. The zero ID is no id.
+type ID struct {
+	kind   idKind
+	text   string
+	number int64
+}
+
+// StringID returns the id that is that text, the zero ID if it is longer than
+// 128 bytes.
+func StringID(text string) ID {
+	if len(text) > maxIDLength {
+		return ID{}
+	}
+	return ID{kind: idText, text: text}
+}
+
+// IntID returns the id that is that integer, the zero ID if it is not within
+// 2^53-1.
+func IntID(n int64) ID {
+	if n < -maxIDNumber || n > maxIDNumber {
+		return ID{}
+	}
+	return ID{kind: idNumber, number: n}
+}
+
+// IsZero reports whether there is no id.
+func (id ID) IsZero() bool { return id.kind == idNone }
+
+// AppendJSON appends the id as JSON: a string, an integer, or null for the
+// zero ID.
+func (id ID) AppendJSON(b []byte) []byte {
+	switch id.kind {
+	case idText:
+		return appendString(b, id.text)
+	case idNumber:
+		return strconv.AppendInt(b, id.number, 10)
+	}
+	return append(b, "null"...)
+}
+
+// MarshalJSON returns the id as JSON; the error is always nil.
+func (id ID) MarshalJSON() ([]byte, error) { return id.AppendJSON(nil), nil }
+
+// parseIDNumber reads an integer id in its one canonical form: no fraction, no
+// exponent, no leading zero or plus, no -0. Other forms of a number are equal
+// to it for some readers and not for others.
+func parseIDNumber(raw []byte) (int64, bool) {
+	digits := raw
+	if len(digits) > 0 && digits[0] == '-' {
+		digits = digits[1:]
+	}
+	// 16 digits hold every number within the bound, and never overflow.
+	if len(digits) == 0 || len(digits) > 16 || digits[0] == '0' && len(raw) > 1 {
+		return 0, false
+	}
+	var n int64
+	for _, c := range digits {
+		if c < '0' || c > '9' {
+			return 0, false
+		}
+		n = n*10 + int64(c-'0')
+	}
+	if n > maxIDNumber {
+		return 0, false
+	}
+	if raw[0] == '-' {
+		n = -n
+	}
+	return n, true
+}
+
+// Message is one JSON-RPC message that Decode accepted. Its byte slices alias
+// the body that was decoded; its strings do not.
+type Message struct {
+	Kind   Kind
+	Method string // unescaped; "" for a KindResponse
+	ID     ID     // zero for a KindNotification
+
+	Params          []byte // the raw object; nil if absent
+	Name            string // params.name, unescaped: the tool of tools/call, the prompt of prompts/get; "" if absent or no string
+	URI             string // params.uri, unescaped; "" if absent or no string
+	Arguments       []byte // raw params.arguments, an object for tools/call; nil if absent
+	Meta            []byte // raw params._meta, an object; nil if absent
+	ProtocolVersion string // _meta["io.modelcontextprotocol/protocolVersion"]; "" if absent
+	Task            bool   // params.task is there, whatever its value (tasks of 2025-11-25)
+	Follow          bool   // params.requestState or params.inputResponses is there (2026-07-28)
+	TaskID          string // params.taskId, unescaped; "" if absent or no string
+	Cursor          string // params.cursor, unescaped; "" if absent or no string
+}
+
+// The JSON-RPC codes with which messages are refused.
+const (
+	// ParseError is for what is not JSON.
+	ParseError = -32700
+	// InvalidRequest is for JSON that is not one message with one meaning.
+	InvalidRequest = -32600
+	// InvalidParams is for params that the method cannot have.
+	InvalidParams = -32602
+	// HeaderMismatch is for headers that do not say what the body says
+	// (MCP 2026-07-28, Streamable HTTP, "Request Metadata").
+	HeaderMismatch = -32020
+)
+
+// Error is why a message was refused.
+type Error struct {
+	Code   int    // ParseError, InvalidRequest, InvalidParams or HeaderMismatch
+	Reason string // a plain sentence that quotes nothing of the message
+	Offset int    // where in the body, in bytes; 0 for a header
+	ID     ID     // the message's id, if it could be read with certainty
+}
+
+// Error returns the reason and the offset.
+func (e *Error) Error() string {
+	if e.Code == HeaderMismatch {
+		return e.Reason
+	}
+	return fmt.Sprintf("%s (at byte %d)", e.Reason, e.Offset)
+}
+
+// maxToolName bounds the name of a tool, in bytes.
+const maxToolName = 128
+
+// ValidToolName reports whether a name is one that a tool may have: 1 to 128
+// of the characters A-Z, a-z, 0-9, '_', '.', '/' and '-'.
+func ValidToolName(name string) bool {
+	if name == "" || len(name) > maxToolName {
+		return false
+	}
+	for i := range len(name) {
+		switch c := name[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
+		case c == '_', c == '.', c == '/', c == '-':
+		default:
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,114 @@
+package mcp
+
+// Era is the family of protocol versions that a request belongs to.
+type Era uint8
+
+const (
+	// EraSession is 2025-11-25 and older: a session, begun by initialize.
+	EraSession Era = iota + 1
+	// EraStateless is 2026-07-28: every request stands for itself.
+	EraStateless
+)
+
+// String returns "session" or "stateless", or "Era(n)" for a value that is
+// neither.
+func (e Era) String() string {
+	return nameOf("Era", []string{"", "session", "stateless"}, uint8(e))
+}
+
+// The methods that this package treats in a way of their own.
+const (
+	methodToolsCall     = "tools/call"
+	methodPromptsGet    = "prompts/get"
+	methodResourcesRead = "resources/read"
+	methodInitialize    = "initialize"
+)
+
+// KnownMethod reports whether the message belongs to the closed list of what
+// clients send in that era: its requests, its notifications, and in a session
+// any response. A request's method sent as a notification is not known, nor a
+// notification's sent as a request. The methods of tasks are not in the list.
+func KnownMethod(era Era, m *Message) bool {
+	switch {
+	case era == EraSession && m.Kind == KindRequest:
+		return sessionRequest(m.Method)
+	case era == EraSession && m.Kind == KindNotification:
+		return sessionNotification(m.Method)
+	case era == EraSession:
+		return m.Kind == KindResponse
+	case era == EraStateless && m.Kind == KindRequest:
+		return statelessRequest(m.Method)
+	case era == EraStateless && m.Kind == KindNotification:
+		// The transport has no client notification of its own (closing the
+		// stream cancels), but clients of two transports send this one.
+		return m.Method == "notifications/cancelled"
+	}
+	return false
+}
+
+func sessionRequest(method string) bool {
+	switch method {
+	case methodInitialize, "ping", "logging/setLevel", "resources/subscribe", "resources/unsubscribe":
+		return true
+	}
+	return sharedRequest(method)
+}
+
+func statelessRequest(method string) bool {
+	switch method {
+	case "server/discover", "subscriptions/listen":
+		return true
+	}
+	return sharedRequest(method)
+}
+
+// sharedRequest lists the requests that both eras have.
+func sharedRequest(method string) bool {
+	switch method {
+	case "tools/list", methodToolsCall, "prompts/list", methodPromptsGet,
+		"resources/list", "resources/templates/list", methodResourcesRead, "completion/complete":
+		return true
+	}
+	return false
+}
+
+func sessionNotification(method string) bool {
+	switch method {
+	case "notifications/initialized", "notifications/cancelled", "notifications/progress",
+		"notifications/roots/list_changed":
+		return true
+	}
+	return false
+}
+
+// internMethod returns a method as a string, without an allocation if it is
+// one that clients send often.
+func internMethod(b []byte) string {
+	switch string(b) {
+	case methodToolsCall:
+		return methodToolsCall
+	case "tools/list":
+		return "tools/list"
+	case "ping":
+		return "ping"
+	case methodResourcesRead:
+		return methodResourcesRead
+	case methodPromptsGet:
+		return methodPromptsGet
+	case "server/discover":
+		return "server/discover"
+	case methodInitialize:
+		return methodInitialize
+	case "notifications/initialized":
+		return "notifications/initialized"
+	}
+	return string(b)
+}
+
+// internVersion does the same for protocol versions.
+func internVersion(b []byte) string {
+	if string(b) == statelessVersion {
+		return statelessVersion
+	}
+	return string(b)
+}

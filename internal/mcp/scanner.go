@@ -1,0 +1,337 @@
+package mcp
+
+// Class is what one message from a server is, seen from a pending request.
+// The zero Class is ClassMalformed, the one that is safe to assume.
+type Class uint8
+
+const (
+	// ClassMalformed cannot be read strictly, or is not one message with one
+	// meaning: a batch, result and error together, either with a method.
+	ClassMalformed Class = iota
+	// ClassEmpty has no data, white space aside.
+	ClassEmpty
+	// ClassPassing is a notification or a server's request.
+	ClassPassing
+	// ClassAnswer is a result or an error with exactly the pending id.
+	ClassAnswer
+	// ClassForeign is a result or an error with another id, or with none.
+	ClassForeign
+)
+
+// String returns the class in lower case, or "Class(n)" for a value that is
+// none.
+func (c Class) String() string {
+	return nameOf("Class", []string{"malformed", "empty", "passing", "answer", "foreign"}, uint8(c))
+}
+
+// Outcome is how an answer says that the call went. The zero Outcome is
+// OutcomeUnknown.
+type Outcome uint8
+
+const (
+	// OutcomeUnknown is an answer that is none of the others, or more than one:
+	// it has a resultType that is not known, or contradicts itself.
+	OutcomeUnknown Outcome = iota
+	// OutcomeResult is a complete result.
+	OutcomeResult
+	// OutcomeToolError is a result with isError: true.
+	OutcomeToolError
+	// OutcomeError is a JSON-RPC error.
+	OutcomeError
+	// OutcomeInputRequired is a result that asks for more input
+	// (resultType "input_required").
+	OutcomeInputRequired
+	// OutcomeTask is a task in the place of a result (resultType "task", or an
+	// object under "task").
+	OutcomeTask
+)
+
+// String returns the outcome in lower case with underscores, or "Outcome(n)"
+// for a value that is none.
+func (o Outcome) String() string {
+	return nameOf("Outcome", []string{"unknown", "result", "tool_error", "error", "input_required", "task"}, uint8(o))
+}
+
+// Verdict is what a scanner found out about a message.
+type Verdict struct {
+	Class   Class
+	Outcome Outcome // of a ClassAnswer
+	Reason  string  // of ClassForeign and ClassMalformed: a plain sentence that quotes nothing
+}
+
+// Scanner classifies one JSON message from a server. The message is fed in
+// pieces that are split anywhere; the Scanner keeps none of its bytes but
+// those of short keys and of the id, so its memory is bounded.
+//
+// It is as strict about JSON as Decode is. At the top level, and in the first
+// level of the result, no key with a meaning to it may come twice, and no key
+// may differ from one only in case or in characters that cannot be seen.
+// Other keys may repeat. Members are judged together at the end, because
+// servers write them in any order. A Scanner is not for concurrent use.
+type Scanner struct {
+	lex     lexer
+	pending ID
+
+	top, inner int // the reserved name whose value comes, at the top and in the result
+	seen       [keyError + 1]bool
+	seenInner  [resultMeta + 1]bool
+
+	version2     bool
+	got          ID   // the message's id
+	nullID       bool // the id is null
+	isError      bool
+	task         bool
+	resultType   resultKind
+	malformation string // the first thing wrong with a message that is JSON
+}
+
+// resultKind is what resultType says.
+type resultKind uint8
+
+const (
+	typeAbsent resultKind = iota
+	typeComplete
+	typeInputRequired
+	typeTask
+	typeOther
+)
+
+// NewScanner returns a Scanner for the answer to the request with that id. If
+// the id is zero, no message is a ClassAnswer.
+func NewScanner(id ID) *Scanner {
+	s := new(Scanner)
+	s.Reset(id)
+	return s
+}
+
+// Reset makes the Scanner ready for another message.
+func (s *Scanner) Reset(id ID) {
+	*s = Scanner{pending: id}
+}
+
+// Write reads the next piece of the message. It never fails: what is wrong is
+// told by End. The piece is not kept.
+func (s *Scanner) Write(p []byte) {
+	for i := 0; ; {
+		var t token
+		i, t = s.lex.next(p, i)
+		if t <= tokenBad {
+			return
+		}
+		s.take(t)
+		s.lex.keep = s.wanted(t)
+	}
+}
+
+// wanted reports whether the next token's text is needed.
+func (s *Scanner) wanted(last token) bool {
+	switch s.lex.depth {
+	case 1:
+		return last != tokenKey || s.top == keyID || s.top == keyJSONRPC
+	case 2:
+		return s.top == keyResult && (last != tokenKey || s.inner == resultType)
+	}
+	return false
+}
+
+func (s *Scanner) malformed(reason string) {
+	if s.malformation == "" {
+		s.malformation = reason
+	}
+}
+
+// take judges one token by where it stands.
+func (s *Scanner) take(t token) {
+	depth := s.lex.depth
+	switch {
+	case t == tokenObjectEnd || t == tokenArrayEnd:
+		return
+	case t == tokenKey:
+		switch {
+		case depth == 1:
+			s.top = s.reserved(topNames, s.seen[:])
+		case depth == 2 && s.top == keyResult:
+			s.inner = s.reserved(resultNames, s.seenInner[:])
+		}
+		return
+	case t.begins():
+		depth--
+	}
+	switch {
+	case depth == 0 && t == tokenArray:
+		s.malformed("the message is a batch")
+	case depth == 0 && t != tokenObject:
+		s.malformed("the message is not an object")
+	case depth == 1:
+		s.topValue(t)
+	case depth == 2 && s.top == keyResult:
+		s.innerValue(t)
+	}
+}
+
+// reserved returns which reserved name the key at hand is.
+func (s *Scanner) reserved(ns names, seen []bool) int {
+	c := &s.lex.capture
+	if c.over {
+		return keyOther
+	}
+	text, whole := c.bytes()
+	find := ns.find
+	if !whole {
+		find = ns.findFolded
+	}
+	key, exact := find(text)
+	switch {
+	case !exact:
+		s.malformed(foldedKey)
+	case key != keyOther && seen[key]:
+		s.malformed("a key with a meaning is there twice")
+	}
+	seen[key] = true
+	return key
+}
+
+// topValue takes the value, or its beginning, of a member at the top level.
+func (s *Scanner) topValue(t token) {
+	c := &s.lex.capture
+	switch s.top {
+	case keyJSONRPC:
+		s.version2 = t == tokenString && c.is("2.0")
+	case keyID:
+		s.takeID(t)
+	case keyMethod:
+		if t != tokenString {
+			s.malformed("the method is not a string")
+		}
+	case keyResult:
+		if t != tokenObject {
+			s.malformed("the result is not an object")
+		}
+	case keyError:
+		if t != tokenObject {
+			s.malformed("the error is not an object")
+		}
+	}
+}
+
+func (s *Scanner) takeID(t token) {
+	text, whole := s.lex.capture.bytes()
+	switch {
+	case t == tokenNull:
+		s.nullID = true
+	case t == tokenString && whole:
+		s.got = s.textID(text)
+	case t == tokenNumber && whole:
+		if n, ok := parseIDNumber(text); ok {
+			s.got = IntID(n)
+		}
+	}
+	if s.got.IsZero() && !s.nullID {
+		s.malformed("the id is neither a string of at most 128 bytes nor a plain integer within 2^53-1")
+	}
+}
+
+// textID is StringID without an allocation for the id that is expected.
+func (s *Scanner) textID(text []byte) ID {
+	if s.pending.kind == idText && s.pending.text == string(text) {
+		return s.pending
+	}
+	return StringID(string(text))
+}
+
+// innerValue takes the value, or its beginning, of a member of the result.
+func (s *Scanner) innerValue(t token) {
+	switch s.inner {
+	case resultIsError:
+		if t != tokenTrue && t != tokenFalse {
+			s.malformed("isError is not a boolean")
+		}
+		s.isError = t == tokenTrue
+	case resultType:
+		s.resultType = s.kindOfResult(t)
+	case resultTask:
+		s.task = t == tokenObject
+	}
+}
+
+func (s *Scanner) kindOfResult(t token) resultKind {
+	c := &s.lex.capture
+	switch {
+	case t != tokenString:
+		return typeOther
+	case c.is("complete"):
+		return typeComplete
+	case c.is("input_required"):
+		return typeInputRequired
+	case c.is("task"):
+		return typeTask
+	}
+	return typeOther
+}
+
+// End returns the verdict on the message, as if the last piece had been its
+// end. It changes nothing.
+func (s *Scanner) End() Verdict {
+	if reason := s.whyMalformed(); reason != "" {
+		return Verdict{Class: ClassMalformed, Reason: reason}
+	}
+	switch {
+	case s.lex.untouched():
+		return Verdict{Class: ClassEmpty}
+	case s.seen[keyMethod]:
+		return Verdict{Class: ClassPassing}
+	case s.got.IsZero():
+		return Verdict{Class: ClassForeign, Reason: "a result or error without an id"}
+	case s.got != s.pending:
+		return Verdict{Class: ClassForeign, Reason: "a result or error with the id of another request"}
+	}
+	return Verdict{Class: ClassAnswer, Outcome: s.outcome()}
+}
+
+// whyMalformed returns why the message has no one meaning, "" if it has one.
+func (s *Scanner) whyMalformed() string {
+	hasMethod, hasResult, hasError := s.seen[keyMethod], s.seen[keyResult], s.seen[keyError]
+	switch {
+	case s.malformation != "":
+		return s.malformation
+	case s.lex.state == failed:
+		return s.lex.reason
+	case s.lex.untouched():
+		return ""
+	case s.lex.state != wantNothing:
+		return "the message ends early"
+	case !s.version2:
+		return `jsonrpc is not "2.0"`
+	case hasMethod && (hasResult || hasError):
+		return "a message has a method together with a result or an error"
+	case hasResult && hasError:
+		return "a message has both a result and an error"
+	case !hasMethod && !hasResult && !hasError:
+		return "a message has neither a method nor a result nor an error"
+	case hasMethod && s.nullID:
+		return "a request has null for its id"
+	}
+	return ""
+}
+
+// outcome says how the call went, by all signs together.
+func (s *Scanner) outcome() Outcome {
+	if s.seen[keyError] {
+		return OutcomeError
+	}
+	asks := s.resultType == typeInputRequired
+	task := s.task || s.resultType == typeTask
+	switch {
+	case s.resultType == typeOther:
+		return OutcomeUnknown
+	case asks && task, asks && s.isError, task && s.isError:
+		return OutcomeUnknown
+	case asks:
+		return OutcomeInputRequired
+	case task:
+		return OutcomeTask
+	case s.isError:
+		return OutcomeToolError
+	}
+	return OutcomeResult
+}

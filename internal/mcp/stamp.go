@@ -1,0 +1,251 @@
+package mcp
+
+import (
+	"bytes"
+	"errors"
+	"strings"
+)
+
+// Field is one member for the _meta of a result or an error. Value is raw
+// JSON.
+type Field struct {
+	Name  string
+	Value []byte
+}
+
+// Why an answer was not stamped.
+var (
+	// ErrNoResult is returned for a message that has no result to stamp, or
+	// whose result or _meta is not what an answer can have.
+	ErrNoResult = errors.New("the message has no result that can be stamped")
+	// ErrField is returned for fields that would not make a valid object: a
+	// value that is not JSON, a name that is empty or there twice.
+	ErrField = errors.New("a field to stamp has an invalid value or name")
+)
+
+// Stamp returns a copy of an answer with a result, which a scanner found to be
+// a ClassAnswer, with the fields added to result._meta. A result without _meta,
+// or with null there, gets one. From a _meta that is there, every member whose
+// name begins with "dev.farebox/", or is that of a field, is dropped first: only
+// the gateway says these. All else stays as it was, byte for byte.
+//
+// The error is ErrNoResult or ErrField.
+func Stamp(message []byte, fields []Field) ([]byte, error) {
+	if !validFields(fields) {
+		return nil, ErrField
+	}
+	w := walker{text: message}
+	place, ok := w.findMeta()
+	if !ok {
+		return nil, ErrNoResult
+	}
+	out := make([]byte, 0, len(message)+sizeOf(fields))
+	out = append(out, message[:place.start]...)
+	switch {
+	case place.isObject:
+		var dropped bool
+		if out, dropped = appendMerged(out, message[place.start:place.end], fields); !dropped && len(fields) == 0 {
+			return bytes.Clone(message), nil
+		}
+	case len(fields) == 0:
+		return bytes.Clone(message), nil
+	case place.start < place.end: // null
+		out = appendObject(out, fields)
+	default:
+		out = append(out, `"_meta":`...)
+		out = appendObject(out, fields)
+		if !place.empty {
+			out = append(out, ',')
+		}
+	}
+	return append(out, message[place.end:]...), nil
+}
+
+// metaPlace is where a result's _meta is, or is to be: then start equals end.
+type metaPlace struct {
+	start, end int
+	isObject   bool
+	empty      bool // the result has no members
+}
+
+// walker reads a JSON text that is whole in memory.
+type walker struct {
+	lex  lexer
+	text []byte
+	at   int
+}
+
+func (w *walker) next() token {
+	i, t := w.lex.next(w.text, w.at)
+	w.at = i
+	return t
+}
+
+// skip reads the rest of the value that begins with that token.
+func (w *walker) skip(t token) bool {
+	if !t.begins() {
+		return t > tokenBad
+	}
+	for depth := w.lex.depth - 1; w.lex.depth > depth; {
+		if w.next() <= tokenBad {
+			return false
+		}
+	}
+	return true
+}
+
+// key returns the unescaped text of the key that was just read.
+func (w *walker) key() []byte {
+	raw := w.text[w.lex.start+1 : w.at-1]
+	if w.lex.escaped {
+		return unescape(nil, raw)
+	}
+	return raw
+}
+
+// findMeta reads the whole message and finds the place of its result's _meta.
+func (w *walker) findMeta() (metaPlace, bool) {
+	var place metaPlace
+	found := false
+	if w.next() != tokenObject {
+		return place, false
+	}
+	t := w.next()
+	for ; t == tokenKey; t = w.next() {
+		isResult := string(w.key()) == "result"
+		value := w.next()
+		ok := false
+		if isResult {
+			if found || value != tokenObject {
+				return place, false
+			}
+			found = true
+			place, ok = w.inResult()
+		} else {
+			ok = w.skip(value)
+		}
+		if !ok {
+			return place, false
+		}
+	}
+	return place, found && t == tokenObjectEnd && w.next() == tokenMore
+}
+
+// inResult reads the result object that was just opened.
+func (w *walker) inResult() (metaPlace, bool) {
+	place := metaPlace{start: w.at, end: w.at, empty: true}
+	found := false
+	t := w.next()
+	for ; t == tokenKey; t = w.next() {
+		place.empty = false
+		isMeta := string(w.key()) == "_meta"
+		value := w.next()
+		start := w.lex.start
+		if !w.skip(value) {
+			return place, false
+		}
+		if isMeta {
+			if found || value != tokenObject && value != tokenNull {
+				return place, false
+			}
+			found = true
+			place.start, place.end, place.isObject = start, w.at, value == tokenObject
+		}
+	}
+	return place, t == tokenObjectEnd
+}
+
+// appendMerged appends a _meta object, which is known to be valid, without the
+// members that give way and with the fields. It reports whether any gave way.
+func appendMerged(out, meta []byte, fields []Field) ([]byte, bool) {
+	w := walker{text: meta}
+	w.next()
+	out = append(out, '{')
+	begin := w.at // of the member, with the white space around it
+	kept, dropped := false, false
+	for w.next() == tokenKey {
+		name := w.key()
+		w.skip(w.next())
+		end := w.at + bytes.IndexAny(meta[w.at:], ",}")
+		if givesWay(name, fields) {
+			dropped = true
+		} else {
+			if kept {
+				out = append(out, ',')
+			}
+			out = append(out, meta[begin:end]...)
+			kept = true
+		}
+		begin = end + 1
+	}
+	return appendFields(out, fields, kept), dropped
+}
+
+// givesWay reports whether a member of that name makes room for the fields.
+func givesWay(name []byte, fields []Field) bool {
+	if bytes.HasPrefix(name, []byte(ownPrefix)) {
+		return true
+	}
+	for _, f := range fields {
+		if string(name) == f.Name {
+			return true
+		}
+	}
+	return false
+}
+
+func appendObject(out []byte, fields []Field) []byte {
+	return appendFields(append(out, '{'), fields, false)
+}
+
+// appendFields appends the fields and the end of the object.
+func appendFields(out []byte, fields []Field, comma bool) []byte {
+	for _, f := range fields {
+		if comma {
+			out = append(out, ',')
+		}
+		comma = true
+		out = appendString(out, f.Name)
+		out = append(out, ':')
+		out = append(out, f.Value...)
+	}
+	return append(out, '}')
+}
+
+func sizeOf(fields []Field) int {
+	n := len(`"_meta":{},`)
+	for _, f := range fields {
+		n += len(f.Name) + len(f.Value) + len(`"":,`)
+	}
+	return n
+}
+
+func validFields(fields []Field) bool {
+	for i, f := range fields {
+		if f.Name == "" || strings.ToValidUTF8(f.Name, "") != f.Name || !validJSON(f.Value) {
+			return false
+		}
+		for _, other := range fields[:i] {
+			if other.Name == f.Name {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// validJSON reports whether a value is one JSON text that may stand in the
+// _meta of a message.
+func validJSON(value []byte) bool {
+	w := walker{text: value}
+	for {
+		switch w.next() {
+		case tokenBad:
+			return false
+		case tokenMore:
+			// A number at the top ends where something follows it.
+			w.lex.next([]byte{' '}, 0)
+			return w.lex.state == wantNothing
+		}
+	}
+}

@@ -1,0 +1,93 @@
+package mcp
+
+import (
+	"bytes"
+	"cmp"
+	"slices"
+)
+
+// span is where the text of a key lies in the body, without its quotes.
+type span struct {
+	start, end uint32
+	escaped    bool
+}
+
+// fewKeys is up to how many keys of an object are compared with each other as
+// they come. Larger objects are sorted when they end, so that no body takes
+// time in the square of its length.
+const fewKeys = 16
+
+// keySet finds keys that are twice in one object, in all objects that are open
+// at once. The zero keySet is ready to use.
+type keySet struct {
+	spans []span
+	base  [maxDepth + 1]int32 // where the keys of the object at each depth begin
+}
+
+// open begins an object at that depth.
+func (ks *keySet) open(depth int) { ks.base[depth] = int32(len(ks.spans)) }
+
+// add takes one more key of the object at that depth. It reports whether the
+// object has it already, as far as it is known before the object's end.
+func (ks *keySet) add(body []byte, depth int, key span) bool {
+	own := ks.spans[ks.base[depth]:]
+	twice := false
+	if len(own) < fewKeys {
+		for _, other := range own {
+			if sameKey(body, other, key) {
+				twice = true
+				break
+			}
+		}
+	}
+	ks.spans = append(ks.spans, key)
+	return twice
+}
+
+// close ends the object at that depth. It reports whether the object has a key
+// twice, and where the quote of its second occurrence is.
+func (ks *keySet) close(body []byte, depth int) (int, bool) {
+	own := ks.spans[ks.base[depth]:]
+	ks.spans = ks.spans[:ks.base[depth]]
+	if len(own) <= fewKeys {
+		return 0, false
+	}
+	slices.SortFunc(own, func(a, b span) int {
+		if c := compareKeys(body, a, b); c != 0 {
+			return c
+		}
+		return cmp.Compare(a.start, b.start)
+	})
+	for i := 1; i < len(own); i++ {
+		if sameKey(body, own[i-1], own[i]) {
+			return int(own[i].start) - 1, true
+		}
+	}
+	return 0, false
+}
+
+func sameKey(body []byte, a, b span) bool {
+	if !a.escaped && !b.escaped {
+		return string(body[a.start:a.end]) == string(body[b.start:b.end])
+	}
+	return compareKeys(body, a, b) == 0
+}
+
+// compareKeys orders keys by their unescaped text. It looks at no more of them
+// than it takes to tell them apart: one very long key must not cost its length
+// at every comparison.
+func compareKeys(body []byte, a, b span) int {
+	x, y := body[a.start:a.end], body[b.start:b.end]
+	if !a.escaped && !b.escaped {
+		return bytes.Compare(x, y)
+	}
+	for len(x) > 0 && len(y) > 0 {
+		r, n := firstRune(x)
+		s, m := firstRune(y)
+		if r != s {
+			return cmp.Compare(r, s) // the order of UTF-8 is that of code points
+		}
+		x, y = x[n:], y[m:]
+	}
+	return cmp.Compare(len(x), len(y))
+}
