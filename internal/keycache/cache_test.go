@@ -1,0 +1,367 @@
+package keycache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/fareboxhq/farebox/internal/keys"
+)
+
+// TestLookupAnswersFromMemory: the origin is asked once for a key, and once
+// for a digest that it does not know; Cached says the same without asking.
+func TestLookupAnswersFromMemory(t *testing.T) {
+	origin := newOrigin()
+	known, unknown := origin.add(realistic(1)), digestOf(2)
+	cache := newCache(t, origin, Options{})
+
+	for _, d := range []keys.Digest{known, unknown} {
+		if key, source, err := cache.Cached(d); key != nil || source != SourceStore || err != ErrMiss {
+			t.Fatalf("before: %v, %v, %v; want ErrMiss", key, source, err)
+		}
+	}
+	if n := origin.total.Load(); n != 0 {
+		t.Fatalf("Cached asked the origin %d times", n)
+	}
+	wantSource(t, cache, known, SourceStore, nil)
+	wantSource(t, cache, unknown, SourceStore, keys.ErrUnknown)
+	for range 3 {
+		wantSource(t, cache, known, SourceCache, nil)
+		wantSource(t, cache, unknown, SourceNegative, keys.ErrUnknown)
+	}
+	if key, source, err := cache.Cached(known); key == nil || source != SourceCache || err != nil {
+		t.Errorf("cached: %v, %v, %v", key, source, err)
+	}
+	if key, source, err := cache.Cached(unknown); key != nil || source != SourceNegative || err != keys.ErrUnknown {
+		t.Errorf("cached: %v, %v, %v", key, source, err)
+	}
+	if origin.questions(known) != 1 || origin.questions(unknown) != 1 {
+		t.Errorf("asked %d and %d times, want once each", origin.questions(known), origin.questions(unknown))
+	}
+}
+
+// TestKeysThatMayNothingAreCachedToo: deleted, disabled and expired keys are
+// answers like others; it is Check that refuses them.
+func TestKeysThatMayNothingAreCachedToo(t *testing.T) {
+	origin := newOrigin()
+	cache := newCache(t, origin, Options{})
+	for i, step := range narrowings {
+		key := realistic(i)
+		key.Scopes = nil
+		step.change(key)
+		origin.add(key)
+		wantSource(t, cache, key.Digest, SourceStore, nil)
+		wantSource(t, cache, key.Digest, SourceCache, nil)
+		if err := mustLookup(t, cache, key.Digest).Check(raceTime, writeUse); !errors.Is(err, step.seen) {
+			t.Errorf("%s: check says %v", step.name, err)
+		}
+	}
+}
+
+// TestExpiryNeedsNoReload: a key that expires while it is cached is refused
+// from that instant on, since Check compares times at use.
+func TestExpiryNeedsNoReload(t *testing.T) {
+	origin, clk := newOrigin(), &clock{}
+	key := realistic(1)
+	key.ExpiresAt = clk.now().Add(10 * time.Second)
+	origin.add(key)
+	cache := newCache(t, origin, Options{Now: clk.now})
+	if err := mustLookup(t, cache, key.Digest).Check(clk.now(), keys.Use{}); err != nil {
+		t.Fatal(err)
+	}
+	clk.advance(10 * time.Second)
+	if err := mustLookup(t, cache, key.Digest).Check(clk.now(), keys.Use{}); err != keys.ErrExpired {
+		t.Errorf("at its expiry: %v", err)
+	}
+	if n := origin.questions(key.Digest); n != 1 {
+		t.Errorf("the origin was asked %d times", n)
+	}
+}
+
+// TestAnswersEndWithTheirTime: a key is believed for TTL and an absence for
+// NegativeTTL, to the nanosecond.
+func TestAnswersEndWithTheirTime(t *testing.T) {
+	origin, clk := newOrigin(), &clock{}
+	known, unknown := origin.add(realistic(1)), digestOf(2)
+	cache := newCache(t, origin, Options{TTL: time.Minute, NegativeTTL: 5 * time.Second, Now: clk.now})
+	wantSource(t, cache, known, SourceStore, nil)
+	wantSource(t, cache, unknown, SourceStore, keys.ErrUnknown)
+
+	clk.advance(5*time.Second - 1)
+	wantSource(t, cache, unknown, SourceNegative, keys.ErrUnknown)
+	clk.advance(1)
+	wantSource(t, cache, unknown, SourceStore, keys.ErrUnknown)
+	clk.advance(55*time.Second - 1)
+	wantSource(t, cache, known, SourceCache, nil)
+	clk.advance(1)
+	wantSource(t, cache, known, SourceStore, nil)
+	wantSource(t, cache, known, SourceCache, nil)
+}
+
+// TestAgeCountsFromTheQuestion: a slow origin does not lengthen the life of
+// what it said.
+func TestAgeCountsFromTheQuestion(t *testing.T) {
+	origin, clk := newOrigin(), &clock{}
+	digest := origin.add(realistic(1))
+	origin.setAfter(func(context.Context, keys.Digest) error { clk.advance(50 * time.Second); return nil })
+	cache := newCache(t, origin, Options{TTL: time.Minute, Now: clk.now})
+	wantSource(t, cache, digest, SourceStore, nil)
+	clk.advance(10*time.Second - 1)
+	wantSource(t, cache, digest, SourceCache, nil)
+	clk.advance(1)
+	wantSource(t, cache, digest, SourceStore, nil)
+}
+
+// TestOriginErrorsAreNeverCached: after an error the origin is asked again,
+// and an error never replaces or hides an answer. (Promise 8: it is an error,
+// not an absence.)
+func TestOriginErrorsAreNeverCached(t *testing.T) {
+	origin := newOrigin()
+	known, unknown := origin.add(realistic(1)), digestOf(2)
+	down := errors.New("store is down")
+	origin.setAfter(func(context.Context, keys.Digest) error { return down })
+	cache := newCache(t, origin, Options{})
+	for range 3 {
+		wantSource(t, cache, known, SourceStore, down)
+		wantSource(t, cache, unknown, SourceStore, down)
+	}
+	if a, b := origin.questions(known), origin.questions(unknown); a != 3 || b != 3 {
+		t.Errorf("asked %d and %d times, want 3 each", a, b)
+	}
+	if cache.Len() != 0 {
+		t.Errorf("%d entries", cache.Len())
+	}
+	origin.setAfter(nil)
+	wantSource(t, cache, known, SourceStore, nil)
+	wantSource(t, cache, unknown, SourceStore, keys.ErrUnknown)
+	origin.setAfter(func(context.Context, keys.Digest) error { return down })
+	wantSource(t, cache, known, SourceCache, nil)
+}
+
+// originFunc is an origin that is a function.
+type originFunc func(context.Context, keys.Digest) (*keys.Key, error)
+
+func (f originFunc) KeyByDigest(ctx context.Context, d keys.Digest) (*keys.Key, error) {
+	return f(ctx, d)
+}
+
+// TestOriginThatMisbehavesIsAnError: an answer that is none denies, and does
+// not end the process.
+func TestOriginThatMisbehavesIsAnError(t *testing.T) {
+	for name, f := range map[string]originFunc{
+		"neither key nor error": func(context.Context, keys.Digest) (*keys.Key, error) { return nil, nil },
+		"another digest":        func(context.Context, keys.Digest) (*keys.Key, error) { return realistic(2), nil },
+		"panicked":              func(context.Context, keys.Digest) (*keys.Key, error) { panic("boom") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			cache := newCache(t, f, Options{})
+			for range 2 {
+				key, source, err := cache.Lookup(context.Background(), digestOf(1))
+				if key != nil || source != SourceStore || err == nil || errors.Is(err, keys.ErrUnknown) {
+					t.Fatalf("lookup: %v, %v, %v", key, source, err)
+				}
+				if !strings.Contains(err.Error(), name) {
+					t.Errorf("error %q does not say %q", err, name)
+				}
+			}
+		})
+	}
+}
+
+// TestUnknownIsNeverWrapped: callers may compare the error, however the origin
+// dressed it.
+func TestUnknownIsNeverWrapped(t *testing.T) {
+	cache := newCache(t, originFunc(func(context.Context, keys.Digest) (*keys.Key, error) {
+		return nil, fmt.Errorf("select: %w", keys.ErrUnknown)
+	}), Options{})
+	for range 2 {
+		if _, _, err := cache.Lookup(context.Background(), digestOf(1)); err != keys.ErrUnknown {
+			t.Errorf("error %v", err)
+		}
+	}
+}
+
+// TestOneLoadForManyCallers: 64 lookups of one digest at once ask the origin
+// once, and all get the answer.
+func TestOneLoadForManyCallers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		origin, held := newOrigin(), newGate()
+		digest := origin.add(realistic(1))
+		origin.setAfter(held.waitOrEnd)
+		cache := newCache(t, origin, Options{})
+		var answered atomic.Int64
+		var callers sync.WaitGroup
+		for range 64 {
+			callers.Go(func() {
+				mustLookup(t, cache, digest)
+				answered.Add(1)
+			})
+		}
+		synctest.Wait() // all of them wait for the origin
+		if answered.Load() != 0 {
+			t.Fatal("answered before the origin was")
+		}
+		held.open()
+		callers.Wait()
+		if n := origin.questions(digest); n != 1 || answered.Load() != 64 {
+			t.Errorf("%d questions for %d answers, want 1 for 64", n, answered.Load())
+		}
+	})
+}
+
+// TestCallerThatLeavesDoesNotEndTheLoad: whoever began the load may leave at
+// once; the others get the answer, and the cache has it.
+func TestCallerThatLeavesDoesNotEndTheLoad(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		origin, held := newOrigin(), newGate()
+		digest := origin.add(realistic(1))
+		origin.setAfter(held.waitOrEnd)
+		cache := newCache(t, origin, Options{})
+		ctx, leave := context.WithCancel(context.Background())
+		first, second := make(chan error, 1), make(chan error, 1)
+		go func() { _, _, err := cache.Lookup(ctx, digest); first <- err }()
+		synctest.Wait()
+		go func() { _, _, err := cache.Lookup(context.Background(), digest); second <- err }()
+		synctest.Wait()
+		leave()
+		if err := <-first; err != context.Canceled {
+			t.Errorf("the one who left: %v", err)
+		}
+		held.open()
+		if err := <-second; err != nil {
+			t.Errorf("the one who stayed: %v", err)
+		}
+		wantSource(t, cache, digest, SourceCache, nil)
+		if n := origin.questions(digest); n != 1 {
+			t.Errorf("asked %d times", n)
+		}
+	})
+}
+
+// TestCallerThatHasLeftAsksNothing: a lookup whose context has ended is not
+// worth a load, but a hit is still a hit.
+func TestCallerThatHasLeftAsksNothing(t *testing.T) {
+	origin := newOrigin()
+	digest := origin.add(realistic(1))
+	cache := newCache(t, origin, Options{})
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, _, err := cache.Lookup(ctx, digest); err != context.Canceled || origin.total.Load() != 0 {
+		t.Errorf("error %v after %d questions", err, origin.total.Load())
+	}
+	mustLookup(t, cache, digest)
+	if _, source, err := cache.Lookup(ctx, digest); err != nil || source != SourceCache {
+		t.Errorf("source %v, error %v", source, err)
+	}
+}
+
+// TestLoadTimeout: a lookup without a deadline is answered when LoadTimeout is
+// over, whether the origin heeds its context or not, and an origin that comes
+// back is asked again.
+func TestLoadTimeout(t *testing.T) {
+	heeds, heedless := (*gate).waitOrEnd, (*gate).wait
+	for name, wait := range map[string]func(*gate, context.Context, keys.Digest) error{"heeds": heeds, "does not heed": heedless} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				origin, held := newOrigin(), newGate()
+				digest := origin.add(realistic(1))
+				origin.setAfter(func(ctx context.Context, d keys.Digest) error { return wait(held, ctx, d) })
+				cache := newCache(t, origin, Options{LoadTimeout: 3 * time.Second})
+				began := time.Now()
+				_, _, err := cache.Lookup(context.Background(), digest)
+				if !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != 3*time.Second {
+					t.Errorf("error %v after %v", err, time.Since(began))
+				}
+				held.open()
+				origin.setAfter(nil)
+				synctest.Wait()
+				mustLookup(t, cache, digest)
+			})
+		})
+	}
+}
+
+// TestHungOriginIsAskedOnce: while an origin does not come back at all, more
+// lookups of the digest begin no more loads: what hangs is bounded.
+func TestHungOriginIsAskedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		origin, held := newOrigin(), newGate()
+		digest := origin.add(realistic(1))
+		origin.setAfter(held.wait)
+		cache := newCache(t, origin, Options{})
+		for range 10 {
+			wantSource(t, cache, digest, SourceStore, context.DeadlineExceeded)
+		}
+		if n := origin.questions(digest); n != 1 {
+			t.Errorf("asked %d times", n)
+		}
+		held.open()
+	})
+}
+
+// TestSameSlotNeverMixesKeys: digests that agree in their first eight bytes,
+// and share a generation too, never get each other's key, unknown ones included.
+func TestSameSlotNeverMixesKeys(t *testing.T) {
+	one, two, unknown := realistic(1), realistic(2), digestOf(3)
+	copy(two.Digest[:16], one.Digest[:16])
+	copy(unknown[:16], one.Digest[:16])
+	origin := newOrigin()
+	origin.add(one)
+	origin.add(two)
+	cache := newCache(t, origin, Options{})
+	for range 5 {
+		for _, want := range []*keys.Key{one, two} {
+			if got := mustLookup(t, cache, want.Digest); got.ID != want.ID {
+				t.Fatalf("got key %s, want %s", got.ID, want.ID)
+			}
+		}
+		if key, _, err := cache.Lookup(context.Background(), unknown); key != nil || err != keys.ErrUnknown {
+			t.Fatalf("unknown digest: key %v, error %v", key != nil, err)
+		}
+	}
+}
+
+// TestRevokeAll: after it every key and every absence is asked for again, once.
+func TestRevokeAll(t *testing.T) {
+	origin := newOrigin()
+	cache := newCache(t, origin, Options{})
+	for i := range 100 {
+		mustLookup(t, cache, origin.add(realistic(i)))
+		wantSource(t, cache, digestOf(1000+i), SourceStore, keys.ErrUnknown)
+	}
+	cache.RevokeAll()
+	for i := range 100 {
+		wantSource(t, cache, digestOf(i), SourceStore, nil)
+		wantSource(t, cache, digestOf(1000+i), SourceStore, keys.ErrUnknown)
+		wantSource(t, cache, digestOf(i), SourceCache, nil)
+		wantSource(t, cache, digestOf(1000+i), SourceNegative, keys.ErrUnknown)
+	}
+}
+
+// TestRevokeTouchesFewOthers: a revocation makes hardly any other key load.
+func TestRevokeTouchesFewOthers(t *testing.T) {
+	cache, digests := warm(t, 2000)
+	cache.Revoke(digests[0])
+	missed := 0
+	for _, d := range digests {
+		if _, _, err := cache.Cached(d); err != nil {
+			missed++
+		}
+	}
+	if missed < 1 || missed > 3 {
+		t.Errorf("%d of %d keys must be loaded again, want hardly more than the one", missed, len(digests))
+	}
+}
+
+// TestSourceNames: metrics rely on them.
+func TestSourceNames(t *testing.T) {
+	if got := fmt.Sprint(SourceCache, SourceNegative, SourceStore); got != "cache negative store" {
+		t.Error(got)
+	}
+}

@@ -1,0 +1,80 @@
+package keycache
+
+import (
+	"reflect"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/fareboxhq/farebox/internal/keys"
+)
+
+// TestEntryIsAFaithfulCopy: whatever a key holds, its entry holds the same.
+func TestEntryIsAFaithfulCopy(t *testing.T) {
+	text := rapid.String()
+	list := rapid.OneOf(rapid.Just([]string(nil)), rapid.SliceOfN(text, 0, 5))
+	when := rapid.Custom(func(t *rapid.T) time.Time {
+		if rapid.Bool().Draw(t, "never") {
+			return time.Time{}
+		}
+		return time.Unix(rapid.Int64Range(0, 1<<40).Draw(t, "seconds"), 0).UTC()
+	})
+	rapid.Check(t, func(t *rapid.T) {
+		key := &keys.Key{
+			ID:          text.Draw(t, "id"),
+			Account:     text.Draw(t, "account"),
+			Lineage:     text.Draw(t, "lineage"),
+			Kind:        keys.Kind(rapid.Byte().Draw(t, "kind")),
+			Environment: rapid.SampledFrom([]keys.Environment{"", "live", "test", "other"}).Draw(t, "environment"),
+			Name:        text.Draw(t, "name"),
+			Hint:        text.Draw(t, "hint"),
+			Digest:      digestOf(rapid.Int().Draw(t, "digest")),
+			Scopes:      list.Draw(t, "scopes"),
+			Servers:     list.Draw(t, "servers"),
+			CreatedAt:   when.Draw(t, "created"),
+			ExpiresAt:   when.Draw(t, "expires"),
+			DisabledAt:  when.Draw(t, "disabled"),
+			DeletedAt:   when.Draw(t, "deleted"),
+		}
+		if rapid.Bool().Draw(t, "first of its chain") {
+			key.Lineage = key.ID
+		}
+		if got := newEntry(key, mark{}); !reflect.DeepEqual(&got.key, key) {
+			t.Fatalf("copy %+v of %+v", got.key, *key)
+		}
+	})
+}
+
+// TestEntryHasEveryField fails when a field is added to Key, so that newEntry
+// and the test above are looked at again.
+func TestEntryHasEveryField(t *testing.T) {
+	if n := reflect.TypeFor[keys.Key]().NumField(); n != 14 {
+		t.Errorf("keys.Key has %d fields, not 14: see what newEntry must do with the new ones", n)
+	}
+}
+
+// TestCachedKeyIsOutOfTheOriginsReach: an origin that goes on using the key it
+// returned, or its lists, changes nothing in the cache.
+func TestCachedKeyIsOutOfTheOriginsReach(t *testing.T) {
+	origin, mine := newOrigin(), realistic(1)
+	cache := newCache(t, origin, Options{})
+	got := mustLookup(t, cache, origin.add(mine))
+	mine.DeletedAt, mine.Scopes[0] = raceTime, "admin"
+	want := realistic(1)
+	for _, got := range []*keys.Key{got, mustLookup(t, cache, mine.Digest)} {
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("cached %+v, want %+v", got, want)
+		}
+	}
+}
+
+// TestListsDoNotGrowIntoEachOther: an append to a key's scopes, wrong as it
+// is, does not overwrite its servers.
+func TestListsDoNotGrowIntoEachOther(t *testing.T) {
+	e := newEntry(&keys.Key{Scopes: []string{"a"}, Servers: []string{"weather"}}, mark{})
+	_ = append(e.key.Scopes, "b")
+	if e.key.Servers[0] != "weather" {
+		t.Error("servers were overwritten")
+	}
+}

@@ -1,0 +1,86 @@
+package keycache
+
+import (
+	"testing"
+	"time"
+
+	"github.com/fareboxhq/farebox/internal/keys"
+)
+
+// TestJunkEvictsNobody: 20,000 unknown digests leave the hit ratio of 10,000
+// good keys, which fill the cache, within a point of where it was. Each costs
+// the origin one question, and none more within the negative TTL.
+func TestJunkEvictsNobody(t *testing.T) {
+	const good, junk = 10_000, 20_000
+	origin, clk := newOrigin(), &clock{}
+	cache := newCache(t, origin, Options{Size: good, NegativeTTL: 5 * time.Second, Now: clk.now})
+	for i := range good {
+		mustLookup(t, cache, origin.add(realistic(i)))
+	}
+	hits := func() (ratio float64) {
+		n := 0
+		for i := range good {
+			if _, source, _ := cache.Cached(digestOf(i)); source == SourceCache {
+				n++
+			}
+		}
+		return float64(n) / good
+	}
+	before := hits()
+	if before < 0.99 {
+		t.Fatalf("hit ratio %.4f to begin with: the test shows nothing", before)
+	}
+	loads := origin.total.Load()
+	for i := range junk {
+		wantSource(t, cache, digestOf(good+i), SourceStore, keys.ErrUnknown)
+		if i%2 == 0 { // good keys are used meanwhile
+			mustLookup(t, cache, digestOf(i%good))
+		}
+	}
+	after := hits()
+	if after < before-0.01 || after > before+0.01 {
+		t.Errorf("hit ratio %.4f before the flood, %.4f after it", before, after)
+	}
+	clk.advance(5*time.Second - 1)
+	for i := range junk {
+		wantSource(t, cache, digestOf(good+i), SourceNegative, keys.ErrUnknown)
+	}
+	if asked := origin.total.Load() - loads; asked != junk {
+		t.Errorf("%d questions for %d unknown digests", asked, junk)
+	}
+}
+
+// TestAbsenteesAreBounded: however much junk comes, at most twice absentBound
+// digests of it are remembered, and at least the last absentBound are.
+func TestAbsenteesAreBounded(t *testing.T) {
+	var a absentees
+	const n = 5*absentBound + 17
+	for i := range n {
+		a.add(digestOf(i), mark{generation: uint64(i)})
+		if held := len(a.recent) + len(a.older); held > 2*absentBound {
+			t.Fatalf("%d held after %d", held, i+1)
+		}
+	}
+	for i := n - absentBound; i < n; i++ {
+		if m, ok := a.get(digestOf(i)); !ok || m.generation != uint64(i) {
+			t.Fatalf("the %d-th last is forgotten", n-i)
+		}
+	}
+	if _, ok := a.get(digestOf(0)); ok {
+		t.Error("the first is still there")
+	}
+}
+
+// TestAbsenteesGiveTheLatestMark: a digest that is in both halves is answered
+// from the recent one.
+func TestAbsenteesGiveTheLatestMark(t *testing.T) {
+	var a absentees
+	a.add(digestOf(-1), mark{generation: 1})
+	for i := range absentBound {
+		a.add(digestOf(i), mark{})
+	}
+	a.add(digestOf(-1), mark{generation: 2})
+	if m, ok := a.get(digestOf(-1)); !ok || m.generation != 2 {
+		t.Errorf("mark %+v, %v", m, ok)
+	}
+}

@@ -1,0 +1,185 @@
+package keycache
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/fareboxhq/farebox/internal/keys"
+)
+
+// TestMain fails if a test leaves a goroutine behind.
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// memoryOrigin is an origin in memory. A change is durable in it when the
+// method that makes it returns.
+type memoryOrigin struct {
+	mu    sync.Mutex
+	keys  map[keys.Digest]*keys.Key
+	asked map[keys.Digest]int
+	total atomic.Int64
+
+	// after, if set, is called by KeyByDigest once the answer is decided and
+	// before it is returned. Its error replaces the answer.
+	after func(ctx context.Context, digest keys.Digest) error
+}
+
+func newOrigin() *memoryOrigin {
+	return &memoryOrigin{keys: make(map[keys.Digest]*keys.Key), asked: make(map[keys.Digest]int)}
+}
+
+func (o *memoryOrigin) KeyByDigest(ctx context.Context, digest keys.Digest) (*keys.Key, error) {
+	o.total.Add(1)
+	o.mu.Lock()
+	o.asked[digest]++
+	key, ok := o.keys[digest]
+	after := o.after
+	o.mu.Unlock()
+	if after != nil {
+		if err := after(ctx, digest); err != nil {
+			return nil, err
+		}
+	}
+	if !ok {
+		return nil, keys.ErrUnknown
+	}
+	return key, nil
+}
+
+// add puts the key in, or replaces the one of its digest, which it returns.
+func (o *memoryOrigin) add(key *keys.Key) keys.Digest {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.keys[key.Digest] = key
+	return key.Digest
+}
+
+// change replaces the key of that digest by a changed copy.
+func (o *memoryOrigin) change(digest keys.Digest, f func(*keys.Key)) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	key := *o.keys[digest]
+	f(&key)
+	o.keys[digest] = &key
+}
+
+// setAfter replaces the hook.
+func (o *memoryOrigin) setAfter(f func(context.Context, keys.Digest) error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.after = f
+}
+
+// questions returns how often the digest was asked for.
+func (o *memoryOrigin) questions(digest keys.Digest) int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.asked[digest]
+}
+
+// gate is a hook that holds the origin's answers back until it is opened.
+type gate struct {
+	reached chan struct{} // gets a value for every answer that is held back
+	opened  chan struct{}
+}
+
+func newGate() *gate {
+	return &gate{reached: make(chan struct{}, 1024), opened: make(chan struct{})}
+}
+
+func (g *gate) open() { close(g.opened) }
+
+// wait is for origins that do not heed their context.
+func (g *gate) wait(context.Context, keys.Digest) error {
+	g.reached <- struct{}{}
+	<-g.opened
+	return nil
+}
+
+// waitOrEnd is for origins that do.
+func (g *gate) waitOrEnd(ctx context.Context, _ keys.Digest) error {
+	g.reached <- struct{}{}
+	select {
+	case <-g.opened:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// clock is a clock that moves only when told to.
+type clock struct{ since atomic.Int64 }
+
+func (c *clock) now() time.Time          { return time.Unix(1_800_000_000, c.since.Load()) }
+func (c *clock) advance(d time.Duration) { c.since.Add(int64(d)) }
+
+// newCache returns a cache that is closed with the test.
+func newCache(tb testing.TB, origin Origin, o Options) *Cache {
+	tb.Helper()
+	c, err := New(origin, o)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(c.Close)
+	return c
+}
+
+// mustLookup returns the key of the digest.
+func mustLookup(tb testing.TB, c *Cache, digest keys.Digest) *keys.Key {
+	tb.Helper()
+	key, _, err := c.Lookup(context.Background(), digest)
+	if err != nil {
+		tb.Fatalf("lookup: %v", err)
+	}
+	if key.Digest != digest {
+		tb.Fatal("lookup returned a key of another digest")
+	}
+	return key
+}
+
+// wantSource fails unless the lookup is answered from there, with a key or
+// with the wanted error.
+func wantSource(tb testing.TB, c *Cache, digest keys.Digest, want Source, wantErr error) {
+	tb.Helper()
+	key, source, err := c.Lookup(context.Background(), digest)
+	if source != want || !errors.Is(err, wantErr) || (key != nil) != (wantErr == nil) {
+		tb.Fatalf("lookup: key %v, source %v, error %v; want source %v, error %v", key != nil, source, err, want, wantErr)
+	}
+}
+
+// digestOf returns the i-th of a series of digests.
+func digestOf(i int) keys.Digest {
+	var b [8]byte
+	binary.LittleEndian.PutUint64(b[:], uint64(i))
+	return sha256.Sum256(b[:])
+}
+
+// realistic returns the i-th of a series of keys as a store makes them: every
+// text in memory of its own.
+func realistic(i int) *keys.Key {
+	d := digestOf(i)
+	id := func(prefix string, b []byte) string {
+		return fmt.Sprintf("%s_%x-%x-7%03x-%x-%x", prefix, b[:4], b[4:6], int(b[6])<<4, b[7:9], b[9:15])
+	}
+	return &keys.Key{
+		ID:          id("key", d[:]),
+		Account:     id("acct", d[8:]),
+		Lineage:     id("key", d[:]),
+		Kind:        keys.Agent,
+		Environment: keys.Environment(fmt.Sprint("li", "ve")),
+		Name:        fmt.Sprintf("agent number %d", i),
+		Hint:        fmt.Sprintf("sk_live_…%x", d[:2]),
+		Digest:      d,
+		Scopes:      []string{fmt.Sprint("billing", ".", "read")},
+		CreatedAt:   time.Unix(int64(1_700_000_000+i), 0).UTC(),
+		ExpiresAt:   time.Unix(4_000_000_000, 0).UTC(),
+	}
+}

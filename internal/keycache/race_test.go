@@ -1,0 +1,338 @@
+package keycache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/fareboxhq/farebox/internal/keys"
+)
+
+// narrowings are the ways in which a key may come to allow less, each one
+// narrower than those before it, with how a reader tells that it has happened.
+var narrowings = []struct {
+	name   string
+	change func(*keys.Key)
+	seen   error // what Check says of writeUse afterwards
+}{
+	{"fewer scopes", func(k *keys.Key) { k.Scopes = []string{"billing.read"} }, keys.ErrScope},
+	{"earlier expiry", func(k *keys.Key) { k.ExpiresAt = raceTime.Add(-time.Second) }, keys.ErrExpired},
+	{"disabled", func(k *keys.Key) { k.DisabledAt = raceTime }, keys.ErrDisabled},
+	{"deleted", func(k *keys.Key) { k.DeletedAt = raceTime }, keys.ErrDeleted},
+}
+
+var (
+	raceTime = time.Unix(1_900_000_000, 0)
+	writeUse = keys.Use{Scope: "billing.write"}
+)
+
+// narrowness returns how many of the narrowings the key, as it was looked up,
+// has gone through.
+func narrowness(k *keys.Key) int64 {
+	err := k.Check(raceTime, writeUse)
+	for i := len(narrowings); i > 0; i-- {
+		if errors.Is(err, narrowings[i-1].seen) {
+			return int64(i)
+		}
+	}
+	return 0
+}
+
+// target is a key that readers look up while it is narrowed.
+type target struct {
+	digest keys.Digest
+	// floor is how many narrowings were revoked: a lookup that begins now must
+	// return a key that has gone through that many at least.
+	floor atomic.Int64
+}
+
+// race is a race of readers against revocations.
+type race struct {
+	cache   *Cache
+	origin  *memoryOrigin
+	revoke  func(keys.Digest)
+	readers int
+	enough  func(lookups, stale int64) bool // ends the race; asked after every narrowing
+}
+
+// tally is how a race went.
+type tally struct{ lookups, stale, changes int64 }
+
+// run looks keys up without pause while they are narrowed one after another,
+// step by step until they are deleted, and counts the lookups that began after
+// a revocation returned and yet got the key as it was before.
+func (r race) run(t *testing.T) tally {
+	t.Helper()
+	var (
+		lookups, stale atomic.Int64
+		stop           atomic.Bool
+		readers        sync.WaitGroup
+		changes        int64
+		made           int
+	)
+	fresh := func() *target {
+		key := realistic(made)
+		key.Scopes = []string{"billing.read", "billing.write"}
+		made++
+		return &target{digest: r.origin.add(key)}
+	}
+	targets := make([]atomic.Pointer[target], 16)
+	for i := range targets {
+		targets[i].Store(fresh())
+	}
+	for n := range r.readers {
+		readers.Go(func() {
+			count := int64(0)
+			for i := n; !stop.Load(); i++ {
+				tg := targets[i%len(targets)].Load()
+				floor := tg.floor.Load() // before the lookup begins
+				key, _, err := r.cache.Lookup(context.Background(), tg.digest)
+				if err != nil || key.Digest != tg.digest {
+					t.Errorf("lookup: wrong key or error %v", err)
+					return
+				}
+				if narrowness(key) < floor {
+					stale.Add(1)
+				}
+				if count++; count%256 == 0 {
+					lookups.Add(256)
+				}
+			}
+		})
+	}
+	for i := 0; !r.enough(lookups.Load(), stale.Load()); i = (i + 1) % len(targets) {
+		tg := targets[i].Load()
+		for step := range narrowings {
+			r.origin.change(tg.digest, narrowings[step].change)
+			r.revoke(tg.digest)
+			tg.floor.Store(int64(step + 1)) // from now on every lookup counts
+			changes++
+			for range 2 * r.readers { // give them time to see it, and to load it anew
+				runtime.Gosched()
+			}
+		}
+		targets[i].Store(fresh())
+	}
+	stop.Store(true)
+	readers.Wait()
+	return tally{lookups: lookups.Load(), stale: stale.Load(), changes: changes}
+}
+
+// raceOrigin is an origin whose answers are overtaken often: others may run
+// between the reading of a key and the return of it.
+func raceOrigin() *memoryOrigin {
+	o := newOrigin()
+	o.after = func(context.Context, keys.Digest) error { runtime.Gosched(); return nil }
+	return o
+}
+
+// raceOptions make entries end all the time, so that loads race revocations.
+func raceOptions() Options { return Options{TTL: 200 * time.Microsecond} }
+
+// TestRaceNoLookupOutrunsRevocation is promise 6: in millions of lookups that
+// race deletions, disablings and narrowings, none that began after the
+// revocation returned gets more than what is left.
+func TestRaceNoLookupOutrunsRevocation(t *testing.T) {
+	least, patience := int64(3_000_000), 5*time.Second
+	if raceEnabled {
+		least, patience = 200_000, 3*time.Second
+	}
+	origin := raceOrigin()
+	cache := newCache(t, origin, raceOptions())
+	end, limit := time.Now().Add(patience), time.Now().Add(time.Minute)
+	got := race{
+		cache: cache, origin: origin, revoke: cache.Revoke, readers: 4 * runtime.GOMAXPROCS(0),
+		enough: func(lookups, stale int64) bool {
+			now := time.Now()
+			return stale > 0 || now.After(limit) || (lookups >= least && now.After(end))
+		},
+	}.run(t)
+	t.Logf("%d lookups, %d loads, %d changes, %d stale", got.lookups, origin.total.Load(), got.changes, got.stale)
+	if got.stale != 0 {
+		t.Errorf("%d of %d lookups began after a revocation and got the key as it was before", got.stale, got.lookups)
+	}
+	if got.lookups < least || got.changes < 1000 {
+		t.Errorf("only %d lookups and %d changes in a minute: the race shows nothing", got.lookups, got.changes)
+	}
+}
+
+// TestRaceNoticesMissingGenerations tests the race test: where entries are
+// deleted and generations ignored, the same race must find stale lookups.
+func TestRaceNoticesMissingGenerations(t *testing.T) {
+	origin := raceOrigin()
+	o := raceOptions()
+	o.trustStale = true
+	cache := newCache(t, origin, o)
+	limit := time.Now().Add(30 * time.Second)
+	got := race{
+		cache: cache, origin: origin, readers: 4 * runtime.GOMAXPROCS(0),
+		revoke: func(d keys.Digest) { cache.entries.Del(slot(d)) },
+		enough: func(_, stale int64) bool { return stale > 0 || time.Now().After(limit) },
+	}.run(t)
+	if got.stale == 0 {
+		t.Fatalf("no stale lookup among %d: the race test would not notice a cache that is outrun", got.lookups)
+	}
+	t.Logf("stale after %d changes", got.changes)
+}
+
+// overtake plays one load that a deletion overtakes: the load begins, the
+// origin has read the key, the key is deleted and revoked, the load ends. It
+// returns what lookups say that began after the revocation: one while the load
+// was still held back, and one after it had ended.
+func overtake(t *testing.T, o Options, revoke func(*Cache, keys.Digest)) (during, after error) {
+	t.Helper()
+	origin, held := newOrigin(), newGate()
+	digest := origin.add(realistic(1))
+	origin.setAfter(held.wait)
+	cache := newCache(t, origin, o)
+
+	first := make(chan error, 1)
+	go func() {
+		_, _, err := cache.Lookup(context.Background(), digest)
+		first <- err
+	}()
+	<-held.reached // it has read the key and has not returned it
+	origin.setAfter(nil)
+	origin.change(digest, func(k *keys.Key) { k.DeletedAt = raceTime })
+	revoke(cache, digest)
+
+	check := func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		key, _, err := cache.Lookup(ctx, digest)
+		if err != nil {
+			return err
+		}
+		return key.Check(raceTime, keys.Use{})
+	}
+	second := make(chan error, 1)
+	if o.trustStale {
+		second <- nil // it would join the load that is held back, and wait
+	} else {
+		second <- check()
+	}
+	held.open()
+	if err := <-first; err != nil {
+		t.Fatalf("the load that was overtaken: %v", err)
+	}
+	return <-second, check()
+}
+
+// TestOvertakenLoadIsNeverBelieved is promise 6 without chance: neither a
+// lookup beside the overtaken load nor one after it gets what that load read.
+func TestOvertakenLoadIsNeverBelieved(t *testing.T) {
+	for name, revoke := range map[string]func(*Cache, keys.Digest){
+		"Revoke":    func(c *Cache, d keys.Digest) { c.Revoke(d) },
+		"RevokeAll": func(c *Cache, _ keys.Digest) { c.RevokeAll() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			during, after := overtake(t, Options{}, revoke)
+			if !errors.Is(during, keys.ErrDeleted) || !errors.Is(after, keys.ErrDeleted) {
+				t.Errorf("during the load: %v; after it: %v; want the key deleted both times", during, after)
+			}
+		})
+	}
+}
+
+// TestOvertakenLoadIsBelievedWithoutGenerations tests the test above: without
+// the check, the key that was deleted comes back.
+func TestOvertakenLoadIsBelievedWithoutGenerations(t *testing.T) {
+	_, after := overtake(t, Options{trustStale: true}, func(c *Cache, d keys.Digest) { c.entries.Del(slot(d)) })
+	if after != nil {
+		t.Errorf("after the load: %v; want the deleted key accepted, as plain deletion from the cache does", after)
+	}
+}
+
+// TestOvertakenLoadDoesNotReplaceANewerOne: what a lookup loaded after the
+// revocation stays in the cache when the overtaken load ends later.
+func TestOvertakenLoadDoesNotReplaceANewerOne(t *testing.T) {
+	origin, held := newOrigin(), newGate()
+	digest := origin.add(realistic(1))
+	origin.setAfter(held.wait)
+	cache := newCache(t, origin, Options{})
+	first := make(chan error, 1)
+	go func() {
+		_, _, err := cache.Lookup(context.Background(), digest)
+		first <- err
+	}()
+	<-held.reached
+	origin.setAfter(nil)
+	cache.Revoke(digest)
+	wantSource(t, cache, digest, SourceStore, nil)
+	held.open()
+	if err := <-first; err != nil {
+		t.Fatal(err)
+	}
+	wantSource(t, cache, digest, SourceCache, nil)
+}
+
+// TestCreatedKeyIsSeenDespiteJunkLookup: a lookup that began before a key
+// existed cannot hide it once its creation was announced, whether the lookup
+// ended before or after.
+func TestCreatedKeyIsSeenDespiteJunkLookup(t *testing.T) {
+	t.Run("ended before", func(t *testing.T) {
+		origin := newOrigin()
+		cache := newCache(t, origin, Options{})
+		key := realistic(1)
+		wantSource(t, cache, key.Digest, SourceStore, keys.ErrUnknown)
+		wantSource(t, cache, key.Digest, SourceNegative, keys.ErrUnknown)
+		origin.add(key)
+		cache.Revoke(key.Digest)
+		wantSource(t, cache, key.Digest, SourceStore, nil)
+		wantSource(t, cache, key.Digest, SourceCache, nil)
+	})
+	t.Run("ended after", func(t *testing.T) {
+		origin, held := newOrigin(), newGate()
+		origin.setAfter(held.wait)
+		cache := newCache(t, origin, Options{})
+		key := realistic(1)
+		first := make(chan error, 1)
+		go func() {
+			_, _, err := cache.Lookup(context.Background(), key.Digest)
+			first <- err
+		}()
+		<-held.reached
+		origin.setAfter(nil)
+		origin.add(key)
+		cache.Revoke(key.Digest)
+		held.open()
+		if err := <-first; !errors.Is(err, keys.ErrUnknown) {
+			t.Fatalf("the lookup from before: %v", err)
+		}
+		wantSource(t, cache, key.Digest, SourceStore, nil)
+	})
+}
+
+// TestRevokeIsSafeAtAnyTime: Revoke and RevokeAll may be called while the
+// cache closes and after it has.
+func TestRevokeIsSafeAtAnyTime(t *testing.T) {
+	for i := range 10 {
+		cache := newCache(t, newOrigin(), Options{Size: 100})
+		var wg sync.WaitGroup
+		wg.Go(func() { cache.Revoke(digestOf(i)) })
+		wg.Go(cache.RevokeAll)
+		cache.Close()
+		wg.Wait()
+		cache.Revoke(digestOf(i))
+	}
+}
+
+// TestNarrownessTellsEveryStepApart tests the judge of the race.
+func TestNarrownessTellsEveryStepApart(t *testing.T) {
+	key := realistic(1)
+	key.Scopes = []string{"billing.read", "billing.write"}
+	for i, step := range narrowings {
+		if got := narrowness(key); got != int64(i) {
+			t.Fatalf("before %q: narrowness %d, want %d", step.name, got, i)
+		}
+		step.change(key)
+	}
+	if got := narrowness(key); got != int64(len(narrowings)) {
+		t.Fatal(fmt.Sprint("at the end: narrowness ", got))
+	}
+}

@@ -1,0 +1,106 @@
+// The race detector changes what is measured here.
+
+//go:build !race
+
+package keycache
+
+import (
+	"context"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/fareboxhq/farebox/internal/keys"
+)
+
+// TestHitDoesNotAllocate: a hit makes no garbage of its own. (AllocsPerRun
+// rounds down; what is left is ristretto's one record for every 64 reads.)
+func TestHitDoesNotAllocate(t *testing.T) {
+	cache, digests := warm(t, 1)
+	ctx := context.Background()
+	hit := func() {
+		if _, source, err := cache.Lookup(ctx, digests[0]); err != nil || source != SourceCache {
+			t.Fatalf("source %v, error %v", source, err)
+		}
+	}
+	if n := testing.AllocsPerRun(10_000, hit); n != 0 {
+		t.Errorf("a lookup allocates %v times", n)
+	}
+	unknown := digestOf(-1)
+	_, _, _ = cache.Lookup(ctx, unknown)
+	if n := testing.AllocsPerRun(10_000, func() { _, _, _ = cache.Lookup(ctx, unknown) }); n != 0 {
+		t.Errorf("a lookup of an unknown digest allocates %v times", n)
+	}
+}
+
+// TestSecretToDecisionDoesNotAllocate: nor does all the way from a secret to
+// its key's admission.
+func TestSecretToDecisionDoesNotAllocate(t *testing.T) {
+	if n := testing.AllocsPerRun(10_000, secretToDecision(t)); n != 0 {
+		t.Errorf("a decision allocates %v times", n)
+	}
+}
+
+// TestSecretToDecisionIsQuick gates at three times the figure to reach, 400 ns.
+// The benchmark measures it.
+func TestSecretToDecisionIsQuick(t *testing.T) {
+	const rounds, each, limit = 20, 5000, 1200 * time.Nanosecond
+	decide := secretToDecision(t)
+	best := time.Duration(1<<63 - 1)
+	for range rounds { // the best of them: others may want the processor
+		began := time.Now()
+		for range each {
+			decide()
+		}
+		best = min(best, time.Since(began)/each)
+	}
+	t.Logf("%v", best)
+	if best > limit {
+		t.Errorf("%v from secret to decision, want at most %v", best, limit)
+	}
+}
+
+// TestMemory: 100,000 cached keys, with all that the cache keeps beside them,
+// take at most 64 MiB, and a flood of junk adds at most 8.
+func TestMemory(t *testing.T) {
+	const n, mib = 100_000, 1 << 20
+	index := make(map[keys.Digest]int, n)
+	for i := range n {
+		index[digestOf(i)] = i
+	}
+	heap := func() int64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	before := heap()
+	cache := newCache(t, originFunc(func(_ context.Context, d keys.Digest) (*keys.Key, error) {
+		if i, ok := index[d]; ok {
+			return realistic(i), nil // nobody else holds it
+		}
+		return nil, keys.ErrUnknown
+	}), Options{TTL: time.Hour})
+	for d := range index {
+		mustLookup(t, cache, d)
+	}
+	used := heap() - before
+	t.Logf("%.1f MiB for %d keys, %d bytes each", float64(used)/mib, cache.Len(), used/n)
+	if used > 64*mib {
+		t.Errorf("%.1f MiB, want at most 64", float64(used)/mib)
+	}
+	if got := cache.Len(); got < n*99/100 {
+		t.Errorf("only %d keys are held", got)
+	}
+
+	for i := range 2 * absentBound {
+		cache.absent.add(digestOf(n+i), mark{})
+	}
+	junk := heap() - before - used
+	t.Logf("%.1f MiB for %d unknown digests", float64(junk)/mib, 2*absentBound)
+	if junk > 8*mib {
+		t.Errorf("%.1f MiB of junk, want at most 8", float64(junk)/mib)
+	}
+	runtime.KeepAlive(index)
+}
