@@ -1,0 +1,123 @@
+package sqlitestore
+
+import (
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/fareboxhq/farebox/internal/ledger"
+)
+
+// account is an account in memory.
+type account struct {
+	n           int64
+	id, name    string
+	created     time.Time
+	creditLimit ledger.Amount
+
+	// Guarded by the mutex of books: what is committed, and what is held.
+	purses     [2]ledger.Purse
+	debitHead  int64
+	creditHead int64
+
+	// The writer's alone. asOf is of the snapshot that it was loaded from; draft
+	// is what will be when the open transaction commits.
+	asOf  int64
+	draft draft
+	// dirtySeq is the first transaction that the snapshot lacks, 0 for none.
+	dirtySeq int64
+	dirtyAt  time.Time
+}
+
+// draft is an account's state with the rows of an open transaction.
+type draft struct {
+	touched    int64 // the first row of the open transaction that concerns it, 0 for none
+	balances   [2]ledger.Amount
+	debitHead  int64
+	creditHead int64
+}
+
+func purseIndex(sandbox bool) int {
+	if sandbox {
+		return 1
+	}
+	return 0
+}
+
+// system reports an account of the ledger itself, which nobody spends from.
+func (a *account) system() bool { return a.name[0] == '@' }
+
+// limit is how far below zero the purse may go.
+func (a *account) limit(sandbox bool) ledger.Amount {
+	if sandbox {
+		return 0
+	}
+	return a.creditLimit
+}
+
+// hold reserves the amount or says that the purse cannot pay it.
+func (a *account) hold(amount ledger.Amount, sandbox bool) error {
+	p := &a.purses[purseIndex(sandbox)]
+	available, err := p.Balance.Sub(p.Reserved)
+	if err == nil {
+		// A limit so large that the sum overflows admits every amount.
+		if available, err = available.Add(a.limit(sandbox)); err != nil {
+			available, err = math.MaxInt64, nil
+		}
+	}
+	reserved, overflow := p.Reserved.Add(amount)
+	if err != nil || overflow != nil || amount > available {
+		return &ledger.InsufficientError{Purse: *p, Needed: amount}
+	}
+	p.Reserved = reserved
+	return nil
+}
+
+func (a *account) public() ledger.Account {
+	return ledger.Account{
+		ID: a.id, Name: a.name, CreatedAt: a.created, CreditLimit: a.creditLimit,
+		Live: a.purses[0], Sandbox: a.purses[1],
+	}
+}
+
+// begin prepares the draft for a row of the open transaction, and reports
+// whether this is the first one.
+func (a *account) begin(seq int64) bool {
+	if a.draft.touched != 0 {
+		return false
+	}
+	a.draft = draft{
+		touched:   seq,
+		balances:  [2]ledger.Amount{a.purses[0].Balance, a.purses[1].Balance},
+		debitHead: a.debitHead, creditHead: a.creditHead,
+	}
+	return true
+}
+
+// publish makes the draft what is committed. The caller holds the mutex.
+func (a *account) publish() {
+	a.purses[0].Balance, a.purses[1].Balance = a.draft.balances[0], a.draft.balances[1]
+	a.debitHead, a.creditHead = a.draft.debitHead, a.draft.creditHead
+}
+
+// debit moves the draft of the account that pays.
+func (a *account) debit(r *row) error {
+	b := &a.draft.balances[purseIndex(r.sandbox)]
+	less, err := b.Sub(r.amount)
+	if err != nil {
+		return fmt.Errorf("balance of account %s: %w", a.name, err)
+	}
+	*b, a.draft.debitHead = less, r.seq
+	return nil
+}
+
+// credit moves the draft of the account that earns.
+func (a *account) credit(r *row) error {
+	b := &a.draft.balances[purseIndex(r.sandbox)]
+	more, err := b.Add(r.amount)
+	if err != nil {
+		return fmt.Errorf("balance of account %s: %w", a.name, err)
+	}
+	*b, a.draft.creditHead = more, r.seq
+	return nil
+}

@@ -1,0 +1,94 @@
+package sqlitestore
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/fareboxhq/farebox/internal/ledger"
+)
+
+const (
+	accountPrefix = "acct_"
+	maxID         = 64
+)
+
+// CreateAccount makes an account with empty purses. Errors: ledger.ErrExists if
+// the name is taken, ErrConflict if the id is; a name that ledger.ValidName
+// refuses is an error, too.
+func (s *Store) CreateAccount(ctx context.Context, a ledger.Account, audit ledger.Audit) error {
+	if err := ledger.ValidName(a.Name); err != nil {
+		return err
+	}
+	if !strings.HasPrefix(a.ID, accountPrefix) || len(a.ID) > maxID {
+		return fmt.Errorf("id %q of an account does not begin with %s or is longer than %d", a.ID, accountPrefix, maxID)
+	}
+	if a.CreditLimit < 0 {
+		return fmt.Errorf("credit limit %s is less than zero", a.CreditLimit)
+	}
+	created := present(a.CreatedAt, s.now())
+	return s.do(ctx, func(t *tx) error {
+		b := s.books
+		b.mu.Lock()
+		fresh := &account{n: b.count(), id: a.ID, name: a.Name, created: created, creditLimit: a.CreditLimit}
+		nameTaken, idTaken := b.byName[a.Name] != nil, b.byID[a.ID] != nil
+		b.mu.Unlock()
+		switch {
+		case nameTaken:
+			return fmt.Errorf("account %q: %w", a.Name, ledger.ErrExists)
+		case idTaken:
+			return fmt.Errorf("account id: %w", ledger.ErrConflict)
+		}
+		if _, err := t.exec(`INSERT INTO account (n, id, name, created_at, credit_limit) VALUES (?, ?, ?, ?, ?)`,
+			fresh.n, fresh.id, fresh.name, micros(fresh.created), int64(fresh.creditLimit)); err != nil {
+			return err
+		}
+		t.after = append(t.after, func() { b.add(fresh) })
+		return t.audit(audit, s.now())
+	})
+}
+
+// Account returns the account of that id or name, or ledger.ErrNotFound.
+func (s *Store) Account(ctx context.Context, ref string) (ledger.Account, error) {
+	if err := ctx.Err(); err != nil {
+		return ledger.Account{}, err
+	}
+	b := s.books
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.sweep(s.now())
+	a := b.byID[ref]
+	if a == nil {
+		a = b.byName[ref]
+	}
+	if a == nil {
+		return ledger.Account{}, fmt.Errorf("account %q: %w", ref, ledger.ErrNotFound)
+	}
+	return a.public(), nil
+}
+
+// Accounts lists the accounts in the order of their creation, the ledger's own
+// excepted. The text is the cursor of the next part, "" at the end.
+func (s *Store) Accounts(ctx context.Context, p ledger.Page) ([]ledger.Account, string, error) {
+	last, err := cursor(ctx, p.After, 0)
+	if err != nil {
+		return nil, "", err
+	}
+	b := s.books
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.sweep(s.now())
+	var list []ledger.Account
+	for n := last + 1; n < b.count(); n++ {
+		a := b.numbered[n]
+		if a == nil || a.system() {
+			continue
+		}
+		if len(list) == p.Size() {
+			return list, strconv.FormatInt(last, 10), nil
+		}
+		list, last = append(list, a.public()), n
+	}
+	return list, "", nil
+}

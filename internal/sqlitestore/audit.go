@@ -1,0 +1,66 @@
+package sqlitestore
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"strconv"
+	"time"
+
+	"github.com/fareboxhq/farebox/internal/ledger"
+)
+
+// audit writes the row that tells of the change.
+func (t *tx) audit(a ledger.Audit, now time.Time) error {
+	_, err := t.exec(`INSERT INTO audit (at, actor, origin, action, target, detail) VALUES (?, ?, ?, ?, ?, ?)`,
+		micros(present(a.At, now)), a.Actor, a.From, a.Action, a.Target, a.Detail)
+	if err != nil {
+		return fmt.Errorf("writing the audit log: %w", err)
+	}
+	return nil
+}
+
+// AuditLog lists what operators did, newest first. The text is the cursor of
+// the next part, "" at the end.
+func (s *Store) AuditLog(ctx context.Context, p ledger.Page) ([]ledger.Audit, string, error) {
+	before, err := cursor(ctx, p.After, math.MaxInt64)
+	if err != nil {
+		return nil, "", err
+	}
+	rows, err := s.readers.QueryContext(background(),
+		`SELECT n, at, actor, origin, action, target, detail FROM audit WHERE n < ? ORDER BY n DESC LIMIT ?`, before, p.Size()+1)
+	if err != nil {
+		return nil, "", failure(err)
+	}
+	defer rows.Close()
+	var list []ledger.Audit
+	var last int64
+	for rows.Next() {
+		if len(list) == p.Size() {
+			return list, strconv.FormatInt(last, 10), nil
+		}
+		var a ledger.Audit
+		var at int64
+		if err := rows.Scan(&last, &at, &a.Actor, &a.From, &a.Action, &a.Target, &a.Detail); err != nil {
+			return nil, "", failure(err)
+		}
+		a.At = fromMicros(at)
+		list = append(list, a)
+	}
+	return list, "", failure(rows.Err())
+}
+
+// cursor reads the cursor of a listing; an empty one is where it begins.
+func cursor(ctx context.Context, text string, begin int64) (int64, error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	if text == "" {
+		return begin, nil
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || n < 0 {
+		return 0, fmt.Errorf("cursor %q is none that a listing gave", text)
+	}
+	return n, nil
+}

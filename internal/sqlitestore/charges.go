@@ -1,0 +1,140 @@
+package sqlitestore
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"math"
+	"strconv"
+
+	"github.com/fareboxhq/farebox/internal/ledger"
+)
+
+// Bounds of a listing that follows an account's chain. What an account paid is
+// charges, and refunds of what it earned: those are passed over.
+const (
+	chainStep = 2 * ledger.MaxPage
+	maxSteps  = 20
+)
+
+// selectChain follows the chain of what an account paid, from a transaction on.
+const selectChain = `WITH RECURSIVE chain (at_seq, next) AS (
+		SELECT seq, prev_debtor FROM txn WHERE seq = ?1
+		UNION ALL
+		SELECT t.seq, t.prev_debtor FROM chain c JOIN txn t ON t.seq = c.next LIMIT ?2
+	) ` + selectRow + `JOIN chain ON seq = at_seq ORDER BY seq DESC`
+
+// Charges lists captured charges, newest first, with what was refunded of them.
+// The text is the cursor of the next part, "" at the end; a part may have fewer
+// rows than asked for and yet not be the last. Errors: ledger.ErrNotFound if the
+// account does not exist.
+func (s *Store) Charges(ctx context.Context, f ledger.ChargeFilter) ([]ledger.Charge, string, error) {
+	after, err := cursor(ctx, f.After, math.MaxInt64)
+	if err != nil {
+		return nil, "", err
+	}
+	l := listing{store: s, size: f.Size()}
+	if f.Account == "" {
+		err = l.all(after)
+	} else {
+		err = l.chain(f.Account, f.After == "", after)
+	}
+	if err != nil {
+		return nil, "", err
+	}
+	if l.next == 0 {
+		return l.charges, "", nil
+	}
+	return l.charges, strconv.FormatInt(l.next, 10), nil
+}
+
+// listing is one part of a list of charges.
+type listing struct {
+	store   *Store
+	size    int
+	charges []ledger.Charge
+	next    int64 // the cursor; 0 at the end
+}
+
+// all lists what is below the transaction.
+func (l *listing) all(below int64) error {
+	for range maxSteps {
+		rows, err := l.store.reads.charges.QueryContext(background(), below, l.size+1)
+		if err != nil {
+			return failure(err)
+		}
+		n, last, err := l.collect(rows, 0)
+		if err != nil {
+			return err
+		}
+		if n <= l.size { // else there may be more
+			l.next = 0
+			return nil
+		}
+		if l.next = last.seq; len(l.charges) == l.size {
+			return nil
+		}
+		below = last.seq
+	}
+	return nil
+}
+
+// chain lists what the account paid, from its newest or from a transaction on.
+func (l *listing) chain(id string, fromHead bool, seq int64) error {
+	b := l.store.books
+	b.mu.Lock()
+	a := b.byID[id]
+	if a != nil && fromHead {
+		seq = a.debitHead
+	}
+	b.mu.Unlock()
+	if a == nil {
+		return fmt.Errorf("account %q: %w", id, ledger.ErrNotFound)
+	}
+	l.next = seq
+	for range maxSteps {
+		if l.next == 0 || len(l.charges) == l.size {
+			return nil
+		}
+		rows, err := l.store.reads.chain.QueryContext(background(), l.next, min(l.size+1, chainStep))
+		if err != nil {
+			return failure(err)
+		}
+		n, last, err := l.collect(rows, a.n)
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return fmt.Errorf("cursor %d is none that this listing gave", seq)
+		}
+		l.next = last.prevDebtor
+	}
+	return nil
+}
+
+// collect adds the charges among the rows until the part is full. It returns
+// the last row that it took, and how many rows it saw.
+func (l *listing) collect(rows *sql.Rows, payer int64) (n int, last row, err error) {
+	defer rows.Close()
+	for rows.Next() {
+		n++
+		if len(l.charges) == l.size {
+			break
+		}
+		if err := last.scan(rows); err != nil {
+			return 0, row{}, failure(err)
+		}
+		if payer != 0 && last.debtor != payer {
+			return 0, row{}, fmt.Errorf("cursor %d is none that this listing gave", last.seq)
+		}
+		if last.kind != rowCharge {
+			continue
+		}
+		c, err := l.store.charge(&last)
+		if err != nil {
+			return 0, row{}, err
+		}
+		l.charges = append(l.charges, c)
+	}
+	return n, last, failure(rows.Err())
+}

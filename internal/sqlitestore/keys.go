@@ -1,0 +1,265 @@
+package sqlitestore
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+
+	"github.com/fareboxhq/farebox/internal/keys"
+	"github.com/fareboxhq/farebox/internal/ledger"
+)
+
+const (
+	keyColumns = `id, digest, account, lineage, kind, environment, name, hint, scopes, servers,
+	created_at, expires_at, disabled_at, deleted_at`
+	selectKey = `SELECT n, ` + keyColumns + ` FROM key `
+	insertKey = `INSERT INTO key (` + keyColumns + `) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO NOTHING`
+	updateKey = `UPDATE key SET name = ?, hint = ?, scopes = ?, servers = ?, created_at = ?, expires_at = ?,
+	disabled_at = ?, deleted_at = ? WHERE id = ?`
+)
+
+// KeyByDigest returns the key of that digest, deleted ones included, or
+// keys.ErrUnknown.
+func (s *Store) KeyByDigest(ctx context.Context, digest keys.Digest) (*keys.Key, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	// A change in doubt might have narrowed the key.
+	if err := s.Healthy(); err != nil {
+		return nil, err
+	}
+	k, _, err := scanKey(s.reads.keyByDigest.QueryRowContext(background(), digest[:]))
+	if err = readError(err); errors.Is(err, ledger.ErrNotFound) {
+		return nil, keys.ErrUnknown
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &k, nil
+}
+
+// CreateKey stores a new key with its audit row. Errors: ledger.ErrNotFound if
+// its account does not exist, ErrConflict if its id or digest was used before.
+func (s *Store) CreateKey(ctx context.Context, k keys.Key, a ledger.Audit) error {
+	return s.do(ctx, func(t *tx) error {
+		if err := t.insertKey(&k); err != nil {
+			return err
+		}
+		return t.audit(a, s.now())
+	})
+}
+
+// Key returns the key of that id, or ledger.ErrNotFound.
+func (s *Store) Key(ctx context.Context, id string) (keys.Key, error) {
+	if err := ctx.Err(); err != nil {
+		return keys.Key{}, err
+	}
+	k, _, err := scanKey(s.readers.QueryRowContext(background(), selectKey+`WHERE id = ?`, id))
+	return k, readError(err)
+}
+
+// Keys lists the keys of the account, or all if it is "", in the order of their
+// creation and with the deleted ones. The text is the cursor of the next part,
+// "" at the end.
+func (s *Store) Keys(ctx context.Context, account string, p ledger.Page) ([]keys.Key, string, error) {
+	last, err := cursor(ctx, p.After, 0)
+	if err != nil {
+		return nil, "", err
+	}
+	query, args := selectKey+`WHERE n > ? ORDER BY n LIMIT ?`, []any{last, p.Size() + 1}
+	if account != "" {
+		query, args = selectKey+`WHERE account = ? AND n > ? ORDER BY n LIMIT ?`, []any{account, last, p.Size() + 1}
+	}
+	rows, err := s.readers.QueryContext(background(), query, args...)
+	if err != nil {
+		return nil, "", failure(err)
+	}
+	defer rows.Close()
+	var list []keys.Key
+	for rows.Next() {
+		if len(list) == p.Size() {
+			return list, strconv.FormatInt(last, 10), nil
+		}
+		k, n, err := scanKey(rows)
+		if err != nil {
+			return nil, "", failure(err)
+		}
+		list, last = append(list, k), n
+	}
+	return list, "", failure(rows.Err())
+}
+
+// UpdateKey reads the key, lets change alter it, and writes it with its audit
+// row, all in one transaction. An error of change aborts it and is returned as
+// it is. ID, Digest, Account, Lineage, Kind and Environment may not change, nor
+// DeletedAt once it is set. change must be short: while it runs, nothing else is
+// written. Other errors: ledger.ErrNotFound.
+func (s *Store) UpdateKey(ctx context.Context, id string, change func(*keys.Key) error, a ledger.Audit) (keys.Key, error) {
+	var changed keys.Key
+	err := s.do(ctx, func(t *tx) error {
+		var err error
+		if changed, err = t.changeKey(id, change); err != nil {
+			return err
+		}
+		return t.audit(a, s.now())
+	})
+	if err != nil {
+		return keys.Key{}, err
+	}
+	return changed, nil
+}
+
+// ReplaceKey changes the old key, as UpdateKey does, and stores its successor,
+// with one audit row, in one transaction. The successor must have the old key's
+// account, lineage, kind and environment. It returns the old key as it is now.
+// Errors are those of UpdateKey and CreateKey.
+func (s *Store) ReplaceKey(ctx context.Context, oldID string, change func(old *keys.Key) error, successor keys.Key, a ledger.Audit) (keys.Key, error) {
+	var old keys.Key
+	err := s.do(ctx, func(t *tx) error {
+		var err error
+		if old, err = t.changeKey(oldID, change); err != nil {
+			return err
+		}
+		if successor.Account != old.Account || successor.Lineage != old.Lineage ||
+			successor.Kind != old.Kind || successor.Environment != old.Environment {
+			return errors.New("the successor of a key must have its account, lineage, kind and environment")
+		}
+		if err := t.insertKey(&successor); err != nil {
+			return err
+		}
+		return t.audit(a, s.now())
+	})
+	if err != nil {
+		return keys.Key{}, err
+	}
+	return old, nil
+}
+
+func (t *tx) changeKey(id string, change func(*keys.Key) error) (keys.Key, error) {
+	old, _, err := scanKey(t.queryRow(selectKey+`WHERE id = ?`, id))
+	if errors.Is(err, ledger.ErrNotFound) {
+		return keys.Key{}, fmt.Errorf("key %q: %w", id, err)
+	}
+	if err != nil {
+		return keys.Key{}, failure(err)
+	}
+	k := old
+	k.Scopes, k.Servers = slices.Clone(old.Scopes), slices.Clone(old.Servers)
+	if err := change(&k); err != nil {
+		return keys.Key{}, err
+	}
+	if k.ID != old.ID || k.Digest != old.Digest || k.Account != old.Account || k.Lineage != old.Lineage ||
+		k.Kind != old.Kind || k.Environment != old.Environment {
+		return keys.Key{}, errors.New("id, digest, account, lineage, kind and environment of a key may not change")
+	}
+	if !old.DeletedAt.IsZero() && !k.DeletedAt.Equal(old.DeletedAt) {
+		return keys.Key{}, errors.New("the deletion of a key is final")
+	}
+	scopes, servers, err := lists(&k)
+	if err != nil {
+		return keys.Key{}, err
+	}
+	_, err = t.exec(updateKey, k.Name, k.Hint, scopes, servers, micros(k.CreatedAt), number(micros(k.ExpiresAt)),
+		number(micros(k.DisabledAt)), number(micros(k.DeletedAt)), k.ID)
+	return stored(k), err
+}
+
+func (t *tx) insertKey(k *keys.Key) error {
+	if k.ID == "" || k.Lineage == "" {
+		return errors.New("a key needs an id and a lineage")
+	}
+	if _, err := keys.ParseKind(k.Kind.String()); err != nil {
+		return err
+	}
+	t.w.books.mu.Lock()
+	_, err := t.w.books.find(k.Account)
+	t.w.books.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	scopes, servers, err := lists(k)
+	if err != nil {
+		return err
+	}
+	n, err := t.exec(insertKey, k.ID, k.Digest[:], k.Account, k.Lineage, k.Kind.String(), string(k.Environment),
+		k.Name, k.Hint, scopes, servers, micros(k.CreatedAt), number(micros(k.ExpiresAt)),
+		number(micros(k.DisabledAt)), number(micros(k.DeletedAt)))
+	if err == nil && n == 0 {
+		err = fmt.Errorf("key: %w", ledger.ErrConflict)
+	}
+	return err
+}
+
+// lists encodes the lists of a key.
+func lists(k *keys.Key) (scopes, servers string, err error) {
+	var text [2]string
+	for i, list := range [][]string{k.Scopes, k.Servers} {
+		if list == nil {
+			list = []string{}
+		}
+		b, err := json.Marshal(list)
+		if err != nil {
+			return "", "", fmt.Errorf("encoding key: %w", err)
+		}
+		text[i] = string(b)
+	}
+	return text[0], text[1], nil
+}
+
+// stored is the key at the precision of the store, as reading it gives it.
+func stored(k keys.Key) keys.Key {
+	k.CreatedAt, k.ExpiresAt = fromMicros(micros(k.CreatedAt)), fromMicros(micros(k.ExpiresAt))
+	k.DisabledAt, k.DeletedAt = fromMicros(micros(k.DisabledAt)), fromMicros(micros(k.DeletedAt))
+	if len(k.Scopes) == 0 {
+		k.Scopes = nil
+	}
+	if len(k.Servers) == 0 {
+		k.Servers = nil
+	}
+	return k
+}
+
+func scanKey(from scanner) (keys.Key, int64, error) {
+	var k keys.Key
+	var n, created int64
+	var digest []byte
+	var kind, scopes, servers string
+	var expires, disabled, deleted nullMicros
+	if err := from.Scan(&n, &k.ID, &digest, &k.Account, &k.Lineage, &kind, (*string)(&k.Environment), &k.Name, &k.Hint,
+		&scopes, &servers, &created, &expires, &disabled, &deleted); err != nil {
+		return keys.Key{}, 0, err
+	}
+	if len(digest) != len(k.Digest) {
+		return keys.Key{}, 0, fmt.Errorf("digest of key %s is not %d bytes long", k.ID, len(k.Digest))
+	}
+	copy(k.Digest[:], digest)
+	var err error
+	if k.Kind, err = keys.ParseKind(kind); err != nil {
+		return keys.Key{}, 0, fmt.Errorf("key %s: %w", k.ID, err)
+	}
+	if err := errors.Join(json.Unmarshal([]byte(scopes), &k.Scopes), json.Unmarshal([]byte(servers), &k.Servers)); err != nil {
+		return keys.Key{}, 0, fmt.Errorf("lists of key %s: %w", k.ID, err)
+	}
+	k.CreatedAt = fromMicros(created)
+	k.ExpiresAt, k.DisabledAt, k.DeletedAt = fromMicros(expires.n), fromMicros(disabled.n), fromMicros(deleted.n)
+	return stored(k), n, nil
+}
+
+// nullMicros reads a time that may be null: 0, which is no time.
+type nullMicros struct{ n int64 }
+
+// Scan implements sql.Scanner.
+func (m *nullMicros) Scan(v any) error {
+	switch v := v.(type) {
+	case nil:
+		m.n = 0
+	case int64:
+		m.n = v
+	default:
+		return fmt.Errorf("time is a %T", v)
+	}
+	return nil
+}

@@ -1,0 +1,98 @@
+package sqlitestore
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+)
+
+// ErrLocked says that another process, or another Store of this one, owns the
+// file. The wrapping error names the process.
+var ErrLocked = errors.New("store is in use")
+
+// fileLock is the exclusive lock beside a store, held for as long as the file
+// is open. The file stays when the lock goes: removing it would let two
+// processes lock two files of one name.
+type fileLock struct{ file *os.File }
+
+// maxPid bounds how much of a lock file is read.
+const maxPid = 32
+
+// lockFile takes the lock of the store at path, whose lock file says which
+// process holds it.
+func lockFile(path string) (*fileLock, error) {
+	f, err := os.OpenFile(path+".lock", os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("opening the lock of the store: %w", err)
+	}
+	if err := flock(f); err != nil {
+		owner := ownerOf(f)
+		_ = f.Close() // the error below says more
+		if errors.Is(err, errWouldBlock) {
+			return nil, fmt.Errorf("%w: %s is open in %s", ErrLocked, path, owner)
+		}
+		return nil, fmt.Errorf("locking the store %s: %w", path, err)
+	}
+	pid := strconv.Itoa(os.Getpid()) + "\n"
+	if err := errors.Join(f.Truncate(0), writeAt(f, pid)); err != nil {
+		_ = f.Close()
+		return nil, fmt.Errorf("writing the lock of the store: %w", err)
+	}
+	return &fileLock{file: f}, nil
+}
+
+func writeAt(f *os.File, text string) error {
+	_, err := f.WriteAt([]byte(text), 0)
+	return err
+}
+
+func ownerOf(f *os.File) string {
+	text, _ := io.ReadAll(io.LimitReader(f, maxPid)) // unreadable means unknown
+	text = bytes.TrimSpace(text)
+	if _, err := strconv.ParseUint(string(text), 10, 32); err != nil {
+		return "another process"
+	}
+	return "process " + string(text)
+}
+
+func (l *fileLock) release() error { return l.file.Close() }
+
+// canonical returns the one spelling of a path that all its spellings share,
+// and makes the file if there is none. An existing file is never opened here:
+// closing it would drop the locks that SQLite holds on it in this process.
+func canonical(path string) (string, error) {
+	if path == "" {
+		return "", errors.New("the store has no path")
+	}
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return "", fmt.Errorf("store %s: %w", path, err)
+	}
+	dir, err := filepath.EvalSymlinks(filepath.Dir(abs))
+	if err != nil {
+		return "", fmt.Errorf("the directory of the store must exist: %w", err)
+	}
+	abs = filepath.Join(dir, filepath.Base(abs))
+	f, err := os.OpenFile(abs, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	switch {
+	case err == nil:
+		return abs, f.Close()
+	case !errors.Is(err, os.ErrExist):
+		return "", fmt.Errorf("creating the store: %w", err)
+	}
+	if abs, err = filepath.EvalSymlinks(abs); err != nil {
+		return "", fmt.Errorf("store %s: %w", path, err)
+	}
+	info, err := os.Stat(abs)
+	if err != nil {
+		return "", fmt.Errorf("store %s: %w", path, err)
+	}
+	if !info.Mode().IsRegular() {
+		return "", fmt.Errorf("store %s is not a regular file", path)
+	}
+	return abs, nil
+}

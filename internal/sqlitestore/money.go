@@ -1,0 +1,345 @@
+package sqlitestore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	google "github.com/google/uuid"
+
+	"github.com/fareboxhq/farebox/internal/ledger"
+)
+
+// Reserve holds the order's amount under the charge id for
+// ledger.ReservationLife and returns the purse as it is then. It does no I/O.
+// Repeating it with the same order while the reservation is open changes
+// nothing. Errors: ledger.ErrNotFound (account or provider), ErrConflict (the id
+// has another order), ErrSettled (the id is captured, released or expired),
+// *InsufficientError, and ErrUnavailable while the store cannot write or holds
+// all the reservations it may.
+//
+// An id that was captured so long ago that memory forgot it can be reserved
+// again; capturing it then gives the first outcome and takes nothing.
+func (s *Store) Reserve(ctx context.Context, id string, o ledger.Order) (ledger.Purse, error) {
+	u, err := s.check(ctx, id, &o)
+	if err != nil {
+		return ledger.Purse{}, err
+	}
+	b, now := s.books, s.now()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.sweep(now)
+	if h := b.holds[u]; h != nil {
+		switch {
+		case h.order != o:
+			return ledger.Purse{}, ledger.ErrConflict
+		case h.state == holdOpen || h.state == holdQueued:
+			return h.payer.purses[purseIndex(o.Sandbox)], nil
+		default:
+			return ledger.Purse{}, ledger.ErrSettled
+		}
+	}
+	h, err := b.reserve(u, &o, now.Add(ledger.ReservationLife))
+	if err != nil {
+		return ledger.Purse{}, err
+	}
+	return h.payer.purses[purseIndex(o.Sandbox)], nil
+}
+
+// check is what every new order must pass.
+func (s *Store) check(ctx context.Context, id string, o *ledger.Order) (uuid, error) {
+	if err := ctx.Err(); err != nil {
+		return uuid{}, err
+	}
+	if err := s.Healthy(); err != nil {
+		return uuid{}, err
+	}
+	if o.Amount <= 0 {
+		return uuid{}, fmt.Errorf("amount %s of the order is not more than zero", o.Amount)
+	}
+	return parseID(chargePrefix, id)
+}
+
+// Renew lets an open reservation live for another ledger.ReservationLife from
+// now. Errors: ledger.ErrSettled if it is open no more, ErrNotFound.
+func (s *Store) Renew(ctx context.Context, id string) error {
+	u, err := parseCharge(ctx, id)
+	if err != nil {
+		return err
+	}
+	b, now := s.books, s.now()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.sweep(now)
+	h := b.holds[u]
+	switch {
+	case h == nil:
+		return ledger.ErrNotFound
+	case h.state > holdDoubt:
+		return ledger.ErrSettled
+	}
+	h.expires = now.Add(ledger.ReservationLife)
+	if h.state == holdOpen {
+		b.expiring.remove(h)
+		b.expiring.insert(h)
+	}
+	return nil
+}
+
+// parseCharge takes an id that can be none for one that does not exist.
+func parseCharge(ctx context.Context, id string) (uuid, error) {
+	if err := ctx.Err(); err != nil {
+		return uuid{}, err
+	}
+	u, err := parseID(chargePrefix, id)
+	if err != nil {
+		return uuid{}, ledger.ErrNotFound
+	}
+	return u, nil
+}
+
+// Release gives an open reservation back. Repeating it changes nothing, and an
+// expired one counts as released from then on. Errors: ledger.ErrSettled if it
+// is captured or being captured, ErrNotFound if it is not known, so that there
+// is nothing to give back. One whose capture is in doubt is released, or
+// refunded if it turns out to be captured.
+func (s *Store) Release(ctx context.Context, id string) error {
+	u, err := parseCharge(ctx, id)
+	if err != nil {
+		return err
+	}
+	if known, err := s.release(u); known {
+		return err
+	}
+	if _, err := s.captured(u); err != nil {
+		return err
+	}
+	return ledger.ErrSettled
+}
+
+func (s *Store) release(u uuid) (known bool, err error) {
+	b := s.books
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.sweep(s.now())
+	h := b.holds[u]
+	if h == nil {
+		return false, nil
+	}
+	switch h.state {
+	case holdOpen:
+		b.settle(h, holdReleased)
+	case holdExpired:
+		h.state = holdReleased
+	case holdDoubt:
+		h.unwanted = true
+	case holdReleased:
+	default:
+		return true, ledger.ErrSettled
+	}
+	return true, nil
+}
+
+// Capture takes the money of a reservation and returns once that is durable,
+// with the charge and the payer's purse. Captured before, it gives the first
+// outcome again. If the reservation has expired, it is Charge with its order.
+// ctx cancels it only as long as it is certain that nothing is charged.
+//
+// Errors: ledger.ErrSettled if it was released, ErrNotFound if it is not known
+// (a restart forgets reservations: use Charge), *InsufficientError after expiry,
+// ErrUnavailable: nothing was taken, or the outcome is not known yet. The
+// reservation stays then; the caller may try again, or release it.
+func (s *Store) Capture(ctx context.Context, id string) (ledger.Charge, ledger.Purse, error) {
+	u, err := parseCharge(ctx, id)
+	if err != nil {
+		return ledger.Charge{}, ledger.Purse{}, err
+	}
+	return s.settleNow(ctx, u, nil)
+}
+
+// Charge captures the order in one step: it checks the balance and captures, as
+// Capture does for a reservation that expired or that a restart forgot. If the
+// reservation is open, it is captured. Captured before, the first outcome is
+// given again. Errors are those of Reserve and Capture; ledger.ErrSettled means
+// that the id was released.
+func (s *Store) Charge(ctx context.Context, id string, o ledger.Order) (ledger.Charge, ledger.Purse, error) {
+	u, err := s.check(ctx, id, &o)
+	if err != nil {
+		return ledger.Charge{}, ledger.Purse{}, err
+	}
+	return s.settleNow(ctx, u, &o)
+}
+
+var channels = sync.Pool{New: func() any { return make(chan outcome, 1) }}
+
+// settleNow captures what is held under the id, or what o asks for.
+func (s *Store) settleNow(ctx context.Context, u uuid, o *ledger.Order) (ledger.Charge, ledger.Purse, error) {
+	done := channels.Get().(chan outcome)
+	defer channels.Put(done)
+	for {
+		h, mine, err := s.join(u, o, done)
+		if err == nil && h == nil {
+			return s.firstOutcome(u, o)
+		}
+		if err != nil {
+			return s.refused(u, o, err)
+		}
+		if mine {
+			if err := s.writer.submit(ctx, job{hold: h}); err != nil {
+				s.unqueue(h, done)
+				return ledger.Charge{}, ledger.Purse{}, err
+			}
+		}
+		out := <-done
+		if errors.Is(out.err, errNotQueued) {
+			continue // who was to queue it gave up
+		}
+		if o != nil && h.order != *o {
+			return ledger.Charge{}, ledger.Purse{}, ledger.ErrConflict
+		}
+		return out.charge, out.purse, out.err
+	}
+}
+
+// join finds or makes the hold to capture and waits for it on done. It is mine
+// if the caller must queue it. No hold means that the journal knows.
+func (s *Store) join(u uuid, o *ledger.Order, done chan outcome) (h *hold, mine bool, err error) {
+	b, now := s.books, s.now()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.sweep(now)
+	h = b.holds[u]
+	switch {
+	case h == nil && o == nil:
+		return nil, false, nil
+	case h == nil:
+		if h, err = b.reserve(u, o, now); err != nil {
+			return nil, false, err
+		}
+		h.conditional = true
+		b.queue(h)
+	case o != nil && h.order != *o:
+		return nil, false, ledger.ErrConflict
+	case h.state == holdCaptured:
+		return nil, false, nil
+	case h.state == holdReleased:
+		return nil, false, ledger.ErrSettled
+	case h.state == holdDoubt:
+		return nil, false, s.inDoubt()
+	case h.state == holdQueued:
+		h.waiters = append(h.waiters, done)
+		return h, false, nil
+	case h.state == holdExpired:
+		if err := b.again(h); err != nil {
+			return nil, false, err
+		}
+	default:
+		b.queue(h)
+	}
+	h.waiters = append(h.waiters, done)
+	return h, true, nil
+}
+
+func (s *Store) inDoubt() error {
+	if err := s.Healthy(); err != nil {
+		return err
+	}
+	return fmt.Errorf("%w: the outcome of the capture is not known yet", ledger.ErrUnavailable)
+}
+
+// unqueue puts a hold back that could not be queued.
+func (s *Store) unqueue(h *hold, done chan outcome) {
+	b := s.books
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.failed(h)
+	answer(h, outcome{err: errNotQueued})
+	<-done // it was among those answered
+}
+
+// refused is the answer if nothing can be held: the first outcome if there was
+// one before memory forgot it, else the reason.
+func (s *Store) refused(u uuid, o *ledger.Order, reason error) (ledger.Charge, ledger.Purse, error) {
+	if o == nil || errors.Is(reason, ledger.ErrConflict) || errors.Is(reason, ledger.ErrSettled) {
+		return ledger.Charge{}, ledger.Purse{}, reason
+	}
+	charge, purse, err := s.firstOutcome(u, o)
+	if errors.Is(err, ledger.ErrNotFound) {
+		err = reason
+	}
+	return charge, purse, err
+}
+
+// firstOutcome reads from the journal what was captured under the id.
+func (s *Store) firstOutcome(u uuid, o *ledger.Order) (ledger.Charge, ledger.Purse, error) {
+	r, err := s.captured(u)
+	if err != nil {
+		return ledger.Charge{}, ledger.Purse{}, err
+	}
+	charge, err := s.charge(&r)
+	if err != nil {
+		return ledger.Charge{}, ledger.Purse{}, err
+	}
+	if o != nil && charge.Order != *o {
+		return ledger.Charge{}, ledger.Purse{}, ledger.ErrConflict
+	}
+	s.books.mu.Lock()
+	defer s.books.mu.Unlock()
+	return charge, s.books.number(r.debtor).purses[purseIndex(r.sandbox)], nil
+}
+
+// captured reads the charge of that id, or ledger.ErrNotFound.
+func (s *Store) captured(u uuid) (row, error) {
+	if err := s.Healthy(); err != nil {
+		return row{}, err
+	}
+	var r row
+	if err := r.scan(s.reads.charge.QueryRowContext(background(), u[:])); err != nil {
+		return row{}, readError(err)
+	}
+	if r.kind != rowCharge {
+		return row{}, ledger.ErrNotFound
+	}
+	return r, nil
+}
+
+// charge makes a charge of its row.
+func (s *Store) charge(r *row) (ledger.Charge, error) {
+	s.books.mu.Lock()
+	payer, payee := s.books.number(r.debtor), s.books.number(r.creditor)
+	s.books.mu.Unlock()
+	if payer == nil || payee == nil {
+		return ledger.Charge{}, failure(fmt.Errorf("transaction %d names an account that does not exist", r.seq))
+	}
+	return chargeOf(r, r.id, ledger.Order{
+		Account: payer.id, Provider: payee.id, Key: r.key, Lineage: r.lineage, Server: r.server, Tool: r.tool,
+		Amount: r.amount, Sandbox: r.sandbox,
+	}), nil
+}
+
+// OpenReservations returns how many reservations hold credits now.
+func (s *Store) OpenReservations() int {
+	b := s.books
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.sweep(s.now())
+	return b.open
+}
+
+func newUUID() uuid {
+	id, err := google.NewV7()
+	if err != nil {
+		panic(err) // crypto/rand does not fail
+	}
+	return uuid(id)
+}
+
+// present is the time if there is one, else now, at the precision of the store.
+func present(t, now time.Time) time.Time {
+	if t.IsZero() {
+		t = now
+	}
+	return fromMicros(micros(t))
+}

@@ -1,0 +1,169 @@
+package sqlitestore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/fareboxhq/farebox/internal/ledger"
+)
+
+// Post writes a top-up (ledger.KindCredit) or a refund (KindRefund) together
+// with its audit row, and returns it as the books have it with the purse of the
+// account that got the money. Of a top-up, ID, Creditor, Amount, Sandbox and
+// Reason are read; of a refund ID, Charge, Amount and Reason, where an amount of
+// zero means all that is left of the charge. A refund may take the provider
+// below zero. The same ID and content again gives the first outcome.
+//
+// Errors: ledger.ErrNotFound (account or charge), ErrConflict (the ID was used
+// with other content), ErrSettled (nothing is left to refund), ErrInsufficient
+// (less is left of the charge than is asked for), ErrOverflow.
+func (s *Store) Post(ctx context.Context, t ledger.Transaction, a ledger.Audit) (ledger.Transaction, ledger.Purse, error) {
+	id, err := parseID(otherPrefix, t.ID)
+	switch {
+	case err != nil:
+		return ledger.Transaction{}, ledger.Purse{}, err
+	case t.Kind == ledger.KindCredit && t.Amount <= 0, t.Kind == ledger.KindRefund && t.Amount < 0:
+		return ledger.Transaction{}, ledger.Purse{}, fmt.Errorf("amount %s of the transaction is not more than zero", t.Amount)
+	case t.Kind == ledger.KindCredit && t.Debtor != "" && t.Debtor != ledger.Funding:
+		return ledger.Transaction{}, ledger.Purse{}, fmt.Errorf("a top-up comes from %s, not from %q", ledger.Funding, t.Debtor)
+	case t.Kind != ledger.KindCredit && t.Kind != ledger.KindRefund:
+		return ledger.Transaction{}, ledger.Purse{}, fmt.Errorf("transactions of kind %q cannot be posted: want %q or %q", t.Kind, ledger.KindCredit, ledger.KindRefund)
+	}
+	var posted ledger.Transaction
+	var purse ledger.Purse
+	err = s.do(ctx, func(x *tx) error {
+		r, fresh, err := x.post(t, id, s.now())
+		if err != nil {
+			return err
+		}
+		creditor := s.books.number(r.creditor)
+		if posted, err = x.transaction(&r, t.Charge); err != nil {
+			return err
+		}
+		x.after = append(x.after, func() { purse = creditor.purses[purseIndex(r.sandbox)] })
+		if !fresh {
+			return nil
+		}
+		return x.audit(a, s.now())
+	})
+	if err != nil {
+		return ledger.Transaction{}, ledger.Purse{}, err
+	}
+	return posted, purse, nil
+}
+
+// post writes the transaction, or finds that it is written.
+func (t *tx) post(p ledger.Transaction, id uuid, now time.Time) (r row, fresh bool, err error) {
+	switch r, err = t.byID(id); {
+	case err == nil:
+		return r, false, t.samePost(&r, &p)
+	case !errors.Is(err, ledger.ErrNotFound):
+		return row{}, false, err
+	case p.Kind == ledger.KindCredit:
+		r, err = t.credit(&p, id, now)
+		return r, true, err
+	}
+	c, err := t.refunded(p.Charge)
+	if err != nil {
+		return row{}, false, err
+	}
+	r, err = t.refund(&c, p, id, now)
+	return r, true, err
+}
+
+// samePost refuses to take the transaction for one that was posted before.
+func (t *tx) samePost(r *row, p *ledger.Transaction) error {
+	same := r.reason == p.Reason
+	switch p.Kind {
+	case ledger.KindCredit:
+		creditor := t.w.books.number(r.creditor)
+		same = same && r.kind == rowCredit && creditor != nil && creditor.id == p.Creditor &&
+			r.amount == p.Amount && r.sandbox == p.Sandbox
+	default:
+		c, err := t.refunded(p.Charge)
+		if err != nil && !errors.Is(err, ledger.ErrNotFound) {
+			return err
+		}
+		same = same && err == nil && r.kind == rowRefund && r.ref == c.seq && (p.Amount == 0 || p.Amount == r.amount)
+	}
+	if !same {
+		return ledger.ErrConflict
+	}
+	return nil
+}
+
+func (t *tx) credit(p *ledger.Transaction, id uuid, now time.Time) (row, error) {
+	b := t.w.books
+	b.mu.Lock()
+	creditor, err := b.find(p.Creditor)
+	funding := b.byID[ledger.Funding]
+	b.mu.Unlock()
+	if err != nil {
+		return row{}, err
+	}
+	r := row{
+		id: id, kind: rowCredit, debtor: funding.n, creditor: creditor.n, amount: p.Amount,
+		sandbox: p.Sandbox, at: micros(now), reason: p.Reason,
+	}
+	return r, t.insert(&r, funding, creditor)
+}
+
+// refunded reads the charge that is to be refunded.
+func (t *tx) refunded(charge string) (row, error) {
+	id, err := parseID(chargePrefix, charge)
+	if err != nil {
+		return row{}, fmt.Errorf("charge %q: %w", charge, ledger.ErrNotFound)
+	}
+	c, err := t.byID(id)
+	if err == nil && c.kind != rowCharge {
+		err = ledger.ErrNotFound
+	}
+	if err != nil {
+		return row{}, fmt.Errorf("charge %q: %w", charge, err)
+	}
+	return c, nil
+}
+
+// refund gives the charge back in whole or in part.
+func (t *tx) refund(c *row, p ledger.Transaction, id uuid, now time.Time) (row, error) {
+	left := c.amount - c.refunded
+	amount := p.Amount
+	if amount == 0 {
+		amount = left
+	}
+	switch {
+	case left <= 0:
+		return row{}, fmt.Errorf("all of the charge is refunded: %w", ledger.ErrSettled)
+	case amount > left:
+		return row{}, fmt.Errorf("refund of %s, but only %s of the charge is left: %w", amount, left, ledger.ErrInsufficient)
+	}
+	r := row{
+		id: id, kind: rowRefund, debtor: c.creditor, creditor: c.debtor, amount: amount,
+		sandbox: c.sandbox, at: micros(now), ref: c.seq, reason: p.Reason,
+	}
+	debtor, creditor := t.w.books.number(r.debtor), t.w.books.number(r.creditor)
+	if debtor == nil || creditor == nil {
+		return row{}, failure(fmt.Errorf("transaction %d names an account that does not exist", c.seq))
+	}
+	return r, t.insert(&r, debtor, creditor)
+}
+
+// transaction is the row as the books show it.
+func (t *tx) transaction(r *row, charge string) (ledger.Transaction, error) {
+	debtor, creditor := t.w.books.number(r.debtor), t.w.books.number(r.creditor)
+	if debtor == nil || creditor == nil {
+		return ledger.Transaction{}, failure(fmt.Errorf("transaction %d names an account that does not exist", r.seq))
+	}
+	kind := ledger.KindCredit
+	if r.kind == rowRefund {
+		kind = ledger.KindRefund
+	} else {
+		charge = ""
+	}
+	return ledger.Transaction{
+		ID: r.id.text(otherPrefix), Kind: kind, Debtor: debtor.id, Creditor: creditor.id, Amount: r.amount,
+		Sandbox: r.sandbox, At: fromMicros(r.at), Reason: r.reason, Charge: charge,
+	}, nil
+}

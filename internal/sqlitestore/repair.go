@@ -1,0 +1,219 @@
+package sqlitestore
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/fareboxhq/farebox/internal/ledger"
+)
+
+// How a store that is down tries again.
+const (
+	firstRetry = 20 * time.Millisecond
+	lastRetry  = time.Second
+	// doubtTries is after how many attempts (0.6 s) callers whose captures are
+	// in doubt are told so instead of being kept waiting.
+	doubtTries = 6
+)
+
+// abort ends a transaction that failed before or, with a full disk, at its
+// COMMIT, so that nothing of it can have become durable. It returns what the
+// callers are told. A failed COMMIT of a change passes here, too: whether it
+// happened is then found when the connection is made anew.
+func (w *writer) abort(err error) error {
+	w.forget()
+	var s *storeError
+	failed := errors.As(err, &s)
+	lost := failed && s.lost
+	if !lost {
+		// SQLite has rolled back already after some errors.
+		if rollback := w.exec("ROLLBACK"); rollback != nil && isDisk(rollback) {
+			lost = true
+		}
+	}
+	switch {
+	case lost:
+		w.disconnect()
+		w.goDown(err)
+		w.repair()
+	case failed && isFull(s.cause):
+		w.goDown(err)
+		w.retry.Reset(firstRetry)
+	}
+	return err
+}
+
+// doubtful takes care of a batch whose COMMIT failed.
+func (w *writer) doubtful(err error) {
+	if isFull(err) {
+		w.refuse(w.batch, w.abort(err))
+		return
+	}
+	w.doubt = append(w.doubt, w.batch...)
+	_ = w.abort(err) // answers those in doubt
+}
+
+// goDown makes the store refuse everything until repair succeeds.
+func (w *writer) goDown(err error) {
+	var s *storeError
+	if errors.As(err, &s) {
+		err = s.cause
+	}
+	if w.down.Swap(&downError{cause: err}) == nil {
+		w.tries = 0
+		w.log.Error("store cannot write", "path", w.path, "error", err)
+	}
+}
+
+// repair tries to bring the store back: a new connection if the old one is
+// lost, the truth about what was in doubt, and a write that reaches the disk.
+func (w *writer) repair() {
+	w.tries++
+	err := w.reconnect()
+	if err == nil {
+		err = w.probe()
+	}
+	if err == nil {
+		w.down.Store(nil)
+		w.log.Info("store can write again", "path", w.path, "attempts", w.tries)
+		w.tries = 0
+		w.refundOwed()
+		return
+	}
+	d := &downError{cause: err}
+	w.down.Store(d)
+	if w.tries >= doubtTries {
+		w.answerDoubt(d)
+	}
+	w.retry.Reset(min(firstRetry<<min(w.tries, 10), lastRetry))
+}
+
+// reconnect opens the file anew, if it is not open, and settles what is true.
+func (w *writer) reconnect() error {
+	if w.conn != nil {
+		return nil
+	}
+	ctx := background()
+	db, err := openWriter(ctx, w.path, w.connect)
+	if err != nil {
+		return err
+	}
+	if err := w.attach(db); err != nil {
+		return errors.Join(err, db.Close())
+	}
+	if err := w.settleFile(); err != nil {
+		w.disconnect()
+		return err
+	}
+	return nil
+}
+
+// settleFile makes what the file shows durable and brings memory there.
+func (w *writer) settleFile() error {
+	if err := w.checkpoint(); err != nil {
+		return err
+	}
+	t := tx{w: w}
+	if err := t.loadAccounts(); err != nil {
+		return err
+	}
+	if err := t.replay(w.committed + 1); err != nil {
+		return err
+	}
+	return t.settleDoubt()
+}
+
+// checkpoint makes certain what is committed. What the log shows may be in the
+// page cache only, because its fsync failed. Once copied to the database file
+// and synced there, it is durable; and what the log does not show can never
+// turn up, as the log is empty then.
+func (w *writer) checkpoint() error {
+	var busy, frames, moved int
+	row := w.conn.QueryRowContext(background(), "PRAGMA wal_checkpoint(TRUNCATE)")
+	if err := row.Scan(&busy, &frames, &moved); err != nil {
+		return fmt.Errorf("checkpoint: %w", err)
+	}
+	if busy != 0 {
+		return errors.New("checkpoint: readers are in the way")
+	}
+	return nil
+}
+
+// settleDoubt answers the captures in doubt from what is in the journal.
+func (t *tx) settleDoubt() error {
+	w := t.w
+	rows := make([]row, len(w.doubt))
+	outcomes := make([]outcome, len(w.doubt))
+	for i, h := range w.doubt {
+		r, err := t.byID(h.id)
+		switch {
+		case errors.Is(err, ledger.ErrNotFound):
+			outcomes[i].err = fmt.Errorf("%w: the charge could not be written", ledger.ErrUnavailable)
+		case err != nil:
+			return err
+		case !r.sameOrder(&h.order, h.payer.n, h.payee.n):
+			outcomes[i].err = ledger.ErrConflict
+		}
+		rows[i] = r
+	}
+	w.books.mu.Lock()
+	defer w.books.mu.Unlock()
+	for i, h := range w.doubt {
+		w.settle(h, &rows[i], &outcomes[i])
+		if h.unwanted && outcomes[i].err == nil {
+			w.owed = append(w.owed, rows[i])
+		}
+	}
+	w.doubt = nil
+	return nil
+}
+
+// answerDoubt tells those who wait that the outcome is not known yet. The
+// credits stay held until it is.
+func (w *writer) answerDoubt(err error) {
+	w.books.mu.Lock()
+	defer w.books.mu.Unlock()
+	for _, h := range w.doubt {
+		h.state = holdDoubt
+		answer(h, outcome{err: err})
+	}
+}
+
+// probe writes something to see whether that works.
+func (w *writer) probe() error {
+	err := w.begin()
+	if err == nil {
+		t := tx{w: w}
+		if _, err = t.exec("UPDATE meta SET probes = probes + 1"); err == nil {
+			err = w.commit(&t)
+		}
+	}
+	if err == nil {
+		return nil
+	}
+	var s *storeError
+	if errors.As(err, &s) && !s.lost {
+		_ = w.exec("ROLLBACK") // may be done already; BEGIN tells if not
+		return s.cause
+	}
+	w.disconnect()
+	return err
+}
+
+// refundOwed gives back what was captured although its caller had released it
+// while the store did not know.
+func (w *writer) refundOwed() {
+	owed := w.owed
+	w.owed = nil
+	for i := range owed {
+		err := w.transact(func(t *tx) error {
+			_, err := t.refund(&owed[i], ledger.Transaction{Reason: "released while its capture was in doubt"}, newUUID(), w.now())
+			return err
+		})
+		if err != nil {
+			w.owed = append(w.owed, owed[i])
+			w.log.Error("charge captured in doubt is not refunded yet", "charge", owed[i].id.text(chargePrefix), "error", err)
+		}
+	}
+}

@@ -1,0 +1,172 @@
+package sqlitestore
+
+import (
+	"database/sql"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/fareboxhq/farebox/internal/ledger"
+)
+
+// uuid is the binary form of the ids of charges and transactions.
+type uuid [16]byte
+
+const (
+	chargePrefix = "chg_"
+	otherPrefix  = "txn_"
+)
+
+// parseID reads an id of that prefix and a UUID in its canonical form, so that
+// an id has one spelling only.
+func parseID(prefix, id string) (uuid, error) {
+	var u uuid
+	ok := len(id) == len(prefix)+36 && id[:len(prefix)] == prefix
+	if ok {
+		text := id[len(prefix):]
+		n := 0
+		for i := 0; i < len(text) && ok; {
+			if i == 8 || i == 13 || i == 18 || i == 23 {
+				ok = text[i] == '-'
+				i++
+				continue
+			}
+			high, low := digit(text[i]), digit(text[i+1])
+			ok = high < 16 && low < 16
+			u[n] = high<<4 | low
+			n++
+			i += 2
+		}
+	}
+	if !ok {
+		return uuid{}, fmt.Errorf("id %q is not %s and a UUID in lower case", id, prefix)
+	}
+	return u, nil
+}
+
+func digit(c byte) byte {
+	switch {
+	case '0' <= c && c <= '9':
+		return c - '0'
+	case 'a' <= c && c <= 'f':
+		return c - 'a' + 10
+	default:
+		return 255
+	}
+}
+
+func (u uuid) text(prefix string) string {
+	b := make([]byte, len(prefix)+36)
+	copy(b, prefix)
+	t := b[len(prefix):]
+	hex.Encode(t[0:8], u[0:4])
+	hex.Encode(t[9:13], u[4:6])
+	hex.Encode(t[14:18], u[6:8])
+	hex.Encode(t[19:23], u[8:10])
+	hex.Encode(t[24:36], u[10:16])
+	t[8], t[13], t[18], t[23] = '-', '-', '-', '-'
+	return string(b)
+}
+
+// The kinds of transactions as the journal numbers them.
+const (
+	rowCharge = 1
+	rowCredit = 2
+	rowRefund = 3
+)
+
+// row is one transaction as the journal holds it.
+type row struct {
+	seq                      int64
+	id                       uuid
+	kind                     int64
+	debtor, creditor         int64 // account.n
+	amount                   ledger.Amount
+	sandbox                  bool
+	at                       int64 // microseconds
+	prevDebtor, prevCreditor int64
+	key, lineage             string // charges
+	server, tool             string
+	ref                      int64 // refunds
+	reason                   string
+	refunded                 ledger.Amount // read only: the sum of the refunds
+}
+
+const rowColumns = `seq, id, kind, debtor, creditor, amount, sandbox, at, prev_debtor, prev_creditor,
+	key, lineage, server, tool, ref, reason`
+
+const (
+	insertRow = `INSERT INTO txn (` + rowColumns + `) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (id) DO NOTHING`
+	refunds   = `(SELECT coalesce(sum(r.amount), 0) FROM txn r WHERE r.ref = txn.seq AND r.ref IS NOT NULL)`
+	selectRow = `SELECT ` + rowColumns + `, ` + refunds + ` FROM txn `
+)
+
+// args are the values for insertRow.
+func (r *row) args() []any {
+	var lineage any = r.lineage
+	if r.lineage == r.key {
+		lineage = nil // most keys were never rotated
+	}
+	return []any{r.seq, r.id[:], r.kind, r.debtor, r.creditor, int64(r.amount), r.sandbox, r.at, r.prevDebtor,
+		r.prevCreditor, text(r.key), lineage, text(r.server), text(r.tool), number(r.ref), text(r.reason)}
+}
+
+func text(s string) any {
+	if s == "" {
+		return nil
+	}
+	return s
+}
+
+func number(n int64) any {
+	if n == 0 {
+		return nil
+	}
+	return n
+}
+
+// scanner is a row of a result.
+type scanner interface{ Scan(...any) error }
+
+// scan reads the columns of selectRow and after them those of more.
+func (r *row) scan(from scanner, more ...any) error {
+	var id []byte
+	var key, lineage, server, tool, reason sql.NullString
+	var ref sql.NullInt64
+	fields := [...]any{&r.seq, &id, &r.kind, &r.debtor, &r.creditor, (*int64)(&r.amount), &r.sandbox, &r.at,
+		&r.prevDebtor, &r.prevCreditor, &key, &lineage, &server, &tool, &ref, &reason, (*int64)(&r.refunded)}
+	if err := from.Scan(append(fields[:], more...)...); err != nil {
+		return err
+	}
+	if len(id) != len(r.id) {
+		return errors.New("a transaction's id is not 16 bytes long")
+	}
+	copy(r.id[:], id)
+	r.key, r.lineage, r.server, r.tool, r.ref, r.reason = key.String, lineage.String, server.String, tool.String, ref.Int64, reason.String
+	if !lineage.Valid {
+		r.lineage = r.key
+	}
+	return nil
+}
+
+// sameOrder reports whether the row is the capture of that order.
+func (r *row) sameOrder(o *ledger.Order, payer, payee int64) bool {
+	return r.kind == rowCharge && r.debtor == payer && r.creditor == payee && r.amount == o.Amount &&
+		r.sandbox == o.Sandbox && r.key == o.Key && r.lineage == o.Lineage && r.server == o.Server && r.tool == o.Tool
+}
+
+// micros is how times are stored; the zero time is 0.
+func micros(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMicro()
+}
+
+func fromMicros(n int64) time.Time {
+	if n == 0 {
+		return time.Time{}
+	}
+	return time.UnixMicro(n).UTC()
+}

@@ -1,0 +1,158 @@
+package sqlitestore
+
+import (
+	"fmt"
+	"time"
+)
+
+// idleFlush bounds how many snapshots one commit writes when no capture pays
+// for it.
+const idleFlush = 512
+
+// flush writes snapshots of what is committed: at most so many, and only those
+// that have been behind for a while, unless all are asked for.
+func (t *tx) flush(most int, all bool) error {
+	w := t.w
+	due := time.Now().Add(-flushEvery)
+	ctx := background()
+	for _, a := range w.dirty[:min(most, len(w.dirty))] {
+		if !all && a.dirtyAt.After(due) {
+			break
+		}
+		// Only the writer moves these, so it may read them without the mutex.
+		if _, err := w.stmts.snapshot.ExecContext(ctx, int64(a.purses[0].Balance), int64(a.purses[1].Balance),
+			w.committed, a.debitHead, a.creditHead, a.n); err != nil {
+			return failure(err)
+		}
+		t.flushing = append(t.flushing, a)
+	}
+	if len(t.flushing) == 0 {
+		return nil
+	}
+	from := w.committed + 1
+	if n := len(t.flushing); n < len(w.dirty) {
+		from = w.dirty[n].dirtySeq
+	}
+	_, err := w.stmts.meta.ExecContext(ctx, from)
+	return failure(err)
+}
+
+// flushDue reports whether a snapshot has been behind for long enough.
+func (w *writer) flushDue() bool {
+	return len(w.dirty) > 0 && time.Since(w.dirty[0].dirtyAt) >= flushEvery
+}
+
+// loadAccounts brings the accounts to memory that are not there yet.
+func (t *tx) loadAccounts() error {
+	rows, err := t.w.conn.QueryContext(background(), `SELECT n, id, name, created_at, credit_limit,
+		live, sandbox, as_of, debit_head, credit_head FROM account WHERE n >= ? ORDER BY n`, t.w.books.count())
+	if err != nil {
+		return failure(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var a account
+		var created int64
+		if err := rows.Scan(&a.n, &a.id, &a.name, &created, (*int64)(&a.creditLimit), (*int64)(&a.purses[0].Balance),
+			(*int64)(&a.purses[1].Balance), &a.asOf, &a.debitHead, &a.creditHead); err != nil {
+			return failure(err)
+		}
+		a.created = fromMicros(created)
+		t.w.books.mu.Lock()
+		t.w.books.add(&a)
+		t.w.books.mu.Unlock()
+	}
+	return failure(rows.Err())
+}
+
+// load brings memory to where the file is.
+func (t *tx) load() error {
+	if err := t.loadAccounts(); err != nil {
+		return err
+	}
+	var from, last int64
+	err := t.queryRow(`SELECT replay_from, (SELECT coalesce(max(seq), 0) FROM txn) FROM meta`).Scan(&from, &last)
+	if err != nil {
+		return err
+	}
+	t.w.committed = from - 1
+	if from > last+1 {
+		return fmt.Errorf("its snapshots are ahead of its journal, which ends at %d (restore a backup)", last)
+	}
+	if err := t.replay(from); err != nil {
+		return err
+	}
+	for _, a := range t.w.books.numbered {
+		if a != nil && a.asOf > t.w.committed {
+			return fmt.Errorf("the snapshot of account %s is ahead of the journal, which ends at %d (restore a backup)", a.name, last)
+		}
+	}
+	return nil
+}
+
+// replay applies the journal from that transaction on to memory.
+func (t *tx) replay(from int64) error {
+	w := t.w
+	rows, err := w.conn.QueryContext(background(), selectRow+`WHERE seq >= ? ORDER BY seq`, from)
+	if err != nil {
+		return failure(err)
+	}
+	defer rows.Close()
+	last := w.committed
+	var r row
+	for rows.Next() {
+		if err := r.scan(rows); err != nil {
+			return failure(err)
+		}
+		if err := t.apply(&r); err != nil {
+			w.forget()
+			return err
+		}
+		last = r.seq
+	}
+	if err := rows.Err(); err != nil {
+		w.forget()
+		return failure(err)
+	}
+	w.committed, w.next = last, last+1
+	w.books.mu.Lock()
+	defer w.books.mu.Unlock()
+	w.publish(t)
+	return nil
+}
+
+// apply moves the drafts of the accounts whose snapshots lack the row.
+func (t *tx) apply(r *row) error {
+	debtor, creditor := t.w.books.number(r.debtor), t.w.books.number(r.creditor)
+	if debtor == nil || creditor == nil {
+		return fmt.Errorf("transaction %d names an account that does not exist (restore a backup)", r.seq)
+	}
+	if r.seq > debtor.asOf {
+		t.touch(debtor, r.seq)
+		if debtor.draft.debitHead != r.prevDebtor {
+			return brokenChain(r)
+		}
+		if err := debtor.debit(r); err != nil {
+			return err
+		}
+	}
+	if r.seq > creditor.asOf {
+		t.touch(creditor, r.seq)
+		if creditor.draft.creditHead != r.prevCreditor {
+			return brokenChain(r)
+		}
+		return creditor.credit(r)
+	}
+	return nil
+}
+
+func brokenChain(r *row) error {
+	return fmt.Errorf("transaction %d does not follow from those before it (restore a backup)", r.seq)
+}
+
+// touch begins the draft of an account.
+func (t *tx) touch(a *account, seq int64) {
+	if a.begin(seq) {
+		t.w.touched = append(t.w.touched, a)
+	}
+}

@@ -1,0 +1,115 @@
+package sqlitestore
+
+import (
+	"database/sql"
+	"errors"
+
+	"github.com/fareboxhq/farebox/internal/ledger"
+)
+
+// errDuplicate says that a transaction of that id is in the journal.
+var errDuplicate = errors.New("id is in the journal")
+
+// storeError is a failure of the database, which nobody may take for an answer.
+type storeError struct {
+	cause error
+	lost  bool // the connection cannot be trusted any more
+}
+
+func (e *storeError) Error() string   { return "ledger unavailable: " + e.cause.Error() }
+func (e *storeError) Unwrap() []error { return []error{ledger.ErrUnavailable, e.cause} }
+
+// failure wraps an error of the database.
+func failure(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &storeError{cause: err, lost: isDisk(err)}
+}
+
+// tx is the open transaction of the writer.
+type tx struct {
+	w        *writer
+	after    []func()   // run with the mutex of books once it is committed
+	flushing []*account // whose snapshots it writes: the first of the writer's list
+}
+
+func (t *tx) exec(query string, args ...any) (int64, error) {
+	res, err := t.w.conn.ExecContext(background(), query, args...)
+	if err != nil {
+		return 0, failure(err)
+	}
+	n, err := res.RowsAffected()
+	return n, failure(err)
+}
+
+// queryRow scans one row; sql.ErrNoRows becomes ledger.ErrNotFound.
+func (t *tx) queryRow(query string, args ...any) scanner {
+	return scanRow{t.w.conn.QueryRowContext(background(), query, args...)}
+}
+
+type scanRow struct{ row *sql.Row }
+
+func (r scanRow) Scan(dest ...any) error {
+	err := r.row.Scan(dest...)
+	if errors.Is(err, sql.ErrNoRows) {
+		return ledger.ErrNotFound
+	}
+	return failure(err)
+}
+
+// byID reads the transaction of that id, or ledger.ErrNotFound.
+func (t *tx) byID(id uuid) (row, error) {
+	var r row
+	err := r.scan(scanRow{t.w.stmts.byID.QueryRowContext(background(), id[:])})
+	return r, err
+}
+
+// insert appends the row to the journal and moves the drafts of both accounts.
+// It fills seq and the chains. errDuplicate and ledger.ErrOverflow concern this
+// row alone and leave everything as it was.
+func (t *tx) insert(r *row, debtor, creditor *account) error {
+	w := t.w
+	r.seq = w.next
+	for _, a := range [...]*account{debtor, creditor} {
+		if a.begin(r.seq) {
+			w.touched = append(w.touched, a)
+		}
+	}
+	before, beforeCredit := debtor.draft, creditor.draft
+	r.prevDebtor, r.prevCreditor = debtor.draft.debitHead, creditor.draft.creditHead
+	err := post(r, debtor, creditor)
+	if err == nil {
+		err = t.append(r)
+	}
+	if err != nil {
+		creditor.draft = beforeCredit
+		debtor.draft = before // last, and right if both are one account
+		return err
+	}
+	w.next++
+	return nil
+}
+
+// post moves the drafts of both accounts as the row says.
+func post(r *row, debtor, creditor *account) error {
+	if err := debtor.debit(r); err != nil {
+		return err
+	}
+	return creditor.credit(r)
+}
+
+func (t *tx) append(r *row) error {
+	res, err := t.w.stmts.insert.ExecContext(background(), r.args()...)
+	if err != nil {
+		return failure(err)
+	}
+	n, err := res.RowsAffected()
+	if err != nil {
+		return failure(err)
+	}
+	if n == 0 {
+		return errDuplicate
+	}
+	return nil
+}

@@ -1,0 +1,301 @@
+package sqlitestore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/fareboxhq/farebox/internal/ledger"
+)
+
+// Bounds of a verification.
+const (
+	verifyStep     = 2000 // transactions a read: long ones hold checkpoints up
+	maxDifferences = 1000 // sentences; more would tell nobody more
+)
+
+// Verify replays the whole journal and compares it with the snapshots, with the
+// reservations and with memory. It works while serving: only the last part,
+// which is short, holds the writer up. progress, if not nil, is called now and
+// then. A difference is not an error: it is in the Verification.
+func (s *Store) Verify(ctx context.Context, progress func(done, total int64)) (ledger.Verification, error) {
+	v := verifier{store: s, refunds: map[int64]ledger.Amount{}}
+	if err := v.snapshots(ctx); err != nil {
+		return ledger.Verification{}, err
+	}
+	for total := v.to; v.done < total; {
+		if err := ctx.Err(); err != nil {
+			return ledger.Verification{}, err
+		}
+		if err := v.step(min(v.done+verifyStep, total)); err != nil {
+			return ledger.Verification{}, err
+		}
+		if progress != nil {
+			progress(v.done, total)
+		}
+	}
+	err := s.inspect(ctx, func(t *tx) error {
+		if err := v.snapshotsAgain(); err != nil {
+			return err
+		}
+		for v.done < t.w.committed {
+			if err := v.step(min(v.done+verifyStep, t.w.committed)); err != nil {
+				return err
+			}
+		}
+		v.memory(t.w.committed)
+		return nil
+	})
+	if err != nil {
+		return ledger.Verification{}, err
+	}
+	return v.found, nil
+}
+
+// verifier replays the journal on accounts of its own.
+type verifier struct {
+	store    *Store
+	accounts []*verified // by account.n
+	refunds  map[int64]ledger.Amount
+	found    ledger.Verification
+	done, to int64
+	from     int64 // where a replay at start would begin
+}
+
+// verified is an account as the replay has it, and its snapshot.
+type verified struct {
+	name          string
+	balances      [2]ledger.Amount
+	debit, credit int64
+	asOf          int64
+	snapshot      [2]ledger.Amount
+	snapDebit     int64
+	snapCredit    int64
+	compared      bool
+}
+
+func (v *verifier) differ(format string, args ...any) {
+	if len(v.found.Differences) < maxDifferences {
+		v.found.Differences = append(v.found.Differences, fmt.Sprintf(format, args...))
+	}
+}
+
+// snapshots reads all snapshots and where a replay would begin, at one moment.
+func (v *verifier) snapshots(ctx context.Context) error {
+	read, err := v.store.readers.BeginTx(background(), nil)
+	if err != nil {
+		return failure(err)
+	}
+	defer read.Rollback() //nolint:errcheck // it only read
+	if err := read.QueryRowContext(background(), `SELECT replay_from, (SELECT coalesce(max(seq), 0) FROM txn) FROM meta`).
+		Scan(&v.from, &v.to); err != nil {
+		return failure(err)
+	}
+	rows, err := read.QueryContext(background(), `SELECT n, name, live, sandbox, as_of, debit_head, credit_head FROM account ORDER BY n`)
+	if err != nil {
+		return failure(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var n int64
+		a := verified{}
+		if err := rows.Scan(&n, &a.name, (*int64)(&a.snapshot[0]), (*int64)(&a.snapshot[1]), &a.asOf, &a.snapDebit, &a.snapCredit); err != nil {
+			return failure(err)
+		}
+		v.add(n, &a)
+		if a.asOf > v.to {
+			v.differ("the snapshot of account %s is of transaction %d, but the journal ends at %d", a.name, a.asOf, v.to)
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return failure(err)
+	}
+	return ctx.Err()
+}
+
+func (v *verifier) add(n int64, a *verified) {
+	for int64(len(v.accounts)) <= n {
+		v.accounts = append(v.accounts, nil)
+	}
+	v.accounts[n] = a
+}
+
+// snapshotsAgain makes the accounts known that came after the first look.
+func (v *verifier) snapshotsAgain() error {
+	b := v.store.books
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for n, a := range b.numbered {
+		if a != nil && (n >= len(v.accounts) || v.accounts[n] == nil) {
+			v.add(int64(n), &verified{name: a.name})
+		}
+	}
+	return nil
+}
+
+// step replays the transactions up to that one.
+func (v *verifier) step(to int64) error {
+	rows, err := v.store.readers.QueryContext(background(), selectRowIndexed+`WHERE seq > ? AND seq <= ? ORDER BY seq`, v.done, to)
+	if err != nil {
+		return failure(err)
+	}
+	defer rows.Close()
+	var r row
+	for rows.Next() {
+		var indexed int64
+		if err := r.scan(rows, &indexed); err != nil {
+			return failure(err)
+		}
+		if indexed != r.seq {
+			v.differ("transaction %d shares its id with transaction %d", r.seq, indexed)
+		}
+		if err := v.replay(&r); err != nil {
+			return err
+		}
+	}
+	v.done = to
+	return failure(rows.Err())
+}
+
+// selectRowIndexed also says where the index of ids leads. It leads to one row
+// for each id, so of two that share one, one is told apart.
+const selectRowIndexed = `SELECT ` + rowColumns + `, 0, coalesce((SELECT u.seq FROM txn u WHERE u.id = txn.id), 0) FROM txn `
+
+func (v *verifier) account(r *row, n int64) *verified {
+	if n < 0 || n >= int64(len(v.accounts)) || v.accounts[n] == nil {
+		v.differ("transaction %d names account number %d, which does not exist", r.seq, n)
+		v.add(max(n, 0), &verified{name: fmt.Sprintf("number %d", n)})
+		return v.accounts[max(n, 0)]
+	}
+	return v.accounts[n]
+}
+
+func (v *verifier) replay(r *row) error {
+	v.found.Transactions++
+	debtor, creditor := v.account(r, r.debtor), v.account(r, r.creditor)
+	for _, a := range [...]*verified{debtor, creditor} {
+		v.crossSnapshot(a, r.seq)
+	}
+	if r.amount <= 0 {
+		v.differ("transaction %d is of %s", r.seq, r.amount)
+	}
+	if r.prevDebtor != debtor.debit {
+		v.differ("transaction %d says that account %s paid %d before it, but that was %d", r.seq, debtor.name, r.prevDebtor, debtor.debit)
+	}
+	if r.prevCreditor != creditor.credit {
+		v.differ("transaction %d says that account %s earned %d before it, but that was %d", r.seq, creditor.name, r.prevCreditor, creditor.credit)
+	}
+	i := purseIndex(r.sandbox)
+	less, err := debtor.balances[i].Sub(r.amount)
+	if err != nil {
+		v.differ("transaction %d takes account %s out of range", r.seq, debtor.name)
+	}
+	debtor.balances[i], debtor.debit = less, r.seq
+	more, err := creditor.balances[i].Add(r.amount)
+	if err != nil {
+		v.differ("transaction %d takes account %s out of range", r.seq, creditor.name)
+	}
+	creditor.balances[i], creditor.credit = more, r.seq
+	if r.kind == rowRefund {
+		return v.refund(r)
+	}
+	return nil
+}
+
+// crossSnapshot compares an account with its snapshot when the replay is about
+// to pass it.
+func (v *verifier) crossSnapshot(a *verified, seq int64) {
+	if a.compared || seq <= a.asOf {
+		return
+	}
+	v.compare(a)
+	if seq < v.from {
+		v.differ("transaction %d is not in the snapshot of account %s, but a replay would begin at %d", seq, a.name, v.from)
+	}
+}
+
+func (v *verifier) compare(a *verified) {
+	a.compared = true
+	for i, purse := range [...]string{"live", "sandbox"} {
+		if a.snapshot[i] != a.balances[i] {
+			v.differ("snapshot of account %s: the %s balance is %s, but the journal gives %s", a.name, purse, a.snapshot[i], a.balances[i])
+		}
+	}
+	if a.snapDebit != a.debit || a.snapCredit != a.credit {
+		v.differ("snapshot of account %s: it last paid %d and earned %d, but the journal gives %d and %d", a.name, a.snapDebit, a.snapCredit, a.debit, a.credit)
+	}
+}
+
+// refund compares a refund with its charge.
+func (v *verifier) refund(r *row) error {
+	var c row
+	err := c.scan(v.store.readers.QueryRowContext(background(), selectRow+`WHERE seq = ?`, r.ref))
+	if err = readError(err); err != nil && !errors.Is(err, ledger.ErrNotFound) {
+		return err
+	}
+	if err != nil || c.kind != rowCharge || c.seq >= r.seq ||
+		c.debtor != r.creditor || c.creditor != r.debtor || c.sandbox != r.sandbox {
+		v.differ("transaction %d is a refund of %d, which is no charge that it could refund", r.seq, r.ref)
+		return nil
+	}
+	v.refunds[r.ref] += r.amount
+	if v.refunds[r.ref] > c.amount || v.refunds[r.ref] < 0 {
+		v.differ("refunds of %s are more than the charge %d of %s", v.refunds[r.ref], r.ref, c.amount)
+	}
+	return nil
+}
+
+// memory compares what was replayed with what the store works with. Nothing is
+// being written now; reservations come and go.
+func (v *verifier) memory(committed int64) {
+	b := v.store.books
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	held := map[*account]*[2]ledger.Amount{}
+	for _, h := range b.holds {
+		if h.state >= holdCaptured {
+			continue
+		}
+		if held[h.payer] == nil {
+			held[h.payer] = new([2]ledger.Amount)
+		}
+		held[h.payer][purseIndex(h.order.Sandbox)] += h.order.Amount
+	}
+	var sum [2]ledger.Amount
+	for n, a := range v.accounts {
+		if a == nil {
+			continue
+		}
+		v.found.Accounts++
+		if !a.compared && a.asOf <= committed {
+			v.compare(a)
+		}
+		sum[0], sum[1] = sum[0]+a.balances[0], sum[1]+a.balances[1]
+		m := b.number(int64(n))
+		if m == nil {
+			v.differ("account %s is in the file, but not in memory", a.name)
+			continue
+		}
+		v.compareMemory(a, m, held[m])
+	}
+	if sum != [2]ledger.Amount{} {
+		v.differ("all balances sum to %s and in the sandbox to %s instead of zero", sum[0], sum[1])
+	}
+}
+
+func (v *verifier) compareMemory(a *verified, m *account, held *[2]ledger.Amount) {
+	if held == nil {
+		held = new([2]ledger.Amount)
+	}
+	for i, purse := range [...]string{"live", "sandbox"} {
+		if m.purses[i].Balance != a.balances[i] {
+			v.differ("account %s: the %s balance is %s, but the journal gives %s", a.name, purse, m.purses[i].Balance, a.balances[i])
+		}
+		if m.purses[i].Reserved != held[i] {
+			v.differ("account %s: %s is reserved in the %s purse, but its reservations hold %s", a.name, m.purses[i].Reserved, purse, held[i])
+		}
+	}
+	if m.debitHead != a.debit || m.creditHead != a.credit {
+		v.differ("account %s: it last paid %d and earned %d, but the journal gives %d and %d", a.name, m.debitHead, m.creditHead, a.debit, a.credit)
+	}
+}

@@ -1,0 +1,445 @@
+package sqlitestore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/fareboxhq/farebox/internal/ledger"
+)
+
+// Bounds of the writer.
+const (
+	maxQueue   = 4096 // what waits; callers wait for room beyond it
+	maxBatch   = 1024 // captures that share a commit
+	flushEvery = time.Second
+)
+
+// job is what the writer is asked to do: capture a hold, or run a change.
+type job struct {
+	hold   *hold
+	change *changeJob
+}
+
+// changeJob is a transaction of its own.
+type changeJob struct {
+	do   func(*tx) error
+	bare bool // without a transaction: do looks around while nothing moves
+	done chan error
+}
+
+// writer owns the connection that writes and all that only it may touch.
+type writer struct {
+	path    string
+	connect connect
+	now     func() time.Time
+	log     *slog.Logger
+	books   *books
+
+	queue  chan job
+	gate   sync.RWMutex // readers put into queue; its owner closes it
+	closed bool         // guarded by gate
+	ending chan struct{}
+	ended  chan struct{}
+	err    error // of the last flush; read after ended
+
+	down    atomic.Pointer[downError]
+	commits atomic.Int64
+
+	// Of the goroutine alone.
+	db        *sql.DB
+	conn      *sql.Conn
+	stmts     statements
+	committed int64      // the last transaction that is durable and in memory
+	next      int64      // the number of the next one
+	touched   []*account // by the open transaction
+	dirty     []*account // whose snapshot is behind, the furthest behind first
+	batch     []*hold
+	rows      []row
+	outcomes  []outcome
+	doubt     []*hold // captures of unknown outcome
+	owed      []row   // captures that turned up after their release: to refund
+	tries     int     // since the store went down
+	retry     *time.Timer
+}
+
+// statements of the writer's connection.
+type statements struct{ insert, byID, snapshot, meta *sql.Stmt }
+
+// downError says why the store cannot write now.
+type downError struct{ cause error }
+
+func (e *downError) Error() string   { return "ledger unavailable: " + e.cause.Error() }
+func (e *downError) Unwrap() []error { return []error{ledger.ErrUnavailable, e.cause} }
+
+var (
+	errClosed    = fmt.Errorf("%w: the store is closed", ledger.ErrUnavailable)
+	errNotQueued = errors.New("the capture was not queued")
+)
+
+// submit queues a job. An error means that it was certainly not queued.
+func (w *writer) submit(ctx context.Context, j job) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	w.gate.RLock()
+	defer w.gate.RUnlock()
+	if w.closed {
+		return errClosed
+	}
+	select {
+	case w.queue <- j:
+		return nil
+	default:
+	}
+	select {
+	case w.queue <- j:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-w.ending:
+		return errClosed
+	}
+}
+
+// close lets what is queued finish and stops the goroutine.
+func (w *writer) close() {
+	close(w.ending) // those who wait for room leave
+	w.gate.Lock()
+	w.closed = true
+	close(w.queue)
+	w.gate.Unlock()
+	<-w.ended
+}
+
+// run is the writer's goroutine.
+func (w *writer) run() {
+	defer close(w.ended)
+	tick := time.NewTicker(flushEvery)
+	defer tick.Stop()
+	w.retry = time.NewTimer(time.Hour)
+	w.retry.Stop()
+	for {
+		select {
+		case j, open := <-w.queue:
+			if !open {
+				w.finish()
+				return
+			}
+			w.serve(j)
+		case <-tick.C:
+			w.idle()
+		case <-w.retry.C:
+			w.repair()
+		}
+	}
+}
+
+// serve does the job and whatever is queued behind it.
+func (w *writer) serve(j job) {
+	if j.change != nil {
+		w.change(j.change)
+		return
+	}
+	// The callers that the last commit woke are about to queue again. Letting
+	// them run first doubles the batches.
+	runtime.Gosched()
+	w.batch = append(w.batch[:0], j.hold)
+	var behind *changeJob
+drain:
+	for len(w.batch) < maxBatch && behind == nil {
+		select {
+		case j, open := <-w.queue:
+			if !open {
+				break drain // the next receive sees it again
+			}
+			if j.change != nil {
+				behind = j.change
+				break
+			}
+			w.batch = append(w.batch, j.hold)
+		default:
+			break drain
+		}
+	}
+	w.capture()
+	if behind != nil {
+		w.change(behind)
+	}
+}
+
+// idle keeps snapshots and reservations from lagging when nothing else moves.
+func (w *writer) idle() {
+	w.books.mu.Lock()
+	w.books.sweep(w.now())
+	w.books.mu.Unlock()
+	if w.down.Load() != nil || !w.flushDue() {
+		return
+	}
+	_ = w.transact(func(t *tx) error { return t.flush(idleFlush, false) }) // the next tick tries again
+}
+
+// finish writes all snapshots and lets the file go.
+func (w *writer) finish() {
+	if w.down.Load() != nil {
+		w.repair() // the last attempt
+	}
+	if d := w.down.Load(); d != nil {
+		w.answerDoubt(d)
+		w.err = d
+	} else if len(w.dirty) > 0 {
+		w.err = w.transact(func(t *tx) error { return t.flush(len(w.dirty), true) })
+	}
+	w.disconnect()
+}
+
+// disconnect closes the connection; an open transaction is rolled back.
+func (w *writer) disconnect() {
+	if w.db == nil {
+		return
+	}
+	// What cannot be closed cannot be helped: the file is what counts.
+	_ = w.conn.Close()
+	_ = w.db.Close()
+	w.db, w.conn, w.stmts = nil, nil, statements{}
+}
+
+// attach takes the connection of db and prepares its statements.
+func (w *writer) attach(db *sql.DB) error {
+	ctx := background()
+	conn, err := db.Conn(ctx)
+	if err != nil {
+		return fmt.Errorf("opening store %s: %w", w.path, err)
+	}
+	var s statements
+	for _, p := range []struct {
+		stmt  **sql.Stmt
+		query string
+	}{
+		{&s.insert, insertRow},
+		{&s.byID, selectRow + `WHERE id = ?`},
+		{&s.snapshot, `UPDATE account SET live = ?, sandbox = ?, as_of = ?, debit_head = ?, credit_head = ? WHERE n = ?`},
+		{&s.meta, `UPDATE meta SET replay_from = ?`},
+	} {
+		if *p.stmt, err = conn.PrepareContext(ctx, p.query); err != nil {
+			return errors.Join(fmt.Errorf("preparing statements of store %s: %w", w.path, err), conn.Close())
+		}
+	}
+	w.db, w.conn, w.stmts = db, conn, s
+	return nil
+}
+
+func (w *writer) exec(query string) error {
+	_, err := w.conn.ExecContext(background(), query)
+	return err
+}
+
+// capture writes the batch in one transaction and answers its callers.
+func (w *writer) capture() {
+	defer func() { clear(w.batch); clear(w.rows); clear(w.outcomes) }()
+	w.rows, w.outcomes = w.rows[:0], w.outcomes[:0]
+	if d := w.down.Load(); d != nil {
+		w.refuse(w.batch, d)
+		return
+	}
+	t := tx{w: w}
+	if err := w.captureRows(&t); err != nil {
+		w.refuse(w.batch, w.abort(err))
+		return
+	}
+	if err := w.commit(&t); err != nil {
+		w.doubtful(err)
+		return
+	}
+	w.books.mu.Lock()
+	defer w.books.mu.Unlock()
+	w.publish(&t)
+	for i, h := range w.batch {
+		w.settle(h, &w.rows[i], &w.outcomes[i])
+	}
+}
+
+// captureRows does all of the batch but its COMMIT.
+func (w *writer) captureRows(t *tx) error {
+	if err := w.begin(); err != nil {
+		return err
+	}
+	at := w.now().UnixMicro()
+	for _, h := range w.batch {
+		r, out, err := t.captureRow(h, at)
+		if err != nil {
+			return err
+		}
+		w.rows, w.outcomes = append(w.rows, r), append(w.outcomes, out)
+	}
+	return t.flush(len(w.batch)/16+4, false)
+}
+
+// captureRow inserts the row of a capture. A refusal that concerns this one
+// alone is in the outcome; an error ends the transaction. A row without an
+// outcome's error is what the capture wrote or, before, had written.
+func (t *tx) captureRow(h *hold, at int64) (row, outcome, error) {
+	r := row{
+		id: h.id, kind: rowCharge, debtor: h.payer.n, creditor: h.payee.n, amount: h.order.Amount,
+		sandbox: h.order.Sandbox, at: at, key: h.order.Key, lineage: h.order.Lineage,
+		server: h.order.Server, tool: h.order.Tool,
+	}
+	err := t.insert(&r, h.payer, h.payee)
+	switch {
+	case errors.Is(err, ledger.ErrOverflow):
+		return row{}, outcome{err: err}, nil
+	case errors.Is(err, errDuplicate):
+		if r, err = t.byID(h.id); err != nil {
+			return row{}, outcome{}, err
+		}
+		if !r.sameOrder(&h.order, h.payer.n, h.payee.n) {
+			return row{}, outcome{err: ledger.ErrConflict}, nil
+		}
+	case err != nil:
+		return row{}, outcome{}, err
+	}
+	return r, outcome{}, nil
+}
+
+// settle ends a hold as its outcome says and answers those who wait. The
+// caller holds the mutex, and memory has the row.
+func (w *writer) settle(h *hold, r *row, out *outcome) {
+	if out.err != nil {
+		if errors.Is(out.err, ledger.ErrConflict) && !h.conditional {
+			h.unwanted = true // its id can never be captured
+		}
+		w.books.failed(h)
+	} else {
+		w.books.settle(h, holdCaptured)
+		out.charge = chargeOf(r, h.id, h.order)
+		out.purse = h.payer.purses[purseIndex(h.order.Sandbox)]
+	}
+	answer(h, *out)
+}
+
+// answer wakes those who wait for the hold. The caller holds the mutex. The
+// channels have room, so nobody holds the writer up.
+func answer(h *hold, out outcome) {
+	for _, c := range h.waiters {
+		c <- out
+	}
+	h.waiters = h.waiters[:0]
+}
+
+// refuse answers captures that were not tried.
+func (w *writer) refuse(holds []*hold, err error) {
+	w.books.mu.Lock()
+	defer w.books.mu.Unlock()
+	for _, h := range holds {
+		w.books.failed(h)
+		answer(h, outcome{err: err})
+	}
+}
+
+func chargeOf(r *row, id uuid, o ledger.Order) ledger.Charge {
+	return ledger.Charge{
+		ID: id.text(chargePrefix), Order: o, State: ledger.Captured, At: fromMicros(r.at), Refunded: r.refunded,
+	}
+}
+
+// begin opens a transaction. A connection that cannot is of no more use.
+func (w *writer) begin() error {
+	if err := w.exec("BEGIN IMMEDIATE"); err != nil {
+		return &storeError{cause: fmt.Errorf("begin: %w", err), lost: true}
+	}
+	return nil
+}
+
+// commit makes the open transaction durable.
+func (w *writer) commit(t *tx) error {
+	if err := w.exec("COMMIT"); err != nil {
+		return &storeError{cause: fmt.Errorf("commit: %w", err), lost: !isFull(err)}
+	}
+	w.commits.Add(1)
+	w.dirty = w.dirty[len(t.flushing):]
+	for _, a := range t.flushing {
+		a.dirtySeq = 0
+	}
+	w.committed = w.next - 1
+	return nil
+}
+
+// change runs a change of its own and answers its caller.
+func (w *writer) change(c *changeJob) {
+	switch d := w.down.Load(); {
+	case d != nil:
+		c.done <- d
+	case c.bare:
+		c.done <- guard(c.do, &tx{w: w})
+	default:
+		c.done <- w.transact(c.do)
+	}
+}
+
+// transact runs do in a transaction. If it returns an error, the change did
+// not happen, unless the error is a failed COMMIT.
+func (w *writer) transact(do func(*tx) error) error {
+	t := tx{w: w}
+	err := w.begin()
+	if err == nil {
+		err = guard(do, &t)
+	}
+	if err == nil {
+		err = w.commit(&t)
+	}
+	if err != nil {
+		return w.abort(err)
+	}
+	w.books.mu.Lock()
+	defer w.books.mu.Unlock()
+	w.publish(&t)
+	return nil
+}
+
+// guard makes an error of a panic in what a caller gave: it must end its
+// request, not the process.
+func guard(do func(*tx) error, t *tx) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic in a change: %v", p)
+		}
+	}()
+	return do(t)
+}
+
+// publish brings memory to where the committed transaction is. The caller
+// holds the mutex.
+func (w *writer) publish(t *tx) {
+	now := time.Now()
+	for _, a := range w.touched {
+		a.publish()
+		w.markDirty(a, a.draft.touched, now)
+		a.draft.touched = 0
+	}
+	w.touched = w.touched[:0]
+	for _, f := range t.after {
+		f()
+	}
+}
+
+func (w *writer) markDirty(a *account, seq int64, now time.Time) {
+	if a.dirtySeq == 0 {
+		a.dirtySeq, a.dirtyAt = seq, now
+		w.dirty = append(w.dirty, a)
+	}
+}
+
+// forget drops what the open transaction did.
+func (w *writer) forget() {
+	for _, a := range w.touched {
+		a.draft.touched = 0
+	}
+	w.touched = w.touched[:0]
+	w.next = w.committed + 1
+}
