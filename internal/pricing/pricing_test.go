@@ -1,0 +1,84 @@
+package pricing
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/fareboxhq/farebox/internal/ledger"
+)
+
+func compile(t *testing.T, fallback Default, rules ...Rule) *Book {
+	t.Helper()
+	b, err := Compile(rules, fallback)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// An exact name wins over a glob before it, the first glob wins over a later
+// one, and what nothing names is denied.
+func TestQuoteOrder(t *testing.T) {
+	b := compile(t, Default{},
+		Rule{"search_*", 2000}, Rule{"search_web", 5000}, Rule{"*_web", 7000}, Rule{"ping", 0}, Rule{"v?/[a-c]*", 1})
+	for _, c := range []struct {
+		tool  string
+		want  ledger.Amount
+		entry string
+		err   error
+	}{
+		{"search_web", 5000, "search_web", nil},
+		{"search_files", 2000, "search_*", nil},
+		{"crawl_web", 7000, "*_web", nil},
+		{"ping", 0, "ping", nil},
+		{"v1/abc", 1, "v?/[a-c]*", nil},
+		{"v1/xyz", 0, Other, ErrUnpriced},
+		{"search_a/b", 0, Other, ErrUnpriced},
+		{"Ping", 0, Other, ErrUnpriced},
+		{"", 0, Other, ErrUnpriced},
+	} {
+		q, err := b.Quote(c.tool)
+		if !errors.Is(err, c.err) || q != (Quote{c.want, c.entry}) {
+			t.Errorf("Quote(%q) = %+v, %v; want %s by %q, %v", c.tool, q, err, c.want, c.entry, c.err)
+		}
+	}
+}
+
+// What no rule names costs what the operator says, under one label.
+func TestQuoteFallback(t *testing.T) {
+	for _, amount := range []ledger.Amount{0, 30_000} {
+		q, err := compile(t, Default{Allow: true, Amount: amount}).Quote("anything")
+		if err != nil || q != (Quote{amount, Other}) {
+			t.Errorf("unpriced %s: got %+v, %v", amount, q, err)
+		}
+	}
+}
+
+// A book that cannot mean what was written is refused with the pattern in the
+// message.
+func TestCompileRefuses(t *testing.T) {
+	for name, c := range map[string]struct {
+		rules    []Rule
+		fallback Default
+		want     string
+	}{
+		"twice":            {[]Rule{{"a", 1}, {"a", 0}}, Default{}, `"a" is priced twice`},
+		"below zero":       {[]Rule{{"a", -1}}, Default{}, `"a" is below zero`},
+		"no name":          {[]Rule{{"", 1}}, Default{}, "needs the name"},
+		"bad glob":         {[]Rule{{"a[", 1}}, Default{}, `"a[" of a price cannot be read`},
+		"fallback is less": {nil, Default{Allow: true, Amount: -1}, "unpriced tools is below zero"},
+	} {
+		if _, err := Compile(c.rules, c.fallback); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: got %v, want an error with %q", name, err, c.want)
+		}
+	}
+}
+
+// Quoting an exact name is on every call's way: it does not allocate.
+func TestQuoteDoesNotAllocate(t *testing.T) {
+	b := compile(t, Default{}, Rule{"a", 1}, Rule{"b*", 2})
+	if n := testing.AllocsPerRun(100, func() { _, _ = b.Quote("a") }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
