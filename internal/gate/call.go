@@ -1,0 +1,187 @@
+package gate
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/mcp"
+)
+
+// Call is one admitted message. A free one has nothing to settle. A paid one
+// holds a reservation, and ends in exactly one of: captured, released, or
+// captured and then refunded. Its methods may be called from one goroutine at
+// a time.
+type Call struct {
+	gate     *Gate // nil: free
+	id       string
+	entry    string
+	order    ledger.Order
+	deadline time.Time // the reservation is not renewed beyond it
+
+	charge  *ledger.Charge // set by the capture
+	settled bool
+
+	mu    sync.Mutex // guards timer: it fires on its own goroutine
+	timer *time.Timer
+}
+
+// Paid reports whether the call has a price.
+func (c *Call) Paid() bool { return c.gate != nil }
+
+// ID returns the charge id of a paid call, "" for a free one.
+func (c *Call) ID() string { return c.id }
+
+// Tool returns the name of a paid call's tool.
+func (c *Call) Tool() string { return c.order.Tool }
+
+// Price returns what the call costs.
+func (c *Call) Price() ledger.Amount { return c.order.Amount }
+
+// Captured reports whether the call was charged and has not been refunded.
+func (c *Call) Captured() bool { return c.charge != nil }
+
+// Settle ends a paid call by its outcome: a result is charged, anything else
+// is not. When it returns without a refusal, what it decided is durable and
+// the answer may go to the client, with the fields put into its _meta. A
+// refusal means that the answer must be withheld.
+func (c *Call) Settle(ctx context.Context, outcome mcp.Outcome) ([]mcp.Field, *Refusal) {
+	if outcome != mcp.OutcomeResult {
+		c.Release(ctx)
+		return nil, nil
+	}
+	switch {
+	case c.charge != nil: // captured before its end was seen; the receipt was due then
+		return nil, nil
+	case c.settled:
+		return nil, &Refusal{Code: ChargeFailed, Cause: ledger.ErrSettled, Tool: c.order.Tool}
+	}
+	c.stopRenewal()
+	began := c.gate.Now()
+	charge, purse, err := c.gate.Ledger.Capture(ctx, c.id)
+	c.gate.Meter.Captured(c.gate.Now().Sub(began))
+	if err != nil {
+		c.end(ctx, ResultFailed)
+		return nil, &Refusal{Code: ChargeFailed, Cause: err, Tool: c.order.Tool}
+	}
+	c.settled, c.charge = true, &charge
+	c.count(ResultCaptured)
+	return c.fields(purse), nil
+}
+
+// Release ends the call without a charge: it gives the reservation back, or
+// refunds what was captured. On a call that has ended, or is free, it does
+// nothing. It does not fail: a reservation that cannot be given back expires.
+func (c *Call) Release(ctx context.Context) {
+	switch {
+	case c.gate == nil:
+	case c.charge != nil:
+		c.refund(ctx)
+	case !c.settled:
+		c.end(ctx, ResultReleased)
+	}
+}
+
+// Close ends the call's claims: a call that nothing has settled is released.
+// It must be called exactly once, and never fails.
+func (c *Call) Close(ctx context.Context) {
+	if c.gate != nil && !c.settled {
+		c.Release(ctx)
+	}
+}
+
+func (c *Call) end(ctx context.Context, result Result) {
+	c.settled = true
+	c.stopRenewal()
+	if err := c.gate.Ledger.Release(ctx, c.id); err != nil {
+		c.gate.Logger.Warn("a reservation could not be given back, it will expire", "charge", c.id, "error", err)
+	}
+	c.count(result)
+}
+
+func (c *Call) refund(ctx context.Context) {
+	charge := c.charge
+	c.charge = nil
+	now := c.gate.Now()
+	_, _, err := c.gate.Ledger.Post(ctx,
+		ledger.Transaction{
+			ID: c.gate.NewID("txn_"), Kind: ledger.KindRefund, Charge: charge.ID, At: now,
+			Reason: "the result was not delivered",
+		},
+		ledger.Audit{At: now, Actor: "gateway", Action: "charge.refund", Target: charge.ID})
+	if err != nil {
+		c.gate.Logger.Error("an undelivered call could not be refunded: refund it by hand", "charge", charge.ID, "error", err)
+		c.count(ResultFailed)
+		return
+	}
+	c.count(ResultRefunded)
+}
+
+func (c *Call) count(r Result) {
+	c.gate.Meter.Charge(c.entry, r, c.order.Amount, c.order.Sandbox)
+}
+
+// chargeField is what _meta["dev.farebox/charge"] tells of a charge in plain.
+type chargeField struct {
+	ID          string        `json:"id"`
+	Amount      ledger.Amount `json:"amount"`
+	Currency    string        `json:"currency"`
+	Environment string        `json:"environment"`
+	Balance     ledger.Amount `json:"balance"`
+}
+
+// fields returns what an answer's _meta tells of its charge. Without receipts
+// that is nothing.
+func (c *Call) fields(purse ledger.Purse) []mcp.Field {
+	if !c.gate.policy.Receipts {
+		return nil
+	}
+	receipt := ledger.NewReceipt(c.charge, c.gate.policy.Currency)
+	plain, err := json.Marshal(chargeField{
+		ID: c.charge.ID, Amount: c.charge.Amount, Currency: receipt.Currency,
+		Environment: receipt.Environment, Balance: purse.Available(),
+	})
+	jws, signErr := c.gate.Signer.Sign(receipt)
+	if err = errors.Join(err, signErr); err != nil {
+		c.gate.Logger.Error("a receipt could not be made", "charge", c.id, "error", err)
+		return nil
+	}
+	return []mcp.Field{
+		{Name: "dev.farebox/charge", Value: plain},
+		{Name: "dev.farebox/receipt", Value: []byte(`"` + jws + `"`)}, // base64url and points need no escapes
+	}
+}
+
+// startRenewal keeps the reservation alive while the call lives: a tool may
+// work for longer than ledger.ReservationLife.
+func (c *Call) startRenewal() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.timer = time.AfterFunc(ledger.ReservationLife/2, c.renew)
+}
+
+func (c *Call) renew() {
+	if !c.gate.Now().Before(c.deadline) {
+		return
+	}
+	if err := c.gate.Ledger.Renew(context.Background(), c.id); err != nil {
+		c.gate.Logger.Warn("a reservation could not be renewed", "charge", c.id, "error", err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.timer != nil {
+		c.timer.Reset(ledger.ReservationLife / 2)
+	}
+}
+
+func (c *Call) stopRenewal() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.timer != nil {
+		c.timer.Stop()
+		c.timer = nil
+	}
+}

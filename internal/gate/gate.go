@@ -1,0 +1,197 @@
+// Package gate is the pipeline that every call runs through: authenticate the
+// caller, admit the message, settle the call. It decides and keeps the books;
+// reading requests and writing answers is its caller's work, so the package
+// knows neither HTTP nor Caddy nor SQL.
+//
+// A Gate belongs to one server of one config and never changes; any number of
+// goroutines may use it at once. A Call belongs to one request.
+package gate
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/fareboxhq/farebox/internal/keys"
+	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/mcp"
+	"github.com/fareboxhq/farebox/internal/pricing"
+)
+
+// Keys finds keys by digest. Its errors are keys.ErrUnknown, or anything else
+// when the answer is not known, which refuses the caller for now.
+type Keys interface {
+	Lookup(ctx context.Context, digest keys.Digest) (*keys.Key, error)
+}
+
+// Ledger reserves and settles charges. Ids are made here and reused by every
+// retry; errors are those of package ledger.
+type Ledger interface {
+	// Reserve holds the order's amount for ledger.ReservationLife.
+	Reserve(ctx context.Context, id string, o ledger.Order) (ledger.Purse, error)
+	// Renew prolongs a reservation by another ledger.ReservationLife from now.
+	Renew(ctx context.Context, id string) error
+	// Capture pays a reservation. When it returns without an error, the charge
+	// is durable. The purse is the payer's after it.
+	Capture(ctx context.Context, id string) (ledger.Charge, ledger.Purse, error)
+	// Release gives a reservation back.
+	Release(ctx context.Context, id string) error
+	// Post books a refund of a captured charge.
+	Post(ctx context.Context, t ledger.Transaction, a ledger.Audit) (ledger.Transaction, ledger.Purse, error)
+}
+
+// Meter counts what a gate does. Its methods must be fast and safe for
+// concurrent use.
+type Meter interface {
+	// Reserved tells how long a reservation took, and whether it was given.
+	Reserved(took time.Duration)
+	// Captured tells how long a durable capture took, failed ones included.
+	Captured(took time.Duration)
+	// Charge counts the end of a paid call. The entry is the price book's.
+	Charge(entry string, result Result, amount ledger.Amount, sandbox bool)
+}
+
+// Result is how a paid call ended, for metrics.
+type Result string
+
+// The results of paid calls.
+const (
+	ResultCaptured Result = "captured"
+	ResultReleased Result = "released"
+	ResultRefunded Result = "refunded"
+	ResultFailed   Result = "failed" // the capture failed, the answer was withheld
+)
+
+// Policy is what the operator has decided for one server.
+type Policy struct {
+	Server       string
+	Provider     string // id of the account that earns
+	Environments []keys.Environment
+	Prices       *pricing.Book
+	Currency     string
+	Receipts     bool          // put receipts into answers
+	MaxCall      time.Duration // how long a reservation is renewed at most
+}
+
+// Deps are the running parts that a gate works with.
+type Deps struct {
+	Keys   Keys
+	Ledger Ledger
+	Signer *ledger.Signer
+	Meter  Meter
+	Logger *slog.Logger
+	Now    func() time.Time
+	NewID  func(prefix string) string // a fresh id, such as "chg_" and a UUIDv7
+}
+
+// Gate admits calls to one server.
+type Gate struct {
+	policy Policy
+	Deps
+}
+
+// New returns a gate for the policy.
+func New(p Policy, d Deps) *Gate { return &Gate{policy: p, Deps: d} }
+
+// methodToolsCall is the one method that can cost.
+const methodToolsCall = "tools/call"
+
+// maxAuthorization bounds the Authorization header in bytes.
+const maxAuthorization = 512
+
+// Authenticate reads the bearer token from the values of the Authorization
+// header (RFC 6750, 2.1: nowhere else) and returns its key. A token whose form
+// or checksum is wrong costs no lookup.
+func (g *Gate) Authenticate(ctx context.Context, authorization []string) (*keys.Key, *Refusal) {
+	if len(authorization) == 0 {
+		return nil, &Refusal{Code: TokenMissing}
+	}
+	if len(authorization) > 1 || len(authorization[0]) > maxAuthorization {
+		return nil, &Refusal{Code: TokenInvalid, Cause: keys.ErrMalformed}
+	}
+	scheme, token, _ := strings.Cut(authorization[0], " ")
+	if !strings.EqualFold(scheme, "Bearer") || token == "" {
+		return nil, &Refusal{Code: TokenMissing}
+	}
+	digest, err := keys.Parse(token)
+	if err != nil {
+		return nil, &Refusal{Code: TokenInvalid, Cause: err}
+	}
+	key, err := g.Keys.Lookup(ctx, digest)
+	switch {
+	case errors.Is(err, keys.ErrUnknown):
+		return nil, &Refusal{Code: TokenInvalid, Cause: err}
+	case err != nil:
+		return nil, &Refusal{Code: PlatformUnavailable, Cause: err}
+	}
+	err = key.Check(g.Now(), keys.Use{
+		Scope: keys.ScopeConnect, Server: g.policy.Server, Environments: g.policy.Environments,
+	})
+	switch {
+	case err == nil:
+		return key, nil
+	case errors.Is(err, keys.ErrExpired):
+		return key, &Refusal{Code: TokenExpired, Cause: err}
+	default:
+		return key, &Refusal{Code: TokenInvalid, Cause: err}
+	}
+}
+
+// Admit decides whether the key's message may be forwarded. For a paid call it
+// reserves the price first; the Call must be closed in any case.
+func (g *Gate) Admit(ctx context.Context, key *keys.Key, era mcp.Era, m *mcp.Message) (*Call, *Refusal) {
+	if m.Kind == mcp.KindResponse {
+		if era == mcp.EraStateless {
+			return nil, &Refusal{Code: MessageInvalid, Reason: "clients send no responses in this protocol version"}
+		}
+		return &Call{}, nil
+	}
+	if !mcp.KnownMethod(era, m) {
+		return nil, &Refusal{Code: MethodUnknown, Reason: "method not found: " + m.Method}
+	}
+	if m.Method != methodToolsCall {
+		return &Call{}, nil
+	}
+	if m.Task {
+		return nil, &Refusal{Code: ParamsInvalid, Tool: m.Name, Reason: "tasks are not supported here: call the tool without params.task"}
+	}
+	quote, err := g.policy.Prices.Quote(m.Name)
+	if err != nil {
+		return nil, &Refusal{Code: ToolUnknown, Tool: m.Name, Cause: err}
+	}
+	if quote.Amount == 0 {
+		return &Call{}, nil
+	}
+	return g.reserve(ctx, key, m.Name, quote)
+}
+
+func (g *Gate) reserve(ctx context.Context, key *keys.Key, tool string, quote pricing.Quote) (*Call, *Refusal) {
+	c := &Call{
+		gate:  g,
+		id:    g.NewID("chg_"),
+		entry: quote.Entry,
+		order: ledger.Order{
+			Account: key.Account, Provider: g.policy.Provider, Key: key.ID, Lineage: key.Lineage,
+			Server: g.policy.Server, Tool: tool, Amount: quote.Amount,
+			Sandbox: key.Environment == keys.Test,
+		},
+	}
+	began := g.Now()
+	_, err := g.Ledger.Reserve(ctx, c.id, c.order)
+	g.Meter.Reserved(g.Now().Sub(began))
+	var poor *ledger.InsufficientError
+	switch {
+	case errors.As(err, &poor):
+		return nil, &Refusal{
+			Code: InsufficientBalance, Cause: err, Tool: tool, Price: quote.Amount,
+			Available: poor.Purse.Available(), Currency: g.policy.Currency, Sandbox: c.order.Sandbox,
+		}
+	case err != nil:
+		return nil, &Refusal{Code: PlatformUnavailable, Cause: err, Tool: tool}
+	}
+	c.deadline = began.Add(g.policy.MaxCall)
+	c.startRenewal()
+	return c, nil
+}

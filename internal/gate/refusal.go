@@ -1,0 +1,76 @@
+package gate
+
+import (
+	"fmt"
+
+	"github.com/fareboxhq/farebox/internal/ledger"
+)
+
+// Code names a reason for a refusal, as clients see it in
+// _meta["dev.farebox/error"].code. Codes are stable.
+type Code string
+
+// The codes.
+const (
+	TokenMissing        Code = "TOKEN_MISSING"
+	TokenInvalid        Code = "TOKEN_INVALID"
+	TokenExpired        Code = "TOKEN_EXPIRED"
+	InsufficientBalance Code = "INSUFFICIENT_BALANCE"
+	PlatformUnavailable Code = "PLATFORM_UNAVAILABLE"
+	ChargeFailed        Code = "CHARGE_FAILED"
+	ToolUnknown         Code = "TOOL_UNKNOWN"
+	MethodUnknown       Code = "METHOD_UNKNOWN"
+	ParamsInvalid       Code = "PARAMS_INVALID"
+	MessageMalformed    Code = "MESSAGE_MALFORMED" // no JSON that everyone reads alike
+	MessageInvalid      Code = "MESSAGE_INVALID"   // JSON, but no message of this protocol
+	HeaderMismatch      Code = "HEADER_MISMATCH"
+	EncodingUnsupported Code = "ENCODING_UNSUPPORTED"
+	MessageTooLarge     Code = "MESSAGE_TOO_LARGE"
+	RequestUnsupported  Code = "REQUEST_UNSUPPORTED" // not the shape of an MCP request
+	MethodNotAllowed    Code = "METHOD_NOT_ALLOWED"  // the HTTP method
+	MediaUnsupported    Code = "MEDIA_UNSUPPORTED"   // the content type
+	OriginForbidden     Code = "ORIGIN_FORBIDDEN"
+	HostForbidden       Code = "HOST_FORBIDDEN"
+	UpstreamFailed      Code = "UPSTREAM_FAILED"
+	UpstreamTimeout     Code = "UPSTREAM_TIMEOUT"
+	Misconfigured       Code = "MISCONFIGURED"
+)
+
+// Codes lists every code.
+func Codes() []Code {
+	return []Code{
+		TokenMissing, TokenInvalid, TokenExpired, InsufficientBalance, PlatformUnavailable, ChargeFailed,
+		ToolUnknown, MethodUnknown, ParamsInvalid, MessageMalformed, MessageInvalid, HeaderMismatch,
+		EncodingUnsupported, MessageTooLarge, RequestUnsupported, MethodNotAllowed,
+		MediaUnsupported, OriginForbidden, HostForbidden,
+		UpstreamFailed, UpstreamTimeout, Misconfigured,
+	}
+}
+
+// Refusal is why a call does not go on. Code, Reason and the figures are for
+// the client; Cause is for the operator's log alone.
+type Refusal struct {
+	Code   Code
+	Reason string // a plain sentence that replaces the code's usual text
+	Cause  error
+
+	Tool      string
+	Price     ledger.Amount
+	Available ledger.Amount
+	Currency  string
+	Sandbox   bool
+}
+
+// Error tells the code and the cause, for logs.
+func (r *Refusal) Error() string {
+	switch {
+	case r.Cause != nil:
+		return fmt.Sprintf("%s: %v", r.Code, r.Cause)
+	case r.Reason != "":
+		return fmt.Sprintf("%s: %s", r.Code, r.Reason)
+	}
+	return string(r.Code)
+}
+
+// Unwrap returns the cause.
+func (r *Refusal) Unwrap() error { return r.Cause }

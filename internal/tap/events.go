@@ -1,0 +1,159 @@
+package tap
+
+import (
+	"errors"
+
+	"github.com/fareboxhq/farebox/internal/gate"
+	"github.com/fareboxhq/farebox/internal/mcp"
+)
+
+var (
+	errBudget   = errors.New("too many bytes are held back in this process")
+	errListener = errors.New("farebox: a stream opened by GET brought what is no event, or too long a one")
+)
+
+// writeEvents lets the events of a stream pass, one by one.
+func (t *Tap) writeEvents(p []byte) error {
+	for len(p) > 0 && t.mode == modeEvents {
+		n, done := t.events.Scan(p)
+		piece := p[:n]
+		p = p[n:]
+		if err := t.keepEvent(piece); err != nil {
+			return err
+		}
+		if done && t.mode == modeEvents {
+			if err := t.event(t.events.Verdict()); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (t *Tap) keepEvent(piece []byte) error {
+	if t.long { // the head of this event is out already
+		return t.send(piece)
+	}
+	return t.keep(piece)
+}
+
+// event acts on the event that is complete now.
+func (t *Tap) event(v mcp.Verdict) error {
+	if t.long {
+		return t.endLongEvent(v)
+	}
+	switch v.Class {
+	case mcp.ClassEmpty, mcp.ClassPassing:
+		return t.sendHeld(t.hold)
+	case mcp.ClassAnswer:
+		if t.answered {
+			t.resetHold() // one request has one answer
+			return nil
+		}
+		return t.answer(v.Outcome)
+	default:
+		if t.answered {
+			t.resetHold()
+			return nil
+		}
+		t.refuse(upstreamFailed("a message on its stream cannot be matched: " + reasonOf(v)))
+		return nil
+	}
+}
+
+// answer settles and lets the answer's event go.
+func (t *Tap) answer(outcome mcp.Outcome) error {
+	if err := t.flush(); err != nil { // earlier events do not wait for the capture
+		return err
+	}
+	fields, ok := t.settle(outcome)
+	if !ok {
+		return nil
+	}
+	t.answered = true
+	event := t.hold
+	if len(fields) > 0 {
+		stamped, err := mcp.StampEvent(event, fields)
+		if err != nil {
+			t.refuse(upstreamFailed("its answer cannot carry a receipt: " + err.Error()))
+			return nil
+		}
+		event = stamped
+	}
+	return t.sendHeld(event)
+}
+
+func (t *Tap) sendHeld(event []byte) error {
+	err := t.send(event)
+	t.resetHold()
+	return err
+}
+
+// resetHold keeps the buffer and its share of the budget for the next event.
+func (t *Tap) resetHold() { t.hold = t.hold[:0] }
+
+// endLongEvent judges an event that was captured and streamed before its end
+// was seen. Only a result of ours is worth its charge.
+func (t *Tap) endLongEvent(v mcp.Verdict) error {
+	t.long = false
+	switch {
+	case v.Class == mcp.ClassAnswer && v.Outcome == mcp.OutcomeResult:
+		t.answered = true
+	case v.Class == mcp.ClassPassing:
+		// A long notification. The capture stands for the answer that follows,
+		// and is refunded if none does.
+	case v.Class == mcp.ClassAnswer:
+		t.answered = true
+		t.o.Call.Release(t.settleContext())
+	default:
+		t.refuse(upstreamFailed("a message on its stream cannot be matched: " + reasonOf(v)))
+	}
+	return nil
+}
+
+// endEvents ends a stream. Clients take an event without its blank line for
+// whole when the stream ends, so it is judged like the others.
+func (t *Tap) endEvents(failure *gate.Refusal) {
+	if failure == nil && t.events.Pending() {
+		v := t.events.Verdict()
+		if v.Class == mcp.ClassAnswer && !t.long {
+			t.hold = append(t.hold, '\n', '\n')
+		}
+		if t.event(v) != nil {
+			t.broken = true
+		}
+	}
+	if t.mode != modeEvents {
+		return
+	}
+	if t.answered {
+		t.mode = modeDone
+		t.broken = t.flush() != nil
+		return
+	}
+	if failure == nil {
+		failure = upstreamFailed("its stream ended without an answer")
+	}
+	if t.long { // an event is out in part: it cannot be taken back or ended
+		t.o.Call.Release(t.settleContext())
+		t.mode, t.broken = modeDone, true
+		return
+	}
+	t.refuse(failure)
+}
+
+// writeStream passes the rest of a long JSON answer on.
+func (t *Tap) writeStream(p []byte) error {
+	t.body.Write(p)
+	return t.send(p)
+}
+
+// endStream judges a long JSON answer that is out already.
+func (t *Tap) endStream(failure *gate.Refusal) {
+	t.mode = modeDone
+	v := t.body.End()
+	if failure != nil || v.Class != mcp.ClassAnswer || v.Outcome != mcp.OutcomeResult {
+		t.o.Call.Release(t.settleContext())
+		t.broken = failure != nil || v.Class != mcp.ClassAnswer
+	}
+}

@@ -1,0 +1,148 @@
+package tap
+
+import (
+	"bufio"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+
+	"github.com/fareboxhq/farebox/internal/mcp"
+)
+
+// Relay is the response writer of a request that costs nothing. All passes as
+// it comes, but a switch of protocols: that would be a tunnel past the gateway.
+type Relay struct {
+	http.ResponseWriter
+	head     func(http.Header)
+	sentHead bool
+	withheld bool
+}
+
+// NewRelay returns a relay to w. The function changes the head of the response
+// just before it goes out; it may be nil.
+func NewRelay(w http.ResponseWriter, head func(http.Header)) *Relay {
+	return &Relay{ResponseWriter: w, head: head}
+}
+
+// SentHead reports whether the final head is out.
+func (r *Relay) SentHead() bool { return r.sentHead }
+
+// Withheld reports whether the upstream's response was one that may not pass.
+// Nothing of it was written then.
+func (r *Relay) Withheld() bool { return r.withheld }
+
+// Unwrap returns the writer below, for flushes and deadlines.
+func (r *Relay) Unwrap() http.ResponseWriter { return r.ResponseWriter }
+
+// Hijack always fails, so that http.ResponseController looks no deeper.
+func (r *Relay) Hijack() (net.Conn, *bufio.ReadWriter, error) { return nil, nil, errHijack }
+
+// WriteHeader passes the head on, unless it switches protocols.
+func (r *Relay) WriteHeader(status int) {
+	if r.withheld {
+		return
+	}
+	if status == http.StatusSwitchingProtocols {
+		r.withheld = true
+		return
+	}
+	if status >= 200 && !r.sentHead {
+		r.sentHead = true
+		if r.head != nil {
+			r.head(r.Header())
+		}
+	}
+	r.ResponseWriter.WriteHeader(status)
+}
+
+// Write passes a piece of the body on.
+func (r *Relay) Write(p []byte) (int, error) {
+	if !r.sentHead && !r.withheld {
+		r.WriteHeader(http.StatusOK)
+	}
+	if r.withheld {
+		return len(p), nil
+	}
+	return r.ResponseWriter.Write(p)
+}
+
+// ReadFrom copies with the writer below, which may do so without a buffer.
+func (r *Relay) ReadFrom(src io.Reader) (int64, error) {
+	if !r.sentHead && !r.withheld {
+		r.WriteHeader(http.StatusOK)
+	}
+	if r.withheld {
+		return io.Copy(io.Discard, src)
+	}
+	return io.Copy(r.ResponseWriter, src)
+}
+
+// Listener is the response writer of a stream that a client has opened by GET,
+// in the session-based protocol versions. Notifications and the server's own
+// requests pass; results and errors are dropped, since on such a stream they
+// could only be answers to calls of a POST, which are paid there.
+type Listener struct {
+	Relay
+	events *mcp.EventScanner
+	hold   []byte
+	cut    bool
+}
+
+// NewListener returns a listener's writer to w; see NewRelay for the function.
+func NewListener(w http.ResponseWriter, head func(http.Header)) *Listener {
+	return &Listener{Relay: Relay{ResponseWriter: w, head: head}}
+}
+
+// WriteHeader passes the head on, and filters what follows if it is events.
+func (l *Listener) WriteHeader(status int) {
+	if status >= 200 && status < 300 && !l.sentHead {
+		media, _, _ := strings.Cut(l.Header().Get("Content-Type"), ";")
+		if strings.EqualFold(strings.TrimSpace(media), typeEvents) && l.Header().Get("Content-Encoding") == "" {
+			l.events = mcp.NewEventScanner(mcp.ID{})
+		} else {
+			l.withheld = true // a body that cannot be told from an answer
+			return
+		}
+		l.Header().Del("Content-Length")
+	}
+	l.Relay.WriteHeader(status)
+}
+
+// Write passes the events on that are no answers. An event longer than
+// DefaultHold ends the stream.
+func (l *Listener) Write(p []byte) (int, error) {
+	if !l.sentHead && !l.withheld {
+		l.WriteHeader(http.StatusOK)
+	}
+	switch {
+	case l.cut:
+		return 0, errListener
+	case l.events == nil || l.withheld:
+		return l.Relay.Write(p)
+	}
+	for rest := p; len(rest) > 0; {
+		n, done := l.events.Scan(rest)
+		l.hold = append(l.hold, rest[:n]...)
+		rest = rest[n:]
+		if len(l.hold) > DefaultHold {
+			l.cut = true
+			return 0, errListener
+		}
+		if !done {
+			continue
+		}
+		if c := l.events.Verdict().Class; c == mcp.ClassEmpty || c == mcp.ClassPassing {
+			if _, err := l.Relay.Write(l.hold); err != nil {
+				return 0, err
+			}
+		}
+		l.hold = l.hold[:0]
+	}
+	return len(p), nil
+}
+
+// ReadFrom copies through Write, so that nothing escapes the filter.
+func (l *Listener) ReadFrom(src io.Reader) (int64, error) {
+	return io.Copy(struct{ io.Writer }{l}, src)
+}

@@ -1,0 +1,244 @@
+package tap
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/fareboxhq/farebox/internal/gate"
+	"github.com/fareboxhq/farebox/internal/mcp"
+)
+
+// settleContext outlives the client: a settlement is never given up half-way.
+func (t *Tap) settleContext() context.Context { return context.WithoutCancel(t.o.Client) }
+
+// gone reports whether the client has left.
+func (t *Tap) gone() bool { return t.left || t.o.Client.Err() != nil }
+
+// settle ends the call by the answer's outcome. It reports whether the answer
+// may go; if not, it has said to the client what there is to say.
+func (t *Tap) settle(outcome mcp.Outcome) ([]mcp.Field, bool) {
+	if outcome == mcp.OutcomeTask || outcome == mcp.OutcomeUnknown {
+		t.refuse(upstreamFailed("its result is of a type that cannot be priced"))
+		return nil, false
+	}
+	if t.gone() {
+		t.abandon()
+		return nil, false
+	}
+	fields, refusal := t.o.Call.Settle(t.settleContext(), outcome)
+	if refusal != nil {
+		t.refuse(refusal)
+		return nil, false
+	}
+	if t.gone() { // it left during the capture: nothing of the answer is out yet
+		t.abandon()
+		return nil, false
+	}
+	return fields, true
+}
+
+// abandon ends a call whose client has left: nothing is written or charged.
+func (t *Tap) abandon() {
+	t.o.Call.Release(t.settleContext())
+	t.mode = modeDone
+	t.broken = true
+}
+
+// judgeBody lets a whole JSON body go, or not.
+func (t *Tap) judgeBody() {
+	v := t.body.End()
+	if t.status >= 400 && !carriesResult(v) {
+		t.o.Call.Release(t.settleContext())
+		t.sendBody(t.hold)
+		return
+	}
+	if v.Class != mcp.ClassAnswer || t.status >= 400 {
+		t.refuse(upstreamFailed("its answer cannot be matched: " + reasonOf(v)))
+		return
+	}
+	fields, ok := t.settle(v.Outcome)
+	if !ok {
+		return
+	}
+	body := t.hold
+	if len(fields) > 0 {
+		stamped, err := mcp.Stamp(body, fields)
+		if err != nil {
+			t.refuse(upstreamFailed("its answer cannot carry a receipt: " + err.Error()))
+			return
+		}
+		body = stamped
+	}
+	t.sendBody(body)
+}
+
+// carriesResult reports whether an error status brings a result after all,
+// which a lenient client could take for the answer.
+func carriesResult(v mcp.Verdict) bool {
+	return v.Class == mcp.ClassAnswer && v.Outcome != mcp.OutcomeError
+}
+
+func reasonOf(v mcp.Verdict) string {
+	switch {
+	case v.Reason != "":
+		return v.Reason
+	case v.Class == mcp.ClassEmpty:
+		return "it is empty"
+	case v.Class == mcp.ClassPassing:
+		return "it is no answer"
+	}
+	return "it is no answer to this request"
+}
+
+// sendBody writes a whole response with the upstream's status.
+func (t *Tap) sendBody(body []byte) {
+	t.mode = modeDone
+	t.w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	for _, name := range staleFields {
+		t.w.Header().Del(name)
+	}
+	t.writeHead(t.status)
+	if t.send(body) != nil {
+		t.broken = true
+	}
+}
+
+// refuse ends the call without a charge and says why: as a response of its own
+// if no head is out, else as an event.
+func (t *Tap) refuse(r *gate.Refusal) {
+	t.o.Call.Release(t.settleContext())
+	wasEvents := t.mode == modeEvents
+	t.mode = modeDone
+	t.dropHold()
+	switch {
+	case t.gone():
+		t.broken = true
+	case !t.sentHead:
+		h := t.w.Header()
+		clear(h)
+		for name, values := range t.base {
+			h[name] = values
+		}
+		if t.o.Head != nil {
+			t.o.Head(h)
+		}
+		t.sentHead = true
+		t.deadline()
+		t.o.Refuser.Refuse(t.w, r)
+	case wasEvents:
+		t.broken = t.send(t.o.Refuser.Event(r)) != nil || t.flush() != nil
+	default:
+		t.broken = true
+	}
+	if t.o.Cancel != nil {
+		t.o.Cancel()
+	}
+}
+
+// staleFields describe a body that a receipt, a cut or a held answer changes.
+var staleFields = []string{"Etag", "Digest", "Content-Digest", "Repr-Digest", "Content-Md5", "Trailer"}
+
+func (t *Tap) writeHead(status int) {
+	h := t.w.Header()
+	if t.mode == modeEvents || t.mode == modeStream {
+		h.Del("Content-Length")
+		for _, name := range staleFields {
+			h.Del(name)
+		}
+	}
+	if t.o.Head != nil {
+		t.o.Head(h)
+	}
+	t.sentHead = true
+	t.deadline()
+	t.w.WriteHeader(status)
+}
+
+func (t *Tap) deadline() {
+	// A writer that has no deadlines (a recorder in tests) is not an error.
+	_ = t.rc.SetWriteDeadline(time.Now().Add(t.o.WriteTimeout))
+}
+
+// send writes to the client. When a detached call's client has left, it
+// pretends to: an error would make the proxy give the upstream up.
+func (t *Tap) send(p []byte) error {
+	if t.gone() && t.o.Detached {
+		return nil
+	}
+	t.deadline()
+	if _, err := t.w.Write(p); err != nil {
+		return t.lost(err)
+	}
+	return nil
+}
+
+func (t *Tap) flush() error {
+	if t.gone() && t.o.Detached {
+		return nil
+	}
+	t.deadline()
+	if err := t.rc.Flush(); err != nil {
+		return t.lost(err)
+	}
+	return nil
+}
+
+func (t *Tap) lost(err error) error {
+	t.left = true
+	if t.o.Detached {
+		return nil
+	}
+	return err
+}
+
+// keep adds to what is held. What is too long for that is captured first and
+// streamed from then on.
+func (t *Tap) keep(p []byte) error {
+	if len(t.hold)+len(p) > t.o.Hold {
+		return t.overflow(p)
+	}
+	if need := len(t.hold) + len(p) - t.taken; need > 0 {
+		if !t.o.Budget.Take(need) {
+			t.refuse(&gate.Refusal{Code: gate.PlatformUnavailable, Cause: errBudget})
+			return nil
+		}
+		t.taken += need
+	}
+	t.hold = append(t.hold, p...)
+	return nil
+}
+
+func (t *Tap) dropHold() {
+	t.o.Budget.Give(t.taken)
+	t.hold, t.taken = nil, 0
+}
+
+// overflow begins to stream an answer that is too long to hold: captured as a
+// result, and refunded if it ends as anything else.
+func (t *Tap) overflow(p []byte) error {
+	if t.status >= 400 {
+		t.refuse(upstreamFailed("its error is too long"))
+		return nil
+	}
+	if t.answered { // one request has one answer: what follows it is dropped
+		t.mode = modeDone
+		return nil
+	}
+	if _, ok := t.settle(mcp.OutcomeResult); !ok {
+		return nil
+	}
+	if t.mode == modeEvents {
+		t.long = true
+	} else {
+		t.mode = modeStream
+		t.writeHead(http.StatusOK)
+	}
+	held := t.hold
+	defer t.dropHold()
+	if err := t.send(held); err != nil {
+		return err
+	}
+	return t.send(p)
+}
