@@ -1,0 +1,223 @@
+// Package admin is the one way to change accounts, keys and money: the
+// commands, the admin endpoint and the API all go through a Service. Each
+// change is written together with its audit row, or not at all.
+//
+// Handler serves a Service as JSON over HTTP, and Client speaks to one; the
+// commands use the pair also when they work on the store itself.
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/fareboxhq/farebox/internal/keys"
+	"github.com/fareboxhq/farebox/internal/ledger"
+)
+
+// Store is what the operations need of a store. Every method that changes
+// something writes the audit row in the same transaction.
+type Store interface {
+	CreateAccount(ctx context.Context, a ledger.Account, audit ledger.Audit) error
+	Account(ctx context.Context, ref string) (ledger.Account, error)
+	Accounts(ctx context.Context, p ledger.Page) ([]ledger.Account, string, error)
+	CreateKey(ctx context.Context, k keys.Key, a ledger.Audit) error
+	UpdateKey(ctx context.Context, id string, change func(*keys.Key) error, a ledger.Audit) (keys.Key, error)
+	Post(ctx context.Context, t ledger.Transaction, a ledger.Audit) (ledger.Transaction, ledger.Purse, error)
+	Charges(ctx context.Context, f ledger.ChargeFilter) ([]ledger.Charge, string, error)
+	Verify(ctx context.Context, progress func(done, total int64)) (ledger.Verification, error)
+}
+
+// Revoker makes caches forget a key. Revoke returns when no lookup that begins
+// afterwards believes what was known of the key before.
+type Revoker interface {
+	Revoke(digest keys.Digest)
+}
+
+// Actor is who asks for an operation, for the audit.
+type Actor struct {
+	Name string // such as "admin endpoint", "offline" or "config"
+	From string // where from; may be empty
+}
+
+// Error is an operation that was refused because of what was asked, with a
+// sentence that says what is wrong and what to do.
+type Error struct {
+	Code    Code
+	Message string
+}
+
+// Error returns the sentence.
+func (e *Error) Error() string { return e.Message }
+
+// Code names a kind of Error. Codes are stable.
+type Code string
+
+// The codes of errors.
+const (
+	Invalid     Code = "INVALID"
+	NotFound    Code = "NOT_FOUND"
+	Exists      Code = "EXISTS"
+	Conflict    Code = "CONFLICT"
+	Unavailable Code = "UNAVAILABLE"
+	Forbidden   Code = "FORBIDDEN"
+)
+
+func refuse(code Code, format string, args ...any) error {
+	return &Error{Code: code, Message: fmt.Sprintf(format, args...)}
+}
+
+// Service carries the operations out. It is safe for concurrent use.
+type Service struct {
+	store   Store
+	revoker Revoker
+	now     func() time.Time
+}
+
+// New returns a service on a store. The revoker may be nil where no cache is.
+func New(store Store, revoker Revoker, now func() time.Time) *Service {
+	return &Service{store: store, revoker: revoker, now: now}
+}
+
+// NewID returns a fresh id: the prefix and a UUIDv7 (RFC 9562, 5.7).
+func NewID(prefix string) string {
+	id, err := uuid.NewV7()
+	if err != nil {
+		panic(err) // the system's random source has failed; crypto/rand would end the program, too
+	}
+	return prefix + id.String()
+}
+
+func (s *Service) audit(actor Actor, action, target string, detail any) ledger.Audit {
+	text, err := json.Marshal(detail)
+	if err != nil {
+		panic(err) // details are structs of strings and numbers
+	}
+	return ledger.Audit{
+		At: s.now(), Actor: actor.Name, From: actor.From,
+		Action: action, Target: target, Detail: string(text),
+	}
+}
+
+// explain turns a store's error about something into one for the operator.
+func explain(err error, what, name string) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, ledger.ErrNotFound):
+		return refuse(NotFound, "there is no %s %q", what, name)
+	case errors.Is(err, ledger.ErrExists):
+		return refuse(Exists, "%s %q exists already", what, name)
+	case errors.Is(err, ledger.ErrConflict):
+		return refuse(Conflict, "the id was used for something else: leave --id out, or repeat the same operation")
+	case errors.Is(err, ledger.ErrOverflow):
+		return refuse(Invalid, "the balance of %s %q would become too large", what, name)
+	case errors.As(err, new(*Error)):
+		return err
+	default:
+		return fmt.Errorf("%s %q: %w", what, name, err)
+	}
+}
+
+// CreateAccount makes an account of that name, with nothing in it.
+func (s *Service) CreateAccount(ctx context.Context, actor Actor, name string) (ledger.Account, error) {
+	if err := ledger.ValidName(name); err != nil {
+		return ledger.Account{}, refuse(Invalid, "%v", err)
+	}
+	account := ledger.Account{ID: NewID("acct_"), Name: name, CreatedAt: s.now()}
+	audit := s.audit(actor, "account.create", account.ID, map[string]string{"name": name})
+	if err := s.store.CreateAccount(ctx, account, audit); err != nil {
+		return ledger.Account{}, explain(err, "account", name)
+	}
+	return account, nil
+}
+
+// EnsureAccount returns the account of that name, made if there is none yet.
+func (s *Service) EnsureAccount(ctx context.Context, actor Actor, name string) (ledger.Account, error) {
+	account, err := s.store.Account(ctx, name)
+	if !errors.Is(err, ledger.ErrNotFound) {
+		return account, err
+	}
+	account, err = s.CreateAccount(ctx, actor, name)
+	var refused *Error
+	if errors.As(err, &refused) && refused.Code == Exists { // someone else was faster
+		return s.store.Account(ctx, name)
+	}
+	return account, err
+}
+
+// Account returns the account of that name or id.
+func (s *Service) Account(ctx context.Context, ref string) (ledger.Account, error) {
+	a, err := s.store.Account(ctx, ref)
+	return a, explain(err, "account", ref)
+}
+
+// Accounts lists accounts; the cursor of the next page is "" at the end.
+func (s *Service) Accounts(ctx context.Context, p ledger.Page) ([]ledger.Account, string, error) {
+	return s.store.Accounts(ctx, p)
+}
+
+// Credit tops an account up.
+type Credit struct {
+	ID      string        `json:"id,omitempty"` // "txn_" and a UUID: makes a retry harmless
+	Account string        `json:"-"`            // name or id
+	Amount  ledger.Amount `json:"amount"`
+	Reason  string        `json:"reason"`
+	Test    bool          `json:"test,omitempty"` // the sandbox balance
+}
+
+// Credit tops an account up and returns it as it is then. A repetition under
+// the same id changes nothing.
+func (s *Service) Credit(ctx context.Context, actor Actor, c Credit) (ledger.Account, error) {
+	switch {
+	case c.Amount <= 0:
+		return ledger.Account{}, refuse(Invalid, "the amount must be more than zero, not %s", c.Amount)
+	case strings.TrimSpace(c.Reason) == "":
+		return ledger.Account{}, refuse(Invalid, "a reason is needed: --reason \"…\"")
+	case c.ID == "":
+		c.ID = NewID("txn_")
+	case !validID("txn_", c.ID):
+		return ledger.Account{}, refuse(Invalid, "id %q is not allowed: want txn_ and a UUID", c.ID)
+	}
+	account, err := s.Account(ctx, c.Account)
+	if err != nil {
+		return account, err
+	}
+	_, _, err = s.store.Post(ctx, ledger.Transaction{
+		ID: c.ID, Kind: ledger.KindCredit, Creditor: account.ID, Amount: c.Amount,
+		Sandbox: c.Test, At: s.now(), Reason: c.Reason,
+	}, s.audit(actor, "account.credit", account.ID, c))
+	if err != nil {
+		return ledger.Account{}, explain(err, "account", c.Account)
+	}
+	return s.Account(ctx, account.ID)
+}
+
+func validID(prefix, id string) bool {
+	rest, ok := strings.CutPrefix(id, prefix)
+	return ok && len(rest) == 36 && uuid.Validate(rest) == nil
+}
+
+// Charges lists charges, newest first, of the account of that name or id; ""
+// lists all.
+func (s *Service) Charges(ctx context.Context, account string, p ledger.Page) ([]ledger.Charge, string, error) {
+	f := ledger.ChargeFilter{Page: p}
+	if account != "" {
+		a, err := s.Account(ctx, account)
+		if err != nil {
+			return nil, "", err
+		}
+		f.Account = a.ID
+	}
+	return s.store.Charges(ctx, f)
+}
+
+// Verify replays the books; see ledger.Verification.
+func (s *Service) Verify(ctx context.Context) (ledger.Verification, error) {
+	return s.store.Verify(ctx, nil)
+}

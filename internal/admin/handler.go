@@ -1,0 +1,181 @@
+package admin
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"strconv"
+
+	"github.com/fareboxhq/farebox/internal/ledger"
+)
+
+// Path is what every path of a Handler begins with.
+const Path = "/farebox/"
+
+// maxBody bounds the body of a request in bytes.
+const maxBody = 64 << 10
+
+// Handler serves a service. Who may call it is for the caller to decide before.
+type Handler struct {
+	service *Service
+	actor   string
+	logger  *slog.Logger
+	mux     *http.ServeMux
+}
+
+// NewHandler returns a handler that carries requests out in the actor's name.
+func NewHandler(s *Service, actor string, logger *slog.Logger) *Handler {
+	h := &Handler{service: s, actor: actor, logger: logger, mux: http.NewServeMux()}
+	for pattern, serve := range map[string]func(*http.Request) (int, any, error){
+		"GET " + Path + "accounts":                h.listAccounts,
+		"POST " + Path + "accounts":               h.createAccount,
+		"GET " + Path + "accounts/{ref}":          h.showAccount,
+		"POST " + Path + "accounts/{ref}/credits": h.credit,
+		"POST " + Path + "keys":                   h.createKey,
+		"DELETE " + Path + "keys/{id}":            h.deleteKey,
+		"GET " + Path + "charges":                 h.listCharges,
+		"POST " + Path + "ledger/verify":          h.verify,
+	} {
+		h.mux.HandleFunc(pattern, h.answer(serve))
+	}
+	h.mux.HandleFunc("/", h.answer(func(r *http.Request) (int, any, error) {
+		return 0, nil, refuse(NotFound, "there is no %s %s here: is the command of the same version as the server?", r.Method, r.URL.Path)
+	}))
+	return h
+}
+
+// ServeHTTP serves one request.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) { h.mux.ServeHTTP(w, r) }
+
+func (h *Handler) answer(serve func(*http.Request) (int, any, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+		status, body, err := serve(r)
+		if err != nil {
+			status, body = h.problem(r, err)
+		}
+		writeJSON(w, status, body)
+	}
+}
+
+func writeJSON(w http.ResponseWriter, status int, body any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(body) // the client has left: there is nobody to tell
+}
+
+var statusOf = map[Code]int{
+	Invalid:     http.StatusBadRequest,
+	NotFound:    http.StatusNotFound,
+	Exists:      http.StatusConflict,
+	Conflict:    http.StatusConflict,
+	Unavailable: http.StatusServiceUnavailable,
+	Forbidden:   http.StatusForbidden,
+}
+
+// problem says what a client is told. What is not meant for it is logged.
+func (h *Handler) problem(r *http.Request, err error) (int, Problem) {
+	var refused *Error
+	switch {
+	case errors.As(err, &refused):
+		return statusOf[refused.Code], Problem{refused.Code, refused.Message}
+	case errors.Is(err, ledger.ErrUnavailable):
+		h.logger.Error("an operation found the store unavailable", "path", r.URL.Path, "error", err)
+		return http.StatusServiceUnavailable, Problem{Unavailable, "the store is unavailable, see the server's log: try again later"}
+	default:
+		h.logger.Error("an operation failed", "path", r.URL.Path, "error", err)
+		return http.StatusInternalServerError, Problem{Unavailable, "the operation failed, see the server's log"}
+	}
+}
+
+func (h *Handler) by(r *http.Request) Actor { return Actor{Name: h.actor, From: r.RemoteAddr} }
+
+func decode(r *http.Request, into any) error {
+	d := json.NewDecoder(r.Body)
+	d.DisallowUnknownFields()
+	if err := d.Decode(into); err != nil {
+		return refuse(Invalid, "the request's body cannot be read: %v", err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return refuse(Invalid, "the request's body has more than one JSON value")
+	}
+	return nil
+}
+
+func page(r *http.Request) (ledger.Page, error) {
+	p := ledger.Page{After: r.URL.Query().Get("after")}
+	if text := r.URL.Query().Get("limit"); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 1 || n > ledger.MaxPage {
+			return p, refuse(Invalid, "limit %q is not a number from 1 to %d", text, ledger.MaxPage)
+		}
+		p.Limit = n
+	}
+	return p, nil
+}
+
+func (h *Handler) listAccounts(r *http.Request) (int, any, error) {
+	p, err := page(r)
+	if err != nil {
+		return 0, nil, err
+	}
+	rows, next, err := h.service.Accounts(r.Context(), p)
+	return http.StatusOK, viewList(rows, next, viewAccount), err
+}
+
+func (h *Handler) createAccount(r *http.Request) (int, any, error) {
+	var body struct {
+		Name string `json:"name"`
+	}
+	if err := decode(r, &body); err != nil {
+		return 0, nil, err
+	}
+	a, err := h.service.CreateAccount(r.Context(), h.by(r), body.Name)
+	return http.StatusCreated, viewAccount(a), err
+}
+
+func (h *Handler) showAccount(r *http.Request) (int, any, error) {
+	a, err := h.service.Account(r.Context(), r.PathValue("ref"))
+	return http.StatusOK, viewAccount(a), err
+}
+
+func (h *Handler) credit(r *http.Request) (int, any, error) {
+	var c Credit
+	if err := decode(r, &c); err != nil {
+		return 0, nil, err
+	}
+	c.Account = r.PathValue("ref")
+	a, err := h.service.Credit(r.Context(), h.by(r), c)
+	return http.StatusOK, viewAccount(a), err
+}
+
+func (h *Handler) createKey(r *http.Request) (int, any, error) {
+	var n NewKey
+	if err := decode(r, &n); err != nil {
+		return 0, nil, err
+	}
+	key, secret, err := h.service.CreateKey(r.Context(), h.by(r), n)
+	return http.StatusCreated, viewKey(key, secret), err
+}
+
+func (h *Handler) deleteKey(r *http.Request) (int, any, error) {
+	key, err := h.service.DeleteKey(r.Context(), h.by(r), r.PathValue("id"))
+	return http.StatusOK, viewKey(key, ""), err
+}
+
+func (h *Handler) listCharges(r *http.Request) (int, any, error) {
+	p, err := page(r)
+	if err != nil {
+		return 0, nil, err
+	}
+	rows, next, err := h.service.Charges(r.Context(), r.URL.Query().Get("account"), p)
+	return http.StatusOK, viewList(rows, next, viewCharge), err
+}
+
+func (h *Handler) verify(r *http.Request) (int, any, error) {
+	v, err := h.service.Verify(r.Context())
+	return http.StatusOK, VerificationView{v.Accounts, v.Transactions, append([]string{}, v.Differences...)}, err
+}

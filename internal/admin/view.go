@@ -1,0 +1,117 @@
+package admin
+
+import (
+	"time"
+
+	"github.com/fareboxhq/farebox/internal/keys"
+	"github.com/fareboxhq/farebox/internal/ledger"
+)
+
+// AccountView is an account as JSON shows it. Amounts are decimals in strings.
+type AccountView struct {
+	ID           string        `json:"id"`
+	Name         string        `json:"name"`
+	Balance      ledger.Amount `json:"balance"`
+	Reserved     ledger.Amount `json:"reserved"`
+	TestBalance  ledger.Amount `json:"test_balance"`
+	TestReserved ledger.Amount `json:"test_reserved"`
+	CreditLimit  ledger.Amount `json:"credit_limit"`
+	CreatedAt    time.Time     `json:"created_at"`
+}
+
+func viewAccount(a ledger.Account) AccountView {
+	return AccountView{
+		ID: a.ID, Name: a.Name, Balance: a.Live.Balance, Reserved: a.Live.Reserved,
+		TestBalance: a.Sandbox.Balance, TestReserved: a.Sandbox.Reserved,
+		CreditLimit: a.CreditLimit, CreatedAt: a.CreatedAt.UTC(),
+	}
+}
+
+// KeyView is a key as JSON shows it. Secret is there only in the answer to the
+// key's creation.
+type KeyView struct {
+	ID          string     `json:"id"`
+	Secret      string     `json:"secret,omitempty"`
+	Hint        string     `json:"hint"`
+	Account     string     `json:"account"`
+	Kind        string     `json:"kind"`
+	Environment string     `json:"environment"`
+	Name        string     `json:"name"`
+	Scopes      []string   `json:"scopes"`
+	Servers     []string   `json:"servers"`
+	CreatedAt   time.Time  `json:"created_at"`
+	ExpiresAt   *time.Time `json:"expires_at"`
+	DisabledAt  *time.Time `json:"disabled_at"`
+	DeletedAt   *time.Time `json:"deleted_at"`
+}
+
+func viewKey(k keys.Key, secret string) KeyView {
+	return KeyView{
+		ID: k.ID, Secret: secret, Hint: k.Hint, Account: k.Account, Kind: k.Kind.String(),
+		Environment: string(k.Environment), Name: k.Name,
+		Scopes: append([]string{}, k.Scopes...), Servers: append([]string{}, k.Servers...),
+		CreatedAt: k.CreatedAt.UTC(), ExpiresAt: timeOrNull(k.ExpiresAt),
+		DisabledAt: timeOrNull(k.DisabledAt), DeletedAt: timeOrNull(k.DeletedAt),
+	}
+}
+
+func timeOrNull(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	t = t.UTC()
+	return &t
+}
+
+// ChargeView is a charge as JSON shows it.
+type ChargeView struct {
+	ID          string        `json:"id"`
+	Account     string        `json:"account"`
+	Provider    string        `json:"provider"`
+	Key         string        `json:"key"`
+	Server      string        `json:"server"`
+	Tool        string        `json:"tool"`
+	Amount      ledger.Amount `json:"amount"`
+	Refunded    ledger.Amount `json:"refunded"`
+	Environment string        `json:"environment"`
+	State       string        `json:"state"`
+	At          time.Time     `json:"at"`
+}
+
+func viewCharge(c ledger.Charge) ChargeView {
+	environment := keys.Live
+	if c.Sandbox {
+		environment = keys.Test
+	}
+	return ChargeView{
+		ID: c.ID, Account: c.Account, Provider: c.Provider, Key: c.Key, Server: c.Server, Tool: c.Tool,
+		Amount: c.Amount, Refunded: c.Refunded, Environment: string(environment), State: string(c.State), At: c.At.UTC(),
+	}
+}
+
+// VerificationView is the outcome of a verification as JSON shows it.
+type VerificationView struct {
+	Accounts     int64    `json:"accounts"`
+	Transactions int64    `json:"transactions"`
+	Differences  []string `json:"differences"`
+}
+
+// List is one page of a listing. Next is "" at the end.
+type List[T any] struct {
+	Items []T    `json:"items"`
+	Next  string `json:"next,omitempty"`
+}
+
+func viewList[M, V any](rows []M, next string, view func(M) V) List[V] {
+	l := List[V]{Items: make([]V, len(rows)), Next: next}
+	for i, row := range rows {
+		l.Items[i] = view(row)
+	}
+	return l
+}
+
+// Problem is an error as JSON shows it.
+type Problem struct {
+	Code    Code   `json:"code"`
+	Message string `json:"error"`
+}

@@ -1,0 +1,132 @@
+// Package archtest fails when a package imports what it must not. Each rule
+// has its reason beside it; a rule that is wrong is changed here, with a
+// decision record in docs/adr.
+package archtest
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/fareboxhq/farebox/"
+
+// pkg is what `go list` tells of a package. Its tests may import what they need.
+type pkg struct {
+	ImportPath string
+	Imports    []string
+	Doc        string
+	GoFiles    []string
+}
+
+func list(t *testing.T) []pkg {
+	t.Helper()
+	var stderr bytes.Buffer
+	cmd := exec.Command("go", "list", "-json=ImportPath,Imports,Doc,GoFiles", module+"...")
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v\n%s", err, stderr.Bytes())
+	}
+	var all []pkg
+	for d := json.NewDecoder(bytes.NewReader(out)); ; {
+		var p pkg
+		if err := d.Decode(&p); errors.Is(err, io.EOF) {
+			return all
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, p)
+	}
+}
+
+// standard reports whether a package is of the standard library.
+func standard(path string) bool {
+	first, _, _ := strings.Cut(path, "/")
+	return !strings.Contains(first, ".")
+}
+
+// onlyInternal lists, for packages that say what Farebox is, the packages of
+// this module that they may import; "third party" allows other modules, too.
+var onlyInternal = []struct {
+	pkg     string
+	imports []string
+	reason  string
+}{
+	{"internal/keys", nil, "what a key is depends on nothing"},
+	{"internal/ledger", nil, "what charging means depends on nothing"},
+	{"internal/mcp", nil, "how messages are read depends on nothing"},
+	{"internal/pricing", []string{"internal/ledger"}, "a price is an amount for a tool"},
+	{"internal/gate", []string{"internal/keys", "internal/ledger", "internal/mcp", "internal/pricing"}, "decisions are made without a protocol, a store or a server in hand"},
+	{"internal/tap", []string{"internal/gate", "internal/mcp"}, "a response is cut by what the gate settles and by nothing else"},
+	{"internal/keycache", []string{"internal/keys", "third party"}, "the cache stands before any origin"},
+	{"internal/sqlitestore", []string{"internal/keys", "internal/ledger", "third party"}, "a store implements its consumers' interfaces and knows none of them, and no other store"},
+	{"internal/admin", []string{"internal/keys", "internal/ledger", "third party"}, "operations work on any store"},
+	{"internal/telemetry", []string{"internal/gate", "internal/ledger", "third party"}, "metrics watch, and are not asked"},
+}
+
+// TestImports holds the direction of imports.
+func TestImports(t *testing.T) {
+	packages := make(map[string]pkg)
+	for _, p := range list(t) {
+		packages[strings.TrimPrefix(p.ImportPath, module)] = p
+	}
+	for _, rule := range onlyInternal {
+		p, ok := packages[rule.pkg]
+		if !ok {
+			t.Errorf("%s: there is a rule for it, but no such package", rule.pkg)
+		}
+		allowed := make(map[string]bool)
+		for _, name := range rule.imports {
+			allowed[name] = true
+		}
+		for _, path := range p.Imports {
+			inner, ours := strings.CutPrefix(path, module)
+			if standard(path) || ours && allowed[inner] || !ours && allowed["third party"] {
+				continue
+			}
+			t.Errorf("%s imports %s: %s", rule.pkg, path, rule.reason)
+		}
+	}
+}
+
+// foreign packages that only some of ours may know.
+var only = []struct {
+	path   string
+	may    []string
+	reason string
+}{
+	{"github.com/caddyserver/caddy/", []string{"caddymodule", "xcaddy"}, "what Farebox does must be testable and usable without Caddy"},
+	{"go.uber.org/zap", []string{"caddymodule"}, "the other packages log with log/slog"},
+	{"database/sql", []string{"internal/sqlitestore"}, "SQL stays in the stores"},
+	{"github.com/prometheus/", []string{"internal/telemetry"}, "collectors are made in one place, once a process"},
+	{"github.com/dgraph-io/ristretto", []string{"internal/keycache"}, "its pitfalls are handled in one place"},
+}
+
+// TestForeignImports keeps libraries where they belong.
+func TestForeignImports(t *testing.T) {
+	for _, p := range list(t) {
+		name := strings.TrimPrefix(p.ImportPath, module)
+		for _, path := range p.Imports {
+			for _, rule := range only {
+				if strings.HasPrefix(path, rule.path) && !slices.Contains(rule.may, name) {
+					t.Errorf("%s imports %s: %s", name, path, rule.reason)
+				}
+			}
+		}
+	}
+}
+
+// TestPackageComments holds that every package says what it is.
+func TestPackageComments(t *testing.T) {
+	for _, p := range list(t) {
+		if len(p.GoFiles) > 0 && p.Doc == "" {
+			t.Errorf("%s has no package comment", p.ImportPath)
+		}
+	}
+}

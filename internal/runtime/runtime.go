@@ -1,0 +1,149 @@
+// Package runtime holds what outlives a config: the store, the cache of keys
+// in front of it, and the installation's own keys. Caddy starts a new config
+// before it stops the old one, and requests of the old one may still run after
+// its end; so a Runtime is shared by all configs that name the same store, and
+// each request holds a lease on it. Closing waits for the leases first, and
+// then closes cache and store, in that order.
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/fareboxhq/farebox/internal/admin"
+	"github.com/fareboxhq/farebox/internal/gate"
+	"github.com/fareboxhq/farebox/internal/keycache"
+	"github.com/fareboxhq/farebox/internal/keys"
+	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/telemetry"
+)
+
+// Store is what a runtime keeps open. Each part belongs to its consumer.
+type Store interface {
+	keycache.Origin
+	gate.Ledger
+	admin.Store
+	// OpenReservations counts the reservations that hold credits now.
+	OpenReservations() int
+	// Healthy returns nil, or why the store cannot write now.
+	Healthy() error
+	// Close makes everything durable and frees the store.
+	Close() error
+}
+
+// Options of a runtime. All must be set.
+type Options struct {
+	// Open opens the store.
+	Open func(ctx context.Context) (Store, error)
+	// KeyFile holds the seed of the key that signs receipts. It is made, of
+	// mode 0600, if it is not there.
+	KeyFile string
+	Cache   keycache.Options
+	Metrics *telemetry.Metrics
+	Logger  *slog.Logger
+}
+
+// drainTime bounds how long closing waits for calls in flight.
+const drainTime = 30 * time.Second
+
+// Runtime is an open store with its cache. It is safe for concurrent use.
+type Runtime struct {
+	store   Store
+	cache   *keycache.Cache
+	signer  *ledger.Signer
+	service *admin.Service
+	metrics *telemetry.Metrics
+	logger  *slog.Logger
+	leases  *leases
+	unwatch func()
+}
+
+// Open opens the store and what belongs to it.
+func Open(ctx context.Context, o Options) (*Runtime, error) {
+	store, err := o.Open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	signer, err := loadSigner(o.KeyFile)
+	if err != nil {
+		return nil, errors.Join(err, store.Close())
+	}
+	cache, err := keycache.New(store, o.Cache)
+	if err != nil {
+		return nil, errors.Join(err, store.Close())
+	}
+	r := &Runtime{
+		store: store, cache: cache, signer: signer,
+		metrics: o.Metrics, logger: o.Logger, leases: newLeases(),
+	}
+	r.service = admin.New(store, cache, now)
+	r.unwatch = o.Metrics.Watch(r)
+	return r, nil
+}
+
+// now is the wall clock at the resolution that stores keep.
+func now() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }
+
+// Acquire takes a lease, under which the runtime stays open. Release must be
+// called exactly once. It fails with ErrClosed.
+func (r *Runtime) Acquire() error { return r.leases.acquire() }
+
+// Release gives a lease back.
+func (r *Runtime) Release() { r.leases.release() }
+
+// Configure applies a config's cache settings in place.
+func (r *Runtime) Configure(o keycache.Options) { r.cache.Configure(o) }
+
+// Service returns the operations on the store. They need a lease.
+func (r *Runtime) Service() *admin.Service { return r.service }
+
+// Gate returns a gate to a server under the policy. Its use needs a lease.
+func (r *Runtime) Gate(p gate.Policy) *gate.Gate {
+	return gate.New(p, gate.Deps{
+		Keys: r, Ledger: r.store, Signer: r.signer, Meter: r.metrics.Meter(p.Server),
+		Logger: r.logger, Now: time.Now, NewID: admin.NewID,
+	})
+}
+
+// Lookup returns the key of the digest, from the cache or the store.
+func (r *Runtime) Lookup(ctx context.Context, d keys.Digest) (*keys.Key, error) {
+	began := time.Now()
+	key, source, err := r.cache.Lookup(ctx, d)
+	result := "found"
+	switch {
+	case errors.Is(err, keys.ErrUnknown):
+		result = "unknown"
+	case err != nil:
+		result = "error"
+	}
+	r.metrics.Lookup(source.String(), result, time.Since(began))
+	return key, err
+}
+
+// OpenReservations counts the store's open reservations.
+func (r *Runtime) OpenReservations() int { return r.store.OpenReservations() }
+
+// CacheEntries counts the keys in the cache.
+func (r *Runtime) CacheEntries() int { return r.cache.Len() }
+
+// StoreUp reports whether the store can write.
+func (r *Runtime) StoreUp() bool { return r.store.Healthy() == nil }
+
+// Destruct closes the runtime after the calls in flight, but waits for them
+// for half a minute at most. It is to be called once.
+func (r *Runtime) Destruct() error {
+	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
+	defer cancel()
+	if err := r.leases.drain(ctx); err != nil {
+		r.logger.Warn("closing the store under calls that are still in flight", "waited", drainTime)
+	}
+	r.unwatch()
+	r.cache.Close()
+	if err := r.store.Close(); err != nil {
+		return fmt.Errorf("closing the store: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,59 @@
+package runtime
+
+import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/fareboxhq/farebox/internal/ledger"
+)
+
+// loadSigner returns the signer whose seed is in the file, as hex digits. A
+// file that is not there is made.
+func loadSigner(file string) (*ledger.Signer, error) {
+	text, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return newSigner(file)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the receipt key: %w", err)
+	}
+	info, err := os.Stat(file)
+	if err != nil {
+		return nil, fmt.Errorf("reading the receipt key: %w", err)
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		return nil, fmt.Errorf("receipt key %s may be read by others: chmod 600 it", file)
+	}
+	raw, err := hex.DecodeString(strings.TrimSpace(string(text)))
+	if err != nil || len(raw) != ed25519.SeedSize {
+		return nil, fmt.Errorf("receipt key %s is damaged: restore it, or move it away to have a new one made", file)
+	}
+	return ledger.NewSigner([ed25519.SeedSize]byte(raw)), nil
+}
+
+// newSigner makes a seed and keeps it in the file, durably and whole: a
+// receipt must stay verifiable.
+func newSigner(file string) (*ledger.Signer, error) {
+	var seed [ed25519.SeedSize]byte
+	_, _ = rand.Read(seed[:])                                        // never fails: crypto/rand ends the program instead
+	temp, err := os.CreateTemp(filepath.Dir(file), ".receipt-key-*") // of mode 0600
+	if err != nil {
+		return nil, fmt.Errorf("writing the receipt key: %w", err)
+	}
+	_, err = temp.WriteString(hex.EncodeToString(seed[:]) + "\n")
+	err = errors.Join(err, temp.Sync(), temp.Close())
+	if err == nil {
+		err = os.Rename(temp.Name(), file)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("writing the receipt key: %w", err), os.Remove(temp.Name()))
+	}
+	return ledger.NewSigner(seed), nil
+}

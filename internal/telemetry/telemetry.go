@@ -1,0 +1,167 @@
+// Package telemetry holds Farebox's Prometheus collectors. They are made once
+// for a process and registered on the registry of each config, so that a
+// reload neither resets nor doubles a count.
+//
+// Labels are bounded: a tool is its entry in the price book or "other", a
+// method one of the known ones or "other". No label is ever a key, an account,
+// a session or a name that a client chose.
+package telemetry
+
+import (
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/fareboxhq/farebox/internal/gate"
+	"github.com/fareboxhq/farebox/internal/ledger"
+)
+
+// Source is a running store with its cache, as far as gauges look at it.
+type Source interface {
+	OpenReservations() int
+	CacheEntries() int
+	StoreUp() bool
+}
+
+// Metrics are the collectors of one process. All methods are safe for
+// concurrent use.
+type Metrics struct {
+	requests  *prometheus.CounterVec
+	lookups   *prometheus.CounterVec
+	lookup    prometheus.Histogram
+	charges   *prometheus.CounterVec
+	charged   *prometheus.CounterVec
+	reserve   prometheus.Histogram
+	capture   prometheus.Histogram
+	overhead  prometheus.Histogram
+	abandoned *prometheus.CounterVec
+	gauges    []prometheus.Collector
+
+	mu      sync.Mutex
+	sources map[Source]struct{}
+}
+
+// fast are the bounds, in seconds, of what takes microseconds to milliseconds.
+var fast = []float64{1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, .1, .25, .5, 1, 2.5, 5}
+
+// New returns the collectors. Held tells the bytes that are held back now.
+func New(held func() int64) *Metrics {
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "farebox", Name: name, Help: help}, labels)
+	}
+	histogram := func(name, help string) prometheus.Histogram {
+		return prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: "farebox", Name: name, Help: help, Buckets: fast})
+	}
+	m := &Metrics{
+		sources:   make(map[Source]struct{}),
+		requests:  counter("requests_total", "Requests by server, method and decision.", "server", "method", "decision"),
+		lookups:   counter("key_lookups_total", "Key lookups by where the answer came from and what it was.", "source", "result"),
+		lookup:    histogram("key_lookup_seconds", "How long key lookups took."),
+		charges:   counter("charges_total", "Ended paid calls by server, price book entry and result.", "server", "tool", "result"),
+		charged:   counter("charged_microunits_total", "Captured micro-units of the currency; refunds are not taken off.", "server", "tool", "environment"),
+		reserve:   histogram("reserve_seconds", "How long reservations took."),
+		capture:   histogram("capture_seconds", "How long durable captures took."),
+		overhead:  histogram("overhead_seconds", "Time from a request's arrival to its forwarding."),
+		abandoned: counter("abandoned_total", "Paid calls whose client left before the answer.", "server"),
+	}
+	gauge := func(name, help string, value func() float64) {
+		m.gauges = append(m.gauges, prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "farebox", Name: name, Help: help}, value))
+	}
+	gauge("reservations_open", "Reservations that are neither settled nor expired.", m.sum(func(s Source) float64 { return float64(s.OpenReservations()) }))
+	gauge("cache_entries", "Keys in the cache.", m.sum(func(s Source) float64 { return float64(s.CacheEntries()) }))
+	gauge("held_bytes", "Bytes of requests and answers that are held back.", func() float64 { return float64(held()) })
+	gauge("store_up", "1 if every open store answers, 0 if one does not.", m.storeUp)
+	return m
+}
+
+// Register registers all collectors. A registry that has them already is fine.
+func (m *Metrics) Register(r prometheus.Registerer) error {
+	all := append([]prometheus.Collector{
+		m.requests, m.lookups, m.lookup, m.charges, m.charged, m.reserve, m.capture, m.overhead, m.abandoned,
+	}, m.gauges...)
+	for _, c := range all {
+		var already prometheus.AlreadyRegisteredError
+		if err := r.Register(c); err != nil && !errors.As(err, &already) {
+			return err
+		}
+	}
+	return nil
+}
+
+// Watch makes the gauges look at the source, until the returned function is
+// called.
+func (m *Metrics) Watch(s Source) (unwatch func()) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.sources[s] = struct{}{}
+	return func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		delete(m.sources, s)
+	}
+}
+
+func (m *Metrics) sum(of func(Source) float64) func() float64 {
+	return func() (total float64) {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		for s := range m.sources {
+			total += of(s)
+		}
+		return total
+	}
+}
+
+func (m *Metrics) storeUp() float64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for s := range m.sources {
+		if !s.StoreUp() {
+			return 0
+		}
+	}
+	return 1
+}
+
+// Request counts one request. The method must be a known one or "other"; the
+// decision is "allowed" or a refusal's code.
+func (m *Metrics) Request(server, method, decision string) {
+	m.requests.WithLabelValues(server, method, decision).Inc()
+}
+
+// Lookup counts a key lookup.
+func (m *Metrics) Lookup(source, result string, took time.Duration) {
+	m.lookups.WithLabelValues(source, result).Inc()
+	m.lookup.Observe(took.Seconds())
+}
+
+// Overhead tells how long a request was kept before it was forwarded.
+func (m *Metrics) Overhead(took time.Duration) { m.overhead.Observe(took.Seconds()) }
+
+// Abandoned counts a paid call whose client left before the answer.
+func (m *Metrics) Abandoned(server string) { m.abandoned.WithLabelValues(server).Inc() }
+
+// Meter returns the gate's meter for one server.
+func (m *Metrics) Meter(server string) gate.Meter { return meter{m, server} }
+
+type meter struct {
+	*Metrics
+	server string
+}
+
+func (m meter) Reserved(took time.Duration) { m.reserve.Observe(took.Seconds()) }
+func (m meter) Captured(took time.Duration) { m.capture.Observe(took.Seconds()) }
+
+func (m meter) Charge(entry string, result gate.Result, amount ledger.Amount, sandbox bool) {
+	m.charges.WithLabelValues(m.server, entry, string(result)).Inc()
+	if result != gate.ResultCaptured {
+		return
+	}
+	environment := "live"
+	if sandbox {
+		environment = "test"
+	}
+	m.charged.WithLabelValues(m.server, entry, environment).Add(float64(amount))
+}
