@@ -1,0 +1,248 @@
+// Package caddymodule is Farebox as modules of Caddy, and the only package
+// that knows Caddy: the app (the global option farebox), the HTTP handler (the
+// directive farebox), routes on the admin endpoint, and the commands. Blank-
+// importing it, or naming it to xcaddy, plugs all of them in.
+package caddymodule
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/fareboxhq/farebox/internal/admin"
+	"github.com/fareboxhq/farebox/internal/keycache"
+	"github.com/fareboxhq/farebox/internal/runtime"
+	"github.com/fareboxhq/farebox/internal/sqlitestore"
+	"github.com/fareboxhq/farebox/internal/tap"
+	"github.com/fareboxhq/farebox/internal/telemetry"
+)
+
+func init() {
+	caddy.RegisterModule(new(App))
+}
+
+// These outlive every config of the process: see package runtime.
+var (
+	runtimes = caddy.NewUsagePool()
+	budget   = tap.NewBudget(tap.DefaultBudget)
+	metrics  = telemetry.New(budget.Used)
+)
+
+// App is the part of Farebox that all sites of a config share: the store of
+// accounts, keys and charges, and the cache in front of it.
+type App struct {
+	// Where accounts, keys and charges are kept. Default: SQLite in the file
+	// `farebox/farebox.db` in Caddy's data directory.
+	Store *Store `json:"store,omitempty"`
+
+	// The currency of all amounts, as three capital letters (ISO 4217).
+	// Default: `USD`.
+	Currency string `json:"currency,omitempty"`
+
+	// How keys are cached.
+	Cache *Cache `json:"cache,omitempty"`
+
+	logger   *slog.Logger
+	identity string // of the store, canonical: its key in the pool
+
+	mu       sync.Mutex
+	handlers []*Handler
+	running  *runtime.Runtime // set while this config holds it
+}
+
+// Store says where accounts, keys and charges are kept.
+type Store struct {
+	// The kind of store. Only `sqlite` is there yet. Default: `sqlite`.
+	Driver string `json:"driver,omitempty"`
+
+	// The file of the SQLite database; relative to the working directory. Its
+	// directory is made if it is not there.
+	Path string `json:"path,omitempty"`
+}
+
+// Cache says how keys are cached.
+type Cache struct {
+	// How many keys are kept. Default: 100000.
+	Size int `json:"size,omitempty"`
+
+	// How long a key is believed without asking the store again. A deleted key
+	// is refused at once, whatever this says. Default: 60s.
+	TTL caddy.Duration `json:"ttl,omitempty"`
+
+	// How long a token that the store does not know is remembered as unknown.
+	// Default: 5s.
+	NegativeTTL caddy.Duration `json:"negative_ttl,omitempty"`
+}
+
+func (c *Cache) options() keycache.Options {
+	if c == nil {
+		return keycache.Options{}
+	}
+	return keycache.Options{Size: c.Size, TTL: duration(c.TTL), NegativeTTL: duration(c.NegativeTTL)}
+}
+
+// CaddyModule returns the Caddy module information.
+func (*App) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "farebox", New: func() caddy.Module { return new(App) }}
+}
+
+// Provision fills the defaults in. It opens nothing: `caddy validate` runs it.
+func (a *App) Provision(ctx caddy.Context) error {
+	a.logger = ctx.Slogger()
+	if a.Currency == "" {
+		a.Currency = "USD"
+	}
+	if err := a.fillStore(); err != nil {
+		return err
+	}
+	if registry := ctx.GetMetricsRegistry(); registry != nil {
+		return metrics.Register(registry)
+	}
+	return nil
+}
+
+// fillStore completes where the store is, and makes its name canonical.
+func (a *App) fillStore() error {
+	if a.Store == nil {
+		a.Store = &Store{}
+	}
+	if a.Store.Driver == "" {
+		a.Store.Driver = driverSQLite
+	}
+	if a.Store.Path == "" {
+		a.Store.Path = filepath.Join(dataDir(), "farebox.db")
+	}
+	a.Store.Path = caddy.NewReplacer().ReplaceKnown(a.Store.Path, "")
+	identity, err := canonical(a.Store.Path)
+	if err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
+	a.identity = identity
+	return nil
+}
+
+const driverSQLite = "sqlite"
+
+// dataDir is where Farebox keeps its own files unless the config says else.
+func dataDir() string { return filepath.Join(caddy.AppDataDir(), "farebox") }
+
+// Validate checks what does not depend on other modules.
+func (a *App) Validate() error {
+	if a.Store.Driver != driverSQLite {
+		return fmt.Errorf("store: unknown driver %q: want %s", a.Store.Driver, driverSQLite)
+	}
+	if len(a.Currency) != 3 || !allIn(a.Currency, 'A', 'Z') {
+		return fmt.Errorf("currency %q: want three capital letters, as USD", a.Currency)
+	}
+	if a.Cache != nil && (a.Cache.Size < 0 || a.Cache.TTL < 0 || a.Cache.NegativeTTL < 0) {
+		return errors.New("cache: size, ttl and negative_ttl cannot be below zero")
+	}
+	return nil
+}
+
+func allIn(s string, low, high rune) bool {
+	for _, c := range s {
+		if c < low || c > high {
+			return false
+		}
+	}
+	return true
+}
+
+// register notes a handler, which Start will bind to the runtime. Handlers of
+// one server must agree.
+func (a *App) register(h *Handler) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, other := range a.handlers {
+		if other.Server == h.Server && !other.agrees(h) {
+			return fmt.Errorf("server %q is configured twice, with another provider or other prices", h.Server)
+		}
+	}
+	a.handlers = append(a.handlers, h)
+	return nil
+}
+
+// Start opens the store, or joins the config that has it open, and lets the
+// handlers serve.
+func (a *App) Start() error {
+	value, _, err := runtimes.LoadOrNew(a.identity, a.open)
+	if err != nil {
+		return err
+	}
+	rt := value.(*runtime.Runtime)
+	a.mu.Lock()
+	a.running = rt
+	a.mu.Unlock()
+	rt.Configure(a.Cache.options())
+	if err := rt.Acquire(); err != nil {
+		return err
+	}
+	defer rt.Release()
+	for _, h := range a.handlers {
+		if err := h.bind(context.Background(), rt, a.Currency); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *App) open() (caddy.Destructor, error) {
+	if err := makeDir(filepath.Dir(a.identity)); err != nil {
+		return nil, err
+	}
+	return runtime.Open(context.Background(), runtime.Options{
+		Open: func(ctx context.Context) (runtime.Store, error) {
+			return sqlitestore.Open(ctx, sqlitestore.Options{Path: a.identity, Logger: a.logger})
+		},
+		KeyFile: a.identity + ".receipt-key",
+		Cache:   a.Cache.options(),
+		Metrics: metrics,
+		Logger:  a.logger,
+	})
+}
+
+// Stop does nothing: calls of this config may still be in flight.
+func (a *App) Stop() error { return nil }
+
+// Cleanup gives the store up, if this config took it. The last config to do so
+// closes it.
+func (a *App) Cleanup() error {
+	a.mu.Lock()
+	held := a.running != nil
+	a.running = nil
+	a.mu.Unlock()
+	if !held {
+		return nil
+	}
+	_, err := runtimes.Delete(a.identity)
+	return err
+}
+
+// service returns the operations on the running store, under a lease that the
+// returned function gives back.
+func (a *App) service() (*admin.Service, func(), error) {
+	a.mu.Lock()
+	rt := a.running
+	a.mu.Unlock()
+	if rt == nil {
+		return nil, nil, runtime.ErrClosed
+	}
+	if err := rt.Acquire(); err != nil {
+		return nil, nil, err
+	}
+	return rt.Service(), rt.Release, nil
+}
+
+// Interface guards
+var (
+	_ caddy.App          = (*App)(nil)
+	_ caddy.Provisioner  = (*App)(nil)
+	_ caddy.Validator    = (*App)(nil)
+	_ caddy.CleanerUpper = (*App)(nil)
+)

@@ -1,0 +1,286 @@
+package caddymodule
+
+import (
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/dustin/go-humanize"
+
+	"github.com/fareboxhq/farebox/internal/ledger"
+)
+
+func init() {
+	httpcaddyfile.RegisterGlobalOption("farebox", parseApp)
+	httpcaddyfile.RegisterHandlerDirective("farebox", parseHandler)
+	httpcaddyfile.RegisterDirectiveOrder("farebox", httpcaddyfile.After, "encode")
+}
+
+func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
+	if existing != nil {
+		return nil, d.Err("the global option farebox is given twice")
+	}
+	app := new(App)
+	if err := app.UnmarshalCaddyfile(d); err != nil {
+		return nil, err
+	}
+	return httpcaddyfile.App{Name: "farebox", Value: caddyconfig.JSON(app, nil)}, nil
+}
+
+func parseHandler(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+	var handler Handler
+	if err := handler.UnmarshalCaddyfile(h.Dispenser); err != nil {
+		return nil, err
+	}
+	return &handler, nil
+}
+
+// subdirectives maps the name of a subdirective to what parses the rest of it.
+// The dispenser stands on the name.
+type subdirectives map[string]func(d *caddyfile.Dispenser) error
+
+// parseBlock reads a block of subdirectives, of which each may stand once but
+// for the repeatable ones.
+func parseBlock(d *caddyfile.Dispenser, of string, allowed subdirectives, repeatable ...string) error {
+	seen := make(map[string]bool)
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		name := d.Val()
+		parse, ok := allowed[name]
+		if !ok {
+			return d.Errf("%s has no subdirective %q; it has: %s", of, name, strings.Join(slices.Sorted(maps.Keys(allowed)), ", "))
+		}
+		if seen[name] && !slices.Contains(repeatable, name) {
+			return d.Errf("%s: %s is given twice", of, name)
+		}
+		seen[name] = true
+		if err := parse(d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// UnmarshalCaddyfile sets the app up from the global option:
+//
+//	farebox {
+//	    store sqlite <file>
+//	    currency <code>
+//	    cache {
+//	        size <keys>
+//	        ttl <duration>
+//	        negative_ttl <duration>
+//	    }
+//	}
+func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next() // the option's name
+	if d.NextArg() {
+		return d.Errf("the global option farebox takes a block and no arguments, not %q", d.Val())
+	}
+	return parseBlock(d, "the global option farebox", subdirectives{
+		"store":    a.parseStore,
+		"currency": func(d *caddyfile.Dispenser) error { return oneArg(d, &a.Currency) },
+		"cache":    a.parseCache,
+	})
+}
+
+func (a *App) parseStore(d *caddyfile.Dispenser) error {
+	var driver, path string
+	if !d.Args(&driver, &path) || d.NextArg() {
+		return d.Err("store: want a kind and where it is, as in: store sqlite farebox.db")
+	}
+	if driver != driverSQLite {
+		return d.Errf("store: unknown kind %q; known: %s", driver, driverSQLite)
+	}
+	a.Store = &Store{Driver: driver, Path: path}
+	return nil
+}
+
+func (a *App) parseCache(d *caddyfile.Dispenser) error {
+	a.Cache = new(Cache)
+	if d.NextArg() {
+		return d.Errf("cache takes a block and no arguments, not %q", d.Val())
+	}
+	return parseBlock(d, "cache", subdirectives{
+		"size": func(d *caddyfile.Dispenser) error {
+			var text string
+			if err := oneArg(d, &text); err != nil {
+				return err
+			}
+			n, err := strconv.Atoi(text)
+			if err != nil || n < 1 {
+				return d.Errf("size: want a number of keys, not %q", text)
+			}
+			a.Cache.Size = n
+			return nil
+		},
+		"ttl":          func(d *caddyfile.Dispenser) error { return durationArg(d, &a.Cache.TTL) },
+		"negative_ttl": func(d *caddyfile.Dispenser) error { return durationArg(d, &a.Cache.NegativeTTL) },
+	})
+}
+
+// UnmarshalCaddyfile sets the handler up from the directive:
+//
+//	farebox [<matcher>] {
+//	    server <name>
+//	    provider <account>
+//	    environments live|test...
+//	    price <tool> <amount>
+//	    free <tool>...
+//	    unpriced deny|free|<amount>
+//	    max_body <size>
+//	    max_call <duration>
+//	    origins <origin>...
+//	    receipts on|off
+//	    identity_headers on|off
+//	    upstream_authorization <value>
+//	}
+func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next() // the directive's name
+	if d.NextArg() {
+		return d.Errf("farebox takes a block and no arguments, not %q", d.Val())
+	}
+	err := parseBlock(d, "farebox", subdirectives{
+		"server":       func(d *caddyfile.Dispenser) error { return oneArg(d, &h.Server) },
+		"provider":     func(d *caddyfile.Dispenser) error { return oneArg(d, &h.Provider) },
+		"environments": func(d *caddyfile.Dispenser) error { return someArgs(d, &h.Environments) },
+		"price":        h.parsePrice,
+		"free":         h.parseFree,
+		"unpriced":     h.parseUnpriced,
+		"max_body":     h.parseMaxBody,
+		"max_call":     func(d *caddyfile.Dispenser) error { return durationArg(d, &h.MaxCall) },
+		"origins":      func(d *caddyfile.Dispenser) error { return someArgs(d, &h.Origins) },
+		"receipts": func(d *caddyfile.Dispenser) error {
+			on := true
+			err := switchArg(d, &on)
+			h.NoReceipts = !on
+			return err
+		},
+		"identity_headers":       func(d *caddyfile.Dispenser) error { return switchArg(d, &h.IdentityHeaders) },
+		"upstream_authorization": func(d *caddyfile.Dispenser) error { return oneArg(d, &h.UpstreamAuthorization) },
+	}, "price", "free", "origins")
+	if err != nil {
+		return err
+	}
+	if h.Server == "" || h.Provider == "" {
+		return d.Err("farebox needs a server, by its name, and a provider, the account that earns")
+	}
+	return nil
+}
+
+func (h *Handler) parsePrice(d *caddyfile.Dispenser) error {
+	var tool, amount string
+	if !d.Args(&tool, &amount) || d.NextArg() {
+		return d.Err("price: want a tool and an amount, as in: price get_forecast 0.01")
+	}
+	if err := checkAmount(d, amount); err != nil {
+		return err
+	}
+	h.Prices = append(h.Prices, Price{Tool: tool, Amount: amount})
+	return nil
+}
+
+func checkAmount(d *caddyfile.Dispenser, text string) error {
+	amount, err := ledger.ParseAmount(text)
+	if err != nil {
+		return d.WrapErr(err)
+	}
+	if amount < 0 {
+		return d.Errf("amount %q is below zero", text)
+	}
+	return nil
+}
+
+func (h *Handler) parseFree(d *caddyfile.Dispenser) error {
+	var tools []string
+	if err := someArgs(d, &tools); err != nil {
+		return err
+	}
+	for _, tool := range tools {
+		h.Prices = append(h.Prices, Price{Tool: tool, Amount: "0"})
+	}
+	return nil
+}
+
+func (h *Handler) parseUnpriced(d *caddyfile.Dispenser) error {
+	if err := oneArg(d, &h.Unpriced); err != nil {
+		return err
+	}
+	if h.Unpriced == unpricedDeny || h.Unpriced == unpricedFree {
+		return nil
+	}
+	if _, err := ledger.ParseAmount(h.Unpriced); err != nil {
+		return d.Errf("unpriced: want deny, free or an amount, not %q", h.Unpriced)
+	}
+	return checkAmount(d, h.Unpriced)
+}
+
+func (h *Handler) parseMaxBody(d *caddyfile.Dispenser) error {
+	var text string
+	if err := oneArg(d, &text); err != nil {
+		return err
+	}
+	size, err := humanize.ParseBytes(text)
+	if err != nil || size == 0 || size > 1<<30 {
+		return d.Errf("max_body: want a size up to 1GiB, such as 4MiB, not %q", text)
+	}
+	h.MaxBody = int64(size)
+	return nil
+}
+
+func oneArg(d *caddyfile.Dispenser, into *string) error {
+	name := d.Val()
+	if !d.Args(into) || d.NextArg() || *into == "" {
+		return d.Errf("%s: want exactly one argument", name)
+	}
+	return nil
+}
+
+func someArgs(d *caddyfile.Dispenser, into *[]string) error {
+	name := d.Val()
+	args := d.RemainingArgs()
+	if len(args) == 0 {
+		return d.Errf("%s: want one argument or more", name)
+	}
+	*into = append(*into, args...)
+	return nil
+}
+
+func durationArg(d *caddyfile.Dispenser, into *caddy.Duration) error {
+	name := d.Val()
+	var text string
+	if err := oneArg(d, &text); err != nil {
+		return err
+	}
+	parsed, err := caddy.ParseDuration(text)
+	if err != nil || parsed <= 0 || parsed > 365*24*time.Hour {
+		return d.Errf("%s: want a time, such as 60s, 5m or 1h, not %q", name, text)
+	}
+	*into = caddy.Duration(parsed)
+	return nil
+}
+
+func switchArg(d *caddyfile.Dispenser, into *bool) error {
+	name := d.Val()
+	var text string
+	if err := oneArg(d, &text); err != nil {
+		return err
+	}
+	if text != "on" && text != "off" {
+		return d.Errf("%s: want on or off, not %q", name, text)
+	}
+	*into = text == "on"
+	return nil
+}
+
+// Interface guards
+var (
+	_ caddyfile.Unmarshaler = (*App)(nil)
+	_ caddyfile.Unmarshaler = (*Handler)(nil)
+)

@@ -1,0 +1,155 @@
+package caddymodule
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+	"github.com/spf13/cobra"
+
+	"github.com/fareboxhq/farebox/internal/admin"
+)
+
+func init() {
+	caddycmd.RegisterCommand(caddycmd.Command{
+		Name:  "farebox",
+		Usage: "account|credit|key|charge|ledger …",
+		Short: "Manages the accounts, keys and charges of Farebox",
+		Long: `
+Manages the accounts, keys and charges of Farebox.
+
+The commands speak to the running server at Caddy's admin address: the one
+given by --address, or in the environment variable CADDY_ADMIN, or else
+localhost:2019. They must run as the user that runs the server, or as root,
+since they read the bearer token that the server keeps in its data directory.
+
+With --offline they open the store itself, which --config names. That works
+only while no server has it open.
+
+Every command prints text for people, or with --json JSON for programs.`,
+		CobraFunc: addCommands,
+	})
+}
+
+func addCommands(root *cobra.Command) {
+	var c connection
+	root.Args = cobra.NoArgs
+	root.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	root.SilenceUsage = true
+	flags := root.PersistentFlags()
+	flags.StringVar(&c.address, "address", "", "The admin address of the running server")
+	flags.BoolVar(&c.offline, "offline", false, "Open the store itself: no server may have it open")
+	flags.StringVarP(&c.config, "config", "c", "", "With --offline: the config file that names the store (default: Caddyfile)")
+	flags.StringVarP(&c.adapter, "adapter", "a", "", "With --offline: the config adapter")
+	flags.BoolVar(&c.json, "json", false, "Print JSON")
+	root.AddCommand(accountCommand(&c), creditCommand(&c), keyCommand(&c), chargeCommand(&c), ledgerCommand(&c))
+}
+
+// group returns a command that only holds others.
+func group(use, short string, commands ...*cobra.Command) *cobra.Command {
+	g := &cobra.Command{Use: use, Short: short, Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
+	g.AddCommand(commands...)
+	return g
+}
+
+// connection is how the commands reach the operations of package admin: over
+// the running server's admin endpoint, or in this very process.
+type connection struct {
+	address string
+	offline bool
+	config  string
+	adapter string
+	json    bool
+}
+
+// do carries an operation out, and prints the answer: as it is with --json,
+// else by the function, from the answer decoded into a T.
+func do[T any](c *connection, cmd *cobra.Command, method, path string, body any, print func(w io.Writer, answer T)) error {
+	raw, err := c.call(cmd.Context(), method, path, body)
+	if err != nil {
+		return err
+	}
+	if c.json {
+		return printJSON(cmd.OutOrStdout(), raw)
+	}
+	var answer T
+	if err := json.Unmarshal(raw, &answer); err != nil {
+		return fmt.Errorf("the server's answer cannot be read: %w", err)
+	}
+	print(cmd.OutOrStdout(), answer)
+	return nil
+}
+
+func printJSON(w io.Writer, value any) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+	return e.Encode(value)
+}
+
+// call carries one operation out and returns its JSON.
+func (c *connection) call(ctx context.Context, method, path string, body any) (json.RawMessage, error) {
+	if ctx == nil {
+		ctx = context.Background()
+	}
+	if c.offline {
+		return c.callStore(ctx, method, path, body)
+	}
+	address := c.address
+	if address == "" {
+		address = caddy.DefaultAdminListen
+	}
+	client, err := adminClient(address)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := client.Do(ctx, method, path, body)
+	var unreachable *net.OpError
+	if errors.As(err, &unreachable) && unreachable.Op == "dial" {
+		return nil, fmt.Errorf("no server answers at the admin address %s: start it, name the right --address, or use --offline (%w)", address, unreachable.Err)
+	}
+	return raw, err
+}
+
+// adminClient returns a client of the admin endpoint at that address.
+func adminClient(address string) (*admin.Client, error) {
+	parsed, err := caddy.ParseNetworkAddress(address)
+	if err != nil || parsed.PortRangeSize() > 1 {
+		return nil, fmt.Errorf("admin address %q cannot be used: want host:port or unix//path", address)
+	}
+	network, target, host := parsed.Network, parsed.JoinHostPort(0), parsed.JoinHostPort(0)
+	if parsed.IsUnixNetwork() {
+		target, _, _ = strings.Cut(parsed.Host, "|") // without the permissions of the socket
+		host = "127.0.0.1"                           // which Caddy takes on any socket
+	}
+	var reached string
+	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		conn, err := new(net.Dialer).DialContext(ctx, network, target)
+		if err == nil {
+			reached = conn.RemoteAddr().String()
+		}
+		return conn, err
+	}}
+	return &admin.Client{
+		HTTP: &http.Client{Transport: transport}, Host: host,
+		Token: func() (string, error) {
+			token, err := admin.ReadToken(admin.TokenFile(dataDir(), reached))
+			if err != nil {
+				return "", fmt.Errorf("the server asks for its admin token, which cannot be read: run this as the user that runs the server, with the same data directory (%w)", err)
+			}
+			return token, nil
+		},
+	}, nil
+}
+
+// refusedOffline says why a store could not be opened, and what to do.
+func refusedOffline(err error) error {
+	return fmt.Errorf("%w\nstop the server first, or leave --offline out to speak to it", err)
+}

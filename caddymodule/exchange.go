@@ -1,0 +1,363 @@
+package caddymodule
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+
+	"github.com/fareboxhq/farebox/internal/gate"
+	"github.com/fareboxhq/farebox/internal/keys"
+	"github.com/fareboxhq/farebox/internal/mcp"
+	"github.com/fareboxhq/farebox/internal/tap"
+)
+
+// exchange is one request on its way through a handler, and its response. It
+// goes: shape, origin, token, body, price, upstream, settlement. The first
+// step that refuses ends it.
+type exchange struct {
+	h     *Handler
+	w     http.ResponseWriter
+	r     *http.Request
+	next  caddyhttp.Handler
+	began time.Time
+
+	key     *keys.Key
+	message mcp.Message // zero until the body was read
+	era     mcp.Era
+	body    []byte
+	taken   int    // bytes of the body that the budget counts
+	origin  string // an allowed foreign page's, "" if there is none
+}
+
+func newExchange(h *Handler, w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) *exchange {
+	return &exchange{h: h, w: w, r: r, next: next, began: time.Now()}
+}
+
+const seenVar = "farebox.seen"
+
+// serve carries the exchange out.
+func (x *exchange) serve() error {
+	if caddyhttp.GetVar(x.r.Context(), seenVar) != nil {
+		return caddyhttp.Error(http.StatusInternalServerError, errors.New("a request met a second farebox handler: it would be charged twice"))
+	}
+	caddyhttp.SetVar(x.r.Context(), seenVar, true)
+	defer func() { budget.Give(x.taken) }()
+	if err := x.awaitRuntime(); err != nil {
+		x.refuse(&gate.Refusal{Code: gate.PlatformUnavailable, Cause: err})
+		return nil
+	}
+	defer x.h.rt.Release()
+
+	if refusal := x.admitRequest(); refusal != nil {
+		x.refuse(refusal)
+		return nil
+	}
+	switch x.r.Method {
+	case http.MethodOptions:
+		x.preflight()
+		return nil
+	case http.MethodPost:
+		return x.post()
+	default: // GET and DELETE; admitRequest lets no other pass
+		return x.sessionRequest()
+	}
+}
+
+// awaitRuntime waits, for a bounded time, until the store is open, and takes a
+// lease on it.
+func (x *exchange) awaitRuntime() error {
+	select {
+	case <-x.h.ready:
+		return x.h.rt.Acquire()
+	default:
+	}
+	timer := time.NewTimer(startPatience)
+	defer timer.Stop()
+	select {
+	case <-x.h.ready:
+		return x.h.rt.Acquire()
+	case <-timer.C:
+		return errors.New("the store is not open yet")
+	case <-x.r.Context().Done():
+		return x.r.Context().Err()
+	}
+}
+
+// admitRequest checks all but the body: the shape of the request, where it
+// comes from, and its token. Then it takes the client's credentials and claims
+// out of the request.
+func (x *exchange) admitRequest() *gate.Refusal {
+	if refusal := checkShape(x.r); refusal != nil {
+		return refusal
+	}
+	if refusal := x.checkOrigin(); refusal != nil {
+		return refusal
+	}
+	if x.r.Method == http.MethodOptions {
+		return nil
+	}
+	key, refusal := x.h.gate.Authenticate(x.r.Context(), x.r.Header.Values("Authorization"))
+	x.key = key
+	if refusal != nil {
+		return refusal
+	}
+	x.identify()
+	cleanRequest(x.r)
+	return nil
+}
+
+// identify tells Caddy's placeholders and logs who calls.
+func (x *exchange) identify() {
+	repl := x.r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	repl.Set("http.auth.user.id", x.key.Account)
+	repl.Set("http.farebox.account", x.key.Account)
+	repl.Set("http.farebox.key", x.key.ID)
+	repl.Set("http.farebox.server", x.h.Server)
+	x.log(zap.String("farebox_account", x.key.Account), zap.String("farebox_key", x.key.ID), zap.String("farebox_server", x.h.Server))
+}
+
+// log adds fields to the request's access log record.
+func (x *exchange) log(fields ...zap.Field) {
+	extra, ok := x.r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields)
+	if !ok {
+		return
+	}
+	for _, f := range fields {
+		extra.Set(f)
+	}
+}
+
+// post serves a message.
+func (x *exchange) post() error {
+	if refusal := x.readMessage(); refusal != nil {
+		x.refuse(refusal)
+		return nil
+	}
+	call, refusal := x.h.gate.Admit(x.r.Context(), x.key, x.era, &x.message)
+	if refusal != nil {
+		x.refuse(refusal)
+		return nil
+	}
+	x.setBody()
+	x.setHeaders()
+	metrics.Overhead(time.Since(x.began))
+	if call.Paid() {
+		return x.forwardPaid(call)
+	}
+	x.count("allowed")
+	return x.forward(tap.NewRelay(x.w, x.head))
+}
+
+// readMessage reads the body and the message in it, strictly: what is judged
+// here are the bytes that will be forwarded.
+func (x *exchange) readMessage() *gate.Refusal {
+	if n := x.r.ContentLength; n > x.h.MaxBody {
+		return &gate.Refusal{Code: gate.MessageTooLarge}
+	}
+	body, err := x.readBody(x.h.MaxBody)
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		return &gate.Refusal{Code: gate.MessageTooLarge}
+	case errors.Is(err, errBusy):
+		return &gate.Refusal{Code: gate.PlatformUnavailable, Cause: err}
+	case err != nil:
+		return &gate.Refusal{Code: gate.MessageMalformed, Cause: err, Reason: "the body could not be read to its end"}
+	}
+	x.body = body
+	if refusal := checkEncoding(x.r); refusal != nil {
+		return refusal
+	}
+	x.message, err = mcp.Decode(body)
+	if err == nil {
+		x.era, err = mcp.CheckHeaders(x.r.Header, &x.message)
+	}
+	var refused *mcp.Error
+	if !errors.As(err, &refused) {
+		return nil
+	}
+	if x.message.ID.IsZero() {
+		x.message.ID = refused.ID
+	}
+	return &gate.Refusal{Code: malformed[refused.Code], Reason: refused.Reason, Cause: refused}
+}
+
+// malformed maps what package mcp says of a message to a refusal.
+var malformed = map[int]gate.Code{
+	mcp.ParseError:     gate.MessageMalformed,
+	mcp.InvalidRequest: gate.MessageInvalid,
+	mcp.InvalidParams:  gate.ParamsInvalid,
+	mcp.HeaderMismatch: gate.HeaderMismatch,
+}
+
+var errBusy = errors.New("too many bytes are held in this process")
+
+// readBody reads the whole body, within the process's budget. net/http notices
+// a client that leaves only once its body was read to the end.
+func (x *exchange) readBody(limit int64) ([]byte, error) {
+	reader := http.MaxBytesReader(x.w, x.r.Body, limit)
+	var body bytes.Buffer
+	if n := x.r.ContentLength; n > 0 {
+		body.Grow(int(min(n, limit, 64<<10)) + bytes.MinRead)
+	}
+	for chunk := int64(64 << 10); ; {
+		if !budget.Take(int(chunk)) {
+			return nil, errBusy
+		}
+		x.taken += int(chunk)
+		n, err := io.CopyN(&body, reader, chunk)
+		if errors.Is(err, io.EOF) {
+			spare := int(chunk - n)
+			budget.Give(spare)
+			x.taken -= spare
+			return body.Bytes(), nil
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+}
+
+// setBody makes the upstream receive the very bytes that were judged. GetBody
+// stays nil: with it, a transport may send a request twice.
+func (x *exchange) setBody() {
+	x.r.Body = io.NopCloser(bytes.NewReader(x.body))
+	x.r.GetBody = nil
+	x.r.ContentLength = int64(len(x.body))
+	x.r.TransferEncoding = nil
+}
+
+// setHeaders sets what the upstream is to know.
+func (x *exchange) setHeaders() {
+	header := x.r.Header
+	header.Set("Accept-Encoding", "identity")
+	if x.h.upstreamAuth != "" {
+		header.Set("Authorization", x.h.upstreamAuth)
+	}
+	if x.h.IdentityHeaders {
+		header.Set("X-Farebox-Account", x.key.Account)
+		header.Set("X-Farebox-Key", x.key.ID)
+		header.Set("X-Farebox-Scopes", strings.Join(x.key.Scopes, " "))
+	}
+}
+
+// sessionRequest serves GET, which opens a stream, and DELETE, which ends a
+// session.
+func (x *exchange) sessionRequest() error {
+	x.r.Body, x.r.ContentLength = http.NoBody, 0
+	x.setHeaders()
+	x.count("allowed")
+	if x.r.Method == http.MethodGet {
+		// Answers are not resumed on another stream: see tap.Listener.
+		x.r.Header.Del("Last-Event-ID")
+		return x.forward(tap.NewListener(x.w, x.head))
+	}
+	return x.forward(tap.NewRelay(x.w, x.head))
+}
+
+// relay is the writer of what costs nothing.
+type relay interface {
+	http.ResponseWriter
+	SentHead() bool
+	Withheld() bool
+}
+
+// forward sends a request on that costs nothing.
+func (x *exchange) forward(w relay) error {
+	failure := x.run(w, x.r)
+	if failure == nil && w.Withheld() {
+		failure = &gate.Refusal{Code: gate.UpstreamFailed, Cause: errors.New("it answered in a protocol that cannot be let through")}
+	}
+	switch {
+	case failure == nil:
+	case w.SentHead():
+		panic(http.ErrAbortHandler) // cut the connection: what is out cannot be ended well
+	default:
+		x.refuse(failure)
+	}
+	return nil
+}
+
+// forwardPaid sends a paid call on and settles it by the answer.
+func (x *exchange) forwardPaid(call *gate.Call) error {
+	settle := context.WithoutCancel(x.r.Context())
+	defer call.Close(settle)
+	repl := x.r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	repl.Set("http.farebox.tool", call.Tool())
+	repl.Set("http.farebox.charge", call.ID())
+	x.log(zap.String("farebox_tool", call.Tool()), zap.String("farebox_charge", call.ID()), zap.Stringer("farebox_price", call.Price()))
+
+	client := x.r.Context()
+	base := client
+	detached := x.era == mcp.EraSession
+	if detached { // in these versions of the protocol to leave is not to cancel
+		base = settle
+	}
+	ctx, cancel := context.WithTimeout(base, duration(x.h.MaxCall))
+	defer cancel()
+	t := tap.New(x.w, tap.Options{
+		ID: x.message.ID, Call: call, Refuser: x, Budget: budget, Client: client, Cancel: cancel,
+		Detached: detached, Head: x.head,
+	})
+	failure := x.run(t, x.r.WithContext(ctx))
+	complete := t.Finish(failure)
+	if client.Err() != nil && !call.Captured() {
+		metrics.Abandoned(x.h.Server)
+	}
+	x.log(zap.Bool("farebox_charged", call.Captured()))
+	if call.Captured() {
+		x.count("charged")
+	} else {
+		x.count("not_charged")
+	}
+	if !complete {
+		panic(http.ErrAbortHandler)
+	}
+	return nil
+}
+
+// run calls the next handler, once, and returns what went wrong as a refusal.
+func (x *exchange) run(w http.ResponseWriter, r *http.Request) (failure *gate.Refusal) {
+	defer func() {
+		switch p := recover(); p {
+		case nil:
+		case http.ErrAbortHandler:
+			failure = &gate.Refusal{Code: gate.UpstreamFailed, Cause: errors.New("it broke its answer off")}
+		case errTwice:
+			failure = &gate.Refusal{Code: gate.UpstreamFailed, Cause: errTwice}
+		default:
+			panic(p)
+		}
+	}()
+	err := x.next.ServeHTTP(w, onlyOnce(r))
+	if err == nil {
+		return nil
+	}
+	var handled caddyhttp.HandlerError
+	if errors.As(err, &handled) && handled.StatusCode == http.StatusGatewayTimeout || errors.Is(err, context.DeadlineExceeded) {
+		return &gate.Refusal{Code: gate.UpstreamTimeout, Cause: err}
+	}
+	return &gate.Refusal{Code: gate.UpstreamFailed, Cause: err}
+}
+
+// count counts the request by what became of it.
+func (x *exchange) count(decision string) {
+	method := "other"
+	switch {
+	case x.r.Method != http.MethodPost:
+		method = x.r.Method
+	case x.message.Kind == mcp.KindResponse:
+		method = "response"
+	case x.message.Method != "" && mcp.KnownMethod(x.era, &x.message):
+		method = x.message.Method
+	}
+	metrics.Request(x.h.Server, method, decision)
+}

@@ -1,0 +1,190 @@
+package caddymodule
+
+import (
+	"mime"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
+	"net/url"
+	"strings"
+	"sync/atomic"
+
+	"errors"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/fareboxhq/farebox/internal/gate"
+)
+
+// checkShape lets only requests of the shape of MCP's streamable HTTP pass.
+// What would switch protocols would run past every check, and is refused.
+func checkShape(r *http.Request) *gate.Refusal {
+	if server, ok := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok && server.Logs != nil && server.Logs.ShouldLogCredentials {
+		return &gate.Refusal{Code: gate.Misconfigured, Cause: errors.New("this server logs credentials: take log_credentials out of its config")}
+	}
+	for _, name := range []string{"X-Http-Method-Override", "X-Http-Method", "X-Method-Override"} {
+		if r.Header.Get(name) != "" {
+			return unsupported("the header " + name + " is not allowed")
+		}
+	}
+	if r.Header.Get("Upgrade") != "" || r.Header.Get(":protocol") != "" {
+		return unsupported("a connection cannot be upgraded here")
+	}
+	switch r.Method {
+	case http.MethodPost:
+		media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+		if err != nil || media != "application/json" {
+			return &gate.Refusal{Code: gate.MediaUnsupported}
+		}
+	case http.MethodGet:
+		if !strings.Contains(strings.ToLower(strings.Join(r.Header.Values("Accept"), ",")), "text/event-stream") {
+			return unsupported("this is an MCP server: a GET must accept text/event-stream")
+		}
+	case http.MethodDelete:
+		if r.Header.Get("Mcp-Session-Id") == "" {
+			return unsupported("a DELETE ends a session: it must name one in Mcp-Session-Id")
+		}
+	case http.MethodOptions:
+	default:
+		return &gate.Refusal{Code: gate.MethodNotAllowed}
+	}
+	return nil
+}
+
+func unsupported(reason string) *gate.Refusal {
+	return &gate.Refusal{Code: gate.RequestUnsupported, Reason: reason}
+}
+
+// checkEncoding refuses a body that another reader might decode to another
+// text.
+func checkEncoding(r *http.Request) *gate.Refusal {
+	for _, encoding := range r.Header.Values("Content-Encoding") {
+		if encoding != "" && !strings.EqualFold(encoding, "identity") {
+			return &gate.Refusal{Code: gate.EncodingUnsupported, Reason: "the body must not be encoded: leave Content-Encoding out"}
+		}
+	}
+	types := r.Header.Values("Content-Type")
+	_, params, err := mime.ParseMediaType(types[0])
+	charset := params["charset"]
+	if len(types) > 1 || err != nil || charset != "" && !strings.EqualFold(charset, "utf-8") {
+		return &gate.Refusal{Code: gate.EncodingUnsupported, Reason: "the body must be JSON in UTF-8"}
+	}
+	return nil
+}
+
+// checkOrigin keeps foreign web pages out: those of other origins, and those
+// whose name was pointed at this machine (DNS rebinding: CVE-2025-66414).
+func (x *exchange) checkOrigin() *gate.Refusal {
+	if !loopbackNamed(x.r) {
+		return &gate.Refusal{Code: gate.HostForbidden}
+	}
+	origins := x.r.Header.Values("Origin")
+	if len(origins) == 0 {
+		return nil
+	}
+	if len(origins) > 1 {
+		return &gate.Refusal{Code: gate.OriginForbidden}
+	}
+	origin := origins[0]
+	u, err := url.Parse(origin)
+	own := err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && strings.EqualFold(u.Host, x.r.Host)
+	if !own && !x.h.origins[origin] {
+		return &gate.Refusal{Code: gate.OriginForbidden}
+	}
+	x.origin = origin
+	return nil
+}
+
+// loopbackNamed reports whether the request's Host is one that a listener on
+// the loopback interface should be called by: a loopback name, or a name that
+// a site of the server has. Other listeners are not judged.
+func loopbackNamed(r *http.Request) bool {
+	local, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
+	if !ok || !local.IP.IsLoopback() {
+		return true
+	}
+	name := r.Host
+	if host, _, err := net.SplitHostPort(name); err == nil {
+		name = host
+	}
+	name = strings.Trim(name, "[]")
+	if strings.EqualFold(name, "localhost") || net.ParseIP(name).IsLoopback() {
+		return true
+	}
+	server, ok := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	return ok && siteNamed(server.Routes, r)
+}
+
+// siteNamed reports whether a route of the server is for the request's host by
+// its name.
+func siteNamed(routes caddyhttp.RouteList, r *http.Request) bool {
+	for _, route := range routes {
+		for _, set := range route.MatcherSets {
+			for _, matcher := range set {
+				hosts, ok := matcher.(*caddyhttp.MatchHost)
+				if !ok {
+					continue
+				}
+				if matched, err := hosts.MatchWithError(r); err == nil && matched {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+// ownHeaders are taken out of each request: credentials, what other parts
+// would act on in ways that were not judged here, and what has been judged.
+var ownHeaders = []string{
+	"Authorization", "Proxy-Authorization", "Connection", "Upgrade", "Expect", "Origin", "Trailer",
+	// http.Transport sends a POST twice that has one of these.
+	"Idempotency-Key", "X-Idempotency-Key",
+}
+
+// cleanRequest removes what a client may not say to the server. Headers that
+// it names in Connection are for this hop alone (RFC 9110, 7.6.1), and the
+// proxy would remove them only after ours were set (CVE-2026-30851).
+func cleanRequest(r *http.Request) {
+	for _, value := range r.Header.Values("Connection") {
+		for name := range strings.SplitSeq(value, ",") {
+			r.Header.Del(textproto.TrimString(name))
+		}
+	}
+	for _, name := range ownHeaders {
+		r.Header.Del(name)
+	}
+	for name := range r.Header {
+		if isIdentity(name) {
+			delete(r.Header, name)
+		}
+	}
+	r.Trailer = nil
+}
+
+var identitySpelling = strings.NewReplacer("_", "-", ".", "-")
+
+// isIdentity reports whether a header could be read as one of ours: some
+// servers take '_' and '.' for '-'.
+func isIdentity(name string) bool {
+	return strings.HasPrefix(identitySpelling.Replace(strings.ToLower(name)), "x-farebox-")
+}
+
+var errTwice = errors.New("the request had been sent once, and is not sent again")
+
+// onlyOnce returns the request with a guard: once its head went out to an
+// upstream, no other attempt is made, be it by the transport or by the proxy's
+// retries. A tool would run twice. The guard panics with errTwice, on the
+// goroutine of the round trip.
+func onlyOnce(r *http.Request) *http.Request {
+	var sent atomic.Bool
+	return r.WithContext(httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{
+		GetConn: func(string) {
+			if sent.Load() {
+				panic(errTwice)
+			}
+		},
+		WroteHeaders: func() { sent.Store(true) },
+	}))
+}

@@ -1,0 +1,245 @@
+package caddymodule
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"reflect"
+	"regexp"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/fareboxhq/farebox/internal/admin"
+	"github.com/fareboxhq/farebox/internal/gate"
+	"github.com/fareboxhq/farebox/internal/keys"
+	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/pricing"
+	"github.com/fareboxhq/farebox/internal/runtime"
+)
+
+func init() {
+	caddy.RegisterModule(Handler{})
+}
+
+// Handler lets agents call one MCP server by token, and charges their accounts
+// for each tool call. What follows it in the route, usually `reverse_proxy`,
+// reaches the server.
+//
+// Placeholders it sets, once the token is known to be good:
+//
+// Placeholder | Description
+// ------------|------------
+// `{http.auth.user.id}` | The id of the calling account
+// `{http.farebox.account}` | The same
+// `{http.farebox.key}` | The id of the key
+// `{http.farebox.server}` | The name of the server
+// `{http.farebox.tool}` | The tool that a paid call names
+// `{http.farebox.charge}` | The id of a paid call's charge
+type Handler struct {
+	// The name of the MCP server: in receipts, metrics, and the allowed servers
+	// of keys. Required.
+	Server string `json:"server,omitempty"`
+
+	// The name of the account that earns. It is made if it is not there.
+	// Required.
+	Provider string `json:"provider,omitempty"`
+
+	// The environments whose keys are admitted: `live`, `test`, or both.
+	// Default: `live`.
+	Environments []string `json:"environments,omitempty"`
+
+	// What calls cost. An exact name wins over patterns; of those the first
+	// match wins.
+	Prices []Price `json:"prices,omitempty"`
+
+	// What becomes of tools that no price names: `deny`, `free`, or an amount.
+	// Default: `deny`.
+	Unpriced string `json:"unpriced,omitempty"`
+
+	// The longest request body, in bytes. Default: 4 MiB.
+	MaxBody int64 `json:"max_body,omitempty"`
+
+	// How long a call may take. Default: 1h.
+	MaxCall caddy.Duration `json:"max_call,omitempty"`
+
+	// Origins of web pages that may call, beside the request's own host. Each
+	// is a scheme, a host and, if it is not the usual one, a port.
+	Origins []string `json:"origins,omitempty"`
+
+	// Whether receipts are left out of answers.
+	NoReceipts bool `json:"no_receipts,omitempty"`
+
+	// Whether the server is told who calls, in the headers
+	// `X-Farebox-Account`, `X-Farebox-Key` and `X-Farebox-Scopes`. From
+	// clients they are removed in any case.
+	IdentityHeaders bool `json:"identity_headers,omitempty"`
+
+	// The Authorization header that the server gets. The caller's own never
+	// reaches it. Use a placeholder, such as `{env.UPSTREAM_TOKEN}`, to keep a
+	// secret out of the config.
+	UpstreamAuthorization string `json:"upstream_authorization,omitempty"`
+
+	logger       *slog.Logger
+	book         *pricing.Book
+	environments []keys.Environment
+	origins      map[string]bool
+	upstreamAuth string
+
+	ready chan struct{} // closed once the two below are set
+	rt    *runtime.Runtime
+	gate  *gate.Gate
+}
+
+// Price is what calls of some tools cost.
+type Price struct {
+	// The name of a tool, or a pattern with `*`, `?` and `[a-z]`.
+	Tool string `json:"tool"`
+
+	// The amount of one call, a decimal with at most six places; `0` is free.
+	Amount string `json:"amount"`
+}
+
+// The defaults of a handler.
+const (
+	defaultMaxBody = 4 << 20
+	defaultMaxCall = time.Hour
+	unpricedDeny   = "deny"
+	unpricedFree   = "free"
+)
+
+// CaddyModule returns the Caddy module information.
+func (Handler) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "http.handlers.farebox", New: func() caddy.Module { return new(Handler) }}
+}
+
+// Provision compiles the config. It opens nothing: `caddy validate` runs it.
+func (h *Handler) Provision(ctx caddy.Context) error {
+	h.logger = ctx.Slogger()
+	h.ready = make(chan struct{})
+	if len(h.Environments) == 0 {
+		h.Environments = []string{string(keys.Live)}
+	}
+	if h.Unpriced == "" {
+		h.Unpriced = unpricedDeny
+	}
+	if h.MaxBody == 0 {
+		h.MaxBody = defaultMaxBody
+	}
+	if h.MaxCall == 0 {
+		h.MaxCall = caddy.Duration(defaultMaxCall)
+	}
+	repl := caddy.NewReplacer()
+	auth, err := repl.ReplaceOrErr(h.UpstreamAuthorization, true, true)
+	if err != nil {
+		return fmt.Errorf("upstream_authorization: %w", err)
+	}
+	h.upstreamAuth = auth
+	if err := h.compile(); err != nil {
+		return fmt.Errorf("server %q: %w", h.Server, err)
+	}
+	app, err := ctx.App("farebox")
+	if err != nil {
+		return err
+	}
+	return app.(*App).register(h)
+}
+
+var serverName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$`)
+
+// compile checks the config and makes of it what requests need.
+func (h *Handler) compile() error {
+	if !serverName.MatchString(h.Server) {
+		return errors.New("a server needs a name: 1 to 64 letters, digits, '_', '.', '-', beginning with a letter or digit")
+	}
+	if err := ledger.ValidName(h.Provider); err != nil {
+		return fmt.Errorf("provider: %w", err)
+	}
+	if h.MaxBody < 0 || h.MaxCall < 0 {
+		return errors.New("max_body and max_call cannot be below zero")
+	}
+	for _, name := range h.Environments {
+		environment, err := keys.ParseEnvironment(name)
+		if err != nil {
+			return fmt.Errorf("environments: %w", err)
+		}
+		h.environments = append(h.environments, environment)
+	}
+	var err error
+	if h.book, err = compileBook(h.Prices, h.Unpriced); err != nil {
+		return err
+	}
+	h.origins = make(map[string]bool, len(h.Origins))
+	for _, origin := range h.Origins {
+		u, err := url.Parse(origin)
+		if err != nil || u.Scheme == "" || u.Host == "" || u.Scheme+"://"+u.Host != origin {
+			return fmt.Errorf("origin %q: want a scheme and a host, as https://app.example.com", origin)
+		}
+		h.origins[origin] = true
+	}
+	return nil
+}
+
+func compileBook(prices []Price, unpriced string) (*pricing.Book, error) {
+	rules := make([]pricing.Rule, len(prices))
+	for i, p := range prices {
+		amount, err := ledger.ParseAmount(p.Amount)
+		if err != nil {
+			return nil, fmt.Errorf("price of %q: %w", p.Tool, err)
+		}
+		rules[i] = pricing.Rule{Pattern: p.Tool, Amount: amount}
+	}
+	var fallback pricing.Default
+	switch unpriced {
+	case unpricedDeny:
+	case unpricedFree:
+		fallback.Allow = true
+	default:
+		amount, err := ledger.ParseAmount(unpriced)
+		if err != nil {
+			return nil, fmt.Errorf("unpriced: want deny, free or an amount: %w", err)
+		}
+		fallback = pricing.Default{Allow: true, Amount: amount}
+	}
+	return pricing.Compile(rules, fallback)
+}
+
+// agrees reports whether two handlers of one server charge alike.
+func (h *Handler) agrees(other *Handler) bool {
+	return h.Provider == other.Provider && h.Unpriced == other.Unpriced && reflect.DeepEqual(h.Prices, other.Prices)
+}
+
+// bind lets the handler serve with the runtime. The provider's account is made
+// if it is not there.
+func (h *Handler) bind(ctx context.Context, rt *runtime.Runtime, currency string) error {
+	provider, err := rt.Service().EnsureAccount(ctx, admin.Actor{Name: "config"}, h.Provider)
+	if err != nil {
+		return fmt.Errorf("server %q: provider %q: %w", h.Server, h.Provider, err)
+	}
+	h.rt = rt
+	h.gate = rt.Gate(gate.Policy{
+		Server: h.Server, Provider: provider.ID, Environments: h.environments, Prices: h.book,
+		Currency: currency, Receipts: !h.NoReceipts, MaxCall: duration(h.MaxCall),
+	})
+	close(h.ready)
+	return nil
+}
+
+// startPatience bounds how long a request waits for the store: Caddy starts
+// apps in random order.
+const startPatience = 5 * time.Second
+
+// ServeHTTP serves one request; see exchange.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	return newExchange(h, w, r, next).serve()
+}
+
+// Interface guards
+var (
+	_ caddy.Provisioner           = (*Handler)(nil)
+	_ caddyhttp.MiddlewareHandler = (*Handler)(nil)
+)
