@@ -1,0 +1,305 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/fareboxhq/farebox/internal/keys"
+	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/sqlitestore"
+)
+
+// revoked remembers what was revoked.
+type revoked []keys.Digest
+
+func (r *revoked) Revoke(d keys.Digest) { *r = append(*r, d) }
+
+// office is a service on a real store, served over HTTP.
+type office struct {
+	*Client
+	t       *testing.T
+	store   *sqlitestore.Store
+	revoked *revoked
+}
+
+func newOffice(t *testing.T) *office {
+	t.Helper()
+	store, err := sqlitestore.Open(context.Background(), sqlitestore.Options{Path: filepath.Join(t.TempDir(), "f.db")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := &office{t: t, store: store, revoked: new(revoked)}
+	now := func() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }
+	server := httptest.NewServer(NewHandler(New(store, o.revoked, now), "test", slog.New(slog.DiscardHandler)))
+	t.Cleanup(func() {
+		server.Close()
+		if err := store.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	o.Client = &Client{HTTP: server.Client(), Host: strings.TrimPrefix(server.URL, "http://")}
+	return o
+}
+
+// do carries an operation out that must succeed, and decodes its answer.
+func do[T any](o *office, method, path string, body any) (answer T) {
+	o.t.Helper()
+	raw, err := o.Do(context.Background(), method, path, body)
+	if err != nil {
+		o.t.Fatalf("%s %s: %v", method, path, err)
+	}
+	if err := json.Unmarshal(raw, &answer); err != nil {
+		o.t.Fatal(err)
+	}
+	return answer
+}
+
+// refused carries an operation out that must be refused with the code, and a
+// message that has the words in it.
+func (o *office) refused(code Code, words, method, path string, body any) {
+	o.t.Helper()
+	_, err := o.Do(context.Background(), method, path, body)
+	var refused *Error
+	if !errors.As(err, &refused) || refused.Code != code || !strings.Contains(refused.Message, words) {
+		o.t.Errorf("%s %s %v: got %v, want %s with %q", method, path, body, err, code, words)
+	}
+}
+
+func (o *office) account(name string) AccountView {
+	o.t.Helper()
+	return do[AccountView](o, "POST", "accounts", map[string]string{"name": name})
+}
+
+// An account is made once, found by name and by id, and listed.
+func TestAccounts(t *testing.T) {
+	o := newOffice(t)
+	a := o.account("alice")
+	for _, ref := range []string{"alice", a.ID} {
+		if got := do[AccountView](o, "GET", "accounts/"+ref, nil); got.ID != a.ID || got.Balance != 0 {
+			t.Errorf("%s: %+v", ref, got)
+		}
+	}
+	o.refused(Exists, `"alice" exists already`, "POST", "accounts", map[string]string{"name": "alice"})
+	o.refused(Invalid, "want 1 to 64 of a-z", "POST", "accounts", map[string]string{"name": "Alice"})
+	o.refused(Invalid, "unknown field", "POST", "accounts", map[string]string{"nom": "bob"})
+	o.refused(NotFound, `no account "bob"`, "GET", "accounts/bob", nil)
+	o.refused(NotFound, "same version", "GET", "nothing", nil)
+	o.refused(Invalid, "limit", "GET", "accounts?limit=501", nil)
+	o.account("bob")
+	seen := 0
+	for after := ""; ; {
+		page := do[List[AccountView]](o, "GET", "accounts?limit=1&after="+after, nil)
+		seen += len(page.Items)
+		if after = page.Next; after == "" {
+			break
+		}
+	}
+	if seen != 2 {
+		t.Errorf("listed %d accounts, want 2: system accounts are not the operator's", seen)
+	}
+}
+
+// A top-up needs a reason, comes once under its id, and keeps live and test
+// apart.
+func TestCredit(t *testing.T) {
+	o := newOffice(t)
+	o.account("alice")
+	const path = "accounts/alice/credits"
+	id := NewID("txn_")
+	for range 2 {
+		a := do[AccountView](o, "POST", path, Credit{ID: id, Amount: 1_500_000, Reason: "invoice 17"})
+		if a.Balance != 1_500_000 || a.TestBalance != 0 {
+			t.Errorf("balance %s, test balance %s", a.Balance, a.TestBalance)
+		}
+	}
+	if a := do[AccountView](o, "POST", path, Credit{Amount: 20_000, Reason: "play", Test: true}); a.TestBalance != 20_000 || a.Balance != 1_500_000 {
+		t.Errorf("balance %s, test balance %s", a.Balance, a.TestBalance)
+	}
+	o.refused(Conflict, "used for something else", "POST", path, Credit{ID: id, Amount: 1, Reason: "invoice 17"})
+	o.refused(Invalid, "more than zero", "POST", path, Credit{Amount: 0, Reason: "x"})
+	o.refused(Invalid, "more than zero", "POST", path, Credit{Amount: -1, Reason: "x"})
+	o.refused(Invalid, "reason", "POST", path, Credit{Amount: 1, Reason: " "})
+	o.refused(Invalid, "want txn_", "POST", path, Credit{ID: "mine", Amount: 1, Reason: "x"})
+	o.refused(Invalid, "decimal places", "POST", path, map[string]string{"amount": "0.0000001", "reason": "x"})
+	o.refused(Invalid, "too large", "POST", path, Credit{Amount: 1<<63 - 1, Reason: "x"})
+	o.refused(NotFound, "bob", "POST", "accounts/bob/credits", Credit{Amount: 1, Reason: "x"})
+}
+
+// A key's secret is in the answer to its creation, and its digest alone in the
+// store.
+func TestCreateKey(t *testing.T) {
+	o := newOffice(t)
+	a := o.account("alice")
+	k := do[KeyView](o, "POST", "keys", NewKey{Account: "alice", Name: "laptop", Servers: []string{"weather"}, Test: true, ExpiresIn: "24h"})
+	digest, err := keys.Parse(k.Secret)
+	if err != nil || !strings.HasPrefix(k.Secret, "sk_test_") {
+		t.Fatalf("secret has the wrong form: %v", err)
+	}
+	stored, err := o.store.KeyByDigest(context.Background(), digest)
+	if err != nil || stored.ID != k.ID || stored.Account != a.ID || stored.Lineage != k.ID || stored.Environment != keys.Test {
+		t.Errorf("stored %+v, %v", stored, err)
+	}
+	if life := stored.ExpiresAt.Sub(stored.CreatedAt); life != 24*time.Hour {
+		t.Errorf("lives %v", life)
+	}
+	if len(*o.revoked) != 1 || (*o.revoked)[0] != digest {
+		t.Error("a cache that knows of no such key was not told")
+	}
+	p := do[KeyView](o, "POST", "keys", NewKey{Account: "alice", Kind: "personal", Scopes: []string{"agent:connect", "billing.read"}})
+	if p.ExpiresAt == nil || !strings.HasPrefix(p.Secret, "pat_live_") {
+		t.Errorf("a personal key without an end: %+v", p.ExpiresAt)
+	}
+}
+
+// A key that could not mean what was asked is not made.
+func TestCreateKeyRefuses(t *testing.T) {
+	o := newOffice(t)
+	o.account("alice")
+	for words, n := range map[string]NewKey{
+		`no account "bob"`:      {Account: "bob"},
+		"unknown kind":          {Account: "alice", Kind: "root"},
+		"not a time from now":   {Account: "alice", ExpiresIn: "-1h"},
+		"choose the kind":       {Account: "alice", Scopes: []string{"admin"}},
+		"cannot be given":       {Account: "alice", Kind: "provider", Scopes: []string{"agent:connect"}},
+		`scope "Billing"`:       {Account: "alice", Scopes: []string{"Billing"}},
+		`server "a b"`:          {Account: "alice", Servers: []string{"a b"}},
+		"at most 128 bytes":     {Account: "alice", Name: strings.Repeat("x", 129)},
+		"at most 64 scopes":     {Account: "alice", Scopes: make([]string, 65)},
+		"key has at most 64 se": {Account: "alice", Servers: make([]string, 65)},
+	} {
+		code := Invalid
+		if n.Account == "bob" {
+			code = NotFound
+		}
+		o.refused(code, words, "POST", "keys", n)
+	}
+	if rows, _, err := o.store.Keys(context.Background(), "", ledger.Page{}); err != nil || len(rows) != 0 {
+		t.Errorf("made %d keys, %v", len(rows), err)
+	}
+}
+
+// Deleting a key marks it, tells the cache, and may be repeated.
+func TestDeleteKey(t *testing.T) {
+	o := newOffice(t)
+	o.account("alice")
+	k := do[KeyView](o, "POST", "keys", NewKey{Account: "alice"})
+	first := do[KeyView](o, "DELETE", "keys/"+k.ID, nil)
+	again := do[KeyView](o, "DELETE", "keys/"+k.ID, nil)
+	if first.DeletedAt == nil || again.DeletedAt == nil || !first.DeletedAt.Equal(*again.DeletedAt) || first.Secret != "" {
+		t.Errorf("first %+v, again %+v", first, again)
+	}
+	if len(*o.revoked) != 3 {
+		t.Errorf("the cache was told %d times, want 3", len(*o.revoked))
+	}
+	o.refused(NotFound, "no key", "DELETE", "keys/key_none", nil)
+	log, _, err := o.store.AuditLog(context.Background(), ledger.Page{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var deletions int
+	for _, row := range log {
+		if row.Action == "key.delete" && row.Target == k.ID && row.Actor == "test" && row.From != "" {
+			deletions++
+		}
+		if strings.Contains(row.Detail, k.Secret) {
+			t.Error("the audit holds the secret")
+		}
+	}
+	if deletions != 1 {
+		t.Errorf("%d audit rows of the deletion, want 1", deletions)
+	}
+}
+
+// Charges are listed by account, and the books verified, over the same way.
+func TestChargesAndVerify(t *testing.T) {
+	o := newOffice(t)
+	alice, acme := o.account("alice"), o.account("acme")
+	do[AccountView](o, "POST", "accounts/alice/credits", Credit{Amount: 1_000_000, Reason: "x"})
+	id := NewID("chg_")
+	_, _, err := o.store.Charge(context.Background(), id, ledger.Order{
+		Account: alice.ID, Provider: acme.ID, Key: NewID("key_"), Lineage: NewID("key_"), Server: "weather", Tool: "t", Amount: 10_000,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]int{"charges": 1, "charges?account=alice": 1, "charges?account=acme": 0} {
+		page := do[List[ChargeView]](o, "GET", path, nil)
+		if len(page.Items) != want || want == 1 && (page.Items[0].ID != id || page.Items[0].State != "captured" || page.Items[0].Environment != "live") {
+			t.Errorf("%s: %+v", path, page.Items)
+		}
+	}
+	o.refused(NotFound, "bob", "GET", "charges?account=bob", nil)
+	if v := do[VerificationView](o, "POST", "ledger/verify", struct{}{}); len(v.Differences) != 0 || v.Transactions != 2 {
+		t.Errorf("verification %+v", v)
+	}
+}
+
+// A store that is down says so, and nothing of why to the client.
+func TestStoreDown(t *testing.T) {
+	o := newOffice(t)
+	if err := o.store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	o.refused(Unavailable, "server's log", "POST", "accounts", map[string]string{"name": "alice"})
+}
+
+// Only who can read the server's file gets in; the file is made when it is
+// first needed, for its owner alone.
+func TestToken(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	file := TokenFile(dir, "127.0.0.1:2019")
+	server := httptest.NewServer(RequireToken(file, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "{}")
+	})))
+	defer server.Close()
+	host := strings.TrimPrefix(server.URL, "http://")
+	stranger := Client{HTTP: server.Client(), Host: host}
+	if _, err := stranger.Do(context.Background(), "GET", "accounts", nil); err == nil {
+		t.Error("a stranger got in")
+	}
+	info, err := os.Stat(file)
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Fatalf("the token file: %v, %v", info.Mode(), err)
+	}
+	owner := Client{HTTP: server.Client(), Host: host, Token: func() (string, error) { return ReadToken(file) }}
+	for range 2 {
+		if _, err := owner.Do(context.Background(), "GET", "accounts", nil); err != nil {
+			t.Error(err)
+		}
+	}
+	liar := Client{HTTP: server.Client(), Host: host, Token: func() (string, error) { return strings.Repeat("0", 64), nil }}
+	if _, err := liar.Do(context.Background(), "GET", "accounts", nil); err == nil {
+		t.Error("a wrong token got in")
+	}
+	if again, err := EnsureToken(file); err != nil || again == "" {
+		t.Error(err)
+	}
+	if err := os.Chmod(file, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ReadToken(file); err == nil || !strings.Contains(err.Error(), "read by others") {
+		t.Errorf("a token that all can read is trusted: %v", err)
+	}
+	if err := os.WriteFile(file, []byte("short"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(file, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := EnsureToken(file); err == nil || !strings.Contains(err.Error(), "damaged") {
+		t.Errorf("a damaged token is used: %v", err)
+	}
+	if a, b := TokenFile(dir, "127.0.0.1:2019"), TokenFile(dir, "[::1]:2019"); a == b || filepath.Dir(a) != dir {
+		t.Error("two listeners share a file")
+	}
+}

@@ -1,0 +1,389 @@
+package gate
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/fareboxhq/farebox/internal/keys"
+	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/mcp"
+	"github.com/fareboxhq/farebox/internal/pricing"
+	"github.com/fareboxhq/farebox/internal/sqlitestore"
+)
+
+// direct finds keys in the store, without a cache.
+type direct struct{ *sqlitestore.Store }
+
+func (d direct) Lookup(ctx context.Context, digest keys.Digest) (*keys.Key, error) {
+	return d.KeyByDigest(ctx, digest)
+}
+
+// counts is a Meter that remembers the results.
+type counts []Result
+
+func (*counts) Reserved(time.Duration) {}
+func (*counts) Captured(time.Duration) {}
+func (c *counts) Charge(_ string, r Result, _ ledger.Amount, _ bool) {
+	*c = append(*c, r)
+}
+
+// bench is a gate on a real store with one account of 0.05 live and 0.02 test.
+type bench struct {
+	*Gate
+	store  *sqlitestore.Store
+	meter  *counts
+	ids    int
+	payer  ledger.Account
+	earner ledger.Account
+}
+
+var now = time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
+
+func newBench(t *testing.T) *bench {
+	t.Helper()
+	ctx := context.Background()
+	store, err := sqlitestore.Open(ctx, sqlitestore.Options{Path: filepath.Join(t.TempDir(), "f.db")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := store.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	b := &bench{store: store, meter: new(counts)}
+	audit := ledger.Audit{At: now, Actor: "test", Action: "test"}
+	for i, a := range []*ledger.Account{&b.payer, &b.earner} {
+		*a = ledger.Account{ID: b.newID("acct_"), Name: fmt.Sprintf("a%d", i), CreatedAt: now}
+		if err := store.CreateAccount(ctx, *a, audit); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for amount, sandbox := range map[ledger.Amount]bool{50_000: false, 20_000: true} {
+		_, _, err := store.Post(ctx, ledger.Transaction{
+			ID: b.newID("txn_"), Kind: ledger.KindCredit, Creditor: b.payer.ID, Amount: amount, Sandbox: sandbox, At: now, Reason: "test",
+		}, audit)
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	book, err := pricing.Compile([]pricing.Rule{{Pattern: "cheap", Amount: 10_000}, {Pattern: "dear", Amount: 1_000_000}, {Pattern: "free"}}, pricing.Default{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.Gate = New(Policy{
+		Server: "weather", Provider: b.earner.ID, Environments: []keys.Environment{keys.Live, keys.Test},
+		Prices: book, Currency: "USD", Receipts: true, MaxCall: time.Hour,
+	}, Deps{
+		Keys: direct{store}, Ledger: store, Signer: ledger.NewSigner([32]byte{1}), Meter: b.meter,
+		Logger: slog.New(slog.DiscardHandler), Now: func() time.Time { return now }, NewID: b.newID,
+	})
+	return b
+}
+
+func (b *bench) newID(prefix string) string {
+	b.ids++
+	return fmt.Sprintf("%s01234567-89ab-7def-8123-%012x", prefix, b.ids)
+}
+
+// key makes a key in the store and returns its secret.
+func (b *bench) key(t *testing.T, change func(*keys.Key)) string {
+	t.Helper()
+	k := keys.Key{ID: b.newID("key_"), Account: b.payer.ID, Kind: keys.Agent, Environment: keys.Live, CreatedAt: now}
+	k.Lineage = k.ID
+	if change != nil {
+		change(&k)
+	}
+	secret := keys.Mint(k.Kind, k.Environment)
+	k.Digest, k.Hint = keys.DigestOf(secret), keys.Hint(secret)
+	if err := b.store.CreateKey(context.Background(), k, ledger.Audit{At: now, Actor: "test", Action: "test"}); err != nil {
+		t.Fatal(err)
+	}
+	return secret
+}
+
+func (b *bench) purse(t *testing.T, sandbox bool) ledger.Purse {
+	t.Helper()
+	a, err := b.store.Account(context.Background(), b.payer.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a.Purse(sandbox)
+}
+
+// call authenticates with the secret and asks for the message to be admitted.
+func (b *bench) call(t *testing.T, secret, message string) (*Call, *Refusal) {
+	t.Helper()
+	key, refusal := b.Authenticate(context.Background(), []string{"Bearer " + secret})
+	if refusal != nil {
+		return nil, refusal
+	}
+	m, err := mcp.Decode([]byte(message))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b.Admit(context.Background(), key, mcp.EraSession, &m)
+}
+
+func toolCall(tool string) string {
+	return `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"` + tool + `"}}`
+}
+
+// Only one bearer token in one header opens the gate, and each reason for a
+// refusal is told apart inside.
+func TestAuthenticate(t *testing.T) {
+	b := newBench(t)
+	good := b.key(t, nil)
+	for name, c := range map[string]struct {
+		header []string
+		code   Code
+		cause  error
+	}{
+		"good":              {[]string{"Bearer " + good}, "", nil},
+		"scheme in capital": {[]string{"BEARER " + good}, "", nil},
+		"none":              {nil, TokenMissing, nil},
+		"empty":             {[]string{""}, TokenMissing, nil},
+		"no token":          {[]string{"Bearer "}, TokenMissing, nil},
+		"basic":             {[]string{"Basic " + good}, TokenMissing, nil},
+		"bare":              {[]string{good}, TokenMissing, nil},
+		"two headers":       {[]string{"Bearer " + good, "Bearer " + good}, TokenInvalid, keys.ErrMalformed},
+		"two in one":        {[]string{"Bearer " + good + ", Bearer " + good}, TokenInvalid, keys.ErrMalformed},
+		"too long":          {[]string{"Bearer " + strings.Repeat("x", 506)}, TokenInvalid, keys.ErrMalformed},
+		"trailing space":    {[]string{"Bearer " + good + " "}, TokenInvalid, keys.ErrMalformed},
+		"wrong checksum":    {[]string{"Bearer " + good[:71] + "x"}, TokenInvalid, keys.ErrMalformed},
+		"unknown":           {[]string{"Bearer " + keys.Mint(keys.Agent, keys.Live)}, TokenInvalid, keys.ErrUnknown},
+		"provider key": {[]string{"Bearer " + b.key(t, func(k *keys.Key) { k.Kind = keys.Provider })},
+			TokenInvalid, keys.ErrKind},
+		"personal without connect": {[]string{"Bearer " + b.key(t, func(k *keys.Key) { k.Kind = keys.Personal })}, TokenInvalid, keys.ErrKind},
+		"personal with connect": {[]string{"Bearer " + b.key(t, func(k *keys.Key) {
+			k.Kind, k.Scopes = keys.Personal, []string{keys.ScopeConnect}
+		})}, "", nil},
+		"deleted":      {[]string{"Bearer " + b.key(t, func(k *keys.Key) { k.DeletedAt = now })}, TokenInvalid, keys.ErrDeleted},
+		"disabled":     {[]string{"Bearer " + b.key(t, func(k *keys.Key) { k.DisabledAt = now })}, TokenInvalid, keys.ErrDisabled},
+		"expired":      {[]string{"Bearer " + b.key(t, func(k *keys.Key) { k.ExpiresAt = now })}, TokenExpired, keys.ErrExpired},
+		"not yet":      {[]string{"Bearer " + b.key(t, func(k *keys.Key) { k.ExpiresAt = now.Add(time.Microsecond) })}, "", nil},
+		"other server": {[]string{"Bearer " + b.key(t, func(k *keys.Key) { k.Servers = []string{"mail"} })}, TokenInvalid, keys.ErrServer},
+	} {
+		t.Run(name, func(t *testing.T) {
+			key, refusal := b.Authenticate(context.Background(), c.header)
+			if c.code == "" {
+				if refusal != nil || key == nil {
+					t.Fatalf("refused: %v", refusal)
+				}
+				return
+			}
+			if refusal == nil || refusal.Code != c.code || !errors.Is(refusal, c.cause) && c.cause != nil {
+				t.Fatalf("got %v, want %s by %v", refusal, c.code, c.cause)
+			}
+			if strings.Contains(refusal.Error(), good) {
+				t.Error("the refusal quotes the token")
+			}
+		})
+	}
+}
+
+// A store that cannot answer denies, at the lookup and at the reservation.
+func TestStoreDownDenies(t *testing.T) {
+	b := newBench(t)
+	good := b.key(t, nil)
+	key, _ := b.Authenticate(context.Background(), []string{"Bearer " + good})
+	if err := b.store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, refusal := b.Authenticate(context.Background(), []string{"Bearer " + good}); refusal == nil || refusal.Code != PlatformUnavailable {
+		t.Errorf("lookup: %v", refusal)
+	}
+	m, _ := mcp.Decode([]byte(toolCall("cheap")))
+	if call, refusal := b.Admit(context.Background(), key, mcp.EraSession, &m); refusal == nil || refusal.Code != PlatformUnavailable {
+		t.Errorf("reservation: %v, %v", call, refusal)
+	}
+}
+
+// Each message is free, paid, or refused with its reason; a refused one holds
+// nothing.
+func TestAdmit(t *testing.T) {
+	b := newBench(t)
+	secret := b.key(t, nil)
+	for name, c := range map[string]struct {
+		message string
+		code    Code
+		paid    bool
+	}{
+		"free tool":            {toolCall("free"), "", false},
+		"paid tool":            {toolCall("cheap"), "", true},
+		"too dear":             {toolCall("dear"), InsufficientBalance, false},
+		"unpriced":             {toolCall("other"), ToolUnknown, false},
+		"task":                 {`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"cheap","task":{}}}`, ParamsInvalid, false},
+		"list":                 {`{"jsonrpc":"2.0","id":1,"method":"tools/list"}`, "", false},
+		"unknown method":       {`{"jsonrpc":"2.0","id":1,"method":"tools/steal"}`, MethodUnknown, false},
+		"tasks":                {`{"jsonrpc":"2.0","id":1,"method":"tasks/result","params":{"taskId":"1"}}`, MethodUnknown, false},
+		"notification":         {`{"jsonrpc":"2.0","method":"notifications/initialized"}`, "", false},
+		"unknown notification": {`{"jsonrpc":"2.0","method":"tools/run"}`, MethodUnknown, false},
+		"client's answer":      {`{"jsonrpc":"2.0","id":1,"result":{}}`, "", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			call, refusal := b.call(t, secret, c.message)
+			if c.code != "" {
+				if refusal == nil || refusal.Code != c.code {
+					t.Fatalf("got %v, want %s", refusal, c.code)
+				}
+			} else {
+				if refusal != nil {
+					t.Fatal(refusal)
+				}
+				if call.Paid() != c.paid {
+					t.Errorf("paid is %v", call.Paid())
+				}
+				call.Close(context.Background())
+			}
+			if held := b.purse(t, false).Reserved; held != 0 {
+				t.Errorf("%s is still reserved", held)
+			}
+		})
+	}
+}
+
+// In the stateless era a client sends no responses.
+func TestStatelessEraHasNoClientResponses(t *testing.T) {
+	b := newBench(t)
+	m, err := mcp.Decode([]byte(`{"jsonrpc":"2.0","id":1,"result":{}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, refusal := b.Admit(context.Background(), &keys.Key{}, mcp.EraStateless, &m); refusal == nil || refusal.Code != MessageInvalid {
+		t.Errorf("got %v", refusal)
+	}
+}
+
+// A result is captured, once, and its receipt proves it.
+func TestSettleResult(t *testing.T) {
+	b := newBench(t)
+	call, refusal := b.call(t, b.key(t, nil), toolCall("cheap"))
+	if refusal != nil {
+		t.Fatal(refusal)
+	}
+	if held := b.purse(t, false).Reserved; held != 10_000 {
+		t.Errorf("%s reserved", held)
+	}
+	fields, refusal := call.Settle(context.Background(), mcp.OutcomeResult)
+	if refusal != nil {
+		t.Fatal(refusal)
+	}
+	call.Close(context.Background())
+	if got := b.purse(t, false); got != (ledger.Purse{Balance: 40_000}) {
+		t.Errorf("purse %+v", got)
+	}
+	var charge chargeField
+	var jws string
+	if err := errors.Join(json.Unmarshal(fields[0].Value, &charge), json.Unmarshal(fields[1].Value, &jws)); err != nil {
+		t.Fatal(err)
+	}
+	if charge.ID != call.ID() || charge.Amount != 10_000 || charge.Balance != 40_000 || charge.Environment != "live" {
+		t.Errorf("charge field %+v", charge)
+	}
+	receipt, err := ledger.VerifyReceipt(jws, b.Signer.Public())
+	if err != nil || receipt.Charge != call.ID() || receipt.Payer != b.payer.ID || receipt.Tool != "cheap" || receipt.Server != "weather" {
+		t.Errorf("receipt %+v, %v", receipt, err)
+	}
+	if fmt.Sprint(*b.meter) != "[captured]" {
+		t.Errorf("counted %v", *b.meter)
+	}
+}
+
+// Every outcome but a result gives the whole reservation back.
+func TestSettleOtherOutcomes(t *testing.T) {
+	b := newBench(t)
+	secret := b.key(t, nil)
+	for _, outcome := range []mcp.Outcome{mcp.OutcomeToolError, mcp.OutcomeError, mcp.OutcomeInputRequired, mcp.OutcomeTask, mcp.OutcomeUnknown} {
+		call, refusal := b.call(t, secret, toolCall("cheap"))
+		if refusal != nil {
+			t.Fatal(refusal)
+		}
+		fields, refusal := call.Settle(context.Background(), outcome)
+		if refusal != nil || fields != nil {
+			t.Errorf("%v: %v, %v", outcome, fields, refusal)
+		}
+		call.Close(context.Background())
+		if got := b.purse(t, false); got != (ledger.Purse{Balance: 50_000}) {
+			t.Errorf("%v: purse %+v", outcome, got)
+		}
+		if _, refusal := call.Settle(context.Background(), mcp.OutcomeResult); refusal == nil || refusal.Code != ChargeFailed {
+			t.Errorf("%v: a released call was captured: %v", outcome, refusal)
+		}
+	}
+}
+
+// Releasing what was captured refunds it, once.
+func TestReleaseAfterCaptureRefunds(t *testing.T) {
+	b := newBench(t)
+	call, refusal := b.call(t, b.key(t, nil), toolCall("cheap"))
+	if refusal != nil {
+		t.Fatal(refusal)
+	}
+	if _, refusal := call.Settle(context.Background(), mcp.OutcomeResult); refusal != nil {
+		t.Fatal(refusal)
+	}
+	for range 2 {
+		call.Release(context.Background())
+	}
+	call.Close(context.Background())
+	if got := b.purse(t, false); got != (ledger.Purse{Balance: 50_000}) {
+		t.Errorf("purse %+v", got)
+	}
+	charges, _, err := b.store.Charges(context.Background(), ledger.ChargeFilter{Account: b.payer.ID})
+	if err != nil || len(charges) != 1 || charges[0].Refunded != 10_000 {
+		t.Errorf("charges %+v, %v", charges, err)
+	}
+	if fmt.Sprint(*b.meter) != "[captured refunded]" {
+		t.Errorf("counted %v", *b.meter)
+	}
+}
+
+// A capture that fails leaves nothing reserved and lets no answer go.
+func TestCaptureFails(t *testing.T) {
+	b := newBench(t)
+	call, refusal := b.call(t, b.key(t, nil), toolCall("cheap"))
+	if refusal != nil {
+		t.Fatal(refusal)
+	}
+	if err := b.store.Release(context.Background(), call.ID()); err != nil { // as an expiry would
+		t.Fatal(err)
+	}
+	if _, refusal := call.Settle(context.Background(), mcp.OutcomeResult); refusal == nil || refusal.Code != ChargeFailed {
+		t.Errorf("got %v", refusal)
+	}
+	if fmt.Sprint(*b.meter) != "[failed]" || call.Captured() {
+		t.Errorf("counted %v", *b.meter)
+	}
+}
+
+// A test key spends the sandbox, and what it has there.
+func TestSandbox(t *testing.T) {
+	b := newBench(t)
+	secret := b.key(t, func(k *keys.Key) { k.Environment = keys.Test })
+	for i := range 3 {
+		call, refusal := b.call(t, secret, toolCall("cheap"))
+		if i == 2 {
+			if refusal == nil || refusal.Code != InsufficientBalance || !refusal.Sandbox || refusal.Available != 0 || refusal.Price != 10_000 {
+				t.Errorf("third call: %+v", refusal)
+			}
+			break
+		}
+		if refusal != nil {
+			t.Fatal(refusal)
+		}
+		if _, refusal := call.Settle(context.Background(), mcp.OutcomeResult); refusal != nil {
+			t.Fatal(refusal)
+		}
+	}
+	if live := b.purse(t, false).Balance; live != 50_000 {
+		t.Errorf("live balance is %s", live)
+	}
+}

@@ -1,0 +1,229 @@
+package tap
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/fareboxhq/farebox/internal/gate"
+)
+
+// The events before the answer pass at once, the answer waits for its capture,
+// wherever the stream is split and however its lines end.
+func TestEventsWaitForCapture(t *testing.T) {
+	for name, end := range map[string]string{"LF": "\n", "CRLF": "\r\n", "CR": "\r"} {
+		lines := func(s string) string { return strings.ReplaceAll(s, "\n", end) }
+		before := lines(": hello\n\nid: 1\ndata:\n\n" + event(progress))
+		stream := before + lines(event(result))
+		want := before + lines(event(stamped))
+		for at := range len(stream) {
+			r := newRig(t, nil)
+			if complete := r.upstream(200, asEvents, stream[:at], stream[at:]); !complete || r.out() != want {
+				t.Fatalf("%s, split at %d: complete %v, sent\n%q, want\n%q", name, at, complete, r.out(), want)
+			}
+			if !r.books.captured || strings.Contains(r.books.before, "result") || r.books.flushed != len(r.books.before) {
+				t.Fatalf("%s, split at %d: at the capture %q was out, %d bytes flushed", name, at, r.books.before, r.books.flushed)
+			}
+			if got := strings.TrimRight(r.books.before, "\r\n"); got != strings.TrimRight(before, "\r\n") {
+				t.Fatalf("%s, split at %d: %q was out at the capture, want %q", name, at, got, before)
+			}
+		}
+	}
+}
+
+// The same byte by byte.
+func TestEventsByteByByte(t *testing.T) {
+	stream := event(progress) + "retry: 10\n\n" + event(result)
+	r := newRig(t, nil)
+	if !r.upstream(200, asEvents, strings.Split(stream, "")...) || r.out() != event(progress)+"retry: 10\n\n"+event(stamped) {
+		t.Errorf("sent %q", r.out())
+	}
+}
+
+// The head of a stream, and what is free on it, reach the client at once.
+func TestHeadAndProgressAreFlushed(t *testing.T) {
+	r := newRig(t, nil)
+	r.Header().Set("Content-Type", "text/event-stream")
+	r.WriteHeader(200)
+	if r.wire.Code != 200 || !r.sentHead {
+		t.Error("the head waits")
+	}
+	_, _ = r.Write([]byte(event(progress)))
+	r.Flush()
+	if r.wire.flushed != len(event(progress)) {
+		t.Errorf("%d bytes flushed, want %d", r.wire.flushed, len(event(progress)))
+	}
+	r.end(nil)
+}
+
+// Answers that are no results pass on a stream and are free.
+func TestEventsWithoutResultAreFree(t *testing.T) {
+	for _, body := range []string{toolError, rpcError, asking} {
+		r := newRig(t, nil)
+		if !r.upstream(200, asEvents, event(progress), event(body)) || r.out() != event(progress)+event(body) {
+			t.Errorf("sent %q", r.out())
+		}
+		r.free()
+	}
+}
+
+const refusedEvent = "data: refused UPSTREAM_FAILED\n\n"
+
+// A message on the stream that cannot be matched ends it with a refusal in its
+// place, free; the upstream is told to stop, and what it still sends is dropped.
+func TestUnmatchedEvent(t *testing.T) {
+	for name, body := range map[string]string{
+		"foreign":   foreign,
+		"malformed": `{"jsonrpc":"2.0","id":7,"result":`,
+		"batch":     "[" + result + "]",
+		"no json":   "hello",
+		"task":      `{"jsonrpc":"2.0","id":7,"result":{"task":{"taskId":"1"}}}`,
+	} {
+		r := newRig(t, nil)
+		complete := r.upstream(200, asEvents, event(progress), event(body), event(result))
+		if !complete || r.out() != event(progress)+refusedEvent {
+			t.Errorf("%s: complete %v, sent %q", name, complete, r.out())
+		}
+		if r.cut == 0 {
+			t.Errorf("%s: the upstream goes on", name)
+		}
+		r.free()
+	}
+}
+
+// One request has one answer: later ones are dropped, notifications pass.
+func TestSecondAnswerIsDropped(t *testing.T) {
+	r := newRig(t, nil)
+	more := strings.Repeat(event(result), 2) + event(progress) + event(foreign) + event(`{"x":"`+long(2000)+`"}`)
+	if !r.upstream(200, asEvents, event(result), more) || r.out() != event(stamped)+event(progress) {
+		t.Errorf("sent %q", r.out())
+	}
+	if !r.books.captured || len(r.books.outcomes) != 1 {
+		t.Errorf("settled %d times", len(r.books.outcomes))
+	}
+}
+
+// A stream that ends without an answer gets one that says so, free.
+func TestStreamEndsWithoutAnswer(t *testing.T) {
+	for name, c := range map[string]struct {
+		last    string
+		failure *gate.Refusal
+		want    string
+	}{
+		"ends":                   {event(progress), nil, event(progress) + refusedEvent},
+		"breaks":                 {event(progress), upstreamFailed("broke"), event(progress) + refusedEvent},
+		"breaks in the answer":   {event(progress) + event(result)[:40], upstreamFailed("broke"), event(progress) + refusedEvent},
+		"ends within the answer": {event(progress) + event(result)[:40], nil, event(progress) + refusedEvent},
+		"times out":              {event(progress), &gate.Refusal{Code: gate.UpstreamTimeout}, event(progress) + "data: refused UPSTREAM_TIMEOUT\n\n"},
+	} {
+		r := newRig(t, nil)
+		r.Header().Set("Content-Type", "text/event-stream")
+		_, _ = r.Write([]byte(c.last))
+		if !r.end(c.failure) || r.out() != c.want {
+			t.Errorf("%s: sent %q, want %q", name, r.out(), c.want)
+		}
+		r.free()
+	}
+}
+
+// Clients take an answer without its blank line when the stream ends, so it is
+// paid like any other.
+func TestAnswerWithoutBlankLine(t *testing.T) {
+	for _, cut := range []int{1, 2} {
+		whole := event(result)
+		r := newRig(t, nil)
+		if !r.upstream(200, asEvents, whole[:len(whole)-cut]) || !r.books.captured {
+			t.Errorf("cut %d: captured %v", cut, r.books.captured)
+		}
+		if !strings.HasPrefix(r.out(), "event: message\ndata: "+stamped+"\n\n") {
+			t.Errorf("cut %d: sent %q", cut, r.out())
+		}
+	}
+}
+
+// An event too long to hold is captured before a byte of it leaves.
+func TestLongEvent(t *testing.T) {
+	body := `{"jsonrpc":"2.0","result":{"content":["` + long(3000) + `"]},"id":7}`
+	r := newRig(t, func(o *Options) { o.Hold = 1000 })
+	stream := event(progress) + event(body)
+	if !r.upstream(200, asEvents, stream[:600], stream[600:1500], stream[1500:]) || r.out() != stream {
+		t.Errorf("sent %d bytes of %d", len(r.out()), len(stream))
+	}
+	if !r.books.captured || r.books.before != event(progress) {
+		t.Errorf("captured %v, out before: %q", r.books.captured, r.books.before)
+	}
+}
+
+// A long event that ends as no result of ours is refunded.
+func TestLongEventRefunds(t *testing.T) {
+	bulk := long(2000)
+	for name, c := range map[string]struct {
+		data     string
+		complete bool
+	}{
+		"tool error":        {`{"jsonrpc":"2.0","result":{"content":["` + bulk + `"],"isError":true},"id":7}`, true},
+		"foreign":           {`{"jsonrpc":"2.0","result":{"content":["` + bulk + `"]},"id":8}`, true},
+		"long notification": {`{"jsonrpc":"2.0","method":"notifications/message","params":{"data":"` + bulk + `"}}`, true},
+	} {
+		r := newRig(t, func(o *Options) { o.Hold = 1000 })
+		if complete := r.upstream(200, asEvents, event(c.data)); complete != c.complete {
+			t.Errorf("%s: complete is %v", name, complete)
+		}
+		r.free()
+	}
+	r := newRig(t, func(o *Options) { o.Hold = 1000 })
+	r.Header().Set("Content-Type", "text/event-stream")
+	_, _ = r.Write([]byte("data: {\"jsonrpc\":\"2.0\",\"result\":\"" + bulk))
+	if r.end(upstreamFailed("broke")) {
+		t.Error("an event that is out in part is called complete")
+	}
+	r.free()
+}
+
+// A long notification does not pay for itself: the capture it caused stands
+// for the answer that follows, once.
+func TestLongNotificationThenAnswer(t *testing.T) {
+	note := event(`{"jsonrpc":"2.0","method":"notifications/message","params":{"data":"` + long(2000) + `"}}`)
+	for body, captured := range map[string]bool{result: true, toolError: false} {
+		r := newRig(t, func(o *Options) { o.Hold = 1000 })
+		if !r.upstream(200, asEvents, note, note, event(body)) || r.out() != note+note+event(body) {
+			t.Errorf("sent %d bytes", len(r.out()))
+		}
+		if r.books.captured != captured {
+			t.Errorf("captured is %v after %s", r.books.captured, body)
+		}
+	}
+}
+
+// When the client of a detached call is gone, the upstream is read to its end
+// as if nothing had happened, and the call is free.
+func TestDetachedCallGoesOn(t *testing.T) {
+	r := newRig(t, func(o *Options) { o.Detached = true })
+	r.Header().Set("Content-Type", "text/event-stream")
+	r.WriteHeader(200)
+	r.wire.fail = context.Canceled
+	for _, piece := range []string{event(progress), event(progress), event(result)} {
+		if _, err := r.Write([]byte(piece)); err != nil {
+			t.Fatalf("the upstream was told: %v", err)
+		}
+		if err := r.FlushError(); err != nil {
+			t.Fatalf("the upstream was told: %v", err)
+		}
+	}
+	r.end(nil)
+	r.free()
+}
+
+// When the client of a call that is not detached is gone, the upstream is told
+// at the next byte.
+func TestAttachedCallEnds(t *testing.T) {
+	r := newRig(t, nil)
+	r.Header().Set("Content-Type", "text/event-stream")
+	r.WriteHeader(200)
+	r.wire.fail = context.Canceled
+	if _, err := r.Write([]byte(event(progress))); err == nil {
+		t.Error("the upstream was not told")
+	}
+	r.end(upstreamFailed("gave up"))
+	r.free()
+}
