@@ -77,21 +77,28 @@ func warm(tb testing.TB, n int) (*Cache, []keys.Digest) {
 	return cache, digests
 }
 
-// secretToDecision returns a function that takes one secret of a cached key to
-// its admission.
+// secretToDecision returns a function that takes one of a thousand secrets,
+// each in turn, to its cached key's admission. With a single one the processor
+// would learn its digits by heart and the measure would flatter.
 func secretToDecision(tb testing.TB) func() {
 	tb.Helper()
-	secret := keys.Mint(keys.Agent, keys.Live)
-	key := realistic(1)
-	key.Digest = keys.DigestOf(secret)
 	origin := newOrigin()
 	cache := newCache(tb, origin, Options{TTL: time.Hour})
-	mustLookup(tb, cache, origin.add(key))
+	secrets := make([]string, 1000)
+	for i := range secrets {
+		secrets[i] = keys.Mint(keys.Agent, keys.Live)
+		key := realistic(i)
+		key.Digest = keys.DigestOf(secrets[i])
+		mustLookup(tb, cache, origin.add(key))
+	}
 
-	ctx := context.Background()
+	ctx, next := context.Background(), 0
 	use := keys.Use{Scope: keys.ScopeConnect, Server: "weather", Environments: []keys.Environment{keys.Live}}
 	return func() {
-		digest, err := keys.Parse(secret)
+		if next++; next == len(secrets) {
+			next = 0
+		}
+		digest, err := keys.Parse(secrets[next])
 		if err != nil {
 			tb.Fatal(err)
 		}

@@ -88,9 +88,9 @@ type Cache struct {
 	loads       loads
 
 	// storing is held for reading while an entry is written, and for writing
-	// by Close: ristretto panics when it is closed under a write.
+	// by Close: ristretto panics when it is closed under a write. Once it is
+	// closed it ignores writes.
 	storing sync.RWMutex
-	closed  bool // under storing
 }
 
 // generations is the number of counters: 512 KiB in all. With 100,000 keys a
@@ -204,9 +204,6 @@ func (c *Cache) Len() int {
 func (c *Cache) evictSurplus() {
 	c.storing.RLock()
 	defer c.storing.RUnlock()
-	if c.closed {
-		return
-	}
 	surplus := -int(c.entries.RemainingCost())
 	if surplus <= 0 {
 		return
@@ -238,7 +235,6 @@ func (c *Cache) Close() {
 	}
 	c.storing.Lock()
 	defer c.storing.Unlock()
-	c.closed = true // for a load that was not waited for
 	c.entries.Close()
 }
 

@@ -145,7 +145,7 @@ func (c *Cache) store(digest keys.Digest, e *entry) {
 	defer c.storing.RUnlock()
 	// An entry that is no longer believed is not worth its place. This spares
 	// work; what is believed is decided when it is read.
-	if c.closed || !c.current(digest, e.generation) {
+	if !c.current(digest, e.generation) {
 		return
 	}
 	if c.entries.Set(slot(digest), e, 1) {

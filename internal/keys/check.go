@@ -43,24 +43,24 @@ func (k *Key) Check(now time.Time, use Use) error {
 		return ErrDisabled
 	case !k.ExpiresAt.IsZero() && !now.Before(k.ExpiresAt):
 		return ErrExpired
-	case use.Scope != "" && !k.HasScope(use.Scope):
-		if impliedByAnyKind(use.Scope) {
-			return ErrKind
-		}
-		return ErrScope
+	case impliedByAnyKind(use.Scope) && !k.HasScope(use.Scope):
+		return ErrKind
 	case len(use.Environments) > 0 && !slices.Contains(use.Environments, k.Environment):
 		return ErrEnvironment
 	case use.Server != "" && !k.AllowsServer(use.Server):
 		return ErrServer
+	case use.Scope != "" && !k.HasScope(use.Scope):
+		return ErrScope
 	}
 	return nil
 }
 
+// impliedByAnyKind reports whether the scope is one that decides the kind.
 func impliedByAnyKind(scope string) bool {
-	for k := Agent; k <= Admin; k++ {
-		if k.Implied() == scope {
-			return true
-		}
+	switch scope {
+	case ScopeConnect, ScopeCharge, ScopeLookup, ScopeAdmin:
+		return true
+	default:
+		return false
 	}
-	return false
 }

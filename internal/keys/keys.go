@@ -15,10 +15,11 @@ import (
 )
 
 // Kind says what a key is for. A key of one kind never passes for another
-// (OWASP ASVS 5.0, 9.2.2). The zero Kind is not valid.
+// (OWASP ASVS 5.0, 9.2.2): what it is for is the scope that it implies. The
+// zero Kind is not valid.
 type Kind uint8
 
-// The kinds of keys. What each may do is the table in Key.Check.
+// The kinds of keys.
 const (
 	// Agent keys call MCP servers and are charged for it.
 	Agent Kind = iota + 1
@@ -124,9 +125,10 @@ type Key struct {
 }
 
 // HasScope reports whether the key carries the scope, by its kind or by name.
+// Only personal keys carry by name a scope that comes with a kind.
 func (k *Key) HasScope(scope string) bool {
-	if scope == k.Kind.Implied() {
-		return true
+	if impliedByAnyKind(scope) && k.Kind != Personal {
+		return scope == k.Kind.Implied() // a name in Scopes makes no key of another kind
 	}
 	for _, s := range k.Scopes {
 		if s == scope {

@@ -1,0 +1,200 @@
+package keys
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+)
+
+var (
+	now     = time.Date(2030, 1, 2, 3, 4, 5, 6, time.UTC)
+	earlier = now.Add(-time.Nanosecond)
+	later   = now.Add(time.Nanosecond)
+)
+
+// impliedScopes are the scopes that decide the kind.
+var impliedScopes = []string{ScopeConnect, ScopeCharge, ScopeLookup, ScopeAdmin}
+
+// mayWithout is what each kind may do with no scope named: the table of kinds.
+var mayWithout = map[Kind]string{Agent: ScopeConnect, Provider: ScopeCharge, Gateway: ScopeLookup, Admin: ScopeAdmin}
+
+// expected reads the rules again: every reason that applies to the key, in the
+// order in which Check declares them. None means that the key is good.
+func expected(k *Key, use Use) []error {
+	var reasons []error
+	add := func(applies bool, reason error) {
+		if applies {
+			reasons = append(reasons, reason)
+		}
+	}
+	decidesKind := slices.Contains(impliedScopes, use.Scope)
+	lacks := use.Scope != "" && use.Scope != mayWithout[k.Kind] && !slices.Contains(k.Scopes, use.Scope)
+	add(!k.DeletedAt.IsZero(), ErrDeleted)
+	add(!k.DisabledAt.IsZero(), ErrDisabled)
+	add(!k.ExpiresAt.IsZero() && !k.ExpiresAt.After(now), ErrExpired)
+	add(lacks && decidesKind, ErrKind)
+	add(len(use.Environments) > 0 && !slices.Contains(use.Environments, k.Environment), ErrEnvironment)
+	add(use.Server != "" && len(k.Servers) > 0 && !slices.Contains(k.Servers, use.Server), ErrServer)
+	add(lacks && !decidesKind, ErrScope)
+	return reasons
+}
+
+// TestCheckTable goes through every kind, state, scope, server and environment
+// and compares Check with the first reason that applies.
+func TestCheckTable(t *testing.T) {
+	times := []time.Time{{}, earlier, now, later}
+	scopes := append([]string{"", "billing.read", "billing.write"}, impliedScopes...)
+	checked := 0
+	for kind := Agent; kind <= Admin; kind++ {
+		for state := range 2 * 2 * len(times) {
+			for _, scope := range scopes {
+				for place := range 3 * 3 * 3 {
+					key := &Key{Kind: kind, Environment: Live, Scopes: []string{"billing.read"}, ExpiresAt: times[state/4]}
+					if kind == Personal {
+						key.Scopes = append(key.Scopes, ScopeConnect)
+					}
+					if state&1 != 0 {
+						key.DeletedAt = earlier
+					}
+					if state&2 != 0 {
+						key.DisabledAt = earlier
+					}
+					key.Servers = [][]string{nil, {"weather"}, {"maps", "weather"}}[place%3]
+					use := Use{
+						Scope:        scope,
+						Server:       []string{"", "weather", "maps"}[place/3%3],
+						Environments: [][]Environment{nil, {Live, Test}, {Test}}[place/9],
+					}
+					var want error
+					if reasons := expected(key, use); len(reasons) > 0 {
+						want = reasons[0]
+					}
+					if got := key.Check(now, use); got != want {
+						t.Fatalf("%+v for %+v: %v, want %v", *key, use, got, want)
+					}
+					checked++
+				}
+			}
+		}
+	}
+	if checked != 5*16*7*27 {
+		t.Errorf("%d cases", checked)
+	}
+}
+
+// TestCheckGivesTheFirstReason: a key that is wrong in every way is refused
+// for the reasons one after another, in the order of their declaration. A key
+// that may not call a server at all thus never learns what scope it needs.
+func TestCheckGivesTheFirstReason(t *testing.T) {
+	key := &Key{
+		Kind: Provider, Environment: Test, Servers: []string{"maps"},
+		DeletedAt: earlier, DisabledAt: earlier, ExpiresAt: earlier,
+	}
+	use := Use{Scope: ScopeConnect, Server: "weather", Environments: []Environment{Live}}
+	for _, step := range []struct {
+		want error
+		mend func()
+	}{
+		{ErrDeleted, func() { key.DeletedAt = time.Time{} }},
+		{ErrDisabled, func() { key.DisabledAt = time.Time{} }},
+		{ErrExpired, func() { key.ExpiresAt = later }},
+		{ErrKind, func() { key.Kind, use.Scope = Agent, "billing.write" }},
+		{ErrEnvironment, func() { key.Environment = Live }},
+		{ErrServer, func() { key.Servers = append(key.Servers, "weather") }},
+		{ErrScope, func() { key.Scopes = []string{"billing.write"} }},
+		{nil, func() {}},
+	} {
+		if got := key.Check(now, use); got != step.want {
+			t.Errorf("%v, want %v", got, step.want)
+		}
+		step.mend()
+	}
+}
+
+// TestKindNeverPassesForAnother is OWASP ASVS 5.0, 9.2.2: the scope that one
+// kind implies is not to be had by another kind, even if it was written into
+// the key's scopes. Personal keys do what their scopes say.
+func TestKindNeverPassesForAnother(t *testing.T) {
+	for kind := Agent; kind <= Admin; kind++ {
+		for _, scope := range impliedScopes {
+			key := &Key{Kind: kind, Environment: Live}
+			t.Run(fmt.Sprintf("%v for %s", kind, scope), func(t *testing.T) {
+				var want error
+				if mayWithout[kind] != scope {
+					want = ErrKind
+				}
+				if got := key.Check(now, Use{Scope: scope}); got != want {
+					t.Errorf("without naming it: %v, want %v", got, want)
+				}
+				if kind == Personal {
+					return
+				}
+				key.Scopes = []string{scope}
+				if got := key.Check(now, Use{Scope: scope}); got != want {
+					t.Errorf("naming it: %v, want %v", got, want)
+				}
+			})
+		}
+	}
+}
+
+// TestPersonalKeysConnectOnlyByName: they are charged only if they name
+// agent:connect.
+func TestPersonalKeysConnectOnlyByName(t *testing.T) {
+	key := &Key{Kind: Personal, Scopes: []string{"billing.read"}}
+	if err := key.Check(now, Use{Scope: ScopeConnect}); err != ErrKind {
+		t.Errorf("without the scope: %v", err)
+	}
+	key.Scopes = append(key.Scopes, ScopeConnect)
+	if err := key.Check(now, Use{Scope: ScopeConnect}); err != nil {
+		t.Errorf("with the scope: %v", err)
+	}
+}
+
+// TestExpiryIsAnInstant: a key is good until the nanosecond before ExpiresAt,
+// in whatever zone the time is written.
+func TestExpiryIsAnInstant(t *testing.T) {
+	key := &Key{Kind: Agent, ExpiresAt: now.In(time.FixedZone("far", 14*3600))}
+	for at, want := range map[time.Time]error{earlier: nil, now: ErrExpired, later: ErrExpired} {
+		if err := key.Check(at, Use{}); err != want {
+			t.Errorf("at %v: %v, want %v", at, err, want)
+		}
+	}
+}
+
+// TestDeletionAndDisablingHoldAtAnyTime: whatever their time is, a clock that
+// is behind does not revive a key.
+func TestDeletionAndDisablingHoldAtAnyTime(t *testing.T) {
+	for _, at := range []time.Time{earlier, now, later} {
+		if err := (&Key{Kind: Agent, DeletedAt: later}).Check(at, Use{}); err != ErrDeleted {
+			t.Errorf("deleted: %v", err)
+		}
+		if err := (&Key{Kind: Agent, DisabledAt: later}).Check(at, Use{}); err != ErrDisabled {
+			t.Errorf("disabled: %v", err)
+		}
+	}
+}
+
+// TestCheckDoesNotAllocate, whatever it decides.
+func TestCheckDoesNotAllocate(t *testing.T) {
+	key := &Key{Kind: Agent, Environment: Live, Scopes: []string{"billing.read"}, Servers: []string{"weather"}, ExpiresAt: later}
+	use := Use{Scope: "billing.read", Server: "weather", Environments: []Environment{Test, Live}}
+	for _, u := range []Use{use, {}, {Scope: ScopeAdmin}, {Scope: "x"}, {Server: "x"}, {Environments: []Environment{Test}}} {
+		if n := testing.AllocsPerRun(1000, func() { _ = key.Check(now, u) }); n != 0 {
+			t.Errorf("%+v: %v allocations", u, n)
+		}
+	}
+}
+
+// TestReasonsAreApart: no reason passes for another, and none is empty.
+func TestReasonsAreApart(t *testing.T) {
+	reasons := []error{ErrMalformed, ErrUnknown, ErrDeleted, ErrDisabled, ErrExpired, ErrKind, ErrEnvironment, ErrServer, ErrScope}
+	seen := make(map[string]bool)
+	for _, r := range reasons {
+		if r.Error() == "" || seen[r.Error()] {
+			t.Errorf("reason %q is not its own", r)
+		}
+		seen[r.Error()] = true
+	}
+}

@@ -1,0 +1,96 @@
+package keys
+
+import (
+	"reflect"
+	"strings"
+	"testing"
+)
+
+// TestKindNames: names are what stores and commands write; they round-trip,
+// and nothing else is a kind.
+func TestKindNames(t *testing.T) {
+	want := []string{"agent", "provider", "gateway", "personal", "admin"}
+	if got := Kinds(); !reflect.DeepEqual(got, want) {
+		t.Errorf("kinds %v, want %v", got, want)
+	}
+	for i, name := range want {
+		k, err := ParseKind(name)
+		if err != nil || k != Kind(i+1) || k.String() != name {
+			t.Errorf("%s: kind %d (%v), error %v", name, k, k, err)
+		}
+	}
+	for _, name := range []string{"", "Agent", "agent ", "agents", "Kind(0)", "root"} {
+		if k, err := ParseKind(name); k != 0 || err == nil || !strings.Contains(err.Error(), "want one of [agent") {
+			t.Errorf("%q: kind %v, error %v", name, k, err)
+		}
+	}
+	for k, name := range map[Kind]string{0: "Kind(0)", 6: "Kind(6)", 255: "Kind(255)"} {
+		if got := k.String(); got != name {
+			t.Errorf("%q, want %q", got, name)
+		}
+	}
+	Kinds()[0] = "changed"
+	if Kinds()[0] != "agent" {
+		t.Error("a caller changed the names of the kinds")
+	}
+}
+
+// TestImpliedScopes: each kind but personal carries one scope, no two the same.
+func TestImpliedScopes(t *testing.T) {
+	want := map[Kind]string{
+		Agent: "agent:connect", Provider: "provider:charge", Gateway: "gateway:lookup", Admin: "admin",
+		Personal: "", 0: "", Admin + 1: "",
+	}
+	for k, scope := range want {
+		if got := k.Implied(); got != scope {
+			t.Errorf("%v implies %q, want %q", k, got, scope)
+		}
+	}
+}
+
+// TestEnvironmentNames: there are two, exactly so written.
+func TestEnvironmentNames(t *testing.T) {
+	for name, want := range map[string]Environment{"live": Live, "test": Test} {
+		if got, err := ParseEnvironment(name); err != nil || got != want {
+			t.Errorf("%s: %q, error %v", name, got, err)
+		}
+	}
+	for _, name := range []string{"", "Live", "prod", "live,test"} {
+		if got, err := ParseEnvironment(name); got != "" || err == nil || !strings.Contains(err.Error(), "want live or test") {
+			t.Errorf("%q: %q, error %v", name, got, err)
+		}
+	}
+}
+
+// TestHasScope: by the kind or by name, exactly.
+func TestHasScope(t *testing.T) {
+	key := Key{Kind: Personal, Scopes: []string{"billing.read", ScopeConnect}}
+	for scope, want := range map[string]bool{
+		"billing.read": true, ScopeConnect: true,
+		"billing": false, "billing.read ": false, "Billing.Read": false, "billing.*": false, "*": false, ScopeAdmin: false,
+	} {
+		if got := key.HasScope(scope); got != want {
+			t.Errorf("%q: %v", scope, got)
+		}
+	}
+	for k := Agent; k <= Admin; k++ {
+		if i := k.Implied(); i != "" && !(&Key{Kind: k}).HasScope(i) {
+			t.Errorf("%v lacks the scope that it implies", k)
+		}
+	}
+}
+
+// TestAllowsServer: no list means all, otherwise the exact names.
+func TestAllowsServer(t *testing.T) {
+	for _, servers := range [][]string{nil, {}} {
+		if !(&Key{Servers: servers}).AllowsServer("weather") {
+			t.Errorf("%#v refuses a server", servers)
+		}
+	}
+	key := Key{Servers: []string{"weather", "maps"}}
+	for server, want := range map[string]bool{"weather": true, "maps": true, "": false, "Weather": false, "weather2": false, "*": false} {
+		if got := key.AllowsServer(server); got != want {
+			t.Errorf("%q: %v", server, got)
+		}
+	}
+}
