@@ -25,6 +25,7 @@ func init() {
 
 func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
 	if existing != nil {
+		d.Next()
 		return nil, d.Err("the global option farebox is given twice")
 	}
 	app := new(App)

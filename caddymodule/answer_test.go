@@ -1,0 +1,131 @@
+package caddymodule
+
+import (
+	"encoding/json"
+	"log/slog"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/fareboxhq/farebox/internal/gate"
+	"github.com/fareboxhq/farebox/internal/keys"
+	"github.com/fareboxhq/farebox/internal/mcp"
+)
+
+// Every code has an answer, none is a 404 (clients take it for a lost session),
+// and no JSON-RPC code of ours lies in a reserved range: JSON-RPC's own codes
+// are the only ones there.
+func TestAnswersAreExhaustive(t *testing.T) {
+	standard := map[int]bool{-32700: true, -32600: true, -32601: true, -32602: true, -32020: true}
+	for _, code := range gate.Codes() {
+		a, ok := answers[code]
+		switch {
+		case !ok:
+			t.Errorf("%s has no answer", code)
+		case a.status == 404 || a.status < 200:
+			t.Errorf("%s is answered with %d", code, a.status)
+		case a.rpc >= -32768 && a.rpc <= -32000 && !standard[a.rpc]:
+			t.Errorf("%s has the reserved code %d", code, a.rpc)
+		case a.text == "":
+			t.Errorf("%s says nothing", code)
+		case (a.status == 401) != a.challenge:
+			t.Errorf("%s: a 401, and nothing else, carries a challenge (RFC 9110, 15.5.2)", code)
+		case (a.status == 503) != (a.retryAfter > 0):
+			t.Errorf("%s: a 503, and nothing else, says when to come again", code)
+		}
+	}
+	if len(answers) != len(gate.Codes()) {
+		t.Errorf("%d answers for %d codes", len(answers), len(gate.Codes()))
+	}
+}
+
+func exchangeFor(t *testing.T, body string) (*exchange, *httptest.ResponseRecorder) {
+	t.Helper()
+	w := httptest.NewRecorder()
+	x := newExchange(&Handler{Server: "weather", logger: slog.New(slog.DiscardHandler)}, w, httptest.NewRequest("POST", "/mcp", nil), nil)
+	x.key = &keys.Key{Account: "acct_1"}
+	if body != "" {
+		m, err := mcp.Decode([]byte(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		x.message, x.era = m, mcp.EraSession
+	}
+	return x, w
+}
+
+const paidCall = `{"jsonrpc":"2.0","id":"call-1","method":"tools/call","params":{"name":"get_forecast"}}`
+
+// Each refusal is a whole JSON-RPC message with the request's id and its code,
+// and is not to be stored.
+func TestRefusalsCarryTheID(t *testing.T) {
+	for _, code := range gate.Codes() {
+		x, w := exchangeFor(t, paidCall)
+		refusal := &gate.Refusal{Code: code, Tool: "get_forecast", Price: 10_000, Available: 2_500, Currency: "USD"}
+		x.Refuse(w, refusal)
+		var message struct {
+			JSONRPC string `json:"jsonrpc"`
+			ID      string `json:"id"`
+			Error   *struct {
+				Code    int    `json:"code"`
+				Message string `json:"message"`
+				Data    struct {
+					Meta map[string]errorField `json:"_meta"`
+				} `json:"data"`
+			} `json:"error"`
+			Result *struct {
+				IsError bool                  `json:"isError"`
+				Meta    map[string]errorField `json:"_meta"`
+				Content []struct{ Text string }
+			} `json:"result"`
+		}
+		if err := json.Unmarshal(w.Body.Bytes(), &message); err != nil || message.ID != "call-1" || message.JSONRPC != "2.0" {
+			t.Fatalf("%s: %s (%v)", code, w.Body, err)
+		}
+		if w.Header().Get("Cache-Control") != "no-store" || w.Code != answers[code].status {
+			t.Errorf("%s: %d %v", code, w.Code, w.Header())
+		}
+		var field errorField
+		if answers[code].toolResult {
+			field = message.Result.Meta["dev.farebox/error"]
+			if !message.Result.IsError || strings.Contains(w.Body.String(), "structuredContent") {
+				t.Errorf("%s: %s", code, w.Body)
+			}
+		} else {
+			field = message.Error.Data.Meta["dev.farebox/error"]
+			if message.Error.Code != answers[code].rpc || message.Error.Message == "" {
+				t.Errorf("%s: %s", code, w.Body)
+			}
+		}
+		if field.Code != code {
+			t.Errorf("%s: the field says %q", code, field.Code)
+		}
+	}
+}
+
+// A model reads what was refused, what it costs, what there is, that nothing
+// was charged, and what to do.
+func TestPoorTextTellsTheModel(t *testing.T) {
+	x, _ := exchangeFor(t, paidCall)
+	body := string(x.refusalBody(&gate.Refusal{Code: gate.InsufficientBalance, Tool: "get_forecast", Price: 10_000, Available: 2_500, Currency: "USD"}))
+	for _, word := range []string{"get_forecast", "0.01 USD", "0.0025 USD", "nothing was charged", "acct_1", "top the account up", `"price":"0.01"`, `"available":"0.0025"`} {
+		if !strings.Contains(body, word) {
+			t.Errorf("%q is not in %s", word, body)
+		}
+	}
+}
+
+// The challenge names the error only when a token was sent (RFC 6750, 3.1).
+func TestChallenge(t *testing.T) {
+	for code, want := range map[gate.Code]string{
+		gate.TokenMissing: `Bearer realm="weather"`,
+		gate.TokenInvalid: `Bearer realm="weather", error="invalid_token"`,
+		gate.TokenExpired: `Bearer realm="weather", error="invalid_token"`,
+	} {
+		x, w := exchangeFor(t, paidCall)
+		x.Refuse(w, &gate.Refusal{Code: code})
+		if got := w.Header().Values("WWW-Authenticate"); len(got) != 1 || got[0] != want {
+			t.Errorf("%s: %q, want %q", code, got, want)
+		}
+	}
+}

@@ -1,0 +1,150 @@
+package caddymodule
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	_ "github.com/caddyserver/caddy/v2/modules/standard"
+)
+
+var update = flag.Bool("update", false, "write what adapting gives into the golden files")
+
+const divider = "----------\n"
+
+// Each golden file is a Caddyfile, a line of dashes, and the JSON that it
+// becomes or the error that it is. Errors name the line and what is allowed.
+func TestAdapt(t *testing.T) {
+	files, err := filepath.Glob("testdata/adapt/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no golden files: %v", err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			config, want, _ := strings.Cut(string(text), divider)
+			got := adapt(config)
+			if *update {
+				if err := os.WriteFile(file, []byte(config+divider+got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			if got != want {
+				t.Errorf("got\n%s\nwant\n%s", got, want)
+			}
+		})
+	}
+}
+
+func adapt(config string) string {
+	out, warnings, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(config), map[string]any{"filename": "Caddyfile"})
+	if err != nil {
+		return err.Error() + "\n"
+	}
+	var b strings.Builder
+	for _, w := range warnings {
+		b.WriteString(w.String() + "\n")
+	}
+	b.WriteString(indented(out))
+	return b.String()
+}
+
+func indented(config []byte) string {
+	var b bytes.Buffer
+	if err := json.Indent(&b, config, "", "\t"); err != nil {
+		return err.Error()
+	}
+	return b.String() + "\n"
+}
+
+// What the grammar lets through but cannot mean anything is refused when the
+// config is loaded, with the server's name.
+func TestCompileRefuses(t *testing.T) {
+	good := Handler{Server: "weather", Provider: "acme", Environments: []string{"live"}, Unpriced: "deny", MaxBody: 1, MaxCall: 1}
+	if err := good.compile(); err != nil {
+		t.Fatal(err)
+	}
+	for want, change := range map[string]func(*Handler){
+		"a server needs a name":      func(h *Handler) { h.Server = "we ather" },
+		"provider: account name":     func(h *Handler) { h.Provider = "@funding" },
+		"unknown environment":        func(h *Handler) { h.Environments = []string{"prod"} },
+		"is priced twice":            func(h *Handler) { h.Prices = []Price{{"a", "1"}, {"a", "2"}} },
+		`price of "a": "1e3"`:        func(h *Handler) { h.Prices = []Price{{"a", "1e3"}} },
+		"below zero":                 func(h *Handler) { h.Prices = []Price{{"a", "-1"}} },
+		"unpriced: want deny":        func(h *Handler) { h.Unpriced = "maybe" },
+		`origin "app.example.com"`:   func(h *Handler) { h.Origins = []string{"app.example.com"} },
+		"max_body and max_call":      func(h *Handler) { h.MaxBody = -1 },
+		`origin "https://a.example/`: func(h *Handler) { h.Origins = []string{"https://a.example/"} },
+	} {
+		h := good
+		h.environments = nil
+		change(&h)
+		if err := h.compile(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("want %q, got %v", want, err)
+		}
+	}
+}
+
+// Two handlers of one server must charge alike: receipts name only the server.
+func TestServersAgree(t *testing.T) {
+	app := new(App)
+	one := &Handler{Server: "weather", Provider: "acme", Prices: []Price{{"a", "1"}}}
+	for _, c := range []struct {
+		other *Handler
+		ok    bool
+	}{
+		{&Handler{Server: "weather", Provider: "acme", Prices: []Price{{"a", "1"}}}, true},
+		{&Handler{Server: "mail", Provider: "other"}, true},
+		{&Handler{Server: "weather", Provider: "other", Prices: []Price{{"a", "1"}}}, false},
+		{&Handler{Server: "weather", Provider: "acme", Prices: []Price{{"a", "2"}}}, false},
+		{&Handler{Server: "weather", Provider: "acme", Prices: []Price{{"a", "1"}}, Unpriced: "free"}, false},
+	} {
+		app.handlers = []*Handler{one}
+		if err := app.register(c.other); (err == nil) != c.ok {
+			t.Errorf("%+v: %v", c.other, err)
+		}
+	}
+}
+
+// All spellings of a file are one store, also before it is there.
+func TestCanonical(t *testing.T) {
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.Mkdir(filepath.Join(dir, "real"), 0o700), os.Symlink("real", filepath.Join(dir, "link"))); err != nil {
+		t.Fatal(err)
+	}
+	want := filepath.Join(dir, "real", "farebox.db")
+	check := func() {
+		for _, spelling := range []string{"real/farebox.db", "link/farebox.db", "real/../link/./farebox.db"} {
+			if got, err := canonical(filepath.Join(dir, spelling)); err != nil || got != want {
+				t.Errorf("%s: %s, %v", spelling, got, err)
+			}
+		}
+	}
+	check()
+	if err := os.WriteFile(want, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	check()
+	if err := os.Symlink(want, filepath.Join(dir, "other.db")); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := canonical(filepath.Join(dir, "other.db")); err != nil || got != want {
+		t.Errorf("a link to the file: %s, %v", got, err)
+	}
+	if got, err := canonical(filepath.Join(dir, "new", "deep", "f.db")); err != nil || got != filepath.Join(dir, "new", "deep", "f.db") {
+		t.Errorf("a file in a directory to be made: %s, %v", got, err)
+	}
+}

@@ -1,0 +1,237 @@
+package caddymodule
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/fareboxhq/farebox/internal/gate"
+)
+
+// Only requests of MCP's shape pass, and nothing that would tunnel or be read
+// as another method.
+func TestShape(t *testing.T) {
+	const json = "application/json"
+	for name, c := range map[string]struct {
+		method string
+		header map[string]string
+		code   gate.Code
+	}{
+		"post":              {"POST", map[string]string{"Content-Type": json}, ""},
+		"post with charset": {"POST", map[string]string{"Content-Type": json + "; charset=utf-8"}, ""},
+		"post of text":      {"POST", map[string]string{"Content-Type": "text/plain"}, gate.MediaUnsupported},
+		"post of nothing":   {"POST", nil, gate.MediaUnsupported},
+		"two types":         {"POST", map[string]string{"Content-Type": json + ", text/plain"}, gate.MediaUnsupported},
+		"get":               {"GET", map[string]string{"Accept": "text/event-stream"}, ""},
+		"get of a page":     {"GET", map[string]string{"Accept": "text/html"}, gate.RequestUnsupported},
+		"get of anything":   {"GET", nil, gate.RequestUnsupported},
+		"delete":            {"DELETE", map[string]string{"Mcp-Session-Id": "s"}, ""},
+		"delete of nothing": {"DELETE", nil, gate.RequestUnsupported},
+		"options":           {"OPTIONS", nil, ""},
+		"put":               {"PUT", map[string]string{"Content-Type": json}, gate.MethodNotAllowed},
+		"connect":           {"CONNECT", nil, gate.MethodNotAllowed},
+		"head":              {"HEAD", nil, gate.MethodNotAllowed},
+		"upgrade":           {"POST", map[string]string{"Content-Type": json, "Upgrade": "websocket"}, gate.RequestUnsupported},
+		"override":          {"POST", map[string]string{"Content-Type": json, "X-HTTP-Method-Override": "GET"}, gate.RequestUnsupported},
+	} {
+		r := httptest.NewRequest("POST", "/mcp", nil)
+		r.Method = c.method
+		for n, v := range c.header {
+			r.Header.Set(n, v)
+		}
+		refusal := checkShape(r)
+		if got := codeOf(refusal); got != c.code {
+			t.Errorf("%s: got %q, want %q", name, got, c.code)
+		}
+	}
+}
+
+func codeOf(r *gate.Refusal) gate.Code {
+	if r == nil {
+		return ""
+	}
+	return r.Code
+}
+
+// A body that another reader could decode to another text is refused.
+func TestEncoding(t *testing.T) {
+	for name, c := range map[string]struct {
+		types    []string
+		encoding string
+		ok       bool
+	}{
+		"plain":       {[]string{"application/json"}, "", true},
+		"utf-8":       {[]string{"application/json; charset=UTF-8"}, "identity", true},
+		"utf-16":      {[]string{"application/json; charset=utf-16"}, "", false},
+		"gzip":        {[]string{"application/json"}, "gzip", false},
+		"two headers": {[]string{"application/json", "application/json; charset=utf-16"}, "", false},
+	} {
+		r := httptest.NewRequest("POST", "/mcp", nil)
+		r.Header["Content-Type"] = c.types
+		if c.encoding != "" {
+			r.Header.Set("Content-Encoding", c.encoding)
+		}
+		if refusal := checkEncoding(r); (refusal == nil) != c.ok {
+			t.Errorf("%s: got %v", name, refusal)
+		}
+	}
+}
+
+// Pages of other origins stay out; the request's own host and listed origins
+// do not.
+func TestOrigin(t *testing.T) {
+	h := &Handler{origins: map[string]bool{"https://app.example.com": true}}
+	for origin, ok := range map[string]bool{
+		"":                           true,
+		"https://mcp.example.com":    true,
+		"http://MCP.example.com":     true,
+		"https://app.example.com":    true,
+		"https://app.example.com.":   false,
+		"https://evil.example.com":   false,
+		"null":                       false,
+		"https://mcp.example.com:81": false,
+		"file://mcp.example.com":     false,
+	} {
+		r := httptest.NewRequest("POST", "http://mcp.example.com/mcp", nil)
+		if origin != "" {
+			r.Header.Set("Origin", origin)
+		}
+		x := newExchange(h, httptest.NewRecorder(), r, nil)
+		if refusal := x.checkOrigin(); (refusal == nil) != ok {
+			t.Errorf("%q: got %v", origin, refusal)
+		}
+	}
+}
+
+// On the loopback interface a name that was pointed there is refused
+// (DNS rebinding), on other interfaces names are the router's business.
+func TestHostOnLoopback(t *testing.T) {
+	for host, ok := range map[string]bool{
+		"localhost": true, "LOCALHOST:80": true, "127.0.0.1": true, "127.9.9.9:1": true, "[::1]:80": true,
+		"evil.example.com": false, "evil.example.com:80": false, "localhost.evil.example.com": false, "": false, "10.0.0.1": false,
+	} {
+		r := httptest.NewRequest("POST", "/mcp", nil)
+		r.Host = host
+		loopback := context.WithValue(r.Context(), http.LocalAddrContextKey, &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 80})
+		if got := loopbackNamed(r.WithContext(loopback)); got != ok {
+			t.Errorf("%q: %v", host, got)
+		}
+		public := context.WithValue(r.Context(), http.LocalAddrContextKey, &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 80})
+		if !loopbackNamed(r.WithContext(public)) {
+			t.Errorf("%q is judged on a public interface", host)
+		}
+	}
+}
+
+// Nothing that a client says of itself reaches the server: no credentials, no
+// identity in any spelling, no tricks with Connection (CVE-2026-30851), no
+// trailer, and nothing that makes a transport send a POST twice.
+func TestCleanRequest(t *testing.T) {
+	r := httptest.NewRequest("POST", "/mcp", nil)
+	r.Header = http.Header{
+		"Authorization":           {"Bearer x"},
+		"Proxy-Authorization":     {"Basic x"},
+		"Connection":              {"X-Hop, Mcp-Session-Id", "close"},
+		"X-Hop":                   {"1"},
+		"Mcp-Session-Id":          {"s"},
+		"X-Farebox-Account":       {"acct_evil"},
+		"x-farebox-key":           {"raw"},
+		"X_Farebox_Scopes":        {"admin"},
+		"X.Farebox-Account":       {"acct_evil"},
+		"X-Farebox_Anything-Else": {"1"},
+		"Idempotency-Key":         {"i"},
+		"X-Idempotency-Key":       {"i"},
+		"Expect":                  {"100-continue"},
+		"Origin":                  {"https://mcp.example.com"},
+		"Accept":                  {"application/json"},
+		"Traceparent":             {"00-1"},
+	}
+	r.Trailer = http.Header{"X-Farebox-Account": nil}
+	cleanRequest(r)
+	if len(r.Header) != 2 || r.Header.Get("Accept") == "" || r.Header.Get("Traceparent") == "" || r.Trailer != nil {
+		t.Errorf("left: %v, trailer %v", r.Header, r.Trailer)
+	}
+}
+
+// A request whose head went out once is not sent again, although transport and
+// retries would.
+func TestOnlyOnce(t *testing.T) {
+	var ran atomic.Int32
+	upstream := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		ran.Add(1)
+		panic(http.ErrAbortHandler) // closes the connection after the tool ran
+	}))
+	defer upstream.Close()
+	transport := new(http.Transport)
+	defer transport.CloseIdleConnections()
+
+	send := func(r *http.Request) (err error) {
+		defer func() {
+			if p := recover(); p != nil {
+				err = p.(error)
+			}
+		}()
+		resp, err := transport.RoundTrip(r)
+		if err == nil {
+			err = resp.Body.Close()
+		}
+		return err
+	}
+	r, err := http.NewRequest("POST", upstream.URL, strings.NewReader("{}")) // with GetBody, as a careless handler has it
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Idempotency-Key", "k") // with which http.Transport sends a POST again
+	r = onlyOnce(r)
+	if err := send(r); err == nil {
+		t.Fatal("the upstream gave an answer")
+	}
+	if err := send(r); !errors.Is(err, errTwice) { // as a proxy's retry would
+		t.Errorf("sent again: %v", err)
+	}
+	if n := ran.Load(); n != 1 {
+		t.Errorf("the tool ran %d times", n)
+	}
+}
+
+// A dial that failed has sent nothing, so another upstream may be tried.
+func TestOnlyOnceAllowsAnotherDial(t *testing.T) {
+	upstream := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer upstream.Close()
+	closed, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dead := "http://" + closed.Addr().String()
+	if err := closed.Close(); err != nil {
+		t.Fatal(err)
+	}
+	r, err := http.NewRequest("POST", dead, strings.NewReader("{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r = onlyOnce(r)
+	transport := new(http.Transport)
+	defer transport.CloseIdleConnections()
+	if _, err := transport.RoundTrip(r); err == nil {
+		t.Fatal("the dead upstream answered")
+	}
+	again, err := http.NewRequestWithContext(r.Context(), "POST", upstream.URL, strings.NewReader("{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := transport.RoundTrip(again)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := resp.Body.Close(); err != nil {
+		t.Error(err)
+	}
+}
