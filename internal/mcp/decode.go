@@ -53,9 +53,7 @@ func Decode(body []byte) (Message, error) {
 	if err := checkStart(body); err != nil {
 		return Message{}, err
 	}
-	var room [32]span
 	d := decoder{body: body}
-	d.keys.spans = room[:0]
 	d.message()
 	if err := d.verdict(); err != nil {
 		return Message{}, err
@@ -99,7 +97,7 @@ func (d *decoder) next() token {
 	case tokenObject:
 		d.keys.open(d.lex.depth)
 	case tokenKey:
-		k := span{start: uint32(d.lex.start + 1), end: uint32(i - 1), escaped: d.lex.escaped}
+		k := span{start: uint32(d.lex.start + 1), end: uint32(d.lex.end), escaped: d.lex.escaped}
 		if d.keys.add(d.body, d.lex.depth, k) {
 			d.refuse(InvalidRequest, d.lex.start, "an object has the same key twice")
 		}
@@ -157,23 +155,38 @@ func (d *decoder) verdict() error {
 // message reads the whole body.
 func (d *decoder) message() {
 	d.next()
-	if d.members(d.topMember) {
+	if d.members(levelTop) {
 		d.next() // white space, or what must not be there
 	}
 }
 
+// level is an object whose keys have a meaning.
+type level uint8
+
+const (
+	levelTop level = iota
+	levelParams
+	levelMeta
+)
+
 // members reads the members of the object that was just opened, to its end.
-// The function is called after each key.
-func (d *decoder) members(member func() bool) bool {
+// false says that the body is bad.
+func (d *decoder) members(l level) bool {
 	for {
-		switch d.next() {
-		case tokenObjectEnd:
-			return true
-		case tokenKey:
-			if !member() {
-				return false
-			}
-		default:
+		t := d.next()
+		if t != tokenKey {
+			return t == tokenObjectEnd
+		}
+		ok := false
+		switch l {
+		case levelTop:
+			ok = d.topMember()
+		case levelParams:
+			ok = d.paramMember()
+		case levelMeta:
+			ok = d.metaMember()
+		}
+		if !ok {
 			return false
 		}
 	}
@@ -182,7 +195,7 @@ func (d *decoder) members(member func() bool) bool {
 // text returns the unescaped text of the key or string that was just read.
 // It is good until the body's next token.
 func (d *decoder) text(scratch []byte) []byte {
-	raw := d.body[d.lex.start+1 : d.at-1]
+	raw := d.body[d.lex.start+1 : d.lex.end]
 	if !d.lex.escaped {
 		return raw
 	}

@@ -1,11 +1,5 @@
 package mcp
 
-import (
-	"encoding/binary"
-	"math/bits"
-	"unicode/utf8"
-)
-
 // maxDepth bounds how deep arrays and objects nest in any message.
 const maxDepth = 64
 
@@ -84,9 +78,9 @@ type lexer struct {
 	literalToken token
 
 	// start is the index at which the token at hand began, in the piece in
-	// which it began.
-	start  int
-	reason string // why the text was refused
+	// which it began; end is that of a string's closing quote.
+	start, end int
+	reason     string // why the text was refused
 
 	// keep says that the next string or number is to be captured: its
 	// unescaped bytes, as far as they fit.
@@ -137,6 +131,9 @@ func (l *lexer) next(p []byte, i int) (int, token) {
 			switch {
 			case c == ',' && object:
 				l.state = wantKey
+				if i+1 < len(p) && p[i+1] == '"' { // as nearly always
+					return l.key(p, i+1)
+				}
 			case c == ',':
 				l.state = wantValue
 			case c == '}' && object:
@@ -194,21 +191,6 @@ func (l *lexer) closed(i int, t token) (int, token) {
 	l.depth--
 	l.ended()
 	return i + 1, t
-}
-
-func (l *lexer) key(p []byte, i int) (int, token) {
-	l.isKey = true
-	return l.openString(p, i)
-}
-
-func (l *lexer) openString(p []byte, i int) (int, token) {
-	l.start = i
-	l.escaped = false
-	l.state = inString
-	if l.keep {
-		l.capture.reset()
-	}
-	return l.str(p, i+1)
 }
 
 // value begins the value at p[i].
@@ -331,234 +313,4 @@ func (l *lexer) numberByte(c byte) bool {
 		return false
 	}
 	return true
-}
-
-// str reads a string from within, up to and including its closing quote.
-func (l *lexer) str(p []byte, i int) (int, token) {
-	for i < len(p) {
-		if l.state != inString {
-			if reason := l.special(p[i]); reason != "" {
-				return l.fail(i, reason)
-			}
-			i++
-			continue
-		}
-		end := plain(p, i)
-		if l.keep {
-			l.capture.add(p[i:end])
-		}
-		if i = end; i == len(p) {
-			break
-		}
-		switch c := p[i]; {
-		case c == '"':
-			if l.isKey {
-				l.state = wantColon
-				return i + 1, tokenKey
-			}
-			l.ended()
-			return i + 1, tokenString
-		case c == '\\':
-			l.escaped = true
-			l.state = inEscape
-			i++
-		case c < 0x20:
-			return l.fail(i, "a control character in a string must be escaped")
-		default:
-			n := l.rune(p[i:])
-			if n == 0 {
-				return l.fail(i, "the text is not valid UTF-8")
-			}
-			i += n
-		}
-	}
-	return i, tokenMore
-}
-
-// rune reads what p, which begins with a byte that is not ASCII, has of one
-// UTF-8 sequence, and returns how many bytes that was; 0 if it is invalid.
-func (l *lexer) rune(p []byte) int {
-	n := 1
-	if len(p) >= utf8.UTFMax {
-		r, size := utf8.DecodeRune(p)
-		if r == utf8.RuneError && size == 1 {
-			return 0
-		}
-		n = size
-	} else if !l.leadByte(p[0]) {
-		return 0
-	}
-	if l.keep {
-		l.capture.add(p[:n])
-	}
-	return n
-}
-
-// leadByte begins a UTF-8 sequence that the piece at hand may not complete
-// (RFC 3629, section 4).
-func (l *lexer) leadByte(c byte) bool {
-	l.lo, l.hi = 0x80, 0xBF
-	switch {
-	case 0xC2 <= c && c <= 0xDF:
-		l.need = 1
-	case 0xE0 <= c && c <= 0xEF:
-		l.need = 2
-		switch c {
-		case 0xE0:
-			l.lo = 0xA0
-		case 0xED:
-			l.hi = 0x9F
-		}
-	case 0xF0 <= c && c <= 0xF4:
-		l.need = 3
-		switch c {
-		case 0xF0:
-			l.lo = 0x90
-		case 0xF4:
-			l.hi = 0x8F
-		}
-	default:
-		return false
-	}
-	l.state = inRune
-	return true
-}
-
-// special reads one byte within an escape or a UTF-8 sequence. It returns why
-// the byte is refused, or "".
-func (l *lexer) special(c byte) string {
-	switch l.state {
-	case inRune:
-		if c < l.lo || c > l.hi {
-			return "the text is not valid UTF-8"
-		}
-		l.lo, l.hi = 0x80, 0xBF
-		if l.need--; l.need == 0 {
-			l.state = inString
-		}
-		if l.keep {
-			l.capture.add([]byte{c})
-		}
-	case inEscape:
-		if c == 'u' {
-			l.state, l.digits, l.hex = inHex, 4, 0
-			return ""
-		}
-		u := unescapedByte(c)
-		if u == 0 {
-			return "a string has an escape that JSON does not know"
-		}
-		l.put(rune(u))
-	case inHex:
-		return l.hexDigit(c)
-	case inPair:
-		if c != '\\' {
-			return loneSurrogate
-		}
-		l.state = inPairU
-	case inPairU:
-		if c != 'u' {
-			return loneSurrogate
-		}
-		l.state, l.digits, l.hex = inHex, 4, 0
-	}
-	return ""
-}
-
-const loneSurrogate = "a string has half of a surrogate pair"
-
-func (l *lexer) hexDigit(c byte) string {
-	d := hexValue(c)
-	if d < 0 {
-		return "an escape needs four hex digits"
-	}
-	l.hex = l.hex<<4 | d
-	if l.digits--; l.digits > 0 {
-		return ""
-	}
-	high := l.high
-	l.high = 0
-	low := 0xDC00 <= l.hex && l.hex <= 0xDFFF
-	switch {
-	case high != 0 && low:
-		l.put((high-0xD800)<<10 + (l.hex - 0xDC00) + 0x10000)
-	case high != 0 || low:
-		return loneSurrogate
-	case 0xD800 <= l.hex && l.hex <= 0xDBFF:
-		l.high = l.hex
-		l.state = inPair
-	default:
-		l.put(l.hex)
-	}
-	return ""
-}
-
-// put ends an escape that stands for r.
-func (l *lexer) put(r rune) {
-	l.state = inString
-	if l.keep {
-		var b [utf8.UTFMax]byte
-		l.capture.add(b[:utf8.EncodeRune(b[:], r)])
-	}
-}
-
-// unescapedByte returns what the escape of that letter stands for, 0 if there
-// is no such escape.
-func unescapedByte(c byte) byte {
-	switch c {
-	case '"', '\\', '/':
-		return c
-	case 'b':
-		return '\b'
-	case 'f':
-		return '\f'
-	case 'n':
-		return '\n'
-	case 'r':
-		return '\r'
-	case 't':
-		return '\t'
-	}
-	return 0
-}
-
-func hexValue(c byte) rune {
-	switch {
-	case '0' <= c && c <= '9':
-		return rune(c - '0')
-	case 'a' <= c && c <= 'f':
-		return rune(c-'a') + 10
-	case 'A' <= c && c <= 'F':
-		return rune(c-'A') + 10
-	}
-	return -1
-}
-
-const (
-	ones  = 0x0101010101010101
-	highs = 0x8080808080808080
-)
-
-// plain returns the index of the first byte from i on that means something
-// within a string: a quote, a backslash, a control character, or one that is
-// not ASCII. It looks at eight bytes at a time. A borrow can mark a byte
-// wrongly only above one that is marked rightly, so the lowest mark holds.
-func plain(p []byte, i int) int {
-	for ; i+8 <= len(p); i += 8 {
-		x := binary.LittleEndian.Uint64(p[i:])
-		quote := x ^ ones*'"'
-		slash := x ^ ones*'\\'
-		marks := (x | (x - ones*0x20) | (quote - ones) | (slash - ones)) & highs
-		// Bytes from 0x80 on are marked by x itself, so the usual "and not"
-		// terms, which would only unmark those, are left out.
-		if marks != 0 {
-			return i + bits.TrailingZeros64(marks)>>3
-		}
-	}
-	for ; i < len(p); i++ {
-		if c := p[i]; c < 0x20 || c == '"' || c == '\\' || c >= utf8.RuneSelf {
-			break
-		}
-	}
-	return i
 }

@@ -43,7 +43,7 @@ func (d *decoder) id(t token) {
 	switch t {
 	case tokenString:
 		// An escaped id is longer than what it stands for, six times at most.
-		if d.at-d.lex.start <= 6*maxIDLength+2 {
+		if d.lex.end-d.lex.start <= 6*maxIDLength+1 {
 			var scratch [maxIDLength]byte
 			d.msg.ID = StringID(string(d.text(scratch[:])))
 		}
@@ -61,7 +61,7 @@ func (d *decoder) id(t token) {
 // readParams reads the params object that was just opened.
 func (d *decoder) readParams() bool {
 	start := d.lex.start
-	if !d.members(d.paramMember) {
+	if !d.members(levelParams) {
 		return false
 	}
 	d.msg.Params = d.body[start:d.at]
@@ -116,7 +116,7 @@ func (d *decoder) readMeta(t token) bool {
 		_, ok := d.skip(t)
 		return ok
 	}
-	if !d.members(d.metaMember) {
+	if !d.members(levelMeta) {
 		return false
 	}
 	d.msg.Meta = d.body[start:d.at]

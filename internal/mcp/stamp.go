@@ -96,7 +96,7 @@ func (w *walker) skip(t token) bool {
 
 // key returns the unescaped text of the key that was just read.
 func (w *walker) key() []byte {
-	raw := w.text[w.lex.start+1 : w.at-1]
+	raw := w.text[w.lex.start+1 : w.lex.end]
 	if w.lex.escaped {
 		return unescape(nil, raw)
 	}

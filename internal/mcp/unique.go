@@ -20,63 +20,84 @@ const fewKeys = 16
 // keySet finds keys that are twice in one object, in all objects that are open
 // at once. The zero keySet is ready to use.
 type keySet struct {
-	spans []span
-	base  [maxDepth + 1]int32 // where the keys of the object at each depth begin
+	base [maxDepth + 1]int32 // where the keys of the object at each depth begin
+	n    int                 // keys of all open objects
+	room [2 * fewKeys]span   // the keys, as long as they fit without an allocation
+	heap []span              // then all of them
 }
 
 // open begins an object at that depth.
-func (ks *keySet) open(depth int) { ks.base[depth] = int32(len(ks.spans)) }
+func (ks *keySet) open(depth int) { ks.base[depth] = int32(ks.n) }
+
+// own returns the keys so far of the innermost object, which is at that depth.
+func (ks *keySet) own(depth int) []span {
+	if ks.heap != nil {
+		return ks.heap[ks.base[depth]:]
+	}
+	return ks.room[ks.base[depth]:ks.n]
+}
 
 // add takes one more key of the object at that depth. It reports whether the
 // object has it already, as far as it is known before the object's end.
 func (ks *keySet) add(body []byte, depth int, key span) bool {
-	own := ks.spans[ks.base[depth]:]
 	twice := false
-	if len(own) < fewKeys {
-		for _, other := range own {
-			if sameKey(body, other, key) {
+	if own := ks.own(depth); len(own) < fewKeys {
+		for i := range own {
+			if sameKey(body, &own[i], &key) {
 				twice = true
 				break
 			}
 		}
 	}
-	ks.spans = append(ks.spans, key)
+	if ks.heap == nil && ks.n < len(ks.room) {
+		ks.room[ks.n] = key
+		ks.n++
+		return twice
+	}
+	if ks.heap == nil {
+		ks.heap = append(make([]span, 0, 4*len(ks.room)), ks.room[:]...)
+	}
+	ks.heap = append(ks.heap, key)
+	ks.n++
 	return twice
 }
 
 // close ends the object at that depth. It reports whether the object has a key
 // twice, and where the quote of its second occurrence is.
 func (ks *keySet) close(body []byte, depth int) (int, bool) {
-	own := ks.spans[ks.base[depth]:]
-	ks.spans = ks.spans[:ks.base[depth]]
+	own := ks.own(depth)
+	ks.n = int(ks.base[depth])
+	if ks.heap != nil {
+		ks.heap = ks.heap[:ks.n]
+	}
 	if len(own) <= fewKeys {
 		return 0, false
 	}
 	slices.SortFunc(own, func(a, b span) int {
-		if c := compareKeys(body, a, b); c != 0 {
+		if c := compareKeys(body, &a, &b); c != 0 {
 			return c
 		}
 		return cmp.Compare(a.start, b.start)
 	})
 	for i := 1; i < len(own); i++ {
-		if sameKey(body, own[i-1], own[i]) {
+		if sameKey(body, &own[i-1], &own[i]) {
 			return int(own[i].start) - 1, true
 		}
 	}
 	return 0, false
 }
 
-func sameKey(body []byte, a, b span) bool {
-	if !a.escaped && !b.escaped {
-		return string(body[a.start:a.end]) == string(body[b.start:b.end])
+func sameKey(body []byte, a, b *span) bool {
+	if a.escaped || b.escaped {
+		return compareKeys(body, a, b) == 0
 	}
-	return compareKeys(body, a, b) == 0
+	return a.end-a.start == b.end-b.start && string(body[a.start:a.end]) == string(body[b.start:b.end])
 }
 
 // compareKeys orders keys by their unescaped text. It looks at no more of them
 // than it takes to tell them apart: one very long key must not cost its length
 // at every comparison.
-func compareKeys(body []byte, a, b span) int {
+func compareKeys(body []byte, a, b *span) int {
 	x, y := body[a.start:a.end], body[b.start:b.end]
 	if !a.escaped && !b.escaped {
 		return bytes.Compare(x, y)

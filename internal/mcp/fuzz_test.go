@@ -1,0 +1,295 @@
+package mcp
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// seedBodies are bodies of every shape that the tables of this package know.
+func seedBodies() []string {
+	bodies := []string{
+		string(benchCall), call(`"name":"x","arguments":{"a":[1,2.5e3,null,true,"\u00e9\ud83d\ude00"]},` + modern),
+		call(`"name":"cheap","n\u0061me":"x"`), call(`"name":"cheap","nam\u212A":"x"`), meta(`"a":1,"a":2`),
+		`{"jsonrpc":"2.0","id":"é\n","method":"tools\/list"}`, `{"jsonrpc":"2.0","method":"notifications/initialized"}`,
+		`[{"jsonrpc":"2.0","id":1,"method":"ping"}]`, "\uFEFF{}", `{"a":1}{`, string(manyKeys(600, "")), string(manyKeys(600, `\u0061`)),
+	}
+	for _, tt := range scannerTests {
+		bodies = append(bodies, tt.message)
+	}
+	return bodies
+}
+
+// FuzzDecodeAgainstJSONText proves that Decode accepts nothing that a strict
+// reader refuses: jsontext takes no duplicate names, no invalid UTF-8 and one
+// text only. And that it calls nothing broken JSON that is not, its bound on
+// depth aside.
+func FuzzDecodeAgainstJSONText(f *testing.F) {
+	for _, body := range seedBodies() {
+		f.Add([]byte(body))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		before := bytes.Clone(body)
+		m, err := Decode(body)
+		if !bytes.Equal(before, body) {
+			t.Fatal("the body was changed")
+		}
+		if err == nil {
+			if !jsontext.Value(body).IsValid() {
+				t.Fatalf("accepted %q as %+v", body, m)
+			}
+			return
+		}
+		var e *Error
+		if !errors.As(err, &e) || e.Offset < 0 || e.Offset > len(body) {
+			t.Fatalf("the error is %#v", err)
+		}
+		valid := jsontext.Value(body).IsValid(jsontext.AllowDuplicateNames(true))
+		if e.Code == ParseError && valid && !strings.Contains(e.Reason, "deeper") {
+			t.Fatalf("refused %q: %v", body, e)
+		}
+		if !e.ID.IsZero() && !valid {
+			t.Fatalf("took the id %s from %q", e.ID.AppendJSON(nil), body)
+		}
+	})
+}
+
+// FuzzDecodeAgainstEncodingJSON proves that a lax reader, one that folds the
+// case of keys and takes the last of several, sees in every body that Decode
+// accepts what Decode saw.
+func FuzzDecodeAgainstEncodingJSON(f *testing.F) {
+	for _, body := range seedBodies() {
+		f.Add([]byte(body))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		m, err := Decode(body)
+		if err != nil {
+			return
+		}
+		var exact map[string]json.RawMessage
+		if err := json.Unmarshal(body, &exact); err != nil {
+			t.Fatalf("accepted %q: %v", body, err)
+		}
+		var lax benchInto
+		if err := json.Unmarshal(body, &lax); err != nil {
+			return // a member has another type than the struct: nothing to compare
+		}
+		if lax.Method != m.Method || lax.Params.Name != m.Name || lax.Params.URI != m.URI ||
+			lax.Params.Meta.ProtocolVersion != m.ProtocolVersion || !bytes.Equal(lax.Params.Arguments, m.Arguments) {
+			t.Fatalf("%q: %+v, but encoding/json has %+v", body, m, lax)
+		}
+		if (lax.ID == nil) != m.ID.IsZero() {
+			t.Fatalf("%q: id %s, but encoding/json has %s", body, m.ID.AppendJSON(nil), lax.ID)
+		}
+		if lax.ID == nil {
+			return
+		}
+		var theirs, ours any
+		if json.Unmarshal(lax.ID, &theirs) != nil || json.Unmarshal(m.ID.AppendJSON(nil), &ours) != nil || theirs != ours {
+			t.Fatalf("%q: id %v, but encoding/json has %v", body, ours, theirs)
+		}
+		if m.ID.kind == idNumber && string(lax.ID) != strconv.FormatInt(m.ID.number, 10) {
+			t.Fatalf("%q: an id that is not canonical", body)
+		}
+	})
+}
+
+// splitter returns the sizes of pieces that the bytes name, over and over.
+func splitter(sizes []byte) func() int {
+	i := 0
+	return func() int {
+		if len(sizes) == 0 {
+			return 1
+		}
+		i++
+		return int(sizes[(i-1)%len(sizes)])%32 + 1
+	}
+}
+
+// FuzzScannerSplit proves that no split of the bytes changes a verdict or the
+// events of a stream, that the pieces of a stream are the stream, and that the
+// Scanner agrees with Decode.
+func FuzzScannerSplit(f *testing.F) {
+	for i, body := range seedBodies() {
+		f.Add([]byte(body), []byte{byte(i), 3})
+		f.Add([]byte("id: 1\r\ndata: "+strings.ReplaceAll(body, ",", ",\ndata:")+"\r\n\r\n: c\n\n"), []byte{byte(i), 0, 7})
+	}
+	f.Add([]byte("data:\r\rx: 1\n\n\r\r\n"), []byte{1})
+	f.Fuzz(func(t *testing.T, data, sizes []byte) {
+		for _, id := range []ID{IntID(7), StringID("seven"), {}} {
+			whole := scan(NewScanner(id), id, string(data), len(data)+1)
+			s, split := NewScanner(id), splitter(sizes)
+			for rest := data; len(rest) > 0; {
+				n := min(split(), len(rest))
+				s.Write(rest[:n])
+				rest = rest[n:]
+			}
+			if got := s.End(); got != whole {
+				t.Fatalf("%q: whole %+v, split %+v", data, whole, got)
+			}
+			if m, err := Decode(data); err == nil && m.Kind != KindResponse && whole.Class != ClassPassing {
+				t.Fatalf("%q is a %v, but %+v", data, m.Kind, whole)
+			}
+		}
+		whole, split := cuts(string(data), every(len(data)+1)), cuts(string(data), splitter(sizes))
+		if !slices.Equal(whole, split) {
+			t.Fatalf("%q: whole %+v, split %+v", data, whole, split)
+		}
+		var all strings.Builder
+		for i, c := range whole {
+			all.WriteString(c.bytes)
+			if c.bytes == "" || !c.done && i != len(whole)-1 {
+				t.Fatalf("%q: %+v", data, whole)
+			}
+		}
+		if all.String() != string(data) {
+			t.Fatalf("%q was cut to %q", data, all.String())
+		}
+	})
+}
+
+// FuzzStamp proves that a stamped answer, or event, is still the same answer,
+// with the fields in its _meta, none of the upstream's forged ones, and all
+// else as it was.
+func FuzzStamp(f *testing.F) {
+	for _, body := range seedBodies() {
+		f.Add([]byte(body), "r")
+		f.Add([]byte("id: 1\ndata: "+strings.ReplaceAll(body, ",", ",\ndata:")+"\n\n"), "\n")
+	}
+	f.Add([]byte(`{"jsonrpc":"2.0","id":7,"result":{"_meta":{"dev.farebox/receipt":1, "a":[] ,"dev.farebox/x":{}}}}`), "r")
+	f.Add([]byte("\uFEFFdata:{\"jsonrpc\":\"2.0\",\rid:\rdata: \"id\":7,\"result\":{ \n\ndata: }}\n\n"), "")
+	f.Fuzz(func(t *testing.T, data []byte, value string) {
+		fields := []Field{{Name: "dev.farebox/receipt", Value: appendString(nil, value)}}
+		id := IntID(7)
+		if before := scan(NewScanner(id), id, string(data), len(data)+1); before.Class == ClassAnswer && before.Outcome != OutcomeError {
+			stamped, err := Stamp(data, fields)
+			if err != nil {
+				if _, meta := members(t, data); json.Valid(data) && (len(meta) == 0 || meta[0] == '{' || meta[0] == 'n') {
+					t.Fatalf("%q: %v", data, err)
+				}
+				return
+			}
+			if after := scan(NewScanner(id), id, string(stamped), 1); after != before {
+				t.Fatalf("%q is %+v, stamped %q is %+v", data, before, stamped, after)
+			}
+			checkStamp(t, data, stamped, value)
+		}
+		checkStampedEvent(t, data, fields)
+	})
+}
+
+// members returns a message's members, those of its result apart from _meta
+// among them, and the _meta.
+func members(t *testing.T, message []byte) (map[string]string, json.RawMessage) {
+	t.Helper()
+	var top, result map[string]json.RawMessage
+	if err := json.Unmarshal(message, &top); err != nil {
+		t.Fatalf("%q: %v", message, err)
+	}
+	if err := json.Unmarshal(top["result"], &result); err != nil {
+		t.Fatalf("%q: %v", message, err)
+	}
+	out := map[string]string{}
+	for k, v := range top {
+		if k != "result" {
+			out[k] = string(v)
+		}
+	}
+	for k, v := range result {
+		if k != "_meta" {
+			out["result."+k] = string(v)
+		}
+	}
+	return out, result["_meta"]
+}
+
+// checkStamp compares an answer with its stamped copy.
+func checkStamp(t *testing.T, before, after []byte, value string) {
+	t.Helper()
+	old, oldMeta := members(t, before)
+	now, nowMeta := members(t, after)
+	if len(old) != len(now) {
+		t.Fatalf("%q became %q", before, after)
+	}
+	for k, v := range old {
+		if now[k] != v {
+			t.Fatalf("%q: member %q became %q", before, k, now[k])
+		}
+	}
+	var was, is map[string]json.RawMessage
+	if len(oldMeta) > 0 {
+		if err := json.Unmarshal(oldMeta, &was); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := json.Unmarshal(nowMeta, &is); err != nil {
+		t.Fatal(err)
+	}
+	if string(is["dev.farebox/receipt"]) != string(appendString(nil, value)) {
+		t.Fatalf("%q has no stamp", after)
+	}
+	for k, v := range was {
+		if strings.HasPrefix(k, ownPrefix) {
+			delete(was, k)
+		} else if string(is[k]) != string(v) {
+			t.Fatalf("%q: _meta member %q became %q", before, k, is[k])
+		}
+	}
+	if len(is) != len(was)+1 {
+		t.Fatalf("%q became %q", before, after)
+	}
+}
+
+// checkStampedEvent stamps the first event of a stream, if it is an answer.
+func checkStampedEvent(t *testing.T, stream []byte, fields []Field) {
+	t.Helper()
+	e := NewEventScanner(IntID(7))
+	n, done := e.Scan(stream)
+	before := e.Verdict()
+	if before.Class != ClassAnswer || before.Outcome == OutcomeError {
+		return
+	}
+	event := stream[:n]
+	stamped, err := StampEvent(event, fields)
+	if err != nil {
+		if !errors.Is(err, ErrNoResult) || !bytes.Contains(event, []byte("meta")) && !bytes.Contains(event, []byte(`\u`)) {
+			t.Fatalf("%q: %v", event, err)
+		}
+		return
+	}
+	e = NewEventScanner(IntID(7))
+	if n, again := e.Scan(stamped); n != len(stamped) || again != done || e.Verdict() != before {
+		t.Fatalf("%q is %+v, stamped %q is %+v", event, before, stamped, e.Verdict())
+	}
+	if a, b := otherLines(event), otherLines(stamped); a != b {
+		t.Fatalf("%q has other lines %q, stamped %q", event, a, b)
+	}
+	_, lines := cutHead(event)
+	was, _, _ := eventData(lines)
+	_, lines = cutHead(stamped)
+	is, _, _ := eventData(lines)
+	want, err := Stamp(was, fields)
+	if err != nil || !bytes.Equal(is, want) {
+		t.Fatalf("%q: data is %q, want %q, %v", event, is, want, err)
+	}
+}
+
+// otherLines returns all that is not data of an event.
+func otherLines(event []byte) string {
+	head, lines := cutHead(event)
+	out := string(head)
+	for at := 0; at < len(lines); {
+		text, end := cutLine(lines[at:])
+		if _, isData := dataValue(text); !isData {
+			out += string(text) + string(end)
+		}
+		at += len(text) + len(end)
+	}
+	return out
+}

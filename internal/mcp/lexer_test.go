@@ -1,0 +1,104 @@
+package mcp
+
+import (
+	"strings"
+	"testing"
+)
+
+// tokens lexes the text in pieces of that size and returns whether it is one
+// JSON text, and its tokens.
+func tokens(text string, size int) (string, bool) {
+	var lex lexer
+	var out strings.Builder
+	text += " " // ends a number at the top
+	for len(text) > 0 {
+		piece := []byte(text[:min(size, len(text))])
+		text = text[len(piece):]
+		for i := 0; ; {
+			var t token
+			i, t = lex.next(piece, i)
+			if t == tokenBad {
+				return out.String(), false
+			}
+			if t == tokenMore {
+				break
+			}
+			out.WriteByte("?!{}[]ksntfz"[t])
+		}
+	}
+	return out.String(), lex.state == wantNothing
+}
+
+// TestLexerGrammar proves that the lexer accepts RFC 8259 and no more, and
+// that pieces of one byte make no difference.
+func TestLexerGrammar(t *testing.T) {
+	tests := []struct {
+		text string
+		want string // "" for a text that is refused
+	}{
+		{`{}`, "{}"}, {`[]`, "[]"}, {`{"a":1}`, "{kn}"}, {`{"a":[true,false,null,"x"]}`, "{k[tfzs]}"},
+		{"[1 ,\t2\r\n]", "[nn]"}, {`"a"`, "s"}, {`1`, "n"}, {`true`, "t"},
+		{`[0,-0,10,-1,0.5,1.25e+9,1E-2,1e5,123456789012345678901234567890]`, "[nnnnnnnnn]"},
+		{`["\"\\\/\b\f\n\r\t\u0000\uD83D\uDE00\u00e9"]`, "[s]"},
+		{"[\"é€😀\x7F\U0010FFFF\"]", "[s]"},
+		{`{"":{"":[[]]}}`, "{k{k[[]]}}"},
+		{`{`, ""}, {`{"a"`, ""}, {`{"a":`, ""}, {`{"a":1`, ""}, {`{"a":1,`, ""}, {`{"a":1,}`, ""}, {`{,}`, ""}, {`{1:2}`, ""},
+		{`{"a" 1}`, ""}, {`{"a":1 "b":2}`, ""}, {`{'a':1}`, ""}, {`{a:1}`, ""}, {`[1,]`, ""}, {`[,1]`, ""}, {`[1 2]`, ""},
+		{`{]`, ""}, {`[}`, ""}, {`[{]}`, ""}, {`{"a":[}]`, ""}, {`}`, ""}, {`]`, ""},
+		{`01`, ""}, {`-`, ""}, {`+1`, ""}, {`1.`, ""}, {`.5`, ""}, {`1e`, ""}, {`1e+`, ""}, {`-a`, ""}, {`0x1`, ""}, {`1.e5`, ""}, {`--1`, ""}, {`1e5.5`, ""},
+		{`NaN`, ""}, {`Infinity`, ""}, {`-Infinity`, ""}, {`tru`, ""}, {`truE`, ""}, {`nul`, ""}, {`undefined`, ""}, {`truefalse`, ""},
+		{`"`, ""}, {`"a`, ""}, {`"\x"`, ""}, {`"\u12"`, ""}, {`"\u12G4"`, ""}, {`"\U0041"`, ""}, {"\"\n\"", ""}, {"\"\x00\"", ""}, {"\"\x1f\"", ""}, {`"\`, ""}, {`"\'"`, ""},
+		{`"\ud83d"`, ""}, {`"\ude00"`, ""}, {`"\ud83d\ud83d"`, ""}, {`"\ud83dx"`, ""}, {`"\ud83d\n"`, ""}, {`"\ud83d\u0041"`, ""}, {`"\ud83d`, ""},
+		{"\"\x80\"", ""}, {"\"\xC0\x80\"", ""}, {"\"\xC1\xBF\"", ""}, {"\"\xC2\"", ""}, {"\"\xE0\x80\x80\"", ""}, {"\"\xED\xA0\x80\"", ""}, {"\"\xE2\x82\"", ""},
+		{"\"\xF0\x80\x80\x80\"", ""}, {"\"\xF4\x90\x80\x80\"", ""}, {"\"\xF5\x80\x80\x80\"", ""}, {"\"\xFF\"", ""}, {"\"\xF0\x9F\x98\"", ""},
+		{"{} {}", ""}, {"{}x", ""}, {"{}\x00", ""}, {"\uFEFF{}", ""}, {"{}\u00a0", ""}, {"[1,\v2]", ""}, {"// c\n{}", ""}, {"{}/* c */", ""}, {``, ""},
+	}
+	for _, tt := range tests {
+		for _, size := range []int{1, 2, 3, 7, 1 << 20} {
+			got, ok := tokens(tt.text, size)
+			if ok != (tt.want != "") || ok && got != tt.want {
+				t.Errorf("%q in pieces of %d: %s, %v; want %q", tt.text, size, got, ok, tt.want)
+			}
+		}
+	}
+}
+
+// TestLexerDepth proves that 64 levels are the bound, for arrays and objects.
+func TestLexerDepth(t *testing.T) {
+	for _, tt := range []struct {
+		open, shut string
+	}{{"[", "]"}, {`{"a":`, "}"}} {
+		for depth, want := range map[int]bool{64: true, 65: false} {
+			text := strings.Repeat(tt.open, depth) + "1" + strings.Repeat(tt.shut, depth)
+			if _, ok := tokens(text, 1<<20); ok != want {
+				t.Errorf("%d levels of %s: %v, want %v", depth, tt.open, ok, want)
+			}
+		}
+	}
+}
+
+// TestPlainFindsEveryByte proves that the search by eight bytes finds what the
+// search by one does, at every place and for every byte.
+func TestPlainFindsEveryByte(t *testing.T) {
+	for c := range 256 {
+		special := c < 0x20 || c == '"' || c == '\\' || c >= 0x80
+		for at := range 20 {
+			p := []byte("abcdefghijklmnopqrst")
+			p[at] = byte(c)
+			want := len(p)
+			if special {
+				want = at
+			}
+			if got := plain(p, 0); got != want {
+				t.Fatalf("byte %#x at %d: plain says %d", c, at, got)
+			}
+			want = len(p)
+			if c == '\r' || c == '\n' || c == ':' {
+				want = at
+			}
+			if got := find(p, 0, ':'); got != want {
+				t.Fatalf("byte %#x at %d: find says %d", c, at, got)
+			}
+		}
+	}
+}
