@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"hash/crc32"
+	"slices"
 	"strings"
 	"unsafe"
 )
@@ -20,32 +21,117 @@ const (
 	hintDigits   = 4
 )
 
-// prefixes of secrets, by family and environment.
-var prefixes = [...]string{"sk_live_", "sk_test_", "pat_live_", "pat_test_"}
+// Format is the form of an installation's secrets: their prefixes, and whether
+// they are checked by form. It never changes.
+type Format struct {
+	prefixes []string // accepted, as "sk_live_"
+	agent    string   // the family of new secrets, as "sk"
+	personal string   // the same for personal keys, as "pat"
+	lenient  bool
+}
 
-// Prefix returns the prefix that secrets of the kind and environment begin with.
-func Prefix(kind Kind, env Environment) string {
-	family := "sk"
-	if kind == Personal {
-		family = "pat"
+// FormatOptions say how secrets differ from the usual form.
+type FormatOptions struct {
+	// Prefixes of secrets, such as "sk". New ones get the first, the others
+	// stay valid. Default: "sk".
+	Prefixes []string
+	// PersonalPrefixes are the same for personal keys. Default: "pat".
+	PersonalPrefixes []string
+	// Unchecked accepts secrets of any form, for keys that another system has
+	// minted: 16 to 256 visible characters of ASCII. Junk costs a lookup then.
+	Unchecked bool
+}
+
+// DefaultFormat is the form of secrets where nothing else is configured.
+var DefaultFormat = Format{
+	prefixes: []string{"sk_live_", "sk_test_", "pat_live_", "pat_test_"}, agent: "sk", personal: "pat",
+}
+
+const maxPrefix = 32
+
+// NewFormat returns the format with those options. A prefix is 1 to 32 of a-z,
+// 0-9 and '_', and stands once.
+func NewFormat(o FormatOptions) (*Format, error) {
+	f := Format{agent: "sk", personal: "pat", lenient: o.Unchecked}
+	if len(o.Prefixes) > 0 {
+		f.agent = o.Prefixes[0]
 	}
-	return family + "_" + string(env) + "_"
+	if len(o.PersonalPrefixes) > 0 {
+		f.personal = o.PersonalPrefixes[0]
+	}
+	all := append([]string{f.agent}, o.Prefixes[min(1, len(o.Prefixes)):]...)
+	all = append(append(all, f.personal), o.PersonalPrefixes[min(1, len(o.PersonalPrefixes)):]...)
+	for i, family := range all {
+		if !validPrefix(family) {
+			return nil, fmt.Errorf("prefix %q of secrets is not allowed: want 1 to %d of a-z, 0-9 and '_'", family, maxPrefix)
+		}
+		if slices.Contains(all[:i], family) {
+			return nil, fmt.Errorf("prefix %q of secrets is given twice", family)
+		}
+		f.prefixes = append(f.prefixes, family+"_live_", family+"_test_")
+	}
+	return &f, nil
+}
+
+func validPrefix(s string) bool {
+	for _, c := range []byte(s) {
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '_' {
+			return false
+		}
+	}
+	return s != "" && len(s) <= maxPrefix
+}
+
+// Prefix returns the prefix of new secrets for the kind and environment.
+func (f *Format) Prefix(kind Kind, env Environment) string {
+	if kind == Personal {
+		return f.personal + "_" + string(env) + "_"
+	}
+	return f.agent + "_" + string(env) + "_"
 }
 
 // Mint makes a new secret for the kind and environment from the system's
 // random source. The caller shows it once and keeps only its digest.
-func Mint(kind Kind, env Environment) string {
+func (f *Format) Mint(kind Kind, env Environment) string {
 	var random [randomBytes]byte
 	_, _ = rand.Read(random[:]) // never fails: crypto/rand ends the program instead
-	body := Prefix(kind, env) + hex.EncodeToString(random[:])
+	body := f.Prefix(kind, env) + hex.EncodeToString(random[:])
 	return body + fmt.Sprintf("%08x", crc32.ChecksumIEEE([]byte(body)))
+}
+
+// Mint is DefaultFormat's.
+func Mint(kind Kind, env Environment) string { return DefaultFormat.Mint(kind, env) }
+
+// Parse is DefaultFormat's.
+func Parse(secret string) (Digest, error) { return DefaultFormat.Parse(secret) }
+
+// The bounds of a secret that is not checked by its form.
+const (
+	minForeign = 16
+	maxForeign = 256
+)
+
+// parseForeign takes any secret that fits in a header, whole.
+func parseForeign(secret string) (Digest, error) {
+	if len(secret) < minForeign || len(secret) > maxForeign {
+		return Digest{}, ErrMalformed
+	}
+	for _, c := range []byte(secret) {
+		if c <= ' ' || c > '~' {
+			return Digest{}, ErrMalformed
+		}
+	}
+	return DigestOf(secret), nil
 }
 
 // Parse checks the form and the checksum of a secret and returns its digest.
 // Its only error is ErrMalformed, which never quotes the secret. It does not
-// allocate.
-func Parse(secret string) (Digest, error) {
-	prefix, ok := prefixOf(secret)
+// allocate unless the form is unchecked.
+func (f *Format) Parse(secret string) (Digest, error) {
+	if f.lenient {
+		return parseForeign(secret)
+	}
+	prefix, ok := f.prefixOf(secret)
 	if !ok || len(secret) != len(prefix)+secretDigits {
 		return Digest{}, ErrMalformed
 	}
@@ -70,17 +156,21 @@ func Parse(secret string) (Digest, error) {
 }
 
 // Hint returns what may be shown of a secret for ever: its prefix and its last
-// four digits, which are part of the checksum.
-func Hint(secret string) string {
-	prefix, ok := prefixOf(secret)
+// four digits, which are part of the checksum. What has no known prefix has no
+// hint.
+func (f *Format) Hint(secret string) string {
+	prefix, ok := f.prefixOf(secret)
 	if !ok || len(secret) < len(prefix)+hintDigits {
 		return ""
 	}
 	return prefix + "…" + secret[len(secret)-hintDigits:]
 }
 
-func prefixOf(secret string) (string, bool) {
-	for _, p := range prefixes {
+// Hint is DefaultFormat's.
+func Hint(secret string) string { return DefaultFormat.Hint(secret) }
+
+func (f *Format) prefixOf(secret string) (string, bool) {
+	for _, p := range f.prefixes {
 		if strings.HasPrefix(secret, p) {
 			return p, true
 		}

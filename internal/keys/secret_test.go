@@ -63,7 +63,7 @@ func TestMintedSecretsParse(t *testing.T) {
 			family = "pat"
 		}
 		want := fmt.Sprintf("%s_%s_", family, e)
-		if got := Prefix(k, e); got != want {
+		if got := DefaultFormat.Prefix(k, e); got != want {
 			t.Errorf("%v %v: prefix %q, want %q", k, e, got, want)
 		}
 		for range 100 {
@@ -157,7 +157,7 @@ func TestOtherFormsAreRefused(t *testing.T) {
 		body := prefix + digits[:56]
 		refused(t, "prefix", body+fmt.Sprintf("%08x", checksum(body)))
 	}
-	for _, known := range prefixes {
+	for _, known := range DefaultFormat.prefixes {
 		if known != "sk_live_" {
 			refused(t, "another's prefix", known+digits)
 		}
@@ -196,7 +196,7 @@ func TestParseDoesNotAllocate(t *testing.T) {
 func TestHint(t *testing.T) {
 	forEachKind(func(k Kind, e Environment) {
 		secret := Mint(k, e)
-		if got, want := Hint(secret), Prefix(k, e)+"…"+secret[len(secret)-4:]; got != want {
+		if got, want := Hint(secret), DefaultFormat.Prefix(k, e)+"…"+secret[len(secret)-4:]; got != want {
 			t.Errorf("hint %q of %q, want %q", got, secret, want)
 		}
 	})
@@ -250,7 +250,7 @@ func FuzzParseMended(f *testing.F) {
 		secret := fmt.Sprintf("%s%08x", body, checksum(body))
 		_, err := Parse(secret)
 		ok := false
-		for _, p := range prefixes {
+		for _, p := range DefaultFormat.prefixes {
 			rest, has := strings.CutPrefix(body, p)
 			ok = ok || has && len(rest) == 56 && strings.Trim(rest, "0123456789abcdef") == ""
 		}
