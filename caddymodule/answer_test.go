@@ -30,8 +30,8 @@ func TestAnswersAreExhaustive(t *testing.T) {
 			t.Errorf("%s says nothing", code)
 		case (a.status == 401) != a.challenge:
 			t.Errorf("%s: a 401, and nothing else, carries a challenge (RFC 9110, 15.5.2)", code)
-		case (a.status == 503) != (a.retryAfter > 0):
-			t.Errorf("%s: a 503, and nothing else, says when to come again", code)
+		case (a.status == 503 || a.status == 429) != (a.retryAfter > 0):
+			t.Errorf("%s: a 503 or 429, and nothing else, says when to come again", code)
 		}
 	}
 	if len(answers) != len(gate.Codes()) {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/fareboxhq/farebox/internal/admin"
 	"github.com/fareboxhq/farebox/internal/keycache"
+	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/runtime"
 	"github.com/fareboxhq/farebox/internal/sqlitestore"
 	"github.com/fareboxhq/farebox/internal/tap"
@@ -47,8 +48,12 @@ type App struct {
 	// How keys are cached.
 	Cache *Cache `json:"cache,omitempty"`
 
+	// The form of the secrets of keys.
+	Secrets *Secrets `json:"secrets,omitempty"`
+
 	logger   *slog.Logger
 	identity string // of the store, canonical: its key in the pool
+	secrets  *keys.Format
 
 	mu       sync.Mutex
 	handlers []*Handler
@@ -79,6 +84,20 @@ type Cache struct {
 	NegativeTTL caddy.Duration `json:"negative_ttl,omitempty"`
 }
 
+// Secrets says what the secrets of keys look like.
+type Secrets struct {
+	// What secrets begin with, before `_live_` or `_test_`. New ones get the
+	// first; the others stay valid. Default: `sk`.
+	Prefixes []string `json:"prefixes,omitempty"`
+
+	// The same for personal keys. Default: `pat`.
+	PersonalPrefixes []string `json:"personal_prefixes,omitempty"`
+
+	// Whether secrets of any form are looked up, for keys that another system
+	// has minted. Invented tokens cost a lookup then.
+	Unchecked bool `json:"unchecked,omitempty"`
+}
+
 func (c *Cache) options() keycache.Options {
 	if c == nil {
 		return keycache.Options{}
@@ -94,10 +113,7 @@ func (*App) CaddyModule() caddy.ModuleInfo {
 // Provision fills the defaults in. It opens nothing: `caddy validate` runs it.
 func (a *App) Provision(ctx caddy.Context) error {
 	a.logger = ctx.Slogger()
-	if a.Currency == "" {
-		a.Currency = "USD"
-	}
-	if err := a.fillStore(); err != nil {
+	if err := a.fill(); err != nil {
 		return err
 	}
 	if registry := ctx.GetMetricsRegistry(); registry != nil {
@@ -106,8 +122,18 @@ func (a *App) Provision(ctx caddy.Context) error {
 	return nil
 }
 
-// fillStore completes where the store is, and makes its name canonical.
-func (a *App) fillStore() error {
+// fill completes the config: where the store is, by its canonical name, and
+// the form of secrets.
+func (a *App) fill() error {
+	if a.Currency == "" {
+		a.Currency = "USD"
+	}
+	var err error
+	if a.Secrets == nil {
+		a.secrets = &keys.DefaultFormat
+	} else if a.secrets, err = keys.NewFormat(keys.FormatOptions(*a.Secrets)); err != nil {
+		return fmt.Errorf("secrets: %w", err)
+	}
 	if a.Store == nil {
 		a.Store = &Store{}
 	}
@@ -118,11 +144,9 @@ func (a *App) fillStore() error {
 		a.Store.Path = filepath.Join(dataDir(), "farebox.db")
 	}
 	a.Store.Path = caddy.NewReplacer().ReplaceKnown(a.Store.Path, "")
-	identity, err := canonical(a.Store.Path)
-	if err != nil {
+	if a.identity, err = canonical(a.Store.Path); err != nil {
 		return fmt.Errorf("store: %w", err)
 	}
-	a.identity = identity
 	return nil
 }
 
@@ -179,13 +203,13 @@ func (a *App) Start() error {
 	a.mu.Lock()
 	a.running = rt
 	a.mu.Unlock()
-	rt.Configure(a.Cache.options())
+	rt.Configure(a.Cache.options(), a.secrets)
 	if err := rt.Acquire(); err != nil {
 		return err
 	}
 	defer rt.Release()
 	for _, h := range a.handlers {
-		if err := h.bind(context.Background(), rt, a.Currency); err != nil {
+		if err := h.bind(context.Background(), rt, a); err != nil {
 			return err
 		}
 	}

@@ -78,6 +78,11 @@ func parseBlock(d *caddyfile.Dispenser, of string, allowed subdirectives, repeat
 //	        ttl <duration>
 //	        negative_ttl <duration>
 //	    }
+//	    secrets {
+//	        prefix <name>...
+//	        personal_prefix <name>...
+//	        unchecked
+//	    }
 //	}
 func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the option's name
@@ -88,6 +93,7 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"store":    a.parseStore,
 		"currency": func(d *caddyfile.Dispenser) error { return oneArg(d, &a.Currency) },
 		"cache":    a.parseCache,
+		"secrets":  a.parseSecrets,
 	})
 }
 
@@ -123,6 +129,24 @@ func (a *App) parseCache(d *caddyfile.Dispenser) error {
 		},
 		"ttl":          func(d *caddyfile.Dispenser) error { return durationArg(d, &a.Cache.TTL) },
 		"negative_ttl": func(d *caddyfile.Dispenser) error { return durationArg(d, &a.Cache.NegativeTTL) },
+	})
+}
+
+func (a *App) parseSecrets(d *caddyfile.Dispenser) error {
+	a.Secrets = new(Secrets)
+	if d.NextArg() {
+		return d.Errf("secrets takes a block and no arguments, not %q", d.Val())
+	}
+	return parseBlock(d, "secrets", subdirectives{
+		"prefix":          func(d *caddyfile.Dispenser) error { return someArgs(d, &a.Secrets.Prefixes) },
+		"personal_prefix": func(d *caddyfile.Dispenser) error { return someArgs(d, &a.Secrets.PersonalPrefixes) },
+		"unchecked": func(d *caddyfile.Dispenser) error {
+			a.Secrets.Unchecked = true
+			if d.NextArg() {
+				return d.Errf("unchecked takes no argument, not %q", d.Val())
+			}
+			return nil
+		},
 	})
 }
 

@@ -49,7 +49,7 @@ func addCommands(root *cobra.Command) {
 	flags.StringVarP(&c.config, "config", "c", "", "With --offline: the config file that names the store (default: Caddyfile)")
 	flags.StringVarP(&c.adapter, "adapter", "a", "", "With --offline: the config adapter")
 	flags.BoolVar(&c.json, "json", false, "Print JSON")
-	root.AddCommand(accountCommand(&c), creditCommand(&c), keyCommand(&c), chargeCommand(&c), ledgerCommand(&c))
+	root.AddCommand(accountCommand(&c), creditCommand(&c), keyCommand(&c), chargeCommand(&c), ledgerCommand(&c), auditCommand(&c))
 }
 
 // group returns a command that only holds others.

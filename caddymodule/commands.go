@@ -2,17 +2,12 @@ package caddymodule
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
-	"strconv"
-	"strings"
-	"text/tabwriter"
 	"time"
 
-	"github.com/caddyserver/caddy/v2"
 	"github.com/spf13/cobra"
 
 	"github.com/fareboxhq/farebox/internal/admin"
@@ -67,62 +62,6 @@ func creditCommand(c *connection) *cobra.Command {
 	return cmd
 }
 
-func keyCommand(c *connection) *cobra.Command {
-	return group("key", "Makes and deletes keys", createKey(c), deleteKey(c))
-}
-
-func createKey(c *connection) *cobra.Command {
-	var n admin.NewKey
-	var expires string
-	cmd := &cobra.Command{
-		Use: "create --account <account>", Short: "Makes a key and shows its secret, once", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if n.Account == "" {
-				return errors.New("whose key? Name the account with --account")
-			}
-			if expires != "" {
-				d, err := caddy.ParseDuration(expires)
-				if err != nil {
-					return fmt.Errorf("--expires %q is not a time from now, such as 90d or 12h", expires)
-				}
-				n.ExpiresIn = d.String()
-			}
-			return do(c, cmd, http.MethodPost, "keys", n, printNewKey)
-		},
-	}
-	f := cmd.Flags()
-	f.StringVar(&n.Account, "account", "", "The account that owns the key, by name or id (required)")
-	f.StringVar(&n.Kind, "kind", "agent", "agent, provider, gateway, personal or admin")
-	f.StringVar(&n.Name, "name", "", "A name to know the key by")
-	f.StringArrayVar(&n.Scopes, "scope", nil, "A scope that the key gets; may be repeated")
-	f.StringArrayVar(&n.Servers, "server", nil, "A server that the key may call; may be repeated (default: all)")
-	f.BoolVar(&n.Test, "test", false, "Make a test key: it spends the test balance")
-	f.StringVar(&expires, "expires", "", "When the key expires, from now: 90d, 12h (default: never; personal keys: 6 months)")
-	return cmd
-}
-
-func printNewKey(w io.Writer, k admin.KeyView) {
-	expires := "never"
-	if k.ExpiresAt != nil {
-		expires = k.ExpiresAt.Format(time.RFC3339)
-	}
-	printFields(w, "key", k.ID, "account", k.Account, "kind", k.Kind+", "+k.Environment, "expires", expires, "secret", k.Secret)
-	fmt.Fprintf(w, "\nThe secret is shown this once. MCP clients send it with every request:\n\n"+
-		"  Authorization: Bearer %[1]s\n\nFor example:\n\n"+
-		"  claude mcp add --transport http NAME URL --header \"Authorization: Bearer %[1]s\"\n", k.Secret)
-}
-
-func deleteKey(c *connection) *cobra.Command {
-	return &cobra.Command{
-		Use: "delete <key-id>", Short: "Ends a key, at once and for ever", Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return do(c, cmd, http.MethodDelete, "keys/"+url.PathEscape(args[0]), nil, func(w io.Writer, k admin.KeyView) {
-				fmt.Fprintf(w, "%s (%s) is deleted. No call that begins now is accepted with it.\n", k.ID, k.Hint)
-			})
-		},
-	}
-}
-
 func chargeCommand(c *connection) *cobra.Command {
 	var account string
 	list := listCommand(c, "Lists charges, newest first",
@@ -135,61 +74,6 @@ func chargeCommand(c *connection) *cobra.Command {
 			return []any{v.At.Format(time.RFC3339), v.ID, v.Server, v.Tool, v.Amount, v.Refunded, v.State, v.Environment}
 		})
 	return group("charge", "Shows charges", list)
-}
-
-// listCommand returns a command that walks a listing's pages up to a limit.
-func listCommand[T any](c *connection, short string, path func() string, flags func(*cobra.Command), head []string, row func(T) []any) *cobra.Command {
-	var limit int
-	cmd := &cobra.Command{
-		Use: "list", Short: short, Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			items, more, err := collect[T](c, cmd, path(), limit)
-			if err != nil {
-				return err
-			}
-			if more {
-				fmt.Fprintf(cmd.ErrOrStderr(), "There are more than these %d: list all with --limit 0.\n", limit)
-			}
-			if c.json {
-				return printJSON(cmd.OutOrStdout(), items)
-			}
-			return printTable(cmd.OutOrStdout(), head, items, row)
-		},
-	}
-	cmd.Flags().IntVar(&limit, "limit", 1000, "How many to list at most; 0 lists all")
-	if flags != nil {
-		flags(cmd)
-	}
-	return cmd
-}
-
-// collect reads pages until there are as many items as asked for.
-func collect[T any](c *connection, cmd *cobra.Command, path string, limit int) (items []T, more bool, err error) {
-	items = []T{}
-	separator := "?"
-	if strings.Contains(path, "?") {
-		separator = "&"
-	}
-	for after := ""; ; {
-		size := ledger.MaxPage
-		if limit > 0 {
-			size = min(size, limit-len(items))
-		}
-		query := url.Values{"after": {after}, "limit": {strconv.Itoa(size)}}
-		raw, err := c.call(cmd.Context(), http.MethodGet, path+separator+query.Encode(), nil)
-		if err != nil {
-			return nil, false, err
-		}
-		var page admin.List[T]
-		if err := json.Unmarshal(raw, &page); err != nil {
-			return nil, false, fmt.Errorf("the server's answer cannot be read: %w", err)
-		}
-		items = append(items, page.Items...)
-		if page.Next == "" || limit > 0 && len(items) >= limit {
-			return items, page.Next != "", nil
-		}
-		after = page.Next
-	}
 }
 
 func ledgerCommand(c *connection) *cobra.Command {
@@ -228,25 +112,11 @@ func verifyLedger(c *connection, cmd *cobra.Command) error {
 	return nil
 }
 
-// printFields prints names and values, aligned.
-func printFields(w io.Writer, pairs ...any) {
-	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	for i := 0; i+1 < len(pairs); i += 2 {
-		fmt.Fprintf(table, "%v\t%v\n", pairs[i], pairs[i+1])
-	}
-	_ = table.Flush() // to a terminal or a buffer
-}
-
-func printTable[T any](w io.Writer, head []string, items []T, row func(T) []any) error {
-	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, strings.Join(head, "\t"))
-	for _, item := range items {
-		cells := row(item)
-		text := make([]string, len(cells))
-		for i, cell := range cells {
-			text[i] = fmt.Sprint(cell)
-		}
-		fmt.Fprintln(table, strings.Join(text, "\t"))
-	}
-	return table.Flush()
+func auditCommand(c *connection) *cobra.Command {
+	list := listCommand(c, "Lists what operators did, newest first", func() string { return "audit" }, nil,
+		[]string{"AT", "ACTOR", "FROM", "ACTION", "TARGET", "DETAIL"},
+		func(a admin.AuditView) []any {
+			return []any{a.At.Format(time.RFC3339), a.Actor, orDash(a.From), a.Action, a.Target, string(a.Detail)}
+		})
+	return group("audit", "Shows what operators did", list)
 }

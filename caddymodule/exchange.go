@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -104,7 +105,7 @@ func (x *exchange) admitRequest() *gate.Refusal {
 	if x.r.Method == http.MethodOptions {
 		return nil
 	}
-	key, refusal := x.h.gate.Authenticate(x.r.Context(), x.r.Header.Values("Authorization"))
+	key, refusal := x.h.gate.Authenticate(x.r.Context(), x.client(), x.r.Header.Values("Authorization"))
 	x.key = key
 	if refusal != nil {
 		return refusal
@@ -112,6 +113,14 @@ func (x *exchange) admitRequest() *gate.Refusal {
 	x.identify()
 	cleanRequest(x.r)
 	return nil
+}
+
+// client returns the client's address, as Caddy's trusted proxies tell it. The
+// zero Addr stands for one that is not known.
+func (x *exchange) client() netip.Addr {
+	text, _ := caddyhttp.GetVar(x.r.Context(), caddyhttp.ClientIPVarKey).(string)
+	client, _ := netip.ParseAddr(text)
+	return client
 }
 
 // identify tells Caddy's placeholders and logs who calls.
@@ -153,7 +162,10 @@ func (x *exchange) post() error {
 		return x.forwardPaid(call)
 	}
 	x.count("allowed")
-	return x.forward(tap.NewRelay(x.w, x.head))
+	if x.message.Method == "subscriptions/listen" {
+		return x.forwardStream(tap.NewRelay(x.w, x.head))
+	}
+	return x.forward(tap.NewRelay(x.w, x.head), x.r)
 }
 
 // readMessage reads the body and the message in it, strictly: what is judged
@@ -239,6 +251,10 @@ func (x *exchange) setBody() {
 func (x *exchange) setHeaders() {
 	header := x.r.Header
 	header.Set("Accept-Encoding", "identity")
+	if x.era == mcp.EraStateless { // there are no sessions, whatever the client says
+		header.Del("Mcp-Session-Id")
+		header.Del("Last-Event-ID")
+	}
 	if x.h.upstreamAuth != "" {
 		header.Set("Authorization", x.h.upstreamAuth)
 	}
@@ -258,9 +274,9 @@ func (x *exchange) sessionRequest() error {
 	if x.r.Method == http.MethodGet {
 		// Answers are not resumed on another stream: see tap.Listener.
 		x.r.Header.Del("Last-Event-ID")
-		return x.forward(tap.NewListener(x.w, x.head))
+		return x.forwardStream(tap.NewListener(x.w, x.head))
 	}
-	return x.forward(tap.NewRelay(x.w, x.head))
+	return x.forward(tap.NewRelay(x.w, x.head), x.r)
 }
 
 // relay is the writer of what costs nothing.
@@ -270,9 +286,48 @@ type relay interface {
 	Withheld() bool
 }
 
+// forwardStream sends a request on whose response stays open. It ends when the
+// key no longer allows it.
+func (x *exchange) forwardStream(w relay) error {
+	ctx, cancel := context.WithCancel(x.r.Context())
+	defer cancel()
+	changed := make(chan struct{}, 1)
+	defer x.h.rt.Watch(x.key.Digest, func() {
+		select {
+		case changed <- struct{}{}:
+		default: // it is due to be checked already
+		}
+	})()
+	go x.endWithKey(ctx, cancel, changed)
+	return x.forward(w, x.r.WithContext(ctx))
+}
+
+// endWithKey cancels a stream once its key is refused: after a change of the
+// key, or at its expiry.
+func (x *exchange) endWithKey(ctx context.Context, cancel context.CancelFunc, changed <-chan struct{}) {
+	key, client := x.key, x.client()
+	for {
+		var expiry <-chan time.Time
+		if !key.ExpiresAt.IsZero() {
+			expiry = time.After(time.Until(key.ExpiresAt))
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+		case <-expiry:
+		}
+		var refusal *gate.Refusal
+		if key, refusal = x.h.gate.Check(ctx, client, x.key.Digest); refusal != nil {
+			cancel()
+			return
+		}
+	}
+}
+
 // forward sends a request on that costs nothing.
-func (x *exchange) forward(w relay) error {
-	failure := x.run(w, x.r)
+func (x *exchange) forward(w relay, r *http.Request) error {
+	failure := x.run(w, r)
 	if failure == nil && w.Withheld() {
 		failure = &gate.Refusal{Code: gate.UpstreamFailed, Cause: errors.New("it answered in a protocol that cannot be let through")}
 	}

@@ -215,15 +215,15 @@ func (h *Handler) agrees(other *Handler) bool {
 
 // bind lets the handler serve with the runtime. The provider's account is made
 // if it is not there.
-func (h *Handler) bind(ctx context.Context, rt *runtime.Runtime, currency string) error {
+func (h *Handler) bind(ctx context.Context, rt *runtime.Runtime, app *App) error {
 	provider, err := rt.Service().EnsureAccount(ctx, admin.Actor{Name: "config"}, h.Provider)
 	if err != nil {
 		return fmt.Errorf("server %q: provider %q: %w", h.Server, h.Provider, err)
 	}
 	h.rt = rt
 	h.gate = rt.Gate(gate.Policy{
-		Server: h.Server, Provider: provider.ID, Environments: h.environments, Prices: h.book,
-		Currency: currency, Receipts: !h.NoReceipts, MaxCall: duration(h.MaxCall),
+		Server: h.Server, Provider: provider.ID, Environments: h.environments, Secrets: app.secrets,
+		Prices: h.book, Currency: app.Currency, Receipts: !h.NoReceipts, MaxCall: duration(h.MaxCall),
 	})
 	close(h.ready)
 	return nil

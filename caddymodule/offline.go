@@ -15,20 +15,21 @@ import (
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 
 	"github.com/fareboxhq/farebox/internal/admin"
+	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/sqlitestore"
 )
 
 // callStore carries one operation out on the store itself, through the same
 // handler as a server would.
 func (c *connection) callStore(ctx context.Context, method, path string, body any) (_ json.RawMessage, err error) {
-	file, err := c.storeFile()
+	app, err := c.configured()
 	if err != nil {
 		return nil, err
 	}
-	if err := makeDir(filepath.Dir(file)); err != nil {
+	if err := makeDir(filepath.Dir(app.identity)); err != nil {
 		return nil, err
 	}
-	store, err := sqlitestore.Open(ctx, sqlitestore.Options{Path: file})
+	store, err := sqlitestore.Open(ctx, sqlitestore.Options{Path: app.identity})
 	if errors.Is(err, sqlitestore.ErrLocked) {
 		return nil, refusedOffline(err)
 	}
@@ -37,16 +38,17 @@ func (c *connection) callStore(ctx context.Context, method, path string, body an
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
 	now := func() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }
-	handler := admin.NewHandler(admin.New(store, nil, now), "offline", slog.Default())
+	handler := admin.NewHandler(admin.New(store, nil, func() *keys.Format { return app.secrets }, now), "offline", slog.Default())
 	client := admin.Client{HTTP: &http.Client{Transport: inProcess{handler}}, Host: "offline"}
 	return client.Do(ctx, method, path, body)
 }
 
-// storeFile returns the file of the store that the config names.
-func (c *connection) storeFile() (string, error) {
+// configured returns the app of the config: where its store is, and the form of
+// its secrets.
+func (c *connection) configured() (*App, error) {
 	config, _, _, err := caddycmd.LoadConfig(c.config, c.adapter)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	var parsed struct {
 		Apps struct {
@@ -54,16 +56,16 @@ func (c *connection) storeFile() (string, error) {
 		} `json:"apps"`
 	}
 	if len(config) == 0 {
-		return "", errors.New("no config names the store: give one with --config")
+		return nil, errors.New("no config names the store: give one with --config")
 	}
 	if err := json.Unmarshal(config, &parsed); err != nil {
-		return "", fmt.Errorf("the config cannot be read: %w", err)
+		return nil, fmt.Errorf("the config cannot be read: %w", err)
 	}
 	app := &parsed.Apps.Farebox
-	if err := app.fillStore(); err != nil {
-		return "", err
+	if err := app.fill(); err != nil {
+		return nil, err
 	}
-	return app.identity, nil
+	return app, nil
 }
 
 // inProcess is a transport that is served by a handler of this process.

@@ -27,7 +27,11 @@ type Store interface {
 	Account(ctx context.Context, ref string) (ledger.Account, error)
 	Accounts(ctx context.Context, p ledger.Page) ([]ledger.Account, string, error)
 	CreateKey(ctx context.Context, k keys.Key, a ledger.Audit) error
+	Key(ctx context.Context, id string) (keys.Key, error)
+	Keys(ctx context.Context, account string, p ledger.Page) ([]keys.Key, string, error)
 	UpdateKey(ctx context.Context, id string, change func(*keys.Key) error, a ledger.Audit) (keys.Key, error)
+	ReplaceKey(ctx context.Context, id string, change func(*keys.Key) error, successor keys.Key, a ledger.Audit) (keys.Key, error)
+	AuditLog(ctx context.Context, p ledger.Page) ([]ledger.Audit, string, error)
 	Post(ctx context.Context, t ledger.Transaction, a ledger.Audit) (ledger.Transaction, ledger.Purse, error)
 	Charges(ctx context.Context, f ledger.ChargeFilter) ([]ledger.Charge, string, error)
 	Verify(ctx context.Context, progress func(done, total int64)) (ledger.Verification, error)
@@ -76,12 +80,14 @@ func refuse(code Code, format string, args ...any) error {
 type Service struct {
 	store   Store
 	revoker Revoker
+	secrets func() *keys.Format
 	now     func() time.Time
 }
 
-// New returns a service on a store. The revoker may be nil where no cache is.
-func New(store Store, revoker Revoker, now func() time.Time) *Service {
-	return &Service{store: store, revoker: revoker, now: now}
+// New returns a service on a store. The revoker may be nil where no cache is;
+// secrets tells the form of new secrets.
+func New(store Store, revoker Revoker, secrets func() *keys.Format, now func() time.Time) *Service {
+	return &Service{store: store, revoker: revoker, secrets: secrets, now: now}
 }
 
 // NewID returns a fresh id: the prefix and a UUIDv7 (RFC 9562, 5.7).

@@ -33,8 +33,15 @@ func NewHandler(s *Service, actor string, logger *slog.Logger) *Handler {
 		"POST " + Path + "accounts":               h.createAccount,
 		"GET " + Path + "accounts/{ref}":          h.showAccount,
 		"POST " + Path + "accounts/{ref}/credits": h.credit,
+		"GET " + Path + "keys":                    h.listKeys,
 		"POST " + Path + "keys":                   h.createKey,
-		"DELETE " + Path + "keys/{id}":            h.deleteKey,
+		"GET " + Path + "keys/{id}":               h.showKey,
+		"PATCH " + Path + "keys/{id}":             h.updateKey,
+		"DELETE " + Path + "keys/{id}":            h.act(h.service.DeleteKey),
+		"POST " + Path + "keys/{id}/disable":      h.act(h.service.DisableKey),
+		"POST " + Path + "keys/{id}/enable":       h.act(h.service.EnableKey),
+		"POST " + Path + "keys/{id}/rotate":       h.rotateKey,
+		"GET " + Path + "audit":                   h.listAudit,
 		"GET " + Path + "charges":                 h.listCharges,
 		"POST " + Path + "ledger/verify":          h.verify,
 	} {
@@ -150,20 +157,6 @@ func (h *Handler) credit(r *http.Request) (int, any, error) {
 	c.Account = r.PathValue("ref")
 	a, err := h.service.Credit(r.Context(), h.by(r), c)
 	return http.StatusOK, viewAccount(a), err
-}
-
-func (h *Handler) createKey(r *http.Request) (int, any, error) {
-	var n NewKey
-	if err := decode(r, &n); err != nil {
-		return 0, nil, err
-	}
-	key, secret, err := h.service.CreateKey(r.Context(), h.by(r), n)
-	return http.StatusCreated, viewKey(key, secret), err
-}
-
-func (h *Handler) deleteKey(r *http.Request) (int, any, error) {
-	key, err := h.service.DeleteKey(r.Context(), h.by(r), r.PathValue("id"))
-	return http.StatusOK, viewKey(key, ""), err
 }
 
 func (h *Handler) listCharges(r *http.Request) (int, any, error) {

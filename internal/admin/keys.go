@@ -2,12 +2,14 @@ package admin
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"regexp"
 	"slices"
 	"time"
 
 	"github.com/fareboxhq/farebox/internal/keys"
+	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
 // NewKey says what key to make.
@@ -21,6 +23,9 @@ type NewKey struct {
 	// ExpiresIn is a Go duration from now; empty means never, and for personal
 	// keys PersonalLife.
 	ExpiresIn string `json:"expires_in,omitempty"`
+	// Digest is the SHA-256, as hex digits, of a secret that another system has
+	// minted and its holder keeps. Empty: a secret is minted.
+	Digest string `json:"digest,omitempty"`
 }
 
 // PersonalLife is how long personal keys live unless something else is asked.
@@ -39,7 +44,7 @@ var (
 )
 
 // CreateKey makes a key and returns it with its secret, which nothing can show
-// again.
+// again. A key that was made by its digest has none to show.
 func (s *Service) CreateKey(ctx context.Context, actor Actor, n NewKey) (keys.Key, string, error) {
 	key, err := s.newKey(n)
 	if err != nil {
@@ -49,15 +54,34 @@ func (s *Service) CreateKey(ctx context.Context, actor Actor, n NewKey) (keys.Ke
 	if err != nil {
 		return keys.Key{}, "", err
 	}
-	secret := keys.Mint(key.Kind, key.Environment)
 	key.Account = account.ID
-	key.Digest = keys.DigestOf(secret)
-	key.Hint = keys.Hint(secret)
+	secret, err := s.giveSecret(&key, n.Digest)
+	if err != nil {
+		return keys.Key{}, "", err
+	}
 	if err := s.store.CreateKey(ctx, key, s.audit(actor, "key.create", key.ID, n)); err != nil {
+		if errors.Is(err, ledger.ErrConflict) {
+			return keys.Key{}, "", refuse(Conflict, "there is a key with this secret already")
+		}
 		return keys.Key{}, "", explain(err, "account", n.Account)
 	}
 	s.revoke(key.Digest) // a cache may know that there is no such key
 	return key, secret, nil
+}
+
+// giveSecret mints the key's secret, or takes the digest of one that is there.
+func (s *Service) giveSecret(k *keys.Key, digest string) (secret string, err error) {
+	if digest == "" {
+		secret = s.secrets().Mint(k.Kind, k.Environment)
+		k.Digest, k.Hint = keys.DigestOf(secret), s.secrets().Hint(secret)
+		return secret, nil
+	}
+	raw, err := hex.DecodeString(digest)
+	if err != nil || len(raw) != len(k.Digest) {
+		return "", refuse(Invalid, "the digest is not a SHA-256: want %d hex digits", 2*len(k.Digest))
+	}
+	k.Digest, k.Hint = keys.Digest(raw), "imported"
+	return "", nil
 }
 
 func (s *Service) newKey(n NewKey) (keys.Key, error) {
@@ -125,34 +149,6 @@ func checkRights(k *keys.Key) error {
 	}
 	return nil
 }
-
-// DeleteKey ends a key, for ever. When it returns without an error, no lookup
-// that begins afterwards accepts the key. Deleting a deleted key is not an
-// error and changes nothing.
-func (s *Service) DeleteKey(ctx context.Context, actor Actor, id string) (keys.Key, error) {
-	now := s.now()
-	key, err := s.store.UpdateKey(ctx, id, func(k *keys.Key) error {
-		if !k.DeletedAt.IsZero() {
-			return &unchanged{*k}
-		}
-		k.DeletedAt = now
-		return nil
-	}, s.audit(actor, "key.delete", id, struct{}{}))
-	var same *unchanged
-	if errors.As(err, &same) {
-		key, err = same.key, nil
-	}
-	if err != nil {
-		return keys.Key{}, explain(err, "key", id)
-	}
-	s.revoke(key.Digest)
-	return key, nil
-}
-
-// unchanged stops an update that would change nothing.
-type unchanged struct{ key keys.Key }
-
-func (*unchanged) Error() string { return "nothing to change" }
 
 func (s *Service) revoke(d keys.Digest) {
 	if s.revoker != nil {

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"encoding/json"
 	"time"
 
 	"github.com/fareboxhq/farebox/internal/keys"
@@ -36,6 +37,8 @@ type KeyView struct {
 	Account     string     `json:"account"`
 	Kind        string     `json:"kind"`
 	Environment string     `json:"environment"`
+	State       string     `json:"state"` // active, disabled, expired or deleted
+	Lineage     string     `json:"lineage"`
 	Name        string     `json:"name"`
 	Scopes      []string   `json:"scopes"`
 	Servers     []string   `json:"servers"`
@@ -45,13 +48,26 @@ type KeyView struct {
 	DeletedAt   *time.Time `json:"deleted_at"`
 }
 
-func viewKey(k keys.Key, secret string) KeyView {
+func viewKey(k keys.Key, secret string, now time.Time) KeyView {
 	return KeyView{
 		ID: k.ID, Secret: secret, Hint: k.Hint, Account: k.Account, Kind: k.Kind.String(),
-		Environment: string(k.Environment), Name: k.Name,
+		Environment: string(k.Environment), State: stateOf(&k, now), Lineage: k.Lineage, Name: k.Name,
 		Scopes: append([]string{}, k.Scopes...), Servers: append([]string{}, k.Servers...),
 		CreatedAt: k.CreatedAt.UTC(), ExpiresAt: timeOrNull(k.ExpiresAt),
 		DisabledAt: timeOrNull(k.DisabledAt), DeletedAt: timeOrNull(k.DeletedAt),
+	}
+}
+
+func stateOf(k *keys.Key, now time.Time) string {
+	switch k.Check(now, keys.Use{}) {
+	case keys.ErrDeleted:
+		return "deleted"
+	case keys.ErrDisabled:
+		return "disabled"
+	case keys.ErrExpired:
+		return "expired"
+	default:
+		return "active"
 	}
 }
 
@@ -94,6 +110,23 @@ type VerificationView struct {
 	Accounts     int64    `json:"accounts"`
 	Transactions int64    `json:"transactions"`
 	Differences  []string `json:"differences"`
+}
+
+// AuditView is an audit row as JSON shows it.
+type AuditView struct {
+	At     time.Time       `json:"at"`
+	Actor  string          `json:"actor"`
+	From   string          `json:"from"`
+	Action string          `json:"action"`
+	Target string          `json:"target"`
+	Detail json.RawMessage `json:"detail,omitempty"`
+}
+
+func viewAudit(a ledger.Audit) AuditView {
+	return AuditView{
+		At: a.At.UTC(), Actor: a.Actor, From: a.From, Action: a.Action, Target: a.Target,
+		Detail: json.RawMessage(a.Detail),
+	}
 }
 
 // List is one page of a listing. Next is "" at the end.

@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -20,11 +21,15 @@ import (
 	"github.com/fareboxhq/farebox/internal/pricing"
 )
 
-// Keys finds keys by digest. Its errors are keys.ErrUnknown, or anything else
-// when the answer is not known, which refuses the caller for now.
+// Keys finds keys by digest, on behalf of a client's address. Its errors are
+// keys.ErrUnknown, ErrFlood, or anything else when the answer is not known,
+// which refuses the caller for now.
 type Keys interface {
-	Lookup(ctx context.Context, digest keys.Digest) (*keys.Key, error)
+	Lookup(ctx context.Context, client netip.Addr, digest keys.Digest) (*keys.Key, error)
 }
+
+// ErrFlood says that a client has asked for too many keys that nobody has.
+var ErrFlood = errors.New("too many unknown tokens from this address")
 
 // Ledger reserves and settles charges. Ids are made here and reused by every
 // retry; errors are those of package ledger.
@@ -69,6 +74,7 @@ type Policy struct {
 	Server       string
 	Provider     string // id of the account that earns
 	Environments []keys.Environment
+	Secrets      *keys.Format // the form of tokens
 	Prices       *pricing.Book
 	Currency     string
 	Receipts     bool          // put receipts into answers
@@ -103,8 +109,9 @@ const maxAuthorization = 512
 
 // Authenticate reads the bearer token from the values of the Authorization
 // header (RFC 6750, 2.1: nowhere else) and returns its key. A token whose form
-// or checksum is wrong costs no lookup.
-func (g *Gate) Authenticate(ctx context.Context, authorization []string) (*keys.Key, *Refusal) {
+// or checksum is wrong costs no lookup. The key is returned with a refusal,
+// too, when it is known whose it was.
+func (g *Gate) Authenticate(ctx context.Context, client netip.Addr, authorization []string) (*keys.Key, *Refusal) {
 	if len(authorization) == 0 {
 		return nil, &Refusal{Code: TokenMissing}
 	}
@@ -115,14 +122,22 @@ func (g *Gate) Authenticate(ctx context.Context, authorization []string) (*keys.
 	if !strings.EqualFold(scheme, "Bearer") || token == "" {
 		return nil, &Refusal{Code: TokenMissing}
 	}
-	digest, err := keys.Parse(token)
+	digest, err := g.policy.Secrets.Parse(token)
 	if err != nil {
 		return nil, &Refusal{Code: TokenInvalid, Cause: err}
 	}
-	key, err := g.Keys.Lookup(ctx, digest)
+	return g.Check(ctx, client, digest)
+}
+
+// Check looks the key of the digest up and reports whether it may call the
+// server now. Whoever serves a stream does it again when the key was changed.
+func (g *Gate) Check(ctx context.Context, client netip.Addr, digest keys.Digest) (*keys.Key, *Refusal) {
+	key, err := g.Keys.Lookup(ctx, client, digest)
 	switch {
 	case errors.Is(err, keys.ErrUnknown):
 		return nil, &Refusal{Code: TokenInvalid, Cause: err}
+	case errors.Is(err, ErrFlood):
+		return nil, &Refusal{Code: RateLimited, Cause: err}
 	case err != nil:
 		return nil, &Refusal{Code: PlatformUnavailable, Cause: err}
 	}
@@ -155,7 +170,7 @@ func (g *Gate) Admit(ctx context.Context, key *keys.Key, era mcp.Era, m *mcp.Mes
 		return &Call{}, nil
 	}
 	if m.Task {
-		return nil, &Refusal{Code: ParamsInvalid, Tool: m.Name, Reason: "tasks are not supported here: call the tool without params.task"}
+		return nil, &Refusal{Code: TaskUnsupported, Tool: m.Name, Reason: "tasks are not supported here: call the tool without params.task"}
 	}
 	quote, err := g.policy.Prices.Quote(m.Name)
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -21,7 +22,7 @@ import (
 // direct finds keys in the store, without a cache.
 type direct struct{ *sqlitestore.Store }
 
-func (d direct) Lookup(ctx context.Context, digest keys.Digest) (*keys.Key, error) {
+func (d direct) Lookup(ctx context.Context, _ netip.Addr, digest keys.Digest) (*keys.Key, error) {
 	return d.KeyByDigest(ctx, digest)
 }
 
@@ -80,7 +81,7 @@ func newBench(t *testing.T) *bench {
 	}
 	b.Gate = New(Policy{
 		Server: "weather", Provider: b.earner.ID, Environments: []keys.Environment{keys.Live, keys.Test},
-		Prices: book, Currency: "USD", Receipts: true, MaxCall: time.Hour,
+		Secrets: &keys.DefaultFormat, Prices: book, Currency: "USD", Receipts: true, MaxCall: time.Hour,
 	}, Deps{
 		Keys: direct{store}, Ledger: store, Signer: ledger.NewSigner([32]byte{1}), Meter: b.meter,
 		Logger: slog.New(slog.DiscardHandler), Now: func() time.Time { return now }, NewID: b.newID,
@@ -121,7 +122,7 @@ func (b *bench) purse(t *testing.T, sandbox bool) ledger.Purse {
 // call authenticates with the secret and asks for the message to be admitted.
 func (b *bench) call(t *testing.T, secret, message string) (*Call, *Refusal) {
 	t.Helper()
-	key, refusal := b.Authenticate(context.Background(), []string{"Bearer " + secret})
+	key, refusal := b.Authenticate(context.Background(), netip.Addr{}, []string{"Bearer " + secret})
 	if refusal != nil {
 		return nil, refusal
 	}
@@ -172,7 +173,7 @@ func TestAuthenticate(t *testing.T) {
 		"other server": {[]string{"Bearer " + b.key(t, func(k *keys.Key) { k.Servers = []string{"mail"} })}, TokenInvalid, keys.ErrServer},
 	} {
 		t.Run(name, func(t *testing.T) {
-			key, refusal := b.Authenticate(context.Background(), c.header)
+			key, refusal := b.Authenticate(context.Background(), netip.Addr{}, c.header)
 			if c.code == "" {
 				if refusal != nil || key == nil {
 					t.Fatalf("refused: %v", refusal)
@@ -193,11 +194,11 @@ func TestAuthenticate(t *testing.T) {
 func TestStoreDownDenies(t *testing.T) {
 	b := newBench(t)
 	good := b.key(t, nil)
-	key, _ := b.Authenticate(context.Background(), []string{"Bearer " + good})
+	key, _ := b.Authenticate(context.Background(), netip.Addr{}, []string{"Bearer " + good})
 	if err := b.store.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, refusal := b.Authenticate(context.Background(), []string{"Bearer " + good}); refusal == nil || refusal.Code != PlatformUnavailable {
+	if _, refusal := b.Authenticate(context.Background(), netip.Addr{}, []string{"Bearer " + good}); refusal == nil || refusal.Code != PlatformUnavailable {
 		t.Errorf("lookup: %v", refusal)
 	}
 	m, _ := mcp.Decode([]byte(toolCall("cheap")))
@@ -220,7 +221,7 @@ func TestAdmit(t *testing.T) {
 		"paid tool":            {toolCall("cheap"), "", true},
 		"too dear":             {toolCall("dear"), InsufficientBalance, false},
 		"unpriced":             {toolCall("other"), ToolUnknown, false},
-		"task":                 {`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"cheap","task":{}}}`, ParamsInvalid, false},
+		"task":                 {`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"cheap","task":{}}}`, TaskUnsupported, false},
 		"list":                 {`{"jsonrpc":"2.0","id":1,"method":"tools/list"}`, "", false},
 		"unknown method":       {`{"jsonrpc":"2.0","id":1,"method":"tools/steal"}`, MethodUnknown, false},
 		"tasks":                {`{"jsonrpc":"2.0","id":1,"method":"tasks/result","params":{"taskId":"1"}}`, MethodUnknown, false},

@@ -15,12 +15,14 @@ const (
 	TokenMissing        Code = "TOKEN_MISSING"
 	TokenInvalid        Code = "TOKEN_INVALID"
 	TokenExpired        Code = "TOKEN_EXPIRED"
+	RateLimited         Code = "RATE_LIMITED"
 	InsufficientBalance Code = "INSUFFICIENT_BALANCE"
 	PlatformUnavailable Code = "PLATFORM_UNAVAILABLE"
 	ChargeFailed        Code = "CHARGE_FAILED"
 	ToolUnknown         Code = "TOOL_UNKNOWN"
 	MethodUnknown       Code = "METHOD_UNKNOWN"
 	ParamsInvalid       Code = "PARAMS_INVALID"
+	TaskUnsupported     Code = "TASK_UNSUPPORTED"
 	MessageMalformed    Code = "MESSAGE_MALFORMED" // no JSON that everyone reads alike
 	MessageInvalid      Code = "MESSAGE_INVALID"   // JSON, but no message of this protocol
 	HeaderMismatch      Code = "HEADER_MISMATCH"
@@ -39,8 +41,8 @@ const (
 // Codes lists every code.
 func Codes() []Code {
 	return []Code{
-		TokenMissing, TokenInvalid, TokenExpired, InsufficientBalance, PlatformUnavailable, ChargeFailed,
-		ToolUnknown, MethodUnknown, ParamsInvalid, MessageMalformed, MessageInvalid, HeaderMismatch,
+		TokenMissing, TokenInvalid, TokenExpired, RateLimited, InsufficientBalance, PlatformUnavailable, ChargeFailed,
+		ToolUnknown, MethodUnknown, ParamsInvalid, TaskUnsupported, MessageMalformed, MessageInvalid, HeaderMismatch,
 		EncodingUnsupported, MessageTooLarge, RequestUnsupported, MethodNotAllowed,
 		MediaUnsupported, OriginForbidden, HostForbidden,
 		UpstreamFailed, UpstreamTimeout, Misconfigured,

@@ -36,6 +36,9 @@ import (
 var (
 	// ErrMiss is Cached's answer for a digest that only the origin can judge.
 	ErrMiss = errors.New("key is not in memory")
+	// ErrStale is an ErrMiss for a key that was in memory and is believed no
+	// longer: the origin had it not long ago.
+	ErrStale = fmt.Errorf("%w any longer", ErrMiss)
 	// ErrClosed is the answer of Lookup when it needs the origin after Close.
 	ErrClosed = errors.New("key cache is closed")
 )
@@ -147,18 +150,22 @@ func (c *Cache) Lookup(ctx context.Context, digest keys.Digest) (*keys.Key, Sour
 }
 
 // Cached answers from memory only: the key and SourceCache, keys.ErrUnknown
-// and SourceNegative, or ErrMiss and SourceStore. It lets a caller limit
+// and SourceNegative, or ErrMiss (which may be ErrStale) and SourceStore. It lets a caller limit
 // misses before they reach the origin.
 func (c *Cache) Cached(digest keys.Digest) (*keys.Key, Source, error) {
 	now := c.clock()
+	miss := ErrMiss
 	// Another digest may have the same slot, so the whole of it is compared.
-	if e, ok := c.entries.Get(slot(digest)); ok && e.key.Digest == digest && c.believed(digest, e.mark, now, &c.ttl) {
-		return &e.key, SourceCache, nil
+	if e, ok := c.entries.Get(slot(digest)); ok && e.key.Digest == digest {
+		if c.believed(digest, e.mark, now, &c.ttl) {
+			return &e.key, SourceCache, nil
+		}
+		miss = ErrStale
 	}
 	if m, ok := c.absent.get(digest); ok && c.believed(digest, m, now, &c.negativeTTL) {
 		return nil, SourceNegative, keys.ErrUnknown
 	}
-	return nil, SourceStore, ErrMiss
+	return nil, SourceStore, miss
 }
 
 // Revoke makes every lookup that begins after it returned believe only what

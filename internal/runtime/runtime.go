@@ -11,6 +11,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"github.com/fareboxhq/farebox/internal/admin"
@@ -58,6 +60,9 @@ type Runtime struct {
 	metrics *telemetry.Metrics
 	logger  *slog.Logger
 	leases  *leases
+	secrets atomic.Pointer[keys.Format]
+	misses  *misses
+	streams *streams
 	unwatch func()
 }
 
@@ -78,8 +83,10 @@ func Open(ctx context.Context, o Options) (*Runtime, error) {
 	r := &Runtime{
 		store: store, cache: cache, signer: signer,
 		metrics: o.Metrics, logger: o.Logger, leases: newLeases(),
+		misses: newMisses(time.Now), streams: newStreams(),
 	}
-	r.service = admin.New(store, cache, now)
+	r.service = admin.New(store, r, r.secrets.Load, now)
+	r.secrets.Store(&keys.DefaultFormat)
 	r.unwatch = o.Metrics.Watch(r)
 	return r, nil
 }
@@ -94,8 +101,12 @@ func (r *Runtime) Acquire() error { return r.leases.acquire() }
 // Release gives a lease back.
 func (r *Runtime) Release() { r.leases.release() }
 
-// Configure applies a config's cache settings in place.
-func (r *Runtime) Configure(o keycache.Options) { r.cache.Configure(o) }
+// Configure applies a config's settings in place: of the cache, and the form of
+// new secrets.
+func (r *Runtime) Configure(o keycache.Options, secrets *keys.Format) {
+	r.cache.Configure(o)
+	r.secrets.Store(secrets)
+}
 
 // Service returns the operations on the store. They need a lease.
 func (r *Runtime) Service() *admin.Service { return r.service }
@@ -108,19 +119,52 @@ func (r *Runtime) Gate(p gate.Policy) *gate.Gate {
 	})
 }
 
-// Lookup returns the key of the digest, from the cache or the store.
-func (r *Runtime) Lookup(ctx context.Context, d keys.Digest) (*keys.Key, error) {
+// Lookup returns the key of the digest, from the cache or the store. A client
+// that asked for too many keys that nobody has gets gate.ErrFlood.
+func (r *Runtime) Lookup(ctx context.Context, client netip.Addr, d keys.Digest) (*keys.Key, error) {
 	began := time.Now()
-	key, source, err := r.cache.Lookup(ctx, d)
+	key, source, err := r.cache.Cached(d)
+	if source == keycache.SourceStore {
+		key, source, err = r.load(ctx, client, d, errors.Is(err, keycache.ErrStale))
+	}
 	result := "found"
 	switch {
 	case errors.Is(err, keys.ErrUnknown):
 		result = "unknown"
+	case errors.Is(err, gate.ErrFlood):
+		result = "limited"
 	case err != nil:
 		result = "error"
 	}
 	r.metrics.Lookup(source.String(), result, time.Since(began))
 	return key, err
+}
+
+// load asks the store. A key that it knew a moment ago is not limited: a flood
+// from the same address must not lock its holder out.
+func (r *Runtime) load(ctx context.Context, client netip.Addr, d keys.Digest, known bool) (*keys.Key, keycache.Source, error) {
+	if !known && !r.misses.take(client) {
+		return nil, keycache.SourceStore, gate.ErrFlood
+	}
+	key, source, err := r.cache.Lookup(ctx, d)
+	if !known && !errors.Is(err, keys.ErrUnknown) {
+		r.misses.give(client)
+	}
+	return key, source, err
+}
+
+// Revoke makes every lookup that begins afterwards ask the store for the key,
+// and tells those who serve streams of it.
+func (r *Runtime) Revoke(d keys.Digest) {
+	r.cache.Revoke(d)
+	r.streams.tell(d)
+}
+
+// Watch calls the function, which must be fast and must not block, each time
+// that the key of the digest was changed, until stop is called. What serves a
+// stream checks the key again then.
+func (r *Runtime) Watch(d keys.Digest, changed func()) (stop func()) {
+	return r.streams.watch(d, changed)
 }
 
 // OpenReservations counts the store's open reservations.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -115,14 +116,14 @@ func TestDeleteReachesTheCache(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 {
-		if k, err := r.Lookup(ctx, digest); err != nil || !k.DeletedAt.IsZero() {
+		if k, err := r.Lookup(ctx, netip.Addr{}, digest); err != nil || !k.DeletedAt.IsZero() {
 			t.Fatalf("%+v, %v", k, err)
 		}
 	}
 	if _, err := r.Service().DeleteKey(ctx, admin.Actor{}, key.ID); err != nil {
 		t.Fatal(err)
 	}
-	if k, err := r.Lookup(ctx, digest); err != nil || k.DeletedAt.IsZero() {
+	if k, err := r.Lookup(ctx, netip.Addr{}, digest); err != nil || k.DeletedAt.IsZero() {
 		t.Errorf("a deleted key lives on in the cache: %v", err)
 	}
 }

@@ -1,0 +1,222 @@
+package caddymodule
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/spf13/cobra"
+
+	"github.com/fareboxhq/farebox/internal/admin"
+)
+
+func keyCommand(c *connection) *cobra.Command {
+	return group("key", "Makes, changes and ends keys",
+		createKey(c), listKeys(c), showKey(c), updateKey(c), rotateKey(c),
+		actOnKey(c, "disable", "Refuses a key until it is enabled again", http.MethodPost, "/disable", "is disabled. No call that begins now is accepted with it, until it is enabled."),
+		actOnKey(c, "enable", "Takes a disable back", http.MethodPost, "/enable", "is enabled."),
+		actOnKey(c, "delete", "Ends a key, at once and for ever", http.MethodDelete, "", "is deleted. No call that begins now is accepted with it."))
+}
+
+func keyPath(id string) string { return "keys/" + url.PathEscape(id) }
+
+func createKey(c *connection) *cobra.Command {
+	var n admin.NewKey
+	var expires, at string
+	cmd := &cobra.Command{
+		Use: "create --account <account>", Short: "Makes a key and shows its secret, once", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			if n.Account == "" {
+				return errors.New("whose key? Name the account with --account")
+			}
+			if n.ExpiresIn, err = fromNow("--expires", expires); err != nil {
+				return err
+			}
+			return do(c, cmd, http.MethodPost, "keys", n, func(w io.Writer, k admin.KeyView) { printSecret(w, k, at) })
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&n.Account, "account", "", "The account that owns the key, by name or id (required)")
+	f.StringVar(&n.Kind, "kind", "agent", "agent, provider, gateway, personal or admin")
+	f.StringVar(&n.Name, "name", "", "A name to know the key by")
+	f.StringArrayVar(&n.Scopes, "scope", nil, "A scope that the key gets; may be repeated")
+	f.StringArrayVar(&n.Servers, "server", nil, "A server that the key may call; may be repeated (default: all)")
+	f.BoolVar(&n.Test, "test", false, "Make a test key: it spends the test balance")
+	f.StringVar(&expires, "expires", "", "When the key expires, from now: 90d, 12h (default: never; personal keys: 6 months)")
+	f.StringVar(&n.Digest, "digest", "", "The SHA-256, in hex digits, of a secret that another system has minted")
+	addURLFlag(cmd, &at)
+	return cmd
+}
+
+func addURLFlag(cmd *cobra.Command, at *string) {
+	cmd.Flags().StringVar(at, "url", "https://GATEWAY/mcp", "The address of the server behind the gateway, for the lines to paste")
+}
+
+// fromNow turns a time such as 90d into what the server reads.
+func fromNow(flag, text string) (string, error) {
+	if text == "" || text == admin.Never {
+		return text, nil
+	}
+	d, err := caddy.ParseDuration(text)
+	if err != nil || d < 0 {
+		return "", fmt.Errorf("%s %q is not a time from now, such as 90d or 12h", flag, text)
+	}
+	return d.String(), nil
+}
+
+// printSecret shows a new key, with what to paste where. It is the only place
+// where a secret is ever shown.
+func printSecret(w io.Writer, k admin.KeyView, at string) {
+	printKey(w, k)
+	if k.Secret == "" { // its holder has it already
+		return
+	}
+	fmt.Fprintf(w, "\nThe secret is shown this once:\n\n  %[1]s\n\n", k.Secret)
+	if k.Kind != "agent" && k.Kind != "personal" {
+		fmt.Fprintf(w, "Send it as: Authorization: Bearer %s\n", k.Secret)
+		return
+	}
+	fmt.Fprintf(w, `Claude Code:
+
+  claude mcp add --transport http farebox %[2]s --header "Authorization: Bearer %[1]s"
+
+Claude Desktop, in claude_desktop_config.json:
+
+  {"mcpServers": {"farebox": {"command": "npx", "args": ["-y", "mcp-remote", "%[2]s", "--header", "Authorization:${AUTH}"], "env": {"AUTH": "Bearer %[1]s"}}}}
+
+Cursor, in .cursor/mcp.json:
+
+  {"mcpServers": {"farebox": {"url": "%[2]s", "headers": {"Authorization": "Bearer %[1]s"}}}}
+
+Any HTTP client:
+
+  Authorization: Bearer %[1]s
+`, k.Secret, at)
+}
+
+func printKey(w io.Writer, k admin.KeyView) {
+	printFields(w, "key", k.ID, "account", k.Account, "name", orDash(k.Name), "kind", k.Kind+", "+k.Environment,
+		"state", k.State, "hint", k.Hint, "scopes", orDash(strings.Join(k.Scopes, " ")),
+		"servers", allOr(k.Servers), "created", k.CreatedAt.Format(time.RFC3339), "expires", timeOr(k.ExpiresAt, "never"))
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+func allOr(servers []string) string {
+	if len(servers) == 0 {
+		return "all"
+	}
+	return strings.Join(servers, " ")
+}
+
+func timeOr(t *time.Time, none string) string {
+	if t == nil {
+		return none
+	}
+	return t.Format(time.RFC3339)
+}
+
+func listKeys(c *connection) *cobra.Command {
+	var account string
+	return listCommand(c, "Lists keys, oldest first",
+		func() string { return "keys?account=" + url.QueryEscape(account) },
+		func(cmd *cobra.Command) {
+			cmd.Flags().StringVar(&account, "account", "", "Only those of this account, by name or id")
+		},
+		[]string{"KEY", "HINT", "NAME", "KIND", "ENVIRONMENT", "STATE", "EXPIRES"},
+		func(k admin.KeyView) []any {
+			return []any{k.ID, k.Hint, orDash(k.Name), k.Kind, k.Environment, k.State, timeOr(k.ExpiresAt, "never")}
+		})
+}
+
+func showKey(c *connection) *cobra.Command {
+	return &cobra.Command{
+		Use: "show <key-id>", Short: "Shows a key; its secret is never shown again", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return do(c, cmd, http.MethodGet, keyPath(args[0]), nil, printKey)
+		},
+	}
+}
+
+func updateKey(c *connection) *cobra.Command {
+	var name, expires string
+	var scopes, servers []string
+	var noScopes, allServers bool
+	cmd := &cobra.Command{
+		Use: "update <key-id>", Short: "Changes name, scopes, servers or expiry of a key, at once", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var change admin.KeyChange
+			given := cmd.Flags().Changed
+			if given("name") {
+				change.Name = &name
+			}
+			if given("scope") || noScopes {
+				change.Scopes = &scopes
+			}
+			if given("server") || allServers {
+				change.Servers = &servers
+			}
+			if given("expires") {
+				in, err := fromNow("--expires", expires)
+				if err != nil {
+					return err
+				}
+				change.ExpiresIn = &in
+			}
+			if change == (admin.KeyChange{}) {
+				return errors.New("nothing to change: give --name, --scope, --no-scopes, --server, --all-servers or --expires")
+			}
+			return do(c, cmd, http.MethodPatch, keyPath(args[0]), change, printKey)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&name, "name", "", "A new name")
+	f.StringArrayVar(&scopes, "scope", nil, "The scopes from now on; may be repeated")
+	f.BoolVar(&noScopes, "no-scopes", false, "Take all scopes away")
+	f.StringArrayVar(&servers, "server", nil, "The servers that it may call from now on; may be repeated")
+	f.BoolVar(&allServers, "all-servers", false, "Let it call all servers")
+	f.StringVar(&expires, "expires", "", "When it expires, from now: 90d, 12h, or never")
+	cmd.MarkFlagsMutuallyExclusive("scope", "no-scopes")
+	cmd.MarkFlagsMutuallyExclusive("server", "all-servers")
+	return cmd
+}
+
+func rotateKey(c *connection) *cobra.Command {
+	var grace, at string
+	cmd := &cobra.Command{
+		Use: "rotate <key-id>", Short: "Makes a successor with the same rights and shows its secret, once", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			in, err := fromNow("--grace", grace)
+			if err != nil {
+				return err
+			}
+			return do(c, cmd, http.MethodPost, keyPath(args[0])+"/rotate", admin.Rotation{Grace: in},
+				func(w io.Writer, k admin.KeyView) { printSecret(w, k, at) })
+		},
+	}
+	cmd.Flags().StringVar(&grace, "grace", "0s", "How long the old key lives on: 24h, 7d")
+	addURLFlag(cmd, &at)
+	return cmd
+}
+
+// actOnKey returns a command that needs no more than a key's id.
+func actOnKey(c *connection, name, short, method, path, done string) *cobra.Command {
+	return &cobra.Command{
+		Use: name + " <key-id>", Short: short, Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return do(c, cmd, method, keyPath(args[0])+path, nil, func(w io.Writer, k admin.KeyView) {
+				fmt.Fprintf(w, "%s (%s) %s\n", k.ID, k.Hint, done)
+			})
+		},
+	}
+}

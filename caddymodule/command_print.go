@@ -1,0 +1,95 @@
+package caddymodule
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/fareboxhq/farebox/internal/admin"
+	"github.com/fareboxhq/farebox/internal/ledger"
+)
+
+// listCommand returns a command that walks a listing's pages up to a limit.
+func listCommand[T any](c *connection, short string, path func() string, flags func(*cobra.Command), head []string, row func(T) []any) *cobra.Command {
+	var limit int
+	cmd := &cobra.Command{
+		Use: "list", Short: short, Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			items, more, err := collect[T](c, cmd, path(), limit)
+			if err != nil {
+				return err
+			}
+			if more {
+				fmt.Fprintf(cmd.ErrOrStderr(), "There are more than these %d: list all with --limit 0.\n", limit)
+			}
+			if c.json {
+				return printJSON(cmd.OutOrStdout(), items)
+			}
+			return printTable(cmd.OutOrStdout(), head, items, row)
+		},
+	}
+	cmd.Flags().IntVar(&limit, "limit", 1000, "How many to list at most; 0 lists all")
+	if flags != nil {
+		flags(cmd)
+	}
+	return cmd
+}
+
+// collect reads pages until there are as many items as asked for.
+func collect[T any](c *connection, cmd *cobra.Command, path string, limit int) (items []T, more bool, err error) {
+	items = []T{}
+	separator := "?"
+	if strings.Contains(path, "?") {
+		separator = "&"
+	}
+	for after := ""; ; {
+		size := ledger.MaxPage
+		if limit > 0 {
+			size = min(size, limit-len(items))
+		}
+		query := url.Values{"after": {after}, "limit": {strconv.Itoa(size)}}
+		raw, err := c.call(cmd.Context(), http.MethodGet, path+separator+query.Encode(), nil)
+		if err != nil {
+			return nil, false, err
+		}
+		var page admin.List[T]
+		if err := json.Unmarshal(raw, &page); err != nil {
+			return nil, false, fmt.Errorf("the server's answer cannot be read: %w", err)
+		}
+		items = append(items, page.Items...)
+		if page.Next == "" || limit > 0 && len(items) >= limit {
+			return items, page.Next != "", nil
+		}
+		after = page.Next
+	}
+}
+
+// printFields prints names and values, aligned.
+func printFields(w io.Writer, pairs ...any) {
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for i := 0; i+1 < len(pairs); i += 2 {
+		fmt.Fprintf(table, "%v\t%v\n", pairs[i], pairs[i+1])
+	}
+	_ = table.Flush() // to a terminal or a buffer
+}
+
+func printTable[T any](w io.Writer, head []string, items []T, row func(T) []any) error {
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, strings.Join(head, "\t"))
+	for _, item := range items {
+		cells := row(item)
+		text := make([]string, len(cells))
+		for i, cell := range cells {
+			text[i] = fmt.Sprint(cell)
+		}
+		fmt.Fprintln(table, strings.Join(text, "\t"))
+	}
+	return table.Flush()
+}

@@ -1,0 +1,217 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/fareboxhq/farebox/internal/keys"
+	"github.com/fareboxhq/farebox/internal/ledger"
+)
+
+// Key returns the key of that id.
+func (s *Service) Key(ctx context.Context, id string) (keys.Key, error) {
+	k, err := s.store.Key(ctx, id)
+	return k, explain(err, "key", id)
+}
+
+// Keys lists the keys of the account of that name or id; "" lists all.
+func (s *Service) Keys(ctx context.Context, account string, p ledger.Page) ([]keys.Key, string, error) {
+	if account != "" {
+		a, err := s.Account(ctx, account)
+		if err != nil {
+			return nil, "", err
+		}
+		account = a.ID
+	}
+	return s.store.Keys(ctx, account, p)
+}
+
+// KeyChange says what of a key to change; what is nil stays.
+type KeyChange struct {
+	Name    *string   `json:"name,omitempty"`
+	Scopes  *[]string `json:"scopes,omitempty"`
+	Servers *[]string `json:"servers,omitempty"` // empty: all
+	// ExpiresIn is a Go duration from now, or "never".
+	ExpiresIn *string `json:"expires_in,omitempty"`
+}
+
+// Never is the ExpiresIn of a key that does not expire.
+const Never = "never"
+
+// UpdateKey changes a key. When it returns, no lookup that begins afterwards
+// accepts more than the key is allowed then.
+func (s *Service) UpdateKey(ctx context.Context, actor Actor, id string, c KeyChange) (keys.Key, error) {
+	return s.change(ctx, actor, "key.update", id, c, func(k *keys.Key) error {
+		if c.Name != nil {
+			k.Name = *c.Name
+		}
+		if c.Scopes != nil {
+			k.Scopes = *c.Scopes
+		}
+		if c.Servers != nil {
+			k.Servers = *c.Servers
+		}
+		if c.ExpiresIn != nil {
+			in := *c.ExpiresIn
+			if in == Never {
+				in = ""
+				if k.Kind == keys.Personal {
+					return refuse(Invalid, "a personal key always expires: give a time from now, such as 90d")
+				}
+			}
+			var err error
+			if k.ExpiresAt, err = expiry(s.now(), k.Kind, in); err != nil {
+				return err
+			}
+		}
+		return checkRights(k)
+	})
+}
+
+// DisableKey makes a key be refused until it is enabled again.
+func (s *Service) DisableKey(ctx context.Context, actor Actor, id string) (keys.Key, error) {
+	return s.change(ctx, actor, "key.disable", id, nothing, func(k *keys.Key) error {
+		if !k.DisabledAt.IsZero() {
+			return errUnchanged
+		}
+		k.DisabledAt = s.now()
+		return nil
+	})
+}
+
+// EnableKey takes a DisableKey back.
+func (s *Service) EnableKey(ctx context.Context, actor Actor, id string) (keys.Key, error) {
+	return s.change(ctx, actor, "key.enable", id, nothing, func(k *keys.Key) error {
+		if k.DisabledAt.IsZero() {
+			return errUnchanged
+		}
+		k.DisabledAt = time.Time{}
+		return nil
+	})
+}
+
+// DeleteKey ends a key, for ever. When it returns without an error, no lookup
+// that begins afterwards accepts the key. Deleting a deleted key is not an
+// error and changes nothing.
+func (s *Service) DeleteKey(ctx context.Context, actor Actor, id string) (keys.Key, error) {
+	return s.change(ctx, actor, "key.delete", id, nothing, func(k *keys.Key) error {
+		if !k.DeletedAt.IsZero() {
+			return errUnchanged
+		}
+		k.DeletedAt = s.now()
+		return nil
+	})
+}
+
+// nothing is the audit's detail of what needs no more than its name.
+var nothing = struct{}{}
+
+// errUnchanged stops a change that would change nothing, so that it leaves no
+// row in the audit either.
+var errUnchanged = errors.New("nothing to change")
+
+// change alters a key in one transaction with its audit row, and then makes
+// caches forget it: also when it is not known whether the change was made.
+func (s *Service) change(ctx context.Context, actor Actor, action, id string, detail any, alter func(*keys.Key) error) (keys.Key, error) {
+	var seen keys.Key
+	changed, err := s.store.UpdateKey(ctx, id, func(k *keys.Key) error {
+		seen = *k
+		if !k.DeletedAt.IsZero() && action != "key.delete" {
+			return refuse(Invalid, "key %q is deleted, and that is final: make a new one", id)
+		}
+		return alter(k)
+	}, s.audit(actor, action, id, detail))
+	if seen.ID != "" {
+		s.revoke(seen.Digest)
+	}
+	if errors.Is(err, errUnchanged) {
+		return seen, nil
+	}
+	if err != nil {
+		return keys.Key{}, explain(err, "key", id)
+	}
+	return changed, nil
+}
+
+// Rotation says how to replace a key.
+type Rotation struct {
+	// Grace is how long the old key lives on, a Go duration; "" or "0s" ends
+	// it at once.
+	Grace string `json:"grace,omitempty"`
+}
+
+// maxRotations bounds how often a rotation begins anew because the key was
+// changed meanwhile.
+const maxRotations = 10
+
+// RotateKey makes a successor with the rights of the key, and returns it with
+// its secret. It lives as long as the old key was made to. The old key expires
+// after the grace, or earlier if it would have. Credits belong to the account
+// and limits to the lineage, so a rotation doubles and resets nothing.
+func (s *Service) RotateKey(ctx context.Context, actor Actor, id string, r Rotation) (keys.Key, string, error) {
+	grace := time.Duration(0)
+	if r.Grace != "" {
+		var err error
+		if grace, err = time.ParseDuration(r.Grace); err != nil || grace < 0 {
+			return keys.Key{}, "", refuse(Invalid, "grace %q is not a time, such as 24h; 0s ends the old key at once", r.Grace)
+		}
+	}
+	for range maxRotations {
+		old, err := s.Key(ctx, id)
+		if err != nil {
+			return keys.Key{}, "", err
+		}
+		successor, secret := s.successor(&old)
+		_, err = s.store.ReplaceKey(ctx, id, func(k *keys.Key) error {
+			return s.retire(k, &old, grace)
+		}, successor, s.audit(actor, "key.rotate", id, map[string]string{"successor": successor.ID, "grace": grace.String()}))
+		s.revoke(old.Digest)
+		if errors.Is(err, errChanged) {
+			continue
+		}
+		if err != nil {
+			return keys.Key{}, "", explain(err, "key", id)
+		}
+		s.revoke(successor.Digest)
+		return successor, secret, nil
+	}
+	return keys.Key{}, "", refuse(Conflict, "key %q is being changed over and over: try again", id)
+}
+
+var errChanged = errors.New("the key was changed meanwhile")
+
+// retire ends the old key after its grace. What the successor was made from
+// must still hold, or it could have rights that were just taken away.
+func (s *Service) retire(k, read *keys.Key, grace time.Duration) error {
+	switch err := k.Check(s.now(), keys.Use{}); {
+	case err != nil:
+		return refuse(Invalid, "key %q cannot be rotated: %v", k.ID, err)
+	case !slices.Equal(k.Scopes, read.Scopes) || !slices.Equal(k.Servers, read.Servers) || k.Name != read.Name || !k.ExpiresAt.Equal(read.ExpiresAt):
+		return errChanged
+	}
+	if end := s.now().Add(grace); k.ExpiresAt.IsZero() || end.Before(k.ExpiresAt) {
+		k.ExpiresAt = end
+	}
+	return nil
+}
+
+func (s *Service) successor(old *keys.Key) (keys.Key, string) {
+	now := s.now()
+	secret := s.secrets().Mint(old.Kind, old.Environment)
+	k := keys.Key{
+		ID: NewID("key_"), Account: old.Account, Lineage: old.Lineage, Kind: old.Kind, Environment: old.Environment,
+		Name: old.Name, Hint: s.secrets().Hint(secret), Digest: keys.DigestOf(secret),
+		Scopes: old.Scopes, Servers: old.Servers, CreatedAt: now,
+	}
+	if !old.ExpiresAt.IsZero() {
+		k.ExpiresAt = now.Add(old.ExpiresAt.Sub(old.CreatedAt))
+	}
+	return k, secret
+}
+
+// AuditLog lists the audit, newest first.
+func (s *Service) AuditLog(ctx context.Context, p ledger.Page) ([]ledger.Audit, string, error) {
+	return s.store.AuditLog(ctx, p)
+}
