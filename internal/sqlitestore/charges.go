@@ -10,12 +10,9 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// Bounds of a listing that follows an account's chain. What an account paid is
-// charges, and refunds of what it earned: those are passed over.
-const (
-	chainStep = 2 * ledger.MaxPage
-	maxSteps  = 20
-)
+// maxSteps bounds how often one part of a listing reads on past transactions
+// that are no charges, such as the refunds that an account paid.
+const maxSteps = 20
 
 // selectChain follows the chain of what an account paid, from a transaction on.
 const selectChain = `WITH RECURSIVE chain (at_seq, next) AS (
@@ -58,23 +55,23 @@ type listing struct {
 
 // all lists what is below the transaction.
 func (l *listing) all(below int64) error {
+	l.next = below
 	for range maxSteps {
-		rows, err := l.store.reads.charges.QueryContext(background(), below, l.size+1)
+		rows, err := l.store.reads.charges.QueryContext(background(), l.next, l.size+1)
 		if err != nil {
 			return failure(err)
 		}
-		n, last, err := l.collect(rows, 0)
+		last, more, err := l.collect(rows, l.size+1, 0)
 		if err != nil {
 			return err
 		}
-		if n <= l.size { // else there may be more
+		if !more {
 			l.next = 0
 			return nil
 		}
 		if l.next = last.seq; len(l.charges) == l.size {
 			return nil
 		}
-		below = last.seq
 	}
 	return nil
 }
@@ -96,15 +93,15 @@ func (l *listing) chain(id string, fromHead bool, seq int64) error {
 		if l.next == 0 || len(l.charges) == l.size {
 			return nil
 		}
-		rows, err := l.store.reads.chain.QueryContext(background(), l.next, min(l.size+1, chainStep))
+		rows, err := l.store.reads.chain.QueryContext(background(), l.next, l.size)
 		if err != nil {
 			return failure(err)
 		}
-		n, last, err := l.collect(rows, a.n)
+		last, _, err := l.collect(rows, l.size, a.n)
 		if err != nil {
 			return err
 		}
-		if n == 0 {
+		if last.seq == 0 {
 			return fmt.Errorf("cursor %d is none that this listing gave", seq)
 		}
 		l.next = last.prevDebtor
@@ -113,28 +110,28 @@ func (l *listing) chain(id string, fromHead bool, seq int64) error {
 }
 
 // collect adds the charges among the rows until the part is full. It returns
-// the last row that it took, and how many rows it saw.
-func (l *listing) collect(rows *sql.Rows, payer int64) (n int, last row, err error) {
+// the last row that it took, and whether there may be more after it.
+func (l *listing) collect(rows *sql.Rows, limit int, payer int64) (last row, more bool, err error) {
 	defer rows.Close()
-	for rows.Next() {
-		n++
+	n := 0
+	for ; rows.Next(); n++ {
 		if len(l.charges) == l.size {
-			break
+			return last, true, nil
 		}
 		if err := last.scan(rows); err != nil {
-			return 0, row{}, failure(err)
+			return row{}, false, failure(err)
 		}
 		if payer != 0 && last.debtor != payer {
-			return 0, row{}, fmt.Errorf("cursor %d is none that this listing gave", last.seq)
+			return row{}, false, fmt.Errorf("cursor %d is none that this listing gave", last.seq)
 		}
 		if last.kind != rowCharge {
 			continue
 		}
 		c, err := l.store.charge(&last)
 		if err != nil {
-			return 0, row{}, err
+			return row{}, false, err
 		}
 		l.charges = append(l.charges, c)
 	}
-	return n, last, failure(rows.Err())
+	return last, n == limit, failure(rows.Err())
 }

@@ -98,6 +98,9 @@ func migrate(ctx context.Context, db *sql.DB, path string, log *slog.Logger) err
 	if current > target {
 		return fmt.Errorf("store %s has schema version %d, newer than %d that this program knows: use a newer Farebox", path, current, target)
 	}
+	if current == target {
+		return nil
+	}
 	if _, err := provider.Up(ctx); err != nil {
 		return fmt.Errorf("migrating store %s: %w", path, err)
 	}

@@ -180,10 +180,12 @@ func (s *Store) settleNow(ctx context.Context, u uuid, o *ledger.Order) (ledger.
 	defer channels.Put(done)
 	for {
 		h, mine, err := s.join(u, o, done)
-		if err == nil && h == nil {
+		switch {
+		case err == nil && h == nil:
 			return s.firstOutcome(u, o)
-		}
-		if err != nil {
+		case err != nil && h != nil:
+			return s.refused(u, &h.order, err)
+		case err != nil:
 			return s.refused(u, o, err)
 		}
 		if mine {
@@ -203,8 +205,9 @@ func (s *Store) settleNow(ctx context.Context, u uuid, o *ledger.Order) (ledger.
 	}
 }
 
-// join finds or makes the hold to capture and waits for it on done. It is mine
-// if the caller must queue it. No hold means that the journal knows.
+// join finds or makes the hold to capture, which then answers on done. It is
+// mine if the caller must queue it. Neither hold nor error means that the
+// journal knows; both, that an expired hold cannot be held again.
 func (s *Store) join(u uuid, o *ledger.Order, done chan outcome) (h *hold, mine bool, err error) {
 	b, now := s.books, s.now()
 	b.mu.Lock()
@@ -233,7 +236,7 @@ func (s *Store) join(u uuid, o *ledger.Order, done chan outcome) (h *hold, mine 
 		return h, false, nil
 	case h.state == holdExpired:
 		if err := b.again(h); err != nil {
-			return nil, false, err
+			return h, false, err
 		}
 	default:
 		b.queue(h)

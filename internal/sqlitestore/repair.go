@@ -10,7 +10,7 @@ import (
 
 // How a store that is down tries again.
 const (
-	firstRetry = 20 * time.Millisecond
+	firstRetry = 10 * time.Millisecond
 	lastRetry  = time.Second
 	// doubtTries is after how many attempts (0.6 s) callers whose captures are
 	// in doubt are told so instead of being kept waiting.

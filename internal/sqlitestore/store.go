@@ -142,13 +142,16 @@ func (s *Store) openReaders(ctx context.Context, c connect) error {
 // ledger.ErrUnavailable. Further calls return what the first did.
 func (s *Store) Close() error {
 	s.closing.Do(func() {
-		s.writer.close() // its connection may not be the last: that one empties the log
-		s.closed = errors.Join(s.writer.err, s.readers.Close(), s.lock.release())
+		s.writer.close()
+		readers := s.readers.Close()
+		s.writer.disconnect() // the last one that may write empties the log
+		s.closed = errors.Join(s.writer.err, readers, s.lock.release())
 	})
 	return s.closed
 }
 
-// Healthy returns nil, or why the store cannot write now.
+// Healthy returns nil, or why the store cannot write now, which wraps
+// ledger.ErrUnavailable.
 func (s *Store) Healthy() error {
 	if d := s.writer.down.Load(); d != nil {
 		return d

@@ -35,9 +35,7 @@ func (s *Store) Verify(ctx context.Context, progress func(done, total int64)) (l
 		}
 	}
 	err := s.inspect(ctx, func(t *tx) error {
-		if err := v.snapshotsAgain(); err != nil {
-			return err
-		}
+		v.newAccounts()
 		for v.done < t.w.committed {
 			if err := v.step(min(v.done+verifyStep, t.w.committed)); err != nil {
 				return err
@@ -120,8 +118,8 @@ func (v *verifier) add(n int64, a *verified) {
 	v.accounts[n] = a
 }
 
-// snapshotsAgain makes the accounts known that came after the first look.
-func (v *verifier) snapshotsAgain() error {
+// newAccounts makes the accounts known that came after the first look.
+func (v *verifier) newAccounts() {
 	b := v.store.books
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -130,7 +128,6 @@ func (v *verifier) snapshotsAgain() error {
 			v.add(int64(n), &verified{name: a.name})
 		}
 	}
-	return nil
 }
 
 // step replays the transactions up to that one.

@@ -72,6 +72,14 @@ type writer struct {
 // statements of the writer's connection.
 type statements struct{ insert, byID, snapshot, meta *sql.Stmt }
 
+func (s *statements) close() {
+	for _, stmt := range []*sql.Stmt{s.insert, s.byID, s.snapshot, s.meta} {
+		if stmt != nil {
+			_ = stmt.Close()
+		}
+	}
+}
+
 // downError says why the store cannot write now.
 type downError struct{ cause error }
 
@@ -79,7 +87,7 @@ func (e *downError) Error() string   { return "ledger unavailable: " + e.cause.E
 func (e *downError) Unwrap() []error { return []error{ledger.ErrUnavailable, e.cause} }
 
 var (
-	errClosed    = fmt.Errorf("%w: the store is closed", ledger.ErrUnavailable)
+	errClosed    = &downError{cause: errors.New("the store is closed")}
 	errNotQueued = errors.New("the capture was not queued")
 )
 
@@ -136,7 +144,9 @@ func (w *writer) run() {
 		case <-tick.C:
 			w.idle()
 		case <-w.retry.C:
-			w.repair()
+			if w.down.Load() != nil {
+				w.repair()
+			}
 		}
 	}
 }
@@ -185,7 +195,7 @@ func (w *writer) idle() {
 	_ = w.transact(func(t *tx) error { return t.flush(idleFlush, false) }) // the next tick tries again
 }
 
-// finish writes all snapshots and lets the file go.
+// finish writes all snapshots. The connection stays for the owner to close.
 func (w *writer) finish() {
 	if w.down.Load() != nil {
 		w.repair() // the last attempt
@@ -196,7 +206,7 @@ func (w *writer) finish() {
 	} else if len(w.dirty) > 0 {
 		w.err = w.transact(func(t *tx) error { return t.flush(len(w.dirty), true) })
 	}
-	w.disconnect()
+	w.down.Store(errClosed)
 }
 
 // disconnect closes the connection; an open transaction is rolled back.
@@ -204,7 +214,9 @@ func (w *writer) disconnect() {
 	if w.db == nil {
 		return
 	}
-	// What cannot be closed cannot be helped: the file is what counts.
+	// What cannot be closed cannot be helped: the file is what counts. A
+	// connection lives on behind an open statement, so those go first.
+	w.stmts.close()
 	_ = w.conn.Close()
 	_ = w.db.Close()
 	w.db, w.conn, w.stmts = nil, nil, statements{}
@@ -228,6 +240,7 @@ func (w *writer) attach(db *sql.DB) error {
 		{&s.meta, `UPDATE meta SET replay_from = ?`},
 	} {
 		if *p.stmt, err = conn.PrepareContext(ctx, p.query); err != nil {
+			s.close()
 			return errors.Join(fmt.Errorf("preparing statements of store %s: %w", w.path, err), conn.Close())
 		}
 	}

@@ -1,0 +1,148 @@
+package sqlitestore
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/fareboxhq/farebox/internal/ledger"
+)
+
+// benchStore has 200 payers, so that a batch is spread over accounts.
+func benchStore(b *testing.B) (*Store, []ledger.Order) {
+	b.Helper()
+	s, err := Open(b.Context(), Options{Path: filepath.Join(b.TempDir(), "farebox.db")})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			b.Error(err)
+		}
+	})
+	orders := []ledger.Order{pair(b, s, 1<<40)}
+	for i := range 200 {
+		o := orders[0]
+		o.Account, o.Tool = id("acct_"), "get_forecast"
+		if err := s.CreateAccount(b.Context(), ledger.Account{ID: o.Account, Name: fmt.Sprint("a", i)}, ledger.Audit{}); err != nil {
+			b.Fatal(err)
+		}
+		topUp(b, s, o.Account, 1<<40)
+		orders = append(orders, o)
+	}
+	return s, orders
+}
+
+// closedLoop runs n calls by so many callers, each after its last has ended.
+func closedLoop(b *testing.B, callers, n int, call func(i int) error) {
+	b.Helper()
+	var next atomic.Int64
+	var group sync.WaitGroup
+	for range callers {
+		group.Go(func() {
+			for i := next.Add(1); i <= int64(n); i = next.Add(1) {
+				if err := call(int(i)); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	group.Wait()
+}
+
+// BenchmarkCapture measures reserving and capturing durably, by callers.
+func BenchmarkCapture(b *testing.B) {
+	for _, callers := range []int{1, 16, 64} {
+		b.Run(fmt.Sprint("callers=", callers), func(b *testing.B) {
+			s, orders := benchStore(b)
+			before := s.writer.commits.Load()
+			b.ResetTimer()
+			closedLoop(b, callers, b.N, func(i int) error { return reserveAndCapture(s, orders[i%len(orders)]) })
+			b.ReportMetric(float64(b.N)/float64(max(1, s.writer.commits.Load()-before)), "captures/commit")
+		})
+	}
+}
+
+func reserveAndCapture(s *Store, o ledger.Order) error {
+	charge := id("chg_")
+	if _, err := s.Reserve(context.Background(), charge, o); err != nil {
+		return err
+	}
+	_, _, err := s.Capture(context.Background(), charge)
+	return err
+}
+
+// captureAlone is a capture in a transaction of its own.
+func captureAlone(s *Store, o ledger.Order) error {
+	u, err := parseID(chargePrefix, id("chg_"))
+	if err != nil {
+		return err
+	}
+	s.books.mu.Lock()
+	payer, payee := s.books.byID[o.Account], s.books.byID[o.Provider]
+	s.books.mu.Unlock()
+	h := &hold{id: u, order: o, payer: payer, payee: payee}
+	return s.do(context.Background(), func(t *tx) error {
+		_, out, err := t.captureRow(h, 1)
+		if err != nil {
+			return err
+		}
+		return out.err
+	})
+}
+
+// BenchmarkBatching compares 64 callers whose captures share commits with the
+// same callers and one transaction each, side by side: reach 5, as the median
+// of alternating runs.
+func BenchmarkBatching(b *testing.B) {
+	s, orders := benchStore(b)
+	const calls = 2000
+	var batched, alone []float64
+	run := func(call func(*Store, ledger.Order) error) float64 {
+		start := time.Now()
+		closedLoop(b, 64, calls, func(i int) error { return call(s, orders[i%len(orders)]) })
+		return calls / time.Since(start).Seconds()
+	}
+	for b.Loop() {
+		batched = append(batched, run(reserveAndCapture))
+		alone = append(alone, run(captureAlone))
+	}
+	b.ReportMetric(median(batched), "batched/s")
+	b.ReportMetric(median(alone), "alone/s")
+	b.ReportMetric(median(batched)/median(alone), "times")
+}
+
+func median(v []float64) float64 {
+	slices.Sort(v)
+	return v[len(v)/2]
+}
+
+// BenchmarkReserve measures reserving and releasing, which is memory alone.
+func BenchmarkReserve(b *testing.B) {
+	s, orders := benchStore(b)
+	ids := make([]string, 4096)
+	b.ReportAllocs()
+	b.ResetTimer()
+	for i := range b.N {
+		if i%len(ids) == 0 {
+			b.StopTimer()
+			for j := range ids {
+				ids[j] = id("chg_")
+			}
+			b.StartTimer()
+		}
+		charge := ids[i%len(ids)]
+		if _, err := s.Reserve(context.Background(), charge, orders[i%len(orders)]); err != nil {
+			b.Fatal(err)
+		}
+		if err := s.Release(context.Background(), charge); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -1,0 +1,371 @@
+package sqlitestore
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"modernc.org/sqlite"
+
+	"github.com/fareboxhq/farebox/internal/ledger"
+)
+
+var errDisk = errors.New("disk I/O error")
+
+// faults decide what fails. They stand between database/sql and the driver.
+type faults struct {
+	open   atomic.Bool // connections cannot be opened
+	commit atomic.Int32
+}
+
+// How a COMMIT goes wrong.
+const (
+	commitWorks int32 = iota
+	commitLost        // it did not happen
+	commitBack        // it happened, although it failed
+	commitOnceLost
+	commitOnceBack
+)
+
+func (f *faults) connect(dsn string) (driver.Connector, error) {
+	c, err := sqlite.NewConnector(dsn)
+	return faultyConnector{c, f}, err
+}
+
+type faultyConnector struct {
+	driver.Connector
+	f *faults
+}
+
+func (c faultyConnector) Connect(ctx context.Context) (driver.Conn, error) {
+	if c.f.open.Load() {
+		return nil, errDisk
+	}
+	conn, err := c.Connector.Connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return faultyConn{conn, c.f}, nil
+}
+
+type faultyConn struct {
+	driver.Conn
+	f *faults
+}
+
+func (c faultyConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
+	exec := c.Conn.(driver.ExecerContext).ExecContext
+	if query != "COMMIT" {
+		return exec(ctx, query, args)
+	}
+	mode := c.f.commit.Load()
+	if mode >= commitOnceLost {
+		c.f.commit.Store(commitWorks)
+		mode -= commitOnceLost - commitLost
+	}
+	switch mode {
+	case commitLost:
+		_, err := exec(ctx, "ROLLBACK", nil)
+		return nil, errors.Join(errDisk, err)
+	case commitBack:
+		_, err := exec(ctx, query, args)
+		return nil, errors.Join(errDisk, err)
+	}
+	return exec(ctx, query, args)
+}
+
+func (c faultyConn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
+	return c.Conn.(driver.QueryerContext).QueryContext(ctx, query, args)
+}
+
+func (c faultyConn) PrepareContext(ctx context.Context, query string) (driver.Stmt, error) {
+	return c.Conn.(driver.ConnPrepareContext).PrepareContext(ctx, query)
+}
+
+func (c faultyConn) BeginTx(ctx context.Context, o driver.TxOptions) (driver.Tx, error) {
+	return c.Conn.(driver.ConnBeginTx).BeginTx(ctx, o)
+}
+
+func faulty(t *testing.T) (*Store, *faults) {
+	t.Helper()
+	f := &faults{}
+	return opened(t, Options{Path: filepath.Join(memoryDir(t), "farebox.db"), connect: f.connect}), f
+}
+
+// until polls, bounded, for what another goroutine does in its own time.
+func until(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(20 * time.Second)
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for !done() {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain until %s", what)
+		}
+		<-tick.C
+	}
+}
+
+func healthy(s *Store) func() bool { return func() bool { return s.Healthy() == nil } }
+
+// paused holds the writer until the returned function is called, so that what
+// is queued meanwhile is one batch.
+func paused(t *testing.T, s *Store) (resume func()) {
+	t.Helper()
+	in, out := make(chan struct{}), make(chan struct{})
+	done := make(chan error, 1)
+	go func() {
+		done <- s.inspect(context.Background(), func(*tx) error { close(in); <-out; return nil })
+	}()
+	<-in
+	return func() {
+		close(out)
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+type captureResult struct {
+	id     string
+	charge ledger.Charge
+	err    error
+}
+
+// captureAll captures the reservations in one batch while do breaks something.
+func captureAll(t *testing.T, s *Store, ids []string, do func()) []captureResult {
+	t.Helper()
+	resume := paused(t, s)
+	results := make(chan captureResult, len(ids))
+	for _, id := range ids {
+		go func() {
+			c, _, err := s.Capture(context.Background(), id)
+			results <- captureResult{id, c, err}
+		}()
+	}
+	until(t, "all captures are queued", func() bool { return len(s.writer.queue) == len(ids) })
+	do()
+	resume()
+	var all []captureResult
+	for range ids {
+		all = append(all, <-results)
+	}
+	return all
+}
+
+func reserveAll(t *testing.T, s *Store, o ledger.Order, n int) []string {
+	t.Helper()
+	var ids []string
+	for range n {
+		ids = append(ids, id("chg_"))
+		if _, err := s.Reserve(t.Context(), ids[len(ids)-1], o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return ids
+}
+
+// TestFailedCommitIsAnsweredFromTheFile: rows of a failed COMMIT that are there
+// were captured; those that are not stay reserved and can be captured later.
+func TestFailedCommitIsAnsweredFromTheFile(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		mode int32
+		want error
+	}{
+		"came back": {commitOnceBack, nil},
+		"lost":      {commitOnceLost, ledger.ErrUnavailable},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, f := faulty(t)
+			o := pair(t, s, 100)
+			ids := reserveAll(t, s, o, 8)
+			for _, r := range captureAll(t, s, ids, func() { f.commit.Store(c.mode) }) {
+				if !errors.Is(r.err, c.want) {
+					t.Fatalf("error is %v, want %v", r.err, c.want)
+				}
+			}
+			until(t, "the store can write", healthy(s))
+			wantPurse := ledger.Purse{Balance: 92}
+			if c.want != nil {
+				wantPurse = ledger.Purse{Balance: 100, Reserved: 8}
+			}
+			if p := purseOf(t, s, o.Account); p != wantPurse {
+				t.Errorf("purse is %+v, want %+v", p, wantPurse)
+			}
+			clean(t, s)
+			for _, id := range ids {
+				if _, _, err := s.Capture(t.Context(), id); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if v := clean(t, s); v.Transactions != 9 {
+				t.Errorf("the journal has %d transactions, want 9", v.Transactions)
+			}
+			if p := purseOf(t, s, o.Account); p != (ledger.Purse{Balance: 92}) {
+				t.Errorf("purse is %+v after all were captured once", p)
+			}
+		})
+	}
+}
+
+// TestOutage: while the file cannot be opened again, everything is refused and
+// nobody waits without bound. When the disk is back, what was in doubt is as
+// its callers left it: released ones cost nothing, even if their rows came back.
+func TestOutage(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		mode     int32
+		captured bool
+	}{
+		"rows come back": {commitOnceBack, true},
+		"rows are lost":  {commitOnceLost, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, f := faulty(t)
+			o := pair(t, s, 100)
+			ids := reserveAll(t, s, o, 4)
+			kept, released := ids[:2], ids[2:]
+			results := captureAll(t, s, ids, func() { f.open.Store(true); f.commit.Store(c.mode) })
+			for _, r := range results {
+				if !errors.Is(r.err, ledger.ErrUnavailable) || !strings.Contains(r.err.Error(), errDisk.Error()) {
+					t.Fatalf("error is %v, want one that says why the store is down", r.err)
+				}
+			}
+			wantDown(t, s, o)
+			for _, id := range released {
+				if err := s.Release(t.Context(), id); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for _, id := range ids {
+				if _, _, err := s.Capture(t.Context(), id); !errors.Is(err, ledger.ErrUnavailable) {
+					t.Fatalf("capture in doubt: %v", err)
+				}
+			}
+			f.open.Store(false)
+			until(t, "the store can write", healthy(s))
+			until(t, "what was released is given back", func() bool {
+				p := purseOf(t, s, o.Account)
+				return p.Balance-p.Reserved == 98
+			})
+			charged := 0
+			for _, id := range kept {
+				if _, _, err := s.Capture(t.Context(), id); err != nil {
+					t.Fatal(err)
+				}
+				charged++
+			}
+			for _, id := range released {
+				_, _, err := s.Capture(t.Context(), id)
+				if !c.captured && !errors.Is(err, ledger.ErrSettled) {
+					t.Errorf("capture of what was released: %v", err)
+				}
+			}
+			want := ledger.Purse{Balance: ledger.Amount(100 - charged)}
+			if p := purseOf(t, s, o.Account); p != want {
+				t.Errorf("purse is %+v, want %+v", p, want)
+			}
+			if n := s.OpenReservations(); n != 0 {
+				t.Errorf("%d reservations are open, want none", n)
+			}
+			clean(t, s)
+		})
+	}
+}
+
+// wantDown checks that everything that needs the disk is refused.
+func wantDown(t *testing.T, s *Store, o ledger.Order) {
+	t.Helper()
+	ctx := t.Context()
+	_, reserve := s.Reserve(ctx, id("chg_"), o)
+	_, _, charge := s.Charge(ctx, id("chg_"), o)
+	_, _, post := s.Post(ctx, ledger.Transaction{ID: id("txn_"), Kind: ledger.KindCredit, Creditor: o.Account, Amount: 1}, ledger.Audit{})
+	_, byDigest := s.KeyByDigest(ctx, [32]byte{})
+	account := s.CreateAccount(ctx, ledger.Account{ID: id("acct_"), Name: "new"}, ledger.Audit{})
+	for what, err := range map[string]error{
+		"reserve": reserve, "charge": charge, "post": post, "key": byDigest, "account": account, "health": s.Healthy(),
+	} {
+		if !errors.Is(err, ledger.ErrUnavailable) {
+			t.Errorf("%s while the store is down: error is %v, want %v", what, err, ledger.ErrUnavailable)
+		}
+	}
+}
+
+// TestFailedChange: an operator's change whose COMMIT failed is reported, and
+// memory agrees with the file afterwards, whether it happened or not.
+func TestFailedChange(t *testing.T) {
+	for name, mode := range map[string]int32{"came back": commitOnceBack, "lost": commitOnceLost} {
+		t.Run(name, func(t *testing.T) {
+			s, f := faulty(t)
+			o := pair(t, s, 100)
+			top := ledger.Transaction{ID: id("txn_"), Kind: ledger.KindCredit, Creditor: o.Account, Amount: 50, Reason: "r"}
+			f.commit.Store(mode)
+			if _, _, err := s.Post(t.Context(), top, ledger.Audit{}); !errors.Is(err, ledger.ErrUnavailable) {
+				t.Fatalf("error is %v, want %v", err, ledger.ErrUnavailable)
+			}
+			f.commit.Store(mode)
+			late := ledger.Account{ID: id("acct_"), Name: "late"}
+			if err := s.CreateAccount(t.Context(), late, ledger.Audit{}); !errors.Is(err, ledger.ErrUnavailable) {
+				t.Fatalf("error is %v, want %v", err, ledger.ErrUnavailable)
+			}
+			until(t, "the store can write", healthy(s))
+			_, found := s.Account(t.Context(), "late")
+			if back := mode == commitOnceBack; back != (found == nil) {
+				t.Errorf("the account is there: %v, want %v", found == nil, back)
+			}
+			if err := s.CreateAccount(t.Context(), late, ledger.Audit{}); err != nil && !errors.Is(err, ledger.ErrExists) {
+				t.Error(err)
+			}
+			if _, purse, err := s.Post(t.Context(), top, ledger.Audit{}); err != nil || purse.Balance != 150 {
+				t.Errorf("the retry gives %+v and %v, want one top-up", purse, err)
+			}
+			clean(t, s)
+		})
+	}
+}
+
+// TestFullDisk: nothing is charged while there is no room, callers are told, and
+// the same connection works on when there is.
+func TestFullDisk(t *testing.T) {
+	s := fresh(t)
+	o := pair(t, s, 1_000_000)
+	o.Tool = strings.Repeat("x", 3000) // fills pages soon
+	connection := s.writer.conn
+	write(t, s, "PRAGMA max_page_count = 1") // SQLite makes it the present size
+	failed := ""
+	charged := 0
+	for failed == "" {
+		charge := id("chg_")
+		if _, err := s.Reserve(t.Context(), charge, o); err != nil {
+			t.Fatal(err)
+		}
+		switch _, _, err := s.Capture(t.Context(), charge); {
+		case err == nil:
+			charged++
+		case errors.Is(err, ledger.ErrUnavailable) && strings.Contains(err.Error(), "full"):
+			failed = charge
+		default:
+			t.Fatal(err)
+		}
+	}
+	if p := purseOf(t, s, o.Account); p != (ledger.Purse{Balance: 1_000_000 - ledger.Amount(charged), Reserved: 1}) {
+		t.Errorf("purse is %+v after %d charges", p, charged)
+	}
+	until(t, "the store can write", healthy(s)) // a probe needs no new page
+	write(t, s, "PRAGMA max_page_count = 100000")
+	if _, _, err := s.Capture(t.Context(), failed); err != nil {
+		t.Fatal(err)
+	}
+	if v := clean(t, s); v.Transactions != int64(charged)+2 {
+		t.Errorf("the journal has %d transactions, want %d", v.Transactions, charged+2)
+	}
+	if s.writer.conn != connection {
+		t.Error("a full disk cost the connection")
+	}
+}

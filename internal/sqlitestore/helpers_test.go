@@ -1,0 +1,183 @@
+package sqlitestore
+
+import (
+	"context"
+	"io"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	google "github.com/google/uuid"
+
+	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/storetest"
+)
+
+// clock is a wall clock that a test may move.
+type clock struct{ ahead atomic.Int64 }
+
+func (c *clock) now() time.Time          { return time.Now().Add(time.Duration(c.ahead.Load())) }
+func (c *clock) advance(d time.Duration) { c.ahead.Add(int64(d)) }
+
+// memoryDir is a directory without a disk behind it, if the system has one: what
+// a test proves there does not depend on the disk, and waiting for it is what
+// takes the time.
+func memoryDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "farebox-test-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+// opened opens a store that the test closes at its end.
+func opened(t *testing.T, o Options) *Store {
+	t.Helper()
+	s, err := Open(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() }) // tests that care look at it themselves
+	return s
+}
+
+func fresh(t *testing.T) *Store {
+	t.Helper()
+	return opened(t, Options{Path: filepath.Join(memoryDir(t), "farebox.db")})
+}
+
+// crashed copies what is on disk while nothing is being written, as a crash
+// would leave it.
+func crashed(t *testing.T, s *Store) (path string) {
+	t.Helper()
+	path = filepath.Join(memoryDir(t), "farebox.db")
+	err := s.inspect(context.Background(), func(*tx) error {
+		for _, suffix := range []string{"", "-wal"} {
+			if err := copyFile(path+suffix, s.path+suffix); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func copyFile(to, from string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	if _, err := io.Copy(out, in); err != nil {
+		_ = out.Close()
+		return err
+	}
+	return out.Close()
+}
+
+// TestSuite runs what every store must pass, with crashes that leave only what
+// was on disk.
+func TestSuite(t *testing.T) {
+	t.Parallel()
+	template := fresh(t) // copied instead of migrating each time
+	if err := template.Close(); err != nil {
+		t.Fatal(err)
+	}
+	storetest.Run(t, func(t *testing.T) storetest.Harness {
+		c := &clock{}
+		o := Options{Path: filepath.Join(memoryDir(t), "farebox.db"), Now: c.now}
+		if err := copyFile(o.Path, template.path); err != nil {
+			t.Fatal(err)
+		}
+		current := opened(t, o)
+		return storetest.Harness{
+			Store: current, Now: c.now, Advance: c.advance, Forgets: true,
+			Crash: func() storetest.Store {
+				o.Path = crashed(t, current)
+				if err := current.Close(); err != nil {
+					t.Fatal(err)
+				}
+				current = opened(t, o)
+				return current
+			},
+			BreakAudit: func() func() {
+				write(t, current, `CREATE TEMP TRIGGER broken BEFORE INSERT ON main.audit BEGIN SELECT RAISE(ABORT, 'broken'); END`)
+				return func() { write(t, current, `DROP TRIGGER temp.broken`) }
+			},
+		}
+	})
+}
+
+// write runs a statement on the writer's connection.
+func write(t *testing.T, s *Store, query string) {
+	t.Helper()
+	err := s.inspect(context.Background(), func(x *tx) error {
+		_, err := x.exec(query)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func id(prefix string) string { return prefix + google.Must(google.NewV7()).String() }
+
+// pair makes two accounts, the first with so much, and an order between them.
+func pair(t testing.TB, s *Store, balance ledger.Amount) ledger.Order {
+	t.Helper()
+	o := ledger.Order{Account: id("acct_"), Provider: id("acct_"), Key: "key_1", Lineage: "key_1", Server: "s", Tool: "t", Amount: 1}
+	for name, account := range map[string]string{"payer": o.Account, "payee": o.Provider} {
+		if err := s.CreateAccount(context.Background(), ledger.Account{ID: account, Name: name}, ledger.Audit{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if balance > 0 {
+		topUp(t, s, o.Account, balance)
+	}
+	return o
+}
+
+func topUp(t testing.TB, s *Store, account string, amount ledger.Amount) {
+	t.Helper()
+	p := ledger.Transaction{ID: id("txn_"), Kind: ledger.KindCredit, Creditor: account, Amount: amount, Reason: "test"}
+	if _, _, err := s.Post(context.Background(), p, ledger.Audit{}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// clean checks that the books balance.
+func clean(t testing.TB, s *Store) ledger.Verification {
+	t.Helper()
+	v, err := s.Verify(context.Background(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range v.Differences {
+		t.Error(d)
+	}
+	return v
+}
+
+func purseOf(t testing.TB, s *Store, account string) ledger.Purse {
+	t.Helper()
+	a, err := s.Account(context.Background(), account)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a.Live
+}

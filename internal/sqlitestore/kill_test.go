@@ -1,0 +1,223 @@
+//go:build unix
+
+package sqlitestore
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/fareboxhq/farebox/internal/ledger"
+)
+
+// childEnv tells the test binary to be the process that is killed; its value
+// says what it does, and childPath where its store is.
+const (
+	childEnv  = "FAREBOX_SQLITESTORE_CHILD"
+	childPath = "FAREBOX_SQLITESTORE_PATH"
+
+	childCallers = 32
+	childFunds   = 1_000_000
+)
+
+// TestMain finds goroutines that a store left behind.
+func TestMain(m *testing.M) {
+	if os.Getenv(childEnv) != "" {
+		child() // does not return
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// child runs in a process of its own until it is killed.
+func child() {
+	var err error
+	switch os.Getenv(childEnv) {
+	case "capture":
+		err = childCapture(os.Getenv(childPath))
+	case "limit":
+		err = childLimit(os.Getenv(childPath))
+	case "hold":
+		err = childHold(os.Getenv(childPath))
+	default:
+		err = fmt.Errorf("unknown task %q", os.Getenv(childEnv))
+	}
+	fmt.Fprintln(os.Stderr, "child:", err)
+	os.Exit(3)
+}
+
+// childHold opens the store and waits to be killed.
+func childHold(path string) error {
+	if _, err := Open(context.Background(), Options{Path: path}); err != nil {
+		return err
+	}
+	fmt.Println("open")
+	_, err := os.Stdin.Read(make([]byte, 1)) // the parent never writes
+	return err
+}
+
+// childCapture captures without end and prints each id before it asks and after
+// it was told that the money is taken.
+func childCapture(path string) error {
+	s, err := Open(context.Background(), Options{Path: path})
+	if err != nil {
+		return err
+	}
+	o, err := childOrder(s)
+	if err != nil {
+		return err
+	}
+	failed := make(chan error, childCallers)
+	var out sync.Mutex
+	say := func(what, charge string) {
+		out.Lock()
+		defer out.Unlock()
+		fmt.Println(what, charge)
+	}
+	for range childCallers {
+		go func() {
+			for {
+				charge := id("chg_")
+				if _, err := s.Reserve(context.Background(), charge, o); err != nil {
+					failed <- err
+					return
+				}
+				say("asked", charge)
+				if _, _, err := s.Capture(context.Background(), charge); err != nil {
+					failed <- err
+					return
+				}
+				say("took", charge)
+			}
+		}()
+	}
+	return <-failed
+}
+
+// childOrder is an order between the accounts that pair made.
+func childOrder(s *Store) (ledger.Order, error) {
+	payer, err := s.Account(context.Background(), "payer")
+	if err != nil {
+		return ledger.Order{}, err
+	}
+	payee, err := s.Account(context.Background(), "payee")
+	return ledger.Order{Account: payer.ID, Provider: payee.ID, Key: "key_1", Lineage: "key_1", Server: "s", Tool: "t", Amount: 1}, err
+}
+
+// startChild runs this test binary as the other process.
+func startChild(t *testing.T, task, path string) (*exec.Cmd, *bufio.Scanner) {
+	t.Helper()
+	cmd := exec.Command(os.Args[0], "-test.run=^$")
+	cmd.Env = append(os.Environ(), childEnv+"="+task, childPath+"="+path)
+	cmd.Stderr = os.Stderr
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = stdin.Close()
+		_ = cmd.Process.Kill() // most are dead by now
+		_ = cmd.Wait()
+	})
+	return cmd, bufio.NewScanner(out)
+}
+
+// TestKillLosesNothingAcknowledged is promise 1 and 2 for a process that dies:
+// what was acknowledged is in the books, and beyond it at most one charge for
+// each call in flight.
+func TestKillLosesNothingAcknowledged(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "farebox.db")
+	s := opened(t, Options{Path: path})
+	o := pair(t, s, childFunds)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	took, asked := map[string]bool{}, map[string]bool{}
+	for round := range 3 {
+		cmd, lines := startChild(t, "capture", path)
+		for n := 0; lines.Scan(); n++ {
+			what, charge, _ := strings.Cut(lines.Text(), " ")
+			if what == "took" {
+				took[charge] = true
+			}
+			asked[charge] = true
+			if n == 400+round*137 {
+				if err := cmd.Process.Signal(syscall.SIGKILL); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		_ = cmd.Wait() // it was killed
+	}
+	s = opened(t, Options{Path: path})
+	clean(t, s)
+	booked := map[string]bool{}
+	f := ledger.ChargeFilter{Account: o.Account}
+	for {
+		part, next, err := s.Charges(t.Context(), f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range part {
+			booked[c.ID] = true
+		}
+		if f.After = next; next == "" {
+			break
+		}
+	}
+	for charge := range took {
+		if !booked[charge] {
+			t.Errorf("%s was acknowledged and is lost", charge)
+		}
+	}
+	unacknowledged := 0
+	for charge := range booked {
+		if !took[charge] {
+			unacknowledged++
+		}
+		if !asked[charge] {
+			t.Errorf("%s was captured, but nobody asked for it", charge)
+		}
+	}
+	if len(took) < 100 || unacknowledged > 3*childCallers {
+		t.Errorf("%d acknowledged, %d beyond them with 3 times %d calls in flight", len(took), unacknowledged, childCallers)
+	}
+	want := ledger.Purse{Balance: childFunds - ledger.Amount(len(booked))}
+	if p := purseOf(t, s, o.Account); p != want {
+		t.Errorf("purse is %+v, want %+v: a crash releases what was reserved", p, want)
+	}
+	t.Logf("%d acknowledged, %d captured without", len(took), unacknowledged)
+}
+
+// TestLockNamesTheOwner: a second process is told which one has the file.
+func TestLockNamesTheOwner(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "farebox.db")
+	cmd, lines := startChild(t, "hold", path)
+	if !lines.Scan() || lines.Text() != "open" {
+		t.Fatalf("the other process says %q", lines.Text())
+	}
+	wantLocked(t, path, fmt.Sprintf("process %d", cmd.Process.Pid))
+	if err := cmd.Process.Signal(syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait() // it was killed
+	if err := opened(t, Options{Path: path}).Healthy(); err != nil {
+		t.Errorf("the lock outlived its owner: %v", err)
+	}
+}

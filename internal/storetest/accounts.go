@@ -1,0 +1,105 @@
+package storetest
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/fareboxhq/farebox/internal/ledger"
+)
+
+func runAccounts(t *testing.T, open func(t *testing.T) Harness) {
+	each(t, open,
+		named{"an account is found by id and by name", accountRoundTrip},
+		named{"a name and an id are used once", accountUnique},
+		named{"what is no account is refused", accountInvalid},
+		named{"accounts are listed in parts, the ledger's own not", accountPages},
+		named{"accounts survive a crash", accountCrash},
+	)
+}
+
+func accountRoundTrip(t *test) {
+	want := ledger.Account{
+		ID: newID("acct_"), Name: "acme", CreatedAt: t.Now().UTC().Truncate(time.Microsecond), CreditLimit: 7,
+	}
+	withMoney := want
+	withMoney.Live.Balance, withMoney.Sandbox.Reserved = 100, 5
+	t.ok(t.Store.CreateAccount(t.ctx, withMoney, t.audit("account.create", want.ID)))
+	for _, ref := range []string{want.ID, want.Name} {
+		got, err := t.Store.Account(t.ctx, ref)
+		t.ok(err)
+		t.same(got, want) // balances only come from transactions
+	}
+	_, err := t.Store.Account(t.ctx, "nobody")
+	t.want(err, ledger.ErrNotFound)
+	funding, err := t.Store.Account(t.ctx, ledger.Funding)
+	t.ok(err)
+	if funding.Name != ledger.Funding || funding.Live != (ledger.Purse{}) {
+		t.Fatalf("the account of top-ups is %+v", funding)
+	}
+	if a := t.audits(); len(a) != 1 || a[0].Action != "account.create" || a[0].Target != want.ID {
+		t.Fatalf("the audit log is %+v", a)
+	}
+}
+
+func accountUnique(t *test) {
+	id := t.account("acme", 0, 0)
+	t.want(t.Store.CreateAccount(t.ctx, ledger.Account{ID: newID("acct_"), Name: "acme"}, t.audit("account.create", "")), ledger.ErrExists)
+	t.want(t.Store.CreateAccount(t.ctx, ledger.Account{ID: id, Name: "other"}, t.audit("account.create", "")), ledger.ErrConflict)
+	if n := len(t.audits()); n != 1 {
+		t.Fatalf("%d audit rows, want the one of the account that was made", n)
+	}
+}
+
+func accountInvalid(t *test) {
+	for _, a := range []ledger.Account{
+		{ID: newID("acct_"), Name: ledger.Funding},
+		{ID: newID("acct_"), Name: "acct_x"},
+		{ID: newID("acct_"), Name: ""},
+		{ID: "", Name: "fine"},
+		{ID: newID("acct_"), Name: "fine", CreditLimit: -1},
+	} {
+		t.refused(t.Store.CreateAccount(t.ctx, a, t.audit("account.create", a.ID)), fmt.Sprintf("account %+v", a))
+	}
+}
+
+func accountPages(t *test) {
+	var want, got []string
+	for i := range 5 {
+		want = append(want, t.account(fmt.Sprintf("a%d", i), 0, 0))
+	}
+	p := ledger.Page{Limit: 2}
+	for {
+		list, next, err := t.Store.Accounts(t.ctx, p)
+		t.ok(err)
+		if len(list) > 2 {
+			t.Fatalf("a part has %d accounts, want at most 2", len(list))
+		}
+		for _, a := range list {
+			got = append(got, a.ID)
+		}
+		if p.After = next; next == "" {
+			break
+		}
+	}
+	if !slices.Equal(got, want) {
+		t.Fatalf("listed %v, want %v", got, want)
+	}
+	_, _, err := t.Store.Accounts(t.ctx, ledger.Page{After: "-1"})
+	t.refused(err, "a cursor that is none")
+}
+
+func accountCrash(t *test) {
+	id := t.account("acme", 12, math.MaxInt64)
+	before, err := t.Store.Account(t.ctx, id)
+	t.ok(err)
+	t.Store = t.Crash()
+	after, err := t.Store.Account(t.ctx, "acme")
+	t.ok(err)
+	t.same(after, before)
+	t.want(t.Store.CreateAccount(t.ctx, ledger.Account{ID: newID("acct_"), Name: "acme"}, t.audit("account.create", "")), ledger.ErrExists)
+	t.account("next", 0, 0)
+	t.balanced(1)
+}

@@ -1,0 +1,500 @@
+package storetest
+
+import (
+	"errors"
+	"math"
+	"testing"
+	"time"
+
+	"github.com/fareboxhq/farebox/internal/ledger"
+)
+
+func runMoney(t *testing.T, open func(t *testing.T) Harness) {
+	each(t, open,
+		named{"a call is reserved, captured and listed", moneyPath},
+		named{"promise 4: a charge is captured once, however often it is retried", moneyOnce},
+		named{"an id with other content is a conflict and changes nothing", moneyConflict},
+		named{"promise 3: nothing is reserved beyond the balance and the credit limit", moneyLimit},
+		named{"the sandbox is a purse of its own without credit", moneySandbox},
+		named{"a released call costs nothing and stays released", moneyRelease},
+		named{"a reservation expires unless it is renewed", moneyExpiry},
+		named{"an expired reservation is captured only if the balance allows it again", moneyLateCapture},
+		named{"a conditional charge checks the balance", moneyCharge},
+		named{"orders that name nobody or nothing are refused", moneyInvalid},
+		named{"a top-up happens once, whole, and only to an account", moneyCredit},
+		named{"refunds never exceed the charge", moneyRefund},
+		named{"amounts at the edge of the range do not overflow", moneyOverflow},
+		named{"promise 1: a crash loses no captured charge and holds no credits", moneyCrash},
+		named{"charges are listed newest first, in parts", moneyPages},
+		named{"a cancelled caller is charged nothing", moneyCancelled},
+	)
+}
+
+const price = ledger.Unit / 100
+
+func moneyPath(t *test) {
+	payer, payee := t.account("payer", ledger.Unit, 0), t.account("payee", 0, 0)
+	o, id := order(payer, payee, price), newID("chg_")
+	purse, err := t.Store.Reserve(t.ctx, id, o)
+	t.ok(err)
+	t.same(purse, ledger.Purse{Balance: ledger.Unit, Reserved: price})
+	if n := t.Store.OpenReservations(); n != 1 {
+		t.Fatalf("%d reservations are open, want 1", n)
+	}
+	charge, purse, err := t.Store.Capture(t.ctx, id)
+	t.ok(err)
+	t.same(purse, ledger.Purse{Balance: ledger.Unit - price})
+	if charge.At.IsZero() || charge.At.Location() != time.UTC {
+		t.Fatalf("captured at %v, want a time in UTC", charge.At)
+	}
+	t.same(charge, ledger.Charge{ID: id, Order: o, State: ledger.Captured, At: charge.At})
+	t.holds(payee, price, 0)
+	for _, f := range []ledger.ChargeFilter{{}, {Account: payer}} {
+		t.same(t.charges(f), []ledger.Charge{charge})
+	}
+	if list := t.charges(ledger.ChargeFilter{Account: payee}); len(list) != 0 {
+		t.Fatalf("who earned a charge is listed as having paid it: %+v", list)
+	}
+	t.balanced(2)
+}
+
+func moneyOnce(t *test) {
+	payer, payee := t.account("payer", ledger.Unit, 0), t.account("payee", 0, 0)
+	o, id := order(payer, payee, price), newID("chg_")
+	for range 3 {
+		_, err := t.Store.Reserve(t.ctx, id, o)
+		t.ok(err)
+	}
+	t.holds(payer, ledger.Unit, price)
+	first, _, err := t.Store.Capture(t.ctx, id)
+	t.ok(err)
+	for i := range 3 {
+		t.Advance(25 * time.Second)
+		again, purse, err := t.Store.Capture(t.ctx, id)
+		t.ok(err)
+		t.same(again, first)
+		t.same(purse, ledger.Purse{Balance: ledger.Unit - price})
+		again, _, err = t.Store.Charge(t.ctx, id, o)
+		t.ok(err)
+		t.same(again, first)
+		if i == 1 {
+			t.Store = t.Crash()
+		}
+	}
+	t.want(t.Store.Release(t.ctx, id), ledger.ErrSettled)
+	t.holds(payer, ledger.Unit-price, 0)
+	t.balanced(2)
+}
+
+func moneyConflict(t *test) {
+	payer, payee := t.account("payer", ledger.Unit, 0), t.account("payee", 0, 0)
+	o, id := order(payer, payee, price), newID("chg_")
+	changes := map[string]func(*ledger.Order){
+		"account":  func(o *ledger.Order) { o.Account = payee },
+		"provider": func(o *ledger.Order) { o.Provider = payer },
+		"key":      func(o *ledger.Order) { o.Key = "key_x" },
+		"lineage":  func(o *ledger.Order) { o.Lineage = "" },
+		"server":   func(o *ledger.Order) { o.Server = "" },
+		"tool":     func(o *ledger.Order) { o.Tool = "other" },
+		"amount":   func(o *ledger.Order) { o.Amount++ },
+		"sandbox":  func(o *ledger.Order) { o.Sandbox = true },
+	}
+	t.credit(payer, ledger.Unit, true)
+	t.credit(payee, ledger.Unit, false)
+	check := func() {
+		for _, change := range changes {
+			other := o
+			change(&other)
+			if _, err := t.Store.Reserve(t.ctx, id, other); !errors.Is(err, ledger.ErrConflict) {
+				t.Fatalf("reserving %+v under the id of %+v: %v", other, o, err)
+			}
+			if _, _, err := t.Store.Charge(t.ctx, id, other); !errors.Is(err, ledger.ErrConflict) {
+				t.Fatalf("charging %+v under the id of %+v: %v", other, o, err)
+			}
+		}
+	}
+	_, err := t.Store.Reserve(t.ctx, id, o)
+	t.ok(err)
+	check()
+	t.holds(payer, ledger.Unit, price)
+	first, _, err := t.Store.Capture(t.ctx, id)
+	t.ok(err)
+	check()
+	t.Store = t.Crash()
+	for _, change := range changes {
+		other := o
+		change(&other)
+		_, _, err := t.Store.Charge(t.ctx, id, other)
+		t.want(err, ledger.ErrConflict)
+	}
+	again, _, err := t.Store.Charge(t.ctx, id, o)
+	t.ok(err)
+	t.same(again, first)
+	t.holds(payer, ledger.Unit-price, 0)
+	t.balanced(4)
+}
+
+func moneyLimit(t *test) {
+	payee := t.account("payee", 0, 0)
+	for name, limit := range map[string]ledger.Amount{"poor": 0, "trusted": 5 * price} {
+		payer := t.account(name, 10*price, limit)
+		all := 10*price + limit
+		_, err := t.Store.Reserve(t.ctx, newID("chg_"), order(payer, payee, all+1))
+		var short *ledger.InsufficientError
+		if !errors.As(err, &short) || short.Needed != all+1 || short.Purse.Balance != 10*price {
+			t.Fatalf("error is %v, want one that says what was needed and there", err)
+		}
+		id := newID("chg_")
+		_, err = t.Store.Reserve(t.ctx, id, order(payer, payee, all))
+		t.ok(err)
+		_, err = t.Store.Reserve(t.ctx, newID("chg_"), order(payer, payee, 1))
+		t.want(err, ledger.ErrInsufficient)
+		_, _, err = t.Store.Capture(t.ctx, id)
+		t.ok(err)
+		_, err = t.Store.Reserve(t.ctx, newID("chg_"), order(payer, payee, 1))
+		t.want(err, ledger.ErrInsufficient)
+		t.holds(payer, -limit, 0)
+	}
+	t.balanced(4)
+}
+
+func moneySandbox(t *test) {
+	payer, payee := t.account("payer", 10*price, 100*price), t.account("payee", 0, 0)
+	o := order(payer, payee, price)
+	o.Sandbox = true
+	_, err := t.Store.Reserve(t.ctx, newID("chg_"), o)
+	t.want(err, ledger.ErrInsufficient)
+	t.credit(payer, price, true)
+	charge, purse, err := t.Store.Charge(t.ctx, newID("chg_"), o)
+	t.ok(err)
+	t.same(purse, ledger.Purse{})
+	t.same(charge.Order, o)
+	_, err = t.Store.Reserve(t.ctx, newID("chg_"), o)
+	t.want(err, ledger.ErrInsufficient)
+	a, err := t.Store.Account(t.ctx, payee)
+	t.ok(err)
+	if a.Live.Balance != 0 || a.Sandbox.Balance != price {
+		t.Fatalf("the sandbox earned %s live and %s sandbox", a.Live.Balance, a.Sandbox.Balance)
+	}
+	t.holds(payer, 10*price, 0)
+	t.balanced(3)
+}
+
+func moneyRelease(t *test) {
+	payer, payee := t.account("payer", price, 0), t.account("payee", 0, 0)
+	o, id := order(payer, payee, price), newID("chg_")
+	_, err := t.Store.Reserve(t.ctx, id, o)
+	t.ok(err)
+	t.ok(t.Store.Release(t.ctx, id))
+	t.ok(t.Store.Release(t.ctx, id))
+	t.holds(payer, price, 0)
+	_, _, err = t.Store.Capture(t.ctx, id)
+	t.want(err, ledger.ErrSettled)
+	_, _, err = t.Store.Charge(t.ctx, id, o)
+	t.want(err, ledger.ErrSettled)
+	_, err = t.Store.Reserve(t.ctx, id, o)
+	t.want(err, ledger.ErrSettled)
+	t.want(t.Store.Renew(t.ctx, id), ledger.ErrSettled)
+	t.want(t.Store.Release(t.ctx, newID("chg_")), ledger.ErrNotFound)
+	t.balanced(1)
+}
+
+func moneyExpiry(t *test) {
+	payer, payee := t.account("payer", 2*price, 0), t.account("payee", 0, 0)
+	kept, left := newID("chg_"), newID("chg_")
+	for _, id := range []string{kept, left} {
+		_, err := t.Store.Reserve(t.ctx, id, order(payer, payee, price))
+		t.ok(err)
+	}
+	for range 4 {
+		t.Advance(ledger.ReservationLife / 2)
+		t.ok(t.Store.Renew(t.ctx, kept))
+	}
+	t.holds(payer, 2*price, price)
+	if n := t.Store.OpenReservations(); n != 1 {
+		t.Fatalf("%d reservations are open, want the renewed one", n)
+	}
+	t.want(t.Store.Renew(t.ctx, left), ledger.ErrSettled)
+	t.want(t.Store.Renew(t.ctx, newID("chg_")), ledger.ErrNotFound)
+	_, err := t.Store.Reserve(t.ctx, left, order(payer, payee, price))
+	t.want(err, ledger.ErrSettled)
+	_, err = t.Store.Reserve(t.ctx, newID("chg_"), order(payer, payee, price)) // what expired can be spent
+	t.ok(err)
+	_, _, err = t.Store.Capture(t.ctx, kept)
+	t.ok(err)
+	t.want(t.Store.Renew(t.ctx, kept), ledger.ErrSettled)
+	t.ok(t.Store.Release(t.ctx, left))
+	_, _, err = t.Store.Capture(t.ctx, left)
+	t.want(err, ledger.ErrSettled)
+	t.balanced(2)
+}
+
+func moneyLateCapture(t *test) {
+	payer, payee := t.account("payer", price, 0), t.account("payee", 0, 0)
+	late, other := newID("chg_"), newID("chg_")
+	_, err := t.Store.Reserve(t.ctx, late, order(payer, payee, price))
+	t.ok(err)
+	t.Advance(2 * ledger.ReservationLife)
+	_, err = t.Store.Reserve(t.ctx, other, order(payer, payee, price))
+	t.ok(err)
+	_, _, err = t.Store.Capture(t.ctx, late)
+	t.want(err, ledger.ErrInsufficient)
+	t.holds(payer, price, price)
+	t.ok(t.Store.Release(t.ctx, other))
+	charge, _, err := t.Store.Capture(t.ctx, late)
+	t.ok(err)
+	again, _, err := t.Store.Capture(t.ctx, late)
+	t.ok(err)
+	t.same(again, charge)
+	t.holds(payer, 0, 0)
+	t.balanced(2)
+}
+
+func moneyCharge(t *test) {
+	payer, payee := t.account("payer", price, 0), t.account("payee", 0, 0)
+	o, id := order(payer, payee, price), newID("chg_")
+	_, _, err := t.Store.Charge(t.ctx, id, order(payer, payee, price+1))
+	t.want(err, ledger.ErrInsufficient)
+	charge, purse, err := t.Store.Charge(t.ctx, id, o) // what was refused has not used the id
+	t.ok(err)
+	t.same(purse, ledger.Purse{})
+	t.same(charge.Order, o)
+	again, _, err := t.Store.Charge(t.ctx, id, o)
+	t.ok(err)
+	t.same(again, charge)
+	_, _, err = t.Store.Charge(t.ctx, newID("chg_"), o)
+	t.want(err, ledger.ErrInsufficient)
+	t.balanced(2)
+}
+
+func moneyInvalid(t *test) {
+	payer, payee := t.account("payer", ledger.Unit, 0), t.account("payee", 0, 0)
+	for _, o := range []ledger.Order{
+		order(newID("acct_"), payee, 1), order(payer, newID("acct_"), 1), order(payer, "", 1),
+		order(ledger.Funding, payee, 1), order(payer, ledger.Funding, 1), order("payer", payee, 1),
+	} {
+		_, err := t.Store.Reserve(t.ctx, newID("chg_"), o)
+		t.want(err, ledger.ErrNotFound)
+		_, _, err = t.Store.Charge(t.ctx, newID("chg_"), o)
+		t.want(err, ledger.ErrNotFound)
+	}
+	for _, amount := range []ledger.Amount{0, -1, math.MinInt64} {
+		_, err := t.Store.Reserve(t.ctx, newID("chg_"), order(payer, payee, amount))
+		t.refused(err, "an order of "+amount.String())
+		_, _, err = t.Store.Charge(t.ctx, newID("chg_"), order(payer, payee, amount))
+		t.refused(err, "an order of "+amount.String())
+	}
+	for _, id := range []string{"", "chg_", "chg_1", newID("txn_"), newID("chg_") + "0", "CHG_" + newID(""), newID("chg_")[:39] + "G"} {
+		_, err := t.Store.Reserve(t.ctx, id, order(payer, payee, 1))
+		t.refused(err, "the id "+id)
+		_, _, err = t.Store.Capture(t.ctx, id)
+		t.want(err, ledger.ErrNotFound)
+		t.want(t.Store.Renew(t.ctx, id), ledger.ErrNotFound)
+		t.want(t.Store.Release(t.ctx, id), ledger.ErrNotFound)
+	}
+	_, _, err := t.Store.Capture(t.ctx, newID("chg_"))
+	t.want(err, ledger.ErrNotFound)
+	_, _, err = t.Store.Charges(t.ctx, ledger.ChargeFilter{Account: newID("acct_")})
+	t.want(err, ledger.ErrNotFound)
+	t.holds(payer, ledger.Unit, 0)
+	t.balanced(1)
+}
+
+func moneyCredit(t *test) {
+	account := t.account("acme", 0, 0)
+	top := ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindCredit, Creditor: account, Amount: price, Reason: "invoice 7"}
+	first, purse, err := t.Store.Post(t.ctx, top, t.audit("credit", account))
+	t.ok(err)
+	want := top
+	want.Debtor, want.At = ledger.Funding, first.At
+	t.same(first, want)
+	t.same(purse, ledger.Purse{Balance: price})
+	rows := len(t.audits())
+	again, purse, err := t.Store.Post(t.ctx, top, t.audit("credit", account))
+	t.ok(err)
+	t.same(again, first)
+	t.same(purse, ledger.Purse{Balance: price})
+	if n := len(t.audits()); n != rows {
+		t.Fatalf("a retry wrote %d audit rows", n-rows)
+	}
+	for name, change := range map[string]func(*ledger.Transaction){
+		"amount":  func(p *ledger.Transaction) { p.Amount++ },
+		"sandbox": func(p *ledger.Transaction) { p.Sandbox = true },
+		"account": func(p *ledger.Transaction) { p.Creditor = newID("acct_") },
+		"reason":  func(p *ledger.Transaction) { p.Reason = "other" },
+		"kind":    func(p *ledger.Transaction) { p.Kind, p.Charge = ledger.KindRefund, newID("chg_") },
+	} {
+		other := top
+		change(&other)
+		if _, _, err := t.Store.Post(t.ctx, other, t.audit("credit", account)); !errors.Is(err, ledger.ErrConflict) {
+			t.Fatalf("the same id with another %s: %v", name, err)
+		}
+	}
+	for name, change := range map[string]func(*ledger.Transaction){
+		"amount of zero":   func(p *ledger.Transaction) { p.Amount = 0 },
+		"amount below":     func(p *ledger.Transaction) { p.Amount = -1 },
+		"id of a charge":   func(p *ledger.Transaction) { p.ID = newID("chg_") },
+		"debtor":           func(p *ledger.Transaction) { p.Debtor = account },
+		"kind of a charge": func(p *ledger.Transaction) { p.Kind = ledger.KindCharge },
+	} {
+		other := top
+		other.ID = newID("txn_")
+		change(&other)
+		_, _, err := t.Store.Post(t.ctx, other, t.audit("credit", account))
+		t.refused(err, "a top-up with an "+name)
+	}
+	for _, nobody := range []string{newID("acct_"), ledger.Funding, ""} {
+		other := top
+		other.ID, other.Creditor = newID("txn_"), nobody
+		_, _, err = t.Store.Post(t.ctx, other, t.audit("credit", nobody))
+		t.want(err, ledger.ErrNotFound)
+	}
+	t.holds(account, price, 0)
+	t.balanced(1)
+}
+
+func moneyRefund(t *test) {
+	payer, payee := t.account("payer", 10*price, 0), t.account("payee", 0, 0)
+	id := newID("chg_")
+	_, _, err := t.Store.Charge(t.ctx, id, order(payer, payee, 10*price))
+	t.ok(err)
+	refund := func(amount ledger.Amount) (ledger.Transaction, ledger.Purse, error) {
+		return t.Store.Post(t.ctx, ledger.Transaction{
+			ID: newID("txn_"), Kind: ledger.KindRefund, Charge: id, Amount: amount, Reason: "sorry",
+		}, t.audit("refund", id))
+	}
+	_, _, err = refund(10*price + 1)
+	t.want(err, ledger.ErrInsufficient)
+	part, purse, err := refund(3 * price)
+	t.ok(err)
+	t.same(purse, ledger.Purse{Balance: 3 * price})
+	if part.Debtor != payee || part.Creditor != payer || part.Charge != id || part.Amount != 3*price {
+		t.Fatalf("the refund is %+v", part)
+	}
+	_, _, err = refund(7*price + 1)
+	t.want(err, ledger.ErrInsufficient)
+
+	// What the provider has spent is refunded nevertheless.
+	_, _, err = t.Store.Charge(t.ctx, newID("chg_"), order(payee, payer, 5*price))
+	t.ok(err)
+	rest := ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindRefund, Charge: id, Reason: "all"}
+	first, _, err := t.Store.Post(t.ctx, rest, t.audit("refund", id))
+	t.ok(err)
+	if first.Amount != 7*price {
+		t.Fatalf("all that is left is %s, want %s", first.Amount, 7*price)
+	}
+	t.holds(payee, -5*price, 0)
+	_, _, err = refund(0)
+	t.want(err, ledger.ErrSettled)
+	again, _, err := t.Store.Post(t.ctx, rest, t.audit("refund", id))
+	t.ok(err)
+	t.same(again, first)
+	_, err = t.Store.Reserve(t.ctx, newID("chg_"), order(payee, payer, 1))
+	t.want(err, ledger.ErrInsufficient)
+	c, _, err := t.Store.Capture(t.ctx, id)
+	t.ok(err)
+	if c.Refunded != 10*price {
+		t.Fatalf("the charge shows %s refunded, want all", c.Refunded)
+	}
+	for _, unknown := range []string{newID("chg_"), "chg_", "", first.ID} {
+		_, _, err = t.Store.Post(t.ctx, ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindRefund, Charge: unknown}, t.audit("refund", unknown))
+		t.want(err, ledger.ErrNotFound)
+	}
+	t.balanced(5)
+}
+
+func moneyOverflow(t *test) {
+	const most = ledger.Amount(math.MaxInt64)
+	payer, payee := t.account("payer", most, most), t.account("payee", 0, 0)
+	_, _, err := t.Store.Post(t.ctx, ledger.Transaction{
+		ID: newID("txn_"), Kind: ledger.KindCredit, Creditor: payer, Amount: 1, Reason: "one too many",
+	}, t.audit("credit", payer))
+	t.want(err, ledger.ErrOverflow)
+	t.holds(payer, most, 0)
+
+	_, err = t.Store.Reserve(t.ctx, newID("chg_"), order(payer, payee, most))
+	t.ok(err)
+	_, err = t.Store.Reserve(t.ctx, newID("chg_"), order(payer, payee, most))
+	t.want(err, ledger.ErrInsufficient) // what is reserved would not fit
+	t.Advance(2 * ledger.ReservationLife)
+	for _, amount := range []ledger.Amount{most, most} { // down to the limit
+		_, _, err = t.Store.Charge(t.ctx, newID("chg_"), order(payer, payee, amount))
+		if amount == most && t.purse(payee).Balance == most {
+			break
+		}
+		t.ok(err)
+	}
+	_, _, err = t.Store.Charge(t.ctx, newID("chg_"), order(payer, payee, 1))
+	t.want(err, ledger.ErrOverflow) // who earns has all there can be
+	t.holds(payer, 0, 0)
+	t.holds(payee, most, 0)
+	t.balanced(2)
+}
+
+func moneyCrash(t *test) {
+	payer, payee := t.account("payer", 20*price, 0), t.account("payee", 0, 0)
+	var want []ledger.Charge
+	for range 5 {
+		c, _, err := t.Store.Charge(t.ctx, newID("chg_"), order(payer, payee, price))
+		t.ok(err)
+		want = append([]ledger.Charge{c}, want...)
+	}
+	held := newID("chg_")
+	_, err := t.Store.Reserve(t.ctx, held, order(payer, payee, price))
+	t.ok(err)
+	for range 2 {
+		t.Store = t.Crash()
+		if t.Forgets {
+			t.holds(payer, 15*price, 0)
+			_, _, err = t.Store.Capture(t.ctx, held)
+			t.want(err, ledger.ErrNotFound)
+		}
+		t.same(t.charges(ledger.ChargeFilter{Account: payer}), want)
+		t.balanced(6)
+	}
+	// What the crash forgot is charged under the same id, once.
+	first, _, err := t.Store.Charge(t.ctx, held, order(payer, payee, price))
+	t.ok(err)
+	again, _, err := t.Store.Capture(t.ctx, held)
+	t.ok(err)
+	t.same(again, first)
+	t.holds(payer, 14*price, 0)
+	t.balanced(7)
+}
+
+func moneyPages(t *test) {
+	a, b := t.account("a", ledger.Unit, 0), t.account("b", ledger.Unit, 0)
+	var all, ofA []ledger.Charge
+	for i := range 9 {
+		payer, payee := a, b
+		if i%3 == 0 {
+			payer, payee = b, a
+		}
+		if i == 6 {
+			payee = payer // an account may earn from itself
+		}
+		c, _, err := t.Store.Charge(t.ctx, newID("chg_"), order(payer, payee, price))
+		t.ok(err)
+		if i%4 == 0 {
+			_, _, err = t.Store.Post(t.ctx, ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindRefund, Charge: c.ID, Amount: 1}, t.audit("refund", c.ID))
+			t.ok(err)
+			c.Refunded = 1
+		}
+		all = append([]ledger.Charge{c}, all...)
+		if payer == a {
+			ofA = append([]ledger.Charge{c}, ofA...)
+		}
+	}
+	for _, size := range []int{1, 2, 5, 0} {
+		t.same(t.charges(ledger.ChargeFilter{Page: ledger.Page{Limit: size}}), all)
+		t.same(t.charges(ledger.ChargeFilter{Account: a, Page: ledger.Page{Limit: size}}), ofA)
+	}
+	part, next, err := t.Store.Charges(t.ctx, ledger.ChargeFilter{Page: ledger.Page{Limit: 4}})
+	t.ok(err)
+	if len(part) != 4 || next == "" {
+		t.Fatalf("the first part has %d charges and cursor %q, want 4 and one", len(part), next)
+	}
+	_, _, err = t.Store.Charges(t.ctx, ledger.ChargeFilter{Page: ledger.Page{After: "abc"}})
+	t.refused(err, "a cursor that is none")
+	t.balanced(2 + 9 + 3)
+}

@@ -1,0 +1,214 @@
+// Package storetest is the one suite that every store of keys and money must
+// pass. A store's own test gives Run a way to open it; the suite proves, against
+// a model and under races, that no call is charged twice, that no purse is
+// overdrawn and that the books balance, through crashes and restarts.
+package storetest
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/fareboxhq/farebox/internal/keys"
+	"github.com/fareboxhq/farebox/internal/ledger"
+)
+
+// Store is what every store can do. The stores document the methods.
+type Store interface {
+	KeyByDigest(ctx context.Context, digest keys.Digest) (*keys.Key, error)
+	CreateKey(ctx context.Context, k keys.Key, a ledger.Audit) error
+	Key(ctx context.Context, id string) (keys.Key, error)
+	Keys(ctx context.Context, account string, p ledger.Page) ([]keys.Key, string, error)
+	UpdateKey(ctx context.Context, id string, change func(*keys.Key) error, a ledger.Audit) (keys.Key, error)
+	ReplaceKey(ctx context.Context, oldID string, change func(old *keys.Key) error, successor keys.Key, a ledger.Audit) (keys.Key, error)
+
+	CreateAccount(ctx context.Context, a ledger.Account, audit ledger.Audit) error
+	Account(ctx context.Context, ref string) (ledger.Account, error)
+	Accounts(ctx context.Context, p ledger.Page) ([]ledger.Account, string, error)
+
+	Reserve(ctx context.Context, id string, o ledger.Order) (ledger.Purse, error)
+	Renew(ctx context.Context, id string) error
+	Capture(ctx context.Context, id string) (ledger.Charge, ledger.Purse, error)
+	Charge(ctx context.Context, id string, o ledger.Order) (ledger.Charge, ledger.Purse, error)
+	Release(ctx context.Context, id string) error
+	Post(ctx context.Context, t ledger.Transaction, a ledger.Audit) (ledger.Transaction, ledger.Purse, error)
+	Charges(ctx context.Context, f ledger.ChargeFilter) ([]ledger.Charge, string, error)
+	OpenReservations() int
+	Verify(ctx context.Context, progress func(done, total int64)) (ledger.Verification, error)
+	AuditLog(ctx context.Context, p ledger.Page) ([]ledger.Audit, string, error)
+	Healthy() error
+	Close() error
+}
+
+// Harness is an open, empty store and what a test does to it.
+type Harness struct {
+	Store Store
+	// Now and Advance are the clock that judges expiry.
+	Now     func() time.Time
+	Advance func(time.Duration)
+	// Crash ends the store as a crash would and opens what it left behind.
+	Crash func() Store
+	// BreakAudit makes audit rows fail until the returned function is called.
+	BreakAudit func() (repair func())
+	// Forgets says that a crash releases all reservations.
+	Forgets bool
+}
+
+// TB is what a harness needs of a test; *testing.T and *rapid.T both have it.
+type TB interface {
+	Helper()
+	Fatalf(format string, args ...any)
+	Errorf(format string, args ...any)
+	Logf(format string, args ...any)
+}
+
+// Run runs the suite. open is called for each test, with a directory that is
+// removed after the test; what it opens it closes by t.Cleanup.
+func Run(t *testing.T, open func(t *testing.T) Harness) {
+	t.Run("keys", func(t *testing.T) { runKeys(t, open) })
+	t.Run("accounts", func(t *testing.T) { runAccounts(t, open) })
+	t.Run("money", func(t *testing.T) { runMoney(t, open) })
+	t.Run("races", func(t *testing.T) { runRaces(t, open) })
+	t.Run("model", func(t *testing.T) { runModel(t, open) })
+}
+
+// test is one test with its store.
+type test struct {
+	TB
+	Harness
+	ctx context.Context
+}
+
+// each runs the tests of a group in the order of their names' appearance.
+func each(t *testing.T, open func(t *testing.T) Harness, tests ...named) {
+	for _, n := range tests {
+		t.Run(n.name, func(t *testing.T) {
+			n.run(&test{TB: t, Harness: open(t), ctx: t.Context()})
+		})
+	}
+}
+
+type named struct {
+	name string
+	run  func(*test)
+}
+
+func (t *test) ok(err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatalf("unexpected error: %v", err)
+	}
+}
+
+func (t *test) want(err, want error) {
+	t.Helper()
+	if !errors.Is(err, want) {
+		t.Fatalf("error is %v, want %v", err, want)
+	}
+}
+
+func (t *test) refused(err error, what string) {
+	t.Helper()
+	if err == nil {
+		t.Fatalf("%s was accepted", what)
+	}
+}
+
+func newID(prefix string) string { return prefix + uuid.Must(uuid.NewV7()).String() }
+
+// audit is the row of an action.
+func (t *test) audit(action, target string) ledger.Audit {
+	return ledger.Audit{At: t.Now(), Actor: "suite", From: "127.0.0.1", Action: action, Target: target, Detail: `{"n":1}`}
+}
+
+// account makes an account with so much in its live purse.
+func (t *test) account(name string, balance, limit ledger.Amount) string {
+	t.Helper()
+	id := newID("acct_")
+	t.ok(t.Store.CreateAccount(t.ctx, ledger.Account{ID: id, Name: name, CreatedAt: t.Now(), CreditLimit: limit}, t.audit("account.create", id)))
+	if balance > 0 {
+		t.credit(id, balance, false)
+	}
+	return id
+}
+
+func (t *test) credit(account string, amount ledger.Amount, sandbox bool) {
+	t.Helper()
+	_, _, err := t.Store.Post(t.ctx, ledger.Transaction{
+		ID: newID("txn_"), Kind: ledger.KindCredit, Creditor: account, Amount: amount, Sandbox: sandbox, Reason: "top-up",
+	}, t.audit("credit", account))
+	t.ok(err)
+}
+
+// order is an order for a call.
+func order(payer, payee string, amount ledger.Amount) ledger.Order {
+	return ledger.Order{
+		Account: payer, Provider: payee, Key: "key_1", Lineage: "key_0", Server: "weather", Tool: "get_forecast", Amount: amount,
+	}
+}
+
+func (t *test) purse(account string) ledger.Purse {
+	t.Helper()
+	a, err := t.Store.Account(t.ctx, account)
+	t.ok(err)
+	return a.Live
+}
+
+// holds checks a purse.
+func (t *test) holds(account string, balance, reserved ledger.Amount) {
+	t.Helper()
+	if p := t.purse(account); p.Balance != balance || p.Reserved != reserved {
+		t.Fatalf("purse holds %s with %s reserved, want %s and %s", p.Balance, p.Reserved, balance, reserved)
+	}
+}
+
+// balanced checks that the books balance, and that there are so many
+// transactions unless the number is negative.
+func (t *test) balanced(transactions int64) {
+	t.Helper()
+	v, err := t.Store.Verify(t.ctx, nil)
+	t.ok(err)
+	for _, d := range v.Differences {
+		t.Errorf("the books do not balance: %s", d)
+	}
+	if transactions >= 0 && v.Transactions != transactions {
+		t.Fatalf("the journal has %d transactions, want %d", v.Transactions, transactions)
+	}
+	if len(v.Differences) > 0 {
+		t.Fatalf("%d differences", len(v.Differences))
+	}
+}
+
+// charges lists all charges that the filter admits.
+func (t *test) charges(f ledger.ChargeFilter) []ledger.Charge {
+	t.Helper()
+	var all []ledger.Charge
+	for {
+		part, next, err := t.Store.Charges(t.ctx, f)
+		t.ok(err)
+		all = append(all, part...)
+		if next == "" {
+			return all
+		}
+		f.After = next
+	}
+}
+
+// audits lists the whole audit log, newest first.
+func (t *test) audits() []ledger.Audit {
+	t.Helper()
+	var all []ledger.Audit
+	var p ledger.Page
+	for {
+		part, next, err := t.Store.AuditLog(t.ctx, p)
+		t.ok(err)
+		all = append(all, part...)
+		if next == "" {
+			return all
+		}
+		p.After = next
+	}
+}
