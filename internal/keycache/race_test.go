@@ -51,10 +51,18 @@ type target struct {
 	floor atomic.Int64
 }
 
+// raceTarget is an origin whose keys a race makes and narrows. A change is
+// durable when change returns.
+type raceTarget interface {
+	Origin
+	add(*keys.Key) keys.Digest
+	change(keys.Digest, func(*keys.Key))
+}
+
 // race is a race of readers against revocations.
 type race struct {
 	cache   *Cache
-	origin  *memoryOrigin
+	origin  raceTarget
 	revoke  func(keys.Digest)
 	readers int
 	enough  func(lookups, stale int64) bool // ends the race; asked after every narrowing

@@ -1,0 +1,121 @@
+package keycache
+
+import (
+	"context"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/fareboxhq/farebox/internal/keys"
+	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/sqlitestore"
+)
+
+// storeOrigin is a real store in which a race makes and narrows keys.
+type storeOrigin struct {
+	*sqlitestore.Store
+	t       *testing.T
+	account string
+	loads   atomic.Int64
+	mu      sync.Mutex
+	ids     map[keys.Digest]string
+}
+
+func newStoreOrigin(t *testing.T) *storeOrigin {
+	t.Helper()
+	store, err := sqlitestore.Open(context.Background(), sqlitestore.Options{Path: filepath.Join(t.TempDir(), "f.db")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := store.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	o := &storeOrigin{Store: store, t: t, account: realistic(0).Account, ids: make(map[keys.Digest]string)}
+	if err := store.CreateAccount(context.Background(), ledger.Account{ID: o.account, Name: "alice"}, raceAudit); err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
+var raceAudit = ledger.Audit{Actor: "race", Action: "race"}
+
+func (o *storeOrigin) KeyByDigest(ctx context.Context, d keys.Digest) (*keys.Key, error) {
+	o.loads.Add(1)
+	return o.Store.KeyByDigest(ctx, d)
+}
+
+func (o *storeOrigin) add(k *keys.Key) keys.Digest {
+	k.Account = o.account
+	if err := o.CreateKey(context.Background(), *k, raceAudit); err != nil {
+		o.t.Error(err)
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.ids[k.Digest] = k.ID
+	return k.Digest
+}
+
+func (o *storeOrigin) change(d keys.Digest, f func(*keys.Key)) {
+	o.mu.Lock()
+	id := o.ids[d]
+	o.mu.Unlock()
+	if _, err := o.UpdateKey(context.Background(), id, func(k *keys.Key) error { f(k); return nil }, raceAudit); err != nil {
+		o.t.Error(err)
+	}
+}
+
+// storeRace races lookups against narrowings in the real store.
+func storeRace(t *testing.T, options Options, revoke func(*Cache) func(keys.Digest), enough func(tally) bool) tally {
+	t.Helper()
+	origin := newStoreOrigin(t)
+	cache := newCache(t, origin, options)
+	changesAtLeast := int64(0)
+	got := race{
+		cache: cache, origin: origin, revoke: revoke(cache), readers: 2 * runtime.GOMAXPROCS(0),
+		enough: func(lookups, stale int64) bool {
+			changesAtLeast += int64(len(narrowings))
+			return enough(tally{lookups, stale, changesAtLeast})
+		},
+	}.run(t)
+	t.Logf("%d lookups, %d loads from the store, %d changes, %d stale", got.lookups, origin.loads.Load(), got.changes, got.stale)
+	return got
+}
+
+// TestRaceOnTheStore is promise 6 on the real cache and the real store: in
+// millions of lookups that race deletions, disablings and narrowings, none that
+// began after the change returned gets more than what is left.
+func TestRaceOnTheStore(t *testing.T) {
+	least, ttl := int64(3_000_000), time.Millisecond
+	if raceEnabled {
+		least, ttl = 1_000_000, 50*time.Millisecond
+	}
+	limit := time.Now().Add(time.Minute)
+	got := storeRace(t, Options{TTL: ttl},
+		func(c *Cache) func(keys.Digest) { return c.Revoke },
+		func(so tally) bool {
+			return so.stale > 0 || time.Now().After(limit) || so.lookups >= least && so.changes > 400
+		})
+	if got.stale != 0 {
+		t.Errorf("%d of %d lookups began after a change and got the key as it was before", got.stale, got.lookups)
+	}
+	if got.lookups < least || got.changes < 400 {
+		t.Errorf("only %d lookups and %d changes in a minute: the race shows nothing", got.lookups, got.changes)
+	}
+}
+
+// TestRaceOnTheStoreNoticesMissingGenerations tests the test: with the check of
+// generations taken out, the same race must find stale lookups.
+func TestRaceOnTheStoreNoticesMissingGenerations(t *testing.T) {
+	limit := time.Now().Add(30 * time.Second)
+	got := storeRace(t, Options{TTL: time.Millisecond, trustStale: true},
+		func(c *Cache) func(keys.Digest) { return func(d keys.Digest) { c.entries.Del(slot(d)) } },
+		func(so tally) bool { return so.stale > 0 || time.Now().After(limit) })
+	if got.stale == 0 {
+		t.Errorf("no stale lookup among %d: the race would not notice a cache that is outrun", got.lookups)
+	}
+}
