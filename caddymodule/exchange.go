@@ -298,14 +298,14 @@ func (x *exchange) forwardStream(w relay) error {
 		default: // it is due to be checked already
 		}
 	})()
-	go x.endWithKey(ctx, cancel, changed)
+	go x.endWithKey(ctx, cancel, x.client(), changed)
 	return x.forward(w, x.r.WithContext(ctx))
 }
 
 // endWithKey cancels a stream once its key is refused: after a change of the
 // key, or at its expiry.
-func (x *exchange) endWithKey(ctx context.Context, cancel context.CancelFunc, changed <-chan struct{}) {
-	key, client := x.key, x.client()
+func (x *exchange) endWithKey(ctx context.Context, cancel context.CancelFunc, client netip.Addr, changed <-chan struct{}) {
+	key := x.key
 	for {
 		var expiry <-chan time.Time
 		if !key.ExpiresAt.IsZero() {
