@@ -1,0 +1,50 @@
+# "make help" lists what there is. All of it needs Go 1.26. "make test" also
+# wants a C compiler (for the race detector), curl, Node 20 or newer and npm;
+# what is missing it installs if it may. FAREBOX_INSTALL=no forbids that.
+
+GO   ?= go
+FUZZ ?= 2m
+
+# The integration tests run the real binary, which the test cache cannot see.
+INTEGRATION = ./integration/...
+
+.PHONY: help build run test tools fmt vet lint bench soak clean
+.DEFAULT_GOAL := help
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## build bin/farebox, and bin/weather and bin/quickstart for the demonstration
+	@mkdir -p bin
+	$(GO) build -o bin/farebox ./xcaddy
+	$(GO) build -o bin/weather ./examples/weather
+	$(GO) build -o bin/quickstart ./examples/quickstart
+
+run: build ## start a server and the gateway, make a paid call, stay up until Ctrl-C
+	@bin/quickstart
+
+test: tools fmt vet lint ## check everything
+	$(GO) test $$(scripts/tools.sh flags) -vet=off -timeout 10m $$($(GO) list ./... | grep -v /integration)
+	$(GO) test $$(scripts/tools.sh flags) -vet=off -timeout 10m -count=1 $(INTEGRATION)
+
+tools: ## see what "make test" needs, and install what is missing if this may be done
+	@scripts/tools.sh
+
+fmt: ## see that all Go code is formatted
+	@found=$$(gofmt -l $$($(GO) list -f '{{.Dir}}' ./...)); \
+	[ -z "$$found" ] || { echo "not formatted, run gofmt -w on:"; echo "$$found"; exit 1; }
+
+vet: ## go vet
+	$(GO) vet ./...
+
+lint: ## staticcheck
+	$(GO) tool staticcheck ./...
+
+bench: ## run every benchmark
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+soak: ## run each fuzz target for FUZZ (2m), not only its seeds
+	@GO="$(GO)" scripts/soak.sh "$(FUZZ)"
+
+clean: ## remove what was built and installed; data/, with its credits, stays
+	rm -rf bin integration/node/node_modules

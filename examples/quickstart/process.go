@@ -1,0 +1,143 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"syscall"
+	"time"
+)
+
+const (
+	pollInterval = 50 * time.Millisecond
+	termTimeout  = 10 * time.Second // from SIGTERM to SIGKILL
+	killTimeout  = 5 * time.Second  // from SIGKILL to giving up
+	logTail      = 2 << 10          // bytes of a log shown with an error
+)
+
+// process is a server that we started. It has a process group of its own, so
+// that a terminal's Ctrl-C reaches only us, and we end it in order.
+type process struct {
+	name string
+	log  string        // file that its output goes to
+	term time.Duration // how long it may take to end when asked, before it is made to
+	cmd  *exec.Cmd
+	done chan struct{} // closed when it has ended
+}
+
+func spawn(name, log string, environment []string, binary string, args ...string) (*process, error) {
+	file, err := os.OpenFile(log, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close() // the process has its own copy
+	cmd := exec.Command(binary, args...)
+	cmd.Env = append(os.Environ(), environment...)
+	cmd.Stdout, cmd.Stderr = file, file
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start %s: %w", name, err)
+	}
+	p := &process{name: name, log: log, term: termTimeout, cmd: cmd, done: make(chan struct{})}
+	go func() {
+		_ = cmd.Wait() // how it ended stands in ProcessState
+		close(p.done)
+	}()
+	return p, nil
+}
+
+// await tries until ready reports no error, the process ends, or the time is up.
+func (p *process) await(ctx context.Context, ready func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	ticker := time.NewTicker(pollInterval)
+	defer ticker.Stop()
+	for {
+		err := ready(ctx)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-p.done:
+			return p.ended()
+		case <-ctx.Done():
+			return fmt.Errorf("%s did not get ready: %w%s", p.name, err, p.tail())
+		case <-ticker.C:
+		}
+	}
+}
+
+// ended is the error of a process that ended by itself.
+func (p *process) ended() error {
+	return fmt.Errorf("%s ended unexpectedly (%s)%s", p.name, p.cmd.ProcessState, p.tail())
+}
+
+// tail returns the end of the log, for an error message.
+func (p *process) tail() string {
+	text, err := os.ReadFile(p.log)
+	if err != nil || len(text) == 0 {
+		return ""
+	}
+	if len(text) > logTail {
+		text = text[len(text)-logTail:]
+	}
+	return fmt.Sprintf("; the end of %s:\n%s", p.log, bytes.TrimSpace(text))
+}
+
+// stop ends the process: politely, then after a while by force.
+func (p *process) stop() error {
+	for _, step := range []struct {
+		signal syscall.Signal
+		wait   time.Duration
+	}{{syscall.SIGTERM, p.term}, {syscall.SIGKILL, killTimeout}} {
+		if err := p.cmd.Process.Signal(step.signal); err != nil && !errors.Is(err, os.ErrProcessDone) {
+			return fmt.Errorf("stop %s: %w", p.name, err)
+		}
+		select {
+		case <-p.done:
+			return nil
+		case <-time.After(step.wait):
+		}
+	}
+	return fmt.Errorf("%s (process %d) does not end", p.name, p.cmd.Process.Pid)
+}
+
+// stopAll stops the processes in their order: the gateway before its upstream.
+func stopAll(processes []*process) error {
+	var errs []error
+	for _, p := range processes {
+		errs = append(errs, p.stop())
+	}
+	return errors.Join(errs...)
+}
+
+// wait returns when the context ends, or with an error when a server does.
+func wait(ctx context.Context, servers []*process) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-servers[0].done:
+		return servers[0].ended()
+	case <-servers[1].done:
+		return servers[1].ended()
+	}
+}
+
+// answers asks whether a server answers there, with whatever status.
+func answers(url string) func(context.Context) error {
+	return func(ctx context.Context) error {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+		if err != nil {
+			return err
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			return err
+		}
+		return resp.Body.Close()
+	}
+}
