@@ -1,0 +1,76 @@
+package harness
+
+import (
+	"testing"
+
+	"github.com/fareboxhq/farebox/internal/ledger"
+)
+
+// Account is what "account show" says.
+type Account struct {
+	ID           string        `json:"id"`
+	Name         string        `json:"name"`
+	Balance      ledger.Amount `json:"balance"`
+	Reserved     ledger.Amount `json:"reserved"`
+	TestBalance  ledger.Amount `json:"test_balance"`
+	TestReserved ledger.Amount `json:"test_reserved"`
+}
+
+// Charge is an element of what "charge list" says.
+type Charge struct {
+	ID          string        `json:"id"`
+	Account     string        `json:"account"`
+	Server      string        `json:"server"`
+	Tool        string        `json:"tool"`
+	Amount      ledger.Amount `json:"amount"`
+	Environment string        `json:"environment"`
+	State       string        `json:"state"`
+}
+
+// Key is what "key create" says.
+type Key struct {
+	ID     string `json:"id"`
+	Secret string `json:"secret"`
+}
+
+// NewAgent makes an account with credits of the live kind, "" for none, and an
+// agent key for it.
+func (g *Gateway) NewAgent(t testing.TB, name, credits string) (Account, Key) {
+	t.Helper()
+	g.CLI(t, nil, "account", "create", name)
+	if credits != "" {
+		g.CLI(t, nil, "credit", name, credits, "--reason", "for the test")
+	}
+	return g.Account(t, name), g.NewKey(t, name)
+}
+
+// NewKey makes an agent key for the account; flags are added to the command.
+func (g *Gateway) NewKey(t testing.TB, account string, flags ...string) Key {
+	t.Helper()
+	var k Key
+	g.CLI(t, &k, append([]string{"key", "create", "--account", account}, flags...)...)
+	g.AddSecret(k.Secret)
+	return k
+}
+
+// Account shows an account.
+func (g *Gateway) Account(t testing.TB, name string) Account {
+	t.Helper()
+	var a Account
+	g.CLI(t, &a, "account", "show", name)
+	return a
+}
+
+// Charges lists all charges of an account, newest first.
+func (g *Gateway) Charges(t testing.TB, account string) []Charge {
+	t.Helper()
+	var charges []Charge
+	g.CLI(t, &charges, "charge", "list", "--account", account, "--limit", "0")
+	return charges
+}
+
+// VerifyLedger replays the books, which must balance.
+func (g *Gateway) VerifyLedger(t testing.TB) {
+	t.Helper()
+	g.CLI(t, nil, "ledger", "verify")
+}

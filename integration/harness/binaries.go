@@ -1,0 +1,58 @@
+// Package harness runs the real Farebox binary for tests: it builds it, starts
+// and kills it, drives it by its commands and over HTTP, puts real MCP servers
+// behind it and watches what reaches them.
+//
+// Everything that it starts listens on the loopback interface and is ended
+// with the test. When a gateway ends, all that it wrote is searched for the
+// secrets that were minted for it, and for data races.
+package harness
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+)
+
+// Binaries are the programs that tests run, built from this tree.
+type Binaries struct {
+	Farebox    string // Caddy with Farebox
+	Weather    string // the demonstration MCP server
+	Quickstart string // the program behind "make run"
+	Root       string // the root of the source tree
+}
+
+// Build builds the programs into dir; with the race detector if the test that
+// asks for them runs with it.
+func Build(dir string) (*Binaries, error) {
+	root, err := filepath.Abs("..")
+	if err != nil {
+		return nil, err
+	}
+	b := &Binaries{
+		Farebox: filepath.Join(dir, "farebox"), Weather: filepath.Join(dir, "weather"),
+		Quickstart: filepath.Join(dir, "quickstart"), Root: root,
+	}
+	for output, pkg := range map[string]string{
+		b.Farebox: "./xcaddy", b.Weather: "./examples/weather", b.Quickstart: "./examples/quickstart",
+	} {
+		args := []string{"build", "-o", output}
+		if raceEnabled {
+			args = append(args, "-race")
+		}
+		cmd := exec.Command("go", append(args, pkg)...)
+		cmd.Dir = root
+		cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
+		if err := cmd.Run(); err != nil {
+			return nil, fmt.Errorf("build %s: %w", pkg, err)
+		}
+	}
+	return b, nil
+}
+
+// Everything returns the path of the official everything server, which npm
+// installs.
+func (b *Binaries) Everything() string {
+	return filepath.Join(b.Root, "integration", "node", "node_modules",
+		"@modelcontextprotocol", "server-everything", "dist", "index.js")
+}

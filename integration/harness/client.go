@@ -1,0 +1,181 @@
+package harness
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/fareboxhq/farebox/internal/ledger"
+)
+
+// Bearer is a transport that sends a secret with each request.
+type Bearer struct {
+	Secret string
+	Base   http.RoundTripper // nil: http.DefaultTransport
+}
+
+// RoundTrip sends a copy of the request, with the secret added to its header.
+func (b Bearer) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	r.Header.Set("Authorization", "Bearer "+b.Secret)
+	if b.Base != nil {
+		return b.Base.RoundTrip(r)
+	}
+	return http.DefaultTransport.RoundTrip(r)
+}
+
+// Connect opens a session through the gateway with the official Go client. The
+// progress notifications of all calls go to progress unless it is nil.
+func (g *Gateway) Connect(t testing.TB, secret string, progress func(*mcp.ProgressNotificationParams)) *mcp.ClientSession {
+	t.Helper()
+	opts := &mcp.ClientOptions{}
+	if progress != nil {
+		opts.ProgressNotificationHandler = func(_ context.Context, n *mcp.ProgressNotificationClientRequest) {
+			progress(n.Params)
+		}
+	}
+	client := mcp.NewClient(&mcp.Implementation{Name: "farebox-test", Version: "1.0.0"}, opts)
+	session, err := client.Connect(t.Context(), &mcp.StreamableClientTransport{
+		Endpoint:   g.Endpoint(),
+		HTTPClient: &http.Client{Transport: Bearer{Secret: secret}},
+	}, nil)
+	if err != nil {
+		t.Fatalf("connect through the gateway: %v", err)
+	}
+	t.Cleanup(func() { _ = session.Close() })
+	return session
+}
+
+// Text returns the texts of a result, one a line.
+func Text(result *mcp.CallToolResult) string {
+	var texts []string
+	for _, content := range result.Content {
+		if t, ok := content.(*mcp.TextContent); ok {
+			texts = append(texts, t.Text)
+		}
+	}
+	return strings.Join(texts, "\n")
+}
+
+// Paid is what a result that was paid for says of it.
+type Paid struct {
+	ID          string        `json:"id"`
+	Amount      ledger.Amount `json:"amount"`
+	Currency    string        `json:"currency"`
+	Balance     ledger.Amount `json:"balance"`
+	Environment string        `json:"environment"`
+}
+
+// Meta is what Farebox adds to answers.
+type Meta struct {
+	Charge  *Paid  `json:"dev.farebox/charge"`
+	Receipt string `json:"dev.farebox/receipt"`
+	Error   *struct {
+		Code  string        `json:"code"`
+		Tool  string        `json:"tool"`
+		Price ledger.Amount `json:"price"`
+	} `json:"dev.farebox/error"`
+}
+
+// ReadMeta reads what Farebox added to a result's _meta.
+func ReadMeta(t testing.TB, meta mcp.Meta) Meta {
+	t.Helper()
+	raw, err := json.Marshal(meta)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var m Meta
+	if err := json.Unmarshal(raw, &m); err != nil {
+		t.Fatalf("_meta %s: %v", raw, err)
+	}
+	return m
+}
+
+// Answer is an HTTP answer and the JSON-RPC message in it.
+type Answer struct {
+	Status int
+	Header http.Header
+	Body   string
+	Message
+}
+
+// Message is a JSON-RPC answer.
+type Message struct {
+	ID     json.RawMessage `json:"id"`
+	Result *struct {
+		IsError bool `json:"isError"`
+		Meta    Meta `json:"_meta"`
+	} `json:"result"`
+	Error *struct {
+		Code    int    `json:"code"`
+		Message string `json:"message"`
+		Data    struct {
+			Meta Meta `json:"_meta"`
+		} `json:"data"`
+	} `json:"error"`
+}
+
+// Code is the code of Farebox's own error, or "".
+func (m *Message) Code() string {
+	switch {
+	case m.Error != nil && m.Error.Data.Meta.Error != nil:
+		return m.Error.Data.Meta.Error.Code
+	case m.Result != nil && m.Result.Meta.Error != nil:
+		return m.Result.Meta.Error.Code
+	}
+	return ""
+}
+
+// ToolCall returns the body of a call of a tool.
+func ToolCall(id int, tool, arguments string) string {
+	return fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":"tools/call","params":{"name":%q,"arguments":%s}}`, id, tool, arguments)
+}
+
+// Post sends a body as any HTTP client might; without a secret if it is "".
+func (g *Gateway) Post(ctx context.Context, client *http.Client, secret, body string) (*Answer, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, g.Endpoint(), strings.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Accept", "application/json, text/event-stream")
+	if secret != "" {
+		req.Header.Set("Authorization", "Bearer "+secret)
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return nil, err
+	}
+	answer := &Answer{Status: resp.StatusCode, Header: resp.Header, Body: string(text)}
+	if strings.HasPrefix(resp.Header.Get("Content-Type"), "text/event-stream") {
+		text = lastData(text)
+	}
+	if err := json.Unmarshal(text, &answer.Message); err != nil {
+		return nil, fmt.Errorf("status %d, no JSON-RPC message in %q: %w", resp.StatusCode, answer.Body, err)
+	}
+	return answer, nil
+}
+
+// lastData returns the data of the last event that has any. The servers of the
+// tests write each message in one line.
+func lastData(stream []byte) []byte {
+	var data []byte
+	for line := range bytes.Lines(stream) {
+		if rest, ok := bytes.CutPrefix(line, []byte("data:")); ok && len(bytes.TrimSpace(rest)) > 0 {
+			data = bytes.TrimSpace(rest)
+		}
+	}
+	return data
+}

@@ -1,0 +1,204 @@
+package harness
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// Gateway is a Farebox process and what it keeps on disk. It can be stopped,
+// killed and started again on the same data and addresses.
+type Gateway struct {
+	Dir   string // working directory: config, data, log
+	Port  string // of the site
+	Admin string // Caddy's admin address
+
+	binaries *Binaries
+	process  *Process
+
+	mu      sync.Mutex
+	secrets []string // that were minted for it
+	answers []byte   // to commands, but for those that show a new secret
+}
+
+// Site returns a Caddyfile whose only site puts a gateway in front of the MCP
+// server at that base URL. directives are the lines inside the farebox block.
+func Site(upstream string, directives ...string) string {
+	u, err := url.Parse(upstream)
+	if err != nil {
+		panic(err) // the harness made it
+	}
+	return fmt.Sprintf(`{
+	admin {$CADDY_ADMIN}
+	grace_period 1s
+	log {
+		level DEBUG
+	}
+	metrics
+	farebox {
+		store sqlite {$FAREBOX_DATA}/farebox.db
+		currency USD
+	}
+}
+
+http://localhost:{$FAREBOX_PORT} {
+	bind 127.0.0.1
+	log
+	handle /mcp* {
+		farebox {
+			%s
+		}
+		reverse_proxy %s {
+			header_up Host {upstream_hostport}
+		}
+	}
+	handle {
+		error 404
+	}
+}
+`, strings.Join(directives, "\n\t\t\t"), u.Host)
+}
+
+// StartGateway starts a gateway with that Caddyfile, waits until its store is
+// open, and has it stopped and searched when the test ends.
+func (b *Binaries) StartGateway(t testing.TB, caddyfile string) *Gateway {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "Caddyfile"), []byte(caddyfile), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	g := &Gateway{Dir: dir, Port: FreePort(t), Admin: "127.0.0.1:" + FreePort(t), binaries: b}
+	t.Cleanup(func() { g.finish(t) })
+	g.Start(t)
+	return g
+}
+
+// Environment is what the gateway and its commands run with.
+func (g *Gateway) Environment() []string {
+	return []string{
+		"FAREBOX_DATA=" + g.Data(), "FAREBOX_PORT=" + g.Port, "CADDY_ADMIN=" + g.Admin,
+		"HOME=" + g.Dir, "XDG_DATA_HOME=" + filepath.Join(g.Dir, "xdg-data"), "XDG_CONFIG_HOME=" + filepath.Join(g.Dir, "xdg-config"),
+		"GORACE=atexit_sleep_ms=0", // a race-built command would sleep a second at its end
+	}
+}
+
+// Data is the directory of the gateway's store.
+func (g *Gateway) Data() string { return filepath.Join(g.Dir, "data") }
+
+// Endpoint is where MCP clients find the gateway.
+func (g *Gateway) Endpoint() string { return "http://localhost:" + g.Port + "/mcp" }
+
+// Start starts the process and waits until it listens and its store is open.
+func (g *Gateway) Start(t testing.TB) {
+	t.Helper()
+	g.process = launch(t, "farebox", filepath.Join(g.Dir, "farebox.log"), g.Environment(),
+		g.binaries.Farebox, "run", "--config", "Caddyfile", "--adapter", "caddyfile")
+	g.process.Await(t, "an answer", answering("http://localhost:"+g.Port+"/"))
+	g.process.Await(t, "the store", func() error {
+		_, err := g.Command("account", "list")
+		return err
+	})
+}
+
+// Stop ends the process as an operator does.
+func (g *Gateway) Stop(t testing.TB) {
+	t.Helper()
+	g.process.Stop(t)
+}
+
+// Kill ends the process at once (SIGKILL).
+func (g *Gateway) Kill() { g.process.Kill() }
+
+// Process returns the running process.
+func (g *Gateway) Process() *Process { return g.process }
+
+// Command runs "farebox ARGS --json --address …" and returns what it printed.
+func (g *Gateway) Command(args ...string) ([]byte, error) {
+	cmd := exec.Command(g.binaries.Farebox, append(append([]string{"farebox"}, args...), "--json", "--address", g.Admin)...)
+	cmd.Env = append(os.Environ(), g.Environment()...)
+	cmd.Dir = g.Dir
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	err := cmd.Run()
+	g.keep(args, stdout.Bytes(), stderr.Bytes())
+	if err != nil {
+		return stdout.Bytes(), fmt.Errorf("farebox %s: %w: %s", strings.Join(args, " "), err, bytes.TrimSpace(stderr.Bytes()))
+	}
+	return stdout.Bytes(), nil
+}
+
+func (g *Gateway) keep(args []string, answers ...[]byte) {
+	if len(args) > 1 && args[0] == "key" && (args[1] == "create" || args[1] == "rotate") {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, answer := range answers {
+		g.answers = append(g.answers, answer...)
+	}
+}
+
+// CLI runs a command that must succeed, and reads its answer into v unless v
+// is nil.
+func (g *Gateway) CLI(t testing.TB, v any, args ...string) {
+	t.Helper()
+	out, err := g.Command(args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v == nil {
+		return
+	}
+	if err := json.Unmarshal(out, v); err != nil {
+		t.Fatalf("farebox %s: %v in %s", strings.Join(args, " "), err, out)
+	}
+}
+
+// AddSecret has the secret searched for in all that the gateway wrote.
+func (g *Gateway) AddSecret(secret string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.secrets = append(g.secrets, secret)
+}
+
+// finish takes what a running gateway shows, stops it, and searches it all.
+func (g *Gateway) finish(t testing.TB) {
+	if g.process == nil {
+		return
+	}
+	defer g.process.end(t)
+	shown := map[string][]byte{"an answer to a command": g.answers}
+	if !g.process.Ended() {
+		for _, path := range []string{"/metrics", "/config/", "/reverse_proxy/upstreams"} {
+			if text, err := fetch("http://" + g.Admin + path); err != nil {
+				t.Errorf("admin %s: %v", path, err)
+			} else {
+				shown["admin "+path] = text
+			}
+		}
+		g.Stop(t)
+	}
+	g.search(t, shown)
+}
+
+func fetch(url string) ([]byte, error) {
+	resp, err := http.Get(url)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = fmt.Errorf("status %s", resp.Status)
+	}
+	return text, err
+}

@@ -1,0 +1,102 @@
+package harness
+
+import (
+	"bufio"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+)
+
+// TestFindings: a secret is found wherever it stands, but is not repeated; a
+// data race is found; and clean texts are clean.
+func TestFindings(t *testing.T) {
+	secret := "sk_live_0123456789abcdef"
+	texts := map[string][]byte{"log": []byte("x" + secret + "y"), "clean": []byte("sk_live_0123...")}
+	got := Findings(texts, []string{secret})
+	if len(got) != 1 || !strings.Contains(got[0], "log has a secret in it: sk_live_0123...") || strings.Contains(got[0], secret) {
+		t.Errorf("got %q", got)
+	}
+	race := map[string][]byte{"log": []byte("==\nWARNING: DATA RACE\nWrite at 0x1 by goroutine 7")}
+	if got := Findings(race, nil); len(got) != 1 || !strings.Contains(got[0], "goroutine 7") {
+		t.Errorf("got %q", got)
+	}
+}
+
+// TestRelayEvents: while answers are held, notifications pass one by one and
+// the answer waits; then the rest of the stream is the same to the byte.
+func TestRelayEvents(t *testing.T) {
+	const (
+		note   = ": hello\n\nevent: message\r\ndata: {\"method\":\"notifications/progress\"}\r\n\r\n"
+		answer = "data: {\"id\":1,\"result\":{}}\n\n"
+	)
+	hold, gone := make(chan struct{}), make(chan struct{})
+	pr, pw := io.Pipe()
+	go func() {
+		pw.CloseWithError(relayEvents(pw, bufio.NewReader(strings.NewReader(note+answer+"data: tail")), hold, gone))
+	}()
+	first := make([]byte, len(note))
+	if _, err := io.ReadFull(pr, first); err != nil || string(first) != note {
+		t.Fatalf("got %q, %v; want the notification", first, err)
+	}
+	close(hold)
+	rest, err := io.ReadAll(pr)
+	if err != nil || string(rest) != answer+"data: tail" {
+		t.Errorf("got %q, %v; want the answer and the rest", rest, err)
+	}
+
+	close(gone)
+	err = relayEvents(io.Discard, bufio.NewReader(strings.NewReader(answer)), make(chan struct{}), gone)
+	if err != io.ErrUnexpectedEOF {
+		t.Errorf("client gone: got %v", err)
+	}
+}
+
+// TestRecorder: what passes is noted and not changed.
+func TestRecorder(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		_, _ = w.Write(append([]byte(r.Host+" "+r.URL.Path+" "), body...))
+	}))
+	defer server.Close()
+	recorder := Record(t, server.URL)
+	body := ToolCall(1, "echo", `{"a":1}`)
+	resp, err := http.Post(recorder.URL+"/mcp", "application/json", strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	got, err := io.ReadAll(resp.Body)
+	want := strings.TrimPrefix(server.URL, "http://") + " /mcp " + body
+	if err != nil || string(got) != want {
+		t.Errorf("got %q, %v; want %q", got, err, want)
+	}
+	if n := recorder.Calls("echo"); n != 1 || recorder.Calls("other") != 0 || recorder.Requests()[0].Method != "tools/call" {
+		t.Errorf("noted %+v", recorder.Requests())
+	}
+}
+
+// TestAnswersAreRead: the error code of a refusal is found in both of its
+// forms, and the last message of an event stream is the answer.
+func TestAnswersAreRead(t *testing.T) {
+	for _, body := range []string{
+		`{"id":1,"error":{"code":401,"message":"no","data":{"_meta":{"dev.farebox/error":{"code":"TOKEN_INVALID"}}}}}`,
+		`{"id":1,"result":{"isError":true,"_meta":{"dev.farebox/error":{"code":"TOKEN_INVALID","price":"1.00"}}}}`,
+	} {
+		var m Message
+		if err := json.Unmarshal([]byte(body), &m); err != nil {
+			t.Fatal(err)
+		}
+		if m.Code() != "TOKEN_INVALID" {
+			t.Errorf("%s: got code %q", body, m.Code())
+		}
+	}
+	if got := lastData([]byte("id: 1\ndata: \n\ndata: {\"a\":1}\n\ndata: {\"b\":2}\n\n")); string(got) != `{"b":2}` {
+		t.Errorf("got %q", got)
+	}
+	if new(Message).Code() != "" {
+		t.Error("an answer without an error has a code")
+	}
+}

@@ -1,0 +1,232 @@
+package harness
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+const (
+	// Patience bounds every wait of the harness. It is long, so that only what
+	// will never happen fails on a busy machine.
+	Patience = 60 * time.Second
+
+	stopTimeout  = 20 * time.Second // from SIGTERM to SIGKILL
+	pollInterval = 20 * time.Millisecond
+)
+
+// Process is a child of the test.
+type Process struct {
+	Name string
+	Log  string // file that its output goes to
+
+	cmd  *exec.Cmd
+	done chan struct{}
+}
+
+// Start starts a program whose output goes, appended, to the log file, in the
+// directory of that file. It has a process group of its own and is killed when
+// the test ends, if it has not ended before.
+func Start(t testing.TB, name, log string, environment []string, binary string, args ...string) *Process {
+	t.Helper()
+	p := launch(t, name, log, environment, binary, args...)
+	t.Cleanup(func() { p.end(t) })
+	return p
+}
+
+// end kills the process, and shows what it said if the test has failed.
+func (p *Process) end(t testing.TB) {
+	p.Kill()
+	if t.Failed() {
+		t.Logf("the end of the log of %s:\n%s", p.Name, p.Tail())
+	}
+}
+
+func launch(t testing.TB, name, log string, environment []string, binary string, args ...string) *Process {
+	t.Helper()
+	file, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	cmd := exec.Command(binary, args...)
+	cmd.Env = append(os.Environ(), environment...)
+	cmd.Dir = filepath.Dir(log)
+	cmd.Stdout, cmd.Stderr = file, file
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		t.Fatalf("start %s: %v", name, err)
+	}
+	p := &Process{Name: name, Log: log, cmd: cmd, done: make(chan struct{})}
+	go func() {
+		_ = cmd.Wait() // how it ended stands in ProcessState
+		close(p.done)
+	}()
+	return p
+}
+
+// Kill ends the process at once (SIGKILL) and waits until it is gone.
+func (p *Process) Kill() {
+	_ = p.cmd.Process.Signal(syscall.SIGKILL) // it may be gone already
+	<-p.done
+}
+
+// Signal sends the process a signal.
+func (p *Process) Signal(t testing.TB, signal os.Signal) {
+	t.Helper()
+	if err := p.cmd.Process.Signal(signal); err != nil {
+		t.Fatalf("signal %s: %v", p.Name, err)
+	}
+}
+
+// Stop asks the process to end (SIGTERM) and waits until it has. One that does
+// not is killed, and the test fails.
+func (p *Process) Stop(t testing.TB) {
+	t.Helper()
+	_ = p.cmd.Process.Signal(syscall.SIGTERM) // it may be gone already
+	select {
+	case <-p.done:
+	case <-time.After(stopTimeout):
+		p.Kill()
+		t.Errorf("%s did not end within %s of SIGTERM", p.Name, stopTimeout)
+	}
+}
+
+// Wait waits until the process has ended by itself, and returns its exit code:
+// -1 if a signal ended it.
+func (p *Process) Wait(t testing.TB) int {
+	t.Helper()
+	select {
+	case <-p.done:
+		return p.cmd.ProcessState.ExitCode()
+	case <-time.After(Patience):
+		p.Kill()
+		t.Fatalf("%s did not end within %s", p.Name, Patience)
+		return -1
+	}
+}
+
+// PID returns the process's id.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
+
+// Output returns all that the process has written so far.
+func (p *Process) Output(t testing.TB) string {
+	t.Helper()
+	text, err := os.ReadFile(p.Log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// Tail returns the end of what the process has written.
+func (p *Process) Tail() string {
+	const tail = 4 << 10
+	text, _ := os.ReadFile(p.Log) // for a failure message only
+	if len(text) > tail {
+		text = text[len(text)-tail:]
+	}
+	return string(bytes.TrimSpace(text))
+}
+
+// Await polls until ready reports no error. It fails the test when the process
+// ends first, or after Patience.
+func (p *Process) Await(t testing.TB, what string, ready func() error) {
+	t.Helper()
+	err := poll(t.Context(), p.done, ready)
+	if err != nil {
+		t.Fatalf("%s: waiting for %s: %v\n%s", p.Name, what, err, p.Tail())
+	}
+}
+
+// Eventually polls until the condition reports no error, for at most Patience.
+func Eventually(t testing.TB, what string, condition func() error) {
+	t.Helper()
+	if err := poll(t.Context(), nil, condition); err != nil {
+		t.Fatalf("waiting for %s: %v", what, err)
+	}
+}
+
+func poll(ctx context.Context, ended <-chan struct{}, ready func() error) error {
+	ctx, cancel := context.WithTimeout(ctx, Patience)
+	defer cancel()
+	ticker := time.NewTicker(pollInterval)
+	defer ticker.Stop()
+	for {
+		err := ready()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ended:
+			return fmt.Errorf("it ended; before: %w", err)
+		case <-ctx.Done():
+			return err
+		case <-ticker.C:
+		}
+	}
+}
+
+// Ports are handed out from a range that systems do not use for the near end of
+// outgoing connections, so that a port stays free until its server starts, and
+// while it restarts.
+const (
+	firstPort = 12000
+	lastPort  = 32000
+)
+
+// handedOut are the ports that FreePort gave; none is given twice.
+var handedOut sync.Map
+
+// FreePort returns a port of the loopback interface on which nothing listens.
+func FreePort(t testing.TB) string {
+	t.Helper()
+	for range lastPort - firstPort {
+		port := strconv.Itoa(firstPort + rand.IntN(lastPort-firstPort))
+		if _, taken := handedOut.LoadOrStore(port, true); taken {
+			continue
+		}
+		listener, err := net.Listen("tcp", "127.0.0.1:"+port)
+		if err != nil {
+			continue
+		}
+		if err := listener.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return port
+	}
+	t.Fatal("no port is free")
+	return ""
+}
+
+// answering reports, as an error, that nothing answers HTTP there.
+func answering(url string) func() error {
+	return func() error {
+		resp, err := http.Get(url)
+		if err != nil {
+			return err
+		}
+		return resp.Body.Close()
+	}
+}
+
+// Ended reports whether the process has ended.
+func (p *Process) Ended() bool {
+	select {
+	case <-p.done:
+		return true
+	default:
+		return false
+	}
+}

@@ -1,0 +1,154 @@
+package harness
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// Recorder stands between the gateway and an MCP server. It passes everything
+// on as it is, notes what the gateway sent, and can keep answers back.
+type Recorder struct {
+	// URL is the recorder's base URL.
+	URL string
+
+	mu       sync.Mutex
+	requests []Recorded
+	hold     chan struct{} // answers wait until it is closed; nil: they do not
+}
+
+// Recorded is a request that the gateway sent.
+type Recorded struct {
+	HTTPMethod string
+	Header     http.Header
+	Body       []byte
+	Method     string // of the JSON-RPC message in the body, or ""
+	Tool       string // that a tools/call names, or ""
+}
+
+// Record starts a recorder in front of the server at that base URL.
+func Record(t testing.TB, upstream string) *Recorder {
+	t.Helper()
+	target, err := url.Parse(upstream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &Recorder{}
+	proxy := &httputil.ReverseProxy{
+		Rewrite: func(p *httputil.ProxyRequest) {
+			p.SetURL(target)
+			p.Out.Host = target.Host
+		},
+		FlushInterval:  -1,
+		ModifyResponse: r.keepBack,
+	}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		body, err := io.ReadAll(req.Body)
+		if err != nil {
+			panic(http.ErrAbortHandler) // the gateway has left
+		}
+		r.note(req, body)
+		req.Body = io.NopCloser(bytes.NewReader(body))
+		proxy.ServeHTTP(w, req)
+	}))
+	t.Cleanup(server.Close)
+	t.Cleanup(server.CloseClientConnections) // before Close, which waits for them
+	r.URL = server.URL
+	return r
+}
+
+func (r *Recorder) note(req *http.Request, body []byte) {
+	var message struct {
+		Method string `json:"method"`
+		Params struct {
+			Name string `json:"name"`
+		} `json:"params"`
+	}
+	_ = json.Unmarshal(body, &message) // what is no message has no method
+	rec := Recorded{HTTPMethod: req.Method, Header: req.Header.Clone(), Body: body, Method: message.Method}
+	if message.Method == "tools/call" {
+		rec.Tool = message.Params.Name
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.requests = append(r.requests, rec)
+}
+
+// Requests returns what was sent so far.
+func (r *Recorder) Requests() []Recorded {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return append([]Recorded(nil), r.requests...)
+}
+
+// Calls returns how many times the server was asked to run the tool.
+func (r *Recorder) Calls(tool string) int {
+	n := 0
+	for _, req := range r.Requests() {
+		if req.Tool == tool {
+			n++
+		}
+	}
+	return n
+}
+
+// HoldAnswers keeps from now on every answer in an event stream back, while
+// notifications pass, until the returned function is called.
+func (r *Recorder) HoldAnswers() (release func()) {
+	hold := make(chan struct{})
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.hold = hold
+	return sync.OnceFunc(func() { close(hold) })
+}
+
+func (r *Recorder) keepBack(resp *http.Response) error {
+	r.mu.Lock()
+	hold := r.hold
+	r.mu.Unlock()
+	if hold == nil || !strings.HasPrefix(resp.Header.Get("Content-Type"), "text/event-stream") {
+		return nil
+	}
+	body := resp.Body
+	pr, pw := io.Pipe()
+	go func() {
+		defer body.Close()
+		pw.CloseWithError(relayEvents(pw, bufio.NewReader(body), hold, resp.Request.Context().Done()))
+	}()
+	resp.Body = pr
+	return nil
+}
+
+// relayEvents copies events one at a time; those with an answer wait.
+func relayEvents(w io.Writer, r *bufio.Reader, hold, gone <-chan struct{}) error {
+	var event []byte
+	for {
+		line, err := r.ReadBytes('\n')
+		event = append(event, line...)
+		if err == nil && len(bytes.TrimRight(line, "\r\n")) > 0 {
+			continue // an empty line ends an event
+		}
+		if bytes.Contains(event, []byte(`"result":`)) || bytes.Contains(event, []byte(`"error":`)) {
+			select {
+			case <-hold:
+			case <-gone:
+				return io.ErrUnexpectedEOF
+			}
+		}
+		if _, err := w.Write(event); err != nil {
+			return err
+		}
+		if err != nil {
+			return err // io.EOF ends the reader as it should
+		}
+		event = event[:0]
+	}
+}

@@ -1,0 +1,34 @@
+package harness
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// StartWeather starts the demonstration server and returns its base URL.
+func (b *Binaries) StartWeather(t testing.TB, args ...string) string {
+	t.Helper()
+	port := FreePort(t)
+	p := Start(t, "weather", filepath.Join(t.TempDir(), "weather.log"), nil,
+		b.Weather, append([]string{"-listen", "127.0.0.1:" + port, "-pace", "1ms"}, args...)...)
+	url := "http://127.0.0.1:" + port
+	p.Await(t, "an answer", answering(url+"/healthz"))
+	return url
+}
+
+// StartEverything starts the official everything server in streamable HTTP
+// mode, unmodified, and returns its base URL.
+func (b *Binaries) StartEverything(t testing.TB) string {
+	t.Helper()
+	script := b.Everything()
+	if _, err := os.Stat(script); err != nil {
+		t.Fatalf("%v: run \"make tools\"", err)
+	}
+	port := FreePort(t)
+	p := Start(t, "server-everything", filepath.Join(t.TempDir(), "everything.log"), []string{"PORT=" + port},
+		"node", script, "streamableHttp")
+	url := "http://127.0.0.1:" + port
+	p.Await(t, "an answer", answering(url+"/mcp"))
+	return url
+}

@@ -1,0 +1,154 @@
+package integration
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/fareboxhq/farebox/integration/harness"
+)
+
+var errNotYet = errors.New("not yet")
+
+// managed is a key as "key show" tells it, and a successor's secret.
+type managed struct {
+	harness.Key
+	State   string `json:"state"`
+	Lineage string `json:"lineage"`
+}
+
+// TestKeyLife: promise 6 over the real binary. Each change of a key holds for
+// the first call that is made after the command returned, although the cache
+// had the key.
+func TestKeyLife(t *testing.T) {
+	upstream := binaries.StartWeather(t, "-stateless")
+	g := binaries.StartGateway(t, harness.Site(upstream, "server weather", "provider acme", "free list_cities"))
+	_, key := g.NewAgent(t, "alice", "")
+	call := harness.ToolCall(1, "list_cities", `{}`)
+	expect := func(what, secret, code string) {
+		t.Helper()
+		answer := post(t, g, secret, call)
+		if got := answer.Code(); got != code || code == "" && answer.Result == nil {
+			t.Errorf("%s: code %q, want %q: %s", what, got, code, answer.Body)
+		}
+	}
+	steps := []struct {
+		args []string
+		code string
+	}{
+		{[]string{"disable", key.ID}, "TOKEN_INVALID"},
+		{[]string{"enable", key.ID}, ""},
+		{[]string{"update", key.ID, "--server", "mail"}, "TOKEN_INVALID"},
+		{[]string{"update", key.ID, "--server", "mail", "--server", "weather"}, ""},
+		{[]string{"update", key.ID, "--expires", "1ns"}, "TOKEN_EXPIRED"},
+		{[]string{"update", key.ID, "--expires", "never", "--all-servers", "--name", "laptop"}, ""},
+		{[]string{"delete", key.ID}, "TOKEN_INVALID"},
+		{[]string{"delete", key.ID}, "TOKEN_INVALID"},
+	}
+	expect("at first", key.Secret, "")
+	for _, step := range steps {
+		g.CLI(t, nil, append([]string{"key"}, step.args...)...)
+		expect(strings.Join(step.args, " "), key.Secret, step.code)
+	}
+	if _, err := g.Command("key", "enable", key.ID); err == nil || !strings.Contains(err.Error(), "is deleted") {
+		t.Errorf("a deleted key came back: %v", err)
+	}
+
+	// A successor has the rights, and the old key its grace.
+	old := g.NewKey(t, "alice", "--name", "server", "--server", "weather")
+	var kept, last managed
+	g.CLI(t, &kept, "key", "rotate", old.ID, "--grace", "1h")
+	g.AddSecret(kept.Secret)
+	if kept.Lineage != old.ID || kept.State != "active" {
+		t.Errorf("successor %+v", kept)
+	}
+	expect("old key in its grace", old.Secret, "")
+	expect("successor", kept.Secret, "")
+	g.CLI(t, &last, "key", "rotate", kept.ID)
+	g.AddSecret(last.Secret)
+	expect("old key without grace", kept.Secret, "TOKEN_EXPIRED")
+	expect("second successor", last.Secret, "")
+	if last.Lineage != old.ID {
+		t.Errorf("the lineage was broken: %+v", last)
+	}
+}
+
+// TestStreamsEndWithTheirKey: promise 6. A stream that a key has opened ends
+// within a second of the key's end.
+func TestStreamsEndWithTheirKey(t *testing.T) {
+	upstream := binaries.StartWeather(t)
+	g := binaries.StartGateway(t, harness.Site(upstream, "server weather", "provider acme", "free list_cities"))
+	g.CLI(t, nil, "account", "create", "alice")
+	for _, end := range [][]string{{"delete"}, {"disable"}, {"update", "--server", "mail"}, {"update", "--expires", "100ms"}} {
+		key := g.NewKey(t, "alice")
+		begun := post(t, g, key.Secret, `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}`)
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, g.Endpoint(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Accept", "text/event-stream")
+		r.Header.Set("Authorization", "Bearer "+key.Secret)
+		r.Header.Set("Mcp-Session-Id", begun.Header.Get("Mcp-Session-Id"))
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if resp.StatusCode != http.StatusOK {
+			t.Fatalf("no stream: %s", resp.Status)
+		}
+		ended := make(chan time.Time, 1)
+		go func() {
+			defer resp.Body.Close()
+			for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
+			}
+			ended <- time.Now()
+		}()
+		args := append([]string{"key", end[0], key.ID}, end[1:]...)
+		g.CLI(t, nil, args...)
+		returned := time.Now()
+		select {
+		case at := <-ended:
+			if late := at.Sub(returned); late > time.Second {
+				t.Errorf("%v: the stream lived on for %v", end, late)
+			}
+		case <-time.After(5 * time.Second):
+			t.Errorf("%v: the stream lives on", end)
+			_ = resp.Body.Close()
+		}
+	}
+}
+
+// A paid call that was dispatched before its key ended settles.
+func TestDispatchedCallOutlivesItsKey(t *testing.T) {
+	recorder := harness.Record(t, binaries.StartWeather(t, "-stateless"))
+	g := binaries.StartGateway(t, harness.Site(recorder.URL, "server weather", "provider acme", "price get_forecast 0.01"))
+	account, key := g.NewAgent(t, "alice", "1.00")
+	release := recorder.HoldAnswers()
+	answered := make(chan *harness.Answer, 1)
+	go func() {
+		answer, err := g.Post(context.Background(), http.DefaultClient, key.Secret, harness.ToolCall(1, "get_forecast", `{"city":"Oslo"}`))
+		if err != nil {
+			t.Error(err)
+		}
+		answered <- answer
+	}()
+	harness.Eventually(t, "the call at the server", func() error {
+		if recorder.Calls("get_forecast") == 0 {
+			return errNotYet
+		}
+		return nil
+	})
+	g.CLI(t, nil, "key", "delete", key.ID)
+	release()
+	answer := <-answered
+	if answer == nil || answer.Result == nil || answer.Result.Meta.Charge == nil {
+		t.Fatalf("the call did not settle: %+v", answer)
+	}
+	if charges := g.Charges(t, account.ID); len(charges) != 1 || charges[0].ID != answer.Result.Meta.Charge.ID {
+		t.Errorf("charges %+v", charges)
+	}
+}

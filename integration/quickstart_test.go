@@ -1,0 +1,232 @@
+package integration
+
+import (
+	"bytes"
+	"errors"
+	"io/fs"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/fareboxhq/farebox/integration/harness"
+)
+
+// quickstart is the program of "make run" in a directory of its own.
+type quickstart struct {
+	dir   string
+	ports [3]string // gateway, weather, admin
+}
+
+func newQuickstart(t *testing.T) *quickstart {
+	t.Helper()
+	return &quickstart{dir: t.TempDir(), ports: [3]string{harness.FreePort(t), harness.FreePort(t), harness.FreePort(t)}}
+}
+
+func (q *quickstart) start(t *testing.T, log string, flags ...string) *harness.Process {
+	t.Helper()
+	return harness.Start(t, "quickstart", filepath.Join(q.dir, log), []string{
+		"FAREBOX_PORT=" + q.ports[0], "WEATHER_PORT=" + q.ports[1], "CADDY_ADMIN=localhost:" + q.ports[2],
+		"HOME=" + q.dir, "XDG_DATA_HOME=", "XDG_CONFIG_HOME=", "GORACE=atexit_sleep_ms=0",
+	}, binaries.Quickstart, append([]string{
+		"-farebox", binaries.Farebox, "-weather", binaries.Weather,
+		"-config", filepath.Join(binaries.Root, "Caddyfile"), "-data", filepath.Join(q.dir, "data"),
+	}, flags...)...)
+}
+
+// up starts it to stay, and returns it with what it has printed.
+func (q *quickstart) up(t *testing.T, log string) (*harness.Process, string) {
+	t.Helper()
+	p := q.start(t, log)
+	p.Await(t, "the report", func() error {
+		if !strings.Contains(p.Output(t), "Ctrl-C ends all of it.") {
+			return errors.New("not there yet")
+		}
+		return nil
+	})
+	return p, p.Output(t)
+}
+
+// ended checks that nothing of it is left: no process, and no port taken.
+func (q *quickstart) ended(t *testing.T, children []int) {
+	t.Helper()
+	for _, pid := range children {
+		if err := syscall.Kill(pid, 0); !errors.Is(err, syscall.ESRCH) {
+			t.Errorf("process %d is still there: %v", pid, err)
+		}
+	}
+	for _, port := range q.ports {
+		listener, err := net.Listen("tcp", "127.0.0.1:"+port)
+		if err != nil {
+			t.Errorf("port is still taken: %v", err)
+			continue
+		}
+		_ = listener.Close()
+	}
+}
+
+// TestQuickstart: a run shows a paid call, its receipt and the balances. A
+// second run goes on with the same account. Ctrl-C ends all of it, as does the
+// end of a run that does not stay, and no secret is left on disk.
+func TestQuickstart(t *testing.T) {
+	t.Parallel()
+	q := newQuickstart(t)
+	first := q.start(t, "first.out", "-once")
+	if code := first.Wait(t); code != 0 {
+		t.Fatalf("exit code %d\n%s", code, first.Tail())
+	}
+	q.ended(t, nil)
+	mustContain(t, first.Output(t), "call      get_forecast", "Oslo: snow showers", "charged   0.01 USD (chg_", "receipt   eyJ", "5.00 before, 4.99 after")
+
+	second, output := q.up(t, "second.out")
+	mustContain(t, output, "4.99 before, 4.98 after", "Bearer sk_test_")
+	children := childrenOf(t, second.PID())
+	if len(children) != 2 {
+		t.Errorf("%d processes run beside it: %v; want 2", len(children), children)
+	}
+	// A terminal sends the signal to all of the process group.
+	if err := syscall.Kill(-second.PID(), syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	if code := second.Wait(t); code != 0 {
+		t.Errorf("exit code %d\n%s", code, second.Tail())
+	}
+	q.ended(t, children)
+	mustContain(t, second.Output(t), "Stopped.")
+	q.noSecrets(t, first.Output(t)+second.Output(t))
+}
+
+// TestQuickstartNamesBusyPorts: when a port is taken, nothing is started and
+// the message says which, and how to choose another.
+func TestQuickstartNamesBusyPorts(t *testing.T) {
+	t.Parallel()
+	q := newQuickstart(t)
+	listener, err := net.Listen("tcp", "127.0.0.1:"+q.ports[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	p := q.start(t, "busy.out", "-once")
+	if code := p.Wait(t); code != 1 {
+		t.Errorf("exit code %d; want 1", code)
+	}
+	mustContain(t, p.Output(t), "port "+q.ports[0]+" is not free", "FAREBOX_PORT=18080 make run")
+	if _, err := os.Stat(filepath.Join(q.dir, "data")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("something was started: %v", err)
+	}
+}
+
+// TestQuickstartLinesToPaste: the key in the line for an MCP client is good for
+// one, at the address that the line gives.
+func TestQuickstartLinesToPaste(t *testing.T) {
+	t.Parallel()
+	q := newQuickstart(t)
+	p, output := q.up(t, "run.out")
+	line := regexp.MustCompile(`claude mcp add --transport http weather (\S+) --header "Authorization: Bearer (\S+)"`).FindStringSubmatch(output)
+	if line == nil {
+		t.Fatalf("no line to paste in\n%s", output)
+	}
+	session := connectTo(t, line[1], line[2])
+	result, err := session.CallTool(t.Context(), &mcp.CallToolParams{Name: "climate_report", Arguments: map[string]any{"city": "Oslo"}})
+	if err != nil || result.IsError {
+		t.Fatalf("got %+v, %v", result, err)
+	}
+	if charge := harness.ReadMeta(t, result.Meta).Charge; charge == nil || charge.Environment != "test" {
+		t.Errorf("got charge %+v; want one of test credits", charge)
+	}
+	p.Stop(t)
+	q.ended(t, nil)
+}
+
+// TestQuickstartCurl: the curl command that it prints works as it is printed.
+func TestQuickstartCurl(t *testing.T) {
+	t.Parallel()
+	q := newQuickstart(t)
+	p, output := q.up(t, "run.out")
+	command := regexp.MustCompile(`(?s)\n  curl .*?'\n\n`).FindString(output)
+	if command == "" {
+		t.Fatalf("no curl command in\n%s", output)
+	}
+	got, err := exec.CommandContext(t.Context(), "sh", "-c", command).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, got)
+	}
+	mustContain(t, string(got), "Oslo: snow showers", `"dev.farebox/charge"`, `"balance":"4.98"`)
+	p.Stop(t)
+	q.ended(t, nil)
+}
+
+func mustContain(t *testing.T, text string, wants ...string) {
+	t.Helper()
+	for _, want := range wants {
+		if !strings.Contains(text, want) {
+			t.Errorf("want %q in\n%s", want, text)
+		}
+	}
+}
+
+func connectTo(t *testing.T, endpoint, secret string) *mcp.ClientSession {
+	t.Helper()
+	g := harness.Gateway{Port: strings.TrimSuffix(strings.TrimPrefix(endpoint, "http://localhost:"), "/mcp")}
+	if g.Endpoint() != endpoint {
+		t.Fatalf("endpoint %s; want it on localhost", endpoint)
+	}
+	return g.Connect(t, secret, nil)
+}
+
+// noSecrets searches what it left on disk, except for what it printed.
+func (q *quickstart) noSecrets(t *testing.T, printed string) {
+	t.Helper()
+	secrets := regexp.MustCompile(`sk_test_[0-9a-f]{64}`).FindAllString(printed, -1)
+	if len(secrets) == 0 {
+		t.Fatal("it printed no secret to search for")
+	}
+	files, err := filepath.Glob(filepath.Join(q.dir, "data", "*"))
+	if err != nil || len(files) < 3 {
+		t.Fatalf("it left %v, %v; want a database and two logs at least", files, err)
+	}
+	texts := map[string][]byte{}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		texts[file] = text
+	}
+	for _, finding := range harness.Findings(texts, secrets) {
+		t.Error(finding)
+	}
+}
+
+// childrenOf lists the processes that the process has started (proc(5)).
+func childrenOf(t *testing.T, parent int) []int {
+	t.Helper()
+	stats, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var children []int
+	for _, stat := range stats {
+		text, err := os.ReadFile(stat)
+		if err != nil {
+			continue // it has ended since
+		}
+		// pid (name) state ppid …; the name may have spaces and brackets.
+		fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+		if len(fields) > 1 && fields[1] == strconv.Itoa(parent) {
+			pid, err := strconv.Atoi(filepath.Base(filepath.Dir(stat)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			children = append(children, pid)
+		}
+	}
+	return children
+}
