@@ -102,7 +102,7 @@ Any HTTP client:
 func printKey(w io.Writer, k admin.KeyView) {
 	printFields(w, "key", k.ID, "account", k.Account, "name", orDash(k.Name), "kind", k.Kind+", "+k.Environment,
 		"state", k.State, "hint", k.Hint, "scopes", orDash(strings.Join(k.Scopes, " ")),
-		"servers", allOr(k.Servers), "created", k.CreatedAt.Format(time.RFC3339), "expires", timeOr(k.ExpiresAt, "never"))
+		"servers", allOr(k.Servers), "created", k.CreatedAt.Format(time.RFC3339), "expires", timeOr(k.ExpiresAt, "never"), "last used", timeOr(k.LastUsedAt, "never"))
 }
 
 func orDash(s string) string {
@@ -133,9 +133,9 @@ func listKeys(c *connection) *cobra.Command {
 		func(cmd *cobra.Command) {
 			cmd.Flags().StringVar(&account, "account", "", "Only those of this account, by name or id")
 		},
-		[]string{"KEY", "HINT", "NAME", "KIND", "ENVIRONMENT", "STATE", "EXPIRES"},
+		[]string{"KEY", "HINT", "NAME", "KIND", "ENVIRONMENT", "STATE", "EXPIRES", "LAST USED"},
 		func(k admin.KeyView) []any {
-			return []any{k.ID, k.Hint, orDash(k.Name), k.Kind, k.Environment, k.State, timeOr(k.ExpiresAt, "never")}
+			return []any{k.ID, k.Hint, orDash(k.Name), k.Kind, k.Environment, k.State, timeOr(k.ExpiresAt, "never"), timeOr(k.LastUsedAt, "never")}
 		})
 }
 

@@ -89,6 +89,8 @@ func (h *Handler) problem(r *http.Request, err error) (int, Problem) {
 	switch {
 	case errors.As(err, &refused):
 		return statusOf[refused.Code], Problem{refused.Code, refused.Message}
+	case errors.Is(err, ledger.ErrInvalid):
+		return http.StatusBadRequest, Problem{Invalid, err.Error()}
 	case errors.Is(err, ledger.ErrUnavailable):
 		h.logger.Error("an operation found the store unavailable", "path", r.URL.Path, "error", err)
 		return http.StatusServiceUnavailable, Problem{Unavailable, "the store is unavailable, see the server's log: try again later"}

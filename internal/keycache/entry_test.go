@@ -36,6 +36,7 @@ func TestEntryIsAFaithfulCopy(t *testing.T) {
 			ExpiresAt:   when.Draw(t, "expires"),
 			DisabledAt:  when.Draw(t, "disabled"),
 			DeletedAt:   when.Draw(t, "deleted"),
+			LastUsedAt:  when.Draw(t, "used"),
 		}
 		if rapid.Bool().Draw(t, "first of its chain") {
 			key.Lineage = key.ID
@@ -49,8 +50,8 @@ func TestEntryIsAFaithfulCopy(t *testing.T) {
 // TestEntryHasEveryField fails when a field is added to Key, so that newEntry
 // and the test above are looked at again.
 func TestEntryHasEveryField(t *testing.T) {
-	if n := reflect.TypeFor[keys.Key]().NumField(); n != 14 {
-		t.Errorf("keys.Key has %d fields, not 14: see what newEntry must do with the new ones", n)
+	if n := reflect.TypeFor[keys.Key]().NumField(); n != 15 {
+		t.Errorf("keys.Key has %d fields, not 15: see what newEntry must do with the new ones", n)
 	}
 }
 

@@ -122,6 +122,7 @@ type Key struct {
 	ExpiresAt   time.Time   // from this instant on it is expired
 	DisabledAt  time.Time   // reversible
 	DeletedAt   time.Time   // final
+	LastUsedAt  time.Time   // coarse: written now and then, not at every use
 }
 
 // HasScope reports whether the key carries the scope, by its kind or by name.

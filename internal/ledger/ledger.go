@@ -152,6 +152,9 @@ var (
 	ErrSettled = errors.New("charge is settled already")
 	// ErrInsufficient says that the purse cannot pay; see InsufficientError.
 	ErrInsufficient = errors.New("insufficient balance")
+	// ErrInvalid says that what was asked for cannot be meant, such as a cursor
+	// that no listing gave.
+	ErrInvalid = errors.New("invalid request")
 	// ErrUnavailable says that the store cannot answer now. Doubt denies: the
 	// caller refuses, and may try again with the same id.
 	ErrUnavailable = errors.New("ledger unavailable")

@@ -28,6 +28,8 @@ type Store interface {
 	keycache.Origin
 	gate.Ledger
 	admin.Store
+	// TouchKeys notes when keys, by their ids, were last used.
+	TouchKeys(ctx context.Context, used map[string]time.Time) error
 	// OpenReservations counts the reservations that hold credits now.
 	OpenReservations() int
 	// Healthy returns nil, or why the store cannot write now.
@@ -63,6 +65,7 @@ type Runtime struct {
 	secrets atomic.Pointer[keys.Format]
 	misses  *misses
 	streams *streams
+	usage   *usage
 	unwatch func()
 }
 
@@ -83,7 +86,7 @@ func Open(ctx context.Context, o Options) (*Runtime, error) {
 	r := &Runtime{
 		store: store, cache: cache, signer: signer,
 		metrics: o.Metrics, logger: o.Logger, leases: newLeases(),
-		misses: newMisses(time.Now), streams: newStreams(),
+		misses: newMisses(time.Now), streams: newStreams(), usage: newUsage(store.TouchKeys, o.Logger),
 	}
 	r.service = admin.New(store, r, r.secrets.Load, now)
 	r.secrets.Store(&keys.DefaultFormat)
@@ -135,6 +138,8 @@ func (r *Runtime) Lookup(ctx context.Context, client netip.Addr, d keys.Digest) 
 		result = "limited"
 	case err != nil:
 		result = "error"
+	default:
+		r.usage.note(key.ID, began)
 	}
 	r.metrics.Lookup(source.String(), result, time.Since(began))
 	return key, err
@@ -185,6 +190,7 @@ func (r *Runtime) Destruct() error {
 		r.logger.Warn("closing the store under calls that are still in flight", "waited", drainTime)
 	}
 	r.unwatch()
+	r.usage.close()
 	r.cache.Close()
 	if err := r.store.Close(); err != nil {
 		return fmt.Errorf("closing the store: %w", err)

@@ -163,3 +163,41 @@ func TestReceiptKeyStays(t *testing.T) {
 		}
 	}
 }
+
+// The last use of a key is written when its batch ends, at the latest when the
+// store closes.
+func TestLastUseIsNoted(t *testing.T) {
+	ctx, dir := context.Background(), t.TempDir()
+	r, _ := open(t, dir)
+	if _, err := r.Service().CreateAccount(ctx, admin.Actor{}, "alice"); err != nil {
+		t.Fatal(err)
+	}
+	used, secret, err := r.Service().CreateKey(ctx, admin.Actor{}, admin.NewKey{Account: "alice"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	idle, _, err := r.Service().CreateKey(ctx, admin.Actor{}, admin.NewKey{Account: "alice"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if _, err := r.Lookup(ctx, netip.Addr{}, keys.DigestOf(secret)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := r.Destruct(); err != nil {
+		t.Fatal(err)
+	}
+	r, _ = open(t, dir)
+	defer func() {
+		if err := r.Destruct(); err != nil {
+			t.Error(err)
+		}
+	}()
+	if k, err := r.Service().Key(ctx, used.ID); err != nil || k.LastUsedAt.IsZero() {
+		t.Errorf("the use was not noted: %v", err)
+	}
+	if k, err := r.Service().Key(ctx, idle.ID); err != nil || !k.LastUsedAt.IsZero() {
+		t.Errorf("a key that was not used has a last use: %v, %v", k.LastUsedAt, err)
+	}
+}

@@ -60,7 +60,7 @@ func cursor(ctx context.Context, text string, begin int64) (int64, error) {
 	}
 	n, err := strconv.ParseInt(text, 10, 64)
 	if err != nil || n < 0 {
-		return 0, fmt.Errorf("cursor %q is none that a listing gave", text)
+		return 0, fmt.Errorf("%w: cursor %q is none that a listing gave", ledger.ErrInvalid, text)
 	}
 	return n, nil
 }

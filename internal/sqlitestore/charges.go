@@ -102,7 +102,7 @@ func (l *listing) chain(id string, fromHead bool, seq int64) error {
 			return err
 		}
 		if last.seq == 0 {
-			return fmt.Errorf("cursor %d is none that this listing gave", seq)
+			return fmt.Errorf("%w: cursor %d is none that this listing gave", ledger.ErrInvalid, seq)
 		}
 		l.next = last.prevDebtor
 	}
@@ -122,7 +122,7 @@ func (l *listing) collect(rows *sql.Rows, limit int, payer int64) (last row, mor
 			return row{}, false, failure(err)
 		}
 		if payer != 0 && last.debtor != payer {
-			return row{}, false, fmt.Errorf("cursor %d is none that this listing gave", last.seq)
+			return row{}, false, fmt.Errorf("%w: cursor %d is none that this listing gave", ledger.ErrInvalid, last.seq)
 		}
 		if last.kind != rowCharge {
 			continue

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
@@ -14,11 +15,12 @@ import (
 
 const (
 	keyColumns = `id, digest, account, lineage, kind, environment, name, hint, scopes, servers,
-	created_at, expires_at, disabled_at, deleted_at`
+	created_at, expires_at, disabled_at, deleted_at, last_used_at`
 	selectKey = `SELECT n, ` + keyColumns + ` FROM key `
-	insertKey = `INSERT INTO key (` + keyColumns + `) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO NOTHING`
+	insertKey = `INSERT INTO key (` + keyColumns + `) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO NOTHING`
 	updateKey = `UPDATE key SET name = ?, hint = ?, scopes = ?, servers = ?, created_at = ?, expires_at = ?,
 	disabled_at = ?, deleted_at = ? WHERE id = ?`
+	touchKey = `UPDATE key SET last_used_at = ?1 WHERE id = ?2 AND (last_used_at IS NULL OR last_used_at < ?1)`
 )
 
 // KeyByDigest returns the key of that digest, deleted ones included, or
@@ -138,6 +140,19 @@ func (s *Store) ReplaceKey(ctx context.Context, oldID string, change func(old *k
 	return old, nil
 }
 
+// TouchKeys notes when keys, by their ids, were last used. Earlier times than
+// are known, and keys that are not there, are passed over. It leaves no audit.
+func (s *Store) TouchKeys(ctx context.Context, used map[string]time.Time) error {
+	return s.do(ctx, func(t *tx) error {
+		for id, at := range used {
+			if _, err := t.exec(touchKey, micros(at), id); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
 func (t *tx) changeKey(id string, change func(*keys.Key) error) (keys.Key, error) {
 	old, _, err := scanKey(t.queryRow(selectKey+`WHERE id = ?`, id))
 	if errors.Is(err, ledger.ErrNotFound) {
@@ -186,7 +201,7 @@ func (t *tx) insertKey(k *keys.Key) error {
 	}
 	n, err := t.exec(insertKey, k.ID, k.Digest[:], k.Account, k.Lineage, k.Kind.String(), string(k.Environment),
 		k.Name, k.Hint, scopes, servers, micros(k.CreatedAt), number(micros(k.ExpiresAt)),
-		number(micros(k.DisabledAt)), number(micros(k.DeletedAt)))
+		number(micros(k.DisabledAt)), number(micros(k.DeletedAt)), number(micros(k.LastUsedAt)))
 	if err == nil && n == 0 {
 		err = fmt.Errorf("key: %w", ledger.ErrConflict)
 	}
@@ -213,6 +228,7 @@ func lists(k *keys.Key) (scopes, servers string, err error) {
 func stored(k keys.Key) keys.Key {
 	k.CreatedAt, k.ExpiresAt = fromMicros(micros(k.CreatedAt)), fromMicros(micros(k.ExpiresAt))
 	k.DisabledAt, k.DeletedAt = fromMicros(micros(k.DisabledAt)), fromMicros(micros(k.DeletedAt))
+	k.LastUsedAt = fromMicros(micros(k.LastUsedAt))
 	if len(k.Scopes) == 0 {
 		k.Scopes = nil
 	}
@@ -227,9 +243,9 @@ func scanKey(from scanner) (keys.Key, int64, error) {
 	var n, created int64
 	var digest []byte
 	var kind, scopes, servers string
-	var expires, disabled, deleted nullMicros
+	var expires, disabled, deleted, used nullMicros
 	if err := from.Scan(&n, &k.ID, &digest, &k.Account, &k.Lineage, &kind, (*string)(&k.Environment), &k.Name, &k.Hint,
-		&scopes, &servers, &created, &expires, &disabled, &deleted); err != nil {
+		&scopes, &servers, &created, &expires, &disabled, &deleted, &used); err != nil {
 		return keys.Key{}, 0, err
 	}
 	if len(digest) != len(k.Digest) {
@@ -245,6 +261,7 @@ func scanKey(from scanner) (keys.Key, int64, error) {
 	}
 	k.CreatedAt = fromMicros(created)
 	k.ExpiresAt, k.DisabledAt, k.DeletedAt = fromMicros(expires.n), fromMicros(disabled.n), fromMicros(deleted.n)
+	k.LastUsedAt = fromMicros(used.n)
 	return stored(k), n, nil
 }
 

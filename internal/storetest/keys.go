@@ -22,6 +22,7 @@ func runKeys(t *testing.T, open func(t *testing.T) Harness) {
 		named{"what a key is may not change", keyIdentity},
 		named{"rotation replaces a key in one step", keyReplace},
 		named{"keys are listed in parts", keyPages},
+		named{"the last use of a key only moves on", keyTouch},
 		named{"concurrent changes of a key are not lost", keyConcurrent},
 		named{"keys survive a crash", keyCrash},
 		named{"no lookup after a deletion returned sees the key alive", keyDeletedMeansDead},
@@ -345,4 +346,27 @@ func keyDeletedMeansDead(t *test) {
 			t.ok(<-alive)
 		}
 	}
+}
+
+func keyTouch(t *test) {
+	a := t.account("alice", 0, 0)
+	k, other := t.newKey(a), t.newKey(a)
+	t.createKey(k)
+	t.createKey(other)
+	first := t.Now().UTC().Truncate(time.Microsecond)
+	for _, at := range []time.Time{first, first.Add(time.Minute), first.Add(-time.Minute)} {
+		t.ok(t.Store.TouchKeys(t.ctx, map[string]time.Time{k.ID: at, "key_none": at}))
+	}
+	got, err := t.Store.Key(t.ctx, k.ID)
+	t.ok(err)
+	k.LastUsedAt = first.Add(time.Minute)
+	t.same(got, k)
+	got, err = t.Store.UpdateKey(t.ctx, k.ID, func(k *keys.Key) error { k.Name = "x"; return nil }, t.audit("key.update", k.ID))
+	t.ok(err)
+	if !got.LastUsedAt.Equal(k.LastUsedAt) {
+		t.Errorf("an update moved the last use to %v", got.LastUsedAt)
+	}
+	got, err = t.Store.Key(t.ctx, other.ID)
+	t.ok(err)
+	t.same(got, other)
 }

@@ -24,6 +24,7 @@ type Store interface {
 	Keys(ctx context.Context, account string, p ledger.Page) ([]keys.Key, string, error)
 	UpdateKey(ctx context.Context, id string, change func(*keys.Key) error, a ledger.Audit) (keys.Key, error)
 	ReplaceKey(ctx context.Context, oldID string, change func(old *keys.Key) error, successor keys.Key, a ledger.Audit) (keys.Key, error)
+	TouchKeys(ctx context.Context, used map[string]time.Time) error
 
 	CreateAccount(ctx context.Context, a ledger.Account, audit ledger.Audit) error
 	Account(ctx context.Context, ref string) (ledger.Account, error)

@@ -72,7 +72,8 @@ CREATE TABLE key (
     created_at  INTEGER NOT NULL,
     expires_at  INTEGER,
     disabled_at INTEGER,
-    deleted_at  INTEGER
+    deleted_at  INTEGER,
+    last_used_at INTEGER                                    -- coarse, written in batches
 ) STRICT;
 
 CREATE INDEX key_account ON key (account, n);
