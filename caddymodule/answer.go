@@ -3,9 +3,11 @@ package caddymodule
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strconv"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -106,21 +108,28 @@ func (x *exchange) poorText(r *gate.Refusal) string {
 		r.Tool, r.Price, r.Currency, balance, x.key.Account, r.Available, r.Currency)
 }
 
-// peekLimit bounds the body that is read for its id alone.
-const peekLimit = 64 << 10
+// The bounds of a body that is read for its id alone: of callers that are not
+// known, who could hold much more than they send.
+const (
+	peekLimit = 64 << 10
+	peekTime  = 2 * time.Second
+)
 
 // refuse answers for the exchange: nothing of a response has been written.
 func (x *exchange) refuse(r *gate.Refusal) {
 	if x.r.Method == http.MethodPost && x.body == nil && r.Code != gate.MessageTooLarge {
 		// Refused before its body was read. Clients find the answer by its id.
-		if body, err := x.readBody(peekLimit); err == nil {
+		if body, err := x.readBody(peekLimit, peekTime, false); err == nil {
 			if message, err := mcp.Decode(body); err == nil {
 				x.message = message
 			}
 		}
 	}
 	x.count(string(r.Code))
-	x.head(x.w.Header())
+	h := x.w.Header()
+	clear(h) // of what an upstream said that failed
+	maps.Copy(h, x.base)
+	x.head(h)
 	x.Refuse(x.w, r)
 }
 

@@ -203,7 +203,6 @@ func (a *App) Start() error {
 	a.mu.Lock()
 	a.running = rt
 	a.mu.Unlock()
-	rt.Configure(a.Cache.options(), a.secrets)
 	if err := rt.Acquire(); err != nil {
 		return err
 	}
@@ -213,6 +212,7 @@ func (a *App) Start() error {
 			return err
 		}
 	}
+	rt.Configure(a.Cache.options(), a.secrets) // last: a config that fails to start changes nothing
 	return nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/gate"
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/mcp"
+	"github.com/fareboxhq/farebox/internal/runtime"
 	"github.com/fareboxhq/farebox/internal/tap"
 )
 
@@ -34,20 +36,23 @@ type exchange struct {
 	message mcp.Message // zero until the body was read
 	era     mcp.Era
 	body    []byte
-	taken   int    // bytes of the body that the budget counts
-	origin  string // an allowed foreign page's, "" if there is none
+	base    http.Header // of the response, before the upstream's came
+	taken   int         // bytes of the body that the budget counts
+	origin  string      // an allowed foreign page's, "" if there is none
 }
 
 func newExchange(h *Handler, w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) *exchange {
-	return &exchange{h: h, w: w, r: r, next: next, began: time.Now()}
+	return &exchange{h: h, w: w, r: r, next: next, began: time.Now(), base: w.Header().Clone()}
 }
 
 const seenVar = "farebox.seen"
 
+var errSecond = errors.New("a request met a second farebox handler: it would be charged twice")
+
 // serve carries the exchange out.
 func (x *exchange) serve() error {
 	if caddyhttp.GetVar(x.r.Context(), seenVar) != nil {
-		return caddyhttp.Error(http.StatusInternalServerError, errors.New("a request met a second farebox handler: it would be charged twice"))
+		return caddyhttp.Error(http.StatusInternalServerError, errSecond)
 	}
 	caddyhttp.SetVar(x.r.Context(), seenVar, true)
 	defer func() { budget.Give(x.taken) }()
@@ -155,6 +160,14 @@ func (x *exchange) post() error {
 		x.refuse(refusal)
 		return nil
 	}
+	defer call.Close(context.WithoutCancel(x.r.Context()))
+	if name := x.inSession(); name != "" {
+		if !x.h.rt.Claim(name) {
+			x.refuse(&gate.Refusal{Code: gate.MessageInvalid, Reason: "a request with this id is under way in this session: each needs an id of its own"})
+			return nil
+		}
+		defer x.h.rt.Unclaim(name)
+	}
 	x.setBody()
 	x.setHeaders()
 	metrics.Overhead(time.Since(x.began))
@@ -168,13 +181,24 @@ func (x *exchange) post() error {
 	return x.forward(tap.NewRelay(x.w, x.head), x.r)
 }
 
+// inSession names a request by the server, the session and its id, "" if it has
+// no session or no id. Servers may know ids by their text alone, so that 1 and
+// "1" are one name.
+func (x *exchange) inSession() string {
+	session := x.r.Header.Get("Mcp-Session-Id")
+	if session == "" || x.era != mcp.EraSession || x.message.Kind != mcp.KindRequest {
+		return ""
+	}
+	return x.h.Server + "\x00" + session + "\x00" + x.message.ID.Text()
+}
+
 // readMessage reads the body and the message in it, strictly: what is judged
 // here are the bytes that will be forwarded.
 func (x *exchange) readMessage() *gate.Refusal {
-	if n := x.r.ContentLength; n > x.h.MaxBody {
+	if x.r.ContentLength > x.h.MaxBody {
 		return &gate.Refusal{Code: gate.MessageTooLarge}
 	}
-	body, err := x.readBody(x.h.MaxBody)
+	body, err := x.readBody(x.h.MaxBody, bodyTime, true)
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):
@@ -185,9 +209,6 @@ func (x *exchange) readMessage() *gate.Refusal {
 		return &gate.Refusal{Code: gate.MessageMalformed, Cause: err, Reason: "the body could not be read to its end"}
 	}
 	x.body = body
-	if refusal := checkEncoding(x.r); refusal != nil {
-		return refusal
-	}
 	x.message, err = mcp.Decode(body)
 	if err == nil {
 		x.era, err = mcp.CheckHeaders(x.r.Header, &x.message)
@@ -212,28 +233,38 @@ var malformed = map[int]gate.Code{
 
 var errBusy = errors.New("too many bytes are held in this process")
 
-// readBody reads the whole body, within the process's budget. net/http notices
-// a client that leaves only once its body was read to the end.
-func (x *exchange) readBody(limit int64) ([]byte, error) {
+const (
+	bodyTime  = time.Minute // how long a client may take for its body
+	bodyChunk = 16 << 10
+)
+
+// readBody reads the whole body, within a time and, if it counts, the process's
+// budget. net/http notices a client that leaves only once its body was read to
+// the end.
+func (x *exchange) readBody(limit int64, patience time.Duration, counts bool) ([]byte, error) {
+	// A writer that has no deadlines (of HTTP/3, say) has bounds of its own.
+	rc := http.NewResponseController(x.w)
+	_ = rc.SetReadDeadline(time.Now().Add(patience))
+	defer func() { _ = rc.SetReadDeadline(time.Time{}) }()
 	reader := http.MaxBytesReader(x.w, x.r.Body, limit)
-	var body bytes.Buffer
-	if n := x.r.ContentLength; n > 0 {
-		body.Grow(int(min(n, limit, 64<<10)) + bytes.MinRead)
-	}
-	for chunk := int64(64 << 10); ; {
-		if !budget.Take(int(chunk)) {
-			return nil, errBusy
+	body := make([]byte, 0, max(min(x.r.ContentLength, limit, bodyChunk), 512)+1)
+	for {
+		n, err := reader.Read(body[len(body):cap(body)])
+		if counts && n > 0 {
+			if !budget.Take(n) {
+				return nil, errBusy
+			}
+			x.taken += n
 		}
-		x.taken += int(chunk)
-		n, err := io.CopyN(&body, reader, chunk)
+		body = body[:len(body)+n]
 		if errors.Is(err, io.EOF) {
-			spare := int(chunk - n)
-			budget.Give(spare)
-			x.taken -= spare
-			return body.Bytes(), nil
+			return body, nil
 		}
 		if err != nil {
 			return nil, err
+		}
+		if len(body) == cap(body) {
+			body = slices.Grow(body, min(len(body), 1<<20))
 		}
 	}
 }
@@ -251,9 +282,10 @@ func (x *exchange) setBody() {
 func (x *exchange) setHeaders() {
 	header := x.r.Header
 	header.Set("Accept-Encoding", "identity")
+	// Answers are not resumed on another stream: see tap.Listener.
+	header.Del("Last-Event-ID")
 	if x.era == mcp.EraStateless { // there are no sessions, whatever the client says
 		header.Del("Mcp-Session-Id")
-		header.Del("Last-Event-ID")
 	}
 	if x.h.upstreamAuth != "" {
 		header.Set("Authorization", x.h.upstreamAuth)
@@ -272,9 +304,9 @@ func (x *exchange) sessionRequest() error {
 	x.setHeaders()
 	x.count("allowed")
 	if x.r.Method == http.MethodGet {
-		// Answers are not resumed on another stream: see tap.Listener.
-		x.r.Header.Del("Last-Event-ID")
-		return x.forwardStream(tap.NewListener(x.w, x.head))
+		listener := tap.NewListener(x.w, x.head, budget)
+		defer listener.Close()
+		return x.forwardStream(listener)
 	}
 	return x.forward(tap.NewRelay(x.w, x.head), x.r)
 }
@@ -291,22 +323,17 @@ type relay interface {
 func (x *exchange) forwardStream(w relay) error {
 	ctx, cancel := context.WithCancel(x.r.Context())
 	defer cancel()
-	changed := make(chan struct{}, 1)
-	defer x.h.rt.Watch(x.key.Digest, func() {
-		select {
-		case changed <- struct{}{}:
-		default: // it is due to be checked already
-		}
-	})()
-	go x.endWithKey(ctx, cancel, x.client(), changed)
+	stream := x.h.rt.Watch(x.key.Digest)
+	defer stream.End()
+	go x.endWithKey(ctx, cancel, x.client(), stream)
 	return x.forward(w, x.r.WithContext(ctx))
 }
 
-// endWithKey cancels a stream once its key is refused: after a change of the
-// key, or at its expiry.
-func (x *exchange) endWithKey(ctx context.Context, cancel context.CancelFunc, client netip.Addr, changed <-chan struct{}) {
-	key := x.key
-	for {
+// endWithKey cancels a stream once its key is refused, after a change of the
+// key or at its expiry, or the gateway stops.
+func (x *exchange) endWithKey(ctx context.Context, cancel context.CancelFunc, client netip.Addr, stream *runtime.Stream) {
+	defer cancel()
+	for key := x.key; ; {
 		var expiry <-chan time.Time
 		if !key.ExpiresAt.IsZero() {
 			expiry = time.After(time.Until(key.ExpiresAt))
@@ -314,12 +341,13 @@ func (x *exchange) endWithKey(ctx context.Context, cancel context.CancelFunc, cl
 		select {
 		case <-ctx.Done():
 			return
-		case <-changed:
+		case <-stream.Closing:
+			return
+		case <-stream.Changed:
 		case <-expiry:
 		}
 		var refusal *gate.Refusal
 		if key, refusal = x.h.gate.Check(ctx, client, x.key.Digest); refusal != nil {
-			cancel()
 			return
 		}
 	}
@@ -343,8 +371,6 @@ func (x *exchange) forward(w relay, r *http.Request) error {
 
 // forwardPaid sends a paid call on and settles it by the answer.
 func (x *exchange) forwardPaid(call *gate.Call) error {
-	settle := context.WithoutCancel(x.r.Context())
-	defer call.Close(settle)
 	repl := x.r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	repl.Set("http.farebox.tool", call.Tool())
 	repl.Set("http.farebox.charge", call.ID())
@@ -354,7 +380,7 @@ func (x *exchange) forwardPaid(call *gate.Call) error {
 	base := client
 	detached := x.era == mcp.EraSession
 	if detached { // in these versions of the protocol to leave is not to cancel
-		base = settle
+		base = context.WithoutCancel(client)
 	}
 	ctx, cancel := context.WithTimeout(base, duration(x.h.MaxCall))
 	defer cancel()
@@ -362,7 +388,14 @@ func (x *exchange) forwardPaid(call *gate.Call) error {
 		ID: x.message.ID, Call: call, Refuser: x, Budget: budget, Client: client, Cancel: cancel,
 		Detached: detached, Head: x.head,
 	})
+	finished := false
+	defer func() {
+		if !finished { // a panic that is not ours passes through here
+			t.Finish(&gate.Refusal{Code: gate.UpstreamFailed, Cause: errors.New("its handler panicked")})
+		}
+	}()
 	failure := x.run(t, x.r.WithContext(ctx))
+	finished = true
 	complete := t.Finish(failure)
 	if client.Err() != nil && !call.Captured() {
 		metrics.Abandoned(x.h.Server)
@@ -397,6 +430,9 @@ func (x *exchange) run(w http.ResponseWriter, r *http.Request) (failure *gate.Re
 		return nil
 	}
 	var handled caddyhttp.HandlerError
+	if errors.Is(err, errSecond) {
+		return &gate.Refusal{Code: gate.Misconfigured, Cause: err}
+	}
 	if errors.As(err, &handled) && handled.StatusCode == http.StatusGatewayTimeout || errors.Is(err, context.DeadlineExceeded) {
 		return &gate.Refusal{Code: gate.UpstreamTimeout, Cause: err}
 	}
@@ -407,7 +443,7 @@ func (x *exchange) run(w http.ResponseWriter, r *http.Request) (failure *gate.Re
 func (x *exchange) count(decision string) {
 	method := "other"
 	switch {
-	case x.r.Method != http.MethodPost:
+	case x.r.Method == http.MethodGet || x.r.Method == http.MethodDelete || x.r.Method == http.MethodOptions:
 		method = x.r.Method
 	case x.message.Kind == mcp.KindResponse:
 		method = "response"

@@ -5,8 +5,10 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptrace"
+	"net/netip"
 	"net/textproto"
 	"net/url"
+	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -23,13 +25,18 @@ func checkShape(r *http.Request) *gate.Refusal {
 	if server, ok := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok && server.Logs != nil && server.Logs.ShouldLogCredentials {
 		return &gate.Refusal{Code: gate.Misconfigured, Cause: errors.New("this server logs credentials: take log_credentials out of its config")}
 	}
-	for _, name := range []string{"X-Http-Method-Override", "X-Http-Method", "X-Method-Override"} {
-		if r.Header.Get(name) != "" {
-			return unsupported("the header " + name + " is not allowed")
+	for name := range r.Header {
+		switch identitySpelling.Replace(strings.ToLower(name)) {
+		case "x-http-method-override", "x-http-method", "x-method-override":
+			return unsupported("headers that override the method are not allowed")
+		case "upgrade", ":protocol":
+			return unsupported("a connection cannot be upgraded here")
 		}
 	}
-	if r.Header.Get("Upgrade") != "" || r.Header.Get(":protocol") != "" {
-		return unsupported("a connection cannot be upgraded here")
+	for _, name := range hopNames(r) {
+		if slices.Contains(judged, name) || strings.HasPrefix(name, "Mcp-") {
+			return unsupported("the header " + name + " cannot be for this hop alone")
+		}
 	}
 	switch r.Method {
 	case http.MethodPost:
@@ -37,6 +44,7 @@ func checkShape(r *http.Request) *gate.Refusal {
 		if err != nil || media != "application/json" {
 			return &gate.Refusal{Code: gate.MediaUnsupported}
 		}
+		return checkEncoding(r)
 	case http.MethodGet:
 		if !strings.Contains(strings.ToLower(strings.Join(r.Header.Values("Accept"), ",")), "text/event-stream") {
 			return unsupported("this is an MCP server: a GET must accept text/event-stream")
@@ -52,6 +60,21 @@ func checkShape(r *http.Request) *gate.Refusal {
 	return nil
 }
 
+// judged are the headers by which a request is judged: one that is dropped on
+// the way would make it another.
+var judged = []string{"Authorization", "Content-Type", "Content-Encoding", "Content-Length", "Transfer-Encoding", "Accept", "Origin", "Host"}
+
+// hopNames returns the names of headers that are for this hop alone
+// (RFC 9110, 7.6.1).
+func hopNames(r *http.Request) (names []string) {
+	for _, value := range r.Header.Values("Connection") {
+		for name := range strings.SplitSeq(value, ",") {
+			names = append(names, textproto.CanonicalMIMEHeaderKey(textproto.TrimString(name)))
+		}
+	}
+	return names
+}
+
 func unsupported(reason string) *gate.Refusal {
 	return &gate.Refusal{Code: gate.RequestUnsupported, Reason: reason}
 }
@@ -64,10 +87,9 @@ func checkEncoding(r *http.Request) *gate.Refusal {
 			return &gate.Refusal{Code: gate.EncodingUnsupported, Reason: "the body must not be encoded: leave Content-Encoding out"}
 		}
 	}
-	types := r.Header.Values("Content-Type")
-	_, params, err := mime.ParseMediaType(types[0])
+	_, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	charset := params["charset"]
-	if len(types) > 1 || err != nil || charset != "" && !strings.EqualFold(charset, "utf-8") {
+	if len(r.Header.Values("Content-Type")) != 1 || err != nil || charset != "" && !strings.EqualFold(charset, "utf-8") {
 		return &gate.Refusal{Code: gate.EncodingUnsupported, Reason: "the body must be JSON in UTF-8"}
 	}
 	return nil
@@ -100,8 +122,11 @@ func (x *exchange) checkOrigin() *gate.Refusal {
 // the loopback interface should be called by: a loopback name, or a name that
 // a site of the server has. Other listeners are not judged.
 func loopbackNamed(r *http.Request) bool {
-	local, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
-	if !ok || !local.IP.IsLoopback() {
+	local, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr) // of TCP, or of UDP for HTTP/3
+	if !ok {
+		return true
+	}
+	if at, err := netip.ParseAddrPort(local.String()); err != nil || !at.Addr().Unmap().IsLoopback() {
 		return true
 	}
 	name := r.Host
@@ -147,10 +172,8 @@ var ownHeaders = []string{
 // it names in Connection are for this hop alone (RFC 9110, 7.6.1), and the
 // proxy would remove them only after ours were set (CVE-2026-30851).
 func cleanRequest(r *http.Request) {
-	for _, value := range r.Header.Values("Connection") {
-		for name := range strings.SplitSeq(value, ",") {
-			r.Header.Del(textproto.TrimString(name))
-		}
+	for _, name := range hopNames(r) {
+		delete(r.Header, name)
 	}
 	for _, name := range ownHeaders {
 		r.Header.Del(name)
@@ -176,8 +199,13 @@ var errTwice = errors.New("the request had been sent once, and is not sent again
 // onlyOnce returns the request with a guard: once its head went out to an
 // upstream, no other attempt is made, be it by the transport or by the proxy's
 // retries. A tool would run twice. The guard panics with errTwice, on the
-// goroutine of the round trip.
+// goroutine of the round trip. Only a POST is guarded: HTTP/2 retries requests
+// without a body by itself, under a lock that a panic would leave locked, and
+// nothing happens when those come twice.
 func onlyOnce(r *http.Request) *http.Request {
+	if r.Method != http.MethodPost {
+		return r
+	}
 	var sent atomic.Bool
 	return r.WithContext(httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{
 		GetConn: func(string) {

@@ -15,7 +15,8 @@ import (
 // others at every character that Unicode calls a line break, and so read other
 // lines in the same bytes. An event in which a line that is no data by the
 // standard would be data to such a client, or to one that is lax about the
-// name of the field, is ClassMalformed. An EventScanner is not for concurrent
+// name of the field, is ClassMalformed, and so is one with a line of a field
+// that the standard does not know. An EventScanner is not for concurrent
 // use.
 type EventScanner struct {
 	scanner Scanner
@@ -217,18 +218,16 @@ func (e *EventScanner) beginField(f field) {
 }
 
 // misread reports whether another reader could take a line of that field for
-// data. After a lone CR, such a reader is still in the line that the last LF
+// data. A line of no known field is what a whole JSON body looks like that was
+// sent under the wrong content type. After a lone CR, such a reader is still in the line that the last LF
 // began. If that is data, and what comes could continue its JSON, then the two
 // see different messages. A field that the standard knows continues no JSON
 // text, and a comment only one that waits for a colon.
 func (e *EventScanner) misread(f field) bool {
-	if f == fieldLikeData {
+	if f == fieldLikeData || f == fieldUnknown {
 		return true
 	}
-	if !e.loneCR || !e.lfData {
-		return false
-	}
-	return f == fieldUnknown || f == fieldComment && e.scanner.lex.state == wantColon
+	return e.loneCR && e.lfData && f == fieldComment && e.scanner.lex.state == wantColon
 }
 
 // endLine ends the line at hand. It reports whether that was blank.

@@ -95,12 +95,13 @@ func TestEventScanner(t *testing.T) {
 		{"byte order mark and comment", "\uFEFF:\n\n", []cut{{"\uFEFF:\n\n", ClassEmpty, true}}},
 		{"byte order mark only", "\uFEFF", []cut{{"\uFEFF", ClassEmpty, false}}},
 		{"unknown fields", "foo: " + answerJSON + "\nbar\n" + strings.Repeat("x", 500) + ": 1\n\n", []cut{
-			{"foo: " + answerJSON + "\nbar\n" + strings.Repeat("x", 500) + ": 1\n\n", ClassEmpty, true}}},
+			{"foo: " + answerJSON + "\nbar\n" + strings.Repeat("x", 500) + ": 1\n\n", ClassMalformed, true}}},
+		{"a JSON body under the wrong type", answerJSON + "\n\n", []cut{{answerJSON + "\n\n", ClassMalformed, true}}},
 		{"unfinished, no line end", "data: " + answerJSON, []cut{{"data: " + answerJSON, ClassAnswer, false}}},
 		{"unfinished, line end", "data: " + answerJSON + "\n", []cut{{"data: " + answerJSON + "\n", ClassAnswer, false}}},
 		{"unfinished, CR", "data: " + answerJSON + "\r", []cut{{"data: " + answerJSON + "\r", ClassAnswer, false}}},
 		{"unfinished in the message", "data: " + answerJSON[:20], []cut{{"data: " + answerJSON[:20], ClassMalformed, false}}},
-		{"unfinished name", "dat", []cut{{"dat", ClassEmpty, false}}},
+		{"unfinished name", "dat", []cut{{"dat", ClassMalformed, false}}},
 		{"batch", "data: [" + answerJSON + "]\n\n", []cut{{"data: [" + answerJSON + "]\n\n", ClassMalformed, true}}},
 		{"foreign", "data: {\"jsonrpc\":\"2.0\",\"id\":8,\"result\":{}}\n\n", []cut{{"data: {\"jsonrpc\":\"2.0\",\"id\":8,\"result\":{}}\n\n", ClassForeign, true}}},
 		{"separators in strings", "data: {\"jsonrpc\":\"2.0\",\"method\":\"a\u2028b\u0085\"}\n\n", []cut{
@@ -162,7 +163,7 @@ func TestEventScannerTakesHarmlessLoneCR(t *testing.T) {
 	for _, stream := range []string{
 		"data: " + answerJSON + "\r\r: ping\r\rdata: " + answerJSON + "\r\r",
 		"id: 1\rdata:\r\r: ping\r\r",
-		"foo: bar\r\rdata: " + answerJSON + "\r\r",
+		"event: bar\r\rdata: " + answerJSON + "\r\r",
 	} {
 		for _, c := range cuts(stream, every(1)) {
 			if c.class != ClassAnswer && c.class != ClassEmpty {
@@ -196,7 +197,7 @@ func TestEventScannerEndsAtOnce(t *testing.T) {
 // TestEventScannerMemoryIsBounded proves that no event makes it allocate.
 func TestEventScannerMemoryIsBounded(t *testing.T) {
 	long := strings.Repeat("x", 1<<16)
-	stream := []byte(long + ": " + long + "\n: " + long + "\ndata: {\"" + long + "\":1,\ndata: \"jsonrpc\":\"2.0\",\"id\":7,\"result\":{}}\n\n")
+	stream := []byte("id: " + long + "\n: " + long + "\ndata: {\"" + long + "\":1,\ndata: \"jsonrpc\":\"2.0\",\"id\":7,\"result\":{}}\n\n")
 	e := NewEventScanner(IntID(7))
 	got := testing.AllocsPerRun(3, func() {
 		if n, done := e.Scan(stream); !done || n != len(stream) || e.Verdict().Class != ClassAnswer {

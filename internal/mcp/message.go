@@ -78,6 +78,15 @@ func IntID(n int64) ID {
 // IsZero reports whether there is no id.
 func (id ID) IsZero() bool { return id.kind == idNone }
 
+// Text returns the text of a string id, or an integer id in decimal; "" for the
+// zero ID. Some servers tell ids apart by no more than this.
+func (id ID) Text() string {
+	if id.kind == idNumber {
+		return strconv.FormatInt(id.number, 10)
+	}
+	return id.text
+}
+
 // AppendJSON appends the id as JSON: a string, an integer, or null for the
 // zero ID.
 func (id ID) AppendJSON(b []byte) []byte {

@@ -288,6 +288,10 @@ func (s *Scanner) End() Verdict {
 	return Verdict{Class: ClassAnswer, Outcome: s.outcome()}
 }
 
+// HasResult reports whether the message has had a result at its top level so
+// far, whatever its class.
+func (s *Scanner) HasResult() bool { return s.seen[keyResult] }
+
 // whyMalformed returns why the message has no one meaning, "" if it has one.
 func (s *Scanner) whyMalformed() string {
 	hasMethod, hasResult, hasError := s.seen[keyMethod], s.seen[keyResult], s.seen[keyError]

@@ -66,6 +66,9 @@ type Runtime struct {
 	misses  *misses
 	streams *streams
 	usage   *usage
+
+	inflight inflight
+
 	unwatch func()
 }
 
@@ -88,6 +91,7 @@ func Open(ctx context.Context, o Options) (*Runtime, error) {
 		metrics: o.Metrics, logger: o.Logger, leases: newLeases(),
 		misses: newMisses(time.Now), streams: newStreams(), usage: newUsage(store.TouchKeys, o.Logger),
 	}
+	r.inflight.open = make(map[string]struct{})
 	r.service = admin.New(store, r, r.secrets.Load, now)
 	r.secrets.Store(&keys.DefaultFormat)
 	r.unwatch = o.Metrics.Watch(r)
@@ -165,12 +169,17 @@ func (r *Runtime) Revoke(d keys.Digest) {
 	r.streams.tell(d)
 }
 
-// Watch calls the function, which must be fast and must not block, each time
-// that the key of the digest was changed, until stop is called. What serves a
-// stream checks the key again then.
-func (r *Runtime) Watch(d keys.Digest, changed func()) (stop func()) {
-	return r.streams.watch(d, changed)
-}
+// Watch returns a stream of the key, whose end must be told. What serves it
+// checks the key again each time that it was changed.
+func (r *Runtime) Watch(d keys.Digest) *Stream { return r.streams.watch(d) }
+
+// Claim takes the name of a request that goes to a server, and reports whether
+// no other request of that name is under way. What was claimed must be given
+// back by Unclaim, when the server has ended its answer.
+func (r *Runtime) Claim(name string) bool { return r.inflight.claim(name) }
+
+// Unclaim ends a Claim.
+func (r *Runtime) Unclaim(name string) { r.inflight.release(name) }
 
 // OpenReservations counts the store's open reservations.
 func (r *Runtime) OpenReservations() int { return r.store.OpenReservations() }
@@ -182,8 +191,10 @@ func (r *Runtime) CacheEntries() int { return r.cache.Len() }
 func (r *Runtime) StoreUp() bool { return r.store.Healthy() == nil }
 
 // Destruct closes the runtime after the calls in flight, but waits for them
-// for half a minute at most. It is to be called once.
+// for half a minute at most. Streams are told to end, since they would not by
+// themselves. It is to be called once.
 func (r *Runtime) Destruct() error {
+	close(r.streams.closing)
 	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
 	defer cancel()
 	if err := r.leases.drain(ctx); err != nil {

@@ -7,29 +7,35 @@ import (
 )
 
 // streams are the open streams of each key. They outlive the check of the key
-// that opened them, so whoever serves one is told when the key was changed.
+// that opened them, so whoever serves one is told when the key was changed, and
+// when the runtime is about to close.
 type streams struct {
+	closing chan struct{}
+
 	mu   sync.Mutex
-	open map[keys.Digest]map[*watcher]struct{}
+	open map[keys.Digest]map[*Stream]struct{}
 }
 
-type watcher struct{ changed func() }
+// Stream is an open stream of a key.
+type Stream struct {
+	// Changed has a value when the key has been changed since it was last read.
+	Changed <-chan struct{}
+	// Closing is closed when the runtime begins to close: the stream must end.
+	Closing <-chan struct{}
+	// End must be called when the stream has ended.
+	End func()
+
+	changed chan struct{}
+}
 
 func newStreams() *streams {
-	return &streams{open: make(map[keys.Digest]map[*watcher]struct{})}
+	return &streams{closing: make(chan struct{}), open: make(map[keys.Digest]map[*Stream]struct{})}
 }
 
-// watch calls the function, which must be fast, each time that the key has
-// been changed, until stop is called.
-func (s *streams) watch(d keys.Digest, changed func()) (stop func()) {
-	w := &watcher{changed}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.open[d] == nil {
-		s.open[d] = make(map[*watcher]struct{})
-	}
-	s.open[d][w] = struct{}{}
-	return func() {
+func (s *streams) watch(d keys.Digest) *Stream {
+	changed := make(chan struct{}, 1)
+	w := &Stream{Changed: changed, Closing: s.closing, changed: changed}
+	w.End = func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		delete(s.open[d], w)
@@ -37,13 +43,23 @@ func (s *streams) watch(d keys.Digest, changed func()) (stop func()) {
 			delete(s.open, d)
 		}
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.open[d] == nil {
+		s.open[d] = make(map[*Stream]struct{})
+	}
+	s.open[d][w] = struct{}{}
+	return w
 }
 
-// tell tells the watchers of a key that it was changed.
+// tell tells the streams of a key that it was changed.
 func (s *streams) tell(d keys.Digest) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for w := range s.open[d] {
-		w.changed()
+		select {
+		case w.changed <- struct{}{}:
+		default: // it is due to be checked already
+		}
 	}
 }

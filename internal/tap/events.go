@@ -1,6 +1,7 @@
 package tap
 
 import (
+	"bytes"
 	"errors"
 
 	"github.com/fareboxhq/farebox/internal/gate"
@@ -116,7 +117,7 @@ func (t *Tap) endLongEvent(v mcp.Verdict) error {
 func (t *Tap) endEvents(failure *gate.Refusal) {
 	if failure == nil && t.events.Pending() {
 		v := t.events.Verdict()
-		if v.Class == mcp.ClassAnswer && !t.long {
+		if len(bytes.TrimRight(t.hold, "\r\n")) > 0 { // else what follows would run into it
 			t.hold = append(t.hold, '\n', '\n')
 		}
 		if t.event(v) != nil {
@@ -135,11 +136,20 @@ func (t *Tap) endEvents(failure *gate.Refusal) {
 		failure = upstreamFailed("its stream ended without an answer")
 	}
 	if t.long { // an event is out in part: it cannot be taken back or ended
-		t.o.Call.Release(t.settleContext())
-		t.mode, t.broken = modeDone, true
+		t.mode = modeDone
+		t.giveBack(true)
 		return
 	}
 	t.refuse(failure)
+}
+
+// giveBack refunds an answer of which a part is out, unless it is the client
+// that broke it off: it may have read all that it wanted.
+func (t *Tap) giveBack(broken bool) {
+	t.broken = broken
+	if !t.gone() {
+		t.o.Call.Release(t.settleContext())
+	}
 }
 
 // writeStream passes the rest of a long JSON answer on.
@@ -153,7 +163,6 @@ func (t *Tap) endStream(failure *gate.Refusal) {
 	t.mode = modeDone
 	v := t.body.End()
 	if failure != nil || v.Class != mcp.ClassAnswer || v.Outcome != mcp.OutcomeResult {
-		t.o.Call.Release(t.settleContext())
-		t.broken = failure != nil || v.Class != mcp.ClassAnswer
+		t.giveBack(failure != nil || v.Class != mcp.ClassAnswer)
 	}
 }

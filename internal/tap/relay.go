@@ -67,6 +67,18 @@ func (r *Relay) Write(p []byte) (int, error) {
 	return r.ResponseWriter.Write(p)
 }
 
+// FlushError sends what is there to go. Before the head is decided there is
+// nothing: the writer below would send one of its own.
+func (r *Relay) FlushError() error {
+	if !r.sentHead || r.withheld {
+		return nil
+	}
+	return http.NewResponseController(r.ResponseWriter).Flush()
+}
+
+// Flush is FlushError for callers that know only http.Flusher.
+func (r *Relay) Flush() { _ = r.FlushError() }
+
 // ReadFrom copies with the writer below, which may do so without a buffer.
 func (r *Relay) ReadFrom(src io.Reader) (int64, error) {
 	if !r.sentHead && !r.withheld {
@@ -85,20 +97,29 @@ func (r *Relay) ReadFrom(src io.Reader) (int64, error) {
 type Listener struct {
 	Relay
 	events *mcp.EventScanner
+	budget *Budget
 	hold   []byte
 	cut    bool
 }
 
 // NewListener returns a listener's writer to w; see NewRelay for the function.
-func NewListener(w http.ResponseWriter, head func(http.Header)) *Listener {
-	return &Listener{Relay: Relay{ResponseWriter: w, head: head}}
+// What it holds counts towards the budget until Close is called.
+func NewListener(w http.ResponseWriter, head func(http.Header), b *Budget) *Listener {
+	return &Listener{Relay: Relay{ResponseWriter: w, head: head}, budget: b}
+}
+
+// Close gives what is held back to the budget.
+func (l *Listener) Close() {
+	l.budget.Give(len(l.hold))
+	l.hold = nil
 }
 
 // WriteHeader passes the head on, and filters what follows if it is events.
 func (l *Listener) WriteHeader(status int) {
 	if status >= 200 && status < 300 && !l.sentHead {
-		media, _, _ := strings.Cut(l.Header().Get("Content-Type"), ";")
-		if strings.EqualFold(strings.TrimSpace(media), typeEvents) && l.Header().Get("Content-Encoding") == "" {
+		types := l.Header().Values("Content-Type")
+		media, _, _ := strings.Cut(strings.Join(types, ","), ";")
+		if strings.EqualFold(strings.TrimSpace(media), typeEvents) && len(l.Header().Values("Content-Encoding")) == 0 {
 			l.events = mcp.NewEventScanner(mcp.ID{})
 		} else {
 			l.withheld = true // a body that cannot be told from an answer
@@ -123,12 +144,12 @@ func (l *Listener) Write(p []byte) (int, error) {
 	}
 	for rest := p; len(rest) > 0; {
 		n, done := l.events.Scan(rest)
-		l.hold = append(l.hold, rest[:n]...)
-		rest = rest[n:]
-		if len(l.hold) > DefaultHold {
+		if len(l.hold)+n > DefaultHold || !l.budget.Take(n) {
 			l.cut = true
 			return 0, errListener
 		}
+		l.hold = append(l.hold, rest[:n]...)
+		rest = rest[n:]
 		if !done {
 			continue
 		}
@@ -137,6 +158,7 @@ func (l *Listener) Write(p []byte) (int, error) {
 				return 0, err
 			}
 		}
+		l.budget.Give(len(l.hold))
 		l.hold = l.hold[:0]
 	}
 	return len(p), nil

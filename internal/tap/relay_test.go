@@ -42,7 +42,7 @@ func TestListenerDropsAnswers(t *testing.T) {
 	want := ": hi\n\n" + event(progress) + event(request)
 	for at := range len(stream) {
 		w := newWire()
-		l := NewListener(w, nil)
+		l := NewListener(w, nil, NewBudget(1<<30))
 		l.Header().Set("Content-Type", "text/event-stream")
 		l.WriteHeader(200)
 		for _, piece := range []string{stream[:at], stream[at:]} {
@@ -63,7 +63,7 @@ func TestListenerWithholds(t *testing.T) {
 		"encoded": {"Content-Type": "text/event-stream", "Content-Encoding": "gzip"},
 	} {
 		w := newWire()
-		l := NewListener(w, nil)
+		l := NewListener(w, nil, NewBudget(1<<30))
 		for n, v := range header {
 			l.Header().Set(n, v)
 		}
@@ -73,7 +73,7 @@ func TestListenerWithholds(t *testing.T) {
 		}
 	}
 	w := newWire() // errors pass: a server without such streams answers 405
-	l := NewListener(w, nil)
+	l := NewListener(w, nil, NewBudget(1<<30))
 	l.WriteHeader(http.StatusMethodNotAllowed)
 	_, _ = io.WriteString(l, "no streams here")
 	if w.Code != http.StatusMethodNotAllowed || w.Body.String() != "no streams here" {
@@ -83,7 +83,7 @@ func TestListenerWithholds(t *testing.T) {
 
 // An event without end does not fill the memory.
 func TestListenerBounds(t *testing.T) {
-	l := NewListener(newWire(), nil)
+	l := NewListener(newWire(), nil, NewBudget(1<<30))
 	l.Header().Set("Content-Type", "text/event-stream")
 	l.WriteHeader(200)
 	var err error

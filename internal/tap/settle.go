@@ -2,6 +2,7 @@ package tap
 
 import (
 	"context"
+	"maps"
 	"net/http"
 	"strconv"
 	"time"
@@ -49,12 +50,12 @@ func (t *Tap) abandon() {
 // judgeBody lets a whole JSON body go, or not.
 func (t *Tap) judgeBody() {
 	v := t.body.End()
-	if t.status >= 400 && !carriesResult(v) {
+	if t.status >= 400 && !t.body.HasResult() {
 		t.o.Call.Release(t.settleContext())
 		t.sendBody(t.hold)
 		return
 	}
-	if v.Class != mcp.ClassAnswer || t.status >= 400 {
+	if v.Class != mcp.ClassAnswer || t.status >= 400 { // an error status with a result in it
 		t.refuse(upstreamFailed("its answer cannot be matched: " + reasonOf(v)))
 		return
 	}
@@ -74,12 +75,6 @@ func (t *Tap) judgeBody() {
 	t.sendBody(body)
 }
 
-// carriesResult reports whether an error status brings a result after all,
-// which a lenient client could take for the answer.
-func carriesResult(v mcp.Verdict) bool {
-	return v.Class == mcp.ClassAnswer && v.Outcome != mcp.OutcomeError
-}
-
 func reasonOf(v mcp.Verdict) string {
 	switch {
 	case v.Reason != "":
@@ -95,6 +90,7 @@ func reasonOf(v mcp.Verdict) string {
 // sendBody writes a whole response with the upstream's status.
 func (t *Tap) sendBody(body []byte) {
 	t.mode = modeDone
+	t.setHeader(t.head)
 	t.w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	for _, name := range staleFields {
 		t.w.Header().Del(name)
@@ -116,16 +112,12 @@ func (t *Tap) refuse(r *gate.Refusal) {
 	case t.gone():
 		t.broken = true
 	case !t.sentHead:
-		h := t.w.Header()
-		clear(h)
-		for name, values := range t.base {
-			h[name] = values
-		}
+		t.setHeader(t.base)
 		if t.o.Head != nil {
-			t.o.Head(h)
+			t.o.Head(t.w.Header())
 		}
 		t.sentHead = true
-		t.deadline()
+		defer t.deadline()()
 		t.o.Refuser.Refuse(t.w, r)
 	case wasEvents:
 		t.broken = t.send(t.o.Refuser.Event(r)) != nil || t.flush() != nil
@@ -135,6 +127,13 @@ func (t *Tap) refuse(r *gate.Refusal) {
 	if t.o.Cancel != nil {
 		t.o.Cancel()
 	}
+}
+
+// setHeader makes the header what it was.
+func (t *Tap) setHeader(was http.Header) {
+	h := t.w.Header()
+	clear(h)
+	maps.Copy(h, was)
 }
 
 // staleFields describe a body that a receipt, a cut or a held answer changes.
@@ -152,13 +151,16 @@ func (t *Tap) writeHead(status int) {
 		t.o.Head(h)
 	}
 	t.sentHead = true
-	t.deadline()
+	defer t.deadline()()
 	t.w.WriteHeader(status)
 }
 
-func (t *Tap) deadline() {
-	// A writer that has no deadlines (a recorder in tests) is not an error.
+// deadline bounds the writes until the returned function is called. It must be:
+// in HTTP/2 a deadline that passes resets the stream although nothing is being
+// written. A writer that has no deadlines is not an error.
+func (t *Tap) deadline() (lift func()) {
 	_ = t.rc.SetWriteDeadline(time.Now().Add(t.o.WriteTimeout))
+	return func() { _ = t.rc.SetWriteDeadline(time.Time{}) }
 }
 
 // send writes to the client. When a detached call's client has left, it
@@ -167,7 +169,7 @@ func (t *Tap) send(p []byte) error {
 	if t.gone() && t.o.Detached {
 		return nil
 	}
-	t.deadline()
+	defer t.deadline()()
 	if _, err := t.w.Write(p); err != nil {
 		return t.lost(err)
 	}
@@ -178,7 +180,7 @@ func (t *Tap) flush() error {
 	if t.gone() && t.o.Detached {
 		return nil
 	}
-	t.deadline()
+	defer t.deadline()()
 	if err := t.rc.Flush(); err != nil {
 		return t.lost(err)
 	}

@@ -91,6 +91,7 @@ type Tap struct {
 	rc   *http.ResponseController
 	o    Options
 	base http.Header // what the header held before the upstream's came
+	head http.Header // of a held body
 
 	mu       sync.Mutex // guards all below: flushes come from timers
 	mode     mode
@@ -148,6 +149,7 @@ func (t *Tap) WriteHeader(status int) {
 		t.refuse(upstreamFailed(reason))
 	case kind == typeJSON:
 		t.mode, t.body = modeJSON, mcp.NewScanner(t.o.ID)
+		t.head = t.w.Header().Clone() // trailers come into the header later, which is not out yet
 	case kind == typeEvents:
 		t.mode, t.events = modeEvents, mcp.NewEventScanner(t.o.ID)
 		t.writeHead(http.StatusOK)
@@ -168,8 +170,13 @@ const (
 // cannot be let through. Other types pass for statuses of errors alone, as "".
 func (t *Tap) kindOfBody(status int) (kind, reason string) {
 	h := t.w.Header()
-	if encoding := h.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
-		return "", "its answer is encoded"
+	if len(h.Values("Content-Type")) > 1 {
+		return "", "it names two content types"
+	}
+	for _, encoding := range h.Values("Content-Encoding") {
+		if encoding != "" && !strings.EqualFold(encoding, "identity") {
+			return "", "its answer is encoded"
+		}
 	}
 	media, params, err := mime.ParseMediaType(h.Get("Content-Type"))
 	charset := params["charset"]
@@ -260,7 +267,11 @@ func (t *Tap) Finish(failure *gate.Refusal) (complete bool) {
 	case modePass:
 		t.broken = t.broken || failure != nil
 	}
-	_ = t.rc.SetWriteDeadline(time.Time{})
+	for name := range t.w.Header() {
+		if strings.HasPrefix(name, http.TrailerPrefix) { // an answer could hide there
+			delete(t.w.Header(), name)
+		}
+	}
 	return !t.broken
 }
 

@@ -1,0 +1,39 @@
+package harness
+
+import (
+	"bufio"
+	"bytes"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// Metrics reads the gateway's metrics: each sample by its name and labels, as
+// the text format writes them.
+func (g *Gateway) Metrics(t testing.TB) map[string]float64 {
+	t.Helper()
+	text, err := fetch("http://" + g.Admin + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	samples := make(map[string]float64)
+	for lines := bufio.NewScanner(bytes.NewReader(text)); lines.Scan(); {
+		line := lines.Text()
+		at := strings.LastIndexByte(line, ' ')
+		if strings.HasPrefix(line, "#") || at < 0 {
+			continue
+		}
+		value, err := strconv.ParseFloat(line[at+1:], 64)
+		if err != nil {
+			t.Fatalf("sample %q: %v", line, err)
+		}
+		samples[line[:at]] = value
+	}
+	return samples
+}
+
+// Goroutines counts the gateway's goroutines.
+func (g *Gateway) Goroutines(t testing.TB) int {
+	t.Helper()
+	return int(g.Metrics(t)["go_goroutines"])
+}

@@ -1,0 +1,260 @@
+package integration
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/fareboxhq/farebox/integration/harness"
+)
+
+var reloads = flag.Int("reloads", 20, "how often TestReload loads another config")
+
+const reloadCallers = 8
+
+// TestReload: promise 11. The config is loaded again and again under load, with
+// other prices, and with broken ones between, and no call fails, each result
+// has exactly one charge, the cache keeps its keys, no counter goes back, and
+// nothing is left of the old configs.
+func TestReload(t *testing.T) {
+	upstream := binaries.StartWeather(t, "-stateless")
+	site := func(price string) string {
+		return harness.Site(upstream, "server weather", "provider acme", "price get_forecast "+price)
+	}
+	g := binaries.StartGateway(t, site("0.01"))
+	_, key := g.NewAgent(t, "alice", "1000.00")
+	paidCallWorks(t, g, key.Secret) // what the first call leaves behind is there from now on
+	goroutines := g.Goroutines(t)
+	loads := g.Metrics(t)[`farebox_key_lookups_total{result="found",source="store"}`]
+
+	load := startLoad(g, key.Secret)
+	before := g.Metrics(t)
+	for i := range *reloads {
+		if i%5 == 4 {
+			if status, answer := reload(t, g, strings.Replace(site("0.01"), "provider", "pro_vider", 1)); status == http.StatusOK {
+				t.Errorf("a broken config was taken: %s", answer)
+			}
+			if status, answer := reload(t, g, strings.Replace(site("0.01"), "server weather", "server wea/ther", 1)); status == http.StatusOK {
+				t.Errorf("a config that cannot be provisioned was taken: %s", answer)
+			}
+		}
+		if status, answer := reload(t, g, site("0.0"+strconv.Itoa(1+i%9))); status != http.StatusOK {
+			t.Fatalf("reload %d: %d %s", i, status, answer)
+		}
+		before = monotonic(t, before, g.Metrics(t))
+		load.await(t, int64(i+1)*10) // calls run between the reloads
+	}
+	charges := load.stop(t)
+
+	listed := make(map[string]bool)
+	for _, c := range g.Charges(t, "alice") {
+		if listed[c.ID] {
+			t.Errorf("%s is listed twice", c.ID)
+		}
+		listed[c.ID] = true
+	}
+	for id := range charges {
+		if !listed[id] {
+			t.Errorf("the charge %s of a result is lost", id)
+		}
+	}
+	if extra := len(listed) - len(charges) - 1; extra != 0 {
+		t.Errorf("%d charges without a result", extra)
+	}
+	g.VerifyLedger(t)
+
+	end := g.Metrics(t)
+	// Beside the first load, the key is loaded once a minute at most: its TTL.
+	if n := end[`farebox_key_lookups_total{result="found",source="store"}`] - loads; n > 3 {
+		t.Errorf("the key was loaded %v times: the cache was lost", n)
+	}
+	harness.Eventually(t, "no reservation and no goroutine of an old config", func() error {
+		if open := g.Metrics(t)["farebox_reservations_open"]; open != 0 {
+			return fmt.Errorf("%v reservations are open", open)
+		}
+		if n := g.Goroutines(t); n > goroutines+5 { // idle connections come and go
+			return fmt.Errorf("%d goroutines, %d before", n, goroutines)
+		}
+		return nil
+	})
+	t.Logf("%d results through %d reloads", len(charges), *reloads)
+}
+
+func paidCallWorks(t *testing.T, g *harness.Gateway, secret string) {
+	t.Helper()
+	if answer := post(t, g, secret, harness.ToolCall(1, "get_forecast", `{"city":"Oslo"}`)); answer.Result == nil || answer.Result.Meta.Charge == nil {
+		t.Fatalf("the first call: %s", answer.Body)
+	}
+}
+
+// load is what calls a gateway without pause.
+type load struct {
+	client  *http.Client
+	callers sync.WaitGroup
+	halt    atomic.Bool
+	results atomic.Int64
+	mu      sync.Mutex
+	charges map[string]bool
+	failed  []string
+}
+
+func startLoad(g *harness.Gateway, secret string) *load {
+	l := &load{
+		client:  &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: reloadCallers}},
+		charges: make(map[string]bool),
+	}
+	for range reloadCallers {
+		l.callers.Go(func() {
+			for !l.halt.Load() {
+				l.call(g, secret)
+			}
+		})
+	}
+	return l
+}
+
+func (l *load) call(g *harness.Gateway, secret string) {
+	answer, err := g.Post(context.Background(), l.client, secret, harness.ToolCall(1, "get_forecast", `{"city":"Oslo"}`))
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case err != nil:
+		l.failed = append(l.failed, err.Error())
+	case answer.Result == nil || answer.Result.IsError || answer.Result.Meta.Charge == nil:
+		l.failed = append(l.failed, answer.Body)
+	case l.charges[answer.Result.Meta.Charge.ID]:
+		l.failed = append(l.failed, "two results of one charge")
+	default:
+		l.charges[answer.Result.Meta.Charge.ID] = true
+		l.results.Add(1)
+	}
+}
+
+func (l *load) await(t *testing.T, results int64) {
+	t.Helper()
+	harness.Eventually(t, "calls between the reloads", func() error {
+		if n := l.results.Load(); n < results {
+			return fmt.Errorf("%d results, want %d", n, results)
+		}
+		return nil
+	})
+}
+
+// stop ends the load and returns the charges of its results.
+func (l *load) stop(t *testing.T) map[string]bool {
+	t.Helper()
+	l.halt.Store(true)
+	l.callers.Wait()
+	l.client.CloseIdleConnections()
+	for i, failure := range l.failed {
+		if i < 5 {
+			t.Errorf("a call failed: %s", failure)
+		}
+	}
+	if n := len(l.failed); n > 5 {
+		t.Errorf("%d calls failed", n)
+	}
+	return l.charges
+}
+
+// reload loads a Caddyfile as `caddy reload` does.
+func reload(t *testing.T, g *harness.Gateway, caddyfile string) (int, string) {
+	t.Helper()
+	for _, pair := range g.Environment() {
+		name, value, _ := strings.Cut(pair, "=")
+		caddyfile = strings.ReplaceAll(caddyfile, "{$"+name+"}", value)
+	}
+	resp, err := http.Post("http://"+g.Admin+"/load", "text/caddyfile", strings.NewReader(caddyfile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(answer)
+}
+
+// monotonic holds that no counter went back, and returns what is now.
+func monotonic(t *testing.T, before, now map[string]float64) map[string]float64 {
+	t.Helper()
+	for name, value := range before {
+		if strings.HasPrefix(name, "farebox_") && strings.Contains(name, "_total") && now[name] < value {
+			t.Errorf("%s went from %v back to %v", name, value, now[name])
+		}
+	}
+	return now
+}
+
+// TestOneRuntimeForAllSpellings: two sites, and configs that spell the path of
+// the store in other ways, share one store.
+func TestOneRuntimeForAllSpellings(t *testing.T) {
+	upstream := binaries.StartWeather(t, "-stateless")
+	site := harness.Site(upstream, "server weather", "provider acme", "price get_forecast 0.01")
+	g := binaries.StartGateway(t, site)
+	_, key := g.NewAgent(t, "alice", "1.00")
+	if err := os.Symlink(g.Data(), filepath.Join(g.Dir, "link")); err != nil {
+		t.Fatal(err)
+	}
+	for _, spelling := range []string{filepath.Join(g.Dir, "link"), g.Data() + "/../data", "data", g.Data()} {
+		if status, answer := reload(t, g, strings.Replace(site, "{$FAREBOX_DATA}", spelling, 1)); status != http.StatusOK {
+			t.Fatalf("%s: %d %s", spelling, status, answer)
+		}
+		paidCallWorks(t, g, key.Secret)
+	}
+	if charges := g.Charges(t, "alice"); len(charges) != 4 {
+		t.Errorf("%d charges", len(charges))
+	}
+}
+
+// TestAnotherStoreAndBack: a config with another store takes over, and the first
+// store, which the old config still closes, can be gone back to at once.
+func TestAnotherStoreAndBack(t *testing.T) {
+	upstream := binaries.StartWeather(t, "-stateless")
+	site := harness.Site(upstream, "server weather", "provider acme", "price get_forecast 0.01")
+	other := strings.Replace(site, "/farebox.db", "/other.db", 1)
+	g := binaries.StartGateway(t, site)
+	_, key := g.NewAgent(t, "alice", "1.00")
+	for range 3 {
+		if status, answer := reload(t, g, other); status != http.StatusOK {
+			t.Fatalf("%d %s", status, answer)
+		}
+		if answer := post(t, g, key.Secret, harness.ToolCall(1, "get_forecast", `{}`)); answer.Code() != "TOKEN_INVALID" {
+			t.Errorf("a key of the other store: %s", answer.Body)
+		}
+		if status, answer := reload(t, g, site); status != http.StatusOK {
+			t.Fatalf("%d %s", status, answer)
+		}
+		paidCallWorks(t, g, key.Secret)
+	}
+}
+
+// TestTwoProcesses: a second process on the same store is refused, and told who
+// has it; so is --offline.
+func TestTwoProcesses(t *testing.T) {
+	upstream := binaries.StartWeather(t, "-stateless")
+	g := binaries.StartGateway(t, harness.Site(upstream, "server weather", "provider acme"))
+	second := harness.Start(t, "second", filepath.Join(t.TempDir(), "log"),
+		append(g.Environment(), "CADDY_ADMIN=127.0.0.1:"+harness.FreePort(t), "FAREBOX_PORT="+harness.FreePort(t)),
+		binaries.Farebox, "run", "--config", filepath.Join(g.Dir, "Caddyfile"), "--adapter", "caddyfile")
+	if status := second.Wait(t); status == 0 {
+		t.Error("two processes have one store")
+	}
+	pid := strconv.Itoa(g.Process().PID())
+	if out := second.Output(t); !strings.Contains(out, "store is in use") || !strings.Contains(out, pid) {
+		t.Errorf("it does not say that %s has the store: %s", pid, out)
+	}
+	if _, err := g.Command("account", "list", "--offline", "--config", "Caddyfile"); err == nil || !strings.Contains(err.Error(), pid) || !strings.Contains(err.Error(), "stop the server first") {
+		t.Errorf("--offline: %v", err)
+	}
+}

@@ -1,0 +1,480 @@
+package integration
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sync/errgroup"
+	_ "modernc.org/sqlite"
+
+	"github.com/fareboxhq/farebox/integration/harness"
+	"github.com/fareboxhq/farebox/internal/admin"
+)
+
+const scripts = "testdata/script"
+
+// TestScript runs the commands as operators do, each script with a gateway of
+// its own. Beside what the scripts say, no command prints a secret but those
+// that make one, a refused command prints nothing to standard output, --json
+// prints JSON, and nothing that a gateway wrote has a secret in it.
+//
+// Beside those of testscript, scripts have the commands of scriptCommands.
+func TestScript(t *testing.T) {
+	t.Parallel()
+	testscript.Run(t, testscript.Params{
+		Dir: scripts, RequireUniqueNames: true, Setup: setUpScript, Cmds: scriptCommands(),
+	})
+}
+
+// scriptCommands are:
+//
+//	gateway start|stop [config]   $WORK/Caddyfile by default; start waits until it serves
+//	weather                       starts the demonstration server, and writes a Caddyfile in front of it
+//	[!] farebox ARGS              runs "caddy farebox ARGS"
+//	prints FILE                   what it printed is as in the file, see matchTemplate
+//	complains TEXT                all that it said on standard error is "Error: TEXT"
+//	lives DURATION                the key that it printed with --json expires so long after it was made
+//	request METHOD PATH [TOKEN]   asks the admin endpoint, with a bearer token if one is given
+//	call SECRET TOOL ARGUMENTS    calls a tool through the gateway
+//	accounts N                    makes accounts
+//	store STATEMENT               executes SQL on the store of a stopped gateway
+func scriptCommands() map[string]func(*testscript.TestScript, bool, []string) {
+	commands := map[string]func(*testscript.TestScript, bool, []string){
+		"farebox": func(ts *testscript.TestScript, neg bool, args []string) { deskOf(ts).farebox(ts, neg, args) },
+	}
+	for name, command := range map[string]struct {
+		run   func(*desk, *testscript.TestScript, []string)
+		least int // arguments
+		most  int
+	}{
+		"gateway":   {(*desk).runGateway, 1, 2},
+		"weather":   {(*desk).weather, 0, 0},
+		"prints":    {(*desk).prints, 1, 1},
+		"complains": {(*desk).complains, 1, 1},
+		"lives":     {(*desk).lives, 1, 1},
+		"request":   {(*desk).request, 2, 3},
+		"call":      {(*desk).call, 3, 3},
+		"accounts":  {(*desk).accounts, 1, 1},
+		"store":     {(*desk).execute, 1, 1},
+	} {
+		commands[name] = func(ts *testscript.TestScript, neg bool, args []string) {
+			if neg || len(args) < command.least || len(args) > command.most {
+				ts.Fatalf("usage: %s takes %d to %d arguments, and no !", name, command.least, command.most)
+			}
+			command.run(deskOf(ts), ts, args)
+		}
+	}
+	return commands
+}
+
+// desk is what a script works with.
+type desk struct {
+	t       testing.TB
+	dir     string // all that gateways write
+	gateway *harness.Process
+	secrets []string // that were shown
+}
+
+type deskKey struct{}
+
+func deskOf(ts *testscript.TestScript) *desk { return ts.Value(deskKey{}).(*desk) }
+
+func setUpScript(env *testscript.Env) error {
+	t, ok := env.T().(testing.TB)
+	if !ok {
+		return fmt.Errorf("testscript gave a %T, which is no testing.TB", env.T())
+	}
+	d := &desk{t: t, dir: t.TempDir()}
+	env.Values[deskKey{}] = d
+	env.Defer(d.searchAll)
+	port := harness.FreePort(t)
+	data := filepath.Join(d.dir, "xdg-data")
+	for name, value := range map[string]string{
+		"CADDY_ADMIN": "127.0.0.1:" + port, "FAREBOX_PORT": harness.FreePort(t), "FAREBOX_DATA": filepath.Join(d.dir, "data"),
+		"HOME": d.dir, "XDG_DATA_HOME": data, "XDG_CONFIG_HOME": filepath.Join(d.dir, "xdg-config"),
+		"GORACE": "atexit_sleep_ms=0",
+		// For the scripts alone.
+		"ADMIN_PORT": port, "TOKEN_FILE": filepath.Join(data, "caddy", "farebox", "admin-127.0.0.1_"+port+".token"),
+	} {
+		env.Setenv(name, value)
+	}
+	// Nothing listens on port 1: only scripts that start the server make calls.
+	return writeCaddyfile(env.WorkDir, "http://127.0.0.1:1")
+}
+
+// writeCaddyfile writes the script's Caddyfile unless it brings its own.
+func writeCaddyfile(dir, upstream string) error {
+	text := harness.Site(upstream, "server weather", "provider acme", "environments live test",
+		"price get_forecast 0.01", "price climate_report 1.00", "price read_station 0.02", "free list_cities")
+	return os.WriteFile(filepath.Join(dir, "Caddyfile"), []byte(text), 0o600)
+}
+
+func (d *desk) runGateway(ts *testscript.TestScript, args []string) {
+	switch {
+	case args[0] == "stop" && len(args) == 1 && d.gateway != nil:
+		d.gateway.Stop(d.t)
+		d.gateway = nil
+	case args[0] == "start" && d.gateway == nil:
+		config := ts.MkAbs("Caddyfile")
+		if len(args) > 1 {
+			config = ts.MkAbs(args[1])
+		}
+		d.startGateway(ts, config)
+	default:
+		ts.Fatalf("usage: gateway start [config], or gateway stop when it runs")
+	}
+}
+
+func (d *desk) startGateway(ts *testscript.TestScript, config string) {
+	var environment []string
+	for _, name := range []string{"CADDY_ADMIN", "FAREBOX_PORT", "FAREBOX_DATA", "HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME", "GORACE"} {
+		environment = append(environment, name+"="+ts.Getenv(name))
+	}
+	d.gateway = harness.Start(d.t, "farebox", filepath.Join(d.dir, "farebox.log"), environment,
+		binaries.Farebox, "run", "--config", config, "--adapter", "caddyfile")
+	ts.Setenv("GATEWAY_PID", strconv.Itoa(d.gateway.PID()))
+	d.gateway.Await(d.t, "an answer of its admin endpoint", func() error {
+		cmd := exec.Command(binaries.Farebox, "farebox", "account", "list")
+		cmd.Env = append(os.Environ(), environment...)
+		if output, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("%w: %s", err, output)
+		}
+		return nil
+	})
+}
+
+func (d *desk) weather(ts *testscript.TestScript, _ []string) {
+	ts.Check(writeCaddyfile(ts.Getenv("WORK"), binaries.StartWeather(d.t, "-stateless")))
+}
+
+// secretForm is what the secrets of keys look like.
+var secretForm = regexp.MustCompile(`(?:sk|pat)_(?:live|test)_[0-9a-f]{64}`)
+
+// farebox runs a command, and holds it to what is promised of every command.
+func (d *desk) farebox(ts *testscript.TestScript, neg bool, args []string) {
+	err := ts.Exec(binaries.Farebox, append([]string{"farebox"}, args...)...)
+	var exited *exec.ExitError
+	switch {
+	case err != nil && !errors.As(err, &exited):
+		ts.Fatalf("%v", err)
+	case neg && err == nil:
+		ts.Fatalf("the command succeeded")
+	case !neg && err != nil:
+		ts.Fatalf("the command failed: %v", err)
+	case neg && exited.ExitCode() != 1:
+		ts.Fatalf("exit code %d; want 1", exited.ExitCode())
+	}
+	stdout, stderr := ts.ReadFile("stdout"), ts.ReadFile("stderr")
+	command := strings.Join(args[:min(2, len(args))], " ")
+	if neg && stdout != "" && command != "ledger verify" {
+		ts.Fatalf("a refused command printed to standard output")
+	}
+	if !neg && slices.Contains(args, "--json") && !json.Valid([]byte(stdout)) {
+		ts.Fatalf("--json printed no JSON")
+	}
+	if !neg && (command == "key create" || command == "key rotate") {
+		d.secrets = append(d.secrets, secretForm.FindAllString(stdout, -1)...)
+		stdout = ""
+	}
+	if found := secretForm.FindString(stdout + stderr); found != "" {
+		ts.Fatalf("it printed the secret %s", found)
+	}
+	if found := harness.Findings(map[string][]byte{"the command": []byte(stderr)}, nil); len(found) > 0 {
+		ts.Fatalf("%s", found[0])
+	}
+}
+
+func (d *desk) complains(ts *testscript.TestScript, args []string) {
+	if got, want := ts.ReadFile("stderr"), "Error: "+args[0]+"\n"; got != want {
+		ts.Fatalf("standard error is not %q", want)
+	}
+}
+
+func (d *desk) prints(ts *testscript.TestScript, args []string) {
+	found, err := matchTemplate(ts.ReadFile(args[0]), ts.ReadFile("stdout"), ts.Getenv)
+	if err != nil {
+		ts.Fatalf("%s: %v", args[0], err)
+	}
+	for name, text := range found {
+		ts.Setenv(name, text)
+	}
+}
+
+// lives allows for the minute in which a key that was made before was changed.
+func (d *desk) lives(ts *testscript.TestScript, args []string) {
+	var key admin.KeyView
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile("stdout")), &key))
+	want, err := time.ParseDuration(args[0])
+	ts.Check(err)
+	if key.ExpiresAt == nil {
+		ts.Fatalf("the key does not expire")
+	}
+	if life := key.ExpiresAt.Sub(key.CreatedAt); life < want || life > want+harness.Patience {
+		ts.Fatalf("the key lives %s; want %s", life, want)
+	}
+}
+
+// adminClient reaches the admin endpoint at $CADDY_ADMIN, and names it as host.
+func adminClient(ts *testscript.TestScript) (client *http.Client, host string) {
+	network, address := "tcp", ts.Getenv("CADDY_ADMIN")
+	host = address
+	if path, ok := strings.CutPrefix(address, "unix/"); ok {
+		network, address, host = "unix", path, "127.0.0.1"
+	}
+	return &http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, network, address)
+		},
+	}}, host
+}
+
+func (d *desk) request(ts *testscript.TestScript, args []string) {
+	client, host := adminClient(ts)
+	r, err := http.NewRequest(args[0], "http://"+host+args[1], nil)
+	ts.Check(err)
+	if len(args) > 2 {
+		r.Header.Set("Authorization", "Bearer "+args[2])
+	}
+	resp, err := client.Do(r)
+	ts.Check(err)
+	defer resp.Body.Close()
+	fmt.Fprintln(ts.Stdout(), resp.Status)
+	ts.Check(resp.Header.Write(ts.Stdout()))
+	_, err = io.Copy(ts.Stdout(), resp.Body)
+	ts.Check(err)
+}
+
+func (d *desk) call(ts *testscript.TestScript, args []string) {
+	g := harness.Gateway{Port: ts.Getenv("FAREBOX_PORT")}
+	answer, err := g.Post(context.Background(), http.DefaultClient, args[0], harness.ToolCall(1, args[1], args[2]))
+	ts.Check(err)
+	fmt.Fprintln(ts.Stdout(), answer.Status, answer.Body)
+}
+
+// accounts makes so many accounts: faster than as many commands.
+func (d *desk) accounts(ts *testscript.TestScript, args []string) {
+	n, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	client, host := adminClient(ts)
+	var group errgroup.Group
+	group.SetLimit(16)
+	for i := range n {
+		group.Go(func() error {
+			c := admin.Client{HTTP: client, Host: host, Token: func() (string, error) { return admin.ReadToken(ts.Getenv("TOKEN_FILE")) }}
+			_, err := c.Do(context.Background(), http.MethodPost, "accounts", map[string]string{"name": fmt.Sprintf("many-%04d", i)})
+			return err
+		})
+	}
+	ts.Check(group.Wait())
+}
+
+func (d *desk) execute(ts *testscript.TestScript, args []string) {
+	db, err := sql.Open("sqlite", filepath.Join(ts.Getenv("FAREBOX_DATA"), "farebox.db"))
+	ts.Check(err)
+	_, err = db.Exec(args[0])
+	ts.Check(errors.Join(err, db.Close()))
+}
+
+// searchAll stops the gateway, and searches all that gateways wrote for the
+// secrets that the script saw. Admin tokens are secrets, too.
+func (d *desk) searchAll() {
+	if d.gateway != nil {
+		d.gateway.Stop(d.t)
+	}
+	texts := map[string][]byte{}
+	err := filepath.WalkDir(d.dir, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || !entry.Type().IsRegular() {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		if strings.HasSuffix(path, ".token") {
+			d.secrets = append(d.secrets, string(bytes.TrimSpace(text)))
+		} else {
+			texts[path] = text
+		}
+		return err
+	})
+	if err != nil {
+		d.t.Errorf("search what the gateway wrote: %v", err)
+	}
+	for _, finding := range harness.Findings(texts, d.secrets) {
+		d.t.Error(finding)
+	}
+}
+
+// TestScriptsCoverEveryCommand: every command that the help names is tried by a
+// script as it is, with --json, and in a way that is refused.
+func TestScriptsCoverEveryCommand(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob(filepath.Join(scripts, "*.txtar"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []string
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, strings.Split(string(text), "\n")...)
+	}
+	commands := leaves(t)
+	if len(commands) < 10 {
+		t.Fatalf("the help names only %q", commands)
+	}
+	for _, command := range commands {
+		var plain, asJSON, refused bool
+		for _, line := range all {
+			line, failing := strings.CutPrefix(line, "! ")
+			rest, ok := strings.CutPrefix(line, "farebox "+command)
+			if !ok || rest != "" && rest[0] != ' ' {
+				continue
+			}
+			json := strings.Contains(rest, "--json")
+			plain, asJSON, refused = plain || !failing && !json, asJSON || !failing && json, refused || failing
+		}
+		if !plain || !asJSON || !refused {
+			t.Errorf("%s: tried as it is: %t, with --json: %t, refused: %t", command, plain, asJSON, refused)
+		}
+	}
+}
+
+// leaves returns the commands below "caddy farebox", and below args, that have
+// no commands below them.
+func leaves(t *testing.T, args ...string) []string {
+	t.Helper()
+	cmd := exec.Command(binaries.Farebox, append(append([]string{"farebox"}, args...), "--help")...)
+	cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0")
+	help, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, list, ok := strings.Cut(string(help), "Available Commands:\n")
+	if !ok {
+		return []string{strings.Join(args, " ")}
+	}
+	list, _, _ = strings.Cut(list, "\n\n")
+	var found []string
+	for line := range strings.Lines(list) {
+		name := strings.Fields(line)[0]
+		found = append(found, leaves(t, append(slices.Clone(args), name)...)...)
+	}
+	return found
+}
+
+// placeholders stand in templates for what differs from run to run.
+var placeholders = map[string]string{
+	"uuid":   `[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}`, // version 7
+	"time":   `20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ`,
+	"stamp":  `20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?Z`,
+	"random": `[0-9a-f]{64}`,
+	"last4":  `[0-9a-f]{4}`,
+	"port":   `[0-9]{1,5}`,
+}
+
+var placeholder = regexp.MustCompile(`<(` + "uuid|time|stamp|random|last4|port" + `)(?::([A-Z]+))?>`)
+
+// matchTemplate compares a text with a template, line by line and in every
+// space. <uuid> and the other placeholders stand for anything of their form;
+// <uuid:NAME> is the same text wherever the name is, and that of the name if it
+// is known. It returns the names that it found.
+func matchTemplate(template, text string, known func(string) string) (map[string]string, error) {
+	found := map[string]string{}
+	want, got := strings.Split(template, "\n"), strings.Split(text, "\n")
+	for i, line := range want {
+		if i >= len(got) {
+			return nil, fmt.Errorf("line %d is missing: %s", i+1, line)
+		}
+		names, form := lineForm(line, func(name string) string {
+			if text, ok := found[name]; ok {
+				return text
+			}
+			return known(name)
+		})
+		groups := form.FindStringSubmatch(got[i])
+		if groups == nil {
+			return nil, fmt.Errorf("line %d:\n got %s\nwant %s", i+1, got[i], line)
+		}
+		for j, name := range names {
+			if text, ok := found[name]; ok && text != groups[j+1] {
+				return nil, fmt.Errorf("line %d: %s is %s and %s", i+1, name, text, groups[j+1])
+			}
+			found[name] = groups[j+1]
+		}
+	}
+	if len(got) > len(want) {
+		return nil, fmt.Errorf("line %d is one too many: %s", len(want)+1, got[len(want)])
+	}
+	return found, nil
+}
+
+// lineForm returns the form of a line, and the names of its groups.
+func lineForm(line string, known func(string) string) (names []string, form *regexp.Regexp) {
+	var pattern strings.Builder
+	rest := 0
+	for _, at := range placeholder.FindAllStringSubmatchIndex(line, -1) {
+		pattern.WriteString(regexp.QuoteMeta(line[rest:at[0]]))
+		rest = at[1]
+		kind := placeholders[line[at[2]:at[3]]]
+		switch {
+		case at[4] < 0:
+			pattern.WriteString(kind)
+		case known(line[at[4]:at[5]]) != "":
+			pattern.WriteString(regexp.QuoteMeta(known(line[at[4]:at[5]])))
+		default:
+			names = append(names, line[at[4]:at[5]])
+			pattern.WriteString("(" + kind + ")")
+		}
+	}
+	pattern.WriteString(regexp.QuoteMeta(line[rest:]))
+	return names, regexp.MustCompile("^" + pattern.String() + "$")
+}
+
+// TestMatchTemplate: a template tells texts apart by every space, and by names.
+func TestMatchTemplate(t *testing.T) {
+	t.Parallel()
+	const a, b = "01a20110-6c36-7b79-85e9-34441e67a827", "01a20110-6d1b-7b3c-9410-c4e6ebd5df70"
+	for _, test := range []struct {
+		template, text string
+		matches        bool
+	}{
+		{"a  b\n", "a  b\n", true},
+		{"a  b\n", "a b\n", false},
+		{"a\n", "a\nb\n", false},
+		{"a\nb\n", "a\n", false},
+		{"a.b", "axb", false},
+		{"<uuid> <uuid>", a + " " + b, true},
+		{"<uuid:X>\n<uuid:X>", a + "\n" + a, true},
+		{"<uuid:X>\n<uuid:X>", a + "\n" + b, false},
+		{"<uuid:X> <uuid:X>", a + " " + b, false},
+		{"<uuid:KNOWN>", a, true},
+		{"<uuid:KNOWN>", b, false},
+		{"<time>", "2026-11-22T02:23:30Z", true},
+		{"<time>", "2026-11-22T02:23:30.1Z", false},
+		{"<other>", "<other>", true},
+	} {
+		known := func(name string) string { return map[string]string{"KNOWN": a}[name] }
+		if _, err := matchTemplate(test.template, test.text, known); (err == nil) != test.matches {
+			t.Errorf("%q and %q: %v; want a match: %t", test.template, test.text, err, test.matches)
+		}
+	}
+}
