@@ -2,10 +2,12 @@ package integration
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -26,9 +28,12 @@ const reloadCallers = 8
 // has exactly one charge, the cache keeps its keys, no counter goes back, and
 // nothing is left of the old configs.
 func TestReload(t *testing.T) {
-	upstream := binaries.StartWeather(t, "-stateless")
+	recorder := harness.Record(t, binaries.StartWeather(t, "-stateless"))
 	site := func(price string) string {
-		return harness.Site(upstream, "server weather", "provider acme", "price get_forecast "+price)
+		site := harness.Site(recorder.URL, "server weather", "provider acme", "price get_forecast "+price)
+		// Connections to the server that a call of an old config gave back would
+		// stay for minutes.
+		return strings.Replace(site, "header_up", "transport http {\n\t\t\t\tkeepalive 500ms\n\t\t\t}\n\t\t\theader_up", 1)
 	}
 	g := binaries.StartGateway(t, site("0.01"))
 	_, key := g.NewAgent(t, "alice", "1000.00")
@@ -70,6 +75,9 @@ func TestReload(t *testing.T) {
 	if extra := len(listed) - len(charges) - 1; extra != 0 {
 		t.Errorf("%d charges without a result", extra)
 	}
+	if ran := recorder.Calls("get_forecast"); ran != len(listed) {
+		t.Errorf("the server ran %d calls for %d charges", ran, len(listed))
+	}
 	g.VerifyLedger(t)
 
 	end := g.Metrics(t)
@@ -82,11 +90,11 @@ func TestReload(t *testing.T) {
 			return fmt.Errorf("%v reservations are open", open)
 		}
 		if n := g.Goroutines(t); n > goroutines+5 { // idle connections come and go
-			return fmt.Errorf("%d goroutines, %d before", n, goroutines)
+			return fmt.Errorf("%d goroutines, %d before:\n%s", n, goroutines, g.GoroutineDump(t))
 		}
 		return nil
 	})
-	t.Logf("%d results through %d reloads", len(charges), *reloads)
+	t.Logf("%d results through %d reloads; %d calls met a connection that was being closed", len(charges), *reloads, load.unread.Load())
 }
 
 func paidCallWorks(t *testing.T, g *harness.Gateway, secret string) {
@@ -96,37 +104,51 @@ func paidCallWorks(t *testing.T, g *harness.Gateway, secret string) {
 	}
 }
 
-// load is what calls a gateway without pause.
+// load is what calls a gateway without pause. Half of the callers open a
+// connection for each call, the others keep theirs alive. At a reload Caddy
+// closes the connections that are idle, and the kernel resets those that the
+// old listener had not accepted yet. A call that was just then sent fails before
+// the gateway has read it; its caller calls again, and the counts of charges
+// and of what reached the server show that nothing had happened.
 type load struct {
-	client  *http.Client
-	callers sync.WaitGroup
-	halt    atomic.Bool
-	results atomic.Int64
-	mu      sync.Mutex
-	charges map[string]bool
-	failed  []string
+	fresh, kept *http.Client
+	callers     sync.WaitGroup
+	halt        atomic.Bool
+	results     atomic.Int64
+	unread      atomic.Int64
+	mu          sync.Mutex
+	charges     map[string]bool
+	failed      []string
 }
 
 func startLoad(g *harness.Gateway, secret string) *load {
 	l := &load{
-		client:  &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: reloadCallers}},
+		fresh:   &http.Client{Transport: &http.Transport{DisableKeepAlives: true}},
+		kept:    &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: reloadCallers}},
 		charges: make(map[string]bool),
 	}
-	for range reloadCallers {
+	for i := range reloadCallers {
+		client := l.fresh
+		if i%2 == 0 {
+			client = l.kept
+		}
 		l.callers.Go(func() {
 			for !l.halt.Load() {
-				l.call(g, secret)
+				l.call(g, client, secret)
 			}
 		})
 	}
 	return l
 }
 
-func (l *load) call(g *harness.Gateway, secret string) {
-	answer, err := g.Post(context.Background(), l.client, secret, harness.ToolCall(1, "get_forecast", `{"city":"Oslo"}`))
+func (l *load) call(g *harness.Gateway, client *http.Client, secret string) {
+	answer, err := g.Post(context.Background(), client, secret, harness.ToolCall(1, "get_forecast", `{"city":"Oslo"}`))
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	var closed *url.Error // of the connection, before an answer began
 	switch {
+	case errors.As(err, &closed):
+		l.unread.Add(1)
 	case err != nil:
 		l.failed = append(l.failed, err.Error())
 	case answer.Result == nil || answer.Result.IsError || answer.Result.Meta.Charge == nil:
@@ -154,7 +176,7 @@ func (l *load) stop(t *testing.T) map[string]bool {
 	t.Helper()
 	l.halt.Store(true)
 	l.callers.Wait()
-	l.client.CloseIdleConnections()
+	l.kept.CloseIdleConnections()
 	for i, failure := range l.failed {
 		if i < 5 {
 			t.Errorf("a call failed: %s", failure)
@@ -174,6 +196,7 @@ func reload(t *testing.T, g *harness.Gateway, caddyfile string) (int, string) {
 		caddyfile = strings.ReplaceAll(caddyfile, "{$"+name+"}", value)
 	}
 	resp, err := http.Post("http://"+g.Admin+"/load", "text/caddyfile", strings.NewReader(caddyfile))
+	http.DefaultClient.CloseIdleConnections() // the gateway closes them, too
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -37,3 +37,13 @@ func (g *Gateway) Goroutines(t testing.TB) int {
 	t.Helper()
 	return int(g.Metrics(t)["go_goroutines"])
 }
+
+// GoroutineDump tells what the gateway's goroutines are doing.
+func (g *Gateway) GoroutineDump(t testing.TB) string {
+	t.Helper()
+	text, err := fetch("http://" + g.Admin + "/debug/pprof/goroutine?debug=1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
