@@ -27,6 +27,12 @@ func TestShape(t *testing.T) {
 		"post with charset": {"POST", map[string]string{"Content-Type": json + "; charset=utf-8"}, ""},
 		"post of text":      {"POST", map[string]string{"Content-Type": "text/plain"}, gate.MediaUnsupported},
 		"post of nothing":   {"POST", nil, gate.MediaUnsupported},
+		"hop content type":  {"POST", map[string]string{"Content-Type": json, "Connection": "close, content-type"}, gate.RequestUnsupported},
+		"hop session":       {"POST", map[string]string{"Content-Type": json, "Connection": "mcp-session-id"}, gate.RequestUnsupported},
+		"hop other":         {"POST", map[string]string{"Content-Type": json, "Connection": "close, x-other"}, ""},
+		"empty override":    {"POST", map[string]string{"Content-Type": json, "X-HTTP-Method-Override": ""}, gate.RequestUnsupported},
+		"spelled override":  {"POST", map[string]string{"Content-Type": json, "X_HTTP_Method-Override": "GET"}, gate.RequestUnsupported},
+		"encoded":           {"POST", map[string]string{"Content-Type": json, "Content-Encoding": "gzip"}, gate.EncodingUnsupported},
 		"two types":         {"POST", map[string]string{"Content-Type": json + ", text/plain"}, gate.MediaUnsupported},
 		"get":               {"GET", map[string]string{"Accept": "text/event-stream"}, ""},
 		"get of a page":     {"GET", map[string]string{"Accept": "text/html"}, gate.RequestUnsupported},
@@ -121,6 +127,10 @@ func TestHostOnLoopback(t *testing.T) {
 		loopback := context.WithValue(r.Context(), http.LocalAddrContextKey, &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 80})
 		if got := loopbackNamed(r.WithContext(loopback)); got != ok {
 			t.Errorf("%q: %v", host, got)
+		}
+		quic := context.WithValue(r.Context(), http.LocalAddrContextKey, &net.UDPAddr{IP: net.IPv6loopback, Port: 80})
+		if got := loopbackNamed(r.WithContext(quic)); got != ok {
+			t.Errorf("%q over HTTP/3: %v", host, got)
 		}
 		public := context.WithValue(r.Context(), http.LocalAddrContextKey, &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 80})
 		if !loopbackNamed(r.WithContext(public)) {
@@ -233,5 +243,16 @@ func TestOnlyOnceAllowsAnotherDial(t *testing.T) {
 	}
 	if err := resp.Body.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// What HTTP/2 retries by itself it retries under a lock, so only a POST, which
+// it does not retry, is guarded by a panic.
+func TestOnlyOnceGuardsPosts(t *testing.T) {
+	for method, guarded := range map[string]bool{"POST": true, "GET": false, "DELETE": false} {
+		r := httptest.NewRequest(method, "/mcp", nil)
+		if (onlyOnce(r) != r) != guarded {
+			t.Errorf("%s: guarded is %v", method, !guarded)
+		}
 	}
 }

@@ -144,6 +144,12 @@ func (g *Gateway) Post(ctx context.Context, client *http.Client, secret, body st
 	if err != nil {
 		return nil, err
 	}
+	return g.Send(client, secret, req)
+}
+
+// Send sends a request whose answer is a JSON-RPC message; without a secret if
+// it is "".
+func (g *Gateway) Send(client *http.Client, secret string, req *http.Request) (*Answer, error) {
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("Accept", "application/json, text/event-stream")
 	if secret != "" {

@@ -114,6 +114,8 @@ func TestStreamEndsWithoutAnswer(t *testing.T) {
 		"breaks":                 {event(progress), upstreamFailed("broke"), event(progress) + refusedEvent},
 		"breaks in the answer":   {event(progress) + event(result)[:40], upstreamFailed("broke"), event(progress) + refusedEvent},
 		"ends within the answer": {event(progress) + event(result)[:40], nil, event(progress) + refusedEvent},
+		"ends in a notification": {"data: " + progress, nil, "data: " + progress + "\n\n" + refusedEvent},
+		"ends in an empty event": {"data:\n", nil, "data:\n\n\n" + refusedEvent},
 		"times out":              {event(progress), &gate.Refusal{Code: gate.UpstreamTimeout}, event(progress) + "data: refused UPSTREAM_TIMEOUT\n\n"},
 	} {
 		r := newRig(t, nil)

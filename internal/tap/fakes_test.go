@@ -19,7 +19,8 @@ type wire struct {
 	*httptest.ResponseRecorder
 	flushed int   // bytes of the body that were flushed
 	fail    error // of the next writes
-	slow    bool  // a deadline was set
+	bounded bool  // a deadline was set
+	armed   bool  // a deadline is set now
 }
 
 func newWire() *wire { return &wire{ResponseRecorder: httptest.NewRecorder()} }
@@ -43,8 +44,9 @@ func (w *wire) FlushError() error {
 	return w.fail
 }
 
-func (w *wire) SetWriteDeadline(time.Time) error {
-	w.slow = true
+func (w *wire) SetWriteDeadline(at time.Time) error {
+	w.armed = !at.IsZero()
+	w.bounded = w.bounded || w.armed
 	return nil
 }
 
@@ -143,6 +145,9 @@ func (r *rig) upstream(status int, header map[string]string, pieces ...string) (
 			break // a proxy gives up
 		}
 		r.Flush()
+		if r.wire.armed { // in HTTP/2 it would reset a stream that is only quiet
+			r.t.Error("a deadline is set while nothing is written")
+		}
 	}
 	return r.end(nil)
 }

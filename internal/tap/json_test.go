@@ -83,37 +83,47 @@ func TestWithheld(t *testing.T) {
 		header map[string]string
 		body   string
 	}{
-		"foreign id":          {200, asJSON, foreign},
-		"id as text":          {200, asJSON, strings.Replace(result, "7", `"7"`, 1)},
-		"id as float":         {200, asJSON, strings.Replace(result, "7", "7.0", 1)},
-		"no id":               {200, asJSON, `{"jsonrpc":"2.0","result":{}}`},
-		"null id":             {200, asJSON, strings.Replace(result, "7", "null", 1)},
-		"two results":         {200, asJSON, `{"jsonrpc":"2.0","id":7,"result":{},"result":{"isError":true}}`},
-		"result and error":    {200, asJSON, `{"jsonrpc":"2.0","id":7,"result":{},"error":{"code":1,"message":""}}`},
-		"folded key":          {200, asJSON, `{"jsonrpc":"2.0","id":7,"Result":{},"error":{"code":1,"message":""}}`},
-		"batch":               {200, asJSON, batch},
-		"notification":        {200, asJSON, progress},
-		"trailing document":   {200, asJSON, result + result},
-		"cut short":           {200, asJSON, result[:20]},
-		"empty":               {200, asJSON, ""},
-		"task":                {200, asJSON, `{"jsonrpc":"2.0","id":7,"result":{"task":{"taskId":"1"}}}`},
-		"unknown result type": {200, asJSON, `{"jsonrpc":"2.0","id":7,"result":{"resultType":"other"}}`},
-		"encoded":             {200, map[string]string{"Content-Type": "application/json", "Content-Encoding": "gzip"}, result},
-		"other charset":       {200, map[string]string{"Content-Type": "application/json; charset=utf-16"}, result},
-		"plain text":          {200, map[string]string{"Content-Type": "text/plain"}, result},
-		"no type":             {200, nil, result},
-		"accepted":            {202, nil, ""},
-		"created":             {201, asJSON, result},
-		"no content":          {204, nil, ""},
-		"redirect":            {307, map[string]string{"Location": "http://127.0.0.1:1/"}, ""},
-		"tunnel":              {101, map[string]string{"Upgrade": "websocket"}, ""},
-		"result in an error":  {400, asJSON, result},
-		"events in an error":  {500, asEvents, event(result)},
+		"foreign id":           {200, asJSON, foreign},
+		"id as text":           {200, asJSON, strings.Replace(result, "7", `"7"`, 1)},
+		"id as float":          {200, asJSON, strings.Replace(result, "7", "7.0", 1)},
+		"no id":                {200, asJSON, `{"jsonrpc":"2.0","result":{}}`},
+		"null id":              {200, asJSON, strings.Replace(result, "7", "null", 1)},
+		"two results":          {200, asJSON, `{"jsonrpc":"2.0","id":7,"result":{},"result":{"isError":true}}`},
+		"result and error":     {200, asJSON, `{"jsonrpc":"2.0","id":7,"result":{},"error":{"code":1,"message":""}}`},
+		"folded key":           {200, asJSON, `{"jsonrpc":"2.0","id":7,"Result":{},"error":{"code":1,"message":""}}`},
+		"batch":                {200, asJSON, batch},
+		"notification":         {200, asJSON, progress},
+		"trailing document":    {200, asJSON, result + result},
+		"cut short":            {200, asJSON, result[:20]},
+		"empty":                {200, asJSON, ""},
+		"task":                 {200, asJSON, `{"jsonrpc":"2.0","id":7,"result":{"task":{"taskId":"1"}}}`},
+		"unknown result type":  {200, asJSON, `{"jsonrpc":"2.0","id":7,"result":{"resultType":"other"}}`},
+		"encoded":              {200, map[string]string{"Content-Type": "application/json", "Content-Encoding": "gzip"}, result},
+		"other charset":        {200, map[string]string{"Content-Type": "application/json; charset=utf-16"}, result},
+		"plain text":           {200, map[string]string{"Content-Type": "text/plain"}, result},
+		"no type":              {200, nil, result},
+		"accepted":             {202, nil, ""},
+		"created":              {201, asJSON, result},
+		"no content":           {204, nil, ""},
+		"redirect":             {307, map[string]string{"Location": "http://127.0.0.1:1/"}, ""},
+		"tunnel":               {101, map[string]string{"Upgrade": "websocket"}, ""},
+		"result in an error":   {400, asJSON, result},
+		"events in an error":   {500, asEvents, event(result)},
+		"foreign in an error":  {400, asJSON, foreign},
+		"id twice in an error": {400, asJSON, strings.Replace(result, `"id":7`, `"id":8,"id":7`, 1)},
+		"events that are JSON": {200, asEvents, result + "\n\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, nil)
 			if !r.upstream(c.status, c.header, c.body) {
 				t.Error("the refusal is not complete")
+			}
+			if strings.HasPrefix(name, "events that") { // their head is out already
+				if r.out() != refusedEvent {
+					t.Errorf("sent %q", r.out())
+				}
+				r.free()
+				return
 			}
 			if r.wire.Code != 502 || r.out() != "refused UPSTREAM_FAILED" {
 				t.Errorf("got %d %q", r.wire.Code, r.out())
@@ -291,7 +301,67 @@ func TestWriteFailsAfterCapture(t *testing.T) {
 	if r.upstream(200, asJSON, result) {
 		t.Error("a response that was not written is called complete")
 	}
-	if !r.books.captured || !r.wire.slow {
-		t.Errorf("captured %v, deadline set %v", r.books.captured, r.wire.slow)
+	if !r.books.captured || !r.wire.bounded {
+		t.Errorf("captured %v, deadline set %v", r.books.captured, r.wire.bounded)
+	}
+}
+
+// A body with two content types or encodings is one thing to us and another to
+// the client.
+func TestTwoTypesAreWithheld(t *testing.T) {
+	for name, values := range map[string][]string{
+		"Content-Type":     {"text/event-stream", "application/json"},
+		"Content-Encoding": {"identity", "gzip"},
+	} {
+		r := newRig(t, nil)
+		r.Header().Set("Content-Type", "application/json")
+		r.Header()[name] = values
+		r.WriteHeader(200)
+		_, _ = io.WriteString(r.Tap, result)
+		if !r.end(nil) || r.out() != "refused UPSTREAM_FAILED" {
+			t.Errorf("%s: sent %q", name, r.out())
+		}
+		r.free()
+	}
+}
+
+// Nothing can be told in trailers: they come when all is judged.
+func TestTrailersAreDropped(t *testing.T) {
+	for kind, body := range map[string]string{"application/json": result, "text/event-stream": event(rpcError)} {
+		r := newRig(t, nil)
+		r.Header().Set("Content-Type", kind)
+		r.Header().Set("Trailer", "X-Late")
+		r.WriteHeader(200)
+		_, _ = io.WriteString(r.Tap, body)
+		r.Header().Set("X-Late", result)
+		r.Header().Set(http.TrailerPrefix+"X-Later", result)
+		r.end(nil)
+		h := r.Header()
+		if h.Get(http.TrailerPrefix+"X-Later") != "" || h.Get("Trailer") != "" || kind == "application/json" && h.Get("X-Late") != "" {
+			t.Errorf("%s: header %v", kind, h)
+		}
+	}
+}
+
+// Who breaks a long answer off after it was captured and sent in part pays for
+// it: it may have read all that it wanted.
+func TestLongAnswerIsNotRefundedToWhoLeaves(t *testing.T) {
+	head := `{"jsonrpc":"2.0","result":{"content":["` + long(2000)
+	for kind, body := range map[string]string{"application/json": head, "text/event-stream": "data: " + head} {
+		for _, how := range []string{"leaves", "cannot be written to"} {
+			r := newRig(t, func(o *Options) { o.Hold = 1000 })
+			r.Header().Set("Content-Type", kind)
+			r.WriteHeader(200)
+			_, _ = io.WriteString(r.Tap, body)
+			if how == "leaves" {
+				r.leave()
+			} else {
+				r.wire.fail = io.ErrClosedPipe
+				_, _ = io.WriteString(r.Tap, "more")
+			}
+			if r.end(upstreamFailed("cancelled")) || !r.books.captured {
+				t.Errorf("%s, %s: captured is %v", kind, how, r.books.captured)
+			}
+		}
 	}
 }

@@ -72,6 +72,11 @@ func TestListenerWithholds(t *testing.T) {
 			t.Errorf("%s: sent %q", name, w.Body.String())
 		}
 	}
+	for _, withheld := range []http.ResponseWriter{NewRelay(newWire(), nil), NewListener(newWire(), nil, NewBudget(1<<30))} {
+		if err := http.NewResponseController(withheld).Flush(); err != nil { // before a head: nothing to send
+			t.Error(err)
+		}
+	}
 	w := newWire() // errors pass: a server without such streams answers 405
 	l := NewListener(w, nil, NewBudget(1<<30))
 	l.WriteHeader(http.StatusMethodNotAllowed)
@@ -83,7 +88,8 @@ func TestListenerWithholds(t *testing.T) {
 
 // An event without end does not fill the memory.
 func TestListenerBounds(t *testing.T) {
-	l := NewListener(newWire(), nil, NewBudget(1<<30))
+	budget := NewBudget(1 << 30)
+	l := NewListener(newWire(), nil, budget)
 	l.Header().Set("Content-Type", "text/event-stream")
 	l.WriteHeader(200)
 	var err error
@@ -92,5 +98,11 @@ func TestListenerBounds(t *testing.T) {
 			t.Fatal("it holds what comes without bound")
 		}
 		_, err = io.WriteString(l, long(1<<16))
+	}
+	if budget.Used() == 0 {
+		t.Error("what it holds is not counted")
+	}
+	if l.Close(); budget.Used() != 0 {
+		t.Errorf("%d bytes leaked", budget.Used())
 	}
 }
