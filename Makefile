@@ -43,7 +43,8 @@ lint: ## staticcheck
 bench: ## run every benchmark
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
-soak: ## run each fuzz target for FUZZ (2m), not only its seeds
+soak: ## run what is too long for test: 200 reloads, and each fuzz target for FUZZ (2m)
+	$(GO) test -race -count=1 -timeout 30m -run '^TestReload$$' ./integration -reloads 200
 	@GO="$(GO)" scripts/soak.sh "$(FUZZ)"
 
 clean: ## remove what was built and installed; data/, with its credits, stays

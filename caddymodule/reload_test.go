@@ -19,6 +19,20 @@ import (
 	"github.com/fareboxhq/farebox/internal/runtime"
 )
 
+// freeAddress returns an address that nobody listens on.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := listener.Addr().String()
+	if err := listener.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return address
+}
+
 // config is a whole Caddy config in front of an upstream, as JSON.
 func config(t *testing.T, listen, upstream, store, price string) []byte {
 	t.Helper()
@@ -53,14 +67,7 @@ func TestReloadsLeaveNothing(t *testing.T) {
 		_, _ = io.WriteString(w, `{"jsonrpc":"2.0","id":1,"result":{"content":[]}}`)
 	}))
 	defer upstream.Close()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	listen := listener.Addr().String()
-	if err := listener.Close(); err != nil {
-		t.Fatal(err)
-	}
+	listen := freeAddress(t)
 	store := filepath.Join(t.TempDir(), "f.db")
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	load := func(price string) error {
@@ -145,14 +152,7 @@ func paid(t *testing.T, client *http.Client, listen, secret string) (int, string
 // TestFailedStartGivesBack: a config whose store cannot be opened does not hold
 // what it could not take, and leaves the running one alone.
 func TestFailedStartGivesBack(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	listen := listener.Addr().String()
-	if err := listener.Close(); err != nil {
-		t.Fatal(err)
-	}
+	listen := freeAddress(t)
 	dir := t.TempDir()
 	good := filepath.Join(dir, "f.db")
 	if err := caddy.Load(config(t, listen, "127.0.0.1:1", good, "0.01"), true); err != nil {

@@ -7,6 +7,6 @@ go=${GO:-go}
 for package in $("$go" list ./...); do
 	for target in $("$go" test -run '^$' -list '^Fuzz' "$package" | grep '^Fuzz' || true); do
 		echo "== $package $target"
-		"$go" test -run '^$' -fuzz "^$target\$" -fuzztime "$duration" "$package"
+		"$go" test -run '^$' -fuzz "^$target\$" -fuzztime "$duration" -fuzzminimizetime 20x "$package"
 	done
 done
