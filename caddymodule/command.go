@@ -20,15 +20,16 @@ import (
 func init() {
 	caddycmd.RegisterCommand(caddycmd.Command{
 		Name:  "farebox",
-		Usage: "account|credit|key|charge|ledger …",
+		Usage: "account|credit|adjust|key|charge|ledger|audit …",
 		Short: "Manages the accounts, keys and charges of Farebox",
 		Long: `
 Manages the accounts, keys and charges of Farebox.
 
 The commands speak to the running server at Caddy's admin address: the one
 given by --address, or in the environment variable CADDY_ADMIN, or else
-localhost:2019. They must run as the user that runs the server, or as root,
-since they read the bearer token that the server keeps in its data directory.
+localhost:2019. They read the bearer token that the server keeps in its data
+directory: run them as the user that runs the server, in an environment that
+names the same directory (HOME, or XDG_DATA_HOME).
 
 With --offline they open the store itself, which --config names. That works
 only while no server has it open.
@@ -49,7 +50,7 @@ func addCommands(root *cobra.Command) {
 	flags.StringVarP(&c.config, "config", "c", "", "With --offline: the config file that names the store (default: Caddyfile)")
 	flags.StringVarP(&c.adapter, "adapter", "a", "", "With --offline: the config adapter")
 	flags.BoolVar(&c.json, "json", false, "Print JSON")
-	root.AddCommand(accountCommand(&c), creditCommand(&c), keyCommand(&c), chargeCommand(&c), ledgerCommand(&c), auditCommand(&c))
+	root.AddCommand(accountCommand(&c), creditCommand(&c), adjustCommand(&c), keyCommand(&c), chargeCommand(&c), ledgerCommand(&c), auditCommand(&c))
 }
 
 // group returns a command that only holds others.
@@ -57,6 +58,21 @@ func group(use, short string, commands ...*cobra.Command) *cobra.Command {
 	g := &cobra.Command{Use: use, Short: short, Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
 	g.AddCommand(commands...)
 	return g
+}
+
+// exactly wants one argument for each name, and says which is missing.
+func exactly(names ...string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		for i, name := range names {
+			if i >= len(args) || args[i] == "" {
+				return fmt.Errorf("%s is missing, usage: %s", name, cmd.UseLine())
+			}
+		}
+		if len(args) > len(names) {
+			return fmt.Errorf("too many arguments, usage: %s", cmd.UseLine())
+		}
+		return nil
+	}
 }
 
 // connection is how the commands reach the operations of package admin: over
@@ -121,7 +137,7 @@ func (c *connection) call(ctx context.Context, method, path string, body any) (j
 // adminClient returns a client of the admin endpoint at that address.
 func adminClient(address string) (*admin.Client, error) {
 	parsed, err := caddy.ParseNetworkAddress(address)
-	if err != nil || parsed.PortRangeSize() > 1 {
+	if err != nil || parsed.PortRangeSize() > 1 || !strings.HasPrefix(parsed.Network, "tcp") && !parsed.IsUnixNetwork() {
 		return nil, fmt.Errorf("admin address %q cannot be used: want host:port or unix//path", address)
 	}
 	network, target, host := parsed.Network, parsed.JoinHostPort(0), parsed.JoinHostPort(0)

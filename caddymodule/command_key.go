@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/fareboxhq/farebox/internal/admin"
+	"github.com/fareboxhq/farebox/internal/keys"
 )
 
 func keyCommand(c *connection) *cobra.Command {
@@ -23,19 +25,33 @@ func keyCommand(c *connection) *cobra.Command {
 		actOnKey(c, "delete", "Ends a key, at once and for ever", http.MethodDelete, "", "is deleted. No call that begins now is accepted with it."))
 }
 
+// oneKey wants the id of a key. Something else is not sent to the server, nor
+// shown: it may be a secret.
+func oneKey(cmd *cobra.Command, args []string) error {
+	if err := exactly("<key-id>")(cmd, args); err != nil {
+		return err
+	}
+	if !strings.HasPrefix(args[0], "key_") {
+		return errors.New("this is not the id of a key, which begins with key_: find it with key list, by the hint or the name")
+	}
+	return nil
+}
+
 func keyPath(id string) string { return "keys/" + url.PathEscape(id) }
 
 func createKey(c *connection) *cobra.Command {
 	var n admin.NewKey
 	var expires, at string
 	cmd := &cobra.Command{
-		Use: "create --account <account>", Short: "Makes a key and shows its secret, once", Args: cobra.NoArgs,
+		Use: "create --account <account>", Short: "Makes a key and shows its secret, once", Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			if n.Account == "" {
 				return errors.New("whose key? Name the account with --account")
 			}
-			if n.ExpiresIn, err = fromNow("--expires", expires); err != nil {
-				return err
+			if cmd.Flags().Changed("expires") {
+				if n.ExpiresIn, err = fromNow(expires); err != nil {
+					return err
+				}
 			}
 			return do(c, cmd, http.MethodPost, "keys", n, func(w io.Writer, k admin.KeyView) { printSecret(w, k, at) })
 		},
@@ -47,7 +63,7 @@ func createKey(c *connection) *cobra.Command {
 	f.StringArrayVar(&n.Scopes, "scope", nil, "A scope that the key gets; may be repeated")
 	f.StringArrayVar(&n.Servers, "server", nil, "A server that the key may call; may be repeated (default: all)")
 	f.BoolVar(&n.Test, "test", false, "Make a test key: it spends the test balance")
-	f.StringVar(&expires, "expires", "", "When the key expires, from now: 90d, 12h (default: never; personal keys: 6 months)")
+	f.StringVar(&expires, "expires", "", "When the key expires, from now: 90d, 12h, or never (default: never; personal keys: 6 months)")
 	f.StringVar(&n.Digest, "digest", "", "The SHA-256, in hex digits, of a secret that another system has minted")
 	addURLFlag(cmd, &at)
 	return cmd
@@ -57,14 +73,14 @@ func addURLFlag(cmd *cobra.Command, at *string) {
 	cmd.Flags().StringVar(at, "url", "https://GATEWAY/mcp", "The address of the server behind the gateway, for the lines to paste")
 }
 
-// fromNow turns a time such as 90d into what the server reads.
-func fromNow(flag, text string) (string, error) {
-	if text == "" || text == admin.Never {
+// fromNow turns an expiry such as 90d into what the server reads.
+func fromNow(text string) (string, error) {
+	if text == admin.Never {
 		return text, nil
 	}
 	d, err := caddy.ParseDuration(text)
-	if err != nil || d < 0 {
-		return "", fmt.Errorf("%s %q is not a time from now, such as 90d or 12h", flag, text)
+	if err != nil || d <= 0 {
+		return "", fmt.Errorf("--expires %q is not a time from now, such as 90d or 12h, nor never", text)
 	}
 	return d.String(), nil
 }
@@ -77,7 +93,7 @@ func printSecret(w io.Writer, k admin.KeyView, at string) {
 		return
 	}
 	fmt.Fprintf(w, "\nThe secret is shown this once:\n\n  %[1]s\n\n", k.Secret)
-	if k.Kind != "agent" && k.Kind != "personal" {
+	if k.Kind != "agent" && !slices.Contains(k.Scopes, keys.ScopeConnect) { // it cannot call servers
 		fmt.Fprintf(w, "Send it as: Authorization: Bearer %s\n", k.Secret)
 		return
 	}
@@ -141,7 +157,7 @@ func listKeys(c *connection) *cobra.Command {
 
 func showKey(c *connection) *cobra.Command {
 	return &cobra.Command{
-		Use: "show <key-id>", Short: "Shows a key; its secret is never shown again", Args: cobra.ExactArgs(1),
+		Use: "show <key-id>", Short: "Shows a key; its secret is never shown again", Args: oneKey,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return do(c, cmd, http.MethodGet, keyPath(args[0]), nil, printKey)
 		},
@@ -153,7 +169,7 @@ func updateKey(c *connection) *cobra.Command {
 	var scopes, servers []string
 	var noScopes, allServers bool
 	cmd := &cobra.Command{
-		Use: "update <key-id>", Short: "Changes name, scopes, servers or expiry of a key, at once", Args: cobra.ExactArgs(1),
+		Use: "update <key-id>", Short: "Changes name, scopes, servers or expiry of a key, at once", Args: oneKey,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var change admin.KeyChange
 			given := cmd.Flags().Changed
@@ -161,13 +177,15 @@ func updateKey(c *connection) *cobra.Command {
 				change.Name = &name
 			}
 			if given("scope") || noScopes {
-				change.Scopes = &scopes
+				list := append([]string{}, scopes...) // never nil, which would change nothing
+				change.Scopes = &list
 			}
 			if given("server") || allServers {
-				change.Servers = &servers
+				list := append([]string{}, servers...)
+				change.Servers = &list
 			}
 			if given("expires") {
-				in, err := fromNow("--expires", expires)
+				in, err := fromNow(expires)
 				if err != nil {
 					return err
 				}
@@ -194,14 +212,17 @@ func updateKey(c *connection) *cobra.Command {
 func rotateKey(c *connection) *cobra.Command {
 	var grace, at string
 	cmd := &cobra.Command{
-		Use: "rotate <key-id>", Short: "Makes a successor with the same rights and shows its secret, once", Args: cobra.ExactArgs(1),
+		Use: "rotate <key-id>", Short: "Makes a successor with the same rights and shows its secret, once", Args: oneKey,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			in, err := fromNow("--grace", grace)
-			if err != nil {
-				return err
+			in, err := caddy.ParseDuration(grace)
+			if err != nil || in < 0 {
+				return fmt.Errorf("--grace %q is not a time, such as 24h or 7d; 0s ends the old key at once", grace)
 			}
-			return do(c, cmd, http.MethodPost, keyPath(args[0])+"/rotate", admin.Rotation{Grace: in},
-				func(w io.Writer, k admin.KeyView) { printSecret(w, k, at) })
+			return do(c, cmd, http.MethodPost, keyPath(args[0])+"/rotate", admin.Rotation{Grace: in.String()},
+				func(w io.Writer, k admin.KeyView) {
+					printSecret(w, k, at)
+					printRetired(w, args[0], grace, in)
+				})
 		},
 	}
 	cmd.Flags().StringVar(&grace, "grace", "0s", "How long the old key lives on: 24h, 7d")
@@ -209,10 +230,18 @@ func rotateKey(c *connection) *cobra.Command {
 	return cmd
 }
 
+func printRetired(w io.Writer, id, grace string, in time.Duration) {
+	if in == 0 {
+		fmt.Fprintf(w, "\nThe old key, %s, has expired. No call that begins now is accepted with it.\n", id)
+		return
+	}
+	fmt.Fprintf(w, "\nThe old key, %s, expires in %s, unless it does so before.\n", id, grace)
+}
+
 // actOnKey returns a command that needs no more than a key's id.
 func actOnKey(c *connection, name, short, method, path, done string) *cobra.Command {
 	return &cobra.Command{
-		Use: name + " <key-id>", Short: short, Args: cobra.ExactArgs(1),
+		Use: name + " <key-id>", Short: short, Args: oneKey,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return do(c, cmd, method, keyPath(args[0])+path, nil, func(w io.Writer, k admin.KeyView) {
 				fmt.Fprintf(w, "%s (%s) %s\n", k.ID, k.Hint, done)

@@ -2,6 +2,7 @@ package caddymodule
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -20,8 +21,11 @@ import (
 func listCommand[T any](c *connection, short string, path func() string, flags func(*cobra.Command), head []string, row func(T) []any) *cobra.Command {
 	var limit int
 	cmd := &cobra.Command{
-		Use: "list", Short: short, Args: cobra.NoArgs,
+		Use: "list", Short: short, Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if limit < 0 {
+				return errors.New("--limit cannot be below zero; 0 lists all")
+			}
 			items, more, err := collect[T](c, cmd, path(), limit)
 			if err != nil {
 				return err

@@ -2,13 +2,16 @@ package caddymodule
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/fareboxhq/farebox/internal/admin"
 	"github.com/fareboxhq/farebox/internal/ledger"
@@ -16,13 +19,13 @@ import (
 
 func accountCommand(c *connection) *cobra.Command {
 	create := &cobra.Command{
-		Use: "create <name>", Short: "Makes an account", Args: cobra.ExactArgs(1),
+		Use: "create <name>", Short: "Makes an account", Args: exactly("<name>"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return do(c, cmd, http.MethodPost, "accounts", map[string]string{"name": args[0]}, printAccount)
 		},
 	}
 	show := &cobra.Command{
-		Use: "show <account>", Short: "Shows an account, by its name or id", Args: cobra.ExactArgs(1),
+		Use: "show <account>", Short: "Shows an account, by its name or id", Args: exactly("<account>"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return do(c, cmd, http.MethodGet, "accounts/"+url.PathEscape(args[0]), nil, printAccount)
 		},
@@ -46,7 +49,7 @@ func printAccount(w io.Writer, a admin.AccountView) {
 func creditCommand(c *connection) *cobra.Command {
 	var credit admin.Credit
 	cmd := &cobra.Command{
-		Use: "credit <account> <amount>", Short: "Tops an account up", Args: cobra.ExactArgs(2),
+		Use: "credit <account> <amount>", Short: "Tops an account up", Args: exactly("<account>", "<amount>"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			amount, err := ledger.ParseAmount(args[1])
 			if err != nil {
@@ -56,9 +59,16 @@ func creditCommand(c *connection) *cobra.Command {
 			return do(c, cmd, http.MethodPost, "accounts/"+url.PathEscape(args[0])+"/credits", credit, printAccount)
 		},
 	}
-	cmd.Flags().StringVar(&credit.Reason, "reason", "", "Why, for the audit (required)")
+	addBookingFlags(cmd, &credit.Reason, &credit.ID)
 	cmd.Flags().BoolVar(&credit.Test, "test", false, "Top up the test balance")
-	cmd.Flags().StringVar(&credit.ID, "id", "", "An id of your own, txn_ and a UUID, that makes a repetition harmless")
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
+		// "-5" is taken for flags.
+		var unknown *pflag.NotExistError
+		if errors.As(err, &unknown) && strings.Trim(unknown.GetSpecifiedShortnames(), "0123456789.") == "" && unknown.GetSpecifiedShortnames() != "" {
+			return fmt.Errorf("the amount must be more than zero, not -%s", unknown.GetSpecifiedShortnames())
+		}
+		return err
+	})
 	return cmd
 }
 
@@ -73,16 +83,16 @@ func chargeCommand(c *connection) *cobra.Command {
 		func(v admin.ChargeView) []any {
 			return []any{v.At.Format(time.RFC3339), v.ID, v.Server, v.Tool, v.Amount, v.Refunded, v.State, v.Environment}
 		})
-	return group("charge", "Shows charges", list)
+	return group("charge", "Shows and refunds charges", list, showCharge(c), refundCharge(c))
 }
 
 func ledgerCommand(c *connection) *cobra.Command {
 	verify := &cobra.Command{
-		Use: "verify", Short: "Replays the books and compares", Args: cobra.NoArgs,
+		Use: "verify", Short: "Replays the books and compares", Args: exactly(),
 		Long: "Replays every entry of the ledger and compares with all balances.\nThe exit status is 0 if they agree, and 1 if anything differs.",
 		RunE: func(cmd *cobra.Command, _ []string) error { return verifyLedger(c, cmd) },
 	}
-	return group("ledger", "Checks the ledger", verify)
+	return group("ledger", "Checks and exports the ledger", verify, exportLedger(c))
 }
 
 func verifyLedger(c *connection, cmd *cobra.Command) error {

@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net/http"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -25,6 +27,9 @@ func (c *connection) callStore(ctx context.Context, method, path string, body an
 	app, err := c.configured()
 	if err != nil {
 		return nil, err
+	}
+	if _, err := os.Stat(app.identity); errors.Is(err, fs.ErrNotExist) && method == http.MethodGet {
+		return nil, fmt.Errorf("there is no store at %s yet: is this the right config, in the right directory?", app.identity)
 	}
 	if err := makeDir(filepath.Dir(app.identity)); err != nil {
 		return nil, err
@@ -65,7 +70,7 @@ func (c *connection) configured() (*App, error) {
 	if err := app.fill(); err != nil {
 		return nil, err
 	}
-	return app, nil
+	return app, app.Validate()
 }
 
 // inProcess is a transport that is served by a handler of this process.

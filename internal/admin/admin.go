@@ -33,6 +33,8 @@ type Store interface {
 	ReplaceKey(ctx context.Context, id string, change func(*keys.Key) error, successor keys.Key, a ledger.Audit) (keys.Key, error)
 	AuditLog(ctx context.Context, p ledger.Page) ([]ledger.Audit, string, error)
 	Post(ctx context.Context, t ledger.Transaction, a ledger.Audit) (ledger.Transaction, ledger.Purse, error)
+	ChargeByID(ctx context.Context, id string) (ledger.Charge, error)
+	Journal(ctx context.Context, p ledger.Page) ([]ledger.Transaction, string, error)
 	Charges(ctx context.Context, f ledger.ChargeFilter) ([]ledger.Charge, string, error)
 	Verify(ctx context.Context, progress func(done, total int64)) (ledger.Verification, error)
 }
@@ -168,62 +170,7 @@ func (s *Service) Accounts(ctx context.Context, p ledger.Page) ([]ledger.Account
 	return s.store.Accounts(ctx, p)
 }
 
-// Credit tops an account up.
-type Credit struct {
-	ID      string        `json:"id,omitempty"` // "txn_" and a UUID: makes a retry harmless
-	Account string        `json:"-"`            // name or id
-	Amount  ledger.Amount `json:"amount"`
-	Reason  string        `json:"reason"`
-	Test    bool          `json:"test,omitempty"` // the sandbox balance
-}
-
-// Credit tops an account up and returns it as it is then. A repetition under
-// the same id changes nothing.
-func (s *Service) Credit(ctx context.Context, actor Actor, c Credit) (ledger.Account, error) {
-	switch {
-	case c.Amount <= 0:
-		return ledger.Account{}, refuse(Invalid, "the amount must be more than zero, not %s", c.Amount)
-	case strings.TrimSpace(c.Reason) == "":
-		return ledger.Account{}, refuse(Invalid, "a reason is needed: --reason \"…\"")
-	case c.ID == "":
-		c.ID = NewID("txn_")
-	case !validID("txn_", c.ID):
-		return ledger.Account{}, refuse(Invalid, "id %q is not allowed: want txn_ and a UUID", c.ID)
-	}
-	account, err := s.Account(ctx, c.Account)
-	if err != nil {
-		return account, err
-	}
-	_, _, err = s.store.Post(ctx, ledger.Transaction{
-		ID: c.ID, Kind: ledger.KindCredit, Creditor: account.ID, Amount: c.Amount,
-		Sandbox: c.Test, At: s.now(), Reason: c.Reason,
-	}, s.audit(actor, "account.credit", account.ID, c))
-	if err != nil {
-		return ledger.Account{}, explain(err, "account", c.Account)
-	}
-	return s.Account(ctx, account.ID)
-}
-
 func validID(prefix, id string) bool {
 	rest, ok := strings.CutPrefix(id, prefix)
 	return ok && len(rest) == 36 && uuid.Validate(rest) == nil
-}
-
-// Charges lists charges, newest first, of the account of that name or id; ""
-// lists all.
-func (s *Service) Charges(ctx context.Context, account string, p ledger.Page) ([]ledger.Charge, string, error) {
-	f := ledger.ChargeFilter{Page: p}
-	if account != "" {
-		a, err := s.Account(ctx, account)
-		if err != nil {
-			return nil, "", err
-		}
-		f.Account = a.ID
-	}
-	return s.store.Charges(ctx, f)
-}
-
-// Verify replays the books; see ledger.Verification.
-func (s *Service) Verify(ctx context.Context) (ledger.Verification, error) {
-	return s.store.Verify(ctx, nil)
 }

@@ -188,6 +188,54 @@ func TestCreateKeyRefuses(t *testing.T) {
 	}
 }
 
+// An update changes what it names, takes away what it names as empty, and is
+// refused when it names nothing or cannot mean what was asked.
+func TestUpdateKey(t *testing.T) {
+	o := newOffice(t)
+	o.account("alice")
+	k := do[KeyView](o, "POST", "keys", NewKey{Account: "alice", Scopes: []string{"billing.read"}, Servers: []string{"weather"}, ExpiresIn: "1h"})
+	path := "keys/" + k.ID
+	if got := do[KeyView](o, "PATCH", path, map[string]any{"scopes": []string{}}); len(got.Scopes) != 0 || len(got.Servers) != 1 || got.ExpiresAt == nil {
+		t.Errorf("without scopes: %+v", got)
+	}
+	if got := do[KeyView](o, "PATCH", path, map[string]any{"servers": []string{}, "expires_in": Never}); len(got.Servers) != 0 || got.ExpiresAt != nil {
+		t.Errorf("for all servers, for ever: %+v", got)
+	}
+	o.refused(Invalid, "nothing to change", "PATCH", path, map[string]any{})
+	o.refused(Invalid, "nothing to change", "PATCH", path, map[string]any{"scopes": nil})
+	o.refused(Invalid, "not a time from now", "PATCH", path, map[string]any{"expires_in": ""})
+	o.refused(Invalid, "not a time from now", "PATCH", path, map[string]any{"expires_in": "0s"})
+	o.refused(Invalid, "on one line", "PATCH", path, map[string]any{"name": "two\nlines"})
+	p := do[KeyView](o, "POST", "keys", NewKey{Account: "alice", Kind: "personal"})
+	o.refused(Invalid, "always expires", "PATCH", "keys/"+p.ID, map[string]any{"expires_in": Never})
+	o.refused(Invalid, "always expires", "POST", "keys", NewKey{Account: "alice", Kind: "personal", ExpiresIn: Never})
+	log, _, err := o.store.AuditLog(context.Background(), ledger.Page{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	updates := 0
+	for _, row := range log {
+		if row.Action == "key.update" {
+			updates++
+		}
+	}
+	if updates != 2 {
+		t.Errorf("%d audit rows of updates, want 2", updates)
+	}
+}
+
+// What answers something else than JSON is not taken for an admin endpoint.
+func TestClientAtAStranger(t *testing.T) {
+	for _, body := range []string{"", "hello"} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, body) }))
+		c := Client{HTTP: server.Client(), Host: strings.TrimPrefix(server.URL, "http://")}
+		if raw, err := c.Do(context.Background(), "GET", "accounts", nil); err == nil || !strings.Contains(err.Error(), "not Caddy's admin endpoint") {
+			t.Errorf("%q: got %q, %v", body, raw, err)
+		}
+		server.Close()
+	}
+}
+
 // Deleting a key marks it, tells the cache, and may be repeated.
 func TestDeleteKey(t *testing.T) {
 	o := newOffice(t)
@@ -301,5 +349,65 @@ func TestToken(t *testing.T) {
 	}
 	if a, b := TokenFile(dir, "127.0.0.1:2019"), TokenFile(dir, "[::1]:2019"); a == b || filepath.Dir(a) != dir {
 		t.Error("two listeners share a file")
+	}
+}
+
+// An adjustment goes either way, also below zero, and needs a reason.
+func TestAdjust(t *testing.T) {
+	o := newOffice(t)
+	o.account("alice")
+	const path = "accounts/alice/adjustments"
+	if a := do[AccountView](o, "POST", path, Credit{Amount: -2_000_000, Reason: "was credited twice"}); a.Balance != -2_000_000 {
+		t.Errorf("balance %s", a.Balance)
+	}
+	if a := do[AccountView](o, "POST", path, Credit{Amount: 2_500_000, Reason: "was not"}); a.Balance != 500_000 {
+		t.Errorf("balance %s", a.Balance)
+	}
+	o.refused(Invalid, "of zero", "POST", path, Credit{Reason: "x"})
+	o.refused(Invalid, "reason", "POST", path, Credit{Amount: 1})
+	if v := do[VerificationView](o, "POST", "ledger/verify", struct{}{}); len(v.Differences) != 0 {
+		t.Errorf("differences %v", v.Differences)
+	}
+}
+
+// A charge is shown, refunded in part and in whole, never beyond, and once
+// under an id; the journal tells all of it.
+func TestRefund(t *testing.T) {
+	o := newOffice(t)
+	alice, acme := o.account("alice"), o.account("acme")
+	do[AccountView](o, "POST", "accounts/alice/credits", Credit{Amount: 1_000_000, Reason: "x"})
+	id := NewID("chg_")
+	_, _, err := o.store.Charge(context.Background(), id, ledger.Order{
+		Account: alice.ID, Provider: acme.ID, Key: NewID("key_"), Lineage: NewID("key_"), Server: "weather", Tool: "t", Amount: 10_000,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := "charges/" + id
+	if c := do[ChargeView](o, "GET", path, nil); c.ID != id || c.Refunded != 0 {
+		t.Errorf("charge %+v", c)
+	}
+	part, retry := ledger.Amount(4_000), NewID("txn_")
+	for range 2 {
+		if c := do[ChargeView](o, "POST", path+"/refunds", Refund{ID: retry, Amount: &part, Reason: "late"}); c.Refunded != 4_000 {
+			t.Errorf("refunded %s", c.Refunded)
+		}
+	}
+	much, none := ledger.Amount(6_001), ledger.Amount(0)
+	o.refused(Invalid, "more than is left", "POST", path+"/refunds", Refund{Amount: &much, Reason: "x"})
+	o.refused(Invalid, "more than zero", "POST", path+"/refunds", Refund{Amount: &none, Reason: "x"})
+	o.refused(Invalid, "reason", "POST", path+"/refunds", Refund{})
+	o.refused(NotFound, "no charge", "POST", "charges/chg_none/refunds", Refund{Reason: "x"})
+	o.refused(NotFound, "no charge", "GET", "charges/"+NewID("chg_"), nil)
+	if c := do[ChargeView](o, "POST", path+"/refunds", Refund{Reason: "all of it"}); c.Refunded != 10_000 {
+		t.Errorf("refunded %s", c.Refunded)
+	}
+	o.refused(Invalid, "refunded already", "POST", path+"/refunds", Refund{Reason: "x"})
+	if a := do[AccountView](o, "GET", "accounts/alice", nil); a.Balance != 1_000_000 {
+		t.Errorf("balance %s", a.Balance)
+	}
+	journal := do[List[TransactionView]](o, "GET", "ledger", nil)
+	if len(journal.Items) != 4 || journal.Items[1].Tool != "t" || journal.Items[3].Charge != id || journal.Items[3].Amount != 6_000 {
+		t.Errorf("journal %+v", journal.Items)
 	}
 }

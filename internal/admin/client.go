@@ -46,6 +46,9 @@ func (c *Client) Do(ctx context.Context, method, path string, body any) (json.Ra
 		}
 		return nil, &Error{p.Code, p.Message}
 	}
+	if !json.Valid(answer) {
+		return nil, fmt.Errorf("what answers at %s is not Caddy's admin endpoint", c.Host)
+	}
 	return answer, nil
 }
 

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -29,21 +30,25 @@ type Handler struct {
 func NewHandler(s *Service, actor string, logger *slog.Logger) *Handler {
 	h := &Handler{service: s, actor: actor, logger: logger, mux: http.NewServeMux()}
 	for pattern, serve := range map[string]func(*http.Request) (int, any, error){
-		"GET " + Path + "accounts":                h.listAccounts,
-		"POST " + Path + "accounts":               h.createAccount,
-		"GET " + Path + "accounts/{ref}":          h.showAccount,
-		"POST " + Path + "accounts/{ref}/credits": h.credit,
-		"GET " + Path + "keys":                    h.listKeys,
-		"POST " + Path + "keys":                   h.createKey,
-		"GET " + Path + "keys/{id}":               h.showKey,
-		"PATCH " + Path + "keys/{id}":             h.updateKey,
-		"DELETE " + Path + "keys/{id}":            h.act(h.service.DeleteKey),
-		"POST " + Path + "keys/{id}/disable":      h.act(h.service.DisableKey),
-		"POST " + Path + "keys/{id}/enable":       h.act(h.service.EnableKey),
-		"POST " + Path + "keys/{id}/rotate":       h.rotateKey,
-		"GET " + Path + "audit":                   h.listAudit,
-		"GET " + Path + "charges":                 h.listCharges,
-		"POST " + Path + "ledger/verify":          h.verify,
+		"GET " + Path + "accounts":                    h.listAccounts,
+		"POST " + Path + "accounts":                   h.createAccount,
+		"GET " + Path + "accounts/{ref}":              h.showAccount,
+		"POST " + Path + "accounts/{ref}/credits":     h.fund(h.service.Credit),
+		"POST " + Path + "accounts/{ref}/adjustments": h.fund(h.service.Adjust),
+		"GET " + Path + "keys":                        h.listKeys,
+		"POST " + Path + "keys":                       h.createKey,
+		"GET " + Path + "keys/{id}":                   h.showKey,
+		"PATCH " + Path + "keys/{id}":                 h.updateKey,
+		"DELETE " + Path + "keys/{id}":                h.act(h.service.DeleteKey),
+		"POST " + Path + "keys/{id}/disable":          h.act(h.service.DisableKey),
+		"POST " + Path + "keys/{id}/enable":           h.act(h.service.EnableKey),
+		"POST " + Path + "keys/{id}/rotate":           h.rotateKey,
+		"GET " + Path + "audit":                       h.listAudit,
+		"GET " + Path + "charges":                     h.listCharges,
+		"GET " + Path + "charges/{id}":                h.showCharge,
+		"POST " + Path + "charges/{id}/refunds":       h.refund,
+		"GET " + Path + "ledger":                      h.listJournal,
+		"POST " + Path + "ledger/verify":              h.verify,
 	} {
 		h.mux.HandleFunc(pattern, h.answer(serve))
 	}
@@ -100,7 +105,13 @@ func (h *Handler) problem(r *http.Request, err error) (int, Problem) {
 	}
 }
 
-func (h *Handler) by(r *http.Request) Actor { return Actor{Name: h.actor, From: r.RemoteAddr} }
+func (h *Handler) by(r *http.Request) Actor {
+	from := r.RemoteAddr
+	if from == "@" { // a client on a unix socket has no address
+		from = ""
+	}
+	return Actor{Name: h.actor, From: from}
+}
 
 func decode(r *http.Request, into any) error {
 	d := json.NewDecoder(r.Body)
@@ -151,14 +162,41 @@ func (h *Handler) showAccount(r *http.Request) (int, any, error) {
 	return http.StatusOK, viewAccount(a), err
 }
 
-func (h *Handler) credit(r *http.Request) (int, any, error) {
-	var c Credit
-	if err := decode(r, &c); err != nil {
+// fund serves an operation that moves credits between an account and Funding.
+func (h *Handler) fund(operation func(context.Context, Actor, Credit) (ledger.Account, error)) func(*http.Request) (int, any, error) {
+	return func(r *http.Request) (int, any, error) {
+		var c Credit
+		if err := decode(r, &c); err != nil {
+			return 0, nil, err
+		}
+		c.Account = r.PathValue("ref")
+		a, err := operation(r.Context(), h.by(r), c)
+		return http.StatusOK, viewAccount(a), err
+	}
+}
+
+func (h *Handler) showCharge(r *http.Request) (int, any, error) {
+	c, err := h.service.Charge(r.Context(), r.PathValue("id"))
+	return http.StatusOK, viewCharge(c), err
+}
+
+func (h *Handler) refund(r *http.Request) (int, any, error) {
+	var refund Refund
+	if err := decode(r, &refund); err != nil {
 		return 0, nil, err
 	}
-	c.Account = r.PathValue("ref")
-	a, err := h.service.Credit(r.Context(), h.by(r), c)
-	return http.StatusOK, viewAccount(a), err
+	refund.Charge = r.PathValue("id")
+	c, err := h.service.Refund(r.Context(), h.by(r), refund)
+	return http.StatusOK, viewCharge(c), err
+}
+
+func (h *Handler) listJournal(r *http.Request) (int, any, error) {
+	p, err := page(r)
+	if err != nil {
+		return 0, nil, err
+	}
+	rows, next, err := h.service.Journal(r.Context(), p)
+	return http.StatusOK, viewList(rows, next, viewTransaction), err
 }
 
 func (h *Handler) listCharges(r *http.Request) (int, any, error) {

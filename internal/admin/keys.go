@@ -6,7 +6,9 @@ import (
 	"errors"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
@@ -20,8 +22,8 @@ type NewKey struct {
 	Scopes  []string `json:"scopes,omitempty"`  //
 	Servers []string `json:"servers,omitempty"` // empty: all
 	Test    bool     `json:"test,omitempty"`    //
-	// ExpiresIn is a Go duration from now; empty means never, and for personal
-	// keys PersonalLife.
+	// ExpiresIn is a Go duration from now, or "never"; empty means never, and
+	// for personal keys PersonalLife.
 	ExpiresIn string `json:"expires_in,omitempty"`
 	// Digest is the SHA-256, as hex digits, of a secret that another system has
 	// minted and its holder keeps. Empty: a secret is minted.
@@ -108,6 +110,10 @@ func (s *Service) newKey(n NewKey) (keys.Key, error) {
 
 func expiry(now time.Time, kind keys.Kind, in string) (time.Time, error) {
 	switch {
+	case in == Never && kind == keys.Personal:
+		return time.Time{}, refuse(Invalid, "a personal key always expires: give a time from now, such as 90d")
+	case in == Never:
+		return time.Time{}, nil
 	case in != "":
 		d, err := time.ParseDuration(in)
 		if err != nil || d <= 0 {
@@ -125,6 +131,8 @@ func checkRights(k *keys.Key) error {
 	switch {
 	case len(k.Name) > maxKeyName:
 		return refuse(Invalid, "the name of a key has at most %d bytes", maxKeyName)
+	case strings.ContainsFunc(k.Name, func(c rune) bool { return !unicode.IsPrint(c) }):
+		return refuse(Invalid, "the name of a key is on one line: no tabs, line ends or control characters")
 	case len(k.Scopes) > maxKeyScopes:
 		return refuse(Invalid, "a key has at most %d scopes", maxKeyScopes)
 	case len(k.Servers) > maxServers:
@@ -137,7 +145,7 @@ func checkRights(k *keys.Key) error {
 	for _, scope := range k.Scopes {
 		switch {
 		case slices.Contains(reserved, scope):
-			return refuse(Invalid, "scope %q comes with a kind of key and cannot be given to a %s key: choose the kind with --kind", scope, k.Kind)
+			return refuse(Invalid, "scope %q comes with a kind of key and cannot be given to one of kind %s: choose the kind when the key is made, with --kind", scope, k.Kind)
 		case !scopeForm.MatchString(scope):
 			return refuse(Invalid, "scope %q is not allowed: want 1 to 64 of a-z, 0-9, '_', '.', ':', '-'", scope)
 		}

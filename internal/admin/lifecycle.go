@@ -43,6 +43,12 @@ const Never = "never"
 // UpdateKey changes a key. When it returns, no lookup that begins afterwards
 // accepts more than the key is allowed then.
 func (s *Service) UpdateKey(ctx context.Context, actor Actor, id string, c KeyChange) (keys.Key, error) {
+	switch {
+	case c == (KeyChange{}):
+		return keys.Key{}, refuse(Invalid, "nothing to change: give name, scopes, servers or expires_in, and not null")
+	case c.ExpiresIn != nil && *c.ExpiresIn == "":
+		return keys.Key{}, refuse(Invalid, "expiry \"\" is not a time from now, such as 90d or 12h, nor never")
+	}
 	return s.change(ctx, actor, "key.update", id, c, func(k *keys.Key) error {
 		if c.Name != nil {
 			k.Name = *c.Name
@@ -54,15 +60,8 @@ func (s *Service) UpdateKey(ctx context.Context, actor Actor, id string, c KeyCh
 			k.Servers = *c.Servers
 		}
 		if c.ExpiresIn != nil {
-			in := *c.ExpiresIn
-			if in == Never {
-				in = ""
-				if k.Kind == keys.Personal {
-					return refuse(Invalid, "a personal key always expires: give a time from now, such as 90d")
-				}
-			}
 			var err error
-			if k.ExpiresAt, err = expiry(s.now(), k.Kind, in); err != nil {
+			if k.ExpiresAt, err = expiry(s.now(), k.Kind, *c.ExpiresIn); err != nil {
 				return err
 			}
 		}
@@ -186,8 +185,12 @@ var errChanged = errors.New("the key was changed meanwhile")
 // must still hold, or it could have rights that were just taken away.
 func (s *Service) retire(k, read *keys.Key, grace time.Duration) error {
 	switch err := k.Check(s.now(), keys.Use{}); {
-	case err != nil:
-		return refuse(Invalid, "key %q cannot be rotated: %v", k.ID, err)
+	case errors.Is(err, keys.ErrDeleted):
+		return refuse(Invalid, "key %q is deleted, and that is final: make a new one", k.ID)
+	case errors.Is(err, keys.ErrDisabled):
+		return refuse(Invalid, "key %q is disabled: enable it to rotate it", k.ID)
+	case errors.Is(err, keys.ErrExpired):
+		return refuse(Invalid, "key %q has expired: make a new one, or give it more time first", k.ID)
 	case !slices.Equal(k.Scopes, read.Scopes) || !slices.Equal(k.Servers, read.Servers) || k.Name != read.Name || !k.ExpiresAt.Equal(read.ExpiresAt):
 		return errChanged
 	}

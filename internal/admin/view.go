@@ -97,14 +97,40 @@ type ChargeView struct {
 }
 
 func viewCharge(c ledger.Charge) ChargeView {
-	environment := keys.Live
-	if c.Sandbox {
-		environment = keys.Test
-	}
 	return ChargeView{
 		ID: c.ID, Account: c.Account, Provider: c.Provider, Key: c.Key, Server: c.Server, Tool: c.Tool,
-		Amount: c.Amount, Refunded: c.Refunded, Environment: string(environment), State: string(c.State), At: c.At.UTC(),
+		Amount: c.Amount, Refunded: c.Refunded, Environment: string(environmentOf(c.Sandbox)), State: string(c.State), At: c.At.UTC(),
 	}
+}
+
+// TransactionView is one movement of credits as JSON shows it.
+type TransactionView struct {
+	ID          string        `json:"id"`
+	Kind        string        `json:"kind"`
+	At          time.Time     `json:"at"`
+	Debtor      string        `json:"debtor"`
+	Creditor    string        `json:"creditor"`
+	Amount      ledger.Amount `json:"amount"`
+	Environment string        `json:"environment"`
+	Charge      string        `json:"charge,omitempty"` // of a refund
+	Key         string        `json:"key,omitempty"`    // of a charge, as the next two
+	Server      string        `json:"server,omitempty"`
+	Tool        string        `json:"tool,omitempty"`
+	Reason      string        `json:"reason,omitempty"`
+}
+
+func viewTransaction(t ledger.Transaction) TransactionView {
+	return TransactionView{
+		ID: t.ID, Kind: string(t.Kind), At: t.At.UTC(), Debtor: t.Debtor, Creditor: t.Creditor, Amount: t.Amount,
+		Environment: string(environmentOf(t.Sandbox)), Charge: t.Charge, Key: t.Key, Server: t.Server, Tool: t.Tool, Reason: t.Reason,
+	}
+}
+
+func environmentOf(sandbox bool) keys.Environment {
+	if sandbox {
+		return keys.Test
+	}
+	return keys.Live
 }
 
 // VerificationView is the outcome of a verification as JSON shows it.

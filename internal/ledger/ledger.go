@@ -110,6 +110,9 @@ const (
 	KindCharge Kind = "charge" // from the payer to the provider
 	KindCredit Kind = "credit" // a top-up: from Funding to the account
 	KindRefund Kind = "refund" // from the provider back to the payer of a charge
+	// KindAdjustment corrects an account: from Funding to it, or from it to
+	// Funding. It may take the account below its limit.
+	KindAdjustment Kind = "adjustment"
 )
 
 // Transaction is one movement of credits. Its entries are -Amount for the
@@ -124,6 +127,9 @@ type Transaction struct {
 	At       time.Time
 	Reason   string // why, in the operator's words; empty for charges
 	Charge   string // for refunds: the id of the charge that is given back
+	Key      string // for charges, as are the next two: the paying key's id
+	Server   string
+	Tool     string
 }
 
 // Audit is the record of an operator's action; it is written in the same

@@ -135,3 +135,84 @@ func (l *listing) collect(rows *sql.Rows, limit int, payer int64) (last row, mor
 	}
 	return last, n == limit, failure(rows.Err())
 }
+
+// ChargeByID returns the captured charge of that id, with what was refunded of
+// it, or ledger.ErrNotFound.
+func (s *Store) ChargeByID(ctx context.Context, id string) (ledger.Charge, error) {
+	if err := ctx.Err(); err != nil {
+		return ledger.Charge{}, err
+	}
+	u, err := parseID(chargePrefix, id)
+	if err != nil {
+		return ledger.Charge{}, fmt.Errorf("charge %q: %w", id, ledger.ErrNotFound)
+	}
+	r, err := s.captured(u)
+	if err != nil {
+		return ledger.Charge{}, err
+	}
+	return s.charge(&r)
+}
+
+// selectJournal reads the journal on.
+const selectJournal = selectRow + `WHERE seq > ? ORDER BY seq LIMIT ?`
+
+// Journal lists all transactions, oldest first. The text is the cursor of the
+// next part, "" at the end.
+func (s *Store) Journal(ctx context.Context, p ledger.Page) ([]ledger.Transaction, string, error) {
+	after, err := cursor(ctx, p.After, 0)
+	if err != nil {
+		return nil, "", err
+	}
+	rows, err := s.readRows(after, p.Size()+1)
+	if err != nil {
+		return nil, "", err
+	}
+	next := ""
+	if len(rows) > p.Size() {
+		rows = rows[:p.Size()]
+		next = strconv.FormatInt(rows[len(rows)-1].seq, 10)
+	}
+	list := make([]ledger.Transaction, len(rows))
+	for i := range rows {
+		charge, err := s.refundOf(&rows[i])
+		if err != nil {
+			return nil, "", err
+		}
+		if list[i], err = s.transaction(&rows[i], charge); err != nil {
+			return nil, "", err
+		}
+	}
+	return list, next, nil
+}
+
+// readRows reads rows of the journal. It keeps the reader no longer than that:
+// a long one makes the log grow.
+func (s *Store) readRows(after int64, limit int) ([]row, error) {
+	rows, err := s.readers.QueryContext(background(), selectJournal, after, limit)
+	if err != nil {
+		return nil, failure(err)
+	}
+	defer rows.Close()
+	var list []row
+	for rows.Next() {
+		var r row
+		if err := r.scan(rows); err != nil {
+			return nil, failure(err)
+		}
+		list = append(list, r)
+	}
+	return list, failure(rows.Err())
+}
+
+// refundOf returns the id of the charge that a refund gives back, "" for other
+// transactions.
+func (s *Store) refundOf(r *row) (string, error) {
+	if r.kind != rowRefund {
+		return "", nil
+	}
+	var c row
+	if err := c.scan(s.readers.QueryRowContext(background(), selectRow+`WHERE seq = ?`, r.ref)); err != nil {
+		return "", readError(err)
+	}
+	return c.id.text(chargePrefix), nil
+}

@@ -9,27 +9,25 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// Post writes a top-up (ledger.KindCredit) or a refund (KindRefund) together
-// with its audit row, and returns it as the books have it with the purse of the
-// account that got the money. Of a top-up, ID, Creditor, Amount, Sandbox and
-// Reason are read; of a refund ID, Charge, Amount and Reason, where an amount of
-// zero means all that is left of the charge. A refund may take the provider
-// below zero. The same ID and content again gives the first outcome.
+// Post writes a top-up (ledger.KindCredit), an adjustment (KindAdjustment) or a
+// refund (KindRefund) together with its audit row, and returns it as the books
+// have it with the purse of the account that it is about. Of a top-up, ID,
+// Creditor, Amount, Sandbox and Reason are read; of an adjustment the same, or
+// Debtor in place of Creditor to take credits away; of a refund ID, Charge,
+// Amount and Reason, where an amount of zero means all that is left of the
+// charge. A refund may take the provider below zero, and an adjustment the
+// account. The same ID and content again gives the first outcome.
 //
 // Errors: ledger.ErrNotFound (account or charge), ErrConflict (the ID was used
 // with other content), ErrSettled (nothing is left to refund), ErrInsufficient
 // (less is left of the charge than is asked for), ErrOverflow.
 func (s *Store) Post(ctx context.Context, t ledger.Transaction, a ledger.Audit) (ledger.Transaction, ledger.Purse, error) {
 	id, err := parseID(otherPrefix, t.ID)
-	switch {
-	case err != nil:
+	if err == nil {
+		err = checkPost(&t)
+	}
+	if err != nil {
 		return ledger.Transaction{}, ledger.Purse{}, err
-	case t.Kind == ledger.KindCredit && t.Amount <= 0, t.Kind == ledger.KindRefund && t.Amount < 0:
-		return ledger.Transaction{}, ledger.Purse{}, fmt.Errorf("amount %s of the transaction is not more than zero", t.Amount)
-	case t.Kind == ledger.KindCredit && t.Debtor != "" && t.Debtor != ledger.Funding:
-		return ledger.Transaction{}, ledger.Purse{}, fmt.Errorf("a top-up comes from %s, not from %q", ledger.Funding, t.Debtor)
-	case t.Kind != ledger.KindCredit && t.Kind != ledger.KindRefund:
-		return ledger.Transaction{}, ledger.Purse{}, fmt.Errorf("transactions of kind %q cannot be posted: want %q or %q", t.Kind, ledger.KindCredit, ledger.KindRefund)
 	}
 	var posted ledger.Transaction
 	var purse ledger.Purse
@@ -38,11 +36,14 @@ func (s *Store) Post(ctx context.Context, t ledger.Transaction, a ledger.Audit) 
 		if err != nil {
 			return err
 		}
-		creditor := s.books.number(r.creditor)
-		if posted, err = x.transaction(&r, t.Charge); err != nil {
+		about := s.books.number(r.creditor)
+		if about.id == ledger.Funding {
+			about = s.books.number(r.debtor)
+		}
+		if posted, err = s.transaction(&r, t.Charge); err != nil {
 			return err
 		}
-		x.after = append(x.after, func() { purse = creditor.purses[purseIndex(r.sandbox)] })
+		x.after = append(x.after, func() { purse = about.purses[purseIndex(r.sandbox)] })
 		if !fresh {
 			return nil
 		}
@@ -54,6 +55,28 @@ func (s *Store) Post(ctx context.Context, t ledger.Transaction, a ledger.Audit) 
 	return posted, purse, nil
 }
 
+// checkPost refuses what cannot be meant, and fills Funding in.
+func checkPost(t *ledger.Transaction) error {
+	least := ledger.Amount(1)
+	switch {
+	case t.Kind == ledger.KindRefund:
+		least = 0
+	case t.Kind == ledger.KindAdjustment && t.Creditor == "":
+		t.Creditor = ledger.Funding
+	case t.Kind == ledger.KindAdjustment || t.Kind == ledger.KindCredit:
+		if t.Debtor != "" && t.Debtor != ledger.Funding {
+			return fmt.Errorf("a top-up comes from %s, not from %q", ledger.Funding, t.Debtor)
+		}
+		t.Debtor = ledger.Funding
+	default:
+		return fmt.Errorf("transactions of kind %q cannot be posted: want %q, %q or %q", t.Kind, ledger.KindCredit, ledger.KindAdjustment, ledger.KindRefund)
+	}
+	if t.Amount < least {
+		return fmt.Errorf("amount %s of the transaction is not more than zero", t.Amount)
+	}
+	return nil
+}
+
 // post writes the transaction, or finds that it is written.
 func (t *tx) post(p ledger.Transaction, id uuid, now time.Time) (r row, fresh bool, err error) {
 	switch r, err = t.byID(id); {
@@ -61,8 +84,8 @@ func (t *tx) post(p ledger.Transaction, id uuid, now time.Time) (r row, fresh bo
 		return r, false, t.samePost(&r, &p)
 	case !errors.Is(err, ledger.ErrNotFound):
 		return row{}, false, err
-	case p.Kind == ledger.KindCredit:
-		r, err = t.credit(&p, id, now)
+	case p.Kind != ledger.KindRefund:
+		r, err = t.fund(&p, id, now)
 		return r, true, err
 	}
 	c, err := t.refunded(p.Charge)
@@ -77,10 +100,10 @@ func (t *tx) post(p ledger.Transaction, id uuid, now time.Time) (r row, fresh bo
 func (t *tx) samePost(r *row, p *ledger.Transaction) error {
 	same := r.reason == p.Reason
 	switch p.Kind {
-	case ledger.KindCredit:
-		creditor := t.w.books.number(r.creditor)
-		same = same && r.kind == rowCredit && creditor != nil && creditor.id == p.Creditor &&
-			r.amount == p.Amount && r.sandbox == p.Sandbox
+	case ledger.KindCredit, ledger.KindAdjustment:
+		debtor, creditor := t.w.books.number(r.debtor), t.w.books.number(r.creditor)
+		same = same && kinds[r.kind] == p.Kind && debtor != nil && debtor.id == p.Debtor &&
+			creditor != nil && creditor.id == p.Creditor && r.amount == p.Amount && r.sandbox == p.Sandbox
 	default:
 		c, err := t.refunded(p.Charge)
 		if err != nil && !errors.Is(err, ledger.ErrNotFound) {
@@ -94,20 +117,31 @@ func (t *tx) samePost(r *row, p *ledger.Transaction) error {
 	return nil
 }
 
-func (t *tx) credit(p *ledger.Transaction, id uuid, now time.Time) (row, error) {
+// fund moves credits between Funding and an account.
+func (t *tx) fund(p *ledger.Transaction, id uuid, now time.Time) (row, error) {
 	b := t.w.books
+	var err error
 	b.mu.Lock()
-	creditor, err := b.find(p.Creditor)
 	funding := b.byID[ledger.Funding]
+	debtor, creditor := funding, funding
+	if p.Creditor == ledger.Funding {
+		debtor, err = b.find(p.Debtor)
+	} else {
+		creditor, err = b.find(p.Creditor)
+	}
 	b.mu.Unlock()
 	if err != nil {
 		return row{}, err
 	}
+	kind := int64(rowCredit)
+	if p.Kind == ledger.KindAdjustment {
+		kind = rowAdjust
+	}
 	r := row{
-		id: id, kind: rowCredit, debtor: funding.n, creditor: creditor.n, amount: p.Amount,
+		id: id, kind: kind, debtor: debtor.n, creditor: creditor.n, amount: p.Amount,
 		sandbox: p.Sandbox, at: micros(now), reason: p.Reason,
 	}
-	return r, t.insert(&r, funding, creditor)
+	return r, t.insert(&r, debtor, creditor)
 }
 
 // refunded reads the charge that is to be refunded.
@@ -150,20 +184,25 @@ func (t *tx) refund(c *row, p ledger.Transaction, id uuid, now time.Time) (row, 
 	return r, t.insert(&r, debtor, creditor)
 }
 
-// transaction is the row as the books show it.
-func (t *tx) transaction(r *row, charge string) (ledger.Transaction, error) {
-	debtor, creditor := t.w.books.number(r.debtor), t.w.books.number(r.creditor)
+// transaction is the row as the books show it. charge is the id of the charge
+// that a refund gives back.
+func (s *Store) transaction(r *row, charge string) (ledger.Transaction, error) {
+	s.books.mu.Lock()
+	debtor, creditor := s.books.number(r.debtor), s.books.number(r.creditor)
+	s.books.mu.Unlock()
 	if debtor == nil || creditor == nil {
 		return ledger.Transaction{}, failure(fmt.Errorf("transaction %d names an account that does not exist", r.seq))
 	}
-	kind := ledger.KindCredit
-	if r.kind == rowRefund {
-		kind = ledger.KindRefund
-	} else {
+	prefix := otherPrefix
+	if r.kind == rowCharge {
+		prefix = chargePrefix
+	}
+	if r.kind != rowRefund {
 		charge = ""
 	}
 	return ledger.Transaction{
-		ID: r.id.text(otherPrefix), Kind: kind, Debtor: debtor.id, Creditor: creditor.id, Amount: r.amount,
+		ID: r.id.text(prefix), Kind: kinds[r.kind], Debtor: debtor.id, Creditor: creditor.id, Amount: r.amount,
 		Sandbox: r.sandbox, At: fromMicros(r.at), Reason: r.reason, Charge: charge,
+		Key: r.key, Server: r.server, Tool: r.tool,
 	}, nil
 }

@@ -74,7 +74,13 @@ const (
 	rowCharge = 1
 	rowCredit = 2
 	rowRefund = 3
+	rowAdjust = 4
 )
+
+// kinds are the kinds of transactions, by their numbers.
+var kinds = map[int64]ledger.Kind{
+	rowCharge: ledger.KindCharge, rowCredit: ledger.KindCredit, rowRefund: ledger.KindRefund, rowAdjust: ledger.KindAdjustment,
+}
 
 // row is one transaction as the journal holds it.
 type row struct {

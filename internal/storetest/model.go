@@ -31,6 +31,7 @@ func runModel(t *testing.T, open func(t *testing.T) Harness) {
 			"release":  m.release,
 			"renew":    m.renew,
 			"credit":   m.credit,
+			"adjust":   m.adjust,
 			"refund":   m.refund,
 			"wait":     m.wait,
 			"crash":    m.crash,
@@ -324,6 +325,25 @@ func (m *model) credit(r *rapid.T) {
 	}
 	m.post(r, t, t.Amount, t.Creditor, t.Sandbox, nil)
 	m.balances[purse{t.Creditor, t.Sandbox}] += t.Amount
+}
+
+func (m *model) adjust(r *rapid.T) {
+	if m.retry(r) {
+		return
+	}
+	account := rapid.SampledFrom(m.accounts).Draw(r, "account")
+	t := ledger.Transaction{
+		ID: newID("txn_"), Kind: ledger.KindAdjustment, Creditor: account,
+		Amount: ledger.Amount(rapid.IntRange(1, 9).Draw(r, "amount")), Sandbox: rapid.IntRange(0, 4).Draw(r, "sandbox") == 0,
+	}
+	change := t.Amount
+	if rapid.Bool().Draw(r, "take") {
+		t.Creditor, t.Debtor, change = "", account, -change
+		m.post(r, t, t.Amount, ledger.Funding, t.Sandbox, nil)
+	} else {
+		m.post(r, t, t.Amount, account, t.Sandbox, nil)
+	}
+	m.balances[purse{account, t.Sandbox}] += change
 }
 
 func (m *model) refund(r *rapid.T) {

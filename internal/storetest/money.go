@@ -22,6 +22,8 @@ func runMoney(t *testing.T, open func(t *testing.T) Harness) {
 		named{"a conditional charge checks the balance", moneyCharge},
 		named{"orders that name nobody or nothing are refused", moneyInvalid},
 		named{"a top-up happens once, whole, and only to an account", moneyCredit},
+		named{"an adjustment goes either way, also below the limit", moneyAdjust},
+		named{"the journal tells every movement, in order", moneyJournal},
 		named{"refunds never exceed the charge", moneyRefund},
 		named{"amounts at the edge of the range do not overflow", moneyOverflow},
 		named{"promise 1: a crash loses no captured charge and holds no credits", moneyCrash},
@@ -497,4 +499,74 @@ func moneyPages(t *test) {
 	_, _, err = t.Store.Charges(t.ctx, ledger.ChargeFilter{Page: ledger.Page{After: "abc"}})
 	t.refused(err, "a cursor that is none")
 	t.balanced(2 + 9 + 3)
+}
+
+func moneyAdjust(t *test) {
+	account, payee := t.account("payer", 2*price, 0), t.account("payee", 0, 0)
+	take := ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindAdjustment, Debtor: account, Amount: 5 * price, Reason: "was credited twice"}
+	for range 2 { // the second is a retry
+		posted, purse, err := t.Store.Post(t.ctx, take, t.audit("adjust", account))
+		t.ok(err)
+		t.same(purse, ledger.Purse{Balance: -3 * price})
+		if posted.Creditor != ledger.Funding || posted.Debtor != account {
+			t.Fatalf("posted %+v", posted)
+		}
+	}
+	_, err := t.Store.Reserve(t.ctx, newID("chg_"), order(account, payee, 1))
+	t.want(err, ledger.ErrInsufficient)
+	other := take
+	other.Debtor, other.Creditor = "", account
+	_, _, err = t.Store.Post(t.ctx, other, t.audit("adjust", account))
+	t.want(err, ledger.ErrConflict)
+	other.ID = newID("txn_")
+	_, purse, err := t.Store.Post(t.ctx, other, t.audit("adjust", account))
+	t.ok(err)
+	t.same(purse, ledger.Purse{Balance: 2 * price})
+	for name, bad := range map[string]ledger.Transaction{
+		"nobody":      {ID: newID("txn_"), Kind: ledger.KindAdjustment, Amount: 1},
+		"two":         {ID: newID("txn_"), Kind: ledger.KindAdjustment, Amount: 1, Debtor: account, Creditor: payee},
+		"nothing":     {ID: newID("txn_"), Kind: ledger.KindAdjustment, Debtor: account},
+		"less":        {ID: newID("txn_"), Kind: ledger.KindAdjustment, Debtor: account, Amount: -1},
+		"a stranger":  {ID: newID("txn_"), Kind: ledger.KindAdjustment, Debtor: newID("acct_"), Amount: 1},
+		"the funding": {ID: newID("txn_"), Kind: ledger.KindAdjustment, Debtor: ledger.Funding, Amount: 1},
+	} {
+		_, _, err := t.Store.Post(t.ctx, bad, t.audit("adjust", account))
+		t.refused(err, "an adjustment of "+name)
+	}
+	t.balanced(3)
+}
+
+func moneyJournal(t *test) {
+	payer, payee := t.account("payer", ledger.Unit, 0), t.account("payee", 0, 0)
+	id := newID("chg_")
+	c, _, err := t.Store.Charge(t.ctx, id, order(payer, payee, price))
+	t.ok(err)
+	got, err := t.Store.ChargeByID(t.ctx, id)
+	t.ok(err)
+	t.same(got, c)
+	refund := ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindRefund, Charge: id, Amount: 1, Reason: "sorry"}
+	_, _, err = t.Store.Post(t.ctx, refund, t.audit("refund", id))
+	t.ok(err)
+	got, err = t.Store.ChargeByID(t.ctx, id)
+	t.ok(err)
+	if got.Refunded != 1 {
+		t.Fatalf("refunded is %s", got.Refunded)
+	}
+	for _, unknown := range []string{newID("chg_"), "chg_x", refund.ID} {
+		_, err = t.Store.ChargeByID(t.ctx, unknown)
+		t.want(err, ledger.ErrNotFound)
+	}
+	var journal []ledger.Transaction
+	for after := ""; ; {
+		part, next, err := t.Store.Journal(t.ctx, ledger.Page{After: after, Limit: 2})
+		t.ok(err)
+		journal = append(journal, part...)
+		if after = next; after == "" {
+			break
+		}
+	}
+	if len(journal) != 3 || journal[0].Kind != ledger.KindCredit || journal[1].ID != id || journal[1].Tool != "get_forecast" ||
+		journal[2].Charge != id || journal[2].Debtor != payee {
+		t.Fatalf("journal %+v", journal)
+	}
 }

@@ -37,6 +37,8 @@ type Store interface {
 	Release(ctx context.Context, id string) error
 	Post(ctx context.Context, t ledger.Transaction, a ledger.Audit) (ledger.Transaction, ledger.Purse, error)
 	Charges(ctx context.Context, f ledger.ChargeFilter) ([]ledger.Charge, string, error)
+	ChargeByID(ctx context.Context, id string) (ledger.Charge, error)
+	Journal(ctx context.Context, p ledger.Page) ([]ledger.Transaction, string, error)
 	OpenReservations() int
 	Verify(ctx context.Context, progress func(done, total int64)) (ledger.Verification, error)
 	AuditLog(ctx context.Context, p ledger.Page) ([]ledger.Audit, string, error)

@@ -24,7 +24,7 @@ CREATE TABLE account (
 CREATE TABLE txn (
     seq           INTEGER PRIMARY KEY,
     id            BLOB    NOT NULL UNIQUE CHECK (length(id) = 16), -- the UUID of chg_ (charges) or txn_ (others)
-    kind          INTEGER NOT NULL CHECK (kind BETWEEN 1 AND 3),   -- 1 charge, 2 credit, 3 refund
+    kind          INTEGER NOT NULL CHECK (kind BETWEEN 1 AND 4),   -- 1 charge, 2 credit, 3 refund, 4 adjustment
     debtor        INTEGER NOT NULL,                                -- account.n
     creditor      INTEGER NOT NULL,                                -- account.n
     amount        INTEGER NOT NULL CHECK (amount > 0),             -- micro-units

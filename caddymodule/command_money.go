@@ -1,0 +1,141 @@
+package caddymodule
+
+import (
+	"encoding/csv"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/fareboxhq/farebox/internal/admin"
+	"github.com/fareboxhq/farebox/internal/ledger"
+)
+
+func adjustCommand(c *connection) *cobra.Command {
+	var adjustment admin.Credit
+	var by string
+	cmd := &cobra.Command{
+		Use: "adjust <account> --by <amount>", Short: "Corrects an account's balance", Args: exactly("<account>"),
+		Long: "Corrects an account's balance by an amount, which may be below zero. It may take\nthe balance below the account's limit; then nothing more can be spent.",
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			if by == "" {
+				return errors.New("by how much? Give it with --by, as in --by -2.50")
+			}
+			if adjustment.Amount, err = ledger.ParseAmount(by); err != nil {
+				return err
+			}
+			return do(c, cmd, http.MethodPost, "accounts/"+url.PathEscape(args[0])+"/adjustments", adjustment, printAccount)
+		},
+	}
+	cmd.Flags().StringVar(&by, "by", "", "The amount, as 2.50 or -2.50 (required)")
+	addBookingFlags(cmd, &adjustment.Reason, &adjustment.ID)
+	cmd.Flags().BoolVar(&adjustment.Test, "test", false, "Correct the test balance")
+	return cmd
+}
+
+func addBookingFlags(cmd *cobra.Command, reason, id *string) {
+	cmd.Flags().StringVar(reason, "reason", "", "Why, for the audit (required)")
+	cmd.Flags().StringVar(id, "id", "", "An id of your own, txn_ and a UUID, that makes a repetition harmless")
+}
+
+func chargePath(id string) string { return "charges/" + url.PathEscape(id) }
+
+func showCharge(c *connection) *cobra.Command {
+	return &cobra.Command{
+		Use: "show <charge-id>", Short: "Shows a charge", Args: exactly("<charge-id>"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return do(c, cmd, http.MethodGet, chargePath(args[0]), nil, printCharge)
+		},
+	}
+}
+
+func refundCharge(c *connection) *cobra.Command {
+	var refund admin.Refund
+	var amount string
+	cmd := &cobra.Command{
+		Use: "refund <charge-id>", Short: "Gives a charge back, in whole or in part", Args: exactly("<charge-id>"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if cmd.Flags().Changed("amount") {
+				parsed, err := ledger.ParseAmount(amount)
+				if err != nil {
+					return err
+				}
+				refund.Amount = &parsed
+			}
+			return do(c, cmd, http.MethodPost, chargePath(args[0])+"/refunds", refund, printCharge)
+		},
+	}
+	cmd.Flags().StringVar(&amount, "amount", "", "How much (default: all that is left of the charge)")
+	addBookingFlags(cmd, &refund.Reason, &refund.ID)
+	return cmd
+}
+
+func printCharge(w io.Writer, v admin.ChargeView) {
+	printFields(w, "charge", v.ID, "at", v.At.Format(time.RFC3339), "account", v.Account, "provider", v.Provider, "key", v.Key,
+		"server", v.Server, "tool", v.Tool, "amount", v.Amount, "refunded", v.Refunded, "state", v.State, "environment", v.Environment)
+}
+
+// exportLedger writes the whole journal, page by page.
+func exportLedger(c *connection) *cobra.Command {
+	var format string
+	cmd := &cobra.Command{
+		Use: "export", Short: "Writes every movement of credits, oldest first", Args: exactly(),
+		Long: "Writes every movement of credits to standard output, oldest first: as JSON lines,\nor with --format csv as CSV with a head. Amounts are decimals, never floats.",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			write, finish, err := exporter(cmd.OutOrStdout(), format)
+			if err != nil {
+				return err
+			}
+			for after := ""; ; {
+				query := url.Values{"after": {after}, "limit": {strconv.Itoa(ledger.MaxPage)}}
+				raw, err := c.call(cmd.Context(), http.MethodGet, "ledger?"+query.Encode(), nil)
+				if err != nil {
+					return err
+				}
+				var page admin.List[admin.TransactionView]
+				if err := json.Unmarshal(raw, &page); err != nil {
+					return fmt.Errorf("the server's answer cannot be read: %w", err)
+				}
+				for _, t := range page.Items {
+					if err := write(t); err != nil {
+						return err
+					}
+				}
+				if after = page.Next; after == "" {
+					return finish()
+				}
+			}
+		},
+	}
+	cmd.Flags().StringVar(&format, "format", "jsonl", "jsonl or csv")
+	return cmd
+}
+
+var exportHead = []string{"id", "kind", "at", "debtor", "creditor", "amount", "environment", "charge", "key", "server", "tool", "reason"}
+
+// exporter returns what writes one transaction in the format, and what ends it.
+func exporter(w io.Writer, format string) (write func(admin.TransactionView) error, finish func() error, err error) {
+	switch format {
+	case "jsonl":
+		e := json.NewEncoder(w)
+		e.SetEscapeHTML(false)
+		return func(t admin.TransactionView) error { return e.Encode(t) }, func() error { return nil }, nil
+	case "csv":
+		out := csv.NewWriter(w)
+		if err := out.Write(exportHead); err != nil {
+			return nil, nil, err
+		}
+		return func(t admin.TransactionView) error {
+			return out.Write([]string{t.ID, t.Kind, t.At.Format(time.RFC3339Nano), t.Debtor, t.Creditor, t.Amount.String(),
+				t.Environment, t.Charge, t.Key, t.Server, t.Tool, t.Reason})
+		}, func() error { out.Flush(); return out.Error() }, nil
+	default:
+		return nil, nil, fmt.Errorf("--format %q is not known: want jsonl or csv", format)
+	}
+}

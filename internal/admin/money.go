@@ -1,0 +1,137 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"github.com/fareboxhq/farebox/internal/ledger"
+)
+
+// Credit tops an account up.
+type Credit struct {
+	ID      string        `json:"id,omitempty"` // "txn_" and a UUID: makes a retry harmless
+	Account string        `json:"-"`            // name or id
+	Amount  ledger.Amount `json:"amount"`
+	Reason  string        `json:"reason"`
+	Test    bool          `json:"test,omitempty"` // the sandbox balance
+}
+
+// Credit tops an account up and returns it as it is then. A repetition under
+// the same id changes nothing.
+func (s *Service) Credit(ctx context.Context, actor Actor, c Credit) (ledger.Account, error) {
+	if c.Amount <= 0 {
+		return ledger.Account{}, refuse(Invalid, "the amount must be more than zero, not %s", c.Amount)
+	}
+	return s.fund(ctx, actor, "account.credit", ledger.KindCredit, c)
+}
+
+// Adjust corrects an account's balance by an amount that may be below zero, and
+// returns it as it is then. It may take the balance below the credit limit;
+// then nothing more can be reserved. A repetition under the same id changes
+// nothing.
+func (s *Service) Adjust(ctx context.Context, actor Actor, c Credit) (ledger.Account, error) {
+	if c.Amount == 0 {
+		return ledger.Account{}, refuse(Invalid, "an adjustment of zero changes nothing")
+	}
+	return s.fund(ctx, actor, "account.adjust", ledger.KindAdjustment, c)
+}
+
+func (s *Service) fund(ctx context.Context, actor Actor, action string, kind ledger.Kind, c Credit) (ledger.Account, error) {
+	var err error
+	if c.ID, err = checkBooking(c.ID, c.Reason); err != nil {
+		return ledger.Account{}, err
+	}
+	account, err := s.Account(ctx, c.Account)
+	if err != nil {
+		return account, err
+	}
+	t := ledger.Transaction{
+		ID: c.ID, Kind: kind, Creditor: account.ID, Amount: c.Amount, Sandbox: c.Test, At: s.now(), Reason: c.Reason,
+	}
+	if c.Amount < 0 {
+		t.Creditor, t.Debtor, t.Amount = "", account.ID, -c.Amount
+	}
+	if _, _, err = s.store.Post(ctx, t, s.audit(actor, action, account.ID, c)); err != nil {
+		return ledger.Account{}, explain(err, "account", c.Account)
+	}
+	return s.Account(ctx, account.ID)
+}
+
+// checkBooking refuses a booking without a reason, and gives one without an id
+// a fresh one.
+func checkBooking(id, reason string) (string, error) {
+	switch {
+	case strings.TrimSpace(reason) == "":
+		return "", refuse(Invalid, "a reason is needed: --reason \"…\"")
+	case id == "":
+		return NewID("txn_"), nil
+	case !validID("txn_", id):
+		return "", refuse(Invalid, "id %q is not allowed: want txn_ and a UUID", id)
+	}
+	return id, nil
+}
+
+// Refund gives a charge back.
+type Refund struct {
+	ID     string         `json:"id,omitempty"`     // as Credit's
+	Charge string         `json:"-"`                //
+	Amount *ledger.Amount `json:"amount,omitempty"` // nil: all that is left of the charge
+	Reason string         `json:"reason"`
+}
+
+// Refund gives a charge back, in whole or in part but never more than it was,
+// and returns it as it is then. The provider pays, also below zero. A
+// repetition under the same id changes nothing.
+func (s *Service) Refund(ctx context.Context, actor Actor, r Refund) (ledger.Charge, error) {
+	var err error
+	if r.ID, err = checkBooking(r.ID, r.Reason); err != nil {
+		return ledger.Charge{}, err
+	}
+	t := ledger.Transaction{ID: r.ID, Kind: ledger.KindRefund, Charge: r.Charge, At: s.now(), Reason: r.Reason}
+	if r.Amount != nil {
+		if t.Amount = *r.Amount; t.Amount <= 0 {
+			return ledger.Charge{}, refuse(Invalid, "the amount must be more than zero, not %s; leave it out to refund all that is left", t.Amount)
+		}
+	}
+	_, _, err = s.store.Post(ctx, t, s.audit(actor, "charge.refund", r.Charge, r))
+	switch {
+	case errors.Is(err, ledger.ErrSettled):
+		return ledger.Charge{}, refuse(Invalid, "all of charge %q is refunded already", r.Charge)
+	case errors.Is(err, ledger.ErrInsufficient):
+		return ledger.Charge{}, refuse(Invalid, "that is more than is left of charge %q", r.Charge)
+	case err != nil:
+		return ledger.Charge{}, explain(err, "charge", r.Charge)
+	}
+	return s.Charge(ctx, r.Charge)
+}
+
+// Charge returns the charge of that id.
+func (s *Service) Charge(ctx context.Context, id string) (ledger.Charge, error) {
+	c, err := s.store.ChargeByID(ctx, id)
+	return c, explain(err, "charge", id)
+}
+
+// Charges lists charges, newest first, of the account of that name or id; ""
+// lists all.
+func (s *Service) Charges(ctx context.Context, account string, p ledger.Page) ([]ledger.Charge, string, error) {
+	f := ledger.ChargeFilter{Page: p}
+	if account != "" {
+		a, err := s.Account(ctx, account)
+		if err != nil {
+			return nil, "", err
+		}
+		f.Account = a.ID
+	}
+	return s.store.Charges(ctx, f)
+}
+
+// Journal lists all movements of credits, oldest first.
+func (s *Service) Journal(ctx context.Context, p ledger.Page) ([]ledger.Transaction, string, error) {
+	return s.store.Journal(ctx, p)
+}
+
+// Verify replays the books; see ledger.Verification.
+func (s *Service) Verify(ctx context.Context) (ledger.Verification, error) {
+	return s.store.Verify(ctx, nil)
+}
