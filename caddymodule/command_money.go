@@ -88,6 +88,9 @@ func exportLedger(c *connection) *cobra.Command {
 		Use: "export", Short: "Writes every movement of credits, oldest first", Args: exactly(),
 		Long: "Writes every movement of credits to standard output, oldest first: as JSON lines,\nor with --format csv as CSV with a head. Amounts are decimals, never floats.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if c.json && format != "jsonl" {
+				return fmt.Errorf("--json and --format %s contradict each other", format)
+			}
 			write, finish, err := exporter(cmd.OutOrStdout(), format)
 			if err != nil {
 				return err

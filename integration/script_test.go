@@ -55,6 +55,8 @@ func TestScript(t *testing.T) {
 //	request METHOD PATH [TOKEN]   asks the admin endpoint, with a bearer token if one is given
 //	call SECRET TOOL ARGUMENTS    calls a tool through the gateway
 //	accounts N                    makes accounts
+//	mode PERMISSIONS FILE         the file has exactly these, in octal digits
+//	token NAME                    makes the admin token an environment variable
 //	store STATEMENT               executes SQL on the store of a stopped gateway
 func scriptCommands() map[string]func(*testscript.TestScript, bool, []string) {
 	commands := map[string]func(*testscript.TestScript, bool, []string){
@@ -73,6 +75,8 @@ func scriptCommands() map[string]func(*testscript.TestScript, bool, []string) {
 		"request":   {(*desk).request, 2, 3},
 		"call":      {(*desk).call, 3, 3},
 		"accounts":  {(*desk).accounts, 1, 1},
+		"mode":      {(*desk).mode, 2, 2},
+		"token":     {(*desk).token, 1, 1},
 		"store":     {(*desk).execute, 1, 1},
 	} {
 		commands[name] = func(ts *testscript.TestScript, neg bool, args []string) {
@@ -112,6 +116,7 @@ func setUpScript(env *testscript.Env) error {
 		"HOME": d.dir, "XDG_DATA_HOME": data, "XDG_CONFIG_HOME": filepath.Join(d.dir, "xdg-config"),
 		"GORACE": "atexit_sleep_ms=0",
 		// For the scripts alone.
+		"CADDY": binaries.Farebox, "NEWLINE": "\n", "ESCAPE": "\x1b",
 		"ADMIN_PORT": port, "TOKEN_FILE": filepath.Join(data, "caddy", "farebox", "admin-127.0.0.1_"+port+".token"),
 	} {
 		env.Setenv(name, value)
@@ -187,7 +192,7 @@ func (d *desk) farebox(ts *testscript.TestScript, neg bool, args []string) {
 	if neg && stdout != "" && command != "ledger verify" {
 		ts.Fatalf("a refused command printed to standard output")
 	}
-	if !neg && slices.Contains(args, "--json") && !json.Valid([]byte(stdout)) {
+	if !neg && slices.Contains(args, "--json") && !validJSON(stdout) {
 		ts.Fatalf("--json printed no JSON")
 	}
 	if !neg && (command == "key create" || command == "key rotate") {
@@ -287,6 +292,20 @@ func (d *desk) accounts(ts *testscript.TestScript, args []string) {
 	ts.Check(group.Wait())
 }
 
+func (d *desk) mode(ts *testscript.TestScript, args []string) {
+	info, err := os.Stat(ts.MkAbs(args[1]))
+	ts.Check(err)
+	if got := fmt.Sprintf("%04o", info.Mode().Perm()); got != args[0] || !info.Mode().IsRegular() {
+		ts.Fatalf("the mode is %s", got)
+	}
+}
+
+func (d *desk) token(ts *testscript.TestScript, args []string) {
+	token := strings.TrimSpace(ts.ReadFile(ts.Getenv("TOKEN_FILE")))
+	d.secrets = append(d.secrets, token)
+	ts.Setenv(args[0], token)
+}
+
 func (d *desk) execute(ts *testscript.TestScript, args []string) {
 	db, err := sql.Open("sqlite", filepath.Join(ts.Getenv("FAREBOX_DATA"), "farebox.db"))
 	ts.Check(err)
@@ -318,6 +337,16 @@ func (d *desk) searchAll() {
 	}
 	for _, finding := range harness.Findings(texts, d.secrets) {
 		d.t.Error(finding)
+	}
+}
+
+// validJSON reports whether a text is JSON values, one or, of an export, more.
+func validJSON(text string) bool {
+	for d, n := json.NewDecoder(strings.NewReader(text)), 0; ; n++ {
+		var value json.RawMessage
+		if err := d.Decode(&value); err != nil {
+			return errors.Is(err, io.EOF) && n > 0
+		}
 	}
 }
 
@@ -389,9 +418,10 @@ var placeholders = map[string]string{
 	"random": `[0-9a-f]{64}`,
 	"last4":  `[0-9a-f]{4}`,
 	"port":   `[0-9]{1,5}`,
+	"used":   `(?:null|"20[^"]*Z")`, // is noted some time after the use
 }
 
-var placeholder = regexp.MustCompile(`<(` + "uuid|time|stamp|random|last4|port" + `)(?::([A-Z]+))?>`)
+var placeholder = regexp.MustCompile(`<(uuid|time|stamp|random|last4|port|used)(?::([A-Z]+))?>`)
 
 // matchTemplate compares a text with a template, line by line and in every
 // space. <uuid> and the other placeholders stand for anything of their form;

@@ -11,6 +11,7 @@ package keys
 import (
 	"crypto/sha256"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -53,7 +54,7 @@ func ParseKind(name string) (Kind, error) {
 			return k, nil
 		}
 	}
-	return 0, fmt.Errorf("unknown kind of key %q: want one of %v", name, Kinds())
+	return 0, fmt.Errorf("unknown kind of key %q: want one of %s", name, strings.Join(Kinds(), ", "))
 }
 
 // The scopes that a kind carries without being named in Key.Scopes.
