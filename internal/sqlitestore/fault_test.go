@@ -19,8 +19,9 @@ var errDisk = errors.New("disk I/O error")
 
 // faults decide what fails. They stand between database/sql and the driver.
 type faults struct {
-	open   atomic.Bool // connections cannot be opened
-	commit atomic.Int32
+	open   atomic.Bool  // connections cannot be opened
+	commit atomic.Int32 // how it goes wrong
+	pass   atomic.Int32 // after so many that work
 }
 
 // How a COMMIT goes wrong.
@@ -64,6 +65,9 @@ func (c faultyConn) ExecContext(ctx context.Context, query string, args []driver
 		return exec(ctx, query, args)
 	}
 	mode := c.f.commit.Load()
+	if mode != commitWorks && c.f.pass.Add(-1) >= 0 {
+		mode = commitWorks
+	}
 	if mode >= commitOnceLost {
 		c.f.commit.Store(commitWorks)
 		mode -= commitOnceLost - commitLost
@@ -276,6 +280,73 @@ func TestOutage(t *testing.T) {
 			}
 			clean(t, s)
 		})
+	}
+}
+
+// TestOwedRefundIsMadeOnce: a charge that was captured in doubt and released is
+// refunded once, also when the refund's own COMMIT fails and comes back.
+func TestOwedRefundIsMadeOnce(t *testing.T) {
+	t.Parallel()
+	s, f := faulty(t)
+	o := pair(t, s, 100)
+	ids := reserveAll(t, s, o, 1)
+	captureAll(t, s, ids, func() { f.open.Store(true); f.commit.Store(commitOnceBack) })
+	if err := s.Release(t.Context(), ids[0]); err != nil {
+		t.Fatal(err)
+	}
+	f.pass.Store(1) // the probe's; the next is the refund's
+	f.commit.Store(commitOnceBack)
+	f.open.Store(false)
+	until(t, "the refund's COMMIT has failed", func() bool { return f.commit.Load() == commitWorks })
+	until(t, "the store can write", healthy(s))
+	until(t, "what was released is given back", func() bool { return purseOf(t, s, o.Account) == ledger.Purse{Balance: 100} })
+	if _, err := s.Reserve(t.Context(), id("chg_"), o); err != nil { // whatever was still owed is paid before this
+		t.Error(err)
+	}
+	if err := s.CreateAccount(t.Context(), ledger.Account{ID: id("acct_"), Name: "later"}, ledger.Audit{}); err != nil {
+		t.Error(err)
+	}
+	if p := purseOf(t, s, o.Account); p.Balance != 100 {
+		t.Errorf("balance is %s, want 0.0001", p.Balance)
+	}
+	clean(t, s)
+}
+
+// TestVerifyInParallel: verifications of books with refunds wait for one
+// another and for nothing else, and readers go on meanwhile.
+func TestVerifyInParallel(t *testing.T) {
+	t.Parallel()
+	s, _ := faulty(t)
+	o := pair(t, s, 1000)
+	for range 50 {
+		c := id("chg_")
+		if _, _, err := s.Charge(t.Context(), c, o); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := s.Post(t.Context(), ledger.Transaction{ID: id("txn_"), Kind: ledger.KindRefund, Charge: c, Reason: "x"}, ledger.Audit{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ended := make(chan error, 16)
+	for range cap(ended) {
+		go func() {
+			v, err := s.Verify(context.Background(), nil)
+			if err == nil && len(v.Differences) > 0 {
+				err = errors.New(v.Differences[0])
+			}
+			ended <- err
+		}()
+	}
+	late := time.After(20 * time.Second)
+	for range cap(ended) {
+		select {
+		case err := <-ended:
+			if err != nil {
+				t.Error(err)
+			}
+		case <-late:
+			t.Fatal("they wait for one another")
+		}
 	}
 }
 

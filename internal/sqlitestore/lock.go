@@ -94,5 +94,8 @@ func canonical(path string) (string, error) {
 	if !info.Mode().IsRegular() {
 		return "", fmt.Errorf("store %s is not a regular file", path)
 	}
+	if n := links(info); n > 1 { // each name would have a lock, and a log, of its own
+		return "", fmt.Errorf("store %s has %d names (hard links): leave only one", path, n)
+	}
 	return abs, nil
 }

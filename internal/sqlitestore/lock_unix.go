@@ -19,3 +19,12 @@ func flock(f *os.File) error {
 		}
 	}
 }
+
+// links returns how many names the file has.
+func links(info os.FileInfo) uint64 {
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return 1
+	}
+	return uint64(stat.Nlink)
+}

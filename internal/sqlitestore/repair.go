@@ -162,7 +162,7 @@ func (t *tx) settleDoubt() error {
 	for i, h := range w.doubt {
 		w.settle(h, &rows[i], &outcomes[i])
 		if h.unwanted && outcomes[i].err == nil {
-			w.owed = append(w.owed, rows[i])
+			w.owed = append(w.owed, debt{charge: rows[i].id, refund: newUUID()})
 		}
 	}
 	w.doubt = nil
@@ -202,18 +202,34 @@ func (w *writer) probe() error {
 }
 
 // refundOwed gives back what was captured although its caller had released it
-// while the store did not know.
+// while the store did not know. Each refund has an id of its own from the start
+// and reads the charge anew, so that one whose commit fails, and is there all
+// the same, is not made twice.
 func (w *writer) refundOwed() {
 	owed := w.owed
 	w.owed = nil
-	for i := range owed {
+	for _, o := range owed {
 		err := w.transact(func(t *tx) error {
-			_, err := t.refund(&owed[i], ledger.Transaction{Reason: "released while its capture was in doubt"}, newUUID(), w.now())
+			_, err := t.byID(o.refund)
+			if !errors.Is(err, ledger.ErrNotFound) {
+				return err // it is there
+			}
+			c, err := t.byID(o.charge)
+			if err != nil {
+				return err
+			}
+			_, err = t.refund(&c, ledger.Transaction{Reason: "released while its capture was in doubt"}, o.refund, w.now())
+			if errors.Is(err, ledger.ErrSettled) {
+				return nil // somebody has refunded it
+			}
 			return err
 		})
 		if err != nil {
-			w.owed = append(w.owed, owed[i])
-			w.log.Error("charge captured in doubt is not refunded yet", "charge", owed[i].id.text(chargePrefix), "error", err)
+			w.owed = append(w.owed, o)
+			w.log.Error("charge captured in doubt is not refunded yet", "charge", o.charge.text(chargePrefix), "error", err)
 		}
 	}
 }
+
+// debt is a charge that is to be refunded, and the id of its refund.
+type debt struct{ charge, refund uuid }

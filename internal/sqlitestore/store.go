@@ -44,6 +44,8 @@ type Store struct {
 	readers *sql.DB
 	reads   reads
 
+	verifying chan struct{} // holds one while a verification runs
+
 	closing sync.Once
 	closed  error
 }
@@ -74,7 +76,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{path: path, now: o.Now, lock: lock, books: newBooks()}
+	s := &Store{verifying: make(chan struct{}, 1), path: path, now: o.Now, lock: lock, books: newBooks()}
 	if err := s.open(ctx, &o); err != nil {
 		return nil, errors.Join(err, lock.release())
 	}

@@ -18,21 +18,21 @@ const (
 // reservations and with memory. It works while serving: only the last part,
 // which is short, holds the writer up. progress, if not nil, is called now and
 // then. A difference is not an error: it is in the Verification.
+//
+// One verification runs at a time; another waits for it, or for ctx.
 func (s *Store) Verify(ctx context.Context, progress func(done, total int64)) (ledger.Verification, error) {
+	select {
+	case s.verifying <- struct{}{}:
+		defer func() { <-s.verifying }()
+	case <-ctx.Done():
+		return ledger.Verification{}, ctx.Err()
+	}
 	v := verifier{store: s, refunds: map[int64]ledger.Amount{}}
 	if err := v.snapshots(ctx); err != nil {
 		return ledger.Verification{}, err
 	}
-	for total := v.to; v.done < total; {
-		if err := ctx.Err(); err != nil {
-			return ledger.Verification{}, err
-		}
-		if err := v.step(min(v.done+verifyStep, total)); err != nil {
-			return ledger.Verification{}, err
-		}
-		if progress != nil {
-			progress(v.done, total)
-		}
+	if err := v.catchUp(ctx, progress); err != nil {
+		return ledger.Verification{}, err
 	}
 	err := s.inspect(ctx, func(t *tx) error {
 		v.newAccounts()
@@ -48,6 +48,31 @@ func (s *Store) Verify(ctx context.Context, progress func(done, total int64)) (l
 		return ledger.Verification{}, err
 	}
 	return v.found, nil
+}
+
+// catchUp replays until the journal's end is near, also if it grows meanwhile,
+// so that what is left for the writer is short.
+func (v *verifier) catchUp(ctx context.Context, progress func(done, total int64)) error {
+	for total := v.to; ; {
+		for v.done < total {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			v.newAccounts()
+			if err := v.step(min(v.done+verifyStep, total)); err != nil {
+				return err
+			}
+			if progress != nil {
+				progress(v.done, total)
+			}
+		}
+		if err := v.store.readers.QueryRowContext(background(), `SELECT coalesce(max(seq), 0) FROM txn`).Scan(&total); err != nil {
+			return failure(err)
+		}
+		if total-v.done < verifyStep {
+			return nil
+		}
+	}
 }
 
 // verifier replays the journal on accounts of its own.
@@ -132,26 +157,44 @@ func (v *verifier) newAccounts() {
 
 // step replays the transactions up to that one.
 func (v *verifier) step(to int64) error {
+	refunds, err := v.replayTo(to)
+	if err != nil {
+		return err
+	}
+	v.done = to
+	// Only now: with the rows still open, each would need a second connection,
+	// and those who hold one would wait for one another.
+	for i := range refunds {
+		if err := v.refund(&refunds[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// replayTo replays the transactions up to that one, and returns the refunds
+// among them.
+func (v *verifier) replayTo(to int64) (refunds []row, err error) {
 	rows, err := v.store.readers.QueryContext(background(), selectRowIndexed+`WHERE seq > ? AND seq <= ? ORDER BY seq`, v.done, to)
 	if err != nil {
-		return failure(err)
+		return nil, failure(err)
 	}
 	defer rows.Close()
-	var r row
 	for rows.Next() {
+		var r row
 		var indexed int64
 		if err := r.scan(rows, &indexed); err != nil {
-			return failure(err)
+			return nil, failure(err)
 		}
 		if indexed != r.seq {
 			v.differ("transaction %d shares its id with transaction %d", r.seq, indexed)
 		}
-		if err := v.replay(&r); err != nil {
-			return err
+		v.replay(&r)
+		if r.kind == rowRefund {
+			refunds = append(refunds, r)
 		}
 	}
-	v.done = to
-	return failure(rows.Err())
+	return refunds, failure(rows.Err())
 }
 
 // selectRowIndexed also says where the index of ids leads. It leads to one row
@@ -167,7 +210,7 @@ func (v *verifier) account(r *row, n int64) *verified {
 	return v.accounts[n]
 }
 
-func (v *verifier) replay(r *row) error {
+func (v *verifier) replay(r *row) {
 	v.found.Transactions++
 	debtor, creditor := v.account(r, r.debtor), v.account(r, r.creditor)
 	for _, a := range [...]*verified{debtor, creditor} {
@@ -193,10 +236,6 @@ func (v *verifier) replay(r *row) error {
 		v.differ("transaction %d takes account %s out of range", r.seq, creditor.name)
 	}
 	creditor.balances[i], creditor.credit = more, r.seq
-	if r.kind == rowRefund {
-		return v.refund(r)
-	}
-	return nil
 }
 
 // crossSnapshot compares an account with its snapshot when the replay is about

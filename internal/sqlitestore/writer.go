@@ -64,7 +64,7 @@ type writer struct {
 	rows      []row
 	outcomes  []outcome
 	doubt     []*hold // captures of unknown outcome
-	owed      []row   // captures that turned up after their release: to refund
+	owed      []debt  // captures that turned up after their release: to refund
 	tries     int     // since the store went down
 	retry     *time.Timer
 }
