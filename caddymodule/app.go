@@ -231,8 +231,16 @@ func (a *App) open() (caddy.Destructor, error) {
 	})
 }
 
-// Stop does nothing: calls of this config may still be in flight.
-func (a *App) Stop() error { return nil }
+// Stop closes nothing: calls of this config may still be in flight. When the
+// process ends, it tells streams to end, for which Caddy would wait.
+func (a *App) Stop() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.running != nil && caddy.Exiting() {
+		a.running.EndStreams()
+	}
+	return nil
+}
 
 // Cleanup gives the store up, if this config took it. The last config to do so
 // closes it.

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -152,6 +153,11 @@ func (x *exchange) log(fields ...zap.Field) {
 // post serves a message.
 func (x *exchange) post() error {
 	if refusal := x.readMessage(); refusal != nil {
+		x.refuse(refusal)
+		return nil
+	}
+	// Reading took as long as the client liked; the key may have ended meanwhile.
+	if _, refusal := x.h.gate.Check(x.r.Context(), x.client(), x.key.Digest); refusal != nil {
 		x.refuse(refusal)
 		return nil
 	}
@@ -325,7 +331,16 @@ func (x *exchange) forwardStream(w relay) error {
 	defer cancel()
 	stream := x.h.rt.Watch(x.key.Digest)
 	defer stream.End()
-	go x.endWithKey(ctx, cancel, x.client(), stream)
+	// Only what is changed from now on is told.
+	if _, refusal := x.h.gate.Check(ctx, x.client(), x.key.Digest); refusal != nil {
+		x.refuse(refusal)
+		return nil
+	}
+	var watching sync.WaitGroup
+	defer watching.Wait() // it looks keys up, for which the lease is needed
+	defer cancel()
+	client := x.client()
+	watching.Go(func() { x.endWithKey(ctx, cancel, client, stream) })
 	return x.forward(w, x.r.WithContext(ctx))
 }
 

@@ -156,7 +156,7 @@ func (r *Runtime) load(ctx context.Context, client netip.Addr, d keys.Digest, kn
 		return nil, keycache.SourceStore, gate.ErrFlood
 	}
 	key, source, err := r.cache.Lookup(ctx, d)
-	if !known && !errors.Is(err, keys.ErrUnknown) {
+	if !known && !errors.Is(err, keys.ErrUnknown) && ctx.Err() == nil { // who hangs up has still had the store asked
 		r.misses.give(client)
 	}
 	return key, source, err
@@ -190,11 +190,14 @@ func (r *Runtime) CacheEntries() int { return r.cache.Len() }
 // StoreUp reports whether the store can write.
 func (r *Runtime) StoreUp() bool { return r.store.Healthy() == nil }
 
+// EndStreams tells all open streams to end, and those that are opened later.
+func (r *Runtime) EndStreams() { r.streams.end() }
+
 // Destruct closes the runtime after the calls in flight, but waits for them
 // for half a minute at most. Streams are told to end, since they would not by
 // themselves. It is to be called once.
 func (r *Runtime) Destruct() error {
-	close(r.streams.closing)
+	r.EndStreams()
 	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
 	defer cancel()
 	if err := r.leases.drain(ctx); err != nil {

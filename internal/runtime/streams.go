@@ -11,6 +11,7 @@ import (
 // when the runtime is about to close.
 type streams struct {
 	closing chan struct{}
+	ended   sync.Once // closing is closed
 
 	mu   sync.Mutex
 	open map[keys.Digest]map[*Stream]struct{}
@@ -31,6 +32,8 @@ type Stream struct {
 func newStreams() *streams {
 	return &streams{closing: make(chan struct{}), open: make(map[keys.Digest]map[*Stream]struct{})}
 }
+
+func (s *streams) end() { s.ended.Do(func() { close(s.closing) }) }
 
 func (s *streams) watch(d keys.Digest) *Stream {
 	changed := make(chan struct{}, 1)

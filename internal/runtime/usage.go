@@ -13,6 +13,8 @@ const (
 	usageEvery = time.Minute
 	// maxUsed bounds how many keys a batch holds. Further ones are noted later.
 	maxUsed = 1 << 16
+	// perWrite is how many are written in one transaction: captures wait for it.
+	perWrite = 256
 )
 
 // usage notes when keys were used, by their ids.
@@ -71,12 +73,23 @@ func (u *usage) flush() {
 	batch := u.seen
 	u.seen = make(map[string]time.Time, len(batch))
 	u.mu.Unlock()
-	if len(batch) == 0 {
+	part := make(map[string]time.Time, min(len(batch), perWrite))
+	for id, at := range batch {
+		if part[id] = at; len(part) == perWrite {
+			u.writePart(part)
+		}
+	}
+	u.writePart(part)
+}
+
+func (u *usage) writePart(part map[string]time.Time) {
+	if len(part) == 0 {
 		return
 	}
-	if err := u.write(context.Background(), batch); err != nil {
-		u.logger.Warn("the last uses of keys could not be noted", "keys", len(batch), "error", err)
+	if err := u.write(context.Background(), part); err != nil {
+		u.logger.Warn("the last uses of keys could not be noted", "keys", len(part), "error", err)
 	}
+	clear(part)
 }
 
 // close writes what is left and ends.
