@@ -210,7 +210,7 @@ func updateKey(c *connection) *cobra.Command {
 }
 
 func rotateKey(c *connection) *cobra.Command {
-	var grace, at string
+	var grace, expires, at string
 	cmd := &cobra.Command{
 		Use: "rotate <key-id>", Short: "Makes a successor with the same rights and shows its secret, once", Args: oneKey,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -218,7 +218,13 @@ func rotateKey(c *connection) *cobra.Command {
 			if err != nil || in < 0 {
 				return fmt.Errorf("--grace %q is not a time, such as 24h or 7d; 0s ends the old key at once", grace)
 			}
-			return do(c, cmd, http.MethodPost, keyPath(args[0])+"/rotate", admin.Rotation{Grace: in.String()},
+			rotation := admin.Rotation{Grace: in.String()}
+			if cmd.Flags().Changed("expires") {
+				if rotation.ExpiresIn, err = fromNow(expires); err != nil {
+					return err
+				}
+			}
+			return do(c, cmd, http.MethodPost, keyPath(args[0])+"/rotate", rotation,
 				func(w io.Writer, k admin.KeyView) {
 					printSecret(w, k, at)
 					printRetired(w, args[0], grace, in)
@@ -226,6 +232,7 @@ func rotateKey(c *connection) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&grace, "grace", "0s", "How long the old key lives on: 24h, 7d")
+	cmd.Flags().StringVar(&expires, "expires", "", "When the successor expires, from now: 90d, 12h, or never (default: when the old key would have)")
 	addURLFlag(cmd, &at)
 	return cmd
 }

@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -150,5 +152,79 @@ func TestDispatchedCallOutlivesItsKey(t *testing.T) {
 	}
 	if charges := g.Charges(t, account.ID); len(charges) != 1 || charges[0].ID != answer.Result.Meta.Charge.ID {
 		t.Errorf("charges %+v", charges)
+	}
+}
+
+// TestKeyThatEndsWhileItsBodyComes: promise 6. A client sets the pace of its
+// body; the key is judged when the body is there, not when it began.
+func TestKeyThatEndsWhileItsBodyComes(t *testing.T) {
+	upstream := binaries.StartWeather(t, "-stateless")
+	g := binaries.StartGateway(t, harness.Site(upstream, "server weather", "provider acme", "price get_forecast 0.01"))
+	account, _ := g.NewAgent(t, "alice", "1.00")
+	listen := `{"jsonrpc":"2.0","id":1,"method":"subscriptions/listen","params":{"notifications":{},"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}}}`
+	for name, c := range map[string]struct{ body, header string }{
+		"paid call": {harness.ToolCall(1, "get_forecast", `{"city":"Oslo"}`), ""},
+		"stream":    {listen, "MCP-Protocol-Version: 2026-07-28\r\nMcp-Method: subscriptions/listen\r\n"},
+	} {
+		key := g.NewKey(t, "alice")
+		conn, err := net.Dial("tcp", "127.0.0.1:"+g.Port)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		fmt.Fprintf(conn, "POST /mcp HTTP/1.1\r\nHost: localhost:%s\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\n"+
+			"Accept: application/json, text/event-stream\r\n%sContent-Length: %d\r\n\r\n%s", g.Port, key.Secret, c.header, len(c.body), c.body[:10])
+		harness.Eventually(t, "the key was looked up", func() error {
+			if g.Metrics(t)["farebox_held_bytes"] < 10 {
+				return errNotYet
+			}
+			return nil
+		})
+		g.CLI(t, nil, "key", "delete", key.ID)
+		fmt.Fprint(conn, c.body[10:])
+		if err := conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		_ = resp.Body.Close()
+		if resp.StatusCode != http.StatusUnauthorized {
+			t.Errorf("%s: %s", name, resp.Status)
+		}
+	}
+	if charges := g.Charges(t, account.ID); len(charges) != 0 {
+		t.Errorf("charges %+v", charges)
+	}
+}
+
+// TestStopEndsStreams: at SIGTERM open streams are ended, so that the process
+// can end; without a grace period Caddy would wait for them for ever.
+func TestStopEndsStreams(t *testing.T) {
+	upstream := binaries.StartWeather(t)
+	site := harness.Site(upstream, "server weather", "provider acme", "free list_cities")
+	g := binaries.StartGateway(t, strings.Replace(site, "\tgrace_period 1s\n", "", 1))
+	_, key := g.NewAgent(t, "alice", "")
+	begun := post(t, g, key.Secret, `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}`)
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, g.Endpoint(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Accept", "text/event-stream")
+	r.Header.Set("Authorization", "Bearer "+key.Secret)
+	r.Header.Set("Mcp-Session-Id", begun.Header.Get("Mcp-Session-Id"))
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		t.Fatal(resp.Status)
+	}
+	began := time.Now()
+	g.Stop(t)
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("it took %v", took)
 	}
 }

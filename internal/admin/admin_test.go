@@ -347,6 +347,24 @@ func TestToken(t *testing.T) {
 	if _, err := EnsureToken(file); err == nil || !strings.Contains(err.Error(), "damaged") {
 		t.Errorf("a damaged token is used: %v", err)
 	}
+	link := file + ".link"
+	if err := errors.Join(os.Remove(file), os.Symlink(file, link)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := EnsureToken(file); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ReadToken(link); err == nil || !strings.Contains(err.Error(), "is a link") {
+		t.Errorf("a link is trusted: %v", err)
+	}
+	if os.Geteuid() == 0 {
+		if err := os.Chown(file, 65534, 65534); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ReadToken(file); err == nil || !strings.Contains(err.Error(), "somebody else") {
+			t.Errorf("another's token is trusted: %v", err)
+		}
+	}
 	if a, b := TokenFile(dir, "127.0.0.1:2019"), TokenFile(dir, "[::1]:2019"); a == b || filepath.Dir(a) != dir {
 		t.Error("two listeners share a file")
 	}
@@ -409,5 +427,30 @@ func TestRefund(t *testing.T) {
 	journal := do[List[TransactionView]](o, "GET", "ledger", nil)
 	if len(journal.Items) != 4 || journal.Items[1].Tool != "t" || journal.Items[3].Charge != id || journal.Items[3].Amount != 6_000 {
 		t.Errorf("journal %+v", journal.Items)
+	}
+}
+
+// A successor ends when the old key would have, unless asked otherwise, and the
+// old key ends for good: no second successor, and no more time.
+func TestRotateKey(t *testing.T) {
+	o := newOffice(t)
+	o.account("alice")
+	old := do[KeyView](o, "POST", "keys", NewKey{Account: "alice", Kind: "personal", ExpiresIn: "2400h"})
+	do[KeyView](o, "PATCH", "keys/"+old.ID, map[string]any{"expires_in": "1h"})
+	narrowed := do[KeyView](o, "GET", "keys/"+old.ID, nil)
+	next := do[KeyView](o, "POST", "keys/"+old.ID+"/rotate", Rotation{Grace: "30m"})
+	if !next.ExpiresAt.Equal(*narrowed.ExpiresAt) || next.Lineage != old.ID || next.Secret == "" || next.Secret == old.Secret {
+		t.Errorf("successor %+v of %+v", next, narrowed)
+	}
+	retired := do[KeyView](o, "GET", "keys/"+old.ID, nil)
+	if retired.Successor != next.ID || !retired.ExpiresAt.Before(*narrowed.ExpiresAt) {
+		t.Errorf("retired %+v", retired)
+	}
+	o.refused(Invalid, next.ID, "POST", "keys/"+old.ID+"/rotate", Rotation{})
+	o.refused(Invalid, next.ID, "PATCH", "keys/"+old.ID, map[string]any{"expires_in": "24h"})
+	o.refused(Invalid, "always expires", "POST", "keys/"+next.ID+"/rotate", Rotation{ExpiresIn: Never})
+	last := do[KeyView](o, "POST", "keys/"+next.ID+"/rotate", Rotation{ExpiresIn: "48h"})
+	if life := last.ExpiresAt.Sub(last.CreatedAt); life < 47*time.Hour || last.Lineage != old.ID {
+		t.Errorf("lives %v", life)
 	}
 }

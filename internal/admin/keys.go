@@ -61,13 +61,14 @@ func (s *Service) CreateKey(ctx context.Context, actor Actor, n NewKey) (keys.Ke
 	if err != nil {
 		return keys.Key{}, "", err
 	}
-	if err := s.store.CreateKey(ctx, key, s.audit(actor, "key.create", key.ID, n)); err != nil {
+	err = s.store.CreateKey(ctx, key, s.audit(actor, "key.create", key.ID, n))
+	s.revoke(key.Digest) // a cache may know that there is no such key; it may be there in spite of an error
+	if err != nil {
 		if errors.Is(err, ledger.ErrConflict) {
 			return keys.Key{}, "", refuse(Conflict, "there is a key with this secret already")
 		}
 		return keys.Key{}, "", explain(err, "account", n.Account)
 	}
-	s.revoke(key.Digest) // a cache may know that there is no such key
 	return key, secret, nil
 }
 

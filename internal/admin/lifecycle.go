@@ -60,6 +60,9 @@ func (s *Service) UpdateKey(ctx context.Context, actor Actor, id string, c KeyCh
 			k.Servers = *c.Servers
 		}
 		if c.ExpiresIn != nil {
+			if k.Successor != "" {
+				return refuse(Invalid, "key %q was rotated and is to end: change its successor %s", id, k.Successor)
+			}
 			var err error
 			if k.ExpiresAt, err = expiry(s.now(), k.Kind, *c.ExpiresIn); err != nil {
 				return err
@@ -139,6 +142,9 @@ type Rotation struct {
 	// Grace is how long the old key lives on, a Go duration; "" or "0s" ends
 	// it at once.
 	Grace string `json:"grace,omitempty"`
+	// ExpiresIn is how long the successor lives, a Go duration or "never"; ""
+	// ends it when the old key would have ended.
+	ExpiresIn string `json:"expires_in,omitempty"`
 }
 
 // maxRotations bounds how often a rotation begins anew because the key was
@@ -146,8 +152,9 @@ type Rotation struct {
 const maxRotations = 10
 
 // RotateKey makes a successor with the rights of the key, and returns it with
-// its secret. It lives as long as the old key was made to. The old key expires
-// after the grace, or earlier if it would have. Credits belong to the account
+// its secret. Unless asked otherwise, it ends when the old key would have ended.
+// The old key expires after the grace, or earlier if it would have, and for
+// good: it cannot be rotated again or given more time. Credits belong to the account
 // and limits to the lineage, so a rotation doubles and resets nothing.
 func (s *Service) RotateKey(ctx context.Context, actor Actor, id string, r Rotation) (keys.Key, string, error) {
 	grace := time.Duration(0)
@@ -163,8 +170,13 @@ func (s *Service) RotateKey(ctx context.Context, actor Actor, id string, r Rotat
 			return keys.Key{}, "", err
 		}
 		successor, secret := s.successor(&old)
+		if r.ExpiresIn != "" {
+			if successor.ExpiresAt, err = expiry(s.now(), old.Kind, r.ExpiresIn); err != nil {
+				return keys.Key{}, "", err
+			}
+		}
 		_, err = s.store.ReplaceKey(ctx, id, func(k *keys.Key) error {
-			return s.retire(k, &old, grace)
+			return s.retire(k, &old, &successor, grace)
 		}, successor, s.audit(actor, "key.rotate", id, map[string]string{"successor": successor.ID, "grace": grace.String()}))
 		s.revoke(old.Digest)
 		if errors.Is(err, errChanged) {
@@ -183,8 +195,10 @@ var errChanged = errors.New("the key was changed meanwhile")
 
 // retire ends the old key after its grace. What the successor was made from
 // must still hold, or it could have rights that were just taken away.
-func (s *Service) retire(k, read *keys.Key, grace time.Duration) error {
+func (s *Service) retire(k, read, successor *keys.Key, grace time.Duration) error {
 	switch err := k.Check(s.now(), keys.Use{}); {
+	case k.Successor != "":
+		return refuse(Invalid, "key %q was rotated already: rotate its successor %s", k.ID, k.Successor)
 	case errors.Is(err, keys.ErrDeleted):
 		return refuse(Invalid, "key %q is deleted, and that is final: make a new one", k.ID)
 	case errors.Is(err, keys.ErrDisabled):
@@ -197,19 +211,16 @@ func (s *Service) retire(k, read *keys.Key, grace time.Duration) error {
 	if end := s.now().Add(grace); k.ExpiresAt.IsZero() || end.Before(k.ExpiresAt) {
 		k.ExpiresAt = end
 	}
+	k.Successor = successor.ID
 	return nil
 }
 
 func (s *Service) successor(old *keys.Key) (keys.Key, string) {
-	now := s.now()
 	secret := s.secrets().Mint(old.Kind, old.Environment)
 	k := keys.Key{
 		ID: NewID("key_"), Account: old.Account, Lineage: old.Lineage, Kind: old.Kind, Environment: old.Environment,
 		Name: old.Name, Hint: s.secrets().Hint(secret), Digest: keys.DigestOf(secret),
-		Scopes: old.Scopes, Servers: old.Servers, CreatedAt: now,
-	}
-	if !old.ExpiresAt.IsZero() {
-		k.ExpiresAt = now.Add(old.ExpiresAt.Sub(old.CreatedAt))
+		Scopes: old.Scopes, Servers: old.Servers, CreatedAt: s.now(), ExpiresAt: old.ExpiresAt,
 	}
 	return k, secret
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/http"
 	"os"
@@ -61,17 +62,30 @@ func EnsureToken(file string) (string, error) {
 	return ReadToken(file)
 }
 
-// ReadToken returns the token in the file. A file that others may read is not
-// trusted.
+// ReadToken returns the token in the file. A file that others may read, that
+// belongs to somebody else, or that is a link is not trusted: what it says
+// could be known, or chosen, by others.
 func ReadToken(file string) (string, error) {
-	info, err := os.Stat(file)
+	named, err := os.Lstat(file)
 	if err != nil {
 		return "", err
 	}
-	if info.Mode().Perm()&0o077 != 0 {
+	f, err := os.Open(file)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return "", err
+	}
+	switch {
+	case !named.Mode().IsRegular() || !os.SameFile(named, info) || !ownedByUs(info):
+		return "", fmt.Errorf("admin token %s is a link, or belongs to somebody else: remove it, a new one is made at once", file)
+	case info.Mode().Perm()&0o077 != 0:
 		return "", fmt.Errorf("admin token %s may be read by others: remove it, a new one is made at once", file)
 	}
-	text, err := os.ReadFile(file)
+	text, err := io.ReadAll(io.LimitReader(f, 1024))
 	if err != nil {
 		return "", err
 	}

@@ -47,6 +47,7 @@ type KeyView struct {
 	DisabledAt  *time.Time `json:"disabled_at"`
 	DeletedAt   *time.Time `json:"deleted_at"`
 	LastUsedAt  *time.Time `json:"last_used_at"` // to about a minute
+	Successor   string     `json:"successor,omitempty"`
 }
 
 func viewKey(k keys.Key, secret string, now time.Time) KeyView {
@@ -56,7 +57,7 @@ func viewKey(k keys.Key, secret string, now time.Time) KeyView {
 		Scopes: append([]string{}, k.Scopes...), Servers: append([]string{}, k.Servers...),
 		CreatedAt: k.CreatedAt.UTC(), ExpiresAt: timeOrNull(k.ExpiresAt),
 		DisabledAt: timeOrNull(k.DisabledAt), DeletedAt: timeOrNull(k.DeletedAt),
-		LastUsedAt: timeOrNull(k.LastUsedAt),
+		LastUsedAt: timeOrNull(k.LastUsedAt), Successor: k.Successor,
 	}
 }
 

@@ -27,6 +27,7 @@ type entry struct {
 func newEntry(k *keys.Key, m mark) *entry {
 	e := &entry{mark: m, key: *k}
 	e.key.Environment = shared(k.Environment)
+	e.key.Successor = "" // of no use to a call, and a text of its own
 	lists := append(append(make([]string, 0, len(k.Scopes)+len(k.Servers)), k.Scopes...), k.Servers...)
 
 	size := len(k.ID) + len(k.Account) + len(k.Name) + len(k.Hint)

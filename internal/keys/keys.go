@@ -124,6 +124,7 @@ type Key struct {
 	DisabledAt  time.Time   // reversible
 	DeletedAt   time.Time   // final
 	LastUsedAt  time.Time   // coarse: written now and then, not at every use
+	Successor   string      // the ID of the key that a rotation made of it; "" if none did
 }
 
 // HasScope reports whether the key carries the scope, by its kind or by name.

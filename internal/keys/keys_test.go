@@ -20,7 +20,7 @@ func TestKindNames(t *testing.T) {
 		}
 	}
 	for _, name := range []string{"", "Agent", "agent ", "agents", "Kind(0)", "root"} {
-		if k, err := ParseKind(name); k != 0 || err == nil || !strings.Contains(err.Error(), "want one of [agent") {
+		if k, err := ParseKind(name); k != 0 || err == nil || !strings.Contains(err.Error(), "want one of agent, ") {
 			t.Errorf("%q: kind %v, error %v", name, k, err)
 		}
 	}

@@ -15,11 +15,11 @@ import (
 
 const (
 	keyColumns = `id, digest, account, lineage, kind, environment, name, hint, scopes, servers,
-	created_at, expires_at, disabled_at, deleted_at, last_used_at`
+	created_at, expires_at, disabled_at, deleted_at, last_used_at, successor`
 	selectKey = `SELECT n, ` + keyColumns + ` FROM key `
-	insertKey = `INSERT INTO key (` + keyColumns + `) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO NOTHING`
+	insertKey = `INSERT INTO key (` + keyColumns + `) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO NOTHING`
 	updateKey = `UPDATE key SET name = ?, hint = ?, scopes = ?, servers = ?, created_at = ?, expires_at = ?,
-	disabled_at = ?, deleted_at = ? WHERE id = ?`
+	disabled_at = ?, deleted_at = ?, successor = ? WHERE id = ?`
 	touchKey = `UPDATE key SET last_used_at = ?1 WHERE id = ?2 AND (last_used_at IS NULL OR last_used_at < ?1)`
 )
 
@@ -178,7 +178,7 @@ func (t *tx) changeKey(id string, change func(*keys.Key) error) (keys.Key, error
 		return keys.Key{}, err
 	}
 	_, err = t.exec(updateKey, k.Name, k.Hint, scopes, servers, micros(k.CreatedAt), number(micros(k.ExpiresAt)),
-		number(micros(k.DisabledAt)), number(micros(k.DeletedAt)), k.ID)
+		number(micros(k.DisabledAt)), number(micros(k.DeletedAt)), k.Successor, k.ID)
 	return stored(k), err
 }
 
@@ -201,7 +201,7 @@ func (t *tx) insertKey(k *keys.Key) error {
 	}
 	n, err := t.exec(insertKey, k.ID, k.Digest[:], k.Account, k.Lineage, k.Kind.String(), string(k.Environment),
 		k.Name, k.Hint, scopes, servers, micros(k.CreatedAt), number(micros(k.ExpiresAt)),
-		number(micros(k.DisabledAt)), number(micros(k.DeletedAt)), number(micros(k.LastUsedAt)))
+		number(micros(k.DisabledAt)), number(micros(k.DeletedAt)), number(micros(k.LastUsedAt)), k.Successor)
 	if err == nil && n == 0 {
 		err = fmt.Errorf("key: %w", ledger.ErrConflict)
 	}
@@ -245,7 +245,7 @@ func scanKey(from scanner) (keys.Key, int64, error) {
 	var kind, scopes, servers string
 	var expires, disabled, deleted, used nullMicros
 	if err := from.Scan(&n, &k.ID, &digest, &k.Account, &k.Lineage, &kind, (*string)(&k.Environment), &k.Name, &k.Hint,
-		&scopes, &servers, &created, &expires, &disabled, &deleted, &used); err != nil {
+		&scopes, &servers, &created, &expires, &disabled, &deleted, &used, &k.Successor); err != nil {
 		return keys.Key{}, 0, err
 	}
 	if len(digest) != len(k.Digest) {

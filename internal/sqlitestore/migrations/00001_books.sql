@@ -73,7 +73,8 @@ CREATE TABLE key (
     expires_at  INTEGER,
     disabled_at INTEGER,
     deleted_at  INTEGER,
-    last_used_at INTEGER                                    -- coarse, written in batches
+    last_used_at INTEGER,                                   -- coarse, written in batches
+    successor   TEXT    NOT NULL DEFAULT ''                 -- id of the key that a rotation made of it
 ) STRICT;
 
 CREATE INDEX key_account ON key (account, n);
