@@ -28,7 +28,7 @@ const (
 	// maxTime bounds one evaluation, because the cost of some steps, such as
 	// comparing nested lists, is more than CEL counts. It is far above what
 	// maxCost takes otherwise, so that a busy machine refuses nobody.
-	maxTime = 250 * time.Millisecond
+	maxTime = time.Second
 	// interruptEvery is after how many turns of a loop the time is looked at:
 	// often enough when each turn is slow, rare enough to cost nothing.
 	interruptEvery = 32
@@ -36,6 +36,8 @@ const (
 	// text of one may come from the caller.
 	maxPattern = 1000
 )
+
+var errCost = fmt.Errorf("its cost is above %d", maxCost)
 
 // language makes formulas. Its zero value is ready to use.
 type language struct{ env *cel.Env }
@@ -128,9 +130,13 @@ func (f *formula) tooDear() error {
 // refusedBy tells why an evaluation failed. CEL's own words may quote the
 // arguments, so only what they begin with is told, if that is known.
 func refusedBy(ctx context.Context, err error) error {
+	const tooMuch = "the price of this call takes too much work to compute"
 	var cancelled interpreter.EvalCancelledError
-	if errors.As(err, &cancelled) && cancelled.Cause == interpreter.CostLimitExceeded || ctx.Err() != nil {
-		return &RefusedError{Reason: "the price of this call takes too much work to compute"}
+	switch {
+	case errors.As(err, &cancelled) && cancelled.Cause == interpreter.CostLimitExceeded:
+		return &RefusedError{Reason: tooMuch, Cause: errCost}
+	case ctx.Err() != nil:
+		return &RefusedError{Reason: tooMuch, Cause: ctx.Err()}
 	}
 	cause := errors.New("evaluation failed")
 	for _, known := range []string{

@@ -91,7 +91,7 @@ func TestExpressionRefuses(t *testing.T) {
 		{`size(args)`, `{"a":[1,`, "no JSON object"},
 		{`size(args)`, `[1]`, "no JSON object"},
 		{`size(args)`, `{"a":[` + strings.Repeat("0,", maxValues) + `0]}`, "more than 100000 values"},
-		{`"x".matches(args.p) ? 1 : 2`, `{"p":"(secret{100}){1000}"}`, notComputed},
+		{`"x".matches(args.p) ? 1 : 2`, `{"p":"(secret){200}"}`, notComputed},
 	} {
 		name := c.expression + " of " + c.arguments[:min(len(c.arguments), 60)]
 		var raw []byte
@@ -110,6 +110,15 @@ func TestExpressionRefuses(t *testing.T) {
 	}
 }
 
+// What CEL counts is ended by its cost, long before the time.
+func TestExpressionIsBoundedInCost(t *testing.T) {
+	b := byExpression(t, `args.text.contains("a") || args.text.contains("b") ? 1 : 2`, 10)
+	arguments := `{"text":"` + strings.Repeat("x", 4<<20) + `"}`
+	if _, err := b.Quote(t.Context(), "t", []byte(arguments)); !errors.Is(err, errCost) {
+		t.Errorf("got %v", err)
+	}
+}
+
 // Steps whose work is more than CEL counts, here the comparison of nested
 // lists, are ended by the time.
 func TestExpressionIsBoundedInTime(t *testing.T) {
@@ -119,7 +128,7 @@ func TestExpressionIsBoundedInTime(t *testing.T) {
 	began := time.Now()
 	_, err := b.Quote(t.Context(), "t", []byte(arguments))
 	var refused *RefusedError
-	if !errors.As(err, &refused) || !strings.Contains(refused.Reason, "too much work") {
+	if !errors.As(err, &refused) || !strings.Contains(refused.Reason, "too much work") || !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v", err)
 	}
 	if took := time.Since(began); took > 20*time.Second { // unbounded it is minutes
