@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"math"
 	"net/http"
 	"slices"
 	"strconv"
@@ -41,6 +42,8 @@ var answers = map[gate.Code]answer{
 	gate.TokenExpired:        {status: 401, rpc: 401, text: "Agent token expired", challenge: true, tokenError: "invalid_token"},
 	gate.RateLimited:         {status: 429, rpc: 429, text: "Too many unknown tokens from this address", retryAfter: 1},
 	gate.InsufficientBalance: {status: 200, rpc: 402, text: "Insufficient balance", toolResult: true},
+	gate.PriceAboveMax:       {status: 200, rpc: 402, text: "The price is above the caller's maximum", toolResult: true},
+	gate.PriceRefused:        {status: 200, rpc: -32602, text: "The call cannot be priced"},
 	gate.PlatformUnavailable: {status: 503, rpc: 503, text: "The gateway cannot decide about this call now; nothing was charged", retryAfter: 5},
 	gate.ChargeFailed:        {status: 503, rpc: 503, text: "The call could not be charged, so its result is withheld", retryAfter: 5},
 	gate.ToolUnknown:         {status: 200, rpc: -32602, text: "Unknown tool"},
@@ -62,18 +65,34 @@ var answers = map[gate.Code]answer{
 	gate.Misconfigured:       {status: 500, rpc: 500, text: "The gateway is misconfigured; see its log"},
 }
 
+// tooManyLeft answers gate.RateLimited for a key that may come again: it is
+// known, so that its model is told. The answer of the table is for floods of
+// callers who are not.
+var tooManyLeft = answer{status: 200, rpc: 429, toolResult: true}
+
+// answerTo returns the form of the answer to a refusal.
+func answerTo(r *gate.Refusal) answer {
+	if r.Code == gate.RateLimited && r.RetryAfter > 0 {
+		return tooManyLeft
+	}
+	return answers[r.Code]
+}
+
 // errorField is _meta["dev.farebox/error"].
 type errorField struct {
-	Code      gate.Code      `json:"code"`
-	Tool      string         `json:"tool,omitempty"`
-	Price     *ledger.Amount `json:"price,omitempty"`
-	Available *ledger.Amount `json:"available,omitempty"`
-	Currency  string         `json:"currency,omitempty"`
+	Code         gate.Code      `json:"code"`
+	Tool         string         `json:"tool,omitempty"`
+	Price        *ledger.Amount `json:"price,omitempty"`
+	Available    *ledger.Amount `json:"available,omitempty"`
+	Maximum      *ledger.Amount `json:"maximum,omitempty"`
+	Currency     string         `json:"currency,omitempty"`
+	RetryAfterMS int64          `json:"retry_after_ms,omitempty"`
+	Charge       string         `json:"charge,omitempty"` // of a call that was charged all the same
 }
 
 // refusalBody returns the JSON-RPC message that tells of a refusal.
 func (x *exchange) refusalBody(r *gate.Refusal) []byte {
-	a := answers[r.Code]
+	a := answerTo(r)
 	field := errorField{Code: r.Code, Tool: r.Tool}
 	text := a.text
 	if r.Reason != "" {
@@ -85,6 +104,18 @@ func (x *exchange) refusalBody(r *gate.Refusal) []byte {
 	case gate.InsufficientBalance:
 		field.Price, field.Available, field.Currency = &r.Price, &r.Available, r.Currency
 		text = x.poorText(r)
+	case gate.PriceAboveMax:
+		field.Price, field.Maximum, field.Currency = &r.Price, &r.Maximum, r.Currency
+		text = dearText(r)
+	case gate.RateLimited:
+		if r.RetryAfter > 0 {
+			field.RetryAfterMS = int64(math.Ceil(float64(r.RetryAfter) / float64(time.Millisecond)))
+			text = leftText(r)
+		}
+	}
+	if x.call != nil && x.call.Captured() { // when it started: nothing else is charged and refused
+		field.Charge = x.call.ID()
+		text = chargedText(r.Code, text)
 	}
 	value, err := json.Marshal(field)
 	if err != nil {
@@ -106,6 +137,34 @@ func (x *exchange) poorText(r *gate.Refusal) string {
 	return fmt.Sprintf("The tool %q was not called and nothing was charged: one call costs %s %s, but the %s of account %s has only %s %s available. "+
 		"Ask the operator of this gateway to top the account up, then call again; until then every retry will be refused.",
 		r.Tool, r.Price, r.Currency, balance, x.key.Account, r.Available, r.Currency)
+}
+
+// dearText tells a model what it may do about a price.
+func dearText(r *gate.Refusal) string {
+	return fmt.Sprintf("The tool %q was not called and nothing was charged: this call costs %s %s, but the caller's own maximum in _meta[\"dev.farebox/max-price\"] is %s %s. "+
+		"Call again with a higher maximum if the price is acceptable; until then every retry will be refused.",
+		r.Tool, r.Price, r.Currency, r.Maximum, r.Currency)
+}
+
+// leftText tells a model to wait, and why.
+func leftText(r *gate.Refusal) string {
+	return fmt.Sprintf("The tool %q was not called and nothing was charged: too many paid calls with this key were abandoned before their answer came. "+
+		"Wait %d seconds, then call again, and wait for the answer.",
+		r.Tool, int64(math.Ceil(r.RetryAfter.Seconds())))
+}
+
+// chargedText is what is told of a call that was charged when it started and
+// then had no answer.
+func chargedText(code gate.Code, text string) string {
+	switch code {
+	case gate.UpstreamFailed:
+		return "The MCP server gave no usable answer; the call was charged when it started"
+	case gate.UpstreamTimeout:
+		return "The MCP server did not answer in time; the call was charged when it started"
+	case gate.PlatformUnavailable:
+		return "The gateway cannot deliver this answer now; the call was charged when it started"
+	}
+	return text
 }
 
 // The bounds of a body that is read for its id alone: of callers that are not
@@ -136,7 +195,7 @@ func (x *exchange) refuse(r *gate.Refusal) {
 // Refuse writes a whole response; it is what a tap answers with, too.
 func (x *exchange) Refuse(w http.ResponseWriter, r *gate.Refusal) {
 	x.logRefusal(r)
-	a := answers[r.Code]
+	a := answerTo(r)
 	body := x.refusalBody(r)
 	h := w.Header()
 	h.Set("Content-Type", "application/json")

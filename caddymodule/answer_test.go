@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/fareboxhq/farebox/internal/gate"
 	"github.com/fareboxhq/farebox/internal/keys"
@@ -126,6 +127,50 @@ func TestChallenge(t *testing.T) {
 		x.Refuse(w, &gate.Refusal{Code: code})
 		if got := w.Header().Values("WWW-Authenticate"); len(got) != 1 || got[0] != want {
 			t.Errorf("%s: %q, want %q", code, got, want)
+		}
+	}
+}
+
+// A caller with a maximum of its own reads the price and the maximum; a key that
+// leaves its calls reads how long to wait, as a tool result and not as a 429,
+// which stays for floods.
+func TestPolicyRefusalsTellTheModel(t *testing.T) {
+	for _, c := range []struct {
+		refusal gate.Refusal
+		status  int
+		words   []string
+	}{
+		{gate.Refusal{Code: gate.PriceAboveMax, Tool: "get_forecast", Price: 10_000, Maximum: 2_500, Currency: "USD"}, 200,
+			[]string{`"isError":true`, "get_forecast", "0.01 USD", "0.0025 USD", "nothing was charged", "dev.farebox/max-price", `"price":"0.01"`, `"maximum":"0.0025"`, `"currency":"USD"`}},
+		{gate.Refusal{Code: gate.PriceAboveMax, Tool: "get_forecast", Price: 10_000, Currency: "USD"}, 200, []string{`"maximum":"0.00"`}},
+		{gate.Refusal{Code: gate.RateLimited, Tool: "get_forecast", RetryAfter: 1500*time.Millisecond + 1}, 200,
+			[]string{`"isError":true`, "get_forecast", "nothing was charged", "abandoned", "Wait 2 seconds", `"retry_after_ms":1501`}},
+		{gate.Refusal{Code: gate.RateLimited}, 429, []string{`"error":{"code":429`, "Too many unknown tokens"}},
+		{gate.Refusal{Code: gate.PriceRefused, Tool: "get_forecast", Reason: "the price of this call comes out below zero"}, 200,
+			[]string{`"error":{"code":-32602`, "comes out below zero", `"tool":"get_forecast"`}},
+	} {
+		x, w := exchangeFor(t, paidCall)
+		x.Refuse(w, &c.refusal)
+		if w.Code != c.status || (w.Code == 429) != (w.Header().Get("Retry-After") != "") {
+			t.Errorf("%s: %d %v", c.refusal.Code, w.Code, w.Header())
+		}
+		for _, word := range c.words {
+			if !strings.Contains(strings.ReplaceAll(w.Body.String(), `\"`, ``), word) {
+				t.Errorf("%s: %q is not in %s", c.refusal.Code, word, w.Body)
+			}
+		}
+	}
+}
+
+// No refusal of a call that was charged when it started says that nothing was
+// charged.
+func TestChargedTextIsHonest(t *testing.T) {
+	for _, code := range []gate.Code{gate.UpstreamFailed, gate.UpstreamTimeout, gate.PlatformUnavailable} {
+		if !strings.Contains(answers[code].text, "nothing was charged") {
+			t.Errorf("%s: the usual text is %q", code, answers[code].text)
+		}
+		if got := chargedText(code, answers[code].text); strings.Contains(got, "nothing was charged") || !strings.Contains(got, "was charged when it started") {
+			t.Errorf("%s: %q", code, got)
 		}
 	}
 }

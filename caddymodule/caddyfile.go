@@ -15,6 +15,7 @@ import (
 	"github.com/dustin/go-humanize"
 
 	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/pricing"
 )
 
 func init() {
@@ -156,9 +157,11 @@ func (a *App) parseSecrets(d *caddyfile.Dispenser) error {
 //	    server <name>
 //	    provider <account>
 //	    environments live|test...
-//	    price <tool> <amount>
+//	    price <tool> <amount> [charge_on <end>...]
+//	    price <tool> cel <expression> max <amount> [charge_on <end>...]
 //	    free <tool>...
 //	    unpriced deny|free|<amount>
+//	    charge_on success|tool_error|abandoned|started...
 //	    max_body <size>
 //	    max_call <duration>
 //	    origins <origin>...
@@ -178,6 +181,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"price":        h.parsePrice,
 		"free":         h.parseFree,
 		"unpriced":     h.parseUnpriced,
+		"charge_on":    h.parseChargeOn,
 		"max_body":     h.parseMaxBody,
 		"max_call":     func(d *caddyfile.Dispenser) error { return durationArg(d, &h.MaxCall) },
 		"origins":      func(d *caddyfile.Dispenser) error { return someArgs(d, &h.Origins) },
@@ -200,14 +204,40 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 }
 
 func (h *Handler) parsePrice(d *caddyfile.Dispenser) error {
-	var tool, amount string
-	if !d.Args(&tool, &amount) || d.NextArg() {
+	var p Price
+	if !d.Args(&p.Tool, &p.Amount) {
 		return d.Err("price: want a tool and an amount, as in: price get_forecast 0.01")
+	}
+	amount := p.Amount
+	if p.Amount == "cel" {
+		var word string
+		if !d.Args(&p.CEL, &word, &p.Max) || word != "max" || p.CEL == "" {
+			return d.Err(`price: want an expression and the most it may ask, as in: price translate cel "size(args.text) * 2" max 0.05`)
+		}
+		p.Amount, amount = "", p.Max
 	}
 	if err := checkAmount(d, amount); err != nil {
 		return err
 	}
-	h.Prices = append(h.Prices, Price{Tool: tool, Amount: amount})
+	if d.NextArg() {
+		if d.Val() != "charge_on" {
+			return d.Errf("price: after the amount comes charge_on or nothing, not %q", d.Val())
+		}
+		if err := chargeOnArgs(d, &p.ChargeOn); err != nil {
+			return err
+		}
+	}
+	h.Prices = append(h.Prices, p)
+	return nil
+}
+
+func (h *Handler) parseChargeOn(d *caddyfile.Dispenser) error { return chargeOnArgs(d, &h.ChargeOn) }
+
+func chargeOnArgs(d *caddyfile.Dispenser, into *[]string) error {
+	*into = d.RemainingArgs()
+	if _, err := pricing.ParseChargeOn(*into); err != nil {
+		return d.WrapErr(err)
+	}
 	return nil
 }
 

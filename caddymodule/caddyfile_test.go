@@ -12,6 +12,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
+
+	"github.com/fareboxhq/farebox/internal/pricing"
 )
 
 var update = flag.Bool("update", false, "write what adapting gives into the golden files")
@@ -75,16 +77,27 @@ func TestCompileRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	for want, change := range map[string]func(*Handler){
-		"a server needs a name":      func(h *Handler) { h.Server = "we ather" },
-		"provider: account name":     func(h *Handler) { h.Provider = "@funding" },
-		"unknown environment":        func(h *Handler) { h.Environments = []string{"prod"} },
-		"is priced twice":            func(h *Handler) { h.Prices = []Price{{"a", "1"}, {"a", "2"}} },
-		`price of "a": "1e3"`:        func(h *Handler) { h.Prices = []Price{{"a", "1e3"}} },
-		"below zero":                 func(h *Handler) { h.Prices = []Price{{"a", "-1"}} },
-		"unpriced: want deny":        func(h *Handler) { h.Unpriced = "maybe" },
-		`origin "app.example.com"`:   func(h *Handler) { h.Origins = []string{"app.example.com"} },
-		"max_body and max_call":      func(h *Handler) { h.MaxBody = -1 },
-		`origin "https://a.example/`: func(h *Handler) { h.Origins = []string{"https://a.example/"} },
+		"a server needs a name":                         func(h *Handler) { h.Server = "we ather" },
+		"provider: account name":                        func(h *Handler) { h.Provider = "@funding" },
+		"unknown environment":                           func(h *Handler) { h.Environments = []string{"prod"} },
+		"is priced twice":                               func(h *Handler) { h.Prices = []Price{{Tool: "a", Amount: "1"}, {Tool: "a", Amount: "2"}} },
+		`price of "a": "1e3"`:                           func(h *Handler) { h.Prices = []Price{{Tool: "a", Amount: "1e3"}} },
+		"below zero":                                    func(h *Handler) { h.Prices = []Price{{Tool: "a", Amount: "-1"}} },
+		`price of "a": "" is not an amount`:             func(h *Handler) { h.Prices = []Price{{Tool: "a"}} },
+		`price of "a": want an amount or an expression`: func(h *Handler) { h.Prices = []Price{{Tool: "a", Amount: "1", CEL: "1", Max: "1"}} },
+		`price of "a": max belongs to`:                  func(h *Handler) { h.Prices = []Price{{Tool: "a", Amount: "1", Max: "1"}} },
+		`price of "a": an expression needs a max: `:     func(h *Handler) { h.Prices = []Price{{Tool: "a", CEL: "1"}} },
+		`price of "a": an expression needs a max above`: func(h *Handler) { h.Prices = []Price{{Tool: "a", CEL: "1", Max: "0"}} },
+		`price of "a": max: "x" is not`:                 func(h *Handler) { h.Prices = []Price{{Tool: "a", CEL: "1", Max: "x"}} },
+		`price of "a": its expression gives double: write micro-units as int`: func(h *Handler) {
+			h.Prices = []Price{{Tool: "a", CEL: "args.x * 0.5", Max: "1"}}
+		},
+		`price of "a": charge_on: unknown "never"`: func(h *Handler) { h.Prices = []Price{{Tool: "a", Amount: "1", ChargeOn: []string{"never"}}} },
+		`charge_on: abandoned alone`:               func(h *Handler) { h.ChargeOn = []string{"abandoned"} },
+		"unpriced: want deny":                      func(h *Handler) { h.Unpriced = "maybe" },
+		`origin "app.example.com"`:                 func(h *Handler) { h.Origins = []string{"app.example.com"} },
+		"max_body and max_call":                    func(h *Handler) { h.MaxBody = -1 },
+		`origin "https://a.example/`:               func(h *Handler) { h.Origins = []string{"https://a.example/"} },
 	} {
 		h := good
 		h.environments = nil
@@ -95,19 +108,49 @@ func TestCompileRefuses(t *testing.T) {
 	}
 }
 
+// A price is charged as it says itself, else as the handler says; what no price
+// names as the handler says.
+func TestChargeOnIsInherited(t *testing.T) {
+	prices := []Price{{Tool: "plain", Amount: "1"}, {Tool: "own", Amount: "1", ChargeOn: []string{"started"}}, {Tool: "cel", CEL: "1", Max: "1"}}
+	for _, c := range []struct {
+		chargeOn []string
+		want     map[string]pricing.ChargeOn
+	}{
+		{nil, map[string]pricing.ChargeOn{
+			"plain": pricing.Success, "own": pricing.Started, "cel": pricing.Success, "other": pricing.Success,
+		}},
+		{[]string{"success", "tool_error"}, map[string]pricing.ChargeOn{
+			"plain": pricing.Success | pricing.ToolError, "own": pricing.Started,
+			"cel": pricing.Success | pricing.ToolError, "other": pricing.Success | pricing.ToolError,
+		}},
+	} {
+		book, err := compileBook(prices, "0.5", c.chargeOn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for tool, want := range c.want {
+			if q, err := book.Quote(t.Context(), tool, nil); err != nil || q.ChargeOn != want {
+				t.Errorf("%v: %s is charged on %s (%v), want %s", c.chargeOn, tool, q.ChargeOn, err, want)
+			}
+		}
+	}
+}
+
 // Two handlers of one server must charge alike: receipts name only the server.
 func TestServersAgree(t *testing.T) {
 	app := new(App)
-	one := &Handler{Server: "weather", Provider: "acme", Prices: []Price{{"a", "1"}}}
+	one := &Handler{Server: "weather", Provider: "acme", Prices: []Price{{Tool: "a", Amount: "1"}}}
 	for _, c := range []struct {
 		other *Handler
 		ok    bool
 	}{
-		{&Handler{Server: "weather", Provider: "acme", Prices: []Price{{"a", "1"}}}, true},
+		{&Handler{Server: "weather", Provider: "acme", Prices: []Price{{Tool: "a", Amount: "1"}}}, true},
 		{&Handler{Server: "mail", Provider: "other"}, true},
-		{&Handler{Server: "weather", Provider: "other", Prices: []Price{{"a", "1"}}}, false},
-		{&Handler{Server: "weather", Provider: "acme", Prices: []Price{{"a", "2"}}}, false},
-		{&Handler{Server: "weather", Provider: "acme", Prices: []Price{{"a", "1"}}, Unpriced: "free"}, false},
+		{&Handler{Server: "weather", Provider: "other", Prices: []Price{{Tool: "a", Amount: "1"}}}, false},
+		{&Handler{Server: "weather", Provider: "acme", Prices: []Price{{Tool: "a", Amount: "2"}}}, false},
+		{&Handler{Server: "weather", Provider: "acme", Prices: []Price{{Tool: "a", Amount: "1"}}, Unpriced: "free"}, false},
+		{&Handler{Server: "weather", Provider: "acme", Prices: []Price{{Tool: "a", Amount: "1"}}, ChargeOn: []string{"started"}}, false},
+		{&Handler{Server: "weather", Provider: "acme", Prices: []Price{{Tool: "a", Amount: "1", ChargeOn: []string{"started"}}}}, false},
 	} {
 		app.handlers = []*Handler{one}
 		if err := app.register(c.other); (err == nil) != c.ok {

@@ -37,6 +37,7 @@ type exchange struct {
 	message mcp.Message // zero until the body was read
 	era     mcp.Era
 	body    []byte
+	call    *gate.Call  // nil until the message was admitted
 	base    http.Header // of the response, before the upstream's came
 	taken   int         // bytes of the body that the budget counts
 	origin  string      // an allowed foreign page's, "" if there is none
@@ -166,6 +167,7 @@ func (x *exchange) post() error {
 		x.refuse(refusal)
 		return nil
 	}
+	x.call = call
 	defer call.Close(context.WithoutCancel(x.r.Context()))
 	if name := x.inSession(); name != "" {
 		if !x.h.rt.Claim(name) {
@@ -392,6 +394,10 @@ func (x *exchange) forwardPaid(call *gate.Call) error {
 	x.log(zap.String("farebox_tool", call.Tool()), zap.String("farebox_charge", call.ID()), zap.Stringer("farebox_price", call.Price()))
 
 	client := x.r.Context()
+	if refusal := call.Start(context.WithoutCancel(client)); refusal != nil {
+		x.refuse(refusal)
+		return nil
+	}
 	base := client
 	detached := x.era == mcp.EraSession
 	if detached { // in these versions of the protocol to leave is not to cancel
@@ -403,6 +409,17 @@ func (x *exchange) forwardPaid(call *gate.Call) error {
 		ID: x.message.ID, Call: call, Refuser: x, Budget: budget, Client: client, Cancel: cancel,
 		Detached: detached, Head: x.head,
 	})
+	abandoned := sync.OnceFunc(func() {
+		call.Abandoned(!detached)
+		metrics.Abandoned(x.h.Server)
+	})
+	// At once, not at the end: a call may go on for long when its client left.
+	stop := context.AfterFunc(client, func() {
+		if t.Unanswered() {
+			abandoned()
+		}
+	})
+	defer stop()
 	finished := false
 	defer func() {
 		if !finished { // a panic that is not ours passes through here
@@ -412,8 +429,8 @@ func (x *exchange) forwardPaid(call *gate.Call) error {
 	failure := x.run(t, x.r.WithContext(ctx))
 	finished = true
 	complete := t.Finish(failure)
-	if client.Err() != nil && !call.Captured() {
-		metrics.Abandoned(x.h.Server)
+	if t.Unanswered() {
+		abandoned()
 	}
 	x.log(zap.Bool("farebox_charged", call.Captured()))
 	if call.Captured() {

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"reflect"
 	"regexp"
+	"slices"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -61,6 +62,13 @@ type Handler struct {
 	// Default: `deny`.
 	Unpriced string `json:"unpriced,omitempty"`
 
+	// Which ends of paid calls are charged, unless their price says otherwise:
+	// `success` (a result), `tool_error` (a result with `isError`), `abandoned`
+	// (an answer that would have been charged but whose client has left),
+	// `started` (before the call is forwarded, whatever becomes of it).
+	// Default: `success`.
+	ChargeOn []string `json:"charge_on,omitempty"`
+
 	// The longest request body, in bytes. Default: 4 MiB.
 	MaxBody int64 `json:"max_body,omitempty"`
 
@@ -101,7 +109,20 @@ type Price struct {
 	Tool string `json:"tool"`
 
 	// The amount of one call, a decimal with at most six places; `0` is free.
-	Amount string `json:"amount"`
+	// Required, unless there is an expression.
+	Amount string `json:"amount,omitempty"`
+
+	// An expression in the Common Expression Language (CEL) that gives the
+	// price of a call in micro-units, as int: `size(args.text) * 2`. `args` are
+	// the call's arguments, `tool` is the tool's name. A call for which it gives
+	// no price from 0 to `max` is refused.
+	CEL string `json:"cel,omitempty"`
+
+	// The most that the expression may ask, a decimal. Required with `cel`.
+	Max string `json:"max,omitempty"`
+
+	// Which ends of these calls are charged. Default: as the handler says.
+	ChargeOn []string `json:"charge_on,omitempty"`
 }
 
 // The defaults of a handler.
@@ -170,7 +191,7 @@ func (h *Handler) compile() error {
 		h.environments = append(h.environments, environment)
 	}
 	var err error
-	if h.book, err = compileBook(h.Prices, h.Unpriced); err != nil {
+	if h.book, err = compileBook(h.Prices, h.Unpriced, h.ChargeOn); err != nil {
 		return err
 	}
 	h.origins = make(map[string]bool, len(h.Origins))
@@ -184,16 +205,20 @@ func (h *Handler) compile() error {
 	return nil
 }
 
-func compileBook(prices []Price, unpriced string) (*pricing.Book, error) {
+func compileBook(prices []Price, unpriced string, chargeOn []string) (*pricing.Book, error) {
+	var fallback pricing.Default
+	var err error
+	if len(chargeOn) > 0 {
+		if fallback.ChargeOn, err = pricing.ParseChargeOn(chargeOn); err != nil {
+			return nil, err
+		}
+	}
 	rules := make([]pricing.Rule, len(prices))
 	for i, p := range prices {
-		amount, err := ledger.ParseAmount(p.Amount)
-		if err != nil {
+		if rules[i], err = p.rule(fallback.ChargeOn); err != nil {
 			return nil, fmt.Errorf("price of %q: %w", p.Tool, err)
 		}
-		rules[i] = pricing.Rule{Pattern: p.Tool, Amount: amount}
 	}
-	var fallback pricing.Default
 	switch unpriced {
 	case unpricedDeny:
 	case unpricedFree:
@@ -203,14 +228,41 @@ func compileBook(prices []Price, unpriced string) (*pricing.Book, error) {
 		if err != nil {
 			return nil, fmt.Errorf("unpriced: want deny, free or an amount: %w", err)
 		}
-		fallback = pricing.Default{Allow: true, Amount: amount}
+		fallback.Allow, fallback.Amount = true, amount
 	}
 	return pricing.Compile(rules, fallback)
 }
 
+// rule returns the price as package pricing knows it, charged as the handler
+// says unless it says otherwise itself.
+func (p *Price) rule(on pricing.ChargeOn) (r pricing.Rule, err error) {
+	r = pricing.Rule{Pattern: p.Tool, CEL: p.CEL, ChargeOn: on}
+	if len(p.ChargeOn) > 0 {
+		if r.ChargeOn, err = pricing.ParseChargeOn(p.ChargeOn); err != nil {
+			return r, err
+		}
+	}
+	switch {
+	case p.CEL != "" && p.Amount != "":
+		return r, errors.New("want an amount or an expression, not both")
+	case p.CEL == "" && p.Max != "":
+		return r, errors.New("max belongs to a price by expression")
+	case p.CEL == "":
+		r.Amount, err = ledger.ParseAmount(p.Amount)
+		return r, err
+	case p.Max == "":
+		return r, errors.New("an expression needs a max: the most that a call may cost")
+	}
+	if r.Max, err = ledger.ParseAmount(p.Max); err != nil {
+		return r, fmt.Errorf("max: %w", err)
+	}
+	return r, nil
+}
+
 // agrees reports whether two handlers of one server charge alike.
 func (h *Handler) agrees(other *Handler) bool {
-	return h.Provider == other.Provider && h.Unpriced == other.Unpriced && reflect.DeepEqual(h.Prices, other.Prices)
+	return h.Provider == other.Provider && h.Unpriced == other.Unpriced &&
+		reflect.DeepEqual(h.Prices, other.Prices) && slices.Equal(h.ChargeOn, other.ChargeOn)
 }
 
 // bind lets the handler serve with the runtime. The provider's account is made

@@ -61,7 +61,7 @@ var onlyInternal = []struct {
 	{"internal/keys", nil, "what a key is depends on nothing"},
 	{"internal/ledger", nil, "what charging means depends on nothing"},
 	{"internal/mcp", nil, "how messages are read depends on nothing"},
-	{"internal/pricing", []string{"internal/ledger"}, "a price is an amount for a tool"},
+	{"internal/pricing", []string{"internal/ledger", "third party"}, "a price is an amount for a tool; expressions need a language, which is CEL"},
 	{"internal/gate", []string{"internal/keys", "internal/ledger", "internal/mcp", "internal/pricing"}, "decisions are made without a protocol, a store or a server in hand"},
 	{"internal/tap", []string{"internal/gate", "internal/mcp"}, "a response is cut by what the gate settles and by nothing else"},
 	{"internal/keycache", []string{"internal/keys", "third party"}, "the cache stands before any origin"},
@@ -105,6 +105,7 @@ var only = []struct {
 	{"go.uber.org/zap", []string{"caddymodule"}, "the other packages log with log/slog"},
 	{"database/sql", []string{"internal/sqlitestore"}, "SQL stays in the stores"},
 	{"github.com/prometheus/", []string{"internal/telemetry"}, "collectors are made in one place, once a process"},
+	{"cel.dev/", []string{"internal/pricing"}, "expressions are compiled, bounded and judged in one place"},
 	{"github.com/dgraph-io/ristretto", []string{"internal/keycache"}, "its pitfalls are handled in one place"},
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/mcp"
+	"github.com/fareboxhq/farebox/internal/pricing"
 )
 
 // Call is one admitted message. A free one has nothing to settle. A paid one
@@ -19,11 +20,14 @@ type Call struct {
 	gate     *Gate // nil: free
 	id       string
 	entry    string
+	on       pricing.ChargeOn
 	order    ledger.Order
 	deadline time.Time // the reservation is not renewed beyond it
 
 	charge  *ledger.Charge // set by the capture
 	settled bool
+	started bool        // captured before it was forwarded: the charge stands
+	due     []mcp.Field // of a started call, for its answer
 
 	mu    sync.Mutex // guards timer: it fires on its own goroutine
 	timer *time.Timer
@@ -44,21 +48,77 @@ func (c *Call) Price() ledger.Amount { return c.order.Amount }
 // Captured reports whether the call was charged and has not been refunded.
 func (c *Call) Captured() bool { return c.charge != nil }
 
-// Settle ends a paid call by its outcome: a result is charged, anything else
-// is not. When it returns without a refusal, what it decided is durable and
-// the answer may go to the client, with the fields put into its _meta. A
-// refusal means that the answer must be withheld.
+// Charges reports whether an answer of that outcome is charged, by the rule of
+// the call's price. At least one of a result and a tool error is.
+func (c *Call) Charges(outcome mcp.Outcome) bool {
+	switch {
+	case c.on.Has(pricing.Started):
+		return true
+	case outcome == mcp.OutcomeResult:
+		return c.on.Has(pricing.Success)
+	case outcome == mcp.OutcomeToolError:
+		return c.on.Has(pricing.ToolError)
+	}
+	return false
+}
+
+// ChargesAbandoned reports whether an answer is charged as if its client were
+// still there when the client has left.
+func (c *Call) ChargesAbandoned() bool {
+	return c.on.Has(pricing.Abandoned) || c.on.Has(pricing.Started)
+}
+
+// Abandoned counts the call against its key: the client has left before the
+// answer. It does not if the answer will be charged all the same; cut says
+// that none will come, since leaving has ended the call. It may be called from
+// any goroutine, and must be called once at most.
+func (c *Call) Abandoned(cut bool) {
+	if c.gate == nil || c.on.Has(pricing.Started) || c.on.Has(pricing.Abandoned) && !cut {
+		return
+	}
+	c.gate.Abandonments.Note(c.order.Lineage)
+}
+
+// Start must be called before a paid call is forwarded. It captures one whose
+// price is charged when the call starts; for others it does nothing. A refusal
+// means that the call must not be forwarded.
+func (c *Call) Start(ctx context.Context) *Refusal {
+	if !c.on.Has(pricing.Started) || c.settled {
+		return nil
+	}
+	fields, refusal := c.capture(ctx)
+	if refusal != nil {
+		refusal.Reason = "The call could not be charged, so it was not sent to the server"
+		return refusal
+	}
+	c.started, c.due = true, fields
+	return nil
+}
+
+// Settle ends a paid call by its outcome: what the rule of its price charges is
+// captured, anything else is not. When it returns without a refusal, what it
+// decided is durable and the answer may go to the client, with the fields put
+// into its _meta. A refusal means that the answer must be withheld.
 func (c *Call) Settle(ctx context.Context, outcome mcp.Outcome) ([]mcp.Field, *Refusal) {
-	if outcome != mcp.OutcomeResult {
+	switch {
+	case !c.Charges(outcome):
 		c.Release(ctx)
 		return nil, nil
-	}
-	switch {
-	case c.charge != nil: // captured before its end was seen; the receipt was due then
-		return nil, nil
+	case c.charge != nil: // captured before its end was seen; unless it was at the start, the receipt was due then
+		fields := c.due
+		c.due = nil
+		if outcome == mcp.OutcomeError { // has no place for a receipt
+			return nil, nil
+		}
+		return fields, nil
 	case c.settled:
 		return nil, &Refusal{Code: ChargeFailed, Cause: ledger.ErrSettled, Tool: c.order.Tool}
 	}
+	return c.capture(ctx)
+}
+
+// capture pays the reservation and returns what the answer tells of it.
+func (c *Call) capture(ctx context.Context) ([]mcp.Field, *Refusal) {
 	c.stopRenewal()
 	began := c.gate.Now()
 	charge, purse, err := c.gate.Ledger.Capture(ctx, c.id)
@@ -73,11 +133,11 @@ func (c *Call) Settle(ctx context.Context, outcome mcp.Outcome) ([]mcp.Field, *R
 }
 
 // Release ends the call without a charge: it gives the reservation back, or
-// refunds what was captured. On a call that has ended, or is free, it does
-// nothing. It does not fail: a reservation that cannot be given back expires.
+// refunds what was captured. On a call that has ended, is free, or was charged
+// when it started, it does nothing. It does not fail: a reservation that cannot be given back expires.
 func (c *Call) Release(ctx context.Context) {
 	switch {
-	case c.gate == nil:
+	case c.gate == nil, c.started:
 	case c.charge != nil:
 		c.refund(ctx)
 	case !c.settled:

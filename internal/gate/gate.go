@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math"
 	"net/netip"
 	"strings"
 	"time"
@@ -45,6 +46,17 @@ type Ledger interface {
 	Release(ctx context.Context, id string) error
 	// Post books a refund of a captured charge.
 	Post(ctx context.Context, t ledger.Transaction, a ledger.Audit) (ledger.Transaction, ledger.Purse, error)
+}
+
+// Abandonments remembers which keys leave their calls before the answer, so
+// that work cannot be had done for nothing for long. Keys are told apart by
+// their lineage: a rotation resets nothing. Its methods must be fast and safe
+// for concurrent use.
+type Abandonments interface {
+	// Note counts one abandoned call.
+	Note(lineage string)
+	// Wait returns for how long paid calls are refused, zero if they are not.
+	Wait(lineage string) time.Duration
 }
 
 // Meter counts what a gate does. Its methods must be fast and safe for
@@ -83,13 +95,14 @@ type Policy struct {
 
 // Deps are the running parts that a gate works with.
 type Deps struct {
-	Keys   Keys
-	Ledger Ledger
-	Signer *ledger.Signer
-	Meter  Meter
-	Logger *slog.Logger
-	Now    func() time.Time
-	NewID  func(prefix string) string // a fresh id, such as "chg_" and a UUIDv7
+	Keys         Keys
+	Ledger       Ledger
+	Abandonments Abandonments
+	Signer       *ledger.Signer
+	Meter        Meter
+	Logger       *slog.Logger
+	Now          func() time.Time
+	NewID        func(prefix string) string // a fresh id, such as "chg_" and a UUIDv7
 }
 
 // Gate admits calls to one server.
@@ -172,14 +185,42 @@ func (g *Gate) Admit(ctx context.Context, key *keys.Key, era mcp.Era, m *mcp.Mes
 	if m.Task {
 		return nil, &Refusal{Code: TaskUnsupported, Tool: m.Name, Reason: "tasks are not supported here: call the tool without params.task"}
 	}
-	quote, err := g.policy.Prices.Quote(m.Name)
-	if err != nil {
-		return nil, &Refusal{Code: ToolUnknown, Tool: m.Name, Cause: err}
+	quote, refusal := g.quote(ctx, m)
+	if refusal != nil {
+		return nil, refusal
 	}
 	if quote.Amount == 0 {
 		return &Call{}, nil
 	}
+	if wait := g.Abandonments.Wait(key.Lineage); wait > 0 {
+		return nil, &Refusal{Code: RateLimited, Tool: m.Name, RetryAfter: wait}
+	}
 	return g.reserve(ctx, key, m.Name, quote)
+}
+
+// quote prices a tools/call, within the maximum that the caller has set.
+func (g *Gate) quote(ctx context.Context, m *mcp.Message) (pricing.Quote, *Refusal) {
+	limit := ledger.Amount(math.MaxInt64)
+	if m.MaxPrice != "" {
+		var err error
+		if limit, err = ledger.ParseAmount(m.MaxPrice); err != nil || limit < 0 {
+			return pricing.Quote{}, &Refusal{
+				Code: ParamsInvalid, Tool: m.Name,
+				Reason: "the highest price in _meta must be a decimal of at most six places, as in \"0.05\"",
+			}
+		}
+	}
+	quote, err := g.policy.Prices.Quote(ctx, m.Name, m.Arguments)
+	var refused *pricing.RefusedError
+	switch {
+	case errors.As(err, &refused):
+		return quote, &Refusal{Code: PriceRefused, Tool: m.Name, Reason: refused.Reason, Cause: refused.Cause}
+	case err != nil:
+		return quote, &Refusal{Code: ToolUnknown, Tool: m.Name, Cause: err}
+	case quote.Amount > limit:
+		return quote, &Refusal{Code: PriceAboveMax, Tool: m.Name, Price: quote.Amount, Maximum: limit, Currency: g.policy.Currency}
+	}
+	return quote, nil
 }
 
 func (g *Gate) reserve(ctx context.Context, key *keys.Key, tool string, quote pricing.Quote) (*Call, *Refusal) {
@@ -187,6 +228,7 @@ func (g *Gate) reserve(ctx context.Context, key *keys.Key, tool string, quote pr
 		gate:  g,
 		id:    g.NewID("chg_"),
 		entry: quote.Entry,
+		on:    quote.ChargeOn,
 		order: ledger.Order{
 			Account: key.Account, Provider: g.policy.Provider, Key: key.ID, Lineage: key.Lineage,
 			Server: g.policy.Server, Tool: tool, Amount: quote.Amount,

@@ -35,11 +35,22 @@ func (c *counts) Charge(_ string, r Result, _ ledger.Amount, _ bool) {
 	*c = append(*c, r)
 }
 
+// leavers is an Abandonments that notes all, and refuses for as long as it is
+// told.
+type leavers struct {
+	noted []string
+	wait  time.Duration
+}
+
+func (l *leavers) Note(lineage string)       { l.noted = append(l.noted, lineage) }
+func (l *leavers) Wait(string) time.Duration { return l.wait }
+
 // bench is a gate on a real store with one account of 0.05 live and 0.02 test.
 type bench struct {
 	*Gate
 	store  *sqlitestore.Store
 	meter  *counts
+	left   *leavers
 	ids    int
 	payer  ledger.Account
 	earner ledger.Account
@@ -59,7 +70,7 @@ func newBench(t *testing.T) *bench {
 			t.Error(err)
 		}
 	})
-	b := &bench{store: store, meter: new(counts)}
+	b := &bench{store: store, meter: new(counts), left: new(leavers)}
 	audit := ledger.Audit{At: now, Actor: "test", Action: "test"}
 	for i, a := range []*ledger.Account{&b.payer, &b.earner} {
 		*a = ledger.Account{ID: b.newID("acct_"), Name: fmt.Sprintf("a%d", i), CreatedAt: now}
@@ -75,7 +86,14 @@ func newBench(t *testing.T) *bench {
 			t.Fatal(err)
 		}
 	}
-	book, err := pricing.Compile([]pricing.Rule{{Pattern: "cheap", Amount: 10_000}, {Pattern: "dear", Amount: 1_000_000}, {Pattern: "free"}}, pricing.Default{})
+	book, err := pricing.Compile([]pricing.Rule{
+		{Pattern: "cheap", Amount: 10_000}, {Pattern: "success", Amount: 1_000}, {Pattern: "dear", Amount: 1_000_000}, {Pattern: "free"},
+		{Pattern: "by_length", CEL: "size(args.text) * 2", Max: 20_000},
+		{Pattern: "tool_error", Amount: 1_000, ChargeOn: pricing.Success | pricing.ToolError},
+		{Pattern: "errors_alone", Amount: 1_000, ChargeOn: pricing.ToolError},
+		{Pattern: "abandoned", Amount: 1_000, ChargeOn: pricing.Success | pricing.Abandoned},
+		{Pattern: "started", Amount: 1_000, ChargeOn: pricing.Started},
+	}, pricing.Default{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,7 +101,7 @@ func newBench(t *testing.T) *bench {
 		Server: "weather", Provider: b.earner.ID, Environments: []keys.Environment{keys.Live, keys.Test},
 		Secrets: &keys.DefaultFormat, Prices: book, Currency: "USD", Receipts: true, MaxCall: time.Hour,
 	}, Deps{
-		Keys: direct{store}, Ledger: store, Signer: ledger.NewSigner([32]byte{1}), Meter: b.meter,
+		Keys: direct{store}, Ledger: store, Abandonments: b.left, Signer: ledger.NewSigner([32]byte{1}), Meter: b.meter,
 		Logger: slog.New(slog.DiscardHandler), Now: func() time.Time { return now }, NewID: b.newID,
 	})
 	return b

@@ -2,6 +2,7 @@ package gate
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
@@ -17,6 +18,8 @@ const (
 	TokenExpired        Code = "TOKEN_EXPIRED"
 	RateLimited         Code = "RATE_LIMITED"
 	InsufficientBalance Code = "INSUFFICIENT_BALANCE"
+	PriceAboveMax       Code = "PRICE_ABOVE_MAX" // dearer than the caller allows
+	PriceRefused        Code = "PRICE_REFUSED"   // the price book's expression gives no price
 	PlatformUnavailable Code = "PLATFORM_UNAVAILABLE"
 	ChargeFailed        Code = "CHARGE_FAILED"
 	ToolUnknown         Code = "TOOL_UNKNOWN"
@@ -41,8 +44,8 @@ const (
 // Codes lists every code.
 func Codes() []Code {
 	return []Code{
-		TokenMissing, TokenInvalid, TokenExpired, RateLimited, InsufficientBalance, PlatformUnavailable, ChargeFailed,
-		ToolUnknown, MethodUnknown, ParamsInvalid, TaskUnsupported, MessageMalformed, MessageInvalid, HeaderMismatch,
+		TokenMissing, TokenInvalid, TokenExpired, RateLimited, InsufficientBalance, PriceAboveMax, PriceRefused,
+		PlatformUnavailable, ChargeFailed, ToolUnknown, MethodUnknown, ParamsInvalid, TaskUnsupported, MessageMalformed, MessageInvalid, HeaderMismatch,
 		EncodingUnsupported, MessageTooLarge, RequestUnsupported, MethodNotAllowed,
 		MediaUnsupported, OriginForbidden, HostForbidden,
 		UpstreamFailed, UpstreamTimeout, Misconfigured,
@@ -56,11 +59,13 @@ type Refusal struct {
 	Reason string // a plain sentence that replaces the code's usual text
 	Cause  error
 
-	Tool      string
-	Price     ledger.Amount
-	Available ledger.Amount
-	Currency  string
-	Sandbox   bool
+	Tool       string
+	Price      ledger.Amount
+	Available  ledger.Amount
+	Maximum    ledger.Amount // that the caller allows
+	Currency   string
+	Sandbox    bool
+	RetryAfter time.Duration // of a key that is refused for a while; zero for all other refusals
 }
 
 // Error tells the code and the cause, for logs.

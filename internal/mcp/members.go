@@ -133,12 +133,17 @@ func (d *decoder) metaMember() bool {
 		key = keyOther
 	}
 	t := d.next()
-	if key == metaProtocolVersion {
+	switch key {
+	case metaProtocolVersion:
 		if t == tokenString {
 			d.msg.ProtocolVersion = internVersion(d.text(scratch[:]))
 		}
 		if d.msg.ProtocolVersion == "" {
 			d.refuse(InvalidParams, d.lex.start, "the protocol version in _meta must be a string that is not empty")
+		}
+	case metaMaxPrice:
+		if d.msg.MaxPrice = d.stringValue(t); d.msg.MaxPrice == "" {
+			d.refuse(InvalidParams, d.lex.start, "the highest price in _meta must be a decimal in a string, as in \"0.05\"")
 		}
 	}
 	_, ok := d.skip(t)

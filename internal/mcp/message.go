@@ -143,6 +143,7 @@ type Message struct {
 	Arguments       []byte // raw params.arguments, an object for tools/call; nil if absent
 	Meta            []byte // raw params._meta, an object; nil if absent
 	ProtocolVersion string // _meta["io.modelcontextprotocol/protocolVersion"]; "" if absent
+	MaxPrice        string // _meta["dev.farebox/max-price"], unescaped; "" if absent
 	Task            bool   // params.task is there, whatever its value (tasks of 2025-11-25)
 	Follow          bool   // params.requestState or params.inputResponses is there (2026-07-28)
 	TaskID          string // params.taskId, unescaped; "" if absent or no string

@@ -58,12 +58,17 @@ const (
 	// ownPrefix begins the names in a result's _meta that only the gateway sets.
 	ownPrefix = "dev.farebox/"
 
+	// maxPriceName is the name in a request's _meta by which a caller bounds
+	// what a call may cost.
+	maxPriceName = ownPrefix + "max-price"
+
 	metaProtocolVersion = 1
+	metaMaxPrice        = 5
 )
 
 var metaNames = names{
 	metaPrefix + "protocolVersion", metaPrefix + "clientCapabilities",
-	metaPrefix + "clientInfo", metaPrefix + "logLevel",
+	metaPrefix + "clientInfo", metaPrefix + "logLevel", maxPriceName,
 }
 
 // skeletonSize bounds a skeleton: one byte more than the longest reserved name.
@@ -97,13 +102,16 @@ func (ns names) findFolded(key []byte) (int, bool) {
 }
 
 // findMeta is find for the keys of params._meta, where every name under the
-// specification's prefix is reserved.
+// specification's prefix is reserved, and the gateway's own.
 func findMeta(key []byte) (int, bool) {
-	if len(key) >= len(metaPrefix) && string(key[:len(metaPrefix)]) == metaPrefix {
+	if len(key) >= len(metaPrefix) && string(key[:len(metaPrefix)]) == metaPrefix || string(key) == maxPriceName {
 		return metaNames.find(key)
 	}
 	var buf [skeletonSize]byte
-	n, _, _ := skeleton(&buf, key)
+	n, _, ok := skeleton(&buf, key)
+	if ok && foldsTo(maxPriceName, buf[:n]) {
+		return metaMaxPrice, false
+	}
 	return 0, n < len(metaPrefix) || string(buf[:len(metaPrefix)]) != metaPrefix
 }
 

@@ -1,9 +1,11 @@
 // Package pricing compiles a server's price book and quotes tool calls from
 // it. A Book never changes after it was compiled and may be used by many
-// goroutines at once; a quote of an exact name does not allocate.
+// goroutines at once; a quote of an exact name with a fixed price does not
+// allocate.
 package pricing
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"path"
@@ -12,84 +14,173 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// Rule prices the tools that a pattern names.
+// Rule prices the tools that a pattern names, by a fixed amount or by an
+// expression over the call's arguments.
 type Rule struct {
 	// Pattern is a tool name, or a glob in which '*' stands for any run of
 	// characters except '/', '?' for one, and '[a-z]' for a class.
 	Pattern string
-	// Amount of one call; zero means free.
+	// Amount of one call; zero means free. It must be zero beside CEL.
 	Amount ledger.Amount
+	// CEL is an expression in the Common Expression Language that gives
+	// micro-units as int. It sees args, the call's arguments (an empty map if
+	// there are none), and tool, the tool's name.
+	CEL string
+	// Max is the most that the expression may ask: required with CEL, and
+	// zero without.
+	Max ledger.Amount
+	// ChargeOn says which ends of a call are charged; zero stands for Success.
+	ChargeOn ChargeOn
 }
 
 // Default says what becomes of tools that no rule names. Its zero value denies.
 type Default struct {
-	Allow  bool
-	Amount ledger.Amount // with Allow: zero means free
+	Allow    bool
+	Amount   ledger.Amount // with Allow: zero means free
+	ChargeOn ChargeOn      // zero stands for Success
 }
 
 // Other is the label of quotes that no entry of the book gave, so that metrics
 // have no more labels than the book has entries.
 const Other = "other"
 
-// Quote is what one call costs.
+// Quote is what one call costs, and when.
 type Quote struct {
-	Amount ledger.Amount // zero: the call is free
-	Entry  string        // the rule's pattern, or Other: a bounded label
+	Amount   ledger.Amount // zero: the call is free
+	Entry    string        // the rule's pattern, or Other: a bounded label
+	ChargeOn ChargeOn      // never zero but in a quote that comes with an error
 }
 
 // ErrUnpriced says that the book has no price for the tool and denies it.
 var ErrUnpriced = errors.New("tool has no price")
 
+// RefusedError says that an expression gave no price that may be asked.
+type RefusedError struct {
+	// Reason is a plain sentence for the caller. It quotes nothing of the
+	// arguments.
+	Reason string
+	// Cause is for the operator, nil if the reason says it all. It quotes
+	// nothing of the arguments either.
+	Cause error
+}
+
+// Error returns the reason and the cause.
+func (e *RefusedError) Error() string {
+	if e.Cause == nil {
+		return e.Reason
+	}
+	return e.Reason + ": " + e.Cause.Error()
+}
+
+// Unwrap returns the cause.
+func (e *RefusedError) Unwrap() error { return e.Cause }
+
+// entry is a compiled rule.
+type entry struct {
+	pattern string
+	quote   Quote    // complete, unless there is a formula
+	formula *formula // gives the amount; nil for a fixed price
+}
+
 // Book is a compiled price book.
 type Book struct {
-	exact    map[string]Quote
-	globs    []Rule
+	exact    map[string]entry
+	globs    []entry
 	fallback Default
 }
 
 // Compile checks the rules and makes a book of them. Exact names win over
 // globs, whatever their order; among globs the first match wins. A pattern
-// that stands twice is an error, as is an amount below zero.
+// that stands twice is an error, as are an amount below zero, an expression
+// that cannot give an int or has no maximum, and a ChargeOn that charges
+// nothing.
 func Compile(rules []Rule, fallback Default) (*Book, error) {
-	b := &Book{exact: make(map[string]Quote), fallback: fallback}
+	b := &Book{exact: make(map[string]entry), fallback: fallback}
 	seen := make(map[string]bool, len(rules))
+	var lang language
 	for _, r := range rules {
 		switch {
 		case r.Pattern == "":
 			return nil, errors.New("a price needs the name of a tool, or a pattern")
 		case seen[r.Pattern]:
 			return nil, fmt.Errorf("tool %q is priced twice", r.Pattern)
-		case r.Amount < 0:
-			return nil, fmt.Errorf("price of %q is below zero: %s", r.Pattern, r.Amount)
 		}
 		seen[r.Pattern] = true
+		e, err := lang.entry(r)
+		if err != nil {
+			return nil, fmt.Errorf("price of %q: %w", r.Pattern, err)
+		}
 		if !strings.ContainsAny(r.Pattern, `*?[\`) {
-			b.exact[r.Pattern] = Quote{Amount: r.Amount, Entry: r.Pattern}
+			b.exact[r.Pattern] = e
 			continue
 		}
 		if _, err := path.Match(r.Pattern, ""); err != nil {
 			return nil, fmt.Errorf("pattern %q of a price cannot be read: %w", r.Pattern, err)
 		}
-		b.globs = append(b.globs, r)
+		b.globs = append(b.globs, e)
 	}
 	if fallback.Amount < 0 {
 		return nil, fmt.Errorf("price of unpriced tools is below zero: %s", fallback.Amount)
 	}
+	var err error
+	if b.fallback.ChargeOn, err = fallback.ChargeOn.complete(); err != nil {
+		return nil, fmt.Errorf("price of unpriced tools: %w", err)
+	}
 	return b, nil
 }
 
-// Quote returns what a call of the tool costs, or ErrUnpriced.
-func (b *Book) Quote(tool string) (Quote, error) {
-	if q, ok := b.exact[tool]; ok {
-		return q, nil
+// entry compiles one rule.
+func (l *language) entry(r Rule) (entry, error) {
+	on, err := r.ChargeOn.complete()
+	if err != nil {
+		return entry{}, err
 	}
-	for _, r := range b.globs {
-		if ok, _ := path.Match(r.Pattern, tool); ok { // Compile has checked the pattern
-			return Quote{Amount: r.Amount, Entry: r.Pattern}, nil
+	e := entry{pattern: r.Pattern, quote: Quote{Amount: r.Amount, Entry: r.Pattern, ChargeOn: on}}
+	switch {
+	case r.Amount < 0:
+		return entry{}, fmt.Errorf("it is below zero: %s", r.Amount)
+	case r.CEL == "" && r.Max != 0:
+		return entry{}, errors.New("max belongs to a price by expression")
+	case r.CEL == "":
+		return e, nil
+	case r.Amount != 0:
+		return entry{}, errors.New("want an amount or an expression, not both")
+	case r.Max <= 0:
+		return entry{}, errors.New("an expression needs a max above zero: the most that a call may cost")
+	}
+	e.formula, err = l.compile(r.CEL, r.Max)
+	return e, err
+}
+
+// Quote returns what a call of the tool costs. The arguments are the raw JSON
+// object of the call, strictly decoded before, or nil if it has none; only
+// prices by expression look at them. The error is ErrUnpriced or a
+// *RefusedError; the quote's Entry is set with either.
+func (b *Book) Quote(ctx context.Context, tool string, arguments []byte) (Quote, error) {
+	if e, ok := b.exact[tool]; ok {
+		return e.of(ctx, tool, arguments)
+	}
+	for _, e := range b.globs {
+		if ok, _ := path.Match(e.pattern, tool); ok { // Compile has checked the pattern
+			return e.of(ctx, tool, arguments)
 		}
 	}
 	if !b.fallback.Allow {
 		return Quote{Entry: Other}, ErrUnpriced
 	}
-	return Quote{Amount: b.fallback.Amount, Entry: Other}, nil
+	return Quote{Amount: b.fallback.Amount, Entry: Other, ChargeOn: b.fallback.ChargeOn}, nil
+}
+
+// of returns the entry's quote for a call.
+func (e *entry) of(ctx context.Context, tool string, arguments []byte) (Quote, error) {
+	if e.formula == nil {
+		return e.quote, nil
+	}
+	amount, err := e.formula.price(ctx, tool, arguments)
+	if err != nil {
+		return Quote{Entry: e.pattern}, err
+	}
+	q := e.quote
+	q.Amount = amount
+	return q, nil
 }

@@ -21,7 +21,7 @@ func compile(t *testing.T, fallback Default, rules ...Rule) *Book {
 // one, and what nothing names is denied.
 func TestQuoteOrder(t *testing.T) {
 	b := compile(t, Default{},
-		Rule{"search_*", 2000}, Rule{"search_web", 5000}, Rule{"*_web", 7000}, Rule{"ping", 0}, Rule{"v?/[a-c]*", 1})
+		Rule{Pattern: "search_*", Amount: 2000}, Rule{Pattern: "search_web", Amount: 5000}, Rule{Pattern: "*_web", Amount: 7000}, Rule{Pattern: "ping", Amount: 0}, Rule{Pattern: "v?/[a-c]*", Amount: 1})
 	for _, c := range []struct {
 		tool  string
 		want  ledger.Amount
@@ -38,8 +38,8 @@ func TestQuoteOrder(t *testing.T) {
 		{"Ping", 0, Other, ErrUnpriced},
 		{"", 0, Other, ErrUnpriced},
 	} {
-		q, err := b.Quote(c.tool)
-		if !errors.Is(err, c.err) || q != (Quote{c.want, c.entry}) {
+		q, err := b.Quote(t.Context(), c.tool, nil)
+		if !errors.Is(err, c.err) || q.Amount != c.want || q.Entry != c.entry || err == nil && q.ChargeOn != Success {
 			t.Errorf("Quote(%q) = %+v, %v; want %s by %q, %v", c.tool, q, err, c.want, c.entry, c.err)
 		}
 	}
@@ -48,8 +48,8 @@ func TestQuoteOrder(t *testing.T) {
 // What no rule names costs what the operator says, under one label.
 func TestQuoteFallback(t *testing.T) {
 	for _, amount := range []ledger.Amount{0, 30_000} {
-		q, err := compile(t, Default{Allow: true, Amount: amount}).Quote("anything")
-		if err != nil || q != (Quote{amount, Other}) {
+		q, err := compile(t, Default{Allow: true, Amount: amount}).Quote(t.Context(), "anything", nil)
+		if err != nil || q != (Quote{amount, Other, Success}) {
 			t.Errorf("unpriced %s: got %+v, %v", amount, q, err)
 		}
 	}
@@ -63,10 +63,10 @@ func TestCompileRefuses(t *testing.T) {
 		fallback Default
 		want     string
 	}{
-		"twice":            {[]Rule{{"a", 1}, {"a", 0}}, Default{}, `"a" is priced twice`},
-		"below zero":       {[]Rule{{"a", -1}}, Default{}, `"a" is below zero`},
-		"no name":          {[]Rule{{"", 1}}, Default{}, "needs the name"},
-		"bad glob":         {[]Rule{{"a[", 1}}, Default{}, `"a[" of a price cannot be read`},
+		"twice":            {[]Rule{{Pattern: "a", Amount: 1}, {Pattern: "a", Amount: 0}}, Default{}, `"a" is priced twice`},
+		"below zero":       {[]Rule{{Pattern: "a", Amount: -1}}, Default{}, `price of "a": it is below zero`},
+		"no name":          {[]Rule{{Pattern: "", Amount: 1}}, Default{}, "needs the name"},
+		"bad glob":         {[]Rule{{Pattern: "a[", Amount: 1}}, Default{}, `"a[" of a price cannot be read`},
 		"fallback is less": {nil, Default{Allow: true, Amount: -1}, "unpriced tools is below zero"},
 	} {
 		if _, err := Compile(c.rules, c.fallback); err == nil || !strings.Contains(err.Error(), c.want) {
@@ -77,8 +77,9 @@ func TestCompileRefuses(t *testing.T) {
 
 // Quoting an exact name is on every call's way: it does not allocate.
 func TestQuoteDoesNotAllocate(t *testing.T) {
-	b := compile(t, Default{}, Rule{"a", 1}, Rule{"b*", 2})
-	if n := testing.AllocsPerRun(100, func() { _, _ = b.Quote("a") }); n != 0 {
+	b := compile(t, Default{}, Rule{Pattern: "a", Amount: 1}, Rule{Pattern: "b*", Amount: 2}, Rule{Pattern: "c", CEL: "1", Max: 1})
+	ctx, arguments := t.Context(), []byte(`{"text":"x"}`)
+	if n := testing.AllocsPerRun(100, func() { _, _ = b.Quote(ctx, "a", arguments) }); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
 }

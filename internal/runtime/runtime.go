@@ -67,7 +67,8 @@ type Runtime struct {
 	streams *streams
 	usage   *usage
 
-	inflight inflight
+	inflight  inflight
+	abandoned *abandoned
 
 	unwatch func()
 }
@@ -89,7 +90,8 @@ func Open(ctx context.Context, o Options) (*Runtime, error) {
 	r := &Runtime{
 		store: store, cache: cache, signer: signer,
 		metrics: o.Metrics, logger: o.Logger, leases: newLeases(),
-		misses: newMisses(time.Now), streams: newStreams(), usage: newUsage(store.TouchKeys, o.Logger),
+		abandoned: newAbandoned(time.Now),
+		misses:    newMisses(time.Now), streams: newStreams(), usage: newUsage(store.TouchKeys, o.Logger),
 	}
 	r.inflight.open = make(map[string]struct{})
 	r.service = admin.New(store, r, r.secrets.Load, now)
@@ -121,7 +123,7 @@ func (r *Runtime) Service() *admin.Service { return r.service }
 // Gate returns a gate to a server under the policy. Its use needs a lease.
 func (r *Runtime) Gate(p gate.Policy) *gate.Gate {
 	return gate.New(p, gate.Deps{
-		Keys: r, Ledger: r.store, Signer: r.signer, Meter: r.metrics.Meter(p.Server),
+		Keys: r, Ledger: r.store, Abandonments: r.abandoned, Signer: r.signer, Meter: r.metrics.Meter(p.Server),
 		Logger: r.logger, Now: time.Now, NewID: admin.NewID,
 	})
 }

@@ -64,14 +64,14 @@ func (t *Tap) event(v mcp.Verdict) error {
 
 // answer settles and lets the answer's event go.
 func (t *Tap) answer(outcome mcp.Outcome) error {
-	if err := t.flush(); err != nil { // earlier events do not wait for the capture
+	if err := t.flush(); err != nil && !t.o.Call.ChargesAbandoned() { // earlier events do not wait for the capture
 		return err
 	}
 	fields, ok := t.settle(outcome)
 	if !ok {
 		return nil
 	}
-	t.answered = true
+	t.answered, t.told = true, true
 	event := t.hold
 	if len(fields) > 0 {
 		stamped, err := mcp.StampEvent(event, fields)
@@ -94,11 +94,15 @@ func (t *Tap) sendHeld(event []byte) error {
 func (t *Tap) resetHold() { t.hold = t.hold[:0] }
 
 // endLongEvent judges an event that was captured and streamed before its end
-// was seen. Only a result of ours is worth its charge.
+// was seen. Only an answer to our request, of an outcome that is charged, is
+// worth it.
 func (t *Tap) endLongEvent(v mcp.Verdict) error {
-	t.long = false
+	unseen := t.unseen
+	t.long, t.unseen = false, false
 	switch {
-	case v.Class == mcp.ClassAnswer && v.Outcome == mcp.OutcomeResult:
+	case unseen && v.Class == mcp.ClassAnswer:
+		t.settle(v.Outcome)
+	case v.Class == mcp.ClassAnswer && t.o.Call.Charges(v.Outcome):
 		t.answered = true
 	case v.Class == mcp.ClassPassing:
 		// A long notification. The capture stands for the answer that follows,
@@ -135,7 +139,7 @@ func (t *Tap) endEvents(failure *gate.Refusal) {
 	if failure == nil {
 		failure = upstreamFailed("its stream ended without an answer")
 	}
-	if t.long { // an event is out in part: it cannot be taken back or ended
+	if t.long && !t.unseen { // an event is out in part: it cannot be taken back or ended
 		t.mode = modeDone
 		t.giveBack(true)
 		return
@@ -162,7 +166,23 @@ func (t *Tap) writeStream(p []byte) error {
 func (t *Tap) endStream(failure *gate.Refusal) {
 	t.mode = modeDone
 	v := t.body.End()
-	if failure != nil || v.Class != mcp.ClassAnswer || v.Outcome != mcp.OutcomeResult {
+	if t.unseen {
+		t.settleUnseen(failure, v)
+		return
+	}
+	if failure != nil || v.Class != mcp.ClassAnswer || !t.o.Call.Charges(v.Outcome) {
 		t.giveBack(failure != nil || v.Class != mcp.ClassAnswer)
 	}
+}
+
+// settleUnseen ends the call by a long JSON answer that nobody was there for.
+func (t *Tap) settleUnseen(failure *gate.Refusal, v mcp.Verdict) {
+	if failure == nil && v.Class == mcp.ClassAnswer {
+		t.settle(v.Outcome)
+		return
+	}
+	if failure == nil {
+		failure = upstreamFailed("its answer cannot be matched: " + reasonOf(v))
+	}
+	t.refuse(failure)
 }

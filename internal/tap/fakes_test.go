@@ -63,15 +63,25 @@ type books struct {
 	flushed  int           // how much of it was flushed then
 	refusal  *gate.Refusal // of the capture
 	during   func()        // runs within the capture
+
+	charges   map[mcp.Outcome]bool // OutcomeResult alone, if nil
+	abandoned bool                 // settle when the client is gone, too
+	started   bool                 // charged before; nothing takes it back
 }
+
+func (b *books) Charges(o mcp.Outcome) bool {
+	return b.started || b.charges == nil && o == mcp.OutcomeResult || b.charges[o]
+}
+
+func (b *books) ChargesAbandoned() bool { return b.abandoned || b.started }
 
 func (b *books) Settle(_ context.Context, o mcp.Outcome) ([]mcp.Field, *gate.Refusal) {
 	b.outcomes = append(b.outcomes, o)
-	if o != mcp.OutcomeResult {
+	if !b.Charges(o) {
 		b.Release(context.Background())
 		return nil, nil
 	}
-	if b.captured {
+	if b.captured && !b.started {
 		return nil, nil
 	}
 	b.before, b.flushed = b.wire.Body.String(), b.wire.flushed
@@ -82,11 +92,14 @@ func (b *books) Settle(_ context.Context, o mcp.Outcome) ([]mcp.Field, *gate.Ref
 		return nil, b.refusal
 	}
 	b.captured = true
+	if o == mcp.OutcomeError {
+		return nil, nil
+	}
 	return []mcp.Field{{Name: "dev.farebox/receipt", Value: []byte(`"R"`)}}, nil
 }
 
 func (b *books) Release(context.Context) {
-	b.captured = false
+	b.captured = b.started
 	b.released++
 }
 

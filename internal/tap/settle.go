@@ -24,7 +24,7 @@ func (t *Tap) settle(outcome mcp.Outcome) ([]mcp.Field, bool) {
 		t.refuse(upstreamFailed("its result is of a type that cannot be priced"))
 		return nil, false
 	}
-	if t.gone() {
+	if t.gone() && !t.o.Call.ChargesAbandoned() {
 		t.abandon()
 		return nil, false
 	}
@@ -33,16 +33,24 @@ func (t *Tap) settle(outcome mcp.Outcome) ([]mcp.Field, bool) {
 		t.refuse(refusal)
 		return nil, false
 	}
-	if t.gone() { // it left during the capture: nothing of the answer is out yet
+	if t.gone() { // before or during the capture: nothing of the answer is out yet
 		t.abandon()
 		return nil, false
 	}
 	return fields, true
 }
 
-// abandon ends a call whose client has left: nothing is written or charged.
+// abandon ends a call whose client has left: nothing is written, and nothing
+// charged unless the call was settled for that.
 func (t *Tap) abandon() {
-	t.o.Call.Release(t.settleContext())
+	if !t.o.Call.ChargesAbandoned() {
+		t.o.Call.Release(t.settleContext())
+	}
+	t.leave()
+}
+
+// leave ends the response to a client that is gone.
+func (t *Tap) leave() {
 	t.mode = modeDone
 	t.broken = true
 }
@@ -89,7 +97,7 @@ func reasonOf(v mcp.Verdict) string {
 
 // sendBody writes a whole response with the upstream's status.
 func (t *Tap) sendBody(body []byte) {
-	t.mode = modeDone
+	t.mode, t.told = modeDone, true
 	t.setHeader(t.head)
 	t.w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	for _, name := range staleFields {
@@ -116,10 +124,11 @@ func (t *Tap) refuse(r *gate.Refusal) {
 		if t.o.Head != nil {
 			t.o.Head(t.w.Header())
 		}
-		t.sentHead = true
+		t.sentHead, t.told = true, true
 		defer t.deadline()()
 		t.o.Refuser.Refuse(t.w, r)
 	case wasEvents:
+		t.told = true
 		t.broken = t.send(t.o.Refuser.Event(r)) != nil || t.flush() != nil
 	default:
 		t.broken = true
@@ -217,8 +226,33 @@ func (t *Tap) dropHold() {
 	t.hold, t.taken = nil, 0
 }
 
-// overflow begins to stream an answer that is too long to hold: captured as a
-// result, and refunded if it ends as anything else.
+// worth returns an outcome that is charged: what a long answer may turn out to
+// be.
+func (t *Tap) worth() mcp.Outcome {
+	if t.o.Call.Charges(mcp.OutcomeResult) {
+		return mcp.OutcomeResult
+	}
+	return mcp.OutcomeToolError
+}
+
+// overflowUnseen meets a long answer whose client has left. It is read to its
+// end, and settled by its outcome then, if that may be charged and the upstream
+// goes on; else the call ends here.
+func (t *Tap) overflowUnseen() {
+	t.dropHold()
+	switch {
+	case !t.o.Detached || !t.o.Call.ChargesAbandoned():
+		t.o.Call.Release(t.settleContext())
+		t.leave()
+	case t.mode == modeEvents:
+		t.long, t.unseen = true, true
+	default:
+		t.mode, t.unseen = modeStream, true
+	}
+}
+
+// overflow begins to stream an answer that is too long to hold: captured as
+// one that is charged, and refunded if it ends as anything else.
 func (t *Tap) overflow(p []byte) error {
 	if t.status >= 400 {
 		t.refuse(upstreamFailed("its error is too long"))
@@ -228,9 +262,17 @@ func (t *Tap) overflow(p []byte) error {
 		t.mode = modeDone
 		return nil
 	}
-	if _, ok := t.settle(mcp.OutcomeResult); !ok {
+	if !t.gone() {
+		if _, refusal := t.o.Call.Settle(t.settleContext(), t.worth()); refusal != nil {
+			t.refuse(refusal)
+			return nil
+		}
+	}
+	if t.gone() { // maybe since the capture only: nothing of the answer is out yet
+		t.overflowUnseen()
 		return nil
 	}
+	t.told = true
 	if t.mode == modeEvents {
 		t.long = true
 	} else {

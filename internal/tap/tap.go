@@ -35,6 +35,12 @@ type Call interface {
 	Settle(ctx context.Context, outcome mcp.Outcome) ([]mcp.Field, *gate.Refusal)
 	// Release ends it without a charge, or refunds it.
 	Release(ctx context.Context)
+	// Charges reports whether Settle charges that outcome. It charges a result
+	// or a tool error, or both.
+	Charges(outcome mcp.Outcome) bool
+	// ChargesAbandoned reports whether an answer is to be settled although its
+	// client has left.
+	ChargesAbandoned() bool
 }
 
 // Refuser gives refusals the form that the client understands.
@@ -101,6 +107,8 @@ type Tap struct {
 	answered bool // the stream has had its answer
 	broken   bool // what is out cannot be ended well
 	long     bool // the current event is captured and streams
+	unseen   bool // a long answer is read for its outcome alone: its client has left
+	told     bool // the client was sent an answer, or a part of one
 
 	hold   []byte
 	taken  int // of the budget
@@ -156,7 +164,7 @@ func (t *Tap) WriteHeader(status int) {
 		t.flush()
 	default: // the upstream's own error, in words
 		t.o.Call.Release(t.settleContext())
-		t.mode = modePass
+		t.mode, t.told = modePass, true
 		t.writeHead(status)
 	}
 }
@@ -273,6 +281,15 @@ func (t *Tap) Finish(failure *gate.Refusal) (complete bool) {
 		}
 	}
 	return !t.broken
+}
+
+// Unanswered reports whether the client was sent no answer so far, neither the
+// upstream's nor a refusal: one that is gone then has abandoned its call. It
+// may be called from any goroutine.
+func (t *Tap) Unanswered() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return !t.told
 }
 
 func upstreamFailed(reason string) *gate.Refusal {

@@ -1,0 +1,255 @@
+package gate
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/mcp"
+)
+
+var outcomes = []mcp.Outcome{
+	mcp.OutcomeResult, mcp.OutcomeToolError, mcp.OutcomeError, mcp.OutcomeInputRequired, mcp.OutcomeTask, mcp.OutcomeUnknown,
+}
+
+// For every rule and every outcome: what the rule names is charged, once, with
+// a receipt in what can carry one, and nothing else is.
+func TestChargeOn(t *testing.T) {
+	charged := map[string]map[mcp.Outcome]bool{
+		"success":      {mcp.OutcomeResult: true},
+		"tool_error":   {mcp.OutcomeResult: true, mcp.OutcomeToolError: true},
+		"errors_alone": {mcp.OutcomeToolError: true},
+		"abandoned":    {mcp.OutcomeResult: true},
+		"started": {mcp.OutcomeResult: true, mcp.OutcomeToolError: true, mcp.OutcomeError: true,
+			mcp.OutcomeInputRequired: true, mcp.OutcomeTask: true, mcp.OutcomeUnknown: true},
+	}
+	for tool, charged := range charged {
+		b := newBench(t)
+		for _, outcome := range outcomes {
+			t.Run(tool+" "+outcome.String(), func(t *testing.T) {
+				ctx, before := context.Background(), b.purse(t, false).Balance
+				call, refusal := b.call(t, b.key(t, nil), toolCall(tool))
+				if refusal != nil {
+					t.Fatal(refusal)
+				}
+				if refusal := call.Start(ctx); refusal != nil {
+					t.Fatal(refusal)
+				}
+				if ahead := b.purse(t, false).Balance < before; ahead != (tool == "started") || call.Captured() != ahead {
+					t.Errorf("charged before it is forwarded: %v", ahead)
+				}
+				if call.Charges(outcome) != charged[outcome] {
+					t.Errorf("Charges says %v", call.Charges(outcome))
+				}
+				fields, refusal := call.Settle(ctx, outcome)
+				if refusal != nil {
+					t.Fatal(refusal)
+				}
+				if want := charged[outcome] && outcome != mcp.OutcomeError; (len(fields) == 2) != want {
+					t.Errorf("%d fields", len(fields))
+				}
+				if again, _ := call.Settle(ctx, outcome); again != nil {
+					t.Error("a second receipt")
+				}
+				call.Close(ctx)
+				want := ledger.Purse{Balance: before}
+				if charged[outcome] {
+					want.Balance -= 1_000
+				}
+				if got := b.purse(t, false); got != want || call.Captured() != charged[outcome] {
+					t.Errorf("purse %+v, want %+v", got, want)
+				}
+			})
+		}
+	}
+}
+
+// A call that was charged when it started keeps its charge, whatever is said of
+// it later; what is not charged on the start is untouched by it.
+func TestStartedIsNeverTakenBack(t *testing.T) {
+	b := newBench(t)
+	ctx := context.Background()
+	call, refusal := b.call(t, b.key(t, nil), toolCall("started"))
+	if refusal != nil {
+		t.Fatal(refusal)
+	}
+	for range 2 { // twice is once
+		if refusal := call.Start(ctx); refusal != nil {
+			t.Fatal(refusal)
+		}
+	}
+	call.Release(ctx)
+	call.Close(ctx)
+	if got := b.purse(t, false); got != (ledger.Purse{Balance: 49_000}) || !call.Captured() {
+		t.Errorf("purse %+v", got)
+	}
+	if fmt.Sprint(*b.meter) != "[captured]" {
+		t.Errorf("counted %v", *b.meter)
+	}
+	free, refusal := b.call(t, b.key(t, nil), toolCall("free"))
+	if refusal != nil || free.Start(ctx) != nil || free.Charges(mcp.OutcomeResult) {
+		t.Error("a free call was charged")
+	}
+	free.Abandoned(true)
+	if len(b.left.noted) != 0 {
+		t.Error("a free call was counted as abandoned")
+	}
+}
+
+// A call that cannot be charged at its start is not to be forwarded, and holds
+// nothing.
+func TestStartFails(t *testing.T) {
+	b := newBench(t)
+	ctx := context.Background()
+	call, refusal := b.call(t, b.key(t, nil), toolCall("started"))
+	if refusal != nil {
+		t.Fatal(refusal)
+	}
+	if err := b.store.Release(ctx, call.ID()); err != nil { // as an expiry would
+		t.Fatal(err)
+	}
+	if refusal := call.Start(ctx); refusal == nil || refusal.Code != ChargeFailed || !strings.Contains(refusal.Reason, "not sent") {
+		t.Errorf("got %v", refusal)
+	}
+	call.Close(ctx)
+	if got := b.purse(t, false); got != (ledger.Purse{Balance: 50_000}) || call.Captured() {
+		t.Errorf("purse %+v", got)
+	}
+}
+
+// Who abandons a call is counted by lineage, unless its answer is charged all
+// the same; when leaving ends the call there is no answer, and it counts.
+func TestAbandonedIsCounted(t *testing.T) {
+	for tool, want := range map[string][2]bool{ // goes on, cut
+		"cheap":      {true, true},
+		"tool_error": {true, true},
+		"abandoned":  {false, true},
+		"started":    {false, false},
+	} {
+		for i, cut := range []bool{false, true} {
+			b := newBench(t)
+			call, refusal := b.call(t, b.key(t, nil), toolCall(tool))
+			if refusal != nil {
+				t.Fatal(refusal)
+			}
+			call.Abandoned(cut)
+			if counted := len(b.left.noted) == 1; counted != want[i] || counted && b.left.noted[0] != call.order.Lineage {
+				t.Errorf("%s, cut %v: noted %v", tool, cut, b.left.noted)
+			}
+			if charges := tool == "abandoned" || tool == "started"; call.ChargesAbandoned() != charges {
+				t.Errorf("%s: ChargesAbandoned is %v", tool, call.ChargesAbandoned())
+			}
+			call.Close(context.Background())
+		}
+	}
+}
+
+// A key that has abandoned too many calls is refused what costs, for a time
+// that it is told, and nothing is reserved; what is free goes on.
+func TestLeaversAreRefused(t *testing.T) {
+	b := newBench(t)
+	b.left.wait = 1500 * time.Millisecond
+	secret := b.key(t, nil)
+	_, refusal := b.call(t, secret, toolCall("cheap"))
+	if refusal == nil || refusal.Code != RateLimited || refusal.RetryAfter != b.left.wait || refusal.Tool != "cheap" {
+		t.Errorf("got %+v", refusal)
+	}
+	if _, refusal := b.call(t, secret, toolCall("free")); refusal != nil {
+		t.Errorf("a free call: %v", refusal)
+	}
+	if held := b.purse(t, false).Reserved; held != 0 {
+		t.Errorf("%s is reserved", held)
+	}
+}
+
+// The exact price that an expression gives is reserved and charged; what it
+// cannot price is refused by its own code, and zero is free.
+func TestPriceByExpression(t *testing.T) {
+	b := newBench(t)
+	secret := b.key(t, nil)
+	message := func(arguments string) string {
+		return `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"by_length"` + arguments + `}}`
+	}
+	call, refusal := b.call(t, secret, message(`,"arguments":{"text":"`+strings.Repeat("x", 1234)+`"}`))
+	if refusal != nil {
+		t.Fatal(refusal)
+	}
+	if held := b.purse(t, false).Reserved; held != 2468 || call.Price() != 2468 {
+		t.Errorf("%s reserved for a price of %s", held, call.Price())
+	}
+	if _, refusal := call.Settle(context.Background(), mcp.OutcomeResult); refusal != nil {
+		t.Fatal(refusal)
+	}
+	if got := b.purse(t, false); got != (ledger.Purse{Balance: 50_000 - 2468}) {
+		t.Errorf("purse %+v", got)
+	}
+	if call, refusal := b.call(t, secret, message(`,"arguments":{"text":""}`)); refusal != nil || call.Paid() {
+		t.Errorf("a price of zero: %v", refusal)
+	}
+	for arguments, want := range map[string]string{
+		``:                            "cannot be computed",
+		`,"arguments":{"text":12345}`: "cannot be computed",
+		`,"arguments":{"text":"` + strings.Repeat("x", 10_001) + `"}`: "above the most that this tool may cost, 0.02",
+	} {
+		_, refusal := b.call(t, secret, message(arguments))
+		if refusal == nil || refusal.Code != PriceRefused || !strings.Contains(refusal.Reason, want) || strings.Contains(refusal.Error(), "12345") {
+			t.Errorf("%.40s: got %v", arguments, refusal)
+		}
+	}
+	if held := b.purse(t, false).Reserved; held != 0 {
+		t.Errorf("%s is still reserved", held)
+	}
+}
+
+// A caller's own maximum refuses what is dearer, and nothing that is not; one
+// that is no amount is refused before anything is priced.
+func TestMaximumOfTheCaller(t *testing.T) {
+	b := newBench(t)
+	secret := b.key(t, nil)
+	message := func(tool, most string) string {
+		text, err := json.Marshal(most)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"` + tool + `","arguments":{"text":"xxxx"},"_meta":{"dev.farebox/max-price":` + string(text) + `}}}`
+	}
+	for _, c := range []struct {
+		tool, most string
+		code       Code
+	}{
+		{"cheap", "0.01", ""},
+		{"cheap", "5", ""},
+		{"cheap", "0.009999", PriceAboveMax},
+		{"cheap", "0", PriceAboveMax},
+		{"by_length", "0.000008", ""},
+		{"by_length", "0.000007", PriceAboveMax},
+		{"free", "0", ""},
+		{"dear", "2", InsufficientBalance},
+		{"cheap", "-1", ParamsInvalid},
+		{"cheap", "0.0000001", ParamsInvalid},
+		{"cheap", "1e3", ParamsInvalid},
+		{"cheap", " 1", ParamsInvalid},
+		{"cheap", "1 USD", ParamsInvalid},
+		{"cheap", "9999999999999999", ParamsInvalid},
+		{"free", "much", ParamsInvalid},
+		{"other", "much", ParamsInvalid},
+		{"other", "1", ToolUnknown},
+	} {
+		call, refusal := b.call(t, secret, message(c.tool, c.most))
+		switch {
+		case c.code == "" && refusal != nil, c.code != "" && (refusal == nil || refusal.Code != c.code):
+			t.Errorf("%s for %q: got %v, want %q", c.tool, c.most, refusal, c.code)
+		case c.code == "":
+			call.Close(context.Background())
+		case c.code == PriceAboveMax && (refusal.Price <= refusal.Maximum || refusal.Currency != "USD" || refusal.Tool != c.tool):
+			t.Errorf("%s for %q: %+v", c.tool, c.most, refusal)
+		}
+	}
+	if held := b.purse(t, false).Reserved; held != 0 {
+		t.Errorf("%s is still reserved", held)
+	}
+}
