@@ -1,0 +1,125 @@
+package telemetry
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/fareboxhq/farebox/internal/gate"
+)
+
+// sample returns the value of a sample whose labels have these values, -1 if
+// there is none.
+func sample(t *testing.T, r *prometheus.Registry, name string, labels ...string) float64 {
+	t.Helper()
+	families, err := r.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() != name {
+			continue
+		}
+		for _, m := range f.GetMetric() {
+			var values []string
+			for _, l := range m.GetLabel() {
+				values = append(values, l.GetValue())
+			}
+			if strings.Join(values, " ") == strings.Join(labels, " ") {
+				return m.GetCounter().GetValue() + m.GetGauge().GetValue() + float64(m.GetHistogram().GetSampleCount())
+			}
+		}
+	}
+	return -1
+}
+
+// A second config's registry shows what was counted under the first, and a
+// registry that has the collectors already is no error.
+func TestCountsOutliveRegistries(t *testing.T) {
+	m := New(func() int64 { return 7 })
+	first, second := prometheus.NewRegistry(), prometheus.NewRegistry()
+	for _, r := range []*prometheus.Registry{first, first, second} {
+		if err := m.Register(r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m.Request("weather", "tools/call", "charged")
+	m.Lookup("cache", "found", time.Microsecond)
+	for _, r := range []*prometheus.Registry{first, second} {
+		if n := sample(t, r, "farebox_requests_total", "charged", "tools/call", "weather"); n != 1 {
+			t.Errorf("requests: %v", n)
+		}
+		if n := sample(t, r, "farebox_key_lookups_total", "found", "cache"); n != 1 {
+			t.Errorf("lookups: %v", n)
+		}
+		if n := sample(t, r, "farebox_held_bytes"); n != 7 {
+			t.Errorf("held bytes: %v", n)
+		}
+	}
+}
+
+// Only captures are counted as charged, in micro-units, live and test apart.
+func TestChargedMicrounits(t *testing.T) {
+	m, r := New(func() int64 { return 0 }), prometheus.NewRegistry()
+	if err := m.Register(r); err != nil {
+		t.Fatal(err)
+	}
+	meter := m.Meter("weather")
+	meter.Charge("get_*", gate.ResultCaptured, 10_000, false)
+	meter.Charge("get_*", gate.ResultCaptured, 5_000, true)
+	meter.Charge("get_*", gate.ResultReleased, 99, false)
+	meter.Charge("get_*", gate.ResultRefunded, 99, false)
+	meter.Captured(time.Millisecond)
+	for _, c := range []struct {
+		name   string
+		labels []string
+		want   float64
+	}{
+		{"farebox_charged_microunits_total", []string{"live", "weather", "get_*"}, 10_000},
+		{"farebox_charged_microunits_total", []string{"test", "weather", "get_*"}, 5_000},
+		{"farebox_charges_total", []string{"captured", "weather", "get_*"}, 2},
+		{"farebox_charges_total", []string{"released", "weather", "get_*"}, 1},
+		{"farebox_charges_total", []string{"refunded", "weather", "get_*"}, 1},
+		{"farebox_capture_seconds", nil, 1},
+	} {
+		if got := sample(t, r, c.name, c.labels...); got != c.want {
+			t.Errorf("%s %v: %v, want %v", c.name, c.labels, got, c.want)
+		}
+	}
+}
+
+// store is a source of gauges.
+type store struct {
+	open int
+	up   bool
+}
+
+func (s *store) OpenReservations() int { return s.open }
+func (s *store) CacheEntries() int     { return 2 * s.open }
+func (s *store) StoreUp() bool         { return s.up }
+
+// The gauges sum over the open stores, and one that is down shows.
+func TestGauges(t *testing.T) {
+	m, r := New(func() int64 { return 0 }), prometheus.NewRegistry()
+	if err := m.Register(r); err != nil {
+		t.Fatal(err)
+	}
+	one, two := &store{3, true}, &store{4, false}
+	unwatch := m.Watch(one)
+	defer m.Watch(two)()
+	expect := func(open, entries, up float64) {
+		t.Helper()
+		for name, want := range map[string]float64{"farebox_reservations_open": open, "farebox_cache_entries": entries, "farebox_store_up": up} {
+			if got := sample(t, r, name); got != want {
+				t.Errorf("%s: %v, want %v", name, got, want)
+			}
+		}
+	}
+	expect(7, 14, 0)
+	two.up = true
+	expect(7, 14, 1)
+	unwatch()
+	expect(4, 8, 1)
+}
