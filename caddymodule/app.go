@@ -13,6 +13,7 @@ import (
 	"sync"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyevents"
 
 	"github.com/fareboxhq/farebox/internal/admin"
 	"github.com/fareboxhq/farebox/internal/keycache"
@@ -114,6 +115,13 @@ func (*App) CaddyModule() caddy.ModuleInfo {
 func (a *App) Provision(ctx caddy.Context) error {
 	a.logger = ctx.Slogger()
 	if err := a.fill(); err != nil {
+		return err
+	}
+	events, err := ctx.App("events")
+	if err != nil {
+		return err
+	}
+	if err := events.(*caddyevents.App).On("stopping", a); err != nil {
 		return err
 	}
 	if registry := ctx.GetMetricsRegistry(); registry != nil {
@@ -231,9 +239,13 @@ func (a *App) open() (caddy.Destructor, error) {
 	})
 }
 
-// Stop closes nothing: calls of this config may still be in flight. When the
-// process ends, it tells streams to end, for which Caddy would wait.
-func (a *App) Stop() error {
+// Stop does nothing: calls of this config may still be in flight.
+func (a *App) Stop() error { return nil }
+
+// Handle tells open streams to end when the process does. Caddy waits for them
+// while it stops the HTTP app, which may be before it stops this one, so the
+// event that comes before all of that is what counts.
+func (a *App) Handle(context.Context, caddy.Event) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.running != nil && caddy.Exiting() {
@@ -277,4 +289,6 @@ var (
 	_ caddy.Provisioner  = (*App)(nil)
 	_ caddy.Validator    = (*App)(nil)
 	_ caddy.CleanerUpper = (*App)(nil)
+
+	_ caddyevents.Handler = (*App)(nil)
 )
