@@ -79,6 +79,27 @@ func TestKeyLife(t *testing.T) {
 	}
 }
 
+// openStream begins a session and opens its stream by GET.
+func openStream(t *testing.T, g *harness.Gateway, secret string) *http.Response {
+	t.Helper()
+	begun := post(t, g, secret, `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}`)
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, g.Endpoint(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Accept", "text/event-stream")
+	r.Header.Set("Authorization", "Bearer "+secret)
+	r.Header.Set("Mcp-Session-Id", begun.Header.Get("Mcp-Session-Id"))
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		t.Fatalf("no stream: %s", resp.Status)
+	}
+	return resp
+}
+
 // TestStreamsEndWithTheirKey: promise 6. A stream that a key has opened ends
 // within a second of the key's end.
 func TestStreamsEndWithTheirKey(t *testing.T) {
@@ -87,21 +108,7 @@ func TestStreamsEndWithTheirKey(t *testing.T) {
 	g.CLI(t, nil, "account", "create", "alice")
 	for _, end := range [][]string{{"delete"}, {"disable"}, {"update", "--server", "mail"}, {"update", "--expires", "100ms"}} {
 		key := g.NewKey(t, "alice")
-		begun := post(t, g, key.Secret, `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}`)
-		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, g.Endpoint(), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.Header.Set("Accept", "text/event-stream")
-		r.Header.Set("Authorization", "Bearer "+key.Secret)
-		r.Header.Set("Mcp-Session-Id", begun.Header.Get("Mcp-Session-Id"))
-		resp, err := http.DefaultClient.Do(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if resp.StatusCode != http.StatusOK {
-			t.Fatalf("no stream: %s", resp.Status)
-		}
+		resp := openStream(t, g, key.Secret)
 		ended := make(chan time.Time, 1)
 		go func() {
 			defer resp.Body.Close()
@@ -206,22 +213,8 @@ func TestStopEndsStreams(t *testing.T) {
 	site := harness.Site(upstream, "server weather", "provider acme", "free list_cities")
 	g := binaries.StartGateway(t, strings.Replace(site, "\tgrace_period 1s\n", "", 1))
 	_, key := g.NewAgent(t, "alice", "")
-	begun := post(t, g, key.Secret, `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}`)
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, g.Endpoint(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.Header.Set("Accept", "text/event-stream")
-	r.Header.Set("Authorization", "Bearer "+key.Secret)
-	r.Header.Set("Mcp-Session-Id", begun.Header.Get("Mcp-Session-Id"))
-	resp, err := http.DefaultClient.Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
+	resp := openStream(t, g, key.Secret)
 	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		t.Fatal(resp.Status)
-	}
 	began := time.Now()
 	g.Stop(t)
 	if took := time.Since(began); took > 10*time.Second {
