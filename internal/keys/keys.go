@@ -119,12 +119,30 @@ type Key struct {
 	Digest      Digest      //
 	Scopes      []string    // beyond what Kind implies
 	Servers     []string    // servers it may call; empty means all
+	Limits      *Limits     // what it may spend; nil for no limits. Never changed once set
 	CreatedAt   time.Time   //
 	ExpiresAt   time.Time   // from this instant on it is expired
 	DisabledAt  time.Time   // reversible
 	DeletedAt   time.Time   // final
 	LastUsedAt  time.Time   // coarse: written now and then, not at every use
 	Successor   string      // the ID of the key that a rotation made of it; "" if none did
+}
+
+// Limits bound what the keys of one lineage spend together, in micro-units of
+// the installation's currency, at all servers and in UTC days and months. Zero
+// is no bound.
+type Limits struct {
+	Call  int64 `json:"call,omitempty"`
+	Day   int64 `json:"day,omitempty"`
+	Month int64 `json:"month,omitempty"`
+}
+
+// Check returns an error if one of the limits is below zero.
+func (l *Limits) Check() error {
+	if l.Call < 0 || l.Day < 0 || l.Month < 0 {
+		return fmt.Errorf("a limit of a key is below zero: %+v", *l)
+	}
+	return nil
 }
 
 // HasScope reports whether the key carries the scope, by its kind or by name.

@@ -27,6 +27,7 @@ type Account struct {
 	Name        string // unique; see ValidName
 	CreatedAt   time.Time
 	CreditLimit Amount // how far below zero the live purse may go; 0 by default
+	Caps        Caps   // on what all its keys spend, at all servers together
 	Live        Purse
 	Sandbox     Purse // what test keys spend; no credit limit
 }
@@ -89,8 +90,25 @@ type Order struct {
 	Lineage  string // the paying key's lineage
 	Server   string // server name
 	Tool     string // tool name as called
-	Amount   Amount // more than zero
+	Amount   Amount // the price; more than zero
+	Fee      Amount // what of the amount goes on from the provider to FeeTo; at most the amount
+	FeeTo    string // the operator's account (account id); "" without a fee
 	Sandbox  bool   // by a test key
+}
+
+// Check returns an error if the order cannot be meant.
+func (o *Order) Check() error {
+	switch {
+	case o.Amount <= 0:
+		return fmt.Errorf("amount %s of the order is not more than zero", o.Amount)
+	case o.Fee < 0 || o.Fee > o.Amount:
+		return fmt.Errorf("fee %s of the order is not from zero to its amount %s", o.Fee, o.Amount)
+	case (o.Fee > 0) != (o.FeeTo != ""):
+		return errors.New("the order has a fee and nobody to get it, or the other way round")
+	case o.FeeTo != "" && o.FeeTo == o.Provider:
+		return errors.New("the order's fee goes to its own provider")
+	}
+	return nil
 }
 
 // Charge is a paid call as the books show it.
@@ -99,7 +117,16 @@ type Charge struct {
 	Order
 	State    State
 	At       time.Time // when it was captured; for an open one, when it was reserved
+	Waived   bool      // a free quota has paid: no credits moved
 	Refunded Amount    // how much of it later refunds gave back
+}
+
+// Paid is what the payer paid, refunds aside: the price, or nothing.
+func (c *Charge) Paid() Amount {
+	if c.Waived {
+		return 0
+	}
+	return c.Amount
 }
 
 // Kind says what a transaction is.
@@ -113,6 +140,9 @@ const (
 	// KindAdjustment corrects an account: from Funding to it, or from it to
 	// Funding. It may take the account below its limit.
 	KindAdjustment Kind = "adjustment"
+	// KindFee is the operator's share of a charge, from the provider on to the
+	// operator's account, or back when the charge is refunded.
+	KindFee Kind = "fee"
 )
 
 // Transaction is one movement of credits. Its entries are -Amount for the
@@ -122,11 +152,11 @@ type Transaction struct {
 	Kind     Kind
 	Debtor   string // account id
 	Creditor string // account id
-	Amount   Amount // more than zero
+	Amount   Amount // more than zero; zero for a charge that a free quota has paid
 	Sandbox  bool
 	At       time.Time
 	Reason   string // why, in the operator's words; empty for charges
-	Charge   string // for refunds: the id of the charge that is given back
+	Charge   string // for refunds and fees: the id of the charge that they belong to
 	Key      string // for charges, as are the next two: the paying key's id
 	Server   string
 	Tool     string

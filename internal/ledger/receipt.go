@@ -31,7 +31,7 @@ func NewReceipt(c *Charge, currency string) Receipt {
 		environment = "test"
 	}
 	return Receipt{
-		Charge: c.ID, Payer: c.Account, Server: c.Server, Tool: c.Tool, Amount: c.Amount,
+		Charge: c.ID, Payer: c.Account, Server: c.Server, Tool: c.Tool, Amount: c.Paid(),
 		Currency: currency, Environment: environment, At: c.At.Unix(),
 	}
 }

@@ -145,10 +145,21 @@ func (d *decoder) metaMember() bool {
 		if d.msg.MaxPrice = d.stringValue(t); d.msg.MaxPrice == "" {
 			d.refuse(InvalidParams, d.lex.start, "the highest price in _meta must be a decimal in a string, as in \"0.05\"")
 		}
+	case metaRetryKey:
+		if d.msg.RetryKey = d.stringValue(t); d.msg.RetryKey == "" || len(d.msg.RetryKey) > MaxRetryKey {
+			d.msg.RetryKey = ""
+			d.refuse(InvalidParams, d.lex.start, retryKeyForm)
+		}
 	}
 	_, ok := d.skip(t)
 	return ok
 }
+
+// MaxRetryKey bounds the key by which a caller may send a request again, in
+// bytes.
+const MaxRetryKey = 256
+
+const retryKeyForm = "the idempotency key must be a string of 1 to 256 bytes"
 
 // judge applies the rules that need the whole message.
 func (d *decoder) judge() {

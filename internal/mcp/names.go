@@ -61,14 +61,18 @@ const (
 	// maxPriceName is the name in a request's _meta by which a caller bounds
 	// what a call may cost.
 	maxPriceName = ownPrefix + "max-price"
+	// retryKeyName is the name in a request's _meta of the key by which its
+	// caller may send it again.
+	retryKeyName = ownPrefix + "idempotency-key"
 
 	metaProtocolVersion = 1
 	metaMaxPrice        = 5
+	metaRetryKey        = 6
 )
 
 var metaNames = names{
 	metaPrefix + "protocolVersion", metaPrefix + "clientCapabilities",
-	metaPrefix + "clientInfo", metaPrefix + "logLevel", maxPriceName,
+	metaPrefix + "clientInfo", metaPrefix + "logLevel", maxPriceName, retryKeyName,
 }
 
 // skeletonSize bounds a skeleton: one byte more than the longest reserved name.
@@ -104,13 +108,17 @@ func (ns names) findFolded(key []byte) (int, bool) {
 // findMeta is find for the keys of params._meta, where every name under the
 // specification's prefix is reserved, and the gateway's own.
 func findMeta(key []byte) (int, bool) {
-	if len(key) >= len(metaPrefix) && string(key[:len(metaPrefix)]) == metaPrefix || string(key) == maxPriceName {
+	if len(key) >= len(metaPrefix) && string(key[:len(metaPrefix)]) == metaPrefix ||
+		string(key) == maxPriceName || string(key) == retryKeyName {
 		return metaNames.find(key)
 	}
 	var buf [skeletonSize]byte
 	n, _, ok := skeleton(&buf, key)
-	if ok && foldsTo(maxPriceName, buf[:n]) {
+	switch {
+	case ok && foldsTo(maxPriceName, buf[:n]):
 		return metaMaxPrice, false
+	case ok && foldsTo(retryKeyName, buf[:n]):
+		return metaRetryKey, false
 	}
 	return 0, n < len(metaPrefix) || string(buf[:len(metaPrefix)]) != metaPrefix
 }

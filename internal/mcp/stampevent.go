@@ -34,6 +34,14 @@ func StampEvent(event []byte, fields []Field) ([]byte, error) {
 	return out, nil
 }
 
+// EventData returns the data of one whole event, as an EventScanner cut it: a
+// copy, nil if the event has none.
+func EventData(event []byte) []byte {
+	_, lines := cutHead(event)
+	data, _, _ := eventData(lines)
+	return data
+}
+
 // cutHead takes from an event what is not part of its lines: the LF of a CRLF
 // whose CR ended the event before, or the byte order mark of the stream.
 func cutHead(event []byte) (head, lines []byte) {

@@ -1,0 +1,46 @@
+package ledger
+
+import (
+	"fmt"
+	"math/bits"
+	"strings"
+)
+
+// Share is a part of an amount, in millionths: 25,000 is 2.5 %.
+type Share int64
+
+// whole is the share that is all of it.
+const whole Share = 1_000_000
+
+// ParseShare reads a percentage of at most four decimal places, such as "2.5%",
+// from 0 to 100 %.
+func ParseShare(s string) (Share, error) {
+	number, percent := strings.CutSuffix(s, "%")
+	amount, err := ParseAmount(number)
+	if err != nil || !percent || amount < 0 || amount > 100*Unit || amount%100 != 0 {
+		return 0, fmt.Errorf("%q is not a share: want 0%% to 100%% with at most four decimal places, as in 2.5%%", s)
+	}
+	return Share(amount / 100), nil
+}
+
+// Of returns the share of an amount that is not below zero, rounded down.
+func (s Share) Of(a Amount) Amount { return proportion(a, int64(s), int64(whole)) }
+
+// proportion returns a * part / of, rounded down, without overflow on the way.
+// None may be below zero, of must be above zero, and part at most of.
+func proportion(a Amount, part, of int64) Amount {
+	high, low := bits.Mul64(uint64(a), uint64(part))
+	quotient, _ := bits.Div64(high, low, uint64(of))
+	return Amount(quotient)
+}
+
+// FeeReturned is what a refund gives back of the fee of a charge: in
+// proportion, so that all refunds of a charge together give back no more than
+// its fee, and a whole one all of it. before is what earlier refunds of the
+// charge gave back, and refund is what this one does.
+func FeeReturned(fee, amount, before, refund Amount) Amount {
+	if amount <= 0 {
+		return 0
+	}
+	return proportion(fee, int64(before+refund), int64(amount)) - proportion(fee, int64(before), int64(amount))
+}
