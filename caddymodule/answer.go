@@ -42,6 +42,10 @@ var answers = map[gate.Code]answer{
 	gate.TokenExpired:        {status: 401, rpc: 401, text: "Agent token expired", challenge: true, tokenError: "invalid_token"},
 	gate.RateLimited:         {status: 429, rpc: 429, text: "Too many unknown tokens from this address", retryAfter: 1},
 	gate.InsufficientBalance: {status: 200, rpc: 402, text: "Insufficient balance", toolResult: true},
+	gate.SpendingCap:         {status: 200, rpc: 402, text: "A spending cap is reached", toolResult: true},
+	gate.CallInFlight:        {status: 200, rpc: 409, text: "The first call with this idempotency key is still under way", toolResult: true},
+	gate.RetryKeyReused:      {status: 200, rpc: 409, text: "This idempotency key was used for another call", toolResult: true},
+	gate.ResultGone:          {status: 200, rpc: 410, text: "This call was made and charged before, and its result is not kept", toolResult: true},
 	gate.PriceAboveMax:       {status: 200, rpc: 402, text: "The price is above the caller's maximum", toolResult: true},
 	gate.PriceRefused:        {status: 200, rpc: -32602, text: "The call cannot be priced"},
 	gate.PlatformUnavailable: {status: 503, rpc: 503, text: "The gateway cannot decide about this call now; nothing was charged", retryAfter: 5},
@@ -86,8 +90,26 @@ type errorField struct {
 	Available    *ledger.Amount `json:"available,omitempty"`
 	Maximum      *ledger.Amount `json:"maximum,omitempty"`
 	Currency     string         `json:"currency,omitempty"`
+	Cap          *capField      `json:"cap,omitempty"`
 	RetryAfterMS int64          `json:"retry_after_ms,omitempty"`
 	Charge       string         `json:"charge,omitempty"` // of a call that was charged all the same
+}
+
+// capField tells of the cap that is in the way of a call.
+type capField struct {
+	Holder ledger.Holder `json:"holder"` // key, account or server
+	Period ledger.Period `json:"period"`
+	Amount ledger.Amount `json:"amount"`
+	Left   ledger.Amount `json:"left"`
+	Resets *time.Time    `json:"resets,omitempty"` // none for a cap of single calls
+}
+
+func fieldOfCap(c *ledger.CapError) *capField {
+	f := &capField{Holder: c.Holder, Period: c.Period, Amount: c.Amount, Left: max(c.Left(), 0)}
+	if !c.Resets.IsZero() {
+		f.Resets = &c.Resets
+	}
+	return f
 }
 
 // refusalBody returns the JSON-RPC message that tells of a refusal.
@@ -104,6 +126,16 @@ func (x *exchange) refusalBody(r *gate.Refusal) []byte {
 	case gate.InsufficientBalance:
 		field.Price, field.Available, field.Currency = &r.Price, &r.Available, r.Currency
 		text = x.poorText(r)
+	case gate.SpendingCap:
+		field.Price, field.Currency, field.Cap = &r.Price, r.Currency, fieldOfCap(r.Cap)
+		text = capText(r)
+	case gate.CallInFlight:
+		field.RetryAfterMS = r.RetryAfter.Milliseconds()
+		text = "The tool \"" + r.Tool + "\" was not called again: " + inFlightText
+	case gate.RetryKeyReused:
+		text = "The tool \"" + r.Tool + "\" was not called and nothing was charged: " + reusedText
+	case gate.ResultGone:
+		text = "The tool \"" + r.Tool + "\" was not called again and nothing more was charged: " + goneText
 	case gate.PriceAboveMax:
 		field.Price, field.Maximum, field.Currency = &r.Price, &r.Maximum, r.Currency
 		text = dearText(r)
@@ -137,6 +169,28 @@ func (x *exchange) poorText(r *gate.Refusal) string {
 	return fmt.Sprintf("The tool %q was not called and nothing was charged: one call costs %s %s, but the %s of account %s has only %s %s available. "+
 		"Ask the operator of this gateway to top the account up, then call again; until then every retry will be refused.",
 		r.Tool, r.Price, r.Currency, balance, x.key.Account, r.Available, r.Currency)
+}
+
+const (
+	inFlightText = "the first call with this idempotency key is still under way. Wait, then send the same call again to get its result."
+	reusedText   = "this idempotency key stands for a call with another tool or other arguments. Use a new key for each new call."
+	goneText     = "a call with this idempotency key was made and charged before, but its result is not kept. To have the tool called and charged anew, use a new key."
+)
+
+// capText tells a model which cap is in the way, and until when.
+func capText(r *gate.Refusal) string {
+	c := r.Cap
+	whose := map[ledger.Holder]string{
+		ledger.HolderKey: "this key", ledger.HolderAccount: "this account", ledger.HolderServer: "one account at this server",
+	}[c.Holder]
+	if c.Period == ledger.PerCall {
+		return fmt.Sprintf("The tool %q was not called and nothing was charged: this call costs %s %s, and %s may spend at most %s %s on one call. "+
+			"Ask the operator of this gateway to raise the cap; until then every retry will be refused.",
+			r.Tool, r.Price, r.Currency, whose, c.Amount, r.Currency)
+	}
+	return fmt.Sprintf("The tool %q was not called and nothing was charged: this call costs %s %s, and of the %s %s that %s may spend in a %s only %s %s are left. "+
+		"The cap begins anew at %s (UTC); until then dearer calls than that will be refused, unless the operator of this gateway raises it.",
+		r.Tool, r.Price, r.Currency, c.Amount, r.Currency, whose, c.Period, max(c.Left(), 0), r.Currency, c.Resets.Format(time.DateTime))
 }
 
 // dearText tells a model what it may do about a price.
@@ -196,11 +250,7 @@ func (x *exchange) refuse(r *gate.Refusal) {
 func (x *exchange) Refuse(w http.ResponseWriter, r *gate.Refusal) {
 	x.logRefusal(r)
 	a := answerTo(r)
-	body := x.refusalBody(r)
 	h := w.Header()
-	h.Set("Content-Type", "application/json")
-	h.Set("Content-Length", strconv.Itoa(len(body)))
-	h.Set("Cache-Control", "no-store")
 	if a.challenge {
 		challenge := `Bearer realm="` + x.h.Server + `"`
 		if a.tokenError != "" {
@@ -214,8 +264,17 @@ func (x *exchange) Refuse(w http.ResponseWriter, r *gate.Refusal) {
 	if a.status == http.StatusMethodNotAllowed {
 		h.Set("Allow", allowedMethods)
 	}
-	w.WriteHeader(a.status)
-	_, _ = w.Write(body) // the client has left: there is nobody to tell
+	writeMessage(w, a.status, x.refusalBody(r))
+}
+
+// writeMessage writes a message of our own.
+func writeMessage(w http.ResponseWriter, status int, message []byte) {
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Content-Length", strconv.Itoa(len(message)))
+	h.Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_, _ = w.Write(message) // if the client has left, there is nobody to tell
 }
 
 // Event returns a refusal as a server-sent event, for a stream whose head is

@@ -10,6 +10,7 @@ import (
 
 	"github.com/fareboxhq/farebox/internal/gate"
 	"github.com/fareboxhq/farebox/internal/keys"
+	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/mcp"
 )
 
@@ -62,7 +63,8 @@ const paidCall = `{"jsonrpc":"2.0","id":"call-1","method":"tools/call","params":
 func TestRefusalsCarryTheID(t *testing.T) {
 	for _, code := range gate.Codes() {
 		x, w := exchangeFor(t, paidCall)
-		refusal := &gate.Refusal{Code: code, Tool: "get_forecast", Price: 10_000, Available: 2_500, Currency: "USD"}
+		refusal := &gate.Refusal{Code: code, Tool: "get_forecast", Price: 10_000, Available: 2_500, Currency: "USD",
+			Cap: &ledger.CapError{Cap: ledger.Cap{Holder: ledger.HolderKey, Period: ledger.PerDay, Amount: 20_000, Spent: 15_000}, Needed: 10_000}}
 		x.Refuse(w, refusal)
 		var message struct {
 			JSONRPC string `json:"jsonrpc"`

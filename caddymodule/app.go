@@ -18,6 +18,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/admin"
 	"github.com/fareboxhq/farebox/internal/keycache"
 	"github.com/fareboxhq/farebox/internal/keys"
+	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/runtime"
 	"github.com/fareboxhq/farebox/internal/sqlitestore"
 	"github.com/fareboxhq/farebox/internal/tap"
@@ -230,13 +231,22 @@ func (a *App) open() (caddy.Destructor, error) {
 	}
 	return runtime.Open(context.Background(), runtime.Options{
 		Open: func(ctx context.Context) (runtime.Store, error) {
-			return sqlitestore.Open(ctx, sqlitestore.Options{Path: a.identity, Logger: a.logger})
+			return sqlitestore.Open(ctx, sqlitestore.Options{Path: a.identity, Logger: a.logger, NearCap: nearCap(a.logger)})
 		},
 		KeyFile: a.identity + ".receipt-key",
 		Cache:   a.Cache.options(),
 		Metrics: metrics,
 		Logger:  a.logger,
 	})
+}
+
+// nearCap warns of a spending cap of which 80 % are spent.
+func nearCap(logger *slog.Logger) func(ledger.Cap) {
+	return func(c ledger.Cap) {
+		metrics.NearCap(c)
+		logger.Warn("80 % of a spending cap are spent", "holder", c.Holder, "period", c.Period, "account", c.Account,
+			"lineage", c.Lineage, "server", c.Server, "test", c.Sandbox, "cap", c.Amount, "spent", c.Spent, "resets", c.Resets)
+	}
 }
 
 // Stop does nothing: calls of this config may still be in flight.

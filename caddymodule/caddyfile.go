@@ -162,6 +162,9 @@ func (a *App) parseSecrets(d *caddyfile.Dispenser) error {
 //	    free <tool>...
 //	    unpriced deny|free|<amount>
 //	    charge_on success|tool_error|abandoned|started...
+//	    cap call|day|month <amount>
+//	    free_quota <calls>/day
+//	    fee <share>% <account>
 //	    max_body <size>
 //	    max_call <duration>
 //	    origins <origin>...
@@ -182,6 +185,9 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"free":         h.parseFree,
 		"unpriced":     h.parseUnpriced,
 		"charge_on":    h.parseChargeOn,
+		"cap":          h.parseCap,
+		"free_quota":   h.parseFreeQuota,
+		"fee":          h.parseFee,
 		"max_body":     h.parseMaxBody,
 		"max_call":     func(d *caddyfile.Dispenser) error { return durationArg(d, &h.MaxCall) },
 		"origins":      func(d *caddyfile.Dispenser) error { return someArgs(d, &h.Origins) },
@@ -193,7 +199,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		},
 		"identity_headers":       func(d *caddyfile.Dispenser) error { return switchArg(d, &h.IdentityHeaders) },
 		"upstream_authorization": func(d *caddyfile.Dispenser) error { return oneArg(d, &h.UpstreamAuthorization) },
-	}, "price", "free", "origins")
+	}, "price", "free", "origins", "cap")
 	if err != nil {
 		return err
 	}

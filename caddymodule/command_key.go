@@ -42,6 +42,7 @@ func keyPath(id string) string { return "keys/" + url.PathEscape(id) }
 func createKey(c *connection) *cobra.Command {
 	var n admin.NewKey
 	var expires, at string
+	var caps []string
 	cmd := &cobra.Command{
 		Use: "create --account <account>", Short: "Makes a key and shows its secret, once", Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
@@ -52,6 +53,9 @@ func createKey(c *connection) *cobra.Command {
 				if n.ExpiresIn, err = fromNow(expires); err != nil {
 					return err
 				}
+			}
+			if n.Caps, err = parseCaps(caps); err != nil {
+				return err
 			}
 			return do(c, cmd, http.MethodPost, "keys", n, func(w io.Writer, k admin.KeyView) { printSecret(w, k, at) })
 		},
@@ -64,6 +68,7 @@ func createKey(c *connection) *cobra.Command {
 	f.StringArrayVar(&n.Servers, "server", nil, "A server that the key may call; may be repeated (default: all)")
 	f.BoolVar(&n.Test, "test", false, "Make a test key: it spends the test balance")
 	f.StringVar(&expires, "expires", "", "When the key expires, from now: 90d, 12h, or never (default: never; personal keys: 6 months)")
+	addCapFlag(cmd, &caps, "it and its successors spend")
 	f.StringVar(&n.Digest, "digest", "", "The SHA-256, in hex digits, of a secret that another system has minted")
 	addURLFlag(cmd, &at)
 	return cmd
@@ -118,7 +123,7 @@ Any HTTP client:
 func printKey(w io.Writer, k admin.KeyView) {
 	printFields(w, "key", k.ID, "account", k.Account, "name", orDash(k.Name), "kind", k.Kind+", "+k.Environment,
 		"state", k.State, "hint", k.Hint, "scopes", orDash(strings.Join(k.Scopes, " ")),
-		"servers", allOr(k.Servers), "created", k.CreatedAt.Format(time.RFC3339), "expires", timeOr(k.ExpiresAt, "never"), "last used", timeOr(k.LastUsedAt, "never"))
+		"servers", allOr(k.Servers), "caps", capsText(k.Caps), "created", k.CreatedAt.Format(time.RFC3339), "expires", timeOr(k.ExpiresAt, "never"), "last used", timeOr(k.LastUsedAt, "never"))
 }
 
 func orDash(s string) string {
@@ -166,10 +171,10 @@ func showKey(c *connection) *cobra.Command {
 
 func updateKey(c *connection) *cobra.Command {
 	var name, expires string
-	var scopes, servers []string
+	var scopes, servers, caps []string
 	var noScopes, allServers bool
 	cmd := &cobra.Command{
-		Use: "update <key-id>", Short: "Changes name, scopes, servers or expiry of a key, at once", Args: oneKey,
+		Use: "update <key-id>", Short: "Changes name, scopes, servers, caps or expiry of a key, at once", Args: oneKey,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var change admin.KeyChange
 			given := cmd.Flags().Changed
@@ -191,8 +196,12 @@ func updateKey(c *connection) *cobra.Command {
 				}
 				change.ExpiresIn = &in
 			}
+			var err error
+			if change.Caps, err = parseCaps(caps); err != nil {
+				return err
+			}
 			if change == (admin.KeyChange{}) {
-				return errors.New("nothing to change: give --name, --scope, --no-scopes, --server, --all-servers or --expires")
+				return errors.New("nothing to change: give --name, --scope, --no-scopes, --server, --all-servers, --cap or --expires")
 			}
 			return do(c, cmd, http.MethodPatch, keyPath(args[0]), change, printKey)
 		},
@@ -204,6 +213,7 @@ func updateKey(c *connection) *cobra.Command {
 	f.StringArrayVar(&servers, "server", nil, "The servers that it may call from now on; may be repeated")
 	f.BoolVar(&allServers, "all-servers", false, "Let it call all servers")
 	f.StringVar(&expires, "expires", "", "When it expires, from now: 90d, 12h, or never")
+	addCapFlag(cmd, &caps, "it and its successors spend")
 	cmd.MarkFlagsMutuallyExclusive("scope", "no-scopes")
 	cmd.MarkFlagsMutuallyExclusive("server", "all-servers")
 	return cmd

@@ -18,19 +18,13 @@ import (
 )
 
 func accountCommand(c *connection) *cobra.Command {
-	create := &cobra.Command{
-		Use: "create <name>", Short: "Makes an account", Args: exactly("<name>"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return do(c, cmd, http.MethodPost, "accounts", map[string]string{"name": args[0]}, printAccount)
-		},
-	}
 	show := &cobra.Command{
 		Use: "show <account>", Short: "Shows an account, by its name or id", Args: exactly("<account>"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return do(c, cmd, http.MethodGet, "accounts/"+url.PathEscape(args[0]), nil, printAccount)
 		},
 	}
-	return group("account", "Makes and shows accounts", create, show, listAccounts(c))
+	return group("account", "Makes and shows accounts", createAccount(c), show, listAccounts(c), updateAccount(c))
 }
 
 func listAccounts(c *connection) *cobra.Command {
@@ -43,7 +37,8 @@ func printAccount(w io.Writer, a admin.AccountView) {
 	printFields(w,
 		"account", a.Name, "id", a.ID,
 		"balance", fmt.Sprintf("%s (%s reserved)", a.Balance, a.Reserved),
-		"test balance", fmt.Sprintf("%s (%s reserved)", a.TestBalance, a.TestReserved))
+		"test balance", fmt.Sprintf("%s (%s reserved)", a.TestBalance, a.TestReserved),
+		"credit limit", a.CreditLimit, "caps", capsText(a.Caps))
 }
 
 func creditCommand(c *connection) *cobra.Command {

@@ -169,6 +169,10 @@ func (x *exchange) post() error {
 	}
 	x.call = call
 	defer call.Close(context.WithoutCancel(x.r.Context()))
+	if answer, repeated, err := call.First(x.message.ID); repeated {
+		x.repeat(answer, err)
+		return nil
+	}
 	if name := x.inSession(); name != "" {
 		if !x.h.rt.Claim(name) {
 			x.refuse(&gate.Refusal{Code: gate.MessageInvalid, Reason: "a request with this id is under way in this session: each needs an id of its own"})
@@ -187,6 +191,19 @@ func (x *exchange) post() error {
 		return x.forwardStream(tap.NewRelay(x.w, x.head))
 	}
 	return x.forward(tap.NewRelay(x.w, x.head), x.r)
+}
+
+// repeat answers a call that was sent again with what was paid the first time.
+func (x *exchange) repeat(answer []byte, err error) {
+	if err != nil {
+		x.refuse(&gate.Refusal{Code: gate.ResultGone, Cause: err, Tool: x.message.Name})
+		return
+	}
+	x.count("replayed")
+	x.log(zap.String("farebox_replayed", x.call.ID()))
+	h := x.w.Header()
+	x.head(h)
+	writeMessage(x.w, http.StatusOK, answer)
 }
 
 // inSession names a request by the server, the session and its id, "" if it has
@@ -223,12 +240,36 @@ func (x *exchange) readMessage() *gate.Refusal {
 	}
 	var refused *mcp.Error
 	if !errors.As(err, &refused) {
-		return nil
+		return x.readRetryKey()
 	}
 	if x.message.ID.IsZero() {
 		x.message.ID = refused.ID
 	}
 	return &gate.Refusal{Code: malformed[refused.Code], Reason: refused.Reason, Cause: refused}
+}
+
+// readRetryKey takes the key by which the caller may send the request again
+// from the header, if it is not in the message.
+func (x *exchange) readRetryKey() *gate.Refusal {
+	values := x.r.Header.Values("Idempotency-Key")
+	if len(values) == 0 {
+		return nil
+	}
+	key := values[0]
+	reason := ""
+	switch {
+	case len(values) > 1:
+		reason = "there is more than one Idempotency-Key header"
+	case key == "" || len(key) > mcp.MaxRetryKey:
+		reason = "the Idempotency-Key header must have 1 to 256 bytes"
+	case x.message.RetryKey != "" && x.message.RetryKey != key:
+		reason = "the Idempotency-Key header and the key in _meta differ"
+	}
+	if reason != "" {
+		return &gate.Refusal{Code: gate.ParamsInvalid, Reason: reason}
+	}
+	x.message.RetryKey = key
+	return nil
 }
 
 // malformed maps what package mcp says of a message to a refusal.

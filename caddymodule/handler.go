@@ -69,6 +69,17 @@ type Handler struct {
 	// Default: `success`.
 	ChargeOn []string `json:"charge_on,omitempty"`
 
+	// The most that one account may spend at this server, in UTC days and
+	// months.
+	Caps *Caps `json:"caps,omitempty"`
+
+	// How many calls a day (UTC) of one account cost nothing, of those that have
+	// a price: `100/day`. Default: none.
+	FreeQuota string `json:"free_quota,omitempty"`
+
+	// The share of each charge that the operator keeps. Default: none.
+	Fee *Fee `json:"fee,omitempty"`
+
 	// The longest request body, in bytes. Default: 4 MiB.
 	MaxBody int64 `json:"max_body,omitempty"`
 
@@ -97,10 +108,29 @@ type Handler struct {
 	environments []keys.Environment
 	origins      map[string]bool
 	upstreamAuth string
+	caps         ledger.Caps
+	freeCalls    int64
+	fee          ledger.Share
 
 	ready chan struct{} // closed once the two below are set
 	rt    *runtime.Runtime
 	gate  *gate.Gate
+}
+
+// Caps bound spending. Amounts are decimals; what is empty is not bound.
+type Caps struct {
+	Call  string `json:"call,omitempty"`
+	Day   string `json:"day,omitempty"`
+	Month string `json:"month,omitempty"`
+}
+
+// Fee is a share of each charge.
+type Fee struct {
+	// The share, with at most four decimal places: `2.5%`. It is rounded down.
+	Share string `json:"share"`
+
+	// The name of the account that gets it. It is made if it is not there.
+	Account string `json:"account"`
 }
 
 // Price is what calls of some tools cost.
@@ -194,6 +224,9 @@ func (h *Handler) compile() error {
 	if h.book, err = compileBook(h.Prices, h.Unpriced, h.ChargeOn); err != nil {
 		return err
 	}
+	if err := h.compileSpending(); err != nil {
+		return err
+	}
 	h.origins = make(map[string]bool, len(h.Origins))
 	for _, origin := range h.Origins {
 		u, err := url.Parse(origin)
@@ -262,7 +295,8 @@ func (p *Price) rule(on pricing.ChargeOn) (r pricing.Rule, err error) {
 // agrees reports whether two handlers of one server charge alike.
 func (h *Handler) agrees(other *Handler) bool {
 	return h.Provider == other.Provider && h.Unpriced == other.Unpriced &&
-		reflect.DeepEqual(h.Prices, other.Prices) && slices.Equal(h.ChargeOn, other.ChargeOn)
+		reflect.DeepEqual(h.Prices, other.Prices) && slices.Equal(h.ChargeOn, other.ChargeOn) &&
+		h.caps == other.caps && h.freeCalls == other.freeCalls && reflect.DeepEqual(h.Fee, other.Fee)
 }
 
 // bind lets the handler serve with the runtime. The provider's account is made
@@ -272,11 +306,20 @@ func (h *Handler) bind(ctx context.Context, rt *runtime.Runtime, app *App) error
 	if err != nil {
 		return fmt.Errorf("server %q: provider %q: %w", h.Server, h.Provider, err)
 	}
-	h.rt = rt
-	h.gate = rt.Gate(gate.Policy{
+	policy := gate.Policy{
 		Server: h.Server, Provider: provider.ID, Environments: h.environments, Secrets: app.secrets,
 		Prices: h.book, Currency: app.Currency, Receipts: !h.NoReceipts, MaxCall: duration(h.MaxCall),
-	})
+		Caps: h.caps, FreeCalls: h.freeCalls, Fee: h.fee,
+	}
+	if h.Fee != nil {
+		operator, err := rt.Service().EnsureAccount(ctx, admin.Actor{Name: "config"}, h.Fee.Account)
+		if err != nil {
+			return fmt.Errorf("server %q: fee account %q: %w", h.Server, h.Fee.Account, err)
+		}
+		policy.FeeTo = operator.ID
+	}
+	h.rt = rt
+	h.gate = rt.Gate(policy)
 	close(h.ready)
 	return nil
 }

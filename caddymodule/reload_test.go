@@ -114,7 +114,7 @@ func fund(t *testing.T) (secret string) {
 	runtimes.Range(func(_, value any) bool {
 		s := value.(*runtime.Runtime).Service()
 		ctx, by := context.Background(), admin.Actor{Name: "test"}
-		if _, err := s.CreateAccount(ctx, by, "alice"); err != nil {
+		if _, err := s.CreateAccount(ctx, by, admin.NewAccount{Name: "alice"}); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := s.Credit(ctx, by, admin.Credit{Account: "alice", Amount: 100_000_000, Reason: "test"}); err != nil {

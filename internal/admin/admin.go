@@ -24,6 +24,7 @@ import (
 // something writes the audit row in the same transaction.
 type Store interface {
 	CreateAccount(ctx context.Context, a ledger.Account, audit ledger.Audit) error
+	UpdateAccount(ctx context.Context, id string, change func(*ledger.Account) error, audit ledger.Audit) (ledger.Account, error)
 	Account(ctx context.Context, ref string) (ledger.Account, error)
 	Accounts(ctx context.Context, p ledger.Page) ([]ledger.Account, string, error)
 	CreateKey(ctx context.Context, k keys.Key, a ledger.Audit) error
@@ -132,15 +133,24 @@ func explain(err error, what, name string) error {
 	}
 }
 
-// CreateAccount makes an account of that name, with nothing in it.
-func (s *Service) CreateAccount(ctx context.Context, actor Actor, name string) (ledger.Account, error) {
-	if err := ledger.ValidName(name); err != nil {
+// NewAccount says what account to make.
+type NewAccount struct {
+	Name string `json:"name"`
+	AccountChange
+}
+
+// CreateAccount makes an account, with nothing in it.
+func (s *Service) CreateAccount(ctx context.Context, actor Actor, n NewAccount) (ledger.Account, error) {
+	if err := ledger.ValidName(n.Name); err != nil {
 		return ledger.Account{}, refuse(Invalid, "%v", err)
 	}
-	account := ledger.Account{ID: NewID("acct_"), Name: name, CreatedAt: s.now()}
-	audit := s.audit(actor, "account.create", account.ID, map[string]string{"name": name})
+	account := ledger.Account{ID: NewID("acct_"), Name: n.Name, CreatedAt: s.now()}
+	if err := n.apply(&account); err != nil {
+		return ledger.Account{}, err
+	}
+	audit := s.audit(actor, "account.create", account.ID, n)
 	if err := s.store.CreateAccount(ctx, account, audit); err != nil {
-		return ledger.Account{}, explain(err, "account", name)
+		return ledger.Account{}, explain(err, "account", n.Name)
 	}
 	return account, nil
 }
@@ -151,7 +161,7 @@ func (s *Service) EnsureAccount(ctx context.Context, actor Actor, name string) (
 	if !errors.Is(err, ledger.ErrNotFound) {
 		return account, err
 	}
-	account, err = s.CreateAccount(ctx, actor, name)
+	account, err = s.CreateAccount(ctx, actor, NewAccount{Name: name})
 	var refused *Error
 	if errors.As(err, &refused) && refused.Code == Exists { // someone else was faster
 		return s.store.Account(ctx, name)

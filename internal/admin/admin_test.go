@@ -276,7 +276,7 @@ func TestChargesAndVerify(t *testing.T) {
 	id := NewID("chg_")
 	_, _, err := o.store.Charge(context.Background(), id, ledger.Order{
 		Account: alice.ID, Provider: acme.ID, Key: NewID("key_"), Lineage: NewID("key_"), Server: "weather", Tool: "t", Amount: 10_000,
-	})
+	}, ledger.Terms{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -397,7 +397,7 @@ func TestRefund(t *testing.T) {
 	id := NewID("chg_")
 	_, _, err := o.store.Charge(context.Background(), id, ledger.Order{
 		Account: alice.ID, Provider: acme.ID, Key: NewID("key_"), Lineage: NewID("key_"), Server: "weather", Tool: "t", Amount: 10_000,
-	})
+	}, ledger.Terms{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -420,7 +420,7 @@ func TestRefund(t *testing.T) {
 	if c := do[ChargeView](o, "POST", path+"/refunds", Refund{Reason: "all of it"}); c.Refunded != 10_000 {
 		t.Errorf("refunded %s", c.Refunded)
 	}
-	o.refused(Invalid, "refunded already", "POST", path+"/refunds", Refund{Reason: "x"})
+	o.refused(Invalid, "nothing is left", "POST", path+"/refunds", Refund{Reason: "x"})
 	if a := do[AccountView](o, "GET", "accounts/alice", nil); a.Balance != 1_000_000 {
 		t.Errorf("balance %s", a.Balance)
 	}

@@ -33,6 +33,7 @@ func NewHandler(s *Service, actor string, logger *slog.Logger) *Handler {
 		"GET " + Path + "accounts":                    h.listAccounts,
 		"POST " + Path + "accounts":                   h.createAccount,
 		"GET " + Path + "accounts/{ref}":              h.showAccount,
+		"PATCH " + Path + "accounts/{ref}":            h.updateAccount,
 		"POST " + Path + "accounts/{ref}/credits":     h.fund(h.service.Credit),
 		"POST " + Path + "accounts/{ref}/adjustments": h.fund(h.service.Adjust),
 		"GET " + Path + "keys":                        h.listKeys,
@@ -147,14 +148,21 @@ func (h *Handler) listAccounts(r *http.Request) (int, any, error) {
 }
 
 func (h *Handler) createAccount(r *http.Request) (int, any, error) {
-	var body struct {
-		Name string `json:"name"`
-	}
-	if err := decode(r, &body); err != nil {
+	var n NewAccount
+	if err := decode(r, &n); err != nil {
 		return 0, nil, err
 	}
-	a, err := h.service.CreateAccount(r.Context(), h.by(r), body.Name)
+	a, err := h.service.CreateAccount(r.Context(), h.by(r), n)
 	return http.StatusCreated, viewAccount(a), err
+}
+
+func (h *Handler) updateAccount(r *http.Request) (int, any, error) {
+	var c AccountChange
+	if err := decode(r, &c); err != nil {
+		return 0, nil, err
+	}
+	a, err := h.service.UpdateAccount(r.Context(), h.by(r), r.PathValue("ref"), c)
+	return http.StatusOK, viewAccount(a), err
 }
 
 func (h *Handler) showAccount(r *http.Request) (int, any, error) {

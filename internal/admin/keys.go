@@ -22,6 +22,7 @@ type NewKey struct {
 	Scopes  []string `json:"scopes,omitempty"`  //
 	Servers []string `json:"servers,omitempty"` // empty: all
 	Test    bool     `json:"test,omitempty"`    //
+	Caps    *Caps    `json:"caps,omitempty"`    // of its lineage; nil: none
 	// ExpiresIn is a Go duration from now, or "never"; empty means never, and
 	// for personal keys PersonalLife.
 	ExpiresIn string `json:"expires_in,omitempty"`
@@ -104,6 +105,9 @@ func (s *Service) newKey(n NewKey) (keys.Key, error) {
 		}
 	}
 	if key.ExpiresAt, err = expiry(now, key.Kind, n.ExpiresIn); err != nil {
+		return key, err
+	}
+	if err := n.Caps.applyToKey(&key); err != nil {
 		return key, err
 	}
 	return key, checkRights(&key)

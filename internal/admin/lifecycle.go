@@ -35,6 +35,7 @@ type KeyChange struct {
 	Servers *[]string `json:"servers,omitempty"` // empty: all
 	// ExpiresIn is a Go duration from now, or "never".
 	ExpiresIn *string `json:"expires_in,omitempty"`
+	Caps      *Caps   `json:"caps,omitempty"`
 }
 
 // Never is the ExpiresIn of a key that does not expire.
@@ -44,8 +45,8 @@ const Never = "never"
 // accepts more than the key is allowed then.
 func (s *Service) UpdateKey(ctx context.Context, actor Actor, id string, c KeyChange) (keys.Key, error) {
 	switch {
-	case c == (KeyChange{}):
-		return keys.Key{}, refuse(Invalid, "nothing to change: give name, scopes, servers or expires_in, and not null")
+	case c == (KeyChange{}), c == (KeyChange{Caps: c.Caps}) && *c.Caps == (Caps{}):
+		return keys.Key{}, refuse(Invalid, "nothing to change: give name, scopes, servers, caps or expires_in, and not null")
 	case c.ExpiresIn != nil && *c.ExpiresIn == "":
 		return keys.Key{}, refuse(Invalid, "expiry \"\" is not a time from now, such as 90d or 12h, nor never")
 	}
@@ -67,6 +68,9 @@ func (s *Service) UpdateKey(ctx context.Context, actor Actor, id string, c KeyCh
 			if k.ExpiresAt, err = expiry(s.now(), k.Kind, *c.ExpiresIn); err != nil {
 				return err
 			}
+		}
+		if err := c.Caps.applyToKey(k); err != nil {
+			return err
 		}
 		return checkRights(k)
 	})
@@ -205,7 +209,7 @@ func (s *Service) retire(k, read, successor *keys.Key, grace time.Duration) erro
 		return refuse(Invalid, "key %q is disabled: enable it to rotate it", k.ID)
 	case errors.Is(err, keys.ErrExpired):
 		return refuse(Invalid, "key %q has expired: make a new one, or give it more time first", k.ID)
-	case !slices.Equal(k.Scopes, read.Scopes) || !slices.Equal(k.Servers, read.Servers) || k.Name != read.Name || !k.ExpiresAt.Equal(read.ExpiresAt):
+	case !slices.Equal(k.Scopes, read.Scopes) || !slices.Equal(k.Servers, read.Servers) || k.Name != read.Name || capsOfKey(k) != capsOfKey(read) || !k.ExpiresAt.Equal(read.ExpiresAt):
 		return errChanged
 	}
 	if end := s.now().Add(grace); k.ExpiresAt.IsZero() || end.Before(k.ExpiresAt) {
@@ -220,7 +224,7 @@ func (s *Service) successor(old *keys.Key) (keys.Key, string) {
 	k := keys.Key{
 		ID: NewID("key_"), Account: old.Account, Lineage: old.Lineage, Kind: old.Kind, Environment: old.Environment,
 		Name: old.Name, Hint: s.secrets().Hint(secret), Digest: keys.DigestOf(secret),
-		Scopes: old.Scopes, Servers: old.Servers, CreatedAt: s.now(), ExpiresAt: old.ExpiresAt,
+		Scopes: old.Scopes, Servers: old.Servers, Limits: old.Limits, CreatedAt: s.now(), ExpiresAt: old.ExpiresAt,
 	}
 	return k, secret
 }

@@ -97,7 +97,7 @@ func (s *Service) Refund(ctx context.Context, actor Actor, r Refund) (ledger.Cha
 	_, _, err = s.store.Post(ctx, t, s.audit(actor, "charge.refund", r.Charge, r))
 	switch {
 	case errors.Is(err, ledger.ErrSettled):
-		return ledger.Charge{}, refuse(Invalid, "all of charge %q is refunded already", r.Charge)
+		return ledger.Charge{}, refuse(Invalid, "nothing is left to refund of charge %q", r.Charge)
 	case errors.Is(err, ledger.ErrInsufficient):
 		return ledger.Charge{}, refuse(Invalid, "that is more than is left of charge %q", r.Charge)
 	case err != nil:

@@ -17,6 +17,7 @@ type AccountView struct {
 	TestBalance  ledger.Amount `json:"test_balance"`
 	TestReserved ledger.Amount `json:"test_reserved"`
 	CreditLimit  ledger.Amount `json:"credit_limit"`
+	Caps         *Caps         `json:"caps,omitempty"`
 	CreatedAt    time.Time     `json:"created_at"`
 }
 
@@ -24,7 +25,7 @@ func viewAccount(a ledger.Account) AccountView {
 	return AccountView{
 		ID: a.ID, Name: a.Name, Balance: a.Live.Balance, Reserved: a.Live.Reserved,
 		TestBalance: a.Sandbox.Balance, TestReserved: a.Sandbox.Reserved,
-		CreditLimit: a.CreditLimit, CreatedAt: a.CreatedAt.UTC(),
+		CreditLimit: a.CreditLimit, Caps: viewCaps(a.Caps), CreatedAt: a.CreatedAt.UTC(),
 	}
 }
 
@@ -42,6 +43,7 @@ type KeyView struct {
 	Name        string     `json:"name"`
 	Scopes      []string   `json:"scopes"`
 	Servers     []string   `json:"servers"`
+	Caps        *Caps      `json:"caps,omitempty"`
 	CreatedAt   time.Time  `json:"created_at"`
 	ExpiresAt   *time.Time `json:"expires_at"`
 	DisabledAt  *time.Time `json:"disabled_at"`
@@ -54,7 +56,7 @@ func viewKey(k keys.Key, secret string, now time.Time) KeyView {
 	return KeyView{
 		ID: k.ID, Secret: secret, Hint: k.Hint, Account: k.Account, Kind: k.Kind.String(),
 		Environment: string(k.Environment), State: stateOf(&k, now), Lineage: k.Lineage, Name: k.Name,
-		Scopes: append([]string{}, k.Scopes...), Servers: append([]string{}, k.Servers...),
+		Scopes: append([]string{}, k.Scopes...), Servers: append([]string{}, k.Servers...), Caps: viewCaps(capsOfKey(&k)),
 		CreatedAt: k.CreatedAt.UTC(), ExpiresAt: timeOrNull(k.ExpiresAt),
 		DisabledAt: timeOrNull(k.DisabledAt), DeletedAt: timeOrNull(k.DeletedAt),
 		LastUsedAt: timeOrNull(k.LastUsedAt), Successor: k.Successor,
@@ -90,7 +92,9 @@ type ChargeView struct {
 	Key         string        `json:"key"`
 	Server      string        `json:"server"`
 	Tool        string        `json:"tool"`
-	Amount      ledger.Amount `json:"amount"`
+	Amount      ledger.Amount `json:"amount"`         // that was paid
+	Free        bool          `json:"free,omitempty"` // a free quota has paid
+	Fee         ledger.Amount `json:"fee"`            // of the amount, for the operator
 	Refunded    ledger.Amount `json:"refunded"`
 	Environment string        `json:"environment"`
 	State       string        `json:"state"`
@@ -100,8 +104,16 @@ type ChargeView struct {
 func viewCharge(c ledger.Charge) ChargeView {
 	return ChargeView{
 		ID: c.ID, Account: c.Account, Provider: c.Provider, Key: c.Key, Server: c.Server, Tool: c.Tool,
-		Amount: c.Amount, Refunded: c.Refunded, Environment: string(environmentOf(c.Sandbox)), State: string(c.State), At: c.At.UTC(),
+		Amount: c.Paid(), Free: c.Waived, Fee: feeOf(&c), Refunded: c.Refunded, Environment: string(environmentOf(c.Sandbox)), State: string(c.State), At: c.At.UTC(),
 	}
+}
+
+// feeOf is what the operator got of a charge, refunds aside.
+func feeOf(c *ledger.Charge) ledger.Amount {
+	if c.Waived {
+		return 0
+	}
+	return c.Fee
 }
 
 // TransactionView is one movement of credits as JSON shows it.
@@ -113,7 +125,7 @@ type TransactionView struct {
 	Creditor    string        `json:"creditor"`
 	Amount      ledger.Amount `json:"amount"`
 	Environment string        `json:"environment"`
-	Charge      string        `json:"charge,omitempty"` // of a refund
+	Charge      string        `json:"charge,omitempty"` // of a refund or a fee
 	Key         string        `json:"key,omitempty"`    // of a charge, as the next two
 	Server      string        `json:"server,omitempty"`
 	Tool        string        `json:"tool,omitempty"`

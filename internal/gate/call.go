@@ -27,7 +27,9 @@ type Call struct {
 	charge  *ledger.Charge // set by the capture
 	settled bool
 	started bool        // captured before it was forwarded: the charge stands
-	due     []mcp.Field // of a started call, for its answer
+	keeps   bool        // its answer is kept for a caller who sends it again
+	first   []byte      // the kept answer of a call that was sent again
+	due     []mcp.Field // of a started call or a repeated one, for its answer
 
 	mu    sync.Mutex // guards timer: it fires on its own goroutine
 	timer *time.Timer
@@ -44,6 +46,23 @@ func (c *Call) Tool() string { return c.order.Tool }
 
 // Price returns what the call costs.
 func (c *Call) Price() ledger.Amount { return c.order.Amount }
+
+// First returns the answer of a call that was sent again and was paid the first
+// time: with this request's id, and with its receipt. It must not be forwarded.
+// Other calls have none.
+func (c *Call) First(id mcp.ID) (answer []byte, repeated bool, err error) {
+	if c.first == nil {
+		return nil, false, nil
+	}
+	if answer, err = mcp.WithID(c.first, id); err == nil {
+		answer, err = mcp.Stamp(answer, c.due)
+	}
+	return answer, true, err
+}
+
+// Keeps reports whether the answer is kept with its charge, so that a caller
+// who did not get it may ask for it again.
+func (c *Call) Keeps() bool { return c.keeps }
 
 // Captured reports whether the call was charged and has not been refunded.
 func (c *Call) Captured() bool { return c.charge != nil }
@@ -86,7 +105,7 @@ func (c *Call) Start(ctx context.Context) *Refusal {
 	if !c.on.Has(pricing.Started) || c.settled {
 		return nil
 	}
-	fields, refusal := c.capture(ctx)
+	fields, refusal := c.capture(ctx, nil)
 	if refusal != nil {
 		refusal.Reason = "The call could not be charged, so it was not sent to the server"
 		return refusal
@@ -98,8 +117,9 @@ func (c *Call) Start(ctx context.Context) *Refusal {
 // Settle ends a paid call by its outcome: what the rule of its price charges is
 // captured, anything else is not. When it returns without a refusal, what it
 // decided is durable and the answer may go to the client, with the fields put
-// into its _meta. A refusal means that the answer must be withheld.
-func (c *Call) Settle(ctx context.Context, outcome mcp.Outcome) ([]mcp.Field, *Refusal) {
+// into its _meta. A refusal means that the answer must be withheld. The answer
+// is the whole message, or nil if it is too long to be kept.
+func (c *Call) Settle(ctx context.Context, outcome mcp.Outcome, answer []byte) ([]mcp.Field, *Refusal) {
 	switch {
 	case !c.Charges(outcome):
 		c.Release(ctx)
@@ -114,14 +134,14 @@ func (c *Call) Settle(ctx context.Context, outcome mcp.Outcome) ([]mcp.Field, *R
 	case c.settled:
 		return nil, &Refusal{Code: ChargeFailed, Cause: ledger.ErrSettled, Tool: c.order.Tool}
 	}
-	return c.capture(ctx)
+	return c.capture(ctx, answer)
 }
 
 // capture pays the reservation and returns what the answer tells of it.
-func (c *Call) capture(ctx context.Context) ([]mcp.Field, *Refusal) {
+func (c *Call) capture(ctx context.Context, answer []byte) ([]mcp.Field, *Refusal) {
 	c.stopRenewal()
 	began := c.gate.Now()
-	charge, purse, err := c.gate.Ledger.Capture(ctx, c.id)
+	charge, purse, err := c.gate.Ledger.Capture(ctx, c.id, answer)
 	c.gate.Meter.Captured(c.gate.Now().Sub(began))
 	if err != nil {
 		c.end(ctx, ResultFailed)
@@ -165,6 +185,10 @@ func (c *Call) end(ctx context.Context, result Result) {
 func (c *Call) refund(ctx context.Context) {
 	charge := c.charge
 	c.charge = nil
+	if charge.Paid() == 0 { // by a free quota: there is nothing to give back
+		c.count(ResultRefunded)
+		return
+	}
 	now := c.gate.Now()
 	_, _, err := c.gate.Ledger.Post(ctx,
 		ledger.Transaction{
@@ -181,7 +205,11 @@ func (c *Call) refund(ctx context.Context) {
 }
 
 func (c *Call) count(r Result) {
-	c.gate.Meter.Charge(c.entry, r, c.order.Amount, c.order.Sandbox)
+	amount := c.order.Amount
+	if c.charge != nil {
+		amount = c.charge.Paid()
+	}
+	c.gate.Meter.Charge(c.entry, r, amount, c.order.Sandbox)
 }
 
 // chargeField is what _meta["dev.farebox/charge"] tells of a charge in plain.
@@ -191,6 +219,7 @@ type chargeField struct {
 	Currency    string        `json:"currency"`
 	Environment string        `json:"environment"`
 	Balance     ledger.Amount `json:"balance"`
+	Free        bool          `json:"free,omitempty"` // a free quota has paid
 }
 
 // fields returns what an answer's _meta tells of its charge. Without receipts
@@ -201,8 +230,8 @@ func (c *Call) fields(purse ledger.Purse) []mcp.Field {
 	}
 	receipt := ledger.NewReceipt(c.charge, c.gate.policy.Currency)
 	plain, err := json.Marshal(chargeField{
-		ID: c.charge.ID, Amount: c.charge.Amount, Currency: receipt.Currency,
-		Environment: receipt.Environment, Balance: purse.Available(),
+		ID: c.charge.ID, Amount: c.charge.Paid(), Currency: receipt.Currency,
+		Environment: receipt.Environment, Balance: purse.Available(), Free: c.charge.Waived,
 	})
 	jws, signErr := c.gate.Signer.Sign(receipt)
 	if err = errors.Join(err, signErr); err != nil {

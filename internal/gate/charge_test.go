@@ -45,14 +45,14 @@ func TestChargeOn(t *testing.T) {
 				if call.Charges(outcome) != charged[outcome] {
 					t.Errorf("Charges says %v", call.Charges(outcome))
 				}
-				fields, refusal := call.Settle(ctx, outcome)
+				fields, refusal := call.Settle(ctx, outcome, nil)
 				if refusal != nil {
 					t.Fatal(refusal)
 				}
 				if want := charged[outcome] && outcome != mcp.OutcomeError; (len(fields) == 2) != want {
 					t.Errorf("%d fields", len(fields))
 				}
-				if again, _ := call.Settle(ctx, outcome); again != nil {
+				if again, _ := call.Settle(ctx, outcome, nil); again != nil {
 					t.Error("a second receipt")
 				}
 				call.Close(ctx)
@@ -181,7 +181,7 @@ func TestPriceByExpression(t *testing.T) {
 	if held := b.purse(t, false).Reserved; held != 2468 || call.Price() != 2468 {
 		t.Errorf("%s reserved for a price of %s", held, call.Price())
 	}
-	if _, refusal := call.Settle(context.Background(), mcp.OutcomeResult); refusal != nil {
+	if _, refusal := call.Settle(context.Background(), mcp.OutcomeResult, nil); refusal != nil {
 		t.Fatal(refusal)
 	}
 	if got := b.purse(t, false); got != (ledger.Purse{Balance: 50_000 - 2468}) {

@@ -35,13 +35,15 @@ var ErrFlood = errors.New("too many unknown tokens from this address")
 // Ledger reserves and settles charges. Ids are made here and reused by every
 // retry; errors are those of package ledger.
 type Ledger interface {
-	// Reserve holds the order's amount for ledger.ReservationLife.
-	Reserve(ctx context.Context, id string, o ledger.Order) (ledger.Purse, error)
+	// Reserve holds the order's amount for ledger.ReservationLife, if the terms
+	// allow it, or gives the first answer of a call that is sent again.
+	Reserve(ctx context.Context, id string, o ledger.Order, terms ledger.Terms) (ledger.Reservation, error)
 	// Renew prolongs a reservation by another ledger.ReservationLife from now.
 	Renew(ctx context.Context, id string) error
 	// Capture pays a reservation. When it returns without an error, the charge
-	// is durable. The purse is the payer's after it.
-	Capture(ctx context.Context, id string) (ledger.Charge, ledger.Purse, error)
+	// is durable, and so is the answer if the call may be sent again. The purse
+	// is the payer's after it.
+	Capture(ctx context.Context, id string, answer []byte) (ledger.Charge, ledger.Purse, error)
 	// Release gives a reservation back.
 	Release(ctx context.Context, id string) error
 	// Post books a refund of a captured charge.
@@ -78,7 +80,8 @@ const (
 	ResultCaptured Result = "captured"
 	ResultReleased Result = "released"
 	ResultRefunded Result = "refunded"
-	ResultFailed   Result = "failed" // the capture failed, the answer was withheld
+	ResultFailed   Result = "failed"   // the capture failed, the answer was withheld
+	ResultReplayed Result = "replayed" // answered by what was paid before
 )
 
 // Policy is what the operator has decided for one server.
@@ -91,6 +94,10 @@ type Policy struct {
 	Currency     string
 	Receipts     bool          // put receipts into answers
 	MaxCall      time.Duration // how long a reservation is renewed at most
+	Caps         ledger.Caps   // of what an account spends at this server
+	FreeCalls    int64         // how many calls a day of an account cost nothing
+	Fee          ledger.Share  // of each charge, for the account FeeTo
+	FeeTo        string        // id of the operator's account; "" without a fee
 }
 
 // Deps are the running parts that a gate works with.
@@ -195,7 +202,7 @@ func (g *Gate) Admit(ctx context.Context, key *keys.Key, era mcp.Era, m *mcp.Mes
 	if wait := g.Abandonments.Wait(key.Lineage); wait > 0 {
 		return nil, &Refusal{Code: RateLimited, Tool: m.Name, RetryAfter: wait}
 	}
-	return g.reserve(ctx, key, m.Name, quote)
+	return g.reserve(ctx, key, m, quote)
 }
 
 // quote prices a tools/call, within the maximum that the caller has set.
@@ -223,32 +230,78 @@ func (g *Gate) quote(ctx context.Context, m *mcp.Message) (pricing.Quote, *Refus
 	return quote, nil
 }
 
-func (g *Gate) reserve(ctx context.Context, key *keys.Key, tool string, quote pricing.Quote) (*Call, *Refusal) {
-	c := &Call{
-		gate:  g,
-		id:    g.NewID("chg_"),
-		entry: quote.Entry,
-		on:    quote.ChargeOn,
-		order: ledger.Order{
-			Account: key.Account, Provider: g.policy.Provider, Key: key.ID, Lineage: key.Lineage,
-			Server: g.policy.Server, Tool: tool, Amount: quote.Amount,
-			Sandbox: key.Environment == keys.Test,
-		},
-	}
+func (g *Gate) reserve(ctx context.Context, key *keys.Key, m *mcp.Message, quote pricing.Quote) (*Call, *Refusal) {
+	c := &Call{gate: g, id: g.NewID("chg_"), entry: quote.Entry, on: quote.ChargeOn, order: g.order(key, m.Name, quote.Amount)}
+	terms := g.terms(key, m)
+	c.keeps = terms.Retry.Key != ""
 	began := g.Now()
-	_, err := g.Ledger.Reserve(ctx, c.id, c.order)
+	reserved, err := g.Ledger.Reserve(ctx, c.id, c.order, terms)
 	g.Meter.Reserved(g.Now().Sub(began))
-	var poor *ledger.InsufficientError
 	switch {
-	case errors.As(err, &poor):
-		return nil, &Refusal{
-			Code: InsufficientBalance, Cause: err, Tool: tool, Price: quote.Amount,
-			Available: poor.Purse.Available(), Currency: g.policy.Currency, Sandbox: c.order.Sandbox,
-		}
 	case err != nil:
-		return nil, &Refusal{Code: PlatformUnavailable, Cause: err, Tool: tool}
+		return nil, g.refusal(err, &c.order)
+	case reserved.First != nil:
+		return g.repeat(c, reserved.First)
 	}
 	c.deadline = began.Add(g.policy.MaxCall)
 	c.startRenewal()
+	return c, nil
+}
+
+func (g *Gate) order(key *keys.Key, tool string, amount ledger.Amount) ledger.Order {
+	o := ledger.Order{
+		Account: key.Account, Provider: g.policy.Provider, Key: key.ID, Lineage: key.Lineage,
+		Server: g.policy.Server, Tool: tool, Amount: amount, Fee: g.policy.Fee.Of(amount),
+		Sandbox: key.Environment == keys.Test,
+	}
+	if o.Fee > 0 {
+		o.FeeTo = g.policy.FeeTo
+	}
+	return o
+}
+
+// terms are the rules for a call of the key, as they are now.
+func (g *Gate) terms(key *keys.Key, m *mcp.Message) ledger.Terms {
+	t := ledger.Terms{Server: g.policy.Caps, FreeCalls: g.policy.FreeCalls}
+	if l := key.Limits; l != nil {
+		t.Key = ledger.Caps{Call: ledger.Amount(l.Call), Day: ledger.Amount(l.Day), Month: ledger.Amount(l.Month)}
+	}
+	if m.RetryKey != "" {
+		t.Retry = ledger.Retry{Key: m.RetryKey, Fingerprint: mcp.Fingerprint(m)}
+	}
+	return t
+}
+
+// inFlightWait is when a caller may ask again for the answer of a call that is
+// under way.
+const inFlightWait = 2 * time.Second
+
+// refusal says why a call was not reserved.
+func (g *Gate) refusal(err error, o *ledger.Order) *Refusal {
+	r := &Refusal{Code: PlatformUnavailable, Cause: err, Tool: o.Tool, Price: o.Amount, Currency: g.policy.Currency, Sandbox: o.Sandbox}
+	var poor *ledger.InsufficientError
+	var capped *ledger.CapError
+	switch {
+	case errors.As(err, &poor):
+		r.Code, r.Available = InsufficientBalance, poor.Purse.Available()
+	case errors.As(err, &capped):
+		r.Code, r.Cap = SpendingCap, capped
+	case errors.Is(err, ledger.ErrInFlight):
+		r.Code, r.RetryAfter = CallInFlight, inFlightWait
+	case errors.Is(err, ledger.ErrReused):
+		r.Code = RetryKeyReused
+	case errors.Is(err, ledger.ErrGone):
+		r.Code = ResultGone
+	}
+	return r
+}
+
+// repeat makes of a call the first answer that was given to it.
+func (g *Gate) repeat(c *Call, first *ledger.Answer) (*Call, *Refusal) {
+	c.settled, c.charge, c.id = true, &first.Charge, first.Charge.ID
+	c.order = first.Charge.Order
+	c.first = first.Body
+	c.due = append(c.fields(first.Purse), mcp.Field{Name: "dev.farebox/replayed", Value: []byte("true")})
+	c.count(ResultReplayed)
 	return c, nil
 }

@@ -291,7 +291,7 @@ func TestSettleResult(t *testing.T) {
 	if held := b.purse(t, false).Reserved; held != 10_000 {
 		t.Errorf("%s reserved", held)
 	}
-	fields, refusal := call.Settle(context.Background(), mcp.OutcomeResult)
+	fields, refusal := call.Settle(context.Background(), mcp.OutcomeResult, nil)
 	if refusal != nil {
 		t.Fatal(refusal)
 	}
@@ -325,7 +325,7 @@ func TestSettleOtherOutcomes(t *testing.T) {
 		if refusal != nil {
 			t.Fatal(refusal)
 		}
-		fields, refusal := call.Settle(context.Background(), outcome)
+		fields, refusal := call.Settle(context.Background(), outcome, nil)
 		if refusal != nil || fields != nil {
 			t.Errorf("%v: %v, %v", outcome, fields, refusal)
 		}
@@ -333,7 +333,7 @@ func TestSettleOtherOutcomes(t *testing.T) {
 		if got := b.purse(t, false); got != (ledger.Purse{Balance: 50_000}) {
 			t.Errorf("%v: purse %+v", outcome, got)
 		}
-		if _, refusal := call.Settle(context.Background(), mcp.OutcomeResult); refusal == nil || refusal.Code != ChargeFailed {
+		if _, refusal := call.Settle(context.Background(), mcp.OutcomeResult, nil); refusal == nil || refusal.Code != ChargeFailed {
 			t.Errorf("%v: a released call was captured: %v", outcome, refusal)
 		}
 	}
@@ -346,7 +346,7 @@ func TestReleaseAfterCaptureRefunds(t *testing.T) {
 	if refusal != nil {
 		t.Fatal(refusal)
 	}
-	if _, refusal := call.Settle(context.Background(), mcp.OutcomeResult); refusal != nil {
+	if _, refusal := call.Settle(context.Background(), mcp.OutcomeResult, nil); refusal != nil {
 		t.Fatal(refusal)
 	}
 	for range 2 {
@@ -375,7 +375,7 @@ func TestCaptureFails(t *testing.T) {
 	if err := b.store.Release(context.Background(), call.ID()); err != nil { // as an expiry would
 		t.Fatal(err)
 	}
-	if _, refusal := call.Settle(context.Background(), mcp.OutcomeResult); refusal == nil || refusal.Code != ChargeFailed {
+	if _, refusal := call.Settle(context.Background(), mcp.OutcomeResult, nil); refusal == nil || refusal.Code != ChargeFailed {
 		t.Errorf("got %v", refusal)
 	}
 	if fmt.Sprint(*b.meter) != "[failed]" || call.Captured() {
@@ -398,7 +398,7 @@ func TestSandbox(t *testing.T) {
 		if refusal != nil {
 			t.Fatal(refusal)
 		}
-		if _, refusal := call.Settle(context.Background(), mcp.OutcomeResult); refusal != nil {
+		if _, refusal := call.Settle(context.Background(), mcp.OutcomeResult, nil); refusal != nil {
 			t.Fatal(refusal)
 		}
 	}

@@ -18,8 +18,12 @@ const (
 	TokenExpired        Code = "TOKEN_EXPIRED"
 	RateLimited         Code = "RATE_LIMITED"
 	InsufficientBalance Code = "INSUFFICIENT_BALANCE"
-	PriceAboveMax       Code = "PRICE_ABOVE_MAX" // dearer than the caller allows
-	PriceRefused        Code = "PRICE_REFUSED"   // the price book's expression gives no price
+	SpendingCap         Code = "SPENDING_CAP"
+	CallInFlight        Code = "IDEMPOTENCY_IN_FLIGHT"  // the first call with this key is under way
+	RetryKeyReused      Code = "IDEMPOTENCY_KEY_REUSED" // the key stands for another call
+	ResultGone          Code = "RESULT_GONE"            // paid before, and the answer is not kept
+	PriceAboveMax       Code = "PRICE_ABOVE_MAX"        // dearer than the caller allows
+	PriceRefused        Code = "PRICE_REFUSED"          // the price book's expression gives no price
 	PlatformUnavailable Code = "PLATFORM_UNAVAILABLE"
 	ChargeFailed        Code = "CHARGE_FAILED"
 	ToolUnknown         Code = "TOOL_UNKNOWN"
@@ -44,7 +48,8 @@ const (
 // Codes lists every code.
 func Codes() []Code {
 	return []Code{
-		TokenMissing, TokenInvalid, TokenExpired, RateLimited, InsufficientBalance, PriceAboveMax, PriceRefused,
+		TokenMissing, TokenInvalid, TokenExpired, RateLimited, InsufficientBalance, SpendingCap,
+		CallInFlight, RetryKeyReused, ResultGone, PriceAboveMax, PriceRefused,
 		PlatformUnavailable, ChargeFailed, ToolUnknown, MethodUnknown, ParamsInvalid, TaskUnsupported, MessageMalformed, MessageInvalid, HeaderMismatch,
 		EncodingUnsupported, MessageTooLarge, RequestUnsupported, MethodNotAllowed,
 		MediaUnsupported, OriginForbidden, HostForbidden,
@@ -62,7 +67,8 @@ type Refusal struct {
 	Tool       string
 	Price      ledger.Amount
 	Available  ledger.Amount
-	Maximum    ledger.Amount // that the caller allows
+	Maximum    ledger.Amount    // that the caller allows
+	Cap        *ledger.CapError // that is in the way; nil for none
 	Currency   string
 	Sandbox    bool
 	RetryAfter time.Duration // of a key that is refused for a while; zero for all other refusals

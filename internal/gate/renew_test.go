@@ -20,8 +20,8 @@ type clockwork struct {
 	renewed []time.Time
 }
 
-func (c *clockwork) Reserve(context.Context, string, ledger.Order) (ledger.Purse, error) {
-	return ledger.Purse{}, nil
+func (c *clockwork) Reserve(context.Context, string, ledger.Order, ledger.Terms) (ledger.Reservation, error) {
+	return ledger.Reservation{}, nil
 }
 
 func (c *clockwork) Renew(context.Context, string) error {

@@ -54,6 +54,10 @@ func newEntry(k *keys.Key, m mark) *entry {
 	for i, s := range lists {
 		lists[i] = take(s)
 	}
+	if k.Limits != nil {
+		limits := *k.Limits
+		e.key.Limits = &limits
+	}
 	n := len(k.Scopes)
 	e.key.Scopes, e.key.Servers = lists[:n:n], lists[n:]
 	if k.Scopes == nil {

@@ -68,7 +68,7 @@ func TestFlood(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	account, err := r.Service().CreateAccount(ctx, admin.Actor{}, "alice")
+	account, err := r.Service().CreateAccount(ctx, admin.Actor{}, admin.NewAccount{Name: "alice"})
 	if err != nil {
 		t.Fatal(err)
 	}

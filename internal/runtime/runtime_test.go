@@ -66,7 +66,7 @@ func TestDestructWaitsForLeases(t *testing.T) {
 	if store.closed.Load() {
 		t.Error("the store was closed under a call")
 	}
-	if _, err := r.Service().CreateAccount(context.Background(), admin.Actor{}, "alice"); err != nil {
+	if _, err := r.Service().CreateAccount(context.Background(), admin.Actor{}, admin.NewAccount{Name: "alice"}); err != nil {
 		t.Errorf("a call in flight could not use the store: %v", err)
 	}
 	r.Release()
@@ -104,7 +104,7 @@ func TestDeleteReachesTheCache(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	if _, err := r.Service().CreateAccount(ctx, admin.Actor{}, "alice"); err != nil {
+	if _, err := r.Service().CreateAccount(ctx, admin.Actor{}, admin.NewAccount{Name: "alice"}); err != nil {
 		t.Fatal(err)
 	}
 	key, secret, err := r.Service().CreateKey(ctx, admin.Actor{}, admin.NewKey{Account: "alice"})
@@ -169,7 +169,7 @@ func TestReceiptKeyStays(t *testing.T) {
 func TestLastUseIsNoted(t *testing.T) {
 	ctx, dir := context.Background(), t.TempDir()
 	r, _ := open(t, dir)
-	if _, err := r.Service().CreateAccount(ctx, admin.Actor{}, "alice"); err != nil {
+	if _, err := r.Service().CreateAccount(ctx, admin.Actor{}, admin.NewAccount{Name: "alice"}); err != nil {
 		t.Fatal(err)
 	}
 	used, secret, err := r.Service().CreateKey(ctx, admin.Actor{}, admin.NewKey{Account: "alice"})

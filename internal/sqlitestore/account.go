@@ -10,23 +10,45 @@ import (
 
 // account is an account in memory.
 type account struct {
-	n           int64
-	id, name    string
-	created     time.Time
-	creditLimit ledger.Amount
+	n        int64
+	id, name string
+	created  time.Time
 
 	// Guarded by the mutex of books: what is committed, and what is held.
-	purses     [2]ledger.Purse
-	debitHead  int64
-	creditHead int64
+	creditLimit ledger.Amount
+	caps        ledger.Caps
+	marks       int // calls that may be repeated
+	purses      [2]ledger.Purse
+	debitHead   int64
+	creditHead  int64
 
 	// The writer's alone. asOf is of the snapshot that it was loaded from; draft
 	// is what will be when the open transaction commits.
 	asOf  int64
 	draft draft
-	// dirtySeq is the first transaction that the snapshot lacks, 0 for none.
-	dirtySeq int64
+	dirt
+}
+
+// dirt says how far behind a snapshot is. It belongs to the writer.
+type dirt struct {
+	dirtySeq int64 // the first transaction that the snapshot lacks, 0 for none
 	dirtyAt  time.Time
+}
+
+func (d *dirt) behind() *dirt { return d }
+
+// snapshot is what memory knows and the file has a snapshot of.
+type snapshot interface {
+	behind() *dirt
+	save(t *tx) error // writes the snapshot of what is committed
+}
+
+// save writes the account's snapshot. Only the writer moves what is in it, so
+// it may read it without the mutex.
+func (a *account) save(t *tx) error {
+	_, err := t.w.stmts.snapshot.ExecContext(background(), int64(a.purses[0].Balance), int64(a.purses[1].Balance),
+		t.w.committed, a.debitHead, a.creditHead, a.n)
+	return failure(err)
 }
 
 // draft is an account's state with the rows of an open transaction.
@@ -75,7 +97,7 @@ func (a *account) hold(amount ledger.Amount, sandbox bool) error {
 
 func (a *account) public() ledger.Account {
 	return ledger.Account{
-		ID: a.id, Name: a.name, CreatedAt: a.created, CreditLimit: a.creditLimit,
+		ID: a.id, Name: a.name, CreatedAt: a.created, CreditLimit: a.creditLimit, Caps: a.caps,
 		Live: a.purses[0], Sandbox: a.purses[1],
 	}
 }

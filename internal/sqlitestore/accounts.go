@@ -24,14 +24,14 @@ func (s *Store) CreateAccount(ctx context.Context, a ledger.Account, audit ledge
 	if !strings.HasPrefix(a.ID, accountPrefix) || len(a.ID) > maxID {
 		return fmt.Errorf("id %q of an account does not begin with %s or is longer than %d", a.ID, accountPrefix, maxID)
 	}
-	if a.CreditLimit < 0 {
-		return fmt.Errorf("credit limit %s is less than zero", a.CreditLimit)
+	if err := checkLimits(&a); err != nil {
+		return err
 	}
 	created := present(a.CreatedAt, s.now())
 	return s.do(ctx, func(t *tx) error {
 		b := s.books
 		b.mu.Lock()
-		fresh := &account{n: b.count(), id: a.ID, name: a.Name, created: created, creditLimit: a.CreditLimit}
+		fresh := &account{n: b.count(), id: a.ID, name: a.Name, created: created, creditLimit: a.CreditLimit, caps: a.Caps}
 		nameTaken, idTaken := b.byName[a.Name] != nil, b.byID[a.ID] != nil
 		b.mu.Unlock()
 		switch {
@@ -40,13 +40,87 @@ func (s *Store) CreateAccount(ctx context.Context, a ledger.Account, audit ledge
 		case idTaken:
 			return fmt.Errorf("account id: %w", ledger.ErrConflict)
 		}
-		if _, err := t.exec(`INSERT INTO account (n, id, name, created_at, credit_limit) VALUES (?, ?, ?, ?, ?)`,
-			fresh.n, fresh.id, fresh.name, micros(fresh.created), int64(fresh.creditLimit)); err != nil {
+		if _, err := t.exec(`INSERT INTO account (n, id, name, created_at, credit_limit, cap_call, cap_day, cap_month) VALUES (?,?,?,?,?,?,?,?)`,
+			fresh.n, fresh.id, fresh.name, micros(fresh.created), int64(fresh.creditLimit),
+			int64(a.Caps.Call), int64(a.Caps.Day), int64(a.Caps.Month)); err != nil {
 			return err
 		}
 		t.after = append(t.after, func() { b.add(fresh) })
 		return t.audit(audit, s.now())
 	})
+}
+
+func checkLimits(a *ledger.Account) error {
+	if a.CreditLimit < 0 {
+		return fmt.Errorf("credit limit %s is less than zero", a.CreditLimit)
+	}
+	return a.Caps.Check()
+}
+
+// UpdateAccount reads the account of that id, lets change alter its CreditLimit
+// and Caps, and writes them with its audit row, all in one transaction. What
+// else change alters is passed over. An error of change aborts it and is
+// returned as it is. Reservations that are open stay; those that are made after
+// it returned heed it. Other errors: ledger.ErrNotFound.
+func (s *Store) UpdateAccount(ctx context.Context, id string, change func(*ledger.Account) error, audit ledger.Audit) (ledger.Account, error) {
+	var changed ledger.Account
+	err := s.do(ctx, func(t *tx) error {
+		b := s.books
+		b.mu.Lock()
+		a, err := b.find(id)
+		if err == nil {
+			changed = a.public()
+		}
+		b.mu.Unlock()
+		if err == nil {
+			err = change(&changed)
+		}
+		if err == nil {
+			err = checkLimits(&changed)
+		}
+		if err != nil {
+			return err
+		}
+		caps := changed.Caps
+		if _, err := t.exec(`UPDATE account SET credit_limit = ?, cap_call = ?, cap_day = ?, cap_month = ? WHERE n = ?`,
+			int64(changed.CreditLimit), int64(caps.Call), int64(caps.Day), int64(caps.Month), a.n); err != nil {
+			return err
+		}
+		t.after = append(t.after, func() {
+			a.creditLimit, a.caps = changed.CreditLimit, caps
+			changed = a.public()
+		})
+		return t.audit(audit, s.now())
+	})
+	if err != nil {
+		return ledger.Account{}, err
+	}
+	return changed, nil
+}
+
+// loadLimits brings the limits of accounts to where the file is, after a change
+// whose outcome was not known.
+func (t *tx) loadLimits() error {
+	rows, err := t.w.conn.QueryContext(background(), `SELECT n, credit_limit, cap_call, cap_day, cap_month FROM account`)
+	if err != nil {
+		return failure(err)
+	}
+	defer rows.Close()
+	b := t.w.books
+	for rows.Next() {
+		var n int64
+		var limit ledger.Amount
+		var caps ledger.Caps
+		if err := rows.Scan(&n, (*int64)(&limit), (*int64)(&caps.Call), (*int64)(&caps.Day), (*int64)(&caps.Month)); err != nil {
+			return failure(err)
+		}
+		b.mu.Lock()
+		if a := b.number(n); a != nil {
+			a.creditLimit, a.caps = limit, caps
+		}
+		b.mu.Unlock()
+	}
+	return failure(rows.Err())
 }
 
 // Account returns the account of that id or name, or ledger.ErrNotFound.

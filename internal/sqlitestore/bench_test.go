@@ -71,10 +71,10 @@ func BenchmarkCapture(b *testing.B) {
 
 func reserveAndCapture(s *Store, o ledger.Order) error {
 	charge := id("chg_")
-	if _, err := s.Reserve(context.Background(), charge, o); err != nil {
+	if _, err := s.Reserve(context.Background(), charge, o, ledger.Terms{}); err != nil {
 		return err
 	}
-	_, _, err := s.Capture(context.Background(), charge)
+	_, _, err := s.Capture(context.Background(), charge, nil)
 	return err
 }
 
@@ -138,7 +138,7 @@ func BenchmarkReserve(b *testing.B) {
 			b.StartTimer()
 		}
 		charge := ids[i%len(ids)]
-		if _, err := s.Reserve(context.Background(), charge, orders[i%len(orders)]); err != nil {
+		if _, err := s.Reserve(context.Background(), charge, orders[i%len(orders)], ledger.Terms{}); err != nil {
 			b.Fatal(err)
 		}
 		if err := s.Release(context.Background(), charge); err != nil {

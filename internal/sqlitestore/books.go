@@ -23,6 +23,11 @@ type books struct {
 	byName   map[string]*account
 	numbered []*account // by account.n; nil where there is none
 
+	day    int32 // by which reservations are counted
+	meters map[meterKey]*meter
+	loaded map[string]*meter // from the file, by subject, until they are asked for
+	marks  map[mark]marked
+
 	holds    map[uuid]*hold
 	expiring expiryList
 	open     int // holds that hold credits
@@ -33,6 +38,7 @@ type books struct {
 func newBooks() *books {
 	return &books{
 		byID: map[string]*account{}, byName: map[string]*account{}, holds: map[uuid]*hold{},
+		meters: map[meterKey]*meter{}, loaded: map[string]*meter{}, marks: map[mark]marked{},
 		unpaid: ring{max: maxUnpaid}, captured: ring{max: maxCaptured},
 	}
 }
@@ -80,6 +86,13 @@ type hold struct {
 	id           uuid
 	order        ledger.Order
 	payer, payee *account
+	feeTo        *account // nil without a fee
+	terms        ledger.Terms
+	day          int32 // by which it is counted
+	waived       bool  // a free quota pays
+	meters       [meterCount]*meter
+	mark         mark   // if terms have a key to repeat the call by
+	answer       []byte // to be kept, while it is being captured
 	state        holdState
 	expires      time.Time
 	// conditional: made by a charge without a reservation, it goes when the
@@ -100,36 +113,91 @@ type outcome struct {
 	err    error
 }
 
-// reserve opens a hold for the order. The caller holds the mutex.
-func (b *books) reserve(id uuid, o *ledger.Order, expires time.Time) (*hold, error) {
-	payer, err := b.find(o.Account)
-	if err != nil {
-		return nil, err
+// paid is what the hold takes from the purse.
+func (h *hold) paid() ledger.Amount {
+	if h.waived {
+		return 0
 	}
-	payee, err := b.find(o.Provider)
-	if err != nil {
-		return nil, err
+	return h.order.Amount
+}
+
+func (h *hold) freeCalls() int64 {
+	if h.waived {
+		return 1
+	}
+	return 0
+}
+
+// reserve opens a hold for the order, or finds that the call was captured
+// before under the caller's key. The caller holds the mutex.
+func (b *books) reserve(id uuid, o *ledger.Order, terms *ledger.Terms, now, expires time.Time) (*hold, *marked, error) {
+	h := &hold{id: id, order: *o, terms: *terms, expires: expires}
+	if err := b.parties(h); err != nil {
+		return nil, nil, err
+	}
+	if terms.Retry.Key != "" {
+		var first *marked
+		var err error
+		if h.mark, first, err = b.claim(o, &terms.Retry, h.payer, now); err != nil || first != nil {
+			return nil, first, err
+		}
 	}
 	if b.open >= maxOpen {
-		return nil, fmt.Errorf("%w: %d reservations are open, which is the most", ledger.ErrUnavailable, maxOpen)
+		return nil, nil, fmt.Errorf("%w: %d reservations are open, which is the most", ledger.ErrUnavailable, maxOpen)
 	}
-	if err := payer.hold(o.Amount, o.Sandbox); err != nil {
-		return nil, err
+	if err := b.admit(h, now); err != nil {
+		return nil, nil, err
 	}
-	h := &hold{id: id, order: *o, payer: payer, payee: payee, expires: expires}
 	b.holds[id] = h
-	b.open++
 	b.expiring.insert(h)
-	return h, nil
+	return h, nil, nil
+}
+
+// parties finds the accounts that the hold's order names.
+func (b *books) parties(h *hold) (err error) {
+	if h.payer, err = b.find(h.order.Account); err != nil {
+		return err
+	}
+	if h.payee, err = b.find(h.order.Provider); err != nil {
+		return err
+	}
+	if h.order.FeeTo != "" {
+		h.feeTo, err = b.find(h.order.FeeTo)
+	}
+	return err
+}
+
+// admit holds the credits, and the share of caps and quotas, that the hold's
+// order takes, or says why they are not to be had.
+func (b *books) admit(h *hold, now time.Time) error {
+	h.day = b.today(now)
+	h.meters = b.metersOf(h.payer.n, h.order.Lineage, h.order.Server, h.order.Sandbox)
+	h.waived = h.meters[ofServer].free(h.day) < h.terms.FreeCalls
+	if !h.waived {
+		if err := h.within(); err != nil {
+			return err
+		}
+		if err := h.payer.hold(h.order.Amount, h.order.Sandbox); err != nil {
+			return err
+		}
+	}
+	for _, m := range h.meters {
+		m.hold(h.day, h.paid(), h.freeCalls())
+	}
+	b.open++
+	b.takeMark(h)
+	return nil
 }
 
 // again holds the credits of an expired hold once more, for a conditional
 // charge. The caller holds the mutex.
-func (b *books) again(h *hold) error {
-	if err := h.payer.hold(h.order.Amount, h.order.Sandbox); err != nil {
+func (b *books) again(h *hold, now time.Time) error {
+	if !b.holdsMark(h) {
+		return ledger.ErrSettled // the caller has begun the call anew
+	}
+	if err := b.admit(h, now); err != nil {
 		return err
 	}
-	b.open++
 	h.conditional, h.was, h.state = true, holdExpired, holdQueued
 	return nil
 }
@@ -144,7 +212,14 @@ func (b *books) queue(h *hold) {
 // settle ends a hold: its credits are no longer held. The caller holds the
 // mutex and has moved the balance if there was a payment.
 func (b *books) settle(h *hold, state holdState) {
-	h.payer.purses[purseIndex(h.order.Sandbox)].Reserved -= h.order.Amount
+	h.payer.purses[purseIndex(h.order.Sandbox)].Reserved -= h.paid()
+	for _, m := range h.meters {
+		m.unhold(h.day, h.paid(), h.freeCalls())
+	}
+	h.answer = nil
+	if state != holdCaptured {
+		b.dropMark(h)
+	}
 	b.open--
 	b.expiring.remove(h)
 	h.state = state

@@ -174,7 +174,7 @@ func (s *Store) Journal(ctx context.Context, p ledger.Page) ([]ledger.Transactio
 	}
 	list := make([]ledger.Transaction, len(rows))
 	for i := range rows {
-		charge, err := s.refundOf(&rows[i])
+		charge, err := s.chargeBehind(&rows[i])
 		if err != nil {
 			return nil, "", err
 		}
@@ -204,14 +204,14 @@ func (s *Store) readRows(after int64, limit int) ([]row, error) {
 	return list, failure(rows.Err())
 }
 
-// refundOf returns the id of the charge that a refund gives back, "" for other
-// transactions.
-func (s *Store) refundOf(r *row) (string, error) {
-	if r.kind != rowRefund {
+// chargeBehind returns the id of the charge that a refund or a fee belongs to,
+// "" for other transactions.
+func (s *Store) chargeBehind(r *row) (string, error) {
+	if r.ref == 0 {
 		return "", nil
 	}
 	var c row
-	if err := c.scan(s.readers.QueryRowContext(background(), selectRow+`WHERE seq = ?`, r.ref)); err != nil {
+	if err := c.scan(s.reads.bySeq.QueryRowContext(background(), r.ref)); err != nil {
 		return "", readError(err)
 	}
 	return c.id.text(chargePrefix), nil

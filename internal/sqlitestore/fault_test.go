@@ -148,7 +148,7 @@ func captureAll(t *testing.T, s *Store, ids []string, do func()) []captureResult
 	results := make(chan captureResult, len(ids))
 	for _, id := range ids {
 		go func() {
-			c, _, err := s.Capture(context.Background(), id)
+			c, _, err := s.Capture(context.Background(), id, nil)
 			results <- captureResult{id, c, err}
 		}()
 	}
@@ -167,7 +167,7 @@ func reserveAll(t *testing.T, s *Store, o ledger.Order, n int) []string {
 	var ids []string
 	for range n {
 		ids = append(ids, id("chg_"))
-		if _, err := s.Reserve(t.Context(), ids[len(ids)-1], o); err != nil {
+		if _, err := s.Reserve(t.Context(), ids[len(ids)-1], o, ledger.Terms{}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -204,7 +204,7 @@ func TestFailedCommitIsAnsweredFromTheFile(t *testing.T) {
 			}
 			clean(t, s)
 			for _, id := range ids {
-				if _, _, err := s.Capture(t.Context(), id); err != nil {
+				if _, _, err := s.Capture(t.Context(), id, nil); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -248,7 +248,7 @@ func TestOutage(t *testing.T) {
 				}
 			}
 			for _, id := range ids {
-				if _, _, err := s.Capture(t.Context(), id); !errors.Is(err, ledger.ErrUnavailable) {
+				if _, _, err := s.Capture(t.Context(), id, nil); !errors.Is(err, ledger.ErrUnavailable) {
 					t.Fatalf("capture in doubt: %v", err)
 				}
 			}
@@ -260,13 +260,13 @@ func TestOutage(t *testing.T) {
 			})
 			charged := 0
 			for _, id := range kept {
-				if _, _, err := s.Capture(t.Context(), id); err != nil {
+				if _, _, err := s.Capture(t.Context(), id, nil); err != nil {
 					t.Fatal(err)
 				}
 				charged++
 			}
 			for _, id := range released {
-				_, _, err := s.Capture(t.Context(), id)
+				_, _, err := s.Capture(t.Context(), id, nil)
 				if !c.captured && !errors.Is(err, ledger.ErrSettled) {
 					t.Errorf("capture of what was released: %v", err)
 				}
@@ -300,7 +300,7 @@ func TestOwedRefundIsMadeOnce(t *testing.T) {
 	until(t, "the refund's COMMIT has failed", func() bool { return f.commit.Load() == commitWorks })
 	until(t, "the store can write", healthy(s))
 	until(t, "what was released is given back", func() bool { return purseOf(t, s, o.Account) == ledger.Purse{Balance: 100} })
-	if _, err := s.Reserve(t.Context(), id("chg_"), o); err != nil { // whatever was still owed is paid before this
+	if _, err := s.Reserve(t.Context(), id("chg_"), o, ledger.Terms{}); err != nil { // whatever was still owed is paid before this
 		t.Error(err)
 	}
 	if err := s.CreateAccount(t.Context(), ledger.Account{ID: id("acct_"), Name: "later"}, ledger.Audit{}); err != nil {
@@ -320,7 +320,7 @@ func TestVerifyInParallel(t *testing.T) {
 	o := pair(t, s, 1000)
 	for range 50 {
 		c := id("chg_")
-		if _, _, err := s.Charge(t.Context(), c, o); err != nil {
+		if _, _, err := s.Charge(t.Context(), c, o, ledger.Terms{}, nil); err != nil {
 			t.Fatal(err)
 		}
 		if _, _, err := s.Post(t.Context(), ledger.Transaction{ID: id("txn_"), Kind: ledger.KindRefund, Charge: c, Reason: "x"}, ledger.Audit{}); err != nil {
@@ -354,8 +354,8 @@ func TestVerifyInParallel(t *testing.T) {
 func wantDown(t *testing.T, s *Store, o ledger.Order) {
 	t.Helper()
 	ctx := t.Context()
-	_, reserve := s.Reserve(ctx, id("chg_"), o)
-	_, _, charge := s.Charge(ctx, id("chg_"), o)
+	_, reserve := s.Reserve(ctx, id("chg_"), o, ledger.Terms{})
+	_, _, charge := s.Charge(ctx, id("chg_"), o, ledger.Terms{}, nil)
 	_, _, post := s.Post(ctx, ledger.Transaction{ID: id("txn_"), Kind: ledger.KindCredit, Creditor: o.Account, Amount: 1}, ledger.Audit{})
 	_, byDigest := s.KeyByDigest(ctx, [32]byte{})
 	account := s.CreateAccount(ctx, ledger.Account{ID: id("acct_"), Name: "new"}, ledger.Audit{})
@@ -413,10 +413,10 @@ func TestFullDisk(t *testing.T) {
 	charged := 0
 	for failed == "" {
 		charge := id("chg_")
-		if _, err := s.Reserve(t.Context(), charge, o); err != nil {
+		if _, err := s.Reserve(t.Context(), charge, o, ledger.Terms{}); err != nil {
 			t.Fatal(err)
 		}
-		switch _, _, err := s.Capture(t.Context(), charge); {
+		switch _, _, err := s.Capture(t.Context(), charge, nil); {
 		case err == nil:
 			charged++
 		case errors.Is(err, ledger.ErrUnavailable) && strings.Contains(err.Error(), "full"):
@@ -430,7 +430,7 @@ func TestFullDisk(t *testing.T) {
 	}
 	until(t, "the store can write", healthy(s)) // a probe needs no new page
 	write(t, s, "PRAGMA max_page_count = 100000")
-	if _, _, err := s.Capture(t.Context(), failed); err != nil {
+	if _, _, err := s.Capture(t.Context(), failed, nil); err != nil {
 		t.Fatal(err)
 	}
 	if v := clean(t, s); v.Transactions != int64(charged)+2 {

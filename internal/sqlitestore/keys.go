@@ -2,6 +2,7 @@ package sqlitestore
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,11 +15,11 @@ import (
 )
 
 const (
-	keyColumns = `id, digest, account, lineage, kind, environment, name, hint, scopes, servers,
+	keyColumns = `id, digest, account, lineage, kind, environment, name, hint, scopes, servers, limits,
 	created_at, expires_at, disabled_at, deleted_at, last_used_at, successor`
 	selectKey = `SELECT n, ` + keyColumns + ` FROM key `
-	insertKey = `INSERT INTO key (` + keyColumns + `) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO NOTHING`
-	updateKey = `UPDATE key SET name = ?, hint = ?, scopes = ?, servers = ?, created_at = ?, expires_at = ?,
+	insertKey = `INSERT INTO key (` + keyColumns + `) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO NOTHING`
+	updateKey = `UPDATE key SET name = ?, hint = ?, scopes = ?, servers = ?, limits = ?, created_at = ?, expires_at = ?,
 	disabled_at = ?, deleted_at = ?, successor = ? WHERE id = ?`
 	touchKey = `UPDATE key SET last_used_at = ?1 WHERE id = ?2 AND (last_used_at IS NULL OR last_used_at < ?1)`
 )
@@ -177,7 +178,11 @@ func (t *tx) changeKey(id string, change func(*keys.Key) error) (keys.Key, error
 	if err != nil {
 		return keys.Key{}, err
 	}
-	_, err = t.exec(updateKey, k.Name, k.Hint, scopes, servers, micros(k.CreatedAt), number(micros(k.ExpiresAt)),
+	limits, err := limitsColumn(&k)
+	if err != nil {
+		return keys.Key{}, err
+	}
+	_, err = t.exec(updateKey, k.Name, k.Hint, scopes, servers, limits, micros(k.CreatedAt), number(micros(k.ExpiresAt)),
 		number(micros(k.DisabledAt)), number(micros(k.DeletedAt)), k.Successor, k.ID)
 	return stored(k), err
 }
@@ -199,8 +204,12 @@ func (t *tx) insertKey(k *keys.Key) error {
 	if err != nil {
 		return err
 	}
+	limits, err := limitsColumn(k)
+	if err != nil {
+		return err
+	}
 	n, err := t.exec(insertKey, k.ID, k.Digest[:], k.Account, k.Lineage, k.Kind.String(), string(k.Environment),
-		k.Name, k.Hint, scopes, servers, micros(k.CreatedAt), number(micros(k.ExpiresAt)),
+		k.Name, k.Hint, scopes, servers, limits, micros(k.CreatedAt), number(micros(k.ExpiresAt)),
 		number(micros(k.DisabledAt)), number(micros(k.DeletedAt)), number(micros(k.LastUsedAt)), k.Successor)
 	if err == nil && n == 0 {
 		err = fmt.Errorf("key: %w", ledger.ErrConflict)
@@ -224,6 +233,21 @@ func lists(k *keys.Key) (scopes, servers string, err error) {
 	return text[0], text[1], nil
 }
 
+// limitsColumn encodes the limits of a key; null for none.
+func limitsColumn(k *keys.Key) (any, error) {
+	if k.Limits == nil || *k.Limits == (keys.Limits{}) {
+		return nil, nil
+	}
+	if err := k.Limits.Check(); err != nil {
+		return nil, err
+	}
+	b, err := json.Marshal(k.Limits)
+	if err != nil {
+		return nil, fmt.Errorf("encoding key: %w", err)
+	}
+	return string(b), nil
+}
+
 // stored is the key at the precision of the store, as reading it gives it.
 func stored(k keys.Key) keys.Key {
 	k.CreatedAt, k.ExpiresAt = fromMicros(micros(k.CreatedAt)), fromMicros(micros(k.ExpiresAt))
@@ -235,6 +259,9 @@ func stored(k keys.Key) keys.Key {
 	if len(k.Servers) == 0 {
 		k.Servers = nil
 	}
+	if k.Limits != nil && *k.Limits == (keys.Limits{}) {
+		k.Limits = nil
+	}
 	return k
 }
 
@@ -243,9 +270,10 @@ func scanKey(from scanner) (keys.Key, int64, error) {
 	var n, created int64
 	var digest []byte
 	var kind, scopes, servers string
+	var limits sql.NullString
 	var expires, disabled, deleted, used nullMicros
 	if err := from.Scan(&n, &k.ID, &digest, &k.Account, &k.Lineage, &kind, (*string)(&k.Environment), &k.Name, &k.Hint,
-		&scopes, &servers, &created, &expires, &disabled, &deleted, &used, &k.Successor); err != nil {
+		&scopes, &servers, &limits, &created, &expires, &disabled, &deleted, &used, &k.Successor); err != nil {
 		return keys.Key{}, 0, err
 	}
 	if len(digest) != len(k.Digest) {
@@ -258,6 +286,11 @@ func scanKey(from scanner) (keys.Key, int64, error) {
 	}
 	if err := errors.Join(json.Unmarshal([]byte(scopes), &k.Scopes), json.Unmarshal([]byte(servers), &k.Servers)); err != nil {
 		return keys.Key{}, 0, fmt.Errorf("lists of key %s: %w", k.ID, err)
+	}
+	if limits.Valid {
+		if err := json.Unmarshal([]byte(limits.String), &k.Limits); err != nil {
+			return keys.Key{}, 0, fmt.Errorf("limits of key %s: %w", k.ID, err)
+		}
 	}
 	k.CreatedAt = fromMicros(created)
 	k.ExpiresAt, k.DisabledAt, k.DeletedAt = fromMicros(expires.n), fromMicros(disabled.n), fromMicros(deleted.n)

@@ -86,12 +86,12 @@ func childCapture(path string) error {
 		go func() {
 			for {
 				charge := id("chg_")
-				if _, err := s.Reserve(context.Background(), charge, o); err != nil {
+				if _, err := s.Reserve(context.Background(), charge, o, ledger.Terms{}); err != nil {
 					failed <- err
 					return
 				}
 				say("asked", charge)
-				if _, _, err := s.Capture(context.Background(), charge); err != nil {
+				if _, _, err := s.Capture(context.Background(), charge, nil); err != nil {
 					failed <- err
 					return
 				}

@@ -74,10 +74,10 @@ func childLimit(path string) error {
 	var held string
 	for held == "" {
 		charge := id("chg_")
-		if _, err := s.Reserve(ctx, charge, o); err != nil {
+		if _, err := s.Reserve(ctx, charge, o, ledger.Terms{}); err != nil {
 			return fmt.Errorf("reserving: %w", err)
 		}
-		if _, _, err := s.Capture(ctx, charge); errors.Is(err, ledger.ErrUnavailable) {
+		if _, _, err := s.Capture(ctx, charge, nil); errors.Is(err, ledger.ErrUnavailable) {
 			held = charge
 		} else if err != nil {
 			return fmt.Errorf("capturing: %w", err)
@@ -94,7 +94,7 @@ func childLimit(path string) error {
 	}
 	fmt.Println("recovered")
 	for charge := held; charged < 800; charge = id("chg_") {
-		if _, _, err := s.Charge(ctx, charge, o); err != nil {
+		if _, _, err := s.Charge(ctx, charge, o, ledger.Terms{}, nil); err != nil {
 			return fmt.Errorf("charging after the recovery: %w", err)
 		}
 		charged++

@@ -13,51 +13,67 @@ import (
 )
 
 // Reserve holds the order's amount under the charge id for
-// ledger.ReservationLife and returns the purse as it is then. It does no I/O.
-// Repeating it with the same order while the reservation is open changes
+// ledger.ReservationLife, if the terms and the account's own caps allow it. It
+// does no I/O. If the terms have the key of a call that was captured before,
+// nothing is reserved, and the first answer is read instead. Repeating it with the same order while the reservation is open changes
 // nothing. Errors: ledger.ErrNotFound (account or provider), ErrConflict (the id
 // has another order), ErrSettled (the id is captured, released or expired),
-// *InsufficientError, and ErrUnavailable while the store cannot write or holds
+// *CapError, *InsufficientError, for a call that is sent again ErrInFlight,
+// ErrReused and ErrGone, and ErrUnavailable while the store cannot write or holds
 // all the reservations it may.
 //
 // An id that was captured so long ago that memory forgot it can be reserved
 // again; capturing it then gives the first outcome and takes nothing.
-func (s *Store) Reserve(ctx context.Context, id string, o ledger.Order) (ledger.Purse, error) {
-	u, err := s.check(ctx, id, &o)
+func (s *Store) Reserve(ctx context.Context, id string, o ledger.Order, terms ledger.Terms) (ledger.Reservation, error) {
+	u, err := s.check(ctx, id, &o, &terms)
 	if err != nil {
-		return ledger.Purse{}, err
+		return ledger.Reservation{}, err
 	}
+	h, first, err := s.reserve(u, &o, &terms)
+	if err != nil {
+		return ledger.Reservation{}, err
+	}
+	if first == nil {
+		return h, nil
+	}
+	answer, err := s.first(first, &terms.Retry)
+	return ledger.Reservation{First: answer}, err
+}
+
+func (s *Store) reserve(u uuid, o *ledger.Order, terms *ledger.Terms) (ledger.Reservation, *marked, error) {
 	b, now := s.books, s.now()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.sweep(now)
-	if h := b.holds[u]; h != nil {
-		switch {
-		case h.order != o:
-			return ledger.Purse{}, ledger.ErrConflict
-		case h.state == holdOpen || h.state == holdQueued:
-			return h.payer.purses[purseIndex(o.Sandbox)], nil
-		default:
-			return ledger.Purse{}, ledger.ErrSettled
+	h := b.holds[u]
+	switch {
+	case h == nil:
+		var first *marked
+		var err error
+		if h, first, err = b.reserve(u, o, terms, now, now.Add(ledger.ReservationLife)); err != nil || first != nil {
+			return ledger.Reservation{}, first, err
 		}
+	case h.order != *o:
+		return ledger.Reservation{}, nil, ledger.ErrConflict
+	case h.state != holdOpen && h.state != holdQueued:
+		return ledger.Reservation{}, nil, ledger.ErrSettled
 	}
-	h, err := b.reserve(u, &o, now.Add(ledger.ReservationLife))
-	if err != nil {
-		return ledger.Purse{}, err
-	}
-	return h.payer.purses[purseIndex(o.Sandbox)], nil
+	return ledger.Reservation{Purse: h.payer.purses[purseIndex(o.Sandbox)], Waived: h.waived}, nil, nil
 }
 
 // check is what every new order must pass.
-func (s *Store) check(ctx context.Context, id string, o *ledger.Order) (uuid, error) {
+func (s *Store) check(ctx context.Context, id string, o *ledger.Order, terms *ledger.Terms) (uuid, error) {
 	if err := ctx.Err(); err != nil {
 		return uuid{}, err
 	}
 	if err := s.Healthy(); err != nil {
 		return uuid{}, err
 	}
-	if o.Amount <= 0 {
-		return uuid{}, fmt.Errorf("amount %s of the order is not more than zero", o.Amount)
+	if err := errors.Join(o.Check(), terms.Key.Check(), terms.Server.Check()); err != nil {
+		return uuid{}, err
+	}
+	if len(terms.Retry.Key) > ledger.MaxRetryKey {
+		return uuid{}, fmt.Errorf("the key to repeat the call by is longer than %d bytes", ledger.MaxRetryKey)
 	}
 	return parseID(chargePrefix, id)
 }
@@ -143,7 +159,9 @@ func (s *Store) release(u uuid) (known bool, err error) {
 }
 
 // Capture takes the money of a reservation and returns once that is durable,
-// with the charge and the payer's purse. Captured before, it gives the first
+// with the charge and the payer's purse. If the call may be sent again, its
+// answer is kept with it; nil, or one longer than ledger.MaxAnswer, is not kept.
+// The answer must not be changed afterwards. Captured before, it gives the first
 // outcome again. If the reservation has expired, it is Charge with its order.
 // ctx cancels it only as long as it is certain that nothing is charged.
 //
@@ -151,12 +169,12 @@ func (s *Store) release(u uuid) (known bool, err error) {
 // (a restart forgets reservations: use Charge), *InsufficientError after expiry,
 // ErrUnavailable: nothing was taken, or the outcome is not known yet. The
 // reservation stays then; the caller may try again, or release it.
-func (s *Store) Capture(ctx context.Context, id string) (ledger.Charge, ledger.Purse, error) {
+func (s *Store) Capture(ctx context.Context, id string, answer []byte) (ledger.Charge, ledger.Purse, error) {
 	u, err := parseCharge(ctx, id)
 	if err != nil {
 		return ledger.Charge{}, ledger.Purse{}, err
 	}
-	return s.settleNow(ctx, u, nil)
+	return s.settleNow(ctx, u, conditional{}, answer)
 }
 
 // Charge captures the order in one step: it checks the balance and captures, as
@@ -164,22 +182,29 @@ func (s *Store) Capture(ctx context.Context, id string) (ledger.Charge, ledger.P
 // reservation is open, it is captured. Captured before, the first outcome is
 // given again. Errors are those of Reserve and Capture; ledger.ErrSettled means
 // that the id was released.
-func (s *Store) Charge(ctx context.Context, id string, o ledger.Order) (ledger.Charge, ledger.Purse, error) {
-	u, err := s.check(ctx, id, &o)
+func (s *Store) Charge(ctx context.Context, id string, o ledger.Order, terms ledger.Terms, answer []byte) (ledger.Charge, ledger.Purse, error) {
+	u, err := s.check(ctx, id, &o, &terms)
 	if err != nil {
 		return ledger.Charge{}, ledger.Purse{}, err
 	}
-	return s.settleNow(ctx, u, &o)
+	return s.settleNow(ctx, u, conditional{&o, &terms}, answer)
+}
+
+// conditional is what a charge without a reservation asks for.
+type conditional struct {
+	order *ledger.Order // nil for the capture of a reservation
+	terms *ledger.Terms
 }
 
 var channels = sync.Pool{New: func() any { return make(chan outcome, 1) }}
 
-// settleNow captures what is held under the id, or what o asks for.
-func (s *Store) settleNow(ctx context.Context, u uuid, o *ledger.Order) (ledger.Charge, ledger.Purse, error) {
+// settleNow captures what is held under the id, or what c asks for.
+func (s *Store) settleNow(ctx context.Context, u uuid, c conditional, body []byte) (ledger.Charge, ledger.Purse, error) {
+	o := c.order
 	done := channels.Get().(chan outcome)
 	defer channels.Put(done)
 	for {
-		h, mine, err := s.join(u, o, done)
+		h, mine, err := s.join(u, c, body, done)
 		switch {
 		case err == nil && h == nil:
 			return s.firstOutcome(u, o)
@@ -208,7 +233,8 @@ func (s *Store) settleNow(ctx context.Context, u uuid, o *ledger.Order) (ledger.
 // join finds or makes the hold to capture, which then answers on done. It is
 // mine if the caller must queue it. Neither hold nor error means that the
 // journal knows; both, that an expired hold cannot be held again.
-func (s *Store) join(u uuid, o *ledger.Order, done chan outcome) (h *hold, mine bool, err error) {
+func (s *Store) join(u uuid, c conditional, body []byte, done chan outcome) (h *hold, mine bool, err error) {
+	o := c.order
 	b, now := s.books, s.now()
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -218,8 +244,12 @@ func (s *Store) join(u uuid, o *ledger.Order, done chan outcome) (h *hold, mine 
 	case h == nil && o == nil:
 		return nil, false, nil
 	case h == nil:
-		if h, err = b.reserve(u, o, now); err != nil {
+		var first *marked
+		if h, first, err = b.reserve(u, o, c.terms, now, now); err != nil {
 			return nil, false, err
+		}
+		if first != nil { // its caller has had it run anew, with another charge
+			return nil, false, ledger.ErrSettled
 		}
 		h.conditional = true
 		b.queue(h)
@@ -235,13 +265,13 @@ func (s *Store) join(u uuid, o *ledger.Order, done chan outcome) (h *hold, mine 
 		h.waiters = append(h.waiters, done)
 		return h, false, nil
 	case h.state == holdExpired:
-		if err := b.again(h); err != nil {
+		if err := b.again(h, now); err != nil {
 			return h, false, err
 		}
 	default:
 		b.queue(h)
 	}
-	h.waiters = append(h.waiters, done)
+	h.waiters, h.answer = append(h.waiters, done), body
 	return h, true, nil
 }
 
@@ -311,15 +341,22 @@ func (s *Store) captured(u uuid) (row, error) {
 // charge makes a charge of its row.
 func (s *Store) charge(r *row) (ledger.Charge, error) {
 	s.books.mu.Lock()
-	payer, payee := s.books.number(r.debtor), s.books.number(r.creditor)
+	payer, payee, operator := s.books.number(r.debtor), s.books.number(r.creditor), s.books.number(r.feeTo)
 	s.books.mu.Unlock()
 	if payer == nil || payee == nil {
 		return ledger.Charge{}, failure(fmt.Errorf("transaction %d names an account that does not exist", r.seq))
 	}
-	return chargeOf(r, r.id, ledger.Order{
+	order := ledger.Order{
 		Account: payer.id, Provider: payee.id, Key: r.key, Lineage: r.lineage, Server: r.server, Tool: r.tool,
-		Amount: r.amount, Sandbox: r.sandbox,
-	}), nil
+		Amount: r.price(), Fee: r.fee, Sandbox: r.sandbox,
+	}
+	if r.feeTo != 0 {
+		if operator == nil {
+			return ledger.Charge{}, failure(fmt.Errorf("transaction %d names an account that does not exist", r.seq))
+		}
+		order.FeeTo = operator.id
+	}
+	return chargeOf(r, r.id, order), nil
 }
 
 // OpenReservations returns how many reservations hold credits now.

@@ -15,8 +15,8 @@ import (
 // Creditor, Amount, Sandbox and Reason are read; of an adjustment the same, or
 // Debtor in place of Creditor to take credits away; of a refund ID, Charge,
 // Amount and Reason, where an amount of zero means all that is left of the
-// charge. A refund may take the provider below zero, and an adjustment the
-// account. The same ID and content again gives the first outcome.
+// charge; the operator's fee goes back to the provider in proportion. A refund
+// may take the provider below zero, and an adjustment the account. The same ID and content again gives the first outcome.
 //
 // Errors: ledger.ErrNotFound (account or charge), ErrConflict (the ID was used
 // with other content), ErrSettled (nothing is left to refund), ErrInsufficient
@@ -181,7 +181,28 @@ func (t *tx) refund(c *row, p ledger.Transaction, id uuid, now time.Time) (row, 
 	if debtor == nil || creditor == nil {
 		return row{}, failure(fmt.Errorf("transaction %d names an account that does not exist", c.seq))
 	}
-	return r, t.insert(&r, debtor, creditor)
+	back := ledger.FeeReturned(c.fee, c.amount, c.refunded, amount)
+	if back > 0 {
+		if err := t.canEarn(debtor, back, c.sandbox); err != nil {
+			return row{}, err
+		}
+	}
+	if err := t.insert(&r, debtor, creditor); err != nil {
+		return row{}, err
+	}
+	if back > 0 {
+		operator := t.w.books.number(c.feeTo)
+		if operator == nil {
+			return row{}, failure(fmt.Errorf("transaction %d names an account that does not exist", c.seq))
+		}
+		if err := t.insertFee(c.seq, back, operator, debtor, &r); err != nil {
+			return row{}, err
+		}
+	}
+	if amount < left {
+		return r, nil
+	}
+	return r, t.forgetAnswer(c.seq, 0)
 }
 
 // transaction is the row as the books show it. charge is the id of the charge
@@ -197,7 +218,7 @@ func (s *Store) transaction(r *row, charge string) (ledger.Transaction, error) {
 	if r.kind == rowCharge {
 		prefix = chargePrefix
 	}
-	if r.kind != rowRefund {
+	if r.kind != rowRefund && r.kind != rowFee {
 		charge = ""
 	}
 	return ledger.Transaction{

@@ -115,13 +115,16 @@ func (w *writer) settleFile() error {
 		return err
 	}
 	t := tx{w: w}
-	if err := t.loadAccounts(); err != nil {
-		return err
+	for _, step := range []func() error{
+		t.loadAccounts, t.loadLimits,
+		func() error { return t.replay(w.committed + 1) },
+		t.settleDoubt, t.loadMarks,
+	} {
+		if err := step(); err != nil {
+			return err
+		}
 	}
-	if err := t.replay(w.committed + 1); err != nil {
-		return err
-	}
-	return t.settleDoubt()
+	return nil
 }
 
 // checkpoint makes certain what is committed. What the log shows may be in the
@@ -152,7 +155,7 @@ func (t *tx) settleDoubt() error {
 			outcomes[i].err = fmt.Errorf("%w: the charge could not be written", ledger.ErrUnavailable)
 		case err != nil:
 			return err
-		case !r.sameOrder(&h.order, h.payer.n, h.payee.n):
+		case !r.sameOrder(h):
 			outcomes[i].err = ledger.ErrConflict
 		}
 		rows[i] = r
@@ -220,9 +223,12 @@ func (w *writer) refundOwed() {
 			}
 			_, err = t.refund(&c, ledger.Transaction{Reason: "released while its capture was in doubt"}, o.refund, w.now())
 			if errors.Is(err, ledger.ErrSettled) {
-				return nil // somebody has refunded it
+				err = nil // somebody has refunded it, or a free quota had paid it
 			}
-			return err
+			if err != nil {
+				return err
+			}
+			return t.forgetAnswer(c.seq, ledger.MaxAnswer) // its caller was told of a failure
 		})
 		if err != nil {
 			w.owed = append(w.owed, o)

@@ -75,11 +75,12 @@ const (
 	rowCredit = 2
 	rowRefund = 3
 	rowAdjust = 4
+	rowFee    = 5
 )
 
 // kinds are the kinds of transactions, by their numbers.
 var kinds = map[int64]ledger.Kind{
-	rowCharge: ledger.KindCharge, rowCredit: ledger.KindCredit, rowRefund: ledger.KindRefund, rowAdjust: ledger.KindAdjustment,
+	rowCharge: ledger.KindCharge, rowCredit: ledger.KindCredit, rowRefund: ledger.KindRefund, rowAdjust: ledger.KindAdjustment, rowFee: ledger.KindFee,
 }
 
 // row is one transaction as the journal holds it.
@@ -94,17 +95,21 @@ type row struct {
 	prevDebtor, prevCreditor int64
 	key, lineage             string // charges
 	server, tool             string
-	ref                      int64 // refunds
+	ref                      int64 // refunds and fees: seq of the charge
 	reason                   string
+	day                      int32         // of the reservation of a charge
+	waived                   ledger.Amount // the price of a charge that a free quota has paid
+	fee                      ledger.Amount // of a charge
+	feeTo                    int64         // account.n; 0 without a fee
 	refunded                 ledger.Amount // read only: the sum of the refunds
 }
 
 const rowColumns = `seq, id, kind, debtor, creditor, amount, sandbox, at, prev_debtor, prev_creditor,
-	key, lineage, server, tool, ref, reason`
+	key, lineage, server, tool, ref, reason, day, waived, fee, fee_to`
 
 const (
-	insertRow = `INSERT INTO txn (` + rowColumns + `) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (id) DO NOTHING`
-	refunds   = `(SELECT coalesce(sum(r.amount), 0) FROM txn r WHERE r.ref = txn.seq AND r.ref IS NOT NULL)`
+	insertRow = `INSERT INTO txn (` + rowColumns + `) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (id) DO NOTHING`
+	refunds   = `(SELECT coalesce(sum(r.amount), 0) FROM txn r WHERE r.ref = txn.seq AND r.ref IS NOT NULL AND r.kind = 3)`
 	selectRow = `SELECT ` + rowColumns + `, ` + refunds + ` FROM txn `
 )
 
@@ -115,7 +120,17 @@ func (r *row) args() []any {
 		lineage = nil // most keys were never rotated
 	}
 	return []any{r.seq, r.id[:], r.kind, r.debtor, r.creditor, int64(r.amount), r.sandbox, r.at, r.prevDebtor,
-		r.prevCreditor, text(r.key), lineage, text(r.server), text(r.tool), number(r.ref), text(r.reason)}
+		r.prevCreditor, text(r.key), lineage, text(r.server), text(r.tool), number(r.ref), text(r.reason),
+		r.dayColumn(), number(int64(r.waived)), number(int64(r.fee)), number(r.feeTo)}
+}
+
+// dayColumn is null for most charges: those that were captured on the day of
+// their reservation.
+func (r *row) dayColumn() any {
+	if r.kind != rowCharge || r.day == ledger.Day(fromMicros(r.at)) {
+		return nil
+	}
+	return r.day
 }
 
 func text(s string) any {
@@ -139,9 +154,10 @@ type scanner interface{ Scan(...any) error }
 func (r *row) scan(from scanner, more ...any) error {
 	var id []byte
 	var key, lineage, server, tool, reason sql.NullString
-	var ref sql.NullInt64
+	var ref, day, waived, fee, feeTo sql.NullInt64
 	fields := [...]any{&r.seq, &id, &r.kind, &r.debtor, &r.creditor, (*int64)(&r.amount), &r.sandbox, &r.at,
-		&r.prevDebtor, &r.prevCreditor, &key, &lineage, &server, &tool, &ref, &reason, (*int64)(&r.refunded)}
+		&r.prevDebtor, &r.prevCreditor, &key, &lineage, &server, &tool, &ref, &reason,
+		&day, &waived, &fee, &feeTo, (*int64)(&r.refunded)}
 	if err := from.Scan(append(fields[:], more...)...); err != nil {
 		return err
 	}
@@ -153,13 +169,23 @@ func (r *row) scan(from scanner, more ...any) error {
 	if !lineage.Valid {
 		r.lineage = r.key
 	}
+	r.waived, r.fee, r.feeTo = ledger.Amount(waived.Int64), ledger.Amount(fee.Int64), feeTo.Int64
+	r.day = int32(day.Int64)
+	if !day.Valid {
+		r.day = ledger.Day(fromMicros(r.at))
+	}
 	return nil
 }
 
-// sameOrder reports whether the row is the capture of that order.
-func (r *row) sameOrder(o *ledger.Order, payer, payee int64) bool {
-	return r.kind == rowCharge && r.debtor == payer && r.creditor == payee && r.amount == o.Amount &&
-		r.sandbox == o.Sandbox && r.key == o.Key && r.lineage == o.Lineage && r.server == o.Server && r.tool == o.Tool
+// price is what a charge costs, whether or not a free quota has paid it.
+func (r *row) price() ledger.Amount { return r.amount + r.waived }
+
+// sameOrder reports whether the row is the capture of that hold's order.
+func (r *row) sameOrder(h *hold) bool {
+	o := &h.order
+	return r.kind == rowCharge && r.debtor == h.payer.n && r.creditor == h.payee.n && r.price() == o.Amount &&
+		r.sandbox == o.Sandbox && r.key == o.Key && r.lineage == o.Lineage && r.server == o.Server && r.tool == o.Tool &&
+		r.fee == o.Fee && (r.feeTo == 0) == (h.feeTo == nil) && (h.feeTo == nil || r.feeTo == h.feeTo.n)
 }
 
 // micros is how times are stored; the zero time is 0.

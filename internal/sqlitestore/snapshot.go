@@ -14,37 +14,34 @@ const idleFlush = 512
 func (t *tx) flush(most int, all bool) error {
 	w := t.w
 	due := time.Now().Add(-flushEvery)
-	ctx := background()
-	for _, a := range w.dirty[:min(most, len(w.dirty))] {
-		if !all && a.dirtyAt.After(due) {
+	for _, s := range w.dirty[:min(most, len(w.dirty))] {
+		if !all && s.behind().dirtyAt.After(due) {
 			break
 		}
-		// Only the writer moves these, so it may read them without the mutex.
-		if _, err := w.stmts.snapshot.ExecContext(ctx, int64(a.purses[0].Balance), int64(a.purses[1].Balance),
-			w.committed, a.debitHead, a.creditHead, a.n); err != nil {
-			return failure(err)
+		if err := s.save(t); err != nil {
+			return err
 		}
-		t.flushing = append(t.flushing, a)
+		t.flushing = append(t.flushing, s)
 	}
 	if len(t.flushing) == 0 {
 		return nil
 	}
 	from := w.committed + 1
 	if n := len(t.flushing); n < len(w.dirty) {
-		from = w.dirty[n].dirtySeq
+		from = w.dirty[n].behind().dirtySeq
 	}
-	_, err := w.stmts.meta.ExecContext(ctx, from)
+	_, err := w.stmts.meta.ExecContext(background(), from)
 	return failure(err)
 }
 
 // flushDue reports whether a snapshot has been behind for long enough.
 func (w *writer) flushDue() bool {
-	return len(w.dirty) > 0 && time.Since(w.dirty[0].dirtyAt) >= flushEvery
+	return len(w.dirty) > 0 && time.Since(w.dirty[0].behind().dirtyAt) >= flushEvery
 }
 
 // loadAccounts brings the accounts to memory that are not there yet.
 func (t *tx) loadAccounts() error {
-	rows, err := t.w.conn.QueryContext(background(), `SELECT n, id, name, created_at, credit_limit,
+	rows, err := t.w.conn.QueryContext(background(), `SELECT n, id, name, created_at, credit_limit, cap_call, cap_day, cap_month,
 		live, sandbox, as_of, debit_head, credit_head FROM account WHERE n >= ? ORDER BY n`, t.w.books.count())
 	if err != nil {
 		return failure(err)
@@ -53,7 +50,8 @@ func (t *tx) loadAccounts() error {
 	for rows.Next() {
 		var a account
 		var created int64
-		if err := rows.Scan(&a.n, &a.id, &a.name, &created, (*int64)(&a.creditLimit), (*int64)(&a.purses[0].Balance),
+		if err := rows.Scan(&a.n, &a.id, &a.name, &created, (*int64)(&a.creditLimit),
+			(*int64)(&a.caps.Call), (*int64)(&a.caps.Day), (*int64)(&a.caps.Month), (*int64)(&a.purses[0].Balance),
 			(*int64)(&a.purses[1].Balance), &a.asOf, &a.debitHead, &a.creditHead); err != nil {
 			return failure(err)
 		}
@@ -67,8 +65,10 @@ func (t *tx) loadAccounts() error {
 
 // load brings memory to where the file is.
 func (t *tx) load() error {
-	if err := t.loadAccounts(); err != nil {
-		return err
+	for _, load := range []func() error{t.loadAccounts, t.loadSpend, t.loadMarks} {
+		if err := load(); err != nil {
+			return err
+		}
 	}
 	var from, last int64
 	err := t.queryRow(`SELECT replay_from, (SELECT coalesce(max(seq), 0) FROM txn) FROM meta`).Scan(&from, &last)
@@ -93,6 +93,7 @@ func (t *tx) load() error {
 // replay applies the journal from that transaction on to memory.
 func (t *tx) replay(from int64) error {
 	w := t.w
+	t.first = from
 	rows, err := w.conn.QueryContext(background(), selectRow+`WHERE seq >= ? ORDER BY seq`, from)
 	if err != nil {
 		return failure(err)
@@ -126,6 +127,9 @@ func (t *tx) apply(r *row) error {
 	debtor, creditor := t.w.books.number(r.debtor), t.w.books.number(r.creditor)
 	if debtor == nil || creditor == nil {
 		return fmt.Errorf("transaction %d names an account that does not exist (restore a backup)", r.seq)
+	}
+	if r.kind == rowCharge {
+		t.spends = append(t.spends, spendOf(r, nil))
 	}
 	if r.seq > debtor.asOf {
 		t.touch(debtor, r.seq)

@@ -28,6 +28,12 @@ type Options struct {
 	Now func() time.Time
 	// Logger hears when the store goes down and comes back; silent if nil.
 	Logger *slog.Logger
+	// NearCap hears of caps of which 80 % are spent, once for each period; nil
+	// for nobody. It must be fast: the store waits for it.
+	NearCap func(ledger.Cap)
+	// MaxAnswers bounds the answers that are kept for callers that call again,
+	// in bytes; DefaultAnswers if 0.
+	MaxAnswers int64
 
 	connect connect // sqlite.NewConnector if nil
 }
@@ -51,7 +57,7 @@ type Store struct {
 }
 
 // reads are the prepared statements of the readers.
-type reads struct{ keyByDigest, charge, charges, chain *sql.Stmt }
+type reads struct{ keyByDigest, charge, bySeq, answer, charges, chain *sql.Stmt }
 
 // Open opens or makes the store at o.Path, takes the lock beside it, brings its
 // schema up to date and rebuilds memory. It fails with ErrLocked while another
@@ -64,6 +70,12 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.NearCap == nil {
+		o.NearCap = func(ledger.Cap) {}
+	}
+	if o.MaxAnswers == 0 {
+		o.MaxAnswers = DefaultAnswers
 	}
 	if o.connect == nil {
 		o.connect = func(dsn string) (driver.Connector, error) { return sqlite.NewConnector(dsn) }
@@ -90,6 +102,7 @@ func (s *Store) open(ctx context.Context, o *Options) error {
 	}
 	w := &writer{
 		path: s.path, connect: o.connect, now: s.now, log: o.Logger, books: s.books,
+		nearCap: o.NearCap, maxAnswers: o.MaxAnswers,
 		queue: make(chan job, maxQueue), ending: make(chan struct{}), ended: make(chan struct{}),
 	}
 	if err := migrate(ctx, db, s.path, o.Logger); err != nil {
@@ -128,6 +141,8 @@ func (s *Store) openReaders(ctx context.Context, c connect) error {
 	}{
 		{&s.reads.keyByDigest, selectKey + `WHERE digest = ?`},
 		{&s.reads.charge, selectRow + `WHERE id = ?`},
+		{&s.reads.bySeq, selectRow + `WHERE seq = ?`},
+		{&s.reads.answer, selectAnswer},
 		{&s.reads.charges, selectRow + `WHERE seq < ? ORDER BY seq DESC LIMIT ?`},
 		{&s.reads.chain, selectChain},
 	} {

@@ -3,6 +3,7 @@ package sqlitestore
 import (
 	"database/sql"
 	"errors"
+	"fmt"
 
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
@@ -30,8 +31,11 @@ func failure(err error) error {
 // tx is the open transaction of the writer.
 type tx struct {
 	w        *writer
+	first    int64      // the first transaction that it may write
 	after    []func()   // run with the mutex of books once it is committed
-	flushing []*account // whose snapshots it writes: the first of the writer's list
+	flushing []snapshot // that it writes: the first of the writer's list
+	spends   []spend    // of charges, for their meters
+	answers  int64      // how many bytes of answers it adds to those that are kept
 }
 
 func (t *tx) exec(query string, args ...any) (int64, error) {
@@ -71,11 +75,8 @@ func (t *tx) byID(id uuid) (row, error) {
 func (t *tx) insert(r *row, debtor, creditor *account) error {
 	w := t.w
 	r.seq = w.next
-	for _, a := range [...]*account{debtor, creditor} {
-		if a.begin(r.seq) {
-			w.touched = append(w.touched, a)
-		}
-	}
+	t.touch(debtor, r.seq)
+	t.touch(creditor, r.seq)
 	before, beforeCredit := debtor.draft, creditor.draft
 	r.prevDebtor, r.prevCreditor = debtor.draft.debitHead, creditor.draft.creditHead
 	err := post(r, debtor, creditor)
@@ -88,6 +89,31 @@ func (t *tx) insert(r *row, debtor, creditor *account) error {
 		return err
 	}
 	w.next++
+	return nil
+}
+
+// insertFee moves a part of a charge on, from its provider to the operator or
+// back.
+func (t *tx) insertFee(charge int64, amount ledger.Amount, from, to *account, of *row) error {
+	r := row{
+		id: newUUID(), kind: rowFee, debtor: from.n, creditor: to.n, amount: amount,
+		sandbox: of.sandbox, at: of.at, ref: charge,
+	}
+	err := t.insert(&r, from, to)
+	if errors.Is(err, ledger.ErrOverflow) || errors.Is(err, errDuplicate) {
+		// What it belongs to is written already: only the whole can be undone.
+		return failure(fmt.Errorf("fee of transaction %d: %w", charge, err))
+	}
+	return err
+}
+
+// canEarn reports, as ledger.ErrOverflow, that the account's balance would
+// become too large.
+func (t *tx) canEarn(a *account, amount ledger.Amount, sandbox bool) error {
+	t.touch(a, t.w.next)
+	if _, err := a.draft.balances[purseIndex(sandbox)].Add(amount); err != nil {
+		return fmt.Errorf("balance of account %s: %w", a.name, err)
+	}
 	return nil
 }
 

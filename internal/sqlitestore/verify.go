@@ -27,7 +27,7 @@ func (s *Store) Verify(ctx context.Context, progress func(done, total int64)) (l
 	case <-ctx.Done():
 		return ledger.Verification{}, ctx.Err()
 	}
-	v := verifier{store: s, refunds: map[int64]ledger.Amount{}}
+	v := verifier{store: s, refunds: map[int64]ledger.Amount{}, fees: map[int64]ledger.Amount{}, meters: map[meterKey]*meter{}}
 	if err := v.snapshots(ctx); err != nil {
 		return ledger.Verification{}, err
 	}
@@ -80,6 +80,9 @@ type verifier struct {
 	store    *Store
 	accounts []*verified // by account.n
 	refunds  map[int64]ledger.Amount
+	fees     map[int64]ledger.Amount // that the operator has, by charge
+	owing    int64                   // the charge whose fee must come next, 0 for none
+	meters   map[meterKey]*meter
 	found    ledger.Verification
 	done, to int64
 	from     int64 // where a replay at start would begin
@@ -190,7 +193,7 @@ func (v *verifier) replayTo(to int64) (refunds []row, err error) {
 			v.differ("transaction %d shares its id with transaction %d", r.seq, indexed)
 		}
 		v.replay(&r)
-		if r.kind == rowRefund {
+		if r.kind == rowRefund || r.kind == rowFee {
 			refunds = append(refunds, r)
 		}
 	}
@@ -216,8 +219,18 @@ func (v *verifier) replay(r *row) {
 	for _, a := range [...]*verified{debtor, creditor} {
 		v.crossSnapshot(a, r.seq)
 	}
-	if r.amount <= 0 {
+	if r.amount <= 0 && (r.kind != rowCharge || r.waived <= 0 || r.amount < 0) {
 		v.differ("transaction %d is of %s", r.seq, r.amount)
+	}
+	if v.owing != 0 && (r.kind != rowFee || r.ref != v.owing) {
+		v.differ("the fee of charge %d is missing", v.owing)
+	}
+	v.owing = 0
+	if r.kind == rowCharge {
+		v.meter(r)
+		if r.fee > 0 && r.waived == 0 {
+			v.owing = r.seq
+		}
 	}
 	if r.prevDebtor != debtor.debit {
 		v.differ("transaction %d says that account %s paid %d before it, but that was %d", r.seq, debtor.name, r.prevDebtor, debtor.debit)
@@ -262,12 +275,16 @@ func (v *verifier) compare(a *verified) {
 	}
 }
 
-// refund compares a refund with its charge.
+// refund compares a refund or a fee with its charge.
 func (v *verifier) refund(r *row) error {
 	var c row
 	err := c.scan(v.store.readers.QueryRowContext(background(), selectRow+`WHERE seq = ?`, r.ref))
 	if err = readError(err); err != nil && !errors.Is(err, ledger.ErrNotFound) {
 		return err
+	}
+	if r.kind == rowFee && err == nil {
+		v.fee(r, &c)
+		return nil
 	}
 	if err != nil || c.kind != rowCharge || c.seq >= r.seq ||
 		c.debtor != r.creditor || c.creditor != r.debtor || c.sandbox != r.sandbox {
@@ -281,6 +298,24 @@ func (v *verifier) refund(r *row) error {
 	return nil
 }
 
+// fee compares a fee with its charge: it goes from the provider to the operator,
+// whole, and comes back in proportion to what is refunded.
+func (v *verifier) fee(r, c *row) {
+	switch there := r.debtor == c.creditor && r.creditor == c.feeTo; {
+	case c.kind != rowCharge || c.seq >= r.seq || r.sandbox != c.sandbox:
+		v.differ("transaction %d is a fee of %d, which is no charge that it could be of", r.seq, r.ref)
+	case there && v.fees[c.seq] == 0 && r.amount == c.fee && r.seq == c.seq+1:
+		v.fees[c.seq] = r.amount
+	case !there && r.debtor == c.feeTo && r.creditor == c.creditor:
+		v.fees[c.seq] -= r.amount
+		if want := c.fee - ledger.FeeReturned(c.fee, c.amount, 0, v.refunds[c.seq]); v.fees[c.seq] != want {
+			v.differ("the operator has %s of the fee of charge %d, and should have %s", v.fees[c.seq], c.seq, want)
+		}
+	default:
+		v.differ("transaction %d is not the fee of charge %d", r.seq, c.seq)
+	}
+}
+
 // memory compares what was replayed with what the store works with. Nothing is
 // being written now; reservations come and go.
 func (v *verifier) memory(committed int64) {
@@ -292,10 +327,11 @@ func (v *verifier) memory(committed int64) {
 		if h.state >= holdCaptured {
 			continue
 		}
+		v.holdMeters(h)
 		if held[h.payer] == nil {
 			held[h.payer] = new([2]ledger.Amount)
 		}
-		held[h.payer][purseIndex(h.order.Sandbox)] += h.order.Amount
+		held[h.payer][purseIndex(h.order.Sandbox)] += h.paid()
 	}
 	var sum [2]ledger.Amount
 	for n, a := range v.accounts {
@@ -314,6 +350,10 @@ func (v *verifier) memory(committed int64) {
 		}
 		v.compareMemory(a, m, held[m])
 	}
+	if v.owing != 0 {
+		v.differ("the fee of charge %d is missing", v.owing)
+	}
+	v.compareMeters(b)
 	if sum != [2]ledger.Amount{} {
 		v.differ("all balances sum to %s and in the sandbox to %s instead of zero", sum[0], sum[1])
 	}

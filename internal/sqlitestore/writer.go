@@ -49,6 +49,9 @@ type writer struct {
 	ended  chan struct{}
 	err    error // of the last flush; read after ended
 
+	nearCap    func(ledger.Cap)
+	maxAnswers int64
+
 	down    atomic.Pointer[downError]
 	commits atomic.Int64
 
@@ -56,10 +59,13 @@ type writer struct {
 	db        *sql.DB
 	conn      *sql.Conn
 	stmts     statements
-	committed int64      // the last transaction that is durable and in memory
-	next      int64      // the number of the next one
-	touched   []*account // by the open transaction
-	dirty     []*account // whose snapshot is behind, the furthest behind first
+	committed int64        // the last transaction that is durable and in memory
+	next      int64        // the number of the next one
+	touched   []*account   // by the open transaction
+	dirty     []snapshot   // that are behind, the furthest behind first
+	near      []ledger.Cap // to warn of
+	answers   int64        // bytes of answers that are kept
+	evicted   int64        // up to this transaction none are kept
 	batch     []*hold
 	rows      []row
 	outcomes  []outcome
@@ -70,10 +76,10 @@ type writer struct {
 }
 
 // statements of the writer's connection.
-type statements struct{ insert, byID, snapshot, meta *sql.Stmt }
+type statements struct{ insert, byID, snapshot, spend, answer, meta *sql.Stmt }
 
 func (s *statements) close() {
-	for _, stmt := range []*sql.Stmt{s.insert, s.byID, s.snapshot, s.meta} {
+	for _, stmt := range []*sql.Stmt{s.insert, s.byID, s.snapshot, s.spend, s.answer, s.meta} {
 		if stmt != nil {
 			_ = stmt.Close()
 		}
@@ -189,10 +195,16 @@ func (w *writer) idle() {
 	w.books.mu.Lock()
 	w.books.sweep(w.now())
 	w.books.mu.Unlock()
-	if w.down.Load() != nil || !w.flushDue() {
+	if w.down.Load() != nil {
 		return
 	}
-	_ = w.transact(func(t *tx) error { return t.flush(idleFlush, false) }) // the next tick tries again
+	// The next tick tries again.
+	if w.flushDue() {
+		_ = w.transact(func(t *tx) error { return t.flush(idleFlush, false) })
+	}
+	if w.down.Load() == nil && w.sweepDue() {
+		_ = w.transact((*tx).sweep)
+	}
 }
 
 // finish writes all snapshots. The connection stays for the owner to close.
@@ -237,6 +249,8 @@ func (w *writer) attach(db *sql.DB) error {
 		{&s.insert, insertRow},
 		{&s.byID, selectRow + `WHERE id = ?`},
 		{&s.snapshot, `UPDATE account SET live = ?, sandbox = ?, as_of = ?, debit_head = ?, credit_head = ? WHERE n = ?`},
+		{&s.spend, upsertSpend},
+		{&s.answer, insertAnswer},
 		{&s.meta, `UPDATE meta SET replay_from = ?`},
 	} {
 		if *p.stmt, err = conn.PrepareContext(ctx, p.query); err != nil {
@@ -261,7 +275,7 @@ func (w *writer) capture() {
 		w.refuse(w.batch, d)
 		return
 	}
-	t := tx{w: w}
+	t := tx{w: w, first: w.committed + 1}
 	if err := w.captureRows(&t); err != nil {
 		w.refuse(w.batch, w.abort(err))
 		return
@@ -271,11 +285,12 @@ func (w *writer) capture() {
 		return
 	}
 	w.books.mu.Lock()
-	defer w.books.mu.Unlock()
 	w.publish(&t)
 	for i, h := range w.batch {
 		w.settle(h, &w.rows[i], &w.outcomes[i])
 	}
+	w.books.mu.Unlock()
+	w.warn()
 }
 
 // captureRows does all of the batch but its COMMIT.
@@ -298,12 +313,8 @@ func (w *writer) captureRows(t *tx) error {
 // alone is in the outcome; an error ends the transaction. A row without an
 // outcome's error is what the capture wrote or, before, had written.
 func (t *tx) captureRow(h *hold, at int64) (row, outcome, error) {
-	r := row{
-		id: h.id, kind: rowCharge, debtor: h.payer.n, creditor: h.payee.n, amount: h.order.Amount,
-		sandbox: h.order.Sandbox, at: at, key: h.order.Key, lineage: h.order.Lineage,
-		server: h.order.Server, tool: h.order.Tool,
-	}
-	err := t.insert(&r, h.payer, h.payee)
+	r := rowOf(h, at)
+	err := t.insertCharge(h, &r)
 	switch {
 	case errors.Is(err, ledger.ErrOverflow):
 		return row{}, outcome{err: err}, nil
@@ -311,13 +322,50 @@ func (t *tx) captureRow(h *hold, at int64) (row, outcome, error) {
 		if r, err = t.byID(h.id); err != nil {
 			return row{}, outcome{}, err
 		}
-		if !r.sameOrder(&h.order, h.payer.n, h.payee.n) {
+		if !r.sameOrder(h) {
 			return row{}, outcome{err: ledger.ErrConflict}, nil
 		}
 	case err != nil:
 		return row{}, outcome{}, err
 	}
 	return r, outcome{}, nil
+}
+
+// rowOf is the row that captures a hold.
+func rowOf(h *hold, at int64) row {
+	r := row{
+		id: h.id, kind: rowCharge, debtor: h.payer.n, creditor: h.payee.n, amount: h.order.Amount, fee: h.order.Fee,
+		sandbox: h.order.Sandbox, at: at, day: h.day, key: h.order.Key, lineage: h.order.Lineage,
+		server: h.order.Server, tool: h.order.Tool,
+	}
+	if h.feeTo != nil {
+		r.feeTo = h.feeTo.n
+	}
+	if h.waived {
+		r.amount, r.waived = 0, h.order.Amount
+	}
+	return r
+}
+
+// insertCharge writes the row of a capture and what belongs to it: the
+// operator's fee, and the answer.
+func (t *tx) insertCharge(h *hold, r *row) error {
+	fee := h.feeTo != nil && !h.waived
+	if fee {
+		if err := t.canEarn(h.feeTo, r.fee, r.sandbox); err != nil {
+			return err
+		}
+	}
+	if err := t.insert(r, h.payer, h.payee); err != nil {
+		return err
+	}
+	t.spends = append(t.spends, spendOf(r, h))
+	if fee {
+		if err := t.insertFee(r.seq, r.fee, h.payee, h.feeTo, r); err != nil {
+			return err
+		}
+	}
+	return t.keepAnswer(h, r)
 }
 
 // settle ends a hold as its outcome says and answers those who wait. The
@@ -329,6 +377,7 @@ func (w *writer) settle(h *hold, r *row, out *outcome) {
 		}
 		w.books.failed(h)
 	} else {
+		w.books.keepMark(h, r)
 		w.books.settle(h, holdCaptured)
 		out.charge = chargeOf(r, h.id, h.order)
 		out.purse = h.payer.purses[purseIndex(h.order.Sandbox)]
@@ -357,7 +406,8 @@ func (w *writer) refuse(holds []*hold, err error) {
 
 func chargeOf(r *row, id uuid, o ledger.Order) ledger.Charge {
 	return ledger.Charge{
-		ID: id.text(chargePrefix), Order: o, State: ledger.Captured, At: fromMicros(r.at), Refunded: r.refunded,
+		ID: id.text(chargePrefix), Order: o, State: ledger.Captured, At: fromMicros(r.at),
+		Waived: r.waived > 0, Refunded: r.refunded,
 	}
 }
 
@@ -376,8 +426,8 @@ func (w *writer) commit(t *tx) error {
 	}
 	w.commits.Add(1)
 	w.dirty = w.dirty[len(t.flushing):]
-	for _, a := range t.flushing {
-		a.dirtySeq = 0
+	for _, s := range t.flushing {
+		s.behind().dirtySeq = 0
 	}
 	w.committed = w.next - 1
 	return nil
@@ -398,7 +448,7 @@ func (w *writer) change(c *changeJob) {
 // transact runs do in a transaction. If it returns an error, the change did
 // not happen, unless the error is a failed COMMIT.
 func (w *writer) transact(do func(*tx) error) error {
-	t := tx{w: w}
+	t := tx{w: w, first: w.committed + 1}
 	err := w.begin()
 	if err == nil {
 		err = guard(do, &t)
@@ -410,8 +460,9 @@ func (w *writer) transact(do func(*tx) error) error {
 		return w.abort(err)
 	}
 	w.books.mu.Lock()
-	defer w.books.mu.Unlock()
 	w.publish(&t)
+	w.books.mu.Unlock()
+	w.warn()
 	return nil
 }
 
@@ -432,19 +483,25 @@ func (w *writer) publish(t *tx) {
 	now := time.Now()
 	for _, a := range w.touched {
 		a.publish()
-		w.markDirty(a, a.draft.touched, now)
+		w.markDirty(a, t.first, now)
 		a.draft.touched = 0
 	}
 	w.touched = w.touched[:0]
+	for i := range t.spends {
+		w.count(&t.spends[i], t.first, now)
+	}
+	w.answers += t.answers
 	for _, f := range t.after {
 		f()
 	}
 }
 
-func (w *writer) markDirty(a *account, seq int64, now time.Time) {
-	if a.dirtySeq == 0 {
-		a.dirtySeq, a.dirtyAt = seq, now
-		w.dirty = append(w.dirty, a)
+// markDirty notes that a snapshot lacks transactions from that one on. The list
+// stays in order because all that one commit marks is marked with its first.
+func (w *writer) markDirty(s snapshot, seq int64, now time.Time) {
+	if d := s.behind(); d.dirtySeq == 0 {
+		d.dirtySeq, d.dirtyAt = seq, now
+		w.dirty = append(w.dirty, s)
 	}
 }
 

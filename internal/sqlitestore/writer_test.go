@@ -40,7 +40,7 @@ func TestDuplicateFailsItsOwnRow(t *testing.T) {
 	same, other := id("chg_"), id("chg_")
 	first := map[string]ledger.Charge{}
 	for _, id := range []string{same, other} {
-		c, _, err := s.Charge(t.Context(), id, o)
+		c, _, err := s.Charge(t.Context(), id, o, ledger.Terms{}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -51,7 +51,7 @@ func TestDuplicateFailsItsOwnRow(t *testing.T) {
 	changed.Tool = "other"
 	ids := reserveAll(t, s, o, 2)
 	for id, o := range map[string]ledger.Order{same: o, other: changed} {
-		if _, err := s.Reserve(t.Context(), id, o); err != nil {
+		if _, err := s.Reserve(t.Context(), id, o, ledger.Terms{}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -84,7 +84,7 @@ func TestFullQueueHoldsCallersBack(t *testing.T) {
 	var group sync.WaitGroup
 	for _, id := range ids[:maxQueue] {
 		group.Go(func() {
-			if _, _, err := s.Capture(context.Background(), id); err != nil {
+			if _, _, err := s.Capture(context.Background(), id, nil); err != nil {
 				t.Error(err)
 			}
 		})
@@ -92,7 +92,7 @@ func TestFullQueueHoldsCallersBack(t *testing.T) {
 	until(t, "the queue is full", func() bool { return len(s.writer.queue) == maxQueue })
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Millisecond)
 	defer cancel()
-	if _, _, err := s.Capture(ctx, last); !errors.Is(err, context.DeadlineExceeded) {
+	if _, _, err := s.Capture(ctx, last, nil); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("error is %v, want %v", err, context.DeadlineExceeded)
 	}
 	resume()
@@ -100,7 +100,7 @@ func TestFullQueueHoldsCallersBack(t *testing.T) {
 	if n := s.OpenReservations(); n != 1 {
 		t.Errorf("%d reservations are open, want the one that found no room", n)
 	}
-	if _, _, err := s.Capture(t.Context(), last); err != nil {
+	if _, _, err := s.Capture(t.Context(), last, nil); err != nil {
 		t.Error(err)
 	}
 	clean(t, s)
@@ -154,7 +154,7 @@ func TestRebuildEqualsReplay(t *testing.T) {
 	for range 12 {
 		for range random.IntN(12) {
 			o := ledger.Order{Account: accounts[random.IntN(5)], Provider: accounts[random.IntN(5)], Amount: ledger.Amount(1 + random.IntN(3))}
-			if _, _, err := s.Charge(t.Context(), id("chg_"), o); err != nil {
+			if _, _, err := s.Charge(t.Context(), id("chg_"), o, ledger.Terms{}, nil); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -194,7 +194,7 @@ func TestSnapshotsFollow(t *testing.T) {
 	s := fresh(t)
 	o := pair(t, s, 1000)
 	for range 20 {
-		if _, _, err := s.Charge(t.Context(), id("chg_"), o); err != nil {
+		if _, _, err := s.Charge(t.Context(), id("chg_"), o, ledger.Terms{}, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -218,7 +218,7 @@ func TestPanicOfAChange(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "panic") {
 		t.Errorf("error is %v, want one that tells of the panic", err)
 	}
-	if _, _, err := s.Charge(t.Context(), id("chg_"), o); err != nil {
+	if _, _, err := s.Charge(t.Context(), id("chg_"), o, ledger.Terms{}, nil); err != nil {
 		t.Error(err)
 	}
 }
@@ -239,7 +239,7 @@ func TestMemoryIsBounded(t *testing.T) {
 			}
 		}
 	}
-	if _, _, err := s.Capture(t.Context(), first); !errors.Is(err, ledger.ErrNotFound) {
+	if _, _, err := s.Capture(t.Context(), first, nil); !errors.Is(err, ledger.ErrNotFound) {
 		t.Errorf("capture of what is forgotten: %v, want %v", err, ledger.ErrNotFound)
 	}
 	if n := len(s.books.holds); n != maxUnpaid {
@@ -248,7 +248,7 @@ func TestMemoryIsBounded(t *testing.T) {
 	s.books.mu.Lock()
 	s.books.open += maxOpen
 	s.books.mu.Unlock()
-	if _, err := s.Reserve(t.Context(), id("chg_"), o); !errors.Is(err, ledger.ErrUnavailable) {
+	if _, err := s.Reserve(t.Context(), id("chg_"), o, ledger.Terms{}); !errors.Is(err, ledger.ErrUnavailable) {
 		t.Errorf("reserving beyond the most: %v, want %v", err, ledger.ErrUnavailable)
 	}
 }

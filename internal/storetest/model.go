@@ -169,7 +169,7 @@ func (m *model) reserve(r *rapid.T) {
 	case h == nil && !m.affords(&o):
 		want = ledger.ErrInsufficient
 	}
-	_, err := m.Store.Reserve(m.ctx, id, o)
+	_, err := m.Store.Reserve(m.ctx, id, o, ledger.Terms{})
 	m.expect(r, "reserve", err, want)
 	if err == nil && h == nil {
 		m.held[id] = &heldCharge{order: o, state: ledger.Reserved, expires: m.Now().Add(ledger.ReservationLife)}
@@ -225,7 +225,7 @@ func (m *model) capture(r *rapid.T) {
 	case m.paid[id] == nil:
 		want = ledger.ErrNotFound
 	}
-	c, p, err := m.Store.Capture(m.ctx, id)
+	c, p, err := m.Store.Capture(m.ctx, id, nil)
 	m.expect(r, "capture", err, want)
 	if err == nil {
 		m.captured(r, id, c)
@@ -252,7 +252,7 @@ func (m *model) charge(r *rapid.T) {
 		m.held[id] = &heldCharge{order: o}
 		want = m.settles(id, m.held[id])
 	}
-	c, p, err := m.Store.Charge(m.ctx, id, o)
+	c, p, err := m.Store.Charge(m.ctx, id, o, ledger.Terms{}, nil)
 	m.expect(r, "charge", err, want)
 	if err == nil {
 		m.captured(r, id, c)

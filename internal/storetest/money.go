@@ -37,13 +37,13 @@ const price = ledger.Unit / 100
 func moneyPath(t *test) {
 	payer, payee := t.account("payer", ledger.Unit, 0), t.account("payee", 0, 0)
 	o, id := order(payer, payee, price), newID("chg_")
-	purse, err := t.Store.Reserve(t.ctx, id, o)
+	reserved, err := t.Store.Reserve(t.ctx, id, o, ledger.Terms{})
 	t.ok(err)
-	t.same(purse, ledger.Purse{Balance: ledger.Unit, Reserved: price})
+	t.same(reserved, ledger.Reservation{Purse: ledger.Purse{Balance: ledger.Unit, Reserved: price}})
 	if n := t.Store.OpenReservations(); n != 1 {
 		t.Fatalf("%d reservations are open, want 1", n)
 	}
-	charge, purse, err := t.Store.Capture(t.ctx, id)
+	charge, purse, err := t.Store.Capture(t.ctx, id, nil)
 	t.ok(err)
 	t.same(purse, ledger.Purse{Balance: ledger.Unit - price})
 	if charge.At.IsZero() || charge.At.Location() != time.UTC {
@@ -64,19 +64,19 @@ func moneyOnce(t *test) {
 	payer, payee := t.account("payer", ledger.Unit, 0), t.account("payee", 0, 0)
 	o, id := order(payer, payee, price), newID("chg_")
 	for range 3 {
-		_, err := t.Store.Reserve(t.ctx, id, o)
+		_, err := t.Store.Reserve(t.ctx, id, o, ledger.Terms{})
 		t.ok(err)
 	}
 	t.holds(payer, ledger.Unit, price)
-	first, _, err := t.Store.Capture(t.ctx, id)
+	first, _, err := t.Store.Capture(t.ctx, id, nil)
 	t.ok(err)
 	for i := range 3 {
 		t.Advance(25 * time.Second)
-		again, purse, err := t.Store.Capture(t.ctx, id)
+		again, purse, err := t.Store.Capture(t.ctx, id, nil)
 		t.ok(err)
 		t.same(again, first)
 		t.same(purse, ledger.Purse{Balance: ledger.Unit - price})
-		again, _, err = t.Store.Charge(t.ctx, id, o)
+		again, _, err = t.Store.Charge(t.ctx, id, o, ledger.Terms{}, nil)
 		t.ok(err)
 		t.same(again, first)
 		if i == 1 {
@@ -107,29 +107,29 @@ func moneyConflict(t *test) {
 		for _, change := range changes {
 			other := o
 			change(&other)
-			if _, err := t.Store.Reserve(t.ctx, id, other); !errors.Is(err, ledger.ErrConflict) {
+			if _, err := t.Store.Reserve(t.ctx, id, other, ledger.Terms{}); !errors.Is(err, ledger.ErrConflict) {
 				t.Fatalf("reserving %+v under the id of %+v: %v", other, o, err)
 			}
-			if _, _, err := t.Store.Charge(t.ctx, id, other); !errors.Is(err, ledger.ErrConflict) {
+			if _, _, err := t.Store.Charge(t.ctx, id, other, ledger.Terms{}, nil); !errors.Is(err, ledger.ErrConflict) {
 				t.Fatalf("charging %+v under the id of %+v: %v", other, o, err)
 			}
 		}
 	}
-	_, err := t.Store.Reserve(t.ctx, id, o)
+	_, err := t.Store.Reserve(t.ctx, id, o, ledger.Terms{})
 	t.ok(err)
 	check()
 	t.holds(payer, ledger.Unit, price)
-	first, _, err := t.Store.Capture(t.ctx, id)
+	first, _, err := t.Store.Capture(t.ctx, id, nil)
 	t.ok(err)
 	check()
 	t.Store = t.Crash()
 	for _, change := range changes {
 		other := o
 		change(&other)
-		_, _, err := t.Store.Charge(t.ctx, id, other)
+		_, _, err := t.Store.Charge(t.ctx, id, other, ledger.Terms{}, nil)
 		t.want(err, ledger.ErrConflict)
 	}
-	again, _, err := t.Store.Charge(t.ctx, id, o)
+	again, _, err := t.Store.Charge(t.ctx, id, o, ledger.Terms{}, nil)
 	t.ok(err)
 	t.same(again, first)
 	t.holds(payer, ledger.Unit-price, 0)
@@ -141,19 +141,19 @@ func moneyLimit(t *test) {
 	for name, limit := range map[string]ledger.Amount{"poor": 0, "trusted": 5 * price} {
 		payer := t.account(name, 10*price, limit)
 		all := 10*price + limit
-		_, err := t.Store.Reserve(t.ctx, newID("chg_"), order(payer, payee, all+1))
+		_, err := t.Store.Reserve(t.ctx, newID("chg_"), order(payer, payee, all+1), ledger.Terms{})
 		var short *ledger.InsufficientError
 		if !errors.As(err, &short) || short.Needed != all+1 || short.Purse.Balance != 10*price {
 			t.Fatalf("error is %v, want one that says what was needed and there", err)
 		}
 		id := newID("chg_")
-		_, err = t.Store.Reserve(t.ctx, id, order(payer, payee, all))
+		_, err = t.Store.Reserve(t.ctx, id, order(payer, payee, all), ledger.Terms{})
 		t.ok(err)
-		_, err = t.Store.Reserve(t.ctx, newID("chg_"), order(payer, payee, 1))
+		_, err = t.Store.Reserve(t.ctx, newID("chg_"), order(payer, payee, 1), ledger.Terms{})
 		t.want(err, ledger.ErrInsufficient)
-		_, _, err = t.Store.Capture(t.ctx, id)
+		_, _, err = t.Store.Capture(t.ctx, id, nil)
 		t.ok(err)
-		_, err = t.Store.Reserve(t.ctx, newID("chg_"), order(payer, payee, 1))
+		_, err = t.Store.Reserve(t.ctx, newID("chg_"), order(payer, payee, 1), ledger.Terms{})
 		t.want(err, ledger.ErrInsufficient)
 		t.holds(payer, -limit, 0)
 	}
@@ -164,14 +164,14 @@ func moneySandbox(t *test) {
 	payer, payee := t.account("payer", 10*price, 100*price), t.account("payee", 0, 0)
 	o := order(payer, payee, price)
 	o.Sandbox = true
-	_, err := t.Store.Reserve(t.ctx, newID("chg_"), o)
+	_, err := t.Store.Reserve(t.ctx, newID("chg_"), o, ledger.Terms{})
 	t.want(err, ledger.ErrInsufficient)
 	t.credit(payer, price, true)
-	charge, purse, err := t.Store.Charge(t.ctx, newID("chg_"), o)
+	charge, purse, err := t.Store.Charge(t.ctx, newID("chg_"), o, ledger.Terms{}, nil)
 	t.ok(err)
 	t.same(purse, ledger.Purse{})
 	t.same(charge.Order, o)
-	_, err = t.Store.Reserve(t.ctx, newID("chg_"), o)
+	_, err = t.Store.Reserve(t.ctx, newID("chg_"), o, ledger.Terms{})
 	t.want(err, ledger.ErrInsufficient)
 	a, err := t.Store.Account(t.ctx, payee)
 	t.ok(err)
@@ -185,16 +185,16 @@ func moneySandbox(t *test) {
 func moneyRelease(t *test) {
 	payer, payee := t.account("payer", price, 0), t.account("payee", 0, 0)
 	o, id := order(payer, payee, price), newID("chg_")
-	_, err := t.Store.Reserve(t.ctx, id, o)
+	_, err := t.Store.Reserve(t.ctx, id, o, ledger.Terms{})
 	t.ok(err)
 	t.ok(t.Store.Release(t.ctx, id))
 	t.ok(t.Store.Release(t.ctx, id))
 	t.holds(payer, price, 0)
-	_, _, err = t.Store.Capture(t.ctx, id)
+	_, _, err = t.Store.Capture(t.ctx, id, nil)
 	t.want(err, ledger.ErrSettled)
-	_, _, err = t.Store.Charge(t.ctx, id, o)
+	_, _, err = t.Store.Charge(t.ctx, id, o, ledger.Terms{}, nil)
 	t.want(err, ledger.ErrSettled)
-	_, err = t.Store.Reserve(t.ctx, id, o)
+	_, err = t.Store.Reserve(t.ctx, id, o, ledger.Terms{})
 	t.want(err, ledger.ErrSettled)
 	t.want(t.Store.Renew(t.ctx, id), ledger.ErrSettled)
 	t.want(t.Store.Release(t.ctx, newID("chg_")), ledger.ErrNotFound)
@@ -205,7 +205,7 @@ func moneyExpiry(t *test) {
 	payer, payee := t.account("payer", 2*price, 0), t.account("payee", 0, 0)
 	kept, left := newID("chg_"), newID("chg_")
 	for _, id := range []string{kept, left} {
-		_, err := t.Store.Reserve(t.ctx, id, order(payer, payee, price))
+		_, err := t.Store.Reserve(t.ctx, id, order(payer, payee, price), ledger.Terms{})
 		t.ok(err)
 	}
 	for range 4 {
@@ -218,15 +218,15 @@ func moneyExpiry(t *test) {
 	}
 	t.want(t.Store.Renew(t.ctx, left), ledger.ErrSettled)
 	t.want(t.Store.Renew(t.ctx, newID("chg_")), ledger.ErrNotFound)
-	_, err := t.Store.Reserve(t.ctx, left, order(payer, payee, price))
+	_, err := t.Store.Reserve(t.ctx, left, order(payer, payee, price), ledger.Terms{})
 	t.want(err, ledger.ErrSettled)
-	_, err = t.Store.Reserve(t.ctx, newID("chg_"), order(payer, payee, price)) // what expired can be spent
+	_, err = t.Store.Reserve(t.ctx, newID("chg_"), order(payer, payee, price), ledger.Terms{}) // what expired can be spent
 	t.ok(err)
-	_, _, err = t.Store.Capture(t.ctx, kept)
+	_, _, err = t.Store.Capture(t.ctx, kept, nil)
 	t.ok(err)
 	t.want(t.Store.Renew(t.ctx, kept), ledger.ErrSettled)
 	t.ok(t.Store.Release(t.ctx, left))
-	_, _, err = t.Store.Capture(t.ctx, left)
+	_, _, err = t.Store.Capture(t.ctx, left, nil)
 	t.want(err, ledger.ErrSettled)
 	t.balanced(2)
 }
@@ -234,18 +234,18 @@ func moneyExpiry(t *test) {
 func moneyLateCapture(t *test) {
 	payer, payee := t.account("payer", price, 0), t.account("payee", 0, 0)
 	late, other := newID("chg_"), newID("chg_")
-	_, err := t.Store.Reserve(t.ctx, late, order(payer, payee, price))
+	_, err := t.Store.Reserve(t.ctx, late, order(payer, payee, price), ledger.Terms{})
 	t.ok(err)
 	t.Advance(2 * ledger.ReservationLife)
-	_, err = t.Store.Reserve(t.ctx, other, order(payer, payee, price))
+	_, err = t.Store.Reserve(t.ctx, other, order(payer, payee, price), ledger.Terms{})
 	t.ok(err)
-	_, _, err = t.Store.Capture(t.ctx, late)
+	_, _, err = t.Store.Capture(t.ctx, late, nil)
 	t.want(err, ledger.ErrInsufficient)
 	t.holds(payer, price, price)
 	t.ok(t.Store.Release(t.ctx, other))
-	charge, _, err := t.Store.Capture(t.ctx, late)
+	charge, _, err := t.Store.Capture(t.ctx, late, nil)
 	t.ok(err)
-	again, _, err := t.Store.Capture(t.ctx, late)
+	again, _, err := t.Store.Capture(t.ctx, late, nil)
 	t.ok(err)
 	t.same(again, charge)
 	t.holds(payer, 0, 0)
@@ -255,16 +255,16 @@ func moneyLateCapture(t *test) {
 func moneyCharge(t *test) {
 	payer, payee := t.account("payer", price, 0), t.account("payee", 0, 0)
 	o, id := order(payer, payee, price), newID("chg_")
-	_, _, err := t.Store.Charge(t.ctx, id, order(payer, payee, price+1))
+	_, _, err := t.Store.Charge(t.ctx, id, order(payer, payee, price+1), ledger.Terms{}, nil)
 	t.want(err, ledger.ErrInsufficient)
-	charge, purse, err := t.Store.Charge(t.ctx, id, o) // what was refused has not used the id
+	charge, purse, err := t.Store.Charge(t.ctx, id, o, ledger.Terms{}, nil) // what was refused has not used the id
 	t.ok(err)
 	t.same(purse, ledger.Purse{})
 	t.same(charge.Order, o)
-	again, _, err := t.Store.Charge(t.ctx, id, o)
+	again, _, err := t.Store.Charge(t.ctx, id, o, ledger.Terms{}, nil)
 	t.ok(err)
 	t.same(again, charge)
-	_, _, err = t.Store.Charge(t.ctx, newID("chg_"), o)
+	_, _, err = t.Store.Charge(t.ctx, newID("chg_"), o, ledger.Terms{}, nil)
 	t.want(err, ledger.ErrInsufficient)
 	t.balanced(2)
 }
@@ -275,26 +275,26 @@ func moneyInvalid(t *test) {
 		order(newID("acct_"), payee, 1), order(payer, newID("acct_"), 1), order(payer, "", 1),
 		order(ledger.Funding, payee, 1), order(payer, ledger.Funding, 1), order("payer", payee, 1),
 	} {
-		_, err := t.Store.Reserve(t.ctx, newID("chg_"), o)
+		_, err := t.Store.Reserve(t.ctx, newID("chg_"), o, ledger.Terms{})
 		t.want(err, ledger.ErrNotFound)
-		_, _, err = t.Store.Charge(t.ctx, newID("chg_"), o)
+		_, _, err = t.Store.Charge(t.ctx, newID("chg_"), o, ledger.Terms{}, nil)
 		t.want(err, ledger.ErrNotFound)
 	}
 	for _, amount := range []ledger.Amount{0, -1, math.MinInt64} {
-		_, err := t.Store.Reserve(t.ctx, newID("chg_"), order(payer, payee, amount))
+		_, err := t.Store.Reserve(t.ctx, newID("chg_"), order(payer, payee, amount), ledger.Terms{})
 		t.refused(err, "an order of "+amount.String())
-		_, _, err = t.Store.Charge(t.ctx, newID("chg_"), order(payer, payee, amount))
+		_, _, err = t.Store.Charge(t.ctx, newID("chg_"), order(payer, payee, amount), ledger.Terms{}, nil)
 		t.refused(err, "an order of "+amount.String())
 	}
 	for _, id := range []string{"", "chg_", "chg_1", newID("txn_"), newID("chg_") + "0", "CHG_" + newID(""), newID("chg_")[:39] + "G"} {
-		_, err := t.Store.Reserve(t.ctx, id, order(payer, payee, 1))
+		_, err := t.Store.Reserve(t.ctx, id, order(payer, payee, 1), ledger.Terms{})
 		t.refused(err, "the id "+id)
-		_, _, err = t.Store.Capture(t.ctx, id)
+		_, _, err = t.Store.Capture(t.ctx, id, nil)
 		t.want(err, ledger.ErrNotFound)
 		t.want(t.Store.Renew(t.ctx, id), ledger.ErrNotFound)
 		t.want(t.Store.Release(t.ctx, id), ledger.ErrNotFound)
 	}
-	_, _, err := t.Store.Capture(t.ctx, newID("chg_"))
+	_, _, err := t.Store.Capture(t.ctx, newID("chg_"), nil)
 	t.want(err, ledger.ErrNotFound)
 	_, _, err = t.Store.Charges(t.ctx, ledger.ChargeFilter{Account: newID("acct_")})
 	t.want(err, ledger.ErrNotFound)
@@ -358,7 +358,7 @@ func moneyCredit(t *test) {
 func moneyRefund(t *test) {
 	payer, payee := t.account("payer", 10*price, 0), t.account("payee", 0, 0)
 	id := newID("chg_")
-	_, _, err := t.Store.Charge(t.ctx, id, order(payer, payee, 10*price))
+	_, _, err := t.Store.Charge(t.ctx, id, order(payer, payee, 10*price), ledger.Terms{}, nil)
 	t.ok(err)
 	refund := func(amount ledger.Amount) (ledger.Transaction, ledger.Purse, error) {
 		return t.Store.Post(t.ctx, ledger.Transaction{
@@ -377,7 +377,7 @@ func moneyRefund(t *test) {
 	t.want(err, ledger.ErrInsufficient)
 
 	// What the provider has spent is refunded nevertheless.
-	_, _, err = t.Store.Charge(t.ctx, newID("chg_"), order(payee, payer, 5*price))
+	_, _, err = t.Store.Charge(t.ctx, newID("chg_"), order(payee, payer, 5*price), ledger.Terms{}, nil)
 	t.ok(err)
 	rest := ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindRefund, Charge: id, Reason: "all"}
 	first, _, err := t.Store.Post(t.ctx, rest, t.audit("refund", id))
@@ -391,9 +391,9 @@ func moneyRefund(t *test) {
 	again, _, err := t.Store.Post(t.ctx, rest, t.audit("refund", id))
 	t.ok(err)
 	t.same(again, first)
-	_, err = t.Store.Reserve(t.ctx, newID("chg_"), order(payee, payer, 1))
+	_, err = t.Store.Reserve(t.ctx, newID("chg_"), order(payee, payer, 1), ledger.Terms{})
 	t.want(err, ledger.ErrInsufficient)
-	c, _, err := t.Store.Capture(t.ctx, id)
+	c, _, err := t.Store.Capture(t.ctx, id, nil)
 	t.ok(err)
 	if c.Refunded != 10*price {
 		t.Fatalf("the charge shows %s refunded, want all", c.Refunded)
@@ -414,19 +414,19 @@ func moneyOverflow(t *test) {
 	t.want(err, ledger.ErrOverflow)
 	t.holds(payer, most, 0)
 
-	_, err = t.Store.Reserve(t.ctx, newID("chg_"), order(payer, payee, most))
+	_, err = t.Store.Reserve(t.ctx, newID("chg_"), order(payer, payee, most), ledger.Terms{})
 	t.ok(err)
-	_, err = t.Store.Reserve(t.ctx, newID("chg_"), order(payer, payee, most))
+	_, err = t.Store.Reserve(t.ctx, newID("chg_"), order(payer, payee, most), ledger.Terms{})
 	t.want(err, ledger.ErrInsufficient) // what is reserved would not fit
 	t.Advance(2 * ledger.ReservationLife)
 	for _, amount := range []ledger.Amount{most, most} { // down to the limit
-		_, _, err = t.Store.Charge(t.ctx, newID("chg_"), order(payer, payee, amount))
+		_, _, err = t.Store.Charge(t.ctx, newID("chg_"), order(payer, payee, amount), ledger.Terms{}, nil)
 		if amount == most && t.purse(payee).Balance == most {
 			break
 		}
 		t.ok(err)
 	}
-	_, _, err = t.Store.Charge(t.ctx, newID("chg_"), order(payer, payee, 1))
+	_, _, err = t.Store.Charge(t.ctx, newID("chg_"), order(payer, payee, 1), ledger.Terms{}, nil)
 	t.want(err, ledger.ErrOverflow) // who earns has all there can be
 	t.holds(payer, 0, 0)
 	t.holds(payee, most, 0)
@@ -437,27 +437,27 @@ func moneyCrash(t *test) {
 	payer, payee := t.account("payer", 20*price, 0), t.account("payee", 0, 0)
 	var want []ledger.Charge
 	for range 5 {
-		c, _, err := t.Store.Charge(t.ctx, newID("chg_"), order(payer, payee, price))
+		c, _, err := t.Store.Charge(t.ctx, newID("chg_"), order(payer, payee, price), ledger.Terms{}, nil)
 		t.ok(err)
 		want = append([]ledger.Charge{c}, want...)
 	}
 	held := newID("chg_")
-	_, err := t.Store.Reserve(t.ctx, held, order(payer, payee, price))
+	_, err := t.Store.Reserve(t.ctx, held, order(payer, payee, price), ledger.Terms{})
 	t.ok(err)
 	for range 2 {
 		t.Store = t.Crash()
 		if t.Forgets {
 			t.holds(payer, 15*price, 0)
-			_, _, err = t.Store.Capture(t.ctx, held)
+			_, _, err = t.Store.Capture(t.ctx, held, nil)
 			t.want(err, ledger.ErrNotFound)
 		}
 		t.same(t.charges(ledger.ChargeFilter{Account: payer}), want)
 		t.balanced(6)
 	}
 	// What the crash forgot is charged under the same id, once.
-	first, _, err := t.Store.Charge(t.ctx, held, order(payer, payee, price))
+	first, _, err := t.Store.Charge(t.ctx, held, order(payer, payee, price), ledger.Terms{}, nil)
 	t.ok(err)
-	again, _, err := t.Store.Capture(t.ctx, held)
+	again, _, err := t.Store.Capture(t.ctx, held, nil)
 	t.ok(err)
 	t.same(again, first)
 	t.holds(payer, 14*price, 0)
@@ -475,7 +475,7 @@ func moneyPages(t *test) {
 		if i == 6 {
 			payee = payer // an account may earn from itself
 		}
-		c, _, err := t.Store.Charge(t.ctx, newID("chg_"), order(payer, payee, price))
+		c, _, err := t.Store.Charge(t.ctx, newID("chg_"), order(payer, payee, price), ledger.Terms{}, nil)
 		t.ok(err)
 		if i%4 == 0 {
 			_, _, err = t.Store.Post(t.ctx, ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindRefund, Charge: c.ID, Amount: 1}, t.audit("refund", c.ID))
@@ -512,7 +512,7 @@ func moneyAdjust(t *test) {
 			t.Fatalf("posted %+v", posted)
 		}
 	}
-	_, err := t.Store.Reserve(t.ctx, newID("chg_"), order(account, payee, 1))
+	_, err := t.Store.Reserve(t.ctx, newID("chg_"), order(account, payee, 1), ledger.Terms{})
 	t.want(err, ledger.ErrInsufficient)
 	other := take
 	other.Debtor, other.Creditor = "", account
@@ -539,7 +539,7 @@ func moneyAdjust(t *test) {
 func moneyJournal(t *test) {
 	payer, payee := t.account("payer", ledger.Unit, 0), t.account("payee", 0, 0)
 	id := newID("chg_")
-	c, _, err := t.Store.Charge(t.ctx, id, order(payer, payee, price))
+	c, _, err := t.Store.Charge(t.ctx, id, order(payer, payee, price), ledger.Terms{}, nil)
 	t.ok(err)
 	got, err := t.Store.ChargeByID(t.ctx, id)
 	t.ok(err)

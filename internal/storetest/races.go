@@ -26,18 +26,18 @@ func runRaces(t *testing.T, open func(t *testing.T) Harness) {
 func moneyCancelled(t *test) {
 	payer, payee := t.account("payer", price, 0), t.account("payee", 0, 0)
 	id := newID("chg_")
-	_, err := t.Store.Reserve(t.ctx, id, order(payer, payee, price))
+	_, err := t.Store.Reserve(t.ctx, id, order(payer, payee, price), ledger.Terms{})
 	t.ok(err)
 	gone, cancel := context.WithCancel(t.ctx)
 	cancel()
-	_, _, err = t.Store.Capture(gone, id)
+	_, _, err = t.Store.Capture(gone, id, nil)
 	t.want(err, context.Canceled)
-	_, _, err = t.Store.Charge(gone, newID("chg_"), order(payer, payee, price))
+	_, _, err = t.Store.Charge(gone, newID("chg_"), order(payer, payee, price), ledger.Terms{}, nil)
 	t.want(err, context.Canceled)
-	_, err = t.Store.Reserve(gone, newID("chg_"), order(payer, payee, price))
+	_, err = t.Store.Reserve(gone, newID("chg_"), order(payer, payee, price), ledger.Terms{})
 	t.want(err, context.Canceled)
 	t.holds(payer, price, price)
-	_, _, err = t.Store.Capture(t.ctx, id) // the reservation is as it was
+	_, _, err = t.Store.Capture(t.ctx, id, nil) // the reservation is as it was
 	t.ok(err)
 	t.balanced(2)
 }
@@ -91,9 +91,9 @@ func raceOverdraw(t *test) {
 	var y tally
 	together(64, func(int) {
 		id := newID("chg_")
-		_, err := t.Store.Reserve(t.ctx, id, order(payer, payee, price))
+		_, err := t.Store.Reserve(t.ctx, id, order(payer, payee, price), ledger.Terms{})
 		if err == nil {
-			_, _, err = t.Store.Capture(t.ctx, id)
+			_, _, err = t.Store.Capture(t.ctx, id, nil)
 		}
 		y.add(err, ledger.ErrInsufficient)
 	})
@@ -107,7 +107,7 @@ func raceCharge(t *test) {
 	payer, payee := t.account("payer", 10*price, 0), t.account("payee", 0, 0)
 	var y tally
 	together(64, func(int) {
-		_, _, err := t.Store.Charge(t.ctx, newID("chg_"), order(payer, payee, price))
+		_, _, err := t.Store.Charge(t.ctx, newID("chg_"), order(payer, payee, price), ledger.Terms{}, nil)
 		y.add(err, ledger.ErrInsufficient)
 	})
 	y.check(t, 10, 54)
@@ -118,7 +118,7 @@ func raceCharge(t *test) {
 func raceCapture(t *test) {
 	payer, payee := t.account("payer", 10*price, 0), t.account("payee", 0, 0)
 	id, o := newID("chg_"), order(payer, payee, price)
-	_, err := t.Store.Reserve(t.ctx, id, o)
+	_, err := t.Store.Reserve(t.ctx, id, o, ledger.Terms{})
 	t.ok(err)
 	var y tally
 	var ats sync.Map
@@ -126,9 +126,9 @@ func raceCapture(t *test) {
 		var c ledger.Charge
 		var err error
 		if i%2 == 0 {
-			c, _, err = t.Store.Capture(t.ctx, id)
+			c, _, err = t.Store.Capture(t.ctx, id, nil)
 		} else {
-			c, _, err = t.Store.Charge(t.ctx, id, o)
+			c, _, err = t.Store.Charge(t.ctx, id, o, ledger.Terms{}, nil)
 		}
 		ats.Store(c, true)
 		y.add(err)
@@ -149,13 +149,13 @@ func raceRelease(t *test) {
 	captured := ledger.Amount(0)
 	for range rounds {
 		id := newID("chg_")
-		_, err := t.Store.Reserve(t.ctx, id, order(payer, payee, price))
+		_, err := t.Store.Reserve(t.ctx, id, order(payer, payee, price), ledger.Terms{})
 		t.ok(err)
 		var y tally
 		var paid atomic.Bool
 		together(2, func(i int) {
 			if i == 0 {
-				_, _, err := t.Store.Capture(t.ctx, id)
+				_, _, err := t.Store.Capture(t.ctx, id, nil)
 				paid.Store(err == nil)
 				y.add(err, ledger.ErrSettled)
 				return
@@ -177,7 +177,7 @@ func raceExpiry(t *test) {
 	payer, payee := t.account("payer", price, 0), t.account("payee", 0, 0)
 	for round := range rounds {
 		first, second := newID("chg_"), newID("chg_")
-		_, err := t.Store.Reserve(t.ctx, first, order(payer, payee, price))
+		_, err := t.Store.Reserve(t.ctx, first, order(payer, payee, price), ledger.Terms{})
 		t.ok(err)
 		// Either the first capture is in time, or what it held is reserved anew.
 		var y tally
@@ -186,10 +186,10 @@ func raceExpiry(t *test) {
 			case 0:
 				t.Advance(ledger.ReservationLife + time.Second)
 			case 1:
-				_, _, err := t.Store.Capture(t.ctx, first)
+				_, _, err := t.Store.Capture(t.ctx, first, nil)
 				y.add(err, ledger.ErrInsufficient)
 			case 2:
-				_, _, err := t.Store.Charge(t.ctx, second, order(payer, payee, price))
+				_, _, err := t.Store.Charge(t.ctx, second, order(payer, payee, price), ledger.Terms{}, nil)
 				y.add(err, ledger.ErrInsufficient)
 			}
 		})
@@ -235,7 +235,7 @@ func (t *test) hammer(random *rand.Rand, accounts []string, calls int, paid, cre
 	for range calls {
 		id := newID("chg_")
 		o := order(pick(), pick(), ledger.Amount(1+random.IntN(int(2*price))))
-		_, err := t.Store.Reserve(t.ctx, id, o)
+		_, err := t.Store.Reserve(t.ctx, id, o, ledger.Terms{})
 		if errors.Is(err, ledger.ErrInsufficient) {
 			continue
 		}
@@ -251,14 +251,14 @@ func (t *test) hammer(random *rand.Rand, accounts []string, calls int, paid, cre
 			_, _, err = t.Store.Post(t.ctx, ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindCredit, Creditor: o.Account, Amount: price}, t.audit("credit", o.Account))
 			credited.Add(1)
 		case 3:
-			if _, _, err = t.Store.Capture(t.ctx, id); err == nil {
+			if _, _, err = t.Store.Capture(t.ctx, id, nil); err == nil {
 				paid.Add(1)
 				refunded.Add(1)
 				_, _, err = t.Store.Post(t.ctx, ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindRefund, Charge: id}, t.audit("refund", id))
 			}
 		default:
 			paid.Add(1)
-			_, _, err = t.Store.Capture(t.ctx, id)
+			_, _, err = t.Store.Capture(t.ctx, id, nil)
 		}
 		if err != nil {
 			return err

@@ -30,10 +30,12 @@ type Store interface {
 	Account(ctx context.Context, ref string) (ledger.Account, error)
 	Accounts(ctx context.Context, p ledger.Page) ([]ledger.Account, string, error)
 
-	Reserve(ctx context.Context, id string, o ledger.Order) (ledger.Purse, error)
+	UpdateAccount(ctx context.Context, id string, change func(*ledger.Account) error, audit ledger.Audit) (ledger.Account, error)
+
+	Reserve(ctx context.Context, id string, o ledger.Order, terms ledger.Terms) (ledger.Reservation, error)
 	Renew(ctx context.Context, id string) error
-	Capture(ctx context.Context, id string) (ledger.Charge, ledger.Purse, error)
-	Charge(ctx context.Context, id string, o ledger.Order) (ledger.Charge, ledger.Purse, error)
+	Capture(ctx context.Context, id string, answer []byte) (ledger.Charge, ledger.Purse, error)
+	Charge(ctx context.Context, id string, o ledger.Order, terms ledger.Terms, answer []byte) (ledger.Charge, ledger.Purse, error)
 	Release(ctx context.Context, id string) error
 	Post(ctx context.Context, t ledger.Transaction, a ledger.Audit) (ledger.Transaction, ledger.Purse, error)
 	Charges(ctx context.Context, f ledger.ChargeFilter) ([]ledger.Charge, string, error)

@@ -67,7 +67,11 @@ func (t *Tap) answer(outcome mcp.Outcome) error {
 	if err := t.flush(); err != nil && !t.o.Call.ChargesAbandoned() { // earlier events do not wait for the capture
 		return err
 	}
-	fields, ok := t.settle(outcome)
+	var message []byte
+	if t.o.Call.Keeps() {
+		message = mcp.EventData(t.hold)
+	}
+	fields, ok := t.settle(outcome, message)
 	if !ok {
 		return nil
 	}
@@ -101,7 +105,7 @@ func (t *Tap) endLongEvent(v mcp.Verdict) error {
 	t.long, t.unseen = false, false
 	switch {
 	case unseen && v.Class == mcp.ClassAnswer:
-		t.settle(v.Outcome)
+		t.settle(v.Outcome, nil)
 	case v.Class == mcp.ClassAnswer && t.o.Call.Charges(v.Outcome):
 		t.answered = true
 	case v.Class == mcp.ClassPassing:
@@ -178,7 +182,7 @@ func (t *Tap) endStream(failure *gate.Refusal) {
 // settleUnseen ends the call by a long JSON answer that nobody was there for.
 func (t *Tap) settleUnseen(failure *gate.Refusal, v mcp.Verdict) {
 	if failure == nil && v.Class == mcp.ClassAnswer {
-		t.settle(v.Outcome)
+		t.settle(v.Outcome, nil)
 		return
 	}
 	if failure == nil {

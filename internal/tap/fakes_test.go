@@ -66,6 +66,8 @@ type books struct {
 
 	charges   map[mcp.Outcome]bool // OutcomeResult alone, if nil
 	abandoned bool                 // settle when the client is gone, too
+	keeps     bool                 // the answer is kept for a client that comes back
+	kept      []string             // the answers that it was given
 	started   bool                 // charged before; nothing takes it back
 }
 
@@ -75,8 +77,9 @@ func (b *books) Charges(o mcp.Outcome) bool {
 
 func (b *books) ChargesAbandoned() bool { return b.abandoned || b.started }
 
-func (b *books) Settle(_ context.Context, o mcp.Outcome) ([]mcp.Field, *gate.Refusal) {
+func (b *books) Settle(_ context.Context, o mcp.Outcome, answer []byte) ([]mcp.Field, *gate.Refusal) {
 	b.outcomes = append(b.outcomes, o)
+	b.kept = append(b.kept, string(answer))
 	if !b.Charges(o) {
 		b.Release(context.Background())
 		return nil, nil
@@ -97,6 +100,8 @@ func (b *books) Settle(_ context.Context, o mcp.Outcome) ([]mcp.Field, *gate.Ref
 	}
 	return []mcp.Field{{Name: "dev.farebox/receipt", Value: []byte(`"R"`)}}, nil
 }
+
+func (b *books) Keeps() bool { return b.keeps }
 
 func (b *books) Release(context.Context) {
 	b.captured = b.started

@@ -18,8 +18,9 @@ func (t *Tap) settleContext() context.Context { return context.WithoutCancel(t.o
 func (t *Tap) gone() bool { return t.left || t.o.Client.Err() != nil }
 
 // settle ends the call by the answer's outcome. It reports whether the answer
-// may go; if not, it has said to the client what there is to say.
-func (t *Tap) settle(outcome mcp.Outcome) ([]mcp.Field, bool) {
+// may go; if not, it has said to the client what there is to say. The message is
+// nil if it is not at hand.
+func (t *Tap) settle(outcome mcp.Outcome, message []byte) ([]mcp.Field, bool) {
 	if outcome == mcp.OutcomeTask || outcome == mcp.OutcomeUnknown {
 		t.refuse(upstreamFailed("its result is of a type that cannot be priced"))
 		return nil, false
@@ -28,13 +29,17 @@ func (t *Tap) settle(outcome mcp.Outcome) ([]mcp.Field, bool) {
 		t.abandon()
 		return nil, false
 	}
-	fields, refusal := t.o.Call.Settle(t.settleContext(), outcome)
+	fields, refusal := t.o.Call.Settle(t.settleContext(), outcome, message)
 	if refusal != nil {
 		t.refuse(refusal)
 		return nil, false
 	}
 	if t.gone() { // before or during the capture: nothing of the answer is out yet
-		t.abandon()
+		if message != nil && t.o.Call.Keeps() {
+			t.leave() // who comes back gets it for this charge
+		} else {
+			t.abandon()
+		}
 		return nil, false
 	}
 	return fields, true
@@ -67,7 +72,7 @@ func (t *Tap) judgeBody() {
 		t.refuse(upstreamFailed("its answer cannot be matched: " + reasonOf(v)))
 		return
 	}
-	fields, ok := t.settle(v.Outcome)
+	fields, ok := t.settle(v.Outcome, t.hold)
 	if !ok {
 		return
 	}
@@ -263,7 +268,7 @@ func (t *Tap) overflow(p []byte) error {
 		return nil
 	}
 	if !t.gone() {
-		if _, refusal := t.o.Call.Settle(t.settleContext(), t.worth()); refusal != nil {
+		if _, refusal := t.o.Call.Settle(t.settleContext(), t.worth(), nil); refusal != nil {
 			t.refuse(refusal)
 			return nil
 		}

@@ -31,8 +31,12 @@ import (
 // Call is the paid call that a tap settles; gate.Call is one.
 type Call interface {
 	// Settle ends the call by its outcome. Without a refusal the answer may
-	// go, with the fields in its _meta.
-	Settle(ctx context.Context, outcome mcp.Outcome) ([]mcp.Field, *gate.Refusal)
+	// go, with the fields in its _meta. The answer is the whole message, nil if
+	// it is not at hand; it must not be changed afterwards.
+	Settle(ctx context.Context, outcome mcp.Outcome, answer []byte) ([]mcp.Field, *gate.Refusal)
+	// Keeps reports whether Settle keeps the answer, so that a client who did
+	// not get it can ask for it again.
+	Keeps() bool
 	// Release ends it without a charge, or refunds it.
 	Release(ctx context.Context)
 	// Charges reports whether Settle charges that outcome. It charges a result

@@ -37,6 +37,7 @@ type Metrics struct {
 	capture   prometheus.Histogram
 	overhead  prometheus.Histogram
 	abandoned *prometheus.CounterVec
+	nearCaps  *prometheus.CounterVec
 	gauges    []prometheus.Collector
 
 	mu      sync.Mutex
@@ -65,6 +66,7 @@ func New(held func() int64) *Metrics {
 		capture:   histogram("capture_seconds", "How long durable captures took."),
 		overhead:  histogram("overhead_seconds", "Time from a request's arrival to its forwarding."),
 		abandoned: counter("abandoned_total", "Paid calls whose client left before the answer.", "server"),
+		nearCaps:  counter("caps_near_total", "Spending caps of which 80 % were spent, once a period, by whose they are.", "holder", "period"),
 	}
 	gauge := func(name, help string, value func() float64) {
 		m.gauges = append(m.gauges, prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "farebox", Name: name, Help: help}, value))
@@ -79,7 +81,7 @@ func New(held func() int64) *Metrics {
 // Register registers all collectors. A registry that has them already is fine.
 func (m *Metrics) Register(r prometheus.Registerer) error {
 	all := append([]prometheus.Collector{
-		m.requests, m.lookups, m.lookup, m.charges, m.charged, m.reserve, m.capture, m.overhead, m.abandoned,
+		m.requests, m.lookups, m.lookup, m.charges, m.charged, m.reserve, m.capture, m.overhead, m.abandoned, m.nearCaps,
 	}, m.gauges...)
 	for _, c := range all {
 		var already prometheus.AlreadyRegisteredError
@@ -142,6 +144,11 @@ func (m *Metrics) Overhead(took time.Duration) { m.overhead.Observe(took.Seconds
 
 // Abandoned counts a paid call whose client left before the answer.
 func (m *Metrics) Abandoned(server string) { m.abandoned.WithLabelValues(server).Inc() }
+
+// NearCap counts a spending cap of which 80 % are spent.
+func (m *Metrics) NearCap(c ledger.Cap) {
+	m.nearCaps.WithLabelValues(string(c.Holder), string(c.Period)).Inc()
+}
 
 // Meter returns the gate's meter for one server.
 func (m *Metrics) Meter(server string) gate.Meter { return meter{m, server} }

@@ -11,6 +11,9 @@ CREATE TABLE account (
     name         TEXT    NOT NULL UNIQUE,
     created_at   INTEGER NOT NULL,                          -- microseconds since 1970, as are all times
     credit_limit INTEGER NOT NULL CHECK (credit_limit >= 0),
+    cap_call     INTEGER NOT NULL DEFAULT 0,                -- micro-units, 0 for no cap; so are the next two
+    cap_day      INTEGER NOT NULL DEFAULT 0,
+    cap_month    INTEGER NOT NULL DEFAULT 0,
     live         INTEGER NOT NULL DEFAULT 0,
     sandbox      INTEGER NOT NULL DEFAULT 0,
     as_of        INTEGER NOT NULL DEFAULT 0,
@@ -24,10 +27,10 @@ CREATE TABLE account (
 CREATE TABLE txn (
     seq           INTEGER PRIMARY KEY,
     id            BLOB    NOT NULL UNIQUE CHECK (length(id) = 16), -- the UUID of chg_ (charges) or txn_ (others)
-    kind          INTEGER NOT NULL CHECK (kind BETWEEN 1 AND 4),   -- 1 charge, 2 credit, 3 refund, 4 adjustment
+    kind          INTEGER NOT NULL CHECK (kind BETWEEN 1 AND 5),   -- 1 charge, 2 credit, 3 refund, 4 adjustment, 5 fee
     debtor        INTEGER NOT NULL,                                -- account.n
     creditor      INTEGER NOT NULL,                                -- account.n
-    amount        INTEGER NOT NULL CHECK (amount > 0),             -- micro-units
+    amount        INTEGER NOT NULL,                                -- micro-units, > 0 unless waived
     sandbox       INTEGER NOT NULL CHECK (sandbox IN (0, 1)),
     at            INTEGER NOT NULL,
     prev_debtor   INTEGER NOT NULL,                                -- what the debtor paid before this, 0 for nothing
@@ -36,11 +39,16 @@ CREATE TABLE txn (
     lineage       TEXT,                                            -- charges: its lineage, null when equal to key
     server        TEXT,
     tool          TEXT,
-    ref           INTEGER,                                         -- refunds: seq of the charge
-    reason        TEXT
+    ref           INTEGER,                                         -- refunds and fees: seq of the charge
+    reason        TEXT,
+    day           INTEGER,                                         -- charges: day of the reservation since 1970, null when that of at
+    waived        INTEGER,                                         -- charges: the price, if a free quota has paid it
+    fee           INTEGER,                                         -- charges: the part that goes on to fee_to
+    fee_to        INTEGER,                                         -- account.n
+    CHECK (amount > 0 AND waived IS NULL OR kind = 1 AND amount = 0 AND waived > 0)
 ) STRICT;
 
--- Holds refunds only, so a charge does not pay for it.
+-- Holds refunds and fees only, so a charge does not pay for it.
 CREATE INDEX txn_ref ON txn (ref) WHERE ref IS NOT NULL;
 
 -- Double entry: each transaction is two entries that sum to zero.
@@ -57,6 +65,29 @@ CREATE TABLE meta (
     probes      INTEGER NOT NULL
 ) STRICT;
 
+-- What a lineage of keys, an account, or an account at one server has spent in
+-- the last day and month in which it spent anything. Snapshots, as balances are.
+CREATE TABLE spend (
+    subject     TEXT    PRIMARY KEY,
+    day         INTEGER NOT NULL,                           -- since 1970
+    spent_day   INTEGER NOT NULL,
+    spent_month INTEGER NOT NULL,
+    free_day    INTEGER NOT NULL,                           -- calls that a free quota has paid
+    as_of       INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Answers that are kept for callers who call again, in the order of their
+-- charges. There is no index of marks: memory finds them.
+CREATE TABLE answer (
+    seq         INTEGER PRIMARY KEY,                        -- of the charge
+    mark        BLOB    NOT NULL CHECK (length(mark) = 16), -- of lineage, server and the caller's key
+    payer       INTEGER NOT NULL,                           -- account.n
+    at          INTEGER NOT NULL,
+    fingerprint BLOB    NOT NULL CHECK (length(fingerprint) = 32),
+    size        INTEGER NOT NULL,                           -- of body, 0 if it is not kept
+    body        BLOB
+) STRICT;
+
 CREATE TABLE key (
     n           INTEGER PRIMARY KEY,
     id          TEXT    NOT NULL UNIQUE,
@@ -69,6 +100,7 @@ CREATE TABLE key (
     hint        TEXT    NOT NULL,
     scopes      TEXT    NOT NULL,                           -- a JSON array
     servers     TEXT    NOT NULL,                           -- a JSON array
+    limits      TEXT,                                       -- a JSON object; null for none
     created_at  INTEGER NOT NULL,
     expires_at  INTEGER,
     disabled_at INTEGER,

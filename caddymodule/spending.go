@@ -1,0 +1,111 @@
+package caddymodule
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/fareboxhq/farebox/internal/ledger"
+)
+
+// compileSpending checks the caps, the free quota and the fee of a handler.
+func (h *Handler) compileSpending() (err error) {
+	if h.Caps != nil {
+		if h.caps, err = h.Caps.parse(); err != nil {
+			return err
+		}
+	}
+	if h.FreeQuota != "" {
+		if h.freeCalls, err = parseQuota(h.FreeQuota); err != nil {
+			return err
+		}
+	}
+	if h.Fee == nil {
+		return nil
+	}
+	if h.fee, err = ledger.ParseShare(h.Fee.Share); err != nil {
+		return fmt.Errorf("fee: %w", err)
+	}
+	if err := ledger.ValidName(h.Fee.Account); err != nil {
+		return fmt.Errorf("fee: %w", err)
+	}
+	if h.Fee.Account == h.Provider {
+		return errors.New("fee: the account is the provider, which gets all of the charge anyway")
+	}
+	return nil
+}
+
+func (c *Caps) parse() (caps ledger.Caps, err error) {
+	for _, cap := range [...]struct {
+		period ledger.Period
+		text   string
+		amount *ledger.Amount
+	}{{ledger.PerCall, c.Call, &caps.Call}, {ledger.PerDay, c.Day, &caps.Day}, {ledger.PerMonth, c.Month, &caps.Month}} {
+		if cap.text == "" {
+			continue
+		}
+		if *cap.amount, err = ledger.ParseAmount(cap.text); err != nil {
+			return caps, fmt.Errorf("cap for a %s: %w", cap.period, err)
+		}
+		if *cap.amount <= 0 {
+			return caps, fmt.Errorf("cap for a %s: %s is not above zero; leave the cap out to have none", cap.period, cap.text)
+		}
+	}
+	return caps, nil
+}
+
+// parseQuota reads a quota such as 100/day.
+func parseQuota(text string) (int64, error) {
+	calls, per, _ := strings.Cut(text, "/")
+	n, err := strconv.ParseInt(calls, 10, 32)
+	if err != nil || n < 1 || per != "day" {
+		return 0, fmt.Errorf("free_quota %q: want a number of calls a day, as in 100/day", text)
+	}
+	return n, nil
+}
+
+func (h *Handler) parseCap(d *caddyfile.Dispenser) error {
+	var period, amount string
+	if !d.Args(&period, &amount) || d.NextArg() {
+		return d.Err("cap: want call, day or month, and an amount, as in: cap day 20.00")
+	}
+	if h.Caps == nil {
+		h.Caps = new(Caps)
+	}
+	place := map[string]*string{"call": &h.Caps.Call, "day": &h.Caps.Day, "month": &h.Caps.Month}[period]
+	switch {
+	case place == nil:
+		return d.Errf("cap: unknown period %q; known: call, day, month", period)
+	case *place != "":
+		return d.Errf("cap: %s is given twice", period)
+	}
+	*place = amount
+	if _, err := h.Caps.parse(); err != nil {
+		return d.WrapErr(err)
+	}
+	return nil
+}
+
+func (h *Handler) parseFreeQuota(d *caddyfile.Dispenser) error {
+	if err := oneArg(d, &h.FreeQuota); err != nil {
+		return err
+	}
+	if _, err := parseQuota(h.FreeQuota); err != nil {
+		return d.WrapErr(err)
+	}
+	return nil
+}
+
+func (h *Handler) parseFee(d *caddyfile.Dispenser) error {
+	h.Fee = new(Fee)
+	if !d.Args(&h.Fee.Share, &h.Fee.Account) || d.NextArg() {
+		return d.Err("fee: want a share and the account that gets it, as in: fee 2.5% operator")
+	}
+	if _, err := ledger.ParseShare(h.Fee.Share); err != nil {
+		return d.WrapErr(err)
+	}
+	return nil
+}

@@ -1,0 +1,345 @@
+package sqlitestore
+
+import (
+	"errors"
+	"math"
+	"strconv"
+	"time"
+
+	"github.com/fareboxhq/farebox/internal/ledger"
+)
+
+// meter counts what one subject has spent in the last day and month in which
+// it spent anything, and what its reservations hold. The mutex of books guards
+// it; only the writer moves what is spent, and writes it to the file.
+type meter struct {
+	dirt
+	subject    string // as the file has it
+	day        int32
+	spentDay   ledger.Amount
+	spentMonth ledger.Amount // in the month of day
+	freeDay    int64         // calls that a free quota has paid
+	held       []heldOn      // at most one for each day, nearly always none or one
+	asOf       int64         // the last transaction in the snapshot that it was loaded from
+}
+
+// heldOn is what reservations that were made on one day hold.
+type heldOn struct {
+	day    int32
+	amount ledger.Amount
+	free   int64
+	calls  int
+}
+
+// The subjects of meters.
+const (
+	ofLineage = iota // of keys, at all servers
+	ofAccount        // at all servers
+	ofServer         // an account at one server
+	meterCount
+)
+
+// meterKey names a meter.
+type meterKey struct {
+	of      uint8
+	sandbox bool
+	account int64  // account.n; 0 for a lineage
+	name    string // of the lineage or the server
+}
+
+func (k meterKey) subject() string {
+	purse := ":live"
+	if k.sandbox {
+		purse = ":test"
+	}
+	switch k.of {
+	case ofLineage:
+		return "key:" + k.name
+	case ofAccount:
+		return "account:" + strconv.FormatInt(k.account, 10) + purse
+	default:
+		return "server:" + strconv.FormatInt(k.account, 10) + purse + ":" + k.name
+	}
+}
+
+// meterKeys names the meters that a charge moves.
+func meterKeys(payer int64, lineage, server string, sandbox bool) [meterCount]meterKey {
+	return [meterCount]meterKey{
+		ofLineage: {of: ofLineage, name: lineage},
+		ofAccount: {of: ofAccount, account: payer, sandbox: sandbox},
+		ofServer:  {of: ofServer, account: payer, sandbox: sandbox, name: server},
+	}
+}
+
+// metersOf returns the meters that a charge moves. The caller holds the mutex.
+func (b *books) metersOf(payer int64, lineage, server string, sandbox bool) (ms [meterCount]*meter) {
+	for i, k := range meterKeys(payer, lineage, server, sandbox) {
+		m := b.meters[k]
+		if m == nil {
+			subject := k.subject()
+			if m = b.loaded[subject]; m == nil {
+				m = &meter{subject: subject}
+			}
+			b.meters[k] = m
+		}
+		ms[i] = m
+	}
+	return ms
+}
+
+// today returns the day by which reservations are counted. A clock that is set
+// back over midnight by less than a day does not begin the old day again: its
+// caps would start anew. One that was a day or more ahead is believed again.
+func (b *books) today(now time.Time) int32 {
+	day := ledger.Day(now)
+	if day != b.day-1 {
+		b.day = day
+	}
+	return b.day
+}
+
+// spent is what was spent on the day and in its month.
+func (m *meter) spent(day int32) (onDay, inMonth ledger.Amount) {
+	if m.day == day {
+		onDay = m.spentDay
+	}
+	if ledger.Month(m.day) == ledger.Month(day) {
+		inMonth = m.spentMonth
+	}
+	return onDay, inMonth
+}
+
+// holding is what reservations of the day and of its month hold.
+func (m *meter) holding(day int32) (onDay, inMonth ledger.Amount) {
+	for _, h := range m.held {
+		if h.day == day {
+			onDay += h.amount
+		}
+		if ledger.Month(h.day) == ledger.Month(day) {
+			inMonth += h.amount
+		}
+	}
+	return onDay, inMonth
+}
+
+// free counts the calls of the day that a free quota has paid or is to pay.
+func (m *meter) free(day int32) int64 {
+	var n int64
+	if m.day == day {
+		n = m.freeDay
+	}
+	for _, h := range m.held {
+		if h.day == day {
+			n += h.free
+		}
+	}
+	return n
+}
+
+// hold counts a reservation.
+func (m *meter) hold(day int32, amount ledger.Amount, free int64) {
+	for i := range m.held {
+		if m.held[i].day == day {
+			m.held[i].amount += amount
+			m.held[i].free += free
+			m.held[i].calls++
+			return
+		}
+	}
+	m.held = append(m.held, heldOn{day: day, amount: amount, free: free, calls: 1})
+}
+
+// unhold takes a reservation back that hold has counted.
+func (m *meter) unhold(day int32, amount ledger.Amount, free int64) {
+	for i := range m.held {
+		h := &m.held[i]
+		if h.day != day {
+			continue
+		}
+		h.amount -= amount
+		h.free -= free
+		if h.calls--; h.calls == 0 {
+			m.held = append(m.held[:i], m.held[i+1:]...)
+		}
+		return
+	}
+}
+
+// add counts a charge that was reserved on the day. It depends on nothing but
+// the charges in their order, so that replaying them gives the same.
+func (m *meter) add(day int32, amount ledger.Amount, free int64) {
+	switch {
+	case day == m.day:
+	case day == m.day-1: // reserved before midnight, and captured after others of the new day
+		if ledger.Month(day) == ledger.Month(m.day) {
+			m.spentMonth = saturate(m.spentMonth, amount)
+		}
+		return
+	default: // a new day, or the old one because the clock was ahead
+		if ledger.Month(day) != ledger.Month(m.day) {
+			m.spentMonth = 0
+		}
+		m.day, m.spentDay, m.freeDay = day, 0, 0
+	}
+	m.spentDay = saturate(m.spentDay, amount)
+	m.spentMonth = saturate(m.spentMonth, amount)
+	m.freeDay += free
+}
+
+// saturate adds without overflow: more than an Amount can hold is beyond every
+// cap.
+func saturate(a, b ledger.Amount) ledger.Amount {
+	sum, err := a.Add(b)
+	if errors.Is(err, ledger.ErrOverflow) {
+		return math.MaxInt64
+	}
+	return sum
+}
+
+// save writes the snapshot.
+func (m *meter) save(t *tx) error {
+	_, err := t.w.stmts.spend.ExecContext(background(), m.subject, m.day, int64(m.spentDay), int64(m.spentMonth), m.freeDay, t.w.committed)
+	return failure(err)
+}
+
+const upsertSpend = `INSERT INTO spend (subject, day, spent_day, spent_month, free_day, as_of) VALUES (?,?,?,?,?,?)
+	ON CONFLICT (subject) DO UPDATE SET day = excluded.day, spent_day = excluded.spent_day,
+	spent_month = excluded.spent_month, free_day = excluded.free_day, as_of = excluded.as_of`
+
+// loadSpend reads all snapshots of meters.
+func (t *tx) loadSpend() error {
+	rows, err := t.w.conn.QueryContext(background(), `SELECT subject, day, spent_day, spent_month, free_day, as_of FROM spend`)
+	if err != nil {
+		return failure(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		m := new(meter)
+		if err := rows.Scan(&m.subject, &m.day, (*int64)(&m.spentDay), (*int64)(&m.spentMonth), &m.freeDay, &m.asOf); err != nil {
+			return failure(err)
+		}
+		t.w.books.loaded[m.subject] = m
+	}
+	return failure(rows.Err())
+}
+
+// spend is a charge of the open transaction that its meters are to count.
+type spend struct {
+	seq     int64
+	day     int32
+	amount  ledger.Amount
+	free    int64
+	meters  [meterCount]*meter // none in a replay
+	payer   int64
+	lineage string
+	server  string
+	sandbox bool
+	hold    *hold // nil in a replay
+}
+
+func spendOf(r *row, h *hold) spend {
+	s := spend{seq: r.seq, day: r.day, amount: r.amount, payer: r.debtor, lineage: r.lineage, server: r.server, sandbox: r.sandbox, hold: h}
+	if r.waived > 0 {
+		s.free = 1
+	}
+	if h != nil {
+		s.meters = h.meters
+	}
+	return s
+}
+
+// count lets the meters count what is committed now, in a commit that began
+// with that transaction. The caller holds the mutex.
+func (w *writer) count(s *spend, first int64, now time.Time) {
+	if s.meters[ofAccount] == nil {
+		s.meters = w.books.metersOf(s.payer, s.lineage, s.server, s.sandbox)
+	}
+	for i, m := range s.meters {
+		if s.seq <= m.asOf {
+			continue // in the snapshot that a replay began with
+		}
+		onDay, inMonth := m.spent(s.day)
+		m.add(s.day, s.amount, s.free)
+		w.markDirty(m, first, now)
+		if s.hold != nil && s.amount > 0 {
+			w.nearCaps(s, i, onDay, inMonth)
+		}
+	}
+}
+
+// nearCaps notes the caps of which the charge has now taken so much that a
+// warning is due, and had not before.
+func (w *writer) nearCaps(s *spend, of int, onDay, inMonth ledger.Amount) {
+	caps := s.hold.caps(of)
+	for _, c := range [...]struct {
+		period      ledger.Period
+		cap, before ledger.Amount
+	}{{ledger.PerDay, caps.Day, onDay}, {ledger.PerMonth, caps.Month, inMonth}} {
+		if c.cap == 0 {
+			continue
+		}
+		near := s.hold.capOf(of, c.period, c.cap)
+		near.Spent, near.Resets = saturate(c.before, s.amount), c.period.Resets(s.day)
+		if c.before < near.Near() && near.Spent >= near.Near() {
+			w.near = append(w.near, near)
+		}
+	}
+}
+
+// warn tells of caps that are nearly reached. The caller does not hold the
+// mutex.
+func (w *writer) warn() {
+	for _, c := range w.near {
+		w.nearCap(c)
+	}
+	w.near = w.near[:0]
+}
+
+// caps returns the caps that bind what the meter counts.
+func (h *hold) caps(of int) ledger.Caps {
+	switch of {
+	case ofLineage:
+		return h.terms.Key
+	case ofAccount:
+		return h.payer.caps
+	default:
+		return h.terms.Server
+	}
+}
+
+var holders = [meterCount]ledger.Holder{ofLineage: ledger.HolderKey, ofAccount: ledger.HolderAccount, ofServer: ledger.HolderServer}
+
+// capOf describes a cap of the hold.
+func (h *hold) capOf(of int, period ledger.Period, amount ledger.Amount) ledger.Cap {
+	return ledger.Cap{
+		Holder: holders[of], Period: period, Account: h.order.Account, Lineage: h.order.Lineage,
+		Server: h.order.Server, Sandbox: h.order.Sandbox, Amount: amount,
+	}
+}
+
+// within reports, as a *ledger.CapError, whether the hold's amount would take
+// one of its meters beyond a cap.
+func (h *hold) within() error {
+	need := h.order.Amount
+	for of := range meterCount {
+		caps := h.caps(of)
+		if caps == (ledger.Caps{}) {
+			continue
+		}
+		m := h.meters[of]
+		spentDay, spentMonth := m.spent(h.day)
+		heldDay, heldMonth := m.holding(h.day)
+		for _, c := range [...]struct {
+			period           ledger.Period
+			cap, spent, held ledger.Amount
+		}{{ledger.PerCall, caps.Call, 0, 0}, {ledger.PerDay, caps.Day, spentDay, heldDay}, {ledger.PerMonth, caps.Month, spentMonth, heldMonth}} {
+			if c.cap == 0 || saturate(saturate(c.spent, c.held), need) <= c.cap {
+				continue
+			}
+			e := &ledger.CapError{Cap: h.capOf(of, c.period, c.cap), Needed: need}
+			e.Spent, e.Held, e.Resets = c.spent, c.held, c.period.Resets(h.day)
+			return e
+		}
+	}
+	return nil
+}

@@ -1,0 +1,72 @@
+package sqlitestore
+
+import (
+	"github.com/fareboxhq/farebox/internal/ledger"
+)
+
+// meter counts a charge as the caps and quotas do.
+func (v *verifier) meter(r *row) {
+	s := spendOf(r, nil)
+	for _, k := range meterKeys(r.debtor, r.lineage, r.server, r.sandbox) {
+		v.meterOf(k).add(s.day, s.amount, s.free)
+	}
+}
+
+func (v *verifier) meterOf(k meterKey) *meter {
+	m := v.meters[k]
+	if m == nil {
+		m = new(meter)
+		v.meters[k] = m
+	}
+	return m
+}
+
+// holdMeters counts an open reservation as the caps and quotas do.
+func (v *verifier) holdMeters(h *hold) {
+	for _, k := range meterKeys(h.payer.n, h.order.Lineage, h.order.Server, h.order.Sandbox) {
+		v.meterOf(k).hold(h.day, h.paid(), h.freeCalls())
+	}
+}
+
+// compareMeters compares what caps and quotas go by with what the journal and
+// the open reservations give.
+func (v *verifier) compareMeters(b *books) {
+	for k, want := range v.meters {
+		got := b.meters[k]
+		if got == nil {
+			got = b.loaded[k.subject()]
+		}
+		if got == nil {
+			v.differ("what %s spent is not in memory", k.subject())
+			continue
+		}
+		if got.day != want.day || got.spentDay != want.spentDay || got.spentMonth != want.spentMonth || got.freeDay != want.freeDay {
+			v.differ("%s: it spent %s and %d free calls on %s, and %s in that month, but the journal gives %s, %d, %s and %s",
+				k.subject(), got.spentDay, got.freeDay, dayText(got.day), got.spentMonth,
+				want.spentDay, want.freeDay, dayText(want.day), want.spentMonth)
+		}
+		v.compareHeld(k, got, want)
+	}
+	for k, got := range b.meters {
+		if v.meters[k] == nil {
+			v.compareHeld(k, got, new(meter))
+			if got.spentMonth != 0 || got.freeDay != 0 {
+				v.differ("%s: it spent %s in a month, but the journal has nothing of it", k.subject(), got.spentMonth)
+			}
+		}
+	}
+}
+
+func (v *verifier) compareHeld(k meterKey, got, want *meter) {
+	sum := func(m *meter) (h heldOn) {
+		for _, one := range m.held {
+			h.amount, h.free, h.calls = h.amount+one.amount, h.free+one.free, h.calls+one.calls
+		}
+		return h
+	}
+	if sum(got) != sum(want) {
+		v.differ("%s: %+v is held, but its reservations hold %+v", k.subject(), sum(got), sum(want))
+	}
+}
+
+func dayText(day int32) string { return ledger.DayStart(day).Format("2006-01-02") }
