@@ -195,40 +195,92 @@ func TestRewriteListJudgesInOrder(t *testing.T) {
 func TestRewriteListRefuses(t *testing.T) {
 	deep := strings.Repeat("[", maxDepth-3) + strings.Repeat("]", maxDepth-3)
 	const good = `"tools":[{"name":"a"}]`
-	tests := map[string][]string{
-		"the message is not an object":                         {`[]`, `7 `, `"x"`, `[` + listAnswer(good) + `]`},
-		"the message ends early":                               {``, ` `, `7`, `{"jsonrpc":"2.0","id":7,"result":{"tools":[{"name":"a"}`, `{"jsonrpc":"2.0","id":7,"result":{"tools":[{"name":"a"} `, `{`, `{"jsonrpc"`, `{"id":`, `{"id":7`},
-		"a JSON value is expected":                             {`x`, listAnswer(`"tools":[{"name":"a"},]`), listAnswer(`"tools":[,]`), listAnswer(`"tools":[{"name":nil}]`)},
-		"a value needs a comma":                                {listAnswer(`"tools":[{"name":"a"} {"name":"b"}]`), listAnswer(`"tools":[{"name":"hidden"}x]`), listAnswer(`"tools":[{"name":"a"}}`), listAnswer(`"_meta":{"a":1]`)},
-		"something after the end":                              {listAnswer(good) + `{}`, listAnswer(good) + ` x`},
-		"not valid UTF-8":                                      {listAnswer("\"tools\":[{\"name\":\"a\xff\"}]")},
-		"surrogate":                                            {listAnswer(`"tools":[{"name":"\ud800"}]`)},
-		"deeper than 64":                                       {listAnswer(`"tools":[{"name":"a","x":` + "[[" + deep + "]]" + `}]`)},
-		`jsonrpc is not "2.0"`:                                 {`{"id":7,"result":{` + good + `}}`, `{"jsonrpc":"1.0","id":7,"result":{` + good + `}}`, `{"jsonrpc":2.0,"id":7,"result":{` + good + `}}`},
-		notOurID:                                               {`{"jsonrpc":"2.0","result":{` + good + `}}`, `{"jsonrpc":"2.0","id":8,"result":{` + good + `}}`, `{"jsonrpc":"2.0","id":"7","result":{` + good + `}}`, `{"jsonrpc":"2.0","id":7.0,"error":{}}`, `{"jsonrpc":"2.0","id":null,"error":{}}`},
-		"a message with a method":                              {`{"jsonrpc":"2.0","id":7,"method":"x","result":{` + good + `}}`, `{"jsonrpc":"2.0","id":7,"method":"x"}`},
-		"not one of a result and an error":                     {`{"jsonrpc":"2.0","id":7,"error":{},"result":{` + good + `}}`, `{"jsonrpc":"2.0","id":7}`},
-		"the error is not an object":                           {`{"jsonrpc":"2.0","id":7,"error":[]}`, `{"jsonrpc":"2.0","id":7,"error":null}`},
-		"the result is not an object":                          {`{"jsonrpc":"2.0","id":7,"result":[]}`, `{"jsonrpc":"2.0","id":7,"result":null}`},
-		"the result has no list":                               {listAnswer(``), listAnswer(`"prompts":[]`), listAnswer(`"x":{"tools":[]}`)},
-		"the list is not an array":                             {listAnswer(`"tools":{}`), listAnswer(`"tools":null`), listAnswer(`"tools":"[]"`)},
-		"an item of the list is not an object":                 {listAnswer(`"tools":["a"]`), listAnswer(`"tools":[null]`), listAnswer(`"tools":[{"name":"a"},[{"name":"b"}]]`)},
-		"an item of the list has no name":                      {listAnswer(`"tools":[{}]`), listAnswer(`"tools":[{"x":{"name":"a"}}]`), listAnswer(`"tools":[{"uri":"a"}]`)},
-		"the name of an item is not a string":                  {listAnswer(`"tools":[{"name":1}]`), listAnswer(`"tools":[{"name":null}]`), listAnswer(`"tools":[{"name":{"name":"a"}}]`)},
-		badMeta:                                                {listAnswer(`"tools":[{"name":"a","_meta":[]}]`), listAnswer(`"tools":[{"name":"a","_meta":"x"}]`), listAnswer(`"_meta":7,` + good)},
-		"isError is not a boolean":                             {listAnswer(`"isError":0,` + good)},
-		"a key with a meaning is there twice":                  {`{"jsonrpc":"2.0","id":7,"id":7,"result":{` + good + `}}`, `{"jsonrpc":"2.0","id":7,"result":{` + good + `},"r\u0065sult":{` + good + `}}`, listAnswer(good + `,"tools":[]`), listAnswer(`"_meta":{},` + good + `,"_meta":{}`), listAnswer(`"cacheScope":"private","cacheScope":"public",` + good), listAnswer(`"tools":[{"name":"a","name":"hidden"}]`), listAnswer(`"tools":[{"name":"a","n\u0061me":"a"}]`), listAnswer(`"tools":[{"_meta":{},"name":"a","_meta":{}}]`)},
-		"a key differs from a reserved one only in case or in": {`{"jsonrpc":"2.0","id":7,"Result":{},"result":{` + good + `}}`, listAnswer(`"Tools":[],` + good), listAnswer(`"toolſ":[],` + good), listAnswer(`"cachescope":"public",` + good), listAnswer(`"tools":[{"name":"a","Name":"hidden"}]`), listAnswer(`"tools":[{"name":"a","name\u0000":"hidden"}]`), listAnswer(`"tools":[{"name":"a","_META":{"dev.farebox/price":0}}]`)},
+	const twice = "a key with a meaning is there twice"
+	tests := []struct{ reason, message string }{
+		{"the message is not an object", `[]`},
+		{"the message is not an object", `7 `},
+		{"the message is not an object", `"x"`},
+		{"the message is not an object", `[` + listAnswer(good) + `]`},
+		{"the message ends early", ``},
+		{"the message ends early", ` `},
+		{"the message ends early", `7`},
+		{"the message ends early", `{"jsonrpc":"2.0","id":7,"result":{"tools":[{"name":"a"}`},
+		{"the message ends early", `{"jsonrpc":"2.0","id":7,"result":{"tools":[{"name":"a"} `},
+		{"the message ends early", `{`},
+		{"the message ends early", `{"jsonrpc"`},
+		{"the message ends early", `{"id":`},
+		{"the message ends early", `{"id":7`},
+		{"a JSON value is expected", `x`},
+		{"a JSON value is expected", listAnswer(`"tools":[{"name":"a"},]`)},
+		{"a JSON value is expected", listAnswer(`"tools":[,]`)},
+		{"a JSON value is expected", listAnswer(`"tools":[{"name":nil}]`)},
+		{"a value needs a comma", listAnswer(`"tools":[{"name":"a"} {"name":"b"}]`)},
+		{"a value needs a comma", listAnswer(`"tools":[{"name":"hidden"}x]`)},
+		{"a value needs a comma", listAnswer(`"tools":[{"name":"a"}}`)},
+		{"a value needs a comma", listAnswer(`"_meta":{"a":1]`)},
+		{"something after the end", listAnswer(good) + `{}`},
+		{"something after the end", listAnswer(good) + ` x`},
+		{"not valid UTF-8", listAnswer("\"tools\":[{\"name\":\"a\xff\"}]")},
+		{"surrogate", listAnswer(`"tools":[{"name":"\ud800"}]`)},
+		{"deeper than 64", listAnswer(`"tools":[{"name":"a","x":` + deep + `}]`)},
+		{`jsonrpc is not "2.0"`, `{"id":7,"result":{` + good + `}}`},
+		{`jsonrpc is not "2.0"`, `{"jsonrpc":"1.0","id":7,"result":{` + good + `}}`},
+		{`jsonrpc is not "2.0"`, `{"jsonrpc":2.0,"id":7,"result":{` + good + `}}`},
+		{notOurID, `{"jsonrpc":"2.0","result":{` + good + `}}`},
+		{notOurID, `{"jsonrpc":"2.0","id":8,"result":{` + good + `}}`},
+		{notOurID, `{"jsonrpc":"2.0","id":"7","result":{` + good + `}}`},
+		{notOurID, `{"jsonrpc":"2.0","id":7.0,"error":{}}`},
+		{notOurID, `{"jsonrpc":"2.0","id":null,"error":{}}`},
+		{"a message with a method", `{"jsonrpc":"2.0","id":7,"method":"x","result":{` + good + `}}`},
+		{"a message with a method", `{"jsonrpc":"2.0","id":7,"method":"x"}`},
+		{"not one of a result and an error", `{"jsonrpc":"2.0","id":7,"error":{},"result":{` + good + `}}`},
+		{"not one of a result and an error", `{"jsonrpc":"2.0","id":7}`},
+		{"the error is not an object", `{"jsonrpc":"2.0","id":7,"error":[]}`},
+		{"the error is not an object", `{"jsonrpc":"2.0","id":7,"error":null}`},
+		{"the result is not an object", `{"jsonrpc":"2.0","id":7,"result":[]}`},
+		{"the result is not an object", `{"jsonrpc":"2.0","id":7,"result":null}`},
+		{"the result has no list", listAnswer(``)},
+		{"the result has no list", listAnswer(`"prompts":[]`)},
+		{"the result has no list", listAnswer(`"x":{"tools":[]}`)},
+		{"the list is not an array", listAnswer(`"tools":{}`)},
+		{"the list is not an array", listAnswer(`"tools":null`)},
+		{"the list is not an array", listAnswer(`"tools":"[]"`)},
+		{"an item of the list is not an object", listAnswer(`"tools":["a"]`)},
+		{"an item of the list is not an object", listAnswer(`"tools":[null]`)},
+		{"an item of the list is not an object", listAnswer(`"tools":[{"name":"a"},[{"name":"b"}]]`)},
+		{"an item of the list has no name", listAnswer(`"tools":[{}]`)},
+		{"an item of the list has no name", listAnswer(`"tools":[{"x":{"name":"a"}}]`)},
+		{"an item of the list has no name", listAnswer(`"tools":[{"uri":"a"}]`)},
+		{"the name of an item is not a string", listAnswer(`"tools":[{"name":1}]`)},
+		{"the name of an item is not a string", listAnswer(`"tools":[{"name":null}]`)},
+		{"the name of an item is not a string", listAnswer(`"tools":[{"name":{"name":"a"}}]`)},
+		{badMeta, listAnswer(`"tools":[{"name":"a","_meta":[]}]`)},
+		{badMeta, listAnswer(`"tools":[{"name":"a","_meta":"x"}]`)},
+		{badMeta, listAnswer(`"_meta":7,` + good)},
+		{"isError is not a boolean", listAnswer(`"isError":0,` + good)},
+		{twice, `{"jsonrpc":"2.0","id":7,"id":7,"result":{` + good + `}}`},
+		{twice, `{"jsonrpc":"2.0","id":7,"result":{` + good + `},"r\u0065sult":{` + good + `}}`},
+		{twice, listAnswer(good + `,"tools":[]`)},
+		{twice, listAnswer(`"_meta":{},` + good + `,"_meta":{}`)},
+		{twice, listAnswer(`"cacheScope":"private","cacheScope":"public",` + good)},
+		{twice, listAnswer(`"tools":[{"name":"a","name":"hidden"}]`)},
+		{twice, listAnswer(`"tools":[{"name":"a","n\u0061me":"a"}]`)},
+		{twice, listAnswer(`"tools":[{"_meta":{},"name":"a","_meta":{}}]`)},
+		{foldedKey, `{"jsonrpc":"2.0","id":7,"Result":{},"result":{` + good + `}}`},
+		{foldedKey, listAnswer(`"Tools":[],` + good)},
+		{foldedKey, listAnswer(`"toolſ":[],` + good)},
+		{foldedKey, listAnswer(`"cachescope":"public",` + good)},
+		{foldedKey, listAnswer(`"tools":[{"name":"a","Name":"hidden"}]`)},
+		{foldedKey, listAnswer(`"tools":[{"name":"a","name\u0000":"hidden"}]`)},
+		{foldedKey, listAnswer(`"tools":[{"name":"a","_META":{"dev.farebox/price":0}}]`)},
 	}
-	for reason, messages := range tests {
-		for _, message := range messages {
-			got, err := RewriteList([]byte(message), listRewrite())
-			if got != nil || !errors.Is(err, ErrList) || !strings.Contains(err.Error(), reason) {
-				t.Errorf("%s: %s, %v; want %q", message, got, err, reason)
-			}
-			if got, err := RewriteListEvent([]byte("data: "+message+"\n\n"), listRewrite()); got != nil || !errors.Is(err, ErrList) {
-				t.Errorf("event of %s: %s, %v", message, got, err)
-			}
+	for _, tt := range tests {
+		got, err := RewriteList([]byte(tt.message), listRewrite())
+		if got != nil || !errors.Is(err, ErrList) || !strings.Contains(err.Error(), tt.reason) {
+			t.Errorf("%s: %s, %v; want %q", tt.message, got, err, tt.reason)
+		}
+		if got, err := RewriteListEvent([]byte("data: "+tt.message+"\n\n"), listRewrite()); got != nil || !errors.Is(err, ErrList) {
+			t.Errorf("event of %s: %s, %v", tt.message, got, err)
 		}
 	}
 	if got, err := RewriteList([]byte(listAnswer(`"tools":[{"name":"a","x":`+deep[1:len(deep)-1]+`}]`)), listRewrite()); err != nil {
