@@ -307,6 +307,13 @@ func TestRewriteListRefusesItsCaller(t *testing.T) {
 			t.Errorf("%+v: %s, %v", o, got, err)
 		}
 	}
+	for _, id := range []string{`0`, `""`, `null`} { // what the fields of another kind of id hold
+		for _, o := range []ListRewrite{{List: ListTools}, {ID: StringID("0"), List: ListTools}, {ID: IntID(1), List: ListTools}} {
+			if got, err := RewriteList([]byte(`{"jsonrpc":"2.0","id":`+id+`,"error":{}}`), o); got != nil || !errors.Is(err, ErrList) {
+				t.Errorf("id %s for %+v: %s, %v", id, o.ID, got, err)
+			}
+		}
+	}
 	o := listRewrite()
 	o.Judge = func(string) (bool, []Field) { return true, []Field{{"a", []byte("}")}} }
 	if got, err := RewriteList(message, o); got != nil || !errors.Is(err, ErrField) {
