@@ -18,7 +18,13 @@ func StampEvent(event []byte, fields []Field) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := make([]byte, 0, len(event)+len(stamped)-len(data)+64)
+	return replaceData(head, lines, last, stamped, len(event)+len(stamped)-len(data)), nil
+}
+
+// replaceData returns the event with other data, in the place of its last data
+// line. It makes room for about that size.
+func replaceData(head, lines []byte, last int, data []byte, size int) []byte {
+	out := make([]byte, 0, size+64)
 	out = append(out, head...)
 	for at := 0; at < len(lines); {
 		text, end := cutLine(lines[at:])
@@ -27,11 +33,11 @@ func StampEvent(event []byte, fields []Field) ([]byte, error) {
 			out = append(out, text...)
 			out = append(out, end...)
 		case at == last:
-			out = appendData(out, stamped, end)
+			out = appendData(out, data, end)
 		}
 		at += len(text) + len(end)
 	}
-	return out, nil
+	return out
 }
 
 // EventData returns the data of one whole event, as an EventScanner cut it: a
@@ -77,15 +83,18 @@ func dataValue(line []byte) ([]byte, bool) {
 	return bytes.TrimPrefix(value, []byte(" ")), ok
 }
 
-// eventData returns the event's data, and where its last data line begins.
+// eventData returns the event's data, and where its last data line begins. The
+// data of a single line is that of the event, not a copy.
 func eventData(lines []byte) (data []byte, last int, found bool) {
 	for at := 0; at < len(lines); {
 		text, end := cutLine(lines[at:])
 		if value, ok := dataValue(text); ok {
 			if found {
 				data = append(data, '\n')
+				data = append(data, value...)
+			} else {
+				data = value[:len(value):len(value)]
 			}
-			data = append(data, value...)
 			last, found = at, true
 		}
 		at += len(text) + len(end)

@@ -1,0 +1,69 @@
+package mcp
+
+import "slices"
+
+// List is what a list method lists. The zero List is not valid.
+type List uint8
+
+const (
+	// ListTools is the result of tools/list. An item goes by its name.
+	ListTools List = iota + 1
+	// ListPrompts is the result of prompts/list. An item goes by its name.
+	ListPrompts
+	// ListResources is the result of resources/list. An item goes by its uri.
+	ListResources
+	// ListResourceTemplates is the result of resources/templates/list. An item
+	// goes by its uriTemplate.
+	ListResourceTemplates
+)
+
+// String returns "tools", "prompts", "resources" or "resource_templates", or
+// "List(n)" for a value that is none of them.
+func (l List) String() string {
+	return nameOf("List", []string{"", "tools", "prompts", "resources", "resource_templates"}, uint8(l))
+}
+
+// ListOf returns what a method lists. false says that it is no list method.
+func ListOf(method string) (List, bool) {
+	for l, s := range listShapes {
+		if l > 0 && s.method == method {
+			return List(l), true
+		}
+	}
+	return 0, false
+}
+
+// The names with a meaning in the result of a list method: those of every
+// result, and these.
+const (
+	resultCacheScope = resultMeta + 1 + iota
+	resultList
+)
+
+// The names with a meaning in an item of a list.
+const (
+	itemName = iota + 1 // the member that the item goes by
+	itemMeta
+)
+
+// listShape is how the result of a list method is written.
+type listShape struct {
+	method string
+	result names
+	item   names
+}
+
+var listShapes = [...]listShape{
+	ListTools:             newListShape("tools/list", "tools", "name"),
+	ListPrompts:           newListShape("prompts/list", "prompts", "name"),
+	ListResources:         newListShape("resources/list", "resources", "uri"),
+	ListResourceTemplates: newListShape("resources/templates/list", "resourceTemplates", "uriTemplate"),
+}
+
+func newListShape(method, member, name string) listShape {
+	return listShape{
+		method: method,
+		result: append(slices.Clone(resultNames), "cacheScope", member),
+		item:   names{name, "_meta"},
+	}
+}

@@ -1,0 +1,332 @@
+package mcp
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// listPolicy is a judge, and all else that a caller decides, by one number.
+type listPolicy uint16
+
+const (
+	policyKeepAll   listPolicy = 1 << (iota + 8) // no item is removed
+	policyNoFields                               // no item gets fields
+	policyPerCaller                              // the list depends on the caller
+	policySession                                // the request is of EraSession
+)
+
+func (p listPolicy) has(flag listPolicy) bool { return p&flag != 0 }
+
+// changesNothing says that no item is to be removed or stamped.
+func (p listPolicy) changesNothing() bool {
+	return p.has(policyKeepAll) && p.has(policyNoFields) && !p.has(policyPerCaller)
+}
+
+// judge decides by the length of the name.
+func (p listPolicy) judge(name string) (bool, []Field) {
+	n := len(name) % 4
+	keep := p.has(policyKeepAll) || p>>n&1 == 1
+	if p.has(policyNoFields) || p>>(n+4)&1 == 0 {
+		return keep, nil
+	}
+	return keep, []Field{
+		{Name: "dev.farebox/price", Value: appendString(nil, name)},
+		{Name: "a", Value: []byte("[ 1.0,\r\n{ } ]")},
+	}
+}
+
+func (p listPolicy) rewrite() ListRewrite {
+	o := ListRewrite{
+		ID: IntID(7), List: ListTools + List(p>>12&3), Era: EraStateless,
+		PerCaller: p.has(policyPerCaller), Judge: p.judge,
+	}
+	if p.has(policySession) {
+		o.Era = EraSession
+	}
+	return o
+}
+
+// listSeeds are answers to list methods of every shape that matters.
+func listSeeds() []string {
+	seeds := seedBodies()
+	for _, members := range []string{
+		`"tools":[{"name":"a","_meta":{"dev.farebox/price":"forged","a":1 , "b":2.50}}, {"name":"bb","_meta":null} ,{ "name":"ccc"}],"nextCursor":"x"`,
+		`"_meta":{"dev.farebox/x":1},"cacheScope" : "public","tools":[ {"name":"a"} , {"n\u0061me":"dddd","x":{"name":[]}}],"ttlMs":1e3`,
+		`"tools":[{"name":"a","Name":"b"}]`, `"tools":[{"name":"a","name":"b"}]`, `"tools":[{"name":"a"},]`, `"tools":[ ],"Tools":[]`,
+		`"prompts":[{"name":"a"},{"name":"bb","arguments":[{"name":"x"}]}],"cacheScope":"private"`,
+		`"resources":[{"uri":"a:b","name":"x"},{"uri":"ccc","name":"y"}],"cacheScope":7`,
+		`"resourceTemplates":[{"uriTemplate":"a:{b}","name":"x","_meta":{}}],"isError":false`,
+		`"tools":[{"name":"\ud83d\ude00","inputSchema":{"type":"object"}},{"name":""}],"resultType":"complete"`,
+	} {
+		seeds = append(seeds, listAnswer(members))
+	}
+	return append(seeds, string(benchList(3)), `{"jsonrpc":"2.0","id":7,"error":{"code":1}}`)
+}
+
+// seedList is the part of a policy that says which list a seed is for.
+func seedList(message string) listPolicy {
+	for i, member := range []string{"prompts", "resources", "resourceTemplates"} {
+		if strings.Contains(message, `"`+member+`":[`) {
+			return listPolicy(i+1) << 12
+		}
+	}
+	return 0
+}
+
+// FuzzRewriteList proves that a rewritten answer is, to another reader, the
+// same answer apart from the removed items, the stamped members and the scope;
+// that nothing that another strict reader takes for a list is refused; that to
+// rewrite it again changes nothing; and that to change nothing leaves every
+// byte.
+func FuzzRewriteList(f *testing.F) {
+	for _, message := range listSeeds() {
+		for _, p := range []listPolicy{0, 0xf5, 0x3ff, policyKeepAll | policyNoFields, policySession | 0xca, policyPerCaller | 0x8a} {
+			f.Add([]byte(message), uint16(p|seedList(message)))
+		}
+	}
+	f.Fuzz(func(t *testing.T, message []byte, policy uint16) {
+		p := listPolicy(policy)
+		before := bytes.Clone(message)
+		got, err := RewriteList(message, p.rewrite())
+		if !bytes.Equal(message, before) {
+			t.Fatalf("%q became %q", before, message)
+		}
+		verdict := scan(NewScanner(IntID(7)), IntID(7), string(message), len(message)+1)
+		if err != nil {
+			checkListRefusal(t, message, err, verdict, p)
+			return
+		}
+		if verdict.Class != ClassAnswer {
+			t.Fatalf("%q was rewritten, but is %+v", message, verdict)
+		}
+		if after := scan(NewScanner(IntID(7)), IntID(7), string(got), 1); after != verdict {
+			t.Fatalf("%q is %+v, rewritten %q is %+v", message, verdict, got, after)
+		}
+		want := wantList(message, p)
+		if want == nil {
+			t.Fatalf("%q was rewritten, but another reader sees no list", message)
+		}
+		if is := readList(got, p); !reflect.DeepEqual(is, want) {
+			t.Fatalf("%q became %q: %v, want %v", message, got, is, want)
+		}
+		again, err := RewriteList(got, p.rewrite())
+		if err != nil || !bytes.Equal(again, got) {
+			t.Fatalf("%q became %q, then %q, %v", message, got, again, err)
+		}
+		if p.changesNothing() && reflect.DeepEqual(readList(message, p), want) && &got[0] != &message[0] {
+			t.Fatalf("%q became %q", message, got)
+		}
+	})
+}
+
+// checkListRefusal sees that there was a reason to refuse the message.
+func checkListRefusal(t *testing.T, message []byte, err error, v Verdict, p listPolicy) {
+	t.Helper()
+	if !errors.Is(err, ErrList) {
+		t.Fatal(err)
+	}
+	if v.Class != ClassAnswer || !jsontext.Value(message).IsValid() || strings.Contains(err.Error(), foldedKey) {
+		return
+	}
+	if want := wantList(message, p); want != nil {
+		t.Fatalf("%q: %v", message, err)
+	}
+}
+
+// listDocument is what encoding/json sees in an answer to a list method: its
+// members, the members of its items and of their _meta as they were written.
+type listDocument struct {
+	top, result, meta map[string]string
+	isError           bool
+	items             []itemDocument
+}
+
+type itemDocument struct {
+	name    string
+	members map[string]string
+	meta    map[string]string
+}
+
+// object reads an object; nil says that it is none. It is the reader that the
+// rewriter is compared with, and shares nothing with it.
+func object(raw string) map[string]string {
+	var m map[string]json.RawMessage
+	if json.Unmarshal([]byte(raw), &m) != nil || m == nil {
+		return nil
+	}
+	out := make(map[string]string, len(m))
+	for k, v := range m {
+		out[k] = string(v)
+	}
+	return out
+}
+
+// takeMeta takes _meta from the members. null is as good as none.
+func takeMeta(members map[string]string) (meta map[string]string, ok bool) {
+	raw, has := members["_meta"]
+	if !has || raw == "null" {
+		return nil, true
+	}
+	delete(members, "_meta")
+	meta = object(raw)
+	return meta, meta != nil
+}
+
+// readList reads an answer; nil says that it is none to a list method.
+func readList(message []byte, p listPolicy) *listDocument {
+	shape := [][2]string{{"tools", "name"}, {"prompts", "name"}, {"resources", "uri"}, {"resourceTemplates", "uriTemplate"}}[p>>12&3]
+	d := &listDocument{top: object(string(message))}
+	if _, d.isError = d.top["error"]; d.isError {
+		return d
+	}
+	d.result = object(d.top["result"])
+	delete(d.top, "result")
+	var ok bool
+	if d.meta, ok = takeMeta(d.result); !ok {
+		return nil
+	}
+	var list []json.RawMessage
+	if json.Unmarshal([]byte(d.result[shape[0]]), &list) != nil || list == nil {
+		return nil
+	}
+	delete(d.result, shape[0])
+	for _, raw := range list {
+		item := itemDocument{members: object(string(raw))}
+		var name *string
+		if json.Unmarshal([]byte(item.members[shape[1]]), &name) != nil || name == nil {
+			return nil
+		}
+		item.name = *name
+		if item.meta, ok = takeMeta(item.members); !ok {
+			return nil
+		}
+		d.items = append(d.items, item)
+	}
+	return d
+}
+
+// wantList is what a reader is to see after the rewriting.
+func wantList(message []byte, p listPolicy) *listDocument {
+	d := readList(message, p)
+	if d == nil || d.isError {
+		return d
+	}
+	dropOwn(d.meta)
+	items := d.items
+	d.items = nil
+	for _, item := range items {
+		keep, fields := p.judge(item.name)
+		if !keep {
+			continue
+		}
+		dropOwn(item.meta)
+		if len(fields) > 0 && item.meta == nil {
+			item.meta = make(map[string]string)
+			delete(item.members, "_meta") // null
+		}
+		for _, f := range fields {
+			item.meta[f.Name] = string(f.Value)
+		}
+		d.items = append(d.items, item)
+	}
+	if len(d.items) < len(items) || p.has(policyPerCaller) {
+		scope, has := d.result["cacheScope"]
+		var text string
+		isPrivate := json.Unmarshal([]byte(scope), &text) == nil && text == "private"
+		if !isPrivate && (has || !p.has(policySession)) {
+			d.result["cacheScope"] = `"private"`
+		}
+	}
+	return d
+}
+
+func dropOwn(meta map[string]string) {
+	for k := range meta {
+		if strings.HasPrefix(k, "dev.farebox/") {
+			delete(meta, k)
+		}
+	}
+}
+
+// FuzzRewriteListEvent proves that an event of any shape is rewritten as its
+// data is, keeps its other lines, and is cut from its stream as before however
+// that is split.
+func FuzzRewriteListEvent(f *testing.F) {
+	for i, message := range listSeeds() {
+		for _, end := range []string{"\n", "\r", "\r\n"} {
+			lines := strings.ReplaceAll(message, ",", ","+end+"data:")
+			f.Add([]byte("id: 1"+end+"data: "+lines+end+": c"+end+end), uint16(seedList(message)|0xf5), []byte{byte(i)})
+		}
+	}
+	f.Add([]byte("\uFEFFdata:"+listAnswer("\rid:\rdata: \"tools\":[\n\n]")+"\n\n"), uint16(0), []byte{3})
+	f.Fuzz(func(t *testing.T, stream []byte, policy uint16, sizes []byte) {
+		e := NewEventScanner(IntID(7))
+		n, done := e.Scan(stream)
+		before := e.Verdict()
+		event, o := stream[:n], listPolicy(policy).rewrite()
+		_, lines := cutHead(event)
+		data, _, found := eventData(lines)
+		want, wantErr := RewriteList(data, o)
+		got, err := RewriteListEvent(event, o)
+		if (err == nil) != (found && wantErr == nil) {
+			t.Fatalf("%q: %v, but its data %v", event, err, wantErr)
+		}
+		if err != nil {
+			return
+		}
+		_, lines = cutHead(got)
+		if is, _, _ := eventData(lines); !bytes.Equal(flatLines(is), flatLines(want)) {
+			t.Fatalf("%q: data is %q, want %q", event, is, want)
+		}
+		if bytes.Equal(data, want) && !bytes.Equal(event, got) {
+			t.Fatalf("%q became %q", event, got)
+		}
+		if a, b := otherLines(event), otherLines(got); a != b {
+			t.Fatalf("%q has other lines %q, rewritten %q", event, a, b)
+		}
+		if again, err := RewriteListEvent(got, o); err != nil || !bytes.Equal(flatLines(again), flatLines(got)) {
+			t.Fatalf("%q became %q, then %q, %v", event, got, again, err)
+		}
+		switch before.Class {
+		case ClassAnswer:
+			checkEventSplit(t, got, sizes, before, done)
+		case ClassMalformed: // for its other lines
+			if before.Reason != "an event has a line that clients read differently" {
+				t.Fatalf("%q was rewritten, but is %+v", event, before)
+			}
+		default:
+			t.Fatalf("%q was rewritten, but is %+v", event, before)
+		}
+	})
+}
+
+// flatLines ends all lines by LF: a field of several lines is written with the
+// ends that the event has.
+func flatLines(b []byte) []byte {
+	return bytes.ReplaceAll(bytes.ReplaceAll(b, []byte("\r\n"), lineFeed), []byte{'\r'}, lineFeed)
+}
+
+// checkEventSplit reads an event in pieces and compares what is said of it.
+func checkEventSplit(t *testing.T, event, sizes []byte, want Verdict, wantDone bool) {
+	t.Helper()
+	e, split, done := NewEventScanner(IntID(7)), splitter(sizes), false
+	for rest := event; len(rest) > 0; {
+		if done {
+			t.Fatalf("%q is more than one event", event)
+		}
+		n := min(split(), len(rest))
+		if n, done = e.Scan(rest[:n]); n == 0 {
+			t.Fatalf("%q: nothing was read", event)
+		}
+		rest = rest[n:]
+	}
+	if got := e.Verdict(); done != wantDone || got != want {
+		t.Fatalf("%q is %+v, %v; want %+v, %v", event, got, done, want, wantDone)
+	}
+}

@@ -1,0 +1,217 @@
+package mcp
+
+// words returns the unescaped text of the key or string that was just read. It
+// is good until the next call.
+func (r *listRewriter) words() []byte {
+	raw := r.text[r.lex.start+1 : r.lex.end]
+	if !r.lex.escaped {
+		return raw
+	}
+	r.scratch = unescape(r.scratch[:0], raw)
+	return r.scratch
+}
+
+// member returns which of the names the key at hand is. false says that it is
+// refused: it came before, or a lax reader could take it for one of them.
+func (r *listRewriter) member(ns names, seen *uint) (int, bool) {
+	key, exact := ns.find(r.words())
+	bit := uint(1) << key
+	switch {
+	case !exact:
+		return keyOther, r.refuse(foldedKey)
+	case key != keyOther && *seen&bit != 0:
+		return keyOther, r.refuse("a key with a meaning is there twice")
+	}
+	*seen |= bit
+	return key, true
+}
+
+// message reads the whole message. It reports whether that is the answer.
+func (r *listRewriter) message() bool {
+	switch t := r.next(); {
+	case t <= tokenBad:
+		return false
+	case t != tokenObject:
+		return r.refuse("the message is not an object")
+	}
+	var seen uint
+	t := r.next()
+	for ; t == tokenKey; t = r.next() {
+		key, ok := r.member(topNames, &seen)
+		if !ok || !r.topValue(key, r.next()) {
+			return false
+		}
+	}
+	if t != tokenObjectEnd || r.next() != tokenMore {
+		return false
+	}
+	has := func(key int) bool { return seen>>key&1 == 1 }
+	switch {
+	case !has(keyJSONRPC):
+		return r.refuse(`jsonrpc is not "2.0"`)
+	case !has(keyID):
+		return r.refuse(notOurID)
+	case has(keyMethod):
+		return r.refuse("a message with a method is no answer")
+	case has(keyResult) == has(keyError):
+		return r.refuse("the message has not one of a result and an error")
+	}
+	return true
+}
+
+const notOurID = "the message has not the id of the request"
+
+// topValue reads the value of a member at the top level.
+func (r *listRewriter) topValue(key int, t token) bool {
+	switch {
+	case t <= tokenBad:
+		return false
+	case key == keyJSONRPC && (t != tokenString || string(r.words()) != "2.0"):
+		return r.refuse(`jsonrpc is not "2.0"`)
+	case key == keyID && !r.isOurID(t):
+		return r.refuse(notOurID)
+	case key == keyError && t != tokenObject:
+		return r.refuse("the error is not an object")
+	case key != keyResult:
+		return r.skip(t)
+	case t != tokenObject:
+		return r.refuse("the result is not an object")
+	}
+	return r.result()
+}
+
+// isOurID reports whether the value that was just read is the request's id.
+func (r *listRewriter) isOurID(t token) bool {
+	id := &r.o.ID
+	switch t {
+	case tokenNumber:
+		n, ok := parseIDNumber(r.text[r.lex.start:r.at])
+		return ok && id.kind == idNumber && n == id.number
+	case tokenString:
+		return id.kind == idText && string(r.words()) == id.text
+	}
+	return false
+}
+
+// result reads the result object that was just opened.
+func (r *listRewriter) result() bool {
+	at := r.place(r.at)
+	r.scope = scopePlace{start: at, end: at}
+	var seen uint
+	t := r.next()
+	for ; t == tokenKey; t = r.next() {
+		key, ok := r.member(r.shape.result, &seen)
+		if !ok || !r.resultValue(key, r.next()) {
+			return false
+		}
+	}
+	if t == tokenObjectEnd && seen>>resultList&1 == 0 {
+		return r.refuse("the result has no list")
+	}
+	return t == tokenObjectEnd
+}
+
+// resultValue reads the value of a member of the result.
+func (r *listRewriter) resultValue(key int, t token) bool {
+	start := r.lex.start
+	switch {
+	case t <= tokenBad:
+		return false
+	case key == resultList && t != tokenArray:
+		return r.refuse("the list is not an array")
+	case key == resultList:
+		return r.items()
+	case key == resultIsError && t != tokenTrue && t != tokenFalse:
+		return r.refuse("isError is not a boolean")
+	case key == resultMeta && !mayBeMeta(t):
+		return r.refuse(badMeta)
+	case !r.skip(t):
+		return false
+	}
+	switch key {
+	case resultCacheScope:
+		private := t == tokenString && string(r.words()) == "private"
+		r.scope = scopePlace{start: r.place(start), end: r.place(r.at), private: private}
+	case resultMeta:
+		return r.stamp(metaPlace{start: start, end: r.at, isObject: t == tokenObject}, nil)
+	}
+	return true
+}
+
+const badMeta = "a _meta is not an object"
+
+func mayBeMeta(t token) bool { return t == tokenObject || t == tokenNull }
+
+// items reads the array that was just opened.
+func (r *listRewriter) items() bool {
+	kept := false
+	for begin := r.at; ; begin++ {
+		t := r.next()
+		switch {
+		case t == tokenArrayEnd:
+			return true
+		case t <= tokenBad:
+			return false
+		case t != tokenObject:
+			return r.refuse("an item of the list is not an object")
+		}
+		item, ok := r.item()
+		if !ok {
+			return false
+		}
+		end := r.at
+		for end < len(r.text) && isSpace(r.text[end]) {
+			end++
+		}
+		if end == len(r.text) {
+			return false
+		}
+		if keep, fields := r.o.Judge(item.name); !keep {
+			r.remove(begin, end, kept)
+		} else if kept = true; !r.stamp(item.meta, fields) {
+			return false
+		}
+		begin = end // the loop steps over the comma
+	}
+}
+
+func isSpace(c byte) bool { return c == ' ' || c == '\n' || c == '\r' || c == '\t' }
+
+// listItem is what an item is judged by.
+type listItem struct {
+	name string
+	meta metaPlace
+}
+
+// item reads the object that was just opened.
+func (r *listRewriter) item() (listItem, bool) {
+	item := listItem{meta: metaPlace{start: r.at, end: r.at}}
+	var seen uint
+	t := r.next()
+	for ; t == tokenKey; t = r.next() {
+		key, ok := r.member(r.shape.item, &seen)
+		if !ok {
+			return item, false
+		}
+		value := r.next()
+		start := r.lex.start
+		switch {
+		case key == itemName && value > tokenBad && value != tokenString:
+			return item, r.refuse("the name of an item is not a string")
+		case key == itemName && value == tokenString:
+			item.name = string(r.words())
+		case key == itemMeta && value > tokenBad && !mayBeMeta(value):
+			return item, r.refuse(badMeta)
+		}
+		if !r.skip(value) {
+			return item, false
+		}
+		if key == itemMeta {
+			item.meta = metaPlace{start: start, end: r.at, isObject: value == tokenObject}
+		}
+	}
+	if t == tokenObjectEnd && seen>>itemName&1 == 0 {
+		return item, r.refuse("an item of the list has no name")
+	}
+	return item, t == tokenObjectEnd
+}

@@ -1,0 +1,376 @@
+package mcp
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// price is a field for the _meta of an item.
+var price = []Field{{Name: "dev.farebox/price", Value: []byte(`"0.05"`)}}
+
+// judgeByName removes items whose name begins with "hidden", and gives a price
+// to those whose name begins with "paid".
+func judgeByName(name string) (bool, []Field) {
+	if strings.HasPrefix(name, "paid") {
+		return true, price
+	}
+	return !strings.HasPrefix(name, "hidden"), nil
+}
+
+func listRewrite() ListRewrite {
+	return ListRewrite{ID: IntID(7), List: ListTools, Era: EraStateless, Judge: judgeByName}
+}
+
+// listAnswer is an answer to tools/list with these members in its result.
+func listAnswer(members string) string {
+	return `{"jsonrpc":"2.0","id":7,"result":{` + members + `}}`
+}
+
+const stampedPrice = `"_meta":{"dev.farebox/price":"0.05"}`
+
+// TestRewriteListItems proves that removed items go with one comma, that kept
+// ones get their fields, and that not one byte else changes.
+func TestRewriteListItems(t *testing.T) {
+	tests := []struct{ name, items, want string }{
+		{"none", ``, ``},
+		{"white space", " \n ", " \n "},
+		{"all stay", `{"name":"a"} , {"name": "b" }`, `{"name":"a"} , {"name": "b" }`},
+		{"the only one goes", ` {"name":"hidden"} `, ``},
+		{"the first goes", "\n {\"name\":\"hidden\"},\n {\"name\":\"b\"}\n", "\n {\"name\":\"b\"}\n"},
+		{"the last goes", "\n {\"name\":\"a\"},\n {\"name\":\"hidden\"}\n", "\n {\"name\":\"a\"}"},
+		{"one between goes", `{"name":"a"} , {"name":"hidden"} ,	{"name":"c"} `, `{"name":"a"} ,	{"name":"c"} `},
+		{"all go", `{"name":"hidden1"}, {"name":"hidden2"}, {"name":"hidden3"}`, ``},
+		{"two at the head", `{"name":"hidden1"},{"name":"hidden2"},{"name":"c"}`, `{"name":"c"}`},
+		{"two at the end", `{"name":"a"},{"name":"hidden1"},{"name":"hidden2"}`, `{"name":"a"}`},
+		{"every other one", `{"name":"hidden1"},{"name":"b"},{"name":"hidden2"},{"name":"d"},{"name":"hidden3"}`, `{"name":"b"},{"name":"d"}`},
+		{"stamped", `{ "name":"paid"}`, `{` + stampedPrice + `, "name":"paid"}`},
+		{"null", `{"_meta" : null,"name":"paid"}`, `{"_meta" : {"dev.farebox/price":"0.05"},"name":"paid"}`},
+		{"null stays", `{"_meta" : null,"name":"a"}`, `{"_meta" : null,"name":"a"}`},
+		{"merged", `{"name":"paid","_meta":{ "a": 1.50, "dev.farebox/price": 0 ,"b":[] }}`,
+			`{"name":"paid","_meta":{ "a": 1.50,"b":[] ,"dev.farebox/price":"0.05"}}`},
+		{"the upstream's own is dropped", `{"_meta":{"d\u0065v.farebox/x":{},"a":1},"name":"a"}`, `{"_meta":{"a":1},"name":"a"}`},
+		{"and nothing is left", `{"_meta":{"dev.farebox/x":1,"dev.farebox/x":2},"name":"a"}`, `{"_meta":{},"name":"a"}`},
+		{"deeper _meta stays", `{"inputSchema":{"_meta":{"dev.farebox/x":1},"name":"hidden"},"name":"a"}`, `{"inputSchema":{"_meta":{"dev.farebox/x":1},"name":"hidden"},"name":"a"}`},
+		{"escaped", `{"n\u0061me":"h\u0069dden"},{"name":"p\u0061id","\u005fmeta":{}}`,
+			`{"name":"p\u0061id","\u005fmeta":{"dev.farebox/price":"0.05"}}`},
+		{"what an item has besides", `{"name":"paid","x":1e2,"x":1.0,"y":"},{\"name\":\"hidden\""}`,
+			`{` + stampedPrice + `,"name":"paid","x":1e2,"x":1.0,"y":"},{\"name\":\"hidden\""}`},
+		{"no name but an empty one", `{"name":""}`, `{"name":""}`},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			const head, tail = "\n{ \"id\":7,\"result\":{\"x\":1.0,\"nextCursor\":\"c\\u0061\",\"tools\": [", "], \"ttlMs\":1e3} ,\"jsonrpc\":\"2.0\"} \n"
+			o := listRewrite()
+			o.Era = EraSession
+			checkRewrite(t, head+tt.items+tail, head+tt.want+tail, o)
+		})
+	}
+}
+
+// checkRewrite rewrites a message, alone and in an event, and once more.
+func checkRewrite(t *testing.T, message, want string, o ListRewrite) {
+	t.Helper()
+	in := []byte(message)
+	got, err := RewriteList(in, o)
+	if err != nil || string(got) != want {
+		t.Fatalf("%s, %v; want\n%s", got, err, want)
+	}
+	if string(in) != message {
+		t.Error("the message was changed")
+	}
+	if again, err := RewriteList(got, o); err != nil || string(again) != want {
+		t.Errorf("rewritten again: %s, %v", again, err)
+	}
+	lines := func(s string) []byte {
+		return []byte("id: 1\ndata: " + strings.ReplaceAll(s, "\n", "\ndata: ") + "\n\n")
+	}
+	event := lines(message)
+	if got, err := RewriteListEvent(event, o); err != nil || string(got) != string(lines(want)) {
+		t.Errorf("event %q, %v", got, err)
+	}
+}
+
+// TestRewriteListScope proves when a list is marked as one that is not to be
+// shared, and that it is left alone otherwise.
+func TestRewriteListScope(t *testing.T) {
+	const gone, stays = `"tools":[{"name":"hidden"}]`, `"tools":[{"name":"a"}]`
+	const none = `"tools":[]`
+	tests := []struct {
+		name, in, want string
+		era            Era
+		perCaller      bool
+	}{
+		{"public before the list", `"cacheScope" : "public",` + gone, `"cacheScope" : "private",` + none, EraStateless, false},
+		{"public after the list", gone + `,"cacheScope" : "public" ,"x":1`, none + `,"cacheScope" : "private" ,"x":1`, EraStateless, false},
+		{"private", `"cacheScope":"priv\u0061te",` + gone, `"cacheScope":"priv\u0061te",` + none, EraStateless, false},
+		{"absent", ` ` + gone, `"cacheScope":"private", ` + none, EraStateless, false},
+		{"absent in a session", gone, none, EraSession, false},
+		{"public in a session", gone + `,"cacheScope":"public"`, none + `,"cacheScope":"private"`, EraSession, false},
+		{"no string", gone + `,"cacheScope":null`, none + `,"cacheScope":"private"`, EraStateless, false},
+		{"an object", `"cacheScope":{"a":[]},` + gone, `"cacheScope":"private",` + none, EraStateless, false},
+		{"nothing removed", `"cacheScope":"public",` + stays, `"cacheScope":"public",` + stays, EraStateless, false},
+		{"nothing removed, absent", stays, stays, EraStateless, false},
+		{"per caller", `"cacheScope":"public",` + stays, `"cacheScope":"private",` + stays, EraStateless, true},
+		{"per caller, private", `"cacheScope":"private",` + stays, `"cacheScope":"private",` + stays, EraStateless, true},
+		{"per caller, absent", stays, `"cacheScope":"private",` + stays, EraStateless, true},
+		{"per caller, absent in a session", stays, stays, EraSession, true},
+		{"deeper is not it", `"x":{"cacheScope":"private"},` + gone, `"cacheScope":"private","x":{"cacheScope":"private"},` + none, EraStateless, false},
+		{"with all else", `"_meta":{"dev.farebox/x":1,"a":2},"cacheScope":"public","tools":[{"name":"hidden"},{"name":"paid"}]`,
+			`"_meta":{"a":2},"cacheScope":"private","tools":[{` + stampedPrice + `,"name":"paid"}]`, EraStateless, false},
+		{"the result's own _meta is dropped", `"tools":[],"_meta":{"dev.farebox/x":1}`, `"tools":[],"_meta":{}`, EraStateless, false},
+		{"the result's null stays", `"_meta":null,"tools":[]`, `"_meta":null,"tools":[]`, EraStateless, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			o := listRewrite()
+			o.Era, o.PerCaller = tt.era, tt.perCaller
+			checkRewrite(t, listAnswer(tt.in), listAnswer(tt.want), o)
+		})
+	}
+}
+
+// TestRewriteListKinds proves by which member each list, and each item in it,
+// goes, and that the others have no meaning there.
+func TestRewriteListKinds(t *testing.T) {
+	tests := []struct {
+		method, in, want string
+	}{
+		{"tools/list", `"prompts":7,"tools":[{"uri":1,"name":"hidden"},{"uri":"hidden","name":"a"}]`, `"prompts":7,"tools":[{"uri":"hidden","name":"a"}]`},
+		{"prompts/list", `"tools":[1],"prompts":[{"name":"hidden"}]`, `"tools":[1],"prompts":[]`},
+		{"resources/list", `"resources":[{"name":"x","uri":"hidden:"},{"name":"hidden","uri":"a:"}]`, `"resources":[{"name":"hidden","uri":"a:"}]`},
+		{"resources/templates/list", `"resourceTemplates":[{"name":1,"uri":2,"uriTemplate":"hidden:{a}"},{"name":"hidden","uriTemplate":"a:"}]`,
+			`"resourceTemplates":[{"name":"hidden","uriTemplate":"a:"}]`},
+	}
+	for _, tt := range tests {
+		o := listRewrite()
+		o.Era = EraSession
+		var ok bool
+		if o.List, ok = ListOf(tt.method); !ok {
+			t.Fatal(tt.method)
+		}
+		checkRewrite(t, listAnswer(tt.in), listAnswer(tt.want), o)
+	}
+	for _, method := range []string{"", "tools/call", "Tools/list", "tasks/list"} {
+		if l, ok := ListOf(method); ok || l != 0 {
+			t.Errorf("%q lists %v", method, l)
+		}
+	}
+	if got := fmt.Sprint(ListTools, ListResourceTemplates, List(0), List(9)); got != "tools resource_templates List(0) List(9)" {
+		t.Error(got)
+	}
+}
+
+// TestRewriteListErrorsPass proves that an error is let through as it is.
+func TestRewriteListErrorsPass(t *testing.T) {
+	for _, message := range []string{
+		`{"jsonrpc":"2.0","id":7,"error":{"code":-32601,"message":"no","data":{"_meta":{"dev.farebox/x":1}}}}`,
+		` { "error" : { } , "id" : 7 , "jsonrpc" : "2.0" } `,
+	} {
+		o := listRewrite()
+		o.PerCaller = true
+		checkRewrite(t, message, message, o)
+	}
+}
+
+// TestRewriteListJudgesInOrder proves that every item is judged once, by its
+// unescaped name.
+func TestRewriteListJudgesInOrder(t *testing.T) {
+	o := listRewrite()
+	var got []string
+	o.Judge = func(name string) (bool, []Field) {
+		got = append(got, name)
+		return len(got) != 2, nil
+	}
+	const items = `"tools":[{"name":"b"},{"x":{"name":"z"},"name":"a"},{"name":"\u00e9\n"},{"name":"b"}]`
+	if _, err := RewriteList([]byte(listAnswer(items)), o); err != nil || !slices.Equal(got, []string{"b", "a", "é\n", "b"}) {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
+// TestRewriteListRefuses proves that an answer is withheld in which a client
+// could see another item than was judged, or a forged one.
+func TestRewriteListRefuses(t *testing.T) {
+	deep := strings.Repeat("[", maxDepth-3) + strings.Repeat("]", maxDepth-3)
+	const good = `"tools":[{"name":"a"}]`
+	const twice = "a key with a meaning is there twice"
+	tests := []struct{ reason, message string }{
+		{"the message is not an object", `[]`},
+		{"the message is not an object", `7 `},
+		{"the message is not an object", `"x"`},
+		{"the message is not an object", `[` + listAnswer(good) + `]`},
+		{"the message ends early", ``},
+		{"the message ends early", ` `},
+		{"the message ends early", `7`},
+		{"the message ends early", `{"jsonrpc":"2.0","id":7,"result":{"tools":[{"name":"a"}`},
+		{"the message ends early", `{"jsonrpc":"2.0","id":7,"result":{"tools":[{"name":"a"} `},
+		{"the message ends early", `{`},
+		{"the message ends early", `{"jsonrpc"`},
+		{"the message ends early", `{"id":`},
+		{"the message ends early", `{"id":7`},
+		{"a JSON value is expected", `x`},
+		{"a JSON value is expected", listAnswer(`"tools":[{"name":"a"},]`)},
+		{"a JSON value is expected", listAnswer(`"tools":[,]`)},
+		{"a JSON value is expected", listAnswer(`"tools":[{"name":nil}]`)},
+		{"a value needs a comma", listAnswer(`"tools":[{"name":"a"} {"name":"b"}]`)},
+		{"a value needs a comma", listAnswer(`"tools":[{"name":"hidden"}x]`)},
+		{"a value needs a comma", listAnswer(`"tools":[{"name":"a"}}`)},
+		{"a value needs a comma", listAnswer(`"_meta":{"a":1]`)},
+		{"something after the end", listAnswer(good) + `{}`},
+		{"something after the end", listAnswer(good) + ` x`},
+		{"not valid UTF-8", listAnswer("\"tools\":[{\"name\":\"a\xff\"}]")},
+		{"surrogate", listAnswer(`"tools":[{"name":"\ud800"}]`)},
+		{"deeper than 64", listAnswer(`"tools":[{"name":"a","x":` + deep + `}]`)},
+		{`jsonrpc is not "2.0"`, `{"id":7,"result":{` + good + `}}`},
+		{`jsonrpc is not "2.0"`, `{"jsonrpc":"1.0","id":7,"result":{` + good + `}}`},
+		{`jsonrpc is not "2.0"`, `{"jsonrpc":2.0,"id":7,"result":{` + good + `}}`},
+		{notOurID, `{"jsonrpc":"2.0","result":{` + good + `}}`},
+		{notOurID, `{"jsonrpc":"2.0","id":8,"result":{` + good + `}}`},
+		{notOurID, `{"jsonrpc":"2.0","id":"7","result":{` + good + `}}`},
+		{notOurID, `{"jsonrpc":"2.0","id":7.0,"error":{}}`},
+		{notOurID, `{"jsonrpc":"2.0","id":null,"error":{}}`},
+		{"a message with a method", `{"jsonrpc":"2.0","id":7,"method":"x","result":{` + good + `}}`},
+		{"a message with a method", `{"jsonrpc":"2.0","id":7,"method":"x"}`},
+		{"not one of a result and an error", `{"jsonrpc":"2.0","id":7,"error":{},"result":{` + good + `}}`},
+		{"not one of a result and an error", `{"jsonrpc":"2.0","id":7}`},
+		{"the error is not an object", `{"jsonrpc":"2.0","id":7,"error":[]}`},
+		{"the error is not an object", `{"jsonrpc":"2.0","id":7,"error":null}`},
+		{"the result is not an object", `{"jsonrpc":"2.0","id":7,"result":[]}`},
+		{"the result is not an object", `{"jsonrpc":"2.0","id":7,"result":null}`},
+		{"the result has no list", listAnswer(``)},
+		{"the result has no list", listAnswer(`"prompts":[]`)},
+		{"the result has no list", listAnswer(`"x":{"tools":[]}`)},
+		{"the list is not an array", listAnswer(`"tools":{}`)},
+		{"the list is not an array", listAnswer(`"tools":null`)},
+		{"the list is not an array", listAnswer(`"tools":"[]"`)},
+		{"an item of the list is not an object", listAnswer(`"tools":["a"]`)},
+		{"an item of the list is not an object", listAnswer(`"tools":[null]`)},
+		{"an item of the list is not an object", listAnswer(`"tools":[{"name":"a"},[{"name":"b"}]]`)},
+		{"an item of the list has no name", listAnswer(`"tools":[{}]`)},
+		{"an item of the list has no name", listAnswer(`"tools":[{"x":{"name":"a"}}]`)},
+		{"an item of the list has no name", listAnswer(`"tools":[{"uri":"a"}]`)},
+		{"the name of an item is not a string", listAnswer(`"tools":[{"name":1}]`)},
+		{"the name of an item is not a string", listAnswer(`"tools":[{"name":null}]`)},
+		{"the name of an item is not a string", listAnswer(`"tools":[{"name":{"name":"a"}}]`)},
+		{badMeta, listAnswer(`"tools":[{"name":"a","_meta":[]}]`)},
+		{badMeta, listAnswer(`"tools":[{"name":"a","_meta":"x"}]`)},
+		{badMeta, listAnswer(`"_meta":7,` + good)},
+		{"isError is not a boolean", listAnswer(`"isError":0,` + good)},
+		{twice, `{"jsonrpc":"2.0","id":7,"id":7,"result":{` + good + `}}`},
+		{twice, `{"jsonrpc":"2.0","id":7,"result":{` + good + `},"r\u0065sult":{` + good + `}}`},
+		{twice, listAnswer(good + `,"tools":[]`)},
+		{twice, listAnswer(`"_meta":{},` + good + `,"_meta":{}`)},
+		{twice, listAnswer(`"cacheScope":"private","cacheScope":"public",` + good)},
+		{twice, listAnswer(`"tools":[{"name":"a","name":"hidden"}]`)},
+		{twice, listAnswer(`"tools":[{"name":"a","n\u0061me":"a"}]`)},
+		{twice, listAnswer(`"tools":[{"_meta":{},"name":"a","_meta":{}}]`)},
+		{foldedKey, `{"jsonrpc":"2.0","id":7,"Result":{},"result":{` + good + `}}`},
+		{foldedKey, listAnswer(`"Tools":[],` + good)},
+		{foldedKey, listAnswer(`"toolſ":[],` + good)},
+		{foldedKey, listAnswer(`"cachescope":"public",` + good)},
+		{foldedKey, listAnswer(`"tools":[{"name":"a","Name":"hidden"}]`)},
+		{foldedKey, listAnswer(`"tools":[{"name":"a","name\u0000":"hidden"}]`)},
+		{foldedKey, listAnswer(`"tools":[{"name":"a","_META":{"dev.farebox/price":0}}]`)},
+	}
+	for _, tt := range tests {
+		got, err := RewriteList([]byte(tt.message), listRewrite())
+		if got != nil || !errors.Is(err, ErrList) || !strings.Contains(err.Error(), tt.reason) {
+			t.Errorf("%s: %s, %v; want %q", tt.message, got, err, tt.reason)
+		}
+		if got, err := RewriteListEvent([]byte("data: "+tt.message+"\n\n"), listRewrite()); got != nil || !errors.Is(err, ErrList) {
+			t.Errorf("event of %s: %s, %v", tt.message, got, err)
+		}
+	}
+	if got, err := RewriteList([]byte(listAnswer(`"tools":[{"name":"a","x":`+deep[1:len(deep)-1]+`}]`)), listRewrite()); err != nil {
+		t.Errorf("64 levels: %s, %v", got, err)
+	}
+	if _, err := RewriteListEvent([]byte("id: 1\n\n"), listRewrite()); !errors.Is(err, ErrList) {
+		t.Errorf("an event without data: %v", err)
+	}
+}
+
+// TestRewriteListRefusesItsCaller proves that no list is taken for the answer
+// to nothing, and that no invalid field is written.
+func TestRewriteListRefusesItsCaller(t *testing.T) {
+	message := []byte(listAnswer(`"tools":[{"name":"paid"}]`))
+	for _, change := range []func(*ListRewrite){
+		func(o *ListRewrite) { o.ID = ID{} },
+		func(o *ListRewrite) { o.ID = StringID("7") },
+		func(o *ListRewrite) { o.List = 0 },
+		func(o *ListRewrite) { o.List = ListResourceTemplates + 1 },
+	} {
+		o := listRewrite()
+		change(&o)
+		if got, err := RewriteList(message, o); got != nil || !errors.Is(err, ErrList) {
+			t.Errorf("%+v: %s, %v", o, got, err)
+		}
+	}
+	for _, id := range []string{`0`, `""`, `null`} { // what the fields of another kind of id hold
+		for _, o := range []ListRewrite{{List: ListTools}, {ID: StringID("0"), List: ListTools}, {ID: IntID(1), List: ListTools}} {
+			if got, err := RewriteList([]byte(`{"jsonrpc":"2.0","id":`+id+`,"error":{}}`), o); got != nil || !errors.Is(err, ErrList) {
+				t.Errorf("id %s for %+v: %s, %v", id, o.ID, got, err)
+			}
+		}
+	}
+	o := listRewrite()
+	o.Judge = func(string) (bool, []Field) { return true, []Field{{"a", []byte("}")}} }
+	if got, err := RewriteList(message, o); got != nil || !errors.Is(err, ErrField) {
+		t.Errorf("%s, %v", got, err)
+	}
+	o.ID = StringID("é\"")
+	o.Judge = judgeByName
+	if got, err := RewriteList([]byte(`{"jsonrpc":"2.0","id":"\u00e9\"","result":{"tools":[]}}`), o); err != nil {
+		t.Errorf("an escaped id: %s, %v", got, err)
+	}
+}
+
+// TestRewriteListEvent proves that an event keeps its other lines and its ends.
+func TestRewriteListEvent(t *testing.T) {
+	hidden, none := listAnswer(`"tools":[{"name":"hidden"}],"cacheScope":"private"`), listAnswer(`"tools":[],"cacheScope":"private"`)
+	tests := []struct{ name, event, want string }{
+		{"LF", "data: " + hidden + "\n\n", "data: " + none + "\n\n"},
+		{"CRLF", "data: " + hidden + "\r\n\r", "data: " + none + "\r\n\r"},
+		{"CR", "data: " + hidden + "\r\r", "data: " + none + "\r\r"},
+		{"other lines", "event: message\r\nid: 1\n: c\rdata:" + hidden + "\nretry: 5\n\n", "event: message\r\nid: 1\n: c\rdata: " + none + "\nretry: 5\n\n"},
+		{"many lines", "data: {\"jsonrpc\":\"2.0\",\rid: 1\rdata:\"id\":7,\rdata: \"result\":{\"tools\":[\rdata: {\"name\":\"hidden\"},\rdata: {\"name\":\"a\"}],\"cacheScope\":\"private\"}}\n\n",
+			"id: 1\rdata: {\"jsonrpc\":\"2.0\",\ndata: \"id\":7,\ndata: \"result\":{\"tools\":[\ndata: {\"name\":\"a\"}],\"cacheScope\":\"private\"}}\n\n"},
+		{"nothing to change", "\ndata:{\"jsonrpc\":\"2.0\",\rid: 1\rdata:\"id\":7,\"result\":{\"tools\":[]}}", "\ndata:{\"jsonrpc\":\"2.0\",\rid: 1\rdata:\"id\":7,\"result\":{\"tools\":[]}}"},
+		{"byte order mark", "\uFEFFdata: " + hidden + "\n\n", "\uFEFFdata: " + none + "\n\n"},
+		{"unfinished", "id: 1\ndata: " + hidden, "id: 1\ndata: " + none},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			event := []byte(tt.event)
+			got, err := RewriteListEvent(event, listRewrite())
+			if err != nil || string(got) != tt.want || string(event) != tt.event {
+				t.Errorf("%q, %v; want\n%q", got, err, tt.want)
+			}
+		})
+	}
+}
+
+// TestRewriteListMemory proves that a list of which nothing changes costs no
+// memory but for the names, and any other one buffer.
+func TestRewriteListMemory(t *testing.T) {
+	message := benchList(100)
+	o := listRewrite()
+	names := testing.AllocsPerRun(5, func() {
+		if got, err := RewriteList(message, o); err != nil || &got[0] != &message[0] {
+			t.Fatal(err)
+		}
+	})
+	if names > 101 {
+		t.Errorf("%v allocations for 100 names", names)
+	}
+	o.Judge = func(name string) (bool, []Field) { return !strings.HasSuffix(name, "7"), price }
+	all := testing.AllocsPerRun(5, func() {
+		if got, err := RewriteList(message, o); err != nil || len(got) >= 2*len(message) {
+			t.Fatal(err)
+		}
+	})
+	if all > names+2 {
+		t.Errorf("%v allocations, %v of them for the names", all, names)
+	}
+}

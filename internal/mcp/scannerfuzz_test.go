@@ -1,0 +1,90 @@
+package mcp
+
+import (
+	"bytes"
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// FuzzScannerAgainstJSONText proves that a Scanner takes nothing for a message
+// that another strict reader refuses, and calls nothing broken JSON that is
+// not, its bound on depth aside. Keys without a meaning to it may repeat.
+func FuzzScannerAgainstJSONText(f *testing.F) {
+	for _, message := range listSeeds() {
+		f.Add([]byte(message))
+	}
+	f.Fuzz(func(t *testing.T, message []byte) {
+		s := NewScanner(IntID(7))
+		s.Write(message)
+		v := s.End()
+		valid := jsontext.Value(message).IsValid(jsontext.AllowDuplicateNames(true))
+		blank := len(bytes.Trim(message, " \t\r\n")) == 0
+		switch {
+		case v.Class == ClassEmpty:
+			if !blank {
+				t.Fatalf("%q is not empty", message)
+			}
+		case v.Class != ClassMalformed && !valid:
+			t.Fatalf("%q is %+v", message, v)
+		case s.lex.state == failed && valid && !strings.Contains(s.lex.reason, "deeper"):
+			t.Fatalf("%q is %+v", message, v)
+		case v.Class == ClassMalformed && blank:
+			t.Fatalf("%q is %+v", message, v)
+		}
+	})
+}
+
+// laxAnswer is an answer as a client's library unmarshals it.
+type laxAnswer struct {
+	JSONRPC string          `json:"jsonrpc"`
+	ID      json.RawMessage `json:"id"`
+	Method  *string         `json:"method"`
+	Error   json.RawMessage `json:"error"`
+	Result  *struct {
+		ResultType string `json:"resultType"`
+		IsError    bool   `json:"isError"`
+	} `json:"result"`
+}
+
+// FuzzScannerAgainstEncodingJSON proves that a lax reader, one that folds the
+// case of keys and takes the last of several, sees the same answer to the same
+// request in every message that a Scanner takes for one.
+func FuzzScannerAgainstEncodingJSON(f *testing.F) {
+	for _, message := range listSeeds() {
+		f.Add([]byte(message))
+	}
+	f.Fuzz(func(t *testing.T, message []byte) {
+		for _, id := range []ID{IntID(7), StringID("seven")} {
+			v := scan(NewScanner(id), id, string(message), len(message)+1)
+			if v.Class != ClassAnswer {
+				continue
+			}
+			var lax laxAnswer
+			if err := json.Unmarshal(message, &lax); err != nil {
+				if !json.Valid(message) {
+					t.Fatalf("%q is %+v, but %v", message, v, err)
+				}
+				continue // a member has another type than the struct: nothing to compare
+			}
+			var theirs, ours any
+			if json.Unmarshal(lax.ID, &theirs) != nil || json.Unmarshal(id.AppendJSON(nil), &ours) != nil || theirs != ours {
+				t.Fatalf("%q is %+v, but has the id %s", message, v, lax.ID)
+			}
+			isError := v.Outcome == OutcomeError
+			if lax.JSONRPC != "2.0" || lax.Method != nil || (lax.Result == nil) != isError || (lax.Error != nil) != isError {
+				t.Fatalf("%q is %+v, but encoding/json has %+v", message, v, lax)
+			}
+			if isError {
+				continue
+			}
+			known := slices.Contains([]string{"", "complete", "input_required", "task"}, lax.Result.ResultType)
+			if v.Outcome == OutcomeResult && (lax.Result.IsError || !known) || v.Outcome == OutcomeToolError && !lax.Result.IsError {
+				t.Fatalf("%q is %+v, but encoding/json has %+v", message, v, lax.Result)
+			}
+		}
+	})
+}
