@@ -20,7 +20,7 @@ import (
 func init() {
 	caddycmd.RegisterCommand(caddycmd.Command{
 		Name:  "farebox",
-		Usage: "account|credit|adjust|key|charge|ledger|audit …",
+		Usage: "account|credit|adjust|key|charge|receipt|ledger|audit …",
 		Short: "Manages the accounts, keys and charges of Farebox",
 		Long: `
 Manages the accounts, keys and charges of Farebox.
@@ -50,7 +50,7 @@ func addCommands(root *cobra.Command) {
 	flags.StringVarP(&c.config, "config", "c", "", "With --offline: the config file that names the store (default: Caddyfile)")
 	flags.StringVarP(&c.adapter, "adapter", "a", "", "With --offline: the config adapter")
 	flags.BoolVar(&c.json, "json", false, "Print JSON")
-	root.AddCommand(accountCommand(&c), creditCommand(&c), adjustCommand(&c), keyCommand(&c), chargeCommand(&c), ledgerCommand(&c), auditCommand(&c))
+	root.AddCommand(accountCommand(&c), creditCommand(&c), adjustCommand(&c), keyCommand(&c), chargeCommand(&c), receiptCommand(&c), ledgerCommand(&c), auditCommand(&c))
 }
 
 // group returns a command that only holds others.

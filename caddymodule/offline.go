@@ -48,6 +48,8 @@ func (c *connection) callStore(ctx context.Context, method, path string, body an
 	return client.Do(ctx, method, path, body)
 }
 
+var errNoConfig = errors.New("no config names the store: give one with --config")
+
 // configured returns the app of the config: where its store is, and the form of
 // its secrets.
 func (c *connection) configured() (*App, error) {
@@ -61,7 +63,7 @@ func (c *connection) configured() (*App, error) {
 		} `json:"apps"`
 	}
 	if len(config) == 0 {
-		return nil, errors.New("no config names the store: give one with --config")
+		return nil, errNoConfig
 	}
 	if err := json.Unmarshal(config, &parsed); err != nil {
 		return nil, fmt.Errorf("the config cannot be read: %w", err)

@@ -54,6 +54,7 @@ func TestScript(t *testing.T) {
 //	lives DURATION                the key that it printed with --json expires so long after it was made
 //	request METHOD PATH [TOKEN]   asks the admin endpoint, with a bearer token if one is given
 //	call SECRET TOOL ARGUMENTS    calls a tool through the gateway
+//	receipt NAME                  makes the receipt in what call printed an environment variable
 //	accounts N                    makes accounts
 //	mode PERMISSIONS FILE         the file has exactly these, in octal digits
 //	token NAME                    makes the admin token an environment variable
@@ -74,6 +75,7 @@ func scriptCommands() map[string]func(*testscript.TestScript, bool, []string) {
 		"lives":     {(*desk).lives, 1, 1},
 		"request":   {(*desk).request, 2, 3},
 		"call":      {(*desk).call, 3, 3},
+		"receipt":   {(*desk).receipt, 1, 1},
 		"accounts":  {(*desk).accounts, 1, 1},
 		"mode":      {(*desk).mode, 2, 2},
 		"token":     {(*desk).token, 1, 1},
@@ -275,6 +277,16 @@ func (d *desk) call(ts *testscript.TestScript, args []string) {
 	fmt.Fprintln(ts.Stdout(), answer.Status, answer.Body)
 }
 
+var receiptForm = regexp.MustCompile(`"dev\.farebox/receipt":"([^"]+)"`)
+
+func (d *desk) receipt(ts *testscript.TestScript, args []string) {
+	found := receiptForm.FindStringSubmatch(ts.ReadFile("stdout"))
+	if found == nil {
+		ts.Fatalf("there is no receipt in it")
+	}
+	ts.Setenv(args[0], found[1])
+}
+
 // accounts makes so many accounts: faster than as many commands.
 func (d *desk) accounts(ts *testscript.TestScript, args []string) {
 	n, err := strconv.Atoi(args[0])
@@ -412,16 +424,19 @@ func leaves(t *testing.T, args ...string) []string {
 
 // placeholders stand in templates for what differs from run to run.
 var placeholders = map[string]string{
-	"uuid":   `[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}`, // version 7
-	"time":   `20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ`,
-	"stamp":  `20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?Z`,
-	"random": `[0-9a-f]{64}`,
-	"last4":  `[0-9a-f]{4}`,
-	"port":   `[0-9]{1,5}`,
-	"used":   `(?:null|"20[^"]*Z")`, // is noted some time after the use
+	"uuid":    `[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}`, // version 7
+	"time":    `20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ`,
+	"stamp":   `20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?Z`,
+	"random":  `[0-9a-f]{64}`,
+	"last4":   `[0-9a-f]{4}`,
+	"kid":     `[A-Za-z0-9_-]{16}`, // of a public receipt key
+	"public":  `[A-Za-z0-9_-]{43}`, // such a key
+	"seconds": `[0-9]{10}`,
+	"port":    `[0-9]{1,5}`,
+	"used":    `(?:null|"20[^"]*Z")`, // is noted some time after the use
 }
 
-var placeholder = regexp.MustCompile(`<(uuid|time|stamp|random|last4|port|used)(?::([A-Z]+))?>`)
+var placeholder = regexp.MustCompile(`<(uuid|time|stamp|random|last4|kid|public|seconds|port|used)(?::([A-Z]+))?>`)
 
 // matchTemplate compares a text with a template, line by line and in every
 // space. <uuid> and the other placeholders stand for anything of their form;

@@ -85,6 +85,8 @@ type Service struct {
 	revoker Revoker
 	secrets func() *keys.Format
 	now     func() time.Time
+
+	receiptKeys ledger.ReceiptKeys
 }
 
 // New returns a service on a store. The revoker may be nil where no cache is;

@@ -50,6 +50,7 @@ func NewHandler(s *Service, actor string, logger *slog.Logger) *Handler {
 		"POST " + Path + "charges/{id}/refunds":       h.refund,
 		"GET " + Path + "ledger":                      h.listJournal,
 		"POST " + Path + "ledger/verify":              h.verify,
+		"GET " + Path + "receipt-keys":                h.listReceiptKeys,
 	} {
 		h.mux.HandleFunc(pattern, h.answer(serve))
 	}

@@ -12,7 +12,8 @@ import (
 )
 
 // Receipt is the proof of a captured charge. Signed, it is a compact JWS
-// (RFC 7515) with the EdDSA algorithm of RFC 8037.
+// (RFC 7515) with the EdDSA algorithm of RFC 8037. A member that is added must
+// be omitted when it is empty, or receipts from before it are valid no more.
 type Receipt struct {
 	Charge      string `json:"charge"`
 	Payer       string `json:"payer"` // account id
@@ -39,7 +40,10 @@ func NewReceipt(c *Charge, currency string) Receipt {
 // Time is when the charge was captured, to the second.
 func (r *Receipt) Time() time.Time { return time.Unix(r.At, 0).UTC() }
 
-const receiptType = "farebox-receipt+jws"
+const (
+	receiptType = "farebox-receipt+jws"
+	algorithm   = "EdDSA"
+)
 
 // Signer signs receipts with the installation's key. It may be used by many
 // goroutines at once.
@@ -52,7 +56,7 @@ type Signer struct {
 func NewSigner(seed [ed25519.SeedSize]byte) *Signer {
 	key := ed25519.NewKeyFromSeed(seed[:])
 	public := key.Public().(ed25519.PublicKey)
-	header, err := json.Marshal(receiptHeader{Alg: "EdDSA", Typ: receiptType, Kid: KeyID(public)})
+	header, err := json.Marshal(receiptHeader{Alg: algorithm, Typ: receiptType, Kid: KeyID(public)})
 	if err != nil {
 		panic(err) // three strings always encode
 	}
@@ -88,37 +92,63 @@ func (s *Signer) Sign(r Receipt) (string, error) {
 // ErrReceipt says that a text is no receipt that the given keys have signed.
 var ErrReceipt = errors.New("not a valid receipt")
 
+// MaxReceipt bounds the text of a receipt in bytes.
+const MaxReceipt = 8 << 10
+
 // VerifyReceipt checks a compact JWS against the public keys, one of which its
 // header must name, and returns the receipt in it. Its errors are ErrReceipt.
 func VerifyReceipt(jws string, public ...ed25519.PublicKey) (Receipt, error) {
+	r, _, err := ReceiptKeys(public).Verify(jws)
+	return r, err
+}
+
+// Verify checks a compact JWS against the keys, one of which its header must
+// name, and returns the receipt in it and the id of that key. What it accepts
+// has one form and one meaning: header and content have exactly the members
+// that receipts have. Its errors are ErrReceipt.
+func (k ReceiptKeys) Verify(jws string) (r Receipt, keyID string, err error) {
+	if len(jws) > MaxReceipt {
+		return Receipt{}, "", fmt.Errorf("%w: it is longer than %d bytes", ErrReceipt, MaxReceipt)
+	}
 	parts := strings.Split(jws, ".")
 	if len(parts) != 3 {
-		return Receipt{}, fmt.Errorf("%w: want three parts with points between them, have %d", ErrReceipt, len(parts))
+		return Receipt{}, "", fmt.Errorf("%w: want three parts with points between them, have %d", ErrReceipt, len(parts))
 	}
 	var raw [3][]byte
 	for i, part := range parts {
-		text, err := base64.RawURLEncoding.Strict().DecodeString(part)
-		if err != nil {
-			return Receipt{}, fmt.Errorf("%w: part %d is not base64url", ErrReceipt, i+1)
+		if raw[i], err = decodeURL(part); err != nil {
+			return Receipt{}, "", fmt.Errorf("%w: part %d is not base64url", ErrReceipt, i+1)
 		}
-		raw[i] = text
 	}
-	var header receiptHeader
-	if err := json.Unmarshal(raw[0], &header); err != nil || header.Alg != "EdDSA" || header.Typ != receiptType {
-		return Receipt{}, fmt.Errorf("%w: header is not that of a Farebox receipt", ErrReceipt)
+	key, err := k.named(raw[0])
+	if err != nil {
+		return Receipt{}, "", err
 	}
-	for _, key := range public {
-		if KeyID(key) != header.Kid {
-			continue
-		}
-		if !ed25519.Verify(key, []byte(parts[0]+"."+parts[1]), raw[2]) {
-			return Receipt{}, fmt.Errorf("%w: the signature is wrong", ErrReceipt)
-		}
-		var r Receipt
-		if err := json.Unmarshal(raw[1], &r); err != nil {
-			return Receipt{}, fmt.Errorf("%w: its content cannot be read", ErrReceipt)
-		}
-		return r, nil
+	if !ed25519.Verify(key, []byte(parts[0]+"."+parts[1]), raw[2]) {
+		return Receipt{}, "", fmt.Errorf("%w: the signature is wrong", ErrReceipt)
 	}
-	return Receipt{}, fmt.Errorf("%w: signed by the unknown key %q", ErrReceipt, header.Kid)
+	if r, err = decodeExactly[Receipt](raw[1]); err != nil {
+		return Receipt{}, "", fmt.Errorf("%w: its content cannot be read: %w", ErrReceipt, err)
+	}
+	return r, KeyID(key), nil
+}
+
+// named returns the key that the header names. Which algorithm is used is never
+// the header's choice: it must say the only one there is (RFC 8725, section 3.1).
+func (k ReceiptKeys) named(header []byte) (ed25519.PublicKey, error) {
+	h, err := decodeExactly[receiptHeader](header)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("%w: its header is not that of a Farebox receipt: %w", ErrReceipt, err)
+	case h.Alg != algorithm:
+		return nil, fmt.Errorf("%w: its header asks for the algorithm %.20q, not %s", ErrReceipt, h.Alg, algorithm)
+	case h.Typ != receiptType:
+		return nil, fmt.Errorf("%w: its header says that it is a %.40q, not a %s", ErrReceipt, h.Typ, receiptType)
+	}
+	for _, key := range k {
+		if KeyID(key) == h.Kid {
+			return key, nil
+		}
+	}
+	return nil, fmt.Errorf("%w: signed by the unknown key %.40q", ErrReceipt, h.Kid)
 }

@@ -43,7 +43,8 @@ type Options struct {
 	// Open opens the store.
 	Open func(ctx context.Context) (Store, error)
 	// KeyFile holds the seed of the key that signs receipts. It is made, of
-	// mode 0600, if it is not there.
+	// mode 0600, if it is not there. ReceiptKeysFile of it holds the public
+	// keys, for ever.
 	KeyFile string
 	Cache   keycache.Options
 	Metrics *telemetry.Metrics
@@ -83,6 +84,10 @@ func Open(ctx context.Context, o Options) (*Runtime, error) {
 	if err != nil {
 		return nil, errors.Join(err, store.Close())
 	}
+	published, err := publish(ReceiptKeysFile(o.KeyFile), signer.Public())
+	if err != nil {
+		return nil, errors.Join(err, store.Close())
+	}
 	cache, err := keycache.New(store, o.Cache)
 	if err != nil {
 		return nil, errors.Join(err, store.Close())
@@ -94,7 +99,7 @@ func Open(ctx context.Context, o Options) (*Runtime, error) {
 		misses:    newMisses(time.Now), streams: newStreams(), usage: newUsage(store.TouchKeys, o.Logger),
 	}
 	r.inflight.open = make(map[string]struct{})
-	r.service = admin.New(store, r, r.secrets.Load, now)
+	r.service = admin.New(store, r, r.secrets.Load, now).WithReceiptKeys(published)
 	r.secrets.Store(&keys.DefaultFormat)
 	r.unwatch = o.Metrics.Watch(r)
 	return r, nil

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/fareboxhq/farebox/internal/ledger"
@@ -42,18 +41,9 @@ func loadSigner(file string) (*ledger.Signer, error) {
 // receipt must stay verifiable.
 func newSigner(file string) (*ledger.Signer, error) {
 	var seed [ed25519.SeedSize]byte
-	_, _ = rand.Read(seed[:])                                        // never fails: crypto/rand ends the program instead
-	temp, err := os.CreateTemp(filepath.Dir(file), ".receipt-key-*") // of mode 0600
-	if err != nil {
+	_, _ = rand.Read(seed[:]) // never fails: crypto/rand ends the program instead
+	if err := writeFile(file, []byte(hex.EncodeToString(seed[:])+"\n"), 0o600); err != nil {
 		return nil, fmt.Errorf("writing the receipt key: %w", err)
-	}
-	_, err = temp.WriteString(hex.EncodeToString(seed[:]) + "\n")
-	err = errors.Join(err, temp.Sync(), temp.Close())
-	if err == nil {
-		err = os.Rename(temp.Name(), file)
-	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("writing the receipt key: %w", err), os.Remove(temp.Name()))
 	}
 	return ledger.NewSigner(seed), nil
 }

@@ -1,0 +1,192 @@
+package caddymodule
+
+import (
+	"crypto/ed25519"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/runtime"
+)
+
+// receiptKeyFile is where the private key that signs receipts is kept.
+func receiptKeyFile(store string) string { return store + ".receipt-key" }
+
+func receiptCommand(c *connection) *cobra.Command {
+	return group("receipt", "Checks receipts, and shows the keys that do", receiptKeys(c), verifyReceipt(c))
+}
+
+func receiptKeys(c *connection) *cobra.Command {
+	return &cobra.Command{
+		Use: "keys", Short: "Shows the public keys that verify receipts, the oldest first", Args: exactly(),
+		Long: `Shows the public keys that verify receipts, the oldest first. With --json it
+prints them as a JWK set (RFC 7517), to be given to anybody who is to check
+receipts. With --offline it reads the file beside the store, also while a
+server has the store open.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ask := c.askedKeys
+			if c.offline {
+				ask = c.storedKeys
+			}
+			keys, err := ask(cmd)
+			if err != nil {
+				return err
+			}
+			if c.json {
+				return printJSON(cmd.OutOrStdout(), keys)
+			}
+			return printTable(cmd.OutOrStdout(), []string{"KEY", "CURVE", "PUBLIC KEY"}, keys, func(key ed25519.PublicKey) []any {
+				return []any{ledger.KeyID(key), "Ed25519", base64.RawURLEncoding.EncodeToString(key)}
+			})
+		},
+	}
+}
+
+func verifyReceipt(c *connection) *cobra.Command {
+	var file string
+	cmd := &cobra.Command{
+		Use: "verify [<receipt>]", Short: "Checks a receipt", Args: cobra.MaximumNArgs(1),
+		Long: `Checks a receipt, the text in _meta["dev.farebox/receipt"] of an answer, and
+shows what it says. It is read from standard input if it is not given, or "-".
+The exit status is 0 if the receipt is genuine, and 1 if it is not.
+
+The public keys come from --keys, a file with a JWK set: that needs no server
+and no store. Without it they are those beside the store that the config names
+(--config, or a Caddyfile in this directory), or else the running server's.`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			jws, err := givenReceipt(cmd.InOrStdin(), args)
+			if err != nil {
+				return err
+			}
+			keys, err := c.verifyingKeys(cmd, file)
+			if err != nil {
+				return err
+			}
+			receipt, id, err := keys.Verify(jws)
+			if err != nil {
+				return err
+			}
+			view := receiptView{receipt, receipt.Time().Format(time.RFC3339), id}
+			if c.json {
+				return printJSON(cmd.OutOrStdout(), view)
+			}
+			printReceipt(cmd.OutOrStdout(), view)
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&file, "keys", "", "A file with the public keys, as receipt keys --json prints them")
+	return cmd
+}
+
+// receiptView is a verified receipt as JSON shows it.
+type receiptView struct {
+	ledger.Receipt
+	Time string `json:"time"` // iat in the form of RFC 3339
+	Key  string `json:"kid"`
+}
+
+// printReceipt shows a receipt to people. It says what its signer chose, and
+// who gave the keys is not known here, so it is not to steer the terminal.
+func printReceipt(w io.Writer, v receiptView) {
+	printFields(w, "charge", plain(v.Charge), "payer", plain(v.Payer), "server", plain(v.Server), "tool", plain(v.Tool),
+		"amount", v.Amount, "currency", plain(v.Currency), "environment", plain(v.Environment), "time", v.Time, "key", v.Key)
+}
+
+// plain returns the text, in quotes if it has more than printable characters.
+func plain(text string) string {
+	if quoted := fmt.Sprintf("%q", text); quoted[1:len(quoted)-1] != text {
+		return quoted
+	}
+	return text
+}
+
+// maxReceiptInput bounds what is read for a receipt and the white space around
+// it, in bytes.
+const maxReceiptInput = 2 * ledger.MaxReceipt
+
+// givenReceipt returns the receipt of the arguments, or else of the input.
+func givenReceipt(input io.Reader, args []string) (string, error) {
+	text := "-"
+	if len(args) > 0 {
+		text = args[0]
+	}
+	if text == "-" {
+		read, err := io.ReadAll(io.LimitReader(input, maxReceiptInput+1))
+		if err != nil {
+			return "", fmt.Errorf("reading the receipt: %w", err)
+		}
+		text = string(read)
+	}
+	if len(text) > maxReceiptInput {
+		return "", fmt.Errorf("%w: it is longer than %d bytes", ledger.ErrReceipt, ledger.MaxReceipt)
+	}
+	if text = strings.TrimSpace(text); text == "" {
+		return "", errors.New("the receipt is missing: give it as an argument or on standard input")
+	}
+	return text, nil
+}
+
+// verifyingKeys returns the public keys to check a receipt with. What is asked
+// for wins: the file, then the config, then the server. Without any of them a
+// Caddyfile of the working directory is asked first, if its store has keys.
+func (c *connection) verifyingKeys(cmd *cobra.Command, file string) (ledger.ReceiptKeys, error) {
+	switch {
+	case cmd.Flags().Changed("keys"):
+		return readReceiptKeys(file)
+	case c.offline || c.config != "":
+		return c.storedKeys(cmd)
+	case c.address != "":
+		return c.askedKeys(cmd)
+	}
+	keys, err := c.storedKeys(cmd)
+	if errors.Is(err, errNoConfig) || errors.Is(err, fs.ErrNotExist) {
+		return c.askedKeys(cmd)
+	}
+	return keys, err
+}
+
+// storedKeys returns the keys beside the store that the config names. The
+// store is not opened.
+func (c *connection) storedKeys(*cobra.Command) (ledger.ReceiptKeys, error) {
+	app, err := c.configured()
+	if err != nil {
+		return nil, err
+	}
+	file := runtime.ReceiptKeysFile(receiptKeyFile(app.identity))
+	keys, err := readReceiptKeys(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("there are no receipt keys at %s yet: is this the right config, in the right directory? A server makes them when it starts (%w)", file, fs.ErrNotExist)
+	}
+	return keys, err
+}
+
+// askedKeys returns the keys of the running server.
+func (c *connection) askedKeys(cmd *cobra.Command) (ledger.ReceiptKeys, error) {
+	server := *c
+	server.offline = false
+	raw, err := server.call(cmd.Context(), http.MethodGet, "receipt-keys", nil)
+	if err != nil {
+		return nil, err
+	}
+	keys, _, err := ledger.ParseReceiptKeys(raw)
+	if err != nil {
+		return nil, fmt.Errorf("the server's answer cannot be read: %w", err)
+	}
+	return keys, nil
+}
+
+func readReceiptKeys(file string) (ledger.ReceiptKeys, error) {
+	keys, ignored, err := runtime.ReadReceiptKeys(file)
+	if err == nil && len(keys) == 0 {
+		return nil, fmt.Errorf("public receipt keys %s: no key of receipts is among the %d in it", file, ignored)
+	}
+	return keys, err
+}

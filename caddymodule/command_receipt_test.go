@@ -1,0 +1,47 @@
+package caddymodule
+
+import (
+	"bytes"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/fareboxhq/farebox/internal/ledger"
+)
+
+// endless never ends.
+type endless struct{ read int }
+
+func (e *endless) Read(p []byte) (int, error) {
+	for i := range p {
+		p[i] = 'A'
+	}
+	e.read += len(p)
+	return len(p), nil
+}
+
+// TestReceiptInputIsBounded: an input without an end is given up soon, and so
+// is an argument that no receipt can be.
+func TestReceiptInputIsBounded(t *testing.T) {
+	input := new(endless)
+	for _, args := range [][]string{nil, {"-"}, {strings.Repeat("A", maxReceiptInput+1)}} {
+		if text, err := givenReceipt(input, args); !errors.Is(err, ledger.ErrReceipt) || text != "" {
+			t.Errorf("%d arguments: %d bytes, %v", len(args), len(text), err)
+		}
+	}
+	if input.read > 10*maxReceiptInput {
+		t.Errorf("%d bytes were read", input.read)
+	}
+}
+
+// TestReceiptDoesNotSteerTheTerminal: what a signer wrote into a receipt is
+// shown in quotes if it is not all printable, and as it is otherwise.
+func TestReceiptDoesNotSteerTheTerminal(t *testing.T) {
+	var out bytes.Buffer
+	printReceipt(&out, receiptView{Receipt: ledger.Receipt{
+		Charge: "chg_1", Tool: "get\x1b[2Jtool", Server: "a\nserver  forged", Payer: "acct_1\u202e", Currency: "\tUSD",
+	}, Time: "2026-07-28T12:00:00Z"})
+	if text := out.String(); strings.ContainsAny(text, "\x1b\t\u202e") || strings.Count(text, "\n") != 9 || !strings.Contains(text, "chg_1\n") {
+		t.Errorf("got %q", text)
+	}
+}

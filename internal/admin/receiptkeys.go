@@ -1,0 +1,27 @@
+package admin
+
+import (
+	"net/http"
+
+	"github.com/fareboxhq/farebox/internal/ledger"
+)
+
+// WithReceiptKeys tells the service the public keys of receipts, and returns
+// it. It is called before the service is used; without it there are none.
+func (s *Service) WithReceiptKeys(keys ledger.ReceiptKeys) *Service {
+	s.receiptKeys = keys
+	return s
+}
+
+// ReceiptKeys returns the public keys that verify receipts, the oldest first.
+func (s *Service) ReceiptKeys() (ledger.ReceiptKeys, error) {
+	if len(s.receiptKeys) == 0 {
+		return nil, refuse(Unavailable, "no receipt keys are known here: ask the running server")
+	}
+	return s.receiptKeys, nil
+}
+
+func (h *Handler) listReceiptKeys(*http.Request) (int, any, error) {
+	keys, err := h.service.ReceiptKeys()
+	return http.StatusOK, keys, err
+}

@@ -1,0 +1,36 @@
+package admin
+
+import (
+	"context"
+	"crypto/ed25519"
+	"log/slog"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"github.com/fareboxhq/farebox/internal/keys"
+	"github.com/fareboxhq/farebox/internal/ledger"
+)
+
+// TestReceiptKeysAreServed: a service that knows the public keys of receipts
+// serves them as a JWK set, and one that does not says so.
+func TestReceiptKeysAreServed(t *testing.T) {
+	o := newOffice(t)
+	o.refused(Unavailable, "no receipt keys", "GET", "receipt-keys", nil)
+
+	known := ledger.ReceiptKeys{
+		ledger.NewSigner([ed25519.SeedSize]byte{1}).Public(), ledger.NewSigner([ed25519.SeedSize]byte{2}).Public(),
+	}
+	service := New(o.store, nil, func() *keys.Format { return &keys.DefaultFormat }, time.Now).WithReceiptKeys(known)
+	server := httptest.NewServer(NewHandler(service, "test", slog.New(slog.DiscardHandler)))
+	defer server.Close()
+	client := Client{HTTP: server.Client(), Host: server.Listener.Addr().String()}
+	raw, err := client.Do(context.Background(), "GET", "receipt-keys", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	served, ignored, err := ledger.ParseReceiptKeys(raw)
+	if err != nil || ignored != 0 || len(served) != 2 || !served[0].Equal(known[0]) || !served[1].Equal(known[1]) {
+		t.Errorf("%s: %v", raw, err)
+	}
+}
