@@ -78,15 +78,15 @@ func refundCharge(c *connection) *cobra.Command {
 
 func printCharge(w io.Writer, v admin.ChargeView) {
 	printFields(w, "charge", v.ID, "at", v.At.Format(time.RFC3339), "account", v.Account, "provider", v.Provider, "key", v.Key,
-		"server", v.Server, "tool", v.Tool, "amount", amountText(v), "fee", v.Fee, "refunded", v.Refunded, "state", v.State, "environment", v.Environment)
+		"server", v.Server, "tool", v.Tool, "amount", freeText(v.Amount, v.Free), "fee", v.Fee, "refunded", v.Refunded, "state", v.State, "environment", v.Environment)
 }
 
-// amountText tells what was paid, and by whom if not by the account.
-func amountText(v admin.ChargeView) string {
-	if v.Free {
-		return v.Amount.String() + " (free quota)"
+// freeText tells what was paid, and by whom if not by the account.
+func freeText(amount ledger.Amount, free bool) string {
+	if free {
+		return amount.String() + " (free quota)"
 	}
-	return v.Amount.String()
+	return amount.String()
 }
 
 // exportLedger writes the whole journal, page by page.

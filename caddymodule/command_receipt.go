@@ -97,7 +97,7 @@ type receiptView struct {
 // who gave the keys is not known here, so it is not to steer the terminal.
 func printReceipt(w io.Writer, v receiptView) {
 	printFields(w, "charge", plain(v.Charge), "payer", plain(v.Payer), "server", plain(v.Server), "tool", plain(v.Tool),
-		"amount", v.Amount, "currency", plain(v.Currency), "environment", plain(v.Environment), "time", v.Time, "key", v.Key)
+		"amount", freeText(v.Amount, v.Free), "currency", plain(v.Currency), "environment", plain(v.Environment), "time", v.Time, "key", v.Key)
 }
 
 // plain returns the text, in quotes if it has more than printable characters.

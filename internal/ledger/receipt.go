@@ -22,7 +22,8 @@ type Receipt struct {
 	Amount      Amount `json:"amount"` // a decimal as a string
 	Currency    string `json:"currency"`
 	Environment string `json:"environment"`
-	At          int64  `json:"iat"` // seconds since 1970, UTC
+	At          int64  `json:"iat"`            // seconds since 1970, UTC
+	Free        bool   `json:"free,omitempty"` // a free quota has paid
 }
 
 // NewReceipt returns the receipt of a captured charge.
@@ -33,7 +34,7 @@ func NewReceipt(c *Charge, currency string) Receipt {
 	}
 	return Receipt{
 		Charge: c.ID, Payer: c.Account, Server: c.Server, Tool: c.Tool, Amount: c.Paid(),
-		Currency: currency, Environment: environment, At: c.At.Unix(),
+		Currency: currency, Environment: environment, At: c.At.Unix(), Free: c.Waived,
 	}
 }
 
