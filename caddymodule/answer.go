@@ -250,6 +250,10 @@ func (x *exchange) refuse(r *gate.Refusal) {
 func (x *exchange) Refuse(w http.ResponseWriter, r *gate.Refusal) {
 	x.logRefusal(r)
 	a := answerTo(r)
+	if r.Code == gate.MethodUnknown && x.era == mcp.EraStateless {
+		// There are no sessions to be taken for lost (2026-07-28, streamable HTTP).
+		a.status = http.StatusNotFound
+	}
 	h := w.Header()
 	if a.challenge {
 		challenge := `Bearer realm="` + x.h.Server + `"`

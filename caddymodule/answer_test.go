@@ -176,3 +176,16 @@ func TestChargedTextIsHonest(t *testing.T) {
 		}
 	}
 }
+
+// An unknown method is a 404 in 2026-07-28, as its Streamable HTTP transport asks
+// for; in the versions with sessions clients would take that for a lost one.
+func TestUnknownMethodByEra(t *testing.T) {
+	for era, status := range map[mcp.Era]int{mcp.EraSession: 200, mcp.EraStateless: 404} {
+		x, w := exchangeFor(t, `{"jsonrpc":"2.0","id":1,"method":"tools/steal"}`)
+		x.era = era
+		x.Refuse(w, &gate.Refusal{Code: gate.MethodUnknown})
+		if w.Code != status || !strings.Contains(w.Body.String(), `"code":-32601`) {
+			t.Errorf("era %d: got %d %s; want %d and -32601", era, w.Code, w.Body, status)
+		}
+	}
+}

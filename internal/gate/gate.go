@@ -189,7 +189,7 @@ func (g *Gate) Admit(ctx context.Context, key *keys.Key, era mcp.Era, m *mcp.Mes
 	if m.Method != methodToolsCall {
 		return &Call{}, nil
 	}
-	if m.Task {
+	if m.Task && era == mcp.EraSession { // 2026-07-28 knows no such parameter: servers ignore it
 		return nil, &Refusal{Code: TaskUnsupported, Tool: m.Name, Reason: "tasks are not supported here: call the tool without params.task"}
 	}
 	quote, refusal := g.quote(ctx, m)

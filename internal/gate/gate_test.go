@@ -281,6 +281,24 @@ func TestStatelessEraHasNoClientResponses(t *testing.T) {
 	}
 }
 
+// In the stateless era params.task has no meaning, and does not hinder a call.
+func TestStatelessEraIgnoresTaskParameter(t *testing.T) {
+	b := newBench(t)
+	m, err := mcp.Decode([]byte(`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"cheap","task":{}}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, refusal := b.Authenticate(context.Background(), netip.Addr{}, []string{"Bearer " + b.key(t, nil)})
+	if refusal != nil {
+		t.Fatal(refusal)
+	}
+	call, refusal := b.Admit(context.Background(), key, mcp.EraStateless, &m)
+	if refusal != nil || !call.Paid() {
+		t.Fatalf("got %+v, %v", call, refusal)
+	}
+	call.Close(context.Background())
+}
+
 // A result is captured, once, and its receipt proves it.
 func TestSettleResult(t *testing.T) {
 	b := newBench(t)
