@@ -290,8 +290,8 @@ func breakDisk(t *testing.T, fault diskFault, seed uint64) {
 		failed += d.inject(nil)
 		until(t, "the store can write", healthy(s))
 		m.await(t, 100)
-		m.cut(t, d, survive)
 	}
+	m.cut(t, d, 0)
 	m.stop(t)
 	m.survived(t)
 	m.settled(t, c)
@@ -344,5 +344,62 @@ func (m *storm) settled(t *testing.T, c *clock) {
 	}
 	if p := purseOf(t, m.store, m.order.Account); p.Reserved != 0 {
 		t.Errorf("%s are reserved", p.Reserved)
+	}
+}
+
+// TestAnswersOutliveThePower: promise 2 for captures whose sync failed. A caller
+// is told that nothing was taken only when the rows of the failed transaction,
+// which may be on the disk all the same, can never come back: not even if the
+// power fails at the very next sync.
+func TestAnswersOutliveThePower(t *testing.T) {
+	t.Parallel()
+	const fsync = sqlite3.SQLITE_IOERR_FSYNC
+	d := newDisk(t, 1)
+	s := opened(t, Options{Path: filepath.Join(memoryDir(t), "farebox.db"), connect: d.connect})
+	o := pair(t, s, stormFunds)
+	ids := reserveAll(t, s, o, 8)
+	type cut struct {
+		main, log []byte
+		answered  bool
+	}
+	var cuts []cut
+	look := func() {
+		s.books.mu.Lock()
+		u, err := parseID(chargePrefix, ids[0])
+		answered := err == nil && s.books.holds[u].state == holdOpen
+		s.books.mu.Unlock()
+		cuts = append(cuts, cut{d.afterCut(s.path, 0), d.afterCut(s.path+"-wal", 0), answered})
+	}
+	results := captureAll(t, s, ids, func() {
+		d.inject(&diskFault{on: logFile, times: 1, code: fsync, survive: 1})
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.onSync = func(fileKind) {
+			if d.fault.failed > 0 {
+				look()
+			}
+		}
+	})
+	for _, r := range results {
+		if !errors.Is(r.err, ledger.ErrUnavailable) {
+			t.Fatalf("error is %v, want %v", r.err, ledger.ErrUnavailable)
+		}
+	}
+	until(t, "the store can write", healthy(s))
+	d.mu.Lock()
+	d.onSync = nil
+	look()
+	d.mu.Unlock()
+	if last := cuts[len(cuts)-1]; !last.answered || len(cuts) < 2 {
+		t.Fatalf("%d cuts, the last one after the answers: %v", len(cuts), last.answered)
+	}
+	for i, c := range cuts {
+		image := opened(t, Options{Path: d.image(t, c.main, c.log)})
+		if n := len(booked(t, image, o.Account)); n > 0 && c.answered {
+			t.Errorf("cut %d of %d: %d charges whose callers were told that nothing was taken", i+1, len(cuts), n)
+		}
+		if err := image.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }
