@@ -403,3 +403,43 @@ func TestAnswersOutliveThePower(t *testing.T) {
 		}
 	}
 }
+
+// TestWhatComesBackIsMadeDurable: promise 1 across a restart after a failed
+// sync. The rows are visible then, but on no disk. Before anybody is told of
+// them, or adds to them, they are made durable.
+func TestWhatComesBackIsMadeDurable(t *testing.T) {
+	t.Parallel()
+	d := newDisk(t, 1)
+	options := Options{Path: filepath.Join(memoryDir(t), "farebox.db"), connect: d.connect}
+	s := opened(t, options)
+	o := pair(t, s, stormFunds)
+	ids := reserveAll(t, s, o, 8)
+	results := captureAll(t, s, ids, func() { d.inject(&diskFault{on: logFile, code: sqlite3.SQLITE_IOERR_FSYNC}) })
+	for _, r := range results {
+		if !errors.Is(r.err, ledger.ErrUnavailable) {
+			t.Fatalf("error is %v, want %v", r.err, ledger.ErrUnavailable)
+		}
+	}
+	if err := s.Close(); !errors.Is(err, ledger.ErrUnavailable) {
+		t.Fatalf("closing a store that is down: %v", err)
+	}
+	d.inject(nil)
+
+	s = opened(t, options)
+	for _, id := range ids {
+		if _, err := s.ChargeByID(t.Context(), id); err != nil {
+			t.Fatalf("%s did not come back: %v", id, err)
+		}
+	}
+	more, _, err := s.Charge(t.Context(), id("chg_"), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	image := opened(t, Options{Path: d.powerCut(t, s.path, 0)})
+	books := booked(t, image, o.Account)
+	for _, id := range append(ids, more.ID) {
+		if !books[id] {
+			t.Errorf("%s was shown, and is lost", id)
+		}
+	}
+}
