@@ -48,8 +48,9 @@ lint: ## staticcheck
 bench: ## run every benchmark
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
-soak: ## run what is too long for test: 200 reloads, and each fuzz target for FUZZ (2m)
-	$(GO) test -race -count=1 -timeout 30m -run '^TestReload$$' ./integration -reloads 200
+soak: ## run what is too long for test: 200 reloads, 50 kills, broken disks, and each fuzz target for FUZZ (2m)
+	$(GO) test -race -count=1 -timeout 30m -run '^(TestReload|TestKill|TestExactlyTen)$$' ./integration -reloads 200 -kills 50 -tens 100
+	$(GO) test -race -count=10 -timeout 30m -run '^(TestBrokenDisk|TestExpiryRacesCapture)$$' ./internal/sqlitestore
 	@GO="$(GO)" scripts/soak.sh "$(FUZZ)"
 
 clean: ## remove what was built and installed; data/, with its credits, stays

@@ -230,7 +230,15 @@ func (c *Call) Close(ctx context.Context) {
 func (c *Call) end(ctx context.Context, result Result) {
 	c.settled = true
 	c.stopRenewal()
-	if err := c.gate.Ledger.Release(ctx, c.id); err != nil {
+	switch err := c.gate.Ledger.Release(ctx, c.id); {
+	case result == ResultFailed && errors.Is(err, ledger.ErrSettled):
+		// The outcome of the capture was not known when it was asked for. By now
+		// it is: the money is taken, and the answer is withheld.
+		c.charge = &ledger.Charge{ID: c.id}
+		c.count(result)
+		c.refund(ctx)
+		return
+	case err != nil:
 		c.gate.Logger.Warn("a reservation could not be given back, it will expire", "charge", c.id, "error", err)
 	}
 	c.count(result)

@@ -401,6 +401,37 @@ func TestCaptureFails(t *testing.T) {
 	}
 }
 
+// lateLedger captures, and says that it does not know.
+type lateLedger struct{ Ledger }
+
+func (l lateLedger) Capture(ctx context.Context, id string, answer []byte) (ledger.Charge, ledger.Purse, error) {
+	if _, _, err := l.Ledger.Capture(ctx, id, answer); err != nil {
+		return ledger.Charge{}, ledger.Purse{}, err
+	}
+	return ledger.Charge{}, ledger.Purse{}, ledger.ErrUnavailable
+}
+
+// A capture whose outcome was not known, and that turns out to have happened
+// before its reservation is given back, is refunded: its answer was withheld.
+func TestCaptureInDoubtIsRefunded(t *testing.T) {
+	b := newBench(t)
+	b.Gate.Ledger = lateLedger{b.store}
+	call, refusal := b.call(t, b.key(t, nil), toolCall("cheap"))
+	if refusal != nil {
+		t.Fatal(refusal)
+	}
+	if _, refusal := call.Settle(context.Background(), mcp.OutcomeResult, nil); refusal == nil || refusal.Code != ChargeFailed {
+		t.Errorf("got %v", refusal)
+	}
+	call.Close(context.Background())
+	if got := b.purse(t, false); got != (ledger.Purse{Balance: 50_000}) || call.Captured() {
+		t.Errorf("purse %+v", got)
+	}
+	if fmt.Sprint(*b.meter) != "[failed refunded]" {
+		t.Errorf("counted %v", *b.meter)
+	}
+}
+
 // A test key spends the sandbox, and what it has there.
 func TestSandbox(t *testing.T) {
 	b := newBench(t)
