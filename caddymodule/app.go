@@ -232,7 +232,7 @@ func (a *App) open() (caddy.Destructor, error) {
 		Open: func(ctx context.Context) (runtime.Store, error) {
 			return sqlitestore.Open(ctx, sqlitestore.Options{Path: a.identity, Logger: a.logger})
 		},
-		KeyFile: a.identity + ".receipt-key",
+		KeyFile: receiptKeyFile(a.identity),
 		Cache:   a.Cache.options(),
 		Metrics: metrics,
 		Logger:  a.logger,
