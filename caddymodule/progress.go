@@ -54,6 +54,7 @@ func (p *progress) show(what string, done, total int64) {
 			progressbar.OptionShowCount(), progressbar.OptionShowBytes(p.unit == "bytes"), progressbar.OptionUseIECUnits(true),
 			progressbar.OptionSetItsString(p.unit), progressbar.OptionThrottle(redraw), progressbar.OptionClearOnFinish(),
 			progressbar.OptionSetTheme(progressbar.ThemeASCII))
+		_ = p.bar.RenderBlank() // a rate is first told of what took some time
 	}
 	if total != p.bar.GetMax64() {
 		p.bar.ChangeMax64(total)

@@ -57,15 +57,19 @@ func migrateSteps(ctx context.Context, db *sql.DB, path string, log *slog.Logger
 	if from > to {
 		return from, from, fmt.Errorf("store %s has schema version %d, newer than %d that this program knows: use a newer Farebox", path, from, to)
 	}
+	if progress == nil {
+		progress = func(int64, int64) {}
+	}
+	if from < to {
+		progress(0, to-from)
+	}
 	for version := from; version < to; {
 		result, err := provider.UpByOne(ctx)
 		if err != nil {
 			return from, version, fmt.Errorf("migrating store %s: %w", path, err)
 		}
 		version = result.Source.Version
-		if progress != nil {
-			progress(version-from, to-from)
-		}
+		progress(version-from, to-from)
 	}
 	return from, to, nil
 }

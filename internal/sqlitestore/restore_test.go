@@ -278,7 +278,7 @@ func TestMigrate(t *testing.T) {
 	}
 	var told []int64
 	from, to, err := Migrate(t.Context(), path, func(done, total int64) { told = append(told, total-done) })
-	if err != nil || from != 0 || to < 1 || int64(len(told)) != to || told[len(told)-1] != 0 {
+	if err != nil || from != 0 || to < 1 || int64(len(told)) != to+1 || told[0] != to || told[to] != 0 {
 		t.Fatalf("from %d to %d, progress %v, %v", from, to, told, err)
 	}
 	told = nil
