@@ -30,6 +30,7 @@ type Call struct {
 	started bool // captured before it was forwarded: the charge stands
 	resumed bool // its stream goes on where it broke off
 	terms   ledger.Terms
+	kept    bool        // the capture was given an answer to keep
 	first   []byte      // the kept answer of a call that was sent again
 	due     []mcp.Field // of a started call or a repeated one, for its answer
 
@@ -146,6 +147,7 @@ func (c *Call) Settle(ctx context.Context, outcome mcp.Outcome, answer []byte) (
 // capture pays the reservation and returns what the answer tells of it.
 func (c *Call) capture(ctx context.Context, answer []byte) ([]mcp.Field, *Refusal) {
 	c.stopRenewal()
+	c.kept = c.Keeps() && len(answer) > 0
 	began := c.gate.Now()
 	charge, purse, err := c.gate.Ledger.Capture(ctx, c.id, answer)
 	if c.resumed && errors.Is(err, ledger.ErrNotFound) { // by a restart, or another node
@@ -234,9 +236,11 @@ func (c *Call) end(ctx context.Context, result Result) {
 	case result == ResultFailed && errors.Is(err, ledger.ErrSettled):
 		// The outcome of the capture was not known when it was asked for. By now
 		// it is: the money is taken, and the answer is withheld.
-		c.charge = &ledger.Charge{ID: c.id}
 		c.count(result)
-		c.refund(ctx)
+		if !c.kept { // else a caller who sends it again gets it for this charge
+			c.charge = &ledger.Charge{ID: c.id, Order: c.order}
+			c.refund(ctx)
+		}
 		return
 	case err != nil:
 		c.gate.Logger.Warn("a reservation could not be given back, it will expire", "charge", c.id, "error", err)
@@ -258,7 +262,7 @@ func (c *Call) refund(ctx context.Context) {
 			Reason: "the result was not delivered",
 		},
 		ledger.Audit{At: now, Actor: "gateway", Action: "charge.refund", Target: charge.ID})
-	if err != nil {
+	if err != nil && !errors.Is(err, ledger.ErrSettled) { // that is a charge that a free quota has paid
 		c.gate.Logger.Error("an undelivered call could not be refunded: refund it by hand", "charge", charge.ID, "error", err)
 		c.count(ResultFailed)
 		return
