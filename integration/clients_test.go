@@ -83,7 +83,8 @@ func converse(t *testing.T, g *harness.Gateway, account string, call caller) {
 	expect("get-annotated-message", free, false, "0.01", "Operation completed successfully")
 	expect("echo", echo, false, "0.00", "Echo: hello")
 	expect("echo", echo, true, "0.00", `The tool "echo" was not called and nothing was charged`, "one call costs 0.01 USD", "has only 0.00 USD available", "top the account up")
-	expect("get-env", map[string]any{}, true, "0.00", "Unknown tool: get-env")
+	// It is not in the list either, where the inspector looks first: so the words may be the client's own.
+	expect("get-env", map[string]any{}, true, "0.00", "get-env")
 	expect("get-annotated-message", free, false, "0.00", "Operation completed successfully")
 	g.CLI(t, nil, "credit", account, "0.02", "--reason", "the user has read it")
 	expect("echo", echo, false, "0.01", "Echo: hello")
