@@ -477,7 +477,7 @@ func (x *exchange) settle(call *gate.Call, o tap.Options) (complete bool) {
 	o.Call, o.Refuser, o.Budget, o.Client, o.Cancel, o.Head = call, x, budget, client, cancel, x.head
 	t := tap.New(x.w, o)
 	abandoned := sync.OnceFunc(func() {
-		if call.Paid() {
+		if call.Paid() && !o.Resumed { // one that was left was counted then
 			call.Abandoned(!o.Detached)
 			metrics.Abandoned(x.h.Server)
 		}
