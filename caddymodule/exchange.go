@@ -369,7 +369,7 @@ func (x *exchange) sessionRequest() error {
 		return x.resume(x.resumed)
 	}
 	x.count("allowed")
-	listener := tap.NewListener(x.w, x.head, x.sealer(new(gate.Ticket)), budget)
+	listener := tap.NewListener(x.w, x.head, x.sealer(new(gate.Ticket)), budget, x.Event)
 	defer listener.Close()
 	return x.forwardStream(listener)
 }

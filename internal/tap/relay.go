@@ -2,11 +2,14 @@ package tap
 
 import (
 	"bufio"
+	"bytes"
+	"errors"
 	"io"
 	"net"
 	"net/http"
 	"strings"
 
+	"github.com/fareboxhq/farebox/internal/gate"
 	"github.com/fareboxhq/farebox/internal/mcp"
 )
 
@@ -124,12 +127,33 @@ type Listener struct {
 	budget *Budget
 	hold   []byte
 	cut    bool
+	event  func(*gate.Refusal) []byte
 }
 
-// NewListener returns a listener's writer to w; see NewRelay for the functions.
-// What it holds counts towards the budget until Close is called.
-func NewListener(w http.ResponseWriter, head func(http.Header), seal func(id []byte) []byte, b *Budget) *Listener {
-	return &Listener{Relay: Relay{ResponseWriter: w, head: head, seal: seal}, budget: b}
+// NewListener returns a listener's writer to w; see NewRelay for head and seal.
+// Event tells of a refusal on a stream whose head is out. What the listener
+// holds counts towards the budget until Close is called.
+func NewListener(w http.ResponseWriter, head func(http.Header), seal func(id []byte) []byte, b *Budget, event func(*gate.Refusal) []byte) *Listener {
+	return &Listener{Relay: Relay{ResponseWriter: w, head: head, seal: seal}, budget: b, event: event}
+}
+
+// oldTransport is why a server of the HTTP+SSE transport (MCP 2024-11-05) cannot
+// be used: its answers come on this stream, where they belong to no call.
+var oldTransport = &gate.Refusal{
+	Code:   gate.RequestUnsupported,
+	Reason: "this server speaks the old HTTP+SSE transport, which is not supported: have it serve streamable HTTP",
+}
+
+// isEndpoint reports whether an event is the one with which a stream of the old
+// transport begins.
+func isEndpoint(event []byte) bool {
+	for line := range bytes.Lines(event) {
+		name, value, _ := bytes.Cut(bytes.TrimRight(line, "\r\n"), []byte(":"))
+		if string(name) == "event" && string(bytes.TrimPrefix(value, []byte(" "))) == "endpoint" {
+			return true
+		}
+	}
+	return false
 }
 
 // Close gives what is held back to the budget.
@@ -174,6 +198,11 @@ func (l *Listener) Write(p []byte) (int, error) {
 		rest = rest[n:]
 		if !done {
 			continue
+		}
+		if isEndpoint(l.hold) {
+			l.cut = true
+			_, err := l.Relay.Write(l.event(oldTransport))
+			return 0, errors.Join(errListener, err, l.FlushError())
 		}
 		if c := l.events.Verdict().Class; c == mcp.ClassEmpty || c == mcp.ClassPassing {
 			if _, err := l.Relay.Write(l.hold); err != nil {
