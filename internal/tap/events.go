@@ -77,7 +77,7 @@ func (t *Tap) answer(outcome mcp.Outcome) error {
 	}
 	t.answered, t.told = true, true
 	event := t.hold
-	if len(fields) > 0 {
+	if len(fields) > 0 || outcome != mcp.OutcomeError { // as in judgeBody
 		stamped, err := mcp.StampEvent(event, fields)
 		if err != nil {
 			t.refuse(upstreamFailed("its answer cannot carry a receipt: " + err.Error()))
@@ -108,9 +108,9 @@ func (t *Tap) endLongEvent(v mcp.Verdict) error {
 		t.settle(v.Outcome, nil)
 	case v.Class == mcp.ClassAnswer && t.o.Call.Charges(v.Outcome):
 		t.answered = true
-	case v.Class == mcp.ClassPassing:
-		// A long notification. The capture stands for the answer that follows,
-		// and is refunded if none does.
+	case v.Class == mcp.ClassPassing, v.Class == mcp.ClassEmpty:
+		// A long notification, or a comment. The capture stands for the answer that
+		// follows, and is refunded if none does.
 	case v.Class == mcp.ClassAnswer:
 		t.answered = true
 		t.o.Call.Release(t.settleContext())

@@ -77,7 +77,7 @@ func (t *Tap) judgeBody() {
 		return
 	}
 	body := t.hold
-	if len(fields) > 0 {
+	if len(fields) > 0 || v.Outcome != mcp.OutcomeError { // a result's _meta is stripped of what only we may say
 		stamped, err := mcp.Stamp(body, fields)
 		if err != nil {
 			t.refuse(upstreamFailed("its answer cannot carry a receipt: " + err.Error()))
