@@ -428,7 +428,7 @@ func (x *exchange) endWithKey(ctx context.Context, cancel context.CancelFunc, cl
 // forward sends a request on that costs nothing.
 func (x *exchange) forward(w relay, r *http.Request) error {
 	failure := x.run(w, r)
-	if failure == nil && w.Withheld() {
+	if failure == nil && (w.Withheld() || !w.SentHead()) {
 		failure = &gate.Refusal{Code: gate.UpstreamFailed, Cause: errors.New("it answered in a protocol that cannot be let through")}
 	}
 	switch {
@@ -523,6 +523,9 @@ func (x *exchange) run(w http.ResponseWriter, r *http.Request) (failure *gate.Re
 		case nil:
 		case http.ErrAbortHandler:
 			failure = &gate.Refusal{Code: gate.UpstreamFailed, Cause: errors.New("it broke its answer off")}
+			if errors.Is(r.Context().Err(), context.DeadlineExceeded) {
+				failure.Code = gate.UpstreamTimeout
+			}
 		case errTwice:
 			failure = &gate.Refusal{Code: gate.UpstreamFailed, Cause: errTwice}
 		default:

@@ -76,7 +76,7 @@ func (t *Tap) answer(outcome mcp.Outcome) error {
 		return nil
 	}
 	t.answered, t.told = true, true
-	event, ok := t.dress(t.hold, true, fields)
+	event, ok := t.dress(t.hold, true, outcome, fields)
 	if !ok {
 		return nil
 	}
@@ -103,9 +103,9 @@ func (t *Tap) endLongEvent(v mcp.Verdict) error {
 		t.settle(v.Outcome, nil)
 	case v.Class == mcp.ClassAnswer && t.o.Call.Charges(v.Outcome):
 		t.answered = true
-	case v.Class == mcp.ClassPassing:
-		// A long notification. The capture stands for the answer that follows,
-		// and is refunded if none does.
+	case v.Class == mcp.ClassPassing, v.Class == mcp.ClassEmpty:
+		// A long notification, or a comment. The capture stands for the answer that
+		// follows, and is refunded if none does.
 	case v.Class == mcp.ClassAnswer:
 		t.answered = true
 		t.o.Call.Release(t.settleContext())

@@ -14,7 +14,8 @@ import (
 )
 
 // Relay is the response writer of a request that costs nothing. All passes as
-// it comes, but a switch of protocols: that would be a tunnel past the gateway.
+// it comes, but a switch of protocols, which would be a tunnel past the gateway,
+// and a status that is none.
 type Relay struct {
 	http.ResponseWriter
 	head     func(http.Header)
@@ -44,12 +45,13 @@ func (r *Relay) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 // Hijack always fails, so that http.ResponseController looks no deeper.
 func (r *Relay) Hijack() (net.Conn, *bufio.ReadWriter, error) { return nil, nil, errHijack }
 
-// WriteHeader passes the head on, unless it switches protocols.
+// WriteHeader passes the head on, unless it switches protocols or cannot be
+// written: net/http panics at a status below 100.
 func (r *Relay) WriteHeader(status int) {
 	if r.withheld {
 		return
 	}
-	if status == http.StatusSwitchingProtocols {
+	if status == http.StatusSwitchingProtocols || status < 100 {
 		r.withheld = true
 		return
 	}

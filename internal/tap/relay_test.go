@@ -8,7 +8,8 @@ import (
 	"testing"
 )
 
-// What costs nothing passes as it comes, but for a switch of protocols.
+// What costs nothing passes as it comes, but for a switch of protocols and what
+// is no status.
 func TestRelay(t *testing.T) {
 	w := newWire()
 	r := NewRelay(w, func(h http.Header) { h.Set("X-Head", "1") }, nil)
@@ -31,6 +32,13 @@ func TestRelay(t *testing.T) {
 	_, _, err := http.NewResponseController(r).Hijack()
 	if !r.Withheld() || r.SentHead() || w.Body.Len() != 0 || !errors.Is(err, errHijack) {
 		t.Errorf("a tunnel was let through: %q, %v", w.Body.String(), err)
+	}
+
+	w = newWire()
+	r = NewRelay(w, nil, nil)
+	r.WriteHeader(42)
+	if _, err := io.WriteString(r, result); err != nil || !r.Withheld() || r.SentHead() || w.Body.Len() != 0 {
+		t.Errorf("status 42: withheld %t, sent %q, %v", r.Withheld(), w.Body.String(), err)
 	}
 }
 

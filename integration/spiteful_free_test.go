@@ -1,0 +1,124 @@
+package integration
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/fareboxhq/farebox/integration/harness"
+)
+
+// crossStreams: promise 1. While a paid call waits for its answer, the server
+// sends it on a stream that the client has opened for what the server has to
+// say. It is dropped there in every form, what else is said passes, and the
+// call is paid by its own answer.
+func (b *lawless) crossStreams(t *testing.T) {
+	asked, answer := make(chan bool), make(chan bool)
+	c := spiteCase{n: 1_000_000, spite: spite{want: paid}}
+	stolen := []string{
+		event(goodAnswer), event(withID(`"id":"7"`)), event(withID(`"id":8`)), event(`{"jsonrpc":"2.0","result":{"a":"` + loot + `"}}`), event("[" + goodAnswer + "]"),
+		"id: 1\n" + event(goodAnswer), "data:" + strings.ReplaceAll(goodAnswer, ",", "\rdata:,") + "\r\r", event(`{"jsonrpc":"2.0","id":7,"error":{"code":1,"message":"` + loot + `"}}`),
+		event(`{"jsonrpc":"2.0","id":7,"method":"ping","result":{"a":"` + loot + `"}}`), "spite: a\n" + event(goodAnswer), "Data: " + goodAnswer + "\n\n",
+	}
+	b.plan(c.path(), func(e *harness.RawExchange) {
+		if e.Request.Method == http.MethodGet {
+			respond(append(append([]string{eventsHead, event(progress)}, stolen...), event(`{"jsonrpc":"2.0","method":"notifications/message","params":{"data":"the last"}}`))...)(e)
+			hang(e)
+			return
+		}
+		close(asked)
+		<-answer
+		respond(jsonHead(len(goodAnswer)) + goodAnswer)(e)
+	})
+	done := make(chan *end, 1)
+	go func() { done <- b.call(t.Context(), c) }()
+	<-asked
+	p := <-b.purses
+	defer func() { b.purses <- p }()
+	ctx, leave := context.WithCancel(t.Context())
+	defer leave()
+	text := b.listen(ctx, t, c.path(), p.secret)
+	close(answer)
+	leave()
+	if strings.Contains(text, loot) || !strings.Contains(text, "notifications/progress") {
+		t.Errorf("the stream brought %q", text)
+	}
+	e := <-done
+	e.requests-- // that of the stream
+	c.check(t, e)
+}
+
+// listen opens a stream and reads it until what its server says last.
+func (b *lawless) listen(ctx context.Context, t *testing.T, path, secret string) string {
+	t.Helper()
+	r, err := newRequest(ctx, b.gateway, http.MethodGet, path, secret, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := b.client.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var text strings.Builder
+	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
+		fmt.Fprintln(&text, lines.Text())
+		if strings.Contains(lines.Text(), "the last") {
+			return text.String()
+		}
+	}
+	t.Fatalf("the stream ended after %q", text.String())
+	return ""
+}
+
+// freeCalls: what costs nothing passes as it is, but not what is no answer at
+// all, nor, on a stream that a client opens, what cannot be told from an answer
+// to another call.
+func (b *lawless) freeCalls(t *testing.T) {
+	p := <-b.purses
+	defer func() { b.purses <- p }()
+	events := "Content-Type: text/event-stream\r\n"
+	for i, c := range []struct {
+		name, method, raw string
+		status            int
+	}{
+		{"JSON for a stream", http.MethodGet, jsonHead(len(goodAnswer)) + goodAnswer, http.StatusBadGateway},
+		{"nothing that is named for a stream", http.MethodGet, head("200 OK") + event(goodAnswer), http.StatusBadGateway},
+		{"two types for a stream", http.MethodGet, head("200 OK", events, jsonType) + goodAnswer, http.StatusBadGateway},
+		{"an encoded stream", http.MethodGet, head("200 OK", events, "Content-Encoding: gzip\r\n") + event(goodAnswer), http.StatusBadGateway},
+		{"a stream with another status", http.MethodGet, head("206 Partial Content", jsonType) + goodAnswer, http.StatusBadGateway},
+		{"no stream", http.MethodGet, head("405 Method Not Allowed", "Allow: POST\r\n"), http.StatusMethodNotAllowed},
+		{"a status that is none, for a stream", http.MethodGet, head("042 Spite"), http.StatusBadGateway},
+		{"a tunnel", http.MethodPost, head("101 Switching Protocols", "Upgrade: spite\r\nConnection: Upgrade\r\n") + goodAnswer, http.StatusBadGateway},
+		{"a tunnel for a stream", http.MethodGet, head("101 Switching Protocols", "Upgrade: spite\r\nConnection: Upgrade\r\n") + goodAnswer, http.StatusBadGateway},
+		{"a status that is none", http.MethodPost, head("042 Spite"), http.StatusBadGateway},
+		{"nothing", http.MethodPost, "", http.StatusBadGateway},
+		{"no head", http.MethodPost, goodAnswer, http.StatusBadGateway},
+		{"an error", http.MethodPost, head("500 Spite", jsonType) + rpcError, http.StatusInternalServerError},
+		{"an answer", http.MethodPost, head("200 OK", jsonType, "Content-Length: 4\r\n") + "mine", http.StatusOK},
+	} {
+		path, body := fmt.Sprintf("/mcp/free%d", i), ""
+		b.plan(path, respond(c.raw))
+		if c.method == http.MethodPost {
+			body = harness.ToolCall(7, "list_cities", `{}`)
+		}
+		r, err := newRequest(t.Context(), b.gateway, c.method, path, p.secret, body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := b.send(r)
+		if err != nil {
+			t.Errorf("%s: %v", c.name, err)
+			continue
+		}
+		if got.status != c.status || got.has(loot) || got.header.Get("Access-Control-Allow-Origin") != "" {
+			t.Errorf("%s: got %d %v %q; want %d", c.name, got.status, got.header, got.body, c.status)
+		}
+		if own := c.status == http.StatusBadGateway; got.has(spiteHead) == own || strings.Contains(string(got.body), "UPSTREAM_FAILED") != own {
+			t.Errorf("%s: got %d %v %q; the gateway's own: %t", c.name, got.status, got.header, got.body, own)
+		}
+	}
+}
