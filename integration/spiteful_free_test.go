@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -74,9 +75,57 @@ func (b *lawless) listen(ctx context.Context, t *testing.T, path, secret string)
 	return ""
 }
 
+// notification stands for a POST that has no answer.
+const notification = "notification"
+
+var (
+	ownAnswer    = `{"jsonrpc":"2.0","id":7,"result":{"content":[]}}`
+	othersAnswer = strings.Replace(goodAnswer, `"id":7`, `"id":8`, 1)
+)
+
+// freeStreams: on the stream of a free call, the answer to another call, which
+// is paid elsewhere, is withheld, also if it is too long to be held; its own
+// answer passes.
+func (b *lawless) freeStreams(t *testing.T) {
+	p := <-b.purses
+	defer func() { b.purses <- p }()
+	events := "Content-Type: text/event-stream\r\n"
+	long := strings.Replace(othersAnswer, `"result":{`, `"result":{"pad":"`+strings.Repeat("x", 2<<20)+`",`, 1)
+	for i, c := range []struct {
+		name, raw  string
+		own, whole bool // its own answer passes; the client may take what came for a whole event
+	}{
+		{"its own answer", head("200 OK", events) + event(ownAnswer), true, true},
+		{"another's answer", head("200 OK", events) + event(othersAnswer) + event(ownAnswer), false, true},
+		{"a long answer of another", head("200 OK", events) + event(long) + event(ownAnswer), false, false},
+	} {
+		path := fmt.Sprintf("/mcp/freestream%d", i)
+		b.plan(path, respond(c.raw))
+		r, err := newRequest(t.Context(), b.gateway, http.MethodPost, path, p.secret, harness.ToolCall(7, "list_cities", `{}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := b.client.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if c.whole != (err == nil) && c.own {
+			t.Errorf("%s: %v", c.name, err)
+		}
+		whole := string(text)
+		if end := strings.LastIndex(whole, "\n\n"); end >= 0 { // what is not ended by a blank line is no event
+			whole = whole[:end]
+		}
+		if strings.Contains(whole, loot) || strings.Contains(whole, ownAnswer) != c.own {
+			t.Errorf("%s: the client has the events %.300q", c.name, whole)
+		}
+	}
+}
+
 // freeCalls: what costs nothing passes as it is, but not what is no answer at
-// all, nor, on a stream that a client opens, what cannot be told from an answer
-// to another call.
+// all, nor what cannot be told from an answer to another call.
 func (b *lawless) freeCalls(t *testing.T) {
 	p := <-b.purses
 	defer func() { b.purses <- p }()
@@ -98,12 +147,22 @@ func (b *lawless) freeCalls(t *testing.T) {
 		{"nothing", http.MethodPost, "", http.StatusBadGateway},
 		{"no head", http.MethodPost, goodAnswer, http.StatusBadGateway},
 		{"an error", http.MethodPost, head("500 Spite", jsonType) + rpcError, http.StatusInternalServerError},
-		{"an answer", http.MethodPost, head("200 OK", jsonType, "Content-Length: 4\r\n") + "mine", http.StatusOK},
+		{"an answer", http.MethodPost, jsonHead(len(ownAnswer)) + ownAnswer, http.StatusOK},
+		{"the answer to another call", http.MethodPost, jsonHead(len(othersAnswer)) + othersAnswer, http.StatusBadGateway},
+		{"what is no JSON", http.MethodPost, head("200 OK", jsonType, "Content-Length: 4\r\n") + "mine", http.StatusBadGateway},
+		{"an answer to a notification", notification, jsonHead(len(othersAnswer)) + othersAnswer, http.StatusOK},
+		{"a stream for a notification", notification, head("200 OK", events) + event(othersAnswer), http.StatusOK},
+		{"an answer with an error to a notification", notification, head("400 Bad Request", jsonType) + othersAnswer, http.StatusBadRequest},
+		{"an answer to the end of a session", http.MethodDelete, jsonHead(len(othersAnswer)) + othersAnswer, http.StatusOK},
+		{"an answer with an error for a stream", http.MethodGet, head("400 Bad Request", jsonType) + othersAnswer, http.StatusBadRequest},
 	} {
 		path, body := fmt.Sprintf("/mcp/free%d", i), ""
 		b.plan(path, respond(c.raw))
-		if c.method == http.MethodPost {
+		switch c.method {
+		case http.MethodPost:
 			body = harness.ToolCall(7, "list_cities", `{}`)
+		case notification:
+			c.method, body = http.MethodPost, `{"jsonrpc":"2.0","method":"notifications/initialized"}`
 		}
 		r, err := newRequest(t.Context(), b.gateway, c.method, path, p.secret, body)
 		if err != nil {

@@ -96,6 +96,7 @@ func TestSpitefulServer(t *testing.T) {
 	}
 	t.Run("an answer on a stream of the client's own", b.crossStreams)
 	t.Run("calls that are free", b.freeCalls)
+	t.Run("streams of calls that are free", b.freeStreams)
 	t.Run("afterwards", b.after)
 }
 

@@ -19,11 +19,20 @@ func (t *Tap) writeEvents(p []byte) error {
 		n, done := t.events.Scan(p)
 		piece := p[:n]
 		p = p[n:]
-		if err := t.keepEvent(piece); err != nil {
+		last := len(piece)
+		if t.long && done { // clients take the event for whole with its last byte: that waits for the verdict
+			last--
+		}
+		if err := t.keepEvent(piece[:last]); err != nil {
 			return err
 		}
 		if done && t.mode == modeEvents {
 			if err := t.event(t.events.Verdict()); err != nil {
+				return err
+			}
+		}
+		if t.mode == modeEvents && last < len(piece) {
+			if err := t.send(piece[last:]); err != nil {
 				return err
 			}
 		}
