@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -42,7 +43,9 @@ type exchange struct {
 	taken   int         // bytes of the body that the budget counts
 	origin  string      // an allowed foreign page's, "" if there is none
 
-	resumed *gate.Ticket // of the stream that a GET goes on with; nil for none
+	session   string       // the server's id of it, "" for none
+	ticketOut atomic.Bool  // an event id went out with which the client may come back
+	resumed   *gate.Ticket // of the stream that a GET goes on with; nil for none
 }
 
 func newExchange(h *Handler, w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) *exchange {
@@ -179,12 +182,13 @@ func (x *exchange) post() error {
 		x.repeat(answer, err)
 		return nil
 	}
-	if name := x.inSession(); name != "" {
-		if !x.h.rt.Claim(name) {
-			x.refuse(&gate.Refusal{Code: gate.MessageInvalid, Reason: "a request with this id is under way in this session: each needs an id of its own"})
+	if x.session != "" && x.message.Kind == mcp.KindRequest {
+		session := x.h.Server + "\x00" + x.session
+		if err := x.h.rt.Claim(session, x.message.ID.Text()); err != nil {
+			x.refuse(notClaimed(err))
 			return nil
 		}
-		defer x.h.rt.Unclaim(name)
+		defer func() { x.h.rt.Unclaim(session, x.message.ID.Text(), x.ticketOut.Load()) }()
 	}
 	x.setBody()
 	x.setHeaders()
@@ -212,15 +216,13 @@ func (x *exchange) repeat(answer []byte, err error) {
 	writeMessage(x.w, http.StatusOK, answer)
 }
 
-// inSession names a request by the server, the session and its id, "" if it has
-// no session or no id. Servers may know ids by their text alone, so that 1 and
-// "1" are one name.
-func (x *exchange) inSession() string {
-	session := x.r.Header.Get("Mcp-Session-Id")
-	if session == "" || x.era != mcp.EraSession || x.message.Kind != mcp.KindRequest {
-		return ""
+// notClaimed says why a request's id cannot be used. Servers may know ids by
+// their text alone, so that 1 and "1" are one.
+func notClaimed(err error) *gate.Refusal {
+	if errors.Is(err, runtime.ErrSessionFull) {
+		return &gate.Refusal{Code: gate.SessionUnknown, Cause: err} // its client begins a new one
 	}
-	return x.h.Server + "\x00" + session + "\x00" + x.message.ID.Text()
+	return &gate.Refusal{Code: gate.MessageInvalid, Reason: err.Error()}
 }
 
 // readMessage reads the body and the message in it, strictly: what is judged
@@ -508,7 +510,7 @@ func (x *exchange) settleIn(ctx context.Context, cancel context.CancelFunc, call
 	t := tap.New(x.w, o)
 	abandoned := sync.OnceFunc(func() {
 		if call.Paid() && !o.Resumed { // one that was left was counted then
-			call.Abandoned(!o.Detached)
+			call.Abandoned(!o.Detached || t.Resumable() && !call.ChargesAbandoned())
 			metrics.Abandoned(x.h.Server)
 		}
 	})
@@ -517,7 +519,9 @@ func (x *exchange) settleIn(ctx context.Context, cancel context.CancelFunc, call
 		if t.Unanswered() {
 			abandoned()
 		}
-		if t.Resumable() { // the server keeps the answer; with this stream open it would send it here
+		// The server keeps the answer for a client that comes back; with this stream
+		// open it would send it here. Unless it is wanted here.
+		if t.Resumable() && (o.Resumed || !call.ChargesAbandoned()) {
 			cancel()
 		}
 	})

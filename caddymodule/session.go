@@ -35,15 +35,16 @@ func (x *exchange) openSession() *gate.Refusal {
 			return &gate.Refusal{Code: gate.SessionUnknown}
 		}
 		header.Set(sessionHeader, id)
+		x.session = id
 	}
 	sealed := header.Values(eventHeader)
 	if x.r.Method != http.MethodGet || len(sealed) == 0 {
 		header.Del(eventHeader)
 		return nil
 	}
-	event, ticket, ok := x.h.gate.OpenEvent(x.key, sealed[0])
+	event, ticket, ok := x.h.gate.OpenEvent(x.key, x.session, sealed[0])
 	if !ok || len(sealed) > 1 {
-		return &gate.Refusal{Code: gate.MessageInvalid, Reason: "the Last-Event-ID is none that this account was given here"}
+		return &gate.Refusal{Code: gate.MessageInvalid, Reason: "the Last-Event-ID is none that this key was given in this session"}
 	}
 	header.Set(eventHeader, event)
 	x.resumed = ticket
@@ -56,7 +57,13 @@ func (x *exchange) sealer(t *gate.Ticket) func([]byte) []byte {
 	if x.era != mcp.EraSession {
 		return nil
 	}
-	return func(id []byte) []byte { return x.h.gate.SealEvent(x.key, t, id) }
+	return func(id []byte) []byte {
+		x.ticketOut.Store(true)
+		if x.call != nil {
+			x.call.TicketOut()
+		}
+		return x.h.gate.SealEvent(x.key, x.session, t, id)
+	}
 }
 
 // sealSession seals the session id in the head of a response.
@@ -64,6 +71,7 @@ func (x *exchange) sealSession(h http.Header) {
 	id := h.Get(sessionHeader)
 	h.Del(sessionHeader)
 	if id != "" && x.key != nil && x.era == mcp.EraSession {
+		x.session = id // also of the stream that begins it
 		h.Set(sessionHeader, x.h.gate.SealSession(x.key, id))
 	}
 }

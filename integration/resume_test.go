@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/fareboxhq/farebox/integration/harness"
 	"github.com/fareboxhq/farebox/internal/ledger"
@@ -34,10 +35,32 @@ type polling struct {
 	seen   []string       // session ids and event ids
 	ids    map[string]json.RawMessage
 	broken chan string // the tool of a stream that its client has left
+
+	session string // of the next client
+	refused int    // how many streams are not resumed
+	hanging bool   // streams that are resumed bring nothing
+}
+
+func (p *polling) setSession(id string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.session = id
+}
+
+func (p *polling) refuse(n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.refused = n
+}
+
+func (p *polling) hang() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.hanging = true
 }
 
 func startPolling(t *testing.T) *polling {
-	p := &polling{runs: map[string]int{}, ids: map[string]json.RawMessage{}, broken: make(chan string, 8)}
+	p := &polling{runs: map[string]int{}, ids: map[string]json.RawMessage{}, broken: make(chan string, 8), session: "up.1"}
 	s := httptest.NewServer(http.HandlerFunc(p.serve))
 	t.Cleanup(s.Close)
 	t.Cleanup(s.CloseClientConnections) // before Close, which waits for them
@@ -60,7 +83,7 @@ func (p *polling) serve(w http.ResponseWriter, r *http.Request) {
 	p.mu.Unlock()
 	switch r.Method {
 	case http.MethodGet:
-		p.goOn(w, r.Header.Get("Last-Event-ID"))
+		p.goOn(w, r)
 		return
 	case http.MethodDelete:
 		return
@@ -79,7 +102,9 @@ func (p *polling) serve(w http.ResponseWriter, r *http.Request) {
 	p.mu.Unlock()
 	switch tool {
 	case "initialize":
-		w.Header().Set("Mcp-Session-Id", "up.1")
+		p.mu.Lock()
+		w.Header().Set("Mcp-Session-Id", p.session)
+		p.mu.Unlock()
 		w.Header().Set("Content-Type", "application/json")
 		fmt.Fprintf(w, `{"jsonrpc":"2.0","id":%s,"result":{"protocolVersion":"2025-11-25","capabilities":{},"serverInfo":{"name":"p","version":"1"}}}`, m.ID)
 	case "direct":
@@ -97,9 +122,25 @@ func (p *polling) serve(w http.ResponseWriter, r *http.Request) {
 }
 
 // goOn answers on the stream that a client opens by GET.
-func (p *polling) goOn(w http.ResponseWriter, event string) {
+func (p *polling) goOn(w http.ResponseWriter, r *http.Request) {
+	event := r.Header.Get("Last-Event-ID")
+	p.mu.Lock()
+	refused, hanging := p.refused > 0, p.hanging
+	p.refused--
+	p.mu.Unlock()
+	if refused {
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusConflict)
+		fmt.Fprint(w, `{"jsonrpc":"2.0","id":null,"error":{"code":-32000,"message":"Conflict"}}`)
+		return
+	}
 	w.Header().Set("Content-Type", "text/event-stream")
-	tool, _, _ := strings.Cut(strings.TrimSuffix(event, "/0"), "\n")
+	if hanging {
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+		return
+	}
+	tool := strings.TrimSuffix(event, "/0")
 	fmt.Fprintf(w, ": %s\n\nid: %s/1\ndata: %s\n\n", "hello", tool, p.answer(tool))
 }
 
@@ -413,4 +454,120 @@ func TestSessionsBelongToTheirAccount(t *testing.T) {
 	if n := len(g.Charges(t, "mallory")); n != 0 {
 		t.Errorf("%d charges", n)
 	}
+}
+
+// TestRequestIDsOfResumableStreams: some servers find the stream of an answer by
+// its request's id for as long as a session lives. So an id is good once where a
+// stream may be resumed, and the stream of a free call never brings a paid
+// result.
+func TestRequestIDsOfResumableStreams(t *testing.T) {
+	t.Parallel()
+	p := startPolling(t)
+	g := p.gateway(t)
+	_, key := g.NewAgent(t, "alice", "1.00")
+	v := visit(t, g, key.Secret)
+	v.call("polled")
+	v.id-- // the same id again, for a free call and for a paid one
+	for _, tool := range []string{"free", "direct"} {
+		v.id = 0
+		if _, stream := v.call(tool); !strings.Contains(stream, "each needs an id of its own") {
+			t.Errorf("%s with an id that was used: %q", tool, stream)
+		}
+	}
+	if p.ran("free")+p.ran("direct") != 0 {
+		t.Error("the server was asked")
+	}
+	p.setSession("up.2")
+	other := visit(t, g, key.Secret) // another session counts for itself
+	if _, stream := other.call("direct"); !strings.Contains(stream, "the secret of direct") {
+		t.Errorf("in another session: %q", stream)
+	}
+	g.VerifyLedger(t)
+}
+
+// TestTicketsBelongToTheirSession: event ids are unique within a session only, so
+// one is good in the session that it came from, and for the lineage of the key
+// that made the call.
+func TestTicketsBelongToTheirSession(t *testing.T) {
+	t.Parallel()
+	p := startPolling(t)
+	g := p.gateway(t)
+	_, key := g.NewAgent(t, "alice", "1.00")
+	sibling := g.NewKey(t, "alice")
+	first := visit(t, g, key.Secret)
+	event, _ := first.call("free")
+	p.setSession("up.2")
+	second := visit(t, g, key.Secret)
+	cousin := *first // the account's session, with another key of it
+	cousin.secret = sibling.Secret
+	for name, v := range map[string]*visitor{"another session": second, "another key": &cousin} {
+		if resp := v.send(http.MethodGet, "", event); resp.StatusCode != http.StatusBadRequest {
+			t.Errorf("in %s: %d, want 400", name, resp.StatusCode)
+		}
+	}
+	if answer := first.comeBack(event); answer.Result == nil {
+		t.Errorf("in its own: %q", answer.Body)
+	}
+}
+
+// TestAnErrorOfTheStreamCostsNoCall: a server that cannot resume a stream just now
+// says so, and the client comes back later.
+func TestAnErrorOfTheStreamCostsNoCall(t *testing.T) {
+	t.Parallel()
+	p := startPolling(t)
+	g := p.gateway(t)
+	_, key := g.NewAgent(t, "alice", "1.00")
+	v := visit(t, g, key.Secret)
+	event, _ := v.call("polled")
+	p.refuse(1)
+	if resp := v.send(http.MethodGet, "", event); resp.StatusCode != http.StatusConflict {
+		t.Fatalf("the server's error is %d", resp.StatusCode)
+	}
+	v.owns("alice", 100*cent, cent)
+	if answer := v.comeBack(event); answer.Result == nil || answer.Result.Meta.Charge == nil {
+		t.Errorf("the rest of the stream is %q", answer.Body)
+	}
+	v.owns("alice", 99*cent, 0)
+	g.VerifyLedger(t)
+}
+
+// TestResumedStreamEndsWithItsKey: promise 6. The open stream of a deleted key
+// ends within a second, also when it goes on with a call.
+func TestResumedStreamEndsWithItsKey(t *testing.T) {
+	t.Parallel()
+	p := startPolling(t)
+	g := p.gateway(t)
+	_, key := g.NewAgent(t, "alice", "1.00")
+	v := visit(t, g, key.Secret)
+	event, _ := v.call("polled")
+	p.hang()
+	resp := v.send(http.MethodGet, "", event)
+	began := time.Now()
+	g.CLI(t, nil, "key", "delete", key.ID)
+	if text, _ := io.ReadAll(resp.Body); strings.Contains(string(text), "the secret") || time.Since(began) > time.Second+harness.Patience/4 {
+		t.Errorf("after %v, the stream has brought %q", time.Since(began), text)
+	}
+}
+
+// TestLeftCallsAreCounted: a call whose stream may be resumed counts as abandoned
+// until its client has come back.
+func TestLeftCallsAreCounted(t *testing.T) {
+	t.Parallel()
+	p := startPolling(t)
+	g := p.gateway(t)
+	_, key := g.NewAgent(t, "alice", "1.00")
+	v := visit(t, g, key.Secret)
+	for range 15 { // as often as they like, if they come back
+		event, stream := v.call("polled")
+		if answer := v.comeBack(event); answer.Result == nil {
+			t.Fatalf("%q, then %q", stream, answer.Body)
+		}
+	}
+	for range 10 {
+		v.call("polled")
+	}
+	if _, stream := v.call("polled"); !strings.Contains(stream, "RATE_LIMITED") {
+		t.Errorf("after ten calls that were left: %q", stream)
+	}
+	v.owns("alice", 85*cent, 10*cent)
 }

@@ -117,23 +117,22 @@ func spitefulLengths() []spite {
 	taken := ending{charge: captured, streamed: true}
 	back := ending{charge: refunded, streamed: true}
 	cut := ending{charge: refunded, streamed: true, cut: true}
-	backWithReason := ending{charge: refunded, streamed: true, events: true, code: "UPSTREAM_FAILED"}
 	body := func(name, text string, want ending) spite {
 		return spite{name: name, play: respond(jsonHead(len(text)) + text), want: want}
 	}
 	endless := long(mib, "")
 	return []spite{
 		body("a long answer", long(2*mib, good), taken), stream("a long event", event(long(2*mib, good)), inEvents(taken)),
-		body("a long answer to another", long(2*mib, foreign), cut), stream("a long event for another", event(long(2*mib, foreign)), backWithReason),
+		body("a long answer to another", long(2*mib, foreign), cut), stream("a long event for another", event(long(2*mib, foreign)), inEvents(cut)),
 		body("a long tool's error", long(2*mib, toolError), back), stream("a long event of a tool's error", event(long(2*mib, toolError)), inEvents(back)),
-		body("a long answer that is not closed", long(2*mib, `}`), cut), stream("a long event that is not closed", event(long(2*mib, `}`)), backWithReason),
+		body("a long answer that is not closed", long(2*mib, `}`), cut), stream("a long event that is not closed", event(long(2*mib, `}`)), inEvents(cut)),
 		{name: "a long answer that breaks off", play: respond(jsonHead(4*mib) + long(2*mib, "")), want: cut},
 		{name: "a long event that breaks off", want: inEvents(cut),
 			play: respond(head("200 OK", "Content-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n") + chunk(event(progress)+"data: "+long(2*mib, "")))},
 		body("two long answers", long(2*mib, good)+goodAnswer, cut),
 		body("long white space before an answer", strings.Repeat(" ", 2*mib)+goodAnswer, taken),
 		{name: "a long answer of 100 MB", heavy: true, play: func(e *harness.RawExchange) { text := long(100*mib, good); respond(jsonHead(len(text)), text)(e) }, want: taken},
-		stream("a long notification", event(note), backWithReason),
+		stream("a long notification", event(note), failedLate),
 		stream("a long notification and an answer", event(note)+event(goodAnswer), inEvents(taken)),
 		stream("a long comment and an answer", ":"+strings.Repeat("x", 2*mib)+"\n\n"+event(goodAnswer), inEvents(taken)),
 		stream("a long event after the answer", event(goodAnswer)+event(long(2*mib, good)), inEvents(taken)),

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/fareboxhq/farebox/internal/keys"
@@ -23,12 +24,16 @@ type Call struct {
 	entry    string
 	on       pricing.ChargeOn
 	order    ledger.Order
+	began    time.Time // when it was reserved
 	deadline time.Time // the reservation is not renewed beyond it
 
 	charge  *ledger.Charge // set by the capture
 	settled bool
-	started bool // captured before it was forwarded: the charge stands
-	resumed bool // its stream goes on where it broke off
+	started bool        // captured before it was forwarded: the charge stands
+	resumed bool        // its stream goes on where it broke off
+	stands  bool        // what it captured was captured before, for another stream
+	left    atomic.Bool // it was counted as abandoned
+	ticket  atomic.Bool // an event id went out with which its client may come back
 	terms   ledger.Terms
 	kept    bool        // the capture was given an answer to keep
 	first   []byte      // the kept answer of a call that was sent again
@@ -98,7 +103,9 @@ func (c *Call) Abandoned(cut bool) {
 	if c.gate == nil || c.on.Has(pricing.Started) || c.on.Has(pricing.Abandoned) && !cut {
 		return
 	}
-	c.gate.Abandonments.Note(c.order.Lineage)
+	if !c.left.Swap(true) {
+		c.gate.Abandonments.Note(c.order.Lineage)
+	}
 }
 
 // Start must be called before a paid call is forwarded. It captures one whose
@@ -153,17 +160,21 @@ func (c *Call) capture(ctx context.Context, answer []byte) ([]mcp.Field, *Refusa
 	if c.resumed && errors.Is(err, ledger.ErrNotFound) { // by a restart, or another node
 		charge, purse, err = c.gate.Ledger.Charge(ctx, c.id, c.order, c.terms, answer)
 	}
-	if err == nil && c.resumed && charge.Paid() > 0 && charge.Refunded >= charge.Paid() {
+	if err == nil && charge.Paid() > 0 && charge.Refunded >= charge.Paid() {
 		err = errRefunded
 	}
 	c.gate.Meter.Captured(c.gate.Now().Sub(began))
 	if err != nil {
-		c.end(ctx, ResultFailed)
+		c.failed(ctx, err)
 		return nil, &Refusal{Code: ChargeFailed, Cause: err, Tool: c.order.Tool}
 	}
 	c.settled, c.charge = true, &charge
-	if !c.resumed || !charge.At.Before(began) { // else it was counted before it was resumed
+	// Books keep microseconds.
+	if c.stands = c.mayComeBack() && charge.At.Before(began.Truncate(time.Microsecond)); !c.stands {
 		c.count(ResultCaptured)
+	}
+	if c.resumed && !c.stands {
+		c.gate.Abandonments.Forgive(c.order.Lineage) // noted when its first stream broke off
 	}
 	return c.fields(purse), nil
 }
@@ -173,7 +184,7 @@ func (c *Call) capture(ctx context.Context, answer []byte) ([]mcp.Field, *Refusa
 // when it started, it does nothing. It does not fail: a reservation that cannot be given back expires.
 func (c *Call) Release(ctx context.Context) {
 	switch {
-	case c.gate == nil, c.started:
+	case c.gate == nil, c.started, c.stands:
 	case c.charge != nil:
 		c.refund(ctx)
 	case !c.settled:
@@ -193,6 +204,9 @@ func (c *Call) Suspend() {
 	c.settled = true
 	c.stopRenewal()
 	c.count(ResultSuspended)
+	if !c.resumed && !c.started && !c.left.Swap(true) { // until it is resumed
+		c.gate.Abandonments.Note(c.order.Lineage)
+	}
 }
 
 // Ticket returns what a client needs to come back for the rest of the request's
@@ -200,7 +214,7 @@ func (c *Call) Suspend() {
 func (c *Call) Ticket(m *mcp.Message) *Ticket {
 	t := &Ticket{Request: m.ID, Method: m.Method}
 	if c.gate != nil {
-		t.Charge, t.order, t.on, t.retry, t.entry = c.id, c.order, c.on, c.terms.Retry, c.entry
+		t.Charge, t.order, t.on, t.retry, t.entry, t.began = c.id, c.order, c.on, c.terms.Retry, c.entry, c.began.Unix()
 	}
 	return t
 }
@@ -215,7 +229,8 @@ func (g *Gate) Resume(key *keys.Key, t *Ticket) *Call {
 	}
 	c := &Call{gate: g, id: t.Charge, entry: t.entry, on: t.on, order: t.order, resumed: true}
 	c.terms = ledger.Terms{Key: capsOf(key), Server: g.policy.Caps, FreeCalls: g.policy.FreeCalls, Retry: t.retry}
-	c.deadline = g.Now().Add(g.policy.MaxCall)
+	c.began = time.Unix(t.began, 0)
+	c.deadline = c.began.Add(g.policy.MaxCall) // however often it is resumed
 	c.renew()
 	c.startRenewal()
 	return c
@@ -242,11 +257,29 @@ func (c *Call) end(ctx context.Context, result Result) {
 			c.refund(ctx)
 		}
 		return
-	case err != nil:
+	case err != nil && !c.resumed: // of one that is resumed the reservation may be gone
 		c.gate.Logger.Warn("a reservation could not be given back, it will expire", "charge", c.id, "error", err)
 	}
 	c.count(result)
 }
+
+// failed ends a call whose capture failed. If its client may come back, nothing
+// is given back: the capture may have happened, then or before, and else the
+// reservation waits for another attempt until it expires.
+func (c *Call) failed(ctx context.Context, err error) {
+	if !c.mayComeBack() || errors.Is(err, errRefunded) {
+		c.end(ctx, ResultFailed)
+		return
+	}
+	c.settled = true
+	c.count(ResultFailed)
+}
+
+// TicketOut notes that an event id went out with which the call's client may
+// come back for its answer. It may be called from any goroutine.
+func (c *Call) TicketOut() { c.ticket.Store(true) }
+
+func (c *Call) mayComeBack() bool { return c.resumed || c.ticket.Load() }
 
 func (c *Call) refund(ctx context.Context) {
 	charge := c.charge

@@ -60,6 +60,8 @@ type Ledger interface {
 type Abandonments interface {
 	// Note counts one abandoned call.
 	Note(lineage string)
+	// Forgive takes one back: its client came for the answer.
+	Forgive(lineage string)
 	// Wait returns for how long paid calls are refused, zero if they are not.
 	Wait(lineage string) time.Duration
 }
@@ -249,6 +251,7 @@ func (g *Gate) reserve(ctx context.Context, key *keys.Key, m *mcp.Message, quote
 	case reserved.First != nil:
 		return g.repeat(c, reserved.First)
 	}
+	c.began = began
 	c.deadline = began.Add(g.policy.MaxCall)
 	c.startRenewal()
 	return c, nil

@@ -38,11 +38,13 @@ func (c *counts) Charge(_ string, r Result, _ ledger.Amount, _ bool) {
 // leavers is an Abandonments that notes all, and refuses for as long as it is
 // told.
 type leavers struct {
-	noted []string
-	wait  time.Duration
+	forgiven []string
+	noted    []string
+	wait     time.Duration
 }
 
 func (l *leavers) Note(lineage string)       { l.noted = append(l.noted, lineage) }
+func (l *leavers) Forgive(lineage string)    { l.forgiven = append(l.forgiven, lineage) }
 func (l *leavers) Wait(string) time.Duration { return l.wait }
 
 // bench is a gate on a real store with one account of 0.05 live and 0.02 test.

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"strings"
+	"time"
 
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
@@ -21,25 +22,35 @@ const SealKeySize = 32
 // SHA-256, RFC 2104, cut to 128 bits), and come back only with it. No memory is
 // needed for that, so that every node with the same keys can do it. It may be
 // used by many goroutines at once.
-type Sealer struct{ keys [][SealKeySize]byte }
+type Sealer struct {
+	now  func() time.Time
+	keys []SealKey
+}
+
+// SealKey is a key of a Sealer.
+type SealKey struct {
+	Key   [SealKeySize]byte
+	Until time.Time // from then on it opens nothing; the zero time is never
+}
 
 // NewSealer returns a sealer that seals with the first key and opens what any
-// of them has sealed. There must be one.
-func NewSealer(first [SealKeySize]byte, others ...[SealKeySize]byte) *Sealer {
-	return &Sealer{keys: append([][SealKeySize]byte{first}, others...)}
-}
+// of them has sealed, until its end. There must be one.
+func NewSealer(now func() time.Time, keys ...SealKey) *Sealer { return &Sealer{now: now, keys: keys} }
 
 const tagSize = 16
 
-// What a tag is for: one of a kind never passes for one of another.
+// What a tag is for, and in which version: one of a kind never passes for one of
+// another.
 const (
-	sealedSession = "session"
-	sealedEvent   = "event"
+	sealedSession = "session/1"
+	sealedEvent   = "event/1"
 )
 
-func (s *Sealer) tag(key int, purpose, server, account string, content []byte) []byte {
-	h := hmac.New(sha256.New, s.keys[key][:])
-	for _, part := range [...]string{purpose, server, account} {
+// tag authenticates the content as what belongs to the parts, of which the first
+// is its purpose.
+func (s *Sealer) tag(key int, content []byte, parts ...string) []byte {
+	h := hmac.New(sha256.New, s.keys[key].Key[:])
+	for _, part := range parts {
 		h.Write(binary.BigEndian.AppendUint32(nil, uint32(len(part))))
 		h.Write([]byte(part))
 	}
@@ -47,10 +58,13 @@ func (s *Sealer) tag(key int, purpose, server, account string, content []byte) [
 	return h.Sum(nil)[:tagSize]
 }
 
-// opens reports whether one of the keys has made the tag.
-func (s *Sealer) opens(tag []byte, purpose, server, account string, content []byte) bool {
-	for key := range s.keys {
-		if hmac.Equal(tag, s.tag(key, purpose, server, account, content)) {
+// opens reports whether one of the keys that are good now has made the tag.
+func (s *Sealer) opens(tag, content []byte, parts ...string) bool {
+	for key, k := range s.keys {
+		if !k.Until.IsZero() && !s.now().Before(k.Until) {
+			continue
+		}
+		if hmac.Equal(tag, s.tag(key, content, parts...)) {
 			return true
 		}
 	}
@@ -60,7 +74,7 @@ func (s *Sealer) opens(tag []byte, purpose, server, account string, content []by
 // SealSession returns the session id that the key's account is to see for one
 // of the server's.
 func (g *Gate) SealSession(key *keys.Key, id string) string {
-	tag := g.Sealer.tag(0, sealedSession, g.policy.Server, key.Account, []byte(id))
+	tag := g.Sealer.tag(0, []byte(id), sealedSession, g.policy.Server, key.Account)
 	return id + "." + base64.RawURLEncoding.EncodeToString(tag)
 }
 
@@ -73,7 +87,7 @@ func (g *Gate) OpenSession(key *keys.Key, sealed string) (string, bool) {
 	}
 	id := sealed[:dot]
 	tag, err := base64.RawURLEncoding.Strict().DecodeString(sealed[dot+1:])
-	return id, err == nil && g.Sealer.opens(tag, sealedSession, g.policy.Server, key.Account, []byte(id))
+	return id, err == nil && g.Sealer.opens(tag, []byte(id), sealedSession, g.policy.Server, key.Account)
 }
 
 // Ticket says what a stream is of, so that a client who comes back with the id
@@ -85,6 +99,7 @@ type Ticket struct {
 	Method  string
 	// Charge is the id of the charge of a paid call, "" for what costs nothing.
 	Charge string
+	began  int64 // when the call was reserved, in seconds since 1970
 	order  ledger.Order
 	on     pricing.ChargeOn
 	retry  ledger.Retry
@@ -94,9 +109,9 @@ type Ticket struct {
 // Paid reports whether the stream is of a paid call.
 func (t *Ticket) Paid() bool { return t.Charge != "" }
 
-// SealEvent returns the event id that the key's account is to see for one of
-// the server's, with the ticket in it.
-func (g *Gate) SealEvent(key *keys.Key, t *Ticket, event []byte) []byte {
+// SealEvent returns the event id that the key's lineage is to see for one of the
+// server's in that session of the server's ("" for none), with the ticket in it.
+func (g *Gate) SealEvent(key *keys.Key, session string, t *Ticket, event []byte) []byte {
 	var w ticketWriter
 	w.text(string(event))
 	w.text(string(t.Request.AppendJSON(nil)))
@@ -105,19 +120,19 @@ func (g *Gate) SealEvent(key *keys.Key, t *Ticket, event []byte) []byte {
 	if t.Paid() {
 		w.call(t)
 	}
-	w.b = append(w.b, g.Sealer.tag(0, sealedEvent, g.policy.Server, key.Account, w.b)...)
+	w.b = append(w.b, g.Sealer.tag(0, w.b, sealedEvent, g.policy.Server, key.Account, key.Lineage, session)...)
 	return base64.RawURLEncoding.AppendEncode(nil, w.b)
 }
 
 // OpenEvent returns the server's event id and the ticket. false says that the
-// id is none that SealEvent gave to the key's account.
-func (g *Gate) OpenEvent(key *keys.Key, sealed string) (event string, t *Ticket, ok bool) {
+// id is none that SealEvent gave to the key's lineage in that session.
+func (g *Gate) OpenEvent(key *keys.Key, session, sealed string) (event string, t *Ticket, ok bool) {
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(sealed)
 	if err != nil || len(raw) < tagSize {
 		return "", nil, false
 	}
 	content, tag := raw[:len(raw)-tagSize], raw[len(raw)-tagSize:]
-	if !g.Sealer.opens(tag, sealedEvent, g.policy.Server, key.Account, content) {
+	if !g.Sealer.opens(tag, content, sealedEvent, g.policy.Server, key.Account, key.Lineage, session) {
 		return "", nil, false
 	}
 	r := ticketReader{b: content}
@@ -155,6 +170,7 @@ func (w *ticketWriter) number(n uint64) { w.b = binary.AppendUvarint(w.b, n) }
 
 func (w *ticketWriter) call(t *Ticket) {
 	o := &t.order
+	w.number(uint64(t.began))
 	w.text(o.Key)
 	w.text(o.Lineage)
 	w.text(o.Tool)
@@ -204,6 +220,7 @@ func (r *ticketReader) text() string { return string(r.bytes(r.number())) }
 
 func (r *ticketReader) call(t *Ticket) {
 	o := &t.order
+	t.began = int64(r.number())
 	o.Key, o.Lineage, o.Tool = r.text(), r.text(), r.text()
 	o.Amount, o.Fee = ledger.Amount(r.number()), ledger.Amount(r.number())
 	o.FeeTo = r.text()

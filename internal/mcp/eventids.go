@@ -2,14 +2,19 @@ package mcp
 
 import "bytes"
 
-// maxEventID bounds an event id that is replaced, in bytes. A longer one passes
-// as it is, and so is of no use to who sends it back.
-const maxEventID = 1 << 10
+const (
+	// maxEventID bounds an event id that is replaced, in bytes.
+	maxEventID = 1 << 10
+	// maxEventIDs bounds how many lines of one event are replaced: of them, the
+	// last one counts.
+	maxEventIDs = 4
+)
 
 // EventIDs replaces the ids of the events of a stream (WHATWG HTML, section
-// 9.2) as it passes, in pieces that are split anywhere. All else stays as it
-// was, byte for byte. It keeps no more than one line that begins as an id does.
-// It is not for concurrent use.
+// 9.2) as it passes, in pieces that are split anywhere. An id that is too long,
+// that no header could send back, or that is one of too many in one event
+// becomes an empty comment. All else stays as it was, byte for byte. It keeps no
+// more than one line that begins as an id does. It is not for concurrent use.
 type EventIDs struct {
 	// Replace returns what an id becomes. It is not asked for empty ids, which
 	// tell a client to forget the last one.
@@ -17,6 +22,9 @@ type EventIDs struct {
 
 	line    []byte // of the line at hand, as long as it may be an id
 	passing bool   // the line at hand is none
+	dropped bool   // the line at hand is an id that is dropped
+	ids     int    // of the event at hand
+	afterCR bool   // the byte before was a CR: a LF now belongs to it
 	began   bool   // the stream's first line is over
 }
 
@@ -24,24 +32,39 @@ type EventIDs struct {
 // to be an id is kept until it is known.
 func (e *EventIDs) Append(dst, p []byte) []byte {
 	for len(p) > 0 {
-		if e.passing {
+		if e.passing || e.dropped {
 			n := endOfLine(p)
-			dst = append(dst, p[:n]...)
-			e.passing = n == 0 || p[n-1] != '\n' && p[n-1] != '\r'
+			ended := n > 0 && (p[n-1] == '\n' || p[n-1] == '\r')
+			switch {
+			case e.passing:
+				dst = append(dst, p[:n]...)
+			case ended:
+				dst = append(dst, p[n-1])
+			}
+			if ended {
+				e.passing, e.dropped, e.afterCR = false, false, p[n-1] == '\r'
+			}
 			p = p[n:]
 			continue
 		}
 		c := p[0]
 		p = p[1:]
 		if c == '\n' || c == '\r' {
-			dst = e.endLine(dst)
-			dst = append(dst, c)
+			if c != '\n' || !e.afterCR {
+				dst = e.endLine(dst)
+			}
+			dst, e.afterCR = append(dst, c), c == '\r'
 			continue
 		}
+		e.afterCR = false
 		e.line = append(e.line, c)
-		if !e.mayBeID() || len(e.line) > maxEventID {
+		switch {
+		case !e.mayBeID():
 			dst = append(dst, e.line...)
 			e.line, e.passing, e.began = e.line[:0], true, true
+		case len(e.line) > maxEventID:
+			dst = append(dst, ':')
+			e.line, e.dropped, e.began = e.line[:0], true, true
 		}
 	}
 	return dst
@@ -88,13 +111,31 @@ func (e *EventIDs) endLine(dst []byte) []byte {
 	text := e.text()
 	value, isID := bytes.CutPrefix(text, []byte(idField))
 	value = bytes.TrimPrefix(value, []byte(" "))
-	if isID && len(value) > 0 {
-		dst = append(dst, e.line[:len(e.line)-len(text)]...)
+	dst = append(dst, e.line[:len(e.line)-len(text)]...)
+	switch {
+	case !isID || len(value) == 0:
+		if len(text) == 0 { // the end of the event
+			e.ids = 0
+		}
+		dst = append(dst, text...)
+	case e.ids >= maxEventIDs || !sendable(value):
+		dst = append(dst, ':')
+	default:
+		e.ids++
 		dst = append(dst, "id: "...)
 		dst = append(dst, e.Replace(value)...)
-	} else {
-		dst = append(dst, e.line...)
 	}
 	e.line, e.began = e.line[:0], true
 	return dst
+}
+
+// sendable reports whether a header can hold the id (RFC 9110, section 5.5). One
+// with a NUL is ignored by the standard, too.
+func sendable(id []byte) bool {
+	for _, c := range id {
+		if c < ' ' && c != '\t' || c == 0x7F {
+			return false
+		}
+	}
+	return true
 }

@@ -279,6 +279,13 @@ func (e *EventScanner) Verdict() Verdict {
 	return v
 }
 
+// Passing reports whether what was read of the event so far is of no answer: a
+// notification or a request, with its method, and neither a result nor an error.
+func (e *EventScanner) Passing() bool {
+	s := &e.scanner
+	return s.seen[keyMethod] && !s.seen[keyResult] && !s.seen[keyError]
+}
+
 // isMessage reports whether clients take the event for a message: it says so, or
 // nothing of its kind.
 func (e *EventScanner) isMessage() bool {

@@ -55,6 +55,21 @@ func (a *abandoned) Note(lineage string) {
 	l.next = (l.next + 1) % maxAbandoned
 }
 
+// Forgive takes one abandoned call back: its client came for the answer.
+func (a *abandoned) Forgive(lineage string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	l, ok := a.current[lineage]
+	if !ok {
+		return
+	}
+	newest := (l.next + maxAbandoned - 1) % maxAbandoned
+	if !l.at[newest].IsZero() {
+		l.at[newest] = time.Time{}
+		l.next = newest
+	}
+}
+
 // Wait returns for how long the key is refused, zero if it is not.
 func (a *abandoned) Wait(lineage string) time.Duration {
 	a.mu.Lock()

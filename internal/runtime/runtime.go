@@ -72,7 +72,7 @@ type Runtime struct {
 	streams *streams
 	usage   *usage
 
-	inflight  inflight
+	requests  *requests
 	abandoned *abandoned
 
 	unwatch func()
@@ -103,10 +103,9 @@ func Open(ctx context.Context, o Options) (*Runtime, error) {
 	r := &Runtime{
 		store: store, cache: cache, signer: signer, sealer: sealer,
 		metrics: o.Metrics, logger: o.Logger, leases: newLeases(),
-		abandoned: newAbandoned(time.Now),
-		misses:    newMisses(time.Now), streams: newStreams(), usage: newUsage(store.TouchKeys, o.Logger),
+		abandoned: newAbandoned(time.Now), requests: newRequests(time.Now),
+		misses: newMisses(time.Now), streams: newStreams(), usage: newUsage(store.TouchKeys, o.Logger),
 	}
-	r.inflight.open = make(map[string]struct{})
 	r.service = admin.New(store, r, r.secrets.Load, now).WithReceiptKeys(published)
 	r.secrets.Store(&keys.DefaultFormat)
 	r.unwatch = o.Metrics.Watch(r)
@@ -188,13 +187,16 @@ func (r *Runtime) Revoke(d keys.Digest) {
 // checks the key again each time that it was changed.
 func (r *Runtime) Watch(d keys.Digest) *Stream { return r.streams.watch(d) }
 
-// Claim takes the name of a request that goes to a server, and reports whether
-// no other request of that name is under way. What was claimed must be given
-// back by Unclaim, when the server has ended its answer.
-func (r *Runtime) Claim(name string) bool { return r.inflight.claim(name) }
+// Claim takes the id of a request that goes to a server within a session, or
+// says why it cannot be used: ErrIDTaken, ErrSessionFull. What was claimed must
+// be given back by Unclaim, when the server has ended its answer.
+func (r *Runtime) Claim(session, id string) error { return r.requests.claim(session, id) }
 
-// Unclaim ends a Claim.
-func (r *Runtime) Unclaim(name string) { r.inflight.release(name) }
+// Unclaim ends a Claim. With resumable the answer may still come on another
+// stream, so the id stays taken.
+func (r *Runtime) Unclaim(session, id string, resumable bool) {
+	r.requests.release(session, id, resumable)
+}
 
 // OpenReservations counts the store's open reservations.
 func (r *Runtime) OpenReservations() int { return r.store.OpenReservations() }

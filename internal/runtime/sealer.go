@@ -25,7 +25,7 @@ func loadSealer(file string, now time.Time) (*gate.Sealer, error) {
 		if err := writeFile(file, []byte(hex.EncodeToString(key[:])+"\n"), 0o600); err != nil {
 			return nil, fmt.Errorf("writing the sealing key: %w", err)
 		}
-		return gate.NewSealer(key), nil
+		return gate.NewSealer(time.Now, gate.SealKey{Key: key}), nil
 	}
 	if err == nil {
 		err = checkPrivate(file)
@@ -37,7 +37,7 @@ func loadSealer(file string, now time.Time) (*gate.Sealer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("sealing key %s: %w", file, err)
 	}
-	return gate.NewSealer(keys[0], keys[1:]...), nil
+	return gate.NewSealer(time.Now, keys...), nil
 }
 
 // checkPrivate refuses a file that others may read.
@@ -50,7 +50,7 @@ func checkPrivate(file string) error {
 }
 
 // parseSealKeys reads the keys that are good now, the one that seals first.
-func parseSealKeys(text string, now time.Time) (keys [][gate.SealKeySize]byte, err error) {
+func parseSealKeys(text string, now time.Time) (keys []gate.SealKey, err error) {
 	for i, line := range strings.Split(strings.TrimSpace(text), "\n") {
 		digits, until, old := strings.Cut(strings.TrimSpace(line), " until ")
 		raw, err := hex.DecodeString(digits)
@@ -60,6 +60,7 @@ func parseSealKeys(text string, now time.Time) (keys [][gate.SealKeySize]byte, e
 		if old != (i > 0) {
 			return nil, fmt.Errorf("line %d: the first key seals and has no end, and each other one ends, as in: <key> until 2026-07-28T12:00:00Z", i+1)
 		}
+		key := gate.SealKey{Key: [gate.SealKeySize]byte(raw)}
 		if old {
 			end, err := time.Parse(time.RFC3339, until)
 			if err != nil {
@@ -68,8 +69,9 @@ func parseSealKeys(text string, now time.Time) (keys [][gate.SealKeySize]byte, e
 			if !now.Before(end) {
 				continue
 			}
+			key.Until = end
 		}
-		keys = append(keys, [gate.SealKeySize]byte(raw))
+		keys = append(keys, key)
 	}
 	return keys, nil
 }

@@ -170,12 +170,12 @@ func (m *meter) unhold(day int32, amount ledger.Amount, free int64) {
 func (m *meter) add(day int32, amount ledger.Amount, free int64) {
 	switch {
 	case day == m.day:
-	case day == m.day-1: // reserved before midnight, and captured after others of the new day
+	case day < m.day && m.day-day <= maxLate: // reserved on a day before, and captured after others of the new day
 		if ledger.Month(day) == ledger.Month(m.day) {
 			m.spentMonth = saturate(m.spentMonth, amount)
 		}
 		return
-	default: // a new day, or the old one because the clock was ahead
+	default: // a new day, or an old one because the clock was far ahead
 		if ledger.Month(day) != ledger.Month(m.day) {
 			m.spentMonth = 0
 		}
@@ -185,6 +185,10 @@ func (m *meter) add(day int32, amount ledger.Amount, free int64) {
 	m.spentMonth = saturate(m.spentMonth, amount)
 	m.freeDay += free
 }
+
+// maxLate is by how many days a reservation may be older than what was counted
+// last; calls may take that long. More than that is a clock that was wrong.
+const maxLate = 400
 
 // saturate adds without overflow: more than an Amount can hold is beyond every
 // cap.

@@ -105,21 +105,26 @@ func (t *Tap) resetHold() { t.hold = t.hold[:0] }
 // was seen. Only an answer to our request, of an outcome that is charged, is
 // worth it.
 func (t *Tap) endLongEvent(v mcp.Verdict) error {
-	unseen := t.unseen
-	t.long, t.unseen = false, false
+	unseen, passing := t.unseen, t.passing
+	t.long, t.unseen, t.passing = false, false, false
 	switch {
+	case passing && v.Class == mcp.ClassPassing:
 	case unseen && v.Class == mcp.ClassAnswer:
 		t.settle(v.Outcome, nil)
 	case v.Class == mcp.ClassAnswer && t.o.Call.Charges(v.Outcome):
-		t.answered = true
+		t.answered, t.told = true, true
 	case v.Class == mcp.ClassPassing, v.Class == mcp.ClassEmpty:
 		// A long notification, or a comment. The capture stands for the answer that
 		// follows, and is refunded if none does.
 	case v.Class == mcp.ClassAnswer:
 		t.answered = true
 		t.o.Call.Release(t.settleContext())
-	default:
-		t.refuse(upstreamFailed("a message on its stream cannot be matched: " + reasonOf(v)))
+	default: // its last byte waits: the client has no whole event
+		t.o.Call.Release(t.settleContext())
+		t.mode, t.broken = modeDone, true
+		if t.o.Cancel != nil {
+			t.o.Cancel()
+		}
 	}
 	return nil
 }
@@ -144,7 +149,7 @@ func (t *Tap) endEvents(failure *gate.Refusal) {
 		t.broken = t.flush() != nil
 		return
 	}
-	if t.resumable() && !t.long && (failure == nil || failure.Code == gate.UpstreamFailed || t.gone()) {
+	if t.resumable() && (!t.long || t.passing) && (failure == nil || failure.Code == gate.UpstreamFailed || t.gone()) {
 		t.breakOff(failure != nil)
 		return
 	}
@@ -153,7 +158,12 @@ func (t *Tap) endEvents(failure *gate.Refusal) {
 	}
 	if t.long && !t.unseen { // an event is out in part: it cannot be taken back or ended
 		t.mode = modeDone
-		t.giveBack(true)
+		if t.passing {
+			t.broken = true
+			t.o.Call.Release(t.settleContext())
+		} else {
+			t.giveBack(true)
+		}
 		return
 	}
 	t.refuse(failure)
@@ -163,7 +173,11 @@ func (t *Tap) endEvents(failure *gate.Refusal) {
 // come back for the rest with the id of the last event that it got (MCP
 // 2025-11-25, streamable HTTP, resumability).
 func (t *Tap) breakOff(broken bool) {
-	t.o.Call.Suspend()
+	if t.early { // for an event that was no answer
+		t.o.Call.Release(t.settleContext())
+	} else {
+		t.o.Call.Suspend()
+	}
 	t.mode, t.told = modeDone, true
 	t.broken = broken || t.gone() || t.flush() != nil
 }
@@ -172,7 +186,7 @@ func (t *Tap) breakOff(broken bool) {
 // that broke it off: it may have read all that it wanted.
 func (t *Tap) giveBack(broken bool) {
 	t.broken = broken
-	if !t.gone() {
+	if !t.gone() && !t.o.Resumed { // who comes back may have had it whole before, and may come again
 		t.o.Call.Release(t.settleContext())
 	}
 }

@@ -164,7 +164,7 @@ func TestLongEventRefunds(t *testing.T) {
 		complete bool
 	}{
 		"tool error":        {`{"jsonrpc":"2.0","result":{"content":["` + bulk + `"],"isError":true},"id":7}`, true},
-		"foreign":           {`{"jsonrpc":"2.0","result":{"content":["` + bulk + `"]},"id":8}`, true},
+		"foreign":           {`{"jsonrpc":"2.0","result":{"content":["` + bulk + `"]},"id":8}`, false}, // cut before its last byte
 		"long notification": {`{"jsonrpc":"2.0","method":"notifications/message","params":{"data":"` + bulk + `"}}`, true},
 	} {
 		r := newRig(t, func(o *Options) { o.Hold = 1000 })
@@ -182,8 +182,8 @@ func TestLongEventRefunds(t *testing.T) {
 	r.free()
 }
 
-// A long notification or comment does not pay for itself: the capture it caused
-// stands for the answer that follows, once.
+// A long notification does not pay for itself, and neither does a comment: the
+// capture that one causes stands for the answer that follows, once.
 func TestLongNotificationThenAnswer(t *testing.T) {
 	for _, note := range []string{
 		event(`{"jsonrpc":"2.0","method":"notifications/message","params":{"data":"` + long(2000) + `"}}`),
@@ -191,8 +191,12 @@ func TestLongNotificationThenAnswer(t *testing.T) {
 	} {
 		for body, captured := range map[string]bool{result: true, toolError: false} {
 			r := newRig(t, func(o *Options) { o.Hold = 1000 })
-			if !r.upstream(200, asEvents, note, note, event(body)) || r.out() != note+note+event(body) {
-				t.Errorf("sent %d bytes", len(r.out()))
+			want := note + note + event(body)
+			if captured && note[0] != ':' { // it is known for what it is: nothing was captured for it, and the answer has a receipt
+				want = note + note + event(stamped)
+			}
+			if !r.upstream(200, asEvents, note, note, event(body)) || r.out() != want {
+				t.Errorf("sent %d bytes of %d", len(r.out()), len(want))
 			}
 			if r.books.captured != captured {
 				t.Errorf("captured is %v after %s", r.books.captured, body)

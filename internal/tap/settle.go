@@ -21,7 +21,8 @@ func (t *Tap) gone() bool { return t.left || t.o.Client.Err() != nil }
 // may go; if not, it has said to the client what there is to say. The message is
 // nil if it is not at hand.
 func (t *Tap) settle(outcome mcp.Outcome, message []byte) ([]mcp.Field, bool) {
-	if outcome == mcp.OutcomeTask || outcome == mcp.OutcomeUnknown {
+	paid := t.o.Call.Charges(mcp.OutcomeResult) || t.o.Call.Charges(mcp.OutcomeToolError)
+	if paid && (outcome == mcp.OutcomeTask || outcome == mcp.OutcomeUnknown) {
 		t.refuse(upstreamFailed("its result is of a type that cannot be priced"))
 		return nil, false
 	}
@@ -74,7 +75,7 @@ func (t *Tap) leave() {
 func (t *Tap) judgeBody() {
 	v := t.body.End()
 	if t.status >= 400 && !t.body.HasResult() {
-		t.o.Call.Release(t.settleContext())
+		t.drop()
 		t.sendBody(t.hold)
 		return
 	}
@@ -314,11 +315,21 @@ func (t *Tap) overflow(p []byte) error {
 		t.refuse(upstreamFailed("its answer is too long to be rewritten"))
 		return nil
 	}
+	if t.mode == modeEvents && t.events.Passing() { // a long notification, or a request of the server's
+		t.long, t.passing = true, true
+		held := t.hold
+		defer t.dropHold()
+		if err := t.send(held); err != nil {
+			return err
+		}
+		return t.send(p)
+	}
 	if !t.gone() {
 		if _, refusal := t.o.Call.Settle(t.settleContext(), t.worth(), nil); refusal != nil {
 			t.refuse(refusal)
 			return nil
 		}
+		t.early = true
 	}
 	if t.gone() { // maybe since the capture only: nothing of the answer is out yet
 		t.overflowUnseen()

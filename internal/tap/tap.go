@@ -122,6 +122,8 @@ type Tap struct {
 	answered bool // the stream has had its answer
 	broken   bool // what is out cannot be ended well
 	long     bool // the current event is captured and streams
+	passing  bool // it is no answer, and is not captured for
+	early    bool // captured for an event that was too long to be held
 	unseen   bool // a long answer is read for its outcome alone: its client has left
 	told     bool // the client was sent an answer, or a part of one
 
