@@ -41,6 +41,7 @@ type exchange struct {
 	base    http.Header // of the response, before the upstream's came
 	taken   int         // bytes of the body that the budget counts
 	origin  string      // an allowed foreign page's, "" if there is none
+	retry   []string    // the Idempotency-Key headers, which the upstream does not get
 }
 
 func newExchange(h *Handler, w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) *exchange {
@@ -118,6 +119,7 @@ func (x *exchange) admitRequest() *gate.Refusal {
 		return refusal
 	}
 	x.identify()
+	x.retry = x.r.Header.Values("Idempotency-Key")
 	cleanRequest(x.r)
 	return nil
 }
@@ -251,7 +253,7 @@ func (x *exchange) readMessage() *gate.Refusal {
 // readRetryKey takes the key by which the caller may send the request again
 // from the header, if it is not in the message.
 func (x *exchange) readRetryKey() *gate.Refusal {
-	values := x.r.Header.Values("Idempotency-Key")
+	values := x.retry
 	if len(values) == 0 {
 		return nil
 	}
