@@ -34,6 +34,7 @@ type exchange struct {
 	began time.Time
 
 	key     *keys.Key
+	retry   []string    // the Idempotency-Key headers, which the upstream does not get
 	message mcp.Message // zero until the body was read
 	era     mcp.Era
 	body    []byte
@@ -41,7 +42,6 @@ type exchange struct {
 	base    http.Header // of the response, before the upstream's came
 	taken   int         // bytes of the body that the budget counts
 	origin  string      // an allowed foreign page's, "" if there is none
-	retry   []string    // the Idempotency-Key headers, which the upstream does not get
 }
 
 func newExchange(h *Handler, w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) *exchange {

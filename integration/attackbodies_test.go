@@ -104,7 +104,7 @@ func TestAttackBodiesBite(t *testing.T) {
 				session := r.begin(t)
 				for i := range attacks {
 					a := &attacks[i]
-					if a.want != refused || a.strange {
+					if a.want != attackRefused || a.strange {
 						continue
 					}
 					if session != "" { // an attack may have ended it
@@ -171,7 +171,7 @@ func (r *assault) aim(tool, session string) aim {
 
 // send writes the bytes of an attack and returns all answers to them: as many as
 // it has requests, or up to the end of the connection.
-func (r *assault) send(a *attack, request []byte) (answers []reply, err error) {
+func (r *assault) send(a *attack, request []byte) (answers []attackReply, err error) {
 	conn, err := net.Dial("tcp", r.address)
 	if err != nil {
 		return nil, err
@@ -195,12 +195,12 @@ func (r *assault) send(a *attack, request []byte) (answers []reply, err error) {
 }
 
 // readReplies reads the answers to an attack.
-func readReplies(a *attack, conn io.Reader) (answers []reply, err error) {
+func readReplies(a *attack, conn io.Reader) (answers []attackReply, err error) {
 	in, final := bufio.NewReader(conn), 0
 	for {
 		resp, err := http.ReadResponse(in, &http.Request{Method: a.method})
 		if err != nil {
-			if len(answers) > 0 || a.want == below {
+			if len(answers) > 0 || a.want == attackBelow {
 				return answers, nil
 			}
 			return nil, fmt.Errorf("no answer: %w", err)
@@ -209,7 +209,7 @@ func readReplies(a *attack, conn io.Reader) (answers []reply, err error) {
 		if err != nil {
 			return answers, fmt.Errorf("an answer without an end: %s, %q: %w", resp.Status, body, err)
 		}
-		answers = append(answers, reply{resp.StatusCode, resp.Header, body})
+		answers = append(answers, attackReply{resp.StatusCode, resp.Header, body})
 		if resp.StatusCode == http.StatusContinue {
 			continue
 		}
@@ -219,15 +219,15 @@ func readReplies(a *attack, conn io.Reader) (answers []reply, err error) {
 	}
 }
 
-// reply is an answer, whatever it is.
-type reply struct {
+// attackReply is an answer, whatever it is.
+type attackReply struct {
 	status int
 	header http.Header
 	body   []byte
 }
 
-// message reads the JSON-RPC message in a reply, which may be in an event.
-func (p *reply) message() (m harness.Message, ok bool) {
+// message reads the JSON-RPC message in a attackReply, which may be in an event.
+func (p *attackReply) message() (m harness.Message, ok bool) {
 	text := p.body
 	if strings.HasPrefix(p.header.Get("Content-Type"), "text/event-stream") {
 		for line := range bytes.Lines(p.body) {
@@ -240,7 +240,7 @@ func (p *reply) message() (m harness.Message, ok bool) {
 }
 
 // post sends an honest message.
-func (r *assault) post(session, body string) (*reply, error) {
+func (r *assault) post(session, body string) (*attackReply, error) {
 	at := r.aim(cheapTool, session)
 	request, _, err := (&attack{method: "POST", body: body}).request(at)
 	if err != nil {
@@ -312,12 +312,12 @@ func (r *assault) through(t *testing.T, a *attack, at aim) {
 		}
 	}
 	switch {
-	case a.want == passes && at.tool == expensiveTool && len(happened.Heard) != 1:
+	case a.want == attackPasses && at.tool == expensiveTool && len(happened.Heard) != 1:
 		fail("the server heard %d requests; want one: %s", len(happened.Heard), show(answers))
-	case a.want != passes && len(happened.Heard) != 0:
+	case a.want != attackPasses && len(happened.Heard) != 0:
 		fail("the server heard %q; want nothing; the answers were %s", happened.Heard, show(answers))
 	}
-	if a.want == refused {
+	if a.want == attackRefused {
 		for _, answer := range answers {
 			if answer.status == http.StatusContinue {
 				continue
@@ -327,7 +327,7 @@ func (r *assault) through(t *testing.T, a *attack, at aim) {
 			}
 		}
 	}
-	if a.want == below {
+	if a.want == attackBelow {
 		for _, answer := range answers {
 			if answer.status < 400 {
 				fail("answered %d %q; want an error", answer.status, answer.body)
@@ -337,7 +337,7 @@ func (r *assault) through(t *testing.T, a *attack, at aim) {
 }
 
 // judgeRuns holds what the server ran against what the answers say was paid.
-func (r *assault) judgeRuns(fail func(string, ...any), happened events, answers []reply) {
+func (r *assault) judgeRuns(fail func(string, ...any), happened events, answers []attackReply) {
 	paid := 0
 	for _, answer := range answers {
 		m, ok := answer.message()
@@ -389,7 +389,7 @@ func (r *assault) goesOn(t *testing.T, a *attack, session string) string {
 
 // isRefusal reports, as an error, that a reply is not one of the gateway's
 // refusals.
-func (p *reply) isRefusal(a *attack) error {
+func (p *attackReply) isRefusal(a *attack) error {
 	statuses := []int{200, 400, 401, 403, 405, 413, 415}
 	m, ok := p.message()
 	switch {
@@ -411,7 +411,7 @@ func (p *reply) isRefusal(a *attack) error {
 	return nil
 }
 
-func show(answers []reply) string {
+func show(answers []attackReply) string {
 	var b strings.Builder
 	for _, p := range answers {
 		fmt.Fprintf(&b, "[%d %.600q]", p.status, p.body)

@@ -48,10 +48,10 @@ type edit struct {
 type verdict string
 
 const (
-	refused verdict = "refused" // answered as a refusal; the server hears nothing
-	passes  verdict = "passes"  // it has one meaning: the server hears it, and what it costs is charged
-	below   verdict = "below"   // it is no HTTP, or not for the MCP server: no handler sees it
-	unheard verdict = "unheard" // the server hears nothing, whatever the answer
+	attackRefused verdict = "refused" // answered as a refusal; the server hears nothing
+	attackPasses  verdict = "passes"  // it has one meaning: the server hears it, and what it costs is charged
+	attackBelow   verdict = "below"   // it is no HTTP, or not for the MCP server: no handler sees it
+	attackUnheard verdict = "unheard" // the server hears nothing, whatever the answer
 )
 
 // readAttacks reads all files.
@@ -71,7 +71,7 @@ func readAttacks(t *testing.T) []attack {
 		for n := 1; lines.Scan(); n++ {
 			where := fmt.Sprintf("%s:%d", filepath.Base(path), n)
 			if name, ok := strings.CutPrefix(lines.Text(), "== "); ok {
-				all = append(all, attack{where: where, name: name, want: refused, method: "POST"})
+				all = append(all, attack{where: where, name: name, want: attackRefused, method: "POST"})
 				continue
 			}
 			if err := readAttackLine(&all, lines.Text()); err != nil {
@@ -117,7 +117,7 @@ func readAttackLine(all *[]attack, line string) error {
 		a.raw += rest
 	case "want":
 		a.want = verdict(rest)
-		if a.want != passes && a.want != below && a.want != unheard {
+		if a.want != attackPasses && a.want != attackBelow && a.want != attackUnheard {
 			return fmt.Errorf("want %q", rest)
 		}
 	case "bites":
