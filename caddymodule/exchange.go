@@ -35,6 +35,7 @@ type exchange struct {
 	began time.Time
 
 	key     *keys.Key
+	retry   []string    // the Idempotency-Key headers, which the upstream does not get
 	message mcp.Message // zero until the body was read
 	era     mcp.Era
 	body    []byte
@@ -123,6 +124,7 @@ func (x *exchange) admitRequest() *gate.Refusal {
 		return refusal
 	}
 	x.identify()
+	x.retry = x.r.Header.Values("Idempotency-Key")
 	cleanRequest(x.r)
 	return nil
 }
@@ -259,7 +261,7 @@ func (x *exchange) readMessage() *gate.Refusal {
 // readRetryKey takes the key by which the caller may send the request again
 // from the header, if it is not in the message.
 func (x *exchange) readRetryKey() *gate.Refusal {
-	values := x.r.Header.Values("Idempotency-Key")
+	values := x.retry
 	if len(values) == 0 {
 		return nil
 	}

@@ -38,6 +38,14 @@ func checkShape(r *http.Request) *gate.Refusal {
 			return unsupported("the header " + name + " cannot be for this hop alone")
 		}
 	}
+	if len(r.Header.Values("Mcp-Session-Id")) > 1 {
+		return unsupported("a request belongs to one session: there is more than one Mcp-Session-Id header")
+	}
+	// RFC 9110, 9.3.1: such content has no meaning. While it is unread, net/http
+	// does not see the client leave, and a stream would be kept for nobody.
+	if r.Method != http.MethodPost && r.Method != http.MethodOptions && r.ContentLength != 0 {
+		return unsupported("only a POST has a body")
+	}
 	switch r.Method {
 	case http.MethodPost:
 		media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))

@@ -65,6 +65,33 @@ func codeOf(r *gate.Refusal) gate.Code {
 	return r.Code
 }
 
+// A request belongs to one session, and only a POST has a body: a stream whose
+// request has an unread one would outlive its client.
+func TestShapeOfSessions(t *testing.T) {
+	for name, c := range map[string]struct {
+		method   string
+		sessions []string
+		length   int64
+		code     gate.Code
+	}{
+		"post":                {"POST", []string{"s"}, 2, ""},
+		"post in two":         {"POST", []string{"s", "s"}, 2, gate.RequestUnsupported},
+		"get":                 {"GET", []string{"s"}, 0, ""},
+		"get with a body":     {"GET", []string{"s"}, 2, gate.RequestUnsupported},
+		"get in chunks":       {"GET", []string{"s"}, -1, gate.RequestUnsupported},
+		"delete with a body":  {"DELETE", []string{"s"}, 2, gate.RequestUnsupported},
+		"delete of two":       {"DELETE", []string{"s", "t"}, 0, gate.RequestUnsupported},
+		"options with a body": {"OPTIONS", nil, 2, ""},
+	} {
+		r := httptest.NewRequest(c.method, "/mcp", nil)
+		r.Header = http.Header{"Content-Type": {"application/json"}, "Accept": {"text/event-stream"}, "Mcp-Session-Id": c.sessions}
+		r.ContentLength = c.length
+		if got := codeOf(checkShape(r)); got != c.code {
+			t.Errorf("%s: got %q, want %q", name, got, c.code)
+		}
+	}
+}
+
 // A body that another reader could decode to another text is refused.
 func TestEncoding(t *testing.T) {
 	for name, c := range map[string]struct {

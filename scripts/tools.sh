@@ -63,7 +63,7 @@ flags() {
 	local left_out=()
 	if have_cc; then echo -race; fi
 	have_curl || left_out+=(Curl)
-	{ have_node && have_modules; } || left_out+=(Everything)
+	{ have_node && have_modules; } || left_out+=(Everything AttackBodies)
 	{ have_node && have_modules && have_new_node; } || left_out+=(Conformance Clients)
 	[ ${#left_out[@]} -eq 0 ] || (IFS='|' && echo "-skip=${left_out[*]}")
 }

@@ -1,0 +1,478 @@
+package integration
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/fareboxhq/farebox/integration/harness"
+	"github.com/fareboxhq/farebox/internal/ledger"
+)
+
+const (
+	// sessionVersion is what sessions are begun with, unless an attack says so.
+	sessionVersion = "2025-06-18"
+	// attackPatience bounds one attack. All are answered at once.
+	attackPatience = 5 * time.Second
+	// directPatience is enough for a server that runs a tool at once.
+	directPatience = time.Second
+	attackPrice    = ledger.Amount(10_000)
+)
+
+// TestAttackBodies: promises 1, 7 and 8 against every way known to us of
+// having a gateway judge another message than the one that a server runs. Each
+// row of testdata/attacks goes through the gateway to each real server, once
+// for a tool with a price and once for one that is not for sale: no server
+// hears a body that is not canonical, the one runs only if it is charged, the
+// other never, and the gateway answers each and goes on.
+func TestAttackBodies(t *testing.T) {
+	t.Parallel()
+	attacks, servers := readAttacks(t), startAttacked(t)
+	g := binaries.StartGateway(t, attackedSites(servers))
+	t.Run("each", func(t *testing.T) {
+		for _, server := range servers {
+			_, key := g.NewAgent(t, server.name, "1000.00")
+			var misplaced harness.Key // no log keeps a token but where it does not belong
+			g.CLI(t, &misplaced, "key", "create", "--account", server.name)
+			t.Run(server.name, func(t *testing.T) {
+				t.Parallel()
+				r := &assault{
+					server: server, address: "127.0.0.1:" + g.Port, host: "localhost:" + g.Port, path: "/" + server.name + "/mcp",
+					secret: key.Secret, misplaced: misplaced.Secret, patience: attackPatience, charges: make(map[string]bool),
+				}
+				session := r.begin(t)
+				for i := range attacks {
+					r.server.take(t)
+					for _, tool := range []string{expensiveTool, forbiddenTool} {
+						r.through(t, &attacks[i], r.aim(tool, session))
+					}
+					session = r.goesOn(t, &attacks[i], session)
+				}
+				r.books(t, g)
+			})
+		}
+	})
+	g.VerifyLedger(t)
+}
+
+// books holds the account of the attacks against what the answers told.
+func (r *assault) books(t *testing.T, g *harness.Gateway) {
+	t.Helper()
+	a, charged := g.Account(t, r.server.name), make(map[string]bool)
+	for _, c := range g.Charges(t, a.ID) {
+		if c.State != "captured" || c.Tool != expensiveTool || c.Amount != attackPrice {
+			t.Errorf("charge %+v", c)
+		}
+		charged[c.ID] = true
+	}
+	if !maps.Equal(charged, r.charges) || len(charged) == 0 {
+		t.Errorf("the charges are %v; the answers told of %v", charged, r.charges)
+	}
+	if a.Reserved != 0 || a.Balance != 1000*ledger.Unit-attackPrice*ledger.Amount(len(charged)) {
+		t.Errorf("balance %s, reserved %s, %d charges", a.Balance, a.Reserved, len(charged))
+	}
+}
+
+// TestAttackBodiesBite proves that the rows are attacks: sent to the servers
+// directly, those that are known to make a server run the tool still do.
+func TestAttackBodiesBite(t *testing.T) {
+	t.Parallel()
+	attacks, servers := readAttacks(t), startAttacked(t)
+	var mu sync.Mutex
+	bitten := make(map[string][]string) // servers, by row
+	t.Run("each", func(t *testing.T) {
+		for _, server := range servers {
+			t.Run(server.name, func(t *testing.T) {
+				t.Parallel()
+				base := strings.TrimPrefix(server.url, "http://")
+				r := &assault{server: server, address: base, host: base, path: "/mcp", secret: "none", patience: directPatience}
+				var names []string
+				of, ran := make(map[string]int), make(map[string]int) // rows, by file
+				session := r.begin(t)
+				for i := range attacks {
+					a := &attacks[i]
+					if a.want != attackRefused || a.strange {
+						continue
+					}
+					if session != "" { // an attack may have ended it
+						session = r.begin(t)
+					}
+					file, _, _ := strings.Cut(a.where, ":")
+					of[file]++
+					if slices.Contains(r.direct(t, a, session), expensiveTool) {
+						ran[file]++
+						names = append(names, a.name)
+					}
+				}
+				for _, file := range slices.Sorted(maps.Keys(of)) {
+					t.Logf("%s ran the tool for %d of the %d rows of %s that the gateway refuses", server.name, ran[file], of[file], file)
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				for _, name := range names {
+					bitten[name] = append(bitten[name], server.name)
+				}
+			})
+		}
+	})
+	known := 0
+	for _, a := range attacks {
+		for _, name := range a.bites {
+			known++
+			if !slices.Contains(bitten[a.name], name) {
+				t.Errorf("%s: %s: %s does not run the tool any more; servers that do: %v", a.where, a.name, name, bitten[a.name])
+			}
+		}
+	}
+	if known == 0 {
+		t.Error("no row is known to fool any server: this table proves nothing")
+	}
+}
+
+// attackedSites is one gateway in front of all servers, each at a path of its
+// own.
+func attackedSites(servers []attacked) string {
+	const begin, end = "\thandle /mcp* {\n", "\thandle {\n"
+	var head, blocks, tail string
+	for _, s := range servers {
+		site := harness.Site(s.url, "server "+s.name, "provider acme", "price "+expensiveTool+" "+attackPrice.String(), "free "+cheapTool, "unpriced deny", "max_body 256KiB")
+		from, to := strings.Index(site, begin), strings.Index(site, end)
+		head, tail = site[:from], site[to:]
+		blocks += strings.Replace(site[from:to], "/mcp*", "/"+s.name+"/*", 1)
+	}
+	return head + blocks + tail
+}
+
+// assault is all attacks on one server, directly or through the gateway.
+type assault struct {
+	server                      attacked
+	address, host, path, secret string
+	misplaced                   string
+	patience                    time.Duration
+	charges                     map[string]bool // that answers told of
+}
+
+func (r *assault) aim(tool, session string) aim {
+	return aim{host: r.host, path: r.path, secret: r.secret, misplaced: r.misplaced, session: session, tool: tool}
+}
+
+// send writes the bytes of an attack and returns all answers to them: as many as
+// it has requests, or up to the end of the connection.
+func (r *assault) send(a *attack, request []byte) (answers []attackReply, err error) {
+	conn, err := net.Dial("tcp", r.address)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(r.patience)); err != nil {
+		return nil, err
+	}
+	sent := make(chan struct{})
+	go func() { // a server may answer and close before it has read all
+		defer close(sent)
+		_, _ = conn.Write(request)
+		if a.halfClose {
+			_ = conn.(*net.TCPConn).CloseWrite()
+		}
+	}()
+	answers, err = readReplies(a, conn)
+	_ = conn.Close() // a server that has answered may not read the rest
+	<-sent
+	return answers, err
+}
+
+// readReplies reads the answers to an attack.
+func readReplies(a *attack, conn io.Reader) (answers []attackReply, err error) {
+	in, final := bufio.NewReader(conn), 0
+	for {
+		resp, err := http.ReadResponse(in, &http.Request{Method: a.method})
+		if err != nil {
+			if len(answers) > 0 || a.want == attackBelow {
+				return answers, nil
+			}
+			return nil, fmt.Errorf("no answer: %w", err)
+		}
+		body, err := io.ReadAll(resp.Body)
+		if err != nil {
+			return answers, fmt.Errorf("an answer without an end: %s, %q: %w", resp.Status, body, err)
+		}
+		answers = append(answers, attackReply{resp.StatusCode, resp.Header, body})
+		if resp.StatusCode == http.StatusContinue {
+			continue
+		}
+		if final++; resp.Close || final >= strings.Count(a.raw, " HTTP/1.1") {
+			return answers, nil
+		}
+	}
+}
+
+// attackReply is an answer, whatever it is.
+type attackReply struct {
+	status int
+	header http.Header
+	body   []byte
+}
+
+// message reads the JSON-RPC message in a attackReply, which may be in an event.
+func (p *attackReply) message() (m harness.Message, ok bool) {
+	text := p.body
+	if strings.HasPrefix(p.header.Get("Content-Type"), "text/event-stream") {
+		for line := range bytes.Lines(p.body) {
+			if rest, ok := bytes.CutPrefix(line, []byte("data:")); ok && bytes.Contains(rest, []byte("jsonrpc")) {
+				text = rest
+			}
+		}
+	}
+	return m, json.Unmarshal(text, &m) == nil && (m.Result != nil || m.Error != nil)
+}
+
+// post sends an honest message.
+func (r *assault) post(session, body string) (*attackReply, error) {
+	at := r.aim(cheapTool, session)
+	request, _, err := (&attack{method: "POST", body: body}).request(at)
+	if err != nil {
+		return nil, err
+	}
+	answers, err := r.send(&attack{method: "POST"}, request)
+	if err != nil {
+		return nil, err
+	}
+	return &answers[len(answers)-1], nil
+}
+
+// begin begins a session, as far as the server knows sessions.
+func (r *assault) begin(t *testing.T) string {
+	t.Helper()
+	answer, err := r.post("", `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"`+sessionVersion+`","capabilities":{},"clientInfo":{"name":"attacker","version":"1"}}}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	session := answer.header.Get("Mcp-Session-Id")
+	if _, ok := answer.message(); !ok || answer.status != http.StatusOK {
+		t.Fatalf("%s: no session: %d %s", r.server.name, answer.status, answer.body)
+	}
+	if _, err := r.post(session, `{"jsonrpc":"2.0","method":"notifications/initialized"}`); err != nil {
+		t.Fatal(err)
+	}
+	return session
+}
+
+// direct sends an attack to the server itself and returns what it ran.
+func (r *assault) direct(t *testing.T, a *attack, session string) []string {
+	t.Helper()
+	at := r.aim(expensiveTool, session)
+	r.server.take(t)
+	request, _, err := a.request(at)
+	if err != nil {
+		t.Fatalf("%s: %v", a.where, err)
+	}
+	_, _ = r.send(a, request) // what it answers, if it does, is its own affair
+	return r.server.take(t).Ran
+}
+
+// through sends an attack through the gateway and judges what became of it.
+func (r *assault) through(t *testing.T, a *attack, at aim) {
+	t.Helper()
+	request, body, err := a.request(at)
+	if err != nil {
+		t.Fatalf("%s: %v", a.where, err)
+	}
+	fail := func(format string, args ...any) {
+		t.Helper()
+		t.Errorf("%s: %s (%s, %s): %s", a.where, a.name, r.server.name, at.tool, fmt.Sprintf(format, args...))
+	}
+	answers, err := r.send(a, request)
+	if err != nil {
+		fail("%v", err)
+	}
+	happened := r.server.take(t)
+	r.judgeRuns(fail, happened, answers)
+	for _, heard := range happened.Heard {
+		if len(heard) == 0 {
+			continue // of a GET or a DELETE
+		}
+		if err := canonical(heard); err != nil {
+			fail("the server heard a body that is not canonical: %v: %q", err, heard)
+		}
+		if body != nil && !bytes.Equal(heard, body) {
+			fail("the server heard %q, which is not what was sent", heard)
+		}
+	}
+	switch {
+	case a.want == attackPasses && at.tool == expensiveTool && len(happened.Heard) != 1:
+		fail("the server heard %d requests; want one: %s", len(happened.Heard), show(answers))
+	case a.want != attackPasses && len(happened.Heard) != 0:
+		fail("the server heard %q; want nothing; the answers were %s", happened.Heard, show(answers))
+	}
+	if a.want == attackRefused {
+		for _, answer := range answers {
+			if answer.status == http.StatusContinue {
+				continue
+			}
+			if err := answer.isRefusal(a); err != nil {
+				fail("%v: %d %v %q", err, answer.status, answer.header, answer.body)
+			}
+		}
+	}
+	if a.want == attackBelow {
+		for _, answer := range answers {
+			if answer.status < 400 {
+				fail("answered %d %q; want an error", answer.status, answer.body)
+			}
+		}
+	}
+}
+
+// judgeRuns holds what the server ran against what the answers say was paid.
+func (r *assault) judgeRuns(fail func(string, ...any), happened events, answers []attackReply) {
+	paid := 0
+	for _, answer := range answers {
+		m, ok := answer.message()
+		if !ok || m.Result == nil || m.Result.Meta.Charge == nil {
+			continue
+		}
+		paid++
+		if m.Result.Meta.Charge.Amount != attackPrice || r.charges[m.Result.Meta.Charge.ID] {
+			fail("charged %+v", m.Result.Meta.Charge)
+		}
+		r.charges[m.Result.Meta.Charge.ID] = true
+	}
+	runs := 0
+	for _, tool := range happened.Ran {
+		switch tool {
+		case forbiddenTool:
+			fail("the server ran a tool that is not for sale")
+		case expensiveTool:
+			runs++
+		}
+	}
+	if runs != paid {
+		fail("the server ran the paid tool %d times, %d were charged: %s", runs, paid, show(answers))
+	}
+	if len(happened.Ran) > len(happened.Heard) {
+		fail("the server ran %v for %d requests", happened.Ran, len(happened.Heard))
+	}
+}
+
+// goesOn makes a free call, in the session of the attack or, if that has ended,
+// in another. It returns the session to go on with.
+func (r *assault) goesOn(t *testing.T, a *attack, session string) string {
+	t.Helper()
+	call := strings.Replace(fmt.Sprintf(plainCall, cheapTool), `"id":7`, `"id":"after"`, 1)
+	answer, err := r.post(session, call)
+	if err == nil && (answer.status == http.StatusNotFound || answer.status == http.StatusBadRequest) {
+		session = r.begin(t)
+		answer, err = r.post(session, call)
+	}
+	if err != nil {
+		t.Fatalf("%s: %s (%s): afterwards: %v", a.where, a.name, r.server.name, err)
+	}
+	m, ok := answer.message()
+	if !ok || m.Result == nil || !slices.Equal(r.server.take(t).Ran, []string{cheapTool}) {
+		t.Fatalf("%s: %s (%s): afterwards a free call gets %d %s", a.where, a.name, r.server.name, answer.status, answer.body)
+	}
+	return session
+}
+
+// isRefusal reports, as an error, that a reply is not one of the gateway's
+// refusals.
+func (p *attackReply) isRefusal(a *attack) error {
+	statuses := []int{200, 400, 401, 403, 405, 413, 415}
+	m, ok := p.message()
+	switch {
+	case p.status == http.StatusNotFound && a.modern && ok && m.Error != nil && m.Error.Code == -32601:
+		// an unknown method, as 2026-07-28 has it
+	case !slices.Contains(statuses, p.status):
+		return errors.New("the status is none of a refusal")
+	}
+	switch {
+	case p.header.Get("Cache-Control") != "no-store" || p.header.Get("Content-Type") != "application/json":
+		return errors.New("the headers are not those of a refusal")
+	case a.method == http.MethodHead:
+		return nil // which has no body
+	case !ok || m.Code() == "":
+		return errors.New("there is no JSON-RPC error with a code of the gateway in it")
+	case m.Error == nil && !m.Result.IsError:
+		return errors.New("there is a result")
+	}
+	return nil
+}
+
+func show(answers []attackReply) string {
+	var b strings.Builder
+	for _, p := range answers {
+		fmt.Fprintf(&b, "[%d %.600q]", p.status, p.body)
+	}
+	return b.String()
+}
+
+// reservedKeys are the names by which a body would be judged.
+var reservedKeys = map[int][]string{
+	1: {"jsonrpc", "id", "method", "params", "result", "error"},
+	2: {"name", "arguments", "_meta", "task", "uri", "cursor"},
+}
+
+// canonical reads a body with another reader than the gateway's: valid UTF-8,
+// one object without a key twice at any level, no key beside a reserved one
+// that a reader could take for it. A tools/call names one of the tools.
+func canonical(body []byte) error {
+	in := jsontext.NewDecoder(bytes.NewReader(body)) // refuses duplicates and invalid UTF-8
+	for {
+		token, err := in.ReadToken()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		kind, length := in.StackIndex(in.StackDepth())
+		if token.Kind() != '"' || kind != '{' || length%2 == 0 {
+			continue
+		}
+		if in.StackDepth() == 2 && !bytes.HasPrefix([]byte(in.StackPointer()), []byte("/params")) {
+			continue
+		}
+		for _, name := range reservedKeys[in.StackDepth()] {
+			if key := token.String(); key != name && strings.EqualFold(plain(key), name) {
+				return fmt.Errorf("the key %q", key)
+			}
+		}
+	}
+	var call struct {
+		Method string `json:"method"`
+		Params struct {
+			Name string `json:"name"`
+		} `json:"params"`
+	}
+	if body[0] == '[' {
+		return errors.New("a batch")
+	}
+	_ = json.Unmarshal(body, &call) // it is canonical, so that any reader will do
+	if call.Method == "tools/call" && !slices.Contains([]string{cheapTool, expensiveTool}, call.Params.Name) {
+		return fmt.Errorf("a call of %q", call.Params.Name)
+	}
+	return nil
+}
+
+// plain leaves of a key what can be seen.
+func plain(key string) string {
+	return strings.Map(func(r rune) rune {
+		if r <= ' ' || r >= 0x7F && r != 0x17F && r != 0x212A {
+			return -1
+		}
+		return r
+	}, key)
+}

@@ -1,0 +1,48 @@
+// A server of the official TypeScript SDK behind express.json(), as its guide
+// has it, without sessions. It tells what reached it: GET /journal answers, and
+// forgets, {"heard": [BODY...], "ran": [TOOL...]}, the bodies in base64 as they
+// came over the wire.
+//
+// usage: node attacked.mjs PORT
+import express from 'express';
+import { McpServer } from '@modelcontextprotocol/sdk/server/mcp.js';
+import { StreamableHTTPServerTransport } from '@modelcontextprotocol/sdk/server/streamableHttp.js';
+
+let heard = [];
+let ran = [];
+
+function newServer() {
+  const server = new McpServer({ name: 'attacked', version: '1.0.0' });
+  for (const name of ['cheap', 'expensive', 'forbidden']) {
+    server.registerTool(name, { description: name }, () => {
+      ran.push(name);
+      return { content: [{ type: 'text', text: name }] };
+    });
+  }
+  return server;
+}
+
+const app = express();
+app.get('/journal', (_, res) => {
+  res.json({ heard: heard.map((chunks) => Buffer.concat(chunks).toString('base64')), ran });
+  heard = [];
+  ran = [];
+});
+app.use((req, _, next) => {
+  const chunks = [];
+  heard.push(chunks);
+  req.on('data', (chunk) => chunks.push(chunk));
+  next();
+});
+app.use(express.json());
+app.use(async (req, res) => {
+  const server = newServer();
+  const transport = new StreamableHTTPServerTransport({ sessionIdGenerator: undefined });
+  res.on('close', () => server.close());
+  await server.connect(transport);
+  await transport.handleRequest(req, res, req.body);
+});
+app.use((error, _req, res, _next) => { // in place of express's own, which prints a trace
+  res.status(error.status ?? 500).json({ jsonrpc: '2.0', id: null, error: { code: -32700, message: error.message } });
+});
+app.listen(Number(process.argv[2]), '127.0.0.1');

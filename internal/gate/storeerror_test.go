@@ -1,0 +1,88 @@
+package gate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"syscall"
+	"testing"
+
+	"github.com/fareboxhq/farebox/internal/keys"
+	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/mcp"
+)
+
+// storeErrors are all that a store is known to say, and what it might.
+var storeErrors = []error{
+	keys.ErrMalformed, keys.ErrUnknown, keys.ErrDeleted, keys.ErrDisabled, keys.ErrExpired, keys.ErrKind, keys.ErrEnvironment, keys.ErrServer, keys.ErrScope, ErrFlood,
+	ledger.ErrNotFound, ledger.ErrExists, ledger.ErrConflict, ledger.ErrSettled, ledger.ErrInsufficient, ledger.ErrInvalid, ledger.ErrUnavailable, ledger.ErrOverflow,
+	ledger.ErrInFlight, ledger.ErrReused, ledger.ErrGone, ledger.ErrCapped,
+	&ledger.InsufficientError{}, &ledger.CapError{},
+	context.Canceled, context.DeadlineExceeded, io.EOF, io.ErrUnexpectedEOF, syscall.ENOSPC, syscall.EIO, syscall.ECONNRESET, errors.New("nobody knows this one"),
+}
+
+// failing is a store that fails at one step, and then says nothing else.
+type failing struct {
+	Ledger
+	lookup, reserve, capture error
+	found                    Keys
+}
+
+func (f *failing) Lookup(ctx context.Context, client netip.Addr, digest keys.Digest) (*keys.Key, error) {
+	if f.lookup != nil {
+		return nil, f.lookup
+	}
+	return f.found.Lookup(ctx, client, digest)
+}
+
+func (f *failing) Reserve(ctx context.Context, id string, o ledger.Order, terms ledger.Terms) (ledger.Reservation, error) {
+	if f.reserve != nil {
+		return ledger.Reservation{}, f.reserve
+	}
+	return f.Ledger.Reserve(ctx, id, o, terms)
+}
+
+func (f *failing) Capture(ctx context.Context, id string, answer []byte) (ledger.Charge, ledger.Purse, error) {
+	if f.capture != nil {
+		return ledger.Charge{}, ledger.Purse{}, f.capture
+	}
+	return f.Ledger.Capture(ctx, id, answer)
+}
+
+// TestEveryStoreErrorDenies: promise 8. Whatever a store says that is no answer,
+// at whichever step, bare or wrapped, the call is refused and nothing is charged
+// (CVE-2026-12773).
+func TestEveryStoreErrorDenies(t *testing.T) {
+	for _, bare := range storeErrors {
+		b := newBench(t)
+		f := &failing{Ledger: b.Ledger, found: b.Keys}
+		b.Ledger, b.Keys = f, f
+		secret := b.key(t, nil)
+		for _, err := range []error{bare, fmt.Errorf("store: %w", bare)} {
+			f.lookup, f.reserve, f.capture = err, nil, nil
+			for _, tool := range []string{"cheap", "free"} {
+				if call, refusal := b.call(t, secret, toolCall(tool)); refusal == nil || call != nil {
+					t.Errorf("%v at the lookup: %s is called", err, tool)
+				}
+			}
+			f.lookup, f.reserve = nil, err
+			if call, refusal := b.call(t, secret, toolCall("cheap")); refusal == nil || call != nil {
+				t.Errorf("%v at the reservation: the call goes on", err)
+			}
+			f.reserve, f.capture = nil, err
+			call, refusal := b.call(t, secret, toolCall("cheap"))
+			if refusal != nil {
+				t.Fatal(refusal)
+			}
+			if _, refusal := call.Settle(context.Background(), mcp.OutcomeResult, nil); refusal == nil || call.Captured() {
+				t.Errorf("%v at the capture: the answer is let go", err)
+			}
+			call.Close(context.Background())
+			if p := b.purse(t, false); p.Balance != 50_000 {
+				t.Errorf("%v: %+v was charged", err, p)
+			}
+		}
+	}
+}
