@@ -41,6 +41,7 @@ type exchange struct {
 	base    http.Header // of the response, before the upstream's came
 	taken   int         // bytes of the body that the budget counts
 	origin  string      // an allowed foreign page's, "" if there is none
+	retry   []string    // the values of Idempotency-Key, which never goes to the server
 }
 
 func newExchange(h *Handler, w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) *exchange {
@@ -118,6 +119,7 @@ func (x *exchange) admitRequest() *gate.Refusal {
 		return refusal
 	}
 	x.identify()
+	x.retry = x.r.Header.Values("Idempotency-Key")
 	cleanRequest(x.r)
 	return nil
 }
@@ -251,14 +253,13 @@ func (x *exchange) readMessage() *gate.Refusal {
 // readRetryKey takes the key by which the caller may send the request again
 // from the header, if it is not in the message.
 func (x *exchange) readRetryKey() *gate.Refusal {
-	values := x.r.Header.Values("Idempotency-Key")
-	if len(values) == 0 {
+	if len(x.retry) == 0 {
 		return nil
 	}
-	key := values[0]
+	key := x.retry[0]
 	reason := ""
 	switch {
-	case len(values) > 1:
+	case len(x.retry) > 1:
 		reason = "there is more than one Idempotency-Key header"
 	case key == "" || len(key) > mcp.MaxRetryKey:
 		reason = "the Idempotency-Key header must have 1 to 256 bytes"

@@ -3,7 +3,6 @@ package caddymodule
 import (
 	"encoding/json"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -148,9 +147,7 @@ func TestRetryKeyOfTheHeader(t *testing.T) {
 		"both, unalike": {"m", []string{"M"}, "m", "differ"},
 	} {
 		x, _ := exchangeFor(t, paidCall)
-		x.r = httptest.NewRequest("POST", "/mcp", nil)
-		x.r.Header["Idempotency-Key"] = c.header
-		x.message.RetryKey = c.meta
+		x.retry, x.message.RetryKey = c.header, c.meta
 		refusal := x.readRetryKey()
 		switch {
 		case c.reason == "" && (refusal != nil || x.message.RetryKey != c.key):
