@@ -1,18 +1,19 @@
 # "make help" lists what there is. All of it needs Go 1.26. "make test" also
 # wants a C compiler (for the race detector), curl, Node 20 or newer and npm;
-# what is missing it installs if it may. FAREBOX_INSTALL=no forbids that.
+# what is missing it installs if it may. FAREBOX_INSTALL=no forbids that. The
+# conformance suite and some clients need Node 24, which npm brings on Linux x64.
 
 GO   ?= go
-FUZZ ?= 2m
+FUZZ ?= 10m
 
 # The integration tests run the real binary, which the test cache cannot see.
 INTEGRATION = ./integration/...
 
-.PHONY: help build run test tools fmt vet lint bench soak clean
+.PHONY: help build run test conformance tools fmt vet lint bench soak clean
 .DEFAULT_GOAL := help
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build bin/farebox, and bin/weather and bin/quickstart for the demonstration
 	@mkdir -p bin
@@ -26,6 +27,10 @@ run: build ## start a server and the gateway, make a paid call, stay up until Ct
 test: tools fmt vet lint ## check everything
 	$(GO) test $$(scripts/tools.sh flags) -vet=off -timeout 10m $$($(GO) list ./... | grep -v /integration)
 	$(GO) test $$(scripts/tools.sh flags) -vet=off -timeout 10m -count=1 $(INTEGRATION)
+
+conformance: tools ## compare the official conformance suite through the gateway with direct runs
+	@out=$$($(GO) test $(filter -race,$(shell scripts/tools.sh flags)) -vet=off -timeout 10m -count=1 -v -run '^TestConformance' ./integration 2>&1); \
+	status=$$?; echo "$$out" | grep -v '^=== '; exit $$status
 
 tools: ## see what "make test" needs, and install what is missing if this may be done
 	@scripts/tools.sh
@@ -43,8 +48,9 @@ lint: ## staticcheck
 bench: ## run every benchmark
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
-soak: ## run what is too long for test: 200 reloads, and each fuzz target for FUZZ (2m)
-	$(GO) test -race -count=1 -timeout 30m -run '^TestReload$$' ./integration -reloads 200
+soak: ## run what is too long for test: 200 reloads, 50 kills, broken disks, and each fuzz target for FUZZ (10m)
+	$(GO) test -race -count=1 -timeout 30m -run '^(TestReload|TestKill|TestExactlyTen)$$' ./integration -reloads 200 -kills 50 -tens 100
+	$(GO) test -race -count=10 -timeout 30m -run '^(TestBrokenDisk|TestExpiryRacesCapture)$$' ./internal/sqlitestore
 	@GO="$(GO)" scripts/soak.sh "$(FUZZ)"
 
 clean: ## remove what was built and installed; data/, with its credits, stays

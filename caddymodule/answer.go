@@ -19,7 +19,8 @@ import (
 
 // answer is how a code is told to a client. Statuses and forms are chosen so
 // that the clients of today survive a refusal and their models can read why:
-// never a 404, which they take for a lost session, and always a JSON-RPC body
+// a 404 only for what it stands for, a lost session or (2026-07-28) an unknown
+// method, and always a JSON-RPC body
 // with the request's id.
 type answer struct {
 	status int
@@ -66,6 +67,7 @@ var answers = map[gate.Code]answer{
 	gate.HostForbidden:       {status: 403, rpc: 403, text: "This host is not allowed: on the loopback interface, call the site by a loopback name or give it a name"},
 	gate.UpstreamFailed:      {status: 502, rpc: 502, text: "The MCP server gave no usable answer; nothing was charged"},
 	gate.UpstreamTimeout:     {status: 504, rpc: 504, text: "The MCP server did not answer in time; nothing was charged"},
+	gate.SessionUnknown:      {status: 404, rpc: 404, text: "Session not found: begin a new one"},
 	gate.Misconfigured:       {status: 500, rpc: 500, text: "The gateway is misconfigured; see its log"},
 }
 
@@ -250,6 +252,10 @@ func (x *exchange) refuse(r *gate.Refusal) {
 func (x *exchange) Refuse(w http.ResponseWriter, r *gate.Refusal) {
 	x.logRefusal(r)
 	a := answerTo(r)
+	if r.Code == gate.MethodUnknown && x.era == mcp.EraStateless {
+		// There are no sessions to be taken for lost (2026-07-28, streamable HTTP).
+		a.status = http.StatusNotFound
+	}
 	h := w.Header()
 	if a.challenge {
 		challenge := `Bearer realm="` + x.h.Server + `"`
@@ -304,9 +310,10 @@ const (
 	exposedHeaders = "Mcp-Session-Id, Mcp-Protocol-Version, WWW-Authenticate, Retry-After"
 )
 
-// head lets the page that was let in read the response. What the upstream says
-// of other origins is not for it to say.
+// head seals the session that the response begins, and lets the page that was
+// let in read it. What the upstream says of other origins is not for it to say.
 func (x *exchange) head(h http.Header) {
+	x.sealSession(h)
 	h.Del("Access-Control-Allow-Credentials")
 	h.Del("Access-Control-Allow-Origin")
 	h.Del("Access-Control-Expose-Headers")

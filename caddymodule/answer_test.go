@@ -24,7 +24,7 @@ func TestAnswersAreExhaustive(t *testing.T) {
 		switch {
 		case !ok:
 			t.Errorf("%s has no answer", code)
-		case a.status == 404 || a.status < 200:
+		case (a.status == 404) != (code == gate.SessionUnknown) || a.status < 200: // clients take it for a lost session
 			t.Errorf("%s is answered with %d", code, a.status)
 		case a.rpc >= -32768 && a.rpc <= -32000 && !standard[a.rpc]:
 			t.Errorf("%s has the reserved code %d", code, a.rpc)
@@ -173,6 +173,19 @@ func TestChargedTextIsHonest(t *testing.T) {
 		}
 		if got := chargedText(code, answers[code].text); strings.Contains(got, "nothing was charged") || !strings.Contains(got, "was charged when it started") {
 			t.Errorf("%s: %q", code, got)
+		}
+	}
+}
+
+// An unknown method is a 404 in 2026-07-28, as its Streamable HTTP transport asks
+// for; in the versions with sessions clients would take that for a lost one.
+func TestUnknownMethodByEra(t *testing.T) {
+	for era, status := range map[mcp.Era]int{mcp.EraSession: 200, mcp.EraStateless: 404} {
+		x, w := exchangeFor(t, `{"jsonrpc":"2.0","id":1,"method":"tools/steal"}`)
+		x.era = era
+		x.Refuse(w, &gate.Refusal{Code: gate.MethodUnknown})
+		if w.Code != status || !strings.Contains(w.Body.String(), `"code":-32601`) {
+			t.Errorf("era %d: got %d %s; want %d and -32601", era, w.Code, w.Body, status)
 		}
 	}
 }

@@ -233,10 +233,11 @@ func (a *App) open() (caddy.Destructor, error) {
 		Open: func(ctx context.Context) (runtime.Store, error) {
 			return sqlitestore.Open(ctx, sqlitestore.Options{Path: a.identity, Logger: a.logger, NearCap: nearCap(a.logger)})
 		},
-		KeyFile: receiptKeyFile(a.identity),
-		Cache:   a.Cache.options(),
-		Metrics: metrics,
-		Logger:  a.logger,
+		KeyFile:  receiptKeyFile(a.identity),
+		SealFile: a.identity + ".seal-key",
+		Cache:    a.Cache.options(),
+		Metrics:  metrics,
+		Logger:   a.logger,
 	})
 }
 

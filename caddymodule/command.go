@@ -20,7 +20,7 @@ import (
 func init() {
 	caddycmd.RegisterCommand(caddycmd.Command{
 		Name:  "farebox",
-		Usage: "account|credit|adjust|key|charge|receipt|ledger|audit …",
+		Usage: "account|credit|adjust|key|charge|receipt|ledger|audit|backup|restore|migrate …",
 		Short: "Manages the accounts, keys and charges of Farebox",
 		Long: `
 Manages the accounts, keys and charges of Farebox.
@@ -50,7 +50,8 @@ func addCommands(root *cobra.Command) {
 	flags.StringVarP(&c.config, "config", "c", "", "With --offline: the config file that names the store (default: Caddyfile)")
 	flags.StringVarP(&c.adapter, "adapter", "a", "", "With --offline: the config adapter")
 	flags.BoolVar(&c.json, "json", false, "Print JSON")
-	root.AddCommand(accountCommand(&c), creditCommand(&c), adjustCommand(&c), keyCommand(&c), chargeCommand(&c), receiptCommand(&c), ledgerCommand(&c), auditCommand(&c))
+	root.AddCommand(accountCommand(&c), creditCommand(&c), adjustCommand(&c), keyCommand(&c), chargeCommand(&c), receiptCommand(&c), ledgerCommand(&c), auditCommand(&c),
+		backupCommand(&c), restoreCommand(&c), migrateCommand(&c))
 }
 
 // group returns a command that only holds others.
@@ -111,12 +112,22 @@ func printJSON(w io.Writer, value any) error {
 }
 
 // call carries one operation out and returns its JSON.
-func (c *connection) call(ctx context.Context, method, path string, body any) (json.RawMessage, error) {
+func (c *connection) call(ctx context.Context, method, path string, body any) (raw json.RawMessage, err error) {
+	err = c.reach(ctx, method, func(ctx context.Context, client *admin.Client) error {
+		raw, err = client.Do(ctx, method, path, body)
+		return err
+	})
+	return raw, err
+}
+
+// reach lets use carry operations out: with the running server, or in this very
+// process. method says whether they change anything.
+func (c *connection) reach(ctx context.Context, method string, use func(context.Context, *admin.Client) error) error {
 	if ctx == nil {
 		ctx = context.Background()
 	}
 	if c.offline {
-		return c.callStore(ctx, method, path, body)
+		return c.reachStore(ctx, method, func(client *admin.Client) error { return use(ctx, client) })
 	}
 	address := c.address
 	if address == "" {
@@ -124,14 +135,14 @@ func (c *connection) call(ctx context.Context, method, path string, body any) (j
 	}
 	client, err := adminClient(address)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	raw, err := client.Do(ctx, method, path, body)
+	err = use(ctx, client)
 	var unreachable *net.OpError
 	if errors.As(err, &unreachable) && unreachable.Op == "dial" {
-		return nil, fmt.Errorf("no server answers at the admin address %s: start it, name the right --address, or use --offline (%w)", address, unreachable.Err)
+		return fmt.Errorf("no server answers at the admin address %s: start it, name the right --address, or use --offline (%w)", address, unreachable.Err)
 	}
-	return raw, err
+	return err
 }
 
 // adminClient returns a client of the admin endpoint at that address.

@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"context"
 	"encoding/csv"
 	"encoding/json"
 	"errors"
@@ -103,29 +104,48 @@ func exportLedger(c *connection) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			for after := ""; ; {
-				query := url.Values{"after": {after}, "limit": {strconv.Itoa(ledger.MaxPage)}}
-				raw, err := c.call(cmd.Context(), http.MethodGet, "ledger?"+query.Encode(), nil)
-				if err != nil {
-					return err
-				}
-				var page admin.List[admin.TransactionView]
-				if err := json.Unmarshal(raw, &page); err != nil {
-					return fmt.Errorf("the server's answer cannot be read: %w", err)
-				}
-				for _, t := range page.Items {
-					if err := write(t); err != nil {
-						return err
-					}
-				}
-				if after = page.Next; after == "" {
-					return finish()
-				}
+			bar := c.bar(cmd, "transactions")
+			if isTerminal(cmd.OutOrStdout()) { // what is written is progress enough
+				bar = nil
 			}
+			err = c.reach(cmd.Context(), http.MethodGet, func(ctx context.Context, client *admin.Client) error {
+				return exportPages(ctx, client, write, bar.part("exporting"))
+			})
+			bar.end()
+			if err != nil {
+				return err
+			}
+			return finish()
 		},
 	}
 	cmd.Flags().StringVar(&format, "format", "jsonl", "jsonl or csv")
 	return cmd
+}
+
+// exportPages writes all transactions, and tells how many of them are written.
+func exportPages(ctx context.Context, client *admin.Client, write func(admin.TransactionView) error, progress func(done, total int64)) error {
+	var done, total int64
+	for after := ""; ; {
+		query := url.Values{"after": {after}, "limit": {strconv.Itoa(ledger.MaxPage)}}
+		raw, err := client.Do(ctx, http.MethodGet, "ledger?"+query.Encode(), nil)
+		if err != nil {
+			return err
+		}
+		var page admin.JournalView
+		if err := json.Unmarshal(raw, &page); err != nil {
+			return fmt.Errorf("the server's answer cannot be read: %w", err)
+		}
+		for _, t := range page.Items {
+			if err := write(t); err != nil {
+				return err
+			}
+		}
+		done, total = done+int64(len(page.Items)), max(total, page.Total)
+		progress(done, max(total, done))
+		if after = page.Next; after == "" {
+			return nil
+		}
+	}
 }
 
 var exportHead = []string{"id", "kind", "at", "debtor", "creditor", "amount", "environment", "charge", "key", "server", "tool", "reason"}

@@ -17,9 +17,6 @@ import (
 	"github.com/fareboxhq/farebox/internal/runtime"
 )
 
-// receiptKeyFile is where the private key that signs receipts is kept.
-func receiptKeyFile(store string) string { return store + ".receipt-key" }
-
 func receiptCommand(c *connection) *cobra.Command {
 	return group("receipt", "Checks receipts, and shows the keys that do", receiptKeys(c), verifyReceipt(c))
 }

@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -91,7 +92,13 @@ func ledgerCommand(c *connection) *cobra.Command {
 }
 
 func verifyLedger(c *connection, cmd *cobra.Command) error {
-	raw, err := c.call(cmd.Context(), http.MethodPost, "ledger/verify", struct{}{})
+	bar := c.bar(cmd, "transactions")
+	var raw json.RawMessage
+	err := c.reach(cmd.Context(), http.MethodPost, func(ctx context.Context, client *admin.Client) (err error) {
+		raw, err = client.Stream(ctx, http.MethodPost, "ledger/verify", struct{}{}, bar.part("verifying"))
+		return err
+	})
+	bar.end()
 	if err != nil {
 		return err
 	}

@@ -42,6 +42,8 @@ type exchange struct {
 	taken   int         // bytes of the body that the budget counts
 	origin  string      // an allowed foreign page's, "" if there is none
 	retry   []string    // the values of Idempotency-Key, which never goes to the server
+
+	resumed *gate.Ticket // of the stream that a GET goes on with; nil for none
 }
 
 func newExchange(h *Handler, w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) *exchange {
@@ -164,6 +166,10 @@ func (x *exchange) post() error {
 		x.refuse(refusal)
 		return nil
 	}
+	if refusal := x.openSession(); refusal != nil {
+		x.refuse(refusal)
+		return nil
+	}
 	call, refusal := x.h.gate.Admit(x.r.Context(), x.key, x.era, &x.message)
 	if refusal != nil {
 		x.refuse(refusal)
@@ -189,10 +195,14 @@ func (x *exchange) post() error {
 		return x.forwardPaid(call)
 	}
 	x.count("allowed")
-	if x.message.Method == "subscriptions/listen" {
-		return x.forwardStream(tap.NewRelay(x.w, x.head))
+	if list, ok := mcp.ListOf(x.message.Method); ok && x.message.Kind == mcp.KindRequest {
+		return x.forwardList(call, list)
 	}
-	return x.forward(tap.NewRelay(x.w, x.head), x.r)
+	relay := tap.NewRelay(x.w, x.head, x.sealer(call.Ticket(&x.message)))
+	if x.message.Method == "subscriptions/listen" {
+		return x.forwardStream(relay)
+	}
+	return x.forward(relay, x.r)
 }
 
 // repeat answers a call that was sent again with what was paid the first time.
@@ -332,11 +342,6 @@ func (x *exchange) setBody() {
 func (x *exchange) setHeaders() {
 	header := x.r.Header
 	header.Set("Accept-Encoding", "identity")
-	// Answers are not resumed on another stream: see tap.Listener.
-	header.Del("Last-Event-ID")
-	if x.era == mcp.EraStateless { // there are no sessions, whatever the client says
-		header.Del("Mcp-Session-Id")
-	}
 	if x.h.upstreamAuth != "" {
 		header.Set("Authorization", x.h.upstreamAuth)
 	}
@@ -351,14 +356,23 @@ func (x *exchange) setHeaders() {
 // session.
 func (x *exchange) sessionRequest() error {
 	x.r.Body, x.r.ContentLength = http.NoBody, 0
-	x.setHeaders()
-	x.count("allowed")
-	if x.r.Method == http.MethodGet {
-		listener := tap.NewListener(x.w, x.head, budget)
-		defer listener.Close()
-		return x.forwardStream(listener)
+	x.era = mcp.EraSession
+	if refusal := x.openSession(); refusal != nil {
+		x.refuse(refusal)
+		return nil
 	}
-	return x.forward(tap.NewRelay(x.w, x.head), x.r)
+	x.setHeaders()
+	switch {
+	case x.r.Method != http.MethodGet:
+		x.count("allowed")
+		return x.forward(tap.NewRelay(x.w, x.head, nil), x.r)
+	case x.resumed != nil && !x.resumed.Request.IsZero():
+		return x.resume(x.resumed)
+	}
+	x.count("allowed")
+	listener := tap.NewListener(x.w, x.head, x.sealer(new(gate.Ticket)), budget, x.Event)
+	defer listener.Close()
+	return x.forwardStream(listener)
 }
 
 // relay is the writer of what costs nothing.
@@ -435,30 +449,47 @@ func (x *exchange) forwardPaid(call *gate.Call) error {
 	repl.Set("http.farebox.charge", call.ID())
 	x.log(zap.String("farebox_tool", call.Tool()), zap.String("farebox_charge", call.ID()), zap.Stringer("farebox_price", call.Price()))
 
-	client := x.r.Context()
-	if refusal := call.Start(context.WithoutCancel(client)); refusal != nil {
+	if refusal := call.Start(context.WithoutCancel(x.r.Context())); refusal != nil {
 		x.refuse(refusal)
 		return nil
 	}
+	complete := x.settle(call, tap.Options{
+		ID: x.message.ID, Seal: x.sealer(call.Ticket(&x.message)),
+		Detached: x.era == mcp.EraSession, // in these versions of the protocol to leave is not to cancel
+	})
+	x.countCharged(call)
+	if !complete {
+		panic(http.ErrAbortHandler)
+	}
+	return nil
+}
+
+// settle runs the next handler with a tap on its response, which settles the
+// call. It reports whether the response is complete; if not, the connection must
+// be cut.
+func (x *exchange) settle(call *gate.Call, o tap.Options) (complete bool) {
+	client := x.r.Context()
 	base := client
-	detached := x.era == mcp.EraSession
-	if detached { // in these versions of the protocol to leave is not to cancel
+	if o.Detached {
 		base = context.WithoutCancel(client)
 	}
 	ctx, cancel := context.WithTimeout(base, duration(x.h.MaxCall))
 	defer cancel()
-	t := tap.New(x.w, tap.Options{
-		ID: x.message.ID, Call: call, Refuser: x, Budget: budget, Client: client, Cancel: cancel,
-		Detached: detached, Head: x.head,
-	})
+	o.Call, o.Refuser, o.Budget, o.Client, o.Cancel, o.Head = call, x, budget, client, cancel, x.head
+	t := tap.New(x.w, o)
 	abandoned := sync.OnceFunc(func() {
-		call.Abandoned(!detached)
-		metrics.Abandoned(x.h.Server)
+		if call.Paid() && !o.Resumed { // one that was left was counted then
+			call.Abandoned(!o.Detached)
+			metrics.Abandoned(x.h.Server)
+		}
 	})
 	// At once, not at the end: a call may go on for long when its client left.
 	stop := context.AfterFunc(client, func() {
 		if t.Unanswered() {
 			abandoned()
+		}
+		if t.Resumable() { // the server keeps the answer; with this stream open it would send it here
+			cancel()
 		}
 	})
 	defer stop()
@@ -470,20 +501,20 @@ func (x *exchange) forwardPaid(call *gate.Call) error {
 	}()
 	failure := x.run(t, x.r.WithContext(ctx))
 	finished = true
-	complete := t.Finish(failure)
+	complete = t.Finish(failure)
 	if t.Unanswered() {
 		abandoned()
 	}
+	return complete
+}
+
+func (x *exchange) countCharged(call *gate.Call) {
 	x.log(zap.Bool("farebox_charged", call.Captured()))
 	if call.Captured() {
 		x.count("charged")
 	} else {
 		x.count("not_charged")
 	}
-	if !complete {
-		panic(http.ErrAbortHandler)
-	}
-	return nil
 }
 
 // run calls the next handler, once, and returns what went wrong as a refusal.

@@ -1,7 +1,6 @@
 package caddymodule
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
@@ -21,31 +21,35 @@ import (
 	"github.com/fareboxhq/farebox/internal/sqlitestore"
 )
 
-// callStore carries one operation out on the store itself, through the same
-// handler as a server would.
-func (c *connection) callStore(ctx context.Context, method, path string, body any) (_ json.RawMessage, err error) {
+// reachStore lets use work on the store itself, through the same handler as a
+// server would. Only what changes something makes a store that is not there.
+func (c *connection) reachStore(ctx context.Context, method string, use func(*admin.Client) error) (err error) {
 	app, err := c.configured()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if _, err := os.Stat(app.identity); errors.Is(err, fs.ErrNotExist) && method == http.MethodGet {
-		return nil, fmt.Errorf("there is no store at %s yet: is this the right config, in the right directory?", app.identity)
+		return noStore(app.identity)
 	}
 	if err := makeDir(filepath.Dir(app.identity)); err != nil {
-		return nil, err
+		return err
 	}
 	store, err := sqlitestore.Open(ctx, sqlitestore.Options{Path: app.identity})
 	if errors.Is(err, sqlitestore.ErrLocked) {
-		return nil, refusedOffline(err)
+		return refusedOffline(err)
 	}
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
 	now := func() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }
-	handler := admin.NewHandler(admin.New(store, nil, func() *keys.Format { return app.secrets }, now), "offline", slog.Default())
-	client := admin.Client{HTTP: &http.Client{Transport: inProcess{handler}}, Host: "offline"}
-	return client.Do(ctx, method, path, body)
+	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))
+	handler := admin.NewHandler(admin.New(store, nil, func() *keys.Format { return app.secrets }, now), "offline", log)
+	return use(&admin.Client{HTTP: &http.Client{Transport: inProcess{handler}}, Host: "offline"})
+}
+
+func noStore(path string) error {
+	return fmt.Errorf("there is no store at %s yet: is this the right config, in the right directory?", path)
 }
 
 var errNoConfig = errors.New("no config names the store: give one with --config")
@@ -78,26 +82,48 @@ func (c *connection) configured() (*App, error) {
 // inProcess is a transport that is served by a handler of this process.
 type inProcess struct{ handler http.Handler }
 
-// RoundTrip serves the request.
+// RoundTrip serves the request while its answer is read. Closing the answer's
+// body waits until the handler has ended.
 func (p inProcess) RoundTrip(r *http.Request) (*http.Response, error) {
 	if r.Body == nil {
 		r.Body = http.NoBody
 	}
-	answer := &memoryWriter{header: make(http.Header), status: http.StatusOK}
-	p.handler.ServeHTTP(answer, r)
-	return &http.Response{
-		StatusCode: answer.status, Header: answer.header, Body: io.NopCloser(&answer.body),
-		ContentLength: int64(answer.body.Len()), Request: r,
-	}, nil
+	read, write := io.Pipe()
+	w := &pipeWriter{header: make(http.Header), body: write, begun: make(chan int, 1)}
+	answer := &pipeBody{PipeReader: read, ended: make(chan struct{})}
+	go func() {
+		defer close(answer.ended)
+		p.handler.ServeHTTP(w, r)
+		w.WriteHeader(http.StatusOK)
+		_ = write.Close() // never fails
+	}()
+	status := <-w.begun
+	return &http.Response{StatusCode: status, Header: w.header, Body: answer, ContentLength: -1, Request: r}, nil
 }
 
-// memoryWriter keeps a response in memory.
-type memoryWriter struct {
+// pipeWriter is a response whose body is read while it is written.
+type pipeWriter struct {
 	header http.Header
-	status int
-	body   bytes.Buffer
+	body   *io.PipeWriter
+	once   sync.Once
+	begun  chan int // gets the status
 }
 
-func (w *memoryWriter) Header() http.Header         { return w.header }
-func (w *memoryWriter) WriteHeader(status int)      { w.status = status }
-func (w *memoryWriter) Write(p []byte) (int, error) { return w.body.Write(p) }
+func (w *pipeWriter) Header() http.Header    { return w.header }
+func (w *pipeWriter) WriteHeader(status int) { w.once.Do(func() { w.begun <- status }) }
+func (w *pipeWriter) Write(p []byte) (int, error) {
+	w.WriteHeader(http.StatusOK)
+	return w.body.Write(p)
+}
+
+// pipeBody is the body that is read.
+type pipeBody struct {
+	*io.PipeReader
+	ended chan struct{}
+}
+
+func (b *pipeBody) Close() error {
+	_ = b.PipeReader.Close() // never fails; what is written now goes nowhere
+	<-b.ended
+	return nil
+}

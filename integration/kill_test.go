@@ -1,126 +1,192 @@
 package integration
 
 import (
+	"context"
+	"errors"
+	"flag"
+	"math/rand/v2"
+	"net"
 	"net/http"
 	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/fareboxhq/farebox/integration/harness"
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
+var kills = flag.Int("kills", 10, "how often TestKill kills the gateway")
+
 const (
-	killCallers = 200 // calls in flight at once
-	killRounds  = 8   // calls that each caller makes, unless the gateway is gone
+	killCallers = 64  // calls in flight at once
+	killRun     = 400 // the kill comes at one of so many calls
+	killPrice   = ledger.Unit / 100
 )
 
-// TestKill: promises 1, 2, 4 and 5 across a crash. The gateway is killed in the
-// middle of 200 concurrent paid calls, and started again on what is on disk.
-// Then every result that a client received has exactly one capture; captures
-// without a received result are at most one for each call that was in flight;
-// no credits are held; and the books balance. It is killed early, in the
-// middle, and late.
-func TestKill(t *testing.T) {
-	upstream := binaries.StartWeather(t, "-stateless")
-	g := binaries.StartGateway(t, harness.Site(upstream, "server weather", "provider acme", "price get_forecast 0.01"))
-	for round, after := range []int{1, 200, 500} {
-		name := "agent" + strconv.Itoa(round)
-		_, key := g.NewAgent(t, name, "20.00")
-		received, lost := callUntilKilled(t, g, key.Secret, after)
-		g.Start(t)
-		t.Logf("killed after %d results: %d received, %d in flight", after, len(received), lost)
-		if len(received) < after || lost == 0 {
-			t.Fatalf("the kill hit nothing: %d results received, %d calls in flight", len(received), lost)
-		}
-		checkCaptures(t, g, name, received, lost)
+// What a kill comes at.
+const (
+	atCall   = iota // a caller is about to call
+	atRun           // the server has begun to run the tool
+	atResult        // a client has received a result
+	killPoints
+)
 
-		// It serves on, and the same key is good.
-		if answer := post(t, g, key.Secret, harness.ToolCall(1, "get_forecast", `{"city":"Oslo"}`)); answer.Result == nil || answer.Result.IsError {
-			t.Errorf("after the restart: %s", answer.Body)
-		}
-	}
-	g.VerifyLedger(t)
+// killPoint is when the gateway is killed: at the n-th of what.
+type killPoint struct{ what, n int }
+
+func (p killPoint) String() string {
+	return [...]string{"call", "run", "result"}[p.what] + " " + strconv.Itoa(p.n)
 }
 
-// callUntilKilled lets the callers call, and kills the gateway once so many
-// results have arrived. It returns the charges of the results that did arrive
-// whole, and the number of calls that were begun and got none.
-func callUntilKilled(t *testing.T, g *harness.Gateway, secret string, after int) (received []string, lost int) {
+// killed is an account's history through all kills.
+type killed struct {
+	gateway    *harness.Gateway
+	worker     *worker
+	secret     string
+	known      map[string]bool // charges of the rounds before
+	received   int
+	unreceived int
+	inFlight   int
+}
+
+// TestKill: promises 1, 2, 4 and 5 across crashes. The gateway is killed again
+// and again while 64 callers make paid calls, each time at another point, and
+// started on what is on disk. After each start the books balance, every result
+// that a client received has exactly one capture, captures without a received
+// result are at most one for each call in flight, and no credits are held.
+func TestKill(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	w := startWorker(t)
+	g := binaries.StartGateway(t, harness.Site(w.url, "server worker", "provider acme", "price * 0.01"))
+	_, key := g.NewAgent(t, "agent", "10000.00")
+	k := &killed{gateway: g, worker: w, secret: key.Secret, known: map[string]bool{}}
+	began := time.Now()
+	for range *kills {
+		point := killPoint{random.IntN(killPoints), 1 + random.IntN(killRun)}
+		round := k.callUntil(t, point)
+		g.Start(t)
+		k.check(t, point, round)
+	}
+	t.Logf("%d kills, %d calls in flight: %d results received, %d captures without; %s a kill",
+		*kills, k.inFlight, k.received, k.unreceived, time.Since(began)/time.Duration(max(1, *kills)))
+
+	answer := post(t, g, key.Secret, harness.ToolCall(1, "dig", `{}`))
+	if answer.Result == nil || answer.Result.Meta.Charge == nil {
+		t.Fatalf("after the last restart: %s", answer.Body)
+	}
+	k.known[answer.Result.Meta.Charge.ID] = true
+	charges := g.Charges(t, "agent")
+	for _, c := range charges {
+		if !k.known[c.ID] {
+			t.Errorf("charge %s turned up late", c.ID)
+		}
+	}
+	if len(charges) != len(k.known) {
+		t.Errorf("%d charges; want %d", len(charges), len(k.known))
+	}
+}
+
+// killRound is what came of the calls of one round.
+type killRound struct {
+	received []string // charges of the results that arrived whole
+	inFlight int      // calls that reached the gateway, or may have, and got no result
+}
+
+// callUntil lets 64 callers call and kills the gateway at that point.
+func (k *killed) callUntil(t *testing.T, point killPoint) (round killRound) {
 	t.Helper()
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: killCallers}}
 	defer client.CloseIdleConnections()
 	var (
-		mu       sync.Mutex
-		results  atomic.Int64
-		callers  sync.WaitGroup
-		enough   = make(chan struct{})
-		begin    = make(chan struct{})
-		oneFails = func(id int) bool {
-			answer, err := g.Post(t.Context(), client, secret, harness.ToolCall(id, "get_forecast", `{"city":"Oslo"}`))
-			mu.Lock()
-			defer mu.Unlock()
-			if err != nil {
-				lost++
-				return true
-			}
-			if answer.Result == nil || answer.Result.IsError || answer.Result.Meta.Charge == nil {
-				t.Errorf("call %d: %s", id, answer.Body)
-				return true
-			}
-			received = append(received, answer.Result.Meta.Charge.ID)
-			if results.Add(1) == int64(after) {
+		mu      sync.Mutex
+		callers sync.WaitGroup
+		counts  [killPoints]atomic.Int64
+		enough  = make(chan struct{})
+		count   = func(what int) {
+			if counts[what].Add(1) == int64(point.n) && what == point.what {
 				close(enough)
 			}
-			return false
 		}
 	)
+	k.worker.work = func(context.Context, int64) { count(atRun) }
+	one := func(id int) (ok bool) {
+		count(atCall)
+		answer, err := k.gateway.Post(t.Context(), client, k.secret, harness.ToolCall(id, pick(workerTools, id), `{}`))
+		mu.Lock()
+		defer mu.Unlock()
+		var network *net.OpError
+		switch {
+		case errors.As(err, &network) && network.Op == "dial": // it came after the kill
+			return false
+		case err != nil:
+			round.inFlight++
+			return false
+		case answer.Result == nil || answer.Result.IsError || answer.Result.Meta.Charge == nil:
+			t.Errorf("call %d: %s", id, answer.Body)
+			return false
+		}
+		round.received = append(round.received, answer.Result.Meta.Charge.ID)
+		count(atResult)
+		return true
+	}
 	for caller := range killCallers {
 		callers.Go(func() {
-			<-begin
-			for n := range killRounds {
-				if oneFails(1 + caller*killRounds + n) {
-					return
-				}
+			for id := 1 + caller; one(id); id += killCallers {
 			}
 		})
 	}
 	ended := make(chan struct{})
 	go func() { callers.Wait(); close(ended) }()
-	close(begin)
 	select {
 	case <-enough:
-	case <-ended:
+	case <-ended: // every caller has failed
 	}
-	g.Kill()
+	k.gateway.Kill()
 	<-ended
-	return received, lost
+	return round
 }
 
-// checkCaptures holds what the books say against what clients received.
-func checkCaptures(t *testing.T, g *harness.Gateway, account string, received []string, lost int) {
+// check holds what the books say against what clients received.
+func (k *killed) check(t *testing.T, point killPoint, round killRound) {
 	t.Helper()
-	const price = ledger.Unit / 100
-	captures := map[string]int{}
-	charges := g.Charges(t, account)
+	k.gateway.VerifyLedger(t)
+	var charges []harness.Charge
+	limit := len(round.received) + round.inFlight + 1 // one that was known, or one too many
+	k.gateway.CLI(t, &charges, "charge", "list", "--account", "agent", "--limit", strconv.Itoa(limit))
+	fresh := map[string]bool{}
 	for _, c := range charges {
-		captures[c.ID]++
-		if c.State != "captured" || c.Amount != price {
-			t.Errorf("charge %+v; want it captured at %s", c, price)
+		if k.known[c.ID] {
+			break // newest first
 		}
-	}
-	for _, id := range received {
-		if captures[id] != 1 {
-			t.Errorf("charge %s of a received result: %d captures", id, captures[id])
+		if fresh[c.ID] || c.State != "captured" || c.Amount != killPrice {
+			t.Errorf("at %s: charge %+v; want it once, captured at %s", point, c, killPrice)
 		}
-		captures[id] = 0 // a second result with this charge is an error, too
+		fresh[c.ID] = true
 	}
-	if unreceived := len(charges) - len(received); unreceived > lost {
-		t.Errorf("%d captures without a received result; only %d calls were in flight", unreceived, lost)
+	seen := map[string]bool{}
+	for _, id := range round.received {
+		if !fresh[id] || seen[id] {
+			t.Errorf("at %s: received result of charge %s, which is captured: %v, of another result: %v", point, id, fresh[id], seen[id])
+		}
+		seen[id] = true
 	}
-	a := g.Account(t, account)
-	if want := 20*ledger.Unit - price*ledger.Amount(len(charges)); a.Balance != want || a.Reserved != 0 {
-		t.Errorf("balance %s, reserved %s; want %s, 0.00", a.Balance, a.Reserved, want)
+	unreceived := len(fresh) - len(seen)
+	if unreceived > round.inFlight {
+		t.Errorf("at %s: %d captures or more without a received result; %d calls were in flight", point, unreceived, round.inFlight)
 	}
+	for id := range fresh {
+		k.known[id] = true
+	}
+	k.received += len(seen)
+	k.unreceived += unreceived
+	k.inFlight += round.inFlight
+	a := k.gateway.Account(t, "agent")
+	if want := 10000*ledger.Unit - killPrice*ledger.Amount(len(k.known)); a.Balance != want || a.Reserved != 0 {
+		t.Errorf("at %s: balance %s, reserved %s; want %s, 0.00", point, a.Balance, a.Reserved, want)
+	}
+	t.Logf("at %s: %d received, %d in flight, %d captures without a received result", point, len(seen), round.inFlight, unreceived)
 }

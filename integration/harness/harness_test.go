@@ -6,6 +6,9 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -98,5 +101,62 @@ func TestAnswersAreRead(t *testing.T) {
 	}
 	if new(Message).Code() != "" {
 		t.Error("an answer without an error has a code")
+	}
+}
+
+// TestDifferences: a check that comes out differently, says another thing, is
+// missing or is new is a difference; the order of checks and the address of the
+// server are none. Only a failure that turned into a success is better.
+func TestDifferences(t *testing.T) {
+	run := func(checks ...Check) Conformance { return Conformance{Checks: checks} }
+	good, bad := Check{"s", "c", "SUCCESS", ""}, Check{"s", "c", "FAILURE", "no answer from localhost:1234"}
+	for _, c := range []struct {
+		name            string
+		direct, through Conformance
+		different       bool
+		better          bool
+	}{
+		{"the same", run(good), run(good), false, false},
+		{"another order", run(good, bad), run(bad, good), false, false},
+		{"another address", run(bad), run(Check{"s", "c", "FAILURE", "no answer from 127.0.0.1:99"}), false, false},
+		{"another message", run(bad), run(Check{"s", "c", "FAILURE", "refused"}), true, false},
+		{"worse", run(good), run(bad), true, false},
+		{"better", run(bad), run(good), true, true},
+		{"better in part", run(bad, bad), run(good, bad), true, false},
+		{"missing", run(bad), run(), true, false},
+		{"new", run(), run(good), true, false},
+		{"fewer", run(good, good), run(good), true, false},
+		{"another scenario", run(good), run(Check{"other", "c", "SUCCESS", ""}), true, false},
+	} {
+		found := c.direct.Differences(c.through)
+		if (len(found) > 0) != c.different || c.different && found[0].Better() != c.better {
+			t.Errorf("%s: got %v", c.name, found)
+		}
+	}
+}
+
+// TestReadChecks: what the suite writes is read with the names of the scenarios,
+// and a run that has written nothing is an error.
+func TestReadChecks(t *testing.T) {
+	dir := t.TempDir()
+	if got, err := readChecks(dir); err == nil {
+		t.Errorf("got %v of an empty directory; want an error", got)
+	}
+	for _, name := range []string{"server-ping-2026-11-22T04-32-18-273Z", "auth/basic-cimd-2026-11-22T04-32-18-274Z"} {
+		if err := os.MkdirAll(filepath.Join(dir, name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name, "checks.json"), []byte(`[{"id":"c","status":"WARNING","errorMessage":"slow"}]`), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := readChecks(dir)
+	want := []Check{{"auth/basic-cimd", "c", "WARNING", "slow"}, {"ping", "c", "WARNING", "slow"}}
+	if err != nil || !slices.Equal(got, want) {
+		t.Fatalf("got %v, %v; want %v", got, err, want)
+	}
+	run := Conformance{Checks: got}
+	if run.Scenarios() != 2 || run.Count("WARNING") != 2 || run.Without("auth/").Scenarios() != 1 {
+		t.Errorf("got %d scenarios, %d warnings, %v", run.Scenarios(), run.Count("WARNING"), run.Without("auth/"))
 	}
 }

@@ -103,16 +103,22 @@ func (p *Process) Stop(t testing.TB) {
 	}
 }
 
-// Wait waits until the process has ended by itself, and returns its exit code:
-// -1 if a signal ended it.
+// Wait waits, for at most Patience, until the process has ended by itself, and
+// returns its exit code: -1 if a signal ended it.
 func (p *Process) Wait(t testing.TB) int {
+	t.Helper()
+	return p.WaitFor(t, Patience)
+}
+
+// WaitFor is Wait with a bound of its own, for what is slow by design.
+func (p *Process) WaitFor(t testing.TB, patience time.Duration) int {
 	t.Helper()
 	select {
 	case <-p.done:
 		return p.cmd.ProcessState.ExitCode()
-	case <-time.After(Patience):
+	case <-time.After(patience):
 		p.Kill()
-		t.Fatalf("%s did not end within %s", p.Name, Patience)
+		t.Fatalf("%s did not end within %s", p.Name, patience)
 		return -1
 	}
 }
@@ -148,6 +154,12 @@ func (p *Process) Await(t testing.TB, what string, ready func() error) {
 	if err != nil {
 		t.Fatalf("%s: waiting for %s: %v\n%s", p.Name, what, err, p.Tail())
 	}
+}
+
+// AwaitHTTP waits until something answers HTTP at the URL.
+func (p *Process) AwaitHTTP(t testing.TB, url string) {
+	t.Helper()
+	p.Await(t, "an answer", answering(url))
 }
 
 // Eventually polls until the condition reports no error, for at most Patience.

@@ -37,6 +37,7 @@ type Store interface {
 	ChargeByID(ctx context.Context, id string) (ledger.Charge, error)
 	Journal(ctx context.Context, p ledger.Page) ([]ledger.Transaction, string, error)
 	Charges(ctx context.Context, f ledger.ChargeFilter) ([]ledger.Charge, string, error)
+	JournalLength(ctx context.Context) (int64, error)
 	Verify(ctx context.Context, progress func(done, total int64)) (ledger.Verification, error)
 }
 

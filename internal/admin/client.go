@@ -29,20 +29,27 @@ const maxAnswer = 64 << 20
 // Do sends a request and returns the JSON of its answer. What the server
 // refuses is an *Error.
 func (c *Client) Do(ctx context.Context, method, path string, body any) (json.RawMessage, error) {
-	status, answer, err := c.send(ctx, method, path, body)
-	if err == nil && status == http.StatusUnauthorized && c.Token != nil && c.bearer == "" {
-		if c.bearer, err = c.Token(); err != nil {
-			return nil, err
-		}
-		status, answer, err = c.send(ctx, method, path, body)
+	resp, err := c.open(ctx, method, path, body, "")
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	return c.whole(resp)
+}
+
+// whole reads an answer that is one JSON value.
+func (c *Client) whole(resp *http.Response) (json.RawMessage, error) {
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	if err == nil && len(answer) > maxAnswer {
+		err = errors.New("the answer is too long")
 	}
 	if err != nil {
 		return nil, err
 	}
-	if status < 200 || status > 299 {
+	if resp.StatusCode < 200 || resp.StatusCode > 299 {
 		var p Problem
 		if json.Unmarshal(answer, &p) != nil || p.Message == "" {
-			return nil, fmt.Errorf("the server answered %d without saying why: does its config have a farebox site or option?", status)
+			return nil, fmt.Errorf("the server answered %d without saying why: does its config have a farebox site or option?", resp.StatusCode)
 		}
 		return nil, &Error{p.Code, p.Message}
 	}
@@ -52,33 +59,40 @@ func (c *Client) Do(ctx context.Context, method, path string, body any) (json.Ra
 	return answer, nil
 }
 
-func (c *Client) send(ctx context.Context, method, path string, body any) (int, []byte, error) {
+// open sends a request, and once more with the token if it is asked for.
+func (c *Client) open(ctx context.Context, method, path string, body any, accept string) (*http.Response, error) {
+	resp, err := c.send(ctx, method, path, body, accept)
+	if err != nil || resp.StatusCode != http.StatusUnauthorized || c.Token == nil || c.bearer != "" {
+		return resp, err
+	}
+	_ = resp.Body.Close()
+	if c.bearer, err = c.Token(); err != nil {
+		return nil, err
+	}
+	return c.send(ctx, method, path, body, accept)
+}
+
+func (c *Client) send(ctx context.Context, method, path string, body any, accept string) (*http.Response, error) {
 	var content io.Reader
 	if body != nil {
 		text, err := json.Marshal(body)
 		if err != nil {
-			return 0, nil, err
+			return nil, err
 		}
 		content = bytes.NewReader(text)
 	}
 	r, err := http.NewRequestWithContext(ctx, method, "http://"+c.Host+Path+path, content)
 	if err != nil {
-		return 0, nil, err
+		return nil, err
 	}
 	if body != nil {
 		r.Header.Set("Content-Type", "application/json")
 	}
+	if accept != "" {
+		r.Header.Set("Accept", accept)
+	}
 	if c.bearer != "" {
 		r.Header.Set("Authorization", "Bearer "+c.bearer)
 	}
-	resp, err := c.HTTP.Do(r)
-	if err != nil {
-		return 0, nil, err
-	}
-	defer resp.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
-	if err == nil && len(answer) > maxAnswer {
-		err = errors.New("the answer is too long")
-	}
-	return resp.StatusCode, answer, err
+	return c.HTTP.Do(r)
 }

@@ -49,11 +49,12 @@ func NewHandler(s *Service, actor string, logger *slog.Logger) *Handler {
 		"GET " + Path + "charges/{id}":                h.showCharge,
 		"POST " + Path + "charges/{id}/refunds":       h.refund,
 		"GET " + Path + "ledger":                      h.listJournal,
-		"POST " + Path + "ledger/verify":              h.verify,
 		"GET " + Path + "receipt-keys":                h.listReceiptKeys,
 	} {
 		h.mux.HandleFunc(pattern, h.answer(serve))
 	}
+	h.mux.HandleFunc("POST "+Path+"ledger/verify", h.lasting(h.verify))
+	h.mux.HandleFunc("GET "+Path+"backup", h.backup)
 	h.mux.HandleFunc("/", h.answer(func(r *http.Request) (int, any, error) {
 		return 0, nil, refuse(NotFound, "there is no %s %s here: is the command of the same version as the server?", r.Method, r.URL.Path)
 	}))
@@ -199,13 +200,20 @@ func (h *Handler) refund(r *http.Request) (int, any, error) {
 	return http.StatusOK, viewCharge(c), err
 }
 
+// listJournal also tells, on the first page, how many transactions there are.
 func (h *Handler) listJournal(r *http.Request) (int, any, error) {
 	p, err := page(r)
 	if err != nil {
 		return 0, nil, err
 	}
+	var total int64
+	if p.After == "" {
+		if total, err = h.service.JournalLength(r.Context()); err != nil {
+			return 0, nil, err
+		}
+	}
 	rows, next, err := h.service.Journal(r.Context(), p)
-	return http.StatusOK, viewList(rows, next, viewTransaction), err
+	return http.StatusOK, JournalView{viewList(rows, next, viewTransaction), total}, err
 }
 
 func (h *Handler) listCharges(r *http.Request) (int, any, error) {
@@ -217,7 +225,7 @@ func (h *Handler) listCharges(r *http.Request) (int, any, error) {
 	return http.StatusOK, viewList(rows, next, viewCharge), err
 }
 
-func (h *Handler) verify(r *http.Request) (int, any, error) {
-	v, err := h.service.Verify(r.Context())
-	return http.StatusOK, VerificationView{v.Accounts, v.Transactions, append([]string{}, v.Differences...)}, err
+func (h *Handler) verify(r *http.Request, progress func(done, total int64)) (any, error) {
+	v, err := h.service.Verify(r.Context(), progress)
+	return VerificationView{v.Accounts, v.Transactions, append([]string{}, v.Differences...)}, err
 }

@@ -131,7 +131,13 @@ func (s *Service) Journal(ctx context.Context, p ledger.Page) ([]ledger.Transact
 	return s.store.Journal(ctx, p)
 }
 
-// Verify replays the books; see ledger.Verification.
-func (s *Service) Verify(ctx context.Context) (ledger.Verification, error) {
-	return s.store.Verify(ctx, nil)
+// JournalLength returns how many movements of credits there are.
+func (s *Service) JournalLength(ctx context.Context) (int64, error) {
+	return s.store.JournalLength(ctx)
+}
+
+// Verify replays the books; see ledger.Verification. progress, if not nil, is
+// called now and then.
+func (s *Service) Verify(ctx context.Context, progress func(done, total int64)) (ledger.Verification, error) {
+	return s.store.Verify(ctx, progress)
 }

@@ -176,6 +176,13 @@ type List[T any] struct {
 	Next  string `json:"next,omitempty"`
 }
 
+// JournalView is a page of the journal. Total is how many transactions there
+// are, and is only on the first page.
+type JournalView struct {
+	List[TransactionView]
+	Total int64 `json:"total,omitempty"`
+}
+
 func viewList[M, V any](rows []M, next string, view func(M) V) List[V] {
 	l := List[V]{Items: make([]V, len(rows)), Next: next}
 	for i, row := range rows {

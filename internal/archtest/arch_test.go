@@ -106,6 +106,7 @@ var only = []struct {
 	{"database/sql", []string{"internal/sqlitestore"}, "SQL stays in the stores"},
 	{"github.com/prometheus/", []string{"internal/telemetry"}, "collectors are made in one place, once a process"},
 	{"cel.dev/", []string{"internal/pricing"}, "expressions are compiled, bounded and judged in one place"},
+	{"github.com/schollz/progressbar", []string{"caddymodule"}, "only commands have somebody who watches"},
 	{"github.com/dgraph-io/ristretto", []string{"internal/keycache"}, "its pitfalls are handled in one place"},
 }
 

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/mcp"
 	"github.com/fareboxhq/farebox/internal/pricing"
@@ -26,8 +27,10 @@ type Call struct {
 
 	charge  *ledger.Charge // set by the capture
 	settled bool
-	started bool        // captured before it was forwarded: the charge stands
-	keeps   bool        // its answer is kept for a caller who sends it again
+	started bool // captured before it was forwarded: the charge stands
+	resumed bool // its stream goes on where it broke off
+	terms   ledger.Terms
+	kept    bool        // the capture was given an answer to keep
 	first   []byte      // the kept answer of a call that was sent again
 	due     []mcp.Field // of a started call or a repeated one, for its answer
 
@@ -62,7 +65,7 @@ func (c *Call) First(id mcp.ID) (answer []byte, repeated bool, err error) {
 
 // Keeps reports whether the answer is kept with its charge, so that a caller
 // who did not get it may ask for it again.
-func (c *Call) Keeps() bool { return c.keeps }
+func (c *Call) Keeps() bool { return c.terms.Retry.Key != "" }
 
 // Captured reports whether the call was charged and has not been refunded.
 func (c *Call) Captured() bool { return c.charge != nil }
@@ -134,21 +137,34 @@ func (c *Call) Settle(ctx context.Context, outcome mcp.Outcome, answer []byte) (
 	case c.settled:
 		return nil, &Refusal{Code: ChargeFailed, Cause: ledger.ErrSettled, Tool: c.order.Tool}
 	}
-	return c.capture(ctx, answer)
+	fields, refusal := c.capture(ctx, answer)
+	if outcome == mcp.OutcomeError { // of a resumed call that was charged when it started
+		fields = nil
+	}
+	return fields, refusal
 }
 
 // capture pays the reservation and returns what the answer tells of it.
 func (c *Call) capture(ctx context.Context, answer []byte) ([]mcp.Field, *Refusal) {
 	c.stopRenewal()
+	c.kept = c.Keeps() && len(answer) > 0
 	began := c.gate.Now()
 	charge, purse, err := c.gate.Ledger.Capture(ctx, c.id, answer)
+	if c.resumed && errors.Is(err, ledger.ErrNotFound) { // by a restart, or another node
+		charge, purse, err = c.gate.Ledger.Charge(ctx, c.id, c.order, c.terms, answer)
+	}
+	if err == nil && c.resumed && charge.Paid() > 0 && charge.Refunded >= charge.Paid() {
+		err = errRefunded
+	}
 	c.gate.Meter.Captured(c.gate.Now().Sub(began))
 	if err != nil {
 		c.end(ctx, ResultFailed)
 		return nil, &Refusal{Code: ChargeFailed, Cause: err, Tool: c.order.Tool}
 	}
 	c.settled, c.charge = true, &charge
-	c.count(ResultCaptured)
+	if !c.resumed || !charge.At.Before(began) { // else it was counted before it was resumed
+		c.count(ResultCaptured)
+	}
 	return c.fields(purse), nil
 }
 
@@ -166,6 +182,46 @@ func (c *Call) Release(ctx context.Context) {
 	}
 }
 
+var errRefunded = errors.New("the call was refunded")
+
+// Suspend leaves the call as it is, because its stream broke off and its client
+// may come back for the rest: the reservation lives on until it expires, and
+// what was captured stays so. After it, Close does nothing.
+func (c *Call) Suspend() {
+	if c.gate == nil || c.settled {
+		return
+	}
+	c.settled = true
+	c.stopRenewal()
+	c.count(ResultSuspended)
+}
+
+// Ticket returns what a client needs to come back for the rest of the request's
+// stream.
+func (c *Call) Ticket(m *mcp.Message) *Ticket {
+	t := &Ticket{Request: m.ID, Method: m.Method}
+	if c.gate != nil {
+		t.Charge, t.order, t.on, t.retry, t.entry = c.id, c.order, c.on, c.terms.Retry, c.entry
+	}
+	return t
+}
+
+// Resume returns the call of a ticket that the key's account has come back
+// with. A paid one is captured under its first charge id, once however often it
+// is resumed; if its reservation is gone by then, balance and caps are checked
+// again.
+func (g *Gate) Resume(key *keys.Key, t *Ticket) *Call {
+	if !t.Paid() {
+		return &Call{}
+	}
+	c := &Call{gate: g, id: t.Charge, entry: t.entry, on: t.on, order: t.order, resumed: true}
+	c.terms = ledger.Terms{Key: capsOf(key), Server: g.policy.Caps, FreeCalls: g.policy.FreeCalls, Retry: t.retry}
+	c.deadline = g.Now().Add(g.policy.MaxCall)
+	c.renew()
+	c.startRenewal()
+	return c
+}
+
 // Close ends the call's claims: a call that nothing has settled is released.
 // It must be called exactly once, and never fails.
 func (c *Call) Close(ctx context.Context) {
@@ -177,7 +233,17 @@ func (c *Call) Close(ctx context.Context) {
 func (c *Call) end(ctx context.Context, result Result) {
 	c.settled = true
 	c.stopRenewal()
-	if err := c.gate.Ledger.Release(ctx, c.id); err != nil {
+	switch err := c.gate.Ledger.Release(ctx, c.id); {
+	case result == ResultFailed && errors.Is(err, ledger.ErrSettled):
+		// The outcome of the capture was not known when it was asked for. By now
+		// it is: the money is taken, and the answer is withheld.
+		c.count(result)
+		if !c.kept { // else a caller who sends it again gets it for this charge
+			c.charge = &ledger.Charge{ID: c.id, Order: c.order}
+			c.refund(ctx)
+		}
+		return
+	case err != nil:
 		c.gate.Logger.Warn("a reservation could not be given back, it will expire", "charge", c.id, "error", err)
 	}
 	c.count(result)
@@ -197,7 +263,7 @@ func (c *Call) refund(ctx context.Context) {
 			Reason: "the result was not delivered",
 		},
 		ledger.Audit{At: now, Actor: "gateway", Action: "charge.refund", Target: charge.ID})
-	if err != nil {
+	if err != nil && !errors.Is(err, ledger.ErrSettled) { // that is a charge that a free quota has paid
 		c.gate.Logger.Error("an undelivered call could not be refunded: refund it by hand", "charge", charge.ID, "error", err)
 		c.count(ResultFailed)
 		return
@@ -257,7 +323,7 @@ func (c *Call) renew() {
 	if !c.gate.Now().Before(c.deadline) {
 		return
 	}
-	if err := c.gate.Ledger.Renew(context.Background(), c.id); err != nil {
+	if err := c.gate.Ledger.Renew(context.Background(), c.id); err != nil && !c.resumed {
 		c.gate.Logger.Warn("a reservation could not be renewed", "charge", c.id, "error", err)
 	}
 	c.mu.Lock()

@@ -44,6 +44,9 @@ type Ledger interface {
 	// is durable, and so is the answer if the call may be sent again. The purse
 	// is the payer's after it.
 	Capture(ctx context.Context, id string, answer []byte) (ledger.Charge, ledger.Purse, error)
+	// Charge captures in one step what no reservation is known of, if the terms
+	// and the balance allow it: of a call whose reservation a restart forgot.
+	Charge(ctx context.Context, id string, o ledger.Order, terms ledger.Terms, answer []byte) (ledger.Charge, ledger.Purse, error)
 	// Release gives a reservation back.
 	Release(ctx context.Context, id string) error
 	// Post books a refund of a captured charge.
@@ -82,6 +85,8 @@ const (
 	ResultRefunded Result = "refunded"
 	ResultFailed   Result = "failed"   // the capture failed, the answer was withheld
 	ResultReplayed Result = "replayed" // answered by what was paid before
+	// ResultSuspended is for calls that broke off and may be resumed.
+	ResultSuspended Result = "suspended"
 )
 
 // Policy is what the operator has decided for one server.
@@ -106,6 +111,7 @@ type Deps struct {
 	Ledger       Ledger
 	Abandonments Abandonments
 	Signer       *ledger.Signer
+	Sealer       *Sealer
 	Meter        Meter
 	Logger       *slog.Logger
 	Now          func() time.Time
@@ -189,7 +195,7 @@ func (g *Gate) Admit(ctx context.Context, key *keys.Key, era mcp.Era, m *mcp.Mes
 	if m.Method != methodToolsCall {
 		return &Call{}, nil
 	}
-	if m.Task {
+	if m.Task && era == mcp.EraSession { // 2026-07-28 knows no such parameter: servers ignore it
 		return nil, &Refusal{Code: TaskUnsupported, Tool: m.Name, Reason: "tasks are not supported here: call the tool without params.task"}
 	}
 	quote, refusal := g.quote(ctx, m)
@@ -233,7 +239,7 @@ func (g *Gate) quote(ctx context.Context, m *mcp.Message) (pricing.Quote, *Refus
 func (g *Gate) reserve(ctx context.Context, key *keys.Key, m *mcp.Message, quote pricing.Quote) (*Call, *Refusal) {
 	c := &Call{gate: g, id: g.NewID("chg_"), entry: quote.Entry, on: quote.ChargeOn, order: g.order(key, m.Name, quote.Amount)}
 	terms := g.terms(key, m)
-	c.keeps = terms.Retry.Key != ""
+	c.terms = terms
 	began := g.Now()
 	reserved, err := g.Ledger.Reserve(ctx, c.id, c.order, terms)
 	g.Meter.Reserved(g.Now().Sub(began))
@@ -262,14 +268,20 @@ func (g *Gate) order(key *keys.Key, tool string, amount ledger.Amount) ledger.Or
 
 // terms are the rules for a call of the key, as they are now.
 func (g *Gate) terms(key *keys.Key, m *mcp.Message) ledger.Terms {
-	t := ledger.Terms{Server: g.policy.Caps, FreeCalls: g.policy.FreeCalls}
-	if l := key.Limits; l != nil {
-		t.Key = ledger.Caps{Call: ledger.Amount(l.Call), Day: ledger.Amount(l.Day), Month: ledger.Amount(l.Month)}
-	}
+	t := ledger.Terms{Key: capsOf(key), Server: g.policy.Caps, FreeCalls: g.policy.FreeCalls}
 	if m.RetryKey != "" {
 		t.Retry = ledger.Retry{Key: m.RetryKey, Fingerprint: mcp.Fingerprint(m)}
 	}
 	return t
+}
+
+func capsOf(key *keys.Key) ledger.Caps {
+	if key.Limits == nil {
+		return ledger.Caps{}
+	}
+	return ledger.Caps{
+		Call: ledger.Amount(key.Limits.Call), Day: ledger.Amount(key.Limits.Day), Month: ledger.Amount(key.Limits.Month),
+	}
 }
 
 // inFlightWait is when a caller may ask again for the answer of a call that is

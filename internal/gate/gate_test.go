@@ -281,6 +281,24 @@ func TestStatelessEraHasNoClientResponses(t *testing.T) {
 	}
 }
 
+// In the stateless era params.task has no meaning, and does not hinder a call.
+func TestStatelessEraIgnoresTaskParameter(t *testing.T) {
+	b := newBench(t)
+	m, err := mcp.Decode([]byte(`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"cheap","task":{}}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, refusal := b.Authenticate(context.Background(), netip.Addr{}, []string{"Bearer " + b.key(t, nil)})
+	if refusal != nil {
+		t.Fatal(refusal)
+	}
+	call, refusal := b.Admit(context.Background(), key, mcp.EraStateless, &m)
+	if refusal != nil || !call.Paid() {
+		t.Fatalf("got %+v, %v", call, refusal)
+	}
+	call.Close(context.Background())
+}
+
 // A result is captured, once, and its receipt proves it.
 func TestSettleResult(t *testing.T) {
 	b := newBench(t)
@@ -379,6 +397,37 @@ func TestCaptureFails(t *testing.T) {
 		t.Errorf("got %v", refusal)
 	}
 	if fmt.Sprint(*b.meter) != "[failed]" || call.Captured() {
+		t.Errorf("counted %v", *b.meter)
+	}
+}
+
+// lateLedger captures, and says that it does not know.
+type lateLedger struct{ Ledger }
+
+func (l lateLedger) Capture(ctx context.Context, id string, answer []byte) (ledger.Charge, ledger.Purse, error) {
+	if _, _, err := l.Ledger.Capture(ctx, id, answer); err != nil {
+		return ledger.Charge{}, ledger.Purse{}, err
+	}
+	return ledger.Charge{}, ledger.Purse{}, ledger.ErrUnavailable
+}
+
+// A capture whose outcome was not known, and that turns out to have happened
+// before its reservation is given back, is refunded: its answer was withheld.
+func TestCaptureInDoubtIsRefunded(t *testing.T) {
+	b := newBench(t)
+	b.Gate.Ledger = lateLedger{b.store}
+	call, refusal := b.call(t, b.key(t, nil), toolCall("cheap"))
+	if refusal != nil {
+		t.Fatal(refusal)
+	}
+	if _, refusal := call.Settle(context.Background(), mcp.OutcomeResult, nil); refusal == nil || refusal.Code != ChargeFailed {
+		t.Errorf("got %v", refusal)
+	}
+	call.Close(context.Background())
+	if got := b.purse(t, false); got != (ledger.Purse{Balance: 50_000}) || call.Captured() {
+		t.Errorf("purse %+v", got)
+	}
+	if fmt.Sprint(*b.meter) != "[failed refunded]" {
 		t.Errorf("counted %v", *b.meter)
 	}
 }

@@ -42,6 +42,7 @@ const (
 	HostForbidden       Code = "HOST_FORBIDDEN"
 	UpstreamFailed      Code = "UPSTREAM_FAILED"
 	UpstreamTimeout     Code = "UPSTREAM_TIMEOUT"
+	SessionUnknown      Code = "SESSION_UNKNOWN" // or another account's
 	Misconfigured       Code = "MISCONFIGURED"
 )
 
@@ -53,7 +54,7 @@ func Codes() []Code {
 		PlatformUnavailable, ChargeFailed, ToolUnknown, MethodUnknown, ParamsInvalid, TaskUnsupported, MessageMalformed, MessageInvalid, HeaderMismatch,
 		EncodingUnsupported, MessageTooLarge, RequestUnsupported, MethodNotAllowed,
 		MediaUnsupported, OriginForbidden, HostForbidden,
-		UpstreamFailed, UpstreamTimeout, Misconfigured,
+		UpstreamFailed, UpstreamTimeout, SessionUnknown, Misconfigured,
 	}
 }
 

@@ -171,6 +171,37 @@ func (b *Book) Quote(ctx context.Context, tool string, arguments []byte) (Quote,
 	return Quote{Amount: b.fallback.Amount, Entry: Other, ChargeOn: b.fallback.ChargeOn}, nil
 }
 
+// Offer is what the book asks for calls of a tool, as far as that is known
+// without their arguments.
+type Offer struct {
+	Amount ledger.Amount // of each call, or with Varies the most that one costs
+	Varies bool          // the arguments decide
+}
+
+// Offer returns what calls of the tool cost; false says that the book denies
+// them.
+func (b *Book) Offer(tool string) (Offer, bool) {
+	if e, ok := b.exact[tool]; ok {
+		return e.offer(), true
+	}
+	for _, e := range b.globs {
+		if ok, _ := path.Match(e.pattern, tool); ok {
+			return e.offer(), true
+		}
+	}
+	return Offer{Amount: b.fallback.Amount}, b.fallback.Allow
+}
+
+// Denies reports whether there may be tools that the book denies.
+func (b *Book) Denies() bool { return !b.fallback.Allow }
+
+func (e *entry) offer() Offer {
+	if e.formula != nil {
+		return Offer{Amount: e.formula.max, Varies: true}
+	}
+	return Offer{Amount: e.quote.Amount}
+}
+
 // of returns the entry's quote for a call.
 func (e *entry) of(ctx context.Context, tool string, arguments []byte) (Quote, error) {
 	if e.formula == nil {

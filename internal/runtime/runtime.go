@@ -46,9 +46,12 @@ type Options struct {
 	// mode 0600, if it is not there. ReceiptKeysFile of it holds the public
 	// keys, for ever.
 	KeyFile string
-	Cache   keycache.Options
-	Metrics *telemetry.Metrics
-	Logger  *slog.Logger
+	// SealFile holds the keys that seal session ids and event ids. It is made,
+	// of mode 0600, if it is not there.
+	SealFile string
+	Cache    keycache.Options
+	Metrics  *telemetry.Metrics
+	Logger   *slog.Logger
 }
 
 // drainTime bounds how long closing waits for calls in flight.
@@ -59,6 +62,7 @@ type Runtime struct {
 	store   Store
 	cache   *keycache.Cache
 	signer  *ledger.Signer
+	sealer  *gate.Sealer
 	service *admin.Service
 	metrics *telemetry.Metrics
 	logger  *slog.Logger
@@ -88,12 +92,16 @@ func Open(ctx context.Context, o Options) (*Runtime, error) {
 	if err != nil {
 		return nil, errors.Join(err, store.Close())
 	}
+	sealer, err := loadSealer(o.SealFile, time.Now())
+	if err != nil {
+		return nil, errors.Join(err, store.Close())
+	}
 	cache, err := keycache.New(store, o.Cache)
 	if err != nil {
 		return nil, errors.Join(err, store.Close())
 	}
 	r := &Runtime{
-		store: store, cache: cache, signer: signer,
+		store: store, cache: cache, signer: signer, sealer: sealer,
 		metrics: o.Metrics, logger: o.Logger, leases: newLeases(),
 		abandoned: newAbandoned(time.Now),
 		misses:    newMisses(time.Now), streams: newStreams(), usage: newUsage(store.TouchKeys, o.Logger),
@@ -128,7 +136,7 @@ func (r *Runtime) Service() *admin.Service { return r.service }
 // Gate returns a gate to a server under the policy. Its use needs a lease.
 func (r *Runtime) Gate(p gate.Policy) *gate.Gate {
 	return gate.New(p, gate.Deps{
-		Keys: r, Ledger: r.store, Abandonments: r.abandoned, Signer: r.signer, Meter: r.metrics.Meter(p.Server),
+		Keys: r, Ledger: r.store, Abandonments: r.abandoned, Signer: r.signer, Sealer: r.sealer, Meter: r.metrics.Meter(p.Server),
 		Logger: r.logger, Now: time.Now, NewID: admin.NewID,
 	})
 }

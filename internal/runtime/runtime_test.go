@@ -40,7 +40,7 @@ func open(t *testing.T, dir string) (*Runtime, *closing) {
 			store.Store = s
 			return store, err
 		},
-		KeyFile: filepath.Join(dir, "f.db.receipt-key"),
+		KeyFile: filepath.Join(dir, "f.db.receipt-key"), SealFile: filepath.Join(dir, "f.db.receipt-key") + ".seal",
 		Cache:   keycache.Options{},
 		Metrics: telemetry.New(func() int64 { return 0 }),
 		Logger:  slog.New(slog.DiscardHandler),

@@ -259,21 +259,21 @@ func (t *tx) evict() error {
 	return nil
 }
 
-// kept is an answer that a sweep meets.
-type kept struct {
+// keptAnswer is an answer that a sweep meets.
+type keptAnswer struct {
 	seq, size, at int64
 	mark          mark
 }
 
-func (t *tx) kept(query string, args ...any) ([]kept, error) {
+func (t *tx) kept(query string, args ...any) ([]keptAnswer, error) {
 	rows, err := t.w.conn.QueryContext(background(), query, args...)
 	if err != nil {
 		return nil, failure(err)
 	}
 	defer rows.Close()
-	var list []kept
+	var list []keptAnswer
 	for rows.Next() {
-		var k kept
+		var k keptAnswer
 		var raw []byte
 		if err := rows.Scan(&k.seq, &raw, &k.size, &k.at); err != nil {
 			return nil, failure(err)

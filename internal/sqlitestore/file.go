@@ -7,11 +7,9 @@ import (
 	"embed"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net/url"
 
-	"github.com/pressly/goose/v3"
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
 )
@@ -82,29 +80,8 @@ func checkFile(ctx context.Context, db *sql.DB, path string) error {
 // migrate brings the schema up to date and refuses one that is newer than this
 // program.
 func migrate(ctx context.Context, db *sql.DB, path string, log *slog.Logger) error {
-	files, err := fs.Sub(migrationFiles, "migrations")
-	if err != nil {
-		return fmt.Errorf("reading migrations: %w", err)
-	}
-	provider, err := goose.NewProvider(goose.DialectSQLite3, db, files,
-		goose.WithSlog(log), goose.WithDisableGlobalRegistry(true))
-	if err != nil {
-		return fmt.Errorf("reading migrations: %w", err)
-	}
-	current, target, err := provider.GetVersions(ctx)
-	if err != nil {
-		return fmt.Errorf("reading the schema version of store %s: %w", path, err)
-	}
-	if current > target {
-		return fmt.Errorf("store %s has schema version %d, newer than %d that this program knows: use a newer Farebox", path, current, target)
-	}
-	if current == target {
-		return nil
-	}
-	if _, err := provider.Up(ctx); err != nil {
-		return fmt.Errorf("migrating store %s: %w", path, err)
-	}
-	return nil
+	_, _, err := migrateSteps(ctx, db, path, log, nil)
+	return err
 }
 
 // code returns the primary SQLite result code of an error, 0 for none.

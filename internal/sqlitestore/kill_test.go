@@ -48,6 +48,10 @@ func child() {
 	case "hold":
 		err = childHold(os.Getenv(childPath))
 	default:
+		if step, ok := strings.CutPrefix(os.Getenv(childEnv), "restore "); ok {
+			err = childRestore(os.Getenv(childPath), step)
+			break
+		}
 		err = fmt.Errorf("unknown task %q", os.Getenv(childEnv))
 	}
 	fmt.Fprintln(os.Stderr, "child:", err)

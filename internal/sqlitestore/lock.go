@@ -65,24 +65,25 @@ func (l *fileLock) release() error { return l.file.Close() }
 // and makes the file if there is none. An existing file is never opened here:
 // closing it would drop the locks that SQLite holds on it in this process.
 func canonical(path string) (string, error) {
-	if path == "" {
-		return "", errors.New("the store has no path")
-	}
-	abs, err := filepath.Abs(path)
+	abs, err := inDirectory(path)
 	if err != nil {
-		return "", fmt.Errorf("store %s: %w", path, err)
+		return "", err
 	}
-	dir, err := filepath.EvalSymlinks(filepath.Dir(abs))
-	if err != nil {
-		return "", fmt.Errorf("the directory of the store must exist: %w", err)
-	}
-	abs = filepath.Join(dir, filepath.Base(abs))
 	f, err := os.OpenFile(abs, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	switch {
 	case err == nil:
 		return abs, f.Close()
 	case !errors.Is(err, os.ErrExist):
 		return "", fmt.Errorf("creating the store: %w", err)
+	}
+	return locate(path)
+}
+
+// locate is canonical for a file that must be there, or else fs.ErrNotExist.
+func locate(path string) (string, error) {
+	abs, err := inDirectory(path)
+	if err != nil {
+		return "", err
 	}
 	if abs, err = filepath.EvalSymlinks(abs); err != nil {
 		return "", fmt.Errorf("store %s: %w", path, err)
@@ -94,8 +95,34 @@ func canonical(path string) (string, error) {
 	if !info.Mode().IsRegular() {
 		return "", fmt.Errorf("store %s is not a regular file", path)
 	}
-	if n := links(info); n > 1 { // each name would have a lock, and a log, of its own
-		return "", fmt.Errorf("store %s has %d names (hard links): leave only one", path, n)
-	}
 	return abs, nil
+}
+
+// inDirectory resolves the directory of a path, which must exist.
+func inDirectory(path string) (string, error) {
+	if path == "" {
+		return "", errors.New("the store has no path")
+	}
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return "", fmt.Errorf("store %s: %w", path, err)
+	}
+	dir, err := filepath.EvalSymlinks(filepath.Dir(abs))
+	if err != nil {
+		return "", fmt.Errorf("the directory of the store must exist: %w", err)
+	}
+	return filepath.Join(dir, filepath.Base(abs)), nil
+}
+
+// oneName refuses a file with several names: each would have a lock, and a log,
+// of its own.
+func oneName(path string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return fmt.Errorf("store %s: %w", path, err)
+	}
+	if n := links(info); n > 1 {
+		return fmt.Errorf("store %s has %d names (hard links): leave only one", path, n)
+	}
+	return nil
 }

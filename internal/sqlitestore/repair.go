@@ -67,12 +67,17 @@ func (w *writer) goDown(err error) {
 }
 
 // repair tries to bring the store back: a new connection if the old one is
-// lost, the truth about what was in doubt, and a write that reaches the disk.
+// lost, a write that reaches the disk, and then the truth about what was in
+// doubt. The write comes first because it begins the log anew: until then a
+// power cut could bring the old log back, with transactions whose COMMIT failed.
 func (w *writer) repair() {
 	w.tries++
 	err := w.reconnect()
 	if err == nil {
 		err = w.probe()
+	}
+	if err == nil {
+		err = w.catchUp()
 	}
 	if err == nil {
 		w.down.Store(nil)
@@ -89,7 +94,8 @@ func (w *writer) repair() {
 	w.retry.Reset(min(firstRetry<<min(w.tries, 10), lastRetry))
 }
 
-// reconnect opens the file anew, if it is not open, and settles what is true.
+// reconnect opens the file anew, if it is not open, and makes durable what it
+// shows. Memory is behind it then.
 func (w *writer) reconnect() error {
 	if w.conn != nil {
 		return nil
@@ -102,17 +108,18 @@ func (w *writer) reconnect() error {
 	if err := w.attach(db); err != nil {
 		return errors.Join(err, db.Close())
 	}
-	if err := w.settleFile(); err != nil {
+	if err := w.checkpoint(); err != nil {
 		w.disconnect()
 		return err
 	}
+	w.behind = true
 	return nil
 }
 
-// settleFile makes what the file shows durable and brings memory there.
-func (w *writer) settleFile() error {
-	if err := w.checkpoint(); err != nil {
-		return err
+// catchUp brings memory to what the file shows, and answers what was in doubt.
+func (w *writer) catchUp() error {
+	if !w.behind {
+		return nil
 	}
 	t := tx{w: w}
 	for _, step := range []func() error{
@@ -121,16 +128,18 @@ func (w *writer) settleFile() error {
 		t.settleDoubt, t.loadMarks,
 	} {
 		if err := step(); err != nil {
+			w.disconnect()
 			return err
 		}
 	}
+	w.behind = false
 	return nil
 }
 
 // checkpoint makes certain what is committed. What the log shows may be in the
 // page cache only, because its fsync failed. Once copied to the database file
-// and synced there, it is durable; and what the log does not show can never
-// turn up, as the log is empty then.
+// and synced there, it is durable. What the log does not show can turn up until
+// the next commit, as nothing has synced yet that the log is empty.
 func (w *writer) checkpoint() error {
 	var busy, frames, moved int
 	row := w.conn.QueryRowContext(background(), "PRAGMA wal_checkpoint(TRUNCATE)")

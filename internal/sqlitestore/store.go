@@ -3,14 +3,11 @@ package sqlitestore
 import (
 	"context"
 	"database/sql"
-	"database/sql/driver"
 	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
 	"time"
-
-	"modernc.org/sqlite"
 
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
@@ -50,7 +47,9 @@ type Store struct {
 	readers *sql.DB
 	reads   reads
 
+	connect   connect
 	verifying chan struct{} // holds one while a verification runs
+	backups   *backups
 
 	closing sync.Once
 	closed  error
@@ -78,7 +77,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		o.MaxAnswers = DefaultAnswers
 	}
 	if o.connect == nil {
-		o.connect = func(dsn string) (driver.Connector, error) { return sqlite.NewConnector(dsn) }
+		o.connect = plainConnect
 	}
 	path, err := canonical(o.Path)
 	if err != nil {
@@ -88,7 +87,10 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{verifying: make(chan struct{}, 1), path: path, now: o.Now, lock: lock, books: newBooks()}
+	if err := errors.Join(sweep(path), oneName(path)); err != nil {
+		return nil, errors.Join(err, lock.release())
+	}
+	s := &Store{verifying: make(chan struct{}, 1), path: path, now: o.Now, lock: lock, books: newBooks(), connect: o.connect, backups: newBackups()}
 	if err := s.open(ctx, &o); err != nil {
 		return nil, errors.Join(err, lock.release())
 	}
@@ -159,6 +161,7 @@ func (s *Store) openReaders(ctx context.Context, c connect) error {
 // ledger.ErrUnavailable. Further calls return what the first did.
 func (s *Store) Close() error {
 	s.closing.Do(func() {
+		s.backups.close()
 		s.writer.close()
 		readers := s.readers.Close()
 		s.writer.disconnect() // the last one that may write empties the log

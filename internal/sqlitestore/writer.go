@@ -69,6 +69,7 @@ type writer struct {
 	batch     []*hold
 	rows      []row
 	outcomes  []outcome
+	behind    bool    // the file was opened anew, and memory does not know yet what it shows
 	doubt     []*hold // captures of unknown outcome
 	owed      []debt  // captures that turned up after their release: to refund
 	tries     int     // since the store went down

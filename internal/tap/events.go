@@ -76,14 +76,9 @@ func (t *Tap) answer(outcome mcp.Outcome) error {
 		return nil
 	}
 	t.answered, t.told = true, true
-	event := t.hold
-	if len(fields) > 0 {
-		stamped, err := mcp.StampEvent(event, fields)
-		if err != nil {
-			t.refuse(upstreamFailed("its answer cannot carry a receipt: " + err.Error()))
-			return nil
-		}
-		event = stamped
+	event, ok := t.dress(t.hold, true, fields)
+	if !ok {
+		return nil
 	}
 	return t.sendHeld(event)
 }
@@ -140,6 +135,10 @@ func (t *Tap) endEvents(failure *gate.Refusal) {
 		t.broken = t.flush() != nil
 		return
 	}
+	if t.resumable() && !t.long && (failure == nil || failure.Code == gate.UpstreamFailed || t.gone()) {
+		t.breakOff(failure != nil)
+		return
+	}
 	if failure == nil {
 		failure = upstreamFailed("its stream ended without an answer")
 	}
@@ -149,6 +148,15 @@ func (t *Tap) endEvents(failure *gate.Refusal) {
 		return
 	}
 	t.refuse(failure)
+}
+
+// breakOff ends a stream before its answer, as the upstream has: its client is to
+// come back for the rest with the id of the last event that it got (MCP
+// 2025-11-25, streamable HTTP, resumability).
+func (t *Tap) breakOff(broken bool) {
+	t.o.Call.Suspend()
+	t.mode, t.told = modeDone, true
+	t.broken = broken || t.gone() || t.flush() != nil
 }
 
 // giveBack refunds an answer of which a part is out, unless it is the client

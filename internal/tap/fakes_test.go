@@ -55,14 +55,15 @@ func (w *wire) Unwrap() http.ResponseWriter { return nil }
 // books is a Call that records what became of it, and what had left the
 // gateway when it was settled.
 type books struct {
-	wire     *wire
-	outcomes []mcp.Outcome
-	captured bool
-	released int
-	before   string        // the body on the wire at the capture
-	flushed  int           // how much of it was flushed then
-	refusal  *gate.Refusal // of the capture
-	during   func()        // runs within the capture
+	wire      *wire
+	outcomes  []mcp.Outcome
+	captured  bool
+	released  int
+	suspended int
+	before    string        // the body on the wire at the capture
+	flushed   int           // how much of it was flushed then
+	refusal   *gate.Refusal // of the capture
+	during    func()        // runs within the capture
 
 	charges   map[mcp.Outcome]bool // OutcomeResult alone, if nil
 	abandoned bool                 // settle when the client is gone, too
@@ -108,6 +109,8 @@ func (b *books) Release(context.Context) {
 	b.captured = b.started
 	b.released++
 }
+
+func (b *books) Suspend() { b.suspended++ }
 
 // plain refuses in a form that tests can tell from all others.
 type plain struct{}

@@ -2,11 +2,14 @@ package tap
 
 import (
 	"bufio"
+	"bytes"
+	"errors"
 	"io"
 	"net"
 	"net/http"
 	"strings"
 
+	"github.com/fareboxhq/farebox/internal/gate"
 	"github.com/fareboxhq/farebox/internal/mcp"
 )
 
@@ -17,12 +20,15 @@ type Relay struct {
 	head     func(http.Header)
 	sentHead bool
 	withheld bool
+	seal     func([]byte) []byte
+	ids      *mcp.EventIDs // of an event stream whose ids are sealed
+	out      []byte
 }
 
-// NewRelay returns a relay to w. The function changes the head of the response
-// just before it goes out; it may be nil.
-func NewRelay(w http.ResponseWriter, head func(http.Header)) *Relay {
-	return &Relay{ResponseWriter: w, head: head}
+// NewRelay returns a relay to w. Head changes the head of the response just
+// before it goes out, and seal the ids of its events; both may be nil.
+func NewRelay(w http.ResponseWriter, head func(http.Header), seal func(id []byte) []byte) *Relay {
+	return &Relay{ResponseWriter: w, head: head, seal: seal}
 }
 
 // SentHead reports whether the final head is out.
@@ -49,6 +55,10 @@ func (r *Relay) WriteHeader(status int) {
 	}
 	if status >= 200 && !r.sentHead {
 		r.sentHead = true
+		if r.seal != nil && mediaType(r.Header()) == typeEvents {
+			r.ids = &mcp.EventIDs{Replace: r.seal}
+			r.Header().Del("Content-Length")
+		}
 		if r.head != nil {
 			r.head(r.Header())
 		}
@@ -64,7 +74,20 @@ func (r *Relay) Write(p []byte) (int, error) {
 	if r.withheld {
 		return len(p), nil
 	}
-	return r.ResponseWriter.Write(p)
+	if r.ids == nil {
+		return r.ResponseWriter.Write(p)
+	}
+	r.out = r.ids.Append(r.out[:0], p)
+	if _, err := r.ResponseWriter.Write(r.out); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// mediaType is the content type without its parameters, in lower case.
+func mediaType(h http.Header) string {
+	media, _, _ := strings.Cut(strings.Join(h.Values("Content-Type"), ","), ";")
+	return strings.ToLower(strings.TrimSpace(media))
 }
 
 // FlushError sends what is there to go. Before the head is decided there is
@@ -87,25 +110,50 @@ func (r *Relay) ReadFrom(src io.Reader) (int64, error) {
 	if r.withheld {
 		return io.Copy(io.Discard, src)
 	}
+	if r.ids != nil {
+		return io.Copy(struct{ io.Writer }{r}, src)
+	}
 	return io.Copy(r.ResponseWriter, src)
 }
 
 // Listener is the response writer of a stream that a client has opened by GET,
 // in the session-based protocol versions. Notifications and the server's own
 // requests pass; results and errors are dropped, since on such a stream they
-// could only be answers to calls of a POST, which are paid there.
+// could only be answers to calls of a POST, which are paid there. The rest of the
+// stream of a POST that broke off is a Tap's.
 type Listener struct {
 	Relay
 	events *mcp.EventScanner
 	budget *Budget
 	hold   []byte
 	cut    bool
+	event  func(*gate.Refusal) []byte
 }
 
-// NewListener returns a listener's writer to w; see NewRelay for the function.
-// What it holds counts towards the budget until Close is called.
-func NewListener(w http.ResponseWriter, head func(http.Header), b *Budget) *Listener {
-	return &Listener{Relay: Relay{ResponseWriter: w, head: head}, budget: b}
+// NewListener returns a listener's writer to w; see NewRelay for head and seal.
+// Event tells of a refusal on a stream whose head is out. What the listener
+// holds counts towards the budget until Close is called.
+func NewListener(w http.ResponseWriter, head func(http.Header), seal func(id []byte) []byte, b *Budget, event func(*gate.Refusal) []byte) *Listener {
+	return &Listener{Relay: Relay{ResponseWriter: w, head: head, seal: seal}, budget: b, event: event}
+}
+
+// oldTransport is why a server of the HTTP+SSE transport (MCP 2024-11-05) cannot
+// be used: its answers come on this stream, where they belong to no call.
+var oldTransport = &gate.Refusal{
+	Code:   gate.RequestUnsupported,
+	Reason: "this server speaks the old HTTP+SSE transport, which is not supported: have it serve streamable HTTP",
+}
+
+// isEndpoint reports whether an event is the one with which a stream of the old
+// transport begins.
+func isEndpoint(event []byte) bool {
+	for line := range bytes.Lines(event) {
+		name, value, _ := bytes.Cut(bytes.TrimRight(line, "\r\n"), []byte(":"))
+		if string(name) == "event" && string(bytes.TrimPrefix(value, []byte(" "))) == "endpoint" {
+			return true
+		}
+	}
+	return false
 }
 
 // Close gives what is held back to the budget.
@@ -117,9 +165,7 @@ func (l *Listener) Close() {
 // WriteHeader passes the head on, and filters what follows if it is events.
 func (l *Listener) WriteHeader(status int) {
 	if status >= 200 && status < 300 && !l.sentHead {
-		types := l.Header().Values("Content-Type")
-		media, _, _ := strings.Cut(strings.Join(types, ","), ";")
-		if strings.EqualFold(strings.TrimSpace(media), typeEvents) && len(l.Header().Values("Content-Encoding")) == 0 {
+		if mediaType(l.Header()) == typeEvents && len(l.Header().Values("Content-Encoding")) == 0 {
 			l.events = mcp.NewEventScanner(mcp.ID{})
 		} else {
 			l.withheld = true // a body that cannot be told from an answer
@@ -152,6 +198,11 @@ func (l *Listener) Write(p []byte) (int, error) {
 		rest = rest[n:]
 		if !done {
 			continue
+		}
+		if isEndpoint(l.hold) {
+			l.cut = true
+			_, err := l.Relay.Write(l.event(oldTransport))
+			return 0, errors.Join(errListener, err, l.FlushError())
 		}
 		if c := l.events.Verdict().Class; c == mcp.ClassEmpty || c == mcp.ClassPassing {
 			if _, err := l.Relay.Write(l.hold); err != nil {

@@ -11,7 +11,7 @@ import (
 // What costs nothing passes as it comes, but for a switch of protocols.
 func TestRelay(t *testing.T) {
 	w := newWire()
-	r := NewRelay(w, func(h http.Header) { h.Set("X-Head", "1") })
+	r := NewRelay(w, func(h http.Header) { h.Set("X-Head", "1") }, nil)
 	r.Header().Set("Content-Type", "application/json")
 	r.WriteHeader(http.StatusEarlyHints)
 	if r.SentHead() {
@@ -25,7 +25,7 @@ func TestRelay(t *testing.T) {
 	}
 
 	w = newWire()
-	r = NewRelay(w, nil)
+	r = NewRelay(w, nil, nil)
 	r.WriteHeader(http.StatusSwitchingProtocols)
 	_, _ = io.WriteString(r, "tunnel")
 	_, _, err := http.NewResponseController(r).Hijack()
@@ -42,7 +42,7 @@ func TestListenerDropsAnswers(t *testing.T) {
 	want := ": hi\n\n" + event(progress) + event(request)
 	for at := range len(stream) {
 		w := newWire()
-		l := NewListener(w, nil, NewBudget(1<<30))
+		l := NewListener(w, nil, nil, NewBudget(1<<30), plain{}.Event)
 		l.Header().Set("Content-Type", "text/event-stream")
 		l.WriteHeader(200)
 		for _, piece := range []string{stream[:at], stream[at:]} {
@@ -63,7 +63,7 @@ func TestListenerWithholds(t *testing.T) {
 		"encoded": {"Content-Type": "text/event-stream", "Content-Encoding": "gzip"},
 	} {
 		w := newWire()
-		l := NewListener(w, nil, NewBudget(1<<30))
+		l := NewListener(w, nil, nil, NewBudget(1<<30), plain{}.Event)
 		for n, v := range header {
 			l.Header().Set(n, v)
 		}
@@ -72,13 +72,13 @@ func TestListenerWithholds(t *testing.T) {
 			t.Errorf("%s: sent %q", name, w.Body.String())
 		}
 	}
-	for _, withheld := range []http.ResponseWriter{NewRelay(newWire(), nil), NewListener(newWire(), nil, NewBudget(1<<30))} {
+	for _, withheld := range []http.ResponseWriter{NewRelay(newWire(), nil, nil), NewListener(newWire(), nil, nil, NewBudget(1<<30), plain{}.Event)} {
 		if err := http.NewResponseController(withheld).Flush(); err != nil { // before a head: nothing to send
 			t.Error(err)
 		}
 	}
 	w := newWire() // errors pass: a server without such streams answers 405
-	l := NewListener(w, nil, NewBudget(1<<30))
+	l := NewListener(w, nil, nil, NewBudget(1<<30), plain{}.Event)
 	l.WriteHeader(http.StatusMethodNotAllowed)
 	_, _ = io.WriteString(l, "no streams here")
 	if w.Code != http.StatusMethodNotAllowed || w.Body.String() != "no streams here" {
@@ -89,7 +89,7 @@ func TestListenerWithholds(t *testing.T) {
 // An event without end does not fill the memory.
 func TestListenerBounds(t *testing.T) {
 	budget := NewBudget(1 << 30)
-	l := NewListener(newWire(), nil, budget)
+	l := NewListener(newWire(), nil, nil, budget, plain{}.Event)
 	l.Header().Set("Content-Type", "text/event-stream")
 	l.WriteHeader(200)
 	var err error
@@ -104,5 +104,25 @@ func TestListenerBounds(t *testing.T) {
 	}
 	if l.Close(); budget.Used() != 0 {
 		t.Errorf("%d bytes leaked", budget.Used())
+	}
+}
+
+// TestOldTransportIsRefused: the first event of the HTTP+SSE transport of
+// 2024-11-05 ends the stream with a reason, however it is written.
+func TestOldTransportIsRefused(t *testing.T) {
+	for _, event := range []string{
+		"event: endpoint\ndata: /message?sessionId=1\n\n", "event:endpoint\r\ndata: /message\r\n\r\n",
+		"id: 1\ndata: /message\nevent: endpoint\n\n",
+	} {
+		w := newWire()
+		l := NewListener(w, nil, nil, NewBudget(1<<30), plain{}.Event)
+		l.Header().Set("Content-Type", "text/event-stream")
+		if _, err := l.Write([]byte(event)); err == nil {
+			t.Errorf("%q: the stream goes on", event)
+		}
+		if got := w.Body.String(); got != "data: refused REQUEST_UNSUPPORTED\n\n" || w.flushed != len(got) {
+			t.Errorf("%q: the client is told %q", event, got)
+		}
+		l.Close()
 	}
 }

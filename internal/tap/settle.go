@@ -39,7 +39,7 @@ func (t *Tap) settle(outcome mcp.Outcome, message []byte) ([]mcp.Field, bool) {
 		return nil, false
 	}
 	if t.gone() { // before or during the capture: nothing of the answer is out yet
-		if message != nil && t.o.Call.Keeps() {
+		if message != nil && t.o.Call.Keeps() || t.resumable() {
 			t.leave() // who comes back gets it for this charge
 		} else {
 			t.abandon()
@@ -64,9 +64,19 @@ func (t *Tap) untellable(outcome mcp.Outcome, message []byte) error {
 // charged unless the call was settled for that.
 func (t *Tap) abandon() {
 	if !t.o.Call.ChargesAbandoned() {
-		t.o.Call.Release(t.settleContext())
+		t.drop()
 	}
 	t.leave()
+}
+
+// drop ends a call that has had no answer, unless its client may come back for
+// it.
+func (t *Tap) drop() {
+	if t.resumable() {
+		t.o.Call.Suspend()
+	} else {
+		t.o.Call.Release(t.settleContext())
+	}
 }
 
 // leave ends the response to a client that is gone.
@@ -91,16 +101,33 @@ func (t *Tap) judgeBody() {
 	if !ok {
 		return
 	}
-	body := t.hold
-	if len(fields) > 0 {
-		stamped, err := mcp.Stamp(body, fields)
-		if err != nil {
-			t.refuse(upstreamFailed("its answer cannot carry a receipt: " + err.Error()))
-			return
-		}
-		body = stamped
+	body, ok := t.dress(t.hold, false, fields)
+	if ok {
+		t.sendBody(body)
 	}
-	t.sendBody(body)
+}
+
+// dress puts the fields into an answer, or into the event that it is in, and
+// rewrites it. If it cannot, it has said so to the client.
+func (t *Tap) dress(answer []byte, event bool, fields []mcp.Field) ([]byte, bool) {
+	var err error
+	if len(fields) > 0 {
+		stamp := mcp.Stamp
+		if event {
+			stamp = mcp.StampEvent
+		}
+		if answer, err = stamp(answer, fields); err != nil {
+			t.refuse(upstreamFailed("its answer cannot carry a receipt: " + err.Error()))
+			return nil, false
+		}
+	}
+	if t.o.Rewrite != nil {
+		if answer, err = t.o.Rewrite(answer, event); err != nil {
+			t.refuse(upstreamFailed("its answer cannot be rewritten: " + err.Error()))
+			return nil, false
+		}
+	}
+	return answer, true
 }
 
 func reasonOf(v mcp.Verdict) string {
@@ -129,10 +156,21 @@ func (t *Tap) sendBody(body []byte) {
 	}
 }
 
-// refuse ends the call without a charge and says why: as a response of its own
-// if no head is out, else as an event.
+// refuse ends the call without a charge, because of its answer, and says why.
 func (t *Tap) refuse(r *gate.Refusal) {
 	t.o.Call.Release(t.settleContext())
+	t.tell(r)
+}
+
+// fail is refuse for a call that has had no answer.
+func (t *Tap) fail(r *gate.Refusal) {
+	t.drop()
+	t.tell(r)
+}
+
+// tell says why there is no answer: as a response of its own if no head is out,
+// else as an event.
+func (t *Tap) tell(r *gate.Refusal) {
 	wasEvents := t.mode == modeEvents
 	t.mode = modeDone
 	t.dropHold()
@@ -198,6 +236,10 @@ func (t *Tap) send(p []byte) error {
 	if t.gone() && t.o.Detached {
 		return nil
 	}
+	if t.ids != nil {
+		t.out = t.ids.Append(t.out[:0], p)
+		p = t.out
+	}
 	defer t.deadline()()
 	if _, err := t.w.Write(p); err != nil {
 		return t.lost(err)
@@ -232,7 +274,7 @@ func (t *Tap) keep(p []byte) error {
 	}
 	if need := len(t.hold) + len(p) - t.taken; need > 0 {
 		if !t.o.Budget.Take(need) {
-			t.refuse(&gate.Refusal{Code: gate.PlatformUnavailable, Cause: errBudget})
+			t.fail(&gate.Refusal{Code: gate.PlatformUnavailable, Cause: errBudget})
 			return nil
 		}
 		t.taken += need
@@ -280,6 +322,10 @@ func (t *Tap) overflow(p []byte) error {
 	}
 	if t.answered { // one request has one answer: what follows it is dropped
 		t.mode = modeDone
+		return nil
+	}
+	if t.o.Rewrite != nil {
+		t.refuse(upstreamFailed("its answer is too long to be rewritten"))
 		return nil
 	}
 	if !t.gone() {

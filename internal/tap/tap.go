@@ -39,6 +39,8 @@ type Call interface {
 	Keeps() bool
 	// Release ends it without a charge, or refunds it.
 	Release(ctx context.Context)
+	// Suspend leaves it open, for a client that may come back for its answer.
+	Suspend()
 	// Charges reports whether Settle charges that outcome. It charges a result
 	// or a tool error, or both.
 	Charges(outcome mcp.Outcome) bool
@@ -75,6 +77,15 @@ type Options struct {
 	// Detached says that the call goes on when the client has left, as the
 	// session-based protocol versions want it.
 	Detached bool
+	// Seal gives event ids the form in which a client may come back with them;
+	// nil passes them as they are. Once one went out, a stream that breaks off
+	// suspends the call instead of ending it.
+	Seal func(id []byte) []byte
+	// Resumed says that this is the rest of a stream that broke off.
+	Resumed bool
+	// Rewrite changes the answer: a message, or the whole event that it is in.
+	// An error withholds it. May be nil.
+	Rewrite func(answer []byte, event bool) ([]byte, error)
 	// Head changes the head of every response just before it goes out, ours
 	// and the upstream's. May be nil.
 	Head         func(http.Header)
@@ -118,6 +129,9 @@ type Tap struct {
 	taken  int // of the budget
 	body   *mcp.Scanner
 	events *mcp.EventScanner
+	ids    *mcp.EventIDs // of events on their way out; nil unless they are sealed
+	sealed bool          // an event id is out, with which the client may come back
+	out    []byte        // what ids made of a piece
 }
 
 // New returns a tap that writes to w.
@@ -158,16 +172,19 @@ func (t *Tap) WriteHeader(status int) {
 	kind, reason := t.kindOfBody(status)
 	switch {
 	case reason != "":
-		t.refuse(upstreamFailed(reason))
+		t.fail(upstreamFailed(reason))
 	case kind == typeJSON:
 		t.mode, t.body = modeJSON, mcp.NewScanner(t.o.ID)
 		t.head = t.w.Header().Clone() // trailers come into the header later, which is not out yet
 	case kind == typeEvents:
 		t.mode, t.events = modeEvents, mcp.NewEventScanner(t.o.ID)
+		if t.o.Seal != nil {
+			t.ids = &mcp.EventIDs{Replace: t.seal}
+		}
 		t.writeHead(http.StatusOK)
 		t.flush()
 	default: // the upstream's own error, in words
-		t.o.Call.Release(t.settleContext())
+		t.drop()
 		t.mode, t.told = modePass, true
 		t.writeHead(status)
 	}
@@ -265,10 +282,10 @@ func (t *Tap) Finish(failure *gate.Refusal) (complete bool) {
 		if failure == nil {
 			failure = upstreamFailed("it sent nothing")
 		}
-		t.refuse(failure)
+		t.fail(failure)
 	case modeJSON:
 		if failure != nil {
-			t.refuse(failure)
+			t.fail(failure)
 		} else {
 			t.judgeBody()
 		}
@@ -294,6 +311,22 @@ func (t *Tap) Unanswered() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return !t.told
+}
+
+// Resumable reports whether the client has what it needs to come back for the
+// rest of the stream. It may be called from any goroutine.
+func (t *Tap) Resumable() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.resumable()
+}
+
+func (t *Tap) resumable() bool { return t.o.Resumed || t.sealed }
+
+// seal replaces an event id.
+func (t *Tap) seal(id []byte) []byte {
+	t.sealed = true
+	return t.o.Seal(id)
 }
 
 func upstreamFailed(reason string) *gate.Refusal {

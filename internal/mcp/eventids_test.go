@@ -1,0 +1,57 @@
+package mcp
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+)
+
+// TestEventIDs: every id of a stream is replaced and nothing else, wherever the
+// stream is split.
+func TestEventIDs(t *testing.T) {
+	for stream, want := range map[string]string{
+		"id: 1\ndata: x\n\n":                            "id: <1>\ndata: x\n\n",
+		"id:1\r\ndata: id: 2\r\n\r\nid:  3\r\n\r\n":     "id: <1>\r\ndata: id: 2\r\n\r\nid: < 3>\r\n\r\n",
+		"\uFEFFid: 1\r\r":                               "\uFEFFid: <1>\r\r",
+		"\uFEFFdata: 1\n\uFEFFid: 2\n\n":                "\uFEFFdata: 1\n\uFEFFid: 2\n\n",
+		"id\nid:\nid: \nid : 4\nids: 5\nI: 6\ni\n\n":    "id\nid:\nid: \nid : 4\nids: 5\nI: 6\ni\n\n",
+		": id: 7\nevent: id\nretry: 5\nid: é\n\n":       ": id: 7\nevent: id\nretry: 5\nid: <é>\n\n",
+		"data: 1\n\nid: cut":                            "data: 1\n\n",
+		"data: 1\n\ndata: cut":                          "data: 1\n\ndata: cut",
+		"id: " + strings.Repeat("x", maxEventID) + "\n": "id: " + strings.Repeat("x", maxEventID) + "\n",
+		"\n\r\n\r": "\n\r\n\r",
+	} {
+		for size := 1; size <= len(stream); size++ {
+			e := EventIDs{Replace: func(id []byte) []byte { return append(append([]byte("<"), id...), '>') }}
+			var got []byte
+			for rest := []byte(stream); len(rest) > 0; rest = rest[min(size, len(rest)):] {
+				got = e.Append(got, rest[:min(size, len(rest))])
+			}
+			if got = append(got, e.Rest()...); string(got) != want {
+				t.Fatalf("%q in pieces of %d: got %q, want %q", stream, size, got, want)
+			}
+		}
+	}
+}
+
+// FuzzEventIDs: with ids that stay as they are, a stream of which every id line
+// is written in the one usual way passes byte for byte.
+func FuzzEventIDs(f *testing.F) {
+	f.Add([]byte("id: 1\ndata: x\r\n\r\n"), uint8(3))
+	f.Add([]byte("\uFEFFid: 1\rid\r"), uint8(1))
+	f.Fuzz(func(t *testing.T, stream []byte, size uint8) {
+		e := EventIDs{Replace: bytes.Clone}
+		var got []byte
+		for rest := stream; len(rest) > 0; {
+			n := min(int(size)+1, len(rest))
+			got = e.Append(got, rest[:n])
+			rest = rest[n:]
+		}
+		got = append(got, e.Rest()...)
+		usual := func(b []byte) []byte { return bytes.ReplaceAll(b, []byte("id:"), []byte("id: ")) }
+		usual2 := func(b []byte) []byte { return bytes.ReplaceAll(usual(b), []byte("id:  "), []byte("id: ")) }
+		if !bytes.HasPrefix(usual2(stream), usual2(got)) {
+			t.Fatalf("%q became %q", stream, got)
+		}
+	})
+}

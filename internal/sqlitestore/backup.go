@@ -1,0 +1,185 @@
+package sqlitestore
+
+import (
+	"context"
+	"crypto/sha256"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"modernc.org/sqlite"
+
+	"github.com/fareboxhq/farebox/internal/ledger"
+)
+
+// backupStep is how many pages are copied between two looks at whether to go
+// on: 1 MiB.
+const backupStep = 256
+
+// scratchDSN opens the file that a backup is copied to. It needs no care for
+// crashes: what a crash leaves of it is swept away.
+func scratchDSN(path string) string {
+	return dsn(path, "5000", "journal_mode(OFF)", "synchronous(OFF)", "mmap_size(0)")
+}
+
+// backups lets one backup be made at a time, and none after Close.
+type backups struct {
+	one     chan struct{} // holds one while a backup is made or delivered
+	alive   context.Context
+	end     context.CancelFunc
+	copying sync.RWMutex // read-locked while the store's file is read; Close locks it for ever
+	dsn     func(path string) string
+}
+
+func newBackups() *backups {
+	alive, end := context.WithCancel(context.Background())
+	return &backups{one: make(chan struct{}, 1), alive: alive, end: end, dsn: scratchDSN}
+}
+
+// close ends a copy that is being made and lets none begin. What is copied
+// already may still be delivered.
+func (b *backups) close() {
+	b.end()
+	b.copying.Lock()
+}
+
+// Backup copies the store as it is at one moment, also while it serves, and
+// gives the copy to deliver, which must have read it when it returns. All that
+// was acknowledged before Backup was called is in it. Nothing waits for it: not
+// the writer, nor readers; the log grows until the copy is made.
+//
+// progress, if not nil, is called now and then with the bytes that are copied
+// so far and those to copy. The copy lives in the store's directory, readable by
+// its owner only, and is gone when Backup returns.
+//
+// Errors: ledger.ErrBackupRuns while another backup runs, ledger.ErrNoSpace,
+// ledger.ErrUnavailable if the store cannot write, whose file may show then what
+// will not last; those of ctx; and what deliver returns.
+func (s *Store) Backup(ctx context.Context, progress func(done, total int64), deliver func(ledger.Backup, io.Reader) error) (err error) {
+	select {
+	case s.backups.one <- struct{}{}:
+		defer func() { <-s.backups.one }()
+	default:
+		return ledger.ErrBackupRuns
+	}
+	scratch, err := os.CreateTemp(filepath.Dir(s.path), scratchPrefix(s.path)) // of mode 0600
+	if err != nil {
+		return fmt.Errorf("making room for the copy: %w", noSpace(err))
+	}
+	gone := false
+	defer func() {
+		err = errors.Join(err, scratch.Close())
+		if !gone {
+			err = errors.Join(err, os.Remove(scratch.Name()))
+		}
+	}()
+	b := ledger.Backup{At: s.now().UTC().Truncate(time.Microsecond)}
+	if err := s.copyTo(ctx, scratch.Name(), &b, progress); err != nil {
+		return fmt.Errorf("copying the store: %w", noSpace(err))
+	}
+	sum := sha256.New()
+	if b.Size, err = io.Copy(sum, scratch); err != nil {
+		return fmt.Errorf("reading the copy: %w", err)
+	}
+	sum.Sum(b.Sum[:0])
+	if _, err := scratch.Seek(0, io.SeekStart); err != nil {
+		return fmt.Errorf("reading the copy: %w", err)
+	}
+	// Without a name it vanishes with this process, however that ends. Where an
+	// open file keeps its name, the name goes at the end.
+	gone = os.Remove(scratch.Name()) == nil
+	return deliver(b, io.LimitReader(scratch, b.Size))
+}
+
+// copyTo copies the store into the empty file.
+func (s *Store) copyTo(ctx context.Context, to string, b *ledger.Backup, progress func(done, total int64)) error {
+	if !s.backups.copying.TryRLock() {
+		return errClosed
+	}
+	defer s.backups.copying.RUnlock()
+	if err := s.Healthy(); err != nil {
+		return err
+	}
+	connector, err := s.connect(readerDSN(s.path))
+	if err != nil {
+		return err
+	}
+	db := sql.OpenDB(connector) // of its own: the others must not wait for it
+	defer db.Close()
+	conn, err := db.Conn(background())
+	if err != nil {
+		return failure(err)
+	}
+	defer conn.Close()
+	// One read transaction around all steps: every page is of this moment,
+	// whatever is written meanwhile, and the copy never has to begin anew.
+	if _, err := conn.ExecContext(background(), "BEGIN"); err != nil {
+		return failure(err)
+	}
+	defer conn.ExecContext(background(), "ROLLBACK") //nolint:errcheck // the connection goes with it
+	if err := conn.QueryRowContext(background(), `SELECT (SELECT coalesce(max(seq), 0) FROM txn), (`+selectSchema+`)`).
+		Scan(&b.Transactions, &b.Schema); err != nil {
+		return failure(err)
+	}
+	err = conn.Raw(func(c any) error {
+		source, ok := c.(interface {
+			NewBackup(to string) (*sqlite.Backup, error)
+		})
+		if !ok {
+			return fmt.Errorf("a %T cannot copy a database", c)
+		}
+		copying, err := source.NewBackup(s.backups.dsn(to))
+		if err != nil {
+			return failure(err)
+		}
+		if err := s.steps(ctx, copying, progress); err != nil {
+			_ = copying.Finish() // it repeats what went wrong
+			return err
+		}
+		return failure(copying.Finish())
+	})
+	if err != nil {
+		return err
+	}
+	return s.Healthy()
+}
+
+// selectSchema reads the version that the schema of a store has.
+const selectSchema = `SELECT coalesce(max(version_id), 0) FROM goose_db_version WHERE is_applied`
+
+// steps copies page by page. A store that cannot write needs its log for
+// itself to come back, so the copy gives way.
+func (s *Store) steps(ctx context.Context, copying *sqlite.Backup, progress func(done, total int64)) error {
+	const pageSize = 4096
+	for more := true; more; {
+		if s.backups.alive.Err() != nil {
+			return errClosed
+		}
+		err := errors.Join(ctx.Err(), s.Healthy())
+		if err == nil {
+			more, err = copying.Step(backupStep)
+			err = failure(err)
+		}
+		if err != nil {
+			return err
+		}
+		if total := int64(copying.PageCount()); progress != nil {
+			progress((total-int64(copying.Remaining()))*pageSize, total*pageSize)
+		}
+	}
+	return nil
+}
+
+// noSpace marks the error of a full disk as ledger.ErrNoSpace.
+func noSpace(err error) error {
+	if isFull(err) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return fmt.Errorf("%w: %w", ledger.ErrNoSpace, err)
+	}
+	return err
+}

@@ -1,0 +1,383 @@
+//go:build unix
+
+package sqlitestore
+
+import (
+	"database/sql/driver"
+	"fmt"
+	"math/rand/v2"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"unsafe"
+
+	"modernc.org/libc"
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+)
+
+// disk is a VFS of SQLite that stands in front of the system's own. It makes
+// syncs and writes fail, and it knows what a power cut would leave: a write is
+// visible at once, as in a page cache, but durable only when a sync of its file
+// succeeded. After a sync that failed the system takes its pages for clean, so
+// that no later sync writes them.
+type disk struct {
+	name string
+	real uintptr // the sqlite3_vfs in front of which this one stands
+	keep []any   // the functions that SQLite knows by their addresses only
+
+	mu      sync.Mutex
+	random  *rand.Rand
+	methods map[uintptr]uintptr  // of the system's VFS: in front of which of ours
+	files   map[uintptr]diskFile // open ones, by their sqlite3_file
+	plates  map[string]*plate    // by path
+	fault   *diskFault
+	onSync  func(fileKind) // before a sync, while the mutex is held
+}
+
+// fileKind tells the two files of a store apart.
+type fileKind int
+
+const (
+	logFile fileKind = 1 << iota
+	mainFile
+	otherFile
+)
+
+// diskFile is an open file.
+type diskFile struct {
+	kind    fileKind
+	plate   *plate
+	methods *sqlite3.Tsqlite3_io_methods // the system's
+}
+
+// plate is what of a file would be there after a power cut.
+type plate struct {
+	durable []byte
+	pending []diskWrite // in order
+}
+
+// diskWrite is a write, or a change of the length if there are no data.
+type diskWrite struct {
+	at   int64
+	data []byte
+}
+
+func (p *plate) apply(w diskWrite) {
+	end := w.at + int64(len(w.data))
+	if n := end - int64(len(p.durable)); n > 0 {
+		p.durable = append(p.durable, make([]byte, n)...)
+	}
+	if w.data == nil {
+		p.durable = p.durable[:w.at]
+		return
+	}
+	copy(p.durable[w.at:], w.data)
+}
+
+// diskFault says what fails.
+type diskFault struct {
+	on    fileKind // a set
+	write bool     // writes fail, else syncs do
+	after int      // so many that work
+	times int      // how many fail then; 0: all until the fault is taken away
+	code  int32    // the result code of SQLite
+	// Of a sync that fails: the chance of each write to be durable all the
+	// same, and whether what is not is no longer visible either, as when its
+	// page was evicted and read anew.
+	survive float64
+	evict   bool
+
+	failed int
+}
+
+// hits reports whether the operation fails.
+func (f *diskFault) hits(kind fileKind, write bool) bool {
+	if f == nil || f.on&kind == 0 || f.write != write || f.times > 0 && f.failed >= f.times {
+		return false
+	}
+	if f.after > 0 {
+		f.after--
+		return false
+	}
+	f.failed++
+	return true
+}
+
+// at is what a pointer of SQLite points to.
+func at[T any](p uintptr) *T { return *(**T)(unsafe.Pointer(&p)) }
+
+// function makes a Go function of one that SQLite knows by its address.
+func function[F any](p uintptr) F { return *(*F)(unsafe.Pointer(&p)) }
+
+// address is how SQLite knows a function, which must be kept.
+func address[F any](d *disk, f F) uintptr {
+	d.keep = append(d.keep, f)
+	return *(*uintptr)(unsafe.Pointer(&f))
+}
+
+// The functions of a VFS and of a file that the disk looks into.
+type (
+	openFunc     = func(tls *libc.TLS, vfs, name, file uintptr, flags int32, outFlags uintptr) int32
+	deleteFunc   = func(tls *libc.TLS, vfs, name uintptr, syncDir int32) int32
+	closeFunc    = func(tls *libc.TLS, file uintptr) int32
+	writeFunc    = func(tls *libc.TLS, file, from uintptr, n int32, at int64) int32
+	truncateFunc = func(tls *libc.TLS, file uintptr, size int64) int32
+	syncFunc     = func(tls *libc.TLS, file uintptr, flags int32) int32
+)
+
+var disks atomic.Int64 // names of VFSs are of the process
+
+// newDisk registers a disk that is taken away at the test's end. All stores on
+// it must be closed by then.
+func newDisk(t *testing.T, seed uint64) *disk {
+	t.Helper()
+	tls := libc.NewTLS()
+	d := &disk{
+		name: fmt.Sprint("disk", disks.Add(1)), random: rand.New(rand.NewPCG(seed, 1)), real: sqlite3.Xsqlite3_vfs_find(tls, 0),
+		methods: map[uintptr]uintptr{}, files: map[uintptr]diskFile{}, plates: map[string]*plate{},
+	}
+	name, err := libc.CString(d.name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	vfs := libc.Xcalloc(tls, 1, libc.Tsize_t(unsafe.Sizeof(sqlite3.Tsqlite3_vfs{})))
+	v := at[sqlite3.Tsqlite3_vfs](vfs)
+	*v = *at[sqlite3.Tsqlite3_vfs](d.real)
+	v.FpNext, v.FzName = 0, name
+	v.FxOpen, v.FxDelete = address[openFunc](d, d.open), address[deleteFunc](d, d.delete)
+	if code := sqlite3.Xsqlite3_vfs_register(tls, vfs, 0); code != sqlite3.SQLITE_OK {
+		t.Fatalf("registering VFS %s: code %d", d.name, code)
+	}
+	t.Cleanup(func() {
+		sqlite3.Xsqlite3_vfs_unregister(tls, vfs)
+		for _, methods := range d.methods {
+			libc.Xfree(tls, methods)
+		}
+		libc.Xfree(tls, vfs)
+		libc.Xfree(tls, name)
+		tls.Close()
+	})
+	return d
+}
+
+// connect opens connections on the disk. They checkpoint far more often than
+// others, so that the database file is written and synced, too.
+func (d *disk) connect(dsn string) (driver.Connector, error) {
+	u, err := url.Parse(dsn)
+	if err != nil {
+		return nil, err
+	}
+	q := u.Query()
+	q.Set("vfs", d.name)
+	for i, pragma := range q["_pragma"] {
+		if strings.HasPrefix(pragma, "wal_autocheckpoint") {
+			q["_pragma"][i] = "wal_autocheckpoint(40)"
+		}
+	}
+	u.RawQuery = q.Encode()
+	return sqlite.NewConnector(u.String())
+}
+
+func (d *disk) open(tls *libc.TLS, _, name, file uintptr, flags int32, outFlags uintptr) int32 {
+	open := function[openFunc](at[sqlite3.Tsqlite3_vfs](d.real).FxOpen)
+	if code := open(tls, d.real, name, file, flags, outFlags); code != sqlite3.SQLITE_OK {
+		return code
+	}
+	kind := otherFile
+	switch {
+	case flags&sqlite3.SQLITE_OPEN_MAIN_DB != 0:
+		kind = mainFile
+	case flags&sqlite3.SQLITE_OPEN_WAL != 0:
+		kind = logFile
+	default:
+		return sqlite3.SQLITE_OK
+	}
+	methods := at[uintptr](file) // the first field of a sqlite3_file
+	path := libc.GoString(name)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.files[file] = diskFile{kind, d.plate(path), at[sqlite3.Tsqlite3_io_methods](*methods)}
+	*methods = d.inFrontOf(tls, *methods)
+	return sqlite3.SQLITE_OK
+}
+
+// plate is what is known of a file; all of a new one is durable. The caller
+// holds the mutex.
+func (d *disk) plate(path string) *plate {
+	p := d.plates[path]
+	if p == nil {
+		p = &plate{}
+		d.plates[path] = p
+	}
+	return p
+}
+
+// inFrontOf returns methods of a file that stand before the system's. The
+// caller holds the mutex.
+func (d *disk) inFrontOf(tls *libc.TLS, real uintptr) uintptr {
+	if ours, ok := d.methods[real]; ok {
+		return ours
+	}
+	ours := libc.Xcalloc(tls, 1, libc.Tsize_t(unsafe.Sizeof(sqlite3.Tsqlite3_io_methods{})))
+	m := at[sqlite3.Tsqlite3_io_methods](ours)
+	*m = *at[sqlite3.Tsqlite3_io_methods](real)
+	m.FxClose, m.FxWrite = address[closeFunc](d, d.close), address[writeFunc](d, d.write)
+	m.FxTruncate, m.FxSync = address[truncateFunc](d, d.truncate), address[syncFunc](d, d.sync)
+	d.methods[real] = ours
+	return ours
+}
+
+func (d *disk) delete(tls *libc.TLS, _, name uintptr, syncDir int32) int32 {
+	path := libc.GoString(name)
+	d.mu.Lock()
+	delete(d.plates, path)
+	d.mu.Unlock()
+	return function[deleteFunc](at[sqlite3.Tsqlite3_vfs](d.real).FxDelete)(tls, d.real, name, syncDir)
+}
+
+func (d *disk) close(tls *libc.TLS, file uintptr) int32 {
+	d.mu.Lock()
+	f := d.files[file]
+	delete(d.files, file)
+	d.mu.Unlock()
+	return function[closeFunc](f.methods.FxClose)(tls, file)
+}
+
+func (d *disk) write(tls *libc.TLS, file, from uintptr, n int32, offset int64) int32 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	f := d.files[file]
+	if d.fault.hits(f.kind, true) {
+		if n /= 2; n > 0 { // some of it is written nevertheless
+			f.write(tls, file, from, n, offset)
+		}
+		return d.fault.code
+	}
+	return f.write(tls, file, from, n, offset)
+}
+
+func (f *diskFile) write(tls *libc.TLS, file, from uintptr, n int32, offset int64) int32 {
+	code := function[writeFunc](f.methods.FxWrite)(tls, file, from, n, offset)
+	if code == sqlite3.SQLITE_OK {
+		data := append([]byte{}, unsafe.Slice(at[byte](from), n)...)
+		f.plate.pending = append(f.plate.pending, diskWrite{offset, data})
+	}
+	return code
+}
+
+func (d *disk) truncate(tls *libc.TLS, file uintptr, size int64) int32 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	f := d.files[file]
+	code := function[truncateFunc](f.methods.FxTruncate)(tls, file, size)
+	if code == sqlite3.SQLITE_OK {
+		f.plate.pending = append(f.plate.pending, diskWrite{at: size})
+	}
+	return code
+}
+
+func (d *disk) sync(tls *libc.TLS, file uintptr, flags int32) int32 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	f := d.files[file]
+	if d.onSync != nil {
+		d.onSync(f.kind)
+	}
+	pending := f.plate.pending
+	f.plate.pending = nil
+	if !d.fault.hits(f.kind, false) {
+		for _, w := range pending {
+			f.plate.apply(w)
+		}
+		return function[syncFunc](f.methods.FxSync)(tls, file, flags)
+	}
+	var lost []diskWrite
+	for _, w := range pending {
+		if w.data != nil && d.random.Float64() >= d.fault.survive {
+			lost = append(lost, w)
+			continue
+		}
+		f.plate.apply(w)
+	}
+	if d.fault.evict {
+		for _, w := range lost {
+			f.evict(tls, file, w)
+		}
+	}
+	return d.fault.code
+}
+
+// evict makes visible what is durable where the write was.
+func (f *diskFile) evict(tls *libc.TLS, file uintptr, w diskWrite) {
+	n := len(w.data)
+	buffer := libc.Xcalloc(tls, 1, libc.Tsize_t(n))
+	defer libc.Xfree(tls, buffer)
+	if w.at < int64(len(f.plate.durable)) {
+		copy(unsafe.Slice(at[byte](buffer), n), f.plate.durable[w.at:])
+	}
+	function[writeFunc](f.methods.FxWrite)(tls, file, buffer, int32(n), w.at)
+}
+
+// inject makes the fault happen from now on; nil takes it away. It returns how
+// many operations the one before made fail.
+func (d *disk) inject(f *diskFault) (failed int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.fault != nil {
+		failed = d.fault.failed
+	}
+	d.fault = f
+	return failed
+}
+
+// failed is how many operations the fault made fail so far.
+func (d *disk) failed() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.fault == nil {
+		return 0
+	}
+	return d.fault.failed
+}
+
+// powerCut writes what would be left of the store at path if the power failed
+// now: what is durable, and of the other writes each with that chance.
+func (d *disk) powerCut(t *testing.T, path string, survive float64) (image string) {
+	t.Helper()
+	d.mu.Lock()
+	main, log := d.afterCut(path, survive), d.afterCut(path+"-wal", survive)
+	d.mu.Unlock()
+	return d.image(t, main, log)
+}
+
+// image writes the two files of a store.
+func (d *disk) image(t *testing.T, main, log []byte) (path string) {
+	t.Helper()
+	path = filepath.Join(memoryDir(t), "farebox.db")
+	for name, data := range map[string][]byte{path: main, path + "-wal": log} {
+		if err := os.WriteFile(name, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return path
+}
+
+// afterCut is what would be left of a file. The caller holds the mutex.
+func (d *disk) afterCut(path string, survive float64) []byte {
+	p := d.plates[path]
+	if p == nil {
+		return nil
+	}
+	left := plate{durable: append([]byte{}, p.durable...)}
+	for _, w := range p.pending {
+		if d.random.Float64() < survive {
+			left.apply(w)
+		}
+	}
+	return left.durable
+}

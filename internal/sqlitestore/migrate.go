@@ -1,0 +1,75 @@
+package sqlitestore
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+
+	"github.com/pressly/goose/v3"
+	"modernc.org/sqlite"
+)
+
+// Migrate brings the schema of a store that nobody has open up to date, one
+// version after the other, and returns the version that it had and the one that
+// it has. progress, if not nil, hears how many of the versions are done. Opening
+// a store does the same. Errors: fs.ErrNotExist if there is no store, ErrLocked
+// while one has it open; a schema that is newer than this program is refused.
+func Migrate(ctx context.Context, path string, progress func(done, total int64)) (from, to int64, err error) {
+	path, err = locate(path)
+	if err != nil {
+		return 0, 0, err
+	}
+	lock, err := lockFile(path)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer func() { err = errors.Join(err, lock.release()) }()
+	db, err := openWriter(ctx, path, plainConnect)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	return migrateSteps(ctx, db, path, slog.New(slog.DiscardHandler), progress)
+}
+
+func plainConnect(dsn string) (driver.Connector, error) { return sqlite.NewConnector(dsn) }
+
+// migrateSteps brings the schema up to date and refuses one that is newer than
+// this program.
+func migrateSteps(ctx context.Context, db *sql.DB, path string, log *slog.Logger, progress func(done, total int64)) (from, to int64, err error) {
+	files, err := fs.Sub(migrationFiles, "migrations")
+	if err != nil {
+		return 0, 0, fmt.Errorf("reading migrations: %w", err)
+	}
+	provider, err := goose.NewProvider(goose.DialectSQLite3, db, files,
+		goose.WithSlog(log), goose.WithDisableGlobalRegistry(true))
+	if err != nil {
+		return 0, 0, fmt.Errorf("reading migrations: %w", err)
+	}
+	from, to, err = provider.GetVersions(ctx)
+	if err != nil {
+		return 0, 0, fmt.Errorf("reading the schema version of store %s: %w", path, err)
+	}
+	if from > to {
+		return from, from, fmt.Errorf("store %s has schema version %d, newer than %d that this program knows: use a newer Farebox", path, from, to)
+	}
+	if progress == nil {
+		progress = func(int64, int64) {}
+	}
+	if from < to {
+		progress(0, to-from)
+	}
+	for version := from; version < to; {
+		result, err := provider.UpByOne(ctx)
+		if err != nil {
+			return from, version, fmt.Errorf("migrating store %s: %w", path, err)
+		}
+		version = result.Source.Version
+		progress(version-from, to-from)
+	}
+	return from, to, nil
+}

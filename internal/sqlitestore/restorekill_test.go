@@ -1,0 +1,80 @@
+//go:build unix
+
+package sqlitestore
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// childRestore restores the backup beside the store, and at the step says so and
+// waits to be killed.
+func childRestore(path, step string) error {
+	o := restoreOptions(path, filepath.Join(filepath.Dir(path), "backup.db"))
+	o.step = func(name string) {
+		if name == step {
+			fmt.Println(name)
+			_, _ = os.Stdin.Read(make([]byte, 1)) // the parent never writes
+		}
+	}
+	if _, err := Restore(context.Background(), o); err != nil {
+		return err
+	}
+	o.step("done")
+	return fmt.Errorf("there is no step %q", step)
+}
+
+// TestRestoreKilled: a restore that is killed (SIGKILL) after any of its steps
+// leaves the old store or the new one, whole; the next opening leaves nothing
+// else beside it, but for the previous store once the new one is in place; and
+// the restore can be made again. (Not in parallel: between fork and exec, a child
+// of one test holds the locks that another one has just released.)
+func TestRestoreKilled(t *testing.T) {
+	for _, step := range []string{"copied", "migrated", "prepared", "settled", "kept", "moved", "done"} {
+		t.Run(step, func(t *testing.T) {
+			path, backup, o, killed := furnished(t)
+			cmd, lines := startChild(t, "restore "+step, path)
+			if !lines.Scan() || lines.Text() != step {
+				t.Fatalf("it says %q, want %q", lines.Text(), step)
+			}
+			if err := cmd.Process.Signal(syscall.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+			_ = cmd.Wait() // it was killed
+
+			replaced := step == "moved" || step == "done"
+			if replaced {
+				isNew(t, path, o)
+			} else {
+				isOld(t, path, o, killed)
+			}
+			entries, err := os.ReadDir(filepath.Dir(path))
+			if err != nil {
+				t.Fatal(err)
+			}
+			previous := ""
+			for _, entry := range entries {
+				switch name := entry.Name(); {
+				case name == "farebox.db", name == "farebox.db.lock", name == "backup.db":
+				case strings.HasPrefix(name, "farebox.db.before-restore-") && replaced && previous == "":
+					previous = filepath.Join(filepath.Dir(path), name)
+				default:
+					t.Errorf("%s was left", name)
+				}
+			}
+			if replaced {
+				isOld(t, previous, o, killed)
+				return
+			}
+			if _, err := Restore(t.Context(), restoreOptions(path, backup)); err != nil {
+				t.Fatalf("once more: %v", err)
+			}
+			isNew(t, path, o)
+		})
+	}
+}

@@ -1,0 +1,90 @@
+package sqlitestore
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+)
+
+// Names beside a store at path, all in its own directory so that a rename
+// never crosses file systems.
+const (
+	// scratchMark is in the names of what is worked on and may vanish.
+	scratchMark = ".scratch-"
+	// keptMark is in the names of stores that a restore has replaced.
+	keptMark = ".before-restore-"
+)
+
+// scratchPrefix is what names of work in progress begin with.
+func scratchPrefix(path string) string { return "." + filepath.Base(path) + scratchMark }
+
+// sweep removes what a crash left beside the store: unfinished copies, and the
+// second name of a store whose replacement was never moved into place. The
+// caller holds the store's lock, so nobody works on them.
+func sweep(path string) error {
+	dir := filepath.Dir(path)
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("looking for what a crash left beside the store: %w", err)
+	}
+	current, err := os.Stat(path)
+	if errors.Is(err, os.ErrNotExist) {
+		err = nil
+	}
+	for _, entry := range entries {
+		name := filepath.Join(dir, entry.Name())
+		switch {
+		case strings.HasPrefix(entry.Name(), scratchPrefix(path)):
+			err = errors.Join(err, os.RemoveAll(name))
+		case current != nil && strings.HasPrefix(entry.Name(), filepath.Base(path)+keptMark):
+			if info, statErr := os.Lstat(name); statErr == nil && os.SameFile(info, current) {
+				err = errors.Join(err, os.Remove(name))
+			}
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("removing what a crash left beside the store: %w", err)
+	}
+	return nil
+}
+
+// copyFrom writes all that it reads to a new file of mode 0600, durably. seen,
+// if not nil, hears how many bytes were copied so far; its error ends the copy.
+func copyFrom(from io.Reader, to string, seen func(n int64) error) (err error) {
+	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, out.Close()) }()
+	const piece = 1 << 20
+	for done := int64(0); ; {
+		n, err := io.CopyN(out, from, piece)
+		done += n
+		if errors.Is(err, io.EOF) {
+			return out.Sync()
+		}
+		if err == nil && seen != nil {
+			err = seen(done)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// syncDir makes the names in a directory durable, where the system can.
+func syncDir(dir string) error {
+	if runtime.GOOS == "windows" { // directories cannot be opened for it there
+		return nil
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
