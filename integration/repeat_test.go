@@ -50,6 +50,13 @@ func (s *counted) ran(tool string) int {
 	return s.runs[tool]
 }
 
+// asked returns how often a request of that id came.
+func (s *counted) asked(id string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ids[id]
+}
+
 // ServeHTTP runs the tool that the message names. The form of the answer and
 // what it is are in the name: json_ok, events_fail, json_long and so on.
 func (s *counted) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -519,7 +526,7 @@ func TestPostIsNeverSentTwice(t *testing.T) {
 			if err != nil || answer.Status != http.StatusBadGateway || answer.Code() != "UPSTREAM_FAILED" {
 				t.Fatalf("%s: %+v, %v", header, answer, err)
 			}
-			if n := server.ids[strconv.Itoa(100+id)]; n != 1 {
+			if n := server.asked(strconv.Itoa(100 + id)); n != 1 {
 				t.Errorf("%q: the server was sent the call %d times", header, n)
 			}
 		}
