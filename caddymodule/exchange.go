@@ -261,14 +261,13 @@ func (x *exchange) readMessage() *gate.Refusal {
 // readRetryKey takes the key by which the caller may send the request again
 // from the header, if it is not in the message.
 func (x *exchange) readRetryKey() *gate.Refusal {
-	values := x.retry
-	if len(values) == 0 {
+	if len(x.retry) == 0 {
 		return nil
 	}
-	key := values[0]
+	key := x.retry[0]
 	reason := ""
 	switch {
-	case len(values) > 1:
+	case len(x.retry) > 1:
 		reason = "there is more than one Idempotency-Key header"
 	case key == "" || len(key) > mcp.MaxRetryKey:
 		reason = "the Idempotency-Key header must have 1 to 256 bytes"

@@ -30,10 +30,17 @@ type byID struct {
 func (s *byID) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var m struct {
 		ID     json.RawMessage
+		Method string
 		Params struct{ Name string }
 	}
 	if err := json.NewDecoder(r.Body).Decode(&m); err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	if m.Method == "initialize" { // all are in one session
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Mcp-Session-Id", "s1")
+		fmt.Fprintf(w, `{"jsonrpc":"2.0","id":%s,"result":{"protocolVersion":"2025-11-25","capabilities":{},"serverInfo":{"name":"confused","version":"1"}}}`, m.ID)
 		return
 	}
 	mine := make(chan string, 2)
@@ -65,12 +72,17 @@ func TestOneIDAtATime(t *testing.T) {
 	g := binaries.StartGateway(t, harness.Site(upstream.URL, "server confused", "provider acme", "price dear 1.00", "free cheap"))
 	account, key := g.NewAgent(t, "alice", "1.00")
 	_, other := g.NewAgent(t, "bob", "")
+	sessions := map[string]string{} // the one session, as each account knows it
+	for _, secret := range []string{key.Secret, other.Secret} {
+		begun := post(t, g, secret, `{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}`)
+		sessions[secret] = begun.Header.Get("Mcp-Session-Id")
+	}
 	send := func(secret, body string) (*harness.Answer, error) {
 		r, err := http.NewRequest(http.MethodPost, g.Endpoint(), strings.NewReader(body))
 		if err != nil {
 			return nil, err
 		}
-		r.Header.Set("Mcp-Session-Id", "s1")
+		r.Header.Set("Mcp-Session-Id", sessions[secret])
 		return g.Send(http.DefaultClient, secret, r)
 	}
 	done := make(chan *harness.Answer, 1)

@@ -23,6 +23,8 @@ type Charge struct {
 	Server      string        `json:"server"`
 	Tool        string        `json:"tool"`
 	Amount      ledger.Amount `json:"amount"`
+	Free        bool          `json:"free"`
+	Fee         ledger.Amount `json:"fee"`
 	Refunded    ledger.Amount `json:"refunded"`
 	Environment string        `json:"environment"`
 	State       string        `json:"state"`

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
@@ -71,17 +72,30 @@ type Paid struct {
 	Currency    string        `json:"currency"`
 	Balance     ledger.Amount `json:"balance"`
 	Environment string        `json:"environment"`
+	Free        bool          `json:"free"`
 }
 
 // Meta is what Farebox adds to answers.
 type Meta struct {
-	Charge  *Paid  `json:"dev.farebox/charge"`
-	Receipt string `json:"dev.farebox/receipt"`
-	Error   *struct {
-		Code  string        `json:"code"`
-		Tool  string        `json:"tool"`
-		Price ledger.Amount `json:"price"`
+	Charge   *Paid  `json:"dev.farebox/charge"`
+	Receipt  string `json:"dev.farebox/receipt"`
+	Replayed bool   `json:"dev.farebox/replayed"`
+	Error    *struct {
+		Code         string        `json:"code"`
+		Tool         string        `json:"tool"`
+		Price        ledger.Amount `json:"price"`
+		Cap          *Cap          `json:"cap"`
+		RetryAfterMS int64         `json:"retry_after_ms"`
 	} `json:"dev.farebox/error"`
+}
+
+// Cap is what a refusal tells of the cap that is in the way.
+type Cap struct {
+	Holder string        `json:"holder"`
+	Period string        `json:"period"`
+	Amount ledger.Amount `json:"amount"`
+	Left   ledger.Amount `json:"left"`
+	Resets *time.Time    `json:"resets"`
 }
 
 // ReadMeta reads what Farebox added to a result's _meta.
@@ -112,6 +126,9 @@ type Message struct {
 	Result *struct {
 		IsError bool `json:"isError"`
 		Meta    Meta `json:"_meta"`
+		Content []struct {
+			Text string `json:"text"`
+		} `json:"content"`
 	} `json:"result"`
 	Error *struct {
 		Code    int    `json:"code"`
@@ -131,6 +148,14 @@ func (m *Message) Code() string {
 		return m.Result.Meta.Error.Code
 	}
 	return ""
+}
+
+// Text is what a model reads of a tool's result, or "".
+func (m *Message) Text() string {
+	if m.Result == nil || len(m.Result.Content) == 0 {
+		return ""
+	}
+	return m.Result.Content[0].Text
 }
 
 // ToolCall returns the body of a call of a tool.

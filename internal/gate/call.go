@@ -180,11 +180,12 @@ func (c *Call) capture(ctx context.Context, answer []byte) ([]mcp.Field, *Refusa
 }
 
 // Release ends the call without a charge: it gives the reservation back, or
-// refunds what was captured. On a call that has ended, is free, or was charged
-// when it started, it does nothing. It does not fail: a reservation that cannot be given back expires.
+// refunds what was captured. On a call that has ended, is free, was charged when
+// it started, or repeats one that was paid before, it does nothing. It does not
+// fail: a reservation that cannot be given back expires.
 func (c *Call) Release(ctx context.Context) {
 	switch {
-	case c.gate == nil, c.started, c.stands:
+	case c.gate == nil, c.started, c.stands, c.first != nil:
 	case c.charge != nil:
 		c.refund(ctx)
 	case !c.settled:

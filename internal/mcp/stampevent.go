@@ -45,7 +45,7 @@ func replaceData(head, lines []byte, last int, data []byte, size int) []byte {
 func EventData(event []byte) []byte {
 	_, lines := cutHead(event)
 	data, _, _ := eventData(lines)
-	return data
+	return bytes.Clone(data)
 }
 
 // cutHead takes from an event what is not part of its lines: the LF of a CRLF

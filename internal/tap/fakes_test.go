@@ -69,6 +69,7 @@ type books struct {
 	abandoned bool                 // settle when the client is gone, too
 	keeps     bool                 // the answer is kept for a client that comes back
 	kept      []string             // the answers that it was given
+	given     [][]byte             // the same, not copied
 	started   bool                 // charged before; nothing takes it back
 }
 
@@ -80,7 +81,7 @@ func (b *books) ChargesAbandoned() bool { return b.abandoned || b.started }
 
 func (b *books) Settle(_ context.Context, o mcp.Outcome, answer []byte) ([]mcp.Field, *gate.Refusal) {
 	b.outcomes = append(b.outcomes, o)
-	b.kept = append(b.kept, string(answer))
+	b.kept, b.given = append(b.kept, string(answer)), append(b.given, answer)
 	if !b.Charges(o) {
 		b.Release(context.Background())
 		return nil, nil

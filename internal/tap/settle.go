@@ -30,6 +30,10 @@ func (t *Tap) settle(outcome mcp.Outcome, message []byte) ([]mcp.Field, bool) {
 		t.abandon()
 		return nil, false
 	}
+	if reason := t.untellable(outcome, message); reason != nil {
+		t.refuse(upstreamFailed("its answer cannot carry a receipt: " + reason.Error()))
+		return nil, false
+	}
 	fields, refusal := t.o.Call.Settle(t.settleContext(), outcome, message)
 	if refusal != nil {
 		t.refuse(refusal)
@@ -44,6 +48,17 @@ func (t *Tap) settle(outcome mcp.Outcome, message []byte) ([]mcp.Field, bool) {
 		return nil, false
 	}
 	return fields, true
+}
+
+// untellable returns why an answer that is to be kept could not be told again.
+// It is asked before the capture: the caller's key would stand for a charge that
+// was taken back.
+func (t *Tap) untellable(outcome mcp.Outcome, message []byte) error {
+	if message == nil || outcome == mcp.OutcomeError || !t.o.Call.Keeps() || !t.o.Call.Charges(outcome) {
+		return nil
+	}
+	_, err := mcp.Stamp(message, nil)
+	return err
 }
 
 // abandon ends a call whose client has left: nothing is written, and nothing

@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/fareboxhq/farebox/internal/gate"
+	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
 // sample returns the value of a sample whose labels have these values, -1 if
@@ -122,4 +123,40 @@ func TestGauges(t *testing.T) {
 	expect(7, 14, 1)
 	unwatch()
 	expect(4, 8, 1)
+}
+
+// Caps that are nearly reached are counted by whose they are and for what
+// period, and by nothing that a client could choose.
+func TestCapsNear(t *testing.T) {
+	m, r := New(func() int64 { return 0 }), prometheus.NewRegistry()
+	if err := m.Register(r); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		m.NearCap(ledger.Cap{Holder: ledger.HolderKey, Period: ledger.PerDay, Account: "acct_1", Lineage: "key_1", Server: "weather"})
+	}
+	m.NearCap(ledger.Cap{Holder: ledger.HolderServer, Period: ledger.PerMonth, Account: "acct_2", Sandbox: true})
+	for labels, want := range map[string]float64{"key day": 2, "server month": 1, "account day": -1} {
+		if got := sample(t, r, "farebox_caps_near_total", labels); got != want {
+			t.Errorf("%s: %v, want %v", labels, got, want)
+		}
+	}
+}
+
+// A call that repeats one that was paid is counted, and its price is not counted
+// a second time.
+func TestReplayedIsNotCharged(t *testing.T) {
+	m, r := New(func() int64 { return 0 }), prometheus.NewRegistry()
+	if err := m.Register(r); err != nil {
+		t.Fatal(err)
+	}
+	meter := m.Meter("weather")
+	meter.Charge("get_*", gate.ResultCaptured, 10_000, false)
+	meter.Charge("get_*", gate.ResultReplayed, 10_000, false)
+	if got := sample(t, r, "farebox_charges_total", "replayed", "weather", "get_*"); got != 1 {
+		t.Errorf("%v replayed", got)
+	}
+	if got := sample(t, r, "farebox_charged_microunits_total", "live", "weather", "get_*"); got != 10_000 {
+		t.Errorf("%v micro-units", got)
+	}
 }

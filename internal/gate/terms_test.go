@@ -1,0 +1,313 @@
+package gate
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/fareboxhq/farebox/internal/keys"
+	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/mcp"
+)
+
+// sentAgain is a call with a key by which it may be sent again.
+func sentAgain(id int, tool, key, arguments string) string {
+	return fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":"tools/call","params":{"name":%q,"arguments":%s,"_meta":{"dev.farebox/idempotency-key":%q}}}`,
+		id, tool, arguments, key)
+}
+
+// settled makes a call that has that outcome and answer.
+func (b *bench) settled(t *testing.T, secret, message string, outcome mcp.Outcome, answer []byte) (*Call, []mcp.Field) {
+	t.Helper()
+	call, refusal := b.call(t, secret, message)
+	if refusal != nil {
+		t.Fatal(refusal)
+	}
+	fields, refusal := call.Settle(context.Background(), outcome, answer)
+	if refusal != nil {
+		t.Fatal(refusal)
+	}
+	call.Close(context.Background())
+	return call, fields
+}
+
+// refusedWith holds that the message is refused with the code, and that nothing
+// is held for it.
+func (b *bench) refusedWith(t *testing.T, secret, message string, code Code) *Refusal {
+	t.Helper()
+	held := b.purse(t, false).Reserved
+	_, refusal := b.call(t, secret, message)
+	if refusal == nil || refusal.Code != code {
+		t.Fatalf("got %v, want %s", refusal, code)
+	}
+	if now := b.purse(t, false).Reserved; now != held {
+		t.Errorf("%s is reserved for a refused call", now-held)
+	}
+	return refusal
+}
+
+// The caps of a key, of its account and of the server bind each call, and the
+// refusal names whose it is, and the figures.
+func TestCapsBind(t *testing.T) {
+	for _, holder := range []ledger.Holder{ledger.HolderKey, ledger.HolderAccount, ledger.HolderServer} {
+		for _, period := range []ledger.Period{ledger.PerCall, ledger.PerDay, ledger.PerMonth} {
+			t.Run(string(holder)+" "+string(period), func(t *testing.T) {
+				b := newBench(t)
+				caps := map[ledger.Period]ledger.Caps{
+					ledger.PerCall: {Call: 9_999}, ledger.PerDay: {Day: 10_999}, ledger.PerMonth: {Month: 10_999},
+				}[period]
+				secret := b.key(t, func(k *keys.Key) {
+					if holder == ledger.HolderKey {
+						k.Limits = &keys.Limits{Call: int64(caps.Call), Day: int64(caps.Day), Month: int64(caps.Month)}
+					}
+				})
+				switch holder {
+				case ledger.HolderServer:
+					b.policy.Caps = caps
+				case ledger.HolderAccount:
+					set := func(a *ledger.Account) error { a.Caps = caps; return nil }
+					if _, err := b.store.UpdateAccount(context.Background(), b.payer.ID, set, ledger.Audit{At: now, Actor: "test", Action: "test"}); err != nil {
+						t.Fatal(err)
+					}
+				}
+				b.settled(t, secret, toolCall("success"), mcp.OutcomeResult, nil) // 0.001 is within all
+				var spent ledger.Amount
+				if period != ledger.PerCall {
+					spent = 1_000
+				}
+				refusal := b.refusedWith(t, secret, toolCall("cheap"), SpendingCap)
+				if period != ledger.PerCall { // 0.01 just fits now, and then nothing does
+					b.settled(t, secret, toolCall("success"), mcp.OutcomeResult, nil)
+				}
+				c := refusal.Cap
+				if c == nil || c.Holder != holder || c.Period != period || c.Spent != spent || c.Amount != 9_999+spent {
+					t.Fatalf("cap %+v", c)
+				}
+				if refusal.Price != 10_000 || refusal.Tool != "cheap" || refusal.Currency != "USD" || c.Resets.IsZero() != (period == ledger.PerCall) {
+					t.Errorf("refusal %+v", refusal)
+				}
+			})
+		}
+	}
+}
+
+// The same call with the same key is answered with the first answer, under the
+// new request's id and with the first receipt. It reserves and charges nothing.
+func TestRepeat(t *testing.T) {
+	b := newBench(t)
+	secret := b.key(t, nil)
+	first, fields := b.settled(t, secret, sentAgain(1, "cheap", "k", `{"a":1,"b":"x"}`), mcp.OutcomeResult,
+		[]byte(`{"jsonrpc":"2.0","id":1,"result":{"content":[],"_meta":{"own":true}}}`))
+	if !first.Keeps() || len(fields) != 2 {
+		t.Fatalf("keeps %v, fields %s", first.Keeps(), fields)
+	}
+	again, refusal := b.call(t, secret, sentAgain(7, "cheap", "k", `{ "b":"\u0078", "a":1 }`))
+	if refusal != nil {
+		t.Fatal(refusal)
+	}
+	id := decoded(t, toolCall("cheap")).ID
+	answer, repeated, err := again.First(id)
+	if err != nil || !repeated {
+		t.Fatal(repeated, err)
+	}
+	var message struct {
+		ID     int
+		Result struct {
+			Meta struct {
+				Own      bool
+				Charge   chargeField `json:"dev.farebox/charge"`
+				Receipt  string      `json:"dev.farebox/receipt"`
+				Replayed bool        `json:"dev.farebox/replayed"`
+			} `json:"_meta"`
+		}
+	}
+	if err := json.Unmarshal(answer, &message); err != nil {
+		t.Fatal(err)
+	}
+	meta := message.Result.Meta
+	if message.ID != 1 || !meta.Own || !meta.Replayed || meta.Charge.ID != first.ID() || again.ID() != first.ID() || meta.Charge.Balance != 40_000 {
+		t.Errorf("answer %s", answer)
+	}
+	if want := string(fields[1].Value); `"`+meta.Receipt+`"` != want {
+		t.Errorf("receipt %q, want the first one, %s", meta.Receipt, want)
+	}
+	again.Release(context.Background()) // what the first call paid is not its to give back
+	again.Close(context.Background())
+	if got := b.purse(t, false); got != (ledger.Purse{Balance: 40_000}) || !again.Captured() {
+		t.Errorf("purse %+v", got)
+	}
+	if fmt.Sprint(*b.meter) != "[captured replayed]" {
+		t.Errorf("counted %v", *b.meter)
+	}
+}
+
+func decoded(t *testing.T, message string) *mcp.Message {
+	t.Helper()
+	m, err := mcp.Decode([]byte(message))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &m
+}
+
+// Each way in which a call that is sent again cannot be answered has its code,
+// runs nothing and holds nothing.
+func TestRepeatRefused(t *testing.T) {
+	b := newBench(t)
+	secret := b.key(t, nil)
+	message := sentAgain(1, "success", "k", `{"n":1}`)
+	first, refusal := b.call(t, secret, message)
+	if refusal != nil {
+		t.Fatal(refusal)
+	}
+	if r := b.refusedWith(t, secret, message, CallInFlight); r.RetryAfter <= 0 {
+		t.Errorf("it is not told when to come again: %+v", r)
+	}
+	b.refusedWith(t, secret, sentAgain(1, "success", "k", `{"n":2}`), RetryKeyReused)
+	if _, refusal := first.Settle(context.Background(), mcp.OutcomeResult, nil); refusal != nil { // not at hand: too long
+		t.Fatal(refusal)
+	}
+	b.refusedWith(t, secret, message, ResultGone)
+	for _, other := range []string{sentAgain(1, "success", "k", `{"n":1.0}`), sentAgain(1, "cheap", "k", `{"n":1}`)} {
+		b.refusedWith(t, secret, other, RetryKeyReused)
+	}
+	b.settled(t, secret, sentAgain(1, "success", "other", `{"n":1}`), mcp.OutcomeResult, nil)
+	b.settled(t, b.key(t, nil), message, mcp.OutcomeResult, nil) // another lineage
+	b.policy.Server = "mail"
+	b.settled(t, secret, message, mcp.OutcomeResult, nil) // another server
+}
+
+// A call that was not charged, or whose charge was taken back because the
+// answer was too long to keep, frees its key.
+func TestNoChargeFreesTheKey(t *testing.T) {
+	b := newBench(t)
+	secret := b.key(t, nil)
+	message := sentAgain(1, "success", "k", `{}`)
+	for _, outcome := range []mcp.Outcome{mcp.OutcomeToolError, mcp.OutcomeError, mcp.OutcomeInputRequired, mcp.OutcomeUnknown} {
+		b.settled(t, secret, message, outcome, []byte(`{}`))
+	}
+	long, _ := b.settled(t, secret, message, mcp.OutcomeResult, nil)
+	long.Release(context.Background())
+	if long.Captured() {
+		t.Error("it is still charged")
+	}
+	if call, refusal := b.call(t, secret, message); refusal != nil {
+		t.Error(refusal)
+	} else {
+		call.Close(context.Background())
+	}
+	if got := b.purse(t, false); got != (ledger.Purse{Balance: 50_000}) {
+		t.Errorf("purse %+v", got)
+	}
+}
+
+// A call that a free quota pays is captured with a receipt of zero that says
+// so; there is nothing to refund, and the next day's calls are counted anew.
+func TestFreeQuota(t *testing.T) {
+	b := newBench(t)
+	b.policy.FreeCalls = 2
+	secret := b.key(t, nil)
+	b.settled(t, secret, toolCall("dear"), mcp.OutcomeToolError, nil) // not captured: it does not count
+	for i := range 3 {
+		tool, price := "dear", ledger.Amount(0) // beyond the balance, but free
+		if i == 2 {
+			tool, price = "cheap", 10_000
+		}
+		before := b.purse(t, false).Balance
+		call, fields := b.settled(t, secret, toolCall(tool), mcp.OutcomeResult, nil)
+		if got := before - b.purse(t, false).Balance; got != price {
+			t.Errorf("call %d took %s, want %s", i, got, price)
+		}
+		var charge chargeField
+		var jws string
+		if err := json.Unmarshal(fields[0].Value, &charge); err != nil {
+			t.Fatal(err)
+		}
+		if err := json.Unmarshal(fields[1].Value, &jws); err != nil {
+			t.Fatal(err)
+		}
+		receipt, err := ledger.VerifyReceipt(jws, b.Signer.Public())
+		free := i < 2
+		if err != nil || receipt.Amount != price || receipt.Free != free || charge.Amount != price || charge.Free != free {
+			t.Errorf("call %d: receipt %+v, field %+v, %v", i, receipt, charge, err)
+		}
+		if free {
+			call.Release(context.Background()) // as for an answer that breaks off
+			if call.Captured() {
+				t.Errorf("call %d is still charged", i)
+			}
+		}
+	}
+	if want := "[released captured refunded captured refunded captured]"; fmt.Sprint(*b.meter) != want {
+		t.Errorf("counted %v, want %s", *b.meter, want)
+	}
+}
+
+// The operator's share is in the order, rounded down; without one, or if it
+// comes out as nothing, nobody is named to get it.
+func TestFeeIsInTheOrder(t *testing.T) {
+	b := newBench(t)
+	key := &keys.Key{ID: "key_1", Lineage: "key_0", Account: "acct_1", Environment: keys.Test}
+	share, err := ledger.ParseShare("2.5%")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.policy.Fee, b.policy.FeeTo = share, "acct_operator"
+	for price, fee := range map[ledger.Amount]ledger.Amount{10_000: 250, 39: 0, 40: 1, 79: 1, 80: 2, 1: 0} {
+		o := b.order(key, "tool", price)
+		want := ledger.Order{Account: "acct_1", Provider: b.earner.ID, Key: "key_1", Lineage: "key_0", Server: "weather", Tool: "tool", Amount: price, Fee: fee, Sandbox: true}
+		if fee > 0 {
+			want.FeeTo = "acct_operator"
+		}
+		if o != want || o.Check() != nil {
+			t.Errorf("order %+v (%v), want %+v", o, o.Check(), want)
+		}
+	}
+	b.policy.Fee, b.policy.FeeTo = 0, ""
+	if o := b.order(key, "tool", 10_000); o.Fee != 0 || o.FeeTo != "" {
+		t.Errorf("order %+v without a fee", o)
+	}
+}
+
+// The terms of a call are those of its key and its server, and its key to be
+// sent again by.
+func TestTerms(t *testing.T) {
+	b := newBench(t)
+	b.policy.Caps, b.policy.FreeCalls = ledger.Caps{Day: 5}, 9
+	m := decoded(t, sentAgain(1, "cheap", "again", `{}`))
+	got := b.terms(&keys.Key{Limits: &keys.Limits{Call: 1, Day: 2, Month: 3}}, m)
+	want := ledger.Terms{
+		Key: ledger.Caps{Call: 1, Day: 2, Month: 3}, Server: ledger.Caps{Day: 5}, FreeCalls: 9,
+		Retry: ledger.Retry{Key: "again", Fingerprint: mcp.Fingerprint(m)},
+	}
+	if got != want {
+		t.Errorf("terms %+v, want %+v", got, want)
+	}
+	if got := b.terms(&keys.Key{}, decoded(t, toolCall("cheap"))); got != (ledger.Terms{Server: ledger.Caps{Day: 5}, FreeCalls: 9}) {
+		t.Errorf("terms %+v of a key without limits", got)
+	}
+}
+
+// A kept answer that cannot be told under the new id is gone, not forwarded.
+func TestRepeatOfWhatIsNoAnswer(t *testing.T) {
+	b := newBench(t)
+	secret := b.key(t, nil)
+	message := sentAgain(1, "success", "k", `{}`)
+	b.settled(t, secret, message, mcp.OutcomeResult, []byte(strings.Repeat(" ", 10)))
+	call, refusal := b.call(t, secret, message)
+	if refusal != nil {
+		t.Fatal(refusal)
+	}
+	if answer, repeated, err := call.First(mcp.ID{}); !repeated || err == nil {
+		t.Errorf("got %q, %v, %v", answer, repeated, err)
+	}
+	if none, repeated, err := new(Call).First(mcp.ID{}); none != nil || repeated || err != nil {
+		t.Errorf("a free call has a first answer: %q, %v, %v", none, repeated, err)
+	}
+	if wait := inFlightWait; wait <= 0 || wait > 10*time.Second {
+		t.Errorf("a caller is told to wait %v", wait)
+	}
+}
