@@ -129,7 +129,7 @@ func TestChargeOnIsInherited(t *testing.T) {
 			t.Fatal(err)
 		}
 		for tool, want := range c.want {
-			if q, err := book.Quote(t.Context(), tool, nil); err != nil || q.ChargeOn != want {
+			if q, err := book.Quote(t.Context(), pricing.Item{Name: tool}, nil); err != nil || q.ChargeOn != want {
 				t.Errorf("%v: %s is charged on %s (%v), want %s", c.chargeOn, tool, q.ChargeOn, err, want)
 			}
 		}
