@@ -90,6 +90,8 @@ type entry struct {
 type Book struct {
 	shelves  [kinds]shelf
 	fallback Default
+	// sellsResources says that some resource has a price.
+	sellsResources bool
 }
 
 // Compile checks the rules and makes a book of them. Among the rules of one
@@ -117,6 +119,7 @@ func Compile(rules []Rule, fallback Default) (*Book, error) {
 		if err := b.shelves[item.Kind].add(e); err != nil {
 			return nil, err
 		}
+		b.sellsResources = b.sellsResources || item.Kind == Resource && !e.offer().Free()
 	}
 	if fallback.Amount < 0 {
 		return nil, fmt.Errorf("price of unpriced tools is below zero: %s", fallback.Amount)
