@@ -133,11 +133,11 @@ func (x *exchange) refusalBody(r *gate.Refusal) []byte {
 		text = capText(r)
 	case gate.CallInFlight:
 		field.RetryAfterMS = r.RetryAfter.Milliseconds()
-		text = "The tool \"" + r.Tool + "\" was not called again: " + inFlightText
+		text = notDone(r.Tool) + " again: " + inFlightText
 	case gate.RetryKeyReused:
-		text = "The tool \"" + r.Tool + "\" was not called and nothing was charged: " + reusedText
+		text = notDone(r.Tool) + " and nothing was charged: " + reusedText
 	case gate.ResultGone:
-		text = "The tool \"" + r.Tool + "\" was not called again and nothing more was charged: " + goneText
+		text = notDone(r.Tool) + " again and nothing more was charged: " + goneText
 	case gate.PriceAboveMax:
 		field.Price, field.Maximum, field.Currency = &r.Price, &r.Maximum, r.Currency
 		text = dearText(r)
@@ -168,15 +168,15 @@ func (x *exchange) poorText(r *gate.Refusal) string {
 	if r.Sandbox {
 		balance = "test balance"
 	}
-	return fmt.Sprintf("The tool %q was not called and nothing was charged: one call costs %s %s, but the %s of account %s has only %s %s available. "+
+	return fmt.Sprintf("%s and nothing was charged: one call costs %s %s, but the %s of account %s has only %s %s available. "+
 		"Ask the operator of this gateway to top the account up, then call again; until then every retry will be refused.",
-		r.Tool, r.Price, r.Currency, balance, x.key.Account, r.Available, r.Currency)
+		notDone(r.Tool), r.Price, r.Currency, balance, x.key.Account, r.Available, r.Currency)
 }
 
 const (
 	inFlightText = "the first call with this idempotency key is still under way. Wait, then send the same call again to get its result."
-	reusedText   = "this idempotency key stands for a call with another tool or other arguments. Use a new key for each new call."
-	goneText     = "a call with this idempotency key was made and charged before, but its result is not kept. To have the tool called and charged anew, use a new key."
+	reusedText   = "this idempotency key stands for another call. Use a new key for each new call."
+	goneText     = "a call with this idempotency key was made and charged before, but its result is not kept. To have the call made and charged anew, use a new key."
 )
 
 // capText tells a model which cap is in the way, and until when.
@@ -186,27 +186,27 @@ func capText(r *gate.Refusal) string {
 		ledger.HolderKey: "this key", ledger.HolderAccount: "this account", ledger.HolderServer: "one account at this server",
 	}[c.Holder]
 	if c.Period == ledger.PerCall {
-		return fmt.Sprintf("The tool %q was not called and nothing was charged: this call costs %s %s, and %s may spend at most %s %s on one call. "+
+		return fmt.Sprintf("%s and nothing was charged: this call costs %s %s, and %s may spend at most %s %s on one call. "+
 			"Ask the operator of this gateway to raise the cap; until then every retry will be refused.",
-			r.Tool, r.Price, r.Currency, whose, c.Amount, r.Currency)
+			notDone(r.Tool), r.Price, r.Currency, whose, c.Amount, r.Currency)
 	}
-	return fmt.Sprintf("The tool %q was not called and nothing was charged: this call costs %s %s, and of the %s %s that %s may spend in a %s only %s %s are left. "+
+	return fmt.Sprintf("%s and nothing was charged: this call costs %s %s, and of the %s %s that %s may spend in a %s only %s %s are left. "+
 		"The cap begins anew at %s (UTC); until then dearer calls than that will be refused, unless the operator of this gateway raises it.",
-		r.Tool, r.Price, r.Currency, c.Amount, r.Currency, whose, c.Period, max(c.Left(), 0), r.Currency, c.Resets.Format(time.DateTime))
+		notDone(r.Tool), r.Price, r.Currency, c.Amount, r.Currency, whose, c.Period, max(c.Left(), 0), r.Currency, c.Resets.Format(time.DateTime))
 }
 
 // dearText tells a model what it may do about a price.
 func dearText(r *gate.Refusal) string {
-	return fmt.Sprintf("The tool %q was not called and nothing was charged: this call costs %s %s, but the caller's own maximum in _meta[\"dev.farebox/max-price\"] is %s %s. "+
+	return fmt.Sprintf("%s and nothing was charged: this call costs %s %s, but the caller's own maximum in _meta[\"dev.farebox/max-price\"] is %s %s. "+
 		"Call again with a higher maximum if the price is acceptable; until then every retry will be refused.",
-		r.Tool, r.Price, r.Currency, r.Maximum, r.Currency)
+		notDone(r.Tool), r.Price, r.Currency, r.Maximum, r.Currency)
 }
 
 // leftText tells a model to wait, and why.
 func leftText(r *gate.Refusal) string {
-	return fmt.Sprintf("The tool %q was not called and nothing was charged: too many paid calls with this key were abandoned before their answer came. "+
+	return fmt.Sprintf("%s and nothing was charged: too many paid calls with this key were abandoned before their answer came. "+
 		"Wait %d seconds, then call again, and wait for the answer.",
-		r.Tool, int64(math.Ceil(r.RetryAfter.Seconds())))
+		notDone(r.Tool), int64(math.Ceil(r.RetryAfter.Seconds())))
 }
 
 // chargedText is what is told of a call that was charged when it started and

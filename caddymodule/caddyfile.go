@@ -157,9 +157,10 @@ func (a *App) parseSecrets(d *caddyfile.Dispenser) error {
 //	    server <name>
 //	    provider <account>
 //	    environments live|test...
-//	    price <tool> <amount> [charge_on <end>...]
+//	    price <tool>|prompt:<name>|resource:<uri> <amount> [charge_on <end>...]
 //	    price <tool> cel <expression> max <amount> [charge_on <end>...]
 //	    free <tool>...
+//	    method <method> free|<amount>
 //	    unpriced deny|free|<amount>
 //	    charge_on success|tool_error|abandoned|started...
 //	    cap call|day|month <amount>
@@ -183,6 +184,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"environments": func(d *caddyfile.Dispenser) error { return someArgs(d, &h.Environments) },
 		"price":        h.parsePrice,
 		"free":         h.parseFree,
+		"method":       h.parseMethod,
 		"unpriced":     h.parseUnpriced,
 		"charge_on":    h.parseChargeOn,
 		"cap":          h.parseCap,
@@ -199,7 +201,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		},
 		"identity_headers":       func(d *caddyfile.Dispenser) error { return switchArg(d, &h.IdentityHeaders) },
 		"upstream_authorization": func(d *caddyfile.Dispenser) error { return oneArg(d, &h.UpstreamAuthorization) },
-	}, "price", "free", "origins", "cap")
+	}, "price", "free", "method", "origins", "cap")
 	if err != nil {
 		return err
 	}
@@ -213,6 +215,9 @@ func (h *Handler) parsePrice(d *caddyfile.Dispenser) error {
 	var p Price
 	if !d.Args(&p.Tool, &p.Amount) {
 		return d.Err("price: want a tool and an amount, as in: price get_forecast 0.01")
+	}
+	if err := checkItem(d, p.Tool); err != nil {
+		return err
 	}
 	amount := p.Amount
 	if p.Amount == "cel" {
@@ -264,6 +269,9 @@ func (h *Handler) parseFree(d *caddyfile.Dispenser) error {
 		return err
 	}
 	for _, tool := range tools {
+		if err := checkItem(d, tool); err != nil {
+			return err
+		}
 		h.Prices = append(h.Prices, Price{Tool: tool, Amount: "0"})
 	}
 	return nil

@@ -92,12 +92,18 @@ func TestCompileRefuses(t *testing.T) {
 		`price of "a": its expression gives double: write micro-units as int`: func(h *Handler) {
 			h.Prices = []Price{{Tool: "a", CEL: "args.x * 0.5", Max: "1"}}
 		},
-		`price of "a": charge_on: unknown "never"`: func(h *Handler) { h.Prices = []Price{{Tool: "a", Amount: "1", ChargeOn: []string{"never"}}} },
-		`charge_on: abandoned alone`:               func(h *Handler) { h.ChargeOn = []string{"abandoned"} },
-		"unpriced: want deny":                      func(h *Handler) { h.Unpriced = "maybe" },
-		`origin "app.example.com"`:                 func(h *Handler) { h.Origins = []string{"app.example.com"} },
-		"max_body and max_call":                    func(h *Handler) { h.MaxBody = -1 },
-		`origin "https://a.example/`:               func(h *Handler) { h.Origins = []string{"https://a.example/"} },
+		`price of "a": charge_on: unknown "never"`:   func(h *Handler) { h.Prices = []Price{{Tool: "a", Amount: "1", ChargeOn: []string{"never"}}} },
+		`charge_on: abandoned alone`:                 func(h *Handler) { h.ChargeOn = []string{"abandoned"} },
+		`price of "method:a": the prices of methods`: func(h *Handler) { h.Prices = []Price{{Tool: "method:a", Amount: "1"}} },
+		`"mail:a": a tool's name has no colon`:       func(h *Handler) { h.Prices = []Price{{Tool: "mail:a", Amount: "1"}} },
+		`method "tools/call": what it costs depends`: func(h *Handler) { h.Methods = []Method{{"tools/call", "1"}} },
+		`method "a": want free or an amount`:         func(h *Handler) { h.Methods = []Method{{"a", ""}} },
+		`price of "method:a": it is below zero`:      func(h *Handler) { h.Methods = []Method{{"a", "-1"}} },
+		`method "a" is priced twice`:                 func(h *Handler) { h.Methods = []Method{{"a", "1"}, {"a", "free"}} },
+		"unpriced: want deny":                        func(h *Handler) { h.Unpriced = "maybe" },
+		`origin "app.example.com"`:                   func(h *Handler) { h.Origins = []string{"app.example.com"} },
+		"max_body and max_call":                      func(h *Handler) { h.MaxBody = -1 },
+		`origin "https://a.example/`:                 func(h *Handler) { h.Origins = []string{"https://a.example/"} },
 	} {
 		h := good
 		h.environments = nil
@@ -124,12 +130,12 @@ func TestChargeOnIsInherited(t *testing.T) {
 			"cel": pricing.Success | pricing.ToolError, "other": pricing.Success | pricing.ToolError,
 		}},
 	} {
-		book, err := compileBook(prices, "0.5", c.chargeOn)
+		book, err := compileBook(prices, nil, "0.5", c.chargeOn)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for tool, want := range c.want {
-			if q, err := book.Quote(t.Context(), tool, nil); err != nil || q.ChargeOn != want {
+			if q, err := book.Quote(t.Context(), pricing.Item{Name: tool}, nil); err != nil || q.ChargeOn != want {
 				t.Errorf("%v: %s is charged on %s (%v), want %s", c.chargeOn, tool, q.ChargeOn, err, want)
 			}
 		}
@@ -151,6 +157,7 @@ func TestServersAgree(t *testing.T) {
 		{&Handler{Server: "weather", Provider: "acme", Prices: []Price{{Tool: "a", Amount: "1"}}, Unpriced: "free"}, false},
 		{&Handler{Server: "weather", Provider: "acme", Prices: []Price{{Tool: "a", Amount: "1"}}, ChargeOn: []string{"started"}}, false},
 		{&Handler{Server: "weather", Provider: "acme", Prices: []Price{{Tool: "a", Amount: "1", ChargeOn: []string{"started"}}}}, false},
+		{&Handler{Server: "weather", Provider: "acme", Prices: []Price{{Tool: "a", Amount: "1"}}, Methods: []Method{{"m", "1"}}}, false},
 	} {
 		app.handlers = []*Handler{one}
 		if err := app.register(c.other); (err == nil) != c.ok {

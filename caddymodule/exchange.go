@@ -208,7 +208,7 @@ func (x *exchange) post() error {
 // repeat answers a call that was sent again with what was paid the first time.
 func (x *exchange) repeat(answer []byte, err error) {
 	if err != nil {
-		x.refuse(&gate.Refusal{Code: gate.ResultGone, Cause: err, Tool: x.message.Name})
+		x.refuse(&gate.Refusal{Code: gate.ResultGone, Cause: err, Tool: x.call.Tool()})
 		return
 	}
 	x.count("replayed")
@@ -589,7 +589,7 @@ func (x *exchange) count(decision string) {
 		method = x.r.Method
 	case x.message.Kind == mcp.KindResponse:
 		method = "response"
-	case x.message.Method != "" && mcp.KnownMethod(x.era, &x.message):
+	case x.message.Method != "" && (mcp.KnownMethod(x.era, &x.message) || x.h.knowsMethod(&x.message)):
 		method = x.message.Method
 	}
 	metrics.Request(x.h.Server, method, decision)

@@ -39,7 +39,7 @@ func init() {
 // `{http.farebox.account}` | The same
 // `{http.farebox.key}` | The id of the key
 // `{http.farebox.server}` | The name of the server
-// `{http.farebox.tool}` | The tool that a paid call names
+// `{http.farebox.tool}` | What a paid call names: a tool, `prompt:NAME`, `resource:URI` or `method:NAME`
 // `{http.farebox.charge}` | The id of a paid call's charge
 type Handler struct {
 	// The name of the MCP server: in receipts, metrics, and the allowed servers
@@ -58,8 +58,12 @@ type Handler struct {
 	// match wins.
 	Prices []Price `json:"prices,omitempty"`
 
+	// Methods that may be called although the protocol does not have them, and
+	// what requests cost that have no name or URI.
+	Methods []Method `json:"methods,omitempty"`
+
 	// What becomes of tools that no price names: `deny`, `free`, or an amount.
-	// Default: `deny`.
+	// Prompts and resources that no price names are free. Default: `deny`.
 	Unpriced string `json:"unpriced,omitempty"`
 
 	// Which ends of paid calls are charged, unless their price says otherwise:
@@ -133,9 +137,11 @@ type Fee struct {
 	Account string `json:"account"`
 }
 
-// Price is what calls of some tools cost.
+// Price is what calls of some tools cost, or some prompts or resources.
 type Price struct {
-	// The name of a tool, or a pattern with `*`, `?` and `[a-z]`.
+	// The name of a tool, or a pattern with `*`, `?` and `[a-z]`; the same of a
+	// prompt after `prompt:`; or after `resource:` a URI, in which `*` and
+	// `{anything}` stand for any run of characters.
 	Tool string `json:"tool"`
 
 	// The amount of one call, a decimal with at most six places; `0` is free.
@@ -144,7 +150,7 @@ type Price struct {
 
 	// An expression in the Common Expression Language (CEL) that gives the
 	// price of a call in micro-units, as int: `size(args.text) * 2`. `args` are
-	// the call's arguments, `tool` is the tool's name. A call for which it gives
+	// the call's arguments, `tool` is the name or the URI. A call for which it gives
 	// no price from 0 to `max` is refused.
 	CEL string `json:"cel,omitempty"`
 
@@ -221,7 +227,7 @@ func (h *Handler) compile() error {
 		h.environments = append(h.environments, environment)
 	}
 	var err error
-	if h.book, err = compileBook(h.Prices, h.Unpriced, h.ChargeOn); err != nil {
+	if h.book, err = compileBook(h.Prices, h.Methods, h.Unpriced, h.ChargeOn); err != nil {
 		return err
 	}
 	if err := h.compileSpending(); err != nil {
@@ -238,7 +244,7 @@ func (h *Handler) compile() error {
 	return nil
 }
 
-func compileBook(prices []Price, unpriced string, chargeOn []string) (*pricing.Book, error) {
+func compileBook(prices []Price, methods []Method, unpriced string, chargeOn []string) (*pricing.Book, error) {
 	var fallback pricing.Default
 	var err error
 	if len(chargeOn) > 0 {
@@ -251,6 +257,13 @@ func compileBook(prices []Price, unpriced string, chargeOn []string) (*pricing.B
 		if rules[i], err = p.rule(fallback.ChargeOn); err != nil {
 			return nil, fmt.Errorf("price of %q: %w", p.Tool, err)
 		}
+	}
+	for _, m := range methods {
+		r, err := m.rule(fallback.ChargeOn)
+		if err != nil {
+			return nil, err
+		}
+		rules = append(rules, r)
 	}
 	switch unpriced {
 	case unpricedDeny:
@@ -275,6 +288,9 @@ func (p *Price) rule(on pricing.ChargeOn) (r pricing.Rule, err error) {
 			return r, err
 		}
 	}
+	if item, err := pricing.ParseItem(p.Tool); err == nil && item.Kind == pricing.Method {
+		return r, errors.New("the prices of methods stand in methods")
+	}
 	switch {
 	case p.CEL != "" && p.Amount != "":
 		return r, errors.New("want an amount or an expression, not both")
@@ -295,7 +311,7 @@ func (p *Price) rule(on pricing.ChargeOn) (r pricing.Rule, err error) {
 // agrees reports whether two handlers of one server charge alike.
 func (h *Handler) agrees(other *Handler) bool {
 	return h.Provider == other.Provider && h.Unpriced == other.Unpriced &&
-		reflect.DeepEqual(h.Prices, other.Prices) && slices.Equal(h.ChargeOn, other.ChargeOn) &&
+		reflect.DeepEqual(h.Prices, other.Prices) && slices.Equal(h.Methods, other.Methods) && slices.Equal(h.ChargeOn, other.ChargeOn) &&
 		h.caps == other.caps && h.freeCalls == other.freeCalls && reflect.DeepEqual(h.Fee, other.Fee)
 }
 

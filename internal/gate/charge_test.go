@@ -193,7 +193,7 @@ func TestPriceByExpression(t *testing.T) {
 	for arguments, want := range map[string]string{
 		``:                            "cannot be computed",
 		`,"arguments":{"text":12345}`: "cannot be computed",
-		`,"arguments":{"text":"` + strings.Repeat("x", 10_001) + `"}`: "above the most that this tool may cost, 0.02",
+		`,"arguments":{"text":"` + strings.Repeat("x", 10_001) + `"}`: "above the most that it may be, 0.02",
 	} {
 		_, refusal := b.call(t, secret, message(arguments))
 		if refusal == nil || refusal.Code != PriceRefused || !strings.Contains(refusal.Reason, want) || strings.Contains(refusal.Error(), "12345") {

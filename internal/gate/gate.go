@@ -129,9 +129,6 @@ type Gate struct {
 // New returns a gate for the policy.
 func New(p Policy, d Deps) *Gate { return &Gate{policy: p, Deps: d} }
 
-// methodToolsCall is the one method that can cost.
-const methodToolsCall = "tools/call"
-
 // maxAuthorization bounds the Authorization header in bytes.
 const maxAuthorization = 512
 
@@ -191,16 +188,17 @@ func (g *Gate) Admit(ctx context.Context, key *keys.Key, era mcp.Era, m *mcp.Mes
 		}
 		return &Call{}, nil
 	}
-	if !mcp.KnownMethod(era, m) {
-		return nil, &Refusal{Code: MethodUnknown, Reason: "method not found: " + m.Method}
+	item, costs, refusal := g.appraise(era, m)
+	if refusal != nil {
+		return nil, refusal
 	}
-	if m.Method != methodToolsCall {
+	if !costs {
 		return &Call{}, nil
 	}
-	if m.Task && era == mcp.EraSession { // 2026-07-28 knows no such parameter: servers ignore it
+	if m.Task && era == mcp.EraSession && item.Kind == pricing.Tool { // 2026-07-28 knows no such parameter: servers ignore it
 		return nil, &Refusal{Code: TaskUnsupported, Tool: m.Name, Reason: "tasks are not supported here: call the tool without params.task"}
 	}
-	quote, refusal := g.quote(ctx, m)
+	quote, refusal := g.quote(ctx, item, m)
 	if refusal != nil {
 		return nil, refusal
 	}
@@ -208,38 +206,42 @@ func (g *Gate) Admit(ctx context.Context, key *keys.Key, era mcp.Era, m *mcp.Mes
 		return &Call{}, nil
 	}
 	if wait := g.Abandonments.Wait(key.Lineage); wait > 0 {
-		return nil, &Refusal{Code: RateLimited, Tool: m.Name, RetryAfter: wait}
+		return nil, &Refusal{Code: RateLimited, Tool: item.String(), RetryAfter: wait}
 	}
-	return g.reserve(ctx, key, m, quote)
+	return g.reserve(ctx, key, item, m, quote)
 }
 
-// quote prices a tools/call, within the maximum that the caller has set.
-func (g *Gate) quote(ctx context.Context, m *mcp.Message) (pricing.Quote, *Refusal) {
+// quote prices a request, within the maximum that the caller has set.
+func (g *Gate) quote(ctx context.Context, item pricing.Item, m *mcp.Message) (pricing.Quote, *Refusal) {
+	if refusal := checkName(item); refusal != nil {
+		return pricing.Quote{}, refusal
+	}
+	name := item.String()
 	limit := ledger.Amount(math.MaxInt64)
 	if m.MaxPrice != "" {
 		var err error
 		if limit, err = ledger.ParseAmount(m.MaxPrice); err != nil || limit < 0 {
 			return pricing.Quote{}, &Refusal{
-				Code: ParamsInvalid, Tool: m.Name,
+				Code: ParamsInvalid, Tool: name,
 				Reason: "the highest price in _meta must be a decimal of at most six places, as in \"0.05\"",
 			}
 		}
 	}
-	quote, err := g.policy.Prices.Quote(ctx, m.Name, m.Arguments)
+	quote, err := g.policy.Prices.Quote(ctx, item, argumentsOf(item, m))
 	var refused *pricing.RefusedError
 	switch {
 	case errors.As(err, &refused):
-		return quote, &Refusal{Code: PriceRefused, Tool: m.Name, Reason: refused.Reason, Cause: refused.Cause}
+		return quote, &Refusal{Code: PriceRefused, Tool: name, Reason: refused.Reason, Cause: refused.Cause}
 	case err != nil:
-		return quote, &Refusal{Code: ToolUnknown, Tool: m.Name, Cause: err}
+		return quote, &Refusal{Code: ToolUnknown, Tool: name, Cause: err}
 	case quote.Amount > limit:
-		return quote, &Refusal{Code: PriceAboveMax, Tool: m.Name, Price: quote.Amount, Maximum: limit, Currency: g.policy.Currency}
+		return quote, &Refusal{Code: PriceAboveMax, Tool: name, Price: quote.Amount, Maximum: limit, Currency: g.policy.Currency}
 	}
 	return quote, nil
 }
 
-func (g *Gate) reserve(ctx context.Context, key *keys.Key, m *mcp.Message, quote pricing.Quote) (*Call, *Refusal) {
-	c := &Call{gate: g, id: g.NewID("chg_"), entry: quote.Entry, on: quote.ChargeOn, order: g.order(key, m.Name, quote.Amount)}
+func (g *Gate) reserve(ctx context.Context, key *keys.Key, item pricing.Item, m *mcp.Message, quote pricing.Quote) (*Call, *Refusal) {
+	c := &Call{gate: g, id: g.NewID("chg_"), entry: quote.Entry, on: quote.ChargeOn, order: g.order(key, item.String(), quote.Amount)}
 	terms := g.terms(key, m)
 	c.terms = terms
 	began := g.Now()

@@ -89,7 +89,7 @@ type Order struct {
 	Key      string // the paying key's id
 	Lineage  string // the paying key's lineage
 	Server   string // server name
-	Tool     string // tool name as called
+	Tool     string // as called: a tool by its name, prompt:NAME, resource:URI or method:NAME
 	Amount   Amount // the price; more than zero
 	Fee      Amount // what of the amount goes on from the provider to FeeTo; at most the amount
 	FeeTo    string // the operator's account (account id); "" without a fee

@@ -93,8 +93,10 @@ func (s *Signer) Sign(r Receipt) (string, error) {
 // ErrReceipt says that a text is no receipt that the given keys have signed.
 var ErrReceipt = errors.New("not a valid receipt")
 
-// MaxReceipt bounds the text of a receipt in bytes.
-const MaxReceipt = 8 << 10
+// MaxReceipt bounds the text of a receipt in bytes. The name of what was called
+// may take most of it: a URI of 1024 bytes is six times that in JSON, a third
+// more in base64.
+const MaxReceipt = 16 << 10
 
 // VerifyReceipt checks a compact JWS against the public keys, one of which its
 // header must name, and returns the receipt in it. Its errors are ErrReceipt.

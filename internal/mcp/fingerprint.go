@@ -8,17 +8,28 @@ import (
 )
 
 // Fingerprint tells what a message calls: two messages have the same if they
-// have the same method, the same name and the same arguments, whatever the order
-// of the members of objects, the white space, and the way that strings are
-// escaped. Numbers are compared as they are written, so that none is taken for
-// another: 1 and 1.0 differ. The message must be one that Decode has accepted.
+// have the same method and ask it for the same, whatever the order of the
+// members of objects, the white space, and the way that strings are escaped.
+// Of tools/call and prompts/get that is the name and the arguments; of other
+// methods all of params but for _meta and what follows an earlier request up.
+// Numbers are compared as they are written, so that none is taken for another:
+// 1 and 1.0 differ. The message must be one that Decode has accepted.
 func Fingerprint(m *Message) [sha256.Size]byte {
 	out := make([]byte, 0, 2*len(m.Arguments)+len(m.Method)+len(m.Name)+3*lengthSize)
 	out = appendSized(out, []byte(m.Method))
-	out = appendSized(out, []byte(m.Name))
-	if m.Arguments != nil {
-		w := walker{text: m.Arguments}
-		out = w.appendCanonical(out, w.next())
+	switch m.Method {
+	case methodToolsCall, methodPromptsGet:
+		out = appendSized(out, []byte(m.Name))
+		if m.Arguments != nil {
+			w := walker{text: m.Arguments}
+			out = w.appendCanonical(out, w.next())
+		}
+	default:
+		if m.Params != nil {
+			w := walker{text: m.Params}
+			w.next() // opens the object that Decode has seen
+			out = w.appendMembers(append(out, '{'), "_meta", "requestState", "inputResponses")
+		}
 	}
 	return sha256.Sum256(out)
 }
@@ -50,11 +61,17 @@ func (w *walker) appendCanonical(out []byte, t token) []byte {
 }
 
 // appendMembers appends the members of the object that was just opened, sorted
-// by their keys. Decode has seen that no key is there twice.
-func (w *walker) appendMembers(out []byte) []byte {
+// by their keys, without those that are left out. Decode has seen that no key is
+// there twice.
+func (w *walker) appendMembers(out []byte, without ...string) []byte {
 	var members [][]byte
 	for w.next() == tokenKey {
-		member := appendSized(nil, w.key())
+		key := w.key()
+		if slices.Contains(without, string(key)) {
+			w.skip(w.next())
+			continue
+		}
+		member := appendSized(nil, key)
 		members = append(members, w.appendCanonical(member, w.next()))
 	}
 	slices.SortFunc(members, bytes.Compare)

@@ -54,6 +54,28 @@ func TestFingerprintDiffers(t *testing.T) {
 	}
 }
 
+// TestFingerprintOfOtherMethods: the name and the arguments say nothing of what
+// other methods ask for; their params do, but for what tells of the request.
+func TestFingerprintOfOtherMethods(t *testing.T) {
+	first := fingerprintOf(t, "resources/read", `{"uri":"docs://a"}`)
+	for _, same := range []string{
+		`{ "uri" : "docs:\/\/a" }`, `{"_meta":{"progressToken":7},"uri":"docs://a"}`,
+		`{"requestState":"s","uri":"docs://a","inputResponses":{"x":{}}}`,
+	} {
+		if fingerprintOf(t, "resources/read", same) != first {
+			t.Errorf("%s has another fingerprint", same)
+		}
+	}
+	for _, other := range []string{`{"uri":"docs://b"}`, `{"uri":"docs://a","range":1}`, `{"uri":"docs://a","arguments":{}}`} {
+		if fingerprintOf(t, "resources/read", other) == first {
+			t.Errorf("%s has the same fingerprint", other)
+		}
+	}
+	if fingerprintOf(t, "vendor/thing", `{"a":1,"b":{"_meta":1}}`) == fingerprintOf(t, "vendor/thing", `{"a":1,"b":{"_meta":2}}`) {
+		t.Error("a _meta that is not the request's own is left out")
+	}
+}
+
 // TestWithID: a kept answer gets the id of the request that asks again, and
 // nothing else of it changes.
 func TestWithID(t *testing.T) {

@@ -124,7 +124,7 @@ func (f *formula) price(ctx context.Context, tool string, arguments []byte) (led
 }
 
 func (f *formula) tooDear() error {
-	return &RefusedError{Reason: "the price of this call comes out above the most that this tool may cost, " + f.max.String()}
+	return &RefusedError{Reason: "the price of this call comes out above the most that it may be, " + f.max.String()}
 }
 
 // refusedBy tells why an evaluation failed. CEL's own words may quote the

@@ -1,5 +1,5 @@
-// Package pricing compiles a server's price book and quotes tool calls from
-// it. A Book never changes after it was compiled and may be used by many
+// Package pricing compiles a server's price book and quotes calls of tools, and
+// of what else a server offers, from it. A Book never changes after it was compiled and may be used by many
 // goroutines at once; a quote of an exact name with a fixed price does not
 // allocate.
 package pricing
@@ -8,23 +8,24 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path"
-	"strings"
 
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// Rule prices the tools that a pattern names, by a fixed amount or by an
+// Rule prices the items that a pattern names, by a fixed amount or by an
 // expression over the call's arguments.
 type Rule struct {
-	// Pattern is a tool name, or a glob in which '*' stands for any run of
-	// characters except '/', '?' for one, and '[a-z]' for a class.
+	// Pattern is the name of an item, as ParseItem reads it, or a pattern. In
+	// those of tools and prompts, '*' stands for any run of characters except
+	// '/', '?' for one, and '[a-z]' for a class. In those of resources, '*' and
+	// whatever stands in braces stand for any run of characters, '/' included,
+	// and all else for itself. Methods have no patterns.
 	Pattern string
 	// Amount of one call; zero means free. It must be zero beside CEL.
 	Amount ledger.Amount
 	// CEL is an expression in the Common Expression Language that gives
 	// micro-units as int. It sees args, the call's arguments (an empty map if
-	// there are none), and tool, the tool's name.
+	// there are none), and tool, the item's name without a prefix.
 	CEL string
 	// Max is the most that the expression may ask: required with CEL, and
 	// zero without.
@@ -34,6 +35,7 @@ type Rule struct {
 }
 
 // Default says what becomes of tools that no rule names. Its zero value denies.
+// Items of other kinds that no rule names are free.
 type Default struct {
 	Allow    bool
 	Amount   ledger.Amount // with Allow: zero means free
@@ -51,7 +53,8 @@ type Quote struct {
 	ChargeOn ChargeOn      // never zero but in a quote that comes with an error
 }
 
-// ErrUnpriced says that the book has no price for the tool and denies it.
+// ErrUnpriced says that the book has no price for the tool and denies it. It is
+// about tools alone.
 var ErrUnpriced = errors.New("tool has no price")
 
 // RefusedError says that an expression gave no price that may be asked.
@@ -77,47 +80,46 @@ func (e *RefusedError) Unwrap() error { return e.Cause }
 
 // entry is a compiled rule.
 type entry struct {
-	pattern string
+	item    Item     // what it prices: the name may be a pattern
+	pieces  []string // of a resource's pattern
 	quote   Quote    // complete, unless there is a formula
 	formula *formula // gives the amount; nil for a fixed price
 }
 
 // Book is a compiled price book.
 type Book struct {
-	exact    map[string]entry
-	globs    []entry
+	shelves  [kinds]shelf
 	fallback Default
+	// sellsResources says that some resource has a price.
+	sellsResources bool
 }
 
-// Compile checks the rules and makes a book of them. Exact names win over
-// globs, whatever their order; among globs the first match wins. A pattern
-// that stands twice is an error, as are an amount below zero, an expression
-// that cannot give an int or has no maximum, and a ChargeOn that charges
-// nothing.
+// Compile checks the rules and makes a book of them. Among the rules of one
+// kind, exact names win over globs, whatever their order; among globs the first
+// match wins. A pattern that stands twice is an error, as are an amount below
+// zero, an expression that cannot give an int or has no maximum, and a ChargeOn
+// that charges nothing.
 func Compile(rules []Rule, fallback Default) (*Book, error) {
-	b := &Book{exact: make(map[string]entry), fallback: fallback}
+	b := &Book{fallback: fallback}
 	seen := make(map[string]bool, len(rules))
 	var lang language
 	for _, r := range rules {
-		switch {
-		case r.Pattern == "":
-			return nil, errors.New("a price needs the name of a tool, or a pattern")
-		case seen[r.Pattern]:
-			return nil, fmt.Errorf("tool %q is priced twice", r.Pattern)
+		item, err := ParseItem(r.Pattern)
+		if err != nil {
+			return nil, err
+		}
+		if seen[r.Pattern] {
+			return nil, fmt.Errorf("%s %q is priced twice", item.Kind, item.Name)
 		}
 		seen[r.Pattern] = true
-		e, err := lang.entry(r)
+		e, err := lang.entry(item, r)
 		if err != nil {
 			return nil, fmt.Errorf("price of %q: %w", r.Pattern, err)
 		}
-		if !strings.ContainsAny(r.Pattern, `*?[\`) {
-			b.exact[r.Pattern] = e
-			continue
+		if err := b.shelves[item.Kind].add(e); err != nil {
+			return nil, err
 		}
-		if _, err := path.Match(r.Pattern, ""); err != nil {
-			return nil, fmt.Errorf("pattern %q of a price cannot be read: %w", r.Pattern, err)
-		}
-		b.globs = append(b.globs, e)
+		b.sellsResources = b.sellsResources || item.Kind == Resource && !e.offer().Free()
 	}
 	if fallback.Amount < 0 {
 		return nil, fmt.Errorf("price of unpriced tools is below zero: %s", fallback.Amount)
@@ -130,12 +132,12 @@ func Compile(rules []Rule, fallback Default) (*Book, error) {
 }
 
 // entry compiles one rule.
-func (l *language) entry(r Rule) (entry, error) {
+func (l *language) entry(item Item, r Rule) (entry, error) {
 	on, err := r.ChargeOn.complete()
 	if err != nil {
 		return entry{}, err
 	}
-	e := entry{pattern: r.Pattern, quote: Quote{Amount: r.Amount, Entry: r.Pattern, ChargeOn: on}}
+	e := entry{item: item, quote: Quote{Amount: r.Amount, Entry: r.Pattern, ChargeOn: on}}
 	switch {
 	case r.Amount < 0:
 		return entry{}, fmt.Errorf("it is below zero: %s", r.Amount)
@@ -152,18 +154,16 @@ func (l *language) entry(r Rule) (entry, error) {
 	return e, err
 }
 
-// Quote returns what a call of the tool costs. The arguments are the raw JSON
+// Quote returns what a call of the item costs. The arguments are the raw JSON
 // object of the call, strictly decoded before, or nil if it has none; only
-// prices by expression look at them. The error is ErrUnpriced or a
-// *RefusedError; the quote's Entry is set with either.
-func (b *Book) Quote(ctx context.Context, tool string, arguments []byte) (Quote, error) {
-	if e, ok := b.exact[tool]; ok {
-		return e.of(ctx, tool, arguments)
+// prices by expression look at them. The error is ErrUnpriced, for tools alone,
+// or a *RefusedError; the quote's Entry is set with either.
+func (b *Book) Quote(ctx context.Context, item Item, arguments []byte) (Quote, error) {
+	if e, ok := b.shelves[item.Kind].find(item.Name); ok {
+		return e.of(ctx, item.Name, arguments)
 	}
-	for _, e := range b.globs {
-		if ok, _ := path.Match(e.pattern, tool); ok { // Compile has checked the pattern
-			return e.of(ctx, tool, arguments)
-		}
+	if item.Kind != Tool {
+		return Quote{Entry: Other, ChargeOn: Success}, nil
 	}
 	if !b.fallback.Allow {
 		return Quote{Entry: Other}, ErrUnpriced
@@ -171,25 +171,44 @@ func (b *Book) Quote(ctx context.Context, tool string, arguments []byte) (Quote,
 	return Quote{Amount: b.fallback.Amount, Entry: Other, ChargeOn: b.fallback.ChargeOn}, nil
 }
 
-// Offer is what the book asks for calls of a tool, as far as that is known
+// Offer is what the book asks for calls of an item, as far as that is known
 // without their arguments.
 type Offer struct {
 	Amount ledger.Amount // of each call, or with Varies the most that one costs
 	Varies bool          // the arguments decide
 }
 
-// Offer returns what calls of the tool cost; false says that the book denies
-// them.
-func (b *Book) Offer(tool string) (Offer, bool) {
-	if e, ok := b.exact[tool]; ok {
+// Free reports whether all calls are free.
+func (o Offer) Free() bool { return o.Amount == 0 }
+
+// Offer returns what calls of the item cost. false says that the book denies
+// them, of a tool, or else that no rule names the item.
+func (b *Book) Offer(item Item) (Offer, bool) {
+	if e, ok := b.shelves[item.Kind].find(item.Name); ok {
 		return e.offer(), true
 	}
-	for _, e := range b.globs {
-		if ok, _ := path.Match(e.pattern, tool); ok {
-			return e.offer(), true
-		}
+	if item.Kind != Tool {
+		return Offer{}, false
 	}
 	return Offer{Amount: b.fallback.Amount}, b.fallback.Allow
+}
+
+// OfferTemplate returns what it costs to read any resource of a template
+// (RFC 6570). false says that this cannot be told: no rule has exactly the
+// template for its pattern, or another one comes before it.
+func (b *Book) OfferTemplate(template string) (Offer, bool) {
+	if e, ok := b.shelves[Resource].exact[template]; ok {
+		return e.offer(), true
+	}
+	for _, e := range b.shelves[Resource].globs {
+		if e.item.Name == template {
+			return e.offer(), true
+		}
+		if e.matches(template) {
+			break
+		}
+	}
+	return Offer{}, false
 }
 
 // Denies reports whether there may be tools that the book denies.
@@ -203,13 +222,13 @@ func (e *entry) offer() Offer {
 }
 
 // of returns the entry's quote for a call.
-func (e *entry) of(ctx context.Context, tool string, arguments []byte) (Quote, error) {
+func (e *entry) of(ctx context.Context, name string, arguments []byte) (Quote, error) {
 	if e.formula == nil {
 		return e.quote, nil
 	}
-	amount, err := e.formula.price(ctx, tool, arguments)
+	amount, err := e.formula.price(ctx, name, arguments)
 	if err != nil {
-		return Quote{Entry: e.pattern}, err
+		return Quote{Entry: e.quote.Entry}, err
 	}
 	q := e.quote
 	q.Amount = amount

@@ -38,7 +38,7 @@ func TestQuoteOrder(t *testing.T) {
 		{"Ping", 0, Other, ErrUnpriced},
 		{"", 0, Other, ErrUnpriced},
 	} {
-		q, err := b.Quote(t.Context(), c.tool, nil)
+		q, err := b.Quote(t.Context(), Item{Name: c.tool}, nil)
 		if !errors.Is(err, c.err) || q.Amount != c.want || q.Entry != c.entry || err == nil && q.ChargeOn != Success {
 			t.Errorf("Quote(%q) = %+v, %v; want %s by %q, %v", c.tool, q, err, c.want, c.entry, c.err)
 		}
@@ -48,7 +48,7 @@ func TestQuoteOrder(t *testing.T) {
 // What no rule names costs what the operator says, under one label.
 func TestQuoteFallback(t *testing.T) {
 	for _, amount := range []ledger.Amount{0, 30_000} {
-		q, err := compile(t, Default{Allow: true, Amount: amount}).Quote(t.Context(), "anything", nil)
+		q, err := compile(t, Default{Allow: true, Amount: amount}).Quote(t.Context(), Item{Name: "anything"}, nil)
 		if err != nil || q != (Quote{amount, Other, Success}) {
 			t.Errorf("unpriced %s: got %+v, %v", amount, q, err)
 		}
@@ -79,7 +79,7 @@ func TestCompileRefuses(t *testing.T) {
 func TestQuoteDoesNotAllocate(t *testing.T) {
 	b := compile(t, Default{}, Rule{Pattern: "a", Amount: 1}, Rule{Pattern: "b*", Amount: 2}, Rule{Pattern: "c", CEL: "1", Max: 1})
 	ctx, arguments := t.Context(), []byte(`{"text":"x"}`)
-	if n := testing.AllocsPerRun(100, func() { _, _ = b.Quote(ctx, "a", arguments) }); n != 0 {
+	if n := testing.AllocsPerRun(100, func() { _, _ = b.Quote(ctx, Item{Name: "a"}, arguments) }); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
 }

@@ -1,0 +1,75 @@
+package caddymodule
+
+import (
+	"fmt"
+
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/mcp"
+	"github.com/fareboxhq/farebox/internal/pricing"
+)
+
+// Method lets a request method pass that the protocol does not have, or puts a
+// price on one that it has.
+type Method struct {
+	// The name of the method, such as `vendor/thing`. What is priced by name or
+	// URI (`tools/call`, `prompts/get`, `resources/read`) is not for here, nor
+	// are lists, tasks, notifications, and what opens and keeps up a connection.
+	Method string `json:"method"`
+
+	// The amount of one request: `free`, or a decimal with at most six places.
+	Amount string `json:"amount"`
+}
+
+// rule returns the method as package pricing knows it.
+func (m *Method) rule(on pricing.ChargeOn) (pricing.Rule, error) {
+	r := pricing.Rule{Pattern: pricing.Item{Kind: pricing.Method, Name: m.Method}.String(), ChargeOn: on}
+	if err := mcp.CheckMethodRule(m.Method); err != nil {
+		return r, fmt.Errorf("method %q: %w", m.Method, err)
+	}
+	if m.Amount == unpricedFree {
+		return r, nil
+	}
+	var err error
+	if r.Amount, err = ledger.ParseAmount(m.Amount); err != nil {
+		return r, fmt.Errorf("method %q: want free or an amount: %w", m.Method, err)
+	}
+	return r, nil
+}
+
+func (h *Handler) parseMethod(d *caddyfile.Dispenser) error {
+	var m Method
+	if !d.Args(&m.Method, &m.Amount) || d.NextArg() {
+		return d.Err("method: want a method and free or an amount, as in: method vendor/thing 0.01")
+	}
+	if _, err := m.rule(0); err != nil {
+		return d.WrapErr(err)
+	}
+	if m.Amount != unpricedFree {
+		if err := checkAmount(d, m.Amount); err != nil {
+			return err
+		}
+	}
+	h.Methods = append(h.Methods, m)
+	return nil
+}
+
+// checkItem refuses the names that price and free do not take.
+func checkItem(d *caddyfile.Dispenser, text string) error {
+	item, err := pricing.ParseItem(text)
+	switch {
+	case err != nil:
+		return d.WrapErr(err)
+	case item.Kind == pricing.Method:
+		return d.Errf("%q: write methods as in: method %s 0.01", text, item.Name)
+	}
+	return nil
+}
+
+// knowsMethod reports whether a rule of the config names the message's method,
+// so that metrics may name it, too.
+func (h *Handler) knowsMethod(m *mcp.Message) bool {
+	_, named := h.book.Offer(pricing.Item{Kind: pricing.Method, Name: m.Method})
+	return named && m.Kind == mcp.KindRequest
+}

@@ -1,0 +1,46 @@
+package mcp
+
+import (
+	"errors"
+	"strings"
+)
+
+// The reasons why a method cannot have a rule of its own.
+var (
+	errMethodName   = errors.New("a method's name is 1 to 128 of the characters A-Z a-z 0-9 _ . / -")
+	errMethodItem   = errors.New("what it costs depends on what it names: use price")
+	errMethodList   = errors.New("lists are free: they tell what there is, and at what price")
+	errMethodBasic  = errors.New("it opens and keeps up the connection, which is free")
+	errMethodStream = errors.New("it opens a stream, which ends with the key and has no answer to pay for")
+	errMethodNotify = errors.New("notifications have no answer to pay for")
+	errMethodTask   = errors.New("tasks belong to the calls that made them")
+)
+
+// CheckMethodRule reports why an operator cannot let a request method pass, or
+// put a price on it, by a rule of its own; nil if they can. Names that differ
+// only in case from one that cannot are refused alike, since a lax server could
+// take them for it.
+func CheckMethodRule(method string) error {
+	if !ValidToolName(method) {
+		return errMethodName
+	}
+	name := strings.ToLower(method)
+	switch name {
+	case methodToolsCall, methodPromptsGet, methodResourcesRead:
+		return errMethodItem
+	case methodInitialize, "ping", "server/discover":
+		return errMethodBasic
+	case "subscriptions/listen":
+		return errMethodStream
+	}
+	if _, ok := ListOf(name); ok {
+		return errMethodList
+	}
+	switch {
+	case strings.HasPrefix(name, "notifications/"):
+		return errMethodNotify
+	case strings.HasPrefix(name, "tasks/"):
+		return errMethodTask
+	}
+	return nil
+}

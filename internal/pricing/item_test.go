@@ -1,0 +1,152 @@
+package pricing
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/fareboxhq/farebox/internal/ledger"
+)
+
+// Each kind has names and patterns of its own: what prices one never prices
+// another, and what is no tool is free unless a rule names it.
+func TestQuoteByKind(t *testing.T) {
+	b := compile(t, Default{Allow: true, Amount: 9},
+		Rule{Pattern: "report", Amount: 1}, Rule{Pattern: "prompt:report", Amount: 2}, Rule{Pattern: "method:report", Amount: 3},
+		Rule{Pattern: "prompt:draft/*", Amount: 4}, Rule{Pattern: "prompt:draft/free"},
+		Rule{Pattern: "resource:docs://*.pdf", Amount: 5}, Rule{Pattern: "resource:docs://*", Amount: 6}, Rule{Pattern: "resource:docs://a/b.pdf", Amount: 7},
+		Rule{Pattern: "resource:city://{name}/now{?units}", Amount: 8}, Rule{Pattern: "resource:https://[::1]/x?y=*", Amount: 9},
+		Rule{Pattern: "prompt:long", CEL: "size(args.text) + size(tool)", Max: 100}, Rule{Pattern: "resource:len://*", CEL: "size(tool) + size(args)", Max: 100},
+	)
+	arguments := []byte(`{"text":"abc"}`)
+	for _, c := range []struct {
+		item  string
+		want  ledger.Amount
+		entry string
+	}{
+		{"report", 1, "report"}, {"prompt:report", 2, "prompt:report"}, {"method:report", 3, "method:report"}, {"resource:report", 0, Other},
+		{"draft/x", 9, Other}, {"prompt:draft/x", 4, "prompt:draft/*"}, {"prompt:draft/x/y", 0, Other}, {"prompt:draft/free", 0, "prompt:draft/free"},
+		{"prompt:long", 7, "prompt:long"}, {"method:other", 0, Other},
+		{"resource:docs://a/c.pdf", 5, "resource:docs://*.pdf"}, {"resource:docs://a/b/c", 6, "resource:docs://*"}, {"resource:docs://a/b.pdf", 7, "resource:docs://a/b.pdf"},
+		{"resource:docs:/", 0, Other}, {"resource:city://Oslo/now", 8, "resource:city://{name}/now{?units}"},
+		{"resource:city://a/b/now?units=m", 8, "resource:city://{name}/now{?units}"}, {"resource:city://Oslo/later", 0, Other},
+		{"resource:https://[::1]/x?y=1", 9, "resource:https://[::1]/x?y=*"}, {"resource:https://:/x?y=1", 0, Other}, {"resource:https://[::1]/xzy=1", 0, Other},
+	} {
+		item, err := ParseItem(c.item)
+		if err != nil || item.String() != c.item {
+			t.Fatalf("%s: %+v, %v", c.item, item, err)
+		}
+		q, err := b.Quote(t.Context(), item, arguments)
+		if err != nil || q.Amount != c.want || q.Entry != c.entry || q.ChargeOn != Success {
+			t.Errorf("%s: got %+v, %v; want %s by %q", c.item, q, err, c.want, c.entry)
+		}
+	}
+	if q, err := b.Quote(t.Context(), Item{Resource, "len://abc"}, nil); err != nil || q.Amount != 9 {
+		t.Errorf("a resource's expression sees its URI and no arguments: got %+v, %v", q, err)
+	}
+	denying := compile(t, Default{})
+	for _, kind := range []Kind{Prompt, Resource, Method} {
+		if q, err := denying.Quote(t.Context(), Item{kind, "x"}, nil); err != nil || q.Amount != 0 {
+			t.Errorf("an unnamed %s: %+v, %v", kind, q, err)
+		}
+	}
+}
+
+// A wildcard of a resource's pattern stands for anything, and each piece must
+// be there, in its order and without overlaps.
+func TestResourcePatterns(t *testing.T) {
+	for _, c := range []struct {
+		pattern, uri string
+		want         bool
+	}{
+		{"*", "", true}, {"*", "a://b/c", true}, {"a*", "a", true}, {"a*a", "a", false}, {"a*a", "aa", true}, {"ab*ba", "aba", false},
+		{"a**b", "ab", true}, {"*b*", "abc", true}, {"*b*b*", "abc", false}, {"*ab*b", "aabb", true}, {"*ab*b", "ab", false}, {"{x}", "y", true},
+		{"a{x}*{y}c", "abc", true}, {"a{*x}c", "a/b/c", true}, {"a*c", "abcd", false}, {"a?c*", "abc", false}, {`a\*`, `a\b`, true},
+	} {
+		pieces, err := splitURIPattern(c.pattern)
+		if err != nil || matchesPieces(pieces, c.uri) != c.want {
+			t.Errorf("%q for %q: want %v (%v)", c.pattern, c.uri, c.want, err)
+		}
+	}
+}
+
+// Names that cannot be meant are refused, with what is allowed.
+func TestCompileRefusesItems(t *testing.T) {
+	for pattern, want := range map[string]string{
+		"prompt:": "name of a prompt", "resource:": "name of a resource", "mail:send": "a tool's name has no colon", "Prompt:x": "a tool's name has no colon",
+		"prompt:a[": "cannot be read", "resource:a{": "a brace is not closed", "resource:{a{b}}": "a brace is not closed", "resource:a}": "a brace is not opened",
+	} {
+		if _, err := Compile([]Rule{{Pattern: pattern, Amount: 1}}, Default{}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want %q", pattern, err, want)
+		}
+	}
+	twice := []Rule{{Pattern: "prompt:a", Amount: 1}, {Pattern: "a", Amount: 1}, {Pattern: "prompt:a", Amount: 2}}
+	if _, err := Compile(twice, Default{}); err == nil || !strings.Contains(err.Error(), `prompt "a" is priced twice`) {
+		t.Errorf("twice: %v", err)
+	}
+	if _, err := Compile(twice[:2], Default{}); err != nil {
+		t.Errorf("a prompt and a tool of one name: %v", err)
+	}
+}
+
+// A template has the price of the rule that is written as it, and of no other:
+// nor has it one where another rule comes first.
+func TestOfferTemplate(t *testing.T) {
+	b := compile(t, Default{}, Rule{Pattern: "resource:plain://x", Amount: 1}, Rule{Pattern: "resource:city://{name}", Amount: 2},
+		Rule{Pattern: "resource:city://*", Amount: 3}, Rule{Pattern: "resource:city://{name}/{day}", Amount: 4}, Rule{Pattern: "resource:len://{x}", CEL: "size(tool)", Max: 5})
+	for template, want := range map[string]Offer{
+		"plain://x": {Amount: 1}, "city://{name}": {Amount: 2}, "len://{x}": {Amount: 5, Varies: true},
+		"city://{name}/{day}": {}, "city://{other}": {}, "docs://{name}": {}, "": {},
+	} {
+		if got, ok := b.OfferTemplate(template); got != want || ok != (want != Offer{}) {
+			t.Errorf("%s: got %+v, %v; want %+v", template, got, ok, want)
+		}
+	}
+	if _, ok := b.Offer(Item{Kind: Prompt, Name: "x"}); ok {
+		t.Error("a prompt that no rule names has an offer")
+	}
+	if _, ok := b.Offer(Item{Name: "x"}); ok {
+		t.Error("a tool that is denied has an offer")
+	}
+}
+
+// Spellings that servers take for another URI are ambiguous where resources
+// have prices, unless a rule names them exactly.
+func TestAmbiguous(t *testing.T) {
+	b := compile(t, Default{}, Rule{Pattern: "resource:docs://a", Amount: 1}, Rule{Pattern: "resource:docs://my file", Amount: 1})
+	for _, uri := range []string{
+		"docs://a", "docs://my file", "docs://Oslo/B?x=%2F&y=%C3%BC", "docs:a/b", "docs://", "docs:///.../x", "file:///etc/hosts", "https://example.com/",
+		"https://example.com:8443/A", "http://127.0.0.1/", "http://[::1]:1/", "urn:isbn:0451450523", "https://a.b2/", "https://example.com./", "x+y.z-1:q",
+	} {
+		if b.Ambiguous(uri) {
+			t.Errorf("%s is ambiguous", uri)
+		}
+	}
+	for _, uri := range []string{
+		"", "docs", "Docs://a", "DOCS://a", "1x://a", "://a", " docs://a", "docs://a ", "docs://a\n", "do\tcs://a", "docs://%61", "docs://%c3%bc", "docs://ü", "docs://a%", "docs://a%4", "docs://a%zz",
+		"docs://b/../a", "docs://./a", "docs://b/.", "docs://b/..", "docs://b/..?x", "docs://b/%2E%2E/a", `docs:\\a`, "docs://a#part", "docs://{a}", "docs://\x00", "docs://a\x7f",
+		"https://example.com", "https:example.com/", "https:/example.com/", "https:///example.com/", "https://Example.com/", "https://example.com:443/", "https://example.com:/", "https://example.com:0443/",
+		"https://a@example.com/", "https://@example.com/", "https://ex%41mple.com/", "http://127.1/", "http://0x7f.0.0.1/", "http://127.0.0.1./", "http://2130706433/", "http://[0:0:0:0:0:0:0:1]/", "http://[::1/",
+		"file://localhost/x", "file:/x", "ftp://x:21/", "wss://x:443/", "ws://x:80/", "http://x:80/",
+	} {
+		if !b.Ambiguous(uri) {
+			t.Errorf("%q is not ambiguous", uri)
+		}
+	}
+	for _, rules := range [][]Rule{nil, {{Pattern: "resource:docs://*"}}, {{Pattern: "prompt:a", Amount: 1}}} {
+		if compile(t, Default{}, rules...).Ambiguous("DOCS://a") {
+			t.Errorf("%v: no resource has a price, but one is refused", rules)
+		}
+	}
+}
+
+// What no rule names is denied for tools alone.
+func TestUnpricedIsAboutTools(t *testing.T) {
+	b := compile(t, Default{})
+	if _, err := b.Quote(t.Context(), Item{Name: "x"}, nil); !errors.Is(err, ErrUnpriced) {
+		t.Errorf("a tool: %v", err)
+	}
+	if got := Kind(7).String(); got != "Kind(7)" {
+		t.Error(got)
+	}
+}

@@ -1,0 +1,120 @@
+package pricing
+
+import (
+	"net/netip"
+	"strings"
+)
+
+// Ambiguous reports whether a resource may be had under another price by
+// writing its URI differently: some resources have a price, no rule names this
+// URI exactly, and it is not written in the one form that servers make of its
+// spellings before they look it up (RFC 3986, 6.2.2; WHATWG URL). Widely used
+// ones do. A URI with a fragment is ambiguous, too: it names a part of a
+// resource, which a server finds by what precedes it (RFC 3986, 3.5).
+func (b *Book) Ambiguous(uri string) bool {
+	s := &b.shelves[Resource]
+	if _, named := s.exact[uri]; named || !b.sellsResources {
+		return false
+	}
+	return !isNormalURI(uri)
+}
+
+// defaultPorts has the schemes whose URIs the WHATWG's parser treats in a way
+// of their own.
+var defaultPorts = map[string]string{"http": "80", "https": "443", "ws": "80", "wss": "443", "ftp": "21", "file": ""}
+
+func isNormalURI(uri string) bool {
+	scheme, rest, ok := strings.Cut(uri, ":")
+	if !ok || !isNormalScheme(scheme) || !hasNormalCharacters(rest) {
+		return false
+	}
+	path, _, _ := strings.Cut(rest, "?")
+	if port, special := defaultPorts[scheme]; special {
+		host, ok := strings.CutPrefix(path, "//")
+		if !ok {
+			return false
+		}
+		slash := strings.IndexByte(host, '/')
+		if slash < 0 || !isNormalHost(scheme, host[:slash], port) {
+			return false
+		}
+		path = host[slash:]
+	}
+	for segment := range strings.SplitSeq(path, "/") {
+		if segment == "." || segment == ".." {
+			return false
+		}
+	}
+	return true
+}
+
+func isNormalScheme(scheme string) bool {
+	for i := range len(scheme) {
+		switch c := scheme[i]; {
+		case 'a' <= c && c <= 'z':
+		case i > 0 && ('0' <= c && c <= '9' || c == '+' || c == '-' || c == '.'):
+		default:
+			return false
+		}
+	}
+	return scheme != ""
+}
+
+// hasNormalCharacters reports whether a text has only characters that a URI may
+// have, and writes no character by its code that could stand for itself.
+func hasNormalCharacters(text string) bool {
+	for i := 0; i < len(text); i++ {
+		c := text[i]
+		if c <= ' ' || c > '~' || strings.IndexByte("\"#<>\\^`{|}", c) >= 0 {
+			return false
+		}
+		if c != '%' {
+			continue
+		}
+		if i+2 >= len(text) {
+			return false
+		}
+		high, low := strings.IndexByte(upperHex, text[i+1]), strings.IndexByte(upperHex, text[i+2])
+		if high < 0 || low < 0 || isUnreserved(byte(high<<4|low)) {
+			return false
+		}
+		i += 2
+	}
+	return true
+}
+
+const upperHex = "0123456789ABCDEF"
+
+func isUnreserved(c byte) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("-._~", c) >= 0
+}
+
+// isNormalHost reports whether the authority of one of the special schemes has
+// one spelling: a host in lower case, addresses as they are usually written, no
+// default port, and no user.
+func isNormalHost(scheme, authority, defaultPort string) bool {
+	if scheme == "file" {
+		return authority == ""
+	}
+	host, port := authority, ""
+	if i := strings.LastIndexByte(authority, ':'); i > strings.LastIndexByte(authority, ']') {
+		host, port = authority[:i], authority[i+1:]
+		if port == "" || port == defaultPort || port[0] == '0' {
+			return false
+		}
+	}
+	switch {
+	case host == "" || host != strings.ToLower(host) || strings.ContainsAny(authority, "@%"):
+		return false
+	case host[0] == '[':
+		address, err := netip.ParseAddr(strings.Trim(host, "[]"))
+		return err == nil && host == "["+address.String()+"]"
+	}
+	// A last label that begins with a digit makes the host an IPv4 address.
+	last := host[strings.LastIndexByte(strings.TrimSuffix(host, "."), '.')+1:]
+	if last != "" && '0' <= last[0] && last[0] <= '9' {
+		address, err := netip.ParseAddr(host)
+		return err == nil && address.String() == host
+	}
+	return true
+}
