@@ -87,7 +87,7 @@ func TestRepeatsAreTold(t *testing.T) {
 		{gate.Refusal{Code: gate.CallInFlight, Tool: "get_forecast", RetryAfter: 2 * time.Second},
 			[]string{`The tool "get_forecast" was not called again`, "still under way", "Wait", "same call again"}, 2000.0},
 		{gate.Refusal{Code: gate.RetryKeyReused, Tool: "get_forecast"},
-			[]string{`The tool "get_forecast" was not called and nothing was charged`, "another tool or other arguments", "new key"}, nil},
+			[]string{`The tool "get_forecast" was not called and nothing was charged`, "stands for another call", "new key"}, nil},
 		{gate.Refusal{Code: gate.ResultGone, Tool: "get_forecast"},
 			[]string{`The tool "get_forecast" was not called again and nothing more was charged`, "not kept", "use a new key"}, nil},
 	} {

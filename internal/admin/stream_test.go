@@ -150,9 +150,10 @@ func TestBackupIsStreamed(t *testing.T) {
 }
 
 // A second backup at once is refused by its status; one whose client leaves is
-// given up, so that the next one is made.
+// given up, so that the next one is made. The store is larger than what the system
+// buffers of a connection.
 func TestBackupsOneAtATime(t *testing.T) {
-	o := officeOf(t, longBooks(t, 20_000), straight)
+	o := officeOf(t, longBooks(t, 120_000), straight)
 	ctx, leave := context.WithCancel(t.Context())
 	err := o.Fetch(ctx, "GET", "backup", nil, nil, func(_ json.RawMessage, content io.Reader) error {
 		o.refused(Conflict, "a backup is being made already", "GET", "backup", nil)
