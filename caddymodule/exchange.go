@@ -192,15 +192,22 @@ func (x *exchange) post() error {
 	if call.Paid() {
 		return x.forwardPaid(call)
 	}
+	if task := call.Task(); task != nil {
+		return x.forwardTask(task)
+	}
 	x.count("allowed")
 	if list, ok := mcp.ListOf(x.message.Method); ok && x.message.Kind == mcp.KindRequest {
 		return x.forwardList(call, list)
 	}
-	relay := tap.NewRelay(x.w, x.head, x.sealer(call.Ticket(&x.message)))
-	if x.message.Method == "subscriptions/listen" {
-		return x.forwardStream(relay)
+	if x.handsOut() {
+		return x.forwardFree(call)
 	}
-	return x.forward(relay, x.r)
+	if x.message.Method == "subscriptions/listen" {
+		subscription := tap.NewSubscription(x.w, x.head, budget, x.message.ID, x.notifies)
+		defer subscription.Close()
+		return x.forwardStream(subscription)
+	}
+	return x.forward(tap.NewRelay(x.w, x.head, x.sealer(call.Ticket(&x.message))), x.r)
 }
 
 // repeat answers a call that was sent again with what was paid the first time.
@@ -369,7 +376,7 @@ func (x *exchange) sessionRequest() error {
 		return x.resume(x.resumed)
 	}
 	x.count("allowed")
-	listener := tap.NewListener(x.w, x.head, x.sealer(new(gate.Ticket)), budget)
+	listener := tap.NewListener(x.w, x.head, x.sealer(new(gate.Ticket)), budget, x.notifies)
 	defer listener.Close()
 	return x.forwardStream(listener)
 }
@@ -452,8 +459,9 @@ func (x *exchange) forwardPaid(call *gate.Call) error {
 		x.refuse(refusal)
 		return nil
 	}
+	ticket := call.Ticket(&x.message)
 	complete := x.settle(call, tap.Options{
-		ID: x.message.ID, Seal: x.sealer(call.Ticket(&x.message)),
+		ID: x.message.ID, Seal: x.sealer(ticket), Bind: x.binder(ticket),
 		Detached: x.era == mcp.EraSession, // in these versions of the protocol to leave is not to cancel
 	})
 	x.countCharged(call)
@@ -463,10 +471,17 @@ func (x *exchange) forwardPaid(call *gate.Call) error {
 	return nil
 }
 
+// settled is what an exchange settles: a call, or what is asked of a task.
+type settled interface {
+	tap.Call
+	Paid() bool
+	Abandoned(cut bool)
+}
+
 // settle runs the next handler with a tap on its response, which settles the
 // call. It reports whether the response is complete; if not, the connection must
 // be cut.
-func (x *exchange) settle(call *gate.Call, o tap.Options) (complete bool) {
+func (x *exchange) settle(call settled, o tap.Options) (complete bool) {
 	client := x.r.Context()
 	base := client
 	if o.Detached {
@@ -475,6 +490,7 @@ func (x *exchange) settle(call *gate.Call, o tap.Options) (complete bool) {
 	ctx, cancel := context.WithTimeout(base, duration(x.h.MaxCall))
 	defer cancel()
 	o.Call, o.Refuser, o.Budget, o.Client, o.Cancel, o.Head = call, x, budget, client, cancel, x.head
+	o.Notifies = x.notifies
 	t := tap.New(x.w, o)
 	abandoned := sync.OnceFunc(func() {
 		if call.Paid() {

@@ -70,6 +70,9 @@ func (x *exchange) sealSession(h http.Header) {
 // resume goes on with the stream of a POST that broke off. What was not charged
 // yet is charged, under the call's first charge id, before its answer passes.
 func (x *exchange) resume(t *gate.Ticket) error {
+	if mcp.OfOneTask(t.Method) {
+		return x.resumeTask(t)
+	}
 	call := x.h.gate.Resume(x.key, t)
 	x.call = call
 	defer call.Suspend() // unless it is settled by then
@@ -77,6 +80,9 @@ func (x *exchange) resume(t *gate.Ticket) error {
 	o := tap.Options{ID: t.Request, Resumed: true, Seal: x.sealer(t)}
 	if list, ok := mcp.ListOf(t.Method); ok {
 		o.Rewrite, o.Hold = x.rewriter(list), maxList
+	}
+	if mcp.MayAsk(t.Method) {
+		o.Bind = x.binder(t)
 	}
 	if t.Paid() {
 		repl := x.r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)

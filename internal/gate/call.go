@@ -29,6 +29,7 @@ type Call struct {
 	settled bool
 	started bool // captured before it was forwarded: the charge stands
 	resumed bool // its stream goes on where it broke off
+	task    *Task
 	terms   ledger.Terms
 	kept    bool        // the capture was given an answer to keep
 	first   []byte      // the kept answer of a call that was sent again
@@ -43,6 +44,9 @@ func (c *Call) Paid() bool { return c.gate != nil }
 
 // ID returns the charge id of a paid call, "" for a free one.
 func (c *Call) ID() string { return c.id }
+
+// Task returns the task that the message is about, nil if it is about none.
+func (c *Call) Task() *Task { return c.task }
 
 // Tool returns the name of a paid call's tool.
 func (c *Call) Tool() string { return c.order.Tool }
@@ -213,12 +217,19 @@ func (g *Gate) Resume(key *keys.Key, t *Ticket) *Call {
 	if !t.Paid() {
 		return &Call{}
 	}
-	c := &Call{gate: g, id: t.Charge, entry: t.entry, on: t.on, order: t.order, resumed: true}
-	c.terms = ledger.Terms{Key: capsOf(key), Server: g.policy.Caps, FreeCalls: g.policy.FreeCalls, Retry: t.retry}
+	c := g.callOf(key, t)
 	c.deadline = g.Now().Add(g.policy.MaxCall)
 	c.renew()
 	c.startRenewal()
 	return c
+}
+
+// callOf returns the call of a ticket that says what it costs.
+func (g *Gate) callOf(key *keys.Key, t *Ticket) *Call {
+	return &Call{
+		gate: g, id: t.Charge, entry: t.entry, on: t.on, order: t.order, resumed: true,
+		terms: ledger.Terms{Key: capsOf(key), Server: g.policy.Caps, FreeCalls: g.policy.FreeCalls, Retry: t.retry},
+	}
 }
 
 // Close ends the call's claims: a call that nothing has settled is released.

@@ -17,10 +17,14 @@ type priceField struct {
 }
 
 // List returns how the answer to a list method is to be rewritten for the key:
-// tools that it may not call are taken out, and each has its price put in. ID
+// tools that it may not call are taken out, and each has its price put in; of
+// tasks, only those of its account stay. ID
 // and Era are for the caller to set.
-func (g *Gate) List(_ *keys.Key, list mcp.List) mcp.ListRewrite {
+func (g *Gate) List(key *keys.Key, list mcp.List) mcp.ListRewrite {
 	r := mcp.ListRewrite{List: list, Judge: func(string) (bool, []mcp.Field) { return true, nil }}
+	if list == mcp.ListTasks {
+		r.PerCaller, r.Judge = true, g.judgeTask(key)
+	}
 	if list == mcp.ListTools {
 		r.PerCaller = g.policy.Prices.Denies()
 		r.Judge = g.judgeTool

@@ -117,19 +117,30 @@ func (r *Relay) ReadFrom(src io.Reader) (int64, error) {
 // in the session-based protocol versions. Notifications and the server's own
 // requests pass; results and errors are dropped, since on such a stream they
 // could only be answers to calls of a POST, which are paid there. The rest of the
-// stream of a POST that broke off is a Tap's.
+// stream of a POST that broke off is a Tap's. A subscription of the stateless
+// version is a listener, too: one that has an end, the answer to its request.
 type Listener struct {
 	Relay
 	events *mcp.EventScanner
 	budget *Budget
 	hold   []byte
 	cut    bool
+
+	request  mcp.ID                    // that a subscription answers; zero for a GET
+	notifies func(message []byte) bool // whether a notification of a task's status may pass
 }
 
 // NewListener returns a listener's writer to w; see NewRelay for the functions.
-// What it holds counts towards the budget until Close is called.
-func NewListener(w http.ResponseWriter, head func(http.Header), seal func(id []byte) []byte, b *Budget) *Listener {
-	return &Listener{Relay: Relay{ResponseWriter: w, head: head, seal: seal}, budget: b}
+// What it holds counts towards the budget until Close is called. A notification
+// of a task's status passes only if notifies says so.
+func NewListener(w http.ResponseWriter, head func(http.Header), seal func(id []byte) []byte, b *Budget, notifies func(message []byte) bool) *Listener {
+	return &Listener{Relay: Relay{ResponseWriter: w, head: head, seal: seal}, budget: b, notifies: notifies}
+}
+
+// NewSubscription returns a listener for the stream that answers a request of
+// that id. An answer that is no stream passes as it is.
+func NewSubscription(w http.ResponseWriter, head func(http.Header), b *Budget, request mcp.ID, notifies func(message []byte) bool) *Listener {
+	return &Listener{Relay: Relay{ResponseWriter: w, head: head}, budget: b, request: request, notifies: notifies}
 }
 
 // Close gives what is held back to the budget.
@@ -141,13 +152,15 @@ func (l *Listener) Close() {
 // WriteHeader passes the head on, and filters what follows if it is events.
 func (l *Listener) WriteHeader(status int) {
 	if status >= 200 && status < 300 && !l.sentHead {
-		if mediaType(l.Header()) == typeEvents && len(l.Header().Values("Content-Encoding")) == 0 {
-			l.events = mcp.NewEventScanner(mcp.ID{})
-		} else {
+		switch plain := len(l.Header().Values("Content-Encoding")) == 0; {
+		case plain && mediaType(l.Header()) == typeEvents:
+			l.events = mcp.NewEventScanner(l.request)
+			l.Header().Del("Content-Length")
+		case plain && !l.request.IsZero():
+		default:
 			l.withheld = true // a body that cannot be told from an answer
 			return
 		}
-		l.Header().Del("Content-Length")
 	}
 	l.Relay.WriteHeader(status)
 }
@@ -175,7 +188,7 @@ func (l *Listener) Write(p []byte) (int, error) {
 		if !done {
 			continue
 		}
-		if c := l.events.Verdict().Class; c == mcp.ClassEmpty || c == mcp.ClassPassing {
+		if l.passes(l.events.Verdict()) {
 			if _, err := l.Relay.Write(l.hold); err != nil {
 				return 0, err
 			}
@@ -184,6 +197,17 @@ func (l *Listener) Write(p []byte) (int, error) {
 		l.hold = l.hold[:0]
 	}
 	return len(p), nil
+}
+
+// passes reports whether the event that is held may go.
+func (l *Listener) passes(v mcp.Verdict) bool {
+	switch v.Class {
+	case mcp.ClassEmpty, mcp.ClassAnswer: // of a GET, nothing is an answer
+		return true
+	case mcp.ClassPassing:
+		return !v.OfTask || l.notifies != nil && l.notifies(mcp.EventData(l.hold))
+	}
+	return false
 }
 
 // ReadFrom copies through Write, so that nothing escapes the filter.

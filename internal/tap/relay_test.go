@@ -42,7 +42,7 @@ func TestListenerDropsAnswers(t *testing.T) {
 	want := ": hi\n\n" + event(progress) + event(request)
 	for at := range len(stream) {
 		w := newWire()
-		l := NewListener(w, nil, nil, NewBudget(1<<30))
+		l := NewListener(w, nil, nil, NewBudget(1<<30), nil)
 		l.Header().Set("Content-Type", "text/event-stream")
 		l.WriteHeader(200)
 		for _, piece := range []string{stream[:at], stream[at:]} {
@@ -63,7 +63,7 @@ func TestListenerWithholds(t *testing.T) {
 		"encoded": {"Content-Type": "text/event-stream", "Content-Encoding": "gzip"},
 	} {
 		w := newWire()
-		l := NewListener(w, nil, nil, NewBudget(1<<30))
+		l := NewListener(w, nil, nil, NewBudget(1<<30), nil)
 		for n, v := range header {
 			l.Header().Set(n, v)
 		}
@@ -72,13 +72,13 @@ func TestListenerWithholds(t *testing.T) {
 			t.Errorf("%s: sent %q", name, w.Body.String())
 		}
 	}
-	for _, withheld := range []http.ResponseWriter{NewRelay(newWire(), nil, nil), NewListener(newWire(), nil, nil, NewBudget(1<<30))} {
+	for _, withheld := range []http.ResponseWriter{NewRelay(newWire(), nil, nil), NewListener(newWire(), nil, nil, NewBudget(1<<30), nil)} {
 		if err := http.NewResponseController(withheld).Flush(); err != nil { // before a head: nothing to send
 			t.Error(err)
 		}
 	}
 	w := newWire() // errors pass: a server without such streams answers 405
-	l := NewListener(w, nil, nil, NewBudget(1<<30))
+	l := NewListener(w, nil, nil, NewBudget(1<<30), nil)
 	l.WriteHeader(http.StatusMethodNotAllowed)
 	_, _ = io.WriteString(l, "no streams here")
 	if w.Code != http.StatusMethodNotAllowed || w.Body.String() != "no streams here" {
@@ -89,7 +89,7 @@ func TestListenerWithholds(t *testing.T) {
 // An event without end does not fill the memory.
 func TestListenerBounds(t *testing.T) {
 	budget := NewBudget(1 << 30)
-	l := NewListener(newWire(), nil, nil, budget)
+	l := NewListener(newWire(), nil, nil, budget, nil)
 	l.Header().Set("Content-Type", "text/event-stream")
 	l.WriteHeader(200)
 	var err error
