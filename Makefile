@@ -4,7 +4,7 @@
 # conformance suite and some clients need Node 24, which npm brings on Linux x64.
 
 GO   ?= go
-FUZZ ?= 2m
+FUZZ ?= 10m
 
 # The integration tests run the real binary, which the test cache cannot see.
 INTEGRATION = ./integration/...
@@ -48,7 +48,7 @@ lint: ## staticcheck
 bench: ## run every benchmark
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
-soak: ## run what is too long for test: 200 reloads, 50 kills, broken disks, and each fuzz target for FUZZ (2m)
+soak: ## run what is too long for test: 200 reloads, 50 kills, broken disks, and each fuzz target for FUZZ (10m)
 	$(GO) test -race -count=1 -timeout 30m -run '^(TestReload|TestKill|TestExactlyTen)$$' ./integration -reloads 200 -kills 50 -tens 100
 	$(GO) test -race -count=10 -timeout 30m -run '^(TestBrokenDisk|TestExpiryRacesCapture)$$' ./internal/sqlitestore
 	@GO="$(GO)" scripts/soak.sh "$(FUZZ)"

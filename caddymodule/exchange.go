@@ -196,18 +196,10 @@ func (x *exchange) post() error {
 		return x.forwardTask(task)
 	}
 	x.count("allowed")
-	if list, ok := mcp.ListOf(x.message.Method); ok && x.message.Kind == mcp.KindRequest {
-		return x.forwardList(call, list)
+	if x.message.Kind != mcp.KindRequest {
+		return x.forward(tap.NewRelay(x.w, x.head), x.r)
 	}
-	if x.handsOut() {
-		return x.forwardFree(call)
-	}
-	if x.message.Method == "subscriptions/listen" {
-		subscription := tap.NewSubscription(x.w, x.head, budget, x.message.ID, x.notifies)
-		defer subscription.Close()
-		return x.forwardStream(subscription)
-	}
-	return x.forward(tap.NewRelay(x.w, x.head, x.sealer(call.Ticket(&x.message))), x.r)
+	return x.forwardFree(call)
 }
 
 // repeat answers a call that was sent again with what was paid the first time.
@@ -371,12 +363,12 @@ func (x *exchange) sessionRequest() error {
 	switch {
 	case x.r.Method != http.MethodGet:
 		x.count("allowed")
-		return x.forward(tap.NewRelay(x.w, x.head, nil), x.r)
+		return x.forward(tap.NewRelay(x.w, x.head), x.r)
 	case x.resumed != nil && !x.resumed.Request.IsZero():
 		return x.resume(x.resumed)
 	}
 	x.count("allowed")
-	listener := tap.NewListener(x.w, x.head, x.sealer(new(gate.Ticket)), budget, x.notifies)
+	listener := tap.NewListener(x.w, x.head, x.sealer(new(gate.Ticket)), budget, x.Event, x.notifies)
 	defer listener.Close()
 	return x.forwardStream(listener)
 }
@@ -384,6 +376,7 @@ func (x *exchange) sessionRequest() error {
 // relay is the writer of what costs nothing.
 type relay interface {
 	http.ResponseWriter
+	Finish()
 	SentHead() bool
 	Withheld() bool
 }
@@ -393,19 +386,32 @@ type relay interface {
 func (x *exchange) forwardStream(w relay) error {
 	ctx, cancel := context.WithCancel(x.r.Context())
 	defer cancel()
-	stream := x.h.rt.Watch(x.key.Digest)
-	defer stream.End()
-	// Only what is changed from now on is told.
-	if _, refusal := x.h.gate.Check(ctx, x.client(), x.key.Digest); refusal != nil {
+	unwatch, refusal := x.watch(ctx, cancel)
+	if refusal != nil {
 		x.refuse(refusal)
 		return nil
 	}
-	var watching sync.WaitGroup
-	defer watching.Wait() // it looks keys up, for which the lease is needed
-	defer cancel()
-	client := x.client()
-	watching.Go(func() { x.endWithKey(ctx, cancel, client, stream) })
+	defer unwatch()
 	return x.forward(w, x.r.WithContext(ctx))
+}
+
+// watch cancels what ctx is of once the key is refused, until the returned
+// function is called.
+func (x *exchange) watch(ctx context.Context, cancel context.CancelFunc) (unwatch func(), refusal *gate.Refusal) {
+	stream := x.h.rt.Watch(x.key.Digest)
+	client := x.client()
+	// Only what is changed from now on is told.
+	if _, refusal := x.h.gate.Check(ctx, client, x.key.Digest); refusal != nil {
+		stream.End()
+		return nil, refusal
+	}
+	var watching sync.WaitGroup
+	watching.Go(func() { x.endWithKey(ctx, cancel, client, stream) })
+	return func() {
+		cancel()
+		watching.Wait() // it looks keys up, for which the lease is needed
+		stream.End()
+	}, nil
 }
 
 // endWithKey cancels a stream once its key is refused, after a change of the
@@ -435,7 +441,10 @@ func (x *exchange) endWithKey(ctx context.Context, cancel context.CancelFunc, cl
 // forward sends a request on that costs nothing.
 func (x *exchange) forward(w relay, r *http.Request) error {
 	failure := x.run(w, r)
-	if failure == nil && w.Withheld() {
+	if failure == nil {
+		w.Finish()
+	}
+	if failure == nil && (w.Withheld() || !w.SentHead()) {
 		failure = &gate.Refusal{Code: gate.UpstreamFailed, Cause: errors.New("it answered in a protocol that cannot be let through")}
 	}
 	switch {
@@ -482,18 +491,35 @@ type settled interface {
 // call. It reports whether the response is complete; if not, the connection must
 // be cut.
 func (x *exchange) settle(call settled, o tap.Options) (complete bool) {
-	client := x.r.Context()
-	base := client
+	base := x.r.Context()
 	if o.Detached {
-		base = context.WithoutCancel(client)
+		base = context.WithoutCancel(base)
 	}
 	ctx, cancel := context.WithTimeout(base, duration(x.h.MaxCall))
 	defer cancel()
+	return x.settleIn(ctx, cancel, call, o)
+}
+
+// settleStream is settle for a response that stays open, and ends with the key.
+func (x *exchange) settleStream(ctx context.Context, call settled, o tap.Options) (complete bool) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	unwatch, refusal := x.watch(ctx, cancel)
+	if refusal != nil {
+		x.refuse(refusal)
+		return true
+	}
+	defer unwatch()
+	return x.settleIn(ctx, cancel, call, o)
+}
+
+func (x *exchange) settleIn(ctx context.Context, cancel context.CancelFunc, call settled, o tap.Options) (complete bool) {
+	client := x.r.Context()
 	o.Call, o.Refuser, o.Budget, o.Client, o.Cancel, o.Head = call, x, budget, client, cancel, x.head
 	o.Notifies = x.notifies
 	t := tap.New(x.w, o)
 	abandoned := sync.OnceFunc(func() {
-		if call.Paid() {
+		if call.Paid() && !o.Resumed { // one that was left was counted then
 			call.Abandoned(!o.Detached)
 			metrics.Abandoned(x.h.Server)
 		}
@@ -539,6 +565,9 @@ func (x *exchange) run(w http.ResponseWriter, r *http.Request) (failure *gate.Re
 		case nil:
 		case http.ErrAbortHandler:
 			failure = &gate.Refusal{Code: gate.UpstreamFailed, Cause: errors.New("it broke its answer off")}
+			if errors.Is(r.Context().Err(), context.DeadlineExceeded) {
+				failure.Code = gate.UpstreamTimeout
+			}
 		case errTwice:
 			failure = &gate.Refusal{Code: gate.UpstreamFailed, Cause: errTwice}
 		default:

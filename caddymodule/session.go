@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"context"
 	"net/http"
 
 	"github.com/caddyserver/caddy/v2"
@@ -90,7 +91,9 @@ func (x *exchange) resume(t *gate.Ticket) error {
 		repl.Set("http.farebox.charge", call.ID())
 		x.log(zap.String("farebox_tool", call.Tool()), zap.String("farebox_charge", call.ID()))
 	}
-	complete := x.settle(call, o)
+	ctx, cancel := context.WithTimeout(x.r.Context(), duration(x.h.MaxCall))
+	defer cancel()
+	complete := x.settleStream(ctx, call, o)
 	if call.Captured() {
 		x.countCharged(call)
 	} else {
@@ -105,12 +108,24 @@ func (x *exchange) resume(t *gate.Ticket) error {
 // maxList bounds a list in bytes: it is held whole, to be rewritten.
 const maxList = 8 << 20
 
-// forwardList sends a request for a list on. Of its answer, what the key may
-// not use is taken out, and prices are put in.
-func (x *exchange) forwardList(call *gate.Call, list mcp.List) error {
-	complete := x.settle(call, tap.Options{
-		ID: x.message.ID, Seal: x.sealer(call.Ticket(&x.message)), Rewrite: x.rewriter(list), Hold: maxList,
-	})
+// forwardFree sends a request on that costs nothing. No other answer than its own
+// passes: that could be one to be paid. Of a list, what the key may not use is
+// taken out, and prices are put in.
+func (x *exchange) forwardFree(call *gate.Call) error {
+	ticket := call.Ticket(&x.message)
+	o := tap.Options{ID: x.message.ID, Seal: x.sealer(ticket)}
+	if mcp.MayAsk(x.message.Method) {
+		o.Bind = x.binder(ticket)
+	}
+	if list, ok := mcp.ListOf(x.message.Method); ok {
+		o.Rewrite, o.Hold = x.rewriter(list), maxList
+	}
+	complete := false
+	if x.message.Method == "subscriptions/listen" { // which lives as long as its client likes
+		complete = x.settleStream(x.r.Context(), call, o)
+	} else {
+		complete = x.settle(call, o)
+	}
 	if !complete {
 		panic(http.ErrAbortHandler)
 	}

@@ -12,27 +12,6 @@ import (
 	"github.com/fareboxhq/farebox/internal/tap"
 )
 
-// handsOut reports whether the answer to a message that costs nothing may hold
-// a handle that only its account may come back with: a task's id, or the state of a
-// request for input. It is read then, before it passes.
-func (x *exchange) handsOut() bool {
-	m := &x.message
-	if m.Kind != mcp.KindRequest || !mcp.MayAsk(m.Method) {
-		return false
-	}
-	return x.era == mcp.EraStateless || m.Task
-}
-
-// forwardFree sends a call on that costs nothing, and remembers whose the
-// handle in its answer is.
-func (x *exchange) forwardFree(call *gate.Call) error {
-	ticket := call.Ticket(&x.message)
-	if !x.settle(call, tap.Options{ID: x.message.ID, Seal: x.sealer(ticket), Bind: x.binder(ticket)}) {
-		panic(http.ErrAbortHandler)
-	}
-	return nil
-}
-
 // binder returns what remembers the handles in the answer to the ticket's
 // request. The client's leaving does not hinder it.
 func (x *exchange) binder(t *gate.Ticket) func(mcp.Outcome, []byte) *gate.Refusal {
@@ -50,16 +29,23 @@ func (x *exchange) notifies(message []byte) bool {
 // forwardTask sends on what is asked of a task. If the answer has its result,
 // that is paid before it passes.
 func (x *exchange) forwardTask(task *gate.Task) error {
-	return x.settleTask(task, tap.Options{Seal: x.sealer(task.Ticket(&x.message))})
+	o := tap.Options{Seal: x.sealer(task.Ticket(&x.message))}
+	return x.settleTask(task, o, x.settle)
 }
 
 // resumeTask goes on with the answer to what was asked of a task.
 func (x *exchange) resumeTask(t *gate.Ticket) error {
 	x.message = mcp.Message{Kind: mcp.KindRequest, ID: t.Request, Method: t.Method}
-	return x.settleTask(x.h.gate.ResumeTask(x.r.Context(), x.key, t), tap.Options{Seal: x.sealer(t), Resumed: true})
+	ctx, cancel := context.WithTimeout(x.r.Context(), duration(x.h.MaxCall))
+	defer cancel()
+	o := tap.Options{Seal: x.sealer(t), Resumed: true}
+	return x.settleTask(x.h.gate.ResumeTask(ctx, x.key, t), o, func(call settled, o tap.Options) bool {
+		return x.settleStream(ctx, call, o)
+	})
 }
 
-func (x *exchange) settleTask(task *gate.Task, o tap.Options) error {
+// settleTask has settle send the request on, and counts what came of it.
+func (x *exchange) settleTask(task *gate.Task, o tap.Options, settle func(settled, tap.Options) bool) error {
 	defer task.Suspend()
 	o.ID = x.message.ID
 	if x.message.Method != mcp.MethodTaskResult { // a report, which is read whole
@@ -71,7 +57,7 @@ func (x *exchange) settleTask(task *gate.Task, o tap.Options) error {
 		repl.Set("http.farebox.charge", task.ChargeID())
 		x.log(zap.String("farebox_tool", task.Tool()), zap.String("farebox_charge", task.ChargeID()))
 	}
-	complete := x.settle(task, o)
+	complete := settle(task, o)
 	if task.Captured() {
 		x.log(zap.Bool("farebox_charged", true))
 		x.count("charged")

@@ -128,6 +128,26 @@ func (b *bench) transparent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	shown := map[string]bool{}
+	for _, tool := range gotTools.Tools { // the price is all that is added
+		shown[tool.Name] = true
+		if tool.Meta["dev.farebox/price"] == nil {
+			t.Errorf("tool %s has no price", tool.Name)
+		}
+		if delete(tool.Meta, "dev.farebox/price"); len(tool.Meta) == 0 {
+			tool.Meta = nil
+		}
+	}
+	wantTools.Tools = slices.DeleteFunc(wantTools.Tools, func(tool *mcp.Tool) bool { // what has no price is not for sale, nor shown
+		if shown[tool.Name] {
+			return false
+		}
+		_, err := session.CallTool(t.Context(), &mcp.CallToolParams{Name: tool.Name, Arguments: map[string]any{}})
+		if err == nil || !strings.Contains(err.Error(), "Unknown tool") {
+			t.Errorf("tool %s is not shown, but can be called: %v", tool.Name, err)
+		}
+		return true
+	})
 	if got, want := encode(t, gotTools.Tools), encode(t, wantTools.Tools); got != want || len(gotTools.Tools) < 5 {
 		t.Errorf("got tools\n%s\nwant\n%s", got, want)
 	}

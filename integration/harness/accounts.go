@@ -23,6 +23,7 @@ type Charge struct {
 	Server      string        `json:"server"`
 	Tool        string        `json:"tool"`
 	Amount      ledger.Amount `json:"amount"`
+	Refunded    ledger.Amount `json:"refunded"`
 	Environment string        `json:"environment"`
 	State       string        `json:"state"`
 }

@@ -29,8 +29,9 @@ type EventScanner struct {
 	touched bool    // the event has bytes
 	done    bool    // the event is complete; the next byte begins another
 
-	hasData   bool // the event has a data line
-	ambiguous bool // the event has a line that clients read differently
+	kind      capture // what the last event field says, with the space before it
+	hasData   bool    // the event has a data line
+	ambiguous bool    // the event has a line that clients read differently
 
 	recent uint32 // the last bytes of the line at hand that are not data
 	loneCR bool   // the line at hand follows a CR that no LF follows
@@ -44,6 +45,7 @@ const (
 	inName    place = iota // at the start of a line, or in a field's name
 	inSpace                // after the colon of a data field
 	inData                 // in the value of a data field
+	inKind                 // in the value of an event field
 	inIgnored              // in a comment, or the value of another field
 )
 
@@ -54,7 +56,8 @@ const (
 	fieldBlank   field = iota
 	fieldComment       // begins with a colon
 	fieldData
-	fieldKnown   // event, id, retry
+	fieldEvent
+	fieldKnown   // id, retry
 	fieldUnknown // ignored by the standard
 	fieldLikeData
 )
@@ -116,6 +119,7 @@ func (e *EventScanner) Scan(p []byte) (n int, done bool) {
 func (e *EventScanner) begin() {
 	e.scanner.Reset(e.pending)
 	e.touched, e.done, e.hasData, e.ambiguous = false, false, false, false
+	e.kind.reset()
 }
 
 // inLine reads what p has from i on of one part of a line, and returns the
@@ -139,6 +143,11 @@ func (e *EventScanner) inLine(p []byte, i int) int {
 	case inData:
 		end := find(p, i, '\n')
 		e.scanner.Write(p[i:end])
+		return end
+	case inKind:
+		end := find(p, i, '\n')
+		e.kind.add(p[i:end])
+		e.watch(p[i:end])
 		return end
 	case inIgnored:
 		end := find(p, i, '\n')
@@ -188,7 +197,9 @@ func (e *EventScanner) field(colon bool) field {
 		return fieldComment
 	case whole && string(text) == "data":
 		return fieldData
-	case whole && (string(text) == "event" || string(text) == "id" || string(text) == "retry"):
+	case whole && string(text) == "event":
+		return fieldEvent
+	case whole && (string(text) == "id" || string(text) == "retry"):
 		return fieldKnown
 	case e.name.over:
 		return fieldUnknown
@@ -207,6 +218,10 @@ func (e *EventScanner) beginField(f field) {
 	e.ambiguous = e.ambiguous || e.misread(f)
 	if !e.loneCR {
 		e.lfData = f == fieldData
+	}
+	if f == fieldEvent {
+		e.place = inKind
+		e.kind.reset()
 	}
 	if f == fieldData {
 		e.place = inSpace
@@ -257,7 +272,19 @@ func (e *EventScanner) Verdict() Verdict {
 	if ambiguous {
 		return Verdict{Class: ClassMalformed, Reason: "an event has a line that clients read differently"}
 	}
-	return e.scanner.End()
+	v := e.scanner.End()
+	if v.Class == ClassAnswer && !e.isMessage() {
+		return Verdict{Class: ClassMalformed, Reason: "an answer is in an event of another kind, which clients skip"}
+	}
+	return v
+}
+
+// isMessage reports whether clients take the event for a message: it says so, or
+// nothing of its kind.
+func (e *EventScanner) isMessage() bool {
+	text, whole := e.kind.bytes()
+	text = bytes.TrimPrefix(text, []byte(" "))
+	return whole && (len(text) == 0 || string(text) == "message")
 }
 
 // Pending reports whether bytes were read since the last event was complete.

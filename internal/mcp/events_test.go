@@ -73,7 +73,11 @@ func TestEventScanner(t *testing.T) {
 			{"event: message\nid: 1\nretry: 5\ndata: " + answerJSON + "\n\n", ClassAnswer, true}}},
 		{"all fields by CR", "event: message\rid: 1\rdata: " + answerJSON + "\rretry: 5\r\r", []cut{
 			{"event: message\rid: 1\rdata: " + answerJSON + "\rretry: 5\r\r", ClassAnswer, true}}},
-		{"another event type", "event: other\ndata: " + answerJSON + "\n\n", []cut{{"event: other\ndata: " + answerJSON + "\n\n", ClassAnswer, true}}},
+		{"another event type", "event: other\ndata: " + answerJSON + "\n\n", []cut{{"event: other\ndata: " + answerJSON + "\n\n", ClassMalformed, true}}},
+		{"another event type of no answer", "event: other\ndata: " + passingJSON + "\n\n", []cut{{"event: other\ndata: " + passingJSON + "\n\n", ClassPassing, true}}},
+		{"the type that clients read", "event:message\r\ndata: " + answerJSON + "\r\n\r\n", []cut{{"event:message\r\ndata: " + answerJSON + "\r\n\r", ClassAnswer, true}, {"\n", ClassEmpty, false}}},
+		{"the last type counts", "event: message\nevent:  message\ndata: " + answerJSON + "\n\n", []cut{{"event: message\nevent:  message\ndata: " + answerJSON + "\n\n", ClassMalformed, true}}},
+		{"a type of the event before", "event: other\n\ndata: " + answerJSON + "\n\n", []cut{{"event: other\n\n", ClassEmpty, true}, {"data: " + answerJSON + "\n\n", ClassAnswer, true}}},
 		{"many data lines", "data: " + pretty + "\n\n", []cut{{"data: " + pretty + "\n\n", ClassAnswer, true}}},
 		{"data around another field", "data: {\"jsonrpc\":\"2.0\",\nid: 5\ndata: \"method\":\"x\"}\n\n", []cut{
 			{"data: {\"jsonrpc\":\"2.0\",\nid: 5\ndata: \"method\":\"x\"}\n\n", ClassPassing, true}}},

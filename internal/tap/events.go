@@ -19,11 +19,20 @@ func (t *Tap) writeEvents(p []byte) error {
 		n, done := t.events.Scan(p)
 		piece := p[:n]
 		p = p[n:]
-		if err := t.keepEvent(piece); err != nil {
+		last := len(piece)
+		if t.long && done { // clients take the event for whole with its last byte: that waits for the verdict
+			last--
+		}
+		if err := t.keepEvent(piece[:last]); err != nil {
 			return err
 		}
 		if done && t.mode == modeEvents {
 			if err := t.event(t.events.Verdict()); err != nil {
+				return err
+			}
+		}
+		if t.mode == modeEvents && last < len(piece) {
+			if err := t.send(piece[last:]); err != nil {
 				return err
 			}
 		}
@@ -80,7 +89,7 @@ func (t *Tap) answer(outcome mcp.Outcome) error {
 		return nil
 	}
 	t.answered, t.told = true, true
-	event, ok := t.dress(t.hold, true, fields)
+	event, ok := t.dress(t.hold, true, outcome, fields)
 	if !ok {
 		return nil
 	}
@@ -107,9 +116,9 @@ func (t *Tap) endLongEvent(v mcp.Verdict) error {
 		t.settle(v.Outcome, nil)
 	case v.Class == mcp.ClassAnswer && t.o.Call.Charges(v.Outcome):
 		t.answered = true
-	case v.Class == mcp.ClassPassing:
-		// A long notification. The capture stands for the answer that follows,
-		// and is refunded if none does.
+	case v.Class == mcp.ClassPassing, v.Class == mcp.ClassEmpty:
+		// A long notification, or a comment. The capture stands for the answer that
+		// follows, and is refunded if none does.
 	case v.Class == mcp.ClassAnswer:
 		t.answered = true
 		t.o.Call.Release(t.settleContext())

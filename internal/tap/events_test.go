@@ -182,17 +182,21 @@ func TestLongEventRefunds(t *testing.T) {
 	r.free()
 }
 
-// A long notification does not pay for itself: the capture it caused stands
-// for the answer that follows, once.
+// A long notification or comment does not pay for itself: the capture it caused
+// stands for the answer that follows, once.
 func TestLongNotificationThenAnswer(t *testing.T) {
-	note := event(`{"jsonrpc":"2.0","method":"notifications/message","params":{"data":"` + long(2000) + `"}}`)
-	for body, captured := range map[string]bool{result: true, toolError: false} {
-		r := newRig(t, func(o *Options) { o.Hold = 1000 })
-		if !r.upstream(200, asEvents, note, note, event(body)) || r.out() != note+note+event(body) {
-			t.Errorf("sent %d bytes", len(r.out()))
-		}
-		if r.books.captured != captured {
-			t.Errorf("captured is %v after %s", r.books.captured, body)
+	for _, note := range []string{
+		event(`{"jsonrpc":"2.0","method":"notifications/message","params":{"data":"` + long(2000) + `"}}`),
+		": " + long(2000) + "\n\n",
+	} {
+		for body, captured := range map[string]bool{result: true, toolError: false} {
+			r := newRig(t, func(o *Options) { o.Hold = 1000 })
+			if !r.upstream(200, asEvents, note, note, event(body)) || r.out() != note+note+event(body) {
+				t.Errorf("sent %d bytes", len(r.out()))
+			}
+			if r.books.captured != captured {
+				t.Errorf("captured is %v after %s", r.books.captured, body)
+			}
 		}
 	}
 }

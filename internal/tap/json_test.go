@@ -53,6 +53,29 @@ func TestJSONWithoutResultIsFree(t *testing.T) {
 	}
 }
 
+// What only the gateway says of a call is not said by the upstream, in an answer
+// that is not charged as little as in others.
+func TestForgedReceiptsAreDropped(t *testing.T) {
+	forge := func(s string) string {
+		return strings.Replace(s, `"result":{`, `"result":{"_meta":{"a":1,"dev.farebox/receipt":"F","dev.farebox/error":{}},`, 1)
+	}
+	for body, charged := range map[string]bool{result: true, toolError: false, asking: false} {
+		for kind, head := range map[string]map[string]string{"JSON": asJSON, "event": asEvents} {
+			want, sent := strings.Replace(body, `"result":{`, `"result":{"_meta":{"a":1},`, 1), forge(body)
+			if charged {
+				want = strings.Replace(want, `"a":1`, `"a":1,"dev.farebox/receipt":"R"`, 1)
+			}
+			if kind == "event" {
+				want, sent = event(want), event(sent)
+			}
+			r := newRig(t, nil)
+			if !r.upstream(200, head, sent) || r.out() != want || r.books.captured != charged {
+				t.Errorf("%s: captured %v, sent %q, want %q", kind, r.books.captured, r.out(), want)
+			}
+		}
+	}
+}
+
 // The upstream's own errors pass unchanged and are not charged.
 func TestErrorStatusPasses(t *testing.T) {
 	for _, c := range []struct {

@@ -2,30 +2,41 @@ package tap
 
 import (
 	"bufio"
+	"bytes"
+	"errors"
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 
+	"github.com/fareboxhq/farebox/internal/gate"
 	"github.com/fareboxhq/farebox/internal/mcp"
 )
 
-// Relay is the response writer of a request that costs nothing. All passes as
-// it comes, but a switch of protocols: that would be a tunnel past the gateway.
+// Relay is the response writer of what has no answer: notifications, the client's
+// own answers, the end of a session. Statuses and the words of errors pass; a
+// message that could be taken for the answer to some call does not, since that
+// is paid where it belongs. Nor does a switch of protocols, which would be a
+// tunnel past the gateway, or a status that is none.
 type Relay struct {
-	http.ResponseWriter
+	w        http.ResponseWriter
 	head     func(http.Header)
+	status   int
 	sentHead bool
 	withheld bool
-	seal     func([]byte) []byte
-	ids      *mcp.EventIDs // of an event stream whose ids are sealed
-	out      []byte
+	mute     bool // the body is dropped
+	message  bool // the body is held, as a message that may be an error
+	hold     []byte
 }
 
+// maxError bounds the message of an error that passes, in bytes.
+const maxError = 64 << 10
+
 // NewRelay returns a relay to w. Head changes the head of the response just
-// before it goes out, and seal the ids of its events; both may be nil.
-func NewRelay(w http.ResponseWriter, head func(http.Header), seal func(id []byte) []byte) *Relay {
-	return &Relay{ResponseWriter: w, head: head, seal: seal}
+// before it goes out; it may be nil. Finish must be called at the end.
+func NewRelay(w http.ResponseWriter, head func(http.Header)) *Relay {
+	return &Relay{w: w, head: head}
 }
 
 // SentHead reports whether the final head is out.
@@ -35,50 +46,81 @@ func (r *Relay) SentHead() bool { return r.sentHead }
 // Nothing of it was written then.
 func (r *Relay) Withheld() bool { return r.withheld }
 
+// Header returns the header of the response.
+func (r *Relay) Header() http.Header { return r.w.Header() }
+
 // Unwrap returns the writer below, for flushes and deadlines.
-func (r *Relay) Unwrap() http.ResponseWriter { return r.ResponseWriter }
+func (r *Relay) Unwrap() http.ResponseWriter { return r.w }
 
 // Hijack always fails, so that http.ResponseController looks no deeper.
 func (r *Relay) Hijack() (net.Conn, *bufio.ReadWriter, error) { return nil, nil, errHijack }
 
-// WriteHeader passes the head on, unless it switches protocols.
+// WriteHeader passes the head on, unless it switches protocols or cannot be
+// written: net/http panics at a status below 100.
 func (r *Relay) WriteHeader(status int) {
-	if r.withheld {
+	switch {
+	case r.withheld, r.status != 0:
 		return
-	}
-	if status == http.StatusSwitchingProtocols {
+	case status == http.StatusSwitchingProtocols || status < 100:
 		r.withheld = true
 		return
+	case status < 200:
+		r.w.WriteHeader(status)
+		return
 	}
-	if status >= 200 && !r.sentHead {
-		r.sentHead = true
-		if r.seal != nil && mediaType(r.Header()) == typeEvents {
-			r.ids = &mcp.EventIDs{Replace: r.seal}
-			r.Header().Del("Content-Length")
-		}
-		if r.head != nil {
-			r.head(r.Header())
-		}
+	r.status = status
+	media := mediaType(r.Header())
+	r.mute = status < 400 || media == typeEvents
+	if r.message = !r.mute && (media == typeJSON || media == ""); r.message {
+		return // its head waits for the verdict on the body
 	}
-	r.ResponseWriter.WriteHeader(status)
+	if r.mute {
+		r.Header().Del("Content-Length")
+	}
+	r.sendHead()
 }
 
-// Write passes a piece of the body on.
+func (r *Relay) sendHead() {
+	if r.head != nil {
+		r.head(r.Header())
+	}
+	r.sentHead = true
+	r.w.WriteHeader(r.status)
+}
+
+// Write takes a piece of the body.
 func (r *Relay) Write(p []byte) (int, error) {
-	if !r.sentHead && !r.withheld {
+	if r.status == 0 {
 		r.WriteHeader(http.StatusOK)
 	}
-	if r.withheld {
+	switch {
+	case r.withheld, r.mute:
+		return len(p), nil
+	case r.message:
+		if len(r.hold)+len(p) > maxError {
+			r.mute, r.hold = true, nil
+		} else {
+			r.hold = append(r.hold, p...)
+		}
 		return len(p), nil
 	}
-	if r.ids == nil {
-		return r.ResponseWriter.Write(p)
+	return r.w.Write(p)
+}
+
+// Finish ends the response after the upstream's handler has returned: a message
+// passes unless it has a result.
+func (r *Relay) Finish() {
+	if !r.message || r.sentHead || r.withheld {
+		return
 	}
-	r.out = r.ids.Append(r.out[:0], p)
-	if _, err := r.ResponseWriter.Write(r.out); err != nil {
-		return 0, err
+	s := mcp.NewScanner(mcp.ID{})
+	s.Write(r.hold)
+	if s.End(); s.HasResult() {
+		r.hold = nil
 	}
-	return len(p), nil
+	r.Header().Set("Content-Length", strconv.Itoa(len(r.hold)))
+	r.sendHead()
+	_, _ = r.w.Write(r.hold) // if the client has left, there is nobody to tell
 }
 
 // mediaType is the content type without its parameters, in lower case.
@@ -93,54 +135,66 @@ func (r *Relay) FlushError() error {
 	if !r.sentHead || r.withheld {
 		return nil
 	}
-	return http.NewResponseController(r.ResponseWriter).Flush()
+	return http.NewResponseController(r.w).Flush()
 }
 
 // Flush is FlushError for callers that know only http.Flusher.
 func (r *Relay) Flush() { _ = r.FlushError() }
 
-// ReadFrom copies with the writer below, which may do so without a buffer.
+// ReadFrom copies through Write: the promoted one would run past the relay.
 func (r *Relay) ReadFrom(src io.Reader) (int64, error) {
-	if !r.sentHead && !r.withheld {
-		r.WriteHeader(http.StatusOK)
-	}
-	if r.withheld {
-		return io.Copy(io.Discard, src)
-	}
-	if r.ids != nil {
-		return io.Copy(struct{ io.Writer }{r}, src)
-	}
-	return io.Copy(r.ResponseWriter, src)
+	return io.Copy(struct{ io.Writer }{r}, src)
 }
 
 // Listener is the response writer of a stream that a client has opened by GET,
 // in the session-based protocol versions. Notifications and the server's own
 // requests pass; results and errors are dropped, since on such a stream they
 // could only be answers to calls of a POST, which are paid there. The rest of the
-// stream of a POST that broke off is a Tap's. A subscription of the stateless
-// version is a listener, too: one that has an end, the answer to its request.
+// stream of a POST that broke off is a Tap's.
 type Listener struct {
 	Relay
+	ids    mcp.EventIDs
+	out    []byte
 	events *mcp.EventScanner
 	budget *Budget
 	hold   []byte
 	cut    bool
+	event  func(*gate.Refusal) []byte
 
-	request  mcp.ID                    // that a subscription answers; zero for a GET
-	notifies func(message []byte) bool // whether a notification of a task's status may pass
+	notifies func(message []byte) bool
 }
 
-// NewListener returns a listener's writer to w; see NewRelay for the functions.
-// What it holds counts towards the budget until Close is called. A notification
-// of a task's status passes only if notifies says so.
-func NewListener(w http.ResponseWriter, head func(http.Header), seal func(id []byte) []byte, b *Budget, notifies func(message []byte) bool) *Listener {
-	return &Listener{Relay: Relay{ResponseWriter: w, head: head, seal: seal}, budget: b, notifies: notifies}
+// NewListener returns a listener's writer to w; see NewRelay for head. Seal gives
+// event ids the form in which a client may come back with them. Event tells of a
+// refusal on a stream whose head is out. Notifies reports whether a notification
+// of a task's status may pass. What the listener holds counts towards the budget
+// until Close is called.
+func NewListener(w http.ResponseWriter, head func(http.Header), seal func(id []byte) []byte, b *Budget,
+	event func(*gate.Refusal) []byte, notifies func(message []byte) bool,
+) *Listener {
+	if seal == nil {
+		seal = func(id []byte) []byte { return id }
+	}
+	return &Listener{Relay: Relay{w: w, head: head}, ids: mcp.EventIDs{Replace: seal}, budget: b, event: event, notifies: notifies}
 }
 
-// NewSubscription returns a listener for the stream that answers a request of
-// that id. An answer that is no stream passes as it is.
-func NewSubscription(w http.ResponseWriter, head func(http.Header), b *Budget, request mcp.ID, notifies func(message []byte) bool) *Listener {
-	return &Listener{Relay: Relay{ResponseWriter: w, head: head}, budget: b, request: request, notifies: notifies}
+// oldTransport is why a server of the HTTP+SSE transport (MCP 2024-11-05) cannot
+// be used: its answers come on this stream, where they belong to no call.
+var oldTransport = &gate.Refusal{
+	Code:   gate.RequestUnsupported,
+	Reason: "this server speaks the old HTTP+SSE transport, which is not supported: have it serve streamable HTTP",
+}
+
+// isEndpoint reports whether an event is the one with which a stream of the old
+// transport begins.
+func isEndpoint(event []byte) bool {
+	for line := range bytes.Lines(event) {
+		name, value, _ := bytes.Cut(bytes.TrimRight(line, "\r\n"), []byte(":"))
+		if string(name) == "event" && string(bytes.TrimPrefix(value, []byte(" "))) == "endpoint" {
+			return true
+		}
+	}
+	return false
 }
 
 // Close gives what is held back to the budget.
@@ -152,15 +206,16 @@ func (l *Listener) Close() {
 // WriteHeader passes the head on, and filters what follows if it is events.
 func (l *Listener) WriteHeader(status int) {
 	if status >= 200 && status < 300 && !l.sentHead {
-		switch plain := len(l.Header().Values("Content-Encoding")) == 0; {
-		case plain && mediaType(l.Header()) == typeEvents:
-			l.events = mcp.NewEventScanner(l.request)
-			l.Header().Del("Content-Length")
-		case plain && !l.request.IsZero():
-		default:
+		if mediaType(l.Header()) == typeEvents && len(l.Header().Values("Content-Encoding")) == 0 {
+			l.events = mcp.NewEventScanner(mcp.ID{})
+		} else {
 			l.withheld = true // a body that cannot be told from an answer
 			return
 		}
+		l.status = status
+		l.Header().Del("Content-Length")
+		l.sendHead()
+		return
 	}
 	l.Relay.WriteHeader(status)
 }
@@ -168,7 +223,7 @@ func (l *Listener) WriteHeader(status int) {
 // Write passes the events on that are no answers. An event longer than
 // DefaultHold ends the stream.
 func (l *Listener) Write(p []byte) (int, error) {
-	if !l.sentHead && !l.withheld {
+	if l.status == 0 && !l.withheld {
 		l.WriteHeader(http.StatusOK)
 	}
 	switch {
@@ -188,8 +243,14 @@ func (l *Listener) Write(p []byte) (int, error) {
 		if !done {
 			continue
 		}
+		if isEndpoint(l.hold) {
+			l.cut = true
+			_, err := l.w.Write(l.event(oldTransport))
+			return 0, errors.Join(errListener, err, l.FlushError())
+		}
 		if l.passes(l.events.Verdict()) {
-			if _, err := l.Relay.Write(l.hold); err != nil {
+			l.out = l.ids.Append(l.out[:0], l.hold)
+			if _, err := l.w.Write(l.out); err != nil {
 				return 0, err
 			}
 		}
@@ -201,13 +262,10 @@ func (l *Listener) Write(p []byte) (int, error) {
 
 // passes reports whether the event that is held may go.
 func (l *Listener) passes(v mcp.Verdict) bool {
-	switch v.Class {
-	case mcp.ClassEmpty, mcp.ClassAnswer: // of a GET, nothing is an answer
-		return true
-	case mcp.ClassPassing:
-		return !v.OfTask || l.notifies != nil && l.notifies(mcp.EventData(l.hold))
+	if v.Class == mcp.ClassPassing {
+		return !v.OfTask || l.notifies(mcp.EventData(l.hold))
 	}
-	return false
+	return v.Class == mcp.ClassEmpty
 }
 
 // ReadFrom copies through Write, so that nothing escapes the filter.

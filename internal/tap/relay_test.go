@@ -4,33 +4,83 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 )
 
-// What costs nothing passes as it comes, but for a switch of protocols.
+// What has no answer brings none, however it is split: statuses pass, and what
+// servers say of errors.
 func TestRelay(t *testing.T) {
-	w := newWire()
-	r := NewRelay(w, func(h http.Header) { h.Set("X-Head", "1") }, nil)
-	r.Header().Set("Content-Type", "application/json")
-	r.WriteHeader(http.StatusEarlyHints)
-	if r.SentHead() {
-		t.Error("103 was taken for the final head")
+	refused := `{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"no"}}`
+	for name, c := range map[string]struct {
+		status int
+		media  string
+		body   string
+		want   string
+	}{
+		"accepted":                {202, "", "", ""},
+		"a result of something":   {200, "application/json", result, ""},
+		"a stream":                {200, "text/event-stream", event(result), ""},
+		"no content":              {204, "", "", ""},
+		"an error":                {400, "application/json", refused, refused},
+		"an error without a type": {400, "", refused, refused},
+		"an error in words":       {404, "text/plain; charset=utf-8", "session not found", "session not found"},
+		"a result with an error":  {400, "Application/JSON; charset=utf-8", result, ""},
+		"a stream with an error":  {500, "text/event-stream", event(result), ""},
+		"a long error":            {500, "application/json", strings.Repeat(" ", maxError) + refused, ""},
+	} {
+		for at := range len(c.body) + 1 {
+			if at > 200 { // split in its beginning
+				break
+			}
+			w := newWire()
+			r := NewRelay(w, func(h http.Header) { h.Set("X-Head", "1") })
+			if c.media != "" {
+				r.Header().Set("Content-Type", c.media)
+			}
+			r.Header().Set("Content-Length", strconv.Itoa(len(c.body)))
+			r.WriteHeader(http.StatusEarlyHints)
+			if r.SentHead() {
+				t.Fatal("103 was taken for the final head")
+			}
+			r.WriteHeader(c.status)
+			for _, piece := range []string{c.body[:at], c.body[at:]} {
+				if _, err := io.Copy(r, strings.NewReader(piece)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			r.Finish()
+			if w.Code != c.status || w.Body.String() != c.want || !r.SentHead() || r.Withheld() || w.Header().Get("X-Head") != "1" {
+				t.Fatalf("%s, split at %d: %d %q, want %d %q", name, at, w.Code, w.Body.String(), c.status, c.want)
+			}
+			if length := w.Header().Get("Content-Length"); length != "" && length != strconv.Itoa(len(c.want)) {
+				t.Fatalf("%s: the length is %s of %d", name, length, len(c.want))
+			}
+		}
 	}
-	if _, err := io.Copy(r, strings.NewReader(result)); err != nil || w.Body.String() != result {
-		t.Errorf("sent %q, %v", w.Body.String(), err)
-	}
-	if w.Result().Header.Get("X-Head") != "1" || !r.SentHead() {
-		t.Error("the head was not changed on its way")
-	}
+}
 
-	w = newWire()
-	r = NewRelay(w, nil, nil)
+// A switch of protocols, which would be a tunnel, and a status that cannot be
+// written are withheld, and so is what is no response at all.
+func TestRelayWithholds(t *testing.T) {
+	w := newWire()
+	r := NewRelay(w, nil)
 	r.WriteHeader(http.StatusSwitchingProtocols)
 	_, _ = io.WriteString(r, "tunnel")
 	_, _, err := http.NewResponseController(r).Hijack()
-	if !r.Withheld() || r.SentHead() || w.Body.Len() != 0 || !errors.Is(err, errHijack) {
+	if r.Finish(); !r.Withheld() || r.SentHead() || w.Body.Len() != 0 || !errors.Is(err, errHijack) {
 		t.Errorf("a tunnel was let through: %q, %v", w.Body.String(), err)
+	}
+	w = newWire()
+	r = NewRelay(w, nil)
+	r.WriteHeader(42)
+	if _, err := io.WriteString(r, result); err != nil || !r.Withheld() || r.SentHead() || w.Body.Len() != 0 {
+		t.Errorf("status 42: withheld %t, sent %q, %v", r.Withheld(), w.Body.String(), err)
+	}
+	r = NewRelay(newWire(), nil)
+	if r.Finish(); r.SentHead() {
+		t.Error("of nothing, something was made")
 	}
 }
 
@@ -42,7 +92,7 @@ func TestListenerDropsAnswers(t *testing.T) {
 	want := ": hi\n\n" + event(progress) + event(request)
 	for at := range len(stream) {
 		w := newWire()
-		l := NewListener(w, nil, nil, NewBudget(1<<30), nil)
+		l := NewListener(w, nil, nil, NewBudget(1<<30), plain{}.Event, ours)
 		l.Header().Set("Content-Type", "text/event-stream")
 		l.WriteHeader(200)
 		for _, piece := range []string{stream[:at], stream[at:]} {
@@ -63,7 +113,7 @@ func TestListenerWithholds(t *testing.T) {
 		"encoded": {"Content-Type": "text/event-stream", "Content-Encoding": "gzip"},
 	} {
 		w := newWire()
-		l := NewListener(w, nil, nil, NewBudget(1<<30), nil)
+		l := NewListener(w, nil, nil, NewBudget(1<<30), plain{}.Event, ours)
 		for n, v := range header {
 			l.Header().Set(n, v)
 		}
@@ -72,16 +122,16 @@ func TestListenerWithholds(t *testing.T) {
 			t.Errorf("%s: sent %q", name, w.Body.String())
 		}
 	}
-	for _, withheld := range []http.ResponseWriter{NewRelay(newWire(), nil, nil), NewListener(newWire(), nil, nil, NewBudget(1<<30), nil)} {
+	for _, withheld := range []http.ResponseWriter{NewRelay(newWire(), nil), NewListener(newWire(), nil, nil, NewBudget(1<<30), plain{}.Event, ours)} {
 		if err := http.NewResponseController(withheld).Flush(); err != nil { // before a head: nothing to send
 			t.Error(err)
 		}
 	}
 	w := newWire() // errors pass: a server without such streams answers 405
-	l := NewListener(w, nil, nil, NewBudget(1<<30), nil)
+	l := NewListener(w, nil, nil, NewBudget(1<<30), plain{}.Event, ours)
 	l.WriteHeader(http.StatusMethodNotAllowed)
 	_, _ = io.WriteString(l, "no streams here")
-	if w.Code != http.StatusMethodNotAllowed || w.Body.String() != "no streams here" {
+	if l.Finish(); w.Code != http.StatusMethodNotAllowed || w.Body.String() != "no streams here" {
 		t.Errorf("got %d %q", w.Code, w.Body.String())
 	}
 }
@@ -89,7 +139,7 @@ func TestListenerWithholds(t *testing.T) {
 // An event without end does not fill the memory.
 func TestListenerBounds(t *testing.T) {
 	budget := NewBudget(1 << 30)
-	l := NewListener(newWire(), nil, nil, budget, nil)
+	l := NewListener(newWire(), nil, nil, budget, plain{}.Event, ours)
 	l.Header().Set("Content-Type", "text/event-stream")
 	l.WriteHeader(200)
 	var err error
@@ -104,5 +154,25 @@ func TestListenerBounds(t *testing.T) {
 	}
 	if l.Close(); budget.Used() != 0 {
 		t.Errorf("%d bytes leaked", budget.Used())
+	}
+}
+
+// TestOldTransportIsRefused: the first event of the HTTP+SSE transport of
+// 2024-11-05 ends the stream with a reason, however it is written.
+func TestOldTransportIsRefused(t *testing.T) {
+	for _, event := range []string{
+		"event: endpoint\ndata: /message?sessionId=1\n\n", "event:endpoint\r\ndata: /message\r\n\r\n",
+		"id: 1\ndata: /message\nevent: endpoint\n\n",
+	} {
+		w := newWire()
+		l := NewListener(w, nil, nil, NewBudget(1<<30), plain{}.Event, ours)
+		l.Header().Set("Content-Type", "text/event-stream")
+		if _, err := l.Write([]byte(event)); err == nil {
+			t.Errorf("%q: the stream goes on", event)
+		}
+		if got := w.Body.String(); got != "data: refused REQUEST_UNSUPPORTED\n\n" || w.flushed != len(got) {
+			t.Errorf("%q: the client is told %q", event, got)
+		}
+		l.Close()
 	}
 }

@@ -111,17 +111,18 @@ func (t *Tap) judgeBody() {
 	if !ok {
 		return
 	}
-	body, ok := t.dress(t.hold, false, fields)
+	body, ok := t.dress(t.hold, false, v.Outcome, fields)
 	if ok {
 		t.sendBody(body)
 	}
 }
 
 // dress puts the fields into an answer, or into the event that it is in, and
-// rewrites it. If it cannot, it has said so to the client.
-func (t *Tap) dress(answer []byte, event bool, fields []mcp.Field) ([]byte, bool) {
+// rewrites it. From a result, what only the gateway may say is taken out. If it
+// cannot, it has said so to the client.
+func (t *Tap) dress(answer []byte, event bool, outcome mcp.Outcome, fields []mcp.Field) ([]byte, bool) {
 	var err error
-	if len(fields) > 0 {
+	if len(fields) > 0 || outcome != mcp.OutcomeError {
 		stamp := mcp.Stamp
 		if event {
 			stamp = mcp.StampEvent

@@ -105,66 +105,22 @@ func TestTaskNotificationsAreFiltered(t *testing.T) {
 	whole := strings.Join(streams, "")
 	for size := 1; size < len(whole); size += 7 {
 		w := newWire()
-		for name, l := range map[string]*Listener{
-			"of a GET":        NewListener(w, nil, nil, NewBudget(1<<20), ours),
-			"a subscription":  NewSubscription(w, nil, NewBudget(1<<20), mcp.IntID(7), ours),
-			"heard by nobody": NewListener(w, nil, nil, NewBudget(1<<20), nil),
-		} {
-			w.Body.Reset()
-			l.Header().Set("Content-Type", "text/event-stream")
-			for rest := whole; rest != ""; {
-				n := min(size, len(rest))
-				if _, err := l.Write([]byte(rest[:n])); err != nil {
-					t.Fatal(err)
-				}
-				rest = rest[n:]
+		l := NewListener(w, nil, nil, NewBudget(1<<20), plain{}.Event, ours)
+		l.Header().Set("Content-Type", "text/event-stream")
+		for rest := whole; rest != ""; {
+			n := min(size, len(rest))
+			if _, err := l.Write([]byte(rest[:n])); err != nil {
+				t.Fatal(err)
 			}
-			want := want
-			if name == "heard by nobody" {
-				want = event(progress)
-			}
-			if got := w.Body.String(); got != want {
-				t.Errorf("%s, in pieces of %d: got %q", name, size, got)
-			}
+			rest = rest[n:]
+		}
+		if got := w.Body.String(); got != want {
+			t.Errorf("on a listener's stream, in pieces of %d: got %q", size, got)
 		}
 		r := newRig(t, func(o *Options) { o.Notifies = ours })
 		r.upstream(http.StatusOK, asEvents, whole[:size], whole[size:]+event(result))
 		if got := r.out(); got != want+event(stamped) {
-			t.Errorf("on a paid call's stream, in pieces of %d: got %q", size, got)
+			t.Errorf("on a call's stream, in pieces of %d: got %q", size, got)
 		}
-	}
-}
-
-// A subscription ends with the answer to its request, may be answered by no
-// stream at all, and carries no answers to others.
-func TestSubscription(t *testing.T) {
-	for name, c := range map[string]struct {
-		status                int
-		media, encoding, body string
-		want                  string
-		withheld              bool
-	}{
-		"its end":          {200, "text/event-stream", "", event(progress) + event(result), event(progress) + event(result), false},
-		"another's result": {200, "text/event-stream", "", event(foreign) + event(progress), event(progress), false},
-		"an error":         {200, "application/json", "", rpcError, rpcError, false},
-		"a refusal":        {404, "application/json", "", rpcError, rpcError, false},
-		"encoded":          {200, "text/event-stream", "gzip", "x", "", true},
-	} {
-		t.Run(name, func(t *testing.T) {
-			w := newWire()
-			l := NewSubscription(w, nil, NewBudget(1<<20), mcp.IntID(7), nil)
-			defer l.Close()
-			l.Header().Set("Content-Type", c.media)
-			if c.encoding != "" {
-				l.Header().Set("Content-Encoding", c.encoding)
-			}
-			l.WriteHeader(c.status)
-			if _, err := l.Write([]byte(c.body)); err != nil {
-				t.Fatal(err)
-			}
-			if got := w.Body.String(); got != c.want || l.Withheld() != c.withheld {
-				t.Errorf("got %q, withheld: %v", got, l.Withheld())
-			}
-		})
 	}
 }

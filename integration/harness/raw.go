@@ -1,0 +1,112 @@
+package harness
+
+import (
+	"bufio"
+	"net"
+	"net/http"
+	"sync"
+	"testing"
+)
+
+// RawServer reads the head of each HTTP request and leaves all else to a
+// function that has the connection: what net/http would never send can be sent
+// by hand.
+type RawServer struct {
+	// URL is the server's base URL.
+	URL string
+
+	play func(*RawExchange)
+	done sync.WaitGroup
+
+	mu    sync.Mutex
+	conns map[net.Conn]bool
+	seen  map[string]int
+}
+
+// RawExchange is a request to a RawServer and the connection that it came on.
+// The body can be read from the request. What is written goes out as it is, one
+// segment for each Write.
+type RawExchange struct {
+	net.Conn
+	Request *http.Request
+
+	server *RawServer
+	reader *bufio.Reader
+}
+
+// ServeRaw starts a server that leaves the requests to play. The connection is
+// closed when that returns, and at the end of the test.
+func ServeRaw(t testing.TB, play func(*RawExchange)) *RawServer {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &RawServer{
+		URL: "http://" + listener.Addr().String(), play: play,
+		conns: make(map[net.Conn]bool), seen: make(map[string]int),
+	}
+	s.done.Go(func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return // the listener is closed
+			}
+			s.done.Go(func() { s.serve(conn) })
+		}
+	})
+	t.Cleanup(func() {
+		_ = listener.Close()
+		s.mu.Lock()
+		for conn := range s.conns {
+			_ = conn.Close()
+		}
+		s.conns = nil
+		s.mu.Unlock()
+		s.done.Wait()
+	})
+	return s
+}
+
+func (s *RawServer) serve(conn net.Conn) {
+	defer conn.Close()
+	s.mu.Lock()
+	ended := s.conns == nil
+	if !ended {
+		s.conns[conn] = true
+	}
+	s.mu.Unlock()
+	if ended {
+		return
+	}
+	defer func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.conns, conn)
+	}()
+	e := &RawExchange{Conn: conn, server: s, reader: bufio.NewReader(conn)}
+	if e.Next() {
+		s.play(e)
+	}
+}
+
+// Next reads the head of the next request on the connection, and reports
+// whether there was one. The body of the one before must have been read.
+func (e *RawExchange) Next() bool {
+	r, err := http.ReadRequest(e.reader)
+	if err != nil {
+		return false
+	}
+	e.Request = r
+	e.server.mu.Lock()
+	defer e.server.mu.Unlock()
+	e.server.seen[r.URL.Path]++
+	return true
+}
+
+// Requests returns how many requests came for the path so far.
+func (s *RawServer) Requests(path string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.seen[path]
+}

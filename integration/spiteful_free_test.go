@@ -1,0 +1,183 @@
+package integration
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/fareboxhq/farebox/integration/harness"
+)
+
+// crossStreams: promise 1. While a paid call waits for its answer, the server
+// sends it on a stream that the client has opened for what the server has to
+// say. It is dropped there in every form, what else is said passes, and the
+// call is paid by its own answer.
+func (b *lawless) crossStreams(t *testing.T) {
+	asked, answer := make(chan bool), make(chan bool)
+	c := spiteCase{n: 1_000_000, spite: spite{want: paid}}
+	stolen := []string{
+		event(goodAnswer), event(withID(`"id":"7"`)), event(withID(`"id":8`)), event(`{"jsonrpc":"2.0","result":{"a":"` + loot + `"}}`), event("[" + goodAnswer + "]"),
+		"id: 1\n" + event(goodAnswer), "data:" + strings.ReplaceAll(goodAnswer, ",", "\rdata:,") + "\r\r", event(`{"jsonrpc":"2.0","id":7,"error":{"code":1,"message":"` + loot + `"}}`),
+		event(`{"jsonrpc":"2.0","id":7,"method":"ping","result":{"a":"` + loot + `"}}`), "spite: a\n" + event(goodAnswer), "Data: " + goodAnswer + "\n\n",
+	}
+	b.plan(c.path(), func(e *harness.RawExchange) {
+		if e.Request.Method == http.MethodGet {
+			respond(append(append([]string{eventsHead, event(progress)}, stolen...), event(`{"jsonrpc":"2.0","method":"notifications/message","params":{"data":"the last"}}`))...)(e)
+			hang(e)
+			return
+		}
+		close(asked)
+		<-answer
+		respond(jsonHead(len(goodAnswer)) + goodAnswer)(e)
+	})
+	done := make(chan *end, 1)
+	go func() { done <- b.call(t.Context(), c) }()
+	<-asked
+	p := <-b.purses
+	defer func() { b.purses <- p }()
+	ctx, leave := context.WithCancel(t.Context())
+	defer leave()
+	text := b.listen(ctx, t, c.path(), p.secret)
+	close(answer)
+	leave()
+	if strings.Contains(text, loot) || !strings.Contains(text, "notifications/progress") {
+		t.Errorf("the stream brought %q", text)
+	}
+	e := <-done
+	e.requests-- // that of the stream
+	c.check(t, e)
+}
+
+// listen opens a stream and reads it until what its server says last.
+func (b *lawless) listen(ctx context.Context, t *testing.T, path, secret string) string {
+	t.Helper()
+	r, err := newRequest(ctx, b.gateway, http.MethodGet, path, secret, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := b.client.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var text strings.Builder
+	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
+		fmt.Fprintln(&text, lines.Text())
+		if strings.Contains(lines.Text(), "the last") {
+			return text.String()
+		}
+	}
+	t.Fatalf("the stream ended after %q", text.String())
+	return ""
+}
+
+// notification stands for a POST that has no answer.
+const notification = "notification"
+
+var (
+	ownAnswer    = `{"jsonrpc":"2.0","id":7,"result":{"content":[]}}`
+	othersAnswer = strings.Replace(goodAnswer, `"id":7`, `"id":8`, 1)
+)
+
+// freeStreams: on the stream of a free call, the answer to another call, which
+// is paid elsewhere, is withheld, also if it is too long to be held; its own
+// answer passes.
+func (b *lawless) freeStreams(t *testing.T) {
+	p := <-b.purses
+	defer func() { b.purses <- p }()
+	events := "Content-Type: text/event-stream\r\n"
+	long := strings.Replace(othersAnswer, `"result":{`, `"result":{"pad":"`+strings.Repeat("x", 2<<20)+`",`, 1)
+	for i, c := range []struct {
+		name, raw  string
+		own, whole bool // its own answer passes; the client may take what came for a whole event
+	}{
+		{"its own answer", head("200 OK", events) + event(ownAnswer), true, true},
+		{"another's answer", head("200 OK", events) + event(othersAnswer) + event(ownAnswer), false, true},
+		{"a long answer of another", head("200 OK", events) + event(long) + event(ownAnswer), false, false},
+	} {
+		path := fmt.Sprintf("/mcp/freestream%d", i)
+		b.plan(path, respond(c.raw))
+		r, err := newRequest(t.Context(), b.gateway, http.MethodPost, path, p.secret, harness.ToolCall(7, "list_cities", `{}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := b.client.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if c.whole != (err == nil) && c.own {
+			t.Errorf("%s: %v", c.name, err)
+		}
+		whole := string(text)
+		if end := strings.LastIndex(whole, "\n\n"); end >= 0 { // what is not ended by a blank line is no event
+			whole = whole[:end]
+		}
+		if strings.Contains(whole, loot) || strings.Contains(whole, ownAnswer) != c.own {
+			t.Errorf("%s: the client has the events %.300q", c.name, whole)
+		}
+	}
+}
+
+// freeCalls: what costs nothing passes as it is, but not what is no answer at
+// all, nor what cannot be told from an answer to another call.
+func (b *lawless) freeCalls(t *testing.T) {
+	p := <-b.purses
+	defer func() { b.purses <- p }()
+	events := "Content-Type: text/event-stream\r\n"
+	for i, c := range []struct {
+		name, method, raw string
+		status            int
+	}{
+		{"JSON for a stream", http.MethodGet, jsonHead(len(goodAnswer)) + goodAnswer, http.StatusBadGateway},
+		{"nothing that is named for a stream", http.MethodGet, head("200 OK") + event(goodAnswer), http.StatusBadGateway},
+		{"two types for a stream", http.MethodGet, head("200 OK", events, jsonType) + goodAnswer, http.StatusBadGateway},
+		{"an encoded stream", http.MethodGet, head("200 OK", events, "Content-Encoding: gzip\r\n") + event(goodAnswer), http.StatusBadGateway},
+		{"a stream with another status", http.MethodGet, head("206 Partial Content", jsonType) + goodAnswer, http.StatusBadGateway},
+		{"no stream", http.MethodGet, head("405 Method Not Allowed", "Allow: POST\r\n"), http.StatusMethodNotAllowed},
+		{"a status that is none, for a stream", http.MethodGet, head("042 Spite"), http.StatusBadGateway},
+		{"a tunnel", http.MethodPost, head("101 Switching Protocols", "Upgrade: spite\r\nConnection: Upgrade\r\n") + goodAnswer, http.StatusBadGateway},
+		{"a tunnel for a stream", http.MethodGet, head("101 Switching Protocols", "Upgrade: spite\r\nConnection: Upgrade\r\n") + goodAnswer, http.StatusBadGateway},
+		{"a status that is none", http.MethodPost, head("042 Spite"), http.StatusBadGateway},
+		{"nothing", http.MethodPost, "", http.StatusBadGateway},
+		{"no head", http.MethodPost, goodAnswer, http.StatusBadGateway},
+		{"an error", http.MethodPost, head("500 Spite", jsonType) + rpcError, http.StatusInternalServerError},
+		{"an answer", http.MethodPost, jsonHead(len(ownAnswer)) + ownAnswer, http.StatusOK},
+		{"the answer to another call", http.MethodPost, jsonHead(len(othersAnswer)) + othersAnswer, http.StatusBadGateway},
+		{"what is no JSON", http.MethodPost, head("200 OK", jsonType, "Content-Length: 4\r\n") + "mine", http.StatusBadGateway},
+		{"an answer to a notification", notification, jsonHead(len(othersAnswer)) + othersAnswer, http.StatusOK},
+		{"a stream for a notification", notification, head("200 OK", events) + event(othersAnswer), http.StatusOK},
+		{"an answer with an error to a notification", notification, head("400 Bad Request", jsonType) + othersAnswer, http.StatusBadRequest},
+		{"an answer to the end of a session", http.MethodDelete, jsonHead(len(othersAnswer)) + othersAnswer, http.StatusOK},
+		{"an answer with an error for a stream", http.MethodGet, head("400 Bad Request", jsonType) + othersAnswer, http.StatusBadRequest},
+	} {
+		path, body := fmt.Sprintf("/mcp/free%d", i), ""
+		b.plan(path, respond(c.raw))
+		switch c.method {
+		case http.MethodPost:
+			body = harness.ToolCall(7, "list_cities", `{}`)
+		case notification:
+			c.method, body = http.MethodPost, `{"jsonrpc":"2.0","method":"notifications/initialized"}`
+		}
+		r, err := newRequest(t.Context(), b.gateway, c.method, path, p.secret, body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := b.send(r)
+		if err != nil {
+			t.Errorf("%s: %v", c.name, err)
+			continue
+		}
+		if got.status != c.status || got.has(loot) || got.header.Get("Access-Control-Allow-Origin") != "" {
+			t.Errorf("%s: got %d %v %q; want %d", c.name, got.status, got.header, got.body, c.status)
+		}
+		if own := c.status == http.StatusBadGateway; got.has(spiteHead) == own || strings.Contains(string(got.body), "UPSTREAM_FAILED") != own {
+			t.Errorf("%s: got %d %v %q; the gateway's own: %t", c.name, got.status, got.header, got.body, own)
+		}
+	}
+}

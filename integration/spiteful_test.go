@@ -1,0 +1,431 @@
+package integration
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/fareboxhq/farebox/integration/harness"
+	"github.com/fareboxhq/farebox/internal/admin"
+	"github.com/fareboxhq/farebox/internal/ledger"
+)
+
+// spite is one way in which a server answers a paid call with the id 7.
+type spite struct {
+	name  string
+	play  func(*harness.RawExchange)
+	where string // the place behind the gateway; "" is the usual one
+	heavy bool   // tried in one era only
+	want  ending
+}
+
+// ending is what must become of a call.
+type ending struct {
+	code   string // of the gateway's own refusal; "": the server's answer passes
+	events bool   // the client is answered by an event stream
+	status int    // 0: 200, or that of the refusal
+	charge charge
+	// streamed says that the answer was too long to be held, so that a part of
+	// it leaves before its end is judged.
+	streamed bool
+	cut      bool   // the response breaks off
+	has      string // must reach the client
+	hasNot   string // must not
+}
+
+// charge is what is in the books of a call.
+type charge int
+
+const (
+	free     charge = iota // nothing
+	captured               // a charge
+	refunded               // a charge that was taken back
+)
+
+const (
+	// loot is in all that must be paid for; spiteHead in every head.
+	loot      = "the-loot"
+	spiteHead = "from-spite"
+	// spitePrice is what each call costs, in the directives and in the books.
+	spitePrice  = ledger.Amount(10_000)
+	spiteCredit = 100 * spitePrice
+	// spitePatience is the max_call of the place "slow".
+	spitePatience = "5s"
+)
+
+// TestSpitefulServer: promises 1 and 2, and that what a server does wrong
+// harms nobody else. Whatever it answers, its client gets a result that was paid
+// for, the server's own error, or a refusal that names the reason, with the
+// request's id; what is withheld is not charged, is not seen in any part of a
+// response, and holds no credits and no memory afterwards.
+func TestSpitefulServer(t *testing.T) {
+	t.Parallel()
+	b := newLawless(t)
+	last := lastCase()
+	b.plan(last.path(), last.play)
+	cases := b.cases()
+	ends := make([]chan *end, len(cases))
+	for i, c := range cases {
+		b.plan(c.path(), c.play)
+		ends[i] = make(chan *end, 1)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), harness.Patience)
+	defer cancel()
+	hands := make(chan bool, 8)
+	for i, c := range cases {
+		go func() {
+			if c.where != "slow" { // those wait, and need no hand
+				hands <- true
+				defer func() { <-hands }()
+			}
+			ends[i] <- b.call(ctx, c)
+		}()
+	}
+	for i, c := range cases {
+		t.Run(c.title(), func(t *testing.T) { c.check(t, <-ends[i]) })
+	}
+	t.Run("an answer on a stream of the client's own", b.crossStreams)
+	t.Run("calls that are free", b.freeCalls)
+	t.Run("streams of calls that are free", b.freeStreams)
+	t.Run("afterwards", b.after)
+}
+
+// spiteCase is a way to answer, in one era of the protocol.
+type spiteCase struct {
+	spite
+	n         int
+	stateless bool
+}
+
+func (c *spiteCase) tool() string { return fmt.Sprintf("tool%d", c.n) }
+
+func (c *spiteCase) path() string {
+	return strings.Replace(fmt.Sprintf("/mcp/%s/%d", c.where, c.n), "//", "/", 1)
+}
+
+func (c *spiteCase) title() string {
+	if c.stateless {
+		return c.name + ", stateless"
+	}
+	return c.name + ", session"
+}
+
+func (b *lawless) cases() []spiteCase {
+	rows := spitefulMessages()
+	rows = append(rows, spitefulResponses(b.trap.url)...)
+	rows = append(rows, spitefulStreams()...)
+	rows = append(rows, spitefulLengths()...)
+	rows = append(rows, spitefulConnections()...)
+	var cases []spiteCase
+	for _, row := range rows {
+		eras := []bool{false, true}
+		if row.heavy {
+			eras = eras[:1]
+		}
+		for _, stateless := range eras {
+			cases = append(cases, spiteCase{row, len(cases), stateless})
+		}
+	}
+	return cases
+}
+
+// reply is all that a client was sent.
+type reply struct {
+	status int
+	hints  []http.Header // of informational heads
+	header http.Header
+	body   []byte
+	err    error // of reading the body
+	late   http.Header
+}
+
+// has reports whether the text is anywhere in the reply.
+func (r *reply) has(text string) bool {
+	heads := append([]http.Header{r.header, r.late}, r.hints...)
+	for _, head := range heads {
+		for name, values := range head {
+			if strings.Contains(strings.ToLower(name), text) || strings.Contains(strings.Join(values, "\n"), text) {
+				return true
+			}
+		}
+	}
+	return bytes.Contains(r.body, []byte(text))
+}
+
+// request returns a call with the id 7, in the form of its era.
+func (c *spiteCase) request(ctx context.Context, g *harness.Gateway, secret string) (*http.Request, error) {
+	body := harness.ToolCall(7, c.tool(), `{}`)
+	if c.stateless {
+		body = strings.Replace(body, `"arguments":{}`, `"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}`, 1)
+	}
+	r, err := newRequest(ctx, g, http.MethodPost, c.path(), secret, body)
+	if err != nil {
+		return nil, err
+	}
+	if c.stateless {
+		r.Header.Set("MCP-Protocol-Version", "2026-07-28")
+		r.Header.Set("Mcp-Method", "tools/call")
+		r.Header.Set("Mcp-Name", c.tool())
+	}
+	return r, nil
+}
+
+// newRequest returns a request as MCP clients send it.
+func newRequest(ctx context.Context, g *harness.Gateway, method, path, secret, body string) (*http.Request, error) {
+	r, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(g.Endpoint(), "/mcp")+path, strings.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	r.Header.Set("Authorization", "Bearer "+secret)
+	r.Header.Set("Content-Type", "application/json")
+	r.Header.Set("Accept", "application/json, text/event-stream")
+	return r, nil
+}
+
+// send sends a request and reads its whole response.
+func (b *lawless) send(r *http.Request) (*reply, error) {
+	got := &reply{}
+	var mu sync.Mutex // heads come from another goroutine
+	r = r.WithContext(httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{
+		Got1xxResponse: func(_ int, h textproto.MIMEHeader) error {
+			mu.Lock()
+			defer mu.Unlock()
+			got.hints = append(got.hints, http.Header(h))
+			return nil
+		},
+	}))
+	resp, err := b.client.Do(r)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	mu.Lock()
+	defer mu.Unlock()
+	got.status, got.header = resp.StatusCode, resp.Header
+	got.body, got.err = io.ReadAll(resp.Body)
+	got.late = resp.Trailer
+	return got, nil
+}
+
+// end is what became of a call.
+type end struct {
+	reply    *reply
+	paid     ledger.Amount // what the purse has lost
+	reserved ledger.Amount
+	charges  []harness.Charge // of this call
+	requests int              // that the server saw
+	err      error
+}
+
+// call makes the call of a case and looks at the books when it has ended.
+func (b *lawless) call(ctx context.Context, c spiteCase) *end {
+	p := <-b.purses
+	defer func() { b.purses <- p }()
+	e := &end{}
+	r, err := c.request(ctx, b.gateway, p.secret)
+	if err == nil {
+		e.reply, err = b.send(r)
+	}
+	if err == nil {
+		err = e.await(ctx, p, &c)
+	}
+	e.err = err
+	e.requests = b.server.Requests(c.path())
+	p.left -= e.paid
+	return e
+}
+
+// await reads the books. The last byte of a stream may come before its refund.
+func (e *end) await(ctx context.Context, p *purse, c *spiteCase) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	for {
+		if err := e.read(ctx, p, c.tool()); err != nil {
+			return fmt.Errorf("%w; before: %+v", err, e)
+		}
+		if !c.want.streamed || e.settled(c.want.charge) {
+			return nil
+		}
+	}
+}
+
+func (e *end) read(ctx context.Context, p *purse, tool string) error {
+	var account harness.Account
+	var charges admin.List[harness.Charge]
+	for path, into := range map[string]any{
+		"accounts/" + p.name: &account, "charges?limit=2&account=" + url.QueryEscape(p.name): &charges,
+	} {
+		raw, err := p.admin.Do(ctx, http.MethodGet, path, nil)
+		if err == nil {
+			err = json.Unmarshal(raw, into)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+	}
+	e.paid, e.reserved, e.charges = p.left-account.Balance, account.Reserved, nil
+	for _, c := range charges.Items {
+		if c.Tool == tool {
+			e.charges = append(e.charges, c)
+		}
+	}
+	return nil
+}
+
+// settled reports whether the books are as they must be.
+func (e *end) settled(want charge) bool {
+	var paid, back ledger.Amount
+	count := 0
+	switch want {
+	case captured:
+		paid, count = spitePrice, 1
+	case refunded:
+		back, count = spitePrice, 1
+	}
+	if e.paid != paid || e.reserved != 0 || len(e.charges) != count {
+		return false
+	}
+	return count == 0 || e.charges[0].Amount == spitePrice && e.charges[0].Refunded == back
+}
+
+// check holds what became of a call against what must.
+func (c *spiteCase) check(t *testing.T, e *end) {
+	t.Helper()
+	if e.err != nil {
+		t.Fatal(e.err)
+	}
+	if !e.settled(c.want.charge) {
+		t.Errorf("paid %s, reserved %s, charges %+v; want %v", e.paid, e.reserved, e.charges, c.want.charge)
+	}
+	sent := 1
+	if c.where == "closed" || c.where == "slammed" {
+		sent = 0 // that the server can count
+	}
+	if e.requests != sent {
+		t.Errorf("the server saw %d requests; want %d", e.requests, sent)
+	}
+	c.checkReply(t, e.reply)
+	if t.Failed() {
+		t.Logf("got %d %v, %q, %v", e.reply.status, e.reply.header, e.reply.body[:min(len(e.reply.body), 1000)], e.reply.err)
+	}
+}
+
+func (c *spiteCase) checkReply(t *testing.T, got *reply) {
+	t.Helper()
+	status := c.want.status
+	switch {
+	case status != 0:
+	case c.want.code == "UPSTREAM_FAILED" && !c.want.events:
+		status = http.StatusBadGateway
+	case c.want.code == "UPSTREAM_TIMEOUT" && !c.want.events:
+		status = http.StatusGatewayTimeout
+	default:
+		status = http.StatusOK
+	}
+	if got.status != status || (got.err != nil) != c.want.cut {
+		t.Errorf("status %d, cut %t; want %d, %t", got.status, got.err != nil, status, c.want.cut)
+	}
+	if events := strings.HasPrefix(got.header.Get("Content-Type"), "text/event-stream"); events != c.want.events {
+		t.Errorf("events: %t; want %t", events, c.want.events)
+	}
+	switch {
+	case c.want.charge != captured && !c.want.streamed && got.has(loot):
+		t.Error("what was not paid for has leaked")
+	case c.want.charge == captured && bytes.Count(got.body, []byte(loot)) != 1:
+		t.Errorf("what was paid for came %d times", bytes.Count(got.body, []byte(loot)))
+	}
+	if c.want.has != "" && !got.has(c.want.has) || c.want.hasNot != "" && got.has(c.want.hasNot) {
+		t.Errorf("want %q in it, and no %q", c.want.has, c.want.hasNot)
+	}
+	if got.header.Get("Access-Control-Allow-Origin") != "" || got.header.Get("Access-Control-Allow-Credentials") != "" {
+		t.Error("the server let foreign pages in")
+	}
+	if c.want.code != "" {
+		c.checkRefusal(t, got)
+	} else if c.want.charge == captured {
+		c.checkReceipt(t, got)
+	}
+}
+
+// message reads the answer: that of the last event with data, in a stream.
+func (r *reply) message(t *testing.T) (m harness.Message) {
+	t.Helper()
+	text := r.body
+	if strings.HasPrefix(r.header.Get("Content-Type"), "text/event-stream") {
+		text = text[bytes.LastIndex(text, []byte("data:"))+len("data:"):]
+		text, _, _ = bytes.Cut(text, []byte("\n"))
+	}
+	if err := json.Unmarshal(text, &m); err != nil {
+		t.Fatalf("the answer %q: %v", text[:min(len(text), 1000)], err)
+	}
+	return m
+}
+
+// checkRefusal holds that a refusal is the gateway's own, and all of it.
+func (c *spiteCase) checkRefusal(t *testing.T, got *reply) {
+	t.Helper()
+	m := got.message(t)
+	if m.Code() != c.want.code || string(m.ID) != "7" || m.Error == nil || m.Error.Message == "" {
+		t.Errorf("got %s with id %s; want %s", m.Code(), m.ID, c.want.code)
+	}
+	if c.want.events {
+		return
+	}
+	if got.header.Get("Cache-Control") != "no-store" || got.header.Get("Content-Type") != "application/json" {
+		t.Errorf("the refusal has the header %v", got.header)
+	}
+	head := reply{header: got.header, late: got.late}
+	if head.has(spiteHead) || bytes.Contains(got.body, []byte(spiteHead)) {
+		t.Errorf("something of the server is in the refusal: %v %s", got.header, got.body)
+	}
+}
+
+// checkReceipt holds that an answer that was held tells of its charge, and that
+// the server cannot.
+func (c *spiteCase) checkReceipt(t *testing.T, got *reply) {
+	t.Helper()
+	if c.want.streamed {
+		return
+	}
+	if n := bytes.Count(got.body, []byte("dev.farebox/receipt")); n != 1 || got.has("forged") {
+		t.Errorf("%d receipts in %q", n, got.body)
+	}
+}
+
+// lastCase is a good call when all has gone wrong.
+func lastCase() spiteCase {
+	return spiteCase{n: 1_000_001, spite: spite{play: respond(jsonHead(len(goodAnswer)) + goodAnswer), want: paid}}
+}
+
+// after holds that the gateway has forgotten all of it, and goes on serving.
+func (b *lawless) after(t *testing.T) {
+	t.Helper()
+	harness.Eventually(t, "an idle gateway", func() error {
+		for name, value := range b.gateway.Metrics(t) {
+			if (strings.HasPrefix(name, "farebox_held_bytes") || strings.HasPrefix(name, "farebox_reservations_open")) && value != 0 {
+				return fmt.Errorf("%s is %v", name, value)
+			}
+		}
+		return nil
+	})
+	good := lastCase()
+	good.check(t, b.call(t.Context(), good))
+	if len(b.trap.seen) != 0 {
+		t.Errorf("a redirect was followed: %v", b.trap.seen)
+	}
+	if log := b.gateway.Process().Output(t); strings.Contains(log, "panic") {
+		at := strings.Index(log, "panic")
+		t.Errorf("a panic: %s", log[max(at-500, 0):min(at+1500, len(log))])
+	}
+	b.gateway.VerifyLedger(t)
+}
