@@ -385,3 +385,47 @@ func TestTaskPayload(t *testing.T) {
 		}
 	}
 }
+
+// The rest of a stream about a task is paid as its beginning would have been.
+// Where the price is not at hand, no result passes.
+func TestResumedTask(t *testing.T) {
+	b, ctx := newBench(t), context.Background()
+	b.Sealer = NewSealer([SealKeySize]byte{1})
+	secret := b.key(t, nil)
+	if refusal := b.accepted(t, secret, "cheap", "t"); refusal != nil {
+		t.Fatal(refusal)
+	}
+	key := b.keyOf(t, secret)
+	resumed := func(method string) *Task {
+		t.Helper()
+		task, refusal := b.ask(t, secret, method, "t")
+		if refusal != nil {
+			t.Fatal(refusal)
+		}
+		defer task.Suspend()
+		sealed := b.SealEvent(key, task.Ticket(&mcp.Message{ID: mcp.IntID(7), Method: method}), []byte("e"))
+		_, ticket, ok := b.OpenEvent(key, string(sealed))
+		if !ok || ticket.Request != mcp.IntID(7) || ticket.Method != method {
+			t.Fatalf("ticket %+v, %v", ticket, ok)
+		}
+		return b.ResumeTask(ctx, key, ticket)
+	}
+	report := resumed(mcp.MethodTaskGet)
+	if _, refusal := report.Settle(ctx, mcp.OutcomeResult, []byte(taskDone)); refusal == nil || refusal.Code != UpstreamFailed {
+		t.Errorf("a result without its price: %v", refusal)
+	}
+	if _, refusal := report.Settle(ctx, mcp.OutcomeResult, []byte(`{"jsonrpc":"2.0","id":7,"result":{"taskId":"t","status":"working"}}`)); refusal != nil {
+		t.Errorf("a report: %v", refusal)
+	}
+	if got := b.purse(t, false); got != (ledger.Purse{Balance: 50_000, Reserved: 10_000}) {
+		t.Errorf("purse %+v", got)
+	}
+	for range 2 {
+		if fields, refusal := resumed(mcp.MethodTaskResult).Settle(ctx, mcp.OutcomeResult, nil); refusal != nil || len(fields) != 2 {
+			t.Errorf("the result: %v, %v", fields, refusal)
+		}
+	}
+	if got := b.purse(t, false); got != (ledger.Purse{Balance: 40_000}) {
+		t.Errorf("purse %+v", got)
+	}
+}

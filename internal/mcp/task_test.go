@@ -1,6 +1,7 @@
 package mcp
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -141,4 +142,48 @@ func TestNotificationsOfTasks(t *testing.T) {
 			}
 		}
 	}
+}
+
+// FuzzReadHandles holds that a reader which is lax about case, and takes the last
+// of two keys, finds in an answer no other task, state or result than was judged.
+func FuzzReadHandles(f *testing.F) {
+	for _, result := range []string{
+		`{"task":{"taskId":"t-1","status":"working","ttl":60000}}`, `{"resultType":"task","taskId":"t","ttlMs":1.5e3}`,
+		`{"taskId":"t","status":"completed","result":{"isError":true}}`, `{"requestState":"s","RequestState":"u"}`, `{"taſkId":"t"}`,
+	} {
+		f.Add(result)
+	}
+	f.Fuzz(func(t *testing.T, result string) {
+		message := []byte(`{"jsonrpc":"2.0","id":7,"result":` + result + `}`)
+		got, err := ReadHandles(message)
+		if err != nil {
+			return
+		}
+		type told struct {
+			TaskID       *string
+			Status       *string
+			RequestState *string
+			Result       *struct{ IsError bool }
+		}
+		var lax struct {
+			Result struct {
+				told
+				Task json.RawMessage
+			}
+		}
+		if err := json.Unmarshal(message, &lax); err != nil {
+			return // no such reader takes it
+		}
+		same := func(what, got string, read *string) {
+			if read != nil && *read != got {
+				t.Errorf("%s is %q to a lax reader, and was judged as %q", what, *read, got)
+			}
+		}
+		same("the task", got.TaskID, lax.Result.TaskID)
+		same("the status", got.Status, lax.Result.Status)
+		same("the state", got.RequestState, lax.Result.RequestState)
+		if r := lax.Result.Result; r != nil && (got.Embedded == OutcomeUnknown || r.IsError != (got.Embedded == OutcomeToolError)) {
+			t.Errorf("the result is %+v to a lax reader, and was judged as %v", *r, got.Embedded)
+		}
+	})
 }
