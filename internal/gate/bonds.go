@@ -117,7 +117,7 @@ func (g *Gate) Bind(ctx context.Context, key *keys.Key, t *Ticket, outcome mcp.O
 	switch {
 	case outcome == mcp.OutcomeTask && handles.TaskID == "":
 		return &Refusal{Code: UpstreamFailed, Cause: errors.New("it accepted a task without an id")}
-	case outcome == mcp.OutcomeTask && handles.Embedded != mcp.OutcomeUnknown:
+	case outcome == mcp.OutcomeTask && (handles.Mixed || handles.Embedded != mcp.OutcomeUnknown):
 		return &Refusal{Code: UpstreamFailed, Cause: errors.New("it accepted a task together with its result")}
 	case outcome == mcp.OutcomeTask:
 		return g.bindTask(ctx, key, t, &handles)
@@ -209,7 +209,7 @@ func (g *Gate) judgeTask(key *keys.Key) func(string) (bool, []mcp.Field) {
 // may not.
 func (g *Gate) Notifies(ctx context.Context, key *keys.Key, notification []byte) bool {
 	handles, err := mcp.ReadTaskNotification(notification)
-	if err != nil || handles.TaskID == "" {
+	if err != nil || handles.TaskID == "" || handles.Mixed {
 		return false
 	}
 	ctx, cancel := context.WithTimeout(ctx, judgeTimeout)

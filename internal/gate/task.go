@@ -156,6 +156,8 @@ func (t *Task) Settle(ctx context.Context, outcome mcp.Outcome, answer []byte) (
 	switch {
 	case err != nil:
 		return nil, &Refusal{Code: UpstreamFailed, Cause: err}
+	case told.Mixed:
+		return nil, &Refusal{Code: UpstreamFailed, Cause: errors.New("it told of a task and of a result in one")}
 	case t.blind && told.Embedded != mcp.OutcomeUnknown:
 		return nil, &Refusal{Code: UpstreamFailed, Cause: errors.New("it embedded a result on a stream that goes on: ask for the task again")}
 	case told.TaskID != "" && t.id != "" && told.TaskID != t.id:

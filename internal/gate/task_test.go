@@ -338,6 +338,7 @@ func TestAcceptanceWithheld(t *testing.T) {
 		`{"jsonrpc":"2.0","id":1,"result":{"task":{"status":"working"}}}`:                              UpstreamFailed,
 		`{"jsonrpc":"2.0","id":1,"result":{"resultType":"task","taskId":"t","TaskId":"u"}}`:            UpstreamFailed,
 		`{"jsonrpc":"2.0","id":1,"result":{"resultType":"task","taskId":"t","result":{"content":[]}}}`: UpstreamFailed,
+		`{"jsonrpc":"2.0","id":1,"result":{"task":{"taskId":"t"},"content":[]}}`:                       UpstreamFailed,
 		``: UpstreamFailed,
 	} {
 		if refusal := b.Bind(ctx, key, new(Ticket), mcp.OutcomeTask, []byte(answer)); refusal == nil || refusal.Code != want {

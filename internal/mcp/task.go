@@ -25,6 +25,9 @@ type Handles struct {
 	// Embedded is the outcome of the result that is embedded in the report of a
 	// task (SEP-2663): OutcomeResult or OutcomeToolError; OutcomeUnknown if none is.
 	Embedded Outcome
+	// Mixed says that members of a tool's own result stand beside the handles,
+	// where they have no place.
+	Mixed bool
 }
 
 // The names with a meaning in an object that tells of a task, or asks for input.
@@ -36,10 +39,13 @@ const (
 	taskTTLMs
 	taskResult
 	taskState
+	taskContent
+	taskStructured
+	taskIsError
 )
 
 var (
-	taskNames     = names{"task", "taskId", "status", "ttl", "ttlMs", "result", "requestState"}
+	taskNames     = names{"task", "taskId", "status", "ttl", "ttlMs", "result", "requestState", "content", "structuredContent", "isError"}
 	embeddedNames = names{"isError"}
 	listenNames   = names{"notifications"}
 	filterNames   = names{"taskIds"}
@@ -140,6 +146,8 @@ func (r *taskReader) member(key int, t token) error {
 		return r.life(t)
 	case taskResult:
 		return r.embedded(t)
+	case taskContent, taskStructured, taskIsError:
+		r.found.Mixed = true
 	}
 	return r.pass(t)
 }

@@ -34,6 +34,8 @@ func TestReadHandles(t *testing.T) {
 		"null for a state":           {`{"requestState":null}`, Handles{}},
 		"an empty state":             {`{"requestState":""}`, Handles{HasState: true}},
 		"a task that is no object":   {`{"task":7}`, Handles{}},
+		"a result beside it":         {`{"task":{"taskId":"t"},"content":[]}`, Handles{TaskID: "t", Mixed: true}},
+		"a result in it":             {`{"task":{"taskId":"t","structuredContent":{}}}`, Handles{TaskID: "t", Mixed: true}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := ReadHandles(fmt.Appendf(nil, `{"jsonrpc":"2.0","id":7,"params":{"taskId":"x"},"result":%s}`, c.result))
