@@ -54,7 +54,8 @@ var answers = map[gate.Code]answer{
 	gate.ToolUnknown:         {status: 200, rpc: -32602, text: "Unknown tool"},
 	gate.MethodUnknown:       {status: 200, rpc: -32601, text: "Method not found"},
 	gate.ParamsInvalid:       {status: 400, rpc: -32602, text: "Invalid params"},
-	gate.TaskUnsupported:     {status: 200, rpc: -32602, text: "Tasks are not supported here"},
+	gate.TaskUnknown:         {status: 200, rpc: -32602, text: "Task not found"},
+	gate.StateUnknown:        {status: 200, rpc: -32602, text: "This requestState is none that this account was given here: send the request anew, without it"},
 	gate.MessageMalformed:    {status: 400, rpc: -32700, text: "Parse error"},
 	gate.MessageInvalid:      {status: 400, rpc: -32600, text: "Invalid request"},
 	gate.HeaderMismatch:      {status: 400, rpc: -32020, text: "Header mismatch"},
@@ -146,6 +147,9 @@ func (x *exchange) refusalBody(r *gate.Refusal) []byte {
 			field.RetryAfterMS = int64(math.Ceil(float64(r.RetryAfter) / float64(time.Millisecond)))
 			text = leftText(r)
 		}
+	}
+	if r.Reason != "" {
+		text = r.Reason
 	}
 	if x.call != nil && x.call.Captured() { // when it started: nothing else is charged and refused
 		field.Charge = x.call.ID()

@@ -198,6 +198,9 @@ func (x *exchange) post() error {
 	if call.Paid() {
 		return x.forwardPaid(call)
 	}
+	if task := call.Task(); task != nil {
+		return x.forwardTask(task)
+	}
 	x.count("allowed")
 	if x.message.Kind != mcp.KindRequest {
 		return x.forward(tap.NewRelay(x.w, x.head), x.r)
@@ -368,7 +371,7 @@ func (x *exchange) sessionRequest() error {
 		return x.resume(x.resumed)
 	}
 	x.count("allowed")
-	listener := tap.NewListener(x.w, x.head, x.sealer(new(gate.Ticket)), budget, x.Event)
+	listener := tap.NewListener(x.w, x.head, x.sealer(new(gate.Ticket)), budget, x.Event, x.notifies)
 	defer listener.Close()
 	return x.forwardStream(listener)
 }
@@ -468,8 +471,9 @@ func (x *exchange) forwardPaid(call *gate.Call) error {
 		x.refuse(refusal)
 		return nil
 	}
+	ticket := call.Ticket(&x.message)
 	complete := x.settle(call, tap.Options{
-		ID: x.message.ID, Seal: x.sealer(call.Ticket(&x.message)),
+		ID: x.message.ID, Seal: x.sealer(ticket), Bind: x.binder(ticket),
 		Detached: x.era == mcp.EraSession, // in these versions of the protocol to leave is not to cancel
 	})
 	x.countCharged(call)
@@ -479,10 +483,17 @@ func (x *exchange) forwardPaid(call *gate.Call) error {
 	return nil
 }
 
+// settled is what an exchange settles: a call, or what is asked of a task.
+type settled interface {
+	tap.Call
+	Paid() bool
+	Abandoned(cut bool)
+}
+
 // settle runs the next handler with a tap on its response, which settles the
 // call. It reports whether the response is complete; if not, the connection must
 // be cut.
-func (x *exchange) settle(call *gate.Call, o tap.Options) (complete bool) {
+func (x *exchange) settle(call settled, o tap.Options) (complete bool) {
 	base := x.r.Context()
 	if o.Detached {
 		base = context.WithoutCancel(base)
@@ -493,7 +504,7 @@ func (x *exchange) settle(call *gate.Call, o tap.Options) (complete bool) {
 }
 
 // settleStream is settle for a response that stays open, and ends with the key.
-func (x *exchange) settleStream(ctx context.Context, call *gate.Call, o tap.Options) (complete bool) {
+func (x *exchange) settleStream(ctx context.Context, call settled, o tap.Options) (complete bool) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	unwatch, refusal := x.watch(ctx, cancel)
@@ -505,9 +516,10 @@ func (x *exchange) settleStream(ctx context.Context, call *gate.Call, o tap.Opti
 	return x.settleIn(ctx, cancel, call, o)
 }
 
-func (x *exchange) settleIn(ctx context.Context, cancel context.CancelFunc, call *gate.Call, o tap.Options) (complete bool) {
+func (x *exchange) settleIn(ctx context.Context, cancel context.CancelFunc, call settled, o tap.Options) (complete bool) {
 	client := x.r.Context()
 	o.Call, o.Refuser, o.Budget, o.Client, o.Cancel, o.Head = call, x, budget, client, cancel, x.head
+	o.Notifies = x.notifies
 	t := tap.New(x.w, o)
 	abandoned := sync.OnceFunc(func() {
 		if call.Paid() && !o.Resumed { // one that was left was counted then

@@ -79,6 +79,9 @@ func (x *exchange) sealSession(h http.Header) {
 // resume goes on with the stream of a POST that broke off. What was not charged
 // yet is charged, under the call's first charge id, before its answer passes.
 func (x *exchange) resume(t *gate.Ticket) error {
+	if mcp.OfOneTask(t.Method) {
+		return x.resumeTask(t)
+	}
 	call := x.h.gate.Resume(x.key, t)
 	x.call = call
 	defer call.Suspend() // unless it is settled by then
@@ -86,6 +89,9 @@ func (x *exchange) resume(t *gate.Ticket) error {
 	o := tap.Options{ID: t.Request, Resumed: true, Seal: x.sealer(t)}
 	if list, ok := mcp.ListOf(t.Method); ok {
 		o.Rewrite, o.Hold = x.rewriter(list), maxList
+	}
+	if mcp.MayAsk(t.Method) {
+		o.Bind = x.binder(t)
 	}
 	if t.Paid() {
 		repl := x.r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
@@ -114,7 +120,11 @@ const maxList = 8 << 20
 // passes: that could be one to be paid. Of a list, what the key may not use is
 // taken out, and prices are put in.
 func (x *exchange) forwardFree(call *gate.Call) error {
-	o := tap.Options{ID: x.message.ID, Seal: x.sealer(call.Ticket(&x.message))}
+	ticket := call.Ticket(&x.message)
+	o := tap.Options{ID: x.message.ID, Seal: x.sealer(ticket)}
+	if mcp.MayAsk(x.message.Method) {
+		o.Bind = x.binder(ticket)
+	}
 	if list, ok := mcp.ListOf(x.message.Method); ok {
 		o.Rewrite, o.Hold = x.rewriter(list), maxList
 	}

@@ -34,6 +34,7 @@ type Call struct {
 	stands  bool        // what it captured was captured before, for another stream
 	left    atomic.Bool // it was counted as abandoned
 	ticket  atomic.Bool // an event id went out with which its client may come back
+	task    *Task       // that it is about, nil for none
 	terms   ledger.Terms
 	kept    bool        // the capture was given an answer to keep
 	first   []byte      // the kept answer of a call that was sent again
@@ -48,6 +49,9 @@ func (c *Call) Paid() bool { return c.gate != nil }
 
 // ID returns the charge id of a paid call, "" for a free one.
 func (c *Call) ID() string { return c.id }
+
+// Task returns the task that the message is about, nil if it is about none.
+func (c *Call) Task() *Task { return c.task }
 
 // Tool returns the name of a paid call's tool.
 func (c *Call) Tool() string { return c.order.Tool }
@@ -228,13 +232,20 @@ func (g *Gate) Resume(key *keys.Key, t *Ticket) *Call {
 	if !t.Paid() {
 		return &Call{}
 	}
-	c := &Call{gate: g, id: t.Charge, entry: t.entry, on: t.on, order: t.order, resumed: true}
-	c.terms = ledger.Terms{Key: capsOf(key), Server: g.policy.Caps, FreeCalls: g.policy.FreeCalls, Retry: t.retry}
+	c := g.callOf(key, t)
 	c.began = time.Unix(t.began, 0)
 	c.deadline = c.began.Add(g.policy.MaxCall) // however often it is resumed
 	c.renew()
 	c.startRenewal()
 	return c
+}
+
+// callOf returns the call of a ticket that says what it costs.
+func (g *Gate) callOf(key *keys.Key, t *Ticket) *Call {
+	return &Call{
+		gate: g, id: t.Charge, entry: t.entry, on: t.on, order: t.order, resumed: true,
+		terms: ledger.Terms{Key: capsOf(key), Server: g.policy.Caps, FreeCalls: g.policy.FreeCalls, Retry: t.retry},
+	}
 }
 
 // Close ends the call's claims: a call that nothing has settled is released.

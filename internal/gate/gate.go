@@ -111,6 +111,7 @@ type Policy struct {
 type Deps struct {
 	Keys         Keys
 	Ledger       Ledger
+	Bonds        Bonds
 	Abandonments Abandonments
 	Signer       *ledger.Signer
 	Sealer       *Sealer
@@ -192,11 +193,12 @@ func (g *Gate) Admit(ctx context.Context, key *keys.Key, era mcp.Era, m *mcp.Mes
 	if refusal != nil {
 		return nil, refusal
 	}
-	if !costs {
-		return &Call{}, nil
+	task, refusal := g.claim(ctx, key, m)
+	if refusal != nil {
+		return nil, refusal
 	}
-	if m.Task && era == mcp.EraSession && item.Kind == pricing.Tool { // 2026-07-28 knows no such parameter: servers ignore it
-		return nil, &Refusal{Code: TaskUnsupported, Tool: m.Name, Reason: "tasks are not supported here: call the tool without params.task"}
+	if !costs {
+		return &Call{task: task}, nil
 	}
 	quote, refusal := g.quote(ctx, item, m)
 	if refusal != nil {

@@ -103,7 +103,7 @@ func newBench(t *testing.T) *bench {
 		Server: "weather", Provider: b.earner.ID, Environments: []keys.Environment{keys.Live, keys.Test},
 		Secrets: &keys.DefaultFormat, Prices: book, Currency: "USD", Receipts: true, MaxCall: time.Hour,
 	}, Deps{
-		Keys: direct{store}, Ledger: store, Abandonments: b.left, Signer: ledger.NewSigner([32]byte{1}), Meter: b.meter,
+		Keys: direct{store}, Ledger: store, Bonds: store, Abandonments: b.left, Signer: ledger.NewSigner([32]byte{1}), Meter: b.meter,
 		Logger: slog.New(slog.DiscardHandler), Now: func() time.Time { return now }, NewID: b.newID,
 	})
 	return b
@@ -241,7 +241,6 @@ func TestAdmit(t *testing.T) {
 		"paid tool":            {toolCall("cheap"), "", true},
 		"too dear":             {toolCall("dear"), InsufficientBalance, false},
 		"unpriced":             {toolCall("other"), ToolUnknown, false},
-		"task":                 {`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"cheap","task":{}}}`, TaskUnsupported, false},
 		"list":                 {`{"jsonrpc":"2.0","id":1,"method":"tools/list"}`, "", false},
 		"unknown method":       {`{"jsonrpc":"2.0","id":1,"method":"tools/steal"}`, MethodUnknown, false},
 		"tasks":                {`{"jsonrpc":"2.0","id":1,"method":"tasks/result","params":{"taskId":"1"}}`, MethodUnknown, false},

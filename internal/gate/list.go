@@ -18,11 +18,13 @@ type priceField struct {
 
 // List returns how the answer to a list method is to be rewritten for the key:
 // tools that it may not call are taken out, and each has its price put in, as
-// has what a price names of the other lists. ID and Era are for the caller to
-// set.
-func (g *Gate) List(_ *keys.Key, list mcp.List) mcp.ListRewrite {
+// has what a price names of the other lists; of tasks, only those of its account
+// stay. ID and Era are for the caller to set.
+func (g *Gate) List(key *keys.Key, list mcp.List) mcp.ListRewrite {
 	r := mcp.ListRewrite{List: list}
 	switch list {
+	case mcp.ListTasks:
+		r.PerCaller, r.Judge = true, g.judgeTask(key)
 	case mcp.ListTools:
 		r.PerCaller = g.policy.Prices.Denies()
 		r.Judge = g.judgeTool

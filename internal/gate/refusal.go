@@ -29,9 +29,10 @@ const (
 	ToolUnknown         Code = "TOOL_UNKNOWN"
 	MethodUnknown       Code = "METHOD_UNKNOWN"
 	ParamsInvalid       Code = "PARAMS_INVALID"
-	TaskUnsupported     Code = "TASK_UNSUPPORTED"
-	MessageMalformed    Code = "MESSAGE_MALFORMED" // no JSON that everyone reads alike
-	MessageInvalid      Code = "MESSAGE_INVALID"   // JSON, but no message of this protocol
+	TaskUnknown         Code = "TASK_UNKNOWN"          // or another account's
+	StateUnknown        Code = "REQUEST_STATE_UNKNOWN" // or another account's
+	MessageMalformed    Code = "MESSAGE_MALFORMED"     // no JSON that everyone reads alike
+	MessageInvalid      Code = "MESSAGE_INVALID"       // JSON, but no message of this protocol
 	HeaderMismatch      Code = "HEADER_MISMATCH"
 	EncodingUnsupported Code = "ENCODING_UNSUPPORTED"
 	MessageTooLarge     Code = "MESSAGE_TOO_LARGE"
@@ -51,7 +52,7 @@ func Codes() []Code {
 	return []Code{
 		TokenMissing, TokenInvalid, TokenExpired, RateLimited, InsufficientBalance, SpendingCap,
 		CallInFlight, RetryKeyReused, ResultGone, PriceAboveMax, PriceRefused,
-		PlatformUnavailable, ChargeFailed, ToolUnknown, MethodUnknown, ParamsInvalid, TaskUnsupported, MessageMalformed, MessageInvalid, HeaderMismatch,
+		PlatformUnavailable, ChargeFailed, ToolUnknown, MethodUnknown, ParamsInvalid, TaskUnknown, StateUnknown, MessageMalformed, MessageInvalid, HeaderMismatch,
 		EncodingUnsupported, MessageTooLarge, RequestUnsupported, MethodNotAllowed,
 		MediaUnsupported, OriginForbidden, HostForbidden,
 		UpstreamFailed, UpstreamTimeout, SessionUnknown, Misconfigured,

@@ -60,7 +60,7 @@ func TestDecodeReadsWhatItSays(t *testing.T) {
 		{"task null", call(`"name":"x","task":null`),
 			Message{Kind: KindRequest, Method: "tools/call", ID: IntID(7), Name: "x", Task: true, Params: []byte(`{"name":"x","task":null}`)}},
 		{"follow by state", call(`"name":"x","requestState":"s"`),
-			Message{Kind: KindRequest, Method: "tools/call", ID: IntID(7), Name: "x", Follow: true, Params: []byte(`{"name":"x","requestState":"s"}`)}},
+			Message{Kind: KindRequest, Method: "tools/call", ID: IntID(7), Name: "x", Follow: true, HasState: true, RequestState: "s", Params: []byte(`{"name":"x","requestState":"s"}`)}},
 		{"follow by responses", call(`"name":"x","inputResponses":{}`),
 			Message{Kind: KindRequest, Method: "tools/call", ID: IntID(7), Name: "x", Follow: true, Params: []byte(`{"name":"x","inputResponses":{}}`)}},
 		{"prompt", `{"jsonrpc":"2.0","id":1,"method":"prompts/get","params":{"name":"any thing é"}}`,

@@ -33,14 +33,13 @@ func CheckMethodRule(method string) error {
 	case "subscriptions/listen":
 		return errMethodStream
 	}
-	if _, ok := ListOf(name); ok {
-		return errMethodList
-	}
-	switch {
+	switch _, isList := ListOf(name); {
 	case strings.HasPrefix(name, "notifications/"):
 		return errMethodNotify
 	case strings.HasPrefix(name, "tasks/"):
 		return errMethodTask
+	case isList:
+		return errMethodList
 	}
 	return nil
 }

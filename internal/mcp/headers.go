@@ -59,7 +59,7 @@ func CheckHeaders(h http.Header, m *Message) (Era, error) {
 		return 0, mismatch(m, "the Mcp-Method header must be there once and equal the method")
 	}
 	if name, ok := routingName(m); ok && !carries(h[headerName], name) {
-		return 0, mismatch(m, "the Mcp-Name header must be there once and equal the name or URI in params")
+		return 0, mismatch(m, "the Mcp-Name header must be there once and equal the name, URI or task in params")
 	}
 	return EraStateless, nil
 }
@@ -95,7 +95,7 @@ func routingName(m *Message) (string, bool) {
 		return m.Name, true
 	case methodResourcesRead:
 		return m.URI, true
-	case "tasks/get", "tasks/update", "tasks/cancel":
+	case MethodTaskGet, MethodTaskUpdate, MethodTaskCancel:
 		return m.TaskID, true
 	}
 	return "", false

@@ -118,7 +118,7 @@ func TestKnownMethod(t *testing.T) {
 		"server/discover": stateless, "subscriptions/listen": stateless,
 		"tools/list": 3, "tools/call": 3, "prompts/list": 3, "prompts/get": 3, "resources/list": 3,
 		"resources/templates/list": 3, "resources/read": 3, "completion/complete": 3,
-		"tasks/get": 0, "tasks/list": 0, "tasks/result": 0, "tasks/cancel": 0, "tasks/update": 0,
+		"tasks/get": 3, "tasks/list": session, "tasks/result": session, "tasks/cancel": 3, "tasks/update": stateless,
 		"Tools/call": 0, "tools/call ": 0, "": 0, "roots/list": 0, "sampling/createMessage": 0, "elicitation/create": 0,
 	}
 	notifications := map[string]int{

@@ -15,12 +15,14 @@ const (
 	// ListResourceTemplates is the result of resources/templates/list. An item
 	// goes by its uriTemplate.
 	ListResourceTemplates
+	// ListTasks is the result of tasks/list. An item goes by its taskId.
+	ListTasks
 )
 
-// String returns "tools", "prompts", "resources" or "resource_templates", or
-// "List(n)" for a value that is none of them.
+// String returns "tools", "prompts", "resources", "resource_templates" or
+// "tasks", or "List(n)" for a value that is none of them.
 func (l List) String() string {
-	return nameOf("List", []string{"", "tools", "prompts", "resources", "resource_templates"}, uint8(l))
+	return nameOf("List", []string{"", "tools", "prompts", "resources", "resource_templates", "tasks"}, uint8(l))
 }
 
 // ListOf returns what a method lists. false says that it is no list method.
@@ -58,6 +60,7 @@ var listShapes = [...]listShape{
 	ListPrompts:           newListShape("prompts/list", "prompts", "name"),
 	ListResources:         newListShape("resources/list", "resources", "uri"),
 	ListResourceTemplates: newListShape("resources/templates/list", "resourceTemplates", "uriTemplate"),
+	ListTasks:             newListShape(MethodTaskList, "tasks", "taskId"),
 }
 
 func newListShape(method, member, name string) listShape {

@@ -143,6 +143,8 @@ func TestRewriteListKinds(t *testing.T) {
 		{"resources/list", `"resources":[{"name":"x","uri":"hidden:"},{"name":"hidden","uri":"a:"}]`, `"resources":[{"name":"hidden","uri":"a:"}]`},
 		{"resources/templates/list", `"resourceTemplates":[{"name":1,"uri":2,"uriTemplate":"hidden:{a}"},{"name":"hidden","uriTemplate":"a:"}]`,
 			`"resourceTemplates":[{"name":"hidden","uriTemplate":"a:"}]`},
+		{"tasks/list", `"nextCursor":"c","tasks":[{"taskId":"hidden","status":"working"},{"name":"hidden","taskId":"a","ttl":null}]`,
+			`"nextCursor":"c","tasks":[{"name":"hidden","taskId":"a","ttl":null}]`},
 	}
 	for _, tt := range tests {
 		o := listRewrite()
@@ -153,12 +155,12 @@ func TestRewriteListKinds(t *testing.T) {
 		}
 		checkRewrite(t, listAnswer(tt.in), listAnswer(tt.want), o)
 	}
-	for _, method := range []string{"", "tools/call", "Tools/list", "tasks/list"} {
+	for _, method := range []string{"", "tools/call", "Tools/list", "tasks/get"} {
 		if l, ok := ListOf(method); ok || l != 0 {
 			t.Errorf("%q lists %v", method, l)
 		}
 	}
-	if got := fmt.Sprint(ListTools, ListResourceTemplates, List(0), List(9)); got != "tools resource_templates List(0) List(9)" {
+	if got := fmt.Sprint(ListTools, ListResourceTemplates, ListTasks, List(0), List(9)); got != "tools resource_templates tasks List(0) List(9)" {
 		t.Error(got)
 	}
 }

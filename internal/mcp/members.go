@@ -90,6 +90,8 @@ func (d *decoder) paramMember() bool {
 		d.msg.TaskID = d.stringValue(t)
 	case paramCursor:
 		d.msg.Cursor = d.stringValue(t)
+	case paramRequestState:
+		d.msg.RequestState = d.stringValue(t)
 	}
 	start, ok := d.skip(t)
 	if key == paramArguments {
@@ -188,6 +190,7 @@ func (d *decoder) judge() {
 		m.Kind = KindRequest
 	}
 	m.Task = d.params[paramTask].token != tokenMore
+	m.HasState = d.params[paramRequestState].token == tokenString
 	m.Follow = d.params[paramRequestState].token != tokenMore || d.params[paramInputResponses].token != tokenMore
 	d.judgeMethod()
 }
@@ -195,6 +198,9 @@ func (d *decoder) judge() {
 // judgeMethod applies the rules of single methods.
 func (d *decoder) judgeMethod() {
 	name, arguments := d.params[paramName], d.params[paramArguments]
+	if state := d.params[paramRequestState]; state.token != tokenMore && state.token != tokenString && MayAsk(d.msg.Method) {
+		d.refuse(InvalidParams, int(state.at), "requestState must be a string")
+	}
 	switch d.msg.Method {
 	case methodToolsCall:
 		switch {

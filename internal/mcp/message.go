@@ -147,6 +147,8 @@ type Message struct {
 	RetryKey        string // _meta["dev.farebox/idempotency-key"], unescaped, of 1 to MaxRetryKey bytes; "" if absent
 	Task            bool   // params.task is there, whatever its value (tasks of 2025-11-25)
 	Follow          bool   // params.requestState or params.inputResponses is there (2026-07-28)
+	HasState        bool   // params.requestState is there, a string (2026-07-28)
+	RequestState    string // params.requestState, unescaped
 	TaskID          string // params.taskId, unescaped; "" if absent or no string
 	Cursor          string // params.cursor, unescaped; "" if absent or no string
 }

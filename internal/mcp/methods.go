@@ -24,10 +24,41 @@ const (
 	methodInitialize    = "initialize"
 )
 
+// The methods of tasks: those of MCP 2025-11-25, Tasks, have all but the
+// update; those of SEP-2663, an extension of 2026-07-28, neither the result nor
+// the list.
+const (
+	MethodTaskGet    = "tasks/get"
+	MethodTaskResult = "tasks/result"
+	MethodTaskList   = "tasks/list"
+	MethodTaskCancel = "tasks/cancel"
+	MethodTaskUpdate = "tasks/update"
+)
+
+// OfOneTask reports whether a method is about the task of params.taskId.
+func OfOneTask(method string) bool {
+	switch method {
+	case MethodTaskGet, MethodTaskResult, MethodTaskCancel, MethodTaskUpdate:
+		return true
+	}
+	return false
+}
+
+// MayAsk reports whether the answer to a method may be a request for input, to
+// be followed by the same request with its requestState (MCP 2026-07-28,
+// multi round-trip requests).
+func MayAsk(method string) bool {
+	switch method {
+	case methodToolsCall, methodPromptsGet, methodResourcesRead:
+		return true
+	}
+	return false
+}
+
 // KnownMethod reports whether the message belongs to the closed list of what
 // clients send in that era: its requests, its notifications, and in a session
 // any response. A request's method sent as a notification is not known, nor a
-// notification's sent as a request. The methods of tasks are not in the list.
+// notification's sent as a request.
 func KnownMethod(era Era, m *Message) bool {
 	switch {
 	case era == EraSession && m.Kind == KindRequest:
@@ -48,7 +79,8 @@ func KnownMethod(era Era, m *Message) bool {
 
 func sessionRequest(method string) bool {
 	switch method {
-	case methodInitialize, "ping", "logging/setLevel", "resources/subscribe", "resources/unsubscribe":
+	case methodInitialize, "ping", "logging/setLevel", "resources/subscribe", "resources/unsubscribe",
+		MethodTaskResult, MethodTaskList:
 		return true
 	}
 	return sharedRequest(method)
@@ -56,7 +88,7 @@ func sessionRequest(method string) bool {
 
 func statelessRequest(method string) bool {
 	switch method {
-	case "server/discover", "subscriptions/listen":
+	case "server/discover", "subscriptions/listen", MethodTaskUpdate:
 		return true
 	}
 	return sharedRequest(method)
@@ -66,7 +98,8 @@ func statelessRequest(method string) bool {
 func sharedRequest(method string) bool {
 	switch method {
 	case "tools/list", methodToolsCall, "prompts/list", methodPromptsGet,
-		"resources/list", "resources/templates/list", methodResourcesRead, "completion/complete":
+		"resources/list", "resources/templates/list", methodResourcesRead, "completion/complete",
+		MethodTaskGet, MethodTaskCancel:
 		return true
 	}
 	return false

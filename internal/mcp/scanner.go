@@ -57,6 +57,7 @@ type Verdict struct {
 	Class   Class
 	Outcome Outcome // of a ClassAnswer
 	Reason  string  // of ClassForeign and ClassMalformed: a plain sentence that quotes nothing
+	OfTask  bool    // of a ClassPassing: it is a notification of a task's status
 }
 
 // Scanner classifies one JSON message from a server. The message is fed in
@@ -81,6 +82,7 @@ type Scanner struct {
 	nullID       bool // the id is null
 	isError      bool
 	task         bool
+	ofTask       bool // the method is that of a task's notification
 	resultType   resultKind
 	malformation string // the first thing wrong with a message that is JSON
 }
@@ -127,7 +129,7 @@ func (s *Scanner) Write(p []byte) {
 func (s *Scanner) wanted(last token) bool {
 	switch s.lex.depth {
 	case 1:
-		return last != tokenKey || s.top == keyID || s.top == keyJSONRPC
+		return last != tokenKey || s.top == keyID || s.top == keyJSONRPC || s.top == keyMethod
 	case 2:
 		return s.top == keyResult && (last != tokenKey || s.inner == resultType)
 	}
@@ -203,6 +205,7 @@ func (s *Scanner) topValue(t token) {
 		if t != tokenString {
 			s.malformed("the method is not a string")
 		}
+		s.ofTask = c.is("notifications/tasks") || c.is("notifications/tasks/status")
 	case keyResult:
 		if t != tokenObject {
 			s.malformed("the result is not an object")
@@ -279,7 +282,7 @@ func (s *Scanner) End() Verdict {
 	case s.lex.untouched():
 		return Verdict{Class: ClassEmpty}
 	case s.seen[keyMethod]:
-		return Verdict{Class: ClassPassing}
+		return Verdict{Class: ClassPassing, OfTask: s.ofTask}
 	case s.got.IsZero():
 		return Verdict{Class: ClassForeign, Reason: "a result or error without an id"}
 	case s.got != s.pending:

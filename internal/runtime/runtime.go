@@ -27,6 +27,7 @@ import (
 type Store interface {
 	keycache.Origin
 	gate.Ledger
+	gate.Bonds
 	admin.Store
 	// TouchKeys notes when keys, by their ids, were last used.
 	TouchKeys(ctx context.Context, used map[string]time.Time) error
@@ -135,7 +136,7 @@ func (r *Runtime) Service() *admin.Service { return r.service }
 // Gate returns a gate to a server under the policy. Its use needs a lease.
 func (r *Runtime) Gate(p gate.Policy) *gate.Gate {
 	return gate.New(p, gate.Deps{
-		Keys: r, Ledger: r.store, Abandonments: r.abandoned, Signer: r.signer, Sealer: r.sealer, Meter: r.metrics.Meter(p.Server),
+		Keys: r, Ledger: r.store, Bonds: r.store, Abandonments: r.abandoned, Signer: r.signer, Sealer: r.sealer, Meter: r.metrics.Meter(p.Server),
 		Logger: r.logger, Now: time.Now, NewID: admin.NewID,
 	})
 }

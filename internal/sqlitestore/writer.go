@@ -206,6 +206,9 @@ func (w *writer) idle() {
 	if w.down.Load() == nil && w.sweepDue() {
 		_ = w.transact((*tx).sweep)
 	}
+	if w.down.Load() == nil && w.bondsDue() {
+		_ = w.transact((*tx).sweepBonds)
+	}
 }
 
 // finish writes all snapshots. The connection stays for the owner to close.

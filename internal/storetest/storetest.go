@@ -41,6 +41,8 @@ type Store interface {
 	Charges(ctx context.Context, f ledger.ChargeFilter) ([]ledger.Charge, string, error)
 	ChargeByID(ctx context.Context, id string) (ledger.Charge, error)
 	Journal(ctx context.Context, p ledger.Page) ([]ledger.Transaction, string, error)
+	Bind(ctx context.Context, b ledger.Bond) error
+	Bond(ctx context.Context, m ledger.Mark) (ledger.Bond, error)
 	OpenReservations() int
 	Verify(ctx context.Context, progress func(done, total int64)) (ledger.Verification, error)
 	AuditLog(ctx context.Context, p ledger.Page) ([]ledger.Audit, string, error)
@@ -76,6 +78,7 @@ func Run(t *testing.T, open func(t *testing.T) Harness) {
 	t.Run("keys", func(t *testing.T) { runKeys(t, open) })
 	t.Run("accounts", func(t *testing.T) { runAccounts(t, open) })
 	t.Run("money", func(t *testing.T) { runMoney(t, open) })
+	t.Run("bonds", func(t *testing.T) { runBonds(t, open) })
 	t.Run("races", func(t *testing.T) { runRaces(t, open) })
 	t.Run("model", func(t *testing.T) { runModel(t, open) })
 }

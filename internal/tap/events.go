@@ -54,6 +54,10 @@ func (t *Tap) event(v mcp.Verdict) error {
 	}
 	switch v.Class {
 	case mcp.ClassEmpty, mcp.ClassPassing:
+		if v.OfTask && (t.o.Notifies == nil || !t.o.Notifies(mcp.EventData(t.hold))) {
+			t.resetHold()
+			return nil
+		}
 		return t.sendHeld(t.hold)
 	case mcp.ClassAnswer:
 		if t.answered {
@@ -77,7 +81,7 @@ func (t *Tap) answer(outcome mcp.Outcome) error {
 		return err
 	}
 	var message []byte
-	if t.o.Call.Keeps() {
+	if t.o.Call.Keeps() || t.o.Bind != nil {
 		message = mcp.EventData(t.hold)
 	}
 	fields, ok := t.settle(outcome, message)

@@ -160,16 +160,22 @@ type Listener struct {
 	hold   []byte
 	cut    bool
 	event  func(*gate.Refusal) []byte
+
+	notifies func(message []byte) bool
 }
 
 // NewListener returns a listener's writer to w; see NewRelay for head. Seal gives
-// event ids the form in which a client may come back with them. Event tells of a refusal on a stream whose head is out. What the listener
-// holds counts towards the budget until Close is called.
-func NewListener(w http.ResponseWriter, head func(http.Header), seal func(id []byte) []byte, b *Budget, event func(*gate.Refusal) []byte) *Listener {
+// event ids the form in which a client may come back with them. Event tells of a
+// refusal on a stream whose head is out. Notifies reports whether a notification
+// of a task's status may pass. What the listener holds counts towards the budget
+// until Close is called.
+func NewListener(w http.ResponseWriter, head func(http.Header), seal func(id []byte) []byte, b *Budget,
+	event func(*gate.Refusal) []byte, notifies func(message []byte) bool,
+) *Listener {
 	if seal == nil {
 		seal = func(id []byte) []byte { return id }
 	}
-	return &Listener{Relay: Relay{w: w, head: head}, ids: mcp.EventIDs{Replace: seal}, budget: b, event: event}
+	return &Listener{Relay: Relay{w: w, head: head}, ids: mcp.EventIDs{Replace: seal}, budget: b, event: event, notifies: notifies}
 }
 
 // oldTransport is why a server of the HTTP+SSE transport (MCP 2024-11-05) cannot
@@ -242,7 +248,7 @@ func (l *Listener) Write(p []byte) (int, error) {
 			_, err := l.w.Write(l.event(oldTransport))
 			return 0, errors.Join(errListener, err, l.FlushError())
 		}
-		if c := l.events.Verdict().Class; c == mcp.ClassEmpty || c == mcp.ClassPassing {
+		if l.passes(l.events.Verdict()) {
 			l.out = l.ids.Append(l.out[:0], l.hold)
 			if _, err := l.w.Write(l.out); err != nil {
 				return 0, err
@@ -252,6 +258,14 @@ func (l *Listener) Write(p []byte) (int, error) {
 		l.hold = l.hold[:0]
 	}
 	return len(p), nil
+}
+
+// passes reports whether the event that is held may go.
+func (l *Listener) passes(v mcp.Verdict) bool {
+	if v.Class == mcp.ClassPassing {
+		return !v.OfTask || l.notifies(mcp.EventData(l.hold))
+	}
+	return v.Class == mcp.ClassEmpty
 }
 
 // ReadFrom copies through Write, so that nothing escapes the filter.

@@ -22,7 +22,7 @@ func (t *Tap) gone() bool { return t.left || t.o.Client.Err() != nil }
 // nil if it is not at hand.
 func (t *Tap) settle(outcome mcp.Outcome, message []byte) ([]mcp.Field, bool) {
 	paid := t.o.Call.Charges(mcp.OutcomeResult) || t.o.Call.Charges(mcp.OutcomeToolError)
-	if paid && (outcome == mcp.OutcomeTask || outcome == mcp.OutcomeUnknown) {
+	if paid && (outcome == mcp.OutcomeTask && t.o.Bind == nil || outcome == mcp.OutcomeUnknown) {
 		t.refuse(upstreamFailed("its result is of a type that cannot be priced"))
 		return nil, false
 	}
@@ -33,6 +33,18 @@ func (t *Tap) settle(outcome mcp.Outcome, message []byte) ([]mcp.Field, bool) {
 	if reason := t.untellable(outcome, message); reason != nil {
 		t.refuse(upstreamFailed("its answer cannot carry a receipt: " + reason.Error()))
 		return nil, false
+	}
+	if !t.bind(outcome, message) {
+		return nil, false
+	}
+	if outcome == mcp.OutcomeTask && !t.o.Call.Charges(outcome) {
+		// Its result will be paid, when it is asked for.
+		t.o.Call.Suspend()
+		if t.gone() {
+			t.leave()
+			return nil, false
+		}
+		return nil, true
 	}
 	fields, refusal := t.o.Call.Settle(t.settleContext(), outcome, message)
 	if refusal != nil {
@@ -59,6 +71,19 @@ func (t *Tap) untellable(outcome mcp.Outcome, message []byte) error {
 	}
 	_, err := mcp.Stamp(message, nil)
 	return err
+}
+
+// bind remembers whose the answer's handle is, if it has one. It reports
+// whether the answer may go on; if not, it has said so to the client.
+func (t *Tap) bind(outcome mcp.Outcome, message []byte) bool {
+	if t.o.Bind == nil || outcome != mcp.OutcomeTask && outcome != mcp.OutcomeInputRequired {
+		return true
+	}
+	refusal := t.o.Bind(outcome, message)
+	if refusal != nil {
+		t.refuse(refusal)
+	}
+	return refusal == nil
 }
 
 // abandon ends a call whose client has left: nothing is written, and nothing

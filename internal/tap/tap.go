@@ -83,6 +83,13 @@ type Options struct {
 	Seal func(id []byte) []byte
 	// Resumed says that this is the rest of a stream that broke off.
 	Resumed bool
+	// Bind remembers whose the handle in an answer is, of a task (OutcomeTask)
+	// or of a request for input, before the answer may go. A refusal withholds
+	// it. If Bind is nil, so are tasks; requests for input pass.
+	Bind func(outcome mcp.Outcome, message []byte) *gate.Refusal
+	// Notifies reports whether a notification of a task's status may pass. If
+	// nil, none may.
+	Notifies func(message []byte) bool
 	// Rewrite changes the answer: a message, or the whole event that it is in.
 	// An error withholds it. May be nil.
 	Rewrite func(answer []byte, event bool) ([]byte, error)

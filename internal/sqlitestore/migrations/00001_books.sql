@@ -88,6 +88,17 @@ CREATE TABLE answer (
     body        BLOB
 ) STRICT;
 
+-- Whose the handles of servers are: of tasks, and of requests for input. The
+-- handle itself is not kept, only the hash that it is found by.
+CREATE TABLE bond (
+    mark    BLOB    PRIMARY KEY CHECK (length(mark) = 16),
+    account TEXT    NOT NULL,
+    until   INTEGER NOT NULL,
+    payload BLOB    NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX bond_until ON bond (until);
+
 CREATE TABLE key (
     n           INTEGER PRIMARY KEY,
     id          TEXT    NOT NULL UNIQUE,

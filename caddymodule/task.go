@@ -1,0 +1,71 @@
+package caddymodule
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
+
+	"github.com/fareboxhq/farebox/internal/gate"
+	"github.com/fareboxhq/farebox/internal/mcp"
+	"github.com/fareboxhq/farebox/internal/tap"
+)
+
+// binder returns what remembers the handles in the answer to the ticket's
+// request. The client's leaving does not hinder it.
+func (x *exchange) binder(t *gate.Ticket) func(mcp.Outcome, []byte) *gate.Refusal {
+	ctx := context.WithoutCancel(x.r.Context())
+	return func(outcome mcp.Outcome, answer []byte) *gate.Refusal {
+		return x.h.gate.Bind(ctx, x.key, t, outcome, answer)
+	}
+}
+
+// notifies reports whether a notification of a task's status may pass.
+func (x *exchange) notifies(message []byte) bool {
+	return x.h.gate.Notifies(x.r.Context(), x.key, message)
+}
+
+// forwardTask sends on what is asked of a task. If the answer has its result,
+// that is paid before it passes.
+func (x *exchange) forwardTask(task *gate.Task) error {
+	o := tap.Options{Seal: x.sealer(task.Ticket(&x.message))}
+	return x.settleTask(task, o, x.settle)
+}
+
+// resumeTask goes on with the answer to what was asked of a task.
+func (x *exchange) resumeTask(t *gate.Ticket) error {
+	x.message = mcp.Message{Kind: mcp.KindRequest, ID: t.Request, Method: t.Method}
+	ctx, cancel := context.WithTimeout(x.r.Context(), duration(x.h.MaxCall))
+	defer cancel()
+	o := tap.Options{Seal: x.sealer(t), Resumed: true}
+	return x.settleTask(x.h.gate.ResumeTask(ctx, x.key, t), o, func(call settled, o tap.Options) bool {
+		return x.settleStream(ctx, call, o)
+	})
+}
+
+// settleTask has settle send the request on, and counts what came of it.
+func (x *exchange) settleTask(task *gate.Task, o tap.Options, settle func(settled, tap.Options) bool) error {
+	defer task.Suspend()
+	o.ID = x.message.ID
+	if x.message.Method != mcp.MethodTaskResult { // a report, which is read whole
+		o.Rewrite, o.Hold = task.Dress, maxList
+	}
+	if task.ChargeID() != "" {
+		repl := x.r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+		repl.Set("http.farebox.tool", task.Tool())
+		repl.Set("http.farebox.charge", task.ChargeID())
+		x.log(zap.String("farebox_tool", task.Tool()), zap.String("farebox_charge", task.ChargeID()))
+	}
+	complete := settle(task, o)
+	if task.Captured() {
+		x.log(zap.Bool("farebox_charged", true))
+		x.count("charged")
+	} else {
+		x.count("allowed")
+	}
+	if !complete {
+		panic(http.ErrAbortHandler)
+	}
+	return nil
+}

@@ -1,0 +1,432 @@
+package gate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/fareboxhq/farebox/internal/keys"
+	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/mcp"
+	"github.com/fareboxhq/farebox/internal/pricing"
+)
+
+// accepted has the bench accept a task of a tool for the key: it reserves,
+// remembers the task, and leaves the call to it.
+func (b *bench) accepted(t *testing.T, secret, tool, id string) *Refusal {
+	t.Helper()
+	call, refusal := b.call(t, secret, toolCall(tool))
+	if refusal != nil {
+		t.Fatal(refusal)
+	}
+	defer call.Close(context.Background())
+	refusal = b.Bind(context.Background(), b.keyOf(t, secret), call.Ticket(&mcp.Message{}), mcp.OutcomeTask, acceptance(id))
+	if refusal == nil {
+		call.Suspend()
+	}
+	return refusal
+}
+
+func acceptance(id string) []byte {
+	return fmt.Appendf(nil, `{"jsonrpc":"2.0","id":1,"result":{"task":{"taskId":%q,"status":"working"}}}`, id)
+}
+
+func (b *bench) keyOf(t *testing.T, secret string) *keys.Key {
+	t.Helper()
+	key, refusal := b.Authenticate(context.Background(), netip.Addr{}, []string{"Bearer " + secret})
+	if refusal != nil {
+		t.Fatal(refusal)
+	}
+	return key
+}
+
+// ask asks about a task.
+func (b *bench) ask(t *testing.T, secret, method, id string) (*Task, *Refusal) {
+	t.Helper()
+	call, refusal := b.call(t, secret, fmt.Sprintf(`{"jsonrpc":"2.0","id":1,"method":%q,"params":{"taskId":%q}}`, method, id))
+	if refusal != nil {
+		return nil, refusal
+	}
+	if call.Paid() || call.Task() == nil {
+		t.Fatalf("%s is no question about a task", method)
+	}
+	return call.Task(), nil
+}
+
+const taskDone = `{"jsonrpc":"2.0","id":1,"result":{"taskId":"t","status":"completed","result":{"content":[]}}}`
+
+// A task's result is paid when it first passes, in whatever form it comes, and
+// is free from then on; what is not charged gives the reservation back.
+func TestTaskSettles(t *testing.T) {
+	reserved, paid, unpaid := ledger.Purse{Balance: 50_000, Reserved: 10_000}, ledger.Purse{Balance: 40_000}, ledger.Purse{Balance: 50_000}
+	for name, c := range map[string]struct {
+		method, answer string
+		outcome        mcp.Outcome
+		want           ledger.Purse
+	}{
+		"a result":             {mcp.MethodTaskResult, "", mcp.OutcomeResult, paid},
+		"an error of the tool": {mcp.MethodTaskResult, "", mcp.OutcomeToolError, unpaid},
+		"an error":             {mcp.MethodTaskResult, "", mcp.OutcomeError, reserved},
+		"an embedded result":   {mcp.MethodTaskGet, taskDone, mcp.OutcomeResult, paid},
+		"an embedded error":    {mcp.MethodTaskGet, strings.Replace(taskDone, `"content":[]`, `"isError":true`, 1), mcp.OutcomeResult, unpaid},
+		"at work":              {mcp.MethodTaskGet, `{"jsonrpc":"2.0","id":1,"result":{"taskId":"t","status":"working"}}`, mcp.OutcomeResult, reserved},
+		"completed, to be asked for": {mcp.MethodTaskGet, `{"jsonrpc":"2.0","id":1,"result":{"taskId":"t","status":"completed"}}`,
+			mcp.OutcomeResult, reserved},
+		"failed":                  {mcp.MethodTaskGet, `{"jsonrpc":"2.0","id":1,"result":{"taskId":"t","status":"failed"}}`, mcp.OutcomeResult, unpaid},
+		"cancelled":               {mcp.MethodTaskCancel, `{"jsonrpc":"2.0","id":1,"result":{"taskId":"t","status":"cancelled"}}`, mcp.OutcomeResult, unpaid},
+		"acknowledged":            {mcp.MethodTaskCancel, `{"jsonrpc":"2.0","id":1,"result":{"resultType":"complete"}}`, mcp.OutcomeResult, reserved},
+		"a result with a receipt": {mcp.MethodTaskCancel, taskDone, mcp.OutcomeResult, paid},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b, ctx := newBench(t), context.Background()
+			b.Now = time.Now
+			secret := b.key(t, nil)
+			if refusal := b.accepted(t, secret, "cheap", "t"); refusal != nil {
+				t.Fatal(refusal)
+			}
+			for range 2 { // twice is once
+				task, refusal := b.ask(t, secret, c.method, "t")
+				if refusal != nil {
+					t.Fatal(refusal)
+				}
+				if _, refusal := task.Settle(ctx, c.outcome, []byte(c.answer)); refusal != nil {
+					t.Fatal(refusal)
+				}
+				if got := b.purse(t, false); got != c.want {
+					t.Errorf("purse %+v, want %+v", got, c.want)
+				}
+			}
+			if want := map[ledger.Purse]string{reserved: "[suspended]", paid: "[suspended captured]", unpaid: "[suspended released]"}[c.want]; fmt.Sprint(*b.meter) != want {
+				t.Errorf("counted %v, want %s", *b.meter, want)
+			}
+		})
+	}
+}
+
+// The receipt is put where the result is.
+func TestTaskReceipt(t *testing.T) {
+	b, ctx := newBench(t), context.Background()
+	secret := b.key(t, nil)
+	if refusal := b.accepted(t, secret, "cheap", "t"); refusal != nil {
+		t.Fatal(refusal)
+	}
+	task, refusal := b.ask(t, secret, mcp.MethodTaskGet, "t")
+	if refusal != nil {
+		t.Fatal(refusal)
+	}
+	if fields, refusal := task.Settle(ctx, mcp.OutcomeResult, []byte(taskDone)); refusal != nil || fields != nil {
+		t.Fatal(fields, refusal)
+	}
+	for _, event := range []bool{false, true} {
+		answer, want := taskDone, `"result":{"_meta":{"dev.farebox/charge":{`
+		if event {
+			answer = "data: " + taskDone + "\n\n"
+		}
+		if got, err := task.Dress([]byte(answer), event); err != nil || strings.Count(string(got), want) != 1 || strings.Count(string(got), "dev.farebox/receipt") != 1 {
+			t.Errorf("got %s, %v", got, err)
+		}
+	}
+}
+
+// What was paid for an answer that had to be withheld is given back; what an
+// earlier request paid is not.
+func TestTaskRelease(t *testing.T) {
+	for _, before := range []bool{false, true} {
+		b, ctx := newBench(t), context.Background()
+		b.Now = time.Now
+		secret := b.key(t, nil)
+		if refusal := b.accepted(t, secret, "cheap", "t"); refusal != nil {
+			t.Fatal(refusal)
+		}
+		asks := 1
+		if before {
+			asks = 2
+		}
+		for n := range asks {
+			task, refusal := b.ask(t, secret, mcp.MethodTaskResult, "t")
+			if refusal != nil {
+				t.Fatal(refusal)
+			}
+			if _, refusal := task.Settle(ctx, mcp.OutcomeResult, nil); refusal != nil {
+				t.Fatal(refusal)
+			}
+			if n == asks-1 {
+				task.Release(ctx)
+			}
+		}
+		want := ledger.Purse{Balance: 50_000}
+		if before {
+			want.Balance = 40_000
+		}
+		if got := b.purse(t, false); got != want {
+			t.Errorf("paid before: %v: purse %+v, want %+v", before, got, want)
+		}
+	}
+}
+
+// Handles are an account's, in one environment: to all others they are unknown.
+func TestHandlesOfOthers(t *testing.T) {
+	b, ctx := newBench(t), context.Background()
+	own, again, test := b.key(t, nil), b.key(t, nil), b.key(t, func(k *keys.Key) { k.Environment = keys.Test })
+	other := b.key(t, func(k *keys.Key) { k.Account = b.earner.ID })
+	if _, refusal := b.ask(t, own, mcp.MethodTaskGet, "t"); refusal == nil || refusal.Code != MethodUnknown {
+		t.Errorf("before any task: %v", refusal)
+	}
+	if refusal := b.accepted(t, own, "free", "t"); refusal != nil {
+		t.Fatal(refusal)
+	}
+	asking := []byte(`{"jsonrpc":"2.0","id":1,"result":{"resultType":"input_required","requestState":"s"}}`)
+	if refusal := b.Bind(ctx, b.keyOf(t, own), new(Ticket), mcp.OutcomeInputRequired, asking); refusal != nil {
+		t.Fatal(refusal)
+	}
+	note := []byte(`{"jsonrpc":"2.0","method":"notifications/tasks","params":{"taskId":"t","status":"completed","result":{}}}`)
+	listen := `{"jsonrpc":"2.0","id":1,"method":"subscriptions/listen","params":{"notifications":{"taskIds":["t"]},"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}}}`
+	follow := `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"free","requestState":"s"}}`
+	for name, c := range map[string]struct {
+		secret string
+		known  bool
+	}{"the key": {own, true}, "another key of the account": {again, true}, "a test key": {test, false}, "another account": {other, false}} {
+		task, follows, listens := Code(""), Code(""), Code("")
+		if !c.known {
+			task, follows, listens = TaskUnknown, StateUnknown, TaskUnknown
+		}
+		codeOf := func(r *Refusal) Code {
+			if r == nil {
+				return ""
+			}
+			return r.Code
+		}
+		if _, refusal := b.ask(t, c.secret, mcp.MethodTaskGet, "t"); codeOf(refusal) != task {
+			t.Errorf("%s: task: %v", name, refusal)
+		}
+		if _, refusal := b.call(t, c.secret, follow); codeOf(refusal) != follows {
+			t.Errorf("%s: state: %v", name, refusal)
+		}
+		m, err := mcp.Decode([]byte(listen))
+		if err != nil {
+			t.Fatal(err)
+		}
+		key := b.keyOf(t, c.secret)
+		if _, refusal := b.Admit(ctx, key, mcp.EraStateless, &m); codeOf(refusal) != listens {
+			t.Errorf("%s: subscription: %v", name, refusal)
+		}
+		if got := b.Notifies(ctx, key, note); got != c.known {
+			t.Errorf("%s: notified: %v", name, got)
+		}
+		if keep, _ := b.List(key, mcp.ListTasks).Judge("t"); keep != c.known {
+			t.Errorf("%s: listed: %v", name, keep)
+		}
+	}
+}
+
+// No notification brings a result that is to be paid for.
+func TestNotificationWithPaidResult(t *testing.T) {
+	b, ctx := newBench(t), context.Background()
+	secret := b.key(t, nil)
+	if refusal := b.accepted(t, secret, "cheap", "t"); refusal != nil {
+		t.Fatal(refusal)
+	}
+	key := b.keyOf(t, secret)
+	for params, want := range map[string]bool{
+		`{"taskId":"t","status":"working"}`:               true,
+		`{"taskId":"t","status":"completed"}`:             true,
+		`{"taskId":"t","status":"completed","result":{}}`: false,
+		`{"taskId":"t","Result":{}}`:                      false,
+		`{"taskId":"u","status":"working"}`:               false,
+		`{}`:                                              false,
+	} {
+		if got := b.Notifies(ctx, key, []byte(`{"method":"notifications/tasks","params":`+params+`}`)); got != want {
+			t.Errorf("%s: %v", params, got)
+		}
+	}
+}
+
+// A task's reservation that has expired is charged if balance and caps allow it
+// then; if not, the result is withheld, until they do.
+func TestExpiredTask(t *testing.T) {
+	b, ctx := newBench(t), context.Background()
+	secret := b.key(t, nil)
+	if refusal := b.accepted(t, secret, "cheap", "t"); refusal != nil {
+		t.Fatal(refusal)
+	}
+	books := &forgetful{Ledger: b.Ledger}
+	b.Ledger = books
+	adjust := func(amount ledger.Amount) {
+		t.Helper()
+		from, to := b.payer.ID, ""
+		if amount < 0 {
+			from, to, amount = to, from, -amount
+		}
+		_, _, err := b.store.Post(ctx, ledger.Transaction{ID: b.newID("txn_"), Kind: ledger.KindAdjustment, Debtor: from, Creditor: to, Amount: amount, At: now, Reason: "test"},
+			ledger.Audit{At: now, Actor: "test", Action: "test"})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := b.store.Release(ctx, books.only(t, b)); err != nil {
+		t.Fatal(err)
+	}
+	adjust(45_000)
+	settle := func() (*Refusal, []mcp.Field) {
+		t.Helper()
+		task, refusal := b.ask(t, secret, mcp.MethodTaskResult, "t")
+		if refusal != nil {
+			t.Fatal(refusal)
+		}
+		fields, refusal := task.Settle(ctx, mcp.OutcomeResult, nil)
+		return refusal, fields
+	}
+	for range 2 {
+		refusal, _ := settle()
+		if refusal == nil || refusal.Code != InsufficientBalance || refusal.Available != 5_000 || !strings.Contains(refusal.Reason, "ask for it again") {
+			t.Fatalf("got %v", refusal)
+		}
+	}
+	adjust(-45_000)
+	if refusal, fields := settle(); refusal != nil || len(fields) != 2 {
+		t.Errorf("got %v, %v", fields, refusal)
+	}
+	if got := b.purse(t, false); got != (ledger.Purse{Balance: 40_000}) {
+		t.Errorf("purse %+v", got)
+	}
+}
+
+// forgetful is a Ledger that has forgotten its reservations, as a restart does:
+// their charges go under another id.
+type forgetful struct {
+	Ledger
+	charge string
+}
+
+// only returns the id of the one open reservation.
+func (f *forgetful) only(t *testing.T, b *bench) string {
+	t.Helper()
+	bond, ours, refusal := b.bound(context.Background(), boundTask, owner{b.payer.ID, string(keys.Live)}, "t")
+	if !ours || refusal != nil {
+		t.Fatal(ours, refusal)
+	}
+	kept, err := readTask(bond.Payload)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.charge = b.newID("chg_")
+	return kept.ticket.Charge
+}
+
+func (*forgetful) Renew(context.Context, string) error { return ledger.ErrNotFound }
+
+func (*forgetful) Capture(context.Context, string, []byte) (ledger.Charge, ledger.Purse, error) {
+	return ledger.Charge{}, ledger.Purse{}, ledger.ErrNotFound
+}
+
+func (f *forgetful) Charge(ctx context.Context, _ string, o ledger.Order, terms ledger.Terms, answer []byte) (ledger.Charge, ledger.Purse, error) {
+	return f.Ledger.Charge(ctx, f.charge, o, terms, answer)
+}
+
+// An acceptance that cannot be told with certainty, or cannot be remembered, is
+// withheld.
+func TestAcceptanceWithheld(t *testing.T) {
+	b, ctx := newBench(t), context.Background()
+	secret := b.key(t, nil)
+	key := b.keyOf(t, secret)
+	for answer, want := range map[string]Code{
+		`{"jsonrpc":"2.0","id":1,"result":{"task":{"status":"working"}}}`:                              UpstreamFailed,
+		`{"jsonrpc":"2.0","id":1,"result":{"resultType":"task","taskId":"t","TaskId":"u"}}`:            UpstreamFailed,
+		`{"jsonrpc":"2.0","id":1,"result":{"resultType":"task","taskId":"t","result":{"content":[]}}}`: UpstreamFailed,
+		`{"jsonrpc":"2.0","id":1,"result":{"task":{"taskId":"t"},"content":[]}}`:                       UpstreamFailed,
+		``: UpstreamFailed,
+	} {
+		if refusal := b.Bind(ctx, key, new(Ticket), mcp.OutcomeTask, []byte(answer)); refusal == nil || refusal.Code != want {
+			t.Errorf("%s: %v", answer, refusal)
+		}
+	}
+	if refusal := b.accepted(t, secret, "cheap", "t"); refusal != nil {
+		t.Fatal(refusal)
+	}
+	if refusal := b.accepted(t, secret, "cheap", "t"); refusal == nil || !errors.Is(refusal, errTaskTwice) {
+		t.Errorf("the id of a task that is under way, given twice: %v", refusal)
+	}
+	if err := b.store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if refusal := b.Bind(ctx, key, new(Ticket), mcp.OutcomeTask, acceptance("u")); refusal == nil || refusal.Code != PlatformUnavailable {
+		t.Errorf("a store that is closed: %v", refusal)
+	}
+	m := mcp.Message{Kind: mcp.KindRequest, Method: mcp.MethodTaskGet, TaskID: "t"}
+	if _, refusal := b.Admit(ctx, key, mcp.EraSession, &m); refusal == nil || refusal.Code != PlatformUnavailable {
+		t.Errorf("a store that is closed: %v", refusal)
+	}
+}
+
+// What is remembered of a task is read as it was written, and nothing else is.
+func TestTaskPayload(t *testing.T) {
+	for _, want := range []remembered{
+		{deadline: time.Unix(1_800_000_000, 0)},
+		{deadline: time.Unix(1, 0), ticket: Ticket{Charge: "chg_1", entry: "e", on: pricing.Success | pricing.ToolError,
+			order: ledger.Order{Key: "k", Lineage: "l", Tool: "t", Amount: 7, Fee: 1, FeeTo: "f", Sandbox: true},
+			retry: ledger.Retry{Key: "r", Fingerprint: [32]byte{9}}}},
+	} {
+		payload := want.payload()
+		got, err := readTask(payload)
+		if err != nil || !reflect.DeepEqual(*got, want) {
+			t.Errorf("got %+v, %v; want %+v", got, err, want)
+		}
+		for n := range payload {
+			if _, err := readTask(payload[:n]); err == nil {
+				t.Errorf("%d bytes of %d were read", n, len(payload))
+			}
+		}
+		if _, err := readTask(append(payload, 0)); err == nil {
+			t.Error("more than a payload was read")
+		}
+	}
+}
+
+// The rest of a stream about a task is paid as its beginning would have been.
+// Where the price is not at hand, no result passes.
+func TestResumedTask(t *testing.T) {
+	b, ctx := newBench(t), context.Background()
+	b.Sealer = NewSealer(time.Now, SealKey{Key: [SealKeySize]byte{1}})
+	secret := b.key(t, nil)
+	if refusal := b.accepted(t, secret, "cheap", "t"); refusal != nil {
+		t.Fatal(refusal)
+	}
+	key := b.keyOf(t, secret)
+	resumed := func(method string) *Task {
+		t.Helper()
+		task, refusal := b.ask(t, secret, method, "t")
+		if refusal != nil {
+			t.Fatal(refusal)
+		}
+		defer task.Suspend()
+		sealed := b.SealEvent(key, "s", task.Ticket(&mcp.Message{ID: mcp.IntID(7), Method: method}), []byte("e"))
+		_, ticket, ok := b.OpenEvent(key, "s", string(sealed))
+		if !ok || ticket.Request != mcp.IntID(7) || ticket.Method != method {
+			t.Fatalf("ticket %+v, %v", ticket, ok)
+		}
+		return b.ResumeTask(ctx, key, ticket)
+	}
+	report := resumed(mcp.MethodTaskGet)
+	if _, refusal := report.Settle(ctx, mcp.OutcomeResult, []byte(taskDone)); refusal == nil || refusal.Code != UpstreamFailed {
+		t.Errorf("a result without its price: %v", refusal)
+	}
+	if _, refusal := report.Settle(ctx, mcp.OutcomeResult, []byte(`{"jsonrpc":"2.0","id":7,"result":{"taskId":"t","status":"working"}}`)); refusal != nil {
+		t.Errorf("a report: %v", refusal)
+	}
+	if got := b.purse(t, false); got != (ledger.Purse{Balance: 50_000, Reserved: 10_000}) {
+		t.Errorf("purse %+v", got)
+	}
+	for range 2 {
+		if fields, refusal := resumed(mcp.MethodTaskResult).Settle(ctx, mcp.OutcomeResult, nil); refusal != nil || len(fields) != 2 {
+			t.Errorf("the result: %v, %v", fields, refusal)
+		}
+	}
+	if got := b.purse(t, false); got != (ledger.Purse{Balance: 40_000}) {
+		t.Errorf("purse %+v", got)
+	}
+}

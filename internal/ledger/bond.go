@@ -1,0 +1,20 @@
+package ledger
+
+import "time"
+
+// Mark is what a bond is found by: a hash of what it is about.
+type Mark [16]byte
+
+// MaxBond bounds the payload of a bond in bytes.
+const MaxBond = 4 << 10
+
+// Bond remembers that an account was given a handle by a server: the id of a
+// task, say. To the server all callers look alike, so that nobody else can tell.
+type Bond struct {
+	Mark    Mark
+	Account string // id
+	// Until is when the bond ends, at the resolution of a microsecond.
+	Until time.Time
+	// Payload is of whoever made the bond, of at most MaxBond bytes.
+	Payload []byte
+}

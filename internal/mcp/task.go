@@ -1,0 +1,303 @@
+package mcp
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+)
+
+// ErrTask is wrapped in the error for a message in which it cannot be told with
+// certainty what it says of a task, or which state it hands out. It is then to be withheld.
+var ErrTask = errors.New("what the message says of a task cannot be judged")
+
+// Handles are what a message tells a client to come back with, and what it
+// tells of a task.
+type Handles struct {
+	HasState     bool
+	RequestState string // of a request for input, unescaped
+
+	TaskID string        // unescaped; "" if there is none
+	Status string        // of the task; "" if there is none
+	Life   time.Duration // for how long the server keeps the task; 0 if it does not say
+
+	// Embedded is the outcome of the result that is embedded in the report of a
+	// task (SEP-2663): OutcomeResult or OutcomeToolError; OutcomeUnknown if none is.
+	Embedded Outcome
+	// Mixed says that members of a tool's own result stand beside the handles,
+	// where they have no place.
+	Mixed bool
+}
+
+// The names with a meaning in an object that tells of a task, or asks for input.
+const (
+	taskTask = iota + 1
+	taskID
+	taskStatus
+	taskTTL
+	taskTTLMs
+	taskResult
+	taskState
+	taskContent
+	taskStructured
+	taskIsError
+)
+
+var (
+	taskNames     = names{"task", "taskId", "status", "ttl", "ttlMs", "result", "requestState", "content", "structuredContent", "isError"}
+	embeddedNames = names{"isError"}
+	listenNames   = names{"notifications"}
+	filterNames   = names{"taskIds"}
+)
+
+// ReadHandles reads the result of an answer: of an accepted task, whose members
+// stand under "task" (MCP 2025-11-25) or in the result itself (SEP-2663), of a
+// report of one, or of a request for input. The message must be one that a
+// Scanner found to be a ClassAnswer. No key with a meaning may come twice in what is
+// read, nor one differ from it only in case or in characters that cannot be
+// seen. An answer that is an error has no handles.
+//
+// The error wraps ErrTask and quotes nothing.
+func ReadHandles(message []byte) (Handles, error) { return readHandles(message, keyResult) }
+
+// ReadTaskNotification does the same for the params of a notification of a
+// task's status.
+func ReadTaskNotification(message []byte) (Handles, error) { return readHandles(message, keyParams) }
+
+func readHandles(message []byte, within int) (Handles, error) {
+	r := taskReader{walker: walker{text: message}}
+	err := r.object(r.next(), topNames, func(key int, t token) error {
+		if key != within {
+			return r.pass(t)
+		}
+		return r.object(t, taskNames, r.member)
+	})
+	if err == nil && r.next() != tokenMore {
+		err = errShape
+	}
+	if err != nil {
+		return Handles{}, fmt.Errorf("%w: %w", ErrTask, err)
+	}
+	return r.found, nil
+}
+
+var errShape = errors.New("it is not of the form that it should have")
+
+// taskReader reads what a message tells of a task.
+type taskReader struct {
+	walker
+	found  Handles
+	inTask bool
+}
+
+// object reads the object that the token begins, each member by read.
+func (r *taskReader) object(t token, ns names, read func(key int, t token) error) error {
+	if t != tokenObject {
+		return errShape
+	}
+	var seen uint
+	t = r.next()
+	for ; t == tokenKey; t = r.next() {
+		key, exact := ns.find(r.key())
+		bit := uint(1) << key
+		if !exact || key != keyOther && seen&bit != 0 {
+			return errors.New(foldedKey)
+		}
+		seen |= bit
+		if err := read(key, r.next()); err != nil {
+			return err
+		}
+	}
+	if t != tokenObjectEnd {
+		return errShape
+	}
+	return nil
+}
+
+// pass reads the rest of a value without a meaning.
+func (r *taskReader) pass(t token) error {
+	if !r.skip(t) {
+		return errShape
+	}
+	return nil
+}
+
+// member reads a member of the object that tells of a task.
+func (r *taskReader) member(key int, t token) error {
+	switch key {
+	case taskTask:
+		if t != tokenObject || r.inTask {
+			return r.pass(t)
+		}
+		r.inTask = true
+		return r.object(t, taskNames, r.member)
+	case taskID:
+		return r.word(t, &r.found.TaskID)
+	case taskStatus:
+		return r.word(t, &r.found.Status)
+	case taskState:
+		if t == tokenNull {
+			return nil
+		}
+		r.found.HasState = true
+		return r.word(t, &r.found.RequestState)
+	case taskTTL, taskTTLMs:
+		return r.life(t)
+	case taskResult:
+		return r.embedded(t)
+	case taskContent, taskStructured, taskIsError:
+		r.found.Mixed = true
+	}
+	return r.pass(t)
+}
+
+// word reads a string, which must not contradict one that was read before.
+func (r *taskReader) word(t token, to *string) error {
+	if t != tokenString {
+		return errShape
+	}
+	text := string(r.key())
+	if *to != "" && *to != text {
+		return errors.New("it contradicts itself")
+	}
+	*to = text
+	return nil
+}
+
+// maxLife bounds for how long a server's word is taken that it keeps a task.
+const maxLife = 365 * 24 * time.Hour
+
+func (r *taskReader) life(t token) error {
+	if t == tokenNumber {
+		ms, err := strconv.ParseFloat(string(r.text[r.lex.start:r.at]), 64)
+		if err == nil && ms > 0 {
+			r.found.Life = time.Duration(min(ms, float64(maxLife.Milliseconds()))) * time.Millisecond
+		}
+	}
+	return r.pass(t)
+}
+
+// embedded reads the result in the report of a task.
+func (r *taskReader) embedded(t token) error {
+	if t == tokenNull {
+		return nil
+	}
+	outcome := OutcomeResult
+	err := r.object(t, embeddedNames, func(key int, t token) error {
+		if key != keyOther {
+			switch t {
+			case tokenTrue:
+				outcome = OutcomeToolError
+			case tokenFalse:
+			default:
+				return errShape
+			}
+		}
+		return r.pass(t)
+	})
+	r.found.Embedded = outcome
+	return err
+}
+
+// maxListened bounds the tasks that one request listens to.
+const maxListened = 1000
+
+// ListenedTasks returns the tasks of which the params of subscriptions/listen ask
+// to be notified, params.notifications.taskIds (SEP-2663), unescaped. The error
+// wraps ErrTask: what others could read differently is refused, and more than 1000.
+func ListenedTasks(params []byte) ([]string, error) {
+	if params == nil {
+		return nil, nil
+	}
+	r := taskReader{walker: walker{text: params}}
+	var ids []string
+	err := r.object(r.next(), listenNames, func(key int, t token) error {
+		if key == keyOther {
+			return r.pass(t)
+		}
+		return r.object(t, filterNames, func(key int, t token) error {
+			if key == keyOther {
+				return r.pass(t)
+			}
+			var err error
+			ids, err = r.strings(t)
+			return err
+		})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrTask, err)
+	}
+	return ids, nil
+}
+
+func (r *taskReader) strings(t token) (list []string, err error) {
+	if t != tokenArray {
+		return nil, errShape
+	}
+	for t = r.next(); t == tokenString; t = r.next() {
+		if len(list) == maxListened {
+			return nil, errors.New("it names too many tasks")
+		}
+		list = append(list, string(r.key()))
+	}
+	if t != tokenArrayEnd {
+		return nil, errShape
+	}
+	return list, nil
+}
+
+// StampTask does what Stamp does for the result that is embedded in the report
+// of a task, at result.result. A report without one is returned as it is.
+func StampTask(message []byte, fields []Field) ([]byte, error) {
+	if !validFields(fields) {
+		return nil, ErrField
+	}
+	start, end, err := findEmbedded(message)
+	if err != nil || start == end {
+		return message, err
+	}
+	// Stamp knows messages: this is one around the embedded result.
+	const head, tail = `{"result":`, `}`
+	inner := slices.Concat([]byte(head), message[start:end], []byte(tail))
+	if inner, err = Stamp(inner, fields); err != nil {
+		return nil, err
+	}
+	return slices.Concat(message[:start], inner[len(head):len(inner)-len(tail)], message[end:]), nil
+}
+
+// StampTaskEvent does what StampTask does for the data of one whole event.
+func StampTaskEvent(event []byte, fields []Field) ([]byte, error) {
+	head, lines := cutHead(event)
+	data, last, found := eventData(lines)
+	if !found {
+		return nil, ErrNoResult
+	}
+	stamped, err := StampTask(data, fields)
+	if err != nil {
+		return nil, err
+	}
+	return replaceData(head, lines, last, stamped, len(event)+len(stamped)-len(data)), nil
+}
+
+// findEmbedded returns where the object is that is embedded in a report.
+func findEmbedded(message []byte) (start, end int, err error) {
+	r := taskReader{walker: walker{text: message}}
+	err = r.object(r.next(), topNames, func(key int, t token) error {
+		if key != keyResult {
+			return r.pass(t)
+		}
+		return r.object(t, taskNames, func(key int, t token) error {
+			at := r.lex.start
+			if err := r.pass(t); err != nil || key != taskResult || t != tokenObject {
+				return err
+			}
+			start, end = at, r.at
+			return nil
+		})
+	})
+	if err != nil {
+		return 0, 0, ErrNoResult
+	}
+	return start, end, nil
+}

@@ -1,0 +1,62 @@
+package sqlitestore
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/fareboxhq/farebox/internal/ledger"
+)
+
+const (
+	upsertBond = `INSERT INTO bond (mark, account, until, payload) VALUES (?, ?, ?, ?)
+	ON CONFLICT (mark) DO UPDATE SET account = excluded.account, until = excluded.until, payload = excluded.payload`
+	selectBond = `SELECT account, until, payload FROM bond WHERE mark = ?`
+
+	sweepSomeBonds = 500 // how many a transaction forgets
+)
+
+// Bind remembers a bond, in the place of the one with its mark if there is one,
+// and returns when that is durable. Errors: ledger.ErrInvalid for a payload
+// that is too long, ledger.ErrUnavailable.
+func (s *Store) Bind(ctx context.Context, b ledger.Bond) error {
+	if len(b.Payload) > ledger.MaxBond {
+		return fmt.Errorf("%w: the payload of a bond is longer than %d bytes", ledger.ErrInvalid, ledger.MaxBond)
+	}
+	payload := b.Payload
+	if payload == nil {
+		payload = []byte{}
+	}
+	return s.do(ctx, func(t *tx) error {
+		_, err := t.exec(upsertBond, b.Mark[:], b.Account, micros(b.Until), payload)
+		return err
+	})
+}
+
+// Bond returns the bond of that mark. Errors: ledger.ErrNotFound if there is
+// none or it has ended, ledger.ErrUnavailable.
+func (s *Store) Bond(ctx context.Context, m ledger.Mark) (ledger.Bond, error) {
+	if err := ctx.Err(); err != nil {
+		return ledger.Bond{}, err
+	}
+	b := ledger.Bond{Mark: m}
+	var until int64
+	if err := s.readers.QueryRowContext(background(), selectBond, m[:]).Scan(&b.Account, &until, &b.Payload); err != nil {
+		return ledger.Bond{}, readError(err)
+	}
+	if b.Until = fromMicros(until); !s.now().Before(b.Until) {
+		return ledger.Bond{}, ledger.ErrNotFound
+	}
+	return b, nil
+}
+
+// bondsDue reports whether there are bonds to forget.
+func (w *writer) bondsDue() bool {
+	var one int
+	return (&tx{w: w}).queryRow(`SELECT 1 FROM bond WHERE until <= ? LIMIT 1`, micros(w.now())).Scan(&one) == nil
+}
+
+// sweepBonds forgets bonds that have ended.
+func (t *tx) sweepBonds() error {
+	_, err := t.exec(`DELETE FROM bond WHERE mark IN (SELECT mark FROM bond WHERE until <= ? LIMIT ?)`, micros(t.w.now()), sweepSomeBonds)
+	return err
+}

@@ -1,0 +1,40 @@
+package sqlitestore
+
+import (
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/fareboxhq/farebox/internal/ledger"
+)
+
+// TestBondsAreSwept: what has ended leaves the file, and nothing else does.
+func TestBondsAreSwept(t *testing.T) {
+	t.Parallel()
+	var c clock
+	s := opened(t, Options{Path: filepath.Join(memoryDir(t), "farebox.db"), Now: c.now})
+	for i := range sweepSomeBonds + 1 {
+		b := ledger.Bond{Mark: ledger.Mark{byte(i >> 8), byte(i)}, Account: "a", Until: c.now().Add(time.Hour)}
+		if i == 0 {
+			b.Until = b.Until.Add(time.Hour)
+		}
+		if err := s.Bind(t.Context(), b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.advance(time.Hour)
+	deadline := time.Now().Add(20 * time.Second)
+	for left := 0; left != 1; {
+		if err := s.inspect(t.Context(), func(tx *tx) error {
+			return tx.queryRow(`SELECT count(*) FROM bond`).Scan(&left)
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d bonds are left", left)
+		}
+	}
+	if _, err := s.Bond(t.Context(), ledger.Mark{}); err != nil {
+		t.Errorf("the one that has not ended: %v", err)
+	}
+}

@@ -1,0 +1,93 @@
+package storetest
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/fareboxhq/farebox/internal/ledger"
+)
+
+func runBonds(t *testing.T, open func(t *testing.T) Harness) {
+	each(t, open,
+		named{"a bond is found by its mark until it ends", bondEnds},
+		named{"a later bond takes the place of an earlier one", bondReplaced},
+		named{"a bond whose binding has returned survives a crash", bondCrash},
+		named{"bonds that are made at once are all remembered", bondsAtOnce},
+		named{"too long a payload is refused", bondTooLong},
+	)
+}
+
+func mark(text string) (m ledger.Mark) {
+	sum := sha256.Sum256([]byte(text))
+	copy(m[:], sum[:])
+	return m
+}
+
+// bond is a bond that ends after d, at the resolution of stores.
+func (t *test) bond(text string, d time.Duration, payload string) ledger.Bond {
+	return ledger.Bond{
+		Mark: mark(text), Account: "acct_" + text, Until: t.Now().Add(d).UTC().Truncate(time.Microsecond), Payload: []byte(payload),
+	}
+}
+
+func (t *test) bound(want ledger.Bond) {
+	t.Helper()
+	got, err := t.Store.Bond(t.ctx, want.Mark)
+	t.ok(err)
+	t.same(got, want)
+}
+
+func bondEnds(t *test) {
+	want := t.bond("a", time.Hour, "payload")
+	t.ok(t.Store.Bind(t.ctx, want))
+	t.bound(want)
+	_, err := t.Store.Bond(t.ctx, mark("b"))
+	t.want(err, ledger.ErrNotFound)
+	t.Advance(59 * time.Minute)
+	t.bound(want)
+	t.Advance(time.Minute)
+	_, err = t.Store.Bond(t.ctx, want.Mark)
+	t.want(err, ledger.ErrNotFound)
+}
+
+func bondReplaced(t *test) {
+	t.ok(t.Store.Bind(t.ctx, t.bond("a", time.Hour, "first")))
+	want := t.bond("a", 2*time.Hour, "second")
+	t.ok(t.Store.Bind(t.ctx, want))
+	t.bound(want)
+	t.Advance(90 * time.Minute)
+	t.bound(want)
+}
+
+func bondCrash(t *test) {
+	want := t.bond("a", time.Hour, "payload")
+	t.ok(t.Store.Bind(t.ctx, want))
+	t.Store = t.Crash()
+	t.bound(want)
+}
+
+func bondsAtOnce(t *test) {
+	const n = 64
+	all := make([]ledger.Bond, n)
+	errs := make([]error, n)
+	var group sync.WaitGroup
+	for i := range all {
+		all[i] = t.bond(fmt.Sprint(i), time.Hour, fmt.Sprint(i))
+		group.Go(func() { errs[i] = t.Store.Bind(t.ctx, all[i]) })
+	}
+	group.Wait()
+	for i := range all {
+		t.ok(errs[i])
+		t.bound(all[i])
+	}
+}
+
+func bondTooLong(t *test) {
+	b := t.bond("a", time.Hour, string(make([]byte, ledger.MaxBond+1)))
+	t.want(t.Store.Bind(t.ctx, b), ledger.ErrInvalid)
+	_, err := t.Store.Bond(t.ctx, b.Mark)
+	t.want(err, ledger.ErrNotFound)
+}
