@@ -182,7 +182,7 @@ func (t *tx) refund(c *row, p ledger.Transaction, id uuid, now time.Time) (row, 
 		return row{}, failure(fmt.Errorf("transaction %d names an account that does not exist", c.seq))
 	}
 	back := ledger.FeeReturned(c.fee, c.amount, c.refunded, amount)
-	if back > 0 {
+	if back > 0 && debtor == creditor { // else the provider has given back more than that
 		if err := t.canEarn(debtor, back, c.sandbox); err != nil {
 			return row{}, err
 		}

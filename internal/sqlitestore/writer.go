@@ -351,7 +351,7 @@ func rowOf(h *hold, at int64) row {
 // operator's fee, and the answer.
 func (t *tx) insertCharge(h *hold, r *row) error {
 	fee := h.feeTo != nil && !h.waived
-	if fee {
+	if fee && h.feeTo != h.payer { // who has paid more has room for it
 		if err := t.canEarn(h.feeTo, r.fee, r.sandbox); err != nil {
 			return err
 		}
