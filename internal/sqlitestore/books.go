@@ -170,8 +170,8 @@ func (b *books) parties(h *hold) (err error) {
 // admit holds the credits, and the share of caps and quotas, that the hold's
 // order takes, or says why they are not to be had.
 func (b *books) admit(h *hold, now time.Time) error {
-	h.day = b.today(now)
 	h.meters = b.metersOf(h.payer.n, h.order.Lineage, h.order.Server, h.order.Sandbox)
+	h.day = dayOf(&h.meters, b.today(now))
 	h.waived = h.meters[ofServer].free(h.day) < h.terms.FreeCalls
 	if !h.waived {
 		if err := h.within(); err != nil {

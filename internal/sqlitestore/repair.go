@@ -106,6 +106,7 @@ func (w *writer) reconnect() error {
 		w.disconnect()
 		return err
 	}
+	w.warn()
 	return nil
 }
 

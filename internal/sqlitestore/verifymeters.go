@@ -8,7 +8,7 @@ import (
 func (v *verifier) meter(r *row) {
 	s := spendOf(r, nil)
 	for _, k := range meterKeys(r.debtor, r.lineage, r.server, r.sandbox) {
-		v.meterOf(k).add(s.day, s.amount, s.free)
+		v.meterOf(k).add(s.day, s.captured, s.amount, s.free)
 	}
 }
 
