@@ -202,6 +202,9 @@ func (w *writer) idle() {
 	if w.flushDue() {
 		_ = w.transact(func(t *tx) error { return t.flush(idleFlush, false) })
 	}
+	if w.down.Load() == nil && len(w.owed) > 0 {
+		w.refundOwed()
+	}
 	if w.down.Load() == nil && w.sweepDue() {
 		_ = w.transact((*tx).sweep)
 	}
