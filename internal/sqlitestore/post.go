@@ -43,7 +43,10 @@ func (s *Store) Post(ctx context.Context, t ledger.Transaction, a ledger.Audit) 
 		if posted, err = s.transaction(&r, t.Charge); err != nil {
 			return err
 		}
-		x.after = append(x.after, func() { purse = about.purses[purseIndex(r.sandbox)] })
+		x.after = append(x.after, func() {
+			s.books.sweep(s.now()) // what expired is reserved no more
+			purse = about.purses[purseIndex(r.sandbox)]
+		})
 		if !fresh {
 			return nil
 		}
