@@ -26,6 +26,7 @@ run: build ## start a server and the gateway, make a paid call, stay up until Ct
 
 test: tools fmt vet lint ## check everything
 	$(GO) test $$(scripts/tools.sh flags) -vet=off -timeout 10m $$($(GO) list ./... | grep -v /integration)
+	$(GO) test -vet=off -timeout 10m -run '^TestSuiteFindsBrokenStores$$' ./internal/sqlitestore # too slow for the race detector
 	$(GO) test $$(scripts/tools.sh flags) -vet=off -timeout 10m -count=1 $(INTEGRATION)
 
 conformance: tools ## compare the official conformance suite through the gateway with direct runs

@@ -88,6 +88,7 @@ func (s *Store) UpdateAccount(ctx context.Context, id string, change func(*ledge
 		}
 		t.after = append(t.after, func() {
 			a.creditLimit, a.caps = changed.CreditLimit, caps
+			b.sweep(s.now()) // what expired is reserved no more
 			changed = a.public()
 		})
 		return t.audit(audit, s.now())

@@ -85,12 +85,6 @@ func (b *books) takeMark(h *hold) {
 	}
 }
 
-// holdsMark reports whether the mark is the hold's, or free for it.
-func (b *books) holdsMark(h *hold) bool {
-	was, known := b.marks[h.mark]
-	return h.terms.Retry.Key == "" || !known || was.hold == h
-}
-
 // dropMark lets the caller's key be used anew. The caller holds the mutex.
 func (b *books) dropMark(h *hold) {
 	if was, ok := b.marks[h.mark]; h.terms.Retry.Key != "" && ok && was.hold == h {
@@ -99,7 +93,7 @@ func (b *books) dropMark(h *hold) {
 	}
 }
 
-// keepMark remembers that the hold is captured.
+// keepMark remembers that the hold is captured, with its answer.
 func (b *books) keepMark(h *hold, r *row) {
 	if was, ok := b.marks[h.mark]; h.terms.Retry.Key != "" && ok && was.hold == h {
 		b.marks[h.mark] = marked{seq: r.seq, at: r.at, payer: h.payer.n}
@@ -154,16 +148,32 @@ func (t *tx) keepAnswer(h *hold, r *row) error {
 	return failure(err)
 }
 
+// answered reports whether the charge is the one that the hold's mark stands
+// for: one that an earlier call captured has the mark of that call, if any.
+func (t *tx) answered(seq int64, h *hold) (bool, error) {
+	if h.terms.Retry.Key == "" {
+		return false, nil
+	}
+	var found int64
+	err := t.queryRow(`SELECT seq FROM answer WHERE seq = ? AND mark = ?`, seq, h.mark[:]).Scan(&found)
+	if errors.Is(err, ledger.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
 // forgetAnswer frees the caller's key of a charge that is refunded in whole, if
 // its answer is no longer than that: 0 stands for one that is not kept, so that
 // nobody can have what was paid for.
 func (t *tx) forgetAnswer(seq, longest int64) error {
 	var raw []byte
-	err := t.queryRow(`DELETE FROM answer WHERE seq = ? AND size <= ? RETURNING mark`, seq, longest).Scan(&raw)
+	var size int64
+	err := t.queryRow(`DELETE FROM answer WHERE seq = ? AND size <= ? RETURNING mark, size`, seq, longest).Scan(&raw, &size)
 	if errors.Is(err, ledger.ErrNotFound) {
 		return nil
 	}
 	if err == nil {
+		t.answers -= size
 		t.after = append(t.after, func() { t.w.books.unmark(mark(raw), seq) })
 	}
 	return err
@@ -181,6 +191,9 @@ func (t *tx) loadMarks() error {
 	b := t.w.books
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	for m, was := range b.marks {
+		b.unmark(m, was.seq) // it may have been forgotten by a commit that was in doubt
+	}
 	for rows.Next() {
 		var m marked
 		var raw []byte
@@ -233,16 +246,17 @@ func (t *tx) sweep() error {
 		t.answers -= k.size
 		t.after = append(t.after, func() { t.w.books.unmark(k.mark, k.seq) })
 	}
+	return t.evict(sweepAnswers)
+}
+
+// evict drops bodies, the oldest first and at most so many, while there is too
+// much of them. Their keys stay known: a call is not run again because its
+// answer was too much to keep.
+func (t *tx) evict(most int) error {
 	if t.w.answers+t.answers <= t.w.maxAnswers {
 		return nil
 	}
-	return t.evict()
-}
-
-// evict drops bodies, the oldest first. Their keys stay known: a call is not
-// run again because its answer was too much to keep.
-func (t *tx) evict() error {
-	oldest, err := t.kept(`SELECT seq, mark, size, at FROM answer WHERE seq > ? AND size > 0 ORDER BY seq LIMIT ?`, t.w.evicted, sweepAnswers)
+	oldest, err := t.kept(`SELECT seq, mark, size, at FROM answer WHERE seq > ? AND size > 0 ORDER BY seq LIMIT ?`, t.w.evicted, most)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package sqlitestore
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -111,6 +112,7 @@ type outcome struct {
 	charge ledger.Charge
 	purse  ledger.Purse
 	err    error
+	marked bool // the hold's mark stands for the charge
 }
 
 // paid is what the hold takes from the purse.
@@ -170,8 +172,8 @@ func (b *books) parties(h *hold) (err error) {
 // admit holds the credits, and the share of caps and quotas, that the hold's
 // order takes, or says why they are not to be had.
 func (b *books) admit(h *hold, now time.Time) error {
-	h.day = b.today(now)
 	h.meters = b.metersOf(h.payer.n, h.order.Lineage, h.order.Server, h.order.Sandbox)
+	h.day = dayOf(&h.meters, b.today(now))
 	h.waived = h.meters[ofServer].free(h.day) < h.terms.FreeCalls
 	if !h.waived {
 		if err := h.within(); err != nil {
@@ -192,8 +194,13 @@ func (b *books) admit(h *hold, now time.Time) error {
 // again holds the credits of an expired hold once more, for a conditional
 // charge. The caller holds the mutex.
 func (b *books) again(h *hold, now time.Time) error {
-	if !b.holdsMark(h) {
-		return ledger.ErrSettled // the caller has begun the call anew
+	if h.terms.Retry.Key != "" {
+		switch _, first, err := b.claim(&h.order, &h.terms.Retry, h.payer, now); {
+		case errors.Is(err, ledger.ErrUnavailable):
+			return err
+		case first != nil || err != nil:
+			return ledger.ErrSettled // the caller has begun the call anew
+		}
 	}
 	if err := b.admit(h, now); err != nil {
 		return err

@@ -298,8 +298,8 @@ func TestOwedRefundIsMadeOnce(t *testing.T) {
 	f.commit.Store(commitOnceBack)
 	f.open.Store(false)
 	until(t, "the refund's COMMIT has failed", func() bool { return f.commit.Load() == commitWorks })
-	until(t, "the store can write", healthy(s))
 	until(t, "what was released is given back", func() bool { return purseOf(t, s, o.Account) == ledger.Purse{Balance: 100} })
+	until(t, "the store can write", healthy(s))                                      // the row is seen before that
 	if _, err := s.Reserve(t.Context(), id("chg_"), o, ledger.Terms{}); err != nil { // whatever was still owed is paid before this
 		t.Error(err)
 	}

@@ -5,6 +5,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -94,34 +96,70 @@ func copyFile(to, from string) error {
 // was on disk.
 func TestSuite(t *testing.T) {
 	t.Parallel()
-	template := fresh(t) // copied instead of migrating each time
-	if err := template.Close(); err != nil {
+	template := templateStore(t)
+	storetest.Run(t, func(t *testing.T) storetest.Harness { return harness(t, template, sound, "") })
+}
+
+// templateStore is an empty store to copy instead of migrating each time.
+func templateStore(t *testing.T) (path string) {
+	t.Helper()
+	s := fresh(t)
+	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	storetest.Run(t, func(t *testing.T) storetest.Harness {
-		c := &clock{}
-		o := Options{Path: filepath.Join(memoryDir(t), "farebox.db"), Now: c.now}
-		if err := copyFile(o.Path, template.path); err != nil {
-			t.Fatal(err)
-		}
-		current := opened(t, o)
-		return storetest.Harness{
-			Store: current, Now: c.now, Advance: c.advance, Forgets: true,
-			Crash: func() storetest.Store {
-				o.Path = crashed(t, current)
-				if err := current.Close(); err != nil {
-					t.Fatal(err)
-				}
-				current = opened(t, o)
-				return current
-			},
-			BreakAudit: func() func() {
-				write(t, current, `CREATE TEMP TRIGGER broken BEFORE INSERT ON main.audit BEGIN SELECT RAISE(ABORT, 'broken'); END`)
-				return func() { write(t, current, `DROP TRIGGER temp.broken`) }
-			},
-		}
-	})
+	return s.path
 }
+
+// sound is the store as it is.
+func sound(s *Store) storetest.Store { return s }
+
+// harness opens a copy of the template. Its clock moves only when it is told to,
+// so that a run that failed can be repeated. wrap stands between the suite and
+// each store, and after a crash the file is altered by that query, if any.
+func harness(t *testing.T, template string, wrap func(*Store) storetest.Store, crash string) storetest.Harness {
+	t.Helper()
+	var ahead atomic.Int64
+	now := func() time.Time { return suiteBegins.Add(time.Duration(ahead.Load())) }
+	var warnings struct {
+		sync.Mutex
+		list []ledger.Cap
+	}
+	o := Options{Path: filepath.Join(memoryDir(t), "farebox.db"), Now: now, NearCap: func(c ledger.Cap) {
+		warnings.Lock()
+		defer warnings.Unlock()
+		warnings.list = append(warnings.list, c)
+	}}
+	if err := copyFile(o.Path, template); err != nil {
+		t.Fatal(err)
+	}
+	current := opened(t, o)
+	return storetest.Harness{
+		Store: wrap(current), Now: now, Advance: func(d time.Duration) { ahead.Add(int64(d)) }, Backwards: true, Forgets: true,
+		Near: func() []ledger.Cap {
+			warnings.Lock()
+			defer warnings.Unlock()
+			return slices.Clone(warnings.list)
+		},
+		Crash: func() storetest.Store {
+			o.Path = crashed(t, current)
+			if crash != "" {
+				alter(t, o.Path, crash)
+			}
+			if err := current.Close(); err != nil {
+				t.Fatal(err)
+			}
+			current = opened(t, o)
+			return wrap(current)
+		},
+		BreakAudit: func() func() {
+			write(t, current, `CREATE TEMP TRIGGER broken BEFORE INSERT ON main.audit BEGIN SELECT RAISE(ABORT, 'broken'); END`)
+			return func() { write(t, current, `DROP TRIGGER temp.broken`) }
+		},
+	}
+}
+
+// suiteBegins is when the suite's clock starts, two days before a month's end.
+var suiteBegins = time.Date(2030, 1, 30, 9, 0, 0, 0, time.UTC)
 
 // write runs a statement on the writer's connection.
 func write(t *testing.T, s *Store, query string) {
@@ -180,4 +218,20 @@ func purseOf(t testing.TB, s *Store, account string) ledger.Purse {
 		t.Fatal(err)
 	}
 	return a.Live
+}
+
+// heldAs is what memory has under the id, or nil.
+func heldAs(s *Store, id string) *hold {
+	s.books.mu.Lock()
+	defer s.books.mu.Unlock()
+	return heldLocked(s, id)
+}
+
+// heldLocked is heldAs for a caller that holds the mutex.
+func heldLocked(s *Store, id string) *hold {
+	u, err := parseID(chargePrefix, id)
+	if err != nil {
+		return nil
+	}
+	return s.books.holds[u]
 }

@@ -248,8 +248,8 @@ func (s *Store) join(u uuid, c conditional, body []byte, done chan outcome) (h *
 		if h, first, err = b.reserve(u, o, c.terms, now, now); err != nil {
 			return nil, false, err
 		}
-		if first != nil { // its caller has had it run anew, with another charge
-			return nil, false, ledger.ErrSettled
+		if first != nil {
+			return nil, false, errAnswered
 		}
 		h.conditional = true
 		b.queue(h)
@@ -292,10 +292,14 @@ func (s *Store) unqueue(h *hold, done chan outcome) {
 	<-done // it was among those answered
 }
 
+// errAnswered says that the caller's key stands for a captured charge: for this
+// very one, which memory forgot, or for another that the call was run anew with.
+var errAnswered = fmt.Errorf("the call was answered under its key: %w", ledger.ErrSettled)
+
 // refused is the answer if nothing can be held: the first outcome if there was
 // one before memory forgot it, else the reason.
 func (s *Store) refused(u uuid, o *ledger.Order, reason error) (ledger.Charge, ledger.Purse, error) {
-	if o == nil || errors.Is(reason, ledger.ErrConflict) || errors.Is(reason, ledger.ErrSettled) {
+	if o == nil || errors.Is(reason, ledger.ErrConflict) || errors.Is(reason, ledger.ErrSettled) && !errors.Is(reason, errAnswered) {
 		return ledger.Charge{}, ledger.Purse{}, reason
 	}
 	charge, purse, err := s.firstOutcome(u, o)

@@ -43,7 +43,10 @@ func (s *Store) Post(ctx context.Context, t ledger.Transaction, a ledger.Audit) 
 		if posted, err = s.transaction(&r, t.Charge); err != nil {
 			return err
 		}
-		x.after = append(x.after, func() { purse = about.purses[purseIndex(r.sandbox)] })
+		x.after = append(x.after, func() {
+			s.books.sweep(s.now()) // what expired is reserved no more
+			purse = about.purses[purseIndex(r.sandbox)]
+		})
 		if !fresh {
 			return nil
 		}
@@ -182,7 +185,7 @@ func (t *tx) refund(c *row, p ledger.Transaction, id uuid, now time.Time) (row, 
 		return row{}, failure(fmt.Errorf("transaction %d names an account that does not exist", c.seq))
 	}
 	back := ledger.FeeReturned(c.fee, c.amount, c.refunded, amount)
-	if back > 0 {
+	if back > 0 && debtor == creditor { // else the provider has given back more than that
 		if err := t.canEarn(debtor, back, c.sandbox); err != nil {
 			return row{}, err
 		}

@@ -133,6 +133,7 @@ func (w *writer) catchUp() error {
 		}
 	}
 	w.behind = false
+	w.warn()
 	return nil
 }
 
@@ -166,6 +167,10 @@ func (t *tx) settleDoubt() error {
 			return err
 		case !r.sameOrder(h):
 			outcomes[i].err = ledger.ErrConflict
+		default:
+			if outcomes[i].marked, err = t.answered(r.seq, h); err != nil {
+				return err
+			}
 		}
 		rows[i] = r
 	}

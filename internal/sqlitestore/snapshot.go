@@ -82,6 +82,7 @@ func (t *tx) load() error {
 	if err := t.replay(from); err != nil {
 		return err
 	}
+	t.w.books.day = t.w.books.lastDay()
 	for _, a := range t.w.books.numbered {
 		if a != nil && a.asOf > t.w.committed {
 			return fmt.Errorf("the snapshot of account %s is ahead of the journal, which ends at %d (restore a backup)", a.name, last)

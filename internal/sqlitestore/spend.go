@@ -80,6 +80,7 @@ func (b *books) metersOf(payer int64, lineage, server string, sandbox bool) (ms 
 			if m = b.loaded[subject]; m == nil {
 				m = &meter{subject: subject}
 			}
+			delete(b.loaded, subject)
 			b.meters[k] = m
 		}
 		ms[i] = m
@@ -98,12 +99,36 @@ func (b *books) today(now time.Time) int32 {
 	return b.day
 }
 
+// lastDay is the last day of which a meter knows, so that a restart does not
+// forget which day has begun.
+func (b *books) lastDay() (day int32) {
+	for _, m := range b.loaded {
+		day = max(day, m.day)
+	}
+	for _, m := range b.meters {
+		day = max(day, m.day)
+	}
+	return day
+}
+
+// dayOf returns the day by which a reservation with these meters is counted. A
+// meter that has begun the next day, because the clock was ahead for days,
+// does not count the day before it any more.
+func dayOf(ms *[meterCount]*meter, today int32) int32 {
+	for _, m := range ms {
+		if m.day == today+1 {
+			return m.day
+		}
+	}
+	return today
+}
+
 // spent is what was spent on the day and in its month.
 func (m *meter) spent(day int32) (onDay, inMonth ledger.Amount) {
 	if m.day == day {
 		onDay = m.spentDay
 	}
-	if ledger.Month(m.day) == ledger.Month(day) {
+	if sameMonth(m.day, day) {
 		inMonth = m.spentMonth
 	}
 	return onDay, inMonth
@@ -115,7 +140,7 @@ func (m *meter) holding(day int32) (onDay, inMonth ledger.Amount) {
 		if h.day == day {
 			onDay += h.amount
 		}
-		if ledger.Month(h.day) == ledger.Month(day) {
+		if sameMonth(h.day, day) {
 			inMonth += h.amount
 		}
 	}
@@ -165,18 +190,21 @@ func (m *meter) unhold(day int32, amount ledger.Amount, free int64) {
 	}
 }
 
-// add counts a charge that was reserved on the day. It depends on nothing but
-// the charges in their order, so that replaying them gives the same.
-func (m *meter) add(day int32, amount ledger.Amount, free int64) {
+func sameMonth(a, b int32) bool { return a == b || ledger.Month(a) == ledger.Month(b) }
+
+// add counts a charge that was reserved on the day, and captured on another. It
+// depends on nothing but the charges in their order, so that replaying them
+// gives the same.
+func (m *meter) add(day, captured int32, amount ledger.Amount, free int64) {
 	switch {
 	case day == m.day:
-	case day < m.day && m.day-day <= maxLate: // reserved on a day before, and captured after others of the new day
-		if ledger.Month(day) == ledger.Month(m.day) {
+	case day == m.day-1, day < m.day && captured >= m.day: // captured after others of a later day
+		if sameMonth(day, m.day) {
 			m.spentMonth = saturate(m.spentMonth, amount)
 		}
 		return
-	default: // a new day, or an old one because the clock was far ahead
-		if ledger.Month(day) != ledger.Month(m.day) {
+	default: // a new day, or the old one because the clock was ahead
+		if !sameMonth(day, m.day) {
 			m.spentMonth = 0
 		}
 		m.day, m.spentDay, m.freeDay = day, 0, 0
@@ -185,10 +213,6 @@ func (m *meter) add(day int32, amount ledger.Amount, free int64) {
 	m.spentMonth = saturate(m.spentMonth, amount)
 	m.freeDay += free
 }
-
-// maxLate is by how many days a reservation may be older than what was counted
-// last; calls may take that long. More than that is a clock that was wrong.
-const maxLate = 400
 
 // saturate adds without overflow: more than an Amount can hold is beyond every
 // cap.
@@ -229,20 +253,25 @@ func (t *tx) loadSpend() error {
 
 // spend is a charge of the open transaction that its meters are to count.
 type spend struct {
-	seq     int64
-	day     int32
-	amount  ledger.Amount
-	free    int64
-	meters  [meterCount]*meter // none in a replay
-	payer   int64
-	lineage string
-	server  string
-	sandbox bool
-	hold    *hold // nil in a replay
+	seq      int64
+	id       uuid
+	day      int32 // of the reservation
+	captured int32 // day
+	amount   ledger.Amount
+	free     int64
+	meters   [meterCount]*meter // none in a replay
+	payer    int64
+	lineage  string
+	server   string
+	sandbox  bool
+	hold     *hold // nil in a replay
 }
 
 func spendOf(r *row, h *hold) spend {
-	s := spend{seq: r.seq, day: r.day, amount: r.amount, payer: r.debtor, lineage: r.lineage, server: r.server, sandbox: r.sandbox, hold: h}
+	s := spend{
+		seq: r.seq, id: r.id, day: r.day, captured: ledger.Day(fromMicros(r.at)), amount: r.amount,
+		payer: r.debtor, lineage: r.lineage, server: r.server, sandbox: r.sandbox, hold: h,
+	}
 	if r.waived > 0 {
 		s.free = 1
 	}
@@ -255,6 +284,9 @@ func spendOf(r *row, h *hold) spend {
 // count lets the meters count what is committed now, in a commit that began
 // with that transaction. The caller holds the mutex.
 func (w *writer) count(s *spend, first int64, now time.Time) {
+	if s.hold == nil {
+		s.hold = w.books.holds[s.id] // its capture was in doubt
+	}
 	if s.meters[ofAccount] == nil {
 		s.meters = w.books.metersOf(s.payer, s.lineage, s.server, s.sandbox)
 	}
@@ -262,28 +294,33 @@ func (w *writer) count(s *spend, first int64, now time.Time) {
 		if s.seq <= m.asOf {
 			continue // in the snapshot that a replay began with
 		}
-		onDay, inMonth := m.spent(s.day)
-		m.add(s.day, s.amount, s.free)
+		before := *m
+		m.add(s.day, s.captured, s.amount, s.free)
 		w.markDirty(m, first, now)
 		if s.hold != nil && s.amount > 0 {
-			w.nearCaps(s, i, onDay, inMonth)
+			w.nearCaps(s, i, &before, m)
 		}
 	}
 }
 
 // nearCaps notes the caps of which the charge has now taken so much that a
 // warning is due, and had not before.
-func (w *writer) nearCaps(s *spend, of int, onDay, inMonth ledger.Amount) {
+func (w *writer) nearCaps(s *spend, of int, before, after *meter) {
 	caps := s.hold.caps(of)
+	if caps.Day == 0 && caps.Month == 0 {
+		return
+	}
+	dayBefore, monthBefore := before.spent(s.day)
+	dayAfter, monthAfter := after.spent(s.day)
 	for _, c := range [...]struct {
-		period      ledger.Period
-		cap, before ledger.Amount
-	}{{ledger.PerDay, caps.Day, onDay}, {ledger.PerMonth, caps.Month, inMonth}} {
+		period             ledger.Period
+		cap, before, after ledger.Amount
+	}{{ledger.PerDay, caps.Day, dayBefore, dayAfter}, {ledger.PerMonth, caps.Month, monthBefore, monthAfter}} {
 		if c.cap == 0 {
 			continue
 		}
 		near := s.hold.capOf(of, c.period, c.cap)
-		near.Spent, near.Resets = saturate(c.before, s.amount), c.period.Resets(s.day)
+		near.Spent, near.Resets = c.after, c.period.Resets(s.day)
 		if c.before < near.Near() && near.Spent >= near.Near() {
 			w.near = append(w.near, near)
 		}
@@ -337,7 +374,7 @@ func (h *hold) within() error {
 			period           ledger.Period
 			cap, spent, held ledger.Amount
 		}{{ledger.PerCall, caps.Call, 0, 0}, {ledger.PerDay, caps.Day, spentDay, heldDay}, {ledger.PerMonth, caps.Month, spentMonth, heldMonth}} {
-			if c.cap == 0 || saturate(saturate(c.spent, c.held), need) <= c.cap {
+			if c.cap == 0 || need <= c.cap-saturate(c.spent, c.held) {
 				continue
 			}
 			e := &ledger.CapError{Cap: h.capOf(of, c.period, c.cap), Needed: need}

@@ -101,8 +101,9 @@ func (t *tx) insertFee(charge int64, amount ledger.Amount, from, to *account, of
 	}
 	err := t.insert(&r, from, to)
 	if errors.Is(err, ledger.ErrOverflow) || errors.Is(err, errDuplicate) {
-		// What it belongs to is written already: only the whole can be undone.
-		return failure(fmt.Errorf("fee of transaction %d: %w", charge, err))
+		// What it belongs to is written already: only the whole can be undone, so
+		// the error must not be taken for one that concerns a row alone.
+		return failure(fmt.Errorf("fee of transaction %d: %v", charge, err))
 	}
 	return err
 }

@@ -27,7 +27,7 @@ func (s *Store) Verify(ctx context.Context, progress func(done, total int64)) (l
 	case <-ctx.Done():
 		return ledger.Verification{}, ctx.Err()
 	}
-	v := verifier{store: s, refunds: map[int64]ledger.Amount{}, fees: map[int64]ledger.Amount{}, meters: map[meterKey]*meter{}}
+	v := verifier{store: s, refunds: map[int64]ledger.Amount{}, returned: map[int64]*feeReturn{}, meters: map[meterKey]*meter{}}
 	if err := v.snapshots(ctx); err != nil {
 		return ledger.Verification{}, err
 	}
@@ -80,13 +80,17 @@ type verifier struct {
 	store    *Store
 	accounts []*verified // by account.n
 	refunds  map[int64]ledger.Amount
-	fees     map[int64]ledger.Amount // that the operator has, by charge
-	owing    int64                   // the charge whose fee must come next, 0 for none
+	returned map[int64]*feeReturn // by refunded charge
+	owing    *row                 // the charge whose fee must come next
 	meters   map[meterKey]*meter
 	found    ledger.Verification
 	done, to int64
 	from     int64 // where a replay at start would begin
 }
+
+// feeReturn is what the operator gave back, and should have, of the fee of a
+// charge that was refunded.
+type feeReturn struct{ is, want ledger.Amount }
 
 // verified is an account as the replay has it, and its snapshot.
 type verified struct {
@@ -192,8 +196,9 @@ func (v *verifier) replayTo(to int64) (refunds []row, err error) {
 		if indexed != r.seq {
 			v.differ("transaction %d shares its id with transaction %d", r.seq, indexed)
 		}
+		paid := v.feePaid(&r)
 		v.replay(&r)
-		if r.kind == rowRefund || r.kind == rowFee {
+		if r.kind == rowRefund || r.kind == rowFee && !paid {
 			refunds = append(refunds, r)
 		}
 	}
@@ -222,15 +227,8 @@ func (v *verifier) replay(r *row) {
 	if r.amount <= 0 && (r.kind != rowCharge || r.waived <= 0 || r.amount < 0) {
 		v.differ("transaction %d is of %s", r.seq, r.amount)
 	}
-	if v.owing != 0 && (r.kind != rowFee || r.ref != v.owing) {
-		v.differ("the fee of charge %d is missing", v.owing)
-	}
-	v.owing = 0
 	if r.kind == rowCharge {
 		v.meter(r)
-		if r.fee > 0 && r.waived == 0 {
-			v.owing = r.seq
-		}
 	}
 	if r.prevDebtor != debtor.debit {
 		v.differ("transaction %d says that account %s paid %d before it, but that was %d", r.seq, debtor.name, r.prevDebtor, debtor.debit)
@@ -249,6 +247,27 @@ func (v *verifier) replay(r *row) {
 		v.differ("transaction %d takes account %s out of range", r.seq, creditor.name)
 	}
 	creditor.balances[i], creditor.credit = more, r.seq
+}
+
+// feePaid reports whether the row is the fee of the charge right before it: from
+// the provider to the operator, and whole. A charge with a fee has no other row
+// behind it.
+func (v *verifier) feePaid(r *row) bool {
+	c := v.owing
+	v.owing = nil
+	if r.kind == rowCharge && r.fee > 0 && r.waived == 0 {
+		owing := *r
+		v.owing = &owing
+	}
+	if c == nil {
+		return false
+	}
+	paid := r.kind == rowFee && r.ref == c.seq && r.debtor == c.creditor && r.creditor == c.feeTo &&
+		r.amount == c.fee && r.sandbox == c.sandbox
+	if !paid {
+		v.differ("the fee of charge %d is missing", c.seq)
+	}
+	return paid
 }
 
 // crossSnapshot compares an account with its snapshot when the replay is about
@@ -275,7 +294,7 @@ func (v *verifier) compare(a *verified) {
 	}
 }
 
-// refund compares a refund or a fee with its charge.
+// refund compares a refund, or a fee that came back, with its charge.
 func (v *verifier) refund(r *row) error {
 	var c row
 	err := c.scan(v.store.readers.QueryRowContext(background(), selectRow+`WHERE seq = ?`, r.ref))
@@ -294,25 +313,41 @@ func (v *verifier) refund(r *row) error {
 	v.refunds[r.ref] += r.amount
 	if v.refunds[r.ref] > c.amount || v.refunds[r.ref] < 0 {
 		v.differ("refunds of %s are more than the charge %d of %s", v.refunds[r.ref], r.ref, c.amount)
+		return nil
+	}
+	if c.fee > 0 {
+		v.feeOf(c.seq).want = ledger.FeeReturned(c.fee, c.amount, 0, v.refunds[r.ref])
 	}
 	return nil
 }
 
-// fee compares a fee with its charge: it goes from the provider to the operator,
-// whole, and comes back in proportion to what is refunded.
+func (v *verifier) feeOf(charge int64) *feeReturn {
+	f := v.returned[charge]
+	if f == nil {
+		f = new(feeReturn)
+		v.returned[charge] = f
+	}
+	return f
+}
+
+// fee adds up what came back of a fee. It goes the other way round.
 func (v *verifier) fee(r, c *row) {
-	switch there := r.debtor == c.creditor && r.creditor == c.feeTo; {
-	case c.kind != rowCharge || c.seq >= r.seq || r.sandbox != c.sandbox:
-		v.differ("transaction %d is a fee of %d, which is no charge that it could be of", r.seq, r.ref)
-	case there && v.fees[c.seq] == 0 && r.amount == c.fee && r.seq == c.seq+1:
-		v.fees[c.seq] = r.amount
-	case !there && r.debtor == c.feeTo && r.creditor == c.creditor:
-		v.fees[c.seq] -= r.amount
-		if want := c.fee - ledger.FeeReturned(c.fee, c.amount, 0, v.refunds[c.seq]); v.fees[c.seq] != want {
-			v.differ("the operator has %s of the fee of charge %d, and should have %s", v.fees[c.seq], c.seq, want)
+	if c.kind != rowCharge || c.seq >= r.seq || r.sandbox != c.sandbox || r.debtor != c.feeTo || r.creditor != c.creditor {
+		v.differ("transaction %d is not a part of the fee of charge %d", r.seq, r.ref)
+		return
+	}
+	v.feeOf(c.seq).is += r.amount
+}
+
+// compareFees compares what came back of fees with what was refunded.
+func (v *verifier) compareFees() {
+	if v.owing != nil {
+		v.differ("the fee of charge %d is missing", v.owing.seq)
+	}
+	for charge, f := range v.returned {
+		if f.is != f.want {
+			v.differ("the operator has given back %s of the fee of charge %d, and should have given %s", f.is, charge, f.want)
 		}
-	default:
-		v.differ("transaction %d is not the fee of charge %d", r.seq, c.seq)
 	}
 }
 
@@ -350,9 +385,7 @@ func (v *verifier) memory(committed int64) {
 		}
 		v.compareMemory(a, m, held[m])
 	}
-	if v.owing != 0 {
-		v.differ("the fee of charge %d is missing", v.owing)
-	}
+	v.compareFees()
 	v.compareMeters(b)
 	if sum != [2]ledger.Amount{} {
 		v.differ("all balances sum to %s and in the sandbox to %s instead of zero", sum[0], sum[1])

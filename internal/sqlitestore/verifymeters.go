@@ -8,7 +8,7 @@ import (
 func (v *verifier) meter(r *row) {
 	s := spendOf(r, nil)
 	for _, k := range meterKeys(r.debtor, r.lineage, r.server, r.sandbox) {
-		v.meterOf(k).add(s.day, s.amount, s.free)
+		v.meterOf(k).add(s.day, s.captured, s.amount, s.free)
 	}
 }
 
@@ -31,7 +31,11 @@ func (v *verifier) holdMeters(h *hold) {
 // compareMeters compares what caps and quotas go by with what the journal and
 // the open reservations give.
 func (v *verifier) compareMeters(b *books) {
+	known := 0
 	for k, want := range v.meters {
+		if b.loaded[k.subject()] != nil {
+			known++
+		}
 		got := b.meters[k]
 		if got == nil {
 			got = b.loaded[k.subject()]
@@ -54,6 +58,9 @@ func (v *verifier) compareMeters(b *books) {
 				v.differ("%s: it spent %s in a month, but the journal has nothing of it", k.subject(), got.spentMonth)
 			}
 		}
+	}
+	if n := len(b.loaded) - known; n > 0 {
+		v.differ("%d snapshots are of what the journal has nothing of that was spent", n)
 	}
 }
 

@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"errors"
+	"math"
 	"reflect"
 	"slices"
 	"sync"
@@ -37,7 +38,7 @@ func (t *test) newKey(account string) keys.Key {
 	return keys.Key{
 		ID: id, Account: account, Lineage: id, Kind: keys.Agent, Environment: keys.Live, Name: "ci \x00 \"ö\"",
 		Hint: keys.Hint(secret), Digest: keys.DigestOf(secret), Scopes: []string{"billing.read", "x"},
-		Servers: []string{"weather"}, CreatedAt: now, ExpiresAt: now.Add(time.Hour),
+		Servers: []string{"weather"}, Limits: &keys.Limits{Call: 1, Day: 2, Month: math.MaxInt64}, CreatedAt: now, ExpiresAt: now.Add(time.Hour),
 	}
 }
 
@@ -57,7 +58,7 @@ func keyRoundTrip(t *test) {
 	account := t.account("acme", 0, 0)
 	full := t.newKey(account)
 	empty := t.newKey(account)
-	empty.Name, empty.Scopes, empty.Servers, empty.ExpiresAt = "", nil, nil, time.Time{}
+	empty.Name, empty.Scopes, empty.Servers, empty.Limits, empty.ExpiresAt = "", nil, nil, nil, time.Time{}
 	empty.Kind, empty.Environment = keys.Personal, keys.Test
 	for _, k := range []keys.Key{full, empty} {
 		t.createKey(k)
@@ -108,16 +109,20 @@ func keyUpdate(t *test) {
 	row.At = disabled
 	got, err := t.Store.UpdateKey(t.ctx, k.ID, func(k *keys.Key) error {
 		k.Name, k.Scopes, k.Servers, k.DisabledAt = "new", []string{"y"}, nil, disabled
+		k.Limits = &keys.Limits{Month: 7}
 		return nil
 	}, row)
 	t.ok(err)
 	k.Name, k.Scopes, k.Servers, k.DisabledAt = "new", []string{"y"}, nil, disabled
+	k.Limits = &keys.Limits{Month: 7}
 	t.same(got, k)
 	read, err := t.Store.KeyByDigest(t.ctx, k.Digest)
 	t.ok(err)
 	t.same(*read, k)
 	t.same(t.audits()[0], row)
 	count, why := len(t.audits()), errors.New("why not")
+	_, err = t.Store.UpdateKey(t.ctx, k.ID, func(k *keys.Key) error { k.Limits = &keys.Limits{Day: -1}; return nil }, t.audit("key.update", k.ID))
+	t.refused(err, "a limit below zero")
 	_, err = t.Store.UpdateKey(t.ctx, k.ID, func(k *keys.Key) error { k.Name = "never"; return why }, t.audit("key.update", k.ID))
 	if err != why { //nolint:errorlint // the very error is promised
 		t.Fatalf("error is %v, want the one of the change", err)

@@ -53,9 +53,13 @@ type Store interface {
 // Harness is an open, empty store and what a test does to it.
 type Harness struct {
 	Store Store
-	// Now and Advance are the clock that judges expiry.
+	// Now and Advance are the clock that judges expiry, and days and months.
 	Now     func() time.Time
 	Advance func(time.Duration)
+	// Backwards says that Advance also sets the clock back.
+	Backwards bool
+	// Near returns the warnings of caps that were given so far.
+	Near func() []ledger.Cap
 	// Crash ends the store as a crash would and opens what it left behind.
 	Crash func() Store
 	// BreakAudit makes audit rows fail until the returned function is called.
@@ -79,6 +83,9 @@ func Run(t *testing.T, open func(t *testing.T) Harness) {
 	t.Run("accounts", func(t *testing.T) { runAccounts(t, open) })
 	t.Run("money", func(t *testing.T) { runMoney(t, open) })
 	t.Run("bonds", func(t *testing.T) { runBonds(t, open) })
+	t.Run("caps", func(t *testing.T) { runCaps(t, open) })
+	t.Run("fees", func(t *testing.T) { runFees(t, open) })
+	t.Run("retries", func(t *testing.T) { runRetries(t, open) })
 	t.Run("races", func(t *testing.T) { runRaces(t, open) })
 	t.Run("model", func(t *testing.T) { runModel(t, open) })
 }

@@ -1,0 +1,445 @@
+package sqlitestore
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/fareboxhq/farebox/internal/ledger"
+)
+
+func repeatable(key string) ledger.Terms { return ledger.Terms{Retry: ledger.Retry{Key: key}} }
+
+// keptClean checks what memory knows of calls that may be repeated: what is in
+// the file, counted for each payer; and that the books balance.
+func keptClean(t *testing.T, s *Store) {
+	t.Helper()
+	clean(t, s)
+	err := s.inspect(context.Background(), func(x *tx) error {
+		rows, err := x.kept(`SELECT seq, mark, size, at FROM answer ORDER BY seq`)
+		if err != nil {
+			return err
+		}
+		b := s.books
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		inFile := map[mark]int64{}
+		var size int64
+		for _, k := range rows {
+			inFile[k.mark], size = k.seq, size+k.size
+		}
+		if x.w.answers != size {
+			t.Errorf("%d bytes of answers are counted, and %d are kept", x.w.answers, size)
+		}
+		each := map[int64]int{}
+		for m, was := range b.marks {
+			each[was.payer]++
+			if was.hold == nil && inFile[m] != was.seq {
+				t.Errorf("a call that may be repeated is charge %d in memory and %d in the file", was.seq, inFile[m])
+			}
+			if was.hold != nil && was.hold.state >= holdCaptured {
+				t.Errorf("a call in flight is in state %d", was.hold.state)
+			}
+		}
+		for m, seq := range inFile {
+			if _, known := b.marks[m]; !known {
+				t.Errorf("the answer of charge %d is in the file and not in memory", seq)
+			}
+		}
+		for _, a := range b.numbered {
+			if a != nil && a.marks != each[a.n] {
+				t.Errorf("account %s has %d calls that may be repeated, and %d are counted", a.name, each[a.n], a.marks)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// answered captures a call that may be repeated.
+func answered(t *testing.T, s *Store, o ledger.Order, key string, answer []byte) ledger.Charge {
+	t.Helper()
+	c, _, err := s.Charge(t.Context(), id("chg_"), o, repeatable(key), answer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// repeat is what a call gets that is sent again; what it reserves it releases.
+func repeat(t *testing.T, s *Store, o ledger.Order, key string) (*ledger.Answer, error) {
+	t.Helper()
+	charge := id("chg_")
+	got, err := s.Reserve(t.Context(), charge, o, repeatable(key))
+	if err == nil && got.First == nil {
+		if err := s.Release(t.Context(), charge); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return got.First, err
+}
+
+func wantRepeat(t *testing.T, s *Store, o ledger.Order, key string, answer []byte, want error) {
+	t.Helper()
+	first, err := repeat(t, s, o, key)
+	switch {
+	case !errors.Is(err, want):
+		t.Errorf("repeating %s: error is %v, want %v", key, err, want)
+	case want == nil && (first == nil) != (answer == nil):
+		t.Errorf("repeating %s gave %+v, want an answer: %v", key, first, answer != nil)
+	case first != nil && !bytes.Equal(first.Body, answer):
+		t.Errorf("repeating %s gave %q, want %q", key, first.Body, answer)
+	}
+}
+
+// TestAnswersAreBounded: no more is kept than was asked for and what one commit
+// adds; the oldest answers go first, and their calls are not run again.
+func TestAnswersAreBounded(t *testing.T) {
+	t.Parallel()
+	o := Options{Path: filepath.Join(memoryDir(t), "farebox.db"), MaxAnswers: 1000}
+	s := opened(t, o)
+	order := pair(t, s, 1000)
+	const calls, size = 60, 100
+	for i := range calls {
+		answered(t, s, order, fmt.Sprint("k", i), bytes.Repeat([]byte{byte(i)}, size))
+		var kept int64
+		if err := s.readers.QueryRow(`SELECT sum(size) FROM answer`).Scan(&kept); err != nil {
+			t.Fatal(err)
+		}
+		if kept > o.MaxAnswers {
+			t.Fatalf("%d bytes are kept after %d calls", kept, i+1)
+		}
+	}
+	keptClean(t, s)
+	o.Path = crashed(t, s)
+	s = opened(t, o)
+	keptClean(t, s)
+	for i := range calls {
+		want, body := error(nil), bytes.Repeat([]byte{byte(i)}, size)
+		if i < calls-10 {
+			want = ledger.ErrGone
+		}
+		wantRepeat(t, s, order, fmt.Sprint("k", i), body, want)
+	}
+	answered(t, s, order, "large", make([]byte, 1001)) // alone more than there may be
+	wantRepeat(t, s, order, "large", nil, ledger.ErrGone)
+	wantRepeat(t, s, order, fmt.Sprint("k", calls-1), nil, ledger.ErrGone)
+	keptClean(t, s)
+}
+
+// TestAnswersAreSwept: without being asked, what is older than a day goes, and
+// younger calls stay.
+func TestAnswersAreSwept(t *testing.T) {
+	t.Parallel()
+	c := &clock{}
+	s := opened(t, Options{Path: filepath.Join(memoryDir(t), "farebox.db"), Now: c.now})
+	o := pair(t, s, 1000)
+	for i := range 20 {
+		answered(t, s, o, fmt.Sprint("old", i), []byte("old"))
+	}
+	c.advance(ledger.RetryLife / 2)
+	answered(t, s, o, "young", []byte("young"))
+	c.advance(ledger.RetryLife/2 + time.Second)
+	again := answered(t, s, o, "old3", []byte("anew")) // before it is swept, perhaps
+	until(t, "what is old is forgotten", func() bool {
+		var n int
+		return s.readers.QueryRow(`SELECT count(*) FROM answer`).Scan(&n) == nil && n == 2
+	})
+	keptClean(t, s)
+	wantRepeat(t, s, o, "young", []byte("young"), nil)
+	wantRepeat(t, s, o, "old3", []byte("anew"), nil)
+	wantRepeat(t, s, o, "old4", nil, nil)
+	if first, err := repeat(t, s, o, "old3"); err != nil || first.Charge != again {
+		t.Errorf("repeating gave %+v and %v, want %+v", first, err, again)
+	}
+}
+
+// TestSweepInDoubt: when the COMMIT of a sweep fails, memory agrees with the
+// file afterwards, whether it happened or not.
+func TestSweepInDoubt(t *testing.T) {
+	t.Parallel()
+	for name, mode := range map[string]int32{"came back": commitOnceBack, "lost": commitOnceLost} {
+		t.Run(name, func(t *testing.T) {
+			c, f := &clock{}, &faults{}
+			s := opened(t, Options{Path: filepath.Join(memoryDir(t), "farebox.db"), Now: c.now, connect: f.connect})
+			o := pair(t, s, 1000)
+			for i := range 5 {
+				answered(t, s, o, fmt.Sprint("k", i), []byte("a"))
+			}
+			held := id("chg_")
+			if _, err := s.Reserve(t.Context(), held, o, repeatable("open")); err != nil {
+				t.Fatal(err)
+			}
+			c.advance(ledger.RetryLife)
+			if err := s.Renew(t.Context(), held); err == nil {
+				t.Fatal("a reservation lives for a day")
+			}
+			f.commit.Store(mode)
+			if err := s.do(t.Context(), (*tx).sweep); !errors.Is(err, ledger.ErrUnavailable) {
+				t.Fatalf("error is %v, want %v", err, ledger.ErrUnavailable)
+			}
+			until(t, "the store can write", healthy(s))
+			keptClean(t, s)
+			answered(t, s, o, "k1", []byte("b"))
+			wantRepeat(t, s, o, "k1", []byte("b"), nil)
+			keptClean(t, s)
+		})
+	}
+}
+
+// TestFailedCommitKeepsAnswersAndFees: of a capture whose COMMIT failed, the
+// charge, its fee, its answer and what it spent are there together, or none is.
+func TestFailedCommitKeepsAnswersAndFees(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		mode int32
+		want error
+	}{
+		"came back": {commitOnceBack, nil},
+		"lost":      {commitOnceLost, ledger.ErrUnavailable},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := &faults{}
+			var near []ledger.Cap
+			s := opened(t, Options{
+				Path: filepath.Join(memoryDir(t), "farebox.db"), connect: f.connect,
+				NearCap: func(c ledger.Cap) { near = append(near, c) },
+			})
+			o := pair(t, s, 1000)
+			o.Amount, o.Fee, o.FeeTo = 10, 3, id("acct_")
+			if err := s.CreateAccount(t.Context(), ledger.Account{ID: o.FeeTo, Name: "operator"}, ledger.Audit{}); err != nil {
+				t.Fatal(err)
+			}
+			var ids []string
+			terms := ledger.Terms{Key: ledger.Caps{Day: 40}, FreeCalls: 1}
+			for i := range 5 {
+				terms.Retry.Key = fmt.Sprint("k", i)
+				ids = append(ids, id("chg_"))
+				if _, err := s.Reserve(t.Context(), ids[i], o, terms); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for _, r := range captureAll(t, s, ids, func() { f.commit.Store(c.mode) }) {
+				if !errors.Is(r.err, c.want) {
+					t.Fatalf("error is %v, want %v", r.err, c.want)
+				}
+			}
+			until(t, "the store can write", healthy(s))
+			keptClean(t, s)
+			first, err := s.Reserve(t.Context(), id("chg_"), o, terms)
+			if c.want == nil && !errors.Is(err, ledger.ErrGone) || c.want != nil && !errors.Is(err, ledger.ErrInFlight) {
+				t.Errorf("repeating gave %+v and %v", first, err)
+			}
+			for i, id := range ids {
+				if _, _, err := s.Capture(t.Context(), id, []byte("late")); err != nil {
+					t.Fatalf("capture %d: %v", i, err)
+				}
+			}
+			terms.Retry.Key = ""
+			if _, err := s.Reserve(t.Context(), id("chg_"), o, terms); !errors.Is(err, ledger.ErrCapped) {
+				t.Errorf("beyond the cap: %v", err)
+			}
+			keptClean(t, s)
+			for name, want := range map[string]ledger.Amount{o.Account: 960, o.Provider: 28, o.FeeTo: 12} {
+				if p := purseOf(t, s, name); p != (ledger.Purse{Balance: want}) {
+					t.Errorf("purse is %+v, want %s", p, want)
+				}
+			}
+			if v := clean(t, s); v.Transactions != 1+5+4 || len(near) != 1 {
+				t.Errorf("%d transactions and %d warnings, want 10 and 1", v.Transactions, len(near))
+			}
+		})
+	}
+}
+
+// TestOutageFreesKeys: a call that was released while its capture was in doubt
+// costs nothing, and may be run anew under its key, whether its row came back
+// or not, and whether the commit of its refund did.
+func TestOutageFreesKeys(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ mode, refund int32 }{
+		"rows come back":                 {commitOnceBack, commitWorks},
+		"rows come back, refund too":     {commitOnceBack, commitOnceBack},
+		"rows come back, refund is lost": {commitOnceBack, commitOnceLost},
+		"rows are lost":                  {commitOnceLost, commitWorks},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, f := faulty(t)
+			o := pair(t, s, 100)
+			charge := id("chg_")
+			if _, err := s.Reserve(t.Context(), charge, o, repeatable("k")); err != nil {
+				t.Fatal(err)
+			}
+			captureAll(t, s, []string{charge}, func() { f.open.Store(true); f.commit.Store(c.mode) })
+			if err := s.Release(t.Context(), charge); err != nil {
+				t.Fatal(err)
+			}
+			f.pass.Store(1) // the probe's
+			f.commit.Store(c.refund)
+			f.open.Store(false)
+			until(t, "what was to fail has failed", func() bool { return f.commit.Load() == commitWorks })
+			until(t, "what was released is given back", func() bool {
+				return s.Healthy() == nil && purseOf(t, s, o.Account) == ledger.Purse{Balance: 100}
+			})
+			until(t, "the key is free", func() bool {
+				first, err := repeat(t, s, o, "k")
+				return first == nil && err == nil
+			})
+			keptClean(t, s)
+			answered(t, s, o, "k", []byte("a"))
+			wantRepeat(t, s, o, "k", []byte("a"), nil)
+			keptClean(t, s)
+		})
+	}
+}
+
+// TestRefundInDoubtFreesTheKey of a call whose answer is not kept, if the refund
+// happened.
+func TestRefundInDoubtFreesTheKey(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		mode int32
+		want error
+	}{"came back": {commitOnceBack, nil}, "lost": {commitOnceLost, ledger.ErrGone}} {
+		t.Run(name, func(t *testing.T) {
+			s, f := faulty(t)
+			o := pair(t, s, 100)
+			charge := answered(t, s, o, "k", nil)
+			f.commit.Store(c.mode)
+			refund := ledger.Transaction{ID: id("txn_"), Kind: ledger.KindRefund, Charge: charge.ID}
+			if _, _, err := s.Post(t.Context(), refund, ledger.Audit{}); !errors.Is(err, ledger.ErrUnavailable) {
+				t.Fatalf("error is %v, want %v", err, ledger.ErrUnavailable)
+			}
+			until(t, "the store can write", healthy(s))
+			wantRepeat(t, s, o, "k", nil, c.want)
+			keptClean(t, s)
+			if _, _, err := s.Post(t.Context(), refund, ledger.Audit{}); err != nil {
+				t.Fatal(err)
+			}
+			wantRepeat(t, s, o, "k", nil, nil)
+			keptClean(t, s)
+		})
+	}
+}
+
+// TestKeyOfADuplicate: a charge that was captured before memory forgot it keeps
+// the key that it was captured with, if any, and takes no other.
+func TestKeyOfADuplicate(t *testing.T) {
+	t.Parallel()
+	s := fresh(t)
+	o := pair(t, s, 100)
+	plain, keyed := id("chg_"), id("chg_")
+	for charge, terms := range map[string]ledger.Terms{plain: {}, keyed: repeatable("first")} {
+		if _, _, err := s.Charge(t.Context(), charge, o, terms, []byte("a")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s = opened(t, Options{Path: crashed(t, s)})
+	for _, charge := range []string{plain, keyed} {
+		if _, err := s.Reserve(t.Context(), charge, o, repeatable("second")); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := s.Capture(t.Context(), charge, []byte("b")); err != nil {
+			t.Fatal(err)
+		}
+		wantRepeat(t, s, o, "second", nil, nil)
+		keptClean(t, s)
+	}
+	wantRepeat(t, s, o, "first", []byte("a"), nil)
+}
+
+// TestKeysAreBounded: an account that has more calls to repeat than are
+// remembered may call without a key only, and others are not concerned.
+func TestKeysAreBounded(t *testing.T) {
+	t.Parallel()
+	s := fresh(t)
+	o := pair(t, s, 100)
+	topUp(t, s, o.Provider, 100)
+	s.books.mu.Lock()
+	s.books.byID[o.Account].marks += maxMarksEach
+	s.books.mu.Unlock()
+	if _, err := s.Reserve(t.Context(), id("chg_"), o, repeatable("k")); !errors.Is(err, ledger.ErrUnavailable) {
+		t.Errorf("error is %v, want %v", err, ledger.ErrUnavailable)
+	}
+	if _, err := s.Reserve(t.Context(), id("chg_"), o, ledger.Terms{}); err != nil {
+		t.Error(err)
+	}
+	other := o
+	other.Account, other.Provider, other.Lineage = o.Provider, o.Account, "key_other"
+	answered(t, s, other, "k", []byte("a"))
+}
+
+// TestUnqueuedCaptureKeepsItsKey: who finds no room in the queue has the call
+// and its key as before.
+func TestUnqueuedCaptureKeepsItsKey(t *testing.T) {
+	t.Parallel()
+	s := fresh(t)
+	o := pair(t, s, 100)
+	charge := id("chg_")
+	if _, err := s.Reserve(t.Context(), charge, o, repeatable("k")); err != nil {
+		t.Fatal(err)
+	}
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	h := heldAs(s, charge)
+	done := make(chan outcome, 1)
+	if _, mine, err := s.join(h.id, conditional{}, []byte("a"), done); err != nil || !mine {
+		t.Fatal(mine, err)
+	}
+	if err := s.writer.submit(gone, job{hold: h}); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	s.unqueue(h, done)
+	wantRepeat(t, s, o, "k", nil, ledger.ErrInFlight)
+	keptClean(t, s)
+	if _, _, err := s.Charge(gone, id("chg_"), o, repeatable("k2"), nil); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	wantRepeat(t, s, o, "k2", nil, nil)
+	if _, _, err := s.Capture(t.Context(), charge, []byte("b")); err != nil {
+		t.Fatal(err)
+	}
+	wantRepeat(t, s, o, "k", []byte("b"), nil)
+	keptClean(t, s)
+}
+
+// TestLateCaptureAfterADay: a key that was used anew is free again a day later,
+// swept or not, also for the call that expired at first.
+func TestLateCaptureAfterADay(t *testing.T) {
+	t.Parallel()
+	for _, swept := range []bool{false, true} {
+		c := &clock{}
+		s := opened(t, Options{Path: filepath.Join(memoryDir(t), "farebox.db"), Now: c.now})
+		o, late := pair(t, s, 100), id("chg_")
+		if _, err := s.Reserve(t.Context(), late, o, repeatable("k")); err != nil {
+			t.Fatal(err)
+		}
+		c.advance(2 * ledger.ReservationLife)
+		answered(t, s, o, "k", []byte("anew"))
+		c.advance(ledger.RetryLife - time.Minute)
+		if _, _, err := s.Capture(t.Context(), late, []byte("late")); !errors.Is(err, ledger.ErrSettled) {
+			t.Fatalf("error is %v, want %v", err, ledger.ErrSettled)
+		}
+		c.advance(2 * time.Minute)
+		if swept {
+			if err := s.do(t.Context(), (*tx).sweep); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, _, err := s.Capture(t.Context(), late, []byte("late")); err != nil {
+			t.Fatal(err)
+		}
+		wantRepeat(t, s, o, "k", []byte("late"), nil)
+		if err := s.do(t.Context(), (*tx).sweep); err != nil {
+			t.Fatal(err)
+		}
+		keptClean(t, s)
+	}
+}

@@ -1,0 +1,132 @@
+package storetest
+
+import (
+	"math"
+	"testing"
+
+	"github.com/fareboxhq/farebox/internal/ledger"
+)
+
+func runFees(t *testing.T, open func(t *testing.T) Harness) {
+	each(t, open,
+		named{"the operator's share goes on from the provider with the charge", feePath},
+		named{"a refund returns the fee in proportion, and all of it in the end", feeRefund},
+		named{"a fee that the operator cannot hold leaves nothing half done", feeOverflow},
+		named{"a refund is not refused because of what the provider has", feeRefundEdge},
+	)
+}
+
+func (t *test) journal() (all []ledger.Transaction) {
+	t.Helper()
+	for after := ""; ; {
+		part, next, err := t.Store.Journal(t.ctx, ledger.Page{After: after})
+		t.ok(err)
+		all = append(all, part...)
+		if after = next; after == "" {
+			return all
+		}
+	}
+}
+
+func feePath(t *test) {
+	payer, payee, operator := t.account("payer", 10*price, 0), t.account("payee", 0, 0), t.account("operator", 0, 0)
+	o := order(payer, payee, 4*price)
+	o.Fee, o.FeeTo = price, operator
+	c, err := t.spend(o, ledger.Terms{})
+	t.ok(err)
+	t.same(c.Order, o)
+	t.holds(payer, 6*price, 0)
+	t.holds(payee, 3*price, 0)
+	t.holds(operator, price, 0)
+	rows := t.journal()
+	if fee := rows[len(rows)-1]; len(rows) != 3 || fee.Kind != ledger.KindFee || fee.Debtor != payee || fee.Creditor != operator ||
+		fee.Amount != price || fee.Charge != c.ID || fee.Reason != "" {
+		t.Fatalf("the journal is %+v", rows)
+	}
+	o.Fee = 4 * price // all of it, and to the payer's own account
+	o.FeeTo = payer
+	_, err = t.spend(o, ledger.Terms{})
+	t.ok(err)
+	t.holds(payer, 6*price, 0)
+	for _, change := range []func(*ledger.Order){func(o *ledger.Order) { o.Fee-- }, func(o *ledger.Order) { o.Fee, o.FeeTo = 0, "" }, func(o *ledger.Order) { o.FeeTo = operator }} {
+		other := o
+		change(&other)
+		id := newID("chg_")
+		_, _, err = t.Store.Charge(t.ctx, id, o, ledger.Terms{}, nil)
+		t.ok(err)
+		_, _, err = t.Store.Charge(t.ctx, id, other, ledger.Terms{}, nil)
+		t.want(err, ledger.ErrConflict)
+		t.Store = t.Crash()
+		_, _, err = t.Store.Charge(t.ctx, id, other, ledger.Terms{}, nil)
+		t.want(err, ledger.ErrConflict)
+	}
+	t.balanced(1 + 2*5)
+}
+
+func feeRefund(t *test) {
+	payer, payee, operator := t.account("payer", 100, 0), t.account("payee", 0, 0), t.account("operator", 0, 0)
+	o := order(payer, payee, 100)
+	o.Fee, o.FeeTo = 7, operator
+	c, err := t.spend(o, ledger.Terms{})
+	t.ok(err)
+	_, err = t.spend(order(operator, payer, 7), ledger.Terms{}) // spent earnings are returned, too
+	t.ok(err)
+	_, _, err = t.Store.Post(t.ctx, ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindAdjustment, Debtor: payer, Amount: 7}, t.audit("adjust", payer))
+	t.ok(err)
+	refunded, rows := ledger.Amount(0), int64(5)
+	for _, amount := range []ledger.Amount{1, 13, 1, 42, 43} {
+		post := ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindRefund, Charge: c.ID, Amount: amount}
+		for range 2 { // the second is a retry
+			_, _, err := t.Store.Post(t.ctx, post, t.audit("refund", c.ID))
+			t.ok(err)
+		}
+		before := 7 * refunded / 100
+		refunded += amount
+		returned := 7 * refunded / 100
+		if rows++; returned > before {
+			rows++
+		}
+		t.holds(payer, refunded, 0)
+		t.holds(operator, -returned, 0)
+		t.holds(payee, 93-refunded+returned, 0)
+		t.balanced(rows)
+		t.Store = t.Crash()
+	}
+	t.holds(payer, 100, 0)
+	t.holds(payee, 0, 0)
+}
+
+func feeOverflow(t *test) {
+	const most = ledger.Amount(math.MaxInt64)
+	payer, payee, operator := t.account("payer", 0, 100), t.account("payee", 0, 0), t.account("operator", most-1, 0)
+	o, id := order(payer, payee, 100), newID("chg_")
+	o.Fee, o.FeeTo = 2, operator
+	_, err := t.Store.Reserve(t.ctx, id, o, ledger.Terms{})
+	t.ok(err)
+	_, _, err = t.Store.Capture(t.ctx, id, nil)
+	t.want(err, ledger.ErrOverflow)
+	t.holds(payer, 0, 100)
+	t.balanced(1)
+	_, _, err = t.Store.Post(t.ctx, ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindAdjustment, Debtor: operator, Amount: 1}, t.audit("adjust", operator))
+	t.ok(err)
+	_, _, err = t.Store.Capture(t.ctx, id, nil)
+	t.ok(err)
+	t.holds(operator, most, 0)
+	t.holds(payer, -100, 0)
+	t.balanced(4)
+}
+
+func feeRefundEdge(t *test) {
+	const most = ledger.Amount(math.MaxInt64)
+	payer, payee, operator := t.account("payer", 0, 100), t.account("payee", 0, 0), t.account("operator", 0, 0)
+	o := order(payer, payee, 100)
+	o.Fee, o.FeeTo = 10, operator
+	c, err := t.spend(o, ledger.Terms{})
+	t.ok(err)
+	t.credit(payee, most-99, false) // more than its fee would not fit
+	_, _, err = t.Store.Post(t.ctx, ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindRefund, Charge: c.ID}, t.audit("refund", c.ID))
+	t.ok(err)
+	t.holds(payee, most-99, 0)
+	t.holds(payer, 0, 0)
+	t.balanced(5)
+}

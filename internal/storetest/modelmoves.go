@@ -1,0 +1,494 @@
+package storetest
+
+import (
+	"bytes"
+	"errors"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/fareboxhq/farebox/internal/ledger"
+)
+
+func (m *model) reserve(r *rapid.T) {
+	id := m.drawID(r)
+	o, terms := m.orderFor(r, id)
+	m.reserveAs(r, id, o, terms)
+}
+
+// call is a whole call: reserved and captured.
+func (m *model) call(r *rapid.T) {
+	id := m.freshID()
+	m.reserveAs(r, id, m.drawOrder(r), m.drawTerms(r))
+	if m.held[id] != nil {
+		m.captureAs(r, id)
+	}
+}
+
+// again sends a call again that has a key to repeat it by.
+func (m *model) again(r *rapid.T) {
+	if len(m.calls) == 0 {
+		return
+	}
+	c := rapid.SampledFrom(m.calls).Draw(r, "call")
+	if rapid.IntRange(0, 4).Draw(r, "changed") == 0 {
+		c.terms.Retry.Fingerprint[0] ^= 1
+	}
+	m.reserveAs(r, m.freshID(), c.order, c.terms)
+}
+
+func (m *model) reserveAs(r *rapid.T, id string, o ledger.Order, terms ledger.Terms) {
+	h := m.held[id]
+	if h != nil {
+		var want error
+		if h.order != o {
+			want = ledger.ErrConflict
+		} else if h.state != ledger.Reserved {
+			want = ledger.ErrSettled
+		}
+		got, err := m.Store.Reserve(m.ctx, id, o, terms)
+		m.expect(r, "reserve again", err, want)
+		if err == nil {
+			m.gives(r, &o, h, got)
+		}
+		return
+	}
+	first, want := m.claim(&o, &terms)
+	if first != nil {
+		m.repeated(r, id, first, &o, &terms)
+		return
+	}
+	var fresh heldCharge
+	if want == nil {
+		fresh, want = m.admit(&o, &terms)
+	}
+	got, err := m.Store.Reserve(m.ctx, id, o, terms)
+	m.refused(r, "reserve", err, want)
+	if err != nil {
+		return
+	}
+	if terms.Retry.Key != "" {
+		m.calls = append(m.calls, call{o, terms})
+	}
+	m.gives(r, &o, m.open(id, fresh), got)
+	if p := (purse{o.Account, o.Sandbox}); !fresh.waived && got.Purse.Available() < -m.limitOf(p) {
+		r.Fatalf("the reservation leaves %s, below the limit of %s", got.Purse.Available(), m.limitOf(p))
+	}
+}
+
+// gives compares what Reserve gave with the reservation.
+func (m *model) gives(r *rapid.T, o *ledger.Order, h *heldCharge, got ledger.Reservation) {
+	r.Helper()
+	if got.First != nil || got.Waived != h.waived {
+		r.Fatalf("reserved %+v, want one that is waived: %v", got, h.waived)
+	}
+	m.purseIs(r, o.Account, o.Sandbox, got.Purse)
+}
+
+// repeated is a call that was captured before under the caller's key.
+func (m *model) repeated(r *rapid.T, id string, first *marked, o *ledger.Order, terms *ledger.Terms) {
+	var want error
+	switch {
+	case first.fingerprint != terms.Retry.Fingerprint:
+		want = ledger.ErrReused
+	case len(first.answer) == 0:
+		want = ledger.ErrGone
+	}
+	got, err := m.Store.Reserve(m.ctx, id, *o, *terms)
+	m.expect(r, "repeat", err, want)
+	if err != nil {
+		return
+	}
+	if got.First == nil || got.Waived || got.Purse != (ledger.Purse{}) {
+		r.Fatalf("repeating gave %+v, want the first answer alone", got)
+	}
+	if c := m.paid[first.id]; got.First.Charge != c.Charge || !bytes.Equal(got.First.Body, first.answer) {
+		r.Fatalf("repeating gave %+v, want %+v and %q", got.First, c.Charge, first.answer)
+	}
+	m.purseIs(r, got.First.Charge.Account, got.First.Charge.Sandbox, got.First.Purse)
+}
+
+func (m *model) capture(r *rapid.T) { m.captureAs(r, m.drawID(r)) }
+
+// captureOpen captures what is reserved.
+func (m *model) captureOpen(r *rapid.T) {
+	if id, found := m.drawHeld(r, ledger.Reserved); found {
+		m.captureAs(r, id)
+	}
+}
+
+// captureLate captures what has expired, after what pays for it is gone, or not.
+func (m *model) captureLate(r *rapid.T) {
+	id, found := m.drawHeld(r, ledger.Expired)
+	if !found {
+		if id, found = m.drawHeld(r, ledger.Reserved); !found {
+			return
+		}
+		m.pass(130 * time.Second)
+	}
+	o := &m.held[id].order
+	p := purse{o.Account, o.Sandbox}
+	switch rapid.IntRange(0, 3).Draw(r, "gone") {
+	case 0:
+		if all := m.balances[p] - m.reserved(p) + m.limitOf(p); all > 0 {
+			m.takeAway(r, p, all)
+		}
+	case 1:
+		m.limitTo(r, o.Account, 0, ledger.Caps{Day: 1 + o.Amount/2}, nil)
+	}
+	m.captureAs(r, id)
+}
+
+// drawHeld draws one of what the store remembers in that state.
+func (m *model) drawHeld(r *rapid.T, state ledger.State) (id string, found bool) {
+	var ids []string
+	for _, id := range m.ids {
+		if h := m.held[id]; h != nil && h.state == state {
+			ids = append(ids, id)
+		}
+	}
+	if len(ids) == 0 {
+		return "", false
+	}
+	return rapid.SampledFrom(ids).Draw(r, "held"), true
+}
+
+func (m *model) captureAs(r *rapid.T, id string) {
+	answer := drawAnswer(r)
+	var want error
+	switch h := m.held[id]; {
+	case h != nil:
+		want = m.settles(id, h)
+	case m.paid[id] == nil:
+		want = ledger.ErrNotFound
+	}
+	c, p, err := m.Store.Capture(m.ctx, id, answer)
+	m.refused(r, "capture", err, want)
+	if err == nil {
+		m.captured(r, id, c, answer)
+		m.purseIs(r, c.Account, c.Sandbox, p)
+	}
+}
+
+func (m *model) charge(r *rapid.T) {
+	id, answer := m.drawID(r), drawAnswer(r)
+	o, terms := m.orderFor(r, id)
+	var want error
+	if h := m.held[id]; h == nil {
+		want = m.chargeFresh(id, &o, &terms)
+	} else if want = ledger.ErrConflict; h.order == o {
+		want = m.settles(id, h)
+	}
+	c, p, err := m.Store.Charge(m.ctx, id, o, terms, answer)
+	m.refused(r, "charge", err, want)
+	if err == nil {
+		m.captured(r, id, c, answer)
+		m.purseIs(r, o.Account, o.Sandbox, p)
+	}
+}
+
+// chargeFresh is the outcome of charging what no reservation is remembered of.
+func (m *model) chargeFresh(id string, o *ledger.Order, terms *ledger.Terms) error {
+	first, err := m.claim(o, terms)
+	var h heldCharge
+	switch {
+	case first != nil:
+		err = ledger.ErrSettled
+	case err == nil:
+		h, err = m.admit(o, terms)
+	}
+	if err != nil || m.paid[id] != nil {
+		known := m.firstOutcome(id, o, err)
+		if err == nil && known == nil { // held for a moment, and so remembered
+			h.state = ledger.Captured
+			m.held[id] = &h
+		}
+		return known
+	}
+	if terms.Retry.Key != "" {
+		m.calls = append(m.calls, call{*o, *terms})
+	}
+	return m.settles(id, m.open(id, h))
+}
+
+// drawMostly draws an id in that state, if there is one, and seldom any.
+func (m *model) drawMostly(r *rapid.T, state ledger.State) string {
+	if rapid.IntRange(0, 3).Draw(r, "mostly") < 3 {
+		if id, found := m.drawHeld(r, state); found {
+			return id
+		}
+	}
+	return m.drawID(r)
+}
+
+func (m *model) release(r *rapid.T) {
+	id := m.drawMostly(r, ledger.Reserved)
+	var want error
+	switch h := m.held[id]; {
+	case h == nil && m.paid[id] == nil:
+		want = ledger.ErrNotFound
+	case h == nil || h.state == ledger.Captured:
+		want = ledger.ErrSettled
+	default:
+		m.shut(id, h, ledger.Released)
+	}
+	m.expect(r, "release", m.Store.Release(m.ctx, id), want)
+}
+
+func (m *model) renew(r *rapid.T) {
+	id := m.drawMostly(r, ledger.Reserved)
+	var want error
+	switch h := m.held[id]; {
+	case h == nil && m.paid[id] == nil, h == nil && m.Forgets:
+		want = ledger.ErrNotFound
+	case h == nil || h.state != ledger.Reserved:
+		want = ledger.ErrSettled
+	default:
+		h.expires = m.Now().Add(ledger.ReservationLife)
+	}
+	m.expect(r, "renew", m.Store.Renew(m.ctx, id), want)
+}
+
+// retry posts again what was posted before, as it was or with other content.
+func (m *model) retry(r *rapid.T) bool {
+	if len(m.asked) == 0 || rapid.IntRange(0, 3).Draw(r, "retry") != 0 {
+		return false
+	}
+	again := rapid.SampledFrom(m.asked).Draw(r, "posted")
+	var want error
+	if rapid.Bool().Draw(r, "changed") {
+		again.Reason, want = "changed", ledger.ErrConflict
+	}
+	got, _, err := m.Store.Post(m.ctx, again, m.audit("retry", again.ID))
+	m.expect(r, "retry of a post", err, want)
+	if err == nil && got != m.posts[again.ID] {
+		r.Fatalf("retry gave %+v, the first outcome was %+v", got, m.posts[again.ID])
+	}
+	return true
+}
+
+func (m *model) credit(r *rapid.T) {
+	if m.retry(r) {
+		return
+	}
+	t := ledger.Transaction{
+		ID: newID("txn_"), Kind: ledger.KindCredit, Creditor: rapid.SampledFrom(m.accounts).Draw(r, "account"),
+		Amount: ledger.Amount(rapid.IntRange(1, 20).Draw(r, "amount")), Sandbox: rapid.IntRange(0, 4).Draw(r, "sandbox") == 0,
+	}
+	m.balances[purse{t.Creditor, t.Sandbox}] += t.Amount
+	m.post(r, t, t.Amount, t.Creditor, t.Creditor, t.Sandbox, nil)
+}
+
+func (m *model) adjust(r *rapid.T) {
+	if m.retry(r) {
+		return
+	}
+	account := rapid.SampledFrom(m.accounts).Draw(r, "account")
+	t := ledger.Transaction{
+		ID: newID("txn_"), Kind: ledger.KindAdjustment, Creditor: account,
+		Amount: ledger.Amount(rapid.IntRange(1, 9).Draw(r, "amount")), Sandbox: rapid.IntRange(0, 4).Draw(r, "sandbox") == 0,
+	}
+	p := purse{account, t.Sandbox}
+	if rapid.Bool().Draw(r, "take") {
+		m.takeAway(r, p, t.Amount)
+		return
+	}
+	m.balances[p] += t.Amount
+	m.post(r, t, t.Amount, account, account, t.Sandbox, nil)
+}
+
+func (m *model) takeAway(r *rapid.T, p purse, amount ledger.Amount) {
+	m.balances[p] -= amount
+	m.excused[p] = true
+	m.post(r, ledger.Transaction{
+		ID: newID("txn_"), Kind: ledger.KindAdjustment, Debtor: p.account, Amount: amount, Sandbox: p.sandbox,
+	}, amount, p.account, ledger.Funding, p.sandbox, nil)
+}
+
+func (m *model) refund(r *rapid.T) {
+	id := m.drawMostly(r, ledger.Captured)
+	t := ledger.Transaction{
+		ID: newID("txn_"), Kind: ledger.KindRefund, Charge: id,
+		Amount: ledger.Amount(rapid.SampledFrom([]int{0, 0, 1, 2, 3, 5, 8}).Draw(r, "amount")),
+	}
+	c := m.paid[id]
+	if c == nil {
+		m.post(r, t, 0, "", "", false, ledger.ErrNotFound)
+		return
+	}
+	left := c.Paid() - c.Refunded
+	amount := t.Amount
+	if amount == 0 {
+		amount = left
+	}
+	switch {
+	case left == 0:
+		m.post(r, t, 0, "", "", false, ledger.ErrSettled)
+	case amount > left:
+		m.post(r, t, 0, "", "", false, ledger.ErrInsufficient)
+	default:
+		m.giveBack(c, amount)
+		m.post(r, t, amount, c.Account, c.Account, c.Sandbox, nil)
+	}
+}
+
+// giveBack refunds a part of the charge, and the fee in proportion.
+func (m *model) giveBack(c *paidCharge, amount ledger.Amount) {
+	payer, provider := purse{c.Account, c.Sandbox}, purse{c.Provider, c.Sandbox}
+	m.balances[payer] += amount
+	m.balances[provider] -= amount
+	m.excused[provider] = true
+	before := c.feeReturned()
+	c.Refunded += amount
+	if back := c.feeReturned() - before; back > 0 {
+		operator := purse{c.FeeTo, c.Sandbox}
+		m.balances[operator] -= back
+		m.balances[provider] += back
+		m.excused[operator] = true
+		m.rows++
+	}
+	if was := m.marks[c.mark]; c.Refunded == c.Amount && was != nil && was.id == c.ID && len(was.answer) == 0 {
+		delete(m.marks, c.mark)
+	}
+}
+
+func (c *paidCharge) feeReturned() ledger.Amount {
+	if c.Fee == 0 || c.Waived {
+		return 0
+	}
+	return c.Fee * c.Refunded / c.Amount
+}
+
+// post posts what the model has taken into account already.
+func (m *model) post(r *rapid.T, t ledger.Transaction, amount ledger.Amount, about, creditor string, sandbox bool, want error) {
+	got, p, err := m.Store.Post(m.ctx, t, m.audit("post", t.ID))
+	m.expect(r, "post", err, want)
+	if err != nil {
+		return
+	}
+	m.rows++
+	m.audited++
+	m.asked, m.posts[t.ID] = append(m.asked, t), got
+	if got.Amount != amount || got.Creditor != creditor || got.Sandbox != sandbox {
+		r.Fatalf("posted %+v, want %s to %s", got, amount, creditor)
+	}
+	m.purseIs(r, about, sandbox, p)
+}
+
+// limit changes what an account may spend. A change that is given up changes
+// nothing.
+func (m *model) limit(r *rapid.T) {
+	id := rapid.SampledFrom(m.accounts).Draw(r, "account")
+	limit := rapid.SampledFrom([]ledger.Amount{0, 5, 30}).Draw(r, "credit limit")
+	caps := drawCaps(r, "cap of the account")
+	var want error
+	if rapid.IntRange(0, 5).Draw(r, "given up") == 0 {
+		want = errors.New("given up")
+	}
+	m.limitTo(r, id, limit, caps, want)
+}
+
+func (m *model) limitTo(r *rapid.T, id string, limit ledger.Amount, caps ledger.Caps, want error) {
+	got, err := m.Store.UpdateAccount(m.ctx, id, func(a *ledger.Account) error {
+		a.CreditLimit, a.Caps = limit, caps
+		a.Live.Balance += 1000 // is passed over
+		return want
+	}, m.audit("account.update", id))
+	m.expect(r, "change of limits", err, want)
+	if err != nil {
+		return
+	}
+	m.limits[id], m.caps[id] = limit, caps
+	m.excused[purse{id, false}] = true
+	m.audited++
+	if got.ID != id || got.CreditLimit != limit || got.Caps != caps {
+		r.Fatalf("changed to %+v, want %s and %+v", got, limit, caps)
+	}
+	m.purseIs(r, id, false, got.Live)
+}
+
+// The clock never comes close to a border on its own: no sum of the short waits
+// is the life of a reservation or the time that is left of a day.
+const beforeMidnight = 60 * time.Second
+
+// wait moves the clock, also over midnight and the end of a month.
+func (m *model) wait(r *rapid.T) {
+	now := m.Now().UTC()
+	day := now.Truncate(24 * time.Hour)
+	next := func(at time.Time, days, months int) time.Duration {
+		if at = at.Add(-beforeMidnight); !at.After(now) {
+			at = at.Add(beforeMidnight).AddDate(0, months, days).Add(-beforeMidnight)
+		}
+		return at.Sub(now)
+	}
+	moves := []time.Duration{
+		25 * time.Second, 130 * time.Second, next(day.AddDate(0, 0, 1), 1, 0), 50 * time.Second, 26 * time.Hour,
+		next(day.AddDate(0, 1, 1-day.Day()), 0, 1),
+	}
+	if m.Backwards {
+		moves = append(moves, -10*time.Minute)
+	}
+	move := rapid.SampledFrom(moves).Draw(r, "time")
+	if move < 0 {
+		if m.forgotten(-move) {
+			return
+		}
+		m.seen(r)
+	}
+	m.pass(move)
+}
+
+// pass moves the clock.
+func (m *model) pass(d time.Duration) {
+	m.Advance(d)
+	for _, id := range m.ids {
+		if h := m.held[id]; h != nil && h.state == ledger.Reserved && !m.Now().Before(h.expires) {
+			m.shut(id, h, ledger.Expired)
+		}
+	}
+}
+
+// forgotten says whether a call may be forgotten already that could be repeated
+// if the clock were set back.
+func (m *model) forgotten(back time.Duration) bool {
+	for _, c := range m.paid {
+		if age := m.Now().Sub(c.At); c.mark.key != "" && age >= ledger.RetryLife && age <= ledger.RetryLife+back {
+			return true
+		}
+	}
+	return false
+}
+
+// seen makes sure that the store knows which day it is.
+func (m *model) seen(r *rapid.T) {
+	id := newID("chg_")
+	o := order(m.accounts[0], m.accounts[1], 1)
+	h, want := m.admit(&o, &ledger.Terms{})
+	_, err := m.Store.Reserve(m.ctx, id, o, ledger.Terms{})
+	m.refused(r, "a last call", err, want)
+	if err == nil {
+		m.expect(r, "its release", m.Store.Release(m.ctx, id), nil)
+		h.state = ledger.Released
+		m.held[id] = &h
+	}
+}
+
+func (m *model) crash(r *rapid.T) {
+	if rapid.IntRange(0, 3).Draw(r, "crash") != 0 {
+		return
+	}
+	m.Store = m.Crash()
+	if !m.Forgets {
+		return
+	}
+	for _, id := range m.ids {
+		if h := m.held[id]; h != nil && h.state == ledger.Reserved {
+			m.shut(id, h, ledger.Released)
+		}
+	}
+	clear(m.held)
+	m.day = 0 // as the journal has it
+	for _, c := range m.paid {
+		m.day = max(m.day, c.day)
+	}
+}

@@ -1,0 +1,285 @@
+package storetest
+
+import (
+	"errors"
+	"slices"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/fareboxhq/farebox/internal/ledger"
+)
+
+// today is the day by which a reservation is counted. One made after the clock
+// was set back over midnight belongs to the day that has begun.
+func (m *model) today() int32 {
+	if day := int32(m.Now().Unix() / 86400); day != m.day-1 {
+		m.day = day
+	}
+	return m.day
+}
+
+// within says whether the day lies in the period of the other one.
+func within(p ledger.Period, day, of int32) bool {
+	if p == ledger.PerDay {
+		return day == of
+	}
+	a, b := time.Unix(int64(day)*86400, 0).UTC(), time.Unix(int64(of)*86400, 0).UTC()
+	return p == ledger.PerMonth && a.Year() == b.Year() && a.Month() == b.Month()
+}
+
+// counted says whether the cap's holder pays both orders.
+func counted(holder ledger.Holder, a, b *ledger.Order) bool {
+	if holder == ledger.HolderKey {
+		return a.Lineage == b.Lineage
+	}
+	return a.Account == b.Account && a.Sandbox == b.Sandbox && (holder == ledger.HolderAccount || a.Server == b.Server)
+}
+
+// spending adds up what a cap bounds. Refunds take nothing off.
+func (m *model) spending(holder ledger.Holder, period ledger.Period, o *ledger.Order, day int32) (spent, held ledger.Amount) {
+	for _, c := range m.paid {
+		if counted(holder, &c.Order, o) && within(period, c.day, day) && !c.Waived {
+			spent += c.Amount
+		}
+	}
+	for _, h := range m.held {
+		if h.state == ledger.Reserved && counted(holder, &h.order, o) && within(period, h.day, day) && !h.waived {
+			held += h.order.Amount
+		}
+	}
+	return spent, held
+}
+
+// free counts the calls that a free quota has paid, or is to pay.
+func (m *model) free(o *ledger.Order, day int32) (n int64) {
+	for _, c := range m.paid {
+		if c.Waived && c.day == day && counted(ledger.HolderServer, &c.Order, o) {
+			n++
+		}
+	}
+	for _, h := range m.held {
+		if h.state == ledger.Reserved && h.waived && h.day == day && counted(ledger.HolderServer, &h.order, o) {
+			n++
+		}
+	}
+	return n
+}
+
+// beyond lists the caps that the order would break.
+func (m *model) beyond(o *ledger.Order, terms *ledger.Terms, day int32) (broken []ledger.Cap) {
+	for holder, caps := range map[ledger.Holder]ledger.Caps{
+		ledger.HolderKey: terms.Key, ledger.HolderAccount: m.caps[o.Account], ledger.HolderServer: terms.Server,
+	} {
+		for period, amount := range map[ledger.Period]ledger.Amount{
+			ledger.PerCall: caps.Call, ledger.PerDay: caps.Day, ledger.PerMonth: caps.Month,
+		} {
+			spent, held := m.spending(holder, period, o, day)
+			if amount > 0 && spent+held+o.Amount > amount {
+				broken = append(broken, ledger.Cap{
+					Holder: holder, Period: period, Account: o.Account, Lineage: o.Lineage, Server: o.Server, Sandbox: o.Sandbox,
+					Amount: amount, Spent: spent, Held: held, Resets: resets(period, day),
+				})
+			}
+		}
+	}
+	return broken
+}
+
+func resets(p ledger.Period, day int32) time.Time {
+	at := time.Unix(int64(day)*86400, 0).UTC()
+	switch p {
+	case ledger.PerDay:
+		return at.AddDate(0, 0, 1)
+	case ledger.PerMonth:
+		return time.Date(at.Year(), at.Month()+1, 1, 0, 0, 0, 0, time.UTC)
+	default:
+		return time.Time{}
+	}
+}
+
+func (m *model) reserved(p purse) (sum ledger.Amount) {
+	for _, h := range m.held {
+		if h.state == ledger.Reserved && !h.waived && h.order.Account == p.account && h.order.Sandbox == p.sandbox {
+			sum += h.order.Amount
+		}
+	}
+	return sum
+}
+
+func (m *model) limitOf(p purse) ledger.Amount {
+	if p.sandbox {
+		return 0
+	}
+	return m.limits[p.account]
+}
+
+// refusal is an error that is wanted, with the figures that it must have.
+type refusal struct {
+	error
+	caps   []ledger.Cap // one of them
+	purse  ledger.Purse
+	needed ledger.Amount
+}
+
+func (f *refusal) Unwrap() error { return f.error }
+
+// admit decides whether the order may be reserved, and by which rules.
+func (m *model) admit(o *ledger.Order, terms *ledger.Terms) (heldCharge, error) {
+	h := heldCharge{order: *o, terms: *terms, state: ledger.Reserved, day: m.today()}
+	h.expires = m.Now().Add(ledger.ReservationLife)
+	if h.waived = m.free(o, h.day) < terms.FreeCalls; h.waived {
+		return h, nil
+	}
+	p := purse{o.Account, o.Sandbox}
+	if broken := m.beyond(o, terms, h.day); len(broken) > 0 {
+		return h, &refusal{error: ledger.ErrCapped, caps: broken, needed: o.Amount}
+	}
+	if m.balances[p]-m.reserved(p)-o.Amount < -m.limitOf(p) {
+		return h, &refusal{error: ledger.ErrInsufficient, purse: m.purseOf(p), needed: o.Amount}
+	}
+	return h, nil
+}
+
+// refused compares an error with the refusal that is wanted. Call it before the
+// model moves on.
+func (m *model) refused(r *rapid.T, what string, err, want error) {
+	r.Helper()
+	var f *refusal
+	if !errors.As(want, &f) {
+		m.expect(r, what, err, want)
+		return
+	}
+	m.expect(r, what, err, f.error)
+	var capped *ledger.CapError
+	if errors.As(err, &capped) && (capped.Needed != f.needed || !slices.Contains(f.caps, capped.Cap)) {
+		r.Fatalf("%s: refused by %+v, want one of %+v", what, capped, f.caps)
+	}
+	var short *ledger.InsufficientError
+	if errors.As(err, &short) && (short.Needed != f.needed || short.Purse != f.purse) {
+		r.Fatalf("%s: refused by %+v, want purse %+v", what, short, f.purse)
+	}
+}
+
+// claim says what a call finds that may be sent again: nothing, its first
+// answer, or an error.
+func (m *model) claim(o *ledger.Order, terms *ledger.Terms) (*marked, error) {
+	was := m.marks[markOf(o, terms)]
+	switch {
+	case terms.Retry.Key == "" || was == nil:
+		return nil, nil
+	case !was.captured && was.fingerprint != terms.Retry.Fingerprint:
+		return nil, ledger.ErrReused
+	case !was.captured:
+		return nil, ledger.ErrInFlight
+	case m.Now().Sub(was.at) >= ledger.RetryLife:
+		return nil, nil
+	}
+	return was, nil
+}
+
+// open notes a reservation.
+func (m *model) open(id string, h heldCharge) *heldCharge {
+	m.held[id] = &h
+	if h.terms.Retry.Key != "" {
+		m.marks[markOf(&h.order, &h.terms)] = &marked{id: id, fingerprint: h.terms.Retry.Fingerprint}
+	}
+	return &h
+}
+
+// shut ends a reservation, and its key can be used anew unless it was captured.
+func (m *model) shut(id string, h *heldCharge, state ledger.State) {
+	h.state = state
+	k := markOf(&h.order, &h.terms)
+	if was := m.marks[k]; h.terms.Retry.Key != "" && was != nil && was.id == id && !was.captured {
+		delete(m.marks, k)
+	}
+}
+
+// firstOutcome is what is wanted of an id whose outcome only the journal knows.
+func (m *model) firstOutcome(id string, o *ledger.Order, reason error) error {
+	switch c := m.paid[id]; {
+	case c == nil:
+		return reason
+	case c.Order != *o:
+		return ledger.ErrConflict
+	}
+	return nil
+}
+
+// settles is the outcome of capturing what is held as h.
+func (m *model) settles(id string, h *heldCharge) error {
+	late := false
+	switch h.state {
+	case ledger.Captured:
+		return nil
+	case ledger.Released:
+		return ledger.ErrSettled
+	case ledger.Expired:
+		if first, err := m.claim(&h.order, &h.terms); first != nil || err != nil {
+			return ledger.ErrSettled // its caller has begun the call anew
+		}
+		again, err := m.admit(&h.order, &h.terms)
+		if err != nil {
+			return m.firstOutcome(id, &h.order, err)
+		}
+		late, h.day, h.waived = true, again.day, again.waived
+		if h.terms.Retry.Key != "" {
+			m.marks[markOf(&h.order, &h.terms)] = &marked{id: id, fingerprint: h.terms.Retry.Fingerprint}
+		}
+	}
+	switch err := m.firstOutcome(id, &h.order, ledger.ErrNotFound); {
+	case err == nil: // captured before; nothing is taken, and the key stands for nothing
+		m.shut(id, h, ledger.Captured)
+	case errors.Is(err, ledger.ErrConflict) && late:
+		m.shut(id, h, ledger.Expired)
+		return err
+	case errors.Is(err, ledger.ErrConflict):
+		m.shut(id, h, ledger.Released)
+		return err
+	default:
+		m.take(h)
+	}
+	return nil
+}
+
+// take moves the credits of a charge.
+func (m *model) take(h *heldCharge) {
+	h.state = ledger.Captured
+	m.rows++
+	if h.waived {
+		return
+	}
+	o := &h.order
+	m.balances[purse{o.Account, o.Sandbox}] -= o.Amount
+	m.balances[purse{o.Provider, o.Sandbox}] += o.Amount
+	if o.Fee > 0 {
+		m.balances[purse{o.Provider, o.Sandbox}] -= o.Fee
+		m.balances[purse{o.FeeTo, o.Sandbox}] += o.Fee
+		m.rows++
+	}
+}
+
+// captured notes what was captured, or compares it with the first outcome.
+func (m *model) captured(r *rapid.T, id string, got ledger.Charge, answer []byte) {
+	r.Helper()
+	if first := m.paid[id]; first != nil {
+		if got != first.Charge {
+			r.Fatalf("outcome %+v, but the first was %+v", got, first.Charge)
+		}
+		return
+	}
+	h := m.held[id]
+	if want := (ledger.Charge{ID: id, Order: h.order, State: ledger.Captured, At: got.At, Waived: h.waived}); got != want {
+		r.Fatalf("captured %+v, want %+v", got, want)
+	}
+	c := &paidCharge{Charge: got, day: h.day}
+	if m.paid[id] = c; h.terms.Retry.Key == "" {
+		return
+	}
+	c.mark = markOf(&h.order, &h.terms)
+	if len(answer) > ledger.MaxAnswer {
+		answer = nil
+	}
+	m.marks[c.mark] = &marked{id: id, fingerprint: h.terms.Retry.Fingerprint, captured: true, at: got.At, answer: answer}
+}
