@@ -153,7 +153,11 @@ func TestBackupIsStreamed(t *testing.T) {
 // given up, so that the next one is made. The store is larger than what the system
 // buffers of a connection.
 func TestBackupsOneAtATime(t *testing.T) {
-	o := officeOf(t, longBooks(t, 120_000), straight)
+	n := int64(120_000)
+	if raceEnabled {
+		n = 40_000
+	}
+	o := officeOf(t, longBooks(t, n), straight)
 	ctx, leave := context.WithCancel(t.Context())
 	err := o.Fetch(ctx, "GET", "backup", nil, nil, func(_ json.RawMessage, content io.Reader) error {
 		o.refused(Conflict, "a backup is being made already", "GET", "backup", nil)
