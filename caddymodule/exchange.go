@@ -1,14 +1,10 @@
 package caddymodule
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"io"
 	"net/http"
 	"net/netip"
-	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -230,129 +226,6 @@ func notClaimed(err error) *gate.Refusal {
 	return &gate.Refusal{Code: gate.MessageInvalid, Reason: err.Error()}
 }
 
-// readMessage reads the body and the message in it, strictly: what is judged
-// here are the bytes that will be forwarded.
-func (x *exchange) readMessage() *gate.Refusal {
-	if x.r.ContentLength > x.h.MaxBody {
-		return &gate.Refusal{Code: gate.MessageTooLarge}
-	}
-	body, err := x.readBody(x.h.MaxBody, bodyTime, true)
-	var tooLarge *http.MaxBytesError
-	switch {
-	case errors.As(err, &tooLarge):
-		return &gate.Refusal{Code: gate.MessageTooLarge}
-	case errors.Is(err, errBusy):
-		return &gate.Refusal{Code: gate.PlatformUnavailable, Cause: err}
-	case err != nil:
-		return &gate.Refusal{Code: gate.MessageMalformed, Cause: err, Reason: "the body could not be read to its end"}
-	}
-	x.body = body
-	x.message, err = mcp.Decode(body)
-	if err == nil {
-		x.era, err = mcp.CheckHeaders(x.r.Header, &x.message)
-	}
-	var refused *mcp.Error
-	if !errors.As(err, &refused) {
-		return x.readRetryKey()
-	}
-	if x.message.ID.IsZero() {
-		x.message.ID = refused.ID
-	}
-	return &gate.Refusal{Code: malformed[refused.Code], Reason: refused.Reason, Cause: refused}
-}
-
-// readRetryKey takes the key by which the caller may send the request again
-// from the header, if it is not in the message.
-func (x *exchange) readRetryKey() *gate.Refusal {
-	if len(x.retry) == 0 {
-		return nil
-	}
-	key := x.retry[0]
-	reason := ""
-	switch {
-	case len(x.retry) > 1:
-		reason = "there is more than one Idempotency-Key header"
-	case key == "" || len(key) > mcp.MaxRetryKey:
-		reason = "the Idempotency-Key header must have 1 to 256 bytes"
-	case x.message.RetryKey != "" && x.message.RetryKey != key:
-		reason = "the Idempotency-Key header and the key in _meta differ"
-	}
-	if reason != "" {
-		return &gate.Refusal{Code: gate.ParamsInvalid, Reason: reason}
-	}
-	x.message.RetryKey = key
-	return nil
-}
-
-// malformed maps what package mcp says of a message to a refusal.
-var malformed = map[int]gate.Code{
-	mcp.ParseError:     gate.MessageMalformed,
-	mcp.InvalidRequest: gate.MessageInvalid,
-	mcp.InvalidParams:  gate.ParamsInvalid,
-	mcp.HeaderMismatch: gate.HeaderMismatch,
-}
-
-var errBusy = errors.New("too many bytes are held in this process")
-
-const (
-	bodyTime  = time.Minute // how long a client may take for its body
-	bodyChunk = 16 << 10
-)
-
-// readBody reads the whole body, within a time and, if it counts, the process's
-// budget. net/http notices a client that leaves only once its body was read to
-// the end.
-func (x *exchange) readBody(limit int64, patience time.Duration, counts bool) ([]byte, error) {
-	// A writer that has no deadlines (of HTTP/3, say) has bounds of its own.
-	rc := http.NewResponseController(x.w)
-	_ = rc.SetReadDeadline(time.Now().Add(patience))
-	defer func() { _ = rc.SetReadDeadline(time.Time{}) }()
-	reader := http.MaxBytesReader(x.w, x.r.Body, limit)
-	body := make([]byte, 0, max(min(x.r.ContentLength, limit, bodyChunk), 512)+1)
-	for {
-		n, err := reader.Read(body[len(body):cap(body)])
-		if counts && n > 0 {
-			if !budget.Take(n) {
-				return nil, errBusy
-			}
-			x.taken += n
-		}
-		body = body[:len(body)+n]
-		if errors.Is(err, io.EOF) {
-			return body, nil
-		}
-		if err != nil {
-			return nil, err
-		}
-		if len(body) == cap(body) {
-			body = slices.Grow(body, min(len(body), 1<<20))
-		}
-	}
-}
-
-// setBody makes the upstream receive the very bytes that were judged. GetBody
-// stays nil: with it, a transport may send a request twice.
-func (x *exchange) setBody() {
-	x.r.Body = io.NopCloser(bytes.NewReader(x.body))
-	x.r.GetBody = nil
-	x.r.ContentLength = int64(len(x.body))
-	x.r.TransferEncoding = nil
-}
-
-// setHeaders sets what the upstream is to know.
-func (x *exchange) setHeaders() {
-	header := x.r.Header
-	header.Set("Accept-Encoding", "identity")
-	if x.h.upstreamAuth != "" {
-		header.Set("Authorization", x.h.upstreamAuth)
-	}
-	if x.h.IdentityHeaders {
-		header.Set("X-Farebox-Account", x.key.Account)
-		header.Set("X-Farebox-Key", x.key.ID)
-		header.Set("X-Farebox-Scopes", strings.Join(x.key.Scopes, " "))
-	}
-}
-
 // sessionRequest serves GET, which opens a stream, and DELETE, which ends a
 // session.
 func (x *exchange) sessionRequest() error {
@@ -374,90 +247,6 @@ func (x *exchange) sessionRequest() error {
 	listener := tap.NewListener(x.w, x.head, x.sealer(new(gate.Ticket)), budget, x.Event, x.notifies)
 	defer listener.Close()
 	return x.forwardStream(listener)
-}
-
-// relay is the writer of what costs nothing.
-type relay interface {
-	http.ResponseWriter
-	Finish()
-	SentHead() bool
-	Withheld() bool
-}
-
-// forwardStream sends a request on whose response stays open. It ends when the
-// key no longer allows it.
-func (x *exchange) forwardStream(w relay) error {
-	ctx, cancel := context.WithCancel(x.r.Context())
-	defer cancel()
-	unwatch, refusal := x.watch(ctx, cancel)
-	if refusal != nil {
-		x.refuse(refusal)
-		return nil
-	}
-	defer unwatch()
-	return x.forward(w, x.r.WithContext(ctx))
-}
-
-// watch cancels what ctx is of once the key is refused, until the returned
-// function is called.
-func (x *exchange) watch(ctx context.Context, cancel context.CancelFunc) (unwatch func(), refusal *gate.Refusal) {
-	stream := x.h.rt.Watch(x.key.Digest)
-	client := x.client()
-	// Only what is changed from now on is told.
-	if _, refusal := x.h.gate.Check(ctx, client, x.key.Digest); refusal != nil {
-		stream.End()
-		return nil, refusal
-	}
-	var watching sync.WaitGroup
-	watching.Go(func() { x.endWithKey(ctx, cancel, client, stream) })
-	return func() {
-		cancel()
-		watching.Wait() // it looks keys up, for which the lease is needed
-		stream.End()
-	}, nil
-}
-
-// endWithKey cancels a stream once its key is refused, after a change of the
-// key or at its expiry, or the gateway stops.
-func (x *exchange) endWithKey(ctx context.Context, cancel context.CancelFunc, client netip.Addr, stream *runtime.Stream) {
-	defer cancel()
-	for key := x.key; ; {
-		var expiry <-chan time.Time
-		if !key.ExpiresAt.IsZero() {
-			expiry = time.After(time.Until(key.ExpiresAt))
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-stream.Closing:
-			return
-		case <-stream.Changed:
-		case <-expiry:
-		}
-		var refusal *gate.Refusal
-		if key, refusal = x.h.gate.Check(ctx, client, x.key.Digest); refusal != nil {
-			return
-		}
-	}
-}
-
-// forward sends a request on that costs nothing.
-func (x *exchange) forward(w relay, r *http.Request) error {
-	failure := x.run(w, r)
-	if failure == nil {
-		w.Finish()
-	}
-	if failure == nil && (w.Withheld() || !w.SentHead()) {
-		failure = &gate.Refusal{Code: gate.UpstreamFailed, Cause: errors.New("it answered in a protocol that cannot be let through")}
-	}
-	switch {
-	case failure == nil:
-	case w.SentHead():
-		panic(http.ErrAbortHandler) // cut the connection: what is out cannot be ended well
-	default:
-		x.refuse(failure)
-	}
-	return nil
 }
 
 // forwardPaid sends a paid call on and settles it by the answer.

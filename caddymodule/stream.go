@@ -1,0 +1,97 @@
+package caddymodule
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/fareboxhq/farebox/internal/gate"
+	"github.com/fareboxhq/farebox/internal/runtime"
+)
+
+// relay is the writer of what costs nothing.
+type relay interface {
+	http.ResponseWriter
+	Finish()
+	SentHead() bool
+	Withheld() bool
+}
+
+// forwardStream sends a request on whose response stays open. It ends when the
+// key no longer allows it.
+func (x *exchange) forwardStream(w relay) error {
+	ctx, cancel := context.WithCancel(x.r.Context())
+	defer cancel()
+	unwatch, refusal := x.watch(ctx, cancel)
+	if refusal != nil {
+		x.refuse(refusal)
+		return nil
+	}
+	defer unwatch()
+	return x.forward(w, x.r.WithContext(ctx))
+}
+
+// watch cancels what ctx is of once the key is refused, until the returned
+// function is called.
+func (x *exchange) watch(ctx context.Context, cancel context.CancelFunc) (unwatch func(), refusal *gate.Refusal) {
+	stream := x.h.rt.Watch(x.key.Digest)
+	client := x.client()
+	// Only what is changed from now on is told.
+	if _, refusal := x.h.gate.Check(ctx, client, x.key.Digest); refusal != nil {
+		stream.End()
+		return nil, refusal
+	}
+	var watching sync.WaitGroup
+	watching.Go(func() { x.endWithKey(ctx, cancel, client, stream) })
+	return func() {
+		cancel()
+		watching.Wait() // it looks keys up, for which the lease is needed
+		stream.End()
+	}, nil
+}
+
+// endWithKey cancels a stream once its key is refused, after a change of the
+// key or at its expiry, or the gateway stops.
+func (x *exchange) endWithKey(ctx context.Context, cancel context.CancelFunc, client netip.Addr, stream *runtime.Stream) {
+	defer cancel()
+	for key := x.key; ; {
+		var expiry <-chan time.Time
+		if !key.ExpiresAt.IsZero() {
+			expiry = time.After(time.Until(key.ExpiresAt))
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-stream.Closing:
+			return
+		case <-stream.Changed:
+		case <-expiry:
+		}
+		var refusal *gate.Refusal
+		if key, refusal = x.h.gate.Check(ctx, client, x.key.Digest); refusal != nil {
+			return
+		}
+	}
+}
+
+// forward sends a request on that costs nothing.
+func (x *exchange) forward(w relay, r *http.Request) error {
+	failure := x.run(w, r)
+	if failure == nil {
+		w.Finish()
+	}
+	if failure == nil && (w.Withheld() || !w.SentHead()) {
+		failure = &gate.Refusal{Code: gate.UpstreamFailed, Cause: errors.New("it answered in a protocol that cannot be let through")}
+	}
+	switch {
+	case failure == nil:
+	case w.SentHead():
+		panic(http.ErrAbortHandler) // cut the connection: what is out cannot be ended well
+	default:
+		x.refuse(failure)
+	}
+	return nil
+}
