@@ -153,9 +153,9 @@ func TestSessionsBelongToTheirAccount(t *testing.T) {
 	p.mu.Unlock()
 	foreign := *v
 	foreign.secret = mallory.Secret
-	for name, status := range map[string]int{http.MethodPost: 404, http.MethodGet: 404, http.MethodDelete: 404} {
-		if resp := foreign.send(name, harness.ToolCall(1, "direct", `{}`), ""); resp.StatusCode != status {
-			t.Errorf("%s with a foreign session: %d, want %d", name, resp.StatusCode, status)
+	for method, body := range map[string]string{http.MethodPost: harness.ToolCall(1, "direct", `{}`), http.MethodGet: "", http.MethodDelete: ""} {
+		if resp := foreign.send(method, body, ""); resp.StatusCode != http.StatusNotFound {
+			t.Errorf("%s with a foreign session: %d, want 404", method, resp.StatusCode)
 		}
 	}
 	own := visit(t, g, mallory.Secret)

@@ -440,9 +440,12 @@ func TestTasksOfEverything(t *testing.T) {
 			return r
 		}
 		c.notify(inSession(c.message(`{"jsonrpc":"2.0","method":"notifications/initialized"}`)))
+		id := 100 // this server keeps streams, so that an id is good once
 		return func(method, params string) *harness.Answer {
 			t.Helper()
-			answer, err := g.Send(http.DefaultClient, secret, inSession(c.request(method, params)))
+			id++
+			body := fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":%q,"params":{%s}}`, id, method, params)
+			answer, err := g.Send(http.DefaultClient, secret, inSession(c.message(body)))
 			if err != nil {
 				t.Fatal(err)
 			}
