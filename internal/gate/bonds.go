@@ -80,7 +80,7 @@ func (g *Gate) claim(ctx context.Context, key *keys.Key, m *mcp.Message) (*Task,
 	case m.Method == "subscriptions/listen":
 		return nil, g.checkListened(ctx, key, m)
 	case m.HasState && mcp.MayAsk(m.Method):
-		_, ours, refusal := g.bound(ctx, boundState, ownerOf(key), m.RequestState)
+		_, ours, refusal := g.bound(ctx, boundState, ownerOf(key), stateOf(m.RequestState, mcp.Fingerprint(m)))
 		if refusal == nil && !ours {
 			refusal = &Refusal{Code: StateUnknown, Tool: m.Name}
 		}
@@ -88,6 +88,10 @@ func (g *Gate) claim(ctx context.Context, key *keys.Key, m *mcp.Message) (*Task,
 	}
 	return nil, nil
 }
+
+// stateOf is the handle of a state: with what was asked for, so that it is not
+// good for a call of another price.
+func stateOf(state string, asked [32]byte) string { return string(asked[:]) + state }
 
 // checkListened refuses a subscription to tasks that are not the account's.
 func (g *Gate) checkListened(ctx context.Context, key *keys.Key, m *mcp.Message) *Refusal {
@@ -115,6 +119,8 @@ func (g *Gate) Bind(ctx context.Context, key *keys.Key, t *Ticket, outcome mcp.O
 		return &Refusal{Code: UpstreamFailed, Cause: err}
 	}
 	switch {
+	case outcome == mcp.OutcomeTask && t.Method != "tools/call": // the answer itself may be what is paid
+		return &Refusal{Code: UpstreamFailed, Cause: errors.New("it answered what is no tool with a task")}
 	case outcome == mcp.OutcomeTask && handles.TaskID == "":
 		return &Refusal{Code: UpstreamFailed, Cause: errors.New("it accepted a task without an id")}
 	case outcome == mcp.OutcomeTask && (handles.Mixed || handles.Embedded != mcp.OutcomeUnknown):
@@ -123,7 +129,7 @@ func (g *Gate) Bind(ctx context.Context, key *keys.Key, t *Ticket, outcome mcp.O
 		return g.bindTask(ctx, key, t, &handles)
 	case handles.HasState:
 		return g.bind(ctx, ledger.Bond{
-			Mark: g.mark(boundState, ownerOf(key), handles.RequestState), Account: key.Account, Until: g.Now().Add(bondLife),
+			Mark: g.mark(boundState, ownerOf(key), stateOf(handles.RequestState, t.asked)), Account: key.Account, Until: g.Now().Add(bondLife),
 		})
 	}
 	return nil
@@ -142,6 +148,9 @@ func (g *Gate) bindTask(ctx context.Context, key *keys.Key, t *Ticket, h *mcp.Ha
 	before, known, refusal := g.bound(ctx, boundTask, ownerOf(key), h.TaskID)
 	if refusal != nil {
 		return refusal
+	}
+	if t.accepted != nil {
+		t.accepted()
 	}
 	payload := g.newTask(t).payload()
 	if known {

@@ -218,8 +218,12 @@ func (c *Call) Suspend() {
 // stream.
 func (c *Call) Ticket(m *mcp.Message) *Ticket {
 	t := &Ticket{Request: m.ID, Method: m.Method}
+	if mcp.MayAsk(m.Method) {
+		t.asked = mcp.Fingerprint(m)
+	}
 	if c.gate != nil {
 		t.Charge, t.order, t.on, t.retry, t.entry, t.began = c.id, c.order, c.on, c.terms.Retry, c.entry, c.began.Unix()
+		t.accepted = func() { c.left.Store(true) } // a task goes on without its client, and counts as nothing that was left
 	}
 	return t
 }

@@ -99,11 +99,14 @@ type Ticket struct {
 	Method  string
 	// Charge is the id of the charge of a paid call, "" for what costs nothing.
 	Charge string
-	began  int64 // when the call was reserved, in seconds since 1970
-	order  ledger.Order
-	on     pricing.ChargeOn
-	retry  ledger.Retry
-	entry  string
+	asked  [32]byte // the request's fingerprint, where it may be asked for input; not sealed
+	// accepted is called when the call was accepted as a task; nil for none.
+	accepted func()
+	began    int64 // when the call was reserved, in seconds since 1970
+	order    ledger.Order
+	on       pricing.ChargeOn
+	retry    ledger.Retry
+	entry    string
 }
 
 // Paid reports whether the stream is of a paid call.

@@ -130,15 +130,10 @@ func (t *Task) Suspend() {
 	}
 }
 
-// Release ends the request without a charge, because its answer is withheld:
-// what this request has paid is refunded. The task stays.
-func (t *Task) Release(ctx context.Context) {
-	t.Suspend()
-	if t.fresh {
-		t.fresh = false
-		t.call.refund(ctx)
-	}
-}
+// Release ends the request because its answer is withheld. What was paid stays
+// paid: the result can be asked for again, free, and another request may have
+// brought it already.
+func (t *Task) Release(context.Context) { t.Suspend() }
 
 // Settle pays for the result in the answer, if there is one and it is charged
 // by the rule of the call's price. A task whose end is known not to be charged

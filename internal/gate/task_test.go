@@ -25,7 +25,7 @@ func (b *bench) accepted(t *testing.T, secret, tool, id string) *Refusal {
 		t.Fatal(refusal)
 	}
 	defer call.Close(context.Background())
-	refusal = b.Bind(context.Background(), b.keyOf(t, secret), call.Ticket(&mcp.Message{}), mcp.OutcomeTask, acceptance(id))
+	refusal = b.Bind(context.Background(), b.keyOf(t, secret), call.Ticket(&mcp.Message{Method: "tools/call"}), mcp.OutcomeTask, acceptance(id))
 	if refusal == nil {
 		call.Suspend()
 	}
@@ -133,39 +133,30 @@ func TestTaskReceipt(t *testing.T) {
 	}
 }
 
-// What was paid for an answer that had to be withheld is given back; what an
-// earlier request paid is not.
+// What was paid stays paid when its answer is withheld: the result can be asked
+// for again, free, and another request may have brought it already.
 func TestTaskRelease(t *testing.T) {
-	for _, before := range []bool{false, true} {
-		b, ctx := newBench(t), context.Background()
-		b.Now = time.Now
-		secret := b.key(t, nil)
-		if refusal := b.accepted(t, secret, "cheap", "t"); refusal != nil {
+	b, ctx := newBench(t), context.Background()
+	b.Now = time.Now
+	secret := b.key(t, nil)
+	if refusal := b.accepted(t, secret, "cheap", "t"); refusal != nil {
+		t.Fatal(refusal)
+	}
+	for range 3 {
+		task, refusal := b.ask(t, secret, mcp.MethodTaskResult, "t")
+		if refusal != nil {
 			t.Fatal(refusal)
 		}
-		asks := 1
-		if before {
-			asks = 2
+		if _, refusal := task.Settle(ctx, mcp.OutcomeResult, nil); refusal != nil {
+			t.Fatal(refusal)
 		}
-		for n := range asks {
-			task, refusal := b.ask(t, secret, mcp.MethodTaskResult, "t")
-			if refusal != nil {
-				t.Fatal(refusal)
-			}
-			if _, refusal := task.Settle(ctx, mcp.OutcomeResult, nil); refusal != nil {
-				t.Fatal(refusal)
-			}
-			if n == asks-1 {
-				task.Release(ctx)
-			}
+		task.Release(ctx)
+		if got := b.purse(t, false); got != (ledger.Purse{Balance: 40_000}) {
+			t.Fatalf("purse %+v", got)
 		}
-		want := ledger.Purse{Balance: 50_000}
-		if before {
-			want.Balance = 40_000
-		}
-		if got := b.purse(t, false); got != want {
-			t.Errorf("paid before: %v: purse %+v, want %+v", before, got, want)
-		}
+	}
+	if len(b.left.noted) != 0 {
+		t.Error("a task that goes on was counted as a call that was left")
 	}
 }
 
@@ -181,8 +172,21 @@ func TestHandlesOfOthers(t *testing.T) {
 		t.Fatal(refusal)
 	}
 	asking := []byte(`{"jsonrpc":"2.0","id":1,"result":{"resultType":"input_required","requestState":"s"}}`)
-	if refusal := b.Bind(ctx, b.keyOf(t, own), new(Ticket), mcp.OutcomeInputRequired, asking); refusal != nil {
+	asked, err := mcp.Decode([]byte(`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"free"}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if refusal := b.Bind(ctx, b.keyOf(t, own), new(Call).Ticket(&asked), mcp.OutcomeInputRequired, asking); refusal != nil {
 		t.Fatal(refusal)
+	}
+	// It is good for what was asked for alone: the state may stand for a dearer call.
+	for _, other := range []string{
+		`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"cheap","requestState":"s"}}`,
+		`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"free","arguments":{"a":1},"requestState":"s"}}`,
+	} {
+		if _, refusal := b.call(t, own, other); refusal == nil || refusal.Code != StateUnknown {
+			t.Errorf("%s: %v", other, refusal)
+		}
 	}
 	note := []byte(`{"jsonrpc":"2.0","method":"notifications/tasks","params":{"taskId":"t","status":"completed","result":{}}}`)
 	listen := `{"jsonrpc":"2.0","id":1,"method":"subscriptions/listen","params":{"notifications":{"taskIds":["t"]},"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}}}`
@@ -341,7 +345,7 @@ func TestAcceptanceWithheld(t *testing.T) {
 		`{"jsonrpc":"2.0","id":1,"result":{"task":{"taskId":"t"},"content":[]}}`:                       UpstreamFailed,
 		``: UpstreamFailed,
 	} {
-		if refusal := b.Bind(ctx, key, new(Ticket), mcp.OutcomeTask, []byte(answer)); refusal == nil || refusal.Code != want {
+		if refusal := b.Bind(ctx, key, &Ticket{Method: "tools/call"}, mcp.OutcomeTask, []byte(answer)); refusal == nil || refusal.Code != want {
 			t.Errorf("%s: %v", answer, refusal)
 		}
 	}
@@ -354,7 +358,7 @@ func TestAcceptanceWithheld(t *testing.T) {
 	if err := b.store.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if refusal := b.Bind(ctx, key, new(Ticket), mcp.OutcomeTask, acceptance("u")); refusal == nil || refusal.Code != PlatformUnavailable {
+	if refusal := b.Bind(ctx, key, &Ticket{Method: "tools/call"}, mcp.OutcomeTask, acceptance("u")); refusal == nil || refusal.Code != PlatformUnavailable {
 		t.Errorf("a store that is closed: %v", refusal)
 	}
 	m := mcp.Message{Kind: mcp.KindRequest, Method: mcp.MethodTaskGet, TaskID: "t"}

@@ -286,6 +286,16 @@ func (e *EventScanner) Passing() bool {
 	return s.seen[keyMethod] && !s.seen[keyResult] && !s.seen[keyError]
 }
 
+// OfTask reports whether what was read of the event so far is a notification of
+// a task's status.
+func (e *EventScanner) OfTask() bool { return e.scanner.ofTask }
+
+// HasData reports whether the event has a line of data.
+func (e *EventScanner) HasData() bool { return e.hasData }
+
+// HasResult reports whether the message in the event has had a result so far.
+func (e *EventScanner) HasResult() bool { return e.scanner.HasResult() }
+
 // isMessage reports whether clients take the event for a message: it says so, or
 // nothing of its kind.
 func (e *EventScanner) isMessage() bool {

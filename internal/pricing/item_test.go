@@ -115,7 +115,7 @@ func TestOfferTemplate(t *testing.T) {
 func TestAmbiguous(t *testing.T) {
 	b := compile(t, Default{}, Rule{Pattern: "resource:docs://a", Amount: 1}, Rule{Pattern: "resource:docs://my file", Amount: 1})
 	for _, uri := range []string{
-		"docs://a", "docs://my file", "docs://Oslo/B?x=%2F&y=%C3%BC", "docs:a/b", "docs://", "docs:///.../x", "file:///etc/hosts", "https://example.com/",
+		"docs://a", "docs://my file", "docs://Oslo/B?x=%2F&y=%C3%BC", "docs:a/b", "docs://u@a:80/x", "docs://[::1]:80/x", "docs://", "docs:///.../x", "file:///etc/hosts", "https://example.com/",
 		"https://example.com:8443/A", "http://127.0.0.1/", "http://[::1]:1/", "urn:isbn:0451450523", "https://a.b2/", "https://example.com./", "x+y.z-1:q",
 	} {
 		if b.Ambiguous(uri) {
@@ -124,6 +124,7 @@ func TestAmbiguous(t *testing.T) {
 	}
 	for _, uri := range []string{
 		"", "docs", "Docs://a", "DOCS://a", "1x://a", "://a", " docs://a", "docs://a ", "docs://a\n", "do\tcs://a", "docs://%61", "docs://%c3%bc", "docs://ü", "docs://a%", "docs://a%4", "docs://a%zz",
+		"docs://a:/x", "docs://@a/x", "docs://:@a/x", "docs://u:@a/x", "docs://u@v@a/x", "docs://a:080/x", "docs://a:8x/x", "docs://[::0001]/x", "docs://[::1/x", "docs://a:?x",
 		"docs://b/../a", "docs://./a", "docs://b/.", "docs://b/..", "docs://b/..?x", "docs://b/%2E%2E/a", `docs:\\a`, "docs://a#part", "docs://{a}", "docs://\x00", "docs://a\x7f",
 		"https://example.com", "https:example.com/", "https:/example.com/", "https:///example.com/", "https://Example.com/", "https://example.com:443/", "https://example.com:/", "https://example.com:0443/",
 		"https://a@example.com/", "https://@example.com/", "https://ex%41mple.com/", "http://127.1/", "http://0x7f.0.0.1/", "http://127.0.0.1./", "http://2130706433/", "http://[0:0:0:0:0:0:0:1]/", "http://[::1/",

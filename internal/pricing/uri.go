@@ -39,6 +39,11 @@ func isNormalURI(uri string) bool {
 			return false
 		}
 		path = host[slash:]
+	} else if authority, ok := strings.CutPrefix(path, "//"); ok {
+		authority, _, _ = strings.Cut(authority, "/")
+		if !isPlainAuthority(authority) {
+			return false
+		}
 	}
 	for segment := range strings.SplitSeq(path, "/") {
 		if segment == "." || segment == ".." {
@@ -87,6 +92,32 @@ const upperHex = "0123456789ABCDEF"
 
 func isUnreserved(c byte) bool {
 	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("-._~", c) >= 0
+}
+
+// isPlainAuthority reports whether the authority of a scheme that is not special
+// has nothing in it that readers leave out: an empty user or password, an empty
+// port or one with leading zeros, an address that is written otherwise (WHATWG
+// URL, section 4.5).
+func isPlainAuthority(authority string) bool {
+	host := authority
+	if user, rest, ok := strings.Cut(authority, "@"); ok {
+		if user == "" || user[0] == ':' || user[len(user)-1] == ':' || strings.Contains(rest, "@") {
+			return false
+		}
+		host = rest
+	}
+	if i := strings.LastIndexByte(host, ':'); i > strings.LastIndexByte(host, ']') {
+		port := host[i+1:]
+		if port == "" || len(port) > 5 || len(port) > 1 && port[0] == '0' || strings.Trim(port, "0123456789") != "" {
+			return false
+		}
+		host = host[:i]
+	}
+	if strings.HasPrefix(host, "[") {
+		address, err := netip.ParseAddr(strings.Trim(host, "[]"))
+		return err == nil && host == "["+address.String()+"]"
+	}
+	return !strings.ContainsAny(host, "[]:")
 }
 
 // isNormalHost reports whether the authority of one of the special schemes has

@@ -112,6 +112,8 @@ func (t *Tap) endLongEvent(v mcp.Verdict) error {
 	unseen, passing := t.unseen, t.passing
 	t.long, t.unseen, t.passing = false, false, false
 	switch {
+	case v.Class == mcp.ClassPassing && v.OfTask: // seen too late to be read
+		t.cut()
 	case passing && v.Class == mcp.ClassPassing:
 	case unseen && v.Class == mcp.ClassAnswer:
 		t.settle(v.Outcome, nil)
@@ -123,14 +125,20 @@ func (t *Tap) endLongEvent(v mcp.Verdict) error {
 	case v.Class == mcp.ClassAnswer:
 		t.answered = true
 		t.o.Call.Release(t.settleContext())
-	default: // its last byte waits: the client has no whole event
-		t.o.Call.Release(t.settleContext())
-		t.mode, t.broken = modeDone, true
-		if t.o.Cancel != nil {
-			t.o.Cancel()
-		}
+	default:
+		t.cut()
 	}
 	return nil
+}
+
+// cut ends a call in the middle of an event that may not pass. Its last byte
+// waits, so the client has no whole event.
+func (t *Tap) cut() {
+	t.o.Call.Release(t.settleContext())
+	t.mode, t.broken = modeDone, true
+	if t.o.Cancel != nil {
+		t.o.Cancel()
+	}
 }
 
 // endEvents ends a stream. Clients take an event without its blank line for
@@ -162,10 +170,13 @@ func (t *Tap) endEvents(failure *gate.Refusal) {
 	}
 	if t.long && !t.unseen { // an event is out in part: it cannot be taken back or ended
 		t.mode = modeDone
-		if t.passing {
+		switch v := t.events.Verdict(); {
+		case t.passing:
 			t.broken = true
 			t.o.Call.Release(t.settleContext())
-		} else {
+		case v.Class == mcp.ClassAnswer && t.o.Call.Charges(v.Outcome): // all of it but its end
+			t.broken = true
+		default:
 			t.giveBack(true)
 		}
 		return
@@ -209,9 +220,11 @@ func (t *Tap) endStream(failure *gate.Refusal) {
 		t.settleUnseen(failure, v)
 		return
 	}
-	if failure != nil || v.Class != mcp.ClassAnswer || !t.o.Call.Charges(v.Outcome) {
+	if v.Class != mcp.ClassAnswer || !t.o.Call.Charges(v.Outcome) {
 		t.giveBack(failure != nil || v.Class != mcp.ClassAnswer)
+		return
 	}
+	t.broken = failure != nil // all of the answer is out: it is paid, whatever came after it
 }
 
 // settleUnseen ends the call by a long JSON answer that nobody was there for.

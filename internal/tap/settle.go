@@ -21,8 +21,7 @@ func (t *Tap) gone() bool { return t.left || t.o.Client.Err() != nil }
 // may go; if not, it has said to the client what there is to say. The message is
 // nil if it is not at hand.
 func (t *Tap) settle(outcome mcp.Outcome, message []byte) ([]mcp.Field, bool) {
-	paid := t.o.Call.Charges(mcp.OutcomeResult) || t.o.Call.Charges(mcp.OutcomeToolError)
-	if paid && (outcome == mcp.OutcomeTask && t.o.Bind == nil || outcome == mcp.OutcomeUnknown) {
+	if t.paid() && (outcome == mcp.OutcomeTask && t.o.Bind == nil || outcome == mcp.OutcomeUnknown) {
 		t.refuse(upstreamFailed("its result is of a type that cannot be priced"))
 		return nil, false
 	}
@@ -37,7 +36,7 @@ func (t *Tap) settle(outcome mcp.Outcome, message []byte) ([]mcp.Field, bool) {
 	if !t.bind(outcome, message) {
 		return nil, false
 	}
-	if outcome == mcp.OutcomeTask && !t.o.Call.Charges(outcome) {
+	if outcome == mcp.OutcomeTask && t.o.Bind != nil && !t.o.Call.Charges(outcome) {
 		// Its result will be paid, when it is asked for.
 		t.o.Call.Suspend()
 		if t.gone() {
@@ -60,6 +59,18 @@ func (t *Tap) settle(outcome mcp.Outcome, message []byte) ([]mcp.Field, bool) {
 		return nil, false
 	}
 	return fields, true
+}
+
+// paid reports whether the call has a price.
+func (t *Tap) paid() bool {
+	return t.o.Call.Charges(mcp.OutcomeResult) || t.o.Call.Charges(mcp.OutcomeToolError)
+}
+
+// tooLong reports whether the event at hand, which is too long to be held, may
+// bring what is paid elsewhere: what is told of a task, or, where nothing is
+// captured for it, anything of which it is not known yet what it is.
+func (t *Tap) tooLong() bool {
+	return t.events.OfTask() || !t.paid() && !t.events.Passing() && !t.events.HasResult() && t.events.HasData()
 }
 
 // untellable returns why an answer that is to be kept could not be told again.
@@ -353,6 +364,10 @@ func (t *Tap) overflow(p []byte) error {
 	}
 	if t.o.Rewrite != nil {
 		t.refuse(upstreamFailed("its answer is too long to be rewritten"))
+		return nil
+	}
+	if t.mode == modeEvents && t.tooLong() {
+		t.refuse(upstreamFailed("an event is too long to be read"))
 		return nil
 	}
 	if t.mode == modeEvents && t.events.Passing() { // a long notification, or a request of the server's

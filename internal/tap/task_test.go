@@ -124,3 +124,30 @@ func TestTaskNotificationsAreFiltered(t *testing.T) {
 		}
 	}
 }
+
+// A notification about a task that is too long to be read does not pass, whatever
+// comes first in it: it may bring a result that is paid where it is asked for.
+// Nor does what is too long for anybody to know what it is, on the stream of a
+// free call.
+func TestLongTaskNotification(t *testing.T) {
+	bulk := long(4000)
+	for name, note := range map[string]string{
+		"the method first": `{"jsonrpc":"2.0","method":"notifications/tasks","params":{"taskId":"t","result":"` + bulk + `"}}`,
+		"the method last":  `{"jsonrpc":"2.0","params":{"taskId":"t","result":"` + bulk + `"},"method":"notifications/tasks"}`,
+		"of 2025-11-25":    `{"params":{"taskId":"t","result":"` + bulk + `"},"jsonrpc":"2.0","method":"notifications/tasks/status"}`,
+	} {
+		for _, free := range []bool{true, false} {
+			r := newRig(t, func(o *Options) { o.Hold = 1000; o.Notifies = func([]byte) bool { return false } })
+			if free {
+				r.books.charges = map[mcp.Outcome]bool{}
+			}
+			r.upstream(200, asEvents, event(note), event(result))
+			if strings.Contains(r.out(), note) || strings.Contains(r.out(), "\n\n") && strings.Contains(r.out(), bulk) {
+				t.Errorf("%s, free %v: %d bytes are out", name, free, len(r.out()))
+			}
+			if r.books.captured {
+				t.Errorf("%s, free %v: it was captured", name, free)
+			}
+		}
+	}
+}
