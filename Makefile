@@ -27,7 +27,7 @@ run: build ## start a server and the gateway, make a paid call, stay up until Ct
 test: tools fmt vet lint ## check everything
 	$(GO) test $$(scripts/tools.sh flags) -vet=off -timeout 10m $$($(GO) list ./... | grep -v /integration)
 	$(GO) test -vet=off -timeout 10m -run '^TestSuiteFindsBrokenStores$$' ./internal/sqlitestore # too slow for the race detector
-	$(GO) test $$(scripts/tools.sh flags) -vet=off -timeout 10m -count=1 $(INTEGRATION)
+	$(GO) test $$(scripts/tools.sh flags) -vet=off -timeout 20m -count=1 $(INTEGRATION)
 
 conformance: tools ## compare the official conformance suite through the gateway with direct runs
 	@out=$$($(GO) test $(filter -race,$(shell scripts/tools.sh flags)) -vet=off -timeout 10m -count=1 -v -run '^TestConformance' ./integration 2>&1); \
