@@ -143,6 +143,14 @@ func (x *exchange) identify() {
 	x.log(zap.String("farebox_account", x.key.Account), zap.String("farebox_key", x.key.ID), zap.String("farebox_server", x.h.Server))
 }
 
+// identifyCharge tells Caddy's placeholders and logs what is to be paid.
+func (x *exchange) identifyCharge(tool, charge string) {
+	repl := x.r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	repl.Set("http.farebox.tool", tool)
+	repl.Set("http.farebox.charge", charge)
+	x.log(zap.String("farebox_tool", tool), zap.String("farebox_charge", charge))
+}
+
 // log adds fields to the request's access log record.
 func (x *exchange) log(fields ...zap.Field) {
 	extra, ok := x.r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields)
@@ -251,10 +259,8 @@ func (x *exchange) sessionRequest() error {
 
 // forwardPaid sends a paid call on and settles it by the answer.
 func (x *exchange) forwardPaid(call *gate.Call) error {
-	repl := x.r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
-	repl.Set("http.farebox.tool", call.Tool())
-	repl.Set("http.farebox.charge", call.ID())
-	x.log(zap.String("farebox_tool", call.Tool()), zap.String("farebox_charge", call.ID()), zap.Stringer("farebox_price", call.Price()))
+	x.identifyCharge(call.Tool(), call.ID())
+	x.log(zap.Stringer("farebox_price", call.Price()))
 
 	if refusal := call.Start(context.WithoutCancel(x.r.Context())); refusal != nil {
 		x.refuse(refusal)
@@ -266,6 +272,12 @@ func (x *exchange) forwardPaid(call *gate.Call) error {
 		Detached: x.era == mcp.EraSession, // in these versions of the protocol to leave is not to cancel
 	})
 	x.countCharged(call)
+	return finished(complete)
+}
+
+// finished ends a response: one that is out and cannot be ended well is cut off
+// with its connection.
+func finished(complete bool) error {
 	if !complete {
 		panic(http.ErrAbortHandler)
 	}

@@ -4,9 +4,6 @@ import (
 	"context"
 	"net/http"
 
-	"github.com/caddyserver/caddy/v2"
-	"go.uber.org/zap"
-
 	"github.com/fareboxhq/farebox/internal/gate"
 	"github.com/fareboxhq/farebox/internal/mcp"
 	"github.com/fareboxhq/farebox/internal/tap"
@@ -86,18 +83,10 @@ func (x *exchange) resume(t *gate.Ticket) error {
 	x.call = call
 	defer call.Suspend() // unless it is settled by then
 	x.message = mcp.Message{Kind: mcp.KindRequest, ID: t.Request, Method: t.Method, Name: call.Tool()}
-	o := tap.Options{ID: t.Request, Resumed: true, Seal: x.sealer(t)}
-	if list, ok := mcp.ListOf(t.Method); ok {
-		o.Rewrite, o.Hold = x.rewriter(list), maxList
-	}
-	if mcp.MayAsk(t.Method) {
-		o.Bind = x.binder(t)
-	}
+	o := x.options(t)
+	o.Resumed = true
 	if t.Paid() {
-		repl := x.r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
-		repl.Set("http.farebox.tool", call.Tool())
-		repl.Set("http.farebox.charge", call.ID())
-		x.log(zap.String("farebox_tool", call.Tool()), zap.String("farebox_charge", call.ID()))
+		x.identifyCharge(call.Tool(), call.ID())
 	}
 	ctx, cancel := context.WithTimeout(x.r.Context(), duration(x.h.MaxCall))
 	defer cancel()
@@ -107,37 +96,36 @@ func (x *exchange) resume(t *gate.Ticket) error {
 	} else {
 		x.count("allowed")
 	}
-	if !complete {
-		panic(http.ErrAbortHandler)
-	}
-	return nil
+	return finished(complete)
 }
 
 // maxList bounds a list in bytes: it is held whole, to be rewritten.
 const maxList = 8 << 20
 
-// forwardFree sends a request on that costs nothing. No other answer than its own
-// passes: that could be one to be paid. Of a list, what the key may not use is
-// taken out, and prices are put in.
-func (x *exchange) forwardFree(call *gate.Call) error {
-	ticket := call.Ticket(&x.message)
-	o := tap.Options{ID: x.message.ID, Seal: x.sealer(ticket)}
-	if mcp.MayAsk(x.message.Method) {
-		o.Bind = x.binder(ticket)
+// options are how the answer to the ticket's request is treated. Of a list, what
+// the key may not use is taken out, and prices are put in.
+func (x *exchange) options(t *gate.Ticket) tap.Options {
+	o := tap.Options{ID: t.Request, Seal: x.sealer(t)}
+	if mcp.MayAsk(t.Method) {
+		o.Bind = x.binder(t)
 	}
-	if list, ok := mcp.ListOf(x.message.Method); ok {
+	if list, ok := mcp.ListOf(t.Method); ok {
 		o.Rewrite, o.Hold = x.rewriter(list), maxList
 	}
+	return o
+}
+
+// forwardFree sends a request on that costs nothing. No other answer than its own
+// passes: that could be one to be paid.
+func (x *exchange) forwardFree(call *gate.Call) error {
+	o := x.options(call.Ticket(&x.message))
 	complete := false
 	if x.message.Method == "subscriptions/listen" { // which lives as long as its client likes
 		complete = x.settleStream(x.r.Context(), call, o)
 	} else {
 		complete = x.settle(call, o)
 	}
-	if !complete {
-		panic(http.ErrAbortHandler)
-	}
-	return nil
+	return finished(complete)
 }
 
 func (x *exchange) rewriter(list mcp.List) func([]byte, bool) ([]byte, error) {

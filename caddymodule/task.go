@@ -2,9 +2,7 @@ package caddymodule
 
 import (
 	"context"
-	"net/http"
 
-	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
 
 	"github.com/fareboxhq/farebox/internal/gate"
@@ -52,10 +50,7 @@ func (x *exchange) settleTask(task *gate.Task, o tap.Options, settle func(settle
 		o.Rewrite, o.Hold = task.Dress, maxList
 	}
 	if task.ChargeID() != "" {
-		repl := x.r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
-		repl.Set("http.farebox.tool", task.Tool())
-		repl.Set("http.farebox.charge", task.ChargeID())
-		x.log(zap.String("farebox_tool", task.Tool()), zap.String("farebox_charge", task.ChargeID()))
+		x.identifyCharge(task.Tool(), task.ChargeID())
 	}
 	complete := settle(task, o)
 	if task.Captured() {
@@ -64,8 +59,5 @@ func (x *exchange) settleTask(task *gate.Task, o tap.Options, settle func(settle
 	} else {
 		x.count("allowed")
 	}
-	if !complete {
-		panic(http.ErrAbortHandler)
-	}
-	return nil
+	return finished(complete)
 }

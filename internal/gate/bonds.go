@@ -128,8 +128,12 @@ func (g *Gate) Bind(ctx context.Context, key *keys.Key, t *Ticket, outcome mcp.O
 	case outcome == mcp.OutcomeTask:
 		return g.bindTask(ctx, key, t, &handles)
 	case handles.HasState:
+		var asked [32]byte
+		if t.asked != nil {
+			asked = t.asked()
+		}
 		return g.bind(ctx, ledger.Bond{
-			Mark: g.mark(boundState, ownerOf(key), stateOf(handles.RequestState, t.asked)), Account: key.Account, Until: g.Now().Add(bondLife),
+			Mark: g.mark(boundState, ownerOf(key), stateOf(handles.RequestState, asked)), Account: key.Account, Until: g.Now().Add(bondLife),
 		})
 	}
 	return nil

@@ -159,28 +159,38 @@ func (c *Call) Settle(ctx context.Context, outcome mcp.Outcome, answer []byte) (
 func (c *Call) capture(ctx context.Context, answer []byte) ([]mcp.Field, *Refusal) {
 	c.stopRenewal()
 	c.kept = c.Keeps() && len(answer) > 0
+	purse, err := c.take(ctx, answer)
+	if err != nil {
+		c.failed(ctx, err)
+		return nil, &Refusal{Code: ChargeFailed, Cause: err, Tool: c.order.Tool}
+	}
+	if c.resumed && !c.stands {
+		c.gate.Abandonments.Forgive(c.order.Lineage) // noted when its first stream broke off
+	}
+	return c.fields(purse), nil
+}
+
+// take captures the charge, or finds it captured: then it stands, whatever
+// becomes of the answer at hand. It returns the payer's purse after it.
+func (c *Call) take(ctx context.Context, answer []byte) (ledger.Purse, error) {
 	began := c.gate.Now()
 	charge, purse, err := c.gate.Ledger.Capture(ctx, c.id, answer)
 	if c.resumed && errors.Is(err, ledger.ErrNotFound) { // by a restart, or another node
 		charge, purse, err = c.gate.Ledger.Charge(ctx, c.id, c.order, c.terms, answer)
 	}
-	if err == nil && charge.Paid() > 0 && charge.Refunded >= charge.Paid() {
-		err = errRefunded
-	}
 	c.gate.Meter.Captured(c.gate.Now().Sub(began))
-	if err != nil {
-		c.failed(ctx, err)
-		return nil, &Refusal{Code: ChargeFailed, Cause: err, Tool: c.order.Tool}
+	switch {
+	case err != nil:
+		return purse, err
+	case charge.Paid() > 0 && charge.Refunded >= charge.Paid():
+		return purse, errRefunded
 	}
 	c.settled, c.charge = true, &charge
 	// Books keep microseconds.
 	if c.stands = c.mayComeBack() && charge.At.Before(began.Truncate(time.Microsecond)); !c.stands {
 		c.count(ResultCaptured)
 	}
-	if c.resumed && !c.stands {
-		c.gate.Abandonments.Forgive(c.order.Lineage) // noted when its first stream broke off
-	}
-	return c.fields(purse), nil
+	return purse, nil
 }
 
 // Release ends the call without a charge: it gives the reservation back, or
@@ -219,7 +229,7 @@ func (c *Call) Suspend() {
 func (c *Call) Ticket(m *mcp.Message) *Ticket {
 	t := &Ticket{Request: m.ID, Method: m.Method}
 	if mcp.MayAsk(m.Method) {
-		t.asked = mcp.Fingerprint(m)
+		t.asked = func() [32]byte { return mcp.Fingerprint(m) }
 	}
 	if c.gate != nil {
 		t.Charge, t.order, t.on, t.retry, t.entry, t.began = c.id, c.order, c.on, c.terms.Retry, c.entry, c.began.Unix()
@@ -246,8 +256,10 @@ func (g *Gate) Resume(key *keys.Key, t *Ticket) *Call {
 
 // callOf returns the call of a ticket that says what it costs.
 func (g *Gate) callOf(key *keys.Key, t *Ticket) *Call {
+	order := t.order
+	order.Account, order.Provider, order.Server = key.Account, g.policy.Provider, g.policy.Server
 	return &Call{
-		gate: g, id: t.Charge, entry: t.entry, on: t.on, order: t.order, resumed: true,
+		gate: g, id: t.Charge, entry: t.entry, on: t.on, order: order, resumed: true,
 		terms: ledger.Terms{Key: capsOf(key), Server: g.policy.Caps, FreeCalls: g.policy.FreeCalls, Retry: t.retry},
 	}
 }

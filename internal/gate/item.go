@@ -30,17 +30,19 @@ func (g *Gate) appraise(era mcp.Era, m *mcp.Message) (item pricing.Item, costs b
 	if m.Kind == mcp.KindRequest {
 		item = itemOf(m)
 	}
+	switch {
+	case known && m.Kind != mcp.KindRequest:
+		return item, false, nil
+	case known && item.Kind == pricing.Tool:
+		return item, true, nil // its quote tells: an unpriced one may be denied
+	}
 	offer, named := g.policy.Prices.Offer(item)
 	switch {
 	case !known && (!named || item.Kind != pricing.Method):
 		return item, false, &Refusal{Code: MethodUnknown, Reason: "method not found: " + m.Method}
-	case m.Kind != mcp.KindRequest:
-		return item, false, nil
 	case item.Kind == pricing.Resource && g.policy.Prices.Ambiguous(item.Name):
 		return item, false, &Refusal{Code: ParamsInvalid,
 			Reason: "the uri must be written in its normal form (RFC 3986, 6.2.2), without a fragment: prices are found by it"}
-	case item.Kind == pricing.Tool:
-		return item, true, nil // an unpriced one may be denied
 	}
 	return item, named && !offer.Free(), nil
 }

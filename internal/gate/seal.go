@@ -99,7 +99,9 @@ type Ticket struct {
 	Method  string
 	// Charge is the id of the charge of a paid call, "" for what costs nothing.
 	Charge string
-	asked  [32]byte // the request's fingerprint, where it may be asked for input; not sealed
+	// asked returns the request's fingerprint, where it may be asked for input;
+	// not sealed, and nil on a stream that is resumed.
+	asked func() [32]byte
 	// accepted is called when the call was accepted as a task; nil for none.
 	accepted func()
 	began    int64 // when the call was reserved, in seconds since 1970
@@ -145,7 +147,6 @@ func (g *Gate) OpenEvent(key *keys.Key, session, sealed string) (event string, t
 	t.Method, t.Charge = r.text(), r.text()
 	if t.Paid() {
 		r.call(t)
-		t.order.Account, t.order.Provider, t.order.Server = key.Account, g.policy.Provider, g.policy.Server
 	}
 	if t.Request, ok = readID(request); !ok || r.bad || len(r.b) > 0 {
 		return "", nil, false // of another version of this program

@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/fareboxhq/farebox/internal/keys"
-	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/mcp"
 	"github.com/fareboxhq/farebox/internal/pricing"
 )
@@ -77,7 +75,6 @@ func (g *Gate) ResumeTask(ctx context.Context, key *keys.Key, ticket *Ticket) *T
 // revive takes up the call that the task is of.
 func (t *Task) revive(ctx context.Context, key *keys.Key, kept *remembered) {
 	g, ticket := t.gate, &kept.ticket
-	ticket.order.Account, ticket.order.Provider, ticket.order.Server = key.Account, g.policy.Provider, g.policy.Server
 	t.call = g.callOf(key, ticket)
 	t.call.deadline = kept.deadline
 	if g.Now().Before(kept.deadline) {
@@ -199,24 +196,13 @@ func (t *Task) pay(ctx context.Context, outcome mcp.Outcome) ([]mcp.Field, *Refu
 		return nil, nil
 	}
 	c.stopRenewal()
-	began := t.gate.Now()
 	// The answer is not kept for who sends the call itself again: it is no answer to it.
-	charge, purse, err := t.gate.Ledger.Capture(ctx, c.id, nil)
-	if errors.Is(err, ledger.ErrNotFound) { // a restart forgot the reservation
-		charge, purse, err = t.gate.Ledger.Charge(ctx, c.id, c.order, c.terms, nil)
-	}
-	if err == nil && charge.Paid() > 0 && charge.Refunded >= charge.Paid() {
-		err = errRefunded
-	}
-	t.gate.Meter.Captured(t.gate.Now().Sub(began))
+	purse, err := c.take(ctx, nil)
 	if err != nil {
 		c.count(ResultFailed)
 		return nil, t.withheld(err)
 	}
-	c.settled, c.charge = true, &charge
-	if t.fresh = !charge.At.Before(began.Truncate(time.Microsecond)); t.fresh {
-		c.count(ResultCaptured)
-	}
+	t.fresh = !c.stands
 	return c.fields(purse), nil
 }
 

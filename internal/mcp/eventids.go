@@ -29,7 +29,8 @@ type EventIDs struct {
 }
 
 // Append appends to dst what p becomes, and returns it. What may still turn out
-// to be an id is kept until it is known.
+// to be an id is kept until it is known; an id that the end of the stream cuts is
+// dropped, as the standard ignores it.
 func (e *EventIDs) Append(dst, p []byte) []byte {
 	for len(p) > 0 {
 		if e.passing || e.dropped {
@@ -68,15 +69,6 @@ func (e *EventIDs) Append(dst, p []byte) []byte {
 		}
 	}
 	return dst
-}
-
-// Rest returns what is kept of a line that the end of the stream has cut. An id
-// that is cut is dropped: the standard ignores it.
-func (e *EventIDs) Rest() []byte {
-	if bytes.HasPrefix(e.text(), []byte("id")) {
-		return nil
-	}
-	return e.line
 }
 
 // endOfLine returns the length of p up to and with its first CR or LF.

@@ -18,7 +18,7 @@ import (
 // the time after it, as in "<hex> until 2026-07-28T12:00:00Z", so that a change
 // of the key breaks no session. A file that is not there is made.
 func loadSealer(file string, now time.Time) (*gate.Sealer, error) {
-	text, err := os.ReadFile(file)
+	text, err := readPrivate(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		var key [gate.SealKeySize]byte
 		_, _ = rand.Read(key[:]) // never fails: crypto/rand ends the program instead
@@ -26,9 +26,6 @@ func loadSealer(file string, now time.Time) (*gate.Sealer, error) {
 			return nil, fmt.Errorf("writing the sealing key: %w", err)
 		}
 		return gate.NewSealer(time.Now, gate.SealKey{Key: key}), nil
-	}
-	if err == nil {
-		err = checkPrivate(file)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("reading the sealing key: %w", err)
@@ -40,13 +37,18 @@ func loadSealer(file string, now time.Time) (*gate.Sealer, error) {
 	return gate.NewSealer(time.Now, keys...), nil
 }
 
-// checkPrivate refuses a file that others may read.
-func checkPrivate(file string) error {
+// readPrivate reads a file with a key of the installation, and refuses one that
+// others may read.
+func readPrivate(file string) ([]byte, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
 	info, err := os.Stat(file)
 	if err == nil && info.Mode().Perm()&0o077 != 0 {
-		return fmt.Errorf("%s may be read by others: chmod 600 it", file)
+		err = fmt.Errorf("%s may be read by others: chmod 600 it", file)
 	}
-	return err
+	return text, err
 }
 
 // parseSealKeys reads the keys that are good now, the one that seals first.

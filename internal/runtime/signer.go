@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"strings"
 
 	"github.com/fareboxhq/farebox/internal/ledger"
@@ -16,19 +15,12 @@ import (
 // loadSigner returns the signer whose seed is in the file, as hex digits. A
 // file that is not there is made.
 func loadSigner(file string) (*ledger.Signer, error) {
-	text, err := os.ReadFile(file)
+	text, err := readPrivate(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return newSigner(file)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("reading the receipt key: %w", err)
-	}
-	info, err := os.Stat(file)
-	if err != nil {
-		return nil, fmt.Errorf("reading the receipt key: %w", err)
-	}
-	if info.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("receipt key %s may be read by others: chmod 600 it", file)
 	}
 	raw, err := hex.DecodeString(strings.TrimSpace(string(text)))
 	if err != nil || len(raw) != ed25519.SeedSize {
