@@ -13,6 +13,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 
+	"github.com/fareboxhq/farebox/internal/items"
 	"github.com/fareboxhq/farebox/internal/pricing"
 )
 
@@ -80,7 +81,7 @@ func TestCompileRefuses(t *testing.T) {
 		"a server needs a name":                         func(h *Handler) { h.Server = "we ather" },
 		"provider: account name":                        func(h *Handler) { h.Provider = "@funding" },
 		"unknown environment":                           func(h *Handler) { h.Environments = []string{"prod"} },
-		"is priced twice":                               func(h *Handler) { h.Prices = []Price{{Tool: "a", Amount: "1"}, {Tool: "a", Amount: "2"}} },
+		"is named twice":                                func(h *Handler) { h.Prices = []Price{{Tool: "a", Amount: "1"}, {Tool: "a", Amount: "2"}} },
 		`price of "a": "1e3"`:                           func(h *Handler) { h.Prices = []Price{{Tool: "a", Amount: "1e3"}} },
 		"below zero":                                    func(h *Handler) { h.Prices = []Price{{Tool: "a", Amount: "-1"}} },
 		`price of "a": "" is not an amount`:             func(h *Handler) { h.Prices = []Price{{Tool: "a"}} },
@@ -99,7 +100,7 @@ func TestCompileRefuses(t *testing.T) {
 		`method "tools/call": what it costs depends`: func(h *Handler) { h.Methods = []Method{{"tools/call", "1"}} },
 		`method "a": want free or an amount`:         func(h *Handler) { h.Methods = []Method{{"a", ""}} },
 		`price of "method:a": it is below zero`:      func(h *Handler) { h.Methods = []Method{{"a", "-1"}} },
-		`method "a" is priced twice`:                 func(h *Handler) { h.Methods = []Method{{"a", "1"}, {"a", "free"}} },
+		`method "a" is named twice`:                  func(h *Handler) { h.Methods = []Method{{"a", "1"}, {"a", "free"}} },
 		"unpriced: want deny":                        func(h *Handler) { h.Unpriced = "maybe" },
 		`origin "app.example.com"`:                   func(h *Handler) { h.Origins = []string{"app.example.com"} },
 		"max_body and max_call":                      func(h *Handler) { h.MaxBody = -1 },
@@ -135,7 +136,7 @@ func TestChargeOnIsInherited(t *testing.T) {
 			t.Fatal(err)
 		}
 		for tool, want := range c.want {
-			if q, err := book.Quote(t.Context(), pricing.Item{Name: tool}, nil); err != nil || q.ChargeOn != want {
+			if q, err := book.Quote(t.Context(), items.Item{Name: tool}, nil); err != nil || q.ChargeOn != want {
 				t.Errorf("%v: %s is charged on %s (%v), want %s", c.chargeOn, tool, q.ChargeOn, err, want)
 			}
 		}

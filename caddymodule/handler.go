@@ -17,6 +17,7 @@ import (
 
 	"github.com/fareboxhq/farebox/internal/admin"
 	"github.com/fareboxhq/farebox/internal/gate"
+	"github.com/fareboxhq/farebox/internal/items"
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/pricing"
@@ -288,7 +289,7 @@ func (p *Price) rule(on pricing.ChargeOn) (r pricing.Rule, err error) {
 			return r, err
 		}
 	}
-	if item, err := pricing.ParseItem(p.Tool); err == nil && item.Kind == pricing.Method {
+	if item, err := items.Parse(p.Tool); err == nil && item.Kind == items.Method {
 		return r, errors.New("the prices of methods stand in methods")
 	}
 	switch {

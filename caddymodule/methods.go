@@ -5,6 +5,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
+	"github.com/fareboxhq/farebox/internal/items"
 	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/mcp"
 	"github.com/fareboxhq/farebox/internal/pricing"
@@ -24,7 +25,7 @@ type Method struct {
 
 // rule returns the method as package pricing knows it.
 func (m *Method) rule(on pricing.ChargeOn) (pricing.Rule, error) {
-	r := pricing.Rule{Pattern: pricing.Item{Kind: pricing.Method, Name: m.Method}.String(), ChargeOn: on}
+	r := pricing.Rule{Pattern: items.Item{Kind: items.Method, Name: m.Method}.String(), ChargeOn: on}
 	if err := mcp.CheckMethodRule(m.Method); err != nil {
 		return r, fmt.Errorf("method %q: %w", m.Method, err)
 	}
@@ -57,11 +58,11 @@ func (h *Handler) parseMethod(d *caddyfile.Dispenser) error {
 
 // checkItem refuses the names that price and free do not take.
 func checkItem(d *caddyfile.Dispenser, text string) error {
-	item, err := pricing.ParseItem(text)
+	item, err := items.Parse(text)
 	switch {
 	case err != nil:
 		return d.WrapErr(err)
-	case item.Kind == pricing.Method:
+	case item.Kind == items.Method:
 		return d.Errf("%q: write methods as in: method %s 0.01", text, item.Name)
 	}
 	return nil
@@ -70,6 +71,6 @@ func checkItem(d *caddyfile.Dispenser, text string) error {
 // knowsMethod reports whether a rule of the config names the message's method,
 // so that metrics may name it, too.
 func (h *Handler) knowsMethod(m *mcp.Message) bool {
-	_, named := h.book.Offer(pricing.Item{Kind: pricing.Method, Name: m.Method})
+	_, named := h.book.Offer(items.Item{Kind: items.Method, Name: m.Method})
 	return named && m.Kind == mcp.KindRequest
 }

@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/fareboxhq/farebox/internal/items"
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/mcp"
@@ -214,7 +215,7 @@ func (g *Gate) Admit(ctx context.Context, key *keys.Key, era mcp.Era, m *mcp.Mes
 }
 
 // quote prices a request, within the maximum that the caller has set.
-func (g *Gate) quote(ctx context.Context, item pricing.Item, m *mcp.Message) (pricing.Quote, *Refusal) {
+func (g *Gate) quote(ctx context.Context, item items.Item, m *mcp.Message) (pricing.Quote, *Refusal) {
 	if refusal := checkName(item); refusal != nil {
 		return pricing.Quote{}, refusal
 	}
@@ -242,7 +243,7 @@ func (g *Gate) quote(ctx context.Context, item pricing.Item, m *mcp.Message) (pr
 	return quote, nil
 }
 
-func (g *Gate) reserve(ctx context.Context, key *keys.Key, item pricing.Item, m *mcp.Message, quote pricing.Quote) (*Call, *Refusal) {
+func (g *Gate) reserve(ctx context.Context, key *keys.Key, item items.Item, m *mcp.Message, quote pricing.Quote) (*Call, *Refusal) {
 	c := &Call{gate: g, id: g.NewID("chg_"), entry: quote.Entry, on: quote.ChargeOn, order: g.order(key, item.String(), quote.Amount)}
 	terms := g.terms(key, m)
 	c.terms = terms

@@ -3,6 +3,7 @@ package gate
 import (
 	"encoding/json"
 
+	"github.com/fareboxhq/farebox/internal/items"
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/mcp"
@@ -30,11 +31,11 @@ func (g *Gate) List(key *keys.Key, list mcp.List) mcp.ListRewrite {
 		r.Judge = g.judgeTool
 	case mcp.ListPrompts:
 		r.Judge = func(name string) (bool, []mcp.Field) {
-			return true, g.priceFields(g.policy.Prices.Offer(pricing.Item{Kind: pricing.Prompt, Name: name}))
+			return true, g.priceFields(g.policy.Prices.Offer(items.Item{Kind: items.Prompt, Name: name}))
 		}
 	case mcp.ListResources:
 		r.Judge = func(uri string) (bool, []mcp.Field) {
-			return true, g.priceFields(g.policy.Prices.Offer(pricing.Item{Kind: pricing.Resource, Name: uri}))
+			return true, g.priceFields(g.policy.Prices.Offer(items.Item{Kind: items.Resource, Name: uri}))
 		}
 	case mcp.ListResourceTemplates:
 		r.Judge = func(template string) (bool, []mcp.Field) {
@@ -45,7 +46,7 @@ func (g *Gate) List(key *keys.Key, list mcp.List) mcp.ListRewrite {
 }
 
 func (g *Gate) judgeTool(name string) (keep bool, fields []mcp.Field) {
-	offer, ok := g.policy.Prices.Offer(pricing.Item{Name: name})
+	offer, ok := g.policy.Prices.Offer(items.Item{Name: name})
 	if !ok || !mcp.ValidToolName(name) { // such a name cannot be called through here
 		return false, nil
 	}

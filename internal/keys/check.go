@@ -22,6 +22,8 @@ var (
 
 // Use is what a key is asked to be good for.
 type Use struct {
+	// Kinds that may be used so; empty admits all.
+	Kinds []Kind
 	// Scope that is needed; "" asks for none. The scopes that kinds imply
 	// decide the kind: a key that lacks such a scope is of the wrong kind.
 	Scope string
@@ -43,6 +45,8 @@ func (k *Key) Check(now time.Time, use Use) error {
 		return ErrDisabled
 	case !k.ExpiresAt.IsZero() && !now.Before(k.ExpiresAt):
 		return ErrExpired
+	case len(use.Kinds) > 0 && !slices.Contains(use.Kinds, k.Kind):
+		return ErrKind
 	case impliedByAnyKind(use.Scope) && !k.HasScope(use.Scope):
 		return ErrKind
 	case len(use.Environments) > 0 && !slices.Contains(use.Environments, k.Environment):

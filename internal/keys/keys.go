@@ -128,19 +128,24 @@ type Key struct {
 	Successor   string      // the ID of the key that a rotation made of it; "" if none did
 }
 
-// Limits bound what the keys of one lineage spend together, in micro-units of
-// the installation's currency, at all servers and in UTC days and months. Zero
-// is no bound.
+// Limits bound what the keys of one lineage do together, at all servers: what
+// they spend, in micro-units of the installation's currency and in UTC days and
+// months, and how often they ask. Zero is no bound.
 type Limits struct {
 	Call  int64 `json:"call,omitempty"`
 	Day   int64 `json:"day,omitempty"`
 	Month int64 `json:"month,omitempty"`
+	// Rate bounds the requests of the lineage, at all servers together.
+	Rate Rate `json:"rate,omitzero"`
 }
 
-// Check returns an error if one of the limits is below zero.
+// Check returns an error if one of the limits is not within its bounds.
 func (l *Limits) Check() error {
 	if l.Call < 0 || l.Day < 0 || l.Month < 0 {
 		return fmt.Errorf("a limit of a key is below zero: %+v", *l)
+	}
+	if !l.Rate.IsZero() {
+		return l.Rate.Check()
 	}
 	return nil
 }

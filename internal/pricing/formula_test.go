@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fareboxhq/farebox/internal/items"
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
@@ -50,7 +51,7 @@ func TestExpressionPrices(t *testing.T) {
 		if c.arguments != "" {
 			raw = []byte(c.arguments)
 		}
-		q, err := byExpression(t, c.expression, most).Quote(t.Context(), Item{Name: "t"}, raw)
+		q, err := byExpression(t, c.expression, most).Quote(t.Context(), items.Item{Name: "t"}, raw)
 		if err != nil || q != (Quote{c.want, "t", Success}) {
 			t.Errorf("%s of %s = %+v, %v; want %d", c.expression, c.arguments, q, err, c.want)
 		}
@@ -61,7 +62,7 @@ func TestExpressionPrices(t *testing.T) {
 // that quotes nothing of the arguments.
 func TestExpressionRefuses(t *testing.T) {
 	const tooMuch, notComputed, below, above, whole = "too much work", "cannot be computed", "below zero", "above the most that it may be, 0.001", "whole number"
-	items := `{"a":[` + strings.Repeat(`"secret",`, 3000) + `0]}`
+	list := `{"a":[` + strings.Repeat(`"secret",`, 3000) + `0]}`
 	for _, c := range []struct{ expression, arguments, want string }{
 		{`size(args.text)`, ``, notComputed},
 		{`size(args.text)`, `{"text":7}`, notComputed},
@@ -85,7 +86,7 @@ func TestExpressionRefuses(t *testing.T) {
 		{`args.n`, `{"n":true}`, whole},
 		{`args.n`, `{"n":[1]}`, whole},
 		{`args.n`, `{"n":92233720368547758070}`, whole},
-		{`args.a.all(x, args.a.all(y, x != y || true)) ? 1 : 2`, items, tooMuch},
+		{`args.a.all(x, args.a.all(y, x != y || true)) ? 1 : 2`, list, tooMuch},
 		{`size(args)`, `{"n":1e400}`, "out of range"},
 		{`size(args)`, `{"a":1,"a":2}`, "a name twice"},
 		{`size(args)`, `{"a":[1,`, "no JSON object"},
@@ -98,7 +99,7 @@ func TestExpressionRefuses(t *testing.T) {
 		if c.arguments != "" {
 			raw = []byte(c.arguments)
 		}
-		q, err := byExpression(t, c.expression, 1000).Quote(t.Context(), Item{Name: "t"}, raw)
+		q, err := byExpression(t, c.expression, 1000).Quote(t.Context(), items.Item{Name: "t"}, raw)
 		var refused *RefusedError
 		if !errors.As(err, &refused) || !strings.Contains(refused.Reason, c.want) {
 			t.Errorf("%s: got %+v, %v, want a refusal with %q", name, q, err, c.want)
@@ -114,7 +115,7 @@ func TestExpressionRefuses(t *testing.T) {
 func TestExpressionIsBoundedInCost(t *testing.T) {
 	b := byExpression(t, `args.text.contains("a") || args.text.contains("b") ? 1 : 2`, 10)
 	arguments := `{"text":"` + strings.Repeat("x", 4<<20) + `"}`
-	if _, err := b.Quote(t.Context(), Item{Name: "t"}, []byte(arguments)); !errors.Is(err, errCost) {
+	if _, err := b.Quote(t.Context(), items.Item{Name: "t"}, []byte(arguments)); !errors.Is(err, errCost) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -126,7 +127,7 @@ func TestExpressionIsBoundedInTime(t *testing.T) {
 	arguments := `{"a":` + nested + `,"b":` + nested + `,"n":[` + strings.Repeat("0,", 9999) + `0]}`
 	b := byExpression(t, `args.n.all(x, args.a == args.b) ? 1 : 2`, 1000)
 	began := time.Now()
-	_, err := b.Quote(t.Context(), Item{Name: "t"}, []byte(arguments))
+	_, err := b.Quote(t.Context(), items.Item{Name: "t"}, []byte(arguments))
 	var refused *RefusedError
 	if !errors.As(err, &refused) || !strings.Contains(refused.Reason, "too much work") || !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v", err)
@@ -140,7 +141,7 @@ func TestExpressionIsBoundedInTime(t *testing.T) {
 func TestExpressionMayReadTheWholeBody(t *testing.T) {
 	b := byExpression(t, `args.text.contains("needle") ? 2 : 1`, 10)
 	arguments := `{"text":"` + strings.Repeat("x", 4<<20-100) + `"}`
-	if q, err := b.Quote(t.Context(), Item{Name: "t"}, []byte(arguments)); err != nil || q.Amount != 1 {
+	if q, err := b.Quote(t.Context(), items.Item{Name: "t"}, []byte(arguments)); err != nil || q.Amount != 1 {
 		t.Errorf("got %+v, %v", q, err)
 	}
 }
@@ -187,7 +188,7 @@ func TestCompileRefusesExpressions(t *testing.T) {
 func TestExpressionByGlob(t *testing.T) {
 	b := compile(t, Default{}, Rule{Pattern: "v?_*", CEL: `tool.startsWith("v1") ? 1 : 2`, Max: 2, ChargeOn: Started})
 	for tool, want := range map[string]ledger.Amount{"v1_a": 1, "v2_a": 2} {
-		if q, err := b.Quote(t.Context(), Item{Name: tool}, nil); err != nil || q != (Quote{want, "v?_*", Started}) {
+		if q, err := b.Quote(t.Context(), items.Item{Name: tool}, nil); err != nil || q != (Quote{want, "v?_*", Started}) {
 			t.Errorf("%s: %+v, %v", tool, q, err)
 		}
 	}
@@ -201,7 +202,7 @@ func TestExpressionsAreConcurrent(t *testing.T) {
 		wg.Go(func() {
 			for n := range 200 {
 				arguments := fmt.Sprintf(`{"a":[0,%d],"text":"%s"}`, n, strings.Repeat("x", i))
-				if q, err := b.Quote(context.Background(), Item{Name: "t"}, []byte(arguments)); err != nil || q.Amount != ledger.Amount(2*n+i) {
+				if q, err := b.Quote(context.Background(), items.Item{Name: "t"}, []byte(arguments)); err != nil || q.Amount != ledger.Amount(2*n+i) {
 					t.Errorf("%s: %+v, %v", arguments, q, err)
 				}
 			}
@@ -221,7 +222,7 @@ func FuzzExpression(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Fuzz(func(t *testing.T, arguments []byte) {
-		q, err := b.Quote(context.Background(), Item{Name: "t"}, arguments)
+		q, err := b.Quote(context.Background(), items.Item{Name: "t"}, arguments)
 		var refused *RefusedError
 		if err != nil && !errors.As(err, &refused) || q.Amount < 0 || q.Amount > 500 {
 			t.Errorf("%q: %+v, %v", arguments, q, err)
@@ -237,7 +238,7 @@ func BenchmarkExpression(b *testing.B) {
 	arguments := []byte(`{"text":"` + strings.Repeat("x", 1000) + `","to":"no"}`)
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := book.Quote(b.Context(), Item{Name: "t"}, arguments); err != nil {
+		if _, err := book.Quote(b.Context(), items.Item{Name: "t"}, arguments); err != nil {
 			b.Fatal(err)
 		}
 	}

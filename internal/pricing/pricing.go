@@ -9,17 +9,15 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/fareboxhq/farebox/internal/items"
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
 // Rule prices the items that a pattern names, by a fixed amount or by an
 // expression over the call's arguments.
 type Rule struct {
-	// Pattern is the name of an item, as ParseItem reads it, or a pattern. In
-	// those of tools and prompts, '*' stands for any run of characters except
-	// '/', '?' for one, and '[a-z]' for a class. In those of resources, '*' and
-	// whatever stands in braces stand for any run of characters, '/' included,
-	// and all else for itself. Methods have no patterns.
+	// Pattern is the name of an item, as items.Parse reads it, or a pattern, as
+	// items.Table has them.
 	Pattern string
 	// Amount of one call; zero means free. It must be zero beside CEL.
 	Amount ledger.Amount
@@ -80,15 +78,13 @@ func (e *RefusedError) Unwrap() error { return e.Cause }
 
 // entry is a compiled rule.
 type entry struct {
-	item    Item     // what it prices: the name may be a pattern
-	pieces  []string // of a resource's pattern
 	quote   Quote    // complete, unless there is a formula
 	formula *formula // gives the amount; nil for a fixed price
 }
 
 // Book is a compiled price book.
 type Book struct {
-	shelves  [kinds]shelf
+	entries  items.Table[entry]
 	fallback Default
 	// sellsResources says that some resource has a price.
 	sellsResources bool
@@ -101,25 +97,20 @@ type Book struct {
 // that charges nothing.
 func Compile(rules []Rule, fallback Default) (*Book, error) {
 	b := &Book{fallback: fallback}
-	seen := make(map[string]bool, len(rules))
 	var lang language
 	for _, r := range rules {
-		item, err := ParseItem(r.Pattern)
+		item, err := items.Parse(r.Pattern)
 		if err != nil {
 			return nil, err
 		}
-		if seen[r.Pattern] {
-			return nil, fmt.Errorf("%s %q is priced twice", item.Kind, item.Name)
+		e, err := lang.entry(r)
+		if err == nil {
+			err = b.entries.Add(item, e)
 		}
-		seen[r.Pattern] = true
-		e, err := lang.entry(item, r)
 		if err != nil {
 			return nil, fmt.Errorf("price of %q: %w", r.Pattern, err)
 		}
-		if err := b.shelves[item.Kind].add(e); err != nil {
-			return nil, err
-		}
-		b.sellsResources = b.sellsResources || item.Kind == Resource && !e.offer().Free()
+		b.sellsResources = b.sellsResources || item.Kind == items.Resource && !e.offer().Free()
 	}
 	if fallback.Amount < 0 {
 		return nil, fmt.Errorf("price of unpriced tools is below zero: %s", fallback.Amount)
@@ -132,12 +123,12 @@ func Compile(rules []Rule, fallback Default) (*Book, error) {
 }
 
 // entry compiles one rule.
-func (l *language) entry(item Item, r Rule) (entry, error) {
+func (l *language) entry(r Rule) (entry, error) {
 	on, err := r.ChargeOn.complete()
 	if err != nil {
 		return entry{}, err
 	}
-	e := entry{item: item, quote: Quote{Amount: r.Amount, Entry: r.Pattern, ChargeOn: on}}
+	e := entry{quote: Quote{Amount: r.Amount, Entry: r.Pattern, ChargeOn: on}}
 	switch {
 	case r.Amount < 0:
 		return entry{}, fmt.Errorf("it is below zero: %s", r.Amount)
@@ -158,11 +149,11 @@ func (l *language) entry(item Item, r Rule) (entry, error) {
 // object of the call, strictly decoded before, or nil if it has none; only
 // prices by expression look at them. The error is ErrUnpriced, for tools alone,
 // or a *RefusedError; the quote's Entry is set with either.
-func (b *Book) Quote(ctx context.Context, item Item, arguments []byte) (Quote, error) {
-	if e, ok := b.shelves[item.Kind].find(item.Name); ok {
+func (b *Book) Quote(ctx context.Context, item items.Item, arguments []byte) (Quote, error) {
+	if e, ok := b.entries.Find(item); ok {
 		return e.of(ctx, item.Name, arguments)
 	}
-	if item.Kind != Tool {
+	if item.Kind != items.Tool {
 		return Quote{Entry: Other, ChargeOn: Success}, nil
 	}
 	if !b.fallback.Allow {
@@ -183,11 +174,11 @@ func (o Offer) Free() bool { return o.Amount == 0 }
 
 // Offer returns what calls of the item cost. false says that the book denies
 // them, of a tool, or else that no rule names the item.
-func (b *Book) Offer(item Item) (Offer, bool) {
-	if e, ok := b.shelves[item.Kind].find(item.Name); ok {
+func (b *Book) Offer(item items.Item) (Offer, bool) {
+	if e, ok := b.entries.Find(item); ok {
 		return e.offer(), true
 	}
-	if item.Kind != Tool {
+	if item.Kind != items.Tool {
 		return Offer{}, false
 	}
 	return Offer{Amount: b.fallback.Amount}, b.fallback.Allow
@@ -197,18 +188,18 @@ func (b *Book) Offer(item Item) (Offer, bool) {
 // (RFC 6570). false says that this cannot be told: no rule has exactly the
 // template for its pattern, or another one comes before it.
 func (b *Book) OfferTemplate(template string) (Offer, bool) {
-	if e, ok := b.shelves[Resource].exact[template]; ok {
-		return e.offer(), true
+	e, ok := b.entries.FindTemplate(template)
+	if !ok {
+		return Offer{}, false
 	}
-	for _, e := range b.shelves[Resource].globs {
-		if e.item.Name == template {
-			return e.offer(), true
-		}
-		if e.matches(template) {
-			break
-		}
-	}
-	return Offer{}, false
+	return e.offer(), true
+}
+
+// Ambiguous reports whether a resource may be had under another price by
+// writing its URI differently: some resources have a price, no rule names this
+// URI exactly, and it is not written in its normal form.
+func (b *Book) Ambiguous(uri string) bool {
+	return b.sellsResources && !b.entries.HasExactly(items.Item{Kind: items.Resource, Name: uri}) && !items.IsNormalURI(uri)
 }
 
 // Denies reports whether there may be tools that the book denies.

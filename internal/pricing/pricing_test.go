@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/fareboxhq/farebox/internal/items"
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
@@ -38,7 +39,7 @@ func TestQuoteOrder(t *testing.T) {
 		{"Ping", 0, Other, ErrUnpriced},
 		{"", 0, Other, ErrUnpriced},
 	} {
-		q, err := b.Quote(t.Context(), Item{Name: c.tool}, nil)
+		q, err := b.Quote(t.Context(), items.Item{Name: c.tool}, nil)
 		if !errors.Is(err, c.err) || q.Amount != c.want || q.Entry != c.entry || err == nil && q.ChargeOn != Success {
 			t.Errorf("Quote(%q) = %+v, %v; want %s by %q, %v", c.tool, q, err, c.want, c.entry, c.err)
 		}
@@ -48,7 +49,7 @@ func TestQuoteOrder(t *testing.T) {
 // What no rule names costs what the operator says, under one label.
 func TestQuoteFallback(t *testing.T) {
 	for _, amount := range []ledger.Amount{0, 30_000} {
-		q, err := compile(t, Default{Allow: true, Amount: amount}).Quote(t.Context(), Item{Name: "anything"}, nil)
+		q, err := compile(t, Default{Allow: true, Amount: amount}).Quote(t.Context(), items.Item{Name: "anything"}, nil)
 		if err != nil || q != (Quote{amount, Other, Success}) {
 			t.Errorf("unpriced %s: got %+v, %v", amount, q, err)
 		}
@@ -63,10 +64,10 @@ func TestCompileRefuses(t *testing.T) {
 		fallback Default
 		want     string
 	}{
-		"twice":            {[]Rule{{Pattern: "a", Amount: 1}, {Pattern: "a", Amount: 0}}, Default{}, `"a" is priced twice`},
+		"twice":            {[]Rule{{Pattern: "a", Amount: 1}, {Pattern: "a", Amount: 0}}, Default{}, `"a" is named twice`},
 		"below zero":       {[]Rule{{Pattern: "a", Amount: -1}}, Default{}, `price of "a": it is below zero`},
 		"no name":          {[]Rule{{Pattern: "", Amount: 1}}, Default{}, "needs the name"},
-		"bad glob":         {[]Rule{{Pattern: "a[", Amount: 1}}, Default{}, `"a[" of a price cannot be read`},
+		"bad glob":         {[]Rule{{Pattern: "a[", Amount: 1}}, Default{}, `"a[" cannot be read`},
 		"fallback is less": {nil, Default{Allow: true, Amount: -1}, "unpriced tools is below zero"},
 	} {
 		if _, err := Compile(c.rules, c.fallback); err == nil || !strings.Contains(err.Error(), c.want) {
@@ -79,7 +80,7 @@ func TestCompileRefuses(t *testing.T) {
 func TestQuoteDoesNotAllocate(t *testing.T) {
 	b := compile(t, Default{}, Rule{Pattern: "a", Amount: 1}, Rule{Pattern: "b*", Amount: 2}, Rule{Pattern: "c", CEL: "1", Max: 1})
 	ctx, arguments := t.Context(), []byte(`{"text":"x"}`)
-	if n := testing.AllocsPerRun(100, func() { _, _ = b.Quote(ctx, Item{Name: "a"}, arguments) }); n != 0 {
+	if n := testing.AllocsPerRun(100, func() { _, _ = b.Quote(ctx, items.Item{Name: "a"}, arguments) }); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
 }

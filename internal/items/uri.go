@@ -1,29 +1,20 @@
-package pricing
+package items
 
 import (
 	"net/netip"
 	"strings"
 )
 
-// Ambiguous reports whether a resource may be had under another price by
-// writing its URI differently: some resources have a price, no rule names this
-// URI exactly, and it is not written in the one form that servers make of its
-// spellings before they look it up (RFC 3986, 6.2.2; WHATWG URL). Widely used
-// ones do. A URI with a fragment is ambiguous, too: it names a part of a
-// resource, which a server finds by what precedes it (RFC 3986, 3.5).
-func (b *Book) Ambiguous(uri string) bool {
-	s := &b.shelves[Resource]
-	if _, named := s.exact[uri]; named || !b.sellsResources {
-		return false
-	}
-	return !isNormalURI(uri)
-}
-
 // defaultPorts has the schemes whose URIs the WHATWG's parser treats in a way
 // of their own.
 var defaultPorts = map[string]string{"http": "80", "https": "443", "ws": "80", "wss": "443", "ftp": "21", "file": ""}
 
-func isNormalURI(uri string) bool {
+// IsNormalURI reports whether a URI is written in the one form that servers make
+// of its spellings before they look it up (RFC 3986, 6.2.2; WHATWG URL). Widely
+// used ones do, so that another spelling could pass for another resource. A URI
+// with a fragment is in no such form, either: it names a part of a resource,
+// which a server finds by what precedes it (RFC 3986, 3.5).
+func IsNormalURI(uri string) bool {
 	scheme, rest, ok := strings.Cut(uri, ":")
 	if !ok || !isNormalScheme(scheme) || !hasNormalCharacters(rest) {
 		return false

@@ -1,0 +1,174 @@
+package items
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"strings"
+)
+
+// Table maps items to values, by rules whose patterns name one item or many.
+// The zero Table is empty. Once it is filled it may be read by many goroutines
+// at once; finding an exact name does not allocate.
+type Table[T any] struct {
+	shelves [kinds]shelf[T]
+}
+
+// shelf has the rules of one kind of items.
+type shelf[T any] struct {
+	exact map[string]T
+	globs []glob[T] // in the order of the rules
+}
+
+// glob is a rule for many items.
+type glob[T any] struct {
+	pattern string
+	pieces  []string // of a resource's pattern
+	value   T
+}
+
+// Add puts a rule into the table. In the patterns of tools and prompts, '*'
+// stands for any run of characters except '/', '?' for one, and '[a-z]' for a
+// class. In those of resources, '*' and whatever stands in braces stand for any
+// run of characters, '/' included, and all else for itself. Methods have no
+// patterns. What cannot be read, and what stands there already, is an error.
+func (t *Table[T]) Add(item Item, value T) error {
+	s := &t.shelves[item.Kind]
+	g := glob[T]{pattern: item.Name, value: value}
+	many := false
+	var err error
+	switch item.Kind {
+	case Method:
+	case Resource:
+		g.pieces, err = splitURIPattern(item.Name)
+		many = len(g.pieces) > 1
+	default:
+		if many = strings.ContainsAny(item.Name, `*?[\`); many {
+			_, err = path.Match(item.Name, "")
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("the pattern %q cannot be read: %w", item, err)
+	}
+	if _, there := s.exact[item.Name]; there || s.hasGlob(item.Name) {
+		return fmt.Errorf("%s %q is named twice", item.Kind, item.Name)
+	}
+	if many {
+		s.globs = append(s.globs, g)
+		return nil
+	}
+	if s.exact == nil {
+		s.exact = make(map[string]T)
+	}
+	s.exact[item.Name] = value
+	return nil
+}
+
+func (s *shelf[T]) hasGlob(pattern string) bool {
+	for i := range s.globs {
+		if s.globs[i].pattern == pattern {
+			return true
+		}
+	}
+	return false
+}
+
+// Find returns the value of the rule for the item: of the one with exactly its
+// name, whatever the order, or else of the first whose pattern matches.
+func (t *Table[T]) Find(item Item) (value T, ok bool) {
+	s := &t.shelves[item.Kind]
+	if value, ok = s.exact[item.Name]; ok {
+		return value, true
+	}
+	for i := range s.globs {
+		if s.globs[i].matches(item) {
+			return s.globs[i].value, true
+		}
+	}
+	return value, false
+}
+
+// FindTemplate returns the value of the rule for every resource of a template
+// (RFC 6570). false says that this cannot be told: no rule has exactly the
+// template for its pattern, or another one comes before it.
+func (t *Table[T]) FindTemplate(template string) (value T, ok bool) {
+	s := &t.shelves[Resource]
+	if value, ok = s.exact[template]; ok {
+		return value, true
+	}
+	for i := range s.globs {
+		if s.globs[i].pattern == template {
+			return s.globs[i].value, true
+		}
+		if s.globs[i].matches(Item{Resource, template}) {
+			break
+		}
+	}
+	return value, false
+}
+
+// HasExactly reports whether a rule has the item's very name.
+func (t *Table[T]) HasExactly(item Item) bool {
+	_, ok := t.shelves[item.Kind].exact[item.Name]
+	return ok
+}
+
+// Len counts the rules for items of a kind.
+func (t *Table[T]) Len(kind Kind) int {
+	return len(t.shelves[kind].exact) + len(t.shelves[kind].globs)
+}
+
+func (g *glob[T]) matches(item Item) bool {
+	if item.Kind == Resource {
+		return matchesPieces(g.pieces, item.Name)
+	}
+	ok, _ := path.Match(g.pattern, item.Name) // Add has checked the pattern
+	return ok
+}
+
+// splitURIPattern returns what stands between the wildcards of a pattern for
+// URIs: '*' and, so that a template of RFC 6570 is a pattern for all that may
+// come of it, whatever stands in braces. Both stand for any run of characters:
+// URIs have '?', '[' and '/' of their own.
+func splitURIPattern(pattern string) ([]string, error) {
+	var pieces []string
+	for rest := pattern; ; {
+		i := strings.IndexAny(rest, "*{}")
+		if i < 0 {
+			return append(pieces, rest), nil
+		}
+		pieces = append(pieces, rest[:i])
+		end := i
+		switch rest[i] {
+		case '{':
+			size := strings.IndexAny(rest[i+1:], "{}")
+			if size < 0 || rest[i+1+size] != '}' {
+				return nil, errors.New("a brace is not closed")
+			}
+			end = i + 1 + size
+		case '}':
+			return nil, errors.New("a brace is not opened")
+		}
+		rest = rest[end+1:]
+	}
+}
+
+// matchesPieces reports whether the text is the pieces with anything between
+// them. It takes the first place of each piece, which is right since the last
+// one is fixed; so the time is bounded by the text's length times that of the
+// pieces.
+func matchesPieces(pieces []string, text string) bool {
+	first, last := pieces[0], pieces[len(pieces)-1]
+	if len(text) < len(first)+len(last) || !strings.HasPrefix(text, first) || !strings.HasSuffix(text, last) {
+		return false
+	}
+	text = text[len(first) : len(text)-len(last)]
+	for _, piece := range pieces[1 : len(pieces)-1] {
+		_, after, ok := strings.Cut(text, piece)
+		if !ok {
+			return false
+		}
+		text = after
+	}
+	return true
+}

@@ -1,0 +1,23 @@
+package items
+
+import (
+	"testing"
+)
+
+// A wildcard of a resource's pattern stands for anything, and each piece must
+// be there, in its order and without overlaps.
+func TestResourcePatterns(t *testing.T) {
+	for _, c := range []struct {
+		pattern, uri string
+		want         bool
+	}{
+		{"*", "", true}, {"*", "a://b/c", true}, {"a*", "a", true}, {"a*a", "a", false}, {"a*a", "aa", true}, {"ab*ba", "aba", false},
+		{"a**b", "ab", true}, {"*b*", "abc", true}, {"*b*b*", "abc", false}, {"*ab*b", "aabb", true}, {"*ab*b", "ab", false}, {"{x}", "y", true},
+		{"a{x}*{y}c", "abc", true}, {"a{*x}c", "a/b/c", true}, {"a*c", "abcd", false}, {"a?c*", "abc", false}, {`a\*`, `a\b`, true},
+	} {
+		pieces, err := splitURIPattern(c.pattern)
+		if err != nil || matchesPieces(pieces, c.uri) != c.want {
+			t.Errorf("%q for %q: want %v (%v)", c.pattern, c.uri, c.want, err)
+		}
+	}
+}

@@ -1,0 +1,88 @@
+package keys
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Rate bounds how often something may be done: Requests in each Per, of which
+// Burst may come at once after a pause. The zero Rate is no bound.
+type Rate struct {
+	Requests int64         `json:"requests"`
+	Per      time.Duration `json:"per"` // nanoseconds in JSON
+	Burst    int64         `json:"burst"`
+}
+
+// The bounds of a Rate.
+const (
+	maxRequests = 1_000_000
+	minPer      = time.Second
+	maxPer      = 24 * time.Hour
+)
+
+// IsZero reports whether there is no bound.
+func (r Rate) IsZero() bool { return r == Rate{} }
+
+// Check returns an error if the rate, which must not be zero, is not within its
+// bounds: 1 to 1,000,000 requests, and the same for the burst, in 1 s to 24 h.
+func (r Rate) Check() error {
+	switch {
+	case r.Requests < 1 || r.Requests > maxRequests || r.Burst < 1 || r.Burst > maxRequests:
+		return fmt.Errorf("a rate has 1 to %d requests, and so has its burst", maxRequests)
+	case r.Per < minPer || r.Per > maxPer:
+		return fmt.Errorf("a rate counts over %s to %s", minPer, maxPer)
+	}
+	return nil
+}
+
+// Every returns how long one request takes to be allowed again, rounded up to
+// a nanosecond.
+func (r Rate) Every() time.Duration {
+	return time.Duration((int64(r.Per) + r.Requests - 1) / r.Requests)
+}
+
+// String returns the rate as ParseRate reads it, such as "60/1m burst 100", and
+// "none" for the zero Rate.
+func (r Rate) String() string {
+	if r.IsZero() {
+		return "none"
+	}
+	per := r.Per.String()
+	for _, zero := range []string{"m0s", "h0m"} { // "1m0s" is 1m
+		if strings.HasSuffix(per, zero) {
+			per = per[:len(per)-2]
+		}
+	}
+	if r.Burst == r.Requests {
+		return fmt.Sprintf("%d/%s", r.Requests, per)
+	}
+	return fmt.Sprintf("%d/%s burst %d", r.Requests, per, r.Burst)
+}
+
+var errRate = errors.New("want requests in a time, and how many may come at once, as in: 60/1m burst 100")
+
+// ParseRate reads a rate such as "60/1m" or "60/1m burst 100". Without a burst,
+// all requests of a time may come at once.
+func ParseRate(text string) (Rate, error) {
+	words := strings.Fields(text)
+	if len(words) != 1 && (len(words) != 3 || words[1] != "burst") {
+		return Rate{}, fmt.Errorf("rate %q: %w", text, errRate)
+	}
+	count, per, _ := strings.Cut(words[0], "/")
+	n, err := strconv.ParseInt(count, 10, 64)
+	d, errPer := time.ParseDuration(per)
+	r := Rate{Requests: n, Per: d, Burst: n}
+	if len(words) == 3 && err == nil {
+		r.Burst, err = strconv.ParseInt(words[2], 10, 64)
+	}
+	if err != nil || errPer != nil {
+		return Rate{}, fmt.Errorf("rate %q: %w", text, errRate)
+	}
+	if err := r.Check(); err != nil {
+		return Rate{}, fmt.Errorf("rate %q: %w", text, err)
+	}
+	return r, nil
+}
