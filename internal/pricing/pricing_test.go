@@ -66,7 +66,7 @@ func TestCompileRefuses(t *testing.T) {
 	}{
 		"twice":            {[]Rule{{Pattern: "a", Amount: 1}, {Pattern: "a", Amount: 0}}, Default{}, `"a" is named twice`},
 		"below zero":       {[]Rule{{Pattern: "a", Amount: -1}}, Default{}, `price of "a": it is below zero`},
-		"no name":          {[]Rule{{Pattern: "", Amount: 1}}, Default{}, "needs the name"},
+		"no name":          {[]Rule{{Pattern: "", Amount: 1}}, Default{}, "want the name"},
 		"bad glob":         {[]Rule{{Pattern: "a[", Amount: 1}}, Default{}, `"a[" cannot be read`},
 		"fallback is less": {nil, Default{Allow: true, Amount: -1}, "unpriced tools is below zero"},
 	} {
