@@ -53,9 +53,16 @@ type App struct {
 	// The form of the secrets of keys.
 	Secrets *Secrets `json:"secrets,omitempty"`
 
+	// The scopes that keys may be given and servers may ask for.
+	Scopes *Scopes `json:"scopes,omitempty"`
+
+	// How long personal keys live unless something else is asked when they are
+	// made. Default: 183d.
+	PersonalExpiry caddy.Duration `json:"personal_expiry,omitempty"`
+
 	logger   *slog.Logger
-	identity string // of the store, canonical: its key in the pool
-	secrets  *keys.Format
+	identity string          // of the store, canonical: its key in the pool
+	settings *admin.Settings // never changed once it is complete
 
 	mu       sync.Mutex
 	handlers []*Handler
@@ -131,17 +138,15 @@ func (a *App) Provision(ctx caddy.Context) error {
 	return nil
 }
 
-// fill completes the config: where the store is, by its canonical name, and
-// the form of secrets.
+// fill completes the config: where the store is, by its canonical name, and the
+// settings of keys.
 func (a *App) fill() error {
 	if a.Currency == "" {
 		a.Currency = "USD"
 	}
 	var err error
-	if a.Secrets == nil {
-		a.secrets = &keys.DefaultFormat
-	} else if a.secrets, err = keys.NewFormat(keys.FormatOptions(*a.Secrets)); err != nil {
-		return fmt.Errorf("secrets: %w", err)
+	if a.settings, err = a.compileSettings(); err != nil {
+		return err
 	}
 	if a.Store == nil {
 		a.Store = &Store{}
@@ -157,6 +162,24 @@ func (a *App) fill() error {
 		return fmt.Errorf("store: %w", err)
 	}
 	return nil
+}
+
+// compileSettings checks what the config says of keys.
+func (a *App) compileSettings() (*admin.Settings, error) {
+	settings := &admin.Settings{Secrets: &keys.DefaultFormat, PersonalLife: duration(a.PersonalExpiry)}
+	var err error
+	if a.Secrets != nil {
+		if settings.Secrets, err = keys.NewFormat(keys.FormatOptions(*a.Secrets)); err != nil {
+			return nil, fmt.Errorf("secrets: %w", err)
+		}
+	}
+	if a.PersonalExpiry < 0 {
+		return nil, errors.New("personal_expiry cannot be below zero")
+	}
+	if settings.Scopes, err = a.Scopes.catalogue(); err != nil {
+		return nil, fmt.Errorf("scopes: %w", err)
+	}
+	return settings, nil
 }
 
 const driverSQLite = "sqlite"
@@ -221,7 +244,7 @@ func (a *App) Start() error {
 			return err
 		}
 	}
-	rt.Configure(a.Cache.options(), a.secrets) // last: a config that fails to start changes nothing
+	rt.Configure(a.Cache.options(), a.settings) // last: a config that fails to start changes nothing
 	return nil
 }
 

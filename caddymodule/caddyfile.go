@@ -84,6 +84,11 @@ func parseBlock(d *caddyfile.Dispenser, of string, allowed subdirectives, repeat
 //	        personal_prefix <name>...
 //	        unchecked
 //	    }
+//	    scopes {
+//	        default <scope>...
+//	        <scope> [<description>] [includes <scope>...]
+//	    }
+//	    personal_expiry <duration>
 //	}
 func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the option's name
@@ -95,6 +100,9 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"currency": func(d *caddyfile.Dispenser) error { return oneArg(d, &a.Currency) },
 		"cache":    a.parseCache,
 		"secrets":  a.parseSecrets,
+		"scopes":   a.parseScopes,
+
+		"personal_expiry": func(d *caddyfile.Dispenser) error { return durationArg(d, &a.PersonalExpiry) },
 	})
 }
 

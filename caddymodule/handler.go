@@ -324,7 +324,7 @@ func (h *Handler) bind(ctx context.Context, rt *runtime.Runtime, app *App) error
 		return fmt.Errorf("server %q: provider %q: %w", h.Server, h.Provider, err)
 	}
 	policy := gate.Policy{
-		Server: h.Server, Provider: provider.ID, Environments: h.environments, Secrets: app.secrets,
+		Server: h.Server, Provider: provider.ID, Environments: h.environments, Secrets: app.settings.Secrets,
 		Prices: h.book, Currency: app.Currency, Receipts: !h.NoReceipts, MaxCall: duration(h.MaxCall),
 		Caps: h.caps, FreeCalls: h.freeCalls, Fee: h.fee,
 	}

@@ -17,7 +17,6 @@ import (
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 
 	"github.com/fareboxhq/farebox/internal/admin"
-	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/sqlitestore"
 )
 
@@ -44,7 +43,7 @@ func (c *connection) reachStore(ctx context.Context, method string, use func(*ad
 	defer func() { err = errors.Join(err, store.Close()) }()
 	now := func() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))
-	handler := admin.NewHandler(admin.New(store, nil, func() *keys.Format { return app.secrets }, now), "offline", log)
+	handler := admin.NewHandler(admin.New(store, nil, func() *admin.Settings { return app.settings }, now), "offline", log)
 	return use(&admin.Client{HTTP: &http.Client{Transport: inProcess{handler}}, Host: "offline"})
 }
 
@@ -54,8 +53,8 @@ func noStore(path string) error {
 
 var errNoConfig = errors.New("no config names the store: give one with --config")
 
-// configured returns the app of the config: where its store is, and the form of
-// its secrets.
+// configured returns the app of the config: where its store is, and its settings
+// of keys.
 func (c *connection) configured() (*App, error) {
 	config, _, _, err := caddycmd.LoadConfig(c.config, c.adapter)
 	if err != nil {

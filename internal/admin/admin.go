@@ -84,16 +84,39 @@ func refuse(code Code, format string, args ...any) error {
 type Service struct {
 	store   Store
 	revoker Revoker
-	secrets func() *keys.Format
+	current func() *Settings
 	now     func() time.Time
 
 	receiptKeys ledger.ReceiptKeys
 }
 
+// Settings are what the operator's config says of keys.
+type Settings struct {
+	// Secrets is the form of secrets; nil for keys.DefaultFormat.
+	Secrets *keys.Format
+	// Scopes are those that keys may be given; nil for none.
+	Scopes *keys.Catalogue
+	// PersonalLife is how long personal keys live unless something else is
+	// asked; zero for DefaultPersonalLife.
+	PersonalLife time.Duration
+}
+
 // New returns a service on a store. The revoker may be nil where no cache is;
-// secrets tells the form of new secrets.
-func New(store Store, revoker Revoker, secrets func() *keys.Format, now func() time.Time) *Service {
-	return &Service{store: store, revoker: revoker, secrets: secrets, now: now}
+// settings gives those of the config that is in force, never nil.
+func New(store Store, revoker Revoker, settings func() *Settings, now func() time.Time) *Service {
+	return &Service{store: store, revoker: revoker, current: settings, now: now}
+}
+
+// settings returns the settings in force, complete.
+func (s *Service) settings() Settings {
+	now := *s.current()
+	if now.Secrets == nil {
+		now.Secrets = &keys.DefaultFormat
+	}
+	if now.PersonalLife == 0 {
+		now.PersonalLife = DefaultPersonalLife
+	}
+	return now
 }
 
 // NewID returns a fresh id: the prefix and a UUIDv7 (RFC 9562, 5.7).

@@ -40,7 +40,7 @@ func newOffice(t *testing.T) *office {
 	}
 	o := &office{t: t, store: store, revoked: new(revoked)}
 	now := func() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }
-	server := httptest.NewServer(NewHandler(New(store, o.revoked, func() *keys.Format { return &keys.DefaultFormat }, now), "test", slog.New(slog.DiscardHandler)))
+	server := httptest.NewServer(NewHandler(New(store, o.revoked, func() *Settings { return new(Settings) }, now), "test", slog.New(slog.DiscardHandler)))
 	t.Cleanup(func() {
 		server.Close()
 		if err := store.Close(); err != nil {

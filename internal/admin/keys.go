@@ -24,15 +24,16 @@ type NewKey struct {
 	Test    bool     `json:"test,omitempty"`    //
 	Caps    *Caps    `json:"caps,omitempty"`    // of its lineage; nil: none
 	// ExpiresIn is a Go duration from now, or "never"; empty means never, and
-	// for personal keys PersonalLife.
+	// for personal keys what the settings say.
 	ExpiresIn string `json:"expires_in,omitempty"`
 	// Digest is the SHA-256, as hex digits, of a secret that another system has
 	// minted and its holder keeps. Empty: a secret is minted.
 	Digest string `json:"digest,omitempty"`
 }
 
-// PersonalLife is how long personal keys live unless something else is asked.
-const PersonalLife = 183 * 24 * time.Hour
+// DefaultPersonalLife is how long personal keys live if neither the settings nor
+// who makes them says something else.
+const DefaultPersonalLife = 183 * 24 * time.Hour
 
 // The bounds of what may be written into a key.
 const (
@@ -76,8 +77,9 @@ func (s *Service) CreateKey(ctx context.Context, actor Actor, n NewKey) (keys.Ke
 // giveSecret mints the key's secret, or takes the digest of one that is there.
 func (s *Service) giveSecret(k *keys.Key, digest string) (secret string, err error) {
 	if digest == "" {
-		secret = s.secrets().Mint(k.Kind, k.Environment)
-		k.Digest, k.Hint = keys.DigestOf(secret), s.secrets().Hint(secret)
+		form := s.settings().Secrets
+		secret = form.Mint(k.Kind, k.Environment)
+		k.Digest, k.Hint = keys.DigestOf(secret), form.Hint(secret)
 		return secret, nil
 	}
 	raw, err := hex.DecodeString(digest)
@@ -89,10 +91,9 @@ func (s *Service) giveSecret(k *keys.Key, digest string) (secret string, err err
 }
 
 func (s *Service) newKey(n NewKey) (keys.Key, error) {
-	now := s.now()
 	key := keys.Key{
 		ID: NewID("key_"), Kind: keys.Agent, Environment: keys.Live, Name: n.Name,
-		Scopes: n.Scopes, Servers: n.Servers, CreatedAt: now,
+		Scopes: n.Scopes, Servers: n.Servers, CreatedAt: s.now(),
 	}
 	key.Lineage = key.ID
 	if n.Test {
@@ -104,7 +105,7 @@ func (s *Service) newKey(n NewKey) (keys.Key, error) {
 			return key, refuse(Invalid, "%v", err)
 		}
 	}
-	if key.ExpiresAt, err = expiry(now, key.Kind, n.ExpiresIn); err != nil {
+	if key.ExpiresAt, err = s.expiry(key.Kind, n.ExpiresIn); err != nil {
 		return key, err
 	}
 	if err := n.Caps.applyToKey(&key); err != nil {
@@ -113,7 +114,7 @@ func (s *Service) newKey(n NewKey) (keys.Key, error) {
 	return key, checkRights(&key)
 }
 
-func expiry(now time.Time, kind keys.Kind, in string) (time.Time, error) {
+func (s *Service) expiry(kind keys.Kind, in string) (time.Time, error) {
 	switch {
 	case in == Never && kind == keys.Personal:
 		return time.Time{}, refuse(Invalid, "a personal key always expires: give a time from now, such as 90d")
@@ -124,9 +125,9 @@ func expiry(now time.Time, kind keys.Kind, in string) (time.Time, error) {
 		if err != nil || d <= 0 {
 			return time.Time{}, refuse(Invalid, "expiry %q is not a time from now, such as 90d or 12h", in)
 		}
-		return now.Add(d), nil
+		return s.now().Add(d), nil
 	case kind == keys.Personal:
-		return now.Add(PersonalLife), nil
+		return s.now().Add(s.settings().PersonalLife), nil
 	}
 	return time.Time{}, nil
 }

@@ -65,7 +65,7 @@ func (s *Service) UpdateKey(ctx context.Context, actor Actor, id string, c KeyCh
 				return refuse(Invalid, "key %q was rotated and is to end: change its successor %s", id, k.Successor)
 			}
 			var err error
-			if k.ExpiresAt, err = expiry(s.now(), k.Kind, *c.ExpiresIn); err != nil {
+			if k.ExpiresAt, err = s.expiry(k.Kind, *c.ExpiresIn); err != nil {
 				return err
 			}
 		}
@@ -175,7 +175,7 @@ func (s *Service) RotateKey(ctx context.Context, actor Actor, id string, r Rotat
 		}
 		successor, secret := s.successor(&old)
 		if r.ExpiresIn != "" {
-			if successor.ExpiresAt, err = expiry(s.now(), old.Kind, r.ExpiresIn); err != nil {
+			if successor.ExpiresAt, err = s.expiry(old.Kind, r.ExpiresIn); err != nil {
 				return keys.Key{}, "", err
 			}
 		}
@@ -220,10 +220,11 @@ func (s *Service) retire(k, read, successor *keys.Key, grace time.Duration) erro
 }
 
 func (s *Service) successor(old *keys.Key) (keys.Key, string) {
-	secret := s.secrets().Mint(old.Kind, old.Environment)
+	form := s.settings().Secrets
+	secret := form.Mint(old.Kind, old.Environment)
 	k := keys.Key{
 		ID: NewID("key_"), Account: old.Account, Lineage: old.Lineage, Kind: old.Kind, Environment: old.Environment,
-		Name: old.Name, Hint: s.secrets().Hint(secret), Digest: keys.DigestOf(secret),
+		Name: old.Name, Hint: form.Hint(secret), Digest: keys.DigestOf(secret),
 		Scopes: old.Scopes, Servers: old.Servers, Limits: old.Limits, CreatedAt: s.now(), ExpiresAt: old.ExpiresAt,
 	}
 	return k, secret

@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
@@ -21,7 +20,7 @@ func TestReceiptKeysAreServed(t *testing.T) {
 	known := ledger.ReceiptKeys{
 		ledger.NewSigner([ed25519.SeedSize]byte{1}).Public(), ledger.NewSigner([ed25519.SeedSize]byte{2}).Public(),
 	}
-	service := New(o.store, nil, func() *keys.Format { return &keys.DefaultFormat }, time.Now).WithReceiptKeys(known)
+	service := New(o.store, nil, func() *Settings { return new(Settings) }, time.Now).WithReceiptKeys(known)
 	server := httptest.NewServer(NewHandler(service, "test", slog.New(slog.DiscardHandler)))
 	defer server.Close()
 	client := Client{HTTP: server.Client(), Host: server.Listener.Addr().String()}

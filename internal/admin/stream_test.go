@@ -30,7 +30,7 @@ func officeOf(t *testing.T, path string, middle func(http.Handler) http.Handler)
 	if err != nil {
 		t.Fatal(err)
 	}
-	handler := NewHandler(New(store, nil, func() *keys.Format { return &keys.DefaultFormat }, time.Now), "test", slog.New(slog.DiscardHandler))
+	handler := NewHandler(New(store, nil, func() *Settings { return new(Settings) }, time.Now), "test", slog.New(slog.DiscardHandler))
 	server := httptest.NewServer(middle(handler))
 	t.Cleanup(func() {
 		server.Close()

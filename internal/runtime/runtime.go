@@ -60,18 +60,18 @@ const drainTime = 30 * time.Second
 
 // Runtime is an open store with its cache. It is safe for concurrent use.
 type Runtime struct {
-	store   Store
-	cache   *keycache.Cache
-	signer  *ledger.Signer
-	sealer  *gate.Sealer
-	service *admin.Service
-	metrics *telemetry.Metrics
-	logger  *slog.Logger
-	leases  *leases
-	secrets atomic.Pointer[keys.Format]
-	misses  *misses
-	streams *streams
-	usage   *usage
+	store    Store
+	cache    *keycache.Cache
+	signer   *ledger.Signer
+	sealer   *gate.Sealer
+	service  *admin.Service
+	metrics  *telemetry.Metrics
+	logger   *slog.Logger
+	leases   *leases
+	settings atomic.Pointer[admin.Settings]
+	misses   *misses
+	streams  *streams
+	usage    *usage
 
 	requests  *requests
 	abandoned *abandoned
@@ -107,8 +107,8 @@ func Open(ctx context.Context, o Options) (*Runtime, error) {
 		abandoned: newAbandoned(time.Now), requests: newRequests(time.Now),
 		misses: newMisses(time.Now), streams: newStreams(), usage: newUsage(store.TouchKeys, o.Logger),
 	}
-	r.service = admin.New(store, r, r.secrets.Load, now).WithReceiptKeys(published)
-	r.secrets.Store(&keys.DefaultFormat)
+	r.service = admin.New(store, r, r.settings.Load, now).WithReceiptKeys(published)
+	r.settings.Store(new(admin.Settings))
 	r.unwatch = o.Metrics.Watch(r)
 	return r, nil
 }
@@ -123,11 +123,11 @@ func (r *Runtime) Acquire() error { return r.leases.acquire() }
 // Release gives a lease back.
 func (r *Runtime) Release() { r.leases.release() }
 
-// Configure applies a config's settings in place: of the cache, and the form of
-// new secrets.
-func (r *Runtime) Configure(o keycache.Options, secrets *keys.Format) {
+// Configure applies a config's settings in place: of the cache, and of keys,
+// which must not be changed afterwards.
+func (r *Runtime) Configure(o keycache.Options, settings *admin.Settings) {
 	r.cache.Configure(o)
-	r.secrets.Store(secrets)
+	r.settings.Store(settings)
 }
 
 // Service returns the operations on the store. They need a lease.
