@@ -18,7 +18,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/sqlitestore"
 )
