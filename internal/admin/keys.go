@@ -105,7 +105,7 @@ func (s *Service) newKey(n NewKey) (keys.Key, error) {
 			return key, refuse(Invalid, "%v", err)
 		}
 	}
-	if key.ExpiresAt, err = s.expiry(key.Kind, n.ExpiresIn); err != nil {
+	if key.ExpiresAt, err = s.expiry(key.CreatedAt, key.Kind, n.ExpiresIn); err != nil {
 		return key, err
 	}
 	if err := n.Caps.applyToKey(&key); err != nil {
@@ -114,7 +114,7 @@ func (s *Service) newKey(n NewKey) (keys.Key, error) {
 	return key, checkRights(&key)
 }
 
-func (s *Service) expiry(kind keys.Kind, in string) (time.Time, error) {
+func (s *Service) expiry(from time.Time, kind keys.Kind, in string) (time.Time, error) {
 	switch {
 	case in == Never && kind == keys.Personal:
 		return time.Time{}, refuse(Invalid, "a personal key always expires: give a time from now, such as 90d")
@@ -125,9 +125,9 @@ func (s *Service) expiry(kind keys.Kind, in string) (time.Time, error) {
 		if err != nil || d <= 0 {
 			return time.Time{}, refuse(Invalid, "expiry %q is not a time from now, such as 90d or 12h", in)
 		}
-		return s.now().Add(d), nil
+		return from.Add(d), nil
 	case kind == keys.Personal:
-		return s.now().Add(s.settings().PersonalLife), nil
+		return from.Add(s.settings().PersonalLife), nil
 	}
 	return time.Time{}, nil
 }

@@ -65,7 +65,7 @@ func (s *Service) UpdateKey(ctx context.Context, actor Actor, id string, c KeyCh
 				return refuse(Invalid, "key %q was rotated and is to end: change its successor %s", id, k.Successor)
 			}
 			var err error
-			if k.ExpiresAt, err = s.expiry(k.Kind, *c.ExpiresIn); err != nil {
+			if k.ExpiresAt, err = s.expiry(s.now(), k.Kind, *c.ExpiresIn); err != nil {
 				return err
 			}
 		}
@@ -175,7 +175,7 @@ func (s *Service) RotateKey(ctx context.Context, actor Actor, id string, r Rotat
 		}
 		successor, secret := s.successor(&old)
 		if r.ExpiresIn != "" {
-			if successor.ExpiresAt, err = s.expiry(old.Kind, r.ExpiresIn); err != nil {
+			if successor.ExpiresAt, err = s.expiry(s.now(), old.Kind, r.ExpiresIn); err != nil {
 				return keys.Key{}, "", err
 			}
 		}
