@@ -75,6 +75,7 @@ type Runtime struct {
 
 	requests  *requests
 	abandoned *abandoned
+	rates     *rates
 
 	unwatch func()
 }
@@ -104,7 +105,7 @@ func Open(ctx context.Context, o Options) (*Runtime, error) {
 	r := &Runtime{
 		store: store, cache: cache, signer: signer, sealer: sealer,
 		metrics: o.Metrics, logger: o.Logger, leases: newLeases(),
-		abandoned: newAbandoned(time.Now), requests: newRequests(time.Now),
+		abandoned: newAbandoned(time.Now), rates: newRates(), requests: newRequests(time.Now),
 		misses: newMisses(time.Now), streams: newStreams(), usage: newUsage(store.TouchKeys, o.Logger),
 	}
 	r.service = admin.New(store, r, r.settings.Load, now).WithReceiptKeys(published)
@@ -136,7 +137,7 @@ func (r *Runtime) Service() *admin.Service { return r.service }
 // Gate returns a gate to a server under the policy. Its use needs a lease.
 func (r *Runtime) Gate(p gate.Policy) *gate.Gate {
 	return gate.New(p, gate.Deps{
-		Keys: r, Ledger: r.store, Bonds: r.store, Abandonments: r.abandoned, Signer: r.signer, Sealer: r.sealer, Meter: r.metrics.Meter(p.Server),
+		Keys: r, Ledger: r.store, Bonds: r.store, Abandonments: r.abandoned, Limiter: r.rates, Signer: r.signer, Sealer: r.sealer, Meter: r.metrics.Meter(p.Server),
 		Logger: r.logger, Now: time.Now, NewID: admin.NewID,
 	})
 }
