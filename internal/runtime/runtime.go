@@ -77,6 +77,10 @@ type Runtime struct {
 	abandoned *abandoned
 	rates     *rates
 
+	log  Revocations
+	own  *board // the log, where this process owns the store; else nil
+	node *node  // follows the log of a store that others change, too; else nil
+
 	unwatch func()
 }
 
@@ -110,6 +114,13 @@ func Open(ctx context.Context, o Options) (*Runtime, error) {
 	}
 	r.service = admin.New(store, r, r.settings.Load, now).WithReceiptKeys(published)
 	r.settings.Store(new(admin.Settings))
+	if shared, ok := store.(Revocations); ok {
+		r.log = shared
+		r.node = follow(shared, cache, r.streams.tell, r.streams.tellAll, o.Logger)
+	} else {
+		r.own = newBoard(time.Now)
+		r.log = r.own
+	}
 	r.unwatch = o.Metrics.Watch(r)
 	return r, nil
 }
@@ -178,12 +189,23 @@ func (r *Runtime) load(ctx context.Context, client netip.Addr, d keys.Digest, kn
 	return key, source, err
 }
 
-// Revoke makes every lookup that begins afterwards ask the store for the key,
-// and tells those who serve streams of it.
+// Revoke makes every lookup that begins afterwards ask the store for the key, in
+// this process and in all others that share the store or follow this one, and
+// tells those who serve streams of it. It takes LeaseTime at the most.
 func (r *Runtime) Revoke(d keys.Digest) {
 	r.cache.Revoke(d)
 	r.streams.tell(d)
+	if r.node != nil {
+		r.node.confirm()
+		return
+	}
+	r.own.Append(d)
+	// It ends by itself, when the last lease does.
+	_ = r.own.Confirm(context.Background(), "")
 }
+
+// Revocations returns the log of the changes of keys. Its use needs a lease.
+func (r *Runtime) Revocations() Revocations { return r.log }
 
 // Watch returns a stream of the key, whose end must be told. What serves it
 // checks the key again each time that it was changed.
@@ -221,6 +243,9 @@ func (r *Runtime) Destruct() error {
 	defer cancel()
 	if err := r.leases.drain(ctx); err != nil {
 		r.logger.Warn("closing the store under calls that are still in flight", "waited", drainTime)
+	}
+	if r.node != nil {
+		r.node.stop()
 	}
 	r.unwatch()
 	r.usage.close()
