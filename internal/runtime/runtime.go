@@ -31,6 +31,9 @@ type Store interface {
 	admin.Store
 	// TouchKeys notes when keys, by their ids, were last used.
 	TouchKeys(ctx context.Context, used map[string]time.Time) error
+	// CountExpiring counts, for each of the times, the keys that can be used
+	// now and expire at that time or before.
+	CountExpiring(ctx context.Context, until []time.Time) ([]int64, error)
 	// OpenReservations counts the reservations that hold credits now.
 	OpenReservations() int
 	// Healthy returns nil, or why the store cannot write now.
@@ -75,6 +78,7 @@ type Runtime struct {
 
 	requests  *requests
 	abandoned *abandoned
+	expiring  *expiring
 
 	unwatch func()
 }
@@ -106,6 +110,7 @@ func Open(ctx context.Context, o Options) (*Runtime, error) {
 		metrics: o.Metrics, logger: o.Logger, leases: newLeases(),
 		abandoned: newAbandoned(time.Now), requests: newRequests(time.Now),
 		misses: newMisses(time.Now), streams: newStreams(), usage: newUsage(store.TouchKeys, o.Logger),
+		expiring: newExpiring(store.CountExpiring, time.Now, o.Logger),
 	}
 	r.service = admin.New(store, r, r.settings.Load, now).WithReceiptKeys(published)
 	r.settings.Store(new(admin.Settings))
@@ -207,6 +212,17 @@ func (r *Runtime) CacheEntries() int { return r.cache.Len() }
 
 // StoreUp reports whether the store can write.
 func (r *Runtime) StoreUp() bool { return r.store.Healthy() == nil }
+
+// ExpiringKeys counts, for each of the times from now, the keys that can be used
+// and expire within it, as of at most half a minute ago; false if the store
+// could not be asked then, or is being closed.
+func (r *Runtime) ExpiringKeys(within []time.Duration) ([]int64, bool) {
+	if r.Acquire() != nil {
+		return nil, false
+	}
+	defer r.Release()
+	return r.expiring.counts(within)
+}
 
 // EndStreams tells all open streams to end, and those that are opened later.
 func (r *Runtime) EndStreams() { r.streams.end() }
