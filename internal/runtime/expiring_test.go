@@ -56,7 +56,7 @@ func TestExpiringIsAskedSeldom(t *testing.T) {
 		}
 		time.Sleep(countEvery - 1)
 		expect("soon", 1, true)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		c.err = errors.New("broken")
 		expect("broken", 2, false)
 		c.err = nil
