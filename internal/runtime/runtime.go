@@ -75,10 +75,10 @@ type Runtime struct {
 	misses   *misses
 	streams  *streams
 	usage    *usage
+	expiring *expiring
 
 	requests  *requests
 	abandoned *abandoned
-	expiring  *expiring
 
 	unwatch func()
 }
@@ -110,9 +110,9 @@ func Open(ctx context.Context, o Options) (*Runtime, error) {
 		metrics: o.Metrics, logger: o.Logger, leases: newLeases(),
 		abandoned: newAbandoned(time.Now), requests: newRequests(time.Now),
 		misses: newMisses(time.Now), streams: newStreams(), usage: newUsage(store.TouchKeys, o.Logger),
-		expiring: newExpiring(store.CountExpiring, time.Now, o.Logger),
 	}
 	r.service = admin.New(store, r, r.settings.Load, now).WithReceiptKeys(published)
+	r.expiring = newExpiring(store.CountExpiring, time.Now, o.Logger)
 	r.settings.Store(new(admin.Settings))
 	r.unwatch = o.Metrics.Watch(r)
 	return r, nil
