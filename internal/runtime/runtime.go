@@ -31,6 +31,9 @@ type Store interface {
 	admin.Store
 	// TouchKeys notes when keys, by their ids, were last used.
 	TouchKeys(ctx context.Context, used map[string]time.Time) error
+	// CountExpiring counts, for each of the times, the keys that can be used
+	// now and expire at that time or before.
+	CountExpiring(ctx context.Context, until []time.Time) ([]int64, error)
 	// OpenReservations counts the reservations that hold credits now.
 	OpenReservations() int
 	// Healthy returns nil, or why the store cannot write now.
@@ -72,6 +75,7 @@ type Runtime struct {
 	misses   *misses
 	streams  *streams
 	usage    *usage
+	expiring *expiring
 
 	requests  *requests
 	abandoned *abandoned
@@ -113,6 +117,7 @@ func Open(ctx context.Context, o Options) (*Runtime, error) {
 		misses: newMisses(time.Now), streams: newStreams(), usage: newUsage(store.TouchKeys, o.Logger),
 	}
 	r.service = admin.New(store, r, r.settings.Load, now).WithReceiptKeys(published)
+	r.expiring = newExpiring(store.CountExpiring, time.Now, o.Logger)
 	r.settings.Store(new(admin.Settings))
 	if shared, ok := store.(Revocations); ok {
 		r.log = shared
@@ -230,6 +235,17 @@ func (r *Runtime) CacheEntries() int { return r.cache.Len() }
 
 // StoreUp reports whether the store can write.
 func (r *Runtime) StoreUp() bool { return r.store.Healthy() == nil }
+
+// ExpiringKeys counts, for each of the times from now, the keys that can be used
+// and expire within it, as of at most half a minute ago; false if the store
+// could not be asked then, or is being closed.
+func (r *Runtime) ExpiringKeys(within []time.Duration) ([]int64, bool) {
+	if r.Acquire() != nil {
+		return nil, false
+	}
+	defer r.Release()
+	return r.expiring.counts(within)
+}
 
 // EndStreams tells all open streams to end, and those that are opened later.
 func (r *Runtime) EndStreams() { r.streams.end() }
