@@ -3,6 +3,7 @@ package runtime
 import (
 	"context"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -40,6 +41,7 @@ type node struct {
 	told   func(keys.Digest) // of each change
 	lost   func()            // changes may have been missed
 	logger *slog.Logger
+	asked  atomic.Int64 // when the log was last asked, of those times that it answered; on the cache's clock
 
 	cancel context.CancelFunc
 	done   chan struct{}
@@ -54,6 +56,7 @@ func follow(log Revocations, cache known, told func(keys.Digest), lost func(), l
 		cancel: cancel, done: make(chan struct{}),
 	}
 	cache.Believe(cache.Clock(), 0)
+	n.asked.Store(int64(cache.Clock()))
 	go n.run(ctx)
 	return n
 }
@@ -109,11 +112,16 @@ func (n *node) renew(ctx context.Context, seen int64) (position int64, more bool
 		n.cache.Revoke(d)
 		n.told(d)
 	}
+	n.asked.Store(int64(began))
 	if !r.More {
 		n.cache.Believe(began, LeaseTime)
 	}
 	return r.Position, r.More || r.Gap || len(r.Digests) > 0, nil
 }
+
+// lag returns how long ago the log was last asked, of those times that it
+// answered.
+func (n *node) lag() time.Duration { return n.cache.Clock() - time.Duration(n.asked.Load()) }
 
 // confirm returns when no other node believes any longer what it knew of keys
 // before the call, which is after LeaseTime at the latest.

@@ -250,6 +250,9 @@ func TestNodeReadsTheLog(t *testing.T) {
 		s.broken.Store(true)
 		log.Append(keys.Digest{4})
 		time.Sleep(LeaseTime)
+		if n.lag() < LeaseTime {
+			t.Errorf("the lag is %s after %s without an answer", n.lag(), LeaseTime)
+		}
 		if m.until > m.Clock() {
 			t.Error("it believes what it knows without having read the log")
 		}

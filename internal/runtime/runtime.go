@@ -233,6 +233,15 @@ func (r *Runtime) OpenReservations() int { return r.store.OpenReservations() }
 // CacheEntries counts the keys in the cache.
 func (r *Runtime) CacheEntries() int { return r.cache.Len() }
 
+// RevocationLag tells how old the knowledge of changes of keys is that other
+// processes make; 0 where none does.
+func (r *Runtime) RevocationLag() time.Duration {
+	if r.node == nil {
+		return 0
+	}
+	return r.node.lag()
+}
+
 // StoreUp reports whether the store can write.
 func (r *Runtime) StoreUp() bool { return r.store.Healthy() == nil }
 

@@ -25,6 +25,9 @@ type Source interface {
 	OpenReservations() int
 	CacheEntries() int
 	StoreUp() bool
+	// RevocationLag tells how old the knowledge of changes of keys is that others
+	// make; 0 where nobody else does.
+	RevocationLag() time.Duration
 	// ExpiringKeys counts, for each of the times from now, the keys that can be
 	// used now and expire within it; false if they cannot be counted. It must
 	// be cheap to ask often, and take no longer than a scrape may.
@@ -79,6 +82,7 @@ func New(held func() int64) *Metrics {
 	}
 	gauge("reservations_open", "Reservations that are neither settled nor expired.", m.sum(func(s Source) float64 { return float64(s.OpenReservations()) }))
 	gauge("cache_entries", "Keys in the cache.", m.sum(func(s Source) float64 { return float64(s.CacheEntries()) }))
+	gauge("revocation_lag_seconds", "Seconds since the changes of keys that other processes make were last asked for.", m.lag)
 	gauge("held_bytes", "Bytes of requests and answers that are held back.", func() float64 { return float64(held()) })
 	gauge("store_up", "1 if every open store answers, 0 if one does not.", m.storeUp)
 	m.gauges = append(m.gauges, newExpiring(m.watched))
@@ -140,6 +144,17 @@ func (m *Metrics) storeUp() float64 {
 		}
 	}
 	return 1
+}
+
+// lag is that of the store that lags most.
+func (m *Metrics) lag() float64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	longest := time.Duration(0)
+	for s := range m.sources {
+		longest = max(longest, s.RevocationLag())
+	}
+	return longest.Seconds()
 }
 
 // Request counts one request. The method must be a known one or "other"; the

@@ -95,8 +95,11 @@ func TestChargedMicrounits(t *testing.T) {
 type store struct {
 	open     int
 	up       bool
+	lag      time.Duration
 	expiring []int64 // nil: cannot be counted
 }
+
+func (s *store) RevocationLag() time.Duration { return s.lag }
 
 func (s *store) OpenReservations() int { return s.open }
 func (s *store) CacheEntries() int     { return 2 * s.open }
@@ -110,7 +113,7 @@ func TestGauges(t *testing.T) {
 	if err := m.Register(r); err != nil {
 		t.Fatal(err)
 	}
-	one, two := &store{open: 3, up: true}, &store{open: 4}
+	one, two := &store{open: 3, up: true, lag: time.Second}, &store{open: 4, lag: 2 * time.Second}
 	unwatch := m.Watch(one)
 	defer m.Watch(two)()
 	expect := func(open, entries, up float64) {
@@ -122,6 +125,9 @@ func TestGauges(t *testing.T) {
 		}
 	}
 	expect(7, 14, 0)
+	if got := sample(t, r, "farebox_revocation_lag_seconds"); got != 2 {
+		t.Errorf("lag %v, want that of the store that lags most", got)
+	}
 	two.up = true
 	expect(7, 14, 1)
 	unwatch()
