@@ -344,8 +344,15 @@ func (x *exchange) challenge(a *answer, r *gate.Refusal) string {
 	if a.tokenError != "" {
 		challenge += `, error="` + a.tokenError + `"`
 	}
-	if len(r.Scopes) > 0 {
-		challenge += `, scope="` + strings.Join(r.Scopes, " ") + `"`
+	scopes := r.Scopes
+	if a.status == http.StatusUnauthorized && x.h.resource != nil {
+		scopes = x.h.resource.needs
+	}
+	if len(scopes) > 0 {
+		challenge += `, scope="` + strings.Join(scopes, " ") + `"`
+	}
+	if x.h.resource != nil { // RFC 9728, 5.1
+		challenge += `, resource_metadata="` + x.h.resource.metadataURL(x.h.resource.asked(x.r)) + `"`
 	}
 	return challenge
 }

@@ -23,6 +23,8 @@ func init() {
 	httpcaddyfile.RegisterGlobalOption("farebox", parseApp)
 	httpcaddyfile.RegisterHandlerDirective("farebox", parseHandler)
 	httpcaddyfile.RegisterDirectiveOrder("farebox", httpcaddyfile.After, "encode")
+	httpcaddyfile.RegisterHandlerDirective("farebox_metadata", parseMetadata)
+	httpcaddyfile.RegisterDirectiveOrder("farebox_metadata", httpcaddyfile.After, "encode") // next to it: before farebox
 }
 
 func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
@@ -184,6 +186,13 @@ func (a *App) parseSecrets(d *caddyfile.Dispenser) error {
 //	    require <scope>...
 //	    rate_limit <requests>/<duration> [burst <requests>]
 //	    error_style mcp|http
+//	    oauth {
+//	        resource <url>
+//	        authorization_servers <url>...
+//	        scopes <scope>...
+//	        name <name>
+//	        documentation <url>
+//	    }
 //	    max_body <size>
 //	    max_call <duration>
 //	    origins <origin>...
@@ -212,6 +221,7 @@ func (h *Handler) parse(d *caddyfile.Dispenser, declared *keys.Catalogue) error 
 		"require":      h.parseRequire(declared),
 		"rate_limit":   h.parseRateLimit,
 		"error_style":  h.parseErrorStyle,
+		"oauth":        h.parseOAuth(declared),
 		"max_body":     h.parseMaxBody,
 		"max_call":     func(d *caddyfile.Dispenser) error { return durationArg(d, &h.MaxCall) },
 		"origins":      func(d *caddyfile.Dispenser) error { return someArgs(d, &h.Origins) },

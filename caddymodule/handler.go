@@ -93,6 +93,10 @@ type Handler struct {
 	// Default: `mcp`.
 	ErrorStyle string `json:"error_style,omitempty"`
 
+	// What clients may learn of the server by OAuth's discovery. It needs the
+	// handler `farebox_metadata`. Default: nothing.
+	OAuth *OAuth `json:"oauth,omitempty"`
+
 	// The most that one account may spend at this server, in UTC days and
 	// months.
 	Caps *Caps `json:"caps,omitempty"`
@@ -136,6 +140,7 @@ type Handler struct {
 	freeCalls    int64
 	rate         keys.Rate
 	rights       *gate.Rights
+	resource     *resource // nil without oauth
 	fee          ledger.Share
 
 	ready chan struct{} // closed once the two below are set
@@ -226,10 +231,16 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err = h.compile(); err == nil {
 		err = h.compileRights(app.settings.Scopes)
 	}
+	if err == nil {
+		err = h.compileOAuth(app.settings.Scopes)
+	}
 	if err != nil {
 		return fmt.Errorf("server %q: %w", h.Server, err)
 	}
-	return app.register(h)
+	if err := app.register(h); err != nil {
+		return err
+	}
+	return app.needMetadata(metadataPending(ctx))
 }
 
 var serverName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$`)
@@ -382,7 +393,12 @@ const startPatience = 5 * time.Second
 
 // ServeHTTP serves one request; see exchange.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	return newExchange(h, w, r, next).serve()
+	x := newExchange(h, w, r, next)
+	if isDiscovery(r.URL.Path) {
+		x.count("not_found")
+		return caddyhttp.Error(http.StatusNotFound, errNoMetadata)
+	}
+	return x.serve()
 }
 
 // Interface guards
