@@ -168,13 +168,16 @@ func (g *Gate) permitTicket(key *keys.Key, t *Ticket) *Refusal {
 	return &Refusal{Code: ScopeInsufficient, Tool: name, Scopes: t.scopes, Lacking: g.lacking(key, t.scopes)}
 }
 
-// lacks refuses an item for want of a scope. A tool that nobody may call is
+// lacks refuses an item for want of a scope, and tells all that are needed: of
+// what always has a price, to be charged, too. A tool that nobody may call is
 // unknown all the same.
 func (g *Gate) lacks(key *keys.Key, item items.Item, needs []string) *Refusal {
-	if item.Kind == items.Tool {
-		if _, offered := g.policy.Prices.Offer(item); !offered {
-			return &Refusal{Code: ToolUnknown, Tool: item.Name}
-		}
+	offer, offered := g.policy.Prices.Offer(item)
+	if item.Kind == items.Tool && !offered {
+		return &Refusal{Code: ToolUnknown, Tool: item.Name}
+	}
+	if offered && !offer.Free() && !offer.Varies && !key.HasScope(keys.ScopeConnect) {
+		needs = withConnect(needs)
 	}
 	return &Refusal{Code: ScopeInsufficient, Tool: item.String(), Scopes: needs, Lacking: g.lacking(key, needs)}
 }
