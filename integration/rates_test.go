@@ -3,6 +3,7 @@ package integration
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -11,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/fareboxhq/farebox/integration/harness"
@@ -30,22 +32,29 @@ type limited struct {
 // fresh is a client that has no connection to what a reload has ended.
 var fresh = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 
-// ask posts a body and reads an answer of either style.
+// ask posts a body and reads an answer of either style. The kernel resets
+// connections that the listener of the config before had not accepted when it
+// was closed; such a request was not read, and is made again.
 func ask(g *harness.Gateway, secret, body string) (limited, error) {
-	r, err := http.NewRequest(http.MethodPost, g.Endpoint(), strings.NewReader(body))
-	if err != nil {
-		return limited{}, err
+	for tries := 1; ; tries++ {
+		r, err := http.NewRequest(http.MethodPost, g.Endpoint(), strings.NewReader(body))
+		if err != nil {
+			return limited{}, err
+		}
+		r.Header.Set("Content-Type", "application/json")
+		r.Header.Set("Accept", "application/json, text/event-stream")
+		if secret != "" {
+			r.Header.Set("Authorization", "Bearer "+secret)
+		}
+		resp, err := fresh.Do(r)
+		if errors.Is(err, syscall.ECONNRESET) && tries < 10 {
+			continue
+		}
+		if err != nil {
+			return limited{}, err
+		}
+		return readLimited(resp)
 	}
-	r.Header.Set("Content-Type", "application/json")
-	r.Header.Set("Accept", "application/json, text/event-stream")
-	if secret != "" {
-		r.Header.Set("Authorization", "Bearer "+secret)
-	}
-	resp, err := fresh.Do(r)
-	if err != nil {
-		return limited{}, err
-	}
-	return readLimited(resp)
 }
 
 func readLimited(resp *http.Response) (limited, error) {
