@@ -43,7 +43,7 @@ func (x *exchange) resumeTask(t *gate.Ticket) error {
 		return nil
 	}
 	return x.settleTask(task, o, func(call settled, o tap.Options) bool {
-		return x.settleStream(ctx, call, o)
+		return x.settleStream(ctx, call, t, o)
 	})
 }
 
