@@ -188,18 +188,23 @@ func (q *matrixRequest) send(client *http.Client, url, era, secret, session, cel
 			header.Set("Mcp-Name", name)
 		}
 	}
-	r, err := http.NewRequest(method, url, strings.NewReader(body))
-	if err != nil {
-		return nil, nil, err
+	for tries := 1; ; tries++ {
+		r, err := http.NewRequest(method, url, strings.NewReader(body))
+		if err != nil {
+			return nil, nil, err
+		}
+		r.Header = header
+		resp, err := client.Do(r)
+		if err != nil && tries < 10 { // see paid: at first the config before may have the connection
+			continue
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+		defer resp.Body.Close()
+		text, err := io.ReadAll(resp.Body)
+		return resp, text, err
 	}
-	r.Header = header
-	resp, err := client.Do(r)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	return resp, text, err
 }
 
 // check holds an answer against what was expected of it.
