@@ -67,7 +67,7 @@ var matrixShared = []matrixRequest{
 	{method: "resources/read", params: `"uri":"docs://a"`, needs: "right"},
 	{method: "resources/read", params: `"uri":"other://a"`, needs: "agent:connect"},
 	{method: "completion/complete", params: `"ref":{"type":"ref/prompt","name":"p"},"argument":{"name":"a","value":"b"}`, needs: "right"},
-	{method: "completion/complete", params: `"ref":{"type":"ref/resource","uri":"docs://a"},"argument":{"name":"a","value":"b"}`, needs: "right"},
+	{method: "completion/complete", params: `"ref":{"type":"ref/resource","uri":"docs://{id}"},"argument":{"name":"a","value":"b"}`, needs: "right"},
 	{method: "vendor/thing", params: `"a":1`, needs: "right"},
 	{method: "vendor/unknown", params: `"a":1`, other: "METHOD_UNKNOWN", otherRPC: -32601},
 	{method: "tasks/get", params: `"taskId":"t"`, other: "METHOD_UNKNOWN", otherRPC: -32601},

@@ -170,6 +170,12 @@ func (r *refusedClient) converse(t *testing.T) {
 		"SCOPE_INSUFFICIENT", `The tool "create_invoice" was not called and nothing was charged: it needs the scope billing.write, and this key lacks billing.write`)
 	r.goesOn(t, "after want of a scope")
 
+	// A key that may, of an account that cannot pay.
+	poor := r.gateway.NewKey(t, "alice", "--kind", "personal", "--name", "poor", "--scope", "billing.agent", "--scope", "agent:connect")
+	r.setToken(t, poor.Secret)
+	r.refused(t, "want of money", r.call(t, "send_reminder", map[string]any{"id": "1002"}), "INSUFFICIENT_BALANCE", "one call costs 0.05 USD")
+	r.goesOn(t, "after want of money")
+
 	r.setToken(t, "")
 	r.refused(t, "no token", r.list(t), "TOKEN_MISSING", "Token missing")
 	r.setToken(t, reader.Secret)
@@ -243,7 +249,7 @@ func (r *refusedClient) goesOn(t *testing.T, when string) {
 func (r *refusedClient) refused(t *testing.T, what string, got told, code, words string) {
 	t.Helper()
 	if r.lost {
-		words = map[string]string{"SCOPE_INSUFFICIENT": "Forbidden"}[code]
+		words = map[string]string{"SCOPE_INSUFFICIENT": "Forbidden", "INSUFFICIENT_BALANCE": "Payment Required"}[code]
 		if words == "" {
 			words = "Unauthorized"
 		}
