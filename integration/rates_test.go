@@ -14,6 +14,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/fareboxhq/farebox/integration/harness"
 )
@@ -291,6 +292,17 @@ func TestRateIsToldEverywhere(t *testing.T) {
 	got, err := readLimited(resp)
 	expect("GET", 405, "", got, err)
 
+	// A key that ends within 14 days tells so on each response, another does not.
+	for expires, told := range map[string]bool{"13d": true, "15d": false} {
+		ending := g.NewKey(t, "alice", "--expires", expires)
+		for _, body := range []string{harness.ToolCall(1, "free", `{}`), harness.ToolCall(1, "paid", `{}`), harness.ToolCall(1, "unknown", `{}`), `{`} {
+			got, err := ask(g, ending.Secret, body)
+			at, wrong := http.ParseTime(got.header.Get("X-Farebox-Key-Expires"))
+			if left := time.Until(at); err != nil || (wrong == nil) != told || told && (left > 13*24*time.Hour || left < 13*24*time.Hour-time.Hour) {
+				t.Errorf("a key with %s left, %s: %q, %v", expires, body, got.header.Values("X-Farebox-Key-Expires"), err)
+			}
+		}
+	}
 	if got, err := ask(g, mistype(key.Secret), harness.ToolCall(1, "free", `{}`)); err != nil || got.status != 401 || got.limit != -1 || got.remaining != -1 {
 		t.Errorf("an unknown token: %+v, %v", got, err)
 	}
