@@ -19,9 +19,12 @@ func (x *exchange) binder(t *gate.Ticket) func(mcp.Outcome, []byte) *gate.Refusa
 	}
 }
 
-// notifies reports whether a notification of a task's status may pass.
+// notifies reports whether a notification of a task's status may pass. Streams
+// live long: the key is judged as it is now, not as it was when it opened this one.
 func (x *exchange) notifies(message []byte) bool {
-	return x.h.gate.Notifies(x.r.Context(), x.key, message)
+	ctx := x.r.Context()
+	key, refusal := x.h.gate.Check(ctx, x.client(), x.key.Digest)
+	return refusal == nil && x.h.gate.Notifies(ctx, key, message)
 }
 
 // forwardTask sends on what is asked of a task. If the answer has its result,
@@ -43,7 +46,7 @@ func (x *exchange) resumeTask(t *gate.Ticket) error {
 		return nil
 	}
 	return x.settleTask(task, o, func(call settled, o tap.Options) bool {
-		return x.settleStream(ctx, call, o)
+		return x.settleStream(ctx, call, t, o)
 	})
 }
 

@@ -2,6 +2,7 @@ package gate
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 
 	"github.com/fareboxhq/farebox/internal/items"
@@ -142,7 +143,7 @@ func (g *Gate) permit(key *keys.Key, item items.Item, known bool, m *mcp.Message
 	}
 	var all []string
 	for _, item := range asked {
-		if item.Kind == items.Resource && g.policy.Rights.ambiguous(item.Name) {
+		if item.Kind == items.Resource && g.policy.Rights.ambiguous(item.Name, m.Method == "completion/complete") {
 			return nil, &Refusal{Code: ParamsInvalid,
 				Reason: "the uri must be written in its normal form (RFC 3986, 6.2.2), without a fragment: what it needs is found by it"}
 		}
@@ -168,13 +169,16 @@ func (g *Gate) permitTicket(key *keys.Key, t *Ticket) *Refusal {
 	return &Refusal{Code: ScopeInsufficient, Tool: name, Scopes: t.scopes, Lacking: g.lacking(key, t.scopes)}
 }
 
-// lacks refuses an item for want of a scope. A tool that nobody may call is
+// lacks refuses an item for want of a scope, and tells all that are needed: of
+// what always has a price, to be charged, too. A tool that nobody may call is
 // unknown all the same.
 func (g *Gate) lacks(key *keys.Key, item items.Item, needs []string) *Refusal {
-	if item.Kind == items.Tool {
-		if _, offered := g.policy.Prices.Offer(item); !offered {
-			return &Refusal{Code: ToolUnknown, Tool: item.Name}
-		}
+	offer, offered := g.policy.Prices.Offer(item)
+	if item.Kind == items.Tool && !offered {
+		return &Refusal{Code: ToolUnknown, Tool: item.Name}
+	}
+	if offered && !offer.Free() && !offer.Varies && !key.HasScope(keys.ScopeConnect) {
+		needs = withConnect(needs)
 	}
 	return &Refusal{Code: ScopeInsufficient, Tool: item.String(), Scopes: needs, Lacking: g.lacking(key, needs)}
 }
@@ -183,10 +187,20 @@ func (g *Gate) lacking(key *keys.Key, needs []string) []string {
 	return slices.DeleteFunc(slices.Clone(needs), func(s string) bool { return g.policy.Rights.allow(key, []string{s}) })
 }
 
+// expression is one of a URI template (RFC 6570, 2.2).
+var expression = regexp.MustCompile(`\{[^{}]+\}`)
+
 // ambiguous reports whether a resource may be had under other scopes by writing
-// its URI differently: see pricing.Book.Ambiguous.
-func (r *Rights) ambiguous(uri string) bool {
-	return r != nil && r.rules.Len(items.Resource) > 0 && !r.names(items.Item{Kind: items.Resource, Name: uri}) && !items.IsNormalURI(uri)
+// its URI differently: see pricing.Book.Ambiguous. What is completed may be a
+// template, of which all but the expressions must be in normal form.
+func (r *Rights) ambiguous(uri string, mayBeTemplate bool) bool {
+	if r == nil || r.rules.Len(items.Resource) == 0 || r.names(items.Item{Kind: items.Resource, Name: uri}) {
+		return false
+	}
+	if mayBeTemplate {
+		uri = expression.ReplaceAllLiteralString(uri, "x")
+	}
+	return !items.IsNormalURI(uri)
 }
 
 // asks returns the items of which a message wants something. Methods that the
