@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"context"
+	"maps"
 	"sync"
 	"time"
 
@@ -104,13 +105,16 @@ func (b *board) Leave(_ context.Context, node string) error {
 	return nil
 }
 
-// Confirm implements Revocations.
+// Confirm implements Revocations. It does not wait for a lease that is given
+// after the call: with that one its node was told of the change.
 func (b *board) Confirm(ctx context.Context, node string) error {
 	b.mu.Lock()
 	target := b.last
+	owing := maps.Clone(b.nodes)
+	delete(owing, node)
 	b.mu.Unlock()
 	for {
-		wait, moved := b.behind(node, target)
+		wait, moved := b.behind(owing, target)
 		if wait <= 0 {
 			return nil
 		}
@@ -126,19 +130,17 @@ func (b *board) Confirm(ctx context.Context, node string) error {
 	}
 }
 
-// behind returns for how long the leases last of the nodes that have not seen
-// the position, and what is closed when that may be different. Nodes whose lease
-// is over are forgotten.
-func (b *board) behind(node string, position int64) (longest time.Duration, moved <-chan struct{}) {
+// behind returns for how long the leases last, as they were, of the nodes that
+// have not seen the position since, and what is closed when that may be
+// different. Nodes whose lease is over are forgotten.
+func (b *board) behind(owing map[string]follower, position int64) (longest time.Duration, moved <-chan struct{}) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now := b.now()
-	for id, f := range b.nodes {
-		switch left := f.until.Sub(now); {
-		case left <= 0:
-			delete(b.nodes, id)
-		case id != node && f.seen < position:
-			longest = max(longest, left)
+	maps.DeleteFunc(b.nodes, func(_ string, f follower) bool { return !now.Before(f.until) })
+	for id, then := range owing {
+		if f, leased := b.nodes[id]; leased && f.seen < position {
+			longest = max(longest, then.until.Sub(now))
 		}
 	}
 	return longest, b.moved

@@ -104,7 +104,7 @@ func (n *node) renew(ctx context.Context, seen int64) (position int64, more bool
 	if err != nil {
 		return seen, false, err
 	}
-	if r.Gap {
+	if r.Gap || seen < 0 { // before its first lease nobody waited for it, nor is it told of that time
 		n.cache.RevokeAll()
 		n.lost()
 	}
