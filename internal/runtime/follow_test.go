@@ -231,10 +231,12 @@ type memory struct {
 	all     int
 }
 
-func (m *memory) Clock() time.Duration          { return time.Since(m.began) }
-func (m *memory) Believe(from, d time.Duration) { m.until = from + d }
-func (m *memory) Revoke(d keys.Digest)          { m.revoked = append(m.revoked, d) }
-func (m *memory) RevokeAll()                    { m.all++ }
+func (m *memory) Clock() time.Duration { return time.Since(m.began) }
+func (m *memory) Believe(from time.Duration, _ time.Time, d time.Duration) {
+	m.until = from + d
+}
+func (m *memory) Revoke(d keys.Digest) { m.revoked = append(m.revoked, d) }
+func (m *memory) RevokeAll()           { m.all++ }
 
 // A node reads each change once and in order, also those that it missed; when
 // some may be lost, it doubts everything it knows.
