@@ -28,9 +28,10 @@ type Revocations interface {
 }
 
 // board is the log of a store that this process owns, in memory: the process
-// itself need not follow it, and when it ends, so do the leases that it gave.
+// itself need not follow it.
 type board struct {
-	now func() time.Time
+	now    func() time.Time
+	former time.Time // until then leases may last that the process before gave
 
 	mu    sync.Mutex
 	ring  [boardSize]keys.Digest // by position modulo the size
@@ -51,10 +52,12 @@ type follower struct {
 }
 
 // newBoard returns an empty log. Its positions go on after those of the process
-// before: they begin with the time in microseconds.
-func newBoard(now func() time.Time) *board {
-	begin := now().UnixMicro()
-	return &board{now: now, first: begin, last: begin, nodes: make(map[string]follower), grown: make(chan struct{}), moved: make(chan struct{})}
+// before: they begin with the time in microseconds. That process may have given
+// leases for up to the time of former, which nobody remembers.
+func newBoard(now func() time.Time, former time.Duration) *board {
+	began := now()
+	begin := began.UnixMicro()
+	return &board{now: now, former: began.Add(former), first: begin, last: begin, nodes: make(map[string]follower), grown: make(chan struct{}), moved: make(chan struct{})}
 }
 
 // Append notes a change of the key.
@@ -131,12 +134,14 @@ func (b *board) Confirm(ctx context.Context, node string) error {
 }
 
 // behind returns for how long the leases last, as they were, of the nodes that
-// have not seen the position since, and what is closed when that may be
-// different. Nodes whose lease is over are forgotten.
+// have not seen the position since, or of nodes that the process before knew, and
+// what is closed when that may be different. Nodes whose lease is over are
+// forgotten.
 func (b *board) behind(owing map[string]follower, position int64) (longest time.Duration, moved <-chan struct{}) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now := b.now()
+	longest = b.former.Sub(now)
 	maps.DeleteFunc(b.nodes, func(_ string, f follower) bool { return !now.Before(f.until) })
 	for id, then := range owing {
 		if f, leased := b.nodes[id]; leased && f.seen < position {

@@ -71,7 +71,7 @@ func cluster(t *testing.T, n int) ([]*Runtime, []*shared) {
 			t.Error(err)
 		}
 	})
-	log := newBoard(time.Now)
+	log := newBoard(time.Now, 0)
 	nodes, parts := make([]*Runtime, n), make([]*shared, n)
 	for i := range nodes {
 		parts[i] = &shared{Store: store, board: log}
@@ -242,7 +242,7 @@ func (m *memory) RevokeAll()           { m.all++ }
 // some may be lost, it doubts everything it knows.
 func TestNodeReadsTheLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		log := newBoard(time.Now)
+		log := newBoard(time.Now, 0)
 		log.Append(keys.Digest{0}) // before it came
 		m := &memory{began: time.Now()}
 		lost := 0
@@ -292,7 +292,7 @@ func TestNodeReadsTheLog(t *testing.T) {
 // is over; a node that comes from another process's log has a gap.
 func TestBoardConfirms(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBoard(time.Now)
+		b := newBoard(time.Now, 0)
 		r, _ := b.Follow(t.Context(), "n", -1, time.Second)
 		b.Append(keys.Digest{1})
 		began := time.Now()

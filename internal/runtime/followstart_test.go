@@ -63,7 +63,7 @@ func TestNodeBelievesNothingFromBeforeItFollowed(t *testing.T) {
 // lease it is told of the change.
 func TestStubbornNodeHoldsNothingUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBoard(time.Now)
+		b := newBoard(time.Now, 0)
 		r, _ := b.Follow(t.Context(), "stubborn", -1, LeaseTime)
 		stop := make(chan struct{})
 		go func() {
@@ -90,4 +90,47 @@ func TestStubbornNodeHoldsNothingUp(t *testing.T) {
 			t.Error("a node that never tells that it has read holds a change up for ever")
 		}
 	})
+}
+
+// A node may believe what it knows by a lease that the process before gave: a
+// restart does not make a deleted key alive there. Where no key for gateways was
+// ever made, nobody can have followed, and nothing is waited for.
+func TestRestartRemembersThatThereMayBeLeases(t *testing.T) {
+	for _, kind := range []keys.Kind{keys.Agent, keys.Gateway} {
+		t.Run(kind.String(), func(t *testing.T) {
+			dir := t.TempDir()
+			former, _ := open(t, dir)
+			k := newAgent(t, former, "alice")
+			other, _, err := former.Service().CreateKey(t.Context(), admin.Actor{Name: "test"}, admin.NewKey{Account: "alice", Kind: kind.String()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := former.Service().DeleteKey(t.Context(), admin.Actor{Name: "test"}, other.ID); err != nil {
+				t.Fatal(err)
+			}
+			given := time.Now()
+			if _, err := former.Revocations().Follow(t.Context(), "node", -1, LeaseTime); err != nil {
+				t.Fatal(err)
+			}
+			if err := former.Destruct(); err != nil {
+				t.Fatal(err)
+			}
+			r, _ := open(t, dir)
+			defer func() {
+				if err := r.Destruct(); err != nil {
+					t.Error(err)
+				}
+			}()
+			began := time.Now()
+			if _, err := r.Service().DeleteKey(t.Context(), admin.Actor{Name: "test"}, k.ID); err != nil {
+				t.Fatal(err)
+			}
+			switch took := time.Since(began); {
+			case kind == keys.Gateway && time.Since(given) < LeaseTime:
+				t.Errorf("the delete took %s and did not wait for the lease", took)
+			case kind != keys.Gateway && took > LeaseTime/2, took > LeaseTime+time.Second:
+				t.Errorf("the delete took %s", took)
+			}
+		})
+	}
 }
