@@ -2,6 +2,7 @@ package gate
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 
 	"github.com/fareboxhq/farebox/internal/items"
@@ -142,7 +143,11 @@ func (g *Gate) permit(key *keys.Key, item items.Item, known bool, m *mcp.Message
 	}
 	var all []string
 	for _, item := range asked {
-		if item.Kind == items.Resource && g.policy.Rights.ambiguous(item.Name) {
+		written := item.Name
+		if m.Method == methodComplete { // which names templates
+			written = expression.ReplaceAllString(written, "x")
+		}
+		if item.Kind == items.Resource && g.policy.Rights.ambiguous(item.Name, written) {
 			return nil, &Refusal{Code: ParamsInvalid,
 				Reason: "the uri must be written in its normal form (RFC 3986, 6.2.2), without a fragment: what it needs is found by it"}
 		}
@@ -183,10 +188,16 @@ func (g *Gate) lacking(key *keys.Key, needs []string) []string {
 	return slices.DeleteFunc(slices.Clone(needs), func(s string) bool { return g.policy.Rights.allow(key, []string{s}) })
 }
 
+const methodComplete = "completion/complete"
+
+// expression is what stands for any run of characters in a template (RFC 6570).
+var expression = regexp.MustCompile(`\{[^{}]*\}`)
+
 // ambiguous reports whether a resource may be had under other scopes by writing
-// its URI differently: see pricing.Book.Ambiguous.
-func (r *Rights) ambiguous(uri string) bool {
-	return r != nil && r.rules.Len(items.Resource) > 0 && !r.names(items.Item{Kind: items.Resource, Name: uri}) && !items.IsNormalURI(uri)
+// its URI differently: see pricing.Book.Ambiguous. What is written is the URI
+// itself, or of a template one that may come of it.
+func (r *Rights) ambiguous(uri, written string) bool {
+	return r != nil && r.rules.Len(items.Resource) > 0 && !r.names(items.Item{Kind: items.Resource, Name: uri}) && !items.IsNormalURI(written)
 }
 
 // asks returns the items of which a message wants something. Methods that the
@@ -201,7 +212,7 @@ func asks(item items.Item, known bool, m *mcp.Message) ([]items.Item, error) {
 	switch m.Method {
 	case "resources/subscribe", "resources/unsubscribe":
 		return []items.Item{{Kind: items.Resource, Name: m.URI}}, nil
-	case "completion/complete":
+	case methodComplete:
 		ref, err := mcp.ReadReference(m.Params)
 		if ref.Prompt != "" {
 			return []items.Item{{Kind: items.Prompt, Name: ref.Prompt}}, err

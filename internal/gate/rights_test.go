@@ -57,6 +57,8 @@ func TestPermit(t *testing.T) {
 		{"resources/unsubscribe", `{"uri":"docs://a"}`, "read"}, {"resources/subscribe", `{}`, "params"},
 		{"completion/complete", `{"ref":{"type":"ref/prompt","name":"poem"},"argument":{}}`, "read"}, {"completion/complete", `{"ref":{"type":"ref/resource","uri":"docs://open"}}`, "agent:connect"},
 		{"completion/complete", `{"ref":{"type":"ref/prompt","name":"essay"}}`, "base"}, {"completion/complete", `{"ref":{"type":"ref/prompt","name":"essay","Name":"poem"}}`, "params"},
+		{"completion/complete", `{"ref":{"type":"ref/resource","uri":"docs://{name}"},"argument":{"name":"name","value":"a"}}`, "read"}, {"completion/complete", `{"ref":{"type":"ref/resource","uri":"other://{name}{?q}"}}`, "base"},
+		{"completion/complete", `{"ref":{"type":"ref/resource","uri":"DOCS://{name}"}}`, "params"}, {"completion/complete", `{"ref":{"type":"ref/resource","uri":"docs://{name"}}`, "params"}, {"resources/read", `{"uri":"docs://{name}"}`, "params"},
 		{"vendor/thing", `{}`, "write"}, {"vendor/other", `{}`, "base"}, {"logging/setLevel", `{"level":"debug"}`, "write"},
 		{"ping", `{}`, none}, {"initialize", `{}`, none}, {"tools/list", `{}`, none}, {"prompts/list", `{}`, none}, {"resources/templates/list", `{}`, none},
 		{"subscriptions/listen", `{"notifications":{"toolsListChanged":true}}`, none}, {"subscriptions/listen", `{"notifications":{"resourceSubscriptions":["docs://open","docs://a"]}}`, "agent:connect read"},

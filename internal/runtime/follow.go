@@ -141,6 +141,7 @@ func (n *node) confirm() {
 func (n *node) stop() {
 	n.cancel()
 	<-n.done
+	n.cache.Believe(n.cache.Clock(), time.Now(), 0) // calls may go on that closing did not wait for
 	ctx, cancel := context.WithTimeout(context.Background(), renewTime)
 	defer cancel()
 	if err := n.log.Leave(ctx, n.id); err != nil {

@@ -282,6 +282,9 @@ func TestNodeReadsTheLog(t *testing.T) {
 			t.Errorf("it missed changes and did not notice: %d, %d", m.all, lost)
 		}
 		n.stop()
+		if m.until > m.Clock() {
+			t.Error("a node that has left believes what it knows")
+		}
 		if len(log.nodes) != 0 {
 			t.Error("a node that has left is waited for")
 		}
