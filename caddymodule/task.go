@@ -19,9 +19,11 @@ func (x *exchange) binder(t *gate.Ticket) func(mcp.Outcome, []byte) *gate.Refusa
 	}
 }
 
-// notifies reports whether a notification of a task's status may pass.
+// notifies reports whether a notification may pass that is not for every caller,
+// by what the key may do now.
 func (x *exchange) notifies(message []byte) bool {
-	return x.h.gate.Notifies(x.r.Context(), x.key, message)
+	key, refusal := x.h.gate.Check(x.r.Context(), x.client(), x.key.Digest)
+	return refusal == nil && x.h.gate.Notifies(x.r.Context(), key, message)
 }
 
 // forwardTask sends on what is asked of a task. If the answer has its result,

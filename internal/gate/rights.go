@@ -229,6 +229,13 @@ func asks(item items.Item, known bool, m *mcp.Message) ([]items.Item, error) {
 	return nil, nil
 }
 
+// mayRead reports whether the key carries the scopes for a resource of which it
+// can be told which they are.
+func (g *Gate) mayRead(key *keys.Key, uri string) bool {
+	r := g.policy.Rights
+	return r.allOf(key) || !r.ambiguous(uri, uri) && r.allow(key, r.of(items.Item{Kind: items.Resource, Name: uri}))
+}
+
 // mayUse reports whether an item belongs into the key's lists.
 func (g *Gate) mayUse(key *keys.Key, item items.Item) bool {
 	if g.policy.Rights.allOf(key) {

@@ -167,6 +167,26 @@ func TestListsByScope(t *testing.T) {
 	}
 }
 
+// That a resource was changed is told to keys that may read it: others of their
+// account can listen in the same session.
+func TestResourceNotificationsByScope(t *testing.T) {
+	b := newLibrary(t, "base")
+	for uri, want := range map[string]string{
+		`"docs://a"`: "read", `"docs:\/\/a"`: "read", `"docs://open"`: "agent:connect", `"other://a"`: "base", `"DOCS://a"`: "none", `7`: "none", `"docs://a","URI":"docs://open"`: "none",
+	} {
+		note := []byte(`{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":` + uri + `}}`)
+		for _, scope := range []string{"", "read", "write", "base", "agent:connect"} {
+			key := &keys.Key{Kind: keys.Personal, Account: b.payer.ID, Scopes: strings.Fields(scope)}
+			if got := b.Notifies(context.Background(), key, note); got != (scope == want) {
+				t.Errorf("%s to a key with %q: %v", note, scope, got)
+			}
+		}
+	}
+	if note := []byte(`{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"a b"}}`); !newBench(t).Notifies(context.Background(), &keys.Key{Kind: keys.Agent}, note) {
+		t.Error("a server without scopes keeps changes to itself")
+	}
+}
+
 // A key that has lost a scope does not get the rest of a stream for which the
 // scope was needed, free or paid.
 func TestResumeNeedsTheScopes(t *testing.T) {
