@@ -111,6 +111,33 @@ func subset(some, of []string) bool {
 	return !slices.ContainsFunc(some, func(s string) bool { return !slices.Contains(of, s) })
 }
 
+// A method that the operator lets pass in an era that does not have it asks for
+// the same as in the one that has it, and is a method besides.
+func TestPermitAcrossEras(t *testing.T) {
+	b := newLibrary(t, "base")
+	var err error
+	b.policy.Prices, err = pricing.Compile([]pricing.Rule{{Pattern: "method:resources/subscribe"}, {Pattern: "method:resources/unsubscribe"}}, pricing.Default{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, method := range []string{"resources/subscribe", "resources/unsubscribe"} {
+		m, err := mcp.Decode([]byte(request(method, `{"uri":"docs://a"}`)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for scopes, want := range map[string]map[mcp.Era]bool{
+			"base": {}, "read": {mcp.EraSession: true}, "base read": {mcp.EraSession: true, mcp.EraStateless: true},
+		} {
+			for _, era := range []mcp.Era{mcp.EraSession, mcp.EraStateless} {
+				_, refusal := b.Admit(context.Background(), &keys.Key{Kind: keys.Personal, Account: b.payer.ID, Scopes: strings.Fields(scopes)}, era, &m)
+				if (refusal == nil) != want[era] || refusal != nil && refusal.Code != ScopeInsufficient {
+					t.Errorf("%s of a %s, key with %q: %v", method, era, scopes, refusal)
+				}
+			}
+		}
+	}
+}
+
 // Without a rule and a requirement a server asks for agent:connect, for
 // everything that it offers; a rule alone leaves the rest as it was.
 func TestUsualRights(t *testing.T) {
