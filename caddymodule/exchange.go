@@ -319,11 +319,12 @@ func (x *exchange) settle(call settled, o tap.Options) (complete bool) {
 	return x.settleIn(ctx, cancel, call, o)
 }
 
-// settleStream is settle for a response that stays open, and ends with the key.
-func (x *exchange) settleStream(ctx context.Context, call settled, o tap.Options) (complete bool) {
+// settleStream is settle for a response that stays open, and ends with the key,
+// and with its right to what the ticket is of.
+func (x *exchange) settleStream(ctx context.Context, call settled, t *gate.Ticket, o tap.Options) (complete bool) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	unwatch, refusal := x.watch(ctx, cancel)
+	unwatch, refusal := x.watch(ctx, cancel, t)
 	if refusal != nil {
 		x.refuse(refusal)
 		return true

@@ -19,11 +19,12 @@ func (x *exchange) binder(t *gate.Ticket) func(mcp.Outcome, []byte) *gate.Refusa
 	}
 }
 
-// notifies reports whether a notification may pass that is not for every caller,
-// by what the key may do now.
+// notifies reports whether a notification may pass that is not for every caller. Streams
+// live long: the key is judged as it is now, not as it was when it opened this one.
 func (x *exchange) notifies(message []byte) bool {
-	key, refusal := x.h.gate.Check(x.r.Context(), x.client(), x.key.Digest)
-	return refusal == nil && x.h.gate.Notifies(x.r.Context(), key, message)
+	ctx := x.r.Context()
+	key, refusal := x.h.gate.Check(ctx, x.client(), x.key.Digest)
+	return refusal == nil && x.h.gate.Notifies(ctx, key, message)
 }
 
 // forwardTask sends on what is asked of a task. If the answer has its result,
@@ -45,7 +46,7 @@ func (x *exchange) resumeTask(t *gate.Ticket) error {
 		return nil
 	}
 	return x.settleTask(task, o, func(call settled, o tap.Options) bool {
-		return x.settleStream(ctx, call, o)
+		return x.settleStream(ctx, call, t, o)
 	})
 }
 

@@ -163,8 +163,19 @@ func (g *Gate) Authenticate(ctx context.Context, client netip.Addr, authorizatio
 // they may call there.
 var callers = []keys.Kind{keys.Agent, keys.Personal}
 
+// CheckStream is Check for a stream that is being served: its key must carry
+// what the stream's request needed, too. Whoever serves a stream does it again
+// when the key was changed.
+func (g *Gate) CheckStream(ctx context.Context, client netip.Addr, digest keys.Digest, t *Ticket) (*keys.Key, *Refusal) {
+	key, refusal := g.Check(ctx, client, digest)
+	if refusal == nil {
+		refusal = g.permitTicket(key, t)
+	}
+	return key, refusal
+}
+
 // Check looks the key of the digest up and reports whether it may call the
-// server now. Whoever serves a stream does it again when the key was changed.
+// server now.
 func (g *Gate) Check(ctx context.Context, client netip.Addr, digest keys.Digest) (*keys.Key, *Refusal) {
 	key, err := g.Keys.Lookup(ctx, client, digest)
 	switch {

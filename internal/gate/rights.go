@@ -143,11 +143,7 @@ func (g *Gate) permit(key *keys.Key, item items.Item, known bool, m *mcp.Message
 	}
 	var all []string
 	for _, item := range asked {
-		written := item.Name
-		if m.Method == methodComplete { // which names templates
-			written = expression.ReplaceAllString(written, "x")
-		}
-		if item.Kind == items.Resource && g.policy.Rights.ambiguous(item.Name, written) {
+		if item.Kind == items.Resource && g.policy.Rights.ambiguous(item.Name, m.Method == "completion/complete") {
 			return nil, &Refusal{Code: ParamsInvalid,
 				Reason: "the uri must be written in its normal form (RFC 3986, 6.2.2), without a fragment: what it needs is found by it"}
 		}
@@ -173,13 +169,16 @@ func (g *Gate) permitTicket(key *keys.Key, t *Ticket) *Refusal {
 	return &Refusal{Code: ScopeInsufficient, Tool: name, Scopes: t.scopes, Lacking: g.lacking(key, t.scopes)}
 }
 
-// lacks refuses an item for want of a scope. A tool that nobody may call is
+// lacks refuses an item for want of a scope, and tells all that are needed: of
+// what always has a price, to be charged, too. A tool that nobody may call is
 // unknown all the same.
 func (g *Gate) lacks(key *keys.Key, item items.Item, needs []string) *Refusal {
-	if item.Kind == items.Tool {
-		if _, offered := g.policy.Prices.Offer(item); !offered {
-			return &Refusal{Code: ToolUnknown, Tool: item.Name}
-		}
+	offer, offered := g.policy.Prices.Offer(item)
+	if item.Kind == items.Tool && !offered {
+		return &Refusal{Code: ToolUnknown, Tool: item.Name}
+	}
+	if offered && !offer.Free() && !offer.Varies && !key.HasScope(keys.ScopeConnect) {
+		needs = withConnect(needs)
 	}
 	return &Refusal{Code: ScopeInsufficient, Tool: item.String(), Scopes: needs, Lacking: g.lacking(key, needs)}
 }
@@ -188,16 +187,20 @@ func (g *Gate) lacking(key *keys.Key, needs []string) []string {
 	return slices.DeleteFunc(slices.Clone(needs), func(s string) bool { return g.policy.Rights.allow(key, []string{s}) })
 }
 
-const methodComplete = "completion/complete"
-
-// expression is what stands for any run of characters in a template (RFC 6570).
-var expression = regexp.MustCompile(`\{[^{}]*\}`)
+// expression is one of a URI template (RFC 6570, 2.2).
+var expression = regexp.MustCompile(`\{[^{}]+\}`)
 
 // ambiguous reports whether a resource may be had under other scopes by writing
-// its URI differently: see pricing.Book.Ambiguous. What is written is the URI
-// itself, or of a template one that may come of it.
-func (r *Rights) ambiguous(uri, written string) bool {
-	return r != nil && r.rules.Len(items.Resource) > 0 && !r.names(items.Item{Kind: items.Resource, Name: uri}) && !items.IsNormalURI(written)
+// its URI differently: see pricing.Book.Ambiguous. What is completed may be a
+// template, of which all but the expressions must be in normal form.
+func (r *Rights) ambiguous(uri string, mayBeTemplate bool) bool {
+	if r == nil || r.rules.Len(items.Resource) == 0 || r.names(items.Item{Kind: items.Resource, Name: uri}) {
+		return false
+	}
+	if mayBeTemplate {
+		uri = expression.ReplaceAllLiteralString(uri, "x")
+	}
+	return !items.IsNormalURI(uri)
 }
 
 // asks returns the items of which a message wants something. Methods that the
@@ -214,7 +217,7 @@ func asks(item items.Item, known bool, m *mcp.Message) (asked []items.Item, err 
 	switch m.Method { // in either era: an operator may let pass what one of them has not
 	case "resources/subscribe", "resources/unsubscribe":
 		asked = append(asked, items.Item{Kind: items.Resource, Name: m.URI})
-	case methodComplete:
+	case "completion/complete":
 		var ref mcp.Reference
 		ref, err = mcp.ReadReference(m.Params)
 		if ref.Prompt != "" {
@@ -236,7 +239,7 @@ func asks(item items.Item, known bool, m *mcp.Message) (asked []items.Item, err 
 // can be told which they are.
 func (g *Gate) mayRead(key *keys.Key, uri string) bool {
 	r := g.policy.Rights
-	return r.allOf(key) || !r.ambiguous(uri, uri) && r.allow(key, r.of(items.Item{Kind: items.Resource, Name: uri}))
+	return r.allOf(key) || !r.ambiguous(uri, false) && r.allow(key, r.of(items.Item{Kind: items.Resource, Name: uri}))
 }
 
 // mayUse reports whether an item belongs into the key's lists.
