@@ -117,7 +117,9 @@ func (x *exchange) admitRequest() *gate.Refusal {
 		return nil
 	}
 	key, refusal := x.h.gate.Authenticate(x.r.Context(), x.client(), x.r.Header.Values("Authorization"))
-	x.key = key
+	if refusal == nil || refusal.Code == gate.TokenExpired { // of others it is not told that they exist
+		x.key = key
+	}
 	if refusal != nil {
 		return refusal
 	}

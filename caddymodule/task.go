@@ -19,7 +19,7 @@ func (x *exchange) binder(t *gate.Ticket) func(mcp.Outcome, []byte) *gate.Refusa
 	}
 }
 
-// notifies reports whether a notification of a task's status may pass. Streams
+// notifies reports whether a notification may pass that is not for every caller. Streams
 // live long: the key is judged as it is now, not as it was when it opened this one.
 func (x *exchange) notifies(message []byte) bool {
 	ctx := x.r.Context()

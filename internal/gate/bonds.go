@@ -220,11 +220,15 @@ func (g *Gate) judgeTask(key *keys.Key) func(string) (bool, []mcp.Field) {
 	}
 }
 
-// Notifies reports whether a notification of a task's status may go to the key's
-// account: the task is its own, and no result is embedded that it would have to
-// pay for. Such a result is to be asked for, and is paid then. What is in doubt
-// may not.
+// Notifies reports whether a notification may go to the key that is not for
+// every caller. One of a task's status may go to its account, with no result
+// embedded that it would have to pay for: such a result is to be asked for, and
+// is paid then. That a resource was changed may be told to who may read it: all
+// keys of an account can listen in its sessions. What is in doubt may not go.
 func (g *Gate) Notifies(ctx context.Context, key *keys.Key, notification []byte) bool {
+	if m, err := mcp.Decode(notification); err == nil && m.Method == mcp.MethodResourceUpdated {
+		return g.mayRead(key, m.URI)
+	}
 	handles, err := mcp.ReadTaskNotification(notification)
 	if err != nil || handles.TaskID == "" || handles.Mixed {
 		return false

@@ -1,6 +1,7 @@
 package gate
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/fareboxhq/farebox/internal/keys"
@@ -35,7 +36,10 @@ type Quota struct {
 // is to be called once for each request. The quota is there with a refusal, too.
 func (g *Gate) Count(key *keys.Key) (Quota, *Refusal) {
 	buckets := [2]Bucket{{Server: g.policy.Server, Rate: g.policy.Rate}}
-	if key.Limits != nil {
+	if key.Limits != nil && !key.Limits.Rate.IsZero() {
+		if err := key.Limits.Rate.Check(); err != nil { // it comes from a database
+			return Quota{}, &Refusal{Code: PlatformUnavailable, Cause: fmt.Errorf("the rate of key %s: %w", key.ID, err)}
+		}
 		buckets[1].Rate = key.Limits.Rate
 	}
 	if buckets[0].Rate.IsZero() && buckets[1].Rate.IsZero() {

@@ -205,31 +205,41 @@ func (r *Rights) ambiguous(uri string, mayBeTemplate bool) bool {
 
 // asks returns the items of which a message wants something. Methods that the
 // protocol does not have are items of their own.
-func asks(item items.Item, known bool, m *mcp.Message) ([]items.Item, error) {
+func asks(item items.Item, known bool, m *mcp.Message) (asked []items.Item, err error) {
 	switch {
 	case m.Kind != mcp.KindRequest:
 		return nil, nil
-	case item.Kind != items.Method, !known:
+	case item.Kind != items.Method:
 		return []items.Item{item}, nil
+	case !known:
+		asked = append(asked, item)
 	}
-	switch m.Method {
+	switch m.Method { // in either era: an operator may let pass what one of them has not
 	case "resources/subscribe", "resources/unsubscribe":
-		return []items.Item{{Kind: items.Resource, Name: m.URI}}, nil
+		asked = append(asked, items.Item{Kind: items.Resource, Name: m.URI})
 	case "completion/complete":
-		ref, err := mcp.ReadReference(m.Params)
+		var ref mcp.Reference
+		ref, err = mcp.ReadReference(m.Params)
 		if ref.Prompt != "" {
-			return []items.Item{{Kind: items.Prompt, Name: ref.Prompt}}, err
+			asked = append(asked, items.Item{Kind: items.Prompt, Name: ref.Prompt})
+		} else {
+			asked = append(asked, items.Item{Kind: items.Resource, Name: ref.Resource})
 		}
-		return []items.Item{{Kind: items.Resource, Name: ref.Resource}}, err
 	case "subscriptions/listen":
-		listened, err := mcp.ReadListened(m.Params)
-		asked := make([]items.Item, len(listened.Resources))
-		for i, uri := range listened.Resources {
-			asked[i] = items.Item{Kind: items.Resource, Name: uri}
+		var listened mcp.Listened
+		listened, err = mcp.ReadListened(m.Params)
+		for _, uri := range listened.Resources {
+			asked = append(asked, items.Item{Kind: items.Resource, Name: uri})
 		}
-		return asked, err
 	}
-	return nil, nil
+	return asked, err
+}
+
+// mayRead reports whether the key carries the scopes for a resource of which it
+// can be told which they are.
+func (g *Gate) mayRead(key *keys.Key, uri string) bool {
+	r := g.policy.Rights
+	return r.allOf(key) || !r.ambiguous(uri, false) && r.allow(key, r.of(items.Item{Kind: items.Resource, Name: uri}))
 }
 
 // mayUse reports whether an item belongs into the key's lists.

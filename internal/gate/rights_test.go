@@ -61,6 +61,8 @@ func TestPermit(t *testing.T) {
 		{"completion/complete", `{"ref":{"type":"ref/resource","uri":"docs://%61/{id}"}}`, "params"}, {"completion/complete", `{"ref":{"type":"ref/resource","uri":"docs://{id"}}`, "params"},
 		{"resources/read", `{"uri":"docs://{id}"}`, "params"}, {"resources/subscribe", `{"uri":"docs://{id}"}`, "params"},
 		{"completion/complete", `{"ref":{"type":"ref/prompt","name":"essay"}}`, "base"}, {"completion/complete", `{"ref":{"type":"ref/prompt","name":"essay","Name":"poem"}}`, "params"},
+		{"completion/complete", `{"ref":{"type":"ref/resource","uri":"docs://{name}"},"argument":{"name":"name","value":"a"}}`, "read"}, {"completion/complete", `{"ref":{"type":"ref/resource","uri":"other://{name}{?q}"}}`, "base"},
+		{"completion/complete", `{"ref":{"type":"ref/resource","uri":"DOCS://{name}"}}`, "params"}, {"completion/complete", `{"ref":{"type":"ref/resource","uri":"docs://{name"}}`, "params"}, {"resources/read", `{"uri":"docs://{name}"}`, "params"},
 		{"vendor/thing", `{}`, "write"}, {"vendor/other", `{}`, "base"}, {"logging/setLevel", `{"level":"debug"}`, "write"},
 		{"ping", `{}`, none}, {"initialize", `{}`, none}, {"tools/list", `{}`, none}, {"prompts/list", `{}`, none}, {"resources/templates/list", `{}`, none},
 		{"subscriptions/listen", `{"notifications":{"toolsListChanged":true}}`, none}, {"subscriptions/listen", `{"notifications":{"resourceSubscriptions":["docs://open","docs://a"]}}`, "agent:connect read"},
@@ -111,6 +113,33 @@ func TestPermit(t *testing.T) {
 
 func subset(some, of []string) bool {
 	return !slices.ContainsFunc(some, func(s string) bool { return !slices.Contains(of, s) })
+}
+
+// A method that the operator lets pass in an era that does not have it asks for
+// the same as in the one that has it, and is a method besides.
+func TestPermitAcrossEras(t *testing.T) {
+	b := newLibrary(t, "base")
+	var err error
+	b.policy.Prices, err = pricing.Compile([]pricing.Rule{{Pattern: "method:resources/subscribe"}, {Pattern: "method:resources/unsubscribe"}}, pricing.Default{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, method := range []string{"resources/subscribe", "resources/unsubscribe"} {
+		m, err := mcp.Decode([]byte(request(method, `{"uri":"docs://a"}`)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for scopes, want := range map[string]map[mcp.Era]bool{
+			"base": {}, "read": {mcp.EraSession: true}, "base read": {mcp.EraSession: true, mcp.EraStateless: true},
+		} {
+			for _, era := range []mcp.Era{mcp.EraSession, mcp.EraStateless} {
+				_, refusal := b.Admit(context.Background(), &keys.Key{Kind: keys.Personal, Account: b.payer.ID, Scopes: strings.Fields(scopes)}, era, &m)
+				if (refusal == nil) != want[era] || refusal != nil && refusal.Code != ScopeInsufficient {
+					t.Errorf("%s of a %s, key with %q: %v", method, era, scopes, refusal)
+				}
+			}
+		}
+	}
 }
 
 // Without a rule and a requirement a server asks for agent:connect, for
@@ -166,6 +195,26 @@ func TestListsByScope(t *testing.T) {
 				t.Errorf("%s for %q: %q, want %q (private: %v)", c.list, scopes, got, want, r.PerCaller)
 			}
 		}
+	}
+}
+
+// That a resource was changed is told to keys that may read it: others of their
+// account can listen in the same session.
+func TestResourceNotificationsByScope(t *testing.T) {
+	b := newLibrary(t, "base")
+	for uri, want := range map[string]string{
+		`"docs://a"`: "read", `"docs:\/\/a"`: "read", `"docs://open"`: "agent:connect", `"other://a"`: "base", `"DOCS://a"`: "none", `7`: "none", `"docs://a","URI":"docs://open"`: "none",
+	} {
+		note := []byte(`{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":` + uri + `}}`)
+		for _, scope := range []string{"", "read", "write", "base", "agent:connect"} {
+			key := &keys.Key{Kind: keys.Personal, Account: b.payer.ID, Scopes: strings.Fields(scope)}
+			if got := b.Notifies(context.Background(), key, note); got != (scope == want) {
+				t.Errorf("%s to a key with %q: %v", note, scope, got)
+			}
+		}
+	}
+	if note := []byte(`{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"a b"}}`); !newBench(t).Notifies(context.Background(), &keys.Key{Kind: keys.Agent}, note) {
+		t.Error("a server without scopes keeps changes to itself")
 	}
 }
 

@@ -19,7 +19,7 @@ func TestLapsedLeaseDoubtsMemory(t *testing.T) {
 		cache := newCache(t, origin, Options{})
 		digest := origin.add(mine)
 		unknown := keys.Digest{7}
-		cache.Believe(cache.Clock(), 2*time.Second)
+		cache.Believe(cache.Clock(), time.Now(), 2*time.Second)
 		mustLookup(t, cache, digest)
 		if _, _, err := cache.Lookup(t.Context(), unknown); !errors.Is(err, keys.ErrUnknown) {
 			t.Fatal(err)
@@ -38,12 +38,12 @@ func TestLapsedLeaseDoubtsMemory(t *testing.T) {
 		if _, _, err := cache.Cached(digest); !errors.Is(err, ErrStale) {
 			t.Errorf("a key that was known is told from one that was not: %v", err)
 		}
-		cache.Believe(cache.Clock(), 2*time.Second)
+		cache.Believe(cache.Clock(), time.Now(), 2*time.Second)
 		mustLookup(t, cache, digest)
 		if source(digest) != SourceCache {
 			t.Error("a lease that is renewed brings nothing back")
 		}
-		cache.Believe(cache.Clock()-3*time.Second, 2*time.Second)
+		cache.Believe(cache.Clock()-3*time.Second, time.Now().Add(-3*time.Second), 2*time.Second)
 		if source(digest) != SourceStore {
 			t.Error("a lease that came too late was taken")
 		}
@@ -67,7 +67,7 @@ func TestLapsedLeaseJoinsNoOlderQuestion(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		origin := &slow{asked: make(chan struct{}, 2), answer: make(chan *keys.Key)}
 		cache := newCache(t, origin, Options{})
-		cache.Believe(cache.Clock(), time.Second)
+		cache.Believe(cache.Clock(), time.Now(), time.Second)
 		time.Sleep(time.Second)
 		mine := realistic(1)
 		results := make(chan error, 2)
@@ -88,4 +88,33 @@ func TestLapsedLeaseJoinsNoOlderQuestion(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestLeaseEndsWhileTheMachineSleeps: the clock that counts a lease may stand
+// still while a machine sleeps, be it while the lease is asked for; the wall's
+// goes on, and so did the keys of others.
+func TestLeaseEndsWhileTheMachineSleeps(t *testing.T) {
+	for _, sleeps := range []string{"before the answer is heeded", "after it"} {
+		t.Run(sleeps, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				stands := time.Now()
+				origin, mine := newOrigin(), realistic(1)
+				cache := newCache(t, origin, Options{Now: func() time.Time { return stands }})
+				digest := origin.add(mine)
+				asked, wall := cache.Clock(), time.Now()
+				if sleeps == "after it" {
+					cache.Believe(asked, wall, 2*time.Second)
+				}
+				time.Sleep(time.Hour)
+				if sleeps != "after it" {
+					cache.Believe(asked, wall, 2*time.Second)
+				}
+				for range 2 {
+					if _, source, _ := cache.Lookup(t.Context(), digest); source != SourceStore {
+						t.Error("memory was believed long after its time")
+					}
+				}
+			})
+		})
+	}
 }

@@ -103,16 +103,17 @@ func TestStampTask(t *testing.T) {
 	}
 }
 
-// TestNotificationsOfTasks proves that a scanner tells them from all others,
-// however the method is written and split.
-func TestNotificationsOfTasks(t *testing.T) {
+// TestGuardedNotifications proves that a scanner tells notifications of tasks and
+// of changed resources from all others, however the method is written and split.
+func TestGuardedNotifications(t *testing.T) {
 	for method, want := range map[string]bool{
 		"notifications/tasks": true, "notifications/tasks/status": true, `notifications\/t\u0061sks`: true,
+		"notifications/resources/updated": true, "notifications/resources/list_changed": false,
 		"notifications/progress": false, "notifications/tasks/": false, "": false,
 	} {
 		message := `{"jsonrpc":"2.0","params":{"method":"notifications/tasks"},"method":"` + method + `"}`
 		for step := 1; step < 9; step++ {
-			if got := scan(NewScanner(IntID(7)), IntID(7), message, step); got.Class != ClassPassing || got.OfTask != want {
+			if got := scan(NewScanner(IntID(7)), IntID(7), message, step); got.Class != ClassPassing || got.Guarded != want {
 				t.Errorf("%q in steps of %d: %+v", method, step, got)
 			}
 		}

@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"context"
+	"maps"
 	"sync"
 	"time"
 
@@ -27,9 +28,10 @@ type Revocations interface {
 }
 
 // board is the log of a store that this process owns, in memory: the process
-// itself need not follow it, and when it ends, so do the leases that it gave.
+// itself need not follow it.
 type board struct {
-	now func() time.Time
+	now    func() time.Time
+	former time.Time // until then leases may last that the process before gave
 
 	mu    sync.Mutex
 	ring  [boardSize]keys.Digest // by position modulo the size
@@ -50,10 +52,12 @@ type follower struct {
 }
 
 // newBoard returns an empty log. Its positions go on after those of the process
-// before: they begin with the time in microseconds.
-func newBoard(now func() time.Time) *board {
-	begin := now().UnixMicro()
-	return &board{now: now, first: begin, last: begin, nodes: make(map[string]follower), grown: make(chan struct{}), moved: make(chan struct{})}
+// before: they begin with the time in microseconds. That process may have given
+// leases for up to the time of former, which nobody remembers.
+func newBoard(now func() time.Time, former time.Duration) *board {
+	began := now()
+	begin := began.UnixMicro()
+	return &board{now: now, former: began.Add(former), first: begin, last: begin, nodes: make(map[string]follower), grown: make(chan struct{}), moved: make(chan struct{})}
 }
 
 // Append notes a change of the key.
@@ -104,13 +108,16 @@ func (b *board) Leave(_ context.Context, node string) error {
 	return nil
 }
 
-// Confirm implements Revocations.
+// Confirm implements Revocations. It does not wait for a lease that is given
+// after the call: with that one its node was told of the change.
 func (b *board) Confirm(ctx context.Context, node string) error {
 	b.mu.Lock()
 	target := b.last
+	owing := maps.Clone(b.nodes)
+	delete(owing, node)
 	b.mu.Unlock()
 	for {
-		wait, moved := b.behind(node, target)
+		wait, moved := b.behind(owing, target)
 		if wait <= 0 {
 			return nil
 		}
@@ -126,19 +133,19 @@ func (b *board) Confirm(ctx context.Context, node string) error {
 	}
 }
 
-// behind returns for how long the leases last of the nodes that have not seen
-// the position, and what is closed when that may be different. Nodes whose lease
-// is over are forgotten.
-func (b *board) behind(node string, position int64) (longest time.Duration, moved <-chan struct{}) {
+// behind returns for how long the leases last, as they were, of the nodes that
+// have not seen the position since, or of nodes that the process before knew, and
+// what is closed when that may be different. Nodes whose lease is over are
+// forgotten.
+func (b *board) behind(owing map[string]follower, position int64) (longest time.Duration, moved <-chan struct{}) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now := b.now()
-	for id, f := range b.nodes {
-		switch left := f.until.Sub(now); {
-		case left <= 0:
-			delete(b.nodes, id)
-		case id != node && f.seen < position:
-			longest = max(longest, left)
+	longest = b.former.Sub(now)
+	maps.DeleteFunc(b.nodes, func(_ string, f follower) bool { return !now.Before(f.until) })
+	for id, then := range owing {
+		if f, leased := b.nodes[id]; leased && f.seen < position {
+			longest = max(longest, then.until.Sub(now))
 		}
 	}
 	return longest, b.moved

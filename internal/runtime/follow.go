@@ -27,7 +27,7 @@ const (
 // known is what a node keeps of keys, in memory.
 type known interface {
 	Clock() time.Duration
-	Believe(from, forSo time.Duration)
+	Believe(from time.Duration, wall time.Time, forSo time.Duration)
 	Revoke(keys.Digest)
 	RevokeAll()
 }
@@ -55,7 +55,7 @@ func follow(log Revocations, cache known, told func(keys.Digest), lost func(), l
 		id: uuid.NewString(), log: log, cache: cache, told: told, lost: lost, logger: logger,
 		cancel: cancel, done: make(chan struct{}),
 	}
-	cache.Believe(cache.Clock(), 0)
+	cache.Believe(cache.Clock(), time.Now(), 0)
 	n.asked.Store(int64(cache.Clock()))
 	go n.run(ctx)
 	return n
@@ -99,12 +99,12 @@ func (n *node) run(ctx context.Context) {
 func (n *node) renew(ctx context.Context, seen int64) (position int64, more bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, renewTime)
 	defer cancel()
-	began := n.cache.Clock()
+	began, wall := n.cache.Clock(), time.Now()
 	r, err := n.log.Follow(ctx, n.id, seen, LeaseTime)
 	if err != nil {
 		return seen, false, err
 	}
-	if r.Gap {
+	if r.Gap || seen < 0 { // before its first lease nobody waited for it, nor is it told of that time
 		n.cache.RevokeAll()
 		n.lost()
 	}
@@ -114,7 +114,7 @@ func (n *node) renew(ctx context.Context, seen int64) (position int64, more bool
 	}
 	n.asked.Store(int64(began))
 	if !r.More {
-		n.cache.Believe(began, LeaseTime)
+		n.cache.Believe(began, wall, LeaseTime)
 	}
 	return r.Position, r.More || r.Gap || len(r.Digests) > 0, nil
 }
@@ -141,6 +141,7 @@ func (n *node) confirm() {
 func (n *node) stop() {
 	n.cancel()
 	<-n.done
+	n.cache.Believe(n.cache.Clock(), time.Now(), 0) // calls may go on that closing did not wait for
 	ctx, cancel := context.WithTimeout(context.Background(), renewTime)
 	defer cancel()
 	if err := n.log.Leave(ctx, n.id); err != nil {

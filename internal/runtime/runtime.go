@@ -123,11 +123,21 @@ func Open(ctx context.Context, o Options) (*Runtime, error) {
 		r.log = shared
 		r.node = follow(shared, cache, r.streams.tell, r.streams.tellAll, o.Logger)
 	} else {
-		r.own = newBoard(time.Now)
+		r.own = newBoard(time.Now, formerLeases(ctx, store))
 		r.log = r.own
 	}
 	r.unwatch = o.Metrics.Watch(r)
 	return r, nil
+}
+
+// formerLeases returns for how long nodes may believe what they know by leases
+// that this process did not give: it takes a key of its kind to get one.
+func formerLeases(ctx context.Context, store Store) time.Duration {
+	gateways, _, err := store.Keys(ctx, ledger.KeyFilter{Page: ledger.Page{Limit: 1}, Kind: keys.Gateway.String()})
+	if err == nil && len(gateways) == 0 {
+		return 0
+	}
+	return LeaseTime
 }
 
 // now is the wall clock at the resolution that stores keep.
