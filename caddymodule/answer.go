@@ -138,8 +138,9 @@ func fieldOfCap(c *ledger.CapError) *capField {
 	return f
 }
 
-// refusalBody returns the JSON-RPC message that tells of a refusal.
-func (x *exchange) refusalBody(r *gate.Refusal) []byte {
+// refusalBody returns the JSON-RPC message that tells of a refusal: a tool result
+// where models are to read it, unless the answer is a classic one by its status.
+func (x *exchange) refusalBody(r *gate.Refusal, classic bool) []byte {
 	a := answers[r.Code]
 	if r.Code == gate.RateLimited && r.RetryAfter > 0 {
 		a = tooOften
@@ -150,27 +151,10 @@ func (x *exchange) refusalBody(r *gate.Refusal) []byte {
 		panic(err) // strings and amounts always encode
 	}
 	meta := []mcp.Field{{Name: "dev.farebox/error", Value: value}}
-	if a.toolResult && x.message.Kind == mcp.KindRequest && x.message.Method == "tools/call" {
+	if a.toolResult && !classic && x.message.Kind == mcp.KindRequest && x.message.Method == "tools/call" {
 		return mcp.AppendToolRefusal(nil, x.message.ID, x.era, text, meta)
 	}
 	return mcp.AppendError(nil, x.message.ID, a.rpc, text, meta)
-}
-
-// plainBody returns the JSON object that tells of a refusal where error_style
-// http is set.
-func (x *exchange) plainBody(r *gate.Refusal) []byte {
-	var body struct {
-		Error struct {
-			errorField
-			Message string `json:"message"`
-		} `json:"error"`
-	}
-	body.Error.errorField, body.Error.Message = x.tell(r)
-	value, err := json.Marshal(body)
-	if err != nil {
-		panic(err) // strings and amounts always encode
-	}
-	return value
 }
 
 // tell returns what a client is told of a refusal: its figures, and a text.
@@ -331,11 +315,7 @@ func (x *exchange) Refuse(w http.ResponseWriter, r *gate.Refusal) {
 	if a.status == http.StatusMethodNotAllowed {
 		h.Set("Allow", allowedMethods)
 	}
-	if x.h.ErrorStyle == styleHTTP && a.http != 0 {
-		writeMessage(w, a.status, x.plainBody(r))
-		return
-	}
-	writeMessage(w, a.status, x.refusalBody(r))
+	writeMessage(w, a.status, x.refusalBody(r, x.h.ErrorStyle == styleHTTP && a.http != 0))
 }
 
 // challenge returns the value of WWW-Authenticate (RFC 6750, 3).
@@ -371,7 +351,7 @@ func writeMessage(w http.ResponseWriter, status int, message []byte) {
 // out.
 func (x *exchange) Event(r *gate.Refusal) []byte {
 	x.logRefusal(r)
-	event := append([]byte("event: message\ndata: "), x.refusalBody(r)...)
+	event := append([]byte("event: message\ndata: "), x.refusalBody(r, false)...)
 	return append(event, '\n', '\n')
 }
 

@@ -89,7 +89,7 @@ type Handler struct {
 
 	// How refusals for want of a token, a scope or money, and of too many
 	// requests, are told: `mcp`, so that MCP clients go on and their models can
-	// read why, or `http`, as a status (401, 402, 403, 429) and a JSON object.
+	// read why, or `http`, as a status (401, 402, 403, 429) and a JSON-RPC error.
 	// Default: `mcp`.
 	ErrorStyle string `json:"error_style,omitempty"`
 

@@ -76,18 +76,6 @@ func readLimited(resp *http.Response) (limited, error) {
 	if at := bytes.Index(text, []byte("data: {")); at >= 0 {
 		text, _, _ = bytes.Cut(text[at+len("data: "):], []byte("\n"))
 	}
-	type field struct {
-		Code         string `json:"code"`
-		RetryAfterMS int64  `json:"retry_after_ms"`
-		Message      string `json:"message"`
-	}
-	var classic struct {
-		Error field `json:"error"`
-	}
-	if json.Unmarshal(text, &classic) == nil && classic.Error.Code != "" {
-		l.code, l.retryMS, l.text = classic.Error.Code, classic.Error.RetryAfterMS, classic.Error.Message
-		return l, nil
-	}
 	var m harness.Message
 	if len(text) > 0 {
 		if err := json.Unmarshal(text, &m); err != nil {
@@ -220,7 +208,7 @@ func tooOften(t *testing.T, a limited, style string) {
 	if a.status != status || a.code != "RATE_LIMITED" || a.retryMS <= 0 || a.retryMS > minute || a.remaining != 0 || a.header.Get("Retry-After") != retryAfter || !strings.Contains(a.text, "20 requests") {
 		t.Errorf("%s: %d %s, %d remain, Retry-After %q: %s", style, a.status, a.code, a.remaining, a.header.Get("Retry-After"), a.body)
 	}
-	if isJSONRPC := strings.Contains(a.body, `"jsonrpc"`); isJSONRPC != (style == "mcp") {
+	if isResult := strings.Contains(a.body, `"isError"`); isResult != (style == "mcp") {
 		t.Errorf("%s: %s", style, a.body)
 	}
 }
