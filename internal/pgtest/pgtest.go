@@ -78,6 +78,9 @@ func (c *Cluster) database(ctx context.Context, prepare func(context.Context, st
 		}
 	}
 	if !c.prepared {
+		if err := c.admin(ctx, `DROP DATABASE IF EXISTS farebox_template`); err != nil {
+			return "", err
+		}
 		if err := c.admin(ctx, `CREATE DATABASE farebox_template`); err != nil {
 			return "", err
 		}
