@@ -245,7 +245,7 @@ BEGIN
             AND o.amount = o.e_amount AND o.fee = o.e_fee AND o.sandbox = o.e_sandbox;
 
         -- What becomes of the operation, by what is known of the id.
-        IF o.payer <> ALL (v_locked) THEN
+        IF o.payer IS NOT NULL AND o.payer <> ALL (v_locked) THEN
             code := 12; -- the id has come to be known only now, as another account's
         ELSIF o.seq IS NOT NULL THEN
             IF o.kind <> 1 THEN
