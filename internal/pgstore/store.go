@@ -75,6 +75,9 @@ type Store struct {
 	settled atomic.Int64 // a transaction before which the journal is complete
 	open    atomic.Int64 // reservations, when they were last counted
 
+	heard   sync.Mutex
+	changed chan struct{} // closed, and made anew, when keys may have been changed
+
 	verifying chan struct{} // holds one while a verification runs
 
 	ctx     context.Context // ends when the store closes
@@ -112,7 +115,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if _, _, err := migrate(ctx, &o, nil); err != nil {
 		return nil, err
 	}
-	s := &Store{o: o, verifying: make(chan struct{}, 1)}
+	s := &Store{o: o, verifying: make(chan struct{}, 1), changed: make(chan struct{})}
 	s.ctx, s.end = context.WithCancel(context.Background())
 	if err := s.connect(ctx); err != nil {
 		s.end()
@@ -121,6 +124,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	s.running.Go(s.reserves.run)
 	s.running.Go(s.settles.run)
 	s.running.Go(s.tidy)
+	s.running.Go(s.listen)
 	return s, nil
 }
 

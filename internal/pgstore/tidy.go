@@ -60,6 +60,9 @@ func (s *Store) tidyOnce(all bool) error {
 	if !all {
 		return nil
 	}
+	if err := s.call(ctx, `SELECT tidy_nodes($1)`, keepRevocations); err != nil {
+		return err
+	}
 	return s.call(ctx, `SELECT tidy_answers($1)`, s.o.MaxAnswers)
 }
 
