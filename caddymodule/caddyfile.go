@@ -14,6 +14,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/dustin/go-humanize"
 
+	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/pricing"
 )
@@ -37,8 +38,12 @@ func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
 }
 
 func parseHandler(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+	declared, err := declaredScopes(h)
+	if err != nil {
+		return nil, err
+	}
 	var handler Handler
-	if err := handler.UnmarshalCaddyfile(h.Dispenser); err != nil {
+	if err := handler.parse(h.Dispenser, declared); err != nil {
 		return nil, err
 	}
 	return &handler, nil
@@ -159,7 +164,8 @@ func (a *App) parseSecrets(d *caddyfile.Dispenser) error {
 	})
 }
 
-// UnmarshalCaddyfile sets the handler up from the directive:
+// parse sets the handler up from the directive; its scopes must be among the
+// declared ones:
 //
 //	farebox [<matcher>] {
 //	    server <name>
@@ -174,6 +180,10 @@ func (a *App) parseSecrets(d *caddyfile.Dispenser) error {
 //	    cap call|day|month <amount>
 //	    free_quota <calls>/day
 //	    fee <share>% <account>
+//	    scope <tool>|prompt:<name>|resource:<uri>|method:<method> <scope>...
+//	    require <scope>...
+//	    rate_limit <requests>/<duration> [burst <requests>]
+//	    error_style mcp|http
 //	    max_body <size>
 //	    max_call <duration>
 //	    origins <origin>...
@@ -181,7 +191,7 @@ func (a *App) parseSecrets(d *caddyfile.Dispenser) error {
 //	    identity_headers on|off
 //	    upstream_authorization <value>
 //	}
-func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+func (h *Handler) parse(d *caddyfile.Dispenser, declared *keys.Catalogue) error {
 	d.Next() // the directive's name
 	if d.NextArg() {
 		return d.Errf("farebox takes a block and no arguments, not %q", d.Val())
@@ -198,6 +208,10 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"cap":          h.parseCap,
 		"free_quota":   h.parseFreeQuota,
 		"fee":          h.parseFee,
+		"scope":        h.parseScope(declared),
+		"require":      h.parseRequire(declared),
+		"rate_limit":   h.parseRateLimit,
+		"error_style":  h.parseErrorStyle,
 		"max_body":     h.parseMaxBody,
 		"max_call":     func(d *caddyfile.Dispenser) error { return durationArg(d, &h.MaxCall) },
 		"origins":      func(d *caddyfile.Dispenser) error { return someArgs(d, &h.Origins) },
@@ -209,7 +223,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		},
 		"identity_headers":       func(d *caddyfile.Dispenser) error { return switchArg(d, &h.IdentityHeaders) },
 		"upstream_authorization": func(d *caddyfile.Dispenser) error { return oneArg(d, &h.UpstreamAuthorization) },
-	}, "price", "free", "method", "origins", "cap")
+	}, "price", "free", "method", "origins", "cap", "scope")
 	if err != nil {
 		return err
 	}
@@ -359,5 +373,4 @@ func switchArg(d *caddyfile.Dispenser, into *bool) error {
 // Interface guards
 var (
 	_ caddyfile.Unmarshaler = (*App)(nil)
-	_ caddyfile.Unmarshaler = (*Handler)(nil)
 )

@@ -132,6 +132,6 @@ func (x *exchange) setHeaders() {
 	if x.h.IdentityHeaders {
 		header.Set("X-Farebox-Account", x.key.Account)
 		header.Set("X-Farebox-Key", x.key.ID)
-		header.Set("X-Farebox-Scopes", strings.Join(x.key.Scopes, " "))
+		header.Set("X-Farebox-Scopes", strings.Join(x.h.gate.Scopes(x.key), " "))
 	}
 }

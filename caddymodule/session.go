@@ -79,10 +79,15 @@ func (x *exchange) resume(t *gate.Ticket) error {
 	if mcp.OfOneTask(t.Method) {
 		return x.resumeTask(t)
 	}
-	call := x.h.gate.Resume(x.key, t)
+	x.message = mcp.Message{Kind: mcp.KindRequest, ID: t.Request, Method: t.Method}
+	call, refusal := x.h.gate.Resume(x.key, t)
+	if refusal != nil {
+		x.refuse(refusal)
+		return nil
+	}
 	x.call = call
 	defer call.Suspend() // unless it is settled by then
-	x.message = mcp.Message{Kind: mcp.KindRequest, ID: t.Request, Method: t.Method, Name: call.Tool()}
+	x.message.Name = call.Tool()
 	o := x.options(t)
 	o.Resumed = true
 	if t.Paid() {

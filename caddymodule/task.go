@@ -37,7 +37,12 @@ func (x *exchange) resumeTask(t *gate.Ticket) error {
 	ctx, cancel := context.WithTimeout(x.r.Context(), duration(x.h.MaxCall))
 	defer cancel()
 	o := tap.Options{Seal: x.sealer(t), Resumed: true}
-	return x.settleTask(x.h.gate.ResumeTask(ctx, x.key, t), o, func(call settled, o tap.Options) bool {
+	task, refusal := x.h.gate.ResumeTask(ctx, x.key, t)
+	if refusal != nil {
+		x.refuse(refusal)
+		return nil
+	}
+	return x.settleTask(task, o, func(call settled, o tap.Options) bool {
 		return x.settleStream(ctx, call, o)
 	})
 }

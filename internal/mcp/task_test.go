@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"testing"
 	"time"
 )
@@ -72,32 +71,6 @@ func TestReadHandlesRefuses(t *testing.T) {
 	for _, message := range []string{"", "[]", `{"result":{}} x`} {
 		if got, err := ReadHandles([]byte(message)); !errors.Is(err, ErrTask) {
 			t.Errorf("%s: got %+v, %v", message, got, err)
-		}
-	}
-}
-
-// TestListenedTasks proves which tasks a request listens to, and that a filter
-// that could be read differently is refused.
-func TestListenedTasks(t *testing.T) {
-	for params, want := range map[string][]string{
-		``: nil, `{}`: nil, `{"notifications":{}}`: nil, `{"taskIds":["a"]}`: nil,
-		`{"notifications":{"toolsListChanged":true,"taskIds":["a","b\u0063"]}}`: {"a", "bc"},
-		`{"notifications":{"taskIds":[]}}`:                                      nil,
-	} {
-		var raw []byte
-		if params != "" {
-			raw = []byte(params)
-		}
-		if got, err := ListenedTasks(raw); err != nil || !slices.Equal(got, want) {
-			t.Errorf("%s: got %v, %v", params, got, err)
-		}
-	}
-	for _, params := range []string{
-		`{"Notifications":{"taskIds":["a"]}}`, `{"notifications":{"TaskIds":["a"]}}`, `{"notifications":[]}`,
-		`{"notifications":{"taskIds":"a"}}`, `{"notifications":{"taskIds":["a",7]}}`, `{"notifications":{"taskIds":["a"`,
-	} {
-		if got, err := ListenedTasks([]byte(params)); !errors.Is(err, ErrTask) {
-			t.Errorf("%s: got %v, %v", params, got, err)
 		}
 	}
 }

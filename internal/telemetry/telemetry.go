@@ -9,6 +9,8 @@ package telemetry
 
 import (
 	"errors"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -23,6 +25,10 @@ type Source interface {
 	OpenReservations() int
 	CacheEntries() int
 	StoreUp() bool
+	// ExpiringKeys counts, for each of the times from now, the keys that can be
+	// used now and expire within it; false if they cannot be counted. It must
+	// be cheap to ask often, and take no longer than a scrape may.
+	ExpiringKeys(within []time.Duration) ([]int64, bool)
 }
 
 // Metrics are the collectors of one process. All methods are safe for
@@ -75,6 +81,7 @@ func New(held func() int64) *Metrics {
 	gauge("cache_entries", "Keys in the cache.", m.sum(func(s Source) float64 { return float64(s.CacheEntries()) }))
 	gauge("held_bytes", "Bytes of requests and answers that are held back.", func() float64 { return float64(held()) })
 	gauge("store_up", "1 if every open store answers, 0 if one does not.", m.storeUp)
+	m.gauges = append(m.gauges, newExpiring(m.watched))
 	return m
 }
 
@@ -103,6 +110,14 @@ func (m *Metrics) Watch(s Source) (unwatch func()) {
 		defer m.mu.Unlock()
 		delete(m.sources, s)
 	}
+}
+
+// watched returns the sources as they are now. What may take long is asked of
+// them without the mutex; a source must bear it for a moment after its end.
+func (m *Metrics) watched() []Source {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Collect(maps.Keys(m.sources))
 }
 
 func (m *Metrics) sum(of func(Source) float64) func() float64 {
