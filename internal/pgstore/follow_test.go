@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	google "github.com/google/uuid"
+
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
@@ -15,12 +17,12 @@ func someKey(t *testing.T, s *Store, account string) keys.Key {
 	t.Helper()
 	ctx := t.Context()
 	row := ledger.Audit{At: time.Now(), Actor: "test", Action: "test"}
-	a := ledger.Account{ID: newID("acct_"), Name: account, CreatedAt: time.Now()}
+	a := ledger.Account{ID: "acct_" + google.Must(google.NewV7()).String(), Name: account, CreatedAt: time.Now()}
 	if err := s.CreateAccount(ctx, a, row); err != nil {
 		t.Fatal(err)
 	}
 	secret := keys.Mint(keys.Agent, keys.Live)
-	k := keys.Key{ID: newID("key_"), Account: a.ID, Kind: keys.Agent, Environment: keys.Live, Digest: keys.DigestOf(secret), Hint: keys.Hint(secret), CreatedAt: time.Now()}
+	k := keys.Key{ID: "key_" + google.Must(google.NewV7()).String(), Account: a.ID, Kind: keys.Agent, Environment: keys.Live, Digest: keys.DigestOf(secret), Hint: keys.Hint(secret), CreatedAt: time.Now()}
 	k.Lineage = k.ID
 	if err := s.CreateKey(ctx, k, row); err != nil {
 		t.Fatal(err)
