@@ -368,7 +368,7 @@ BEGIN
                 END LOOP;
                 EXIT WHEN code <> 0;
             END LOOP;
-            IF code = 0 AND (v_paid > v_bal[p]::numeric - v_res[p] + CASE WHEN p = 1 THEN o.credit_limit ELSE 0 END
+            IF code = 0 AND NOT v_waived AND (v_paid > v_bal[p]::numeric - v_res[p] + CASE WHEN p = 1 THEN o.credit_limit ELSE 0 END
                     OR v_res[p] > c_most - v_paid) THEN
                 code := 5;
             END IF;
