@@ -59,8 +59,8 @@ func (s *Store) crash() {
 // suiteBegins is when the suite's clock starts, two days before a month's end.
 var suiteBegins = time.Date(2030, 1, 30, 9, 0, 0, 0, time.UTC)
 
-// harness opens a store on a database of its own. Its clock moves only when it
-// is told to, but for the moment that a statement takes to get to the server.
+// harness opens a store on a database of its own, whose clock moves only when it
+// is told to, so that a run that failed can be repeated.
 func harness(t *testing.T) storetest.Harness {
 	t.Helper()
 	var ahead atomic.Int64
@@ -70,13 +70,15 @@ func harness(t *testing.T) storetest.Harness {
 		list []ledger.Cap
 	}
 	o := Options{
-		DSN: cluster.Database(t, template), shift: func() time.Duration { return time.Until(now()) }, remember: 100 * 365 * 24 * time.Hour,
+		DSN: cluster.Database(t, template), shift: func() time.Duration { return now().Sub(time.Unix(0, 0)) }, remember: 100 * 365 * 24 * time.Hour,
 		NearCap: func(c ledger.Cap) {
 			warnings.Lock()
 			defer warnings.Unlock()
 			warnings.list = append(warnings.list, c)
 		},
 	}
+	query(t, o.DSN, `CREATE OR REPLACE FUNCTION moved_clock(shift bigint) RETURNS timestamptz LANGUAGE sql VOLATILE AS
+		'SELECT timestamptz ''epoch'' + shift * interval ''1 microsecond'''`)
 	current := opened(t, o)
 	return storetest.Harness{
 		Store: current, Now: now, Advance: func(d time.Duration) { ahead.Add(int64(d)) },
