@@ -396,6 +396,7 @@ BEGIN
             d_held := v_paid;
             d_waiting := CASE WHEN v_waived THEN 1 ELSE 0 END;
             v_changed := true;
+            charge := o.id; -- says that it was reserved now
         END IF;
 
         IF v_pay THEN
