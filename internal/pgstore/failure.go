@@ -71,7 +71,7 @@ func overloaded(err error) bool {
 		return true
 	}
 	switch e.Code[:2] {
-	case "53", "54", "55", "57", "58", "XX", "25":
+	case "25", "53", "55", "57", "58", "XX":
 		return true
 	}
 	return false

@@ -59,27 +59,29 @@ func (s *Store) crash() {
 // suiteBegins is when the suite's clock starts, two days before a month's end.
 var suiteBegins = time.Date(2030, 1, 30, 9, 0, 0, 0, time.UTC)
 
-// harness opens a store on a database of its own. Its clock runs as the
-// server's does, and ahead of it.
+// harness opens a store on a database of its own, whose clock moves only when it
+// is told to, so that a run that failed can be repeated.
 func harness(t *testing.T) storetest.Harness {
 	t.Helper()
 	var ahead atomic.Int64
-	ahead.Store(int64(time.Until(suiteBegins)))
+	now := func() time.Time { return suiteBegins.Add(time.Duration(ahead.Load())) }
 	var warnings struct {
 		sync.Mutex
 		list []ledger.Cap
 	}
 	o := Options{
-		DSN: cluster.Database(t, template), shift: func() time.Duration { return time.Duration(ahead.Load()) }, remember: 100 * 365 * 24 * time.Hour,
+		DSN: cluster.Database(t, template), shift: func() time.Duration { return now().Sub(time.Unix(0, 0)) }, remember: 100 * 365 * 24 * time.Hour,
 		NearCap: func(c ledger.Cap) {
 			warnings.Lock()
 			defer warnings.Unlock()
 			warnings.list = append(warnings.list, c)
 		},
 	}
+	query(t, o.DSN, `CREATE OR REPLACE FUNCTION moved_clock(shift bigint) RETURNS timestamptz LANGUAGE sql VOLATILE AS
+		'SELECT timestamptz ''epoch'' + shift * interval ''1 microsecond'''`)
 	current := opened(t, o)
 	return storetest.Harness{
-		Store: current, Now: func() time.Time { return time.Now().Add(o.shift()) }, Advance: func(d time.Duration) { ahead.Add(int64(d)) },
+		Store: current, Now: now, Advance: func(d time.Duration) { ahead.Add(int64(d)) },
 		Near: func() []ledger.Cap {
 			warnings.Lock()
 			defer warnings.Unlock()

@@ -195,10 +195,11 @@ var errDSN = errors.New("the DSN of the database cannot be read: want postgres:/
 // acknowledged is on disk, and that plans which were made while the tables were
 // empty find their indexes later on.
 func prepare(ctx context.Context, conn *pgx.Conn, durable bool) error {
-	query := `SET enable_seqscan = off; SET plan_cache_mode = force_generic_plan; SET synchronous_commit = off`
+	query := `SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET plan_cache_mode = force_generic_plan; `
 	if durable {
-		query = `SET enable_seqscan = off; SET plan_cache_mode = force_generic_plan;
-			SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'`
+		query += `SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'`
+	} else {
+		query += `SET synchronous_commit = off`
 	}
 	_, err := conn.Exec(ctx, query, pgx.QueryExecModeSimpleProtocol)
 	return err

@@ -48,16 +48,17 @@ END $$;
 -- fold adds to the balances of accounts what they have earned. The caller has
 -- their locks.
 -- +goose StatementBegin
-CREATE FUNCTION fold(v_accounts bigint[]) RETURNS void LANGUAGE sql AS $$
+CREATE FUNCTION fold(v_accounts bigint[]) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
     WITH gone AS (
         DELETE FROM earning WHERE account = ANY (v_accounts) RETURNING account, sandbox, amount
     ), sums AS (
-        SELECT account, sum(amount) FILTER (WHERE NOT sandbox) AS live, sum(amount) FILTER (WHERE sandbox) AS sandbox
+        SELECT account, coalesce(sum(amount) FILTER (WHERE NOT sandbox), 0) AS live, coalesce(sum(amount) FILTER (WHERE sandbox), 0) AS sandbox
         FROM gone GROUP BY account
     )
-    UPDATE account SET live = account.live + coalesce(sums.live, 0), sandbox = account.sandbox + coalesce(sums.sandbox, 0)
-    FROM sums WHERE n = sums.account
-$$;
+    UPDATE account SET live = account.live + sums.live, sandbox = account.sandbox + sums.sandbox
+    FROM sums WHERE n = sums.account;
+END $$;
 -- +goose StatementEnd
 
 -- save writes what a batch has changed of one account and its meters.
@@ -90,6 +91,10 @@ END $$;
 -- 6 capped (facts: holder, period, cap, spent, held, day), 7 in flight,
 -- 8 reused, 9 answered before by the charge of that id, 10 too many retries,
 -- 11 overflow, 12 to be asked for again in a batch of its own.
+--
+-- The queries are written so that no plan reads more than the rows it is about,
+-- whatever the tables looked like when it was made: LATERAL with LIMIT is a
+-- lookup by index for each row.
 --
 -- v_alone says that it is a batch of one: then who earns is locked, too, and
 -- its balance is exact, so that an overflow is found.
@@ -167,8 +172,8 @@ BEGIN
         PERFORM pg_advisory_xact_lock_shared(1180791397, 1);
     END IF;
     SELECT coalesce(array_agg(DISTINCT x.n), '{}') INTO v_locked FROM unnest(p_id, p_account, p_provider, p_fee_to) AS u (id, account, provider, fee_to)
-        LEFT JOIN reservation r ON r.id = u.id
-        LEFT JOIN txn t ON t.id = u.id
+        LEFT JOIN LATERAL (SELECT * FROM reservation x WHERE x.id = u.id LIMIT 1) r ON true
+        LEFT JOIN LATERAL (SELECT * FROM txn x WHERE x.id = u.id LIMIT 1) t ON true
         LEFT JOIN account a ON a.id = u.account
         CROSS JOIN LATERAL (
             SELECT coalesce(t.debtor, r.payer, a.n) AS n
@@ -180,10 +185,11 @@ BEGIN
     v_now := moved_clock(v_shift);
     v_date := (v_now AT TIME ZONE 'UTC')::date;
     v_today := v_date - DATE '1970-01-01';
-    PERFORM expire(x.payer, v_now) FROM (
-        SELECT DISTINCT r.payer FROM account a JOIN reservation r ON r.payer = a.n AND r.state = 1
-            AND r.expires_at > least(a.swept_to, v_now) AND r.expires_at <= v_now
-        WHERE a.n = ANY (v_locked)
+    PERFORM expire(x.n, v_now) FROM (
+        SELECT a.n FROM account a CROSS JOIN LATERAL (
+            SELECT FROM reservation r WHERE r.payer = a.n AND r.state = 1
+                AND r.expires_at > least(a.swept_to, v_now) AND r.expires_at <= v_now LIMIT 1
+        ) r WHERE a.n = ANY (v_locked) OFFSET 0
     ) x;
     PERFORM fold(v_locked);
 
@@ -214,8 +220,8 @@ BEGIN
                 p_free_calls, p_mark, p_fingerprint, p_answer, p_fee_id) WITH ORDINALITY
             AS u (op, id, account, provider, key, lineage, server, tool, amount, fee, fee_to, sandbox,
                 key_call, key_day, key_month, server_call, server_day, server_month, free_calls, mark, fingerprint, answer, fee_id, ord)
-            LEFT JOIN reservation r ON r.id = u.id
-            LEFT JOIN txn t ON t.id = u.id
+            LEFT JOIN LATERAL (SELECT * FROM reservation x WHERE x.id = u.id LIMIT 1) r ON true
+            LEFT JOIN LATERAL (SELECT * FROM txn x WHERE x.id = u.id LIMIT 1) t ON true
             LEFT JOIN account ai ON ai.id = u.account AND ai.id NOT LIKE '@%'
             LEFT JOIN account bi ON bi.id = u.provider AND bi.id NOT LIKE '@%'
             LEFT JOIN account ci ON ci.id = u.fee_to AND ci.id NOT LIKE '@%'
@@ -368,7 +374,7 @@ BEGIN
                 END LOOP;
                 EXIT WHEN code <> 0;
             END LOOP;
-            IF code = 0 AND (v_paid > v_bal[p]::numeric - v_res[p] + CASE WHEN p = 1 THEN o.credit_limit ELSE 0 END
+            IF code = 0 AND NOT v_waived AND (v_paid > v_bal[p]::numeric - v_res[p] + CASE WHEN p = 1 THEN o.credit_limit ELSE 0 END
                     OR v_res[p] > c_most - v_paid) THEN
                 code := 5;
             END IF;
@@ -390,6 +396,7 @@ BEGIN
             d_held := v_paid;
             d_waiting := CASE WHEN v_waived THEN 1 ELSE 0 END;
             v_changed := true;
+            charge := o.id; -- says that it was reserved now
         END IF;
 
         IF v_pay THEN
