@@ -1,0 +1,196 @@
+package pgstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/fareboxhq/farebox/internal/ledger"
+)
+
+// selectAccount reads accounts with all that they have earned, and without what
+// reservations held that have expired. $1 is the shift of the clock.
+const selectAccount = `SELECT a.n, a.id, a.name, a.created_at, a.credit_limit, a.cap_call, a.cap_day, a.cap_month,
+	(a.live + coalesce(e.live, 0))::bigint, (a.live_reserved - coalesce(r.live, 0))::bigint,
+	(a.sandbox + coalesce(e.sandbox, 0))::bigint, (a.sandbox_reserved - coalesce(r.sandbox, 0))::bigint
+	FROM (SELECT moved_clock($1) AS now OFFSET 0) clock CROSS JOIN account a
+	CROSS JOIN LATERAL (
+		SELECT sum(x.amount) FILTER (WHERE NOT x.sandbox) AS live, sum(x.amount) FILTER (WHERE x.sandbox) AS sandbox
+		FROM earning x WHERE x.account = a.n
+	) e
+	CROSS JOIN LATERAL (
+		SELECT sum(x.amount) FILTER (WHERE NOT x.sandbox) AS live, sum(x.amount) FILTER (WHERE x.sandbox) AS sandbox
+		FROM reservation x WHERE x.payer = a.n AND x.state = 1 AND NOT x.waived
+			AND x.expires_at > least(a.swept_to, clock.now) AND x.expires_at <= clock.now
+	) r WHERE `
+
+func scanAccount(row pgx.CollectableRow) (a accountRow, err error) {
+	var created time.Time
+	err = row.Scan(&a.n, &a.ID, &a.Name, &created, (*int64)(&a.CreditLimit),
+		(*int64)(&a.Caps.Call), (*int64)(&a.Caps.Day), (*int64)(&a.Caps.Month),
+		(*int64)(&a.Live.Balance), (*int64)(&a.Live.Reserved), (*int64)(&a.Sandbox.Balance), (*int64)(&a.Sandbox.Reserved))
+	a.ID, a.CreatedAt = unpack(a.ID), micro(created)
+	return a, err
+}
+
+// accountRow is an account with its number.
+type accountRow struct {
+	ledger.Account
+	n int64
+}
+
+// querier is the pool or a transaction.
+type querier interface {
+	Query(ctx context.Context, query string, args ...any) (pgx.Rows, error)
+}
+
+func (s *Store) accounts(ctx context.Context, q querier, where string, args ...any) ([]accountRow, error) {
+	rows, err := q.Query(ctx, selectAccount+where, append([]any{s.shift()}, args...)...)
+	if err != nil {
+		return nil, failure(ctx, err)
+	}
+	list, err := pgx.CollectRows(rows, scanAccount)
+	return list, failure(ctx, err)
+}
+
+// account reads one account, or ledger.ErrNotFound.
+func (s *Store) account(ctx context.Context, where string, args ...any) (ledger.Account, error) {
+	list, err := s.accounts(ctx, s.pool, where, args...)
+	if err != nil {
+		return ledger.Account{}, err
+	}
+	if len(list) == 0 {
+		return ledger.Account{}, ledger.ErrNotFound
+	}
+	return list[0].Account, nil
+}
+
+// CreateAccount makes an account with empty purses. Errors: ledger.ErrExists if
+// the name is taken, ErrConflict if the id is; a name that ledger.ValidName
+// refuses is an error, too.
+func (s *Store) CreateAccount(ctx context.Context, a ledger.Account, audit ledger.Audit) error {
+	if err := ledger.ValidName(a.Name); err != nil {
+		return err
+	}
+	if !strings.HasPrefix(a.ID, accountPrefix) || len(a.ID) > maxID {
+		return fmt.Errorf("id %q of an account does not begin with %s or is longer than %d", a.ID, accountPrefix, maxID)
+	}
+	if err := checkLimits(&a); err != nil {
+		return err
+	}
+	return s.change(ctx, audit, func(ctx context.Context, t *changes) error {
+		made, err := t.tx.Exec(ctx, `INSERT INTO account (id, name, created_at, credit_limit, cap_call, cap_day, cap_month)
+			VALUES ($1, $2, coalesce($3, moved_clock($8)), $4, $5, $6, $7) ON CONFLICT DO NOTHING`,
+			pack(a.ID), a.Name, column(a.CreatedAt), int64(a.CreditLimit), int64(a.Caps.Call), int64(a.Caps.Day), int64(a.Caps.Month), s.shift())
+		if err != nil || made.RowsAffected() == 1 {
+			return err
+		}
+		var named bool
+		if err := t.tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM account WHERE name = $1)`, a.Name).Scan(&named); err != nil {
+			return err
+		}
+		if named {
+			return refuse("account %q: %w", a.Name, ledger.ErrExists)
+		}
+		return refuse("account id: %w", ledger.ErrConflict)
+	})
+}
+
+func checkLimits(a *ledger.Account) error {
+	if a.CreditLimit < 0 {
+		return fmt.Errorf("credit limit %s is less than zero", a.CreditLimit)
+	}
+	return a.Caps.Check()
+}
+
+// UpdateAccount reads the account of that id, lets change alter its CreditLimit
+// and Caps, and writes them with its audit row, all in one transaction. What
+// else change alters is passed over. change must be short: while it runs, the
+// account's calls wait. An error of change aborts it and is returned as it is.
+// Reservations that are open stay; those that are made after it returned heed
+// it. Other errors: ledger.ErrNotFound.
+func (s *Store) UpdateAccount(ctx context.Context, id string, change func(*ledger.Account) error, audit ledger.Audit) (ledger.Account, error) {
+	var changed ledger.Account
+	err := s.change(ctx, audit, func(ctx context.Context, t *changes) error {
+		var n int64
+		err := t.tx.QueryRow(ctx, `SELECT n FROM account WHERE id = $1 AND id NOT LIKE '@%' FOR NO KEY UPDATE`, pack(id)).Scan(&n)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return refuse("account %q: %w", id, ledger.ErrNotFound)
+		}
+		if err != nil {
+			return err
+		}
+		list, err := s.accounts(ctx, t.tx, `a.n = $2`, n)
+		if err != nil {
+			return err
+		}
+		before := list[0].Account
+		changed = before
+		if err := asked(change, &changed); err != nil {
+			return err
+		}
+		if err := checkLimits(&changed); err != nil {
+			return &refused{err}
+		}
+		limit, caps := changed.CreditLimit, changed.Caps
+		changed = before
+		changed.CreditLimit, changed.Caps = limit, caps
+		_, err = t.tx.Exec(ctx, `UPDATE account SET credit_limit = $1, cap_call = $2, cap_day = $3, cap_month = $4 WHERE n = $5`,
+			int64(limit), int64(caps.Call), int64(caps.Day), int64(caps.Month), n)
+		return err
+	})
+	if err != nil {
+		return ledger.Account{}, err
+	}
+	return changed, nil
+}
+
+// Account returns the account of that id or name, or ledger.ErrNotFound.
+func (s *Store) Account(ctx context.Context, ref string) (ledger.Account, error) {
+	if err := ctx.Err(); err != nil {
+		return ledger.Account{}, err
+	}
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	a, err := s.account(ctx, `a.n = coalesce((SELECT x.n FROM account x WHERE x.id = $2), (SELECT x.n FROM account x WHERE x.name = $2))`, pack(ref))
+	if errors.Is(err, ledger.ErrNotFound) {
+		return ledger.Account{}, fmt.Errorf("account %q: %w", ref, err)
+	}
+	return a, err
+}
+
+// Accounts lists the accounts in the order of their creation, the ledger's own
+// excepted. The text is the cursor of the next part, "" at the end.
+func (s *Store) Accounts(ctx context.Context, p ledger.Page) ([]ledger.Account, string, error) {
+	after, err := cursor(ctx, p.After, 0)
+	if err != nil {
+		return nil, "", err
+	}
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	rows, err := s.accounts(ctx, s.pool, `a.n > $2 AND a.id NOT LIKE '@%' ORDER BY a.n LIMIT $3`, after, p.Size()+1)
+	if err != nil {
+		return nil, "", err
+	}
+	rows, next := part(rows, p, func(a *accountRow) int64 { return a.n })
+	var list []ledger.Account
+	for _, a := range rows {
+		list = append(list, a.Account)
+	}
+	return list, next, nil
+}
+
+// part is the part of a listing among rows that were asked for with one more
+// than its size, and the cursor of the next one.
+func part[R any](rows []R, p ledger.Page, number func(*R) int64) ([]R, string) {
+	if len(rows) <= p.Size() {
+		return rows, ""
+	}
+	rows = rows[:p.Size()]
+	return rows, strconv.FormatInt(number(&rows[len(rows)-1]), 10)
+}

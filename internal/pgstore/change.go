@@ -1,0 +1,80 @@
+package pgstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/fareboxhq/farebox/internal/ledger"
+)
+
+// changes is the open transaction of an operator's change. A node that stops in
+// it is disconnected by the server after idleTime.
+type changes struct {
+	tx      pgx.Tx
+	revoked [][]byte // digests of keys that were made or changed
+}
+
+// refused is an error of a change that is the caller's, not the database's.
+type refused struct{ cause error }
+
+// Error is that of the cause.
+func (r *refused) Error() string { return r.cause.Error() }
+
+func refuse(format string, args ...any) error { return &refused{fmt.Errorf(format, args...)} }
+
+// asked calls what a caller gave. A panic in it must end the request, and not
+// leave the transaction behind.
+func asked[T any](change func(*T) error, v *T) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = refuse("panic in a change: %v", p)
+		}
+	}()
+	if err := change(v); err != nil {
+		return &refused{err}
+	}
+	return nil
+}
+
+// change runs do in a transaction, with its audit row and the revocations that
+// it asks for. An error means that it did not happen, but for one of the
+// commit, of which nobody knows.
+func (s *Store) change(ctx context.Context, audit ledger.Audit, do func(context.Context, *changes) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		c := &changes{tx: tx}
+		if err := do(ctx, c); err != nil {
+			return err
+		}
+		return s.finish(ctx, c, audit)
+	})
+	var r *refused
+	if errors.As(err, &r) {
+		return r.cause
+	}
+	return failure(ctx, err)
+}
+
+// finish writes what belongs to each change, in one round trip: the lock of the
+// revocations is the last that is taken.
+func (s *Store) finish(ctx context.Context, c *changes, a ledger.Audit) error {
+	var b pgx.Batch
+	b.Queue(`INSERT INTO audit (at, actor, origin, action, target, detail) VALUES (coalesce($1, moved_clock($7)), $2, $3, $4, $5, $6)`,
+		column(a.At), pack(a.Actor), pack(a.From), pack(a.Action), pack(a.Target), pack(a.Detail), s.shift())
+	slices.SortFunc(c.revoked, slices.Compare)
+	for _, digest := range c.revoked {
+		b.Queue(`SELECT revoke($1, moved_clock($2))`, digest, s.shift())
+	}
+	if err := c.tx.SendBatch(ctx, &b).Close(); err != nil {
+		return fmt.Errorf("writing the audit log: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,161 @@
+package pgstore
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	google "github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/pgtest"
+	"github.com/fareboxhq/farebox/internal/storetest"
+)
+
+// cluster serves all tests that do not end it.
+var cluster pgtest.Cluster
+
+func TestMain(m *testing.M) { cluster.Main(m) }
+
+// template makes the schema in the database that others are cloned from.
+func template(ctx context.Context, dsn string) error {
+	_, _, err := Migrate(ctx, Options{DSN: dsn}, nil)
+	return err
+}
+
+// opened opens a store that the test closes at its end.
+func opened(t testing.TB, o Options) *Store {
+	t.Helper()
+	s, err := Open(context.Background(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+func fresh(t testing.TB) *Store {
+	t.Helper()
+	return opened(t, Options{DSN: cluster.Database(t, template)})
+}
+
+// crash ends a store as the death of its process would: nothing that is under
+// way is waited for, and the server finds its connections closed.
+func (s *Store) crash() {
+	for _, l := range []*lane{s.reserves, s.settles} {
+		l.pool.Reset()
+	}
+	s.pool.Reset()
+}
+
+// suiteBegins is when the suite's clock starts, two days before a month's end.
+var suiteBegins = time.Date(2030, 1, 30, 9, 0, 0, 0, time.UTC)
+
+// harness opens a store on a database of its own, whose clock moves only when it
+// is told to, so that a run that failed can be repeated.
+func harness(t *testing.T) storetest.Harness {
+	t.Helper()
+	var ahead atomic.Int64
+	now := func() time.Time { return suiteBegins.Add(time.Duration(ahead.Load())) }
+	var warnings struct {
+		sync.Mutex
+		list []ledger.Cap
+	}
+	o := Options{
+		DSN: cluster.Database(t, template), shift: func() time.Duration { return now().Sub(time.Unix(0, 0)) }, remember: 100 * 365 * 24 * time.Hour,
+		NearCap: func(c ledger.Cap) {
+			warnings.Lock()
+			defer warnings.Unlock()
+			warnings.list = append(warnings.list, c)
+		},
+	}
+	query(t, o.DSN, `CREATE OR REPLACE FUNCTION moved_clock(shift bigint) RETURNS timestamptz LANGUAGE sql VOLATILE AS
+		'SELECT timestamptz ''epoch'' + shift * interval ''1 microsecond'''`)
+	current := opened(t, o)
+	return storetest.Harness{
+		Store: current, Now: now, Advance: func(d time.Duration) { ahead.Add(int64(d)) },
+		Near: func() []ledger.Cap {
+			warnings.Lock()
+			defer warnings.Unlock()
+			return slices.Clone(warnings.list)
+		},
+		Crash: func() storetest.Store {
+			current.crash()
+			if err := current.Close(); err != nil {
+				t.Fatal(err)
+			}
+			current = opened(t, o)
+			return current
+		},
+		BreakAudit: func() func() {
+			query(t, o.DSN, `CREATE FUNCTION broken() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''broken''; END';
+				CREATE TRIGGER broken BEFORE INSERT ON audit FOR EACH ROW EXECUTE FUNCTION broken()`)
+			return func() { query(t, o.DSN, `DROP TRIGGER broken ON audit; DROP FUNCTION broken`) }
+		},
+	}
+}
+
+// query runs statements on a connection of their own.
+func query(t testing.TB, dsn, text string) {
+	t.Helper()
+	conn, err := pgx.Connect(context.Background(), dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	if _, err := conn.Exec(context.Background(), text, pgx.QueryExecModeSimpleProtocol); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func id(prefix string) string { return prefix + google.Must(google.NewV7()).String() }
+
+// account makes an account with so much.
+func account(t testing.TB, s *Store, name string, balance ledger.Amount) string {
+	t.Helper()
+	a := ledger.Account{ID: id("acct_"), Name: name}
+	if err := s.CreateAccount(context.Background(), a, ledger.Audit{}); err != nil {
+		t.Fatal(err)
+	}
+	if balance > 0 {
+		p := ledger.Transaction{ID: id("txn_"), Kind: ledger.KindCredit, Creditor: a.ID, Amount: balance, Reason: "test"}
+		if _, _, err := s.Post(context.Background(), p, ledger.Audit{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return a.ID
+}
+
+func order(payer, payee string, amount ledger.Amount) ledger.Order {
+	return ledger.Order{Account: payer, Provider: payee, Key: "key_1", Lineage: "key_1", Server: "weather", Tool: "get_forecast", Amount: amount}
+}
+
+func purseOf(t testing.TB, s *Store, account string) ledger.Purse {
+	t.Helper()
+	a, err := s.Account(context.Background(), account)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a.Live
+}
+
+// clean checks that the books balance.
+func clean(t testing.TB, s *Store) ledger.Verification {
+	t.Helper()
+	v, err := s.Verify(context.Background(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range v.Differences {
+		t.Error(d)
+	}
+	return v
+}

@@ -1,0 +1,51 @@
+package pgstore
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/fareboxhq/farebox/internal/keys"
+	"github.com/fareboxhq/farebox/internal/ledger"
+)
+
+// Revocation says that a key was made, or changed in any way.
+type Revocation struct {
+	Seq    int64
+	Digest keys.Digest
+	At     time.Time
+}
+
+// Revocations lists what was revoked after a number, in its order and at most
+// so many, at most ledger.MaxPage. last is the number to go on after. Numbers
+// are in the order of the commits: who has read up to one misses none that
+// comes later. NOTIFY tells of each on the channel farebox_revocation.
+func (s *Store) Revocations(ctx context.Context, after int64, limit int) (list []Revocation, last int64, err error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	rows, err := s.pool.Query(ctx, `SELECT seq, digest, at FROM revocation WHERE seq > $1 ORDER BY seq LIMIT $2`,
+		after, ledger.Page{Limit: limit}.Size())
+	if err != nil {
+		return nil, after, failure(ctx, err)
+	}
+	list, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (r Revocation, err error) {
+		var digest []byte
+		if err := row.Scan(&r.Seq, &digest, &r.At); err != nil {
+			return r, err
+		}
+		if copy(r.Digest[:], digest) != len(r.Digest) {
+			return r, fmt.Errorf("the digest of revocation %d is too short", r.Seq)
+		}
+		r.At = micro(r.At)
+		return r, nil
+	})
+	if err != nil {
+		return nil, after, failure(ctx, err)
+	}
+	if len(list) > 0 {
+		after = list[len(list)-1].Seq
+	}
+	return list, after, nil
+}

@@ -1,0 +1,134 @@
+package pgstore
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/fareboxhq/farebox/internal/ledger"
+)
+
+// maxDifferences bounds the sentences of a verification; more would tell nobody
+// more.
+const maxDifferences = 1000
+
+// Verify replays the whole journal and compares it with the balances, the
+// reservations, the meters and the retries, all as they were at one moment. It
+// holds nobody up, but PostgreSQL cannot clean up after others while it runs.
+// progress, if not nil, is called now and then. A difference is not an error: it
+// is in the Verification.
+//
+// One verification of a store runs at a time; another waits for it, or for ctx.
+func (s *Store) Verify(ctx context.Context, progress func(done, total int64)) (ledger.Verification, error) {
+	select {
+	case s.verifying <- struct{}{}:
+		defer func() { <-s.verifying }()
+	case <-ctx.Done():
+		return ledger.Verification{}, ctx.Err()
+	}
+	var v ledger.Verification
+	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, `SET LOCAL statement_timeout = 0; SET LOCAL enable_seqscan = on; SET LOCAL enable_hashjoin = on; SET LOCAL enable_mergejoin = on; SET LOCAL plan_cache_mode = auto`,
+			pgx.QueryExecModeSimpleProtocol)
+		if err != nil {
+			return err
+		}
+		if err := tx.QueryRow(ctx, `SELECT (SELECT count(*) FROM account), (SELECT count(*) FROM txn)`).Scan(&v.Accounts, &v.Transactions); err != nil {
+			return err
+		}
+		for i, check := range checks {
+			if progress != nil {
+				progress(v.Transactions*int64(i)/int64(len(checks)), v.Transactions)
+			}
+			rows, err := tx.Query(ctx, check+fmt.Sprintf(` LIMIT %d`, maxDifferences))
+			if err != nil {
+				return err
+			}
+			found, err := pgx.CollectRows(rows, pgx.RowTo[string])
+			if err != nil {
+				return err
+			}
+			v.Differences = append(v.Differences, found[:min(len(found), maxDifferences-len(v.Differences))]...)
+		}
+		return nil
+	})
+	if err != nil {
+		return ledger.Verification{}, failure(ctx, err)
+	}
+	if progress != nil {
+		progress(v.Transactions, v.Transactions)
+	}
+	return v, nil
+}
+
+// checks are queries for sentences that tell of differences. Amounts in them
+// are in micro-units.
+var checks = [...]string{
+	// Balances.
+	`WITH replay AS (
+		SELECT account, sandbox, sum(amount) AS sum FROM entry GROUP BY account, sandbox
+	), stored AS (
+		SELECT n AS account, name, false AS sandbox, live + coalesce((SELECT sum(e.amount) FROM earning e WHERE e.account = n AND NOT e.sandbox), 0) AS sum FROM account
+		UNION ALL
+		SELECT n, name, true, account.sandbox + coalesce((SELECT sum(e.amount) FROM earning e WHERE e.account = n AND e.sandbox), 0) FROM account
+	)
+	SELECT format('account %s: the %s balance is %s micro-units, but the journal gives %s', coalesce(name, 'number ' || account),
+		CASE WHEN sandbox THEN 'sandbox' ELSE 'live' END, coalesce(stored.sum::text, 'of no such account'), coalesce(replay.sum, 0))
+	FROM stored FULL JOIN replay USING (account, sandbox)
+	WHERE stored.sum IS DISTINCT FROM coalesce(replay.sum, 0)`,
+	// What is reserved.
+	`WITH held AS (
+		SELECT payer AS account, sandbox, sum(CASE WHEN waived THEN 0 ELSE amount END) AS sum FROM reservation WHERE state = 1 GROUP BY payer, sandbox
+	), stored AS (
+		SELECT n AS account, name, false AS sandbox, live_reserved AS sum FROM account
+		UNION ALL SELECT n, name, true, sandbox_reserved FROM account
+	)
+	SELECT format('account %s: %s micro-units are reserved in the %s purse, but its reservations hold %s', coalesce(name, 'number ' || account),
+		coalesce(stored.sum::text, 'no'), CASE WHEN sandbox THEN 'sandbox' ELSE 'live' END, coalesce(held.sum, 0))
+	FROM stored FULL JOIN held USING (account, sandbox)
+	WHERE stored.sum IS DISTINCT FROM coalesce(held.sum, 0)`,
+	// What caps and quotas go by.
+	`WITH moved AS (
+		SELECT debtor AS account, lineage, server, sandbox, day, amount AS spent, 0 AS held, (waived IS NOT NULL)::int AS free, 0 AS waiting
+		FROM txn WHERE kind = 1
+		UNION ALL
+		SELECT payer, lineage, server, sandbox, day, 0, CASE WHEN waived THEN 0 ELSE amount END, 0, waived::int FROM reservation WHERE state = 1
+	), want AS (
+		SELECT account, h.holder, h.name, sandbox, day, least(sum(spent), 9223372036854775807) AS spent, sum(held) AS held, sum(free) AS free, sum(waiting) AS waiting
+		FROM moved CROSS JOIN LATERAL (VALUES (0::smallint, lineage), (1, ''), (2, server)) AS h (holder, name)
+		GROUP BY account, h.holder, h.name, sandbox, day
+	)
+	SELECT format('account number %s, %s %s, day %s: %s micro-units and %s free calls are counted as spent, and %s and %s as held, but the journal and the reservations give %s, %s, %s and %s',
+		account, CASE holder WHEN 0 THEN 'keys of lineage' WHEN 1 THEN 'all' ELSE 'server' END, name, day,
+		m.spent, m.free, m.held, m.waiting, w.spent, w.free, w.held, w.waiting)
+	FROM meter m FULL JOIN want w USING (account, holder, name, sandbox, day)
+	WHERE (coalesce(m.spent, 0), coalesce(m.held, 0), coalesce(m.free, 0), coalesce(m.waiting, 0))
+		IS DISTINCT FROM (coalesce(w.spent, 0), coalesce(w.held, 0), coalesce(w.free, 0), coalesce(w.waiting, 0))`,
+	// Refunds.
+	`SELECT format('transaction %s is a refund of %s, which is no charge that it could refund', r.seq, r.ref)
+	FROM txn r LEFT JOIN txn c ON c.seq = r.ref AND c.kind = 1 AND c.debtor = r.creditor AND c.creditor = r.debtor AND c.sandbox = r.sandbox
+	WHERE r.kind = 3 AND c.seq IS NULL`,
+	`SELECT format('refunds of %s micro-units are more than the charge %s of %s', sum(r.amount), c.seq, c.amount)
+	FROM txn r JOIN txn c ON c.seq = r.ref WHERE r.kind = 3 GROUP BY c.seq, c.amount HAVING sum(r.amount) > c.amount`,
+	// Fees: one for each charge that has one, and what came back in proportion.
+	`SELECT format('the fee of charge %s is %s micro-units, but %s were paid to the operator in %s parts, and %s came back instead of %s',
+		c.seq, c.fee, coalesce(f.paid, 0), coalesce(f.parts, 0), coalesce(f.back, 0), div(c.fee::numeric * coalesce(r.sum, 0), c.amount))
+	FROM txn c
+	LEFT JOIN (
+		SELECT x.ref, sum(x.amount) FILTER (WHERE x.debtor = y.creditor AND x.creditor = y.fee_to) AS paid,
+			count(*) FILTER (WHERE x.debtor = y.creditor) AS parts,
+			sum(x.amount) FILTER (WHERE x.debtor = y.fee_to AND x.creditor = y.creditor) AS back
+		FROM txn x JOIN txn y ON y.seq = x.ref WHERE x.kind = 5 GROUP BY x.ref
+	) f ON f.ref = c.seq
+	LEFT JOIN (SELECT ref, sum(amount) AS sum FROM txn WHERE kind = 3 GROUP BY ref) r ON r.ref = c.seq
+	WHERE c.kind = 1 AND c.fee IS NOT NULL AND c.waived IS NULL
+		AND (f.paid IS DISTINCT FROM c.fee OR f.parts <> 1 OR coalesce(f.back, 0) <> div(c.fee::numeric * coalesce(r.sum, 0), c.amount))`,
+	`SELECT format('transaction %s is a fee of %s, which is no charge that has one', x.seq, x.ref)
+	FROM txn x LEFT JOIN txn y ON y.seq = x.ref AND y.kind = 1 AND y.fee IS NOT NULL AND y.waived IS NULL WHERE x.kind = 5 AND y.seq IS NULL`,
+	// Calls that may be sent again.
+	`SELECT format('account %s: %s calls that may be repeated are counted, but there are %s', name, a.retries, coalesce(r.count, 0))
+	FROM account a LEFT JOIN (SELECT payer, count(*) FROM retry GROUP BY payer) r ON r.payer = a.n WHERE a.retries <> coalesce(r.count, 0)`,
+	`SELECT format('the call %s is in flight, but its charge is not reserved', t.mark)
+	FROM retry t LEFT JOIN reservation r ON r.id = t.charge AND r.state = 1 WHERE t.captured_at IS NULL AND r.id IS NULL`,
+}

@@ -1,0 +1,46 @@
+package pgtest
+
+import (
+	"fmt"
+	"os"
+	"os/user"
+	"strconv"
+	"syscall"
+)
+
+// superuser is who the server runs as when the test runs as root.
+const superuser = "postgres"
+
+// attributes let a program run as somebody whom PostgreSQL accepts, and end
+// with the test.
+func attributes() *syscall.SysProcAttr {
+	a := &syscall.SysProcAttr{Pdeathsig: syscall.SIGQUIT}
+	if uid, gid, err := runsAs(); err == nil && uid != os.Getuid() {
+		a.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
+	}
+	return a
+}
+
+func runsAs() (uid, gid int, err error) {
+	if os.Getuid() != 0 {
+		return os.Getuid(), os.Getgid(), nil
+	}
+	u, err := user.Lookup(superuser)
+	if err != nil {
+		return 0, 0, fmt.Errorf("PostgreSQL does not run as root, and there is no user %s: install Debian's package postgresql, or run the tests as another user: %w", superuser, err)
+	}
+	if uid, err = strconv.Atoi(u.Uid); err != nil {
+		return 0, 0, err
+	}
+	gid, err = strconv.Atoi(u.Gid)
+	return uid, gid, err
+}
+
+// giveAway makes the directory theirs who run the server.
+func giveAway(dir string) error {
+	uid, gid, err := runsAs()
+	if err != nil {
+		return err
+	}
+	return os.Chown(dir, uid, gid)
+}
