@@ -242,11 +242,11 @@ func (l *lane) carryOutAlone(o *operation) {
 }
 
 // attempt sends the batch, and again when the connection broke or others were
-// in the way: each operation then has its first outcome. Those that must be
-// alone are returned.
+// in the way: each operation then has its first outcome. It waits for the
+// database to come back, but no longer than the lane's patience from when that
+// was first found to be away. Those that must be alone are returned.
 func (l *lane) attempt(list []*operation, alone bool) (again []*operation, err error) {
-	var deadline time.Time
-	pause, repeats := 10*time.Millisecond, 0
+	pause, repeats, breaks := 10*time.Millisecond, 0, 0
 	for {
 		again, err = l.send(list, alone)
 		switch {
@@ -259,19 +259,12 @@ func (l *lane) attempt(list []*operation, alone bool) (again []*operation, err e
 		case !broken(err):
 			return nil, err
 		}
-		now := time.Now()
-		if deadline.IsZero() {
-			if l.store.down.Load() != nil {
-				return nil, err // others wait for it already
-			}
-			deadline = now.Add(l.patience)
-			defer func() {
-				if err != nil {
-					l.store.failed(err)
-				}
-			}()
+		if breaks++; breaks == 1 {
+			l.store.refresh()
+			continue // it had been idle while the server restarted, most likely
 		}
-		if now.After(deadline) || !l.wait(pause) {
+		away := time.Since(l.store.failed(err))
+		if away > l.patience || !l.wait(pause) {
 			return nil, err
 		}
 		pause = min(2*pause, 200*time.Millisecond)
