@@ -146,38 +146,38 @@ func (l *lane) next() []*operation {
 	for _, o := range carried {
 		l.add(&b, o)
 	}
-	if len(b.list) == 0 {
-		select {
-		case o := <-l.queue:
-			l.take(&b, o)
-		case <-l.ending:
+	for len(b.list) == 0 {
+		o := l.await()
+		if o == nil {
+			return nil
 		}
+		l.take(&b, o)
 	}
 	runtime.Gosched() // callers that are about to come make one batch, not two
-	for !b.full() && len(l.carried) < l.store.o.maxBatch {
+	for !b.full() && len(l.carried) < b.max {
 		select {
 		case o := <-l.queue:
 			l.take(&b, o)
-			continue
 		default:
-		}
-		if len(b.list) > 0 {
-			break
-		}
-		select { // those that came had left
-		case o := <-l.queue:
-			l.take(&b, o)
-			continue
-		default:
-		}
-		select {
-		case o := <-l.queue:
-			l.take(&b, o)
-		case <-l.ending:
 			return b.list
 		}
 	}
 	return b.list
+}
+
+// await waits for an operation; nil once the lane is closed and empty.
+func (l *lane) await() *operation {
+	select {
+	case o := <-l.queue:
+		return o
+	case <-l.ending:
+	}
+	select {
+	case o := <-l.queue:
+		return o
+	default:
+		return nil
+	}
 }
 
 func (l *lane) take(b *batch, o *operation) {
