@@ -68,6 +68,8 @@ var onlyInternal = []struct {
 	{"internal/wire", []string{"internal/keys", "internal/ledger"}, "what goes over the wire is written down once, for both ends, and decides nothing"},
 	{"internal/keycache", []string{"internal/keys", "third party"}, "the cache stands before any origin"},
 	{"internal/sqlitestore", []string{"internal/keys", "internal/ledger", "third party"}, "a store implements its consumers' interfaces and knows none of them, and no other store"},
+	{"internal/pgstore", []string{"internal/keys", "internal/ledger", "third party"}, "a store implements its consumers' interfaces and knows none of them, and no other store"},
+	{"internal/pgtest", []string{"third party"}, "a server for tests is of no store"},
 	{"internal/admin", []string{"internal/keys", "internal/ledger", "third party"}, "operations work on any store"},
 	{"internal/telemetry", []string{"internal/gate", "internal/ledger", "third party"}, "metrics watch, and are not asked"},
 }
@@ -105,7 +107,9 @@ var only = []struct {
 }{
 	{"github.com/caddyserver/caddy/", []string{"caddymodule", "xcaddy"}, "what Farebox does must be testable and usable without Caddy"},
 	{"go.uber.org/zap", []string{"caddymodule"}, "the other packages log with log/slog"},
-	{"database/sql", []string{"internal/sqlitestore"}, "SQL stays in the stores"},
+	{"database/sql", []string{"internal/sqlitestore", "internal/pgstore"}, "SQL stays in the stores"},
+	{"github.com/jackc/pgx", []string{"internal/pgstore", "internal/pgtest"}, "PostgreSQL is one store's affair; pgtest makes databases for tests"},
+	{module + "internal/pgtest", nil, "it starts servers for tests, and no program of Farebox may"},
 	{"github.com/prometheus/", []string{"internal/telemetry"}, "collectors are made in one place, once a process"},
 	{"cel.dev/", []string{"internal/pricing"}, "expressions are compiled, bounded and judged in one place"},
 	{"github.com/schollz/progressbar", []string{"caddymodule"}, "only commands have somebody who watches"},

@@ -44,13 +44,11 @@ type accountRow struct {
 	n int64
 }
 
-// querier is the pool or a transaction.
-type querier interface {
-	Query(ctx context.Context, query string, args ...any) (pgx.Rows, error)
-}
+// queryFunc is that of the store or of a transaction.
+type queryFunc func(ctx context.Context, query string, args ...any) (pgx.Rows, error)
 
-func (s *Store) accounts(ctx context.Context, q querier, where string, args ...any) ([]accountRow, error) {
-	rows, err := q.Query(ctx, selectAccount+where, append([]any{s.shift()}, args...)...)
+func (s *Store) accounts(ctx context.Context, query queryFunc, where string, args ...any) ([]accountRow, error) {
+	rows, err := query(ctx, selectAccount+where, append([]any{s.shift()}, args...)...)
 	if err != nil {
 		return nil, failure(ctx, err)
 	}
@@ -60,7 +58,7 @@ func (s *Store) accounts(ctx context.Context, q querier, where string, args ...a
 
 // account reads one account, or ledger.ErrNotFound.
 func (s *Store) account(ctx context.Context, where string, args ...any) (ledger.Account, error) {
-	list, err := s.accounts(ctx, s.pool, where, args...)
+	list, err := s.accounts(ctx, s.query, where, args...)
 	if err != nil {
 		return ledger.Account{}, err
 	}
@@ -125,7 +123,7 @@ func (s *Store) UpdateAccount(ctx context.Context, id string, change func(*ledge
 		if err != nil {
 			return err
 		}
-		list, err := s.accounts(ctx, t.tx, `a.n = $2`, n)
+		list, err := s.accounts(ctx, t.tx.Query, `a.n = $2`, n)
 		if err != nil {
 			return err
 		}
@@ -173,7 +171,7 @@ func (s *Store) Accounts(ctx context.Context, p ledger.Page) ([]ledger.Account, 
 	}
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	rows, err := s.accounts(ctx, s.pool, `a.n > $2 AND a.id NOT LIKE '@%' ORDER BY a.n LIMIT $3`, after, p.Size()+1)
+	rows, err := s.accounts(ctx, s.query, `a.n > $2 AND a.id NOT LIKE '@%' ORDER BY a.n LIMIT $3`, after, p.Size()+1)
 	if err != nil {
 		return nil, "", err
 	}

@@ -19,7 +19,7 @@ func (s *Store) AuditLog(ctx context.Context, p ledger.Page) ([]ledger.Audit, st
 	}
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	rows, err := s.pool.Query(ctx, `SELECT n, at, actor, origin, action, target, detail FROM audit WHERE n < $1 ORDER BY n DESC LIMIT $2`,
+	rows, err := s.query(ctx, `SELECT n, at, actor, origin, action, target, detail FROM audit WHERE n < $1 ORDER BY n DESC LIMIT $2`,
 		before, p.Size()+1)
 	if err != nil {
 		return nil, "", failure(ctx, err)

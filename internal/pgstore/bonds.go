@@ -19,7 +19,7 @@ func (s *Store) Bind(ctx context.Context, b ledger.Bond) error {
 	}
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	_, err := s.pool.Exec(ctx, `INSERT INTO bond (mark, account, until, payload) VALUES ($1, $2, $3, $4)
+	err := s.exec(ctx, `INSERT INTO bond (mark, account, until, payload) VALUES ($1, $2, $3, $4)
 		ON CONFLICT (mark) DO UPDATE SET account = excluded.account, until = excluded.until, payload = excluded.payload`,
 		asUUID(uuid.UUID(b.Mark)), pack(b.Account), micro(b.Until), append([]byte{}, b.Payload...))
 	return failure(ctx, err)
@@ -35,8 +35,8 @@ func (s *Store) Bond(ctx context.Context, m ledger.Mark) (ledger.Bond, error) {
 	defer cancel()
 	b := ledger.Bond{Mark: m}
 	var until time.Time
-	err := s.pool.QueryRow(ctx, `SELECT account, until, payload FROM bond WHERE mark = $1 AND until > moved_clock($2)`, asUUID(uuid.UUID(m)), s.shift()).
-		Scan(&b.Account, &until, &b.Payload)
+	err := s.row(ctx, `SELECT account, until, payload FROM bond WHERE mark = $1 AND until > moved_clock($2)`,
+		[]any{asUUID(uuid.UUID(m)), s.shift()}, &b.Account, &until, &b.Payload)
 	if err != nil {
 		return ledger.Bond{}, found(ctx, err)
 	}

@@ -49,13 +49,20 @@ func (s *Store) change(ctx context.Context, audit ledger.Audit, do func(context.
 	}
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		c := &changes{tx: tx}
-		if err := do(ctx, c); err != nil {
-			return err
-		}
-		return s.finish(ctx, c, audit)
-	})
+	tx, err := s.begin(ctx, pgx.TxOptions{})
+	if err != nil {
+		return failure(ctx, err)
+	}
+	c := &changes{tx: tx}
+	if err = do(ctx, c); err == nil {
+		err = s.finish(ctx, c, audit)
+	}
+	if err == nil {
+		err = tx.Commit(ctx)
+	}
+	if err != nil {
+		_ = tx.Rollback(context.WithoutCancel(ctx)) // or the server does so, when the connection ends
+	}
 	var r *refused
 	if errors.As(err, &r) {
 		return r.cause

@@ -39,7 +39,7 @@ func scanCharge(row pgx.CollectableRow) (r chargeRow, err error) {
 }
 
 func (s *Store) charges(ctx context.Context, where string, args ...any) ([]chargeRow, error) {
-	rows, err := s.pool.Query(ctx, selectCharge+where, args...)
+	rows, err := s.query(ctx, selectCharge+where, args...)
 	if err != nil {
 		return nil, failure(ctx, err)
 	}
@@ -60,7 +60,7 @@ func (s *Store) Charges(ctx context.Context, f ledger.ChargeFilter) ([]ledger.Ch
 	where, args := `WHERE t.kind = 1 AND t.seq < $1 ORDER BY t.seq DESC LIMIT $2`, []any{before, f.Size() + 1}
 	if f.Account != "" {
 		var n int64
-		err := s.pool.QueryRow(ctx, `SELECT n FROM account WHERE id = $1`, pack(f.Account)).Scan(&n)
+		err := s.row(ctx, `SELECT n FROM account WHERE id = $1`, []any{pack(f.Account)}, &n)
 		if err = found(ctx, err); errors.Is(err, ledger.ErrNotFound) {
 			return nil, "", fmt.Errorf("account %q: %w", f.Account, err)
 		}
@@ -153,7 +153,7 @@ func (s *Store) Journal(ctx context.Context, p ledger.Page) ([]ledger.Transactio
 	}
 	// Numbers are given before the commit, so that one may come in between.
 	if end := s.settled.Load(); len(rows) > 0 && rows[len(rows)-1].seq > end {
-		if err := s.pool.QueryRow(ctx, `SELECT journal_end()`).Scan(&end); err != nil {
+		if err := s.row(ctx, `SELECT journal_end()`, nil, &end); err != nil {
 			return nil, "", failure(ctx, err)
 		}
 		if rows, err = s.journal(ctx, after, p.Size()+1); err != nil {
@@ -173,7 +173,7 @@ func (s *Store) Journal(ctx context.Context, p ledger.Page) ([]ledger.Transactio
 }
 
 func (s *Store) journal(ctx context.Context, after int64, limit int) ([]journalRow, error) {
-	rows, err := s.pool.Query(ctx, selectJournal, after, limit)
+	rows, err := s.query(ctx, selectJournal, after, limit)
 	if err != nil {
 		return nil, failure(ctx, err)
 	}
@@ -185,6 +185,6 @@ func (s *Store) journal(ctx context.Context, after int64, limit int) ([]journalR
 func (s *Store) JournalLength(ctx context.Context) (n int64, err error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	err = s.pool.QueryRow(ctx, `SELECT count(*) FROM txn`).Scan(&n)
+	err = s.row(ctx, `SELECT count(*) FROM txn`, nil, &n)
 	return n, failure(ctx, err)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -77,12 +78,16 @@ func overloaded(err error) bool {
 	return false
 }
 
-// failed notes that the database could not be reached.
-func (s *Store) failed(err error) {
-	d := &outage{cause: err}
+// failed notes that the database could not be reached, and returns since when.
+func (s *Store) failed(err error) (since time.Time) {
+	d := &outage{cause: err, since: time.Now()}
 	if s.ctx.Err() == nil && s.down.CompareAndSwap(nil, d) {
 		s.o.Logger.Error("the database cannot be reached", "error", err)
 	}
+	if now := s.down.Load(); now != nil {
+		return now.since
+	}
+	return d.since
 }
 
 // reached notes that it could.

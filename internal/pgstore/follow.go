@@ -31,7 +31,7 @@ const (
 func (s *Store) Follow(ctx context.Context, node string, seen int64, lease time.Duration) (r keys.Revocations, err error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	rows, err := s.pool.Query(ctx, `SELECT seq, digest, newest, oldest FROM follow($1, $2, $3, $4)`, node, seen, lease, mostFollowed)
+	rows, err := s.query(ctx, `SELECT seq, digest, newest, oldest FROM follow($1, $2, $3, $4)`, node, seen, lease, mostFollowed)
 	if err != nil {
 		return r, failure(ctx, err)
 	}
@@ -65,7 +65,7 @@ func (s *Store) Follow(ctx context.Context, node string, seen int64, lease time.
 func (s *Store) Leave(ctx context.Context, node string) error {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	return failure(ctx, s.call(ctx, `DELETE FROM node WHERE id = $1`, node))
+	return failure(ctx, s.exec(ctx, `DELETE FROM node WHERE id = $1`, node))
 }
 
 // Confirm returns when each node but this one has seen all that was changed
@@ -73,13 +73,12 @@ func (s *Store) Leave(ctx context.Context, node string) error {
 // known.
 func (s *Store) Confirm(ctx context.Context, node string) error {
 	var position int64
-	if err := s.pool.QueryRow(ctx, `SELECT coalesce(max(seq), 0) FROM revocation`).Scan(&position); err != nil {
+	if err := s.row(ctx, `SELECT coalesce(max(seq), 0) FROM revocation`, nil, &position); err != nil {
 		return failure(ctx, err)
 	}
 	for every := confirmEvery; ; every = min(2*every, confirmSeldom) {
 		var behind int
-		if err := s.pool.QueryRow(ctx,
-			`SELECT count(*) FROM node WHERE id <> $1 AND seen < $2 AND lease_until > clock_timestamp()`, node, position).Scan(&behind); err != nil {
+		if err := s.row(ctx, `SELECT count(*) FROM node WHERE id <> $1 AND seen < $2 AND lease_until > clock_timestamp()`, []any{node, position}, &behind); err != nil {
 			return failure(ctx, err)
 		}
 		if behind == 0 {

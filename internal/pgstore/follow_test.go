@@ -80,7 +80,7 @@ func TestFollow(t *testing.T) {
 	if r := follow(then.Position + 1); !r.Gap || r.Position != then.Position {
 		t.Errorf("a position that is not there yet: %+v", r)
 	}
-	if err := s.call(t.Context(), `DELETE FROM revocation WHERE seq <= $1`, first.Position); err != nil {
+	if err := s.exec(t.Context(), `DELETE FROM revocation WHERE seq <= $1`, first.Position); err != nil {
 		t.Fatal(err)
 	}
 	if r := follow(0); !r.Gap || r.Position != then.Position {

@@ -1,7 +1,11 @@
+//go:build unix
+
 package pgstore
 
 import (
 	"context"
+	"fmt"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -19,7 +23,13 @@ import (
 // cluster serves all tests that do not end it.
 var cluster pgtest.Cluster
 
-func TestMain(m *testing.M) { cluster.Main(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv(nodeDSN) != "" {
+		fmt.Fprintln(os.Stderr, runNode())
+		os.Exit(1)
+	}
+	cluster.Main(m)
+}
 
 // template makes the schema in the database that others are cloned from.
 func template(ctx context.Context, dsn string) error {

@@ -31,7 +31,7 @@ func (s *Store) Keys(ctx context.Context, f ledger.KeyFilter) ([]keys.Key, strin
 		query = selectKey + `WHERE n > $2 AND ($3 = '' OR account = $3) AND ($4 = '' OR kind = $4) AND expires_at <= $6 AND ` + usable + ` ORDER BY n LIMIT $5`
 		args = append(args, f.ExpiresBy)
 	}
-	rows, err := s.pool.Query(ctx, query, args...)
+	rows, err := s.query(ctx, query, args...)
 	if err != nil {
 		return nil, "", failure(ctx, err)
 	}
@@ -55,7 +55,7 @@ func (s *Store) CountExpiring(ctx context.Context, until []time.Time) ([]int64, 
 	}
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	rows, err := s.pool.Query(ctx, `SELECT count(k.n) FROM unnest($2::timestamptz[]) WITH ORDINALITY AS u(until, i)
+	rows, err := s.query(ctx, `SELECT count(k.n) FROM unnest($2::timestamptz[]) WITH ORDINALITY AS u(until, i)
 		LEFT JOIN key k ON k.expires_at <= u.until AND `+usable+` GROUP BY u.i ORDER BY u.i`, s.shift(), until)
 	if err != nil {
 		return nil, failure(ctx, err)

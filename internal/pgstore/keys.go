@@ -58,7 +58,7 @@ func (s *Store) key(ctx context.Context, where string, arg any) (keys.Key, error
 	}
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	rows, err := s.pool.Query(ctx, selectKey+where, arg)
+	rows, err := s.query(ctx, selectKey+where, arg)
 	if err != nil {
 		return keys.Key{}, failure(ctx, err)
 	}
@@ -121,8 +121,7 @@ func (s *Store) TouchKeys(ctx context.Context, used map[string]time.Time) error 
 	for id, at := range used {
 		ids, times = append(ids, pack(id)), append(times, micro(at))
 	}
-	_, err := s.pool.Exec(ctx, touchKeys, ids, times)
-	return failure(ctx, err)
+	return failure(ctx, s.exec(ctx, touchKeys, ids, times))
 }
 
 func (c *changes) changeKey(ctx context.Context, id string, change func(*keys.Key) error) (keys.Key, error) {

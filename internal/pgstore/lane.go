@@ -146,38 +146,38 @@ func (l *lane) next() []*operation {
 	for _, o := range carried {
 		l.add(&b, o)
 	}
-	if len(b.list) == 0 {
-		select {
-		case o := <-l.queue:
-			l.take(&b, o)
-		case <-l.ending:
+	for len(b.list) == 0 {
+		o := l.await()
+		if o == nil {
+			return nil
 		}
+		l.take(&b, o)
 	}
 	runtime.Gosched() // callers that are about to come make one batch, not two
-	for !b.full() && len(l.carried) < l.store.o.maxBatch {
+	for !b.full() && len(l.carried) < b.max {
 		select {
 		case o := <-l.queue:
 			l.take(&b, o)
-			continue
 		default:
-		}
-		if len(b.list) > 0 {
-			break
-		}
-		select { // those that came had left
-		case o := <-l.queue:
-			l.take(&b, o)
-			continue
-		default:
-		}
-		select {
-		case o := <-l.queue:
-			l.take(&b, o)
-		case <-l.ending:
 			return b.list
 		}
 	}
 	return b.list
+}
+
+// await waits for an operation; nil once the lane is closed and empty.
+func (l *lane) await() *operation {
+	select {
+	case o := <-l.queue:
+		return o
+	case <-l.ending:
+	}
+	select {
+	case o := <-l.queue:
+		return o
+	default:
+		return nil
+	}
 }
 
 func (l *lane) take(b *batch, o *operation) {
@@ -242,11 +242,11 @@ func (l *lane) carryOutAlone(o *operation) {
 }
 
 // attempt sends the batch, and again when the connection broke or others were
-// in the way: each operation then has its first outcome. Those that must be
-// alone are returned.
+// in the way: each operation then has its first outcome. It waits for the
+// database to come back, but no longer than the lane's patience from when that
+// was first found to be away. Those that must be alone are returned.
 func (l *lane) attempt(list []*operation, alone bool) (again []*operation, err error) {
-	var deadline time.Time
-	pause, repeats := 10*time.Millisecond, 0
+	pause, repeats, breaks := 10*time.Millisecond, 0, 0
 	for {
 		again, err = l.send(list, alone)
 		switch {
@@ -259,19 +259,12 @@ func (l *lane) attempt(list []*operation, alone bool) (again []*operation, err e
 		case !broken(err):
 			return nil, err
 		}
-		now := time.Now()
-		if deadline.IsZero() {
-			if l.store.down.Load() != nil {
-				return nil, err // others wait for it already
-			}
-			deadline = now.Add(l.patience)
-			defer func() {
-				if err != nil {
-					l.store.failed(err)
-				}
-			}()
+		if breaks++; breaks == 1 {
+			l.store.refresh()
+			continue // it had been idle while the server restarted, most likely
 		}
-		if now.After(deadline) || !l.wait(pause) {
+		away := time.Since(l.store.failed(err))
+		if away > l.patience || !l.wait(pause) {
 			return nil, err
 		}
 		pause = min(2*pause, 200*time.Millisecond)

@@ -161,7 +161,7 @@ func (s *Store) OpenReservations() int {
 	ctx, cancel := context.WithTimeout(s.ctx, 2*time.Second)
 	defer cancel()
 	var n int64
-	err := s.pool.QueryRow(ctx, `SELECT count(*) FROM reservation WHERE state = 1 AND expires_at > (SELECT moved_clock($1))`, s.shift()).Scan(&n)
+	err := s.row(ctx, `SELECT count(*) FROM reservation WHERE state = 1 AND expires_at > (SELECT moved_clock($1))`, []any{s.shift()}, &n)
 	if err != nil {
 		return int(s.open.Load())
 	}

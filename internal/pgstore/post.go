@@ -52,7 +52,7 @@ func (s *Store) Post(ctx context.Context, t ledger.Transaction, a ledger.Audit) 
 	defer cancel()
 	for range maxPosts {
 		args[0] = s.shift()
-		err = s.pool.QueryRow(ctx, postQuery, args...).Scan(&p.code, &p.total, &p.held, &p.debtor, &p.creditor, &p.amount, &p.sandbox, &p.at, &p.left)
+		err = s.row(ctx, postQuery, args, &p.code, &p.total, &p.held, &p.debtor, &p.creditor, &p.amount, &p.sandbox, &p.at, &p.left)
 		if err == nil {
 			return p.outcome()
 		}

@@ -28,8 +28,8 @@ func (s *Store) first(ctx context.Context, charge uuid.UUID, mark *uuid.UUID, re
 	defer cancel()
 	var fingerprint, body []byte
 	var size int
-	err := s.pool.QueryRow(ctx, `SELECT fingerprint, size, body FROM retry WHERE mark = $1 AND charge = $2`, asUUID(*mark), asUUID(charge)).
-		Scan(&fingerprint, &size, &body)
+	err := s.row(ctx, `SELECT fingerprint, size, body FROM retry WHERE mark = $1 AND charge = $2`, []any{asUUID(*mark), asUUID(charge)},
+		&fingerprint, &size, &body)
 	if err = found(ctx, err); errors.Is(err, ledger.ErrNotFound) {
 		return nil, ledger.ErrGone // forgotten this very moment
 	}

@@ -25,7 +25,7 @@ type Revocation struct {
 func (s *Store) Revocations(ctx context.Context, after int64, limit int) (list []Revocation, last int64, err error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	rows, err := s.pool.Query(ctx, `SELECT seq, digest, at FROM revocation WHERE seq > $1 ORDER BY seq LIMIT $2`,
+	rows, err := s.query(ctx, `SELECT seq, digest, at FROM revocation WHERE seq > $1 ORDER BY seq LIMIT $2`,
 		after, ledger.Page{Limit: limit}.Size())
 	if err != nil {
 		return nil, after, failure(ctx, err)

@@ -245,7 +245,10 @@ func bounded(ctx context.Context) (context.Context, context.CancelFunc) {
 }
 
 // outage says why the database cannot be reached.
-type outage struct{ cause error }
+type outage struct {
+	cause error
+	since time.Time
+}
 
 // Error tells the cause, which holds no password.
 func (o *outage) Error() string { return fmt.Sprintf("%v: %v", ledger.ErrUnavailable, o.cause) }

@@ -1,7 +1,6 @@
 package pgstore
 
 import (
-	"context"
 	"time"
 )
 
@@ -45,28 +44,23 @@ func (s *Store) tidy() {
 func (s *Store) tidyOnce(all bool) error {
 	ctx, cancel := bounded(s.ctx)
 	defer cancel()
-	if err := s.call(ctx, `SELECT tidy_reservations($1, $2)`, s.shift(), tidyLimit); err != nil {
+	if err := s.exec(ctx, `SELECT tidy_reservations($1, $2)`, s.shift(), tidyLimit); err != nil {
 		return err
 	}
-	if err := s.call(ctx, `SELECT tidy_earnings($1)`, tidyLimit); err != nil {
+	if err := s.exec(ctx, `SELECT tidy_earnings($1)`, tidyLimit); err != nil {
 		return err
 	}
-	if err := s.call(ctx, `SELECT tidy_retries($1, $2)`, s.shift(), tidyLimit); err != nil {
+	if err := s.exec(ctx, `SELECT tidy_retries($1, $2)`, s.shift(), tidyLimit); err != nil {
 		return err
 	}
-	if err := s.call(ctx, `SELECT tidy_old($1, $2, $3)`, s.shift(), s.o.remember.Microseconds(), 10*tidyLimit); err != nil {
+	if err := s.exec(ctx, `SELECT tidy_old($1, $2, $3)`, s.shift(), s.o.remember.Microseconds(), 10*tidyLimit); err != nil {
 		return err
 	}
 	if !all {
 		return nil
 	}
-	if err := s.call(ctx, `SELECT tidy_nodes($1)`, keepRevocations); err != nil {
+	if err := s.exec(ctx, `SELECT tidy_nodes($1)`, keepRevocations); err != nil {
 		return err
 	}
-	return s.call(ctx, `SELECT tidy_answers($1)`, s.o.MaxAnswers)
-}
-
-func (s *Store) call(ctx context.Context, query string, args ...any) error {
-	_, err := s.pool.Exec(ctx, query, args...)
-	return err
+	return s.exec(ctx, `SELECT tidy_answers($1)`, s.o.MaxAnswers)
 }

@@ -27,38 +27,44 @@ func (s *Store) Verify(ctx context.Context, progress func(done, total int64)) (l
 	case <-ctx.Done():
 		return ledger.Verification{}, ctx.Err()
 	}
-	var v ledger.Verification
-	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
-		_, err := tx.Exec(ctx, `SET LOCAL statement_timeout = 0; SET LOCAL enable_seqscan = on; SET LOCAL enable_hashjoin = on; SET LOCAL enable_mergejoin = on; SET LOCAL plan_cache_mode = auto`,
-			pgx.QueryExecModeSimpleProtocol)
-		if err != nil {
-			return err
-		}
-		if err := tx.QueryRow(ctx, `SELECT (SELECT count(*) FROM account), (SELECT count(*) FROM txn)`).Scan(&v.Accounts, &v.Transactions); err != nil {
-			return err
-		}
-		for i, check := range checks {
-			if progress != nil {
-				progress(v.Transactions*int64(i)/int64(len(checks)), v.Transactions)
-			}
-			rows, err := tx.Query(ctx, check+fmt.Sprintf(` LIMIT %d`, maxDifferences))
-			if err != nil {
-				return err
-			}
-			found, err := pgx.CollectRows(rows, pgx.RowTo[string])
-			if err != nil {
-				return err
-			}
-			v.Differences = append(v.Differences, found[:min(len(found), maxDifferences-len(v.Differences))]...)
-		}
-		return nil
-	})
+	tx, err := s.begin(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
 	if err != nil {
 		return ledger.Verification{}, failure(ctx, err)
 	}
-	if progress != nil {
-		progress(v.Transactions, v.Transactions)
+	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }() // it only read
+	v, err := verify(ctx, tx, progress)
+	if err != nil {
+		return ledger.Verification{}, failure(ctx, err)
 	}
+	return v, nil
+}
+
+// verify reads from a transaction that sees one moment.
+func verify(ctx context.Context, tx pgx.Tx, progress func(done, total int64)) (v ledger.Verification, err error) {
+	if progress == nil {
+		progress = func(int64, int64) {}
+	}
+	_, err = tx.Exec(ctx, `SET LOCAL statement_timeout = 0; SET LOCAL enable_seqscan = on; SET LOCAL enable_hashjoin = on;
+		SET LOCAL enable_mergejoin = on; SET LOCAL plan_cache_mode = auto`, pgx.QueryExecModeSimpleProtocol)
+	if err != nil {
+		return v, err
+	}
+	if err := tx.QueryRow(ctx, `SELECT (SELECT count(*) FROM account), (SELECT count(*) FROM txn)`).Scan(&v.Accounts, &v.Transactions); err != nil {
+		return v, err
+	}
+	for i, check := range checks {
+		progress(v.Transactions*int64(i)/int64(len(checks)), v.Transactions)
+		rows, err := tx.Query(ctx, check+fmt.Sprintf(` LIMIT %d`, maxDifferences))
+		if err != nil {
+			return v, err
+		}
+		found, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		if err != nil {
+			return v, err
+		}
+		v.Differences = append(v.Differences, found[:min(len(found), maxDifferences-len(v.Differences))]...)
+	}
+	progress(v.Transactions, v.Transactions)
 	return v, nil
 }
 

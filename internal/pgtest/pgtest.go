@@ -29,6 +29,7 @@ type Cluster struct {
 	dir      string // "" until it was started
 	process  *process
 	prepared bool
+	strategy string // of copying the template
 	count    int
 }
 
@@ -46,7 +47,9 @@ func (c *Cluster) Main(m *testing.M) {
 // New returns a server that belongs to one test, which may kill it.
 func New(t testing.TB) *Cluster {
 	t.Helper()
-	c := new(Cluster)
+	// What is copied through the log has sequences that go back when the server
+	// is killed soon afterwards.
+	c := &Cluster{strategy: " STRATEGY file_copy"}
 	t.Cleanup(func() {
 		if err := c.Stop(); err != nil {
 			t.Error(err)
@@ -101,7 +104,7 @@ func (c *Cluster) database(ctx context.Context, prepare func(context.Context, st
 // moment to be gone, and until then the template cannot be copied.
 func (c *Cluster) clone(ctx context.Context, name string) error {
 	for {
-		err := c.admin(ctx, `CREATE DATABASE `+name+` TEMPLATE farebox_template`)
+		err := c.admin(ctx, `CREATE DATABASE `+name+` TEMPLATE farebox_template`+c.strategy)
 		if err == nil || !hasState(err, "55006") {
 			return err
 		}

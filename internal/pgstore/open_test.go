@@ -1,0 +1,153 @@
+//go:build unix
+
+package pgstore
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/fareboxhq/farebox/internal/ledger"
+)
+
+// empty is a database without a schema.
+func empty(t *testing.T) (dsn string) {
+	t.Helper()
+	dsn = cluster.Database(t, template)
+	query(t, dsn, `DROP SCHEMA public CASCADE; CREATE SCHEMA public`)
+	return dsn
+}
+
+// TestNodesStartAtOnce: several nodes may open an empty database at once.
+func TestNodesStartAtOnce(t *testing.T) {
+	dsn := empty(t)
+	together(6, func(int) {
+		s, err := Open(context.Background(), Options{DSN: dsn, MaxConns: 2})
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		if err := errors.Join(s.Healthy(), s.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	clean(t, opened(t, Options{DSN: dsn}))
+}
+
+// TestMigrateTellsProgress: migrating tells the versions, and once done changes
+// nothing.
+func TestMigrateTellsProgress(t *testing.T) {
+	dsn := empty(t)
+	var heard []int64
+	from, to, err := Migrate(t.Context(), Options{DSN: dsn}, func(done, total int64) { heard = append(heard, done, total) })
+	if err != nil || from != 0 || to < 1 || len(heard) != int(2*to) || heard[len(heard)-1] != to {
+		t.Fatalf("migrated from %d to %d, %v, heard %v", from, to, err, heard)
+	}
+	if from, again, err := Migrate(t.Context(), Options{DSN: dsn}, nil); err != nil || from != to || again != to {
+		t.Fatalf("migrated again from %d to %d, %v", from, again, err)
+	}
+}
+
+// TestNewerSchemaIsRefused: a database of a later version is left alone.
+func TestNewerSchemaIsRefused(t *testing.T) {
+	dsn := cluster.Database(t, template)
+	query(t, dsn, `INSERT INTO goose_db_version (version_id, is_applied) VALUES (99, true)`)
+	_, err := Open(t.Context(), Options{DSN: dsn})
+	if err == nil || !strings.Contains(err.Error(), "version 99") || errors.Is(err, ledger.ErrUnavailable) {
+		t.Fatalf("opening a newer schema: %v", err)
+	}
+}
+
+// TestSchemaOfItsOwn: two stores in one database, in schemas of their own, have
+// nothing in common.
+func TestSchemaOfItsOwn(t *testing.T) {
+	dsn := empty(t)
+	a, b := opened(t, Options{DSN: dsn, Schema: "farebox"}), opened(t, Options{DSN: dsn, Schema: `odd "name"`})
+	payer := account(t, a, "payer", 100)
+	if _, err := b.Account(t.Context(), payer); !errors.Is(err, ledger.ErrNotFound) {
+		t.Errorf("the account of another schema: %v", err)
+	}
+	account(t, b, "payer", 7)
+	if _, _, err := a.Charge(t.Context(), id("chg_"), order(payer, payer, 100), ledger.Terms{}, nil); err != nil {
+		t.Error(err)
+	}
+	clean(t, a)
+	clean(t, b)
+}
+
+// TestClosed: a store that is closed says so.
+func TestClosed(t *testing.T) {
+	s := fresh(t)
+	payer := account(t, s, "payer", 100)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	_, err := s.Reserve(t.Context(), id("chg_"), order(payer, payer, 1), ledger.Terms{})
+	for what, err := range map[string]error{
+		"reserving": err, "health": s.Healthy(), "touching": s.TouchKeys(t.Context(), nil),
+	} {
+		if !errors.Is(err, ledger.ErrUnavailable) {
+			t.Errorf("%s on a closed store: %v", what, err)
+		}
+	}
+	if n := s.OpenReservations(); n != 0 {
+		t.Errorf("%d open reservations", n)
+	}
+}
+
+// TestJournalIsAppendOnly: the database itself refuses to change what was
+// written.
+func TestJournalIsAppendOnly(t *testing.T) {
+	s := fresh(t)
+	account(t, s, "payer", 100)
+	for _, text := range []string{
+		`UPDATE txn SET amount = 1`, `DELETE FROM txn`, `TRUNCATE txn`, `UPDATE audit SET actor = 'x'`, `DELETE FROM audit`, `TRUNCATE audit`,
+	} {
+		if _, err := s.pool.Exec(t.Context(), text); err == nil || !strings.Contains(err.Error(), "append-only") {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+	clean(t, s)
+}
+
+// TestVerifyFindsDamage: each figure that does not follow from the journal is
+// told.
+func TestVerifyFindsDamage(t *testing.T) {
+	for _, damage := range []string{
+		`UPDATE account SET live = live + 1 WHERE name = 'payer'`,
+		`UPDATE account SET sandbox_reserved = 1 WHERE name = 'payer'`,
+		`UPDATE meter SET spent = spent + 1 WHERE holder = 0`,
+		`UPDATE meter SET held = held + 1 WHERE holder = 1`,
+		`DELETE FROM meter WHERE holder = 2`,
+		`DELETE FROM reservation`,
+		`UPDATE account SET retries = 0 WHERE name = 'payer'`,
+		`DELETE FROM earning; UPDATE account SET live = 0 WHERE name = 'payee'`,
+		`INSERT INTO earning VALUES (1, true, 5)`,
+		`ALTER TABLE txn DISABLE TRIGGER ALL; DELETE FROM txn WHERE kind = 5`,
+		`ALTER TABLE txn DISABLE TRIGGER ALL; UPDATE txn SET amount = amount - 1 WHERE kind = 5`,
+		`ALTER TABLE txn DISABLE TRIGGER ALL; UPDATE txn SET creditor = 99 WHERE kind = 2`,
+		`ALTER TABLE txn DISABLE TRIGGER ALL; UPDATE txn SET ref = ref - 1 WHERE kind = 3`,
+		`ALTER TABLE txn DISABLE TRIGGER ALL; UPDATE txn SET amount = amount + 50 WHERE kind = 3`,
+	} {
+		s := fresh(t)
+		o := order(account(t, s, "payer", 100), account(t, s, "payee", 0), 20)
+		o.Fee, o.FeeTo = 5, account(t, s, "operator", 0)
+		c, _, err := s.Charge(t.Context(), id("chg_"), o, ledger.Terms{}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := s.Post(t.Context(), ledger.Transaction{ID: id("txn_"), Kind: ledger.KindRefund, Charge: c.ID, Amount: 8}, ledger.Audit{}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Reserve(t.Context(), id("chg_"), o, ledger.Terms{Retry: ledger.Retry{Key: "k"}}); err != nil {
+			t.Fatal(err)
+		}
+		clean(t, s)
+		query(t, s.o.DSN, damage)
+		v, err := s.Verify(t.Context(), nil)
+		if err != nil || len(v.Differences) == 0 {
+			t.Errorf("after %s verify found %v, %v", damage, v.Differences, err)
+		}
+	}
+}

@@ -1,0 +1,75 @@
+package pgstore
+
+import (
+	"context"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// refresh makes the pools forget the connections that nobody uses: those of a
+// server that has gone look alive until they are written to.
+func (s *Store) refresh() {
+	for _, p := range [...]*pgxpool.Pool{s.pool, s.reserves.pool, s.settles.pool} {
+		p.Reset()
+	}
+}
+
+// fresh runs do, and once more if the connection turned out to be dead. do must
+// be harmless to repeat.
+func (s *Store) fresh(ctx context.Context, do func() error) error {
+	err := do()
+	if err != nil && broken(err) && ctx.Err() == nil {
+		s.refresh()
+		err = do()
+	}
+	return err
+}
+
+// query asks the database for rows.
+func (s *Store) query(ctx context.Context, text string, args ...any) (rows pgx.Rows, err error) {
+	err = s.fresh(ctx, func() error {
+		rows, err = s.pool.Query(ctx, text, args...)
+		return err
+	})
+	return rows, err
+}
+
+// row asks the database for one row and reads it into the destinations. An
+// absent one is pgx.ErrNoRows.
+func (s *Store) row(ctx context.Context, text string, args []any, into ...any) error {
+	rows, err := s.query(ctx, text, args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	if !rows.Next() {
+		rows.Close()
+		if err := rows.Err(); err != nil {
+			return err
+		}
+		return pgx.ErrNoRows
+	}
+	if err := rows.Scan(into...); err != nil {
+		return err
+	}
+	rows.Close()
+	return rows.Err()
+}
+
+// exec runs a statement that is harmless to repeat.
+func (s *Store) exec(ctx context.Context, text string, args ...any) error {
+	return s.fresh(ctx, func() error {
+		_, err := s.pool.Exec(ctx, text, args...)
+		return err
+	})
+}
+
+// begin opens a transaction.
+func (s *Store) begin(ctx context.Context, o pgx.TxOptions) (tx pgx.Tx, err error) {
+	err = s.fresh(ctx, func() error {
+		tx, err = s.pool.BeginTx(ctx, o)
+		return err
+	})
+	return tx, err
+}
