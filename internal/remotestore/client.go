@@ -211,7 +211,7 @@ func (s *Store) problem(r *request, answer *http.Response, text []byte) error {
 	}
 	var refused refusal
 	err := decode(answer.Header, "application/problem+json", text, &refused.Problem)
-	if known := refused.Code.Status(); err != nil || refused.Code == "" || status < 400 || known != 0 && known != status {
+	if err != nil || refused.Code == "" || refused.Status != status || status < 400 {
 		return &failure{err: fmt.Errorf("it answers %s with status %d and no reason that can be read: is %s the site that serves its API?", r, status, s.base.Host)}
 	}
 	if refused.ours() {

@@ -2,13 +2,13 @@ package remotestore
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"mime"
 	"net/http"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -80,8 +80,6 @@ const (
 	// steady is how long a stream must have lasted for the next to be opened soon.
 	steady    = 10 * time.Second
 	pauseMost = 15 * time.Second
-	// maxLine bounds a line of the stream in bytes.
-	maxLine = 64 << 10
 )
 
 // listen keeps a stream of changes open, until the store is closed.
@@ -132,13 +130,16 @@ func (s *Store) hear() error {
 		return fmt.Errorf("the platform answers with status %d, not with a stream", answer.StatusCode)
 	}
 	s.wakeup.wake() // for what was changed while nobody listened
-	lines := bufio.NewScanner(answer.Body)
-	lines.Buffer(nil, maxLine)
-	for lines.Scan() {
+	lines, begins := bufio.NewReader(answer.Body), true
+	for {
+		part, more, err := lines.ReadLine() // what is in it does not matter, and may be long
+		if err != nil {
+			return err
+		}
 		alive.Reset(quiet)
-		if strings.HasPrefix(lines.Text(), "data") {
+		if begins && bytes.HasPrefix(part, []byte("data")) {
 			s.wakeup.wake()
 		}
+		begins = !more
 	}
-	return errors.Join(lines.Err(), ctx.Err())
 }

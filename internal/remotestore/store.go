@@ -64,6 +64,15 @@ type Store struct {
 // New returns the store of the platform. It asks nothing of it yet, so that a
 // gateway can start while the platform is down. Close must be called.
 func New(o Options) (*Store, error) {
+	s, err := newStore(o)
+	if err != nil {
+		return nil, err
+	}
+	s.start()
+	return s, nil
+}
+
+func newStore(o Options) (*Store, error) {
 	base, err := baseOf(o.URL)
 	if err != nil {
 		return nil, err
@@ -85,16 +94,15 @@ func New(o Options) (*Store, error) {
 		s.logger = slog.New(slog.DiscardHandler)
 	}
 	s.client = &http.Client{Transport: s.transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	s.start()
+	s.breaker = newBreaker(s)
+	s.wakeup.channel = make(chan struct{})
+	s.position.Store(-1)
 	return s, nil
 }
 
 // start begins to listen for changes of keys.
 func (s *Store) start() {
-	s.breaker = newBreaker(s)
 	s.closed, s.close = context.WithCancel(context.Background())
-	s.wakeup.channel = make(chan struct{})
-	s.position.Store(-1)
 	go s.listen()
 }
 

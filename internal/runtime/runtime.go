@@ -23,12 +23,13 @@ import (
 	"github.com/fareboxhq/farebox/internal/telemetry"
 )
 
-// Store is what a runtime keeps open. Each part belongs to its consumer.
+// Store is what a runtime keeps open. Each part belongs to its consumer. One that
+// has admin.Store as well has operations, see Runtime.Service, and one that has
+// Revocations is changed by other processes, too.
 type Store interface {
 	keycache.Origin
 	gate.Ledger
 	gate.Bonds
-	admin.Store
 	// TouchKeys notes when keys, by their ids, were last used.
 	TouchKeys(ctx context.Context, used map[string]time.Time) error
 	// OpenReservations counts the reservations that hold credits now.
@@ -64,7 +65,7 @@ type Runtime struct {
 	cache    *keycache.Cache
 	signer   *ledger.Signer
 	sealer   *gate.Sealer
-	service  *admin.Service
+	service  *admin.Service // nil if the store has no operations
 	metrics  *telemetry.Metrics
 	logger   *slog.Logger
 	leases   *leases
@@ -112,7 +113,9 @@ func Open(ctx context.Context, o Options) (*Runtime, error) {
 		abandoned: newAbandoned(time.Now), rates: newRates(), requests: newRequests(time.Now),
 		misses: newMisses(time.Now), streams: newStreams(), usage: newUsage(store.TouchKeys, o.Logger),
 	}
-	r.service = admin.New(store, r, r.settings.Load, now).WithReceiptKeys(published)
+	if managed, ok := store.(admin.Store); ok {
+		r.service = admin.New(managed, r, r.settings.Load, now).WithReceiptKeys(published)
+	}
 	r.settings.Store(new(admin.Settings))
 	if shared, ok := store.(Revocations); ok {
 		r.log = shared
@@ -142,7 +145,8 @@ func (r *Runtime) Configure(o keycache.Options, settings *admin.Settings) {
 	r.settings.Store(settings)
 }
 
-// Service returns the operations on the store. They need a lease.
+// Service returns the operations on the store, or nil if it has none: its
+// accounts and keys are managed elsewhere. They need a lease.
 func (r *Runtime) Service() *admin.Service { return r.service }
 
 // Gate returns a gate to a server under the policy. Its use needs a lease.
