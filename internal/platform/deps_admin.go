@@ -33,4 +33,6 @@ type Admin interface {
 	JournalLength(ctx context.Context) (int64, error)
 	AuditLog(ctx context.Context, p ledger.Page) ([]ledger.Audit, string, error)
 	Verify(ctx context.Context, progress func(done, total int64)) (ledger.Verification, error)
+
+	ViewKey(k keys.Key, secret string) admin.KeyView
 }

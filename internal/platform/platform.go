@@ -80,7 +80,9 @@ func New(o Options) (*Platform, error) {
 	}
 	p := &Platform{Options: o, mux: http.NewServeMux(), rules: make(map[string]rule), nodes: newNodes()}
 	p.api = p.newAPI()
+	p.registerCharge()
 	p.registerGateway()
+	p.registerManagement()
 	return p, p.describe()
 }
 
@@ -113,7 +115,7 @@ func (p *Platform) Serve(w http.ResponseWriter, r *http.Request, client netip.Ad
 		p.mux.ServeHTTP(w, r)
 		return
 	}
-	v := &visit{client: client}
+	v := &visit{client: client, idempotency: r.Header.Values("Idempotency-Key")}
 	if v.key, refused = p.authenticate(r, client, &rule); refused != nil {
 		writeProblem(w, refused)
 		return
@@ -131,8 +133,9 @@ func (p *Platform) Serve(w http.ResponseWriter, r *http.Request, client netip.Ad
 
 // visit is what an operation knows of its request.
 type visit struct {
-	key    *keys.Key // of the caller
-	client netip.Addr
+	key         *keys.Key // of the caller
+	client      netip.Addr
+	idempotency []string // the headers; more than one is refused by what heeds them
 }
 
 type visitKey struct{}
