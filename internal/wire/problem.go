@@ -30,6 +30,7 @@ const (
 	TooLarge            Code = "TOO_LARGE"
 	TooMany             Code = "TOO_MANY_REQUESTS"
 	Unavailable         Code = "UNAVAILABLE"
+	MethodNotAllowed    Code = "METHOD_NOT_ALLOWED" // the path has other methods
 )
 
 // statuses has every code.
@@ -40,6 +41,7 @@ var statuses = map[Code]int{
 	Overflow: http.StatusUnprocessableEntity,
 	InFlight: http.StatusConflict, KeyReused: http.StatusConflict, ResultGone: http.StatusGone,
 	TooLarge: http.StatusRequestEntityTooLarge, TooMany: http.StatusTooManyRequests, Unavailable: http.StatusServiceUnavailable,
+	MethodNotAllowed: http.StatusMethodNotAllowed,
 }
 
 // Status returns the HTTP status of the code.
