@@ -78,6 +78,9 @@ func (s *Store) ask(ctx context.Context, r request) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", ledger.ErrInvalid, err)
 	}
+	if s.closed.Err() != nil {
+		return errClosed
+	}
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("%w: %w", ledger.ErrUnavailable, err)
 	}

@@ -42,7 +42,10 @@ func (f *fake) RoundTrip(q *http.Request) (*http.Response, error) {
 		body, _ = io.ReadAll(q.Body)
 	}
 	if q.Header.Get("Accept") == "text/event-stream" {
-		return f.stream(q, nil)
+		f.mu.Lock()
+		stream := f.stream
+		f.mu.Unlock()
+		return stream(q, nil)
 	}
 	f.mu.Lock()
 	f.asked, f.bodies = append(f.asked, q.Method+" "+strings.TrimPrefix(q.URL.Path, wire.Base)), append(f.bodies, string(body))
@@ -67,6 +70,13 @@ func (f *fake) plays(script ...reply) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.script, f.asked, f.bodies = script, nil, nil
+}
+
+// streams says how streams are answered from now on.
+func (f *fake) streams(r reply) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.stream = r
 }
 
 func response(q *http.Request, status int, media string, body io.Reader) *http.Response {
@@ -146,8 +156,14 @@ func (r *records) String() string {
 // end if its time is its own.
 func faked(t *testing.T, script ...reply) (*Store, *fake, *records) {
 	t.Helper()
+	return streamed(t, hangs, script...)
+}
+
+// streamed is faked with that answer to streams.
+func streamed(t *testing.T, stream reply, script ...reply) (*Store, *fake, *records) {
+	t.Helper()
 	log := new(records)
-	f := &fake{script: script, stream: hangs}
+	f := &fake{script: script, stream: stream}
 	s, err := newStore(Options{
 		URL: "https://platform.example.com", Key: secret, Logger: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
