@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"errors"
 	"net"
 	"net/http"
 
@@ -51,6 +52,10 @@ func (a adminAPI) operate(w http.ResponseWriter, r *http.Request) {
 	}
 	fb := app.(*App)
 	service, release, err := fb.service()
+	if errors.Is(err, errNoOwnStore) {
+		http.Error(w, `{"code":"INVALID","error":"`+err.Error()+`"}`, http.StatusUnprocessableEntity)
+		return
+	}
 	if err != nil {
 		http.Error(w, `{"code":"UNAVAILABLE","error":"the store is not open: try again in a moment"}`, http.StatusServiceUnavailable)
 		return

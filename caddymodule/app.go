@@ -20,7 +20,6 @@ import (
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/runtime"
-	"github.com/fareboxhq/farebox/internal/sqlitestore"
 	"github.com/fareboxhq/farebox/internal/tap"
 	"github.com/fareboxhq/farebox/internal/telemetry"
 )
@@ -60,8 +59,19 @@ type App struct {
 	// made. Default: 183d.
 	PersonalExpiry caddy.Duration `json:"personal_expiry,omitempty"`
 
+	// The file of the key that signs receipts; it is made if it is not there.
+	// Its public keys are kept beside it. Processes that share a store share it.
+	// Default: beside a store that is a file, else `farebox/receipt-key` in
+	// Caddy's data directory.
+	ReceiptKeyFile string `json:"receipt_key_file,omitempty"`
+
+	// The file of the keys that seal the ids of sessions and streams; it is made
+	// if it is not there. Processes that share a store share it. Default: beside
+	// a store that is a file, else `farebox/seal-key` in Caddy's data directory.
+	SealKeyFile string `json:"seal_key_file,omitempty"`
+
 	logger   *slog.Logger
-	identity string          // of the store, canonical: its key in the pool
+	source   *source
 	settings *admin.Settings // never changed once it is complete
 
 	mu       sync.Mutex
@@ -69,16 +79,6 @@ type App struct {
 	running  *runtime.Runtime // set while this config holds it
 
 	hasMetadata bool // there is a handler farebox_metadata
-}
-
-// Store says where accounts, keys and charges are kept.
-type Store struct {
-	// The kind of store. Only `sqlite` is there yet. Default: `sqlite`.
-	Driver string `json:"driver,omitempty"`
-
-	// The file of the SQLite database; relative to the working directory. Its
-	// directory is made if it is not there.
-	Path string `json:"path,omitempty"`
 }
 
 // Cache says how keys are cached.
@@ -127,6 +127,9 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if err := a.fill(); err != nil {
 		return err
 	}
+	if err := a.source.connect(); err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
 	events, err := ctx.App("events")
 	if err != nil {
 		return err
@@ -153,17 +156,10 @@ func (a *App) fill() error {
 	if a.Store == nil {
 		a.Store = &Store{}
 	}
-	if a.Store.Driver == "" {
-		a.Store.Driver = driverSQLite
-	}
-	if a.Store.Path == "" {
-		a.Store.Path = filepath.Join(dataDir(), "farebox.db")
-	}
-	a.Store.Path = caddy.NewReplacer().ReplaceKnown(a.Store.Path, "")
-	if a.identity, err = canonical(a.Store.Path); err != nil {
+	if a.source, err = a.Store.source(); err != nil {
 		return fmt.Errorf("store: %w", err)
 	}
-	return nil
+	return a.fillKeyFiles()
 }
 
 // compileSettings checks what the config says of keys.
@@ -184,16 +180,11 @@ func (a *App) compileSettings() (*admin.Settings, error) {
 	return settings, nil
 }
 
-const driverSQLite = "sqlite"
-
 // dataDir is where Farebox keeps its own files unless the config says else.
 func dataDir() string { return filepath.Join(caddy.AppDataDir(), "farebox") }
 
 // Validate checks what does not depend on other modules.
 func (a *App) Validate() error {
-	if a.Store.Driver != driverSQLite {
-		return fmt.Errorf("store: unknown driver %q: want %s", a.Store.Driver, driverSQLite)
-	}
 	if len(a.Currency) != 3 || !allIn(a.Currency, 'A', 'Z') {
 		return fmt.Errorf("currency %q: want three capital letters, as USD", a.Currency)
 	}
@@ -235,7 +226,7 @@ func (a *App) Start() error {
 	if err := a.needMetadata(false); err != nil {
 		return err
 	}
-	value, _, err := runtimes.LoadOrNew(a.identity, a.open)
+	value, _, err := runtimes.LoadOrNew(a.source.identity, a.open)
 	if err != nil {
 		return err
 	}
@@ -257,15 +248,18 @@ func (a *App) Start() error {
 }
 
 func (a *App) open() (caddy.Destructor, error) {
-	if err := makeDir(filepath.Dir(a.identity)); err != nil {
-		return nil, err
+	for _, file := range []string{a.source.file, a.ReceiptKeyFile, a.SealKeyFile} {
+		if file == "" {
+			continue
+		}
+		if err := makeDir(filepath.Dir(file)); err != nil {
+			return nil, err
+		}
 	}
 	return runtime.Open(context.Background(), runtime.Options{
-		Open: func(ctx context.Context) (runtime.Store, error) {
-			return sqlitestore.Open(ctx, sqlitestore.Options{Path: a.identity, Logger: a.logger, NearCap: nearCap(a.logger)})
-		},
-		KeyFile:  receiptKeyFile(a.identity),
-		SealFile: a.identity + ".seal-key",
+		Open:     func(ctx context.Context) (runtime.Store, error) { return a.source.open(ctx, a.logger) },
+		KeyFile:  a.ReceiptKeyFile,
+		SealFile: a.SealKeyFile,
 		Cache:    a.Cache.options(),
 		Metrics:  metrics,
 		Logger:   a.logger,
@@ -306,12 +300,12 @@ func (a *App) Cleanup() error {
 	if !held {
 		return nil
 	}
-	_, err := runtimes.Delete(a.identity)
+	_, err := runtimes.Delete(a.source.identity)
 	return err
 }
 
 // service returns the operations on the running store, under a lease that the
-// returned function gives back.
+// returned function gives back. A store without any is errNoOwnStore.
 func (a *App) service() (*admin.Service, func(), error) {
 	a.mu.Lock()
 	rt := a.running
@@ -321,6 +315,10 @@ func (a *App) service() (*admin.Service, func(), error) {
 	}
 	if err := rt.Acquire(); err != nil {
 		return nil, nil, err
+	}
+	if rt.Service() == nil {
+		rt.Release()
+		return nil, nil, errNoOwnStore
 	}
 	return rt.Service(), rt.Release, nil
 }

@@ -40,13 +40,20 @@ func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
 }
 
 func parseHandler(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
-	declared, err := declaredScopes(h)
+	option, err := globalOption(h)
+	if err != nil {
+		return nil, err
+	}
+	declared, err := option.Scopes.catalogue()
 	if err != nil {
 		return nil, err
 	}
 	var handler Handler
 	if err := handler.parse(h.Dispenser, declared); err != nil {
 		return nil, err
+	}
+	if handler.Provider == "" && (option.Store == nil || option.Store.Driver != driverRemote) {
+		return nil, h.Err("farebox needs a server, by its name, and a provider, the account that earns")
 	}
 	return &handler, nil
 }
@@ -79,7 +86,9 @@ func parseBlock(d *caddyfile.Dispenser, of string, allowed subdirectives, repeat
 // UnmarshalCaddyfile sets the app up from the global option:
 //
 //	farebox {
-//	    store sqlite <file>
+//	    store sqlite <file>|remote <url> <gateway key>
+//	    receipt_key_file <file>
+//	    seal_key_file <file>
 //	    currency <code>
 //	    cache {
 //	        size <keys>
@@ -109,19 +118,33 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"secrets":  a.parseSecrets,
 		"scopes":   a.parseScopes,
 
+		"receipt_key_file": func(d *caddyfile.Dispenser) error { return oneArg(d, &a.ReceiptKeyFile) },
+		"seal_key_file":    func(d *caddyfile.Dispenser) error { return oneArg(d, &a.SealKeyFile) },
+
 		"personal_expiry": func(d *caddyfile.Dispenser) error { return durationArg(d, &a.PersonalExpiry) },
 	})
 }
 
 func (a *App) parseStore(d *caddyfile.Dispenser) error {
-	var driver, path string
-	if !d.Args(&driver, &path) || d.NextArg() {
+	args := d.RemainingArgs()
+	if len(args) == 0 {
 		return d.Err("store: want a kind and where it is, as in: store sqlite farebox.db")
 	}
-	if driver != driverSQLite {
-		return d.Errf("store: unknown kind %q; known: %s", driver, driverSQLite)
+	a.Store = &Store{Driver: args[0]}
+	switch args[0] {
+	case driverSQLite:
+		if len(args) != 2 {
+			return d.Err("store: want a kind and where it is, as in: store sqlite farebox.db")
+		}
+		a.Store.Path = args[1]
+	case driverRemote:
+		if len(args) != 3 {
+			return d.Err("store: want the platform's address and a gateway key of it, as in: store remote https://platform.example.com {env.FAREBOX_GATEWAY_KEY}")
+		}
+		a.Store.URL, a.Store.Key = args[1], args[2]
+	default:
+		return d.Errf("store: unknown kind %q; known: %s", args[0], drivers)
 	}
-	a.Store = &Store{Driver: driver, Path: path}
 	return nil
 }
 
@@ -237,7 +260,7 @@ func (h *Handler) parse(d *caddyfile.Dispenser, declared *keys.Catalogue) error 
 	if err != nil {
 		return err
 	}
-	if h.Server == "" || h.Provider == "" {
+	if h.Server == "" {
 		return d.Err("farebox needs a server, by its name, and a provider, the account that earns")
 	}
 	return nil

@@ -157,7 +157,7 @@ func (c *connection) storedKeys(*cobra.Command) (ledger.ReceiptKeys, error) {
 	if err != nil {
 		return nil, err
 	}
-	file := runtime.ReceiptKeysFile(receiptKeyFile(app.identity))
+	file := runtime.ReceiptKeysFile(app.ReceiptKeyFile)
 	keys, err := readReceiptKeys(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("there are no receipt keys at %s yet: is this the right config, in the right directory? A server makes them when it starts (%w)", file, fs.ErrNotExist)

@@ -49,23 +49,27 @@ func restore(c *connection, cmd *cobra.Command, file string, force bool) error {
 	if err != nil {
 		return err
 	}
+	store, err := app.ownStore()
+	if err != nil {
+		return err
+	}
 	if _, err := os.Stat(file); err != nil {
 		return fmt.Errorf("the backup cannot be read: %w", err)
 	}
-	if err := makeDir(filepath.Dir(app.identity)); err != nil {
+	if err := makeDir(filepath.Dir(store)); err != nil {
 		return err
 	}
 	ctx, stop := interruptible(cmd.Context())
 	defer stop()
 	bar := c.bar(cmd, "steps")
 	r, err := sqlitestore.Restore(ctx, sqlitestore.RestoreOptions{
-		Path: app.identity, From: file, Actor: "offline", Force: force, Progress: bar.show,
+		Path: store, From: file, Actor: "offline", Force: force, Progress: bar.show,
 	})
 	bar.end()
 	if err != nil {
 		return stopFirst(err)
 	}
-	_, missing := os.Stat(receiptKeyFile(r.Path))
+	_, missing := os.Stat(app.ReceiptKeyFile)
 	out := restored{
 		Store: r.Path, Kept: r.Kept, Backup: file, FromSchema: r.FromSchema, Schema: r.Schema, Accounts: r.Accounts,
 		Transactions: r.Transactions, Disabled: r.Disabled, ReceiptKey: missing == nil, Differences: r.Differences,
@@ -122,19 +126,23 @@ func migrateStore(c *connection, cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	if _, err := os.Stat(app.identity); errors.Is(err, fs.ErrNotExist) {
-		return noStore(app.identity)
+	store, err := app.ownStore()
+	if err != nil {
+		return err
+	}
+	if _, err := os.Stat(store); errors.Is(err, fs.ErrNotExist) {
+		return noStore(store)
 	}
 	ctx, stop := interruptible(cmd.Context())
 	defer stop()
 	bar := c.bar(cmd, "versions")
-	from, to, err := sqlitestore.Migrate(ctx, app.identity, bar.part("migrating"))
+	from, to, err := sqlitestore.Migrate(ctx, store, bar.part("migrating"))
 	bar.end()
 	switch {
 	case err != nil:
 		return stopFirst(err)
 	case c.json:
-		return printJSON(cmd.OutOrStdout(), migrated{app.identity, from, to})
+		return printJSON(cmd.OutOrStdout(), migrated{store, from, to})
 	case from == to:
 		fmt.Fprintf(cmd.OutOrStdout(), "The store is already up to date, at schema version %d.\n", to)
 	default:

@@ -48,7 +48,8 @@ type Handler struct {
 	Server string `json:"server,omitempty"`
 
 	// The name of the account that earns. It is made if it is not there.
-	// Required.
+	// Required, unless the store is a platform's, which knows who earns: then it
+	// is not used.
 	Provider string `json:"provider,omitempty"`
 
 	// The environments whose keys are admitted: `live`, `test`, or both.
@@ -132,6 +133,7 @@ type Handler struct {
 	UpstreamAuthorization string `json:"upstream_authorization,omitempty"`
 
 	logger       *slog.Logger
+	elsewhere    bool // who earns, and the fee, are known at the platform
 	book         *pricing.Book
 	environments []keys.Environment
 	origins      map[string]bool
@@ -228,6 +230,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return err
 	}
 	app := loaded.(*App)
+	h.elsewhere = app.Store.Driver == driverRemote
 	if err = h.compile(); err == nil {
 		err = h.compileRights(app.settings.Scopes)
 	}
@@ -250,7 +253,7 @@ func (h *Handler) compile() error {
 	if !serverName.MatchString(h.Server) {
 		return errors.New("a server needs a name: 1 to 64 letters, digits, '_', '.', '-', beginning with a letter or digit")
 	}
-	if err := ledger.ValidName(h.Provider); err != nil {
+	if err := ledger.ValidName(h.Provider); err != nil && (h.Provider != "" || !h.elsewhere) {
 		return fmt.Errorf("provider: %w", err)
 	}
 	if h.MaxBody < 0 || h.MaxCall < 0 {
@@ -362,28 +365,40 @@ func (h *Handler) agrees(other *Handler) bool {
 		h.caps == other.caps && h.freeCalls == other.freeCalls && reflect.DeepEqual(h.Fee, other.Fee)
 }
 
-// bind lets the handler serve with the runtime. The provider's account is made
-// if it is not there.
+// bind lets the handler serve with the runtime.
 func (h *Handler) bind(ctx context.Context, rt *runtime.Runtime, app *App) error {
-	provider, err := rt.Service().EnsureAccount(ctx, admin.Actor{Name: "config"}, h.Provider)
-	if err != nil {
-		return fmt.Errorf("server %q: provider %q: %w", h.Server, h.Provider, err)
-	}
 	policy := gate.Policy{
-		Server: h.Server, Provider: provider.ID, Environments: h.environments, Secrets: app.settings.Secrets,
+		Server: h.Server, Environments: h.environments, Secrets: app.settings.Secrets,
 		Prices: h.book, Currency: app.Currency, Receipts: !h.NoReceipts, MaxCall: duration(h.MaxCall),
-		Rights: h.rights, Rate: h.rate, Caps: h.caps, FreeCalls: h.freeCalls, Fee: h.fee,
+		Rights: h.rights, Rate: h.rate, Caps: h.caps, FreeCalls: h.freeCalls,
 	}
-	if h.Fee != nil {
-		operator, err := rt.Service().EnsureAccount(ctx, admin.Actor{Name: "config"}, h.Fee.Account)
-		if err != nil {
-			return fmt.Errorf("server %q: fee account %q: %w", h.Server, h.Fee.Account, err)
+	if service := rt.Service(); service != nil {
+		if err := h.accounts(ctx, service, &policy); err != nil {
+			return err
 		}
-		policy.FeeTo = operator.ID
 	}
 	h.rt = rt
 	h.gate = rt.Gate(policy)
 	close(h.ready)
+	return nil
+}
+
+// accounts says who earns, and the operator's share. Accounts that are not there
+// are made.
+func (h *Handler) accounts(ctx context.Context, service *admin.Service, policy *gate.Policy) error {
+	provider, err := service.EnsureAccount(ctx, admin.Actor{Name: "config"}, h.Provider)
+	if err != nil {
+		return fmt.Errorf("server %q: provider %q: %w", h.Server, h.Provider, err)
+	}
+	policy.Provider = provider.ID
+	if h.Fee == nil {
+		return nil
+	}
+	operator, err := service.EnsureAccount(ctx, admin.Actor{Name: "config"}, h.Fee.Account)
+	if err != nil {
+		return fmt.Errorf("server %q: fee account %q: %w", h.Server, h.Fee.Account, err)
+	}
+	policy.Fee, policy.FeeTo = h.fee, operator.ID
 	return nil
 }
 

@@ -27,13 +27,17 @@ func (c *connection) reachStore(ctx context.Context, method string, use func(*ad
 	if err != nil {
 		return err
 	}
-	if _, err := os.Stat(app.identity); errors.Is(err, fs.ErrNotExist) && method == http.MethodGet {
-		return noStore(app.identity)
-	}
-	if err := makeDir(filepath.Dir(app.identity)); err != nil {
+	file, err := app.ownStore()
+	if err != nil {
 		return err
 	}
-	store, err := sqlitestore.Open(ctx, sqlitestore.Options{Path: app.identity})
+	if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) && method == http.MethodGet {
+		return noStore(file)
+	}
+	if err := makeDir(filepath.Dir(file)); err != nil {
+		return err
+	}
+	store, err := sqlitestore.Open(ctx, sqlitestore.Options{Path: file})
 	if errors.Is(err, sqlitestore.ErrLocked) {
 		return refusedOffline(err)
 	}

@@ -157,20 +157,18 @@ func (h *Handler) parseRequire(declared *keys.Catalogue) func(d *caddyfile.Dispe
 	}
 }
 
-// declaredScopes returns the scopes of the global option, which Caddy reads
-// before the sites.
-func declaredScopes(h httpcaddyfile.Helper) (*keys.Catalogue, error) {
+// globalOption returns the global option, which Caddy reads before the sites,
+// or what stands for none.
+func globalOption(h httpcaddyfile.Helper) (*App, error) {
+	app := new(App)
 	option, ok := h.Option("farebox").(httpcaddyfile.App)
 	if !ok {
-		return nil, nil
+		return app, nil
 	}
-	var app struct {
-		Scopes *Scopes `json:"scopes"`
-	}
-	if err := json.Unmarshal(option.Value, &app); err != nil {
+	if err := json.Unmarshal(option.Value, app); err != nil {
 		return nil, fmt.Errorf("the global option farebox: %w", err)
 	}
-	return app.Scopes.catalogue()
+	return app, nil
 }
 
 // The styles of refusals.

@@ -70,6 +70,7 @@ var onlyInternal = []struct {
 	{"internal/sqlitestore", []string{"internal/keys", "internal/ledger", "third party"}, "a store implements its consumers' interfaces and knows none of them, and no other store"},
 	{"internal/pgstore", []string{"internal/keys", "internal/ledger", "third party"}, "a store implements its consumers' interfaces and knows none of them, and no other store"},
 	{"internal/pgtest", []string{"third party"}, "a server for tests is of no store"},
+	{"internal/remotestore", []string{"internal/keys", "internal/ledger", "internal/wire", "third party"}, "a gateway knows of a platform what goes over the wire, and nothing of how it is served"},
 	{"internal/admin", []string{"internal/keys", "internal/ledger", "third party"}, "operations work on any store"},
 	{"internal/telemetry", []string{"internal/gate", "internal/ledger", "third party"}, "metrics watch, and are not asked"},
 }
@@ -113,6 +114,8 @@ var only = []struct {
 	{"github.com/prometheus/", []string{"internal/telemetry"}, "collectors are made in one place, once a process"},
 	{"cel.dev/", []string{"internal/pricing"}, "expressions are compiled, bounded and judged in one place"},
 	{"github.com/schollz/progressbar", []string{"caddymodule"}, "only commands have somebody who watches"},
+	{"github.com/sony/gobreaker", []string{"internal/remotestore"}, "what fails at once while the platform is down is decided where the platform is asked"},
+	{"github.com/cenkalti/backoff", []string{"internal/remotestore"}, "only what goes under an id may be sent again"},
 	{"github.com/dgraph-io/ristretto", []string{"internal/keycache"}, "its pitfalls are handled in one place"},
 }
 

@@ -24,7 +24,7 @@ import (
 
 // reads counts what reaches a store.
 type reads struct {
-	Store
+	*sqlitestore.Store
 	good, unknown atomic.Int64
 }
 

@@ -23,23 +23,30 @@ import (
 	"github.com/fareboxhq/farebox/internal/telemetry"
 )
 
-// Store is what a runtime keeps open. Each part belongs to its consumer.
+// Store is what a runtime keeps open. Each part belongs to its consumer. One that
+// has admin.Store as well has operations, see Runtime.Service, and one that has
+// Revocations is changed by other processes, too.
 type Store interface {
 	keycache.Origin
 	gate.Ledger
 	gate.Bonds
-	admin.Store
 	// TouchKeys notes when keys, by their ids, were last used.
 	TouchKeys(ctx context.Context, used map[string]time.Time) error
-	// CountExpiring counts, for each of the times, the keys that can be used
-	// now and expire at that time or before.
-	CountExpiring(ctx context.Context, until []time.Time) ([]int64, error)
 	// OpenReservations counts the reservations that hold credits now.
 	OpenReservations() int
 	// Healthy returns nil, or why the store cannot write now.
 	Healthy() error
 	// Close makes everything durable and frees the store.
 	Close() error
+}
+
+// managed is a store that keys and accounts are managed in, here and not at a
+// platform.
+type managed interface {
+	admin.Store
+	// CountExpiring counts, for each of the times, the keys that can be used
+	// now and expire at that time or before.
+	CountExpiring(ctx context.Context, until []time.Time) ([]int64, error)
 }
 
 // Options of a runtime. All must be set.
@@ -67,7 +74,7 @@ type Runtime struct {
 	cache    *keycache.Cache
 	signer   *ledger.Signer
 	sealer   *gate.Sealer
-	service  *admin.Service
+	service  *admin.Service // nil if the store has no operations
 	metrics  *telemetry.Metrics
 	logger   *slog.Logger
 	leases   *leases
@@ -116,8 +123,10 @@ func Open(ctx context.Context, o Options) (*Runtime, error) {
 		abandoned: newAbandoned(time.Now), rates: newRates(), requests: newRequests(time.Now),
 		misses: newMisses(time.Now), streams: newStreams(), usage: newUsage(store.TouchKeys, o.Logger),
 	}
-	r.service = admin.New(store, r, r.settings.Load, now).WithReceiptKeys(published)
-	r.expiring = newExpiring(store.CountExpiring, time.Now, o.Logger)
+	if managed, ok := store.(managed); ok {
+		r.service = admin.New(managed, r, r.settings.Load, now).WithReceiptKeys(published)
+		r.expiring = newExpiring(managed.CountExpiring, time.Now, o.Logger)
+	}
 	r.settings.Store(new(admin.Settings))
 	if shared, ok := store.(Revocations); ok {
 		r.log = shared
@@ -133,7 +142,11 @@ func Open(ctx context.Context, o Options) (*Runtime, error) {
 // formerLeases returns for how long nodes may believe what they know by leases
 // that this process did not give: it takes a key of its kind to get one.
 func formerLeases(ctx context.Context, store Store) time.Duration {
-	gateways, _, err := store.Keys(ctx, ledger.KeyFilter{Page: ledger.Page{Limit: 1}, Kind: keys.Gateway.String()})
+	managed, ok := store.(managed)
+	if !ok {
+		return LeaseTime
+	}
+	gateways, _, err := managed.Keys(ctx, ledger.KeyFilter{Page: ledger.Page{Limit: 1}, Kind: keys.Gateway.String()})
 	if err == nil && len(gateways) == 0 {
 		return 0
 	}
@@ -157,7 +170,8 @@ func (r *Runtime) Configure(o keycache.Options, settings *admin.Settings) {
 	r.settings.Store(settings)
 }
 
-// Service returns the operations on the store. They need a lease.
+// Service returns the operations on the store, or nil if it has none: its
+// accounts and keys are managed elsewhere. They need a lease.
 func (r *Runtime) Service() *admin.Service { return r.service }
 
 // Gate returns a gate to a server under the policy. Its use needs a lease.
@@ -263,6 +277,9 @@ func (r *Runtime) ExpiringKeys(within []time.Duration) ([]int64, bool) {
 		return nil, false
 	}
 	defer r.Release()
+	if r.expiring == nil {
+		return nil, false
+	}
 	return r.expiring.counts(within)
 }
 

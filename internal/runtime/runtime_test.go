@@ -22,7 +22,7 @@ import (
 
 // closing is a store that notes when it is closed.
 type closing struct {
-	Store
+	*sqlitestore.Store
 	closed atomic.Bool
 }
 

@@ -54,6 +54,9 @@ func feePath(t *test) {
 		id := newID("chg_")
 		_, _, err = t.Store.Charge(t.ctx, id, o, ledger.Terms{}, nil)
 		t.ok(err)
+		if t.sameCall(&other, &o) {
+			continue
+		}
 		_, _, err = t.Store.Charge(t.ctx, id, other, ledger.Terms{}, nil)
 		t.want(err, ledger.ErrConflict)
 		t.Store = t.Crash()

@@ -176,7 +176,7 @@ func (m *model) charge(r *rapid.T) {
 	var want error
 	if h := m.held[id]; h == nil {
 		want = m.chargeFresh(id, &o, &terms)
-	} else if want = ledger.ErrConflict; h.order == o {
+	} else if want = ledger.ErrConflict; m.sameCall(&o, &h.order) {
 		want = m.settles(id, h)
 	}
 	c, p, err := m.Store.Charge(m.ctx, id, o, terms, answer)
@@ -189,6 +189,9 @@ func (m *model) charge(r *rapid.T) {
 
 // chargeFresh is the outcome of charging what no reservation is remembered of.
 func (m *model) chargeFresh(id string, o *ledger.Order, terms *ledger.Terms) error {
+	if m.Derives && m.paid[id] != nil { // its outcome is looked up, and nothing is held
+		return m.firstOutcome(id, o, nil)
+	}
 	first, err := m.claim(o, terms)
 	var h heldCharge
 	switch {

@@ -201,7 +201,7 @@ func (m *model) firstOutcome(id string, o *ledger.Order, reason error) error {
 	switch c := m.paid[id]; {
 	case c == nil:
 		return reason
-	case c.Order != *o:
+	case !m.sameCall(o, &c.Order):
 		return ledger.ErrConflict
 	}
 	return nil

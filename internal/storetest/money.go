@@ -110,6 +110,9 @@ func moneyConflict(t *test) {
 			if _, err := t.Store.Reserve(t.ctx, id, other, ledger.Terms{}); !errors.Is(err, ledger.ErrConflict) {
 				t.Fatalf("reserving %+v under the id of %+v: %v", other, o, err)
 			}
+			if t.sameCall(&other, &o) {
+				continue
+			}
 			if _, _, err := t.Store.Charge(t.ctx, id, other, ledger.Terms{}, nil); !errors.Is(err, ledger.ErrConflict) {
 				t.Fatalf("charging %+v under the id of %+v: %v", other, o, err)
 			}
@@ -125,7 +128,9 @@ func moneyConflict(t *test) {
 	t.Store = t.Crash()
 	for _, change := range changes {
 		other := o
-		change(&other)
+		if change(&other); t.sameCall(&other, &o) {
+			continue
+		}
 		_, _, err := t.Store.Charge(t.ctx, id, other, ledger.Terms{}, nil)
 		t.want(err, ledger.ErrConflict)
 	}
@@ -328,7 +333,11 @@ func moneyCredit(t *test) {
 	} {
 		other := top
 		change(&other)
-		if _, _, err := t.Store.Post(t.ctx, other, t.audit("credit", account)); !errors.Is(err, ledger.ErrConflict) {
+		_, _, err := t.Store.Post(t.ctx, other, t.audit("credit", account))
+		if t.Derives && other.Kind == ledger.KindRefund && errors.Is(err, ledger.ErrNotFound) {
+			continue // the charge is looked for first: whose it is decides who may give it back
+		}
+		if !errors.Is(err, ledger.ErrConflict) {
 			t.Fatalf("the same id with another %s: %v", name, err)
 		}
 	}

@@ -23,12 +23,14 @@ const (
 	Settled             Code = "SETTLED"
 	InsufficientBalance Code = "INSUFFICIENT_BALANCE"
 	SpendingCap         Code = "SPENDING_CAP"
+	Overflow            Code = "AMOUNT_OUT_OF_RANGE" // some account would hold more than there can be
 	InFlight            Code = "IDEMPOTENCY_IN_FLIGHT"
 	KeyReused           Code = "IDEMPOTENCY_KEY_REUSED"
 	ResultGone          Code = "RESULT_GONE"
 	TooLarge            Code = "TOO_LARGE"
 	TooMany             Code = "TOO_MANY_REQUESTS"
 	Unavailable         Code = "UNAVAILABLE"
+	MethodNotAllowed    Code = "METHOD_NOT_ALLOWED" // the path has other methods
 )
 
 // statuses has every code.
@@ -36,8 +38,10 @@ var statuses = map[Code]int{
 	TokenInvalid: http.StatusUnauthorized, TokenExpired: http.StatusUnauthorized, KindWrong: http.StatusForbidden, ServerForbidden: http.StatusForbidden,
 	Invalid: http.StatusUnprocessableEntity, NotFound: http.StatusNotFound, Exists: http.StatusConflict, Conflict: http.StatusConflict, Settled: http.StatusConflict,
 	InsufficientBalance: http.StatusPaymentRequired, SpendingCap: http.StatusPaymentRequired,
+	Overflow: http.StatusUnprocessableEntity,
 	InFlight: http.StatusConflict, KeyReused: http.StatusConflict, ResultGone: http.StatusGone,
 	TooLarge: http.StatusRequestEntityTooLarge, TooMany: http.StatusTooManyRequests, Unavailable: http.StatusServiceUnavailable,
+	MethodNotAllowed: http.StatusMethodNotAllowed,
 }
 
 // Status returns the HTTP status of the code.
@@ -75,6 +79,8 @@ var sentinels = []struct {
 }{
 	{ledger.ErrNotFound, NotFound}, {ledger.ErrExists, Exists}, {ledger.ErrConflict, Conflict}, {ledger.ErrSettled, Settled},
 	{ledger.ErrInFlight, InFlight}, {ledger.ErrReused, KeyReused}, {ledger.ErrGone, ResultGone}, {ledger.ErrInvalid, Invalid},
+	{ledger.ErrInsufficient, InsufficientBalance}, // of a refund: less is left of its charge
+	{ledger.ErrOverflow, Overflow},
 }
 
 // ProblemOf returns the problem that an error of a ledger is. What is no error

@@ -103,6 +103,7 @@ func TestErrorsArrive(t *testing.T) {
 	fill(reflect.ValueOf(&capped.Cap).Elem())
 	for _, err := range []error{
 		ledger.ErrNotFound, ledger.ErrExists, ledger.ErrConflict, ledger.ErrSettled, ledger.ErrInvalid, ledger.ErrInFlight, ledger.ErrReused, ledger.ErrGone,
+		ledger.ErrInsufficient, ledger.ErrOverflow,
 	} {
 		p := overTheWire(t, *ProblemOf(fmt.Errorf("somewhere: %w", err)))
 		if !errors.Is(p.Err(), err) || p.Status < 400 {

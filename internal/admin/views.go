@@ -1,0 +1,31 @@
+package admin
+
+import (
+	"github.com/fareboxhq/farebox/internal/keys"
+	"github.com/fareboxhq/farebox/internal/ledger"
+)
+
+// ViewAccount returns the account as JSON shows it.
+func ViewAccount(a ledger.Account) AccountView { return viewAccount(a) }
+
+// ViewKey returns the key as JSON shows it, with the secret if it is not "".
+func (s *Service) ViewKey(k keys.Key, secret string) KeyView { return viewKey(k, secret, s.now()) }
+
+// ViewCharge returns the charge as JSON shows it.
+func ViewCharge(c ledger.Charge) ChargeView { return viewCharge(c) }
+
+// ViewTransaction returns the transaction as JSON shows it.
+func ViewTransaction(t ledger.Transaction) TransactionView { return viewTransaction(t) }
+
+// ViewAudit returns the audit row as JSON shows it.
+func ViewAudit(a ledger.Audit) AuditView { return viewAudit(a) }
+
+// ViewVerification returns what a verification found as JSON shows it.
+func ViewVerification(v ledger.Verification) VerificationView {
+	return VerificationView{v.Accounts, v.Transactions, append([]string{}, v.Differences...)}
+}
+
+// ViewList returns a page of a listing, each row as view shows it.
+func ViewList[M, V any](rows []M, next string, view func(M) V) List[V] {
+	return viewList(rows, next, view)
+}

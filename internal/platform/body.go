@@ -1,0 +1,79 @@
+package platform
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"os"
+	"reflect"
+	"strings"
+	"time"
+
+	jsonv2 "github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/wire"
+)
+
+// readBody reads the body, within its limits of size and time, and puts it back
+// for the operation.
+func readBody(w http.ResponseWriter, r *http.Request, limit int64) *wire.Problem {
+	if limit == 0 {
+		r.Body, r.ContentLength = http.NoBody, 0
+		return nil
+	}
+	control := http.NewResponseController(w)
+	_ = control.SetReadDeadline(time.Now().Add(bodyTime)) // not every writer has deadlines
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+	_ = control.SetReadDeadline(time.Time{}) // it would end the operation, too
+	switch {
+	case errors.As(err, new(*http.MaxBytesError)):
+		return problem(wire.TooLarge, "The request is too large", fmt.Sprintf("Its body may have %d bytes", limit))
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return unreadable(http.StatusRequestTimeout, "it took too long to arrive")
+	case err != nil:
+		return unreadable(http.StatusBadRequest, "it broke off")
+	}
+	if len(body) > 0 {
+		kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+		if err != nil || kind != "application/json" {
+			return unreadable(http.StatusUnsupportedMediaType, "its Content-Type must be application/json")
+		}
+	}
+	r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+	return nil
+}
+
+func unreadable(status int, why string) *wire.Problem {
+	return &wire.Problem{Status: status, Code: wire.Invalid, Title: "The body cannot be read", Detail: why, Field: "body"}
+}
+
+// decode reads JSON that everybody reads alike: no member twice, none that is
+// not known, names in their own case, text in UTF-8 (RFC 8259, 4 and 8.1). Its
+// errors say where and what, and never quote a value: it may be a token.
+func decode(data []byte, into any) error {
+	err := jsonv2.Unmarshal(data, into, jsonv2.RejectUnknownMembers(true))
+	var syntax *jsontext.SyntacticError
+	var meaning *jsonv2.SemanticError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &syntax) && errors.Is(err, jsontext.ErrDuplicateName):
+		return fmt.Errorf("a member is there twice, at byte %d", syntax.ByteOffset)
+	case errors.As(err, &syntax):
+		return fmt.Errorf("it is not JSON, at byte %d", syntax.ByteOffset)
+	case errors.As(err, &meaning) && meaning.GoType == reflect.TypeFor[ledger.Amount]():
+		return fmt.Errorf("%s: want a decimal of at most six places in a string, as in \"0.01\"", member(meaning))
+	case errors.As(err, &meaning):
+		return fmt.Errorf("%s: it is not what it should be", member(meaning))
+	}
+	return errors.New("it is not what it should be")
+}
+
+func member(e *jsonv2.SemanticError) string {
+	return strings.TrimPrefix(strings.ReplaceAll(string(e.JSONPointer), "/", "."), ".")
+}

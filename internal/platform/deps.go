@@ -1,0 +1,70 @@
+package platform
+
+import (
+	"context"
+	"net/netip"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/fareboxhq/farebox/internal/gate"
+	"github.com/fareboxhq/farebox/internal/keys"
+	"github.com/fareboxhq/farebox/internal/ledger"
+)
+
+// Keys finds the keys of callers and of agents that are to pay, from memory if
+// it can. Its errors are keys.ErrUnknown, ErrFlood, or anything else when the
+// answer is not known.
+type Keys interface {
+	Lookup(ctx context.Context, client netip.Addr, digest keys.Digest) (*keys.Key, error)
+}
+
+// ErrFlood says that a client has asked for too many keys that nobody has.
+var ErrFlood = gate.ErrFlood
+
+// Ledger reserves and settles charges, as gate.Ledger does, and tells what was
+// ordered.
+type Ledger interface {
+	gate.Ledger
+	// OrderByID returns the order of a reservation that is still remembered,
+	// whatever became of it, or of a captured charge. Else ledger.ErrNotFound.
+	OrderByID(ctx context.Context, id string) (ledger.Order, error)
+	ChargeByID(ctx context.Context, id string) (ledger.Charge, error)
+}
+
+// Store keeps keys and bonds. What it answers is as durable as it is new:
+// gateways keep it in a memory of their own, and are told only of later changes.
+type Store interface {
+	// KeyByDigest returns keys.ErrUnknown if there is none.
+	KeyByDigest(ctx context.Context, digest keys.Digest) (*keys.Key, error)
+	// Key returns the key of an id, or ledger.ErrNotFound.
+	Key(ctx context.Context, id string) (keys.Key, error)
+	TouchKeys(ctx context.Context, used map[string]time.Time) error
+	Bind(ctx context.Context, b ledger.Bond) error
+	Bond(ctx context.Context, m ledger.Mark) (ledger.Bond, error)
+}
+
+// Revocations is the log of the changes of keys: see the runtime's.
+type Revocations interface {
+	Follow(ctx context.Context, node string, seen int64, lease time.Duration) (keys.Revocations, error)
+	Leave(ctx context.Context, node string) error
+	Changed() <-chan struct{}
+}
+
+// Watch tells what serves a stream when the key of that digest was changed, by
+// a value, and when everything ends, by closing. end must be called.
+type Watch func(digest keys.Digest) (changed, closing <-chan struct{}, end func())
+
+// Signer signs receipts.
+type Signer interface {
+	Sign(r ledger.Receipt) (string, error)
+}
+
+// newID returns the prefix and a UUIDv7 (RFC 9562, 5.7).
+func newID(prefix string) string {
+	id, err := uuid.NewV7()
+	if err != nil {
+		panic(err) // the system's random source has failed; crypto/rand would end the program, too
+	}
+	return prefix + id.String()
+}

@@ -1,0 +1,328 @@
+package platform
+
+import (
+	"bufio"
+	"encoding/hex"
+	"encoding/json"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/fareboxhq/farebox/internal/keys"
+	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/wire"
+)
+
+// A gateway gets a key by its digest as the store has it, and nothing of what is
+// not there.
+func TestLookup(t *testing.T) {
+	s := newSite(t)
+	digest := keys.DigestOf(s.secrets["agent"])
+	key := do[wire.Key](s, 200, "gateway", "POST", "/keys/lookup", wire.Lookup{Digest: hex.EncodeToString(digest[:])})
+	if key.ID != s.ids["agent"] || key.Kind != "agent" || key.Account != s.accounts["alice"] {
+		t.Errorf("%+v", key)
+	}
+	s.refused(404, wire.NotFound, "gateway", "POST", "/keys/lookup", wire.Lookup{Digest: strings.Repeat("0", 64)})
+	s.refused(422, wire.Invalid, "gateway", "POST", "/keys/lookup", wire.Lookup{Digest: strings.Repeat("x", 64)})
+}
+
+// A call of a gateway is reserved, renewed and captured; who earns and the fee
+// are the platform's, and a repetition of each step changes nothing.
+func TestGatewaySettles(t *testing.T) {
+	s := newSite(t)
+	o := s.order("agent")
+	path := "/reservations/" + o.ID
+	for range 2 {
+		if r := do[wire.Reserved](s, 201, "gateway", "POST", "/reservations", o); r.Purse.Reserved != 100_000 {
+			t.Errorf("%+v", r)
+		}
+	}
+	do[none](s, 204, "gateway", "POST", path+"/renew", nil)
+	for range 2 {
+		c := do[wire.Captured](s, 200, "gateway", "POST", path+"/capture", wire.Capture{Order: &o})
+		if c.Charge.Provider != s.accounts["acme"] || c.Charge.Fee != 2_500 || c.Charge.FeeTo != s.accounts["operator"] || c.Charge.State != "captured" || c.Purse.Balance != 9_900_000 {
+			t.Errorf("%+v", c)
+		}
+	}
+	s.refused(409, wire.Settled, "gateway", "DELETE", path, nil)
+	s.refused(409, wire.Settled, "gateway", "POST", path+"/renew", nil)
+
+	refund := wire.Refund{ID: newID("txn_"), Reason: "the result was not delivered"}
+	for range 2 {
+		r := do[wire.Refunded](s, 200, "gateway", "POST", "/charges/"+o.ID+"/refund", refund)
+		if r.ID != refund.ID || r.Amount != 100_000 || r.Charge != o.ID {
+			t.Errorf("%+v", r)
+		}
+	}
+	refund.ID = newID("txn_")
+	s.refused(409, wire.Settled, "gateway", "POST", "/charges/"+o.ID+"/refund", refund)
+	rows, _, err := s.store.AuditLog(t.Context(), ledger.Page{Limit: 1})
+	if err != nil || len(rows) != 1 || rows[0].Actor != s.ids["gateway"] || rows[0].Action != "charge.refund" || rows[0].Target != o.ID || rows[0].From != "192.0.2.1" {
+		t.Errorf("audit %+v, %v", rows, err)
+	}
+	if got := s.available("alice", false); got != "10.00" {
+		t.Errorf("alice has %s", got)
+	}
+
+	released := s.order("agent")
+	do[wire.Reserved](s, 201, "gateway", "POST", "/reservations", released)
+	do[none](s, 204, "gateway", "DELETE", "/reservations/"+released.ID, nil)
+	s.refused(409, wire.Settled, "gateway", "POST", "/reservations/"+released.ID+"/capture", wire.Capture{})
+}
+
+// A capture of what no reservation is known of is a charge under the same id, if
+// the request says what was ordered, also when the key has ended meanwhile.
+func TestCaptureWithoutReservation(t *testing.T) {
+	s := newSite(t)
+	o := s.order("agent")
+	path := "/reservations/" + o.ID + "/capture"
+	s.refused(404, wire.NotFound, "gateway", "POST", path, wire.Capture{})
+	s.refused(404, wire.NotFound, "gateway", "DELETE", "/reservations/"+o.ID, nil)
+	do[any](s, 200, "admin", "DELETE", "/keys/"+s.ids["agent"], nil)
+	for range 2 {
+		if c := do[wire.Captured](s, 200, "gateway", "POST", path, wire.Capture{Order: &o}); c.Charge.ID != o.ID || c.Purse.Balance != 9_900_000 {
+			t.Errorf("%+v", c)
+		}
+	}
+	other := o
+	other.Amount = 5
+	s.refused(409, wire.Conflict, "gateway", "POST", path, wire.Capture{Order: &other})
+	other = s.order("agent")
+	s.refused(422, wire.Invalid, "gateway", "POST", path, wire.Capture{Order: &other})
+	s.refused(401, wire.TokenInvalid, "gateway", "POST", "/reservations", s.order("agent"))
+}
+
+// Nobody settles, refunds or learns of what is not for their servers.
+func TestGatewayStaysAtItsServers(t *testing.T) {
+	s := newSite(t)
+	o := s.order("agent")
+	do[wire.Reserved](s, 201, "gateway", "POST", "/reservations", o)
+	for _, foreign := range []string{"mail gateway", "bare gateway", "rival"} {
+		s.refused(404, wire.NotFound, foreign, "POST", "/reservations/"+o.ID+"/renew", nil)
+		s.refused(404, wire.NotFound, foreign, "POST", "/reservations/"+o.ID+"/capture", wire.Capture{})
+		s.refused(404, wire.NotFound, foreign, "DELETE", "/reservations/"+o.ID, nil)
+		s.refused(403, wire.ServerForbidden, foreign, "POST", "/reservations/"+o.ID+"/capture", wire.Capture{Order: &o})
+		if foreign != "rival" {
+			s.refused(403, wire.ServerForbidden, foreign, "POST", "/reservations", o)
+			s.refused(404, wire.NotFound, foreign, "POST", "/charges/"+o.ID+"/refund", wire.Refund{ID: newID("txn_"), Reason: "r"})
+		}
+	}
+	unknown := s.order("agent")
+	unknown.Server = "nowhere"
+	s.refused(403, wire.ServerForbidden, "gateway", "POST", "/reservations", unknown)
+	// The same id with other content reveals nothing.
+	mine := o
+	mine.Server = "mail"
+	s.refused(409, wire.Conflict, "mail gateway", "POST", "/reservations", mine)
+	s.refused(409, wire.Conflict, "mail gateway", "POST", "/reservations/"+o.ID+"/capture", wire.Capture{Order: &mine})
+	do[wire.Captured](s, 200, "gateway", "POST", "/reservations/"+o.ID+"/capture", wire.Capture{})
+	s.refused(409, wire.Conflict, "mail gateway", "POST", "/reservations/"+o.ID+"/capture", wire.Capture{Order: &mine})
+}
+
+// A gateway cannot say who earns, who pays beside the key's account, or what the
+// key may spend.
+func TestGatewayDoesNotSetWhoEarns(t *testing.T) {
+	s := newSite(t)
+	for _, member := range []string{`"provider":"acct_1"`, `"fee":"0.00"`, `"fee_to":"acct_1"`, `"account":"acct_1"`, `"lineage":"key_1"`, `"sandbox":true`} {
+		text, err := json.Marshal(s.order("agent"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := s.refused(422, wire.Invalid, "gateway", "POST", "/reservations", strings.TrimSuffix(string(text), "}")+","+member+"}")
+		if !strings.HasPrefix(p.Field, "body.") {
+			t.Errorf("%+v", p)
+		}
+	}
+	capped := s.order("capped agent")
+	capped.Caps.Call = 5_000_000
+	p := s.refused(402, wire.SpendingCap, "gateway", "POST", "/reservations", capped)
+	if p.Cap == nil || p.Cap.Holder != ledger.HolderKey || p.Needed == nil || *p.Needed != 100_000 {
+		t.Errorf("%+v", p)
+	}
+	bound := s.order("agent")
+	bound.Caps.Call = 5
+	if p := s.refused(402, wire.SpendingCap, "gateway", "POST", "/reservations", bound); p.Cap == nil || p.Cap.Holder != ledger.HolderServer {
+		t.Errorf("%+v", p)
+	}
+	if p := s.refused(402, wire.InsufficientBalance, "gateway", "POST", "/reservations", s.order("poor agent")); p.Purse == nil || p.Needed == nil {
+		t.Errorf("%+v", p)
+	}
+	for _, key := range []string{"provider", "gateway", "admin", "weak personal"} {
+		s.refused(403, wire.KindWrong, "gateway", "POST", "/reservations", s.order(key))
+	}
+	s.refused(401, wire.TokenInvalid, "gateway", "POST", "/reservations", s.order("bound agent"))
+	s.refused(422, wire.Invalid, "gateway", "POST", "/reservations", s.order("nobody")) // no key
+	test := s.order("test agent")
+	if r := do[wire.Reserved](s, 201, "gateway", "POST", "/reservations", test); r.Purse.Reserved != 100_000 {
+		t.Errorf("%+v", r)
+	}
+	test.ID, test.Server = newID("chg_"), "prod"
+	s.refused(403, wire.ServerForbidden, "gateway", "POST", "/reservations", test)
+	free := s.order("agent")
+	free.FreeCalls = 1
+	if r := do[wire.Reserved](s, 201, "gateway", "POST", "/reservations", free); !r.Waived {
+		t.Errorf("%+v", r)
+	}
+}
+
+// A call that its caller sends again gets the first answer.
+func TestGatewayRepeats(t *testing.T) {
+	s := newSite(t)
+	o := s.order("agent")
+	o.Retry = &wire.Retry{Key: "once", Fingerprint: strings.Repeat("ab", 32)}
+	do[wire.Reserved](s, 201, "gateway", "POST", "/reservations", o)
+	again := o
+	again.ID = newID("chg_")
+	s.refused(409, wire.InFlight, "gateway", "POST", "/reservations", again)
+	answer := []byte(`{"jsonrpc":"2.0","id":1,"result":{}}`)
+	do[wire.Captured](s, 200, "gateway", "POST", "/reservations/"+o.ID+"/capture", wire.Capture{Answer: answer})
+	r := do[wire.Reserved](s, 201, "gateway", "POST", "/reservations", again)
+	if r.First == nil || string(r.First.Body) != string(answer) || r.First.Charge.ID != o.ID {
+		t.Errorf("%+v", r)
+	}
+	again.Retry = &wire.Retry{Key: "once", Fingerprint: strings.Repeat("cd", 32)}
+	s.refused(409, wire.KeyReused, "gateway", "POST", "/reservations", again)
+}
+
+// An answer of the longest kind fits into a capture; anything larger is refused.
+func TestCaptureBody(t *testing.T) {
+	s := newSite(t)
+	o := s.order("agent")
+	o.Retry = &wire.Retry{Key: "once", Fingerprint: strings.Repeat("ab", 32)}
+	do[wire.Reserved](s, 201, "gateway", "POST", "/reservations", o)
+	s.refused(413, wire.TooLarge, "gateway", "POST", "/reservations/"+o.ID+"/capture", wire.Capture{Answer: make([]byte, captureBody)})
+	s.refused(413, wire.TooLarge, "gateway", "POST", "/reservations", strings.Repeat(" ", smallBody+1))
+	do[wire.Captured](s, 200, "gateway", "POST", "/reservations/"+o.ID+"/capture", wire.Capture{Answer: make([]byte, ledger.MaxAnswer), Order: &o})
+	again := o
+	again.ID = newID("chg_")
+	if r := do[wire.Reserved](s, 201, "gateway", "POST", "/reservations", again); r.First == nil || len(r.First.Body) != ledger.MaxAnswer {
+		t.Error("the answer is not kept")
+	}
+}
+
+// Bonds come back as they were made.
+func TestBonds(t *testing.T) {
+	s := newSite(t)
+	mark := strings.Repeat("ab", 16)
+	b := wire.Bond{Mark: mark, Account: s.accounts["alice"], Until: time.Now().Add(time.Hour).UTC().Truncate(time.Microsecond), Payload: []byte("p")}
+	do[none](s, 204, "gateway", "PUT", "/bonds/"+mark, b)
+	if got := do[wire.Bond](s, 200, "gateway", "GET", "/bonds/"+mark, nil); got.Account != b.Account || !got.Until.Equal(b.Until) || string(got.Payload) != "p" {
+		t.Errorf("%+v", got)
+	}
+	s.refused(404, wire.NotFound, "gateway", "GET", "/bonds/"+strings.Repeat("cd", 16), nil)
+	s.refused(422, wire.Invalid, "gateway", "PUT", "/bonds/"+strings.Repeat("cd", 16), b)
+	s.refused(422, wire.Invalid, "gateway", "GET", "/bonds/"+strings.Repeat("zz", 16), nil)
+	s.refused(403, wire.ServerForbidden, "bare gateway", "GET", "/bonds/"+mark, nil)
+	b.Payload = make([]byte, ledger.MaxBond+1)
+	s.refused(422, wire.Invalid, "gateway", "PUT", "/bonds/"+mark, b)
+}
+
+// When keys were used is noted, and never as later than now.
+func TestUses(t *testing.T) {
+	s := newSite(t)
+	used := wire.Used{Keys: map[string]time.Time{s.ids["agent"]: time.Now().Add(time.Hour)}}
+	for range 2_000 {
+		used.Keys[newID("key_")] = time.Now()
+	}
+	do[none](s, 204, "gateway", "POST", "/keys/used", used)
+	key, err := s.store.Key(t.Context(), s.ids["agent"])
+	if err != nil || key.LastUsedAt.IsZero() || key.LastUsedAt.After(time.Now()) {
+		t.Errorf("used at %v, %v", key.LastUsedAt, err)
+	}
+}
+
+// Gateways follow the changes of keys; nodes of different keys are different
+// ones, whatever they call themselves.
+func TestFollow(t *testing.T) {
+	s := newSite(t)
+	begin := do[wire.Revocations](s, 200, "gateway", "POST", "/keys/revocations/follow", wire.Follow{Node: "n1", Seen: -1, LeaseMS: 2000})
+	do[wire.Revocations](s, 200, "mail gateway", "POST", "/keys/revocations/follow", wire.Follow{Node: "n1", Seen: -1, LeaseMS: 2000})
+	do[any](s, 200, "admin", "DELETE", "/keys/"+s.ids["agent"], nil)
+	r := do[wire.Revocations](s, 200, "gateway", "POST", "/keys/revocations/follow", wire.Follow{Node: "n1", Seen: begin.Position, LeaseMS: 2000})
+	digest := keys.DigestOf(s.secrets["agent"])
+	if !slices.Contains(r.Digests, hex.EncodeToString(digest[:])) || r.Position <= begin.Position {
+		t.Errorf("%+v after %+v", r, begin)
+	}
+	do[none](s, 204, "mail gateway", "DELETE", "/keys/revocations/nodes/n1", nil)
+	if left := s.log.following(); len(left) != 1 || left[0] != s.ids["gateway"]+"/n1" {
+		t.Errorf("%q follow", left)
+	}
+	for i := range maxNodes {
+		do[wire.Revocations](s, 200, "mail gateway", "POST", "/keys/revocations/follow", wire.Follow{Node: newID(""), Seen: int64(i), LeaseMS: 60_000})
+	}
+	s.refused(429, wire.TooMany, "mail gateway", "POST", "/keys/revocations/follow", wire.Follow{Node: "one more", Seen: -1, LeaseMS: 2000})
+	s.refused(422, wire.Invalid, "gateway", "POST", "/keys/revocations/follow", wire.Follow{Node: "n", Seen: -1, LeaseMS: 60_001})
+}
+
+// events opens the stream of revocations and returns its lines.
+func (s *site) events(key, query string, headers ...string) *bufio.Scanner {
+	s.t.Helper()
+	r, err := http.NewRequestWithContext(s.t.Context(), "GET", s.server.URL+wire.Base+"/keys/revocations"+query, nil)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+s.secrets[key])
+	for i := 0; i+1 < len(headers); i += 2 {
+		r.Header.Set(headers[i], headers[i+1])
+	}
+	answer, err := http.DefaultClient.Do(r)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { answer.Body.Close() })
+	if answer.StatusCode != 200 || answer.Header.Get("Content-Type") != "text/event-stream" {
+		s.t.Fatalf("%d %v", answer.StatusCode, answer.Header)
+	}
+	return bufio.NewScanner(answer.Body)
+}
+
+// next reads one event.
+func next(t *testing.T, lines *bufio.Scanner) (id string, r wire.Revocations, more bool) {
+	t.Helper()
+	for lines.Scan() {
+		name, value, _ := strings.Cut(lines.Text(), ": ")
+		switch name {
+		case "id":
+			id = value
+		case "data":
+			if err := json.Unmarshal([]byte(value), &r); err != nil {
+				t.Fatal(err)
+			}
+			return id, r, true
+		}
+	}
+	return "", r, false
+}
+
+// A stream tells of changes as they happen, goes on where it broke off, and ends
+// with its key and with everything.
+func TestStream(t *testing.T) {
+	s := newSite(t)
+	lines := s.events("gateway", "")
+	begin, _, _ := next(t, lines)
+	do[any](s, 200, "admin", "DELETE", "/keys/"+s.ids["agent"], nil)
+	digest := keys.DigestOf(s.secrets["agent"])
+	id, r, _ := next(t, lines)
+	if id == begin || !slices.Equal(r.Digests, []string{hex.EncodeToString(digest[:])}) {
+		t.Errorf("%s: %+v", id, r)
+	}
+	for _, resumed := range []*bufio.Scanner{s.events("mail gateway", "?after="+begin), s.events("mail gateway", "?after=0", "Last-Event-ID", begin)} {
+		if again, r, _ := next(t, resumed); again != id || len(r.Digests) != 1 {
+			t.Errorf("resumed with %s: %+v", again, r)
+		}
+	}
+	do[any](s, 200, "admin", "POST", "/keys/"+s.ids["gateway"]+"/disable", nil)
+	for more := true; more; {
+		_, _, more = next(t, lines)
+	}
+	last := s.events("mail gateway", "")
+	close(s.closing)
+	for more := true; more; {
+		_, _, more = next(t, last)
+	}
+	if left := s.log.following(); len(left) > 3 {
+		t.Errorf("%q are still there", left)
+	}
+}

@@ -1,0 +1,306 @@
+package platform
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/fareboxhq/farebox/internal/admin"
+	"github.com/fareboxhq/farebox/internal/keys"
+	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/sqlitestore"
+	"github.com/fareboxhq/farebox/internal/wire"
+)
+
+// site is a platform on a real store, served over HTTP, with accounts and keys.
+type site struct {
+	t        *testing.T
+	store    *sqlitestore.Store
+	service  *admin.Service
+	platform *Platform
+	server   *httptest.Server
+	log      *changes
+	closing  chan struct{}
+	signer   *ledger.Signer
+	logged   *bytes.Buffer
+
+	accounts map[string]string // ids by name
+	secrets  map[string]string // by the key's name
+	ids      map[string]string // of keys, by their names
+}
+
+// direct looks keys up in the store.
+type direct struct{ store *sqlitestore.Store }
+
+func (d direct) Lookup(ctx context.Context, _ netip.Addr, digest keys.Digest) (*keys.Key, error) {
+	return d.store.KeyByDigest(ctx, digest)
+}
+
+// changes is a log of revocations that a test appends to.
+type changes struct {
+	mu      sync.Mutex
+	all     []keys.Digest
+	nodes   map[string]int64 // that follow, and what they have seen
+	grown   chan struct{}
+	watched map[keys.Digest]chan struct{}
+}
+
+func (c *changes) Follow(_ context.Context, node string, seen int64, _ time.Duration) (keys.Revocations, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	last := int64(len(c.all))
+	if seen < 0 {
+		seen = last
+	}
+	if seen > last {
+		return keys.Revocations{Gap: true, Position: last}, nil
+	}
+	c.nodes[node] = seen
+	return keys.Revocations{Digests: c.all[seen:], Position: last}, nil
+}
+
+func (c *changes) Leave(_ context.Context, node string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.nodes, node)
+	return nil
+}
+
+func (c *changes) Changed() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.grown
+}
+
+// Revoke appends to the log.
+func (c *changes) Revoke(d keys.Digest) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.all = append(c.all, d)
+	close(c.grown)
+	c.grown = make(chan struct{})
+	if w := c.watched[d]; w != nil {
+		select {
+		case w <- struct{}{}:
+		default:
+		}
+	}
+}
+
+func (c *changes) following() (names []string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for n := range c.nodes {
+		names = append(names, n)
+	}
+	return names
+}
+
+func newSite(t *testing.T) *site {
+	t.Helper()
+	store, err := sqlitestore.Open(t.Context(), sqlitestore.Options{Path: filepath.Join(t.TempDir(), "f.db")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &site{
+		t: t, store: store, closing: make(chan struct{}), logged: new(bytes.Buffer),
+		log:      &changes{nodes: map[string]int64{}, grown: make(chan struct{}), watched: map[keys.Digest]chan struct{}{}},
+		signer:   ledger.NewSigner([ed25519.SeedSize]byte{1}),
+		accounts: map[string]string{}, secrets: map[string]string{}, ids: map[string]string{},
+	}
+	now := func() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }
+	s.service = admin.New(store, s.log, func() *admin.Settings { return new(admin.Settings) }, now)
+	for _, name := range []string{"acme", "other", "operator", "alice", "poor"} {
+		a, err := s.service.CreateAccount(t.Context(), admin.Actor{}, admin.NewAccount{Name: name})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.accounts[name] = a.ID
+	}
+	for _, test := range []bool{false, true} {
+		if _, err := s.service.Credit(t.Context(), admin.Actor{}, admin.Credit{Account: "alice", Amount: 10 * ledger.Unit, Reason: "r", Test: test}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, k := range map[string]admin.NewKey{
+		"agent":         {Account: "alice"},
+		"test agent":    {Account: "alice", Test: true},
+		"poor agent":    {Account: "poor"},
+		"capped agent":  {Account: "alice", Caps: &admin.Caps{Call: amount("0.05")}},
+		"bound agent":   {Account: "alice", Servers: []string{"mail"}},
+		"personal":      {Account: "alice", Kind: "personal", Scopes: []string{keys.ScopeConnect}},
+		"weak personal": {Account: "alice", Kind: "personal"},
+		"provider":      {Account: "acme", Kind: "provider"},
+		"test provider": {Account: "acme", Kind: "provider", Test: true},
+		"rival":         {Account: "other", Kind: "provider"},
+		"gateway":       {Account: "operator", Kind: "gateway", Servers: []string{"weather", "nowhere"}},
+		"mail gateway":  {Account: "operator", Kind: "gateway", Servers: []string{"mail"}},
+		"bare gateway":  {Account: "operator", Kind: "gateway"},
+		"admin":         {Account: "operator", Kind: "admin"},
+	} {
+		k.Name = name
+		key, secret, err := s.service.CreateKey(t.Context(), admin.Actor{}, k)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		s.secrets[name], s.ids[name] = secret, key.ID
+	}
+	s.platform, err = New(Options{
+		Servers: map[string]Server{
+			"weather": {Provider: s.accounts["acme"], Environments: []keys.Environment{keys.Live, keys.Test}, Fee: 25_000, FeeTo: s.accounts["operator"]},
+			"prod":    {Provider: s.accounts["acme"], Environments: []keys.Environment{keys.Live}},
+			"mail":    {Provider: s.accounts["other"]},
+		},
+		Secrets: &keys.DefaultFormat, Currency: "USD", Version: "1.2.3",
+		Keys: direct{store}, Ledger: store, Store: store, Admin: s.service, Changes: s.log, Signer: s.signer,
+		Watch:  s.watch,
+		Logger: slog.New(slog.NewTextHandler(s.logged, nil)), Now: now,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.platform.Serve(w, r, netip.MustParseAddr("192.0.2.1"))
+	}))
+	t.Cleanup(func() {
+		s.server.Close()
+		if err := store.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+func (s *site) watch(d keys.Digest) (<-chan struct{}, <-chan struct{}, func()) {
+	s.log.mu.Lock()
+	defer s.log.mu.Unlock()
+	changed := make(chan struct{}, 1)
+	s.log.watched[d] = changed
+	return changed, s.closing, func() {}
+}
+
+func amount(text string) *ledger.Amount {
+	a, err := ledger.ParseAmount(text)
+	if err != nil {
+		panic(err)
+	}
+	return &a
+}
+
+// reply is what came of a request.
+type reply struct {
+	status int
+	header http.Header
+	body   []byte
+}
+
+// send sends a request by the key of that name; "" sends none. A body that is
+// no string is encoded.
+func (s *site) send(key, method, path string, body any, headers ...string) reply {
+	s.t.Helper()
+	var text io.Reader
+	switch b := body.(type) {
+	case nil:
+	case string:
+		text = strings.NewReader(b)
+	default:
+		encoded, err := json.Marshal(b)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		text = bytes.NewReader(encoded)
+	}
+	r, err := http.NewRequestWithContext(s.t.Context(), method, s.server.URL+wire.Base+path, text)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if text != nil {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	if key != "" {
+		secret, ok := s.secrets[key]
+		if !ok {
+			secret = key
+		}
+		r.Header.Set("Authorization", "Bearer "+secret)
+	}
+	for i := 0; i+1 < len(headers); i += 2 {
+		r.Header.Add(headers[i], headers[i+1])
+	}
+	answer, err := http.DefaultTransport.RoundTrip(r)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	read, err := io.ReadAll(answer.Body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return reply{answer.StatusCode, answer.Header, read}
+}
+
+// problem returns the problem that a reply is; its form must be right.
+func (s *site) problem(r reply) wire.Problem {
+	s.t.Helper()
+	var p wire.Problem
+	if err := json.Unmarshal(r.body, &p); err != nil || r.header.Get("Content-Type") != problemType || p.Status != r.status || p.Code == "" || p.Title == "" {
+		s.t.Errorf("no problem: %d %s %s", r.status, r.header.Get("Content-Type"), r.body)
+	}
+	return p
+}
+
+// refused sends a request that must be refused so.
+func (s *site) refused(status int, code wire.Code, key, method, path string, body any, headers ...string) wire.Problem {
+	s.t.Helper()
+	r := s.send(key, method, path, body, headers...)
+	if r.status != status {
+		s.t.Errorf("%s %s by %q: %d %s, want %d", method, path, key, r.status, r.body, status)
+		return wire.Problem{}
+	}
+	p := s.problem(r)
+	if p.Code != code {
+		s.t.Errorf("%s %s by %q: %s, want %s", method, path, key, r.body, code)
+	}
+	return p
+}
+
+// do sends a request that must succeed so, and decodes the answer.
+func do[T any](s *site, status int, key, method, path string, body any, headers ...string) (v T) {
+	s.t.Helper()
+	r := s.send(key, method, path, body, headers...)
+	if r.status != status {
+		s.t.Fatalf("%s %s by %q: %d %s, want %d", method, path, key, r.status, r.body, status)
+	}
+	if len(r.body) > 0 {
+		if err := json.Unmarshal(r.body, &v); err != nil {
+			s.t.Fatalf("%s: %v", r.body, err)
+		}
+	}
+	return v
+}
+
+// order is one of a gateway, for the key of that name.
+func (s *site) order(key string) wire.Order {
+	return wire.Order{ID: newID("chg_"), Key: s.ids[key], Server: "weather", Tool: "get_forecast", Amount: 100_000}
+}
+
+// available is what an account of that name may still spend.
+func (s *site) available(name string, test bool) string {
+	s.t.Helper()
+	a, err := s.store.Account(s.t.Context(), name)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return a.Purse(test).Available().String()
+}

@@ -1,0 +1,214 @@
+package platform
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"unicode"
+
+	"github.com/google/uuid"
+
+	"github.com/fareboxhq/farebox/internal/keys"
+	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/wire"
+)
+
+const (
+	chargePrefix = "chg_"
+	// maxTool bounds what is charged for, in bytes.
+	maxTool = 1100
+)
+
+// payable is what a paying key must be, whoever asks for its money.
+var payable = []keys.Kind{keys.Agent, keys.Personal}
+
+// serverFor returns the server of that name, if the caller may charge for it. A
+// gateway may for those that its key lists, a provider for those of which its
+// account earns.
+func (p *Platform) serverFor(caller *keys.Key, name string) (Server, bool) {
+	server, known := p.Servers[name]
+	if caller.Kind == keys.Gateway {
+		return server, known && slices.Contains(caller.Servers, name)
+	}
+	return server, known && server.Provider == caller.Account && caller.AllowsServer(name)
+}
+
+// covers reports whether an order is one that the caller could have made.
+func (p *Platform) covers(caller *keys.Key, o *ledger.Order) bool {
+	if caller.Environment == keys.Test && !o.Sandbox {
+		return false
+	}
+	if caller.Kind == keys.Gateway {
+		return slices.Contains(caller.Servers, o.Server)
+	}
+	return o.Provider == caller.Account && caller.AllowsServer(o.Server)
+}
+
+// environments are those whose keys may pay at a server when this caller asks:
+// a test key never moves real credits.
+func environments(caller *keys.Key, server *Server) []keys.Environment {
+	if caller.Environment != keys.Test {
+		return server.Environments
+	}
+	if len(server.Environments) > 0 && !slices.Contains(server.Environments, keys.Test) {
+		return []keys.Environment{""} // none
+	}
+	return []keys.Environment{keys.Test}
+}
+
+// order makes an order of the ledger's, and its terms, of what a gateway or a
+// provider asks for. Who pays, and the caps of its key, are the stored key's;
+// who earns, and the operator's fee, are what the config says of the server.
+// With settling, the call is over and its key may have ended meanwhile.
+func (p *Platform) order(ctx context.Context, w *wire.Order, settling bool) (ledger.Order, ledger.Terms, error) {
+	caller := visitOf(ctx).key
+	server, ok := p.serverFor(caller, w.Server)
+	if !ok {
+		return ledger.Order{}, ledger.Terms{}, forbidden()
+	}
+	if err := checkOrder(w, caller.Kind); err != nil {
+		return ledger.Order{}, ledger.Terms{}, err
+	}
+	var key *keys.Key
+	var err error
+	if caller.Kind == keys.Gateway {
+		key, err = p.payerByID(ctx, w, &server, settling)
+	} else {
+		key, err = p.payerByToken(ctx, w.Token, w.Server, &server)
+	}
+	if err != nil {
+		return ledger.Order{}, ledger.Terms{}, err
+	}
+	terms, err := w.Terms()
+	if err != nil {
+		return ledger.Order{}, ledger.Terms{}, invalid("body", "%v", err)
+	}
+	terms.Key = capsOf(key)
+	o := server.order(key, w.Server, w.Tool, w.Amount)
+	if err := o.Check(); err != nil {
+		return o, terms, invalid("body.amount", "%v", err)
+	}
+	return o, terms, nil
+}
+
+// order is what the key pays at the server.
+func (s *Server) order(key *keys.Key, name, tool string, amount ledger.Amount) ledger.Order {
+	o := ledger.Order{
+		Account: key.Account, Provider: s.Provider, Key: key.ID, Lineage: key.Lineage,
+		Server: name, Tool: tool, Amount: amount, Sandbox: key.Environment == keys.Test,
+	}
+	if amount > 0 {
+		o.Fee = s.Fee.Of(amount)
+	}
+	if o.Fee > 0 {
+		o.FeeTo = s.FeeTo
+	}
+	return o
+}
+
+// checkOrder refuses what this kind of caller cannot ask for.
+func checkOrder(w *wire.Order, kind keys.Kind) error {
+	id, err := uuid.Parse(strings.TrimPrefix(w.ID, chargePrefix))
+	if err != nil || id.Version() != 7 || id.Variant() != uuid.RFC4122 {
+		// Version 8 is for the ids that are made of idempotency keys, which nobody
+		// may take from whoever will need them.
+		return invalid("body.id", "want chg_ and a UUIDv7 (RFC 9562, 5.7)")
+	}
+	switch {
+	case kind == keys.Gateway && w.Token != "":
+		return invalid("body.token", "a gateway names the key by its id")
+	case kind == keys.Gateway && w.Key == "":
+		return invalid("body.key", "it is missing")
+	case kind == keys.Provider && w.Key != "":
+		return invalid("body.key", "a provider sends the agent's token")
+	case kind == keys.Provider && w.Token == "":
+		return invalid("body.token", "it is missing")
+	case kind == keys.Provider && (w.Caps != wire.Caps{} || w.FreeCalls != 0 || w.Retry != nil):
+		return invalid("body", "caps, free_calls and retry are for gateways")
+	case w.Retry != nil && (w.Retry.Key == "" || len(w.Retry.Key) > ledger.MaxRetryKey):
+		return invalid("body.retry.key", "want 1 to %d bytes", ledger.MaxRetryKey)
+	}
+	return checkCall(w.Tool, w.Amount)
+}
+
+// checkCall refuses what nothing can be charged for.
+func checkCall(tool string, amount ledger.Amount) error {
+	switch {
+	case tool == "" || len(tool) > maxTool || strings.ContainsFunc(tool, unicode.IsControl):
+		return invalid("body.tool", "want 1 to %d bytes on one line", maxTool)
+	case amount <= 0:
+		return invalid("body.amount", "it must be more than zero")
+	}
+	return nil
+}
+
+// payerByID returns the key that a gateway has authenticated.
+func (p *Platform) payerByID(ctx context.Context, w *wire.Order, server *Server, settling bool) (*keys.Key, error) {
+	key, err := p.Store.Key(ctx, w.Key)
+	if errors.Is(err, ledger.ErrNotFound) {
+		return nil, notPaying(keys.ErrUnknown, "body.key")
+	}
+	if err != nil {
+		return nil, err
+	}
+	if settling { // calls that were dispatched settle, whatever became of their key
+		if !slices.Contains(payable, key.Kind) || !key.HasScope(keys.ScopeConnect) {
+			err = keys.ErrKind
+		}
+	} else {
+		err = p.checkPayer(&key, visitOf(ctx).key, w.Server, server)
+	}
+	if err != nil {
+		return nil, notPaying(err, "body.key")
+	}
+	return &key, nil
+}
+
+// payerByToken returns the key of the token that an agent gave to a provider.
+func (p *Platform) payerByToken(ctx context.Context, token, name string, server *Server) (*keys.Key, error) {
+	v := visitOf(ctx)
+	digest, err := p.Secrets.Parse(token)
+	if err != nil {
+		return nil, notPaying(err, "body.token")
+	}
+	key, err := p.Keys.Lookup(ctx, v.client, digest)
+	if err == nil {
+		err = p.checkPayer(key, v.key, name, server)
+		if err == nil {
+			return key, nil
+		}
+	}
+	if refused := notPaying(err, "body.token"); refused != nil {
+		return nil, refused
+	}
+	return nil, p.notLookedUp(ctx, err)
+}
+
+func (p *Platform) checkPayer(key, caller *keys.Key, name string, server *Server) error {
+	return key.Check(p.Now(), keys.Use{Kinds: payable, Scope: keys.ScopeConnect, Server: name, Environments: environments(caller, server)})
+}
+
+// notPaying says why a key cannot pay; nil if that is not known.
+func notPaying(err error, field string) *wire.Problem {
+	var p *wire.Problem
+	switch {
+	case errors.Is(err, keys.ErrExpired):
+		p = problem(wire.TokenExpired, "Agent token expired", "")
+	case errors.Is(err, keys.ErrKind):
+		p = problem(wire.KindWrong, "The agent's key is of the wrong kind", "Only agent keys are charged, and personal ones with the scope "+keys.ScopeConnect)
+	case errors.Is(err, keys.ErrMalformed), isRefusal(err):
+		p = problem(wire.TokenInvalid, "Invalid agent token", "")
+	default:
+		return nil
+	}
+	p.Field = strings.TrimPrefix(field, "body.")
+	return p
+}
+
+func capsOf(key *keys.Key) ledger.Caps {
+	if key.Limits == nil {
+		return ledger.Caps{}
+	}
+	return ledger.Caps{Call: ledger.Amount(key.Limits.Call), Day: ledger.Amount(key.Limits.Day), Month: ledger.Amount(key.Limits.Month)}
+}

@@ -1,0 +1,51 @@
+package remotestore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/sony/gobreaker/v2"
+
+	"github.com/fareboxhq/farebox/internal/ledger"
+)
+
+const (
+	// openAfter is after how many failures without an answer between them the
+	// platform is taken to be down.
+	openAfter = 5
+	// probeAfter is how long nothing is asked of it then. After that one request
+	// at a time is let through, until one is answered.
+	probeAfter = time.Second
+)
+
+// newBreaker returns what lets calls fail at once while the platform is down. A
+// refusal is an answer; a caller who left tells nothing.
+func newBreaker(s *Store) *gobreaker.CircuitBreaker[struct{}] {
+	return gobreaker.NewCircuitBreaker[struct{}](gobreaker.Settings{
+		Name: "platform", MaxRequests: 1, Timeout: probeAfter,
+		ReadyToTrip: func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= openAfter },
+		IsSuccessful: func(err error) bool {
+			var refused *refusal
+			return err == nil || errors.As(err, &refused)
+		},
+		IsExcluded: func(err error) bool { return errors.Is(err, context.Canceled) },
+		OnStateChange: func(_ string, from, to gobreaker.State) {
+			switch {
+			case from == gobreaker.StateClosed:
+				s.logger.Warn("the platform cannot be reached: calls are refused at once until it can", "platform", s.base.Host, "error", s.last.Load())
+			case to == gobreaker.StateClosed:
+				s.logger.Info("the platform can be reached again", "platform", s.base.Host)
+			}
+		},
+	})
+}
+
+// down is the error while the breaker is open.
+func (s *Store) down() error {
+	if f := s.last.Load(); f != nil {
+		return fmt.Errorf("%w: the platform cannot be reached: %w", ledger.ErrUnavailable, f)
+	}
+	return fmt.Errorf("%w: the platform cannot be reached", ledger.ErrUnavailable)
+}

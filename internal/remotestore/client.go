@@ -1,0 +1,262 @@
+package remotestore
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	strict "github.com/go-json-experiment/json"
+	strictv1 "github.com/go-json-experiment/json/v1"
+	"github.com/sony/gobreaker/v2"
+
+	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/wire"
+)
+
+// The bounds of a request.
+const (
+	maxTries   = 3
+	firstPause = 25 * time.Millisecond // before it is sent again; the next is twice as long
+
+	// smallAnswer bounds what says little, in bytes, and largeAnswer what may
+	// have a kept answer in it, or all changes that a platform keeps.
+	smallAnswer = 64 << 10
+	largeAnswer = 4 << 20
+)
+
+func newTransport(proxy func(*http.Request) (*url.URL, error)) *http.Transport {
+	dialer := &net.Dialer{Timeout: defaultTimeout, KeepAlive: 15 * time.Second}
+	return &http.Transport{
+		Proxy:                  proxy,
+		DialContext:            dialer.DialContext,
+		ForceAttemptHTTP2:      true,
+		HTTP2:                  &http.HTTP2Config{SendPingTimeout: 5 * time.Second, PingTimeout: 2 * time.Second},
+		TLSHandshakeTimeout:    defaultTimeout,
+		MaxIdleConns:           128,
+		MaxIdleConnsPerHost:    128,
+		IdleConnTimeout:        90 * time.Second,
+		MaxResponseHeaderBytes: smallAnswer,
+		DisableCompression:     true, // what is bounded is what is read
+	}
+}
+
+// request is one question to the platform. All are safe to repeat.
+type request struct {
+	method  string
+	path    []string // below the API's own, not escaped
+	in, out any      // nil: nothing is sent, nothing is read
+	most    int64    // of the answer, in bytes
+	within  time.Duration
+}
+
+// refusal is an error that the platform gave on purpose.
+type refusal struct{ wire.Problem }
+
+// failure is an answer that did not come, or cannot be believed.
+type failure struct {
+	err   error
+	again bool // it may help to ask again
+}
+
+func (f *failure) Error() string { return f.err.Error() }
+func (f *failure) Unwrap() error { return f.err }
+
+// ask asks the platform. Errors are those of the ledger that the platform
+// refuses with; everything else wraps ledger.ErrUnavailable, and the context's
+// error if the caller has left.
+func (s *Store) ask(ctx context.Context, r request) error {
+	body, err := r.body()
+	if err != nil {
+		return fmt.Errorf("%w: %w", ledger.ErrInvalid, err)
+	}
+	if s.closed.Err() != nil {
+		return errClosed
+	}
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("%w: %w", ledger.ErrUnavailable, err)
+	}
+	if r.within == 0 {
+		r.within = s.timeout
+	}
+	bounded, cancel := context.WithTimeout(ctx, r.within)
+	defer cancel()
+	defer context.AfterFunc(s.closed, cancel)()
+	_, err = backoff.Retry(bounded, func() (struct{}, error) {
+		_, err := s.breaker.Execute(func() (struct{}, error) { return struct{}{}, s.try(bounded, ctx, &r, body) })
+		if f := new(failure); err != nil && (!errors.As(err, &f) || !f.again) {
+			err = backoff.Permanent(err)
+		}
+		return struct{}{}, err
+	}, backoff.WithMaxTries(maxTries), backoff.WithMaxElapsedTime(r.within), backoff.WithBackOff(&backoff.ExponentialBackOff{
+		InitialInterval: firstPause, RandomizationFactor: 0.5, Multiplier: 2, MaxInterval: time.Second,
+	}))
+	return s.result(ctx, err)
+}
+
+// result is what a caller is told.
+func (s *Store) result(ctx context.Context, err error) error {
+	var refused *refusal
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &refused):
+		return refused.Err()
+	case s.closed.Err() != nil:
+		return errClosed
+	case ctx.Err() != nil:
+		return fmt.Errorf("%w: the platform was not waited for: %w", ledger.ErrUnavailable, ctx.Err())
+	case errors.Is(err, gobreaker.ErrOpenState), errors.Is(err, gobreaker.ErrTooManyRequests):
+		return s.down()
+	}
+	return fmt.Errorf("%w: the platform: %w", ledger.ErrUnavailable, err)
+}
+
+func (r *request) body() ([]byte, error) {
+	if r.in == nil {
+		return nil, nil
+	}
+	return json.Marshal(r.in)
+}
+
+// try sends the request once. The caller's own context tells whether it left.
+func (s *Store) try(ctx, caller context.Context, r *request, body []byte) error {
+	err := s.send(ctx, r, body)
+	f := new(failure)
+	switch {
+	case err == nil:
+		s.accepted()
+		return nil
+	case !errors.As(err, &f):
+		return err
+	case s.closed.Err() != nil:
+		return context.Canceled
+	case errors.Is(caller.Err(), context.Canceled):
+		return caller.Err()
+	}
+	f.again = f.again && ctx.Err() == nil
+	s.last.Store(f)
+	return f
+}
+
+// send returns nil, a *refusal or a *failure.
+func (s *Store) send(ctx context.Context, r *request, body []byte) error {
+	answer, err := s.get(ctx, r, body)
+	if err != nil {
+		return &failure{err: err, again: true}
+	}
+	defer answer.Body.Close()
+	status := answer.StatusCode
+	text, err := io.ReadAll(io.LimitReader(answer.Body, r.most+1))
+	switch {
+	case err != nil:
+		return &failure{err: fmt.Errorf("its answer broke off: %w", err), again: true}
+	case int64(len(text)) > r.most:
+		return &failure{err: fmt.Errorf("its answer to %s is longer than %d bytes", r, r.most)}
+	case status < 200 || status > 299:
+		return s.problem(r, answer, text)
+	case r.out == nil:
+		return nil
+	}
+	if err := decode(answer.Header, "application/json", text, r.out); err != nil {
+		return &failure{err: fmt.Errorf("its answer to %s cannot be read: %w", r, err)}
+	}
+	return nil
+}
+
+// get sends the request and returns the head of the answer.
+func (s *Store) get(ctx context.Context, r *request, body []byte) (*http.Response, error) {
+	var content io.Reader = http.NoBody
+	if body != nil {
+		content = bytes.NewReader(body)
+	}
+	q, err := http.NewRequestWithContext(ctx, r.method, s.base.JoinPath(escaped(r.path)...).String(), content)
+	if err != nil {
+		return nil, err
+	}
+	q.Header.Set("Authorization", s.authorization)
+	q.Header.Set("Accept", "application/json")
+	q.Header.Set("User-Agent", "farebox-gateway")
+	if body != nil {
+		q.Header.Set("Content-Type", "application/json")
+	}
+	// Present and empty it is not sent, and says that a connection that was
+	// closed while it was idle is no reason to fail.
+	q.Header["X-Idempotency-Key"] = nil
+	return s.client.Do(q)
+}
+
+func escaped(path []string) []string {
+	parts := make([]string, len(path))
+	for i, p := range path {
+		parts[i] = url.PathEscape(p)
+	}
+	return parts
+}
+
+// String names the request, for errors.
+func (r *request) String() string { return r.method + " " + r.path[0] }
+
+// problem is the error in an answer that is no success.
+func (s *Store) problem(r *request, answer *http.Response, text []byte) error {
+	status := answer.StatusCode
+	if status >= 500 {
+		again := status == http.StatusBadGateway || status == http.StatusServiceUnavailable || status == http.StatusGatewayTimeout
+		return &failure{err: fmt.Errorf("it answers %s with status %d", r, status), again: again}
+	}
+	var refused refusal
+	err := decode(answer.Header, "application/problem+json", text, &refused.Problem)
+	if err != nil || refused.Code == "" || refused.Status != status || status < 400 {
+		return &failure{err: fmt.Errorf("it answers %s with status %d and no reason that can be read: is %s the site that serves its API?", r, status, s.base.Host)}
+	}
+	if refused.ours() {
+		s.rejected(&refused)
+	}
+	return &refused
+}
+
+// ours reports whether what is refused is this gateway's own key, not what it
+// asked about.
+func (r *refusal) ours() bool {
+	switch r.Code {
+	case wire.TokenInvalid, wire.TokenExpired, wire.KindWrong:
+		return r.Field == "" || r.Field == "authorization" || r.Field == "Authorization"
+	}
+	return false
+}
+
+// rejected says once that the platform does not accept this gateway's key.
+func (s *Store) rejected(r *refusal) {
+	if s.refused.Swap(r) == nil {
+		s.logger.Error("the platform refuses this gateway's key: every call is refused until the store's key is a gateway key that is good", "platform", s.base.Host, "code", r.Code, "reason", r.Error())
+	}
+}
+
+func (s *Store) accepted() {
+	if s.refused.Load() != nil && s.refused.Swap(nil) != nil {
+		s.logger.Info("the platform accepts this gateway's key again", "platform", s.base.Host)
+	}
+}
+
+var errEmpty = errors.New("it is empty")
+
+// decode reads JSON of which nothing can be understood in two ways: names are
+// exact and occur once. Names that are not known are passed over, so that a
+// platform may be newer than its gateways.
+func decode(h http.Header, want string, text []byte, out any) error {
+	if len(text) == 0 {
+		return errEmpty
+	}
+	if media, _, err := mime.ParseMediaType(h.Get("Content-Type")); err != nil || media != want {
+		return fmt.Errorf("its content type is not %s", want)
+	}
+	return strict.Unmarshal(text, out, strictv1.FormatDurationAsNano(true))
+}

@@ -1,0 +1,103 @@
+package remotestore
+
+import (
+	"container/list"
+	"sync"
+	"time"
+
+	"github.com/fareboxhq/farebox/internal/ledger"
+)
+
+// maxOpen bounds the reservations of this gateway that are open at a time.
+const maxOpen = 1 << 17
+
+// memory knows the orders of the reservations that this gateway holds, so that
+// what a restart of the platform forgot can still be charged. What is not
+// renewed is forgotten when it would expire.
+type memory struct {
+	bound int
+	now   func() time.Time
+
+	mu       sync.Mutex
+	byID     map[string]*list.Element
+	expiring list.List // of *held, the next to expire first
+}
+
+// held is an open reservation.
+type held struct {
+	id      string
+	order   ledger.Order
+	terms   ledger.Terms
+	expires time.Time
+}
+
+func newMemory(bound int, now func() time.Time) *memory {
+	return &memory{bound: bound, now: now, byID: make(map[string]*list.Element)}
+}
+
+// sweep forgets what has expired. The lock is held.
+func (m *memory) sweep() time.Time {
+	now := m.now()
+	for e := m.expiring.Front(); e != nil && !now.Before(e.Value.(*held).expires); e = m.expiring.Front() {
+		m.remove(e)
+	}
+	return now
+}
+
+func (m *memory) remove(e *list.Element) {
+	delete(m.byID, m.expiring.Remove(e).(*held).id)
+}
+
+// room reports whether one more fits.
+func (m *memory) room() bool { return m.count() < m.bound }
+
+// count returns how many are open.
+func (m *memory) count() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.sweep()
+	return len(m.byID)
+}
+
+// add remembers a reservation that was given now.
+func (m *memory) add(id string, o ledger.Order, t ledger.Terms) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := m.sweep()
+	if e := m.byID[id]; e != nil {
+		m.remove(e)
+	}
+	m.byID[id] = m.expiring.PushBack(&held{id, o, t, now.Add(ledger.ReservationLife)})
+}
+
+// renew lets one be remembered for longer.
+func (m *memory) renew(id string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := m.sweep()
+	if e := m.byID[id]; e != nil {
+		e.Value.(*held).expires = now.Add(ledger.ReservationLife)
+		m.expiring.MoveToBack(e)
+	}
+}
+
+// get returns what was ordered under the id.
+func (m *memory) get(id string) (h held, known bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.sweep()
+	e := m.byID[id]
+	if e == nil {
+		return held{}, false
+	}
+	return *e.Value.(*held), true
+}
+
+// drop forgets one.
+func (m *memory) drop(id string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if e := m.byID[id]; e != nil {
+		m.remove(e)
+	}
+}

@@ -1,0 +1,145 @@
+package remotestore
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"mime"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+
+	"github.com/fareboxhq/farebox/internal/keys"
+	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/wire"
+)
+
+// Follow lets the node believe what it knows of keys for the time of a lease,
+// and returns what was changed after the position that it has seen; a negative
+// one begins with what comes next. Errors: ledger.ErrUnavailable.
+func (s *Store) Follow(ctx context.Context, node string, seen int64, lease time.Duration) (keys.Revocations, error) {
+	var got wire.Revocations
+	in := wire.Follow{Node: node, Seen: max(seen, -1), LeaseMS: lease.Milliseconds()}
+	if err := s.ask(ctx, request{method: http.MethodPost, path: []string{"keys", "revocations", "follow"}, in: in, out: &got, most: largeAnswer}); err != nil {
+		return keys.Revocations{}, only(err)
+	}
+	changes, err := got.Revocations()
+	if err != nil {
+		return keys.Revocations{}, fmt.Errorf("%w: the platform's answer cannot be read: %w", ledger.ErrUnavailable, err)
+	}
+	s.position.Store(changes.Position)
+	return changes, nil
+}
+
+// Leave ends the node's lease, if it has one. Errors: ledger.ErrUnavailable.
+func (s *Store) Leave(ctx context.Context, node string) error {
+	err := s.ask(ctx, request{method: http.MethodDelete, path: []string{"keys", "revocations", "nodes", node}, most: smallAnswer})
+	if errors.Is(err, ledger.ErrNotFound) {
+		return nil
+	}
+	return only(err)
+}
+
+// Confirm returns nil at once: keys are changed at the platform, which waits for
+// every gateway itself.
+func (s *Store) Confirm(context.Context, string) error { return nil }
+
+// Changed returns what is closed once there may be something new since the call.
+// It is a hint: there need not be, and one may be missing.
+func (s *Store) Changed() <-chan struct{} { return s.wakeup.wait() }
+
+// wakeup wakes all who wait for it.
+type wakeup struct {
+	mu      sync.Mutex
+	channel chan struct{}
+}
+
+func (w *wakeup) wait() <-chan struct{} {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.channel
+}
+
+func (w *wakeup) wake() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	close(w.channel)
+	w.channel = make(chan struct{})
+}
+
+// The bounds of listening.
+const (
+	// quiet is for how long a stream may say nothing, not even that it is alive,
+	// before it is taken for dead.
+	quiet = 45 * time.Second
+	// steady is how long a stream must have lasted for the next to be opened soon.
+	steady    = 10 * time.Second
+	pauseMost = 15 * time.Second
+)
+
+// listen keeps a stream of changes open, until the store is closed.
+func (s *Store) listen() {
+	defer close(s.heard)
+	pause := backoff.NewExponentialBackOff()
+	pause.InitialInterval, pause.MaxInterval, pause.Multiplier = 100*time.Millisecond, pauseMost, 2
+	for s.closed.Err() == nil {
+		began := time.Now()
+		err := s.hear()
+		if time.Since(began) >= steady {
+			pause.Reset()
+		}
+		wait := pause.NextBackOff()
+		s.logger.Debug("the stream of changes of keys ended; they are polled until it is open again", "error", err, "wait", wait)
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-s.closed.Done():
+		}
+		timer.Stop()
+	}
+}
+
+// hear reads one stream until it ends.
+func (s *Store) hear() error {
+	ctx, cancel := context.WithCancel(s.closed)
+	defer cancel()
+	alive := time.AfterFunc(quiet, cancel)
+	defer alive.Stop()
+	u := s.base.JoinPath("keys", "revocations")
+	if after := s.position.Load(); after >= 0 {
+		u.RawQuery = "after=" + strconv.FormatInt(after, 10)
+	}
+	q, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), http.NoBody)
+	if err != nil {
+		return err
+	}
+	q.Header.Set("Authorization", s.authorization)
+	q.Header.Set("Accept", "text/event-stream")
+	answer, err := s.client.Do(q)
+	if err != nil {
+		return err
+	}
+	defer answer.Body.Close()
+	media, _, err := mime.ParseMediaType(answer.Header.Get("Content-Type"))
+	if answer.StatusCode != http.StatusOK || err != nil || media != "text/event-stream" {
+		return fmt.Errorf("the platform answers with status %d, not with a stream", answer.StatusCode)
+	}
+	s.wakeup.wake() // for what was changed while nobody listened
+	lines, begins := bufio.NewReader(answer.Body), true
+	for {
+		part, more, err := lines.ReadLine() // what is in it does not matter, and may be long
+		if err != nil {
+			return err
+		}
+		alive.Reset(quiet)
+		if begins && bytes.HasPrefix(part, []byte("data")) {
+			s.wakeup.wake()
+		}
+		begins = !more
+	}
+}

@@ -1,0 +1,132 @@
+package remotestore
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"sync/atomic"
+	"time"
+
+	"github.com/sony/gobreaker/v2"
+
+	"github.com/fareboxhq/farebox/internal/ledger"
+)
+
+// Options of a Store.
+type Options struct {
+	// URL is the address of the site that serves the platform's API, without
+	// the API's own path. It must be https, but for loopback hosts.
+	URL string
+	// Key is the secret of a gateway key of the platform.
+	Key string
+	// Timeout bounds everything but captures and refunds, repetitions included.
+	// 0: 2 s.
+	Timeout time.Duration
+	// SettleTimeout bounds captures and refunds: the platform answers them when
+	// they are durable. 0: 10 s.
+	SettleTimeout time.Duration
+	// Proxy chooses a proxy for a request. nil: none, whatever the environment
+	// says.
+	Proxy func(*http.Request) (*url.URL, error)
+	// Logger is told when the platform refuses the key, and when it is lost and
+	// found. nil: nobody is.
+	Logger *slog.Logger
+}
+
+const (
+	defaultTimeout       = 2 * time.Second
+	defaultSettleTimeout = 10 * time.Second
+)
+
+// Store is the keys and the ledger of a platform. It is safe for concurrent use.
+type Store struct {
+	base          *url.URL // of the API
+	authorization string
+	timeout       time.Duration
+	settleTimeout time.Duration
+	logger        *slog.Logger
+	transport     *http.Transport
+	client        *http.Client
+	breaker       *gobreaker.CircuitBreaker[struct{}]
+	last          atomic.Pointer[failure] // why the breaker opened
+	refused       atomic.Pointer[refusal] // of this gateway's own key, until it is accepted again
+	open          *memory
+
+	closed   context.Context // ends when the store is closed
+	close    context.CancelFunc
+	heard    chan struct{} // closed when nobody listens any more
+	wakeup   wakeup
+	position atomic.Int64 // up to which changes were read; -1 before
+}
+
+// New returns the store of the platform. It asks nothing of it yet, so that a
+// gateway can start while the platform is down. Close must be called.
+func New(o Options) (*Store, error) {
+	s, err := newStore(o)
+	if err != nil {
+		return nil, err
+	}
+	s.start()
+	return s, nil
+}
+
+func newStore(o Options) (*Store, error) {
+	base, err := baseOf(o.URL)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkKey(o.Key); err != nil {
+		return nil, err
+	}
+	s := &Store{
+		base: base, authorization: "Bearer " + o.Key, timeout: o.Timeout, settleTimeout: o.SettleTimeout, logger: o.Logger,
+		transport: newTransport(o.Proxy), open: newMemory(maxOpen, time.Now), heard: make(chan struct{}),
+	}
+	if s.timeout <= 0 {
+		s.timeout = defaultTimeout
+	}
+	if s.settleTimeout <= 0 {
+		s.settleTimeout = defaultSettleTimeout
+	}
+	if s.logger == nil {
+		s.logger = slog.New(slog.DiscardHandler)
+	}
+	s.client = &http.Client{Transport: s.transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	s.breaker = newBreaker(s)
+	s.wakeup.channel = make(chan struct{})
+	s.position.Store(-1)
+	return s, nil
+}
+
+// start begins to listen for changes of keys.
+func (s *Store) start() {
+	s.closed, s.close = context.WithCancel(context.Background())
+	go s.listen()
+}
+
+// Healthy returns nil, or why the platform cannot be asked now.
+func (s *Store) Healthy() error {
+	if s.closed.Err() != nil {
+		return errClosed
+	}
+	if r := s.refused.Load(); r != nil {
+		return fmt.Errorf("%w: the platform refuses this gateway's key: %w", ledger.ErrUnavailable, r)
+	}
+	if s.breaker.State() == gobreaker.StateClosed {
+		return nil
+	}
+	return s.down()
+}
+
+// Close ends all requests that are under way, with errors that wrap
+// ledger.ErrUnavailable, and lets later ones fail.
+func (s *Store) Close() error {
+	s.close()
+	<-s.heard
+	s.transport.CloseIdleConnections()
+	return nil
+}
+
+var errClosed = fmt.Errorf("%w: the gateway is shutting down", ledger.ErrUnavailable)

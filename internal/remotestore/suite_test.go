@@ -1,0 +1,323 @@
+package remotestore
+
+import (
+	"context"
+	"crypto/ed25519"
+	"database/sql"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/fareboxhq/farebox/internal/admin"
+	"github.com/fareboxhq/farebox/internal/keys"
+	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/platform"
+	"github.com/fareboxhq/farebox/internal/sqlitestore"
+	"github.com/fareboxhq/farebox/internal/storetest"
+)
+
+// The suite's orders say themselves who pays and who earns, and its terms what
+// the caps of the key are. A platform has that from its keys and its config
+// instead. So with each request goes, beside it, what the platform's store
+// and config would say of the order in it.
+
+// said is what a request has beside it.
+type said struct {
+	Order ledger.Order
+	Key   ledger.Caps
+}
+
+type saidKey struct{}
+
+const saidHeader = "X-Suite"
+
+// saying sends it along.
+type saying struct{ http.RoundTripper }
+
+func (s saying) RoundTrip(q *http.Request) (*http.Response, error) {
+	if what, ok := q.Context().Value(saidKey{}).(*said); ok {
+		text, err := json.Marshal(what)
+		if err != nil {
+			return nil, err
+		}
+		q = q.Clone(q.Context())
+		q.Header.Set(saidHeader, base64.StdEncoding.EncodeToString(text))
+	}
+	return s.RoundTripper.RoundTrip(q)
+}
+
+// heard reads it again.
+func heard(q *http.Request) (*http.Request, error) {
+	header := q.Header.Get(saidHeader)
+	if header == "" {
+		return q, nil
+	}
+	text, err := base64.StdEncoding.DecodeString(header)
+	if err != nil {
+		return nil, err
+	}
+	what := new(said)
+	if err := json.Unmarshal(text, what); err != nil {
+		return nil, err
+	}
+	return q.WithContext(context.WithValue(q.Context(), saidKey{}, what)), nil
+}
+
+// books is the platform's store, in which each order's key is as the order says,
+// and which knows who earns.
+type books struct{ *sqlitestore.Store }
+
+func (b books) Key(ctx context.Context, id string) (keys.Key, error) {
+	what, ok := ctx.Value(saidKey{}).(*said)
+	if !ok || what.Order.Key != id {
+		return keys.Key{}, errors.New("a key is asked for that no order is of")
+	}
+	o, environment := &what.Order, keys.Live
+	if o.Sandbox {
+		environment = keys.Test
+	}
+	return keys.Key{
+		ID: id, Account: o.Account, Lineage: o.Lineage, Kind: keys.Agent, Environment: environment,
+		Limits: &keys.Limits{Call: int64(what.Key.Call), Day: int64(what.Key.Day), Month: int64(what.Key.Month)},
+	}, nil
+}
+
+func earner(ctx context.Context, o ledger.Order) ledger.Order {
+	what := ctx.Value(saidKey{}).(*said)
+	o.Provider, o.Fee, o.FeeTo = what.Order.Provider, what.Order.Fee, what.Order.FeeTo
+	return o
+}
+
+func (b books) Reserve(ctx context.Context, id string, o ledger.Order, terms ledger.Terms) (ledger.Reservation, error) {
+	return b.Store.Reserve(ctx, id, earner(ctx, o), terms)
+}
+
+func (b books) Charge(ctx context.Context, id string, o ledger.Order, terms ledger.Terms, answer []byte) (ledger.Charge, ledger.Purse, error) {
+	return b.Store.Charge(ctx, id, earner(ctx, o), terms, answer)
+}
+
+// oneKey is the only key that may ask.
+type oneKey struct{ key keys.Key }
+
+func (k oneKey) Lookup(_ context.Context, _ netip.Addr, d keys.Digest) (*keys.Key, error) {
+	if d != k.key.Digest {
+		return nil, keys.ErrUnknown
+	}
+	return &k.key, nil
+}
+
+// still is a log in which nothing is changed.
+type still struct{}
+
+func (still) Follow(context.Context, string, int64, time.Duration) (keys.Revocations, error) {
+	return keys.Revocations{Position: 1}, nil
+}
+func (still) Leave(context.Context, string) error { return nil }
+func (still) Changed() <-chan struct{}            { return nil }
+
+// both is a store whose gateway's operations go over HTTP to a platform, and its
+// operator's straight to the platform's store.
+type both struct {
+	*sqlitestore.Store
+	remote *Store
+}
+
+func (b *both) Close() error { return errors.Join(b.remote.Close(), b.Store.Close()) }
+
+func (b *both) KeyByDigest(ctx context.Context, d keys.Digest) (*keys.Key, error) {
+	return b.remote.KeyByDigest(ctx, d)
+}
+
+func (b *both) Reserve(ctx context.Context, id string, o ledger.Order, terms ledger.Terms) (ledger.Reservation, error) {
+	if err := o.Check(); err != nil { // what a platform makes of its config has no such fee
+		return ledger.Reservation{}, err
+	}
+	return b.remote.Reserve(context.WithValue(ctx, saidKey{}, &said{o, terms.Key}), id, o, terms)
+}
+
+func (b *both) Charge(ctx context.Context, id string, o ledger.Order, terms ledger.Terms, answer []byte) (ledger.Charge, ledger.Purse, error) {
+	if err := o.Check(); err != nil {
+		return ledger.Charge{}, ledger.Purse{}, err
+	}
+	return b.remote.Charge(context.WithValue(ctx, saidKey{}, &said{o, terms.Key}), id, o, terms, answer)
+}
+
+func (b *both) Capture(ctx context.Context, id string, answer []byte) (ledger.Charge, ledger.Purse, error) {
+	return b.remote.Capture(ctx, id, answer)
+}
+func (b *both) Renew(ctx context.Context, id string) error   { return b.remote.Renew(ctx, id) }
+func (b *both) Release(ctx context.Context, id string) error { return b.remote.Release(ctx, id) }
+func (b *both) Bind(ctx context.Context, x ledger.Bond) error {
+	return b.remote.Bind(ctx, x)
+}
+func (b *both) Bond(ctx context.Context, m ledger.Mark) (ledger.Bond, error) {
+	return b.remote.Bond(ctx, m)
+}
+
+// unsaid is the reason of a refund that the suite gives none for: a platform
+// wants one.
+const unsaid = "the suite does not say why"
+
+func (b *both) Post(ctx context.Context, t ledger.Transaction, a ledger.Audit) (ledger.Transaction, ledger.Purse, error) {
+	if t.Kind != ledger.KindRefund || t.Charge == "" {
+		return b.Store.Post(ctx, t, a)
+	}
+	asked := t
+	if asked.Reason == "" {
+		asked.Reason = unsaid
+	}
+	got, purse, err := b.remote.Post(ctx, asked, a)
+	if errors.Is(err, ledger.ErrInvalid) { // as a platform tells of more than is left
+		err = errors.Join(ledger.ErrInsufficient, err)
+	}
+	if err != nil {
+		return ledger.Transaction{}, ledger.Purse{}, err
+	}
+	c, err := b.Store.ChargeByID(ctx, t.Charge) // a gateway is not told between whom
+	got.Reason, got.Debtor, got.Creditor, got.Sandbox = t.Reason, c.Provider, c.Account, c.Sandbox
+	return got, purse, err
+}
+
+// suiteBegins is when the suite's clock starts, two days before a month's end.
+var suiteBegins = time.Date(2030, 1, 30, 9, 0, 0, 0, time.UTC)
+
+// clock is a wall clock that a test moves.
+type clock struct{ ahead atomic.Int64 }
+
+func (c *clock) now() time.Time { return suiteBegins.Add(time.Duration(c.ahead.Load())) }
+
+// site is a platform on a real store, served over HTTP.
+type site struct {
+	t        *testing.T
+	o        sqlitestore.Options
+	secret   string
+	store    *sqlitestore.Store
+	platform atomic.Pointer[platform.Platform]
+	server   *httptest.Server
+}
+
+// reopen opens the store, after a crash again, and serves a platform on it.
+func (s *site) reopen() storetest.Store {
+	s.t.Helper()
+	var err error
+	if s.store, err = sqlitestore.Open(context.Background(), s.o); err != nil {
+		s.t.Fatal(err)
+	}
+	digest, err := keys.DefaultFormat.Parse(s.secret)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	servers := map[string]platform.Server{}
+	for _, name := range []string{"weather", "maps", "bc", "c", ""} {
+		servers[name] = platform.Server{}
+	}
+	all := make([]string, 0, len(servers))
+	for name := range servers {
+		all = append(all, name)
+	}
+	p, err := platform.New(platform.Options{
+		Servers: servers, Secrets: &keys.DefaultFormat, Currency: "USD", Version: "test",
+		Keys:   oneKey{keys.Key{ID: "key_gateway", Account: "acct_operator", Lineage: "key_gateway", Kind: keys.Gateway, Environment: keys.Live, Digest: digest, Servers: all}},
+		Ledger: books{s.store}, Store: books{s.store}, Changes: still{}, Signer: ledger.NewSigner([ed25519.SeedSize]byte{1}),
+		Admin:  admin.New(s.store, nil, func() *admin.Settings { return new(admin.Settings) }, s.o.Now),
+		Watch:  func(keys.Digest) (<-chan struct{}, <-chan struct{}, func()) { return nil, nil, func() {} },
+		Logger: slog.New(slog.DiscardHandler), Now: s.o.Now,
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.platform.Store(p)
+	remote, err := newStore(Options{URL: s.server.URL, Key: s.secret, Timeout: 30 * time.Second, SettleTimeout: 30 * time.Second})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	remote.client.Transport = saying{remote.transport}
+	remote.start()
+	b := &both{s.store, remote}
+	s.t.Cleanup(func() { _ = b.Close() }) // tests that care look at it themselves
+	return b
+}
+
+func (s *site) ServeHTTP(w http.ResponseWriter, q *http.Request) {
+	q, err := heard(q)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	s.platform.Load().Serve(w, q, netip.Addr{})
+}
+
+// harness is what the suite works on.
+func harness(t *testing.T) storetest.Harness {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "farebox-test-") // what is proved does not depend on the disk
+	if err != nil {
+		dir = t.TempDir()
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	c := new(clock)
+	var warnings struct {
+		sync.Mutex
+		list []ledger.Cap
+	}
+	path := filepath.Join(dir, "farebox.db")
+	s := &site{t: t, secret: keys.Mint(keys.Gateway, keys.Live), o: sqlitestore.Options{Path: path, Now: c.now, NearCap: func(near ledger.Cap) {
+		warnings.Lock()
+		defer warnings.Unlock()
+		warnings.list = append(warnings.list, near)
+	}}}
+	s.server = httptest.NewServer(s)
+	t.Cleanup(s.server.Close)
+	current := s.reopen()
+	return storetest.Harness{
+		Store: current, Now: c.now, Advance: func(d time.Duration) { c.ahead.Add(int64(d)) }, Backwards: true, Forgets: true, Derives: true,
+		Near: func() []ledger.Cap {
+			warnings.Lock()
+			defer warnings.Unlock()
+			return slices.Clone(warnings.list)
+		},
+		Crash: func() storetest.Store { // of the platform and of the gateway: neither remembers reservations
+			if err := current.Close(); err != nil {
+				t.Fatal(err)
+			}
+			current = s.reopen()
+			return current
+		},
+		BreakAudit: func() func() {
+			alter(t, path, `CREATE TRIGGER broken BEFORE INSERT ON audit BEGIN SELECT RAISE(ABORT, 'broken'); END`)
+			return func() { alter(t, path, `DROP TRIGGER broken`) }
+		},
+	}
+}
+
+// alter runs a statement on the store's file, beside the store.
+func alter(t *testing.T, path, query string) {
+	t.Helper()
+	file := url.URL{Scheme: "file", Path: path, RawQuery: "_busy_timeout=5000"}
+	db, err := sql.Open("sqlite", file.String())
+	if err == nil {
+		_, err = db.Exec(query)
+		err = errors.Join(err, db.Close())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestSuite runs what every store must pass, with a gateway's operations over
+// HTTP through a platform to SQLite.
+func TestSuite(t *testing.T) {
+	storetest.Run(t, harness)
+}

@@ -1,0 +1,10 @@
+package runtime
+
+import "github.com/fareboxhq/farebox/internal/ledger"
+
+// Store returns the open store, for what works on it beside the gates. Its use
+// needs a lease.
+func (r *Runtime) Store() Store { return r.store }
+
+// Signer returns what signs receipts.
+func (r *Runtime) Signer() *ledger.Signer { return r.signer }
