@@ -171,7 +171,7 @@ func newSite(t *testing.T) *site {
 		t.Fatal(err)
 	}
 	s.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s.platform.Serve(w, r, netip.MustParseAddr("192.0.2.1"))
+		s.platform.Serve(w, r, netip.MustParseAddr("192.0.2.1"), nil)
 	}))
 	t.Cleanup(func() {
 		s.server.Close()
