@@ -235,7 +235,11 @@ func (p *Platform) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyh
 	if !platform.Covers(r.URL.Path) {
 		return next.ServeHTTP(w, r)
 	}
-	if err := p.await(r.Context()); err != nil {
+	err := errCredentialsLogged
+	if !logsCredentials(r) {
+		err = p.await(r.Context())
+	}
+	if err != nil {
 		p.logger.Warn("the platform cannot answer now", "error", err)
 		platform.Unavailable(w)
 		return nil

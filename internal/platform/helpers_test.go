@@ -236,6 +236,9 @@ func (s *site) send(key, method, path string, body any, headers ...string) reply
 		r.Header.Set("Authorization", "Bearer "+secret)
 	}
 	for i := 0; i+1 < len(headers); i += 2 {
+		if headers[i] == "Content-Type" {
+			r.Header.Del(headers[i])
+		}
 		r.Header.Add(headers[i], headers[i+1])
 	}
 	answer, err := http.DefaultTransport.RoundTrip(r)
