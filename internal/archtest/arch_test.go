@@ -69,6 +69,7 @@ var onlyInternal = []struct {
 	{"internal/keycache", []string{"internal/keys", "third party"}, "the cache stands before any origin"},
 	{"internal/sqlitestore", []string{"internal/keys", "internal/ledger", "third party"}, "a store implements its consumers' interfaces and knows none of them, and no other store"},
 	{"internal/admin", []string{"internal/keys", "internal/ledger", "third party"}, "operations work on any store"},
+	{"internal/platform", []string{"internal/admin", "internal/gate", "internal/keys", "internal/ledger", "internal/wire", "third party"}, "the API works on any store, and whoever serves it brings the runtime"},
 	{"internal/telemetry", []string{"internal/gate", "internal/ledger", "third party"}, "metrics watch, and are not asked"},
 }
 
@@ -108,6 +109,7 @@ var only = []struct {
 	{"database/sql", []string{"internal/sqlitestore"}, "SQL stays in the stores"},
 	{"github.com/prometheus/", []string{"internal/telemetry"}, "collectors are made in one place, once a process"},
 	{"cel.dev/", []string{"internal/pricing"}, "expressions are compiled, bounded and judged in one place"},
+	{"github.com/danielgtaylor/huma", []string{"internal/platform"}, "one package describes an API and checks requests by it"},
 	{"github.com/schollz/progressbar", []string{"caddymodule"}, "only commands have somebody who watches"},
 	{"github.com/dgraph-io/ristretto", []string{"internal/keycache"}, "its pitfalls are handled in one place"},
 }
