@@ -74,9 +74,10 @@ type App struct {
 	source   *source
 	settings *admin.Settings // never changed once it is complete
 
-	mu       sync.Mutex
-	handlers []*Handler
-	running  *runtime.Runtime // set while this config holds it
+	mu        sync.Mutex
+	handlers  []*Handler
+	running   *runtime.Runtime // set while this config holds it
+	platforms []*Platform
 
 	hasMetadata bool // there is a handler farebox_metadata
 }
@@ -217,7 +218,7 @@ func (a *App) register(h *Handler) error {
 		}
 	}
 	a.handlers = append(a.handlers, h)
-	return nil
+	return a.checkEarners()
 }
 
 // Start opens the store, or joins the config that has it open, and lets the
@@ -242,6 +243,9 @@ func (a *App) Start() error {
 		if err := h.bind(context.Background(), rt, a); err != nil {
 			return err
 		}
+	}
+	if err := a.bindPlatforms(context.Background(), rt); err != nil {
+		return err
 	}
 	rt.Configure(a.Cache.options(), a.settings) // last: a config that fails to start changes nothing
 	return nil

@@ -16,11 +16,33 @@ func (s *Service) Key(ctx context.Context, id string) (keys.Key, error) {
 	return k, explain(err, "key", id)
 }
 
-// Keys lists the keys that the filter chooses, in which the account may also be
-// given by its name.
-func (s *Service) Keys(ctx context.Context, f ledger.KeyFilter) ([]keys.Key, string, error) {
-	if f.Account != "" {
-		a, err := s.Account(ctx, f.Account)
+// KeyQuery chooses keys to list; what is "" chooses all.
+type KeyQuery struct {
+	ledger.Page
+	Account string // only those of this account, by name or id
+	Kind    string // only those of this kind
+	// Expiring is a Go duration: only those that can be used now and expire
+	// within it.
+	Expiring string
+}
+
+// Keys lists the keys that the query chooses, in the order of their creation.
+func (s *Service) Keys(ctx context.Context, q KeyQuery) ([]keys.Key, string, error) {
+	f := ledger.KeyFilter{Page: q.Page, Kind: q.Kind}
+	if q.Kind != "" {
+		if _, err := keys.ParseKind(q.Kind); err != nil {
+			return nil, "", refuse(Invalid, "%v", err)
+		}
+	}
+	if q.Expiring != "" {
+		d, err := time.ParseDuration(q.Expiring)
+		if err != nil || d <= 0 {
+			return nil, "", refuse(Invalid, "expiring %q is not a time from now, such as 336h", q.Expiring)
+		}
+		f.ExpiresBy = s.now().Add(d)
+	}
+	if q.Account != "" {
+		a, err := s.Account(ctx, q.Account)
 		if err != nil {
 			return nil, "", err
 		}

@@ -21,7 +21,7 @@ type Admin interface {
 	CreateKey(ctx context.Context, actor admin.Actor, n admin.NewKey) (keys.Key, string, error)
 	UpdateKey(ctx context.Context, actor admin.Actor, id string, c admin.KeyChange) (keys.Key, error)
 	Key(ctx context.Context, id string) (keys.Key, error)
-	Keys(ctx context.Context, account string, p ledger.Page) ([]keys.Key, string, error)
+	Keys(ctx context.Context, q admin.KeyQuery) ([]keys.Key, string, error)
 	DeleteKey(ctx context.Context, actor admin.Actor, id string) (keys.Key, error)
 	DisableKey(ctx context.Context, actor admin.Actor, id string) (keys.Key, error)
 	EnableKey(ctx context.Context, actor admin.Actor, id string) (keys.Key, error)

@@ -138,6 +138,12 @@ type pageQuery struct {
 	Limit int    `query:"limit" minimum:"1" maximum:"500" doc:"At most so many; 500 if absent"`
 }
 
+type keyQuery struct {
+	accountQuery
+	Kind     string `query:"kind" maxLength:"16" doc:"Only of this kind"`
+	Expiring string `query:"expiring" maxLength:"32" doc:"Only those that can be used now and expire within this time, such as 336h"`
+}
+
 type accountQuery struct {
 	Account string `query:"account" maxLength:"64" doc:"Only of the account of that name or id"`
 	After   string `query:"after" maxLength:"128" doc:"Where the part before ended: its next"`
@@ -167,8 +173,10 @@ func viewPage[M, V any](rows []M, next string, err error, view func(M) V) (*cont
 	return &content[admin.List[V]]{admin.ViewList(rows, next, view)}, nil
 }
 
-func (p *Platform) listKeys(ctx context.Context, in *accountQuery) (*content[admin.List[admin.KeyView]], error) {
-	rows, next, err := p.Admin.Keys(ctx, in.Account, ledger.Page{After: in.After, Limit: in.Limit})
+func (p *Platform) listKeys(ctx context.Context, in *keyQuery) (*content[admin.List[admin.KeyView]], error) {
+	rows, next, err := p.Admin.Keys(ctx, admin.KeyQuery{
+		Page: ledger.Page{After: in.After, Limit: in.Limit}, Account: in.Account, Kind: in.Kind, Expiring: in.Expiring,
+	})
 	return viewPage(rows, next, err, func(k keys.Key) admin.KeyView { return p.Admin.ViewKey(k, "") })
 }
 

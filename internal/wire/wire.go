@@ -92,7 +92,7 @@ type Used struct {
 type Follow struct {
 	Node    string `json:"node" doc:"An id that the gateway has made up for as long as it runs" minLength:"1" maxLength:"64"`
 	Seen    int64  `json:"seen" doc:"The position up to which it has read; -1 at the beginning"`
-	LeaseMS int64  `json:"lease_ms" minimum:"1" maximum:"60000"`
+	LeaseMS int64  `json:"lease_ms" minimum:"1" maximum:"2000" doc:"No longer than a platform that was started anew waits for leases that it does not know of"`
 }
 
 // Revocations are the changes that a gateway must hear of.
@@ -274,7 +274,7 @@ type Bond struct {
 	Mark    string    `json:"mark" minLength:"32" maxLength:"32"`
 	Account string    `json:"account" maxLength:"64"`
 	Until   time.Time `json:"until"`
-	Payload []byte    `json:"payload"`
+	Payload []byte    `json:"payload,omitempty"`
 }
 
 // BondOf returns the bond for the wire.

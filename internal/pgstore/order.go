@@ -1,0 +1,34 @@
+package pgstore
+
+import (
+	"context"
+	"errors"
+
+	"github.com/fareboxhq/farebox/internal/ledger"
+)
+
+// OrderByID returns the order of a reservation that is still remembered, whatever
+// became of it, or of the captured charge of that id. Errors: ledger.ErrNotFound,
+// ledger.ErrUnavailable.
+func (s *Store) OrderByID(ctx context.Context, id string) (o ledger.Order, err error) {
+	u, err := parseCharge(ctx, id)
+	if err != nil {
+		return o, err
+	}
+	if c, err := s.ChargeByID(ctx, id); !errors.Is(err, ledger.ErrNotFound) { // a reservation ends with its capture
+		return c.Order, err
+	}
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	err = s.row(ctx, `SELECT d.id, c.id, r.key, r.lineage, r.server, r.tool, r.amount, r.fee, coalesce(f.id, ''), r.sandbox
+		FROM reservation r JOIN account d ON d.n = r.payer JOIN account c ON c.n = r.payee LEFT JOIN account f ON f.n = r.fee_to
+		WHERE r.id = $1`, []any{asUUID(u)}, &o.Account, &o.Provider, &o.Key, &o.Lineage, &o.Server, &o.Tool, (*int64)(&o.Amount), (*int64)(&o.Fee), &o.FeeTo, &o.Sandbox)
+	for _, text := range []*string{&o.Account, &o.Provider, &o.Key, &o.Lineage, &o.Server, &o.Tool, &o.FeeTo} {
+		*text = unpack(*text)
+	}
+	if err = found(ctx, err); !errors.Is(err, ledger.ErrNotFound) {
+		return o, err
+	}
+	c, err := s.ChargeByID(ctx, id) // it was captured between the two
+	return c.Order, err
+}
