@@ -211,7 +211,7 @@ func (a *App) register(h *Handler) error {
 	defer a.mu.Unlock()
 	for _, other := range a.handlers {
 		if other.Server == h.Server && !other.agrees(h) {
-			return fmt.Errorf("server %q is configured twice, with another provider or other prices", h.Server)
+			return fmt.Errorf("server %q is configured twice, and the two differ in provider, prices, scopes, rate, caps, free quota or fee", h.Server)
 		}
 		if err := h.resource.agrees(other.resource); err != nil {
 			return err

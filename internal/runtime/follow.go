@@ -64,6 +64,7 @@ func follow(log Revocations, cache known, told func(keys.Digest), lost func(), l
 func (n *node) run(ctx context.Context) {
 	defer close(n.done)
 	seen, healthy := int64(-1), true
+	sure := n.cache.Clock() // when streams were last told of all that was changed, or to look
 	for ctx.Err() == nil {
 		changed := n.log.Changed() // before the log is read, so that nothing falls between
 		position, more, err := n.renew(ctx, seen)
@@ -74,12 +75,16 @@ func (n *node) run(ctx context.Context) {
 				n.logger.Warn("changes of keys cannot be followed: what is known of keys is not believed until they can", "error", err)
 			}
 			changed, wait = nil, retryEvery
+			if now := n.cache.Clock(); now-sure >= LeaseTime && ctx.Err() == nil {
+				n.lost()
+				sure = now
+			}
 		case !healthy:
 			n.logger.Info("changes of keys can be followed again")
 		}
 		healthy = err == nil
 		if healthy {
-			seen = position
+			seen, sure = position, time.Duration(n.asked.Load())
 		}
 		if more { // also to tell that it was read
 			continue

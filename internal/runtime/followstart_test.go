@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"errors"
+	"log/slog"
 	"net/netip"
 	"testing"
 	"testing/synctest"
@@ -88,6 +89,35 @@ func TestStubbornNodeHoldsNothingUp(t *testing.T) {
 			}
 		case <-time.After(time.Minute):
 			t.Error("a node that never tells that it has read holds a change up for ever")
+		}
+	})
+}
+
+// While the log cannot be read, the keys of open streams are looked up again, by
+// each time that a lease would have lapsed: a key may have ended elsewhere. A break
+// that is shorter than a lease disturbs nobody.
+func TestStreamsAreDoubtedWithTheLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lost := 0
+		s := &shared{board: newBoard(time.Now, 0)}
+		n := follow(s, &memory{began: time.Now()}, func(keys.Digest) {}, func() { lost++ }, slog.New(slog.DiscardHandler))
+		defer n.stop()
+		synctest.Wait()
+		lost = 0
+		for _, c := range []struct {
+			down time.Duration
+			want int
+		}{{LeaseTime - renewEvery - retryEvery, 0}, {LeaseTime + retryEvery, 1}, {3*LeaseTime + 3*retryEvery, 3}} {
+			s.broken.Store(true)
+			time.Sleep(c.down)
+			synctest.Wait()
+			if lost != c.want {
+				t.Errorf("looked up %d times in a break of %s, want %d", lost, c.down, c.want)
+			}
+			s.broken.Store(false)
+			time.Sleep(LeaseTime)
+			synctest.Wait()
+			lost = 0
 		}
 	})
 }
