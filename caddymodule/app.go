@@ -77,6 +77,8 @@ type App struct {
 	mu       sync.Mutex
 	handlers []*Handler
 	running  *runtime.Runtime // set while this config holds it
+
+	platforms []*Platform
 }
 
 // Cache says how keys are cached.
@@ -212,7 +214,7 @@ func (a *App) register(h *Handler) error {
 		}
 	}
 	a.handlers = append(a.handlers, h)
-	return nil
+	return a.checkEarners()
 }
 
 // Start opens the store, or joins the config that has it open, and lets the
@@ -234,6 +236,9 @@ func (a *App) Start() error {
 		if err := h.bind(context.Background(), rt, a); err != nil {
 			return err
 		}
+	}
+	if err := a.bindPlatforms(context.Background(), rt); err != nil {
+		return err
 	}
 	rt.Configure(a.Cache.options(), a.settings) // last: a config that fails to start changes nothing
 	return nil

@@ -22,8 +22,8 @@ import (
 // checkShape lets only requests of the shape of MCP's streamable HTTP pass.
 // What would switch protocols would run past every check, and is refused.
 func checkShape(r *http.Request) *gate.Refusal {
-	if server, ok := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok && server.Logs != nil && server.Logs.ShouldLogCredentials {
-		return &gate.Refusal{Code: gate.Misconfigured, Cause: errors.New("this server logs credentials: take log_credentials out of its config")}
+	if logsCredentials(r) {
+		return &gate.Refusal{Code: gate.Misconfigured, Cause: errCredentialsLogged}
 	}
 	for name := range r.Header {
 		switch identitySpelling.Replace(strings.ToLower(name)) {
@@ -223,4 +223,13 @@ func onlyOnce(r *http.Request) *http.Request {
 		},
 		WroteHeaders: func() { sent.Store(true) },
 	}))
+}
+
+var errCredentialsLogged = errors.New("this server logs credentials: take log_credentials out of its config")
+
+// logsCredentials reports whether Caddy writes the tokens of requests into its
+// log.
+func logsCredentials(r *http.Request) bool {
+	server, ok := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	return ok && server.Logs != nil && server.Logs.ShouldLogCredentials
 }

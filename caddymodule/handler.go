@@ -235,12 +235,14 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	return app.register(h)
 }
 
+var errServerName = errors.New("a server needs a name: 1 to 64 letters, digits, '_', '.', '-', beginning with a letter or digit")
+
 var serverName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$`)
 
 // compile checks the config and makes of it what requests need.
 func (h *Handler) compile() error {
 	if !serverName.MatchString(h.Server) {
-		return errors.New("a server needs a name: 1 to 64 letters, digits, '_', '.', '-', beginning with a letter or digit")
+		return errServerName
 	}
 	if err := ledger.ValidName(h.Provider); err != nil && (h.Provider != "" || !h.elsewhere) {
 		return fmt.Errorf("provider: %w", err)

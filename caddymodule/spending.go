@@ -23,19 +23,26 @@ func (h *Handler) compileSpending() (err error) {
 			return err
 		}
 	}
-	if h.Fee == nil {
-		return nil
+	h.fee, err = h.Fee.compile(h.Provider)
+	return err
+}
+
+// compile checks the fee of what the provider earns; nil is none.
+func (f *Fee) compile(provider string) (ledger.Share, error) {
+	if f == nil {
+		return 0, nil
 	}
-	if h.fee, err = ledger.ParseShare(h.Fee.Share); err != nil {
-		return fmt.Errorf("fee: %w", err)
+	share, err := ledger.ParseShare(f.Share)
+	if err != nil {
+		return 0, fmt.Errorf("fee: %w", err)
 	}
-	if err := ledger.ValidName(h.Fee.Account); err != nil {
-		return fmt.Errorf("fee: %w", err)
+	if err := ledger.ValidName(f.Account); err != nil {
+		return 0, fmt.Errorf("fee: %w", err)
 	}
-	if h.Fee.Account == h.Provider {
-		return errors.New("fee: the account is the provider, which gets all of the charge anyway")
+	if f.Account == provider {
+		return 0, errors.New("fee: the account is the provider, which gets all of the charge anyway")
 	}
-	return nil
+	return share, nil
 }
 
 func (c *Caps) parse() (caps ledger.Caps, err error) {

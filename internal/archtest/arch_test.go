@@ -70,6 +70,7 @@ var onlyInternal = []struct {
 	{"internal/sqlitestore", []string{"internal/keys", "internal/ledger", "third party"}, "a store implements its consumers' interfaces and knows none of them, and no other store"},
 	{"internal/remotestore", []string{"internal/keys", "internal/ledger", "internal/wire", "third party"}, "a gateway knows of a platform what goes over the wire, and nothing of how it is served"},
 	{"internal/admin", []string{"internal/keys", "internal/ledger", "third party"}, "operations work on any store"},
+	{"internal/platform", []string{"internal/admin", "internal/gate", "internal/keys", "internal/ledger", "internal/wire", "third party"}, "the API works on any store, and whoever serves it brings the runtime"},
 	{"internal/telemetry", []string{"internal/gate", "internal/ledger", "third party"}, "metrics watch, and are not asked"},
 }
 
@@ -109,6 +110,7 @@ var only = []struct {
 	{"database/sql", []string{"internal/sqlitestore"}, "SQL stays in the stores"},
 	{"github.com/prometheus/", []string{"internal/telemetry"}, "collectors are made in one place, once a process"},
 	{"cel.dev/", []string{"internal/pricing"}, "expressions are compiled, bounded and judged in one place"},
+	{"github.com/danielgtaylor/huma", []string{"internal/platform"}, "one package describes an API and checks requests by it"},
 	{"github.com/schollz/progressbar", []string{"caddymodule"}, "only commands have somebody who watches"},
 	{"github.com/sony/gobreaker", []string{"internal/remotestore"}, "what fails at once while the platform is down is decided where the platform is asked"},
 	{"github.com/cenkalti/backoff", []string{"internal/remotestore"}, "only what goes under an id may be sent again"},

@@ -171,7 +171,7 @@ func newSite(t *testing.T) *site {
 		t.Fatal(err)
 	}
 	s.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s.platform.Serve(w, r, netip.MustParseAddr("192.0.2.1"))
+		s.platform.Serve(w, r, netip.MustParseAddr("192.0.2.1"), nil)
 	}))
 	t.Cleanup(func() {
 		s.server.Close()
@@ -236,6 +236,9 @@ func (s *site) send(key, method, path string, body any, headers ...string) reply
 		r.Header.Set("Authorization", "Bearer "+secret)
 	}
 	for i := 0; i+1 < len(headers); i += 2 {
+		if headers[i] == "Content-Type" {
+			r.Header.Del(headers[i])
+		}
 		r.Header.Add(headers[i], headers[i+1])
 	}
 	answer, err := http.DefaultTransport.RoundTrip(r)

@@ -101,8 +101,9 @@ const (
 )
 
 // Serve serves a request of a client, whose address may be zero if it is not
-// known. The path must be one that Covers tells of.
-func (p *Platform) Serve(w http.ResponseWriter, r *http.Request, client netip.Addr) {
+// known. The path must be one that Covers tells of. known is told whose key it
+// is, before anything is done; nil is not.
+func (p *Platform) Serve(w http.ResponseWriter, r *http.Request, client netip.Addr, known func(*keys.Key)) {
 	h := w.Header()
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
@@ -119,6 +120,9 @@ func (p *Platform) Serve(w http.ResponseWriter, r *http.Request, client netip.Ad
 	if v.key, refused = p.authenticate(r, client, &rule); refused != nil {
 		writeProblem(w, refused)
 		return
+	}
+	if known != nil {
+		known(v.key)
 	}
 	if refused = readBody(w, r, rule.maxBody); refused == nil && rule.maxBody > 0 {
 		// Reading took as long as the caller liked; its key may have ended meanwhile.

@@ -97,7 +97,7 @@ func newHeadquarters(t *testing.T) *headquarters {
 	if err != nil {
 		t.Fatal(err)
 	}
-	plain := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) { p.Serve(w, q, netip.Addr{}) }))
+	plain := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) { p.Serve(w, q, netip.Addr{}, nil) }))
 	h.server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
 		if wrap := h.wrap.Load(); wrap != nil {
 			(*wrap)(plain).ServeHTTP(w, q)

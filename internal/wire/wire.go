@@ -274,7 +274,7 @@ type Bond struct {
 	Mark    string    `json:"mark" minLength:"32" maxLength:"32"`
 	Account string    `json:"account" maxLength:"64"`
 	Until   time.Time `json:"until"`
-	Payload []byte    `json:"payload"`
+	Payload []byte    `json:"payload,omitempty"`
 }
 
 // BondOf returns the bond for the wire.

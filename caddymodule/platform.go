@@ -1,0 +1,349 @@
+package caddymodule
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+
+	"github.com/fareboxhq/farebox/internal/admin"
+	"github.com/fareboxhq/farebox/internal/keys"
+	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/platform"
+	"github.com/fareboxhq/farebox/internal/runtime"
+)
+
+func init() {
+	caddy.RegisterModule(Platform{})
+	httpcaddyfile.RegisterHandlerDirective("farebox_platform", parsePlatform)
+	httpcaddyfile.RegisterDirectiveOrder("farebox_platform", httpcaddyfile.After, "encode")
+}
+
+// Platform serves the HTTP API of Farebox, under `/api/v1`: servers that charge
+// by themselves, gateways without a store, and whoever manages accounts and keys
+// use it, each by a key of their own. Requests for other paths go to the next
+// handler.
+type Platform struct {
+	// The servers that are charged for through the API, beside those of all
+	// `farebox` handlers in the same config.
+	Servers []PlatformServer `json:"servers,omitempty"`
+
+	logger *slog.Logger
+	app    *App
+
+	ready chan struct{} // closed once the two below are set
+	rt    *runtime.Runtime
+	api   *platform.Platform
+}
+
+// PlatformServer is a server that is charged for through the API.
+type PlatformServer struct {
+	// The name of the server: in receipts and the allowed servers of keys.
+	Server string `json:"server"`
+
+	// The name of the account that earns. It is made if it is not there.
+	Provider string `json:"provider"`
+
+	// The environments whose keys are admitted: `live`, `test`, or both.
+	// Default: both.
+	Environments []string `json:"environments,omitempty"`
+
+	// The share of each charge that the operator keeps. Default: none.
+	Fee *Fee `json:"fee,omitempty"`
+}
+
+// CaddyModule returns the Caddy module information.
+func (Platform) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "http.handlers.farebox_platform", New: func() caddy.Module { return new(Platform) }}
+}
+
+// Provision checks the config. It opens nothing: `caddy validate` runs it.
+func (p *Platform) Provision(ctx caddy.Context) error {
+	p.logger = ctx.Slogger()
+	p.ready = make(chan struct{})
+	for i := range p.Servers {
+		if err := p.Servers[i].check(); err != nil {
+			return fmt.Errorf("farebox_platform: server %q: %w", p.Servers[i].Server, err)
+		}
+	}
+	loaded, err := ctx.App("farebox")
+	if err != nil {
+		return err
+	}
+	p.app = loaded.(*App)
+	return p.app.registerPlatform(p)
+}
+
+func (s *PlatformServer) check() error {
+	if !serverName.MatchString(s.Server) {
+		return errServerName
+	}
+	if err := ledger.ValidName(s.Provider); err != nil {
+		return fmt.Errorf("provider: %w", err)
+	}
+	if _, err := s.environments(); err != nil {
+		return fmt.Errorf("environments: %w", err)
+	}
+	_, err := s.Fee.compile(s.Provider)
+	return err
+}
+
+func (s *PlatformServer) environments() (all []keys.Environment, err error) {
+	for _, name := range s.Environments {
+		e, err := keys.ParseEnvironment(name)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, e)
+	}
+	return all, nil
+}
+
+// earner is who earns at a server, as the config says it in one place.
+type earner struct {
+	provider string
+	fee      Fee
+}
+
+func earnerOf(provider string, fee *Fee) earner {
+	e := earner{provider: provider}
+	if fee != nil {
+		e.fee = *fee
+	}
+	return e
+}
+
+// registerPlatform notes a platform, which Start will bind to the runtime.
+func (a *App) registerPlatform(p *Platform) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.platforms = append(a.platforms, p)
+	return a.checkEarners()
+}
+
+// checkEarners refuses a config that says of one server that different accounts
+// earn. The caller holds the mutex.
+func (a *App) checkEarners() error {
+	known := make(map[string]earner)
+	for _, h := range a.handlers {
+		known[h.Server] = earnerOf(h.Provider, h.Fee)
+	}
+	for _, p := range a.platforms {
+		for _, s := range p.Servers {
+			e := earnerOf(s.Provider, s.Fee)
+			if before, twice := known[s.Server]; twice && before != e {
+				return fmt.Errorf("server %q is configured twice, with another provider or another fee", s.Server)
+			}
+			known[s.Server] = e
+		}
+	}
+	return nil
+}
+
+// servers returns all servers of the config, whose accounts are made if they are
+// not there. What a handler says of environments wins.
+func (a *App) servers(ctx context.Context, rt *runtime.Runtime) (map[string]platform.Server, error) {
+	all := make(map[string]platform.Server)
+	for _, p := range a.platforms {
+		for _, s := range p.Servers {
+			environments, err := s.environments()
+			if err == nil {
+				all[s.Server], err = s.account(ctx, rt, environments)
+			}
+			if err != nil {
+				return nil, fmt.Errorf("server %q: %w", s.Server, err)
+			}
+		}
+	}
+	for _, h := range a.handlers {
+		s := PlatformServer{Server: h.Server, Provider: h.Provider, Fee: h.Fee}
+		server, err := s.account(ctx, rt, h.environments)
+		if err != nil {
+			return nil, fmt.Errorf("server %q: %w", h.Server, err)
+		}
+		all[h.Server] = server
+	}
+	return all, nil
+}
+
+// account returns the server with the ids of its accounts.
+func (s *PlatformServer) account(ctx context.Context, rt *runtime.Runtime, environments []keys.Environment) (platform.Server, error) {
+	by := admin.Actor{Name: "config"}
+	provider, err := rt.Service().EnsureAccount(ctx, by, s.Provider)
+	if err != nil {
+		return platform.Server{}, fmt.Errorf("provider %q: %w", s.Provider, err)
+	}
+	server := platform.Server{Provider: provider.ID, Environments: environments}
+	if s.Fee == nil {
+		return server, nil
+	}
+	if server.Fee, err = s.Fee.compile(s.Provider); err != nil {
+		return server, err
+	}
+	operator, err := rt.Service().EnsureAccount(ctx, by, s.Fee.Account)
+	if err != nil {
+		return server, fmt.Errorf("fee account %q: %w", s.Fee.Account, err)
+	}
+	server.FeeTo = operator.ID
+	return server, nil
+}
+
+// bindPlatforms lets the platforms serve with the runtime.
+func (a *App) bindPlatforms(ctx context.Context, rt *runtime.Runtime) error {
+	if len(a.platforms) == 0 {
+		return nil
+	}
+	book, charges := rt.Store().(platform.Ledger)
+	store, finds := rt.Store().(platform.Store)
+	if !charges || !finds || rt.Service() == nil {
+		return errors.New("farebox_platform needs a store of its own: of this kind of store another Farebox is the platform")
+	}
+	servers, err := a.servers(ctx, rt)
+	if err != nil {
+		return fmt.Errorf("farebox_platform: %w", err)
+	}
+	_, version := caddy.Version()
+	for _, p := range a.platforms {
+		p.api, err = platform.New(platform.Options{
+			Servers: servers, Secrets: a.settings.Secrets, Currency: a.Currency, Version: version,
+			Keys: rt, Ledger: book, Store: store, Admin: rt.Service(), Changes: rt.Revocations(), Signer: rt.Signer(),
+			Watch: func(d keys.Digest) (changed, closing <-chan struct{}, end func()) {
+				s := rt.Watch(d)
+				return s.Changed, s.Closing, s.End
+			},
+			Logger: p.logger,
+		})
+		if err != nil {
+			return fmt.Errorf("farebox_platform: %w", err)
+		}
+		p.rt = rt
+		close(p.ready)
+	}
+	return nil
+}
+
+// ServeHTTP serves a request for the API, and passes others on.
+func (p *Platform) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	if !platform.Covers(r.URL.Path) {
+		return next.ServeHTTP(w, r)
+	}
+	err := errCredentialsLogged
+	if !logsCredentials(r) {
+		err = p.await(r.Context())
+	}
+	if err != nil {
+		p.logger.Warn("the platform cannot answer now", "error", err)
+		platform.Unavailable(w)
+		return nil
+	}
+	defer p.rt.Release()
+	text, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
+	client, _ := netip.ParseAddr(text) // zero for one that is not known
+	p.api.Serve(w, r, client, func(key *keys.Key) {
+		repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+		repl.Set("http.auth.user.id", key.Account)
+		repl.Set("http.farebox.account", key.Account)
+		repl.Set("http.farebox.key", key.ID)
+		if extra, ok := r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
+			extra.Set(zap.String("farebox_account", key.Account))
+			extra.Set(zap.String("farebox_key", key.ID))
+		}
+	})
+	return nil
+}
+
+// await waits, for a bounded time, until the store is open, and takes a lease on
+// it: Caddy starts apps in random order.
+func (p *Platform) await(ctx context.Context) error {
+	timer := time.NewTimer(startPatience)
+	defer timer.Stop()
+	select {
+	case <-p.ready:
+		return p.rt.Acquire()
+	case <-timer.C:
+		return errors.New("the store is not open yet")
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func parsePlatform(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+	var p Platform
+	if err := p.UnmarshalCaddyfile(h.Dispenser); err != nil {
+		return nil, err
+	}
+	return &p, nil
+}
+
+// UnmarshalCaddyfile sets the platform up from the directive:
+//
+//	farebox_platform [<matcher>] {
+//	    server <name> <account> {
+//	        environments live|test...
+//	        fee <share>% <account>
+//	    }
+//	}
+func (p *Platform) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next() // the directive's name
+	if d.NextArg() {
+		return d.Errf("farebox_platform takes a block and no arguments, not %q", d.Val())
+	}
+	return parseBlock(d, "farebox_platform", subdirectives{"server": p.parseServer}, "server")
+}
+
+func (p *Platform) parseServer(d *caddyfile.Dispenser) error {
+	var s PlatformServer
+	if !d.Args(&s.Server, &s.Provider) || d.NextArg() {
+		return d.Err("server: want a name and the account that earns, as in: server weather acme")
+	}
+	for _, other := range p.Servers {
+		if other.Server == s.Server {
+			return d.Errf("server %q is given twice", s.Server)
+		}
+	}
+	if err := s.check(); err != nil {
+		return d.WrapErr(err)
+	}
+	err := parseBlock(d, "server", subdirectives{
+		"environments": func(d *caddyfile.Dispenser) error {
+			if err := someArgs(d, &s.Environments); err != nil {
+				return err
+			}
+			if _, err := s.environments(); err != nil {
+				return d.WrapErr(err)
+			}
+			return nil
+		},
+		"fee": func(d *caddyfile.Dispenser) error {
+			s.Fee = new(Fee)
+			if !d.Args(&s.Fee.Share, &s.Fee.Account) || d.NextArg() {
+				return d.Err("fee: want a share and the account that gets it, as in: fee 2.5% operator")
+			}
+			if _, err := s.Fee.compile(s.Provider); err != nil {
+				return d.WrapErr(err)
+			}
+			return nil
+		},
+	})
+	if err != nil {
+		return err
+	}
+	p.Servers = append(p.Servers, s)
+	return nil
+}
+
+// Interface guards
+var (
+	_ caddy.Provisioner           = (*Platform)(nil)
+	_ caddyhttp.MiddlewareHandler = (*Platform)(nil)
+	_ caddyfile.Unmarshaler       = (*Platform)(nil)
+)

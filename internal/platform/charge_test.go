@@ -1,0 +1,226 @@
+package platform
+
+import (
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/uuid"
+
+	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/wire"
+)
+
+var pageOne = ledger.Page{Limit: 100}
+
+// request charges the agent of that name at the weather server.
+func (s *site) request(agent string) NewCharge {
+	return NewCharge{Token: s.secrets[agent], Server: "weather", Tool: "get_forecast", Amount: 100_000}
+}
+
+// A provider charges an agent: the answer has what it needs, and a receipt that
+// the installation has signed. Test keys pay from the test balance.
+func TestCharge(t *testing.T) {
+	s := newSite(t)
+	c := do[Charged](s, 200, "provider", "POST", "/charge", s.request("agent"))
+	if c.Amount != 100_000 || c.Currency != "USD" || c.Balance != 9_900_000 || !strings.HasPrefix(c.ID, "chg_") {
+		t.Errorf("%+v", c)
+	}
+	r, err := ledger.VerifyReceipt(c.Receipt, s.signer.Public())
+	if err != nil || r.Charge != c.ID || r.Amount != 100_000 || r.Payer != s.accounts["alice"] || r.Server != "weather" || r.Tool != "get_forecast" || r.Environment != "live" {
+		t.Errorf("%+v, %v", r, err)
+	}
+	if c := do[Charged](s, 200, "provider", "POST", "/charge", s.request("test agent")); c.Balance != 9_900_000 {
+		t.Errorf("%+v", c)
+	}
+	do[Charged](s, 200, "provider", "POST", "/charge", s.request("personal"))
+	if live, test, acme := s.available("alice", false), s.available("alice", true), s.available("acme", false); live != "9.80" || test != "9.90" || acme != "0.195" {
+		t.Errorf("alice has %s and %s, acme %s", live, test, acme)
+	}
+}
+
+// Every reason not to charge has its own answer, and takes nothing.
+func TestChargeRefused(t *testing.T) {
+	s := newSite(t)
+	deleted := s.request("agent")
+	if _, err := s.service.DeleteKey(t.Context(), actorNobody, s.ids["agent"]); err != nil {
+		t.Fatal(err)
+	}
+	change := func(agent string, change func(*NewCharge)) NewCharge {
+		c := s.request(agent)
+		change(&c)
+		return c
+	}
+	at := func(agent, server string) NewCharge { return change(agent, func(c *NewCharge) { c.Server = server }) }
+	for name, c := range map[string]struct {
+		by     string
+		body   any
+		status int
+		code   wire.Code
+		title  string
+		field  string
+	}{
+		"another provider's server": {"rival", s.request("personal"), 401, wire.TokenInvalid, "Invalid provider key", ""},
+		"no such server":            {"provider", at("personal", "nowhere"), 401, wire.TokenInvalid, "Invalid provider key", ""},
+		"no server":                 {"provider", at("personal", ""), 401, wire.TokenInvalid, "Invalid provider key", ""},
+		"a deleted agent":           {"provider", deleted, 401, wire.TokenInvalid, "Invalid agent token", "token"},
+		"no token":                  {"provider", change("personal", func(c *NewCharge) { c.Token = "" }), 401, wire.TokenInvalid, "Invalid agent token", "token"},
+		"junk":                      {"provider", change("personal", func(c *NewCharge) { c.Token += "0" }), 401, wire.TokenInvalid, "Invalid agent token", "token"},
+		"not its server":            {"provider", s.request("bound agent"), 401, wire.TokenInvalid, "Invalid agent token", "token"},
+		"not its environment":       {"provider", at("test agent", "prod"), 401, wire.TokenInvalid, "Invalid agent token", "token"},
+		"a test provider":           {"test provider", s.request("personal"), 401, wire.TokenInvalid, "Invalid agent token", "token"},
+		"a test provider, live":     {"test provider", at("test agent", "prod"), 401, wire.TokenInvalid, "Invalid agent token", "token"},
+		"a provider's token":        {"provider", s.request("provider"), 403, wire.KindWrong, "The agent's key is of the wrong kind", "token"},
+		"an admin's token":          {"provider", s.request("admin"), 403, wire.KindWrong, "The agent's key is of the wrong kind", "token"},
+		"a personal token":          {"provider", s.request("weak personal"), 403, wire.KindWrong, "The agent's key is of the wrong kind", "token"},
+		"no money":                  {"provider", s.request("poor agent"), 402, wire.InsufficientBalance, "Insufficient balance", ""},
+		"a cap":                     {"provider", s.request("capped agent"), 402, wire.SpendingCap, "A spending cap is reached", ""},
+		"nothing":                   {"provider", change("personal", func(c *NewCharge) { c.Amount = 0 }), 422, wire.Invalid, titles[wire.Invalid], "body.amount"},
+		"less than nothing":         {"provider", change("personal", func(c *NewCharge) { c.Amount = -1 }), 422, wire.Invalid, titles[wire.Invalid], "body.amount"},
+		"no tool":                   {"provider", change("personal", func(c *NewCharge) { c.Tool = "" }), 422, wire.Invalid, titles[wire.Invalid], "body.tool"},
+		"two lines":                 {"provider", change("personal", func(c *NewCharge) { c.Tool = "a\nb" }), 422, wire.Invalid, titles[wire.Invalid], "body.tool"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := s.refused(c.status, c.code, c.by, "POST", "/charge", c.body)
+			if p.Title != c.title || p.Field != c.field {
+				t.Errorf("%+v", p)
+			}
+		})
+	}
+	if rows, _, err := s.service.Charges(t.Context(), "", pageOne); err != nil || len(rows) > 0 {
+		t.Errorf("%+v, %v", rows, err)
+	}
+	soon := "1ns"
+	if _, err := s.service.UpdateKey(t.Context(), actorNobody, s.ids["personal"], keyChange{ExpiresIn: &soon}); err != nil {
+		t.Fatal(err)
+	}
+	if p := s.refused(401, wire.TokenExpired, "provider", "POST", "/charge", s.request("personal")); p.Field != "token" || p.Title != "Agent token expired" {
+		t.Errorf("%+v", p)
+	}
+}
+
+// A retry with the same idempotency key, wherever it stands, gets the first
+// outcome; other content is a conflict; the keys of two providers are two.
+func TestChargeOnce(t *testing.T) {
+	s := newSite(t)
+	c := s.request("agent")
+	first := do[Charged](s, 200, "provider", "POST", "/charge", c, "Idempotency-Key", "order 1")
+	c.Key = "order 1"
+	for _, headers := range [][]string{nil, {"Idempotency-Key", "order 1"}} {
+		if again := do[Charged](s, 200, "provider", "POST", "/charge", c, headers...); again != first {
+			t.Errorf("%+v, then %+v", first, again)
+		}
+	}
+	id, err := uuid.Parse(strings.TrimPrefix(first.ID, "chg_"))
+	if err != nil || id.Version() != 8 || id.Variant() != uuid.RFC4122 {
+		t.Errorf("%s: %v", first.ID, err)
+	}
+	s.refused(422, wire.Invalid, "provider", "POST", "/charge", c, "Idempotency-Key", "order 2")
+	s.refused(422, wire.Invalid, "provider", "POST", "/charge", s.request("agent"), "Idempotency-Key", "a", "Idempotency-Key", "b")
+	s.refused(422, wire.Invalid, "provider", "POST", "/charge", s.request("agent"), "Idempotency-Key", strings.Repeat("é", 200))
+	s.refused(422, wire.Invalid, "provider", "POST", "/charge", s.request("agent"), "Idempotency-Key", "")
+	other := c
+	other.Amount = 5
+	s.refused(409, wire.Conflict, "provider", "POST", "/charge", other)
+	other = c
+	other.Token = s.secrets["personal"]
+	s.refused(409, wire.Conflict, "provider", "POST", "/charge", other)
+	theirs := c
+	theirs.Server = "mail"
+	if r := do[Charged](s, 200, "rival", "POST", "/charge", theirs); r.ID == first.ID {
+		t.Error("two providers share a key")
+	}
+	// Nobody takes the id before the one who will need it.
+	o := s.order("agent")
+	o.ID = derivedID(s.accounts["acme"], "order 3")
+	s.refused(422, wire.Invalid, "gateway", "POST", "/reservations", o)
+
+	plain := do[Charged](s, 200, "provider", "POST", "/charge", s.request("agent"))
+	if again := do[Charged](s, 200, "provider", "POST", "/charge", s.request("agent")); again.ID == plain.ID {
+		t.Error("two requests without a key are one charge")
+	}
+	if got := s.available("alice", false); got != "9.60" {
+		t.Errorf("alice has %s", got)
+	}
+}
+
+// Of any number of retries at once one charges, and all get its outcome; of any
+// number of different ones as many succeed as the balance pays for.
+func TestChargeConcurrently(t *testing.T) {
+	s := newSite(t)
+	c := s.request("agent")
+	c.Key = "once"
+	var mu sync.Mutex
+	ids, paid, refused := map[string]bool{}, 0, 0
+	var all sync.WaitGroup
+	for range 16 {
+		all.Go(func() {
+			r := do[Charged](s, 200, "provider", "POST", "/charge", c)
+			mu.Lock()
+			defer mu.Unlock()
+			ids[r.ID] = true
+		})
+	}
+	all.Wait()
+	if got := s.available("alice", false); len(ids) != 1 || got != "9.90" {
+		t.Errorf("%d charges, alice has %s", len(ids), got)
+	}
+	dear := s.request("agent")
+	dear.Amount = 990_000
+	for range 16 {
+		all.Go(func() {
+			r := s.send("provider", "POST", "/charge", dear)
+			mu.Lock()
+			defer mu.Unlock()
+			switch r.status {
+			case 200:
+				paid++
+			case 402:
+				refused++
+			}
+		})
+	}
+	all.Wait()
+	if paid != 10 || refused != 6 || s.available("alice", false) != "0.00" {
+		t.Errorf("%d paid, %d refused, alice has %s", paid, refused, s.available("alice", false))
+	}
+}
+
+// A provider reserves by the agent's token, and settles what is its own.
+func TestProviderReserves(t *testing.T) {
+	s := newSite(t)
+	o := wire.Order{ID: newID("chg_"), Token: s.secrets["agent"], Server: "weather", Tool: "t", Amount: 100_000}
+	for range 2 {
+		do[wire.Reserved](s, 201, "provider", "POST", "/reservations", o)
+	}
+	other := o
+	other.Amount = 5
+	s.refused(409, wire.Conflict, "provider", "POST", "/reservations", other)
+	s.refused(403, wire.ServerForbidden, "rival", "POST", "/reservations", o)
+	s.refused(404, wire.NotFound, "rival", "DELETE", "/reservations/"+o.ID, nil)
+	do[none](s, 204, "provider", "POST", "/reservations/"+o.ID+"/renew", nil)
+	for range 2 {
+		if c := do[wire.Captured](s, 200, "provider", "POST", "/reservations/"+o.ID+"/capture", wire.Capture{}); c.Charge.Account != s.accounts["alice"] || c.Charge.FeeTo == "" {
+			t.Errorf("%+v", c)
+		}
+	}
+	lost := o
+	lost.ID = newID("chg_")
+	do[wire.Captured](s, 200, "provider", "POST", "/reservations/"+lost.ID+"/capture", wire.Capture{Order: &lost})
+	for member, change := range map[string]func(*wire.Order){
+		"body.key":   func(o *wire.Order) { o.Key = s.ids["agent"] },
+		"body.token": func(o *wire.Order) { o.Token = "" },
+		"body":       func(o *wire.Order) { o.FreeCalls = 1 },
+		"body.id":    func(o *wire.Order) { o.ID = "chg_" + strings.Repeat("0", 36) },
+	} {
+		bad := o
+		bad.ID = newID("chg_")
+		change(&bad)
+		if p := s.refused(422, wire.Invalid, "provider", "POST", "/reservations", bad); p.Field != member {
+			t.Errorf("%s: %+v", member, p)
+		}
+	}
+	if p := s.refused(401, wire.TokenInvalid, "provider", "POST", "/reservations", wire.Order{ID: newID("chg_"), Token: "junk", Server: "weather", Tool: "t", Amount: 1}); p.Field != "token" {
+		t.Errorf("%+v", p)
+	}
+}

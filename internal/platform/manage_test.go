@@ -1,0 +1,122 @@
+package platform
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/fareboxhq/farebox/internal/admin"
+	"github.com/fareboxhq/farebox/internal/keys"
+	"github.com/fareboxhq/farebox/internal/wire"
+)
+
+// The life of a key through the API: its secret is in the answer to its making
+// and in no other, each change is obeyed at once, and the audit names the key
+// that asked.
+func TestManageKeys(t *testing.T) {
+	s := newSite(t)
+	made := do[admin.KeyView](s, 201, "admin", "POST", "/keys", admin.NewKey{Account: "alice", Name: "laptop"})
+	if _, err := keys.Parse(made.Secret); err != nil || made.Kind != "agent" || made.State != "active" {
+		t.Fatalf("%+v", made)
+	}
+	s.secrets["laptop"], s.ids["laptop"] = made.Secret, made.ID
+	path := "/keys/" + made.ID
+	for _, at := range []string{path, "/keys", "/keys?account=alice", "/audit"} {
+		if r := s.send("admin", "GET", at, nil); r.status != 200 || strings.Contains(string(r.body), made.Secret) || !strings.Contains(string(r.body), made.ID) {
+			t.Errorf("%s: %d %s", at, r.status, r.body)
+		}
+	}
+	do[Charged](s, 200, "provider", "POST", "/charge", s.request("laptop"))
+	do[admin.KeyView](s, 200, "admin", "POST", path+"/disable", nil)
+	s.refused(401, wire.TokenInvalid, "provider", "POST", "/charge", s.request("laptop"))
+	do[admin.KeyView](s, 200, "admin", "POST", path+"/enable", nil)
+	name, servers := "notebook", []string{"weather"}
+	if k := do[admin.KeyView](s, 200, "admin", "PATCH", path, admin.KeyChange{Name: &name, Servers: &servers}); k.Name != name || !slices.Equal(k.Servers, servers) {
+		t.Errorf("%+v", k)
+	}
+	next := do[admin.KeyView](s, 201, "admin", "POST", path+"/rotate", admin.Rotation{Grace: "1h"})
+	if next.Secret == "" || next.Secret == made.Secret || next.Lineage != made.ID {
+		t.Errorf("%+v", next)
+	}
+	if k := do[admin.KeyView](s, 200, "admin", "DELETE", path, nil); k.State != "deleted" {
+		t.Errorf("%+v", k)
+	}
+	s.refused(422, wire.Invalid, "admin", "POST", path+"/enable", nil)
+	s.refused(404, wire.NotFound, "admin", "GET", "/keys/key_1", nil)
+	s.refused(404, wire.NotFound, "admin", "POST", "/keys", admin.NewKey{Account: "nobody"})
+	s.refused(422, wire.Invalid, "admin", "POST", "/keys", admin.NewKey{Account: "alice", Kind: "root"})
+	audit := do[admin.List[admin.AuditView]](s, 200, "admin", "GET", "/audit?limit=1", nil)
+	if len(audit.Items) != 1 || audit.Items[0].Actor != s.ids["admin"] || audit.Items[0].From != "192.0.2.1" || audit.Items[0].Action != "key.delete" || audit.Next == "" {
+		t.Errorf("%+v", audit)
+	}
+}
+
+// Accounts, credits, charges and the books through the API.
+func TestManageMoney(t *testing.T) {
+	s := newSite(t)
+	bob := do[admin.AccountView](s, 201, "admin", "POST", "/accounts", `{"name":"bob","credit_limit":"1.00"}`)
+	if bob.Name != "bob" || bob.CreditLimit != 1_000_000 {
+		t.Errorf("%+v", bob)
+	}
+	s.refused(409, wire.Exists, "admin", "POST", "/accounts", admin.NewAccount{Name: "bob"})
+	s.refused(422, wire.Invalid, "admin", "POST", "/accounts", admin.NewAccount{Name: "@bob"})
+	credit := admin.Credit{ID: newID("txn_"), Amount: 5_000_000, Reason: "paid"}
+	for range 2 {
+		if a := do[admin.AccountView](s, 200, "admin", "POST", "/accounts/bob/credit", credit); a.Balance != 5_000_000 {
+			t.Errorf("%+v", a)
+		}
+	}
+	credit.Amount = 1
+	s.refused(409, wire.Conflict, "admin", "POST", "/accounts/bob/credit", credit)
+	s.refused(422, wire.Invalid, "admin", "POST", "/accounts/bob/credit", admin.Credit{Amount: -1, Reason: "r"})
+	if a := do[admin.AccountView](s, 200, "admin", "POST", "/accounts/"+bob.ID+"/adjust", admin.Credit{Amount: -1_000_000, Reason: "mistake"}); a.Balance != 4_000_000 {
+		t.Errorf("%+v", a)
+	}
+	if a := do[admin.AccountView](s, 200, "admin", "PATCH", "/accounts/bob", `{"caps":{"day":"2.00"}}`); a.Caps == nil || *a.Caps.Day != 2_000_000 {
+		t.Errorf("%+v", a)
+	}
+	charged := do[Charged](s, 200, "provider", "POST", "/charge", s.request("agent"))
+	if c := do[admin.ChargeView](s, 200, "admin", "GET", "/charges/"+charged.ID, nil); c.Amount != 100_000 || c.Server != "weather" || c.Fee != 2_500 {
+		t.Errorf("%+v", c)
+	}
+	part := Refund{Amount: 40_000, Reason: "slow"}
+	if r := do[wire.Refunded](s, 200, "admin", "POST", "/charges/"+charged.ID+"/refund", part); r.Amount != 40_000 || !strings.HasPrefix(r.ID, "txn_") {
+		t.Errorf("%+v", r)
+	}
+	part.Amount = 60_001
+	s.refused(422, wire.Invalid, "admin", "POST", "/charges/"+charged.ID+"/refund", part)
+	part.Amount = -1
+	s.refused(422, wire.Invalid, "admin", "POST", "/charges/"+charged.ID+"/refund", part)
+	s.refused(422, wire.Invalid, "admin", "POST", "/charges/"+charged.ID+"/refund", Refund{Reason: " "})
+	s.refused(404, wire.NotFound, "admin", "POST", "/charges/"+newID("chg_")+"/refund", Refund{Reason: "r"})
+	if l := do[admin.List[admin.ChargeView]](s, 200, "admin", "GET", "/charges?account=alice", nil); len(l.Items) != 1 || l.Items[0].Refunded != 40_000 {
+		t.Errorf("%+v", l)
+	}
+	first := do[admin.JournalView](s, 200, "admin", "GET", "/journal?limit=2", nil)
+	second := do[admin.JournalView](s, 200, "admin", "GET", "/journal?limit=2&after="+first.Next, nil)
+	if len(first.Items) != 2 || first.Total < 5 || len(second.Items) != 2 || second.Total != 0 || second.Items[0].ID == first.Items[0].ID {
+		t.Errorf("%+v, then %+v", first, second)
+	}
+	if v := do[admin.VerificationView](s, 200, "admin", "POST", "/ledger/verify", nil); len(v.Differences) != 0 || v.Transactions != first.Total {
+		t.Errorf("%+v", v)
+	}
+}
+
+// Doubt denies: without the store nothing is answered but that, and the log says
+// why.
+func TestStoreDown(t *testing.T) {
+	s := newSite(t)
+	if err := s.store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range s.endpoints() {
+		kind := strings.Fields(e.kinds)[0]
+		p := s.refused(503, wire.Unavailable, kind, e.method, e.url(), e.body)
+		if p.Detail != "" {
+			t.Errorf("%+v", p)
+		}
+	}
+	if !strings.Contains(s.logged.String(), "could not be looked up") {
+		t.Errorf("logged: %s", s.logged)
+	}
+}
