@@ -202,11 +202,9 @@ func (a *App) bindPlatforms(ctx context.Context, rt *runtime.Runtime) error {
 	if len(a.platforms) == 0 {
 		return nil
 	}
-	own, ok := rt.Store().(interface {
-		platform.Ledger
-		platform.Store
-	})
-	if !ok {
+	book, charges := rt.Store().(platform.Ledger)
+	store, finds := rt.Store().(platform.Store)
+	if !charges || !finds || rt.Service() == nil {
 		return errors.New("farebox_platform needs a store of its own: of this kind of store another Farebox is the platform")
 	}
 	servers, err := a.servers(ctx, rt)
@@ -217,7 +215,7 @@ func (a *App) bindPlatforms(ctx context.Context, rt *runtime.Runtime) error {
 	for _, p := range a.platforms {
 		p.api, err = platform.New(platform.Options{
 			Servers: servers, Secrets: a.settings.Secrets, Currency: a.Currency, Version: version,
-			Keys: rt, Ledger: own, Store: own, Admin: rt.Service(), Changes: rt.Revocations(), Signer: rt.Signer(),
+			Keys: rt, Ledger: book, Store: store, Admin: rt.Service(), Changes: rt.Revocations(), Signer: rt.Signer(),
 			Watch: func(d keys.Digest) (changed, closing <-chan struct{}, end func()) {
 				s := rt.Watch(d)
 				return s.Changed, s.Closing, s.End

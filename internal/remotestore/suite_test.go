@@ -256,7 +256,7 @@ func (s *site) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
-	s.platform.Load().Serve(w, q, netip.Addr{}, func(*keys.Key) {})
+	s.platform.Load().Serve(w, q, netip.Addr{}, nil)
 }
 
 // harness is what the suite works on.

@@ -1,0 +1,464 @@
+package remotestore_test
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/fareboxhq/farebox/internal/admin"
+	"github.com/fareboxhq/farebox/internal/keycache"
+	"github.com/fareboxhq/farebox/internal/keys"
+	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/platform"
+	"github.com/fareboxhq/farebox/internal/remotestore"
+	"github.com/fareboxhq/farebox/internal/runtime"
+	"github.com/fareboxhq/farebox/internal/sqlitestore"
+	"github.com/fareboxhq/farebox/internal/telemetry"
+)
+
+// headquarters is a platform as it runs: a runtime on a store, and the API over
+// HTTP in front of it.
+type headquarters struct {
+	t       *testing.T
+	dir     string
+	store   *sqlitestore.Store
+	runtime *runtime.Runtime
+	server  *httptest.Server
+	secret  string // of the gateways' key
+	acme    string
+	wrap    atomic.Pointer[func(http.Handler) http.Handler]
+}
+
+var actor = admin.Actor{Name: "test"}
+
+func options(dir, name string, open func(context.Context) (runtime.Store, error)) runtime.Options {
+	return runtime.Options{
+		Open: open, KeyFile: filepath.Join(dir, name+"-receipt-key"), SealFile: filepath.Join(dir, name+"-seal-key"),
+		Cache: keycache.Options{}, Metrics: telemetry.New(func() int64 { return 0 }), Logger: slog.New(slog.DiscardHandler),
+	}
+}
+
+func open(t *testing.T, o runtime.Options) *runtime.Runtime {
+	t.Helper()
+	r, err := runtime.Open(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := r.Destruct(); err != nil {
+			t.Error(err)
+		}
+	})
+	return r
+}
+
+func newHeadquarters(t *testing.T) *headquarters {
+	t.Helper()
+	h := &headquarters{t: t, dir: t.TempDir()}
+	h.runtime = open(t, options(h.dir, "platform", func(ctx context.Context) (runtime.Store, error) {
+		var err error
+		h.store, err = sqlitestore.Open(ctx, sqlitestore.Options{Path: filepath.Join(h.dir, "f.db")})
+		return h.store, err
+	}))
+	ensure := func(name string) string {
+		a, err := h.runtime.Service().EnsureAccount(t.Context(), actor, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a.ID
+	}
+	h.acme = ensure("acme")
+	ensure("operator")
+	var err error
+	if _, h.secret, err = h.runtime.Service().CreateKey(t.Context(), actor, admin.NewKey{Account: "operator", Kind: "gateway", Servers: []string{"weather"}}); err != nil {
+		t.Fatal(err)
+	}
+	p, err := platform.New(platform.Options{
+		Servers: map[string]platform.Server{"weather": {Provider: h.acme, Fee: 100_000, FeeTo: ensure("operator")}},
+		Secrets: &keys.DefaultFormat, Currency: "USD", Version: "test",
+		Keys: h.runtime, Ledger: h.store, Store: h.store, Admin: h.runtime.Service(), Changes: h.runtime.Revocations(), Signer: h.runtime.Signer(),
+		Watch: func(d keys.Digest) (<-chan struct{}, <-chan struct{}, func()) {
+			s := h.runtime.Watch(d)
+			return s.Changed, s.Closing, s.End
+		},
+		Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) { p.Serve(w, q, netip.Addr{}, nil) }))
+	h.server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		if wrap := h.wrap.Load(); wrap != nil {
+			(*wrap)(plain).ServeHTTP(w, q)
+			return
+		}
+		plain.ServeHTTP(w, q)
+	}))
+	h.server.Start()
+	t.Cleanup(func() { h.server.CloseClientConnections(); h.server.Close() })
+	return h
+}
+
+func (h *headquarters) remote() *remotestore.Store {
+	h.t.Helper()
+	s, err := remotestore.New(remotestore.Options{URL: h.server.URL, Key: h.secret})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return s
+}
+
+// newAgent makes a key, and tops its account up.
+func (h *headquarters) newAgent(credits ledger.Amount) keys.Key {
+	h.t.Helper()
+	if _, err := h.runtime.Service().EnsureAccount(h.t.Context(), actor, "alice"); err != nil {
+		h.t.Fatal(err)
+	}
+	if credits > 0 {
+		if _, err := h.runtime.Service().Credit(h.t.Context(), actor, admin.Credit{Account: "alice", Amount: credits, Reason: "test"}); err != nil {
+			h.t.Fatal(err)
+		}
+	}
+	k, _, err := h.runtime.Service().CreateKey(h.t.Context(), actor, admin.NewKey{Account: "alice"})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return k
+}
+
+// freezing is a gateway's store whose renewals hang while it is frozen.
+type freezing struct {
+	*remotestore.Store
+	frozen atomic.Pointer[chan struct{}]
+}
+
+func (f *freezing) Follow(ctx context.Context, node string, seen int64, lease time.Duration) (keys.Revocations, error) {
+	if wake := f.frozen.Load(); wake != nil {
+		<-*wake
+	}
+	return f.Store.Follow(ctx, node, seen, lease)
+}
+
+// gateways are so many gateways of the platform.
+func (h *headquarters) gateways(n int) ([]*runtime.Runtime, []*freezing) {
+	h.t.Helper()
+	nodes, stores := make([]*runtime.Runtime, n), make([]*freezing, n)
+	for i := range nodes {
+		stores[i] = &freezing{Store: h.remote()}
+		nodes[i] = open(h.t, options(h.dir, fmt.Sprint("gateway-", i), func(context.Context) (runtime.Store, error) { return stores[i], nil }))
+		if nodes[i].Service() != nil {
+			h.t.Error("a gateway without a store has operations")
+		}
+	}
+	return nodes, stores
+}
+
+// Promise 6: a key that is deleted at the platform is dead at every gateway when
+// the call returns, under lookups without pause at each, most of them answered
+// from memory.
+func TestDeletedIsDeadAtEveryGateway(t *testing.T) {
+	h := newHeadquarters(t)
+	nodes, _ := h.gateways(2)
+	nodes = append(nodes, h.runtime)
+	var deleted sync.Map // digest to struct{}
+	var current atomic.Pointer[keys.Key]
+	first := h.newAgent(0)
+	current.Store(&first)
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	var lookups, stale atomic.Int64
+	var callers sync.WaitGroup
+	for i := range 3 {
+		callers.Go(func() {
+			for ctx.Err() == nil {
+				k := current.Load()
+				_, dead := deleted.Load(k.Digest)
+				found, err := nodes[i].Lookup(t.Context(), netip.Addr{}, k.Digest)
+				if err != nil {
+					t.Errorf("lookup: %v", err)
+					return
+				}
+				lookups.Add(1)
+				if dead && found.Check(time.Now(), keys.Use{}) == nil {
+					stale.Add(1)
+				}
+			}
+		})
+	}
+	var longest time.Duration
+	for range 20 {
+		began := time.Now()
+		if _, err := h.runtime.Service().DeleteKey(t.Context(), actor, current.Load().ID); err != nil {
+			t.Fatal(err)
+		}
+		longest = max(longest, time.Since(began)) // by how long the callers leave no processor to it
+		deleted.Store(current.Load().Digest, struct{}{})
+		for until := lookups.Load() + 300; lookups.Load() < until; {
+			if t.Failed() {
+				t.FailNow()
+			}
+		}
+		next := h.newAgent(0)
+		current.Store(&next)
+	}
+	stop()
+	callers.Wait()
+	t.Logf("%d lookups, %d stale, longest delete %s", lookups.Load(), stale.Load(), longest)
+	if stale.Load() > 0 {
+		t.Errorf("%d lookups accepted a key after its delete had returned", stale.Load())
+	}
+}
+
+// A gateway that is frozen holds a delete up for no longer than its lease, and
+// believes nothing when it wakes until it has read what it missed.
+func TestFrozenGatewayHoldsNothingUp(t *testing.T) {
+	h := newHeadquarters(t)
+	nodes, stores := h.gateways(2)
+	k := h.newAgent(0)
+	lookup := func(r *runtime.Runtime) error {
+		found, err := r.Lookup(t.Context(), netip.Addr{}, k.Digest)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return found.Check(time.Now(), keys.Use{})
+	}
+	for _, r := range nodes {
+		if err := lookup(r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	other := h.newAgent(0)
+	began := time.Now()
+	if _, err := h.runtime.Service().DeleteKey(t.Context(), actor, other.ID); err != nil {
+		t.Fatal(err)
+	}
+	took := time.Since(began)
+	if t.Logf("a delete took %s", took); took >= runtime.LeaseTime {
+		t.Errorf("a delete took %s: it was not told, but waited out", took)
+	}
+	wake := make(chan struct{})
+	stores[1].frozen.Store(&wake)
+	began = time.Now()
+	if _, err := h.runtime.Service().DeleteKey(t.Context(), actor, k.ID); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(began); took > runtime.LeaseTime+time.Second {
+		t.Errorf("the delete took %s", took)
+	}
+	for i, r := range nodes {
+		if err := lookup(r); !errors.Is(err, keys.ErrDeleted) {
+			t.Errorf("gateway %d: %v", i, err)
+		}
+	}
+	stores[1].frozen.Store(nil)
+	close(wake)
+}
+
+// faults breaks one in so many requests, by turns: before it is served, after it
+// was served, or by an answer that is cut short.
+type faults struct {
+	every  int64
+	asked  atomic.Int64
+	broken atomic.Int64
+}
+
+func (f *faults) wrap(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		n := f.asked.Add(1)
+		if n%f.every != 0 || q.Header.Get("Accept") == "text/event-stream" {
+			next.ServeHTTP(w, q)
+			return
+		}
+		f.broken.Add(1)
+		switch (n / f.every) % 5 {
+		case 0: // nothing happened
+			panic(http.ErrAbortHandler)
+		case 1: // it did, and the answer is lost
+			next.ServeHTTP(httptest.NewRecorder(), q)
+			panic(http.ErrAbortHandler)
+		case 2:
+			next.ServeHTTP(httptest.NewRecorder(), q)
+			w.WriteHeader(http.StatusBadGateway)
+		case 3: // the answer is cut short
+			answer := httptest.NewRecorder()
+			next.ServeHTTP(answer, q)
+			w.Header().Set("Content-Type", answer.Header().Get("Content-Type"))
+			w.Header().Set("Content-Length", fmt.Sprint(answer.Body.Len()+1))
+			w.WriteHeader(answer.Code)
+			_, _ = w.Write(answer.Body.Bytes())
+		default:
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+	})
+}
+
+// until repeats what is not known until it is.
+func until(ctx context.Context, do func() error) error {
+	for {
+		err := do()
+		if !errors.Is(err, ledger.ErrUnavailable) || ctx.Err() != nil {
+			return err
+		}
+		timer := time.NewTimer(20 * time.Millisecond)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// Promises 3, 4 and 5 across a network that loses requests and answers: what is
+// captured is captured once, what is refunded is refunded once, what is released
+// costs nothing, and the platform decides who earns.
+func TestNoDoubleEffectsAcrossABrokenNetwork(t *testing.T) {
+	const callers, calls, price = 16, 12, ledger.Amount(10_000)
+	h := newHeadquarters(t)
+	k := h.newAgent(callers * calls * price)
+	s := h.remote()
+	defer s.Close()
+	f := &faults{every: 3}
+	wrap := f.wrap
+	h.wrap.Store(&wrap)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Second)
+	defer cancel()
+	o := ledger.Order{Account: k.Account, Key: k.ID, Lineage: k.Lineage, Server: "weather", Tool: "get_forecast", Amount: price}
+	var captured, refunded, released atomic.Int64
+	var group sync.WaitGroup
+	for caller := range callers {
+		group.Go(func() {
+			for call := range calls {
+				id := admin.NewID("chg_")
+				err := until(ctx, func() error { _, err := s.Reserve(ctx, id, o, ledger.Terms{}); return err })
+				switch {
+				case err != nil:
+				case (caller+call)%3 == 0:
+					if err = until(ctx, func() error { return s.Release(ctx, id) }); errors.Is(err, ledger.ErrNotFound) {
+						err = nil
+					}
+					released.Add(1)
+				default:
+					var c ledger.Charge
+					err = until(ctx, func() (err error) { c, _, err = s.Capture(ctx, id, nil); return err })
+					if captured.Add(1); err == nil && (c.Provider != h.acme || c.Fee != price/10) {
+						t.Errorf("the charge is %+v", c)
+					}
+					if err == nil && (caller+call)%3 == 1 {
+						refund := ledger.Transaction{ID: admin.NewID("txn_"), Kind: ledger.KindRefund, Charge: id, Reason: "the result was not delivered"}
+						err = until(ctx, func() error { _, _, err := s.Post(ctx, refund, ledger.Audit{}); return err })
+						refunded.Add(1)
+					}
+				}
+				if err != nil {
+					t.Errorf("call %d of caller %d: %v", call, caller, err)
+				}
+			}
+		})
+	}
+	group.Wait()
+	h.wrap.Store(nil)
+	v, err := h.store.Verify(t.Context(), nil)
+	if err != nil || len(v.Differences) > 0 {
+		t.Fatalf("%v, %v", v.Differences, err)
+	}
+	charges, _, err := h.store.Charges(t.Context(), ledger.ChargeFilter{Page: ledger.Page{Limit: 500}})
+	if err != nil || int64(len(charges)) != captured.Load() {
+		t.Errorf("%d charges, want %d; %v", len(charges), captured.Load(), err)
+	}
+	a, err := h.store.Account(t.Context(), k.Account)
+	want := callers*calls*price - price*ledger.Amount(captured.Load()-refunded.Load())
+	if err != nil || a.Live.Balance != want || a.Live.Reserved != 0 {
+		t.Errorf("the purse is %+v, want %s; %v", a.Live, want, err)
+	}
+	if s.OpenReservations() != 0 || f.broken.Load() == 0 {
+		t.Errorf("%d open, %d faults", s.OpenReservations(), f.broken.Load())
+	}
+	t.Logf("%d captured, %d of them refunded, %d released, %d of %d requests broken", captured.Load(), refunded.Load(), released.Load(), f.broken.Load(), f.asked.Load())
+}
+
+// Connections are kept and shared: many callers need no more of them than there
+// are callers at once, and no new one for each request. Over TLS one is enough.
+func TestConnectionsArePooled(t *testing.T) {
+	h := newHeadquarters(t)
+	k := h.newAgent(0)
+	for _, secure := range []bool{false, true} {
+		var opened, two atomic.Int64
+		server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+			if q.ProtoMajor == 2 {
+				two.Add(1)
+			}
+			h.server.Config.Handler.ServeHTTP(w, q)
+		}))
+		server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+			if state == http.StateNew {
+				opened.Add(1)
+			}
+		}
+		server.EnableHTTP2 = secure
+		if secure {
+			server.StartTLS()
+		} else {
+			server.Start()
+		}
+		s, err := remotestore.New(remotestore.Options{URL: server.URL, Key: h.secret})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if secure {
+			remotestore.Trust(s, server.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs)
+		}
+		if _, err := s.KeyByDigest(t.Context(), k.Digest); err != nil { // it tells which protocol there is
+			t.Fatal(err)
+		}
+		var group sync.WaitGroup
+		const callers, each = 16, 50
+		for range callers {
+			group.Go(func() {
+				for range each {
+					if _, err := s.KeyByDigest(t.Context(), k.Digest); err != nil {
+						t.Error(err)
+						return
+					}
+				}
+			})
+		}
+		group.Wait()
+		if n := opened.Load(); n > callers+2 || secure && (two.Load() < callers*each || n > 4) {
+			t.Errorf("%d connections for %d callers, TLS %v, %d requests of HTTP/2", n, callers, secure, two.Load())
+		}
+		t.Logf("TLS %v: %d connections", secure, opened.Load())
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		server.CloseClientConnections()
+		server.Close()
+	}
+}
+
+// A certificate that is not the platform's is no platform.
+func TestCertificateIsChecked(t *testing.T) {
+	h := newHeadquarters(t)
+	server := httptest.NewTLSServer(h.server.Config.Handler)
+	defer server.Close()
+	server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
+	s, err := remotestore.New(remotestore.Options{URL: server.URL, Key: h.secret})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	_, err = s.KeyByDigest(t.Context(), keys.Digest{1})
+	var untrusted *tls.CertificateVerificationError
+	if !errors.Is(err, ledger.ErrUnavailable) || !errors.As(err, &untrusted) {
+		t.Errorf("%v", err)
+	}
+}
