@@ -29,7 +29,7 @@ func TestLapsedLeaseDoubtsMemory(t *testing.T) {
 		if source(digest) != SourceCache || source(unknown) != SourceNegative {
 			t.Error("memory was doubted too early")
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		for range 2 {
 			if source(digest) != SourceStore || source(unknown) != SourceStore {
 				t.Error("memory was believed after its time")
