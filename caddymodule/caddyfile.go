@@ -86,7 +86,7 @@ func parseBlock(d *caddyfile.Dispenser, of string, allowed subdirectives, repeat
 // UnmarshalCaddyfile sets the app up from the global option:
 //
 //	farebox {
-//	    store sqlite <file>|remote <url> <gateway key>
+//	    store sqlite <file>|postgres <dsn>|remote <url> <gateway key>
 //	    receipt_key_file <file>
 //	    seal_key_file <file>
 //	    currency <code>
@@ -137,6 +137,11 @@ func (a *App) parseStore(d *caddyfile.Dispenser) error {
 			return d.Err("store: want a kind and where it is, as in: store sqlite farebox.db")
 		}
 		a.Store.Path = args[1]
+	case driverPostgres:
+		if len(args) != 2 {
+			return d.Err("store: want a kind and where it is, as in: store postgres {env.FAREBOX_DSN}; a DSN with spaces stands in quotes")
+		}
+		a.Store.DSN = args[1]
 	case driverRemote:
 		if len(args) != 3 {
 			return d.Err("store: want the platform's address and a gateway key of it, as in: store remote https://platform.example.com {env.FAREBOX_GATEWAY_KEY}")

@@ -49,7 +49,7 @@ func restore(c *connection, cmd *cobra.Command, file string, force bool) error {
 	if err != nil {
 		return err
 	}
-	store, err := app.ownStore()
+	store, err := app.storeFile()
 	if err != nil {
 		return err
 	}
@@ -126,23 +126,26 @@ func migrateStore(c *connection, cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	store, err := app.ownStore()
-	if err != nil {
-		return err
+	store := app.source
+	if store.migrate == nil {
+		return errNoOwnStore
 	}
-	if _, err := os.Stat(store); errors.Is(err, fs.ErrNotExist) {
-		return noStore(store)
+	if err := store.connect(); err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
+	if _, err := os.Stat(store.file); store.file != "" && errors.Is(err, fs.ErrNotExist) {
+		return noStore(store.file)
 	}
 	ctx, stop := interruptible(cmd.Context())
 	defer stop()
 	bar := c.bar(cmd, "versions")
-	from, to, err := sqlitestore.Migrate(ctx, store, bar.part("migrating"))
+	from, to, err := store.migrate(ctx, bar.part("migrating"))
 	bar.end()
 	switch {
 	case err != nil:
 		return stopFirst(err)
 	case c.json:
-		return printJSON(cmd.OutOrStdout(), migrated{store, from, to})
+		return printJSON(cmd.OutOrStdout(), migrated{store.name, from, to})
 	case from == to:
 		fmt.Fprintf(cmd.OutOrStdout(), "The store is already up to date, at schema version %d.\n", to)
 	default:

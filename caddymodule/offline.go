@@ -17,6 +17,8 @@ import (
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 
 	"github.com/fareboxhq/farebox/internal/admin"
+	"github.com/fareboxhq/farebox/internal/keys"
+	"github.com/fareboxhq/farebox/internal/runtime"
 	"github.com/fareboxhq/farebox/internal/sqlitestore"
 )
 
@@ -27,17 +29,22 @@ func (c *connection) reachStore(ctx context.Context, method string, use func(*ad
 	if err != nil {
 		return err
 	}
-	file, err := app.ownStore()
-	if err != nil {
-		return err
+	if app.source.migrate == nil {
+		return errNoOwnStore
 	}
-	if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) && method == http.MethodGet {
-		return noStore(file)
+	if err := app.source.connect(); err != nil {
+		return fmt.Errorf("store: %w", err)
 	}
-	if err := makeDir(filepath.Dir(file)); err != nil {
-		return err
+	if file := app.source.file; file != "" {
+		if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) && method == http.MethodGet {
+			return noStore(file)
+		}
+		if err := makeDir(filepath.Dir(file)); err != nil {
+			return err
+		}
 	}
-	store, err := sqlitestore.Open(ctx, sqlitestore.Options{Path: file})
+	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))
+	store, err := app.source.open(ctx, log)
 	if errors.Is(err, sqlitestore.ErrLocked) {
 		return refusedOffline(err)
 	}
@@ -45,9 +52,12 @@ func (c *connection) reachStore(ctx context.Context, method string, use func(*ad
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
+	managed, ok := store.(admin.Store)
+	if !ok {
+		return errNoOwnStore
+	}
 	now := func() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }
-	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))
-	handler := admin.NewHandler(admin.New(store, nil, func() *admin.Settings { return app.settings }, now), "offline", log)
+	handler := admin.NewHandler(admin.New(managed, revokerOf(store), func() *admin.Settings { return app.settings }, now), "offline", log)
 	return use(&admin.Client{HTTP: &http.Client{Transport: inProcess{handler}}, Host: "offline"})
 }
 
@@ -128,5 +138,19 @@ type pipeBody struct {
 func (b *pipeBody) Close() error {
 	_ = b.PipeReader.Close() // never fails; what is written now goes nowhere
 	<-b.ended
+	return nil
+}
+
+// offlineRevoker waits, after a change of a key, for the servers that have the
+// same store open.
+type offlineRevoker struct{ log runtime.Revocations }
+
+func (r offlineRevoker) Revoke(keys.Digest) { runtime.Confirm(r.log, "offline") }
+
+// revokerOf returns nil for a store that nobody else has open.
+func revokerOf(store runtime.Store) admin.Revoker {
+	if shared, ok := store.(runtime.Revocations); ok {
+		return offlineRevoker{shared}
+	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/fareboxhq/farebox/internal/pgstore"
 	"github.com/fareboxhq/farebox/internal/remotestore"
 	"github.com/fareboxhq/farebox/internal/runtime"
 	"github.com/fareboxhq/farebox/internal/sqlitestore"
@@ -18,13 +19,19 @@ import (
 
 // Store says where accounts, keys and charges are kept.
 type Store struct {
-	// The kind of store: `sqlite`, or `remote` for a gateway that has none of its
-	// own and asks another Farebox, the platform. Default: `sqlite`.
+	// The kind of store: `sqlite`, `postgres` for several gateways at one
+	// database, or `remote` for a gateway that has none of its own and asks another
+	// Farebox, the platform. Default: `sqlite`.
 	Driver string `json:"driver,omitempty"`
 
 	// The file of the SQLite database; relative to the working directory. Its
 	// directory is made if it is not there.
 	Path string `json:"path,omitempty"`
+
+	// The PostgreSQL database, as a `postgres://` URL or as `key=value` pairs. Use a
+	// placeholder, such as `{env.FAREBOX_DSN}` or `{file./path}`, to keep its
+	// password out of the config.
+	DSN string `json:"dsn,omitempty"`
 
 	// The address of the site that serves the platform's API. It must be https,
 	// but for loopback hosts.
@@ -38,12 +45,13 @@ type Store struct {
 
 // The kinds of stores.
 const (
-	driverSQLite = "sqlite"
-	driverRemote = "remote"
+	driverSQLite   = "sqlite"
+	driverPostgres = "postgres"
+	driverRemote   = "remote"
 )
 
 // drivers are the kinds of stores, for errors.
-var drivers = strings.Join([]string{driverSQLite, driverRemote}, ", ")
+var drivers = strings.Join([]string{driverSQLite, driverPostgres, driverRemote}, ", ")
 
 // errNoOwnStore says why there are no operations.
 var errNoOwnStore = errors.New("this gateway has no store of its own: manage keys and accounts at the platform")
@@ -53,10 +61,14 @@ type source struct {
 	// identity is its key in the pool. It holds no secret, and is another one
 	// when a credential is.
 	identity string
+	name     string // for people; it holds no secret
 	file     string // of a store that is a file, canonical; else ""
 	// connect resolves what must not be kept in the config. Others come after it.
 	connect func() error
 	open    func(ctx context.Context, logger *slog.Logger) (runtime.Store, error)
+	// migrate brings the schema of a store that is one's own up to date; nil for
+	// one that is not.
+	migrate func(ctx context.Context, progress func(done, total int64)) (from, to int64, err error)
 }
 
 // source fills the defaults in and finds the store. Nothing is opened.
@@ -67,6 +79,8 @@ func (s *Store) source() (*source, error) {
 	switch s.Driver {
 	case driverSQLite:
 		return s.sqlite()
+	case driverPostgres:
+		return s.postgres()
 	case driverRemote:
 		return s.remote()
 	}
@@ -83,11 +97,48 @@ func (s *Store) sqlite() (*source, error) {
 		return nil, err
 	}
 	return &source{
-		identity: file, file: file, connect: func() error { return nil },
+		identity: file, name: file, file: file, connect: func() error { return nil },
 		open: func(ctx context.Context, logger *slog.Logger) (runtime.Store, error) {
 			return sqlitestore.Open(ctx, sqlitestore.Options{Path: file, Logger: logger, NearCap: nearCap(logger)})
 		},
+		migrate: func(ctx context.Context, progress func(done, total int64)) (from, to int64, err error) {
+			return sqlitestore.Migrate(ctx, file, progress)
+		},
 	}, nil
+}
+
+// postgres finds the database. Its DSN, which may hold a password, is read when
+// the config is provisioned.
+func (s *Store) postgres() (*source, error) {
+	if s.Path != "" || s.URL != "" || s.Key != "" {
+		return nil, errors.New("a postgres store has a dsn, and nothing else")
+	}
+	r := &source{name: "the PostgreSQL database"}
+	var o pgstore.Options
+	r.connect = func() error {
+		dsn, err := caddy.NewReplacer().ReplaceOrErr(s.DSN, true, true)
+		if err != nil {
+			return fmt.Errorf("dsn: %w", err)
+		}
+		if o.DSN = strings.TrimSpace(dsn); o.DSN == "" {
+			return errors.New("the dsn is missing: want a database, as in postgres://farebox@db.example.com/farebox or {env.FAREBOX_DSN}")
+		}
+		if err := pgstore.CheckDSN(o.DSN); err != nil {
+			return err
+		}
+		digest := sha256.Sum256([]byte(o.DSN))
+		r.identity = fmt.Sprintf("%s#%x", driverPostgres, sha256.Sum256(digest[:]))
+		return nil
+	}
+	r.open = func(ctx context.Context, logger *slog.Logger) (runtime.Store, error) {
+		o := o
+		o.Logger, o.NearCap = logger, nearCap(logger)
+		return pgstore.Open(ctx, o)
+	}
+	r.migrate = func(ctx context.Context, progress func(done, total int64)) (from, to int64, err error) {
+		return pgstore.Migrate(ctx, o, progress)
+	}
+	return r, nil
 }
 
 // remote finds the platform. Its key is read when the config is provisioned, and
@@ -96,7 +147,7 @@ func (s *Store) remote() (*source, error) {
 	if s.Path != "" {
 		return nil, errors.New("a remote store has a url and a key, and no path")
 	}
-	r := new(source)
+	r := &source{name: "the platform"}
 	var o remotestore.Options
 	r.connect = func() error {
 		repl := caddy.NewReplacer()
@@ -125,10 +176,13 @@ func (s *Store) remote() (*source, error) {
 	return r, nil
 }
 
-// ownStore returns the file of the store, or errNoOwnStore.
-func (a *App) ownStore() (file string, err error) {
-	if a.source.file == "" {
+// storeFile returns the file of the store, for what works on files alone.
+func (a *App) storeFile() (file string, err error) {
+	switch a.Store.Driver {
+	case driverRemote:
 		return "", errNoOwnStore
+	case driverPostgres:
+		return "", errors.New("the store is a PostgreSQL database: back it up and restore it by PostgreSQL's own means, such as pg_dump")
 	}
 	return a.source.file, nil
 }

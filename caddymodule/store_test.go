@@ -113,14 +113,14 @@ func TestKeyFiles(t *testing.T) {
 // A gateway without a store says so to whoever would manage keys there.
 func TestNoOperationsWithoutAStore(t *testing.T) {
 	a := remoteApp(t, "https://platform.example.com", gatewaySecret)
-	if file, err := a.ownStore(); file != "" || err == nil || !strings.Contains(err.Error(), "manage keys and accounts at the platform") {
+	if file, err := a.storeFile(); file != "" || err == nil || !strings.Contains(err.Error(), "manage keys and accounts at the platform") {
 		t.Errorf("%q, %v", file, err)
 	}
 	own := new(App)
 	if err := own.fill(); err != nil {
 		t.Fatal(err)
 	}
-	if file, err := own.ownStore(); err != nil || file == "" {
+	if file, err := own.storeFile(); err != nil || file == "" {
 		t.Errorf("%q, %v", file, err)
 	}
 }

@@ -189,6 +189,14 @@ func newPool(ctx context.Context, o *Options, conns int, durable bool) (*pgxpool
 	return pool, nil
 }
 
+// CheckDSN reports, without quoting it, a DSN that cannot be read.
+func CheckDSN(dsn string) error {
+	if _, err := pgxpool.ParseConfig(dsn); err != nil {
+		return errDSN
+	}
+	return nil
+}
+
 var errDSN = errors.New("the DSN of the database cannot be read: want postgres://user:password@host:port/database, or host=… user=… password=… dbname=…")
 
 // prepare sets what the operator's own settings must not decide: that what is

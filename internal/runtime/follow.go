@@ -130,11 +130,15 @@ func (n *node) lag() time.Duration { return n.cache.Clock() - time.Duration(n.as
 
 // confirm returns when no other node believes any longer what it knew of keys
 // before the call, which is after LeaseTime at the latest.
-func (n *node) confirm() {
+func (n *node) confirm() { Confirm(n.log, n.id) }
+
+// Confirm returns when no node but this one believes any longer what it knew of
+// keys before the call, which is after LeaseTime at the latest.
+func Confirm(log Revocations, node string) {
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(context.Background(), LeaseTime)
 	defer cancel()
-	if err := n.log.Confirm(ctx, n.id); err != nil {
+	if err := log.Confirm(ctx, node); err != nil {
 		// Whoever has not heard of it by then has no lease any more.
 		timer := time.NewTimer(time.Until(began.Add(LeaseTime)))
 		defer timer.Stop()
