@@ -7,18 +7,17 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
-	"slices"
 	"strconv"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/fareboxhq/farebox/internal/pgserver"
 )
 
-// startTime bounds how long a server may take to start, stop or recover.
+// startTime bounds how long a server may take to start or recover.
 const startTime = time.Minute
 
 // Cluster is one PostgreSQL server with its data. The zero Cluster starts when
@@ -26,8 +25,7 @@ const startTime = time.Minute
 // for Stop, Kill and Restart, which end what others do.
 type Cluster struct {
 	mu       sync.Mutex
-	dir      string // "" until it was started
-	process  *process
+	server   *pgserver.Server // nil until it was started
 	prepared bool
 	strategy string // of copying the template
 	count    int
@@ -72,22 +70,22 @@ func (c *Cluster) Database(t testing.TB, prepare func(ctx context.Context, dsn s
 	return dsn
 }
 
-func (c *Cluster) database(ctx context.Context, prepare func(context.Context, string) error) (string, error) {
+func (c *Cluster) database(ctx context.Context, prepare func(context.Context, string) error) (dsn string, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.dir == "" {
-		if err := c.start(ctx); err != nil {
+	if c.server == nil {
+		if c.server, err = pgserver.Start(ctx); err != nil {
 			return "", err
 		}
 	}
 	if !c.prepared {
-		if err := c.admin(ctx, `DROP DATABASE IF EXISTS farebox_template`); err != nil {
+		if err := c.server.Exec(ctx, `DROP DATABASE IF EXISTS farebox_template`); err != nil {
 			return "", err
 		}
-		if err := c.admin(ctx, `CREATE DATABASE farebox_template`); err != nil {
+		if err := c.server.Exec(ctx, `CREATE DATABASE farebox_template`); err != nil {
 			return "", err
 		}
-		if err := prepare(ctx, c.dsn("farebox_template")); err != nil {
+		if err := prepare(ctx, c.server.DSN("farebox_template")); err != nil {
 			return "", fmt.Errorf("preparing the template: %w", err)
 		}
 		c.prepared = true
@@ -97,14 +95,14 @@ func (c *Cluster) database(ctx context.Context, prepare func(context.Context, st
 	if err := c.clone(ctx, name); err != nil {
 		return "", err
 	}
-	return c.dsn(name), nil
+	return c.server.DSN(name), nil
 }
 
 // clone copies the template. Connections that prepare has closed may take a
 // moment to be gone, and until then the template cannot be copied.
 func (c *Cluster) clone(ctx context.Context, name string) error {
 	for {
-		err := c.admin(ctx, `CREATE DATABASE `+name+` TEMPLATE farebox_template`+c.strategy)
+		err := c.server.Exec(ctx, `CREATE DATABASE `+name+` TEMPLATE farebox_template`+c.strategy)
 		if err == nil || !hasState(err, "55006") {
 			return err
 		}
@@ -114,50 +112,75 @@ func (c *Cluster) clone(ctx context.Context, name string) error {
 	}
 }
 
-// dsn names a database of the cluster.
-func (c *Cluster) dsn(database string) string {
-	return fmt.Sprintf("host=%s user=postgres dbname=%s", c.dir, database)
-}
-
 // SocketDir returns the directory of the server's socket, whose name is
-// .s.PGSQL.5432, for a test that stands between.
+// .s.PGSQL.5432, for a test that stands between. It is "" before the first
+// database was made.
 func (c *Cluster) SocketDir() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.dir
+	if c.server == nil {
+		return ""
+	}
+	return c.server.Dir()
 }
 
-// admin runs a statement in the server's own database.
-func (c *Cluster) admin(ctx context.Context, query string) error {
-	conn, err := pgx.Connect(ctx, c.dsn("postgres"))
-	if err != nil {
-		return err
+// Stop ends the server, if it runs, and removes its files.
+func (c *Cluster) Stop() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.server == nil {
+		return nil
 	}
-	_, err = conn.Exec(ctx, query)
-	return errors.Join(err, conn.Close(ctx))
+	err := c.server.Remove()
+	c.server, c.prepared = nil, false
+	return err
 }
 
-// programs returns the directory of the newest PostgreSQL that is installed.
-func programs() (string, error) {
-	found, err := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
-	if err != nil {
-		return "", err
-	}
-	if path, err := exec.LookPath("initdb"); err == nil {
-		found = append(found, path)
-	}
-	if len(found) == 0 {
-		return "", errors.New("PostgreSQL is not installed: run apt-get install postgresql, or put the directory of initdb into PATH")
-	}
-	slices.SortFunc(found, func(a, b string) int { return version(a) - version(b) })
-	return filepath.Dir(found[len(found)-1]), nil
+// Restart stops the server as an operator would, and starts it again.
+func (c *Cluster) Restart(t testing.TB) {
+	t.Helper()
+	c.must(t, func(ctx context.Context) error {
+		return errors.Join(c.server.Halt(), c.server.Launch(ctx))
+	})
 }
 
-// version is the number in /usr/lib/postgresql/15/bin/initdb; 0 elsewhere.
-func version(path string) int {
-	n, err := strconv.Atoi(filepath.Base(filepath.Dir(filepath.Dir(path))))
-	if err != nil {
-		return 0
+// Kill ends the server and all its processes at once, as a loss of power would
+// but for what the disk had not taken.
+func (c *Cluster) Kill(t testing.TB) {
+	t.Helper()
+	c.must(t, func(context.Context) error { return c.server.Kill() })
+}
+
+// Start starts a server that was killed. It returns when it has recovered.
+func (c *Cluster) Start(t testing.TB) {
+	t.Helper()
+	c.must(t, func(ctx context.Context) error { return c.server.Launch(ctx) })
+}
+
+func (c *Cluster) must(t testing.TB, do func(context.Context) error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), startTime)
+	defer cancel()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := do(ctx); err != nil {
+		t.Fatal(err)
 	}
-	return n
+}
+
+func hasState(err error, state string) bool {
+	var e *pgconn.PgError
+	return errors.As(err, &e) && e.Code == state
+}
+
+// pause waits a little before something is tried again.
+func pause(ctx context.Context) error {
+	timer := time.NewTimer(10 * time.Millisecond)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }

@@ -1,4 +1,4 @@
-package pgtest
+package pgserver
 
 import (
 	"fmt"
@@ -8,13 +8,14 @@ import (
 	"syscall"
 )
 
-// superuser is who the server runs as when the test runs as root.
+// superuser is who the server runs as when the caller is root.
 const superuser = "postgres"
 
 // attributes let a program run as somebody whom PostgreSQL accepts, and end
-// with the test.
+// with who started it. In a process group of its own it is not reached by a
+// terminal's Ctrl-C, and can be ended after those who use it.
 func attributes() *syscall.SysProcAttr {
-	a := &syscall.SysProcAttr{Pdeathsig: syscall.SIGQUIT}
+	a := &syscall.SysProcAttr{Pdeathsig: syscall.SIGQUIT, Setpgid: true}
 	if uid, gid, err := runsAs(); err == nil && uid != os.Getuid() {
 		a.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
 	}
@@ -27,7 +28,7 @@ func runsAs() (uid, gid int, err error) {
 	}
 	u, err := user.Lookup(superuser)
 	if err != nil {
-		return 0, 0, fmt.Errorf("PostgreSQL does not run as root, and there is no user %s: install Debian's package postgresql, or run the tests as another user: %w", superuser, err)
+		return 0, 0, fmt.Errorf("PostgreSQL does not run as root, and there is no user %s: install Debian's package postgresql, or be another user: %w", superuser, err)
 	}
 	if uid, err = strconv.Atoi(u.Uid); err != nil {
 		return 0, 0, err

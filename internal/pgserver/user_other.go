@@ -1,6 +1,6 @@
 //go:build unix && !linux
 
-package pgtest
+package pgserver
 
 import (
 	"errors"
@@ -13,7 +13,7 @@ func attributes() *syscall.SysProcAttr { return nil }
 // giveAway refuses root, as PostgreSQL does.
 func giveAway(string) error {
 	if os.Getuid() == 0 {
-		return errors.New("PostgreSQL does not run as root: run the tests as another user")
+		return errors.New("PostgreSQL does not run as root: be another user")
 	}
 	return nil
 }

@@ -1,0 +1,237 @@
+//go:build unix
+
+package pgserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// stopTime bounds how long a server may take to stop.
+const stopTime = time.Minute
+
+// Server is one server and its files. Its methods must not be called at the
+// same time, but for DSN and Dir.
+type Server struct {
+	dir     string
+	process *process // nil while it does not run
+}
+
+// process is a running server.
+type process struct {
+	cmd  *exec.Cmd
+	gone chan struct{} // closed when it has ended
+}
+
+// Start makes a new server and returns when it answers. The error says what to
+// install if PostgreSQL is not there. The caller must Remove the server. It
+// ends, on Linux, with the process that started it, however that ends.
+func Start(ctx context.Context) (*Server, error) {
+	bin, err := programs()
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("/tmp", "farebox-pg-") // the path of a socket may not be long
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{dir: dir}
+	if err = giveAway(dir); err == nil {
+		err = run(ctx, filepath.Join(bin, "initdb"), "--pgdata", filepath.Join(dir, "data"),
+			"--auth", "trust", "--username", "postgres", "--encoding", "UTF8", "--locale", "C", "--no-sync")
+	}
+	if err == nil {
+		err = s.Launch(ctx)
+	}
+	if err != nil {
+		return nil, errors.Join(err, s.Remove())
+	}
+	return s, nil
+}
+
+// DSN names a database of the server, as key=value pairs.
+func (s *Server) DSN(database string) string {
+	return fmt.Sprintf("host=%s user=postgres dbname=%s", s.dir, database)
+}
+
+// Dir returns the directory of the server's socket, whose name is .s.PGSQL.5432.
+func (s *Server) Dir() string { return s.dir }
+
+// Exec runs a statement in the server's own database.
+func (s *Server) Exec(ctx context.Context, query string) error {
+	conn, err := pgx.Connect(ctx, s.DSN("postgres"))
+	if err != nil {
+		return err
+	}
+	_, err = conn.Exec(ctx, query)
+	return errors.Join(err, conn.Close(ctx))
+}
+
+// Launch starts a server that was halted or killed on its files, and returns
+// when it answers, after it has recovered.
+func (s *Server) Launch(ctx context.Context) error {
+	bin, err := programs()
+	if err != nil {
+		return err
+	}
+	for {
+		if err := s.spawn(filepath.Join(bin, "postgres")); err != nil {
+			return err
+		}
+		if err = s.awaitReady(ctx); err == nil {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return errors.Join(err, s.log())
+		}
+		// It has ended: backends of a server that was killed still hold its memory.
+	}
+}
+
+func (s *Server) spawn(program string) error {
+	log, err := os.OpenFile(filepath.Join(s.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	cmd := exec.Command(program, "-D", filepath.Join(s.dir, "data"), "-k", s.dir,
+		"-c", "listen_addresses=", "-c", "fsync=on", "-c", "max_connections=300", "-c", "shared_buffers=128MB",
+		"-c", "max_wal_size=2GB", "-c", "logging_collector=off")
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.Dir = s.dir
+	cmd.SysProcAttr = attributes()
+	p := &process{cmd: cmd, gone: make(chan struct{})}
+	started := make(chan error, 1)
+	go func() {
+		// The server ends with the thread that started it, so that one whose
+		// starter was killed does not stay.
+		runtime.LockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			_ = cmd.Wait() // how it ended is in its log
+		}
+		close(p.gone)
+	}()
+	if err := <-started; err != nil {
+		return err
+	}
+	s.process = p
+	return nil
+}
+
+// awaitReady waits until the server answers, or has ended, which is an error.
+func (s *Server) awaitReady(ctx context.Context) error {
+	for {
+		err := s.Exec(ctx, `SELECT 1`)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-s.process.gone:
+			return fmt.Errorf("the server has ended: %w", err)
+		default:
+		}
+		if pause(ctx) != nil {
+			return err
+		}
+	}
+}
+
+func (s *Server) log() error {
+	text, err := os.ReadFile(filepath.Join(s.dir, "log"))
+	if err != nil {
+		return err
+	}
+	return fmt.Errorf("the server's log: %s", text[max(0, len(text)-4000):])
+}
+
+// Gone is closed when the running server has ended. It is nil while none runs.
+func (s *Server) Gone() <-chan struct{} {
+	if s.process == nil {
+		return nil
+	}
+	return s.process.gone
+}
+
+// Remove ends the server, if it runs, and removes its files.
+func (s *Server) Remove() error {
+	return errors.Join(s.Halt(), os.RemoveAll(s.dir))
+}
+
+// Halt ends the server, if it runs, as an operator would: it closes its
+// connections first.
+func (s *Server) Halt() error {
+	if s.process == nil {
+		return nil
+	}
+	p := s.process
+	s.process = nil
+	if err := p.cmd.Process.Signal(syscall.SIGINT); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return err
+	}
+	select {
+	case <-p.gone:
+		return nil
+	case <-time.After(stopTime):
+		return fmt.Errorf("the server did not end within %s: %w", stopTime, s.log())
+	}
+}
+
+// programs returns the directory of the newest PostgreSQL that is installed.
+func programs() (string, error) {
+	found, err := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
+	if err != nil {
+		return "", err
+	}
+	if path, err := exec.LookPath("initdb"); err == nil {
+		found = append(found, path)
+	}
+	if len(found) == 0 {
+		return "", errors.New("PostgreSQL is not installed: run apt-get install postgresql, or put the directory of initdb into PATH")
+	}
+	slices.SortFunc(found, func(a, b string) int { return version(a) - version(b) })
+	return filepath.Dir(found[len(found)-1]), nil
+}
+
+// version is the number in /usr/lib/postgresql/15/bin/initdb; 0 elsewhere.
+func version(path string) int {
+	n, err := strconv.Atoi(filepath.Base(filepath.Dir(filepath.Dir(path))))
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+func run(ctx context.Context, program string, args ...string) error {
+	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.SysProcAttr = attributes()
+	cmd.Dir = "/"
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w\n%s", program, err, out)
+	}
+	return nil
+}
+
+// pause waits a little before something is tried again.
+func pause(ctx context.Context) error {
+	timer := time.NewTimer(10 * time.Millisecond)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
