@@ -12,41 +12,32 @@ import (
 	"context"
 	"errors"
 	"flag"
-	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"path/filepath"
-	"syscall"
 	"time"
+
+	"github.com/fareboxhq/farebox/examples/internal/demo"
 )
 
 const (
-	readyTimeout = 60 * time.Second // how long the servers may take to get ready
-	callTimeout  = 30 * time.Second // how long the paid call may take
+	callTimeout = 30 * time.Second // how long the paid call may take
+
+	name        = "quickstart"
+	accountName = "demo"
+	keyLife     = "30d"
 )
 
 func main() {
 	o := options{}
-	flag.StringVar(&o.farebox, "farebox", "bin/farebox", "the gateway's binary")
-	flag.StringVar(&o.weather, "weather", "bin/weather", "the demonstration server's binary")
+	flag.StringVar(&o.Farebox, "farebox", "bin/farebox", "the gateway's binary")
+	flag.StringVar(&o.Weather, "weather", "bin/weather", "the demonstration server's binary")
 	flag.StringVar(&o.config, "config", "Caddyfile", "the gateway's configuration")
 	flag.StringVar(&o.data, "data", "", "directory for the store and the logs (default $FAREBOX_DATA, else data)")
 	flag.BoolVar(&o.once, "once", false, "stop after the call")
 	flag.Parse()
 	o.fromEnvironment(os.Getenv)
-
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	defer stop()
-	err := run(ctx, o, os.Stdout)
-	switch {
-	case ctx.Err() != nil:
-		fmt.Println("\nStopped.")
-	case err != nil:
-		fmt.Fprintln(os.Stderr, "quickstart:", err)
-		stop()
-		os.Exit(1)
-	}
+	demo.Main(name, func(ctx context.Context, out io.Writer) error { return run(ctx, o, out) })
 }
 
 // run does it all; when it returns, nothing that it started is running.
@@ -58,47 +49,47 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 		return err
 	}
 	servers, err := start(ctx, o)
-	defer func() { err = errors.Join(err, stopAll(servers)) }()
+	defer func() { err = errors.Join(err, demo.StopAll(servers)) }()
 	if err != nil {
 		return err
 	}
-	demo, err := demonstrate(ctx, o, servers)
+	d, err := demonstrate(ctx, o, servers)
 	if err != nil {
 		return err
 	}
-	report(out, o, demo)
+	report(out, o, d)
 	if o.once {
 		return nil
 	}
-	return wait(ctx, servers)
+	return demo.Wait(ctx, servers)
 }
 
 // start starts the server, waits until it answers, and starts the gateway. It
 // returns what runs, even with an error.
-func start(ctx context.Context, o options) ([]*process, error) {
-	weather, err := spawn("the weather server", filepath.Join(o.data, "weather.log"), nil,
-		o.weather, "-stateless", "-listen", "127.0.0.1:"+o.weatherPort)
+func start(ctx context.Context, o options) ([]*demo.Process, error) {
+	weather, err := demo.Spawn("the weather server", filepath.Join(o.data, "weather.log"), nil,
+		o.Weather, "-stateless", "-listen", "127.0.0.1:"+o.weatherPort)
 	if err != nil {
 		return nil, err
 	}
-	if err := weather.await(ctx, answers("http://127.0.0.1:"+o.weatherPort+"/healthz")); err != nil {
-		return []*process{weather}, err
+	if err := weather.Await(ctx, demo.Answers("http://127.0.0.1:"+o.weatherPort+"/healthz")); err != nil {
+		return []*demo.Process{weather}, err
 	}
-	gateway, err := spawn("the gateway", filepath.Join(o.data, "gateway.log"), o.environment(),
-		o.farebox, "run", "--config", o.config, "--adapter", "caddyfile")
+	gateway, err := demo.Spawn("the gateway", filepath.Join(o.data, "gateway.log"), o.environment(),
+		o.Farebox, "run", "--config", o.config, "--adapter", "caddyfile")
 	if err != nil {
-		return []*process{weather}, err
+		return []*demo.Process{weather}, err
 	}
-	return []*process{gateway, weather}, gateway.await(ctx, answers(o.endpoint()))
+	return []*demo.Process{gateway, weather}, gateway.Await(ctx, demo.Answers(o.endpoint()))
 }
 
 // demonstrate readies an account and a key, and makes the paid call.
-func demonstrate(ctx context.Context, o options, servers []*process) (*demonstration, error) {
-	operator := operator{binary: o.farebox, admin: o.admin}
+func demonstrate(ctx context.Context, o options, servers []*demo.Process) (*demonstration, error) {
+	operator := demo.Operator{Binary: o.Farebox, Admin: o.admin}
 	// The store may open a moment after the listener, so the first command is
 	// tried until it succeeds.
-	err := servers[0].await(ctx, func(ctx context.Context) error {
-		return operator.ensureAccount(ctx, accountName)
+	err := servers[0].Await(ctx, func(ctx context.Context) error {
+		return operator.EnsureAccount(ctx, accountName)
 	})
 	if err != nil {
 		return nil, err
@@ -106,16 +97,16 @@ func demonstrate(ctx context.Context, o options, servers []*process) (*demonstra
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	d := &demonstration{}
-	if d.before, err = operator.ensureCredits(ctx, accountName); err != nil {
+	if d.before, err = operator.EnsureCredits(ctx, accountName, name); err != nil {
 		return nil, err
 	}
-	if d.key, err = operator.newKey(ctx, accountName); err != nil {
+	if d.key, err = operator.NewKey(ctx, accountName, "--name", name, "--expires", keyLife); err != nil {
 		return nil, err
 	}
-	if d.call, err = callPaidTool(ctx, o.endpoint(), d.key.Secret); err != nil {
+	if d.call, err = demo.CallPaidTool(ctx, o.endpoint(), d.key.Secret); err != nil {
 		return nil, err
 	}
-	if d.after, err = operator.account(ctx, accountName); err != nil {
+	if d.after, err = operator.Account(ctx, accountName); err != nil {
 		return nil, err
 	}
 	return d, nil

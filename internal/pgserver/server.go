@@ -157,14 +157,6 @@ func (s *Server) log() error {
 	return fmt.Errorf("the server's log: %s", text[max(0, len(text)-4000):])
 }
 
-// Gone is closed when the running server has ended. It is nil while none runs.
-func (s *Server) Gone() <-chan struct{} {
-	if s.process == nil {
-		return nil
-	}
-	return s.process.gone
-}
-
 // Remove ends the server, if it runs, and removes its files.
 func (s *Server) Remove() error {
 	return errors.Join(s.Halt(), os.RemoveAll(s.dir))

@@ -1,4 +1,4 @@
-package main
+package demo
 
 import (
 	"bytes"
@@ -13,15 +13,16 @@ import (
 )
 
 const (
+	readyTimeout = 60 * time.Second // how long a server may take to get ready
 	pollInterval = 50 * time.Millisecond
 	termTimeout  = 10 * time.Second // from SIGTERM to SIGKILL
 	killTimeout  = 5 * time.Second  // from SIGKILL to giving up
 	logTail      = 2 << 10          // bytes of a log shown with an error
 )
 
-// process is a server that we started. It has a process group of its own, so
+// Process is a server that Spawn started. It has a process group of its own, so
 // that a terminal's Ctrl-C reaches only us, and we end it in order.
-type process struct {
+type Process struct {
 	name string
 	log  string        // file that its output goes to
 	term time.Duration // how long it may take to end when asked, before it is made to
@@ -29,7 +30,9 @@ type process struct {
 	done chan struct{} // closed when it has ended
 }
 
-func spawn(name, log string, environment []string, binary string, args ...string) (*process, error) {
+// Spawn starts a program. Its output goes to the log file, which is made anew;
+// the environment is added to our own. The caller must Stop the process.
+func Spawn(name, log string, environment []string, binary string, args ...string) (*Process, error) {
 	file, err := os.OpenFile(log, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, err
@@ -42,7 +45,7 @@ func spawn(name, log string, environment []string, binary string, args ...string
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
-	p := &process{name: name, log: log, term: termTimeout, cmd: cmd, done: make(chan struct{})}
+	p := &Process{name: name, log: log, term: termTimeout, cmd: cmd, done: make(chan struct{})}
 	go func() {
 		_ = cmd.Wait() // how it ended stands in ProcessState
 		close(p.done)
@@ -50,8 +53,8 @@ func spawn(name, log string, environment []string, binary string, args ...string
 	return p, nil
 }
 
-// await tries until ready reports no error, the process ends, or the time is up.
-func (p *process) await(ctx context.Context, ready func(context.Context) error) error {
+// Await tries until ready reports no error, the process ends, or the time is up.
+func (p *Process) Await(ctx context.Context, ready func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
 	ticker := time.NewTicker(pollInterval)
@@ -72,12 +75,12 @@ func (p *process) await(ctx context.Context, ready func(context.Context) error) 
 }
 
 // ended is the error of a process that ended by itself.
-func (p *process) ended() error {
+func (p *Process) ended() error {
 	return fmt.Errorf("%s ended unexpectedly (%s)%s", p.name, p.cmd.ProcessState, p.tail())
 }
 
 // tail returns the end of the log, for an error message.
-func (p *process) tail() string {
+func (p *Process) tail() string {
 	text, err := os.ReadFile(p.log)
 	if err != nil || len(text) == 0 {
 		return ""
@@ -88,8 +91,8 @@ func (p *process) tail() string {
 	return fmt.Sprintf("; the end of %s:\n%s", p.log, bytes.TrimSpace(text))
 }
 
-// stop ends the process: politely, then after a while by force.
-func (p *process) stop() error {
+// Stop ends the process: politely, then after a while by force.
+func (p *Process) Stop() error {
 	for _, step := range []struct {
 		signal syscall.Signal
 		wait   time.Duration
@@ -106,29 +109,38 @@ func (p *process) stop() error {
 	return fmt.Errorf("%s (process %d) does not end", p.name, p.cmd.Process.Pid)
 }
 
-// stopAll stops the processes in their order: the gateway before its upstream.
-func stopAll(processes []*process) error {
+// StopAll stops the processes in their order: a gateway before its upstream.
+func StopAll(processes []*Process) error {
 	var errs []error
 	for _, p := range processes {
-		errs = append(errs, p.stop())
+		errs = append(errs, p.Stop())
 	}
 	return errors.Join(errs...)
 }
 
-// wait returns when the context ends, or with an error when a server does.
-func wait(ctx context.Context, servers []*process) error {
+// Wait returns when the context ends, or with an error when a process does.
+func Wait(ctx context.Context, processes []*Process) error {
+	ended := make(chan *Process, len(processes))
+	for _, p := range processes {
+		go func() {
+			select {
+			case <-p.done:
+				ended <- p
+			case <-ctx.Done():
+			}
+		}()
+	}
 	select {
 	case <-ctx.Done():
 		return nil
-	case <-servers[0].done:
-		return servers[0].ended()
-	case <-servers[1].done:
-		return servers[1].ended()
+	case p := <-ended:
+		return p.ended()
 	}
 }
 
-// answers asks whether a server answers there, with whatever status.
-func answers(url string) func(context.Context) error {
+// Answers asks whether a server answers there, with whatever status. It is for
+// Await.
+func Answers(url string) func(context.Context) error {
 	return func(ctx context.Context) error {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 		if err != nil {

@@ -1,4 +1,4 @@
-package main
+package demo
 
 import (
 	"context"
@@ -12,15 +12,15 @@ import (
 )
 
 // shell starts a script as a server, and waits until it has said that it is up.
-func shell(t *testing.T, script string) *process {
+func shell(t *testing.T, script string) *Process {
 	t.Helper()
 	log := filepath.Join(t.TempDir(), "log")
-	p, err := spawn("the script", log, []string{"GREETING=up"}, "/bin/sh", "-c", script)
+	p, err := Spawn("the script", log, []string{"GREETING=up"}, "/bin/sh", "-c", script)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = p.cmd.Process.Kill() })
-	err = p.await(t.Context(), func(context.Context) error {
+	err = p.Await(t.Context(), func(context.Context) error {
 		if text, err := os.ReadFile(log); err != nil || !strings.Contains(string(text), "up") {
 			return errors.New("not up")
 		}
@@ -32,7 +32,7 @@ func shell(t *testing.T, script string) *process {
 	return p
 }
 
-func ending(p *process) syscall.Signal {
+func ending(p *Process) syscall.Signal {
 	return p.cmd.ProcessState.Sys().(syscall.WaitStatus).Signal()
 }
 
@@ -40,13 +40,13 @@ func ending(p *process) syscall.Signal {
 // has ended already is no error.
 func TestStopAsksFirst(t *testing.T) {
 	p := shell(t, `trap 'exit 0' TERM; echo $GREETING; while :; do :; done`)
-	if err := p.stop(); err != nil {
+	if err := p.Stop(); err != nil {
 		t.Fatal(err)
 	}
 	if code := p.cmd.ProcessState.ExitCode(); code != 0 {
 		t.Errorf("got %s; want exit status 0", p.cmd.ProcessState)
 	}
-	if err := p.stop(); err != nil {
+	if err := p.Stop(); err != nil {
 		t.Errorf("stop again: %v", err)
 	}
 }
@@ -55,7 +55,7 @@ func TestStopAsksFirst(t *testing.T) {
 func TestStopInsists(t *testing.T) {
 	p := shell(t, `trap '' TERM; echo $GREETING; while :; do :; done`)
 	p.term = 10 * time.Millisecond
-	if err := p.stop(); err != nil {
+	if err := p.Stop(); err != nil {
 		t.Fatal(err)
 	}
 	if got := ending(p); got != syscall.SIGKILL {
@@ -66,20 +66,20 @@ func TestStopInsists(t *testing.T) {
 // TestEarlyEndIsExplained: when a server ends while it is waited for, the
 // error has its exit status and the end of its log.
 func TestEarlyEndIsExplained(t *testing.T) {
-	p, err := spawn("the script", filepath.Join(t.TempDir(), "log"), nil, "/bin/sh", "-c", "echo no luck; exit 7")
+	p, err := Spawn("the script", filepath.Join(t.TempDir(), "log"), nil, "/bin/sh", "-c", "echo no luck; exit 7")
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = p.await(t.Context(), func(context.Context) error { return errors.New("never") })
+	err = p.Await(t.Context(), func(context.Context) error { return errors.New("never") })
 	for _, want := range []string{"the script ended unexpectedly", "exit status 7", "no luck"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v; want it to say %q", err, want)
 		}
 	}
-	if err := wait(t.Context(), []*process{p, p}); err == nil {
+	if err := Wait(t.Context(), []*Process{p, p}); err == nil {
 		t.Error("wait on an ended server: got no error")
 	}
-	if err := p.stop(); err != nil {
+	if err := p.Stop(); err != nil {
 		t.Errorf("stop: %v", err)
 	}
 }
@@ -87,10 +87,10 @@ func TestEarlyEndIsExplained(t *testing.T) {
 // TestStartFailureIsReported: a binary that is not there is an error, not a
 // server that never gets ready.
 func TestStartFailureIsReported(t *testing.T) {
-	if _, err := spawn("x", filepath.Join(t.TempDir(), "log"), nil, "/does/not/exist"); err == nil {
+	if _, err := Spawn("x", filepath.Join(t.TempDir(), "log"), nil, "/does/not/exist"); err == nil {
 		t.Error("missing binary: got no error")
 	}
-	if _, err := spawn("x", filepath.Join(t.TempDir(), "no", "such", "log"), nil, "/bin/sh"); err == nil {
+	if _, err := Spawn("x", filepath.Join(t.TempDir(), "no", "such", "log"), nil, "/bin/sh"); err == nil {
 		t.Error("impossible log: got no error")
 	}
 }
@@ -100,11 +100,11 @@ func TestAwaitIsBounded(t *testing.T) {
 	p := shell(t, `echo $GREETING; exec sleep 60`)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	err := p.await(ctx, func(context.Context) error { return errors.New("still closed") })
+	err := p.Await(ctx, func(context.Context) error { return errors.New("still closed") })
 	if err == nil || !strings.Contains(err.Error(), "still closed") {
 		t.Errorf("got %v; want the last reason", err)
 	}
-	if err := stopAll([]*process{p}); err != nil {
+	if err := StopAll([]*Process{p}); err != nil {
 		t.Error(err)
 	}
 }

@@ -1,0 +1,174 @@
+package demo
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync/atomic"
+
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+)
+
+// What the demonstrations call: the cheapest tool of the weather server that
+// costs.
+const (
+	PaidTool = "get_forecast"
+	PaidArgs = `{"city":"Oslo"}`
+)
+
+// What Farebox puts into the _meta of a result that was paid for.
+const (
+	metaReceipt = "dev.farebox/receipt"
+	metaCharge  = "dev.farebox/charge"
+)
+
+// servedBy is the response header by which a balancer may tell who served.
+const servedBy = "X-Served-By"
+
+// Charge is what a result says was paid for it.
+type Charge struct {
+	ID       string `json:"id"`
+	Amount   string `json:"amount"`
+	Currency string `json:"currency"`
+	Balance  string `json:"balance"`
+}
+
+// PaidCall is a call as the agent saw it.
+type PaidCall struct {
+	Result  string
+	Charge  Charge
+	Receipt string // a compact JWS
+	Node    string // who served it, if a balancer says so
+}
+
+// Agent is connected as agents are: by an ordinary MCP client that sends a
+// bearer token.
+type Agent struct {
+	session *mcp.ClientSession
+	bearer  *bearer
+}
+
+// Connect connects an agent. The caller must Close it.
+func Connect(ctx context.Context, endpoint, secret string) (*Agent, error) {
+	client := mcp.NewClient(&mcp.Implementation{Name: "farebox-demo", Version: "1.0.0"}, nil)
+	a := &Agent{bearer: &bearer{secret: secret}}
+	var err error
+	a.session, err = client.Connect(ctx, &mcp.StreamableClientTransport{
+		Endpoint:             endpoint,
+		HTTPClient:           &http.Client{Transport: a.bearer},
+		DisableStandaloneSSE: true,
+	}, nil)
+	if err != nil {
+		return nil, fmt.Errorf("connect through the gateway: %w", err)
+	}
+	return a, nil
+}
+
+// Close ends the agent's session.
+func (a *Agent) Close() error { return a.session.Close() }
+
+// Call makes the paid call. A result that was not paid for is an error.
+func (a *Agent) Call(ctx context.Context) (*PaidCall, error) {
+	result, err := a.session.CallTool(ctx, &mcp.CallToolParams{Name: PaidTool, Arguments: json.RawMessage(PaidArgs)})
+	if err != nil {
+		return nil, fmt.Errorf("call %s: %w", PaidTool, err)
+	}
+	text := textOf(result)
+	if result.IsError {
+		return nil, fmt.Errorf("call %s: %s", PaidTool, text)
+	}
+	call, err := readMeta(text, result.Meta)
+	if err == nil {
+		call.Node, _ = a.bearer.node.Load().(string)
+	}
+	return call, err
+}
+
+// CallPaidTool connects and makes the paid call once.
+func CallPaidTool(ctx context.Context, endpoint, secret string) (*PaidCall, error) {
+	agent, err := Connect(ctx, endpoint, secret)
+	if err != nil {
+		return nil, err
+	}
+	defer agent.Close()
+	return agent.Call(ctx)
+}
+
+func textOf(result *mcp.CallToolResult) string {
+	var texts []string
+	for _, content := range result.Content {
+		if t, ok := content.(*mcp.TextContent); ok {
+			texts = append(texts, t.Text)
+		}
+	}
+	return strings.Join(texts, "\n")
+}
+
+// readMeta finds the charge and the receipt in the result's _meta.
+func readMeta(text string, meta mcp.Meta) (*PaidCall, error) {
+	call := &PaidCall{Result: text}
+	raw, err := json.Marshal(meta[metaCharge])
+	if err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal(raw, &call.Charge); err != nil {
+		return nil, fmt.Errorf("%s in the result: %w", metaCharge, err)
+	}
+	call.Receipt, _ = meta[metaReceipt].(string)
+	if call.Charge.ID == "" || call.Receipt == "" {
+		return nil, errors.New("the result has no charge or no receipt: was it paid for?")
+	}
+	return call, nil
+}
+
+// bearer is a transport that sends the secret with each request, and notes who
+// served the last one. An agent that makes one call at a time has nobody else's
+// there.
+type bearer struct {
+	secret string
+	node   atomic.Value // string
+}
+
+// RoundTrip sends a copy of the request, with the secret added to its header.
+func (b *bearer) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	r.Header.Set("Authorization", "Bearer "+b.secret)
+	resp, err := http.DefaultTransport.RoundTrip(r)
+	if err == nil {
+		b.node.Store(resp.Header.Get(servedBy))
+	}
+	return resp, err
+}
+
+// Refusal asks for the list of tools by a key that must be refused, and returns
+// what is told to it. That the key is accepted is an error.
+func Refusal(ctx context.Context, endpoint, secret string) (string, error) {
+	const list = `{"jsonrpc":"2.0","id":1,"method":"tools/list"}`
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint, strings.NewReader(list))
+	if err != nil {
+		return "", err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Accept", "application/json, text/event-stream")
+	resp, err := (&http.Client{Transport: &bearer{secret: secret}}).Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusUnauthorized {
+		return "", fmt.Errorf("the deleted key got %s; want it to be refused", resp.Status)
+	}
+	var answer struct {
+		Error struct {
+			Message string `json:"message"`
+		} `json:"error"`
+	}
+	if err := json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(&answer); err != nil {
+		return "", fmt.Errorf("the refusal cannot be read: %w", err)
+	}
+	return resp.Status + ": " + answer.Error.Message, nil
+}

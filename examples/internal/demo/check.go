@@ -1,0 +1,66 @@
+package demo
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+)
+
+// Binaries are the programs that the demonstrations start.
+type Binaries struct {
+	Farebox, Weather string
+}
+
+// Check reports the files that are not there, and what to do about it.
+func (b Binaries) Check(configs ...string) error {
+	var errs []error
+	for _, binary := range []string{b.Farebox, b.Weather} {
+		if _, err := os.Stat(binary); err != nil {
+			errs = append(errs, fmt.Errorf("%w: \"make build\" makes it", err))
+		}
+	}
+	for _, config := range configs {
+		if _, err := os.Stat(config); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// CheckPort reports whether we may listen there. The variable of the environment
+// chooses the port, as in the example, for the target of make. Caddy shares
+// ports between processes, so a second gateway would not notice the first by
+// itself.
+func CheckPort(variable, host, port, example, target string) error {
+	if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
+		return fmt.Errorf("%s: %q is not a port: want 1 to 65535", variable, port)
+	}
+	listener, err := net.Listen("tcp", net.JoinHostPort(host, port))
+	if err != nil {
+		return fmt.Errorf("port %s is not free: stop what listens there, or choose another, as in %s=%s make %s", port, variable, example, target)
+	}
+	return listener.Close()
+}
+
+// CheckAddress is CheckPort for Caddy's admin address. One that is a socket
+// needs no port.
+func CheckAddress(variable, address, example, target string) error {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil
+	}
+	return CheckPort(variable, host, port, example, target)
+}
+
+// Environment returns a function that looks a variable up, and gives the other
+// value for one that is not set or empty.
+func Environment(getenv func(string) string) func(name, otherwise string) string {
+	return func(name, otherwise string) string {
+		if v := getenv(name); v != "" {
+			return v
+		}
+		return otherwise
+	}
+}

@@ -1,0 +1,48 @@
+package demo
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+)
+
+// Main is what the programs' main functions do: they run until a signal tells
+// them to stop. When run returns, nothing that it started may be running. An
+// error ends the program with exit code 1.
+func Main(name string, run func(ctx context.Context, out io.Writer) error) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	err := run(ctx, os.Stdout)
+	switch {
+	case ctx.Err() != nil:
+		fmt.Println("\nStopped.")
+	case err != nil:
+		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
+		stop()
+		os.Exit(1)
+	}
+}
+
+// Line prints a labelled line of a report.
+func Line(w io.Writer, label, format string, args ...any) {
+	text := strings.ReplaceAll(fmt.Sprintf(format, args...), "\n", "\n            ")
+	fmt.Fprintf(w, "  %-9s %s\n", label, text)
+}
+
+// ClientCommand is the command that gives the server to an MCP client.
+func ClientCommand(endpoint, secret string) string {
+	return fmt.Sprintf("claude mcp add --transport http weather %s --header \"Authorization: Bearer %s\"", endpoint, secret)
+}
+
+// Shorten keeps the ends of a long text.
+func Shorten(s string) string {
+	const ends = 24
+	if len(s) <= 2*ends {
+		return s
+	}
+	return fmt.Sprintf("%s...%s (%d bytes)", s[:ends], s[len(s)-ends:], len(s))
+}

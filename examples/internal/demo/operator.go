@@ -1,0 +1,115 @@
+package demo
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/big"
+	"os/exec"
+	"strings"
+)
+
+const (
+	lowBalance = "1.00" // the price of the dearest tool
+	topUp      = "5.00"
+)
+
+// Operator does to a running server what a person would do at a shell.
+type Operator struct {
+	Binary string // Farebox
+	Admin  string // the admin address of the server's Caddy
+}
+
+// Account is what "account show" says of an account.
+type Account struct {
+	ID          string `json:"id"`
+	Name        string `json:"name"`
+	Balance     string `json:"balance"`
+	TestBalance string `json:"test_balance"`
+}
+
+// Key is what "key create" says of a new key. The secret is shown only then.
+type Key struct {
+	ID        string `json:"id"`
+	Secret    string `json:"secret"`
+	ExpiresAt string `json:"expires_at"`
+}
+
+// Run runs one command and reads its answer into v, unless v is nil. The error
+// of a command that fails has what it said.
+func (o Operator) Run(ctx context.Context, v any, args ...string) error {
+	cmd := exec.CommandContext(ctx, o.Binary, append(append([]string{"farebox"}, args...), "--json", "--address", o.Admin)...)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	what := strings.Join(args[:min(2, len(args))], " ")
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("farebox %s: %w: %s", what, err, bytes.TrimSpace(stderr.Bytes()))
+	}
+	if v == nil {
+		return nil
+	}
+	if err := json.Unmarshal(stdout.Bytes(), v); err != nil {
+		return fmt.Errorf("farebox %s: answer is not what was expected: %w", what, err)
+	}
+	return nil
+}
+
+// Account returns the account of that name.
+func (o Operator) Account(ctx context.Context, name string) (*Account, error) {
+	a := &Account{}
+	return a, o.Run(ctx, a, "account", "show", name)
+}
+
+// EnsureAccount makes the account unless an earlier run made it.
+func (o Operator) EnsureAccount(ctx context.Context, name string) error {
+	if _, err := o.Account(ctx, name); err == nil {
+		return nil
+	}
+	return o.Run(ctx, nil, "account", "create", name)
+}
+
+// EnsureCredits tops the test balance up if it is low, for that reason, and
+// returns the account as it then is.
+func (o Operator) EnsureCredits(ctx context.Context, name, reason string) (*Account, error) {
+	a, err := o.Account(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	low, err := less(a.TestBalance, lowBalance)
+	if err != nil {
+		return nil, err
+	}
+	if !low {
+		return a, nil
+	}
+	if err := o.Run(ctx, nil, "credit", name, topUp, "--test", "--reason", reason); err != nil {
+		return nil, err
+	}
+	return o.Account(ctx, name)
+}
+
+// NewKey makes a key of the test environment for the account; flags say more of
+// it.
+func (o Operator) NewKey(ctx context.Context, account string, flags ...string) (*Key, error) {
+	k := &Key{}
+	return k, o.Run(ctx, k, append([]string{"key", "create", "--account", account, "--test"}, flags...)...)
+}
+
+// VerifyLedger replays the books; an error tells what is wrong with them.
+func (o Operator) VerifyLedger(ctx context.Context) error {
+	return o.Run(ctx, nil, "ledger", "verify")
+}
+
+// less compares two decimals exactly.
+func less(a, b string) (bool, error) {
+	x, ok := new(big.Rat).SetString(a)
+	if !ok {
+		return false, fmt.Errorf("balance %q is not a number", a)
+	}
+	y, ok := new(big.Rat).SetString(b)
+	if !ok {
+		return false, fmt.Errorf("amount %q is not a number", b)
+	}
+	return x.Cmp(y) < 0, nil
+}
