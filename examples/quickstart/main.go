@@ -14,7 +14,6 @@ import (
 	"flag"
 	"io"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/fareboxhq/farebox/examples/internal/demo"
@@ -48,12 +47,13 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 	if err := os.MkdirAll(o.data, 0o700); err != nil {
 		return err
 	}
-	servers, err := start(ctx, o)
-	defer func() { err = errors.Join(err, demo.StopAll(servers)) }()
+	servers := &demo.Servers{Binaries: o.Binaries, Data: o.data}
+	defer func() { err = errors.Join(err, servers.Stop()) }()
+	gateway, err := start(ctx, o, servers)
 	if err != nil {
 		return err
 	}
-	d, err := demonstrate(ctx, o, servers)
+	d, err := demonstrate(ctx, o, gateway)
 	if err != nil {
 		return err
 	}
@@ -61,34 +61,23 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 	if o.once {
 		return nil
 	}
-	return demo.Wait(ctx, servers)
+	return servers.Wait(ctx)
 }
 
-// start starts the server, waits until it answers, and starts the gateway. It
-// returns what runs, even with an error.
-func start(ctx context.Context, o options) ([]*demo.Process, error) {
-	weather, err := demo.Spawn("the weather server", filepath.Join(o.data, "weather.log"), nil,
-		o.Weather, "-stateless", "-listen", "127.0.0.1:"+o.weatherPort)
-	if err != nil {
+// start starts the server, waits until it answers, and starts the gateway.
+func start(ctx context.Context, o options, servers *demo.Servers) (*demo.Process, error) {
+	if err := servers.StartWeather(ctx, o.weatherPort, "-stateless"); err != nil {
 		return nil, err
 	}
-	if err := weather.Await(ctx, demo.Answers("http://127.0.0.1:"+o.weatherPort+"/healthz")); err != nil {
-		return []*demo.Process{weather}, err
-	}
-	gateway, err := demo.Spawn("the gateway", filepath.Join(o.data, "gateway.log"), o.environment(),
-		o.Farebox, "run", "--config", o.config, "--adapter", "caddyfile")
-	if err != nil {
-		return []*demo.Process{weather}, err
-	}
-	return []*demo.Process{gateway, weather}, gateway.Await(ctx, demo.Answers(o.endpoint()))
+	return servers.StartCaddy(ctx, "the gateway", "gateway.log", o.config, o.endpoint(), o.environment())
 }
 
 // demonstrate readies an account and a key, and makes the paid call.
-func demonstrate(ctx context.Context, o options, servers []*demo.Process) (*demonstration, error) {
+func demonstrate(ctx context.Context, o options, gateway *demo.Process) (*demonstration, error) {
 	operator := demo.Operator{Binary: o.Farebox, Admin: o.admin}
 	// The store may open a moment after the listener, so the first command is
 	// tried until it succeeds.
-	err := servers[0].Await(ctx, func(ctx context.Context) error {
+	err := gateway.Await(ctx, func(ctx context.Context) error {
 		return operator.EnsureAccount(ctx, accountName)
 	})
 	if err != nil {

@@ -96,9 +96,14 @@ func (o Operator) NewKey(ctx context.Context, account string, flags ...string) (
 	return k, o.Run(ctx, k, append([]string{"key", "create", "--account", account, "--test"}, flags...)...)
 }
 
-// VerifyLedger replays the books; an error tells what is wrong with them.
-func (o Operator) VerifyLedger(ctx context.Context) error {
-	return o.Run(ctx, nil, "ledger", "verify")
+// VerifyLedger replays the books and returns how many transactions there are; an
+// error tells what is wrong with them.
+func (o Operator) VerifyLedger(ctx context.Context) (transactions int64, err error) {
+	var v struct {
+		Transactions int64 `json:"transactions"`
+	}
+	err = o.Run(ctx, &v, "ledger", "verify")
+	return v.Transactions, err
 }
 
 // less compares two decimals exactly.

@@ -109,35 +109,6 @@ func (p *Process) Stop() error {
 	return fmt.Errorf("%s (process %d) does not end", p.name, p.cmd.Process.Pid)
 }
 
-// StopAll stops the processes in their order: a gateway before its upstream.
-func StopAll(processes []*Process) error {
-	var errs []error
-	for _, p := range processes {
-		errs = append(errs, p.Stop())
-	}
-	return errors.Join(errs...)
-}
-
-// Wait returns when the context ends, or with an error when a process does.
-func Wait(ctx context.Context, processes []*Process) error {
-	ended := make(chan *Process, len(processes))
-	for _, p := range processes {
-		go func() {
-			select {
-			case <-p.done:
-				ended <- p
-			case <-ctx.Done():
-			}
-		}()
-	}
-	select {
-	case <-ctx.Done():
-		return nil
-	case p := <-ended:
-		return p.ended()
-	}
-}
-
 // Answers asks whether a server answers there, with whatever status. It is for
 // Await.
 func Answers(url string) func(context.Context) error {

@@ -76,7 +76,7 @@ func TestEarlyEndIsExplained(t *testing.T) {
 			t.Errorf("got %v; want it to say %q", err, want)
 		}
 	}
-	if err := Wait(t.Context(), []*Process{p, p}); err == nil {
+	if err := (&Servers{running: []*Process{p, p}}).Wait(t.Context()); err == nil {
 		t.Error("wait on an ended server: got no error")
 	}
 	if err := p.Stop(); err != nil {
@@ -104,7 +104,7 @@ func TestAwaitIsBounded(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "still closed") {
 		t.Errorf("got %v; want the last reason", err)
 	}
-	if err := StopAll([]*Process{p}); err != nil {
+	if err := (&Servers{running: []*Process{p}}).Stop(); err != nil {
 		t.Error(err)
 	}
 }

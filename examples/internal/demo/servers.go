@@ -1,0 +1,71 @@
+package demo
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"slices"
+)
+
+// Servers are the processes of a demonstration. Nobody else may use them at the
+// same time.
+type Servers struct {
+	Binaries Binaries
+	Data     string // directory for the logs
+
+	running []*Process // the last one started comes first
+}
+
+// start starts a server and waits until it answers at the URL.
+func (s *Servers) start(ctx context.Context, name, log, url string, environment []string, binary string, args ...string) (*Process, error) {
+	p, err := Spawn(name, filepath.Join(s.Data, log), environment, binary, args...)
+	if err != nil {
+		return nil, err
+	}
+	s.running = slices.Insert(s.running, 0, p)
+	return p, p.Await(ctx, Answers(url))
+}
+
+// StartWeather starts the demonstration MCP server, and returns when it answers.
+func (s *Servers) StartWeather(ctx context.Context, port string, flags ...string) error {
+	address := "127.0.0.1:" + port
+	_, err := s.start(ctx, "the weather server", "weather.log", "http://"+address+"/healthz", nil,
+		s.Binaries.Weather, append(flags, "-listen", address)...)
+	return err
+}
+
+// StartCaddy starts Farebox with a Caddyfile, and returns when it answers at the
+// URL, with whatever status. Its store may open a moment later.
+func (s *Servers) StartCaddy(ctx context.Context, name, log, config, url string, environment []string) (*Process, error) {
+	return s.start(ctx, name, log, url, environment, s.Binaries.Farebox, "run", "--config", config, "--adapter", "caddyfile")
+}
+
+// Stop ends all of them, the last one started first: a gateway before its
+// upstream.
+func (s *Servers) Stop() error {
+	var errs []error
+	for _, p := range s.running {
+		errs = append(errs, p.Stop())
+	}
+	return errors.Join(errs...)
+}
+
+// Wait returns when the context ends, or with an error when a server does.
+func (s *Servers) Wait(ctx context.Context) error {
+	ended := make(chan *Process, len(s.running))
+	for _, p := range s.running {
+		go func() {
+			select {
+			case <-p.done:
+				ended <- p
+			case <-ctx.Done():
+			}
+		}()
+	}
+	select {
+	case <-ctx.Done():
+		return nil
+	case p := <-ended:
+		return p.ended()
+	}
+}

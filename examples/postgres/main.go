@@ -1,0 +1,165 @@
+// Command postgres is what "make run-postgres" runs: two Farebox gateways with
+// one store, a PostgreSQL database that it starts for them, and a balancer in
+// front. It shows that any of them may serve any request, also of one session,
+// and that a key which is deleted through one of them is dead at the other. Then
+// it stays up until it is told to stop, and ends all of it. All that it does to
+// Farebox, it does as an operator would: with the commands of the real binary.
+//
+// It needs Debian's package postgresql, and runs on Unix systems.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/fareboxhq/farebox/examples/internal/demo"
+	"github.com/fareboxhq/farebox/internal/pgserver"
+)
+
+const (
+	startTimeout = time.Minute
+	callTimeout  = 30 * time.Second // how long the demonstration may take
+
+	name        = "postgres"
+	accountName = "demo"
+	database    = "farebox"
+	calls       = 4
+)
+
+func main() {
+	o := options{}
+	flag.StringVar(&o.Farebox, "farebox", "bin/farebox", "the gateway's binary")
+	flag.StringVar(&o.Weather, "weather", "bin/weather", "the demonstration server's binary")
+	flag.StringVar(&o.configs, "configs", "examples/postgres", "directory of the Caddyfiles")
+	flag.StringVar(&o.data, "data", "", "directory for the gateways' keys and the logs (default postgres in $FAREBOX_DATA, else in data)")
+	flag.BoolVar(&o.once, "once", false, "stop after the demonstration")
+	flag.Parse()
+	o.fromEnvironment(os.Getenv)
+	demo.Main(name, func(ctx context.Context, out io.Writer) error { return run(ctx, o, out) })
+}
+
+// run does it all; when it returns, nothing that it started is running.
+func run(ctx context.Context, o options, out io.Writer) (err error) {
+	if err := o.check(); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(o.data, 0o700); err != nil {
+		return err
+	}
+	dsn, remove, err := startDatabase(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, remove()) }()
+	servers := &demo.Servers{Binaries: o.Binaries, Data: o.data}
+	defer func() { err = errors.Join(err, servers.Stop()) }()
+	if err := start(ctx, o, servers, dsn); err != nil {
+		return err
+	}
+	d, err := demonstrate(ctx, o)
+	if err != nil {
+		return err
+	}
+	d.dsn = dsn
+	report(out, o, d)
+	if o.once {
+		return nil
+	}
+	return servers.Wait(ctx)
+}
+
+// startDatabase starts PostgreSQL and makes a database in it. The function that
+// it returns ends the server and removes its files.
+func startDatabase(ctx context.Context) (dsn string, remove func() error, err error) {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	server, err := pgserver.Start(ctx)
+	if err != nil {
+		return "", nil, err
+	}
+	if err := server.Exec(ctx, "CREATE DATABASE "+database); err != nil {
+		return "", nil, errors.Join(err, server.Remove())
+	}
+	return server.DSN(database), server.Remove, nil
+}
+
+// start starts the MCP server, the gateways, and the balancer. The first gateway
+// makes the database's tables and the keys that both share, so it is waited for.
+func start(ctx context.Context, o options, servers *demo.Servers, dsn string) error {
+	if err := servers.StartWeather(ctx, o.weatherPort); err != nil {
+		return err
+	}
+	for _, n := range o.nodes {
+		gateway, err := servers.StartCaddy(ctx, "the gateway at "+n.address(), "gateway-"+n.port+".log",
+			filepath.Join(o.configs, "Caddyfile"), n.endpoint(), o.environment(n, dsn))
+		if err != nil {
+			return err
+		}
+		// The store may open a moment after the listener, so the first command is
+		// tried until it succeeds.
+		err = gateway.Await(ctx, func(ctx context.Context) error {
+			return o.operator(n).EnsureAccount(ctx, accountName)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	_, err := servers.StartCaddy(ctx, "the balancer", "balancer.log",
+		filepath.Join(o.configs, "balancer.Caddyfile"), o.endpoint(), o.balancer())
+	return err
+}
+
+// demonstrate makes calls that both gateways serve, and deletes the key that made
+// them through one of the gateways.
+func demonstrate(ctx context.Context, o options) (*demonstration, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	first, second := o.operator(o.nodes[0]), o.operator(o.nodes[1])
+	if _, err := first.EnsureCredits(ctx, accountName, name); err != nil {
+		return nil, err
+	}
+	var err error
+	d := &demonstration{}
+	if d.deleted, err = first.NewKey(ctx, accountName, "--name", "first"); err != nil {
+		return nil, err
+	}
+	if d.calls, err = callAll(ctx, o.endpoint(), d.deleted.Secret); err != nil {
+		return nil, err
+	}
+	if err := first.Run(ctx, nil, "key", "delete", d.deleted.ID); err != nil {
+		return nil, err
+	}
+	if d.refusal, err = demo.Refusal(ctx, o.nodes[1].endpoint(), d.deleted.Secret); err != nil {
+		return nil, err
+	}
+	if d.key, err = second.NewKey(ctx, accountName, "--name", "second"); err != nil {
+		return nil, err
+	}
+	if d.account, err = second.Account(ctx, accountName); err != nil {
+		return nil, err
+	}
+	d.transactions, err = second.VerifyLedger(ctx)
+	return d, err
+}
+
+// callAll makes the calls, in one session.
+func callAll(ctx context.Context, endpoint, secret string) (all []*demo.PaidCall, err error) {
+	agent, err := demo.Connect(ctx, endpoint, secret)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, agent.Close()) }()
+	for range calls {
+		call, err := agent.Call(ctx)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, call)
+	}
+	return all, nil
+}

@@ -1,0 +1,83 @@
+package main
+
+import (
+	"errors"
+	"path/filepath"
+
+	"github.com/fareboxhq/farebox/examples/internal/demo"
+)
+
+// target is what make calls it.
+const target = "run-postgres"
+
+// node is a gateway.
+type node struct {
+	port  string
+	admin string // Caddy's admin address
+}
+
+func (n node) address() string { return "localhost:" + n.port }
+
+// endpoint is where MCP clients find this gateway alone.
+func (n node) endpoint() string { return "http://" + n.address() + "/mcp" }
+
+// options are what the flags and the environment say.
+type options struct {
+	demo.Binaries
+	configs, data string
+	once          bool
+
+	port        string  // of the balancer: BALANCER_PORT
+	weatherPort string  // of the weather server: WEATHER_PORT
+	nodes       [2]node // NODE1_PORT and NODE1_ADMIN, and so on
+}
+
+func (o *options) fromEnvironment(getenv func(string) string) {
+	or := demo.Environment(getenv)
+	if o.data == "" {
+		o.data = filepath.Join(or("FAREBOX_DATA", "data"), name)
+	}
+	o.port = or("BALANCER_PORT", "8080")
+	o.weatherPort = or("WEATHER_PORT", "3001")
+	o.nodes = [2]node{
+		{port: or("NODE1_PORT", "8081"), admin: or("NODE1_ADMIN", "localhost:2019")},
+		{port: or("NODE2_PORT", "8082"), admin: or("NODE2_ADMIN", "localhost:2020")},
+	}
+}
+
+// endpoint is where MCP clients find the gateways, through the balancer.
+func (o *options) endpoint() string { return "http://localhost:" + o.port + "/mcp" }
+
+func (o *options) operator(n node) demo.Operator {
+	return demo.Operator{Binary: o.Farebox, Admin: n.admin}
+}
+
+// environment is what a gateway gets beside ours.
+func (o *options) environment(n node, dsn string) []string {
+	data, err := filepath.Abs(o.data)
+	if err != nil {
+		data = o.data
+	}
+	return []string{
+		"FAREBOX_DSN=" + dsn, "FAREBOX_DATA=" + data, "FAREBOX_PORT=" + n.port,
+		"WEATHER_PORT=" + o.weatherPort, "CADDY_ADMIN=" + n.admin,
+	}
+}
+
+// balancer is what the balancer gets beside ours.
+func (o *options) balancer() []string {
+	return []string{"BALANCER_PORT=" + o.port, "NODE1_PORT=" + o.nodes[0].port, "NODE2_PORT=" + o.nodes[1].port}
+}
+
+// check reports all that would keep the servers from starting, each with what
+// to do about it.
+func (o *options) check() error {
+	return errors.Join(
+		o.Check(filepath.Join(o.configs, "Caddyfile"), filepath.Join(o.configs, "balancer.Caddyfile")),
+		demo.CheckPort("BALANCER_PORT", "127.0.0.1", o.port, "18080", target),
+		demo.CheckPort("NODE1_PORT", "127.0.0.1", o.nodes[0].port, "18081", target),
+		demo.CheckPort("NODE2_PORT", "127.0.0.1", o.nodes[1].port, "18082", target),
+		demo.CheckPort("WEATHER_PORT", "127.0.0.1", o.weatherPort, "13001", target),
+		demo.CheckAddress("NODE1_ADMIN", o.nodes[0].admin, "localhost:12019", target),
+		demo.CheckAddress("NODE2_ADMIN", o.nodes[1].admin, "localhost:12020", target))
+}
