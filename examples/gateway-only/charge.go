@@ -1,0 +1,53 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+
+	"github.com/fareboxhq/farebox/examples/internal/demo"
+)
+
+// What the server that charges by itself asks for.
+const (
+	billingTool  = "create_invoice"
+	billingPrice = "0.10"
+)
+
+// postCharge does what a server does that takes agents' tokens by itself: it
+// charges the holder of the token, by its provider key. A server would make an
+// idempotency key of what it charges for, such as the number of an order, and
+// could then ask again after a broken connection; the agent's one call here needs
+// none.
+func postCharge(ctx context.Context, platform, providerKey, token string) (*demo.Charge, error) {
+	body, err := json.Marshal(map[string]string{"token": token, "server": billing, "tool": billingTool, "amount": billingPrice})
+	if err != nil {
+		return nil, err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, platform+"/api/v1/charge", bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Authorization", "Bearer "+providerKey)
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("charge: %w", err)
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	if err != nil {
+		return nil, fmt.Errorf("charge: %w", err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("charge: %s: %s", resp.Status, answer)
+	}
+	charge := &demo.Charge{}
+	if err := json.Unmarshal(answer, charge); err != nil {
+		return nil, fmt.Errorf("charge: the answer is not what was expected: %w", err)
+	}
+	return charge, nil
+}

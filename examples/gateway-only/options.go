@@ -1,0 +1,73 @@
+package main
+
+import (
+	"errors"
+	"path/filepath"
+
+	"github.com/fareboxhq/farebox/examples/internal/demo"
+)
+
+// target is what make calls it.
+const target = "run-gateway-only"
+
+// options are what the flags and the environment say. The environment's names
+// are those that the Caddyfiles read; the platform's admin address is
+// PLATFORM_ADMIN, and the gateway's GATEWAY_ADMIN.
+type options struct {
+	demo.Binaries
+	configs, data string
+	once          bool
+
+	port          string // of the gateway: FAREBOX_PORT
+	platformPort  string // PLATFORM_PORT
+	weatherPort   string // WEATHER_PORT
+	admin         string
+	platformAdmin string
+}
+
+func (o *options) fromEnvironment(getenv func(string) string) {
+	or := demo.Environment(getenv)
+	if o.data == "" {
+		o.data = filepath.Join(or("FAREBOX_DATA", "data"), name)
+	}
+	o.port = or("FAREBOX_PORT", "8080")
+	o.platformPort = or("PLATFORM_PORT", "8090")
+	o.weatherPort = or("WEATHER_PORT", "3001")
+	o.platformAdmin = or("PLATFORM_ADMIN", "localhost:2019")
+	o.admin = or("GATEWAY_ADMIN", "localhost:2020")
+}
+
+// endpoint is where MCP clients find the gateway.
+func (o *options) endpoint() string { return "http://localhost:" + o.port + "/mcp" }
+
+// platform is the address of the platform.
+func (o *options) platform() string { return "http://localhost:" + o.platformPort }
+
+// operator works at the platform: the gateway has nothing to operate on.
+func (o *options) operator() demo.Operator {
+	return demo.Operator{Binary: o.Farebox, Admin: o.platformAdmin}
+}
+
+// environment is what the platform and the gateway get beside ours.
+func (o *options) environment(admin string) []string {
+	data, err := filepath.Abs(o.data)
+	if err != nil {
+		data = o.data
+	}
+	return []string{
+		"FAREBOX_DATA=" + data, "FAREBOX_PORT=" + o.port, "PLATFORM_PORT=" + o.platformPort,
+		"WEATHER_PORT=" + o.weatherPort, "CADDY_ADMIN=" + admin,
+	}
+}
+
+// check reports all that would keep the servers from starting, each with what
+// to do about it.
+func (o *options) check() error {
+	return errors.Join(
+		o.Check(filepath.Join(o.configs, "Caddyfile"), filepath.Join(o.configs, "platform.Caddyfile")),
+		demo.CheckPort("FAREBOX_PORT", "127.0.0.1", o.port, "18080", target),
+		demo.CheckPort("PLATFORM_PORT", "127.0.0.1", o.platformPort, "18090", target),
+		demo.CheckPort("WEATHER_PORT", "127.0.0.1", o.weatherPort, "13001", target),
+		demo.CheckAddress("PLATFORM_ADMIN", o.platformAdmin, "localhost:12019", target),
+		demo.CheckAddress("GATEWAY_ADMIN", o.admin, "localhost:12020", target))
+}
