@@ -9,11 +9,11 @@ FUZZ ?= 10m
 # The integration tests run the real binary, which the test cache cannot see.
 INTEGRATION = ./integration/...
 
-.PHONY: help build run test conformance tools fmt vet lint bench soak clean
+.PHONY: help build run run-postgres run-gateway-only test conformance tools fmt vet lint bench soak clean
 .DEFAULT_GOAL := help
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build bin/farebox, and the programs of the examples
 	@mkdir -p bin
@@ -21,9 +21,17 @@ build: ## build bin/farebox, and the programs of the examples
 	$(GO) build -o bin/weather ./examples/weather
 	$(GO) build -o bin/billing ./examples/billing
 	$(GO) build -o bin/quickstart ./examples/quickstart
+	$(GO) build -o bin/run-postgres ./examples/postgres
+	$(GO) build -o bin/run-gateway-only ./examples/gateway-only
 
 run: build ## start a server and the gateway, make a paid call, stay up until Ctrl-C
 	@bin/quickstart
+
+run-postgres: build ## the same with two gateways on one PostgreSQL, behind a balancer
+	@bin/run-postgres
+
+run-gateway-only: build ## the same with a gateway without a store, and the platform that it asks
+	@bin/run-gateway-only
 
 test: tools fmt vet lint ## check everything
 	$(GO) test $$(scripts/tools.sh flags) -vet=off -timeout 10m $$($(GO) list ./... | grep -v /integration)

