@@ -171,6 +171,11 @@ func TestChargeConcurrently(t *testing.T) {
 	if got := s.available("alice", false); len(ids) != 1 || got != "9.90" {
 		t.Errorf("%d charges, alice has %s", len(ids), got)
 	}
+	counted := s.counted.Load()
+	do[Charged](s, 200, "provider", "POST", "/charge", c)
+	if s.counted.Load() != counted || counted == 0 {
+		t.Errorf("counted %d times, then %d", counted, s.counted.Load())
+	}
 	dear := s.request("agent")
 	dear.Amount = 990_000
 	for range 16 {

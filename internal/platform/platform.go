@@ -35,7 +35,7 @@ type Server struct {
 	FeeTo        string             // id of the operator's account; "" without a fee
 }
 
-// Options say what a platform serves. All must be set but Now and NewID.
+// Options say what a platform serves. All must be set but the last three.
 type Options struct {
 	Servers  map[string]Server // by name; never changed afterwards
 	Secrets  *keys.Format      // the form of tokens
@@ -52,6 +52,10 @@ type Options struct {
 	Logger  *slog.Logger
 	Now     func() time.Time           // nil: time.Now
 	NewID   func(prefix string) string // nil: a UUIDv7 after the prefix
+	// Charged counts a charge that a provider has made; nil does not. A retry that
+	// comes after the answer does not count, one at the same time may. What
+	// gateways charge they count themselves.
+	Charged func(server string, paid ledger.Amount, sandbox bool)
 }
 
 // Platform serves the API. It is safe for concurrent use.
@@ -79,6 +83,9 @@ func New(o Options) (*Platform, error) {
 	}
 	if o.NewID == nil {
 		o.NewID = newID
+	}
+	if o.Charged == nil {
+		o.Charged = func(string, ledger.Amount, bool) {}
 	}
 	p := &Platform{Options: o, mux: http.NewServeMux(), rules: make(map[string]rule), nodes: newNodes(), keepAlive: keepAlive}
 	p.api = p.newAPI()
