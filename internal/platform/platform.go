@@ -61,6 +61,8 @@ type Platform struct {
 	api   huma.API
 	rules map[string]rule // by the pattern of the mux
 	nodes nodes
+
+	keepAlive time.Duration // of streams
 }
 
 // rule is what a request must pass before its operation is looked at.
@@ -78,7 +80,7 @@ func New(o Options) (*Platform, error) {
 	if o.NewID == nil {
 		o.NewID = newID
 	}
-	p := &Platform{Options: o, mux: http.NewServeMux(), rules: make(map[string]rule), nodes: newNodes()}
+	p := &Platform{Options: o, mux: http.NewServeMux(), rules: make(map[string]rule), nodes: newNodes(), keepAlive: keepAlive}
 	p.api = p.newAPI()
 	p.registerCharge()
 	p.registerGateway()
