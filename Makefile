@@ -15,10 +15,11 @@ INTEGRATION = ./integration/...
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-build: ## build bin/farebox, and bin/weather and bin/quickstart for the demonstration
+build: ## build bin/farebox, and the programs of the examples
 	@mkdir -p bin
 	$(GO) build -o bin/farebox ./xcaddy
 	$(GO) build -o bin/weather ./examples/weather
+	$(GO) build -o bin/billing ./examples/billing
 	$(GO) build -o bin/quickstart ./examples/quickstart
 
 run: build ## start a server and the gateway, make a paid call, stay up until Ctrl-C

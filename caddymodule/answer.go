@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -34,20 +35,23 @@ type answer struct {
 	challenge  bool   // with WWW-Authenticate (RFC 6750, 3)
 	tokenError string // its error parameter; none if no token was sent
 	retryAfter int    // seconds
+	// http is the status where error_style http is set; 0 if that changes nothing.
+	http int
 }
 
 // answers has every code: a test holds it against gate.Codes.
 var answers = map[gate.Code]answer{
-	gate.TokenMissing:        {status: 401, rpc: 401, text: "Token missing", challenge: true},
-	gate.TokenInvalid:        {status: 401, rpc: 401, text: "Invalid agent token", challenge: true, tokenError: "invalid_token"},
-	gate.TokenExpired:        {status: 401, rpc: 401, text: "Agent token expired", challenge: true, tokenError: "invalid_token"},
-	gate.RateLimited:         {status: 429, rpc: 429, text: "Too many unknown tokens from this address", retryAfter: 1},
-	gate.InsufficientBalance: {status: 200, rpc: 402, text: "Insufficient balance", toolResult: true},
-	gate.SpendingCap:         {status: 200, rpc: 402, text: "A spending cap is reached", toolResult: true},
+	gate.TokenMissing:        {status: 401, rpc: 401, text: "Token missing", challenge: true, http: 401},
+	gate.TokenInvalid:        {status: 401, rpc: 401, text: "Invalid agent token", challenge: true, tokenError: "invalid_token", http: 401},
+	gate.TokenExpired:        {status: 401, rpc: 401, text: "Agent token expired", challenge: true, tokenError: "invalid_token", http: 401},
+	gate.ScopeInsufficient:   {status: 200, rpc: 403, text: "The token lacks a scope", toolResult: true, tokenError: "insufficient_scope", http: 403},
+	gate.RateLimited:         {status: 429, rpc: 429, text: "Too many unknown tokens from this address", retryAfter: 1, http: 429},
+	gate.InsufficientBalance: {status: 200, rpc: 402, text: "Insufficient balance", toolResult: true, http: 402},
+	gate.SpendingCap:         {status: 200, rpc: 402, text: "A spending cap is reached", toolResult: true, http: 402},
 	gate.CallInFlight:        {status: 200, rpc: 409, text: "The first call with this idempotency key is still under way", toolResult: true},
 	gate.RetryKeyReused:      {status: 200, rpc: 409, text: "This idempotency key was used for another call", toolResult: true},
 	gate.ResultGone:          {status: 200, rpc: 410, text: "This call was made and charged before, and its result is not kept", toolResult: true},
-	gate.PriceAboveMax:       {status: 200, rpc: 402, text: "The price is above the caller's maximum", toolResult: true},
+	gate.PriceAboveMax:       {status: 200, rpc: 402, text: "The price is above the caller's maximum", toolResult: true, http: 402},
 	gate.PriceRefused:        {status: 200, rpc: -32602, text: "The call cannot be priced"},
 	gate.PlatformUnavailable: {status: 503, rpc: 503, text: "The gateway cannot decide about this call now; nothing was charged", retryAfter: 5},
 	gate.ChargeFailed:        {status: 503, rpc: 503, text: "The call could not be charged, so its result is withheld", retryAfter: 5},
@@ -72,17 +76,35 @@ var answers = map[gate.Code]answer{
 	gate.Misconfigured:       {status: 500, rpc: 500, text: "The gateway is misconfigured; see its log"},
 }
 
-// tooManyLeft answers gate.RateLimited for a key that may come again: it is
-// known, so that its model is told. The answer of the table is for floods of
-// callers who are not.
-var tooManyLeft = answer{status: 200, rpc: 429, toolResult: true}
+// tooOften answers gate.RateLimited for a key that may come again: it is known,
+// so that its model is told. The answer of the table is for floods of callers
+// who are not.
+var tooOften = answer{status: 200, rpc: 429, toolResult: true, http: 429}
 
-// answerTo returns the form of the answer to a refusal.
-func answerTo(r *gate.Refusal) answer {
+// answerTo returns the form of the answer to a refusal, as a response of its
+// own.
+func (x *exchange) answerTo(r *gate.Refusal) answer {
+	a := answers[r.Code]
 	if r.Code == gate.RateLimited && r.RetryAfter > 0 {
-		return tooManyLeft
+		a = tooOften
 	}
-	return answers[r.Code]
+	// What is no request over POST has no JSON-RPC answer: its answer is a stream,
+	// or nothing.
+	if a.http != 0 && (x.r.Method != http.MethodPost || x.message.Kind != mcp.KindRequest) {
+		a.status = a.http
+	}
+	if r.Code == gate.MethodUnknown && x.era == mcp.EraStateless {
+		// There are no sessions to be taken for lost (2026-07-28, streamable HTTP).
+		a.status = http.StatusNotFound
+	}
+	if x.h.ErrorStyle == styleHTTP && a.http != 0 {
+		a.status = a.http
+		a.challenge = a.challenge || a.tokenError != ""
+	}
+	if a.status == http.StatusTooManyRequests && r.RetryAfter > 0 {
+		a.retryAfter = int(math.Ceil(r.RetryAfter.Seconds()))
+	}
+	return a
 }
 
 // errorField is _meta["dev.farebox/error"].
@@ -95,6 +117,7 @@ type errorField struct {
 	Currency     string         `json:"currency,omitempty"`
 	Cap          *capField      `json:"cap,omitempty"`
 	RetryAfterMS int64          `json:"retry_after_ms,omitempty"`
+	Scopes       []string       `json:"scopes,omitempty"` // that are needed
 	Charge       string         `json:"charge,omitempty"` // of a call that was charged all the same
 }
 
@@ -115,20 +138,39 @@ func fieldOfCap(c *ledger.CapError) *capField {
 	return f
 }
 
-// refusalBody returns the JSON-RPC message that tells of a refusal.
-func (x *exchange) refusalBody(r *gate.Refusal) []byte {
-	a := answerTo(r)
-	field := errorField{Code: r.Code, Tool: r.Tool}
-	text := a.text
-	if r.Reason != "" {
-		text = r.Reason
+// refusalBody returns the JSON-RPC message that tells of a refusal: a tool result
+// where models are to read it, unless the answer is a classic one by its status.
+func (x *exchange) refusalBody(r *gate.Refusal, classic bool) []byte {
+	a := answers[r.Code]
+	if r.Code == gate.RateLimited && r.RetryAfter > 0 {
+		a = tooOften
 	}
+	field, text := x.tell(r)
+	value, err := json.Marshal(field)
+	if err != nil {
+		panic(err) // strings and amounts always encode
+	}
+	meta := []mcp.Field{{Name: "dev.farebox/error", Value: value}}
+	if a.toolResult && !classic && x.message.Kind == mcp.KindRequest && x.message.Method == "tools/call" {
+		return mcp.AppendToolRefusal(nil, x.message.ID, x.era, text, meta)
+	}
+	return mcp.AppendError(nil, x.message.ID, a.rpc, text, meta)
+}
+
+// tell returns what a client is told of a refusal: its figures, and a text.
+func (x *exchange) tell(r *gate.Refusal) (field errorField, text string) {
+	a := answers[r.Code]
+	field = errorField{Code: r.Code, Tool: r.Tool}
+	text = a.text
 	switch r.Code {
 	case gate.ToolUnknown:
 		text += ": " + r.Tool
 	case gate.InsufficientBalance:
 		field.Price, field.Available, field.Currency = &r.Price, &r.Available, r.Currency
 		text = x.poorText(r)
+	case gate.ScopeInsufficient:
+		field.Scopes = r.Scopes
+		text = scopeText(r)
 	case gate.SpendingCap:
 		field.Price, field.Currency, field.Cap = &r.Price, r.Currency, fieldOfCap(r.Cap)
 		text = capText(r)
@@ -145,7 +187,7 @@ func (x *exchange) refusalBody(r *gate.Refusal) []byte {
 	case gate.RateLimited:
 		if r.RetryAfter > 0 {
 			field.RetryAfterMS = int64(math.Ceil(float64(r.RetryAfter) / float64(time.Millisecond)))
-			text = leftText(r)
+			text = x.oftenText(r)
 		}
 	}
 	if r.Reason != "" {
@@ -155,15 +197,7 @@ func (x *exchange) refusalBody(r *gate.Refusal) []byte {
 		field.Charge = x.call.ID()
 		text = chargedText(r.Code, text)
 	}
-	value, err := json.Marshal(field)
-	if err != nil {
-		panic(err) // strings and amounts always encode
-	}
-	meta := []mcp.Field{{Name: "dev.farebox/error", Value: value}}
-	if a.toolResult && x.message.Kind == mcp.KindRequest && x.message.Method == "tools/call" {
-		return mcp.AppendToolRefusal(nil, x.message.ID, x.era, text, meta)
-	}
-	return mcp.AppendError(nil, x.message.ID, a.rpc, text, meta)
+	return field, text
 }
 
 // poorText tells a model what to tell its user.
@@ -199,6 +233,17 @@ func capText(r *gate.Refusal) string {
 		notDone(r.Tool), r.Price, r.Currency, c.Amount, r.Currency, whose, c.Period, max(c.Left(), 0), r.Currency, c.Resets.Format(time.DateTime))
 }
 
+// scopeText tells a model which scopes are missing.
+func scopeText(r *gate.Refusal) string {
+	needs := "scope " + r.Scopes[0]
+	if len(r.Scopes) > 1 {
+		needs = "scopes " + strings.Join(r.Scopes, " and ")
+	}
+	return fmt.Sprintf("%s and nothing was charged: it needs the %s, and this key lacks %s. "+
+		"Ask the operator of this gateway for a key that may; until then every retry will be refused.",
+		notDone(r.Tool), needs, strings.Join(r.Lacking, " and "))
+}
+
 // dearText tells a model what it may do about a price.
 func dearText(r *gate.Refusal) string {
 	return fmt.Sprintf("%s and nothing was charged: this call costs %s %s, but the caller's own maximum in _meta[\"dev.farebox/max-price\"] is %s %s. "+
@@ -206,8 +251,12 @@ func dearText(r *gate.Refusal) string {
 		notDone(r.Tool), r.Price, r.Currency, r.Maximum, r.Currency)
 }
 
-// leftText tells a model to wait, and why.
-func leftText(r *gate.Refusal) string {
+// oftenText tells a model to wait, and why.
+func (x *exchange) oftenText(r *gate.Refusal) string {
+	if r.Often {
+		return fmt.Sprintf("This request was not served and nothing was charged: this key has asked too often; after a pause, %d requests may come at once. "+
+			"Wait %d seconds, then ask again.", x.quota.Limit, int64(math.Ceil(r.RetryAfter.Seconds())))
+	}
 	return fmt.Sprintf("%s and nothing was charged: too many paid calls with this key were abandoned before their answer came. "+
 		"Wait %d seconds, then call again, and wait for the answer.",
 		notDone(r.Tool), int64(math.Ceil(r.RetryAfter.Seconds())))
@@ -255,18 +304,10 @@ func (x *exchange) refuse(r *gate.Refusal) {
 // Refuse writes a whole response; it is what a tap answers with, too.
 func (x *exchange) Refuse(w http.ResponseWriter, r *gate.Refusal) {
 	x.logRefusal(r)
-	a := answerTo(r)
-	if r.Code == gate.MethodUnknown && x.era == mcp.EraStateless {
-		// There are no sessions to be taken for lost (2026-07-28, streamable HTTP).
-		a.status = http.StatusNotFound
-	}
+	a := x.answerTo(r)
 	h := w.Header()
 	if a.challenge {
-		challenge := `Bearer realm="` + x.h.Server + `"`
-		if a.tokenError != "" {
-			challenge += `, error="` + a.tokenError + `"`
-		}
-		h.Set("WWW-Authenticate", challenge)
+		h.Set("WWW-Authenticate", x.challenge(&a, r))
 	}
 	if a.retryAfter > 0 {
 		h.Set("Retry-After", strconv.Itoa(a.retryAfter))
@@ -274,7 +315,26 @@ func (x *exchange) Refuse(w http.ResponseWriter, r *gate.Refusal) {
 	if a.status == http.StatusMethodNotAllowed {
 		h.Set("Allow", allowedMethods)
 	}
-	writeMessage(w, a.status, x.refusalBody(r))
+	writeMessage(w, a.status, x.refusalBody(r, x.h.ErrorStyle == styleHTTP && a.http != 0))
+}
+
+// challenge returns the value of WWW-Authenticate (RFC 6750, 3).
+func (x *exchange) challenge(a *answer, r *gate.Refusal) string {
+	challenge := `Bearer realm="` + x.h.Server + `"`
+	if a.tokenError != "" {
+		challenge += `, error="` + a.tokenError + `"`
+	}
+	scopes := r.Scopes
+	if a.status == http.StatusUnauthorized && x.h.resource != nil {
+		scopes = x.h.resource.needs
+	}
+	if len(scopes) > 0 {
+		challenge += `, scope="` + strings.Join(scopes, " ") + `"`
+	}
+	if x.h.resource != nil { // RFC 9728, 5.1
+		challenge += `, resource_metadata="` + x.h.resource.metadataURL(x.h.resource.asked(x.r)) + `"`
+	}
+	return challenge
 }
 
 // writeMessage writes a message of our own.
@@ -291,7 +351,7 @@ func writeMessage(w http.ResponseWriter, status int, message []byte) {
 // out.
 func (x *exchange) Event(r *gate.Refusal) []byte {
 	x.logRefusal(r)
-	event := append([]byte("event: message\ndata: "), x.refusalBody(r)...)
+	event := append([]byte("event: message\ndata: "), x.refusalBody(r, false)...)
 	return append(event, '\n', '\n')
 }
 
@@ -311,13 +371,14 @@ func (x *exchange) logRefusal(r *gate.Refusal) {
 const (
 	allowedMethods = "POST, GET, DELETE, OPTIONS"
 	allowedHeaders = "Authorization, Content-Type, Accept, Mcp-Session-Id, Mcp-Protocol-Version, Mcp-Method, Mcp-Name, Last-Event-ID, Idempotency-Key"
-	exposedHeaders = "Mcp-Session-Id, Mcp-Protocol-Version, WWW-Authenticate, Retry-After"
+	exposedHeaders = "Mcp-Session-Id, Mcp-Protocol-Version, WWW-Authenticate, Retry-After, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, X-Farebox-Key-Expires"
 )
 
 // head seals the session that the response begins, and lets the page that was
 // let in read it. What the upstream says of other origins is not for it to say.
 func (x *exchange) head(h http.Header) {
 	x.sealSession(h)
+	x.tellLimits(h)
 	h.Del("Access-Control-Allow-Credentials")
 	h.Del("Access-Control-Allow-Origin")
 	h.Del("Access-Control-Expose-Headers")
@@ -327,6 +388,23 @@ func (x *exchange) head(h http.Header) {
 	h.Set("Access-Control-Allow-Origin", x.origin)
 	h.Set("Access-Control-Expose-Headers", exposedHeaders)
 	h.Add("Vary", "Origin")
+}
+
+// noticeTime is how long before its end a key's holder is told of it.
+const noticeTime = 14 * 24 * time.Hour
+
+// tellLimits tells the client how often it may ask, and when its key ends.
+func (x *exchange) tellLimits(h http.Header) {
+	h.Del("X-Farebox-Key-Expires")
+	if x.key != nil && !x.key.ExpiresAt.IsZero() && time.Until(x.key.ExpiresAt) < noticeTime {
+		h.Set("X-Farebox-Key-Expires", x.key.ExpiresAt.UTC().Format(http.TimeFormat))
+	}
+	if x.quota.Limit == 0 {
+		return
+	}
+	h.Set("X-RateLimit-Limit", strconv.FormatInt(x.quota.Limit, 10))
+	h.Set("X-RateLimit-Remaining", strconv.FormatInt(x.quota.Remaining, 10))
+	h.Set("X-RateLimit-Reset", strconv.FormatInt(int64(math.Ceil(x.quota.Reset.Seconds())), 10))
 }
 
 // preflight answers a browser's question before a request of a page (CORS). It

@@ -63,7 +63,7 @@ const paidCall = `{"jsonrpc":"2.0","id":"call-1","method":"tools/call","params":
 func TestRefusalsCarryTheID(t *testing.T) {
 	for _, code := range gate.Codes() {
 		x, w := exchangeFor(t, paidCall)
-		refusal := &gate.Refusal{Code: code, Tool: "get_forecast", Price: 10_000, Available: 2_500, Currency: "USD",
+		refusal := &gate.Refusal{Code: code, Tool: "get_forecast", Price: 10_000, Available: 2_500, Currency: "USD", Scopes: []string{"billing.write"}, Lacking: []string{"billing.write"},
 			Cap: &ledger.CapError{Cap: ledger.Cap{Holder: ledger.HolderKey, Period: ledger.PerDay, Amount: 20_000, Spent: 15_000}, Needed: 10_000}}
 		x.Refuse(w, refusal)
 		var message struct {
@@ -110,7 +110,7 @@ func TestRefusalsCarryTheID(t *testing.T) {
 // was charged, and what to do.
 func TestPoorTextTellsTheModel(t *testing.T) {
 	x, _ := exchangeFor(t, paidCall)
-	body := string(x.refusalBody(&gate.Refusal{Code: gate.InsufficientBalance, Tool: "get_forecast", Price: 10_000, Available: 2_500, Currency: "USD"}))
+	body := string(x.refusalBody(&gate.Refusal{Code: gate.InsufficientBalance, Tool: "get_forecast", Price: 10_000, Available: 2_500, Currency: "USD"}, false))
 	for _, word := range []string{"get_forecast", "0.01 USD", "0.0025 USD", "nothing was charged", "acct_1", "top the account up", `"price":"0.01"`, `"available":"0.0025"`} {
 		if !strings.Contains(body, word) {
 			t.Errorf("%q is not in %s", word, body)

@@ -67,6 +67,8 @@ type App struct {
 	mu       sync.Mutex
 	handlers []*Handler
 	running  *runtime.Runtime // set while this config holds it
+
+	hasMetadata bool // there is a handler farebox_metadata
 }
 
 // Store says where accounts, keys and charges are kept.
@@ -219,6 +221,9 @@ func (a *App) register(h *Handler) error {
 		if other.Server == h.Server && !other.agrees(h) {
 			return fmt.Errorf("server %q is configured twice, with another provider or other prices", h.Server)
 		}
+		if err := h.resource.agrees(other.resource); err != nil {
+			return err
+		}
 	}
 	a.handlers = append(a.handlers, h)
 	return nil
@@ -227,6 +232,9 @@ func (a *App) register(h *Handler) error {
 // Start opens the store, or joins the config that has it open, and lets the
 // handlers serve.
 func (a *App) Start() error {
+	if err := a.needMetadata(false); err != nil {
+		return err
+	}
 	value, _, err := runtimes.LoadOrNew(a.identity, a.open)
 	if err != nil {
 		return err

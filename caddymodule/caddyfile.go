@@ -14,6 +14,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/dustin/go-humanize"
 
+	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/pricing"
 )
@@ -22,6 +23,8 @@ func init() {
 	httpcaddyfile.RegisterGlobalOption("farebox", parseApp)
 	httpcaddyfile.RegisterHandlerDirective("farebox", parseHandler)
 	httpcaddyfile.RegisterDirectiveOrder("farebox", httpcaddyfile.After, "encode")
+	httpcaddyfile.RegisterHandlerDirective("farebox_metadata", parseMetadata)
+	httpcaddyfile.RegisterDirectiveOrder("farebox_metadata", httpcaddyfile.After, "encode") // next to it: before farebox
 }
 
 func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
@@ -37,8 +40,12 @@ func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
 }
 
 func parseHandler(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+	declared, err := declaredScopes(h)
+	if err != nil {
+		return nil, err
+	}
 	var handler Handler
-	if err := handler.UnmarshalCaddyfile(h.Dispenser); err != nil {
+	if err := handler.parse(h.Dispenser, declared); err != nil {
 		return nil, err
 	}
 	return &handler, nil
@@ -159,7 +166,8 @@ func (a *App) parseSecrets(d *caddyfile.Dispenser) error {
 	})
 }
 
-// UnmarshalCaddyfile sets the handler up from the directive:
+// parse sets the handler up from the directive; its scopes must be among the
+// declared ones:
 //
 //	farebox [<matcher>] {
 //	    server <name>
@@ -174,6 +182,17 @@ func (a *App) parseSecrets(d *caddyfile.Dispenser) error {
 //	    cap call|day|month <amount>
 //	    free_quota <calls>/day
 //	    fee <share>% <account>
+//	    scope <tool>|prompt:<name>|resource:<uri>|method:<method> <scope>...
+//	    require <scope>...
+//	    rate_limit <requests>/<duration> [burst <requests>]
+//	    error_style mcp|http
+//	    oauth {
+//	        resource <url>
+//	        authorization_servers <url>...
+//	        scopes <scope>...
+//	        name <name>
+//	        documentation <url>
+//	    }
 //	    max_body <size>
 //	    max_call <duration>
 //	    origins <origin>...
@@ -181,7 +200,7 @@ func (a *App) parseSecrets(d *caddyfile.Dispenser) error {
 //	    identity_headers on|off
 //	    upstream_authorization <value>
 //	}
-func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+func (h *Handler) parse(d *caddyfile.Dispenser, declared *keys.Catalogue) error {
 	d.Next() // the directive's name
 	if d.NextArg() {
 		return d.Errf("farebox takes a block and no arguments, not %q", d.Val())
@@ -198,6 +217,11 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"cap":          h.parseCap,
 		"free_quota":   h.parseFreeQuota,
 		"fee":          h.parseFee,
+		"scope":        h.parseScope(declared),
+		"require":      h.parseRequire(declared),
+		"rate_limit":   h.parseRateLimit,
+		"error_style":  h.parseErrorStyle,
+		"oauth":        h.parseOAuth(declared),
 		"max_body":     h.parseMaxBody,
 		"max_call":     func(d *caddyfile.Dispenser) error { return durationArg(d, &h.MaxCall) },
 		"origins":      func(d *caddyfile.Dispenser) error { return someArgs(d, &h.Origins) },
@@ -209,7 +233,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		},
 		"identity_headers":       func(d *caddyfile.Dispenser) error { return switchArg(d, &h.IdentityHeaders) },
 		"upstream_authorization": func(d *caddyfile.Dispenser) error { return oneArg(d, &h.UpstreamAuthorization) },
-	}, "price", "free", "method", "origins", "cap")
+	}, "price", "free", "method", "origins", "cap", "scope")
 	if err != nil {
 		return err
 	}
@@ -359,5 +383,4 @@ func switchArg(d *caddyfile.Dispenser, into *bool) error {
 // Interface guards
 var (
 	_ caddyfile.Unmarshaler = (*App)(nil)
-	_ caddyfile.Unmarshaler = (*Handler)(nil)
 )

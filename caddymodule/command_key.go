@@ -6,7 +6,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
 	"time"
 
@@ -41,7 +40,7 @@ func keyPath(id string) string { return "keys/" + url.PathEscape(id) }
 
 func createKey(c *connection) *cobra.Command {
 	var n admin.NewKey
-	var expires, at string
+	var expires, rate, at string
 	var caps []string
 	cmd := &cobra.Command{
 		Use: "create --account <account>", Short: "Makes a key and shows its secret, once", Args: exactly(),
@@ -57,18 +56,22 @@ func createKey(c *connection) *cobra.Command {
 			if n.Caps, err = parseCaps(caps); err != nil {
 				return err
 			}
+			if cmd.Flags().Changed("rate") {
+				n.Rate = &rate
+			}
 			return do(c, cmd, http.MethodPost, "keys", n, func(w io.Writer, k admin.KeyView) { printSecret(w, k, at) })
 		},
 	}
 	f := cmd.Flags()
 	f.StringVar(&n.Account, "account", "", "The account that owns the key, by name or id (required)")
 	f.StringVar(&n.Kind, "kind", "agent", "agent, provider, gateway, personal or admin")
-	f.StringVar(&n.Name, "name", "", "A name to know the key by")
-	f.StringArrayVar(&n.Scopes, "scope", nil, "A scope that the key gets; may be repeated")
+	f.StringVar(&n.Name, "name", "", "A name to know the key by (personal keys need one)")
+	f.StringArrayVar(&n.Scopes, "scope", nil, "A scope that the key gets, of those that the config declares; may be repeated (personal keys: the default ones)")
 	f.StringArrayVar(&n.Servers, "server", nil, "A server that the key may call; may be repeated (default: all)")
 	f.BoolVar(&n.Test, "test", false, "Make a test key: it spends the test balance")
-	f.StringVar(&expires, "expires", "", "When the key expires, from now: 90d, 12h, or never (default: never; personal keys: 6 months)")
+	f.StringVar(&expires, "expires", "", "When the key expires, from now: 90d, 12h, or never (default: never; personal keys: as the config says, or 6 months)")
 	addCapFlag(cmd, &caps, "it and its successors spend")
+	addRateFlag(cmd, &rate)
 	f.StringVar(&n.Digest, "digest", "", "The SHA-256, in hex digits, of a secret that another system has minted")
 	addURLFlag(cmd, &at)
 	return cmd
@@ -98,7 +101,7 @@ func printSecret(w io.Writer, k admin.KeyView, at string) {
 		return
 	}
 	fmt.Fprintf(w, "\nThe secret is shown this once:\n\n  %[1]s\n\n", k.Secret)
-	if k.Kind != "agent" && !slices.Contains(k.Scopes, keys.ScopeConnect) { // it cannot call servers
+	if k.Kind != keys.Agent.String() && k.Kind != keys.Personal.String() { // it cannot call servers
 		fmt.Fprintf(w, "Send it as: Authorization: Bearer %s\n", k.Secret)
 		return
 	}
@@ -123,7 +126,7 @@ Any HTTP client:
 func printKey(w io.Writer, k admin.KeyView) {
 	printFields(w, "key", k.ID, "account", k.Account, "name", orDash(k.Name), "kind", k.Kind+", "+k.Environment,
 		"state", k.State, "hint", k.Hint, "scopes", orDash(strings.Join(k.Scopes, " ")),
-		"servers", allOr(k.Servers), "caps", capsText(k.Caps), "created", k.CreatedAt.Format(time.RFC3339), "expires", timeOr(k.ExpiresAt, "never"), "last used", timeOr(k.LastUsedAt, "never"))
+		"servers", allOr(k.Servers), "caps", capsText(k.Caps), "rate", orDash(k.Rate), "created", k.CreatedAt.Format(time.RFC3339), "expires", timeOr(k.ExpiresAt, "never"), "last used", timeOr(k.LastUsedAt, "never"))
 }
 
 func orDash(s string) string {
@@ -148,11 +151,17 @@ func timeOr(t *time.Time, none string) string {
 }
 
 func listKeys(c *connection) *cobra.Command {
-	var account string
+	var account, kind string
+	var expiring period
 	return listCommand(c, "Lists keys, oldest first",
-		func() string { return "keys?account=" + url.QueryEscape(account) },
+		func() string {
+			return "keys?" + url.Values{"account": {account}, "kind": {kind}, "expiring": {expiring.query()}}.Encode()
+		},
 		func(cmd *cobra.Command) {
-			cmd.Flags().StringVar(&account, "account", "", "Only those of this account, by name or id")
+			f := cmd.Flags()
+			f.StringVar(&account, "account", "", "Only those of this account, by name or id")
+			f.StringVar(&kind, "kind", "", "Only those of this kind: "+strings.Join(keys.Kinds(), ", "))
+			f.Var(&expiring, "expiring", "Only those that can be used now and expire within this time: 14d, 12h")
 		},
 		[]string{"KEY", "HINT", "NAME", "KIND", "ENVIRONMENT", "STATE", "EXPIRES", "LAST USED"},
 		func(k admin.KeyView) []any {
@@ -170,11 +179,11 @@ func showKey(c *connection) *cobra.Command {
 }
 
 func updateKey(c *connection) *cobra.Command {
-	var name, expires string
+	var name, expires, rate string
 	var scopes, servers, caps []string
 	var noScopes, allServers bool
 	cmd := &cobra.Command{
-		Use: "update <key-id>", Short: "Changes name, scopes, servers, caps or expiry of a key, at once", Args: oneKey,
+		Use: "update <key-id>", Short: "Changes name, scopes, servers, caps, rate or expiry of a key, at once", Args: oneKey,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var change admin.KeyChange
 			given := cmd.Flags().Changed
@@ -200,8 +209,11 @@ func updateKey(c *connection) *cobra.Command {
 			if change.Caps, err = parseCaps(caps); err != nil {
 				return err
 			}
+			if given("rate") {
+				change.Rate = &rate
+			}
 			if change == (admin.KeyChange{}) {
-				return errors.New("nothing to change: give --name, --scope, --no-scopes, --server, --all-servers, --cap or --expires")
+				return errors.New("nothing to change: give --name, --scope, --no-scopes, --server, --all-servers, --cap, --rate or --expires")
 			}
 			return do(c, cmd, http.MethodPatch, keyPath(args[0]), change, printKey)
 		},
@@ -214,6 +226,7 @@ func updateKey(c *connection) *cobra.Command {
 	f.BoolVar(&allServers, "all-servers", false, "Let it call all servers")
 	f.StringVar(&expires, "expires", "", "When it expires, from now: 90d, 12h, or never")
 	addCapFlag(cmd, &caps, "it and its successors spend")
+	addRateFlag(cmd, &rate)
 	cmd.MarkFlagsMutuallyExclusive("scope", "no-scopes")
 	cmd.MarkFlagsMutuallyExclusive("server", "all-servers")
 	return cmd

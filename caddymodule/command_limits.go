@@ -6,7 +6,9 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/spf13/cobra"
 
 	"github.com/fareboxhq/farebox/internal/admin"
@@ -17,6 +19,38 @@ import (
 func addCapFlag(cmd *cobra.Command, caps *[]string, what string) {
 	cmd.Flags().StringArrayVar(caps, "cap", nil,
 		"The most that "+what+": call=0.05, day=20.00 or month=100.00 (UTC), or none to take one away, as in day=none; may be repeated")
+}
+
+// addRateFlag adds the flag for the rate of a key.
+func addRateFlag(cmd *cobra.Command, rate *string) {
+	cmd.Flags().StringVar(rate, "rate", "", `How often it and its successors may ask, as in "60/1m burst 100", or none`)
+}
+
+// period is a flag for a time from now, such as 14d; zero if it was not given.
+type period time.Duration
+
+// Set implements pflag.Value.
+func (p *period) Set(text string) error {
+	d, err := caddy.ParseDuration(text)
+	if err != nil || d <= 0 {
+		return errors.New("want a time from now, such as 14d or 12h")
+	}
+	*p = period(d)
+	return nil
+}
+
+// String implements pflag.Value.
+func (p *period) String() string { return p.query() }
+
+// Type implements pflag.Value.
+func (p *period) Type() string { return "time" }
+
+// query returns the time as the server reads it, "" if the flag was not given.
+func (p *period) query() string {
+	if *p == 0 {
+		return ""
+	}
+	return time.Duration(*p).String()
 }
 
 // parseCaps reads caps such as day=20.00; it returns nil if there are none.

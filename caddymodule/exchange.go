@@ -35,10 +35,12 @@ type exchange struct {
 	message mcp.Message // zero until the body was read
 	era     mcp.Era
 	body    []byte
-	call    *gate.Call  // nil until the message was admitted
-	base    http.Header // of the response, before the upstream's came
-	taken   int         // bytes of the body that the budget counts
-	origin  string      // an allowed foreign page's, "" if there is none
+	call    *gate.Call    // nil until the message was admitted
+	base    http.Header   // of the response, before the upstream's came
+	taken   int           // bytes of the body that the budget counts
+	quota   gate.Quota    // of the key's requests; zero if they have no bound
+	often   *gate.Refusal // of a request that came too soon, to be told once it was read
+	origin  string        // an allowed foreign page's, "" if there is none
 
 	session   string       // the server's id of it, "" for none
 	ticketOut atomic.Bool  // an event id went out with which the client may come back
@@ -115,11 +117,14 @@ func (x *exchange) admitRequest() *gate.Refusal {
 		return nil
 	}
 	key, refusal := x.h.gate.Authenticate(x.r.Context(), x.client(), x.r.Header.Values("Authorization"))
-	x.key = key
+	if refusal == nil || refusal.Code == gate.TokenExpired { // of others it is not told that they exist
+		x.key = key
+	}
 	if refusal != nil {
 		return refusal
 	}
 	x.identify()
+	x.quota, x.often = x.h.gate.Count(key)
 	x.retry = x.r.Header.Values("Idempotency-Key")
 	cleanRequest(x.r)
 	return nil
@@ -169,8 +174,14 @@ func (x *exchange) post() error {
 		return nil
 	}
 	// Reading took as long as the client liked; the key may have ended meanwhile.
-	if _, refusal := x.h.gate.Check(x.r.Context(), x.client(), x.key.Digest); refusal != nil {
+	key, refusal := x.h.gate.Check(x.r.Context(), x.client(), x.key.Digest)
+	if refusal != nil {
 		x.refuse(refusal)
+		return nil
+	}
+	x.key = key
+	if x.often != nil {
+		x.refuse(x.often)
 		return nil
 	}
 	if refusal := x.openSession(); refusal != nil {
@@ -239,6 +250,10 @@ func notClaimed(err error) *gate.Refusal {
 func (x *exchange) sessionRequest() error {
 	x.r.Body, x.r.ContentLength = http.NoBody, 0
 	x.era = mcp.EraSession
+	if x.often != nil {
+		x.refuse(x.often)
+		return nil
+	}
 	if refusal := x.openSession(); refusal != nil {
 		x.refuse(refusal)
 		return nil
@@ -304,11 +319,12 @@ func (x *exchange) settle(call settled, o tap.Options) (complete bool) {
 	return x.settleIn(ctx, cancel, call, o)
 }
 
-// settleStream is settle for a response that stays open, and ends with the key.
-func (x *exchange) settleStream(ctx context.Context, call settled, o tap.Options) (complete bool) {
+// settleStream is settle for a response that stays open, and ends with the key,
+// and with its right to what the ticket is of.
+func (x *exchange) settleStream(ctx context.Context, call settled, t *gate.Ticket, o tap.Options) (complete bool) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	unwatch, refusal := x.watch(ctx, cancel)
+	unwatch, refusal := x.watch(ctx, cancel, t)
 	if refusal != nil {
 		x.refuse(refusal)
 		return true

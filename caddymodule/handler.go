@@ -74,6 +74,29 @@ type Handler struct {
 	// Default: `success`.
 	ChargeOn []string `json:"charge_on,omitempty"`
 
+	// Which scopes a key needs for which tools, prompts and resources. An exact
+	// name wins over patterns; of those the first match wins.
+	Scopes []ScopeRule `json:"scopes,omitempty"`
+
+	// The scopes that a key needs, all of them, for what no rule of `scopes`
+	// names. Default: `agent:connect`, which agent keys carry by their kind and
+	// personal keys by name.
+	Require []string `json:"require,omitempty"`
+
+	// How often the keys of one lineage may ask: `60/1m burst 100`. Default: no
+	// bound.
+	RateLimit string `json:"rate_limit,omitempty"`
+
+	// How refusals for want of a token, a scope or money, and of too many
+	// requests, are told: `mcp`, so that MCP clients go on and their models can
+	// read why, or `http`, as a status (401, 402, 403, 429) and a JSON-RPC error.
+	// Default: `mcp`.
+	ErrorStyle string `json:"error_style,omitempty"`
+
+	// What clients may learn of the server by OAuth's discovery. It needs the
+	// handler `farebox_metadata`. Default: nothing.
+	OAuth *OAuth `json:"oauth,omitempty"`
+
 	// The most that one account may spend at this server, in UTC days and
 	// months.
 	Caps *Caps `json:"caps,omitempty"`
@@ -115,6 +138,9 @@ type Handler struct {
 	upstreamAuth string
 	caps         ledger.Caps
 	freeCalls    int64
+	rate         keys.Rate
+	rights       *gate.Rights
+	resource     *resource // nil without oauth
 	fee          ledger.Share
 
 	ready chan struct{} // closed once the two below are set
@@ -197,14 +223,24 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return fmt.Errorf("upstream_authorization: %w", err)
 	}
 	h.upstreamAuth = auth
-	if err := h.compile(); err != nil {
-		return fmt.Errorf("server %q: %w", h.Server, err)
-	}
-	app, err := ctx.App("farebox")
+	loaded, err := ctx.App("farebox")
 	if err != nil {
 		return err
 	}
-	return app.(*App).register(h)
+	app := loaded.(*App)
+	if err = h.compile(); err == nil {
+		err = h.compileRights(app.settings.Scopes)
+	}
+	if err == nil {
+		err = h.compileOAuth(app.settings.Scopes)
+	}
+	if err != nil {
+		return fmt.Errorf("server %q: %w", h.Server, err)
+	}
+	if err := app.register(h); err != nil {
+		return err
+	}
+	return app.needMetadata(metadataPending(ctx))
 }
 
 var serverName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$`)
@@ -233,6 +269,14 @@ func (h *Handler) compile() error {
 	}
 	if err := h.compileSpending(); err != nil {
 		return err
+	}
+	if h.RateLimit != "" {
+		if h.rate, err = keys.ParseRate(h.RateLimit); err != nil {
+			return fmt.Errorf("rate_limit: %w", err)
+		}
+	}
+	if h.ErrorStyle != "" && h.ErrorStyle != styleMCP && h.ErrorStyle != styleHTTP {
+		return errStyle(h.ErrorStyle)
 	}
 	h.origins = make(map[string]bool, len(h.Origins))
 	for _, origin := range h.Origins {
@@ -309,10 +353,12 @@ func (p *Price) rule(on pricing.ChargeOn) (r pricing.Rule, err error) {
 	return r, nil
 }
 
-// agrees reports whether two handlers of one server charge alike.
+// agrees reports whether two handlers of one server charge alike, and let the
+// same keys do the same.
 func (h *Handler) agrees(other *Handler) bool {
 	return h.Provider == other.Provider && h.Unpriced == other.Unpriced &&
 		reflect.DeepEqual(h.Prices, other.Prices) && slices.Equal(h.Methods, other.Methods) && slices.Equal(h.ChargeOn, other.ChargeOn) &&
+		reflect.DeepEqual(h.Scopes, other.Scopes) && slices.Equal(h.Require, other.Require) && h.rate == other.rate &&
 		h.caps == other.caps && h.freeCalls == other.freeCalls && reflect.DeepEqual(h.Fee, other.Fee)
 }
 
@@ -326,7 +372,7 @@ func (h *Handler) bind(ctx context.Context, rt *runtime.Runtime, app *App) error
 	policy := gate.Policy{
 		Server: h.Server, Provider: provider.ID, Environments: h.environments, Secrets: app.settings.Secrets,
 		Prices: h.book, Currency: app.Currency, Receipts: !h.NoReceipts, MaxCall: duration(h.MaxCall),
-		Caps: h.caps, FreeCalls: h.freeCalls, Fee: h.fee,
+		Rights: h.rights, Rate: h.rate, Caps: h.caps, FreeCalls: h.freeCalls, Fee: h.fee,
 	}
 	if h.Fee != nil {
 		operator, err := rt.Service().EnsureAccount(ctx, admin.Actor{Name: "config"}, h.Fee.Account)
@@ -347,7 +393,12 @@ const startPatience = 5 * time.Second
 
 // ServeHTTP serves one request; see exchange.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	return newExchange(h, w, r, next).serve()
+	x := newExchange(h, w, r, next)
+	if isDiscovery(r.URL.Path) {
+		x.count("not_found")
+		return caddyhttp.Error(http.StatusNotFound, errNoMetadata)
+	}
+	return x.serve()
 }
 
 // Interface guards

@@ -19,9 +19,16 @@ func (x *exchange) readMessage() *gate.Refusal {
 	if x.r.ContentLength > x.h.MaxBody {
 		return &gate.Refusal{Code: gate.MessageTooLarge}
 	}
-	body, err := x.readBody(x.h.MaxBody, bodyTime, true)
+	limit, patience := x.h.MaxBody, bodyTime
+	if x.often != nil { // it is read for its id alone, and must not fill what all bodies share
+		limit, patience = min(limit, peekLimit), peekTime
+	}
+	body, err := x.readBody(limit, patience, x.often == nil)
 	var tooLarge *http.MaxBytesError
 	switch {
+	case err != nil && x.often != nil:
+		x.body = []byte{} // what there is was read
+		return x.often
 	case errors.As(err, &tooLarge):
 		return &gate.Refusal{Code: gate.MessageTooLarge}
 	case errors.Is(err, errBusy):
@@ -132,6 +139,6 @@ func (x *exchange) setHeaders() {
 	if x.h.IdentityHeaders {
 		header.Set("X-Farebox-Account", x.key.Account)
 		header.Set("X-Farebox-Key", x.key.ID)
-		header.Set("X-Farebox-Scopes", strings.Join(x.key.Scopes, " "))
+		header.Set("X-Farebox-Scopes", strings.Join(x.h.gate.Scopes(x.key), " "))
 	}
 }

@@ -1,10 +1,15 @@
 package caddymodule
 
 import (
+	"encoding/json"
 	"errors"
+	"fmt"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 
+	"github.com/fareboxhq/farebox/internal/gate"
 	"github.com/fareboxhq/farebox/internal/keys"
 )
 
@@ -98,6 +103,100 @@ func (s *Scope) parseRest(d *caddyfile.Dispenser) error {
 	}
 	if d.NextBlock(d.Nesting()) {
 		return d.Errf("scope %q has no block", s.Name)
+	}
+	return nil
+}
+
+// ScopeRule says which scopes a key needs for what a pattern names.
+type ScopeRule struct {
+	// The name of a tool, or a pattern with `*`, `?` and `[a-z]`; the same of a
+	// prompt after `prompt:`; after `resource:` a URI, in which `*` and
+	// `{anything}` stand for any run of characters; or after `method:` a method.
+	Items string `json:"items"`
+
+	// The scopes, all of which are needed.
+	Scopes []string `json:"scopes"`
+}
+
+// compileRights checks the handler's rules of scopes against those that are
+// declared.
+func (h *Handler) compileRights(declared *keys.Catalogue) (err error) {
+	rules := make([]gate.ScopeRule, len(h.Scopes))
+	for i, rule := range h.Scopes {
+		rules[i] = gate.ScopeRule{Pattern: rule.Items, Scopes: rule.Scopes}
+	}
+	h.rights, err = gate.NewRights(declared, rules, h.Require)
+	return err
+}
+
+// parseScope reads a rule. It is judged with those before it, so that an error
+// is told at its line.
+func (h *Handler) parseScope(declared *keys.Catalogue) func(d *caddyfile.Dispenser) error {
+	return func(d *caddyfile.Dispenser) error {
+		args := d.RemainingArgs()
+		if len(args) < 2 {
+			return d.Err(`scope: want what it is for and the scopes that it needs, as in: scope "delete_*" billing.write`)
+		}
+		h.Scopes = append(h.Scopes, ScopeRule{Items: args[0], Scopes: args[1:]})
+		if err := h.compileRights(declared); err != nil {
+			return d.WrapErr(err)
+		}
+		return nil
+	}
+}
+
+func (h *Handler) parseRequire(declared *keys.Catalogue) func(d *caddyfile.Dispenser) error {
+	return func(d *caddyfile.Dispenser) error {
+		if err := someArgs(d, &h.Require); err != nil {
+			return err
+		}
+		if err := h.compileRights(declared); err != nil {
+			return d.WrapErr(err)
+		}
+		return nil
+	}
+}
+
+// declaredScopes returns the scopes of the global option, which Caddy reads
+// before the sites.
+func declaredScopes(h httpcaddyfile.Helper) (*keys.Catalogue, error) {
+	option, ok := h.Option("farebox").(httpcaddyfile.App)
+	if !ok {
+		return nil, nil
+	}
+	var app struct {
+		Scopes *Scopes `json:"scopes"`
+	}
+	if err := json.Unmarshal(option.Value, &app); err != nil {
+		return nil, fmt.Errorf("the global option farebox: %w", err)
+	}
+	return app.Scopes.catalogue()
+}
+
+// The styles of refusals.
+const (
+	styleMCP  = "mcp"
+	styleHTTP = "http"
+)
+
+func errStyle(style string) error {
+	return fmt.Errorf("error_style: want %s or %s, not %q", styleMCP, styleHTTP, style)
+}
+
+func (h *Handler) parseErrorStyle(d *caddyfile.Dispenser) error {
+	if err := oneArg(d, &h.ErrorStyle); err != nil {
+		return err
+	}
+	if h.ErrorStyle != styleMCP && h.ErrorStyle != styleHTTP {
+		return d.WrapErr(errStyle(h.ErrorStyle))
+	}
+	return nil
+}
+
+func (h *Handler) parseRateLimit(d *caddyfile.Dispenser) error {
+	h.RateLimit = strings.Join(d.RemainingArgs(), " ")
+	if _, err := keys.ParseRate(h.RateLimit); err != nil {
+		return d.Errf("rate_limit: %v", err)
 	}
 	return nil
 }

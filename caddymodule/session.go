@@ -79,10 +79,15 @@ func (x *exchange) resume(t *gate.Ticket) error {
 	if mcp.OfOneTask(t.Method) {
 		return x.resumeTask(t)
 	}
-	call := x.h.gate.Resume(x.key, t)
+	x.message = mcp.Message{Kind: mcp.KindRequest, ID: t.Request, Method: t.Method}
+	call, refusal := x.h.gate.Resume(x.key, t)
+	if refusal != nil {
+		x.refuse(refusal)
+		return nil
+	}
 	x.call = call
 	defer call.Suspend() // unless it is settled by then
-	x.message = mcp.Message{Kind: mcp.KindRequest, ID: t.Request, Method: t.Method, Name: call.Tool()}
+	x.message.Name = call.Tool()
 	o := x.options(t)
 	o.Resumed = true
 	if t.Paid() {
@@ -90,7 +95,7 @@ func (x *exchange) resume(t *gate.Ticket) error {
 	}
 	ctx, cancel := context.WithTimeout(x.r.Context(), duration(x.h.MaxCall))
 	defer cancel()
-	complete := x.settleStream(ctx, call, o)
+	complete := x.settleStream(ctx, call, t, o)
 	if call.Captured() {
 		x.countCharged(call)
 	} else {
@@ -118,10 +123,11 @@ func (x *exchange) options(t *gate.Ticket) tap.Options {
 // forwardFree sends a request on that costs nothing. No other answer than its own
 // passes: that could be one to be paid.
 func (x *exchange) forwardFree(call *gate.Call) error {
-	o := x.options(call.Ticket(&x.message))
+	ticket := call.Ticket(&x.message)
+	o := x.options(ticket)
 	complete := false
 	if x.message.Method == "subscriptions/listen" { // which lives as long as its client likes
-		complete = x.settleStream(x.r.Context(), call, o)
+		complete = x.settleStream(x.r.Context(), call, ticket, o)
 	} else {
 		complete = x.settle(call, o)
 	}

@@ -25,7 +25,7 @@ type relay interface {
 func (x *exchange) forwardStream(w relay) error {
 	ctx, cancel := context.WithCancel(x.r.Context())
 	defer cancel()
-	unwatch, refusal := x.watch(ctx, cancel)
+	unwatch, refusal := x.watch(ctx, cancel, new(gate.Ticket)) // it needs no scope
 	if refusal != nil {
 		x.refuse(refusal)
 		return nil
@@ -34,18 +34,18 @@ func (x *exchange) forwardStream(w relay) error {
 	return x.forward(w, x.r.WithContext(ctx))
 }
 
-// watch cancels what ctx is of once the key is refused, until the returned
-// function is called.
-func (x *exchange) watch(ctx context.Context, cancel context.CancelFunc) (unwatch func(), refusal *gate.Refusal) {
+// watch cancels what ctx is of once the key is refused, or lacks a scope for
+// what the ticket is of, until the returned function is called.
+func (x *exchange) watch(ctx context.Context, cancel context.CancelFunc, t *gate.Ticket) (unwatch func(), refusal *gate.Refusal) {
 	stream := x.h.rt.Watch(x.key.Digest)
 	client := x.client()
 	// Only what is changed from now on is told.
-	if _, refusal := x.h.gate.Check(ctx, client, x.key.Digest); refusal != nil {
+	if _, refusal := x.h.gate.CheckStream(ctx, client, x.key.Digest, t); refusal != nil {
 		stream.End()
 		return nil, refusal
 	}
 	var watching sync.WaitGroup
-	watching.Go(func() { x.endWithKey(ctx, cancel, client, stream) })
+	watching.Go(func() { x.endWithKey(ctx, cancel, client, stream, t) })
 	return func() {
 		cancel()
 		watching.Wait() // it looks keys up, for which the lease is needed
@@ -55,7 +55,7 @@ func (x *exchange) watch(ctx context.Context, cancel context.CancelFunc) (unwatc
 
 // endWithKey cancels a stream once its key is refused, after a change of the
 // key or at its expiry, or the gateway stops.
-func (x *exchange) endWithKey(ctx context.Context, cancel context.CancelFunc, client netip.Addr, stream *runtime.Stream) {
+func (x *exchange) endWithKey(ctx context.Context, cancel context.CancelFunc, client netip.Addr, stream *runtime.Stream, t *gate.Ticket) {
 	defer cancel()
 	for key := x.key; ; {
 		var expiry <-chan time.Time
@@ -71,7 +71,7 @@ func (x *exchange) endWithKey(ctx context.Context, cancel context.CancelFunc, cl
 		case <-expiry:
 		}
 		var refusal *gate.Refusal
-		if key, refusal = x.h.gate.Check(ctx, client, x.key.Digest); refusal != nil {
+		if key, refusal = x.h.gate.CheckStream(ctx, client, x.key.Digest, t); refusal != nil {
 			return
 		}
 	}

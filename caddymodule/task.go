@@ -19,9 +19,12 @@ func (x *exchange) binder(t *gate.Ticket) func(mcp.Outcome, []byte) *gate.Refusa
 	}
 }
 
-// notifies reports whether a notification of a task's status may pass.
+// notifies reports whether a notification may pass that is not for every caller. Streams
+// live long: the key is judged as it is now, not as it was when it opened this one.
 func (x *exchange) notifies(message []byte) bool {
-	return x.h.gate.Notifies(x.r.Context(), x.key, message)
+	ctx := x.r.Context()
+	key, refusal := x.h.gate.Check(ctx, x.client(), x.key.Digest)
+	return refusal == nil && x.h.gate.Notifies(ctx, key, message)
 }
 
 // forwardTask sends on what is asked of a task. If the answer has its result,
@@ -37,8 +40,13 @@ func (x *exchange) resumeTask(t *gate.Ticket) error {
 	ctx, cancel := context.WithTimeout(x.r.Context(), duration(x.h.MaxCall))
 	defer cancel()
 	o := tap.Options{Seal: x.sealer(t), Resumed: true}
-	return x.settleTask(x.h.gate.ResumeTask(ctx, x.key, t), o, func(call settled, o tap.Options) bool {
-		return x.settleStream(ctx, call, o)
+	task, refusal := x.h.gate.ResumeTask(ctx, x.key, t)
+	if refusal != nil {
+		x.refuse(refusal)
+		return nil
+	}
+	return x.settleTask(task, o, func(call settled, o tap.Options) bool {
+		return x.settleStream(ctx, call, t, o)
 	})
 }
 

@@ -37,7 +37,7 @@ func TestRefusals(t *testing.T) {
 	_, key := g.NewAgent(t, "agent", "5.00")
 	test := g.NewKey(t, "agent", "--test")
 	provider := g.NewKey(t, "acme", "--kind", "provider")
-	deleted := g.NewKey(t, "agent")
+	deleted := g.NewKey(t, "agent", "--expires", "24h")
 	paid := harness.ToolCall(7, "get_forecast", `{"city":"Oslo"}`)
 	if answer := post(t, g, deleted.Secret, paid); answer.Result == nil {
 		t.Fatalf("a good key is refused: %s", answer.Body)
@@ -86,6 +86,9 @@ func (c *refusal) check(t *testing.T, got *harness.Answer) {
 	}
 	if got.Header.Get("Cache-Control") != "no-store" || !strings.HasPrefix(got.Header.Get("Content-Type"), "application/json") {
 		t.Errorf("got headers %v", got.Header)
+	}
+	if ends := got.Header.Get("X-Farebox-Key-Expires"); ends != "" { // would tell a key that was from one that never was
+		t.Errorf("it tells of a key that ends %s", ends)
 	}
 	if got.Error == nil {
 		t.Fatalf("got no JSON-RPC error: %s", got.Body)

@@ -127,10 +127,19 @@ func setUpScript(env *testscript.Env) error {
 	return writeCaddyfile(env.WorkDir, "http://127.0.0.1:1")
 }
 
-// writeCaddyfile writes the script's Caddyfile unless it brings its own.
+// scriptScopes are the scopes that keys of scripts may be given.
+const scriptScopes = `scopes {
+			billing.read "Read invoices"
+			billing.write "Change invoices"
+			mail.read
+			mail.write
+		}`
+
+// writeCaddyfile writes the script's Caddyfile.
 func writeCaddyfile(dir, upstream string) error {
 	text := harness.Site(upstream, "server weather", "provider acme", "environments live test",
 		"price get_forecast 0.01", "price climate_report 1.00", "price read_station 0.02", "free list_cities")
+	text = strings.Replace(text, "currency USD\n", "currency USD\n\t\t"+scriptScopes+"\n", 1)
 	return os.WriteFile(filepath.Join(dir, "Caddyfile"), []byte(text), 0o600)
 }
 

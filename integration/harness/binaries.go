@@ -18,6 +18,7 @@ import (
 type Binaries struct {
 	Farebox    string // Caddy with Farebox
 	Weather    string // the demonstration MCP server
+	Billing    string // the one that asks for scopes
 	Quickstart string // the program behind "make run"
 	Root       string // the root of the source tree
 }
@@ -31,10 +32,10 @@ func Build(dir string) (*Binaries, error) {
 	}
 	b := &Binaries{
 		Farebox: filepath.Join(dir, "farebox"), Weather: filepath.Join(dir, "weather"),
-		Quickstart: filepath.Join(dir, "quickstart"), Root: root,
+		Billing: filepath.Join(dir, "billing"), Quickstart: filepath.Join(dir, "quickstart"), Root: root,
 	}
 	for output, pkg := range map[string]string{
-		b.Farebox: "./xcaddy", b.Weather: "./examples/weather", b.Quickstart: "./examples/quickstart",
+		b.Farebox: "./xcaddy", b.Weather: "./examples/weather", b.Billing: "./examples/billing", b.Quickstart: "./examples/quickstart",
 	} {
 		if err := build(root, output, pkg); err != nil {
 			return nil, err

@@ -86,6 +86,7 @@ type Meta struct {
 		Price        ledger.Amount `json:"price"`
 		Cap          *Cap          `json:"cap"`
 		RetryAfterMS int64         `json:"retry_after_ms"`
+		Scopes       []string      `json:"scopes"`
 	} `json:"dev.farebox/error"`
 }
 

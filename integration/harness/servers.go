@@ -9,9 +9,20 @@ import (
 // StartWeather starts the demonstration server and returns its base URL.
 func (b *Binaries) StartWeather(t testing.TB, args ...string) string {
 	t.Helper()
+	return startExample(t, "weather", b.Weather, append([]string{"-pace", "1ms"}, args...))
+}
+
+// StartBilling starts the server of invoices and returns its base URL.
+func (b *Binaries) StartBilling(t testing.TB, args ...string) string {
+	t.Helper()
+	return startExample(t, "billing", b.Billing, args)
+}
+
+func startExample(t testing.TB, name, program string, args []string) string {
+	t.Helper()
 	port := FreePort(t)
-	p := Start(t, "weather", filepath.Join(t.TempDir(), "weather.log"), nil,
-		b.Weather, append([]string{"-listen", "127.0.0.1:" + port, "-pace", "1ms"}, args...)...)
+	p := Start(t, name, filepath.Join(t.TempDir(), name+".log"), nil,
+		program, append([]string{"-listen", "127.0.0.1:" + port}, args...)...)
 	url := "http://127.0.0.1:" + port
 	p.Await(t, "an answer", answering(url+"/healthz"))
 	return url

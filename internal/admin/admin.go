@@ -29,7 +29,7 @@ type Store interface {
 	Accounts(ctx context.Context, p ledger.Page) ([]ledger.Account, string, error)
 	CreateKey(ctx context.Context, k keys.Key, a ledger.Audit) error
 	Key(ctx context.Context, id string) (keys.Key, error)
-	Keys(ctx context.Context, account string, p ledger.Page) ([]keys.Key, string, error)
+	Keys(ctx context.Context, f ledger.KeyFilter) ([]keys.Key, string, error)
 	UpdateKey(ctx context.Context, id string, change func(*keys.Key) error, a ledger.Audit) (keys.Key, error)
 	ReplaceKey(ctx context.Context, id string, change func(*keys.Key) error, successor keys.Key, a ledger.Audit) (keys.Key, error)
 	AuditLog(ctx context.Context, p ledger.Page) ([]ledger.Audit, string, error)

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -30,6 +31,20 @@ type office struct {
 	t       *testing.T
 	store   *sqlitestore.Store
 	revoked *revoked
+	// settings are those in force: at first, some scopes and no default.
+	settings atomic.Pointer[Settings]
+}
+
+// declare returns settings with scopes, and those that personal keys get.
+func declare(t *testing.T, defaults ...string) *Settings {
+	t.Helper()
+	scopes, err := keys.NewCatalogue([]keys.Scope{
+		{Name: "billing.read"}, {Name: "billing.write"}, {Name: "billing.agent", Includes: []string{"billing.read", "billing.write"}},
+	}, defaults)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &Settings{Scopes: scopes}
 }
 
 func newOffice(t *testing.T) *office {
@@ -40,7 +55,8 @@ func newOffice(t *testing.T) *office {
 	}
 	o := &office{t: t, store: store, revoked: new(revoked)}
 	now := func() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }
-	server := httptest.NewServer(NewHandler(New(store, o.revoked, func() *Settings { return new(Settings) }, now), "test", slog.New(slog.DiscardHandler)))
+	o.settings.Store(declare(t))
+	server := httptest.NewServer(NewHandler(New(store, o.revoked, o.settings.Load, now), "test", slog.New(slog.DiscardHandler)))
 	t.Cleanup(func() {
 		server.Close()
 		if err := store.Close(); err != nil {
@@ -155,7 +171,7 @@ func TestCreateKey(t *testing.T) {
 	if len(*o.revoked) != 1 || (*o.revoked)[0] != digest {
 		t.Error("a cache that knows of no such key was not told")
 	}
-	p := do[KeyView](o, "POST", "keys", NewKey{Account: "alice", Kind: "personal", Scopes: []string{"agent:connect", "billing.read"}})
+	p := do[KeyView](o, "POST", "keys", NewKey{Account: "alice", Kind: "personal", Name: "ci", Scopes: []string{"agent:connect", "billing.read"}})
 	if p.ExpiresAt == nil || !strings.HasPrefix(p.Secret, "pat_live_") {
 		t.Errorf("a personal key without an end: %+v", p.ExpiresAt)
 	}
@@ -171,7 +187,7 @@ func TestCreateKeyRefuses(t *testing.T) {
 		"not a time from now":   {Account: "alice", ExpiresIn: "-1h"},
 		"choose the kind":       {Account: "alice", Scopes: []string{"admin"}},
 		"cannot be given":       {Account: "alice", Kind: "provider", Scopes: []string{"agent:connect"}},
-		`scope "Billing"`:       {Account: "alice", Scopes: []string{"Billing"}},
+		`unknown scope "Billi`:  {Account: "alice", Scopes: []string{"Billing"}},
 		`server "a b"`:          {Account: "alice", Servers: []string{"a b"}},
 		"at most 128 bytes":     {Account: "alice", Name: strings.Repeat("x", 129)},
 		"at most 64 scopes":     {Account: "alice", Scopes: make([]string, 65)},
@@ -183,7 +199,7 @@ func TestCreateKeyRefuses(t *testing.T) {
 		}
 		o.refused(code, words, "POST", "keys", n)
 	}
-	if rows, _, err := o.store.Keys(context.Background(), "", ledger.Page{}); err != nil || len(rows) != 0 {
+	if rows, _, err := o.store.Keys(context.Background(), ledger.KeyFilter{}); err != nil || len(rows) != 0 {
 		t.Errorf("made %d keys, %v", len(rows), err)
 	}
 }
@@ -206,9 +222,10 @@ func TestUpdateKey(t *testing.T) {
 	o.refused(Invalid, "not a time from now", "PATCH", path, map[string]any{"expires_in": ""})
 	o.refused(Invalid, "not a time from now", "PATCH", path, map[string]any{"expires_in": "0s"})
 	o.refused(Invalid, "on one line", "PATCH", path, map[string]any{"name": "two\nlines"})
-	p := do[KeyView](o, "POST", "keys", NewKey{Account: "alice", Kind: "personal"})
+	p := do[KeyView](o, "POST", "keys", NewKey{Account: "alice", Kind: "personal", Name: "ci", Scopes: []string{"billing.read"}})
 	o.refused(Invalid, "always expires", "PATCH", "keys/"+p.ID, map[string]any{"expires_in": Never})
-	o.refused(Invalid, "always expires", "POST", "keys", NewKey{Account: "alice", Kind: "personal", ExpiresIn: Never})
+	o.refused(Invalid, "always expires", "POST", "keys", NewKey{Account: "alice", Kind: "personal", Name: "ci", Scopes: []string{"billing.read"}, ExpiresIn: Never})
+	o.refused(Invalid, "always expires", "POST", "keys/"+p.ID+"/rotate", Rotation{ExpiresIn: Never})
 	log, _, err := o.store.AuditLog(context.Background(), ledger.Page{})
 	if err != nil {
 		t.Fatal(err)
@@ -435,7 +452,7 @@ func TestRefund(t *testing.T) {
 func TestRotateKey(t *testing.T) {
 	o := newOffice(t)
 	o.account("alice")
-	old := do[KeyView](o, "POST", "keys", NewKey{Account: "alice", Kind: "personal", ExpiresIn: "2400h"})
+	old := do[KeyView](o, "POST", "keys", NewKey{Account: "alice", Kind: "personal", Name: "ci", Scopes: []string{"billing.read"}, ExpiresIn: "2400h"})
 	do[KeyView](o, "PATCH", "keys/"+old.ID, map[string]any{"expires_in": "1h"})
 	narrowed := do[KeyView](o, "GET", "keys/"+old.ID, nil)
 	next := do[KeyView](o, "POST", "keys/"+old.ID+"/rotate", Rotation{Grace: "30m"})

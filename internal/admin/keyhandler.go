@@ -3,8 +3,10 @@ package admin
 import (
 	"context"
 	"net/http"
+	"time"
 
 	"github.com/fareboxhq/farebox/internal/keys"
+	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
 func (h *Handler) viewKey(k keys.Key) KeyView { return viewKey(k, "", h.service.now()) }
@@ -14,7 +16,20 @@ func (h *Handler) listKeys(r *http.Request) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	rows, next, err := h.service.Keys(r.Context(), r.URL.Query().Get("account"), p)
+	f := ledger.KeyFilter{Page: p, Account: r.URL.Query().Get("account"), Kind: r.URL.Query().Get("kind")}
+	if f.Kind != "" {
+		if _, err := keys.ParseKind(f.Kind); err != nil {
+			return 0, nil, refuse(Invalid, "%v", err)
+		}
+	}
+	if in := r.URL.Query().Get("expiring"); in != "" {
+		d, err := time.ParseDuration(in)
+		if err != nil || d <= 0 {
+			return 0, nil, refuse(Invalid, "expiring %q is not a time from now, such as 336h", in)
+		}
+		f.ExpiresBy = h.service.now().Add(d)
+	}
+	rows, next, err := h.service.Keys(r.Context(), f)
 	return http.StatusOK, viewList(rows, next, h.viewKey), err
 }
 

@@ -18,11 +18,14 @@ import (
 type NewKey struct {
 	Account string   `json:"account"`           // name or id
 	Kind    string   `json:"kind,omitempty"`    // agent if empty
-	Name    string   `json:"name,omitempty"`    //
-	Scopes  []string `json:"scopes,omitempty"`  //
+	Name    string   `json:"name,omitempty"`    // personal keys need one
+	Scopes  []string `json:"scopes,omitempty"`  // declared ones; empty: none, and for personal keys the default ones
 	Servers []string `json:"servers,omitempty"` // empty: all
 	Test    bool     `json:"test,omitempty"`    //
 	Caps    *Caps    `json:"caps,omitempty"`    // of its lineage; nil: none
+	// Rate bounds the requests of its lineage, as keys.ParseRate reads it; nil
+	// or "none": it does not.
+	Rate *string `json:"rate,omitempty"`
 	// ExpiresIn is a Go duration from now, or "never"; empty means never, and
 	// for personal keys what the settings say.
 	ExpiresIn string `json:"expires_in,omitempty"`
@@ -42,10 +45,7 @@ const (
 	maxServers   = 64
 )
 
-var (
-	scopeForm  = regexp.MustCompile(`^[a-z0-9][a-z0-9_.:-]{0,63}$`)
-	serverForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$`)
-)
+var serverForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$`)
 
 // CreateKey makes a key and returns it with its secret, which nothing can show
 // again. A key that was made by its digest has none to show.
@@ -59,6 +59,7 @@ func (s *Service) CreateKey(ctx context.Context, actor Actor, n NewKey) (keys.Ke
 		return keys.Key{}, "", err
 	}
 	key.Account = account.ID
+	n.Scopes = key.Scopes // the audit tells of default ones, too: the config may change
 	secret, err := s.giveSecret(&key, n.Digest)
 	if err != nil {
 		return keys.Key{}, "", err
@@ -108,10 +109,45 @@ func (s *Service) newKey(n NewKey) (keys.Key, error) {
 	if key.ExpiresAt, err = s.expiry(key.CreatedAt, key.Kind, n.ExpiresIn); err != nil {
 		return key, err
 	}
-	if err := n.Caps.applyToKey(&key); err != nil {
+	if err := limitKey(&key, n.Caps, n.Rate); err != nil {
 		return key, err
 	}
-	return key, checkRights(&key)
+	if key.Kind == keys.Personal && len(key.Scopes) == 0 {
+		key.Scopes = s.settings().Scopes.Default()
+	}
+	if err := checkRights(&key); err != nil {
+		return key, err
+	}
+	if err := checkName(&key); err != nil {
+		return key, err
+	}
+	return key, s.checkScopes(&key)
+}
+
+// checkScopes refuses scopes that are being set. A key that has one which was
+// declared once may keep it, so this is not for what stays as it is.
+func (s *Service) checkScopes(k *keys.Key) error {
+	declared := s.settings().Scopes
+	if err := declared.Check(k.Scopes, k.Kind == keys.Personal); err != nil {
+		return refuse(Invalid, "%v", err)
+	}
+	if k.Kind != keys.Personal || len(k.Scopes) > 0 {
+		return nil
+	}
+	names := declared.Names()
+	if len(names) == 0 {
+		return refuse(Invalid, "a personal key does what its scopes say, and would have none: name %s, or declare others in the global option farebox, in scopes", keys.ScopeConnect)
+	}
+	return refuse(Invalid, "a personal key does what its scopes say, and would have none: name one or more, of %s and the declared %s", keys.ScopeConnect, strings.Join(names, ", "))
+}
+
+// checkName refuses a personal key that could not be told from another of its
+// holder's.
+func checkName(k *keys.Key) error {
+	if k.Kind == keys.Personal && strings.TrimSpace(k.Name) == "" {
+		return refuse(Invalid, "a personal key needs a name that says what it is for, such as laptop")
+	}
+	return nil
 }
 
 func (s *Service) expiry(from time.Time, kind keys.Kind, in string) (time.Time, error) {
@@ -149,11 +185,8 @@ func checkRights(k *keys.Key) error {
 		reserved = append(reserved, keys.ScopeConnect)
 	}
 	for _, scope := range k.Scopes {
-		switch {
-		case slices.Contains(reserved, scope):
+		if slices.Contains(reserved, scope) {
 			return refuse(Invalid, "scope %q comes with a kind of key and cannot be given to one of kind %s: choose the kind when the key is made, with --kind", scope, k.Kind)
-		case !scopeForm.MatchString(scope):
-			return refuse(Invalid, "scope %q is not allowed: want 1 to 64 of a-z, 0-9, '_', '.', ':', '-'", scope)
 		}
 	}
 	for _, server := range k.Servers {

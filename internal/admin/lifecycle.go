@@ -16,16 +16,17 @@ func (s *Service) Key(ctx context.Context, id string) (keys.Key, error) {
 	return k, explain(err, "key", id)
 }
 
-// Keys lists the keys of the account of that name or id; "" lists all.
-func (s *Service) Keys(ctx context.Context, account string, p ledger.Page) ([]keys.Key, string, error) {
-	if account != "" {
-		a, err := s.Account(ctx, account)
+// Keys lists the keys that the filter chooses, in which the account may also be
+// given by its name.
+func (s *Service) Keys(ctx context.Context, f ledger.KeyFilter) ([]keys.Key, string, error) {
+	if f.Account != "" {
+		a, err := s.Account(ctx, f.Account)
 		if err != nil {
 			return nil, "", err
 		}
-		account = a.ID
+		f.Account = a.ID
 	}
-	return s.store.Keys(ctx, account, p)
+	return s.store.Keys(ctx, f)
 }
 
 // KeyChange says what of a key to change; what is nil stays.
@@ -36,6 +37,7 @@ type KeyChange struct {
 	// ExpiresIn is a Go duration from now, or "never".
 	ExpiresIn *string `json:"expires_in,omitempty"`
 	Caps      *Caps   `json:"caps,omitempty"`
+	Rate      *string `json:"rate,omitempty"` // as keys.ParseRate reads it; "none" takes it away
 }
 
 // Never is the ExpiresIn of a key that does not expire.
@@ -46,7 +48,7 @@ const Never = "never"
 func (s *Service) UpdateKey(ctx context.Context, actor Actor, id string, c KeyChange) (keys.Key, error) {
 	switch {
 	case c == (KeyChange{}), c == (KeyChange{Caps: c.Caps}) && *c.Caps == (Caps{}):
-		return keys.Key{}, refuse(Invalid, "nothing to change: give name, scopes, servers, caps or expires_in, and not null")
+		return keys.Key{}, refuse(Invalid, "nothing to change: give name, scopes, servers, caps, rate or expires_in, and not null")
 	case c.ExpiresIn != nil && *c.ExpiresIn == "":
 		return keys.Key{}, refuse(Invalid, "expiry \"\" is not a time from now, such as 90d or 12h, nor never")
 	}
@@ -69,11 +71,27 @@ func (s *Service) UpdateKey(ctx context.Context, actor Actor, id string, c KeyCh
 				return err
 			}
 		}
-		if err := c.Caps.applyToKey(k); err != nil {
+		if err := limitKey(k, c.Caps, c.Rate); err != nil {
 			return err
 		}
-		return checkRights(k)
+		return s.checkChange(k, c)
 	})
+}
+
+// checkChange refuses a key that was changed to what it cannot be.
+func (s *Service) checkChange(k *keys.Key, c KeyChange) error {
+	if err := checkRights(k); err != nil {
+		return err
+	}
+	if c.Name != nil {
+		if err := checkName(k); err != nil {
+			return err
+		}
+	}
+	if c.Scopes != nil {
+		return s.checkScopes(k)
+	}
+	return nil
 }
 
 // DisableKey makes a key be refused until it is enabled again.
@@ -209,7 +227,7 @@ func (s *Service) retire(k, read, successor *keys.Key, grace time.Duration) erro
 		return refuse(Invalid, "key %q is disabled: enable it to rotate it", k.ID)
 	case errors.Is(err, keys.ErrExpired):
 		return refuse(Invalid, "key %q has expired: make a new one, or give it more time first", k.ID)
-	case !slices.Equal(k.Scopes, read.Scopes) || !slices.Equal(k.Servers, read.Servers) || k.Name != read.Name || capsOfKey(k) != capsOfKey(read) || !k.ExpiresAt.Equal(read.ExpiresAt):
+	case !slices.Equal(k.Scopes, read.Scopes) || !slices.Equal(k.Servers, read.Servers) || k.Name != read.Name || limitsOf(k) != limitsOf(read) || !k.ExpiresAt.Equal(read.ExpiresAt):
 		return errChanged
 	}
 	if end := s.now().Add(grace); k.ExpiresAt.IsZero() || end.Before(k.ExpiresAt) {

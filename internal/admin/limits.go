@@ -37,25 +37,58 @@ func (c *Caps) apply(to *ledger.Caps) error {
 	return nil
 }
 
-// applyToKey changes the limits of a key as asked. The key's own are replaced,
-// not altered: others may hold them.
-func (c *Caps) applyToKey(k *keys.Key) error {
+// limitKey changes the limits of a key as asked; what is nil stays. The key's
+// own are replaced, not altered: others may hold them.
+func limitKey(k *keys.Key, c *Caps, rate *string) error {
 	caps := capsOfKey(k)
 	if err := c.apply(&caps); err != nil {
 		return err
 	}
+	limits := keys.Limits{Call: int64(caps.Call), Day: int64(caps.Day), Month: int64(caps.Month), Rate: limitsOf(k).Rate}
+	if rate != nil {
+		var err error
+		if limits.Rate, err = parseRate(*rate); err != nil {
+			return err
+		}
+	}
 	k.Limits = nil
-	if caps != (ledger.Caps{}) {
-		k.Limits = &keys.Limits{Call: int64(caps.Call), Day: int64(caps.Day), Month: int64(caps.Month)}
+	if limits != (keys.Limits{}) {
+		k.Limits = &limits
 	}
 	return nil
 }
 
-func capsOfKey(k *keys.Key) ledger.Caps {
-	if k.Limits == nil {
-		return ledger.Caps{}
+// parseRate reads a rate; what shows that there is none, takes it away.
+func parseRate(text string) (keys.Rate, error) {
+	none := keys.Rate{}
+	if text == none.String() {
+		return none, nil
 	}
-	return ledger.Caps{Call: ledger.Amount(k.Limits.Call), Day: ledger.Amount(k.Limits.Day), Month: ledger.Amount(k.Limits.Month)}
+	rate, err := keys.ParseRate(text)
+	if err != nil {
+		return none, refuse(Invalid, "%v; %s takes it away", err, none)
+	}
+	return rate, nil
+}
+
+// viewRate returns "" if there is none.
+func viewRate(r keys.Rate) string {
+	if r.IsZero() {
+		return ""
+	}
+	return r.String()
+}
+
+func limitsOf(k *keys.Key) keys.Limits {
+	if k.Limits == nil {
+		return keys.Limits{}
+	}
+	return *k.Limits
+}
+
+func capsOfKey(k *keys.Key) ledger.Caps {
+	l := limitsOf(k)
+	return ledger.Caps{Call: ledger.Amount(l.Call), Day: ledger.Amount(l.Day), Month: ledger.Amount(l.Month)}
 }
 
 // viewCaps returns nil if there are none.

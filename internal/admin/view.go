@@ -44,6 +44,7 @@ type KeyView struct {
 	Scopes      []string   `json:"scopes"`
 	Servers     []string   `json:"servers"`
 	Caps        *Caps      `json:"caps,omitempty"`
+	Rate        string     `json:"rate,omitempty"` // as keys.ParseRate reads it; empty for none
 	CreatedAt   time.Time  `json:"created_at"`
 	ExpiresAt   *time.Time `json:"expires_at"`
 	DisabledAt  *time.Time `json:"disabled_at"`
@@ -56,7 +57,7 @@ func viewKey(k keys.Key, secret string, now time.Time) KeyView {
 	return KeyView{
 		ID: k.ID, Secret: secret, Hint: k.Hint, Account: k.Account, Kind: k.Kind.String(),
 		Environment: string(k.Environment), State: stateOf(&k, now), Lineage: k.Lineage, Name: k.Name,
-		Scopes: append([]string{}, k.Scopes...), Servers: append([]string{}, k.Servers...), Caps: viewCaps(capsOfKey(&k)),
+		Scopes: append([]string{}, k.Scopes...), Servers: append([]string{}, k.Servers...), Caps: viewCaps(capsOfKey(&k)), Rate: viewRate(limitsOf(&k).Rate),
 		CreatedAt: k.CreatedAt.UTC(), ExpiresAt: timeOrNull(k.ExpiresAt),
 		DisabledAt: timeOrNull(k.DisabledAt), DeletedAt: timeOrNull(k.DeletedAt),
 		LastUsedAt: timeOrNull(k.LastUsedAt), Successor: k.Successor,

@@ -65,6 +65,7 @@ var onlyInternal = []struct {
 	{"internal/pricing", []string{"internal/items", "internal/ledger", "third party"}, "a price is an amount for a tool; expressions need a language, which is CEL"},
 	{"internal/gate", []string{"internal/items", "internal/keys", "internal/ledger", "internal/mcp", "internal/pricing"}, "decisions are made without a protocol, a store or a server in hand"},
 	{"internal/tap", []string{"internal/gate", "internal/mcp"}, "a response is cut by what the gate settles and by nothing else"},
+	{"internal/wire", []string{"internal/keys", "internal/ledger"}, "what goes over the wire is written down once, for both ends, and decides nothing"},
 	{"internal/keycache", []string{"internal/keys", "third party"}, "the cache stands before any origin"},
 	{"internal/sqlitestore", []string{"internal/keys", "internal/ledger", "third party"}, "a store implements its consumers' interfaces and knows none of them, and no other store"},
 	{"internal/pgstore", []string{"internal/keys", "internal/ledger", "third party"}, "a store implements its consumers' interfaces and knows none of them, and no other store"},

@@ -95,11 +95,11 @@ func stateOf(state string, asked [32]byte) string { return string(asked[:]) + st
 
 // checkListened refuses a subscription to tasks that are not the account's.
 func (g *Gate) checkListened(ctx context.Context, key *keys.Key, m *mcp.Message) *Refusal {
-	ids, err := mcp.ListenedTasks(m.Params)
+	listened, err := mcp.ReadListened(m.Params)
 	if err != nil {
 		return &Refusal{Code: ParamsInvalid, Cause: err, Reason: "params.notifications cannot be read with certainty"}
 	}
-	for _, id := range ids {
+	for _, id := range listened.Tasks {
 		if _, ours, refusal := g.bound(ctx, boundTask, ownerOf(key), id); refusal != nil {
 			return refusal
 		} else if !ours {
@@ -206,21 +206,29 @@ func (g *Gate) unknownTask(ctx context.Context, m *mcp.Message) *Refusal {
 // judgeTimeout bounds the look at one task of a list, or of a notification.
 const judgeTimeout = 5 * time.Second
 
-// judgeTask keeps the tasks of the key's account. What is in doubt goes.
+// judgeTask keeps the tasks of the key's account that the key may ask for. What is in doubt goes.
 func (g *Gate) judgeTask(key *keys.Key) func(string) (bool, []mcp.Field) {
 	return func(id string) (bool, []mcp.Field) {
 		ctx, cancel := context.WithTimeout(context.Background(), judgeTimeout)
 		defer cancel()
-		_, ours, refusal := g.bound(ctx, boundTask, ownerOf(key), id)
-		return ours && refusal == nil, nil
+		b, ours, refusal := g.bound(ctx, boundTask, ownerOf(key), id)
+		if !ours || refusal != nil {
+			return false, nil
+		}
+		task, err := readTask(b.Payload)
+		return err == nil && g.permitTicket(key, &task.ticket) == nil, nil
 	}
 }
 
-// Notifies reports whether a notification of a task's status may go to the key's
-// account: the task is its own, and no result is embedded that it would have to
-// pay for. Such a result is to be asked for, and is paid then. What is in doubt
-// may not.
+// Notifies reports whether a notification may go to the key that is not for
+// every caller. One of a task's status may go to its account, with no result
+// embedded that it would have to pay for: such a result is to be asked for, and
+// is paid then. That a resource was changed may be told to who may read it: all
+// keys of an account can listen in its sessions. What is in doubt may not go.
 func (g *Gate) Notifies(ctx context.Context, key *keys.Key, notification []byte) bool {
+	if m, err := mcp.Decode(notification); err == nil && m.Method == mcp.MethodResourceUpdated {
+		return g.mayRead(key, m.URI)
+	}
 	handles, err := mcp.ReadTaskNotification(notification)
 	if err != nil || handles.TaskID == "" || handles.Mixed {
 		return false
@@ -231,11 +239,11 @@ func (g *Gate) Notifies(ctx context.Context, key *keys.Key, notification []byte)
 	if !ours || refusal != nil {
 		return false
 	}
-	if handles.Embedded == mcp.OutcomeUnknown {
-		return true
-	}
 	task, err := readTask(b.Payload)
-	return err == nil && !task.ticket.Paid()
+	if err != nil || g.permitTicket(key, &task.ticket) != nil {
+		return false
+	}
+	return handles.Embedded == mcp.OutcomeUnknown || !task.ticket.Paid()
 }
 
 // Tasks of a payload are written in this version.
@@ -258,6 +266,7 @@ func (r *remembered) payload() []byte {
 	w := ticketWriter{b: []byte{payloadVersion}}
 	w.number(uint64(r.deadline.Unix()))
 	w.text(r.ticket.Charge)
+	w.scopes(r.ticket.scopes)
 	if r.ticket.Paid() {
 		w.call(&r.ticket)
 	}
@@ -272,7 +281,8 @@ func readTask(payload []byte) (*remembered, error) {
 	}
 	r := ticketReader{b: slices.Clone(payload[1:])}
 	task := &remembered{deadline: time.Unix(int64(r.number()), 0)}
-	if task.ticket.Charge = r.text(); task.ticket.Paid() {
+	task.ticket.Charge, task.ticket.scopes = r.text(), r.scopes()
+	if task.ticket.Paid() {
 		r.call(&task.ticket)
 	}
 	if r.bad || len(r.b) > 0 {

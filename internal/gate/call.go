@@ -35,6 +35,7 @@ type Call struct {
 	left    atomic.Bool // it was counted as abandoned
 	ticket  atomic.Bool // an event id went out with which its client may come back
 	task    *Task       // that it is about, nil for none
+	scopes  []string    // that its key needed for it
 	terms   ledger.Terms
 	kept    bool        // the capture was given an answer to keep
 	first   []byte      // the kept answer of a call that was sent again
@@ -227,7 +228,7 @@ func (c *Call) Suspend() {
 // Ticket returns what a client needs to come back for the rest of the request's
 // stream.
 func (c *Call) Ticket(m *mcp.Message) *Ticket {
-	t := &Ticket{Request: m.ID, Method: m.Method}
+	t := &Ticket{Request: m.ID, Method: m.Method, scopes: c.scopes}
 	if mcp.MayAsk(m.Method) {
 		t.asked = func() [32]byte { return mcp.Fingerprint(m) }
 	}
@@ -241,17 +242,20 @@ func (c *Call) Ticket(m *mcp.Message) *Ticket {
 // Resume returns the call of a ticket that the key's account has come back
 // with. A paid one is captured under its first charge id, once however often it
 // is resumed; if its reservation is gone by then, balance and caps are checked
-// again.
-func (g *Gate) Resume(key *keys.Key, t *Ticket) *Call {
+// again. A key that has lost a scope that the call needed is refused.
+func (g *Gate) Resume(key *keys.Key, t *Ticket) (*Call, *Refusal) {
+	if refusal := g.permitTicket(key, t); refusal != nil {
+		return nil, refusal
+	}
 	if !t.Paid() {
-		return &Call{}
+		return &Call{scopes: t.scopes}, nil
 	}
 	c := g.callOf(key, t)
 	c.began = time.Unix(t.began, 0)
 	c.deadline = c.began.Add(g.policy.MaxCall) // however often it is resumed
 	c.renew()
 	c.startRenewal()
-	return c
+	return c, nil
 }
 
 // callOf returns the call of a ticket that says what it costs.
@@ -259,7 +263,7 @@ func (g *Gate) callOf(key *keys.Key, t *Ticket) *Call {
 	order := t.order
 	order.Account, order.Provider, order.Server = key.Account, g.policy.Provider, g.policy.Server
 	return &Call{
-		gate: g, id: t.Charge, entry: t.entry, on: t.on, order: order, resumed: true,
+		gate: g, scopes: t.scopes, id: t.Charge, entry: t.entry, on: t.on, order: order, resumed: true,
 		terms: ledger.Terms{Key: capsOf(key), Server: g.policy.Caps, FreeCalls: g.policy.FreeCalls, Retry: t.retry},
 	}
 }

@@ -97,6 +97,8 @@ type Policy struct {
 	Server       string
 	Provider     string // id of the account that earns
 	Environments []keys.Environment
+	Rights       *Rights      // which scopes are needed for what; nil: keys.ScopeConnect for everything
+	Rate         keys.Rate    // of the requests of one lineage of keys; zero for no bound
 	Secrets      *keys.Format // the form of tokens
 	Prices       *pricing.Book
 	Currency     string
@@ -114,6 +116,7 @@ type Deps struct {
 	Ledger       Ledger
 	Bonds        Bonds
 	Abandonments Abandonments
+	Limiter      Limiter
 	Signer       *ledger.Signer
 	Sealer       *Sealer
 	Meter        Meter
@@ -156,8 +159,23 @@ func (g *Gate) Authenticate(ctx context.Context, client netip.Addr, authorizatio
 	return g.Check(ctx, client, digest)
 }
 
+// callers are the kinds of keys that call servers. Their scopes decide what
+// they may call there.
+var callers = []keys.Kind{keys.Agent, keys.Personal}
+
+// CheckStream is Check for a stream that is being served: its key must carry
+// what the stream's request needed, too. Whoever serves a stream does it again
+// when the key was changed.
+func (g *Gate) CheckStream(ctx context.Context, client netip.Addr, digest keys.Digest, t *Ticket) (*keys.Key, *Refusal) {
+	key, refusal := g.Check(ctx, client, digest)
+	if refusal == nil {
+		refusal = g.permitTicket(key, t)
+	}
+	return key, refusal
+}
+
 // Check looks the key of the digest up and reports whether it may call the
-// server now. Whoever serves a stream does it again when the key was changed.
+// server now.
 func (g *Gate) Check(ctx context.Context, client netip.Addr, digest keys.Digest) (*keys.Key, *Refusal) {
 	key, err := g.Keys.Lookup(ctx, client, digest)
 	switch {
@@ -168,9 +186,7 @@ func (g *Gate) Check(ctx context.Context, client netip.Addr, digest keys.Digest)
 	case err != nil:
 		return nil, &Refusal{Code: PlatformUnavailable, Cause: err}
 	}
-	err = key.Check(g.Now(), keys.Use{
-		Scope: keys.ScopeConnect, Server: g.policy.Server, Environments: g.policy.Environments,
-	})
+	err = key.Check(g.Now(), keys.Use{Kinds: callers, Server: g.policy.Server, Environments: g.policy.Environments})
 	switch {
 	case err == nil:
 		return key, nil
@@ -194,24 +210,31 @@ func (g *Gate) Admit(ctx context.Context, key *keys.Key, era mcp.Era, m *mcp.Mes
 	if refusal != nil {
 		return nil, refusal
 	}
+	scopes, refusal := g.permit(key, item, mcp.KnownMethod(era, m), m)
+	if refusal != nil {
+		return nil, refusal
+	}
 	task, refusal := g.claim(ctx, key, m)
 	if refusal != nil {
 		return nil, refusal
 	}
 	if !costs {
-		return &Call{task: task}, nil
+		return &Call{task: task, scopes: scopes}, nil
 	}
 	quote, refusal := g.quote(ctx, item, m)
 	if refusal != nil {
 		return nil, refusal
 	}
 	if quote.Amount == 0 {
-		return &Call{}, nil
+		return &Call{scopes: scopes}, nil
+	}
+	if scopes = withConnect(scopes); !key.HasScope(keys.ScopeConnect) { // only such keys are charged
+		return nil, g.lacks(key, item, scopes)
 	}
 	if wait := g.Abandonments.Wait(key.Lineage); wait > 0 {
 		return nil, &Refusal{Code: RateLimited, Tool: item.String(), RetryAfter: wait}
 	}
-	return g.reserve(ctx, key, item, m, quote)
+	return g.reserve(ctx, key, item, m, quote, scopes)
 }
 
 // quote prices a request, within the maximum that the caller has set.
@@ -243,8 +266,8 @@ func (g *Gate) quote(ctx context.Context, item items.Item, m *mcp.Message) (pric
 	return quote, nil
 }
 
-func (g *Gate) reserve(ctx context.Context, key *keys.Key, item items.Item, m *mcp.Message, quote pricing.Quote) (*Call, *Refusal) {
-	c := &Call{gate: g, id: g.NewID("chg_"), entry: quote.Entry, on: quote.ChargeOn, order: g.order(key, item.String(), quote.Amount)}
+func (g *Gate) reserve(ctx context.Context, key *keys.Key, item items.Item, m *mcp.Message, quote pricing.Quote, scopes []string) (*Call, *Refusal) {
+	c := &Call{gate: g, scopes: scopes, id: g.NewID("chg_"), entry: quote.Entry, on: quote.ChargeOn, order: g.order(key, item.String(), quote.Amount)}
 	terms := g.terms(key, m)
 	c.terms = terms
 	began := g.Now()

@@ -182,7 +182,9 @@ func TestAuthenticate(t *testing.T) {
 		"unknown":           {[]string{"Bearer " + keys.Mint(keys.Agent, keys.Live)}, TokenInvalid, keys.ErrUnknown},
 		"provider key": {[]string{"Bearer " + b.key(t, func(k *keys.Key) { k.Kind = keys.Provider })},
 			TokenInvalid, keys.ErrKind},
-		"personal without connect": {[]string{"Bearer " + b.key(t, func(k *keys.Key) { k.Kind = keys.Personal })}, TokenInvalid, keys.ErrKind},
+		"personal without connect": {[]string{"Bearer " + b.key(t, func(k *keys.Key) { k.Kind = keys.Personal })}, "", nil},
+		"gateway key":              {[]string{"Bearer " + b.key(t, func(k *keys.Key) { k.Kind = keys.Gateway })}, TokenInvalid, keys.ErrKind},
+		"admin key":                {[]string{"Bearer " + b.key(t, func(k *keys.Key) { k.Kind = keys.Admin })}, TokenInvalid, keys.ErrKind},
 		"personal with connect": {[]string{"Bearer " + b.key(t, func(k *keys.Key) {
 			k.Kind, k.Scopes = keys.Personal, []string{keys.ScopeConnect}
 		})}, "", nil},

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/mcp"
 	"github.com/fareboxhq/farebox/internal/pricing"
@@ -187,7 +188,7 @@ func TestListsOfItems(t *testing.T) {
 		mcp.ListResources:         {"docs://x": `{"amount":"0.003","currency":"USD"}`, "docs://free": `{"amount":"0.00","currency":"USD"}`, "other://x": "", "DOCS://x": ""},
 		mcp.ListResourceTemplates: {"docs://{name}": `{"amount":"0.003","currency":"USD"}`, "docs://{id}": "", "docs://free": `{"amount":"0.00","currency":"USD"}`},
 	} {
-		r := b.List(nil, list)
+		r := b.List(&keys.Key{Kind: keys.Agent}, list)
 		if r.PerCaller {
 			t.Errorf("%s: the prices are the same for all, so the list is, too", list)
 		}

@@ -18,39 +18,45 @@ type priceField struct {
 }
 
 // List returns how the answer to a list method is to be rewritten for the key:
-// tools that it may not call are taken out, and each has its price put in, as
-// has what a price names of the other lists; of tasks, only those of its account
+// what it may not use is taken out, and each tool has its price put in, as has
+// what a price names of the other lists; of tasks, only those of its account
 // stay. ID and Era are for the caller to set.
 func (g *Gate) List(key *keys.Key, list mcp.List) mcp.ListRewrite {
 	r := mcp.ListRewrite{List: list}
+	perCaller := !g.policy.Rights.allOf(key)
 	switch list {
 	case mcp.ListTasks:
 		r.PerCaller, r.Judge = true, g.judgeTask(key)
 	case mcp.ListTools:
-		r.PerCaller = g.policy.Prices.Denies()
-		r.Judge = g.judgeTool
+		r.PerCaller = perCaller || g.policy.Prices.Denies()
+		r.Judge = g.judge(key, items.Tool, g.policy.Prices.Offer)
 	case mcp.ListPrompts:
-		r.Judge = func(name string) (bool, []mcp.Field) {
-			return true, g.priceFields(g.policy.Prices.Offer(items.Item{Kind: items.Prompt, Name: name}))
-		}
+		r.PerCaller, r.Judge = perCaller, g.judge(key, items.Prompt, g.policy.Prices.Offer)
 	case mcp.ListResources:
-		r.Judge = func(uri string) (bool, []mcp.Field) {
-			return true, g.priceFields(g.policy.Prices.Offer(items.Item{Kind: items.Resource, Name: uri}))
-		}
+		r.PerCaller, r.Judge = perCaller, g.judge(key, items.Resource, g.policy.Prices.Offer)
 	case mcp.ListResourceTemplates:
-		r.Judge = func(template string) (bool, []mcp.Field) {
-			return true, g.priceFields(g.policy.Prices.OfferTemplate(template))
-		}
+		r.PerCaller, r.Judge = perCaller, g.judge(key, items.Resource, g.offerTemplate)
 	}
 	return r
 }
 
-func (g *Gate) judgeTool(name string) (keep bool, fields []mcp.Field) {
-	offer, ok := g.policy.Prices.Offer(items.Item{Name: name})
-	if !ok || !mcp.ValidToolName(name) { // such a name cannot be called through here
-		return false, nil
+func (g *Gate) offerTemplate(item items.Item) (pricing.Offer, bool) {
+	return g.policy.Prices.OfferTemplate(item.Name)
+}
+
+// judge keeps what the key may use, with its price.
+func (g *Gate) judge(key *keys.Key, kind items.Kind, offerOf func(items.Item) (pricing.Offer, bool)) func(string) (bool, []mcp.Field) {
+	return func(name string) (keep bool, fields []mcp.Field) {
+		item := items.Item{Kind: kind, Name: name}
+		offer, ok := offerOf(item)
+		if kind == items.Tool && (!ok || !mcp.ValidToolName(name)) { // such a name cannot be called through here
+			return false, nil
+		}
+		if !g.mayUse(key, item) {
+			return false, nil
+		}
+		return true, g.priceFields(offer, ok)
 	}
-	return true, g.priceFields(offer, ok)
 }
 
 // priceFields tells of an offer, and nothing where there is none.

@@ -16,6 +16,7 @@ const (
 	TokenMissing        Code = "TOKEN_MISSING"
 	TokenInvalid        Code = "TOKEN_INVALID"
 	TokenExpired        Code = "TOKEN_EXPIRED"
+	ScopeInsufficient   Code = "SCOPE_INSUFFICIENT"
 	RateLimited         Code = "RATE_LIMITED"
 	InsufficientBalance Code = "INSUFFICIENT_BALANCE"
 	SpendingCap         Code = "SPENDING_CAP"
@@ -50,7 +51,7 @@ const (
 // Codes lists every code.
 func Codes() []Code {
 	return []Code{
-		TokenMissing, TokenInvalid, TokenExpired, RateLimited, InsufficientBalance, SpendingCap,
+		TokenMissing, TokenInvalid, TokenExpired, ScopeInsufficient, RateLimited, InsufficientBalance, SpendingCap,
 		CallInFlight, RetryKeyReused, ResultGone, PriceAboveMax, PriceRefused,
 		PlatformUnavailable, ChargeFailed, ToolUnknown, MethodUnknown, ParamsInvalid, TaskUnknown, StateUnknown, MessageMalformed, MessageInvalid, HeaderMismatch,
 		EncodingUnsupported, MessageTooLarge, RequestUnsupported, MethodNotAllowed,
@@ -73,6 +74,9 @@ type Refusal struct {
 	Cap        *ledger.CapError // that is in the way; nil for none
 	Currency   string
 	Sandbox    bool
+	Scopes     []string      // that are needed for what was asked
+	Lacking    []string      // those of them that the key does not carry
+	Often      bool          // with RateLimited: it asks too often, by its rate
 	RetryAfter time.Duration // of a key that is refused for a while; zero for all other refusals
 }
 

@@ -58,7 +58,7 @@ func TestRenewal(t *testing.T) {
 					Now: time.Now, NewID: func(p string) string { return p },
 				})
 				began := time.Now()
-				call, refusal := g.Admit(context.Background(), &keys.Key{}, mcp.EraSession, &m)
+				call, refusal := g.Admit(context.Background(), &keys.Key{Kind: keys.Agent}, mcp.EraSession, &m)
 				if refusal != nil {
 					t.Fatal(refusal)
 				}

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
+	"slices"
 	"strings"
 	"time"
 
@@ -104,7 +105,8 @@ type Ticket struct {
 	asked func() [32]byte
 	// accepted is called when the call was accepted as a task; nil for none.
 	accepted func()
-	began    int64 // when the call was reserved, in seconds since 1970
+	scopes   []string // that the call's key needed
+	began    int64    // when the call was reserved, in seconds since 1970
 	order    ledger.Order
 	on       pricing.ChargeOn
 	retry    ledger.Retry
@@ -122,6 +124,7 @@ func (g *Gate) SealEvent(key *keys.Key, session string, t *Ticket, event []byte)
 	w.text(string(t.Request.AppendJSON(nil)))
 	w.text(t.Method)
 	w.text(t.Charge)
+	w.scopes(t.scopes)
 	if t.Paid() {
 		w.call(t)
 	}
@@ -145,6 +148,7 @@ func (g *Gate) OpenEvent(key *keys.Key, session, sealed string) (event string, t
 	event = r.text()
 	request := r.text()
 	t.Method, t.Charge = r.text(), r.text()
+	t.scopes = r.scopes()
 	if t.Paid() {
 		r.call(t)
 	}
@@ -171,6 +175,22 @@ func (w *ticketWriter) text(s string) {
 }
 
 func (w *ticketWriter) number(n uint64) { w.b = binary.AppendUvarint(w.b, n) }
+
+// scopes writes a list. The usual one takes a byte.
+func (w *ticketWriter) scopes(list []string) {
+	if slices.Equal(list, usual) {
+		w.number(1)
+		return
+	}
+	if len(list) == 0 {
+		w.number(0)
+		return
+	}
+	w.number(uint64(len(list)) + 1)
+	for _, s := range list {
+		w.text(s)
+	}
+}
 
 func (w *ticketWriter) call(t *Ticket) {
 	o := &t.order
@@ -221,6 +241,20 @@ func (r *ticketReader) bytes(n uint64) []byte {
 }
 
 func (r *ticketReader) text() string { return string(r.bytes(r.number())) }
+
+func (r *ticketReader) scopes() (list []string) {
+	switch n := r.number(); {
+	case n == 1:
+		return usual
+	case n > uint64(len(r.b)): // each takes a byte at least
+		r.bad = true
+	default:
+		for ; n > 1; n-- {
+			list = append(list, r.text())
+		}
+	}
+	return list
+}
 
 func (r *ticketReader) call(t *Ticket) {
 	o := &t.order

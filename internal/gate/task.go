@@ -19,10 +19,11 @@ type Task struct {
 	gate   *Gate
 	id     string
 	method string
-	call   *Call // that the task is of; nil if it is free
-	open   bool  // its reservation holds credits
-	fresh  bool  // this request has paid for it
-	blind  bool  // what the task costs is not known
+	scopes []string // that the task's call needed
+	call   *Call    // that the task is of; nil if it is free
+	open   bool     // its reservation holds credits
+	fresh  bool     // this request has paid for it
+	blind  bool     // what the task costs is not known
 	due    []mcp.Field
 }
 
@@ -40,13 +41,16 @@ func (g *Gate) task(ctx context.Context, key *keys.Key, m *mcp.Message) (*Task, 
 	if err != nil {
 		return nil, &Refusal{Code: PlatformUnavailable, Cause: err}
 	}
+	if refusal := g.permitTicket(key, &kept.ticket); refusal != nil {
+		return nil, refusal
+	}
 	if now := g.Now(); bond.Until.Sub(now) < bondLife/2 {
 		bond.Until = now.Add(bondLife)
 		if refusal := g.bind(ctx, bond); refusal != nil {
 			return nil, refusal
 		}
 	}
-	t := &Task{gate: g, id: m.TaskID, method: m.Method}
+	t := &Task{gate: g, id: m.TaskID, method: m.Method, scopes: kept.ticket.scopes}
 	if kept.ticket.Paid() {
 		t.revive(ctx, key, kept)
 	}
@@ -57,19 +61,22 @@ func (g *Gate) task(ctx context.Context, key *keys.Key, m *mcp.Message) (*Task, 
 // stream. For its result alone it tells what the task costs.
 func (t *Task) Ticket(m *mcp.Message) *Ticket {
 	if t.call == nil || t.method != mcp.MethodTaskResult {
-		return &Ticket{Request: m.ID, Method: m.Method}
+		return &Ticket{Request: m.ID, Method: m.Method, scopes: t.scopes}
 	}
 	return t.call.Ticket(m)
 }
 
 // ResumeTask returns the request about a task of which the ticket says that it
 // is the rest of its stream.
-func (g *Gate) ResumeTask(ctx context.Context, key *keys.Key, ticket *Ticket) *Task {
-	t := &Task{gate: g, method: ticket.Method, blind: ticket.Method != mcp.MethodTaskResult}
+func (g *Gate) ResumeTask(ctx context.Context, key *keys.Key, ticket *Ticket) (*Task, *Refusal) {
+	if refusal := g.permitTicket(key, ticket); refusal != nil {
+		return nil, refusal
+	}
+	t := &Task{gate: g, method: ticket.Method, scopes: ticket.scopes, blind: ticket.Method != mcp.MethodTaskResult}
 	if ticket.Paid() {
 		t.revive(ctx, key, g.newTask(ticket))
 	}
-	return t
+	return t, nil
 }
 
 // revive takes up the call that the task is of.

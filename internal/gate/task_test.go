@@ -413,7 +413,11 @@ func TestResumedTask(t *testing.T) {
 		if !ok || ticket.Request != mcp.IntID(7) || ticket.Method != method {
 			t.Fatalf("ticket %+v, %v", ticket, ok)
 		}
-		return b.ResumeTask(ctx, key, ticket)
+		again, refusal := b.ResumeTask(ctx, key, ticket)
+		if refusal != nil {
+			t.Fatal(refusal)
+		}
+		return again
 	}
 	report := resumed(mcp.MethodTaskGet)
 	if _, refusal := report.Settle(ctx, mcp.OutcomeResult, []byte(taskDone)); refusal == nil || refusal.Code != UpstreamFailed {

@@ -3,6 +3,7 @@ package items
 import (
 	"errors"
 	"fmt"
+	"iter"
 	"path"
 	"strings"
 )
@@ -111,6 +112,24 @@ func (t *Table[T]) FindTemplate(template string) (value T, ok bool) {
 func (t *Table[T]) HasExactly(item Item) bool {
 	_, ok := t.shelves[item.Kind].exact[item.Name]
 	return ok
+}
+
+// Values yields the values of all rules, in no order.
+func (t *Table[T]) Values() iter.Seq[T] {
+	return func(yield func(T) bool) {
+		for i := range t.shelves {
+			for _, value := range t.shelves[i].exact {
+				if !yield(value) {
+					return
+				}
+			}
+			for j := range t.shelves[i].globs {
+				if !yield(t.shelves[i].globs[j].value) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // Len counts the rules for items of a kind.

@@ -84,6 +84,7 @@ type Cache struct {
 	ttl         atomic.Int64 // nanoseconds, as the next two
 	negativeTTL atomic.Int64
 	loadTimeout atomic.Int64
+	lease       atomic.Pointer[lease] // nil: memory needs none
 
 	generations [generations]atomic.Uint64
 	entries     *ristretto.Cache[uint64, *entry]
@@ -155,12 +156,17 @@ func (c *Cache) Lookup(ctx context.Context, digest keys.Digest) (*keys.Key, Sour
 func (c *Cache) Cached(digest keys.Digest) (*keys.Key, Source, error) {
 	now := c.clock()
 	miss := ErrMiss
+	doubted := c.doubted(now)
 	// Another digest may have the same slot, so the whole of it is compared.
 	if e, ok := c.entries.Get(slot(digest)); ok && e.key.Digest == digest {
-		if c.believed(digest, e.mark, now, &c.ttl) {
+		if !doubted && c.believed(digest, e.mark, now, &c.ttl) {
 			return &e.key, SourceCache, nil
 		}
 		miss = ErrStale
+	}
+	if doubted {
+		c.Revoke(digest) // not even a question that was put before this one may answer it
+		return nil, SourceStore, miss
 	}
 	if m, ok := c.absent.get(digest); ok && c.believed(digest, m, now, &c.negativeTTL) {
 		return nil, SourceNegative, keys.ErrUnknown

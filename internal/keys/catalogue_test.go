@@ -109,7 +109,7 @@ func TestParseRate(t *testing.T) {
 			t.Errorf("%s is read as %+v, %v", r, again, err)
 		}
 	}
-	for _, text := range []string{"", "60", "60/", "/1m", "0/1m", "-1/1m", "60/0s", "60/1", "60/25h", "60/1m burst", "60/1m burst 0", "60/1m burst x", "60/1m bursts 5", "2000000/1m", "60/1m burst 5 6", "6e1/1m"} {
+	for _, text := range []string{"", "60", "60/", "/1m", "0/1m", "-1/1m", "60/0s", "60/1", "60/25h", "60/1m burst", "60/1m burst 0", "60/1m burst x", "60/1m bursts 5", "2000000/1m", "60/1m burst 5 6", "1/24h burst 32", "6e1/1m"} {
 		if r, err := ParseRate(text); err == nil {
 			t.Errorf("%q is read as %s", text, r)
 		}

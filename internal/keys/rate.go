@@ -21,19 +21,23 @@ const (
 	maxRequests = 1_000_000
 	minPer      = time.Second
 	maxPer      = 24 * time.Hour
+	maxRefill   = 31 * 24 * time.Hour // of a whole burst
 )
 
 // IsZero reports whether there is no bound.
 func (r Rate) IsZero() bool { return r == Rate{} }
 
 // Check returns an error if the rate, which must not be zero, is not within its
-// bounds: 1 to 1,000,000 requests, and the same for the burst, in 1 s to 24 h.
+// bounds: 1 to 1,000,000 requests, and the same for the burst, in 1 s to 24 h; a
+// burst that takes longer than 31 days to come again is too large.
 func (r Rate) Check() error {
 	switch {
 	case r.Requests < 1 || r.Requests > maxRequests || r.Burst < 1 || r.Burst > maxRequests:
 		return fmt.Errorf("a rate has 1 to %d requests, and so has its burst", maxRequests)
 	case r.Per < minPer || r.Per > maxPer:
 		return fmt.Errorf("a rate counts over %s to %s", minPer, maxPer)
+	case r.Burst > int64(maxRefill/r.Every()):
+		return fmt.Errorf("a burst must be made up for within %s: it is too large for so few requests", maxRefill)
 	}
 	return nil
 }

@@ -1,5 +1,7 @@
 package ledger
 
+import "time"
+
 // MaxPage bounds how many rows one listing returns.
 const MaxPage = 500
 
@@ -21,6 +23,17 @@ func (p Page) Size() int {
 type ChargeFilter struct {
 	Page
 	Account string // only those that this account (id) paid; "" means all
+}
+
+// KeyFilter chooses keys to list, in the order of their creation. The zero
+// KeyFilter chooses all, also those that have ended.
+type KeyFilter struct {
+	Page
+	Account string // only those of this account (id); "" means all
+	Kind    string // only those of the kind of this name; "" means all
+	// ExpiresBy chooses those that can be used now, being neither deleted nor
+	// disabled nor expired, and expire at that time or before. Zero means all.
+	ExpiresBy time.Time
 }
 
 // Verification is what replaying the books found.

@@ -286,9 +286,9 @@ func (e *EventScanner) Passing() bool {
 	return s.seen[keyMethod] && !s.seen[keyResult] && !s.seen[keyError]
 }
 
-// OfTask reports whether what was read of the event so far is a notification of
-// a task's status.
-func (e *EventScanner) OfTask() bool { return e.scanner.ofTask }
+// Guarded reports whether what was read of the event so far is a notification
+// that is not for every caller; see Verdict.
+func (e *EventScanner) Guarded() bool { return e.scanner.guarded }
 
 // HasData reports whether the event has a line of data.
 func (e *EventScanner) HasData() bool { return e.hasData }

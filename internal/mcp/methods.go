@@ -35,6 +35,10 @@ const (
 	MethodTaskUpdate = "tasks/update"
 )
 
+// MethodResourceUpdated is how a server tells that a resource was changed (MCP
+// 2025-11-25, Resources; 2026-07-28, subscriptions).
+const MethodResourceUpdated = "notifications/resources/updated"
+
 // OfOneTask reports whether a method is about the task of params.taskId.
 func OfOneTask(method string) bool {
 	switch method {

@@ -57,7 +57,7 @@ type Verdict struct {
 	Class   Class
 	Outcome Outcome // of a ClassAnswer
 	Reason  string  // of ClassForeign and ClassMalformed: a plain sentence that quotes nothing
-	OfTask  bool    // of a ClassPassing: it is a notification of a task's status
+	Guarded bool    // of a ClassPassing: it is a notification that is not for every caller: of a task's status, or that a resource was changed
 }
 
 // Scanner classifies one JSON message from a server. The message is fed in
@@ -82,7 +82,7 @@ type Scanner struct {
 	nullID       bool // the id is null
 	isError      bool
 	task         bool
-	ofTask       bool // the method is that of a task's notification
+	guarded      bool // the method is that of a notification which is not for every caller
 	resultType   resultKind
 	malformation string // the first thing wrong with a message that is JSON
 }
@@ -205,7 +205,7 @@ func (s *Scanner) topValue(t token) {
 		if t != tokenString {
 			s.malformed("the method is not a string")
 		}
-		s.ofTask = c.is("notifications/tasks") || c.is("notifications/tasks/status")
+		s.guarded = c.is("notifications/tasks") || c.is("notifications/tasks/status") || c.is(MethodResourceUpdated)
 	case keyResult:
 		if t != tokenObject {
 			s.malformed("the result is not an object")
@@ -282,7 +282,7 @@ func (s *Scanner) End() Verdict {
 	case s.lex.untouched():
 		return Verdict{Class: ClassEmpty}
 	case s.seen[keyMethod]:
-		return Verdict{Class: ClassPassing, OfTask: s.ofTask}
+		return Verdict{Class: ClassPassing, Guarded: s.guarded}
 	case s.got.IsZero():
 		return Verdict{Class: ClassForeign, Reason: "a result or error without an id"}
 	case s.got != s.pending:

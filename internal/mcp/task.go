@@ -47,8 +47,6 @@ const (
 var (
 	taskNames     = names{"task", "taskId", "status", "ttl", "ttlMs", "result", "requestState", "content", "structuredContent", "isError"}
 	embeddedNames = names{"isError"}
-	listenNames   = names{"notifications"}
-	filterNames   = names{"taskIds"}
 )
 
 // ReadHandles reads the result of an answer: of an accepted task, whose members
@@ -198,53 +196,6 @@ func (r *taskReader) embedded(t token) error {
 	})
 	r.found.Embedded = outcome
 	return err
-}
-
-// maxListened bounds the tasks that one request listens to.
-const maxListened = 1000
-
-// ListenedTasks returns the tasks of which the params of subscriptions/listen ask
-// to be notified, params.notifications.taskIds (SEP-2663), unescaped. The error
-// wraps ErrTask: what others could read differently is refused, and more than 1000.
-func ListenedTasks(params []byte) ([]string, error) {
-	if params == nil {
-		return nil, nil
-	}
-	r := taskReader{walker: walker{text: params}}
-	var ids []string
-	err := r.object(r.next(), listenNames, func(key int, t token) error {
-		if key == keyOther {
-			return r.pass(t)
-		}
-		return r.object(t, filterNames, func(key int, t token) error {
-			if key == keyOther {
-				return r.pass(t)
-			}
-			var err error
-			ids, err = r.strings(t)
-			return err
-		})
-	})
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrTask, err)
-	}
-	return ids, nil
-}
-
-func (r *taskReader) strings(t token) (list []string, err error) {
-	if t != tokenArray {
-		return nil, errShape
-	}
-	for t = r.next(); t == tokenString; t = r.next() {
-		if len(list) == maxListened {
-			return nil, errors.New("it names too many tasks")
-		}
-		list = append(list, string(r.key()))
-	}
-	if t != tokenArrayEnd {
-		return nil, errShape
-	}
-	return list, nil
 }
 
 // StampTask does what Stamp does for the result that is embedded in the report

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"testing"
 	"time"
 )
@@ -76,32 +75,6 @@ func TestReadHandlesRefuses(t *testing.T) {
 	}
 }
 
-// TestListenedTasks proves which tasks a request listens to, and that a filter
-// that could be read differently is refused.
-func TestListenedTasks(t *testing.T) {
-	for params, want := range map[string][]string{
-		``: nil, `{}`: nil, `{"notifications":{}}`: nil, `{"taskIds":["a"]}`: nil,
-		`{"notifications":{"toolsListChanged":true,"taskIds":["a","b\u0063"]}}`: {"a", "bc"},
-		`{"notifications":{"taskIds":[]}}`:                                      nil,
-	} {
-		var raw []byte
-		if params != "" {
-			raw = []byte(params)
-		}
-		if got, err := ListenedTasks(raw); err != nil || !slices.Equal(got, want) {
-			t.Errorf("%s: got %v, %v", params, got, err)
-		}
-	}
-	for _, params := range []string{
-		`{"Notifications":{"taskIds":["a"]}}`, `{"notifications":{"TaskIds":["a"]}}`, `{"notifications":[]}`,
-		`{"notifications":{"taskIds":"a"}}`, `{"notifications":{"taskIds":["a",7]}}`, `{"notifications":{"taskIds":["a"`,
-	} {
-		if got, err := ListenedTasks([]byte(params)); !errors.Is(err, ErrTask) {
-			t.Errorf("%s: got %v, %v", params, got, err)
-		}
-	}
-}
-
 // TestStampTask proves that the receipt goes into the result that is embedded in
 // a report, that a forged one there is dropped, and that all else stays.
 func TestStampTask(t *testing.T) {
@@ -130,16 +103,17 @@ func TestStampTask(t *testing.T) {
 	}
 }
 
-// TestNotificationsOfTasks proves that a scanner tells them from all others,
-// however the method is written and split.
-func TestNotificationsOfTasks(t *testing.T) {
+// TestGuardedNotifications proves that a scanner tells notifications of tasks and
+// of changed resources from all others, however the method is written and split.
+func TestGuardedNotifications(t *testing.T) {
 	for method, want := range map[string]bool{
 		"notifications/tasks": true, "notifications/tasks/status": true, `notifications\/t\u0061sks`: true,
+		"notifications/resources/updated": true, "notifications/resources/list_changed": false,
 		"notifications/progress": false, "notifications/tasks/": false, "": false,
 	} {
 		message := `{"jsonrpc":"2.0","params":{"method":"notifications/tasks"},"method":"` + method + `"}`
 		for step := 1; step < 9; step++ {
-			if got := scan(NewScanner(IntID(7)), IntID(7), message, step); got.Class != ClassPassing || got.OfTask != want {
+			if got := scan(NewScanner(IntID(7)), IntID(7), message, step); got.Class != ClassPassing || got.Guarded != want {
 				t.Errorf("%q in steps of %d: %+v", method, step, got)
 			}
 		}

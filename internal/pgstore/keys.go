@@ -66,36 +66,6 @@ func (s *Store) key(ctx context.Context, where string, arg any) (keys.Key, error
 	return k.Key, found(ctx, err)
 }
 
-// Keys lists the keys of the account, or all if it is "", in the order of their
-// creation and with the deleted ones. The text is the cursor of the next part,
-// "" at the end.
-func (s *Store) Keys(ctx context.Context, account string, p ledger.Page) ([]keys.Key, string, error) {
-	after, err := cursor(ctx, p.After, 0)
-	if err != nil {
-		return nil, "", err
-	}
-	ctx, cancel := bounded(ctx)
-	defer cancel()
-	query, args := selectKey+`WHERE n > $1 ORDER BY n LIMIT $2`, []any{after, p.Size() + 1}
-	if account != "" {
-		query, args = selectKey+`WHERE account = $3 AND n > $1 ORDER BY n LIMIT $2`, append(args, pack(account))
-	}
-	rows, err := s.query(ctx, query, args...)
-	if err != nil {
-		return nil, "", failure(ctx, err)
-	}
-	found, err := pgx.CollectRows(rows, scanKey)
-	if err != nil {
-		return nil, "", failure(ctx, err)
-	}
-	found, next := part(found, p, func(k *keyRow) int64 { return k.n })
-	var list []keys.Key
-	for _, k := range found {
-		list = append(list, k.Key)
-	}
-	return list, next, nil
-}
-
 // CreateKey stores a new key with its audit row. Errors: ledger.ErrNotFound if
 // its account does not exist, ErrConflict if its id or digest was used before.
 func (s *Store) CreateKey(ctx context.Context, k keys.Key, a ledger.Audit) error {

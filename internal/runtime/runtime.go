@@ -31,6 +31,9 @@ type Store interface {
 	admin.Store
 	// TouchKeys notes when keys, by their ids, were last used.
 	TouchKeys(ctx context.Context, used map[string]time.Time) error
+	// CountExpiring counts, for each of the times, the keys that can be used
+	// now and expire at that time or before.
+	CountExpiring(ctx context.Context, until []time.Time) ([]int64, error)
 	// OpenReservations counts the reservations that hold credits now.
 	OpenReservations() int
 	// Healthy returns nil, or why the store cannot write now.
@@ -72,9 +75,15 @@ type Runtime struct {
 	misses   *misses
 	streams  *streams
 	usage    *usage
+	expiring *expiring
 
 	requests  *requests
 	abandoned *abandoned
+	rates     *rates
+
+	log  Revocations
+	own  *board // the log, where this process owns the store; else nil
+	node *node  // follows the log of a store that others change, too; else nil
 
 	unwatch func()
 }
@@ -104,13 +113,31 @@ func Open(ctx context.Context, o Options) (*Runtime, error) {
 	r := &Runtime{
 		store: store, cache: cache, signer: signer, sealer: sealer,
 		metrics: o.Metrics, logger: o.Logger, leases: newLeases(),
-		abandoned: newAbandoned(time.Now), requests: newRequests(time.Now),
+		abandoned: newAbandoned(time.Now), rates: newRates(), requests: newRequests(time.Now),
 		misses: newMisses(time.Now), streams: newStreams(), usage: newUsage(store.TouchKeys, o.Logger),
 	}
 	r.service = admin.New(store, r, r.settings.Load, now).WithReceiptKeys(published)
+	r.expiring = newExpiring(store.CountExpiring, time.Now, o.Logger)
 	r.settings.Store(new(admin.Settings))
+	if shared, ok := store.(Revocations); ok {
+		r.log = shared
+		r.node = follow(shared, cache, r.streams.tell, r.streams.tellAll, o.Logger)
+	} else {
+		r.own = newBoard(time.Now, formerLeases(ctx, store))
+		r.log = r.own
+	}
 	r.unwatch = o.Metrics.Watch(r)
 	return r, nil
+}
+
+// formerLeases returns for how long nodes may believe what they know by leases
+// that this process did not give: it takes a key of its kind to get one.
+func formerLeases(ctx context.Context, store Store) time.Duration {
+	gateways, _, err := store.Keys(ctx, ledger.KeyFilter{Page: ledger.Page{Limit: 1}, Kind: keys.Gateway.String()})
+	if err == nil && len(gateways) == 0 {
+		return 0
+	}
+	return LeaseTime
 }
 
 // now is the wall clock at the resolution that stores keep.
@@ -136,7 +163,7 @@ func (r *Runtime) Service() *admin.Service { return r.service }
 // Gate returns a gate to a server under the policy. Its use needs a lease.
 func (r *Runtime) Gate(p gate.Policy) *gate.Gate {
 	return gate.New(p, gate.Deps{
-		Keys: r, Ledger: r.store, Bonds: r.store, Abandonments: r.abandoned, Signer: r.signer, Sealer: r.sealer, Meter: r.metrics.Meter(p.Server),
+		Keys: r, Ledger: r.store, Bonds: r.store, Abandonments: r.abandoned, Limiter: r.rates, Signer: r.signer, Sealer: r.sealer, Meter: r.metrics.Meter(p.Server),
 		Logger: r.logger, Now: time.Now, NewID: admin.NewID,
 	})
 }
@@ -177,12 +204,23 @@ func (r *Runtime) load(ctx context.Context, client netip.Addr, d keys.Digest, kn
 	return key, source, err
 }
 
-// Revoke makes every lookup that begins afterwards ask the store for the key,
-// and tells those who serve streams of it.
+// Revoke makes every lookup that begins afterwards ask the store for the key, in
+// this process and in all others that share the store or follow this one, and
+// tells those who serve streams of it. It takes LeaseTime at the most.
 func (r *Runtime) Revoke(d keys.Digest) {
 	r.cache.Revoke(d)
 	r.streams.tell(d)
+	if r.node != nil {
+		r.node.confirm()
+		return
+	}
+	r.own.Append(d)
+	// It ends by itself, when the last lease does.
+	_ = r.own.Confirm(context.Background(), "")
 }
+
+// Revocations returns the log of the changes of keys. Its use needs a lease.
+func (r *Runtime) Revocations() Revocations { return r.log }
 
 // Watch returns a stream of the key, whose end must be told. What serves it
 // checks the key again each time that it was changed.
@@ -205,8 +243,28 @@ func (r *Runtime) OpenReservations() int { return r.store.OpenReservations() }
 // CacheEntries counts the keys in the cache.
 func (r *Runtime) CacheEntries() int { return r.cache.Len() }
 
+// RevocationLag tells how old the knowledge of changes of keys is that other
+// processes make; 0 where none does.
+func (r *Runtime) RevocationLag() time.Duration {
+	if r.node == nil {
+		return 0
+	}
+	return r.node.lag()
+}
+
 // StoreUp reports whether the store can write.
 func (r *Runtime) StoreUp() bool { return r.store.Healthy() == nil }
+
+// ExpiringKeys counts, for each of the times from now, the keys that can be used
+// and expire within it, as of at most half a minute ago; false if the store
+// could not be asked then, or is being closed.
+func (r *Runtime) ExpiringKeys(within []time.Duration) ([]int64, bool) {
+	if r.Acquire() != nil {
+		return nil, false
+	}
+	defer r.Release()
+	return r.expiring.counts(within)
+}
 
 // EndStreams tells all open streams to end, and those that are opened later.
 func (r *Runtime) EndStreams() { r.streams.end() }
@@ -220,6 +278,9 @@ func (r *Runtime) Destruct() error {
 	defer cancel()
 	if err := r.leases.drain(ctx); err != nil {
 		r.logger.Warn("closing the store under calls that are still in flight", "waited", drainTime)
+	}
+	if r.node != nil {
+		r.node.stop()
 	}
 	r.unwatch()
 	r.usage.close()

@@ -1,6 +1,8 @@
 package runtime
 
 import (
+	"maps"
+	"slices"
 	"sync"
 
 	"github.com/fareboxhq/farebox/internal/keys"
@@ -53,6 +55,16 @@ func (s *streams) watch(d keys.Digest) *Stream {
 	}
 	s.open[d][w] = struct{}{}
 	return w
+}
+
+// tellAll tells all streams that their keys may have been changed.
+func (s *streams) tellAll() {
+	s.mu.Lock()
+	digests := slices.Collect(maps.Keys(s.open))
+	s.mu.Unlock()
+	for _, d := range digests {
+		s.tell(d)
+	}
 }
 
 // tell tells the streams of a key that it was changed.

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/fareboxhq/farebox/internal/keys"
@@ -62,37 +61,6 @@ func (s *Store) Key(ctx context.Context, id string) (keys.Key, error) {
 	}
 	k, _, err := scanKey(s.readers.QueryRowContext(background(), selectKey+`WHERE id = ?`, id))
 	return k, readError(err)
-}
-
-// Keys lists the keys of the account, or all if it is "", in the order of their
-// creation and with the deleted ones. The text is the cursor of the next part,
-// "" at the end.
-func (s *Store) Keys(ctx context.Context, account string, p ledger.Page) ([]keys.Key, string, error) {
-	last, err := cursor(ctx, p.After, 0)
-	if err != nil {
-		return nil, "", err
-	}
-	query, args := selectKey+`WHERE n > ? ORDER BY n LIMIT ?`, []any{last, p.Size() + 1}
-	if account != "" {
-		query, args = selectKey+`WHERE account = ? AND n > ? ORDER BY n LIMIT ?`, []any{account, last, p.Size() + 1}
-	}
-	rows, err := s.readers.QueryContext(background(), query, args...)
-	if err != nil {
-		return nil, "", failure(err)
-	}
-	defer rows.Close()
-	var list []keys.Key
-	for rows.Next() {
-		if len(list) == p.Size() {
-			return list, strconv.FormatInt(last, 10), nil
-		}
-		k, n, err := scanKey(rows)
-		if err != nil {
-			return nil, "", failure(err)
-		}
-		list, last = append(list, k), n
-	}
-	return list, "", failure(rows.Err())
 }
 
 // UpdateKey reads the key, lets change alter it, and writes it with its audit

@@ -238,7 +238,10 @@ func wholeAndDurable(path string) error {
 // name first, so that at each moment there is one in place; should the rename
 // not come to pass, opening the store takes the second name away.
 func replace(ctx context.Context, o *RestoreOptions, fresh string, r *Restored) error {
-	kept := r.Path + keptMark + time.Now().UTC().Format(keptTime)
+	kept, err := keptName(r.Path, time.Now())
+	if err != nil {
+		return fmt.Errorf("keeping the previous store: %w", err)
+	}
 	info, err := os.Stat(r.Path)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("store %s: %w", r.Path, err)
@@ -264,6 +267,27 @@ func replace(ctx context.Context, o *RestoreOptions, fresh string, r *Restored) 
 	}
 	o.step("moved")
 	return syncDir(filepath.Dir(r.Path))
+}
+
+// keptName returns the name that the store gets when it is replaced at that
+// time: of a second for which no earlier restore has kept a store, or the log of
+// one. Whoever calls it holds the store's lock, so the name stays free.
+func keptName(path string, at time.Time) (string, error) {
+	for {
+		kept := path + keptMark + at.UTC().Format(keptTime)
+		taken := false
+		for _, suffix := range []string{"", "-wal", "-shm", "-journal"} {
+			_, err := os.Lstat(kept + suffix)
+			if err != nil && !errors.Is(err, os.ErrNotExist) {
+				return "", err
+			}
+			taken = taken || err == nil
+		}
+		if !taken {
+			return kept, nil
+		}
+		at = at.Add(time.Second)
+	}
 }
 
 // settle brings all of the old store into its one file. A log that stayed where

@@ -99,7 +99,7 @@ func isNew(t *testing.T, path string, o ledger.Order) {
 	if p := purseOf(t, s, o.Account); p.Balance != 60 {
 		t.Errorf("the restored store has balance %s", p.Balance)
 	}
-	all, _, err := s.Keys(t.Context(), "", ledger.Page{})
+	all, _, err := s.Keys(t.Context(), ledger.KeyFilter{})
 	if err != nil || len(all) != 4 {
 		t.Fatalf("%d keys, %v", len(all), err)
 	}

@@ -23,6 +23,9 @@ func runKeys(t *testing.T, open func(t *testing.T) Harness) {
 		named{"what a key is may not change", keyIdentity},
 		named{"rotation replaces a key in one step", keyReplace},
 		named{"keys are listed in parts", keyPages},
+		named{"keys are listed by what the filter names", keyFilters},
+		named{"only keys that can be used are listed as expiring", keyExpiring},
+		named{"expiring keys are counted as they are listed", keyCounts},
 		named{"the last use of a key only moves on", keyTouch},
 		named{"concurrent changes of a key are not lost", keyConcurrent},
 		named{"keys survive a crash", keyCrash},
@@ -38,8 +41,13 @@ func (t *test) newKey(account string) keys.Key {
 	return keys.Key{
 		ID: id, Account: account, Lineage: id, Kind: keys.Agent, Environment: keys.Live, Name: "ci \x00 \"ö\"",
 		Hint: keys.Hint(secret), Digest: keys.DigestOf(secret), Scopes: []string{"billing.read", "x"},
-		Servers: []string{"weather"}, Limits: &keys.Limits{Call: 1, Day: 2, Month: math.MaxInt64}, CreatedAt: now, ExpiresAt: now.Add(time.Hour),
+		Servers: []string{"weather"}, Limits: everyLimit(), CreatedAt: now, ExpiresAt: now.Add(time.Hour),
 	}
+}
+
+// everyLimit is limits with something in each field.
+func everyLimit() *keys.Limits {
+	return &keys.Limits{Call: 1, Day: 2, Month: math.MaxInt64, Rate: keys.Rate{Requests: 60, Per: time.Minute, Burst: 100}}
 }
 
 func (t *test) createKey(k keys.Key) {
@@ -123,6 +131,8 @@ func keyUpdate(t *test) {
 	count, why := len(t.audits()), errors.New("why not")
 	_, err = t.Store.UpdateKey(t.ctx, k.ID, func(k *keys.Key) error { k.Limits = &keys.Limits{Day: -1}; return nil }, t.audit("key.update", k.ID))
 	t.refused(err, "a limit below zero")
+	_, err = t.Store.UpdateKey(t.ctx, k.ID, func(k *keys.Key) error { k.Limits = &keys.Limits{Rate: keys.Rate{Requests: 1}}; return nil }, t.audit("key.update", k.ID))
+	t.refused(err, "a rate without a time")
 	_, err = t.Store.UpdateKey(t.ctx, k.ID, func(k *keys.Key) error { k.Name = "never"; return why }, t.audit("key.update", k.ID))
 	if err != why { //nolint:errorlint // the very error is promised
 		t.Fatalf("error is %v, want the one of the change", err)
@@ -246,25 +256,14 @@ func keyPages(t *test) {
 	}
 	for account, want := range map[string][]string{"": all, mine: ofMine} {
 		var got []string
-		p := ledger.Page{Limit: 2}
-		for {
-			list, next, err := t.Store.Keys(t.ctx, account, p)
-			t.ok(err)
-			if len(list) > 2 {
-				t.Fatalf("a part has %d keys, want at most 2", len(list))
-			}
-			for _, k := range list {
-				got = append(got, k.ID)
-			}
-			if p.After = next; next == "" {
-				break
-			}
+		for _, k := range t.keys(ledger.KeyFilter{Page: ledger.Page{Limit: 2}, Account: account}) {
+			got = append(got, k.ID)
 		}
 		if !slices.Equal(got, want) {
 			t.Fatalf("listed %v, want %v", got, want)
 		}
 	}
-	_, _, err := t.Store.Keys(t.ctx, "", ledger.Page{After: "x'y"})
+	_, _, err := t.Store.Keys(t.ctx, ledger.KeyFilter{Page: ledger.Page{After: "x'y"}})
 	t.refused(err, "a cursor that is none")
 }
 

@@ -21,7 +21,8 @@ type Store interface {
 	KeyByDigest(ctx context.Context, digest keys.Digest) (*keys.Key, error)
 	CreateKey(ctx context.Context, k keys.Key, a ledger.Audit) error
 	Key(ctx context.Context, id string) (keys.Key, error)
-	Keys(ctx context.Context, account string, p ledger.Page) ([]keys.Key, string, error)
+	Keys(ctx context.Context, f ledger.KeyFilter) ([]keys.Key, string, error)
+	CountExpiring(ctx context.Context, until []time.Time) ([]int64, error)
 	UpdateKey(ctx context.Context, id string, change func(*keys.Key) error, a ledger.Audit) (keys.Key, error)
 	ReplaceKey(ctx context.Context, oldID string, change func(old *keys.Key) error, successor keys.Key, a ledger.Audit) (keys.Key, error)
 	TouchKeys(ctx context.Context, used map[string]time.Time) error

@@ -54,7 +54,7 @@ func (t *Tap) event(v mcp.Verdict) error {
 	}
 	switch v.Class {
 	case mcp.ClassEmpty, mcp.ClassPassing:
-		if v.OfTask && (t.o.Notifies == nil || !t.o.Notifies(mcp.EventData(t.hold))) {
+		if v.Guarded && (t.o.Notifies == nil || !t.o.Notifies(mcp.EventData(t.hold))) {
 			t.resetHold()
 			return nil
 		}
@@ -112,7 +112,7 @@ func (t *Tap) endLongEvent(v mcp.Verdict) error {
 	unseen, passing := t.unseen, t.passing
 	t.long, t.unseen, t.passing = false, false, false
 	switch {
-	case v.Class == mcp.ClassPassing && v.OfTask: // seen too late to be read
+	case v.Class == mcp.ClassPassing && v.Guarded: // seen too late to be read
 		t.cut()
 	case passing && v.Class == mcp.ClassPassing:
 	case unseen && v.Class == mcp.ClassAnswer:

@@ -167,7 +167,7 @@ type Listener struct {
 // NewListener returns a listener's writer to w; see NewRelay for head. Seal gives
 // event ids the form in which a client may come back with them. Event tells of a
 // refusal on a stream whose head is out. Notifies reports whether a notification
-// of a task's status may pass. What the listener holds counts towards the budget
+// may pass that is not for every caller; see mcp.Verdict. What the listener holds counts towards the budget
 // until Close is called.
 func NewListener(w http.ResponseWriter, head func(http.Header), seal func(id []byte) []byte, b *Budget,
 	event func(*gate.Refusal) []byte, notifies func(message []byte) bool,
@@ -263,7 +263,7 @@ func (l *Listener) Write(p []byte) (int, error) {
 // passes reports whether the event that is held may go.
 func (l *Listener) passes(v mcp.Verdict) bool {
 	if v.Class == mcp.ClassPassing {
-		return !v.OfTask || l.notifies(mcp.EventData(l.hold))
+		return !v.Guarded || l.notifies(mcp.EventData(l.hold))
 	}
 	return v.Class == mcp.ClassEmpty
 }

@@ -70,7 +70,7 @@ func (t *Tap) paid() bool {
 // bring what is paid elsewhere: what is told of a task, or, where nothing is
 // captured for it, anything of which it is not known yet what it is.
 func (t *Tap) tooLong() bool {
-	return t.events.OfTask() || !t.paid() && !t.events.Passing() && !t.events.HasResult() && t.events.HasData()
+	return t.events.Guarded() || !t.paid() && !t.events.Passing() && !t.events.HasResult() && t.events.HasData()
 }
 
 // untellable returns why an answer that is to be kept could not be told again.

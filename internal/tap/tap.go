@@ -87,8 +87,8 @@ type Options struct {
 	// or of a request for input, before the answer may go. A refusal withholds
 	// it. If Bind is nil, so are tasks; requests for input pass.
 	Bind func(outcome mcp.Outcome, message []byte) *gate.Refusal
-	// Notifies reports whether a notification of a task's status may pass. If
-	// nil, none may.
+	// Notifies reports whether a notification may pass that is not for every
+	// caller; see mcp.Verdict. If nil, none may.
 	Notifies func(message []byte) bool
 	// Rewrite changes the answer: a message, or the whole event that it is in.
 	// An error withholds it. May be nil.

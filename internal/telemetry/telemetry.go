@@ -9,6 +9,8 @@ package telemetry
 
 import (
 	"errors"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -23,6 +25,13 @@ type Source interface {
 	OpenReservations() int
 	CacheEntries() int
 	StoreUp() bool
+	// RevocationLag tells how old the knowledge of changes of keys is that others
+	// make; 0 where nobody else does.
+	RevocationLag() time.Duration
+	// ExpiringKeys counts, for each of the times from now, the keys that can be
+	// used now and expire within it; false if they cannot be counted. It must
+	// be cheap to ask often, and take no longer than a scrape may.
+	ExpiringKeys(within []time.Duration) ([]int64, bool)
 }
 
 // Metrics are the collectors of one process. All methods are safe for
@@ -73,8 +82,10 @@ func New(held func() int64) *Metrics {
 	}
 	gauge("reservations_open", "Reservations that are neither settled nor expired.", m.sum(func(s Source) float64 { return float64(s.OpenReservations()) }))
 	gauge("cache_entries", "Keys in the cache.", m.sum(func(s Source) float64 { return float64(s.CacheEntries()) }))
+	gauge("revocation_lag_seconds", "Seconds since the changes of keys that other processes make were last asked for.", m.lag)
 	gauge("held_bytes", "Bytes of requests and answers that are held back.", func() float64 { return float64(held()) })
 	gauge("store_up", "1 if every open store answers, 0 if one does not.", m.storeUp)
+	m.gauges = append(m.gauges, newExpiring(m.watched))
 	return m
 }
 
@@ -105,6 +116,14 @@ func (m *Metrics) Watch(s Source) (unwatch func()) {
 	}
 }
 
+// watched returns the sources as they are now. What may take long is asked of
+// them without the mutex; a source must bear it for a moment after its end.
+func (m *Metrics) watched() []Source {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Collect(maps.Keys(m.sources))
+}
+
 func (m *Metrics) sum(of func(Source) float64) func() float64 {
 	return func() (total float64) {
 		m.mu.Lock()
@@ -125,6 +144,17 @@ func (m *Metrics) storeUp() float64 {
 		}
 	}
 	return 1
+}
+
+// lag is that of the store that lags most.
+func (m *Metrics) lag() float64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	longest := time.Duration(0)
+	for s := range m.sources {
+		longest = max(longest, s.RevocationLag())
+	}
+	return longest.Seconds()
 }
 
 // Request counts one request. The method must be a known one or "other"; the

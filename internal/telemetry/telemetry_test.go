@@ -93,13 +93,19 @@ func TestChargedMicrounits(t *testing.T) {
 
 // store is a source of gauges.
 type store struct {
-	open int
-	up   bool
+	open     int
+	up       bool
+	lag      time.Duration
+	expiring []int64 // nil: cannot be counted
 }
+
+func (s *store) RevocationLag() time.Duration { return s.lag }
 
 func (s *store) OpenReservations() int { return s.open }
 func (s *store) CacheEntries() int     { return 2 * s.open }
 func (s *store) StoreUp() bool         { return s.up }
+
+func (s *store) ExpiringKeys([]time.Duration) ([]int64, bool) { return s.expiring, s.expiring != nil }
 
 // The gauges sum over the open stores, and one that is down shows.
 func TestGauges(t *testing.T) {
@@ -107,7 +113,7 @@ func TestGauges(t *testing.T) {
 	if err := m.Register(r); err != nil {
 		t.Fatal(err)
 	}
-	one, two := &store{3, true}, &store{4, false}
+	one, two := &store{open: 3, up: true, lag: time.Second}, &store{open: 4, lag: 2 * time.Second}
 	unwatch := m.Watch(one)
 	defer m.Watch(two)()
 	expect := func(open, entries, up float64) {
@@ -119,6 +125,9 @@ func TestGauges(t *testing.T) {
 		}
 	}
 	expect(7, 14, 0)
+	if got := sample(t, r, "farebox_revocation_lag_seconds"); got != 2 {
+		t.Errorf("lag %v, want that of the store that lags most", got)
+	}
 	two.up = true
 	expect(7, 14, 1)
 	unwatch()

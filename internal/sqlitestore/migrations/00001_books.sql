@@ -122,6 +122,10 @@ CREATE TABLE key (
 
 CREATE INDEX key_account ON key (account, n);
 
+-- Those that can be used until they expire.
+CREATE INDEX key_expiry ON key (expires_at)
+    WHERE expires_at IS NOT NULL AND disabled_at IS NULL AND deleted_at IS NULL;
+
 CREATE TABLE audit (
     n      INTEGER PRIMARY KEY,
     at     INTEGER NOT NULL,

@@ -1,0 +1,130 @@
+package caddymodule
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/fareboxhq/farebox/internal/gate"
+	"github.com/fareboxhq/farebox/internal/keys"
+	"github.com/fareboxhq/farebox/internal/runtime"
+)
+
+// onlyKey is the one key that there is.
+type onlyKey struct{ key *keys.Key }
+
+func (o *onlyKey) Lookup(context.Context, netip.Addr, keys.Digest) (*keys.Key, error) {
+	if o.key == nil {
+		return nil, errors.New("the store is down")
+	}
+	return o.key, nil
+}
+
+// streaming is an exchange that serves a stream of the key, in a bubble.
+func streaming(key *keys.Key) (*exchange, *onlyKey) {
+	store := &onlyKey{key}
+	h := &Handler{Server: "weather", logger: slog.New(slog.DiscardHandler)}
+	h.gate = gate.New(gate.Policy{Server: "weather", Secrets: &keys.DefaultFormat}, gate.Deps{Keys: store, Now: time.Now})
+	x := newExchange(h, httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/mcp", nil), nil)
+	x.key = key
+	return x, store
+}
+
+// Promise 6: a stream that is open when its key expires ends at that instant, and
+// not before; also if the key was given more or less time meanwhile. A stream of
+// a key that does not expire stays. Time is that of the bubble.
+func TestStreamEndsWhenItsKeyExpires(t *testing.T) {
+	const day = 24 * time.Hour
+	for name, c := range map[string]struct {
+		life, changed time.Duration // changed, after an hour, to; 0: not
+		lives         time.Duration // how long the stream is expected to live; 0: on
+	}{
+		"at the end":           {life: 30 * day, lives: 30 * day},
+		"given more time":      {life: 30 * day, changed: 90 * day, lives: 90 * day},
+		"given less time":      {life: 30 * day, changed: 2 * time.Hour, lives: 2 * time.Hour},
+		"expired meanwhile":    {life: 30 * day, changed: time.Minute, lives: time.Hour},
+		"a key without an end": {},
+		"an end that came":     {changed: 2 * time.Hour, lives: 2 * time.Hour},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				began := time.Now()
+				end := func(life time.Duration) (at time.Time) {
+					if life > 0 {
+						at = began.Add(life)
+					}
+					return at
+				}
+				x, store := streaming(&keys.Key{Kind: keys.Agent, Environment: keys.Live, ExpiresAt: end(c.life)})
+				changed := make(chan struct{}, 1)
+				stream := &runtime.Stream{Changed: changed, Closing: make(chan struct{})}
+				ctx, cancel := context.WithCancel(t.Context())
+				var lived time.Duration
+				go x.endWithKey(ctx, func() { lived = time.Since(began); cancel() }, netip.Addr{}, stream, new(gate.Ticket))
+				time.Sleep(time.Hour) // the bubble's clock, which waits for nobody
+				if c.changed > 0 {
+					now := *store.key
+					now.ExpiresAt = end(c.changed)
+					store.key = &now
+					changed <- struct{}{}
+				}
+				time.Sleep(365 * day)
+				synctest.Wait()
+				if lived != c.lives || (ctx.Err() != nil) != (c.lives > 0) {
+					t.Errorf("the stream ended after %v, %v; want %v", lived, ctx.Err(), c.lives)
+				}
+				cancel()
+				synctest.Wait()
+			})
+		})
+	}
+}
+
+// Promise 8: a stream whose key cannot be looked up when it must be ends.
+func TestStreamEndsInDoubt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x, store := streaming(&keys.Key{Kind: keys.Agent, Environment: keys.Live})
+		store.key = nil
+		changed := make(chan struct{}, 1)
+		changed <- struct{}{}
+		ctx, cancel := context.WithCancel(t.Context())
+		x.endWithKey(ctx, cancel, netip.Addr{}, &runtime.Stream{Changed: changed, Closing: make(chan struct{})}, new(gate.Ticket))
+		if ctx.Err() == nil {
+			t.Error("the stream lives on")
+		}
+	})
+}
+
+// X-Farebox-Key-Expires is there in the last 14 days of a key and at no other
+// time, as an HTTP date, and what a server says of it never is.
+func TestExpiryIsToldInTime(t *testing.T) {
+	const day = 24 * time.Hour
+	synctest.Test(t, func(t *testing.T) {
+		end := time.Now().Add(183 * day)
+		told := func(key *keys.Key) string {
+			x, _ := streaming(key)
+			h := http.Header{"X-Farebox-Key-Expires": {"never"}}
+			x.head(h)
+			return h.Get("X-Farebox-Key-Expires")
+		}
+		for left := 183 * day; left > -3*day; left -= day / 4 {
+			want := ""
+			if left < 14*day {
+				want = end.UTC().Format(http.TimeFormat)
+			}
+			if got := told(&keys.Key{ExpiresAt: end}); got != want {
+				t.Errorf("%v before the end: %q; want %q", left, got, want)
+			}
+			if got := told(&keys.Key{}) + told(nil); got != "" {
+				t.Errorf("without an end, and without a key: %q", got)
+			}
+			time.Sleep(day / 4) // the bubble's clock, which waits for nobody
+		}
+	})
+}

@@ -1,0 +1,84 @@
+package caddymodule
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"github.com/fareboxhq/farebox/internal/gate"
+	"github.com/fareboxhq/farebox/internal/keys"
+	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/mcp"
+	"github.com/fareboxhq/farebox/internal/pricing"
+)
+
+// bonds remembers bonds in memory.
+type bonds map[ledger.Mark]ledger.Bond
+
+func (b bonds) Bind(_ context.Context, bond ledger.Bond) error {
+	b[bond.Mark] = bond
+	return nil
+}
+
+func (b bonds) Bond(_ context.Context, m ledger.Mark) (ledger.Bond, error) {
+	if bond, ok := b[m]; ok {
+		return bond, nil
+	}
+	return ledger.Bond{}, ledger.ErrNotFound
+}
+
+// Promise 6: on a stream that is open, a task's status is told while the key may
+// ask for the task, and no longer, also if the stream itself needs no scope.
+func TestTaskIsToldToWhoMayAskForIt(t *testing.T) {
+	catalogue, err := keys.NewCatalogue([]keys.Scope{{Name: "read"}, {Name: "write"}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rights, err := gate.NewRights(catalogue, []gate.ScopeRule{{Pattern: "slow", Scopes: []string{"read"}}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	book, err := pricing.Compile([]pricing.Rule{{Pattern: "slow"}}, pricing.Default{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := &keys.Key{Account: "acct_1", Kind: keys.Personal, Environment: keys.Live, Scopes: []string{"read"}}
+	store := &onlyKey{key}
+	h := &Handler{Server: "s", logger: slog.New(slog.DiscardHandler)}
+	h.gate = gate.New(gate.Policy{Server: "s", Secrets: &keys.DefaultFormat, Prices: book, Rights: rights}, gate.Deps{Keys: store, Bonds: make(bonds), Now: time.Now, Logger: h.logger})
+	m, err := mcp.Decode([]byte(`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"slow","task":{}}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	call, refusal := h.gate.Admit(t.Context(), key, mcp.EraSession, &m)
+	if refusal != nil {
+		t.Fatal(refusal)
+	}
+	accepted := []byte(`{"jsonrpc":"2.0","id":1,"result":{"task":{"taskId":"t","status":"working"}}}`)
+	if refusal := h.gate.Bind(t.Context(), key, call.Ticket(&m), mcp.OutcomeTask, accepted); refusal != nil {
+		t.Fatal(refusal)
+	}
+	x := newExchange(h, httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/mcp", nil), nil)
+	x.key = key // as it was when the stream began
+	status := []byte(`{"jsonrpc":"2.0","method":"notifications/tasks/status","params":{"taskId":"t","status":"working"}}`)
+	for _, c := range []struct {
+		what   string
+		change func(*keys.Key)
+		told   bool
+	}{
+		{"as it was", func(*keys.Key) {}, true},
+		{"without the scope", func(k *keys.Key) { k.Scopes = []string{"write"} }, false},
+		{"with the scope again", func(k *keys.Key) { k.Scopes = []string{"read"} }, true},
+		{"disabled", func(k *keys.Key) { k.DisabledAt = time.Now() }, false},
+	} {
+		now := *store.key
+		c.change(&now)
+		store.key = &now
+		if told := x.notifies(status); told != c.told {
+			t.Errorf("%s: told %t", c.what, told)
+		}
+	}
+}

@@ -1,0 +1,353 @@
+package caddymodule
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/fareboxhq/farebox/internal/gate"
+	"github.com/fareboxhq/farebox/internal/keys"
+)
+
+// withOAuth is a handler of a server with that public URL; "" is without oauth.
+func withOAuth(t *testing.T, server, url string, change func(*Handler)) *Handler {
+	t.Helper()
+	declared, err := keys.NewCatalogue([]keys.Scope{{Name: "read"}, {Name: "write"}, {Name: "basic"}, {Name: "other"}, {Name: offlineAccess}}, []string{"basic", offlineAccess})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &Handler{Server: server, Provider: "acme", logger: slog.New(slog.DiscardHandler)}
+	if url != "" {
+		h.OAuth = &OAuth{Resource: url, AuthorizationServers: []string{"https://auth.example.com"}}
+	}
+	if change != nil {
+		change(h)
+	}
+	if err := h.compileRights(declared); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.compileOAuth(declared); err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+// fetchMetadata asks a handler for metadata, which has that app, as Caddy does.
+func fetchMetadata(app *App, method, url string) (w *httptest.ResponseRecorder, passed bool) {
+	w = httptest.NewRecorder()
+	next := caddyhttp.HandlerFunc(func(http.ResponseWriter, *http.Request) error {
+		passed = true
+		return nil
+	})
+	err := (&Metadata{app: app}).ServeHTTP(w, httptest.NewRequest(method, url, nil), next)
+	if handled, ok := err.(caddyhttp.HandlerError); ok {
+		w.Code = handled.StatusCode
+	}
+	return w, passed
+}
+
+// The resource of a document is the identifier that its URL was made of, with or
+// without a slash at its end (RFC 9728, 3.3); the one of the request's host comes
+// first, and one at another host only if the host is unknown and there is no
+// choice. All else below the well-known path is not found.
+func TestMetadataIsOfWhoIsAsked(t *testing.T) {
+	const root, next = "https://a.example/.well-known/oauth-protected-resource", "next"
+	for name, c := range map[string]struct {
+		resources []string // "" is a server without oauth
+		want      map[string]string
+	}{
+		"paths": {[]string{"https://a.example/weather/mcp", "https://a.example/mail/mcp/", ""}, map[string]string{
+			root + "/weather/mcp": "https://a.example/weather/mcp", root + "/weather/mcp/": "https://a.example/weather/mcp/",
+			root + "/mail/mcp": "https://a.example/mail/mcp", root + "/mail/mcp/": "https://a.example/mail/mcp/",
+			root + "/weather/mcp//": "", root + "/weather": "", root + "/weather/mcp/x": "", root + "/WEATHER/mcp": "",
+			root: "", root + "/": "",
+			root + "s": next, "https://a.example/weather/mcp": next, "https://a.example/.well-known/oauth-authorization-server": next,
+		}},
+		"root": {[]string{"https://a.example", "https://a.example/mail/mcp"}, map[string]string{
+			root: "https://a.example", root + "/": "https://a.example/", root + "//": "",
+			root + "/mail/mcp": "https://a.example/mail/mcp", root + "?x=1": "https://a.example",
+		}},
+		"root with a slash":  {[]string{"https://a.example/"}, map[string]string{root: "https://a.example", root + "/": "https://a.example/"}},
+		"the only one":       {[]string{"https://a.example/mcp", "", "https://b.example/b"}, map[string]string{root: "https://a.example/mcp", root + "/": "https://a.example/mcp"}},
+		"the only one, of /": {[]string{"https://a.example/mcp/"}, map[string]string{root: "https://a.example/mcp/", root + "/": "https://a.example/mcp/"}},
+		"hosts": {[]string{"https://a.example/mcp", "https://b.example/mcp", "https://b.example/b", "http://localhost:8080/mcp"}, map[string]string{
+			root + "/mcp": "https://a.example/mcp", "https://b.example/.well-known/oauth-protected-resource/mcp/": "https://b.example/mcp/",
+			"https://A.Example:443/.well-known/oauth-protected-resource/mcp":    "https://a.example/mcp",
+			"http://localhost:8080/.well-known/oauth-protected-resource/mcp":    "http://localhost:8080/mcp",
+			"https://unknown.example/.well-known/oauth-protected-resource/mcp":  "",
+			"https://unknown.example/.well-known/oauth-protected-resource/b":    "https://b.example/b",
+			"https://unknown.example/.well-known/oauth-protected-resource":      "",
+			"https://a.example/.well-known/oauth-protected-resource/b":          "",
+			"https://b.example/.well-known/oauth-protected-resource":            "",
+			"https://a.example:8443/.well-known/oauth-protected-resource/b":     "https://b.example/b",
+			"https://a.example/.well-known/oauth-protected-resource/%6Dcp":      "https://a.example/mcp",
+			"https://b.example/.well-known/oauth-protected-resource/mcp/../b":   "",
+			"https://b.example/.well-known/oauth-protected-resource/b%3Fx":      "",
+			"https://unknown.example/.well-known/oauth-protected-resource/b/":   "https://b.example/b/",
+			"https://unknown.example/.well-known/oauth-protected-resource/none": "",
+		}},
+		"a proxy": {[]string{"https://a.example/mcp"}, map[string]string{
+			"http://10.0.0.1:8080/.well-known/oauth-protected-resource": "https://a.example/mcp", "http://10.0.0.1:8080/.well-known/oauth-protected-resource/mcp/": "https://a.example/mcp/",
+		}},
+		"encoded": {[]string{"https://a.example/caf%C3%A9"}, map[string]string{root + "/caf%C3%A9/": "https://a.example/caf%C3%A9/"}},
+		"none":    {[]string{""}, map[string]string{root: "", root + "/mcp": "", "https://a.example/": next}},
+	} {
+		app := new(App)
+		for i, url := range c.resources {
+			if err := app.register(withOAuth(t, fmt.Sprintf("server%d", i), url, nil)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for url, want := range c.want {
+			w, passed := fetchMetadata(app, "GET", url)
+			var got document
+			if w.Code == 200 && !passed {
+				if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil {
+					t.Fatal(err)
+				}
+			}
+			switch {
+			case passed != (want == next), want == "" && w.Code != 404, want != "" && w.Code != 200:
+				t.Errorf("%s: %s: %d, passed on %t; want %q", name, url, w.Code, passed, want)
+			case !passed && got.Resource != want:
+				t.Errorf("%s: %s is of %q, want %q", name, url, got.Resource, want)
+			}
+		}
+	}
+}
+
+// A document has what is configured, and names the scopes that the server's rules
+// name unless it is told others: never the whole catalogue, never offline_access.
+func TestMetadataContents(t *testing.T) {
+	for want, change := range map[string]func(*Handler){
+		`{"resource":"https://a.example/mcp","authorization_servers":["https://auth.example.com"],"bearer_methods_supported":["header"]}`: nil,
+		`{"resource":"https://a.example/mcp","authorization_servers":["https://auth.example.com"],"scopes_supported":["read","write"],"bearer_methods_supported":["header"]}`: func(h *Handler) {
+			h.Require, h.Scopes = []string{"read", keys.ScopeConnect}, []ScopeRule{{Items: "x", Scopes: []string{"write", "read", offlineAccess}}}
+		},
+		`{"resource":"https://a.example/mcp","authorization_servers":["https://auth.example.com","http://127.0.0.1:9/x"],"scopes_supported":["other"],"bearer_methods_supported":["header"],"resource_name":"W","resource_documentation":"https://a.example/d?x#y"}`: func(h *Handler) {
+			h.Require = []string{"read"}
+			h.OAuth.AuthorizationServers = append(h.OAuth.AuthorizationServers, "http://127.0.0.1:9/x")
+			h.OAuth.Scopes, h.OAuth.Name, h.OAuth.Documentation = []string{"other"}, "W", "https://a.example/d?x#y"
+		},
+	} {
+		app := new(App)
+		if err := app.register(withOAuth(t, "weather", "https://a.example/mcp", change)); err != nil {
+			t.Fatal(err)
+		}
+		w, _ := fetchMetadata(app, "GET", "https://a.example/.well-known/oauth-protected-resource/mcp")
+		if got := w.Body.String(); got != want {
+			t.Errorf("got\n%s\nwant\n%s", got, want)
+		}
+		if w.Header().Get("Content-Type") != "application/json" || w.Header().Get("Cache-Control") != "public, max-age=300" {
+			t.Errorf("%v", w.Header())
+		}
+	}
+}
+
+// Pages of any origin may read the metadata, and that there is none; nobody may
+// write.
+func TestMetadataMethods(t *testing.T) {
+	app := new(App)
+	if err := app.register(withOAuth(t, "weather", "https://a.example/mcp", nil)); err != nil {
+		t.Fatal(err)
+	}
+	const there, elsewhere = "https://a.example/.well-known/oauth-protected-resource/mcp", "https://a.example/.well-known/oauth-protected-resource/x"
+	for method, status := range map[string]int{"GET": 200, "HEAD": 200, "OPTIONS": 204, "POST": 405, "PUT": 405, "DELETE": 405, "QUERY": 405} {
+		w, passed := fetchMetadata(app, method, there)
+		h := w.Header()
+		if w.Code != status || passed || h.Get("Access-Control-Allow-Origin") != "*" || (status == 405 || status == 204) != (h.Get("Allow") == "GET, HEAD, OPTIONS") {
+			t.Errorf("%s: %d %v", method, w.Code, h)
+		}
+		if method == "OPTIONS" && (h.Get("Access-Control-Allow-Headers") != "*" || h.Get("Access-Control-Allow-Methods") != "GET, HEAD, OPTIONS" || w.Body.Len() > 0) {
+			t.Errorf("preflight: %v %s", h, w.Body)
+		}
+		if w, _ := fetchMetadata(app, method, elsewhere); w.Code != 404 || w.Header().Get("Access-Control-Allow-Origin") != "*" {
+			t.Errorf("%s elsewhere: %d %v", method, w.Code, w.Header())
+		}
+	}
+}
+
+// The challenge of a server with oauth says where its metadata is, in the form in
+// which the request has named the server, and on a 401 which scopes to ask for.
+func TestChallengeLeadsToMetadata(t *testing.T) {
+	const at = `resource_metadata="https://a.example/.well-known/oauth-protected-resource`
+	lacking := &gate.Refusal{Code: gate.ScopeInsufficient, Tool: "t", Scopes: []string{"write"}, Lacking: []string{"write"}}
+	missing, invalid := &gate.Refusal{Code: gate.TokenMissing}, &gate.Refusal{Code: gate.TokenInvalid}
+	requires := func(h *Handler) { h.Require = []string{"read", keys.ScopeConnect, "write"} }
+	for _, c := range []struct {
+		resource, called string
+		change           func(*Handler)
+		refusal          *gate.Refusal
+		want             string
+	}{
+		{"https://a.example/mcp", "/mcp", nil, missing, `Bearer realm="weather", scope="basic", ` + at + `/mcp"`},
+		{"https://a.example/mcp", "/mcp", requires, missing, `Bearer realm="weather", scope="read write", ` + at + `/mcp"`},
+		{"https://a.example/mcp", "/mcp/", requires, invalid, `Bearer realm="weather", error="invalid_token", scope="read write", ` + at + `/mcp/"`},
+		{"https://a.example/mcp/", "/mcp/", requires, missing, `Bearer realm="weather", scope="read write", ` + at + `/mcp/"`},
+		{"https://a.example/mcp/", "/mcp", requires, missing, `Bearer realm="weather", scope="read write", ` + at + `/mcp"`},
+		{"https://a.example/mcp", "/mcp//", requires, missing, `Bearer realm="weather", scope="read write", ` + at + `/mcp"`},
+		{"https://a.example/mcp", "/changed/by/a/proxy/", requires, missing, `Bearer realm="weather", scope="read write", ` + at + `/mcp"`},
+		{"https://a.example", "/", requires, missing, `Bearer realm="weather", scope="read write", ` + at + `"`},
+		{"https://a.example/", "/", requires, missing, `Bearer realm="weather", scope="read write", ` + at + `/"`},
+		{"https://a.example/caf%C3%A9", "/caf%C3%A9/", requires, missing, `Bearer realm="weather", scope="read write", ` + at + `/caf%C3%A9/"`},
+		{"https://a.example/mcp", "/mcp", func(h *Handler) { h.ErrorStyle = styleHTTP }, lacking, `Bearer realm="weather", error="insufficient_scope", scope="write", ` + at + `/mcp"`},
+		{"", "/mcp", requires, missing, `Bearer realm="weather"`},
+		{"", "/mcp", func(h *Handler) { h.ErrorStyle = styleHTTP }, lacking, `Bearer realm="weather", error="insufficient_scope", scope="write"`},
+	} {
+		x, w := exchangeFor(t, paidCall)
+		x.h = withOAuth(t, "weather", c.resource, c.change)
+		original := *httptest.NewRequest("POST", c.called, nil)
+		x.r = httptest.NewRequest("POST", "/rewritten/", nil).WithContext(context.WithValue(t.Context(), caddyhttp.OriginalRequestCtxKey, original))
+		x.Refuse(w, c.refusal)
+		if got := w.Header().Values("WWW-Authenticate"); len(got) != 1 || got[0] != c.want {
+			t.Errorf("%s, called by %s: %q, want %q", c.resource, c.called, got, c.want)
+		}
+	}
+	x, w := exchangeFor(t, paidCall)
+	x.h = withOAuth(t, "weather", "https://a.example/mcp", nil)
+	x.h.resource.needs = nil
+	x.Refuse(w, missing)
+	if got, want := w.Header().Get("WWW-Authenticate"), `Bearer realm="weather", `+at+`/mcp"`; got != want {
+		t.Errorf("without scopes: %q, want %q", got, want)
+	}
+}
+
+// Where clients look for metadata, a server is not found, with or without oauth,
+// and the server behind never hears of it.
+func TestDiscoveryIsNotFound(t *testing.T) {
+	for path, missing := range map[string]bool{
+		"/.well-known/oauth-protected-resource": true, "/.well-known/oauth-protected-resource/mcp": true,
+		"/.well-known/oauth-authorization-server": true, "/.well-known/oauth-authorization-server/mcp": true,
+		"/.well-known/openid-configuration": true, "/.well-known/openid-configuration/mcp": true,
+		"/.well-known/mcp.json": false, "/mcp": false, "/mcp/.well-known": false,
+	} {
+		for _, url := range []string{"", "https://a.example/mcp"} {
+			for _, method := range []string{"GET", "POST", "OPTIONS"} {
+				h := withOAuth(t, "weather", url, nil)
+				next := caddyhttp.HandlerFunc(func(http.ResponseWriter, *http.Request) error {
+					t.Errorf("%s was forwarded", path)
+					return nil
+				})
+				ctx, cancel := context.WithCancel(t.Context())
+				cancel() // there is no store to wait for
+				ctx = context.WithValue(ctx, caddyhttp.VarsCtxKey, map[string]any{})
+				w := httptest.NewRecorder()
+				err := h.ServeHTTP(w, httptest.NewRequestWithContext(ctx, method, path, nil), next)
+				handled, ok := err.(caddyhttp.HandlerError)
+				if ok != missing || missing && handled.StatusCode != 404 {
+					t.Errorf("%s %s: %v %d", method, path, err, w.Code)
+				}
+			}
+		}
+	}
+}
+
+// One URL is one server's, and clients are told the same of it wherever they ask.
+func TestResourcesAgree(t *testing.T) {
+	named := func(h *Handler) { h.OAuth.Name = "Weather" }
+	for _, c := range []struct {
+		one, other *Handler
+		ok         bool
+	}{
+		{withOAuth(t, "a", "https://a.example/mcp", nil), withOAuth(t, "a", "https://a.example/mcp", nil), true},
+		{withOAuth(t, "a", "https://a.example/mcp", nil), withOAuth(t, "a", "https://b.example/mcp", named), true},
+		{withOAuth(t, "a", "https://a.example/mcp", nil), withOAuth(t, "a", "", nil), true},
+		{withOAuth(t, "a", "https://a.example/mcp", nil), withOAuth(t, "b", "https://a.example/b", nil), true},
+		{withOAuth(t, "a", "https://a.example/mcp", nil), withOAuth(t, "b", "https://a.example/mcp", nil), false},
+		{withOAuth(t, "a", "https://a.example/mcp", nil), withOAuth(t, "b", "https://a.example/mcp/", nil), false},
+		{withOAuth(t, "a", "https://a.example/mcp", nil), withOAuth(t, "a", "https://a.example/mcp/", nil), false},
+		{withOAuth(t, "a", "https://a.example/mcp", nil), withOAuth(t, "a", "https://a.example/mcp", named), false},
+	} {
+		app := &App{handlers: []*Handler{c.one}}
+		if err := app.register(c.other); (err == nil) != c.ok {
+			t.Errorf("%+v and %+v: %v", c.one.OAuth, c.other.OAuth, err)
+		}
+	}
+}
+
+// A config in JSON is judged like a Caddyfile, with the server's name.
+func TestOAuthRefuses(t *testing.T) {
+	for want, o := range map[string]OAuth{
+		"oauth: want a resource":                {AuthorizationServers: []string{"https://auth.example.com"}},
+		"oauth: want authorization_servers":     {Resource: "https://a.example"},
+		"oauth: resource: want a URL":           {Resource: "https://a.example:port", AuthorizationServers: []string{"https://auth.example.com"}},
+		"leave the fragment out":                {Resource: "https://a.example/#", AuthorizationServers: []string{"https://auth.example.com"}},
+		"leave the query out":                   {Resource: "https://a.example/?", AuthorizationServers: []string{"https://auth.example.com"}},
+		"write the path without":                {Resource: "https://a.example/a//b", AuthorizationServers: []string{"https://auth.example.com"}},
+		"normal form":                           {Resource: `https://a.example/"`, AuthorizationServers: []string{"https://auth.example.com"}},
+		"%2F is not in its normal form":         {Resource: "https://a.example/a%2F", AuthorizationServers: []string{"https://auth.example.com"}},
+		"http://10.0.0.1: want https":           {Resource: "http://10.0.0.1", AuthorizationServers: []string{"https://auth.example.com"}},
+		"ftp://127.0.0.1: want https":           {Resource: "ftp://127.0.0.1", AuthorizationServers: []string{"https://auth.example.com"}},
+		"authorization_servers: want a URL":     {Resource: "http://[::1]:8080", AuthorizationServers: []string{"auth.example.com"}},
+		"scopes: unknown scope":                 {Resource: "http://localhost:1/", AuthorizationServers: []string{"http://127.0.0.1"}, Scopes: []string{"x"}},
+		"scopes: offline_access is":             {Resource: "http://localhost:1/", AuthorizationServers: []string{"http://127.0.0.1"}, Scopes: []string{"offline_access"}},
+		"documentation: want a URL":             {Resource: "http://localhost:1/", AuthorizationServers: []string{"http://127.0.0.1"}, Documentation: "docs"},
+		"shown to everybody: leave the user":    {Resource: "https://alice:hunter2@a.example", AuthorizationServers: []string{"https://auth.example.com"}},
+		"lower case, without the usual port":    {Resource: "http://localhost:80/mcp", AuthorizationServers: []string{"https://auth.example.com"}},
+		"https://a.example:: write the host in": {Resource: "https://a.example:", AuthorizationServers: []string{"https://auth.example.com"}},
+	} {
+		h := Handler{Server: "weather", OAuth: &o}
+		if err := h.compileOAuth(nil); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("want %q, got %v", want, err)
+		}
+	}
+}
+
+// A server with oauth whose metadata nobody serves is an error already when the
+// config is validated, and is told what to add; wherever the handler for it stands,
+// the config is good. Caddy provisions apps and servers in random order.
+func TestOAuthNeedsMetadata(t *testing.T) {
+	const (
+		paid     = `{"handler":"farebox","server":"weather","provider":"acme","oauth":{"resource":"https://a.example/mcp","authorization_servers":["https://auth.example.com"]}}`
+		plain    = `{"handler":"farebox","server":"mail","provider":"acme"}`
+		metadata = `{"handler":"farebox_metadata"}`
+	)
+	route := func(handlers ...string) string { return `{"handle":[` + strings.Join(handlers, ",") + `]}` }
+	sub := func(routes ...string) string {
+		return `{"handler":"subroute","routes":[` + strings.Join(routes, ",") + `]}`
+	}
+	server := func(port string, routes ...string) string {
+		return `"s` + port + `":{"listen":["127.0.0.1:` + port + `"],"routes":[` + strings.Join(routes, ",") + `]}`
+	}
+	for name, c := range map[string]struct {
+		servers []string
+		ok      bool
+	}{
+		"none":              {[]string{server("1", route(paid))}, false},
+		"none, deep":        {[]string{server("1", route(sub(route(sub(route(paid)))), plain), route(plain)), server("2", route(plain))}, false},
+		"no oauth":          {[]string{server("1", route(plain))}, true},
+		"before":            {[]string{server("1", route(metadata, paid))}, true},
+		"after":             {[]string{server("1", route(paid), route(metadata))}, true},
+		"outside, after":    {[]string{server("1", route(sub(route(paid)), metadata))}, true},
+		"inside, after":     {[]string{server("1", route(paid), route(sub(route(sub(route(metadata))))))}, true},
+		"at another server": {[]string{server("1", route(paid)), server("2", route(plain), route(sub(route(metadata))))}, true},
+		"named":             {[]string{server("1", route(paid)), `"s2":{"listen":["127.0.0.1:2"],"named_routes":{"m":` + route(metadata) + `}}`}, true},
+	} {
+		for range 8 {
+			text := `{"admin":{"disabled":true},"apps":{"farebox":{"store":{"path":"` + t.TempDir() + `/f.db"}},"http":{"servers":{` + strings.Join(c.servers, ",") + `}}}}`
+			var config caddy.Config
+			if err := json.Unmarshal([]byte(text), &config); err != nil {
+				t.Fatal(err)
+			}
+			err := caddy.Validate(&config)
+			if (err == nil) != c.ok || err != nil && !strings.Contains(err.Error(), `server "weather" has oauth, and nothing serves its metadata: add the line farebox_metadata to the site`) {
+				t.Fatalf("%s: %v", name, err)
+			}
+		}
+	}
+	app := new(App)
+	if err := app.register(withOAuth(t, "weather", "https://a.example/mcp", nil)); err != nil {
+		t.Fatal(err)
+	}
+	if err := app.Start(); err == nil || !strings.Contains(err.Error(), "add the line farebox_metadata") {
+		t.Errorf("started: %v", err)
+	}
+}

@@ -1,0 +1,233 @@
+package integration
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"io"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/fareboxhq/farebox/integration/harness"
+)
+
+// tokenClient is an unmodified client whose token can be changed under it.
+type tokenClient interface {
+	setToken(t *testing.T, secret string)
+	// connect begins a session anew, with a new client.
+	connect(t *testing.T) told
+	call(t *testing.T, tool string, args map[string]any) told
+}
+
+// goTokenClient is the official Go SDK's.
+type goTokenClient struct {
+	endpoint string
+	secret   atomic.Value // of string
+	session  *mcp.ClientSession
+}
+
+// RoundTrip sends the request with the token of the moment.
+func (c *goTokenClient) RoundTrip(r *http.Request) (*http.Response, error) {
+	if secret := c.secret.Load().(string); secret != "" {
+		return harness.Bearer{Secret: secret}.RoundTrip(r)
+	}
+	return http.DefaultTransport.RoundTrip(r)
+}
+
+func (c *goTokenClient) setToken(_ *testing.T, secret string) { c.secret.Store(secret) }
+
+func (c *goTokenClient) connect(t *testing.T) told {
+	client := mcp.NewClient(&mcp.Implementation{Name: "farebox-test", Version: "1.0.0"}, nil)
+	session, err := client.Connect(t.Context(), &mcp.StreamableClientTransport{Endpoint: c.endpoint, HTTPClient: &http.Client{Transport: c}}, nil)
+	if err != nil {
+		return told{err.Error(), true}
+	}
+	t.Cleanup(func() { _ = session.Close() })
+	c.session = session
+	return told{}
+}
+
+func (c *goTokenClient) call(t *testing.T, tool string, args map[string]any) told {
+	return inSession(c.session)(t, tool, args)
+}
+
+// nodeTokenClient is the official TypeScript SDK's.
+type nodeTokenClient struct {
+	in  io.Writer
+	out *bufio.Scanner
+}
+
+func newNodeTokenClient(t *testing.T, endpoint string) *nodeTokenClient {
+	t.Helper()
+	cmd := command(t, "", binaries.Node(t), filepath.Join(binaries.Root, "integration", "node", "refused.mjs"), endpoint)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = in.Close()
+		_ = cmd.Process.Kill() // its streams would keep it up
+		_ = cmd.Wait()
+		if t.Failed() {
+			t.Logf("the client of the TypeScript SDK: %s", stderr.Bytes())
+		}
+	})
+	return &nodeTokenClient{in: in, out: bufio.NewScanner(out)}
+}
+
+func (c *nodeTokenClient) do(t *testing.T, what map[string]any) (got told) {
+	t.Helper()
+	if _, err := io.WriteString(c.in, encode(t, what)+"\n"); err != nil {
+		t.Fatal(err)
+	}
+	if !c.out.Scan() {
+		t.Fatalf("the client of the TypeScript SDK has ended: %v", c.out.Err())
+	}
+	if err := json.Unmarshal(c.out.Bytes(), &got); err != nil {
+		t.Fatalf("%v in %s", err, c.out.Bytes())
+	}
+	return got
+}
+
+func (c *nodeTokenClient) setToken(t *testing.T, secret string) {
+	t.Helper()
+	c.do(t, map[string]any{"token": secret})
+}
+
+func (c *nodeTokenClient) connect(t *testing.T) told {
+	t.Helper()
+	return c.do(t, map[string]any{"connect": true})
+}
+
+func (c *nodeTokenClient) call(t *testing.T, tool string, args map[string]any) told {
+	t.Helper()
+	return c.do(t, map[string]any{"tool": tool, "args": args})
+}
+
+// TestRefusedClientsGoOn: promise 8, as the official clients meet it. A token
+// that is missing, invalid or expired, and one that lacks a scope, is refused in
+// words that reach the user, in both styles of errors; and the same client then
+// makes a call that is permitted.
+func TestRefusedClientsGoOn(t *testing.T) {
+	t.Parallel()
+	for _, style := range []string{"mcp", "http"} {
+		for _, client := range []string{"go-sdk", "typescript"} {
+			t.Run(client+" "+style, func(t *testing.T) {
+				t.Parallel()
+				upstream := binaries.StartBilling(t)
+				g := binaries.StartGateway(t, billingCaddyfile(t, upstream, strings.NewReplacer("unpriced deny", "unpriced deny\n\t\t\terror_style "+style, "rate_limit 120/1m burst 60", "rate_limit 10000/1m")))
+				g.CLI(t, nil, "account", "create", "alice")
+				r := &refusedClient{gateway: g}
+				if client == "go-sdk" {
+					r.tokenClient = &goTokenClient{endpoint: g.Endpoint()}
+				} else {
+					r.tokenClient = newNodeTokenClient(t, g.Endpoint())
+				}
+				r.converse(t)
+			})
+		}
+	}
+}
+
+// refusedClient is a client that is refused again and again.
+type refusedClient struct {
+	tokenClient
+	gateway *harness.Gateway
+}
+
+func (r *refusedClient) converse(t *testing.T) {
+	reader := r.gateway.NewKey(t, "alice", "--kind", "personal", "--name", "reader", "--scope", "billing.read")
+	// Before there is a session, no client can go on: a refused hello needs a new one.
+	r.setToken(t, "")
+	r.refused(t, "a hello without a token", r.connect(t), "Token missing")
+	r.setToken(t, mistype(reader.Secret))
+	r.refused(t, "a hello with a wrong token", r.connect(t), "Invalid agent token")
+	r.setToken(t, reader.Secret)
+	if hello := r.connect(t); hello.Failed {
+		t.Fatalf("a good hello: %+v", hello)
+	}
+	r.works(t, "at first")
+
+	r.refused(t, "want of a scope", r.call(t, "create_invoice", map[string]any{"customer": "x", "cents": 1, "due": "2026-12-31"}),
+		`The tool "create_invoice" was not called and nothing was charged: it needs the scope billing.write, and this key lacks billing.write`)
+	r.works(t, "after want of a scope")
+
+	// A key that may, of an account that cannot pay.
+	poor := r.gateway.NewKey(t, "alice", "--kind", "personal", "--name", "poor", "--scope", "billing.agent", "--scope", "agent:connect")
+	r.setToken(t, poor.Secret)
+	r.refused(t, "want of money", r.call(t, "send_reminder", map[string]any{"id": "1002"}), "one call costs 0.05 USD")
+	r.works(t, "after want of money")
+
+	r.setToken(t, "")
+	r.refused(t, "no token", r.list(t), "Token missing")
+	r.setToken(t, reader.Secret)
+	r.works(t, "after no token")
+
+	r.setToken(t, mistype(reader.Secret))
+	r.refused(t, "an invalid token", r.list(t), "Invalid agent token")
+	r.setToken(t, reader.Secret)
+	r.works(t, "after an invalid token")
+
+	// Disabled and enabled again, the very token is good again.
+	r.gateway.CLI(t, nil, "key", "disable", reader.ID)
+	r.refused(t, "a disabled key", r.list(t), "Invalid agent token")
+	r.gateway.CLI(t, nil, "key", "enable", reader.ID)
+	r.works(t, "after a disabled key")
+	r.expires(t)
+}
+
+// expires calls with a key that ends by itself, until it is refused; then it is
+// given more time.
+func (r *refusedClient) expires(t *testing.T) {
+	t.Helper()
+	short := r.gateway.NewKey(t, "alice", "--kind", "personal", "--name", "short", "--scope", "billing.read", "--expires", "3s")
+	r.setToken(t, short.Secret)
+	var last told
+	harness.Eventually(t, "the key's end", func() error {
+		if last = r.list(t); !last.Failed {
+			return errNotYet
+		}
+		return nil
+	})
+	r.refused(t, "an expired key", last, "Agent token expired")
+	answer, err := ask(r.gateway, short.Secret, harness.ToolCall(1, "list_invoices", `{}`))
+	if err != nil || answer.status != 401 || answer.code != "TOKEN_EXPIRED" || answer.header.Get("WWW-Authenticate") != `Bearer realm="billing", error="invalid_token"` {
+		t.Errorf("an expired key: %d %s %v, %v", answer.status, answer.code, answer.header, err)
+	}
+	r.gateway.CLI(t, nil, "key", "update", short.ID, "--expires", "1h")
+	r.works(t, "after an expired key was given more time")
+}
+
+func (r *refusedClient) list(t *testing.T) told {
+	t.Helper()
+	return r.call(t, "list_invoices", map[string]any{})
+}
+
+func (r *refusedClient) works(t *testing.T, when string) {
+	t.Helper()
+	if got := r.list(t); got.Failed || !strings.Contains(got.Text, "invoice 1001: Aurora Bakery") {
+		t.Errorf("%s: %+v", when, got)
+	}
+}
+
+// refused holds what the user is told against the refusal's words.
+func (r *refusedClient) refused(t *testing.T, what string, got told, words string) {
+	t.Helper()
+	if !got.Failed || !strings.Contains(strings.ReplaceAll(got.Text, `\"`, `"`), words) {
+		t.Errorf("%s: the user is told %q; want %q in it", what, got.Text, words)
+	}
+}

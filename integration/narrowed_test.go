@@ -1,0 +1,99 @@
+package integration
+
+import (
+	"bufio"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/fareboxhq/farebox/integration/harness"
+)
+
+// TestStreamsEndWithTheirScopes: promise 6. A stream that tells of changes of a
+// resource ends within a second after its key lost the scope that it needed;
+// one that needs no scope, and one of a key that keeps it, live on.
+func TestStreamsEndWithTheirScopes(t *testing.T) {
+	t.Parallel()
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		w.Header().Set("Content-Type", "text/event-stream")
+		_, _ = io.WriteString(w, ": open\n\n")
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+	}))
+	t.Cleanup(upstream.Close)
+	t.Cleanup(upstream.CloseClientConnections)
+	g := binaries.StartGateway(t, billingCaddyfile(t, upstream.URL, nil))
+	g.CLI(t, nil, "account", "create", "alice")
+	for _, c := range []struct {
+		name, listen string
+		scopes       []string // that the key has afterwards
+		ends         bool
+	}{
+		{"loses it", `"resourceSubscriptions":["invoice://1002"]`, []string{"billing.write"}, true},
+		{"has it by inheritance", `"resourceSubscriptions":["invoice://1002"]`, []string{"billing.agent"}, false},
+		{"needs none", `"toolsListChanged":true`, []string{"billing.write"}, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			key := g.NewKey(t, "alice", "--kind", "personal", "--name", "listener", "--scope", "billing.read")
+			resp := listenFor(t, g, key.Secret, c.listen)
+			defer resp.Body.Close()
+			ended := make(chan time.Time, 1)
+			go func() {
+				for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
+				}
+				ended <- time.Now()
+			}()
+			command := []string{"key", "update", key.ID}
+			for _, s := range c.scopes {
+				command = append(command, "--scope", s)
+			}
+			g.CLI(t, nil, command...)
+			returned := time.Now()
+			if !c.ends {
+				select {
+				case <-ended:
+					t.Fatal("the stream has ended")
+				case <-time.After(time.Second): // in which it would have
+				}
+				g.CLI(t, nil, "key", "delete", key.ID)
+				returned = time.Now()
+			}
+			select {
+			case at := <-ended:
+				if late := at.Sub(returned); late > time.Second {
+					t.Errorf("the stream lived on for %v", late)
+				}
+			case <-time.After(5 * time.Second):
+				t.Error("the stream lives on")
+			}
+		})
+	}
+}
+
+// listenFor opens a stream of the protocol version without sessions.
+func listenFor(t *testing.T, g *harness.Gateway, secret, what string) *http.Response {
+	t.Helper()
+	body := `{"jsonrpc":"2.0","id":1,"method":"subscriptions/listen","params":{"notifications":{` + what + `},"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}}}`
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, g.Endpoint(), strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, value := range map[string]string{
+		"Content-Type": "application/json", "Accept": "application/json, text/event-stream", "Authorization": "Bearer " + secret,
+		"Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": "subscriptions/listen",
+	} {
+		r.Header.Set(name, value)
+	}
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		t.Fatalf("no stream: %s", resp.Status)
+	}
+	return resp
+}

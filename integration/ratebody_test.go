@@ -1,0 +1,67 @@
+package integration
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/fareboxhq/farebox/integration/harness"
+)
+
+// TestTooOftenHoldsNothing: of a request that comes too soon no more is read than
+// of a caller who is not known. A key with a rate cannot fill the memory that all
+// bodies share by sending many large ones slowly.
+func TestTooOftenHoldsNothing(t *testing.T) {
+	t.Parallel()
+	g := binaries.StartGateway(t, harness.Site(binaries.StartWeather(t, "-stateless"), "server weather", "provider acme", "unpriced free", "rate_limit 1/24h"))
+	_, key := g.NewAgent(t, "alice", "1.00")
+	if got, err := ask(g, key.Secret, harness.ToolCall(1, "list_cities", `{}`)); err != nil || got.code != "" {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	large := harness.ToolCall(2, "list_cities", `{"x":"`+strings.Repeat("x", 100<<10)+`"}`)
+	for name, body := range map[string]io.Reader{
+		"a large body that does not end": endless(large), "a small one that does not end": endless(large[:100]), "a large body": strings.NewReader(large),
+	} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, g.Endpoint(), body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.ContentLength = 1 << 20
+		if name == "a large body" {
+			r.ContentLength = int64(len(large))
+		}
+		r.Header.Set("Content-Type", "application/json")
+		r.Header.Set("Accept", "application/json, text/event-stream")
+		r.Header.Set("Authorization", "Bearer "+key.Secret)
+		began := time.Now()
+		resp, err := fresh.Do(r)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		got, err := readLimited(resp)
+		if took := time.Since(began); err != nil || got.status != http.StatusTooManyRequests || got.code != "RATE_LIMITED" || got.header.Get("Retry-After") == "" || took > 20*time.Second {
+			t.Errorf("%s: after %s: %d %s, %v", name, took, got.status, got.body, err)
+		}
+	}
+	got, err := ask(g, key.Secret, harness.ToolCall(3, "list_cities", `{"x":"`+strings.Repeat("x", 50<<10)+`"}`))
+	if err != nil || got.status != http.StatusOK || got.code != "RATE_LIMITED" || !strings.Contains(got.body, `"id":3`) {
+		t.Errorf("a body of a usual size: %d %s, %v", got.status, got.body, err)
+	}
+}
+
+// endless returns a body that goes no further than the text, and does not end
+// before its request does.
+func endless(text string) io.Reader {
+	r, w := io.Pipe()
+	go func() {
+		_, err := io.WriteString(w, text)
+		if err != nil && !errors.Is(err, io.ErrClosedPipe) {
+			w.CloseWithError(err)
+		}
+	}()
+	return r
+}

@@ -1,0 +1,297 @@
+package integration
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/fareboxhq/farebox/integration/harness"
+)
+
+// limited is an answer with what its headers tell of the rate.
+type limited struct {
+	status                  int
+	limit, remaining, reset int
+	header                  http.Header
+	code                    string // of a refusal, in either style
+	retryMS                 int64
+	text                    string // what a model or a person is told
+	body                    string
+}
+
+// fresh is a client that has no connection to what a reload has ended.
+var fresh = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+
+// ask posts a body and reads an answer of either style. The kernel resets
+// connections that the listener of the config before had not accepted when it
+// was closed; such a request was not read, and is made again.
+func ask(g *harness.Gateway, secret, body string) (limited, error) {
+	for tries := 1; ; tries++ {
+		r, err := http.NewRequest(http.MethodPost, g.Endpoint(), strings.NewReader(body))
+		if err != nil {
+			return limited{}, err
+		}
+		r.Header.Set("Content-Type", "application/json")
+		r.Header.Set("Accept", "application/json, text/event-stream")
+		if secret != "" {
+			r.Header.Set("Authorization", "Bearer "+secret)
+		}
+		resp, err := fresh.Do(r)
+		if errors.Is(err, syscall.ECONNRESET) && tries < 10 {
+			continue
+		}
+		if err != nil {
+			return limited{}, err
+		}
+		return readLimited(resp)
+	}
+}
+
+func readLimited(resp *http.Response) (limited, error) {
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return limited{}, err
+	}
+	l := limited{status: resp.StatusCode, header: resp.Header, body: string(text)}
+	for name, value := range map[string]*int{"Limit": &l.limit, "Remaining": &l.remaining, "Reset": &l.reset} {
+		*value = -1
+		if told := resp.Header.Values("X-RateLimit-" + name); len(told) == 1 {
+			if *value, err = strconv.Atoi(told[0]); err != nil {
+				return l, fmt.Errorf("X-RateLimit-%s is %q", name, told[0])
+			}
+		}
+	}
+	if at := bytes.Index(text, []byte("data: {")); at >= 0 {
+		text, _, _ = bytes.Cut(text[at+len("data: "):], []byte("\n"))
+	}
+	var m harness.Message
+	if len(text) > 0 {
+		if err := json.Unmarshal(text, &m); err != nil {
+			return l, fmt.Errorf("%s: %w", text, err)
+		}
+	}
+	l.code, l.text = m.Code(), m.Text()
+	switch {
+	case m.Result != nil && m.Result.Meta.Error != nil:
+		l.retryMS = m.Result.Meta.Error.RetryAfterMS
+	case m.Error != nil && m.Error.Data.Meta.Error != nil:
+		l.retryMS, l.text = m.Error.Data.Meta.Error.RetryAfterMS, m.Error.Message
+	}
+	return l, nil
+}
+
+// askAtOnce asks n times at the same time; the answers come in any order.
+func askAtOnce(t *testing.T, g *harness.Gateway, n int, secrets ...string) []limited {
+	t.Helper()
+	answers := make([]limited, n)
+	var callers sync.WaitGroup
+	start := make(chan struct{})
+	for i := range n {
+		callers.Go(func() {
+			<-start
+			var err error
+			if answers[i], err = ask(g, secrets[i%len(secrets)], harness.ToolCall(i+1, "list_cities", `{}`)); err != nil {
+				t.Errorf("caller %d: %v", i, err)
+			}
+		})
+	}
+	close(start)
+	callers.Wait()
+	return answers
+}
+
+// split returns the values of Remaining of the answers that were served, largest
+// first, and the answers that were refused; all must tell the rate.
+func split(t *testing.T, answers []limited, limit int) (served []int, refused []limited) {
+	t.Helper()
+	for _, a := range answers {
+		if a.limit != limit || a.remaining < 0 || a.remaining >= limit || a.reset <= 0 || a.reset > limit*60 {
+			t.Errorf("%d: limit %d, remaining %d, reset %d: %s", a.status, a.limit, a.remaining, a.reset, a.body)
+		}
+		if a.code == "" && a.status == http.StatusOK {
+			// A minute brings one back: what is missing takes as many minutes.
+			if missing := (limit - a.remaining) * 60; a.reset > missing || a.reset < missing-60 {
+				t.Errorf("%d remain and all come back in %d seconds; want about %d", a.remaining, a.reset, missing)
+			}
+			served = append(served, a.remaining)
+			continue
+		}
+		refused = append(refused, a)
+	}
+	slices.Sort(served)
+	slices.Reverse(served)
+	return served, refused
+}
+
+// countdown is from-1 down to to.
+func countdown(from, to int) (all []int) {
+	for i := from - 1; i >= to; i-- {
+		all = append(all, i)
+	}
+	return all
+}
+
+// TestRateLimit: 64 callers at once on a burst of 20 get exactly 20 answers, each
+// of which tells another number of what is left; the others are told to wait and
+// for how long, in both styles of errors. Neither a reload nor a rotation of the
+// key gives anything back; another key has a rate of its own.
+func TestRateLimit(t *testing.T) {
+	t.Parallel()
+	for _, style := range []string{"mcp", "http"} {
+		t.Run(style, func(t *testing.T) {
+			t.Parallel()
+			recorder := harness.Record(t, binaries.StartWeather(t, "-stateless"))
+			site := func(free string) string {
+				return harness.Site(recorder.URL, "server weather", "provider acme", "free list_cities "+free, "rate_limit 60/1h burst 20", "error_style "+style)
+			}
+			g := binaries.StartGateway(t, site("read_station"))
+			_, key := g.NewAgent(t, "alice", "")
+
+			// 10 callers, a reload, and 54 more.
+			served, refused := split(t, askAtOnce(t, g, 10, key.Secret), 20)
+			if !slices.Equal(served, countdown(20, 10)) || len(refused) != 0 {
+				t.Errorf("ten callers: served %v, %d refused", served, len(refused))
+			}
+			if status, answer := reload(t, g, site("climate_report")); status != http.StatusOK {
+				t.Fatalf("reload: %d %s", status, answer)
+			}
+			served, refused = split(t, askAtOnce(t, g, 54, key.Secret), 20)
+			if !slices.Equal(served, countdown(10, 0)) || len(refused) != 44 {
+				t.Errorf("54 callers: served %v, %d refused; want each of 9 to 0, and 44", served, len(refused))
+			}
+			for _, a := range refused {
+				tooOften(t, a, style)
+			}
+			if n := recorder.Calls("list_cities"); n != 20 {
+				t.Errorf("the server was called %d times; want 20", n)
+			}
+
+			// The successor has its lineage's rate, and another key its own.
+			var successor harness.Key
+			g.CLI(t, &successor, "key", "rotate", key.ID, "--grace", "1h")
+			g.AddSecret(successor.Secret)
+			for _, a := range askAtOnce(t, g, 2, key.Secret, successor.Secret) {
+				tooOften(t, a, style)
+			}
+			other := g.NewKey(t, "alice")
+			g.CLI(t, &successor, "key", "rotate", other.ID, "--grace", "1h")
+			g.AddSecret(successor.Secret)
+			served, refused = split(t, askAtOnce(t, g, 24, other.Secret, successor.Secret), 20)
+			if !slices.Equal(served, countdown(20, 0)) || len(refused) != 4 {
+				t.Errorf("two keys of one lineage: served %v, %d refused; want each of 19 to 0, and 4", served, len(refused))
+			}
+		})
+	}
+}
+
+// tooOften holds a refusal for asking too often against its form: what a model
+// reads, or what HTTP has for it.
+func tooOften(t *testing.T, a limited, style string) {
+	t.Helper()
+	const minute = 60_000
+	status, retryAfter := 200, ""
+	if style == "http" {
+		status, retryAfter = 429, strconv.FormatInt((a.retryMS+999)/1000, 10)
+	}
+	if a.status != status || a.code != "RATE_LIMITED" || a.retryMS <= 0 || a.retryMS > minute || a.remaining != 0 || a.header.Get("Retry-After") != retryAfter || !strings.Contains(a.text, "20 requests") {
+		t.Errorf("%s: %d %s, %d remain, Retry-After %q: %s", style, a.status, a.code, a.remaining, a.header.Get("Retry-After"), a.body)
+	}
+	if isResult := strings.Contains(a.body, `"isError"`); isResult != (style == "mcp") {
+		t.Errorf("%s: %s", style, a.body)
+	}
+}
+
+// TestRateIsToldEverywhere: each response to a known key tells what is left of
+// its rate, whatever became of the request; of what the server says of a rate of
+// its own nothing is left. A response to an unknown token tells nothing.
+func TestRateIsToldEverywhere(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-RateLimit-Remaining", "7000")
+		w.Header().Set("X-Farebox-Key-Expires", "never")
+		body, err := io.ReadAll(r.Body)
+		switch {
+		case err != nil, bytes.Contains(body, []byte("breaks")):
+			panic(http.ErrAbortHandler)
+		case r.Method != http.MethodPost:
+			w.WriteHeader(http.StatusMethodNotAllowed)
+		case bytes.Contains(body, []byte("fails")):
+			w.WriteHeader(http.StatusInternalServerError)
+		case bytes.Contains(body, []byte("notifications/")):
+			w.WriteHeader(http.StatusAccepted)
+		case bytes.Contains(body, []byte("streams")):
+			w.Header().Set("Content-Type", "text/event-stream")
+			fmt.Fprint(w, "data: {\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{\"content\":[]}}\n\n")
+		default:
+			w.Header().Set("Content-Type", "application/json")
+			fmt.Fprint(w, `{"jsonrpc":"2.0","id":1,"result":{"content":[],"tools":[]}}`)
+		}
+	}))
+	t.Cleanup(server.Close)
+	g := binaries.StartGateway(t, harness.Site(server.URL, "server weather", "provider acme", "price paid* 0.01", "price dear 1000.00", "free free*", "rate_limit 60/1h burst 50"))
+	_, key := g.NewAgent(t, "alice", "1.00")
+	left := 50
+	expect := func(what string, status int, code string, got limited, err error) {
+		t.Helper()
+		left--
+		if err != nil || got.status != status || got.code != code || got.limit != 50 || got.remaining != left || got.reset <= 0 {
+			t.Errorf("%s: %d %s, limit %d, remaining %d, reset %d, %v: %s; want %d %s and %d", what, got.status, got.code, got.limit, got.remaining, got.reset, err, got.body, status, code, left)
+		}
+		if v := got.header.Values("X-Farebox-Key-Expires"); len(v) != 0 {
+			t.Errorf("%s: X-Farebox-Key-Expires %q for a key that never does", what, v)
+		}
+	}
+	for _, c := range []struct {
+		body   string
+		status int
+		code   string
+	}{
+		{harness.ToolCall(1, "free", `{}`), 200, ""}, {harness.ToolCall(1, "free_streams", `{}`), 200, ""}, {harness.ToolCall(1, "free_fails", `{}`), 500, ""}, {harness.ToolCall(1, "free_breaks", `{}`), 502, "UPSTREAM_FAILED"},
+		{harness.ToolCall(1, "paid", `{}`), 200, ""}, {harness.ToolCall(1, "paid_streams", `{}`), 200, ""}, {harness.ToolCall(1, "paid_fails", `{}`), 500, ""}, {harness.ToolCall(1, "paid_breaks", `{}`), 502, "UPSTREAM_FAILED"},
+		{harness.ToolCall(1, "dear", `{}`), 200, "INSUFFICIENT_BALANCE"}, {harness.ToolCall(1, "unknown", `{}`), 200, "TOOL_UNKNOWN"},
+		{`{"jsonrpc":"2.0","id":1,"method":"tools/list"}`, 200, ""}, {`{"jsonrpc":"2.0","id":1,"method":"vendor/x"}`, 200, "METHOD_UNKNOWN"},
+		{`{"jsonrpc":"2.0","method":"notifications/initialized"}`, 202, ""}, {`{`, 400, "MESSAGE_MALFORMED"}, {`[]`, 400, "MESSAGE_INVALID"},
+	} {
+		got, err := ask(g, key.Secret, c.body)
+		expect(c.body, c.status, c.code, got, err)
+	}
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, g.Endpoint(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Accept", "text/event-stream")
+	r.Header.Set("Authorization", "Bearer "+key.Secret)
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := readLimited(resp)
+	expect("GET", 405, "", got, err)
+
+	// A key that ends within 14 days tells so on each response, another does not.
+	for expires, told := range map[string]bool{"13d": true, "15d": false} {
+		ending := g.NewKey(t, "alice", "--expires", expires)
+		for _, body := range []string{harness.ToolCall(1, "free", `{}`), harness.ToolCall(1, "paid", `{}`), harness.ToolCall(1, "unknown", `{}`), `{`} {
+			got, err := ask(g, ending.Secret, body)
+			at, wrong := http.ParseTime(got.header.Get("X-Farebox-Key-Expires"))
+			if left := time.Until(at); err != nil || (wrong == nil) != told || told && (left > 13*24*time.Hour || left < 13*24*time.Hour-time.Hour) {
+				t.Errorf("a key with %s left, %s: %q, %v", expires, body, got.header.Values("X-Farebox-Key-Expires"), err)
+			}
+		}
+	}
+	if got, err := ask(g, mistype(key.Secret), harness.ToolCall(1, "free", `{}`)); err != nil || got.status != 401 || got.limit != -1 || got.remaining != -1 {
+		t.Errorf("an unknown token: %+v, %v", got, err)
+	}
+}

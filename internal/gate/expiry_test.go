@@ -1,0 +1,87 @@
+package gate
+
+import (
+	"context"
+	"net/netip"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/fareboxhq/farebox/internal/keys"
+	"github.com/fareboxhq/farebox/internal/mcp"
+)
+
+// fixed finds the keys that it has.
+type fixed map[keys.Digest]*keys.Key
+
+func (f fixed) Lookup(_ context.Context, _ netip.Addr, d keys.Digest) (*keys.Key, error) {
+	if k, ok := f[d]; ok {
+		return k, nil
+	}
+	return nil, keys.ErrUnknown
+}
+
+// A key is accepted until the instant of its expiry and refused as expired from
+// that instant on, for ever; one that was deleted or disabled meanwhile is never
+// called merely expired. Time is that of the bubble, and passes by itself.
+func TestKeyExpiresAtItsInstant(t *testing.T) {
+	for name, kind := range map[string]keys.Kind{"agent": keys.Agent, "personal": keys.Personal} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				const life = 183 * 24 * time.Hour
+				secret := keys.Mint(kind, keys.Live)
+				key := &keys.Key{Kind: kind, Environment: keys.Live, Scopes: []string{keys.ScopeConnect}, Digest: keys.DigestOf(secret), ExpiresAt: time.Now().Add(life)}
+				g := New(Policy{Server: "s", Secrets: &keys.DefaultFormat}, Deps{Keys: fixed{key.Digest: key}, Now: time.Now})
+				expect := func(when string, code Code) {
+					t.Helper()
+					_, refusal := g.Authenticate(t.Context(), netip.Addr{}, []string{"Bearer " + secret})
+					if refusal == nil && code != "" || refusal != nil && refusal.Code != code {
+						t.Errorf("%s: %v; want %q", when, refusal, code)
+					}
+					// What a stream asks while it is served is the same.
+					if _, streaming := g.CheckStream(t.Context(), netip.Addr{}, key.Digest, new(Ticket)); (streaming == nil) != (refusal == nil) {
+						t.Errorf("%s: a stream is told %v, a request %v", when, streaming, refusal)
+					}
+				}
+				expect("new", "")
+				time.Sleep(life - time.Nanosecond) // the bubble's clock, which waits for nobody
+				expect("in its last nanosecond", "")
+				time.Sleep(time.Nanosecond)
+				expect("at its instant", TokenExpired)
+				time.Sleep(100 * 365 * 24 * time.Hour)
+				expect("long after", TokenExpired)
+				key.DisabledAt = time.Now()
+				expect("disabled, too", TokenInvalid)
+				key.DeletedAt = time.Now()
+				expect("deleted, too", TokenInvalid)
+			})
+		})
+	}
+}
+
+// A stream is told when its key lacks a scope for what it is of: what a rule asks
+// for, by name or by inheritance. One that needs none does not care.
+func TestStreamNeedsItsScopes(t *testing.T) {
+	b := newLibrary(t, "base")
+	key := &keys.Key{ID: "key_1", Lineage: "key_1", Account: b.payer.ID, Kind: keys.Personal, Environment: keys.Live, Scopes: []string{"read"}}
+	b.Keys = fixed{key.Digest: key}
+	m, err := mcp.Decode([]byte(request("subscriptions/listen", `{"notifications":{"resourceSubscriptions":["docs://a"]}}`)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	call, refusal := b.Admit(t.Context(), key, mcp.EraStateless, &m)
+	if refusal != nil {
+		t.Fatal(refusal)
+	}
+	ticket := call.Ticket(&m)
+	for scopes, code := range map[string]Code{"read": "", "all": "", "write": ScopeInsufficient, "agent:connect": ScopeInsufficient} {
+		key.Scopes = []string{scopes}
+		_, refusal := b.CheckStream(t.Context(), netip.Addr{}, key.Digest, ticket)
+		if refusal == nil && code != "" || refusal != nil && (refusal.Code != code || refusal.Tool != "method:subscriptions/listen") {
+			t.Errorf("with %s: %v; want %q", scopes, refusal, code)
+		}
+		if _, refusal := b.CheckStream(t.Context(), netip.Addr{}, key.Digest, new(Ticket)); refusal != nil {
+			t.Errorf("with %s, a stream that needs none: %v", scopes, refusal)
+		}
+	}
+}

@@ -1,0 +1,59 @@
+package telemetry
+
+import (
+	"slices"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+const day = 24 * time.Hour
+
+// windows are the times from now that expiring keys are counted within, by
+// their labels. Each holds those before it.
+var windows = []struct {
+	label  string
+	within time.Duration
+}{{"1d", day}, {"7d", 7 * day}, {"14d", 14 * day}, {"30d", 30 * day}, {"90d", 90 * day}}
+
+// expiring is a gauge of the keys that expire soon, by how soon. It has no
+// samples at all when one of the stores cannot be asked: a part of the keys
+// would look like all of them.
+type expiring struct {
+	desc    *prometheus.Desc
+	sources func() []Source
+	within  []time.Duration
+}
+
+func newExpiring(sources func() []Source) *expiring {
+	e := &expiring{sources: sources, desc: prometheus.NewDesc("farebox_keys_expiring",
+		"Keys that can be used now and expire within that time.", []string{"within"}, nil)}
+	for _, w := range windows {
+		e.within = append(e.within, w.within)
+	}
+	return e
+}
+
+// Describe implements prometheus.Collector.
+func (e *expiring) Describe(descs chan<- *prometheus.Desc) { descs <- e.desc }
+
+// Collect implements prometheus.Collector.
+func (e *expiring) Collect(samples chan<- prometheus.Metric) {
+	sources := e.sources()
+	totals := make([]int64, len(windows))
+	for _, s := range sources {
+		counts, ok := s.ExpiringKeys(slices.Clone(e.within))
+		if !ok || len(counts) != len(totals) {
+			return
+		}
+		for i, n := range counts {
+			totals[i] += n
+		}
+	}
+	if len(sources) == 0 {
+		return
+	}
+	for i, w := range windows {
+		samples <- prometheus.MustNewConstMetric(e.desc, prometheus.GaugeValue, float64(totals[i]), w.label)
+	}
+}

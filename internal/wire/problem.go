@@ -1,0 +1,115 @@
+package wire
+
+import (
+	"errors"
+	"net/http"
+
+	"github.com/fareboxhq/farebox/internal/ledger"
+)
+
+// Code names a reason for a refusal. Codes are stable.
+type Code string
+
+// The codes of problems.
+const (
+	TokenInvalid        Code = "TOKEN_INVALID" // of the caller, or of the agent that is to pay: the field says which
+	TokenExpired        Code = "TOKEN_EXPIRED"
+	KindWrong           Code = "KIND_WRONG" // the caller's key is good, and not for this
+	ServerForbidden     Code = "SERVER_FORBIDDEN"
+	Invalid             Code = "INVALID"
+	NotFound            Code = "NOT_FOUND"
+	Exists              Code = "EXISTS"
+	Conflict            Code = "CONFLICT" // the id was used with other content
+	Settled             Code = "SETTLED"
+	InsufficientBalance Code = "INSUFFICIENT_BALANCE"
+	SpendingCap         Code = "SPENDING_CAP"
+	InFlight            Code = "IDEMPOTENCY_IN_FLIGHT"
+	KeyReused           Code = "IDEMPOTENCY_KEY_REUSED"
+	ResultGone          Code = "RESULT_GONE"
+	TooLarge            Code = "TOO_LARGE"
+	TooMany             Code = "TOO_MANY_REQUESTS"
+	Unavailable         Code = "UNAVAILABLE"
+)
+
+// statuses has every code.
+var statuses = map[Code]int{
+	TokenInvalid: http.StatusUnauthorized, TokenExpired: http.StatusUnauthorized, KindWrong: http.StatusForbidden, ServerForbidden: http.StatusForbidden,
+	Invalid: http.StatusUnprocessableEntity, NotFound: http.StatusNotFound, Exists: http.StatusConflict, Conflict: http.StatusConflict, Settled: http.StatusConflict,
+	InsufficientBalance: http.StatusPaymentRequired, SpendingCap: http.StatusPaymentRequired,
+	InFlight: http.StatusConflict, KeyReused: http.StatusConflict, ResultGone: http.StatusGone,
+	TooLarge: http.StatusRequestEntityTooLarge, TooMany: http.StatusTooManyRequests, Unavailable: http.StatusServiceUnavailable,
+}
+
+// Status returns the HTTP status of the code.
+func (c Code) Status() int { return statuses[c] }
+
+// Problem is an error as the API tells it (RFC 9457). Its media type is
+// application/problem+json.
+type Problem struct {
+	Status int    `json:"status"`
+	Title  string `json:"title"`
+	Detail string `json:"detail,omitempty"`
+	Code   Code   `json:"code"`
+	Field  string `json:"field,omitempty" doc:"Which part of the request it is about"`
+
+	Needed *ledger.Amount `json:"needed,omitempty" doc:"By the call; with INSUFFICIENT_BALANCE and SPENDING_CAP"`
+	Purse  *Purse         `json:"purse,omitempty" doc:"With INSUFFICIENT_BALANCE"`
+	Cap    *ledger.Cap    `json:"cap,omitempty" doc:"With SPENDING_CAP"`
+}
+
+// Error returns the detail, or else the title.
+func (p *Problem) Error() string {
+	if p.Detail != "" {
+		return p.Detail
+	}
+	return p.Title
+}
+
+// GetStatus returns the HTTP status.
+func (p *Problem) GetStatus() int { return p.Status }
+
+// sentinels are the errors of ledgers that a code stands for.
+var sentinels = []struct {
+	err  error
+	code Code
+}{
+	{ledger.ErrNotFound, NotFound}, {ledger.ErrExists, Exists}, {ledger.ErrConflict, Conflict}, {ledger.ErrSettled, Settled},
+	{ledger.ErrInFlight, InFlight}, {ledger.ErrReused, KeyReused}, {ledger.ErrGone, ResultGone}, {ledger.ErrInvalid, Invalid},
+}
+
+// ProblemOf returns the problem that an error of a ledger is. What is no error
+// of the ledger's own kinds is Unavailable, and tells nothing of the cause.
+func ProblemOf(err error) *Problem {
+	var poor *ledger.InsufficientError
+	var capped *ledger.CapError
+	switch {
+	case errors.As(err, &poor):
+		purse := Purse(poor.Purse)
+		return &Problem{Status: InsufficientBalance.Status(), Code: InsufficientBalance, Title: "Insufficient balance", Detail: err.Error(), Needed: &poor.Needed, Purse: &purse}
+	case errors.As(err, &capped):
+		return &Problem{Status: SpendingCap.Status(), Code: SpendingCap, Title: "A spending cap is reached", Detail: err.Error(), Needed: &capped.Needed, Cap: &capped.Cap}
+	}
+	for _, s := range sentinels {
+		if errors.Is(err, s.err) {
+			return &Problem{Status: s.code.Status(), Code: s.code, Title: s.err.Error()}
+		}
+	}
+	return &Problem{Status: Unavailable.Status(), Code: Unavailable, Title: "The platform cannot answer now"}
+}
+
+// Err is the inverse of ProblemOf: the ledger's own error, or one that wraps
+// ledger.ErrUnavailable.
+func (p *Problem) Err() error {
+	switch {
+	case p.Code == InsufficientBalance && p.Purse != nil && p.Needed != nil:
+		return &ledger.InsufficientError{Purse: ledger.Purse(*p.Purse), Needed: *p.Needed}
+	case p.Code == SpendingCap && p.Cap != nil && p.Needed != nil:
+		return &ledger.CapError{Cap: *p.Cap, Needed: *p.Needed}
+	}
+	for _, s := range sentinels {
+		if p.Code == s.code {
+			return s.err
+		}
+	}
+	return errors.Join(ledger.ErrUnavailable, p)
+}

@@ -1,0 +1,292 @@
+// Package wire is what a platform and the gateways that have no store of their
+// own tell each other, as JSON over HTTP: the part of the platform's API that
+// package platform serves and package remotestore calls. It holds no logic but
+// the way to and from the types of packages keys and ledger. Amounts are
+// decimals in strings, times are RFC 3339 with microseconds, digests and
+// fingerprints hex digits.
+package wire
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/fareboxhq/farebox/internal/keys"
+	"github.com/fareboxhq/farebox/internal/ledger"
+)
+
+// Base is where the API is, within the site that serves it.
+const Base = "/api/v1"
+
+// Lookup asks for a key.
+type Lookup struct {
+	Digest string `json:"digest" doc:"SHA-256 of the token, in hex digits" minLength:"64" maxLength:"64"`
+}
+
+// Key is a key as a gateway needs it to decide.
+type Key struct {
+	ID          string       `json:"id"`
+	Account     string       `json:"account"`
+	Lineage     string       `json:"lineage"`
+	Kind        string       `json:"kind"`
+	Environment string       `json:"environment"`
+	Name        string       `json:"name,omitempty"`
+	Hint        string       `json:"hint,omitempty"`
+	Digest      string       `json:"digest"`
+	Scopes      []string     `json:"scopes,omitempty"`
+	Servers     []string     `json:"servers,omitempty"`
+	Limits      *keys.Limits `json:"limits,omitempty"`
+	CreatedAt   time.Time    `json:"created_at"`
+	ExpiresAt   time.Time    `json:"expires_at,omitzero"`
+	DisabledAt  time.Time    `json:"disabled_at,omitzero"`
+	DeletedAt   time.Time    `json:"deleted_at,omitzero"`
+	LastUsedAt  time.Time    `json:"last_used_at,omitzero"`
+	Successor   string       `json:"successor,omitempty"`
+}
+
+// KeyOf returns the key for the wire.
+func KeyOf(k *keys.Key) Key {
+	return Key{
+		ID: k.ID, Account: k.Account, Lineage: k.Lineage, Kind: k.Kind.String(), Environment: string(k.Environment),
+		Name: k.Name, Hint: k.Hint, Digest: hex.EncodeToString(k.Digest[:]), Scopes: k.Scopes, Servers: k.Servers, Limits: k.Limits,
+		CreatedAt: k.CreatedAt, ExpiresAt: k.ExpiresAt, DisabledAt: k.DisabledAt, DeletedAt: k.DeletedAt,
+		LastUsedAt: k.LastUsedAt, Successor: k.Successor,
+	}
+}
+
+// Key is the inverse of KeyOf.
+func (k *Key) Key() (*keys.Key, error) {
+	kind, err := keys.ParseKind(k.Kind)
+	if err != nil {
+		return nil, err
+	}
+	digest, err := ParseDigest(k.Digest)
+	if err != nil {
+		return nil, err
+	}
+	return &keys.Key{
+		ID: k.ID, Account: k.Account, Lineage: k.Lineage, Kind: kind, Environment: keys.Environment(k.Environment),
+		Name: k.Name, Hint: k.Hint, Digest: digest, Scopes: k.Scopes, Servers: k.Servers, Limits: k.Limits,
+		CreatedAt: k.CreatedAt, ExpiresAt: k.ExpiresAt, DisabledAt: k.DisabledAt, DeletedAt: k.DeletedAt,
+		LastUsedAt: k.LastUsedAt, Successor: k.Successor,
+	}, nil
+}
+
+// ParseDigest reads a digest.
+func ParseDigest(text string) (d keys.Digest, err error) {
+	raw, err := hex.DecodeString(text)
+	if err != nil || len(raw) != len(d) {
+		return d, fmt.Errorf("this is no SHA-256: want %d hex digits", 2*len(d))
+	}
+	return keys.Digest(raw), nil
+}
+
+// Used tells when keys, by their ids, were last used.
+type Used struct {
+	Keys map[string]time.Time `json:"keys" maxProperties:"10000"`
+}
+
+// Follow renews a gateway's lease on what it knows of keys, and asks for what was
+// changed since.
+type Follow struct {
+	Node    string `json:"node" doc:"An id that the gateway has made up for as long as it runs" minLength:"1" maxLength:"64"`
+	Seen    int64  `json:"seen" doc:"The position up to which it has read; -1 at the beginning"`
+	LeaseMS int64  `json:"lease_ms" minimum:"1" maximum:"60000"`
+}
+
+// Revocations are the changes that a gateway must hear of.
+type Revocations struct {
+	Digests  []string `json:"digests"`
+	Position int64    `json:"position"`
+	Gap      bool     `json:"gap,omitempty" doc:"Some may be missing: everything known of keys is in doubt"`
+	More     bool     `json:"more,omitempty"`
+}
+
+// RevocationsOf returns the changes for the wire.
+func RevocationsOf(r keys.Revocations) Revocations {
+	w := Revocations{Digests: make([]string, len(r.Digests)), Position: r.Position, Gap: r.Gap, More: r.More}
+	for i, d := range r.Digests {
+		w.Digests[i] = hex.EncodeToString(d[:])
+	}
+	return w
+}
+
+// Revocations is the inverse of RevocationsOf.
+func (w *Revocations) Revocations() (r keys.Revocations, err error) {
+	r = keys.Revocations{Position: w.Position, Gap: w.Gap, More: w.More, Digests: make([]keys.Digest, len(w.Digests))}
+	for i, text := range w.Digests {
+		if r.Digests[i], err = ParseDigest(text); err != nil {
+			return keys.Revocations{}, err
+		}
+	}
+	return r, nil
+}
+
+// errFingerprint says what a fingerprint looks like.
+var errFingerprint = errors.New("a fingerprint has 64 hex digits")
+
+// Retry lets a caller send its call again: see ledger.Retry.
+type Retry struct {
+	Key         string `json:"key" maxLength:"256"`
+	Fingerprint string `json:"fingerprint" minLength:"64" maxLength:"64"`
+}
+
+// Caps are spending caps: see ledger.Caps. What is absent is not bound.
+type Caps struct {
+	Call  ledger.Amount `json:"call,omitzero"`
+	Day   ledger.Amount `json:"day,omitzero"`
+	Month ledger.Amount `json:"month,omitzero"`
+}
+
+// Order asks for a reservation. Who pays, and its key's caps, follow from the
+// key; who earns, and the operator's fee, follow from the server: the platform
+// knows both.
+type Order struct {
+	ID     string        `json:"id" doc:"chg_ and a UUIDv7, made by the caller and reused by each retry" pattern:"^chg_[0-9a-f-]{36}$"`
+	Key    string        `json:"key,omitempty" doc:"Id of the paying key; for gateways" maxLength:"64"`
+	Token  string        `json:"token,omitempty" doc:"The paying agent's token; for providers" maxLength:"512"`
+	Server string        `json:"server" maxLength:"64"`
+	Tool   string        `json:"tool" maxLength:"1100"`
+	Amount ledger.Amount `json:"amount"`
+
+	Caps      Caps   `json:"caps,omitzero" doc:"On what the paying account spends at the server; for gateways"`
+	FreeCalls int64  `json:"free_calls,omitempty" minimum:"0" doc:"Calls a day of the account at the server that cost nothing; for gateways"`
+	Retry     *Retry `json:"retry,omitempty" doc:"Lets the caller send its call again; for gateways"`
+}
+
+// OrderOf returns an order and its terms for the wire.
+func OrderOf(id string, o ledger.Order, t ledger.Terms) Order {
+	w := Order{ID: id, Key: o.Key, Server: o.Server, Tool: o.Tool, Amount: o.Amount, Caps: Caps(t.Server), FreeCalls: t.FreeCalls}
+	if t.Retry.Key != "" {
+		w.Retry = &Retry{Key: t.Retry.Key, Fingerprint: hex.EncodeToString(t.Retry.Fingerprint[:])}
+	}
+	return w
+}
+
+// Terms returns the terms that a gateway may set.
+func (w *Order) Terms() (t ledger.Terms, err error) {
+	t = ledger.Terms{Server: ledger.Caps(w.Caps), FreeCalls: w.FreeCalls}
+	if err := t.Server.Check(); err != nil {
+		return t, err
+	}
+	if w.Retry == nil {
+		return t, nil
+	}
+	raw, err := hex.DecodeString(w.Retry.Fingerprint)
+	if err != nil || len(raw) != len(t.Retry.Fingerprint) {
+		return t, errFingerprint
+	}
+	t.Retry = ledger.Retry{Key: w.Retry.Key, Fingerprint: [32]byte(raw)}
+	return t, nil
+}
+
+// Purse is a balance and what open reservations hold of it.
+type Purse struct {
+	Balance  ledger.Amount `json:"balance"`
+	Reserved ledger.Amount `json:"reserved"`
+}
+
+// Charge is a charge with all that there is to know of it.
+type Charge struct {
+	ID       string        `json:"id"`
+	Account  string        `json:"account"`
+	Provider string        `json:"provider"`
+	Key      string        `json:"key"`
+	Lineage  string        `json:"lineage"`
+	Server   string        `json:"server"`
+	Tool     string        `json:"tool"`
+	Amount   ledger.Amount `json:"amount"`
+	Fee      ledger.Amount `json:"fee"`
+	FeeTo    string        `json:"fee_to,omitempty"`
+	Sandbox  bool          `json:"sandbox,omitempty"`
+	State    string        `json:"state"`
+	At       time.Time     `json:"at"`
+	Waived   bool          `json:"waived,omitempty"`
+	Refunded ledger.Amount `json:"refunded,omitzero"`
+}
+
+// ChargeOf returns the charge for the wire.
+func ChargeOf(c *ledger.Charge) Charge {
+	return Charge{
+		ID: c.ID, Account: c.Account, Provider: c.Provider, Key: c.Key, Lineage: c.Lineage, Server: c.Server, Tool: c.Tool,
+		Amount: c.Amount, Fee: c.Fee, FeeTo: c.FeeTo, Sandbox: c.Sandbox, State: string(c.State), At: c.At, Waived: c.Waived, Refunded: c.Refunded,
+	}
+}
+
+// Charge is the inverse of ChargeOf.
+func (c *Charge) Charge() ledger.Charge {
+	return ledger.Charge{
+		ID: c.ID, State: ledger.State(c.State), At: c.At, Waived: c.Waived, Refunded: c.Refunded,
+		Order: ledger.Order{
+			Account: c.Account, Provider: c.Provider, Key: c.Key, Lineage: c.Lineage, Server: c.Server, Tool: c.Tool,
+			Amount: c.Amount, Fee: c.Fee, FeeTo: c.FeeTo, Sandbox: c.Sandbox,
+		},
+	}
+}
+
+// Answer is the first answer of a call that is sent again.
+type Answer struct {
+	Charge Charge `json:"charge"`
+	Purse  Purse  `json:"purse"`
+	Body   []byte `json:"body" doc:"As it was kept, in base64"`
+}
+
+// Reserved answers an order.
+type Reserved struct {
+	Purse  Purse   `json:"purse"`
+	Waived bool    `json:"waived,omitempty"`
+	First  *Answer `json:"first,omitempty" doc:"The call was answered before: nothing is reserved"`
+}
+
+// Capture pays a reservation.
+type Capture struct {
+	Answer []byte `json:"answer,omitempty" doc:"The answer, to be kept for a caller that sends its call again, in base64"`
+	// Order lets the charge be made, under the same id, also if no reservation is
+	// known any more: balance and caps are checked again.
+	Order *Order `json:"order,omitempty"`
+}
+
+// Captured is a paid charge, and the payer's purse after it.
+type Captured struct {
+	Charge Charge `json:"charge"`
+	Purse  Purse  `json:"purse"`
+}
+
+// Refund gives a charge back, in whole or in part.
+type Refund struct {
+	ID     string        `json:"id" doc:"txn_ and a UUIDv7, made by the caller and reused by each retry" pattern:"^txn_[0-9a-f-]{36}$"`
+	Amount ledger.Amount `json:"amount,omitzero" doc:"All that is left of it, if absent"`
+	Reason string        `json:"reason" maxLength:"500"`
+}
+
+// Refunded is a refund, and the payer's purse after it.
+type Refunded struct {
+	ID     string        `json:"id"`
+	Charge string        `json:"charge"`
+	Amount ledger.Amount `json:"amount"`
+	At     time.Time     `json:"at"`
+	Purse  Purse         `json:"purse"`
+}
+
+// Bond is whose a handle of a server is: see ledger.Bond.
+type Bond struct {
+	Mark    string    `json:"mark" minLength:"32" maxLength:"32"`
+	Account string    `json:"account" maxLength:"64"`
+	Until   time.Time `json:"until"`
+	Payload []byte    `json:"payload"`
+}
+
+// BondOf returns the bond for the wire.
+func BondOf(b ledger.Bond) Bond {
+	return Bond{Mark: hex.EncodeToString(b.Mark[:]), Account: b.Account, Until: b.Until, Payload: b.Payload}
+}
+
+// Bond is the inverse of BondOf.
+func (w *Bond) Bond() (b ledger.Bond, err error) {
+	raw, err := hex.DecodeString(w.Mark)
+	if err != nil || len(raw) != len(b.Mark) {
+		return b, errors.New("a mark has 32 hex digits")
+	}
+	return ledger.Bond{Mark: ledger.Mark(raw), Account: w.Account, Until: w.Until, Payload: w.Payload}, nil
+}

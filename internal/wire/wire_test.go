@@ -1,0 +1,127 @@
+package wire
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"reflect"
+	"testing"
+	"time"
+
+	"github.com/fareboxhq/farebox/internal/keys"
+	"github.com/fareboxhq/farebox/internal/ledger"
+)
+
+// overTheWire encodes and decodes.
+func overTheWire[T any](t *testing.T, v T) (back T) {
+	t.Helper()
+	text, err := json.Marshal(v)
+	if err == nil {
+		err = json.Unmarshal(text, &back)
+	}
+	if err != nil {
+		t.Fatalf("%+v: %v", v, err)
+	}
+	return back
+}
+
+// fill sets every field of a struct to something that is not zero, so that a
+// field that is added and not sent is noticed.
+func fill(v reflect.Value) {
+	switch v.Kind() {
+	case reflect.Struct:
+		if v.Type() == reflect.TypeFor[time.Time]() {
+			v.Set(reflect.ValueOf(time.Date(2026, 11, 22, 10, 0, 0, 123456000, time.UTC)))
+			return
+		}
+		for i := range v.NumField() {
+			fill(v.Field(i))
+		}
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+		fill(v.Elem())
+	case reflect.Slice:
+		v.Set(reflect.MakeSlice(v.Type(), 2, 2))
+		fill(v.Index(0))
+		fill(v.Index(1))
+	case reflect.Array:
+		for i := range v.Len() {
+			fill(v.Index(i))
+		}
+	case reflect.String:
+		v.SetString("text")
+	case reflect.Bool:
+		v.SetBool(true)
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+		v.SetInt(7)
+	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+		v.SetUint(3)
+	default:
+		panic(fmt.Sprintf("a field of kind %s", v.Kind()))
+	}
+}
+
+// Whatever a key, a charge, a bond or a change holds arrives as it was sent.
+func TestEverythingArrives(t *testing.T) {
+	var key keys.Key
+	fill(reflect.ValueOf(&key).Elem())
+	w := overTheWire(t, KeyOf(&key))
+	if got, err := w.Key(); err != nil || !reflect.DeepEqual(*got, key) {
+		t.Errorf("key %+v, %v", got, err)
+	}
+	var charge ledger.Charge
+	fill(reflect.ValueOf(&charge).Elem())
+	c := overTheWire(t, ChargeOf(&charge))
+	if got := c.Charge(); !reflect.DeepEqual(got, charge) {
+		t.Errorf("charge %+v", got)
+	}
+	var bond ledger.Bond
+	fill(reflect.ValueOf(&bond).Elem())
+	b := overTheWire(t, BondOf(bond))
+	if got, err := b.Bond(); err != nil || !reflect.DeepEqual(got, bond) {
+		t.Errorf("bond %+v, %v", got, err)
+	}
+	var changes keys.Revocations
+	fill(reflect.ValueOf(&changes).Elem())
+	r := overTheWire(t, RevocationsOf(changes))
+	if got, err := r.Revocations(); err != nil || !reflect.DeepEqual(got, changes) {
+		t.Errorf("changes %+v, %v", got, err)
+	}
+	var terms ledger.Terms
+	fill(reflect.ValueOf(&terms).Elem())
+	terms.Key = ledger.Caps{} // the platform knows the key's own
+	o := overTheWire(t, OrderOf("chg_1", ledger.Order{Key: "key_1", Server: "s", Tool: "t", Amount: 5}, terms))
+	if got, err := o.Terms(); err != nil || !reflect.DeepEqual(got, terms) || o.Key != "key_1" || o.Amount != 5 {
+		t.Errorf("order %+v, terms %+v, %v", o, got, err)
+	}
+}
+
+// Each of the ledger's errors arrives as itself, and any other as one that says
+// that the platform cannot answer, and nothing of why.
+func TestErrorsArrive(t *testing.T) {
+	capped := &ledger.CapError{Needed: 5}
+	fill(reflect.ValueOf(&capped.Cap).Elem())
+	for _, err := range []error{
+		ledger.ErrNotFound, ledger.ErrExists, ledger.ErrConflict, ledger.ErrSettled, ledger.ErrInvalid, ledger.ErrInFlight, ledger.ErrReused, ledger.ErrGone,
+	} {
+		p := overTheWire(t, *ProblemOf(fmt.Errorf("somewhere: %w", err)))
+		if !errors.Is(p.Err(), err) || p.Status < 400 {
+			t.Errorf("%v arrives as %v, %d", err, p.Err(), p.Status)
+		}
+	}
+	for _, err := range []error{&ledger.InsufficientError{Purse: ledger.Purse{Balance: 5, Reserved: 3}, Needed: 7}, capped} {
+		p := overTheWire(t, *ProblemOf(fmt.Errorf("somewhere: %w", err)))
+		if !reflect.DeepEqual(p.Err(), err) || p.Status != 402 {
+			t.Errorf("%v arrives as %v", err, p.Err())
+		}
+	}
+	p := overTheWire(t, *ProblemOf(errors.New("password=hunter2")))
+	if !errors.Is(p.Err(), ledger.ErrUnavailable) || p.Status != 503 || p.Detail != "" {
+		t.Errorf("%+v", p)
+	}
+	for code, status := range statuses {
+		if status < 400 || code.Status() != status {
+			t.Errorf("%s: %d", code, status)
+		}
+	}
+}
