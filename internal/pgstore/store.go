@@ -21,7 +21,7 @@ const (
 	connectTime   = 5 * time.Second
 	statementTime = 10 * time.Second
 	lockTime      = 8 * time.Second // longer than idleTime: who waits for a frozen node outlives it
-	idleTime      = 5 * time.Second // of a transaction whose client has gone quiet
+	idleTime      = 2 * time.Second // of a transaction whose client has gone quiet
 	// margin is for the network: the server gives up first, and says why.
 	margin = 2 * time.Second
 )
