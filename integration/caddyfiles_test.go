@@ -45,7 +45,8 @@ func TestCaddyfiles(t *testing.T) {
 				t.Helper()
 				cmd := exec.Command(binaries.Farebox, args...)
 				cmd.Dir = work
-				cmd.Env = append(os.Environ(), "HOME="+home, "XDG_DATA_HOME="+home, "XDG_CONFIG_HOME="+home, "GORACE=atexit_sleep_ms=0")
+				cmd.Env = append(os.Environ(), "HOME="+home, "XDG_DATA_HOME="+home, "XDG_CONFIG_HOME="+home, "GORACE=atexit_sleep_ms=0",
+					"FAREBOX_GATEWAY_KEY=sk_live_none") // the documents name it
 				var out, errs bytes.Buffer
 				cmd.Stdout, cmd.Stderr = &out, &errs
 				if err := cmd.Run(); err != nil {
