@@ -213,7 +213,7 @@ func (s *Store) mixed(random *rand.Rand, o ledger.Order, i int) error {
 // on others as soon as it has expired, and any number of nodes may tidy up.
 func TestDeadNodeIsSweptUp(t *testing.T) {
 	var ahead atomic.Int64
-	o := Options{DSN: cluster.Database(t, template), shift: func() time.Duration { return time.Duration(ahead.Load()) }}
+	o := Options{DSN: cluster.Database(t, template), Shift: func() time.Duration { return time.Duration(ahead.Load()) }}
 	dead, a, b := opened(t, o), opened(t, o), opened(t, o)
 	payee := account(t, a, "payee", 0)
 	var payers, held []string

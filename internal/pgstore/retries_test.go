@@ -19,7 +19,7 @@ func TestKeptAnswersAreBounded(t *testing.T) {
 	const size, calls = 1000, 1200
 	var ahead atomic.Int64
 	s := opened(t, Options{
-		DSN: cluster.Database(t, template), MaxAnswers: 2*size + size/2, shift: func() time.Duration { return time.Duration(ahead.Load()) },
+		DSN: cluster.Database(t, template), MaxAnswers: 2*size + size/2, Shift: func() time.Duration { return time.Duration(ahead.Load()) },
 	})
 	o := order(account(t, s, "payer", calls+1), account(t, s, "payee", 0), 1)
 	terms := func(i int) ledger.Terms { return ledger.Terms{Retry: ledger.Retry{Key: fmt.Sprint(i)}} }
