@@ -1,5 +1,5 @@
 # "make help" lists what there is. All of it needs Go 1.26. "make test" also
-# wants a C compiler (for the race detector), curl, Node 20 or newer and npm;
+# wants a C compiler (for the race detector), PostgreSQL, curl, Node 20 or newer and npm;
 # what is missing it installs if it may. FAREBOX_INSTALL=no forbids that. The
 # conformance suite and some clients need Node 24, which npm brings on Linux x64.
 

@@ -135,7 +135,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := events.(*caddyevents.App).On("stopping", a); err != nil {
+	if err := events.(*caddyevents.App).On("stopping", ending{a}); err != nil {
 		return err
 	}
 	if registry := ctx.GetMetricsRegistry(); registry != nil {
@@ -282,10 +282,15 @@ func nearCap(logger *slog.Logger) func(ledger.Cap) {
 // Stop does nothing: calls of this config may still be in flight.
 func (a *App) Stop() error { return nil }
 
+// ending hears that the process ends. Caddy logs who hears of an event as JSON,
+// so it is not the app itself, whose config may have a secret written in it.
+type ending struct{ a *App }
+
 // Handle tells open streams to end when the process does. Caddy waits for them
 // while it stops the HTTP app, which may be before it stops this one, so the
 // event that comes before all of that is what counts.
-func (a *App) Handle(context.Context, caddy.Event) error {
+func (e ending) Handle(context.Context, caddy.Event) error {
+	a := e.a
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.running != nil && caddy.Exiting() {
@@ -334,5 +339,5 @@ var (
 	_ caddy.Validator    = (*App)(nil)
 	_ caddy.CleanerUpper = (*App)(nil)
 
-	_ caddyevents.Handler = (*App)(nil)
+	_ caddyevents.Handler = ending{}
 )

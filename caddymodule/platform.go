@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/fareboxhq/farebox/internal/admin"
+	"github.com/fareboxhq/farebox/internal/gate"
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/platform"
@@ -221,6 +222,9 @@ func (a *App) bindPlatforms(ctx context.Context, rt *runtime.Runtime) error {
 				return s.Changed, s.Closing, s.End
 			},
 			Logger: p.logger,
+			Charged: func(server string, paid ledger.Amount, sandbox bool) { // of tools of which no price book is here
+				metrics.Meter(server).Charge("other", gate.ResultCaptured, paid, sandbox)
+			},
 		})
 		if err != nil {
 			return fmt.Errorf("farebox_platform: %w", err)

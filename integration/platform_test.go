@@ -21,6 +21,7 @@ const platformSite = `{
 	log {
 		level DEBUG
 	}
+	metrics
 	farebox {
 		store sqlite {$FAREBOX_DATA}/farebox.db
 	}
@@ -154,6 +155,9 @@ func TestProvidersCharge(t *testing.T) {
 		t.Errorf("operator has %s", a.Balance)
 	}
 	g.VerifyLedger(t)
+	if n := g.Metrics(t)[`farebox_charges_total{result="captured",server="weather",tool="other"}`]; n != 1 {
+		t.Errorf("%v charges are counted", n)
+	}
 	g.CLI(t, nil, "key", "delete", acme.ID)
 	if a := charge(acme.Secret, agent.Secret, "billing"); a.Status != 401 {
 		t.Errorf("by a deleted key: %+v", a)

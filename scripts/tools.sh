@@ -11,6 +11,7 @@ cd "$(dirname "$0")/../integration/node"
 
 have_cc()   { command -v "$(go env CC)" >/dev/null; }
 have_curl() { command -v curl >/dev/null; }
+have_postgres() { compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || command -v initdb >/dev/null; }
 have_node() {
 	command -v npm >/dev/null &&
 		node -e 'process.exit(parseInt(process.versions.node) >= 20 ? 0 : 1)' 2>/dev/null
@@ -31,6 +32,7 @@ install_debian() {
 	have_cc || packages+=(gcc libc6-dev)
 	have_curl || packages+=(curl)
 	have_node || packages+=(nodejs npm)
+	have_postgres || packages+=(postgresql)
 	[ ${#packages[@]} -gt 0 ] || return 0
 	echo "installing ${packages[*]}"
 	export DEBIAN_FRONTEND=noninteractive
@@ -52,6 +54,7 @@ check() {
 	have_cc || missing+=("a C compiler (Debian: gcc libc6-dev; without it: no race detector)")
 	have_curl || missing+=("curl (Debian: curl)")
 	have_node || missing+=("Node 20 or newer with npm (Debian: nodejs npm)")
+	have_postgres || missing+=("PostgreSQL (Debian: postgresql; without it the tests of its store fail)")
 	have_modules || missing+=("the npm packages of integration/node (npm ci there)")
 	have_new_node || missing+=("Node 24 or newer, for the conformance suite and the clients (on Linux x64 it comes with the npm packages)")
 	[ ${#missing[@]} -gt 0 ] || return 0

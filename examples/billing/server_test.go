@@ -6,11 +6,13 @@ import (
 	"testing"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/fareboxhq/farebox/examples/internal/serve"
 )
 
 func connect(t *testing.T, stateless bool) *mcp.ClientSession {
 	t.Helper()
-	ts := httptest.NewServer(newHandler(newServer(newBook()), stateless))
+	ts := httptest.NewServer(serve.Handler(newServer(newBook()), stateless))
 	t.Cleanup(ts.Close)
 	client := mcp.NewClient(&mcp.Implementation{Name: "test", Version: "1"}, nil)
 	session, err := client.Connect(t.Context(), &mcp.StreamableClientTransport{Endpoint: ts.URL + "/mcp", DisableStandaloneSSE: true}, nil)

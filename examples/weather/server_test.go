@@ -2,21 +2,21 @@ package main
 
 import (
 	"context"
-	"net"
-	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/fareboxhq/farebox/examples/internal/serve"
 )
 
 // connect starts the server in one of its modes and returns a session with it,
 // and the progress messages that the session was sent.
 func connect(t *testing.T, stateless bool) (*mcp.ClientSession, messages) {
 	t.Helper()
-	ts := httptest.NewServer(newHandler(newServer(time.Millisecond), stateless))
+	ts := httptest.NewServer(serve.Handler(newServer(time.Millisecond), stateless))
 	t.Cleanup(ts.Close)
 	seen := make(messages, maxSteps)
 	client := mcp.NewClient(&mcp.Implementation{Name: "test", Version: "1"}, &mcp.ClientOptions{
@@ -138,49 +138,5 @@ func TestWatchEndsWithItsCaller(t *testing.T) {
 	req := &mcp.CallToolRequest{Params: &mcp.CallToolParamsRaw{}}
 	if _, _, err := watchStorm(time.Hour)(ctx, req, stormInput{"Oslo", 1}); err != context.Canceled {
 		t.Errorf("got %v; want %v", err, context.Canceled)
-	}
-}
-
-// TestStopIsClean: at the end of its context the server stops without an
-// error although an idle event stream is open, and its port is free again.
-func TestStopIsClean(t *testing.T) {
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := free.Addr().String()
-	if err := free.Close(); err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(t.Context())
-	defer stop()
-	streaming := make(chan struct{})
-	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_ = http.NewResponseController(w).Flush()
-		close(streaming)
-		<-r.Context().Done()
-	})
-	done := make(chan error, 1)
-	go func() { done <- run(ctx, address, handler) }()
-	go func() {
-		for {
-			if resp, err := http.Get("http://" + address); err == nil {
-				_ = resp.Body.Close()
-				return
-			}
-		}
-	}()
-	<-streaming
-	stop()
-	if err := <-done; err != nil {
-		t.Errorf("run: %v", err)
-	}
-	again, err := net.Listen("tcp", address)
-	if err != nil {
-		t.Fatalf("port is not free: %v", err)
-	}
-	_ = again.Close()
-	if err := run(t.Context(), "not an address", handler); err == nil {
-		t.Error("run on a bad address: got no error")
 	}
 }

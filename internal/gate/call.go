@@ -176,7 +176,7 @@ func (c *Call) capture(ctx context.Context, answer []byte) ([]mcp.Field, *Refusa
 func (c *Call) take(ctx context.Context, answer []byte) (ledger.Purse, error) {
 	began := c.gate.Now()
 	charge, purse, err := c.gate.Ledger.Capture(ctx, c.id, answer)
-	if c.resumed && errors.Is(err, ledger.ErrNotFound) { // by a restart, or another node
+	if errors.Is(err, ledger.ErrNotFound) { // the reservation was forgotten, by a restart of the store or of this process
 		charge, purse, err = c.gate.Ledger.Charge(ctx, c.id, c.order, c.terms, answer)
 	}
 	c.gate.Meter.Captured(c.gate.Now().Sub(began))

@@ -28,6 +28,7 @@ type failing struct {
 	Ledger
 	lookup, reserve, capture error
 	found                    Keys
+	charges                  bool // what was not reserved, whatever capture says
 }
 
 func (f *failing) Lookup(ctx context.Context, client netip.Addr, digest keys.Digest) (*keys.Key, error) {
@@ -49,6 +50,51 @@ func (f *failing) Capture(ctx context.Context, id string, answer []byte) (ledger
 		return ledger.Charge{}, ledger.Purse{}, f.capture
 	}
 	return f.Ledger.Capture(ctx, id, answer)
+}
+
+func (f *failing) Charge(ctx context.Context, id string, o ledger.Order, terms ledger.Terms, answer []byte) (ledger.Charge, ledger.Purse, error) {
+	if f.capture != nil && !f.charges {
+		return ledger.Charge{}, ledger.Purse{}, f.capture
+	}
+	return f.Ledger.Charge(ctx, id, o, terms, answer)
+}
+
+// A call whose reservation the store has forgotten is charged under the same id
+// when its answer is there, if the balance still allows it; else the answer is
+// withheld.
+func TestForgottenReservationIsCharged(t *testing.T) {
+	for _, poor := range []bool{false, true} {
+		b := newBench(t)
+		f := &failing{Ledger: b.Ledger, found: b.Keys, charges: true}
+		b.Ledger, b.Keys = f, f
+		secret := b.key(t, nil)
+		call, refusal := b.call(t, secret, toolCall("cheap"))
+		if refusal != nil {
+			t.Fatal(refusal)
+		}
+		f.capture = fmt.Errorf("the server was started anew: %w", ledger.ErrNotFound)
+		if err := b.store.Release(t.Context(), call.ID()); err != nil {
+			t.Fatal(err)
+		}
+		call.id = b.newID("chg_") // the store must know nothing of it
+		want := ledger.Purse{Balance: 40_000}
+		if poor {
+			_, _, err := b.store.Post(t.Context(), ledger.Transaction{ID: b.newID("txn_"), Kind: ledger.KindAdjustment, Debtor: b.payer.ID, Amount: 45_000, At: now, Reason: "test"},
+				ledger.Audit{At: now, Actor: "test", Action: "test"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			want.Balance = 5_000
+		}
+		fields, refusal := call.Settle(t.Context(), mcp.OutcomeResult, nil)
+		call.Close(t.Context())
+		if poor != (refusal != nil) || poor == (len(fields) > 0) || poor == call.Captured() {
+			t.Errorf("poor %t: %v, %v, captured %t", poor, fields, refusal, call.Captured())
+		}
+		if got := b.purse(t, false); got != want {
+			t.Errorf("poor %t: purse %+v, want %+v", poor, got, want)
+		}
+	}
 }
 
 // TestEveryStoreErrorDenies: promise 8. Whatever a store says that is no answer,

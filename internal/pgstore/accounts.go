@@ -106,46 +106,62 @@ func checkLimits(a *ledger.Account) error {
 	return a.Caps.Check()
 }
 
+// maxChanges bounds how often a change of limits is made anew because of others.
+const maxChanges = 20
+
+// swapLimits writes limits and their audit row if they are still what they
+// were. It is one statement, since while a transaction has an account, all
+// batches with its calls wait.
+const swapLimits = `WITH changed AS (
+		UPDATE account SET credit_limit = $2, cap_call = $3, cap_day = $4, cap_month = $5
+		WHERE n = $1 AND (credit_limit, cap_call, cap_day, cap_month) = ($6, $7, $8, $9) RETURNING n
+	)
+	INSERT INTO audit (at, actor, origin, action, target, detail)
+	SELECT coalesce($10, moved_clock($16)), $11, $12, $13, $14, $15 FROM changed`
+
 // UpdateAccount reads the account of that id, lets change alter its CreditLimit
-// and Caps, and writes them with its audit row, all in one transaction. What
-// else change alters is passed over. change must be short: while it runs, the
-// account's calls wait. An error of change aborts it and is returned as it is.
+// and Caps, and writes them with its audit row in one step. What else change
+// alters is passed over. change may be called several times, when others change
+// the limits, too. An error of change aborts it and is returned as it is.
 // Reservations that are open stay; those that are made after it returned heed
-// it. Other errors: ledger.ErrNotFound.
+// it. Other errors: ledger.ErrNotFound, ErrUnavailable: it is not changed, or
+// nobody knows.
 func (s *Store) UpdateAccount(ctx context.Context, id string, change func(*ledger.Account) error, audit ledger.Audit) (ledger.Account, error) {
-	var changed ledger.Account
-	err := s.change(ctx, audit, func(ctx context.Context, t *changes) error {
-		var n int64
-		err := t.tx.QueryRow(ctx, `SELECT n FROM account WHERE id = $1 AND id NOT LIKE '@%' FOR NO KEY UPDATE`, pack(id)).Scan(&n)
-		if errors.Is(err, pgx.ErrNoRows) {
-			return refuse("account %q: %w", id, ledger.ErrNotFound)
-		}
-		if err != nil {
-			return err
-		}
-		list, err := s.accounts(ctx, t.tx.Query, `a.n = $2`, n)
-		if err != nil {
-			return err
-		}
-		before := list[0].Account
-		changed = before
-		if err := asked(change, &changed); err != nil {
-			return err
-		}
-		if err := checkLimits(&changed); err != nil {
-			return &refused{err}
-		}
-		limit, caps := changed.CreditLimit, changed.Caps
-		changed = before
-		changed.CreditLimit, changed.Caps = limit, caps
-		_, err = t.tx.Exec(ctx, `UPDATE account SET credit_limit = $1, cap_call = $2, cap_day = $3, cap_month = $4 WHERE n = $5`,
-			int64(limit), int64(caps.Call), int64(caps.Day), int64(caps.Month), n)
-		return err
-	})
-	if err != nil {
+	if err := ctx.Err(); err != nil {
 		return ledger.Account{}, err
 	}
-	return changed, nil
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	for range maxChanges {
+		list, err := s.accounts(ctx, s.query, `a.id = $2 AND a.id NOT LIKE '@%'`, pack(id))
+		if err != nil {
+			return ledger.Account{}, err
+		}
+		if len(list) == 0 {
+			return ledger.Account{}, fmt.Errorf("account %q: %w", id, ledger.ErrNotFound)
+		}
+		was, asked := list[0].Account, list[0].Account
+		if err := change(&asked); err != nil {
+			return ledger.Account{}, err
+		}
+		if err := checkLimits(&asked); err != nil {
+			return ledger.Account{}, err
+		}
+		changed := was
+		changed.CreditLimit, changed.Caps = asked.CreditLimit, asked.Caps
+		now, before := changed.Caps, was.Caps
+		done, err := s.pool.Exec(ctx, swapLimits, list[0].n,
+			int64(changed.CreditLimit), int64(now.Call), int64(now.Day), int64(now.Month),
+			int64(was.CreditLimit), int64(before.Call), int64(before.Day), int64(before.Month),
+			column(audit.At), pack(audit.Actor), pack(audit.From), pack(audit.Action), pack(audit.Target), pack(audit.Detail), s.shift())
+		if err != nil {
+			return ledger.Account{}, failure(ctx, err)
+		}
+		if done.RowsAffected() == 1 {
+			return changed, nil
+		}
+	}
+	return ledger.Account{}, &outage{cause: errCrowded}
 }
 
 // Account returns the account of that id or name, or ledger.ErrNotFound.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
@@ -28,7 +29,7 @@ func refuse(format string, args ...any) error { return &refused{fmt.Errorf(forma
 
 // asked calls what a caller gave. A panic in it must end the request, and not
 // leave the transaction behind.
-func asked[T any](change func(*T) error, v *T) (err error) {
+func asked(change func(*keys.Key) error, v *keys.Key) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = refuse("panic in a change: %v", p)

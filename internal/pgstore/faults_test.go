@@ -175,10 +175,11 @@ func TestDatabaseIsAway(t *testing.T) {
 	}
 	o := order(payer, payee, 1)
 	calls := map[string]func() error{
-		"KeyByDigest": func() error { _, err := s.KeyByDigest(t.Context(), k.Digest); return err },
-		"Key":         func() error { _, err := s.Key(t.Context(), k.ID); return err },
-		"Keys":        func() error { _, _, err := s.Keys(t.Context(), ledger.KeyFilter{}); return err },
-		"CreateKey":   func() error { return s.CreateKey(t.Context(), newKey(payer), ledger.Audit{}) },
+		"KeyByDigest":   func() error { _, err := s.KeyByDigest(t.Context(), k.Digest); return err },
+		"Key":           func() error { _, err := s.Key(t.Context(), k.ID); return err },
+		"Keys":          func() error { _, _, err := s.Keys(t.Context(), ledger.KeyFilter{}); return err },
+		"CountExpiring": func() error { _, err := s.CountExpiring(t.Context(), []time.Time{time.Now()}); return err },
+		"CreateKey":     func() error { return s.CreateKey(t.Context(), newKey(payer), ledger.Audit{}) },
 		"UpdateKey": func() error {
 			_, err := s.UpdateKey(t.Context(), k.ID, func(*keys.Key) error { return nil }, ledger.Audit{})
 			return err

@@ -80,7 +80,7 @@ func harness(t *testing.T) storetest.Harness {
 		list []ledger.Cap
 	}
 	o := Options{
-		DSN: cluster.Database(t, template), shift: func() time.Duration { return now().Sub(time.Unix(0, 0)) }, remember: 100 * 365 * 24 * time.Hour,
+		DSN: cluster.Database(t, template), Shift: func() time.Duration { return now().Sub(time.Unix(0, 0)) }, Remember: 100 * 365 * 24 * time.Hour,
 		NearCap: func(c ledger.Cap) {
 			warnings.Lock()
 			defer warnings.Unlock()

@@ -3,6 +3,8 @@ package pgstore
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -11,13 +13,12 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// usable are the keys that can be used at the time $1; there is an index of those
-// that expire.
-const usable = `expires_at IS NOT NULL AND disabled_at IS NULL AND deleted_at IS NULL AND expires_at > moved_clock($1)`
+// usable are the keys that can be used now and expire between two times. $1 is
+// the shift of the clock.
+const usable = `disabled_at IS NULL AND deleted_at IS NULL AND expires_at > (SELECT moved_clock($1)) AND expires_at <= $2`
 
-// Keys lists the keys that the filter chooses, in the order of their creation and
-// by default with the deleted ones. The database's clock tells which can be used
-// now. The text is the cursor of the next part, "" at the end.
+// Keys lists the keys that the filter chooses, in the order of their creation.
+// The text is the cursor of the next part, "" at the end.
 func (s *Store) Keys(ctx context.Context, f ledger.KeyFilter) ([]keys.Key, string, error) {
 	after, err := cursor(ctx, f.After, 0)
 	if err != nil {
@@ -25,12 +26,7 @@ func (s *Store) Keys(ctx context.Context, f ledger.KeyFilter) ([]keys.Key, strin
 	}
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	query := selectKey + `WHERE n > $2 AND ($3 = '' OR account = $3) AND ($4 = '' OR kind = $4) AND ($1::bigint IS NOT NULL) ORDER BY n LIMIT $5`
-	args := []any{s.shift(), after, pack(f.Account), f.Kind, f.Size() + 1}
-	if !f.ExpiresBy.IsZero() {
-		query = selectKey + `WHERE n > $2 AND ($3 = '' OR account = $3) AND ($4 = '' OR kind = $4) AND expires_at <= $6 AND ` + usable + ` ORDER BY n LIMIT $5`
-		args = append(args, f.ExpiresBy)
-	}
+	query, args := s.selectKeys(&f, after)
 	rows, err := s.query(ctx, query, args...)
 	if err != nil {
 		return nil, "", failure(ctx, err)
@@ -47,19 +43,44 @@ func (s *Store) Keys(ctx context.Context, f ledger.KeyFilter) ([]keys.Key, strin
 	return list, next, nil
 }
 
+// selectKeys returns the query of a part of a list, and its arguments. It asks
+// for one key more than the part has, which tells whether there is another part.
+func (s *Store) selectKeys(f *ledger.KeyFilter, after int64) (string, []any) {
+	query, args := selectKey+`WHERE true`, []any(nil)
+	if !f.ExpiresBy.IsZero() {
+		query, args = selectKey+`WHERE `+usable, []any{s.shift(), micro(f.ExpiresBy)}
+	}
+	and := func(condition string, arg any) {
+		args = append(args, arg)
+		query += fmt.Sprintf(condition, len(args))
+	}
+	and(` AND n > $%d`, after)
+	if f.Account != "" {
+		and(` AND account = $%d`, pack(f.Account))
+	}
+	if f.Kind != "" {
+		and(` AND kind = $%d`, pack(f.Kind))
+	}
+	and(` ORDER BY n LIMIT $%d`, f.Size()+1)
+	return query, args
+}
+
 // CountExpiring counts, for each of the times, the keys that can be used now and
-// expire at that time or before.
+// expire at that time or before. It reads an index of these alone, and no
+// further than the last of the times.
 func (s *Store) CountExpiring(ctx context.Context, until []time.Time) ([]int64, error) {
 	if len(until) == 0 {
 		return nil, errors.New("no times are given to count keys by")
 	}
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	rows, err := s.query(ctx, `SELECT count(k.n) FROM unnest($2::timestamptz[]) WITH ORDINALITY AS u(until, i)
-		LEFT JOIN key k ON k.expires_at <= u.until AND `+usable+` GROUP BY u.i ORDER BY u.i`, s.shift(), until)
-	if err != nil {
-		return nil, failure(ctx, err)
+	times := make([]time.Time, len(until))
+	for i, t := range until {
+		times[i] = micro(t)
 	}
-	counts, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+	var counts []int64
+	err := s.row(ctx, `SELECT array_agg((SELECT count(*) FROM key WHERE `+usable+` AND expires_at <= u.at) ORDER BY u.n)
+		FROM unnest($3::timestamptz[]) WITH ORDINALITY AS u (at, n)`,
+		[]any{s.shift(), slices.MaxFunc(times, time.Time.Compare), times}, &counts)
 	return counts, failure(ctx, err)
 }

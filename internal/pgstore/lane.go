@@ -246,7 +246,7 @@ func (l *lane) carryOutAlone(o *operation) {
 // database to come back, but no longer than the lane's patience from when that
 // was first found to be away. Those that must be alone are returned.
 func (l *lane) attempt(list []*operation, alone bool) (again []*operation, err error) {
-	pause, repeats, breaks := 10*time.Millisecond, 0, 0
+	began, pause, repeats, breaks := time.Now(), 10*time.Millisecond, 0, 0
 	for {
 		again, err = l.send(list, alone)
 		switch {
@@ -259,12 +259,12 @@ func (l *lane) attempt(list []*operation, alone bool) (again []*operation, err e
 		case !broken(err):
 			return nil, err
 		}
-		if breaks++; breaks == 1 {
-			l.store.refresh()
+		l.store.refresh()
+		if breaks++; breaks == 1 && time.Since(began) < l.patience && l.store.Healthy() == nil {
 			continue // it had been idle while the server restarted, most likely
 		}
 		away := time.Since(l.store.failed(err))
-		if away > l.patience || !l.wait(pause) {
+		if max(away, time.Since(began)) > l.patience || !l.wait(pause) {
 			return nil, err
 		}
 		pause = min(2*pause, 200*time.Millisecond)

@@ -21,7 +21,7 @@ const (
 	connectTime   = 5 * time.Second
 	statementTime = 10 * time.Second
 	lockTime      = 8 * time.Second // longer than idleTime: who waits for a frozen node outlives it
-	idleTime      = 5 * time.Second // of a transaction whose client has gone quiet
+	idleTime      = 2 * time.Second // of a transaction whose client has gone quiet
 	// margin is for the network: the server gives up first, and says why.
 	margin = 2 * time.Second
 )
@@ -54,11 +54,14 @@ type Options struct {
 	// in bytes; DefaultAnswers if 0. It is looked at every half minute.
 	MaxAnswers int64
 
-	// For tests: how far the server's clock is ahead, when unpaid reservations
-	// are forgotten, and how many operations a batch may have.
-	shift    func() time.Duration
-	remember time.Duration
-	maxBatch int
+	// Shift tells, for tests, how far the server's clock is taken to be ahead;
+	// nil for not at all.
+	Shift func() time.Duration
+	// Remember is for how long reservations that came to nothing are remembered:
+	// two hours if 0, longer than a call lives. Tests set it.
+	Remember time.Duration
+
+	maxBatch int // for tests: how many operations a batch may have
 }
 
 // Store is an open store. All its methods may be used by many goroutines at
@@ -103,11 +106,11 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if o.MaxAnswers == 0 {
 		o.MaxAnswers = DefaultAnswers
 	}
-	if o.shift == nil {
-		o.shift = func() time.Duration { return 0 }
+	if o.Shift == nil {
+		o.Shift = func() time.Duration { return 0 }
 	}
-	if o.remember == 0 {
-		o.remember = defaultRemember
+	if o.Remember == 0 {
+		o.Remember = defaultRemember
 	}
 	if o.maxBatch == 0 {
 		o.maxBatch = maxBatch
@@ -244,7 +247,7 @@ func (s *Store) Healthy() error {
 
 // shift is the first argument of most functions in the database: how far ahead
 // its clock is taken to be, in microseconds.
-func (s *Store) shift() int64 { return s.o.shift().Microseconds() }
+func (s *Store) shift() int64 { return s.o.Shift().Microseconds() }
 
 // bounded is the context of a statement that a caller waits for. The server's
 // own bound is the shorter one.

@@ -50,10 +50,10 @@ func (s *Store) tidyOnce(all bool) error {
 	if err := s.exec(ctx, `SELECT tidy_earnings($1)`, tidyLimit); err != nil {
 		return err
 	}
-	if err := s.exec(ctx, `SELECT tidy_retries($1, $2)`, s.shift(), tidyLimit); err != nil {
+	if err := s.exec(ctx, `SELECT tidy_retries($1, $2)`, s.shift(), 10*tidyLimit); err != nil {
 		return err
 	}
-	if err := s.exec(ctx, `SELECT tidy_old($1, $2, $3)`, s.shift(), s.o.remember.Microseconds(), 10*tidyLimit); err != nil {
+	if err := s.exec(ctx, `SELECT tidy_old($1, $2, $3)`, s.shift(), s.o.Remember.Microseconds(), 10*tidyLimit); err != nil {
 		return err
 	}
 	if !all {

@@ -44,7 +44,7 @@ func verify(ctx context.Context, tx pgx.Tx, progress func(done, total int64)) (v
 	if progress == nil {
 		progress = func(int64, int64) {}
 	}
-	_, err = tx.Exec(ctx, `SET LOCAL statement_timeout = 0; SET LOCAL enable_seqscan = on; SET LOCAL enable_hashjoin = on;
+	_, err = tx.Exec(ctx, `SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = '1min'; SET LOCAL enable_seqscan = on; SET LOCAL enable_hashjoin = on;
 		SET LOCAL enable_mergejoin = on; SET LOCAL plan_cache_mode = auto`, pgx.QueryExecModeSimpleProtocol)
 	if err != nil {
 		return v, err

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -67,10 +68,12 @@ func (p *Platform) charge(ctx context.Context, in *chargeRequest) (*content[Char
 	if err := o.Check(); err != nil {
 		return nil, invalid("body.amount", "%v", err)
 	}
+	began := p.Now()
 	c, purse, err := p.Ledger.Charge(ctx, id, o, ledger.Terms{Key: capsOf(payer)}, nil)
 	if err != nil {
 		return nil, err
 	}
+	p.count(caller, &c, began)
 	receipt, err := p.Signer.Sign(ledger.NewReceipt(&c, p.Currency))
 	if err != nil {
 		return nil, err
@@ -78,6 +81,14 @@ func (p *Platform) charge(ctx context.Context, in *chargeRequest) (*content[Char
 	return &content[Charged]{Charged{
 		ID: c.ID, Amount: c.Paid(), Currency: p.Currency, Balance: purse.Available(), Receipt: receipt,
 	}}, nil
+}
+
+// count counts a charge of a provider, unless it was captured before the request
+// began. Books keep microseconds.
+func (p *Platform) count(caller *keys.Key, c *ledger.Charge, began time.Time) {
+	if caller.Kind == keys.Provider && !c.At.Before(began.Truncate(time.Microsecond)) {
+		p.Charged(c.Server, c.Paid(), c.Sandbox)
+	}
 }
 
 // chargeID returns the id of the charge: one made of the provider's idempotency

@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/fareboxhq/farebox/internal/admin"
 	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/wire"
 )
@@ -142,6 +143,11 @@ func TestChargeOnce(t *testing.T) {
 	if got := s.available("alice", false); got != "9.60" {
 		t.Errorf("alice has %s", got)
 	}
+	// Nothing is left: the first outcome stands all the same.
+	do[any](s, 200, "admin", "POST", "/accounts/alice/adjust", admin.Credit{Amount: -9_600_000, Reason: "r"})
+	if again := do[Charged](s, 200, "provider", "POST", "/charge", c); again.ID != first.ID || again.Receipt != first.Receipt || again.Balance != 0 {
+		t.Errorf("%+v, then %+v", first, again)
+	}
 }
 
 // Of any number of retries at once one charges, and all get its outcome; of any
@@ -164,6 +170,11 @@ func TestChargeConcurrently(t *testing.T) {
 	all.Wait()
 	if got := s.available("alice", false); len(ids) != 1 || got != "9.90" {
 		t.Errorf("%d charges, alice has %s", len(ids), got)
+	}
+	counted := s.counted.Load()
+	do[Charged](s, 200, "provider", "POST", "/charge", c)
+	if s.counted.Load() != counted || counted == 0 {
+		t.Errorf("counted %d times, then %d", counted, s.counted.Load())
 	}
 	dear := s.request("agent")
 	dear.Amount = 990_000

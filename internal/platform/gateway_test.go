@@ -322,7 +322,25 @@ func TestStream(t *testing.T) {
 	for more := true; more; {
 		_, _, more = next(t, last)
 	}
-	if left := s.log.following(); len(left) > 3 {
-		t.Errorf("%q are still there", left)
+}
+
+// A stream shows that it is there when there is nothing to tell, and ends when
+// its key expires.
+func TestStreamWaits(t *testing.T) {
+	s := newSite(t)
+	s.platform.keepAlive = 10 * time.Millisecond
+	soon := "1s"
+	if _, err := s.service.UpdateKey(t.Context(), actorNobody, s.ids["gateway"], keyChange{ExpiresIn: &soon}); err != nil {
+		t.Fatal(err)
 	}
+	lines, alive := s.events("gateway", ""), 0
+	for lines.Scan() {
+		if strings.HasPrefix(lines.Text(), ":") {
+			alive++
+		}
+	}
+	if alive == 0 {
+		t.Error("nothing was said")
+	}
+	s.refused(401, wire.TokenExpired, "gateway", "GET", "/keys/revocations", nil)
 }

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -34,6 +35,7 @@ type site struct {
 	closing  chan struct{}
 	signer   *ledger.Signer
 	logged   *bytes.Buffer
+	counted  atomic.Int64 // charges of providers
 
 	accounts map[string]string // ids by name
 	secrets  map[string]string // by the key's name
@@ -166,6 +168,7 @@ func newSite(t *testing.T) *site {
 		Keys: direct{store}, Ledger: store, Store: store, Admin: s.service, Changes: s.log, Signer: s.signer,
 		Watch:  s.watch,
 		Logger: slog.New(slog.NewTextHandler(s.logged, nil)), Now: now,
+		Charged: func(string, ledger.Amount, bool) { s.counted.Add(1) },
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -35,7 +35,7 @@ type Server struct {
 	FeeTo        string             // id of the operator's account; "" without a fee
 }
 
-// Options say what a platform serves. All must be set but Now and NewID.
+// Options say what a platform serves. All must be set but the last three.
 type Options struct {
 	Servers  map[string]Server // by name; never changed afterwards
 	Secrets  *keys.Format      // the form of tokens
@@ -52,6 +52,10 @@ type Options struct {
 	Logger  *slog.Logger
 	Now     func() time.Time           // nil: time.Now
 	NewID   func(prefix string) string // nil: a UUIDv7 after the prefix
+	// Charged counts a charge that a provider has made; nil does not. A retry that
+	// comes after the answer does not count, one at the same time may. What
+	// gateways charge they count themselves.
+	Charged func(server string, paid ledger.Amount, sandbox bool)
 }
 
 // Platform serves the API. It is safe for concurrent use.
@@ -61,6 +65,8 @@ type Platform struct {
 	api   huma.API
 	rules map[string]rule // by the pattern of the mux
 	nodes nodes
+
+	keepAlive time.Duration // of streams
 }
 
 // rule is what a request must pass before its operation is looked at.
@@ -78,7 +84,10 @@ func New(o Options) (*Platform, error) {
 	if o.NewID == nil {
 		o.NewID = newID
 	}
-	p := &Platform{Options: o, mux: http.NewServeMux(), rules: make(map[string]rule), nodes: newNodes()}
+	if o.Charged == nil {
+		o.Charged = func(string, ledger.Amount, bool) {}
+	}
+	p := &Platform{Options: o, mux: http.NewServeMux(), rules: make(map[string]rule), nodes: newNodes(), keepAlive: keepAlive}
 	p.api = p.newAPI()
 	p.registerCharge()
 	p.registerGateway()

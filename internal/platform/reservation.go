@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/wire"
@@ -103,6 +104,7 @@ func (p *Platform) capture(ctx context.Context, in *captureRequest) (*content[wi
 	if asked != nil && asked.ID != in.ID {
 		return nil, invalid("body.order.id", "it is not the one of the path")
 	}
+	began := p.Now()
 	known, err := p.reserved(ctx, in.ID)
 	switch {
 	case err == nil && asked != nil && !sameCall(asked, &known):
@@ -113,7 +115,7 @@ func (p *Platform) capture(ctx context.Context, in *captureRequest) (*content[wi
 			err = ledger.ErrConflict
 		}
 		if err == nil || asked == nil || !errors.Is(err, ledger.ErrNotFound) {
-			return captured(&charge, purse, err)
+			return p.captured(ctx, &charge, purse, began, err)
 		}
 	case asked == nil || !errors.Is(err, ledger.ErrNotFound):
 		return nil, err
@@ -123,7 +125,7 @@ func (p *Platform) capture(ctx context.Context, in *captureRequest) (*content[wi
 		return nil, err
 	}
 	charge, purse, err := p.Ledger.Charge(ctx, in.ID, o, terms, in.Body.Answer)
-	return captured(&charge, purse, err)
+	return p.captured(ctx, &charge, purse, began, err)
 }
 
 // sameCall reports whether an order is of what is known already. A provider
@@ -132,10 +134,11 @@ func sameCall(w *wire.Order, o *ledger.Order) bool {
 	return (w.Key == "" || w.Key == o.Key) && w.Server == o.Server && w.Tool == o.Tool && w.Amount == o.Amount
 }
 
-func captured(c *ledger.Charge, purse ledger.Purse, err error) (*content[wire.Captured], error) {
+func (p *Platform) captured(ctx context.Context, c *ledger.Charge, purse ledger.Purse, began time.Time, err error) (*content[wire.Captured], error) {
 	if err != nil {
 		return nil, err
 	}
+	p.count(visitOf(ctx).key, c, began)
 	return &content[wire.Captured]{wire.Captured{Charge: wire.ChargeOf(c), Purse: purseOf(purse)}}, nil
 }
 

@@ -71,22 +71,34 @@ type revocationStream struct {
 func (s *revocationStream) serve(c huma.Context, first keys.Revocations) {
 	ctx := c.Context()
 	defer func() { _ = s.p.Changes.Leave(context.WithoutCancel(ctx), s.node) }() // or its lease has lapsed long ago
-	changed, closing, end := s.p.Watch(s.visit.key.Digest)
-	defer end()
 	_, s.w = humago.Unwrap(c)
 	s.control = http.NewResponseController(s.w)
+	changed, closing, end := s.p.Watch(s.visit.key.Digest)
+	defer end()
+	if refused := s.recheck(ctx); refused != nil { // only what is changed from now on is told
+		writeProblem(s.w, refused)
+		return
+	}
 	defer func() { _ = s.control.SetWriteDeadline(time.Time{}) }() // the connection goes on
 	s.w.Header().Set("Content-Type", "text/event-stream")
 	s.w.WriteHeader(http.StatusOK)
-	if s.tell(first, true) != nil {
-		return
+	if s.tell(first, true) == nil {
+		s.tellOn(ctx, changed, closing)
 	}
-	tick := time.NewTicker(keepAlive)
+}
+
+// tellOn tells of what comes.
+func (s *revocationStream) tellOn(ctx context.Context, changed, closing <-chan struct{}) {
+	tick := time.NewTicker(s.p.keepAlive)
 	defer tick.Stop()
 	for {
 		grown := s.p.Changes.Changed() // before the log is read, so that nothing falls between
 		if s.read(ctx) != nil {
 			return
+		}
+		var expiry <-chan time.Time
+		if end := s.visit.key.ExpiresAt; !end.IsZero() {
+			expiry = time.After(end.Sub(s.p.Now()))
 		}
 		select {
 		case <-grown:
@@ -95,15 +107,26 @@ func (s *revocationStream) serve(c huma.Context, first keys.Revocations) {
 				return
 			}
 		case <-changed:
-			if _, refused := s.p.check(ctx, s.visit.client, s.visit.key.Digest, &rule{kinds: gateways}); refused != nil {
+			if s.recheck(ctx) != nil {
 				return
 			}
+		case <-expiry:
+			return
 		case <-closing:
 			return
 		case <-ctx.Done():
 			return
 		}
 	}
+}
+
+// recheck looks the caller's key up again.
+func (s *revocationStream) recheck(ctx context.Context) *wire.Problem {
+	key, refused := s.p.check(ctx, s.visit.client, s.visit.key.Digest, &rule{kinds: gateways})
+	if refused == nil {
+		s.visit.key = key
+	}
+	return refused
 }
 
 // read tells all that the log has after what was told.

@@ -20,9 +20,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/fareboxhq/farebox/internal/admin"
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/pgstore"
+	"github.com/fareboxhq/farebox/internal/pgtest"
 	"github.com/fareboxhq/farebox/internal/platform"
 	"github.com/fareboxhq/farebox/internal/sqlitestore"
 	"github.com/fareboxhq/farebox/internal/storetest"
@@ -75,9 +79,16 @@ func heard(q *http.Request) (*http.Request, error) {
 	return q.WithContext(context.WithValue(q.Context(), saidKey{}, what)), nil
 }
 
+// own is a store that a platform may have.
+type own interface {
+	storetest.Store
+	admin.Store
+	platform.Ledger
+}
+
 // books is the platform's store, in which each order's key is as the order says,
 // and which knows who earns.
-type books struct{ *sqlitestore.Store }
+type books struct{ own }
 
 func (b books) Key(ctx context.Context, id string) (keys.Key, error) {
 	what, ok := ctx.Value(saidKey{}).(*said)
@@ -101,11 +112,11 @@ func earner(ctx context.Context, o ledger.Order) ledger.Order {
 }
 
 func (b books) Reserve(ctx context.Context, id string, o ledger.Order, terms ledger.Terms) (ledger.Reservation, error) {
-	return b.Store.Reserve(ctx, id, earner(ctx, o), terms)
+	return b.own.Reserve(ctx, id, earner(ctx, o), terms)
 }
 
 func (b books) Charge(ctx context.Context, id string, o ledger.Order, terms ledger.Terms, answer []byte) (ledger.Charge, ledger.Purse, error) {
-	return b.Store.Charge(ctx, id, earner(ctx, o), terms, answer)
+	return b.own.Charge(ctx, id, earner(ctx, o), terms, answer)
 }
 
 // oneKey is the only key that may ask.
@@ -130,11 +141,11 @@ func (still) Changed() <-chan struct{}            { return nil }
 // both is a store whose gateway's operations go over HTTP to a platform, and its
 // operator's straight to the platform's store.
 type both struct {
-	*sqlitestore.Store
+	own
 	remote *Store
 }
 
-func (b *both) Close() error { return errors.Join(b.remote.Close(), b.Store.Close()) }
+func (b *both) Close() error { return errors.Join(b.remote.Close(), b.own.Close()) }
 
 func (b *both) KeyByDigest(ctx context.Context, d keys.Digest) (*keys.Key, error) {
 	return b.remote.KeyByDigest(ctx, d)
@@ -172,7 +183,7 @@ const unsaid = "the suite does not say why"
 
 func (b *both) Post(ctx context.Context, t ledger.Transaction, a ledger.Audit) (ledger.Transaction, ledger.Purse, error) {
 	if t.Kind != ledger.KindRefund || t.Charge == "" {
-		return b.Store.Post(ctx, t, a)
+		return b.own.Post(ctx, t, a)
 	}
 	asked := t
 	if asked.Reason == "" {
@@ -185,7 +196,7 @@ func (b *both) Post(ctx context.Context, t ledger.Transaction, a ledger.Audit) (
 	if err != nil {
 		return ledger.Transaction{}, ledger.Purse{}, err
 	}
-	c, err := b.Store.ChargeByID(ctx, t.Charge) // a gateway is not told between whom
+	c, err := b.own.ChargeByID(ctx, t.Charge) // a gateway is not told between whom
 	got.Reason, got.Debtor, got.Creditor, got.Sandbox = t.Reason, c.Provider, c.Account, c.Sandbox
 	return got, purse, err
 }
@@ -201,9 +212,9 @@ func (c *clock) now() time.Time { return suiteBegins.Add(time.Duration(c.ahead.L
 // site is a platform on a real store, served over HTTP.
 type site struct {
 	t        *testing.T
-	o        sqlitestore.Options
+	open     func() (own, error)
+	now      func() time.Time
 	secret   string
-	store    *sqlitestore.Store
 	platform atomic.Pointer[platform.Platform]
 	server   *httptest.Server
 }
@@ -211,8 +222,8 @@ type site struct {
 // reopen opens the store, after a crash again, and serves a platform on it.
 func (s *site) reopen() storetest.Store {
 	s.t.Helper()
-	var err error
-	if s.store, err = sqlitestore.Open(context.Background(), s.o); err != nil {
+	store, err := s.open()
+	if err != nil {
 		s.t.Fatal(err)
 	}
 	digest, err := keys.DefaultFormat.Parse(s.secret)
@@ -230,10 +241,10 @@ func (s *site) reopen() storetest.Store {
 	p, err := platform.New(platform.Options{
 		Servers: servers, Secrets: &keys.DefaultFormat, Currency: "USD", Version: "test",
 		Keys:   oneKey{keys.Key{ID: "key_gateway", Account: "acct_operator", Lineage: "key_gateway", Kind: keys.Gateway, Environment: keys.Live, Digest: digest, Servers: all}},
-		Ledger: books{s.store}, Store: books{s.store}, Changes: still{}, Signer: ledger.NewSigner([ed25519.SeedSize]byte{1}),
-		Admin:  admin.New(s.store, nil, func() *admin.Settings { return new(admin.Settings) }, s.o.Now),
+		Ledger: books{store}, Store: books{store}, Changes: still{}, Signer: ledger.NewSigner([ed25519.SeedSize]byte{1}),
+		Admin:  admin.New(store, nil, func() *admin.Settings { return new(admin.Settings) }, s.now),
 		Watch:  func(keys.Digest) (<-chan struct{}, <-chan struct{}, func()) { return nil, nil, func() {} },
-		Logger: slog.New(slog.DiscardHandler), Now: s.o.Now,
+		Logger: slog.New(slog.DiscardHandler), Now: s.now,
 	})
 	if err != nil {
 		s.t.Fatal(err)
@@ -245,7 +256,7 @@ func (s *site) reopen() storetest.Store {
 	}
 	remote.client.Transport = saying{remote.transport}
 	remote.start()
-	b := &both{s.store, remote}
+	b := &both{store, remote}
 	s.t.Cleanup(func() { _ = b.Close() }) // tests that care look at it themselves
 	return b
 }
@@ -259,35 +270,49 @@ func (s *site) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 	s.platform.Load().Serve(w, q, netip.Addr{}, nil)
 }
 
-// harness is what the suite works on.
-func harness(t *testing.T) storetest.Harness {
+// newSite serves a platform on a store, and opens that and a gateway to it.
+func newSite(t *testing.T, now func() time.Time, open func() (own, error)) (*site, storetest.Store) {
+	t.Helper()
+	s := &site{t: t, secret: keys.Mint(keys.Gateway, keys.Live), now: now, open: open}
+	s.server = httptest.NewServer(s)
+	t.Cleanup(s.server.Close)
+	return s, s.reopen()
+}
+
+// warnings are the caps of which there was a warning.
+type warnings struct {
+	mu   sync.Mutex
+	list []ledger.Cap
+}
+
+func (w *warnings) note(near ledger.Cap) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.list = append(w.list, near)
+}
+
+func (w *warnings) all() []ledger.Cap {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.list)
+}
+
+// overSQLite is what the suite works on, with a platform on SQLite.
+func overSQLite(t *testing.T) storetest.Harness {
 	t.Helper()
 	dir, err := os.MkdirTemp("/dev/shm", "farebox-test-") // what is proved does not depend on the disk
 	if err != nil {
 		dir = t.TempDir()
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	c := new(clock)
-	var warnings struct {
-		sync.Mutex
-		list []ledger.Cap
-	}
+	c, near := new(clock), new(warnings)
 	path := filepath.Join(dir, "farebox.db")
-	s := &site{t: t, secret: keys.Mint(keys.Gateway, keys.Live), o: sqlitestore.Options{Path: path, Now: c.now, NearCap: func(near ledger.Cap) {
-		warnings.Lock()
-		defer warnings.Unlock()
-		warnings.list = append(warnings.list, near)
-	}}}
-	s.server = httptest.NewServer(s)
-	t.Cleanup(s.server.Close)
-	current := s.reopen()
+	s, current := newSite(t, c.now, func() (own, error) {
+		return sqlitestore.Open(context.Background(), sqlitestore.Options{Path: path, Now: c.now, NearCap: near.note})
+	})
 	return storetest.Harness{
 		Store: current, Now: c.now, Advance: func(d time.Duration) { c.ahead.Add(int64(d)) }, Backwards: true, Forgets: true, Derives: true,
-		Near: func() []ledger.Cap {
-			warnings.Lock()
-			defer warnings.Unlock()
-			return slices.Clone(warnings.list)
-		},
+		Near: near.all,
 		Crash: func() storetest.Store { // of the platform and of the gateway: neither remembers reservations
 			if err := current.Close(); err != nil {
 				t.Fatal(err)
@@ -299,6 +324,57 @@ func harness(t *testing.T) storetest.Harness {
 			alter(t, path, `CREATE TRIGGER broken BEFORE INSERT ON audit BEGIN SELECT RAISE(ABORT, 'broken'); END`)
 			return func() { alter(t, path, `DROP TRIGGER broken`) }
 		},
+	}
+}
+
+// cluster is the database server of the tests.
+var cluster pgtest.Cluster
+
+func TestMain(m *testing.M) { cluster.Main(m) }
+
+// overPostgres is what the suite works on, with a platform on PostgreSQL.
+func overPostgres(t *testing.T) storetest.Harness {
+	t.Helper()
+	c, near := new(clock), new(warnings)
+	dsn := cluster.Database(t, func(ctx context.Context, dsn string) error {
+		_, _, err := pgstore.Migrate(ctx, pgstore.Options{DSN: dsn}, nil)
+		return err
+	})
+	// The suite's clock stands still between its moves.
+	query(t, dsn, `CREATE OR REPLACE FUNCTION moved_clock(shift bigint) RETURNS timestamptz LANGUAGE sql VOLATILE AS
+		'SELECT timestamptz ''epoch'' + shift * interval ''1 microsecond'''`)
+	s, current := newSite(t, c.now, func() (own, error) {
+		return pgstore.Open(context.Background(), pgstore.Options{
+			DSN: dsn, NearCap: near.note, Shift: func() time.Duration { return c.now().Sub(time.Unix(0, 0)) }, Remember: 100 * 365 * 24 * time.Hour,
+		})
+	})
+	return storetest.Harness{
+		Store: current, Now: c.now, Advance: func(d time.Duration) { c.ahead.Add(int64(d)) }, Derives: true, Near: near.all,
+		Crash: func() storetest.Store { // of the platform's process and of the gateway
+			if err := current.Close(); err != nil {
+				t.Fatal(err)
+			}
+			current = s.reopen()
+			return current
+		},
+		BreakAudit: func() func() {
+			query(t, dsn, `CREATE FUNCTION broken() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''broken''; END';
+				CREATE TRIGGER broken BEFORE INSERT ON audit FOR EACH ROW EXECUTE FUNCTION broken()`)
+			return func() { query(t, dsn, `DROP TRIGGER broken ON audit; DROP FUNCTION broken`) }
+		},
+	}
+}
+
+// query runs statements on the platform's database, beside the store.
+func query(t *testing.T, dsn, text string) {
+	t.Helper()
+	conn, err := pgx.Connect(context.Background(), dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	if _, err := conn.Exec(context.Background(), text, pgx.QueryExecModeSimpleProtocol); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -317,7 +393,8 @@ func alter(t *testing.T, path, query string) {
 }
 
 // TestSuite runs what every store must pass, with a gateway's operations over
-// HTTP through a platform to SQLite.
+// HTTP through a platform, to each store that a platform may have.
 func TestSuite(t *testing.T) {
-	storetest.Run(t, harness)
+	t.Run("SQLite", func(t *testing.T) { storetest.Run(t, overSQLite) })
+	t.Run("PostgreSQL", func(t *testing.T) { storetest.Run(t, overPostgres) })
 }

@@ -166,8 +166,8 @@ CREATE TABLE key (
     successor    text NOT NULL DEFAULT ''                             -- id of the key that a rotation made of it
 ) WITH (fillfactor = 80);
 CREATE INDEX key_account ON key (account, n);
-CREATE INDEX key_expiry ON key (expires_at)
-    WHERE expires_at IS NOT NULL AND disabled_at IS NULL AND deleted_at IS NULL;
+-- Those that can be used until they expire.
+CREATE INDEX key_expiry ON key (expires_at) WHERE expires_at IS NOT NULL AND disabled_at IS NULL AND deleted_at IS NULL;
 
 -- Keys that were made or changed, in the order of the commits: see revoke.
 CREATE TABLE revocation (

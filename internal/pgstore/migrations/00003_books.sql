@@ -238,9 +238,9 @@ BEGIN
     SELECT coalesce(sum(size), 0) INTO v_kept FROM retry WHERE size > 0;
     WHILE v_kept > v_most LOOP
         WITH oldest AS (
-            SELECT mark, size FROM retry WHERE size > 0 ORDER BY captured_at LIMIT 512 FOR UPDATE SKIP LOCKED
+            SELECT mark, size, captured_at FROM retry WHERE size > 0 ORDER BY captured_at LIMIT 512 FOR UPDATE SKIP LOCKED
         ), running AS (
-            SELECT mark, size, v_kept - sum(size) OVER (ORDER BY mark) + size AS before FROM oldest
+            SELECT mark, size, v_kept - sum(size) OVER (ORDER BY captured_at, mark) + size AS before FROM oldest
         ), dropped AS (
             UPDATE retry SET size = 0, body = NULL FROM running WHERE retry.mark = running.mark AND running.before > v_most
             RETURNING running.size

@@ -1,0 +1,91 @@
+//go:build unix
+
+package pgstore
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/fareboxhq/farebox/internal/ledger"
+)
+
+// TestKeptAnswersAreBounded: beyond the bound the bodies of the oldest answers
+// go, and their keys stay known; after a day all of a call is forgotten.
+func TestKeptAnswersAreBounded(t *testing.T) {
+	const size, calls = 1000, 1200
+	var ahead atomic.Int64
+	s := opened(t, Options{
+		DSN: cluster.Database(t, template), MaxAnswers: 2*size + size/2, Shift: func() time.Duration { return time.Duration(ahead.Load()) },
+	})
+	o := order(account(t, s, "payer", calls+1), account(t, s, "payee", 0), 1)
+	terms := func(i int) ledger.Terms { return ledger.Terms{Retry: ledger.Retry{Key: fmt.Sprint(i)}} }
+	for from := 0; from < calls; from += calls / 4 { // in order, a batch after the other
+		together(calls/4, func(i int) {
+			if _, _, err := s.Charge(t.Context(), id("chg_"), o, terms(from+i), bytes.Repeat([]byte("x"), size)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	if err := s.tidyOnce(true); err != nil {
+		t.Fatal(err)
+	}
+	answers, gone := 0, 0
+	for i := range calls {
+		switch got, err := s.Reserve(t.Context(), id("chg_"), o, terms(i)); {
+		case errors.Is(err, ledger.ErrGone):
+			gone++
+		case err == nil && got.First != nil && len(got.First.Body) == size:
+			answers++
+			if i < calls*3/4 {
+				t.Errorf("the answer of call %d is kept, and of later ones is not", i)
+			}
+		default:
+			t.Errorf("call %d: %+v, %v", i, got, err)
+		}
+	}
+	if answers != 2 || gone != calls-2 {
+		t.Errorf("%d answers are kept and %d are gone, want 2 and %d", answers, gone, calls-2)
+	}
+	clean(t, s)
+	ahead.Store(int64(ledger.RetryLife))
+	for range 4 { // a little at a time
+		if err := s.tidyOnce(true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := count(t, s.o.DSN, `SELECT count(*) FROM retry`); n != 0 {
+		t.Errorf("%d calls are remembered after a day", n)
+	}
+	if got, err := s.Reserve(t.Context(), id("chg_"), o, terms(0)); err != nil || got.First != nil {
+		t.Errorf("a call of the day before: %+v, %v", got, err)
+	}
+	clean(t, s)
+}
+
+// TestTooManyRetries: when more calls with a key are remembered than may be,
+// such calls are refused and others go on.
+func TestTooManyRetries(t *testing.T) {
+	s := fresh(t)
+	payer, payee := account(t, s, "payer", 10), account(t, s, "payee", 0)
+	terms := ledger.Terms{Retry: ledger.Retry{Key: "k"}}
+	// The background would count again.
+	query(t, s.o.DSN, `CREATE OR REPLACE FUNCTION tidy_answers(v_most bigint) RETURNS void LANGUAGE sql AS ''`)
+	for _, full := range []string{
+		fmt.Sprintf(`UPDATE figure SET retries = %d`, maxRetries),
+		fmt.Sprintf(`UPDATE figure SET retries = 0; UPDATE account SET retries = %d WHERE name = 'payer'`, maxRetriesEach),
+	} {
+		query(t, s.o.DSN, full)
+		if _, err := s.Reserve(t.Context(), id("chg_"), order(payer, payee, 1), terms); !errors.Is(err, ledger.ErrUnavailable) {
+			t.Errorf("a call with a key after %s: %v", full, err)
+		}
+		if _, err := s.Reserve(t.Context(), id("chg_"), order(payer, payee, 1), ledger.Terms{}); err != nil {
+			t.Errorf("a call without a key after %s: %v", full, err)
+		}
+	}
+	query(t, s.o.DSN, `UPDATE account SET retries = 0`)
+	clean(t, s)
+}
