@@ -38,7 +38,7 @@ type process struct {
 // install if PostgreSQL is not there. The caller must Remove the server. It
 // ends, on Linux, with the process that started it, however that ends.
 func Start(ctx context.Context) (*Server, error) {
-	bin, err := programs()
+	bin, err := programs(installed)
 	if err != nil {
 		return nil, err
 	}
@@ -81,7 +81,7 @@ func (s *Server) Exec(ctx context.Context, query string) error {
 // Launch starts a server that was halted or killed on its files, and returns
 // when it answers, after it has recovered.
 func (s *Server) Launch(ctx context.Context) error {
-	bin, err := programs()
+	bin, err := programs(installed)
 	if err != nil {
 		return err
 	}
@@ -181,9 +181,13 @@ func (s *Server) Halt() error {
 	}
 }
 
-// programs returns the directory of the newest PostgreSQL that is installed.
-func programs() (string, error) {
-	found, err := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
+// installed is where Debian's packages put the programs.
+const installed = "/usr/lib/postgresql/*/bin/initdb"
+
+// programs returns the directory of the newest PostgreSQL that is there, or in
+// PATH.
+func programs(pattern string) (string, error) {
+	found, err := filepath.Glob(pattern)
 	if err != nil {
 		return "", err
 	}
