@@ -128,12 +128,12 @@ func (c *Cluster) SocketDir() string {
 }
 
 // admin runs a statement in the server's own database.
-func (c *Cluster) admin(ctx context.Context, query string) error {
+func (c *Cluster) admin(ctx context.Context, query string, args ...any) error {
 	conn, err := pgx.Connect(ctx, c.dsn("postgres"))
 	if err != nil {
 		return err
 	}
-	_, err = conn.Exec(ctx, query)
+	_, err = conn.Exec(ctx, query, args...)
 	return errors.Join(err, conn.Close(ctx))
 }
 

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
@@ -170,6 +171,15 @@ func (c *Cluster) Kill(t testing.TB) {
 func (c *Cluster) Start(t testing.TB) {
 	t.Helper()
 	c.must(t, c.launch)
+}
+
+// Cut ends all connections to the database of the DSN, as a network might.
+func (c *Cluster) Cut(ctx context.Context, dsn string) error {
+	config, err := pgx.ParseConfig(dsn)
+	if err != nil {
+		return err
+	}
+	return c.admin(ctx, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1`, config.Database)
 }
 
 func (c *Cluster) must(t testing.TB, do func(context.Context) error) {
