@@ -58,8 +58,9 @@ lint: ## staticcheck
 bench: ## run every benchmark
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
-soak: ## run what is too long for test: 200 reloads, 50 kills, broken disks, and each fuzz target for FUZZ (10m)
+soak: ## run what is too long for test: 200 reloads, 50 kills, gateways that share a database, broken disks, and each fuzz target for FUZZ (10m)
 	$(GO) test -race -count=1 -timeout 30m -run '^(TestReload|TestKill|TestExactlyTen)$$' ./integration -reloads 200 -kills 50 -tens 100
+	$(GO) test -race -count=1 -timeout 30m -run '^TestCluster' ./integration -cluster-rounds 10
 	$(GO) test -race -count=10 -timeout 30m -run '^(TestBrokenDisk|TestExpiryRacesCapture)$$' ./internal/sqlitestore
 	@GO="$(GO)" scripts/soak.sh "$(FUZZ)"
 

@@ -8,10 +8,15 @@ import (
 	"testing"
 
 	"github.com/fareboxhq/farebox/integration/harness"
+	"github.com/fareboxhq/farebox/internal/pgtest"
 )
 
 // binaries are built once for all tests.
 var binaries *harness.Binaries
+
+// postgres is the server of all tests that do not harm it. It starts with the
+// first of them.
+var postgres pgtest.Cluster
 
 func TestMain(m *testing.M) {
 	os.Exit(run(m))
@@ -27,5 +32,10 @@ func run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	return m.Run()
+	code := m.Run()
+	if err := postgres.Stop(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return max(code, 1)
+	}
+	return code
 }

@@ -22,8 +22,9 @@ type Gateway struct {
 	Port  string // of the site
 	Admin string // Caddy's admin address
 
-	binaries *Binaries
-	process  *Process
+	binaries    *Binaries
+	process     *Process
+	environment []string // beside what each gateway has
 
 	mu      sync.Mutex
 	secrets []string // that were minted for it
@@ -72,23 +73,30 @@ http://localhost:{$FAREBOX_PORT} {
 // open, and has it stopped and searched when the test ends.
 func (b *Binaries) StartGateway(t testing.TB, caddyfile string) *Gateway {
 	t.Helper()
+	g := b.newGateway(t, caddyfile)
+	g.Start(t)
+	return g
+}
+
+// newGateway prepares a gateway; what was started of it ends with the test.
+func (b *Binaries) newGateway(t testing.TB, caddyfile string, environment ...string) *Gateway {
+	t.Helper()
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "Caddyfile"), []byte(caddyfile), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	g := &Gateway{Dir: dir, Port: FreePort(t), Admin: "127.0.0.1:" + FreePort(t), binaries: b}
+	g := &Gateway{Dir: dir, Port: FreePort(t), Admin: "127.0.0.1:" + FreePort(t), binaries: b, environment: environment}
 	t.Cleanup(func() { g.finish(t) })
-	g.Start(t)
 	return g
 }
 
 // Environment is what the gateway and its commands run with.
 func (g *Gateway) Environment() []string {
-	return []string{
+	return append([]string{
 		"FAREBOX_DATA=" + g.Data(), "FAREBOX_PORT=" + g.Port, "CADDY_ADMIN=" + g.Admin,
 		"HOME=" + g.Dir, "XDG_DATA_HOME=" + filepath.Join(g.Dir, "xdg-data"), "XDG_CONFIG_HOME=" + filepath.Join(g.Dir, "xdg-config"),
 		"GORACE=atexit_sleep_ms=0", // a race-built command would sleep a second at its end
-	}
+	}, g.environment...)
 }
 
 // Data is the directory of the gateway's store.
@@ -100,8 +108,18 @@ func (g *Gateway) Endpoint() string { return "http://localhost:" + g.Port + "/mc
 // Start starts the process and waits until it listens and its store is open.
 func (g *Gateway) Start(t testing.TB) {
 	t.Helper()
+	g.launch(t)
+	g.await(t)
+}
+
+func (g *Gateway) launch(t testing.TB) {
+	t.Helper()
 	g.process = launch(t, "farebox", filepath.Join(g.Dir, "farebox.log"), g.Environment(),
 		g.binaries.Farebox, "run", "--config", "Caddyfile", "--adapter", "caddyfile")
+}
+
+func (g *Gateway) await(t testing.TB) {
+	t.Helper()
 	g.process.Await(t, "an answer", answering("http://localhost:"+g.Port+"/"))
 	g.process.Await(t, "the store", func() error {
 		_, err := g.Command("account", "list")

@@ -66,6 +66,37 @@ func publish(file string, current ed25519.PublicKey) (ledger.ReceiptKeys, error)
 // writeFile writes a file durably and whole: after a crash it has its old
 // content or the new one.
 func writeFile(file string, content []byte, mode fs.FileMode) error {
+	return placeFile(file, content, mode, os.Rename)
+}
+
+// makePrivate makes a file with a key of the installation, durably and whole, and
+// returns what it has. Of several processes that share it and start at once, one
+// makes it, and the others get what that one wrote.
+func makePrivate(file string, content []byte) ([]byte, error) {
+	err := placeFile(file, content, 0o600, linkFile)
+	switch {
+	case errors.Is(err, fs.ErrExist):
+		return readPrivate(file)
+	case err != nil:
+		return nil, err
+	}
+	return content, nil
+}
+
+// linkFile gives a file its name, and unlike a rename replaces nothing. Where the
+// file system has no links, it does what it can.
+func linkFile(temp, file string) error {
+	err := os.Link(temp, file)
+	switch {
+	case err == nil:
+		return os.Remove(temp)
+	case errors.Is(err, fs.ErrExist):
+		return err
+	}
+	return os.Rename(temp, file)
+}
+
+func placeFile(file string, content []byte, mode fs.FileMode, place func(temp, file string) error) error {
 	dir := filepath.Dir(file)
 	temp, err := os.CreateTemp(dir, ".receipt-key-*") // of mode 0600
 	if err != nil {
@@ -74,10 +105,13 @@ func writeFile(file string, content []byte, mode fs.FileMode) error {
 	_, err = io.Copy(temp, bytes.NewReader(content))
 	err = errors.Join(err, temp.Chmod(mode), temp.Sync(), temp.Close())
 	if err == nil {
-		err = os.Rename(temp.Name(), file)
+		err = place(temp.Name(), file)
 	}
 	if err != nil {
-		return errors.Join(err, os.Remove(temp.Name()))
+		if gone := os.Remove(temp.Name()); !errors.Is(gone, fs.ErrNotExist) {
+			err = errors.Join(err, gone)
+		}
+		return err
 	}
 	return syncDir(dir)
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/fareboxhq/farebox/internal/ledger"
@@ -170,5 +171,40 @@ func TestWriteFileCleansUp(t *testing.T) {
 	}
 	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 1 {
 		t.Errorf("left over: %v, %v", entries, err)
+	}
+}
+
+// TestPrivateKeyIsMadeOnce: processes that share a file of a key, and start at
+// once where there is none, all have the key that is in it afterwards.
+func TestPrivateKeyIsMadeOnce(t *testing.T) {
+	for range 20 {
+		file := filepath.Join(t.TempDir(), "receipt-key")
+		signers := make([]*ledger.Signer, 8)
+		var starting sync.WaitGroup
+		for i := range signers {
+			starting.Go(func() {
+				var err error
+				if signers[i], err = loadSigner(file); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		starting.Wait()
+		if t.Failed() {
+			return
+		}
+		kept, err := loadSigner(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range signers {
+			if !s.Public().Equal(kept.Public()) {
+				t.Fatal("a process has a key that is not in the file")
+			}
+		}
+		left, err := os.ReadDir(filepath.Dir(file))
+		if err != nil || len(left) != 1 {
+			t.Fatalf("%d files are there, %v", len(left), err)
+		}
 	}
 }

@@ -22,10 +22,9 @@ func loadSealer(file string, now time.Time) (*gate.Sealer, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		var key [gate.SealKeySize]byte
 		_, _ = rand.Read(key[:]) // never fails: crypto/rand ends the program instead
-		if err := writeFile(file, []byte(hex.EncodeToString(key[:])+"\n"), 0o600); err != nil {
+		if text, err = makePrivate(file, []byte(hex.EncodeToString(key[:])+"\n")); err != nil {
 			return nil, fmt.Errorf("writing the sealing key: %w", err)
 		}
-		return gate.NewSealer(time.Now, gate.SealKey{Key: key}), nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("reading the sealing key: %w", err)

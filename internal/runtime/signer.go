@@ -17,7 +17,10 @@ import (
 func loadSigner(file string) (*ledger.Signer, error) {
 	text, err := readPrivate(file)
 	if errors.Is(err, fs.ErrNotExist) {
-		return newSigner(file)
+		text, err = makePrivate(file, newSeed())
+		if err != nil {
+			return nil, fmt.Errorf("writing the receipt key: %w", err)
+		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("reading the receipt key: %w", err)
@@ -29,13 +32,9 @@ func loadSigner(file string) (*ledger.Signer, error) {
 	return ledger.NewSigner([ed25519.SeedSize]byte(raw)), nil
 }
 
-// newSigner makes a seed and keeps it in the file, durably and whole: a
-// receipt must stay verifiable.
-func newSigner(file string) (*ledger.Signer, error) {
+// newSeed makes the content of a file with a seed.
+func newSeed() []byte {
 	var seed [ed25519.SeedSize]byte
 	_, _ = rand.Read(seed[:]) // never fails: crypto/rand ends the program instead
-	if err := writeFile(file, []byte(hex.EncodeToString(seed[:])+"\n"), 0o600); err != nil {
-		return nil, fmt.Errorf("writing the receipt key: %w", err)
-	}
-	return ledger.NewSigner(seed), nil
+	return []byte(hex.EncodeToString(seed[:]) + "\n")
 }

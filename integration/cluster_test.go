@@ -1,0 +1,104 @@
+package integration
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/fareboxhq/farebox/integration/harness"
+	"github.com/fareboxhq/farebox/internal/pgtest"
+)
+
+var clusterRounds = flag.Int("cluster-rounds", 1, "by how many times the tests of several gateways are longer")
+
+// clusterNodes is how many gateways share a database.
+const clusterNodes = 3
+
+// workerSite is a site of a cluster in front of a worker: digging is free,
+// weaving costs 0.01, milling too, and needs a scope.
+func workerSite(w *worker, directives ...string) string {
+	return harness.OnPostgres(harness.Site(w.url, append([]string{"server worker", "provider acme",
+		"free dig", "price weave 0.01", "price mill 0.01", "scope mill trade"}, directives...)...), "scopes {", "trade", "}")
+}
+
+// startCluster starts gateways on a database of their own of the server.
+func startCluster(t *testing.T, server *pgtest.Cluster, caddyfile string) *harness.Cluster {
+	t.Helper()
+	dsn := server.Database(t, func(context.Context, string) error { return nil })
+	return binaries.StartCluster(t, clusterNodes, dsn, caddyfile)
+}
+
+// withHandle adds what another site serves at /mcp, at that path below it.
+func withHandle(site, other, path string) string {
+	const begin, end = "\thandle /mcp* {", "\thandle {"
+	block := other[strings.Index(other, begin):strings.Index(other, end)]
+	return strings.Replace(site, begin, strings.Replace(block, "/mcp*", path+"*", 1)+begin, 1)
+}
+
+// postAt sends a call to a path of the site.
+func postAt(ctx context.Context, g *harness.Gateway, client *http.Client, path, secret, body string) (*harness.Answer, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://localhost:"+g.Port+path, strings.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	return g.Send(client, secret, req)
+}
+
+// seeded returns random numbers, and tells how to get them again.
+func seeded(t *testing.T) *rand.Rand {
+	t.Helper()
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	return rand.New(rand.NewPCG(seed, 0))
+}
+
+// manyCalls is a client for so many calls at once at each node.
+func manyCalls(t *testing.T, n int) *http.Client {
+	client := &http.Client{Timeout: harness.Patience, Transport: &http.Transport{MaxIdleConnsPerHost: n}}
+	t.Cleanup(client.CloseIdleConnections)
+	return client
+}
+
+// paidFor returns the charge of a result, or "" for an answer that is none.
+func paidFor(answer *harness.Answer) string {
+	if answer.Result == nil || answer.Result.IsError || answer.Result.Meta.Charge == nil {
+		return ""
+	}
+	return answer.Result.Meta.Charge.ID
+}
+
+// nothingHeld waits until no credits of the account are reserved.
+func nothingHeld(t *testing.T, g *harness.Gateway, account string) harness.Account {
+	t.Helper()
+	var a harness.Account
+	harness.Eventually(t, "reservations to end", func() error {
+		harness.Ask(t, g.AdminClient(), http.MethodGet, "accounts/"+account, nil, &a)
+		if a.Reserved != 0 {
+			return fmt.Errorf("%s are held", a.Reserved)
+		}
+		return nil
+	})
+	return a
+}
+
+// chargesOf lists all charges of an account, newest first.
+func chargesOf(t *testing.T, g *harness.Gateway, account string) (all []harness.Charge) {
+	t.Helper()
+	client := g.AdminClient()
+	for after := ""; ; {
+		var list struct {
+			Items []harness.Charge `json:"items"`
+			Next  string           `json:"next"`
+		}
+		harness.Ask(t, client, http.MethodGet, "charges?account="+account+"&limit=500&after="+url.QueryEscape(after), nil, &list)
+		all = append(all, list.Items...)
+		if after = list.Next; after == "" {
+			return all
+		}
+	}
+}
