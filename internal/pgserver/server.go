@@ -69,12 +69,12 @@ func (s *Server) DSN(database string) string {
 func (s *Server) Dir() string { return s.dir }
 
 // Exec runs a statement in the server's own database.
-func (s *Server) Exec(ctx context.Context, query string) error {
+func (s *Server) Exec(ctx context.Context, query string, args ...any) error {
 	conn, err := pgx.Connect(ctx, s.DSN("postgres"))
 	if err != nil {
 		return err
 	}
-	_, err = conn.Exec(ctx, query)
+	_, err = conn.Exec(ctx, query, args...)
 	return errors.Join(err, conn.Close(ctx))
 }
 

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/fareboxhq/farebox/internal/pgserver"
@@ -155,6 +156,18 @@ func (c *Cluster) Kill(t testing.TB) {
 func (c *Cluster) Start(t testing.TB) {
 	t.Helper()
 	c.must(t, func(ctx context.Context) error { return c.server.Launch(ctx) })
+}
+
+// Cut ends all connections to the database of the DSN, as a network might.
+func (c *Cluster) Cut(ctx context.Context, dsn string) error {
+	config, err := pgx.ParseConfig(dsn)
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	server := c.server
+	c.mu.Unlock()
+	return server.Exec(ctx, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1`, config.Database)
 }
 
 func (c *Cluster) must(t testing.TB, do func(context.Context) error) {
