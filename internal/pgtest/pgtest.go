@@ -164,7 +164,10 @@ func (c *Cluster) Cut(ctx context.Context, dsn string) error {
 	if err != nil {
 		return err
 	}
-	return c.server.Exec(ctx, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1`, config.Database)
+	c.mu.Lock()
+	server := c.server
+	c.mu.Unlock()
+	return server.Exec(ctx, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1`, config.Database)
 }
 
 func (c *Cluster) must(t testing.TB, do func(context.Context) error) {

@@ -23,7 +23,7 @@ func exec1(t *testing.T, dsn, query string) (n int) {
 }
 
 // TestCluster: databases are cloned from a template that is prepared once, and
-// what is committed survives a kill and a restart.
+// what is committed survives a kill and a restart. Connections can be cut.
 func TestCluster(t *testing.T) {
 	c := New(t)
 	prepared := 0
@@ -43,6 +43,17 @@ func TestCluster(t *testing.T) {
 	}
 	if n := exec1(t, first, `UPDATE x SET n = 8 RETURNING n`); n != 8 {
 		t.Fatalf("n is %d", n)
+	}
+	conn, err := pgx.Connect(t.Context(), first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	if err := c.Cut(t.Context(), first); err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.Ping(t.Context()); err == nil {
+		t.Error("a connection that was cut goes on")
 	}
 	c.Kill(t)
 	if _, err := pgx.Connect(t.Context(), first); err == nil {
