@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -226,6 +227,27 @@ func (s *site) reopen() storetest.Store {
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	p := s.platform.Load()
+	if p == nil {
+		p = s.found(store)
+		s.platform.Store(p)
+	}
+	// Its description takes long to make, and nobody asks it anything now.
+	p.Ledger, p.Store = books{store}, books{store}
+	remote, err := newStore(Options{URL: s.server.URL, Key: s.secret, Timeout: 30 * time.Second, SettleTimeout: 30 * time.Second})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	remote.client.Transport = saying{remote.transport}
+	remote.start()
+	b := &both{store, remote}
+	s.t.Cleanup(func() { _ = b.Close() }) // tests that care look at it themselves
+	return b
+}
+
+// found makes the platform.
+func (s *site) found(store own) *platform.Platform {
+	s.t.Helper()
 	digest, err := keys.DefaultFormat.Parse(s.secret)
 	if err != nil {
 		s.t.Fatal(err)
@@ -234,10 +256,7 @@ func (s *site) reopen() storetest.Store {
 	for _, name := range []string{"weather", "maps", "bc", "c", ""} {
 		servers[name] = platform.Server{}
 	}
-	all := make([]string, 0, len(servers))
-	for name := range servers {
-		all = append(all, name)
-	}
+	all := slices.Collect(maps.Keys(servers))
 	p, err := platform.New(platform.Options{
 		Servers: servers, Secrets: &keys.DefaultFormat, Currency: "USD", Version: "test",
 		Keys:   oneKey{keys.Key{ID: "key_gateway", Account: "acct_operator", Lineage: "key_gateway", Kind: keys.Gateway, Environment: keys.Live, Digest: digest, Servers: all}},
@@ -249,16 +268,7 @@ func (s *site) reopen() storetest.Store {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	s.platform.Store(p)
-	remote, err := newStore(Options{URL: s.server.URL, Key: s.secret, Timeout: 30 * time.Second, SettleTimeout: 30 * time.Second})
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	remote.client.Transport = saying{remote.transport}
-	remote.start()
-	b := &both{store, remote}
-	s.t.Cleanup(func() { _ = b.Close() }) // tests that care look at it themselves
-	return b
+	return p
 }
 
 func (s *site) ServeHTTP(w http.ResponseWriter, q *http.Request) {
