@@ -3,6 +3,7 @@ package integration
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -14,14 +15,17 @@ import (
 	"time"
 
 	"github.com/fareboxhq/farebox/integration/harness"
+	"github.com/fareboxhq/farebox/internal/admin"
 	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/runtime"
 )
 
 const (
 	frozenCallers = 4 // at each node, on one account
-	frozenRounds  = 2
-	frozenCalls   = workerJSON // the path of calls; sessions are at the other one
+	frozenRounds  = 3
+	// frozenChangers rename keys through the node that is stopped.
+	frozenChangers = 3
+	frozenCalls    = workerJSON // the path of calls; sessions are at the other one
 	// frozenSlack is what a busy machine may add to the lease.
 	frozenSlack = 1500 * time.Millisecond
 	// frozenLongest is how long a call at a healthy node may take meanwhile: much
@@ -64,6 +68,19 @@ func (f *frozen) load(ctx context.Context, n int) {
 		select {
 		case <-time.After(5 * time.Millisecond):
 		case <-ctx.Done():
+		}
+	}
+}
+
+// change renames a key through the node that is stopped, so that it may be in
+// the middle of that then.
+func (f *frozen) change(ctx context.Context, id string, n int) {
+	client := f.sick().AdminClient()
+	for ctx.Err() == nil {
+		n++
+		_, err := client.Do(f.t.Context(), http.MethodPatch, "keys/"+id, map[string]any{"name": fmt.Sprintf("name %d", n)})
+		if refused := (*admin.Error)(nil); err != nil && (!errors.As(err, &refused) || refused.Code != admin.Unavailable) {
+			f.t.Errorf("a key could not be renamed: %v", err)
 		}
 	}
 }
@@ -138,6 +155,10 @@ func TestClusterFrozenNode(t *testing.T) {
 			callers.Go(func() { f.load(ctx, n) })
 		}
 	}
+	for i := range frozenChangers {
+		key := f.cluster.NewKey(t, f.sick().AdminClient(), map[string]any{"account": "hot"})
+		callers.Go(func() { f.change(ctx, key.ID, i) })
+	}
 	for range frozenRounds * *clusterRounds {
 		f.round()
 	}
@@ -158,8 +179,8 @@ func TestClusterFrozenNode(t *testing.T) {
 func (f *frozen) round() {
 	t := f.t
 	t.Helper()
-	admin := f.cluster.Admin()
-	newKey := func() harness.Key { return f.cluster.NewKey(t, admin[0], map[string]any{"account": "hot"}) }
+	operator := f.cluster.Nodes[0].AdminClient()
+	newKey := func() harness.Key { return f.cluster.NewKey(t, operator, map[string]any{"account": "hot"}) }
 	doomed, disabled, spared, streaming := newKey(), newKey(), newKey(), newKey()
 	requests := []*queued{
 		{what: "by a deleted key, on a connection that it knows", secret: doomed.Secret, code: "TOKEN_INVALID"},
@@ -178,7 +199,7 @@ func (f *frozen) round() {
 	}
 	before := [...]int64{f.charged[0].Load(), f.charged[1].Load()}
 
-	f.sick().Process().Signal(t, syscall.SIGSTOP)
+	f.sick().Process().Freeze(t)
 	stopped := time.Now()
 	woken := false
 	defer func() {

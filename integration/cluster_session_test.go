@@ -3,6 +3,7 @@ package integration
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"fmt"
 
 	"net/http"
@@ -38,8 +39,13 @@ func TestClusterSessions(t *testing.T) {
 	p, cluster := pollingCluster(t)
 	a, b, c := cluster.Nodes[0], cluster.Nodes[1], cluster.Nodes[2]
 	key, foreign := cluster.NewAgent(t, "alice", 100*cent), cluster.NewAgent(t, "mallory", 100*cent)
+	var receiptKeys [clusterNodes]json.RawMessage
 	v := visit(t, a, key.Secret)
-	for _, g := range cluster.Nodes {
+	for i, g := range cluster.Nodes {
+		harness.Ask(t, g.AdminClient(), http.MethodGet, "receipt-keys", nil, &receiptKeys[i])
+		if string(receiptKeys[i]) != string(receiptKeys[0]) {
+			t.Errorf("one node signs by %s, another by %s", receiptKeys[0], receiptKeys[i])
+		}
 		v.id++
 		answer := v.at(g).send(http.MethodPost, harness.ToolCall(v.id, "direct", `{}`), "")
 		if _, text := v.read(answer); answer.StatusCode != http.StatusOK || !strings.Contains(text, "the secret of direct") {

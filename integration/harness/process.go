@@ -3,6 +3,7 @@ package harness
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -88,6 +89,23 @@ func (p *Process) Signal(t testing.TB, signal os.Signal) {
 	if err := p.cmd.Process.Signal(signal); err != nil {
 		t.Fatalf("signal %s: %v", p.Name, err)
 	}
+}
+
+// Freeze stops the process where it is (SIGSTOP), and returns when all of it
+// stands still. SIGCONT wakes it.
+func (p *Process) Freeze(t testing.TB) {
+	t.Helper()
+	p.Signal(t, syscall.SIGSTOP)
+	Eventually(t, p.Name+" to stand still", func() error {
+		var status syscall.WaitStatus
+		switch pid, err := syscall.Wait4(p.PID(), &status, syscall.WUNTRACED|syscall.WNOHANG, nil); {
+		case err != nil:
+			return err
+		case pid == 0 || !status.Stopped():
+			return errors.New("it runs")
+		}
+		return nil
+	})
 }
 
 // Stop asks the process to end (SIGTERM) and waits until it has. One that does

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
@@ -15,7 +16,7 @@ import (
 // changes is the open transaction of an operator's change. A node that stops in
 // it is disconnected by the server after idleTime.
 type changes struct {
-	tx      pgx.Tx
+	tx      *pgxpool.Conn
 	revoked [][]byte // digests of keys that were made or changed
 }
 
@@ -50,19 +51,17 @@ func (s *Store) change(ctx context.Context, audit ledger.Audit, do func(context.
 	}
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	tx, err := s.begin(ctx, pgx.TxOptions{})
+	conn, err := s.transact(ctx)
 	if err != nil {
 		return failure(ctx, err)
 	}
-	c := &changes{tx: tx}
+	defer conn.Release() // a connection that is still in its transaction is closed, and the server rolls back
+	c := &changes{tx: conn}
 	if err = do(ctx, c); err == nil {
 		err = s.finish(ctx, c, audit)
 	}
-	if err == nil {
-		err = tx.Commit(ctx)
-	}
-	if err != nil {
-		_ = tx.Rollback(context.WithoutCancel(ctx)) // or the server does so, when the connection ends
+	if err != nil && !conn.Conn().IsClosed() {
+		_, _ = conn.Exec(context.WithoutCancel(ctx), `ROLLBACK`)
 	}
 	var r *refused
 	if errors.As(err, &r) {
@@ -71,8 +70,23 @@ func (s *Store) change(ctx context.Context, audit ledger.Audit, do func(context.
 	return failure(ctx, err)
 }
 
-// finish writes what belongs to each change, in one round trip: the lock of the
-// revocations is the last that is taken.
+// transact begins a transaction on a connection that is to be released.
+func (s *Store) transact(ctx context.Context) (conn *pgxpool.Conn, err error) {
+	err = s.fresh(ctx, func() error {
+		if conn, err = s.pool.Acquire(ctx); err != nil {
+			return err
+		}
+		if _, err = conn.Exec(ctx, `BEGIN`); err != nil {
+			conn.Release()
+		}
+		return err
+	})
+	return conn, err
+}
+
+// finish writes what belongs to each change and commits, in one round trip: the
+// lock of the revocations is the last that is taken, and is not held while the
+// server waits for this node, which may stand still.
 func (s *Store) finish(ctx context.Context, c *changes, a ledger.Audit) error {
 	var b pgx.Batch
 	b.Queue(`INSERT INTO audit (at, actor, origin, action, target, detail) VALUES (coalesce($1, moved_clock($7)), $2, $3, $4, $5, $6)`,
@@ -81,8 +95,9 @@ func (s *Store) finish(ctx context.Context, c *changes, a ledger.Audit) error {
 	for _, digest := range c.revoked {
 		b.Queue(`SELECT revoke($1, moved_clock($2))`, digest, s.shift())
 	}
+	b.Queue(`COMMIT`)
 	if err := c.tx.SendBatch(ctx, &b).Close(); err != nil {
-		return fmt.Errorf("writing the audit log: %w", err)
+		return fmt.Errorf("writing the audit log and committing: %w", err)
 	}
 	return nil
 }
