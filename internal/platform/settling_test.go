@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/fareboxhq/farebox/internal/admin"
+	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/wire"
 )
@@ -48,7 +49,7 @@ func TestRefundTakesNoDerivedID(t *testing.T) {
 	s := newSite(t)
 	o := s.order("agent")
 	c := do[wire.Captured](s, http.StatusOK, "gateway", "POST", "/reservations/"+o.ID+"/capture", wire.Capture{Order: &o})
-	derived := derivedID(s.accounts["acme"], "invoice-1")
+	derived := derivedID(&keys.Key{Account: s.accounts["acme"], Environment: keys.Live}, "invoice-1")
 	id := txnPrefix + derived[len(chargePrefix):]
 	for _, key := range []string{"gateway", "admin"} {
 		s.refused(http.StatusUnprocessableEntity, wire.Invalid, key, "POST", "/charges/"+c.Charge.ID+"/refund", Refund{ID: id, Amount: 1, Reason: "r"})
@@ -57,5 +58,21 @@ func TestRefundTakesNoDerivedID(t *testing.T) {
 		NewCharge{Token: s.secrets["agent"], Server: "weather", Tool: "t", Amount: 100_000, Key: "invoice-1"})
 	if got.ID != derived || got.Amount != ledger.Amount(100_000) {
 		t.Errorf("charged %+v, want %s", got, derived)
+	}
+}
+
+// An idempotency key that a provider's test key has used does not stand in the
+// way of the live charge with the same one.
+func TestTestKeysTakeNoLiveIdempotencyKey(t *testing.T) {
+	s := newSite(t)
+	request := NewCharge{Token: s.secrets["test agent"], Server: "weather", Tool: "t", Amount: 100_000, Key: "invoice-1"}
+	test := do[Charged](s, http.StatusOK, "test provider", "POST", "/charge", request)
+	if again := do[Charged](s, http.StatusOK, "test provider", "POST", "/charge", request); again.ID != test.ID {
+		t.Errorf("sent again it is %s, was %s", again.ID, test.ID)
+	}
+	request.Token = s.secrets["agent"]
+	do[Charged](s, http.StatusOK, "provider", "POST", "/charge", request)
+	if live, sandbox := s.available("alice", false), s.available("alice", true); live != "9.90" || sandbox != "9.90" {
+		t.Errorf("alice has %s live and %s test credits, want 9.90 of each", live, sandbox)
 	}
 }
