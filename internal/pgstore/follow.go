@@ -61,6 +61,16 @@ func (s *Store) Follow(ctx context.Context, node string, seen int64, lease time.
 	return r, nil
 }
 
+// stillBehind counts nodes with a lease that have not read so far. firstBehind
+// also waits for those that are renewing theirs at the moment: such a statement
+// may have read the log before the change, and its lease is seen only once it is
+// committed. One that begins later reads the change.
+const (
+	stillBehind = `SELECT count(*) FROM node WHERE id <> $1 AND seen < $2 AND lease_until > clock_timestamp()`
+	firstBehind = `SELECT count(*) FILTER (WHERE n.lease_until > clock_timestamp())
+		FROM (SELECT lease_until FROM node WHERE id <> $1 AND seen < $2 ORDER BY id FOR SHARE) n`
+)
+
 // Leave ends the node's lease, if it has one.
 func (s *Store) Leave(ctx context.Context, node string) error {
 	ctx, cancel := bounded(ctx)
@@ -76,11 +86,13 @@ func (s *Store) Confirm(ctx context.Context, node string) error {
 	if err := s.row(ctx, `SELECT coalesce(max(seq), 0) FROM revocation`, nil, &position); err != nil {
 		return failure(ctx, err)
 	}
+	query := firstBehind
 	for every := confirmEvery; ; every = min(2*every, confirmSeldom) {
 		var behind int
-		if err := s.row(ctx, `SELECT count(*) FROM node WHERE id <> $1 AND seen < $2 AND lease_until > clock_timestamp()`, []any{node, position}, &behind); err != nil {
+		if err := s.row(ctx, query, []any{node, position}, &behind); err != nil {
 			return failure(ctx, err)
 		}
+		query = stillBehind
 		if behind == 0 {
 			return nil
 		}

@@ -111,17 +111,17 @@ func (p *Platform) chargeID(ctx context.Context, caller *keys.Key, inBody string
 	if len(key) > ledger.MaxRetryKey || strings.ContainsFunc(key, func(c rune) bool { return c < ' ' || c == 0x7f }) {
 		return "", invalid("idempotency_key", "want 1 to %d bytes on one line", ledger.MaxRetryKey)
 	}
-	return derivedID(caller.Account, key), nil
+	return derivedID(caller, key), nil
 }
 
-// derivedID makes the id of a charge of a provider's account and its
-// idempotency key: a UUID of version 8 (RFC 9562, 5.8) with the first bits of
-// the SHA-256 of both, each after its length in four bytes. So a retry names the
+// derivedID makes the id of a charge of a provider's account, the environment of
+// its key and its idempotency key: a UUID of version 8 (RFC 9562, 5.8) with the
+// first bits of the SHA-256 of all, each after its length in four bytes. So a retry names the
 // same charge, on every node and after every crash, and the ledger compares what
 // is asked for. Nothing else can have such an id: see checkOrder.
-func derivedID(account, key string) string {
+func derivedID(caller *keys.Key, key string) string {
 	h := sha256.New()
-	for _, part := range [...]string{"farebox charge", account, key} {
+	for _, part := range [...]string{"farebox charge", caller.Account, string(caller.Environment), key} {
 		h.Write(binary.BigEndian.AppendUint32(nil, uint32(len(part))))
 		h.Write([]byte(part))
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/fareboxhq/farebox/internal/admin"
+	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/wire"
 )
@@ -133,7 +134,7 @@ func TestChargeOnce(t *testing.T) {
 	}
 	// Nobody takes the id before the one who will need it.
 	o := s.order("agent")
-	o.ID = derivedID(s.accounts["acme"], "order 3")
+	o.ID = derivedID(&keys.Key{Account: s.accounts["acme"], Environment: keys.Live}, "order 3")
 	s.refused(422, wire.Invalid, "gateway", "POST", "/reservations", o)
 
 	plain := do[Charged](s, 200, "provider", "POST", "/charge", s.request("agent"))

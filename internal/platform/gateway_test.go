@@ -250,10 +250,10 @@ func TestFollow(t *testing.T) {
 		t.Errorf("%q follow", left)
 	}
 	for i := range maxNodes {
-		do[wire.Revocations](s, 200, "mail gateway", "POST", "/keys/revocations/follow", wire.Follow{Node: newID(""), Seen: int64(i), LeaseMS: 60_000})
+		do[wire.Revocations](s, 200, "mail gateway", "POST", "/keys/revocations/follow", wire.Follow{Node: newID(""), Seen: int64(i), LeaseMS: 2000})
 	}
 	s.refused(429, wire.TooMany, "mail gateway", "POST", "/keys/revocations/follow", wire.Follow{Node: "one more", Seen: -1, LeaseMS: 2000})
-	s.refused(422, wire.Invalid, "gateway", "POST", "/keys/revocations/follow", wire.Follow{Node: "n", Seen: -1, LeaseMS: 60_001})
+	s.refused(422, wire.Invalid, "gateway", "POST", "/keys/revocations/follow", wire.Follow{Node: "n", Seen: -1, LeaseMS: 2001})
 }
 
 // events opens the stream of revocations and returns its lines.

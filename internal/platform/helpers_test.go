@@ -122,7 +122,11 @@ func newSite(t *testing.T) *site {
 		accounts: map[string]string{}, secrets: map[string]string{}, ids: map[string]string{},
 	}
 	now := func() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }
-	s.service = admin.New(store, s.log, func() *admin.Settings { return new(admin.Settings) }, now)
+	declared, err := keys.NewCatalogue([]keys.Scope{{Name: "reports:read"}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.service = admin.New(store, s.log, func() *admin.Settings { return &admin.Settings{Scopes: declared} }, now)
 	for _, name := range []string{"acme", "other", "operator", "alice", "poor"} {
 		a, err := s.service.CreateAccount(t.Context(), admin.Actor{}, admin.NewAccount{Name: name})
 		if err != nil {
@@ -142,7 +146,7 @@ func newSite(t *testing.T) *site {
 		"capped agent":  {Account: "alice", Caps: &admin.Caps{Call: amount("0.05")}},
 		"bound agent":   {Account: "alice", Servers: []string{"mail"}},
 		"personal":      {Account: "alice", Kind: "personal", Scopes: []string{keys.ScopeConnect}},
-		"weak personal": {Account: "alice", Kind: "personal"},
+		"weak personal": {Account: "alice", Kind: "personal", Scopes: []string{"reports:read"}},
 		"provider":      {Account: "acme", Kind: "provider"},
 		"test provider": {Account: "acme", Kind: "provider", Test: true},
 		"rival":         {Account: "other", Kind: "provider"},

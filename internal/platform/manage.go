@@ -138,8 +138,12 @@ type pageQuery struct {
 	Limit int    `query:"limit" minimum:"1" maximum:"500" doc:"At most so many; 500 if absent"`
 }
 
+// keyQuery repeats accountQuery: the library finds no parameters in an embedded
+// type that is not exported.
 type keyQuery struct {
-	accountQuery
+	Account  string `query:"account" maxLength:"64" doc:"Only of the account of that name or id"`
+	After    string `query:"after" maxLength:"128" doc:"Where the part before ended: its next"`
+	Limit    int    `query:"limit" minimum:"1" maximum:"500" doc:"At most so many; 500 if absent"`
 	Kind     string `query:"kind" maxLength:"16" doc:"Only of this kind"`
 	Expiring string `query:"expiring" maxLength:"32" doc:"Only those that can be used now and expire within this time, such as 336h"`
 }

@@ -107,12 +107,18 @@ func (s *Server) order(key *keys.Key, name, tool string, amount ledger.Amount) l
 	return o
 }
 
+// ofCaller reports whether an id is the prefix and a UUID as callers make them.
+// Version 8 is for the ids that are made of idempotency keys, which nobody may
+// take from whoever will need them. All prefixes share one set of UUIDs.
+func ofCaller(prefix, id string) bool {
+	text, prefixed := strings.CutPrefix(id, prefix)
+	u, err := uuid.Parse(text)
+	return prefixed && err == nil && u.Version() == 7 && u.Variant() == uuid.RFC4122
+}
+
 // checkOrder refuses what this kind of caller cannot ask for.
 func checkOrder(w *wire.Order, kind keys.Kind) error {
-	id, err := uuid.Parse(strings.TrimPrefix(w.ID, chargePrefix))
-	if err != nil || id.Version() != 7 || id.Variant() != uuid.RFC4122 {
-		// Version 8 is for the ids that are made of idempotency keys, which nobody
-		// may take from whoever will need them.
+	if !ofCaller(chargePrefix, w.ID) {
 		return invalid("body.id", "want chg_ and a UUIDv7 (RFC 9562, 5.7)")
 	}
 	switch {
@@ -152,10 +158,8 @@ func (p *Platform) payerByID(ctx context.Context, w *wire.Order, server *Server,
 	if err != nil {
 		return nil, err
 	}
-	if settling { // calls that were dispatched settle, whatever became of their key
-		if !slices.Contains(payable, key.Kind) || !key.HasScope(keys.ScopeConnect) {
-			err = keys.ErrKind
-		}
+	if settling {
+		err = checkSettling(&key, visitOf(ctx).key, server)
 	} else {
 		err = p.checkPayer(&key, visitOf(ctx).key, w.Server, server)
 	}
@@ -163,6 +167,20 @@ func (p *Platform) payerByID(ctx context.Context, w *wire.Order, server *Server,
 		return nil, notPaying(err, "body.key")
 	}
 	return &key, nil
+}
+
+// checkSettling is for calls that are over: they settle, whatever became of their
+// key. Its kind and environment never change, so what a reservation would be
+// refused for is refused here, too.
+func checkSettling(key, caller *keys.Key, server *Server) error {
+	admitted := environments(caller, server)
+	switch {
+	case !slices.Contains(payable, key.Kind) || !key.HasScope(keys.ScopeConnect):
+		return keys.ErrKind
+	case len(admitted) > 0 && !slices.Contains(admitted, key.Environment):
+		return keys.ErrEnvironment
+	}
+	return nil
 }
 
 // payerByToken returns the key of the token that an agent gave to a provider.

@@ -167,6 +167,8 @@ func (p *Platform) refund(ctx context.Context, in *refundRequest) (*content[wire
 		return nil, invalid("body.amount", "it must be more than zero; leave it out to give back all that is left")
 	case in.Body.ID == "":
 		in.Body.ID = p.NewID(txnPrefix)
+	case !ofCaller(txnPrefix, in.Body.ID):
+		return nil, invalid("body.id", "want txn_ and a UUIDv7 (RFC 9562, 5.7)")
 	}
 	if v.key.Kind != managers[0] {
 		if _, err := p.reserved(ctx, in.ID); err != nil {

@@ -1,0 +1,78 @@
+package platform
+
+import (
+	"net/http"
+	"testing"
+
+	"github.com/fareboxhq/farebox/internal/admin"
+	"github.com/fareboxhq/farebox/internal/keys"
+	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/wire"
+)
+
+// A charge without a reservation moves no other credits than a reservation
+// could: a gateway key of the test environment only test credits, and at a
+// server only those of the environments that it admits.
+func TestSettlingKeepsToTheEnvironment(t *testing.T) {
+	s := newSite(t)
+	for name, k := range map[string]admin.NewKey{
+		"test gateway": {Account: "operator", Kind: "gateway", Servers: []string{"weather"}, Test: true},
+		"prod gateway": {Account: "operator", Kind: "gateway", Servers: []string{"prod"}},
+	} {
+		_, secret, err := s.service.CreateKey(t.Context(), admin.Actor{}, k)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.secrets[name] = secret
+	}
+	live, test := s.order("agent"), s.order("test agent")
+	test.Server = "prod"
+	for gateway, o := range map[string]wire.Order{"test gateway": live, "prod gateway": test} {
+		p := s.refused(http.StatusUnauthorized, wire.TokenInvalid, gateway, "POST", "/reservations/"+o.ID+"/capture", wire.Capture{Order: &o})
+		if p.Field != "key" {
+			t.Errorf("%s: refused for %q, want the paying key", gateway, p.Field)
+		}
+	}
+	if l, st := s.available("alice", false), s.available("alice", true); l != "10.00" || st != "10.00" {
+		t.Errorf("alice has %s live and %s test credits, want 10.00 of each", l, st)
+	}
+	o := s.order("test agent")
+	got := do[wire.Captured](s, http.StatusOK, "test gateway", "POST", "/reservations/"+o.ID+"/capture", wire.Capture{Order: &o})
+	if !got.Charge.Sandbox {
+		t.Errorf("a test agent paid by a test gateway: %+v", got.Charge)
+	}
+}
+
+// Nobody takes the id of a charge that a provider will derive of its
+// idempotency key: also not for a refund.
+func TestRefundTakesNoDerivedID(t *testing.T) {
+	s := newSite(t)
+	o := s.order("agent")
+	c := do[wire.Captured](s, http.StatusOK, "gateway", "POST", "/reservations/"+o.ID+"/capture", wire.Capture{Order: &o})
+	derived := derivedID(&keys.Key{Account: s.accounts["acme"], Environment: keys.Live}, "invoice-1")
+	id := txnPrefix + derived[len(chargePrefix):]
+	for _, key := range []string{"gateway", "admin"} {
+		s.refused(http.StatusUnprocessableEntity, wire.Invalid, key, "POST", "/charges/"+c.Charge.ID+"/refund", Refund{ID: id, Amount: 1, Reason: "r"})
+	}
+	got := do[Charged](s, http.StatusOK, "provider", "POST", "/charge",
+		NewCharge{Token: s.secrets["agent"], Server: "weather", Tool: "t", Amount: 100_000, Key: "invoice-1"})
+	if got.ID != derived || got.Amount != ledger.Amount(100_000) {
+		t.Errorf("charged %+v, want %s", got, derived)
+	}
+}
+
+// An idempotency key that a provider's test key has used does not stand in the
+// way of the live charge with the same one.
+func TestTestKeysTakeNoLiveIdempotencyKey(t *testing.T) {
+	s := newSite(t)
+	request := NewCharge{Token: s.secrets["test agent"], Server: "weather", Tool: "t", Amount: 100_000, Key: "invoice-1"}
+	test := do[Charged](s, http.StatusOK, "test provider", "POST", "/charge", request)
+	if again := do[Charged](s, http.StatusOK, "test provider", "POST", "/charge", request); again.ID != test.ID {
+		t.Errorf("sent again it is %s, was %s", again.ID, test.ID)
+	}
+	request.Token = s.secrets["agent"]
+	do[Charged](s, http.StatusOK, "provider", "POST", "/charge", request)
+	if live, sandbox := s.available("alice", false), s.available("alice", true); live != "9.90" || sandbox != "9.90" {
+		t.Errorf("alice has %s live and %s test credits, want 9.90 of each", live, sandbox)
+	}
+}
