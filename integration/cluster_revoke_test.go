@@ -12,9 +12,9 @@ import (
 	"time"
 
 	"github.com/fareboxhq/farebox/integration/harness"
-	"github.com/fareboxhq/farebox/internal/runtime"
 	"github.com/fareboxhq/farebox/internal/admin"
 	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/runtime"
 )
 
 const (
