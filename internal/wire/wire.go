@@ -7,10 +7,12 @@
 package wire
 
 import (
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"time"
+	"unicode/utf8"
 
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
@@ -159,9 +161,20 @@ type Order struct {
 func OrderOf(id string, o ledger.Order, t ledger.Terms) Order {
 	w := Order{ID: id, Key: o.Key, Server: o.Server, Tool: o.Tool, Amount: o.Amount, Caps: Caps(t.Server), FreeCalls: t.FreeCalls}
 	if t.Retry.Key != "" {
-		w.Retry = &Retry{Key: t.Retry.Key, Fingerprint: hex.EncodeToString(t.Retry.Fingerprint[:])}
+		w.Retry = &Retry{Key: retryKey(t.Retry.Key), Fingerprint: hex.EncodeToString(t.Retry.Fingerprint[:])}
 	}
 	return w
+}
+
+// retryKey is a caller's key as JSON can hold it. What is not UTF-8 would become
+// U+FFFD there, and keys that differ the same key; its hash goes in its place,
+// after a byte that no header has.
+func retryKey(key string) string {
+	if utf8.ValidString(key) {
+		return key
+	}
+	sum := sha256.Sum256([]byte(key))
+	return "\x01" + hex.EncodeToString(sum[:])
 }
 
 // Terms returns the terms that a gateway may set.

@@ -1,0 +1,37 @@
+package wire
+
+import (
+	"encoding/json"
+	"testing"
+
+	"github.com/fareboxhq/farebox/internal/ledger"
+)
+
+// Keys of callers that differ also differ for the platform, whatever bytes they
+// have; those in UTF-8 are sent as they are.
+func TestRetryKeysStayApart(t *testing.T) {
+	seen := map[string]string{}
+	for _, key := range []string{"a", "é", "\ufffd", "\xff", "\xfe", "\xff\xfe", "\xc3"} {
+		text, err := json.Marshal(OrderOf("chg_1", ledger.Order{}, ledger.Terms{Retry: ledger.Retry{Key: key}}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var o Order
+		if err := json.Unmarshal(text, &o); err != nil {
+			t.Fatal(err)
+		}
+		terms, err := o.Terms()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if before, twice := seen[terms.Retry.Key]; twice {
+			t.Errorf("%q and %q are both %q", before, key, terms.Retry.Key)
+		}
+		seen[terms.Retry.Key] = key
+	}
+	for _, key := range []string{"a", "é"} {
+		if seen[key] != key {
+			t.Errorf("%q is not sent as it is", key)
+		}
+	}
+}
