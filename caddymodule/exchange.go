@@ -201,7 +201,7 @@ func (x *exchange) post() error {
 	}
 	if x.session != "" && x.message.Kind == mcp.KindRequest {
 		session := x.h.Server + "\x00" + x.session
-		if err := x.h.rt.Claim(session, x.message.ID.Text()); err != nil {
+		if err := x.h.rt.Claim(x.r.Context(), session, x.message.ID.Text()); err != nil {
 			x.refuse(notClaimed(err))
 			return nil
 		}
@@ -241,6 +241,9 @@ func (x *exchange) repeat(answer []byte, err error) {
 func notClaimed(err error) *gate.Refusal {
 	if errors.Is(err, runtime.ErrSessionFull) {
 		return &gate.Refusal{Code: gate.SessionUnknown, Cause: err} // its client begins a new one
+	}
+	if !errors.Is(err, runtime.ErrIDTaken) {
+		return &gate.Refusal{Code: gate.PlatformUnavailable, Cause: err}
 	}
 	return &gate.Refusal{Code: gate.MessageInvalid, Reason: err.Error()}
 }

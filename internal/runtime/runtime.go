@@ -240,17 +240,6 @@ func (r *Runtime) Revocations() Revocations { return r.log }
 // checks the key again each time that it was changed.
 func (r *Runtime) Watch(d keys.Digest) *Stream { return r.streams.watch(d) }
 
-// Claim takes the id of a request that goes to a server within a session, or
-// says why it cannot be used: ErrIDTaken, ErrSessionFull. What was claimed must
-// be given back by Unclaim, when the server has ended its answer.
-func (r *Runtime) Claim(session, id string) error { return r.requests.claim(session, id) }
-
-// Unclaim ends a Claim. With resumable the answer may still come on another
-// stream, so the id stays taken.
-func (r *Runtime) Unclaim(session, id string, resumable bool) {
-	r.requests.release(session, id, resumable)
-}
-
 // OpenReservations counts the store's open reservations.
 func (r *Runtime) OpenReservations() int { return r.store.OpenReservations() }
 

@@ -8,6 +8,15 @@ CREATE TABLE node (
     lease_until timestamptz NOT NULL    -- by the server's own clock, which no test moves
 );
 
+-- What is taken for everybody: the ids of the requests that are under way in
+-- sessions, and of those that may still be answered. Nothing of it outlives a
+-- crash of the server, nor need it.
+CREATE UNLOGGED TABLE claim (
+    mark  bytea PRIMARY KEY CHECK (length(mark) = 16),
+    until timestamptz NOT NULL      -- by the server's own clock, as of node
+);
+CREATE INDEX claim_until ON claim (until);
+
 -- +goose StatementBegin
 -- follow renews the lease of a node and returns what was revoked after what it
 -- has seen. The snapshot is older than the lease, so that who finds a lease that
@@ -36,11 +45,13 @@ END $$;
 
 -- +goose StatementBegin
 -- tidy_nodes drops what no node can ask for any more: revocations that are older
--- than any lease, but for the newest, and nodes whose lease has long been over.
+-- than any lease, but for the newest, nodes whose lease has long been over, and
+-- claims that have ended.
 CREATE FUNCTION tidy_nodes(keep interval) RETURNS void
 LANGUAGE plpgsql AS $$
 BEGIN
     DELETE FROM revocation WHERE at < clock_timestamp() - keep AND seq < (SELECT max(seq) FROM revocation);
     DELETE FROM node WHERE lease_until < clock_timestamp() - keep;
+    DELETE FROM claim WHERE until < clock_timestamp();
 END $$;
 -- +goose StatementEnd

@@ -1,0 +1,72 @@
+package runtime
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"time"
+
+	"github.com/fareboxhq/farebox/internal/ledger"
+)
+
+// Claims is a store in which processes take marks for all of them.
+type Claims interface {
+	// Claim takes the mark for that long, and reports false if somebody has it.
+	Claim(ctx context.Context, m ledger.Mark, life time.Duration) (bool, error)
+	// Unclaim gives it back, or has it end after that long.
+	Unclaim(ctx context.Context, m ledger.Mark, keep time.Duration) error
+}
+
+// unclaimTime bounds how long giving a mark back may take. One that is not given
+// back ends by itself.
+const unclaimTime = 5 * time.Second
+
+// Claim takes the id of a request that goes to a server within a session, for all
+// processes that share the store, or says why it cannot be used: ErrIDTaken,
+// ErrSessionFull, or another error if that is not known. What was claimed must be
+// given back by Unclaim, when the server has ended its answer.
+func (r *Runtime) Claim(ctx context.Context, session, id string) error {
+	if err := r.requests.claim(session, id); err != nil {
+		return err
+	}
+	shared, ok := r.store.(Claims)
+	if !ok {
+		return nil
+	}
+	taken, err := shared.Claim(ctx, markOf(session, id), usedFor)
+	switch {
+	case err == nil && taken:
+		return nil
+	case err == nil:
+		err = ErrIDTaken
+	default:
+		err = fmt.Errorf("taking the request's id: %w", err)
+	}
+	r.requests.release(session, id, false)
+	return err
+}
+
+// Unclaim ends a Claim. With resumable the answer may still come on another
+// stream, so the id stays taken.
+func (r *Runtime) Unclaim(session, id string, resumable bool) {
+	if shared, ok := r.store.(Claims); ok {
+		ctx, cancel := context.WithTimeout(context.Background(), unclaimTime)
+		defer cancel()
+		keep := time.Duration(0)
+		if resumable {
+			keep = usedFor
+		}
+		if err := shared.Unclaim(ctx, markOf(session, id), keep); err != nil {
+			r.logger.Warn("the id of a request could not be given back: it stays taken in its session for a day", "error", err)
+		}
+	}
+	r.requests.release(session, id, resumable)
+}
+
+// markOf is what an id of a session is known by.
+func markOf(session, id string) (m ledger.Mark) {
+	h := sha256.New()
+	fmt.Fprintf(h, "request %d %s %s", len(session), session, id)
+	copy(m[:], h.Sum(nil))
+	return m
+}
