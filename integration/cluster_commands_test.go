@@ -1,0 +1,59 @@
+package integration
+
+import (
+	"net/http"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/fareboxhq/farebox/integration/harness"
+)
+
+// TestClusterCommands: the commands work on the database itself, too, beside the
+// gateways that have it open: what they change is so at once everywhere, and a key
+// that they delete is dead at each gateway when the command returns. What is for
+// files alone says what to use instead.
+func TestClusterCommands(t *testing.T) {
+	cluster := startCluster(t, &postgres, harness.OnPostgres(harness.Site("http://127.0.0.1:1", "server nowhere", "provider acme", "free *")))
+	g := cluster.Nodes[0]
+	offline := func(args ...string) []string {
+		return append(args, "--offline", "--config", filepath.Join(g.Dir, "Caddyfile"), "--adapter", "caddyfile")
+	}
+	var migrated struct {
+		Store    string
+		From, To int64
+	}
+	g.CLI(t, &migrated, offline("migrate")...)
+	if migrated.From != migrated.To || migrated.To < 1 || strings.Contains(migrated.Store, "host=") {
+		t.Errorf("migrate: %+v", migrated)
+	}
+	g.CLI(t, nil, offline("account", "create", "alice")...)
+	g.CLI(t, nil, offline("credit", "alice", "5.00", "--reason", "test")...)
+	var account struct{ Balance string }
+	cluster.Nodes[1].CLI(t, &account, "account", "show", "alice")
+	if account.Balance != "5.00" {
+		t.Errorf("balance %s", account.Balance)
+	}
+	for range 3 {
+		var key harness.Key
+		g.CLI(t, &key, offline("key", "create", "--account", "alice")...)
+		for i, node := range cluster.Nodes {
+			node.AddSecret(key.Secret)
+			if status := post(t, node, key.Secret, `{"jsonrpc":"2.0","id":1,"method":"ping"}`).Status; status != http.StatusBadGateway { // let through
+				t.Errorf("node %d: a new key: %d", i, status)
+			}
+		}
+		g.CLI(t, nil, offline("key", "delete", key.ID)...)
+		for i, node := range cluster.Nodes {
+			if status := post(t, node, key.Secret, `{"jsonrpc":"2.0","id":1,"method":"ping"}`).Status; status != http.StatusUnauthorized {
+				t.Errorf("node %d: a deleted key: %d", i, status)
+			}
+		}
+	}
+	g.CLI(t, nil, offline("ledger", "verify")...)
+	for _, refused := range [][]string{{"backup", "copy.db"}, offline("restore", "copy.db"), offline("backup", "copy.db")} {
+		if _, err := g.Command(refused...); err == nil || !strings.Contains(err.Error(), "own means") {
+			t.Errorf("%v: %v", refused, err)
+		}
+	}
+}
