@@ -162,6 +162,30 @@ type Transaction struct {
 	Tool     string
 }
 
+// Complete fills in what a transaction that is to be posted need not say: that a
+// top-up and an adjustment are with Funding. An error means that it cannot be
+// meant.
+func (t *Transaction) Complete() error {
+	least := Amount(1)
+	switch {
+	case t.Kind == KindRefund:
+		least = 0 // all that is left
+	case t.Kind == KindAdjustment && t.Creditor == "":
+		t.Creditor = Funding
+	case t.Kind == KindAdjustment || t.Kind == KindCredit:
+		if t.Debtor != "" && t.Debtor != Funding {
+			return fmt.Errorf("a top-up comes from %s, not from %q", Funding, t.Debtor)
+		}
+		t.Debtor = Funding
+	default:
+		return fmt.Errorf("transactions of kind %q cannot be posted: want %q, %q or %q", t.Kind, KindCredit, KindAdjustment, KindRefund)
+	}
+	if t.Amount < least {
+		return fmt.Errorf("amount %s of the transaction is not more than zero", t.Amount)
+	}
+	return nil
+}
+
 // Audit is the record of an operator's action; it is written in the same
 // transaction as what it tells of. It never holds a secret.
 type Audit struct {

@@ -1,6 +1,11 @@
 package ledger
 
-import "time"
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+)
 
 // MaxPage bounds how many rows one listing returns.
 const MaxPage = 500
@@ -17,6 +22,23 @@ func (p Page) Size() int {
 		return MaxPage
 	}
 	return p.Limit
+}
+
+// Cursor reads the cursor of a listing whose rows have numbers; an empty one is
+// where the listing begins. Errors: ErrInvalid for one that no listing gave, and
+// ctx's.
+func Cursor(ctx context.Context, text string, begin int64) (int64, error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	if text == "" {
+		return begin, nil
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || n < 0 {
+		return 0, fmt.Errorf("%w: cursor %q is none that a listing gave", ErrInvalid, text)
+	}
+	return n, nil
 }
 
 // ChargeFilter chooses charges to list, newest first.

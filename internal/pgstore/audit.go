@@ -13,7 +13,7 @@ import (
 // AuditLog lists what operators did, newest first. The text is the cursor of
 // the next part, "" at the end.
 func (s *Store) AuditLog(ctx context.Context, p ledger.Page) ([]ledger.Audit, string, error) {
-	before, err := cursor(ctx, p.After, math.MaxInt64)
+	before, err := ledger.Cursor(ctx, p.After, math.MaxInt64)
 	if err != nil {
 		return nil, "", err
 	}

@@ -51,7 +51,7 @@ func (s *Store) charges(ctx context.Context, where string, args ...any) ([]charg
 // The text is the cursor of the next part, "" at the end. Errors:
 // ledger.ErrNotFound if the account does not exist.
 func (s *Store) Charges(ctx context.Context, f ledger.ChargeFilter) ([]ledger.Charge, string, error) {
-	before, err := cursor(ctx, f.After, math.MaxInt64)
+	before, err := ledger.Cursor(ctx, f.After, math.MaxInt64)
 	if err != nil {
 		return nil, "", err
 	}
@@ -141,7 +141,7 @@ func scanTransaction(row pgx.CollectableRow) (r journalRow, err error) {
 // next part, "" at the end. Who reads on after it misses nothing that was
 // committed later.
 func (s *Store) Journal(ctx context.Context, p ledger.Page) ([]ledger.Transaction, string, error) {
-	after, err := cursor(ctx, p.After, 0)
+	after, err := ledger.Cursor(ctx, p.After, 0)
 	if err != nil {
 		return nil, "", err
 	}

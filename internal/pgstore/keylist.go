@@ -20,7 +20,7 @@ const usable = `disabled_at IS NULL AND deleted_at IS NULL AND expires_at > (SEL
 // Keys lists the keys that the filter chooses, in the order of their creation.
 // The text is the cursor of the next part, "" at the end.
 func (s *Store) Keys(ctx context.Context, f ledger.KeyFilter) ([]keys.Key, string, error) {
-	after, err := cursor(ctx, f.After, 0)
+	after, err := ledger.Cursor(ctx, f.After, 0)
 	if err != nil {
 		return nil, "", err
 	}

@@ -38,7 +38,7 @@ func (s *Store) Post(ctx context.Context, t ledger.Transaction, a ledger.Audit) 
 		err = ctx.Err()
 	}
 	if err == nil {
-		err = checkPost(&t)
+		err = t.Complete()
 	}
 	if err != nil {
 		return ledger.Transaction{}, ledger.Purse{}, err
@@ -61,28 +61,6 @@ func (s *Store) Post(ctx context.Context, t ledger.Transaction, a ledger.Audit) 
 		}
 	}
 	return ledger.Transaction{}, ledger.Purse{}, failure(ctx, err)
-}
-
-// checkPost refuses what cannot be meant, and fills Funding in.
-func checkPost(t *ledger.Transaction) error {
-	least := ledger.Amount(1)
-	switch {
-	case t.Kind == ledger.KindRefund:
-		least = 0
-	case t.Kind == ledger.KindAdjustment && t.Creditor == "":
-		t.Creditor = ledger.Funding
-	case t.Kind == ledger.KindAdjustment || t.Kind == ledger.KindCredit:
-		if t.Debtor != "" && t.Debtor != ledger.Funding {
-			return fmt.Errorf("a top-up comes from %s, not from %q", ledger.Funding, t.Debtor)
-		}
-		t.Debtor = ledger.Funding
-	default:
-		return fmt.Errorf("transactions of kind %q cannot be posted: want %q, %q or %q", t.Kind, ledger.KindCredit, ledger.KindAdjustment, ledger.KindRefund)
-	}
-	if t.Amount < least {
-		return fmt.Errorf("amount %s of the transaction is not more than zero", t.Amount)
-	}
-	return nil
 }
 
 // posting is a call of post.

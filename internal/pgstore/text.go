@@ -78,21 +78,6 @@ func newUUID() uuid.UUID {
 	return u
 }
 
-// cursor reads the cursor of a listing; an empty one is where it begins.
-func cursor(ctx context.Context, text string, begin int64) (int64, error) {
-	if err := ctx.Err(); err != nil {
-		return 0, err
-	}
-	if text == "" {
-		return begin, nil
-	}
-	n, err := strconv.ParseInt(text, 10, 64)
-	if err != nil || n < 0 {
-		return 0, fmt.Errorf("%w: cursor %q is none that a listing gave", ledger.ErrInvalid, text)
-	}
-	return n, nil
-}
-
 // column is how a time is stored: at a microsecond, null for the zero time.
 func column(t time.Time) *time.Time {
 	if t.IsZero() {

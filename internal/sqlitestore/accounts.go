@@ -146,7 +146,7 @@ func (s *Store) Account(ctx context.Context, ref string) (ledger.Account, error)
 // Accounts lists the accounts in the order of their creation, the ledger's own
 // excepted. The text is the cursor of the next part, "" at the end.
 func (s *Store) Accounts(ctx context.Context, p ledger.Page) ([]ledger.Account, string, error) {
-	last, err := cursor(ctx, p.After, 0)
+	last, err := ledger.Cursor(ctx, p.After, 0)
 	if err != nil {
 		return nil, "", err
 	}

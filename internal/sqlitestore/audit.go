@@ -23,7 +23,7 @@ func (t *tx) audit(a ledger.Audit, now time.Time) error {
 // AuditLog lists what operators did, newest first. The text is the cursor of
 // the next part, "" at the end.
 func (s *Store) AuditLog(ctx context.Context, p ledger.Page) ([]ledger.Audit, string, error) {
-	before, err := cursor(ctx, p.After, math.MaxInt64)
+	before, err := ledger.Cursor(ctx, p.After, math.MaxInt64)
 	if err != nil {
 		return nil, "", err
 	}
@@ -48,19 +48,4 @@ func (s *Store) AuditLog(ctx context.Context, p ledger.Page) ([]ledger.Audit, st
 		list = append(list, a)
 	}
 	return list, "", failure(rows.Err())
-}
-
-// cursor reads the cursor of a listing; an empty one is where it begins.
-func cursor(ctx context.Context, text string, begin int64) (int64, error) {
-	if err := ctx.Err(); err != nil {
-		return 0, err
-	}
-	if text == "" {
-		return begin, nil
-	}
-	n, err := strconv.ParseInt(text, 10, 64)
-	if err != nil || n < 0 {
-		return 0, fmt.Errorf("%w: cursor %q is none that a listing gave", ledger.ErrInvalid, text)
-	}
-	return n, nil
 }

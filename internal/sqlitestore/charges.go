@@ -26,7 +26,7 @@ const selectChain = `WITH RECURSIVE chain (at_seq, next) AS (
 // rows than asked for and yet not be the last. Errors: ledger.ErrNotFound if the
 // account does not exist.
 func (s *Store) Charges(ctx context.Context, f ledger.ChargeFilter) ([]ledger.Charge, string, error) {
-	after, err := cursor(ctx, f.After, math.MaxInt64)
+	after, err := ledger.Cursor(ctx, f.After, math.MaxInt64)
 	if err != nil {
 		return nil, "", err
 	}
@@ -159,7 +159,7 @@ const selectJournal = selectRow + `WHERE seq > ? ORDER BY seq LIMIT ?`
 // Journal lists all transactions, oldest first. The text is the cursor of the
 // next part, "" at the end.
 func (s *Store) Journal(ctx context.Context, p ledger.Page) ([]ledger.Transaction, string, error) {
-	after, err := cursor(ctx, p.After, 0)
+	after, err := ledger.Cursor(ctx, p.After, 0)
 	if err != nil {
 		return nil, "", err
 	}

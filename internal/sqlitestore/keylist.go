@@ -20,7 +20,7 @@ const expiring = `key INDEXED BY key_expiry
 // Keys lists the keys that the filter chooses, in the order of their creation.
 // The text is the cursor of the next part, "" at the end.
 func (s *Store) Keys(ctx context.Context, f ledger.KeyFilter) ([]keys.Key, string, error) {
-	last, err := cursor(ctx, f.After, 0)
+	last, err := ledger.Cursor(ctx, f.After, 0)
 	if err != nil {
 		return nil, "", err
 	}

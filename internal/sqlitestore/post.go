@@ -24,7 +24,7 @@ import (
 func (s *Store) Post(ctx context.Context, t ledger.Transaction, a ledger.Audit) (ledger.Transaction, ledger.Purse, error) {
 	id, err := parseID(otherPrefix, t.ID)
 	if err == nil {
-		err = checkPost(&t)
+		err = t.Complete()
 	}
 	if err != nil {
 		return ledger.Transaction{}, ledger.Purse{}, err
@@ -56,28 +56,6 @@ func (s *Store) Post(ctx context.Context, t ledger.Transaction, a ledger.Audit) 
 		return ledger.Transaction{}, ledger.Purse{}, err
 	}
 	return posted, purse, nil
-}
-
-// checkPost refuses what cannot be meant, and fills Funding in.
-func checkPost(t *ledger.Transaction) error {
-	least := ledger.Amount(1)
-	switch {
-	case t.Kind == ledger.KindRefund:
-		least = 0
-	case t.Kind == ledger.KindAdjustment && t.Creditor == "":
-		t.Creditor = ledger.Funding
-	case t.Kind == ledger.KindAdjustment || t.Kind == ledger.KindCredit:
-		if t.Debtor != "" && t.Debtor != ledger.Funding {
-			return fmt.Errorf("a top-up comes from %s, not from %q", ledger.Funding, t.Debtor)
-		}
-		t.Debtor = ledger.Funding
-	default:
-		return fmt.Errorf("transactions of kind %q cannot be posted: want %q, %q or %q", t.Kind, ledger.KindCredit, ledger.KindAdjustment, ledger.KindRefund)
-	}
-	if t.Amount < least {
-		return fmt.Errorf("amount %s of the transaction is not more than zero", t.Amount)
-	}
-	return nil
 }
 
 // post writes the transaction, or finds that it is written.
