@@ -5,8 +5,16 @@ import (
 	"crypto/x509"
 )
 
-// Trust lets a store of a test trust a test's certificates. It has asked nothing
-// but its stream yet.
-func Trust(s *Store, roots *x509.CertPool) {
-	s.transport.TLSClientConfig = &tls.Config{RootCAs: roots}
+// NewTrusting is New for a platform whose certificate those of the pool vouch
+// for; nil for those of the system.
+func NewTrusting(o Options, pool *x509.CertPool) (*Store, error) {
+	s, err := newStore(o)
+	if err != nil {
+		return nil, err
+	}
+	if pool != nil {
+		s.transport.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
+	}
+	s.start()
+	return s, nil
 }
