@@ -33,7 +33,7 @@ type limited struct {
 // fresh is a client that has no connection to what a reload has ended.
 var fresh = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 
-// ask posts a body and reads an answer of either style. The kernel resets
+// ask posts a body and reads an answer of either style. The kernel resets or ends
 // connections that the listener of the config before had not accepted when it
 // was closed; such a request was not read, and is made again.
 func ask(g *harness.Gateway, secret, body string) (limited, error) {
@@ -48,7 +48,7 @@ func ask(g *harness.Gateway, secret, body string) (limited, error) {
 			r.Header.Set("Authorization", "Bearer "+secret)
 		}
 		resp, err := fresh.Do(r)
-		if errors.Is(err, syscall.ECONNRESET) && tries < 10 {
+		if (errors.Is(err, syscall.ECONNRESET) || errors.Is(err, io.EOF)) && tries < 10 {
 			continue
 		}
 		if err != nil {
