@@ -81,13 +81,18 @@ var answers = map[gate.Code]answer{
 // who are not.
 var tooOften = answer{status: 200, rpc: 429, toolResult: true, http: 429}
 
+// formOf returns the form of the answer to a refusal.
+func formOf(r *gate.Refusal) answer {
+	if r.Code == gate.RateLimited && r.RetryAfter > 0 {
+		return tooOften
+	}
+	return answers[r.Code]
+}
+
 // answerTo returns the form of the answer to a refusal, as a response of its
 // own.
 func (x *exchange) answerTo(r *gate.Refusal) answer {
-	a := answers[r.Code]
-	if r.Code == gate.RateLimited && r.RetryAfter > 0 {
-		a = tooOften
-	}
+	a := formOf(r)
 	// What is no request over POST has no JSON-RPC answer: its answer is a stream,
 	// or nothing.
 	if a.http != 0 && (x.r.Method != http.MethodPost || x.message.Kind != mcp.KindRequest) {
@@ -141,10 +146,7 @@ func fieldOfCap(c *ledger.CapError) *capField {
 // refusalBody returns the JSON-RPC message that tells of a refusal: a tool result
 // where models are to read it, unless the answer is a classic one by its status.
 func (x *exchange) refusalBody(r *gate.Refusal, classic bool) []byte {
-	a := answers[r.Code]
-	if r.Code == gate.RateLimited && r.RetryAfter > 0 {
-		a = tooOften
-	}
+	a := formOf(r)
 	field, text := x.tell(r)
 	value, err := json.Marshal(field)
 	if err != nil {
@@ -159,9 +161,8 @@ func (x *exchange) refusalBody(r *gate.Refusal, classic bool) []byte {
 
 // tell returns what a client is told of a refusal: its figures, and a text.
 func (x *exchange) tell(r *gate.Refusal) (field errorField, text string) {
-	a := answers[r.Code]
 	field = errorField{Code: r.Code, Tool: r.Tool}
-	text = a.text
+	text = answers[r.Code].text
 	switch r.Code {
 	case gate.ToolUnknown:
 		text += ": " + r.Tool

@@ -15,11 +15,11 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
-	"github.com/fareboxhq/farebox/internal/admin"
 	"github.com/fareboxhq/farebox/internal/gate"
 	"github.com/fareboxhq/farebox/internal/items"
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/platform"
 	"github.com/fareboxhq/farebox/internal/pricing"
 	"github.com/fareboxhq/farebox/internal/runtime"
 )
@@ -143,11 +143,11 @@ type Handler struct {
 	rate         keys.Rate
 	rights       *gate.Rights
 	resource     *resource // nil without oauth
-	fee          ledger.Share
 
 	ready chan struct{} // closed once the two below are set
 	rt    *runtime.Runtime
 	gate  *gate.Gate
+	earns platform.Server // who does, if the accounts are kept here
 }
 
 // Caps bound spending. Amounts are decimals; what is empty is not bound.
@@ -261,14 +261,10 @@ func (h *Handler) compile() error {
 	if h.MaxBody < 0 || h.MaxCall < 0 {
 		return errors.New("max_body and max_call cannot be below zero")
 	}
-	for _, name := range h.Environments {
-		environment, err := keys.ParseEnvironment(name)
-		if err != nil {
-			return fmt.Errorf("environments: %w", err)
-		}
-		h.environments = append(h.environments, environment)
-	}
 	var err error
+	if h.environments, err = parseEnvironments(h.Environments); err != nil {
+		return fmt.Errorf("environments: %w", err)
+	}
 	if h.book, err = compileBook(h.Prices, h.Methods, h.Unpriced, h.ChargeOn); err != nil {
 		return err
 	}
@@ -375,32 +371,15 @@ func (h *Handler) bind(ctx context.Context, rt *runtime.Runtime, app *App) error
 		Rights: h.rights, Rate: h.rate, Caps: h.caps, FreeCalls: h.freeCalls,
 	}
 	if service := rt.Service(); service != nil {
-		if err := h.accounts(ctx, service, &policy); err != nil {
-			return err
+		var err error
+		if h.earns, err = earning(ctx, service, h.Provider, h.Fee); err != nil {
+			return fmt.Errorf("server %q: %w", h.Server, err)
 		}
+		policy.Provider, policy.Fee, policy.FeeTo = h.earns.Provider, h.earns.Fee, h.earns.FeeTo
 	}
 	h.rt = rt
 	h.gate = rt.Gate(policy)
 	close(h.ready)
-	return nil
-}
-
-// accounts says who earns, and the operator's share. Accounts that are not there
-// are made.
-func (h *Handler) accounts(ctx context.Context, service *admin.Service, policy *gate.Policy) error {
-	provider, err := service.EnsureAccount(ctx, admin.Actor{Name: "config"}, h.Provider)
-	if err != nil {
-		return fmt.Errorf("server %q: provider %q: %w", h.Server, h.Provider, err)
-	}
-	policy.Provider = provider.ID
-	if h.Fee == nil {
-		return nil
-	}
-	operator, err := service.EnsureAccount(ctx, admin.Actor{Name: "config"}, h.Fee.Account)
-	if err != nil {
-		return fmt.Errorf("server %q: fee account %q: %w", h.Server, h.Fee.Account, err)
-	}
-	policy.Fee, policy.FeeTo = h.fee, operator.ID
 	return nil
 }
 

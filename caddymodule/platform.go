@@ -91,15 +91,16 @@ func (s *PlatformServer) check() error {
 	if err := ledger.ValidName(s.Provider); err != nil {
 		return fmt.Errorf("provider: %w", err)
 	}
-	if _, err := s.environments(); err != nil {
+	if _, err := parseEnvironments(s.Environments); err != nil {
 		return fmt.Errorf("environments: %w", err)
 	}
 	_, err := s.Fee.compile(s.Provider)
 	return err
 }
 
-func (s *PlatformServer) environments() (all []keys.Environment, err error) {
-	for _, name := range s.Environments {
+// parseEnvironments reads the environments that a server admits.
+func parseEnvironments(names []string) (all []keys.Environment, err error) {
+	for _, name := range names {
 		e, err := keys.ParseEnvironment(name)
 		if err != nil {
 			return nil, err
@@ -151,51 +152,50 @@ func (a *App) checkEarners() error {
 }
 
 // servers returns all servers of the config, whose accounts are made if they are
-// not there. What a handler says of environments wins.
-func (a *App) servers(ctx context.Context, rt *runtime.Runtime) (map[string]platform.Server, error) {
+// not there. What a handler says of environments wins. The handlers must have
+// been bound.
+func (a *App) servers(ctx context.Context, service *admin.Service) (map[string]platform.Server, error) {
 	all := make(map[string]platform.Server)
 	for _, p := range a.platforms {
 		for _, s := range p.Servers {
-			environments, err := s.environments()
+			server, err := earning(ctx, service, s.Provider, s.Fee)
 			if err == nil {
-				all[s.Server], err = s.account(ctx, rt, environments)
+				server.Environments, err = parseEnvironments(s.Environments)
 			}
 			if err != nil {
 				return nil, fmt.Errorf("server %q: %w", s.Server, err)
 			}
+			all[s.Server] = server
 		}
 	}
 	for _, h := range a.handlers {
-		s := PlatformServer{Server: h.Server, Provider: h.Provider, Fee: h.Fee}
-		server, err := s.account(ctx, rt, h.environments)
-		if err != nil {
-			return nil, fmt.Errorf("server %q: %w", h.Server, err)
-		}
+		server := h.earns
+		server.Environments = h.environments
 		all[h.Server] = server
 	}
 	return all, nil
 }
 
-// account returns the server with the ids of its accounts.
-func (s *PlatformServer) account(ctx context.Context, rt *runtime.Runtime, environments []keys.Environment) (platform.Server, error) {
+// earning returns who earns at a server, by the ids of the accounts. Those that
+// are not there are made.
+func earning(ctx context.Context, service *admin.Service, provider string, fee *Fee) (s platform.Server, err error) {
 	by := admin.Actor{Name: "config"}
-	provider, err := rt.Service().EnsureAccount(ctx, by, s.Provider)
+	account, err := service.EnsureAccount(ctx, by, provider)
 	if err != nil {
-		return platform.Server{}, fmt.Errorf("provider %q: %w", s.Provider, err)
+		return s, fmt.Errorf("provider %q: %w", provider, err)
 	}
-	server := platform.Server{Provider: provider.ID, Environments: environments}
-	if s.Fee == nil {
-		return server, nil
+	s.Provider = account.ID
+	if fee == nil {
+		return s, nil
 	}
-	if server.Fee, err = s.Fee.compile(s.Provider); err != nil {
-		return server, err
+	if s.Fee, err = fee.compile(provider); err != nil {
+		return s, err
 	}
-	operator, err := rt.Service().EnsureAccount(ctx, by, s.Fee.Account)
-	if err != nil {
-		return server, fmt.Errorf("fee account %q: %w", s.Fee.Account, err)
+	if account, err = service.EnsureAccount(ctx, by, fee.Account); err != nil {
+		return s, fmt.Errorf("fee account %q: %w", fee.Account, err)
 	}
-	server.FeeTo = operator.ID
-	return server, nil
+	s.FeeTo = account.ID
+	return s, nil
 }
 
 // bindPlatforms lets the platforms serve with the runtime.
@@ -208,7 +208,7 @@ func (a *App) bindPlatforms(ctx context.Context, rt *runtime.Runtime) error {
 	if !charges || !finds || rt.Service() == nil {
 		return errors.New("farebox_platform needs a store of its own: of this kind of store another Farebox is the platform")
 	}
-	servers, err := a.servers(ctx, rt)
+	servers, err := a.servers(ctx, rt.Service())
 	if err != nil {
 		return fmt.Errorf("farebox_platform: %w", err)
 	}
@@ -322,15 +322,14 @@ func (p *Platform) parseServer(d *caddyfile.Dispenser) error {
 			if err := someArgs(d, &s.Environments); err != nil {
 				return err
 			}
-			if _, err := s.environments(); err != nil {
+			if _, err := parseEnvironments(s.Environments); err != nil {
 				return d.WrapErr(err)
 			}
 			return nil
 		},
-		"fee": func(d *caddyfile.Dispenser) error {
-			s.Fee = new(Fee)
-			if !d.Args(&s.Fee.Share, &s.Fee.Account) || d.NextArg() {
-				return d.Err("fee: want a share and the account that gets it, as in: fee 2.5% operator")
+		"fee": func(d *caddyfile.Dispenser) (err error) {
+			if s.Fee, err = feeArgs(d); err != nil {
+				return err
 			}
 			if _, err := s.Fee.compile(s.Provider); err != nil {
 				return d.WrapErr(err)

@@ -23,7 +23,7 @@ func (h *Handler) compileSpending() (err error) {
 			return err
 		}
 	}
-	h.fee, err = h.Fee.compile(h.Provider)
+	_, err = h.Fee.compile(h.Provider)
 	return err
 }
 
@@ -106,10 +106,18 @@ func (h *Handler) parseFreeQuota(d *caddyfile.Dispenser) error {
 	return nil
 }
 
-func (h *Handler) parseFee(d *caddyfile.Dispenser) error {
-	h.Fee = new(Fee)
-	if !d.Args(&h.Fee.Share, &h.Fee.Account) || d.NextArg() {
-		return d.Err("fee: want a share and the account that gets it, as in: fee 2.5% operator")
+// feeArgs reads the arguments of a fee.
+func feeArgs(d *caddyfile.Dispenser) (*Fee, error) {
+	f := new(Fee)
+	if !d.Args(&f.Share, &f.Account) || d.NextArg() {
+		return nil, d.Err("fee: want a share and the account that gets it, as in: fee 2.5% operator")
+	}
+	return f, nil
+}
+
+func (h *Handler) parseFee(d *caddyfile.Dispenser) (err error) {
+	if h.Fee, err = feeArgs(d); err != nil {
+		return err
 	}
 	if _, err := ledger.ParseShare(h.Fee.Share); err != nil {
 		return d.WrapErr(err)

@@ -164,8 +164,9 @@ func TestCompileSpending(t *testing.T) {
 	if err := h.compileSpending(); err != nil {
 		t.Fatal(err)
 	}
-	if h.caps != (ledger.Caps{Call: 50_000, Month: 100_000_000}) || h.freeCalls != 100 || h.fee.Of(10_000) != 250 {
-		t.Errorf("compiled to %+v, %d, %v", h.caps, h.freeCalls, h.fee)
+	fee, err := h.Fee.compile(h.Provider)
+	if h.caps != (ledger.Caps{Call: 50_000, Month: 100_000_000}) || h.freeCalls != 100 || err != nil || fee.Of(10_000) != 250 {
+		t.Errorf("compiled to %+v, %d, %v, %v", h.caps, h.freeCalls, fee, err)
 	}
 	if err := new(Handler).compileSpending(); err != nil {
 		t.Errorf("nothing to compile: %v", err)

@@ -126,8 +126,7 @@ func (s *Store) postgres() (*source, error) {
 		if err := pgstore.CheckDSN(o.DSN); err != nil {
 			return err
 		}
-		digest := sha256.Sum256([]byte(o.DSN))
-		r.identity = fmt.Sprintf("%s#%x", driverPostgres, sha256.Sum256(digest[:]))
+		r.identity = driverPostgres + fingerprint(o.DSN)
 		return nil
 	}
 	r.open = func(ctx context.Context, logger *slog.Logger) (runtime.Store, error) {
@@ -139,6 +138,13 @@ func (s *Store) postgres() (*source, error) {
 		return pgstore.Migrate(ctx, o, progress)
 	}
 	return r, nil
+}
+
+// fingerprint tells one credential from another, and nothing of it: stores know
+// keys by their plain hash, so it is the hash of that.
+func fingerprint(credential string) string {
+	digest := sha256.Sum256([]byte(credential))
+	return fmt.Sprintf("#%x", sha256.Sum256(digest[:]))
 }
 
 // remote finds the platform. Its key is read when the config is provisioned, and
@@ -165,8 +171,7 @@ func (s *Store) remote() (*source, error) {
 		if o.Key = strings.TrimSpace(key); o.Key == "" {
 			return errors.New("the key is missing: want the secret of a gateway key of the platform, as in {env.FAREBOX_GATEWAY_KEY}")
 		}
-		digest := sha256.Sum256([]byte(o.Key))
-		r.identity = fmt.Sprintf("%s %s#%x", driverRemote, o.URL, sha256.Sum256(digest[:]))
+		r.identity = driverRemote + " " + o.URL + fingerprint(o.Key)
 		return nil
 	}
 	r.open = func(_ context.Context, logger *slog.Logger) (runtime.Store, error) {

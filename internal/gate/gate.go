@@ -206,11 +206,12 @@ func (g *Gate) Admit(ctx context.Context, key *keys.Key, era mcp.Era, m *mcp.Mes
 		}
 		return &Call{}, nil
 	}
-	item, costs, refusal := g.appraise(era, m)
+	known := mcp.KnownMethod(era, m)
+	item, costs, refusal := g.appraise(known, m)
 	if refusal != nil {
 		return nil, refusal
 	}
-	scopes, refusal := g.permit(key, item, mcp.KnownMethod(era, m), m)
+	scopes, refusal := g.permit(key, item, known, m)
 	if refusal != nil {
 		return nil, refusal
 	}

@@ -24,9 +24,9 @@ func itemOf(m *mcp.Message) items.Item {
 
 // appraise tells of a request or a notification what it asks for, and whether
 // that may cost something, or why it must not be asked for at all. Methods that
-// the protocol does not have may be called if the price book names them.
-func (g *Gate) appraise(era mcp.Era, m *mcp.Message) (item items.Item, costs bool, refusal *Refusal) {
-	known := mcp.KnownMethod(era, m)
+// the protocol does not have, which are not known, may be called if the price
+// book names them.
+func (g *Gate) appraise(known bool, m *mcp.Message) (item items.Item, costs bool, refusal *Refusal) {
 	if m.Kind == mcp.KindRequest {
 		item = itemOf(m)
 	}

@@ -29,11 +29,10 @@ func (r *Runtime) Claim(ctx context.Context, session, id string) error {
 	if err := r.requests.claim(session, id); err != nil {
 		return err
 	}
-	shared, ok := r.store.(Claims)
-	if !ok {
+	if r.claims == nil {
 		return nil
 	}
-	taken, err := shared.Claim(ctx, markOf(session, id), usedFor)
+	taken, err := r.claims.Claim(ctx, markOf(session, id), usedFor)
 	switch {
 	case err == nil && taken:
 		return nil
@@ -49,14 +48,14 @@ func (r *Runtime) Claim(ctx context.Context, session, id string) error {
 // Unclaim ends a Claim. With resumable the answer may still come on another
 // stream, so the id stays taken.
 func (r *Runtime) Unclaim(session, id string, resumable bool) {
-	if shared, ok := r.store.(Claims); ok {
+	if r.claims != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), unclaimTime)
 		defer cancel()
 		keep := time.Duration(0)
 		if resumable {
 			keep = usedFor
 		}
-		if err := shared.Unclaim(ctx, markOf(session, id), keep); err != nil {
+		if err := r.claims.Unclaim(ctx, markOf(session, id), keep); err != nil {
 			r.logger.Warn("the id of a request could not be given back: it stays taken in its session for a day", "error", err)
 		}
 	}

@@ -92,6 +92,8 @@ type Runtime struct {
 	own  *board // the log, where this process owns the store; else nil
 	node *node  // follows the log of a store that others change, too; else nil
 
+	claims Claims // of the store, where processes share it; else nil
+
 	unwatch func()
 }
 
@@ -128,6 +130,7 @@ func Open(ctx context.Context, o Options) (*Runtime, error) {
 		r.expiring = newExpiring(managed.CountExpiring, time.Now, o.Logger)
 	}
 	r.settings.Store(new(admin.Settings))
+	r.claims, _ = store.(Claims)
 	if shared, ok := store.(Revocations); ok {
 		r.log = shared
 		r.node = follow(shared, cache, r.streams.tell, r.streams.tellAll, o.Logger)
