@@ -44,7 +44,7 @@ func TestOptionsAreChecked(t *testing.T) {
 	}
 	defer l.Close()
 	_, busy, _ := net.SplitHostPort(l.Addr().String())
-	o := options{Binaries: demo.Binaries{Farebox: "/no/farebox", Weather: "/no/weather"}, configs: t.TempDir()}
+	o := options{Options: demo.Options{Binaries: demo.Binaries{Farebox: "/no/farebox", Weather: "/no/weather"}}, configs: t.TempDir()}
 	o.fromEnvironment(func(variable string) string {
 		return map[string]string{"FAREBOX_PORT": busy, "PLATFORM_PORT": busy, "WEATHER_PORT": "0", "PLATFORM_ADMIN": "127.0.0.1:" + busy, "GATEWAY_ADMIN": "127.0.0.1:" + busy}[variable]
 	})

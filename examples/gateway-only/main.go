@@ -11,7 +11,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"io"
 	"os"
@@ -33,38 +32,23 @@ const (
 
 func main() {
 	o := options{}
-	flag.StringVar(&o.Farebox, "farebox", "bin/farebox", "the binary of the platform and of the gateway")
-	flag.StringVar(&o.Weather, "weather", "bin/weather", "the demonstration server's binary")
+	o.AddFlags("the binary of the platform and of the gateway", "directory for the store, the gateway's keys and the logs (default gateway-only in $FAREBOX_DATA, else in data)")
 	flag.StringVar(&o.configs, "configs", "examples/gateway-only", "directory of the Caddyfiles")
-	flag.StringVar(&o.data, "data", "", "directory for the store, the gateway's keys and the logs (default gateway-only in $FAREBOX_DATA, else in data)")
-	flag.BoolVar(&o.once, "once", false, "stop after the demonstration")
 	flag.Parse()
 	o.fromEnvironment(os.Getenv)
 	demo.Main(name, func(ctx context.Context, out io.Writer) error { return run(ctx, o, out) })
 }
 
 // run does it all; when it returns, nothing that it started is running.
-func run(ctx context.Context, o options, out io.Writer) (err error) {
-	if err := o.check(); err != nil {
-		return err
-	}
-	if err := os.MkdirAll(o.data, 0o700); err != nil {
-		return err
-	}
-	servers := &demo.Servers{Binaries: o.Binaries, Data: o.data}
-	defer func() { err = errors.Join(err, servers.Stop()) }()
-	if err := start(ctx, o, servers); err != nil {
-		return err
-	}
-	d, err := demonstrate(ctx, o)
-	if err != nil {
-		return err
-	}
-	report(out, o, d)
-	if o.once {
+func run(ctx context.Context, o options, out io.Writer) error {
+	return o.Run(ctx, o.check, func(servers *demo.Servers) error { return start(ctx, o, servers) }, func() error {
+		d, err := demonstrate(ctx, o)
+		if err != nil {
+			return err
+		}
+		report(out, o, d)
 		return nil
-	}
-	return servers.Wait(ctx)
+	})
 }
 
 // start starts the platform, makes a gateway key there, and starts the MCP server

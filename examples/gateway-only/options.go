@@ -14,9 +14,8 @@ const target = "run-gateway-only"
 // are those that the Caddyfiles read; the platform's admin address is
 // PLATFORM_ADMIN, and the gateway's GATEWAY_ADMIN.
 type options struct {
-	demo.Binaries
-	configs, data string
-	once          bool
+	demo.Options
+	configs string
 
 	port          string // of the gateway: FAREBOX_PORT
 	platformPort  string // PLATFORM_PORT
@@ -27,8 +26,8 @@ type options struct {
 
 func (o *options) fromEnvironment(getenv func(string) string) {
 	or := demo.Environment(getenv)
-	if o.data == "" {
-		o.data = filepath.Join(or("FAREBOX_DATA", "data"), name)
+	if o.Data == "" {
+		o.Data = filepath.Join(or("FAREBOX_DATA", "data"), name)
 	}
 	o.port = or("FAREBOX_PORT", "8080")
 	o.platformPort = or("PLATFORM_PORT", "8090")
@@ -50,12 +49,8 @@ func (o *options) operator() demo.Operator {
 
 // environment is what the platform and the gateway get beside ours.
 func (o *options) environment(admin string) []string {
-	data, err := filepath.Abs(o.data)
-	if err != nil {
-		data = o.data
-	}
 	return []string{
-		"FAREBOX_DATA=" + data, "FAREBOX_PORT=" + o.port, "PLATFORM_PORT=" + o.platformPort,
+		"FAREBOX_DATA=" + o.DataPath(), "FAREBOX_PORT=" + o.port, "PLATFORM_PORT=" + o.platformPort,
 		"WEATHER_PORT=" + o.weatherPort, "CADDY_ADMIN=" + admin,
 	}
 }

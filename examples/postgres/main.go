@@ -33,44 +33,33 @@ const (
 
 func main() {
 	o := options{}
-	flag.StringVar(&o.Farebox, "farebox", "bin/farebox", "the gateway's binary")
-	flag.StringVar(&o.Weather, "weather", "bin/weather", "the demonstration server's binary")
+	o.AddFlags("the gateway's binary", "directory for the gateways' keys and the logs (default postgres in $FAREBOX_DATA, else in data)")
 	flag.StringVar(&o.configs, "configs", "examples/postgres", "directory of the Caddyfiles")
-	flag.StringVar(&o.data, "data", "", "directory for the gateways' keys and the logs (default postgres in $FAREBOX_DATA, else in data)")
-	flag.BoolVar(&o.once, "once", false, "stop after the demonstration")
 	flag.Parse()
 	o.fromEnvironment(os.Getenv)
 	demo.Main(name, func(ctx context.Context, out io.Writer) error { return run(ctx, o, out) })
 }
 
 // run does it all; when it returns, nothing that it started is running.
-func run(ctx context.Context, o options, out io.Writer) (err error) {
-	if err := o.check(); err != nil {
-		return err
-	}
-	if err := os.MkdirAll(o.data, 0o700); err != nil {
-		return err
-	}
-	dsn, remove, err := startDatabase(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, remove()) }()
-	servers := &demo.Servers{Binaries: o.Binaries, Data: o.data}
-	defer func() { err = errors.Join(err, servers.Stop()) }()
-	if err := start(ctx, o, servers, dsn); err != nil {
-		return err
-	}
-	d, err := demonstrate(ctx, o)
-	if err != nil {
-		return err
-	}
-	d.dsn = dsn
-	report(out, o, d)
-	if o.once {
+func run(ctx context.Context, o options, out io.Writer) error {
+	dsn := ""
+	return o.Run(ctx, o.check, func(servers *demo.Servers) error {
+		database, remove, err := startDatabase(ctx)
+		if err != nil {
+			return err
+		}
+		servers.After(remove)
+		dsn = database
+		return start(ctx, o, servers, dsn)
+	}, func() error {
+		d, err := demonstrate(ctx, o)
+		if err != nil {
+			return err
+		}
+		d.dsn = dsn
+		report(out, o, d)
 		return nil
-	}
-	return servers.Wait(ctx)
+	})
 }
 
 // startDatabase starts PostgreSQL and makes a database in it. The function that

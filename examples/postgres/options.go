@@ -23,9 +23,8 @@ func (n node) endpoint() string { return "http://" + n.address() + "/mcp" }
 
 // options are what the flags and the environment say.
 type options struct {
-	demo.Binaries
-	configs, data string
-	once          bool
+	demo.Options
+	configs string
 
 	port        string  // of the balancer: BALANCER_PORT
 	weatherPort string  // of the weather server: WEATHER_PORT
@@ -34,8 +33,8 @@ type options struct {
 
 func (o *options) fromEnvironment(getenv func(string) string) {
 	or := demo.Environment(getenv)
-	if o.data == "" {
-		o.data = filepath.Join(or("FAREBOX_DATA", "data"), name)
+	if o.Data == "" {
+		o.Data = filepath.Join(or("FAREBOX_DATA", "data"), name)
 	}
 	o.port = or("BALANCER_PORT", "8080")
 	o.weatherPort = or("WEATHER_PORT", "3001")
@@ -54,12 +53,8 @@ func (o *options) operator(n node) demo.Operator {
 
 // environment is what a gateway gets beside ours.
 func (o *options) environment(n node, dsn string) []string {
-	data, err := filepath.Abs(o.data)
-	if err != nil {
-		data = o.data
-	}
 	return []string{
-		"FAREBOX_DSN=" + dsn, "FAREBOX_DATA=" + data, "FAREBOX_PORT=" + n.port,
+		"FAREBOX_DSN=" + dsn, "FAREBOX_DATA=" + o.DataPath(), "FAREBOX_PORT=" + n.port,
 		"WEATHER_PORT=" + o.weatherPort, "CADDY_ADMIN=" + n.admin,
 	}
 }

@@ -44,7 +44,7 @@ func TestOptionsAreChecked(t *testing.T) {
 	}
 	defer l.Close()
 	_, busy, _ := net.SplitHostPort(l.Addr().String())
-	o := options{Binaries: demo.Binaries{Farebox: "/no/farebox", Weather: "/no/weather"}, configs: t.TempDir()}
+	o := options{Options: demo.Options{Binaries: demo.Binaries{Farebox: "/no/farebox", Weather: "/no/weather"}}, configs: t.TempDir()}
 	o.fromEnvironment(func(variable string) string {
 		return map[string]string{"BALANCER_PORT": busy, "NODE1_PORT": busy, "NODE2_PORT": "x", "WEATHER_PORT": "0", "NODE1_ADMIN": "127.0.0.1:" + busy, "NODE2_ADMIN": "unix//run/caddy.sock"}[variable]
 	})

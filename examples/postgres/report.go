@@ -40,8 +40,8 @@ func report(w io.Writer, o options, d *demonstration) {
 		fmt.Fprintf(w, "  %s farebox charge list --account %s --address %s\n", o.Farebox, accountName, n.admin)
 	}
 	fmt.Fprintf(w, "  psql \"%s\"\n", d.dsn)
-	fmt.Fprintf(w, "\nThe logs are in %s. The database is a temporary one, and goes at the end.", o.data)
-	if o.once {
+	fmt.Fprintf(w, "\nThe logs are in %s. The database is a temporary one, and goes at the end.", o.Data)
+	if o.Once {
 		fmt.Fprintln(w)
 		return
 	}

@@ -10,7 +10,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"io"
 	"os"
@@ -29,39 +28,27 @@ const (
 
 func main() {
 	o := options{}
-	flag.StringVar(&o.Farebox, "farebox", "bin/farebox", "the gateway's binary")
-	flag.StringVar(&o.Weather, "weather", "bin/weather", "the demonstration server's binary")
+	o.AddFlags("the gateway's binary", "directory for the store and the logs (default $FAREBOX_DATA, else data)")
 	flag.StringVar(&o.config, "config", "Caddyfile", "the gateway's configuration")
-	flag.StringVar(&o.data, "data", "", "directory for the store and the logs (default $FAREBOX_DATA, else data)")
-	flag.BoolVar(&o.once, "once", false, "stop after the call")
 	flag.Parse()
 	o.fromEnvironment(os.Getenv)
 	demo.Main(name, func(ctx context.Context, out io.Writer) error { return run(ctx, o, out) })
 }
 
 // run does it all; when it returns, nothing that it started is running.
-func run(ctx context.Context, o options, out io.Writer) (err error) {
-	if err := o.check(); err != nil {
+func run(ctx context.Context, o options, out io.Writer) error {
+	var gateway *demo.Process
+	return o.Run(ctx, o.check, func(servers *demo.Servers) (err error) {
+		gateway, err = start(ctx, o, servers)
 		return err
-	}
-	if err := os.MkdirAll(o.data, 0o700); err != nil {
-		return err
-	}
-	servers := &demo.Servers{Binaries: o.Binaries, Data: o.data}
-	defer func() { err = errors.Join(err, servers.Stop()) }()
-	gateway, err := start(ctx, o, servers)
-	if err != nil {
-		return err
-	}
-	d, err := demonstrate(ctx, o, gateway)
-	if err != nil {
-		return err
-	}
-	report(out, o, d)
-	if o.once {
+	}, func() error {
+		d, err := demonstrate(ctx, o, gateway)
+		if err != nil {
+			return err
+		}
+		report(out, o, d)
 		return nil
-	}
-	return servers.Wait(ctx)
+	})
 }
 
 // start starts the server, waits until it answers, and starts the gateway.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"path/filepath"
 
 	"github.com/fareboxhq/farebox/examples/internal/demo"
 )
@@ -10,9 +9,8 @@ import (
 // options are what the flags and the environment say. The environment's names
 // are those that the Caddyfile reads.
 type options struct {
-	demo.Binaries
-	config, data string
-	once         bool
+	demo.Options
+	config string
 
 	port        string // of the gateway: FAREBOX_PORT
 	weatherPort string // of the weather server: WEATHER_PORT
@@ -21,8 +19,8 @@ type options struct {
 
 func (o *options) fromEnvironment(getenv func(string) string) {
 	or := demo.Environment(getenv)
-	if o.data == "" {
-		o.data = or("FAREBOX_DATA", "data")
+	if o.Data == "" {
+		o.Data = or("FAREBOX_DATA", "data")
 	}
 	o.port = or("FAREBOX_PORT", "8080")
 	o.weatherPort = or("WEATHER_PORT", "3001")
@@ -34,12 +32,8 @@ func (o *options) endpoint() string { return "http://localhost:" + o.port + "/mc
 
 // environment is what the gateway gets beside ours.
 func (o *options) environment() []string {
-	data, err := filepath.Abs(o.data)
-	if err != nil {
-		data = o.data
-	}
 	return []string{
-		"FAREBOX_DATA=" + data, "FAREBOX_PORT=" + o.port,
+		"FAREBOX_DATA=" + o.DataPath(), "FAREBOX_PORT=" + o.port,
 		"WEATHER_PORT=" + o.weatherPort, "CADDY_ADMIN=" + o.admin,
 	}
 }

@@ -35,7 +35,7 @@ func TestBusyPortIsNamed(t *testing.T) {
 	}
 	here := file(t, "")
 	o := options{
-		Binaries: demo.Binaries{Farebox: here, Weather: here}, config: here,
+		Options: demo.Options{Binaries: demo.Binaries{Farebox: here, Weather: here}}, config: here,
 		port: busy[0], weatherPort: busy[1], admin: "127.0.0.1:" + busy[2],
 	}
 	err := o.check()
@@ -49,7 +49,7 @@ func TestBusyPortIsNamed(t *testing.T) {
 
 // TestOptionsAreChecked: what cannot work is refused before anything starts.
 func TestOptionsAreChecked(t *testing.T) {
-	o := options{Binaries: demo.Binaries{Farebox: "/no/farebox", Weather: "/no/weather"}, config: "/no/config", admin: "unix//run/caddy.sock"}
+	o := options{Options: demo.Options{Binaries: demo.Binaries{Farebox: "/no/farebox", Weather: "/no/weather"}}, config: "/no/config", admin: "unix//run/caddy.sock"}
 	o.fromEnvironment(func(name string) string {
 		return map[string]string{"FAREBOX_PORT": "http", "WEATHER_PORT": "70000", "CADDY_ADMIN": "unix//run/caddy.sock"}[name]
 	})
@@ -77,7 +77,7 @@ func TestDefaults(t *testing.T) {
 	}
 	for _, want := range []string{
 		"{$FAREBOX_PORT:" + o.port + "}", "{$WEATHER_PORT:" + o.weatherPort + "}",
-		"{$CADDY_ADMIN:" + o.admin + "}", "{$FAREBOX_DATA:" + o.data + "}",
+		"{$CADDY_ADMIN:" + o.admin + "}", "{$FAREBOX_DATA:" + o.Data + "}",
 	} {
 		if !bytes.Contains(config, []byte(want)) {
 			t.Errorf("the Caddyfile has no %s", want)
@@ -89,7 +89,7 @@ func TestDefaults(t *testing.T) {
 // the lines to paste; the receipt is shortened.
 func TestReport(t *testing.T) {
 	var out strings.Builder
-	o := options{Binaries: demo.Binaries{Farebox: "bin/farebox"}, data: "data", port: "8081", admin: "localhost:2020"}
+	o := options{Options: demo.Options{Binaries: demo.Binaries{Farebox: "bin/farebox"}, Data: "data"}, port: "8081", admin: "localhost:2020"}
 	report(&out, o, &demonstration{
 		before: &demo.Account{TestBalance: "5.00"}, after: &demo.Account{ID: "acct_1", Name: "demo", TestBalance: "4.99"},
 		key:  &demo.Key{Secret: "sk_test_1"},

@@ -36,8 +36,8 @@ func report(w io.Writer, o options, d *demonstration) {
 		address = " --address " + o.admin
 	}
 	fmt.Fprintf(w, "  %s farebox charge list --account %s%s\n", o.Farebox, accountName, address)
-	fmt.Fprintf(w, "\nThe store and the logs are in %s.", o.data)
-	if o.once {
+	fmt.Fprintf(w, "\nThe store and the logs are in %s.", o.Data)
+	if o.Once {
 		fmt.Fprintln(w)
 		return
 	}

@@ -13,8 +13,12 @@ type Servers struct {
 	Binaries Binaries
 	Data     string // directory for the logs
 
-	running []*Process // the last one started comes first
+	running []*Process     // the last one started comes first
+	after   []func() error // what is to be done once they have ended
 }
+
+// After has something done once all servers have ended.
+func (s *Servers) After(do func() error) { s.after = append(s.after, do) }
 
 // start starts a server and waits until it answers at the URL.
 func (s *Servers) start(ctx context.Context, name, log, url string, environment []string, binary string, args ...string) (*Process, error) {
@@ -41,11 +45,14 @@ func (s *Servers) StartCaddy(ctx context.Context, name, log, config, url string,
 }
 
 // Stop ends all of them, the last one started first: a gateway before its
-// upstream.
+// upstream. Then it does what After was given.
 func (s *Servers) Stop() error {
 	var errs []error
 	for _, p := range s.running {
 		errs = append(errs, p.Stop())
+	}
+	for _, do := range s.after {
+		errs = append(errs, do())
 	}
 	return errors.Join(errs...)
 }
