@@ -1,12 +1,7 @@
 package integration
 
 import (
-	"bufio"
-	"bytes"
-	"encoding/json"
-	"io"
 	"net/http"
-	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -57,50 +52,20 @@ func (c *goTokenClient) call(t *testing.T, tool string, args map[string]any) tol
 }
 
 // nodeTokenClient is the official TypeScript SDK's.
-type nodeTokenClient struct {
-	in  io.Writer
-	out *bufio.Scanner
-}
+type nodeTokenClient struct{ *nodeClient }
 
 func newNodeTokenClient(t *testing.T, endpoint string) *nodeTokenClient {
 	t.Helper()
-	cmd := command(t, "", binaries.Node(t), filepath.Join(binaries.Root, "integration", "node", "refused.mjs"), endpoint)
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	c := &nodeTokenClient{startNode(t, "", "refused.mjs", endpoint)}
 	t.Cleanup(func() {
-		_ = in.Close()
-		_ = cmd.Process.Kill() // its streams would keep it up
-		_ = cmd.Wait()
+		_ = c.in.Close()
+		_ = c.cmd.Process.Kill() // its streams would keep it up
+		_ = c.cmd.Wait()
 		if t.Failed() {
-			t.Logf("the client of the TypeScript SDK: %s", stderr.Bytes())
+			t.Logf("the client of the TypeScript SDK: %s", c.stderr.Bytes())
 		}
 	})
-	return &nodeTokenClient{in: in, out: bufio.NewScanner(out)}
-}
-
-func (c *nodeTokenClient) do(t *testing.T, what map[string]any) (got told) {
-	t.Helper()
-	if _, err := io.WriteString(c.in, encode(t, what)+"\n"); err != nil {
-		t.Fatal(err)
-	}
-	if !c.out.Scan() {
-		t.Fatalf("the client of the TypeScript SDK has ended: %v", c.out.Err())
-	}
-	if err := json.Unmarshal(c.out.Bytes(), &got); err != nil {
-		t.Fatalf("%v in %s", err, c.out.Bytes())
-	}
-	return got
+	return c
 }
 
 func (c *nodeTokenClient) setToken(t *testing.T, secret string) {

@@ -151,41 +151,61 @@ func command(t *testing.T, secret, program string, args ...string) *exec.Cmd {
 
 // typeScript drives the official TypeScript SDK, one line a call.
 func typeScript(t *testing.T, g *harness.Gateway, secret string) caller {
-	cmd := command(t, secret, binaries.Node(t), filepath.Join(binaries.Root, "integration", "node", "client.mjs"), g.Endpoint())
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	p := startNode(t, secret, "client.mjs", g.Endpoint())
 	t.Cleanup(func() {
-		_ = in.Close()
-		if err := cmd.Wait(); err != nil {
-			t.Errorf("the client of the TypeScript SDK: %v\n%s", err, stderr.Bytes())
+		_ = p.in.Close()
+		if err := p.cmd.Wait(); err != nil {
+			t.Errorf("the client of the TypeScript SDK: %v\n%s", err, p.stderr.Bytes())
 		}
 	})
-	lines := bufio.NewScanner(out)
 	return func(t *testing.T, tool string, args map[string]any) told {
 		t.Helper()
-		if _, err := io.WriteString(in, encode(t, map[string]any{"tool": tool, "args": args})+"\n"); err != nil {
-			t.Fatal(err)
-		}
-		if !lines.Scan() {
-			t.Fatalf("the client of the TypeScript SDK has ended: %v\n%s", lines.Err(), stderr.Bytes())
-		}
-		var got told
-		if err := json.Unmarshal(lines.Bytes(), &got); err != nil {
-			t.Fatalf("%v in %s", err, lines.Bytes())
-		}
-		return got
+		return p.do(t, map[string]any{"tool": tool, "args": args})
 	}
+}
+
+// nodeClient is a program of integration/node that is driven by lines of JSON. It
+// is for the test to end.
+type nodeClient struct {
+	cmd    *exec.Cmd
+	in     io.WriteCloser
+	out    *bufio.Scanner
+	stderr *bytes.Buffer
+}
+
+func startNode(t *testing.T, secret, program string, args ...string) *nodeClient {
+	t.Helper()
+	p := &nodeClient{stderr: new(bytes.Buffer)}
+	p.cmd = command(t, secret, binaries.Node(t), append([]string{filepath.Join(binaries.Root, "integration", "node", program)}, args...)...)
+	p.cmd.Stderr = p.stderr
+	var err error
+	if p.in, err = p.cmd.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	out, err := p.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.out = bufio.NewScanner(out)
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// do has the program do something, and returns what it tells of it.
+func (p *nodeClient) do(t *testing.T, what map[string]any) (got told) {
+	t.Helper()
+	if _, err := io.WriteString(p.in, encode(t, what)+"\n"); err != nil {
+		t.Fatal(err)
+	}
+	if !p.out.Scan() {
+		t.Fatalf("the client of the TypeScript SDK has ended: %v\n%s", p.out.Err(), p.stderr.Bytes())
+	}
+	if err := json.Unmarshal(p.out.Bytes(), &got); err != nil {
+		t.Fatalf("%v in %s", err, p.out.Bytes())
+	}
+	return got
 }
 
 // mcpRemote drives the bridge by which programs that only know servers on stdin
