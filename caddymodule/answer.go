@@ -13,6 +13,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/fareboxhq/farebox/internal/clock"
 	"github.com/fareboxhq/farebox/internal/gate"
 	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/mcp"
@@ -397,7 +398,7 @@ const noticeTime = 14 * 24 * time.Hour
 // tellLimits tells the client how often it may ask, and when its key ends.
 func (x *exchange) tellLimits(h http.Header) {
 	h.Del("X-Farebox-Key-Expires")
-	if x.key != nil && !x.key.ExpiresAt.IsZero() && time.Until(x.key.ExpiresAt) < noticeTime {
+	if x.key != nil && !x.key.ExpiresAt.IsZero() && clock.Until(x.key.ExpiresAt) < noticeTime {
 		h.Set("X-Farebox-Key-Expires", x.key.ExpiresAt.UTC().Format(http.TimeFormat))
 	}
 	if x.quota.Limit == 0 {

@@ -13,6 +13,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 
+	"github.com/fareboxhq/farebox/internal/clock"
 	"github.com/fareboxhq/farebox/internal/gate"
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/mcp"
@@ -48,7 +49,7 @@ type exchange struct {
 }
 
 func newExchange(h *Handler, w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) *exchange {
-	return &exchange{h: h, w: w, r: r, next: next, began: time.Now(), base: w.Header().Clone()}
+	return &exchange{h: h, w: w, r: r, next: next, began: clock.Now(), base: w.Header().Clone()}
 }
 
 const seenVar = "farebox.seen"
@@ -209,7 +210,7 @@ func (x *exchange) post() error {
 	}
 	x.setBody()
 	x.setHeaders()
-	metrics.Overhead(time.Since(x.began))
+	metrics.Overhead(clock.Since(x.began))
 	if call.Paid() {
 		return x.forwardPaid(call)
 	}

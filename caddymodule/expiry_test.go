@@ -14,6 +14,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/gate"
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/runtime"
+
+	"github.com/fareboxhq/farebox/internal/clock"
 )
 
 // onlyKey is the one key that there is.
@@ -30,7 +32,7 @@ func (o *onlyKey) Lookup(context.Context, netip.Addr, keys.Digest) (*keys.Key, e
 func streaming(key *keys.Key) (*exchange, *onlyKey) {
 	store := &onlyKey{key}
 	h := &Handler{Server: "weather", logger: slog.New(slog.DiscardHandler)}
-	h.gate = gate.New(gate.Policy{Server: "weather", Secrets: &keys.DefaultFormat}, gate.Deps{Keys: store, Now: time.Now})
+	h.gate = gate.New(gate.Policy{Server: "weather", Secrets: &keys.DefaultFormat}, gate.Deps{Keys: store, Now: clock.Now})
 	x := newExchange(h, httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/mcp", nil), nil)
 	x.key = key
 	return x, store
@@ -54,7 +56,7 @@ func TestStreamEndsWhenItsKeyExpires(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				began := time.Now()
+				began := clock.Now()
 				end := func(life time.Duration) (at time.Time) {
 					if life > 0 {
 						at = began.Add(life)
@@ -66,7 +68,7 @@ func TestStreamEndsWhenItsKeyExpires(t *testing.T) {
 				stream := &runtime.Stream{Changed: changed, Closing: make(chan struct{})}
 				ctx, cancel := context.WithCancel(t.Context())
 				var lived time.Duration
-				go x.endWithKey(ctx, func() { lived = time.Since(began); cancel() }, netip.Addr{}, stream, new(gate.Ticket))
+				go x.endWithKey(ctx, func() { lived = clock.Since(began); cancel() }, netip.Addr{}, stream, new(gate.Ticket))
 				time.Sleep(time.Hour) // the bubble's clock, which waits for nobody
 				if c.changed > 0 {
 					now := *store.key
@@ -106,7 +108,7 @@ func TestStreamEndsInDoubt(t *testing.T) {
 func TestExpiryIsToldInTime(t *testing.T) {
 	const day = 24 * time.Hour
 	synctest.Test(t, func(t *testing.T) {
-		end := time.Now().Add(183 * day)
+		end := clock.Now().Add(183 * day)
 		told := func(key *keys.Key) string {
 			x, _ := streaming(key)
 			h := http.Header{"X-Farebox-Key-Expires": {"never"}}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/fareboxhq/farebox/internal/clock"
 	"github.com/fareboxhq/farebox/internal/gate"
 	"github.com/fareboxhq/farebox/internal/mcp"
 )
@@ -95,7 +96,7 @@ const (
 func (x *exchange) readBody(limit int64, patience time.Duration, counts bool) ([]byte, error) {
 	// A writer that has no deadlines (of HTTP/3, say) has bounds of its own.
 	rc := http.NewResponseController(x.w)
-	_ = rc.SetReadDeadline(time.Now().Add(patience))
+	_ = rc.SetReadDeadline(clock.Deadline(patience))
 	defer func() { _ = rc.SetReadDeadline(time.Time{}) }()
 	reader := http.MaxBytesReader(x.w, x.r.Body, limit)
 	body := make([]byte, 0, max(min(x.r.ContentLength, limit, bodyChunk), 512)+1)

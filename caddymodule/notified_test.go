@@ -6,13 +6,14 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"testing"
-	"time"
 
 	"github.com/fareboxhq/farebox/internal/gate"
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/mcp"
 	"github.com/fareboxhq/farebox/internal/pricing"
+
+	"github.com/fareboxhq/farebox/internal/clock"
 )
 
 // bonds remembers bonds in memory.
@@ -48,7 +49,7 @@ func TestTaskIsToldToWhoMayAskForIt(t *testing.T) {
 	key := &keys.Key{Account: "acct_1", Kind: keys.Personal, Environment: keys.Live, Scopes: []string{"read"}}
 	store := &onlyKey{key}
 	h := &Handler{Server: "s", logger: slog.New(slog.DiscardHandler)}
-	h.gate = gate.New(gate.Policy{Server: "s", Secrets: &keys.DefaultFormat, Prices: book, Rights: rights}, gate.Deps{Keys: store, Bonds: make(bonds), Now: time.Now, Logger: h.logger})
+	h.gate = gate.New(gate.Policy{Server: "s", Secrets: &keys.DefaultFormat, Prices: book, Rights: rights}, gate.Deps{Keys: store, Bonds: make(bonds), Now: clock.Now, Logger: h.logger})
 	m, err := mcp.Decode([]byte(`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"slow","task":{}}}`))
 	if err != nil {
 		t.Fatal(err)
@@ -72,7 +73,7 @@ func TestTaskIsToldToWhoMayAskForIt(t *testing.T) {
 		{"as it was", func(*keys.Key) {}, true},
 		{"without the scope", func(k *keys.Key) { k.Scopes = []string{"write"} }, false},
 		{"with the scope again", func(k *keys.Key) { k.Scopes = []string{"read"} }, true},
-		{"disabled", func(k *keys.Key) { k.DisabledAt = time.Now() }, false},
+		{"disabled", func(k *keys.Key) { k.DisabledAt = clock.Now() }, false},
 	} {
 		now := *store.key
 		c.change(&now)

@@ -17,6 +17,7 @@ import (
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 
 	"github.com/fareboxhq/farebox/internal/admin"
+	"github.com/fareboxhq/farebox/internal/clock"
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/runtime"
 	"github.com/fareboxhq/farebox/internal/sqlitestore"
@@ -56,7 +57,7 @@ func (c *connection) reachStore(ctx context.Context, method string, use func(*ad
 	if !ok {
 		return errNoOwnStore
 	}
-	now := func() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }
+	now := func() time.Time { return clock.Now().UTC().Truncate(time.Microsecond) }
 	handler := admin.NewHandler(admin.New(managed, revokerOf(store), func() *admin.Settings { return app.settings }, now), "offline", log)
 	return use(&admin.Client{HTTP: &http.Client{Transport: inProcess{handler}}, Host: "offline"})
 }

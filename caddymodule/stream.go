@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/fareboxhq/farebox/internal/clock"
 	"github.com/fareboxhq/farebox/internal/gate"
 	"github.com/fareboxhq/farebox/internal/runtime"
 )
@@ -60,7 +61,7 @@ func (x *exchange) endWithKey(ctx context.Context, cancel context.CancelFunc, cl
 	for key := x.key; ; {
 		var expiry <-chan time.Time
 		if !key.ExpiresAt.IsZero() {
-			expiry = time.After(time.Until(key.ExpiresAt))
+			expiry = time.After(clock.Until(key.ExpiresAt))
 		}
 		select {
 		case <-ctx.Done():

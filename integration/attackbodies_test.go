@@ -20,6 +20,8 @@ import (
 
 	"github.com/fareboxhq/farebox/integration/harness"
 	"github.com/fareboxhq/farebox/internal/ledger"
+
+	"github.com/fareboxhq/farebox/internal/clock"
 )
 
 const (
@@ -177,7 +179,7 @@ func (r *assault) send(a *attack, request []byte) (answers []attackReply, err er
 		return nil, err
 	}
 	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(r.patience)); err != nil {
+	if err := conn.SetDeadline(clock.Deadline(r.patience)); err != nil {
 		return nil, err
 	}
 	sent := make(chan struct{})

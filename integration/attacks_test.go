@@ -15,6 +15,8 @@ import (
 
 	"github.com/fareboxhq/farebox/integration/harness"
 	"github.com/fareboxhq/farebox/internal/ledger"
+
+	"github.com/fareboxhq/farebox/internal/clock"
 )
 
 // byID is an MCP server that finds the stream of an answer by the request's id
@@ -194,7 +196,7 @@ func TestStrangersHoldNothing(t *testing.T) {
 		t.Errorf("strangers hold %v bytes", n)
 	}
 	for _, conn := range strangers {
-		if err := conn.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		if err := conn.SetReadDeadline(clock.Deadline(20 * time.Second)); err != nil {
 			t.Fatal(err)
 		}
 		head := make([]byte, 12)

@@ -18,6 +18,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/admin"
 	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/runtime"
+
+	"github.com/fareboxhq/farebox/internal/clock"
 )
 
 const (
@@ -50,7 +52,7 @@ func (f *frozen) sick() *harness.Gateway { return f.cluster.Nodes[clusterNodes-1
 // load calls at a node until the context ends.
 func (f *frozen) load(ctx context.Context, n int) {
 	for id := 1; ctx.Err() == nil; id++ {
-		began := time.Now()
+		began := clock.Now()
 		answer, err := postAt(f.t.Context(), f.cluster.Nodes[n], f.client, frozenCalls, f.key.Secret, harness.ToolCall(id, "weave", `{}`))
 		switch {
 		case err != nil:
@@ -62,7 +64,7 @@ func (f *frozen) load(ctx context.Context, n int) {
 		case paidFor(answer) != "":
 			f.charged[n].Add(1)
 		}
-		took := int64(time.Since(began))
+		took := int64(clock.Since(began))
 		for was := f.longest[n].Load(); took > was && !f.longest[n].CompareAndSwap(was, took); was = f.longest[n].Load() {
 		}
 		select {
@@ -116,7 +118,7 @@ func (f *frozen) write(q *queued) {
 // read reads the answer to what was written.
 func (f *frozen) read(q *queued) *http.Response {
 	f.t.Helper()
-	if err := q.conn.SetReadDeadline(time.Now().Add(harness.Patience)); err != nil {
+	if err := q.conn.SetReadDeadline(clock.Deadline(harness.Patience)); err != nil {
 		f.t.Fatal(err)
 	}
 	resp, err := http.ReadResponse(bufio.NewReader(q.conn), nil)
@@ -200,7 +202,7 @@ func (f *frozen) round() {
 	before := [...]int64{f.charged[0].Load(), f.charged[1].Load()}
 
 	f.sick().Process().Freeze(t)
-	stopped := time.Now()
+	stopped := clock.Now()
 	woken := false
 	defer func() {
 		if !woken {
@@ -221,11 +223,11 @@ func (f *frozen) round() {
 	} {
 		client := f.cluster.Nodes[end.node].AdminClient()
 		ends.Go(func() {
-			began := time.Now()
+			began := clock.Now()
 			if _, err := client.Do(t.Context(), end.method, end.path, nil); err != nil {
 				t.Error(err)
 			}
-			took[i] = time.Since(began)
+			took[i] = clock.Since(began)
 		})
 	}
 	ends.Wait()
@@ -237,7 +239,7 @@ func (f *frozen) round() {
 			return nil
 		})
 	}
-	standstill := time.Since(stopped)
+	standstill := clock.Since(stopped)
 	for _, d := range took {
 		if d > runtime.LeaseTime+frozenSlack {
 			t.Errorf("a change of a key took %s; want at most the lease of %s, and %s", d, runtime.LeaseTime, frozenSlack)

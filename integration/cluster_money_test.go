@@ -11,6 +11,8 @@ import (
 
 	"github.com/fareboxhq/farebox/integration/harness"
 	"github.com/fareboxhq/farebox/internal/ledger"
+
+	"github.com/fareboxhq/farebox/internal/clock"
 )
 
 // hotRound is what an account has in a round of TestClusterHotAccount, and what
@@ -115,7 +117,7 @@ func TestClusterHotAccount(t *testing.T) {
 	cluster := startCluster(t, &postgres, hotSite(w))
 	game := &hotGame{cluster: cluster, client: manyCalls(t, tenCallers)}
 	admin := cluster.Nodes[0].AdminClient()
-	began, results := time.Now(), int64(0)
+	began, results := clock.Now(), int64(0)
 	for again := range *clusterRounds {
 		for i, r := range hotRounds {
 			w.work = map[string]func(context.Context, int64){
@@ -133,7 +135,7 @@ func TestClusterHotAccount(t *testing.T) {
 			hold(t, cluster, name, r, o, ran)
 		}
 	}
-	t.Logf("%d rounds, %d results, %s a round", *clusterRounds*len(hotRounds), results, time.Since(began)/time.Duration(max(1, *clusterRounds*len(hotRounds))))
+	t.Logf("%d rounds, %d results, %s a round", *clusterRounds*len(hotRounds), results, clock.Since(began)/time.Duration(max(1, *clusterRounds*len(hotRounds))))
 	cluster.Nodes[2].VerifyLedger(t)
 }
 

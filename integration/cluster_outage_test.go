@@ -16,6 +16,8 @@ import (
 	"github.com/fareboxhq/farebox/integration/harness"
 	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/pgtest"
+
+	"github.com/fareboxhq/farebox/internal/clock"
 )
 
 const (
@@ -152,7 +154,7 @@ func (o *outages) play(what outage) {
 	case <-time.After(harness.Patience):
 		t.Errorf("%s: only %d calls were charged before", what.name, results.Load())
 	}
-	began := time.Now()
+	began := clock.Now()
 	what.strike(o)
 	over.Store(true)
 	for n := range afterwards {
@@ -163,7 +165,7 @@ func (o *outages) play(what outage) {
 			return nil
 		})
 	}
-	took := time.Since(began)
+	took := clock.Since(began)
 	stop()
 	callers.Wait()
 	o.check(what)

@@ -15,6 +15,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/admin"
 	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/runtime"
+
+	"github.com/fareboxhq/farebox/internal/clock"
 )
 
 const (
@@ -133,9 +135,9 @@ func (c *crowd) newVictim(node int, e keyEnd) *victim {
 // refuse the key at once.
 func (c *crowd) end(node int, v *victim) time.Duration {
 	v.begun.Store(true)
-	began := time.Now()
+	began := clock.Now()
 	_, err := c.admin[node].Do(c.t.Context(), v.method, "keys/"+v.ID+v.path, content(v.body))
-	took := time.Since(began)
+	took := clock.Since(began)
 	if err != nil {
 		c.t.Fatalf("%s: %v", v.name, err)
 	}
@@ -172,7 +174,7 @@ func TestClusterRevocation(t *testing.T) {
 		random := rand.New(rand.NewPCG(random.Uint64(), uint64(i)))
 		callers.Go(func() { c.load(ctx, cluster.Nodes[i%clusterNodes], random) })
 	}
-	began := time.Now()
+	began := clock.Now()
 	var all, deletes []time.Duration
 	for i := range crowdChanges * *clusterRounds {
 		slot := random.IntN(crowdLive)
@@ -188,7 +190,7 @@ func TestClusterRevocation(t *testing.T) {
 			break
 		}
 	}
-	took := time.Since(began)
+	took := clock.Since(began)
 	stop()
 	callers.Wait()
 	t.Logf("%d calls in %s, %.0f a second: %d accepted, %d refused, %d accepted too late",

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/fareboxhq/farebox/integration/harness"
+
+	"github.com/fareboxhq/farebox/internal/clock"
 )
 
 var tens = flag.Int("tens", 10, "how many rounds TestExactlyTen plays")
@@ -45,7 +47,7 @@ func TestExactlyTen(t *testing.T) {
 		takeTime(seed),
 		nil, // rendezvous, made anew for each round
 	}
-	began := time.Now()
+	began := clock.Now()
 	for round := range *tens {
 		w.work = modes[round%len(modes)]
 		if w.work == nil {
@@ -53,7 +55,7 @@ func TestExactlyTen(t *testing.T) {
 		}
 		game.play(t, round)
 	}
-	t.Logf("%d rounds, %v, %s a round", *tens, game.forms, time.Since(began)/time.Duration(max(1, *tens)))
+	t.Logf("%d rounds, %v, %s a round", *tens, game.forms, clock.Since(began)/time.Duration(max(1, *tens)))
 	charges := g.Charges(t, "agent")
 	for _, c := range charges {
 		if !game.charges[c.ID] || c.State != "captured" {

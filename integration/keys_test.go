@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/fareboxhq/farebox/integration/harness"
+
+	"github.com/fareboxhq/farebox/internal/clock"
 )
 
 var errNotYet = errors.New("not yet")
@@ -114,11 +116,11 @@ func TestStreamsEndWithTheirKey(t *testing.T) {
 			defer resp.Body.Close()
 			for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
 			}
-			ended <- time.Now()
+			ended <- clock.Now()
 		}()
 		args := append([]string{"key", end[0], key.ID}, end[1:]...)
 		g.CLI(t, nil, args...)
-		returned := time.Now()
+		returned := clock.Now()
 		select {
 		case at := <-ended:
 			if late := at.Sub(returned); late > time.Second {
@@ -189,7 +191,7 @@ func TestKeyThatEndsWhileItsBodyComes(t *testing.T) {
 		})
 		g.CLI(t, nil, "key", "delete", key.ID)
 		fmt.Fprint(conn, c.body[10:])
-		if err := conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		if err := conn.SetReadDeadline(clock.Deadline(10 * time.Second)); err != nil {
 			t.Fatal(err)
 		}
 		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
@@ -215,9 +217,9 @@ func TestStopEndsStreams(t *testing.T) {
 	_, key := g.NewAgent(t, "alice", "")
 	resp := openStream(t, g, key.Secret)
 	defer resp.Body.Close()
-	began := time.Now()
+	began := clock.Now()
 	g.Stop(t)
-	if took := time.Since(began); took > 10*time.Second {
+	if took := clock.Since(began); took > 10*time.Second {
 		t.Errorf("it took %v", took)
 	}
 }

@@ -15,6 +15,8 @@ import (
 
 	"github.com/fareboxhq/farebox/integration/harness"
 	"github.com/fareboxhq/farebox/internal/ledger"
+
+	"github.com/fareboxhq/farebox/internal/clock"
 )
 
 var kills = flag.Int("kills", 10, "how often TestKill kills the gateway")
@@ -64,7 +66,7 @@ func TestKill(t *testing.T) {
 	g := binaries.StartGateway(t, harness.Site(w.url, "server worker", "provider acme", "price * 0.01"))
 	_, key := g.NewAgent(t, "agent", "10000.00")
 	k := &killed{gateway: g, worker: w, secret: key.Secret, known: map[string]bool{}}
-	began := time.Now()
+	began := clock.Now()
 	for range *kills {
 		point := killPoint{random.IntN(killPoints), 1 + random.IntN(killRun)}
 		round := k.callUntil(t, point)
@@ -72,7 +74,7 @@ func TestKill(t *testing.T) {
 		k.check(t, point, round)
 	}
 	t.Logf("%d kills, %d calls in flight: %d results received, %d captures without; %s a kill",
-		*kills, k.inFlight, k.received, k.unreceived, time.Since(began)/time.Duration(max(1, *kills)))
+		*kills, k.inFlight, k.received, k.unreceived, clock.Since(began)/time.Duration(max(1, *kills)))
 
 	answer := post(t, g, key.Secret, harness.ToolCall(1, "dig", `{}`))
 	if answer.Result == nil || answer.Result.Meta.Charge == nil {

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/fareboxhq/farebox/integration/harness"
+
+	"github.com/fareboxhq/farebox/internal/clock"
 )
 
 // TestStreamsEndWithTheirScopes: promise 6. A stream that tells of changes of a
@@ -45,14 +47,14 @@ func TestStreamsEndWithTheirScopes(t *testing.T) {
 			go func() {
 				for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
 				}
-				ended <- time.Now()
+				ended <- clock.Now()
 			}()
 			command := []string{"key", "update", key.ID}
 			for _, s := range c.scopes {
 				command = append(command, "--scope", s)
 			}
 			g.CLI(t, nil, command...)
-			returned := time.Now()
+			returned := clock.Now()
 			if !c.ends {
 				select {
 				case <-ended:
@@ -60,7 +62,7 @@ func TestStreamsEndWithTheirScopes(t *testing.T) {
 				case <-time.After(time.Second): // in which it would have
 				}
 				g.CLI(t, nil, "key", "delete", key.ID)
-				returned = time.Now()
+				returned = clock.Now()
 			}
 			select {
 			case at := <-ended:

@@ -15,6 +15,8 @@ import (
 
 	"github.com/fareboxhq/farebox/integration/harness"
 	"github.com/fareboxhq/farebox/internal/ledger"
+
+	"github.com/fareboxhq/farebox/internal/clock"
 )
 
 // forecast is a paid call with the arguments that the weather server wants.
@@ -57,7 +59,7 @@ func raw(t *testing.T, g *harness.Gateway, request string) (int, string) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(harness.Patience)); err != nil {
+	if err := conn.SetDeadline(clock.Deadline(harness.Patience)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := io.WriteString(conn, request); err != nil {

@@ -13,6 +13,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/fareboxhq/farebox/integration/harness"
+
+	"github.com/fareboxhq/farebox/internal/clock"
 )
 
 // quiet is for how long nothing is heard on a stream: longer than the minute
@@ -61,13 +63,13 @@ func TestQuietStreamsLive(t *testing.T) {
 		} else {
 			req.Header.Set("Accept", "text/event-stream")
 		}
-		began := time.Now()
+		began := clock.Now()
 		resp, err := http.DefaultClient.Do(req)
 		if err != nil {
 			return fmt.Errorf("%s%s: %w", method, query, err)
 		}
 		defer resp.Body.Close()
-		if head := time.Since(began); query != "?json" && head > quiet/2 {
+		if head := clock.Since(began); query != "?json" && head > quiet/2 {
 			return fmt.Errorf("%s%s: the head came after %v", method, query, head)
 		}
 		line, err := bufio.NewReader(resp.Body).ReadString('}')

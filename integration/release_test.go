@@ -21,6 +21,8 @@ import (
 	"golang.org/x/mod/modfile"
 	"golang.org/x/mod/module"
 	modzip "golang.org/x/mod/zip"
+
+	"github.com/fareboxhq/farebox/internal/clock"
 )
 
 const (
@@ -144,7 +146,7 @@ func publish(t *testing.T, version string) (proxy string) {
 	if err := modzip.Create(&archive, module.Version{Path: fareboxPath, Version: version}, trackedFiles(t)); err != nil {
 		t.Fatal(err)
 	}
-	info, err := json.Marshal(map[string]any{"Version": version, "Time": time.Now().UTC().Truncate(time.Second)})
+	info, err := json.Marshal(map[string]any{"Version": version, "Time": clock.Now().UTC().Truncate(time.Second)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -198,14 +200,14 @@ func buildRelease(t *testing.T, dir, proxy, caddyVersion, version, output string
 	defer cancel()
 	run := func(in, name string, args ...string) {
 		t.Helper()
-		began := time.Now()
+		began := clock.Now()
 		cmd := exec.CommandContext(ctx, name, args...)
 		cmd.Dir = in
 		cmd.Env = append(os.Environ(), "GOWORK=off", "GOPROXY="+proxy+","+goEnv(t, "GOPROXY"), "GONOSUMDB=github.com/fareboxhq/*")
 		if said, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, said)
 		}
-		t.Logf("%s took %s", filepath.Base(name), time.Since(began).Round(100*time.Millisecond))
+		t.Logf("%s took %s", filepath.Base(name), clock.Since(began).Round(100*time.Millisecond))
 	}
 	tool := filepath.Join(dir, "xcaddy")
 	run(filepath.Join(binaries.Root, "integration", "xcaddytool"), "go", "build", "-o", tool, "github.com/caddyserver/xcaddy/cmd/xcaddy")

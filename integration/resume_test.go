@@ -11,6 +11,8 @@ import (
 
 	"github.com/fareboxhq/farebox/integration/harness"
 	"github.com/fareboxhq/farebox/internal/ledger"
+
+	"github.com/fareboxhq/farebox/internal/clock"
 )
 
 const cent = ledger.Unit / 100
@@ -261,10 +263,10 @@ func TestResumedStreamEndsWithItsKey(t *testing.T) {
 	event, _ := v.call("polled")
 	p.hang()
 	resp := v.send(http.MethodGet, "", event)
-	began := time.Now()
+	began := clock.Now()
 	g.CLI(t, nil, "key", "delete", v.key)
-	if text, _ := io.ReadAll(resp.Body); strings.Contains(string(text), "the secret") || time.Since(began) > time.Second+harness.Patience/4 {
-		t.Errorf("after %v, the stream has brought %q", time.Since(began), text)
+	if text, _ := io.ReadAll(resp.Body); strings.Contains(string(text), "the secret") || clock.Since(began) > time.Second+harness.Patience/4 {
+		t.Errorf("after %v, the stream has brought %q", clock.Since(began), text)
 	}
 }
 

@@ -10,6 +10,8 @@ import (
 
 	"github.com/fareboxhq/farebox/integration/harness"
 	"github.com/fareboxhq/farebox/internal/ledger"
+
+	"github.com/fareboxhq/farebox/internal/clock"
 )
 
 // The tools that the tests of spending call, and what their sites ask for them.
@@ -47,7 +49,7 @@ func pays(t *testing.T, g *harness.Gateway, secret, tool, price string) *harness
 // must not reach the server.
 func capped(t *testing.T, g *harness.Gateway, recorder *harness.Recorder, secret, tool string, want harness.Cap) {
 	t.Helper()
-	seen, earliest := len(recorder.Requests()), time.Now()
+	seen, earliest := len(recorder.Requests()), clock.Now()
 	answer := post(t, g, secret, body(1, tool))
 	if n := len(recorder.Requests()) - seen; n != 0 {
 		t.Errorf("%s: the server was asked %d times", tool, n)
@@ -65,7 +67,7 @@ func capped(t *testing.T, g *harness.Gateway, recorder *harness.Recorder, secret
 			t.Errorf("%s: a cap for single calls begins anew at %s", tool, e.Cap.Resets)
 		}
 	} else {
-		resets := resetsBetween(want.Period, earliest, time.Now())
+		resets := resetsBetween(want.Period, earliest, clock.Now())
 		if e.Cap.Resets == nil || !resets[*e.Cap.Resets] {
 			t.Fatalf("%s: the cap begins anew at %v, want one of %v", tool, e.Cap.Resets, resets)
 		}

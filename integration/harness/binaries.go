@@ -12,6 +12,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+
+	"github.com/fareboxhq/farebox/internal/clock"
 )
 
 // Binaries are the programs that tests run, built from this tree.
@@ -44,11 +46,15 @@ func Build(dir string) (*Binaries, error) {
 	return b, nil
 }
 
-// build builds a package; with the race detector if the test has it.
+// build builds a package as the test was built: with the race detector if the
+// test has it, and at the test's date.
 func build(root, output, pkg string) error {
 	args := []string{"build", "-o", output}
 	if raceEnabled {
 		args = append(args, "-race")
+	}
+	if shift := clock.Shift(); shift != 0 {
+		args = append(args, "-ldflags", fmt.Sprintf("-X github.com/fareboxhq/farebox/internal/clock.shift=%s", shift))
 	}
 	cmd := exec.Command("go", append(args, pkg)...)
 	cmd.Dir = root

@@ -14,8 +14,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/uuid"
-
+	ids "github.com/fareboxhq/farebox/internal/id"
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
@@ -119,15 +118,6 @@ func (s *Service) settings() Settings {
 	return now
 }
 
-// NewID returns a fresh id: the prefix and a UUIDv7 (RFC 9562, 5.7).
-func NewID(prefix string) string {
-	id, err := uuid.NewV7()
-	if err != nil {
-		panic(err) // the system's random source has failed; crypto/rand would end the program, too
-	}
-	return prefix + id.String()
-}
-
 func (s *Service) audit(actor Actor, action, target string, detail any) ledger.Audit {
 	text, err := json.Marshal(detail)
 	if err != nil {
@@ -170,7 +160,7 @@ func (s *Service) CreateAccount(ctx context.Context, actor Actor, n NewAccount) 
 	if err := ledger.ValidName(n.Name); err != nil {
 		return ledger.Account{}, refuse(Invalid, "%v", err)
 	}
-	account := ledger.Account{ID: NewID("acct_"), Name: n.Name, CreatedAt: s.now()}
+	account := ledger.Account{ID: ids.New("acct_"), Name: n.Name, CreatedAt: s.now()}
 	if err := n.apply(&account); err != nil {
 		return ledger.Account{}, err
 	}
@@ -208,5 +198,5 @@ func (s *Service) Accounts(ctx context.Context, p ledger.Page) ([]ledger.Account
 
 func validID(prefix, id string) bool {
 	rest, ok := strings.CutPrefix(id, prefix)
-	return ok && len(rest) == 36 && uuid.Validate(rest) == nil
+	return ok && ids.Valid(rest)
 }

@@ -15,9 +15,12 @@ import (
 	"testing"
 	"time"
 
+	ids "github.com/fareboxhq/farebox/internal/id"
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/sqlitestore"
+
+	"github.com/fareboxhq/farebox/internal/clock"
 )
 
 // revoked remembers what was revoked.
@@ -54,7 +57,7 @@ func newOffice(t *testing.T) *office {
 		t.Fatal(err)
 	}
 	o := &office{t: t, store: store, revoked: new(revoked)}
-	now := func() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }
+	now := func() time.Time { return clock.Now().UTC().Truncate(time.Microsecond) }
 	o.settings.Store(declare(t))
 	server := httptest.NewServer(NewHandler(New(store, o.revoked, o.settings.Load, now), "test", slog.New(slog.DiscardHandler)))
 	t.Cleanup(func() {
@@ -131,7 +134,7 @@ func TestCredit(t *testing.T) {
 	o := newOffice(t)
 	o.account("alice")
 	const path = "accounts/alice/credits"
-	id := NewID("txn_")
+	id := ids.New("txn_")
 	for range 2 {
 		a := do[AccountView](o, "POST", path, Credit{ID: id, Amount: 1_500_000, Reason: "invoice 17"})
 		if a.Balance != 1_500_000 || a.TestBalance != 0 {
@@ -290,9 +293,9 @@ func TestChargesAndVerify(t *testing.T) {
 	o := newOffice(t)
 	alice, acme := o.account("alice"), o.account("acme")
 	do[AccountView](o, "POST", "accounts/alice/credits", Credit{Amount: 1_000_000, Reason: "x"})
-	id := NewID("chg_")
+	id := ids.New("chg_")
 	_, _, err := o.store.Charge(context.Background(), id, ledger.Order{
-		Account: alice.ID, Provider: acme.ID, Key: NewID("key_"), Lineage: NewID("key_"), Server: "weather", Tool: "t", Amount: 10_000,
+		Account: alice.ID, Provider: acme.ID, Key: ids.New("key_"), Lineage: ids.New("key_"), Server: "weather", Tool: "t", Amount: 10_000,
 	}, ledger.Terms{}, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -411,9 +414,9 @@ func TestRefund(t *testing.T) {
 	o := newOffice(t)
 	alice, acme := o.account("alice"), o.account("acme")
 	do[AccountView](o, "POST", "accounts/alice/credits", Credit{Amount: 1_000_000, Reason: "x"})
-	id := NewID("chg_")
+	id := ids.New("chg_")
 	_, _, err := o.store.Charge(context.Background(), id, ledger.Order{
-		Account: alice.ID, Provider: acme.ID, Key: NewID("key_"), Lineage: NewID("key_"), Server: "weather", Tool: "t", Amount: 10_000,
+		Account: alice.ID, Provider: acme.ID, Key: ids.New("key_"), Lineage: ids.New("key_"), Server: "weather", Tool: "t", Amount: 10_000,
 	}, ledger.Terms{}, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -422,7 +425,7 @@ func TestRefund(t *testing.T) {
 	if c := do[ChargeView](o, "GET", path, nil); c.ID != id || c.Refunded != 0 {
 		t.Errorf("charge %+v", c)
 	}
-	part, retry := ledger.Amount(4_000), NewID("txn_")
+	part, retry := ledger.Amount(4_000), ids.New("txn_")
 	for range 2 {
 		if c := do[ChargeView](o, "POST", path+"/refunds", Refund{ID: retry, Amount: &part, Reason: "late"}); c.Refunded != 4_000 {
 			t.Errorf("refunded %s", c.Refunded)
@@ -433,7 +436,7 @@ func TestRefund(t *testing.T) {
 	o.refused(Invalid, "more than zero", "POST", path+"/refunds", Refund{Amount: &none, Reason: "x"})
 	o.refused(Invalid, "reason", "POST", path+"/refunds", Refund{})
 	o.refused(NotFound, "no charge", "POST", "charges/chg_none/refunds", Refund{Reason: "x"})
-	o.refused(NotFound, "no charge", "GET", "charges/"+NewID("chg_"), nil)
+	o.refused(NotFound, "no charge", "GET", "charges/"+ids.New("chg_"), nil)
 	if c := do[ChargeView](o, "POST", path+"/refunds", Refund{Reason: "all of it"}); c.Refunded != 10_000 {
 		t.Errorf("refunded %s", c.Refunded)
 	}

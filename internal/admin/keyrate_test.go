@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/fareboxhq/farebox/internal/keys"
+
+	"github.com/fareboxhq/farebox/internal/clock"
 )
 
 // The rate of a key is set, changed and taken away alone: caps stay through it,
@@ -69,7 +71,7 @@ func TestKeyRate(t *testing.T) {
 
 // A rotation does not give a successor the rate that its key has just lost.
 func TestRotationSeesTheRate(t *testing.T) {
-	s := &Service{now: time.Now}
+	s := &Service{now: clock.Now}
 	fast := keys.Key{ID: "key_1", Kind: keys.Agent, Limits: &keys.Limits{Rate: keys.Rate{Requests: 100, Per: time.Second, Burst: 100}}}
 	slow := fast
 	slow.Limits = &keys.Limits{Rate: keys.Rate{Requests: 1, Per: time.Second, Burst: 1}}

@@ -10,6 +10,7 @@ import (
 	"time"
 	"unicode"
 
+	ids "github.com/fareboxhq/farebox/internal/id"
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
@@ -93,7 +94,7 @@ func (s *Service) giveSecret(k *keys.Key, digest string) (secret string, err err
 
 func (s *Service) newKey(n NewKey) (keys.Key, error) {
 	key := keys.Key{
-		ID: NewID("key_"), Kind: keys.Agent, Environment: keys.Live, Name: n.Name,
+		ID: ids.New("key_"), Kind: keys.Agent, Environment: keys.Live, Name: n.Name,
 		Scopes: n.Scopes, Servers: n.Servers, CreatedAt: s.now(),
 	}
 	key.Lineage = key.ID

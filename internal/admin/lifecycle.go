@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	ids "github.com/fareboxhq/farebox/internal/id"
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
@@ -263,7 +264,7 @@ func (s *Service) successor(old *keys.Key) (keys.Key, string) {
 	form := s.settings().Secrets
 	secret := form.Mint(old.Kind, old.Environment)
 	k := keys.Key{
-		ID: NewID("key_"), Account: old.Account, Lineage: old.Lineage, Kind: old.Kind, Environment: old.Environment,
+		ID: ids.New("key_"), Account: old.Account, Lineage: old.Lineage, Kind: old.Kind, Environment: old.Environment,
 		Name: old.Name, Hint: form.Hint(secret), Digest: keys.DigestOf(secret),
 		Scopes: old.Scopes, Servers: old.Servers, Limits: old.Limits, CreatedAt: s.now(), ExpiresAt: old.ExpiresAt,
 	}

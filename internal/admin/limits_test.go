@@ -6,6 +6,7 @@ import (
 	"errors"
 	"testing"
 
+	ids "github.com/fareboxhq/farebox/internal/id"
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
@@ -30,8 +31,8 @@ func (o *office) shows(what string, got *Caps, call, day, month ledger.Amount) {
 
 // pay reserves an order of the account, and says why it cannot.
 func (o *office) pay(payer, provider string, amount ledger.Amount, terms ledger.Terms) error {
-	_, err := o.store.Reserve(context.Background(), NewID("chg_"), ledger.Order{
-		Account: payer, Provider: provider, Key: NewID("key_"), Lineage: NewID("key_"), Server: "weather", Tool: "t", Amount: amount,
+	_, err := o.store.Reserve(context.Background(), ids.New("chg_"), ledger.Order{
+		Account: payer, Provider: provider, Key: ids.New("key_"), Lineage: ids.New("key_"), Server: "weather", Tool: "t", Amount: amount,
 	}, terms)
 	return err
 }
@@ -187,9 +188,9 @@ func TestChargeViews(t *testing.T) {
 	do[AccountView](o, "POST", "accounts/alice/credits", Credit{Amount: 1_000_000, Reason: "x"})
 	charge := func(free int64) string {
 		t.Helper()
-		id := NewID("chg_")
+		id := ids.New("chg_")
 		_, _, err := o.store.Charge(context.Background(), id, ledger.Order{
-			Account: alice.ID, Provider: acme.ID, Key: NewID("key_"), Lineage: NewID("key_"), Server: "weather", Tool: "t",
+			Account: alice.ID, Provider: acme.ID, Key: ids.New("key_"), Lineage: ids.New("key_"), Server: "weather", Tool: "t",
 			Amount: 10_000, Fee: 250, FeeTo: operator.ID,
 		}, ledger.Terms{FreeCalls: free}, nil)
 		if err != nil {

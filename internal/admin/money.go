@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 
+	ids "github.com/fareboxhq/farebox/internal/id"
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
@@ -65,7 +66,7 @@ func checkBooking(id, reason string) (string, error) {
 	case strings.TrimSpace(reason) == "":
 		return "", refuse(Invalid, "a reason is needed: --reason \"…\"")
 	case id == "":
-		return NewID("txn_"), nil
+		return ids.New("txn_"), nil
 	case !validID("txn_", id):
 		return "", refuse(Invalid, "id %q is not allowed: want txn_ and a UUID", id)
 	}

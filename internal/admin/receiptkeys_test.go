@@ -6,9 +6,10 @@ import (
 	"log/slog"
 	"net/http/httptest"
 	"testing"
-	"time"
 
 	"github.com/fareboxhq/farebox/internal/ledger"
+
+	"github.com/fareboxhq/farebox/internal/clock"
 )
 
 // TestReceiptKeysAreServed: a service that knows the public keys of receipts
@@ -20,7 +21,7 @@ func TestReceiptKeysAreServed(t *testing.T) {
 	known := ledger.ReceiptKeys{
 		ledger.NewSigner([ed25519.SeedSize]byte{1}).Public(), ledger.NewSigner([ed25519.SeedSize]byte{2}).Public(),
 	}
-	service := New(o.store, nil, func() *Settings { return new(Settings) }, time.Now).WithReceiptKeys(known)
+	service := New(o.store, nil, func() *Settings { return new(Settings) }, clock.Now).WithReceiptKeys(known)
 	server := httptest.NewServer(NewHandler(service, "test", slog.New(slog.DiscardHandler)))
 	defer server.Close()
 	client := Client{HTTP: server.Client(), Host: server.Listener.Addr().String()}

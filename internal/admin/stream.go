@@ -6,6 +6,8 @@ import (
 	"io"
 	"net/http"
 	"time"
+
+	"github.com/fareboxhq/farebox/internal/clock"
 )
 
 // StreamType is the content type of an answer that tells of its progress: lines
@@ -55,7 +57,7 @@ func (s *stream) Write(p []byte) (int, error) {
 		s.w.Header().Set("Connection", "close") // its limits of time are not for what comes after
 		s.w.WriteHeader(http.StatusOK)
 	}
-	_ = s.control.SetWriteDeadline(time.Now().Add(writeTime)) // not every writer has deadlines
+	_ = s.control.SetWriteDeadline(clock.Deadline(writeTime)) // not every writer has deadlines
 	return s.w.Write(p)
 }
 

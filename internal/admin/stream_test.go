@@ -18,8 +18,11 @@ import (
 	"testing"
 	"time"
 
+	ids "github.com/fareboxhq/farebox/internal/id"
 	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/sqlitestore"
+
+	"github.com/fareboxhq/farebox/internal/clock"
 )
 
 // officeOf serves a store that is there already, through middle.
@@ -29,7 +32,7 @@ func officeOf(t *testing.T, path string, middle func(http.Handler) http.Handler)
 	if err != nil {
 		t.Fatal(err)
 	}
-	handler := NewHandler(New(store, nil, func() *Settings { return new(Settings) }, time.Now), "test", slog.New(slog.DiscardHandler))
+	handler := NewHandler(New(store, nil, func() *Settings { return new(Settings) }, clock.Now), "test", slog.New(slog.DiscardHandler))
 	server := httptest.NewServer(middle(handler))
 	t.Cleanup(func() {
 		server.Close()
@@ -51,7 +54,7 @@ func longBooks(t *testing.T, n int64) (path string) {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"payer", "payee"} {
-		if err := store.CreateAccount(t.Context(), ledger.Account{ID: NewID("acct_"), Name: name, CreditLimit: ledger.Unit}, ledger.Audit{}); err != nil {
+		if err := store.CreateAccount(t.Context(), ledger.Account{ID: ids.New("acct_"), Name: name, CreditLimit: ledger.Unit}, ledger.Audit{}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -84,7 +87,7 @@ func TestVerifyProgress(t *testing.T) {
 	}
 	o := officeOf(t, longBooks(t, n), straight)
 	var told []int64
-	began := time.Now()
+	began := clock.Now()
 	raw, err := o.Stream(t.Context(), "POST", "ledger/verify", struct{}{}, func(done, total int64) {
 		if total != n || len(told) > 0 && done <= told[len(told)-1] {
 			t.Errorf("progress %d of %d after %v", done, total, told)
@@ -94,7 +97,7 @@ func TestVerifyProgress(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("%d lines of progress in %v", len(told), time.Since(began))
+	t.Logf("%d lines of progress in %v", len(told), clock.Since(began))
 	if len(told) < 5 || len(told) > 2*progressParts || told[len(told)-1] != n {
 		t.Errorf("progress %v", told)
 	}
@@ -166,14 +169,14 @@ func TestBackupsOneAtATime(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := clock.Now().Add(20 * time.Second)
 	for {
 		_, _, _, err := o.fetch(t.Context())
 		if err == nil {
 			break
 		}
 		var refused *Error
-		if !errors.As(err, &refused) || refused.Code != Conflict || time.Now().After(deadline) {
+		if !errors.As(err, &refused) || refused.Code != Conflict || clock.Now().After(deadline) {
 			t.Fatalf("after its client has left: %v", err)
 		}
 	}

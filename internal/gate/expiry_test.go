@@ -9,6 +9,8 @@ import (
 
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/mcp"
+
+	"github.com/fareboxhq/farebox/internal/clock"
 )
 
 // fixed finds the keys that it has.
@@ -30,8 +32,8 @@ func TestKeyExpiresAtItsInstant(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				const life = 183 * 24 * time.Hour
 				secret := keys.Mint(kind, keys.Live)
-				key := &keys.Key{Kind: kind, Environment: keys.Live, Scopes: []string{keys.ScopeConnect}, Digest: keys.DigestOf(secret), ExpiresAt: time.Now().Add(life)}
-				g := New(Policy{Server: "s", Secrets: &keys.DefaultFormat}, Deps{Keys: fixed{key.Digest: key}, Now: time.Now})
+				key := &keys.Key{Kind: kind, Environment: keys.Live, Scopes: []string{keys.ScopeConnect}, Digest: keys.DigestOf(secret), ExpiresAt: clock.Now().Add(life)}
+				g := New(Policy{Server: "s", Secrets: &keys.DefaultFormat}, Deps{Keys: fixed{key.Digest: key}, Now: clock.Now})
 				expect := func(when string, code Code) {
 					t.Helper()
 					_, refusal := g.Authenticate(t.Context(), netip.Addr{}, []string{"Bearer " + secret})
@@ -50,9 +52,9 @@ func TestKeyExpiresAtItsInstant(t *testing.T) {
 				expect("at its instant", TokenExpired)
 				time.Sleep(100 * 365 * 24 * time.Hour)
 				expect("long after", TokenExpired)
-				key.DisabledAt = time.Now()
+				key.DisabledAt = clock.Now()
 				expect("disabled, too", TokenInvalid)
-				key.DeletedAt = time.Now()
+				key.DeletedAt = clock.Now()
 				expect("deleted, too", TokenInvalid)
 			})
 		})

@@ -11,6 +11,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/mcp"
 	"github.com/fareboxhq/farebox/internal/pricing"
+
+	"github.com/fareboxhq/farebox/internal/clock"
 )
 
 // clockwork is a Ledger that notes when reservations are renewed. It stands in
@@ -25,7 +27,7 @@ func (c *clockwork) Reserve(context.Context, string, ledger.Order, ledger.Terms)
 }
 
 func (c *clockwork) Renew(context.Context, string) error {
-	c.renewed = append(c.renewed, time.Now())
+	c.renewed = append(c.renewed, clock.Now())
 	return nil
 }
 
@@ -55,9 +57,9 @@ func TestRenewal(t *testing.T) {
 				books := new(clockwork)
 				g := New(Policy{Server: "s", Prices: book, MaxCall: 10 * time.Minute}, Deps{
 					Ledger: books, Abandonments: new(leavers), Meter: new(counts), Logger: slog.New(slog.DiscardHandler),
-					Now: time.Now, NewID: func(p string) string { return p },
+					Now: clock.Now, NewID: func(p string) string { return p },
 				})
-				began := time.Now()
+				began := clock.Now()
 				call, refusal := g.Admit(context.Background(), &keys.Key{Kind: keys.Agent}, mcp.EraSession, &m)
 				if refusal != nil {
 					t.Fatal(refusal)

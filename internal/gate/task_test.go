@@ -84,7 +84,6 @@ func TestTaskSettles(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			b, ctx := newBench(t), context.Background()
-			b.Now = time.Now
 			secret := b.key(t, nil)
 			if refusal := b.accepted(t, secret, "cheap", "t"); refusal != nil {
 				t.Fatal(refusal)
@@ -137,7 +136,6 @@ func TestTaskReceipt(t *testing.T) {
 // for again, free, and another request may have brought it already.
 func TestTaskRelease(t *testing.T) {
 	b, ctx := newBench(t), context.Background()
-	b.Now = time.Now
 	secret := b.key(t, nil)
 	if refusal := b.accepted(t, secret, "cheap", "t"); refusal != nil {
 		t.Fatal(refusal)
@@ -395,7 +393,7 @@ func TestTaskPayload(t *testing.T) {
 // Where the price is not at hand, no result passes.
 func TestResumedTask(t *testing.T) {
 	b, ctx := newBench(t), context.Background()
-	b.Sealer = NewSealer(time.Now, SealKey{Key: [SealKeySize]byte{1}})
+	b.Sealer = NewSealer(b.Now, SealKey{Key: [SealKeySize]byte{1}})
 	secret := b.key(t, nil)
 	if refusal := b.accepted(t, secret, "cheap", "t"); refusal != nil {
 		t.Fatal(refusal)

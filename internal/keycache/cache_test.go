@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/fareboxhq/farebox/internal/keys"
+
+	"github.com/fareboxhq/farebox/internal/clock"
 )
 
 // TestLookupAnswersFromMemory: the origin is asked once for a key, and once
@@ -67,7 +69,7 @@ func TestKeysThatMayNothingAreCachedToo(t *testing.T) {
 // TestExpiryNeedsNoReload: a key that expires while it is cached is refused
 // from that instant on, since Check compares times at use.
 func TestExpiryNeedsNoReload(t *testing.T) {
-	origin, clk := newOrigin(), &clock{}
+	origin, clk := newOrigin(), &fakeClock{}
 	key := realistic(1)
 	key.ExpiresAt = clk.now().Add(10 * time.Second)
 	origin.add(key)
@@ -87,7 +89,7 @@ func TestExpiryNeedsNoReload(t *testing.T) {
 // TestAnswersEndWithTheirTime: a key is believed for TTL and an absence for
 // NegativeTTL, to the nanosecond.
 func TestAnswersEndWithTheirTime(t *testing.T) {
-	origin, clk := newOrigin(), &clock{}
+	origin, clk := newOrigin(), &fakeClock{}
 	known, unknown := origin.add(realistic(1)), digestOf(2)
 	cache := newCache(t, origin, Options{TTL: time.Minute, NegativeTTL: 5 * time.Second, Now: clk.now})
 	wantSource(t, cache, known, SourceStore, nil)
@@ -107,7 +109,7 @@ func TestAnswersEndWithTheirTime(t *testing.T) {
 // TestAgeCountsFromTheQuestion: a slow origin does not lengthen the life of
 // what it said.
 func TestAgeCountsFromTheQuestion(t *testing.T) {
-	origin, clk := newOrigin(), &clock{}
+	origin, clk := newOrigin(), &fakeClock{}
 	digest := origin.add(realistic(1))
 	origin.setAfter(func(context.Context, keys.Digest) error { clk.advance(50 * time.Second); return nil })
 	cache := newCache(t, origin, Options{TTL: time.Minute, Now: clk.now})
@@ -273,10 +275,10 @@ func TestLoadTimeout(t *testing.T) {
 				digest := origin.add(realistic(1))
 				origin.setAfter(func(ctx context.Context, d keys.Digest) error { return wait(held, ctx, d) })
 				cache := newCache(t, origin, Options{LoadTimeout: 3 * time.Second})
-				began := time.Now()
+				began := clock.Now()
 				_, _, err := cache.Lookup(context.Background(), digest)
-				if !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != 3*time.Second {
-					t.Errorf("error %v after %v", err, time.Since(began))
+				if !errors.Is(err, context.DeadlineExceeded) || clock.Since(began) != 3*time.Second {
+					t.Errorf("error %v after %v", err, clock.Since(began))
 				}
 				held.open()
 				origin.setAfter(nil)

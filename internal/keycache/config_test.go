@@ -11,6 +11,8 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/fareboxhq/farebox/internal/keys"
+
+	"github.com/fareboxhq/farebox/internal/clock"
 )
 
 // TestNewRefusesBadOptions: the error names the option and what is allowed.
@@ -35,7 +37,7 @@ func TestNewRefusesBadOptions(t *testing.T) {
 // times lose no key, and hold for the keys that are there already.
 func TestConfigureKeepsEntries(t *testing.T) {
 	const n = 500
-	origin, clk := newOrigin(), &clock{}
+	origin, clk := newOrigin(), &fakeClock{}
 	o := Options{Size: n, TTL: time.Minute, NegativeTTL: 5 * time.Second, Now: clk.now}
 	cache := newCache(t, origin, o)
 	for i := range n {
@@ -217,9 +219,9 @@ func TestCloseDoesNotWaitForever(t *testing.T) {
 				<-held.reached
 				leave()
 				<-left
-				began := time.Now()
+				began := clock.Now()
 				cache.Close()
-				if took := time.Since(began); took != c.took {
+				if took := clock.Since(began); took != c.took {
 					t.Errorf("close took %v, want %v", took, c.took)
 				}
 				held.open()

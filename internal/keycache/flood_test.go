@@ -12,7 +12,7 @@ import (
 // the origin one question, and none more within the negative TTL.
 func TestJunkEvictsNobody(t *testing.T) {
 	const good, junk = 10_000, 20_000
-	origin, clk := newOrigin(), &clock{}
+	origin, clk := newOrigin(), &fakeClock{}
 	cache := newCache(t, origin, Options{Size: good, NegativeTTL: 5 * time.Second, Now: clk.now})
 	for i := range good {
 		mustLookup(t, cache, origin.add(realistic(i)))

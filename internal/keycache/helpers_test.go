@@ -115,11 +115,11 @@ func (g *gate) waitOrEnd(ctx context.Context, _ keys.Digest) error {
 	}
 }
 
-// clock is a clock that moves only when told to.
-type clock struct{ since atomic.Int64 }
+// fakeClock is a clock that moves only when told to.
+type fakeClock struct{ since atomic.Int64 }
 
-func (c *clock) now() time.Time          { return time.Unix(1_800_000_000, c.since.Load()) }
-func (c *clock) advance(d time.Duration) { c.since.Add(int64(d)) }
+func (c *fakeClock) now() time.Time          { return time.Unix(1_800_000_000, c.since.Load()) }
+func (c *fakeClock) advance(d time.Duration) { c.since.Add(int64(d)) }
 
 // newCache returns a cache that is closed with the test.
 func newCache(tb testing.TB, origin Origin, o Options) *Cache {

@@ -1,6 +1,10 @@
 package keycache
 
-import "time"
+import (
+	"time"
+
+	"github.com/fareboxhq/farebox/internal/clock"
+)
 
 // lease bounds for how long memory is believed where others change keys, too.
 type lease struct {
@@ -27,5 +31,5 @@ func (c *Cache) Believe(from time.Duration, wall time.Time, forSo time.Duration)
 // doubted reports whether the time for which memory is believed is over.
 func (c *Cache) doubted(now time.Duration) bool {
 	l := c.lease.Load()
-	return l != nil && (now >= l.until || !time.Now().Round(0).Before(l.wall))
+	return l != nil && (now >= l.until || !clock.Now().Round(0).Before(l.wall))
 }

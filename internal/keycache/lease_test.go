@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/fareboxhq/farebox/internal/keys"
+
+	"github.com/fareboxhq/farebox/internal/clock"
 )
 
 // TestLapsedLeaseDoubtsMemory: once the time is over for which memory may be
@@ -19,7 +21,7 @@ func TestLapsedLeaseDoubtsMemory(t *testing.T) {
 		cache := newCache(t, origin, Options{})
 		digest := origin.add(mine)
 		unknown := keys.Digest{7}
-		cache.Believe(cache.Clock(), time.Now(), 2*time.Second)
+		cache.Believe(cache.Clock(), clock.Now(), 2*time.Second)
 		mustLookup(t, cache, digest)
 		if _, _, err := cache.Lookup(t.Context(), unknown); !errors.Is(err, keys.ErrUnknown) {
 			t.Fatal(err)
@@ -38,12 +40,12 @@ func TestLapsedLeaseDoubtsMemory(t *testing.T) {
 		if _, _, err := cache.Cached(digest); !errors.Is(err, ErrStale) {
 			t.Errorf("a key that was known is told from one that was not: %v", err)
 		}
-		cache.Believe(cache.Clock(), time.Now(), 2*time.Second)
+		cache.Believe(cache.Clock(), clock.Now(), 2*time.Second)
 		mustLookup(t, cache, digest)
 		if source(digest) != SourceCache {
 			t.Error("a lease that is renewed brings nothing back")
 		}
-		cache.Believe(cache.Clock()-3*time.Second, time.Now().Add(-3*time.Second), 2*time.Second)
+		cache.Believe(cache.Clock()-3*time.Second, clock.Now().Add(-3*time.Second), 2*time.Second)
 		if source(digest) != SourceStore {
 			t.Error("a lease that came too late was taken")
 		}
@@ -67,7 +69,7 @@ func TestLapsedLeaseJoinsNoOlderQuestion(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		origin := &slow{asked: make(chan struct{}, 2), answer: make(chan *keys.Key)}
 		cache := newCache(t, origin, Options{})
-		cache.Believe(cache.Clock(), time.Now(), time.Second)
+		cache.Believe(cache.Clock(), clock.Now(), time.Second)
 		time.Sleep(time.Second)
 		mine := realistic(1)
 		results := make(chan error, 2)
@@ -97,11 +99,11 @@ func TestLeaseEndsWhileTheMachineSleeps(t *testing.T) {
 	for _, sleeps := range []string{"before the answer is heeded", "after it"} {
 		t.Run(sleeps, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				stands := time.Now()
+				stands := clock.Now()
 				origin, mine := newOrigin(), realistic(1)
 				cache := newCache(t, origin, Options{Now: func() time.Time { return stands }})
 				digest := origin.add(mine)
-				asked, wall := cache.Clock(), time.Now()
+				asked, wall := cache.Clock(), clock.Now()
 				if sleeps == "after it" {
 					cache.Believe(asked, wall, 2*time.Second)
 				}

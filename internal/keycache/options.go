@@ -3,6 +3,8 @@ package keycache
 import (
 	"fmt"
 	"time"
+
+	"github.com/fareboxhq/farebox/internal/clock"
 )
 
 // MaxSize bounds Options.Size, in keys.
@@ -16,7 +18,7 @@ type Options struct {
 	NegativeTTL time.Duration // how long an unknown digest is believed; 0 means 5 s
 	LoadTimeout time.Duration // bound on one question to the origin; 0 means 5 s
 
-	// Now tells the time; nil means time.Now. Only differences count.
+	// Now tells the time; nil means clock.Now. Only differences count.
 	Now func() time.Time
 
 	// trustStale takes the check of generations out, so that a test can show
@@ -59,8 +61,8 @@ func (o Options) withDefaults() Options {
 // clock returns a clock that counts from now.
 func (o Options) clock() func() time.Duration {
 	if o.Now == nil {
-		start := time.Now()
-		return func() time.Duration { return time.Since(start) } // reads one clock, not two
+		start := clock.Now()
+		return func() time.Duration { return clock.Since(start) } // reads one clock, not two
 	}
 	start := o.Now()
 	return func() time.Duration { return o.Now().Sub(start) }

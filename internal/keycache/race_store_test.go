@@ -12,6 +12,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/sqlitestore"
+
+	"github.com/fareboxhq/farebox/internal/clock"
 )
 
 // storeOrigin is a real store in which a race makes and narrows keys.
@@ -94,11 +96,11 @@ func TestRaceOnTheStore(t *testing.T) {
 	if raceEnabled {
 		least, ttl = 1_000_000, 50*time.Millisecond
 	}
-	limit := time.Now().Add(time.Minute)
+	limit := clock.Now().Add(time.Minute)
 	got := storeRace(t, Options{TTL: ttl},
 		func(c *Cache) func(keys.Digest) { return c.Revoke },
 		func(so tally) bool {
-			return so.stale > 0 || time.Now().After(limit) || so.lookups >= least && so.changes > 400
+			return so.stale > 0 || clock.Now().After(limit) || so.lookups >= least && so.changes > 400
 		})
 	if got.stale != 0 {
 		t.Errorf("%d of %d lookups began after a change and got the key as it was before", got.stale, got.lookups)
@@ -111,10 +113,10 @@ func TestRaceOnTheStore(t *testing.T) {
 // TestRaceOnTheStoreNoticesMissingGenerations tests the test: with the check of
 // generations taken out, the same race must find stale lookups.
 func TestRaceOnTheStoreNoticesMissingGenerations(t *testing.T) {
-	limit := time.Now().Add(30 * time.Second)
+	limit := clock.Now().Add(30 * time.Second)
 	got := storeRace(t, Options{TTL: time.Millisecond, trustStale: true},
 		func(c *Cache) func(keys.Digest) { return func(d keys.Digest) { c.entries.Del(slot(d)) } },
-		func(so tally) bool { return so.stale > 0 || time.Now().After(limit) })
+		func(so tally) bool { return so.stale > 0 || clock.Now().After(limit) })
 	if got.stale == 0 {
 		t.Errorf("no stale lookup among %d: the race would not notice a cache that is outrun", got.lookups)
 	}

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/fareboxhq/farebox/internal/keys"
+
+	"github.com/fareboxhq/farebox/internal/clock"
 )
 
 // narrowings are the ways in which a key may come to allow less, each one
@@ -152,11 +154,11 @@ func TestRaceNoLookupOutrunsRevocation(t *testing.T) {
 	}
 	origin := raceOrigin()
 	cache := newCache(t, origin, raceOptions())
-	end, limit := time.Now().Add(patience), time.Now().Add(time.Minute)
+	end, limit := clock.Now().Add(patience), clock.Now().Add(time.Minute)
 	got := race{
 		cache: cache, origin: origin, revoke: cache.Revoke, readers: 4 * runtime.GOMAXPROCS(0),
 		enough: func(lookups, stale int64) bool {
-			now := time.Now()
+			now := clock.Now()
 			return stale > 0 || now.After(limit) || (lookups >= least && now.After(end))
 		},
 	}.run(t)
@@ -176,11 +178,11 @@ func TestRaceNoticesMissingGenerations(t *testing.T) {
 	o := raceOptions()
 	o.trustStale = true
 	cache := newCache(t, origin, o)
-	limit := time.Now().Add(30 * time.Second)
+	limit := clock.Now().Add(30 * time.Second)
 	got := race{
 		cache: cache, origin: origin, readers: 4 * runtime.GOMAXPROCS(0),
 		revoke: func(d keys.Digest) { cache.entries.Del(slot(d)) },
-		enough: func(_, stale int64) bool { return stale > 0 || time.Now().After(limit) },
+		enough: func(_, stale int64) bool { return stale > 0 || clock.Now().After(limit) },
 	}.run(t)
 	if got.stale == 0 {
 		t.Fatalf("no stale lookup among %d: the race test would not notice a cache that is outrun", got.lookups)

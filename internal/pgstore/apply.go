@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
 
+	"github.com/fareboxhq/farebox/internal/id"
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
@@ -49,7 +50,7 @@ func applyArgs(list []*operation, shift int64, alone bool) []any {
 	for i, o := range list {
 		ops[i], ids[i], answers[i] = o.op, asUUID(o.id), o.answer
 		if o.op == opCapture || o.op == opCharge {
-			feeIDs[i] = asUUID(newUUID())
+			feeIDs[i] = asUUID(id.V7())
 		}
 		if o.op != opReserve && o.op != opCharge {
 			continue

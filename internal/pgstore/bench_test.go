@@ -9,9 +9,10 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/fareboxhq/farebox/internal/ledger"
+
+	"github.com/fareboxhq/farebox/internal/clock"
 )
 
 const benchCallers = 64
@@ -51,7 +52,7 @@ func closedLoop(b testing.TB, callers, n int, call func(i int) error) {
 }
 
 func reserveAndCapture(s *Store, o ledger.Order) error {
-	charge := id("chg_")
+	charge := newID("chg_")
 	if _, err := s.Reserve(context.Background(), charge, o, ledger.Terms{}); err != nil {
 		return err
 	}
@@ -61,9 +62,9 @@ func reserveAndCapture(s *Store, o ledger.Order) error {
 
 // chargesPerSecond is the rate of the callers over so many calls.
 func chargesPerSecond(b testing.TB, s *Store, orders []ledger.Order, calls int) float64 {
-	start := time.Now()
+	start := clock.Now()
 	closedLoop(b, benchCallers, calls, func(i int) error { return reserveAndCapture(s, orders[i%len(orders)]) })
-	return float64(calls) / time.Since(start).Seconds()
+	return float64(calls) / clock.Since(start).Seconds()
 }
 
 // BenchmarkBatching compares calls of 64 callers in batches with the same calls

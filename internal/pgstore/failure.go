@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/fareboxhq/farebox/internal/clock"
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
@@ -80,7 +81,7 @@ func overloaded(err error) bool {
 
 // failed notes that the database could not be reached, and returns since when.
 func (s *Store) failed(err error) (since time.Time) {
-	d := &outage{cause: err, since: time.Now()}
+	d := &outage{cause: err, since: clock.Now()}
 	if s.ctx.Err() == nil && s.down.CompareAndSwap(nil, d) {
 		s.o.Logger.Error("the database cannot be reached", "error", err)
 	}

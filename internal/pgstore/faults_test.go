@@ -15,6 +15,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/pgtest"
+
+	"github.com/fareboxhq/farebox/internal/clock"
 )
 
 // told is what callers were told of charges.
@@ -42,7 +44,7 @@ func (k *told) captures(t *testing.T, s *Store, o ledger.Order, stop <-chan stru
 			return
 		default:
 		}
-		charge := id("chg_")
+		charge := newID("chg_")
 		if _, err := s.Reserve(context.Background(), charge, o, ledger.Terms{}); err != nil {
 			if !errors.Is(err, ledger.ErrUnavailable) {
 				t.Errorf("reserving: %v", err)
@@ -149,7 +151,7 @@ func TestPostIsCut(t *testing.T) {
 	payer := account(t, direct, "payer", 0)
 	for n := range 10 {
 		p.answers.Store(int64(n))
-		post := ledger.Transaction{ID: id("txn_"), Kind: ledger.KindCredit, Creditor: payer, Amount: 1}
+		post := ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindCredit, Creditor: payer, Amount: 1}
 		if _, _, err := s.Post(t.Context(), post, ledger.Audit{}); err != nil {
 			t.Errorf("a top-up whose answer was lost: %v", err)
 		}
@@ -170,7 +172,7 @@ func TestDatabaseIsAway(t *testing.T) {
 	if err := s.CreateKey(t.Context(), k, ledger.Audit{}); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Bind(t.Context(), ledger.Bond{Until: time.Now().Add(time.Hour)}); err != nil {
+	if err := s.Bind(t.Context(), ledger.Bond{Until: clock.Now().Add(time.Hour)}); err != nil {
 		t.Fatal(err)
 	}
 	o := order(payer, payee, 1)
@@ -178,32 +180,32 @@ func TestDatabaseIsAway(t *testing.T) {
 		"KeyByDigest":   func() error { _, err := s.KeyByDigest(t.Context(), k.Digest); return err },
 		"Key":           func() error { _, err := s.Key(t.Context(), k.ID); return err },
 		"Keys":          func() error { _, _, err := s.Keys(t.Context(), ledger.KeyFilter{}); return err },
-		"CountExpiring": func() error { _, err := s.CountExpiring(t.Context(), []time.Time{time.Now()}); return err },
+		"CountExpiring": func() error { _, err := s.CountExpiring(t.Context(), []time.Time{clock.Now()}); return err },
 		"CreateKey":     func() error { return s.CreateKey(t.Context(), newKey(payer), ledger.Audit{}) },
 		"UpdateKey": func() error {
 			_, err := s.UpdateKey(t.Context(), k.ID, func(*keys.Key) error { return nil }, ledger.Audit{})
 			return err
 		},
-		"TouchKeys": func() error { return s.TouchKeys(t.Context(), map[string]time.Time{k.ID: time.Now()}) },
+		"TouchKeys": func() error { return s.TouchKeys(t.Context(), map[string]time.Time{k.ID: clock.Now()}) },
 		"Account":   func() error { _, err := s.Account(t.Context(), payer); return err },
 		"Accounts":  func() error { _, _, err := s.Accounts(t.Context(), ledger.Page{}); return err },
 		"CreateAccount": func() error {
-			return s.CreateAccount(t.Context(), ledger.Account{ID: id("acct_"), Name: id("a")}, ledger.Audit{})
+			return s.CreateAccount(t.Context(), ledger.Account{ID: newID("acct_"), Name: newID("a")}, ledger.Audit{})
 		},
 		"UpdateAccount": func() error {
 			_, err := s.UpdateAccount(t.Context(), payer, func(*ledger.Account) error { return nil }, ledger.Audit{})
 			return err
 		},
-		"Reserve": func() error { _, err := s.Reserve(t.Context(), id("chg_"), o, ledger.Terms{}); return err },
-		"Charge":  func() error { _, _, err := s.Charge(t.Context(), id("chg_"), o, ledger.Terms{}, nil); return err },
+		"Reserve": func() error { _, err := s.Reserve(t.Context(), newID("chg_"), o, ledger.Terms{}); return err },
+		"Charge":  func() error { _, _, err := s.Charge(t.Context(), newID("chg_"), o, ledger.Terms{}, nil); return err },
 		"Post": func() error {
-			_, _, err := s.Post(t.Context(), ledger.Transaction{ID: id("txn_"), Kind: ledger.KindCredit, Creditor: payer, Amount: 1}, ledger.Audit{})
+			_, _, err := s.Post(t.Context(), ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindCredit, Creditor: payer, Amount: 1}, ledger.Audit{})
 			return err
 		},
 		"Charges":       func() error { _, _, err := s.Charges(t.Context(), ledger.ChargeFilter{}); return err },
 		"Journal":       func() error { _, _, err := s.Journal(t.Context(), ledger.Page{}); return err },
 		"JournalLength": func() error { _, err := s.JournalLength(t.Context()); return err },
-		"Bind":          func() error { return s.Bind(t.Context(), ledger.Bond{Until: time.Now().Add(time.Hour)}) },
+		"Bind":          func() error { return s.Bind(t.Context(), ledger.Bond{Until: clock.Now().Add(time.Hour)}) },
 		"Bond":          func() error { _, err := s.Bond(t.Context(), ledger.Mark{}); return err },
 		"Verify":        func() error { _, err := s.Verify(t.Context(), nil); return err },
 		"AuditLog":      func() error { _, _, err := s.AuditLog(t.Context(), ledger.Page{}); return err },
@@ -212,11 +214,11 @@ func TestDatabaseIsAway(t *testing.T) {
 	c.Kill(t)
 	eventually(t, "the store is not healthy", func() bool { return errors.Is(s.Healthy(), ledger.ErrUnavailable) })
 	for name, call := range calls {
-		began := time.Now()
+		began := clock.Now()
 		if err := call(); !errors.Is(err, ledger.ErrUnavailable) {
 			t.Errorf("%s while the database is away: %v", name, err)
 		}
-		if took := time.Since(began); took > 2*connectTime {
+		if took := clock.Since(began); took > 2*connectTime {
 			t.Errorf("%s took %s to say that the database is away", name, took)
 		}
 	}
@@ -238,7 +240,7 @@ func TestRestartIsNotNoticed(t *testing.T) {
 	o := order(account(t, s, "payer", 1<<30), account(t, s, "payee", 0), 1)
 	var ids []string
 	for range 8 {
-		charge := id("chg_")
+		charge := newID("chg_")
 		if _, err := s.Reserve(t.Context(), charge, o, ledger.Terms{}); err != nil {
 			t.Fatal(err)
 		}
@@ -268,10 +270,10 @@ func TestHangingDatabase(t *testing.T) {
 	defer held(t, s, payer)() // the batch hangs in the lock
 	for range 2 {             // in the batch, and behind it
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-		began := time.Now()
-		_, _, err := s.Charge(ctx, id("chg_"), order(payer, payer, 1), ledger.Terms{}, nil)
-		if !errors.Is(err, context.DeadlineExceeded) || time.Since(began) > 5*time.Second {
-			t.Errorf("%v after %s", err, time.Since(began))
+		began := clock.Now()
+		_, _, err := s.Charge(ctx, newID("chg_"), order(payer, payer, 1), ledger.Terms{}, nil)
+		if !errors.Is(err, context.DeadlineExceeded) || clock.Since(began) > 5*time.Second {
+			t.Errorf("%v after %s", err, clock.Since(began))
 		}
 		cancel()
 	}

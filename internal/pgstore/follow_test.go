@@ -6,23 +6,24 @@ import (
 	"testing"
 	"time"
 
-	google "github.com/google/uuid"
-
+	ids "github.com/fareboxhq/farebox/internal/id"
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
+
+	"github.com/fareboxhq/farebox/internal/clock"
 )
 
 // someKey makes a key of an account that is made, too.
 func someKey(t *testing.T, s *Store, account string) keys.Key {
 	t.Helper()
 	ctx := t.Context()
-	row := ledger.Audit{At: time.Now(), Actor: "test", Action: "test"}
-	a := ledger.Account{ID: "acct_" + google.Must(google.NewV7()).String(), Name: account, CreatedAt: time.Now()}
+	row := ledger.Audit{At: clock.Now(), Actor: "test", Action: "test"}
+	a := ledger.Account{ID: ids.New("acct_"), Name: account, CreatedAt: clock.Now()}
 	if err := s.CreateAccount(ctx, a, row); err != nil {
 		t.Fatal(err)
 	}
 	secret := keys.Mint(keys.Agent, keys.Live)
-	k := keys.Key{ID: "key_" + google.Must(google.NewV7()).String(), Account: a.ID, Kind: keys.Agent, Environment: keys.Live, Digest: keys.DigestOf(secret), Hint: keys.Hint(secret), CreatedAt: time.Now()}
+	k := keys.Key{ID: ids.New("key_"), Account: a.ID, Kind: keys.Agent, Environment: keys.Live, Digest: keys.DigestOf(secret), Hint: keys.Hint(secret), CreatedAt: clock.Now()}
 	k.Lineage = k.ID
 	if err := s.CreateKey(ctx, k, row); err != nil {
 		t.Fatal(err)
@@ -33,9 +34,9 @@ func someKey(t *testing.T, s *Store, account string) keys.Key {
 func disable(t *testing.T, s *Store, k keys.Key) {
 	t.Helper()
 	_, err := s.UpdateKey(t.Context(), k.ID, func(k *keys.Key) error {
-		k.DisabledAt = time.Now()
+		k.DisabledAt = clock.Now()
 		return nil
-	}, ledger.Audit{At: time.Now(), Actor: "test", Action: "test"})
+	}, ledger.Audit{At: clock.Now(), Actor: "test", Action: "test"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,13 +99,13 @@ func TestConfirm(t *testing.T) {
 		t.Fatal(err)
 	}
 	disable(t, s, k)
-	began := time.Now()
+	began := clock.Now()
 	confirm := func(node string) time.Duration {
 		t.Helper()
 		if err := s.Confirm(t.Context(), node); err != nil {
 			t.Fatal(err)
 		}
-		return time.Since(began)
+		return clock.Since(began)
 	}
 	if took := confirm("node-1"); took > 900*time.Millisecond {
 		t.Errorf("it waited for itself: %s", took)

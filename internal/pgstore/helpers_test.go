@@ -12,9 +12,9 @@ import (
 	"testing"
 	"time"
 
-	google "github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	ids "github.com/fareboxhq/farebox/internal/id"
 	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/pgtest"
 	"github.com/fareboxhq/farebox/internal/storetest"
@@ -126,17 +126,17 @@ func query(t testing.TB, dsn, text string) {
 	}
 }
 
-func id(prefix string) string { return prefix + google.Must(google.NewV7()).String() }
+func newID(prefix string) string { return ids.New(prefix) }
 
 // account makes an account with so much.
 func account(t testing.TB, s *Store, name string, balance ledger.Amount) string {
 	t.Helper()
-	a := ledger.Account{ID: id("acct_"), Name: name}
+	a := ledger.Account{ID: newID("acct_"), Name: name}
 	if err := s.CreateAccount(context.Background(), a, ledger.Audit{}); err != nil {
 		t.Fatal(err)
 	}
 	if balance > 0 {
-		p := ledger.Transaction{ID: id("txn_"), Kind: ledger.KindCredit, Creditor: a.ID, Amount: balance, Reason: "test"}
+		p := ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindCredit, Creditor: a.ID, Amount: balance, Reason: "test"}
 		if _, _, err := s.Post(context.Background(), p, ledger.Audit{}); err != nil {
 			t.Fatal(err)
 		}

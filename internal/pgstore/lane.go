@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/fareboxhq/farebox/internal/clock"
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
@@ -246,7 +247,7 @@ func (l *lane) carryOutAlone(o *operation) {
 // database to come back, but no longer than the lane's patience from when that
 // was first found to be away. Those that must be alone are returned.
 func (l *lane) attempt(list []*operation, alone bool) (again []*operation, err error) {
-	began, pause, repeats, breaks := time.Now(), 10*time.Millisecond, 0, 0
+	began, pause, repeats, breaks := clock.Now(), 10*time.Millisecond, 0, 0
 	for {
 		again, err = l.send(list, alone)
 		switch {
@@ -260,11 +261,11 @@ func (l *lane) attempt(list []*operation, alone bool) (again []*operation, err e
 			return nil, err
 		}
 		l.store.refresh()
-		if breaks++; breaks == 1 && time.Since(began) < l.patience && l.store.Healthy() == nil {
+		if breaks++; breaks == 1 && clock.Since(began) < l.patience && l.store.Healthy() == nil {
 			continue // it had been idle while the server restarted, most likely
 		}
-		away := time.Since(l.store.failed(err))
-		if max(away, time.Since(began)) > l.patience || !l.wait(pause) {
+		away := clock.Since(l.store.failed(err))
+		if max(away, clock.Since(began)) > l.patience || !l.wait(pause) {
 			return nil, err
 		}
 		pause = min(2*pause, 200*time.Millisecond)

@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	ids "github.com/fareboxhq/farebox/internal/id"
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
@@ -22,7 +23,7 @@ func TestBadOrderFailsAlone(t *testing.T) {
 	charge := func(amount ledger.Amount, server string) *operation {
 		o := order(payer, payee, amount)
 		o.Server = server
-		return &operation{op: opCharge, id: uuid.Must(uuid.NewV7()), order: o, done: make(chan struct{})}
+		return &operation{op: opCharge, id: ids.V7(), order: o, done: make(chan struct{})}
 	}
 	var long strings.Builder // too long for an index
 	for range 500 {
@@ -58,7 +59,7 @@ func TestBatchIsExact(t *testing.T) {
 	terms := ledger.Terms{FreeCalls: 1, Server: ledger.Caps{Day: 40, Month: 45}, Key: ledger.Caps{Call: 30}}
 	var list []*operation
 	for _, amount := range []ledger.Amount{7, 31, 30, 11, 10, 5, 1, 0} {
-		o := &operation{op: opReserve, id: uuid.Must(uuid.NewV7()), order: order(payer, payee, amount), terms: terms, done: make(chan struct{})}
+		o := &operation{op: opReserve, id: ids.V7(), order: order(payer, payee, amount), terms: terms, done: make(chan struct{})}
 		if amount == 0 {
 			o.op = opRenew // of something that is not known
 		}
@@ -91,7 +92,7 @@ func TestAnyTextCanBeStored(t *testing.T) {
 		}
 		o := order(payer, payee, 1)
 		o.Key, o.Lineage, o.Server, o.Tool = text+"k", text+"l", text, text
-		charge := id("chg_")
+		charge := newID("chg_")
 		if _, err := s.Reserve(t.Context(), charge, o, ledger.Terms{Retry: ledger.Retry{Key: text}}); err != nil {
 			t.Fatalf("%q: %v", text, err)
 		}
@@ -131,8 +132,8 @@ func TestForsakenReservation(t *testing.T) {
 	payer, payee := account(t, s, "payer", 100), account(t, s, "payee", 0)
 	release := held(t, s, payer)
 	ctx, leave := context.WithCancel(t.Context())
-	first := &operation{op: opReserve, id: uuid.Must(uuid.NewV7()), order: order(payer, payee, 60)}
-	second := &operation{op: opReserve, id: uuid.Must(uuid.NewV7()), order: order(payer, payee, 30)}
+	first := &operation{op: opReserve, id: ids.V7(), order: order(payer, payee, 60)}
+	second := &operation{op: opReserve, id: ids.V7(), order: order(payer, payee, 30)}
 	answers := make(chan error, 2)
 	go func() { answers <- s.reserves.submit(ctx, first) }()
 	eventually(t, "the first operation is under way", func() bool { return first.state.Load() == opTaken })

@@ -16,6 +16,8 @@ import (
 
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
+
+	"github.com/fareboxhq/farebox/internal/clock"
 )
 
 // nodes opens so many stores on one new database.
@@ -67,7 +69,7 @@ func TestExactlyTenOnThreeNodes(t *testing.T) {
 		o := order(account(t, stores[0], fmt.Sprint("payer", round), 100), payee, 10)
 		var won, lost atomic.Int64
 		together(64, func(i int) {
-			s, charge := stores[i%3], id("chg_")
+			s, charge := stores[i%3], newID("chg_")
 			var err error
 			if i%2 == 0 {
 				_, _, err = s.Charge(t.Context(), charge, o, ledger.Terms{}, nil)
@@ -107,7 +109,7 @@ func TestHotAccountOnNodes(t *testing.T) {
 	together(48, func(i int) {
 		random := rand.New(rand.NewPCG(seed, uint64(i)))
 		for range 20 {
-			s, other, charge := stores[random.IntN(3)], stores[random.IntN(3)], id("chg_")
+			s, other, charge := stores[random.IntN(3)], stores[random.IntN(3)], newID("chg_")
 			o := order(payer, payee, ledger.Amount(1+random.IntN(20)))
 			_, err := s.Reserve(t.Context(), charge, o, ledger.Terms{})
 			if errors.Is(err, ledger.ErrInsufficient) {
@@ -183,7 +185,7 @@ func TestNodesDoNotDeadlock(t *testing.T) {
 
 // mixed makes a call and something else about its accounts.
 func (s *Store) mixed(random *rand.Rand, o ledger.Order, i int) error {
-	ctx, charge := context.Background(), id("chg_")
+	ctx, charge := context.Background(), newID("chg_")
 	terms := ledger.Terms{Server: ledger.Caps{Day: 1 << 30}, Key: ledger.Caps{Month: 1 << 30}, FreeCalls: int64(random.IntN(2))}
 	if random.IntN(3) == 0 {
 		terms.Retry.Key = charge
@@ -196,7 +198,7 @@ func (s *Store) mixed(random *rand.Rand, o ledger.Order, i int) error {
 	}
 	switch random.IntN(4) {
 	case 0:
-		_, _, err := s.Post(ctx, ledger.Transaction{ID: id("txn_"), Kind: ledger.KindRefund, Charge: charge}, ledger.Audit{})
+		_, _, err := s.Post(ctx, ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindRefund, Charge: charge}, ledger.Audit{})
 		if err != nil && !errors.Is(err, ledger.ErrSettled) {
 			return fmt.Errorf("refund: %w", err)
 		}
@@ -219,17 +221,17 @@ func TestDeadNodeIsSweptUp(t *testing.T) {
 	var payers, held []string
 	for i := range 20 {
 		payers = append(payers, account(t, a, fmt.Sprint("payer", i), 10))
-		held = append(held, id("chg_"))
+		held = append(held, newID("chg_"))
 		if _, err := dead.Reserve(t.Context(), held[i], order(payers[i], payee, 10), ledger.Terms{}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	dead.crash()
-	if _, err := b.Reserve(t.Context(), id("chg_"), order(payers[0], payee, 1), ledger.Terms{}); !errors.Is(err, ledger.ErrInsufficient) {
+	if _, err := b.Reserve(t.Context(), newID("chg_"), order(payers[0], payee, 1), ledger.Terms{}); !errors.Is(err, ledger.ErrInsufficient) {
 		t.Fatalf("reserving what a node holds that has just died: %v", err)
 	}
 	ahead.Store(int64(ledger.ReservationLife))
-	if _, err := b.Reserve(t.Context(), id("chg_"), order(payers[0], payee, 10), ledger.Terms{}); err != nil {
+	if _, err := b.Reserve(t.Context(), newID("chg_"), order(payers[0], payee, 10), ledger.Terms{}); err != nil {
 		t.Fatalf("reserving what has expired: %v", err)
 	}
 	together(8, func(i int) {
@@ -264,18 +266,18 @@ func TestDeadNodeIsSweptUp(t *testing.T) {
 func TestRepeatOnAnotherNode(t *testing.T) {
 	stores, _ := nodes(t, 2)
 	o := order(account(t, stores[0], "payer", 100), account(t, stores[0], "payee", 0), 10)
-	terms, first := ledger.Terms{Retry: ledger.Retry{Key: "k"}}, id("chg_")
+	terms, first := ledger.Terms{Retry: ledger.Retry{Key: "k"}}, newID("chg_")
 	if _, err := stores[0].Reserve(t.Context(), first, o, terms); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := stores[1].Reserve(t.Context(), id("chg_"), o, terms); !errors.Is(err, ledger.ErrInFlight) {
+	if _, err := stores[1].Reserve(t.Context(), newID("chg_"), o, terms); !errors.Is(err, ledger.ErrInFlight) {
 		t.Fatalf("a call that is under way on another node: %v", err)
 	}
 	c, _, err := stores[0].Capture(t.Context(), first, []byte("answer"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := stores[1].Reserve(t.Context(), id("chg_"), o, terms)
+	got, err := stores[1].Reserve(t.Context(), newID("chg_"), o, terms)
 	if err != nil || got.First == nil || got.First.Charge != c || string(got.First.Body) != "answer" {
 		t.Fatalf("repeated on another node: %+v, %v", got, err)
 	}
@@ -283,7 +285,7 @@ func TestRepeatOnAnotherNode(t *testing.T) {
 }
 
 func newKey(account string) keys.Key {
-	secret, id := keys.Mint(keys.Agent, keys.Live), id("key_")
+	secret, id := keys.Mint(keys.Agent, keys.Live), newID("key_")
 	return keys.Key{ID: id, Account: account, Lineage: id, Kind: keys.Agent, Environment: keys.Live, Hint: keys.Hint(secret), Digest: keys.DigestOf(secret)}
 }
 
@@ -383,19 +385,19 @@ func TestFrozenNodeHoldsNobodyUp(t *testing.T) {
 	<-frozen
 	var others sync.WaitGroup
 	others.Go(func() {
-		_, err := stores[1].UpdateKey(context.Background(), k.ID, func(k *keys.Key) error { k.DeletedAt = time.Now(); return nil }, ledger.Audit{})
+		_, err := stores[1].UpdateKey(context.Background(), k.ID, func(k *keys.Key) error { k.DeletedAt = clock.Now(); return nil }, ledger.Audit{})
 		if err != nil {
 			t.Errorf("deleting the key on another node: %v", err)
 		}
 	})
 	others.Go(func() {
-		began := time.Now()
+		began := clock.Now()
 		defer func() {
-			if took := time.Since(began); took > idleTime/2 {
+			if took := clock.Since(began); took > idleTime/2 {
 				t.Errorf("a charge took %s beside a node that was frozen", took)
 			}
 		}()
-		if _, _, err := stores[1].Charge(context.Background(), id("chg_"), order(owner, owner, 10), ledger.Terms{}, nil); err != nil {
+		if _, _, err := stores[1].Charge(context.Background(), newID("chg_"), order(owner, owner, 10), ledger.Terms{}, nil); err != nil {
 			t.Errorf("charging the account on another node: %v", err)
 		}
 	})

@@ -69,7 +69,7 @@ func TestSchemaOfItsOwn(t *testing.T) {
 		t.Errorf("the account of another schema: %v", err)
 	}
 	account(t, b, "payer", 7)
-	if _, _, err := a.Charge(t.Context(), id("chg_"), order(payer, payer, 100), ledger.Terms{}, nil); err != nil {
+	if _, _, err := a.Charge(t.Context(), newID("chg_"), order(payer, payer, 100), ledger.Terms{}, nil); err != nil {
 		t.Error(err)
 	}
 	clean(t, a)
@@ -83,7 +83,7 @@ func TestClosed(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	_, err := s.Reserve(t.Context(), id("chg_"), order(payer, payer, 1), ledger.Terms{})
+	_, err := s.Reserve(t.Context(), newID("chg_"), order(payer, payer, 1), ledger.Terms{})
 	for what, err := range map[string]error{
 		"reserving": err, "health": s.Healthy(), "touching": s.TouchKeys(t.Context(), nil),
 	} {
@@ -133,14 +133,14 @@ func TestVerifyFindsDamage(t *testing.T) {
 		s := fresh(t)
 		o := order(account(t, s, "payer", 100), account(t, s, "payee", 0), 20)
 		o.Fee, o.FeeTo = 5, account(t, s, "operator", 0)
-		c, _, err := s.Charge(t.Context(), id("chg_"), o, ledger.Terms{}, nil)
+		c, _, err := s.Charge(t.Context(), newID("chg_"), o, ledger.Terms{}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, _, err := s.Post(t.Context(), ledger.Transaction{ID: id("txn_"), Kind: ledger.KindRefund, Charge: c.ID, Amount: 8}, ledger.Audit{}); err != nil {
+		if _, _, err := s.Post(t.Context(), ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindRefund, Charge: c.ID, Amount: 8}, ledger.Audit{}); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.Reserve(t.Context(), id("chg_"), o, ledger.Terms{Retry: ledger.Retry{Key: "k"}}); err != nil {
+		if _, err := s.Reserve(t.Context(), newID("chg_"), o, ledger.Terms{Retry: ledger.Retry{Key: "k"}}); err != nil {
 			t.Fatal(err)
 		}
 		clean(t, s)

@@ -21,7 +21,7 @@ func TestOrderByID(t *testing.T) {
 	o := ledger.Order{Account: payer.Account, Provider: payee.Account, Key: payer.ID, Lineage: payer.Lineage, Server: "weather", Tool: "prompt:\x00odd", Amount: 10}
 	ids := make(map[string]string)
 	for _, state := range []string{"open", "released", "captured"} {
-		ids[state] = "chg_" + uuid.Must(uuid.NewV7()).String()
+		ids[state] = newID("chg_")
 		if _, err := s.Reserve(t.Context(), ids[state], o, ledger.Terms{}); err != nil {
 			t.Fatal(err)
 		}

@@ -8,6 +8,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgtype"
 
+	ids "github.com/fareboxhq/farebox/internal/id"
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
@@ -86,7 +87,7 @@ func (p *posting) args(id uuid.UUID, a *ledger.Audit) ([]any, error) {
 		} // an id that can be none is that of no charge
 		kind = 3
 	}
-	return []any{0, asUUID(id), kind, pack(t.Debtor), pack(t.Creditor), int64(t.Amount), t.Sandbox, pack(t.Reason), charge, asUUID(newUUID()),
+	return []any{0, asUUID(id), kind, pack(t.Debtor), pack(t.Creditor), int64(t.Amount), t.Sandbox, pack(t.Reason), charge, asUUID(ids.V7()),
 		column(a.At), pack(a.Actor), pack(a.From), pack(a.Action), pack(a.Target), pack(a.Detail)}, nil
 }
 

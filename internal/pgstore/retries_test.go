@@ -25,7 +25,7 @@ func TestKeptAnswersAreBounded(t *testing.T) {
 	terms := func(i int) ledger.Terms { return ledger.Terms{Retry: ledger.Retry{Key: fmt.Sprint(i)}} }
 	for from := 0; from < calls; from += calls / 4 { // in order, a batch after the other
 		together(calls/4, func(i int) {
-			if _, _, err := s.Charge(t.Context(), id("chg_"), o, terms(from+i), bytes.Repeat([]byte("x"), size)); err != nil {
+			if _, _, err := s.Charge(t.Context(), newID("chg_"), o, terms(from+i), bytes.Repeat([]byte("x"), size)); err != nil {
 				t.Error(err)
 			}
 		})
@@ -35,7 +35,7 @@ func TestKeptAnswersAreBounded(t *testing.T) {
 	}
 	answers, gone := 0, 0
 	for i := range calls {
-		switch got, err := s.Reserve(t.Context(), id("chg_"), o, terms(i)); {
+		switch got, err := s.Reserve(t.Context(), newID("chg_"), o, terms(i)); {
 		case errors.Is(err, ledger.ErrGone):
 			gone++
 		case err == nil && got.First != nil && len(got.First.Body) == size:
@@ -60,7 +60,7 @@ func TestKeptAnswersAreBounded(t *testing.T) {
 	if n := count(t, s.o.DSN, `SELECT count(*) FROM retry`); n != 0 {
 		t.Errorf("%d calls are remembered after a day", n)
 	}
-	if got, err := s.Reserve(t.Context(), id("chg_"), o, terms(0)); err != nil || got.First != nil {
+	if got, err := s.Reserve(t.Context(), newID("chg_"), o, terms(0)); err != nil || got.First != nil {
 		t.Errorf("a call of the day before: %+v, %v", got, err)
 	}
 	clean(t, s)
@@ -79,10 +79,10 @@ func TestTooManyRetries(t *testing.T) {
 		fmt.Sprintf(`UPDATE figure SET retries = 0; UPDATE account SET retries = %d WHERE name = 'payer'`, maxRetriesEach),
 	} {
 		query(t, s.o.DSN, full)
-		if _, err := s.Reserve(t.Context(), id("chg_"), order(payer, payee, 1), terms); !errors.Is(err, ledger.ErrUnavailable) {
+		if _, err := s.Reserve(t.Context(), newID("chg_"), order(payer, payee, 1), terms); !errors.Is(err, ledger.ErrUnavailable) {
 			t.Errorf("a call with a key after %s: %v", full, err)
 		}
-		if _, err := s.Reserve(t.Context(), id("chg_"), order(payer, payee, 1), ledger.Terms{}); err != nil {
+		if _, err := s.Reserve(t.Context(), newID("chg_"), order(payer, payee, 1), ledger.Terms{}); err != nil {
 			t.Errorf("a call without a key after %s: %v", full, err)
 		}
 	}

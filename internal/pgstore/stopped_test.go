@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/fareboxhq/farebox/internal/ledger"
+
+	"github.com/fareboxhq/farebox/internal/clock"
 )
 
 // The variables that make a test binary a node: see TestStoppedProcess.
@@ -79,11 +81,11 @@ func TestStoppedProcess(t *testing.T) {
 		before := count(t, s.o.DSN, `SELECT count(*) FROM txn`)
 		eventually(t, "the node charges", func() bool { return count(t, s.o.DSN, `SELECT count(*) FROM txn`) > before })
 		signal(syscall.SIGSTOP)
-		began := time.Now()
-		if _, _, err := s.Charge(t.Context(), id("chg_"), order(payer, payee, 1), ledger.Terms{}, nil); err != nil {
+		began := clock.Now()
+		if _, _, err := s.Charge(t.Context(), newID("chg_"), order(payer, payee, 1), ledger.Terms{}, nil); err != nil {
 			t.Error(err)
 		}
-		slowest = max(slowest, time.Since(began))
+		slowest = max(slowest, clock.Since(began))
 		signal(syscall.SIGCONT)
 	}
 	t.Logf("the slowest charge beside a stopped node took %s", slowest)

@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/fareboxhq/farebox/internal/clock"
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
@@ -55,7 +56,7 @@ type Options struct {
 	MaxAnswers int64
 
 	// Shift tells, for tests, how far the server's clock is taken to be ahead;
-	// nil for not at all.
+	// nil for as far as the process clock is (clock.Shift).
 	Shift func() time.Duration
 	// Remember is for how long reservations that came to nothing are remembered:
 	// two hours if 0, longer than a call lives. Tests set it.
@@ -107,7 +108,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		o.MaxAnswers = DefaultAnswers
 	}
 	if o.Shift == nil {
-		o.Shift = func() time.Duration { return 0 }
+		o.Shift = clock.Shift
 	}
 	if o.Remember == 0 {
 		o.Remember = defaultRemember

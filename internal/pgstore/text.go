@@ -69,15 +69,6 @@ func parseCharge(ctx context.Context, id string) (uuid.UUID, error) {
 	return u, nil
 }
 
-// newUUID returns a fresh UUIDv7.
-func newUUID() uuid.UUID {
-	u, err := uuid.NewV7()
-	if err != nil {
-		panic(err) // crypto/rand does not fail
-	}
-	return u
-}
-
 // column is how a time is stored: at a microsecond, null for the zero time.
 func column(t time.Time) *time.Time {
 	if t.IsZero() {

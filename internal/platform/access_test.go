@@ -12,8 +12,11 @@ import (
 	"time"
 
 	"github.com/fareboxhq/farebox/internal/admin"
+	ids "github.com/fareboxhq/farebox/internal/id"
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/wire"
+
+	"github.com/fareboxhq/farebox/internal/clock"
 )
 
 // endpoint is an operation with a request that is good but for who asks.
@@ -27,7 +30,7 @@ type endpoint struct {
 // endpoints returns every operation. The requests fit a fresh site.
 func (s *site) endpoints() []endpoint {
 	o := s.order("agent")
-	charge := newID("chg_")
+	charge := ids.New("chg_")
 	digest := keys.DigestOf("nobody's")
 	mark := strings.Repeat("ab", 16)
 	never := "never"
@@ -43,7 +46,7 @@ func (s *site) endpoints() []endpoint {
 		{"POST", "/keys/revocations/follow", "", wire.Follow{Node: "n", Seen: -1, LeaseMS: 1}, "gateway"},
 		{"DELETE", "/keys/revocations/nodes/{node}", "/keys/revocations/nodes/n", nil, "gateway"},
 		{"GET", "/keys/revocations", "", nil, "gateway"},
-		{"PUT", "/bonds/{mark}", "/bonds/" + mark, wire.Bond{Mark: mark, Account: "a", Until: time.Now().Add(time.Hour), Payload: []byte{}}, "gateway"},
+		{"PUT", "/bonds/{mark}", "/bonds/" + mark, wire.Bond{Mark: mark, Account: "a", Until: clock.Now().Add(time.Hour), Payload: []byte{}}, "gateway"},
 		{"GET", "/bonds/{mark}", "/bonds/" + mark, nil, "gateway"},
 		{"GET", "/keys", "", nil, "admin"},
 		{"POST", "/keys", "", admin.NewKey{Account: "alice"}, "admin"},
@@ -151,7 +154,7 @@ func TestEveryOperationIsServed(t *testing.T) {
 			}
 			body := e.body
 			if o, ok := body.(wire.Order); ok && kind == "provider" {
-				o.Key, o.Token, o.ID = "", s.secrets["agent"], newID("chg_")
+				o.Key, o.Token, o.ID = "", s.secrets["agent"], ids.New("chg_")
 				body = o
 			}
 			r := s.send(kind, e.method, e.url(), body)

@@ -8,6 +8,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/fareboxhq/farebox/internal/admin"
+	ids "github.com/fareboxhq/farebox/internal/id"
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/wire"
@@ -201,7 +202,7 @@ func TestChargeConcurrently(t *testing.T) {
 // A provider reserves by the agent's token, and settles what is its own.
 func TestProviderReserves(t *testing.T) {
 	s := newSite(t)
-	o := wire.Order{ID: newID("chg_"), Token: s.secrets["agent"], Server: "weather", Tool: "t", Amount: 100_000}
+	o := wire.Order{ID: ids.New("chg_"), Token: s.secrets["agent"], Server: "weather", Tool: "t", Amount: 100_000}
 	for range 2 {
 		do[wire.Reserved](s, 201, "provider", "POST", "/reservations", o)
 	}
@@ -217,7 +218,7 @@ func TestProviderReserves(t *testing.T) {
 		}
 	}
 	lost := o
-	lost.ID = newID("chg_")
+	lost.ID = ids.New("chg_")
 	do[wire.Captured](s, 200, "provider", "POST", "/reservations/"+lost.ID+"/capture", wire.Capture{Order: &lost})
 	for member, change := range map[string]func(*wire.Order){
 		"body.key":   func(o *wire.Order) { o.Key = s.ids["agent"] },
@@ -226,13 +227,13 @@ func TestProviderReserves(t *testing.T) {
 		"body.id":    func(o *wire.Order) { o.ID = "chg_" + strings.Repeat("0", 36) },
 	} {
 		bad := o
-		bad.ID = newID("chg_")
+		bad.ID = ids.New("chg_")
 		change(&bad)
 		if p := s.refused(422, wire.Invalid, "provider", "POST", "/reservations", bad); p.Field != member {
 			t.Errorf("%s: %+v", member, p)
 		}
 	}
-	if p := s.refused(401, wire.TokenInvalid, "provider", "POST", "/reservations", wire.Order{ID: newID("chg_"), Token: "junk", Server: "weather", Tool: "t", Amount: 1}); p.Field != "token" {
+	if p := s.refused(401, wire.TokenInvalid, "provider", "POST", "/reservations", wire.Order{ID: ids.New("chg_"), Token: "junk", Server: "weather", Tool: "t", Amount: 1}); p.Field != "token" {
 		t.Errorf("%+v", p)
 	}
 }

@@ -5,8 +5,6 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/fareboxhq/farebox/internal/gate"
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
@@ -58,13 +56,4 @@ type Watch func(digest keys.Digest) (changed, closing <-chan struct{}, end func(
 // Signer signs receipts.
 type Signer interface {
 	Sign(r ledger.Receipt) (string, error)
-}
-
-// newID returns the prefix and a UUIDv7 (RFC 9562, 5.7).
-func newID(prefix string) string {
-	id, err := uuid.NewV7()
-	if err != nil {
-		panic(err) // the system's random source has failed; crypto/rand would end the program, too
-	}
-	return prefix + id.String()
 }

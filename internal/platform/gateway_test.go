@@ -10,9 +10,12 @@ import (
 	"testing"
 	"time"
 
+	ids "github.com/fareboxhq/farebox/internal/id"
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/wire"
+
+	"github.com/fareboxhq/farebox/internal/clock"
 )
 
 // A gateway gets a key by its digest as the store has it, and nothing of what is
@@ -49,14 +52,14 @@ func TestGatewaySettles(t *testing.T) {
 	s.refused(409, wire.Settled, "gateway", "DELETE", path, nil)
 	s.refused(409, wire.Settled, "gateway", "POST", path+"/renew", nil)
 
-	refund := wire.Refund{ID: newID("txn_"), Reason: "the result was not delivered"}
+	refund := wire.Refund{ID: ids.New("txn_"), Reason: "the result was not delivered"}
 	for range 2 {
 		r := do[wire.Refunded](s, 200, "gateway", "POST", "/charges/"+o.ID+"/refund", refund)
 		if r.ID != refund.ID || r.Amount != 100_000 || r.Charge != o.ID {
 			t.Errorf("%+v", r)
 		}
 	}
-	refund.ID = newID("txn_")
+	refund.ID = ids.New("txn_")
 	s.refused(409, wire.Settled, "gateway", "POST", "/charges/"+o.ID+"/refund", refund)
 	rows, _, err := s.store.AuditLog(t.Context(), ledger.Page{Limit: 1})
 	if err != nil || len(rows) != 1 || rows[0].Actor != s.ids["gateway"] || rows[0].Action != "charge.refund" || rows[0].Target != o.ID || rows[0].From != "192.0.2.1" {
@@ -106,7 +109,7 @@ func TestGatewayStaysAtItsServers(t *testing.T) {
 		s.refused(403, wire.ServerForbidden, foreign, "POST", "/reservations/"+o.ID+"/capture", wire.Capture{Order: &o})
 		if foreign != "rival" {
 			s.refused(403, wire.ServerForbidden, foreign, "POST", "/reservations", o)
-			s.refused(404, wire.NotFound, foreign, "POST", "/charges/"+o.ID+"/refund", wire.Refund{ID: newID("txn_"), Reason: "r"})
+			s.refused(404, wire.NotFound, foreign, "POST", "/charges/"+o.ID+"/refund", wire.Refund{ID: ids.New("txn_"), Reason: "r"})
 		}
 	}
 	unknown := s.order("agent")
@@ -158,7 +161,7 @@ func TestGatewayDoesNotSetWhoEarns(t *testing.T) {
 	if r := do[wire.Reserved](s, 201, "gateway", "POST", "/reservations", test); r.Purse.Reserved != 100_000 {
 		t.Errorf("%+v", r)
 	}
-	test.ID, test.Server = newID("chg_"), "prod"
+	test.ID, test.Server = ids.New("chg_"), "prod"
 	s.refused(403, wire.ServerForbidden, "gateway", "POST", "/reservations", test)
 	free := s.order("agent")
 	free.FreeCalls = 1
@@ -174,7 +177,7 @@ func TestGatewayRepeats(t *testing.T) {
 	o.Retry = &wire.Retry{Key: "once", Fingerprint: strings.Repeat("ab", 32)}
 	do[wire.Reserved](s, 201, "gateway", "POST", "/reservations", o)
 	again := o
-	again.ID = newID("chg_")
+	again.ID = ids.New("chg_")
 	s.refused(409, wire.InFlight, "gateway", "POST", "/reservations", again)
 	answer := []byte(`{"jsonrpc":"2.0","id":1,"result":{}}`)
 	do[wire.Captured](s, 200, "gateway", "POST", "/reservations/"+o.ID+"/capture", wire.Capture{Answer: answer})
@@ -196,7 +199,7 @@ func TestCaptureBody(t *testing.T) {
 	s.refused(413, wire.TooLarge, "gateway", "POST", "/reservations", strings.Repeat(" ", smallBody+1))
 	do[wire.Captured](s, 200, "gateway", "POST", "/reservations/"+o.ID+"/capture", wire.Capture{Answer: make([]byte, ledger.MaxAnswer), Order: &o})
 	again := o
-	again.ID = newID("chg_")
+	again.ID = ids.New("chg_")
 	if r := do[wire.Reserved](s, 201, "gateway", "POST", "/reservations", again); r.First == nil || len(r.First.Body) != ledger.MaxAnswer {
 		t.Error("the answer is not kept")
 	}
@@ -206,7 +209,7 @@ func TestCaptureBody(t *testing.T) {
 func TestBonds(t *testing.T) {
 	s := newSite(t)
 	mark := strings.Repeat("ab", 16)
-	b := wire.Bond{Mark: mark, Account: s.accounts["alice"], Until: time.Now().Add(time.Hour).UTC().Truncate(time.Microsecond), Payload: []byte("p")}
+	b := wire.Bond{Mark: mark, Account: s.accounts["alice"], Until: clock.Now().Add(time.Hour).UTC().Truncate(time.Microsecond), Payload: []byte("p")}
 	do[none](s, 204, "gateway", "PUT", "/bonds/"+mark, b)
 	if got := do[wire.Bond](s, 200, "gateway", "GET", "/bonds/"+mark, nil); got.Account != b.Account || !got.Until.Equal(b.Until) || string(got.Payload) != "p" {
 		t.Errorf("%+v", got)
@@ -222,13 +225,13 @@ func TestBonds(t *testing.T) {
 // When keys were used is noted, and never as later than now.
 func TestUses(t *testing.T) {
 	s := newSite(t)
-	used := wire.Used{Keys: map[string]time.Time{s.ids["agent"]: time.Now().Add(time.Hour)}}
+	used := wire.Used{Keys: map[string]time.Time{s.ids["agent"]: clock.Now().Add(time.Hour)}}
 	for range 2_000 {
-		used.Keys[newID("key_")] = time.Now()
+		used.Keys[ids.New("key_")] = clock.Now()
 	}
 	do[none](s, 204, "gateway", "POST", "/keys/used", used)
 	key, err := s.store.Key(t.Context(), s.ids["agent"])
-	if err != nil || key.LastUsedAt.IsZero() || key.LastUsedAt.After(time.Now()) {
+	if err != nil || key.LastUsedAt.IsZero() || key.LastUsedAt.After(clock.Now()) {
 		t.Errorf("used at %v, %v", key.LastUsedAt, err)
 	}
 }
@@ -250,7 +253,7 @@ func TestFollow(t *testing.T) {
 		t.Errorf("%q follow", left)
 	}
 	for i := range maxNodes {
-		do[wire.Revocations](s, 200, "mail gateway", "POST", "/keys/revocations/follow", wire.Follow{Node: newID(""), Seen: int64(i), LeaseMS: 2000})
+		do[wire.Revocations](s, 200, "mail gateway", "POST", "/keys/revocations/follow", wire.Follow{Node: ids.New(""), Seen: int64(i), LeaseMS: 2000})
 	}
 	s.refused(429, wire.TooMany, "mail gateway", "POST", "/keys/revocations/follow", wire.Follow{Node: "one more", Seen: -1, LeaseMS: 2000})
 	s.refused(422, wire.Invalid, "gateway", "POST", "/keys/revocations/follow", wire.Follow{Node: "n", Seen: -1, LeaseMS: 2001})

@@ -18,10 +18,13 @@ import (
 	"time"
 
 	"github.com/fareboxhq/farebox/internal/admin"
+	ids "github.com/fareboxhq/farebox/internal/id"
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/sqlitestore"
 	"github.com/fareboxhq/farebox/internal/wire"
+
+	"github.com/fareboxhq/farebox/internal/clock"
 )
 
 // site is a platform on a real store, served over HTTP, with accounts and keys.
@@ -121,7 +124,7 @@ func newSite(t *testing.T) *site {
 		signer:   ledger.NewSigner([ed25519.SeedSize]byte{1}),
 		accounts: map[string]string{}, secrets: map[string]string{}, ids: map[string]string{},
 	}
-	now := func() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }
+	now := func() time.Time { return clock.Now().UTC().Truncate(time.Microsecond) }
 	declared, err := keys.NewCatalogue([]keys.Scope{{Name: "reports:read"}}, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -302,7 +305,7 @@ func do[T any](s *site, status int, key, method, path string, body any, headers 
 
 // order is one of a gateway, for the key of that name.
 func (s *site) order(key string) wire.Order {
-	return wire.Order{ID: newID("chg_"), Key: s.ids[key], Server: "weather", Tool: "get_forecast", Amount: 100_000}
+	return wire.Order{ID: ids.New("chg_"), Key: s.ids[key], Server: "weather", Tool: "get_forecast", Amount: 100_000}
 }
 
 // available is what an account of that name may still spend.

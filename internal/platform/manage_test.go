@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/fareboxhq/farebox/internal/admin"
+	ids "github.com/fareboxhq/farebox/internal/id"
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/wire"
 )
@@ -60,7 +61,7 @@ func TestManageMoney(t *testing.T) {
 	}
 	s.refused(409, wire.Exists, "admin", "POST", "/accounts", admin.NewAccount{Name: "bob"})
 	s.refused(422, wire.Invalid, "admin", "POST", "/accounts", admin.NewAccount{Name: "@bob"})
-	credit := admin.Credit{ID: newID("txn_"), Amount: 5_000_000, Reason: "paid"}
+	credit := admin.Credit{ID: ids.New("txn_"), Amount: 5_000_000, Reason: "paid"}
 	for range 2 {
 		if a := do[admin.AccountView](s, 200, "admin", "POST", "/accounts/bob/credit", credit); a.Balance != 5_000_000 {
 			t.Errorf("%+v", a)
@@ -88,7 +89,7 @@ func TestManageMoney(t *testing.T) {
 	part.Amount = -1
 	s.refused(422, wire.Invalid, "admin", "POST", "/charges/"+charged.ID+"/refund", part)
 	s.refused(422, wire.Invalid, "admin", "POST", "/charges/"+charged.ID+"/refund", Refund{Reason: " "})
-	s.refused(404, wire.NotFound, "admin", "POST", "/charges/"+newID("chg_")+"/refund", Refund{Reason: "r"})
+	s.refused(404, wire.NotFound, "admin", "POST", "/charges/"+ids.New("chg_")+"/refund", Refund{Reason: "r"})
 	if l := do[admin.List[admin.ChargeView]](s, 200, "admin", "GET", "/charges?account=alice", nil); len(l.Items) != 1 || l.Items[0].Refunded != 40_000 {
 		t.Errorf("%+v", l)
 	}

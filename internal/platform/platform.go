@@ -21,6 +21,8 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/fareboxhq/farebox/internal/clock"
+	"github.com/fareboxhq/farebox/internal/id"
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/wire"
@@ -50,7 +52,7 @@ type Options struct {
 	Watch   Watch
 	Signer  Signer
 	Logger  *slog.Logger
-	Now     func() time.Time           // nil: time.Now
+	Now     func() time.Time           // nil: clock.Now
 	NewID   func(prefix string) string // nil: a UUIDv7 after the prefix
 	// Charged counts a charge that a provider has made; nil does not. A retry that
 	// comes after the answer does not count, one at the same time may. What
@@ -79,10 +81,10 @@ type rule struct {
 // New returns a platform.
 func New(o Options) (*Platform, error) {
 	if o.Now == nil {
-		o.Now = time.Now
+		o.Now = clock.Now
 	}
 	if o.NewID == nil {
-		o.NewID = newID
+		o.NewID = id.New
 	}
 	if o.Charged == nil {
 		o.Charged = func(string, ledger.Amount, bool) {}

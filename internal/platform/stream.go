@@ -11,6 +11,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
+	"github.com/fareboxhq/farebox/internal/clock"
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/wire"
 )
@@ -157,7 +158,7 @@ func (s *revocationStream) tell(r keys.Revocations, first bool) error {
 }
 
 func (s *revocationStream) write(text string) error {
-	_ = s.control.SetWriteDeadline(time.Now().Add(writeTime)) // not every writer has deadlines
+	_ = s.control.SetWriteDeadline(clock.Deadline(writeTime)) // not every writer has deadlines
 	if _, err := s.w.Write([]byte(text)); err != nil {
 		return err
 	}

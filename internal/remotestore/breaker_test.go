@@ -12,6 +12,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/wire"
+
+	"github.com/fareboxhq/farebox/internal/clock"
 )
 
 // While the platform is down calls fail at once and nothing is asked of it; one
@@ -28,7 +30,7 @@ func TestBreakerOpensAndCloses(t *testing.T) {
 			t.Errorf("it opened after %d failures, want %d", asked, openAfter)
 		}
 		unavailable(t, "health", s.Healthy())
-		began := time.Now()
+		began := clock.Now()
 		var callers sync.WaitGroup
 		for range 32 {
 			callers.Go(func() {
@@ -40,8 +42,8 @@ func TestBreakerOpensAndCloses(t *testing.T) {
 			})
 		}
 		callers.Wait()
-		if f.count() != asked || time.Since(began) != 0 {
-			t.Errorf("asked %d times in %s", f.count()-asked, time.Since(began))
+		if f.count() != asked || clock.Since(began) != 0 {
+			t.Errorf("asked %d times in %s", f.count()-asked, clock.Since(began))
 		}
 
 		time.Sleep(probeAfter + time.Millisecond)
@@ -91,9 +93,9 @@ func TestDeadlines(t *testing.T) {
 			defaultTimeout:       func() error { _, err := s.KeyByDigest(ctx(t), keys.Digest{1}); return err },
 			defaultSettleTimeout: func() error { _, _, err := s.Capture(ctx(t), newID("chg_"), nil); return err },
 		} {
-			began := time.Now()
+			began := clock.Now()
 			unavailable(t, "slow", ask())
-			if took := time.Since(began); took != want {
+			if took := clock.Since(began); took != want {
 				t.Errorf("it took %s, want %s", took, want)
 			}
 		}
@@ -124,7 +126,7 @@ func TestOwnKeyRefused(t *testing.T) {
 			t.Errorf("%s: told %d times: %s", p.Code, n, log)
 		}
 		f.plays(done)
-		if err := s.TouchKeys(ctx(t), map[string]time.Time{"key_1": time.Now()}); err != nil || s.Healthy() != nil {
+		if err := s.TouchKeys(ctx(t), map[string]time.Time{"key_1": clock.Now()}); err != nil || s.Healthy() != nil {
 			t.Errorf("%s: %v, %v", p.Code, err, s.Healthy())
 		}
 	}
@@ -148,7 +150,7 @@ func TestCloseEndsEverything(t *testing.T) {
 			})
 		}
 		synctest.Wait()
-		began := time.Now()
+		began := clock.Now()
 		if err := s.Close(); err != nil {
 			t.Error(err)
 		}
@@ -157,8 +159,8 @@ func TestCloseEndsEverything(t *testing.T) {
 		_, err := s.KeyByDigest(ctx(t), keys.Digest{1})
 		unavailable(t, "later", err)
 		unavailable(t, "health", s.Healthy())
-		if f.count() != before || time.Since(began) != 0 {
-			t.Errorf("asked %d times, %s", f.count()-before, time.Since(began))
+		if f.count() != before || clock.Since(began) != 0 {
+			t.Errorf("asked %d times, %s", f.count()-before, clock.Since(began))
 		}
 	})
 }

@@ -14,8 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
-
+	ids "github.com/fareboxhq/farebox/internal/id"
 	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/wire"
 )
@@ -183,7 +182,7 @@ func streamed(t *testing.T, stream reply, script ...reply) (*Store, *fake, *reco
 	return s, f, log
 }
 
-func newID(prefix string) string { return prefix + uuid.Must(uuid.NewV7()).String() }
+func newID(prefix string) string { return ids.New(prefix) }
 
 // order is an order of a call.
 func order() ledger.Order {

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/fareboxhq/farebox/internal/admin"
+	ids "github.com/fareboxhq/farebox/internal/id"
 	"github.com/fareboxhq/farebox/internal/keycache"
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
@@ -26,6 +27,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/runtime"
 	"github.com/fareboxhq/farebox/internal/sqlitestore"
 	"github.com/fareboxhq/farebox/internal/telemetry"
+
+	"github.com/fareboxhq/farebox/internal/clock"
 )
 
 // headquarters is a platform as it runs: a runtime on a store, and the API over
@@ -191,7 +194,7 @@ func TestDeletedIsDeadAtEveryGateway(t *testing.T) {
 					return
 				}
 				lookups.Add(1)
-				if dead && found.Check(time.Now(), keys.Use{}) == nil {
+				if dead && found.Check(clock.Now(), keys.Use{}) == nil {
 					stale.Add(1)
 				}
 			}
@@ -199,11 +202,11 @@ func TestDeletedIsDeadAtEveryGateway(t *testing.T) {
 	}
 	var longest time.Duration
 	for range 20 {
-		began := time.Now()
+		began := clock.Now()
 		if _, err := h.runtime.Service().DeleteKey(t.Context(), actor, current.Load().ID); err != nil {
 			t.Fatal(err)
 		}
-		longest = max(longest, time.Since(began)) // by how long the callers leave no processor to it
+		longest = max(longest, clock.Since(began)) // by how long the callers leave no processor to it
 		deleted.Store(current.Load().Digest, struct{}{})
 		for until := lookups.Load() + 300; lookups.Load() < until; {
 			if t.Failed() {
@@ -232,7 +235,7 @@ func TestFrozenGatewayHoldsNothingUp(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return found.Check(time.Now(), keys.Use{})
+		return found.Check(clock.Now(), keys.Use{})
 	}
 	for _, r := range nodes {
 		if err := lookup(r); err != nil {
@@ -240,21 +243,21 @@ func TestFrozenGatewayHoldsNothingUp(t *testing.T) {
 		}
 	}
 	other := h.newAgent(0)
-	began := time.Now()
+	began := clock.Now()
 	if _, err := h.runtime.Service().DeleteKey(t.Context(), actor, other.ID); err != nil {
 		t.Fatal(err)
 	}
-	took := time.Since(began)
+	took := clock.Since(began)
 	if t.Logf("a delete took %s", took); took >= runtime.LeaseTime {
 		t.Errorf("a delete took %s: it was not told, but waited out", took)
 	}
 	wake := make(chan struct{})
 	stores[1].frozen.Store(&wake)
-	began = time.Now()
+	began = clock.Now()
 	if _, err := h.runtime.Service().DeleteKey(t.Context(), actor, k.ID); err != nil {
 		t.Fatal(err)
 	}
-	if took := time.Since(began); took > runtime.LeaseTime+time.Second {
+	if took := clock.Since(began); took > runtime.LeaseTime+time.Second {
 		t.Errorf("the delete took %s", took)
 	}
 	for i, r := range nodes {
@@ -339,7 +342,7 @@ func TestNoDoubleEffectsAcrossABrokenNetwork(t *testing.T) {
 	for caller := range callers {
 		group.Go(func() {
 			for call := range calls {
-				id := admin.NewID("chg_")
+				id := ids.New("chg_")
 				err := until(ctx, func() error { _, err := s.Reserve(ctx, id, o, ledger.Terms{}); return err })
 				switch {
 				case err != nil:
@@ -355,7 +358,7 @@ func TestNoDoubleEffectsAcrossABrokenNetwork(t *testing.T) {
 						t.Errorf("the charge is %+v", c)
 					}
 					if err == nil && (caller+call)%3 == 1 {
-						refund := ledger.Transaction{ID: admin.NewID("txn_"), Kind: ledger.KindRefund, Charge: id, Reason: "the result was not delivered"}
+						refund := ledger.Transaction{ID: ids.New("txn_"), Kind: ledger.KindRefund, Charge: id, Reason: "the result was not delivered"}
 						err = until(ctx, func() error { _, _, err := s.Post(ctx, refund, ledger.Audit{}); return err })
 						refunded.Add(1)
 					}

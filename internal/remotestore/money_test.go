@@ -13,6 +13,8 @@ import (
 
 	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/wire"
+
+	"github.com/fareboxhq/farebox/internal/clock"
 )
 
 // What may have been lost is asked again under the same id with the same
@@ -38,11 +40,11 @@ func TestLostRequestsAreRepeatedUnderTheirID(t *testing.T) {
 				t.Errorf("%s: %+v, %v", name, charge, err)
 			}
 			f.plays(fault)
-			began := time.Now()
+			began := clock.Now()
 			_, err = s.Reserve(ctx(t), newID("chg_"), order(), ledger.Terms{})
 			unavailable(t, name, err)
-			if f.count() != maxTries || time.Since(began) > 2*time.Second {
-				t.Errorf("%s: asked %d times in %s", name, f.count(), time.Since(began))
+			if f.count() != maxTries || clock.Since(began) > 2*time.Second {
+				t.Errorf("%s: asked %d times in %s", name, f.count(), clock.Since(began))
 			}
 			if err := s.Close(); err != nil {
 				t.Error(err)

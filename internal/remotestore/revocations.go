@@ -14,6 +14,7 @@ import (
 
 	"github.com/cenkalti/backoff/v5"
 
+	"github.com/fareboxhq/farebox/internal/clock"
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/wire"
@@ -88,9 +89,9 @@ func (s *Store) listen() {
 	pause := backoff.NewExponentialBackOff()
 	pause.InitialInterval, pause.MaxInterval, pause.Multiplier = 100*time.Millisecond, pauseMost, 2
 	for s.closed.Err() == nil {
-		began := time.Now()
+		began := clock.Now()
 		err := s.hear()
-		if time.Since(began) >= steady {
+		if clock.Since(began) >= steady {
 			pause.Reset()
 		}
 		wait := pause.NextBackOff()

@@ -11,6 +11,7 @@ import (
 
 	"github.com/sony/gobreaker/v2"
 
+	"github.com/fareboxhq/farebox/internal/clock"
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
@@ -82,7 +83,7 @@ func newStore(o Options) (*Store, error) {
 	}
 	s := &Store{
 		base: base, authorization: "Bearer " + o.Key, timeout: o.Timeout, settleTimeout: o.SettleTimeout, logger: o.Logger,
-		transport: newTransport(o.Proxy), open: newMemory(maxOpen, time.Now), heard: make(chan struct{}),
+		transport: newTransport(o.Proxy), open: newMemory(maxOpen, clock.Now), heard: make(chan struct{}),
 	}
 	if s.timeout <= 0 {
 		s.timeout = defaultTimeout

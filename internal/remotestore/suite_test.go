@@ -205,10 +205,10 @@ func (b *both) Post(ctx context.Context, t ledger.Transaction, a ledger.Audit) (
 // suiteBegins is when the suite's clock starts, two days before a month's end.
 var suiteBegins = time.Date(2030, 1, 30, 9, 0, 0, 0, time.UTC)
 
-// clock is a wall clock that a test moves.
-type clock struct{ ahead atomic.Int64 }
+// fakeClock is a wall clock that a test moves.
+type fakeClock struct{ ahead atomic.Int64 }
 
-func (c *clock) now() time.Time { return suiteBegins.Add(time.Duration(c.ahead.Load())) }
+func (c *fakeClock) now() time.Time { return suiteBegins.Add(time.Duration(c.ahead.Load())) }
 
 // site is a platform on a real store, served over HTTP.
 type site struct {
@@ -315,7 +315,7 @@ func overSQLite(t *testing.T) storetest.Harness {
 		dir = t.TempDir()
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	c, near := new(clock), new(warnings)
+	c, near := new(fakeClock), new(warnings)
 	path := filepath.Join(dir, "farebox.db")
 	s, current := newSite(t, c.now, func() (own, error) {
 		return sqlitestore.Open(context.Background(), sqlitestore.Options{Path: path, Now: c.now, NearCap: near.note})
@@ -345,7 +345,7 @@ func TestMain(m *testing.M) { cluster.Main(m) }
 // overPostgres is what the suite works on, with a platform on PostgreSQL.
 func overPostgres(t *testing.T) storetest.Harness {
 	t.Helper()
-	c, near := new(clock), new(warnings)
+	c, near := new(fakeClock), new(warnings)
 	dsn := cluster.Database(t, func(ctx context.Context, dsn string) error {
 		_, _, err := pgstore.Migrate(ctx, pgstore.Options{DSN: dsn}, nil)
 		return err

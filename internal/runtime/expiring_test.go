@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/fareboxhq/farebox/internal/admin"
+
+	"github.com/fareboxhq/farebox/internal/clock"
 )
 
 // counter is a store that counts, and counts how often it is asked.
@@ -36,7 +38,7 @@ func (c *counter) count(ctx context.Context, until []time.Time) ([]int64, error)
 func TestExpiringIsAskedSeldom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := new(counter)
-		e := newExpiring(c.count, time.Now, slog.New(slog.DiscardHandler))
+		e := newExpiring(c.count, clock.Now, slog.New(slog.DiscardHandler))
 		within := []time.Duration{time.Hour, 24 * time.Hour}
 		expect := func(what string, asked int, ok bool) {
 			t.Helper()
@@ -49,7 +51,7 @@ func TestExpiringIsAskedSeldom(t *testing.T) {
 				t.Errorf("%s: asked %d times, want %d", what, c.asked, asked)
 			}
 		}
-		began := time.Now()
+		began := clock.Now()
 		expect("at first", 1, true)
 		if want := []time.Time{began.Add(time.Hour), began.Add(24 * time.Hour)}; !slices.EqualFunc(c.until, want, time.Time.Equal) {
 			t.Errorf("asked for %v, want %v", c.until, want)
@@ -65,9 +67,9 @@ func TestExpiringIsAskedSeldom(t *testing.T) {
 		expect("mended", 3, true)
 		time.Sleep(countEvery)
 		c.slow = true
-		began = time.Now()
+		began = clock.Now()
 		expect("hanging", 4, false)
-		if took := time.Since(began); took != countTime {
+		if took := clock.Since(began); took != countTime {
 			t.Errorf("it hung for %v, want %v", took, countTime)
 		}
 		expect("not left hanging again", 4, false)
@@ -80,7 +82,7 @@ func TestExpiringIsAskedSeldom(t *testing.T) {
 // Many scrapes at once ask the store once, and all get its answer.
 func TestExpiringIsAskedOnce(t *testing.T) {
 	c := new(counter)
-	e := newExpiring(c.count, time.Now, slog.New(slog.DiscardHandler))
+	e := newExpiring(c.count, clock.Now, slog.New(slog.DiscardHandler))
 	var group sync.WaitGroup
 	for range 16 {
 		group.Go(func() {

@@ -15,11 +15,14 @@ import (
 
 	"github.com/fareboxhq/farebox/internal/admin"
 	"github.com/fareboxhq/farebox/internal/gate"
+	ids "github.com/fareboxhq/farebox/internal/id"
 	"github.com/fareboxhq/farebox/internal/keycache"
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/sqlitestore"
 	"github.com/fareboxhq/farebox/internal/telemetry"
+
+	"github.com/fareboxhq/farebox/internal/clock"
 )
 
 // reads counts what reaches a store.
@@ -76,7 +79,7 @@ func TestFlood(t *testing.T) {
 	digests := make([]keys.Digest, good)
 	for i := range digests {
 		binary.BigEndian.PutUint64(digests[i][:], uint64(i)*0x9E3779B97F4A7C15) // spread as those of secrets are
-		id := admin.NewID("key_")
+		id := ids.New("key_")
 		err := store.CreateKey(ctx, keys.Key{
 			ID: id, Lineage: id, Account: account.ID, Kind: keys.Agent, Environment: keys.Live, Digest: digests[i],
 		}, ledger.Audit{Actor: "test", Action: "test"})
@@ -104,11 +107,11 @@ func TestFlood(t *testing.T) {
 	})
 	tick := time.NewTicker(time.Second / 1000)
 	defer tick.Stop()
-	began := time.Now()
+	began := clock.Now()
 	var junk keys.Digest
 	for n := uint64(0); n < rate*seconds; {
 		<-tick.C
-		for due := uint64(time.Since(began).Seconds() * rate); n < min(due, rate*seconds); n++ {
+		for due := uint64(clock.Since(began).Seconds() * rate); n < min(due, rate*seconds); n++ {
 			binary.BigEndian.PutUint64(junk[:], n*0xD1B54A32D192ED03+1)
 			junk[31] = 0xFF // none of the good ones
 			switch _, err := r.Lookup(ctx, caller, junk); {
@@ -119,7 +122,7 @@ func TestFlood(t *testing.T) {
 			}
 		}
 	}
-	took := time.Since(began)
+	took := clock.Since(began)
 	done.Store(true)
 	callers.Wait()
 

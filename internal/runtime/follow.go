@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/fareboxhq/farebox/internal/clock"
 	"github.com/fareboxhq/farebox/internal/keys"
 )
 
@@ -55,7 +56,7 @@ func follow(log Revocations, cache known, told func(keys.Digest), lost func(), l
 		id: uuid.NewString(), log: log, cache: cache, told: told, lost: lost, logger: logger,
 		cancel: cancel, done: make(chan struct{}),
 	}
-	cache.Believe(cache.Clock(), time.Now(), 0)
+	cache.Believe(cache.Clock(), clock.Now(), 0)
 	n.asked.Store(int64(cache.Clock()))
 	go n.run(ctx)
 	return n
@@ -104,7 +105,7 @@ func (n *node) run(ctx context.Context) {
 func (n *node) renew(ctx context.Context, seen int64) (position int64, more bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, renewTime)
 	defer cancel()
-	began, wall := n.cache.Clock(), time.Now()
+	began, wall := n.cache.Clock(), clock.Now()
 	r, err := n.log.Follow(ctx, n.id, seen, LeaseTime)
 	if err != nil {
 		return seen, false, err
@@ -135,12 +136,12 @@ func (n *node) confirm() { Confirm(n.log, n.id) }
 // Confirm returns when no node but this one believes any longer what it knew of
 // keys before the call, which is after LeaseTime at the latest.
 func Confirm(log Revocations, node string) {
-	began := time.Now()
+	began := clock.Now()
 	ctx, cancel := context.WithTimeout(context.Background(), LeaseTime)
 	defer cancel()
 	if err := log.Confirm(ctx, node); err != nil {
 		// Whoever has not heard of it by then has no lease any more.
-		timer := time.NewTimer(time.Until(began.Add(LeaseTime)))
+		timer := time.NewTimer(clock.Until(began.Add(LeaseTime)))
 		defer timer.Stop()
 		<-timer.C
 	}
@@ -150,7 +151,7 @@ func Confirm(log Revocations, node string) {
 func (n *node) stop() {
 	n.cancel()
 	<-n.done
-	n.cache.Believe(n.cache.Clock(), time.Now(), 0) // calls may go on that closing did not wait for
+	n.cache.Believe(n.cache.Clock(), clock.Now(), 0) // calls may go on that closing did not wait for
 	ctx, cancel := context.WithTimeout(context.Background(), renewTime)
 	defer cancel()
 	if err := n.log.Leave(ctx, n.id); err != nil {

@@ -18,6 +18,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/sqlitestore"
 	"github.com/fareboxhq/farebox/internal/telemetry"
+
+	"github.com/fareboxhq/farebox/internal/clock"
 )
 
 // shared is a store that several runtimes of a test have in common, as processes
@@ -71,7 +73,7 @@ func cluster(t *testing.T, n int) ([]*Runtime, []*shared) {
 			t.Error(err)
 		}
 	})
-	log := newBoard(time.Now, 0)
+	log := newBoard(clock.Now, 0)
 	nodes, parts := make([]*Runtime, n), make([]*shared, n)
 	for i := range nodes {
 		parts[i] = &shared{Store: store, board: log}
@@ -133,7 +135,7 @@ func TestDeletedIsDeadAtEveryNode(t *testing.T) {
 					return
 				}
 				lookups.Add(1)
-				if dead && found.Check(time.Now(), keys.Use{}) == nil {
+				if dead && found.Check(clock.Now(), keys.Use{}) == nil {
 					stale.Add(1)
 				}
 			}
@@ -141,11 +143,11 @@ func TestDeletedIsDeadAtEveryNode(t *testing.T) {
 	}
 	var longest time.Duration
 	for i := range 40 {
-		began := time.Now()
+		began := clock.Now()
 		if _, err := nodes[i%3].Service().DeleteKey(t.Context(), admin.Actor{Name: "test"}, current.Load().ID); err != nil {
 			t.Fatal(err)
 		}
-		longest = max(longest, time.Since(began))
+		longest = max(longest, clock.Since(began))
 		deleted.Store(current.Load().Digest, struct{}{})
 		for until := lookups.Load() + 60; lookups.Load() < until; {
 			if ctx.Err() != nil {
@@ -173,7 +175,7 @@ func TestFrozenNodeHoldsNothingUp(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return found.Check(time.Now(), keys.Use{})
+		return found.Check(clock.Now(), keys.Use{})
 	}
 	for _, r := range nodes {
 		if err := lookup(r); err != nil {
@@ -182,11 +184,11 @@ func TestFrozenNodeHoldsNothingUp(t *testing.T) {
 	}
 	wake := make(chan struct{})
 	parts[1].frozen.Store(&wake)
-	began := time.Now()
+	began := clock.Now()
 	if _, err := nodes[0].Service().DeleteKey(t.Context(), admin.Actor{Name: "test"}, k.ID); err != nil {
 		t.Fatal(err)
 	}
-	if took := time.Since(began); took > LeaseTime+time.Second {
+	if took := clock.Since(began); took > LeaseTime+time.Second {
 		t.Errorf("the delete took %s", took)
 	}
 	for i, r := range nodes {
@@ -206,18 +208,18 @@ func TestUnreachableLogIsWaitedOut(t *testing.T) {
 	for _, p := range parts {
 		p.broken.Store(true)
 	}
-	began := time.Now()
+	began := clock.Now()
 	if _, err := nodes[0].Service().DisableKey(t.Context(), admin.Actor{Name: "test"}, k.ID); err != nil {
 		t.Fatal(err)
 	}
-	if took := time.Since(began); took < LeaseTime-renewEvery || took > LeaseTime+time.Second {
+	if took := clock.Since(began); took < LeaseTime-renewEvery || took > LeaseTime+time.Second {
 		t.Errorf("it took %s", took)
 	}
 	for i, r := range nodes {
 		if _, source, _ := r.cache.Cached(k.Digest); source != keycache.SourceStore {
 			t.Errorf("node %d believes %s", i, source)
 		}
-		if found, err := r.Lookup(t.Context(), netip.Addr{}, k.Digest); err != nil || !errors.Is(found.Check(time.Now(), keys.Use{}), keys.ErrDisabled) {
+		if found, err := r.Lookup(t.Context(), netip.Addr{}, k.Digest); err != nil || !errors.Is(found.Check(clock.Now(), keys.Use{}), keys.ErrDisabled) {
 			t.Errorf("node %d: %v", i, err)
 		}
 	}
@@ -231,7 +233,7 @@ type memory struct {
 	all     int
 }
 
-func (m *memory) Clock() time.Duration { return time.Since(m.began) }
+func (m *memory) Clock() time.Duration { return clock.Since(m.began) }
 func (m *memory) Believe(from time.Duration, _ time.Time, d time.Duration) {
 	m.until = from + d
 }
@@ -242,9 +244,9 @@ func (m *memory) RevokeAll()           { m.all++ }
 // some may be lost, it doubts everything it knows.
 func TestNodeReadsTheLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		log := newBoard(time.Now, 0)
+		log := newBoard(clock.Now, 0)
 		log.Append(keys.Digest{0}) // before it came
-		m := &memory{began: time.Now()}
+		m := &memory{began: clock.Now()}
 		lost := 0
 		s := &shared{board: log}
 		n := follow(s, m, func(keys.Digest) {}, func() { lost++ }, slog.New(slog.DiscardHandler))
@@ -296,15 +298,15 @@ func TestNodeReadsTheLog(t *testing.T) {
 // is over; a node that comes from another process's log has a gap.
 func TestBoardConfirms(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBoard(time.Now, 0)
+		b := newBoard(clock.Now, 0)
 		r, _ := b.Follow(t.Context(), "n", -1, time.Second)
 		b.Append(keys.Digest{1})
-		began := time.Now()
-		if err := b.Confirm(t.Context(), "n"); err != nil || time.Since(began) != 0 {
+		began := clock.Now()
+		if err := b.Confirm(t.Context(), "n"); err != nil || clock.Since(began) != 0 {
 			t.Errorf("it waits for itself: %v", err)
 		}
-		if err := b.Confirm(t.Context(), "other"); err != nil || time.Since(began) != time.Second {
-			t.Errorf("after %s: %v", time.Since(began), err)
+		if err := b.Confirm(t.Context(), "other"); err != nil || clock.Since(began) != time.Second {
+			t.Errorf("after %s: %v", clock.Since(began), err)
 		}
 		_, _ = b.Follow(t.Context(), "n", r.Position, time.Hour)
 		done := make(chan error)
@@ -313,8 +315,8 @@ func TestBoardConfirms(t *testing.T) {
 		if _, err := b.Follow(t.Context(), "n", r.Position+1, time.Hour); err != nil {
 			t.Fatal(err)
 		}
-		if err := <-done; err != nil || time.Since(began) != time.Second {
-			t.Errorf("after %s: %v", time.Since(began), err)
+		if err := <-done; err != nil || clock.Since(began) != time.Second {
+			t.Errorf("after %s: %v", clock.Since(began), err)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()

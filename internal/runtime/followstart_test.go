@@ -11,6 +11,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/admin"
 	"github.com/fareboxhq/farebox/internal/keycache"
 	"github.com/fareboxhq/farebox/internal/keys"
+
+	"github.com/fareboxhq/farebox/internal/clock"
 )
 
 // What a node learned of keys before it first read the log is not believed
@@ -30,7 +32,7 @@ func TestNodeBelievesNothingFromBeforeItFollowed(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return found.Check(time.Now(), keys.Use{})
+		return found.Check(clock.Now(), keys.Use{})
 	}
 	if err := lookup(); err != nil {
 		t.Fatal(err)
@@ -40,9 +42,9 @@ func TestNodeBelievesNothingFromBeforeItFollowed(t *testing.T) {
 	}
 	late.frozen.Store(nil)
 	close(wake)
-	for until := time.Now().Add(2 * LeaseTime); ; {
+	for until := clock.Now().Add(2 * LeaseTime); ; {
 		_, source, err := r.cache.Lookup(t.Context(), other.Digest)
-		if err != nil || time.Now().After(until) {
+		if err != nil || clock.Now().After(until) {
 			t.Fatalf("it does not believe what it knows: %v", err)
 		}
 		if source == keycache.SourceCache {
@@ -64,7 +66,7 @@ func TestNodeBelievesNothingFromBeforeItFollowed(t *testing.T) {
 // lease it is told of the change.
 func TestStubbornNodeHoldsNothingUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBoard(time.Now, 0)
+		b := newBoard(clock.Now, 0)
 		r, _ := b.Follow(t.Context(), "stubborn", -1, LeaseTime)
 		stop := make(chan struct{})
 		go func() {
@@ -79,12 +81,12 @@ func TestStubbornNodeHoldsNothingUp(t *testing.T) {
 		}()
 		defer close(stop)
 		b.Append(keys.Digest{1})
-		began := time.Now()
+		began := clock.Now()
 		done := make(chan error, 1)
 		go func() { done <- b.Confirm(t.Context(), "") }()
 		select {
 		case err := <-done:
-			if took := time.Since(began); err != nil || took != LeaseTime {
+			if took := clock.Since(began); err != nil || took != LeaseTime {
 				t.Errorf("after %s: %v", took, err)
 			}
 		case <-time.After(time.Minute):
@@ -99,8 +101,8 @@ func TestStubbornNodeHoldsNothingUp(t *testing.T) {
 func TestStreamsAreDoubtedWithTheLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lost := 0
-		s := &shared{board: newBoard(time.Now, 0)}
-		n := follow(s, &memory{began: time.Now()}, func(keys.Digest) {}, func() { lost++ }, slog.New(slog.DiscardHandler))
+		s := &shared{board: newBoard(clock.Now, 0)}
+		n := follow(s, &memory{began: clock.Now()}, func(keys.Digest) {}, func() { lost++ }, slog.New(slog.DiscardHandler))
 		defer n.stop()
 		synctest.Wait()
 		lost = 0
@@ -138,7 +140,7 @@ func TestRestartRemembersThatThereMayBeLeases(t *testing.T) {
 			if _, err := former.Service().DeleteKey(t.Context(), admin.Actor{Name: "test"}, other.ID); err != nil {
 				t.Fatal(err)
 			}
-			given := time.Now()
+			given := clock.Now()
 			if _, err := former.Revocations().Follow(t.Context(), "node", -1, LeaseTime); err != nil {
 				t.Fatal(err)
 			}
@@ -151,12 +153,12 @@ func TestRestartRemembersThatThereMayBeLeases(t *testing.T) {
 					t.Error(err)
 				}
 			}()
-			began := time.Now()
+			began := clock.Now()
 			if _, err := r.Service().DeleteKey(t.Context(), admin.Actor{Name: "test"}, k.ID); err != nil {
 				t.Fatal(err)
 			}
-			switch took := time.Since(began); {
-			case kind == keys.Gateway && time.Since(given) < LeaseTime:
+			switch took := clock.Since(began); {
+			case kind == keys.Gateway && clock.Since(given) < LeaseTime:
 				t.Errorf("the delete took %s and did not wait for the lease", took)
 			case kind != keys.Gateway && took > LeaseTime/2, took > LeaseTime+time.Second:
 				t.Errorf("the delete took %s", took)

@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"testing"
 	"time"
+
+	"github.com/fareboxhq/farebox/internal/clock"
 )
 
 // TestRequestIDs: an id is under way once in a session; one whose stream may be
@@ -39,7 +41,7 @@ func TestRequestIDs(t *testing.T) {
 // TestRequestIDsAreBounded: a session that has had too many requests has to begin
 // anew, and the memory for all is bounded.
 func TestRequestIDsAreBounded(t *testing.T) {
-	r := newRequests(time.Now)
+	r := newRequests(clock.Now)
 	for i := range maxSessionIDs {
 		if err := r.claim("a", strconv.Itoa(i)); err != nil {
 			t.Fatal(err)

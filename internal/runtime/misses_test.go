@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"testing"
 	"time"
+
+	"github.com/fareboxhq/farebox/internal/clock"
 )
 
 // An address may try missRate unknown tokens a second for long, and missBurst
@@ -61,7 +63,7 @@ func TestMissesByNetwork(t *testing.T) {
 
 // However many addresses come, the memory is bounded.
 func TestMissesAreBounded(t *testing.T) {
-	m := newMisses(time.Now)
+	m := newMisses(clock.Now)
 	a := netip.MustParseAddr("10.0.0.0")
 	for range 5 * maxAddresses {
 		m.take(a)

@@ -4,6 +4,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/fareboxhq/farebox/internal/clock"
 	"github.com/fareboxhq/farebox/internal/gate"
 	"github.com/fareboxhq/farebox/internal/keys"
 )
@@ -27,8 +28,8 @@ type rateBucket struct{ lineage, server string }
 const minSweep = 1024
 
 func newRates() *rates {
-	began := time.Now()
-	return &rates{now: func() time.Duration { return time.Since(began) }, full: make(map[rateBucket]time.Duration), sweep: minSweep}
+	began := clock.Now()
+	return &rates{now: func() time.Duration { return clock.Since(began) }, full: make(map[rateBucket]time.Duration), sweep: minSweep}
 }
 
 // Take counts one request; see gate.Limiter.

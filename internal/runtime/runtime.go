@@ -16,7 +16,9 @@ import (
 	"time"
 
 	"github.com/fareboxhq/farebox/internal/admin"
+	"github.com/fareboxhq/farebox/internal/clock"
 	"github.com/fareboxhq/farebox/internal/gate"
+	"github.com/fareboxhq/farebox/internal/id"
 	"github.com/fareboxhq/farebox/internal/keycache"
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
@@ -111,7 +113,7 @@ func Open(ctx context.Context, o Options) (*Runtime, error) {
 	if err != nil {
 		return nil, errors.Join(err, store.Close())
 	}
-	sealer, err := loadSealer(o.SealFile, time.Now())
+	sealer, err := loadSealer(o.SealFile, clock.Now())
 	if err != nil {
 		return nil, errors.Join(err, store.Close())
 	}
@@ -122,12 +124,12 @@ func Open(ctx context.Context, o Options) (*Runtime, error) {
 	r := &Runtime{
 		store: store, cache: cache, signer: signer, sealer: sealer,
 		metrics: o.Metrics, logger: o.Logger, leases: newLeases(),
-		abandoned: newAbandoned(time.Now), rates: newRates(), requests: newRequests(time.Now),
-		misses: newMisses(time.Now), streams: newStreams(), usage: newUsage(store.TouchKeys, o.Logger),
+		abandoned: newAbandoned(clock.Now), rates: newRates(), requests: newRequests(clock.Now),
+		misses: newMisses(clock.Now), streams: newStreams(), usage: newUsage(store.TouchKeys, o.Logger),
 	}
 	if managed, ok := store.(managed); ok {
 		r.service = admin.New(managed, r, r.settings.Load, now).WithReceiptKeys(published)
-		r.expiring = newExpiring(managed.CountExpiring, time.Now, o.Logger)
+		r.expiring = newExpiring(managed.CountExpiring, clock.Now, o.Logger)
 	}
 	r.settings.Store(new(admin.Settings))
 	r.claims, _ = store.(Claims)
@@ -135,7 +137,7 @@ func Open(ctx context.Context, o Options) (*Runtime, error) {
 		r.log = shared
 		r.node = follow(shared, cache, r.streams.tell, r.streams.tellAll, o.Logger)
 	} else {
-		r.own = newBoard(time.Now, formerLeases(ctx, store))
+		r.own = newBoard(clock.Now, formerLeases(ctx, store))
 		r.log = r.own
 	}
 	r.unwatch = o.Metrics.Watch(r)
@@ -157,7 +159,7 @@ func formerLeases(ctx context.Context, store Store) time.Duration {
 }
 
 // now is the wall clock at the resolution that stores keep.
-func now() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }
+func now() time.Time { return clock.Now().UTC().Truncate(time.Microsecond) }
 
 // Acquire takes a lease, under which the runtime stays open. Release must be
 // called exactly once. It fails with ErrClosed.
@@ -181,14 +183,14 @@ func (r *Runtime) Service() *admin.Service { return r.service }
 func (r *Runtime) Gate(p gate.Policy) *gate.Gate {
 	return gate.New(p, gate.Deps{
 		Keys: r, Ledger: r.store, Bonds: r.store, Abandonments: r.abandoned, Limiter: r.rates, Signer: r.signer, Sealer: r.sealer, Meter: r.metrics.Meter(p.Server),
-		Logger: r.logger, Now: time.Now, NewID: admin.NewID,
+		Logger: r.logger, Now: clock.Now, NewID: id.New,
 	})
 }
 
 // Lookup returns the key of the digest, from the cache or the store. A client
 // that asked for too many keys that nobody has gets gate.ErrFlood.
 func (r *Runtime) Lookup(ctx context.Context, client netip.Addr, d keys.Digest) (*keys.Key, error) {
-	began := time.Now()
+	began := clock.Now()
 	key, source, err := r.cache.Cached(d)
 	if source == keycache.SourceStore {
 		key, source, err = r.load(ctx, client, d, errors.Is(err, keycache.ErrStale))
@@ -204,7 +206,7 @@ func (r *Runtime) Lookup(ctx context.Context, client netip.Addr, d keys.Digest) 
 	default:
 		r.usage.note(key.ID, began)
 	}
-	r.metrics.Lookup(source.String(), result, time.Since(began))
+	r.metrics.Lookup(source.String(), result, clock.Since(began))
 	return key, err
 }
 

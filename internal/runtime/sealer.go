@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/fareboxhq/farebox/internal/clock"
 	"github.com/fareboxhq/farebox/internal/gate"
 )
 
@@ -33,7 +34,7 @@ func loadSealer(file string, now time.Time) (*gate.Sealer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("sealing key %s: %w", file, err)
 	}
-	return gate.NewSealer(time.Now, keys...), nil
+	return gate.NewSealer(clock.Now, keys...), nil
 }
 
 // readPrivate reads a file with a key of the installation, and refuses one that

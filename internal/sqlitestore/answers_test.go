@@ -65,7 +65,7 @@ func keptClean(t *testing.T, s *Store) {
 // answered captures a call that may be repeated.
 func answered(t *testing.T, s *Store, o ledger.Order, key string, answer []byte) ledger.Charge {
 	t.Helper()
-	c, _, err := s.Charge(t.Context(), id("chg_"), o, repeatable(key), answer)
+	c, _, err := s.Charge(t.Context(), newID("chg_"), o, repeatable(key), answer)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +75,7 @@ func answered(t *testing.T, s *Store, o ledger.Order, key string, answer []byte)
 // repeat is what a call gets that is sent again; what it reserves it releases.
 func repeat(t *testing.T, s *Store, o ledger.Order, key string) (*ledger.Answer, error) {
 	t.Helper()
-	charge := id("chg_")
+	charge := newID("chg_")
 	got, err := s.Reserve(t.Context(), charge, o, repeatable(key))
 	if err == nil && got.First == nil {
 		if err := s.Release(t.Context(), charge); err != nil {
@@ -137,7 +137,7 @@ func TestAnswersAreBounded(t *testing.T) {
 // younger calls stay.
 func TestAnswersAreSwept(t *testing.T) {
 	t.Parallel()
-	c := &clock{}
+	c := &fakeClock{}
 	s := opened(t, Options{Path: filepath.Join(memoryDir(t), "farebox.db"), Now: c.now})
 	o := pair(t, s, 1000)
 	for i := range 20 {
@@ -166,13 +166,13 @@ func TestSweepInDoubt(t *testing.T) {
 	t.Parallel()
 	for name, mode := range map[string]int32{"came back": commitOnceBack, "lost": commitOnceLost} {
 		t.Run(name, func(t *testing.T) {
-			c, f := &clock{}, &faults{}
+			c, f := &fakeClock{}, &faults{}
 			s := opened(t, Options{Path: filepath.Join(memoryDir(t), "farebox.db"), Now: c.now, connect: f.connect})
 			o := pair(t, s, 1000)
 			for i := range 5 {
 				answered(t, s, o, fmt.Sprint("k", i), []byte("a"))
 			}
-			held := id("chg_")
+			held := newID("chg_")
 			if _, err := s.Reserve(t.Context(), held, o, repeatable("open")); err != nil {
 				t.Fatal(err)
 			}
@@ -212,7 +212,7 @@ func TestFailedCommitKeepsAnswersAndFees(t *testing.T) {
 				NearCap: func(c ledger.Cap) { near = append(near, c) },
 			})
 			o := pair(t, s, 1000)
-			o.Amount, o.Fee, o.FeeTo = 10, 3, id("acct_")
+			o.Amount, o.Fee, o.FeeTo = 10, 3, newID("acct_")
 			if err := s.CreateAccount(t.Context(), ledger.Account{ID: o.FeeTo, Name: "operator"}, ledger.Audit{}); err != nil {
 				t.Fatal(err)
 			}
@@ -220,7 +220,7 @@ func TestFailedCommitKeepsAnswersAndFees(t *testing.T) {
 			terms := ledger.Terms{Key: ledger.Caps{Day: 40}, FreeCalls: 1}
 			for i := range 5 {
 				terms.Retry.Key = fmt.Sprint("k", i)
-				ids = append(ids, id("chg_"))
+				ids = append(ids, newID("chg_"))
 				if _, err := s.Reserve(t.Context(), ids[i], o, terms); err != nil {
 					t.Fatal(err)
 				}
@@ -232,7 +232,7 @@ func TestFailedCommitKeepsAnswersAndFees(t *testing.T) {
 			}
 			until(t, "the store can write", healthy(s))
 			keptClean(t, s)
-			first, err := s.Reserve(t.Context(), id("chg_"), o, terms)
+			first, err := s.Reserve(t.Context(), newID("chg_"), o, terms)
 			if c.want == nil && !errors.Is(err, ledger.ErrGone) || c.want != nil && !errors.Is(err, ledger.ErrInFlight) {
 				t.Errorf("repeating gave %+v and %v", first, err)
 			}
@@ -242,7 +242,7 @@ func TestFailedCommitKeepsAnswersAndFees(t *testing.T) {
 				}
 			}
 			terms.Retry.Key = ""
-			if _, err := s.Reserve(t.Context(), id("chg_"), o, terms); !errors.Is(err, ledger.ErrCapped) {
+			if _, err := s.Reserve(t.Context(), newID("chg_"), o, terms); !errors.Is(err, ledger.ErrCapped) {
 				t.Errorf("beyond the cap: %v", err)
 			}
 			keptClean(t, s)
@@ -273,7 +273,7 @@ func TestOutageFreesKeys(t *testing.T) {
 			t.Parallel()
 			s, f := faulty(t)
 			o := pair(t, s, 100)
-			charge := id("chg_")
+			charge := newID("chg_")
 			if _, err := s.Reserve(t.Context(), charge, o, repeatable("k")); err != nil {
 				t.Fatal(err)
 			}
@@ -313,7 +313,7 @@ func TestRefundInDoubtFreesTheKey(t *testing.T) {
 			o := pair(t, s, 100)
 			charge := answered(t, s, o, "k", nil)
 			f.commit.Store(c.mode)
-			refund := ledger.Transaction{ID: id("txn_"), Kind: ledger.KindRefund, Charge: charge.ID}
+			refund := ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindRefund, Charge: charge.ID}
 			if _, _, err := s.Post(t.Context(), refund, ledger.Audit{}); !errors.Is(err, ledger.ErrUnavailable) {
 				t.Fatalf("error is %v, want %v", err, ledger.ErrUnavailable)
 			}
@@ -335,7 +335,7 @@ func TestKeyOfADuplicate(t *testing.T) {
 	t.Parallel()
 	s := fresh(t)
 	o := pair(t, s, 100)
-	plain, keyed := id("chg_"), id("chg_")
+	plain, keyed := newID("chg_"), newID("chg_")
 	for charge, terms := range map[string]ledger.Terms{plain: {}, keyed: repeatable("first")} {
 		if _, _, err := s.Charge(t.Context(), charge, o, terms, []byte("a")); err != nil {
 			t.Fatal(err)
@@ -365,10 +365,10 @@ func TestKeysAreBounded(t *testing.T) {
 	s.books.mu.Lock()
 	s.books.byID[o.Account].marks += maxMarksEach
 	s.books.mu.Unlock()
-	if _, err := s.Reserve(t.Context(), id("chg_"), o, repeatable("k")); !errors.Is(err, ledger.ErrUnavailable) {
+	if _, err := s.Reserve(t.Context(), newID("chg_"), o, repeatable("k")); !errors.Is(err, ledger.ErrUnavailable) {
 		t.Errorf("error is %v, want %v", err, ledger.ErrUnavailable)
 	}
-	if _, err := s.Reserve(t.Context(), id("chg_"), o, ledger.Terms{}); err != nil {
+	if _, err := s.Reserve(t.Context(), newID("chg_"), o, ledger.Terms{}); err != nil {
 		t.Error(err)
 	}
 	other := o
@@ -382,7 +382,7 @@ func TestUnqueuedCaptureKeepsItsKey(t *testing.T) {
 	t.Parallel()
 	s := fresh(t)
 	o := pair(t, s, 100)
-	charge := id("chg_")
+	charge := newID("chg_")
 	if _, err := s.Reserve(t.Context(), charge, o, repeatable("k")); err != nil {
 		t.Fatal(err)
 	}
@@ -399,7 +399,7 @@ func TestUnqueuedCaptureKeepsItsKey(t *testing.T) {
 	s.unqueue(h, done)
 	wantRepeat(t, s, o, "k", nil, ledger.ErrInFlight)
 	keptClean(t, s)
-	if _, _, err := s.Charge(gone, id("chg_"), o, repeatable("k2"), nil); !errors.Is(err, context.Canceled) {
+	if _, _, err := s.Charge(gone, newID("chg_"), o, repeatable("k2"), nil); !errors.Is(err, context.Canceled) {
 		t.Fatal(err)
 	}
 	wantRepeat(t, s, o, "k2", nil, nil)
@@ -415,9 +415,9 @@ func TestUnqueuedCaptureKeepsItsKey(t *testing.T) {
 func TestLateCaptureAfterADay(t *testing.T) {
 	t.Parallel()
 	for _, swept := range []bool{false, true} {
-		c := &clock{}
+		c := &fakeClock{}
 		s := opened(t, Options{Path: filepath.Join(memoryDir(t), "farebox.db"), Now: c.now})
-		o, late := pair(t, s, 100), id("chg_")
+		o, late := pair(t, s, 100), newID("chg_")
 		if _, err := s.Reserve(t.Context(), late, o, repeatable("k")); err != nil {
 			t.Fatal(err)
 		}

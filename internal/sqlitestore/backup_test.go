@@ -92,7 +92,7 @@ func TestBackupWhileCharging(t *testing.T) {
 	for range 8 {
 		callers.Go(func() {
 			for ctx.Err() == nil {
-				c := id("chg_")
+				c := newID("chg_")
 				if _, _, err := s.Charge(context.Background(), c, o, ledger.Terms{}, nil); err != nil {
 					t.Error(err)
 					return
@@ -150,7 +150,7 @@ func TestBackupHoldsNobodyUp(t *testing.T) {
 		if done > total || done <= 0 {
 			t.Errorf("%d of %d", done, total)
 		}
-		c := id("chg_")
+		c := newID("chg_")
 		if _, _, err := s.Charge(t.Context(), c, o, ledger.Terms{}, nil); err != nil {
 			t.Error(err)
 		}
@@ -265,7 +265,7 @@ func TestBackupOfStoreThatIsDown(t *testing.T) {
 	s, f := faulty(t)
 	o := pair(t, s, 5)
 	f.commit.Store(commitLost)
-	if _, _, err := s.Charge(t.Context(), id("chg_"), o, ledger.Terms{}, nil); err == nil {
+	if _, _, err := s.Charge(t.Context(), newID("chg_"), o, ledger.Terms{}, nil); err == nil {
 		t.Fatal("the charge was captured")
 	}
 	if err := s.Backup(t.Context(), nil, nil); !errors.Is(err, ledger.ErrUnavailable) {

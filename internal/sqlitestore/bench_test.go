@@ -8,9 +8,10 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/fareboxhq/farebox/internal/ledger"
+
+	"github.com/fareboxhq/farebox/internal/clock"
 )
 
 // benchStore has 200 payers, so that a batch is spread over accounts.
@@ -28,7 +29,7 @@ func benchStore(b testing.TB) (*Store, []ledger.Order) {
 	orders := []ledger.Order{pair(b, s, 1<<40)}
 	for i := range 200 {
 		o := orders[0]
-		o.Account, o.Tool = id("acct_"), "get_forecast"
+		o.Account, o.Tool = newID("acct_"), "get_forecast"
 		if err := s.CreateAccount(b.Context(), ledger.Account{ID: o.Account, Name: fmt.Sprint("a", i)}, ledger.Audit{}); err != nil {
 			b.Fatal(err)
 		}
@@ -70,7 +71,7 @@ func BenchmarkCapture(b *testing.B) {
 }
 
 func reserveAndCapture(s *Store, o ledger.Order) error {
-	charge := id("chg_")
+	charge := newID("chg_")
 	if _, err := s.Reserve(context.Background(), charge, o, ledger.Terms{}); err != nil {
 		return err
 	}
@@ -80,7 +81,7 @@ func reserveAndCapture(s *Store, o ledger.Order) error {
 
 // captureAlone is a capture in a transaction of its own.
 func captureAlone(s *Store, o ledger.Order) error {
-	u, err := parseID(chargePrefix, id("chg_"))
+	u, err := parseID(chargePrefix, newID("chg_"))
 	if err != nil {
 		return err
 	}
@@ -114,9 +115,9 @@ func BenchmarkBatching(b *testing.B) {
 
 // capturesPerSecond is the rate of 64 callers over so many calls.
 func capturesPerSecond(b testing.TB, s *Store, orders []ledger.Order, calls int, call func(*Store, ledger.Order) error) float64 {
-	start := time.Now()
+	start := clock.Now()
 	closedLoop(b, 64, calls, func(i int) error { return call(s, orders[i%len(orders)]) })
-	return float64(calls) / time.Since(start).Seconds()
+	return float64(calls) / clock.Since(start).Seconds()
 }
 
 // TestBatchingPays: durable captures of 64 callers are at least 5/3 times as
@@ -156,7 +157,7 @@ func BenchmarkReserve(b *testing.B) {
 		if i%len(ids) == 0 {
 			b.StopTimer()
 			for j := range ids {
-				ids[j] = id("chg_")
+				ids[j] = newID("chg_")
 			}
 			b.StartTimer()
 		}

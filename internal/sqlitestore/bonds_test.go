@@ -6,12 +6,14 @@ import (
 	"time"
 
 	"github.com/fareboxhq/farebox/internal/ledger"
+
+	"github.com/fareboxhq/farebox/internal/clock"
 )
 
 // TestBondsAreSwept: what has ended leaves the file, and nothing else does.
 func TestBondsAreSwept(t *testing.T) {
 	t.Parallel()
-	var c clock
+	var c fakeClock
 	s := opened(t, Options{Path: filepath.Join(memoryDir(t), "farebox.db"), Now: c.now})
 	for i := range sweepSomeBonds + 1 {
 		b := ledger.Bond{Mark: ledger.Mark{byte(i >> 8), byte(i)}, Account: "a", Until: c.now().Add(time.Hour)}
@@ -23,14 +25,14 @@ func TestBondsAreSwept(t *testing.T) {
 		}
 	}
 	c.advance(time.Hour)
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := clock.Now().Add(20 * time.Second)
 	for left := 0; left != 1; {
 		if err := s.inspect(t.Context(), func(tx *tx) error {
 			return tx.queryRow(`SELECT count(*) FROM bond`).Scan(&left)
 		}); err != nil {
 			t.Fatal(err)
 		}
-		if time.Now().After(deadline) {
+		if clock.Now().After(deadline) {
 			t.Fatalf("%d bonds are left", left)
 		}
 	}

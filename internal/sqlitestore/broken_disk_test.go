@@ -87,7 +87,7 @@ func (m *storm) snapshot() map[string]told {
 // the reservation back, or leaves it alone.
 func (m *storm) call(random *rand.Rand, tick <-chan time.Time) error {
 	ctx := context.Background()
-	charge := id("chg_")
+	charge := newID("chg_")
 	m.say(charge, toldNothing)
 	if _, err := m.store.Reserve(ctx, charge, m.order, ledger.Terms{}); err != nil {
 		m.mu.Lock()
@@ -273,7 +273,7 @@ func TestBrokenDisk(t *testing.T) {
 
 func breakDisk(t *testing.T, fault diskFault, seed uint64) {
 	d := newDisk(t, seed)
-	c := &clock{}
+	c := &fakeClock{}
 	o := Options{Path: filepath.Join(memoryDir(t), "farebox.db"), Now: c.now, connect: d.connect}
 	s := opened(t, o)
 	m := startStorm(s, pair(t, s, stormFunds), seed)
@@ -324,7 +324,7 @@ func (m *storm) outlast(t *testing.T, d *disk, log bool, survive float64) {
 }
 
 // settled compares the books with what callers were told when all is done.
-func (m *storm) settled(t *testing.T, c *clock) {
+func (m *storm) settled(t *testing.T, c *fakeClock) {
 	t.Helper()
 	c.advance(2 * ledger.ReservationLife)
 	until(t, "nothing is reserved", func() bool { return m.store.OpenReservations() == 0 })
@@ -431,7 +431,7 @@ func TestWhatComesBackIsMadeDurable(t *testing.T) {
 			t.Fatalf("%s did not come back: %v", id, err)
 		}
 	}
-	more, _, err := s.Charge(t.Context(), id("chg_"), o, ledger.Terms{}, nil)
+	more, _, err := s.Charge(t.Context(), newID("chg_"), o, ledger.Terms{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,6 +16,8 @@ import (
 
 	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/storetest"
+
+	"github.com/fareboxhq/farebox/internal/clock"
 )
 
 // breakage is a way in which a store is wrong: what is set stands between the
@@ -187,7 +189,7 @@ func TestSuiteFindsBrokenStores(t *testing.T) {
 		for name, broken := range breakages() {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
-				start := time.Now()
+				start := clock.Now()
 				r := modelRun(t, template, name, broken)
 				if !r.failed {
 					t.Errorf("the suite takes it for sound")
@@ -195,7 +197,7 @@ func TestSuiteFindsBrokenStores(t *testing.T) {
 				if v := r.verdict(); !strings.HasPrefix(v, "failed") {
 					t.Errorf("the suite fell over: %s", v)
 				} else {
-					t.Logf("after %v: %s", time.Since(start).Round(time.Millisecond), v)
+					t.Logf("after %v: %s", clock.Since(start).Round(time.Millisecond), v)
 				}
 			})
 		}

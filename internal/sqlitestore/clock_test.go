@@ -20,9 +20,9 @@ var jumps = map[string]time.Duration{
 }
 
 // clocked is a store in memory whose clock the test moves.
-func clocked(t *testing.T) (*Store, *clock, Options) {
+func clocked(t *testing.T) (*Store, *fakeClock, Options) {
 	t.Helper()
-	c := &clock{}
+	c := &fakeClock{}
 	o := Options{Path: filepath.Join(memoryDir(t), "farebox.db"), Now: c.now}
 	return opened(t, o), c, o
 }
@@ -64,7 +64,7 @@ func TestClockJumpsWithHolds(t *testing.T) {
 					t.Fatalf("%d reservations are open, purse %+v", s.OpenReservations(), p)
 				}
 				ids = append(ids, reserveAll(t, s, o, 1)...)
-			} else if _, err := s.Reserve(t.Context(), id("chg_"), o, ledger.Terms{}); !errors.Is(err, ledger.ErrInsufficient) {
+			} else if _, err := s.Reserve(t.Context(), newID("chg_"), o, ledger.Terms{}); !errors.Is(err, ledger.ErrInsufficient) {
 				t.Fatalf("a fifth reservation on a balance for four: %v", err)
 			}
 			took := map[string]error{}
@@ -168,7 +168,7 @@ func TestExpiryRacesCapture(t *testing.T) {
 		random := rand.New(rand.NewPCG(seed, uint64(i)))
 		group.Go(func() {
 			for range calls {
-				charge := id("chg_")
+				charge := newID("chg_")
 				ok, err := racingCall(s, o, charge, random.IntN(4))
 				if err != nil {
 					t.Error(err)

@@ -13,6 +13,8 @@ import (
 	"modernc.org/sqlite"
 
 	"github.com/fareboxhq/farebox/internal/ledger"
+
+	"github.com/fareboxhq/farebox/internal/clock"
 )
 
 var errDisk = errors.New("disk I/O error")
@@ -104,11 +106,11 @@ func faulty(t *testing.T) (*Store, *faults) {
 // until polls, bounded, for what another goroutine does in its own time.
 func until(t *testing.T, what string, done func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := clock.Now().Add(20 * time.Second)
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for !done() {
-		if time.Now().After(deadline) {
+		if clock.Now().After(deadline) {
 			t.Fatalf("waited in vain until %s", what)
 		}
 		<-tick.C
@@ -166,7 +168,7 @@ func reserveAll(t *testing.T, s *Store, o ledger.Order, n int) []string {
 	t.Helper()
 	var ids []string
 	for range n {
-		ids = append(ids, id("chg_"))
+		ids = append(ids, newID("chg_"))
 		if _, err := s.Reserve(t.Context(), ids[len(ids)-1], o, ledger.Terms{}); err != nil {
 			t.Fatal(err)
 		}
@@ -299,11 +301,11 @@ func TestOwedRefundIsMadeOnce(t *testing.T) {
 	f.open.Store(false)
 	until(t, "the refund's COMMIT has failed", func() bool { return f.commit.Load() == commitWorks })
 	until(t, "what was released is given back", func() bool { return purseOf(t, s, o.Account) == ledger.Purse{Balance: 100} })
-	until(t, "the store can write", healthy(s))                                      // the row is seen before that
-	if _, err := s.Reserve(t.Context(), id("chg_"), o, ledger.Terms{}); err != nil { // whatever was still owed is paid before this
+	until(t, "the store can write", healthy(s))                                         // the row is seen before that
+	if _, err := s.Reserve(t.Context(), newID("chg_"), o, ledger.Terms{}); err != nil { // whatever was still owed is paid before this
 		t.Error(err)
 	}
-	if err := s.CreateAccount(t.Context(), ledger.Account{ID: id("acct_"), Name: "later"}, ledger.Audit{}); err != nil {
+	if err := s.CreateAccount(t.Context(), ledger.Account{ID: newID("acct_"), Name: "later"}, ledger.Audit{}); err != nil {
 		t.Error(err)
 	}
 	if p := purseOf(t, s, o.Account); p.Balance != 100 {
@@ -319,11 +321,11 @@ func TestVerifyInParallel(t *testing.T) {
 	s, _ := faulty(t)
 	o := pair(t, s, 1000)
 	for range 50 {
-		c := id("chg_")
+		c := newID("chg_")
 		if _, _, err := s.Charge(t.Context(), c, o, ledger.Terms{}, nil); err != nil {
 			t.Fatal(err)
 		}
-		if _, _, err := s.Post(t.Context(), ledger.Transaction{ID: id("txn_"), Kind: ledger.KindRefund, Charge: c, Reason: "x"}, ledger.Audit{}); err != nil {
+		if _, _, err := s.Post(t.Context(), ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindRefund, Charge: c, Reason: "x"}, ledger.Audit{}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -354,11 +356,11 @@ func TestVerifyInParallel(t *testing.T) {
 func wantDown(t *testing.T, s *Store, o ledger.Order) {
 	t.Helper()
 	ctx := t.Context()
-	_, reserve := s.Reserve(ctx, id("chg_"), o, ledger.Terms{})
-	_, _, charge := s.Charge(ctx, id("chg_"), o, ledger.Terms{}, nil)
-	_, _, post := s.Post(ctx, ledger.Transaction{ID: id("txn_"), Kind: ledger.KindCredit, Creditor: o.Account, Amount: 1}, ledger.Audit{})
+	_, reserve := s.Reserve(ctx, newID("chg_"), o, ledger.Terms{})
+	_, _, charge := s.Charge(ctx, newID("chg_"), o, ledger.Terms{}, nil)
+	_, _, post := s.Post(ctx, ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindCredit, Creditor: o.Account, Amount: 1}, ledger.Audit{})
 	_, byDigest := s.KeyByDigest(ctx, [32]byte{})
-	account := s.CreateAccount(ctx, ledger.Account{ID: id("acct_"), Name: "new"}, ledger.Audit{})
+	account := s.CreateAccount(ctx, ledger.Account{ID: newID("acct_"), Name: "new"}, ledger.Audit{})
 	for what, err := range map[string]error{
 		"reserve": reserve, "charge": charge, "post": post, "key": byDigest, "account": account, "health": s.Healthy(),
 	} {
@@ -375,13 +377,13 @@ func TestFailedChange(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s, f := faulty(t)
 			o := pair(t, s, 100)
-			top := ledger.Transaction{ID: id("txn_"), Kind: ledger.KindCredit, Creditor: o.Account, Amount: 50, Reason: "r"}
+			top := ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindCredit, Creditor: o.Account, Amount: 50, Reason: "r"}
 			f.commit.Store(mode)
 			if _, _, err := s.Post(t.Context(), top, ledger.Audit{}); !errors.Is(err, ledger.ErrUnavailable) {
 				t.Fatalf("error is %v, want %v", err, ledger.ErrUnavailable)
 			}
 			f.commit.Store(mode)
-			late := ledger.Account{ID: id("acct_"), Name: "late"}
+			late := ledger.Account{ID: newID("acct_"), Name: "late"}
 			if err := s.CreateAccount(t.Context(), late, ledger.Audit{}); !errors.Is(err, ledger.ErrUnavailable) {
 				t.Fatalf("error is %v, want %v", err, ledger.ErrUnavailable)
 			}
@@ -412,7 +414,7 @@ func TestFullDisk(t *testing.T) {
 	failed := ""
 	charged := 0
 	for failed == "" {
-		charge := id("chg_")
+		charge := newID("chg_")
 		if _, err := s.Reserve(t.Context(), charge, o, ledger.Terms{}); err != nil {
 			t.Fatal(err)
 		}

@@ -11,17 +11,17 @@ import (
 	"testing"
 	"time"
 
-	google "github.com/google/uuid"
-
+	"github.com/fareboxhq/farebox/internal/clock"
+	ids "github.com/fareboxhq/farebox/internal/id"
 	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/storetest"
 )
 
-// clock is a wall clock that a test may move.
-type clock struct{ ahead atomic.Int64 }
+// fakeClock is a wall clock that a test may move.
+type fakeClock struct{ ahead atomic.Int64 }
 
-func (c *clock) now() time.Time          { return time.Now().Add(time.Duration(c.ahead.Load())) }
-func (c *clock) advance(d time.Duration) { c.ahead.Add(int64(d)) }
+func (c *fakeClock) now() time.Time          { return clock.Now().Add(time.Duration(c.ahead.Load())) }
+func (c *fakeClock) advance(d time.Duration) { c.ahead.Add(int64(d)) }
 
 // memoryDir is a directory without a disk behind it, if the system has one: what
 // a test proves there does not depend on the disk, and waiting for it is what
@@ -173,12 +173,12 @@ func write(t *testing.T, s *Store, query string) {
 	}
 }
 
-func id(prefix string) string { return prefix + google.Must(google.NewV7()).String() }
+func newID(prefix string) string { return ids.New(prefix) }
 
 // pair makes two accounts, the first with so much, and an order between them.
 func pair(t testing.TB, s *Store, balance ledger.Amount) ledger.Order {
 	t.Helper()
-	o := ledger.Order{Account: id("acct_"), Provider: id("acct_"), Key: "key_1", Lineage: "key_1", Server: "s", Tool: "t", Amount: 1}
+	o := ledger.Order{Account: newID("acct_"), Provider: newID("acct_"), Key: "key_1", Lineage: "key_1", Server: "s", Tool: "t", Amount: 1}
 	for name, account := range map[string]string{"payer": o.Account, "payee": o.Provider} {
 		if err := s.CreateAccount(context.Background(), ledger.Account{ID: account, Name: name}, ledger.Audit{}); err != nil {
 			t.Fatal(err)
@@ -192,7 +192,7 @@ func pair(t testing.TB, s *Store, balance ledger.Amount) ledger.Order {
 
 func topUp(t testing.TB, s *Store, account string, amount ledger.Amount) {
 	t.Helper()
-	p := ledger.Transaction{ID: id("txn_"), Kind: ledger.KindCredit, Creditor: account, Amount: amount, Reason: "test"}
+	p := ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindCredit, Creditor: account, Amount: amount, Reason: "test"}
 	if _, _, err := s.Post(context.Background(), p, ledger.Audit{}); err != nil {
 		t.Fatal(err)
 	}

@@ -89,7 +89,7 @@ func childCapture(path string) error {
 	for range childCallers {
 		go func() {
 			for {
-				charge := id("chg_")
+				charge := newID("chg_")
 				if _, err := s.Reserve(context.Background(), charge, o, ledger.Terms{}); err != nil {
 					failed <- err
 					return

@@ -73,7 +73,7 @@ func childLimit(path string) error {
 	charged := 0
 	var held string
 	for held == "" {
-		charge := id("chg_")
+		charge := newID("chg_")
 		if _, err := s.Reserve(ctx, charge, o, ledger.Terms{}); err != nil {
 			return fmt.Errorf("reserving: %w", err)
 		}
@@ -93,7 +93,7 @@ func childLimit(path string) error {
 		<-tick // the parent gives up if this takes too long
 	}
 	fmt.Println("recovered")
-	for charge := held; charged < 800; charge = id("chg_") {
+	for charge := held; charged < 800; charge = newID("chg_") {
 		if _, _, err := s.Charge(ctx, charge, o, ledger.Terms{}, nil); err != nil {
 			return fmt.Errorf("charging after the recovery: %w", err)
 		}

@@ -7,8 +7,7 @@ import (
 	"sync"
 	"time"
 
-	google "github.com/google/uuid"
-
+	"github.com/fareboxhq/farebox/internal/id"
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
@@ -372,13 +371,7 @@ func (s *Store) OpenReservations() int {
 	return b.open
 }
 
-func newUUID() uuid {
-	id, err := google.NewV7()
-	if err != nil {
-		panic(err) // crypto/rand does not fail
-	}
-	return uuid(id)
-}
+func newUUID() uuid { return uuid(id.V7()) }
 
 // present is the time if there is one, else now, at the precision of the store.
 func present(t, now time.Time) time.Time {

@@ -84,7 +84,7 @@ func TestOpenRefuses(t *testing.T) {
 		s := opened(t, Options{Path: path})
 		o := pair(t, s, 100)
 		for range 50 {
-			if _, _, err := s.Charge(t.Context(), id("chg_"), o, ledger.Terms{}, nil); err != nil {
+			if _, _, err := s.Charge(t.Context(), newID("chg_"), o, ledger.Terms{}, nil); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -183,7 +183,7 @@ func overwrite(t *testing.T, from, size int64) func(path string) {
 func TestClosedStoreRefuses(t *testing.T) {
 	s := fresh(t)
 	o := pair(t, s, 5)
-	held := id("chg_")
+	held := newID("chg_")
 	if _, err := s.Reserve(t.Context(), held, o, ledger.Terms{}); err != nil {
 		t.Fatal(err)
 	}
@@ -191,10 +191,10 @@ func TestClosedStoreRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, _, capture := s.Capture(t.Context(), held, nil)
-	_, _, charge := s.Charge(t.Context(), id("chg_"), o, ledger.Terms{}, nil)
-	_, _, post := s.Post(t.Context(), ledger.Transaction{ID: id("txn_"), Kind: ledger.KindCredit, Creditor: o.Account, Amount: 1}, ledger.Audit{})
+	_, _, charge := s.Charge(t.Context(), newID("chg_"), o, ledger.Terms{}, nil)
+	_, _, post := s.Post(t.Context(), ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindCredit, Creditor: o.Account, Amount: 1}, ledger.Audit{})
 	_, byDigest := s.KeyByDigest(t.Context(), [32]byte{})
-	_, reserve := s.Reserve(t.Context(), id("chg_"), o, ledger.Terms{})
+	_, reserve := s.Reserve(t.Context(), newID("chg_"), o, ledger.Terms{})
 	for what, err := range map[string]error{
 		"capture": capture, "charge": charge, "post": post, "key": byDigest, "reserve": reserve, "health": s.Healthy(),
 	} {
@@ -225,11 +225,11 @@ func TestVerifyFindsDamage(t *testing.T) {
 		var last ledger.Charge
 		for range 3 {
 			var err error
-			if last, _, err = s.Charge(t.Context(), id("chg_"), o, ledger.Terms{}, nil); err != nil {
+			if last, _, err = s.Charge(t.Context(), newID("chg_"), o, ledger.Terms{}, nil); err != nil {
 				t.Fatal(err)
 			}
 		}
-		refund := ledger.Transaction{ID: id("txn_"), Kind: ledger.KindRefund, Charge: last.ID}
+		refund := ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindRefund, Charge: last.ID}
 		if _, _, err := s.Post(t.Context(), refund, ledger.Audit{}); err != nil {
 			t.Fatal(err)
 		}

@@ -12,7 +12,7 @@ import (
 func TestOrderByID(t *testing.T) {
 	s := fresh(t)
 	o := pair(t, s, 1000)
-	open, released, captured := id("chg_"), id("chg_"), id("chg_")
+	open, released, captured := newID("chg_"), newID("chg_"), newID("chg_")
 	for _, charge := range []string{open, released, captured} {
 		if _, err := s.Reserve(t.Context(), charge, o, ledger.Terms{}); err != nil {
 			t.Fatal(err)
@@ -36,7 +36,7 @@ func TestOrderByID(t *testing.T) {
 	for _, charge := range []string{open, released, captured} {
 		check(s, charge, nil)
 	}
-	check(s, id("chg_"), ledger.ErrNotFound)
+	check(s, newID("chg_"), ledger.ErrNotFound)
 	check(s, "chg_x", ledger.ErrNotFound)
 	again := opened(t, Options{Path: crashed(t, s)})
 	check(again, captured, nil)

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/fareboxhq/farebox/internal/clock"
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
@@ -238,7 +239,7 @@ func wholeAndDurable(path string) error {
 // name first, so that at each moment there is one in place; should the rename
 // not come to pass, opening the store takes the second name away.
 func replace(ctx context.Context, o *RestoreOptions, fresh string, r *Restored) error {
-	kept, err := keptName(r.Path, time.Now())
+	kept, err := keptName(r.Path, clock.Now())
 	if err != nil {
 		return fmt.Errorf("keeping the previous store: %w", err)
 	}

@@ -12,14 +12,16 @@ import (
 
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
+
+	"github.com/fareboxhq/farebox/internal/clock"
 )
 
 // newKey stores a key of the account.
 func newKey(t *testing.T, s *Store, account, name string) keys.Key {
 	t.Helper()
 	k := keys.Key{
-		ID: id("key_"), Account: account, Kind: keys.Agent, Environment: keys.Live, Name: name,
-		Digest: keys.DigestOf(name), CreatedAt: time.Now(),
+		ID: newID("key_"), Account: account, Kind: keys.Agent, Environment: keys.Live, Name: name,
+		Digest: keys.DigestOf(name), CreatedAt: clock.Now(),
 	}
 	k.Lineage = k.ID
 	if err := s.CreateKey(t.Context(), k, ledger.Audit{}); err != nil {
@@ -47,7 +49,7 @@ func furnished(t *testing.T) (path, backup string, o ledger.Order, killed keys.K
 	o = pair(t, s, 100)
 	charge := func(n int) {
 		for range n {
-			if _, _, err := s.Charge(t.Context(), id("chg_"), o, ledger.Terms{}, nil); err != nil {
+			if _, _, err := s.Charge(t.Context(), newID("chg_"), o, ledger.Terms{}, nil); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -62,7 +64,7 @@ func furnished(t *testing.T) (path, backup string, o ledger.Order, killed keys.K
 		t.Fatal(err)
 	}
 	charge(10)
-	end(t, s, killed, func(k *keys.Key) { k.DeletedAt = time.Now() })
+	end(t, s, killed, func(k *keys.Key) { k.DeletedAt = clock.Now() })
 	left := crashed(t, s) // with a log that is not empty
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
@@ -104,7 +106,7 @@ func isNew(t *testing.T, path string, o ledger.Order) {
 		t.Fatalf("%d keys, %v", len(all), err)
 	}
 	for _, k := range all {
-		if !errors.Is(k.Check(time.Now(), keys.Use{}), keys.ErrDisabled) && k.Name != "deleted before" {
+		if !errors.Is(k.Check(clock.Now(), keys.Use{}), keys.ErrDisabled) && k.Name != "deleted before" {
 			t.Errorf("key %q is alive: %+v", k.Name, k)
 		}
 		if k.Name == "disabled before" && !k.DisabledAt.Equal(time.UnixMicro(1_000_000)) {

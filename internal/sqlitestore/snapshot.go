@@ -2,7 +2,8 @@ package sqlitestore
 
 import (
 	"fmt"
-	"time"
+
+	"github.com/fareboxhq/farebox/internal/clock"
 )
 
 // idleFlush bounds how many snapshots one commit writes when no capture pays
@@ -13,7 +14,7 @@ const idleFlush = 512
 // that have been behind for a while, unless all are asked for.
 func (t *tx) flush(most int, all bool) error {
 	w := t.w
-	due := time.Now().Add(-flushEvery)
+	due := clock.Now().Add(-flushEvery)
 	for _, s := range w.dirty[:min(most, len(w.dirty))] {
 		if !all && s.behind().dirtyAt.After(due) {
 			break
@@ -36,7 +37,7 @@ func (t *tx) flush(most int, all bool) error {
 
 // flushDue reports whether a snapshot has been behind for long enough.
 func (w *writer) flushDue() bool {
-	return len(w.dirty) > 0 && time.Since(w.dirty[0].behind().dirtyAt) >= flushEvery
+	return len(w.dirty) > 0 && clock.Since(w.dirty[0].behind().dirtyAt) >= flushEvery
 }
 
 // loadAccounts brings the accounts to memory that are not there yet.

@@ -40,7 +40,7 @@ func TestMetersRebuild(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
-	c := &clock{}
+	c := &fakeClock{}
 	o := Options{Path: filepath.Join(memoryDir(t), "farebox.db"), Now: c.now}
 	s := opened(t, o)
 	base := pair(t, s, 1_000_000)
@@ -56,7 +56,7 @@ func TestMetersRebuild(t *testing.T) {
 			order.Lineage = fmt.Sprint("key_", order.Account, random.IntN(3))
 			order.Server = fmt.Sprint("s", random.IntN(3))
 			order.Amount = ledger.Amount(1 + random.IntN(9))
-			ids = append(ids, id("chg_"))
+			ids = append(ids, newID("chg_"))
 			if _, err := s.Reserve(t.Context(), ids[len(ids)-1], order, ledger.Terms{FreeCalls: int64(random.IntN(3))}); err != nil {
 				t.Fatal(err)
 			}
@@ -104,7 +104,7 @@ func dayStore(t *testing.T) (*Store, *time.Time, Options, ledger.Order) {
 }
 
 func spendOne(s *Store, o ledger.Order, terms ledger.Terms) error {
-	charge := id("chg_")
+	charge := newID("chg_")
 	_, err := s.Reserve(context.Background(), charge, o, terms)
 	if err == nil {
 		_, _, err = s.Capture(context.Background(), charge, nil)
@@ -193,7 +193,7 @@ func TestCaptureDaysLater(t *testing.T) {
 	t.Parallel()
 	s, now, options, o := dayStore(t)
 	terms := ledger.Terms{Key: ledger.Caps{Day: 4, Month: 6}}
-	old := id("chg_")
+	old := newID("chg_")
 	if _, err := s.Reserve(t.Context(), old, o, terms); err != nil {
 		t.Fatal(err)
 	}
@@ -234,11 +234,11 @@ func TestFeeThatIsNotWrittenEndsTheCapture(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := fresh(t)
 			o := pair(t, s, 100)
-			o.Amount, o.Fee, o.FeeTo = 10, 2, id("acct_")
+			o.Amount, o.Fee, o.FeeTo = 10, 2, newID("acct_")
 			if err := s.CreateAccount(t.Context(), ledger.Account{ID: o.FeeTo, Name: "operator"}, ledger.Audit{}); err != nil {
 				t.Fatal(err)
 			}
-			charge := id("chg_")
+			charge := newID("chg_")
 			if _, err := s.Reserve(t.Context(), charge, o, repeatable("k")); err != nil {
 				t.Fatal(err)
 			}
@@ -275,19 +275,19 @@ func TestVerifyFindsWrongTerms(t *testing.T) {
 	options := Options{Path: template, Now: func() time.Time { return now }}
 	s := opened(t, options)
 	o := pair(t, s, 1000)
-	o.Amount, o.Fee, o.FeeTo = 10, 4, id("acct_")
+	o.Amount, o.Fee, o.FeeTo = 10, 4, newID("acct_")
 	if err := s.CreateAccount(t.Context(), ledger.Account{ID: o.FeeTo, Name: "operator"}, ledger.Audit{}); err != nil {
 		t.Fatal(err)
 	}
 	var last ledger.Charge
 	for range 4 { // transactions 2, 3 and 5, 7, with a fee behind each but the free first
 		var err error
-		if last, _, err = s.Charge(t.Context(), id("chg_"), o, ledger.Terms{FreeCalls: 1}, nil); err != nil {
+		if last, _, err = s.Charge(t.Context(), newID("chg_"), o, ledger.Terms{FreeCalls: 1}, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for _, amount := range []ledger.Amount{3, 7} { // 9 and 11, with what comes back of the fee behind each
-		refund := ledger.Transaction{ID: id("txn_"), Kind: ledger.KindRefund, Charge: last.ID, Amount: amount}
+		refund := ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindRefund, Charge: last.ID, Amount: amount}
 		if _, _, err := s.Post(t.Context(), refund, ledger.Audit{}); err != nil {
 			t.Fatal(err)
 		}

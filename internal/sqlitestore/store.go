@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/fareboxhq/farebox/internal/clock"
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
@@ -21,7 +22,7 @@ type Options struct {
 	// by its owner only, if there is none.
 	Path string
 	// Now tells the time that expiry is judged by and that is recorded;
-	// time.Now if nil.
+	// clock.Now if nil.
 	Now func() time.Time
 	// Logger hears when the store goes down and comes back; silent if nil.
 	Logger *slog.Logger
@@ -65,7 +66,7 @@ type reads struct{ keyByDigest, charge, bySeq, answer, charges, chain *sql.Stmt 
 // to ctx. The caller must Close the store.
 func Open(ctx context.Context, o Options) (*Store, error) {
 	if o.Now == nil {
-		o.Now = time.Now
+		o.Now = clock.Now
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

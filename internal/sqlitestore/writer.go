@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/fareboxhq/farebox/internal/clock"
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
@@ -497,7 +498,7 @@ func guard(do func(*tx) error, t *tx) (err error) {
 // publish brings memory to where the committed transaction is. The caller
 // holds the mutex.
 func (w *writer) publish(t *tx) {
-	now := time.Now()
+	now := clock.Now()
 	for _, a := range w.touched {
 		a.publish()
 		w.markDirty(a, t.first, now)

@@ -37,7 +37,7 @@ func TestCapturesShareACommit(t *testing.T) {
 func TestDuplicateFailsItsOwnRow(t *testing.T) {
 	s := fresh(t)
 	o := pair(t, s, 100)
-	same, other := id("chg_"), id("chg_")
+	same, other := newID("chg_"), newID("chg_")
 	first := map[string]ledger.Charge{}
 	for _, id := range []string{same, other} {
 		c, _, err := s.Charge(t.Context(), id, o, ledger.Terms{}, nil)
@@ -143,7 +143,7 @@ func TestRebuildEqualsReplay(t *testing.T) {
 	s := fresh(t)
 	var accounts []string
 	for _, name := range []string{"a", "b", "c", "d", "e"} {
-		account := id("acct_")
+		account := newID("acct_")
 		if err := s.CreateAccount(t.Context(), ledger.Account{ID: account, Name: name}, ledger.Audit{}); err != nil {
 			t.Fatal(err)
 		}
@@ -154,7 +154,7 @@ func TestRebuildEqualsReplay(t *testing.T) {
 	for range 12 {
 		for range random.IntN(12) {
 			o := ledger.Order{Account: accounts[random.IntN(5)], Provider: accounts[random.IntN(5)], Amount: ledger.Amount(1 + random.IntN(3))}
-			if _, _, err := s.Charge(t.Context(), id("chg_"), o, ledger.Terms{}, nil); err != nil {
+			if _, _, err := s.Charge(t.Context(), newID("chg_"), o, ledger.Terms{}, nil); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -194,7 +194,7 @@ func TestSnapshotsFollow(t *testing.T) {
 	s := fresh(t)
 	o := pair(t, s, 1000)
 	for range 20 {
-		if _, _, err := s.Charge(t.Context(), id("chg_"), o, ledger.Terms{}, nil); err != nil {
+		if _, _, err := s.Charge(t.Context(), newID("chg_"), o, ledger.Terms{}, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -218,7 +218,7 @@ func TestPanicOfAChange(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "panic") {
 		t.Errorf("error is %v, want one that tells of the panic", err)
 	}
-	if _, _, err := s.Charge(t.Context(), id("chg_"), o, ledger.Terms{}, nil); err != nil {
+	if _, _, err := s.Charge(t.Context(), newID("chg_"), o, ledger.Terms{}, nil); err != nil {
 		t.Error(err)
 	}
 }
@@ -248,7 +248,7 @@ func TestMemoryIsBounded(t *testing.T) {
 	s.books.mu.Lock()
 	s.books.open += maxOpen
 	s.books.mu.Unlock()
-	if _, err := s.Reserve(t.Context(), id("chg_"), o, ledger.Terms{}); !errors.Is(err, ledger.ErrUnavailable) {
+	if _, err := s.Reserve(t.Context(), newID("chg_"), o, ledger.Terms{}); !errors.Is(err, ledger.ErrUnavailable) {
 		t.Errorf("reserving beyond the most: %v, want %v", err, ledger.ErrUnavailable)
 	}
 }
@@ -256,7 +256,7 @@ func TestMemoryIsBounded(t *testing.T) {
 // TestClockGoesBackwards: each reservation lives by its own expiry, also when
 // one made later expires first.
 func TestClockGoesBackwards(t *testing.T) {
-	c := &clock{}
+	c := &fakeClock{}
 	s := opened(t, Options{Path: filepath.Join(memoryDir(t), "farebox.db"), Now: c.now})
 	o := pair(t, s, 10)
 	early := reserveAll(t, s, o, 2)

@@ -10,8 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
-
+	ids "github.com/fareboxhq/farebox/internal/id"
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
@@ -145,7 +144,7 @@ func (t *test) refused(err error, what string) {
 	}
 }
 
-func newID(prefix string) string { return prefix + uuid.Must(uuid.NewV7()).String() }
+func newID(prefix string) string { return ids.New(prefix) }
 
 // audit is the row of an action.
 func (t *test) audit(action, target string) ledger.Audit {

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/fareboxhq/farebox/internal/clock"
 	"github.com/fareboxhq/farebox/internal/gate"
 	"github.com/fareboxhq/farebox/internal/mcp"
 )
@@ -264,7 +265,7 @@ func (t *Tap) writeHead(status int) {
 // in HTTP/2 a deadline that passes resets the stream although nothing is being
 // written. A writer that has no deadlines is not an error.
 func (t *Tap) deadline() (lift func()) {
-	_ = t.rc.SetWriteDeadline(time.Now().Add(t.o.WriteTimeout))
+	_ = t.rc.SetWriteDeadline(clock.Deadline(t.o.WriteTimeout))
 	return func() { _ = t.rc.SetWriteDeadline(time.Time{}) }
 }
 

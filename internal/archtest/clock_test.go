@@ -1,0 +1,36 @@
+package archtest
+
+import (
+	"regexp"
+	"strings"
+	"testing"
+)
+
+var (
+	systemTime = regexp.MustCompile(`\b(time\.(Now|Since|Until)|uuid\.NewV7|uuid\.NewUUID)\b`)
+	comment    = regexp.MustCompile(`(?m)//.*$`)
+)
+
+// All code, tests included, takes the time and the ids that carry it from
+// internal/clock and internal/id, so that a test binary that is linked with a
+// shift moves as a whole. The other programs under examples/ stand beside
+// Farebox, and are not moved.
+func TestOneClock(t *testing.T) {
+	seen := 0
+	files(t, ".go", func(path, text string) {
+		name := strings.TrimPrefix(path, root+"/")
+		if strings.HasPrefix(name, "internal/clock/") || strings.HasPrefix(name, "internal/id/") {
+			return
+		}
+		seen++
+		for _, found := range systemTime.FindAllString(comment.ReplaceAllString(text, ""), -1) {
+			if name == "internal/archtest/clock_test.go" {
+				continue
+			}
+			t.Errorf("%s uses %s; take it from internal/clock or internal/id", name, found)
+		}
+	})
+	if seen < 100 {
+		t.Errorf("looked at %d files only", seen)
+	}
+}

@@ -1,0 +1,47 @@
+package clock
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// The process clock is the system's and the linked shift, and goes on
+// monotonically; deadlines stay with the system's clock.
+func TestShift(t *testing.T) {
+	for text, want := range map[string]time.Duration{"": 0, "8760h": 8760 * time.Hour, "-1m30s": -90 * time.Second} {
+		if got := parse(text); got != want {
+			t.Errorf("a shift of %q is %v, want %v", text, got, want)
+		}
+	}
+	defer func() {
+		if recover() == nil {
+			t.Error("a shift that is no duration was accepted")
+		}
+	}()
+	parse("a year")
+}
+
+// Now, Since and Until agree with each other under any shift.
+func TestNow(t *testing.T) {
+	defer func(was time.Duration) { ahead = was }(ahead)
+	for _, by := range []time.Duration{0, 365 * 24 * time.Hour, -time.Hour} {
+		synctest.Test(t, func(t *testing.T) {
+			ahead = by
+			start := Now()
+			if got := start.Sub(time.Now()); got != by || Shift() != by {
+				t.Errorf("ahead by %v, want %v", got, by)
+			}
+			time.Sleep(time.Minute)
+			if got := Since(start); got != time.Minute {
+				t.Errorf("a minute lasted %v", got)
+			}
+			if got := Until(start.Add(time.Hour)); got != 59*time.Minute {
+				t.Errorf("59 minutes are left, not %v", got)
+			}
+			if got := time.Until(Deadline(time.Second)); got != time.Second {
+				t.Errorf("a deadline in a second is %v away by the system's clock", got)
+			}
+		})
+	}
+}

@@ -1,0 +1,33 @@
+// Package id makes identifiers: a UUIDv7 by the process clock, after a prefix
+// that says what it names.
+package id
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+
+	"github.com/google/uuid"
+
+	"github.com/fareboxhq/farebox/internal/clock"
+)
+
+// New returns a fresh id: the prefix, such as "chg_", and a UUIDv7. It is safe
+// for concurrent use.
+func New(prefix string) string { return prefix + V7().String() }
+
+// V7 returns a UUID of version 7 (RFC 9562, section 5.7): milliseconds of the
+// process clock, twelve bits of the millisecond's fraction (section 6.2, method
+// 3), and 62 random bits. The library's own reads the operating system's clock.
+func V7() uuid.UUID {
+	var u uuid.UUID
+	rand.Read(u[8:]) // never fails: crypto/rand ends the program instead
+	now := clock.Now()
+	milli := now.UnixMilli()
+	fraction := uint64(now.Nanosecond()%1e6) << 12 / 1e6
+	binary.BigEndian.PutUint64(u[:8], uint64(milli)<<16|0x7000|fraction)
+	u[8] = u[8]&0x3f | 0x80
+	return u
+}
+
+// Valid reports whether text is a UUID in the form that String gives.
+func Valid(text string) bool { return len(text) == 36 && uuid.Validate(text) == nil }

@@ -1,0 +1,44 @@
+package id
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/fareboxhq/farebox/internal/clock"
+)
+
+// An id is its prefix and a UUIDv7 whose time is the process clock's.
+func TestNew(t *testing.T) {
+	before := clock.Now().UnixMilli()
+	text := New("chg_")
+	after := clock.Now().UnixMilli()
+	rest, ok := strings.CutPrefix(text, "chg_")
+	u, err := uuid.Parse(rest)
+	if !ok || err != nil || u.Version() != 7 || u.Variant() != uuid.RFC4122 {
+		t.Fatalf("%q is not a prefix and a UUIDv7: %v", text, err)
+	}
+	sec, nsec := u.Time().UnixTime()
+	if at := time.Unix(sec, nsec).UnixMilli(); at < before || at > after {
+		t.Errorf("made at %d, and says %d (to %d)", before, at, after)
+	}
+}
+
+// Ids made one after the other differ, and sort by time to a part of a millisecond.
+func TestOrder(t *testing.T) {
+	seen := map[string]bool{}
+	last := ""
+	for range 10_000 {
+		text := New("")
+		if seen[text] {
+			t.Fatalf("%s was made twice", text)
+		}
+		seen[text] = true
+		if last != "" && text[:18] < last[:18] {
+			t.Fatalf("%s comes after %s", text, last)
+		}
+		last = text
+	}
+}
