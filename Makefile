@@ -6,10 +6,17 @@
 GO   ?= go
 FUZZ ?= 10m
 
+# "make test AT=year" runs everything with the process clock a year ahead; also
+# month-end and year-end, a minute before midnight (scripts/clock.sh).
+AT ?=
+at = -ldflags "-X github.com/fareboxhq/farebox/internal/clock.shift=$$(scripts/clock.sh $(1))"
+DATED = $(if $(AT),$(call at,$(AT)))
+UNITS = $$($(GO) list ./... | grep -v /integration)
+
 # The integration tests run the real binary, which the test cache cannot see.
 INTEGRATION = ./integration/...
 
-.PHONY: help build run run-postgres run-gateway-only test conformance tools fmt vet lint bench soak clean
+.PHONY: help build run run-postgres run-gateway-only test test-dates conformance tools fmt vet lint bench soak clean
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -34,9 +41,15 @@ run-gateway-only: build ## the same with a gateway without a store, and the plat
 	@bin/run-gateway-only
 
 test: tools fmt vet lint ## check everything
-	$(GO) test $$(scripts/tools.sh flags) -vet=off -timeout 10m $$($(GO) list ./... | grep -v /integration)
-	$(GO) test -vet=off -timeout 10m -run '^TestSuiteFindsBrokenStores$$' ./internal/sqlitestore # too slow for the race detector
-	$(GO) test $$(scripts/tools.sh flags) -vet=off -timeout 20m -count=1 $(INTEGRATION)
+	$(GO) test $$(scripts/tools.sh flags) $(DATED) -vet=off -timeout 10m $(UNITS)
+	$(GO) test $(DATED) -vet=off -timeout 10m -run '^TestSuiteFindsBrokenStores$$' ./internal/sqlitestore # too slow for the race detector
+	@$(if $(AT),,$(MAKE) --no-print-directory test-dates)
+	$(GO) test $$(scripts/tools.sh flags) $(DATED) -vet=off -timeout 20m -count=1 $(INTEGRATION)
+
+test-dates: ## the unit tests with the clock a year ahead, and at the end of a month and of a year
+	$(GO) test $(call at,year) -vet=off -timeout 10m $(UNITS)
+	$(GO) test $(call at,month-end) -vet=off -timeout 10m $(UNITS)
+	$(GO) test $(call at,year-end) -vet=off -timeout 10m $(UNITS)
 
 conformance: tools ## compare the official conformance suite through the gateway with direct runs
 	@out=$$($(GO) test $(filter -race,$(shell scripts/tools.sh flags)) -vet=off -timeout 10m -count=1 -v -run '^TestConformance' ./integration 2>&1); \
