@@ -239,6 +239,9 @@ func (a *App) Start() error {
 		return err
 	}
 	defer rt.Release()
+	if err := rt.UseCurrency(context.Background(), a.Currency); err != nil {
+		return fmt.Errorf("%s: %w", a.source.name, err)
+	}
 	for _, h := range a.handlers {
 		if err := h.bind(context.Background(), rt, a); err != nil {
 			return err

@@ -53,6 +53,9 @@ func (c *connection) reachStore(ctx context.Context, method string, use func(*ad
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
+	if err := store.UseCurrency(ctx, app.Currency); err != nil {
+		return err
+	}
 	managed, ok := store.(admin.Store)
 	if !ok {
 		return errNoOwnStore

@@ -278,6 +278,33 @@ func TestAnotherStoreAndBack(t *testing.T) {
 	}
 }
 
+// TestCurrencyIsKept: a config that says another currency than the store has is
+// refused at a reload, at a start and by --offline, with what to do about it, and
+// no balance changes its meaning.
+func TestCurrencyIsKept(t *testing.T) {
+	upstream := binaries.StartWeather(t, "-stateless")
+	site := harness.Site(upstream, "server weather", "provider acme", "price get_forecast 0.01")
+	yen := strings.Replace(site, "currency USD", "currency JPY", 1)
+	g := binaries.StartGateway(t, site)
+	_, key := g.NewAgent(t, "alice", "1.00")
+	if status, answer := reload(t, g, yen); status == http.StatusOK || !strings.Contains(answer, "in USD") || !strings.Contains(answer, "name a new store") {
+		t.Errorf("a reload: %d %s", status, answer)
+	}
+	paidCallWorks(t, g, key.Secret)
+	g.Stop(t)
+	if err := os.WriteFile(filepath.Join(g.Dir, "Caddyfile"), []byte(yen), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	second := harness.Start(t, "yen", filepath.Join(t.TempDir(), "log"), g.Environment(),
+		binaries.Farebox, "run", "--config", filepath.Join(g.Dir, "Caddyfile"), "--adapter", "caddyfile")
+	if status := second.Wait(t); status == 0 || !strings.Contains(second.Output(t), "in USD") {
+		t.Errorf("a start: %d %s", status, second.Output(t))
+	}
+	if out, err := g.Command("account", "list", "--offline", "--config", "Caddyfile"); err == nil || !strings.Contains(err.Error(), "in USD") {
+		t.Errorf("--offline: %s %v", out, err)
+	}
+}
+
 // TestTwoProcesses: a second process on the same store is refused, and told who
 // has it; so is --offline.
 func TestTwoProcesses(t *testing.T) {

@@ -144,6 +144,11 @@ func TestGatewayDoesNotSetWhoEarns(t *testing.T) {
 	if p.Cap == nil || p.Cap.Holder != ledger.HolderKey || p.Needed == nil || *p.Needed != 100_000 {
 		t.Errorf("%+v", p)
 	}
+	yen := s.order("agent")
+	yen.Currency = "JPY"
+	if p := s.refused(422, wire.Invalid, "gateway", "POST", "/reservations", yen); p.Field != "body.currency" || !strings.Contains(p.Detail, "USD") {
+		t.Errorf("a gateway whose prices are in yen: %+v", p)
+	}
 	bound := s.order("agent")
 	bound.Caps.Call = 5
 	if p := s.refused(402, wire.SpendingCap, "gateway", "POST", "/reservations", bound); p.Cap == nil || p.Cap.Holder != ledger.HolderServer {

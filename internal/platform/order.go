@@ -67,6 +67,9 @@ func (p *Platform) order(ctx context.Context, w *wire.Order, settling bool) (led
 	if !ok {
 		return ledger.Order{}, ledger.Terms{}, forbidden()
 	}
+	if w.Currency != "" && w.Currency != p.Currency {
+		return ledger.Order{}, ledger.Terms{}, invalid("body.currency", "amounts are in %s here, not in %s: the two configs must say the same currency", p.Currency, w.Currency)
+	}
 	if err := checkOrder(w, caller.Kind); err != nil {
 		return ledger.Order{}, ledger.Terms{}, err
 	}

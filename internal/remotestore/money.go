@@ -30,7 +30,7 @@ func (s *Store) Reserve(ctx context.Context, id string, o ledger.Order, terms le
 		return ledger.Reservation{}, fmt.Errorf("%w: too many reservations are open", ledger.ErrUnavailable)
 	}
 	var got wire.Reserved
-	err := s.ask(ctx, request{method: http.MethodPost, path: []string{"reservations"}, in: wire.OrderOf(id, o, terms), out: &got, most: largeAnswer})
+	err := s.ask(ctx, request{method: http.MethodPost, path: []string{"reservations"}, in: s.order(id, o, terms), out: &got, most: largeAnswer})
 	if err != nil {
 		return ledger.Reservation{}, only(err, orderErrors...)
 	}
@@ -43,6 +43,20 @@ func (s *Store) Reserve(ctx context.Context, id string, o ledger.Order, terms le
 		return ledger.Reservation{}, doubt("the answer of another call")
 	}
 	return ledger.Reservation{First: first}, nil
+}
+
+// UseCurrency says in which currency (ISO 4217) the gateway's config has its
+// prices. It asks nothing: the platform refuses orders in another currency than
+// its own.
+func (s *Store) UseCurrency(_ context.Context, code string) error {
+	s.currency.Store(code)
+	return nil
+}
+
+func (s *Store) order(id string, o ledger.Order, terms ledger.Terms) wire.Order {
+	w := wire.OrderOf(id, o, terms)
+	w.Currency, _ = s.currency.Load().(string)
+	return w
 }
 
 // orderErrors are those that an order may meet.
@@ -138,7 +152,7 @@ func (s *Store) capture(ctx context.Context, id string, o *ledger.Order, terms *
 		in.Answer = answer
 	}
 	if terms != nil {
-		order := wire.OrderOf(id, *o, *terms)
+		order := s.order(id, *o, *terms)
 		in.Order = &order
 	}
 	var got wire.Captured

@@ -36,6 +36,9 @@ type Store interface {
 	TouchKeys(ctx context.Context, used map[string]time.Time) error
 	// OpenReservations counts the reservations that hold credits now.
 	OpenReservations() int
+	// UseCurrency says what the amounts of a config are of. A store of another
+	// currency fails with a *ledger.CurrencyError.
+	UseCurrency(ctx context.Context, code string) error
 	// Healthy returns nil, or why the store cannot write now.
 	Healthy() error
 	// Close makes everything durable and frees the store.
@@ -173,6 +176,12 @@ func (r *Runtime) Release() { r.leases.release() }
 func (r *Runtime) Configure(o keycache.Options, settings *admin.Settings) {
 	r.cache.Configure(o)
 	r.settings.Store(settings)
+}
+
+// UseCurrency says what the amounts of a config are of. It needs a lease. A store
+// of another currency fails with a *ledger.CurrencyError.
+func (r *Runtime) UseCurrency(ctx context.Context, code string) error {
+	return r.store.UseCurrency(ctx, code)
 }
 
 // Service returns the operations on the store, or nil if it has none: its

@@ -46,6 +46,7 @@ type Store interface {
 	OpenReservations() int
 	Verify(ctx context.Context, progress func(done, total int64)) (ledger.Verification, error)
 	AuditLog(ctx context.Context, p ledger.Page) ([]ledger.Audit, string, error)
+	UseCurrency(ctx context.Context, code string) error
 	Healthy() error
 	Close() error
 }
@@ -94,6 +95,7 @@ func Run(t *testing.T, open func(t *testing.T) Harness) {
 	t.Run("keys", func(t *testing.T) { runKeys(t, open) })
 	t.Run("accounts", func(t *testing.T) { runAccounts(t, open) })
 	t.Run("money", func(t *testing.T) { runMoney(t, open) })
+	t.Run("currency", func(t *testing.T) { runCurrency(t, open) })
 	t.Run("bonds", func(t *testing.T) { runBonds(t, open) })
 	t.Run("caps", func(t *testing.T) { runCaps(t, open) })
 	t.Run("fees", func(t *testing.T) { runFees(t, open) })

@@ -151,6 +151,8 @@ type Order struct {
 	Server string        `json:"server" maxLength:"64"`
 	Tool   string        `json:"tool" maxLength:"1100"`
 	Amount ledger.Amount `json:"amount"`
+	// Currency of the amount, as the gateway's config says.
+	Currency string `json:"currency,omitempty" doc:"Must be the platform's, if given" maxLength:"3"`
 
 	Caps      Caps   `json:"caps,omitzero" doc:"On what the paying account spends at the server; for gateways"`
 	FreeCalls int64  `json:"free_calls,omitempty" minimum:"0" doc:"Calls a day of the account at the server that cost nothing; for gateways"`

@@ -1,0 +1,21 @@
+package pgstore
+
+import (
+	"context"
+
+	"github.com/fareboxhq/farebox/internal/ledger"
+)
+
+// UseCurrency records the currency (ISO 4217) of the store's amounts if none is
+// recorded yet, by this node or another, and returns a *ledger.CurrencyError if
+// another one is. It may be called at any time.
+func (s *Store) UseCurrency(ctx context.Context, code string) error {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	var stored string
+	err := s.pool.QueryRow(ctx, `UPDATE figure SET currency = CASE currency WHEN '' THEN $1 ELSE currency END RETURNING currency`, code).Scan(&stored)
+	if err != nil {
+		return failure(ctx, err)
+	}
+	return ledger.CheckCurrency(stored, code)
+}

@@ -1,0 +1,30 @@
+package storetest
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/fareboxhq/farebox/internal/ledger"
+)
+
+// runCurrency holds that a store keeps the currency that it was first used with:
+// a config that says another one is refused, after a restart too, and no balance
+// changes its meaning in silence.
+func runCurrency(t *testing.T, open func(t *testing.T) Harness) {
+	each(t, open, named{"kept", func(t *test) {
+		use := func(code string) error { return t.Store.UseCurrency(t.ctx, code) }
+		if err := errors.Join(use("USD"), use("USD")); err != nil {
+			t.Fatalf("the first currency, twice: %v", err)
+		}
+		for _, when := range []string{"at once", "after a crash"} {
+			var other *ledger.CurrencyError
+			if err := use("JPY"); !errors.As(err, &other) || other.Stored != "USD" || other.Configured != "JPY" {
+				t.Errorf("another currency, %s: %v", when, err)
+			}
+			t.Store = t.Crash()
+		}
+		if err := use("USD"); err != nil {
+			t.Errorf("the same currency after a crash: %v", err)
+		}
+	}})
+}
