@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
@@ -34,7 +35,8 @@ names the same directory (HOME, or XDG_DATA_HOME).
 With --offline they open the store itself, which --config names. That works
 only while no server has it open.
 
-Every command prints text for people, or with --json JSON for programs.`,
+Every command prints text for people, or with --json JSON for programs.
+` + exitCodesText,
 		CobraFunc: addCommands,
 	})
 }
@@ -52,6 +54,7 @@ func addCommands(root *cobra.Command) {
 	flags.BoolVar(&c.json, "json", false, "Print JSON")
 	root.AddCommand(accountCommand(&c), creditCommand(&c), adjustCommand(&c), keyCommand(&c), chargeCommand(&c), receiptCommand(&c), ledgerCommand(&c), auditCommand(&c),
 		backupCommand(&c), restoreCommand(&c), migrateCommand(&c))
+	reportErrors(&c, root)
 }
 
 // group returns a command that only holds others.
@@ -84,6 +87,7 @@ type connection struct {
 	config  string
 	adapter string
 	json    bool
+	asked   bool // the command line was accepted: what fails from now on is not its fault
 }
 
 // do carries an operation out, and prints the answer: as it is with --json,
@@ -127,6 +131,7 @@ func (c *connection) reach(ctx context.Context, method string, use func(context.
 		ctx = context.Background()
 	}
 	if c.offline {
+		c.asked = true
 		return c.reachStore(ctx, method, func(client *admin.Client) error { return use(ctx, client) })
 	}
 	address := c.address
@@ -137,13 +142,17 @@ func (c *connection) reach(ctx context.Context, method string, use func(context.
 	if err != nil {
 		return err
 	}
+	c.asked = true
 	err = use(ctx, client)
 	var unreachable *net.OpError
 	if errors.As(err, &unreachable) && unreachable.Op == "dial" {
-		return fmt.Errorf("no server answers at the admin address %s: start it, name the right --address, or use --offline (%w)", address, unreachable.Err)
+		return &unreachableError{fmt.Errorf("no server answers at the admin address %s: start it, name the right --address, or use --offline (%w)%s", address, unreachable.Err, adminOffHint)}
 	}
 	return err
 }
+
+// adminOffHint keeps people from going to and fro between two refusals.
+const adminOffHint = "\na server whose config says \"admin off\" cannot be reached by commands: stop it and use --offline, or give it an admin address"
 
 // adminClient returns a client of the admin endpoint at that address.
 func adminClient(address string) (*admin.Client, error) {
@@ -167,9 +176,11 @@ func adminClient(address string) (*admin.Client, error) {
 	return &admin.Client{
 		HTTP: &http.Client{Transport: transport}, Host: host,
 		Token: func() (string, error) {
-			token, err := admin.ReadToken(admin.TokenFile(dataDir(), reached))
+			file := admin.TokenFile(dataDir(), reached)
+			token, err := admin.ReadToken(file)
 			if err != nil {
-				return "", fmt.Errorf("the server asks for its admin token, which cannot be read: run this as the user that runs the server, with the same data directory (%w)", err)
+				return "", fmt.Errorf("the server asks for its admin token, which was looked for at %s and cannot be read: "+
+					"run this as the user that runs the server, with the same data directory, which %s (%w)", file, dataDirSource(), err)
 			}
 			return token, nil
 		},
@@ -178,5 +189,15 @@ func adminClient(address string) (*admin.Client, error) {
 
 // refusedOffline says why a store could not be opened, and what to do.
 func refusedOffline(err error) error {
-	return fmt.Errorf("%w\nstop the server first, or leave --offline out to speak to it", err)
+	return fmt.Errorf("%w\nstop the server first, or leave --offline out to speak to it%s", err, adminOffHint)
+}
+
+// dataDirSource says which variable names the data directory.
+func dataDirSource() string {
+	for _, name := range []string{"XDG_DATA_HOME", "HOME"} {
+		if value := os.Getenv(name); value != "" {
+			return fmt.Sprintf("the environment variable %s names, now %s", name, value)
+		}
+	}
+	return "the environment variables XDG_DATA_HOME and HOME name; neither is set"
 }

@@ -32,7 +32,7 @@ when it is whole and on disk.
 
 The key that signs receipts is not in it: keep a copy of the file that ends in
 .receipt-key, beside the store, as well.`,
-		RunE: func(cmd *cobra.Command, args []string) error { return backUp(c, cmd, args[0], force) },
+		RunE: func(cmd *cobra.Command, args []string) error { c.asked = true; return backUp(c, cmd, args[0], force) },
 	}
 	cmd.Flags().BoolVar(&force, "force", false, "Overwrite the file if it exists")
 	return cmd

@@ -29,6 +29,7 @@ prints them as a JWK set (RFC 7517), to be given to anybody who is to check
 receipts. With --offline it reads the file beside the store, also while a
 server has the store open.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			c.asked = true
 			ask := c.askedKeys
 			if c.offline {
 				ask = c.storedKeys
@@ -59,6 +60,7 @@ The public keys come from --keys, a file with a JWK set: that needs no server
 and no store. Without it they are those beside the store that the config names
 (--config, or a Caddyfile in this directory), or else the running server's.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			c.asked = true
 			jws, err := givenReceipt(cmd.InOrStdin(), args)
 			if err != nil {
 				return err

@@ -24,7 +24,7 @@ name.
 
 Every key is disabled, because one that was deleted after the backup was made
 would be alive again: review them with key list, and enable them with key enable.`,
-		RunE: func(cmd *cobra.Command, args []string) error { return restore(c, cmd, args[0], force) },
+		RunE: func(cmd *cobra.Command, args []string) error { c.asked = true; return restore(c, cmd, args[0], force) },
 	}
 	cmd.Flags().BoolVar(&force, "force", false, "Restore the backup also if its books do not balance")
 	return cmd
@@ -110,7 +110,7 @@ func migrateCommand(c *connection) *cobra.Command {
 		Long: `Brings the schema of the store that --config names up to date. No server may have
 the store open. A server does the same when it starts; a store whose schema is
 newer than this program is refused by both.`,
-		RunE: func(cmd *cobra.Command, _ []string) error { return migrateStore(c, cmd) },
+		RunE: func(cmd *cobra.Command, _ []string) error { c.asked = true; return migrateStore(c, cmd) },
 	}
 }
 

@@ -4,6 +4,9 @@
 package main
 
 import (
+	"fmt"
+	"os"
+	"runtime/debug"
 	_ "time/tzdata" // where the system has no time zones
 
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
@@ -12,4 +15,32 @@ import (
 	_ "github.com/fareboxhq/farebox/caddymodule"
 )
 
-func main() { caddycmd.Main() }
+func main() {
+	if len(os.Args) == 2 && (os.Args[1] == "version" || os.Args[1] == "--version") {
+		fmt.Printf("Farebox %s\nCaddy ", version()) // and Caddy's own command goes on with its version
+		os.Args[1] = "version"
+	}
+	caddycmd.Main()
+}
+
+// version returns the version of this module and the commit that it was built
+// from, as far as the build knows them.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	text := info.Main.Version
+	if text == "" {
+		text = "(devel)"
+	}
+	for _, s := range info.Settings {
+		switch {
+		case s.Key == "vcs.revision":
+			text += " " + s.Value
+		case s.Key == "vcs.modified" && s.Value == "true":
+			text += " with changes"
+		}
+	}
+	return text
+}
