@@ -16,8 +16,8 @@ import (
 func init() { caddy.RegisterModule(Connections{}) }
 
 // Connections bounds the connections of a listener that have not brought a
-// request with a good key yet: a half of the limit `connections` for all, a
-// quarter from one address. For a new one beyond that, the oldest such
+// request with a good key yet: three quarters of the limit `connections` for
+// all, a half from one address. For a new one beyond that, the oldest such
 // connection is closed.
 //
 // It stands first among the `listener_wrappers` of a server, but after

@@ -108,7 +108,7 @@ func (l *Limits) check() error {
 func (l *Limits) holds(body int64) error {
 	memory := cmp.Or(l.orNone().Memory, defaultMemory)
 	if body > share.Largest(memory) {
-		return fmt.Errorf("max_body is %s, and one key can hold a fifth of the %s of limits memory at most: raise limits memory or lower max_body",
+		return fmt.Errorf("max_body is %s, and one key can hold a tenth of the %s of limits memory until it has paid: raise limits memory or lower max_body",
 			humanize.IBytes(uint64(body)), humanize.IBytes(uint64(memory)))
 	}
 	return nil

@@ -19,9 +19,9 @@ func TestMaxBodyIsHeld(t *testing.T) {
 		ok     bool
 	}{
 		{defaultMaxBody, nil, true},
-		{51 << 20, nil, true},
-		{52 << 20, nil, false},
-		{52 << 20, &Limits{Memory: 1 << 30}, true},
+		{25 << 20, nil, true},
+		{26 << 20, nil, false},
+		{26 << 20, &Limits{Memory: 1 << 30}, true},
 		{defaultMaxBody, &Limits{Memory: 16 << 20}, false},
 	} {
 		app := &App{Limits: c.limits}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/fareboxhq/farebox/integration/harness"
 	"github.com/fareboxhq/farebox/internal/clock"
+	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
 // attackKeys is how many keys an attacker has, each of an account of its own.
@@ -33,25 +34,24 @@ type besieged struct {
 
 // besiege starts a gateway with such limits, in lines of its block, and such
 // credits of each of the attacker's keys.
-func besiege(t *testing.T, credits, limits string) *besieged {
+func besiege(t *testing.T, credits ledger.Amount, limits string) *besieged {
 	t.Helper()
 	b := new(besieged)
 	release := make(chan struct{})
 	upstream := httptest.NewServer(b.server(release))
 	t.Cleanup(upstream.Close)
 	t.Cleanup(upstream.CloseClientConnections)
-	t.Cleanup(func() { close(release) })
 	site := harness.Site(upstream.URL, "server weather", "provider acme", "price quick 0.01", "price hold 0.01", "free stall ping")
 	if limits != "" {
 		site = strings.Replace(site, "currency USD\n", "currency USD\n\t\tlimits {\n"+limits+"\n\t\t}\n", 1)
 	}
 	b.Gateway = binaries.StartGateway(t, site)
+	t.Cleanup(func() { close(release) }) // before the gateway waits for its calls
+	alone := &harness.Cluster{Nodes: []*harness.Gateway{b.Gateway}}
 	for i := range attackKeys {
-		_, key := b.NewAgent(t, fmt.Sprintf("attacker%d", i), credits)
-		b.attackers = append(b.attackers, key)
+		b.attackers = append(b.attackers, alone.NewAgent(t, fmt.Sprintf("attacker%d", i), credits))
 	}
-	_, b.paying = b.NewAgent(t, "paying", "10.00")
-	_, b.free = b.NewAgent(t, "free", "")
+	b.paying, b.free = alone.NewAgent(t, "paying", 10*ledger.Unit), alone.NewAgent(t, "free", 0)
 	b.callsGoOn(t) // whoever has paid is known to
 	return b
 }
@@ -145,7 +145,7 @@ func (b *besieged) refusedBy(t *testing.T, of string) (n float64) {
 // and some do not.
 func TestBodiesWithoutTheirEnd(t *testing.T) {
 	t.Parallel()
-	b := besiege(t, "", "")
+	b := besiege(t, 0, "")
 	const size = 4 << 20
 	begin := harness.ToolCall(1, "ping", `{"text":"`) + strings.Repeat("x", size-200)
 	var sending sync.WaitGroup
@@ -172,7 +172,7 @@ func TestBodiesWithoutTheirEnd(t *testing.T) {
 // of one window, whatever length it announced.
 func TestSlowBodies(t *testing.T) {
 	t.Parallel()
-	b := besiege(t, "", "")
+	b := besiege(t, 0, "")
 	began := clock.Now()
 	var cut sync.WaitGroup
 	for i := range 20 {
@@ -210,7 +210,7 @@ func TestSlowBodies(t *testing.T) {
 // is memory for, keep nobody else from getting theirs.
 func TestHeldAnswers(t *testing.T) {
 	t.Parallel()
-	b := besiege(t, "", "")
+	b := besiege(t, 0, "")
 	call := harness.ToolCall(1, "stall", `{}`)
 	for i := range 320 {
 		b.open(t, b.attackers[i%attackKeys].Secret, len(call), call) // and reads nothing
@@ -246,7 +246,7 @@ func TestManyAtOnce(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b := besiege(t, "10.00", c.limits)
+			b := besiege(t, 10*ledger.Unit, c.limits)
 			for n := range 30 * attackKeys {
 				c.begin(t, b, b.attackers[n%attackKeys].Secret, n)
 			}

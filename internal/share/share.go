@@ -9,8 +9,9 @@
 //     quarter as much as is left free;
 //   - an account may hold 1/32 of the total, and beyond that a third as much as
 //     is left free;
-//   - all who have not paid may hold a half of it together, and a quarter from
-//     one address.
+//   - all who have not paid may hold three quarters of it together, and a half
+//     from one address. What is left free of these is what counts for the keys
+//     and accounts among them.
 //
 // What is left free shrinks as more is held. A key alone so gets a fifth of the
 // total and an account a quarter; ten keys that take all they can, one after the
@@ -35,9 +36,15 @@ const (
 	accountFloor = 32
 	keyPart      = 4 // beyond that, what is left free by this
 	accountPart  = 3
-	unpaidShare  = 2
-	addressShare = 4
+	unpaidRest   = 4 // all but this part is for who has not paid
+	addressShare = 2
 )
+
+// sharesOfUnpaid returns how much of a total all who have not paid may hold, and
+// how much from one address.
+func sharesOfUnpaid(total int64) (all, address int64) {
+	return max(total-total/unpaidRest, 1), max(total/addressShare, 1)
+}
 
 // Class is whose share is used up. Its values are labels of metrics.
 type Class string
@@ -141,8 +148,9 @@ func (b *Budget) Used() int64 {
 	return b.used
 }
 
-// Largest returns how much one key can hold of a total that nobody else uses.
-func Largest(total int64) int64 { return total / (keyPart + 1) }
+// Largest returns how much one key that has not paid can hold of a total that
+// nobody else uses.
+func Largest(total int64) int64 { return total / addressShare / (keyPart + 1) }
 
 // Claim is what one request or stream holds. Its zero value is closed, and all
 // methods but Open do nothing with it.
@@ -235,6 +243,12 @@ func (c *Claim) Take(n int64) error {
 // over returns whose share n more would be above, "" if it is nobody's.
 func (b *Budget) over(c *Claim, n int64) Class {
 	free := b.total - b.used - n
+	var unpaid, address int64 // that are left
+	if !c.paid {
+		all, one := sharesOfUnpaid(b.total)
+		unpaid, address = all-b.unpaid-n, one-c.address.n-n
+		free = min(free, max(unpaid, 0), max(address, 0))
+	}
 	switch {
 	case c.gone:
 		return Cut
@@ -242,11 +256,11 @@ func (b *Budget) over(c *Claim, n int64) Class {
 		return Key
 	case c.account != nil && c.account.n+n > max(b.total/accountFloor, 1) && accountPart*(c.account.n+n) > free:
 		return Account
-	case c.address != nil && c.address.n+n > max(b.total/addressShare, 1):
+	case address < 0:
 		return Address
-	case !c.paid && b.unpaid+n > max(b.total/unpaidShare, 1):
+	case unpaid < 0:
 		return Unpaid
-	case free < 0:
+	case b.used+n > b.total:
 		return All
 	}
 	return ""

@@ -75,8 +75,8 @@ func TestTenAgainstOne(t *testing.T) {
 	}
 }
 
-// However many accounts without money there are, they hold a half at most, a
-// quarter from one address, and one network of IPv6 is one address. Who pays
+// However many accounts without money there are, they hold three quarters at
+// most, a half from one address, and one network of IPv6 is one address. Who pays
 // is not counted by address: agents behind one proxy share theirs.
 func TestUnpaid(t *testing.T) {
 	b := New(6400, nil)
@@ -91,17 +91,37 @@ func TestUnpaid(t *testing.T) {
 		got, why = from(fmt.Sprintf("2001:db8::%x", i+1), fmt.Sprint("a", i), false)
 		total += got
 	}
-	if total != 1600 || why != Address {
+	if total != 3200 || why != Address {
 		t.Errorf("one network got %d, refused by %s", total, why)
 	}
 	for i := range 100 {
 		_, why = from(fmt.Sprintf("2001:db8:%x::1", i+1), fmt.Sprint("b", i), false)
 	}
-	if b.Used() != 3200 || why != Unpaid {
+	if b.Used() != 4800 || why != Unpaid {
 		t.Errorf("they got %d, refused by %s", b.Used(), why)
 	}
-	if got, why := from("2001:db8::1", "v", true); got < 600 || why != Key {
+	if got, why := from("2001:db8::1", "v", true); got < 310 || why != Key {
 		t.Errorf("one who pays got %d, refused by %s", got, why)
+	}
+}
+
+// Ten keys without money that take all they can get leave something to another
+// one of their address, also where nothing can be cut.
+func TestUnpaidOfOneAddress(t *testing.T) {
+	b := New(6400, nil)
+	for round := range 2 {
+		for i := range 10 {
+			c := new(Claim)
+			b.Open(c, Holder{Address: addr("10.0.0.1"), Account: fmt.Sprint(i), Lineage: fmt.Sprint(i)})
+			if got, why := take(t, c, 10); why != Key || got == 0 && round == 0 {
+				t.Errorf("key %d got %d, refused by %s", i, got, why)
+			}
+		}
+	}
+	victim := new(Claim)
+	b.Open(victim, Holder{Address: addr("10.0.0.1"), Account: "v", Lineage: "v"})
+	if got, _ := take(t, victim, 10); got < 6400/keyFloor {
+		t.Errorf("another one got %d", got)
 	}
 }
 
@@ -131,8 +151,8 @@ func TestCut(t *testing.T) {
 		}
 		cut = nil
 	}
-	first := body("first", "10.0.0.1", false, 8)
-	body("second", "10.0.0.1", false, 8)
+	first := body("first", "10.0.0.1", false, 16)
+	body("second", "10.0.0.1", false, 16)
 	expect("")
 	body("third", "10.0.0.1", false, 1)
 	expect("first")
@@ -140,7 +160,7 @@ func TestCut(t *testing.T) {
 		t.Error("what was cut goes on")
 	}
 	body("fourth", "10.0.0.2", false, 10)
-	body("fifth", "10.0.0.3", false, 10)
+	body("fifth", "10.0.0.3", false, 21)
 	expect("")
 	body("sixth", "10.0.0.4", false, 4)
 	expect("second")
