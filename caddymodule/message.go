@@ -95,7 +95,7 @@ const bodyTime = time.Minute
 func (x *exchange) readBody(limit, length int64, patience time.Duration) ([]byte, error) {
 	return x.memory.ReadAll(http.MaxBytesReader(x.w, x.r.Body, limit), share.Body{
 		Length: min(length, limit), Time: patience, Rate: shares.rate.Load(),
-		Deadline: http.NewResponseController(x.w).SetReadDeadline,
+		Source: http.NewResponseController(x.w),
 	})
 }
 

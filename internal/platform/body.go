@@ -27,7 +27,7 @@ func readBody(w http.ResponseWriter, r *http.Request, memory *share.Claim, limit
 	}
 	body, err := memory.ReadAll(http.MaxBytesReader(w, r.Body, limit), share.Body{
 		Length: min(r.ContentLength, limit), Time: bodyTime, Rate: share.DefaultRate,
-		Deadline: http.NewResponseController(w).SetReadDeadline,
+		Source: http.NewResponseController(w),
 	})
 	switch {
 	case share.ClassOf(err) != "":

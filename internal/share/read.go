@@ -14,15 +14,19 @@ import (
 // ErrSlow says that a body came more slowly than it must.
 var ErrSlow = errors.New("the body came too slowly")
 
+// Source is what a body comes from, as far as its deadlines go; it is as
+// http.ResponseController. SetReadDeadline is called from other goroutines, too.
+// Its errors do not matter: a source without deadlines has bounds of its own.
+type Source interface {
+	SetReadDeadline(time.Time) error
+}
+
 // Body says how a body is read.
 type Body struct {
 	Length int64 // that is announced; below 0 for none. Nothing is taken for it
-	// Deadline sets when reads fail with os.ErrDeadlineExceeded; zero lifts it. It
-	// is called from other goroutines, too. Its errors do not matter: a source
-	// that has no deadlines has bounds of its own.
-	Deadline func(time.Time) error
-	Time     time.Duration // for all of it
-	Rate     int64         // bytes a second at least, over each Window
+	Source Source
+	Time   time.Duration // for all of it
+	Rate   int64         // bytes a second at least, over each Window
 }
 
 const (
@@ -47,7 +51,7 @@ func (c *Claim) ReadAll(from io.Reader, o Body) ([]byte, error) {
 	began := clock.Now()
 	last := began.Add(o.Time)
 	slowest := min(o.Time, time.Duration(Window/float64(o.Rate)*float64(time.Second)))
-	_ = o.Deadline(clock.Deadline(slowest))
+	_ = o.Source.SetReadDeadline(clock.Deadline(slowest))
 	defer c.Keep() // so that nothing sets the deadline afterwards
 
 	size := max(min(o.Length, firstChunk), leastChunk-1) + 1
@@ -72,7 +76,7 @@ func (c *Claim) ReadAll(from io.Reader, o Body) ([]byte, error) {
 			if c.Keep(); c.WasCut() {
 				return nil, &RefusedError{Cut}
 			}
-			_ = o.Deadline(time.Time{})
+			_ = o.Source.SetReadDeadline(time.Time{})
 			return body, nil
 		case err != nil && c.WasCut():
 			return nil, &RefusedError{Cut}
@@ -80,12 +84,12 @@ func (c *Claim) ReadAll(from io.Reader, o Body) ([]byte, error) {
 			return nil, fmt.Errorf("%w: %w", ErrSlow, err)
 		case err != nil:
 			return nil, err
-		case first:
-			c.Cuttable(func() { _ = o.Deadline(time.Unix(1, 0)) })
+		case first && int64(len(body)) != o.Length:
+			c.Cuttable(func() { _ = o.Source.SetReadDeadline(time.Unix(1, 0)) })
 		}
 		if len(body) >= window {
 			window = len(body) + Window
-			_ = o.Deadline(clock.Deadline(min(slowest, clock.Until(last))))
+			_ = o.Source.SetReadDeadline(clock.Deadline(min(slowest, clock.Until(last))))
 			if c.WasCut() { // it may have been, before the deadline was set anew
 				return nil, &RefusedError{Cut}
 			}

@@ -234,7 +234,7 @@ func (d *drip) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-func (d *drip) set(at time.Time) error {
+func (d *drip) SetReadDeadline(at time.Time) error {
 	d.deadline = at
 	return nil
 }
@@ -249,7 +249,7 @@ func TestReadAll(t *testing.T) {
 			b.Open(&c, Holder{Account: "a", Lineage: "a", Paid: true})
 			defer c.Close()
 			began := clock.Now()
-			body, err := c.ReadAll(d, Body{Length: length, Deadline: d.set, Time: time.Minute, Rate: DefaultRate})
+			body, err := c.ReadAll(d, Body{Length: length, Source: d, Time: time.Minute, Rate: DefaultRate})
 			return len(body), err, clock.Since(began), b.Used()
 		}
 		block := strings.Repeat("x", Window)
