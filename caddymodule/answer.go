@@ -17,6 +17,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/gate"
 	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/mcp"
+	"github.com/fareboxhq/farebox/internal/share"
 )
 
 // answer is how a code is told to a client. Statuses and forms are chosen so
@@ -289,7 +290,10 @@ const (
 func (x *exchange) refuse(r *gate.Refusal) {
 	if x.r.Method == http.MethodPost && x.body == nil && r.Code != gate.MessageTooLarge {
 		// Refused before its body was read. Clients find the answer by its id.
-		if body, err := x.readBody(peekLimit, peekTime, false); err == nil {
+		if !x.memory.Opened() {
+			shares.memory.Open(&x.memory, share.Holder{Address: x.client()})
+		}
+		if body, err := x.readBody(peekLimit, 0, peekTime); err == nil {
 			if message, err := mcp.Decode(body); err == nil {
 				x.message = message
 			}

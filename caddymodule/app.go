@@ -20,8 +20,6 @@ import (
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/runtime"
-	"github.com/fareboxhq/farebox/internal/tap"
-	"github.com/fareboxhq/farebox/internal/telemetry"
 )
 
 func init() {
@@ -30,9 +28,8 @@ func init() {
 
 // These outlive every config of the process: see package runtime.
 var (
-	runtimes = caddy.NewUsagePool()
-	budget   = tap.NewBudget(tap.DefaultBudget)
-	metrics  = telemetry.New(budget.Used)
+	runtimes        = caddy.NewUsagePool()
+	metrics, shares = newShares()
 )
 
 // App is the part of Farebox that all sites of a config share: the store of
@@ -69,6 +66,9 @@ type App struct {
 	// if it is not there. Processes that share a store share it. Default: beside
 	// a store that is a file, else `farebox/seal-key` in Caddy's data directory.
 	SealKeyFile string `json:"seal_key_file,omitempty"`
+
+	// What a process may hold at once. See docs/limits.md.
+	Limits *Limits `json:"limits,omitempty"`
 
 	logger   *slog.Logger
 	source   *source
@@ -192,7 +192,7 @@ func (a *App) Validate() error {
 	if a.Cache != nil && (a.Cache.Size < 0 || a.Cache.TTL < 0 || a.Cache.NegativeTTL < 0) {
 		return errors.New("cache: size, ttl and negative_ttl cannot be below zero")
 	}
-	return nil
+	return a.Limits.check()
 }
 
 func allIn(s string, low, high rune) bool {
@@ -216,6 +216,9 @@ func (a *App) register(h *Handler) error {
 		if err := h.resource.agrees(other.resource); err != nil {
 			return err
 		}
+	}
+	if err := a.Limits.holds(h.MaxBody); err != nil {
+		return fmt.Errorf("server %q: %w", h.Server, err)
 	}
 	a.handlers = append(a.handlers, h)
 	return a.checkEarners()
@@ -250,6 +253,7 @@ func (a *App) Start() error {
 	if err := a.bindPlatforms(context.Background(), rt); err != nil {
 		return err
 	}
+	shares.configure(a.Limits)
 	rt.Configure(a.Cache.options(), a.settings) // last: a config that fails to start changes nothing
 	return nil
 }
@@ -268,6 +272,7 @@ func (a *App) open() (caddy.Destructor, error) {
 		KeyFile:  a.ReceiptKeyFile,
 		SealFile: a.SealKeyFile,
 		Cache:    a.Cache.options(),
+		IDs:      shares.ids,
 		Metrics:  metrics,
 		Logger:   a.logger,
 	})

@@ -105,6 +105,14 @@ func parseBlock(d *caddyfile.Dispenser, of string, allowed subdirectives, repeat
 //	        <scope> [<description>] [includes <scope>...]
 //	    }
 //	    personal_expiry <duration>
+//	    limits {
+//	        memory <size>
+//	        calls <number>
+//	        streams <number>
+//	        session_ids <number>
+//	        connections <number>
+//	        body_rate <size>
+//	    }
 //	}
 func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the option's name
@@ -117,6 +125,7 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"cache":    a.parseCache,
 		"secrets":  a.parseSecrets,
 		"scopes":   a.parseScopes,
+		"limits":   a.parseLimits,
 
 		"receipt_key_file": func(d *caddyfile.Dispenser) error { return oneArg(d, &a.ReceiptKeyFile) },
 		"seal_key_file":    func(d *caddyfile.Dispenser) error { return oneArg(d, &a.SealKeyFile) },

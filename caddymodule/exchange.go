@@ -18,6 +18,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/mcp"
 	"github.com/fareboxhq/farebox/internal/runtime"
+	"github.com/fareboxhq/farebox/internal/share"
 	"github.com/fareboxhq/farebox/internal/tap"
 )
 
@@ -38,7 +39,8 @@ type exchange struct {
 	body    []byte
 	call    *gate.Call    // nil until the message was admitted
 	base    http.Header   // of the response, before the upstream's came
-	taken   int           // bytes of the body that the budget counts
+	memory  share.Claim   // bytes that it holds, of its body and its answer
+	flight  share.Claim   // the one call that it is
 	quota   gate.Quota    // of the key's requests; zero if they have no bound
 	often   *gate.Refusal // of a request that came too soon, to be told once it was read
 	origin  string        // an allowed foreign page's, "" if there is none
@@ -62,7 +64,7 @@ func (x *exchange) serve() error {
 		return caddyhttp.Error(http.StatusInternalServerError, errSecond)
 	}
 	caddyhttp.SetVar(x.r.Context(), seenVar, true)
-	defer func() { budget.Give(x.taken) }()
+	defer func() { x.memory.Close(); x.flight.Close() }()
 	if err := x.awaitRuntime(); err != nil {
 		x.refuse(&gate.Refusal{Code: gate.PlatformUnavailable, Cause: err})
 		return nil
@@ -70,6 +72,10 @@ func (x *exchange) serve() error {
 	defer x.h.rt.Release()
 
 	if refusal := x.admitRequest(); refusal != nil {
+		x.refuse(refusal)
+		return nil
+	}
+	if refusal := x.enter(); refusal != nil {
 		x.refuse(refusal)
 		return nil
 	}
@@ -202,8 +208,8 @@ func (x *exchange) post() error {
 	}
 	if x.session != "" && x.message.Kind == mcp.KindRequest {
 		session := x.h.Server + "\x00" + x.session
-		if err := x.h.rt.Claim(x.r.Context(), session, x.message.ID.Text()); err != nil {
-			x.refuse(notClaimed(err))
+		if err := x.h.rt.Claim(x.r.Context(), x.holder(), session, x.message.ID.Text()); err != nil {
+			x.refuse(x.notClaimed(err))
 			return nil
 		}
 		defer func() { x.h.rt.Unclaim(session, x.message.ID.Text(), x.ticketOut.Load()) }()
@@ -239,7 +245,10 @@ func (x *exchange) repeat(answer []byte, err error) {
 
 // notClaimed says why a request's id cannot be used. Servers may know ids by
 // their text alone, so that 1 and "1" are one.
-func notClaimed(err error) *gate.Refusal {
+func (x *exchange) notClaimed(err error) *gate.Refusal {
+	if share.ClassOf(err) != "" {
+		return x.noShare(err)
+	}
 	if errors.Is(err, runtime.ErrSessionFull) {
 		return &gate.Refusal{Code: gate.SessionUnknown, Cause: err} // its client begins a new one
 	}
@@ -271,7 +280,7 @@ func (x *exchange) sessionRequest() error {
 		return x.resume(x.resumed)
 	}
 	x.count("allowed")
-	listener := tap.NewListener(x.w, x.head, x.sealer(new(gate.Ticket)), budget, x.Event, x.notifies)
+	listener := tap.NewListener(x.w, x.head, x.sealer(new(gate.Ticket)), &x.memory, x.Event, x.notifies)
 	defer listener.Close()
 	return x.forwardStream(listener)
 }
@@ -339,7 +348,7 @@ func (x *exchange) settleStream(ctx context.Context, call settled, t *gate.Ticke
 
 func (x *exchange) settleIn(ctx context.Context, cancel context.CancelFunc, call settled, o tap.Options) (complete bool) {
 	client := x.r.Context()
-	o.Call, o.Refuser, o.Budget, o.Client, o.Cancel, o.Head = call, x, budget, client, cancel, x.head
+	o.Call, o.Refuser, o.Budget, o.Client, o.Cancel, o.Head = call, x, &x.memory, client, cancel, x.head
 	o.Notifies = x.notifies
 	t := tap.New(x.w, o)
 	abandoned := sync.OnceFunc(func() {
@@ -377,6 +386,9 @@ func (x *exchange) settleIn(ctx context.Context, cancel context.CancelFunc, call
 
 func (x *exchange) countCharged(call *gate.Call) {
 	x.log(zap.Bool("farebox_charged", call.Captured()))
+	if call.Spent() {
+		shares.payers.Note(x.key.Account)
+	}
 	if call.Captured() {
 		x.count("charged")
 	} else {

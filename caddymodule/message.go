@@ -5,13 +5,12 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 
-	"github.com/fareboxhq/farebox/internal/clock"
 	"github.com/fareboxhq/farebox/internal/gate"
 	"github.com/fareboxhq/farebox/internal/mcp"
+	"github.com/fareboxhq/farebox/internal/share"
 )
 
 // readMessage reads the body and the message in it, strictly: what is judged
@@ -20,11 +19,13 @@ func (x *exchange) readMessage() *gate.Refusal {
 	if x.r.ContentLength > x.h.MaxBody {
 		return &gate.Refusal{Code: gate.MessageTooLarge}
 	}
-	limit, patience := x.h.MaxBody, bodyTime
-	if x.often != nil { // it is read for its id alone, and must not fill what all bodies share
-		limit, patience = min(limit, peekLimit), peekTime
+	var body []byte
+	var err error
+	if x.often == nil {
+		body, err = x.readBody(x.h.MaxBody, x.r.ContentLength, bodyTime)
+	} else { // it is read for its id alone
+		body, err = x.readBody(min(x.h.MaxBody, peekLimit), 0, peekTime)
 	}
-	body, err := x.readBody(limit, patience, x.often == nil)
 	var tooLarge *http.MaxBytesError
 	switch {
 	case err != nil && x.often != nil:
@@ -32,8 +33,10 @@ func (x *exchange) readMessage() *gate.Refusal {
 		return x.often
 	case errors.As(err, &tooLarge):
 		return &gate.Refusal{Code: gate.MessageTooLarge}
-	case errors.Is(err, errBusy):
-		return &gate.Refusal{Code: gate.PlatformUnavailable, Cause: err}
+	case share.ClassOf(err) != "":
+		return x.noShare(err)
+	case errors.Is(err, share.ErrSlow):
+		return &gate.Refusal{Code: gate.MessageMalformed, Cause: err, Reason: "the body came too slowly"}
 	case err != nil:
 		return &gate.Refusal{Code: gate.MessageMalformed, Cause: err, Reason: "the body could not be read to its end"}
 	}
@@ -83,42 +86,17 @@ var malformed = map[int]gate.Code{
 	mcp.HeaderMismatch: gate.HeaderMismatch,
 }
 
-var errBusy = errors.New("too many bytes are held in this process")
+// bodyTime is how long a client may take for its body.
+const bodyTime = time.Minute
 
-const (
-	bodyTime  = time.Minute // how long a client may take for its body
-	bodyChunk = 16 << 10
-)
-
-// readBody reads the whole body, within a time and, if it counts, the process's
-// budget. net/http notices a client that leaves only once its body was read to
-// the end.
-func (x *exchange) readBody(limit int64, patience time.Duration, counts bool) ([]byte, error) {
-	// A writer that has no deadlines (of HTTP/3, say) has bounds of its own.
-	rc := http.NewResponseController(x.w)
-	_ = rc.SetReadDeadline(clock.Deadline(patience))
-	defer func() { _ = rc.SetReadDeadline(time.Time{}) }()
-	reader := http.MaxBytesReader(x.w, x.r.Body, limit)
-	body := make([]byte, 0, max(min(x.r.ContentLength, limit, bodyChunk), 512)+1)
-	for {
-		n, err := reader.Read(body[len(body):cap(body)])
-		if counts && n > 0 {
-			if !budget.Take(n) {
-				return nil, errBusy
-			}
-			x.taken += n
-		}
-		body = body[:len(body)+n]
-		if errors.Is(err, io.EOF) {
-			return body, nil
-		}
-		if err != nil {
-			return nil, err
-		}
-		if len(body) == cap(body) {
-			body = slices.Grow(body, min(len(body), 1<<20))
-		}
-	}
+// readBody reads the whole body, within a time and what its holder may have of
+// the memory. net/http notices a client that leaves only once its body was read
+// to the end.
+func (x *exchange) readBody(limit, length int64, patience time.Duration) ([]byte, error) {
+	return x.memory.ReadAll(http.MaxBytesReader(x.w, x.r.Body, limit), share.Body{
+		Length: min(length, limit), Time: patience, Rate: shares.rate.Load(),
+		Source: http.NewResponseController(x.w),
+	})
 }
 
 // setBody makes the upstream receive the very bytes that were judged. GetBody

@@ -11,6 +11,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 	"github.com/fareboxhq/farebox/internal/gate"
 	"github.com/fareboxhq/farebox/internal/runtime"
+	"github.com/fareboxhq/farebox/internal/share"
 )
 
 // relay is the writer of what costs nothing.
@@ -38,11 +39,19 @@ func (x *exchange) forwardStream(w relay) error {
 // watch cancels what ctx is of once the key is refused, or lacks a scope for
 // what the ticket is of, until the returned function is called.
 func (x *exchange) watch(ctx context.Context, cancel context.CancelFunc, t *gate.Ticket) (unwatch func(), refusal *gate.Refusal) {
+	opened := new(share.Claim)
+	shares.streams.Open(opened, x.holder())
+	if err := opened.Take(1); err != nil {
+		opened.Close()
+		return nil, x.noShare(err)
+	}
+	opened.Cuttable(cancel)
 	stream := x.h.rt.Watch(x.key.Digest)
 	client := x.client()
 	// Only what is changed from now on is told.
 	if _, refusal := x.h.gate.CheckStream(ctx, client, x.key.Digest, t); refusal != nil {
 		stream.End()
+		opened.Close()
 		return nil, refusal
 	}
 	var watching sync.WaitGroup
@@ -51,6 +60,7 @@ func (x *exchange) watch(ctx context.Context, cancel context.CancelFunc, t *gate
 		cancel()
 		watching.Wait() // it looks keys up, for which the lease is needed
 		stream.End()
+		opened.Close()
 	}, nil
 }
 

@@ -68,6 +68,7 @@ var onlyInternal = []struct {
 	{"internal/pricing", []string{"internal/items", "internal/ledger", "third party"}, "a price is an amount for a tool; expressions need a language, which is CEL"},
 	{"internal/gate", []string{"internal/items", "internal/keys", "internal/ledger", "internal/mcp", "internal/pricing"}, "decisions are made without a protocol, a store or a server in hand"},
 	{"internal/tap", []string{"internal/gate", "internal/mcp"}, "a response is cut by what the gate settles and by nothing else"},
+	{"internal/share", nil, "who may hold how much depends on nothing"},
 	{"internal/wire", []string{"internal/keys", "internal/ledger"}, "what goes over the wire is written down once, for both ends, and decides nothing"},
 	{"internal/keycache", []string{"internal/keys", "third party"}, "the cache stands before any origin"},
 	{"internal/sqlitestore", []string{"internal/keys", "internal/ledger", "third party"}, "a store implements its consumers' interfaces and knows none of them, and no other store"},
@@ -76,8 +77,8 @@ var onlyInternal = []struct {
 	{"internal/pgtest", []string{"internal/pgserver", "third party"}, "a database for tests is of no store"},
 	{"internal/remotestore", []string{"internal/keys", "internal/ledger", "internal/wire", "third party"}, "a gateway knows of a platform what goes over the wire, and nothing of how it is served"},
 	{"internal/admin", []string{"internal/keys", "internal/ledger", "third party"}, "operations work on any store"},
-	{"internal/platform", []string{"internal/admin", "internal/gate", "internal/keys", "internal/ledger", "internal/wire", "third party"}, "the API works on any store, and whoever serves it brings the runtime"},
-	{"internal/telemetry", []string{"internal/gate", "internal/ledger", "third party"}, "metrics watch, and are not asked"},
+	{"internal/platform", []string{"internal/admin", "internal/gate", "internal/keys", "internal/ledger", "internal/share", "internal/wire", "third party"}, "the API works on any store, and whoever serves it brings the runtime"},
+	{"internal/telemetry", []string{"internal/gate", "internal/ledger", "internal/share", "third party"}, "metrics watch, and are not asked"},
 }
 
 // TestImports holds the direction of imports.

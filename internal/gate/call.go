@@ -80,6 +80,10 @@ func (c *Call) Keeps() bool { return c.terms.Retry.Key != "" }
 // Captured reports whether the call was charged and has not been refunded.
 func (c *Call) Captured() bool { return c.charge != nil }
 
+// Spent reports whether it was captured and has cost something: a free quota
+// costs nothing.
+func (c *Call) Spent() bool { return c.charge != nil && !c.charge.Waived }
+
 // Charges reports whether an answer of that outcome is charged, by the rule of
 // the call's price. At least one of a result and a tool error is.
 func (c *Call) Charges(outcome mcp.Outcome) bool {

@@ -7,34 +7,34 @@ import (
 	"io"
 	"mime"
 	"net/http"
-	"os"
 	"reflect"
 	"strings"
-	"time"
 
 	jsonv2 "github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
-	"github.com/fareboxhq/farebox/internal/clock"
 	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/share"
 	"github.com/fareboxhq/farebox/internal/wire"
 )
 
-// readBody reads the body, within its limits of size and time, and puts it back
-// for the operation.
-func readBody(w http.ResponseWriter, r *http.Request, limit int64) *wire.Problem {
+// readBody reads the body, within its limits of size, rate and time and what its
+// sender may hold of the memory, and puts it back for the operation.
+func readBody(w http.ResponseWriter, r *http.Request, memory *share.Claim, limit int64) *wire.Problem {
 	if limit == 0 {
 		r.Body, r.ContentLength = http.NoBody, 0
 		return nil
 	}
-	control := http.NewResponseController(w)
-	_ = control.SetReadDeadline(clock.Deadline(bodyTime)) // not every writer has deadlines
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
-	_ = control.SetReadDeadline(time.Time{}) // it would end the operation, too
+	body, err := memory.ReadAll(http.MaxBytesReader(w, r.Body, limit), share.Body{
+		Length: min(r.ContentLength, limit), Time: bodyTime, Rate: share.DefaultRate,
+		Source: http.NewResponseController(w),
+	})
 	switch {
+	case share.ClassOf(err) != "":
+		return problem(wire.TooMany, "Too much is held already", err.Error())
 	case errors.As(err, new(*http.MaxBytesError)):
 		return problem(wire.TooLarge, "The request is too large", fmt.Sprintf("Its body may have %d bytes", limit))
-	case errors.Is(err, os.ErrDeadlineExceeded):
+	case errors.Is(err, share.ErrSlow):
 		return unreadable(http.StatusRequestTimeout, "it took too long to arrive")
 	case err != nil:
 		return unreadable(http.StatusBadRequest, "it broke off")

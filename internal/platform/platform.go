@@ -25,6 +25,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/id"
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/share"
 	"github.com/fareboxhq/farebox/internal/wire"
 )
 
@@ -37,7 +38,7 @@ type Server struct {
 	FeeTo        string             // id of the operator's account; "" without a fee
 }
 
-// Options say what a platform serves. All must be set but the last three.
+// Options say what a platform serves. All must be set but the last four.
 type Options struct {
 	Servers  map[string]Server // by name; never changed afterwards
 	Secrets  *keys.Format      // the form of tokens
@@ -58,6 +59,8 @@ type Options struct {
 	// comes after the answer does not count, one at the same time may. What
 	// gateways charge they count themselves.
 	Charged func(server string, paid ledger.Amount, sandbox bool)
+	// Memory bounds the bodies that are held; nil does not.
+	Memory *share.Budget
 }
 
 // Platform serves the API. It is safe for concurrent use.
@@ -135,7 +138,12 @@ func (p *Platform) Serve(w http.ResponseWriter, r *http.Request, client netip.Ad
 	if known != nil {
 		known(v.key)
 	}
-	if refused = readBody(w, r, rule.maxBody); refused == nil && rule.maxBody > 0 {
+	var memory share.Claim
+	if p.Memory != nil { // whoever may ask was given a key by the operator
+		p.Memory.Open(&memory, share.Holder{Address: client, Account: v.key.Account, Lineage: v.key.Lineage, Paid: true})
+		defer memory.Close()
+	}
+	if refused = readBody(w, r, &memory, rule.maxBody); refused == nil && rule.maxBody > 0 {
 		// Reading took as long as the caller liked; its key may have ended meanwhile.
 		v.key, refused = p.check(r.Context(), client, v.key.Digest, &rule)
 	}

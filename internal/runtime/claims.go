@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/share"
 )
 
 // Claims is a store in which processes take marks for all of them.
@@ -23,10 +24,10 @@ const unclaimTime = 5 * time.Second
 
 // Claim takes the id of a request that goes to a server within a session, for all
 // processes that share the store, or says why it cannot be used: ErrIDTaken,
-// ErrSessionFull, or another error if that is not known. What was claimed must be
+// ErrSessionFull, a share.RefusedError, or another error if that is not known. What was claimed must be
 // given back by Unclaim, when the server has ended its answer.
-func (r *Runtime) Claim(ctx context.Context, session, id string) error {
-	if err := r.requests.claim(session, id); err != nil {
+func (r *Runtime) Claim(ctx context.Context, who share.Holder, session, id string) error {
+	if err := r.requests.claim(who, session, id); err != nil {
 		return err
 	}
 	if r.claims == nil {

@@ -1,18 +1,18 @@
 package runtime
 
 import (
+	"container/list"
 	"errors"
 	"sync"
 	"time"
+
+	"github.com/fareboxhq/farebox/internal/share"
 )
 
 // Bounds of what is remembered of request ids.
 const (
 	// maxSessionIDs bounds the ids of one session that may not be used again.
 	maxSessionIDs = 1 << 16
-	// maxIDs bounds those of all sessions; beyond it, the sessions that have
-	// been idle for longest are forgotten.
-	maxIDs = 1 << 21
 	// usedFor is for how long an idle session is remembered.
 	usedFor = 24 * time.Hour
 )
@@ -32,39 +32,43 @@ var (
 // stream of an answer by its request's id, some for as long as the session
 // lives; so of two requests with the same one, the second could be a free call
 // that gets the paid result of the first.
+//
+// All ids count towards a budget: a session's count as its key's. Where nobody
+// has more than his share and yet there is no room, the session that has been
+// idle for longest is forgotten.
 type requests struct {
-	now func() time.Time
+	now    func() time.Time
+	budget *share.Budget
 
 	mu       sync.Mutex
 	sessions map[string]*session
-	used     int // ids of all sessions
-	claims   int // since the last sweep
+	idle     list.List // of sessions, those used last at the end
 }
-
-// sweepEvery is after how many claims idle sessions are looked for.
-const sweepEvery = 1 << 12
 
 type session struct {
-	open map[string]struct{} // under way
-	used map[string]struct{} // may be resumed
-	last time.Time
+	name  string
+	open  map[string]struct{} // under way
+	used  map[string]struct{} // may be resumed
+	last  time.Time
+	ids   share.Claim // as many as in open and used
+	place *list.Element
 }
 
-func newRequests(now func() time.Time) *requests {
-	return &requests{now: now, sessions: make(map[string]*session)}
+func newRequests(now func() time.Time, budget *share.Budget) *requests {
+	return &requests{now: now, budget: budget, sessions: make(map[string]*session)}
 }
 
-// claim takes the id within the session.
-func (r *requests) claim(name, id string) error {
+// claim takes the id within the session of somebody. Besides the errors above,
+// it fails with a share.RefusedError.
+func (r *requests) claim(who share.Holder, name, id string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.claims++; r.claims >= sweepEvery {
-		r.claims = 0
-		r.sweep()
-	}
+	r.sweep()
 	s := r.sessions[name]
 	if s == nil {
-		s = &session{open: make(map[string]struct{})}
+		s = &session{name: name, open: make(map[string]struct{})}
+		r.budget.Open(&s.ids, who)
+		s.place = r.idle.PushBack(s)
 		r.sessions[name] = s
 	}
 	_, open := s.open[id]
@@ -75,7 +79,16 @@ func (r *requests) claim(name, id string) error {
 	case len(s.used) >= maxSessionIDs:
 		return ErrSessionFull
 	}
-	s.open[id], s.last = struct{}{}, r.now()
+	err := s.ids.Take(1)
+	if share.ClassOf(err) == share.All && r.forgetIdlest(s) {
+		err = s.ids.Take(1)
+	}
+	if err != nil {
+		r.tidy(s)
+		return err
+	}
+	s.open[id] = struct{}{}
+	r.touch(s)
 	return nil
 }
 
@@ -85,45 +98,59 @@ func (r *requests) release(name, id string, resumable bool) {
 	defer r.mu.Unlock()
 	s := r.sessions[name]
 	delete(s.open, id)
-	s.last = r.now()
+	r.touch(s)
 	if resumable {
 		if s.used == nil {
 			s.used = make(map[string]struct{})
 		}
 		s.used[id] = struct{}{}
-		if r.used++; r.used > maxIDs {
-			r.forgetIdlest()
-		}
+	} else {
+		s.ids.Give(1)
 	}
+	r.tidy(s)
+}
+
+func (r *requests) touch(s *session) {
+	s.last = r.now()
+	r.idle.MoveToBack(s.place)
+}
+
+// tidy forgets a session of which nothing is left.
+func (r *requests) tidy(s *session) {
 	if len(s.open)+len(s.used) == 0 {
-		delete(r.sessions, name)
+		r.forget(s)
 	}
 }
 
 // sweep forgets sessions that have been idle for long. The caller holds the
 // mutex.
 func (r *requests) sweep() {
-	for name, s := range r.sessions {
-		if len(s.open) == 0 && r.now().Sub(s.last) >= usedFor {
-			r.forget(name, s)
+	for e := r.idle.Front(); e != nil; {
+		s := e.Value.(*session)
+		if r.now().Sub(s.last) < usedFor {
+			return
+		}
+		e = e.Next()
+		if len(s.open) == 0 {
+			r.forget(s)
 		}
 	}
 }
 
-func (r *requests) forget(name string, s *session) {
-	r.used -= len(s.used)
-	delete(r.sessions, name)
+func (r *requests) forget(s *session) {
+	s.ids.Close()
+	r.idle.Remove(s.place)
+	delete(r.sessions, s.name)
 }
 
-func (r *requests) forgetIdlest() {
-	var idlest *session
-	var of string
-	for name, s := range r.sessions {
-		if len(s.open) == 0 && (idlest == nil || s.last.Before(idlest.last)) {
-			idlest, of = s, name
+// forgetIdlest forgets the session that has been idle for longest, but for that
+// one, and reports whether there was any.
+func (r *requests) forgetIdlest(but *session) bool {
+	for e := r.idle.Front(); e != nil; e = e.Next() {
+		if s := e.Value.(*session); len(s.open) == 0 && s != but {
+			r.forget(s)
+			return true
 		}
 	}
-	if idlest != nil {
-		r.forget(of, idlest)
-	}
+	return false
 }

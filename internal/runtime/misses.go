@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/fareboxhq/farebox/internal/share"
 )
 
 // Lookups that only the store can answer are limited for each client address,
@@ -40,7 +42,7 @@ func newMisses(now func() time.Time) *misses {
 func (m *misses) take(client netip.Addr) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	b := m.bucket(network(client))
+	b := m.bucket(share.Network(client))
 	if b.tokens < 1 {
 		return false
 	}
@@ -52,20 +54,8 @@ func (m *misses) take(client netip.Addr) bool {
 func (m *misses) give(client netip.Addr) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	b := m.bucket(network(client))
+	b := m.bucket(share.Network(client))
 	b.tokens = min(b.tokens+1, missBurst)
-}
-
-// network is what counts as one client: an IPv6 network of 64 bits is one
-// customer's, who has all of its addresses.
-func network(client netip.Addr) netip.Prefix {
-	client = client.Unmap().WithZone("")
-	bits := client.BitLen()
-	if client.Is6() {
-		bits = 64
-	}
-	prefix, _ := client.Prefix(bits) // zero for an address that is not known: those share a bucket
-	return prefix
 }
 
 // bucket returns the bucket, filled up to now.

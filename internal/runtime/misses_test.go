@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/fareboxhq/farebox/internal/clock"
+	"github.com/fareboxhq/farebox/internal/share"
 )
 
 // An address may try missRate unknown tokens a second for long, and missBurst
@@ -52,11 +53,11 @@ func TestMissesByNetwork(t *testing.T) {
 		{"192.0.2.1", "192.0.2.2", false},
 		{"fe80::1%eth0", "fe80::2%eth1", true},
 	} {
-		if same := network(netip.MustParseAddr(c.a)) == network(netip.MustParseAddr(c.b)); same != c.same {
+		if same := share.Network(netip.MustParseAddr(c.a)) == share.Network(netip.MustParseAddr(c.b)); same != c.same {
 			t.Errorf("%s and %s: %v", c.a, c.b, same)
 		}
 	}
-	if network(netip.Addr{}) != (netip.Prefix{}) {
+	if share.Network(netip.Addr{}) != (netip.Prefix{}) {
 		t.Error("unknown addresses do not share a bucket")
 	}
 }

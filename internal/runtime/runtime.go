@@ -22,6 +22,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/keycache"
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/share"
 	"github.com/fareboxhq/farebox/internal/telemetry"
 )
 
@@ -66,6 +67,7 @@ type Options struct {
 	// of mode 0600, if it is not there.
 	SealFile string
 	Cache    keycache.Options
+	IDs      *share.Budget // of requests in sessions
 	Metrics  *telemetry.Metrics
 	Logger   *slog.Logger
 }
@@ -127,7 +129,7 @@ func Open(ctx context.Context, o Options) (*Runtime, error) {
 	r := &Runtime{
 		store: store, cache: cache, signer: signer, sealer: sealer,
 		metrics: o.Metrics, logger: o.Logger, leases: newLeases(),
-		abandoned: newAbandoned(clock.Now), rates: newRates(), requests: newRequests(clock.Now),
+		abandoned: newAbandoned(clock.Now), rates: newRates(), requests: newRequests(clock.Now, o.IDs),
 		misses: newMisses(clock.Now), streams: newStreams(), usage: newUsage(store.TouchKeys, o.Logger),
 	}
 	if managed, ok := store.(managed); ok {

@@ -8,10 +8,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/mcp"
 )
 
-var (
-	errBudget   = errors.New("too many bytes are held back in this process")
-	errListener = errors.New("farebox: a stream opened by GET brought what is no event, or too long a one")
-)
+var errListener = errors.New("farebox: a stream opened by GET brought what is no event, or too long a one")
 
 // writeEvents lets the events of a stream pass, one by one.
 func (t *Tap) writeEvents(p []byte) error {

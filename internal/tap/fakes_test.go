@@ -3,9 +3,11 @@ package tap
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -129,7 +131,7 @@ type rig struct {
 	t      *testing.T
 	wire   *wire
 	books  *books
-	budget *Budget
+	budget *bytesBudget
 	leave  context.CancelFunc // the client leaves
 	cut    int                // how often the upstream was cancelled
 }
@@ -215,3 +217,24 @@ const (
 func event(data string) string { return "event: message\ndata: " + data + "\n\n" }
 
 func long(n int) string { return string(bytes.Repeat([]byte("x"), n)) }
+
+// bytesBudget is a Budget of so many bytes.
+type bytesBudget struct {
+	limit int64
+	used  atomic.Int64
+}
+
+// NewBudget returns a budget of so many bytes.
+func NewBudget(limit int64) *bytesBudget { return &bytesBudget{limit: limit} }
+
+func (b *bytesBudget) Take(n int64) error {
+	if b.used.Add(n) <= b.limit {
+		return nil
+	}
+	b.used.Add(-n)
+	return errors.New("too many bytes are held back")
+}
+
+func (b *bytesBudget) Give(n int64) { b.used.Add(-n) }
+
+func (b *bytesBudget) Used() int64 { return b.used.Load() }

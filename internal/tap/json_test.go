@@ -252,8 +252,8 @@ func TestLongJSONCaptureFails(t *testing.T) {
 func TestBudget(t *testing.T) {
 	for kind, body := range map[string]string{"application/json": result, "text/event-stream": event(result)} {
 		r := newRig(t, nil)
-		other := int(r.budget.limit) - 10
-		if !r.budget.Take(other) {
+		other := r.budget.limit - 10
+		if r.budget.Take(other) != nil {
 			t.Fatal("the budget is smaller than it says")
 		}
 		r.Header().Set("Content-Type", kind)

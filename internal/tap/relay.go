@@ -156,7 +156,7 @@ type Listener struct {
 	ids    mcp.EventIDs
 	out    []byte
 	events *mcp.EventScanner
-	budget *Budget
+	budget Budget
 	hold   []byte
 	cut    bool
 	event  func(*gate.Refusal) []byte
@@ -169,7 +169,7 @@ type Listener struct {
 // refusal on a stream whose head is out. Notifies reports whether a notification
 // may pass that is not for every caller; see mcp.Verdict. What the listener holds counts towards the budget
 // until Close is called.
-func NewListener(w http.ResponseWriter, head func(http.Header), seal func(id []byte) []byte, b *Budget,
+func NewListener(w http.ResponseWriter, head func(http.Header), seal func(id []byte) []byte, b Budget,
 	event func(*gate.Refusal) []byte, notifies func(message []byte) bool,
 ) *Listener {
 	if seal == nil {
@@ -199,7 +199,7 @@ func isEndpoint(event []byte) bool {
 
 // Close gives what is held back to the budget.
 func (l *Listener) Close() {
-	l.budget.Give(len(l.hold))
+	l.budget.Give(int64(len(l.hold)))
 	l.hold = nil
 }
 
@@ -234,7 +234,7 @@ func (l *Listener) Write(p []byte) (int, error) {
 	}
 	for rest := p; len(rest) > 0; {
 		n, done := l.events.Scan(rest)
-		if len(l.hold)+n > DefaultHold || !l.budget.Take(n) {
+		if len(l.hold)+n > DefaultHold || l.budget.Take(int64(n)) != nil {
 			l.cut = true
 			return 0, errListener
 		}
@@ -254,7 +254,7 @@ func (l *Listener) Write(p []byte) (int, error) {
 				return 0, err
 			}
 		}
-		l.budget.Give(len(l.hold))
+		l.budget.Give(int64(len(l.hold)))
 		l.hold = l.hold[:0]
 	}
 	return len(p), nil

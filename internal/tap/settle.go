@@ -2,6 +2,7 @@ package tap
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"net/http"
 	"strconv"
@@ -312,8 +313,8 @@ func (t *Tap) keep(p []byte) error {
 		return t.overflow(p)
 	}
 	if need := len(t.hold) + len(p) - t.taken; need > 0 {
-		if !t.o.Budget.Take(need) {
-			t.fail(&gate.Refusal{Code: gate.PlatformUnavailable, Cause: errBudget})
+		if err := t.o.Budget.Take(int64(need)); err != nil {
+			t.fail(&gate.Refusal{Code: gate.PlatformUnavailable, Cause: fmt.Errorf("the answer cannot be held: %w", err)})
 			return nil
 		}
 		t.taken += need
@@ -323,7 +324,7 @@ func (t *Tap) keep(p []byte) error {
 }
 
 func (t *Tap) dropHold() {
-	t.o.Budget.Give(t.taken)
+	t.o.Budget.Give(int64(t.taken))
 	t.hold, t.taken = nil, 0
 }
 

@@ -71,7 +71,7 @@ type Options struct {
 	ID      mcp.ID // of the request
 	Call    Call
 	Refuser Refuser
-	Budget  *Budget
+	Budget  Budget
 	Client  context.Context    // the client's own context: it ends when the client leaves
 	Cancel  context.CancelFunc // ends the upstream's work
 	// Detached says that the call goes on when the client has left, as the

@@ -18,6 +18,7 @@ import (
 
 	"github.com/fareboxhq/farebox/internal/gate"
 	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/share"
 )
 
 // Source is a running store with its cache, as far as gauges look at it.
@@ -47,6 +48,7 @@ type Metrics struct {
 	overhead  prometheus.Histogram
 	abandoned *prometheus.CounterVec
 	nearCaps  *prometheus.CounterVec
+	shares    *prometheus.CounterVec
 	gauges    []prometheus.Collector
 
 	mu      sync.Mutex
@@ -76,6 +78,7 @@ func New(held func() int64) *Metrics {
 		overhead:  histogram("overhead_seconds", "Time from a request's arrival to its forwarding."),
 		abandoned: counter("abandoned_total", "Paid calls whose client left before the answer.", "server"),
 		nearCaps:  counter("caps_near_total", "Spending caps of which 80 % were spent, once a period, by whose they are.", "holder", "period"),
+		shares:    counter("refused_by_share_total", "Claims on what a process can hold that were refused or cut, by what it is and whose share was used up.", "of", "share"),
 	}
 	gauge := func(name, help string, value func() float64) {
 		m.gauges = append(m.gauges, prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "farebox", Name: name, Help: help}, value))
@@ -92,7 +95,7 @@ func New(held func() int64) *Metrics {
 // Register registers all collectors. A registry that has them already is fine.
 func (m *Metrics) Register(r prometheus.Registerer) error {
 	all := append([]prometheus.Collector{
-		m.requests, m.lookups, m.lookup, m.charges, m.charged, m.reserve, m.capture, m.overhead, m.abandoned, m.nearCaps,
+		m.requests, m.lookups, m.lookup, m.charges, m.charged, m.reserve, m.capture, m.overhead, m.abandoned, m.nearCaps, m.shares,
 	}, m.gauges...)
 	for _, c := range all {
 		var already prometheus.AlreadyRegisteredError
@@ -178,6 +181,12 @@ func (m *Metrics) Abandoned(server string) { m.abandoned.WithLabelValues(server)
 // NearCap counts a spending cap of which 80 % are spent.
 func (m *Metrics) NearCap(c ledger.Cap) {
 	m.nearCaps.WithLabelValues(string(c.Holder), string(c.Period)).Inc()
+}
+
+// ShareRefused counts a claim on what a process can hold that was refused, or cut
+// for somebody else.
+func (m *Metrics) ShareRefused(of string, share share.Class) {
+	m.shares.WithLabelValues(of, string(share)).Inc()
 }
 
 // Meter returns the gate's meter for one server.

@@ -1,0 +1,15 @@
+//go:build unix
+
+package caddymodule
+
+import "syscall"
+
+// defaultConnections is half of the files that the process may open.
+func defaultConnections() int64 {
+	const most = 1 << 14
+	var limit syscall.Rlimit
+	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) != nil || uint64(limit.Cur) > 2*most {
+		return most
+	}
+	return max(int64(limit.Cur)/2, 16)
+}

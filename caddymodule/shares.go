@@ -1,0 +1,203 @@
+package caddymodule
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/dustin/go-humanize"
+
+	"github.com/fareboxhq/farebox/internal/clock"
+	"github.com/fareboxhq/farebox/internal/gate"
+	"github.com/fareboxhq/farebox/internal/share"
+	"github.com/fareboxhq/farebox/internal/telemetry"
+)
+
+// Limits are what a process may hold at once. How each is divided among keys,
+// accounts and addresses does not depend on them; see package share.
+type Limits struct {
+	// Bytes of request bodies that are read or being answered, and of answers that
+	// are held back. Default: 256 MiB.
+	Memory int64 `json:"memory,omitempty"`
+
+	// Requests of known keys that are being answered, and calls whose client has
+	// left that go on. Default: 16384.
+	Calls int64 `json:"calls,omitempty"`
+
+	// Streams that stay open: those of GET, resumed ones and subscriptions.
+	// Default: 16384.
+	Streams int64 `json:"streams,omitempty"`
+
+	// Ids of requests in sessions that are in use, or that a client may come back
+	// for. Default: 2097152.
+	SessionIDs int64 `json:"session_ids,omitempty"`
+
+	// Connections at listeners with the wrapper `farebox`. Default: half of the
+	// files that the process may open, and 16384 at most.
+	Connections int64 `json:"connections,omitempty"`
+
+	// How many bytes a second a request body must bring at least, over each 64 KiB
+	// of it. Default: 8 KiB.
+	BodyRate int64 `json:"body_rate,omitempty"`
+}
+
+// The defaults of Limits.
+const (
+	defaultMemory     = 256 << 20
+	defaultCalls      = 1 << 14
+	defaultStreams    = 1 << 14
+	defaultSessionIDs = 1 << 21
+)
+
+// processShares is what the process holds, for all configs.
+type processShares struct {
+	memory, calls, streams, ids, connections *share.Budget
+
+	payers *share.Payers
+	rate   atomic.Int64 // of bodies
+}
+
+func newShares() (*telemetry.Metrics, *processShares) {
+	var m *telemetry.Metrics
+	budget := func(of string, total int64) *share.Budget {
+		return share.New(total, func(c share.Class) { m.ShareRefused(of, c) })
+	}
+	s := &processShares{
+		memory: budget("memory", defaultMemory), calls: budget("calls", defaultCalls), streams: budget("streams", defaultStreams),
+		ids: budget("session_ids", defaultSessionIDs), connections: budget("connections", defaultConnections()),
+		payers: share.NewPayers(clock.Now),
+	}
+	s.rate.Store(share.DefaultRate)
+	m = telemetry.New(s.memory.Used)
+	return m, s
+}
+
+// configure applies a config's limits. What is held stays held.
+func (s *processShares) configure(l *Limits) {
+	l = l.orNone()
+	s.memory.SetTotal(cmp.Or(l.Memory, defaultMemory))
+	s.calls.SetTotal(cmp.Or(l.Calls, defaultCalls))
+	s.streams.SetTotal(cmp.Or(l.Streams, defaultStreams))
+	s.ids.SetTotal(cmp.Or(l.SessionIDs, defaultSessionIDs))
+	s.connections.SetTotal(cmp.Or(l.Connections, defaultConnections()))
+	s.rate.Store(cmp.Or(l.BodyRate, share.DefaultRate))
+}
+
+func (l *Limits) orNone() *Limits {
+	if l == nil {
+		return new(Limits)
+	}
+	return l
+}
+
+// check finds what is below zero.
+func (l *Limits) check() error {
+	l = l.orNone()
+	if min(l.Memory, l.Calls, l.Streams, l.SessionIDs, l.Connections, l.BodyRate) < 0 {
+		return errors.New("limits cannot be below zero")
+	}
+	return nil
+}
+
+// holds reports, as an error, that a body of that size could never be read.
+func (l *Limits) holds(body int64) error {
+	memory := cmp.Or(l.orNone().Memory, defaultMemory)
+	if body > share.Largest(memory) {
+		return fmt.Errorf("max_body is %s, and one key can hold a tenth of the %s of limits memory until it has paid: raise limits memory or lower max_body",
+			humanize.IBytes(uint64(body)), humanize.IBytes(uint64(memory)))
+	}
+	return nil
+}
+
+func (a *App) parseLimits(d *caddyfile.Dispenser) error {
+	l := new(Limits)
+	a.Limits = l
+	if d.NextArg() {
+		return d.Errf("limits takes a block and no arguments, not %q", d.Val())
+	}
+	number := func(into *int64) func(*caddyfile.Dispenser) error {
+		return func(d *caddyfile.Dispenser) error {
+			var text string
+			name := d.Val()
+			if err := oneArg(d, &text); err != nil {
+				return err
+			}
+			n, err := strconv.ParseInt(text, 10, 64)
+			if err != nil || n < 1 {
+				return d.Errf("%s: want a number above zero, not %q", name, text)
+			}
+			*into = n
+			return nil
+		}
+	}
+	size := func(into *int64) func(*caddyfile.Dispenser) error {
+		return func(d *caddyfile.Dispenser) error {
+			var text string
+			name := d.Val()
+			if err := oneArg(d, &text); err != nil {
+				return err
+			}
+			n, err := humanize.ParseBytes(text)
+			if err != nil || n == 0 || n > 1<<50 {
+				return d.Errf("%s: want a size, such as 256MiB, not %q", name, text)
+			}
+			*into = int64(n)
+			return nil
+		}
+	}
+	return parseBlock(d, "limits", subdirectives{
+		"memory": size(&l.Memory), "calls": number(&l.Calls), "streams": number(&l.Streams),
+		"session_ids": number(&l.SessionIDs), "connections": number(&l.Connections), "body_rate": size(&l.BodyRate),
+	})
+}
+
+// holder is who sends the request, as the shares know it.
+func (x *exchange) holder() share.Holder {
+	return share.Holder{
+		Address: x.client(), Account: x.key.Account, Lineage: x.key.Lineage,
+		Paid: shares.payers.Paid(x.key.Account),
+	}
+}
+
+// enter has a request of a known key counted among those that are being
+// answered. Streams that stay open count by themselves.
+func (x *exchange) enter() *gate.Refusal {
+	if x.key == nil { // a preflight
+		return nil
+	}
+	who := x.holder()
+	if !identify(x.r, who) { // its answer comes, and then its connection ends
+		x.w.Header().Set("Connection", "close")
+		x.base.Set("Connection", "close")
+	}
+	shares.memory.Open(&x.memory, who)
+	if x.r.Method == http.MethodGet {
+		return nil
+	}
+	shares.calls.Open(&x.flight, who)
+	if err := x.flight.Take(1); err != nil {
+		return x.noShare(err)
+	}
+	return nil
+}
+
+// shareWait is when to come again who holds as much as it may.
+const shareWait = time.Second
+
+// noShare says why a request gets no more of what the process holds.
+func (x *exchange) noShare(err error) *gate.Refusal {
+	switch share.ClassOf(err) {
+	case share.Key, share.Account:
+		return &gate.Refusal{
+			Code: gate.RateLimited, Cause: err, RetryAfter: shareWait,
+			Reason: "This request was not served and nothing was charged: " + err.Error() + ". Wait until other requests have ended, then ask again.",
+		}
+	default:
+		return &gate.Refusal{Code: gate.PlatformUnavailable, Cause: err}
+	}
+}

@@ -1,0 +1,62 @@
+package share
+
+import (
+	"sync"
+	"time"
+)
+
+const (
+	// payerTime is for how long an account counts as one that pays; at most
+	// twice as long.
+	payerTime = 24 * time.Hour
+	// maxPayers bounds the memory: at most twice as many accounts are kept.
+	maxPayers = 1 << 16
+)
+
+// Payers remembers which accounts had a call reserved lately. It is what a
+// process has seen itself: whoever has not paid since it began counts as one
+// who has not. It is safe for concurrent use.
+type Payers struct {
+	now func() time.Time
+
+	mu       sync.RWMutex
+	began    time.Time // of current
+	current  map[string]struct{}
+	previous map[string]struct{}
+}
+
+// NewPayers returns an empty memory.
+func NewPayers(now func() time.Time) *Payers {
+	return &Payers{now: now, began: now(), current: make(map[string]struct{})}
+}
+
+// Note notes that the account pays.
+func (p *Payers) Note(account string) {
+	p.mu.RLock()
+	_, known := p.current[account]
+	stale := p.stale()
+	p.mu.RUnlock()
+	if known && !stale {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.stale() || len(p.current) >= maxPayers {
+		p.previous, p.current, p.began = p.current, make(map[string]struct{}), p.now()
+	}
+	p.current[account] = struct{}{}
+}
+
+func (p *Payers) stale() bool { return p.now().Sub(p.began) >= payerTime }
+
+// Paid reports whether the account has paid lately.
+func (p *Payers) Paid(account string) bool {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	age := p.now().Sub(p.began)
+	if _, ok := p.current[account]; ok {
+		return age < 2*payerTime
+	}
+	_, ok := p.previous[account]
+	return ok && age < payerTime
+}

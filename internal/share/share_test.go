@@ -1,0 +1,328 @@
+package share
+
+import (
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/fareboxhq/farebox/internal/clock"
+)
+
+func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
+
+// take takes pieces until the claim is refused, and returns how much it got.
+func take(t *testing.T, c *Claim, piece int64) (got int64, why Class) {
+	t.Helper()
+	for {
+		if err := c.Take(piece); err != nil {
+			return got, ClassOf(err)
+		}
+		if got += piece; got > 1<<30 {
+			t.Fatal("there is no end")
+		}
+	}
+}
+
+// A key alone gets a fifth of the total and an account alone a quarter, however
+// many keys it has; what they give back is there again.
+func TestAlone(t *testing.T) {
+	b := New(6400, nil)
+	var keys [8]Claim
+	for i := range keys {
+		b.Open(&keys[i], Holder{Account: "a", Lineage: fmt.Sprint(i), Paid: true})
+	}
+	if got, why := take(t, &keys[0], 10); got < 1260 || got > 1290 || why != Key {
+		t.Errorf("one key got %d, refused by %s", got, why)
+	}
+	why := Class("")
+	for i := range keys {
+		_, why = take(t, &keys[i], 10)
+	}
+	if used := b.Used(); used < 1580 || used > 1610 || why != Account {
+		t.Errorf("one account got %d, refused by %s", used, why)
+	}
+	for i := range keys {
+		keys[i].Close()
+	}
+	if b.Used() != 0 || len(b.held) != 0 || b.unpaid != 0 {
+		t.Errorf("%d are used, %d holders are left", b.Used(), len(b.held))
+	}
+}
+
+// Ten keys of ten accounts that take all they can get, of whom all pay, leave
+// an eleventh enough.
+func TestTenAgainstOne(t *testing.T) {
+	b := New(6400, nil)
+	var attack [10]Claim
+	for i := range attack {
+		b.Open(&attack[i], Holder{Account: fmt.Sprint(i), Lineage: fmt.Sprint(i), Paid: true})
+	}
+	for range 100 { // in turns, so that each gets what it can
+		for i := range attack {
+			take(t, &attack[i], 10)
+		}
+	}
+	var victim Claim
+	b.Open(&victim, Holder{Account: "v", Lineage: "v", Paid: true})
+	if got, _ := take(t, &victim, 10); got < 6400/64 {
+		t.Errorf("beside ten greedy keys one gets %d", got)
+	}
+}
+
+// However many accounts without money there are, they hold three quarters at
+// most, a half from one address, and one network of IPv6 is one address. Who pays
+// is not counted by address: agents behind one proxy share theirs.
+func TestUnpaid(t *testing.T) {
+	b := New(6400, nil)
+	from := func(address, who string, paid bool) (int64, Class) {
+		c := new(Claim)
+		b.Open(c, Holder{Address: addr(address), Account: who, Lineage: who, Paid: paid})
+		return take(t, c, 10)
+	}
+	total, why := int64(0), Class("")
+	for i := range 100 {
+		got := int64(0)
+		got, why = from(fmt.Sprintf("2001:db8::%x", i+1), fmt.Sprint("a", i), false)
+		total += got
+	}
+	if total != 3200 || why != Address {
+		t.Errorf("one network got %d, refused by %s", total, why)
+	}
+	for i := range 100 {
+		_, why = from(fmt.Sprintf("2001:db8:%x::1", i+1), fmt.Sprint("b", i), false)
+	}
+	if b.Used() != 4800 || why != Unpaid {
+		t.Errorf("they got %d, refused by %s", b.Used(), why)
+	}
+	if got, why := from("2001:db8::1", "v", true); got < 310 || why != Key {
+		t.Errorf("one who pays got %d, refused by %s", got, why)
+	}
+}
+
+// Ten keys without money that take all they can get leave something to another
+// one of their address, also where nothing can be cut.
+func TestUnpaidOfOneAddress(t *testing.T) {
+	b := New(6400, nil)
+	for round := range 2 {
+		for i := range 10 {
+			c := new(Claim)
+			b.Open(c, Holder{Address: addr("10.0.0.1"), Account: fmt.Sprint(i), Lineage: fmt.Sprint(i)})
+			if got, why := take(t, c, 10); why != Key || got == 0 && round == 0 {
+				t.Errorf("key %d got %d, refused by %s", i, got, why)
+			}
+		}
+	}
+	victim := new(Claim)
+	b.Open(victim, Holder{Address: addr("10.0.0.1"), Account: "v", Lineage: "v"})
+	if got, _ := take(t, victim, 10); got < 6400/keyFloor {
+		t.Errorf("another one got %d", got)
+	}
+}
+
+// The oldest body of those who have not paid makes room: for one of the same
+// address where its share is used up, for all where the total is. One who pays
+// is never cut for one who does not.
+func TestCut(t *testing.T) {
+	refused := map[Class]int{}
+	b := New(64, func(c Class) { refused[c]++ })
+	var cut []string
+	body := func(who, address string, paid bool, n int64) *Claim {
+		t.Helper()
+		c := new(Claim)
+		b.Open(c, Holder{Address: addr(address), Paid: paid})
+		for range n {
+			if err := c.Take(1); err != nil {
+				t.Fatalf("%s: %v", who, err)
+			}
+		}
+		c.Cuttable(func() { cut = append(cut, who) })
+		return c
+	}
+	expect := func(want string) {
+		t.Helper()
+		if got := strings.Join(cut, " "); got != want {
+			t.Errorf("cut were %q, want %q", got, want)
+		}
+		cut = nil
+	}
+	first := body("first", "10.0.0.1", false, 16)
+	body("second", "10.0.0.1", false, 16)
+	expect("")
+	body("third", "10.0.0.1", false, 1)
+	expect("first")
+	if !first.WasCut() || ClassOf(first.Take(1)) != Cut || refused[Cut] == 0 {
+		t.Error("what was cut goes on")
+	}
+	body("fourth", "10.0.0.2", false, 10)
+	body("fifth", "10.0.0.3", false, 21)
+	expect("")
+	body("sixth", "10.0.0.4", false, 4)
+	expect("second")
+	kept := body("kept", "10.0.0.5", false, 0)
+	kept.Keep()
+	for i := range 90 { // they fill the rest, and then take from those who do not pay
+		body(fmt.Sprint("paid", i), "10.0.0.6", true, 1)
+	}
+	if text := strings.Join(cut, " "); !strings.HasPrefix(text, "third fourth fifth sixth paid0 paid1 ") || strings.Contains(text, "kept") {
+		t.Errorf("cut were %q", text)
+	}
+	cut = nil
+	late := new(Claim)
+	b.Open(late, Holder{Address: addr("10.0.0.7")})
+	if err := late.Take(1); ClassOf(err) != All {
+		t.Errorf("one who is not known: %v", err)
+	}
+	expect("")
+}
+
+// Whatever happens at once, all comes back, and no cut comes after Keep.
+func TestRace(t *testing.T) {
+	b := New(200, nil)
+	var wg sync.WaitGroup
+	for i := range 16 {
+		wg.Go(func() {
+			for range 500 {
+				var c Claim
+				b.Open(&c, Holder{Address: addr(fmt.Sprintf("10.0.0.%d", i)), Account: fmt.Sprint(i), Lineage: fmt.Sprint(i), Paid: i%2 == 0})
+				ended := false
+				c.Cuttable(func() {
+					if ended {
+						t.Error("cut after its end")
+					}
+				})
+				for n := 0; n < 10 && c.Take(3) == nil; n++ {
+				}
+				c.Keep()
+				ended = true
+				c.Close()
+			}
+		})
+	}
+	wg.Wait()
+	if b.Used() != 0 || b.unpaid != 0 || len(b.held) != 0 || b.cuts[0].first != nil || b.cuts[1].first != nil {
+		t.Errorf("left: %d used, %d unpaid, %d holders", b.used, b.unpaid, len(b.held))
+	}
+}
+
+// drip is a body that comes piece by piece.
+type drip struct {
+	pieces   []string
+	pause    time.Duration
+	deadline time.Time
+}
+
+func (d *drip) Read(p []byte) (int, error) {
+	if len(d.pieces) == 0 {
+		return 0, io.EOF
+	}
+	at := clock.Deadline(d.pause)
+	if !d.deadline.IsZero() && d.deadline.Before(at) {
+		time.Sleep(clock.Until(d.deadline)) // in a bubble
+		return 0, os.ErrDeadlineExceeded
+	}
+	time.Sleep(d.pause)
+	n := copy(p, d.pieces[0])
+	if d.pieces[0] = d.pieces[0][n:]; d.pieces[0] == "" {
+		d.pieces = d.pieces[1:]
+	}
+	return n, nil
+}
+
+func (d *drip) SetReadDeadline(at time.Time) error {
+	d.deadline = at
+	return nil
+}
+
+// A body comes as fast as the rate or is given up; its memory is what came, and
+// not what it announced.
+func TestReadAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := New(16<<20, nil)
+		read := func(d *drip, length int64) (int, error, time.Duration, int64) {
+			var c Claim
+			b.Open(&c, Holder{Account: "a", Lineage: "a", Paid: true})
+			defer c.Close()
+			began := clock.Now()
+			body, err := c.ReadAll(d, Body{Length: length, Source: d, Time: time.Minute, Rate: DefaultRate})
+			return len(body), err, clock.Since(began), b.Used()
+		}
+		block := strings.Repeat("x", Window)
+		n, err, _, used := read(&drip{pieces: []string{block, block, "y"}, pause: time.Second / 4}, 2*Window+1)
+		if n != 2*Window+1 || err != nil || used > 2*Window+2*firstChunk {
+			t.Errorf("%d bytes, %v, %d held", n, err, used)
+		}
+		n, err, _, used = read(&drip{pieces: []string{"small"}}, 4<<20)
+		if n != 5 || err != nil || used > firstChunk+1 {
+			t.Errorf("%d bytes, %v, %d held", n, err, used)
+		}
+		_, err, took, _ := read(&drip{pieces: strings.Split(strings.Repeat("z", 1000), ""), pause: time.Second}, 1000)
+		if ok := took > 6*time.Second && took < 9*time.Second; !ok || err == nil || !strings.Contains(err.Error(), "too slowly") {
+			t.Errorf("a byte a second: %v after %s", err, took)
+		}
+		slow := make([]string, 100)
+		for i := range slow {
+			slow[i] = block
+		}
+		if _, err, took, _ = read(&drip{pieces: slow, pause: time.Second}, 100*Window); took > time.Minute+time.Second || err == nil {
+			t.Errorf("a long body: %v after %s", err, took)
+		}
+		if b.Used() != 0 {
+			t.Errorf("%d held", b.Used())
+		}
+	})
+}
+
+// Who has paid is known for a day, and for two at the most.
+func TestPayers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := NewPayers(clock.Now)
+		p.Note("a")
+		if !p.Paid("a") || p.Paid("b") {
+			t.Error("who has paid is not known")
+		}
+		time.Sleep(payerTime)
+		p.Note("b")
+		if !p.Paid("a") || !p.Paid("b") {
+			t.Error("it is forgotten too soon")
+		}
+		time.Sleep(payerTime)
+		p.Note("b")
+		if p.Paid("a") || !p.Paid("b") {
+			t.Error("it is not forgotten")
+		}
+		time.Sleep(2 * payerTime)
+		if p.Paid("b") {
+			t.Error("it is not forgotten without others")
+		}
+		for i := range 3 * maxPayers {
+			p.Note(fmt.Sprint(i))
+		}
+		if n := len(p.current) + len(p.previous); n > 2*maxPayers {
+			t.Errorf("%d are kept", n)
+		}
+	})
+}
+
+// What a call pays for its shares: nothing is allocated.
+func BenchmarkClaim(b *testing.B) {
+	budget := New(256<<20, nil)
+	who := Holder{Address: addr("192.0.2.1"), Account: "acct_0198f2c4", Lineage: "key_0198f2c5"}
+	for _, paid := range []bool{true, false} {
+		who.Paid = paid
+		b.Run(fmt.Sprintf("paid=%v", paid), func(b *testing.B) {
+			b.ReportAllocs()
+			var c Claim
+			for b.Loop() {
+				budget.Open(&c, who)
+				_ = c.Take(700)
+				c.Close()
+			}
+		})
+	}
+}
