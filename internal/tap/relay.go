@@ -162,20 +162,26 @@ type Listener struct {
 	event  func(*gate.Refusal) []byte
 
 	notifies func(message []byte) bool
+	leftOut  func(reason string)
+	began    bool // an event with data has come
 }
 
 // NewListener returns a listener's writer to w; see NewRelay for head. Seal gives
 // event ids the form in which a client may come back with them. Event tells of a
 // refusal on a stream whose head is out. Notifies reports whether a notification
-// may pass that is not for every caller; see mcp.Verdict. What the listener holds counts towards the budget
-// until Close is called.
+// may pass that is not for every caller; see mcp.Verdict. LeftOut is told why an
+// event is left out, and may be nil. What the listener holds counts towards the
+// budget until Close is called.
 func NewListener(w http.ResponseWriter, head func(http.Header), seal func(id []byte) []byte, b *Budget,
-	event func(*gate.Refusal) []byte, notifies func(message []byte) bool,
+	event func(*gate.Refusal) []byte, notifies func(message []byte) bool, leftOut func(reason string),
 ) *Listener {
 	if seal == nil {
 		seal = func(id []byte) []byte { return id }
 	}
-	return &Listener{Relay: Relay{w: w, head: head}, ids: mcp.EventIDs{Replace: seal}, budget: b, event: event, notifies: notifies}
+	return &Listener{
+		Relay: Relay{w: w, head: head}, ids: mcp.EventIDs{Replace: seal}, budget: b, event: event,
+		notifies: notifies, leftOut: leftOut,
+	}
 }
 
 // oldTransport is why a server of the HTTP+SSE transport (MCP 2024-11-05) cannot
@@ -243,11 +249,12 @@ func (l *Listener) Write(p []byte) (int, error) {
 		if !done {
 			continue
 		}
-		if isEndpoint(l.hold) {
+		if !l.began && isEndpoint(l.hold) {
 			l.cut = true
 			_, err := l.w.Write(l.event(oldTransport))
 			return 0, errors.Join(errListener, err, l.FlushError())
 		}
+		l.began = l.began || l.events.HasData()
 		if l.passes(l.events.Verdict()) {
 			l.out = l.ids.Append(l.out[:0], l.hold)
 			if _, err := l.w.Write(l.out); err != nil {
@@ -262,10 +269,17 @@ func (l *Listener) Write(p []byte) (int, error) {
 
 // passes reports whether the event that is held may go.
 func (l *Listener) passes(v mcp.Verdict) bool {
-	if v.Class == mcp.ClassPassing {
+	switch v.Class {
+	case mcp.ClassEmpty:
+		return true
+	case mcp.ClassPassing:
 		return !v.Guarded || l.notifies(mcp.EventData(l.hold))
 	}
-	return v.Class == mcp.ClassEmpty
+	passes := l.events.Fate(l.hold) == mcp.FatePasses
+	if !passes && l.leftOut != nil {
+		l.leftOut(reasonOf(v))
+	}
+	return passes
 }
 
 // ReadFrom copies through Write, so that nothing escapes the filter.
