@@ -20,18 +20,21 @@ func (t *Tap) writeEvents(p []byte) error {
 		piece := p[:n]
 		p = p[n:]
 		last := len(piece)
-		if t.long && done { // clients take the event for whole with its last byte: that waits for the verdict
+		// Clients take an event for whole with its last byte: where the others are
+		// out by then, that waits for the verdict.
+		if done && (t.long || len(t.hold)+n > t.o.Hold) {
 			last--
 		}
 		if err := t.keepEvent(piece[:last]); err != nil {
 			return err
 		}
+		skipped := t.skips
 		if done && t.mode == modeEvents {
 			if err := t.event(t.events.Verdict()); err != nil {
 				return err
 			}
 		}
-		if t.mode == modeEvents && last < len(piece) {
+		if t.mode == modeEvents && last < len(piece) && !skipped {
 			if err := t.send(piece[last:]); err != nil {
 				return err
 			}

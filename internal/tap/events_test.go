@@ -185,6 +185,28 @@ func TestLongEventRefunds(t *testing.T) {
 	r.free()
 }
 
+// Promise 1: of a long event that cannot be matched, the client never has the
+// end, wherever the piece that is too long to be held ends.
+func TestLongEventIsNeverWhole(t *testing.T) {
+	for name, data := range map[string]string{
+		"foreign":   `{"jsonrpc":"2.0","result":{"content":["` + long(2000) + `"]},"id":8}`,
+		"ambiguous": `{"jsonrpc":"2.0","result":{"isError":true,"content":["` + long(2000) + `"],"isError":false},"id":7}`,
+		"two":       `{"jsonrpc":"2.0","method":"x","params":"` + long(2000) + `","result":{},"id":7}`,
+	} {
+		stream := event(data)
+		for _, hold := range []int{1000, len(stream) - 2, len(stream) - 1} {
+			for _, at := range []int{0, 500, hold, len(stream) - 1} {
+				r := newRig(t, func(o *Options) { o.Hold = hold })
+				complete := r.upstream(200, asEvents, stream[:at], stream[at:]+event(result))
+				if complete && r.out() != refusedEvent || strings.Contains(r.out(), "\n\n") && r.out() != refusedEvent {
+					t.Errorf("%s, hold %d, split at %d: complete %v, the end is %q", name, hold, at, complete, r.out()[len(r.out())-20:])
+				}
+				r.free()
+			}
+		}
+	}
+}
+
 // A long notification does not pay for itself, and neither does a comment: the
 // capture that one causes stands for the answer that follows, once.
 func TestLongNotificationThenAnswer(t *testing.T) {
