@@ -39,11 +39,11 @@ func (x *exchange) leftOutOf(list mcp.List) func(index int, name, reason string)
 // shortName is a name as it may stand in a log.
 func shortName(name string) string {
 	if len(name) > maxToldName {
-		name = name[:maxToldName]
-		for len(name) > 0 && !utf8.RuneStart(name[len(name)-1]) {
-			name = name[:len(name)-1]
+		end := maxToldName
+		for end > 0 && !utf8.RuneStart(name[end]) {
+			end--
 		}
-		name += "…"
+		name = name[:end] + "…"
 	}
 	return strings.ToValidUTF8(name, "\uFFFD")
 }
