@@ -47,7 +47,7 @@ func Stamp(message []byte, fields []Field) ([]byte, error) {
 	if metas.unsafe {
 		return metas.clean(message), nil
 	}
-	place := metas.places[0]
+	place := metas.first
 	out := make([]byte, 0, len(message)+sizeOf(fields))
 	out = append(out, message[:place.start]...)
 	switch {
@@ -72,15 +72,25 @@ func Stamp(message []byte, fields []Field) ([]byte, error) {
 
 // metas are where a result's _meta is. Nearly always there is one place.
 type metas struct {
-	places []metaPlace // all that a reader could take for it, or where it is to be
-	unsafe bool        // readers differ about which it is, or it is no object
+	first  metaPlace   // or where it is to be
+	others []metaPlace // that a reader could take for it, too
+	found  bool
+	unsafe bool // readers differ about which it is, or it is no object
+}
+
+func (m *metas) add(place metaPlace) {
+	if m.found {
+		m.others = append(m.others, place)
+		return
+	}
+	m.first, m.found = place, true
 }
 
 // clean returns a copy of the message without what only the gateway says.
 func (m *metas) clean(message []byte) []byte {
 	out := make([]byte, 0, len(message))
 	from := 0
-	for _, place := range m.places {
+	for _, place := range append([]metaPlace{m.first}, m.others...) {
 		if place.isObject {
 			out = append(out, message[from:place.start]...)
 			out, _ = appendMerged(out, message[place.start:place.end], nil)
@@ -164,10 +174,10 @@ var metaName = names{"_meta"}
 
 // inResult reads the result object that was just opened.
 func (w *walker) inResult() (m metas, ok bool) {
-	absent := metaPlace{start: w.at, end: w.at, empty: true}
+	m.first = metaPlace{start: w.at, end: w.at, empty: true}
 	t := w.next()
 	for ; t == tokenKey; t = w.next() {
-		absent.empty = false
+		m.first.empty = false
 		isMeta, exact := metaName.find(w.key())
 		value := w.next()
 		start := w.lex.start
@@ -175,12 +185,9 @@ func (w *walker) inResult() (m metas, ok bool) {
 			return m, false
 		}
 		if isMeta != keyOther {
-			m.unsafe = m.unsafe || !exact || len(m.places) > 0 || !mayBeMeta(value)
-			m.places = append(m.places, metaPlace{start: start, end: w.at, isObject: value == tokenObject})
+			m.unsafe = m.unsafe || !exact || m.found || !mayBeMeta(value)
+			m.add(metaPlace{start: start, end: w.at, isObject: value == tokenObject})
 		}
-	}
-	if len(m.places) == 0 {
-		m.places = append(m.places, absent)
 	}
 	return m, t == tokenObjectEnd
 }

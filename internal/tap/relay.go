@@ -164,6 +164,7 @@ type Listener struct {
 	notifies func(message []byte) bool
 	leftOut  func(reason string)
 	began    bool // an event with data has come
+	skips    bool // the event at hand is left out
 }
 
 // NewListener returns a listener's writer to w; see NewRelay for head. Seal gives
@@ -226,7 +227,7 @@ func (l *Listener) WriteHeader(status int) {
 	l.Relay.WriteHeader(status)
 }
 
-// Write passes the events on that are no answers. An event longer than
+// Write passes the events on that are no answers. A message longer than
 // DefaultHold ends the stream.
 func (l *Listener) Write(p []byte) (int, error) {
 	if l.status == 0 && !l.withheld {
@@ -240,13 +241,18 @@ func (l *Listener) Write(p []byte) (int, error) {
 	}
 	for rest := p; len(rest) > 0; {
 		n, done := l.events.Scan(rest)
-		if len(l.hold)+n > DefaultHold || !l.budget.Take(n) {
+		piece := rest[:n]
+		rest = rest[n:]
+		if !l.keep(piece) {
 			l.cut = true
 			return 0, errListener
 		}
-		l.hold = append(l.hold, rest[:n]...)
-		rest = rest[n:]
 		if !done {
+			continue
+		}
+		if l.skips {
+			l.skips = false
+			l.tellLeftOut(tooLongToRead)
 			continue
 		}
 		if !l.began && isEndpoint(l.hold) {
@@ -267,6 +273,28 @@ func (l *Listener) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// keep adds to the event that is held. One of another type that is too long for
+// that is left out; false says of another that the stream must end.
+func (l *Listener) keep(piece []byte) bool {
+	switch {
+	case l.skips:
+	case len(l.hold)+len(piece) > DefaultHold && l.events.OtherType():
+		l.Close()
+		l.skips = true
+	case len(l.hold)+len(piece) > DefaultHold || !l.budget.Take(len(piece)):
+		return false
+	default:
+		l.hold = append(l.hold, piece...)
+	}
+	return true
+}
+
+func (l *Listener) tellLeftOut(reason string) {
+	if l.leftOut != nil {
+		l.leftOut(reason)
+	}
+}
+
 // passes reports whether the event that is held may go.
 func (l *Listener) passes(v mcp.Verdict) bool {
 	switch v.Class {
@@ -276,8 +304,8 @@ func (l *Listener) passes(v mcp.Verdict) bool {
 		return !v.Guarded || l.notifies(mcp.EventData(l.hold))
 	}
 	passes := l.events.Fate(l.hold) == mcp.FatePasses
-	if !passes && l.leftOut != nil {
-		l.leftOut(reasonOf(v))
+	if !passes {
+		l.tellLeftOut(reasonOf(v))
 	}
 	return passes
 }

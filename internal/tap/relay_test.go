@@ -157,6 +157,23 @@ func TestListenerBounds(t *testing.T) {
 	}
 }
 
+// An event of another type that is too long to be held is left out of a stream
+// of a GET, which goes on, and holds no memory.
+func TestListenerLeavesLongEventsOut(t *testing.T) {
+	w, budget, leftOut := newWire(), NewBudget(1<<30), 0
+	l := NewListener(w, nil, nil, budget, plain{}.Event, ours, func(string) { leftOut++ })
+	l.Header().Set("Content-Type", "text/event-stream")
+	for _, piece := range []string{"event: log\ndata: " + long(DefaultHold-100), long(1000), "\n\n" + event(progress)} {
+		if _, err := io.WriteString(l, piece); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if w.Body.String() != event(progress) || leftOut != 1 || budget.Used() != 0 {
+		t.Errorf("sent %.100q, %d left out, %d held", w.Body.String(), leftOut, budget.Used())
+	}
+	l.Close()
+}
+
 // TestOldTransportIsRefused: the first event of the HTTP+SSE transport of
 // 2024-11-05 ends the stream with a reason, however it is written.
 func TestOldTransportIsRefused(t *testing.T) {
