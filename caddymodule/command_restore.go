@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/fareboxhq/farebox/internal/runtime"
 	"github.com/fareboxhq/farebox/internal/sqlitestore"
 )
 
@@ -68,6 +69,11 @@ func restore(c *connection, cmd *cobra.Command, file string, force bool) error {
 	bar.end()
 	if err != nil {
 		return stopFirst(err)
+	}
+	if r.Kept != "" { // gateways may have followed the server that had it
+		if err := runtime.Outlive(ctx); err != nil {
+			return fmt.Errorf("the store is restored, but gateways may believe what they know of keys for %s yet: %w", runtime.LeaseTime, err)
+		}
 	}
 	_, missing := os.Stat(app.ReceiptKeyFile)
 	out := restored{

@@ -24,7 +24,7 @@ func (b bonds) Bind(_ context.Context, bond ledger.Bond) error {
 	return nil
 }
 
-func (b bonds) Bond(_ context.Context, m ledger.Mark) (ledger.Bond, error) {
+func (b bonds) Bond(_ context.Context, _ string, m ledger.Mark) (ledger.Bond, error) {
 	if bond, ok := b[m]; ok {
 		return bond, nil
 	}

@@ -18,7 +18,6 @@ import (
 
 	"github.com/fareboxhq/farebox/internal/admin"
 	"github.com/fareboxhq/farebox/internal/clock"
-	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/runtime"
 	"github.com/fareboxhq/farebox/internal/sqlitestore"
 )
@@ -61,7 +60,7 @@ func (c *connection) reachStore(ctx context.Context, method string, use func(*ad
 		return errNoOwnStore
 	}
 	now := func() time.Time { return clock.Now().UTC().Truncate(time.Microsecond) }
-	handler := admin.NewHandler(admin.New(managed, revokerOf(store), func() *admin.Settings { return app.settings }, now), "offline", log)
+	handler := admin.NewHandler(admin.New(managed, runtime.Offline(ctx, store), func() *admin.Settings { return app.settings }, now), "offline", log)
 	return use(&admin.Client{HTTP: &http.Client{Transport: inProcess{handler}}, Host: "offline"})
 }
 
@@ -142,19 +141,5 @@ type pipeBody struct {
 func (b *pipeBody) Close() error {
 	_ = b.PipeReader.Close() // never fails; what is written now goes nowhere
 	<-b.ended
-	return nil
-}
-
-// offlineRevoker waits, after a change of a key, for the servers that have the
-// same store open.
-type offlineRevoker struct{ log runtime.Revocations }
-
-func (r offlineRevoker) Revoke(keys.Digest) { runtime.Confirm(r.log, "offline") }
-
-// revokerOf returns nil for a store that nobody else has open.
-func revokerOf(store runtime.Store) admin.Revoker {
-	if shared, ok := store.(runtime.Revocations); ok {
-		return offlineRevoker{shared}
-	}
 	return nil
 }

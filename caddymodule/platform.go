@@ -216,7 +216,7 @@ func (a *App) bindPlatforms(ctx context.Context, rt *runtime.Runtime) error {
 	for _, p := range a.platforms {
 		p.api, err = platform.New(platform.Options{
 			Servers: servers, Secrets: a.settings.Secrets, Currency: a.Currency, Version: version,
-			Memory: shares.memory, Keys: rt, Ledger: book, Store: store, Admin: rt.Service(), Changes: rt.Revocations(), Signer: rt.Signer(),
+			Memory: shares.memory, Keys: rt, Ledger: book, Store: store, Admin: rt.Service(), Changes: rt.Revocations(), Signer: rt.Signer(), Sealer: rt.Sealer(),
 			Watch: func(d keys.Digest) (changed, closing <-chan struct{}, end func()) {
 				s := rt.Watch(d)
 				return s.Changed, s.Closing, s.End

@@ -17,11 +17,11 @@ import (
 // the state of a request for input. All callers look alike to a server behind
 // the gateway, so it cannot tell whose they are.
 type Bonds interface {
-	// Bind remembers a bond, in the place of the one with its mark if there is
-	// one. It returns when that is durable.
+	// Bind remembers a bond, in the place of the one of its server with its mark
+	// if there is one. It returns when that is durable.
 	Bind(ctx context.Context, b ledger.Bond) error
-	// Bond returns the bond of a mark, or ledger.ErrNotFound.
-	Bond(ctx context.Context, m ledger.Mark) (ledger.Bond, error)
+	// Bond returns the server's bond of a mark, or ledger.ErrNotFound.
+	Bond(ctx context.Context, server string, m ledger.Mark) (ledger.Bond, error)
 }
 
 // How long handles are remembered.
@@ -61,7 +61,7 @@ func (g *Gate) mark(kind string, of owner, handle string) (m ledger.Mark) {
 
 // bound reports whether the owner was given the handle.
 func (g *Gate) bound(ctx context.Context, kind string, of owner, handle string) (ledger.Bond, bool, *Refusal) {
-	b, err := g.Bonds.Bond(ctx, g.mark(kind, of, handle))
+	b, err := g.Bonds.Bond(ctx, g.policy.Server, g.mark(kind, of, handle))
 	switch {
 	case err == nil:
 		return b, true, nil
@@ -140,6 +140,7 @@ func (g *Gate) Bind(ctx context.Context, key *keys.Key, t *Ticket, outcome mcp.O
 }
 
 func (g *Gate) bind(ctx context.Context, b ledger.Bond) *Refusal {
+	b.Server = g.policy.Server
 	if err := g.Bonds.Bind(ctx, b); err != nil {
 		return &Refusal{Code: PlatformUnavailable, Cause: err}
 	}

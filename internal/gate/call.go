@@ -191,8 +191,7 @@ func (c *Call) take(ctx context.Context, answer []byte) (ledger.Purse, error) {
 		return purse, errRefunded
 	}
 	c.settled, c.charge = true, &charge
-	// Books keep microseconds.
-	if c.stands = c.mayComeBack() && charge.At.Before(began.Truncate(time.Microsecond)); !c.stands {
+	if c.stands = c.mayComeBack() && !charge.Made; !c.stands {
 		c.count(ResultCaptured)
 	}
 	return purse, nil
@@ -268,7 +267,7 @@ func (g *Gate) callOf(key *keys.Key, t *Ticket) *Call {
 	order.Account, order.Provider, order.Server = key.Account, g.policy.Provider, g.policy.Server
 	return &Call{
 		gate: g, scopes: t.scopes, id: t.Charge, entry: t.entry, on: t.on, order: order, resumed: true,
-		terms: ledger.Terms{Key: capsOf(key), Server: g.policy.Caps, FreeCalls: g.policy.FreeCalls, Retry: t.retry},
+		terms: ledger.Terms{Key: capsOf(key), Server: g.policy.Caps, FreeCalls: g.policy.FreeCalls, Retry: t.retry, Proof: key.Proof},
 	}
 }
 

@@ -42,8 +42,9 @@ type Ledger interface {
 	// Renew prolongs a reservation by another ledger.ReservationLife from now.
 	Renew(ctx context.Context, id string) error
 	// Capture pays a reservation. When it returns without an error, the charge
-	// is durable, and so is the answer if the call may be sent again. The purse
-	// is the payer's after it.
+	// is durable, and so is the answer if the call may be sent again. The charge
+	// says whether this call of Capture made it. The purse is the payer's after
+	// it.
 	Capture(ctx context.Context, id string, answer []byte) (ledger.Charge, ledger.Purse, error)
 	// Charge captures in one step what no reservation is known of, if the terms
 	// and the balance allow it: of a call whose reservation a restart forgot.
@@ -300,7 +301,7 @@ func (g *Gate) order(key *keys.Key, tool string, amount ledger.Amount) ledger.Or
 
 // terms are the rules for a call of the key, as they are now.
 func (g *Gate) terms(key *keys.Key, m *mcp.Message) ledger.Terms {
-	t := ledger.Terms{Key: capsOf(key), Server: g.policy.Caps, FreeCalls: g.policy.FreeCalls}
+	t := ledger.Terms{Key: capsOf(key), Server: g.policy.Caps, FreeCalls: g.policy.FreeCalls, Proof: key.Proof}
 	if m.RetryKey != "" {
 		t.Retry = ledger.Retry{Key: m.RetryKey, Fingerprint: mcp.Fingerprint(m)}
 	}

@@ -71,8 +71,16 @@ func ticking() func() time.Time {
 
 func newBench(t *testing.T) *bench {
 	t.Helper()
+	return skewedBench(t, 0)
+}
+
+// skewedBench is a bench whose store's clock is ahead of the gate's.
+func skewedBench(t *testing.T, ahead time.Duration) *bench {
+	t.Helper()
 	ctx, tick := context.Background(), ticking()
-	store, err := sqlitestore.Open(ctx, sqlitestore.Options{Path: filepath.Join(t.TempDir(), "f.db"), Now: tick})
+	store, err := sqlitestore.Open(ctx, sqlitestore.Options{
+		Path: filepath.Join(t.TempDir(), "f.db"), Now: func() time.Time { return tick().Add(ahead) },
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

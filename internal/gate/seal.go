@@ -72,6 +72,17 @@ func (s *Sealer) opens(tag, content []byte, parts ...string) bool {
 	return false
 }
 
+// Tag authenticates the content, for whoever has the same keys, as what belongs
+// to the parts. The first part is its purpose: a tag for one never passes for one
+// for another.
+func (s *Sealer) Tag(content []byte, parts ...string) []byte { return s.tag(0, content, parts...) }
+
+// Opens reports whether Tag has made the tag of the content and the parts, with
+// one of the keys that are good now.
+func (s *Sealer) Opens(tag, content []byte, parts ...string) bool {
+	return s.opens(tag, content, parts...)
+}
+
 // SealSession returns the session id that the key's account is to see for one
 // of the server's.
 func (g *Gate) SealSession(key *keys.Key, id string) string {

@@ -126,6 +126,10 @@ type Key struct {
 	DeletedAt   time.Time   // final
 	LastUsedAt  time.Time   // coarse: written now and then, not at every use
 	Successor   string      // the ID of the key that a rotation made of it; "" if none did
+	// Proof is a platform's word that a gateway has asked for the key by its
+	// digest, and so was shown the secret: who says it may have the key charged
+	// for a while. "" where the store is the process's own; never stored.
+	Proof string
 }
 
 // Limits bound what the keys of one lineage do together, at all servers: what

@@ -81,6 +81,12 @@ const (
 // ReservationLife is how long a reservation holds credits unless it is renewed.
 const ReservationLife = 2 * time.Minute
 
+// SettleTime bounds how late what belongs to a call may come to a platform: a
+// call lives for an hour at most, and as long again is for what held it up. For
+// so long an id that was given up for good stays so (see the stores' Void), and
+// whoever captured a charge may refund it.
+const SettleTime = 2 * time.Hour
+
 // Order is what a call wants to pay: the content of a reservation. Two orders
 // under one charge id must be equal.
 type Order struct {
@@ -94,6 +100,10 @@ type Order struct {
 	Fee      Amount // what of the amount goes on from the provider to FeeTo; at most the amount
 	FeeTo    string // the operator's account (account id); "" without a fee
 	Sandbox  bool   // by a test key
+	// Settler is the lineage of the gateway's or provider's key that asked a
+	// platform for the reservation, and alone may settle it there; "" for what
+	// the store's own process reserves.
+	Settler string
 }
 
 // Check returns an error if the order cannot be meant.
@@ -119,6 +129,10 @@ type Charge struct {
 	At       time.Time // when it was captured; for an open one, when it was reserved
 	Waived   bool      // a free quota has paid: no credits moved
 	Refunded Amount    // how much of it later refunds gave back
+	// Made says that the very call of the ledger that returned the charge made
+	// it. Else it was made before, or nobody can tell: then it stands, whatever
+	// becomes of the call. Only captures set it.
+	Made bool
 }
 
 // Paid is what the payer paid, refunds aside: the price, or nothing.

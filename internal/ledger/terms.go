@@ -39,6 +39,9 @@ type Terms struct {
 	FreeCalls int64
 	// Retry lets the caller send the call again; its zero value does not.
 	Retry Retry
+	// Proof is that of a key of the paying account, see keys.Key. A store that
+	// is a platform wants it, others pass it over.
+	Proof string
 }
 
 // Retry marks a call that its caller may send again, to have the first answer

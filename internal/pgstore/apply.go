@@ -13,8 +13,8 @@ import (
 )
 
 const applyQuery = `SELECT ord, code, balance, reserved, waived, facts, near, charge, at, account, provider, key, lineage, server, tool,
-	amount, fee, fee_to, sandbox, refunded
-	FROM apply($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19,$20,$21,$22,$23,$24,$25,$26,$27)`
+	amount, fee, fee_to, sandbox, refunded, settler, made
+	FROM apply($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19,$20,$21,$22,$23,$24,$25,$26,$27,$28)`
 
 // The codes that apply and post give.
 const (
@@ -39,7 +39,7 @@ func applyArgs(list []*operation, shift int64, alone bool) []any {
 	ops, ids, feeIDs := make([]int16, n), make([]pgtype.UUID, n), make([]pgtype.UUID, n)
 	marks, prints, answers := make([]pgtype.UUID, n), make([][]byte, n), make([][]byte, n)
 	sandboxes := make([]bool, n)
-	var texts [7][]string // account, provider, key, lineage, server, tool, fee_to
+	var texts [8][]string // account, provider, key, lineage, server, tool, fee_to, settler
 	for i := range texts {
 		texts[i] = make([]string, n)
 	}
@@ -57,7 +57,7 @@ func applyArgs(list []*operation, shift int64, alone bool) []any {
 		}
 		d, t := &o.order, &o.terms
 		sandboxes[i] = d.Sandbox
-		for j, text := range [...]string{d.Account, d.Provider, d.Key, d.Lineage, d.Server, d.Tool, d.FeeTo} {
+		for j, text := range [...]string{d.Account, d.Provider, d.Key, d.Lineage, d.Server, d.Tool, d.FeeTo, d.Settler} {
 			texts[j][i] = pack(text)
 		}
 		for j, amount := range [...]ledger.Amount{d.Amount, d.Fee, t.Key.Call, t.Key.Day, t.Key.Month,
@@ -70,7 +70,7 @@ func applyArgs(list []*operation, shift int64, alone bool) []any {
 	}
 	return []any{shift, alone, int64(maxRetries), int64(maxRetriesEach), ops, ids, texts[0], texts[1], texts[2], texts[3], texts[4],
 		texts[5], amounts[0], amounts[1], texts[6], sandboxes, amounts[2], amounts[3], amounts[4], amounts[5], amounts[6], amounts[7],
-		amounts[8], marks, prints, answers, feeIDs}
+		amounts[8], marks, prints, answers, feeIDs, texts[7]}
 }
 
 func asUUID(u uuid.UUID) pgtype.UUID { return pgtype.UUID{Bytes: u, Valid: true} }
@@ -90,12 +90,12 @@ type outcome struct {
 // scanOutcome reads a row of applyQuery.
 func scanOutcome(rows pgx.Rows) (ord int64, out outcome, err error) {
 	var balance, reserved, amount, fee, refunded *int64
-	var waived, sandbox *bool
+	var waived, sandbox, made *bool
 	var charge pgtype.UUID
 	var at time.Time
-	var texts [7]*string
+	var texts [8]*string
 	err = rows.Scan(&ord, &out.code, &balance, &reserved, &waived, &out.facts, &out.near, &charge, &at,
-		&texts[0], &texts[1], &texts[2], &texts[3], &texts[4], &texts[5], &amount, &fee, &texts[6], &sandbox, &refunded)
+		&texts[0], &texts[1], &texts[2], &texts[3], &texts[4], &texts[5], &amount, &fee, &texts[6], &sandbox, &refunded, &texts[7], &made)
 	if err != nil {
 		return 0, outcome{}, fmt.Errorf("reading an outcome: %w", err)
 	}
@@ -108,10 +108,10 @@ func scanOutcome(rows pgx.Rows) (ord int64, out outcome, err error) {
 	out.purse = ledger.Purse{Balance: ledger.Amount(value(balance)), Reserved: ledger.Amount(value(reserved))}
 	out.waived, out.fresh, out.charge = value(waived), charge.Valid, charge.Bytes
 	out.known = ledger.Charge{
-		State: ledger.Captured, At: micro(at), Waived: out.waived, Refunded: ledger.Amount(value(refunded)),
+		State: ledger.Captured, At: micro(at), Waived: out.waived, Refunded: ledger.Amount(value(refunded)), Made: value(made),
 		Order: ledger.Order{
 			Account: text(0), Provider: text(1), Key: text(2), Lineage: text(3), Server: text(4), Tool: text(5), FeeTo: text(6),
-			Amount: ledger.Amount(value(amount)), Fee: ledger.Amount(value(fee)), Sandbox: value(sandbox),
+			Amount: ledger.Amount(value(amount)), Fee: ledger.Amount(value(fee)), Sandbox: value(sandbox), Settler: text(7),
 		},
 	}
 	return ord, out, nil

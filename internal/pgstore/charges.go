@@ -15,7 +15,7 @@ import (
 )
 
 const selectCharge = `SELECT t.seq, t.id, d.id, c.id, t.key, t.lineage, t.server, t.tool, t.amount + coalesce(t.waived, 0), coalesce(t.fee, 0),
-	coalesce(f.id, ''), t.sandbox, t.at, t.waived IS NOT NULL,
+	coalesce(f.id, ''), t.sandbox, t.at, t.waived IS NOT NULL, coalesce(t.settler, ''),
 	(SELECT coalesce(sum(r.amount), 0) FROM txn r WHERE r.ref = t.seq AND r.kind = 3)::bigint
 	FROM txn t JOIN account d ON d.n = t.debtor JOIN account c ON c.n = t.creditor LEFT JOIN account f ON f.n = t.fee_to `
 
@@ -30,8 +30,8 @@ func scanCharge(row pgx.CollectableRow) (r chargeRow, err error) {
 	var id pgtype.UUID
 	var at time.Time
 	err = row.Scan(&r.seq, &id, &c.Account, &c.Provider, &c.Key, &c.Lineage, &c.Server, &c.Tool, (*int64)(&c.Amount), (*int64)(&c.Fee),
-		&c.FeeTo, &c.Sandbox, &at, &c.Waived, (*int64)(&c.Refunded))
-	for _, text := range []*string{&c.Account, &c.Provider, &c.Key, &c.Lineage, &c.Server, &c.Tool, &c.FeeTo} {
+		&c.FeeTo, &c.Sandbox, &at, &c.Waived, &c.Settler, (*int64)(&c.Refunded))
+	for _, text := range []*string{&c.Account, &c.Provider, &c.Key, &c.Lineage, &c.Server, &c.Tool, &c.FeeTo, &c.Settler} {
 		*text = unpack(*text)
 	}
 	c.ID, c.State, c.At = chargePrefix+uuid.UUID(id.Bytes).String(), ledger.Captured, micro(at)

@@ -206,7 +206,7 @@ func TestDatabaseIsAway(t *testing.T) {
 		"Journal":       func() error { _, _, err := s.Journal(t.Context(), ledger.Page{}); return err },
 		"JournalLength": func() error { _, err := s.JournalLength(t.Context()); return err },
 		"Bind":          func() error { return s.Bind(t.Context(), ledger.Bond{Until: clock.Now().Add(time.Hour)}) },
-		"Bond":          func() error { _, err := s.Bond(t.Context(), ledger.Mark{}); return err },
+		"Bond":          func() error { _, err := s.Bond(t.Context(), "", ledger.Mark{}); return err },
 		"Verify":        func() error { _, err := s.Verify(t.Context(), nil); return err },
 		"AuditLog":      func() error { _, _, err := s.AuditLog(t.Context(), ledger.Page{}); return err },
 		"Revocations":   func() error { _, _, err := s.Revocations(t.Context(), 0, 1); return err },

@@ -46,6 +46,7 @@ const (
 	opCharge
 	opRelease
 	opRenew
+	opVoid
 )
 
 // The states of an operation.

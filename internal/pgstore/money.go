@@ -70,6 +70,22 @@ func (s *Store) Release(ctx context.Context, id string) error {
 	return s.settleOpen(ctx, opRelease, id)
 }
 
+// Void is a Release that lasts: when it returns, it is durable that no capture
+// that comes later takes anything under the id, for ledger.SettleTime. The id
+// need not be known. Errors: ledger.ErrSettled if it is captured, ErrNotFound if
+// there was nothing to give back, ErrUnavailable.
+func (s *Store) Void(ctx context.Context, id string) error {
+	u, err := parseCharge(ctx, id)
+	if err != nil {
+		return err
+	}
+	op := &operation{op: opVoid, id: u}
+	if err := s.settles.submit(ctx, op); err != nil { // unlike the other lane it waits for the disk
+		return err
+	}
+	return op.refusal()
+}
+
 func (s *Store) settleOpen(ctx context.Context, kind int16, id string) error {
 	u, err := parseCharge(ctx, id)
 	if err != nil {

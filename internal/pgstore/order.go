@@ -20,10 +20,10 @@ func (s *Store) OrderByID(ctx context.Context, id string) (o ledger.Order, err e
 	}
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	err = s.row(ctx, `SELECT d.id, c.id, r.key, r.lineage, r.server, r.tool, r.amount, r.fee, coalesce(f.id, ''), r.sandbox
+	err = s.row(ctx, `SELECT d.id, c.id, r.key, r.lineage, r.server, r.tool, r.amount, r.fee, coalesce(f.id, ''), r.sandbox, coalesce(r.settler, '')
 		FROM reservation r JOIN account d ON d.n = r.payer JOIN account c ON c.n = r.payee LEFT JOIN account f ON f.n = r.fee_to
-		WHERE r.id = $1`, []any{asUUID(u)}, &o.Account, &o.Provider, &o.Key, &o.Lineage, &o.Server, &o.Tool, (*int64)(&o.Amount), (*int64)(&o.Fee), &o.FeeTo, &o.Sandbox)
-	for _, text := range []*string{&o.Account, &o.Provider, &o.Key, &o.Lineage, &o.Server, &o.Tool, &o.FeeTo} {
+		WHERE r.id = $1`, []any{asUUID(u)}, &o.Account, &o.Provider, &o.Key, &o.Lineage, &o.Server, &o.Tool, (*int64)(&o.Amount), (*int64)(&o.Fee), &o.FeeTo, &o.Sandbox, &o.Settler)
+	for _, text := range []*string{&o.Account, &o.Provider, &o.Key, &o.Lineage, &o.Server, &o.Tool, &o.FeeTo, &o.Settler} {
 		*text = unpack(*text)
 	}
 	if err = found(ctx, err); !errors.Is(err, ledger.ErrNotFound) {

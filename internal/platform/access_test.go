@@ -46,8 +46,8 @@ func (s *site) endpoints() []endpoint {
 		{"POST", "/keys/revocations/follow", "", wire.Follow{Node: "n", Seen: -1, LeaseMS: 1}, "gateway"},
 		{"DELETE", "/keys/revocations/nodes/{node}", "/keys/revocations/nodes/n", nil, "gateway"},
 		{"GET", "/keys/revocations", "", nil, "gateway"},
-		{"PUT", "/bonds/{mark}", "/bonds/" + mark, wire.Bond{Mark: mark, Account: "a", Until: clock.Now().Add(time.Hour), Payload: []byte{}}, "gateway"},
-		{"GET", "/bonds/{mark}", "/bonds/" + mark, nil, "gateway"},
+		{"PUT", "/bonds/{mark}", "/bonds/" + mark, wire.Bond{Server: "weather", Mark: mark, Account: "a", Until: clock.Now().Add(time.Hour), Payload: []byte{}}, "gateway"},
+		{"GET", "/bonds/{mark}", "/bonds/" + mark + "?server=weather", nil, "gateway"},
 		{"GET", "/keys", "", nil, "admin"},
 		{"POST", "/keys", "", admin.NewKey{Account: "alice"}, "admin"},
 		{"GET", "/keys/{id}", "/keys/key_1", nil, "admin"},
@@ -154,7 +154,7 @@ func TestEveryOperationIsServed(t *testing.T) {
 			}
 			body := e.body
 			if o, ok := body.(wire.Order); ok && kind == "provider" {
-				o.Key, o.Token, o.ID = "", s.secrets["agent"], ids.New("chg_")
+				o.Key, o.Proof, o.Token, o.ID = "", "", s.secrets["agent"], ids.New("chg_")
 				body = o
 			}
 			r := s.send(kind, e.method, e.url(), body)

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"strings"
-	"time"
 
 	"github.com/google/uuid"
 
@@ -68,12 +67,11 @@ func (p *Platform) charge(ctx context.Context, in *chargeRequest) (*content[Char
 	if err := o.Check(); err != nil {
 		return nil, invalid("body.amount", "%v", err)
 	}
-	began := p.Now()
 	c, purse, err := p.Ledger.Charge(ctx, id, o, ledger.Terms{Key: capsOf(payer)}, nil)
 	if err != nil {
 		return nil, err
 	}
-	p.count(caller, &c, began)
+	p.count(caller, &c)
 	receipt, err := p.Signer.Sign(ledger.NewReceipt(&c, p.Currency))
 	if err != nil {
 		return nil, err
@@ -83,10 +81,9 @@ func (p *Platform) charge(ctx context.Context, in *chargeRequest) (*content[Char
 	}}, nil
 }
 
-// count counts a charge of a provider, unless it was captured before the request
-// began. Books keep microseconds.
-func (p *Platform) count(caller *keys.Key, c *ledger.Charge, began time.Time) {
-	if caller.Kind == keys.Provider && !c.At.Before(began.Truncate(time.Microsecond)) {
+// count counts a charge of a provider that was made now, and not before.
+func (p *Platform) count(caller *keys.Key, c *ledger.Charge) {
+	if caller.Kind == keys.Provider && c.Made {
 		p.Charged(c.Server, c.Paid(), c.Sandbox)
 	}
 }

@@ -27,6 +27,10 @@ type Ledger interface {
 	// OrderByID returns the order of a reservation that is still remembered,
 	// whatever became of it, or of a captured charge. Else ledger.ErrNotFound.
 	OrderByID(ctx context.Context, id string) (ledger.Order, error)
+	// Void is a Release that lasts, also of an id that is not known: for
+	// ledger.SettleTime nothing is captured under it, if the order says who
+	// settles it. It is durable when Void returns.
+	Void(ctx context.Context, id string) error
 	ChargeByID(ctx context.Context, id string) (ledger.Charge, error)
 }
 
@@ -39,7 +43,7 @@ type Store interface {
 	Key(ctx context.Context, id string) (keys.Key, error)
 	TouchKeys(ctx context.Context, used map[string]time.Time) error
 	Bind(ctx context.Context, b ledger.Bond) error
-	Bond(ctx context.Context, m ledger.Mark) (ledger.Bond, error)
+	Bond(ctx context.Context, server string, m ledger.Mark) (ledger.Bond, error)
 }
 
 // Revocations is the log of the changes of keys: see the runtime's.

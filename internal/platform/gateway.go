@@ -27,7 +27,8 @@ func (p *Platform) registerGateway() {
 	register(p, operation{
 		method: "POST", path: "/keys/lookup", id: "lookup-key", tag: "gateways", kinds: gateways, maxBody: smallBody,
 		summary: "Find a key by the digest of its secret", refusals: []wire.Code{wire.NotFound},
-		description: "What is answered is as the store has it, and no cache.",
+		description: "What is answered is as the store has it, and no cache. Keys that cannot call any of the gateway's servers are not found. " +
+			"The proof goes with the orders of the key.",
 	}, p.lookup)
 	register(p, operation{
 		method: "POST", path: "/keys/used", id: "report-use", tag: "gateways", kinds: gateways, maxBody: usedBody,
@@ -51,11 +52,11 @@ func (p *Platform) registerGateway() {
 	p.registerReservations()
 	register(p, operation{
 		method: "PUT", path: "/bonds/{mark}", id: "bind", tag: "gateways", kinds: gateways, maxBody: smallBody,
-		summary: "Remember whose a handle of a server is",
+		summary: "Remember whose a handle of a server is", refusals: []wire.Code{wire.ServerForbidden},
 	}, p.bind)
 	register(p, operation{
 		method: "GET", path: "/bonds/{mark}", id: "show-bond", tag: "gateways", kinds: gateways,
-		summary: "Tell whose a handle of a server is", refusals: []wire.Code{wire.NotFound},
+		summary: "Tell whose a handle of a server is", refusals: []wire.Code{wire.ServerForbidden, wire.NotFound},
 	}, p.bond)
 }
 
@@ -65,13 +66,16 @@ func (p *Platform) lookup(ctx context.Context, in *content[wire.Lookup]) (*conte
 		return nil, invalid("body.digest", "%v", err)
 	}
 	key, err := p.Store.KeyByDigest(ctx, digest)
-	if errors.Is(err, keys.ErrUnknown) {
+	caller := visitOf(ctx).key
+	if errors.Is(err, keys.ErrUnknown) || err == nil && !p.visible(caller, key) {
 		return nil, problem(wire.NotFound, "There is no such key", "")
 	}
 	if err != nil {
 		return nil, err
 	}
-	return &content[wire.Key]{wire.KeyOf(key)}, nil
+	told := wire.KeyOf(key)
+	told.Proof = p.prove(caller, key.ID)
+	return &content[wire.Key]{told}, nil
 }
 
 // perWrite is how many uses are written in one transaction: captures wait for
@@ -162,7 +166,8 @@ func (p *Platform) leave(ctx context.Context, in *nodePath) (*none, error) {
 }
 
 type bondPath struct {
-	Mark string `path:"mark" minLength:"32" maxLength:"32"`
+	Mark   string `path:"mark" minLength:"32" maxLength:"32"`
+	Server string `query:"server" required:"true" maxLength:"64"`
 }
 
 type bindRequest struct {
@@ -170,8 +175,8 @@ type bindRequest struct {
 	Body wire.Bond
 }
 
-// bind remembers a bond. Its mark is a hash of the server and the handle, so
-// only who was given a handle by a server can name it.
+// bind remembers a bond. What one server has given is nothing to another: each
+// has marks of its own.
 func (p *Platform) bind(ctx context.Context, in *bindRequest) (*none, error) {
 	b, err := in.Body.Bond()
 	switch {
@@ -181,7 +186,7 @@ func (p *Platform) bind(ctx context.Context, in *bindRequest) (*none, error) {
 		return nil, invalid("body.mark", "it is not the one of the path")
 	case len(b.Payload) > ledger.MaxBond:
 		return nil, invalid("body.payload", "it may have %d bytes", ledger.MaxBond)
-	case len(visitOf(ctx).key.Servers) == 0:
+	case !slices.Contains(visitOf(ctx).key.Servers, in.Body.Server):
 		return nil, forbidden()
 	}
 	return nil, p.Store.Bind(ctx, b)
@@ -193,10 +198,10 @@ func (p *Platform) bond(ctx context.Context, in *bondPath) (*content[wire.Bond],
 	if err != nil {
 		return nil, invalid("path.mark", "%v", err)
 	}
-	if len(visitOf(ctx).key.Servers) == 0 {
+	if !slices.Contains(visitOf(ctx).key.Servers, in.Server) {
 		return nil, forbidden()
 	}
-	b, err := p.Store.Bond(ctx, asked.Mark)
+	b, err := p.Store.Bond(ctx, in.Server, asked.Mark)
 	if err != nil {
 		return nil, err
 	}

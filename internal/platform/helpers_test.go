@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/ed25519"
+	"encoding/hex"
 	"encoding/json"
 	"io"
 	"log/slog"
@@ -18,6 +19,7 @@ import (
 	"time"
 
 	"github.com/fareboxhq/farebox/internal/admin"
+	"github.com/fareboxhq/farebox/internal/gate"
 	ids "github.com/fareboxhq/farebox/internal/id"
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
@@ -37,6 +39,8 @@ type site struct {
 	log      *changes
 	closing  chan struct{}
 	signer   *ledger.Signer
+	sealer   *gate.Sealer
+	moved    atomic.Int64 // how far the platform's clock is ahead
 	logged   *bytes.Buffer
 	counted  atomic.Int64 // charges of providers
 
@@ -122,9 +126,12 @@ func newSite(t *testing.T) *site {
 		t: t, store: store, closing: make(chan struct{}), logged: new(bytes.Buffer),
 		log:      &changes{nodes: map[string]int64{}, grown: make(chan struct{}), watched: map[keys.Digest]chan struct{}{}},
 		signer:   ledger.NewSigner([ed25519.SeedSize]byte{1}),
+		sealer:   gate.NewSealer(clock.Now, gate.SealKey{Key: [gate.SealKeySize]byte{1}}),
 		accounts: map[string]string{}, secrets: map[string]string{}, ids: map[string]string{},
 	}
-	now := func() time.Time { return clock.Now().UTC().Truncate(time.Microsecond) }
+	now := func() time.Time {
+		return clock.Now().Add(time.Duration(s.moved.Load())).UTC().Truncate(time.Microsecond)
+	}
 	declared, err := keys.NewCatalogue([]keys.Scope{{Name: "reports:read"}}, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -172,7 +179,7 @@ func newSite(t *testing.T) *site {
 			"mail":    {Provider: s.accounts["other"]},
 		},
 		Secrets: &keys.DefaultFormat, Currency: "USD", Version: "1.2.3",
-		Keys: direct{store}, Ledger: store, Store: store, Admin: s.service, Changes: s.log, Signer: s.signer,
+		Keys: direct{store}, Ledger: store, Store: store, Admin: s.service, Changes: s.log, Signer: s.signer, Sealer: s.sealer,
 		Watch:  s.watch,
 		Logger: slog.New(slog.NewTextHandler(s.logged, nil)), Now: now,
 		Charged: func(string, ledger.Amount, bool) { s.counted.Add(1) },
@@ -303,9 +310,27 @@ func do[T any](s *site, status int, key, method, path string, body any, headers 
 	return v
 }
 
-// order is one of a gateway, for the key of that name.
-func (s *site) order(key string) wire.Order {
-	return wire.Order{ID: ids.New("chg_"), Key: s.ids[key], Server: "weather", Tool: "get_forecast", Amount: 100_000}
+// order is one of the gateway, for the key of that name, which it was shown.
+func (s *site) order(key string) wire.Order { return s.orderBy("gateway", "weather", key) }
+
+// orderBy is one of the gateway of that name.
+func (s *site) orderBy(gateway, server, key string) wire.Order {
+	return wire.Order{ID: ids.New("chg_"), Key: s.ids[key], Proof: s.proof(gateway, key), Server: server, Tool: "get_forecast", Amount: 100_000}
+}
+
+// proof is what the gateway of that name is told when it asks for the key by its
+// digest; "" if there is no such key for it.
+func (s *site) proof(gateway, key string) string {
+	s.t.Helper()
+	digest := keys.DigestOf(s.secrets[key])
+	r := s.send(gateway, "POST", "/keys/lookup", wire.Lookup{Digest: hex.EncodeToString(digest[:])})
+	var told wire.Key
+	if r.status == 200 {
+		if err := json.Unmarshal(r.body, &told); err != nil || told.Proof == "" {
+			s.t.Fatalf("%v: %s", err, r.body)
+		}
+	}
+	return told.Proof
 }
 
 // available is what an account of that name may still spend.

@@ -34,9 +34,10 @@ func (p *Platform) serverFor(caller *keys.Key, name string) (Server, bool) {
 	return server, known && server.Provider == caller.Account && caller.AllowsServer(name)
 }
 
-// covers reports whether an order is one that the caller could have made.
+// covers reports whether the caller, or a key of its lineage, has made the order,
+// and could still make it.
 func (p *Platform) covers(caller *keys.Key, o *ledger.Order) bool {
-	if caller.Environment == keys.Test && !o.Sandbox {
+	if o.Settler != caller.Lineage || caller.Environment == keys.Test && !o.Sandbox {
 		return false
 	}
 	if caller.Kind == keys.Gateway {
@@ -59,9 +60,9 @@ func environments(caller *keys.Key, server *Server) []keys.Environment {
 
 // order makes an order of the ledger's, and its terms, of what a gateway or a
 // provider asks for. Who pays, and the caps of its key, are the stored key's;
-// who earns, and the operator's fee, are what the config says of the server.
-// With settling, the call is over and its key may have ended meanwhile.
-func (p *Platform) order(ctx context.Context, w *wire.Order, settling bool) (ledger.Order, ledger.Terms, error) {
+// who earns, and the operator's fee, are what the config says of the server. Who
+// asks is who may settle it.
+func (p *Platform) order(ctx context.Context, w *wire.Order) (ledger.Order, ledger.Terms, error) {
 	caller := visitOf(ctx).key
 	server, ok := p.serverFor(caller, w.Server)
 	if !ok {
@@ -76,7 +77,7 @@ func (p *Platform) order(ctx context.Context, w *wire.Order, settling bool) (led
 	var key *keys.Key
 	var err error
 	if caller.Kind == keys.Gateway {
-		key, err = p.payerByID(ctx, w, &server, settling)
+		key, err = p.payerByProof(ctx, w, &server)
 	} else {
 		key, err = p.payerByToken(ctx, w.Token, w.Server, &server)
 	}
@@ -89,6 +90,7 @@ func (p *Platform) order(ctx context.Context, w *wire.Order, settling bool) (led
 	}
 	terms.Key = capsOf(key)
 	o := server.order(key, w.Server, w.Tool, w.Amount)
+	o.Settler = caller.Lineage
 	if err := o.Check(); err != nil {
 		return o, terms, invalid("body.amount", "%v", err)
 	}
@@ -129,7 +131,7 @@ func checkOrder(w *wire.Order, kind keys.Kind) error {
 		return invalid("body.token", "a gateway names the key by its id")
 	case kind == keys.Gateway && w.Key == "":
 		return invalid("body.key", "it is missing")
-	case kind == keys.Provider && w.Key != "":
+	case kind == keys.Provider && (w.Key != "" || w.Proof != ""):
 		return invalid("body.key", "a provider sends the agent's token")
 	case kind == keys.Provider && w.Token == "":
 		return invalid("body.token", "it is missing")
@@ -148,40 +150,6 @@ func checkCall(tool string, amount ledger.Amount) error {
 		return invalid("body.tool", "want 1 to %d bytes on one line", maxTool)
 	case amount <= 0:
 		return invalid("body.amount", "it must be more than zero")
-	}
-	return nil
-}
-
-// payerByID returns the key that a gateway has authenticated.
-func (p *Platform) payerByID(ctx context.Context, w *wire.Order, server *Server, settling bool) (*keys.Key, error) {
-	key, err := p.Store.Key(ctx, w.Key)
-	if errors.Is(err, ledger.ErrNotFound) {
-		return nil, notPaying(keys.ErrUnknown, "body.key")
-	}
-	if err != nil {
-		return nil, err
-	}
-	if settling {
-		err = checkSettling(&key, visitOf(ctx).key, server)
-	} else {
-		err = p.checkPayer(&key, visitOf(ctx).key, w.Server, server)
-	}
-	if err != nil {
-		return nil, notPaying(err, "body.key")
-	}
-	return &key, nil
-}
-
-// checkSettling is for calls that are over: they settle, whatever became of their
-// key. Its kind and environment never change, so what a reservation would be
-// refused for is refused here, too.
-func checkSettling(key, caller *keys.Key, server *Server) error {
-	admitted := environments(caller, server)
-	switch {
-	case !slices.Contains(payable, key.Kind) || !key.HasScope(keys.ScopeConnect):
-		return keys.ErrKind
-	case len(admitted) > 0 && !slices.Contains(admitted, key.Environment):
-		return keys.ErrEnvironment
 	}
 	return nil
 }

@@ -52,12 +52,12 @@ type Options struct {
 	Changes Revocations
 	Watch   Watch
 	Signer  Signer
+	Sealer  Sealer
 	Logger  *slog.Logger
 	Now     func() time.Time           // nil: clock.Now
 	NewID   func(prefix string) string // nil: a UUIDv7 after the prefix
-	// Charged counts a charge that a provider has made; nil does not. A retry that
-	// comes after the answer does not count, one at the same time may. What
-	// gateways charge they count themselves.
+	// Charged counts a charge that a provider has made; nil does not. A retry does
+	// not count. What gateways charge they count themselves.
 	Charged func(server string, paid ledger.Amount, sandbox bool)
 	// Memory bounds the bodies that are held; nil does not.
 	Memory *share.Budget

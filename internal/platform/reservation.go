@@ -6,7 +6,6 @@ import (
 	"errors"
 	"net/http"
 	"strings"
-	"time"
 
 	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/wire"
@@ -34,12 +33,14 @@ func (p *Platform) registerReservations() {
 	}, p.capture)
 	register(p, operation{
 		method: "DELETE", path: "/reservations/{id}", id: "release", tag: "charging", kinds: settlers,
-		summary: "Give the price back that is held", refusals: []wire.Code{wire.NotFound, wire.Settled},
+		summary:     "Give the price back that is held, for good",
+		description: "What is released is never captured, also if a capture comes later, or a restart forgot the reservation. Then it is not found, and given up all the same.",
+		refusals:    []wire.Code{wire.NotFound, wire.Settled},
 	}, p.release)
 	register(p, operation{
 		method: "POST", path: "/charges/{id}/refund", id: "refund", tag: "charges", kinds: refunders, maxBody: smallBody,
 		summary:     "Give a charge back, in whole or in part",
-		description: "The provider pays, also below zero, and the operator's fee goes back in proportion. The same refund under the same id changes nothing.",
+		description: "The provider pays, also below zero, and the operator's fee goes back in proportion. The same refund under the same id changes nothing. A gateway gives back what it captured itself, within two hours.",
 		refusals:    []wire.Code{wire.NotFound, wire.Conflict, wire.Settled},
 	}, p.refund)
 }
@@ -52,7 +53,7 @@ type chargePath struct {
 func purseOf(p ledger.Purse) wire.Purse { return wire.Purse(p) }
 
 func (p *Platform) reserve(ctx context.Context, in *content[wire.Order]) (*content[wire.Reserved], error) {
-	o, terms, err := p.order(ctx, &in.Body, false)
+	o, terms, err := p.order(ctx, &in.Body)
 	if err != nil {
 		return nil, err
 	}
@@ -68,8 +69,8 @@ func (p *Platform) reserve(ctx context.Context, in *content[wire.Order]) (*conte
 	return &content[wire.Reserved]{out}, nil
 }
 
-// reserved returns the order of a reservation or a charge, if the caller could
-// have made it. Those of others do not exist, as far as it is told.
+// reserved returns the order of a reservation or a charge, if the caller has
+// made it. Those of others do not exist, as far as it is told.
 func (p *Platform) reserved(ctx context.Context, id string) (ledger.Order, error) {
 	o, err := p.Ledger.OrderByID(ctx, id)
 	if err == nil && !p.covers(visitOf(ctx).key, &o) {
@@ -85,11 +86,17 @@ func (p *Platform) renew(ctx context.Context, in *chargePath) (*none, error) {
 	return nil, p.Ledger.Renew(ctx, in.ID)
 }
 
+// release gives a reservation up for good. One that is not known any more is
+// given up, too: its capture may still be on its way.
 func (p *Platform) release(ctx context.Context, in *chargePath) (*none, error) {
-	if _, err := p.reserved(ctx, in.ID); err != nil {
+	o, err := p.Ledger.OrderByID(ctx, in.ID)
+	switch {
+	case err == nil && !p.covers(visitOf(ctx).key, &o), !ofCaller(chargePrefix, in.ID):
+		return nil, ledger.ErrNotFound
+	case err != nil && !errors.Is(err, ledger.ErrNotFound):
 		return nil, err
 	}
-	return nil, p.Ledger.Release(ctx, in.ID)
+	return nil, p.Ledger.Void(ctx, in.ID)
 }
 
 type captureRequest struct {
@@ -98,13 +105,13 @@ type captureRequest struct {
 }
 
 // capture pays a reservation, or, if the ledger knows none and the request says
-// what was ordered, makes the charge under the same id.
+// what was ordered, makes the charge under the same id. For that the order must
+// be one that could be reserved now.
 func (p *Platform) capture(ctx context.Context, in *captureRequest) (*content[wire.Captured], error) {
 	asked := in.Body.Order
 	if asked != nil && asked.ID != in.ID {
 		return nil, invalid("body.order.id", "it is not the one of the path")
 	}
-	began := p.Now()
 	known, err := p.reserved(ctx, in.ID)
 	switch {
 	case err == nil && asked != nil && !sameCall(asked, &known):
@@ -115,17 +122,17 @@ func (p *Platform) capture(ctx context.Context, in *captureRequest) (*content[wi
 			err = ledger.ErrConflict
 		}
 		if err == nil || asked == nil || !errors.Is(err, ledger.ErrNotFound) {
-			return p.captured(ctx, &charge, purse, began, err)
+			return p.captured(ctx, &charge, purse, err)
 		}
 	case asked == nil || !errors.Is(err, ledger.ErrNotFound):
 		return nil, err
 	}
-	o, terms, err := p.order(ctx, asked, true)
+	o, terms, err := p.order(ctx, asked)
 	if err != nil {
 		return nil, err
 	}
 	charge, purse, err := p.Ledger.Charge(ctx, in.ID, o, terms, in.Body.Answer)
-	return p.captured(ctx, &charge, purse, began, err)
+	return p.captured(ctx, &charge, purse, err)
 }
 
 // sameCall reports whether an order is of what is known already. A provider
@@ -134,12 +141,12 @@ func sameCall(w *wire.Order, o *ledger.Order) bool {
 	return (w.Key == "" || w.Key == o.Key) && w.Server == o.Server && w.Tool == o.Tool && w.Amount == o.Amount
 }
 
-func (p *Platform) captured(ctx context.Context, c *ledger.Charge, purse ledger.Purse, began time.Time, err error) (*content[wire.Captured], error) {
+func (p *Platform) captured(ctx context.Context, c *ledger.Charge, purse ledger.Purse, err error) (*content[wire.Captured], error) {
 	if err != nil {
 		return nil, err
 	}
-	p.count(visitOf(ctx).key, c, began)
-	return &content[wire.Captured]{wire.Captured{Charge: wire.ChargeOf(c), Purse: purseOf(purse)}}, nil
+	p.count(visitOf(ctx).key, c)
+	return &content[wire.Captured]{wire.Captured{Charge: wire.ChargeOf(c), Purse: purseOf(purse), Made: c.Made}}, nil
 }
 
 // refundRequest gives a charge back.
@@ -171,7 +178,7 @@ func (p *Platform) refund(ctx context.Context, in *refundRequest) (*content[wire
 		return nil, invalid("body.id", "want txn_ and a UUIDv7 (RFC 9562, 5.7)")
 	}
 	if v.key.Kind != managers[0] {
-		if _, err := p.reserved(ctx, in.ID); err != nil {
+		if err := p.refundable(ctx, in.ID); err != nil {
 			return nil, err
 		}
 	}
@@ -190,6 +197,16 @@ func (p *Platform) refund(ctx context.Context, in *refundRequest) (*content[wire
 		return nil, err
 	}
 	return &content[wire.Refunded]{wire.Refunded{ID: t.ID, Charge: in.ID, Amount: t.Amount, At: t.At.UTC(), Purse: purseOf(purse)}}, nil
+}
+
+// refundable reports, as ledger.ErrNotFound, whether a gateway may give the
+// charge back: what it has captured itself, and a short while ago.
+func (p *Platform) refundable(ctx context.Context, id string) error {
+	c, err := p.Ledger.ChargeByID(ctx, id)
+	if err == nil && (!p.covers(visitOf(ctx).key, &c.Order) || p.Now().Sub(c.At) >= ledger.SettleTime) {
+		err = ledger.ErrNotFound
+	}
+	return err
 }
 
 // from is the caller's address, for the audit.

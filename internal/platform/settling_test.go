@@ -29,14 +29,14 @@ func TestSettlingKeepsToTheEnvironment(t *testing.T) {
 	test.Server = "prod"
 	for gateway, o := range map[string]wire.Order{"test gateway": live, "prod gateway": test} {
 		p := s.refused(http.StatusUnauthorized, wire.TokenInvalid, gateway, "POST", "/reservations/"+o.ID+"/capture", wire.Capture{Order: &o})
-		if p.Field != "key" {
-			t.Errorf("%s: refused for %q, want the paying key", gateway, p.Field)
+		if p.Field != "proof" { // another gateway's is none
+			t.Errorf("%s: refused for %q, want the proof of the paying key", gateway, p.Field)
 		}
 	}
 	if l, st := s.available("alice", false), s.available("alice", true); l != "10.00" || st != "10.00" {
 		t.Errorf("alice has %s live and %s test credits, want 10.00 of each", l, st)
 	}
-	o := s.order("test agent")
+	o := s.orderBy("test gateway", "weather", "test agent")
 	got := do[wire.Captured](s, http.StatusOK, "test gateway", "POST", "/reservations/"+o.ID+"/capture", wire.Capture{Order: &o})
 	if !got.Charge.Sandbox {
 		t.Errorf("a test agent paid by a test gateway: %+v", got.Charge)

@@ -53,8 +53,9 @@ func newTransport(proxy func(*http.Request) (*url.URL, error)) *http.Transport {
 type request struct {
 	method  string
 	path    []string // below the API's own, not escaped
-	in, out any      // nil: nothing is sent, nothing is read
-	most    int64    // of the answer, in bytes
+	query   url.Values
+	in, out any   // nil: nothing is sent, nothing is read
+	most    int64 // of the answer, in bytes
 	within  time.Duration
 }
 
@@ -178,7 +179,9 @@ func (s *Store) get(ctx context.Context, r *request, body []byte) (*http.Respons
 	if body != nil {
 		content = bytes.NewReader(body)
 	}
-	q, err := http.NewRequestWithContext(ctx, r.method, s.base.JoinPath(escaped(r.path)...).String(), content)
+	u := s.base.JoinPath(escaped(r.path)...)
+	u.RawQuery = r.query.Encode()
+	q, err := http.NewRequestWithContext(ctx, r.method, u.String(), content)
 	if err != nil {
 		return nil, err
 	}

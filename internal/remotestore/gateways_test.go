@@ -42,6 +42,7 @@ type headquarters struct {
 	secret  string // of the gateways' key
 	acme    string
 	wrap    atomic.Pointer[func(http.Handler) http.Handler]
+	handler atomic.Pointer[http.Handler] // of the platform that runs
 }
 
 var actor = admin.Actor{Name: "test"}
@@ -70,48 +71,85 @@ func open(t *testing.T, o runtime.Options) *runtime.Runtime {
 func newHeadquarters(t *testing.T) *headquarters {
 	t.Helper()
 	h := &headquarters{t: t, dir: t.TempDir()}
-	h.runtime = open(t, options(h.dir, "platform", func(ctx context.Context) (runtime.Store, error) {
-		var err error
-		h.store, err = sqlitestore.Open(ctx, sqlitestore.Options{Path: filepath.Join(h.dir, "f.db")})
-		return h.store, err
-	}))
-	ensure := func(name string) string {
-		a, err := h.runtime.Service().EnsureAccount(t.Context(), actor, name)
-		if err != nil {
-			t.Fatal(err)
+	h.server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		handler := h.handler.Load()
+		if handler == nil { // no platform runs
+			panic(http.ErrAbortHandler)
 		}
-		return a.ID
-	}
-	h.acme = ensure("acme")
-	ensure("operator")
+		if wrap := h.wrap.Load(); wrap != nil {
+			(*wrap)(*handler).ServeHTTP(w, q)
+			return
+		}
+		(*handler).ServeHTTP(w, q)
+	}))
+	t.Cleanup(func() { h.stop() })
+	h.start()
 	var err error
 	if _, h.secret, err = h.runtime.Service().CreateKey(t.Context(), actor, admin.NewKey{Account: "operator", Kind: "gateway", Servers: []string{"weather"}}); err != nil {
 		t.Fatal(err)
 	}
+	h.server.Start()
+	t.Cleanup(func() { h.server.CloseClientConnections(); h.server.Close() })
+	return h
+}
+
+func (h *headquarters) file() sqlitestore.Options {
+	return sqlitestore.Options{Path: filepath.Join(h.dir, "f.db")}
+}
+
+// start starts the platform.
+func (h *headquarters) start() {
+	h.t.Helper()
+	var err error
+	h.runtime, err = runtime.Open(h.t.Context(), options(h.dir, "platform", func(ctx context.Context) (runtime.Store, error) {
+		var err error
+		h.store, err = sqlitestore.Open(ctx, h.file())
+		return h.store, err
+	}))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	ensure := func(name string) string {
+		a, err := h.runtime.Service().EnsureAccount(h.t.Context(), actor, name)
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		return a.ID
+	}
+	h.acme = ensure("acme")
+	r := h.runtime
 	p, err := platform.New(platform.Options{
 		Servers: map[string]platform.Server{"weather": {Provider: h.acme, Fee: 100_000, FeeTo: ensure("operator")}},
 		Secrets: &keys.DefaultFormat, Currency: "USD", Version: "test",
-		Keys: h.runtime, Ledger: h.store, Store: h.store, Admin: h.runtime.Service(), Changes: h.runtime.Revocations(), Signer: h.runtime.Signer(),
+		Keys: r, Ledger: h.store, Store: h.store, Admin: r.Service(), Changes: r.Revocations(), Signer: r.Signer(), Sealer: r.Sealer(),
 		Watch: func(d keys.Digest) (<-chan struct{}, <-chan struct{}, func()) {
-			s := h.runtime.Watch(d)
+			s := r.Watch(d)
 			return s.Changed, s.Closing, s.End
 		},
 		Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
-		t.Fatal(err)
+		h.t.Fatal(err)
 	}
-	plain := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) { p.Serve(w, q, netip.Addr{}, nil) }))
-	h.server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
-		if wrap := h.wrap.Load(); wrap != nil {
-			(*wrap)(plain).ServeHTTP(w, q)
-			return
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		if r.Acquire() != nil {
+			panic(http.ErrAbortHandler)
 		}
-		plain.ServeHTTP(w, q)
+		defer r.Release()
+		p.Serve(w, q, netip.Addr{}, nil)
 	}))
-	h.server.Start()
-	t.Cleanup(func() { h.server.CloseClientConnections(); h.server.Close() })
-	return h
+	h.handler.Store(&handler)
+}
+
+// stop stops the platform, if it runs.
+func (h *headquarters) stop() {
+	h.t.Helper()
+	if h.handler.Swap(nil) == nil {
+		return
+	}
+	if err := h.runtime.Destruct(); err != nil {
+		h.t.Error(err)
+	}
 }
 
 func (h *headquarters) remote() *remotestore.Store {
@@ -269,6 +307,87 @@ func TestFrozenGatewayHoldsNothingUp(t *testing.T) {
 	close(wake)
 }
 
+// Promise 6: a key that a command ends while no platform runs is dead at a gateway
+// that followed the platform a moment before when the command returns, while none
+// runs and under the one that is started then.
+func TestDeletedOfflineIsDeadAtEveryGateway(t *testing.T) {
+	h := newHeadquarters(t)
+	nodes, _ := h.gateways(1)
+	k, alive := h.newAgent(0), h.newAgent(0)
+	accepts := func(k *keys.Key) error {
+		found, err := nodes[0].Lookup(t.Context(), netip.Addr{}, k.Digest)
+		if err == nil {
+			err = found.Check(clock.Now(), keys.Use{})
+		}
+		return err
+	}
+	for _, k := range []*keys.Key{&k, &alive} {
+		if err := accepts(k); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.stop()
+	store, err := sqlitestore.Open(t.Context(), h.file())
+	if err != nil {
+		t.Fatal(err)
+	}
+	service := admin.New(store, runtime.Offline(t.Context(), store), func() *admin.Settings { return new(admin.Settings) }, clock.Now)
+	if _, err := service.DeleteKey(t.Context(), actor, k.ID); err != nil {
+		t.Fatal(err)
+	}
+	if err := accepts(&k); err == nil {
+		t.Error("the key is accepted after its deletion has returned")
+	}
+	if err := store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	h.start()
+	if err := until(t.Context(), func() error { return accepts(&alive) }); err != nil {
+		t.Errorf("a key that was not deleted: %v", err)
+	}
+	if err := accepts(&k); !errors.Is(err, keys.ErrDeleted) {
+		t.Errorf("under the platform that was started then: %v", err)
+	}
+}
+
+// A platform's start ends what gateways believe by what they were told by the one
+// before, however soon it comes, and whatever its clock says.
+func TestStartEndsOlderBeliefs(t *testing.T) {
+	h := newHeadquarters(t)
+	nodes, _ := h.gateways(1)
+	k, other := h.newAgent(0), h.newAgent(0)
+	lookup := func(k *keys.Key) (*keys.Key, error) { return nodes[0].Lookup(t.Context(), netip.Addr{}, k.Digest) }
+	if _, err := lookup(&k); err != nil {
+		t.Fatal(err)
+	}
+	h.stop()
+	store, err := sqlitestore.Open(t.Context(), h.file())
+	if err != nil {
+		t.Fatal(err)
+	}
+	service := admin.New(store, nil, func() *admin.Settings { return new(admin.Settings) }, clock.Now) // one that waits for nobody
+	if _, err := service.DeleteKey(t.Context(), actor, k.ID); err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	h.start()
+	if _, err := h.runtime.Service().DisableKey(t.Context(), actor, other.ID); err != nil { // waits for each gateway
+		t.Fatal(err)
+	}
+	err = until(t.Context(), func() error {
+		found, err := lookup(&k)
+		if err == nil {
+			err = found.Check(clock.Now(), keys.Use{})
+		}
+		return err
+	})
+	if !errors.Is(err, keys.ErrDeleted) {
+		t.Errorf("a key that was deleted before the start: %v", err)
+	}
+}
+
 // faults breaks one in so many requests, by turns: before it is served, after it
 // was served, or by an answer that is cut short.
 type faults struct {
@@ -337,13 +456,23 @@ func TestNoDoubleEffectsAcrossABrokenNetwork(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Second)
 	defer cancel()
 	o := ledger.Order{Account: k.Account, Key: k.ID, Lineage: k.Lineage, Server: "weather", Tool: "get_forecast", Amount: price}
+	var terms ledger.Terms
+	if err := until(ctx, func() error {
+		shown, err := s.KeyByDigest(ctx, k.Digest)
+		if err == nil {
+			terms.Proof = shown.Proof
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
 	var captured, refunded, released atomic.Int64
 	var group sync.WaitGroup
 	for caller := range callers {
 		group.Go(func() {
 			for call := range calls {
 				id := ids.New("chg_")
-				err := until(ctx, func() error { _, err := s.Reserve(ctx, id, o, ledger.Terms{}); return err })
+				err := until(ctx, func() error { _, err := s.Reserve(ctx, id, o, terms); return err })
 				switch {
 				case err != nil:
 				case (caller+call)%3 == 0:

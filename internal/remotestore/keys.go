@@ -83,3 +83,7 @@ func (s *Store) TouchKeys(ctx context.Context, used map[string]time.Time) error 
 func (s *Store) touch(ctx context.Context, used map[string]time.Time) error {
 	return only(s.ask(ctx, request{method: http.MethodPost, path: []string{"keys", "used"}, in: wire.Used{Keys: used}, most: smallAnswer}))
 }
+
+// MaxBelief is for how long an answer of KeyByDigest may be believed at most: the
+// platform charges a key that was asked for a short while ago.
+func (s *Store) MaxBelief() time.Duration { return wire.MaxBelief }

@@ -166,6 +166,7 @@ func (s *Store) capture(ctx context.Context, id string, o *ledger.Order, terms *
 		return ledger.Charge{}, ledger.Purse{}, only(err, orderErrors...)
 	}
 	charge := got.Charge.Charge()
+	charge.Made = got.Made // by this request: of one that was sent again, nobody can tell
 	if charge.ID != id || charge.State != ledger.Captured || o != nil && !sameOrder(&charge, o) {
 		return ledger.Charge{}, ledger.Purse{}, doubt("another charge")
 	}

@@ -3,6 +3,7 @@ package runtime
 import (
 	"context"
 	"maps"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -45,18 +46,24 @@ type board struct {
 // boardSize is how many changes are kept.
 const boardSize = 1 << 14
 
+// apart is within what the positions of processes are apart by chance, if not by
+// time.
+const apart = 1 << 44
+
 // follower is a node with a lease.
 type follower struct {
 	seen  int64
 	until time.Time
 }
 
-// newBoard returns an empty log. Its positions go on after those of the process
-// before: they begin with the time in microseconds. That process may have given
-// leases for up to the time of former, which nobody remembers.
+// newBoard returns an empty log. No position of the process before is one of its
+// own, so that whoever followed that one is told to believe nothing: they begin
+// with the time in microseconds, and a random number beyond it, since a clock may
+// have been set back. That process may have given leases for up to the time of
+// former, which nobody remembers.
 func newBoard(now func() time.Time, former time.Duration) *board {
 	began := now()
-	begin := began.UnixMicro()
+	begin := began.UnixMicro() + rand.Int64N(apart)
 	return &board{now: now, former: began.Add(former), first: begin, last: begin, nodes: make(map[string]follower), grown: make(chan struct{}), moved: make(chan struct{})}
 }
 

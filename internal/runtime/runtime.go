@@ -122,7 +122,7 @@ func Open(ctx context.Context, o Options) (*Runtime, error) {
 	if err != nil {
 		return nil, errors.Join(err, store.Close())
 	}
-	cache, err := keycache.New(store, o.Cache)
+	cache, err := keycache.New(store, bounded(store, o.Cache))
 	if err != nil {
 		return nil, errors.Join(err, store.Close())
 	}
@@ -176,7 +176,7 @@ func (r *Runtime) Release() { r.leases.release() }
 // Configure applies a config's settings in place: of the cache, and of keys,
 // which must not be changed afterwards.
 func (r *Runtime) Configure(o keycache.Options, settings *admin.Settings) {
-	r.cache.Configure(o)
+	r.cache.Configure(bounded(r.store, o))
 	r.settings.Store(settings)
 }
 
@@ -184,6 +184,14 @@ func (r *Runtime) Configure(o keycache.Options, settings *admin.Settings) {
 // of another currency fails with a *ledger.CurrencyError.
 func (r *Runtime) UseCurrency(ctx context.Context, code string) error {
 	return r.store.UseCurrency(ctx, code)
+}
+
+// bounded lets nothing be believed for longer than the store's answers hold.
+func bounded(store Store, o keycache.Options) keycache.Options {
+	if s, ok := store.(interface{ MaxBelief() time.Duration }); ok {
+		o.TTL = min(o.TTL, s.MaxBelief())
+	}
+	return o
 }
 
 // Service returns the operations on the store, or nil if it has none: its

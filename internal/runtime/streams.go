@@ -16,7 +16,7 @@ type streams struct {
 	ended   sync.Once // closing is closed
 
 	mu   sync.Mutex
-	open map[keys.Digest]map[*Stream]struct{}
+	open map[keys.Half]map[*Stream]struct{} // a platform tells of no more
 }
 
 // Stream is an open stream of a key.
@@ -32,7 +32,7 @@ type Stream struct {
 }
 
 func newStreams() *streams {
-	return &streams{closing: make(chan struct{}), open: make(map[keys.Digest]map[*Stream]struct{})}
+	return &streams{closing: make(chan struct{}), open: make(map[keys.Half]map[*Stream]struct{})}
 }
 
 func (s *streams) end() { s.ended.Do(func() { close(s.closing) }) }
@@ -40,38 +40,41 @@ func (s *streams) end() { s.ended.Do(func() { close(s.closing) }) }
 func (s *streams) watch(d keys.Digest) *Stream {
 	changed := make(chan struct{}, 1)
 	w := &Stream{Changed: changed, Closing: s.closing, changed: changed}
+	half := d.Half()
 	w.End = func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		delete(s.open[d], w)
-		if len(s.open[d]) == 0 {
-			delete(s.open, d)
+		delete(s.open[half], w)
+		if len(s.open[half]) == 0 {
+			delete(s.open, half)
 		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.open[d] == nil {
-		s.open[d] = make(map[*Stream]struct{})
+	if s.open[half] == nil {
+		s.open[half] = make(map[*Stream]struct{})
 	}
-	s.open[d][w] = struct{}{}
+	s.open[half][w] = struct{}{}
 	return w
 }
 
 // tellAll tells all streams that their keys may have been changed.
 func (s *streams) tellAll() {
 	s.mu.Lock()
-	digests := slices.Collect(maps.Keys(s.open))
+	halves := slices.Collect(maps.Keys(s.open))
 	s.mu.Unlock()
-	for _, d := range digests {
-		s.tell(d)
+	for _, half := range halves {
+		s.tellHalf(half)
 	}
 }
 
 // tell tells the streams of a key that it was changed.
-func (s *streams) tell(d keys.Digest) {
+func (s *streams) tell(d keys.Digest) { s.tellHalf(d.Half()) }
+
+func (s *streams) tellHalf(half keys.Half) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for w := range s.open[d] {
+	for w := range s.open[half] {
 		select {
 		case w.changed <- struct{}{}:
 		default: // it is due to be checked already

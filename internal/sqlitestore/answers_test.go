@@ -155,7 +155,7 @@ func TestAnswersAreSwept(t *testing.T) {
 	wantRepeat(t, s, o, "young", []byte("young"), nil)
 	wantRepeat(t, s, o, "old3", []byte("anew"), nil)
 	wantRepeat(t, s, o, "old4", nil, nil)
-	if first, err := repeat(t, s, o, "old3"); err != nil || first.Charge != again {
+	if first, err := repeat(t, s, o, "old3"); err != nil || first.Charge != asBooked(again) {
 		t.Errorf("repeating gave %+v and %v, want %+v", first, err, again)
 	}
 }
@@ -442,4 +442,10 @@ func TestLateCaptureAfterADay(t *testing.T) {
 		}
 		keptClean(t, s)
 	}
+}
+
+// asBooked is what the books have of a charge, whoever made it.
+func asBooked(c ledger.Charge) ledger.Charge {
+	c.Made = false
+	return c
 }

@@ -8,16 +8,17 @@ import (
 )
 
 const (
-	upsertBond = `INSERT INTO bond (mark, account, until, payload) VALUES (?, ?, ?, ?)
-	ON CONFLICT (mark) DO UPDATE SET account = excluded.account, until = excluded.until, payload = excluded.payload`
-	selectBond = `SELECT account, until, payload FROM bond WHERE mark = ?`
+	upsertBond = `INSERT INTO bond (mark, server, account, until, payload) VALUES (?, ?, ?, ?, ?)
+	ON CONFLICT (mark, server) DO UPDATE SET account = excluded.account, until = excluded.until, payload = excluded.payload`
+	// Bonds of older versions are of no server.
+	selectBond = `SELECT account, until, payload FROM bond WHERE mark = ? AND server IN (?, '') ORDER BY server DESC LIMIT 1`
 
 	sweepSomeBonds = 500 // how many a transaction forgets
 )
 
-// Bind remembers a bond, in the place of the one with its mark if there is one,
-// and returns when that is durable. Errors: ledger.ErrInvalid for a payload
-// that is too long, ledger.ErrUnavailable.
+// Bind remembers a bond, in the place of the one of its server with its mark if
+// there is one, and returns when that is durable. Errors: ledger.ErrInvalid for
+// a payload that is too long, ledger.ErrUnavailable.
 func (s *Store) Bind(ctx context.Context, b ledger.Bond) error {
 	if len(b.Payload) > ledger.MaxBond {
 		return fmt.Errorf("%w: the payload of a bond is longer than %d bytes", ledger.ErrInvalid, ledger.MaxBond)
@@ -27,20 +28,20 @@ func (s *Store) Bind(ctx context.Context, b ledger.Bond) error {
 		payload = []byte{}
 	}
 	return s.do(ctx, func(t *tx) error {
-		_, err := t.exec(upsertBond, b.Mark[:], b.Account, micros(b.Until), payload)
+		_, err := t.exec(upsertBond, b.Mark[:], b.Server, b.Account, micros(b.Until), payload)
 		return err
 	})
 }
 
-// Bond returns the bond of that mark. Errors: ledger.ErrNotFound if there is
-// none or it has ended, ledger.ErrUnavailable.
-func (s *Store) Bond(ctx context.Context, m ledger.Mark) (ledger.Bond, error) {
+// Bond returns the server's bond of that mark. Errors: ledger.ErrNotFound if
+// there is none or it has ended, ledger.ErrUnavailable.
+func (s *Store) Bond(ctx context.Context, server string, m ledger.Mark) (ledger.Bond, error) {
 	if err := ctx.Err(); err != nil {
 		return ledger.Bond{}, err
 	}
-	b := ledger.Bond{Mark: m}
+	b := ledger.Bond{Server: server, Mark: m}
 	var until int64
-	if err := s.readers.QueryRowContext(background(), selectBond, m[:]).Scan(&b.Account, &until, &b.Payload); err != nil {
+	if err := s.readers.QueryRowContext(background(), selectBond, m[:], server).Scan(&b.Account, &until, &b.Payload); err != nil {
 		return ledger.Bond{}, readError(err)
 	}
 	if b.Until = fromMicros(until); !s.now().Before(b.Until) {
@@ -57,6 +58,6 @@ func (w *writer) bondsDue() bool {
 
 // sweepBonds forgets bonds that have ended.
 func (t *tx) sweepBonds() error {
-	_, err := t.exec(`DELETE FROM bond WHERE mark IN (SELECT mark FROM bond WHERE until <= ? LIMIT ?)`, micros(t.w.now()), sweepSomeBonds)
+	_, err := t.exec(`DELETE FROM bond WHERE (mark, server) IN (SELECT mark, server FROM bond WHERE until <= ? LIMIT ?)`, micros(t.w.now()), sweepSomeBonds)
 	return err
 }

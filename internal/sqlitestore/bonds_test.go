@@ -36,7 +36,7 @@ func TestBondsAreSwept(t *testing.T) {
 			t.Fatalf("%d bonds are left", left)
 		}
 	}
-	if _, err := s.Bond(t.Context(), ledger.Mark{}); err != nil {
+	if _, err := s.Bond(t.Context(), "", ledger.Mark{}); err != nil {
 		t.Errorf("the one that has not ended: %v", err)
 	}
 }

@@ -113,6 +113,7 @@ type outcome struct {
 	purse  ledger.Purse
 	err    error
 	marked bool // the hold's mark stands for the charge
+	made   bool // by this capture, and not before
 }
 
 // paid is what the hold takes from the purse.

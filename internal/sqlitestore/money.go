@@ -351,7 +351,7 @@ func (s *Store) charge(r *row) (ledger.Charge, error) {
 	}
 	order := ledger.Order{
 		Account: payer.id, Provider: payee.id, Key: r.key, Lineage: r.lineage, Server: r.server, Tool: r.tool,
-		Amount: r.price(), Fee: r.fee, Sandbox: r.sandbox,
+		Amount: r.price(), Fee: r.fee, Sandbox: r.sandbox, Settler: r.settler,
 	}
 	if r.feeTo != 0 {
 		if operator == nil {

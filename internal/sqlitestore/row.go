@@ -101,16 +101,19 @@ type row struct {
 	waived                   ledger.Amount // the price of a charge that a free quota has paid
 	fee                      ledger.Amount // of a charge
 	feeTo                    int64         // account.n; 0 without a fee
+	settler                  string        // of a charge; "" for the store's own process
+	settlerN                 int64         // its number, to be written
 	refunded                 ledger.Amount // read only: the sum of the refunds
 }
 
 const rowColumns = `seq, id, kind, debtor, creditor, amount, sandbox, at, prev_debtor, prev_creditor,
-	key, lineage, server, tool, ref, reason, day, waived, fee, fee_to`
+	key, lineage, server, tool, ref, reason, day, waived, fee, fee_to, settler`
 
 const (
-	insertRow = `INSERT INTO txn (` + rowColumns + `) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (id) DO NOTHING`
+	insertRow = `INSERT INTO txn (` + rowColumns + `) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (id) DO NOTHING`
 	refunds   = `(SELECT coalesce(sum(r.amount), 0) FROM txn r WHERE r.ref = txn.seq AND r.ref IS NOT NULL AND r.kind = 3)`
-	selectRow = `SELECT ` + rowColumns + `, ` + refunds + ` FROM txn `
+	lineage   = `(SELECT s.lineage FROM settler s WHERE s.n = txn.settler)`
+	selectRow = `SELECT ` + rowColumns + `, ` + lineage + `, ` + refunds + ` FROM txn `
 )
 
 // args are the values for insertRow.
@@ -121,7 +124,7 @@ func (r *row) args() []any {
 	}
 	return []any{r.seq, r.id[:], r.kind, r.debtor, r.creditor, int64(r.amount), r.sandbox, r.at, r.prevDebtor,
 		r.prevCreditor, text(r.key), lineage, text(r.server), text(r.tool), number(r.ref), text(r.reason),
-		r.dayColumn(), number(int64(r.waived)), number(int64(r.fee)), number(r.feeTo)}
+		r.dayColumn(), number(int64(r.waived)), number(int64(r.fee)), number(r.feeTo), number(r.settlerN)}
 }
 
 // dayColumn is null for most charges: those that were captured on the day of
@@ -153,11 +156,11 @@ type scanner interface{ Scan(...any) error }
 // scan reads the columns of selectRow and after them those of more.
 func (r *row) scan(from scanner, more ...any) error {
 	var id []byte
-	var key, lineage, server, tool, reason sql.NullString
-	var ref, day, waived, fee, feeTo sql.NullInt64
+	var key, lineage, server, tool, reason, settler sql.NullString
+	var ref, day, waived, fee, feeTo, settlerN sql.NullInt64
 	fields := [...]any{&r.seq, &id, &r.kind, &r.debtor, &r.creditor, (*int64)(&r.amount), &r.sandbox, &r.at,
 		&r.prevDebtor, &r.prevCreditor, &key, &lineage, &server, &tool, &ref, &reason,
-		&day, &waived, &fee, &feeTo, (*int64)(&r.refunded)}
+		&day, &waived, &fee, &feeTo, &settlerN, &settler, (*int64)(&r.refunded)}
 	if err := from.Scan(append(fields[:], more...)...); err != nil {
 		return err
 	}
@@ -169,6 +172,7 @@ func (r *row) scan(from scanner, more ...any) error {
 	if !lineage.Valid {
 		r.lineage = r.key
 	}
+	r.settler, r.settlerN = settler.String, settlerN.Int64
 	r.waived, r.fee, r.feeTo = ledger.Amount(waived.Int64), ledger.Amount(fee.Int64), feeTo.Int64
 	r.day = int32(day.Int64)
 	if !day.Valid {
@@ -185,7 +189,7 @@ func (r *row) sameOrder(h *hold) bool {
 	o := &h.order
 	return r.kind == rowCharge && r.debtor == h.payer.n && r.creditor == h.payee.n && r.price() == o.Amount &&
 		r.sandbox == o.Sandbox && r.key == o.Key && r.lineage == o.Lineage && r.server == o.Server && r.tool == o.Tool &&
-		r.fee == o.Fee && (r.feeTo == 0) == (h.feeTo == nil) && (h.feeTo == nil || r.feeTo == h.feeTo.n)
+		r.settler == o.Settler && r.fee == o.Fee && (r.feeTo == 0) == (h.feeTo == nil) && (h.feeTo == nil || r.feeTo == h.feeTo.n)
 }
 
 // micros is how times are stored; the zero time is 0.

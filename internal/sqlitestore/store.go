@@ -51,6 +51,7 @@ type Store struct {
 	connect   connect
 	verifying chan struct{} // holds one while a verification runs
 	backups   *backups
+	graves    graves
 
 	closing sync.Once
 	closed  error
@@ -105,7 +106,7 @@ func (s *Store) open(ctx context.Context, o *Options) error {
 	}
 	w := &writer{
 		path: s.path, connect: o.connect, now: s.now, log: o.Logger, books: s.books,
-		nearCap: o.NearCap, maxAnswers: o.MaxAnswers,
+		nearCap: o.NearCap, maxAnswers: o.MaxAnswers, settlers: settlers{},
 		queue: make(chan job, maxQueue), ending: make(chan struct{}), ended: make(chan struct{}),
 	}
 	if err := migrate(ctx, db, s.path, o.Logger); err != nil {

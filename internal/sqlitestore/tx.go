@@ -36,6 +36,7 @@ type tx struct {
 	flushing []snapshot // that it writes: the first of the writer's list
 	spends   []spend    // of charges, for their meters
 	answers  int64      // how many bytes of answers it adds to those that are kept
+	settlers settlers   // that it has numbered
 }
 
 func (t *tx) exec(query string, args ...any) (int64, error) {

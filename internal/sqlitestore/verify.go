@@ -207,7 +207,7 @@ func (v *verifier) replayTo(to int64) (refunds []row, err error) {
 
 // selectRowIndexed also says where the index of ids leads. It leads to one row
 // for each id, so of two that share one, one is told apart.
-const selectRowIndexed = `SELECT ` + rowColumns + `, 0, coalesce((SELECT u.seq FROM txn u WHERE u.id = txn.id), 0) FROM txn `
+const selectRowIndexed = `SELECT ` + rowColumns + `, ` + lineage + `, 0, coalesce((SELECT u.seq FROM txn u WHERE u.id = txn.id), 0) FROM txn `
 
 func (v *verifier) account(r *row, n int64) *verified {
 	if n < 0 || n >= int64(len(v.accounts)) || v.accounts[n] == nil {

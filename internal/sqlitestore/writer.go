@@ -1,6 +1,7 @@
 package sqlitestore
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -67,6 +68,7 @@ type writer struct {
 	near      []ledger.Cap // to warn of
 	answers   int64        // bytes of answers that are kept
 	evicted   int64        // up to this transaction none are kept
+	settlers  settlers     // that are numbered
 	batch     []*hold
 	rows      []row
 	outcomes  []outcome
@@ -78,10 +80,10 @@ type writer struct {
 }
 
 // statements of the writer's connection.
-type statements struct{ insert, byID, snapshot, spend, answer, meta *sql.Stmt }
+type statements struct{ insert, byID, snapshot, spend, answer, meta, void *sql.Stmt }
 
 func (s *statements) close() {
-	for _, stmt := range []*sql.Stmt{s.insert, s.byID, s.snapshot, s.spend, s.answer, s.meta} {
+	for _, stmt := range []*sql.Stmt{s.insert, s.byID, s.snapshot, s.spend, s.answer, s.meta, s.void} {
 		if stmt != nil {
 			_ = stmt.Close()
 		}
@@ -213,6 +215,9 @@ func (w *writer) idle() {
 	if w.down.Load() == nil && w.bondsDue() {
 		_ = w.transact((*tx).sweepBonds)
 	}
+	if w.down.Load() == nil && w.voidsDue() {
+		_ = w.transact((*tx).sweepVoids)
+	}
 }
 
 // finish writes all snapshots. The connection stays for the owner to close.
@@ -260,6 +265,7 @@ func (w *writer) attach(db *sql.DB) error {
 		{&s.spend, upsertSpend},
 		{&s.answer, insertAnswer},
 		{&s.meta, `UPDATE meta SET replay_from = ?`},
+		{&s.void, `SELECT until FROM void WHERE id = ?`},
 	} {
 		if *p.stmt, err = conn.PrepareContext(ctx, p.query); err != nil {
 			s.close()
@@ -324,12 +330,16 @@ func (w *writer) captureRows(t *tx) error {
 // alone is in the outcome; an error ends the transaction. A row without an
 // outcome's error is what the capture wrote or, before, had written.
 func (t *tx) captureRow(h *hold, at int64) (row, outcome, error) {
-	r, marked := rowOf(h, at), true
-	err := t.insertCharge(h, &r)
+	r, marked, made := rowOf(h, at), true, true
+	err := t.prepare(&r)
+	if err == nil {
+		err = t.insertCharge(h, &r)
+	}
 	switch {
-	case errors.Is(err, ledger.ErrOverflow):
+	case errors.Is(err, ledger.ErrOverflow), errors.Is(err, ledger.ErrSettled):
 		return row{}, outcome{err: err}, nil
 	case errors.Is(err, errDuplicate):
+		made = false
 		if r, err = t.byID(h.id); err != nil {
 			return row{}, outcome{}, err
 		}
@@ -342,7 +352,20 @@ func (t *tx) captureRow(h *hold, at int64) (row, outcome, error) {
 	case err != nil:
 		return row{}, outcome{}, err
 	}
-	return r, outcome{marked: marked}, nil
+	return r, outcome{marked: marked, made: made}, nil
+}
+
+// prepare does what a charge needs that a platform was asked for. An id that was
+// given up is ledger.ErrSettled.
+func (t *tx) prepare(r *row) (err error) {
+	if r.settler == "" {
+		return nil
+	}
+	if gone, err := t.voided(r.id); gone || err != nil {
+		return cmp.Or(err, ledger.ErrSettled)
+	}
+	r.settlerN, err = t.settler(r.settler)
+	return err
 }
 
 // rowOf is the row that captures a hold.
@@ -350,7 +373,7 @@ func rowOf(h *hold, at int64) row {
 	r := row{
 		id: h.id, kind: rowCharge, debtor: h.payer.n, creditor: h.payee.n, amount: h.order.Amount, fee: h.order.Fee,
 		sandbox: h.order.Sandbox, at: at, day: h.day, key: h.order.Key, lineage: h.order.Lineage,
-		server: h.order.Server, tool: h.order.Tool,
+		server: h.order.Server, tool: h.order.Tool, settler: h.order.Settler,
 	}
 	if h.feeTo != nil {
 		r.feeTo = h.feeTo.n
@@ -386,7 +409,7 @@ func (t *tx) insertCharge(h *hold, r *row) error {
 // caller holds the mutex, and memory has the row.
 func (w *writer) settle(h *hold, r *row, out *outcome) {
 	if out.err != nil {
-		if errors.Is(out.err, ledger.ErrConflict) && !h.conditional {
+		if (errors.Is(out.err, ledger.ErrConflict) || errors.Is(out.err, ledger.ErrSettled)) && !h.conditional {
 			h.unwanted = true // its id can never be captured
 		}
 		w.books.failed(h)
@@ -406,8 +429,10 @@ func (w *writer) settle(h *hold, r *row, out *outcome) {
 // answer wakes those who wait for the hold. The caller holds the mutex. The
 // channels have room, so nobody holds the writer up.
 func answer(h *hold, out outcome) {
+	out.charge.Made = out.made
 	for _, c := range h.waiters {
 		c <- out
+		out.charge.Made = false // the first of them has made it
 	}
 	h.waiters = h.waiters[:0]
 }

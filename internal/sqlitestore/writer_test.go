@@ -63,7 +63,7 @@ func TestDuplicateFailsItsOwnRow(t *testing.T) {
 			}
 		case r.err != nil:
 			t.Errorf("a neighbour of a duplicate failed: %v", r.err)
-		case r.id == same && r.charge != first[same]:
+		case r.id == same && r.charge != asBooked(first[same]):
 			t.Errorf("outcome %+v, the first was %+v", r.charge, first[same])
 		}
 	}

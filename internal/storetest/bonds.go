@@ -16,6 +16,7 @@ func runBonds(t *testing.T, open func(t *testing.T) Harness) {
 		named{"a later bond takes the place of an earlier one", bondReplaced},
 		named{"a bond whose binding has returned survives a crash", bondCrash},
 		named{"bonds that are made at once are all remembered", bondsAtOnce},
+		named{"bonds of different servers have nothing to do with each other", bondOfServer},
 		named{"too long a payload is refused", bondTooLong},
 	)
 }
@@ -29,13 +30,13 @@ func mark(text string) (m ledger.Mark) {
 // bond is a bond that ends after d, at the resolution of stores.
 func (t *test) bond(text string, d time.Duration, payload string) ledger.Bond {
 	return ledger.Bond{
-		Mark: mark(text), Account: "acct_" + text, Until: t.Now().Add(d).UTC().Truncate(time.Microsecond), Payload: []byte(payload),
+		Server: "weather", Mark: mark(text), Account: "acct_" + text, Until: t.Now().Add(d).UTC().Truncate(time.Microsecond), Payload: []byte(payload),
 	}
 }
 
 func (t *test) bound(want ledger.Bond) {
 	t.Helper()
-	got, err := t.Store.Bond(t.ctx, want.Mark)
+	got, err := t.Store.Bond(t.ctx, want.Server, want.Mark)
 	t.ok(err)
 	t.same(got, want)
 }
@@ -44,12 +45,12 @@ func bondEnds(t *test) {
 	want := t.bond("a", time.Hour, "payload")
 	t.ok(t.Store.Bind(t.ctx, want))
 	t.bound(want)
-	_, err := t.Store.Bond(t.ctx, mark("b"))
+	_, err := t.Store.Bond(t.ctx, "weather", mark("b"))
 	t.want(err, ledger.ErrNotFound)
 	t.Advance(59 * time.Minute)
 	t.bound(want)
 	t.Advance(time.Minute)
-	_, err = t.Store.Bond(t.ctx, want.Mark)
+	_, err = t.Store.Bond(t.ctx, "weather", want.Mark)
 	t.want(err, ledger.ErrNotFound)
 }
 
@@ -85,9 +86,23 @@ func bondsAtOnce(t *test) {
 	}
 }
 
+func bondOfServer(t *test) {
+	mine := t.bond("a", time.Hour, "mine")
+	t.ok(t.Store.Bind(t.ctx, mine))
+	other := t.bond("a", time.Minute, "other")
+	other.Server = "maps"
+	_, err := t.Store.Bond(t.ctx, other.Server, other.Mark)
+	t.want(err, ledger.ErrNotFound)
+	t.ok(t.Store.Bind(t.ctx, other))
+	t.bound(mine)
+	t.bound(other)
+	t.Advance(time.Minute)
+	t.bound(mine)
+}
+
 func bondTooLong(t *test) {
 	b := t.bond("a", time.Hour, string(make([]byte, ledger.MaxBond+1)))
 	t.want(t.Store.Bind(t.ctx, b), ledger.ErrInvalid)
-	_, err := t.Store.Bond(t.ctx, b.Mark)
+	_, err := t.Store.Bond(t.ctx, "weather", b.Mark)
 	t.want(err, ledger.ErrNotFound)
 }

@@ -263,6 +263,10 @@ func (m *model) take(h *heldCharge) {
 // captured notes what was captured, or compares it with the first outcome.
 func (m *model) captured(r *rapid.T, id string, got ledger.Charge, answer []byte) {
 	r.Helper()
+	if got.Made != (m.paid[id] == nil) {
+		r.Fatalf("captured %+v, of which the first was %+v", got, m.paid[id])
+	}
+	got.Made = false
 	if first := m.paid[id]; first != nil {
 		if got != first.Charge {
 			r.Fatalf("outcome %+v, but the first was %+v", got, first.Charge)

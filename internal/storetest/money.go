@@ -46,6 +46,7 @@ func moneyPath(t *test) {
 	charge, purse, err := t.Store.Capture(t.ctx, id, nil)
 	t.ok(err)
 	t.same(purse, ledger.Purse{Balance: ledger.Unit - price})
+	charge = t.made(charge)
 	if charge.At.IsZero() || charge.At.Location() != time.UTC {
 		t.Fatalf("captured at %v, want a time in UTC", charge.At)
 	}
@@ -70,6 +71,7 @@ func moneyOnce(t *test) {
 	t.holds(payer, ledger.Unit, price)
 	first, _, err := t.Store.Capture(t.ctx, id, nil)
 	t.ok(err)
+	first = t.made(first)
 	for i := range 3 {
 		t.Advance(25 * time.Second)
 		again, purse, err := t.Store.Capture(t.ctx, id, nil)
@@ -124,6 +126,7 @@ func moneyConflict(t *test) {
 	t.holds(payer, ledger.Unit, price)
 	first, _, err := t.Store.Capture(t.ctx, id, nil)
 	t.ok(err)
+	first = t.made(first)
 	check()
 	t.Store = t.Crash()
 	for _, change := range changes {
@@ -252,7 +255,7 @@ func moneyLateCapture(t *test) {
 	t.ok(err)
 	again, _, err := t.Store.Capture(t.ctx, late, nil)
 	t.ok(err)
-	t.same(again, charge)
+	t.same(again, t.made(charge))
 	t.holds(payer, 0, 0)
 	t.balanced(2)
 }
@@ -268,7 +271,7 @@ func moneyCharge(t *test) {
 	t.same(charge.Order, o)
 	again, _, err := t.Store.Charge(t.ctx, id, o, ledger.Terms{}, nil)
 	t.ok(err)
-	t.same(again, charge)
+	t.same(again, t.made(charge))
 	_, _, err = t.Store.Charge(t.ctx, newID("chg_"), o, ledger.Terms{}, nil)
 	t.want(err, ledger.ErrInsufficient)
 	t.balanced(2)
@@ -448,7 +451,7 @@ func moneyCrash(t *test) {
 	for range 5 {
 		c, _, err := t.Store.Charge(t.ctx, newID("chg_"), order(payer, payee, price), ledger.Terms{}, nil)
 		t.ok(err)
-		want = append([]ledger.Charge{c}, want...)
+		want = append([]ledger.Charge{t.made(c)}, want...)
 	}
 	held := newID("chg_")
 	_, err := t.Store.Reserve(t.ctx, held, order(payer, payee, price), ledger.Terms{})
@@ -468,7 +471,7 @@ func moneyCrash(t *test) {
 	t.ok(err)
 	again, _, err := t.Store.Capture(t.ctx, held, nil)
 	t.ok(err)
-	t.same(again, first)
+	t.same(again, t.made(first))
 	t.holds(payer, 14*price, 0)
 	t.balanced(7)
 }
@@ -486,6 +489,7 @@ func moneyPages(t *test) {
 		}
 		c, _, err := t.Store.Charge(t.ctx, newID("chg_"), order(payer, payee, price), ledger.Terms{}, nil)
 		t.ok(err)
+		c = t.made(c)
 		if i%4 == 0 {
 			_, _, err = t.Store.Post(t.ctx, ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindRefund, Charge: c.ID, Amount: 1}, t.audit("refund", c.ID))
 			t.ok(err)
@@ -552,7 +556,7 @@ func moneyJournal(t *test) {
 	t.ok(err)
 	got, err := t.Store.ChargeByID(t.ctx, id)
 	t.ok(err)
-	t.same(got, c)
+	t.same(got, t.made(c))
 	refund := ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindRefund, Charge: id, Amount: 1, Reason: "sorry"}
 	_, _, err = t.Store.Post(t.ctx, refund, t.audit("refund", id))
 	t.ok(err)

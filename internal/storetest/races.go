@@ -122,6 +122,7 @@ func raceCapture(t *test) {
 	t.ok(err)
 	var y tally
 	var ats sync.Map
+	var made atomic.Int64
 	together(32, func(i int) {
 		var c ledger.Charge
 		var err error
@@ -130,14 +131,18 @@ func raceCapture(t *test) {
 		} else {
 			c, _, err = t.Store.Charge(t.ctx, id, o, ledger.Terms{}, nil)
 		}
+		if c.Made {
+			made.Add(1)
+			c.Made = false
+		}
 		ats.Store(c, true)
 		y.add(err)
 	})
 	y.check(t, 32, 0)
 	outcomes := 0
 	ats.Range(func(any, any) bool { outcomes++; return true })
-	if outcomes != 1 {
-		t.Fatalf("%d different outcomes of one charge", outcomes)
+	if outcomes != 1 || made.Load() != 1 {
+		t.Fatalf("%d different outcomes of one charge, which %d captures made", outcomes, made.Load())
 	}
 	t.holds(payer, 9*price, 0)
 	t.balanced(2)

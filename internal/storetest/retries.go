@@ -42,7 +42,7 @@ func (t *test) answered(o ledger.Order, terms ledger.Terms, answer []byte) ledge
 	}
 	c, _, err := t.Store.Capture(t.ctx, id, answer)
 	t.ok(err)
-	return c
+	return t.made(c)
 }
 
 // repeats sends a call again and wants that answer.
@@ -120,7 +120,7 @@ func retryRace(t *test) {
 			late.add(err, ledger.ErrInFlight)
 		})
 		late.check(t, late.won.Load(), 32-late.won.Load())
-		t.repeats(o, terms, *first.Load(), answer)
+		t.repeats(o, terms, t.made(*first.Load()), answer)
 	}
 	t.holds(payer, 92*price, 0)
 	t.balanced(1 + 8)
@@ -277,7 +277,7 @@ func retryLate(t *test) {
 	c, _, err := t.Store.Capture(t.ctx, anew, []byte("anew"))
 	t.ok(err)
 	settled()
-	t.repeats(o, terms, c, []byte("anew"))
+	t.repeats(o, terms, t.made(c), []byte("anew"))
 	t.Store = t.Crash()
 	_, _, err = t.Store.Charge(t.ctx, late, o, terms, []byte("late"))
 	t.want(err, ledger.ErrSettled)
@@ -295,7 +295,7 @@ func retryLate(t *test) {
 	t.ok(t.Store.Release(t.ctx, anew))
 	c, _, err = t.Store.Capture(t.ctx, late, []byte("late"))
 	t.ok(err)
-	t.repeats(o, terms, c, []byte("late"))
+	t.repeats(o, terms, t.made(c), []byte("late"))
 	t.balanced(3)
 }
 
@@ -304,6 +304,7 @@ func retryForgotten(t *test) {
 	o, terms, id := order(payer, payee, price), again("k", 1), newID("chg_")
 	first, _, err := t.Store.Charge(t.ctx, id, o, terms, []byte("a"))
 	t.ok(err)
+	first = t.made(first)
 	t.Store = t.Crash()
 	second, purse, err := t.Store.Charge(t.ctx, id, o, terms, []byte("b"))
 	t.ok(err)

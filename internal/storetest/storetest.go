@@ -42,7 +42,9 @@ type Store interface {
 	ChargeByID(ctx context.Context, id string) (ledger.Charge, error)
 	Journal(ctx context.Context, p ledger.Page) ([]ledger.Transaction, string, error)
 	Bind(ctx context.Context, b ledger.Bond) error
-	Bond(ctx context.Context, m ledger.Mark) (ledger.Bond, error)
+	Bond(ctx context.Context, server string, m ledger.Mark) (ledger.Bond, error)
+	OrderByID(ctx context.Context, id string) (ledger.Order, error)
+	Void(ctx context.Context, id string) error
 	OpenReservations() int
 	Verify(ctx context.Context, progress func(done, total int64)) (ledger.Verification, error)
 	AuditLog(ctx context.Context, p ledger.Page) ([]ledger.Audit, string, error)
@@ -98,6 +100,7 @@ func Run(t *testing.T, open func(t *testing.T) Harness) {
 	t.Run("currency", func(t *testing.T) { runCurrency(t, open) })
 	t.Run("bonds", func(t *testing.T) { runBonds(t, open) })
 	t.Run("caps", func(t *testing.T) { runCaps(t, open) })
+	t.Run("settlers", func(t *testing.T) { runSettlers(t, open) })
 	t.Run("fees", func(t *testing.T) { runFees(t, open) })
 	t.Run("retries", func(t *testing.T) { runRetries(t, open) })
 	t.Run("races", func(t *testing.T) { runRaces(t, open) })
@@ -177,6 +180,17 @@ func order(payer, payee string, amount ledger.Amount) ledger.Order {
 	return ledger.Order{
 		Account: payer, Provider: payee, Key: "key_1", Lineage: "key_0", Server: "weather", Tool: "get_forecast", Amount: amount,
 	}
+}
+
+// made wants a charge that the call made which returned it, and returns what the
+// books have of it.
+func (t *test) made(c ledger.Charge) ledger.Charge {
+	t.Helper()
+	if !c.Made {
+		t.Fatalf("%+v was made before, by what the store says", c)
+	}
+	c.Made = false
+	return c
 }
 
 func (t *test) purse(account string) ledger.Purse {

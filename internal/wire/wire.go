@@ -26,6 +26,14 @@ type Lookup struct {
 	Digest string `json:"digest" doc:"SHA-256 of the token, in hex digits" minLength:"64" maxLength:"64"`
 }
 
+// ProofLife is for how long the proof of a key is good: a gateway believes what
+// it knows of a key for MaxBelief at most, a call lives for an hour at most, and
+// half an hour is left to settle it.
+const ProofLife = 2 * time.Hour
+
+// MaxBelief bounds for how long a gateway believes what it was told of a key.
+const MaxBelief = 30 * time.Minute
+
 // Key is a key as a gateway needs it to decide.
 type Key struct {
 	ID          string       `json:"id"`
@@ -45,6 +53,7 @@ type Key struct {
 	DeletedAt   time.Time    `json:"deleted_at,omitzero"`
 	LastUsedAt  time.Time    `json:"last_used_at,omitzero"`
 	Successor   string       `json:"successor,omitempty"`
+	Proof       string       `json:"proof,omitempty" doc:"That the gateway has asked for the key: it goes with orders, for two hours"`
 }
 
 // KeyOf returns the key for the wire.
@@ -53,7 +62,7 @@ func KeyOf(k *keys.Key) Key {
 		ID: k.ID, Account: k.Account, Lineage: k.Lineage, Kind: k.Kind.String(), Environment: string(k.Environment),
 		Name: k.Name, Hint: k.Hint, Digest: hex.EncodeToString(k.Digest[:]), Scopes: k.Scopes, Servers: k.Servers, Limits: k.Limits,
 		CreatedAt: k.CreatedAt, ExpiresAt: k.ExpiresAt, DisabledAt: k.DisabledAt, DeletedAt: k.DeletedAt,
-		LastUsedAt: k.LastUsedAt, Successor: k.Successor,
+		LastUsedAt: k.LastUsedAt, Successor: k.Successor, Proof: k.Proof,
 	}
 }
 
@@ -71,7 +80,7 @@ func (k *Key) Key() (*keys.Key, error) {
 		ID: k.ID, Account: k.Account, Lineage: k.Lineage, Kind: kind, Environment: keys.Environment(k.Environment),
 		Name: k.Name, Hint: k.Hint, Digest: digest, Scopes: k.Scopes, Servers: k.Servers, Limits: k.Limits,
 		CreatedAt: k.CreatedAt, ExpiresAt: k.ExpiresAt, DisabledAt: k.DisabledAt, DeletedAt: k.DeletedAt,
-		LastUsedAt: k.LastUsedAt, Successor: k.Successor,
+		LastUsedAt: k.LastUsedAt, Successor: k.Successor, Proof: k.Proof,
 	}, nil
 }
 
@@ -99,17 +108,19 @@ type Follow struct {
 
 // Revocations are the changes that a gateway must hear of.
 type Revocations struct {
-	Digests  []string `json:"digests"`
+	Digests  []string `json:"digests" doc:"The first halves of the keys' digests, 32 hex digits each"`
 	Position int64    `json:"position"`
 	Gap      bool     `json:"gap,omitempty" doc:"Some may be missing: everything known of keys is in doubt"`
 	More     bool     `json:"more,omitempty"`
 }
 
-// RevocationsOf returns the changes for the wire.
+// RevocationsOf returns the changes for the wire. Of digests the first half goes:
+// it tells whoever knows a key which one is meant, and nobody else can ask for
+// the key by it.
 func RevocationsOf(r keys.Revocations) Revocations {
 	w := Revocations{Digests: make([]string, len(r.Digests)), Position: r.Position, Gap: r.Gap, More: r.More}
 	for i, d := range r.Digests {
-		w.Digests[i] = hex.EncodeToString(d[:])
+		w.Digests[i] = hex.EncodeToString(d[:keys.HalfDigest])
 	}
 	return w
 }
@@ -118,12 +129,16 @@ func RevocationsOf(r keys.Revocations) Revocations {
 func (w *Revocations) Revocations() (r keys.Revocations, err error) {
 	r = keys.Revocations{Position: w.Position, Gap: w.Gap, More: w.More, Digests: make([]keys.Digest, len(w.Digests))}
 	for i, text := range w.Digests {
-		if r.Digests[i], err = ParseDigest(text); err != nil {
-			return keys.Revocations{}, err
+		raw, err := hex.DecodeString(text)
+		if err != nil || len(raw) != keys.HalfDigest {
+			return keys.Revocations{}, errHalf
 		}
+		copy(r.Digests[i][:], raw)
 	}
 	return r, nil
 }
+
+var errHalf = fmt.Errorf("this is no half of a SHA-256: want %d hex digits", 2*keys.HalfDigest)
 
 // errFingerprint says what a fingerprint looks like.
 var errFingerprint = errors.New("a fingerprint has 64 hex digits")
@@ -147,6 +162,7 @@ type Caps struct {
 type Order struct {
 	ID     string        `json:"id" doc:"chg_ and a UUIDv7, made by the caller and reused by each retry" pattern:"^chg_[0-9a-f-]{36}$"`
 	Key    string        `json:"key,omitempty" doc:"Id of the paying key; for gateways" maxLength:"64"`
+	Proof  string        `json:"proof,omitempty" doc:"That of the paying key, or of another key of its account: from the lookup; for gateways" maxLength:"256"`
 	Token  string        `json:"token,omitempty" doc:"The paying agent's token; for providers" maxLength:"512"`
 	Server string        `json:"server" maxLength:"64"`
 	Tool   string        `json:"tool" maxLength:"1100"`
@@ -161,7 +177,7 @@ type Order struct {
 
 // OrderOf returns an order and its terms for the wire.
 func OrderOf(id string, o ledger.Order, t ledger.Terms) Order {
-	w := Order{ID: id, Key: o.Key, Server: o.Server, Tool: o.Tool, Amount: o.Amount, Caps: Caps(t.Server), FreeCalls: t.FreeCalls}
+	w := Order{ID: id, Key: o.Key, Proof: t.Proof, Server: o.Server, Tool: o.Tool, Amount: o.Amount, Caps: Caps(t.Server), FreeCalls: t.FreeCalls}
 	if t.Retry.Key != "" {
 		w.Retry = &Retry{Key: retryKey(t.Retry.Key), Fingerprint: hex.EncodeToString(t.Retry.Fingerprint[:])}
 	}
@@ -181,7 +197,7 @@ func retryKey(key string) string {
 
 // Terms returns the terms that a gateway may set.
 func (w *Order) Terms() (t ledger.Terms, err error) {
-	t = ledger.Terms{Server: ledger.Caps(w.Caps), FreeCalls: w.FreeCalls}
+	t = ledger.Terms{Server: ledger.Caps(w.Caps), FreeCalls: w.FreeCalls, Proof: w.Proof}
 	if err := t.Server.Check(); err != nil {
 		return t, err
 	}
@@ -266,6 +282,7 @@ type Capture struct {
 type Captured struct {
 	Charge Charge `json:"charge"`
 	Purse  Purse  `json:"purse"`
+	Made   bool   `json:"made,omitempty" doc:"It was captured by this request, and not before"`
 }
 
 // Refund gives a charge back, in whole or in part.
@@ -286,6 +303,7 @@ type Refunded struct {
 
 // Bond is whose a handle of a server is: see ledger.Bond.
 type Bond struct {
+	Server  string    `json:"server" maxLength:"64"`
 	Mark    string    `json:"mark" minLength:"32" maxLength:"32"`
 	Account string    `json:"account" maxLength:"64"`
 	Until   time.Time `json:"until"`
@@ -294,7 +312,7 @@ type Bond struct {
 
 // BondOf returns the bond for the wire.
 func BondOf(b ledger.Bond) Bond {
-	return Bond{Mark: hex.EncodeToString(b.Mark[:]), Account: b.Account, Until: b.Until, Payload: b.Payload}
+	return Bond{Server: b.Server, Mark: hex.EncodeToString(b.Mark[:]), Account: b.Account, Until: b.Until, Payload: b.Payload}
 }
 
 // Bond is the inverse of BondOf.
@@ -303,5 +321,5 @@ func (w *Bond) Bond() (b ledger.Bond, err error) {
 	if err != nil || len(raw) != len(b.Mark) {
 		return b, errors.New("a mark has 32 hex digits")
 	}
-	return ledger.Bond{Mark: ledger.Mark(raw), Account: w.Account, Until: w.Until, Payload: w.Payload}, nil
+	return ledger.Bond{Server: w.Server, Mark: ledger.Mark(raw), Account: w.Account, Until: w.Until, Payload: w.Payload}, nil
 }

@@ -1,0 +1,77 @@
+package gate
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/mcp"
+)
+
+// Whether a resumed call made its capture, or found it made, is the store's to
+// say: however the clocks of store and gateway differ, what was delivered stands
+// and is counted once, and what a call captured itself and could not deliver is
+// refunded. So with tasks.
+func TestClocksDoNotDecideWhoCaptured(t *testing.T) {
+	for _, ahead := range []time.Duration{-time.Minute, 0, time.Minute} {
+		t.Run(ahead.String(), func(t *testing.T) {
+			b, ctx := skewedBench(t, ahead), context.Background()
+			secret := b.key(t, nil)
+			key := b.keyOf(t, secret)
+			suspended := func() *Ticket {
+				t.Helper()
+				call, refusal := b.call(t, secret, toolCall("cheap"))
+				if refusal != nil {
+					t.Fatal(refusal)
+				}
+				call.TicketOut()
+				ticket := call.Ticket(&mcp.Message{Method: "tools/call"})
+				call.Suspend()
+				return ticket
+			}
+			resumed := func(ticket *Ticket) *Call {
+				t.Helper()
+				call, refusal := b.Resume(key, ticket)
+				if refusal == nil {
+					_, refusal = call.Settle(ctx, mcp.OutcomeResult, nil)
+				}
+				if refusal != nil {
+					t.Fatal(refusal)
+				}
+				return call
+			}
+			ticket := suspended()
+			resumed(ticket).Close(ctx) // delivered
+			again := resumed(ticket)
+			again.Release(ctx) // this one was not, and costs nothing more or less
+			again.Close(ctx)
+			if got := b.purse(t, false); got != (ledger.Purse{Balance: 40_000}) {
+				t.Errorf("after a result that was delivered: %+v", got)
+			}
+			lost := resumed(suspended())
+			lost.Release(ctx)
+			lost.Close(ctx)
+			if got := b.purse(t, false); got != (ledger.Purse{Balance: 40_000}) {
+				t.Errorf("after a result that was not delivered: %+v", got)
+			}
+			if got := fmt.Sprint(*b.meter); got != "[suspended captured suspended captured refunded]" {
+				t.Errorf("counted %s", got)
+			}
+
+			if refusal := b.accepted(t, secret, "cheap", "t"); refusal != nil {
+				t.Fatal(refusal)
+			}
+			for i := range 2 {
+				task, refusal := b.ask(t, secret, mcp.MethodTaskResult, "t")
+				if refusal == nil {
+					_, refusal = task.Settle(ctx, mcp.OutcomeResult, nil)
+				}
+				if refusal != nil || task.Captured() != (i == 0) {
+					t.Errorf("asked %d times: paid now %v, %v", i+1, task != nil && task.Captured(), refusal)
+				}
+			}
+		})
+	}
+}

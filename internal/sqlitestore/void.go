@@ -1,0 +1,129 @@
+package sqlitestore
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/fareboxhq/farebox/internal/ledger"
+)
+
+const sweepSomeVoids = 500 // how many a transaction forgets
+
+// Void is a Release that lasts: when it returns, no capture that comes later
+// finds anything to take under the id, for ledger.SettleTime, nor after a
+// restart, if the order names who settles it. The id need not be known. Errors:
+// ledger.ErrSettled if it is captured or being captured, ErrNotFound if there
+// was nothing to give back; ErrUnavailable.
+func (s *Store) Void(ctx context.Context, id string) error {
+	u, err := parseCharge(ctx, id)
+	if err != nil {
+		return err
+	}
+	known, err := s.release(u)
+	if err != nil {
+		return err
+	}
+	if err := s.graves.bury(ctx, s, u); err != nil {
+		return err
+	}
+	if !known {
+		return ledger.ErrNotFound
+	}
+	return nil
+}
+
+// graves collects ids that are to be voided while one transaction with others
+// runs, so that they share the next.
+type graves struct {
+	mu   sync.Mutex
+	open *burial // that takes more; nil for none
+}
+
+// burial is one transaction's ids.
+type burial struct {
+	ids     []uuid
+	settled []bool // by id: it is captured
+	err     error
+	done    chan struct{}
+}
+
+// bury voids the id, or says that it is captured.
+func (g *graves) bury(ctx context.Context, s *Store, u uuid) error {
+	g.mu.Lock()
+	b, first := g.open, false
+	if b == nil || len(b.ids) >= maxBatch {
+		b, first = &burial{done: make(chan struct{})}, true
+		g.open = b
+	}
+	at := len(b.ids)
+	b.ids = append(b.ids, u)
+	g.mu.Unlock()
+	if first { // for all that come until the writer begins; so it does not end with this caller's context
+		b.err = s.do(context.WithoutCancel(ctx), func(t *tx) error {
+			g.close(b)
+			return t.bury(b, s.now())
+		})
+		g.close(b) // the writer may not have begun
+		close(b.done)
+	}
+	<-b.done
+	switch {
+	case b.err != nil:
+		return b.err
+	case b.settled[at]:
+		return ledger.ErrSettled
+	}
+	return nil
+}
+
+// close lets nobody join any more.
+func (g *graves) close(b *burial) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.open == b {
+		g.open = nil
+	}
+}
+
+// bury writes the ids that are not captured.
+func (t *tx) bury(b *burial, now time.Time) error {
+	b.settled = make([]bool, len(b.ids))
+	until := micros(now.Add(ledger.SettleTime))
+	for i, u := range b.ids {
+		switch r, err := t.byID(u); {
+		case err == nil:
+			b.settled[i] = r.kind == rowCharge
+			continue
+		case !errors.Is(err, ledger.ErrNotFound):
+			return err
+		}
+		if _, err := t.exec(`INSERT INTO void (id, until) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET until = excluded.until`, u[:], until); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// voided reports whether the id was given up for good.
+func (t *tx) voided(u uuid) (bool, error) {
+	var until int64
+	err := scanRow{t.w.stmts.void.QueryRowContext(background(), u[:])}.Scan(&until)
+	if errors.Is(err, ledger.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil && t.w.now().Before(fromMicros(until)), err
+}
+
+// voidsDue reports whether there are voided ids to forget.
+func (w *writer) voidsDue() bool {
+	var one int
+	return (&tx{w: w}).queryRow(`SELECT 1 FROM void WHERE until <= ? LIMIT 1`, micros(w.now())).Scan(&one) == nil
+}
+
+// sweepVoids forgets those of which nobody will hear any more.
+func (t *tx) sweepVoids() error {
+	_, err := t.exec(`DELETE FROM void WHERE id IN (SELECT id FROM void WHERE until <= ? LIMIT ?)`, micros(t.w.now()), sweepSomeVoids)
+	return err
+}
