@@ -53,8 +53,9 @@ type writer struct {
 	nearCap    func(ledger.Cap)
 	maxAnswers int64
 
-	down    atomic.Pointer[downError]
-	commits atomic.Int64
+	down     atomic.Pointer[downError]
+	archived atomic.Pointer[archived] // never nil once the store is open
+	commits  atomic.Int64
 
 	// Of the goroutine alone.
 	db        *sql.DB
@@ -325,6 +326,12 @@ func (w *writer) captureRows(t *tx) error {
 // outcome's error is what the capture wrote or, before, had written.
 func (t *tx) captureRow(h *hold, at int64) (row, outcome, error) {
 	r, marked := rowOf(h, at), true
+	if err := t.gone(h.id); err != nil {
+		if errors.Is(err, ledger.ErrArchived) {
+			return row{}, outcome{err: err}, nil
+		}
+		return row{}, outcome{}, err
+	}
 	err := t.insertCharge(h, &r)
 	switch {
 	case errors.Is(err, ledger.ErrOverflow):
