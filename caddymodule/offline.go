@@ -19,6 +19,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/admin"
 	"github.com/fareboxhq/farebox/internal/clock"
 	"github.com/fareboxhq/farebox/internal/keys"
+	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/runtime"
 	"github.com/fareboxhq/farebox/internal/sqlitestore"
 )
@@ -61,7 +62,11 @@ func (c *connection) reachStore(ctx context.Context, method string, use func(*ad
 		return errNoOwnStore
 	}
 	now := func() time.Time { return clock.Now().UTC().Truncate(time.Microsecond) }
-	handler := admin.NewHandler(admin.New(managed, revokerOf(store), func() *admin.Settings { return app.settings }, now), "offline", log)
+	service := admin.New(managed, revokerOf(store), func() *admin.Settings { return app.settings }, now)
+	if signer, err := runtime.LoadSigner(app.ReceiptKeyFile); err == nil { // else what needs one says so
+		service.WithSigner(signer).WithReceiptKeys(knownKeys(app.ReceiptKeyFile, signer))
+	}
+	handler := admin.NewHandler(service, "offline", log)
 	return use(&admin.Client{HTTP: &http.Client{Transport: inProcess{handler}}, Host: "offline"})
 }
 
@@ -157,4 +162,14 @@ func revokerOf(store runtime.Store) admin.Revoker {
 		return offlineRevoker{shared}
 	}
 	return nil
+}
+
+// knownKeys are the public keys of receipts: those that a server has published,
+// and that of the signer.
+func knownKeys(file string, signer *ledger.Signer) ledger.ReceiptKeys {
+	keys, err := readReceiptKeys(runtime.ReceiptKeysFile(file))
+	if err != nil || !keys.Has(signer.Public()) {
+		keys = append(keys, signer.Public())
+	}
+	return keys
 }

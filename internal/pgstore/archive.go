@@ -119,16 +119,16 @@ func isArchived(err error) bool {
 }
 
 // selectArchivable reads transactions after one, and up to another. What was
-// written together stays together: where the last ones are parts of what goes on
-// after them, the rows end before.
+// written together stays together: where the fee of a charge comes after them,
+// the rows end before the charge.
 const selectArchivable = `WITH part AS MATERIALIZED (
 		SELECT * FROM txn WHERE seq > $1 AND seq <= $2 ORDER BY seq LIMIT $3
 	), old AS MATERIALIZED (
 		SELECT * FROM part WHERE seq < coalesce((SELECT min(seq) FROM part WHERE at >= $4), 9223372036854775807)
 	), whole AS (
 		SELECT coalesce(min(o.seq), 9223372036854775807) AS below FROM old o
-		WHERE o.at >= (SELECT max(at) FROM old) - interval '1 minute' AND EXISTS (
-			SELECT FROM txn x WHERE x.ref = coalesce(o.ref, o.seq) AND x.kind = 5 AND x.at = o.at AND x.seq > (SELECT max(seq) FROM old))
+		WHERE o.kind = 1 AND o.fee > 0 AND EXISTS (
+			SELECT FROM txn x WHERE x.ref = o.seq AND x.kind = 5 AND x.debtor = o.creditor AND x.seq > (SELECT max(seq) FROM old))
 	)
 	SELECT o.seq, o.id, o.kind, d.id, c.id, o.amount, o.sandbox, o.at, coalesce(o.key, ''), coalesce(o.lineage, ''), coalesce(o.server, ''), coalesce(o.tool, ''),
 		coalesce(o.day, 0), coalesce(o.waived, 0), coalesce(o.fee, 0), coalesce(f.id, ''), coalesce(o.ref, 0), coalesce(o.reason, '')

@@ -2,7 +2,9 @@ package sqlitestore
 
 import (
 	"context"
+	"crypto/ed25519"
 	"encoding/binary"
+	"errors"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -12,23 +14,23 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fareboxhq/farebox/internal/archive"
 	"github.com/fareboxhq/farebox/internal/clock"
 	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/storetest"
 )
 
-var growthCharges = flag.Int("growth", 0, "how many charges TestGrowth makes; 0 for a few")
+var (
+	growthCharges = flag.Int("growth", 0, "how many charges TestGrowth makes; 0 for a few")
+	growthStart   = flag.Bool("growth-start", false, "TestGrowth measures no more than the size, a start and a list")
+)
 
 // What a store of years looks like: so many accounts, each with a key, spend at
 // a few servers, evenly over so many days that end now.
 const (
-	growthPayers    = 1000
-	growthProviders = 10
-	growthTools     = 20
-	growthDays      = 500
-	growthRefunds   = 100 // one charge of so many is refunded
-	growthFees      = 10  // one of so many pays a fee
-	growthBatch     = 5000
+	growthPayers = 1000
+	growthDays   = 500
+	growthBatch  = 100_000 // in one commit
 )
 
 // TestGrowth measures what charges leave behind: bytes, the time and memory of a
@@ -49,7 +51,60 @@ func TestGrowth(t *testing.T) {
 	}
 	t.Logf("%d charges made in %v", charges, clock.Since(began).Round(time.Millisecond))
 	s = measureGrowth(t, path, charges, "whole")
-	defer s.Close()
+	if !*growthStart {
+		archiveGrown(t, s)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = measureGrowth(t, path, charges, "archived")
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// archiveGrown archives what is older than a month, and tells for how long each
+// part held captures up.
+func archiveGrown(t *testing.T, s *Store) {
+	t.Helper()
+	signer := ledger.NewSigner([ed25519.SeedSize]byte{1})
+	var longest, taking time.Duration
+	var bytes int64
+	began := clock.Now()
+	for {
+		p, err := s.ArchivePart(t.Context(), ledger.ArchiveQuery{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(p.Entries) == 0 {
+			break
+		}
+		file, err := os.Create(filepath.Join(t.TempDir(), ledger.ArchiveName(p.Number)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err = archive.Write(file, &p, signer); err == nil {
+			err = file.Sync()
+		}
+		info, _ := file.Stat()
+		bytes += info.Size()
+		sum, summed := archive.Sum(&p)
+		if err := errors.Join(err, file.Close(), summed); err != nil {
+			t.Fatal(err)
+		}
+		start := clock.Now()
+		if err := s.Archive(t.Context(), &p, sum, ledger.Audit{}); err != nil {
+			t.Fatal(err)
+		}
+		longest, taking = max(longest, clock.Since(start)), taking+clock.Since(start)
+	}
+	a, err := s.Archived(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("archived %d transactions in %v to %d files of %d bytes (%.0f a charge); the writer was held for %v in all, %v at most",
+		a.Transactions, clock.Since(began).Round(time.Millisecond), a.Files, bytes, float64(bytes)/float64(max(a.Charges, 1)),
+		taking.Round(time.Millisecond), longest.Round(time.Millisecond))
 }
 
 // measureGrowth opens the store and tells what that, a verification and a list
@@ -75,9 +130,11 @@ func measureGrowth(t *testing.T, path string, charges int, what string) *Store {
 	}
 	listing := clock.Since(began)
 	began = clock.Now()
-	v, err := s.Verify(t.Context(), nil)
-	if err != nil {
-		t.Fatal(err)
+	var v ledger.Verification
+	if !*growthStart {
+		if v, err = s.Verify(t.Context(), nil); err != nil {
+			t.Fatal(err)
+		}
 	}
 	verifying := clock.Since(began)
 	for _, d := range v.Differences {
@@ -89,58 +146,46 @@ func measureGrowth(t *testing.T, path string, charges int, what string) *Store {
 	return s
 }
 
-// grow makes so many charges as the writer would, many in a commit, at times
-// that have passed.
+// growthRow is the charge number i, from 1, as the writer would have written it,
+// the accounts being 2 (the provider) and from 3 on (the payers).
+func growthRow(random *rand.Rand, i, charges int, begin time.Time) row {
+	payer := int64(i % growthPayers)
+	at := begin.Add(time.Duration(i) * (growthDays * 24 * time.Hour / time.Duration(charges)))
+	r := row{
+		id: oldUUID(random, at), kind: rowCharge, debtor: 3 + payer, creditor: 2, amount: 1000, at: at.UnixMicro(), day: ledger.Day(at),
+		key: fmt.Sprintf("key_0190b7a2-5b1c-7d3e-8f40-%012d", payer), server: fmt.Sprint("server-", i%10), tool: fmt.Sprint("tool_number_", i%20),
+	}
+	r.lineage = r.key
+	return r
+}
+
+// grow makes so many charges of growthPayers accounts, evenly over growthDays
+// that end now: the rows and the snapshots that the writer would have written.
 func grow(t *testing.T, s *Store, charges int) {
 	t.Helper()
 	ctx := context.Background()
-	accounts := make([]string, growthPayers+growthProviders)
-	for i := range accounts {
-		accounts[i] = newID("acct_")
-		if err := s.CreateAccount(ctx, ledger.Account{ID: accounts[i], Name: fmt.Sprint("account-", i)}, ledger.Audit{}); err != nil {
+	for i := range growthPayers + 1 {
+		a := ledger.Account{ID: newID("acct_"), Name: fmt.Sprint("account-", i), CreditLimit: 1 << 40}
+		if err := s.CreateAccount(ctx, a, ledger.Audit{}); err != nil {
 			t.Fatal(err)
 		}
-		topUp(t, s, accounts[i], 1<<40)
 	}
-	keys := make([]string, growthPayers)
-	for i := range keys {
-		keys[i] = newID("key_")
-	}
-	random := rand.New(rand.NewPCG(1, uint64(charges)))
-	end := clock.Now()
-	for done := 0; done < charges; {
-		n := min(growthBatch, charges-done)
+	random, begin := rand.New(rand.NewPCG(1, 1)), clock.Now().Add(-growthDays*24*time.Hour)
+	for done := 0; done < charges; done += growthBatch {
 		err := s.do(ctx, func(x *tx) error {
-			for i := range n {
-				at := end.Add(-growthDays * 24 * time.Hour).Add(time.Duration(done+i) * (growthDays * 24 * time.Hour / time.Duration(charges)))
-				payer, provider := random.IntN(growthPayers), growthPayers+random.IntN(growthProviders)
-				h := &hold{id: oldUUID(random, at), order: ledger.Order{
-					Account: accounts[payer], Provider: accounts[provider], Key: keys[payer], Lineage: keys[payer],
-					Server: fmt.Sprint("server-", provider), Tool: fmt.Sprint("tool_number_", random.IntN(growthTools)), Amount: 1000,
-				}, day: ledger.Day(at)}
-				h.payer, h.payee = s.books.byID[accounts[payer]], s.books.byID[accounts[provider]]
-				if i%growthFees == 0 {
-					h.order.Fee, h.order.FeeTo, h.feeTo = 25, accounts[growthPayers], s.books.byID[accounts[growthPayers]]
-					if h.feeTo == h.payee {
-						h.order.Fee, h.order.FeeTo, h.feeTo = 0, "", nil
-					}
-				}
-				r := rowOf(h, at.UnixMicro())
-				if err := x.insertCharge(h, &r); err != nil {
+			for i := done + 1; i <= min(done+growthBatch, charges); i++ {
+				r := growthRow(random, i, charges, begin)
+				debtor, creditor := s.books.numbered[r.debtor], s.books.numbered[2]
+				if err := x.insert(&r, debtor, creditor); err != nil {
 					return err
 				}
-				if i%growthRefunds == 0 {
-					if _, err := x.refund(&r, ledger.Transaction{Reason: "not what was asked for"}, oldUUID(random, at), at); err != nil {
-						return err
-					}
-				}
+				x.spends = append(x.spends, spendOf(&r, nil))
 			}
 			return nil
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
-		done += n
 	}
 }
 
