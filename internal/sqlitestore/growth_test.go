@@ -22,6 +22,7 @@ import (
 
 var (
 	growthCharges = flag.Int("growth", 0, "how many charges TestGrowth makes; 0 for a few")
+	growthStore   = flag.String("growth-store", "", "a store that TestGrowth measures instead of making one; nobody may have it open")
 	growthStart   = flag.Bool("growth-start", false, "TestGrowth measures no more than the size, a start and a list")
 )
 
@@ -40,6 +41,12 @@ func TestGrowth(t *testing.T) {
 	charges := *growthCharges
 	if charges == 0 {
 		charges = 2000
+	}
+	if *growthStore != "" {
+		if err := measureGrowth(t, *growthStore, charges, *growthStore).Close(); err != nil {
+			t.Fatal(err)
+		}
+		return
 	}
 	dir := t.TempDir()
 	path := filepath.Join(dir, "farebox.db")
