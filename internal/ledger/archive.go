@@ -20,7 +20,7 @@ const (
 	DefaultArchiveAge = 400 * 24 * time.Hour
 	// DefaultArchivePart and MaxArchivePart bound the transactions of one file.
 	// What is taken out at once holds captures up, so they are not many.
-	DefaultArchivePart = 20_000
+	DefaultArchivePart = 10_000
 	MaxArchivePart     = 100_000
 )
 
