@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http/httptest"
@@ -34,7 +35,8 @@ func past(t *testing.T, signer *ledger.Signer) (o *office, charge string) {
 			t.Fatal(err)
 		}
 	}
-	charge = ids.New("chg_")
+	made := fmt.Sprintf("%012x", options.Now().UnixMilli()) // an id tells when it was made
+	charge = "chg_" + made[:8] + "-" + made[8:] + strings.TrimPrefix(ids.New("chg_"), "chg_")[13:]
 	if _, _, err := old.Charge(t.Context(), charge, order, ledger.Terms{}, nil); err != nil {
 		t.Fatal(err)
 	}
