@@ -5,6 +5,7 @@
 
 GO   ?= go
 FUZZ ?= 10m
+CHARGES ?= 1000000
 
 # "make test AT=year" runs everything with the process clock a year ahead; also
 # month-end and year-end, a minute before midnight (scripts/clock.sh).
@@ -16,7 +17,7 @@ UNITS = $$($(GO) list ./... | grep -v /integration)
 # The integration tests run the real binary, which the test cache cannot see.
 INTEGRATION = ./integration/...
 
-.PHONY: help build run run-postgres run-gateway-only test test-dates conformance tools fmt vet lint bench soak clean
+.PHONY: help build run run-postgres run-gateway-only test test-dates conformance tools fmt vet lint bench soak growth clean
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -76,6 +77,10 @@ soak: ## run what is too long for test: 200 reloads, 50 kills, gateways that sha
 	$(GO) test -race -count=1 -timeout 30m -run '^TestCluster' ./integration -cluster-rounds 10
 	$(GO) test -race -count=10 -timeout 30m -run '^(TestBrokenDisk|TestExpiryRacesCapture)$$' ./internal/sqlitestore
 	@GO="$(GO)" scripts/soak.sh "$(FUZZ)"
+
+growth: ## measure what CHARGES (1000000) charges leave behind in both stores, before and after they are archived
+	$(GO) test -vet=off -count=1 -timeout 60m -v -run '^TestGrowth$$' ./internal/sqlitestore -growth $(CHARGES)
+	$(GO) test -vet=off -count=1 -timeout 60m -v -run '^TestGrowth$$' ./internal/pgstore -growth $(CHARGES)
 
 clean: ## remove what was built and installed; data/, with its credits, stays
 	rm -rf bin integration/node/node_modules

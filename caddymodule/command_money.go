@@ -108,12 +108,17 @@ func exportLedger(c *connection) *cobra.Command {
 			if isTerminal(cmd.OutOrStdout()) { // what is written is progress enough
 				bar = nil
 			}
-			err = c.reach(cmd.Context(), http.MethodGet, func(ctx context.Context, client *admin.Client) error {
-				return exportPages(ctx, client, write, bar.part("exporting"))
+			var archived int64
+			err = c.reach(cmd.Context(), http.MethodGet, func(ctx context.Context, client *admin.Client) (err error) {
+				archived, err = exportPages(ctx, client, write, bar.part("exporting"))
+				return err
 			})
 			bar.end()
 			if err != nil {
 				return err
+			}
+			if archived > 0 {
+				fmt.Fprintf(cmd.ErrOrStderr(), "%d older transactions are in the archive, and not in this export.\n", archived)
 			}
 			return finish()
 		},
@@ -123,27 +128,29 @@ func exportLedger(c *connection) *cobra.Command {
 }
 
 // exportPages writes all transactions, and tells how many of them are written.
-func exportPages(ctx context.Context, client *admin.Client, write func(admin.TransactionView) error, progress func(done, total int64)) error {
+// It returns how many older ones are in the archive.
+func exportPages(ctx context.Context, client *admin.Client, write func(admin.TransactionView) error, progress func(done, total int64)) (archived int64, err error) {
 	var done, total int64
 	for after := ""; ; {
 		query := url.Values{"after": {after}, "limit": {strconv.Itoa(ledger.MaxPage)}}
 		raw, err := client.Do(ctx, http.MethodGet, "ledger?"+query.Encode(), nil)
 		if err != nil {
-			return err
+			return 0, err
 		}
 		var page admin.JournalView
 		if err := json.Unmarshal(raw, &page); err != nil {
-			return fmt.Errorf("the server's answer cannot be read: %w", err)
+			return 0, fmt.Errorf("the server's answer cannot be read: %w", err)
 		}
 		for _, t := range page.Items {
 			if err := write(t); err != nil {
-				return err
+				return 0, err
 			}
 		}
+		archived += page.Archived
 		done, total = done+int64(len(page.Items)), max(total, page.Total)
 		progress(done, max(total, done))
 		if after = page.Next; after == "" {
-			return nil
+			return archived, nil
 		}
 	}
 }

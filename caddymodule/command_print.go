@@ -68,6 +68,9 @@ func collect[T any](c *connection, cmd *cobra.Command, path string, limit int) (
 			return nil, false, fmt.Errorf("the server's answer cannot be read: %w", err)
 		}
 		items = append(items, page.Items...)
+		if page.Archived > 0 {
+			fmt.Fprintf(cmd.ErrOrStderr(), "%d older ones, of all accounts, are in the archive.\n", page.Archived)
+		}
 		if page.Next == "" || limit > 0 && len(items) >= limit {
 			return items, page.Next != "", nil
 		}

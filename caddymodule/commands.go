@@ -85,13 +85,21 @@ func chargeCommand(c *connection) *cobra.Command {
 func ledgerCommand(c *connection) *cobra.Command {
 	verify := &cobra.Command{
 		Use: "verify", Short: "Replays the books and compares", Args: exactly(),
-		Long: "Replays every entry of the ledger and compares with all balances.\nThe exit status is 0 if they agree, and 1 if anything differs.",
-		RunE: func(cmd *cobra.Command, _ []string) error { return verifyLedger(c, cmd) },
+		Long: `Replays every entry of the ledger and compares with all balances.
+The exit status is 0 if they agree, and 1 if anything differs.
+
+What was archived is not in the store any more: without --archive the replay
+begins with the balances at the end of the archive, which the store has recorded,
+and says so. With --archive the files in that directory are checked and replayed,
+too: each seal, that each file follows on the one before, that the last one is
+the store's last, and that they lead to the balances that the store begins with.`,
 	}
-	return group("ledger", "Checks and exports the ledger", verify, exportLedger(c))
+	dir := verify.Flags().String("archive", "", "The directory of the archive: read and verify all of it, too")
+	verify.RunE = func(cmd *cobra.Command, _ []string) error { return verifyLedger(c, cmd, *dir) }
+	return group("ledger", "Checks, exports and archives the ledger", verify, exportLedger(c), archiveLedger(c))
 }
 
-func verifyLedger(c *connection, cmd *cobra.Command) error {
+func verifyLedger(c *connection, cmd *cobra.Command, dir string) error {
 	bar := c.bar(cmd, "transactions")
 	var raw json.RawMessage
 	err := c.reach(cmd.Context(), http.MethodPost, func(ctx context.Context, client *admin.Client) (err error) {
@@ -106,13 +114,18 @@ func verifyLedger(c *connection, cmd *cobra.Command) error {
 	if err := json.Unmarshal(raw, &v); err != nil {
 		return fmt.Errorf("the server's answer cannot be read: %w", err)
 	}
+	chain, err := verifyArchive(c, cmd, dir, &v)
+	if err != nil {
+		return err
+	}
 	switch out := cmd.OutOrStdout(); {
 	case c.json:
-		if err := printJSON(out, raw); err != nil {
+		if err := printJSON(out, verified{v, chain}); err != nil {
 			return err
 		}
 	case len(v.Differences) == 0:
 		fmt.Fprintf(out, "The books balance: %d transactions, %d accounts.\n", v.Transactions, v.Accounts)
+		printArchived(out, &v, chain)
 	default:
 		for _, difference := range v.Differences {
 			fmt.Fprintln(out, difference)

@@ -18,6 +18,7 @@ import (
 
 	"github.com/fareboxhq/farebox/internal/admin"
 	"github.com/fareboxhq/farebox/internal/clock"
+	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/runtime"
 	"github.com/fareboxhq/farebox/internal/sqlitestore"
 )
@@ -60,7 +61,11 @@ func (c *connection) reachStore(ctx context.Context, method string, use func(*ad
 		return errNoOwnStore
 	}
 	now := func() time.Time { return clock.Now().UTC().Truncate(time.Microsecond) }
-	handler := admin.NewHandler(admin.New(managed, runtime.Offline(ctx, store), func() *admin.Settings { return app.settings }, now), "offline", log)
+	service := admin.New(managed, runtime.Offline(ctx, store), func() *admin.Settings { return app.settings }, now)
+	if signer, err := runtime.LoadSigner(app.ReceiptKeyFile); err == nil { // else what needs one says so
+		service.WithSigner(signer).WithReceiptKeys(knownKeys(app.ReceiptKeyFile, signer))
+	}
+	handler := admin.NewHandler(service, "offline", log)
 	return use(&admin.Client{HTTP: &http.Client{Transport: inProcess{handler}}, Host: "offline"})
 }
 
@@ -142,4 +147,14 @@ func (b *pipeBody) Close() error {
 	_ = b.PipeReader.Close() // never fails; what is written now goes nowhere
 	<-b.ended
 	return nil
+}
+
+// knownKeys are the public keys of receipts: those that a server has published,
+// and that of the signer.
+func knownKeys(file string, signer *ledger.Signer) ledger.ReceiptKeys {
+	keys, err := readReceiptKeys(runtime.ReceiptKeysFile(file))
+	if err != nil || !keys.Has(signer.Public()) {
+		keys = append(keys, signer.Public())
+	}
+	return keys
 }

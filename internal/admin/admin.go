@@ -87,6 +87,7 @@ type Service struct {
 	now     func() time.Time
 
 	receiptKeys ledger.ReceiptKeys
+	signer      *ledger.Signer // nil where it is not known
 }
 
 // Settings are what the operator's config says of keys.
@@ -131,9 +132,14 @@ func (s *Service) audit(actor Actor, action, target string, detail any) ledger.A
 
 // explain turns a store's error about something into one for the operator.
 func explain(err error, what, name string) error {
+	var archived *ledger.ArchivedError
 	switch {
 	case err == nil:
 		return nil
+	case errors.As(err, &archived) && errors.Is(err, ledger.ErrNotFound):
+		return refuse(NotFound, "%v", archived)
+	case errors.As(err, &archived):
+		return refuse(Conflict, "%v", archived)
 	case errors.Is(err, ledger.ErrNotFound):
 		return refuse(NotFound, "there is no %s %q", what, name)
 	case errors.Is(err, ledger.ErrExists):

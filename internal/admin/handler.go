@@ -49,12 +49,15 @@ func NewHandler(s *Service, actor string, logger *slog.Logger) *Handler {
 		"GET " + Path + "charges/{id}":                h.showCharge,
 		"POST " + Path + "charges/{id}/refunds":       h.refund,
 		"GET " + Path + "ledger":                      h.listJournal,
+		"GET " + Path + "ledger/archive":              h.showArchived,
+		"POST " + Path + "ledger/archive":             h.archive,
 		"GET " + Path + "receipt-keys":                h.listReceiptKeys,
 	} {
 		h.mux.HandleFunc(pattern, h.answer(serve))
 	}
 	h.mux.HandleFunc("POST "+Path+"ledger/verify", h.lasting(h.verify))
 	h.mux.HandleFunc("GET "+Path+"backup", h.backup)
+	h.mux.HandleFunc("POST "+Path+"ledger/archive/part", h.archivePart)
 	h.mux.HandleFunc("/", h.answer(func(r *http.Request) (int, any, error) {
 		return 0, nil, refuse(NotFound, "there is no %s %s here: is the command of the same version as the server?", r.Method, r.URL.Path)
 	}))
@@ -213,7 +216,11 @@ func (h *Handler) listJournal(r *http.Request) (int, any, error) {
 		}
 	}
 	rows, next, err := h.service.Journal(r.Context(), p)
-	return http.StatusOK, JournalView{viewList(rows, next, viewTransaction), total}, err
+	view := JournalView{viewList(rows, next, viewTransaction), total}
+	if p.After == "" && err == nil {
+		view.Archived, _, err = h.service.ArchivedCounts(r.Context())
+	}
+	return http.StatusOK, view, err
 }
 
 func (h *Handler) listCharges(r *http.Request) (int, any, error) {
@@ -222,10 +229,14 @@ func (h *Handler) listCharges(r *http.Request) (int, any, error) {
 		return 0, nil, err
 	}
 	rows, next, err := h.service.Charges(r.Context(), r.URL.Query().Get("account"), p)
-	return http.StatusOK, viewList(rows, next, viewCharge), err
+	view := viewList(rows, next, viewCharge)
+	if next == "" && err == nil {
+		_, view.Archived, err = h.service.ArchivedCounts(r.Context())
+	}
+	return http.StatusOK, view, err
 }
 
 func (h *Handler) verify(r *http.Request, progress func(done, total int64)) (any, error) {
 	v, err := h.service.Verify(r.Context(), progress)
-	return VerificationView{v.Accounts, v.Transactions, append([]string{}, v.Differences...)}, err
+	return ViewVerification(v), err
 }

@@ -97,6 +97,11 @@ func (s *Service) Refund(ctx context.Context, actor Actor, r Refund) (ledger.Cha
 	}
 	_, _, err = s.store.Post(ctx, t, s.audit(actor, "charge.refund", r.Charge, r))
 	switch {
+	case errors.Is(err, ledger.ErrArchived):
+		if errors.Is(err, ledger.ErrNotFound) {
+			return ledger.Charge{}, refuse(Invalid, "it cannot be refunded any more: %v. To give the amount back all the same, use adjust", err)
+		}
+		return ledger.Charge{}, explain(err, "charge", r.Charge)
 	case errors.Is(err, ledger.ErrSettled):
 		return ledger.Charge{}, refuse(Invalid, "nothing is left to refund of charge %q", r.Charge)
 	case errors.Is(err, ledger.ErrInsufficient):

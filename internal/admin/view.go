@@ -152,6 +152,8 @@ type VerificationView struct {
 	Accounts     int64    `json:"accounts"`
 	Transactions int64    `json:"transactions"`
 	Differences  []string `json:"differences"`
+	// Archived is where the replay began; what is in the archive was not read.
+	Archived *ArchivedView `json:"archived,omitempty"`
 }
 
 // AuditView is an audit row as JSON shows it.
@@ -175,6 +177,9 @@ func viewAudit(a ledger.Audit) AuditView {
 type List[T any] struct {
 	Items []T    `json:"items"`
 	Next  string `json:"next,omitempty"`
+	// Archived is how many older ones are not in the store any more. It is told
+	// where they would be: on the last page of charges, and the first of the journal.
+	Archived int64 `json:"archived,omitempty"`
 }
 
 // JournalView is a page of the journal. Total is how many transactions there

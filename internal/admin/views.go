@@ -20,11 +20,6 @@ func ViewTransaction(t ledger.Transaction) TransactionView { return viewTransact
 // ViewAudit returns the audit row as JSON shows it.
 func ViewAudit(a ledger.Audit) AuditView { return viewAudit(a) }
 
-// ViewVerification returns what a verification found as JSON shows it.
-func ViewVerification(v ledger.Verification) VerificationView {
-	return VerificationView{v.Accounts, v.Transactions, append([]string{}, v.Differences...)}
-}
-
 // ViewList returns a page of a listing, each row as view shows it.
 func ViewList[M, V any](rows []M, next string, view func(M) V) List[V] {
 	return viewList(rows, next, view)

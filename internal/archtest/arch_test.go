@@ -63,6 +63,7 @@ var onlyInternal = []struct {
 }{
 	{"internal/keys", nil, "what a key is depends on nothing"},
 	{"internal/ledger", nil, "what charging means depends on nothing"},
+	{"internal/archive", []string{"internal/ledger"}, "files that outlive a store are read without one"},
 	{"internal/mcp", nil, "how messages are read depends on nothing"},
 	{"internal/items", nil, "what a server offers has a name whatever it costs and whoever may use it"},
 	{"internal/pricing", []string{"internal/items", "internal/ledger", "third party"}, "a price is an amount for a tool; expressions need a language, which is CEL"},
@@ -76,7 +77,7 @@ var onlyInternal = []struct {
 	{"internal/pgserver", []string{"third party"}, "a server for tests and demonstrations is of no store"},
 	{"internal/pgtest", []string{"internal/pgserver", "third party"}, "a database for tests is of no store"},
 	{"internal/remotestore", []string{"internal/keys", "internal/ledger", "internal/wire", "third party"}, "a gateway knows of a platform what goes over the wire, and nothing of how it is served"},
-	{"internal/admin", []string{"internal/keys", "internal/ledger", "third party"}, "operations work on any store"},
+	{"internal/admin", []string{"internal/archive", "internal/keys", "internal/ledger", "third party"}, "operations work on any store"},
 	{"internal/platform", []string{"internal/admin", "internal/gate", "internal/keys", "internal/ledger", "internal/share", "internal/wire", "third party"}, "the API works on any store, and whoever serves it brings the runtime"},
 	{"internal/telemetry", []string{"internal/gate", "internal/ledger", "internal/share", "third party"}, "metrics watch, and are not asked"},
 }

@@ -63,4 +63,8 @@ type Verification struct {
 	Accounts     int64    // how many were compared
 	Transactions int64    // how many were replayed
 	Differences  []string // each a sentence; empty when the books balance
+	// Archived is where the replay began, if older transactions were archived,
+	// and Opening the sum of the balances there; see SumBalances.
+	Archived Archived
+	Opening  Sum
 }

@@ -50,18 +50,22 @@ const (
 // goroutines at once.
 type Signer struct {
 	key    ed25519.PrivateKey
-	header string // encoded, constant for a key
+	header string // of receipts: encoded, constant for a key
 }
 
 // NewSigner returns a signer with the key made from that seed.
 func NewSigner(seed [ed25519.SeedSize]byte) *Signer {
 	key := ed25519.NewKeyFromSeed(seed[:])
 	public := key.Public().(ed25519.PublicKey)
-	header, err := json.Marshal(receiptHeader{Alg: algorithm, Typ: receiptType, Kid: KeyID(public)})
+	return &Signer{key: key, header: encodeHeader(receiptType, public)}
+}
+
+func encodeHeader(typ string, public ed25519.PublicKey) string {
+	header, err := json.Marshal(receiptHeader{Alg: algorithm, Typ: typ, Kid: KeyID(public)})
 	if err != nil {
 		panic(err) // three strings always encode
 	}
-	return &Signer{key: key, header: base64.RawURLEncoding.EncodeToString(header)}
+	return base64.RawURLEncoding.EncodeToString(header)
 }
 
 type receiptHeader struct {
@@ -80,12 +84,14 @@ func KeyID(public ed25519.PublicKey) string {
 func (s *Signer) Public() ed25519.PublicKey { return s.key.Public().(ed25519.PublicKey) }
 
 // Sign returns the receipt as a compact JWS.
-func (s *Signer) Sign(r Receipt) (string, error) {
-	payload, err := json.Marshal(r)
+func (s *Signer) Sign(r Receipt) (string, error) { return s.sign(s.header, r) }
+
+func (s *Signer) sign(header string, content any) (string, error) {
+	payload, err := json.Marshal(content)
 	if err != nil {
 		return "", fmt.Errorf("encoding receipt: %w", err)
 	}
-	signed := s.header + "." + base64.RawURLEncoding.EncodeToString(payload)
+	signed := header + "." + base64.RawURLEncoding.EncodeToString(payload)
 	signature := ed25519.Sign(s.key, []byte(signed))
 	return signed + "." + base64.RawURLEncoding.EncodeToString(signature), nil
 }
@@ -110,43 +116,50 @@ func VerifyReceipt(jws string, public ...ed25519.PublicKey) (Receipt, error) {
 // has one form and one meaning: header and content have exactly the members
 // that receipts have. Its errors are ErrReceipt.
 func (k ReceiptKeys) Verify(jws string) (r Receipt, keyID string, err error) {
+	return verifyJWS[Receipt](k, jws, receiptType)
+}
+
+// verifyJWS checks a compact JWS of that type, and returns its content and the
+// id of the key that signed it.
+func verifyJWS[T any](k ReceiptKeys, jws, typ string) (content T, keyID string, err error) {
+	var none T
 	if len(jws) > MaxReceipt {
-		return Receipt{}, "", fmt.Errorf("%w: it is longer than %d bytes", ErrReceipt, MaxReceipt)
+		return none, "", fmt.Errorf("%w: it is longer than %d bytes", ErrReceipt, MaxReceipt)
 	}
 	parts := strings.Split(jws, ".")
 	if len(parts) != 3 {
-		return Receipt{}, "", fmt.Errorf("%w: want three parts with points between them, have %d", ErrReceipt, len(parts))
+		return none, "", fmt.Errorf("%w: want three parts with points between them, have %d", ErrReceipt, len(parts))
 	}
 	var raw [3][]byte
 	for i, part := range parts {
 		if raw[i], err = decodeURL(part); err != nil {
-			return Receipt{}, "", fmt.Errorf("%w: part %d is not base64url", ErrReceipt, i+1)
+			return none, "", fmt.Errorf("%w: part %d is not base64url", ErrReceipt, i+1)
 		}
 	}
-	key, err := k.named(raw[0])
+	key, err := k.named(raw[0], typ)
 	if err != nil {
-		return Receipt{}, "", err
+		return none, "", err
 	}
 	if !ed25519.Verify(key, []byte(parts[0]+"."+parts[1]), raw[2]) {
-		return Receipt{}, "", fmt.Errorf("%w: the signature is wrong", ErrReceipt)
+		return none, "", fmt.Errorf("%w: the signature is wrong", ErrReceipt)
 	}
-	if r, err = decodeExactly[Receipt](raw[1]); err != nil {
-		return Receipt{}, "", fmt.Errorf("%w: its content cannot be read: %w", ErrReceipt, err)
+	if content, err = decodeExactly[T](raw[1]); err != nil {
+		return none, "", fmt.Errorf("%w: its content cannot be read: %w", ErrReceipt, err)
 	}
-	return r, KeyID(key), nil
+	return content, KeyID(key), nil
 }
 
 // named returns the key that the header names. Which algorithm is used is never
 // the header's choice: it must say the only one there is (RFC 8725, section 3.1).
-func (k ReceiptKeys) named(header []byte) (ed25519.PublicKey, error) {
+func (k ReceiptKeys) named(header []byte, typ string) (ed25519.PublicKey, error) {
 	h, err := decodeExactly[receiptHeader](header)
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("%w: its header is not that of a Farebox receipt: %w", ErrReceipt, err)
 	case h.Alg != algorithm:
 		return nil, fmt.Errorf("%w: its header asks for the algorithm %.20q, not %s", ErrReceipt, h.Alg, algorithm)
-	case h.Typ != receiptType:
-		return nil, fmt.Errorf("%w: its header says that it is a %.40q, not a %s", ErrReceipt, h.Typ, receiptType)
+	case h.Typ != typ:
+		return nil, fmt.Errorf("%w: its header says that it is a %.40q, not a %s", ErrReceipt, h.Typ, typ)
 	}
 	for _, key := range k {
 		if KeyID(key) == h.Kid {

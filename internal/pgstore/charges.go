@@ -95,14 +95,14 @@ func (s *Store) ChargeByID(ctx context.Context, id string) (ledger.Charge, error
 		return ledger.Charge{}, err
 	}
 	if len(list) == 0 {
-		return ledger.Charge{}, fmt.Errorf("charge %q: %w", id, ledger.ErrNotFound)
+		return ledger.Charge{}, s.absent(ctx, u, chargePrefix, fmt.Errorf("charge %q: %w", id, ledger.ErrNotFound))
 	}
 	return list[0].charge, nil
 }
 
-const selectJournal = `SELECT t.seq, t.id, t.kind, d.id, c.id, t.amount, t.sandbox, t.at, coalesce(t.reason, ''), p.id,
+const selectJournal = `SELECT t.seq, t.id, t.kind, d.id, c.id, t.amount, t.sandbox, t.at, coalesce(t.reason, ''), coalesce(p.id, k.id),
 	coalesce(t.key, ''), coalesce(t.server, ''), coalesce(t.tool, '')
-	FROM txn t JOIN account d ON d.n = t.debtor JOIN account c ON c.n = t.creditor LEFT JOIN txn p ON p.seq = t.ref
+	FROM txn t JOIN account d ON d.n = t.debtor JOIN account c ON c.n = t.creditor LEFT JOIN txn p ON p.seq = t.ref LEFT JOIN carried k ON k.seq = t.ref
 	WHERE t.seq > $1 ORDER BY t.seq LIMIT $2`
 
 // kinds are the kinds of transactions, by their numbers.

@@ -212,7 +212,7 @@ func (b *batch) full() bool { return len(b.list) >= b.max }
 // carryOut gives each operation its outcome.
 func (l *lane) carryOut(list []*operation) {
 	again, err := l.attempt(list, false)
-	if err != nil && len(list) > 1 && !broken(err) && !overloaded(err) {
+	if err != nil && (len(list) > 1 || isArchived(err)) && !broken(err) && !overloaded(err) {
 		again, err = list, nil // one of them is bad, and fails alone
 	}
 	if err != nil {
@@ -232,6 +232,10 @@ var errCrowded = errors.New("others were in the way too often")
 func (l *lane) carryOutAlone(o *operation) {
 	for range maxAlone {
 		again, err := l.attempt([]*operation{o}, true)
+		if isArchived(err) {
+			o.err = &ledger.ArchivedError{ID: chargePrefix + o.id.String(), Cause: ledger.ErrSettled}
+			return
+		}
 		if err != nil {
 			o.err = &outage{cause: err}
 			return

@@ -62,10 +62,18 @@ func migrate(ctx context.Context, o *Options, progress func(done, total int64)) 
 	return migrateLocked(ctx, db, o, progress)
 }
 
-// known is the version of the schema that this program works with.
-func known() (int64, error) {
+// known is the version of the schema that this program works with: the number
+// in the name of the last file.
+func known() (version int64, err error) {
 	files, err := fs.Glob(migrationFiles, "migrations/*.sql")
-	return int64(len(files)), err
+	for _, file := range files {
+		n, err := goose.NumericComponent(file)
+		if err != nil {
+			return 0, fmt.Errorf("reading migrations: %w", err)
+		}
+		version = max(version, n)
+	}
+	return version, err
 }
 
 // versionOf reads the version without changing anything: 0 before there is one.

@@ -54,7 +54,11 @@ func (s *Store) check(ctx context.Context, id string, o *ledger.Order, terms *le
 	if len(terms.Retry.Key) > ledger.MaxRetryKey {
 		return uuid.UUID{}, fmt.Errorf("the key to repeat the call by is longer than %d bytes", ledger.MaxRetryKey)
 	}
-	return parseID(chargePrefix, id)
+	u, err := parseID(chargePrefix, id)
+	if err == nil {
+		err = s.again(ctx, u)
+	}
+	return u, err
 }
 
 // Renew lets an open reservation live for another ledger.ReservationLife from

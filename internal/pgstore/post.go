@@ -55,7 +55,14 @@ func (s *Store) Post(ctx context.Context, t ledger.Transaction, a ledger.Audit) 
 		args[0] = s.shift()
 		err = s.row(ctx, postQuery, args, &p.code, &p.total, &p.held, &p.debtor, &p.creditor, &p.amount, &p.sandbox, &p.at, &p.left)
 		if err == nil {
-			return p.outcome()
+			posted, purse, err := p.outcome()
+			if p.code == codeNoCharge {
+				err = s.noCharge(ctx, t.Charge, err)
+			}
+			return posted, purse, err
+		}
+		if isArchived(err) {
+			return ledger.Transaction{}, ledger.Purse{}, &ledger.ArchivedError{ID: t.ID, Cause: ledger.ErrConflict}
 		}
 		if !broken(err) && !contended(err) || ctx.Err() != nil || s.down.Load() != nil {
 			break

@@ -75,7 +75,9 @@ type Store struct {
 	reserves *lane
 	settles  *lane
 
-	down    atomic.Pointer[outage]
+	down     atomic.Pointer[outage]
+	archived atomic.Pointer[archived] // as last read
+
 	settled atomic.Int64 // a transaction before which the journal is complete
 	open    atomic.Int64 // reservations, when they were last counted
 
@@ -120,9 +122,17 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{o: o, verifying: make(chan struct{}, 1), changed: make(chan struct{})}
+	s.archived.Store(new(archived))
 	s.ctx, s.end = context.WithCancel(context.Background())
 	if err := s.connect(ctx); err != nil {
 		s.end()
+		return nil, err
+	}
+	if err := s.readArchived(ctx); err != nil {
+		s.end()
+		s.reserves.pool.Close()
+		s.settles.pool.Close()
+		s.pool.Close()
 		return nil, err
 	}
 	s.running.Go(s.reserves.run)

@@ -44,6 +44,9 @@ func (s *Store) tidy() {
 func (s *Store) tidyOnce(all bool) error {
 	ctx, cancel := bounded(s.ctx)
 	defer cancel()
+	if err := s.readArchived(ctx); err != nil {
+		return err
+	}
 	if err := s.exec(ctx, `SELECT tidy_reservations($1, $2)`, s.shift(), tidyLimit); err != nil {
 		return err
 	}

@@ -52,6 +52,9 @@ func verify(ctx context.Context, tx pgx.Tx, progress func(done, total int64)) (v
 	if err := tx.QueryRow(ctx, `SELECT (SELECT count(*) FROM account), (SELECT count(*) FROM txn)`).Scan(&v.Accounts, &v.Transactions); err != nil {
 		return v, err
 	}
+	if err := opening(ctx, tx, &v); err != nil {
+		return v, err
+	}
 	for i, check := range checks {
 		progress(v.Transactions*int64(i)/int64(len(checks)), v.Transactions)
 		rows, err := tx.Query(ctx, check+fmt.Sprintf(` LIMIT %d`, maxDifferences))
@@ -73,7 +76,11 @@ func verify(ctx context.Context, tx pgx.Tx, progress func(done, total int64)) (v
 var checks = [...]string{
 	// Balances.
 	`WITH replay AS (
-		SELECT account, sandbox, sum(amount) AS sum FROM entry GROUP BY account, sandbox
+		SELECT account, sandbox, sum(amount) AS sum FROM (
+			SELECT account, sandbox, amount FROM entry
+			UNION ALL SELECT account, false, live FROM archived_account
+			UNION ALL SELECT account, true, sandbox FROM archived_account
+		) x GROUP BY account, sandbox
 	), stored AS (
 		SELECT n AS account, name, false AS sandbox, live + coalesce((SELECT sum(e.amount) FROM earning e WHERE e.account = n AND NOT e.sandbox), 0) AS sum FROM account
 		UNION ALL
@@ -94,8 +101,10 @@ var checks = [...]string{
 		coalesce(stored.sum::text, 'no'), CASE WHEN sandbox THEN 'sandbox' ELSE 'live' END, coalesce(held.sum, 0))
 	FROM stored FULL JOIN held USING (account, sandbox)
 	WHERE stored.sum IS DISTINCT FROM coalesce(held.sum, 0)`,
-	// What caps and quotas go by.
-	`WITH moved AS (
+	// What caps and quotas go by, since the last day of which something was archived.
+	`WITH since AS (
+		SELECT coalesce(max(last_day), -2147483648) AS day FROM archive
+	), moved AS (
 		SELECT debtor AS account, lineage, server, sandbox, day, amount AS spent, 0 AS held, (waived IS NOT NULL)::int AS free, 0 AS waiting
 		FROM txn WHERE kind = 1
 		UNION ALL
@@ -109,29 +118,30 @@ var checks = [...]string{
 		account, CASE holder WHEN 0 THEN 'keys of lineage' WHEN 1 THEN 'all' ELSE 'server' END, name, day,
 		m.spent, m.free, m.held, m.waiting, w.spent, w.free, w.held, w.waiting)
 	FROM meter m FULL JOIN want w USING (account, holder, name, sandbox, day)
-	WHERE (coalesce(m.spent, 0), coalesce(m.held, 0), coalesce(m.free, 0), coalesce(m.waiting, 0))
+	WHERE day > (SELECT s.day FROM since s) AND (coalesce(m.spent, 0), coalesce(m.held, 0), coalesce(m.free, 0), coalesce(m.waiting, 0))
 		IS DISTINCT FROM (coalesce(w.spent, 0), coalesce(w.held, 0), coalesce(w.free, 0), coalesce(w.waiting, 0))`,
 	// Refunds.
 	`SELECT format('transaction %s is a refund of %s, which is no charge that it could refund', r.seq, r.ref)
-	FROM txn r LEFT JOIN txn c ON c.seq = r.ref AND c.kind = 1 AND c.debtor = r.creditor AND c.creditor = r.debtor AND c.sandbox = r.sandbox
+	FROM txn r LEFT JOIN known_charge c ON c.seq = r.ref AND c.debtor = r.creditor AND c.creditor = r.debtor AND c.sandbox = r.sandbox
 	WHERE r.kind = 3 AND c.seq IS NULL`,
-	`SELECT format('refunds of %s micro-units are more than the charge %s of %s', sum(r.amount), c.seq, c.amount)
-	FROM txn r JOIN txn c ON c.seq = r.ref WHERE r.kind = 3 GROUP BY c.seq, c.amount HAVING sum(r.amount) > c.amount`,
+	`SELECT format('refunds of %s micro-units are more than the charge %s of %s', sum(r.amount) + c.refunded, c.seq, c.amount)
+	FROM txn r JOIN known_charge c ON c.seq = r.ref WHERE r.kind = 3 GROUP BY c.seq, c.amount, c.refunded HAVING sum(r.amount) + c.refunded > c.amount`,
 	// Fees: one for each charge that has one, and what came back in proportion.
 	`SELECT format('the fee of charge %s is %s micro-units, but %s were paid to the operator in %s parts, and %s came back instead of %s',
-		c.seq, c.fee, coalesce(f.paid, 0), coalesce(f.parts, 0), coalesce(f.back, 0), div(c.fee::numeric * coalesce(r.sum, 0), c.amount))
-	FROM txn c
+		c.seq, c.fee, coalesce(f.paid, 0), coalesce(f.parts, 0), c.fee_back + coalesce(f.back, 0), div(c.fee::numeric * (c.refunded + coalesce(r.sum, 0)), c.amount))
+	FROM known_charge c
 	LEFT JOIN (
 		SELECT x.ref, sum(x.amount) FILTER (WHERE x.debtor = y.creditor AND x.creditor = y.fee_to) AS paid,
 			count(*) FILTER (WHERE x.debtor = y.creditor) AS parts,
 			sum(x.amount) FILTER (WHERE x.debtor = y.fee_to AND x.creditor = y.creditor) AS back
-		FROM txn x JOIN txn y ON y.seq = x.ref WHERE x.kind = 5 GROUP BY x.ref
+		FROM txn x JOIN known_charge y ON y.seq = x.ref WHERE x.kind = 5 GROUP BY x.ref
 	) f ON f.ref = c.seq
 	LEFT JOIN (SELECT ref, sum(amount) AS sum FROM txn WHERE kind = 3 GROUP BY ref) r ON r.ref = c.seq
-	WHERE c.kind = 1 AND c.fee IS NOT NULL AND c.waived IS NULL
-		AND (f.paid IS DISTINCT FROM c.fee OR f.parts <> 1 OR coalesce(f.back, 0) <> div(c.fee::numeric * coalesce(r.sum, 0), c.amount))`,
+	WHERE c.fee IS NOT NULL AND c.waived IS NULL
+		AND (NOT c.archived AND (f.paid IS DISTINCT FROM c.fee OR f.parts <> 1) OR c.archived AND coalesce(f.parts, 0) <> 0
+			OR c.fee_back + coalesce(f.back, 0) <> div(c.fee::numeric * (c.refunded + coalesce(r.sum, 0)), c.amount))`,
 	`SELECT format('transaction %s is a fee of %s, which is no charge that has one', x.seq, x.ref)
-	FROM txn x LEFT JOIN txn y ON y.seq = x.ref AND y.kind = 1 AND y.fee IS NOT NULL AND y.waived IS NULL WHERE x.kind = 5 AND y.seq IS NULL`,
+	FROM txn x LEFT JOIN known_charge y ON y.seq = x.ref AND y.fee IS NOT NULL AND y.waived IS NULL WHERE x.kind = 5 AND y.seq IS NULL`,
 	// Calls that may be sent again.
 	`SELECT format('account %s: %s calls that may be repeated are counted, but there are %s', name, a.retries, coalesce(r.count, 0))
 	FROM account a LEFT JOIN (SELECT payer, count(*) FROM retry GROUP BY payer) r ON r.payer = a.n WHERE a.retries <> coalesce(r.count, 0)`,

@@ -31,6 +31,7 @@ type Admin interface {
 	Charges(ctx context.Context, account string, p ledger.Page) ([]ledger.Charge, string, error)
 	Journal(ctx context.Context, p ledger.Page) ([]ledger.Transaction, string, error)
 	JournalLength(ctx context.Context) (int64, error)
+	ArchivedCounts(ctx context.Context) (transactions, charges int64, err error)
 	AuditLog(ctx context.Context, p ledger.Page) ([]ledger.Audit, string, error)
 	Verify(ctx context.Context, progress func(done, total int64)) (ledger.Verification, error)
 

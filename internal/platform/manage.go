@@ -238,7 +238,11 @@ func (p *Platform) updateAccount(ctx context.Context, in *updateAccountRequest) 
 
 func (p *Platform) listCharges(ctx context.Context, in *accountQuery) (*content[admin.List[admin.ChargeView]], error) {
 	rows, next, err := p.Admin.Charges(ctx, in.Account, ledger.Page{After: in.After, Limit: in.Limit})
-	return viewPage(rows, next, err, admin.ViewCharge)
+	page, err := viewPage(rows, next, err, admin.ViewCharge)
+	if err == nil && next == "" {
+		_, page.Body.Archived, err = p.Admin.ArchivedCounts(ctx)
+	}
+	return page, err
 }
 
 func (p *Platform) showCharge(ctx context.Context, in *chargePath) (*content[admin.ChargeView], error) {
@@ -262,7 +266,11 @@ func (p *Platform) listJournal(ctx context.Context, in *pageQuery) (*content[adm
 	if err != nil {
 		return nil, err
 	}
-	return &content[admin.JournalView]{admin.JournalView{List: admin.ViewList(rows, next, admin.ViewTransaction), Total: total}}, nil
+	view := admin.JournalView{List: admin.ViewList(rows, next, admin.ViewTransaction), Total: total}
+	if in.After == "" {
+		view.Archived, _, err = p.Admin.ArchivedCounts(ctx)
+	}
+	return &content[admin.JournalView]{view}, err
 }
 
 func (p *Platform) verify(ctx context.Context, _ *none) (*content[admin.VerificationView], error) {

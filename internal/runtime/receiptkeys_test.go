@@ -121,7 +121,7 @@ func TestDamagedPublicKeysStopTheStart(t *testing.T) {
 		if err := os.WriteFile(file, []byte(damaged), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		signer, err := loadSigner(filepath.Join(dir, "f.db.receipt-key"))
+		signer, err := LoadSigner(filepath.Join(dir, "f.db.receipt-key"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -184,7 +184,7 @@ func TestPrivateKeyIsMadeOnce(t *testing.T) {
 		for i := range signers {
 			starting.Go(func() {
 				var err error
-				if signers[i], err = loadSigner(file); err != nil {
+				if signers[i], err = LoadSigner(file); err != nil {
 					t.Error(err)
 				}
 			})
@@ -193,7 +193,7 @@ func TestPrivateKeyIsMadeOnce(t *testing.T) {
 		if t.Failed() {
 			return
 		}
-		kept, err := loadSigner(file)
+		kept, err := LoadSigner(file)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -110,7 +110,7 @@ func Open(ctx context.Context, o Options) (*Runtime, error) {
 	if err != nil {
 		return nil, err
 	}
-	signer, err := loadSigner(o.KeyFile)
+	signer, err := LoadSigner(o.KeyFile)
 	if err != nil {
 		return nil, errors.Join(err, store.Close())
 	}
@@ -133,7 +133,7 @@ func Open(ctx context.Context, o Options) (*Runtime, error) {
 		misses: newMisses(clock.Now), streams: newStreams(), usage: newUsage(store.TouchKeys, o.Logger),
 	}
 	if managed, ok := store.(managed); ok {
-		r.service = admin.New(managed, r, r.settings.Load, now).WithReceiptKeys(published)
+		r.service = admin.New(managed, r, r.settings.Load, now).WithReceiptKeys(published).WithSigner(signer)
 		r.expiring = newExpiring(managed.CountExpiring, clock.Now, o.Logger)
 	}
 	r.settings.Store(new(admin.Settings))

@@ -132,7 +132,7 @@ func TestDeleteReachesTheCache(t *testing.T) {
 // restart: old receipts stay valid.
 func TestReceiptKeyStays(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "receipt-key")
-	first, err := loadSigner(file)
+	first, err := LoadSigner(file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -140,7 +140,7 @@ func TestReceiptKeyStays(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, err := loadSigner(file)
+	again, err := LoadSigner(file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -155,7 +155,7 @@ func TestReceiptKeyStays(t *testing.T) {
 		if err := spoil(); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := loadSigner(file); err == nil || !strings.Contains(err.Error(), words) {
+		if _, err := LoadSigner(file); err == nil || !strings.Contains(err.Error(), words) {
 			t.Errorf("want %q, got %v", words, err)
 		}
 		if err := errors.Join(os.Chmod(file, 0o600), os.WriteFile(file, backup, 0o600)); err != nil {

@@ -12,9 +12,9 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// loadSigner returns the signer whose seed is in the file, as hex digits. A
+// LoadSigner returns the signer whose seed is in the file, as hex digits. A
 // file that is not there is made.
-func loadSigner(file string) (*ledger.Signer, error) {
+func LoadSigner(file string) (*ledger.Signer, error) {
 	text, err := readPrivate(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		text, err = makePrivate(file, newSeed())

@@ -123,7 +123,7 @@ func (s *Store) copyTo(ctx context.Context, to string, b *ledger.Backup, progres
 		return failure(err)
 	}
 	defer conn.ExecContext(background(), "ROLLBACK") //nolint:errcheck // the connection goes with it
-	if err := conn.QueryRowContext(background(), `SELECT (SELECT coalesce(max(seq), 0) FROM txn), (`+selectSchema+`)`).
+	if err := conn.QueryRowContext(background(), `SELECT (`+selectLength+`), (`+selectSchema+`)`).
 		Scan(&b.Transactions, &b.Schema); err != nil {
 		return failure(err)
 	}

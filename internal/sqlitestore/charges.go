@@ -3,6 +3,7 @@ package sqlitestore
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"math"
 	"strconv"
@@ -90,6 +91,9 @@ func (l *listing) chain(id string, fromHead bool, seq int64) error {
 	}
 	l.next = seq
 	for range maxSteps {
+		if l.next <= l.store.writer.archived.Load().Last {
+			l.next = 0 // what came before is in the archive
+		}
 		if l.next == 0 || len(l.charges) == l.size {
 			return nil
 		}
@@ -147,6 +151,9 @@ func (s *Store) ChargeByID(ctx context.Context, id string) (ledger.Charge, error
 		return ledger.Charge{}, fmt.Errorf("charge %q: %w", id, ledger.ErrNotFound)
 	}
 	r, err := s.captured(u)
+	if errors.Is(err, ledger.ErrNotFound) {
+		err = s.absent(u)
+	}
 	if err != nil {
 		return ledger.Charge{}, err
 	}
@@ -211,8 +218,13 @@ func (s *Store) chargeBehind(r *row) (string, error) {
 		return "", nil
 	}
 	var c row
-	if err := c.scan(s.reads.bySeq.QueryRowContext(background(), r.ref)); err != nil {
-		return "", readError(err)
+	err := readError(c.scan(s.reads.bySeq.QueryRowContext(background(), r.ref)))
+	if errors.Is(err, ledger.ErrNotFound) {
+		var feeBack int64
+		err = readError(c.scan(s.readers.QueryRowContext(background(), selectCarried+`WHERE seq = ?`, r.ref), &feeBack))
+	}
+	if err != nil {
+		return "", err
 	}
 	return c.id.text(chargePrefix), nil
 }

@@ -74,7 +74,13 @@ func (s *Store) check(ctx context.Context, id string, o *ledger.Order, terms *le
 	if len(terms.Retry.Key) > ledger.MaxRetryKey {
 		return uuid{}, fmt.Errorf("the key to repeat the call by is longer than %d bytes", ledger.MaxRetryKey)
 	}
-	return parseID(chargePrefix, id)
+	u, err := parseID(chargePrefix, id)
+	if err == nil && s.writer.archived.Load().covers(u) {
+		if _, err = s.captured(u); errors.Is(err, ledger.ErrNotFound) {
+			err = &ledger.ArchivedError{ID: id, Cause: ledger.ErrSettled}
+		}
+	}
+	return u, err
 }
 
 // Renew lets an open reservation live for another ledger.ReservationLife from

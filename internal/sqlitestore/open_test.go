@@ -117,7 +117,7 @@ func TestOpenRefuses(t *testing.T) {
 		{dangling, "no such file"},
 		{file("text.db", strings.Repeat("not a database. ", 100)), "damaged or no SQLite database"},
 		{foreign, "database of another program"},
-		{store("newer.db", statement("INSERT INTO goose_db_version (version_id, is_applied) VALUES (99, 1)")), "schema version 99, newer than 3"},
+		{store("newer.db", statement("INSERT INTO goose_db_version (version_id, is_applied) VALUES (99, 1)")), "schema version 99, newer than "},
 		{store("header.db", overwrite(t, 0, 16)), "damaged or no SQLite database"},
 		{store("pages.db", overwrite(t, 4096, 1<<20)), "malformed"},
 		{store("cut.db", func(path string) {

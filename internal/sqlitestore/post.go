@@ -65,7 +65,11 @@ func (t *tx) post(p ledger.Transaction, id uuid, now time.Time) (r row, fresh bo
 		return r, false, t.samePost(&r, &p)
 	case !errors.Is(err, ledger.ErrNotFound):
 		return row{}, false, err
-	case p.Kind != ledger.KindRefund:
+	}
+	if err := t.archivedID(id, otherPrefix, ledger.ErrConflict); err != nil {
+		return row{}, false, err
+	}
+	if p.Kind != ledger.KindRefund {
 		r, err = t.fund(&p, id, now)
 		return r, true, err
 	}
@@ -87,7 +91,7 @@ func (t *tx) samePost(r *row, p *ledger.Transaction) error {
 			creditor != nil && creditor.id == p.Creditor && r.amount == p.Amount && r.sandbox == p.Sandbox
 	default:
 		c, err := t.refunded(p.Charge)
-		if err != nil && !errors.Is(err, ledger.ErrNotFound) {
+		if err != nil && (!errors.Is(err, ledger.ErrNotFound) || errors.Is(err, ledger.ErrArchived)) {
 			return err
 		}
 		same = same && err == nil && r.kind == rowRefund && r.ref == c.seq && (p.Amount == 0 || p.Amount == r.amount)
@@ -134,6 +138,8 @@ func (t *tx) refunded(charge string) (row, error) {
 	c, err := t.byID(id)
 	if err == nil && c.kind != rowCharge {
 		err = ledger.ErrNotFound
+	} else if errors.Is(err, ledger.ErrNotFound) {
+		err = errors.Join(t.archivedID(id, chargePrefix, err), err)
 	}
 	if err != nil {
 		return row{}, fmt.Errorf("charge %q: %w", charge, err)

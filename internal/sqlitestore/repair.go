@@ -123,7 +123,7 @@ func (w *writer) catchUp() error {
 	}
 	t := tx{w: w}
 	for _, step := range []func() error{
-		t.loadAccounts, t.loadLimits,
+		t.loadArchived, t.loadAccounts, t.loadLimits,
 		func() error { return t.replay(w.committed + 1) },
 		t.settleDoubt, t.loadMarks,
 	} {

@@ -66,7 +66,7 @@ func (t *tx) loadAccounts() error {
 
 // load brings memory to where the file is.
 func (t *tx) load() error {
-	for _, load := range []func() error{t.loadAccounts, t.loadSpend, t.loadMarks} {
+	for _, load := range []func() error{t.loadArchived, t.loadAccounts, t.loadSpend, t.loadMarks} {
 		if err := load(); err != nil {
 			return err
 		}
@@ -76,6 +76,7 @@ func (t *tx) load() error {
 	if err != nil {
 		return err
 	}
+	last = max(last, t.w.archived.Load().Last)
 	t.w.committed = from - 1
 	if from > last+1 {
 		return fmt.Errorf("its snapshots are ahead of its journal, which ends at %d (restore a backup)", last)

@@ -27,7 +27,8 @@ func (s *Store) Verify(ctx context.Context, progress func(done, total int64)) (l
 	case <-ctx.Done():
 		return ledger.Verification{}, ctx.Err()
 	}
-	v := verifier{store: s, refunds: map[int64]ledger.Amount{}, returned: map[int64]*feeReturn{}, meters: map[meterKey]*meter{}}
+	done := s.writer.archived.Load()
+	v := verifier{store: s, archived: done.Archived, done: done.Last, refunds: map[int64]ledger.Amount{}, returned: map[int64]*feeReturn{}, meters: map[meterKey]*meter{}}
 	if err := v.snapshots(ctx); err != nil {
 		return ledger.Verification{}, err
 	}
@@ -69,6 +70,7 @@ func (v *verifier) catchUp(ctx context.Context, progress func(done, total int64)
 		if err := v.store.readers.QueryRowContext(background(), `SELECT coalesce(max(seq), 0) FROM txn`).Scan(&total); err != nil {
 			return failure(err)
 		}
+		total = max(total, v.done)
 		if total-v.done < verifyStep {
 			return nil
 		}
@@ -78,7 +80,8 @@ func (v *verifier) catchUp(ctx context.Context, progress func(done, total int64)
 // verifier replays the journal on accounts of its own.
 type verifier struct {
 	store    *Store
-	accounts []*verified // by account.n
+	archived ledger.Archived // where the replay begins
+	accounts []*verified     // by account.n
 	refunds  map[int64]ledger.Amount
 	returned map[int64]*feeReturn // by refunded charge
 	owing    *row                 // the charge whose fee must come next
@@ -121,6 +124,7 @@ func (v *verifier) snapshots(ctx context.Context) error {
 		Scan(&v.from, &v.to); err != nil {
 		return failure(err)
 	}
+	v.to = max(v.to, v.archived.Last)
 	rows, err := read.QueryContext(background(), `SELECT n, name, live, sandbox, as_of, debit_head, credit_head FROM account ORDER BY n`)
 	if err != nil {
 		return failure(err)
@@ -139,6 +143,9 @@ func (v *verifier) snapshots(ctx context.Context) error {
 	}
 	if err := rows.Err(); err != nil {
 		return failure(err)
+	}
+	if err := v.opening(ctx, read); err != nil {
+		return err
 	}
 	return ctx.Err()
 }
@@ -296,9 +303,8 @@ func (v *verifier) compare(a *verified) {
 
 // refund compares a refund, or a fee that came back, with its charge.
 func (v *verifier) refund(r *row) error {
-	var c row
-	err := c.scan(v.store.readers.QueryRowContext(background(), selectRow+`WHERE seq = ?`, r.ref))
-	if err = readError(err); err != nil && !errors.Is(err, ledger.ErrNotFound) {
+	c, err := v.charge(r.ref)
+	if err != nil && !errors.Is(err, ledger.ErrNotFound) {
 		return err
 	}
 	if r.kind == rowFee && err == nil {

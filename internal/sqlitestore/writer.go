@@ -54,8 +54,9 @@ type writer struct {
 	nearCap    func(ledger.Cap)
 	maxAnswers int64
 
-	down    atomic.Pointer[downError]
-	commits atomic.Int64
+	down     atomic.Pointer[downError]
+	archived atomic.Pointer[archived] // never nil once the store is open
+	commits  atomic.Int64
 
 	// Of the goroutine alone.
 	db        *sql.DB
@@ -331,6 +332,12 @@ func (w *writer) captureRows(t *tx) error {
 // outcome's error is what the capture wrote or, before, had written.
 func (t *tx) captureRow(h *hold, at int64) (row, outcome, error) {
 	r, marked, made := rowOf(h, at), true, true
+	if err := t.gone(h.id); err != nil {
+		if errors.Is(err, ledger.ErrArchived) {
+			return row{}, outcome{err: err}, nil
+		}
+		return row{}, outcome{}, err
+	}
 	err := t.prepare(&r)
 	if err == nil {
 		err = t.insertCharge(h, &r)

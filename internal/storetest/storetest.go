@@ -104,6 +104,7 @@ func Run(t *testing.T, open func(t *testing.T) Harness) {
 	t.Run("fees", func(t *testing.T) { runFees(t, open) })
 	t.Run("retries", func(t *testing.T) { runRetries(t, open) })
 	t.Run("races", func(t *testing.T) { runRaces(t, open) })
+	t.Run("archive", func(t *testing.T) { runArchive(t, open) })
 	t.Run("model", func(t *testing.T) { runModel(t, open) })
 }
 

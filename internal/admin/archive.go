@@ -1,0 +1,231 @@
+package admin
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/fareboxhq/farebox/internal/archive"
+	"github.com/fareboxhq/farebox/internal/ledger"
+)
+
+// Archiver is a Store whose old transactions can be moved to files. A part is
+// the same each time that it is asked for, until it was taken out.
+type Archiver interface {
+	Archived(ctx context.Context) (ledger.Archived, error)
+	ArchivePart(ctx context.Context, q ledger.ArchiveQuery) (ledger.ArchivePart, error)
+	Archive(ctx context.Context, p *ledger.ArchivePart, sum ledger.Sum, audit ledger.Audit) error
+}
+
+// WithSigner tells the service what signs receipts, and the files of the
+// archive, and returns it. It is called before the service is used.
+func (s *Service) WithSigner(signer *ledger.Signer) *Service {
+	s.signer = signer
+	return s
+}
+
+// ArchiveAsk asks for the next part of the journal to be archived.
+type ArchiveAsk struct {
+	// OlderThan is a Go duration; "" for ledger.DefaultArchiveAge.
+	OlderThan string `json:"older_than,omitempty"`
+	// Most is how many transactions it has at most; 0 for ledger.DefaultArchivePart.
+	Most int `json:"most,omitempty"`
+}
+
+// ArchiveFile describes a file of the archive, whose content follows it. Without
+// transactions there is nothing of that age, and no file.
+type ArchiveFile struct {
+	Name         string    `json:"name,omitempty"`
+	Number       int64     `json:"number"`
+	Previous     string    `json:"previous,omitempty"` // the sum in the seal of the file before
+	Sum          string    `json:"sha256,omitempty"`   // the sum in its own
+	Size         int64     `json:"size"`               // bytes
+	Transactions int64     `json:"transactions"`
+	Charges      int64     `json:"charges"`
+	Last         int64     `json:"last"`    // the number of its last transaction
+	LastAt       time.Time `json:"last_at"` // when that was
+}
+
+// ArchiveTake says of which file it is certain that it is on disk, so that its
+// transactions may be taken out.
+type ArchiveTake struct {
+	Number int64  `json:"number"`
+	Last   int64  `json:"last"`
+	Sum    string `json:"sha256"`
+}
+
+// ArchivedView says what was archived as JSON shows it.
+type ArchivedView struct {
+	Files        int64     `json:"files"`
+	Transactions int64     `json:"transactions"`
+	Charges      int64     `json:"charges"`
+	Last         int64     `json:"last"`
+	LastAt       time.Time `json:"last_at"`
+	Sum          string    `json:"sha256"`             // of the last file
+	Balances     string    `json:"balances,omitempty"` // the sum of all balances there; of verifications alone
+}
+
+func viewArchived(a ledger.Archived) ArchivedView {
+	return ArchivedView{Files: a.Files, Transactions: a.Transactions, Charges: a.Charges, Last: a.Last, LastAt: a.LastAt.UTC(), Sum: a.Sum.String()}
+}
+
+func (s *Service) archiver() (Archiver, error) {
+	a, ok := s.store.(Archiver)
+	switch {
+	case !ok:
+		return nil, refuse(Invalid, "a store of this kind is archived at the platform, not by this command")
+	case s.signer == nil:
+		return nil, refuse(Unavailable, "the key that signs receipts is not known here: ask the running server")
+	}
+	return a, nil
+}
+
+// ArchivePart writes the next file of the archive. Nothing is taken out of the
+// store: that is for Archive, once the file is on disk.
+func (s *Service) ArchivePart(ctx context.Context, ask ArchiveAsk, w io.Writer) (f ArchiveFile, err error) {
+	a, err := s.archiver()
+	if err != nil {
+		return f, err
+	}
+	age := ledger.DefaultArchiveAge
+	if ask.OlderThan != "" {
+		if age, err = time.ParseDuration(ask.OlderThan); err != nil || age < ledger.MinArchiveAge {
+			return f, refuse(Invalid, "older than %q is not an age of %d days or more: caps may go by what is younger", ask.OlderThan, ledger.MinArchiveAge/(24*time.Hour))
+		}
+	}
+	p, err := a.ArchivePart(ctx, ledger.ArchiveQuery{Before: s.now().Add(-age), Most: ask.Most})
+	if err != nil || len(p.Entries) == 0 {
+		return ArchiveFile{Number: p.Number}, err
+	}
+	counted := &countingWriter{to: w}
+	seal, err := archive.Write(counted, &p, s.signer)
+	if err != nil {
+		return f, err
+	}
+	return ArchiveFile{
+		Name: ledger.ArchiveName(p.Number), Number: p.Number, Previous: seal.Previous, Sum: seal.Sum, Size: counted.n,
+		Transactions: seal.Transactions, Charges: p.Charges(), Last: p.Last(), LastAt: time.UnixMicro(p.Entries[len(p.Entries)-1].At).UTC(),
+	}, nil
+}
+
+// countingWriter counts what is written.
+type countingWriter struct {
+	to io.Writer
+	n  int64
+}
+
+func (w *countingWriter) Write(p []byte) (int, error) {
+	n, err := w.to.Write(p)
+	w.n += int64(n)
+	return n, err
+}
+
+// Archive takes out of the store what is in a file of the archive, and tells
+// what is archived then. What goes is made into a file once more, which must have
+// the same sum. Taken out before, nothing changes.
+func (s *Service) Archive(ctx context.Context, actor Actor, take ArchiveTake) (ledger.Archived, error) {
+	a, err := s.archiver()
+	if err != nil {
+		return ledger.Archived{}, err
+	}
+	done, err := a.Archived(ctx)
+	if err != nil || take.Number == done.Files && take.Sum == done.Sum.String() {
+		return done, err
+	}
+	p, err := a.ArchivePart(ctx, ledger.ArchiveQuery{Last: take.Last})
+	if err == nil && (p.Number != take.Number || len(p.Entries) == 0) {
+		err = ledger.ErrConflict
+	}
+	var sum ledger.Sum
+	if err == nil {
+		sum, err = archive.Sum(&p)
+	}
+	if err == nil && sum.String() != take.Sum {
+		err = ledger.ErrConflict
+	}
+	if err == nil {
+		err = a.Archive(ctx, &p, sum, s.audit(actor, "ledger.archive", ledger.ArchiveName(p.Number), struct {
+			ArchiveTake
+			Transactions int64 `json:"transactions"`
+		}{take, int64(len(p.Entries))}))
+	}
+	if errors.Is(err, ledger.ErrConflict) {
+		return ledger.Archived{}, refuse(Conflict, "file %d of the archive is not what the store would take out next: nothing was taken out; archive again", take.Number)
+	}
+	if err != nil {
+		return ledger.Archived{}, err
+	}
+	return a.Archived(ctx)
+}
+
+// Archived says what was archived.
+func (s *Service) Archived(ctx context.Context) (ledger.Archived, error) {
+	a, err := s.archiver()
+	if err != nil {
+		return ledger.Archived{}, err
+	}
+	return a.Archived(ctx)
+}
+
+// ArchivedCounts says how many transactions, and how many charges among them,
+// are in the archive and not in the store.
+func (s *Service) ArchivedCounts(ctx context.Context) (transactions, charges int64, err error) {
+	a, ok := s.store.(Archiver)
+	if !ok {
+		return 0, 0, nil
+	}
+	done, err := a.Archived(ctx)
+	return done.Transactions, done.Charges, err
+}
+
+func (h *Handler) showArchived(r *http.Request) (int, any, error) {
+	a, err := h.service.Archived(r.Context())
+	return http.StatusOK, viewArchived(a), err
+}
+
+func (h *Handler) archive(r *http.Request) (int, any, error) {
+	var take ArchiveTake
+	if err := decode(r, &take); err != nil {
+		return 0, nil, err
+	}
+	a, err := h.service.Archive(r.Context(), h.by(r), take)
+	return http.StatusOK, viewArchived(a), err
+}
+
+// archivePart answers with an ArchiveFile as the result of a stream, which the
+// content follows.
+func (h *Handler) archivePart(w http.ResponseWriter, r *http.Request) {
+	s := newStream(w)
+	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+	var ask ArchiveAsk
+	var content bytes.Buffer
+	var file ArchiveFile
+	err := decode(r, &ask)
+	if err == nil {
+		file, err = h.service.ArchivePart(r.Context(), ask, &content)
+	}
+	if err == nil {
+		err = s.end(file)
+	}
+	if err == nil {
+		_, s.gone = io.Copy(s, &content)
+	}
+	if s.gone != nil {
+		h.logger.Warn("a file of the archive was given up, because nobody takes it any more", "error", s.gone)
+	}
+	h.fail(s, r, err)
+}
+
+// ViewVerification returns what a verification found as JSON shows it.
+func ViewVerification(v ledger.Verification) VerificationView {
+	view := VerificationView{Accounts: v.Accounts, Transactions: v.Transactions, Differences: append([]string{}, v.Differences...)}
+	if v.Archived.Files > 0 {
+		archived := viewArchived(v.Archived)
+		archived.Balances = v.Opening.String()
+		view.Archived = &archived
+	}
+	return view
+}

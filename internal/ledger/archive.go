@@ -1,0 +1,260 @@
+package ledger
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Bounds of archiving.
+const (
+	// MinArchiveAge is the least age of what may be archived: longer than a
+	// month, so that no cap goes by it, and than any call or answer is kept.
+	MinArchiveAge = 35 * 24 * time.Hour
+	// DefaultArchiveAge is the age that is archived unless another is asked for:
+	// a year and a month.
+	DefaultArchiveAge = 400 * 24 * time.Hour
+	// DefaultArchivePart and MaxArchivePart bound the transactions of one file.
+	// What is taken out at once holds captures up, so they are not many.
+	DefaultArchivePart = 10_000
+	MaxArchivePart     = 100_000
+)
+
+// ErrArchived says that what was asked for is older than what the store still
+// holds: it is in the archive, if anywhere. See ArchivedError.
+var ErrArchived = errors.New("archived")
+
+// ArchivedError is an ErrArchived about an id.
+type ArchivedError struct {
+	ID   string
+	File int64 // the number of the archive's file that it can be in; 0 if that is not known
+	// Cause is what the error would be without an archive: ErrNotFound, or
+	// ErrSettled for a charge that is not to be made a second time.
+	Cause error
+}
+
+// Error names the file.
+func (e *ArchivedError) Error() string {
+	if e.File == 0 {
+		return fmt.Sprintf("%s is older than what the store holds: look into the archive", e.ID)
+	}
+	return fmt.Sprintf("%s is older than what the store holds: if it was charged, it is in the archive, in or next to %s", e.ID, ArchiveName(e.File))
+}
+
+// Unwrap makes errors.Is hold for ErrArchived and for the cause.
+func (e *ArchivedError) Unwrap() []error { return []error{ErrArchived, e.Cause} }
+
+// ArchiveName is the name of the archive's file of that number.
+func ArchiveName(number int64) string { return fmt.Sprintf("farebox-archive-%06d.jsonl.gz", number) }
+
+// Sum is a SHA-256.
+type Sum [sha256.Size]byte
+
+// String is the sum in hex digits, "" for the zero Sum.
+func (s Sum) String() string {
+	if s == (Sum{}) {
+		return ""
+	}
+	return hex.EncodeToString(s[:])
+}
+
+// Entry is a transaction with all that the books have of it.
+type Entry struct {
+	Seq      int64  `json:"seq"` // its number in the journal
+	ID       string `json:"id"`
+	Kind     Kind   `json:"kind"`
+	Debtor   string `json:"debtor"`
+	Creditor string `json:"creditor"`
+	Amount   Amount `json:"amount"`
+	Sandbox  bool   `json:"sandbox,omitempty"`
+	At       int64  `json:"at"` // microseconds since 1970, UTC
+	Key      string `json:"key,omitempty"`
+	Lineage  string `json:"lineage,omitempty"`
+	Server   string `json:"server,omitempty"`
+	Tool     string `json:"tool,omitempty"`
+	Day      int32  `json:"day,omitempty"`    // of the reservation, since 1970
+	Waived   Amount `json:"waived,omitempty"` // the price, if a free quota has paid it
+	Fee      Amount `json:"fee,omitempty"`
+	FeeTo    string `json:"fee_to,omitempty"`
+	Ref      int64  `json:"ref,omitempty"` // refunds and fees: Seq of the charge
+	Reason   string `json:"reason,omitempty"`
+}
+
+// Balance is what an account has at one point of the journal.
+type Balance struct {
+	Account string `json:"account"`
+	Live    Amount `json:"live"`
+	Sandbox Amount `json:"sandbox"`
+	Paid    int64  `json:"paid"`   // the last transaction that it paid, 0 for none
+	Earned  int64  `json:"earned"` // the last transaction that it earned, 0 for none
+}
+
+// Move books a transaction on one of its accounts.
+func (b *Balance) Move(e *Entry, amount Amount) error {
+	purse := &b.Live
+	if e.Sandbox {
+		purse = &b.Sandbox
+	}
+	sum, err := purse.Add(amount)
+	if err != nil {
+		return fmt.Errorf("transaction %d: %w", e.Seq, err)
+	}
+	*purse = sum
+	if amount < 0 || amount == 0 && b.Account == e.Debtor {
+		b.Paid = e.Seq
+	}
+	if amount > 0 || amount == 0 && b.Account == e.Creditor {
+		b.Earned = e.Seq
+	}
+	return nil
+}
+
+// Carried is an archived charge that transactions after it belong to, and what
+// had been given back of it before those.
+type Carried struct {
+	Entry
+	Refunded Amount `json:"refunded,omitempty"`
+	FeeBack  Amount `json:"fee_back,omitempty"`
+}
+
+// ArchivePart is the next part of a journal to be archived: the whole of one
+// file. It is made of what never changes, so that it is the same each time.
+type ArchivePart struct {
+	Number   int64 // of the file, from 1
+	Previous Sum   // of the file before; zero for none
+	// Opening and Closing are the balances of the accounts that the part moves,
+	// in the order of their ids.
+	Opening, Closing []Balance
+	Carried          []Carried // that transactions of this part belong to, by Seq
+	Entries          []Entry
+}
+
+// First and Last are the numbers of the part's first and last transaction.
+func (p *ArchivePart) First() int64 { return p.Entries[0].Seq }
+
+// Last is the number of the part's last transaction.
+func (p *ArchivePart) Last() int64 { return p.Entries[len(p.Entries)-1].Seq }
+
+// Charges counts the part's charges.
+func (p *ArchivePart) Charges() (n int64) {
+	for i := range p.Entries {
+		if p.Entries[i].Kind == KindCharge {
+			n++
+		}
+	}
+	return n
+}
+
+// LastDay is the last day that a charge of the part counts by, 0 for none.
+func (p *ArchivePart) LastDay() (day int32) {
+	for i := range p.Entries {
+		day = max(day, p.Entries[i].Day)
+	}
+	return day
+}
+
+// Accounts names the accounts that the part moves.
+func (p *ArchivePart) Accounts() []string {
+	seen := map[string]bool{}
+	for i := range p.Entries {
+		seen[p.Entries[i].Debtor], seen[p.Entries[i].Creditor] = true, true
+	}
+	names := make([]string, 0, len(seen))
+	for name := range seen {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// Close computes the closing balances, from the opening ones of all accounts
+// that the part moves.
+func (p *ArchivePart) Close() error {
+	p.Closing = slices.Clone(p.Opening)
+	at := make(map[string]*Balance, len(p.Closing))
+	for i := range p.Closing {
+		at[p.Closing[i].Account] = &p.Closing[i]
+	}
+	for i := range p.Entries {
+		e := &p.Entries[i]
+		debtor, creditor := at[e.Debtor], at[e.Creditor]
+		if debtor == nil || creditor == nil {
+			return fmt.Errorf("transaction %d moves an account without an opening balance", e.Seq)
+		}
+		if err := book(e, debtor, creditor); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// book moves both accounts of a transaction, which may be one.
+func book(e *Entry, debtor, creditor *Balance) error {
+	if err := debtor.Move(e, -e.Amount); err != nil {
+		return err
+	}
+	return creditor.Move(e, e.Amount)
+}
+
+// Book moves the accounts of a transaction in a set of balances.
+func (e *Entry) Book(balances map[string]*Balance) error {
+	for _, id := range [...]string{e.Debtor, e.Creditor} {
+		if balances[id] == nil {
+			balances[id] = &Balance{Account: id}
+		}
+	}
+	return book(e, balances[e.Debtor], balances[e.Creditor])
+}
+
+// SumBalances returns what tells whether two sets of balances are the same.
+func SumBalances(balances []Balance) Sum {
+	sorted := slices.Clone(balances)
+	slices.SortFunc(sorted, func(a, b Balance) int { return strings.Compare(a.Account, b.Account) })
+	h := sha256.New()
+	for _, b := range sorted {
+		if b.Paid != 0 || b.Earned != 0 {
+			fmt.Fprintf(h, "%q %d %d %d %d\n", b.Account, b.Live, b.Sandbox, b.Paid, b.Earned)
+		}
+	}
+	return Sum(h.Sum(nil))
+}
+
+// ArchiveQuery asks for the next part.
+type ArchiveQuery struct {
+	Before time.Time // only transactions of before that time; at most now - MinArchiveAge
+	Most   int       // at most so many; DefaultArchivePart if 0
+	// Last is the number of the transaction that the part ends with, to have
+	// the same part again; 0 for as much as Before and Most allow.
+	Last int64
+}
+
+// Check returns the query complete, or why it is not allowed.
+func (q ArchiveQuery) Check(now time.Time) (ArchiveQuery, error) {
+	if q.Most == 0 {
+		q.Most = DefaultArchivePart
+	}
+	switch newest := now.Add(-MinArchiveAge); {
+	case q.Most < 1 || q.Most > MaxArchivePart:
+		return q, fmt.Errorf("%w: a part of %d transactions: want 1 to %d", ErrInvalid, q.Most, MaxArchivePart)
+	case q.Before.IsZero():
+		q.Before = newest
+	case q.Before.After(newest):
+		return q, fmt.Errorf("%w: what is younger than %d days cannot be archived: caps may go by it", ErrInvalid, MinArchiveAge/(24*time.Hour))
+	}
+	return q, nil
+}
+
+// Archived says what of a store's journal was archived.
+type Archived struct {
+	Files        int64
+	Transactions int64
+	Charges      int64
+	Last         int64     // the number of the last transaction, 0 for none
+	LastAt       time.Time // when that was
+	LastDay      int32     // the last day that an archived charge counts by
+	Sum          Sum       // of the last file
+}

@@ -1,0 +1,238 @@
+package pgstore
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/fareboxhq/farebox/internal/ledger"
+)
+
+// archived is what was taken out of the journal, as this node last read it.
+type archived struct {
+	ledger.Archived
+	lastID uuid.UUID // the greatest UUIDv7 that was taken out
+	odd    bool      // there are ids in archived_id
+}
+
+const selectArchived = `SELECT n, last_seq, last_at, last_day, last_id, sum, (SELECT sum(transactions) FROM archive)::bigint,
+	(SELECT sum(charges) FROM archive)::bigint, EXISTS (SELECT FROM archived_id) FROM archive ORDER BY n DESC LIMIT 1`
+
+// scanArchived reads a row of selectArchived, of which there may be none.
+func scanArchived(from pgx.Row) (a archived, err error) {
+	var lastAt time.Time
+	var lastID pgtype.UUID
+	var sum []byte
+	err = from.Scan(&a.Files, &a.Last, &lastAt, &a.LastDay, &lastID, &sum, &a.Transactions, &a.Charges, &a.odd)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return archived{}, nil
+	}
+	if err == nil {
+		a.LastAt, a.lastID = micro(lastAt), lastID.Bytes
+		copy(a.Sum[:], sum)
+	}
+	return a, err
+}
+
+// readArchived learns what was archived, by whichever node.
+func (s *Store) readArchived(ctx context.Context) error {
+	a, err := scanArchived(s.pool.QueryRow(ctx, selectArchived))
+	if err != nil {
+		return failure(ctx, err)
+	}
+	s.archived.Store(&a)
+	return nil
+}
+
+// Archived says what of the journal was archived.
+func (s *Store) Archived(ctx context.Context) (ledger.Archived, error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	err := s.fresh(ctx, func() error { return s.readArchived(ctx) })
+	return s.archived.Load().Archived, err
+}
+
+// covers reports whether an id is of a time that was archived.
+func (a *archived) covers(id uuid.UUID) bool {
+	return a.Files > 0 && id.Version() == 7 && bytes.Compare(id[:], a.lastID[:]) <= 0
+}
+
+// again refuses to begin a charge under an id that was archived, or is of a
+// time that was. One that this node does not know of yet, the database refuses.
+func (s *Store) again(ctx context.Context, id uuid.UUID) error {
+	if a := s.archived.Load(); !a.covers(id) && (!a.odd || id.Version() == 7) {
+		return nil
+	}
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	var gone bool
+	if err := s.row(ctx, `SELECT was_archived($1) AND NOT EXISTS (SELECT FROM txn WHERE id = $1)`, []any{asUUID(id)}, &gone); err != nil {
+		return failure(ctx, err)
+	}
+	if gone {
+		return &ledger.ArchivedError{ID: chargePrefix + id.String(), Cause: ledger.ErrSettled}
+	}
+	return nil
+}
+
+// absent is the error about what is not in the journal: the one that is given,
+// or that it is of a time that was archived, and in which file.
+func (s *Store) absent(ctx context.Context, id uuid.UUID, prefix string, notFound error) error {
+	var gone bool
+	var file int64
+	made := time.UnixMilli(int64(binary.BigEndian.Uint64(id[:8]) >> 16))
+	if id.Version() != 7 {
+		made = time.Unix(1<<33, 0) // nobody can tell
+	}
+	err := s.row(ctx, `SELECT was_archived($1), coalesce((SELECT min(n) FROM archive WHERE last_at >= $2), 0)`, []any{asUUID(id), made}, &gone, &file)
+	switch {
+	case err != nil:
+		return failure(ctx, err)
+	case gone:
+		return &ledger.ArchivedError{ID: prefix + id.String(), File: file, Cause: ledger.ErrNotFound}
+	}
+	return notFound
+}
+
+// noCharge is the error about a charge that is to be refunded and is not there.
+func (s *Store) noCharge(ctx context.Context, charge string, notFound error) error {
+	id, err := parseID(chargePrefix, charge)
+	if err != nil {
+		return notFound
+	}
+	return s.absent(ctx, id, chargePrefix, notFound)
+}
+
+// isArchived reports the error of the trigger that keeps archived ids from
+// being written again.
+func isArchived(err error) bool {
+	var e *pgconn.PgError
+	return errors.As(err, &e) && e.Code == "FB001"
+}
+
+// selectArchivable reads transactions after one, and up to another. What was
+// written together stays together: where the fee of a charge comes after them,
+// the rows end before the charge.
+const selectArchivable = `WITH part AS MATERIALIZED (
+		SELECT * FROM txn WHERE seq > $1 AND seq <= $2 ORDER BY seq LIMIT $3
+	), old AS MATERIALIZED (
+		SELECT * FROM part WHERE seq < coalesce((SELECT min(seq) FROM part WHERE at >= $4), 9223372036854775807)
+	), whole AS (
+		SELECT coalesce(min(o.seq), 9223372036854775807) AS below FROM old o
+		WHERE o.kind = 1 AND o.fee > 0 AND EXISTS (
+			SELECT FROM txn x WHERE x.ref = o.seq AND x.kind = 5 AND x.debtor = o.creditor AND x.seq > (SELECT max(seq) FROM old))
+	)
+	SELECT o.seq, o.id, o.kind, d.id, c.id, o.amount, o.sandbox, o.at, coalesce(o.key, ''), coalesce(o.lineage, ''), coalesce(o.server, ''), coalesce(o.tool, ''),
+		coalesce(o.day, 0), coalesce(o.waived, 0), coalesce(o.fee, 0), coalesce(f.id, ''), coalesce(o.ref, 0), coalesce(o.reason, '')
+	FROM old o JOIN account d ON d.n = o.debtor JOIN account c ON c.n = o.creditor LEFT JOIN account f ON f.n = o.fee_to
+	WHERE o.seq < (SELECT below FROM whole) ORDER BY o.seq`
+
+const selectCarried = `SELECT k.seq, k.id, 1, d.id, c.id, k.amount, k.sandbox, k.at, coalesce(k.key, ''), coalesce(k.lineage, ''), coalesce(k.server, ''), coalesce(k.tool, ''),
+		coalesce(k.day, 0), coalesce(k.waived, 0), coalesce(k.fee, 0), coalesce(f.id, ''), 0::bigint, '', k.refunded, k.fee_back
+	FROM carried k JOIN account d ON d.n = k.debtor JOIN account c ON c.n = k.creditor LEFT JOIN account f ON f.n = k.fee_to
+	WHERE EXISTS (SELECT FROM txn t WHERE t.ref = k.seq AND t.seq BETWEEN $1 AND $2) ORDER BY k.seq`
+
+// scanEntry reads a row of selectArchivable, and after it those of more.
+func scanEntry(row pgx.CollectableRow, more ...any) (e ledger.Entry, err error) {
+	var id pgtype.UUID
+	var kind int
+	var at time.Time
+	fields := []any{&e.Seq, &id, &kind, &e.Debtor, &e.Creditor, (*int64)(&e.Amount), &e.Sandbox, &at, &e.Key, &e.Lineage, &e.Server, &e.Tool,
+		&e.Day, (*int64)(&e.Waived), (*int64)(&e.Fee), &e.FeeTo, &e.Ref, &e.Reason}
+	if err := row.Scan(append(fields, more...)...); err != nil {
+		return e, err
+	}
+	for _, text := range []*string{&e.Debtor, &e.Creditor, &e.Key, &e.Lineage, &e.Server, &e.Tool, &e.FeeTo, &e.Reason} {
+		*text = unpack(*text)
+	}
+	prefix := otherPrefix
+	if e.Kind = kinds[kind]; e.Kind == ledger.KindCharge {
+		prefix = chargePrefix
+	}
+	e.ID, e.At = prefix+uuid.UUID(id.Bytes).String(), at.UnixMicro()
+	return e, nil
+}
+
+// ArchivePart returns the next part of the journal to be archived, with no
+// entries if there is nothing of that age. It changes nothing. Errors:
+// ledger.ErrInvalid, ErrConflict if there is no part that ends where it is asked
+// to, ErrUnavailable.
+func (s *Store) ArchivePart(ctx context.Context, q ledger.ArchiveQuery) (ledger.ArchivePart, error) {
+	ctx, cancel := context.WithTimeout(ctx, archiveTime)
+	defer cancel()
+	// Up to here no transaction can come in between any more.
+	var end int64
+	var now time.Time
+	if err := s.row(ctx, `SELECT journal_end(), moved_clock($1)`, []any{s.shift()}, &end, &now); err != nil {
+		return ledger.ArchivePart{}, failure(ctx, err)
+	}
+	q, err := q.Check(now)
+	if err != nil {
+		return ledger.ArchivePart{}, err
+	}
+	if q.Last != 0 {
+		end, q.Most = min(end, q.Last), ledger.MaxArchivePart
+	}
+	tx, err := s.begin(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
+	if err != nil {
+		return ledger.ArchivePart{}, failure(ctx, err)
+	}
+	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }() // it only read
+	p, err := archivePart(ctx, tx, &q, end)
+	switch {
+	case err != nil:
+		return p, failure(ctx, err)
+	case len(p.Entries) == 0:
+		return p, nil
+	case q.Last != 0 && p.Last() != q.Last:
+		return p, fmt.Errorf("no part of the journal ends with transaction %d: %w", q.Last, ledger.ErrConflict)
+	}
+	return p, p.Close()
+}
+
+func archivePart(ctx context.Context, tx pgx.Tx, q *ledger.ArchiveQuery, end int64) (p ledger.ArchivePart, err error) {
+	done, err := scanArchived(tx.QueryRow(ctx, selectArchived))
+	if err != nil {
+		return p, err
+	}
+	p = ledger.ArchivePart{Number: done.Files + 1, Previous: done.Sum}
+	rows, err := tx.Query(ctx, selectArchivable, done.Last, end, q.Most, q.Before)
+	if err != nil {
+		return p, err
+	}
+	p.Entries, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (ledger.Entry, error) { return scanEntry(row) })
+	if err != nil || len(p.Entries) == 0 {
+		return p, err
+	}
+	rows, err = tx.Query(ctx, `SELECT u.id, coalesce(o.live, 0), coalesce(o.sandbox, 0), coalesce(o.paid, 0), coalesce(o.earned, 0)
+		FROM unnest($1::text[]) WITH ORDINALITY AS u (id, ord) JOIN account a ON a.id = u.id LEFT JOIN archived_account o ON o.account = a.n ORDER BY u.ord`, p.Accounts())
+	if err != nil {
+		return p, err
+	}
+	p.Opening, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (b ledger.Balance, err error) {
+		return b, row.Scan(&b.Account, (*int64)(&b.Live), (*int64)(&b.Sandbox), &b.Paid, &b.Earned)
+	})
+	if err != nil {
+		return p, err
+	}
+	rows, err = tx.Query(ctx, selectCarried, p.First(), p.Last())
+	if err != nil {
+		return p, err
+	}
+	p.Carried, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (c ledger.Carried, err error) {
+		c.Entry, err = scanEntry(row, (*int64)(&c.Refunded), (*int64)(&c.FeeBack))
+		return c, err
+	})
+	return p, err
+}
+
+// archiveTime bounds the reading of a part, and its taking out.
+const archiveTime = 2 * time.Minute
