@@ -267,6 +267,7 @@ func (a *App) open() (caddy.Destructor, error) {
 		Open:     func(ctx context.Context) (runtime.Store, error) { return a.source.open(ctx, a.logger) },
 		KeyFile:  a.ReceiptKeyFile,
 		SealFile: a.SealKeyFile,
+		DebtDir:  a.debtDir(),
 		Cache:    a.Cache.options(),
 		Metrics:  metrics,
 		Logger:   a.logger,

@@ -65,9 +65,12 @@ type Options struct {
 	// SealFile holds the keys that seal session ids and event ids. It is made,
 	// of mode 0600, if it is not there.
 	SealFile string
-	Cache    keycache.Options
-	Metrics  *telemetry.Metrics
-	Logger   *slog.Logger
+	// DebtDir is the directory of the refunds that are owed. It is made, of mode
+	// 0700, when there is one. It must be of one store only.
+	DebtDir string
+	Cache   keycache.Options
+	Metrics *telemetry.Metrics
+	Logger  *slog.Logger
 }
 
 // drainTime bounds how long closing waits for calls in flight.
@@ -88,6 +91,7 @@ type Runtime struct {
 	streams  *streams
 	usage    *usage
 	expiring *expiring
+	debts    *debts
 
 	requests  *requests
 	abandoned *abandoned
@@ -143,6 +147,7 @@ func Open(ctx context.Context, o Options) (*Runtime, error) {
 		r.own = newBoard(clock.Now, formerLeases(ctx, store))
 		r.log = r.own
 	}
+	r.debts = newDebts(o.DebtDir, store, o.Logger)
 	r.unwatch = o.Metrics.Watch(r)
 	return r, nil
 }
@@ -191,7 +196,7 @@ func (r *Runtime) Service() *admin.Service { return r.service }
 // Gate returns a gate to a server under the policy. Its use needs a lease.
 func (r *Runtime) Gate(p gate.Policy) *gate.Gate {
 	return gate.New(p, gate.Deps{
-		Keys: r, Ledger: r.store, Bonds: r.store, Abandonments: r.abandoned, Limiter: r.rates, Signer: r.signer, Sealer: r.sealer, Meter: r.metrics.Meter(p.Server),
+		Keys: r, Ledger: r.store, Bonds: r.store, Debts: r.debts, Abandonments: r.abandoned, Limiter: r.rates, Signer: r.signer, Sealer: r.sealer, Meter: r.metrics.Meter(p.Server),
 		Logger: r.logger, Now: clock.Now, NewID: id.New,
 	})
 }
@@ -257,6 +262,9 @@ func (r *Runtime) Watch(d keys.Digest) *Stream { return r.streams.watch(d) }
 // OpenReservations counts the store's open reservations.
 func (r *Runtime) OpenReservations() int { return r.store.OpenReservations() }
 
+// RefundsOwed counts the refunds that are owed and could not be made yet.
+func (r *Runtime) RefundsOwed() int { return r.debts.Owed() }
+
 // CacheEntries counts the keys in the cache.
 func (r *Runtime) CacheEntries() int { return r.cache.Len() }
 
@@ -303,6 +311,7 @@ func (r *Runtime) Destruct() error {
 		r.node.stop()
 	}
 	r.unwatch()
+	r.debts.close()
 	r.usage.close()
 	r.cache.Close()
 	if err := r.store.Close(); err != nil {
