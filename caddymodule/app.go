@@ -131,6 +131,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if err := a.source.connect(); err != nil {
 		return fmt.Errorf("store: %w", err)
 	}
+	a.warnOfAdmin(ctx)
 	events, err := ctx.App("events")
 	if err != nil {
 		return err
