@@ -101,6 +101,8 @@ type Runtime struct {
 	own  *board // the log, where this process owns the store; else nil
 	node *node  // follows the log of a store that others change, too; else nil
 
+	rules atomic.Pointer[map[string]string] // of the running config, by server
+
 	claims Claims // of the store, where processes share it; else nil
 
 	unwatch func()
@@ -188,6 +190,26 @@ func (r *Runtime) Configure(o keycache.Options, settings *admin.Settings) {
 func (r *Runtime) UseCurrency(ctx context.Context, code string) error {
 	return r.store.UseCurrency(ctx, code)
 }
+
+// SetRules tells by which rules each server is used now, as texts that differ
+// where the rules do. It returns what they were.
+func (r *Runtime) SetRules(rules map[string]string) (before map[string]string) {
+	if was := r.rules.Swap(&rules); was != nil {
+		before = *was
+	}
+	return before
+}
+
+// RulesOf returns the rules of a server now, "" if the running config has none.
+func (r *Runtime) RulesOf(server string) string {
+	if rules := r.rules.Load(); rules != nil {
+		return (*rules)[server]
+	}
+	return ""
+}
+
+// CheckStreams has those who serve streams look at their keys and rules again.
+func (r *Runtime) CheckStreams() { r.streams.tellAll() }
 
 // Service returns the operations on the store, or nil if it has none: its
 // accounts and keys are managed elsewhere. They need a lease.
