@@ -6,6 +6,7 @@ package caddymodule
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -131,6 +132,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if err := a.source.connect(); err != nil {
 		return fmt.Errorf("store: %w", err)
 	}
+	a.warnOfAdmin(ctx)
 	events, err := ctx.App("events")
 	if err != nil {
 		return err
@@ -245,17 +247,42 @@ func (a *App) Start() error {
 	if err := rt.UseCurrency(context.Background(), a.Currency); err != nil {
 		return fmt.Errorf("%s: %w", a.source.name, err)
 	}
-	for _, h := range a.handlers {
-		if err := h.bind(context.Background(), rt, a); err != nil {
-			return err
-		}
-	}
-	if err := a.bindPlatforms(context.Background(), rt); err != nil {
+	before := rt.SetRules(a.rules()) // first: a stream that is opened by a new handler goes by them
+	if err := a.bind(context.Background(), rt); err != nil {
+		rt.SetRules(before)
 		return err
 	}
 	shares.configure(a.Limits)
 	rt.Configure(a.Cache.options(), a.settings) // last: a config that fails to start changes nothing
+	rt.CheckStreams()
 	return nil
+}
+
+// bind lets handlers and platforms serve.
+func (a *App) bind(ctx context.Context, rt *runtime.Runtime) error {
+	for _, h := range a.handlers {
+		if err := h.bind(ctx, rt, a); err != nil {
+			return err
+		}
+	}
+	return a.bindPlatforms(ctx, rt)
+}
+
+// rules are who may use what, as a text for each server. Prices are not among
+// them: they are asked for each call.
+func (a *App) rules() map[string]string {
+	rules := make(map[string]string, len(a.handlers))
+	for _, h := range a.handlers {
+		h.rules = fmt.Sprintf("%+q %q %q %s", h.Scopes, h.Require, h.environments, textOf(a.Scopes))
+		rules[h.Server] = h.rules
+	}
+	return rules
+}
+
+// textOf is the same for the same value.
+func textOf(v any) string {
+	text, _ := json.Marshal(v) // of plain structs: it cannot fail
+	return string(text)
 }
 
 func (a *App) open() (caddy.Destructor, error) {
@@ -271,6 +298,7 @@ func (a *App) open() (caddy.Destructor, error) {
 		Open:     func(ctx context.Context) (runtime.Store, error) { return a.source.open(ctx, a.logger) },
 		KeyFile:  a.ReceiptKeyFile,
 		SealFile: a.SealKeyFile,
+		DebtDir:  a.debtDir(),
 		Cache:    a.Cache.options(),
 		IDs:      shares.ids,
 		Metrics:  metrics,

@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,9 +10,11 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
 
@@ -27,10 +30,12 @@ func init() {
 Manages the accounts, keys and charges of Farebox.
 
 The commands speak to the running server at Caddy's admin address: the one
-given by --address, or in the environment variable CADDY_ADMIN, or else
-localhost:2019. They read the bearer token that the server keeps in its data
-directory: run them as the user that runs the server, in an environment that
-names the same directory (HOME, or XDG_DATA_HOME).
+given by --address, or in the environment variable CADDY_ADMIN, or that of the
+config (--config, or the Caddyfile of the working directory), or else
+localhost:2019. On a unix socket, its permissions say who may. Of a TCP port they
+read the bearer token that the server keeps in its data directory: run them as
+the user that runs the server, in an environment that names the same directory
+(HOME, or XDG_DATA_HOME).
 
 With --offline they open the store itself, which --config names. That works
 only while no server has it open.
@@ -49,8 +54,8 @@ func addCommands(root *cobra.Command) {
 	flags := root.PersistentFlags()
 	flags.StringVar(&c.address, "address", "", "The admin address of the running server")
 	flags.BoolVar(&c.offline, "offline", false, "Open the store itself: no server may have it open")
-	flags.StringVarP(&c.config, "config", "c", "", "With --offline: the config file that names the store (default: Caddyfile)")
-	flags.StringVarP(&c.adapter, "adapter", "a", "", "With --offline: the config adapter")
+	flags.StringVarP(&c.config, "config", "c", "", "The config file that names the admin address or, with --offline, the store (default: Caddyfile)")
+	flags.StringVarP(&c.adapter, "adapter", "a", "", "The config adapter")
 	flags.BoolVar(&c.json, "json", false, "Print JSON")
 	root.AddCommand(accountCommand(&c), creditCommand(&c), adjustCommand(&c), keyCommand(&c), chargeCommand(&c), receiptCommand(&c), ledgerCommand(&c), auditCommand(&c),
 		backupCommand(&c), restoreCommand(&c), migrateCommand(&c))
@@ -134,9 +139,9 @@ func (c *connection) reach(ctx context.Context, method string, use func(context.
 		c.asked = true
 		return c.reachStore(ctx, method, func(client *admin.Client) error { return use(ctx, client) })
 	}
-	address := c.address
-	if address == "" {
-		address = caddy.DefaultAdminListen
+	address, err := c.adminAddress()
+	if err != nil {
+		return err
 	}
 	client, err := adminClient(address)
 	if err != nil {
@@ -153,6 +158,56 @@ func (c *connection) reach(ctx context.Context, method string, use func(context.
 
 // adminOffHint keeps people from going to and fro between two refusals.
 const adminOffHint = "\na server whose config says \"admin off\" cannot be reached by commands: stop it and use --offline, or give it an admin address"
+
+// adminAddress returns where the running server is to be found.
+func (c *connection) adminAddress() (string, error) {
+	switch {
+	case c.address != "":
+		return c.address, nil
+	case os.Getenv("CADDY_ADMIN") != "":
+		return caddy.DefaultAdminListen, nil // has it
+	}
+	config, err := c.adapted()
+	if err != nil && c.config == "" {
+		return caddy.DefaultAdminListen, nil // none, or somebody else's Caddyfile
+	}
+	var parsed struct {
+		Admin struct {
+			Listen string `json:"listen"`
+		} `json:"admin"`
+	}
+	if err == nil {
+		err = json.Unmarshal(config, &parsed)
+	}
+	if err != nil {
+		return "", fmt.Errorf("the config cannot be read: %w", err)
+	}
+	if parsed.Admin.Listen == "" {
+		return caddy.DefaultAdminListen, nil
+	}
+	return caddy.NewReplacer().ReplaceKnown(parsed.Admin.Listen, ""), nil
+}
+
+// adapted returns the config as JSON. Caddy's own way to it talks on the way.
+func (c *connection) adapted() ([]byte, error) {
+	file, name := cmp.Or(c.config, "Caddyfile"), c.adapter
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	if name == "" && (strings.HasPrefix(filepath.Base(file), "Caddyfile") || strings.HasSuffix(file, ".caddyfile") || strings.HasSuffix(file, ".Caddyfile")) {
+		name = "caddyfile"
+	}
+	if name == "" {
+		return text, nil
+	}
+	adapter := caddyconfig.GetAdapter(name)
+	if adapter == nil {
+		return nil, fmt.Errorf("unknown config adapter %q", name)
+	}
+	config, _, err := adapter.Adapt(text, map[string]any{"filename": file})
+	return config, err
+}
 
 // adminClient returns a client of the admin endpoint at that address.
 func adminClient(address string) (*admin.Client, error) {

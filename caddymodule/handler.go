@@ -145,6 +145,7 @@ type Handler struct {
 	resource     *resource // nil without oauth
 
 	ready chan struct{} // closed once the two below are set
+	rules string        // who may use what: see App.rules
 	rt    *runtime.Runtime
 	gate  *gate.Gate
 	earns platform.Server // who does, if the accounts are kept here

@@ -63,6 +63,7 @@ type source struct {
 	identity string
 	name     string // for people; it holds no secret
 	file     string // of a store that is a file, canonical; else ""
+	place    string // of one that is none: which it is, whatever the credentials
 	// connect resolves what must not be kept in the config. Others come after it.
 	connect func() error
 	open    func(ctx context.Context, logger *slog.Logger) (runtime.Store, error)
@@ -127,7 +128,8 @@ func (s *Store) postgres() (*source, error) {
 			return err
 		}
 		r.identity = driverPostgres + fingerprint(o.DSN)
-		return nil
+		r.place, err = pgstore.Place(o.DSN)
+		return err
 	}
 	r.open = func(ctx context.Context, logger *slog.Logger) (runtime.Store, error) {
 		o := o
@@ -172,6 +174,7 @@ func (s *Store) remote() (*source, error) {
 			return errors.New("the key is missing: want the secret of a gateway key of the platform, as in {env.FAREBOX_GATEWAY_KEY}")
 		}
 		r.identity = driverRemote + " " + o.URL + fingerprint(o.Key)
+		r.place = o.URL
 		return nil
 	}
 	r.open = func(_ context.Context, logger *slog.Logger) (runtime.Store, error) {
@@ -190,6 +193,15 @@ func (a *App) storeFile() (file string, err error) {
 		return "", errors.New("the store is a PostgreSQL database: back it up and restore it by PostgreSQL's own means, such as pg_dump")
 	}
 	return a.source.file, nil
+}
+
+// debtDir returns the directory for the refunds that are owed to payers of the
+// store. What is noted there is found again when a credential was changed.
+func (a *App) debtDir() string {
+	if a.source.file != "" {
+		return a.source.file + ".refunds"
+	}
+	return filepath.Join(dataDir(), fmt.Sprintf("refunds-%.16x", sha256.Sum256([]byte(a.source.place))))
 }
 
 // fillKeyFiles says where the installation's own keys are.

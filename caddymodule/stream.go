@@ -65,10 +65,13 @@ func (x *exchange) watch(ctx context.Context, cancel context.CancelFunc, t *gate
 }
 
 // endWithKey cancels a stream once its key is refused, after a change of the
-// key or at its expiry, or the gateway stops.
+// key or at its expiry, or when its server has other rules, or the gateway stops.
 func (x *exchange) endWithKey(ctx context.Context, cancel context.CancelFunc, client netip.Addr, stream *runtime.Stream, t *gate.Ticket) {
 	defer cancel()
 	for key := x.key; ; {
+		if x.h.rt.RulesOf(x.h.Server) != x.h.rules {
+			return // the config was replaced by one with other rules: its client is to ask again
+		}
 		var expiry <-chan time.Time
 		if !key.ExpiresAt.IsZero() {
 			expiry = time.After(clock.Until(key.ExpiresAt))

@@ -99,3 +99,48 @@ func listenFor(t *testing.T, g *harness.Gateway, secret, what string) *http.Resp
 	}
 	return resp
 }
+
+// TestStreamsEndWithTheirRules: promise 6, for what the operator narrows in the
+// config. A reload that asks for other scopes ends the streams that the old rules
+// had let open; one that changes something else ends none.
+func TestStreamsEndWithTheirRules(t *testing.T) {
+	t.Parallel()
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		w.Header().Set("Content-Type", "text/event-stream")
+		_, _ = io.WriteString(w, ": open\n\n")
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+	}))
+	t.Cleanup(upstream.Close)
+	t.Cleanup(upstream.CloseClientConnections)
+	config := billingCaddyfile(t, upstream.URL, nil)
+	g := binaries.StartGateway(t, config)
+	g.CLI(t, nil, "account", "create", "alice")
+	key := g.NewKey(t, "alice", "--kind", "personal", "--name", "listener", "--scope", "billing.read")
+	resp := listenFor(t, g, key.Secret, `"resourceSubscriptions":["invoice://1002"]`)
+	defer resp.Body.Close()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_, _ = io.Copy(io.Discard, resp.Body)
+	}()
+	load := func(config string) {
+		t.Helper()
+		if status, answer := reload(t, g, config); status != http.StatusOK {
+			t.Fatalf("reload: %d %s", status, answer)
+		}
+	}
+	load(strings.Replace(config, "provider acme", "provider acme\n\t\t\tmax_body 1MiB", 1))
+	select {
+	case <-ended:
+		t.Fatal("the stream has ended with a config of the same rules")
+	case <-time.After(time.Second): // in which it would have
+	}
+	load(strings.Replace(config, "provider acme", "provider acme\n\t\t\tscope \"resource:invoice://1002\" billing.write", 1))
+	select {
+	case <-ended:
+	case <-time.After(5 * time.Second):
+		t.Error("the stream lives on under rules that would not let it be opened")
+	}
+}

@@ -32,8 +32,8 @@ func (o *options) fromEnvironment(getenv func(string) string) {
 	o.port = or("FAREBOX_PORT", "8080")
 	o.platformPort = or("PLATFORM_PORT", "8090")
 	o.weatherPort = or("WEATHER_PORT", "3001")
-	o.platformAdmin = or("PLATFORM_ADMIN", "localhost:2019")
-	o.admin = or("GATEWAY_ADMIN", "localhost:2020")
+	o.platformAdmin = or("PLATFORM_ADMIN", demo.Socket(o.Data, "platform-admin.sock"))
+	o.admin = or("GATEWAY_ADMIN", demo.Socket(o.Data, "admin.sock"))
 }
 
 // endpoint is where MCP clients find the gateway.

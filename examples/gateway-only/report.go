@@ -70,7 +70,7 @@ func report(w io.Writer, o options, d *demonstration) {
 	fmt.Fprint(w, "\nGive it to an MCP client, with a second key (it is shown only now):\n\n")
 	fmt.Fprintf(w, "  %s\n", demo.ClientCommand(o.endpoint(), d.key.Secret))
 	fmt.Fprint(w, "\nSee the books, and what the API can do:\n\n")
-	fmt.Fprintf(w, "  %s farebox charge list --account %s --address %s\n", o.Farebox, accountName, o.platformAdmin)
+	fmt.Fprintf(w, "  %s farebox charge list --account %s --address '%s'\n", o.Farebox, accountName, o.platformAdmin)
 	fmt.Fprintf(w, "  %s/api/v1/docs\n", o.platform())
 	fmt.Fprintf(w, "\nThe store and the logs are in %s.", o.Data)
 	if o.Once {

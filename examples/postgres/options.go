@@ -39,8 +39,8 @@ func (o *options) fromEnvironment(getenv func(string) string) {
 	o.port = or("BALANCER_PORT", "8080")
 	o.weatherPort = or("WEATHER_PORT", "3001")
 	o.nodes = [2]node{
-		{port: or("NODE1_PORT", "8081"), admin: or("NODE1_ADMIN", "localhost:2019")},
-		{port: or("NODE2_PORT", "8082"), admin: or("NODE2_ADMIN", "localhost:2020")},
+		{port: or("NODE1_PORT", "8081"), admin: or("NODE1_ADMIN", demo.Socket(o.Data, "node1-admin.sock"))},
+		{port: or("NODE2_PORT", "8082"), admin: or("NODE2_ADMIN", demo.Socket(o.Data, "node2-admin.sock"))},
 	}
 }
 

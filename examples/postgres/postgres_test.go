@@ -18,7 +18,7 @@ func TestDefaults(t *testing.T) {
 	for file, wants := range map[string][]string{
 		"Caddyfile": {
 			"{$FAREBOX_PORT:" + o.nodes[0].port + "}", "{$CADDY_ADMIN:" + o.nodes[0].admin + "}", "{$WEATHER_PORT:" + o.weatherPort + "}",
-			"FAREBOX_PORT=" + o.nodes[1].port + " CADDY_ADMIN=" + o.nodes[1].admin + " bin/farebox run --config examples/postgres/Caddyfile\n",
+			"FAREBOX_PORT=" + o.nodes[1].port + " CADDY_ADMIN='" + o.nodes[1].admin + "' bin/farebox run --config examples/postgres/Caddyfile\n",
 			"make " + target + "\n",
 		},
 		"balancer.Caddyfile": {"{$BALANCER_PORT:" + o.port + "}", "{$NODE1_PORT:" + o.nodes[0].port + "}", "{$NODE2_PORT:" + o.nodes[1].port + "}"},

@@ -37,7 +37,7 @@ func report(w io.Writer, o options, d *demonstration) {
 	fmt.Fprintf(w, "  %s\n", demo.ClientCommand(o.endpoint(), d.key.Secret))
 	fmt.Fprint(w, "\nAsk either gateway, or the database:\n\n")
 	for _, n := range o.nodes {
-		fmt.Fprintf(w, "  %s farebox charge list --account %s --address %s\n", o.Farebox, accountName, n.admin)
+		fmt.Fprintf(w, "  %s farebox charge list --account %s --address '%s'\n", o.Farebox, accountName, n.admin)
 	}
 	fmt.Fprintf(w, "  psql \"%s\"\n", d.dsn)
 	fmt.Fprintf(w, "\nThe logs are in %s. The database is a temporary one, and goes at the end.", o.Data)

@@ -24,7 +24,7 @@ func (o *options) fromEnvironment(getenv func(string) string) {
 	}
 	o.port = or("FAREBOX_PORT", "8080")
 	o.weatherPort = or("WEATHER_PORT", "3001")
-	o.admin = or("CADDY_ADMIN", "localhost:2019")
+	o.admin = or("CADDY_ADMIN", demo.Socket(o.Data, "admin.sock"))
 }
 
 // endpoint is where MCP clients find the gateway.

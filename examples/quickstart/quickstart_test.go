@@ -99,7 +99,7 @@ func TestReport(t *testing.T) {
 		"  result    snow\n            wind\n", "  charged   0.01 USD (chg_1)\n", "xxx...xxx", "(100 bytes)",
 		"  balance   5.00 before, 4.99 after",
 		`claude mcp add --transport http weather http://localhost:8081/mcp --header "Authorization: Bearer sk_test_1"`,
-		"curl -sS http://localhost:8081/mcp \\\n", "charge list --account demo --address localhost:2020\n", "Ctrl-C ends all of it.",
+		"curl -sS http://localhost:8081/mcp \\\n", "charge list --account demo --address 'localhost:2020'\n", "Ctrl-C ends all of it.",
 	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the report lacks %q:\n%s", want, out.String())

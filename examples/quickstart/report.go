@@ -32,8 +32,8 @@ func report(w io.Writer, o options, d *demonstration) {
 	fmt.Fprintf(w, "  %s\n", strings.ReplaceAll(curl(o.endpoint(), d.key.Secret), "\n", "\n  "))
 	fmt.Fprint(w, "\nSee the books:\n\n")
 	address := ""
-	if o.admin != "localhost:2019" {
-		address = " --address " + o.admin
+	if o.admin != demo.Socket("data", "admin.sock") { // which the Caddyfile names
+		address = " --address '" + o.admin + "'"
 	}
 	fmt.Fprintf(w, "  %s farebox charge list --account %s%s\n", o.Farebox, accountName, address)
 	fmt.Fprintf(w, "\nThe store and the logs are in %s.", o.Data)

@@ -207,7 +207,7 @@ func (c *Call) Release(ctx context.Context) {
 	case c.charge != nil:
 		c.refund(ctx)
 	case !c.settled:
-		c.end(ctx, ResultReleased)
+		c.end(ctx, ResultReleased, nil)
 	}
 }
 
@@ -279,7 +279,9 @@ func (c *Call) Close(ctx context.Context) {
 	}
 }
 
-func (c *Call) end(ctx context.Context, result Result) {
+// end gives the reservation back. The failure is that of a capture, nil if none
+// was asked for.
+func (c *Call) end(ctx context.Context, result Result, failure error) {
 	c.settled = true
 	c.stopRenewal()
 	switch err := c.gate.Ledger.Release(ctx, c.id); {
@@ -292,6 +294,9 @@ func (c *Call) end(ctx context.Context, result Result) {
 			c.refund(ctx)
 		}
 		return
+	case err != nil && inDoubt(failure) && !c.kept: // it may be captured all the same, now or later
+		c.gate.Logger.Warn("a call was not delivered, and it is not known yet whether it was charged", "charge", c.id, "error", err)
+		c.gate.Debts.Owe(c.debt())
 	case err != nil && !c.resumed: // of one that is resumed the reservation may be gone
 		c.gate.Logger.Warn("a reservation could not be given back, it will expire", "charge", c.id, "error", err)
 	}
@@ -303,7 +308,7 @@ func (c *Call) end(ctx context.Context, result Result) {
 // reservation waits for another attempt until it expires.
 func (c *Call) failed(ctx context.Context, err error) {
 	if !c.mayComeBack() || errors.Is(err, errRefunded) {
-		c.end(ctx, ResultFailed)
+		c.end(ctx, ResultFailed, err)
 		return
 	}
 	c.settled = true
@@ -315,28 +320,6 @@ func (c *Call) failed(ctx context.Context, err error) {
 func (c *Call) TicketOut() { c.ticket.Store(true) }
 
 func (c *Call) mayComeBack() bool { return c.resumed || c.ticket.Load() }
-
-func (c *Call) refund(ctx context.Context) {
-	charge := c.charge
-	c.charge = nil
-	if charge.Paid() == 0 { // by a free quota: there is nothing to give back
-		c.count(ResultRefunded)
-		return
-	}
-	now := c.gate.Now()
-	_, _, err := c.gate.Ledger.Post(ctx,
-		ledger.Transaction{
-			ID: c.gate.NewID("txn_"), Kind: ledger.KindRefund, Charge: charge.ID, At: now,
-			Reason: "the result was not delivered",
-		},
-		ledger.Audit{At: now, Actor: "gateway", Action: "charge.refund", Target: charge.ID})
-	if err != nil && !errors.Is(err, ledger.ErrSettled) { // that is a charge that a free quota has paid
-		c.gate.Logger.Error("an undelivered call could not be refunded: refund it by hand", "charge", charge.ID, "error", err)
-		c.count(ResultFailed)
-		return
-	}
-	c.count(ResultRefunded)
-}
 
 func (c *Call) count(r Result) {
 	amount := c.order.Amount

@@ -116,6 +116,7 @@ type Deps struct {
 	Keys         Keys
 	Ledger       Ledger
 	Bonds        Bonds
+	Debts        Debts
 	Abandonments Abandonments
 	Limiter      Limiter
 	Signer       *ledger.Signer

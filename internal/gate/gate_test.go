@@ -54,6 +54,7 @@ type bench struct {
 	store  *sqlitestore.Store
 	meter  *counts
 	left   *leavers
+	owed   []Debt
 	ids    int
 	payer  ledger.Account
 	earner ledger.Account
@@ -120,11 +121,14 @@ func skewedBench(t *testing.T, ahead time.Duration) *bench {
 		Server: "weather", Provider: b.earner.ID, Environments: []keys.Environment{keys.Live, keys.Test},
 		Secrets: &keys.DefaultFormat, Prices: book, Currency: "USD", Receipts: true, MaxCall: time.Hour,
 	}, Deps{
-		Keys: direct{store}, Ledger: store, Bonds: store, Abandonments: b.left, Signer: ledger.NewSigner([32]byte{1}), Meter: b.meter,
+		Keys: direct{store}, Ledger: store, Bonds: store, Debts: b, Abandonments: b.left, Signer: ledger.NewSigner([32]byte{1}), Meter: b.meter,
 		Logger: slog.New(slog.DiscardHandler), Now: tick, NewID: b.newID,
 	})
 	return b
 }
+
+// Owe notes a debt.
+func (b *bench) Owe(d Debt) { b.owed = append(b.owed, d) }
 
 func (b *bench) newID(prefix string) string {
 	b.ids++

@@ -29,8 +29,8 @@ type glob[T any] struct {
 }
 
 // Add puts a rule into the table. In the patterns of tools and prompts, '*'
-// stands for any run of characters except '/', '?' for one, and '[a-z]' for a
-// class. In those of resources, '*' and whatever stands in braces stand for any
+// stands for any run of characters, '?' for one, and '[a-z]' for a class; '/' is
+// a character like any other, so that "*" is all of them. In those of resources, '*' and whatever stands in braces stand for any
 // run of characters, '/' included, and all else for itself. Methods have no
 // patterns. What cannot be read, and what stands there already, is an error.
 func (t *Table[T]) Add(item Item, value T) error {
@@ -141,8 +141,7 @@ func (g *glob[T]) matches(item Item) bool {
 	if item.Kind == Resource {
 		return matchesPieces(g.pieces, item.Name)
 	}
-	ok, _ := path.Match(g.pattern, item.Name) // Add has checked the pattern
-	return ok
+	return matchGlob(g.pattern, item.Name)
 }
 
 // splitURIPattern returns what stands between the wildcards of a pattern for

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -209,6 +210,16 @@ func CheckDSN(dsn string) error {
 		return errDSN
 	}
 	return nil
+}
+
+// Place says which database a DSN is of, without the credentials: the same for
+// all of them.
+func Place(dsn string) (string, error) {
+	c, err := pgxpool.ParseConfig(dsn)
+	if err != nil {
+		return "", errDSN
+	}
+	return net.JoinHostPort(c.ConnConfig.Host, strconv.Itoa(int(c.ConnConfig.Port))) + "/" + c.ConnConfig.Database, nil
 }
 
 var errDSN = errors.New("the DSN of the database cannot be read: want postgres://user:password@host:port/database, or host=… user=… password=… dbname=…")

@@ -20,18 +20,28 @@ var (
 	errNumber  = errors.New("they have a number that is out of range")
 	errTwice   = errors.New("they have a name twice")
 	errSyntax  = errors.New("they are no JSON object")
+	errAlike   = errors.New("they have two names in one object that some servers take for one, since they differ in case, '_', '-' or form alone")
 )
+
+// alikeError says that the arguments have a name that is nearly one that the
+// expression reads.
+type alikeError struct{ exact string }
+
+func (e *alikeError) Error() string {
+	return fmt.Sprintf("they have a name that some servers take for %q, by which the price is found, since it differs in case, '_', '-' or form alone: write it exactly so", e.exact)
+}
 
 // readArguments returns the arguments as an expression sees them. Numbers that
 // are written as integers are int64 exactly, beyond its range and with a
-// fraction or an exponent float64. Nil is an empty map.
-func readArguments(raw []byte) (map[string]any, error) {
+// fraction or an exponent float64. Nil is an empty map. What has not the shape
+// is refused: the server could see something else in it.
+func readArguments(raw []byte, s *shape) (map[string]any, error) {
 	if raw == nil {
 		return map[string]any{}, nil
 	}
 	r := reader{Decoder: json.NewDecoder(bytes.NewReader(raw))}
 	r.UseNumber()
-	v, err := r.value()
+	v, err := r.value(s)
 	if err != nil {
 		return nil, err
 	}
@@ -49,7 +59,7 @@ type reader struct {
 	values int
 }
 
-func (r *reader) value() (any, error) {
+func (r *reader) value(s *shape) (any, error) {
 	if r.values++; r.values > maxValues {
 		return nil, errTooMany
 	}
@@ -60,17 +70,18 @@ func (r *reader) value() (any, error) {
 	switch t := token.(type) {
 	case json.Delim:
 		if t == '{' {
-			return r.object()
+			return r.object(s)
 		}
-		return r.list()
+		return r.list(s)
 	case json.Number:
 		return number(t.String())
 	}
 	return token, nil // a string, a bool or nil
 }
 
-func (r *reader) object() (any, error) {
+func (r *reader) object(s *shape) (any, error) {
 	members := make(map[string]any)
+	var seen map[string]struct{}
 	for r.More() {
 		name, err := r.Token()
 		if err != nil {
@@ -80,17 +91,25 @@ func (r *reader) object() (any, error) {
 		if _, twice := members[key]; twice {
 			return nil, errTwice
 		}
-		if members[key], err = r.value(); err != nil {
+		member, err := s.check(key, &seen)
+		if err != nil {
+			return nil, err
+		}
+		if members[key], err = r.value(member); err != nil {
 			return nil, err
 		}
 	}
 	return members, r.end()
 }
 
-func (r *reader) list() (any, error) {
+func (r *reader) list(s *shape) (any, error) {
 	list := []any{}
+	var elem *shape
+	if s != nil {
+		elem = s.elem
+	}
 	for r.More() {
-		v, err := r.value()
+		v, err := r.value(elem)
 		if err != nil {
 			return nil, err
 		}

@@ -45,6 +45,7 @@ type language struct{ env *cel.Env }
 // formula is a price by expression.
 type formula struct {
 	program cel.Program
+	shape   *shape // of the arguments
 	max     ledger.Amount
 }
 
@@ -83,13 +84,13 @@ func (l *language) compile(expression string, most ledger.Amount) (*formula, err
 	if err != nil {
 		return nil, fmt.Errorf("its expression cannot be prepared: %w", err)
 	}
-	return &formula{program: program, max: most}, nil
+	return &formula{program: program, shape: shapeOf([]*place{readsOf(ast.NativeRep().Expr())}, false), max: most}, nil
 }
 
 // price returns what the call costs. The error is a *RefusedError: a price
 // that cannot be told is none.
 func (f *formula) price(ctx context.Context, tool string, arguments []byte) (ledger.Amount, error) {
-	args, err := readArguments(arguments)
+	args, err := readArguments(arguments, f.shape)
 	if err != nil {
 		return 0, &RefusedError{Reason: "the arguments cannot be priced: " + err.Error()}
 	}

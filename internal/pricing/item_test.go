@@ -26,7 +26,7 @@ func TestQuoteByKind(t *testing.T) {
 		entry string
 	}{
 		{"report", 1, "report"}, {"prompt:report", 2, "prompt:report"}, {"method:report", 3, "method:report"}, {"resource:report", 0, Other},
-		{"draft/x", 9, Other}, {"prompt:draft/x", 4, "prompt:draft/*"}, {"prompt:draft/x/y", 0, Other}, {"prompt:draft/free", 0, "prompt:draft/free"},
+		{"draft/x", 9, Other}, {"prompt:draft/x", 4, "prompt:draft/*"}, {"prompt:draft/x/y", 4, "prompt:draft/*"}, {"prompt:draft/free", 0, "prompt:draft/free"},
 		{"prompt:long", 7, "prompt:long"}, {"method:other", 0, Other},
 		{"resource:docs://a/c.pdf", 5, "resource:docs://*.pdf"}, {"resource:docs://a/b/c", 6, "resource:docs://*"}, {"resource:docs://a/b.pdf", 7, "resource:docs://a/b.pdf"},
 		{"resource:docs:/", 0, Other}, {"resource:city://Oslo/now", 8, "resource:city://{name}/now{?units}"},

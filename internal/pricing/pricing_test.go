@@ -35,7 +35,7 @@ func TestQuoteOrder(t *testing.T) {
 		{"ping", 0, "ping", nil},
 		{"v1/abc", 1, "v?/[a-c]*", nil},
 		{"v1/xyz", 0, Other, ErrUnpriced},
-		{"search_a/b", 0, Other, ErrUnpriced},
+		{"search_a/b", 2000, "search_*", nil}, // a slash is like any other character
 		{"Ping", 0, Other, ErrUnpriced},
 		{"", 0, Other, ErrUnpriced},
 	} {

@@ -50,7 +50,8 @@ var actor = admin.Actor{Name: "test"}
 func options(dir, name string, open func(context.Context) (runtime.Store, error)) runtime.Options {
 	return runtime.Options{
 		Open: open, KeyFile: filepath.Join(dir, name+"-receipt-key"), SealFile: filepath.Join(dir, name+"-seal-key"),
-		Cache: keycache.Options{}, Metrics: telemetry.New(func() int64 { return 0 }), Logger: slog.New(slog.DiscardHandler),
+		DebtDir: filepath.Join(dir, name+"-refunds"),
+		Cache:   keycache.Options{}, Metrics: telemetry.New(func() int64 { return 0 }), Logger: slog.New(slog.DiscardHandler),
 	}
 }
 

@@ -60,7 +60,7 @@ func TestFlood(t *testing.T) {
 			store.Store = s
 			return store, err
 		},
-		KeyFile: filepath.Join(dir, "key"), SealFile: filepath.Join(dir, "key") + ".seal", Cache: keycache.Options{Size: 2 * good},
+		KeyFile: filepath.Join(dir, "key"), SealFile: filepath.Join(dir, "key") + ".seal", DebtDir: filepath.Join(dir, "refunds"), Cache: keycache.Options{Size: 2 * good},
 		Metrics: telemetry.New(func() int64 { return 0 }), Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {

@@ -87,7 +87,7 @@ func openOn(t *testing.T, part *shared, dir string) *Runtime {
 	t.Helper()
 	r, err := Open(t.Context(), Options{
 		Open:    func(context.Context) (Store, error) { return part, nil },
-		KeyFile: filepath.Join(dir, "receipt-key"), SealFile: filepath.Join(dir, "seal-key"),
+		KeyFile: filepath.Join(dir, "receipt-key"), SealFile: filepath.Join(dir, "seal-key"), DebtDir: filepath.Join(dir, "refunds"),
 		Cache: keycache.Options{}, Metrics: telemetry.New(func() int64 { return 0 }), Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {

@@ -66,10 +66,13 @@ type Options struct {
 	// SealFile holds the keys that seal session ids and event ids. It is made,
 	// of mode 0600, if it is not there.
 	SealFile string
-	Cache    keycache.Options
-	IDs      *share.Budget // of requests in sessions
-	Metrics  *telemetry.Metrics
-	Logger   *slog.Logger
+	// DebtDir is the directory of the refunds that are owed. It is made, of mode
+	// 0700, when there is one. It must be of one store only.
+	DebtDir string
+	Cache   keycache.Options
+	IDs     *share.Budget // of requests in sessions
+	Metrics *telemetry.Metrics
+	Logger  *slog.Logger
 }
 
 // drainTime bounds how long closing waits for calls in flight.
@@ -90,6 +93,7 @@ type Runtime struct {
 	streams  *streams
 	usage    *usage
 	expiring *expiring
+	debts    *debts
 
 	requests  *requests
 	abandoned *abandoned
@@ -98,6 +102,8 @@ type Runtime struct {
 	log  Revocations
 	own  *board // the log, where this process owns the store; else nil
 	node *node  // follows the log of a store that others change, too; else nil
+
+	rules atomic.Pointer[map[string]string] // of the running config, by server
 
 	claims Claims // of the store, where processes share it; else nil
 
@@ -145,6 +151,7 @@ func Open(ctx context.Context, o Options) (*Runtime, error) {
 		r.own = newBoard(clock.Now, formerLeases(ctx, store))
 		r.log = r.own
 	}
+	r.debts = newDebts(o.DebtDir, store, o.Logger)
 	r.unwatch = o.Metrics.Watch(r)
 	return r, nil
 }
@@ -194,6 +201,26 @@ func bounded(store Store, o keycache.Options) keycache.Options {
 	return o
 }
 
+// SetRules tells by which rules each server is used now, as texts that differ
+// where the rules do. It returns what they were.
+func (r *Runtime) SetRules(rules map[string]string) (before map[string]string) {
+	if was := r.rules.Swap(&rules); was != nil {
+		before = *was
+	}
+	return before
+}
+
+// RulesOf returns the rules of a server now, "" if the running config has none.
+func (r *Runtime) RulesOf(server string) string {
+	if rules := r.rules.Load(); rules != nil {
+		return (*rules)[server]
+	}
+	return ""
+}
+
+// CheckStreams has those who serve streams look at their keys and rules again.
+func (r *Runtime) CheckStreams() { r.streams.tellAll() }
+
 // Service returns the operations on the store, or nil if it has none: its
 // accounts and keys are managed elsewhere. They need a lease.
 func (r *Runtime) Service() *admin.Service { return r.service }
@@ -201,7 +228,7 @@ func (r *Runtime) Service() *admin.Service { return r.service }
 // Gate returns a gate to a server under the policy. Its use needs a lease.
 func (r *Runtime) Gate(p gate.Policy) *gate.Gate {
 	return gate.New(p, gate.Deps{
-		Keys: r, Ledger: r.store, Bonds: r.store, Abandonments: r.abandoned, Limiter: r.rates, Signer: r.signer, Sealer: r.sealer, Meter: r.metrics.Meter(p.Server),
+		Keys: r, Ledger: r.store, Bonds: r.store, Debts: r.debts, Abandonments: r.abandoned, Limiter: r.rates, Signer: r.signer, Sealer: r.sealer, Meter: r.metrics.Meter(p.Server),
 		Logger: r.logger, Now: clock.Now, NewID: id.New,
 	})
 }
@@ -267,6 +294,9 @@ func (r *Runtime) Watch(d keys.Digest) *Stream { return r.streams.watch(d) }
 // OpenReservations counts the store's open reservations.
 func (r *Runtime) OpenReservations() int { return r.store.OpenReservations() }
 
+// RefundsOwed counts the refunds that are owed and could not be made yet.
+func (r *Runtime) RefundsOwed() int { return r.debts.Owed() }
+
 // CacheEntries counts the keys in the cache.
 func (r *Runtime) CacheEntries() int { return r.cache.Len() }
 
@@ -313,6 +343,7 @@ func (r *Runtime) Destruct() error {
 		r.node.stop()
 	}
 	r.unwatch()
+	r.debts.close()
 	r.usage.close()
 	r.cache.Close()
 	if err := r.store.Close(); err != nil {

@@ -41,6 +41,7 @@ func open(t *testing.T, dir string) (*Runtime, *closing) {
 			return store, err
 		},
 		KeyFile: filepath.Join(dir, "f.db.receipt-key"), SealFile: filepath.Join(dir, "f.db.receipt-key") + ".seal",
+		DebtDir: filepath.Join(dir, "f.db.refunds"),
 		Cache:   keycache.Options{},
 		Metrics: telemetry.New(func() int64 { return 0 }),
 		Logger:  slog.New(slog.DiscardHandler),

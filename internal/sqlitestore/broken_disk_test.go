@@ -115,7 +115,7 @@ func (m *storm) call(random *rand.Rand, tick <-chan time.Time) error {
 			return nil
 		case 1:
 			err := m.store.Release(ctx, charge)
-			if err == nil {
+			if err == nil || errors.Is(err, ledger.ErrUnavailable) { // the latter in doubt: when that ends, it is released or refunded
 				m.say(charge, toldReleased)
 				return nil
 			}

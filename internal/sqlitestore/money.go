@@ -124,8 +124,8 @@ func parseCharge(ctx context.Context, id string) (uuid, error) {
 // Release gives an open reservation back. Repeating it changes nothing, and an
 // expired one counts as released from then on. Errors: ledger.ErrSettled if it
 // is captured or being captured, ErrNotFound if it is not known, so that there
-// is nothing to give back. One whose capture is in doubt is released, or
-// refunded if it turns out to be captured.
+// is nothing to give back, ErrUnavailable if its capture is in doubt: it is
+// released, or refunded, when that ends, if this process lives to see it.
 func (s *Store) Release(ctx context.Context, id string) error {
 	u, err := parseCharge(ctx, id)
 	if err != nil {
@@ -156,6 +156,7 @@ func (s *Store) release(u uuid) (known bool, err error) {
 		h.state = holdReleased
 	case holdDoubt:
 		h.unwanted = true
+		return true, s.inDoubt()
 	case holdReleased:
 	default:
 		return true, ledger.ErrSettled

@@ -24,6 +24,8 @@ import (
 // Source is a running store with its cache, as far as gauges look at it.
 type Source interface {
 	OpenReservations() int
+	// RefundsOwed counts the refunds that could not be made yet.
+	RefundsOwed() int
 	CacheEntries() int
 	StoreUp() bool
 	// RevocationLag tells how old the knowledge of changes of keys is that others
@@ -84,6 +86,7 @@ func New(held func() int64) *Metrics {
 		m.gauges = append(m.gauges, prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "farebox", Name: name, Help: help}, value))
 	}
 	gauge("reservations_open", "Reservations that are neither settled nor expired.", m.sum(func(s Source) float64 { return float64(s.OpenReservations()) }))
+	gauge("refunds_owed", "Refunds of undelivered calls that the store has not taken yet.", m.sum(func(s Source) float64 { return float64(s.RefundsOwed()) }))
 	gauge("cache_entries", "Keys in the cache.", m.sum(func(s Source) float64 { return float64(s.CacheEntries()) }))
 	gauge("revocation_lag_seconds", "Seconds since the changes of keys that other processes make were last asked for.", m.lag)
 	gauge("held_bytes", "Bytes of requests and answers that are held back.", func() float64 { return float64(held()) })

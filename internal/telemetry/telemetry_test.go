@@ -102,6 +102,7 @@ type store struct {
 func (s *store) RevocationLag() time.Duration { return s.lag }
 
 func (s *store) OpenReservations() int { return s.open }
+func (s *store) RefundsOwed() int      { return s.open }
 func (s *store) CacheEntries() int     { return 2 * s.open }
 func (s *store) StoreUp() bool         { return s.up }
 

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"strconv"
+	"strings"
 )
 
 // Binaries are the programs that the demonstrations start.
@@ -44,9 +46,23 @@ func CheckPort(variable, host, port, example, target string) error {
 	return listener.Close()
 }
 
+// Socket returns the admin address of a Caddy whose socket is in the directory,
+// for the server's own user alone.
+func Socket(dir, name string) string { return "unix/" + filepath.Join(dir, name) + "|0600" }
+
+// maxSocket bounds the path of a socket in bytes, on all systems (macOS and BSD
+// have 104 with the end of the text, Linux 108).
+const maxSocket = 103
+
 // CheckAddress is CheckPort for Caddy's admin address. One that is a socket
-// needs no port.
+// needs no port, and a path that is short enough.
 func CheckAddress(variable, address, example, target string) error {
+	if path, ok := strings.CutPrefix(address, "unix/"); ok {
+		if path, _, _ = strings.Cut(path, "|"); len(path) > maxSocket {
+			return fmt.Errorf("the socket's path %s has %d bytes, and systems take %d: choose a shorter one, as in %s='unix//tmp/farebox/admin.sock|0600' make %s", path, len(path), maxSocket, variable, target)
+		}
+		return nil
+	}
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil

@@ -1,0 +1,64 @@
+package caddymodule
+
+import (
+	"reflect"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+)
+
+// socketAdvice says what to write instead of an admin endpoint that is open.
+const socketAdvice = "write as a global option: admin unix//run/farebox/admin.sock|0600, in a directory that is there and is yours alone, or: admin off"
+
+// warnOfAdmin says so loudly if the config's admin endpoint is open to others
+// than the server's own user: who reaches it can load another config, and by one
+// read the store, its keys and the token of the commands.
+func (a *App) warnOfAdmin(ctx caddy.Context) {
+	listen, on := adminListen(ctx)
+	if !on {
+		return
+	}
+	address, err := caddy.ParseNetworkAddress(listen)
+	if err != nil {
+		return // Caddy tells
+	}
+	path, mode, _ := strings.Cut(address.Host, "|")
+	switch {
+	case !address.IsUnixNetwork():
+		a.logger.Warn("any user and any program of this machine can take this gateway over: its admin endpoint is a TCP port, where a config can be loaded that reads the store, its keys and the admin token",
+			"admin", listen, "advice", socketAdvice)
+	case openToAll(mode):
+		a.logger.Warn("any user of this machine can take this gateway over: the socket of its admin endpoint may be written to by all",
+			"admin", path, "mode", mode, "advice", socketAdvice)
+	}
+}
+
+// openToAll reports whether a socket's mode, in octal digits, lets everybody
+// write. None at all is Caddy's own, 0200.
+func openToAll(mode string) bool {
+	return mode != "" && strings.ContainsRune("2367", rune(mode[len(mode)-1]))
+}
+
+// adminListen returns where the admin endpoint of the config that is being
+// provisioned listens. Caddy tells modules nothing of it, so it is looked up in
+// its Context by reflection; TestAdminListen fails when that is not there any
+// more. on is false if the config has no admin endpoint, or it cannot be told.
+func adminListen(ctx caddy.Context) (listen string, on bool) {
+	config := reflect.Indirect(reflect.ValueOf(ctx).FieldByName("cfg"))
+	if !config.IsValid() || !config.FieldByName("Admin").IsValid() {
+		return "", false
+	}
+	admin := reflect.Indirect(config.FieldByName("Admin"))
+	if admin.IsValid() {
+		if disabled := admin.FieldByName("Disabled"); !disabled.IsValid() || disabled.Bool() {
+			return "", false
+		}
+		if field := admin.FieldByName("Listen"); field.IsValid() {
+			listen = caddy.NewReplacer().ReplaceKnown(field.String(), "")
+		}
+	}
+	if listen == "" {
+		listen = caddy.DefaultAdminListen
+	}
+	return listen, true
+}

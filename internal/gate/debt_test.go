@@ -1,0 +1,89 @@
+package gate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/mcp"
+)
+
+// outage is a ledger that does not answer from some step on.
+type outage struct {
+	Ledger
+	captured, released error // what these steps say, after they were done
+	posts              error
+}
+
+func (o *outage) Capture(ctx context.Context, id string, answer []byte) (ledger.Charge, ledger.Purse, error) {
+	c, p, err := o.Ledger.Capture(ctx, id, answer)
+	if err == nil && o.captured != nil {
+		return ledger.Charge{}, ledger.Purse{}, o.captured
+	}
+	return c, p, err
+}
+
+func (o *outage) Release(ctx context.Context, id string) error {
+	if o.released != nil {
+		return o.released
+	}
+	return o.Ledger.Release(ctx, id)
+}
+
+func (o *outage) Post(ctx context.Context, t ledger.Transaction, a ledger.Audit) (ledger.Transaction, ledger.Purse, error) {
+	if o.posts != nil {
+		return ledger.Transaction{}, ledger.Purse{}, o.posts
+	}
+	return o.Ledger.Post(ctx, t, a)
+}
+
+// Promise 2: what was captured and not delivered is refunded or owed, and so is
+// what may have been captured; nothing else is owed.
+func TestWhatIsNotRefundedIsOwed(t *testing.T) {
+	down := fmt.Errorf("the disk: %w", ledger.ErrUnavailable)
+	for name, c := range map[string]struct {
+		ledger  outage
+		deliver bool // the answer passes, and its client is gone after that
+		owed    bool
+	}{
+		"refund fails":                    {outage{posts: down}, true, true},
+		"refund is made":                  {outage{}, true, false},
+		"capture and release in doubt":    {outage{captured: down, released: down}, false, true},
+		"capture in doubt, store unknown": {outage{captured: errors.New("EOF"), released: ledger.ErrNotFound}, false, true},
+		"all fail":                        {outage{captured: down, posts: down}, false, true},
+		"captured all the same":           {outage{captured: down}, false, false},
+		"refused for certain":             {outage{captured: ledger.ErrConflict, released: down}, false, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			o := c.ledger
+			o.Ledger, b.Ledger = b.Ledger, &o
+			call, refusal := b.call(t, b.key(t, nil), toolCall("cheap"))
+			if refusal != nil {
+				t.Fatal(refusal)
+			}
+			_, refusal = call.Settle(t.Context(), mcp.OutcomeResult, []byte(`{}`))
+			if (refusal == nil) != c.deliver {
+				t.Fatalf("settled: %v", refusal)
+			}
+			call.Release(t.Context())
+			call.Close(t.Context())
+			if (len(b.owed) > 0) != c.owed || len(b.owed) > 1 || c.owed && b.owed[0].Charge != call.ID() {
+				t.Fatalf("owed %v, want any: %v", b.owed, c.owed)
+			}
+			// What is owed can be posted more than once, and is made once.
+			o.posts = nil
+			for range 2 * len(b.owed) {
+				posting, audit := b.owed[0].Posting()
+				if _, _, err := o.Post(t.Context(), posting, audit); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if a, err := b.store.Account(t.Context(), b.payer.ID); err == nil && c.owed && a.Live.Balance != 50_000 {
+				t.Errorf("the payer has %+v", a.Live)
+			}
+		})
+	}
+}

@@ -1,0 +1,72 @@
+package items
+
+import (
+	"strings"
+	"unicode/utf8"
+)
+
+// matchGlob reports whether the name is one of those that a pattern stands for.
+// The pattern is written as path.Match has it, which has checked it; but here '/'
+// is a character like any other, so that "*" is every name. It goes back to the
+// last '*' alone, which is enough and bounds the time.
+func matchGlob(pattern, name string) bool {
+	star, from := -1, 0 // the pattern after the last '*', and what of the name is left to it
+	rest, text := pattern, name
+	for {
+		switch {
+		case strings.HasPrefix(rest, "*"):
+			rest = rest[1:]
+			star, from = len(pattern)-len(rest), len(name)-len(text)
+			continue
+		case rest == "" && text == "":
+			return true
+		case rest != "" && text != "":
+			r, size := utf8.DecodeRuneInString(text)
+			if after, ok := matchRune(rest, r); ok {
+				rest, text = after, text[size:]
+				continue
+			}
+		}
+		if star < 0 || from == len(name) {
+			return false
+		}
+		_, size := utf8.DecodeRuneInString(name[from:])
+		from += size
+		rest, text = pattern[star:], name[from:]
+	}
+}
+
+// matchRune matches a rune with the first element of a pattern, which is none of
+// the stars, and returns the rest of the pattern.
+func matchRune(pattern string, r rune) (rest string, ok bool) {
+	switch pattern[0] {
+	case '?':
+		return pattern[1:], true
+	case '[':
+		return matchClass(pattern[1:], r)
+	}
+	want, rest := literal(pattern)
+	return rest, want == r
+}
+
+// matchClass is matchRune for a class whose bracket was opened.
+func matchClass(pattern string, r rune) (rest string, ok bool) {
+	rest, negated := strings.CutPrefix(pattern, "^")
+	for first := true; first || rest[0] != ']'; first = false {
+		var low, high rune
+		low, rest = literal(rest)
+		high = low
+		if rest[0] == '-' {
+			high, rest = literal(rest[1:])
+		}
+		ok = ok || low <= r && r <= high
+	}
+	return rest[1:], ok != negated
+}
+
+// literal returns the first character of a pattern, which may be escaped.
+func literal(pattern string) (r rune, rest string) {
+	pattern = strings.TrimPrefix(pattern, `\`)
+	r, size := utf8.DecodeRuneInString(pattern)
+	return r, pattern[size:]
+}

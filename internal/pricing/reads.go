@@ -1,0 +1,301 @@
+package pricing
+
+import (
+	"slices"
+
+	"cel.dev/cel-go/common/ast"
+	"cel.dev/cel-go/common/operators"
+	"cel.dev/cel-go/common/overloads"
+	"cel.dev/cel-go/common/types"
+)
+
+// place is a value in the arguments, by the way to it, of which an expression
+// makes something.
+type place struct {
+	names map[string]*place // members that are read by name
+	any   *place            // any member, if one is read by a name that is computed
+	elem  *place            // any element
+	all   bool              // what members there are is seen
+	deep  bool              // the same, of all that is below
+}
+
+func (p *place) member(name string) *place {
+	if p.names == nil {
+		p.names = make(map[string]*place)
+	}
+	if p.names[name] == nil {
+		p.names[name] = new(place)
+	}
+	return p.names[name]
+}
+
+func (p *place) anyMember() *place {
+	p.all = true
+	if p.any == nil {
+		p.any = new(place)
+	}
+	return p.any
+}
+
+func (p *place) element() *place {
+	if p.elem == nil {
+		p.elem = new(place)
+	}
+	return p.elem
+}
+
+// value is where a value of the expression may come from: it is what stands at
+// one of the places, or something that the expression has built, in which some of
+// them are held.
+type value struct{ places, held []*place }
+
+func union(a, b []*place) []*place {
+	a = slices.Clip(a)
+	for _, p := range b {
+		if !slices.Contains(a, p) {
+			a = append(a, p)
+		}
+	}
+	return a
+}
+
+func (v value) or(others ...value) value {
+	for _, o := range others {
+		v.places, v.held = union(v.places, o.places), union(v.held, o.held)
+	}
+	return v
+}
+
+// hold is what is built of v.
+func (v value) hold() value { return value{held: union(v.places, v.held)} }
+
+// step is what may be reached from v.
+func (v value) step(to ...func(*place) *place) value {
+	out := value{places: v.held, held: v.held}
+	for _, p := range v.places {
+		for _, f := range to {
+			out.places = union(out.places, []*place{f(p)})
+		}
+	}
+	return out
+}
+
+func (v value) member(name string) value {
+	return v.step(func(p *place) *place { return p.member(name) })
+}
+
+// inside is any member or element.
+func (v value) inside() value { return v.step((*place).anyMember, (*place).element) }
+
+// see notes that the whole value is looked at.
+func (v value) see() {
+	for _, p := range union(v.places, v.held) {
+		p.deep = true
+	}
+}
+
+// readsOf finds what an expression reads of its arguments. It errs on the side of
+// more.
+func readsOf(e ast.Expr) *place {
+	r := reads{root: new(place), vars: make(map[string]value)}
+	r.of(e)
+	return r.root
+}
+
+// reads walks an expression.
+type reads struct {
+	root *place
+	vars map[string]value // of the macros that are being walked
+}
+
+// of returns where the value of an expression comes from.
+func (r *reads) of(e ast.Expr) value {
+	switch e.Kind() {
+	case ast.IdentKind:
+		v := r.vars[e.AsIdent()]
+		if e.AsIdent() == "args" || e.AsIdent() == ".args" { // also where a macro's variable hides it
+			v = v.or(value{places: []*place{r.root}})
+		}
+		return v
+	case ast.SelectKind:
+		return r.of(e.AsSelect().Operand()).member(e.AsSelect().FieldName())
+	case ast.CallKind:
+		return r.call(e.AsCall())
+	case ast.ListKind:
+		var v value
+		for _, element := range e.AsList().Elements() {
+			v = v.or(r.of(element).hold())
+		}
+		return v
+	case ast.MapKind:
+		var v value
+		for _, entry := range e.AsMap().Entries() {
+			r.of(entry.AsMapEntry().Key()).see()
+			v = v.or(r.of(entry.AsMapEntry().Value()).hold())
+		}
+		return v
+	case ast.ComprehensionKind:
+		return r.comprehension(e.AsComprehension())
+	}
+	return value{}
+}
+
+func (r *reads) call(c ast.CallExpr) value {
+	args := c.Args()
+	if c.IsMemberFunction() {
+		args = append([]ast.Expr{c.Target()}, args...)
+	}
+	values := make([]value, len(args))
+	for i, arg := range args {
+		values[i] = r.of(arg)
+	}
+	switch c.FunctionName() {
+	case operators.Conditional, operators.LogicalAnd, operators.LogicalOr, operators.LogicalNot, operators.NotStrictlyFalse, operators.Add:
+		return value{}.or(values...)
+	case overloads.Size:
+		for _, v := range values {
+			for _, p := range v.places {
+				p.all = true
+			}
+		}
+		return value{}
+	case operators.Index, operators.OptIndex:
+		return r.index(values[0], values[1], args[1])
+	case operators.In, operators.OldIn:
+		values[0].see()
+		r.index(values[1], value{}, args[0])
+		return value{}
+	}
+	for _, v := range values {
+		v.see()
+	}
+	out := value{}.or(values...)
+	return out.or(out.hold())
+}
+
+// index is what stands in a container under a key.
+func (r *reads) index(container, key value, by ast.Expr) value {
+	key.see()
+	if by.Kind() == ast.LiteralKind {
+		if name, ok := by.AsLiteral().(types.String); ok {
+			return container.member(string(name))
+		}
+		return container.step((*place).element)
+	}
+	return container.inside()
+}
+
+// comprehension is what a macro such as filter is made of.
+func (r *reads) comprehension(c ast.ComprehensionExpr) value {
+	was := make(map[string]value)
+	bind := func(name string, v value) {
+		if name == "" {
+			return
+		}
+		if _, known := was[name]; !known {
+			was[name] = r.vars[name]
+		}
+		r.vars[name] = v
+	}
+	inside := r.of(c.IterRange()).inside()
+	init := r.of(c.AccuInit())
+	bind(c.IterVar(), inside)
+	if c.HasIterVar2() {
+		bind(c.IterVar2(), inside)
+	}
+	bind(c.AccuVar(), init)
+	r.of(c.LoopCondition())
+	step := r.of(c.LoopStep()) // the macros look at nothing in what they gather, so once is enough
+	bind(c.AccuVar(), init.or(step))
+	result := r.of(c.Result())
+	for name, v := range was {
+		r.vars[name] = v
+	}
+	return result
+}
+
+// shape is what must hold of a value for the expression and a lax reader to see
+// the same in it. The nil shape asks for nothing.
+type shape struct {
+	members map[string]*shape
+	folded  map[string]string // what the members' names are when folded
+	twins   bool              // some of the names fold to the same
+	all     bool              // no two names may fold to the same
+	other   *shape            // of members that are not named
+	elem    *shape
+}
+
+// everything is the shape of what is seen as a whole.
+var everything = func() *shape {
+	s := &shape{all: true}
+	s.other, s.elem = s, s
+	return s
+}()
+
+// shapeOf makes one shape for a value that is at all of these places.
+func shapeOf(places []*place, deep bool) *shape {
+	s := &shape{all: deep}
+	var anys, elems []*place
+	names := make(map[string][]*place)
+	for _, p := range places {
+		deep = deep || p.deep
+		s.all = s.all || p.all || p.deep
+		if p.any != nil {
+			anys = append(anys, p.any)
+		}
+		if p.elem != nil {
+			elems = append(elems, p.elem)
+		}
+		for name, child := range p.names {
+			names[name] = append(names[name], child)
+		}
+	}
+	if len(names)+len(anys)+len(elems) == 0 {
+		if deep {
+			return everything
+		}
+		if !s.all {
+			return nil
+		}
+	}
+	s.members, s.folded = make(map[string]*shape, len(names)), make(map[string]string, len(names))
+	for name, children := range names {
+		s.members[name] = shapeOf(append(children, anys...), deep)
+		s.folded[fold(name)] = name
+	}
+	s.twins = len(s.folded) < len(s.members)
+	if len(anys) > 0 || deep {
+		s.other = shapeOf(anys, deep)
+	}
+	if len(elems) > 0 || deep {
+		s.elem = shapeOf(elems, deep)
+	}
+	return s
+}
+
+// check looks at one more member of an object. seen has what the earlier names
+// fold to, as far as that matters; the object has no name twice.
+func (s *shape) check(name string, seen *map[string]struct{}) (*shape, error) {
+	if s == nil {
+		return nil, nil
+	}
+	member, known := s.members[name]
+	folded := fold(name)
+	if !known {
+		if exact, alike := s.folded[folded]; alike {
+			return nil, &alikeError{exact}
+		}
+		member = s.other
+	}
+	if !s.all && !(known && s.twins) {
+		return member, nil
+	}
+	if _, twice := (*seen)[folded]; twice {
+		return nil, errAlike
+	}
+	if *seen == nil {
+		*seen = make(map[string]struct{})
+	}
+	(*seen)[folded] = struct{}{}
+	return member, nil
+}

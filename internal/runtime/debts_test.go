@@ -1,0 +1,166 @@
+package runtime
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/fareboxhq/farebox/internal/clock"
+	"github.com/fareboxhq/farebox/internal/gate"
+	"github.com/fareboxhq/farebox/internal/ledger"
+)
+
+// payee is a ledger that knows some captured charges, and may be down.
+type payee struct {
+	gate.Ledger
+	mu      sync.Mutex
+	down    bool
+	charges map[string]bool // refunded
+	held    map[string]bool // reserved alone
+	posts   []string
+	asked   int
+}
+
+func (p *payee) Release(_ context.Context, id string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.asked++
+	_, captured := p.charges[id]
+	switch {
+	case p.down:
+		return fmt.Errorf("the test: %w", ledger.ErrUnavailable)
+	case captured:
+		return ledger.ErrSettled
+	case p.held[id]:
+		return nil
+	}
+	return ledger.ErrNotFound
+}
+
+func (p *payee) Post(_ context.Context, t ledger.Transaction, _ ledger.Audit) (ledger.Transaction, ledger.Purse, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	refunded, captured := p.charges[t.Charge]
+	switch {
+	case p.down:
+		return t, ledger.Purse{}, fmt.Errorf("the test: %w", ledger.ErrUnavailable)
+	case !captured:
+		return t, ledger.Purse{}, ledger.ErrNotFound
+	case refunded:
+		return t, ledger.Purse{}, ledger.ErrSettled
+	}
+	p.charges[t.Charge] = true
+	p.posts = append(p.posts, t.ID)
+	return t, ledger.Purse{}, nil
+}
+
+func (p *payee) set(down bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.down = down
+}
+
+func debtOf(n int) gate.Debt {
+	return gate.Debt{Charge: fmt.Sprintf("chg_%d", n), Refund: fmt.Sprintf("txn_%d", n), At: clock.Now()}
+}
+
+// Promise 2, across an outage of the store: a refund that is owed is made when
+// the store answers, also when the process that owed it died before, and once.
+func TestDebtsOutliveTheProcess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir, log := filepath.Join(t.TempDir(), "refunds"), slog.New(slog.DiscardHandler)
+		store := &payee{down: true, charges: map[string]bool{"chg_1": false, "chg_2": false, "chg_3": true}, held: map[string]bool{"chg_4": true}}
+		first := newDebts(dir, store, log)
+		for n := range 4 {
+			first.Owe(debtOf(n + 1))
+		}
+		synctest.Wait()
+		if first.Owed() != 4 || len(store.posts) > 0 {
+			t.Fatalf("%d are owed, posted %v", first.Owed(), store.posts)
+		}
+		first.close() // as good as killed: nothing is written here
+		info, err := os.Stat(filepath.Join(dir, "chg_1.json"))
+		if err != nil || info.Mode().Perm() != 0o600 {
+			t.Fatalf("the debt's file: %v, %v", info, err)
+		}
+		second := newDebts(dir, store, log)
+		defer second.close()
+		time.Sleep(10 * time.Minute)
+		store.set(false)
+		time.Sleep(2 * lastPayment)
+		slices.Sort(store.posts)
+		if second.Owed() != 0 || !slices.Equal(store.posts, []string{"txn_1", "txn_2"}) {
+			t.Errorf("%d are owed, posted %v", second.Owed(), store.posts)
+		}
+		if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+			t.Errorf("left %v, %v", left, err)
+		}
+	})
+}
+
+// A store that is down is asked for one of many debts, and seldom: an outage is
+// not made worse by what it has caused.
+func TestDebtsSpareADownStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &payee{down: true}
+		d := newDebts(filepath.Join(t.TempDir(), "refunds"), store, slog.New(slog.DiscardHandler))
+		defer d.close()
+		for n := range 1000 {
+			d.Owe(debtOf(n))
+		}
+		time.Sleep(time.Hour)
+		if store.asked > 100 {
+			t.Errorf("it was asked %d times in an hour", store.asked)
+		}
+	})
+}
+
+// A charge that the store does not know may still come to be: its debt is kept
+// until that is over, and dropped then.
+func TestDebtOfNoChargeEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &payee{charges: map[string]bool{}}
+		d := newDebts(filepath.Join(t.TempDir(), "refunds"), store, slog.New(slog.DiscardHandler))
+		defer d.close()
+		d.Owe(debtOf(1))
+		d.Owe(debtOf(2))
+		time.Sleep(notCharged / 2)
+		store.mu.Lock()
+		store.charges["chg_1"] = false // committed late
+		store.mu.Unlock()
+		time.Sleep(2 * lastPayment)
+		if d.Owed() != 1 || len(store.posts) != 1 {
+			t.Errorf("%d are owed, posted %v", d.Owed(), store.posts)
+		}
+		time.Sleep(notCharged)
+		if d.Owed() != 0 {
+			t.Errorf("%d are owed", d.Owed())
+		}
+	})
+}
+
+// A debt that the disk does not take is kept in memory and paid all the same.
+func TestDebtWithoutADisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		file := filepath.Join(t.TempDir(), "refunds")
+		if err := os.WriteFile(file, nil, 0o600); err != nil { // no directory can be made there
+			t.Fatal(err)
+		}
+		store := &payee{down: true, charges: map[string]bool{"chg_1": false}}
+		d := newDebts(file, store, slog.New(slog.DiscardHandler))
+		defer d.close()
+		d.Owe(debtOf(1))
+		store.set(false)
+		time.Sleep(2 * lastPayment)
+		if d.Owed() != 0 || len(store.posts) != 1 {
+			t.Errorf("%d are owed, posted %v", d.Owed(), store.posts)
+		}
+	})
+}
