@@ -32,8 +32,12 @@ func TestAnswersAreExhaustive(t *testing.T) {
 			t.Errorf("%s says nothing", code)
 		case (a.status == 401) != a.challenge:
 			t.Errorf("%s: a 401, and nothing else, carries a challenge (RFC 9110, 15.5.2)", code)
-		case (a.status == 503 || a.status == 429) != (a.retryAfter > 0):
+		case (a.http == 503 || a.status == 429) != (a.retryAfter > 0):
 			t.Errorf("%s: a 503 or 429, and nothing else, says when to come again", code)
+		case a.status >= 500:
+			t.Errorf("%s: several SDKs hang or drop their session at a %d", code, a.status)
+		case a.status == 200 && a.http == 0 && !a.toolResult && a.rpc >= 400:
+			t.Errorf("%s: what is no answer of MCP's own has a status for those who go by it", code)
 		}
 	}
 	if len(answers) != len(gate.Codes()) {
