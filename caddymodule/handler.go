@@ -266,8 +266,11 @@ func (h *Handler) compile() error {
 	if err := ledger.ValidName(h.Provider); err != nil && (h.Provider != "" || !h.elsewhere) {
 		return fmt.Errorf("provider: %w", err)
 	}
-	if h.MaxBody < 0 || h.MaxCall < 0 || h.keepalive() < 0 {
-		return errors.New("max_body, max_call and keepalive cannot be below zero")
+	if h.MaxBody < 0 || h.MaxCall < 0 {
+		return errors.New("max_body and max_call cannot be below zero")
+	}
+	if h.keepalive() < 0 {
+		return errors.New("keepalive cannot be below zero")
 	}
 	var err error
 	if h.environments, err = parseEnvironments(h.Environments); err != nil {

@@ -5,7 +5,6 @@
 package coding
 
 import (
-	"bufio"
 	"compress/flate"
 	"compress/gzip"
 	"compress/zlib"
@@ -50,20 +49,74 @@ var open = map[string]func(source) (io.Reader, error){
 	"zstd":    openZstd,
 }
 
-func openGzip(s source) (io.Reader, error) { return gzip.NewReader(s) }
+func openGzip(s source) (io.Reader, error) {
+	z, err := gzip.NewReader(s)
+	if err != nil {
+		return nil, err
+	}
+	z.Multistream(false)
+	return &members{z: z, s: s}, nil
+}
+
+// members are the members of a gzip body, one after the other. A gzip.Reader
+// would keep the end of one back until it has seen whether another follows.
+type members struct {
+	z    *gzip.Reader
+	s    source
+	over bool // the member at hand
+}
+
+func (m *members) Read(p []byte) (int, error) {
+	if m.over {
+		if err := m.s.fill(); err != nil {
+			return 0, err
+		}
+		if err := m.z.Reset(m.s); err != nil {
+			return 0, err
+		}
+		m.z.Multistream(false)
+		m.over = false
+	}
+	n, err := m.z.Read(p)
+	if m.over = errors.Is(err, io.EOF); m.over {
+		err = nil
+	}
+	return n, err
+}
 
 // openDeflate reads the zlib format, which "deflate" means, or bare deflate, which
 // many servers send by that name and every browser reads.
 func openDeflate(s source) (io.Reader, error) {
-	b := bufio.NewReaderSize(s, 512)
-	head, err := b.Peek(2)
-	if err != nil {
+	head := make([]byte, 2)
+	if _, err := io.ReadFull(s, head); err != nil {
 		return nil, io.ErrUnexpectedEOF
 	}
+	whole := &headed{head, s}
 	if head[0]&0x0F == 8 && (uint(head[0])<<8|uint(head[1]))%31 == 0 {
-		return zlib.NewReader(b)
+		return zlib.NewReader(whole)
 	}
-	return flate.NewReader(b), nil
+	return flate.NewReader(whole), nil
+}
+
+// headed is a source of which the first bytes were looked at.
+type headed struct {
+	head []byte
+	source
+}
+
+func (h *headed) Read(p []byte) (int, error) {
+	if len(h.head) == 0 {
+		return h.source.Read(p)
+	}
+	n := copy(p, h.head)
+	h.head = h.head[n:]
+	return n, nil
+}
+
+func (h *headed) ReadByte() (byte, error) {
+	var b [1]byte
+	_, err := h.Read(b[:])
+	return b[0], err
 }
 
 func openZstd(s source) (io.Reader, error) {

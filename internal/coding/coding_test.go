@@ -96,6 +96,15 @@ func TestFlushedTextArrives(t *testing.T) {
 			}
 			out.Reset()
 		}
+		if _, err := io.WriteString(w, "the last"); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := d.Write(wire.Bytes()); err != nil || out.String() != "the last" {
+			t.Errorf("%s: at its end there is %q, %v", name, out, err)
+		}
 		d.Stop()
 		if _, err := d.Write([]byte("x")); err == nil {
 			t.Errorf("%s: it goes on after it was stopped", name)
