@@ -193,3 +193,39 @@ func TestUnknownMethodByEra(t *testing.T) {
 		}
 	}
 }
+
+// With error_style mcp, a failure of a request with an id is an answer at 200: SDKs
+// hang or drop their session at others. It names itself in a header, and says in
+// the message when to come again. What has no id, and the other style, get the
+// status.
+func TestFailuresByID(t *testing.T) {
+	notification := `{"jsonrpc":"2.0","method":"notifications/initialized"}`
+	for code, status := range map[gate.Code]int{
+		gate.UpstreamFailed: 502, gate.UpstreamTimeout: 504, gate.PlatformUnavailable: 503, gate.ChargeFailed: 503,
+		gate.ParamsInvalid: 400, gate.MessageInvalid: 400, gate.MessageMalformed: 400, gate.Misconfigured: 500,
+	} {
+		for _, c := range []struct {
+			body, style string
+			want        int
+		}{{paidCall, "", 200}, {paidCall, styleMCP, 200}, {paidCall, styleHTTP, status}, {notification, "", status}, {"", "", status}} {
+			x, w := exchangeFor(t, c.body)
+			x.h.ErrorStyle = c.style
+			x.Refuse(w, &gate.Refusal{Code: code})
+			h, again := w.Header(), status == 503
+			told := strings.Contains(w.Body.String(), `"retry_after_ms":5000`)
+			if w.Code != c.want || (h.Get("X-Farebox-Error") == string(code)) != (c.want == 200) || (h.Get("Retry-After") != "") != (again && c.want != 200) || told != again {
+				t.Errorf("%s, %q, %q: %d %v %s; want %d", code, c.style, c.body, w.Code, h, w.Body, c.want)
+			}
+		}
+	}
+}
+
+// Headers that 2026-07-28 wants otherwise are a 400, as it says.
+func TestMisheadedIs400(t *testing.T) {
+	x, w := exchangeFor(t, paidCall)
+	x.misheaded = true
+	x.Refuse(w, &gate.Refusal{Code: gate.ParamsInvalid})
+	if w.Code != 400 || !strings.Contains(w.Body.String(), `"id":"call-1"`) {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+}
