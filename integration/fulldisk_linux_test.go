@@ -108,7 +108,7 @@ func TestFullDisk(t *testing.T) {
 	close(proceed)
 	done.Wait()
 	w.work = func(context.Context, int64) {}
-	for i, answer := range answers {
+	for _, answer := range answers {
 		withheld(t, answer, "CHARGE_FAILED")
 	}
 
