@@ -25,6 +25,13 @@ func keptAlive(t *testing.T, change func(*Options)) *rig {
 	})
 }
 
+// sent is what has left, read beside the timer.
+func (r *rig) sent() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.out()
+}
+
 func pause(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()
@@ -39,30 +46,30 @@ func TestQuietStreamIsKeptAlive(t *testing.T) {
 		r.Header().Set("Content-Type", "text/event-stream")
 		r.WriteHeader(200)
 		pause(24 * time.Second)
-		if r.out() != "" {
-			t.Fatalf("too soon: %q", r.out())
+		if r.sent() != "" {
+			t.Fatalf("too soon: %q", r.sent())
 		}
 		pause(2 * time.Second)
-		if r.out() != beat || r.wire.flushed != len(beat) || r.wire.armed {
-			t.Fatalf("sent %q, %d flushed, deadline %t", r.out(), r.wire.flushed, r.wire.armed)
+		if r.sent() != beat || r.wire.flushed != len(beat) || r.wire.armed {
+			t.Fatalf("sent %q, %d flushed, deadline %t", r.sent(), r.wire.flushed, r.wire.armed)
 		}
 		pause(20 * time.Second)
 		_, _ = io.WriteString(r, event(progress))
 		pause(24 * time.Second) // 44 s after the comment
-		if r.out() != beat+event(progress) {
-			t.Fatalf("it does not count from the event: %q", r.out())
+		if r.sent() != beat+event(progress) {
+			t.Fatalf("it does not count from the event: %q", r.sent())
 		}
 		pause(2 * time.Second)
 		_, _ = io.WriteString(r, event(result))
 		pause(26 * time.Second)
 		want := beat + event(progress) + beat + event(stamped) + beat
-		if r.out() != want {
-			t.Fatalf("sent %q, want %q", r.out(), want)
+		if r.sent() != want {
+			t.Fatalf("sent %q, want %q", r.sent(), want)
 		}
 		r.end(nil)
 		pause(time.Hour)
-		if r.out() != want {
-			t.Errorf("it goes on after the end: %q", r.out())
+		if r.sent() != want {
+			t.Errorf("it goes on after the end: %q", r.sent())
 		}
 	})
 }
@@ -78,18 +85,18 @@ func TestNoCommentElsewhere(t *testing.T) {
 		pause(time.Hour)
 		_, _ = io.WriteString(r, result)
 		pause(time.Hour)
-		if r.out() != "" || r.wire.flushed != 0 {
-			t.Errorf("sent %q", r.out())
+		if r.sent() != "" || r.wire.flushed != 0 {
+			t.Errorf("sent %q", r.sent())
 		}
-		if r.end(nil); r.out() != stamped {
-			t.Errorf("sent %q", r.out())
+		if r.end(nil); r.sent() != stamped {
+			t.Errorf("sent %q", r.sent())
 		}
 		r = newRig(t, nil)
 		r.Header().Set("Content-Type", "text/event-stream")
 		r.WriteHeader(200)
 		pause(time.Hour)
-		if r.end(nil); strings.Contains(r.out(), beat) {
-			t.Errorf("it is off, and sent %q", r.out())
+		if r.end(nil); strings.Contains(r.sent(), beat) {
+			t.Errorf("it is off, and sent %q", r.sent())
 		}
 	})
 }
@@ -104,12 +111,12 @@ func TestNoCommentWithinAnEvent(t *testing.T) {
 		_, _ = io.WriteString(r, text[:150])
 		pause(time.Hour)
 		_, _ = io.WriteString(r, text[150:])
-		if r.out() != text || !r.books.captured {
-			t.Fatalf("captured %t, sent %q", r.books.captured, r.out())
+		if r.sent() != text || !r.books.captured {
+			t.Fatalf("captured %t, sent %q", r.books.captured, r.sent())
 		}
 		pause(26 * time.Second)
-		if r.end(nil); r.out() != text+beat {
-			t.Errorf("sent %q", r.out())
+		if r.end(nil); r.sent() != text+beat {
+			t.Errorf("sent %q", r.sent())
 		}
 	})
 }
@@ -131,8 +138,8 @@ func TestByteOrderMarkBehindAComment(t *testing.T) {
 			for _, c := range []byte("\uFEFF" + event(progress)) {
 				_, _ = r.Write([]byte{c})
 			}
-			if r.out() != want {
-				t.Errorf("sent %q, want %q", r.out(), want)
+			if r.sent() != want {
+				t.Errorf("sent %q, want %q", r.sent(), want)
 			}
 			r.end(nil)
 		})
@@ -147,18 +154,22 @@ func TestCommentFindsClientGone(t *testing.T) {
 			r := keptAlive(t, func(o *Options) { o.Detached = detached })
 			r.Header().Set("Content-Type", "text/event-stream")
 			r.WriteHeader(200)
+			r.mu.Lock()
 			r.wire.fail = errors.New("gone")
+			r.mu.Unlock()
 			pause(26 * time.Second)
 			if (r.cut == 0) != detached {
 				t.Errorf("detached %t: the upstream was cancelled %d times", detached, r.cut)
 			}
+			r.mu.Lock()
 			r.wire.fail = nil
+			r.mu.Unlock()
 			pause(time.Hour)
 			_, _ = io.WriteString(r, event(result))
 			r.end(nil)
 			r.free()
-			if r.out() != "" {
-				t.Errorf("detached %t: sent %q", detached, r.out())
+			if r.sent() != "" {
+				t.Errorf("detached %t: sent %q", detached, r.sent())
 			}
 		})
 	}
@@ -212,7 +223,7 @@ func TestCommentsBesideEvents(t *testing.T) {
 	l.Close()
 	_, _ = io.WriteString(r, event(result))
 	r.end(nil)
-	for _, out := range []string{r.out(), l.w.(*wire).Body.String()} {
+	for _, out := range []string{r.sent(), l.w.(*wire).Body.String()} {
 		if got := strings.Count(strings.ReplaceAll(out, beat, ""), event(progress)); got != n {
 			t.Errorf("%d whole events of %d", got, n)
 		}
