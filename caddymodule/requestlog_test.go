@@ -23,11 +23,12 @@ type loggedSite struct {
 	url, secret, log string
 	client           *http.Client
 	seen             chan http.Header // of each request that the server got
+	release          chan struct{}    // lets slow tools end
 }
 
 func newLoggedSite(t *testing.T) *loggedSite {
 	t.Helper()
-	s := &loggedSite{log: filepath.Join(t.TempDir(), "log"), client: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}, seen: make(chan http.Header, 100)}
+	s := &loggedSite{log: filepath.Join(t.TempDir(), "log"), client: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}, seen: make(chan http.Header, 100), release: make(chan struct{})}
 	upstream := httptest.NewServer(http.HandlerFunc(s.serve))
 	t.Cleanup(upstream.Close)
 	listen := freeAddress(t)
@@ -63,6 +64,7 @@ func newLoggedSite(t *testing.T) *loggedSite {
 			t.Error(err)
 		}
 	})
+	t.Cleanup(func() { close(s.release) }) // before Caddy waits for the calls
 	s.secret = fund(t)
 	return s
 }
@@ -79,7 +81,10 @@ func (s *loggedSite) serve(w http.ResponseWriter, r *http.Request) {
 	case bytes.Contains(body, []byte("foreign")):
 		_, _ = io.WriteString(w, `{"jsonrpc":"2.0","id":"another","result":{}}`)
 	case bytes.Contains(body, []byte("slow")):
-		<-r.Context().Done()
+		select { // a call of a session goes on without its client
+		case <-r.Context().Done():
+		case <-s.release:
+		}
 	case bytes.Contains(body, []byte("cut")):
 		w.Header().Set("Content-Type", "text/event-stream")
 		_, _ = io.WriteString(w, "id: 1\ndata: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\"params\":{\"progressToken\":1,\"progress\":1}}\n\n")
