@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+
+	"github.com/fareboxhq/farebox/internal/clock"
 )
 
 // loggedSite is a site whose log a test reads, before a server that behaves as
@@ -118,7 +120,7 @@ func (s *loggedSite) call(ctx context.Context, tool string) {
 // line waits for the record with that message whose fields satisfy ok.
 func (s *loggedSite) line(t *testing.T, message string, ok func(map[string]any) bool) map[string]any {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); ; {
+	for deadline := clock.Now().Add(20 * time.Second); ; {
 		text, err := os.ReadFile(s.log)
 		if err != nil {
 			t.Fatal(err)
@@ -129,7 +131,7 @@ func (s *loggedSite) line(t *testing.T, message string, ok func(map[string]any) 
 				return record
 			}
 		}
-		if time.Now().After(deadline) {
+		if clock.Now().After(deadline) {
 			t.Fatalf("no record %q of that kind in\n%s", message, text)
 		}
 		time.Sleep(time.Millisecond) // bounded polling: the log is a file
