@@ -31,7 +31,7 @@ func (o *onlyKey) Lookup(context.Context, netip.Addr, keys.Digest) (*keys.Key, e
 // streaming is an exchange that serves a stream of the key, in a bubble.
 func streaming(key *keys.Key) (*exchange, *onlyKey) {
 	store := &onlyKey{key}
-	h := &Handler{Server: "weather", logger: slog.New(slog.DiscardHandler)}
+	h := &Handler{Server: "weather", rt: new(runtime.Runtime), logger: slog.New(slog.DiscardHandler)}
 	h.gate = gate.New(gate.Policy{Server: "weather", Secrets: &keys.DefaultFormat}, gate.Deps{Keys: store, Now: clock.Now})
 	x := newExchange(h, httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/mcp", nil), nil)
 	x.key = key

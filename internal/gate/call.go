@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -295,10 +296,10 @@ func (c *Call) end(ctx context.Context, result Result, failure error) {
 		}
 		return
 	case err != nil && inDoubt(failure) && !c.kept: // it may be captured all the same, now or later
-		c.gate.Logger.Warn("a call was not delivered, and it is not known yet whether it was charged", "charge", c.id, "error", err)
+		c.log(slog.LevelWarn, "a call was not delivered, and it is not known yet whether it was charged", err)
 		c.gate.Debts.Owe(c.debt())
 	case err != nil && !c.resumed: // of one that is resumed the reservation may be gone
-		c.gate.Logger.Warn("a reservation could not be given back, it will expire", "charge", c.id, "error", err)
+		c.log(slog.LevelWarn, "a reservation could not be given back, it will expire", err)
 	}
 	c.count(result)
 }
@@ -320,6 +321,14 @@ func (c *Call) failed(ctx context.Context, err error) {
 func (c *Call) TicketOut() { c.ticket.Store(true) }
 
 func (c *Call) mayComeBack() bool { return c.resumed || c.ticket.Load() }
+
+// log writes a line about the call, with what every line about a failed call
+// says of it.
+func (c *Call) log(level slog.Level, message string, cause error) {
+	o := &c.order
+	c.gate.Logger.Log(context.Background(), level, message, "server", c.gate.policy.Server, "tool", o.Tool, "charge", c.id,
+		"account", o.Account, "key", o.Key, "cause", cause)
+}
 
 func (c *Call) count(r Result) {
 	amount := c.order.Amount
@@ -352,7 +361,7 @@ func (c *Call) fields(purse ledger.Purse) []mcp.Field {
 	})
 	jws, signErr := c.gate.Signer.Sign(receipt)
 	if err = errors.Join(err, signErr); err != nil {
-		c.gate.Logger.Error("a receipt could not be made", "charge", c.id, "error", err)
+		c.log(slog.LevelError, "a receipt could not be made", err)
 		return nil
 	}
 	return []mcp.Field{
@@ -374,7 +383,7 @@ func (c *Call) renew() {
 		return
 	}
 	if err := c.gate.Ledger.Renew(context.Background(), c.id); err != nil && !c.resumed {
-		c.gate.Logger.Warn("a reservation could not be renewed", "charge", c.id, "error", err)
+		c.log(slog.LevelWarn, "a reservation could not be renewed", err)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
