@@ -1,0 +1,71 @@
+// Clients of the official TypeScript SDK, many at once. For each line of input,
+//
+//   {"n": NUMBER, "url": URL, "secret": TOKEN, "ask": "call"|"list"|"notify",
+//    "tool": NAME, "token": TEXT, "bound": MILLISECONDS}
+//
+// one of them asks in a session of its own, and a line is printed with what its
+// caller got: {"n": NUMBER, "kind": KIND, ...}. KIND is "result" with "value",
+// "error" with "code", "message" and "data", "fails" with "message", "hangs", or
+// "unconnected" with "message". "lost" says that the session was of no use then.
+//
+// usage: node odd.mjs v1|v2; v1 speaks 2025-11-25, v2 speaks 2026-07-28
+import { createInterface } from 'node:readline';
+
+const v2 = process.argv[2] === 'v2';
+const { Client, StreamableHTTPClientTransport } = v2 ? await import('@modelcontextprotocol/client') : {
+  ...await import('@modelcontextprotocol/sdk/client/index.js'),
+  ...await import('@modelcontextprotocol/sdk/client/streamableHttp.js'),
+};
+const options = v2 ? { versionNegotiation: { mode: { pin: '2026-07-28' } } } : {};
+const patience = { timeout: 60_000 };
+
+function ask(client, line) {
+  const bound = { timeout: line.bound };
+  if (line.ask === 'list') return client.listTools({ cursor: line.token }, bound);
+  if (line.ask === 'notify') return client.notification({ method: 'notifications/vendor/heat', params: { odd: line.token } });
+  const params = { name: line.tool, arguments: { odd: line.token } };
+  return v2 ? client.callTool(params, bound) : client.callTool(params, undefined, bound);
+}
+
+// What a caller can tell of an error: an SDK's code, else its text and that of
+// what caused it.
+function told(error) {
+  const message = String(error?.message ?? error);
+  if (/timed out/i.test(message) && !/^(Streamable|Error POSTing)/.test(message)) return { kind: 'hangs' };
+  if (error?.constructor?.name === 'McpError' || error?.constructor?.name === 'ProtocolError') {
+    return { kind: 'error', code: error.code, message, data: error.data };
+  }
+  const status = error?.status ?? error?.data?.status ?? (typeof error?.code === 'number' && error.code > 0 ? error.code : undefined);
+  if (status !== undefined) return { kind: `HTTP ${status}`, message };
+  const cause = error?.cause?.code ?? error?.cause?.message;
+  return { kind: 'fails', message: cause ? `${message}: ${cause}` : message };
+}
+
+async function answer(line) {
+  const client = new Client({ name: 'farebox-test', version: '1.0.0' }, options);
+  const transport = new StreamableHTTPClientTransport(new URL(line.url), {
+    requestInit: { headers: { Authorization: `Bearer ${line.secret}` } },
+  });
+  try {
+    await client.connect(transport, patience);
+  } catch (error) {
+    return { kind: 'unconnected', message: `${error?.message}: ${error?.cause?.message}` };
+  }
+  let told_;
+  try {
+    const value = await ask(client, line);
+    told_ = { kind: 'result', value: value ?? null };
+  } catch (error) {
+    told_ = told(error);
+    if (told_.kind !== 'hangs') {
+      told_.lost = await client.listTools({}, patience).then(() => false, () => true);
+    }
+  }
+  await client.close().catch(() => {});
+  return told_;
+}
+
+for await (const text of createInterface({ input: process.stdin })) {
+  const line = JSON.parse(text);
+  answer(line).then((got) => console.log(JSON.stringify({ n: line.n, ...got })));
+}
