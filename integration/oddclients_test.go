@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+	"sync"
 
 	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
 	"github.com/modelcontextprotocol/go-sdk/mcp"
@@ -44,6 +45,7 @@ type question struct {
 type place struct {
 	url, secret string
 	stateless   bool
+	hand        int // who asks there, one question at a time
 }
 
 // version is that of the protocol which the place speaks.
@@ -160,28 +162,64 @@ func withoutOwn(value any) any {
 	return value
 }
 
-// goOddClient is the official Go SDK.
-type goOddClient struct{}
+// sessions are what clients keep open, by place; they are used again as long as
+// all goes well in them.
+type sessions[S any] struct {
+	mu   sync.Mutex
+	open map[place]S
+}
 
-func (goOddClient) ask(ctx context.Context, p place, q question) (outcome, error) {
+// take returns the session of a place, which the caller then has for itself.
+func (s *sessions[S]) take(p place) (session S, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	session, ok = s.open[p]
+	delete(s.open, p)
+	return session, ok
+}
+
+func (s *sessions[S]) keep(p place, session S) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.open == nil {
+		s.open = map[place]S{}
+	}
+	s.open[p] = session
+}
+
+// goOddClient is the official Go SDK.
+type goOddClient struct{ sessions sessions[*mcp.ClientSession] }
+
+func (c *goOddClient) ask(ctx context.Context, p place, q question) (outcome, error) {
 	if q.ask == notifies {
 		return outcome{}, errors.ErrUnsupported
 	}
-	client := mcp.NewClient(&mcp.Implementation{Name: "farebox-test", Version: "1.0.0"}, nil)
-	session, err := client.Connect(context.WithoutCancel(ctx), &mcp.StreamableClientTransport{
-		Endpoint:   p.url,
-		HTTPClient: &http.Client{Transport: harness.Bearer{Secret: p.secret, Base: unshared()}},
-	}, &mcp.ClientSessionOptions{ProtocolVersion: p.version()})
-	if err != nil {
-		return outcome{}, fmt.Errorf("connect: %w", err)
+	session, ok := c.sessions.take(p)
+	if !ok {
+		var err error
+		if session, err = goConnect(context.WithoutCancel(ctx), p); err != nil {
+			return outcome{}, fmt.Errorf("connect: %w", err)
+		}
 	}
-	defer session.Close()
 	o := goAsk(ctx, session, q)
-	if o.kind != "result" && o.kind != "list" && o.kind != "hangs" {
+	if o.kind == "result" || o.kind == "list" {
+		c.sessions.keep(p, session)
+		return o.settle(q), nil
+	}
+	if o.kind != "hangs" {
 		_, err := session.ListTools(context.WithoutCancel(ctx), nil)
 		o.lost = err != nil
 	}
+	_ = session.Close() // it may be lost
 	return o.settle(q), nil
+}
+
+func goConnect(ctx context.Context, p place) (*mcp.ClientSession, error) {
+	client := mcp.NewClient(&mcp.Implementation{Name: "farebox-test", Version: "1.0.0"}, nil)
+	return client.Connect(ctx, &mcp.StreamableClientTransport{
+		Endpoint:   p.url,
+		HTTPClient: &http.Client{Transport: harness.Bearer{Secret: p.secret, Base: unshared()}},
+	}, &mcp.ClientSessionOptions{ProtocolVersion: p.version()})
 }
 
 // unshared is a transport of its own: one that is shared could meet a connection
@@ -214,16 +252,16 @@ func goAsk(ctx context.Context, session *mcp.ClientSession, q question) outcome 
 
 // rawOddClient speaks HTTP, shows all that comes, and reads JSON as
 // encoding/json does.
-type rawOddClient struct{}
+type rawOddClient struct{ sessions sessions[string] }
 
 var rawHTTP = &http.Client{
 	Transport:     unshared(),
 	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 }
 
-func (c rawOddClient) ask(ctx context.Context, p place, q question) (outcome, error) {
-	session := ""
-	if !p.stateless && q.ask != preflights {
+func (c *rawOddClient) ask(ctx context.Context, p place, q question) (outcome, error) {
+	session, ok := c.sessions.take(p)
+	if !ok && !p.stateless && q.ask != preflights {
 		resp, err := c.post(context.WithoutCancel(ctx), p, "", "initialize", "", `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"raw","version":"1"}}}`)
 		if err != nil {
 			return outcome{}, err
@@ -248,11 +286,13 @@ func (c rawOddClient) ask(ctx context.Context, p place, q question) (outcome, er
 			err = failed.Err
 		}
 		o = outcome{kind: "fails", detail: "the connection"}
+	case session != "" && (o.kind == "result" || o.kind == "list"):
+		c.sessions.keep(p, session)
 	}
 	return o.settle(q), nil
 }
 
-func (c rawOddClient) send(ctx context.Context, p place, session string, q question) (*http.Response, error) {
+func (c *rawOddClient) send(ctx context.Context, p place, session string, q question) (*http.Response, error) {
 	const meta = `"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}`
 	extra := ""
 	if p.stateless {
@@ -280,7 +320,7 @@ func (c rawOddClient) send(ctx context.Context, p place, session string, q quest
 // oddOrigin is a web page that may call.
 const oddOrigin = "https://app.example.com"
 
-func (rawOddClient) post(ctx context.Context, p place, session, method, name, body string) (*http.Response, error) {
+func (*rawOddClient) post(ctx context.Context, p place, session, method, name, body string) (*http.Response, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, p.url, strings.NewReader(body))
 	if err != nil {
 		return nil, err
@@ -302,7 +342,7 @@ func (rawOddClient) post(ctx context.Context, p place, session, method, name, bo
 }
 
 // read reads a response to its end.
-func (c rawOddClient) read(resp *http.Response, q question) (outcome, error) {
+func (c *rawOddClient) read(resp *http.Response, q question) (outcome, error) {
 	if q.ask == preflights {
 		allowed := strings.Contains(strings.ToLower(resp.Header.Get("Access-Control-Allow-Headers")), "mcp-param-region")
 		return outcome{kind: fmt.Sprintf("HTTP %d", resp.StatusCode), detail: fmt.Sprint("allowed: ", allowed)}, nil
@@ -325,7 +365,7 @@ func (c rawOddClient) read(resp *http.Response, q question) (outcome, error) {
 	return o, nil
 }
 
-func (c rawOddClient) judge(resp *http.Response, body []byte) outcome {
+func (c *rawOddClient) judge(resp *http.Response, body []byte) outcome {
 	kind := resp.Header.Get("Content-Type")
 	if strings.HasPrefix(strings.ToLower(kind), "text/event-stream") {
 		return c.judgeEvents(body)
@@ -347,7 +387,7 @@ func (c rawOddClient) judge(resp *http.Response, body []byte) outcome {
 }
 
 // judgeEvents shows each event, and takes the kind from the first response.
-func (rawOddClient) judgeEvents(body []byte) outcome {
+func (*rawOddClient) judgeEvents(body []byte) outcome {
 	o := outcome{kind: "no answer"}
 	for _, e := range readEvents(string(body)) {
 		m, ok := readMessage([]byte(e.data))

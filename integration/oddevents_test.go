@@ -35,7 +35,12 @@ func oddStreams() oddGroup {
 		streams("lines that end with CR", strings.ReplaceAll("event: message\ndata: "+oddGood+"\n\n", "\n", "\r")),
 		streams("blank lines between events", "\n\n\n", hereGood, "\n\n"),
 		streams("the answer in several lines of data", event(strings.Replace(oddGood, `,"result"`, ",\n\"result\"", 1))),
-		streams("the answer a byte at a time", strings.Split(strings.Replace(hereGood, hereGood, event(oddGood), 1), "")...),
+		{name: "the answer a byte at a time", forms: inStream, play: func(o *odd) {
+			send(o.RawExchange, oddHead("200 OK", eventsType))
+			for _, b := range []byte(o.filled(hereGood)) {
+				_, _ = o.Write([]byte{b})
+			}
+		}},
 		streams("no blank line after the answer", strings.TrimSuffix(event(oddGood), "\n")),
 		streams("no end of line after the answer", strings.TrimSuffix(event(oddGood), "\n\n")),
 		streams("a message that is no JSON before it", event("keep-alive"), hereGood),
@@ -118,10 +123,11 @@ func oddAnswers() oddGroup {
 		says("`_meta` twice", oddWith(`"_meta":{"a":1},"_meta":{"b":2}`)),
 		says("`_META` beside", oddWith(`"_META":{"a":1}`)),
 		says("`_meta` of the server's own", oddWith(`"_meta":{"odd.example/a":{"b":"\ud83d"}}`)),
-		says("an unknown `resultType`", oddWith(`"resultType":"vendor"`)),
-		says("no content", `{"jsonrpc":"2.0","id":$ID,"result":{}}`),
-		says("null for the content", `{"jsonrpc":"2.0","id":$ID,"result":{"content":null}}`),
-		says("content of an unknown type", `{"jsonrpc":"2.0","id":$ID,"result":{"content":[{"type":"hologram","data":"x"}]}}`),
+		says("an unknown `resultType`", strings.Replace(oddGood, hereType, `"resultType":"vendor",`, 1)),
+		says("no `resultType`", strings.Replace(oddGood, hereType, "", 1)),
+		says("no content", `{"jsonrpc":"2.0","id":$ID,"result":{$TYPE"took":1}}`),
+		says("null for the content", `{"jsonrpc":"2.0","id":$ID,"result":{$TYPE"content":null}}`),
+		says("content of an unknown type", `{"jsonrpc":"2.0","id":$ID,"result":{$TYPE"content":[{"type":"hologram","data":"x"}]}}`),
 		says("an array for the result", `{"jsonrpc":"2.0","id":$ID,"result":["the answer"]}`),
 		says("null for the result", `{"jsonrpc":"2.0","id":$ID,"result":null}`),
 		says("an error", `{"jsonrpc":"2.0","id":$ID,"error":{"code":-32001,"message":"mine","data":{"a":1}}}`),

@@ -9,6 +9,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -43,10 +45,12 @@ type lineProgram struct {
 
 // startLines starts a program. number reads from a line of its output whose
 // answer it is.
-func startLines(t *testing.T, number func(line []byte) (int64, bool), secret, program string, args ...string) *lineProgram {
+func startLines(t *testing.T, number func(line []byte) (int64, bool), program string, args ...string) *lineProgram {
 	t.Helper()
 	p := &lineProgram{waiting: map[int64]chan []byte{}}
-	cmd := command(t, secret, program, args...)
+	home := t.TempDir()
+	cmd := exec.Command(program, args...)
+	cmd.Env, cmd.Dir = append(os.Environ(), "HOME="+home), home
 	var said bytes.Buffer
 	cmd.Stderr = &said
 	var err error
@@ -147,7 +151,7 @@ func newTSOddClient(t *testing.T) *tsOddClient {
 				return 0, false
 			}
 			return *got.N, true
-		}, "", binaries.Node(t), filepath.Join(binaries.Root, "integration", "node", "odd.mjs"), version)
+		}, binaries.Node(t), filepath.Join(binaries.Root, "integration", "node", "odd.mjs"), version)
 	}
 	return &tsOddClient{start("v1"), start("v2")}
 }
@@ -160,7 +164,7 @@ func (c *tsOddClient) ask(ctx context.Context, p place, q question) (outcome, er
 	until, _ := ctx.Deadline()
 	what := map[asking]string{calls: "call", lists: "list", notifies: "notify"}[q.ask]
 	line, err := program.do(context.WithoutCancel(ctx), func(n int64) any {
-		return map[string]any{"n": n, "url": p.url, "secret": p.secret, "ask": what, "tool": q.tool, "token": q.token, "bound": time.Until(until).Milliseconds()}
+		return map[string]any{"n": n, "url": p.url, "secret": p.secret, "hand": p.hand, "ask": what, "tool": q.tool, "token": q.token, "bound": time.Until(until).Milliseconds()}
 	})
 	if err != nil {
 		return outcome{}, err
@@ -207,6 +211,9 @@ func newRemoteOddClient(t *testing.T) *remoteOddClient {
 	return &remoteOddClient{t: t, bridges: map[place]*lineProgram{}}
 }
 
+// remoteBridges is how many processes there are for a place.
+const remoteBridges = 2
+
 // bridge returns a process for the place, in which a session is open.
 func (c *remoteOddClient) bridge(p place) (*lineProgram, error) {
 	c.mu.Lock()
@@ -227,7 +234,7 @@ func (c *remoteOddClient) bridge(p place) (*lineProgram, error) {
 			return 0, false
 		}
 		return *got.ID, true
-	}, p.secret, binaries.Node(c.t), args...)
+	}, binaries.Node(c.t), args...)
 	ctx, cancel := context.WithTimeout(c.t.Context(), harness.Patience)
 	defer cancel()
 	line, err := b.do(ctx, func(n int64) any {
@@ -264,6 +271,7 @@ func (c *remoteOddClient) ask(ctx context.Context, p place, q question) (outcome
 	if q.ask == notifies {
 		return outcome{}, errors.ErrUnsupported
 	}
+	p.hand %= remoteBridges
 	b, err := c.bridge(p)
 	if err != nil {
 		return outcome{}, err

@@ -22,8 +22,9 @@ type oddServer struct {
 	oddities  []oddity
 	elsewhere string // another server, where a redirect may lead
 
-	mu  sync.Mutex
-	ran map[string]int // requests, by their tokens
+	mu       sync.Mutex
+	ran      map[string]int // requests, by their tokens
+	sessions int
 }
 
 // odd is one request to an oddServer that asks for an oddity.
@@ -141,7 +142,10 @@ func (s *oddServer) behave(e *harness.RawExchange, r *oddRequest) {
 	text := fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,"result":%s}`, r.ID, result)
 	session := ""
 	if r.Method == "initialize" {
-		session = "Mcp-Session-Id: odd-session\r\n"
+		s.mu.Lock()
+		s.sessions++
+		session = fmt.Sprintf("Mcp-Session-Id: odd-%d\r\n", s.sessions)
+		s.mu.Unlock()
 	}
 	send(e, head("200 OK", session, jsonType, fmt.Sprintf("Content-Length: %d\r\n", len(text)))+text)
 }
@@ -164,10 +168,11 @@ const eventsType = "Content-Type: text/event-stream\r\n"
 const (
 	hereID   = "$ID"   // the request's id
 	hereGood = "$GOOD" // an event with a good answer
+	hereType = "$TYPE" // the member resultType, where the version has it
 )
 
 const (
-	oddGood   = `{"jsonrpc":"2.0","id":$ID,"result":{"content":[{"type":"text","text":"the answer"}]}}`
+	oddGood   = `{"jsonrpc":"2.0","id":$ID,"result":{$TYPE"content":[{"type":"text","text":"the answer"}]}}`
 	oddListed = `{"jsonrpc":"2.0","id":$ID,"result":$LIST}`
 )
 
@@ -179,7 +184,11 @@ func oddList(tools string) string {
 // filled is the text with what stands for others replaced.
 func (o *odd) filled(text string) string {
 	text = strings.ReplaceAll(text, hereGood, event(oddGood))
-	return strings.NewReplacer(hereID, o.id, "$HOST", o.Request.Host, "$PATH", o.Request.URL.Path,
+	kind := ""
+	if strings.HasPrefix(o.Request.URL.Path, "/mcp/stateless") {
+		kind = `"resultType":"complete",`
+	}
+	return strings.NewReplacer(hereType, kind, hereID, o.id, "$HOST", o.Request.Host, "$PATH", o.Request.URL.Path,
 		"$ELSEWHERE", o.server.elsewhere).Replace(text)
 }
 

@@ -1,10 +1,10 @@
 // Clients of the official TypeScript SDK, many at once. For each line of input,
 //
-//   {"n": NUMBER, "url": URL, "secret": TOKEN, "ask": "call"|"list"|"notify",
+//   {"n": NUMBER, "url": URL, "secret": TOKEN, "hand": NUMBER, "ask": "call"|"list"|"notify",
 //    "tool": NAME, "token": TEXT, "bound": MILLISECONDS}
 //
-// one of them asks in a session of its own, and a line is printed with what its
-// caller got: {"n": NUMBER, "kind": KIND, ...}. KIND is "result" with "value",
+// one of them asks, in the session of the hand at the URL, and a line is printed
+// with what its caller got: {"n": NUMBER, "kind": KIND, ...}. KIND is "result" with "value",
 // "error" with "code", "message" and "data", "fails" with "message", "hangs", or
 // "unconnected" with "message". "lost" says that the session was of no use then.
 //
@@ -41,28 +41,34 @@ function told(error) {
   return { kind: 'fails', message: cause ? `${message}: ${cause}` : message };
 }
 
+// The sessions in which all has gone well, by hand and URL. A hand asks one
+// question at a time.
+const sessions = new Map();
+
 async function answer(line) {
-  const client = new Client({ name: 'farebox-test', version: '1.0.0' }, options);
-  const transport = new StreamableHTTPClientTransport(new URL(line.url), {
-    requestInit: { headers: { Authorization: `Bearer ${line.secret}` } },
-  });
-  try {
-    await client.connect(transport, patience);
-  } catch (error) {
-    return { kind: 'unconnected', message: `${error?.message}: ${error?.cause?.message}` };
-  }
-  let told_;
-  try {
-    const value = await ask(client, line);
-    told_ = { kind: 'result', value: value ?? null };
-  } catch (error) {
-    told_ = told(error);
-    if (told_.kind !== 'hangs') {
-      told_.lost = await client.listTools({}, patience).then(() => false, () => true);
+  const place = `${line.hand} ${line.url}`;
+  let client = sessions.get(place);
+  sessions.delete(place);
+  if (!client) {
+    client = new Client({ name: 'farebox-test', version: '1.0.0' }, options);
+    try {
+      await client.connect(new StreamableHTTPClientTransport(new URL(line.url), {
+        requestInit: { headers: { Authorization: `Bearer ${line.secret}` } },
+      }), patience);
+    } catch (error) {
+      return { kind: 'unconnected', message: `${error?.message}: ${error?.cause?.message}` };
     }
   }
-  await client.close().catch(() => {});
-  return told_;
+  try {
+    const value = await ask(client, line);
+    sessions.set(place, client);
+    return { kind: 'result', value: value ?? null };
+  } catch (error) {
+    const got = told(error);
+    if (got.kind !== 'hangs') got.lost = await client.listTools({}, patience).then(() => false, () => true);
+    await client.close().catch(() => {});
+    return got;
+  }
 }
 
 for await (const text of createInterface({ input: process.stdin })) {
