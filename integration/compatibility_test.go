@@ -239,9 +239,9 @@ func (b *oddBench) askOne(ctx context.Context, client oddClient, c *oddCell, han
 	if c.client == "mcp-remote" && c.way != wayDirect {
 		p.secret = b.secrets[hand%remoteBridges]
 	}
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, patience+2*harness.Patience)
 	defer cancel()
-	c.outcome, c.err = client.ask(ctx, p, c.question)
+	c.outcome, c.err = client.ask(ctx, patience, p, c.question)
 	c.ran = b.server.runs(c.question.token)
 }
 

@@ -9,10 +9,10 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"regexp"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
 	"github.com/modelcontextprotocol/go-sdk/mcp"
@@ -58,9 +58,9 @@ func (p place) version() string {
 
 // oddClient is a client of MCP.
 type oddClient interface {
-	// ask asks once, in a session of its own if it can, and does not wait longer
-	// than the context lives.
-	ask(ctx context.Context, p place, q question) (outcome, error)
+	// ask asks once, in an open session, and waits no longer than that for what
+	// comes.
+	ask(ctx context.Context, patience time.Duration, p place, q question) (outcome, error)
 }
 
 // short shortens what is too long to be shown, so that it still can be compared.
@@ -190,24 +190,24 @@ func (s *sessions[S]) keep(p place, session S) {
 // goOddClient is the official Go SDK.
 type goOddClient struct{ sessions sessions[*mcp.ClientSession] }
 
-func (c *goOddClient) ask(ctx context.Context, p place, q question) (outcome, error) {
+func (c *goOddClient) ask(ctx context.Context, patience time.Duration, p place, q question) (outcome, error) {
 	if q.ask == notifies {
 		return outcome{}, errors.ErrUnsupported
 	}
 	session, ok := c.sessions.take(p)
 	if !ok {
 		var err error
-		if session, err = goConnect(context.WithoutCancel(ctx), p); err != nil {
+		if session, err = goConnect(ctx, p); err != nil {
 			return outcome{}, fmt.Errorf("connect: %w", err)
 		}
 	}
-	o := goAsk(ctx, session, q)
+	o := goAsk(ctx, patience, session, q)
 	if o.kind == "result" || o.kind == "list" {
 		c.sessions.keep(p, session)
 		return o.settle(q), nil
 	}
 	if o.kind != "hangs" {
-		_, err := session.ListTools(context.WithoutCancel(ctx), nil)
+		_, err := session.ListTools(ctx, nil)
 		o.lost = err != nil
 	}
 	_ = session.Close() // it may be lost
@@ -226,7 +226,9 @@ func goConnect(ctx context.Context, p place) (*mcp.ClientSession, error) {
 // that the server is about to close.
 func unshared() http.RoundTripper { return &http.Transport{DisableKeepAlives: true} }
 
-func goAsk(ctx context.Context, session *mcp.ClientSession, q question) outcome {
+func goAsk(ctx context.Context, patience time.Duration, session *mcp.ClientSession, q question) outcome {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	var result any
 	var err error
 	if q.ask == lists {
@@ -259,10 +261,10 @@ var rawHTTP = &http.Client{
 	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 }
 
-func (c *rawOddClient) ask(ctx context.Context, p place, q question) (outcome, error) {
+func (c *rawOddClient) ask(ctx context.Context, patience time.Duration, p place, q question) (outcome, error) {
 	session, ok := c.sessions.take(p)
 	if !ok && !p.stateless && q.ask != preflights {
-		resp, err := c.post(context.WithoutCancel(ctx), p, "", "initialize", "", `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"raw","version":"1"}}}`)
+		resp, err := c.post(ctx, p, "", "initialize", "", `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"raw","version":"1"}}}`)
 		if err != nil {
 			return outcome{}, err
 		}
@@ -271,6 +273,8 @@ func (c *rawOddClient) ask(ctx context.Context, p place, q question) (outcome, e
 			return outcome{}, fmt.Errorf("initialize: %s", resp.Status)
 		}
 	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	resp, err := c.send(ctx, p, session, q)
 	var o outcome
 	if err == nil {
@@ -281,10 +285,6 @@ func (c *rawOddClient) ask(ctx context.Context, p place, q question) (outcome, e
 	case ctx.Err() != nil:
 		o = outcome{kind: "hangs"}
 	case err != nil:
-		var failed *url.Error
-		if errors.As(err, &failed) {
-			err = failed.Err
-		}
 		o = outcome{kind: "fails", detail: "the connection"}
 	case session != "" && (o.kind == "result" || o.kind == "list"):
 		c.sessions.keep(p, session)

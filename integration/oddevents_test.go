@@ -150,10 +150,14 @@ func oddAnswers() oddGroup {
 // oddLists are lists with tools that are not as they should be.
 func oddLists() oddGroup {
 	good, paid := oddTool("free-good", ""), oddTool("paid-good", "")
-	bad := func(name, tool string) oddity { return offers(name, good+","+tool+","+paid) }
+	bad := func(name, tool string) oddity {
+		o := offers(name, good+","+tool+","+paid)
+		o.forms = inJSON
+		return o
+	}
 	whole := func(name, list string) oddity {
 		o := says(name, strings.Replace(oddListed, "$LIST", list, 1))
-		o.ask = lists
+		o.ask, o.forms = lists, inJSON
 		return o
 	}
 	return oddGroup{"Lists", []oddity{

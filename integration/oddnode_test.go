@@ -156,15 +156,14 @@ func newTSOddClient(t *testing.T) *tsOddClient {
 	return &tsOddClient{start("v1"), start("v2")}
 }
 
-func (c *tsOddClient) ask(ctx context.Context, p place, q question) (outcome, error) {
+func (c *tsOddClient) ask(ctx context.Context, patience time.Duration, p place, q question) (outcome, error) {
 	program := c.v1
 	if p.stateless {
 		program = c.v2
 	}
-	until, _ := ctx.Deadline()
 	what := map[asking]string{calls: "call", lists: "list", notifies: "notify"}[q.ask]
-	line, err := program.do(context.WithoutCancel(ctx), func(n int64) any {
-		return map[string]any{"n": n, "url": p.url, "secret": p.secret, "hand": p.hand, "ask": what, "tool": q.tool, "token": q.token, "bound": time.Until(until).Milliseconds()}
+	line, err := program.do(ctx, func(n int64) any {
+		return map[string]any{"n": n, "url": p.url, "secret": p.secret, "hand": p.hand, "ask": what, "tool": q.tool, "token": q.token, "bound": patience.Milliseconds()}
 	})
 	if err != nil {
 		return outcome{}, err
@@ -267,7 +266,7 @@ func (p *lineProgram) tell(notification any) {
 	_, _ = p.in.Write(append(line, '\n')) // what has ended is seen by the next question
 }
 
-func (c *remoteOddClient) ask(ctx context.Context, p place, q question) (outcome, error) {
+func (c *remoteOddClient) ask(ctx context.Context, patience time.Duration, p place, q question) (outcome, error) {
 	if q.ask == notifies {
 		return outcome{}, errors.ErrUnsupported
 	}
@@ -280,12 +279,14 @@ func (c *remoteOddClient) ask(ctx context.Context, p place, q question) (outcome
 	if q.ask == lists {
 		method, params = "tools/list", map[string]any{"cursor": q.token}
 	}
-	line, err := b.do(ctx, func(n int64) any {
+	waiting, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	line, err := b.do(waiting, func(n int64) any {
 		return map[string]any{"jsonrpc": "2.0", "id": n, "method": method, "params": params}
 	})
 	var o outcome
 	switch {
-	case ctx.Err() != nil:
+	case waiting.Err() != nil:
 		return outcome{kind: "hangs"}, nil
 	case err != nil:
 		return outcome{kind: "fails", detail: "the bridge has ended"}, nil
@@ -294,7 +295,7 @@ func (c *remoteOddClient) ask(ctx context.Context, p place, q question) (outcome
 		return outcome{}, err
 	}
 	if o.kind != "result" && o.kind != "list" {
-		again, err := b.do(context.WithoutCancel(ctx), func(n int64) any {
+		again, err := b.do(ctx, func(n int64) any {
 			return map[string]any{"jsonrpc": "2.0", "id": n, "method": "tools/list"}
 		})
 		o.lost = err != nil || !bytes.Contains(again, []byte(`"tools"`))

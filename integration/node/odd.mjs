@@ -16,6 +16,11 @@ const { Client, StreamableHTTPClientTransport } = v2 ? await import('@modelconte
   ...await import('@modelcontextprotocol/sdk/client/index.js'),
   ...await import('@modelcontextprotocol/sdk/client/streamableHttp.js'),
 };
+// What an SDK does not catch ends the programs of its users; here it is a call
+// that hangs.
+process.on('uncaughtException', (error) => console.error(error?.stack ?? error));
+process.on('unhandledRejection', (error) => console.error(error?.stack ?? error));
+
 const options = v2 ? { versionNegotiation: { mode: { pin: '2026-07-28' } } } : {};
 const patience = { timeout: 60_000 };
 
@@ -73,5 +78,8 @@ async function answer(line) {
 
 for await (const text of createInterface({ input: process.stdin })) {
   const line = JSON.parse(text);
-  answer(line).then((got) => console.log(JSON.stringify({ n: line.n, ...got })));
+  answer(line)
+    .then((got) => JSON.stringify({ n: line.n, ...got }))
+    .catch((error) => JSON.stringify({ n: line.n, kind: 'fails', message: String(error) }))
+    .then((told) => console.log(told));
 }
