@@ -271,7 +271,7 @@ func (x *exchange) sessionRequest() error {
 		return x.resume(x.resumed)
 	}
 	x.count("allowed")
-	listener := tap.NewListener(x.w, x.head, x.sealer(new(gate.Ticket)), budget, x.Event, x.notifies)
+	listener := tap.NewListener(x.w, x.head, x.sealer(new(gate.Ticket)), budget, x.Event, x.notifies, x.leftOut())
 	defer listener.Close()
 	return x.forwardStream(listener)
 }
@@ -340,7 +340,7 @@ func (x *exchange) settleStream(ctx context.Context, call settled, t *gate.Ticke
 func (x *exchange) settleIn(ctx context.Context, cancel context.CancelFunc, call settled, o tap.Options) (complete bool) {
 	client := x.r.Context()
 	o.Call, o.Refuser, o.Budget, o.Client, o.Cancel, o.Head = call, x, budget, client, cancel, x.head
-	o.Notifies = x.notifies
+	o.Notifies, o.LeftOut = x.notifies, x.leftOut()
 	t := tap.New(x.w, o)
 	abandoned := sync.OnceFunc(func() {
 		if call.Paid() && !o.Resumed { // one that was left was counted then

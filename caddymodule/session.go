@@ -136,7 +136,7 @@ func (x *exchange) forwardFree(call *gate.Call) error {
 
 func (x *exchange) rewriter(list mcp.List) func([]byte, bool) ([]byte, error) {
 	o := x.h.gate.List(x.key, list)
-	o.ID, o.Era = x.message.ID, x.era
+	o.ID, o.Era, o.LeftOut = x.message.ID, x.era, x.leftOutOf(list)
 	return func(answer []byte, event bool) ([]byte, error) {
 		if event {
 			return mcp.RewriteListEvent(answer, o)

@@ -53,7 +53,7 @@ func Decode(body []byte) (Message, error) {
 	if err := checkStart(body); err != nil {
 		return Message{}, err
 	}
-	d := decoder{body: body}
+	d := decoder{body: body, lex: lexer{strict: true}}
 	d.message()
 	if err := d.verdict(); err != nil {
 		return Message{}, err

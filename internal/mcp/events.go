@@ -15,9 +15,10 @@ import (
 // others at every character that Unicode calls a line break, and so read other
 // lines in the same bytes. An event in which a line that is no data by the
 // standard would be data to such a client, or to one that is lax about the
-// name of the field, is ClassMalformed, and so is one with a line of a field
-// that the standard does not know. An EventScanner is not for concurrent
-// use.
+// name of the field, is ClassMalformed, and so is one with a line that has no
+// name that a field can have. Fields that the standard does not know are
+// ignored, as it wants it. What becomes of a malformed event, Fate says. An
+// EventScanner is not for concurrent use.
 type EventScanner struct {
 	scanner Scanner
 	pending ID
@@ -57,9 +58,10 @@ const (
 	fieldComment       // begins with a colon
 	fieldData
 	fieldEvent
-	fieldKnown   // id, retry
-	fieldUnknown // ignored by the standard
-	fieldLikeData
+	fieldKnown    // id, retry
+	fieldUnknown  // ignored by the standard
+	fieldLikeData // but for case, or what cannot be seen
+	fieldOdd      // no name of a field: a line of JSON or HTML, say
 )
 
 var (
@@ -202,12 +204,27 @@ func (e *EventScanner) field(colon bool) field {
 	case whole && (string(text) == "id" || string(text) == "retry"):
 		return fieldKnown
 	case e.name.over:
-		return fieldUnknown
+		return fieldOdd
 	}
 	if _, exact := dataNames.findFolded(text); !exact {
 		return fieldLikeData
 	}
+	if !whole || !validFieldName(text) {
+		return fieldOdd
+	}
 	return fieldUnknown
+}
+
+// validFieldName reports whether a server may mean the text as a field's name.
+func validFieldName(text []byte) bool {
+	for _, c := range text {
+		switch {
+		case 'a' <= lower(c) && lower(c) <= 'z', '0' <= c && c <= '9', c == '_', c == '-', c == '.':
+		default:
+			return false
+		}
+	}
+	return true
 }
 
 // beginField goes on to the value of the field, which may be empty.
@@ -233,16 +250,22 @@ func (e *EventScanner) beginField(f field) {
 }
 
 // misread reports whether another reader could take a line of that field for
-// data. A line of no known field is what a whole JSON body looks like that was
-// sent under the wrong content type. After a lone CR, such a reader is still in the line that the last LF
-// began. If that is data, and what comes could continue its JSON, then the two
-// see different messages. A field that the standard knows continues no JSON
-// text, and a comment only one that waits for a colon.
+// data. A line that names no field is what a whole JSON body looks like that was
+// sent under the wrong content type. After a lone CR, a reader that knows only LF
+// is still in the line that the last LF began. If that is data, and what comes
+// could continue its JSON, then the two see different messages. A field that the
+// standard knows continues no JSON text, and a comment only one that waits for a
+// colon.
 func (e *EventScanner) misread(f field) bool {
-	if f == fieldLikeData || f == fieldUnknown {
+	switch f {
+	case fieldLikeData, fieldOdd:
 		return true
+	case fieldUnknown:
+		return e.loneCR && e.lfData
+	case fieldComment:
+		return e.loneCR && e.lfData && e.scanner.lex.state == wantColon
 	}
-	return e.loneCR && e.lfData && f == fieldComment && e.scanner.lex.state == wantColon
+	return false
 }
 
 // endLine ends the line at hand. It reports whether that was blank.
@@ -265,18 +288,19 @@ func (e *EventScanner) endLine() bool {
 // event, as if it ended here: some clients deliver an event whose blank line
 // never came. It changes nothing.
 func (e *EventScanner) Verdict() Verdict {
-	ambiguous := e.ambiguous
-	if !e.done && e.place == inName && e.name.n > 0 {
-		ambiguous = ambiguous || e.misread(e.field(false))
-	}
-	if ambiguous {
+	if e.isAmbiguous() {
 		return Verdict{Class: ClassMalformed, Reason: "an event has a line that clients read differently"}
 	}
 	v := e.scanner.End()
-	if v.Class == ClassAnswer && !e.isMessage() {
-		return Verdict{Class: ClassMalformed, Reason: "an answer is in an event of another kind, which clients skip"}
+	if (v.Class == ClassAnswer || v.Class == ClassForeign) && !e.isMessage() {
+		return Verdict{Class: ClassMalformed, Reason: "a result or error is in an event of another type, which clients skip"}
 	}
 	return v
+}
+
+// isAmbiguous reports whether clients read other lines in the event.
+func (e *EventScanner) isAmbiguous() bool {
+	return e.ambiguous || !e.done && e.place == inName && e.name.n > 0 && e.misread(e.field(false))
 }
 
 // Passing reports whether what was read of the event so far is of no answer: a
@@ -303,6 +327,11 @@ func (e *EventScanner) isMessage() bool {
 	text = bytes.TrimPrefix(text, []byte(" "))
 	return whole && (len(text) == 0 || string(text) == "message")
 }
+
+// OtherType reports whether what was read of the event so far says that it is
+// of another type than message: an event that clients of MCP skip, unless they
+// know it. Some do not look at the type.
+func (e *EventScanner) OtherType() bool { return !e.isMessage() }
 
 // Pending reports whether bytes were read since the last event was complete.
 func (e *EventScanner) Pending() bool { return e.touched && !e.done }

@@ -98,14 +98,19 @@ func TestEventScanner(t *testing.T) {
 			{"\uFEFF\n", ClassEmpty, true}, {"data: " + answerJSON + "\n\n", ClassAnswer, true}}},
 		{"byte order mark and comment", "\uFEFF:\n\n", []cut{{"\uFEFF:\n\n", ClassEmpty, true}}},
 		{"byte order mark only", "\uFEFF", []cut{{"\uFEFF", ClassEmpty, false}}},
-		{"unknown fields", "foo: " + answerJSON + "\nbar\n" + strings.Repeat("x", 500) + ": 1\n\n", []cut{
-			{"foo: " + answerJSON + "\nbar\n" + strings.Repeat("x", 500) + ": 1\n\n", ClassMalformed, true}}},
+		{"unknown fields", "foo: " + answerJSON + "\nbar\nX-y.2_z: {\n\n", []cut{
+			{"foo: " + answerJSON + "\nbar\nX-y.2_z: {\n\n", ClassEmpty, true}}},
+		{"an unknown field beside data", "foo: bar\ndata: " + answerJSON + "\n\n", []cut{{"foo: bar\ndata: " + answerJSON + "\n\n", ClassAnswer, true}}},
+		{"an unknown field of 500 bytes", strings.Repeat("x", 500) + ": 1\n\n", []cut{{strings.Repeat("x", 500) + ": 1\n\n", ClassMalformed, true}}},
+		{"a line that names no field", "<p>: 1\n\n", []cut{{"<p>: 1\n\n", ClassMalformed, true}}},
+		{"a foreign answer of another type", "event: other\ndata: {\"jsonrpc\":\"2.0\",\"id\":8,\"result\":{}}\n\n", []cut{
+			{"event: other\ndata: {\"jsonrpc\":\"2.0\",\"id\":8,\"result\":{}}\n\n", ClassMalformed, true}}},
 		{"a JSON body under the wrong type", answerJSON + "\n\n", []cut{{answerJSON + "\n\n", ClassMalformed, true}}},
 		{"unfinished, no line end", "data: " + answerJSON, []cut{{"data: " + answerJSON, ClassAnswer, false}}},
 		{"unfinished, line end", "data: " + answerJSON + "\n", []cut{{"data: " + answerJSON + "\n", ClassAnswer, false}}},
 		{"unfinished, CR", "data: " + answerJSON + "\r", []cut{{"data: " + answerJSON + "\r", ClassAnswer, false}}},
 		{"unfinished in the message", "data: " + answerJSON[:20], []cut{{"data: " + answerJSON[:20], ClassMalformed, false}}},
-		{"unfinished name", "dat", []cut{{"dat", ClassMalformed, false}}},
+		{"unfinished name", "dat", []cut{{"dat", ClassEmpty, false}}},
 		{"batch", "data: [" + answerJSON + "]\n\n", []cut{{"data: [" + answerJSON + "]\n\n", ClassMalformed, true}}},
 		{"foreign", "data: {\"jsonrpc\":\"2.0\",\"id\":8,\"result\":{}}\n\n", []cut{{"data: {\"jsonrpc\":\"2.0\",\"id\":8,\"result\":{}}\n\n", ClassForeign, true}}},
 		{"separators in strings", "data: {\"jsonrpc\":\"2.0\",\"method\":\"a\u2028b\u0085\"}\n\n", []cut{
@@ -132,6 +137,7 @@ func TestEventScannerRefusesWhatClientsReadDifferently(t *testing.T) {
 		"after CR and blank lines":             "data:\r\r\r" + answerJSON + "\n\n",
 		"after CR at the end of the stream":    "data:\r" + answerJSON,
 		"a rest hidden as a field":             "data: {\"jsonrpc\":\"2.0\",\r\"id\":7,\"result\":{},\ndata: \"method\":\"x\"}\n\n",
+		"a rest hidden as an unknown field":    "data: [1,\rtrue\ndata: ]\n\n",
 		"a rest hidden as a comment":           "data: {\"jsonrpc\":\"2.0\",\"method\"\r: 1,\"id\":7,\"result\":{},\"x\"\ndata: :\"y\"}\n\n",
 		"Data":                                 "Data: " + answerJSON + "\n\n",
 		"data with a space before":             " data: " + answerJSON + "\n\n",

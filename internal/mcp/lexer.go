@@ -1,7 +1,12 @@
 package mcp
 
-// maxDepth bounds how deep arrays and objects nest in any message.
-const maxDepth = 64
+const (
+	// maxDepth bounds how deep arrays and objects nest in a client's message.
+	maxDepth = 64
+	// MaxAnswerDepth bounds how deep they nest in what a server says. It costs a
+	// lexer one bit a level, and no recursion.
+	MaxAnswerDepth = 1024
+)
 
 // captureSize bounds the bytes of one token that a lexer keeps. It must hold
 // the longest id and the longest key worth knowing.
@@ -42,7 +47,7 @@ const (
 	wantNothing
 	failed
 	inString
-	inRune      // within a UTF-8 sequence
+	inRune      // within a UTF-8 sequence, of a strict lexer
 	inEscape    // after '\'
 	inHex       // within the digits of \u
 	inPair      // after a high surrogate: '\'
@@ -59,16 +64,23 @@ const (
 )
 
 // lexer cuts one JSON text (RFC 8259) into tokens. The text may be given in
-// pieces that are split anywhere. It accepts no byte order mark, no invalid
-// UTF-8, no lone surrogate escapes and no nesting below maxDepth. The zero
-// lexer is ready to use.
+// pieces that are split anywhere. The zero lexer is ready to use, for what a
+// server says: it takes what the parsers of clients take, a byte order mark
+// before the text, bytes in strings that are no UTF-8, half a surrogate pair,
+// and nesting of up to MaxAnswerDepth. None of these moves a token.
 type lexer struct {
+	// strict refuses all that, as in a client's message, which servers of many
+	// kinds are to read alike.
+	strict bool
+
 	state state
 	depth int
-	kinds uint64 // bit d-1 is set: the container at depth d is an object
+	kinds [MaxAnswerDepth / 64]uint64 // bit d-1 is set: the container at depth d is an object
+	mark  uint8                       // bytes of a byte order mark that were read
 
 	isKey        bool  // the string at hand is a key
 	escaped      bool  // the string at hand has an escape
+	flawed       bool  // the string at hand has half of a surrogate pair
 	need         uint8 // bytes that complete the UTF-8 sequence
 	lo, hi       byte  // bounds of the next one
 	digits       uint8 // hex digits still to come
@@ -98,6 +110,7 @@ func (l *lexer) next(p []byte, i int) (int, token) {
 	for ; i < len(p); i++ {
 		c := p[i]
 		if c == ' ' || c == '\n' || c == '\r' || c == '\t' {
+			l.mark |= markOver
 			continue
 		}
 		switch l.state {
@@ -125,6 +138,12 @@ func (l *lexer) next(p []byte, i int) (int, token) {
 			}
 			return l.value(p, i)
 		case wantValue:
+			if l.marks(c) {
+				continue
+			}
+			if l.halfMarked() {
+				return l.fail(i, "a JSON value is expected")
+			}
 			return l.value(p, i)
 		case wantComma:
 			object := l.inObject()
@@ -152,10 +171,51 @@ func (l *lexer) next(p []byte, i int) (int, token) {
 	return i, tokenMore
 }
 
-func (l *lexer) inObject() bool { return l.depth > 0 && l.kinds>>(l.depth-1)&1 == 1 }
+// markOver says in lexer.mark that no byte order mark can follow.
+const markOver = 4
+
+// marks reports whether a byte is the next one of a byte order mark at the very
+// beginning of the text.
+func (l *lexer) marks(c byte) bool {
+	if l.strict || l.depth > 0 || l.mark >= uint8(len(byteOrderMark)) || c != byteOrderMark[l.mark] {
+		return false
+	}
+	l.mark++
+	return true
+}
+
+// halfMarked reports whether the text begins with a part of a byte order mark.
+func (l *lexer) halfMarked() bool {
+	n := l.mark &^ markOver
+	return n > 0 && n < uint8(len(byteOrderMark))
+}
+
+func (l *lexer) inObject() bool {
+	if l.depth == 0 {
+		return false
+	}
+	d := l.depth - 1
+	return l.kinds[d>>6]>>(d&63)&1 == 1
+}
 
 // untouched reports whether the text so far has no token, only white space.
-func (l *lexer) untouched() bool { return l.state == wantValue && l.depth == 0 }
+func (l *lexer) untouched() bool {
+	return l.state == wantValue && l.depth == 0 && !l.halfMarked()
+}
+
+// tooDeep says, of a strict lexer and of another, that the bound is reached.
+var tooDeep = map[bool]string{
+	true:  "the JSON text nests deeper than 64 levels",
+	false: "the JSON text nests deeper than 1024 levels",
+}
+
+// depthBound returns how deep the text may nest.
+func (l *lexer) depthBound() int {
+	if l.strict {
+		return maxDepth
+	}
+	return MaxAnswerDepth
+}
 
 // ended sets the state that follows a complete value.
 func (l *lexer) ended() {
@@ -172,16 +232,16 @@ func (l *lexer) fail(i int, reason string) (int, token) {
 }
 
 func (l *lexer) opened(i int, t token) (int, token) {
-	if l.depth == maxDepth {
-		return l.fail(i, "the JSON text nests deeper than 64 levels")
+	if l.depth >= l.depthBound() {
+		return l.fail(i, tooDeep[l.strict])
 	}
-	bit := uint64(1) << l.depth
+	word, bit := l.depth>>6, uint64(1)<<(l.depth&63)
 	l.depth++
 	if t == tokenObject {
-		l.kinds |= bit
+		l.kinds[word] |= bit
 		l.state = wantFirstKey
 	} else {
-		l.kinds &^= bit
+		l.kinds[word] &^= bit
 		l.state = wantFirstValue
 	}
 	return i + 1, t

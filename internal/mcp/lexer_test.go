@@ -7,8 +7,8 @@ import (
 
 // tokens lexes the text in pieces of that size and returns whether it is one
 // JSON text, and its tokens.
-func tokens(text string, size int) (string, bool) {
-	var lex lexer
+func tokens(text string, size int, strict bool) (string, bool) {
+	lex := lexer{strict: strict}
 	var out strings.Builder
 	text += " " // ends a number at the top
 	for len(text) > 0 {
@@ -29,8 +29,8 @@ func tokens(text string, size int) (string, bool) {
 	return out.String(), lex.state == wantNothing
 }
 
-// TestLexerGrammar proves that the lexer accepts RFC 8259 and no more, and
-// that pieces of one byte make no difference.
+// TestLexerGrammar proves that a strict lexer accepts RFC 8259 and no more, that
+// another accepts it too, and that pieces of one byte make no difference.
 func TestLexerGrammar(t *testing.T) {
 	tests := []struct {
 		text string
@@ -55,7 +55,10 @@ func TestLexerGrammar(t *testing.T) {
 	}
 	for _, tt := range tests {
 		for _, size := range []int{1, 2, 3, 7, 1 << 20} {
-			got, ok := tokens(tt.text, size)
+			if got, ok := tokens(tt.text, size, false); tt.want != "" && (!ok || got != tt.want) {
+				t.Errorf("%q in pieces of %d, not strict: %s, %v; want %q", tt.text, size, got, ok, tt.want)
+			}
+			got, ok := tokens(tt.text, size, true)
 			if ok != (tt.want != "") || ok && got != tt.want {
 				t.Errorf("%q in pieces of %d: %s, %v; want %q", tt.text, size, got, ok, tt.want)
 			}
@@ -63,15 +66,51 @@ func TestLexerGrammar(t *testing.T) {
 	}
 }
 
-// TestLexerDepth proves that 64 levels are the bound, for arrays and objects.
+// TestLexerTakesWhatParsersTake proves what a lexer that is not strict accepts
+// beyond RFC 8259, and that none of it hides the end of a string.
+func TestLexerTakesWhatParsersTake(t *testing.T) {
+	tests := []struct {
+		text, want string // "" for a text that is refused
+	}{
+		{`["\ud83d"]`, "[s]"}, {`["\ude00"]`, "[s]"}, {`["\ud83d\ud83d"]`, "[s]"}, {`["\ud83d\ud83d\ude00"]`, "[s]"}, {`["\ud83dx","\ud83d\n"]`, "[ss]"},
+		{`["\ud83d\u0041"]`, "[s]"}, {`["\ud83d\"]`, ""}, {`["\ud83d\"",1]`, "[sn]"}, {`["\ud83d\\",1]`, "[sn]"}, {`["\ud83d`, ""}, {`["\ud83d\x"]`, ""}, {`["\ud83d\u00"]`, ""},
+		{"[\"\x80\",\"\xC0\x80\",\"\xC2\",\"\xE0\x80\x80\",\"\xED\xA0\x80\",\"\xE2\x82\",\"\xFF\"]", "[sssssss]"}, {"[\"\xE2\x82\\\"\"]", "[s]"},
+		{"{\"\xFF\":1}", "{kn}"}, {"[\xFF]", ""}, {"[\"a\"\xFF]", ""},
+		{"\uFEFF{}", "{}"}, {"\uFEFF \n[1]", "[n]"}, {"\uFEFF\uFEFF{}", ""}, {" \uFEFF{}", ""}, {"{\uFEFF}", ""}, {"[\uFEFF1]", ""}, {"{}\uFEFF", ""},
+		{"\xEF{}", ""}, {"\xEF\xBB{}", ""}, {"\xEF\xBB {}", ""}, {"\xEF \xBB\xBF{}", ""}, {"\xEF\xBB\xBE{}", ""}, {"\uFEFF", ""},
+	}
+	for _, tt := range tests {
+		for _, size := range []int{1, 2, 3, 7, 1 << 20} {
+			got, ok := tokens(tt.text, size, false)
+			if ok != (tt.want != "") || ok && got != tt.want {
+				t.Errorf("%q in pieces of %d: %s, %v; want %q", tt.text, size, got, ok, tt.want)
+			}
+		}
+	}
+}
+
+// TestLexerDepth proves that 64 levels are the bound for what clients send and
+// 1024 for what servers say, for arrays and objects, and that the kind of each
+// level is known.
 func TestLexerDepth(t *testing.T) {
 	for _, tt := range []struct {
-		open, shut string
-	}{{"[", "]"}, {`{"a":`, "}"}} {
-		for depth, want := range map[int]bool{64: true, 65: false} {
-			text := strings.Repeat(tt.open, depth) + "1" + strings.Repeat(tt.shut, depth)
-			if _, ok := tokens(text, 1<<20); ok != want {
-				t.Errorf("%d levels of %s: %v, want %v", depth, tt.open, ok, want)
+		open, shut, wrong string
+	}{{"[", "]", "}"}, {`{"a":`, "}", "]"}} {
+		for _, bound := range []struct {
+			strict bool
+			depth  int
+		}{{true, 64}, {false, 1024}} {
+			for depth, want := range map[int]bool{bound.depth: true, bound.depth + 1: false} {
+				text := strings.Repeat(tt.open, depth) + "1" + strings.Repeat(tt.shut, depth)
+				if _, ok := tokens(text, 1<<20, bound.strict); ok != want {
+					t.Errorf("%d levels of %s: %v, want %v", depth, tt.open, ok, want)
+				}
+				for _, at := range []int{0, 1, 63, 64, depth / 2, depth - 1} {
+					broken := text[:len(text)-at-1] + tt.wrong + text[len(text)-at:]
+					if _, ok := tokens(broken, 1<<20, bound.strict); ok && at < depth {
+						t.Errorf("%d levels of %s: the wrong end of level %d is taken", depth, tt.open, at)
+					}
+				}
 			}
 		}
 	}

@@ -13,7 +13,7 @@ func (l *lexer) key(p []byte, i int) (int, token) {
 
 func (l *lexer) openString(p []byte, i int) (int, token) {
 	l.start = i
-	l.escaped = false
+	l.escaped, l.flawed = false, false
 	l.state = inString
 	if l.keep {
 		l.capture.reset()
@@ -47,6 +47,13 @@ func (l *lexer) closeString(p []byte, i int) (int, token) {
 func (l *lexer) str(p []byte, i int) (int, token) {
 	for i < len(p) {
 		if l.state != inString {
+			if l.pairBroken(p[i]) {
+				if l.strict {
+					return l.fail(i, loneSurrogate)
+				}
+				l.lone() // the byte is one of the string, or of another escape
+				continue
+			}
 			if reason := l.special(p[i]); reason != "" {
 				return l.fail(i, reason)
 			}
@@ -69,6 +76,8 @@ func (l *lexer) str(p []byte, i int) (int, token) {
 			i++
 		case c < 0x20:
 			return l.fail(i, "a control character in a string must be escaped")
+		case !l.strict:
+			i = l.bytes(p, i)
 		default:
 			n := l.rune(p[i:])
 			if n == 0 {
@@ -78,6 +87,20 @@ func (l *lexer) str(p []byte, i int) (int, token) {
 		}
 	}
 	return i, tokenMore
+}
+
+// bytes reads bytes that are not ASCII from p[i] on, UTF-8 or not, and returns
+// the index after them. Whatever a decoder makes of them, it takes no ASCII
+// byte with them.
+func (l *lexer) bytes(p []byte, i int) int {
+	begin := i
+	for i < len(p) && p[i] >= utf8.RuneSelf {
+		i++
+	}
+	if l.keep {
+		l.capture.add(p[begin:i])
+	}
+	return i
 }
 
 // rune reads what p, which begins with a byte that is not ASCII, has of one
@@ -156,18 +179,29 @@ func (l *lexer) special(c byte) string {
 		l.put(rune(u))
 	case inHex:
 		return l.hexDigit(c)
-	case inPair:
-		if c != '\\' {
-			return loneSurrogate
-		}
+	case inPair: // a backslash; see pairBroken
 		l.state = inPairU
-	case inPairU:
-		if c != 'u' {
-			return loneSurrogate
-		}
+	case inPairU: // a 'u'
 		l.state, l.digits, l.hex = inHex, 4, 0
 	}
 	return ""
+}
+
+// pairBroken reports whether the byte cannot go on to the other half of the
+// surrogate pair that was begun.
+func (l *lexer) pairBroken(c byte) bool {
+	return l.state == inPair && c != '\\' || l.state == inPairU && c != 'u'
+}
+
+// lone ends the high surrogate that has no other half. Parsers read U+FFFD, or
+// keep the half as it is.
+func (l *lexer) lone() {
+	escape := l.state == inPairU
+	l.high, l.flawed = 0, true
+	l.put(utf8.RuneError)
+	if escape { // the backslash begins another one
+		l.state = inEscape
+	}
 }
 
 const loneSurrogate = "a string has half of a surrogate pair"
@@ -184,11 +218,21 @@ func (l *lexer) hexDigit(c byte) string {
 	high := l.high
 	l.high = 0
 	low := 0xDC00 <= l.hex && l.hex <= 0xDFFF
-	switch {
-	case high != 0 && low:
+	if high != 0 && low {
 		l.put((high-0xD800)<<10 + (l.hex - 0xDC00) + 0x10000)
-	case high != 0 || low:
-		return loneSurrogate
+		return ""
+	}
+	if high != 0 || low {
+		if l.strict {
+			return loneSurrogate
+		}
+		l.flawed = true
+		l.put(utf8.RuneError)
+		if low {
+			return ""
+		}
+	}
+	switch {
 	case 0xD800 <= l.hex && l.hex <= 0xDBFF:
 		l.high = l.hex
 		l.state = inPair

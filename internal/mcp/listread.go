@@ -1,5 +1,7 @@
 package mcp
 
+import "unicode/utf8"
+
 // words returns the unescaped text of the key or string that was just read. It
 // is good until the next call.
 func (r *listRewriter) words() []byte {
@@ -11,16 +13,23 @@ func (r *listRewriter) words() []byte {
 	return r.scratch
 }
 
+const keyTwice = "a key with a meaning is there twice"
+
 // member returns which of the names the key at hand is. false says that it is
-// refused: it came before, or a lax reader could take it for one of them.
-func (r *listRewriter) member(ns names, seen *uint) (int, bool) {
+// refused: it came before, or a lax reader could take it for one of them. A
+// _meta does not say which list it is, and is not refused.
+func (r *listRewriter) member(ns names, seen *uint, meta int) (int, bool) {
 	key, exact := ns.find(r.words())
 	bit := uint(1) << key
 	switch {
+	case key == meta && key != keyOther && !exact:
+		return keyOther, true
+	case key == meta:
+		return key, true
 	case !exact:
 		return keyOther, r.refuse(foldedKey)
 	case key != keyOther && *seen&bit != 0:
-		return keyOther, r.refuse("a key with a meaning is there twice")
+		return keyOther, r.refuse(keyTwice)
 	}
 	*seen |= bit
 	return key, true
@@ -37,7 +46,7 @@ func (r *listRewriter) message() bool {
 	var seen uint
 	t := r.next()
 	for ; t == tokenKey; t = r.next() {
-		key, ok := r.member(topNames, &seen)
+		key, ok := r.member(topNames, &seen, keyOther)
 		if !ok || !r.topValue(key, r.next()) {
 			return false
 		}
@@ -100,7 +109,7 @@ func (r *listRewriter) result() bool {
 	var seen uint
 	t := r.next()
 	for ; t == tokenKey; t = r.next() {
-		key, ok := r.member(r.shape.result, &seen)
+		key, ok := r.member(r.shape.result, &seen, resultMeta)
 		if !ok || !r.resultValue(key, r.next()) {
 			return false
 		}
@@ -117,14 +126,14 @@ func (r *listRewriter) resultValue(key int, t token) bool {
 	switch {
 	case t <= tokenBad:
 		return false
+	case key == resultList && t == tokenNull: // as servers in Go write an empty one
+		return true
 	case key == resultList && t != tokenArray:
 		return r.refuse("the list is not an array")
 	case key == resultList:
 		return r.items()
 	case key == resultIsError && t != tokenTrue && t != tokenFalse:
 		return r.refuse("isError is not a boolean")
-	case key == resultMeta && !mayBeMeta(t):
-		return r.refuse(badMeta)
 	case !r.skip(t):
 		return false
 	}
@@ -138,24 +147,19 @@ func (r *listRewriter) resultValue(key int, t token) bool {
 	return true
 }
 
-const badMeta = "a _meta is not an object"
-
+// mayBeMeta reports whether a value that begins so may stand under _meta.
 func mayBeMeta(t token) bool { return t == tokenObject || t == tokenNull }
 
 // items reads the array that was just opened.
 func (r *listRewriter) items() bool {
 	kept := false
+	index := 0
 	for begin := r.at; ; begin++ {
 		t := r.next()
-		switch {
-		case t == tokenArrayEnd:
-			return true
-		case t <= tokenBad:
-			return false
-		case t != tokenObject:
-			return r.refuse("an item of the list is not an object")
+		if t <= tokenBad || t == tokenArrayEnd {
+			return t == tokenArrayEnd
 		}
-		item, ok := r.item()
+		item, ok := r.item(t)
 		if !ok {
 			return false
 		}
@@ -166,13 +170,33 @@ func (r *listRewriter) items() bool {
 		if end == len(r.text) {
 			return false
 		}
-		if keep, fields := r.o.Judge(item.name); !keep {
+		keep, fields := r.judge(index, &item)
+		switch {
+		case !keep:
 			r.remove(begin, end, kept)
-		} else if kept = true; !r.stamp(item.meta, fields) {
+		case !r.stamp(item.meta, fields):
 			return false
 		}
+		kept = kept || keep
 		begin = end // the loop steps over the comma
+		index++
 	}
+}
+
+// judge decides about an item.
+func (r *listRewriter) judge(index int, item *listItem) (keep bool, fields []Field) {
+	if item.bad != "" {
+		if r.o.LeftOut != nil {
+			r.o.LeftOut(index, item.name, item.bad)
+		}
+		return false, nil
+	}
+	keep, fields = r.o.Judge(item.name)
+	r.removed = r.removed || !keep
+	if item.odd {
+		fields = nil
+	}
+	return keep, fields
 }
 
 func isSpace(c byte) bool { return c == ' ' || c == '\n' || c == '\r' || c == '\t' }
@@ -181,37 +205,54 @@ func isSpace(c byte) bool { return c == ' ' || c == '\n' || c == '\r' || c == '\
 type listItem struct {
 	name string
 	meta metaPlace
+	odd  bool   // its _meta is no object: nothing can be put in
+	bad  string // why it cannot be read
 }
 
-// item reads the object that was just opened.
-func (r *listRewriter) item() (listItem, bool) {
-	item := listItem{meta: metaPlace{start: r.at, end: r.at}}
+func (i *listItem) refuse(reason string) {
+	if i.bad == "" {
+		i.bad = reason
+	}
+}
+
+// item reads the item that begins with that token. It reports whether the text
+// goes on.
+func (r *listRewriter) item(t token) (item listItem, ok bool) {
+	if t != tokenObject {
+		item.bad = "it is not an object"
+		return item, r.skip(t)
+	}
+	item.meta = metaPlace{start: r.at, end: r.at}
 	var seen uint
-	t := r.next()
+	t = r.next()
 	for ; t == tokenKey; t = r.next() {
-		key, ok := r.member(r.shape.item, &seen)
-		if !ok {
-			return item, false
+		key, exact := r.shape.item.find(r.words())
+		bit := uint(1) << key
+		switch {
+		case !exact:
+			item.refuse(foldedKey)
+		case key != keyOther && seen&bit != 0:
+			item.refuse(keyTwice)
 		}
+		seen |= bit
 		value := r.next()
 		start := r.lex.start
-		switch {
-		case key == itemName && value > tokenBad && value != tokenString:
-			return item, r.refuse("the name of an item is not a string")
-		case key == itemName && value == tokenString:
+		if key == itemName && value == tokenString && item.name == "" {
 			item.name = string(r.words())
-		case key == itemMeta && value > tokenBad && !mayBeMeta(value):
-			return item, r.refuse(badMeta)
+		}
+		if key == itemName && (value != tokenString || r.lex.flawed || !utf8.ValidString(item.name)) {
+			item.refuse("its name is not a string of Unicode")
 		}
 		if !r.skip(value) {
 			return item, false
 		}
 		if key == itemMeta {
 			item.meta = metaPlace{start: start, end: r.at, isObject: value == tokenObject}
+			item.odd = !mayBeMeta(value)
 		}
 	}
-	if t == tokenObjectEnd && seen>>itemName&1 == 0 {
-		return item, r.refuse("an item of the list has no name")
+	if seen>>itemName&1 == 0 {
+		item.refuse("it has no name")
 	}
 	return item, t == tokenObjectEnd
 }

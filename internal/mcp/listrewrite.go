@@ -8,7 +8,7 @@ import (
 )
 
 // ErrList is wrapped in the error for a message in which RewriteList cannot
-// tell every item with certainty. The whole answer is then to be withheld.
+// tell with certainty which list it is. The whole answer is then to be withheld.
 var ErrList = errors.New("the list in the answer cannot be judged")
 
 // ListRewrite says what RewriteList is to do.
@@ -24,9 +24,14 @@ type ListRewrite struct {
 
 	// Judge decides about one item by its unescaped name, uri or uriTemplate:
 	// whether it stays, and the fields for its _meta. It is called once for
-	// each item, in their order, also when the message turns out to be refused
-	// later. It must not be nil.
+	// each item that can be read, in their order, also when the message turns out
+	// to be refused later. It must not be nil.
 	Judge func(name string) (keep bool, fields []Field)
+
+	// LeftOut is told of an item that cannot be read, and why: the first text in
+	// it that could be its name, "" if there is none, and its place in the list,
+	// from 0. It may be nil.
+	LeftOut func(index int, name, reason string)
 }
 
 // RewriteList returns an answer to a list method with the items removed that
@@ -42,11 +47,12 @@ type ListRewrite struct {
 // not a copy.
 //
 // The message must be the answer to that ID as a Scanner judges it. If it has
-// a result, that must have the list, an array of objects, each with a name
-// that is a string, and every _meta must be an object or null. Nor may a key
-// with a meaning come twice in the result or in an item, or one differ from it
-// only in case or in characters that cannot be seen: the client would read
-// another list than was judged.
+// a result, that must have the list, an array or null. Nor may a key that says
+// which answer or which list it is come twice, or one differ from it only in case
+// or in characters that cannot be seen: the client would read another list than
+// was judged. An item of which the same is true, or that has no name that is a
+// string, is left out, and the list goes on. One whose _meta is no object stays,
+// without fields.
 //
 // The error wraps ErrList, or is ErrField for fields that Stamp would refuse.
 // It quotes nothing of the message. Time is linear in the lengths of the
@@ -165,7 +171,6 @@ func (r *listRewriter) finish() []byte {
 // remove takes an item from the list, with the comma that it no longer needs.
 // Its text, and the white space around it, lie between begin and end.
 func (r *listRewriter) remove(begin, end int, keptBefore bool) {
-	r.removed = true
 	switch {
 	case keptBefore:
 		begin--

@@ -192,12 +192,47 @@ func TestRewriteListJudgesInOrder(t *testing.T) {
 	}
 }
 
+// TestRewriteListLeavesOut proves that an item that cannot be read in one way is
+// left out of the list with a word of it, and that the list goes on; and that
+// one whose _meta can have no price stays.
+func TestRewriteListLeavesOut(t *testing.T) {
+	tests := []struct{ item, name, reason string }{
+		{`"a"`, "", "not an object"}, {`null`, "", "not an object"}, {`17`, "", "not an object"}, {`[{"name":"x"}]`, "", "not an object"},
+		{`{}`, "", "no name"}, {`{"x":{"name":"a"}}`, "", "no name"}, {`{"uri":"a"}`, "", "no name"},
+		{`{"name":1}`, "", "not a string"}, {`{"name":null}`, "", "not a string"}, {`{"name":{"name":"a"}}`, "", "not a string"},
+		{"{\"name\":\"a\xff\"}", "a\xff", "not a string of Unicode"}, {`{"name":"a\ud800"}`, "a\uFFFD", "not a string of Unicode"},
+		{`{"name":"a","name":"hidden"}`, "a", keyTwice}, {`{"name":"a","n\u0061me":"a"}`, "a", keyTwice}, {`{"_meta":{},"name":"a","_meta":{}}`, "a", keyTwice},
+		{`{"name":"a","Name":"hidden"}`, "a", foldedKey}, {`{"name":"a","name\u0000":"hidden"}`, "a", foldedKey}, {`{"name":"a","_META":{"dev.farebox/price":0}}`, "a", foldedKey},
+		{"{\"na\xffme\":\"a\",\"name\":\"b\"}", "a", foldedKey},
+	}
+	for _, tt := range tests {
+		for _, list := range []struct{ in, want string }{
+			{tt.item, ``}, {` ` + tt.item + ` , {"name":"z"}`, ` {"name":"z"}`}, {`{"name":"z"},` + tt.item, `{"name":"z"}`}, {`{"name":"y"}, ` + tt.item + `,{"name":"z"}`, `{"name":"y"},{"name":"z"}`},
+		} {
+			o := listRewrite()
+			var told []string
+			o.LeftOut = func(i int, name, reason string) { told = append(told, fmt.Sprintf("%d %s %s", i, name, reason)) }
+			at := strings.Count(list.in[:strings.Index(list.in, tt.item)], "{")
+			checkRewrite(t, listAnswer(`"cacheScope":"public","tools":[`+list.in+`]`), listAnswer(`"cacheScope":"public","tools":[`+list.want+`]`), o)
+			if len(told) == 0 || !strings.HasPrefix(told[0], fmt.Sprintf("%d %s ", at, tt.name)) || !strings.Contains(told[0], tt.reason) {
+				t.Errorf("of %s it is told %q", list.in, told)
+			}
+		}
+	}
+	for _, same := range []string{
+		`"tools":null`, `"tools":[{"name":"paid","_meta":[]}]`, `"tools":[{"_meta":"x","name":"paid"}]`, `"_meta":7,"tools":[]`, `"_META":{},"tools":[]`,
+		"\"tools\":[{\"name\":\"a\",\"description\":\"\xff\\ud800\"}]",
+	} {
+		checkRewrite(t, listAnswer(same), listAnswer(same), listRewrite())
+	}
+	checkRewrite(t, listAnswer(`"_meta":{"dev.farebox/x":1},"tools":[],"_meta":{"a":1,"dev.farebox/y":1}`), listAnswer(`"_meta":{},"tools":[],"_meta":{"a":1}`), listRewrite())
+}
+
 // TestRewriteListRefuses proves that an answer is withheld in which a client
 // could see another item than was judged, or a forged one.
 func TestRewriteListRefuses(t *testing.T) {
-	deep := strings.Repeat("[", maxDepth-3) + strings.Repeat("]", maxDepth-3)
+	deep := strings.Repeat("[", MaxAnswerDepth-3) + strings.Repeat("]", MaxAnswerDepth-3)
 	const good = `"tools":[{"name":"a"}]`
-	const twice = "a key with a meaning is there twice"
 	tests := []struct{ reason, message string }{
 		{"the message is not an object", `[]`},
 		{"the message is not an object", `7 `},
@@ -222,9 +257,7 @@ func TestRewriteListRefuses(t *testing.T) {
 		{"a value needs a comma", listAnswer(`"_meta":{"a":1]`)},
 		{"something after the end", listAnswer(good) + `{}`},
 		{"something after the end", listAnswer(good) + ` x`},
-		{"not valid UTF-8", listAnswer("\"tools\":[{\"name\":\"a\xff\"}]")},
-		{"surrogate", listAnswer(`"tools":[{"name":"\ud800"}]`)},
-		{"deeper than 64", listAnswer(`"tools":[{"name":"a","x":` + deep + `}]`)},
+		{"deeper than 1024", listAnswer(`"tools":[{"name":"a","x":` + deep + `}]`)},
 		{`jsonrpc is not "2.0"`, `{"id":7,"result":{` + good + `}}`},
 		{`jsonrpc is not "2.0"`, `{"jsonrpc":"1.0","id":7,"result":{` + good + `}}`},
 		{`jsonrpc is not "2.0"`, `{"jsonrpc":2.0,"id":7,"result":{` + good + `}}`},
@@ -245,36 +278,16 @@ func TestRewriteListRefuses(t *testing.T) {
 		{"the result has no list", listAnswer(`"prompts":[]`)},
 		{"the result has no list", listAnswer(`"x":{"tools":[]}`)},
 		{"the list is not an array", listAnswer(`"tools":{}`)},
-		{"the list is not an array", listAnswer(`"tools":null`)},
 		{"the list is not an array", listAnswer(`"tools":"[]"`)},
-		{"an item of the list is not an object", listAnswer(`"tools":["a"]`)},
-		{"an item of the list is not an object", listAnswer(`"tools":[null]`)},
-		{"an item of the list is not an object", listAnswer(`"tools":[{"name":"a"},[{"name":"b"}]]`)},
-		{"an item of the list has no name", listAnswer(`"tools":[{}]`)},
-		{"an item of the list has no name", listAnswer(`"tools":[{"x":{"name":"a"}}]`)},
-		{"an item of the list has no name", listAnswer(`"tools":[{"uri":"a"}]`)},
-		{"the name of an item is not a string", listAnswer(`"tools":[{"name":1}]`)},
-		{"the name of an item is not a string", listAnswer(`"tools":[{"name":null}]`)},
-		{"the name of an item is not a string", listAnswer(`"tools":[{"name":{"name":"a"}}]`)},
-		{badMeta, listAnswer(`"tools":[{"name":"a","_meta":[]}]`)},
-		{badMeta, listAnswer(`"tools":[{"name":"a","_meta":"x"}]`)},
-		{badMeta, listAnswer(`"_meta":7,` + good)},
 		{"isError is not a boolean", listAnswer(`"isError":0,` + good)},
-		{twice, `{"jsonrpc":"2.0","id":7,"id":7,"result":{` + good + `}}`},
-		{twice, `{"jsonrpc":"2.0","id":7,"result":{` + good + `},"r\u0065sult":{` + good + `}}`},
-		{twice, listAnswer(good + `,"tools":[]`)},
-		{twice, listAnswer(`"_meta":{},` + good + `,"_meta":{}`)},
-		{twice, listAnswer(`"cacheScope":"private","cacheScope":"public",` + good)},
-		{twice, listAnswer(`"tools":[{"name":"a","name":"hidden"}]`)},
-		{twice, listAnswer(`"tools":[{"name":"a","n\u0061me":"a"}]`)},
-		{twice, listAnswer(`"tools":[{"_meta":{},"name":"a","_meta":{}}]`)},
+		{keyTwice, `{"jsonrpc":"2.0","id":7,"id":7,"result":{` + good + `}}`},
+		{keyTwice, `{"jsonrpc":"2.0","id":7,"result":{` + good + `},"r\u0065sult":{` + good + `}}`},
+		{keyTwice, listAnswer(good + `,"tools":[]`)},
+		{keyTwice, listAnswer(`"cacheScope":"private","cacheScope":"public",` + good)},
 		{foldedKey, `{"jsonrpc":"2.0","id":7,"Result":{},"result":{` + good + `}}`},
 		{foldedKey, listAnswer(`"Tools":[],` + good)},
 		{foldedKey, listAnswer(`"toolſ":[],` + good)},
 		{foldedKey, listAnswer(`"cachescope":"public",` + good)},
-		{foldedKey, listAnswer(`"tools":[{"name":"a","Name":"hidden"}]`)},
-		{foldedKey, listAnswer(`"tools":[{"name":"a","name\u0000":"hidden"}]`)},
-		{foldedKey, listAnswer(`"tools":[{"name":"a","_META":{"dev.farebox/price":0}}]`)},
 	}
 	for _, tt := range tests {
 		got, err := RewriteList([]byte(tt.message), listRewrite())
@@ -286,7 +299,7 @@ func TestRewriteListRefuses(t *testing.T) {
 		}
 	}
 	if got, err := RewriteList([]byte(listAnswer(`"tools":[{"name":"a","x":`+deep[1:len(deep)-1]+`}]`)), listRewrite()); err != nil {
-		t.Errorf("64 levels: %s, %v", got, err)
+		t.Errorf("1024 levels: %s, %v", got, err)
 	}
 	if _, err := RewriteListEvent([]byte("id: 1\n\n"), listRewrite()); !errors.Is(err, ErrList) {
 		t.Errorf("an event without data: %v", err)

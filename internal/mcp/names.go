@@ -50,7 +50,11 @@ const (
 	resultMeta
 )
 
-var resultNames = names{"isError", "resultType", "task", "_meta"}
+var (
+	resultNames = names{"isError", "resultType", "task", "_meta"}
+	// outcomeNames are those that say how the call went.
+	outcomeNames = resultNames[:resultTask]
+)
 
 const (
 	// metaPrefix begins the names that the specification keeps for itself.
@@ -197,8 +201,8 @@ func foldRune(r rune) byte {
 
 // invisible reports whether a reader may trim or drop the rune: white space,
 // control and format characters (the byte order mark is one), variation
-// selectors, fillers.
+// selectors, fillers, and what stands for a character that is none.
 func invisible(r rune) bool {
-	return unicode.IsSpace(r) || unicode.In(r, unicode.Cc, unicode.Cf,
+	return r == utf8.RuneError || unicode.IsSpace(r) || unicode.In(r, unicode.Cc, unicode.Cf,
 		unicode.Variation_Selector, unicode.Other_Default_Ignorable_Code_Point)
 }

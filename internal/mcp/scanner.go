@@ -1,5 +1,7 @@
 package mcp
 
+import "unicode/utf8"
+
 // Class is what one message from a server is, seen from a pending request.
 // The zero Class is ClassMalformed, the one that is safe to assume.
 type Class uint8
@@ -64,22 +66,28 @@ type Verdict struct {
 // pieces that are split anywhere; the Scanner keeps none of its bytes but
 // those of short keys and of the id, so its memory is bounded.
 //
-// It is as strict about JSON as Decode is. At the top level, and in the first
-// level of the result, no key with a meaning to it may come twice, and no key
-// may differ from one only in case or in characters that cannot be seen.
-// Other keys may repeat. Members are judged together at the end, because
-// servers write them in any order. A Scanner is not for concurrent use.
+// It is strict about which answer it is and how that says that the call went,
+// and about no more. At the top level, and in the first level of the result, no
+// key with a meaning to it may come twice, and no key may differ from one only in
+// case or in characters that cannot be seen. Other keys may repeat, and so may
+// _meta, which says nothing of either. Of what common parsers take without being
+// JSON by the letter it takes a byte order mark, bytes in strings that are no
+// UTF-8, half a surrogate pair, and nesting of up to MaxAnswerDepth. Members are
+// judged together at the end, because servers write them in any order. A Scanner
+// is not for concurrent use.
 type Scanner struct {
 	lex     lexer
 	pending ID
 
 	top, inner int // the reserved name whose value comes, at the top and in the result
 	seen       [keyError + 1]bool
-	seenInner  [resultMeta + 1]bool
+	seenInner  [resultMeta]bool
 
 	version2     bool
+	opened       bool // the message begins as an object or an array
 	got          ID   // the message's id
 	nullID       bool // the id is null
+	oddID        bool // the id is none that a request can have
 	isError      bool
 	task         bool
 	guarded      bool // the method is that of a notification which is not for every caller
@@ -153,12 +161,13 @@ func (s *Scanner) take(t token) {
 		case depth == 1:
 			s.top = s.reserved(topNames, s.seen[:])
 		case depth == 2 && s.top == keyResult:
-			s.inner = s.reserved(resultNames, s.seenInner[:])
+			s.inner = s.reserved(outcomeNames, s.seenInner[:])
 		}
 		return
 	case t.begins():
 		depth--
 	}
+	s.opened = s.opened || depth == 0 && t.begins()
 	switch {
 	case depth == 0 && t == tokenArray:
 		s.malformed("the message is a batch")
@@ -202,10 +211,10 @@ func (s *Scanner) topValue(t token) {
 	case keyID:
 		s.takeID(t)
 	case keyMethod:
-		if t != tokenString {
+		if text, _ := c.bytes(); t != tokenString || s.lex.flawed || !utf8.Valid(text) {
 			s.malformed("the method is not a string")
 		}
-		s.guarded = c.is("notifications/tasks") || c.is("notifications/tasks/status") || c.is(MethodResourceUpdated)
+		s.guarded = s.guarded || c.is("notifications/tasks") || c.is("notifications/tasks/status") || c.is(MethodResourceUpdated)
 	case keyResult:
 		if t != tokenObject {
 			s.malformed("the result is not an object")
@@ -222,16 +231,14 @@ func (s *Scanner) takeID(t token) {
 	switch {
 	case t == tokenNull:
 		s.nullID = true
-	case t == tokenString && whole:
+	case t == tokenString && whole && !s.lex.flawed && utf8.Valid(text):
 		s.got = s.textID(text)
 	case t == tokenNumber && whole:
 		if n, ok := parseIDNumber(text); ok {
 			s.got = IntID(n)
 		}
 	}
-	if s.got.IsZero() && !s.nullID {
-		s.malformed("the id is neither a string of at most 128 bytes nor a plain integer within 2^53-1")
-	}
+	s.oddID = s.got.IsZero() && !s.nullID
 }
 
 // textID is StringID without an allocation for the id that is expected.
@@ -307,16 +314,18 @@ func (s *Scanner) whyMalformed() string {
 		return ""
 	case s.lex.state != wantNothing:
 		return "the message ends early"
-	case !s.version2:
-		return `jsonrpc is not "2.0"`
 	case hasMethod && (hasResult || hasError):
 		return "a message has a method together with a result or an error"
+	case hasMethod: // no answer to anybody, whatever else is wrong with it
+		return ""
+	case s.oddID:
+		return "the id is neither a string of at most 128 bytes nor a plain integer within 2^53-1"
+	case !s.version2:
+		return `jsonrpc is not "2.0"`
 	case hasResult && hasError:
 		return "a message has both a result and an error"
-	case !hasMethod && !hasResult && !hasError:
+	case !hasResult && !hasError:
 		return "a message has neither a method nor a result nor an error"
-	case hasMethod && s.nullID:
-		return "a request has null for its id"
 	}
 	return ""
 }

@@ -15,8 +15,7 @@ type Field struct {
 
 // Why an answer was not stamped.
 var (
-	// ErrNoResult is returned for a message that has no result to stamp, or
-	// whose result or _meta is not what an answer can have.
+	// ErrNoResult is returned for a message that has not one result to stamp.
 	ErrNoResult = errors.New("the message has no result that can be stamped")
 	// ErrField is returned for fields that would not make a valid object: a
 	// value that is not JSON, a name that is empty or there twice.
@@ -27,18 +26,28 @@ var (
 // a ClassAnswer, with the fields added to result._meta. A result without _meta,
 // or with null there, gets one. From a _meta that is there, every member whose
 // name begins with "dev.farebox/", or is that of a field, is dropped first: only
-// the gateway says these. All else stays as it was, byte for byte.
+// the gateway says these. All else stays as it was, byte for byte, but for a byte
+// order mark before the message, which some clients stumble over.
+//
+// Where clients could read another _meta than the one that is stamped, or none,
+// because it is there twice, in another case, or no object, the result gets no
+// field. What only the gateway says is dropped all the same.
 //
 // The error is ErrNoResult or ErrField.
 func Stamp(message []byte, fields []Field) ([]byte, error) {
 	if !validFields(fields) {
 		return nil, ErrField
 	}
+	message = bytes.TrimPrefix(message, byteOrderMark)
 	w := walker{text: message}
-	place, ok := w.findMeta()
+	metas, ok := w.findMeta()
 	if !ok {
 		return nil, ErrNoResult
 	}
+	if metas.unsafe {
+		return metas.clean(message), nil
+	}
+	place := metas.first
 	out := make([]byte, 0, len(message)+sizeOf(fields))
 	out = append(out, message[:place.start]...)
 	switch {
@@ -59,6 +68,36 @@ func Stamp(message []byte, fields []Field) ([]byte, error) {
 		}
 	}
 	return append(out, message[place.end:]...), nil
+}
+
+// metas are where a result's _meta is. Nearly always there is one place.
+type metas struct {
+	first  metaPlace   // or where it is to be
+	others []metaPlace // that a reader could take for it, too
+	found  bool
+	unsafe bool // readers differ about which it is, or it is no object
+}
+
+func (m *metas) add(place metaPlace) {
+	if m.found {
+		m.others = append(m.others, place)
+		return
+	}
+	m.first, m.found = place, true
+}
+
+// clean returns a copy of the message without what only the gateway says.
+func (m *metas) clean(message []byte) []byte {
+	out := make([]byte, 0, len(message))
+	from := 0
+	for _, place := range append([]metaPlace{m.first}, m.others...) {
+		if place.isObject {
+			out = append(out, message[from:place.start]...)
+			out, _ = appendMerged(out, message[place.start:place.end], nil)
+			from = place.end
+		}
+	}
+	return append(out, message[from:]...)
 }
 
 // metaPlace is where a result's _meta is, or is to be: then start equals end.
@@ -103,12 +142,11 @@ func (w *walker) key() []byte {
 	return raw
 }
 
-// findMeta reads the whole message and finds the place of its result's _meta.
-func (w *walker) findMeta() (metaPlace, bool) {
-	var place metaPlace
+// findMeta reads the whole message and finds the places of its result's _meta.
+func (w *walker) findMeta() (m metas, ok bool) {
 	found := false
 	if w.next() != tokenObject {
-		return place, false
+		return m, false
 	}
 	t := w.next()
 	for ; t == tokenKey; t = w.next() {
@@ -117,42 +155,41 @@ func (w *walker) findMeta() (metaPlace, bool) {
 		ok := false
 		if isResult {
 			if found || value != tokenObject {
-				return place, false
+				return m, false
 			}
 			found = true
-			place, ok = w.inResult()
+			m, ok = w.inResult()
 		} else {
 			ok = w.skip(value)
 		}
 		if !ok {
-			return place, false
+			return m, false
 		}
 	}
-	return place, found && t == tokenObjectEnd && w.next() == tokenMore
+	return m, found && t == tokenObjectEnd && w.next() == tokenMore
 }
 
+// metaName is the one name that findMeta looks for.
+var metaName = names{"_meta"}
+
 // inResult reads the result object that was just opened.
-func (w *walker) inResult() (metaPlace, bool) {
-	place := metaPlace{start: w.at, end: w.at, empty: true}
-	found := false
+func (w *walker) inResult() (m metas, ok bool) {
+	m.first = metaPlace{start: w.at, end: w.at, empty: true}
 	t := w.next()
 	for ; t == tokenKey; t = w.next() {
-		place.empty = false
-		isMeta := string(w.key()) == "_meta"
+		m.first.empty = false
+		isMeta, exact := metaName.find(w.key())
 		value := w.next()
 		start := w.lex.start
 		if !w.skip(value) {
-			return place, false
+			return m, false
 		}
-		if isMeta {
-			if found || value != tokenObject && value != tokenNull {
-				return place, false
-			}
-			found = true
-			place.start, place.end, place.isObject = start, w.at, value == tokenObject
+		if isMeta != keyOther {
+			m.unsafe = m.unsafe || !exact || m.found || !mayBeMeta(value)
+			m.add(metaPlace{start: start, end: w.at, isObject: value == tokenObject})
 		}
 	}
-	return place, t == tokenObjectEnd
+	return m, t == tokenObjectEnd
 }
 
 // appendMerged appends a _meta object, which is known to be valid, without the
@@ -237,7 +274,7 @@ func validFields(fields []Field) bool {
 // validJSON reports whether a value is one JSON text that may stand in the
 // _meta of a message.
 func validJSON(value []byte) bool {
-	w := walker{text: value}
+	w := walker{text: value, lex: lexer{strict: true}}
 	for {
 		switch w.next() {
 		case tokenBad:

@@ -56,12 +56,52 @@ func TestStamp(t *testing.T) {
 	}
 }
 
+// TestStampWithoutReceipt proves that a result in which clients could read
+// another _meta than the one that is stamped, or could not read it at all, is
+// given without a stamp, and without what only the gateway says.
+func TestStampWithoutReceipt(t *testing.T) {
+	for message, want := range map[string]string{
+		`{"result":{"_meta":{},"_meta":{}}}`:           ``,
+		`{"result":{"_meta":"x"}}`:                     ``,
+		`{"result":{"_meta":["dev.farebox/receipt"]}}`: ``,
+		`{"result":{"_META":{"a":1}}}`:                 ``,
+		`{"result":{"_meta":{},"_Meta":7}}`:            ``,
+		`{"result":{"_meta":{"a":1,"dev.farebox/receipt":2},"x":[],"_meta":{"dev.farebox/receipt":3}}}`: `{"result":{"_meta":{"a":1},"x":[],"_meta":{}}}`,
+		`{"result":{"_META":{"dev.farebox/receipt":2,"b":1},"_meta":null}}`:                             `{"result":{"_META":{"b":1},"_meta":null}}`,
+		"{\"result\":{\"_meta\\ud800\":{\"dev.farebox/receipt\":2}}}":                                   "{\"result\":{\"_meta\\ud800\":{}}}",
+	} {
+		if want == "" {
+			want = message
+		}
+		for _, fields := range [][]Field{receipt, nil} {
+			if got, err := Stamp([]byte(message), fields); err != nil || string(got) != want {
+				t.Errorf("%s: %s, %v; want %s", message, got, err, want)
+			}
+			if got, err := StampEvent([]byte("data: "+message+"\n\n"), fields); err != nil || string(got) != "data: "+want+"\n\n" {
+				t.Errorf("event of %s: %q, %v", message, got, err)
+			}
+		}
+	}
+}
+
+// TestStampTakesTheMark proves that a byte order mark, over which some clients
+// stumble, does not reach them in what is stamped anyway.
+func TestStampTakesTheMark(t *testing.T) {
+	const want = `{"result":{"_meta":{"dev.farebox/receipt":"r"}}}`
+	if got, err := Stamp([]byte("\uFEFF"+`{"result":{}}`), receipt); err != nil || string(got) != want {
+		t.Errorf("%q, %v", got, err)
+	}
+	if got, err := StampEvent([]byte("data: \uFEFF"+`{"result":{}}`+"\n\n"), receipt); err != nil || string(got) != "data: "+want+"\n\n" {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
 // TestStampRefuses proves that nothing is stamped that has no result in one
 // meaning, and that no invalid field is written.
 func TestStampRefuses(t *testing.T) {
 	for _, message := range []string{
 		``, `{}`, `[]`, `7`, `{"error":{}}`, `{"result":[]}`, `{"result":null}`, `{"result":{}`, `{"result":{}}x`, `{"result":{}}{}`,
-		`{"result":{},"result":{}}`, `{"result":{"_meta":{},"_meta":{}}}`, `{"result":{"_meta":"x"}}`, `{"result":{"_meta":[]}}`,
+		`{"result":{},"result":{}}`,
 		`{"result":{"_meta":{"a":}}}`, `{"result":{"a":[1}}`, `{"x":[,"result":{}}`, `{"result":`, `{"result"`,
 	} {
 		if got, err := Stamp([]byte(message), receipt); !errors.Is(err, ErrNoResult) {

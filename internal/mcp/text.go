@@ -1,9 +1,13 @@
 package mcp
 
-import "unicode/utf8"
+import (
+	"unicode/utf16"
+	"unicode/utf8"
+)
 
 // unescape appends the text of a JSON string that the lexer accepted, given
-// without its quotes.
+// without its quotes. Half of a surrogate pair becomes U+FFFD; bytes that are
+// not UTF-8 stay.
 func unescape(dst, raw []byte) []byte {
 	for len(raw) > 0 {
 		if raw[0] != '\\' {
@@ -28,10 +32,15 @@ func firstRune(raw []byte) (rune, int) {
 		return rune(unescapedByte(raw[1])), 2
 	}
 	r := hex4(raw[2:])
-	if 0xD800 <= r && r <= 0xDBFF { // the lexer saw to the other half
-		return (r-0xD800)<<10 + (hex4(raw[8:]) - 0xDC00) + 0x10000, 12
+	if !utf16.IsSurrogate(r) {
+		return r, 6
 	}
-	return r, 6
+	if len(raw) >= 12 && raw[6] == '\\' && raw[7] == 'u' {
+		if pair := utf16.DecodeRune(r, hex4(raw[8:])); pair != utf8.RuneError {
+			return pair, 12
+		}
+	}
+	return utf8.RuneError, 6
 }
 
 func hex4(b []byte) rune {

@@ -20,18 +20,21 @@ func (t *Tap) writeEvents(p []byte) error {
 		piece := p[:n]
 		p = p[n:]
 		last := len(piece)
-		if t.long && done { // clients take the event for whole with its last byte: that waits for the verdict
+		// Clients take an event for whole with its last byte: where the others are
+		// out by then, that waits for the verdict.
+		if done && (t.long || len(t.hold)+n > t.o.Hold) {
 			last--
 		}
 		if err := t.keepEvent(piece[:last]); err != nil {
 			return err
 		}
+		skipped := t.skips
 		if done && t.mode == modeEvents {
 			if err := t.event(t.events.Verdict()); err != nil {
 				return err
 			}
 		}
-		if t.mode == modeEvents && last < len(piece) {
+		if t.mode == modeEvents && last < len(piece) && !skipped {
 			if err := t.send(piece[last:]); err != nil {
 				return err
 			}
@@ -41,16 +44,23 @@ func (t *Tap) writeEvents(p []byte) error {
 }
 
 func (t *Tap) keepEvent(piece []byte) error {
-	if t.long { // the head of this event is out already
+	switch {
+	case t.long: // the head of this event is out already
 		return t.send(piece)
+	case t.skips:
+		return nil
 	}
 	return t.keep(piece)
 }
 
 // event acts on the event that is complete now.
 func (t *Tap) event(v mcp.Verdict) error {
-	if t.long {
+	switch {
+	case t.long:
 		return t.endLongEvent(v)
+	case t.skips:
+		t.endSkipped()
+		return nil
 	}
 	switch v.Class {
 	case mcp.ClassEmpty, mcp.ClassPassing:
@@ -66,12 +76,29 @@ func (t *Tap) event(v mcp.Verdict) error {
 		}
 		return t.answer(v.Outcome)
 	default:
-		if t.answered {
-			t.resetHold()
-			return nil
-		}
+		return t.malformed(v)
+	}
+}
+
+// malformed acts on an event that is held and is none of a stream of MCP, or
+// the answer to another call.
+func (t *Tap) malformed(v mcp.Verdict) error {
+	switch fate := t.events.Fate(t.hold); {
+	case fate == mcp.FatePasses:
+		return t.sendHeld(t.hold)
+	case fate == mcp.FateWithheld && !t.answered:
 		t.refuse(upstreamFailed("a message on its stream cannot be matched: " + reasonOf(v)))
 		return nil
+	}
+	t.leaveOut(v)
+	t.resetHold()
+	return nil
+}
+
+// leaveOut tells of an event that the client does not get.
+func (t *Tap) leaveOut(v mcp.Verdict) {
+	if t.o.LeftOut != nil {
+		t.o.LeftOut(reasonOf(v))
 	}
 }
 
@@ -104,6 +131,20 @@ func (t *Tap) sendHeld(event []byte) error {
 
 // resetHold keeps the buffer and its share of the budget for the next event.
 func (t *Tap) resetHold() { t.hold = t.hold[:0] }
+
+// endSkipped ends an event of another type that was too long to be held, and
+// was left out. If it turned out to be a message, that may have been the answer.
+func (t *Tap) endSkipped() {
+	t.skips = false
+	if !t.events.OtherType() && !t.answered {
+		t.refuse(upstreamFailed(tooLongToRead))
+		return
+	}
+	t.leaveOut(mcp.Verdict{Reason: tooLongToRead})
+}
+
+// tooLongToRead is why an event is not passed that was not held to its end.
+const tooLongToRead = "an event is too long to be read"
 
 // endLongEvent judges an event that was captured and streamed before its end
 // was seen. Only an answer to our request, of an outcome that is charged, is

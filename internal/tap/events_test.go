@@ -76,7 +76,10 @@ func TestUnmatchedEvent(t *testing.T) {
 		"foreign":   foreign,
 		"malformed": `{"jsonrpc":"2.0","id":7,"result":`,
 		"batch":     "[" + result + "]",
-		"no json":   "hello",
+		"cut short": `{"jsonrpc":"2.0","id":7`,
+		"two ids":   `{"jsonrpc":"2.0","id":8,"id":7,"result":{}}`,
+		"two words": `{"jsonrpc":"2.0","id":7,"result":{"isError":true,"isError":false}}`,
+		"Result":    `{"jsonrpc":"2.0","id":7,"method":"x","Result":{}}`,
 		"task":      `{"jsonrpc":"2.0","id":7,"result":{"task":{"taskId":"1"}}}`,
 	} {
 		r := newRig(t, nil)
@@ -182,6 +185,28 @@ func TestLongEventRefunds(t *testing.T) {
 	r.free()
 }
 
+// Promise 1: of a long event that cannot be matched, the client never has the
+// end, wherever the piece that is too long to be held ends.
+func TestLongEventIsNeverWhole(t *testing.T) {
+	for name, data := range map[string]string{
+		"foreign":   `{"jsonrpc":"2.0","result":{"content":["` + long(2000) + `"]},"id":8}`,
+		"ambiguous": `{"jsonrpc":"2.0","result":{"isError":true,"content":["` + long(2000) + `"],"isError":false},"id":7}`,
+		"two":       `{"jsonrpc":"2.0","method":"x","params":"` + long(2000) + `","result":{},"id":7}`,
+	} {
+		stream := event(data)
+		for _, hold := range []int{1000, len(stream) - 2, len(stream) - 1} {
+			for _, at := range []int{0, 500, hold, len(stream) - 1} {
+				r := newRig(t, func(o *Options) { o.Hold = hold })
+				complete := r.upstream(200, asEvents, stream[:at], stream[at:]+event(result))
+				if complete && r.out() != refusedEvent || strings.Contains(r.out(), "\n\n") && r.out() != refusedEvent {
+					t.Errorf("%s, hold %d, split at %d: complete %v, the end is %q", name, hold, at, complete, r.out()[len(r.out())-20:])
+				}
+				r.free()
+			}
+		}
+	}
+}
+
 // A long notification does not pay for itself, and neither does a comment: the
 // capture that one causes stands for the answer that follows, once.
 func TestLongNotificationThenAnswer(t *testing.T) {
@@ -235,5 +260,104 @@ func TestAttachedCallEnds(t *testing.T) {
 		t.Error("the upstream was not told")
 	}
 	r.end(upstreamFailed("gave up"))
+	r.free()
+}
+
+// Promise 2, and that what is no answer costs none: what is no message of MCP, or
+// a broken one, or for clients that know another type of event, passes as it came
+// if no client could take it for an answer, and is left out otherwise. The answer
+// that follows is charged and passes; so it does on a stream of a GET.
+func TestWhatIsNoAnswer(t *testing.T) {
+	for name, c := range map[string]struct {
+		events string
+		passes bool
+	}{
+		"a ping":                        {"event: ping\ndata: 2026-11-29T10:00:00Z\n\n", true},
+		"a ping without data":           {"event: ping\n\n", true},
+		"a ping after its data":         {"data: {}\nevent: ping\n\n", true},
+		"a status":                      {"event: status\ndata: {\"status\":\"no error\",\"sid\":1}\n\n", true},
+		"words":                         {"event: log\ndata: the result is near\n\n", true},
+		"a notification of a type":      {"event: note\ndata: " + progress + "\n\n", true},
+		"an answer of a type":           {"event: other\ndata: " + result + "\n\n", false},
+		"another's answer of a type":    {"event: other\ndata: " + foreign + "\n\n", false},
+		"an answer in capitals":         {"event: other\ndata: {\"ID\":7,\"Result\":{}}\n\n", false},
+		"an answer by escapes":          {"event: other\ndata: {\"\\u0069d\":7}\n\n", false},
+		"an id of a type":               {"event: other\ndata: {\"id\":7}\n\n", false},
+		"a task of a type":              {"event: other\ndata: {\"method\":\"notifications\\/tasks\",\"x\":1,}\n\n", false},
+		"a batch of a type":             {"event: other\ndata: [" + result + "]\n\n", false},
+		"comments":                      {": " + result + "\n\n", true},
+		"an unknown field":              {"foo: bar\nbaz\n\n", true},
+		"an unknown field in a message": {"foo: bar\ndata: " + progress + "\n\n", true},
+		"no version":                    {event(`{"method":"notifications/progress"}`), true},
+		"null for an id":                {event(`{"jsonrpc":"2.0","id":null,"method":"notifications/progress"}`), true},
+		"a fraction for an id":          {event(`{"jsonrpc":"2.0","id":7.5,"method":"ping"}`), true},
+		"a comma too many":              {event(`{"jsonrpc":"2.0","method":"x","params":{"a":1,}}`), true},
+		"a tab in text":                 {event("{\"jsonrpc\":\"2.0\",\"method\":\"x\",\"params\":\"\t\"}"), true},
+		"two methods":                   {event(`{"jsonrpc":"2.0","method":"x","method":"y"}`), true},
+		"half a pair":                   {event(`{"jsonrpc":"2.0","method":"x","params":{"a":"\ud800"}}`), true},
+		"a broken request":              {event(`{"jsonrpc":"2.0","id":7,"method":"x","params":{"a":1,}}`), false},
+		"two methods and an id":         {event(`{"jsonrpc":"2.0","id":7,"method":"x","Method":"y"}`), false},
+		"a broken task":                 {event(`{"jsonrpc":"2.0","method":"notifications/tasks/status","params":{"a":1,}}`), false},
+		"a result after an error":       {event(`{"jsonrpc":"2.0","method":"x","params":{,},"result":{}}`), false},
+		"words in a message":            {event("hello"), false},
+		"an end of another protocol":    {"data: [DONE]\n\n", false},
+		"a string":                      {event(`"hello"`), false},
+		"an object that says nothing":   {event(`{"a":1}`), false},
+		"a guarded answer":              {"data: )]}'\ndata: " + result + "\n\n", false},
+		"a line that names no field":    {"<p>hello</p>\n\n", false},
+		"a field like data":             {"Data: hello\n\n", false},
+		"a long event of a type":        {"event: log\ndata: " + long(3000) + "\n\n", false},
+		"a long answer of a type":       {"event: log\ndata: {\"jsonrpc\":\"2.0\",\"id\":7,\"result\":{\"a\":\"" + long(3000) + "\"}}\n\n", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, end := range []string{"\n", "\r\n"} {
+				leftOut := 0
+				r := newRig(t, func(o *Options) { o.Hold, o.LeftOut = 1000, func(string) { leftOut++ } })
+				first, answer := strings.ReplaceAll(c.events, "\n", end), event(result)
+				want := event(stamped)
+				if c.passes {
+					want = first + want
+				}
+				if complete := r.upstream(200, asEvents, first+answer); !complete || strings.TrimLeft(r.out(), "\n") != want {
+					t.Errorf("complete %v, sent %q, want %q", complete, r.out(), want)
+				}
+				if !r.books.captured || len(r.books.outcomes) != 1 || (leftOut == 0) != c.passes {
+					t.Errorf("captured %v, %d settled, %d left out", r.books.captured, len(r.books.outcomes), leftOut)
+				}
+			}
+			w, leftOut := newWire(), 0
+			l := NewListener(w, nil, nil, NewBudget(1<<20), plain{}.Event, ours, func(string) { leftOut++ })
+			l.Header().Set("Content-Type", "text/event-stream")
+			_, err := l.Write([]byte(c.events + event(progress)))
+			want := event(progress)
+			if c.passes {
+				want = c.events + want
+			}
+			if err != nil || w.Body.String() != want && len(c.events) < 2000 || (leftOut == 0) != c.passes && len(c.events) < 2000 {
+				t.Errorf("on a stream of a GET: %v, sent %q, %d left out", err, w.Body.String(), leftOut)
+			}
+			l.Close()
+		})
+	}
+}
+
+// A long event of which it turns out late that it was a message may have been the
+// answer: it is refused, not left out.
+func TestLongEventThatWasAMessage(t *testing.T) {
+	r := newRig(t, func(o *Options) { o.Hold = 1000 })
+	text := "event: log\ndata: {\"jsonrpc\":\"2.0\",\"id\":7,\"result\":{\"a\":\"" + long(3000) + "\"}}\nevent: message\n\n"
+	if !r.upstream(200, asEvents, text[:2000], text[2000:]+event(result)) || r.out() != refusedEvent {
+		t.Errorf("sent %q", r.out())
+	}
+	r.free()
+}
+
+// An event of another type at the end of a stream does not end its call well, and
+// one that a client could take for an answer is not paid by being left out.
+func TestOtherTypeIsNoAnswer(t *testing.T) {
+	r := newRig(t, nil)
+	if !r.upstream(200, asEvents, "event: other\ndata: "+result+"\n\n") || r.out() != refusedEvent {
+		t.Errorf("sent %q", r.out())
+	}
 	r.free()
 }

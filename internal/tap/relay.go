@@ -162,20 +162,27 @@ type Listener struct {
 	event  func(*gate.Refusal) []byte
 
 	notifies func(message []byte) bool
+	leftOut  func(reason string)
+	began    bool // an event with data has come
+	skips    bool // the event at hand is left out
 }
 
 // NewListener returns a listener's writer to w; see NewRelay for head. Seal gives
 // event ids the form in which a client may come back with them. Event tells of a
 // refusal on a stream whose head is out. Notifies reports whether a notification
-// may pass that is not for every caller; see mcp.Verdict. What the listener holds counts towards the budget
-// until Close is called.
+// may pass that is not for every caller; see mcp.Verdict. LeftOut is told why an
+// event is left out, and may be nil. What the listener holds counts towards the
+// budget until Close is called.
 func NewListener(w http.ResponseWriter, head func(http.Header), seal func(id []byte) []byte, b *Budget,
-	event func(*gate.Refusal) []byte, notifies func(message []byte) bool,
+	event func(*gate.Refusal) []byte, notifies func(message []byte) bool, leftOut func(reason string),
 ) *Listener {
 	if seal == nil {
 		seal = func(id []byte) []byte { return id }
 	}
-	return &Listener{Relay: Relay{w: w, head: head}, ids: mcp.EventIDs{Replace: seal}, budget: b, event: event, notifies: notifies}
+	return &Listener{
+		Relay: Relay{w: w, head: head}, ids: mcp.EventIDs{Replace: seal}, budget: b, event: event,
+		notifies: notifies, leftOut: leftOut,
+	}
 }
 
 // oldTransport is why a server of the HTTP+SSE transport (MCP 2024-11-05) cannot
@@ -220,7 +227,7 @@ func (l *Listener) WriteHeader(status int) {
 	l.Relay.WriteHeader(status)
 }
 
-// Write passes the events on that are no answers. An event longer than
+// Write passes the events on that are no answers. A message longer than
 // DefaultHold ends the stream.
 func (l *Listener) Write(p []byte) (int, error) {
 	if l.status == 0 && !l.withheld {
@@ -234,20 +241,26 @@ func (l *Listener) Write(p []byte) (int, error) {
 	}
 	for rest := p; len(rest) > 0; {
 		n, done := l.events.Scan(rest)
-		if len(l.hold)+n > DefaultHold || !l.budget.Take(n) {
+		piece := rest[:n]
+		rest = rest[n:]
+		if !l.keep(piece) {
 			l.cut = true
 			return 0, errListener
 		}
-		l.hold = append(l.hold, rest[:n]...)
-		rest = rest[n:]
 		if !done {
 			continue
 		}
-		if isEndpoint(l.hold) {
+		if l.skips {
+			l.skips = false
+			l.tellLeftOut(tooLongToRead)
+			continue
+		}
+		if !l.began && isEndpoint(l.hold) {
 			l.cut = true
 			_, err := l.w.Write(l.event(oldTransport))
 			return 0, errors.Join(errListener, err, l.FlushError())
 		}
+		l.began = l.began || l.events.HasData()
 		if l.passes(l.events.Verdict()) {
 			l.out = l.ids.Append(l.out[:0], l.hold)
 			if _, err := l.w.Write(l.out); err != nil {
@@ -260,12 +273,41 @@ func (l *Listener) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// keep adds to the event that is held. One of another type that is too long for
+// that is left out; false says of another that the stream must end.
+func (l *Listener) keep(piece []byte) bool {
+	switch {
+	case l.skips:
+	case len(l.hold)+len(piece) > DefaultHold && l.events.OtherType():
+		l.Close()
+		l.skips = true
+	case len(l.hold)+len(piece) > DefaultHold || !l.budget.Take(len(piece)):
+		return false
+	default:
+		l.hold = append(l.hold, piece...)
+	}
+	return true
+}
+
+func (l *Listener) tellLeftOut(reason string) {
+	if l.leftOut != nil {
+		l.leftOut(reason)
+	}
+}
+
 // passes reports whether the event that is held may go.
 func (l *Listener) passes(v mcp.Verdict) bool {
-	if v.Class == mcp.ClassPassing {
+	switch v.Class {
+	case mcp.ClassEmpty:
+		return true
+	case mcp.ClassPassing:
 		return !v.Guarded || l.notifies(mcp.EventData(l.hold))
 	}
-	return v.Class == mcp.ClassEmpty
+	passes := l.events.Fate(l.hold) == mcp.FatePasses
+	if !passes {
+		l.tellLeftOut(reasonOf(v))
+	}
+	return passes
 }
 
 // ReadFrom copies through Write, so that nothing escapes the filter.

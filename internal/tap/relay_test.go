@@ -92,7 +92,7 @@ func TestListenerDropsAnswers(t *testing.T) {
 	want := ": hi\n\n" + event(progress) + event(request)
 	for at := range len(stream) {
 		w := newWire()
-		l := NewListener(w, nil, nil, NewBudget(1<<30), plain{}.Event, ours)
+		l := NewListener(w, nil, nil, NewBudget(1<<30), plain{}.Event, ours, nil)
 		l.Header().Set("Content-Type", "text/event-stream")
 		l.WriteHeader(200)
 		for _, piece := range []string{stream[:at], stream[at:]} {
@@ -113,7 +113,7 @@ func TestListenerWithholds(t *testing.T) {
 		"encoded": {"Content-Type": "text/event-stream", "Content-Encoding": "gzip"},
 	} {
 		w := newWire()
-		l := NewListener(w, nil, nil, NewBudget(1<<30), plain{}.Event, ours)
+		l := NewListener(w, nil, nil, NewBudget(1<<30), plain{}.Event, ours, nil)
 		for n, v := range header {
 			l.Header().Set(n, v)
 		}
@@ -122,13 +122,13 @@ func TestListenerWithholds(t *testing.T) {
 			t.Errorf("%s: sent %q", name, w.Body.String())
 		}
 	}
-	for _, withheld := range []http.ResponseWriter{NewRelay(newWire(), nil), NewListener(newWire(), nil, nil, NewBudget(1<<30), plain{}.Event, ours)} {
+	for _, withheld := range []http.ResponseWriter{NewRelay(newWire(), nil), NewListener(newWire(), nil, nil, NewBudget(1<<30), plain{}.Event, ours, nil)} {
 		if err := http.NewResponseController(withheld).Flush(); err != nil { // before a head: nothing to send
 			t.Error(err)
 		}
 	}
 	w := newWire() // errors pass: a server without such streams answers 405
-	l := NewListener(w, nil, nil, NewBudget(1<<30), plain{}.Event, ours)
+	l := NewListener(w, nil, nil, NewBudget(1<<30), plain{}.Event, ours, nil)
 	l.WriteHeader(http.StatusMethodNotAllowed)
 	_, _ = io.WriteString(l, "no streams here")
 	if l.Finish(); w.Code != http.StatusMethodNotAllowed || w.Body.String() != "no streams here" {
@@ -139,7 +139,7 @@ func TestListenerWithholds(t *testing.T) {
 // An event without end does not fill the memory.
 func TestListenerBounds(t *testing.T) {
 	budget := NewBudget(1 << 30)
-	l := NewListener(newWire(), nil, nil, budget, plain{}.Event, ours)
+	l := NewListener(newWire(), nil, nil, budget, plain{}.Event, ours, nil)
 	l.Header().Set("Content-Type", "text/event-stream")
 	l.WriteHeader(200)
 	var err error
@@ -157,6 +157,23 @@ func TestListenerBounds(t *testing.T) {
 	}
 }
 
+// An event of another type that is too long to be held is left out of a stream
+// of a GET, which goes on, and holds no memory.
+func TestListenerLeavesLongEventsOut(t *testing.T) {
+	w, budget, leftOut := newWire(), NewBudget(1<<30), 0
+	l := NewListener(w, nil, nil, budget, plain{}.Event, ours, func(string) { leftOut++ })
+	l.Header().Set("Content-Type", "text/event-stream")
+	for _, piece := range []string{"event: log\ndata: " + long(DefaultHold-100), long(1000), "\n\n" + event(progress)} {
+		if _, err := io.WriteString(l, piece); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if w.Body.String() != event(progress) || leftOut != 1 || budget.Used() != 0 {
+		t.Errorf("sent %.100q, %d left out, %d held", w.Body.String(), leftOut, budget.Used())
+	}
+	l.Close()
+}
+
 // TestOldTransportIsRefused: the first event of the HTTP+SSE transport of
 // 2024-11-05 ends the stream with a reason, however it is written.
 func TestOldTransportIsRefused(t *testing.T) {
@@ -165,7 +182,7 @@ func TestOldTransportIsRefused(t *testing.T) {
 		"id: 1\ndata: /message\nevent: endpoint\n\n",
 	} {
 		w := newWire()
-		l := NewListener(w, nil, nil, NewBudget(1<<30), plain{}.Event, ours)
+		l := NewListener(w, nil, nil, NewBudget(1<<30), plain{}.Event, ours, nil)
 		l.Header().Set("Content-Type", "text/event-stream")
 		if _, err := l.Write([]byte(event)); err == nil {
 			t.Errorf("%q: the stream goes on", event)

@@ -30,10 +30,6 @@ func (t *Tap) settle(outcome mcp.Outcome, message []byte) ([]mcp.Field, bool) {
 		t.abandon()
 		return nil, false
 	}
-	if reason := t.untellable(outcome, message); reason != nil {
-		t.refuse(upstreamFailed("its answer cannot carry a receipt: " + reason.Error()))
-		return nil, false
-	}
 	if !t.bind(outcome, message) {
 		return nil, false
 	}
@@ -72,17 +68,6 @@ func (t *Tap) paid() bool {
 // captured for it, anything of which it is not known yet what it is.
 func (t *Tap) tooLong() bool {
 	return t.events.Guarded() || !t.paid() && !t.events.Passing() && !t.events.HasResult() && t.events.HasData()
-}
-
-// untellable returns why an answer that is to be kept could not be told again.
-// It is asked before the capture: the caller's key would stand for a charge that
-// was taken back.
-func (t *Tap) untellable(outcome mcp.Outcome, message []byte) error {
-	if message == nil || outcome == mcp.OutcomeError || !t.o.Call.Keeps() || !t.o.Call.Charges(outcome) {
-		return nil
-	}
-	_, err := mcp.Stamp(message, nil)
-	return err
 }
 
 // bind remembers whose the answer's handle is, if it has one. It reports
@@ -359,6 +344,11 @@ func (t *Tap) overflow(p []byte) error {
 		t.refuse(upstreamFailed("its error is too long"))
 		return nil
 	}
+	if t.mode == modeEvents && t.events.OtherType() { // it is not known yet what a client could read in it
+		t.skips = true
+		t.dropHold()
+		return nil
+	}
 	if t.answered { // one request has one answer: what follows it is dropped
 		t.mode = modeDone
 		return nil
@@ -368,7 +358,7 @@ func (t *Tap) overflow(p []byte) error {
 		return nil
 	}
 	if t.mode == modeEvents && t.tooLong() {
-		t.refuse(upstreamFailed("an event is too long to be read"))
+		t.refuse(upstreamFailed(tooLongToRead))
 		return nil
 	}
 	if t.mode == modeEvents && t.events.Passing() { // a long notification, or a request of the server's

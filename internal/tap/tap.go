@@ -90,6 +90,9 @@ type Options struct {
 	// Notifies reports whether a notification may pass that is not for every
 	// caller; see mcp.Verdict. If nil, none may.
 	Notifies func(message []byte) bool
+	// LeftOut is told why an event is left out of a stream that goes on. May be
+	// nil.
+	LeftOut func(reason string)
 	// Rewrite changes the answer: a message, or the whole event that it is in.
 	// An error withholds it. May be nil.
 	Rewrite func(answer []byte, event bool) ([]byte, error)
@@ -129,6 +132,7 @@ type Tap struct {
 	answered bool // the stream has had its answer
 	broken   bool // what is out cannot be ended well
 	long     bool // the current event is captured and streams
+	skips    bool // the current event is left out
 	passing  bool // it is no answer, and is not captured for
 	early    bool // captured for an event that was too long to be held
 	unseen   bool // a long answer is read for its outcome alone: its client has left

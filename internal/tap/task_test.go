@@ -105,7 +105,7 @@ func TestTaskNotificationsAreFiltered(t *testing.T) {
 	whole := strings.Join(streams, "")
 	for size := 1; size < len(whole); size += 7 {
 		w := newWire()
-		l := NewListener(w, nil, nil, NewBudget(1<<20), plain{}.Event, ours)
+		l := NewListener(w, nil, nil, NewBudget(1<<20), plain{}.Event, ours, nil)
 		l.Header().Set("Content-Type", "text/event-stream")
 		for rest := whole; rest != ""; {
 			n := min(size, len(rest))
