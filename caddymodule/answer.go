@@ -36,7 +36,8 @@ type answer struct {
 	challenge  bool   // with WWW-Authenticate (RFC 6750, 3)
 	tokenError string // its error parameter; none if no token was sent
 	retryAfter int    // seconds
-	// http is the status where error_style http is set; 0 if that changes nothing.
+	// http is the status where error_style http is set, or where no JSON-RPC answer
+	// is waited for; 0 if that changes nothing.
 	http int
 }
 
@@ -54,16 +55,16 @@ var answers = map[gate.Code]answer{
 	gate.ResultGone:          {status: 200, rpc: 410, text: "This call was made and charged before, and its result is not kept", toolResult: true},
 	gate.PriceAboveMax:       {status: 200, rpc: 402, text: "The price is above the caller's maximum", toolResult: true, http: 402},
 	gate.PriceRefused:        {status: 200, rpc: -32602, text: "The call cannot be priced"},
-	gate.PlatformUnavailable: {status: 503, rpc: 503, text: "The gateway cannot decide about this call now; nothing was charged", retryAfter: 5},
-	gate.ChargeFailed:        {status: 503, rpc: 503, text: "The call could not be charged, so its result is withheld", retryAfter: 5},
+	gate.PlatformUnavailable: {status: 200, rpc: 503, text: "The gateway cannot decide about this call now; nothing was charged", retryAfter: 5, http: 503},
+	gate.ChargeFailed:        {status: 200, rpc: 503, text: "The call could not be charged, so its result is withheld", retryAfter: 5, http: 503},
 	gate.ToolUnknown:         {status: 200, rpc: -32602, text: "Unknown tool"},
 	gate.MethodUnknown:       {status: 200, rpc: -32601, text: "Method not found"},
-	gate.ParamsInvalid:       {status: 400, rpc: -32602, text: "Invalid params"},
+	gate.ParamsInvalid:       {status: 200, rpc: -32602, text: "Invalid params", http: 400},
 	gate.TaskUnknown:         {status: 200, rpc: -32602, text: "Task not found"},
 	gate.StateUnknown:        {status: 200, rpc: -32602, text: "This requestState is none that this account was given here: send the request anew, without it"},
-	gate.MessageMalformed:    {status: 400, rpc: -32700, text: "Parse error"},
-	gate.MessageInvalid:      {status: 400, rpc: -32600, text: "Invalid request"},
-	gate.HeaderMismatch:      {status: 400, rpc: -32020, text: "Header mismatch"},
+	gate.MessageMalformed:    {status: 200, rpc: -32700, text: "Parse error", http: 400},
+	gate.MessageInvalid:      {status: 200, rpc: -32600, text: "Invalid request", http: 400},
+	gate.HeaderMismatch:      {status: 400, rpc: -32020, text: "Header mismatch"}, // as 2026-07-28 has it
 	gate.EncodingUnsupported: {status: 400, rpc: -32700, text: "The body's encoding is not supported"},
 	gate.MessageTooLarge:     {status: 413, rpc: 413, text: "The message is too large"},
 	gate.RequestUnsupported:  {status: 400, rpc: -32600, text: "This is no MCP request"},
@@ -71,10 +72,10 @@ var answers = map[gate.Code]answer{
 	gate.MediaUnsupported:    {status: 415, rpc: 415, text: "The content type must be application/json"},
 	gate.OriginForbidden:     {status: 403, rpc: 403, text: "This origin is not allowed"},
 	gate.HostForbidden:       {status: 403, rpc: 403, text: "This host is not allowed: on the loopback interface, call the site by a loopback name or give it a name"},
-	gate.UpstreamFailed:      {status: 502, rpc: 502, text: "The MCP server gave no usable answer; nothing was charged"},
-	gate.UpstreamTimeout:     {status: 504, rpc: 504, text: "The MCP server did not answer in time; nothing was charged"},
+	gate.UpstreamFailed:      {status: 200, rpc: 502, text: "The MCP server gave no usable answer; nothing was charged", http: 502},
+	gate.UpstreamTimeout:     {status: 200, rpc: 504, text: "The MCP server did not answer in time; nothing was charged", http: 504},
 	gate.SessionUnknown:      {status: 404, rpc: 404, text: "Session not found: begin a new one"},
-	gate.Misconfigured:       {status: 500, rpc: 500, text: "The gateway is misconfigured; see its log"},
+	gate.Misconfigured:       {status: 200, rpc: 500, text: "The gateway is misconfigured; see its log", http: 500},
 }
 
 // tooOften answers gate.RateLimited for a key that may come again: it is known,
@@ -94,9 +95,7 @@ func formOf(r *gate.Refusal) answer {
 // own.
 func (x *exchange) answerTo(r *gate.Refusal) answer {
 	a := formOf(r)
-	// What is no request over POST has no JSON-RPC answer: its answer is a stream,
-	// or nothing.
-	if a.http != 0 && (x.r.Method != http.MethodPost || x.message.Kind != mcp.KindRequest) {
+	if a.http != 0 && (!x.answerable() || x.misheaded) {
 		a.status = a.http
 	}
 	if r.Code == gate.MethodUnknown && x.era == mcp.EraStateless {
@@ -111,6 +110,14 @@ func (x *exchange) answerTo(r *gate.Refusal) answer {
 		a.retryAfter = int(math.Ceil(r.RetryAfter.Seconds()))
 	}
 	return a
+}
+
+// answerable reports whether the client waits for a JSON-RPC message with its id.
+// What is no request over POST has none: its answer is a stream, or nothing. Of a
+// message that could not be read, the id may be known all the same.
+func (x *exchange) answerable() bool {
+	asks := x.message.Kind == mcp.KindRequest || x.message.Kind == 0
+	return x.r.Method == http.MethodPost && asks && !x.message.ID.IsZero()
 }
 
 // errorField is _meta["dev.farebox/error"].
@@ -191,6 +198,9 @@ func (x *exchange) tell(r *gate.Refusal) (field errorField, text string) {
 			field.RetryAfterMS = int64(math.Ceil(float64(r.RetryAfter) / float64(time.Millisecond)))
 			text = x.oftenText(r)
 		}
+	}
+	if wait := formOf(r).retryAfter; wait > 0 && field.RetryAfterMS == 0 {
+		field.RetryAfterMS = int64(wait) * 1000
 	}
 	if r.Reason != "" {
 		text = r.Reason
@@ -311,8 +321,11 @@ func (x *exchange) Refuse(w http.ResponseWriter, r *gate.Refusal) {
 	if a.challenge {
 		h.Set("WWW-Authenticate", x.challenge(&a, r))
 	}
-	if a.retryAfter > 0 {
+	if a.retryAfter > 0 && a.status >= 400 { // to clients, a 200 is an answer
 		h.Set("Retry-After", strconv.Itoa(a.retryAfter))
+	}
+	if a.status == http.StatusOK {
+		h.Set(errorHeader, string(r.Code))
 	}
 	if a.status == http.StatusMethodNotAllowed {
 		h.Set("Allow", allowedMethods)
@@ -374,6 +387,10 @@ const (
 	allowedMethods = "POST, GET, DELETE, OPTIONS"
 	allowedHeaders = "Authorization, Content-Type, Accept, Mcp-Session-Id, Mcp-Protocol-Version, Mcp-Method, Mcp-Name, Last-Event-ID, Idempotency-Key"
 	exposedHeaders = "Mcp-Session-Id, Mcp-Protocol-Version, WWW-Authenticate, Retry-After, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, X-Farebox-Key-Expires"
+
+	// errorHeader names the code of a refusal whose status does not tell that it is
+	// one: for balancers, breakers and logs, which do not read messages.
+	errorHeader = "X-Farebox-Error"
 )
 
 // head seals the session that the response begins, and lets the page that was
@@ -381,6 +398,7 @@ const (
 func (x *exchange) head(h http.Header) {
 	x.sealSession(h)
 	x.tellLimits(h)
+	h.Del(errorHeader)
 	h.Del("Access-Control-Allow-Credentials")
 	h.Del("Access-Control-Allow-Origin")
 	h.Del("Access-Control-Expose-Headers")

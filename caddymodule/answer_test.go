@@ -32,8 +32,12 @@ func TestAnswersAreExhaustive(t *testing.T) {
 			t.Errorf("%s says nothing", code)
 		case (a.status == 401) != a.challenge:
 			t.Errorf("%s: a 401, and nothing else, carries a challenge (RFC 9110, 15.5.2)", code)
-		case (a.status == 503 || a.status == 429) != (a.retryAfter > 0):
+		case (a.http == 503 || a.status == 429) != (a.retryAfter > 0):
 			t.Errorf("%s: a 503 or 429, and nothing else, says when to come again", code)
+		case a.status >= 500:
+			t.Errorf("%s: several SDKs hang or drop their session at a %d", code, a.status)
+		case a.status == 200 && a.http == 0 && !a.toolResult && a.rpc >= 400:
+			t.Errorf("%s: what is no answer of MCP's own has a status for those who go by it", code)
 		}
 	}
 	if len(answers) != len(gate.Codes()) {
@@ -187,5 +191,41 @@ func TestUnknownMethodByEra(t *testing.T) {
 		if w.Code != status || !strings.Contains(w.Body.String(), `"code":-32601`) {
 			t.Errorf("era %d: got %d %s; want %d and -32601", era, w.Code, w.Body, status)
 		}
+	}
+}
+
+// With error_style mcp, a failure of a request with an id is an answer at 200: SDKs
+// hang or drop their session at others. It names itself in a header, and says in
+// the message when to come again. What has no id, and the other style, get the
+// status.
+func TestFailuresByID(t *testing.T) {
+	notification := `{"jsonrpc":"2.0","method":"notifications/initialized"}`
+	for code, status := range map[gate.Code]int{
+		gate.UpstreamFailed: 502, gate.UpstreamTimeout: 504, gate.PlatformUnavailable: 503, gate.ChargeFailed: 503,
+		gate.ParamsInvalid: 400, gate.MessageInvalid: 400, gate.MessageMalformed: 400, gate.Misconfigured: 500,
+	} {
+		for _, c := range []struct {
+			body, style string
+			want        int
+		}{{paidCall, "", 200}, {paidCall, styleMCP, 200}, {paidCall, styleHTTP, status}, {notification, "", status}, {"", "", status}} {
+			x, w := exchangeFor(t, c.body)
+			x.h.ErrorStyle = c.style
+			x.Refuse(w, &gate.Refusal{Code: code})
+			h, again := w.Header(), status == 503
+			told := strings.Contains(w.Body.String(), `"retry_after_ms":5000`)
+			if w.Code != c.want || (h.Get("X-Farebox-Error") == string(code)) != (c.want == 200) || (h.Get("Retry-After") != "") != (again && c.want != 200) || told != again {
+				t.Errorf("%s, %q, %q: %d %v %s; want %d", code, c.style, c.body, w.Code, h, w.Body, c.want)
+			}
+		}
+	}
+}
+
+// Headers that 2026-07-28 wants otherwise are a 400, as it says.
+func TestMisheadedIs400(t *testing.T) {
+	x, w := exchangeFor(t, paidCall)
+	x.misheaded = true
+	x.Refuse(w, &gate.Refusal{Code: gate.ParamsInvalid})
+	if w.Code != 400 || !strings.Contains(w.Body.String(), `"id":"call-1"`) {
+		t.Errorf("%d %s", w.Code, w.Body)
 	}
 }

@@ -223,6 +223,7 @@ func (a *App) parseSecrets(d *caddyfile.Dispenser) error {
 //	    }
 //	    max_body <size>
 //	    max_call <duration>
+//	    keepalive <duration>|0
 //	    origins <origin>...
 //	    receipts on|off
 //	    identity_headers on|off
@@ -252,6 +253,7 @@ func (h *Handler) parse(d *caddyfile.Dispenser, declared *keys.Catalogue) error 
 		"oauth":        h.parseOAuth(declared),
 		"max_body":     h.parseMaxBody,
 		"max_call":     func(d *caddyfile.Dispenser) error { return durationArg(d, &h.MaxCall) },
+		"keepalive":    h.parseKeepalive,
 		"origins":      func(d *caddyfile.Dispenser) error { return someArgs(d, &h.Origins) },
 		"receipts": func(d *caddyfile.Dispenser) error {
 			on := true
@@ -360,6 +362,19 @@ func (h *Handler) parseMaxBody(d *caddyfile.Dispenser) error {
 		return d.Errf("max_body: want a size up to 1GiB, such as 4MiB, not %q", text)
 	}
 	h.MaxBody = int64(size)
+	return nil
+}
+
+func (h *Handler) parseKeepalive(d *caddyfile.Dispenser) error {
+	var text string
+	if err := oneArg(d, &text); err != nil {
+		return err
+	}
+	every, err := caddy.ParseDuration(text)
+	if err != nil || every < 0 || every > 24*time.Hour {
+		return d.Errf("keepalive: want a time up to 24h, such as 25s, or 0 for never, not %q", text)
+	}
+	h.Keepalive = new(caddy.Duration(every))
 	return nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 
@@ -104,6 +105,7 @@ func TestCompileRefuses(t *testing.T) {
 		"unpriced: want deny":                        func(h *Handler) { h.Unpriced = "maybe" },
 		`origin "app.example.com"`:                   func(h *Handler) { h.Origins = []string{"app.example.com"} },
 		"max_body and max_call":                      func(h *Handler) { h.MaxBody = -1 },
+		"keepalive cannot be below":                  func(h *Handler) { h.Keepalive = new(caddy.Duration(-1)) },
 		`origin "https://a.example/`:                 func(h *Handler) { h.Origins = []string{"https://a.example/"} },
 	} {
 		h := good

@@ -35,13 +35,16 @@ type exchange struct {
 	retry   []string    // the Idempotency-Key headers, which the upstream does not get
 	message mcp.Message // zero until the body was read
 	era     mcp.Era
-	body    []byte
-	call    *gate.Call    // nil until the message was admitted
-	base    http.Header   // of the response, before the upstream's came
-	taken   int           // bytes of the body that the budget counts
-	quota   gate.Quota    // of the key's requests; zero if they have no bound
-	often   *gate.Refusal // of a request that came too soon, to be told once it was read
-	origin  string        // an allowed foreign page's, "" if there is none
+	// misheaded says that its headers are not as 2026-07-28 has them, which has a
+	// status for that.
+	misheaded bool
+	body      []byte
+	call      *gate.Call    // nil until the message was admitted
+	base      http.Header   // of the response, before the upstream's came
+	taken     int           // bytes of the body that the budget counts
+	quota     gate.Quota    // of the key's requests; zero if they have no bound
+	often     *gate.Refusal // of a request that came too soon, to be told once it was read
+	origin    string        // an allowed foreign page's, "" if there is none
 
 	session   string       // the server's id of it, "" for none
 	ticketOut atomic.Bool  // an event id went out with which the client may come back
@@ -273,6 +276,7 @@ func (x *exchange) sessionRequest() error {
 	x.count("allowed")
 	listener := tap.NewListener(x.w, x.head, x.sealer(new(gate.Ticket)), budget, x.Event, x.notifies, x.leftOut())
 	defer listener.Close()
+	listener.Keepalive(x.h.keepalive())
 	return x.forwardStream(listener)
 }
 
@@ -340,7 +344,7 @@ func (x *exchange) settleStream(ctx context.Context, call settled, t *gate.Ticke
 func (x *exchange) settleIn(ctx context.Context, cancel context.CancelFunc, call settled, o tap.Options) (complete bool) {
 	client := x.r.Context()
 	o.Call, o.Refuser, o.Budget, o.Client, o.Cancel, o.Head = call, x, budget, client, cancel, x.head
-	o.Notifies, o.LeftOut = x.notifies, x.leftOut()
+	o.Notifies, o.LeftOut, o.Keepalive = x.notifies, x.leftOut(), x.h.keepalive()
 	t := tap.New(x.w, o)
 	abandoned := sync.OnceFunc(func() {
 		if call.Paid() && !o.Resumed { // one that was left was counted then
@@ -384,8 +388,23 @@ func (x *exchange) countCharged(call *gate.Call) {
 	}
 }
 
-// run calls the next handler, once, and returns what went wrong as a refusal.
-func (x *exchange) run(w http.ResponseWriter, r *http.Request) (failure *gate.Refusal) {
+// attempt calls the next handler, once, and returns the redirect that it answered
+// with, or what went wrong as a refusal; and whether the server was reached by TLS.
+func (x *exchange) attempt(w http.ResponseWriter, r *http.Request) (moved *tap.Moved, secure bool, failure *gate.Refusal) {
+	in := tap.NewIntake(w)
+	r, link := watched(r)
+	defer func() {
+		var err error
+		if moved, err = in.End(); err != nil && (failure == nil || failure.Code == gate.UpstreamFailed) {
+			failure = &gate.Refusal{Code: gate.UpstreamFailed, Cause: err}
+		}
+		secure = link.secure.Load()
+	}()
+	return nil, false, x.serveNext(in, r)
+}
+
+// serveNext calls the next handler, and returns what went wrong as a refusal.
+func (x *exchange) serveNext(w http.ResponseWriter, r *http.Request) (failure *gate.Refusal) {
 	defer func() {
 		switch p := recover(); p {
 		case nil:
@@ -400,7 +419,7 @@ func (x *exchange) run(w http.ResponseWriter, r *http.Request) (failure *gate.Re
 			panic(p)
 		}
 	}()
-	err := x.next.ServeHTTP(w, onlyOnce(r))
+	err := x.next.ServeHTTP(w, r)
 	if err == nil {
 		return nil
 	}

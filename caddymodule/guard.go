@@ -204,25 +204,30 @@ func isIdentity(name string) bool {
 
 var errTwice = errors.New("the request had been sent once, and is not sent again")
 
-// onlyOnce returns the request with a guard: once its head went out to an
+// link is what is known of a request's way to an upstream.
+type link struct {
+	sent   atomic.Bool // its head went out
+	secure atomic.Bool // by TLS
+}
+
+// watched returns the request with a guard: once its head went out to an
 // upstream, no other attempt is made, be it by the transport or by the proxy's
 // retries. A tool would run twice. The guard panics with errTwice, on the
 // goroutine of the round trip. Only a POST is guarded: HTTP/2 retries requests
 // without a body by itself, under a lock that a panic would leave locked, and
 // nothing happens when those come twice.
-func onlyOnce(r *http.Request) *http.Request {
-	if r.Method != http.MethodPost {
-		return r
-	}
-	var sent atomic.Bool
-	return r.WithContext(httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{
-		GetConn: func(string) {
-			if sent.Load() {
+func watched(r *http.Request) (*http.Request, *link) {
+	l := new(link)
+	trace := &httptrace.ClientTrace{GotConn: func(c httptrace.GotConnInfo) { l.secure.Store(isTLS(c.Conn)) }}
+	if r.Method == http.MethodPost {
+		trace.GetConn = func(string) {
+			if l.sent.Load() {
 				panic(errTwice)
 			}
-		},
-		WroteHeaders: func() { sent.Store(true) },
-	}))
+		}
+		trace.WroteHeaders = func() { l.sent.Store(true) }
+	}
+	return r.WithContext(httptrace.WithClientTrace(r.Context(), trace)), l
 }
 
 var errCredentialsLogged = errors.New("this server logs credentials: take log_credentials out of its config")

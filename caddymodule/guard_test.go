@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -226,7 +227,7 @@ func TestOnlyOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.Header.Set("Idempotency-Key", "k") // with which http.Transport sends a POST again
-	r = onlyOnce(r)
+	r, _ = watched(r)
 	if err := send(r); err == nil {
 		t.Fatal("the upstream gave an answer")
 	}
@@ -254,7 +255,7 @@ func TestOnlyOnceAllowsAnotherDial(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r = onlyOnce(r)
+	r, _ = watched(r)
 	transport := new(http.Transport)
 	defer transport.CloseIdleConnections()
 	if _, err := transport.RoundTrip(r); err == nil {
@@ -278,7 +279,8 @@ func TestOnlyOnceAllowsAnotherDial(t *testing.T) {
 func TestOnlyOnceGuardsPosts(t *testing.T) {
 	for method, guarded := range map[string]bool{"POST": true, "GET": false, "DELETE": false} {
 		r := httptest.NewRequest(method, "/mcp", nil)
-		if (onlyOnce(r) != r) != guarded {
+		r, _ = watched(r)
+		if (httptrace.ContextClientTrace(r.Context()).GetConn != nil) != guarded {
 			t.Errorf("%s: guarded is %v", method, !guarded)
 		}
 	}

@@ -115,6 +115,11 @@ type Handler struct {
 	// How long a call may take. Default: 1h.
 	MaxCall caddy.Duration `json:"max_call,omitempty"`
 
+	// How long an event stream that has begun may be quiet before a comment is
+	// sent on it, so that proxies in between do not take it for dead; `0` for
+	// ever. An answer in JSON cannot have one. Default: 25s.
+	Keepalive *caddy.Duration `json:"keepalive,omitempty"`
+
 	// Origins of web pages that may call, beside the request's own host. Each
 	// is a scheme, a host and, if it is not the usual one, a port.
 	Origins []string `json:"origins,omitempty"`
@@ -194,8 +199,11 @@ type Price struct {
 const (
 	defaultMaxBody = 4 << 20
 	defaultMaxCall = time.Hour
-	unpricedDeny   = "deny"
-	unpricedFree   = "free"
+	// defaultKeepalive is below the half minute after which the most impatient
+	// of proxies give a quiet connection up.
+	defaultKeepalive = 25 * time.Second
+	unpricedDeny     = "deny"
+	unpricedFree     = "free"
 )
 
 // CaddyModule returns the Caddy module information.
@@ -261,6 +269,9 @@ func (h *Handler) compile() error {
 	if h.MaxBody < 0 || h.MaxCall < 0 {
 		return errors.New("max_body and max_call cannot be below zero")
 	}
+	if h.keepalive() < 0 {
+		return errors.New("keepalive cannot be below zero")
+	}
 	var err error
 	if h.environments, err = parseEnvironments(h.Environments); err != nil {
 		return fmt.Errorf("environments: %w", err)
@@ -288,6 +299,14 @@ func (h *Handler) compile() error {
 		h.origins[origin] = true
 	}
 	return nil
+}
+
+// keepalive returns how long an event stream may be quiet, 0 for ever.
+func (h *Handler) keepalive() time.Duration {
+	if h.Keepalive == nil {
+		return defaultKeepalive
+	}
+	return duration(*h.Keepalive)
 }
 
 func compileBook(prices []Price, methods []Method, unpriced string, chargeOn []string) (*pricing.Book, error) {

@@ -41,6 +41,7 @@ func (x *exchange) readMessage() *gate.Refusal {
 	x.message, err = mcp.Decode(body)
 	if err == nil {
 		x.era, err = mcp.CheckHeaders(x.r.Header, &x.message)
+		x.misheaded = err != nil
 	}
 	var refused *mcp.Error
 	if !errors.As(err, &refused) {

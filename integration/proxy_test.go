@@ -325,7 +325,7 @@ func TestHTTP2(t *testing.T) {
 	if resp, text := read(forecast, func(r *http.Request) { r.Header.Del("Authorization") }); resp.StatusCode != http.StatusUnauthorized || !strings.Contains(text, "TOKEN_MISSING") {
 		t.Errorf("a call without a token: %s %s", resp.Status, text)
 	}
-	if resp, text := read(strings.Replace(forecast, `"name"`, `"name":"list_cities","name"`, 1), nil); resp.StatusCode != http.StatusBadRequest {
+	if resp, text := read(strings.Replace(forecast, `"name"`, `"name":"list_cities","name"`, 1), nil); resp.StatusCode != http.StatusOK || !strings.Contains(text, "MESSAGE_INVALID") {
 		t.Errorf("a call of two tools: %s %s", resp.Status, text)
 	}
 	if resp, text := read(forecast, func(r *http.Request) { r.Host = "evil.example" }); resp.StatusCode == http.StatusOK && text != "" {

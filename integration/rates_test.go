@@ -260,8 +260,8 @@ func TestRateIsToldEverywhere(t *testing.T) {
 		status int
 		code   string
 	}{
-		{harness.ToolCall(1, "free", `{}`), 200, ""}, {harness.ToolCall(1, "free_streams", `{}`), 200, ""}, {harness.ToolCall(1, "free_fails", `{}`), 500, ""}, {harness.ToolCall(1, "free_breaks", `{}`), 502, "UPSTREAM_FAILED"},
-		{harness.ToolCall(1, "paid", `{}`), 200, ""}, {harness.ToolCall(1, "paid_streams", `{}`), 200, ""}, {harness.ToolCall(1, "paid_fails", `{}`), 500, ""}, {harness.ToolCall(1, "paid_breaks", `{}`), 502, "UPSTREAM_FAILED"},
+		{harness.ToolCall(1, "free", `{}`), 200, ""}, {harness.ToolCall(1, "free_streams", `{}`), 200, ""}, {harness.ToolCall(1, "free_fails", `{}`), 500, ""}, {harness.ToolCall(1, "free_breaks", `{}`), 200, "UPSTREAM_FAILED"},
+		{harness.ToolCall(1, "paid", `{}`), 200, ""}, {harness.ToolCall(1, "paid_streams", `{}`), 200, ""}, {harness.ToolCall(1, "paid_fails", `{}`), 500, ""}, {harness.ToolCall(1, "paid_breaks", `{}`), 200, "UPSTREAM_FAILED"},
 		{harness.ToolCall(1, "dear", `{}`), 200, "INSUFFICIENT_BALANCE"}, {harness.ToolCall(1, "unknown", `{}`), 200, "TOOL_UNKNOWN"},
 		{`{"jsonrpc":"2.0","id":1,"method":"tools/list"}`, 200, ""}, {`{"jsonrpc":"2.0","id":1,"method":"vendor/x"}`, 200, "METHOD_UNKNOWN"},
 		{`{"jsonrpc":"2.0","method":"notifications/initialized"}`, 202, ""}, {`{`, 400, "MESSAGE_MALFORMED"}, {`[]`, 400, "MESSAGE_INVALID"},

@@ -63,7 +63,7 @@ func TestRefusals(t *testing.T) {
 		{name: "no JSON", secret: key.Secret, body: `{"jsonrpc":`, status: 400, rpc: -32700, id: "null"},
 		{name: "empty", secret: key.Secret, body: ``, status: 400, rpc: -32700, id: "null"},
 		{name: "two messages", secret: key.Secret, body: paid + paid, status: 400, rpc: -32700, id: "null"},
-		{name: "duplicate name", secret: key.Secret, body: `{"jsonrpc":"2.0","id":11,"method":"tools/call","params":{"name":"list_cities","name":"climate_report"}}`, status: 400, rpc: -32600, id: "11"},
+		{name: "duplicate name", secret: key.Secret, body: `{"jsonrpc":"2.0","id":11,"method":"tools/call","params":{"name":"list_cities","name":"climate_report"}}`, status: 200, rpc: -32600, id: "11"},
 		{name: "batch", secret: key.Secret, body: `[` + paid + `,` + paid + `]`, status: 400, rpc: -32600, id: "null"},
 		{name: "call without an id", secret: key.Secret, body: `{"jsonrpc":"2.0","method":"tools/call","params":{"name":"get_forecast","arguments":{"city":"Oslo"}}}`, status: 400, rpc: -32600, id: "null"},
 		{name: "fractional id", secret: key.Secret, body: strings.Replace(paid, `"id":7`, `"id":7.5`, 1), status: 400, rpc: -32600, id: "null"},
@@ -177,8 +177,9 @@ func TestForeignPagesAreKeptOut(t *testing.T) {
 }
 
 // TestStoreDown: promise 8. When the key store cannot be read, a key that is
-// not in the cache is neither believed nor called wrong: the answer is a 503
-// that says to come again. The server behind never hears of it.
+// not in the cache is neither believed nor called wrong: the answer is an
+// error that says when to come again, and names itself to what stands in between.
+// The server behind never hears of it.
 func TestStoreDown(t *testing.T) {
 	t.Parallel()
 	recorder := harness.Record(t, binaries.StartWeather(t, "-stateless"))
@@ -187,9 +188,9 @@ func TestStoreDown(t *testing.T) {
 	spoil(t, filepath.Join(g.Data(), "farebox.db"))
 
 	got := post(t, g, key.Secret, harness.ToolCall(7, "get_forecast", `{"city":"Oslo"}`))
-	(&refusal{status: 503, rpc: 503, code: "PLATFORM_UNAVAILABLE", id: "7"}).check(t, got)
-	if got.Header.Get("Retry-After") == "" {
-		t.Errorf("got headers %v; want Retry-After", got.Header)
+	(&refusal{status: 200, rpc: 503, code: "PLATFORM_UNAVAILABLE", id: "7"}).check(t, got)
+	if got.Header.Get("Retry-After") != "" || got.Header.Get("X-Farebox-Error") != "PLATFORM_UNAVAILABLE" || !strings.Contains(got.Body, `"retry_after_ms":5000`) {
+		t.Errorf("got headers %v and %s; want retry_after_ms, and X-Farebox-Error", got.Header, got.Body)
 	}
 	if n := len(recorder.Requests()); n != 0 {
 		t.Errorf("%d requests reached the server", n)

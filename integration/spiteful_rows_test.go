@@ -11,6 +11,9 @@ import (
 	"time"
 	"unicode/utf16"
 
+	"github.com/andybalholm/brotli"
+	"github.com/klauspost/compress/zstd"
+
 	"github.com/fareboxhq/farebox/integration/harness"
 )
 
@@ -297,6 +300,22 @@ func deflated(text string) string {
 	return b.String()
 }
 
+func brotlied(text string) string {
+	var b bytes.Buffer
+	w := brotli.NewWriter(&b)
+	_, _ = io.WriteString(w, text)
+	_ = w.Close()
+	return b.String()
+}
+
+func zstandard(text string) string {
+	var b bytes.Buffer
+	w, _ := zstd.NewWriter(&b, zstd.WithEncoderConcurrency(1))
+	_, _ = io.WriteString(w, text)
+	_ = w.Close()
+	return b.String()
+}
+
 // whole is a row for a response with a body of that length.
 func whole(name, status, fields, body string, want ending) spite {
 	return spite{name: name, play: respond(head(status, fields, fmt.Sprintf("Content-Length: %d\r\n", len(body))) + body), want: want}
@@ -329,12 +348,7 @@ func spitefulResponses(elsewhere string) (rows []spite) {
 	} {
 		rows = append(rows, whole(name, "200 OK", fields, goodAnswer, failed))
 	}
-	for name, body := range map[string]string{"gzip": zipped(goodAnswer), "deflate": deflated(goodAnswer), "br": "\x0b\x02\x80" + loot + "\x03"} {
-		rows = append(rows,
-			whole("encoded with "+name, "200 OK", jsonType+"Content-Encoding: "+name+"\r\n", body, failed),
-			whole("encoded with "+name+", not told", "200 OK", jsonType, body, failed),
-			whole("events encoded with "+name, "200 OK", "Content-Type: text/event-stream\r\nContent-Encoding: "+name+"\r\n", body, failed))
-	}
+	rows = append(rows, spitefulCodings()...)
 	for name, fields := range map[string]string{
 		"a charset":                       "Content-Type: application/json; charset=UTF-8\r\n",
 		"capitals":                        "content-TYPE: Application/JSON\r\n",
@@ -350,19 +364,46 @@ func spitefulResponses(elsewhere string) (rows []spite) {
 		"letters to other pages":          jsonType + "Access-Control-Allow-Origin: http://evil.example\r\nAccess-Control-Expose-Headers: *\r\n",
 		"a session":                       jsonType + "Mcp-Session-Id: spite\r\n",
 		"a refresh":                       jsonType + "Refresh: 0; url=" + elsewhere + "\r\n",
+		"a place":                         jsonType + "Location: " + elsewhere + "\r\nContent-Location: " + elsewhere + "\r\nLink: <" + elsewhere + ">; rel=next\r\n",
 		"another service":                 jsonType + "Alt-Svc: h3=\":1\"\r\nLink: <" + elsewhere + ">; rel=preload\r\n",
 		"headers of this hop":             jsonType + "Connection: close, Content-Type, Content-Length\r\nKeep-Alive: timeout=1\r\nProxy-Authenticate: Basic\r\n",
 	} {
 		rows = append(rows, whole(name, "200 OK", fields, goodAnswer, paid))
 	}
 	for _, status := range []string{"201 Created", "202 Accepted", "203 Non-Authoritative", "206 Partial Content", "226 IM Used", "299 Spite", "300 Multiple Choices", "301 Moved", "302 Found", "303 See Other", "307 Temporary", "308 Permanent", "399 Spite"} {
-		rows = append(rows, whole("status "+status[:3], status, jsonType+"Location: "+elsewhere+"/mcp\r\n", goodAnswer, failed))
+		fields := jsonType + "Location: " + elsewhere + "/mcp\r\nContent-Location: " + elsewhere + "\r\n"
+		rows = append(rows, whole("status "+status[:3], status, fields, goodAnswer, ending{code: "UPSTREAM_FAILED", hasNot: elsewhere}))
 	}
 	for _, status := range []string{"204 No Content", "205 Reset Content", "304 Not Modified", "042 Spite", "101 Switching Protocols"} {
 		rows = append(rows, spite{name: "status " + status[:3], play: respond(head(status, jsonType, "Upgrade: spite\r\nConnection: Upgrade\r\n") + goodAnswer), want: failed})
 	}
 	rows = append(rows, spitefulErrors()...)
 	return append(rows, spitefulFraming()...)
+}
+
+// spitefulCodings are answers that were encoded although they were asked not to.
+func spitefulCodings() (rows []spite) {
+	const events = "Content-Type: text/event-stream\r\n"
+	for name, encode := range map[string]func(string) string{"gzip": zipped, "deflate": deflated, "br": brotlied, "zstd": zstandard} {
+		told := "Content-Encoding: " + name + "\r\n"
+		cut := func(text string) string { return text[:len(text)-5] }
+		rows = append(rows,
+			whole("encoded with "+name, "200 OK", jsonType+told, encode(goodAnswer), paid),
+			whole("encoded with "+name+", not told", "200 OK", jsonType, encode(goodAnswer), failed),
+			whole("encoded with "+name+", cut", "200 OK", jsonType+told, cut(encode(goodAnswer)), failed),
+			whole("encoded twice with "+name, "200 OK", jsonType+told, encode(encode(goodAnswer)), failed),
+			whole("another's answer encoded with "+name, "200 OK", jsonType+told, encode(withID(`"id":8`)), failed),
+			whole("not encoded with "+name+", but told", "200 OK", jsonType+told, goodAnswer, failed),
+			whole("something behind what is encoded with "+name, "200 OK", jsonType+told, encode(goodAnswer)+encode(goodAnswer)+loot, failed),
+			whole("too much encoded with "+name, "200 OK", jsonType+told, encode(goodAnswer[:len(goodAnswer)-2]+strings.Repeat(" ", 8<<20)+"}}"), failed),
+			whole("an error encoded with "+name, "200 OK", jsonType+told, encode(rpcError), passes("mine")),
+			whole("a failure encoded with "+name, "500 Spite", jsonType+told, encode(rpcError), ending{status: 500, has: "mine"}),
+			whole("a result with a failure encoded with "+name, "500 Spite", jsonType+told, encode(goodAnswer), failed),
+			whole("events encoded with "+name, "200 OK", events+told, encode(event(progress)+event(goodAnswer)), paidEvents),
+			whole("another's event encoded with "+name, "200 OK", events+told, encode(event(withID(`"id":8`))), failedLate),
+			whole("events not encoded with "+name, "200 OK", events+told, event(goodAnswer), failedLate))
+	}
+	return rows
 }
 
 // spitefulErrors are responses with the status of an error.
@@ -383,7 +424,6 @@ func spitefulErrors() (rows []spite) {
 		whole("an error that is called JSON", "500 Spite", jsonType, "mine, not JSON", ending{status: 500, has: "mine"}),
 		whole("an error as events", "500 Spite", "Content-Type: text/event-stream\r\n", event(goodAnswer), failed),
 		whole("an error with two types", "500 Spite", jsonType+"Content-Type: text/plain\r\n", goodAnswer, failed),
-		whole("an encoded error", "500 Spite", jsonType+"Content-Encoding: gzip\r\n", zipped(goodAnswer), failed),
 		whole("an error in utf-16", "500 Spite", "Content-Type: application/json; charset=utf-16\r\n", wide(goodAnswer), failed),
 		whole("an error with a result and an error", "400 Spite", jsonType, withID(`"id":7,"error":{}`), failed),
 		whole("an error with another's result", "400 Spite", jsonType, withID(`"id":8`), failed),

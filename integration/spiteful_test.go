@@ -324,13 +324,7 @@ func (c *spiteCase) check(t *testing.T, e *end) {
 func (c *spiteCase) checkReply(t *testing.T, got *reply) {
 	t.Helper()
 	status := c.want.status
-	switch {
-	case status != 0:
-	case c.want.code == "UPSTREAM_FAILED" && !c.want.events:
-		status = http.StatusBadGateway
-	case c.want.code == "UPSTREAM_TIMEOUT" && !c.want.events:
-		status = http.StatusGatewayTimeout
-	default:
+	if status == 0 {
 		status = http.StatusOK
 	}
 	if got.status != status || (got.err != nil) != c.want.cut {
@@ -382,7 +376,7 @@ func (c *spiteCase) checkRefusal(t *testing.T, got *reply) {
 	if c.want.events {
 		return
 	}
-	if got.header.Get("Cache-Control") != "no-store" || got.header.Get("Content-Type") != "application/json" {
+	if got.header.Get("Cache-Control") != "no-store" || got.header.Get("Content-Type") != "application/json" || got.header.Get("X-Farebox-Error") != c.want.code {
 		t.Errorf("the refusal has the header %v", got.header)
 	}
 	head := reply{header: got.header, late: got.late}

@@ -67,7 +67,8 @@ var onlyInternal = []struct {
 	{"internal/items", nil, "what a server offers has a name whatever it costs and whoever may use it"},
 	{"internal/pricing", []string{"internal/items", "internal/ledger", "third party"}, "a price is an amount for a tool; expressions need a language, which is CEL"},
 	{"internal/gate", []string{"internal/items", "internal/keys", "internal/ledger", "internal/mcp", "internal/pricing"}, "decisions are made without a protocol, a store or a server in hand"},
-	{"internal/tap", []string{"internal/gate", "internal/mcp"}, "a response is cut by what the gate settles and by nothing else"},
+	{"internal/coding", []string{"third party"}, "how a body is encoded has nothing to do with what is in it"},
+	{"internal/tap", []string{"internal/coding", "internal/gate", "internal/mcp"}, "a response is cut by what the gate settles and by nothing else"},
 	{"internal/wire", []string{"internal/keys", "internal/ledger"}, "what goes over the wire is written down once, for both ends, and decides nothing"},
 	{"internal/keycache", []string{"internal/keys", "third party"}, "the cache stands before any origin"},
 	{"internal/sqlitestore", []string{"internal/keys", "internal/ledger", "third party"}, "a store implements its consumers' interfaces and knows none of them, and no other store"},
@@ -123,6 +124,8 @@ var only = []struct {
 	{"github.com/schollz/progressbar", []string{"caddymodule"}, "only commands have somebody who watches"},
 	{"github.com/sony/gobreaker", []string{"internal/remotestore"}, "what fails at once while the platform is down is decided where the platform is asked"},
 	{"github.com/cenkalti/backoff", []string{"internal/remotestore"}, "only what goes under an id may be sent again"},
+	{"github.com/klauspost/compress", []string{"internal/coding"}, "what is decoded is bounded in one place"},
+	{"github.com/andybalholm/brotli", []string{"internal/coding"}, "what is decoded is bounded in one place"},
 	{"github.com/dgraph-io/ristretto", []string{"internal/keycache"}, "its pitfalls are handled in one place"},
 }
 

@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/fareboxhq/farebox/internal/gate"
 	"github.com/fareboxhq/farebox/internal/mcp"
@@ -153,6 +155,10 @@ func (r *Relay) ReadFrom(src io.Reader) (int64, error) {
 // stream of a POST that broke off is a Tap's.
 type Listener struct {
 	Relay
+	rc     *http.ResponseController
+	every  time.Duration
+	mu     sync.Mutex // guards all else: comments and flushes come from timers
+	pulse  pulse
 	ids    mcp.EventIDs
 	out    []byte
 	events *mcp.EventScanner
@@ -180,10 +186,49 @@ func NewListener(w http.ResponseWriter, head func(http.Header), seal func(id []b
 		seal = func(id []byte) []byte { return id }
 	}
 	return &Listener{
-		Relay: Relay{w: w, head: head}, ids: mcp.EventIDs{Replace: seal}, budget: b, event: event,
+		Relay: Relay{w: w, head: head}, rc: http.NewResponseController(w),
+		ids: mcp.EventIDs{Replace: seal}, budget: b, event: event,
 		notifies: notifies, leftOut: leftOut,
 	}
 }
+
+// Keepalive has a comment sent on the stream, once it has begun, when it was quiet
+// for so long.
+func (l *Listener) Keepalive(every time.Duration) { l.every = every }
+
+// beat sends a comment on a stream that is quiet.
+func (l *Listener) beat() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.cut || !l.pulse.due(true) {
+		return
+	}
+	if l.send(heartbeat) != nil || l.flush() != nil {
+		l.cut = true // net/http ends the request with the connection
+	}
+}
+
+// send writes to a client that has some time to accept it.
+func (l *Listener) send(p []byte) error {
+	defer bound(l.rc, DefaultWriteTimeout)()
+	_, err := l.w.Write(p)
+	return err
+}
+
+func (l *Listener) flush() error {
+	defer bound(l.rc, DefaultWriteTimeout)()
+	return l.Relay.FlushError()
+}
+
+// FlushError sends what is there to go.
+func (l *Listener) FlushError() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.flush()
+}
+
+// Flush is FlushError for callers that know only http.Flusher.
+func (l *Listener) Flush() { _ = l.FlushError() }
 
 // oldTransport is why a server of the HTTP+SSE transport (MCP 2024-11-05) cannot
 // be used: its answers come on this stream, where they belong to no call.
@@ -204,14 +249,20 @@ func isEndpoint(event []byte) bool {
 	return false
 }
 
-// Close gives what is held back to the budget.
+// Close gives what is held back to the budget. Nothing is written any more when it
+// returns.
 func (l *Listener) Close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.pulse.end()
 	l.budget.Give(len(l.hold))
 	l.hold = nil
 }
 
 // WriteHeader passes the head on, and filters what follows if it is events.
 func (l *Listener) WriteHeader(status int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if status >= 200 && status < 300 && !l.sentHead {
 		if mediaType(l.Header()) == typeEvents && len(l.Header().Values("Content-Encoding")) == 0 {
 			l.events = mcp.NewEventScanner(mcp.ID{})
@@ -222,6 +273,7 @@ func (l *Listener) WriteHeader(status int) {
 		l.status = status
 		l.Header().Del("Content-Length")
 		l.sendHead()
+		l.pulse.begin(l.every, l.beat)
 		return
 	}
 	l.Relay.WriteHeader(status)
@@ -233,6 +285,8 @@ func (l *Listener) Write(p []byte) (int, error) {
 	if l.status == 0 && !l.withheld {
 		l.WriteHeader(http.StatusOK)
 	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	switch {
 	case l.cut:
 		return 0, errListener
@@ -257,13 +311,12 @@ func (l *Listener) Write(p []byte) (int, error) {
 		}
 		if !l.began && isEndpoint(l.hold) {
 			l.cut = true
-			_, err := l.w.Write(l.event(oldTransport))
-			return 0, errors.Join(errListener, err, l.FlushError())
+			return 0, errors.Join(errListener, l.send(l.event(oldTransport)), l.flush())
 		}
 		l.began = l.began || l.events.HasData()
 		if l.passes(l.events.Verdict()) {
 			l.out = l.ids.Append(l.out[:0], l.hold)
-			if _, err := l.w.Write(l.out); err != nil {
+			if err := l.send(l.pulse.sends(l.out)); err != nil {
 				return 0, err
 			}
 		}

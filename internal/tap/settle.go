@@ -5,9 +5,7 @@ import (
 	"maps"
 	"net/http"
 	"strconv"
-	"time"
 
-	"github.com/fareboxhq/farebox/internal/clock"
 	"github.com/fareboxhq/farebox/internal/gate"
 	"github.com/fareboxhq/farebox/internal/mcp"
 )
@@ -246,13 +244,7 @@ func (t *Tap) writeHead(status int) {
 	t.w.WriteHeader(status)
 }
 
-// deadline bounds the writes until the returned function is called. It must be:
-// in HTTP/2 a deadline that passes resets the stream although nothing is being
-// written. A writer that has no deadlines is not an error.
-func (t *Tap) deadline() (lift func()) {
-	_ = t.rc.SetWriteDeadline(clock.Deadline(t.o.WriteTimeout))
-	return func() { _ = t.rc.SetWriteDeadline(time.Time{}) }
-}
+func (t *Tap) deadline() (lift func()) { return bound(t.rc, t.o.WriteTimeout) }
 
 // send writes to the client. When a detached call's client has left, it
 // pretends to: an error would make the proxy give the upstream up.
@@ -264,6 +256,7 @@ func (t *Tap) send(p []byte) error {
 		t.out = t.ids.Append(t.out[:0], p)
 		p = t.out
 	}
+	p = t.pulse.sends(p)
 	defer t.deadline()()
 	if _, err := t.w.Write(p); err != nil {
 		return t.lost(err)

@@ -98,7 +98,10 @@ type Options struct {
 	Rewrite func(answer []byte, event bool) ([]byte, error)
 	// Head changes the head of every response just before it goes out, ours
 	// and the upstream's. May be nil.
-	Head         func(http.Header)
+	Head func(http.Header)
+	// Keepalive is how long an event stream that has begun may be quiet before a
+	// comment is sent on it; 0 for ever.
+	Keepalive    time.Duration
 	Hold         int           // DefaultHold if 0
 	WriteTimeout time.Duration // DefaultWriteTimeout if 0
 }
@@ -145,6 +148,7 @@ type Tap struct {
 	ids    *mcp.EventIDs // of events on their way out; nil unless they are sealed
 	sealed bool          // an event id is out, with which the client may come back
 	out    []byte        // what ids made of a piece
+	pulse  pulse         // of an event stream
 }
 
 // New returns a tap that writes to w.
@@ -196,6 +200,7 @@ func (t *Tap) WriteHeader(status int) {
 		}
 		t.writeHead(http.StatusOK)
 		t.flush()
+		t.pulse.begin(t.o.Keepalive, t.beat)
 	default: // the upstream's own error, in words
 		t.drop()
 		t.mode, t.told = modePass, true
@@ -290,6 +295,7 @@ func (t *Tap) Finish(failure *gate.Refusal) (complete bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	defer t.dropHold()
+	defer t.pulse.end()
 	switch t.mode {
 	case modeHead:
 		if failure == nil {
@@ -335,6 +341,24 @@ func (t *Tap) Resumable() bool {
 }
 
 func (t *Tap) resumable() bool { return t.o.Resumed || t.sealed }
+
+// beat sends a comment on a stream that is quiet. Where an event is out in part it
+// has no place.
+func (t *Tap) beat() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.mode != modeEvents || t.gone() || !t.pulse.due(!t.long) {
+		return
+	}
+	defer t.deadline()()
+	_, err := t.w.Write(heartbeat)
+	if err == nil {
+		err = t.rc.Flush()
+	}
+	if err != nil && t.lost(err) != nil && t.o.Cancel != nil {
+		t.o.Cancel()
+	}
+}
 
 // seal replaces an event id.
 func (t *Tap) seal(id []byte) []byte {

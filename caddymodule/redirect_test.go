@@ -1,0 +1,215 @@
+package caddymodule
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/rewrite"
+
+	"github.com/fareboxhq/farebox/internal/tap"
+)
+
+// routed returns a request as a site of Caddy has it, whose proxy has dialled that
+// address.
+func routed(method, target, dialled string, routes caddyhttp.RouteList) *http.Request {
+	r := httptest.NewRequest(method, target, nil)
+	u := *r.URL
+	r.URL = &url.URL{Path: u.Path, RawPath: u.RawPath, RawQuery: u.RawQuery} // as a server has it
+	repl := caddy.NewReplacer()
+	repl.Set("http.reverse_proxy.upstream.hostport", dialled)
+	ctx := context.WithValue(r.Context(), caddy.ReplacerCtxKey, repl)
+	ctx = context.WithValue(ctx, caddyhttp.VarsCtxKey, map[string]any{})
+	ctx = context.WithValue(ctx, caddy.CtxKey("route_group"), map[string]struct{}{"before": {}})
+	ctx = context.WithValue(ctx, caddyhttp.ServerCtxKey, &caddyhttp.Server{Routes: routes})
+	return r.WithContext(ctx)
+}
+
+// A redirect is followed to another path of the server by which the client or the
+// proxy has called it, and nowhere else.
+func TestFollow(t *testing.T) {
+	const dialled = "10.0.0.7:3001"
+	for _, c := range []struct {
+		status   int
+		asked    string
+		location string
+		secure   bool // the way to the server
+		front    bool // the client came by TLS
+		want     string
+	}{
+		{307, "/mcp", "/mcp/", false, false, "/mcp/"},
+		{308, "/mcp/?a=b", "/mcp?a=b", false, false, "/mcp?a=b"},
+		{308, "/mcp", "v2/mcp", false, false, "/v2/mcp"},
+		{307, "/mcp", "?a=b", false, false, "/mcp?a=b"},
+		{307, "/a%2Fb", "/a%2Fb/", false, false, "/a%2Fb/"},
+		{307, "/mcp", "http://mcp.example.com/mcp/", false, false, "/mcp/"},
+		{307, "/mcp", "http://MCP.example.com:80/mcp/#x", false, false, "/mcp/"},
+		{307, "/mcp", "http://mcp.example.com", false, false, "/"},
+		{307, "/mcp", "http://10.0.0.7:3001/mcp/", false, false, "/mcp/"},
+		{307, "/mcp", "//10.0.0.7:3001/mcp/", false, false, "/mcp/"},
+		{307, "/mcp", "https://mcp.example.com/mcp/", false, true, "/mcp/"}, // it heard of the client's scheme
+		{307, "/mcp", "http://mcp.example.com/mcp/", false, true, "/mcp/"},  // it did not
+		{307, "/mcp", "https://10.0.0.7:3001/mcp/", true, false, "/mcp/"},
+
+		{307, "/mcp", "https://mcp.example.com/mcp/", false, false, ""},
+		{307, "/mcp", "http://mcp.example.com/mcp/", true, true, ""},
+		{307, "/mcp", "https://10.0.0.7:3001/mcp/", false, true, ""},
+		{307, "/mcp", "http://10.0.0.7:3002/mcp/", false, false, ""},
+		{307, "/mcp", "http://10.0.0.7/mcp/", false, false, ""},
+		{307, "/mcp", "http://mcp.example.com:8080/mcp/", false, false, ""},
+		{307, "/mcp", "http://mcp.example.com.evil.example/mcp/", false, false, ""},
+		{307, "/mcp", "//evil.example/mcp/", false, false, ""},
+		{307, "/mcp", "http://a@mcp.example.com/mcp/", false, false, ""},
+		{307, "/mcp", "http:/mcp/", false, false, ""},
+		{307, "/mcp", "mailto:mcp", false, false, ""},
+		{307, "/mcp", "http://[::1/", false, false, ""},
+		{307, "/mcp", "", false, false, ""},
+		{307, "/mcp", "/mcp#x", false, false, ""},
+		{307, "/mcp", "http://mcp.example.com/mcp", false, false, ""},
+		{307, "/mcp/../admin", "/admin", false, false, ""}, // the client chose where it leads
+		{307, "/mcp//admin", "/mcp/admin", false, false, ""},
+		{307, "/mcp/%2e%2e/admin", "/admin", false, false, ""},
+		{301, "/mcp", "/mcp/", false, false, ""},
+		{302, "/mcp", "/mcp/", false, false, ""},
+		{303, "/mcp", "/mcp/", false, false, ""},
+	} {
+		r := routed("POST", "http://mcp.example.com"+c.asked, dialled, nil)
+		if r.TLS = nil; c.front {
+			r.TLS = new(tls.ConnectionState)
+		}
+		x := &exchange{h: new(Handler), r: r}
+		asked := *r.URL
+		target, err := x.follow(r, &asked, &tap.Moved{Status: c.status, Location: []string{c.location}}, c.secure)
+		got := ""
+		if err == nil {
+			got = target.RequestURI()
+		}
+		if got != c.want || (err == nil) != (c.want != "") {
+			t.Errorf("%d from %s to %q: %q, %v; want %q", c.status, c.asked, c.location, got, err, c.want)
+		}
+		if err != nil {
+			refusal := notFollowed(&tap.Moved{Status: c.status, Location: []string{c.location}}, err)
+			if !strings.Contains(refusal.Cause.Error(), fmt.Sprintf("%q", c.location)) || strings.Contains(refusal.Reason, "10.0.0.7") {
+				t.Errorf("to %q: the log says %v, the client is told %q", c.location, refusal.Cause, refusal.Reason)
+			}
+		}
+	}
+}
+
+// Where a proxy behind the handler rewrites paths, it cannot be told where a
+// redirect leads: it could be the same place again.
+func TestRewritingProxyIsNotFollowed(t *testing.T) {
+	h, other := new(Handler), new(Handler)
+	proxy := func(rewrites bool) *reverseproxy.Handler {
+		p := new(reverseproxy.Handler)
+		if rewrites {
+			p.Rewrite = new(rewrite.Rewrite)
+		}
+		return p
+	}
+	route := func(handlers ...caddyhttp.MiddlewareHandler) caddyhttp.Route {
+		return caddyhttp.Route{Handlers: handlers}
+	}
+	sub := func(routes ...caddyhttp.Route) caddyhttp.MiddlewareHandler {
+		return &caddyhttp.Subroute{Routes: routes}
+	}
+	for name, c := range map[string]struct {
+		routes caddyhttp.RouteList
+		want   bool
+	}{
+		"plain":     {caddyhttp.RouteList{route(h, proxy(false))}, false},
+		"rewriting": {caddyhttp.RouteList{route(sub(route(h), route(sub(route(proxy(true))))))}, true},
+		"before":    {caddyhttp.RouteList{route(other, proxy(true)), route(h, proxy(false))}, false},
+	} {
+		r := routed("POST", "http://mcp.example.com/mcp", "", c.routes)
+		if got := rewritesAfter(r, h); got != c.want {
+			t.Errorf("%s: %t", name, got)
+		}
+	}
+}
+
+// moving is a next handler that answers as it is told for each path, and notes
+// what it was asked.
+type moving struct {
+	answers map[string]func(http.ResponseWriter, *http.Request)
+	asked   []string
+	groups  []int
+}
+
+func (m *moving) ServeHTTP(w http.ResponseWriter, r *http.Request) error {
+	body, _ := io.ReadAll(r.Body)
+	m.asked = append(m.asked, r.Method+" "+r.URL.RequestURI()+" "+r.RequestURI+" "+string(body))
+	groups := groupsOf(r)
+	m.groups = append(m.groups, len(groups))
+	groups["behind"] = struct{}{}
+	m.answers[r.URL.Path](w, r)
+	return nil
+}
+
+// A redirect is followed once, with the same body, by the next handler with all
+// its routes; of its head nothing is left. A second one is not, and one whose body
+// never ends is followed all the same.
+func TestRedirectIsFollowedOnce(t *testing.T) {
+	to := func(location string) func(http.ResponseWriter, *http.Request) {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Location", location)
+			w.Header().Set("Set-Cookie", "of=redirect")
+			w.WriteHeader(http.StatusTemporaryRedirect)
+			if _, err := io.Copy(w, io.LimitReader(lastless{}, 1<<30)); err != nil {
+				panic(http.ErrAbortHandler) // as the proxy does
+			}
+		}
+	}
+	ok := func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusAccepted) }
+	for name, c := range map[string]struct {
+		method  string
+		answers map[string]func(http.ResponseWriter, *http.Request)
+		asked   string
+		failed  bool
+	}{
+		"once":   {"POST", map[string]func(http.ResponseWriter, *http.Request){"/mcp": to("/mcp/"), "/mcp/": ok}, "POST /mcp /mcp {}, POST /mcp/ /mcp/ {}", false},
+		"end":    {"DELETE", map[string]func(http.ResponseWriter, *http.Request){"/mcp": to("/mcp/"), "/mcp/": ok}, "DELETE /mcp /mcp , DELETE /mcp/ /mcp/ ", false},
+		"twice":  {"POST", map[string]func(http.ResponseWriter, *http.Request){"/mcp": to("/mcp/"), "/mcp/": to("/mcp")}, "POST /mcp /mcp {}, POST /mcp/ /mcp/ {}", true},
+		"inside": {"POST", map[string]func(http.ResponseWriter, *http.Request){"/mcp": func(w http.ResponseWriter, r *http.Request) { r.URL.Path = "/x"; to("/mcp/")(w, r) }}, "POST /mcp /mcp {}", true},
+	} {
+		r := routed(c.method, "http://mcp.example.com/mcp", "", nil)
+		r.RequestURI = "/mcp"
+		w := httptest.NewRecorder()
+		next := &moving{answers: c.answers}
+		x := newExchange(&Handler{Server: "weather", logger: slog.New(slog.DiscardHandler)}, w, r, next)
+		if c.method == "POST" {
+			x.body = []byte("{}")
+			x.setBody()
+		}
+		relay := tap.NewRelay(w, nil)
+		failure := x.run(relay, r)
+		if relay.Finish(); (failure != nil) != c.failed || relay.SentHead() == c.failed {
+			t.Errorf("%s: %v, head sent: %t", name, failure, relay.SentHead())
+		}
+		if got := strings.Join(next.asked, ", "); got != c.asked {
+			t.Errorf("%s: asked %q, want %q", name, got, c.asked)
+		}
+		if h := w.Header(); !c.failed && (h.Get("Set-Cookie") != "" || h.Get("Location") != "") {
+			t.Errorf("%s: of the redirect is left %v", name, h)
+		}
+		for i, n := range next.groups {
+			if n != 1 {
+				t.Errorf("%s: at call %d, %d groups of routes are taken for satisfied; want the one from before", name, i, n)
+			}
+		}
+	}
+}
+
+type lastless struct{}
+
+func (lastless) Read(p []byte) (int, error) { return len(p), nil }
