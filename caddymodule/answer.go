@@ -166,7 +166,7 @@ func (x *exchange) tell(r *gate.Refusal) (field errorField, text string) {
 	text = answers[r.Code].text
 	switch r.Code {
 	case gate.ToolUnknown:
-		text += ": " + r.Tool
+		text += ": " + plainly(r.Tool)
 	case gate.InsufficientBalance:
 		field.Price, field.Available, field.Currency = &r.Price, &r.Available, r.Currency
 		text = x.poorText(r)

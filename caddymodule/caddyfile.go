@@ -276,7 +276,7 @@ func (h *Handler) parsePrice(d *caddyfile.Dispenser) error {
 	if !d.Args(&p.Tool, &p.Amount) {
 		return d.Err("price: want a tool and an amount, as in: price get_forecast 0.01")
 	}
-	if err := checkItem(d, p.Tool); err != nil {
+	if err := h.checkItem(d, p.Tool); err != nil {
 		return err
 	}
 	amount := p.Amount
@@ -329,7 +329,7 @@ func (h *Handler) parseFree(d *caddyfile.Dispenser) error {
 		return err
 	}
 	for _, tool := range tools {
-		if err := checkItem(d, tool); err != nil {
+		if err := h.checkItem(d, tool); err != nil {
 			return err
 		}
 		h.Prices = append(h.Prices, Price{Tool: tool, Amount: "0"})

@@ -56,14 +56,24 @@ func (h *Handler) parseMethod(d *caddyfile.Dispenser) error {
 	return nil
 }
 
-// checkItem refuses the names that price and free do not take.
-func checkItem(d *caddyfile.Dispenser, text string) error {
+// checkItem refuses the names that price and free do not take, at their line:
+// also those that can never match, which is told of the ones before them.
+func (h *Handler) checkItem(d *caddyfile.Dispenser, text string) error {
 	item, err := items.Parse(text)
 	switch {
 	case err != nil:
 		return d.WrapErr(err)
 	case item.Kind == items.Method:
 		return d.Errf("%q: write methods as in: method %s 0.01", text, item.Name)
+	}
+	var before items.Table[struct{}]
+	for _, p := range h.Prices {
+		if other, err := items.Parse(p.Tool); err == nil && other.Kind == item.Kind {
+			_ = before.Add(other, struct{}{}) // it was checked at its own line
+		}
+	}
+	if err := before.Add(item, struct{}{}); err != nil {
+		return d.WrapErr(err)
 	}
 	return nil
 }

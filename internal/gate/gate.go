@@ -127,7 +127,8 @@ type Deps struct {
 
 // Gate admits calls to one server.
 type Gate struct {
-	policy Policy
+	policy    Policy
+	leftOutOf leftOutNames // of the server's lists
 	Deps
 }
 
@@ -240,9 +241,6 @@ func (g *Gate) Admit(ctx context.Context, key *keys.Key, era mcp.Era, m *mcp.Mes
 
 // quote prices a request, within the maximum that the caller has set.
 func (g *Gate) quote(ctx context.Context, item items.Item, m *mcp.Message) (pricing.Quote, *Refusal) {
-	if refusal := checkName(item); refusal != nil {
-		return pricing.Quote{}, refusal
-	}
 	name := item.String()
 	limit := ledger.Amount(math.MaxInt64)
 	if m.MaxPrice != "" {

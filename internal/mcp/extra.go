@@ -21,7 +21,7 @@ var (
 // only in case from one that cannot are refused alike, since a lax server could
 // take them for it.
 func CheckMethodRule(method string) error {
-	if !ValidToolName(method) {
+	if !validMethodName(method) {
 		return errMethodName
 	}
 	name := strings.ToLower(method)
@@ -42,4 +42,24 @@ func CheckMethodRule(method string) error {
 		return errMethodList
 	}
 	return nil
+}
+
+// maxMethodName bounds the name of a method that a rule is for, in bytes.
+const maxMethodName = 128
+
+// validMethodName reports whether a name is one that a rule may have: those of
+// the protocol and its extensions are of these characters.
+func validMethodName(name string) bool {
+	if name == "" || len(name) > maxMethodName {
+		return false
+	}
+	for i := range len(name) {
+		switch c := name[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
+		case c == '_', c == '.', c == '/', c == '-':
+		default:
+			return false
+		}
+	}
+	return true
 }
