@@ -205,6 +205,7 @@ func (a *App) parseSecrets(d *caddyfile.Dispenser) error {
 //	    price <tool> cel <expression> max <amount> [charge_on <end>...]
 //	    free <tool>...
 //	    method <method> free|<amount>
+//	    method notifications/<name>|notifications/<beginning>* deny|free
 //	    unpriced deny|free|<amount>
 //	    charge_on success|tool_error|abandoned|started...
 //	    cap call|day|month <amount>
@@ -224,6 +225,7 @@ func (a *App) parseSecrets(d *caddyfile.Dispenser) error {
 //	    max_body <size>
 //	    max_call <duration>
 //	    origins <origin>...
+//	    credentials header <name>
 //	    receipts on|off
 //	    identity_headers on|off
 //	    upstream_authorization <value>
@@ -252,6 +254,7 @@ func (h *Handler) parse(d *caddyfile.Dispenser, declared *keys.Catalogue) error 
 		"oauth":        h.parseOAuth(declared),
 		"max_body":     h.parseMaxBody,
 		"max_call":     func(d *caddyfile.Dispenser) error { return durationArg(d, &h.MaxCall) },
+		"credentials":  h.parseCredentials,
 		"origins":      func(d *caddyfile.Dispenser) error { return someArgs(d, &h.Origins) },
 		"receipts": func(d *caddyfile.Dispenser) error {
 			on := true

@@ -16,10 +16,14 @@ import (
 type Method struct {
 	// The name of the method, such as `vendor/thing`. What is priced by name or
 	// URI (`tools/call`, `prompts/get`, `resources/read`) is not for here, nor
-	// are lists, tasks, notifications, and what opens and keeps up a connection.
+	// are lists, tasks, and what opens and keeps up a connection. Or the name of
+	// a notification that the protocol does not have, such as
+	// `notifications/vendor/thing`; with `*` at its end, the beginning of many.
 	Method string `json:"method"`
 
 	// The amount of one request: `free`, or a decimal with at most six places.
+	// Of notifications, which pass unless a rule says otherwise: `deny`, or
+	// `free` for those that pass although the beginning of their name is denied.
 	Amount string `json:"amount"`
 }
 
@@ -32,6 +36,9 @@ func (m *Method) rule(on pricing.ChargeOn) (pricing.Rule, error) {
 	if m.Amount == unpricedFree {
 		return r, nil
 	}
+	if m.Amount == methodDeny {
+		return r, fmt.Errorf("method %q: requests that the protocol does not have are refused unless a rule lets them pass; deny is for notifications", m.Method)
+	}
 	var err error
 	if r.Amount, err = ledger.ParseAmount(m.Amount); err != nil {
 		return r, fmt.Errorf("method %q: want free or an amount: %w", m.Method, err)
@@ -43,6 +50,10 @@ func (h *Handler) parseMethod(d *caddyfile.Dispenser) error {
 	var m Method
 	if !d.Args(&m.Method, &m.Amount) || d.NextArg() {
 		return d.Err("method: want a method and free or an amount, as in: method vendor/thing 0.01")
+	}
+	if m.ofNotification() {
+		h.Methods = append(h.Methods, m)
+		return h.parseNotification(d)
 	}
 	if _, err := m.rule(0); err != nil {
 		return d.WrapErr(err)

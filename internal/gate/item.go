@@ -7,8 +7,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/mcp"
 )
 
-// itemOf returns what a request asks for.
-func itemOf(m *mcp.Message) items.Item {
+// ItemOf returns what a request asks for.
+func ItemOf(m *mcp.Message) items.Item {
 	switch m.Method {
 	case "tools/call":
 		return items.Item{Kind: items.Tool, Name: m.Name}
@@ -26,11 +26,13 @@ func itemOf(m *mcp.Message) items.Item {
 // book names them.
 func (g *Gate) appraise(known bool, m *mcp.Message) (item items.Item, costs bool, refusal *Refusal) {
 	if m.Kind == mcp.KindRequest {
-		item = itemOf(m)
+		item = ItemOf(m)
 	}
 	switch {
 	case known && m.Kind != mcp.KindRequest:
 		return item, false, nil
+	case !known && m.Kind == mcp.KindNotification:
+		return items.Item{Kind: items.Method, Name: m.Method}, false, g.checkNotification(m)
 	case known && item.Kind == items.Tool:
 		return item, true, g.checkName(item) // its quote tells: an unpriced one may be denied
 	}
@@ -46,6 +48,15 @@ func (g *Gate) appraise(known bool, m *mcp.Message) (item items.Item, costs bool
 		return item, true, g.checkName(item)
 	}
 	return item, false, g.checkConfusable(item)
+}
+
+// checkNotification refuses what the operator denies, and what is not named like
+// a notification: a lax server could run a request for it, which nobody pays.
+func (g *Gate) checkNotification(m *mcp.Message) *Refusal {
+	if !mcp.IsNotification(m.Method) || g.policy.Notifications.denies(m.Method) {
+		return &Refusal{Code: MethodUnknown, Reason: "method not found: " + m.Method}
+	}
+	return nil
 }
 
 // checkName refuses names that cannot stand in the books, and those that the

@@ -221,8 +221,10 @@ func (r *Rights) ambiguous(uri string, mayBeTemplate bool) bool {
 // protocol does not have are items of their own.
 func asks(item items.Item, known bool, m *mcp.Message) (asked []items.Item, err error) {
 	switch {
-	case m.Kind != mcp.KindRequest:
+	case known && m.Kind != mcp.KindRequest:
 		return nil, nil
+	case m.Kind != mcp.KindRequest: // an extension's
+		return []items.Item{item}, nil
 	case item.Kind != items.Method:
 		return []items.Item{item}, nil
 	case !known:

@@ -12,7 +12,9 @@ var (
 	errMethodList   = errors.New("lists are free: they tell what there is, and at what price")
 	errMethodBasic  = errors.New("it opens and keeps up the connection, which is free")
 	errMethodStream = errors.New("it opens a stream, which ends with the key and has no answer to pay for")
-	errMethodNotify = errors.New("notifications have no answer to pay for")
+	errMethodNotify = errors.New("notifications have no answer to pay for: want deny or free")
+	errNotification = errors.New("only notifications are let pass unless they are denied: their names begin with notifications/")
+	errNotifyBasic  = errors.New("it is one of the protocol's own notifications, which always pass")
 	errMethodTask   = errors.New("tasks belong to the calls that made them")
 )
 
@@ -34,12 +36,34 @@ func CheckMethodRule(method string) error {
 		return errMethodStream
 	}
 	switch _, isList := ListOf(name); {
-	case strings.HasPrefix(name, "notifications/"):
+	case IsNotification(name):
 		return errMethodNotify
 	case strings.HasPrefix(name, "tasks/"):
 		return errMethodTask
 	case isList:
 		return errMethodList
+	}
+	return nil
+}
+
+// CheckNotificationRule reports why an operator cannot say by a rule whether a
+// notification of clients passes, or with many all whose names begin so; nil if
+// they can.
+func CheckNotificationRule(name string, many bool) error {
+	switch {
+	case !validMethodName(name):
+		return errMethodName
+	case !IsNotification(name):
+		return errNotification
+	case many:
+		return nil
+	case name == notificationPrefix:
+		return errMethodName
+	}
+	for _, era := range []Era{EraSession, EraStateless} {
+		if KnownMethod(era, &Message{Kind: KindNotification, Method: name}) {
+			return errNotifyBasic
+		}
 	}
 	return nil
 }
