@@ -6,12 +6,9 @@ import (
 	"maps"
 	"math"
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
-
-	"go.uber.org/zap"
 
 	"github.com/fareboxhq/farebox/internal/clock"
 	"github.com/fareboxhq/farebox/internal/gate"
@@ -98,7 +95,10 @@ func (x *exchange) answerTo(r *gate.Refusal) answer {
 	if a.http != 0 && (!x.answerable() || x.misheaded) {
 		a.status = a.http
 	}
-	if r.Code == gate.MethodUnknown && x.era == mcp.EraStateless {
+	switch {
+	case r.Code == gate.MethodUnknown && x.message.Kind == mcp.KindNotification:
+		a.status = http.StatusBadRequest // it was not accepted (MCP, streamable HTTP, "Sending Messages")
+	case r.Code == gate.MethodUnknown && x.era == mcp.EraStateless:
 		// There are no sessions to be taken for lost (2026-07-28, streamable HTTP).
 		a.status = http.StatusNotFound
 	}
@@ -173,7 +173,7 @@ func (x *exchange) tell(r *gate.Refusal) (field errorField, text string) {
 	text = answers[r.Code].text
 	switch r.Code {
 	case gate.ToolUnknown:
-		text += ": " + r.Tool
+		text += ": " + plainly(r.Tool)
 	case gate.InsufficientBalance:
 		field.Price, field.Available, field.Currency = &r.Price, &r.Available, r.Currency
 		text = x.poorText(r)
@@ -315,8 +315,8 @@ func (x *exchange) refuse(r *gate.Refusal) {
 
 // Refuse writes a whole response; it is what a tap answers with, too.
 func (x *exchange) Refuse(w http.ResponseWriter, r *gate.Refusal) {
-	x.logRefusal(r)
 	a := x.answerTo(r)
+	x.logRefusal(r, a.status)
 	h := w.Header()
 	if a.challenge {
 		h.Set("WWW-Authenticate", x.challenge(&a, r))
@@ -365,22 +365,9 @@ func writeMessage(w http.ResponseWriter, status int, message []byte) {
 // Event returns a refusal as a server-sent event, for a stream whose head is
 // out.
 func (x *exchange) Event(r *gate.Refusal) []byte {
-	x.logRefusal(r)
+	x.logRefusal(r, http.StatusOK)
 	event := append([]byte("event: message\ndata: "), x.refusalBody(r, false)...)
 	return append(event, '\n', '\n')
-}
-
-// logRefusal tells the operator what clients are not told. What is the
-// gateway's or the server's fault is an error of its own.
-func (x *exchange) logRefusal(r *gate.Refusal) {
-	x.log(zap.String("farebox_refused", string(r.Code)))
-	if r.Cause != nil {
-		x.log(zap.String("farebox_cause", r.Cause.Error()))
-	}
-	ours := []gate.Code{gate.PlatformUnavailable, gate.ChargeFailed, gate.Misconfigured, gate.UpstreamFailed, gate.UpstreamTimeout}
-	if slices.Contains(ours, r.Code) {
-		x.h.logger.Error("a call failed", "server", x.h.Server, "code", r.Code, "tool", r.Tool, "error", r.Cause)
-	}
 }
 
 const (
@@ -435,7 +422,8 @@ func (x *exchange) preflight() {
 	h.Set("Allow", allowedMethods)
 	if x.origin != "" {
 		h.Set("Access-Control-Allow-Methods", allowedMethods)
-		h.Set("Access-Control-Allow-Headers", allowedHeaders)
+		h.Set("Access-Control-Allow-Headers", x.mayAsk())
+		h.Add("Vary", "Access-Control-Request-Headers")
 		h.Set("Access-Control-Max-Age", "600")
 	}
 	x.count("allowed")

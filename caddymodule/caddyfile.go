@@ -205,6 +205,7 @@ func (a *App) parseSecrets(d *caddyfile.Dispenser) error {
 //	    price <tool> cel <expression> max <amount> [charge_on <end>...]
 //	    free <tool>...
 //	    method <method> free|<amount>
+//	    method notifications/<name>|notifications/<beginning>* deny|free
 //	    unpriced deny|free|<amount>
 //	    charge_on success|tool_error|abandoned|started...
 //	    cap call|day|month <amount>
@@ -225,6 +226,7 @@ func (a *App) parseSecrets(d *caddyfile.Dispenser) error {
 //	    max_call <duration>
 //	    keepalive <duration>|0
 //	    origins <origin>...
+//	    credentials header <name>
 //	    receipts on|off
 //	    identity_headers on|off
 //	    upstream_authorization <value>
@@ -254,6 +256,7 @@ func (h *Handler) parse(d *caddyfile.Dispenser, declared *keys.Catalogue) error 
 		"max_body":     h.parseMaxBody,
 		"max_call":     func(d *caddyfile.Dispenser) error { return durationArg(d, &h.MaxCall) },
 		"keepalive":    h.parseKeepalive,
+		"credentials":  h.parseCredentials,
 		"origins":      func(d *caddyfile.Dispenser) error { return someArgs(d, &h.Origins) },
 		"receipts": func(d *caddyfile.Dispenser) error {
 			on := true
@@ -278,7 +281,7 @@ func (h *Handler) parsePrice(d *caddyfile.Dispenser) error {
 	if !d.Args(&p.Tool, &p.Amount) {
 		return d.Err("price: want a tool and an amount, as in: price get_forecast 0.01")
 	}
-	if err := checkItem(d, p.Tool); err != nil {
+	if err := h.checkItem(d, p.Tool); err != nil {
 		return err
 	}
 	amount := p.Amount
@@ -331,7 +334,7 @@ func (h *Handler) parseFree(d *caddyfile.Dispenser) error {
 		return err
 	}
 	for _, tool := range tools {
-		if err := checkItem(d, tool); err != nil {
+		if err := h.checkItem(d, tool); err != nil {
 			return err
 		}
 		h.Prices = append(h.Prices, Price{Tool: tool, Amount: "0"})

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -164,9 +165,19 @@ func exporter(w io.Writer, format string) (write func(admin.TransactionView) err
 		}
 		return func(t admin.TransactionView) error {
 			return out.Write([]string{t.ID, t.Kind, t.At.Format(time.RFC3339Nano), t.Debtor, t.Creditor, t.Amount.String(),
-				t.Environment, t.Charge, t.Key, t.Server, t.Tool, t.Reason})
+				t.Environment, t.Charge, t.Key, t.Server, cell(t.Tool), cell(t.Reason)})
 		}, func() error { out.Flush(); return out.Error() }, nil
 	default:
 		return nil, nil, fmt.Errorf("--format %q is not known: want jsonl or csv", format)
 	}
+}
+
+// cell returns a text as it stands in a table that is opened in a spreadsheet:
+// what begins like a formula would be run there, and names of tools are whatever
+// a server or an agent has written.
+func cell(text string) string {
+	if text != "" && strings.ContainsRune("=+-@\t\r", rune(text[0])) {
+		return "'" + text
+	}
+	return text
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -49,6 +50,10 @@ type exchange struct {
 	session   string       // the server's id of it, "" for none
 	ticketOut atomic.Bool  // an event id went out with which the client may come back
 	resumed   *gate.Ticket // of the stream that a GET goes on with; nil for none
+
+	charged    struct{ tool, id string } // what is to be paid, once it is known
+	keepFields bool                      // for a record of our own in the access log
+	fields     []zap.Field
 }
 
 func newExchange(h *Handler, w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) *exchange {
@@ -120,7 +125,7 @@ func (x *exchange) admitRequest() *gate.Refusal {
 	if x.r.Method == http.MethodOptions {
 		return nil
 	}
-	key, refusal := x.h.gate.Authenticate(x.r.Context(), x.client(), x.r.Header.Values("Authorization"))
+	key, refusal := x.authenticate()
 	if refusal == nil || refusal.Code == gate.TokenExpired { // of others it is not told that they exist
 		x.key = key
 	}
@@ -130,7 +135,7 @@ func (x *exchange) admitRequest() *gate.Refusal {
 	x.identify()
 	x.quota, x.often = x.h.gate.Count(key)
 	x.retry = x.r.Header.Values("Idempotency-Key")
-	cleanRequest(x.r)
+	cleanRequest(x.r, &x.h.credential)
 	return nil
 }
 
@@ -154,6 +159,7 @@ func (x *exchange) identify() {
 
 // identifyCharge tells Caddy's placeholders and logs what is to be paid.
 func (x *exchange) identifyCharge(tool, charge string) {
+	x.charged.tool, x.charged.id = tool, charge
 	repl := x.r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	repl.Set("http.farebox.tool", tool)
 	repl.Set("http.farebox.charge", charge)
@@ -162,6 +168,11 @@ func (x *exchange) identifyCharge(tool, charge string) {
 
 // log adds fields to the request's access log record.
 func (x *exchange) log(fields ...zap.Field) {
+	for _, f := range fields {
+		if x.keepFields {
+			x.fields = append(slices.DeleteFunc(x.fields, func(old zap.Field) bool { return old.Key == f.Key }), f)
+		}
+	}
 	extra, ok := x.r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields)
 	if !ok {
 		return
@@ -347,6 +358,9 @@ func (x *exchange) settleIn(ctx context.Context, cancel context.CancelFunc, call
 	o.Notifies, o.LeftOut, o.Keepalive = x.notifies, x.leftOut(), x.h.keepalive()
 	t := tap.New(x.w, o)
 	abandoned := sync.OnceFunc(func() {
+		if client.Err() != nil && x.message.Method != "subscriptions/listen" { // which its client ends as it likes
+			x.logAbandoned()
+		}
 		if call.Paid() && !o.Resumed { // one that was left was counted then
 			call.Abandoned(!o.Detached || t.Resumable() && !call.ChargesAbandoned())
 			metrics.Abandoned(x.h.Server)
@@ -373,6 +387,9 @@ func (x *exchange) settleIn(ctx context.Context, cancel context.CancelFunc, call
 	failure := x.run(t, x.r.WithContext(ctx))
 	finished = true
 	complete = t.Finish(failure)
+	if !complete && client.Err() == nil {
+		x.logCut(failure)
+	}
 	if t.Unanswered() {
 		abandoned()
 	}

@@ -178,8 +178,9 @@ var ownHeaders = []string{
 
 // cleanRequest removes what a client may not say to the server. Headers that
 // it names in Connection are for this hop alone (RFC 9110, 7.6.1), and the
-// proxy would remove them only after ours were set (CVE-2026-30851).
-func cleanRequest(r *http.Request) {
+// proxy would remove them only after ours were set (CVE-2026-30851). So does the
+// header in which a site takes keys.
+func cleanRequest(r *http.Request, key *credential) {
 	for _, name := range hopNames(r) {
 		delete(r.Header, name)
 	}
@@ -187,7 +188,7 @@ func cleanRequest(r *http.Request) {
 		r.Header.Del(name)
 	}
 	for name := range r.Header {
-		if isIdentity(name) {
+		if is := spelled(name); isIdentity(is) || is == key.base {
 			delete(r.Header, name)
 		}
 	}
@@ -196,11 +197,9 @@ func cleanRequest(r *http.Request) {
 
 var identitySpelling = strings.NewReplacer("_", "-", ".", "-")
 
-// isIdentity reports whether a header could be read as one of ours: some
-// servers take '_' and '.' for '-'.
-func isIdentity(name string) bool {
-	return strings.HasPrefix(identitySpelling.Replace(strings.ToLower(name)), "x-farebox-")
-}
+// isIdentity reports whether a header, as spelled returns it, could be read as
+// one of ours.
+func isIdentity(spelled string) bool { return strings.HasPrefix(spelled, "x-farebox-") }
 
 var errTwice = errors.New("the request had been sent once, and is not sent again")
 

@@ -191,7 +191,7 @@ func TestCleanRequest(t *testing.T) {
 		"Traceparent":             {"00-1"},
 	}
 	r.Trailer = http.Header{"X-Farebox-Account": nil}
-	cleanRequest(r)
+	cleanRequest(r, &credential{})
 	if len(r.Header) != 2 || r.Header.Get("Accept") == "" || r.Header.Get("Traceparent") == "" || r.Trailer != nil {
 		t.Errorf("left: %v, trailer %v", r.Header, r.Trailer)
 	}

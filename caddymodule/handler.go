@@ -14,6 +14,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
 
 	"github.com/fareboxhq/farebox/internal/gate"
 	"github.com/fareboxhq/farebox/internal/items"
@@ -60,8 +61,9 @@ type Handler struct {
 	// match wins.
 	Prices []Price `json:"prices,omitempty"`
 
-	// Methods that may be called although the protocol does not have them, and
-	// what requests cost that have no name or URI.
+	// Methods that may be called although the protocol does not have them, what
+	// requests cost that have no name or URI, and notifications that are not
+	// forwarded.
 	Methods []Method `json:"methods,omitempty"`
 
 	// What becomes of tools that no price names: `deny`, `free`, or an amount.
@@ -124,6 +126,10 @@ type Handler struct {
 	// is a scheme, a host and, if it is not the usual one, a port.
 	Origins []string `json:"origins,omitempty"`
 
+	// Where clients may put their key, beside the Authorization header. Default:
+	// nowhere.
+	Credentials *Credentials `json:"credentials,omitempty"`
+
 	// Whether receipts are left out of answers.
 	NoReceipts bool `json:"no_receipts,omitempty"`
 
@@ -137,17 +143,20 @@ type Handler struct {
 	// secret out of the config.
 	UpstreamAuthorization string `json:"upstream_authorization,omitempty"`
 
-	logger       *slog.Logger
-	elsewhere    bool // who earns, and the fee, are known at the platform
-	book         *pricing.Book
-	environments []keys.Environment
-	origins      map[string]bool
-	upstreamAuth string
-	caps         ledger.Caps
-	freeCalls    int64
-	rate         keys.Rate
-	rights       *gate.Rights
-	resource     *resource // nil without oauth
+	credential    credential
+	accessLog     *zap.Logger // only with a credential's header
+	logger        *slog.Logger
+	elsewhere     bool // who earns, and the fee, are known at the platform
+	book          *pricing.Book
+	environments  []keys.Environment
+	origins       map[string]bool
+	upstreamAuth  string
+	caps          ledger.Caps
+	freeCalls     int64
+	rate          keys.Rate
+	rights        *gate.Rights
+	notifications *gate.Notifications
+	resource      *resource // nil without oauth
 
 	ready chan struct{} // closed once the two below are set
 	rt    *runtime.Runtime
@@ -214,6 +223,9 @@ func (Handler) CaddyModule() caddy.ModuleInfo {
 // Provision compiles the config. It opens nothing: `caddy validate` runs it.
 func (h *Handler) Provision(ctx caddy.Context) error {
 	h.logger = ctx.Slogger()
+	if h.Credentials != nil {
+		h.accessLog = accessLogger(ctx)
+	}
 	h.ready = make(chan struct{})
 	if len(h.Environments) == 0 {
 		h.Environments = []string{string(keys.Live)}
@@ -279,6 +291,12 @@ func (h *Handler) compile() error {
 	if h.book, err = compileBook(h.Prices, h.Methods, h.Unpriced, h.ChargeOn); err != nil {
 		return err
 	}
+	if h.notifications, err = compileNotifications(h.Methods); err != nil {
+		return err
+	}
+	if h.credential, err = newCredential(h.Credentials); err != nil {
+		return err
+	}
 	if err := h.compileSpending(); err != nil {
 		return err
 	}
@@ -324,6 +342,9 @@ func compileBook(prices []Price, methods []Method, unpriced string, chargeOn []s
 		}
 	}
 	for _, m := range methods {
+		if m.ofNotification() {
+			continue // see compileNotifications
+		}
 		r, err := m.rule(fallback.ChargeOn)
 		if err != nil {
 			return nil, err
@@ -387,7 +408,7 @@ func (h *Handler) bind(ctx context.Context, rt *runtime.Runtime, app *App) error
 	policy := gate.Policy{
 		Server: h.Server, Environments: h.environments, Secrets: app.settings.Secrets,
 		Prices: h.book, Currency: app.Currency, Receipts: !h.NoReceipts, MaxCall: duration(h.MaxCall),
-		Rights: h.rights, Rate: h.rate, Caps: h.caps, FreeCalls: h.freeCalls,
+		Rights: h.rights, Notifications: h.notifications, Rate: h.rate, Caps: h.caps, FreeCalls: h.freeCalls,
 	}
 	if service := rt.Service(); service != nil {
 		var err error
@@ -408,8 +429,15 @@ const startPatience = 5 * time.Second
 
 // ServeHTTP serves one request; see exchange.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	x := newExchange(h, w, r, next)
-	if isDiscovery(r.URL.Path) {
+	if h.credential.base != "" {
+		return h.serveRedacted(w, r, next)
+	}
+	return newExchange(h, w, r, next).serveAny()
+}
+
+// serveAny serves what comes to the handler.
+func (x *exchange) serveAny() error {
+	if isDiscovery(x.r.URL.Path) {
 		x.count("not_found")
 		return caddyhttp.Error(http.StatusNotFound, errNoMetadata)
 	}

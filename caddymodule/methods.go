@@ -16,10 +16,14 @@ import (
 type Method struct {
 	// The name of the method, such as `vendor/thing`. What is priced by name or
 	// URI (`tools/call`, `prompts/get`, `resources/read`) is not for here, nor
-	// are lists, tasks, notifications, and what opens and keeps up a connection.
+	// are lists, tasks, and what opens and keeps up a connection. Or the name of
+	// a notification that the protocol does not have, such as
+	// `notifications/vendor/thing`; with `*` at its end, the beginning of many.
 	Method string `json:"method"`
 
 	// The amount of one request: `free`, or a decimal with at most six places.
+	// Of notifications, which pass unless a rule says otherwise: `deny`, or
+	// `free` for those that pass although the beginning of their name is denied.
 	Amount string `json:"amount"`
 }
 
@@ -31,6 +35,9 @@ func (m *Method) rule(on pricing.ChargeOn) (pricing.Rule, error) {
 	}
 	if m.Amount == unpricedFree {
 		return r, nil
+	}
+	if m.Amount == methodDeny {
+		return r, fmt.Errorf("method %q: requests that the protocol does not have are refused unless a rule lets them pass; deny is for notifications", m.Method)
 	}
 	var err error
 	if r.Amount, err = ledger.ParseAmount(m.Amount); err != nil {
@@ -44,6 +51,10 @@ func (h *Handler) parseMethod(d *caddyfile.Dispenser) error {
 	if !d.Args(&m.Method, &m.Amount) || d.NextArg() {
 		return d.Err("method: want a method and free or an amount, as in: method vendor/thing 0.01")
 	}
+	if m.ofNotification() {
+		h.Methods = append(h.Methods, m)
+		return h.parseNotification(d)
+	}
 	if _, err := m.rule(0); err != nil {
 		return d.WrapErr(err)
 	}
@@ -56,14 +67,24 @@ func (h *Handler) parseMethod(d *caddyfile.Dispenser) error {
 	return nil
 }
 
-// checkItem refuses the names that price and free do not take.
-func checkItem(d *caddyfile.Dispenser, text string) error {
+// checkItem refuses the names that price and free do not take, at their line:
+// also those that can never match, which is told of the ones before them.
+func (h *Handler) checkItem(d *caddyfile.Dispenser, text string) error {
 	item, err := items.Parse(text)
 	switch {
 	case err != nil:
 		return d.WrapErr(err)
 	case item.Kind == items.Method:
 		return d.Errf("%q: write methods as in: method %s 0.01", text, item.Name)
+	}
+	var before items.Table[struct{}]
+	for _, p := range h.Prices {
+		if other, err := items.Parse(p.Tool); err == nil && other.Kind == item.Kind {
+			_ = before.Add(other, struct{}{}) // it was checked at its own line
+		}
+	}
+	if err := before.Add(item, struct{}{}); err != nil {
+		return d.WrapErr(err)
 	}
 	return nil
 }

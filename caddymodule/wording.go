@@ -2,9 +2,21 @@ package caddymodule
 
 import (
 	"fmt"
+	"strconv"
 
 	"github.com/fareboxhq/farebox/internal/items"
 )
+
+// plainly returns a name as it stands in a sentence: as it is if it is of the
+// usual characters, else in quotes.
+func plainly(name string) string {
+	for i := range len(name) {
+		if c := name[i]; c <= ' ' || c > '~' || c == '"' || c == '\\' {
+			return strconv.Quote(name)
+		}
+	}
+	return name
+}
 
 // notDone says of what is charged, as it stands in refusals, that it was not
 // done: the words with which texts for models begin.

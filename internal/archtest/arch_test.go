@@ -64,7 +64,7 @@ var onlyInternal = []struct {
 	{"internal/keys", nil, "what a key is depends on nothing"},
 	{"internal/ledger", nil, "what charging means depends on nothing"},
 	{"internal/mcp", nil, "how messages are read depends on nothing"},
-	{"internal/items", nil, "what a server offers has a name whatever it costs and whoever may use it"},
+	{"internal/items", []string{"third party"}, "what a server offers has a name whatever it costs and whoever may use it; Unicode's normal forms need their tables"},
 	{"internal/pricing", []string{"internal/items", "internal/ledger", "third party"}, "a price is an amount for a tool; expressions need a language, which is CEL"},
 	{"internal/gate", []string{"internal/items", "internal/keys", "internal/ledger", "internal/mcp", "internal/pricing"}, "decisions are made without a protocol, a store or a server in hand"},
 	{"internal/coding", []string{"third party"}, "how a body is encoded has nothing to do with what is in it"},

@@ -79,6 +79,8 @@ func (g *Gate) claim(ctx context.Context, key *keys.Key, m *mcp.Message) (*Task,
 		return g.task(ctx, key, m)
 	case m.Method == "subscriptions/listen":
 		return nil, g.checkListened(ctx, key, m)
+	case m.Kind == mcp.KindNotification && m.TaskID != "" && m.Method != mcp.MethodTaskStatus: // that tells of the client's own
+		return nil, g.checkTasks(ctx, key, m.TaskID)
 	case m.HasState && mcp.MayAsk(m.Method):
 		_, ours, refusal := g.bound(ctx, boundState, ownerOf(key), stateOf(m.RequestState, mcp.Fingerprint(m)))
 		if refusal == nil && !ours {
@@ -99,7 +101,12 @@ func (g *Gate) checkListened(ctx context.Context, key *keys.Key, m *mcp.Message)
 	if err != nil {
 		return &Refusal{Code: ParamsInvalid, Cause: err, Reason: "params.notifications cannot be read with certainty"}
 	}
-	for _, id := range listened.Tasks {
+	return g.checkTasks(ctx, key, listened.Tasks...)
+}
+
+// checkTasks refuses tasks that are not the account's.
+func (g *Gate) checkTasks(ctx context.Context, key *keys.Key, ids ...string) *Refusal {
+	for _, id := range ids {
 		if _, ours, refusal := g.bound(ctx, boundTask, ownerOf(key), id); refusal != nil {
 			return refusal
 		} else if !ours {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -290,7 +291,7 @@ func (c *Call) end(ctx context.Context, result Result) {
 		}
 		return
 	case err != nil && !c.resumed: // of one that is resumed the reservation may be gone
-		c.gate.Logger.Warn("a reservation could not be given back, it will expire", "charge", c.id, "error", err)
+		c.log(slog.LevelWarn, "a reservation could not be given back, it will expire", err)
 	}
 	c.count(result)
 }
@@ -328,11 +329,19 @@ func (c *Call) refund(ctx context.Context) {
 		},
 		ledger.Audit{At: now, Actor: "gateway", Action: "charge.refund", Target: charge.ID})
 	if err != nil && !errors.Is(err, ledger.ErrSettled) { // that is a charge that a free quota has paid
-		c.gate.Logger.Error("an undelivered call could not be refunded: refund it by hand", "charge", charge.ID, "error", err)
+		c.log(slog.LevelError, "an undelivered call could not be refunded: refund it by hand", err)
 		c.count(ResultFailed)
 		return
 	}
 	c.count(ResultRefunded)
+}
+
+// log writes a line about the call, with what every line about a failed call
+// says of it.
+func (c *Call) log(level slog.Level, message string, cause error) {
+	o := &c.order
+	c.gate.Logger.Log(context.Background(), level, message, "server", c.gate.policy.Server, "tool", o.Tool, "charge", c.id,
+		"account", o.Account, "key", o.Key, "cause", cause)
 }
 
 func (c *Call) count(r Result) {
@@ -366,7 +375,7 @@ func (c *Call) fields(purse ledger.Purse) []mcp.Field {
 	})
 	jws, signErr := c.gate.Signer.Sign(receipt)
 	if err = errors.Join(err, signErr); err != nil {
-		c.gate.Logger.Error("a receipt could not be made", "charge", c.id, "error", err)
+		c.log(slog.LevelError, "a receipt could not be made", err)
 		return nil
 	}
 	return []mcp.Field{
@@ -388,7 +397,7 @@ func (c *Call) renew() {
 		return
 	}
 	if err := c.gate.Ledger.Renew(context.Background(), c.id); err != nil && !c.resumed {
-		c.gate.Logger.Warn("a reservation could not be renewed", "charge", c.id, "error", err)
+		c.log(slog.LevelWarn, "a reservation could not be renewed", err)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

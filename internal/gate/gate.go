@@ -94,20 +94,21 @@ const (
 
 // Policy is what the operator has decided for one server.
 type Policy struct {
-	Server       string
-	Provider     string // id of the account that earns
-	Environments []keys.Environment
-	Rights       *Rights      // which scopes are needed for what; nil: keys.ScopeConnect for everything
-	Rate         keys.Rate    // of the requests of one lineage of keys; zero for no bound
-	Secrets      *keys.Format // the form of tokens
-	Prices       *pricing.Book
-	Currency     string
-	Receipts     bool          // put receipts into answers
-	MaxCall      time.Duration // how long a reservation is renewed at most
-	Caps         ledger.Caps   // of what an account spends at this server
-	FreeCalls    int64         // how many calls a day of an account cost nothing
-	Fee          ledger.Share  // of each charge, for the account FeeTo
-	FeeTo        string        // id of the operator's account; "" without a fee
+	Server        string
+	Provider      string // id of the account that earns
+	Environments  []keys.Environment
+	Rights        *Rights        // which scopes are needed for what; nil: keys.ScopeConnect for everything
+	Rate          keys.Rate      // of the requests of one lineage of keys; zero for no bound
+	Notifications *Notifications // which of those of extensions are forwarded; nil: all
+	Secrets       *keys.Format   // the form of tokens
+	Prices        *pricing.Book
+	Currency      string
+	Receipts      bool          // put receipts into answers
+	MaxCall       time.Duration // how long a reservation is renewed at most
+	Caps          ledger.Caps   // of what an account spends at this server
+	FreeCalls     int64         // how many calls a day of an account cost nothing
+	Fee           ledger.Share  // of each charge, for the account FeeTo
+	FeeTo         string        // id of the operator's account; "" without a fee
 }
 
 // Deps are the running parts that a gate works with.
@@ -127,7 +128,8 @@ type Deps struct {
 
 // Gate admits calls to one server.
 type Gate struct {
-	policy Policy
+	policy    Policy
+	leftOutOf leftOutNames // of the server's lists
 	Deps
 }
 
@@ -148,9 +150,21 @@ func (g *Gate) Authenticate(ctx context.Context, client netip.Addr, authorizatio
 	if len(authorization) > 1 || len(authorization[0]) > maxAuthorization {
 		return nil, &Refusal{Code: TokenInvalid, Cause: keys.ErrMalformed}
 	}
+	// One space or more (RFC 9110, 11.4), and nothing else that is white.
 	scheme, token, _ := strings.Cut(authorization[0], " ")
-	if !strings.EqualFold(scheme, "Bearer") || token == "" {
+	if token = strings.TrimLeft(token, " "); !strings.EqualFold(scheme, "Bearer") {
+		token = ""
+	}
+	return g.Redeem(ctx, client, token)
+}
+
+// Redeem is Authenticate for a token that stands by itself.
+func (g *Gate) Redeem(ctx context.Context, client netip.Addr, token string) (*keys.Key, *Refusal) {
+	if token == "" {
 		return nil, &Refusal{Code: TokenMissing}
+	}
+	if len(token) > maxAuthorization {
+		return nil, &Refusal{Code: TokenInvalid, Cause: keys.ErrMalformed}
 	}
 	digest, err := g.policy.Secrets.Parse(token)
 	if err != nil {
@@ -240,9 +254,6 @@ func (g *Gate) Admit(ctx context.Context, key *keys.Key, era mcp.Era, m *mcp.Mes
 
 // quote prices a request, within the maximum that the caller has set.
 func (g *Gate) quote(ctx context.Context, item items.Item, m *mcp.Message) (pricing.Quote, *Refusal) {
-	if refusal := checkName(item); refusal != nil {
-		return pricing.Quote{}, refusal
-	}
 	name := item.String()
 	limit := ledger.Amount(math.MaxInt64)
 	if m.MaxPrice != "" {

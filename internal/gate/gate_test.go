@@ -178,6 +178,11 @@ func TestAuthenticate(t *testing.T) {
 	}{
 		"good":              {[]string{"Bearer " + good}, "", nil},
 		"scheme in capital": {[]string{"BEARER " + good}, "", nil},
+		"two spaces":        {[]string{"Bearer  " + good}, "", nil},
+		"many spaces":       {[]string{"bearer" + strings.Repeat(" ", 100) + good}, "", nil},
+		"a tab":             {[]string{"Bearer\t" + good}, TokenMissing, nil},
+		"a space and a tab": {[]string{"Bearer \t" + good}, TokenInvalid, keys.ErrMalformed},
+		"spaces alone":      {[]string{"Bearer    "}, TokenMissing, nil},
 		"none":              {nil, TokenMissing, nil},
 		"empty":             {[]string{""}, TokenMissing, nil},
 		"no token":          {[]string{"Bearer "}, TokenMissing, nil},

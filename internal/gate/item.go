@@ -2,15 +2,13 @@ package gate
 
 import (
 	"fmt"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/fareboxhq/farebox/internal/items"
 	"github.com/fareboxhq/farebox/internal/mcp"
 )
 
-// itemOf returns what a request asks for.
-func itemOf(m *mcp.Message) items.Item {
+// ItemOf returns what a request asks for.
+func ItemOf(m *mcp.Message) items.Item {
 	switch m.Method {
 	case "tools/call":
 		return items.Item{Kind: items.Tool, Name: m.Name}
@@ -28,13 +26,15 @@ func itemOf(m *mcp.Message) items.Item {
 // book names them.
 func (g *Gate) appraise(known bool, m *mcp.Message) (item items.Item, costs bool, refusal *Refusal) {
 	if m.Kind == mcp.KindRequest {
-		item = itemOf(m)
+		item = ItemOf(m)
 	}
 	switch {
 	case known && m.Kind != mcp.KindRequest:
 		return item, false, nil
+	case !known && m.Kind == mcp.KindNotification:
+		return items.Item{Kind: items.Method, Name: m.Method}, false, g.checkNotification(m)
 	case known && item.Kind == items.Tool:
-		return item, true, nil // its quote tells: an unpriced one may be denied
+		return item, true, g.checkName(item) // its quote tells: an unpriced one may be denied
 	}
 	offer, named := g.policy.Prices.Offer(item)
 	switch {
@@ -44,23 +44,51 @@ func (g *Gate) appraise(known bool, m *mcp.Message) (item items.Item, costs bool
 		return item, false, &Refusal{Code: ParamsInvalid,
 			Reason: "the uri must be written in its normal form (RFC 3986, 6.2.2), without a fragment: prices are found by it"}
 	}
-	return item, named && !offer.Free(), nil
+	if costs = named && !offer.Free(); costs {
+		return item, true, g.checkName(item)
+	}
+	return item, false, g.checkConfusable(item)
 }
 
-// maxItemName bounds the name of what is charged, in bytes: charges, receipts
-// and event ids carry it.
-const maxItemName = 1024
-
-// checkName refuses names that cannot stand in the books: those of prompts and
-// resources are whatever a caller writes.
-func checkName(item items.Item) *Refusal {
-	if len(item.Name) > maxItemName {
-		return &Refusal{Code: ParamsInvalid, Reason: fmt.Sprintf("a %s that has a price must have a name or URI of at most %d bytes", item.Kind, maxItemName)}
+// checkNotification refuses what the operator denies, and what is not named like
+// a notification: a lax server could run a request for it, which nobody pays.
+func (g *Gate) checkNotification(m *mcp.Message) *Refusal {
+	if !mcp.IsNotification(m.Method) || g.policy.Notifications.denies(m.Method) {
+		return &Refusal{Code: MethodUnknown, Reason: "method not found: " + m.Method}
 	}
-	for _, r := range item.Name {
-		if r == utf8.RuneError || !unicode.IsPrint(r) { // operators read it in a terminal
-			return &Refusal{Code: ParamsInvalid, Reason: fmt.Sprintf("a %s that has a price must have a name or URI of printable characters", item.Kind)}
-		}
+	return nil
+}
+
+// checkName refuses names that cannot stand in the books, and those that the
+// server could take for others: callers write what they like.
+func (g *Gate) checkName(item items.Item) *Refusal {
+	if err := items.CheckName(item); err != nil {
+		return &Refusal{Code: ParamsInvalid, Reason: err.Error()}
+	}
+	return g.checkConfusable(item)
+}
+
+// checkConfusable refuses names that the server could take for one that has
+// another price, or needs other scopes.
+func (g *Gate) checkConfusable(item items.Item) *Refusal {
+	err := g.confusable(item)
+	if err == nil {
+		return nil
+	}
+	if item.Kind == items.Tool {
+		return &Refusal{Code: ToolUnknown, Tool: item.String(), Cause: err}
+	}
+	return &Refusal{Code: ParamsInvalid, Tool: item.String(), Cause: err, Reason: fmt.Sprintf("unknown %s: %q", item.Kind, item.Name)}
+}
+
+// confusable returns why a name may be taken for another that has another price,
+// or needs other scopes; nil if it cannot.
+func (g *Gate) confusable(item items.Item) error {
+	if pattern, yes := g.policy.Prices.Confusable(item); yes {
+		return fmt.Errorf("a server that does not tell case, Unicode's forms or white space apart could take it for one that is priced by %q: name it exactly in a price of its own", pattern)
+	}
+	if pattern, yes := g.policy.Rights.confusable(item); yes {
+		return fmt.Errorf("a server that does not tell case, Unicode's forms or white space apart could take it for one whose scopes are those of %q: name it exactly in a scope of its own", pattern)
 	}
 	return nil
 }

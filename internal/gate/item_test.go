@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/fareboxhq/farebox/internal/items"
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/mcp"
@@ -40,7 +41,7 @@ func request(method, params string) string {
 func TestAdmitItems(t *testing.T) {
 	b := newShop(t)
 	secret := b.key(t, nil)
-	long := strings.Repeat("x", maxItemName)
+	long := strings.Repeat("x", items.MaxName)
 	for _, c := range []struct {
 		method, params string
 		code           Code
@@ -68,8 +69,8 @@ func TestAdmitItems(t *testing.T) {
 		{"resources/read", `{"uri":" docs://a"}`, ParamsInvalid, "", ""},
 		{"resources/read", `{"uri":"other://../docs"}`, ParamsInvalid, "", ""},
 		{"resources/read", `{"uri":"by:abc","arguments":{"a":1}}`, "", "resource:by:abc", "0.000006"},
-		{"resources/read", `{"uri":"docs://` + long[:maxItemName-7] + `"}`, "", "resource:docs://" + long[:maxItemName-7], "0.003"},
-		{"resources/read", `{"uri":"docs://` + long[:maxItemName-6] + `"}`, ParamsInvalid, "", ""},
+		{"resources/read", `{"uri":"docs://` + long[:items.MaxName-7] + `"}`, "", "resource:docs://" + long[:items.MaxName-7], "0.003"},
+		{"resources/read", `{"uri":"docs://` + long[:items.MaxName-6] + `"}`, ParamsInvalid, "", ""},
 		{"resources/read", `{"uri":"other://` + long + `"}`, "", "", ""},
 		{"vendor/thing", `{"a":1}`, "", "method:vendor/thing", "0.004"},
 		{"vendor/hello", `{}`, "", "", ""},
@@ -127,7 +128,7 @@ func TestMethodRulesHoldInBothEras(t *testing.T) {
 // escapes.
 func TestReceiptOfTheLongestName(t *testing.T) {
 	b := newShop(t)
-	uri := "docs://" + strings.Repeat("&", maxItemName-len("docs://"))
+	uri := "docs://" + strings.Repeat("&", items.MaxName-len("docs://"))
 	call, refusal := b.call(t, b.key(t, nil), request("resources/read", `{"uri":"`+uri+`"}`))
 	if refusal != nil {
 		t.Fatal(refusal)

@@ -2,6 +2,8 @@ package gate
 
 import (
 	"encoding/json"
+	"strconv"
+	"sync"
 
 	"github.com/fareboxhq/farebox/internal/items"
 	"github.com/fareboxhq/farebox/internal/keys"
@@ -49,10 +51,11 @@ func (g *Gate) judge(key *keys.Key, kind items.Kind, offerOf func(items.Item) (p
 	return func(name string) (keep bool, fields []mcp.Field) {
 		item := items.Item{Kind: kind, Name: name}
 		offer, ok := offerOf(item)
-		if kind == items.Tool && (!ok || !mcp.ValidToolName(name)) { // such a name cannot be called through here
+		if kind == items.Tool && !ok || !g.mayUse(key, item) {
 			return false, nil
 		}
-		if !g.mayUse(key, item) {
+		if reason := g.uncallable(item, ok && !offer.Free()); reason != nil {
+			g.leftOut(item, reason)
 			return false, nil
 		}
 		return true, g.priceFields(offer, ok)
@@ -77,4 +80,51 @@ func priceOf(o pricing.Offer, currency string) []byte {
 		panic(err) // amounts and a currency always encode
 	}
 	return value
+}
+
+// uncallable returns why an item of a list cannot be had through here, because
+// of its name; nil if it can.
+func (g *Gate) uncallable(item items.Item, costs bool) error {
+	if item.Kind == items.Tool || costs {
+		if err := items.CheckName(item); err != nil {
+			return err
+		}
+	}
+	return g.confusable(item)
+}
+
+// maxLeftOut bounds how many names are told of in the log, by each gate: lists
+// are read often, and what is in them is the server's to say.
+const maxLeftOut = 100
+
+// leftOutNames has what was told of already.
+type leftOutNames struct {
+	mu   sync.Mutex
+	told map[items.Item]struct{}
+}
+
+// first reports whether the item is to be told of: for the first time, and while
+// there were not too many.
+func (l *leftOutNames) first(item items.Item) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if _, told := l.told[item]; told || len(l.told) >= maxLeftOut {
+		return false
+	}
+	if l.told == nil {
+		l.told = make(map[items.Item]struct{})
+	}
+	l.told[item] = struct{}{}
+	return true
+}
+
+// leftOut tells the operator, once, of what is missing in the server's lists. The
+// name is quoted, and cut: it is one that was refused.
+func (g *Gate) leftOut(item items.Item, reason error) {
+	const most = 2 * items.MaxToolName
+	item.Name = item.Name[:min(len(item.Name), most)]
+	if g.leftOutOf.first(item) {
+		g.Logger.Warn("the server offers something that cannot be called by its name: it is left out of the list",
+			"server", g.policy.Server, "kind", item.Kind.String(), "name", strconv.Quote(item.Name), "reason", reason)
+	}
 }

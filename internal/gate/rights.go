@@ -98,6 +98,15 @@ func (r *Rights) of(item items.Item) []string {
 // names reports whether a rule has the item's very name.
 func (r *Rights) names(item items.Item) bool { return r != nil && r.rules.HasExactly(item) }
 
+// confusable reports whether a server could take the item's name for one that
+// needs other scopes; see items.Table.Confusable.
+func (r *Rights) confusable(item items.Item) (pattern string, yes bool) {
+	if r == nil {
+		return "", false
+	}
+	return r.rules.Confusable(item)
+}
+
 // allow reports whether the key carries all of the scopes.
 func (r *Rights) allow(k *keys.Key, scopes []string) bool {
 	var catalogue *keys.Catalogue
@@ -146,6 +155,11 @@ func (g *Gate) permit(key *keys.Key, item items.Item, known bool, m *mcp.Message
 		if item.Kind == items.Resource && g.policy.Rights.ambiguous(item.Name, m.Method == "completion/complete") {
 			return nil, &Refusal{Code: ParamsInvalid,
 				Reason: "the uri must be written in its normal form (RFC 3986, 6.2.2), without a fragment: what it needs is found by it"}
+		}
+		if pattern, yes := g.policy.Rights.confusable(item); yes {
+			return nil, &Refusal{Code: ParamsInvalid, Tool: item.String(),
+				Reason: fmt.Sprintf("unknown %s: %q", item.Kind, item.Name),
+				Cause:  fmt.Errorf("a server could take it for one whose scopes are those of %q", pattern)}
 		}
 		needs := g.policy.Rights.of(item)
 		if !g.policy.Rights.allow(key, needs) {
@@ -207,8 +221,10 @@ func (r *Rights) ambiguous(uri string, mayBeTemplate bool) bool {
 // protocol does not have are items of their own.
 func asks(item items.Item, known bool, m *mcp.Message) (asked []items.Item, err error) {
 	switch {
-	case m.Kind != mcp.KindRequest:
+	case known && m.Kind != mcp.KindRequest:
 		return nil, nil
+	case m.Kind != mcp.KindRequest: // an extension's
+		return []items.Item{item}, nil
 	case item.Kind != items.Method:
 		return []items.Item{item}, nil
 	case !known:

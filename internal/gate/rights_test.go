@@ -175,7 +175,7 @@ func TestListsByScope(t *testing.T) {
 		all  []string
 		want map[string]string // by the key's scopes
 	}{
-		{mcp.ListTools, []string{"delete_x", "delete_own", "read_x", "both", "other", "delete_paid", "varies", "no name"}, map[string]string{
+		{mcp.ListTools, []string{"delete_x", "delete_own", "read_x", "both", "other", "delete_paid", "varies", "no\nname"}, map[string]string{
 			"": "", "read": "delete_own read_x", "write": "delete_x", "all": "delete_x delete_own read_x both", "base": "other varies",
 			"write agent:connect": "delete_x delete_paid",
 		}},
@@ -258,7 +258,8 @@ func TestNewRightsRefuses(t *testing.T) {
 	}{
 		{[]ScopeRule{{"a", []string{"nothing"}}}, nil, `unknown scope "nothing"; declared: read, write, all, base`},
 		{[]ScopeRule{{"a", nil}}, nil, "want the scopes"}, {[]ScopeRule{{"a[", []string{"read"}}}, nil, "cannot be read"},
-		{[]ScopeRule{{"a", []string{"read"}}, {"a", []string{"write"}}}, nil, "named twice"}, {[]ScopeRule{{"mail:x", []string{"read"}}}, nil, "no colon"},
+		{[]ScopeRule{{"a", []string{"read"}}, {"a", []string{"write"}}}, nil, "named twice"}, {[]ScopeRule{{"prompts:x", []string{"read"}}}, nil, "write prompt:NAME"},
+		{[]ScopeRule{{"*", []string{"read"}}, {"a*", []string{"write"}}}, nil, "can never match"},
 		{[]ScopeRule{{"method:tools/call", []string{"read"}}}, nil, "depends on what it names"}, {nil, []string{"admin"}, "require: unknown scope"},
 	} {
 		if _, err := NewRights(catalogue, c.rules, c.require); err == nil || !strings.Contains(err.Error(), c.want) {

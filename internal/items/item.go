@@ -20,14 +20,15 @@ const (
 	Resource
 	// Method is any other request; it goes by the name of its method.
 	Method
+
 	kinds = iota
 )
 
 var (
 	kindNames = [kinds]string{"tool", "prompt", "resource", "method"}
-	// prefixes begin the names of what is no tool. A tool's name has no colon,
-	// so that none is taken for another.
-	prefixes = [kinds]string{Prompt: "prompt:", Resource: "resource:", Method: "method:"}
+	// prefixes begin the names of items in charges and in the config. A tool goes
+	// by its own name there, unless that could be read as another item's.
+	prefixes = [kinds]string{"tool:", "prompt:", "resource:", "method:"}
 )
 
 // String returns "tool", "prompt", "resource" or "method", or "Kind(n)" for a
@@ -45,31 +46,58 @@ type Item struct {
 	Name string // without a prefix
 }
 
-// String returns the name by which charges know the item: a tool's own, and
-// prompt:NAME, resource:URI or method:NAME. It allocates for all but tools.
+// String returns the name by which charges know the item: a tool's own, or
+// tool:NAME if that could be read as something else, and prompt:NAME,
+// resource:URI or method:NAME. No two items have the same. It allocates for all
+// but plain names of tools.
 func (i Item) String() string {
-	if i.Kind == Tool || i.Kind >= kinds {
+	if i.Kind >= kinds || i.Kind == Tool && !needsPrefix(i.Name) {
 		return i.Name
 	}
 	return prefixes[i.Kind] + i.Name
 }
 
-// Parse is the inverse of Item.String; the name may be a pattern as well.
-// A prefix that is none of the known ones is an error, as is an empty name.
+// Parse is the inverse of Item.String; the name may be a pattern as well. What
+// looks like a mistyped prefix, or like a URI without one, is an error: a tool
+// of that name is written tool:NAME. So is an empty name.
 func Parse(text string) (Item, error) {
 	item := Item{Name: text}
-	if strings.Contains(text, ":") {
-		for kind := Prompt; kind < kinds; kind++ {
-			if name, ok := strings.CutPrefix(text, prefixes[kind]); ok {
-				item = Item{Kind: kind, Name: name}
-			}
-		}
-		if item.Kind == Tool {
-			return item, fmt.Errorf("%q: a tool's name has no colon; write prompt:NAME for a prompt, resource:URI for a resource", text)
-		}
+	kind, ok := prefixOf(text)
+	switch {
+	case ok:
+		item = Item{Kind: kind, Name: text[len(prefixes[kind]):]}
+	case needsPrefix(text):
+		return item, fmt.Errorf("%q: write prompt:NAME for a prompt, resource:URI for a resource, or tool:%s for a tool of that name", text, text)
 	}
 	if item.Name == "" {
 		return item, fmt.Errorf("want the name of a %s, or a pattern", item.Kind)
 	}
 	return item, nil
+}
+
+// prefixOf returns the kind whose prefix the text begins with.
+func prefixOf(text string) (Kind, bool) {
+	for kind := Tool; kind < kinds; kind++ {
+		if strings.HasPrefix(text, prefixes[kind]) {
+			return kind, true
+		}
+	}
+	return 0, false
+}
+
+// needsPrefix reports whether the name of a tool begins with something that is
+// read as a prefix, or that was perhaps meant as one: in another case, in the
+// plural, or the scheme of a URI.
+func needsPrefix(name string) bool {
+	before, after, colon := strings.Cut(name, ":")
+	if !colon {
+		return false
+	}
+	before = strings.TrimSuffix(strings.ToLower(before), "s")
+	for _, known := range kindNames {
+		if before == known {
+			return true
+		}
+	}
+	return strings.HasPrefix(after, "//")
 }

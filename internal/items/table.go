@@ -19,12 +19,16 @@ type Table[T any] struct {
 type shelf[T any] struct {
 	exact map[string]T
 	globs []glob[T] // in the order of the rules
+
+	folds   map[string]string // the exact names by what they fold to
+	folding bool              // a rule's pattern is not what it folds to
 }
 
 // glob is a rule for many items.
 type glob[T any] struct {
 	pattern string
-	pieces  []string // of a resource's pattern
+	uri     []string // of a resource's pattern: what stands between the wildcards
+	folded  []piece  // of all other patterns
 	value   T
 }
 
@@ -32,37 +36,75 @@ type glob[T any] struct {
 // stands for any run of characters except '/', '?' for one, and '[a-z]' for a
 // class. In those of resources, '*' and whatever stands in braces stand for any
 // run of characters, '/' included, and all else for itself. Methods have no
-// patterns. What cannot be read, and what stands there already, is an error.
+// patterns. What cannot be read, what stands there already, and what can never
+// match is an error.
 func (t *Table[T]) Add(item Item, value T) error {
 	s := &t.shelves[item.Kind]
 	g := glob[T]{pattern: item.Name, value: value}
-	many := false
-	var err error
-	switch item.Kind {
-	case Method:
-	case Resource:
-		g.pieces, err = splitURIPattern(item.Name)
-		many = len(g.pieces) > 1
-	default:
-		if many = strings.ContainsAny(item.Name, `*?[\`); many {
-			_, err = path.Match(item.Name, "")
-		}
-	}
+	many, fixed, err := g.compile(item)
 	if err != nil {
 		return fmt.Errorf("the pattern %q cannot be read: %w", item, err)
 	}
 	if _, there := s.exact[item.Name]; there || s.hasGlob(item.Name) {
 		return fmt.Errorf("%s %q is named twice", item.Kind, item.Name)
 	}
+	if err := CheckName(Item{item.Kind, fixed}); err != nil && (fixed != "" || !many) {
+		return fmt.Errorf("%s %q can never match: %w", item.Kind, item.Name, err)
+	}
 	if many {
+		if before := s.shadow(&g, item); before != "" {
+			return fmt.Errorf("%s %q can never match: %q, which stands before it, takes all that it would", item.Kind, item.Name, before)
+		}
+		s.folding = s.folding || strings.Contains(item.Name, "[") || !isFolded(item.Name)
 		s.globs = append(s.globs, g)
 		return nil
 	}
 	if s.exact == nil {
-		s.exact = make(map[string]T)
+		s.exact, s.folds = make(map[string]T), make(map[string]string)
 	}
+	s.folding = s.folding || !isFolded(item.Name)
 	s.exact[item.Name] = value
+	s.folds[Fold(item.Name)] = item.Name
 	return nil
+}
+
+// compile reads the item's pattern. It reports whether that may name many items,
+// and returns the text that all of them have.
+func (g *glob[T]) compile(item Item) (many bool, fixed string, err error) {
+	switch item.Kind {
+	case Method:
+		return false, item.Name, nil
+	case Resource:
+		g.uri, err = splitURIPattern(item.Name)
+		return len(g.uri) > 1, strings.Join(g.uri, ""), err
+	}
+	if !strings.ContainsAny(item.Name, `*?[\`) {
+		return false, item.Name, nil
+	}
+	if _, err = path.Match(item.Name, ""); err != nil {
+		return true, "", err
+	}
+	pieces := cutGlob(item.Name)
+	g.folded = fold(pieces)
+	return true, literals(pieces), nil
+}
+
+// shadow returns the pattern of a rule that takes all items which the new one
+// would match, "" if there is none that certainly does. With '*' as its only
+// wildcard it does if it matches the new pattern's text, wildcards and all; but
+// a class may have the '/' that '*' has not.
+func (s *shelf[T]) shadow(new *glob[T], item Item) string {
+	if item.Kind == Resource {
+		item.Name = strings.Join(new.uri, "*")
+	} else if strings.ContainsAny(item.Name, `[\`) {
+		return ""
+	}
+	for i := range s.globs {
+		if g := &s.globs[i]; (item.Kind == Resource || !strings.ContainsAny(g.pattern, `?[\`)) && g.matches(item) {
+			return g.pattern
+		}
+	}
+	return ""
 }
 
 func (s *shelf[T]) hasGlob(pattern string) bool {
@@ -72,6 +114,33 @@ func (s *shelf[T]) hasGlob(pattern string) bool {
 		}
 	}
 	return false
+}
+
+// Confusable reports whether a server whose lookup is lax could take the name of
+// a tool or a prompt for one that another rule is for, and returns that rule's
+// pattern: no rule has this very name, and a name that folds to the same (see
+// Fold) may find another rule than it does.
+func (t *Table[T]) Confusable(item Item) (pattern string, confusable bool) {
+	s := &t.shelves[item.Kind]
+	if item.Kind != Tool && item.Kind != Prompt || !s.folding && isFolded(item.Name) {
+		return "", false
+	}
+	if _, ok := s.exact[item.Name]; ok {
+		return "", false
+	}
+	folded := Fold(item.Name)
+	if name, ok := s.folds[folded]; ok {
+		return name, true
+	}
+	for i := range s.globs {
+		switch g := &s.globs[i]; {
+		case g.matches(item):
+			return "", false
+		case foldedMatch(g.folded, folded):
+			return g.pattern, true
+		}
+	}
+	return "", false
 }
 
 // Find returns the value of the rule for the item: of the one with exactly its
@@ -91,7 +160,7 @@ func (t *Table[T]) Find(item Item) (value T, ok bool) {
 
 // FindTemplate returns the value of the rule for every resource of a template
 // (RFC 6570). false says that this cannot be told: no rule has exactly the
-// template for its pattern, or another one comes before it.
+// template for its pattern.
 func (t *Table[T]) FindTemplate(template string) (value T, ok bool) {
 	s := &t.shelves[Resource]
 	if value, ok = s.exact[template]; ok {
@@ -100,9 +169,6 @@ func (t *Table[T]) FindTemplate(template string) (value T, ok bool) {
 	for i := range s.globs {
 		if s.globs[i].pattern == template {
 			return s.globs[i].value, true
-		}
-		if s.globs[i].matches(Item{Resource, template}) {
-			break
 		}
 	}
 	return value, false
@@ -139,7 +205,7 @@ func (t *Table[T]) Len(kind Kind) int {
 
 func (g *glob[T]) matches(item Item) bool {
 	if item.Kind == Resource {
-		return matchesPieces(g.pieces, item.Name)
+		return matchesPieces(g.uri, item.Name)
 	}
 	ok, _ := path.Match(g.pattern, item.Name) // Add has checked the pattern
 	return ok

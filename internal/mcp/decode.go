@@ -43,9 +43,10 @@ type decoder struct {
 // with a meaning there, because it differs from it only in case or in
 // characters that cannot be seen. A batch is refused. The id of a request, if
 // there is one, is a string of at most 128 bytes or a plain integer within
-// 2^53-1. tools/call must be a request with a valid tool name, and arguments
+// 2^53-1. tools/call must be a request with a name, and arguments
 // that are absent or an object; prompts/get must have a name, resources/read
-// a uri. Whether a method may be called at all is the caller's to decide.
+// a uri. Which names there are, and whether a method may be called at all, is
+// the caller's to decide.
 //
 // The error is always an *Error. Time and memory are bounded by the length of
 // the body, times its logarithm for objects with many keys.

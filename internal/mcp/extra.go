@@ -12,7 +12,9 @@ var (
 	errMethodList   = errors.New("lists are free: they tell what there is, and at what price")
 	errMethodBasic  = errors.New("it opens and keeps up the connection, which is free")
 	errMethodStream = errors.New("it opens a stream, which ends with the key and has no answer to pay for")
-	errMethodNotify = errors.New("notifications have no answer to pay for")
+	errMethodNotify = errors.New("notifications have no answer to pay for: want deny or free")
+	errNotification = errors.New("only notifications are let pass unless they are denied: their names begin with notifications/")
+	errNotifyBasic  = errors.New("it is one of the protocol's own notifications, which always pass")
 	errMethodTask   = errors.New("tasks belong to the calls that made them")
 )
 
@@ -21,7 +23,7 @@ var (
 // only in case from one that cannot are refused alike, since a lax server could
 // take them for it.
 func CheckMethodRule(method string) error {
-	if !ValidToolName(method) {
+	if !validMethodName(method) {
 		return errMethodName
 	}
 	name := strings.ToLower(method)
@@ -34,7 +36,7 @@ func CheckMethodRule(method string) error {
 		return errMethodStream
 	}
 	switch _, isList := ListOf(name); {
-	case strings.HasPrefix(name, "notifications/"):
+	case IsNotification(name):
 		return errMethodNotify
 	case strings.HasPrefix(name, "tasks/"):
 		return errMethodTask
@@ -42,4 +44,46 @@ func CheckMethodRule(method string) error {
 		return errMethodList
 	}
 	return nil
+}
+
+// CheckNotificationRule reports why an operator cannot say by a rule whether a
+// notification of clients passes, or with many all whose names begin so; nil if
+// they can.
+func CheckNotificationRule(name string, many bool) error {
+	switch {
+	case !validMethodName(name):
+		return errMethodName
+	case !IsNotification(name):
+		return errNotification
+	case many:
+		return nil
+	case name == notificationPrefix:
+		return errMethodName
+	}
+	for _, era := range []Era{EraSession, EraStateless} {
+		if KnownMethod(era, &Message{Kind: KindNotification, Method: name}) {
+			return errNotifyBasic
+		}
+	}
+	return nil
+}
+
+// maxMethodName bounds the name of a method that a rule is for, in bytes.
+const maxMethodName = 128
+
+// validMethodName reports whether a name is one that a rule may have: those of
+// the protocol and its extensions are of these characters.
+func validMethodName(name string) bool {
+	if name == "" || len(name) > maxMethodName {
+		return false
+	}
+	for i := range len(name) {
+		switch c := name[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
+		case c == '_', c == '.', c == '/', c == '-':
+		default:
+			return false
+		}
+	}
+	return true
 }

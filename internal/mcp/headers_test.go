@@ -150,16 +150,16 @@ func TestKnownMethod(t *testing.T) {
 	check(KindResponse, "", session)
 }
 
-// TestValidToolName proves the rule for the names of tools.
-func TestValidToolName(t *testing.T) {
+// TestValidMethodName proves the rule for the names of methods.
+func TestValidMethodName(t *testing.T) {
 	for c := range 256 {
 		name := "a" + string([]byte{byte(c)})
 		want := c == '_' || c == '.' || c == '/' || c == '-' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
-		if ValidToolName(name) != want {
+		if validMethodName(name) != want {
 			t.Errorf("%q: %v", name, !want)
 		}
 	}
-	if ValidToolName("") {
+	if validMethodName("") {
 		t.Error("an empty name is valid")
 	}
 }

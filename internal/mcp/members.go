@@ -106,7 +106,7 @@ func (d *decoder) stringValue(t token) string {
 	if t != tokenString {
 		return ""
 	}
-	var scratch [maxToolName]byte
+	var scratch [128]byte
 	return string(d.text(scratch[:]))
 }
 
@@ -208,8 +208,6 @@ func (d *decoder) judgeMethod() {
 			d.refuse(InvalidRequest, 0, "tools/call must have an id")
 		case name.token != tokenString:
 			d.refuse(InvalidParams, int(name.at), "tools/call must have the tool's name, a string")
-		case !ValidToolName(d.msg.Name):
-			d.refuse(InvalidParams, int(name.at), "a tool's name must be 1 to 128 of the characters A-Z a-z 0-9 _ . / -")
 		case arguments.token != tokenMore && arguments.token != tokenObject:
 			d.refuse(InvalidParams, int(arguments.at), "the arguments of tools/call must be an object")
 		}

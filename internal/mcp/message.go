@@ -181,23 +181,3 @@ func (e *Error) Error() string {
 	}
 	return fmt.Sprintf("%s (at byte %d)", e.Reason, e.Offset)
 }
-
-// maxToolName bounds the name of a tool, in bytes.
-const maxToolName = 128
-
-// ValidToolName reports whether a name is one that a tool may have: 1 to 128
-// of the characters A-Z, a-z, 0-9, '_', '.', '/' and '-'.
-func ValidToolName(name string) bool {
-	if name == "" || len(name) > maxToolName {
-		return false
-	}
-	for i := range len(name) {
-		switch c := name[i]; {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
-		case c == '_', c == '.', c == '/', c == '-':
-		default:
-			return false
-		}
-	}
-	return true
-}

@@ -1,5 +1,7 @@
 package mcp
 
+import "strings"
+
 // Era is the family of protocol versions that a request belongs to.
 type Era uint8
 
@@ -34,6 +36,10 @@ const (
 	MethodTaskCancel = "tasks/cancel"
 	MethodTaskUpdate = "tasks/update"
 )
+
+// MethodTaskStatus is how the receiver of a request tells of the task that it
+// made of it (MCP 2025-11-25, Tasks): also a client, of its own.
+const MethodTaskStatus = "notifications/tasks/status"
 
 // MethodResourceUpdated is how a server tells that a resource was changed (MCP
 // 2025-11-25, Resources; 2026-07-28, subscriptions).
@@ -80,6 +86,14 @@ func KnownMethod(era Era, m *Message) bool {
 	}
 	return false
 }
+
+// notificationPrefix begins the names of the protocol's notifications, and of
+// those of its extensions.
+const notificationPrefix = "notifications/"
+
+// IsNotification reports whether a method is that of a notification by its name,
+// whoever has defined it: a server runs no request for it.
+func IsNotification(method string) bool { return strings.HasPrefix(method, notificationPrefix) }
 
 func sessionRequest(method string) bool {
 	switch method {

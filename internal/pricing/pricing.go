@@ -186,7 +186,7 @@ func (b *Book) Offer(item items.Item) (Offer, bool) {
 
 // OfferTemplate returns what it costs to read any resource of a template
 // (RFC 6570). false says that this cannot be told: no rule has exactly the
-// template for its pattern, or another one comes before it.
+// template for its pattern.
 func (b *Book) OfferTemplate(template string) (Offer, bool) {
 	e, ok := b.entries.FindTemplate(template)
 	if !ok {
@@ -200,6 +200,13 @@ func (b *Book) OfferTemplate(template string) (Offer, bool) {
 // URI exactly, and it is not written in its normal form.
 func (b *Book) Ambiguous(uri string) bool {
 	return b.sellsResources && !b.entries.HasExactly(items.Item{Kind: items.Resource, Name: uri}) && !items.IsNormalURI(uri)
+}
+
+// Confusable reports whether a server could take the item's name for one that
+// has another price; see items.Table.Confusable. The pattern is of the rule that
+// has it.
+func (b *Book) Confusable(item items.Item) (pattern string, confusable bool) {
+	return b.entries.Confusable(item)
 }
 
 // Denies reports whether there may be tools that the book denies.

@@ -1,0 +1,145 @@
+package caddymodule
+
+import (
+	"errors"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/certmagic"
+	"go.uber.org/zap"
+
+	"github.com/fareboxhq/farebox/internal/clock"
+)
+
+// httpApp has the name under which Caddy's HTTP app logs.
+type httpApp struct{}
+
+// CaddyModule returns the name alone: nothing is registered under it.
+func (httpApp) CaddyModule() caddy.ModuleInfo { return caddy.ModuleInfo{ID: "http"} }
+
+// accessLogger returns the logger of the access log.
+func accessLogger(ctx caddy.Context) *zap.Logger {
+	return ctx.Logger(httpApp{}).Named("log.access")
+}
+
+// accessRecord is the access log's record of a request to a site that takes keys
+// in a header which Caddy does not know for one. Caddy has made a copy of the
+// request for its log before any handler could change it, with spellings of
+// headers that no handler sees; so its own record is left out, whatever the
+// request has, and this one stands for it, with the header redacted.
+type accessRecord struct {
+	h       *Handler
+	request *http.Request // a redacted copy
+	w       caddyhttp.ResponseRecorder
+	began   time.Time
+	loggers []*zap.Logger
+	x       *exchange
+}
+
+// serveRedacted serves a request whose record must not be Caddy's.
+func (h *Handler) serveRedacted(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	a := &accessRecord{h: h, request: r.Clone(r.Context()), w: caddyhttp.NewResponseRecorder(w, nil, nil), began: clock.Now(), loggers: h.loggersOf(r)}
+	for name := range a.request.Header {
+		if spelled(name) == h.credential.base {
+			a.request.Header[name] = []string{"REDACTED"}
+		}
+	}
+	caddyhttp.SetVar(r.Context(), caddyhttp.LogSkipVar, true)
+	a.x = newExchange(h, a.w, r, next)
+	a.x.keepFields = true
+	defer a.write()
+	err := a.x.serveAny()
+	if err != nil { // Caddy would log it beside the request
+		status := http.StatusInternalServerError
+		var handled caddyhttp.HandlerError
+		if errors.As(err, &handled) {
+			status = handled.StatusCode
+		}
+		h.logger.Warn("a request was not served", "server", h.Server, "status", status, "error", err)
+		a.w.WriteHeader(status)
+	}
+	return nil
+}
+
+// loggersOf returns the loggers to which Caddy would write the request's record:
+// those of its host, or those that the route names. None if it is not logged.
+func (h *Handler) loggersOf(r *http.Request) []*zap.Logger {
+	server, ok := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	if skip, _ := caddyhttp.GetVar(r.Context(), caddyhttp.LogSkipVar).(bool); !ok || server.Logs == nil || skip {
+		return nil
+	}
+	host := r.Host
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	host = strings.ToLower(host)
+	names, mapped := loggerNames(server.Logs, host)
+	if !mapped && (server.Logs.SkipUnmappedHosts || slices.ContainsFunc(server.Logs.SkipHosts, func(skip string) bool { return certmagic.MatchWildcard(host, skip) })) {
+		return nil
+	}
+	if chosen, ok := caddyhttp.GetVar(r.Context(), caddyhttp.AccessLoggerNameVarKey).([]any); ok {
+		names = names[:0:0]
+		for _, name := range chosen {
+			text, _ := name.(string)
+			names = append(names, text)
+		}
+	}
+	loggers := make([]*zap.Logger, len(names))
+	for i, name := range names {
+		loggers[i] = h.accessLog
+		if name != "" {
+			loggers[i] = h.accessLog.Named(name)
+		}
+	}
+	return loggers
+}
+
+// loggerNames returns the names of a host's loggers, and whether the host has
+// any of its own.
+func loggerNames(logs *caddyhttp.ServerLogConfig, host string) ([]string, bool) {
+	if names, ok := logs.LoggerNames[host]; ok {
+		return names, true
+	}
+	labels := strings.Split(host, ".")
+	for i := range labels {
+		if labels[i] != "" {
+			labels[i] = "*"
+			if names, ok := logs.LoggerNames[strings.Join(labels, ".")]; ok {
+				return names, true
+			}
+		}
+	}
+	return []string{logs.DefaultLoggerName}, false
+}
+
+// write writes the record, as Caddy does.
+func (a *accessRecord) write() {
+	if len(a.loggers) == 0 {
+		return
+	}
+	status := a.w.Status()
+	level := zap.InfoLevel
+	if status >= 500 {
+		level = zap.ErrorLevel
+	}
+	user := ""
+	if a.x.key != nil {
+		user = a.x.key.Account
+	}
+	fields := append([]zap.Field{
+		zap.Object("request", caddyhttp.LoggableHTTPRequest{Request: a.request}),
+		zap.Int("bytes_read", len(a.x.body)), zap.String("user_id", user), zap.Duration("duration", clock.Since(a.began)),
+		zap.Int("size", a.w.Size()), zap.Int("status", status),
+		zap.Object("resp_headers", caddyhttp.LoggableHTTPHeader{Header: a.w.Header()}),
+	}, a.x.fields...)
+	for _, logger := range a.loggers {
+		if c := logger.Check(level, "handled request"); c != nil {
+			c.Write(fields...)
+		}
+	}
+}

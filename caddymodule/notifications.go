@@ -1,0 +1,41 @@
+package caddymodule
+
+import (
+	"fmt"
+
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/fareboxhq/farebox/internal/gate"
+	"github.com/fareboxhq/farebox/internal/mcp"
+)
+
+// methodDeny is in place of an amount for notifications that are not forwarded.
+const methodDeny = "deny"
+
+// ofNotification reports whether the method is a notification's, which costs
+// nothing: it has a rule that lets it pass or not.
+func (m *Method) ofNotification() bool { return mcp.IsNotification(m.Method) }
+
+// compileNotifications makes what the gate needs of the rules for notifications.
+func compileNotifications(methods []Method) (*gate.Notifications, error) {
+	var rules []gate.NotificationRule
+	for _, m := range methods {
+		switch {
+		case !m.ofNotification():
+		case m.Amount != methodDeny && m.Amount != unpricedFree:
+			return nil, fmt.Errorf("method %q: notifications have no answer to pay for: want deny or free", m.Method)
+		default:
+			rules = append(rules, gate.NotificationRule{Pattern: m.Method, Deny: m.Amount == methodDeny})
+		}
+	}
+	return gate.NewNotifications(rules)
+}
+
+// parseNotification judges the last method, which is a notification's, with the
+// rules before it, so that an error is told at its line.
+func (h *Handler) parseNotification(d *caddyfile.Dispenser) error {
+	if _, err := compileNotifications(h.Methods); err != nil {
+		return d.WrapErr(err)
+	}
+	return nil
+}

@@ -1,0 +1,140 @@
+package items
+
+import (
+	"path"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// piece is one of a glob's parts: a literal text, or a wildcard.
+type piece struct {
+	kind byte   // 'a' for a literal, or how the wildcard begins: '*', '?', '['
+	text string // of a literal or a class
+}
+
+// cutGlob returns the pieces of a pattern that path.Match can read. In literals
+// what was escaped stands for itself.
+func cutGlob(pattern string) (pieces []piece) {
+	var literal strings.Builder
+	end := func() {
+		if literal.Len() > 0 {
+			pieces = append(pieces, piece{'a', literal.String()})
+			literal.Reset()
+		}
+	}
+	for i := 0; i < len(pattern); i++ {
+		switch c := pattern[i]; c {
+		case '*', '?':
+			end()
+			pieces = append(pieces, piece{kind: c})
+		case '[':
+			end()
+			size := classSize(pattern[i:])
+			pieces = append(pieces, piece{c, pattern[i : i+size]})
+			i += size - 1
+		case '\\':
+			i++
+			fallthrough
+		default:
+			literal.WriteByte(pattern[i])
+		}
+	}
+	end()
+	return pieces
+}
+
+// classSize returns how long the class is that the pattern begins with.
+func classSize(pattern string) int {
+	for i := 1; i < len(pattern); i++ {
+		switch pattern[i] {
+		case '\\':
+			i++
+		case ']':
+			return i + 1
+		}
+	}
+	return len(pattern)
+}
+
+// literals returns the literal text of a glob, without what is between.
+func literals(pieces []piece) string {
+	var all strings.Builder
+	for _, p := range pieces {
+		if p.kind == 'a' {
+			all.WriteString(p.text)
+		}
+	}
+	return all.String()
+}
+
+// fold returns the pieces with their literals folded.
+func fold(pieces []piece) []piece {
+	folded := make([]piece, len(pieces))
+	for i, p := range pieces {
+		if p.kind == 'a' {
+			p.text = Fold(p.text)
+		}
+		folded[i] = p
+	}
+	return folded
+}
+
+// foldedMatch reports whether folded pieces match a folded name: whether the
+// pattern may match a name that folds to it. A class has a character if it has
+// it in either case. Time is bounded by the product of both lengths.
+func foldedMatch(pieces []piece, name string) bool {
+	var here, there [128]bool // most names are short
+	at, next := here[:], there[:]
+	if len(name) >= len(at) {
+		at, next = make([]bool, len(name)+1), make([]bool, len(name)+1)
+	}
+	at, next = at[:len(name)+1], next[:len(name)+1]
+	at[0] = true
+	for _, p := range pieces {
+		clear(next)
+		for i, reached := range at {
+			if reached {
+				p.step(name, i, next)
+			}
+		}
+		at, next = next, at
+	}
+	return at[len(name)]
+}
+
+// step marks where in the name the piece may end that begins at i.
+func (p *piece) step(name string, i int, ends []bool) {
+	switch {
+	case p.kind == 'a':
+		if strings.HasPrefix(name[i:], p.text) {
+			ends[i+len(p.text)] = true
+		}
+	case p.kind == '*':
+		for !ends[i] {
+			ends[i] = true
+			if i == len(name) || name[i] == '/' {
+				return
+			}
+			_, size := utf8.DecodeRuneInString(name[i:])
+			i += size
+		}
+	case i < len(name):
+		r, size := utf8.DecodeRuneInString(name[i:])
+		if p.kind == '?' && r != '/' || p.kind == '[' && p.has(r) {
+			ends[i+size] = true
+		}
+	}
+}
+
+// has reports whether a class has the character in either case.
+func (p *piece) has(r rune) bool {
+	for other := r; ; {
+		if ok, _ := path.Match(p.text, string(other)); ok {
+			return true
+		}
+		if other = unicode.SimpleFold(other); other == r {
+			return false
+		}
+	}
+}
