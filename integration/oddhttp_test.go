@@ -3,7 +3,6 @@ package integration
 import (
 	"bytes"
 	"compress/zlib"
-	"encoding/binary"
 	"fmt"
 	"io"
 	"strings"
@@ -18,22 +17,6 @@ func zlibbed(text string) string {
 	_, _ = io.WriteString(w, text)
 	_ = w.Close()
 	return b.String()
-}
-
-// brotlied is the text, of up to 64 KiB, in Brotli (RFC 7932): a block that is not
-// compressed, and an empty last one.
-func brotlied(text string) string {
-	block := make([]byte, 4)
-	binary.LittleEndian.PutUint32(block, 1<<20|uint32(len(text)-1)<<4)
-	return string(block[:3]) + text + "\x03"
-}
-
-// zstandard is the text, of up to 255 bytes, as a frame of Zstandard (RFC 8878)
-// with one block that is not compressed.
-func zstandard(text string) string {
-	block := make([]byte, 4)
-	binary.LittleEndian.PutUint32(block, 1|uint32(len(text))<<3)
-	return "\x28\xB5\x2F\xFD\x20" + string([]byte{byte(len(text))}) + string(block[:3]) + text
 }
 
 // bigZip is much in little.
