@@ -75,14 +75,18 @@ func short(text string) string {
 // address is where a test's server or gateway listens.
 var address = regexp.MustCompile(`(?:localhost|127\.0\.0\.1):\d+`)
 
+// requestID is the id of a message, as it stands in the words of a client.
+var requestID = regexp.MustCompile(`(\\?"id\\?":)\d+`)
+
 // settle makes the outcome comparable with that of another call.
 func (o *outcome) settle(q question) outcome {
+	o.detail = short(o.detail)
 	o.detail = address.ReplaceAllString(o.detail, "HOST")
+	o.detail = requestID.ReplaceAllString(o.detail, "${1}ID")
 	if q.tool != "" {
 		quoted := strings.Trim(fmt.Sprintf("%q", q.tool), `"`)
 		o.detail = strings.NewReplacer(q.token, "TOKEN", q.tool, "TOOL", quoted, "TOOL", strings.ReplaceAll(quoted, `\`, `\\`), "TOOL").Replace(o.detail)
 	}
-	o.detail = short(o.detail)
 	return *o
 }
 

@@ -93,7 +93,7 @@ func oddAnswers() oddGroup {
 		says("a member's name with escapes", strings.Replace(oddGood, `"result"`, `"\u0072esult"`, 1)),
 		says("structured content that nests 100 deep", oddWith(`"structuredContent":{"a":`+nested(100)+`}`)),
 		says("structured content that nests 500 deep", oddWith(`"structuredContent":{"a":`+nested(500)+`}`)),
-		says("structured content that nests 5,000 deep", oddWith(`"structuredContent":{"a":`+nested(5000)+`}`)),
+		says("structured content that nests 2,000 deep", oddWith(`"structuredContent":{"a":`+nested(2000)+`}`)),
 		says("a number out of range", oddWith(`"structuredContent":{"a":1e999}`)),
 		says("a number of 30 digits", oddWith(`"structuredContent":{"a":123456789012345678901234567890}`)),
 		says("a member twice in structured content", oddWith(`"structuredContent":{"a":1,"a":2}`)),
@@ -142,9 +142,17 @@ func oddAnswers() oddGroup {
 		says("two answers", oddGood+oddGood),
 		says("an array with it", "["+oddGood+"]"),
 		says("an answer that is cut", oddGood[:len(oddGood)-5]),
-		says("an answer of 2 MiB", oddText(strings.Repeat("x", 2<<20))),
-		says("an answer of 2 MiB with half a surrogate pair at its end", oddText(strings.Repeat("x", 2<<20)+`\ud83d`)),
+		says("an answer of 1.2 MiB", oddText(strings.Repeat("x", 1200<<10))),
+		says("an answer of 1.2 MiB with half a surrogate pair at its end", oddText(strings.Repeat("x", 1200<<10)+`\ud83d`)),
 	}}
+}
+
+// marked is the same with a byte order mark before the message.
+func (o oddity) marked() oddity {
+	o.forms, o.play = inJSON, func(r *odd) {
+		r.answer("\uFEFF" + strings.Replace(oddListed, "$LIST", oddList(oddTool("free-good", "")), 1))
+	}
+	return o
 }
 
 // oddLists are lists with tools that are not as they should be.
@@ -187,7 +195,7 @@ func oddLists() oddGroup {
 		bad("a name in Japanese", oddTool("free日本", "")),
 		bad("a name with an emoji", oddTool("free-🌦", "")),
 		bad("a name of 256 letters", oddTool("free-"+strings.Repeat("x", 251), "")),
-		whole("a byte order mark", "\uFEFF"+oddList(good)),
+		offers("a byte order mark", good).marked(),
 		whole("null for the next cursor", strings.Replace(oddList(good), `"tools"`, `"nextCursor":null,"tools"`, 1)),
 		whole("a number for the next cursor", strings.Replace(oddList(good), `"tools"`, `"nextCursor":7,"tools"`, 1)),
 		whole("text for `_meta` of the list", strings.Replace(oddList(good), `"tools"`, `"_meta":"x","tools"`, 1)),

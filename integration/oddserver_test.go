@@ -78,13 +78,13 @@ func (s *oddServer) serve(e *harness.RawExchange) {
 	}
 	switch e.Request.Method {
 	case http.MethodGet:
-		send(e, head("405 Method Not Allowed", "Allow: POST\r\nContent-Length: 0\r\n"))
+		send(e, oddHead("405 Method Not Allowed", "Allow: POST\r\nContent-Length: 0\r\n"))
 		return
 	case http.MethodDelete:
-		send(e, head("200 OK", "Content-Length: 0\r\n"))
+		send(e, oddHead("200 OK", "Content-Length: 0\r\n"))
 		return
 	case http.MethodOptions:
-		send(e, head("204 No Content", "Access-Control-Allow-Methods: POST\r\nAccess-Control-Allow-Headers: "+e.Request.Header.Get("Access-Control-Request-Headers")+"\r\n"))
+		send(e, oddHead("204 No Content", "Access-Control-Allow-Methods: POST\r\nAccess-Control-Allow-Headers: "+e.Request.Header.Get("Access-Control-Request-Headers")+"\r\n"))
 		return
 	}
 	var r oddRequest
@@ -125,7 +125,7 @@ func (s *oddServer) behave(e *harness.RawExchange, r *oddRequest) {
 	result := ""
 	switch {
 	case len(r.ID) == 0:
-		send(e, head("202 Accepted", "Content-Length: 0\r\n"))
+		send(e, oddHead("202 Accepted", "Content-Length: 0\r\n"))
 		return
 	case r.Method == "initialize" && !stateless:
 		result = `{"protocolVersion":"2025-11-25",` + about + `}`
@@ -147,13 +147,13 @@ func (s *oddServer) behave(e *harness.RawExchange, r *oddRequest) {
 		session = fmt.Sprintf("Mcp-Session-Id: odd-%d\r\n", s.sessions)
 		s.mu.Unlock()
 	}
-	send(e, head("200 OK", session, jsonType, fmt.Sprintf("Content-Length: %d\r\n", len(text)))+text)
+	send(e, oddHead("200 OK", session, jsonType, fmt.Sprintf("Content-Length: %d\r\n", len(text)))+text)
 }
 
 func send(e *harness.RawExchange, text string) { _, _ = io.WriteString(e, text) }
 
 func sendJSON(e *harness.RawExchange, status, text string) {
-	send(e, head(status, jsonType, fmt.Sprintf("Content-Length: %d\r\n", len(text)))+text)
+	send(e, oddHead(status, jsonType, fmt.Sprintf("Content-Length: %d\r\n", len(text)))+text)
 }
 
 // oddHead is a head that is as it should be, but for these fields. Its body ends
