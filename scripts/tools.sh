@@ -67,7 +67,7 @@ flags() {
 	if have_cc; then echo -race; fi
 	have_curl || left_out+=(Curl)
 	{ have_node && have_modules; } || left_out+=(Everything AttackBodies)
-	{ have_node && have_modules && have_new_node; } || left_out+=(Conformance Clients)
+	{ have_node && have_modules && have_new_node; } || left_out+=(Conformance Clients CompatibilityTable)
 	[ ${#left_out[@]} -eq 0 ] || (IFS='|' && echo "-skip=${left_out[*]}")
 }
 

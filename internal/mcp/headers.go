@@ -111,7 +111,9 @@ func carries(values []string, text string) bool {
 	return ok && value == text
 }
 
-// headerText returns the text that a header value stands for.
+// headerText returns the text that a header value stands for. Text beyond ASCII
+// should be encoded; go-sdk 1.8.0 writes it as it is, in UTF-8, and its servers
+// read it so.
 func headerText(value string) (string, bool) {
 	if encoded, ok := strings.CutPrefix(value, "=?base64?"); ok {
 		if encoded, ok = strings.CutSuffix(encoded, "?="); ok {
@@ -121,9 +123,9 @@ func headerText(value string) (string, bool) {
 		}
 	}
 	for i := range len(value) {
-		if c := value[i]; c < ' ' || c > '~' {
+		if c := value[i]; c < ' ' || c == 0x7F {
 			return "", false
 		}
 	}
-	return value, true
+	return value, utf8.ValidString(value)
 }

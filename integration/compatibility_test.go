@@ -1,0 +1,421 @@
+package integration
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"maps"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/fareboxhq/farebox/integration/harness"
+	"github.com/fareboxhq/farebox/internal/ledger"
+)
+
+var (
+	updateTable = flag.Bool("update", false, "write the table of docs/compatibility-table.md")
+	onlyOdd     = flag.String("odd", "", "ask only for the oddities whose part or name has this text, and leave the table alone")
+)
+
+const (
+	oddTable = "docs/compatibility-table.md"
+	oddPrice = ledger.Amount(10_000)
+	// oddPatience is how long a client waits in the table; what takes longer is
+	// said to hang. The gateway gives a server up earlier.
+	oddPatience = 8 * time.Second
+	oddMaxCall  = "3s"
+	// oddHands is how many calls of a client are under way at once.
+	oddHands = 24
+)
+
+// way is a way to the server.
+type way int
+
+const (
+	wayDirect way = iota
+	wayFree
+	wayPaid
+)
+
+// oddCell is one question of one client.
+type oddCell struct {
+	row       *oddRow
+	client    string
+	stateless bool
+	way       way
+
+	question question
+	err      error
+	outcome  outcome
+	ran      int           // how often the server was asked
+	charges  int           // for it
+	charged  ledger.Amount // less what was given back
+}
+
+// oddRow is an oddity in one form, and what came of it.
+type oddRow struct {
+	group  string
+	oddity *oddity
+	n      int
+	events bool
+	cells  []*oddCell
+}
+
+// oddBench is a server of oddities with and without a gateway in front of it.
+type oddBench struct {
+	server  *oddServer
+	gateway *harness.Gateway
+	secrets []string
+	clients map[string]oddClient
+	rows    []*oddRow
+	runs    atomic.Int64
+}
+
+// TestCompatibilityTable: promises 1, 2 and 9, for servers that are not as they
+// should be. What a client gets directly from a server, it gets through the
+// gateway, and pays for it if it is a result; where that is not so, the table
+// says why. The table in docs is what this test has seen; -update writes it.
+func TestCompatibilityTable(t *testing.T) {
+	t.Parallel()
+	b := newOddBench(t)
+	b.ask(t, b.rows, oddHands, oddPatience)
+	b.read(t)
+	old := readTable(t)
+	// On a busy machine, what does not agree is asked again, with more time.
+	var again []*oddRow
+	for _, row := range b.rows {
+		if line := row.line(); len(row.faults()) > 0 || !*updateTable && !old[line] {
+			again = append(again, row)
+		}
+	}
+	if len(again) > 0 && len(again) <= 40 {
+		t.Logf("%d rows are asked again", len(again))
+		b.ask(t, again, 4, 2*oddPatience)
+		b.read(t)
+	}
+	for _, row := range b.rows {
+		for _, fault := range row.faults() {
+			t.Error(fault)
+		}
+	}
+	if *onlyOdd == "" {
+		b.needless(t)
+		b.compare(t)
+	} else {
+		t.Log(b.render())
+	}
+	b.gateway.VerifyLedger(t)
+}
+
+func newOddBench(t *testing.T) *oddBench {
+	groups := oddGroups()
+	var all []oddity
+	for _, g := range groups {
+		all = append(all, g.oddities...)
+	}
+	b := &oddBench{server: startOddServer(t, all)}
+	site := harness.Site(b.server.raw.URL, "server odd", "provider acme", "free free* free*/*", "price paid* 0.01", "price paid*/* 0.01", "unpriced deny",
+		"max_call "+oddMaxCall, "origins "+oddOrigin)
+	// The server closes each connection after its answer.
+	site = strings.Replace(site, "header_up Host {upstream_hostport}", "header_up Host {upstream_hostport}\n\t\t\ttransport http {\n\t\t\t\tkeepalive off\n\t\t\t}", 1)
+	b.gateway = binaries.StartGateway(t, site)
+	b.gateway.CLI(t, nil, "account", "create", "agent")
+	b.gateway.CLI(t, nil, "credit", "agent", "1000.00", "--reason", "for the test")
+	admin := b.gateway.AdminClient()
+	for range oddHands {
+		var key harness.Key
+		raw, err := admin.Do(t.Context(), http.MethodPost, "keys", map[string]any{"account": "agent"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := json.Unmarshal(raw, &key); err != nil {
+			t.Fatal(err)
+		}
+		b.gateway.AddSecret(key.Secret)
+		b.secrets = append(b.secrets, key.Secret)
+	}
+	b.clients = map[string]oddClient{
+		"raw": &rawOddClient{}, "Go SDK": &goOddClient{}, "TypeScript SDK": newTSOddClient(t), "mcp-remote": newRemoteOddClient(t),
+	}
+	b.lay(groups)
+	return b
+}
+
+// oddClientNames are the clients in the order of the table.
+var oddClientNames = []string{"raw", "Go SDK", "TypeScript SDK", "mcp-remote"}
+
+// lay lays out the cells.
+func (b *oddBench) lay(groups []oddGroup) {
+	n := 0
+	for _, g := range groups {
+		for i := range g.oddities {
+			o := &g.oddities[i]
+			if !strings.Contains(g.title+": "+o.name, *onlyOdd) {
+				n++
+				continue
+			}
+			for _, events := range o.forms {
+				row := &oddRow{group: g.title, oddity: o, n: n, events: events}
+				for _, client := range oddClientNames {
+					for _, stateless := range []bool{false, true} {
+						for _, w := range []way{wayDirect, wayFree, wayPaid} {
+							if !o.concerns(client, stateless, w) {
+								continue
+							}
+							row.cells = append(row.cells, &oddCell{row: row, client: client, stateless: stateless, way: w})
+						}
+					}
+				}
+				b.rows = append(b.rows, row)
+			}
+			n++
+		}
+	}
+}
+
+// concerns reports whether the client can ask so, and whether there is a price
+// for it.
+func (o *oddity) concerns(client string, stateless bool, w way) bool {
+	switch {
+	case o.only != "" && client != o.only:
+		return false
+	case o.ask == notifies && (client == "Go SDK" || client == "mcp-remote"):
+		return false
+	}
+	return w != wayPaid || o.ask == calls
+}
+
+// ask asks all questions of the rows.
+func (b *oddBench) ask(t *testing.T, rows []*oddRow, hands int, patience time.Duration) {
+	t.Helper()
+	queues := map[string][]*oddCell{}
+	for _, row := range rows {
+		for _, c := range row.cells {
+			queues[c.client] = append(queues[c.client], c)
+		}
+	}
+	var all sync.WaitGroup
+	for client, cells := range queues {
+		var next atomic.Int64
+		for hand := range hands {
+			all.Go(func() {
+				for {
+					i := int(next.Add(1)) - 1
+					if i >= len(cells) || t.Context().Err() != nil {
+						return
+					}
+					b.askOne(t.Context(), b.clients[client], cells[i], hand, patience)
+				}
+			})
+		}
+	}
+	all.Wait()
+}
+
+func (b *oddBench) askOne(ctx context.Context, client oddClient, c *oddCell, hand int, patience time.Duration) {
+	run := b.runs.Add(1)
+	c.question = question{ask: c.row.oddity.ask, token: oddToken(c.row.n, c.row.events, run)}
+	if c.question.ask == calls {
+		c.question.tool = fmt.Sprintf("%s-%s%d", map[way]string{wayDirect: "free", wayFree: "free", wayPaid: "paid"}[c.way], c.row.oddity.tool, run)
+	}
+	path := "/mcp/session"
+	if c.stateless {
+		path = "/mcp/stateless"
+	}
+	p := place{url: strings.TrimSuffix(b.gateway.Endpoint(), "/mcp") + path, stateless: c.stateless, secret: b.secrets[hand], hand: hand}
+	if c.way == wayDirect {
+		p.url, p.secret = b.server.raw.URL+path, "nobody"
+	}
+	if c.client == "mcp-remote" && c.way != wayDirect {
+		p.secret = b.secrets[hand%remoteBridges]
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience+2*harness.Patience)
+	defer cancel()
+	c.outcome, c.err = client.ask(ctx, patience, p, c.question)
+	c.ran = b.server.runs(c.question.token)
+}
+
+// read waits until the gateway is idle, and reads what was charged for what.
+func (b *oddBench) read(t *testing.T) {
+	t.Helper()
+	harness.Eventually(t, "an idle gateway", func() error {
+		for name, value := range b.gateway.Metrics(t) {
+			if (strings.HasPrefix(name, "farebox_held_bytes") || strings.HasPrefix(name, "farebox_reservations_open")) && value != 0 {
+				return fmt.Errorf("%s is %v", name, value)
+			}
+		}
+		return nil
+	})
+	byTool := map[string]*oddCell{}
+	for _, row := range b.rows {
+		for _, c := range row.cells {
+			c.charges, c.charged = 0, 0
+			if c.way != wayDirect && c.question.tool != "" {
+				byTool[c.question.tool] = c
+			}
+		}
+	}
+	for _, charge := range b.gateway.Charges(t, "agent") {
+		if c := byTool[charge.Tool]; c != nil {
+			c.charges++
+			c.charged += charge.Amount - charge.Refunded
+		}
+	}
+}
+
+// readTable returns the lines of the table in docs.
+func readTable(t *testing.T) map[string]bool {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(binaries.Root, oddTable))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
+	lines := map[string]bool{}
+	for line := range strings.Lines(string(text)) {
+		lines[strings.TrimSuffix(line, "\n")] = true
+	}
+	return lines
+}
+
+// compare holds what was seen against the table in docs.
+func (b *oddBench) compare(t *testing.T) {
+	t.Helper()
+	path := filepath.Join(binaries.Root, oddTable)
+	got := []byte(b.render())
+	if *updateTable {
+		if err := os.WriteFile(path, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if bytes.Equal(got, want) {
+		return
+	}
+	old := readTable(t)
+	for _, line := range strings.Split(string(got), "\n") {
+		if !old[line] {
+			t.Errorf("%s has not this line, which was seen:\n%s", oddTable, line)
+		}
+	}
+	if !t.Failed() {
+		t.Errorf("%s is not in the order of the rows, or has more of them; -update writes it", oddTable)
+	}
+}
+
+// same reports whether a client got through the gateway what it got directly.
+func (c *oddCell) same(direct *oddCell) bool {
+	return c.outcome == direct.outcome && c.ran == direct.ran
+}
+
+func (c *oddCell) String() string {
+	form := map[bool]string{false: "JSON", true: "events"}[c.row.events]
+	w := map[way]string{wayDirect: "directly", wayFree: "free", wayPaid: "paid"}[c.way]
+	return fmt.Sprintf("%s (%s), %s %s, %s", c.row.oddity.name, form, c.client, place{stateless: c.stateless}.version(), w)
+}
+
+// faults are what should not be: money that was taken for nothing or not taken,
+// and differences for which no reason is given.
+func (row *oddRow) faults() (faults []string) {
+	var straight *oddCell
+	for _, c := range row.cells {
+		if c.err != nil {
+			faults = append(faults, fmt.Sprintf("%s: %v", c, c.err))
+			continue
+		}
+		if c.way == wayDirect {
+			straight = c
+			continue
+		}
+		if fault := c.money(); fault != "" {
+			faults = append(faults, fmt.Sprintf("%s: %s; got %+v", c, fault, c.outcome))
+		}
+		if c.same(straight) {
+			continue
+		}
+		if row.oddity.why == "" {
+			faults = append(faults, fmt.Sprintf("%s:\n\tgot      %+v, ran %d\n\tdirectly %+v, ran %d", c, c.outcome, c.ran, straight.outcome, straight.ran))
+		}
+	}
+	return faults
+}
+
+// needless finds reasons for what is the same in each form.
+func (b *oddBench) needless(t *testing.T) {
+	t.Helper()
+	differs := map[*oddity]bool{}
+	for _, row := range b.rows {
+		differs[row.oddity] = differs[row.oddity] || row.through() != "the same"
+	}
+	if len(differs) < 60 {
+		t.Errorf("there are %d oddities", len(differs))
+	}
+	for o, differs := range differs {
+		if o.why != "" && !differs {
+			t.Errorf("%q has a reason, and is the same", o.name)
+		}
+	}
+}
+
+// money says what is wrong with what was charged. What a client could not read is
+// in the table: it is charged like what others have read.
+func (c *oddCell) money() string {
+	switch {
+	case c.charges > 1:
+		return fmt.Sprintf("charged %d times", c.charges)
+	case c.way == wayFree && c.charges > 0:
+		return "charged, and free"
+	case c.way == wayPaid && c.outcome.kind == "result" && c.outcome.code == "" && c.charged != oddPrice:
+		return fmt.Sprintf("a result, and charged %s", c.charged)
+	case c.way == wayPaid && (c.outcome.kind == "tool error" || c.outcome.code != "") && c.charged != 0:
+		return fmt.Sprintf("no result, and charged %s", c.charged)
+	case c.charged != 0 && c.charged != oddPrice:
+		return fmt.Sprintf("charged %s", c.charged)
+	}
+	return ""
+}
+
+// oddGroups are all parts of the table.
+func oddGroups() []oddGroup {
+	groups := []oddGroup{oddStreams(), oddAnswers(), oddLists(), oddEncodings(), oddNames(), oddStatuses(), oddRedirects(), oddNotifications()}
+	for _, g := range groups {
+		for i := range g.oddities {
+			g.oddities[i].why = oddReasons[g.title+": "+g.oddities[i].name]
+		}
+	}
+	return groups
+}
+
+// TestCompatibilityReasons: each reason is one for an oddity that there is, and
+// no two oddities have one name.
+func TestCompatibilityReasons(t *testing.T) {
+	t.Parallel()
+	left := maps.Clone(oddReasons)
+	seen := map[string]bool{}
+	for _, g := range oddGroups() {
+		for _, o := range g.oddities {
+			name := g.title + ": " + o.name
+			if seen[name] {
+				t.Errorf("two oddities are called %q", name)
+			}
+			seen[name] = true
+			delete(left, name)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(left)) {
+		t.Errorf("a reason for %q, which is not there", name)
+	}
+}

@@ -1,0 +1,473 @@
+package integration
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"regexp"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/fareboxhq/farebox/integration/harness"
+)
+
+// outcome is what a client gave its caller.
+type outcome struct {
+	// kind is the short form that stands in the table: "result", "tool error",
+	// "list", "error -32602", "HTTP 502", "fails", "hangs".
+	kind string
+	// detail is all that the caller was given, but for what differs from call to
+	// call and what Farebox adds in _meta.
+	detail string
+	// code is that of a refusal of Farebox.
+	code string
+	// lost says that the client's session was of no use afterwards.
+	lost bool
+}
+
+// question is what a client is to ask.
+type question struct {
+	ask   asking
+	token string // of the oddity
+	tool  string
+}
+
+// place is where a client asks.
+type place struct {
+	url, secret string
+	stateless   bool
+	hand        int // who asks there, one question at a time
+}
+
+// version is that of the protocol which the place speaks.
+func (p place) version() string {
+	if p.stateless {
+		return "2026-07-28"
+	}
+	return "2025-11-25"
+}
+
+// oddClient is a client of MCP.
+type oddClient interface {
+	// ask asks once, in an open session, and waits no longer than that for what
+	// comes.
+	ask(ctx context.Context, patience time.Duration, p place, q question) (outcome, error)
+}
+
+// short shortens what is too long to be shown, so that it still can be compared.
+func short(text string) string {
+	const enough = 2000
+	if len(text) <= enough {
+		return text
+	}
+	return fmt.Sprintf("%s… %d bytes, %x", text[:60], len(text), sha256.Sum256([]byte(text)))
+}
+
+// address is where a test's server or gateway listens.
+var address = regexp.MustCompile(`(?:localhost|127\.0\.0\.1):\d+`)
+
+// requestID is the id of a message, as it stands in the words of a client.
+var requestID = regexp.MustCompile(`(\\?"id\\?":)\d+`)
+
+// settle makes the outcome comparable with that of another call.
+func (o *outcome) settle(q question) outcome {
+	o.detail = short(o.detail)
+	o.detail = address.ReplaceAllString(o.detail, "HOST")
+	o.detail = requestID.ReplaceAllString(o.detail, "${1}ID")
+	if q.tool != "" {
+		quoted := strings.Trim(fmt.Sprintf("%q", q.tool), `"`)
+		o.detail = strings.NewReplacer(q.token, "TOKEN", q.tool, "TOOL", quoted, "TOOL", strings.ReplaceAll(quoted, `\`, `\\`), "TOOL").Replace(o.detail)
+	}
+	return *o
+}
+
+// ofError is the outcome of a JSON-RPC error. data is that of the error.
+func ofError(code int64, message string, data json.RawMessage) outcome {
+	var own struct {
+		Meta struct {
+			Error struct {
+				Code string `json:"code"`
+			} `json:"dev.farebox/error"`
+		} `json:"_meta"`
+	}
+	_ = json.Unmarshal(data, &own) // others' data may be anything
+	return outcome{kind: fmt.Sprint("error ", code), detail: message + " " + plainJSON(data), code: own.Meta.Error.Code}
+}
+
+// ofResult is the outcome of a result.
+func ofResult(raw json.RawMessage) outcome {
+	var r struct {
+		IsError any             `json:"isError"`
+		Tools   json.RawMessage `json:"tools"`
+		Meta    struct {
+			Error struct {
+				Code string `json:"code"`
+			} `json:"dev.farebox/error"`
+		} `json:"_meta"`
+	}
+	_ = json.Unmarshal(raw, &r) // what cannot be read so is still a result
+	o := outcome{kind: "result", detail: plainJSON(raw), code: r.Meta.Error.Code}
+	switch {
+	case r.Tools != nil:
+		o.kind, o.detail = "list", plainJSON(raw)
+	case r.IsError == true:
+		o.kind = "tool error"
+	}
+	return o
+}
+
+// plainJSON is a text of JSON in one form, without what Farebox adds; or the text
+// itself, if it is no JSON.
+func plainJSON(raw []byte) string {
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.UseNumber()
+	var value any
+	if err := d.Decode(&value); err != nil || d.More() {
+		return string(raw)
+	}
+	out, err := json.Marshal(withoutOwn(value))
+	if err != nil {
+		return string(raw)
+	}
+	return string(out)
+}
+
+// withoutOwn removes what Farebox adds or sets: its own members of _meta, and
+// what depends on who asks for a list.
+func withoutOwn(value any) any {
+	switch v := value.(type) {
+	case []any:
+		for i := range v {
+			v[i] = withoutOwn(v[i])
+		}
+	case map[string]any:
+		if _, ok := v["tools"]; ok {
+			delete(v, "cacheScope")
+		}
+		for name, member := range v {
+			v[name] = withoutOwn(member)
+			if meta, ok := v[name].(map[string]any); ok && name == "_meta" && len(meta) == 0 {
+				delete(v, name)
+			}
+			if strings.HasPrefix(name, "dev.farebox/") {
+				delete(v, name)
+			}
+		}
+	}
+	return value
+}
+
+// sessions are what clients keep open, by place; they are used again as long as
+// all goes well in them.
+type sessions[S any] struct {
+	mu   sync.Mutex
+	open map[place]S
+}
+
+// take returns the session of a place, which the caller then has for itself.
+func (s *sessions[S]) take(p place) (session S, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	session, ok = s.open[p]
+	delete(s.open, p)
+	return session, ok
+}
+
+func (s *sessions[S]) keep(p place, session S) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.open == nil {
+		s.open = map[place]S{}
+	}
+	s.open[p] = session
+}
+
+// goOddClient is the official Go SDK.
+type goOddClient struct{ sessions sessions[*mcp.ClientSession] }
+
+func (c *goOddClient) ask(ctx context.Context, patience time.Duration, p place, q question) (outcome, error) {
+	if q.ask == notifies {
+		return outcome{}, errors.ErrUnsupported
+	}
+	session, ok := c.sessions.take(p)
+	if !ok {
+		var err error
+		if session, err = goConnect(ctx, p); err != nil {
+			return outcome{}, fmt.Errorf("connect: %w", err)
+		}
+	}
+	o := goAsk(ctx, patience, session, q)
+	if o.kind == "result" || o.kind == "list" {
+		c.sessions.keep(p, session)
+		return o.settle(q), nil
+	}
+	if o.kind != "hangs" {
+		_, err := session.ListTools(ctx, nil)
+		o.lost = err != nil
+	}
+	_ = session.Close() // it may be lost
+	return o.settle(q), nil
+}
+
+func goConnect(ctx context.Context, p place) (*mcp.ClientSession, error) {
+	client := mcp.NewClient(&mcp.Implementation{Name: "farebox-test", Version: "1.0.0"}, nil)
+	return client.Connect(ctx, &mcp.StreamableClientTransport{
+		Endpoint:   p.url,
+		HTTPClient: &http.Client{Transport: harness.Bearer{Secret: p.secret, Base: unshared()}},
+	}, &mcp.ClientSessionOptions{ProtocolVersion: p.version()})
+}
+
+// unshared is a transport of its own: one that is shared could meet a connection
+// that the server is about to close.
+func unshared() http.RoundTripper { return &http.Transport{DisableKeepAlives: true} }
+
+func goAsk(ctx context.Context, patience time.Duration, session *mcp.ClientSession, q question) outcome {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	var result any
+	var err error
+	if q.ask == lists {
+		result, err = session.ListTools(ctx, &mcp.ListToolsParams{Cursor: q.token})
+	} else {
+		result, err = session.CallTool(ctx, &mcp.CallToolParams{Name: q.tool, Arguments: map[string]any{"odd": q.token}})
+	}
+	var rpc *jsonrpc.Error
+	switch {
+	case err == nil:
+		raw, err := json.Marshal(result)
+		if err != nil {
+			return outcome{kind: "fails", detail: err.Error()}
+		}
+		return ofResult(raw)
+	case ctx.Err() != nil:
+		return outcome{kind: "hangs"}
+	case errors.As(err, &rpc) && rpc.Code != 0:
+		return ofError(rpc.Code, rpc.Message, rpc.Data)
+	}
+	return outcome{kind: "fails", detail: err.Error()}
+}
+
+// rawOddClient speaks HTTP, shows all that comes, and reads JSON as
+// encoding/json does.
+type rawOddClient struct{ sessions sessions[string] }
+
+var rawHTTP = &http.Client{
+	Transport:     unshared(),
+	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+}
+
+func (c *rawOddClient) ask(ctx context.Context, patience time.Duration, p place, q question) (outcome, error) {
+	session, ok := c.sessions.take(p)
+	if !ok && !p.stateless && q.ask != preflights {
+		resp, err := c.post(ctx, p, "", "initialize", "", `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"raw","version":"1"}}}`)
+		if err != nil {
+			return outcome{}, err
+		}
+		defer resp.Body.Close()
+		if session = resp.Header.Get("Mcp-Session-Id"); session == "" {
+			return outcome{}, fmt.Errorf("initialize: %s", resp.Status)
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	resp, err := c.send(ctx, p, session, q)
+	var o outcome
+	if err == nil {
+		defer resp.Body.Close()
+		o, err = c.read(resp, q)
+	}
+	switch {
+	case ctx.Err() != nil:
+		o = outcome{kind: "hangs"}
+	case err != nil:
+		o = outcome{kind: "fails", detail: "the connection"}
+	case session != "" && (o.kind == "result" || o.kind == "list"):
+		c.sessions.keep(p, session)
+	}
+	return o.settle(q), nil
+}
+
+func (c *rawOddClient) send(ctx context.Context, p place, session string, q question) (*http.Response, error) {
+	const meta = `"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}`
+	extra := ""
+	if p.stateless {
+		extra = "," + meta
+	}
+	token, tool := jsonText(q.token), jsonText(q.tool)
+	switch q.ask {
+	case preflights:
+		r, err := http.NewRequestWithContext(ctx, http.MethodOptions, p.url, nil)
+		if err != nil {
+			return nil, err
+		}
+		r.Header.Set("Origin", oddOrigin)
+		r.Header.Set("Access-Control-Request-Method", http.MethodPost)
+		r.Header.Set("Access-Control-Request-Headers", "authorization,content-type,mcp-param-region")
+		return rawHTTP.Do(r)
+	case lists:
+		return c.post(ctx, p, session, "tools/list", "", `{"jsonrpc":"2.0","id":7,"method":"tools/list","params":{"cursor":`+token+extra+`}}`)
+	case notifies:
+		return c.post(ctx, p, session, "notifications/vendor/heat", "", `{"jsonrpc":"2.0","method":"notifications/vendor/heat","params":{"odd":`+token+extra+`}}`)
+	}
+	return c.post(ctx, p, session, "tools/call", q.tool, `{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":`+tool+`,"arguments":{"odd":`+token+`}`+extra+`}}`)
+}
+
+// oddOrigin is a web page that may call.
+const oddOrigin = "https://app.example.com"
+
+func (*rawOddClient) post(ctx context.Context, p place, session, method, name, body string) (*http.Response, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, p.url, strings.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	r.Header.Set("Authorization", "Bearer "+p.secret)
+	r.Header.Set("Content-Type", "application/json")
+	r.Header.Set("Accept", "application/json, text/event-stream")
+	r.Header.Set("MCP-Protocol-Version", p.version())
+	if session != "" {
+		r.Header.Set("Mcp-Session-Id", session)
+	}
+	if p.stateless {
+		r.Header.Set("Mcp-Method", method)
+		if name != "" {
+			r.Header.Set("Mcp-Name", headerText(name))
+		}
+	}
+	return rawHTTP.Do(r)
+}
+
+// read reads a response to its end.
+func (c *rawOddClient) read(resp *http.Response, q question) (outcome, error) {
+	if q.ask == preflights {
+		allowed := strings.Contains(strings.ToLower(resp.Header.Get("Access-Control-Allow-Headers")), "mcp-param-region")
+		return outcome{kind: fmt.Sprintf("HTTP %d", resp.StatusCode), detail: fmt.Sprint("allowed: ", allowed)}, nil
+	}
+	body, err := io.ReadAll(resp.Body)
+	if err != nil && len(body) == 0 {
+		return outcome{}, err
+	}
+	where := ""
+	for _, name := range []string{"Location", "Content-Location", "Link"} {
+		if value := resp.Header.Get(name); value != "" {
+			where += fmt.Sprintf("\n%s: %s", name, value)
+		}
+	}
+	o := c.judge(resp, body)
+	o.detail += where
+	if err != nil {
+		o.detail += "\ncut"
+	}
+	return o, nil
+}
+
+func (c *rawOddClient) judge(resp *http.Response, body []byte) outcome {
+	kind := resp.Header.Get("Content-Type")
+	if strings.HasPrefix(strings.ToLower(kind), "text/event-stream") {
+		return c.judgeEvents(body)
+	}
+	o := outcome{kind: fmt.Sprint("HTTP ", resp.StatusCode)}
+	message, ok := readMessage(body)
+	if ok {
+		o.code, o.detail = message.code, message.detail
+		if resp.StatusCode == http.StatusOK {
+			o.kind = message.kind
+		}
+	} else {
+		o.detail = string(body)
+		if resp.StatusCode == http.StatusOK {
+			o.kind = "unreadable"
+		}
+	}
+	return o
+}
+
+// judgeEvents shows each event, and takes the kind from the first response.
+func (*rawOddClient) judgeEvents(body []byte) outcome {
+	o := outcome{kind: "no answer"}
+	for _, e := range readEvents(string(body)) {
+		m, ok := readMessage([]byte(e.data))
+		if !ok {
+			m.detail = e.data
+		}
+		o.detail += fmt.Sprintf("%s: %s\n", e.kind, m.detail)
+		if ok && m.kind != "unreadable" && o.kind == "no answer" && e.kind == "message" {
+			o.kind, o.code = m.kind, m.code
+		}
+	}
+	return o
+}
+
+// readMessage reads a JSON-RPC response to the request 7.
+func readMessage(text []byte) (outcome, bool) {
+	text = bytes.TrimPrefix(text, []byte("\uFEFF"))
+	if !json.Valid(text) {
+		return outcome{}, false
+	}
+	var m struct {
+		ID     any             `json:"id"`
+		Result json.RawMessage `json:"result"`
+		Error  *struct {
+			Code    int64           `json:"code"`
+			Message string          `json:"message"`
+			Data    json.RawMessage `json:"data"`
+		} `json:"error"`
+	}
+	err := json.Unmarshal(text, &m)
+	o := outcome{kind: "unreadable"}
+	switch {
+	case err != nil || m.ID != 7.0:
+	case m.Error != nil:
+		o = ofError(m.Error.Code, m.Error.Message, m.Error.Data)
+	case m.Result != nil:
+		o = ofResult(m.Result)
+	}
+	o.detail = plainJSON(text)
+	return o, true
+}
+
+// streamEvent is an event of a stream.
+type streamEvent struct{ kind, data string }
+
+var lineEnd = regexp.MustCompile("\r\n|\r|\n")
+
+// readEvents reads a stream as the HTML standard has it.
+func readEvents(stream string) (events []streamEvent) {
+	var e streamEvent
+	lines := lineEnd.Split(strings.TrimPrefix(stream, "\uFEFF"), -1)
+	any := false
+	for _, line := range lines[:len(lines)-1] { // the last one is not ended
+		field, value, _ := strings.Cut(line, ":")
+		value = strings.TrimPrefix(value, " ")
+		switch {
+		case line == "" && any:
+			if e.kind == "" {
+				e.kind = "message"
+			}
+			e.data = strings.TrimSuffix(e.data, "\n")
+			events, e, any = append(events, e), streamEvent{}, false
+		case field == "event":
+			e.kind = value
+		case field == "data":
+			e.data += value + "\n"
+			any = true
+		}
+		if line == "" {
+			e.kind = ""
+		}
+	}
+	return events
+}
+
+func jsonText(text string) string {
+	out, _ := json.Marshal(text) // of a string it never fails
+	return string(out)
+}
