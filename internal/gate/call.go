@@ -268,7 +268,7 @@ func (g *Gate) callOf(key *keys.Key, t *Ticket) *Call {
 	order.Account, order.Provider, order.Server = key.Account, g.policy.Provider, g.policy.Server
 	return &Call{
 		gate: g, scopes: t.scopes, id: t.Charge, entry: t.entry, on: t.on, order: order, resumed: true,
-		terms: ledger.Terms{Key: capsOf(key), Server: g.policy.Caps, FreeCalls: g.policy.FreeCalls, Retry: t.retry, Proof: key.Proof},
+		terms: ledger.Terms{Key: capsOf(key), Server: g.policy.Caps, FreeCalls: g.policy.FreeCalls, Retry: t.retry, Proof: key.ProofText()},
 	}
 }
 

@@ -313,7 +313,7 @@ func (g *Gate) order(key *keys.Key, tool string, amount ledger.Amount) ledger.Or
 
 // terms are the rules for a call of the key, as they are now.
 func (g *Gate) terms(key *keys.Key, m *mcp.Message) ledger.Terms {
-	t := ledger.Terms{Key: capsOf(key), Server: g.policy.Caps, FreeCalls: g.policy.FreeCalls, Proof: key.Proof}
+	t := ledger.Terms{Key: capsOf(key), Server: g.policy.Caps, FreeCalls: g.policy.FreeCalls, Proof: key.ProofText()}
 	if m.RetryKey != "" {
 		t.Retry = ledger.Retry{Key: m.RetryKey, Fingerprint: mcp.Fingerprint(m)}
 	}

@@ -58,6 +58,10 @@ func newEntry(k *keys.Key, m mark) *entry {
 		limits := *k.Limits
 		e.key.Limits = &limits
 	}
+	if k.Proof != nil {
+		proof := strings.Clone(*k.Proof)
+		e.key.Proof = &proof
+	}
 	n := len(k.Scopes)
 	e.key.Scopes, e.key.Servers = lists[:n:n], lists[n:]
 	if k.Scopes == nil {

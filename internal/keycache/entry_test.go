@@ -41,6 +41,10 @@ func TestEntryIsAFaithfulCopy(t *testing.T) {
 		if rapid.Bool().Draw(t, "limited") {
 			key.Limits = &keys.Limits{Day: rapid.Int64().Draw(t, "day cap")}
 		}
+		if rapid.Bool().Draw(t, "proved") {
+			proof := text.Draw(t, "proof")
+			key.Proof = &proof
+		}
 		if rapid.Bool().Draw(t, "first of its chain") {
 			key.Lineage = key.ID
 		}
@@ -53,8 +57,8 @@ func TestEntryIsAFaithfulCopy(t *testing.T) {
 // TestEntryHasEveryField fails when a field is added to Key, so that newEntry
 // and the test above are looked at again.
 func TestEntryHasEveryField(t *testing.T) {
-	if n := reflect.TypeFor[keys.Key]().NumField(); n != 17 {
-		t.Errorf("keys.Key has %d fields, not 17: see what newEntry must do with the new ones", n)
+	if n := reflect.TypeFor[keys.Key]().NumField(); n != 18 {
+		t.Errorf("keys.Key has %d fields, not 18: see what newEntry must do with the new ones", n)
 	}
 }
 

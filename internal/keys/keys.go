@@ -128,8 +128,17 @@ type Key struct {
 	Successor   string      // the ID of the key that a rotation made of it; "" if none did
 	// Proof is a platform's word that a gateway has asked for the key by its
 	// digest, and so was shown the secret: who says it may have the key charged
-	// for a while. "" where the store is the process's own; never stored.
-	Proof string
+	// for a while. Nil where the store is the process's own; never stored, and
+	// never changed once set. A pointer, since most cached keys have none.
+	Proof *string
+}
+
+// ProofText returns the platform's word, "" where there is none.
+func (k *Key) ProofText() string {
+	if k.Proof == nil {
+		return ""
+	}
+	return *k.Proof
 }
 
 // Limits bound what the keys of one lineage do together, at all servers: what

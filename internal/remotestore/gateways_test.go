@@ -461,7 +461,7 @@ func TestNoDoubleEffectsAcrossABrokenNetwork(t *testing.T) {
 	if err := until(ctx, func() error {
 		shown, err := s.KeyByDigest(ctx, k.Digest)
 		if err == nil {
-			terms.Proof = shown.Proof
+			terms.Proof = shown.ProofText()
 		}
 		return err
 	}); err != nil {

@@ -62,7 +62,7 @@ func KeyOf(k *keys.Key) Key {
 		ID: k.ID, Account: k.Account, Lineage: k.Lineage, Kind: k.Kind.String(), Environment: string(k.Environment),
 		Name: k.Name, Hint: k.Hint, Digest: hex.EncodeToString(k.Digest[:]), Scopes: k.Scopes, Servers: k.Servers, Limits: k.Limits,
 		CreatedAt: k.CreatedAt, ExpiresAt: k.ExpiresAt, DisabledAt: k.DisabledAt, DeletedAt: k.DeletedAt,
-		LastUsedAt: k.LastUsedAt, Successor: k.Successor, Proof: k.Proof,
+		LastUsedAt: k.LastUsedAt, Successor: k.Successor, Proof: k.ProofText(),
 	}
 }
 
@@ -80,8 +80,15 @@ func (k *Key) Key() (*keys.Key, error) {
 		ID: k.ID, Account: k.Account, Lineage: k.Lineage, Kind: kind, Environment: keys.Environment(k.Environment),
 		Name: k.Name, Hint: k.Hint, Digest: digest, Scopes: k.Scopes, Servers: k.Servers, Limits: k.Limits,
 		CreatedAt: k.CreatedAt, ExpiresAt: k.ExpiresAt, DisabledAt: k.DisabledAt, DeletedAt: k.DeletedAt,
-		LastUsedAt: k.LastUsedAt, Successor: k.Successor, Proof: k.Proof,
+		LastUsedAt: k.LastUsedAt, Successor: k.Successor, Proof: proofOf(k.Proof),
 	}, nil
+}
+
+func proofOf(text string) *string {
+	if text == "" {
+		return nil
+	}
+	return &text
 }
 
 // ParseDigest reads a digest.
