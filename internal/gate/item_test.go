@@ -55,13 +55,13 @@ func TestAdmitItems(t *testing.T) {
 		{"prompts/get", `{"name":"by_length","arguments":[]}`, PriceRefused, "", ""},
 		{"prompts/get", `{"name":"gift"}`, "", "", ""},
 		{"prompts/get", `{"name":"wide é"}`, "", "prompt:wide é", "0.001"},
-		{"prompts/get", `{"name":"a/b"}`, "", "", ""},
+		{"prompts/get", `{"name":"a/b"}`, "", "prompt:a/b", "0.002"},
 		{"prompts/get", `{"name":"` + long + `"}`, "", "prompt:" + long, "0.002"},
 		{"prompts/get", `{"name":"` + long + `x"}`, ParamsInvalid, "", ""},
 		{"prompts/get", `{"name":"a\u001b[2J"}`, ParamsInvalid, "", ""},
 		{"prompts/get", `{"name":"a\u202eb"}`, ParamsInvalid, "", ""},
 		{"prompts/get", `{"name":"essay","_meta":{"dev.farebox/max-price":"0.0009"}}`, PriceAboveMax, "", ""},
-		{"prompts/get", `{"name":"a/b","_meta":{"dev.farebox/max-price":"dear"}}`, "", "", ""},
+		{"prompts/get", `{"name":"gift","_meta":{"dev.farebox/max-price":"dear"}}`, "", "", ""},
 		{"resources/read", `{"uri":"docs://a/b"}`, "", "resource:docs://a/b", "0.003"},
 		{"resources/read", `{"uri":"docs://free"}`, "", "", ""},
 		{"resources/read", `{"uri":"other://a"}`, "", "", ""},
@@ -185,7 +185,7 @@ func TestListsOfItems(t *testing.T) {
 	b := newShop(t)
 	for list, items := range map[mcp.List]map[string]string{
 		mcp.ListPrompts: {"essay": `{"amount":"0.001","currency":"USD"}`, "gift": `{"amount":"0.00","currency":"USD"}`,
-			"by_length": `{"max":"0.02","currency":"USD"}`, "a/b": ""},
+			"by_length": `{"max":"0.02","currency":"USD"}`, "a/b": `{"amount":"0.002","currency":"USD"}`},
 		mcp.ListResources:         {"docs://x": `{"amount":"0.003","currency":"USD"}`, "docs://free": `{"amount":"0.00","currency":"USD"}`, "other://x": "", "DOCS://x": ""},
 		mcp.ListResourceTemplates: {"docs://{name}": `{"amount":"0.003","currency":"USD"}`, "docs://{id}": "", "docs://free": `{"amount":"0.00","currency":"USD"}`},
 	} {
