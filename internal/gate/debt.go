@@ -3,6 +3,7 @@ package gate
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -61,7 +62,7 @@ func (c *Call) refund(ctx context.Context) {
 	t, audit := debt.Posting()
 	_, _, err := c.gate.Ledger.Post(ctx, t, audit)
 	if err != nil && !errors.Is(err, ledger.ErrSettled) { // that is a charge that a free quota has paid
-		c.gate.Logger.Error("an undelivered call is not refunded yet", "charge", charge.ID, "error", err)
+		c.log(slog.LevelError, "an undelivered call is not refunded yet", err)
 		c.gate.Debts.Owe(debt)
 		c.count(ResultFailed)
 		return

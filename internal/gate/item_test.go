@@ -61,7 +61,7 @@ func TestAdmitItems(t *testing.T) {
 		{"prompts/get", `{"name":"a\u001b[2J"}`, ParamsInvalid, "", ""},
 		{"prompts/get", `{"name":"a\u202eb"}`, ParamsInvalid, "", ""},
 		{"prompts/get", `{"name":"essay","_meta":{"dev.farebox/max-price":"0.0009"}}`, PriceAboveMax, "", ""},
-		{"prompts/get", `{"name":"a/b","_meta":{"dev.farebox/max-price":"dear"}}`, ParamsInvalid, "", ""},
+		{"prompts/get", `{"name":"gift","_meta":{"dev.farebox/max-price":"dear"}}`, "", "", ""},
 		{"resources/read", `{"uri":"docs://a/b"}`, "", "resource:docs://a/b", "0.003"},
 		{"resources/read", `{"uri":"docs://free"}`, "", "", ""},
 		{"resources/read", `{"uri":"other://a"}`, "", "", ""},

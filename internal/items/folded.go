@@ -113,7 +113,7 @@ func (p *piece) step(name string, i int, ends []bool) {
 	case p.kind == '*':
 		for !ends[i] {
 			ends[i] = true
-			if i == len(name) || name[i] == '/' {
+			if i == len(name) {
 				return
 			}
 			_, size := utf8.DecodeRuneInString(name[i:])
@@ -121,7 +121,7 @@ func (p *piece) step(name string, i int, ends []bool) {
 		}
 	case i < len(name):
 		r, size := utf8.DecodeRuneInString(name[i:])
-		if p.kind == '?' && r != '/' || p.kind == '[' && p.has(r) {
+		if p.kind == '?' || p.has(r) {
 			ends[i+size] = true
 		}
 	}

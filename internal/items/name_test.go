@@ -118,7 +118,7 @@ func TestConfusable(t *testing.T) {
 		{table("search_*", "*"), "Search_x", "search_*"}, {table("search_*", "*"), "search_x", ""}, {table("search_*", "*"), "SEARCH_X", "search_*"}, {table("search_*", "*"), "Other", ""},
 		{table("search_*"), "search_X", ""}, {table("search_*"), "Search_x", "search_*"}, {table("Search_*"), "search_x", "Search_*"},
 		{table("get_?", "*"), "GET_a", "get_?"}, {table("get_?", "*"), "get_A", ""}, {table("get_?", "*"), "get_ab", ""}, {table("[a-c]x", "*"), "Bx", "[a-c]x"}, {table("[A-C]x", "*"), "bx", "[A-C]x"},
-		{table("[^a]x", "*"), "ax", "[^a]x"}, {table("[0-9]x", "*"), "ax", ""}, {table(`a\*b`, "*"), "A*b", `a\*b`}, {table(`[\]]x`, "*"), "]X", `[\]]x`}, {table("a/*"), "A/b", "a/*"}, {table("a/*"), "A/b/c", ""},
+		{table("[^a]x", "*"), "ax", "[^a]x"}, {table("[0-9]x", "*"), "ax", ""}, {table(`a\*b`, "*"), "A*b", `a\*b`}, {table(`[\]]x`, "*"), "]X", `[\]]x`}, {table("a/*"), "A/b", "a/*"}, {table("a/*"), "A/b/c", "a/*"}, {table("a?b", "*"), "A/b", "a?b"},
 		{table("*"), "anything At all", ""}, {table("prompt:p*"), "prompt:P", "p*"}, {table("prompt:p"), "P", ""}, {table("resource:docs://a"), "resource:DOCS://a", ""},
 	} {
 		item, err := Parse(c.item)
@@ -156,7 +156,7 @@ func TestRulesThatNeverMatch(t *testing.T) {
 		first, second string
 		want          string // "" if it may
 	}{
-		{"*", "search_*", "takes all"}, {"search_*", "*", ""}, {"a*", "ab?c", "takes all"}, {"a*", "abc", ""}, {"*", "a/*", ""}, {"*/*", "a/*", "takes all"}, {"a?", "ab*", ""},
+		{"*", "search_*", "takes all"}, {"search_*", "*", ""}, {"a*", "ab?c", "takes all"}, {"a*", "abc", ""}, {"*", "a/*", "takes all"}, {"*a*", "[ab]*", ""}, {"*/*", "a/*", "takes all"}, {"a?", "ab*", ""},
 		{"a*", "a[b]", ""}, {"a*b", "a*", ""}, {"resource:docs://*", "resource:docs://{a}/x", "takes all"}, {"resource:docs://{x}", "resource:docs://*", "takes all"}, {"resource:docs://*x*", "resource:docs://{x}", ""},
 		{"resource:*", "prompt:*", ""}, {"prompt:*", "prompt:a*", "takes all"}, {"a", "a", "twice"}, {"a*", "a*", "twice"}, {"x", "a\n", "can never match"}, {"x", "a\n*", "can never match"},
 		{"x", strings.Repeat("y", 300) + "*", "at most 256"}, {"x", "tool:" + strings.Repeat("y", 256), ""},

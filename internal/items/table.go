@@ -92,7 +92,7 @@ func (g *glob[T]) compile(item Item) (many bool, fixed string, err error) {
 // shadow returns the pattern of a rule that takes all items which the new one
 // would match, "" if there is none that certainly does. With '*' as its only
 // wildcard it does if it matches the new pattern's text, wildcards and all; but
-// a class may have the '/' that '*' has not.
+// what stands in a class is no text that all of its names have.
 func (s *shelf[T]) shadow(new *glob[T], item Item) string {
 	if item.Kind == Resource {
 		item.Name = strings.Join(new.uri, "*")
