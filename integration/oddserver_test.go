@@ -76,6 +76,10 @@ func (s *oddServer) serve(e *harness.RawExchange) {
 	if err != nil {
 		return // the client has left
 	}
+	if !strings.HasPrefix(e.Request.URL.Path, "/mcp/") { // where clients look for an authorization server
+		send(e, oddHead("404 Not Found", "Content-Length: 0\r\n"))
+		return
+	}
 	switch e.Request.Method {
 	case http.MethodGet:
 		send(e, oddHead("405 Method Not Allowed", "Allow: POST\r\nContent-Length: 0\r\n"))
