@@ -173,6 +173,7 @@ const (
 	hereID   = "$ID"   // the request's id
 	hereGood = "$GOOD" // an event with a good answer
 	hereType = "$TYPE" // the member resultType, where the version has it
+	hereLong = "$LONG" // more text than is held of an answer
 )
 
 const (
@@ -192,9 +193,12 @@ func (o *odd) filled(text string) string {
 	if strings.HasPrefix(o.Request.URL.Path, "/mcp/stateless") {
 		kind = `"resultType":"complete",`
 	}
-	return strings.NewReplacer(hereType, kind, hereID, o.id, "$HOST", o.Request.Host, "$PATH", o.Request.URL.Path,
+	text = strings.NewReplacer(hereType, kind, hereID, o.id, "$HOST", o.Request.Host, "$PATH", o.Request.URL.Path,
 		"$ELSEWHERE", o.server.elsewhere).Replace(text)
+	return strings.Replace(text, hereLong, longText, 1)
 }
+
+var longText = strings.Repeat("x", 1100<<10)
 
 // answer sends a message in the form that was asked for.
 func (o *odd) answer(message string) {
