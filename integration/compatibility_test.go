@@ -32,8 +32,8 @@ const (
 	oddPrice = ledger.Amount(10_000)
 	// oddPatience is how long a client waits in the table; what takes longer is
 	// said to hang. The gateway gives a server up earlier.
-	oddPatience = 8 * time.Second
-	oddMaxCall  = "3s"
+	oddPatience = 10 * time.Second
+	oddMaxCall  = "5s"
 	// oddHands is how many calls of a client are under way at once.
 	oddHands = 24
 )

@@ -142,8 +142,8 @@ func oddAnswers() oddGroup {
 		says("two answers", oddGood+oddGood),
 		says("an array with it", "["+oddGood+"]"),
 		says("an answer that is cut", oddGood[:len(oddGood)-5]),
-		says("an answer of 1.2 MiB", oddText(strings.Repeat("x", 1200<<10))),
-		says("an answer of 1.2 MiB with half a surrogate pair at its end", oddText(strings.Repeat("x", 1200<<10)+`\ud83d`)),
+		says("an answer of 1.1 MiB", oddText(hereLong)),
+		says("an answer of 1.1 MiB with half a surrogate pair at its end", oddText(hereLong+`\ud83d`)),
 	}}
 }
 

@@ -76,6 +76,10 @@ func (s *oddServer) serve(e *harness.RawExchange) {
 	if err != nil {
 		return // the client has left
 	}
+	if !strings.HasPrefix(e.Request.URL.Path, "/mcp/") { // where clients look for an authorization server
+		send(e, oddHead("404 Not Found", "Content-Length: 0\r\n"))
+		return
+	}
 	switch e.Request.Method {
 	case http.MethodGet:
 		send(e, oddHead("405 Method Not Allowed", "Allow: POST\r\nContent-Length: 0\r\n"))
@@ -169,6 +173,7 @@ const (
 	hereID   = "$ID"   // the request's id
 	hereGood = "$GOOD" // an event with a good answer
 	hereType = "$TYPE" // the member resultType, where the version has it
+	hereLong = "$LONG" // more text than is held of an answer
 )
 
 const (
@@ -188,9 +193,12 @@ func (o *odd) filled(text string) string {
 	if strings.HasPrefix(o.Request.URL.Path, "/mcp/stateless") {
 		kind = `"resultType":"complete",`
 	}
-	return strings.NewReplacer(hereType, kind, hereID, o.id, "$HOST", o.Request.Host, "$PATH", o.Request.URL.Path,
+	text = strings.NewReplacer(hereType, kind, hereID, o.id, "$HOST", o.Request.Host, "$PATH", o.Request.URL.Path,
 		"$ELSEWHERE", o.server.elsewhere).Replace(text)
+	return strings.Replace(text, hereLong, longText, 1)
 }
+
+var longText = strings.Repeat("x", 1100<<10)
 
 // answer sends a message in the form that was asked for.
 func (o *odd) answer(message string) {

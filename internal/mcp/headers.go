@@ -25,7 +25,9 @@ const (
 // version in _meta, Mcp-Method the method, and Mcp-Name the name, the URI or
 // the task that the method is about; each must be there once. A value may be
 // written as =?base64?...?= (MCP 2026-07-28, Streamable HTTP, "Request
-// Metadata"). Headers of other names are not looked at.
+// Metadata"). Headers of other names are not looked at. A notification may come
+// without Mcp-Method: the version asks for it with requests, and the TypeScript
+// SDK 2.3.1 sends it with those alone.
 //
 // In EraSession only MCP-Protocol-Version is looked at, for being there at
 // most once. Mcp-Method and Mcp-Name are ignored: some clients send them in
@@ -55,7 +57,8 @@ func CheckHeaders(h http.Header, m *Message) (Era, error) {
 	} else if len(versions) == 0 || versions[0] != m.ProtocolVersion {
 		return 0, mismatch(m, "the MCP-Protocol-Version header must equal io.modelcontextprotocol/protocolVersion in params._meta")
 	}
-	if !carries(h[headerMethod], m.Method) {
+	untold := m.Kind == KindNotification && len(h[headerMethod]) == 0
+	if !untold && !carries(h[headerMethod], m.Method) {
 		return 0, mismatch(m, "the Mcp-Method header must be there once and equal the method")
 	}
 	if name, ok := routingName(m); ok && !carries(h[headerName], name) {
