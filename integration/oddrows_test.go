@@ -37,11 +37,6 @@ type oddGroup struct {
 // directly: in words, with a link to what decides it.
 type reason string
 
-func (o oddity) because(why reason) oddity {
-	o.why = why
-	return o
-}
-
 var (
 	inJSON   = []bool{false}
 	inStream = []bool{true}

@@ -244,24 +244,24 @@ func (d *drip) SetReadDeadline(at time.Time) error {
 func TestReadAll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := New(16<<20, nil)
-		read := func(d *drip, length int64) (int, error, time.Duration, int64) {
+		read := func(d *drip, length int64) (int, time.Duration, int64, error) {
 			var c Claim
 			b.Open(&c, Holder{Account: "a", Lineage: "a", Paid: true})
 			defer c.Close()
 			began := clock.Now()
 			body, err := c.ReadAll(d, Body{Length: length, Source: d, Time: time.Minute, Rate: DefaultRate})
-			return len(body), err, clock.Since(began), b.Used()
+			return len(body), clock.Since(began), b.Used(), err
 		}
 		block := strings.Repeat("x", Window)
-		n, err, _, used := read(&drip{pieces: []string{block, block, "y"}, pause: time.Second / 4}, 2*Window+1)
+		n, _, used, err := read(&drip{pieces: []string{block, block, "y"}, pause: time.Second / 4}, 2*Window+1)
 		if n != 2*Window+1 || err != nil || used > 2*Window+2*firstChunk {
 			t.Errorf("%d bytes, %v, %d held", n, err, used)
 		}
-		n, err, _, used = read(&drip{pieces: []string{"small"}}, 4<<20)
+		n, _, used, err = read(&drip{pieces: []string{"small"}}, 4<<20)
 		if n != 5 || err != nil || used > firstChunk+1 {
 			t.Errorf("%d bytes, %v, %d held", n, err, used)
 		}
-		_, err, took, _ := read(&drip{pieces: strings.Split(strings.Repeat("z", 1000), ""), pause: time.Second}, 1000)
+		_, took, _, err := read(&drip{pieces: strings.Split(strings.Repeat("z", 1000), ""), pause: time.Second}, 1000)
 		if ok := took > 6*time.Second && took < 9*time.Second; !ok || err == nil || !strings.Contains(err.Error(), "too slowly") {
 			t.Errorf("a byte a second: %v after %s", err, took)
 		}
@@ -269,7 +269,7 @@ func TestReadAll(t *testing.T) {
 		for i := range slow {
 			slow[i] = block
 		}
-		if _, err, took, _ = read(&drip{pieces: slow, pause: time.Second}, 100*Window); took > time.Minute+time.Second || err == nil {
+		if _, took, _, err = read(&drip{pieces: slow, pause: time.Second}, 100*Window); took > time.Minute+time.Second || err == nil {
 			t.Errorf("a long body: %v after %s", err, took)
 		}
 		if b.Used() != 0 {
