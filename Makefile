@@ -78,7 +78,7 @@ soak: ## run what is too long for test: 200 reloads, 50 kills, gateways that sha
 	$(GO) test -race -count=10 -timeout 30m -run '^(TestBrokenDisk|TestExpiryRacesCapture)$$' ./internal/sqlitestore
 	@GO="$(GO)" scripts/soak.sh "$(FUZZ)"
 
-growth: ## measure what CHARGES (1000000) charges leave behind in both stores, before and after they are archived
+growth: ## measure what CHARGES (1000000) charges leave behind in both stores, and on SQLite what an archive leaves
 	$(GO) test -vet=off -count=1 -timeout 60m -v -run '^TestGrowth$$' ./internal/sqlitestore -growth $(CHARGES)
 	$(GO) test -vet=off -count=1 -timeout 60m -v -run '^TestGrowth$$' ./internal/pgstore -growth $(CHARGES)
 
