@@ -2,6 +2,7 @@ package tap
 
 import (
 	"context"
+	"io"
 	"strings"
 	"testing"
 
@@ -360,4 +361,38 @@ func TestOtherTypeIsNoAnswer(t *testing.T) {
 		t.Errorf("sent %q", r.out())
 	}
 	r.free()
+}
+
+// An answer that went out is paid for (promise 1), also if there is no room left
+// for what follows it on its stream: a caller could use up his own share and have
+// every answer refunded. And one request has one answer, so no refusal follows.
+func TestNoRoomBehindTheAnswer(t *testing.T) {
+	for _, resumable := range []bool{false, true} {
+		r := newRig(t, func(o *Options) {
+			if resumable {
+				o.Seal = func(id []byte) []byte { return id }
+			}
+		})
+		r.Header().Set("Content-Type", "text/event-stream")
+		if _, err := io.WriteString(r.Tap, "id: 1\n"+event(result)); err != nil {
+			t.Fatal(err)
+		}
+		answer := r.out()
+		if !strings.Contains(answer, `"result"`) || !r.books.captured {
+			t.Fatalf("sent %q, captured: %v", answer, r.books.captured)
+		}
+		other := r.budget.limit - r.budget.Used()
+		if err := r.budget.Take(other); err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.WriteString(r.Tap, event(`{"jsonrpc":"2.0","method":"notifications/message","params":{"data":"`+long(1000)+`"}}`))
+		complete := r.Finish(nil)
+		r.budget.Give(other)
+		if !complete || r.out() != answer || !r.books.captured || r.books.released+r.books.suspended != 0 {
+			t.Errorf("resumable %v: sent %q after the answer; captured: %v, released %d times, suspended %d", resumable, r.out()[len(answer):], r.books.captured, r.books.released, r.books.suspended)
+		}
+		if r.budget.Used() != 0 {
+			t.Errorf("%d bytes leaked", r.budget.Used())
+		}
+	}
 }

@@ -285,13 +285,18 @@ func (t *Tap) lost(err error) error {
 }
 
 // keep adds to what is held. What is too long for that is captured first and
-// streamed from then on.
+// streamed from then on. Where there is no room, the call ends here; but one that
+// has had its answer has paid for it, and what follows is dropped.
 func (t *Tap) keep(p []byte) error {
 	if len(t.hold)+len(p) > t.o.Hold {
 		return t.overflow(p)
 	}
 	if need := len(t.hold) + len(p) - t.taken; need > 0 {
 		if err := t.o.Budget.Take(int64(need)); err != nil {
+			if t.answered {
+				t.mode = modeDone
+				return nil
+			}
 			t.fail(&gate.Refusal{Code: gate.PlatformUnavailable, Cause: fmt.Errorf("the answer cannot be held: %w", err)})
 			return nil
 		}
