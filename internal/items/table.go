@@ -133,10 +133,12 @@ func (t *Table[T]) Confusable(item Item) (pattern string, confusable bool) {
 		return name, true
 	}
 	for i := range s.globs {
-		switch g := &s.globs[i]; {
-		case g.matches(item):
+		g := &s.globs[i]
+		written, loose := g.matches(item), foldedMatch(g.folded, folded)
+		switch {
+		case written && loose:
 			return "", false
-		case foldedMatch(g.folded, folded):
+		case written || loose: // "e*" and an accent that a server joins to the e: then it is no e
 			return g.pattern, true
 		}
 	}
