@@ -396,3 +396,30 @@ func TestNoRoomBehindTheAnswer(t *testing.T) {
 		}
 	}
 }
+
+// A refusal charges nothing (promise 2), also on a stream to which its client could
+// come back, and after an event for which the call was captured before it turned
+// out to be no answer.
+func TestRefusalAfterEarlyCapture(t *testing.T) {
+	r := newRig(t, func(o *Options) {
+		o.Hold = 100
+		o.Seal = func(id []byte) []byte { return id }
+	})
+	r.Header().Set("Content-Type", "text/event-stream")
+	_, _ = io.WriteString(r.Tap, "id: 1\n"+event(progress)+"data: {\"jsonrpc\":\"2.0\",\"params\":{\"data\":\""+long(200))
+	_, _ = io.WriteString(r.Tap, "\"},\"method\":\"notifications/message\"}\n\n")
+	if !r.books.captured {
+		t.Fatal("it was not captured early")
+	}
+	other := r.budget.limit - r.budget.Used()
+	if err := r.budget.Take(other); err != nil {
+		t.Fatal(err)
+	}
+	_, _ = io.WriteString(r.Tap, event(result))
+	r.Finish(nil)
+	r.budget.Give(other)
+	if !strings.HasSuffix(r.out(), "data: refused PLATFORM_UNAVAILABLE\n\n") {
+		t.Errorf("sent %q", r.out())
+	}
+	r.free()
+}

@@ -185,9 +185,14 @@ func (t *Tap) refuse(r *gate.Refusal) {
 	t.tell(r)
 }
 
-// fail is refuse for a call that has had no answer.
+// fail is refuse for a call that has had no answer. What was captured for an
+// event that turned out to be none is given back.
 func (t *Tap) fail(r *gate.Refusal) {
-	t.drop()
+	if t.early {
+		t.o.Call.Release(t.settleContext())
+	} else {
+		t.drop()
+	}
 	t.tell(r)
 }
 
