@@ -72,6 +72,19 @@ func checkShape(r *http.Request) *gate.Refusal {
 // the way would make it another.
 var judged = []string{"Authorization", "Content-Type", "Content-Encoding", "Content-Length", "Transfer-Encoding", "Accept", "Origin", "Host"}
 
+// spelledOnce are the headers, as spelled returns them, of which a request has
+// only the one spelling that was judged or that the gateway set.
+var spelledOnce = map[string]bool{
+	"mcp-session-id": true, "last-event-id": true, "mcp-protocol-version": true, "mcp-method": true, "mcp-name": true,
+	"content-type": true, "content-encoding": true, "content-length": true, "transfer-encoding": true,
+}
+
+// misspelled reports whether a header is one of these in another spelling, which
+// some servers (CGI, WSGI) take for the same.
+func misspelled(name, spelled string) bool {
+	return spelledOnce[spelled] && !strings.EqualFold(name, spelled)
+}
+
 // hopNames returns the names of headers that are for this hop alone
 // (RFC 9110, 7.6.1).
 func hopNames(r *http.Request) (names []string) {
@@ -179,7 +192,8 @@ var ownHeaders = []string{
 // cleanRequest removes what a client may not say to the server. Headers that
 // it names in Connection are for this hop alone (RFC 9110, 7.6.1), and the
 // proxy would remove them only after ours were set (CVE-2026-30851). So does the
-// header in which a site takes keys.
+// header in which a site takes keys, and what another spelling makes of a header
+// that was judged: it would bring a session that was never sealed.
 func cleanRequest(r *http.Request, key *credential) {
 	for _, name := range hopNames(r) {
 		delete(r.Header, name)
@@ -188,7 +202,7 @@ func cleanRequest(r *http.Request, key *credential) {
 		r.Header.Del(name)
 	}
 	for name := range r.Header {
-		if is := spelled(name); isIdentity(is) || is == key.base {
+		if is := spelled(name); isIdentity(is) || is == key.base || misspelled(name, is) {
 			delete(r.Header, name)
 		}
 	}

@@ -169,7 +169,9 @@ func TestHostOnLoopback(t *testing.T) {
 
 // Nothing that a client says of itself reaches the server: no credentials, no
 // identity in any spelling, no tricks with Connection (CVE-2026-30851), no
-// trailer, and nothing that makes a transport send a POST twice.
+// trailer, and nothing that makes a transport send a POST twice. What was judged
+// is what is forwarded (promise 7): no second spelling of a header brings a
+// session, an event id or a name that was not.
 func TestCleanRequest(t *testing.T) {
 	r := httptest.NewRequest("POST", "/mcp", nil)
 	r.Header = http.Header{
@@ -189,10 +191,18 @@ func TestCleanRequest(t *testing.T) {
 		"Origin":                  {"https://mcp.example.com"},
 		"Accept":                  {"application/json"},
 		"Traceparent":             {"00-1"},
+		"Mcp_Session_Id":          {"unsealed"},
+		"Mcp.Session-Id":          {"unsealed"},
+		"Last_event_id":           {"unsealed"},
+		"Mcp-Protocol_Version":    {"2026-07-28"},
+		"Mcp_Name":                {"other"},
+		"Mcp_Method":              {"tools/list"},
+		"Content_Encoding":        {"gzip"},
+		"Mcp-Param-Some_name":     {"1"}, // a tool's own
 	}
 	r.Trailer = http.Header{"X-Farebox-Account": nil}
 	cleanRequest(r, &credential{})
-	if len(r.Header) != 2 || r.Header.Get("Accept") == "" || r.Header.Get("Traceparent") == "" || r.Trailer != nil {
+	if len(r.Header) != 3 || r.Header.Get("Mcp-Param-Some_name") == "" || r.Header.Get("Accept") == "" || r.Header.Get("Traceparent") == "" || r.Trailer != nil {
 		t.Errorf("left: %v, trailer %v", r.Header, r.Trailer)
 	}
 }
