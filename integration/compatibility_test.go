@@ -124,7 +124,7 @@ func newOddBench(t *testing.T) *oddBench {
 		all = append(all, g.oddities...)
 	}
 	b := &oddBench{server: startOddServer(t, all)}
-	site := harness.Site(b.server.raw.URL, "server odd", "provider acme", "free free* free*/*", "price paid* 0.01", "price paid*/* 0.01", "unpriced deny",
+	site := harness.Site(b.server.raw.URL, "server odd", "provider acme", "free free*", "price paid* 0.01", "unpriced deny",
 		"max_call "+oddMaxCall, "origins "+oddOrigin)
 	// The server closes each connection after its answer.
 	site = strings.Replace(site, "header_up Host {upstream_hostport}", "header_up Host {upstream_hostport}\n\t\t\ttransport http {\n\t\t\t\tkeepalive off\n\t\t\t}", 1)

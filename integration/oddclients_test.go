@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
@@ -76,13 +77,12 @@ func short(text string) string {
 var address = regexp.MustCompile(`(?:localhost|127\.0\.0\.1):\d+`)
 
 // requestID is the id of a message, as it stands in the words of a client.
-var requestID = regexp.MustCompile(`(\\?"id\\?":)\d+`)
+var requestID = regexp.MustCompile(`(\\?"id\\?":\\?"?)\d+`)
 
 // settle makes the outcome comparable with that of another call.
 func (o *outcome) settle(q question) outcome {
-	o.detail = short(o.detail)
+	o.detail = short(requestID.ReplaceAllString(o.detail, "${1}ID"))
 	o.detail = address.ReplaceAllString(o.detail, "HOST")
-	o.detail = requestID.ReplaceAllString(o.detail, "${1}ID")
 	if q.tool != "" {
 		quoted := strings.Trim(fmt.Sprintf("%q", q.tool), `"`)
 		o.detail = strings.NewReplacer(q.token, "TOKEN", q.tool, "TOOL", quoted, "TOOL", strings.ReplaceAll(quoted, `\`, `\\`), "TOOL").Replace(o.detail)
@@ -258,7 +258,10 @@ func goAsk(ctx context.Context, patience time.Duration, session *mcp.ClientSessi
 
 // rawOddClient speaks HTTP, shows all that comes, and reads JSON as
 // encoding/json does.
-type rawOddClient struct{ sessions sessions[string] }
+type rawOddClient struct {
+	sessions sessions[string]
+	ids      atomic.Int64
+}
 
 var rawHTTP = &http.Client{
 	Transport:     unshared(),
@@ -279,11 +282,12 @@ func (c *rawOddClient) ask(ctx context.Context, patience time.Duration, p place,
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	resp, err := c.send(ctx, p, session, q)
+	id := 1000 + c.ids.Add(1) // none is used twice in a session
+	resp, err := c.send(ctx, p, session, id, q)
 	var o outcome
 	if err == nil {
 		defer resp.Body.Close()
-		o, err = c.read(resp, q)
+		o, err = c.read(resp, id, q)
 	}
 	switch {
 	case ctx.Err() != nil:
@@ -296,7 +300,7 @@ func (c *rawOddClient) ask(ctx context.Context, patience time.Duration, p place,
 	return o.settle(q), nil
 }
 
-func (c *rawOddClient) send(ctx context.Context, p place, session string, q question) (*http.Response, error) {
+func (c *rawOddClient) send(ctx context.Context, p place, session string, id int64, q question) (*http.Response, error) {
 	const meta = `"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}`
 	extra := ""
 	if p.stateless {
@@ -314,11 +318,11 @@ func (c *rawOddClient) send(ctx context.Context, p place, session string, q ques
 		r.Header.Set("Access-Control-Request-Headers", "authorization,content-type,mcp-param-region")
 		return rawHTTP.Do(r)
 	case lists:
-		return c.post(ctx, p, session, "tools/list", "", `{"jsonrpc":"2.0","id":7,"method":"tools/list","params":{"cursor":`+token+extra+`}}`)
+		return c.post(ctx, p, session, "tools/list", "", fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":"tools/list","params":{"cursor":%s%s}}`, id, token, extra))
 	case notifies:
 		return c.post(ctx, p, session, "notifications/vendor/heat", "", `{"jsonrpc":"2.0","method":"notifications/vendor/heat","params":{"odd":`+token+extra+`}}`)
 	}
-	return c.post(ctx, p, session, "tools/call", q.tool, `{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":`+tool+`,"arguments":{"odd":`+token+`}`+extra+`}}`)
+	return c.post(ctx, p, session, "tools/call", q.tool, fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":"tools/call","params":{"name":%s,"arguments":{"odd":%s}%s}}`, id, tool, token, extra))
 }
 
 // oddOrigin is a web page that may call.
@@ -346,7 +350,7 @@ func (*rawOddClient) post(ctx context.Context, p place, session, method, name, b
 }
 
 // read reads a response to its end.
-func (c *rawOddClient) read(resp *http.Response, q question) (outcome, error) {
+func (c *rawOddClient) read(resp *http.Response, id int64, q question) (outcome, error) {
 	if q.ask == preflights {
 		allowed := strings.Contains(strings.ToLower(resp.Header.Get("Access-Control-Allow-Headers")), "mcp-param-region")
 		return outcome{kind: fmt.Sprintf("HTTP %d", resp.StatusCode), detail: fmt.Sprint("allowed: ", allowed)}, nil
@@ -361,7 +365,7 @@ func (c *rawOddClient) read(resp *http.Response, q question) (outcome, error) {
 			where += fmt.Sprintf("\n%s: %s", name, value)
 		}
 	}
-	o := c.judge(resp, body)
+	o := c.judge(resp, id, body)
 	o.detail += where
 	if err != nil {
 		o.detail += "\ncut"
@@ -369,13 +373,16 @@ func (c *rawOddClient) read(resp *http.Response, q question) (outcome, error) {
 	return o, nil
 }
 
-func (c *rawOddClient) judge(resp *http.Response, body []byte) outcome {
+func (c *rawOddClient) judge(resp *http.Response, id int64, body []byte) outcome {
 	kind := resp.Header.Get("Content-Type")
+	if encoding := resp.Header.Get("Content-Encoding"); encoding != "" && encoding != "identity" {
+		return outcome{kind: "unreadable", detail: encoding} // as it is to who does not decode it
+	}
 	if strings.HasPrefix(strings.ToLower(kind), "text/event-stream") {
-		return c.judgeEvents(body)
+		return c.judgeEvents(id, body)
 	}
 	o := outcome{kind: fmt.Sprint("HTTP ", resp.StatusCode)}
-	message, ok := readMessage(body)
+	message, ok := readMessage(id, body)
 	if ok {
 		o.code, o.detail = message.code, message.detail
 		if resp.StatusCode == http.StatusOK {
@@ -391,10 +398,10 @@ func (c *rawOddClient) judge(resp *http.Response, body []byte) outcome {
 }
 
 // judgeEvents shows each event, and takes the kind from the first response.
-func (*rawOddClient) judgeEvents(body []byte) outcome {
+func (*rawOddClient) judgeEvents(id int64, body []byte) outcome {
 	o := outcome{kind: "no answer"}
 	for _, e := range readEvents(string(body)) {
-		m, ok := readMessage([]byte(e.data))
+		m, ok := readMessage(id, []byte(e.data))
 		if !ok {
 			m.detail = e.data
 		}
@@ -406,8 +413,8 @@ func (*rawOddClient) judgeEvents(body []byte) outcome {
 	return o
 }
 
-// readMessage reads a JSON-RPC response to the request 7.
-func readMessage(text []byte) (outcome, bool) {
+// readMessage reads a JSON-RPC response to the request with that id.
+func readMessage(id int64, text []byte) (outcome, bool) {
 	text = bytes.TrimPrefix(text, []byte("\uFEFF"))
 	if !json.Valid(text) {
 		return outcome{}, false
@@ -424,7 +431,7 @@ func readMessage(text []byte) (outcome, bool) {
 	err := json.Unmarshal(text, &m)
 	o := outcome{kind: "unreadable"}
 	switch {
-	case err != nil || m.ID != 7.0:
+	case err != nil || m.ID != float64(id):
 	case m.Error != nil:
 		o = ofError(m.Error.Code, m.Error.Message, m.Error.Data)
 	case m.Result != nil:

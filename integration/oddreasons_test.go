@@ -105,7 +105,7 @@ var oddReasons = map[string]reason{
 	"Encodings that nobody asked for: gzip that is none":                                 whyUndecoded,
 	"Encodings that nobody asked for: gzip that is cut":                                  whyUndecoded,
 	"Encodings that nobody asked for: gzip that is said to be none":                      whyUndecoded,
-	"Encodings that nobody asked for: 4 MiB in 4 KiB":                                    whyUndecoded,
+	"Encodings that nobody asked for: 2 MiB in 2 KiB":                                    whyUndecoded,
 	"Names of tools: 300 letters":                                                        whyNamed,
 	"Names of tools: a line break":                                                       whyNamed,
 	"Names of tools: a NUL":                                                              whyNamed,

@@ -10,7 +10,7 @@ const oddIntro = `# Servers that are odd, and what clients make of them
 
 This page is written by ` + "`TestCompatibilityTable`" + `: do not edit it. [Compatibility](compatibility.md) tells what stands behind it.
 
-Each line is a way in which a server behaves. Four clients have met it, each directly and through Farebox, for a tool that is free and for one that is paid, in 2025-11-25 (sessions) and in 2026-07-28 (stateless): one that speaks plain HTTP and shows all that comes (raw), the Go SDK, the TypeScript SDK and mcp-remote. **Directly** is what the caller of a client gets; where clients differ they are named, with the protocol version if it matters. **Through Farebox** is *the same* if each client gets the very same, to the last byte of a result's content and the last word of an error, and if the server was asked as often; else it says what is different, and the last column why. **Charged** is what becomes of a paid call.
+Each line is a way in which a server behaves. Four clients have met it, each directly and through Farebox, for a tool that is free and for one that is paid, in 2025-11-25 (sessions) and in 2026-07-28 (stateless): one that speaks plain HTTP and shows all that comes (raw), the Go SDK, the TypeScript SDK and mcp-remote. **Directly** is what the caller of a client gets; where clients differ they are named, with the protocol version if it matters. **Through Farebox** is *the same* if each client gets the very same, to the last byte of a result's content and the last word of an error, and if the server was asked as often; else it says what is different, and the last column why. **Charged** is what becomes of a paid call, for those clients that can read how it went.
 
 The words: *result*, *tool error* (a result with ` + "`isError`" + `), *list*, *error* with its JSON-RPC code, *HTTP* with a status that the client makes an error of, *fails* (the client has an error of its own), *hangs* (nothing within 10 seconds), *no answer* and *unreadable* (in what the raw client shows), *session lost* (the same client cannot go on). ` + "`UPSTREAM_FAILED`" + ` and its like are the codes of [Farebox's own refusals](scopes.md#what-a-refusal-looks-like).
 `
@@ -90,11 +90,13 @@ func times(n int) string {
 	return fmt.Sprint(n, " times")
 }
 
+// charged says what was charged where a client could tell how its call went: if
+// it could not, it may have left before its answer came, or after that.
 func (row *oddRow) charged() string {
 	var said []remark
 	for _, c := range row.cells {
 		switch {
-		case c.way != wayPaid:
+		case c.way != wayPaid || c.outcome.code == "" && slices.Contains([]string{"fails", "hangs", "no answer", "unreadable"}, c.outcome.kind):
 		case c.charged > 0:
 			said = append(said, remark{c, "yes"})
 		case c.charges > 0:
