@@ -197,7 +197,11 @@ func (d *debts) all() (all []gate.Debt) {
 	return all
 }
 
-var errNoSuchCharge = errors.New("the store knows no such charge")
+var (
+	errNoSuchCharge = errors.New("the store knows no such charge")
+	// errByHand is kept: the payer is owed what this process cannot give back.
+	errByHand = errors.New("it is to be given back by hand: the store has the charge, or has archived it, and does not refund it for this gateway any more")
+)
 
 // pay gives a charge back, or finds that there is nothing to give back.
 func (d *debts) pay(debt gate.Debt) error {
@@ -210,15 +214,19 @@ func (d *debts) pay(debt gate.Debt) error {
 	case !errors.Is(err, ledger.ErrSettled) && !errors.Is(err, ledger.ErrNotFound):
 		return err
 	}
+	captured := errors.Is(err, ledger.ErrSettled)
 	t, audit := debt.Posting()
 	_, _, err = d.ledger.Post(ctx, t, audit)
 	switch {
+	case errors.Is(err, ledger.ErrArchived), captured && errors.Is(err, ledger.ErrNotFound): // not to be taken for a charge that never was
+		return fmt.Errorf("%w: %w", errByHand, err)
 	case err == nil:
 		d.logger.Info("an undelivered call was refunded", "charge", debt.Charge, "owed_since", debt.At)
 		return nil
 	case errors.Is(err, ledger.ErrSettled): // by somebody else, or a free quota had paid it
 		return nil
 	case errors.Is(err, ledger.ErrNotFound) && clock.Since(debt.At) > notCharged:
+		d.logger.Warn("a refund is not owed any more: the store knows no such charge, so it was never made", "charge", debt.Charge, "owed_since", debt.At)
 		return nil
 	case errors.Is(err, ledger.ErrNotFound):
 		return errNoSuchCharge

@@ -22,8 +22,9 @@ type payee struct {
 	gate.Ledger
 	mu      sync.Mutex
 	down    bool
-	charges map[string]bool // refunded
-	held    map[string]bool // reserved alone
+	charges map[string]bool  // refunded
+	held    map[string]bool  // reserved alone
+	refuses map[string]error // of refunds of charges
 	posts   []string
 	asked   int
 }
@@ -51,6 +52,8 @@ func (p *payee) Post(_ context.Context, t ledger.Transaction, _ ledger.Audit) (l
 	switch {
 	case p.down:
 		return t, ledger.Purse{}, fmt.Errorf("the test: %w", ledger.ErrUnavailable)
+	case p.refuses[t.Charge] != nil:
+		return t, ledger.Purse{}, p.refuses[t.Charge]
 	case !captured:
 		return t, ledger.Purse{}, ledger.ErrNotFound
 	case refunded:
@@ -161,6 +164,38 @@ func TestDebtWithoutADisk(t *testing.T) {
 		time.Sleep(2 * lastPayment)
 		if d.Owed() != 0 || len(store.posts) != 1 {
 			t.Errorf("%d are owed, posted %v", d.Owed(), store.posts)
+		}
+	})
+}
+
+// A refund that is owed and that the store will not make is not forgotten for
+// its age: of a charge that was archived meanwhile, and of one that a platform
+// says is captured and lets only its operator refund by now. Neither holds
+// others up, and once an operator has refunded it, it is settled.
+func TestDebtsThatAreRefusedStay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &payee{
+			charges: map[string]bool{"chg_2": false, "chg_3": false},
+			refuses: map[string]error{
+				"chg_1": &ledger.ArchivedError{ID: "chg_1", Cause: ledger.ErrNotFound},
+				"chg_2": ledger.ErrNotFound,
+			},
+		}
+		d := newDebts(filepath.Join(t.TempDir(), "refunds"), store, slog.New(slog.DiscardHandler))
+		defer d.close()
+		for n := range 3 {
+			d.Owe(debtOf(n + 1))
+		}
+		time.Sleep(2 * notCharged)
+		if d.Owed() != 2 || !slices.Equal(store.posts, []string{"txn_3"}) {
+			t.Errorf("%d are owed, posted %v", d.Owed(), store.posts)
+		}
+		store.mu.Lock()
+		store.refuses["chg_2"] = ledger.ErrSettled
+		store.mu.Unlock()
+		time.Sleep(2 * lastPayment)
+		if d.Owed() != 1 {
+			t.Errorf("%d are owed after one was refunded by hand", d.Owed())
 		}
 	})
 }
