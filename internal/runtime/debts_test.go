@@ -64,6 +64,20 @@ func (p *payee) Post(_ context.Context, t ledger.Transaction, _ ledger.Audit) (l
 	return t, ledger.Purse{}, nil
 }
 
+// posted returns the ids of the refunds that were made, in their order.
+func (p *payee) posted() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Sorted(slices.Values(p.posts))
+}
+
+// questions counts those that it was asked.
+func (p *payee) questions() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.asked
+}
+
 func (p *payee) set(down bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -85,8 +99,8 @@ func TestDebtsOutliveTheProcess(t *testing.T) {
 			first.Owe(debtOf(n + 1))
 		}
 		synctest.Wait()
-		if first.Owed() != 4 || len(store.posts) > 0 {
-			t.Fatalf("%d are owed, posted %v", first.Owed(), store.posts)
+		if first.Owed() != 4 || len(store.posted()) > 0 {
+			t.Fatalf("%d are owed, posted %v", first.Owed(), store.posted())
 		}
 		first.close() // as good as killed: nothing is written here
 		info, err := os.Stat(filepath.Join(dir, "chg_1.json"))
@@ -98,9 +112,8 @@ func TestDebtsOutliveTheProcess(t *testing.T) {
 		time.Sleep(10 * time.Minute)
 		store.set(false)
 		time.Sleep(2 * lastPayment)
-		slices.Sort(store.posts)
-		if second.Owed() != 0 || !slices.Equal(store.posts, []string{"txn_1", "txn_2"}) {
-			t.Errorf("%d are owed, posted %v", second.Owed(), store.posts)
+		if second.Owed() != 0 || !slices.Equal(store.posted(), []string{"txn_1", "txn_2"}) {
+			t.Errorf("%d are owed, posted %v", second.Owed(), store.posted())
 		}
 		if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
 			t.Errorf("left %v, %v", left, err)
@@ -119,8 +132,8 @@ func TestDebtsSpareADownStore(t *testing.T) {
 			d.Owe(debtOf(n))
 		}
 		time.Sleep(time.Hour)
-		if store.asked > 100 {
-			t.Errorf("it was asked %d times in an hour", store.asked)
+		if n := store.questions(); n > 100 {
+			t.Errorf("it was asked %d times in an hour", n)
 		}
 	})
 }
@@ -139,8 +152,8 @@ func TestDebtOfNoChargeEnds(t *testing.T) {
 		store.charges["chg_1"] = false // committed late
 		store.mu.Unlock()
 		time.Sleep(2 * lastPayment)
-		if d.Owed() != 1 || len(store.posts) != 1 {
-			t.Errorf("%d are owed, posted %v", d.Owed(), store.posts)
+		if d.Owed() != 1 || len(store.posted()) != 1 {
+			t.Errorf("%d are owed, posted %v", d.Owed(), store.posted())
 		}
 		time.Sleep(notCharged)
 		if d.Owed() != 0 {
@@ -162,8 +175,8 @@ func TestDebtWithoutADisk(t *testing.T) {
 		d.Owe(debtOf(1))
 		store.set(false)
 		time.Sleep(2 * lastPayment)
-		if d.Owed() != 0 || len(store.posts) != 1 {
-			t.Errorf("%d are owed, posted %v", d.Owed(), store.posts)
+		if d.Owed() != 0 || len(store.posted()) != 1 {
+			t.Errorf("%d are owed, posted %v", d.Owed(), store.posted())
 		}
 	})
 }
@@ -187,8 +200,8 @@ func TestDebtsThatAreRefusedStay(t *testing.T) {
 			d.Owe(debtOf(n + 1))
 		}
 		time.Sleep(2 * notCharged)
-		if d.Owed() != 2 || !slices.Equal(store.posts, []string{"txn_3"}) {
-			t.Errorf("%d are owed, posted %v", d.Owed(), store.posts)
+		if d.Owed() != 2 || !slices.Equal(store.posted(), []string{"txn_3"}) {
+			t.Errorf("%d are owed, posted %v", d.Owed(), store.posted())
 		}
 		store.mu.Lock()
 		store.refuses["chg_2"] = ledger.ErrSettled
