@@ -94,7 +94,7 @@ func TestDebtsOutliveTheProcess(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir, log := filepath.Join(t.TempDir(), "refunds"), slog.New(slog.DiscardHandler)
 		store := &payee{down: true, charges: map[string]bool{"chg_1": false, "chg_2": false, "chg_3": true}, held: map[string]bool{"chg_4": true}}
-		first := newDebts(dir, store, log)
+		first := newDebts(dir, "", store, log)
 		for n := range 4 {
 			first.Owe(debtOf(n + 1))
 		}
@@ -107,7 +107,7 @@ func TestDebtsOutliveTheProcess(t *testing.T) {
 		if err != nil || info.Mode().Perm() != 0o600 {
 			t.Fatalf("the debt's file: %v, %v", info, err)
 		}
-		second := newDebts(dir, store, log)
+		second := newDebts(dir, "", store, log)
 		defer second.close()
 		time.Sleep(10 * time.Minute)
 		store.set(false)
@@ -126,7 +126,7 @@ func TestDebtsOutliveTheProcess(t *testing.T) {
 func TestDebtsSpareADownStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &payee{down: true}
-		d := newDebts(filepath.Join(t.TempDir(), "refunds"), store, slog.New(slog.DiscardHandler))
+		d := newDebts(filepath.Join(t.TempDir(), "refunds"), "", store, slog.New(slog.DiscardHandler))
 		defer d.close()
 		for n := range 1000 {
 			d.Owe(debtOf(n))
@@ -143,7 +143,7 @@ func TestDebtsSpareADownStore(t *testing.T) {
 func TestDebtOfNoChargeEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &payee{charges: map[string]bool{}}
-		d := newDebts(filepath.Join(t.TempDir(), "refunds"), store, slog.New(slog.DiscardHandler))
+		d := newDebts(filepath.Join(t.TempDir(), "refunds"), "", store, slog.New(slog.DiscardHandler))
 		defer d.close()
 		d.Owe(debtOf(1))
 		d.Owe(debtOf(2))
@@ -170,7 +170,7 @@ func TestDebtWithoutADisk(t *testing.T) {
 			t.Fatal(err)
 		}
 		store := &payee{down: true, charges: map[string]bool{"chg_1": false}}
-		d := newDebts(file, store, slog.New(slog.DiscardHandler))
+		d := newDebts(file, "", store, slog.New(slog.DiscardHandler))
 		defer d.close()
 		d.Owe(debtOf(1))
 		store.set(false)
@@ -194,7 +194,7 @@ func TestDebtsThatAreRefusedStay(t *testing.T) {
 				"chg_2": ledger.ErrNotFound,
 			},
 		}
-		d := newDebts(filepath.Join(t.TempDir(), "refunds"), store, slog.New(slog.DiscardHandler))
+		d := newDebts(filepath.Join(t.TempDir(), "refunds"), "", store, slog.New(slog.DiscardHandler))
 		defer d.close()
 		for n := range 3 {
 			d.Owe(debtOf(n + 1))
@@ -209,6 +209,32 @@ func TestDebtsThatAreRefusedStay(t *testing.T) {
 		time.Sleep(2 * lastPayment)
 		if d.Owed() != 1 {
 			t.Errorf("%d are owed after one was refunded by hand", d.Owed())
+		}
+	})
+}
+
+// Gateways with different keys of one platform may share the directory, and a
+// platform tells each key only of its own charges: what one owes is not forgotten
+// because another asked, and found nothing.
+func TestDebtsOfAnotherKeyStay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir, log := filepath.Join(t.TempDir(), "refunds"), slog.New(slog.DiscardHandler)
+		platform := &payee{down: true, charges: map[string]bool{"chg_1": false}}
+		first := newDebts(dir, "key a", platform, log)
+		first.Owe(debtOf(1))
+		first.close()
+		other := newDebts(dir, "key b", &payee{}, log)
+		time.Sleep(3 * notCharged)
+		if other.Owed() != 1 {
+			t.Errorf("%d are owed", other.Owed())
+		}
+		other.close()
+		platform.set(false)
+		first = newDebts(dir, "key a", platform, log)
+		defer first.close()
+		time.Sleep(2 * lastPayment)
+		if first.Owed() != 0 || !slices.Equal(platform.posted(), []string{"txn_1"}) {
+			t.Errorf("%d are owed, posted %v", first.Owed(), platform.posted())
 		}
 	})
 }
