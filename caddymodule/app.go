@@ -299,6 +299,7 @@ func (a *App) open() (caddy.Destructor, error) {
 		KeyFile:  a.ReceiptKeyFile,
 		SealFile: a.SealKeyFile,
 		DebtDir:  a.debtDir(),
+		DebtBy:   a.source.by,
 		Cache:    a.Cache.options(),
 		IDs:      shares.ids,
 		Metrics:  metrics,

@@ -64,6 +64,7 @@ type source struct {
 	name     string // for people; it holds no secret
 	file     string // of a store that is a file, canonical; else ""
 	place    string // of one that is none: which it is, whatever the credentials
+	by       string // tells who asks, of a platform: it shows each key only its own; no secret
 	// connect resolves what must not be kept in the config. Others come after it.
 	connect func() error
 	open    func(ctx context.Context, logger *slog.Logger) (runtime.Store, error)
@@ -174,7 +175,7 @@ func (s *Store) remote() (*source, error) {
 			return errors.New("the key is missing: want the secret of a gateway key of the platform, as in {env.FAREBOX_GATEWAY_KEY}")
 		}
 		r.identity = driverRemote + " " + o.URL + fingerprint(o.Key)
-		r.place = o.URL
+		r.place, r.by = o.URL, fingerprint(o.Key)[:17]
 		return nil
 	}
 	r.open = func(_ context.Context, logger *slog.Logger) (runtime.Store, error) {

@@ -23,6 +23,9 @@ type Debt struct {
 	Charge string    `json:"charge"`
 	Refund string    `json:"refund"` // the id of the refund, however often it is tried
 	At     time.Time `json:"at"`
+	// By says who has noted it, where the store tells others that it knows no such
+	// charge; "" elsewhere. It is for Debts to fill in.
+	By string `json:"by,omitempty"`
 }
 
 // Posting returns the refund of all that is left of the charge, and its audit.

@@ -200,13 +200,21 @@ func (p *Platform) refund(ctx context.Context, in *refundRequest) (*content[wire
 }
 
 // refundable reports, as ledger.ErrNotFound, whether a gateway may give the
-// charge back: what it has captured itself, and a short while ago.
+// charge back: what it has captured itself, and a short while ago. Of an older
+// one it is told when an operator has given it back, so that it owes no more.
 func (p *Platform) refundable(ctx context.Context, id string) error {
 	c, err := p.Ledger.ChargeByID(ctx, id)
-	if err == nil && (!p.covers(visitOf(ctx).key, &c.Order) || p.Now().Sub(c.At) >= ledger.SettleTime) {
-		err = ledger.ErrNotFound
+	switch {
+	case err != nil:
+		return err
+	case !p.covers(visitOf(ctx).key, &c.Order):
+		return ledger.ErrNotFound
+	case p.Now().Sub(c.At) < ledger.SettleTime:
+		return nil
+	case c.Refunded >= c.Paid():
+		return ledger.ErrSettled
 	}
-	return err
+	return ledger.ErrNotFound
 }
 
 // from is the caller's address, for the audit.

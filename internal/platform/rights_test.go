@@ -370,6 +370,11 @@ func TestAttacksWithIDsAlone(t *testing.T) {
 	s.refused(404, wire.NotFound, "gateway", "POST", "/charges/"+mine.ID+"/refund", refund)
 	s.moved.Store(0)
 	do[wire.Refunded](s, 200, "gateway", "POST", "/charges/"+mine.ID+"/refund", refund)
+	// Who owes a refund learns, however late, that it was made.
+	s.moved.Store(int64(ledger.SettleTime + time.Second))
+	s.refused(409, wire.Settled, "gateway", "POST", "/charges/"+mine.ID+"/refund", refund)
+	s.refused(404, wire.NotFound, "evil gateway", "POST", "/charges/"+mine.ID+"/refund", refund)
+	s.moved.Store(0)
 
 	// A bond of another server.
 	mark := strings.Repeat("ab", 16)

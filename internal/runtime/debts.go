@@ -38,6 +38,7 @@ const (
 // start, and whoever comes second finds it made.
 type debts struct {
 	dir    string
+	by     string // see Options.DebtBy
 	ledger gate.Ledger
 	logger *slog.Logger
 	wake   chan struct{}
@@ -49,9 +50,9 @@ type debts struct {
 	memory map[string]gate.Debt // those that could not be written, by charge
 }
 
-func newDebts(dir string, l gate.Ledger, logger *slog.Logger) *debts {
+func newDebts(dir, by string, l gate.Ledger, logger *slog.Logger) *debts {
 	d := &debts{
-		dir: dir, ledger: l, logger: logger, memory: make(map[string]gate.Debt),
+		dir: dir, by: by, ledger: l, logger: logger, memory: make(map[string]gate.Debt),
 		wake: make(chan struct{}, 1), stop: make(chan struct{}), ended: make(chan struct{}),
 	}
 	go d.run()
@@ -60,6 +61,7 @@ func newDebts(dir string, l gate.Ledger, logger *slog.Logger) *debts {
 
 // Owe notes a debt. When it returns, the debt is durable if the disk takes it.
 func (d *debts) Owe(debt gate.Debt) {
+	debt.By = d.by
 	err := d.write(debt)
 	d.mu.Lock()
 	d.owed++
@@ -197,7 +199,12 @@ func (d *debts) all() (all []gate.Debt) {
 	return all
 }
 
-var errNoSuchCharge = errors.New("the store knows no such charge")
+var (
+	errNoSuchCharge = errors.New("the store knows no such charge")
+	// The next two are kept: the payer is owed what this process cannot give back.
+	errNotOurs = errors.New("it was noted by another key of the platform, which alone can tell whether it was charged: a gateway with that key makes it, or it is to be made by hand")
+	errByHand  = errors.New("it is to be given back by hand: the store has the charge, or has archived it, and does not refund it for this gateway any more")
+)
 
 // pay gives a charge back, or finds that there is nothing to give back.
 func (d *debts) pay(debt gate.Debt) error {
@@ -210,15 +217,21 @@ func (d *debts) pay(debt gate.Debt) error {
 	case !errors.Is(err, ledger.ErrSettled) && !errors.Is(err, ledger.ErrNotFound):
 		return err
 	}
+	captured := errors.Is(err, ledger.ErrSettled)
 	t, audit := debt.Posting()
 	_, _, err = d.ledger.Post(ctx, t, audit)
 	switch {
+	case errors.Is(err, ledger.ErrArchived), captured && errors.Is(err, ledger.ErrNotFound): // not to be taken for a charge that never was
+		return fmt.Errorf("%w: %w", errByHand, err)
 	case err == nil:
 		d.logger.Info("an undelivered call was refunded", "charge", debt.Charge, "owed_since", debt.At)
 		return nil
 	case errors.Is(err, ledger.ErrSettled): // by somebody else, or a free quota had paid it
 		return nil
+	case errors.Is(err, ledger.ErrNotFound) && debt.By != d.by:
+		return fmt.Errorf("%w: %w", errNotOurs, err)
 	case errors.Is(err, ledger.ErrNotFound) && clock.Since(debt.At) > notCharged:
+		d.logger.Warn("a refund is not owed any more: the store knows no such charge, so it was never made", "charge", debt.Charge, "owed_since", debt.At)
 		return nil
 	case errors.Is(err, ledger.ErrNotFound):
 		return errNoSuchCharge

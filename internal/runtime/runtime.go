@@ -69,6 +69,10 @@ type Options struct {
 	// DebtDir is the directory of the refunds that are owed. It is made, of mode
 	// 0700, when there is one. It must be of one store only.
 	DebtDir string
+	// DebtBy tells who asks the store, if that refunds only what who asks has
+	// captured and says of all else that it does not know it; else it is "".
+	// Processes that share DebtDir may differ in it.
+	DebtBy  string
 	Cache   keycache.Options
 	IDs     *share.Budget // of requests in sessions
 	Metrics *telemetry.Metrics
@@ -151,7 +155,7 @@ func Open(ctx context.Context, o Options) (*Runtime, error) {
 		r.own = newBoard(clock.Now, formerLeases(ctx, store))
 		r.log = r.own
 	}
-	r.debts = newDebts(o.DebtDir, store, o.Logger)
+	r.debts = newDebts(o.DebtDir, o.DebtBy, store, o.Logger)
 	r.unwatch = o.Metrics.Watch(r)
 	return r, nil
 }

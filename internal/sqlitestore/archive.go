@@ -202,8 +202,10 @@ func (s *Store) openings(accounts []string) ([]ledger.Balance, error) {
 	return list, nil
 }
 
+// selectCarried has the columns of selectRow, without who settled the charge, and
+// what came back of its fee.
 const selectCarried = `SELECT seq, id, 1, debtor, creditor, amount, sandbox, at, 0, 0, key, lineage, server, tool, NULL, NULL, day, waived, fee, fee_to,
-	refunded, fee_back FROM carried `
+	NULL, NULL, refunded, fee_back FROM carried `
 
 // carriedBy reads the archived charges that transactions from the one to the
 // other belong to.

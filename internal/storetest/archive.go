@@ -91,7 +91,7 @@ func archiveStays(t *test) {
 	to := files{}
 	payer, provider, operator := t.account("payer", 1000, 0), t.account("provider", 0, 0), t.account("operator", 0, 0)
 	o := order(payer, provider, 100)
-	o.Fee, o.FeeTo = 10, operator
+	o.Fee, o.FeeTo, o.Settler = 10, operator, "key_gateway"
 	var old [3]string
 	for i := range old {
 		old[i] = newID("chg_")
@@ -249,6 +249,9 @@ func twinCharge(a, b twin, random *rand.Rand, accounts []string) string {
 	o.Lineage = fmt.Sprint("key_", o.Account[len(o.Account)-1:])
 	if random.IntN(3) == 0 {
 		o.Fee, o.FeeTo = o.Amount/7+1, accounts[3]
+	}
+	if random.IntN(2) == 0 {
+		o.Settler = fmt.Sprint("key_gateway_", random.IntN(3))
 	}
 	terms := ledger.Terms{Key: ledger.Caps{Day: 300, Month: 900}, FreeCalls: int64(random.IntN(2))}
 	if random.IntN(3) == 0 {
