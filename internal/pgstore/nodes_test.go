@@ -277,6 +277,7 @@ func TestRepeatOnAnotherNode(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	c.Made = false // which only the capture itself says
 	got, err := stores[1].Reserve(t.Context(), newID("chg_"), o, terms)
 	if err != nil || got.First == nil || got.First.Charge != c || string(got.First.Body) != "answer" {
 		t.Fatalf("repeated on another node: %+v, %v", got, err)
