@@ -51,7 +51,9 @@ func (s *Store) Post(ctx context.Context, t ledger.Transaction, a ledger.Audit) 
 	}
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	for range maxPosts {
+	// Whether others have found the database away does not matter here: it may be
+	// back, and only sending the posting again tells what became of it.
+	for attempt := range maxPosts {
 		args[0] = s.shift()
 		err = s.row(ctx, postQuery, args, &p.code, &p.total, &p.held, &p.debtor, &p.creditor, &p.amount, &p.sandbox, &p.at, &p.left)
 		if err == nil {
@@ -64,11 +66,24 @@ func (s *Store) Post(ctx context.Context, t ledger.Transaction, a ledger.Audit) 
 		if isArchived(err) {
 			return ledger.Transaction{}, ledger.Purse{}, &ledger.ArchivedError{ID: t.ID, Cause: ledger.ErrConflict}
 		}
-		if !broken(err) && !contended(err) || ctx.Err() != nil || s.down.Load() != nil {
+		if !broken(err) && !contended(err) || !pause(ctx, attempt) {
 			break
 		}
 	}
 	return ledger.Transaction{}, ledger.Purse{}, failure(ctx, err)
+}
+
+// pause waits a little longer before each attempt, and reports false when the
+// context has ended.
+func pause(ctx context.Context, attempt int) bool {
+	timer := time.NewTimer(time.Duration(attempt) * 10 * time.Millisecond)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return ctx.Err() == nil
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // posting is a call of post.
