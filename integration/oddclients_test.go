@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -81,7 +82,7 @@ var requestID = regexp.MustCompile(`(\\?"id\\?":\\?"?)\d+`)
 
 // settle makes the outcome comparable with that of another call.
 func (o *outcome) settle(q question) outcome {
-	o.detail = short(requestID.ReplaceAllString(o.detail, "${1}ID"))
+	o.detail = requestID.ReplaceAllString(short(o.detail), "${1}ID")
 	o.detail = address.ReplaceAllString(o.detail, "HOST")
 	if q.tool != "" {
 		quoted := strings.Trim(fmt.Sprintf("%q", q.tool), `"`)
@@ -282,13 +283,14 @@ func (c *rawOddClient) ask(ctx context.Context, patience time.Duration, p place,
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	id := 1000 + c.ids.Add(1) // none is used twice in a session
+	id := 700_000 + c.ids.Add(1) // none is used twice in a session, nor stands elsewhere in a message
 	resp, err := c.send(ctx, p, session, id, q)
 	var o outcome
 	if err == nil {
 		defer resp.Body.Close()
 		o, err = c.read(resp, id, q)
 	}
+	o.detail = strings.ReplaceAll(o.detail, strconv.FormatInt(id, 10), "ID")
 	switch {
 	case ctx.Err() != nil:
 		o = outcome{kind: "hangs"}
@@ -444,12 +446,12 @@ func readMessage(id int64, text []byte) (outcome, bool) {
 // streamEvent is an event of a stream.
 type streamEvent struct{ kind, data string }
 
-var lineEnd = regexp.MustCompile("\r\n|\r|\n")
+var lineEnds = strings.NewReplacer("\r\n", "\n", "\r", "\n")
 
 // readEvents reads a stream as the HTML standard has it.
 func readEvents(stream string) (events []streamEvent) {
 	var e streamEvent
-	lines := lineEnd.Split(strings.TrimPrefix(stream, "\uFEFF"), -1)
+	lines := strings.Split(lineEnds.Replace(strings.TrimPrefix(stream, "\uFEFF")), "\n")
 	any := false
 	for _, line := range lines[:len(lines)-1] { // the last one is not ended
 		field, value, _ := strings.Cut(line, ":")

@@ -134,7 +134,7 @@ func oddStatuses() oddGroup {
 		oddity{name: "the stream breaks off after a notification", forms: inStream, play: func(o *odd) {
 			send(o.RawExchange, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n"+eventsType+"\r\n"+chunk(event(progress)))
 		}},
-		oddity{name: "nothing comes", forms: inBoth, play: func(o *odd) {
+		oddity{name: "nothing comes", forms: inBoth, brief: true, play: func(o *odd) {
 			if o.events {
 				send(o.RawExchange, oddHead("200 OK", eventsType))
 			}

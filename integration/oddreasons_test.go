@@ -7,7 +7,6 @@ const (
 	whyNoAnswer   reason = "no answer came, and its request is told so; [ADR 17](adr/0017-what-of-an-answer-must-be-certain.md), [ADR 18](adr/0018-failures-with-an-id-are-answers.md)"
 	whyForeign    reason = "an answer to another request, or in a batch; [ADR 17](adr/0017-what-of-an-answer-must-be-certain.md)"
 	whyCompleted  reason = "the event is ended, so that it is read; [ADR 17](adr/0017-what-of-an-answer-must-be-certain.md)"
-	whyEnded      reason = "the stream ends when its request is answered; [ADR 17](adr/0017-what-of-an-answer-must-be-certain.md)"
 	whyRepaired   reason = "the byte order mark is dropped where the answer is written anew; [ADR 17](adr/0017-what-of-an-answer-must-be-certain.md)"
 	whyTooDeep    reason = "more than 1024 levels; [ADR 17](adr/0017-what-of-an-answer-must-be-certain.md)"
 	whyUncertain  reason = "it is not certain whose answer it is, or whether it is an error; [ADR 17](adr/0017-what-of-an-answer-must-be-certain.md)"
@@ -46,7 +45,7 @@ var oddReasons = map[string]reason{
 	"Event streams: a notification and the answer in an array":                           whyForeign,
 	"Event streams: no blank line after the answer":                                      whyCompleted,
 	"Event streams: no end of line after the answer":                                     whyCompleted,
-	"Event streams: a stream that stays open after the answer":                           whyEnded,
+	"Event streams: a stream that stays open after the answer":                           whyLate,
 	"Answers: a byte order mark":                                                         whyRepaired,
 	"Answers: structured content that nests 2,000 deep":                                  whyTooDeep,
 	"Answers: `error: null` beside the result":                                           whyUncertain,

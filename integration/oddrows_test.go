@@ -14,6 +14,7 @@ type oddity struct {
 	ask   asking
 	tool  string // what the name of the tool has in it
 	only  string // the one client that can ask so
+	brief bool   // is asked of a place that gives servers little time
 	why   reason // why the gateway does not give what the server gives
 }
 

@@ -124,7 +124,7 @@ func (s *oddServer) playOdd(e *harness.RawExchange, r *oddRequest, token string)
 
 // behave does as a good server does.
 func (s *oddServer) behave(e *harness.RawExchange, r *oddRequest) {
-	stateless := strings.HasPrefix(e.Request.URL.Path, "/mcp/stateless")
+	stateless := strings.Contains(e.Request.URL.Path, "/stateless")
 	const about = `"capabilities":{"tools":{}},"serverInfo":{"name":"odd","version":"1.0.0"}`
 	result := ""
 	switch {
@@ -190,7 +190,7 @@ func oddList(tools string) string {
 func (o *odd) filled(text string) string {
 	text = strings.ReplaceAll(text, hereGood, event(oddGood))
 	kind := ""
-	if strings.HasPrefix(o.Request.URL.Path, "/mcp/stateless") {
+	if strings.Contains(o.Request.URL.Path, "/stateless") {
 		kind = `"resultType":"complete",`
 	}
 	text = strings.NewReplacer(hereType, kind, hereID, o.id, "$HOST", o.Request.Host, "$PATH", o.Request.URL.Path,

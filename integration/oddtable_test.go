@@ -12,7 +12,7 @@ This page is written by ` + "`TestCompatibilityTable`" + `: do not edit it. [Com
 
 Each line is a way in which a server behaves. Four clients have met it, each directly and through Farebox, for a tool that is free and for one that is paid, in 2025-11-25 (sessions) and in 2026-07-28 (stateless): one that speaks plain HTTP and shows all that comes (raw), the Go SDK, the TypeScript SDK and mcp-remote. **Directly** is what the caller of a client gets; where clients differ they are named, with the protocol version if it matters. **Through Farebox** is *the same* if each client gets the very same, to the last byte of a result's content and the last word of an error, and if the server was asked as often; else it says what is different, and the last column why. **Charged** is what becomes of a paid call, for those clients that can read how it went.
 
-The words: *result*, *tool error* (a result with ` + "`isError`" + `), *list*, *error* with its JSON-RPC code, *HTTP* with a status that the client makes an error of, *fails* (the client has an error of its own), *hangs* (nothing within 10 seconds), *no answer* and *unreadable* (in what the raw client shows), *session lost* (the same client cannot go on). ` + "`UPSTREAM_FAILED`" + ` and its like are the codes of [Farebox's own refusals](scopes.md#what-a-refusal-looks-like).
+The words: *result*, *tool error* (a result with ` + "`isError`" + `), *list*, *error* with its JSON-RPC code, *HTTP* with a status that the client makes an error of, *fails* (the client has an error of its own), *hangs* (nothing within 12 seconds), *no answer* and *unreadable* (in what the raw client shows), *session lost* (the same client cannot go on). ` + "`UPSTREAM_FAILED`" + ` and its like are the codes of [Farebox's own refusals](scopes.md#what-a-refusal-looks-like).
 `
 
 func (b *oddBench) render() string {
@@ -29,18 +29,23 @@ func (b *oddBench) render() string {
 	return out.String()
 }
 
+func (row *oddRow) form() string {
+	if row.events {
+		return "events"
+	}
+	return "JSON"
+}
+
+func (row *oddRow) title() string { return oddTitle(row.group, row.oddity.name, row.form()) }
+
 // line is the row in the table.
 func (row *oddRow) line() string {
-	as := "JSON"
-	if row.events {
-		as = "events"
-	}
 	why := ""
 	through := row.through()
 	if through != "the same" {
 		why = string(row.oddity.why)
 	}
-	return fmt.Sprintf("| %s | %s | %s | %s | %s | %s |", row.oddity.name, as, row.directly(), through, row.charged(), why)
+	return fmt.Sprintf("| %s | %s | %s | %s | %s | %s |", row.oddity.name, row.form(), row.directly(), through, row.charged(), why)
 }
 
 func (row *oddRow) directly() string {
