@@ -82,7 +82,8 @@ type model struct {
 	ids      []string
 	held     map[string]*heldCharge
 	paid     map[string]*paidCharge
-	calls    []call // that may be sent again
+	graves   map[string]time.Time // of ids that were released, where that lasts
+	calls    []call               // that may be sent again
 	marks    map[markKey]*marked
 	posts    map[string]ledger.Transaction // by id, as answered
 	asked    []ledger.Transaction
@@ -139,7 +140,7 @@ func newModel(t *test) *model {
 	m := &model{
 		test: t, limits: map[string]ledger.Amount{}, caps: map[string]ledger.Caps{},
 		balances: map[purse]ledger.Amount{}, excused: map[purse]bool{},
-		held: map[string]*heldCharge{}, paid: map[string]*paidCharge{}, marks: map[markKey]*marked{},
+		held: map[string]*heldCharge{}, paid: map[string]*paidCharge{}, graves: map[string]time.Time{}, marks: map[markKey]*marked{},
 		posts: map[string]ledger.Transaction{},
 	}
 	for i, limit := range []ledger.Amount{0, 5, 0} {

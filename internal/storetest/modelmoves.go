@@ -13,6 +13,9 @@ import (
 func (m *model) reserve(r *rapid.T) {
 	id := m.drawID(r)
 	o, terms := m.orderFor(r, id)
+	if m.buried(id) { // it may be reserved or not: nothing is captured under it
+		return
+	}
 	m.reserveAs(r, id, o, terms)
 }
 
@@ -155,6 +158,10 @@ func (m *model) drawHeld(r *rapid.T, state ledger.State) (id string, found bool)
 
 func (m *model) captureAs(r *rapid.T, id string) {
 	answer := drawAnswer(r)
+	if m.buried(id) {
+		m.staysBuried(r, id, func() error { _, _, err := m.Store.Capture(m.ctx, id, answer); return err })
+		return
+	}
 	var want error
 	switch h := m.held[id]; {
 	case h != nil:
@@ -173,6 +180,10 @@ func (m *model) captureAs(r *rapid.T, id string) {
 func (m *model) charge(r *rapid.T) {
 	id, answer := m.drawID(r), drawAnswer(r)
 	o, terms := m.orderFor(r, id)
+	if m.buried(id) {
+		m.staysBuried(r, id, func() error { _, _, err := m.Store.Charge(m.ctx, id, o, terms, answer); return err })
+		return
+	}
 	var want error
 	if h := m.held[id]; h == nil {
 		want = m.chargeFresh(id, &o, &terms)
@@ -236,6 +247,28 @@ func (m *model) release(r *rapid.T) {
 		m.shut(id, h, ledger.Released)
 	}
 	m.expect(r, "release", m.Store.Release(m.ctx, id), want)
+	if m.Tombstones && want != ledger.ErrSettled {
+		m.graves[id] = m.Now()
+	}
+}
+
+// buried reports whether all that the store knows of an id is that it was
+// released.
+func (m *model) buried(id string) bool {
+	_, released := m.graves[id]
+	return released && m.held[id] == nil && m.paid[id] == nil
+}
+
+// staysBuried holds that nothing comes of an id that was released, for whichever
+// reason it is refused. A tombstone lasts for ledger.SettleTime; what is asked for
+// later is left out.
+func (m *model) staysBuried(r *rapid.T, id string, do func() error) {
+	if since := m.Now().Sub(m.graves[id]); since < 0 || since > ledger.SettleTime/2 {
+		return
+	}
+	if err := do(); err == nil || errors.Is(err, ledger.ErrUnavailable) {
+		r.Fatalf("%s was released: %v", id, err)
+	}
 }
 
 func (m *model) renew(r *rapid.T) {

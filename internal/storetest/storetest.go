@@ -69,6 +69,9 @@ type Harness struct {
 	BreakAudit func() (repair func())
 	// Forgets says that a crash releases all reservations.
 	Forgets bool
+	// Tombstones says that a release lasts, also of an id that the store does not
+	// know or has forgotten: nothing is charged under it afterwards.
+	Tombstones bool
 	// Derives says that who pays and who earns follow from the key and the
 	// server, and are not said by a charge: it is another one than is known under
 	// its id if key, server, tool or amount are others.
