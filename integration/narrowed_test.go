@@ -14,11 +14,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// TestStreamsEndWithTheirScopes: promise 6. A stream that tells of changes of a
-// resource ends within a second after its key lost the scope that it needed;
-// one that needs no scope, and one of a key that keeps it, live on.
-func TestStreamsEndWithTheirScopes(t *testing.T) {
-	t.Parallel()
+// quietUpstream is a server whose answers are streams that say nothing and stay open.
+func quietUpstream(t *testing.T) *httptest.Server {
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		w.Header().Set("Content-Type", "text/event-stream")
@@ -28,6 +25,15 @@ func TestStreamsEndWithTheirScopes(t *testing.T) {
 	}))
 	t.Cleanup(upstream.Close)
 	t.Cleanup(upstream.CloseClientConnections)
+	return upstream
+}
+
+// TestStreamsEndWithTheirScopes: promise 6. A stream that tells of changes of a
+// resource ends within a second after its key lost the scope that it needed;
+// one that needs no scope, and one of a key that keeps it, live on.
+func TestStreamsEndWithTheirScopes(t *testing.T) {
+	t.Parallel()
+	upstream := quietUpstream(t)
 	g := binaries.StartGateway(t, billingCaddyfile(t, upstream.URL, nil))
 	g.CLI(t, nil, "account", "create", "alice")
 	for _, c := range []struct {
@@ -105,15 +111,7 @@ func listenFor(t *testing.T, g *harness.Gateway, secret, what string) *http.Resp
 // had let open; one that changes something else ends none.
 func TestStreamsEndWithTheirRules(t *testing.T) {
 	t.Parallel()
-	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_, _ = io.Copy(io.Discard, r.Body)
-		w.Header().Set("Content-Type", "text/event-stream")
-		_, _ = io.WriteString(w, ": open\n\n")
-		_ = http.NewResponseController(w).Flush()
-		<-r.Context().Done()
-	}))
-	t.Cleanup(upstream.Close)
-	t.Cleanup(upstream.CloseClientConnections)
+	upstream := quietUpstream(t)
 	config := billingCaddyfile(t, upstream.URL, nil)
 	g := binaries.StartGateway(t, config)
 	g.CLI(t, nil, "account", "create", "alice")

@@ -270,21 +270,21 @@ func (l *lane) attempt(list []*operation, alone bool) (again []*operation, err e
 			continue // it had been idle while the server restarted, most likely
 		}
 		away := clock.Since(l.store.failed(err))
-		if max(away, clock.Since(began)) > l.patience || !l.wait(pause) {
+		if max(away, clock.Since(began)) > l.patience || !wait(l.ending, pause) {
 			return nil, err
 		}
 		pause = min(2*pause, 200*time.Millisecond)
 	}
 }
 
-// wait pauses, and reports false when the lane is to end.
-func (l *lane) wait(d time.Duration) bool {
+// wait pauses, and reports false when the end came first.
+func wait(end <-chan struct{}, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
 		return true
-	case <-l.ending:
+	case <-end:
 		return false
 	}
 }

@@ -66,24 +66,11 @@ func (s *Store) Post(ctx context.Context, t ledger.Transaction, a ledger.Audit) 
 		if isArchived(err) {
 			return ledger.Transaction{}, ledger.Purse{}, &ledger.ArchivedError{ID: t.ID, Cause: ledger.ErrConflict}
 		}
-		if !broken(err) && !contended(err) || !pause(ctx, attempt) {
+		if !broken(err) && !contended(err) || ctx.Err() != nil || !wait(ctx.Done(), time.Duration(attempt)*10*time.Millisecond) {
 			break
 		}
 	}
 	return ledger.Transaction{}, ledger.Purse{}, failure(ctx, err)
-}
-
-// pause waits a little longer before each attempt, and reports false when the
-// context has ended.
-func pause(ctx context.Context, attempt int) bool {
-	timer := time.NewTimer(time.Duration(attempt) * 10 * time.Millisecond)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return ctx.Err() == nil
-	case <-ctx.Done():
-		return false
-	}
 }
 
 // posting is a call of post.
