@@ -7,18 +7,20 @@ import (
 	"errors"
 	"io/fs"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
 
+	"github.com/fareboxhq/farebox/internal/clock"
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
 // olderNode does what a node did before charges had somebody who settles them:
-// it calls the functions of that schema, version 4.
+// it calls the functions of that schema, version 4, with the clock's shift.
 type olderNode struct {
 	*testing.T
 	conn *pgx.Conn
@@ -65,7 +67,7 @@ func (n olderNode) apply(op int16, id string, o ledger.Order, terms ledger.Terms
 	if err != nil {
 		n.Fatal(err)
 	}
-	args := applyArgs([]*operation{{op: op, id: u, order: o, terms: terms, mark: markOf(&o, terms.Retry.Key), answer: answer}}, 0, true)
+	args := applyArgs([]*operation{{op: op, id: u, order: o, terms: terms, mark: markOf(&o, terms.Retry.Key), answer: answer}}, shift(), true)
 	err = n.conn.QueryRow(n.Context(), `SELECT code
 		FROM apply($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19,$20,$21,$22,$23,$24,$25,$26,$27)`, args[:27]...).Scan(&code)
 	if err != nil {
@@ -87,8 +89,11 @@ func (n olderNode) post(p ledger.Transaction) {
 	if err != nil {
 		n.Fatal(err)
 	}
+	args[0] = shift()
 	n.exec(postQuery, args...)
 }
+
+func shift() int64 { return clock.Shift().Microseconds() }
 
 // A database of the schema before is brought up to date with all that it had:
 // balances, charges and their ids, refunds, open reservations, quotas, keys to
@@ -100,7 +105,7 @@ func TestDatabaseOfAnOlderSchemaGoesOn(t *testing.T) {
 	names := map[string]string{}
 	for _, name := range []string{"payer", "provider", "operator"} {
 		names[name] = newID("acct_")
-		old.exec(`INSERT INTO account (id, name, created_at, credit_limit, cap_day) VALUES ($1, $2, now(), 0, $3)`, names[name], name, map[string]int64{"payer": 700}[name])
+		old.exec(`INSERT INTO account (id, name, created_at, credit_limit, cap_day) VALUES ($1, $2, $4, 0, $3)`, names[name], name, map[string]int64{"payer": 700}[name], clock.Now())
 	}
 	for _, sandbox := range []bool{false, true} {
 		old.post(ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindCredit, Creditor: names["payer"], Amount: 1000, Sandbox: sandbox, Reason: "top-up"})
@@ -130,10 +135,10 @@ func TestDatabaseOfAnOlderSchemaGoesOn(t *testing.T) {
 		}
 	}
 	old.post(ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindRefund, Charge: plain, Amount: 40, Reason: "a part"})
-	old.exec(`INSERT INTO bond (mark, account, until, payload) VALUES ($1, $2, now() + interval '1 hour', 'task')`, pgtype.UUID{Bytes: [16]byte{7}, Valid: true}, names["payer"])
+	old.exec(`INSERT INTO bond (mark, account, until, payload) VALUES ($1, $2, $3, 'task')`, pgtype.UUID{Bytes: [16]byte{7}, Valid: true}, names["payer"], clock.Now().Add(time.Hour))
 	digest := keys.Digest{9}
 	old.exec(`INSERT INTO key (id, digest, account, lineage, kind, environment, name, hint, scopes, servers, created_at)
-		VALUES ('key_1', $1, $2, 'key_1', 'agent', 'live', 'k', 'h', '["tools:*"]', '["weather"]', now())`, digest[:], names["payer"])
+		VALUES ('key_1', $1, $2, 'key_1', 'agent', 'live', 'k', 'h', '["tools:*"]', '["weather"]', $3)`, digest[:], names["payer"], clock.Now())
 
 	s := opened(t, Options{DSN: dsn})
 	ok := func(err error) {
