@@ -98,6 +98,7 @@ func median(v []float64) float64 {
 // charges through in batches as one at a time. The benchmark's figure is 5; the
 // slack, and two more attempts, are for busy machines.
 func TestBatchingPays(t *testing.T) {
+	long(t)
 	const least, attempts = 5.0 / 3, 3
 	batches, single, orders := benchStores(t, 1)
 	best := 0.0

@@ -92,6 +92,7 @@ func (k *told) settled(t *testing.T, s *Store, o ledger.Order, balance ledger.Am
 // TestKilledDatabase: the server is killed while calls are captured, several
 // times; nothing that was acknowledged is lost, and nothing is there twice.
 func TestKilledDatabase(t *testing.T) {
+	long(t)
 	const balance = ledger.Amount(1 << 30)
 	c := pgtest.New(t)
 	s := opened(t, Options{DSN: c.Database(t, template)})
@@ -118,6 +119,7 @@ func TestKilledDatabase(t *testing.T) {
 // nobody knows what the server did. No call fails for that, and none is charged
 // twice.
 func TestCutConnections(t *testing.T) {
+	long(t)
 	const balance = ledger.Amount(1 << 30)
 	direct := fresh(t)
 	p := newProxy(t, &cluster, direct.o.DSN)
@@ -166,6 +168,7 @@ func TestPostIsCut(t *testing.T) {
 // TestDatabaseIsAway: while the server is down each method says so in time, and
 // when it is back all work again without being told.
 func TestDatabaseIsAway(t *testing.T) {
+	long(t)
 	c := pgtest.New(t)
 	s := opened(t, Options{DSN: c.Database(t, template)})
 	payer, payee := account(t, s, "payer", 100), account(t, s, "payee", 0)

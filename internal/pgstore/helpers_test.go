@@ -157,6 +157,14 @@ func purseOf(t testing.TB, s *Store, account string) ledger.Purse {
 	return a.Live
 }
 
+// long skips a test of faults or of speed in short runs, which repeat what judges
+// by time at other dates.
+func long(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it judges nothing by time")
+	}
+}
+
 // clean checks that the books balance.
 func clean(t testing.TB, s *Store) ledger.Verification {
 	t.Helper()

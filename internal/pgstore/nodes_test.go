@@ -155,6 +155,7 @@ func count(t testing.TB, dsn, text string) (n int) {
 // other orders, with refunds, limits and the background between them, all
 // succeed, and the server has seen no deadlock.
 func TestNodesDoNotDeadlock(t *testing.T) {
+	long(t)
 	stores, dsn := nodes(t, 3)
 	var accounts []string
 	for i := range 6 {

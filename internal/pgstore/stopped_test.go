@@ -49,6 +49,7 @@ func runNode() error {
 // TestStoppedProcess: a node whose process is stopped at any moment, while it
 // charges an account, holds no lock that other nodes wait for.
 func TestStoppedProcess(t *testing.T) {
+	long(t)
 	s := fresh(t)
 	payer, payee := account(t, s, "payer", 1<<40), account(t, s, "payee", 0)
 	node := exec.Command(os.Args[0])

@@ -451,5 +451,10 @@ func alter(t *testing.T, path, query string) {
 // HTTP through a platform, to each store that a platform may have.
 func TestSuite(t *testing.T) {
 	t.Run("SQLite", func(t *testing.T) { storetest.Run(t, overSQLite) })
-	t.Run("PostgreSQL", func(t *testing.T) { storetest.Run(t, overPostgres) })
+	t.Run("PostgreSQL", func(t *testing.T) {
+		if testing.Short() {
+			t.Skip("the platform's store is tested beside its own code")
+		}
+		storetest.Run(t, overPostgres)
+	})
 }
