@@ -28,10 +28,11 @@ func accessLogger(ctx caddy.Context) *zap.Logger {
 }
 
 // accessRecord is the access log's record of a request to a site that takes keys
-// in a header which Caddy does not know for one. Caddy has made a copy of the
+// in a header which Caddy does not know for one, and of a request with a key
+// where none belongs. Caddy has made a copy of the
 // request for its log before any handler could change it, with spellings of
 // headers that no handler sees; so its own record is left out, whatever the
-// request has, and this one stands for it, with the header redacted.
+// request has, and this one stands for it, with the keys redacted.
 type accessRecord struct {
 	h       *Handler
 	request *http.Request // a redacted copy
@@ -44,11 +45,7 @@ type accessRecord struct {
 // serveRedacted serves a request whose record must not be Caddy's.
 func (h *Handler) serveRedacted(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	a := &accessRecord{h: h, request: r.Clone(r.Context()), w: caddyhttp.NewResponseRecorder(w, nil, nil), began: clock.Now(), loggers: h.loggersOf(r)}
-	for name := range a.request.Header {
-		if spelled(name) == h.credential.base {
-			a.request.Header[name] = []string{"REDACTED"}
-		}
-	}
+	h.conceal(a.request)
 	caddyhttp.SetVar(r.Context(), caddyhttp.LogSkipVar, true)
 	a.x = newExchange(h, a.w, r, next)
 	a.x.keepFields = true

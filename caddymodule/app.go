@@ -15,6 +15,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
+	"golang.org/x/text/currency"
 
 	"github.com/fareboxhq/farebox/internal/admin"
 	"github.com/fareboxhq/farebox/internal/keycache"
@@ -80,7 +81,8 @@ type App struct {
 	running   *runtime.Runtime // set while this config holds it
 	platforms []*Platform
 
-	hasMetadata bool // there is a handler farebox_metadata
+	hasMetadata  bool // there is a handler farebox_metadata
+	sitesChecked bool // see checkSites
 }
 
 // Cache says how keys are cached.
@@ -133,6 +135,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 		return fmt.Errorf("store: %w", err)
 	}
 	a.warnOfAdmin(ctx)
+	a.warnOfCurrency()
 	events, err := ctx.App("events")
 	if err != nil {
 		return err
@@ -188,13 +191,29 @@ func dataDir() string { return filepath.Join(caddy.AppDataDir(), "farebox") }
 
 // Validate checks what does not depend on other modules.
 func (a *App) Validate() error {
-	if len(a.Currency) != 3 || !allIn(a.Currency, 'A', 'Z') {
-		return fmt.Errorf("currency %q: want three capital letters, as USD", a.Currency)
+	if err := checkCurrency(a.Currency); err != nil {
+		return err
 	}
 	if a.Cache != nil && (a.Cache.Size < 0 || a.Cache.TTL < 0 || a.Cache.NegativeTTL < 0) {
 		return errors.New("cache: size, ttl and negative_ttl cannot be below zero")
 	}
 	return a.Limits.check()
+}
+
+// checkCurrency checks the form of a currency.
+func checkCurrency(code string) error {
+	if len(code) != 3 || !allIn(code, 'A', 'Z') {
+		return fmt.Errorf("currency %q: want three capital letters, as USD", code)
+	}
+	return nil
+}
+
+// warnOfCurrency warns of a code that no currency has: a mistyped one would be
+// kept by the store. New currencies may be missing in the table.
+func (a *App) warnOfCurrency() {
+	if _, err := currency.ParseISO(a.Currency); err != nil && checkCurrency(a.Currency) == nil {
+		a.logger.Warn("no currency of ISO 4217 has this code: check it before the store has it, since it cannot be changed afterwards", "currency", a.Currency)
+	}
 }
 
 func allIn(s string, low, high rune) bool {
@@ -213,14 +232,14 @@ func (a *App) register(h *Handler) error {
 	defer a.mu.Unlock()
 	for _, other := range a.handlers {
 		if other.Server == h.Server && !other.agrees(h) {
-			return fmt.Errorf("server %q is configured twice, and the two differ in provider, prices, scopes, rate, caps, free quota or fee", h.Server)
+			return fmt.Errorf("%s is configured twice, and the two differ in provider, prices, scopes, rate, caps, free quota or fee: %s", h.title(), other.title())
 		}
 		if err := h.resource.agrees(other.resource); err != nil {
 			return err
 		}
 	}
 	if err := a.Limits.holds(h.MaxBody); err != nil {
-		return fmt.Errorf("server %q: %w", h.Server, err)
+		return fmt.Errorf("%s: %w", h.title(), err)
 	}
 	a.handlers = append(a.handlers, h)
 	return a.checkEarners()

@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strconv"
@@ -16,7 +17,6 @@ import (
 
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
-	"github.com/fareboxhq/farebox/internal/pricing"
 )
 
 func init() {
@@ -121,7 +121,7 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	}
 	return parseBlock(d, "the global option farebox", subdirectives{
 		"store":    a.parseStore,
-		"currency": func(d *caddyfile.Dispenser) error { return oneArg(d, &a.Currency) },
+		"currency": a.parseCurrency,
 		"cache":    a.parseCache,
 		"secrets":  a.parseSecrets,
 		"scopes":   a.parseScopes,
@@ -158,6 +158,16 @@ func (a *App) parseStore(d *caddyfile.Dispenser) error {
 		a.Store.URL, a.Store.Key = args[1], args[2]
 	default:
 		return d.Errf("store: unknown kind %q; known: %s", args[0], drivers)
+	}
+	return nil
+}
+
+func (a *App) parseCurrency(d *caddyfile.Dispenser) error {
+	if err := oneArg(d, &a.Currency); err != nil {
+		return err
+	}
+	if err := checkCurrency(a.Currency); err != nil {
+		return d.WrapErr(err)
 	}
 	return nil
 }
@@ -242,13 +252,14 @@ func (a *App) parseSecrets(d *caddyfile.Dispenser) error {
 //	}
 func (h *Handler) parse(d *caddyfile.Dispenser, declared *keys.Catalogue) error {
 	d.Next() // the directive's name
+	h.Source = fmt.Sprintf("%s:%d", d.File(), d.Line())
 	if d.NextArg() {
 		return d.Errf("farebox takes a block and no arguments, not %q", d.Val())
 	}
 	err := parseBlock(d, "farebox", subdirectives{
-		"server":       func(d *caddyfile.Dispenser) error { return oneArg(d, &h.Server) },
-		"provider":     func(d *caddyfile.Dispenser) error { return oneArg(d, &h.Provider) },
-		"environments": func(d *caddyfile.Dispenser) error { return someArgs(d, &h.Environments) },
+		"server":       h.parseServer,
+		"provider":     h.parseProvider,
+		"environments": h.parseEnvironments,
 		"price":        h.parsePrice,
 		"free":         h.parseFree,
 		"method":       h.parseMethod,
@@ -266,7 +277,7 @@ func (h *Handler) parse(d *caddyfile.Dispenser, declared *keys.Catalogue) error 
 		"max_call":     func(d *caddyfile.Dispenser) error { return durationArg(d, &h.MaxCall) },
 		"keepalive":    h.parseKeepalive,
 		"credentials":  h.parseCredentials,
-		"origins":      func(d *caddyfile.Dispenser) error { return someArgs(d, &h.Origins) },
+		"origins":      h.parseOrigins,
 		"receipts": func(d *caddyfile.Dispenser) error {
 			on := true
 			err := switchArg(d, &on)
@@ -282,86 +293,52 @@ func (h *Handler) parse(d *caddyfile.Dispenser, declared *keys.Catalogue) error 
 	if h.Server == "" {
 		return d.Err("farebox needs a server, by its name, and a provider, the account that earns")
 	}
+	if _, err := h.Fee.compile(h.Provider); err != nil {
+		return fmt.Errorf("%w, at %s", err, h.Source)
+	}
 	return nil
 }
 
-func (h *Handler) parsePrice(d *caddyfile.Dispenser) error {
-	var p Price
-	if !d.Args(&p.Tool, &p.Amount) {
-		return d.Err("price: want a tool and an amount, as in: price get_forecast 0.01")
-	}
-	if err := h.checkItem(d, p.Tool); err != nil {
+func (h *Handler) parseServer(d *caddyfile.Dispenser) error {
+	if err := oneArg(d, &h.Server); err != nil {
 		return err
 	}
-	amount := p.Amount
-	if p.Amount == "cel" {
-		var word string
-		if !d.Args(&p.CEL, &word, &p.Max) || word != "max" || p.CEL == "" {
-			return d.Err(`price: want an expression and the most it may ask, as in: price translate cel "size(args.text) * 2" max 0.05`)
-		}
-		p.Amount, amount = "", p.Max
+	if !serverName.MatchString(h.Server) {
+		return d.Errf("server %q: %w", h.Server, errServerName)
 	}
-	if err := checkAmount(d, amount); err != nil {
+	return nil
+}
+
+func (h *Handler) parseProvider(d *caddyfile.Dispenser) error {
+	if err := oneArg(d, &h.Provider); err != nil {
 		return err
 	}
-	if d.NextArg() {
-		if d.Val() != "charge_on" {
-			return d.Errf("price: after the amount comes charge_on or nothing, not %q", d.Val())
-		}
-		if err := chargeOnArgs(d, &p.ChargeOn); err != nil {
-			return err
-		}
-	}
-	h.Prices = append(h.Prices, p)
-	return nil
-}
-
-func (h *Handler) parseChargeOn(d *caddyfile.Dispenser) error { return chargeOnArgs(d, &h.ChargeOn) }
-
-func chargeOnArgs(d *caddyfile.Dispenser, into *[]string) error {
-	*into = d.RemainingArgs()
-	if _, err := pricing.ParseChargeOn(*into); err != nil {
-		return d.WrapErr(err)
+	if err := ledger.ValidName(h.Provider); err != nil {
+		return d.Errf("provider: %w", err)
 	}
 	return nil
 }
 
-func checkAmount(d *caddyfile.Dispenser, text string) error {
-	amount, err := ledger.ParseAmount(text)
-	if err != nil {
-		return d.WrapErr(err)
-	}
-	if amount < 0 {
-		return d.Errf("amount %q is below zero", text)
-	}
-	return nil
-}
-
-func (h *Handler) parseFree(d *caddyfile.Dispenser) error {
-	var tools []string
-	if err := someArgs(d, &tools); err != nil {
+func (h *Handler) parseEnvironments(d *caddyfile.Dispenser) error {
+	if err := someArgs(d, &h.Environments); err != nil {
 		return err
 	}
-	for _, tool := range tools {
-		if err := h.checkItem(d, tool); err != nil {
-			return err
-		}
-		h.Prices = append(h.Prices, Price{Tool: tool, Amount: "0"})
+	if _, err := parseEnvironments(h.Environments); err != nil {
+		return d.Errf("environments: %w", err)
 	}
 	return nil
 }
 
-func (h *Handler) parseUnpriced(d *caddyfile.Dispenser) error {
-	if err := oneArg(d, &h.Unpriced); err != nil {
+func (h *Handler) parseOrigins(d *caddyfile.Dispenser) error {
+	if err := someArgs(d, &h.Origins); err != nil {
 		return err
 	}
-	if h.Unpriced == unpricedDeny || h.Unpriced == unpricedFree {
-		return nil
+	for _, origin := range h.Origins {
+		if err := checkOrigin(origin); err != nil {
+			return d.WrapErr(err)
+		}
 	}
-	if _, err := ledger.ParseAmount(h.Unpriced); err != nil {
-		return d.Errf("unpriced: want deny, free or an amount, not %q", h.Unpriced)
-	}
-	return checkAmount(d, h.Unpriced)
+	return nil
 }
 
 func (h *Handler) parseMaxBody(d *caddyfile.Dispenser) error {

@@ -76,6 +76,10 @@ func spelled(name string) string { return identitySpelling.Replace(strings.ToLow
 // authenticate returns the key that the request brings, in one header: two could
 // be read as either.
 func (x *exchange) authenticate() (*keys.Key, *gate.Refusal) {
+	if _, found := concealURI(x.h.secrets, x.r.RequestURI); found {
+		return nil, &gate.Refusal{Code: gate.TokenInvalid, Cause: errKeyInURL, Reason: answers[gate.TokenInvalid].text +
+			": the URL has a key in it, and URLs are kept in logs and histories. Have that key replaced. " + x.whatToSend()}
+	}
 	authorization := x.r.Header.Values("Authorization")
 	named := x.r.Header.Values(x.h.credential.key)
 	var key *keys.Key

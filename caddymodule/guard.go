@@ -243,7 +243,7 @@ func watched(r *http.Request) (*http.Request, *link) {
 	return r.WithContext(httptrace.WithClientTrace(r.Context(), trace)), l
 }
 
-var errCredentialsLogged = errors.New("this server logs credentials: take log_credentials out of its config")
+var errCredentialsLogged = errors.New("log_credentials is on for its site, which writes agents' keys into the log: take it out of the global option servers")
 
 // logsCredentials reports whether Caddy writes the tokens of requests into its
 // log.

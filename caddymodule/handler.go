@@ -143,8 +143,12 @@ type Handler struct {
 	// secret out of the config.
 	UpstreamAuthorization string `json:"upstream_authorization,omitempty"`
 
+	// Where the Caddyfile has the directive, for messages alone: `Caddyfile:12`.
+	Source string `json:"source,omitempty"`
+
 	credential    credential
-	accessLog     *zap.Logger // only with a credential's header
+	accessLog     *zap.Logger
+	secrets       *keys.Format
 	logger        *slog.Logger
 	elsewhere     bool // who earns, and the fee, are known at the platform
 	book          *pricing.Book
@@ -224,9 +228,7 @@ func (Handler) CaddyModule() caddy.ModuleInfo {
 // Provision compiles the config. It opens nothing: `caddy validate` runs it.
 func (h *Handler) Provision(ctx caddy.Context) error {
 	h.logger = ctx.Slogger()
-	if h.Credentials != nil {
-		h.accessLog = accessLogger(ctx)
-	}
+	h.accessLog = accessLogger(ctx)
 	h.ready = make(chan struct{})
 	if len(h.Environments) == 0 {
 		h.Environments = []string{string(keys.Live)}
@@ -243,7 +245,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	repl := caddy.NewReplacer()
 	auth, err := repl.ReplaceOrErr(h.UpstreamAuthorization, true, true)
 	if err != nil {
-		return fmt.Errorf("upstream_authorization: %w", err)
+		return fmt.Errorf("%s: upstream_authorization: %w", h.title(), err)
 	}
 	h.upstreamAuth = auth
 	loaded, err := ctx.App("farebox")
@@ -251,7 +253,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return err
 	}
 	app := loaded.(*App)
-	h.elsewhere = app.Store.Driver == driverRemote
+	h.elsewhere, h.secrets = app.Store.Driver == driverRemote, app.settings.Secrets
 	if err = h.compile(); err == nil {
 		err = h.compileRights(app.settings.Scopes)
 	}
@@ -259,11 +261,15 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		err = h.compileOAuth(app.settings.Scopes)
 	}
 	if err != nil {
-		return fmt.Errorf("server %q: %w", h.Server, err)
+		return fmt.Errorf("%s: %w", h.title(), err)
 	}
 	if err := app.register(h); err != nil {
 		return err
 	}
+	if err := app.checkSites(ctx); err != nil {
+		return err
+	}
+	h.warnOfCaps()
 	return app.needMetadata(metadataPending(ctx))
 }
 
@@ -311,11 +317,18 @@ func (h *Handler) compile() error {
 	}
 	h.origins = make(map[string]bool, len(h.Origins))
 	for _, origin := range h.Origins {
-		u, err := url.Parse(origin)
-		if err != nil || u.Scheme == "" || u.Host == "" || u.Scheme+"://"+u.Host != origin {
-			return fmt.Errorf("origin %q: want a scheme and a host, as https://app.example.com", origin)
+		if err := checkOrigin(origin); err != nil {
+			return err
 		}
 		h.origins[origin] = true
+	}
+	return nil
+}
+
+func checkOrigin(origin string) error {
+	u, err := url.Parse(origin)
+	if err != nil || u.Scheme == "" || u.Host == "" || u.Scheme+"://"+u.Host != origin {
+		return fmt.Errorf("origin %q: want a scheme and a host, as https://app.example.com", origin)
 	}
 	return nil
 }
@@ -430,7 +443,7 @@ const startPatience = 5 * time.Second
 
 // ServeHTTP serves one request; see exchange.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	if h.credential.base != "" {
+	if h.credential.base != "" || h.leaks(r) {
 		return h.serveRedacted(w, r, next)
 	}
 	return newExchange(h, w, r, next).serveAny()

@@ -189,7 +189,7 @@ func (a *App) needMetadata(pending bool) error {
 	}
 	for _, h := range a.handlers {
 		if h.resource != nil {
-			return fmt.Errorf("server %q has oauth, and nothing serves its metadata: add the line farebox_metadata to the site, beside the handle blocks and not in one (in JSON, the handler farebox_metadata)", h.Server)
+			return fmt.Errorf("%s has oauth, and nothing serves its metadata: add the line farebox_metadata to the site, beside the handle blocks and not in one (in JSON, the handler farebox_metadata)", h.title())
 		}
 	}
 	return nil

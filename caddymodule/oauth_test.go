@@ -306,8 +306,8 @@ func TestOAuthRefuses(t *testing.T) {
 // the config is good. Caddy provisions apps and servers in random order.
 func TestOAuthNeedsMetadata(t *testing.T) {
 	const (
-		paid     = `{"handler":"farebox","server":"weather","provider":"acme","oauth":{"resource":"https://a.example/mcp","authorization_servers":["https://auth.example.com"]}}`
-		plain    = `{"handler":"farebox","server":"mail","provider":"acme"}`
+		paid     = `{"handler":"farebox","server":"weather","provider":"acme","oauth":{"resource":"https://a.example/mcp","authorization_servers":["https://auth.example.com"]}},{"handler":"static_response"}`
+		plain    = `{"handler":"farebox","server":"mail","provider":"acme"},{"handler":"static_response"}`
 		metadata = `{"handler":"farebox_metadata"}`
 	)
 	route := func(handlers ...string) string { return `{"handle":[` + strings.Join(handlers, ",") + `]}` }
@@ -322,7 +322,7 @@ func TestOAuthNeedsMetadata(t *testing.T) {
 		ok      bool
 	}{
 		"none":              {[]string{server("1", route(paid))}, false},
-		"none, deep":        {[]string{server("1", route(sub(route(sub(route(paid)))), plain), route(plain)), server("2", route(plain))}, false},
+		"none, deep":        {[]string{server("1", `{"match":[{"path":["/x"]}],"handle":[`+sub(route(sub(route(paid))))+`]}`, route(plain)), server("2", route(plain))}, false},
 		"no oauth":          {[]string{server("1", route(plain))}, true},
 		"before":            {[]string{server("1", route(metadata, paid))}, true},
 		"after":             {[]string{server("1", route(paid), route(metadata))}, true},

@@ -81,6 +81,12 @@ func (p *Platform) Provision(ctx caddy.Context) error {
 		return err
 	}
 	p.app = loaded.(*App)
+	if p.app.Store.Driver == driverRemote {
+		return errors.New("farebox_platform serves accounts, and the store of this config is another platform's: take farebox_platform out, or name a store of its own")
+	}
+	if err := p.app.checkSites(ctx); err != nil {
+		return err
+	}
 	return p.app.registerPlatform(p)
 }
 
@@ -239,6 +245,12 @@ func (a *App) bindPlatforms(ctx context.Context, rt *runtime.Runtime) error {
 func (p *Platform) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	if !platform.Covers(r.URL.Path) {
 		return next.ServeHTTP(w, r)
+	}
+	if _, found := concealURI(p.app.settings.Secrets, r.RequestURI); found {
+		caddyhttp.SetVar(r.Context(), caddyhttp.LogSkipVar, true)
+		p.logger.Warn("a request to the platform was refused: its URL has a key in it, and is not logged")
+		platform.KeyInURL(w)
+		return nil
 	}
 	err := errCredentialsLogged
 	if !logsCredentials(r) {

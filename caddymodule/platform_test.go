@@ -11,6 +11,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/fareboxhq/farebox/internal/admin"
+	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/wire"
 )
 
@@ -49,7 +51,7 @@ func TestEarnersAgree(t *testing.T) {
 // Until the store is open the API answers that it cannot, as a problem; paths
 // that are not its own are the next handler's in any case.
 func TestPlatformWaits(t *testing.T) {
-	p := &Platform{logger: slog.New(slog.DiscardHandler), ready: make(chan struct{})}
+	p := &Platform{logger: slog.New(slog.DiscardHandler), ready: make(chan struct{}), app: &App{settings: &admin.Settings{Secrets: &keys.DefaultFormat}}}
 	next := caddyhttp.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) error {
 		w.WriteHeader(http.StatusTeapot)
 		return nil

@@ -30,6 +30,12 @@ type loggedSite struct {
 
 func newLoggedSite(t *testing.T) *loggedSite {
 	t.Helper()
+	return newLoggedSiteWith(t, map[string]any{"header": "X-API-Key"})
+}
+
+// newLoggedSiteWith is the same with another header for keys, or with none.
+func newLoggedSiteWith(t *testing.T, credentials map[string]any) *loggedSite {
+	t.Helper()
 	s := &loggedSite{log: filepath.Join(t.TempDir(), "log"), client: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}, seen: make(chan http.Header, 100), release: make(chan struct{})}
 	upstream := httptest.NewServer(http.HandlerFunc(s.serve))
 	t.Cleanup(upstream.Close)
@@ -46,7 +52,7 @@ func newLoggedSite(t *testing.T) *loggedSite {
 			"http": map[string]any{"servers": map[string]any{"mcp": map[string]any{
 				"listen": []string{listen}, "automatic_https": map[string]any{"disable": true}, "logs": map[string]any{},
 				"routes": []any{map[string]any{"handle": []any{
-					map[string]any{"handler": "farebox", "server": "weather", "provider": "acme", "credentials": map[string]any{"header": "X-API-Key"}, "origins": []string{"https://app.example.com"},
+					map[string]any{"handler": "farebox", "server": "weather", "provider": "acme", "credentials": credentials, "origins": []string{"https://app.example.com"},
 						"methods": []any{map[string]any{"method": "notifications/secret/*", "amount": "deny"}},
 						"prices":  []any{price("broken", "0.01"), price("foreign", "0.01"), price("slow 日本", "0.01"), price("dear", "1000"), price("broken_free", "0"), price("good", "0.01"), price("cut", "0.01")}},
 					map[string]any{"handler": "reverse_proxy", "upstreams": []any{map[string]any{"dial": strings.TrimPrefix(upstream.URL, "http://")}},

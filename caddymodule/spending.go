@@ -64,6 +64,33 @@ func (c *Caps) parse() (caps ledger.Caps, err error) {
 	return caps, nil
 }
 
+// warnOfCaps warns of caps that cannot be meant: below a price, so that no call
+// is ever paid, or below one for a shorter time, which then bounds nothing.
+func (h *Handler) warnOfCaps() {
+	warn := func(text string, args ...any) {
+		h.logger.Warn(text, append([]any{"server", h.Server, "at", h.Source}, args...)...)
+	}
+	bounds := [...]struct {
+		period ledger.Period
+		amount ledger.Amount
+	}{{ledger.PerCall, h.caps.Call}, {ledger.PerDay, h.caps.Day}, {ledger.PerMonth, h.caps.Month}}
+	for i, cap := range bounds {
+		if cap.amount == 0 {
+			continue
+		}
+		for _, p := range h.Prices {
+			if price, err := ledger.ParseAmount(p.Amount); err == nil && price > cap.amount {
+				warn("a price is above a cap of its server, so no account can ever pay it", "price_of", p.Tool, "price", price, "cap_for_a", cap.period, "cap", cap.amount)
+			}
+		}
+		for _, longer := range bounds[i+1:] {
+			if longer.amount != 0 && longer.amount < cap.amount {
+				warn("a cap is above that of a longer time, so it bounds nothing: they may be exchanged", "cap_for_a", cap.period, "cap", cap.amount, "longer", longer.period, "its_cap", longer.amount)
+			}
+		}
+	}
+}
+
 // parseQuota reads a quota such as 100/day.
 func parseQuota(text string) (int64, error) {
 	calls, per, _ := strings.Cut(text, "/")

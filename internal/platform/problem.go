@@ -90,6 +90,13 @@ func Unavailable(w http.ResponseWriter) {
 	writeProblem(w, wire.ProblemOf(ledger.ErrUnavailable))
 }
 
+// KeyInURL answers a request whose URL has a key in it.
+func KeyInURL(w http.ResponseWriter) {
+	w.Header().Set("Cache-Control", "no-store")
+	writeProblem(w, problem(wire.Invalid, titles[wire.Invalid],
+		"the URL has a key in it, and URLs are kept in logs and histories: have that key replaced, and send the key as Authorization: Bearer <key>"))
+}
+
 // transform makes problems of the library's own errors, which echo what they
 // are about, and sets the headers of problems. So nothing of the library's
 // global state has to be changed, which other users of it in the same process

@@ -1,0 +1,90 @@
+package caddymodule
+
+import (
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/pricing"
+)
+
+func (h *Handler) parsePrice(d *caddyfile.Dispenser) error {
+	var p Price
+	if !d.Args(&p.Tool, &p.Amount) {
+		return d.Err("price: want a tool and an amount, as in: price get_forecast 0.01")
+	}
+	if err := h.checkItem(d, p.Tool); err != nil {
+		return err
+	}
+	amount := p.Amount
+	if p.Amount == "cel" {
+		var word string
+		if !d.Args(&p.CEL, &word, &p.Max) || word != "max" || p.CEL == "" {
+			return d.Err(`price: want an expression and the most it may ask, as in: price translate cel "size(args.text) * 2" max 0.05`)
+		}
+		p.Amount, amount = "", p.Max
+	}
+	if err := checkAmount(d, amount); err != nil {
+		return err
+	}
+	if _, err := compileBook([]Price{p}, nil, unpricedDeny, nil); err != nil { // here the line is known
+		return d.WrapErr(err)
+	}
+	if d.NextArg() {
+		if d.Val() != "charge_on" {
+			return d.Errf("price: after the amount comes charge_on or nothing, not %q", d.Val())
+		}
+		if err := chargeOnArgs(d, &p.ChargeOn); err != nil {
+			return err
+		}
+	}
+	h.Prices = append(h.Prices, p)
+	return nil
+}
+
+func (h *Handler) parseChargeOn(d *caddyfile.Dispenser) error { return chargeOnArgs(d, &h.ChargeOn) }
+
+func chargeOnArgs(d *caddyfile.Dispenser, into *[]string) error {
+	*into = d.RemainingArgs()
+	if _, err := pricing.ParseChargeOn(*into); err != nil {
+		return d.WrapErr(err)
+	}
+	return nil
+}
+
+func checkAmount(d *caddyfile.Dispenser, text string) error {
+	amount, err := ledger.ParseAmount(text)
+	if err != nil {
+		return d.WrapErr(err)
+	}
+	if amount < 0 {
+		return d.Errf("amount %q is below zero", text)
+	}
+	return nil
+}
+
+func (h *Handler) parseFree(d *caddyfile.Dispenser) error {
+	var tools []string
+	if err := someArgs(d, &tools); err != nil {
+		return err
+	}
+	for _, tool := range tools {
+		if err := h.checkItem(d, tool); err != nil {
+			return err
+		}
+		h.Prices = append(h.Prices, Price{Tool: tool, Amount: "0"})
+	}
+	return nil
+}
+
+func (h *Handler) parseUnpriced(d *caddyfile.Dispenser) error {
+	if err := oneArg(d, &h.Unpriced); err != nil {
+		return err
+	}
+	if h.Unpriced == unpricedDeny || h.Unpriced == unpricedFree {
+		return nil
+	}
+	if _, err := ledger.ParseAmount(h.Unpriced); err != nil {
+		return d.Errf("unpriced: want deny, free or an amount, not %q", h.Unpriced)
+	}
+	return checkAmount(d, h.Unpriced)
+}

@@ -1,0 +1,231 @@
+package integration
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// mistake is one that people make in a Caddyfile, and what "validate" says of
+// it: what is wrong, where, and what to do.
+type mistake struct {
+	name string
+	file string   // the Caddyfile; "HERE" marks the line that has to be named
+	says []string // parts of the message
+	warn bool     // the config is valid, and a warning says so
+}
+
+// inSite is a Caddyfile whose farebox has these lines beside a server, a
+// provider and a price.
+func inSite(lines string) string {
+	return fmt.Sprintf(mistakenSite, "", "server weather\n\t\tprovider acme\n\t\tprice get_forecast 0.01\n\t\t"+lines)
+}
+
+// inServer is a Caddyfile whose farebox has these lines alone.
+func inServer(lines string) string { return fmt.Sprintf(mistakenSite, "", lines) }
+
+// inOption is a Caddyfile whose global option farebox has these lines.
+func inOption(lines string) string {
+	return fmt.Sprintf(mistakenSite, lines, "server weather\n\t\tprovider acme\n\t\tprice get_forecast 0.01")
+}
+
+// inFile is a Caddyfile with these global options and sites.
+func inFile(options, sites string) string {
+	return "{\n\tadmin off\n" + options + "\n}\n" + sites + "\n"
+}
+
+const (
+	mistakenSite = `{
+	admin off
+	farebox {
+		store sqlite farebox.db
+		%s
+	}
+}
+:8099 {
+	farebox {
+		%s
+	}
+	reverse_proxy localhost:3001
+}
+`
+	soundStore = "\tfarebox {\n\t\tstore sqlite farebox.db\n\t}\n"
+	soundSite  = `:8099 {
+	farebox { # HERE
+		server weather
+		provider acme
+		price get_forecast 0.01
+	}
+	reverse_proxy localhost:3001
+}
+`
+)
+
+func mistakes() []mistake {
+	amount := "want digits and at most one point, as in 0.01"
+	return []mistake{
+		// The directive.
+		{name: "a subdirective is misspelt", file: inSite("prise x 1 # HERE"), says: []string{`no subdirective "prise"`, "it has: cap,"}},
+		{name: "the directive is misspelt", file: inFile(soundStore, ":8099 {\n\tfairbox {\n\t}\n}"), says: []string{"unrecognized directive: fairbox"}},
+		{name: "the directive has an argument", file: inFile(soundStore, ":8099 {\n\tfarebox weather # HERE\n}"), says: []string{"takes a block and no arguments", `"weather"`}},
+		{name: "the block is empty", file: inServer(""), says: []string{"needs a server, by its name, and a provider"}},
+		{name: "no server", file: inServer("provider acme"), says: []string{"needs a server"}},
+		{name: "no provider", file: inServer("server weather"), says: []string{"a provider, the account that earns"}},
+		{name: "the server's name has a space", file: inServer(`server "wea ther" # HERE`), says: []string{`"wea ther"`, "1 to 64 letters, digits"}},
+		{name: "the server's name is a URL", file: inServer(`server http://localhost:3001 # HERE`), says: []string{"a server needs a name"}},
+		{name: "two servers in one block", file: inSite("server maps # HERE"), says: []string{"server is given twice"}},
+		{name: "one server of two providers", file: inFile(soundStore, soundSite+strings.NewReplacer("8099", "8098", "acme", "other", " # HERE", "").Replace(soundSite)),
+			says: []string{`server "weather" is configured twice`, "differ in provider, prices"}},
+		{name: "an environment is unknown", file: inSite("environments prod # HERE"), says: []string{`unknown environment "prod"`, "want live or test"}},
+
+		// Prices.
+		{name: "a price without an amount", file: inSite("price x # HERE"), says: []string{"want a tool and an amount, as in: price get_forecast 0.01"}},
+		{name: "a price below zero", file: inSite("price x -1 # HERE"), says: []string{`amount "-1" is below zero`}},
+		{name: "a price of seven places", file: inSite("price x 0.0000001 # HERE"), says: []string{"7 decimal places: at most 6"}},
+		{name: "a price with its currency", file: inSite("price x 0.01USD # HERE"), says: []string{`"0.01USD" is not an amount`, amount}},
+		{name: "a price with a sign", file: inSite("price x $0.01 # HERE"), says: []string{`"$0.01" is not an amount`, amount}},
+		{name: "a price with a comma", file: inSite("price x 0,01 # HERE"), says: []string{`"0,01" is not an amount`, amount}},
+		{name: "a price out of range", file: inSite("price x 99999999999999999 # HERE"), says: []string{"amount out of range: at most"}},
+		{name: "a price with more behind it", file: inSite("price x 1 2 # HERE"), says: []string{"after the amount comes", `"2"`}},
+		{name: "a tool is priced twice", file: inSite("price get_forecast 0.02 # HERE"), says: []string{`"get_forecast" is named twice`}},
+		{name: "a tool is priced and free", file: inSite("free get_forecast # HERE"), says: []string{`"get_forecast" is named twice`}},
+		{name: "an earlier pattern takes all", file: inSite("price a* 1\n\t\tprice ab* 2 # HERE"), says: []string{`"ab*" can never match`, `"a*", which stands before it`}},
+		{name: "a pattern cannot be read", file: inSite("price [a 1 # HERE"), says: []string{`the pattern "[a" cannot be read`}},
+		{name: "a method among the prices", file: inSite("price method:foo/bar 1 # HERE"), says: []string{"write methods as in: method foo/bar 0.01"}},
+		{name: "free without a tool", file: inSite("free # HERE"), says: []string{"free: want one argument or more"}},
+		{name: "an expression without a most", file: inSite(`price x cel "1" # HERE`), says: []string{"the most it may ask", "max 0.05"}},
+		{name: "an expression that cannot be read", file: inSite(`price x cel "1 +" max 1 # HERE`), says: []string{`price of "x": its expression cannot be read`, "Syntax error"}},
+		{name: "an expression of another type", file: inSite(`price x cel "true" max 1 # HERE`), says: []string{"its expression gives bool: write micro-units as int"}},
+		{name: "an expression with an unknown name", file: inSite(`price x cel "argz.a" max 1 # HERE`), says: []string{"undeclared reference to 'argz'"}},
+		{name: "charge_on of a server is misspelt", file: inSite("charge_on sucess # HERE"), says: []string{`unknown "sucess"; known: success, tool_error`}},
+		{name: "charge_on of a price is misspelt", file: inSite("price x 1 charge_on nope # HERE"), says: []string{`unknown "nope"; known: success, tool_error`}},
+		{name: "unpriced is a wrong word", file: inSite("unpriced block # HERE"), says: []string{`want deny, free or an amount, not "block"`}},
+		{name: "unpriced is below zero", file: inSite("unpriced -1 # HERE"), says: []string{"below zero"}},
+		{name: "a method that has its price by name", file: inSite("method tools/call 1 # HERE"), says: []string{`method "tools/call"`, "use price"}},
+		{name: "a method with a wrong word", file: inSite("method foo/bar maybe # HERE"), says: []string{`method "foo/bar": want free or an amount`}},
+
+		// Caps, quotas, fees, rates.
+		{name: "a cap for an unknown time", file: inSite("cap hour 1 # HERE"), says: []string{`unknown period "hour"; known: call, day, month`}},
+		{name: "a cap below a price", file: inSite("cap call 0.001"), warn: true, says: []string{"no account can ever pay it", `"price_of":"get_forecast"`, `"at":"Caddyfile:9"`}},
+		{name: "caps exchanged", file: inSite("cap call 5\n\t\tcap day 1"), warn: true, says: []string{"bounds nothing: they may be exchanged", `"at":"Caddyfile:9"`}},
+		{name: "a quota without its time", file: inSite("free_quota 100 # HERE"), says: []string{`free_quota "100"`, "as in 100/day"}},
+		{name: "a quota of nothing", file: inSite("free_quota 0/day # HERE"), says: []string{`free_quota "0/day"`, "as in 100/day"}},
+		{name: "a fee without %", file: inSite("fee 5 operator # HERE"), says: []string{`"5" is not a share`, "as in 2.5%"}},
+		{name: "a fee of more than all", file: inSite("fee 101% operator # HERE"), says: []string{`"101%" is not a share`, "0% to 100%"}},
+		{name: "a fee for the provider", file: inSite("fee 5% acme"), says: []string{"the account is the provider", "Caddyfile:9"}},
+		{name: "a rate without its time", file: inSite("rate_limit 60 # HERE"), says: []string{`rate "60"`, "as in: 60/1m burst 100"}},
+		{name: "a rate with a word for its time", file: inSite("rate_limit 60/minute # HERE"), says: []string{`rate "60/minute"`, "as in: 60/1m burst 100"}},
+		{name: "a rate with a wrong burst", file: inSite("rate_limit 60/1m burst x # HERE"), says: []string{"as in: 60/1m burst 100"}},
+
+		// Scopes and OAuth.
+		{name: "a scope that is not declared", file: inSite("scope get_forecast wether:read # HERE"), says: []string{`unknown scope "wether:read"`, "declare it in the global option farebox"}},
+		{name: "a scope rule without scopes", file: inSite("scope get_forecast # HERE"), says: []string{"want what it is for and the scopes"}},
+		{name: "a required scope that is not declared", file: inSite("require nosuch:scope # HERE"), says: []string{`unknown scope "nosuch:scope"`}},
+		{name: "scopes that include each other", file: inOption("scopes {\n\t\t\ta:b includes c:d # HERE\n\t\t\tc:d includes a:b\n\t\t}"), says: []string{"comes around to itself"}},
+		{name: "oauth without a resource", file: inSite("oauth {\n\t\t\tauthorization_servers https://a.example\n\t\t}"), says: []string{"oauth: want a resource: the public URL", "Caddyfile:1"}},
+		{name: "oauth by plain http", file: inSite("oauth {\n\t\t\tresource http://a.example/mcp # HERE\n\t\t\tauthorization_servers https://a.example\n\t\t}"), says: []string{"want https; http is for loopback hosts alone"}},
+		{name: "oauth that nothing serves", file: inSite("oauth {\n\t\t\tresource https://a.example/mcp\n\t\t\tauthorization_servers https://a.example\n\t\t}"),
+			says: []string{"Caddyfile:9", "nothing serves its metadata: add the line farebox_metadata to the site"}},
+
+		// Other subdirectives.
+		{name: "an unknown style of errors", file: inSite("error_style json # HERE"), says: []string{`want mcp or http, not "json"`}},
+		{name: "a size with a space", file: inSite("max_body 4 MB # HERE"), says: []string{"max_body: want exactly one argument"}},
+		{name: "a size that is too large", file: inSite("max_body 2GiB # HERE"), says: []string{"want a size up to 1GiB, such as 4MiB"}},
+		{name: "a time without its unit", file: inSite("max_call 10 # HERE"), says: []string{`want a time, such as 60s, 5m or 1h, not "10"`}},
+		{name: "a time in words", file: inSite("keepalive never # HERE"), says: []string{"or 0 for never"}},
+		{name: "an origin with a path", file: inSite("origins https://a.example/x # HERE"), says: []string{"want a scheme and a host, as https://app.example.com"}},
+		{name: "all origins", file: inSite("origins * # HERE"), says: []string{`origin "*"`, "as https://app.example.com"}},
+		{name: "keys in a cookie", file: inSite("credentials cookie x # HERE"), says: []string{"as in: credentials header X-API-Key"}},
+		{name: "keys in Authorization, twice", file: inSite("credentials header Authorization # HERE"), says: []string{"Authorization has another meaning"}},
+		{name: "a switch with a wrong word", file: inSite("receipts yes # HERE"), says: []string{`want on or off, not "yes"`}},
+		{name: "a secret that is not set", file: inSite("upstream_authorization {env.NOPE_NOT_SET}"), says: []string{"Caddyfile:9", "{env.NOPE_NOT_SET} is empty"}},
+
+		// The global option.
+		{name: "the option is misspelt", file: "{\n\tfarbox {\n\t}\n}\n", says: []string{"unrecognized global option: farbox", "Caddyfile:2"}},
+		{name: "the option has an argument", file: "{\n\tfarebox sqlite # HERE\n}\n", says: []string{"takes a block and no arguments"}},
+		{name: "the option stands twice", file: "{\n\tfarebox {\n\t}\n\tfarebox { # HERE\n\t}\n}\n", says: []string{"given twice"}},
+		{name: "a price among the options", file: inOption("price x 1 # HERE"), says: []string{`no subdirective "price"`, "it has: cache,"}},
+		{name: "an unknown kind of store", file: "{\n\tfarebox {\n\t\tstore mysql x # HERE\n\t}\n}\n", says: []string{`unknown kind "mysql"; known: sqlite, postgres, remote`}},
+		{name: "a store without its place", file: "{\n\tfarebox {\n\t\tstore sqlite # HERE\n\t}\n}\n", says: []string{"as in: store sqlite farebox.db"}},
+		{name: "a DSN that cannot be read", file: inFile("\tfarebox {\n\t\tstore postgres host\n\t}", ""), says: []string{"the DSN of the database cannot be read", "postgres://user:password@host:port/database"}},
+		{name: "a platform by ftp", file: inFile("\tfarebox {\n\t\tstore remote ftp://x key\n\t}", ""), says: []string{`begins with "ftp": want https`}},
+		{name: "a platform within a gateway without a store", file: inFile("\tfarebox {\n\t\tstore remote https://x.example sk_live_x\n\t}\n\torder farebox_platform first", ":8099 {\n\tfarebox_platform\n}"),
+			says: []string{"the store of this config is another platform's", "take farebox_platform out"}},
+		{name: "a currency in small letters", file: inOption("currency usd # HERE"), says: []string{`currency "usd": want three capital letters, as USD`}},
+		{name: "a currency in words", file: inOption("currency dollars # HERE"), says: []string{"want three capital letters, as USD"}},
+		{name: "a currency that nobody has", file: inOption("currency XXQ"), warn: true, says: []string{"no currency of ISO 4217 has this code", "XXQ"}},
+		{name: "a cache of a wrong size", file: inOption("cache {\n\t\t\tsize many # HERE\n\t\t}"), says: []string{`want a number of keys, not "many"`}},
+		{name: "a cache of a wrong time", file: inOption("cache {\n\t\t\tttl 60 # HERE\n\t\t}"), says: []string{`want a time, such as 60s, 5m or 1h, not "60"`}},
+		{name: "a prefix in capitals", file: inOption("secrets {\n\t\t\tprefix SK\n\t\t}"), says: []string{`prefix "SK" of secrets is not allowed`, "a-z"}},
+		{name: "memory in words", file: inOption("limits {\n\t\t\tmemory lots # HERE\n\t\t}"), says: []string{`want a size, such as 256MiB, not "lots"`}},
+		{name: "memory below what a body takes", file: inOption("limits {\n\t\t\tmemory 1MiB\n\t\t}"), says: []string{"raise limits memory or lower max_body", "Caddyfile:11"}},
+
+		// Where farebox stands.
+		{name: "keys in the log", file: inFile("\tservers {\n\t\tlog_credentials\n\t}\n"+soundStore, soundSite), says: []string{"log_credentials is on", "take it out of the global option servers"}},
+		{name: "nothing behind it", file: inFile(soundStore, strings.Replace(soundSite, "\treverse_proxy localhost:3001\n", "", 1)), says: []string{`server "weather"`, "nothing after it answers: want a reverse_proxy"}},
+		{name: "behind what answers", file: inFile(soundStore, ":8099 {\n\troute {\n\t\trespond hi\n\t\tfarebox { # HERE\n\t\t\tserver weather\n\t\t\tprovider acme\n\t\t\tfree *\n\t\t}\n\t\treverse_proxy localhost:3001\n\t}\n}"),
+			says: []string{"no call ever comes to it: static_response has answered before"}},
+		{name: "behind its own proxy", file: inFile(soundStore, ":8099 {\n\troute {\n\t\treverse_proxy localhost:3001\n\t\tfarebox { # HERE\n\t\t\tserver weather\n\t\t\tprovider acme\n\t\t\tfree *\n\t\t}\n\t}\n}"),
+			says: []string{"no call ever comes to it: reverse_proxy has answered before"}},
+		{name: "another site goes past it", file: inFile(soundStore, soundSite+":8098 {\n\treverse_proxy 127.0.0.1:3001\n}"), warn: true,
+			says: []string{"reaches a server past farebox", `"server":"weather"`, `"farebox":"Caddyfile:9"`, `"reverse_proxy":"Caddyfile:17"`, "put a farebox before that reverse_proxy"}},
+		{name: "another route goes past it", file: inFile(soundStore, ":8099 {\n\thandle /mcp {\n\t\tfarebox {\n\t\t\tserver weather\n\t\t\tprovider acme\n\t\t\tfree *\n\t\t}\n\t\treverse_proxy localhost:3001\n\t}\n\thandle {\n\t\treverse_proxy localhost:3001\n\t}\n}"), warn: true,
+			says: []string{"reaches a server past farebox", `"reverse_proxy":"Caddyfile:18"`}},
+		{name: "admin for everybody", file: "{\n\tadmin 0.0.0.0:2999\n" + soundStore + "}\n" + soundSite, warn: true, says: []string{"admin endpoint is a TCP port", "admin unix//"}},
+	}
+}
+
+// Each mistake is told by "farebox validate", with its line where the Caddyfile
+// has one, and none in silence; what is only doubtful is a warning.
+func TestMistakes(t *testing.T) {
+	t.Parallel()
+	rows := mistakes()
+	if len(rows) < 71 {
+		t.Errorf("%d rows", len(rows))
+	}
+	if said, err := validated(t, inFile(soundStore, soundSite)); err != nil || strings.Contains(said, `"level":"warn"`) {
+		t.Errorf("without a mistake: %v, it says %s", err, said)
+	}
+	for _, m := range rows {
+		t.Run(m.name, func(t *testing.T) {
+			t.Parallel()
+			said, err := validated(t, m.file)
+			if (err == nil) != m.warn {
+				t.Errorf("its outcome is %v", err)
+			}
+			if before, _, found := strings.Cut(m.file, "HERE"); found && !m.warn {
+				m.says = append(m.says, fmt.Sprintf("Caddyfile:%d", strings.Count(before, "\n")+1))
+			}
+			if m.warn {
+				m.says = append(m.says, `"level":"warn"`)
+			}
+			for _, part := range m.says {
+				if !strings.Contains(said, part) {
+					t.Errorf("%q is missing in: %s", part, said)
+				}
+			}
+		})
+	}
+}
+
+// validated runs "farebox validate" on a Caddyfile and returns all that it
+// printed but what is about its spaces, with quotes as they are in the messages.
+func validated(t *testing.T, text string) (string, error) {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "Caddyfile"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(binaries.Farebox, "validate", "--config", "Caddyfile")
+	cmd.Dir, cmd.Env = dir, append(os.Environ(), "HOME="+dir, "XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir)
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	err := cmd.Run()
+	lines := slices.DeleteFunc(strings.Split(out.String(), "\n"), func(line string) bool { return strings.Contains(line, "Caddyfile input is not formatted") })
+	return strings.ReplaceAll(strings.Join(lines, "\n"), `\"`, `"`), err
+}
