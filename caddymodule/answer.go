@@ -377,7 +377,7 @@ func (x *exchange) Event(r *gate.Refusal) []byte {
 const (
 	allowedMethods = "POST, GET, DELETE, OPTIONS"
 	allowedHeaders = "Authorization, Content-Type, Accept, Mcp-Session-Id, Mcp-Protocol-Version, Mcp-Method, Mcp-Name, Last-Event-ID, Idempotency-Key"
-	exposedHeaders = "Mcp-Session-Id, Mcp-Protocol-Version, WWW-Authenticate, Retry-After, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, X-Farebox-Key-Expires"
+	exposedHeaders = "Mcp-Session-Id, Mcp-Protocol-Version, WWW-Authenticate, Retry-After, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, X-Farebox-Key-Expires, X-Farebox-Error"
 
 	// errorHeader names the code of a refusal whose status does not tell that it is
 	// one: for balancers, breakers and logs, which do not read messages.

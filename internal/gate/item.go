@@ -35,6 +35,8 @@ func (g *Gate) appraise(known bool, m *mcp.Message) (item items.Item, costs bool
 		return items.Item{Kind: items.Method, Name: m.Method}, false, g.checkNotification(m)
 	case known && item.Kind == items.Tool:
 		return item, true, g.checkName(item) // its quote tells: an unpriced one may be denied
+	case item.Kind == items.Prompt && len(item.Name) > items.MaxName: // before any pattern has to read it
+		return item, true, g.checkName(item)
 	}
 	offer, named := g.policy.Prices.Offer(item)
 	switch {

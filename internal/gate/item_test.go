@@ -54,6 +54,7 @@ func TestAdmitItems(t *testing.T) {
 		{"prompts/get", `{"name":"by_length","arguments":{}}`, PriceRefused, "", ""},
 		{"prompts/get", `{"name":"by_length","arguments":[]}`, PriceRefused, "", ""},
 		{"prompts/get", `{"name":"gift"}`, "", "", ""},
+		{"prompts/get", `{"name":"gift` + strings.Repeat("t", items.MaxName) + `"}`, ParamsInvalid, "", ""},
 		{"prompts/get", `{"name":"wide é"}`, "", "prompt:wide é", "0.001"},
 		{"prompts/get", `{"name":"a/b"}`, "", "prompt:a/b", "0.002"},
 		{"prompts/get", `{"name":"` + long + `"}`, "", "prompt:" + long, "0.002"},
