@@ -19,7 +19,7 @@ func newShop(t *testing.T) *bench {
 	t.Helper()
 	b := newBench(t)
 	book, err := pricing.Compile([]pricing.Rule{
-		{Pattern: "prompt:essay", Amount: 1_000}, {Pattern: "prompt:wide *", Amount: 1_000}, {Pattern: "prompt:by_length", CEL: "size(args.text) * 2", Max: 20_000}, {Pattern: "prompt:gift"},
+		{Pattern: "prompt:essay", Amount: 1_000}, {Pattern: "prompt:wide *", Amount: 1_000}, {Pattern: "prompt:by_length", CEL: "size(args.text) * 2", Max: 20_000}, {Pattern: "prompt:gift"}, {Pattern: "prompt:gift_*"},
 		{Pattern: "prompt:*", Amount: 2_000},
 		{Pattern: "resource:docs://{name}", Amount: 3_000}, {Pattern: "resource:docs://free"}, {Pattern: "resource:by:*", CEL: "size(args) + size(tool)", Max: 20_000},
 		{Pattern: "method:vendor/thing", Amount: 4_000}, {Pattern: "method:vendor/hello"}, {Pattern: "method:completion/complete", Amount: 500},
@@ -54,7 +54,7 @@ func TestAdmitItems(t *testing.T) {
 		{"prompts/get", `{"name":"by_length","arguments":{}}`, PriceRefused, "", ""},
 		{"prompts/get", `{"name":"by_length","arguments":[]}`, PriceRefused, "", ""},
 		{"prompts/get", `{"name":"gift"}`, "", "", ""},
-		{"prompts/get", `{"name":"gift` + strings.Repeat("t", items.MaxName) + `"}`, ParamsInvalid, "", ""},
+		{"prompts/get", `{"name":"gift_` + strings.Repeat("t", items.MaxName) + `"}`, ParamsInvalid, "", ""},
 		{"prompts/get", `{"name":"wide é"}`, "", "prompt:wide é", "0.001"},
 		{"prompts/get", `{"name":"a/b"}`, "", "prompt:a/b", "0.002"},
 		{"prompts/get", `{"name":"` + long + `"}`, "", "prompt:" + long, "0.002"},
