@@ -252,7 +252,7 @@ func (a *App) parseSecrets(d *caddyfile.Dispenser) error {
 //	}
 func (h *Handler) parse(d *caddyfile.Dispenser, declared *keys.Catalogue) error {
 	d.Next() // the directive's name
-	h.Source = fmt.Sprintf("%s:%d", d.File(), d.Line())
+	h.Source = placeOf(d)
 	if d.NextArg() {
 		return d.Errf("farebox takes a block and no arguments, not %q", d.Val())
 	}

@@ -1,14 +1,19 @@
 package caddymodule
 
 import (
+	"strconv"
+
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
 	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/pricing"
 )
 
+// placeOf says where the token at hand stands.
+func placeOf(d *caddyfile.Dispenser) string { return d.File() + ":" + strconv.Itoa(d.Line()) }
+
 func (h *Handler) parsePrice(d *caddyfile.Dispenser) error {
-	var p Price
+	p := Price{Source: placeOf(d)}
 	if !d.Args(&p.Tool, &p.Amount) {
 		return d.Err("price: want a tool and an amount, as in: price get_forecast 0.01")
 	}
@@ -26,7 +31,7 @@ func (h *Handler) parsePrice(d *caddyfile.Dispenser) error {
 	if err := checkAmount(d, amount); err != nil {
 		return err
 	}
-	if _, err := compileBook([]Price{p}, nil, unpricedDeny, nil); err != nil { // here the line is known
+	if _, err := compileBook([]Price{p.anywhere()}, nil, unpricedDeny, nil); err != nil { // here the line is known
 		return d.WrapErr(err)
 	}
 	if d.NextArg() {
@@ -64,6 +69,7 @@ func checkAmount(d *caddyfile.Dispenser, text string) error {
 
 func (h *Handler) parseFree(d *caddyfile.Dispenser) error {
 	var tools []string
+	source := placeOf(d)
 	if err := someArgs(d, &tools); err != nil {
 		return err
 	}
@@ -71,7 +77,7 @@ func (h *Handler) parseFree(d *caddyfile.Dispenser) error {
 		if err := h.checkItem(d, tool); err != nil {
 			return err
 		}
-		h.Prices = append(h.Prices, Price{Tool: tool, Amount: "0"})
+		h.Prices = append(h.Prices, Price{Tool: tool, Amount: "0", Source: source})
 	}
 	return nil
 }

@@ -207,6 +207,26 @@ type Price struct {
 
 	// Which ends of these calls are charged. Default: as the handler says.
 	ChargeOn []string `json:"charge_on,omitempty"`
+
+	// Where the price stands in the Caddyfile, as `FILE:LINE`.
+	Source string `json:"source,omitempty"`
+}
+
+// anywhere is the price without its place.
+func (p Price) anywhere() Price {
+	p.Source = ""
+	return p
+}
+
+// samePrice reports whether two prices are the same, wherever they stand.
+func samePrice(a, b Price) bool { return reflect.DeepEqual(a.anywhere(), b.anywhere()) }
+
+// at names a place in a Caddyfile, in brackets; "" if there is none.
+func at(source string) string {
+	if source == "" {
+		return ""
+	}
+	return " (" + source + ")"
 }
 
 // The defaults of a handler.
@@ -270,6 +290,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return err
 	}
 	h.warnOfCaps()
+	h.warnOfPrices()
 	return app.needMetadata(metadataPending(ctx))
 }
 
@@ -352,7 +373,7 @@ func compileBook(prices []Price, methods []Method, unpriced string, chargeOn []s
 	rules := make([]pricing.Rule, len(prices))
 	for i, p := range prices {
 		if rules[i], err = p.rule(fallback.ChargeOn); err != nil {
-			return nil, fmt.Errorf("price of %q: %w", p.Tool, err)
+			return nil, fmt.Errorf("price of %q%s: %w", p.Tool, at(p.Source), err)
 		}
 	}
 	for _, m := range methods {
@@ -412,7 +433,7 @@ func (p *Price) rule(on pricing.ChargeOn) (r pricing.Rule, err error) {
 // same keys do the same.
 func (h *Handler) agrees(other *Handler) bool {
 	return h.Provider == other.Provider && h.Unpriced == other.Unpriced &&
-		reflect.DeepEqual(h.Prices, other.Prices) && slices.Equal(h.Methods, other.Methods) && slices.Equal(h.ChargeOn, other.ChargeOn) &&
+		slices.EqualFunc(h.Prices, other.Prices, samePrice) && slices.Equal(h.Methods, other.Methods) && slices.Equal(h.ChargeOn, other.ChargeOn) &&
 		reflect.DeepEqual(h.Scopes, other.Scopes) && slices.Equal(h.Require, other.Require) && h.rate == other.rate &&
 		h.caps == other.caps && h.freeCalls == other.freeCalls && reflect.DeepEqual(h.Fee, other.Fee)
 }

@@ -52,7 +52,7 @@ func (t *Table[T]) Add(item Item, value T) error {
 		return fmt.Errorf("%s %q can never match: %w", item.Kind, item.Name, err)
 	}
 	if many {
-		if before := s.shadow(&g, item); before != "" {
+		if before := s.shadow(&g, item.Kind); before != "" {
 			return fmt.Errorf("%s %q can never match: %q, which stands before it, takes all that it would", item.Kind, item.Name, before)
 		}
 		s.folding = s.folding || strings.Contains(item.Name, "[") || !isFolded(item.Name)
@@ -90,18 +90,12 @@ func (g *glob[T]) compile(item Item) (many bool, fixed string, err error) {
 }
 
 // shadow returns the pattern of a rule that takes all items which the new one
-// would match, "" if there is none that certainly does. With '*' as its only
-// wildcard it does if it matches the new pattern's text, wildcards and all; but
-// what stands in a class is no text that all of its names have.
-func (s *shelf[T]) shadow(new *glob[T], item Item) string {
-	if item.Kind == Resource {
-		item.Name = strings.Join(new.uri, "*")
-	} else if strings.ContainsAny(item.Name, `[\`) {
-		return ""
-	}
+// would match, "" if there is none.
+func (s *shelf[T]) shadow(new *glob[T], kind Kind) string {
+	inner := new.steps(kind)
 	for i := range s.globs {
-		if g := &s.globs[i]; (item.Kind == Resource || !strings.ContainsAny(g.pattern, `?[\`)) && g.matches(item) {
-			return g.pattern
+		if covers(s.globs[i].steps(kind), inner) {
+			return s.globs[i].pattern
 		}
 	}
 	return ""

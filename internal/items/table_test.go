@@ -21,3 +21,15 @@ func TestResourcePatterns(t *testing.T) {
 		}
 	}
 }
+
+// A pattern is doubted only if it is for no URI that clients may send.
+func TestMayBeNormal(t *testing.T) {
+	for pattern, want := range map[string]bool{
+		"*": true, "docs://*": true, "{+uri}": true, "https://example.com*": true, "https://example.com:{port}/a": true, "file://*": true, "Docs://Exact": true, "ht*://x": true,
+		"Docs://*": false, "https://Example.com/*": false, "docs://a/../*": false, "docs://a b/*": false, "docs://*#part": false, "https://example.com:443/*": false,
+	} {
+		if MayBeNormal(pattern) != want {
+			t.Errorf("%q: want %v", pattern, want)
+		}
+	}
+}

@@ -140,3 +140,18 @@ func isNormalHost(scheme, authority, defaultPort string) bool {
 	}
 	return true
 }
+
+// MayBeNormal reports whether a resource's pattern can stand for a URI in normal
+// form, or names one URI exactly. It errs on the side of true.
+func MayBeNormal(pattern string) bool {
+	pieces, err := splitURIPattern(pattern)
+	if err != nil || len(pieces) == 1 || !strings.Contains(pieces[0], ":") {
+		return true
+	}
+	for _, filling := range []string{"x", "", "1", "/x", "/", "a:b", "::1"} {
+		if IsNormalURI(strings.Join(pieces, filling)) {
+			return true
+		}
+	}
+	return false
+}

@@ -202,6 +202,10 @@ func (b *Book) Ambiguous(uri string) bool {
 	return b.sellsResources && !b.entries.HasExactly(items.Item{Kind: items.Resource, Name: uri}) && !items.IsNormalURI(uri)
 }
 
+// SellsResources reports whether some resource has a price. Then clients have to
+// write URIs in their normal form.
+func (b *Book) SellsResources() bool { return b.sellsResources }
+
 // Confusable reports whether a server could take the item's name for one that
 // has another price; see items.Table.Confusable. The pattern is of the rule that
 // has it.

@@ -1,0 +1,53 @@
+package caddymodule
+
+import (
+	"strings"
+
+	"github.com/fareboxhq/farebox/internal/items"
+	"github.com/fareboxhq/farebox/internal/pricing"
+)
+
+// warnOfPrices tells the operator, at "caddy validate" and at every start, of a
+// price book that is allowed and hardly meant. What can never be meant is an
+// error: see items.Table.Add.
+func (h *Handler) warnOfPrices() {
+	if !h.sellsTools() && h.Unpriced == unpricedDeny {
+		h.logger.Warn("no tool of this server can be called: no price or free names one, and unpriced deny refuses those that none names",
+			"server", h.Server, "at", h.Source, "advice", "write price or free for its tools, or unpriced free, or unpriced and an amount")
+	}
+	for _, p := range h.Prices {
+		item, err := items.Parse(p.Tool)
+		if err != nil {
+			continue // compileBook refuses it
+		}
+		if reason, advice := doubtOf(item, h.book); reason != "" {
+			h.logger.Warn("a price will hardly match anything: "+reason, "server", h.Server, "price", p.Tool, "at", p.Source, "advice", advice)
+		}
+	}
+}
+
+func (h *Handler) sellsTools() bool {
+	for _, p := range h.Prices {
+		if item, err := items.Parse(p.Tool); err == nil && item.Kind == items.Tool {
+			return true
+		}
+	}
+	return false
+}
+
+// doubtOf says why a price's name is hardly meant as it is, and what may be; ""
+// if it may well be.
+func doubtOf(item items.Item, book *pricing.Book) (reason, advice string) {
+	switch {
+	case strings.TrimSpace(item.Name) != item.Name:
+		return "its name begins or ends with a space", "take the space out"
+	case item.Kind != items.Resource && strings.Trim(item.Name, ",;") != item.Name:
+		return "its name begins or ends with a comma or a semicolon", "separate names by spaces alone"
+	case item.Kind != items.Resource && len(item.Name) > 1 && strings.Trim(item.Name, "'`\"“”„’") != item.Name:
+		return "its name begins or ends with a quotation mark", `quote names with " and nothing else`
+	case item.Kind == items.Resource && book.SellsResources() && !items.MayBeNormal(item.Name):
+		return "its URI is not in normal form, in which clients have to write those of priced resources",
+			"write it in its normal form (RFC 3986, 6.2.2): the scheme and the host in lower case, without . and .., needless %41 and fragments"
+	}
+	return "", ""
+}

@@ -1,0 +1,179 @@
+package items
+
+import (
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
+
+// maxCover bounds the work of deciding whether one pattern covers another.
+const maxCover = 20_000
+
+// step is one character of a pattern, or a star.
+type step struct {
+	star  bool
+	any   bool   // '?'
+	class string // after its bracket
+	char  rune   // of none of the others
+}
+
+func (s step) has(r rune) bool {
+	switch {
+	case s.any:
+		return true
+	case s.class != "":
+		_, ok := matchClass(s.class, r)
+		return ok
+	}
+	return s.char == r
+}
+
+// steps returns the steps of a pattern.
+func (g *glob[T]) steps(kind Kind) (all []step) {
+	if kind == Resource {
+		for i, piece := range g.uri {
+			if i > 0 {
+				all = append(all, step{star: true})
+			}
+			all = appendLiteral(all, piece)
+		}
+		return all
+	}
+	for _, p := range cutGlob(g.pattern) {
+		switch p.kind {
+		case '*':
+			all = append(all, step{star: true})
+		case '?':
+			all = append(all, step{any: true})
+		case '[':
+			all = append(all, step{class: p.text[1:]})
+		default:
+			all = appendLiteral(all, p.text)
+		}
+	}
+	return all
+}
+
+func appendLiteral(all []step, text string) []step {
+	for _, r := range text {
+		all = append(all, step{char: r})
+	}
+	return all
+}
+
+// covers reports whether every name that the inner pattern is for is one that
+// the outer is for, too. It walks through both at once: where in the inner one a
+// name may be, and where in the outer one the same name may be then. A walk that
+// is too long counts as no.
+func covers(outer, inner []step) bool {
+	if len(outer) > 0 && len(inner) > 0 && !outer[0].star && (inner[0].star || inner[0].any && !outer[0].any) {
+		return false // the usual case, at little cost
+	}
+	type state struct {
+		at  int
+		set string // of places in the outer pattern
+	}
+	characters := representatives(outer, inner)
+	begin := state{0, closure(outer, []int{0})}
+	seen, todo := map[state]bool{begin: true}, []state{begin}
+	work := 0
+	visit := func(s state) {
+		if !seen[s] {
+			seen[s] = true
+			todo = append(todo, s)
+		}
+	}
+	for len(todo) > 0 {
+		now := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		if now.at == len(inner) {
+			if !strings.ContainsRune(now.set, rune(len(outer))) {
+				return false
+			}
+			continue
+		}
+		here := inner[now.at]
+		if here.star {
+			visit(state{now.at + 1, now.set})
+		}
+		for _, r := range characters {
+			if work++; work > maxCover {
+				return false
+			}
+			if !here.star && !here.has(r) {
+				continue
+			}
+			next := now.at
+			if !here.star {
+				next++
+			}
+			visit(state{next, advance(outer, now.set, r)})
+		}
+	}
+	return true
+}
+
+// advance returns where in the pattern a name may be after one more character.
+func advance(pattern []step, set string, r rune) string {
+	var next []int
+	for _, i := range set {
+		switch {
+		case int(i) == len(pattern):
+		case pattern[i].star:
+			next = append(next, int(i))
+		case pattern[i].has(r):
+			next = append(next, int(i)+1)
+		}
+	}
+	return closure(pattern, next)
+}
+
+// closure adds the places that are reached by a star which stands for nothing. Each
+// place is a character of the result.
+func closure(pattern []step, places []int) string {
+	for i := 0; i < len(places); i++ {
+		if at := places[i]; at < len(pattern) && pattern[at].star && !slices.Contains(places, at+1) {
+			places = append(places, at+1)
+		}
+	}
+	slices.Sort(places)
+	var set strings.Builder
+	for _, at := range slices.Compact(places) {
+		set.WriteRune(rune(at))
+	}
+	return set.String()
+}
+
+// representatives returns characters such that whatever a name has, the patterns
+// take for one of these.
+func representatives(patterns ...[]step) []rune {
+	all := []rune{0}
+	add := func(low, high rune) { all = append(all, low, high+1) }
+	for _, pattern := range patterns {
+		for _, s := range pattern {
+			switch {
+			case s.star, s.any:
+			case s.class != "":
+				eachRange(s.class, add)
+			default:
+				add(s.char, s.char)
+			}
+		}
+	}
+	slices.Sort(all)
+	return slices.DeleteFunc(slices.Compact(all), func(r rune) bool { return !utf8.ValidRune(r) })
+}
+
+// eachRange tells the ranges of a class whose bracket was opened.
+func eachRange(class string, tell func(low, high rune)) {
+	rest := strings.TrimPrefix(class, "^")
+	for first := true; first || rest[0] != ']'; first = false {
+		var low, high rune
+		low, rest = literal(rest)
+		high = low
+		if rest[0] == '-' {
+			high, rest = literal(rest[1:])
+		}
+		tell(low, high)
+	}
+}

@@ -1,0 +1,69 @@
+package items
+
+import (
+	"math/rand/v2"
+	"testing"
+)
+
+// A pattern that an earlier one covers can never match, whatever wildcards both
+// are written with, and is an error; one that has a name of its own is not.
+func TestCovered(t *testing.T) {
+	for _, c := range []struct {
+		kind         Kind
+		before, then string
+		covered      bool
+	}{
+		{Tool, "get_?", "get_[a-c]", true}, {Tool, "get_[a-z]", "get_[c-f]", true}, {Tool, "get_[a-c]", "get_[a-d]", false}, {Tool, "*", "?", true},
+		{Tool, "?*", "a?*", true}, {Tool, "a*b*", "a?b", true}, {Tool, "a*b", "a*b*", false}, {Tool, "[^a]*", "b*", true}, {Tool, "[^a]*", "[ab]*", false},
+		{Tool, `\**`, `\*a*`, true}, {Tool, `\**`, "**", false}, {Tool, "*é*", "é?", true}, {Tool, "get_*", "get_*_x", true}, {Prompt, "*_x", "get_*", false},
+		{Resource, "a://*", "a://b/*", true}, {Resource, "a://{x}/c", "a://b/*/c", true}, {Resource, "a://b/*", "a://*", false}, {Resource, "a?*", "a?b*", true},
+	} {
+		var table Table[bool]
+		if err := table.Add(Item{c.kind, c.before}, true); err != nil {
+			t.Fatal(err)
+		}
+		if err := table.Add(Item{c.kind, c.then}, true); (err != nil) != c.covered {
+			t.Errorf("%q after %q: %v", c.then, c.before, err)
+		}
+	}
+}
+
+// What covers says of two patterns is what trying all short names says: a rule is
+// never taken for dead that some call would find.
+func TestCoversAgainstNames(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	parts := []string{"a", "b", "?", "*", "[a-b]", "[^a]", "[bc]"}
+	pattern := func() (p string) {
+		for range 1 + random.IntN(4) {
+			p += parts[random.IntN(len(parts))]
+		}
+		return p
+	}
+	names := []string{""}
+	for first := 0; len(names) < 1365; first++ { // of up to five characters
+		for _, c := range []string{"a", "b", "c", "d"} {
+			names = append(names, names[first]+c)
+		}
+	}
+	covered := 0
+	for range 3000 {
+		outer, inner := pattern(), pattern()
+		want := true
+		for _, name := range names {
+			want = want && (!matchGlob(inner, name) || matchGlob(outer, name))
+		}
+		got := covers((&glob[bool]{pattern: outer}).steps(Tool), (&glob[bool]{pattern: inner}).steps(Tool))
+		if got && !want {
+			t.Errorf("%q does not cover %q", outer, inner)
+		}
+		if want && !got && len(inner) < 5 && inner[0] != '?' && inner[0] != '*' {
+			t.Errorf("%q covers %q", outer, inner)
+		}
+		if got {
+			covered++
+		}
+	}
+	if covered < 100 {
+		t.Errorf("only %d pairs of patterns were covered", covered)
+	}
+}
