@@ -220,13 +220,14 @@ func (a *App) parseSecrets(d *caddyfile.Dispenser) error {
 //	    server <name>
 //	    provider <account>
 //	    environments live|test...
-//	    price <tool>|prompt:<name>|resource:<uri> <amount> [charge_on <end>...]
-//	    price <tool> cel <expression> max <amount> [charge_on <end>...]
+//	    price <tool>|prompt:<name>|resource:<uri> <amount> [charge_on <end>...] [charge_if <expression>]
+//	    price <tool> cel <expression> max <amount> [charge_on <end>...] [charge_if <expression>]
 //	    free <tool>...
 //	    method <method> free|<amount>
 //	    method notifications/<name>|notifications/<beginning>* deny|free
 //	    unpriced deny|free|<amount>
 //	    charge_on success|tool_error|abandoned|started...
+//	    charge_if <expression>
 //	    cap call|day|month <amount>
 //	    free_quota <calls>/day
 //	    fee <share>% <account>
@@ -265,6 +266,7 @@ func (h *Handler) parse(d *caddyfile.Dispenser, declared *keys.Catalogue) error 
 		"method":       h.parseMethod,
 		"unpriced":     h.parseUnpriced,
 		"charge_on":    h.parseChargeOn,
+		"charge_if":    h.parseChargeIf,
 		"cap":          h.parseCap,
 		"free_quota":   h.parseFreeQuota,
 		"fee":          h.parseFee,

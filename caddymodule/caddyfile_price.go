@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"slices"
 	"strconv"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -31,26 +32,62 @@ func (h *Handler) parsePrice(d *caddyfile.Dispenser) error {
 	if err := checkAmount(d, amount); err != nil {
 		return err
 	}
-	if _, err := compileBook([]Price{p.anywhere()}, nil, unpricedDeny, nil); err != nil { // here the line is known
-		return d.WrapErr(err)
-	}
-	if d.NextArg() {
-		if d.Val() != "charge_on" {
-			return d.Errf("price: after the amount comes charge_on or nothing, not %q", d.Val())
-		}
-		if err := chargeOnArgs(d, &p.ChargeOn); err != nil {
-			return err
-		}
+	if err := p.parseTerms(d); err != nil {
+		return err
 	}
 	h.Prices = append(h.Prices, p)
 	return nil
 }
 
-func (h *Handler) parseChargeOn(d *caddyfile.Dispenser) error { return chargeOnArgs(d, &h.ChargeOn) }
+// parseTerms reads what follows a price's amount: which ends are charged, and of
+// which results.
+func (p *Price) parseTerms(d *caddyfile.Dispenser) error {
+	args := d.RemainingArgs()
+	for len(args) > 0 {
+		word := args[0]
+		args = args[1:]
+		switch {
+		case word == "charge_on" && p.ChargeOn == nil:
+			end := slices.Index(args, "charge_if")
+			if end < 0 {
+				end = len(args)
+			}
+			p.ChargeOn, args = args[:end:end], args[end:]
+			if _, err := pricing.ParseChargeOn(p.ChargeOn); err != nil {
+				return d.WrapErr(err)
+			}
+		case word == "charge_if" && p.ChargeIf == "":
+			if len(args) == 0 || args[0] == "" {
+				return d.Err(wantChargeIf)
+			}
+			p.ChargeIf, args = args[0], args[1:]
+		case word == "charge_on" || word == "charge_if":
+			return d.Errf("price: %s is given twice", word)
+		default:
+			return d.Errf("price: after the amount comes charge_on, charge_if or nothing, not %q", word)
+		}
+	}
+	if _, err := compileBook([]Price{p.anywhere()}, nil, unpricedDeny, nil, ""); err != nil { // here the line is known
+		return d.WrapErr(err)
+	}
+	return nil
+}
 
-func chargeOnArgs(d *caddyfile.Dispenser, into *[]string) error {
-	*into = d.RemainingArgs()
-	if _, err := pricing.ParseChargeOn(*into); err != nil {
+func (h *Handler) parseChargeOn(d *caddyfile.Dispenser) error {
+	h.ChargeOn = d.RemainingArgs()
+	if _, err := pricing.ParseChargeOn(h.ChargeOn); err != nil {
+		return d.WrapErr(err)
+	}
+	return nil
+}
+
+const wantChargeIf = `charge_if: want one expression over the result, in quotes, as in: charge_if "!has(result.structuredContent.error)"`
+
+func (h *Handler) parseChargeIf(d *caddyfile.Dispenser) error {
+	if !d.Args(&h.ChargeIf) || d.NextArg() || h.ChargeIf == "" {
+		return d.Err(wantChargeIf)
+	}
+	if _, err := pricing.Compile(nil, pricing.Default{ChargeIf: h.ChargeIf}); err != nil {
 		return d.WrapErr(err)
 	}
 	return nil

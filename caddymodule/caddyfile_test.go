@@ -142,7 +142,7 @@ func TestChargeOnIsInherited(t *testing.T) {
 			"cel": pricing.Success | pricing.ToolError, "other": pricing.Success | pricing.ToolError,
 		}},
 	} {
-		book, err := compileBook(prices, nil, "0.5", c.chargeOn)
+		book, err := compileBook(prices, nil, "0.5", c.chargeOn, "")
 		if err != nil {
 			t.Fatal(err)
 		}

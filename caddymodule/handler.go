@@ -17,7 +17,6 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/fareboxhq/farebox/internal/gate"
-	"github.com/fareboxhq/farebox/internal/items"
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/platform"
@@ -76,6 +75,12 @@ type Handler struct {
 	// `started` (before the call is forwarded, whatever becomes of it).
 	// Default: `success`.
 	ChargeOn []string `json:"charge_on,omitempty"`
+
+	// An expression in CEL that tells of the result of a tool's call, when its end
+	// is one of `charge_on`, whether it is charged: `!has(result.structuredContent.error)`.
+	// It sees `result` and `tool`. Prices may have their own. What it cannot tell is
+	// charged. Default: none.
+	ChargeIf string `json:"charge_if,omitempty"`
 
 	// Which scopes a key needs for which tools, prompts and resources. An exact
 	// name wins over patterns; of those the first match wins.
@@ -185,50 +190,6 @@ type Fee struct {
 	Account string `json:"account"`
 }
 
-// Price is what calls of some tools cost, or some prompts or resources.
-type Price struct {
-	// The name of a tool, or a pattern with `*`, `?` and `[a-z]`; the same of a
-	// prompt after `prompt:`; or after `resource:` a URI, in which `*` and
-	// `{anything}` stand for any run of characters.
-	Tool string `json:"tool"`
-
-	// The amount of one call, a decimal with at most six places; `0` is free.
-	// Required, unless there is an expression.
-	Amount string `json:"amount,omitempty"`
-
-	// An expression in the Common Expression Language (CEL) that gives the
-	// price of a call in micro-units, as int: `size(args.text) * 2`. `args` are
-	// the call's arguments, `tool` is the name or the URI. A call for which it gives
-	// no price from 0 to `max` is refused.
-	CEL string `json:"cel,omitempty"`
-
-	// The most that the expression may ask, a decimal. Required with `cel`.
-	Max string `json:"max,omitempty"`
-
-	// Which ends of these calls are charged. Default: as the handler says.
-	ChargeOn []string `json:"charge_on,omitempty"`
-
-	// Where the price stands in the Caddyfile, as `FILE:LINE`.
-	Source string `json:"source,omitempty"`
-}
-
-// anywhere is the price without its place.
-func (p Price) anywhere() Price {
-	p.Source = ""
-	return p
-}
-
-// samePrice reports whether two prices are the same, wherever they stand.
-func samePrice(a, b Price) bool { return reflect.DeepEqual(a.anywhere(), b.anywhere()) }
-
-// at names a place in a Caddyfile, in brackets; "" if there is none.
-func at(source string) string {
-	if source == "" {
-		return ""
-	}
-	return " (" + source + ")"
-}
-
 // The defaults of a handler.
 const (
 	defaultMaxBody = 4 << 20
@@ -316,7 +277,7 @@ func (h *Handler) compile() error {
 	if h.environments, err = parseEnvironments(h.Environments); err != nil {
 		return fmt.Errorf("environments: %w", err)
 	}
-	if h.book, err = compileBook(h.Prices, h.Methods, h.Unpriced, h.ChargeOn); err != nil {
+	if h.book, err = compileBook(h.Prices, h.Methods, h.Unpriced, h.ChargeOn, h.ChargeIf); err != nil {
 		return err
 	}
 	if h.notifications, err = compileNotifications(h.Methods); err != nil {
@@ -362,78 +323,11 @@ func (h *Handler) keepalive() time.Duration {
 	return duration(*h.Keepalive)
 }
 
-func compileBook(prices []Price, methods []Method, unpriced string, chargeOn []string) (*pricing.Book, error) {
-	var fallback pricing.Default
-	var err error
-	if len(chargeOn) > 0 {
-		if fallback.ChargeOn, err = pricing.ParseChargeOn(chargeOn); err != nil {
-			return nil, err
-		}
-	}
-	rules := make([]pricing.Rule, len(prices))
-	for i, p := range prices {
-		if rules[i], err = p.rule(fallback.ChargeOn); err != nil {
-			return nil, fmt.Errorf("price of %q%s: %w", p.Tool, at(p.Source), err)
-		}
-	}
-	for _, m := range methods {
-		if m.ofNotification() {
-			continue // see compileNotifications
-		}
-		r, err := m.rule(fallback.ChargeOn)
-		if err != nil {
-			return nil, err
-		}
-		rules = append(rules, r)
-	}
-	switch unpriced {
-	case unpricedDeny:
-	case unpricedFree:
-		fallback.Allow = true
-	default:
-		amount, err := ledger.ParseAmount(unpriced)
-		if err != nil {
-			return nil, fmt.Errorf("unpriced: want deny, free or an amount: %w", err)
-		}
-		fallback.Allow, fallback.Amount = true, amount
-	}
-	return pricing.Compile(rules, fallback)
-}
-
-// rule returns the price as package pricing knows it, charged as the handler
-// says unless it says otherwise itself.
-func (p *Price) rule(on pricing.ChargeOn) (r pricing.Rule, err error) {
-	r = pricing.Rule{Pattern: p.Tool, CEL: p.CEL, ChargeOn: on}
-	if len(p.ChargeOn) > 0 {
-		if r.ChargeOn, err = pricing.ParseChargeOn(p.ChargeOn); err != nil {
-			return r, err
-		}
-	}
-	if item, err := items.Parse(p.Tool); err == nil && item.Kind == items.Method {
-		return r, errors.New("the prices of methods stand in methods")
-	}
-	switch {
-	case p.CEL != "" && p.Amount != "":
-		return r, errors.New("want an amount or an expression, not both")
-	case p.CEL == "" && p.Max != "":
-		return r, errors.New("max belongs to a price by expression")
-	case p.CEL == "":
-		r.Amount, err = ledger.ParseAmount(p.Amount)
-		return r, err
-	case p.Max == "":
-		return r, errors.New("an expression needs a max: the most that a call may cost")
-	}
-	if r.Max, err = ledger.ParseAmount(p.Max); err != nil {
-		return r, fmt.Errorf("max: %w", err)
-	}
-	return r, nil
-}
-
 // agrees reports whether two handlers of one server charge alike, and let the
 // same keys do the same.
 func (h *Handler) agrees(other *Handler) bool {
 	return h.Provider == other.Provider && h.Unpriced == other.Unpriced &&
-		slices.EqualFunc(h.Prices, other.Prices, samePrice) && slices.Equal(h.Methods, other.Methods) && slices.Equal(h.ChargeOn, other.ChargeOn) &&
+		slices.EqualFunc(h.Prices, other.Prices, samePrice) && slices.Equal(h.Methods, other.Methods) && slices.Equal(h.ChargeOn, other.ChargeOn) && h.ChargeIf == other.ChargeIf &&
 		reflect.DeepEqual(h.Scopes, other.Scopes) && slices.Equal(h.Require, other.Require) && h.rate == other.rate &&
 		h.caps == other.caps && h.freeCalls == other.freeCalls && reflect.DeepEqual(h.Fee, other.Fee)
 }

@@ -40,7 +40,7 @@ func TestPriceWarnings(t *testing.T) {
 			h.Unpriced = unpricedDeny
 		}
 		var err error
-		if h.book, err = compileBook(h.Prices, nil, h.Unpriced, nil); err != nil {
+		if h.book, err = compileBook(h.Prices, nil, h.Unpriced, nil, ""); err != nil {
 			t.Fatalf("%s: %v", block, err)
 		}
 		h.warnOfPrices()

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/fareboxhq/farebox/internal/items"
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/mcp"
@@ -24,6 +25,7 @@ type Call struct {
 	id       string
 	entry    string
 	on       pricing.ChargeOn
+	when     *pricing.Condition // of its results; nil for none
 	order    ledger.Order
 	began    time.Time // when it was reserved
 	deadline time.Time // the reservation is not renewed beyond it
@@ -99,6 +101,44 @@ func (c *Call) Charges(outcome mcp.Outcome) bool {
 	return false
 }
 
+// Reads reports whether Settle looks into the answer.
+func (c *Call) Reads() bool { return c.when != nil }
+
+// spares reports whether the operator's condition says of a result that it is not
+// charged although its outcome is: it says in words or in a field of its own that
+// it failed. What the condition cannot tell is charged, as it would be without
+// one, and is told to the operator. The answer is the whole message, nil if it is
+// too long to be at hand; with embedded, the result is that of a task.
+func (c *Call) spares(ctx context.Context, answer []byte, embedded bool) bool {
+	if c.when == nil || c.on.Has(pricing.Started) {
+		return false
+	}
+	charged, err := c.judge(ctx, answer, embedded)
+	if err != nil {
+		c.log(slog.LevelWarn, "charge_if could not judge a result, which is charged", err)
+		c.gate.Meter.Unjudged(c.entry)
+		return false
+	}
+	return !charged
+}
+
+var errNotHeld = errors.New("the answer is too long to be held")
+
+func (c *Call) judge(ctx context.Context, answer []byte, embedded bool) (charged bool, err error) {
+	if answer == nil {
+		return false, errNotHeld
+	}
+	result, err := mcp.ResultOf(answer, embedded)
+	if err != nil {
+		return false, err
+	}
+	item, err := items.Parse(c.order.Tool)
+	if err != nil {
+		return false, err
+	}
+	return c.when.Holds(ctx, item.Name, result)
+}
+
 // ChargesAbandoned reports whether an answer is charged as if its client were
 // still there when the client has left.
 func (c *Call) ChargesAbandoned() bool {
@@ -153,6 +193,9 @@ func (c *Call) Settle(ctx context.Context, outcome mcp.Outcome, answer []byte) (
 		return fields, nil
 	case c.settled:
 		return nil, &Refusal{Code: ChargeFailed, Cause: ledger.ErrSettled, Tool: c.order.Tool}
+	case c.spares(ctx, answer, false):
+		c.Release(ctx)
+		return nil, nil
 	}
 	fields, refusal := c.capture(ctx, answer)
 	if outcome == mcp.OutcomeError { // of a resumed call that was charged when it started
@@ -267,7 +310,7 @@ func (g *Gate) callOf(key *keys.Key, t *Ticket) *Call {
 	order := t.order
 	order.Account, order.Provider, order.Server = key.Account, g.policy.Provider, g.policy.Server
 	return &Call{
-		gate: g, scopes: t.scopes, id: t.Charge, entry: t.entry, on: t.on, order: order, resumed: true,
+		gate: g, scopes: t.scopes, id: t.Charge, entry: t.entry, on: t.on, when: g.policy.Prices.Condition(t.entry), order: order, resumed: true,
 		terms: ledger.Terms{Key: capsOf(key), Server: g.policy.Caps, FreeCalls: g.policy.FreeCalls, Retry: t.retry, Proof: key.ProofText()},
 	}
 }

@@ -77,6 +77,9 @@ type Meter interface {
 	Captured(took time.Duration)
 	// Charge counts the end of a paid call. The entry is the price book's.
 	Charge(entry string, result Result, amount ledger.Amount, sandbox bool)
+	// Unjudged counts a result that was charged because its condition could not
+	// judge it.
+	Unjudged(entry string)
 }
 
 // Result is how a paid call ended, for metrics.
@@ -281,7 +284,7 @@ func (g *Gate) quote(ctx context.Context, item items.Item, m *mcp.Message) (pric
 }
 
 func (g *Gate) reserve(ctx context.Context, key *keys.Key, item items.Item, m *mcp.Message, quote pricing.Quote, scopes []string) (*Call, *Refusal) {
-	c := &Call{gate: g, scopes: scopes, id: g.NewID("chg_"), entry: quote.Entry, on: quote.ChargeOn, order: g.order(key, item.String(), quote.Amount)}
+	c := &Call{gate: g, scopes: scopes, id: g.NewID("chg_"), entry: quote.Entry, on: quote.ChargeOn, when: quote.ChargeIf, order: g.order(key, item.String(), quote.Amount)}
 	terms := g.terms(key, m)
 	c.terms = terms
 	began := g.Now()

@@ -32,6 +32,8 @@ type counts []Result
 
 func (*counts) Reserved(time.Duration) {}
 func (*counts) Captured(time.Duration) {}
+
+func (c *counts) Unjudged(string) { *c = append(*c, "unjudged") }
 func (c *counts) Charge(_ string, r Result, _ ledger.Amount, _ bool) {
 	*c = append(*c, r)
 }
@@ -113,6 +115,7 @@ func skewedBench(t *testing.T, ahead time.Duration) *bench {
 		{Pattern: "errors_alone", Amount: 1_000, ChargeOn: pricing.ToolError},
 		{Pattern: "abandoned", Amount: 1_000, ChargeOn: pricing.Success | pricing.Abandoned},
 		{Pattern: "started", Amount: 1_000, ChargeOn: pricing.Started},
+		{Pattern: "judged", Amount: 1_000, ChargeIf: "result.structuredContent.ok"},
 	}, pricing.Default{})
 	if err != nil {
 		t.Fatal(err)

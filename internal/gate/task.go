@@ -120,6 +120,9 @@ func (t *Task) Abandoned(bool) {}
 // Keeps reports that the server keeps the result for who comes back.
 func (t *Task) Keeps() bool { return true }
 
+// Reads reports whether Settle looks into the answer.
+func (t *Task) Reads() bool { return true }
+
 // Charges reports whether a result of that outcome is charged.
 func (t *Task) Charges(outcome mcp.Outcome) bool { return t.call != nil && t.call.Charges(outcome) }
 
@@ -142,14 +145,15 @@ func (t *Task) Release(context.Context) { t.Suspend() }
 // Settle pays for the result in the answer, if there is one and it is charged
 // by the rule of the call's price. A task whose end is known not to be charged
 // gives its reservation back. A refusal means that the answer must be withheld.
-// The answer is the whole message; it may be nil for tasks/result alone.
+// The answer is the whole message; it may be nil for tasks/result alone, if it is
+// too long to be at hand.
 func (t *Task) Settle(ctx context.Context, outcome mcp.Outcome, answer []byte) ([]mcp.Field, *Refusal) {
 	defer t.Suspend()
 	if outcome == mcp.OutcomeError || outcome == mcp.OutcomeInputRequired {
 		return nil, nil
 	}
 	if t.method == mcp.MethodTaskResult {
-		return t.pay(ctx, outcome)
+		return t.pay(ctx, outcome, answer, false)
 	}
 	told, err := mcp.ReadHandles(answer)
 	switch {
@@ -163,7 +167,7 @@ func (t *Task) Settle(ctx context.Context, outcome mcp.Outcome, answer []byte) (
 		return nil, &Refusal{Code: UpstreamFailed, Cause: errors.New("it told of another task than it was asked for")}
 	case told.Embedded != mcp.OutcomeUnknown:
 		var refusal *Refusal
-		t.due, refusal = t.pay(ctx, told.Embedded) // for Dress: they belong into what is embedded
+		t.due, refusal = t.pay(ctx, told.Embedded, answer, true) // for Dress: they belong into what is embedded
 		return nil, refusal
 	case told.Status == "cancelled", told.Status == "failed" && !t.Charges(mcp.OutcomeToolError):
 		t.end(ctx)
@@ -193,12 +197,13 @@ func (t *Task) end(ctx context.Context) {
 }
 
 // pay captures the charge of the task's call, or gives again what it gave first.
-func (t *Task) pay(ctx context.Context, outcome mcp.Outcome) ([]mcp.Field, *Refusal) {
+// The result is that of the answer, or with embedded the one that is within it.
+func (t *Task) pay(ctx context.Context, outcome mcp.Outcome, answer []byte, embedded bool) ([]mcp.Field, *Refusal) {
 	c := t.call
 	switch {
 	case c == nil:
 		return nil, nil
-	case !c.Charges(outcome):
+	case !c.Charges(outcome), c.spares(ctx, answer, embedded):
 		t.end(ctx)
 		return nil, nil
 	}

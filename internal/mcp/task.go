@@ -231,6 +231,33 @@ func StampTaskEvent(event []byte, fields []Field) ([]byte, error) {
 	return replaceData(head, lines, last, stamped, len(event)+len(stamped)-len(data)), nil
 }
 
+// ResultOf returns the text of an answer's result, or with embedded of the result
+// that is embedded in it as the report of a task; nil if there is none. The
+// message must be as ReadHandles wants it.
+func ResultOf(message []byte, embedded bool) ([]byte, error) {
+	if embedded {
+		start, end, err := findEmbedded(message)
+		if err != nil || start == end {
+			return nil, err
+		}
+		return message[start:end], nil
+	}
+	r := taskReader{walker: walker{text: message}}
+	var result []byte
+	err := r.object(r.next(), topNames, func(key int, t token) error {
+		at := r.lex.start
+		if err := r.pass(t); err != nil || key != keyResult || t != tokenObject {
+			return err
+		}
+		result = message[at:r.at]
+		return nil
+	})
+	if err != nil {
+		return nil, ErrNoResult
+	}
+	return result, nil
+}
+
 // findEmbedded returns where the object is that is embedded in a report.
 func findEmbedded(message []byte) (start, end int, err error) {
 	r := taskReader{walker: walker{text: message}}

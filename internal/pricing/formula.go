@@ -39,8 +39,31 @@ const (
 
 var errCost = fmt.Errorf("its cost is above %d", maxCost)
 
-// language makes formulas. Its zero value is ready to use.
-type language struct{ env *cel.Env }
+// language makes formulas and conditions. Its zero value is ready to use.
+type language struct {
+	env        *cel.Env // of formulas
+	results    *cel.Env // of conditions
+	conditions map[string]*Condition
+}
+
+// bounds are what holds for every expression.
+func bounds() []cel.EnvOption {
+	return []cel.EnvOption{
+		cel.ParserExpressionSizeLimit(maxExpression),
+		cel.ExpressionNodeLimit(maxNodes),
+		cel.RegexProgramSizeLimit(maxPattern),
+		cel.ASTValidators(cel.ValidateRegexLiterals()),
+	}
+}
+
+// evaluation is what holds whenever one is evaluated.
+func evaluation() []cel.ProgramOption {
+	return []cel.ProgramOption{
+		cel.EvalOptions(cel.OptOptimize),
+		cel.CostLimit(maxCost),
+		cel.InterruptCheckFrequency(interruptEvery),
+	}
+}
 
 // formula is a price by expression.
 type formula struct {
@@ -52,14 +75,10 @@ type formula struct {
 // compile makes a formula of an expression, or says what is wrong with it.
 func (l *language) compile(expression string, most ledger.Amount) (*formula, error) {
 	if l.env == nil {
-		env, err := cel.NewEnv(
+		env, err := cel.NewEnv(append(bounds(),
 			cel.Variable("args", cel.MapType(cel.StringType, cel.DynType)),
 			cel.Variable("tool", cel.StringType),
-			cel.ParserExpressionSizeLimit(maxExpression),
-			cel.ExpressionNodeLimit(maxNodes),
-			cel.RegexProgramSizeLimit(maxPattern),
-			cel.ASTValidators(cel.ValidateRegexLiterals()),
-		)
+		)...)
 		if err != nil {
 			return nil, fmt.Errorf("setting CEL up: %w", err)
 		}
@@ -76,11 +95,7 @@ func (l *language) compile(expression string, most ledger.Amount) (*formula, err
 	default:
 		return nil, fmt.Errorf("its expression gives %s: write micro-units as int, as in size(args.text) * 2", ast.OutputType())
 	}
-	program, err := l.env.Program(ast,
-		cel.EvalOptions(cel.OptOptimize),
-		cel.CostLimit(maxCost),
-		cel.InterruptCheckFrequency(interruptEvery),
-	)
+	program, err := l.env.Program(ast, evaluation()...)
 	if err != nil {
 		return nil, fmt.Errorf("its expression cannot be prepared: %w", err)
 	}
@@ -128,26 +143,33 @@ func (f *formula) tooDear() error {
 	return &RefusedError{Reason: "the price of this call comes out above the most that it may be, " + f.max.String()}
 }
 
-// refusedBy tells why an evaluation failed. CEL's own words may quote the
-// arguments, so only what they begin with is told, if that is known.
+// refusedBy tells why an evaluation failed.
 func refusedBy(ctx context.Context, err error) error {
-	const tooMuch = "the price of this call takes too much work to compute"
-	var cancelled interpreter.EvalCancelledError
-	switch {
-	case errors.As(err, &cancelled) && cancelled.Cause == interpreter.CostLimitExceeded:
-		return &RefusedError{Reason: tooMuch, Cause: errCost}
-	case ctx.Err() != nil:
-		return &RefusedError{Reason: tooMuch, Cause: ctx.Err()}
+	if cause := exhausted(ctx, err); cause != nil {
+		return &RefusedError{Reason: "the price of this call takes too much work to compute", Cause: cause}
 	}
-	cause := errors.New("evaluation failed")
+	return &RefusedError{Reason: "the price of this call cannot be computed from its arguments", Cause: failedBy(err)}
+}
+
+// exhausted returns which bound an evaluation has met, nil if it was none.
+func exhausted(ctx context.Context, err error) error {
+	var cancelled interpreter.EvalCancelledError
+	if errors.As(err, &cancelled) && cancelled.Cause == interpreter.CostLimitExceeded {
+		return errCost
+	}
+	return ctx.Err()
+}
+
+// failedBy tells why an evaluation failed that met no bound. CEL's own words may
+// quote what it saw, so only what they begin with is told, if that is known.
+func failedBy(err error) error {
 	for _, known := range []string{
 		"no such key", "no such overload", "no such attribute", "integer overflow", "unsigned integer overflow",
 		"division by zero", "modulus by zero", "index out of bounds", "range error", "type conversion error",
 	} {
 		if strings.HasPrefix(err.Error(), known) {
-			cause = errors.New(known)
-			break
+			return errors.New(known)
 		}
 	}
-	return &RefusedError{Reason: "the price of this call cannot be computed from its arguments", Cause: cause}
+	return errors.New("evaluation failed")
 }

@@ -54,7 +54,7 @@ func TestExpressionPrices(t *testing.T) {
 			raw = []byte(c.arguments)
 		}
 		q, err := byExpression(t, c.expression, most).Quote(t.Context(), items.Item{Name: "t"}, raw)
-		if err != nil || q != (Quote{c.want, "t", Success}) {
+		if err != nil || q != (Quote{c.want, "t", Success, nil}) {
 			t.Errorf("%s of %s = %+v, %v; want %d", c.expression, c.arguments, q, err, c.want)
 		}
 	}
@@ -190,7 +190,7 @@ func TestCompileRefusesExpressions(t *testing.T) {
 func TestExpressionByGlob(t *testing.T) {
 	b := compile(t, Default{}, Rule{Pattern: "v?_*", CEL: `tool.startsWith("v1") ? 1 : 2`, Max: 2, ChargeOn: Started})
 	for tool, want := range map[string]ledger.Amount{"v1_a": 1, "v2_a": 2} {
-		if q, err := b.Quote(t.Context(), items.Item{Name: tool}, nil); err != nil || q != (Quote{want, "v?_*", Started}) {
+		if q, err := b.Quote(t.Context(), items.Item{Name: tool}, nil); err != nil || q != (Quote{want, "v?_*", Started, nil}) {
 			t.Errorf("%s: %+v, %v", tool, q, err)
 		}
 	}

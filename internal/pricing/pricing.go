@@ -30,6 +30,10 @@ type Rule struct {
 	Max ledger.Amount
 	// ChargeOn says which ends of a call are charged; zero stands for Success.
 	ChargeOn ChargeOn
+	// ChargeIf is an expression in CEL that gives, of an answer that ChargeOn
+	// charges, whether it is charged. It sees result, the answer's result, and
+	// tool. It may be empty, and says nothing with Started.
+	ChargeIf string
 }
 
 // Default says what becomes of tools that no rule names. Its zero value denies.
@@ -38,6 +42,7 @@ type Default struct {
 	Allow    bool
 	Amount   ledger.Amount // with Allow: zero means free
 	ChargeOn ChargeOn      // zero stands for Success
+	ChargeIf string        // see Rule
 }
 
 // Other is the label of quotes that no entry of the book gave, so that metrics
@@ -49,6 +54,7 @@ type Quote struct {
 	Amount   ledger.Amount // zero: the call is free
 	Entry    string        // the rule's pattern, or Other: a bounded label
 	ChargeOn ChargeOn      // never zero but in a quote that comes with an error
+	ChargeIf *Condition    // of its answers; nil for none
 }
 
 // ErrUnpriced says that the book has no price for the tool and denies it. It is
@@ -86,6 +92,10 @@ type entry struct {
 type Book struct {
 	entries  items.Table[entry]
 	fallback Default
+	// otherIf is the condition of unpriced tools, and conditions has those of rules
+	// by their patterns.
+	otherIf    *Condition
+	conditions map[string]*Condition
 	// sellsResources says that some resource has a price.
 	sellsResources bool
 }
@@ -96,7 +106,7 @@ type Book struct {
 // zero, an expression that cannot give an int or has no maximum, and a ChargeOn
 // that charges nothing.
 func Compile(rules []Rule, fallback Default) (*Book, error) {
-	b := &Book{fallback: fallback}
+	b := &Book{fallback: fallback, conditions: make(map[string]*Condition)}
 	var lang language
 	for _, r := range rules {
 		item, err := items.Parse(r.Pattern)
@@ -110,6 +120,7 @@ func Compile(rules []Rule, fallback Default) (*Book, error) {
 		if err != nil {
 			return nil, fmt.Errorf("price of %q: %w", r.Pattern, err)
 		}
+		b.conditions[r.Pattern] = e.quote.ChargeIf
 		b.sellsResources = b.sellsResources || item.Kind == items.Resource && !e.offer().Free()
 	}
 	if fallback.Amount < 0 {
@@ -119,7 +130,8 @@ func Compile(rules []Rule, fallback Default) (*Book, error) {
 	if b.fallback.ChargeOn, err = fallback.ChargeOn.complete(); err != nil {
 		return nil, fmt.Errorf("price of unpriced tools: %w", err)
 	}
-	return b, nil
+	b.otherIf, err = lang.chargeIf(fallback.ChargeIf, b.fallback.ChargeOn)
+	return b, err
 }
 
 // entry compiles one rule.
@@ -129,6 +141,9 @@ func (l *language) entry(r Rule) (entry, error) {
 		return entry{}, err
 	}
 	e := entry{quote: Quote{Amount: r.Amount, Entry: r.Pattern, ChargeOn: on}}
+	if e.quote.ChargeIf, err = l.chargeIf(r.ChargeIf, on); err != nil {
+		return entry{}, err
+	}
 	switch {
 	case r.Amount < 0:
 		return entry{}, fmt.Errorf("it is below zero: %s", r.Amount)
@@ -145,6 +160,28 @@ func (l *language) entry(r Rule) (entry, error) {
 	return e, err
 }
 
+var errStartedIf = errors.New("charge_if is about results, and charge_on started charges before there is one: leave one of them out")
+
+// chargeIf is condition for a price with those ends.
+func (l *language) chargeIf(expression string, on ChargeOn) (*Condition, error) {
+	if expression != "" && on.Has(Started) {
+		return nil, errStartedIf
+	}
+	return l.condition(expression)
+}
+
+// Condition returns the condition of a price, by a quote's Entry that this book or
+// one before it has given; nil if it has none.
+func (b *Book) Condition(entry string) *Condition {
+	if c, ok := b.conditions[entry]; ok {
+		return c
+	}
+	if item, err := items.Parse(entry); err == nil && item.Kind == items.Tool {
+		return b.otherIf
+	}
+	return nil
+}
+
 // Quote returns what a call of the item costs. The arguments are the raw JSON
 // object of the call, strictly decoded before, or nil if it has none; only
 // prices by expression look at them. The error is ErrUnpriced, for tools alone,
@@ -159,7 +196,7 @@ func (b *Book) Quote(ctx context.Context, item items.Item, arguments []byte) (Qu
 	if !b.fallback.Allow {
 		return Quote{Entry: Other}, ErrUnpriced
 	}
-	return Quote{Amount: b.fallback.Amount, Entry: Other, ChargeOn: b.fallback.ChargeOn}, nil
+	return Quote{Amount: b.fallback.Amount, Entry: Other, ChargeOn: b.fallback.ChargeOn, ChargeIf: b.otherIf}, nil
 }
 
 // Offer is what the book asks for calls of an item, as far as that is known

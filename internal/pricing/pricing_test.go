@@ -50,7 +50,7 @@ func TestQuoteOrder(t *testing.T) {
 func TestQuoteFallback(t *testing.T) {
 	for _, amount := range []ledger.Amount{0, 30_000} {
 		q, err := compile(t, Default{Allow: true, Amount: amount}).Quote(t.Context(), items.Item{Name: "anything"}, nil)
-		if err != nil || q != (Quote{amount, Other, Success}) {
+		if err != nil || q != (Quote{amount, Other, Success, nil}) {
 			t.Errorf("unpriced %s: got %+v, %v", amount, q, err)
 		}
 	}

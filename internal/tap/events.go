@@ -105,7 +105,7 @@ func (t *Tap) answer(outcome mcp.Outcome) error {
 		return err
 	}
 	var message []byte
-	if t.o.Call.Keeps() || t.o.Bind != nil {
+	if t.o.Call.Keeps() || t.o.Call.Reads() || t.o.Bind != nil {
 		message = mcp.EventData(t.hold)
 	}
 	fields, ok := t.settle(outcome, message)

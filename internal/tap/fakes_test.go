@@ -69,6 +69,7 @@ type books struct {
 
 	charges   map[mcp.Outcome]bool // OutcomeResult alone, if nil
 	abandoned bool                 // settle when the client is gone, too
+	reads     bool                 // the answer is looked into
 	keeps     bool                 // the answer is kept for a client that comes back
 	kept      []string             // the answers that it was given
 	given     [][]byte             // the same, not copied
@@ -106,6 +107,7 @@ func (b *books) Settle(_ context.Context, o mcp.Outcome, answer []byte) ([]mcp.F
 }
 
 func (b *books) Keeps() bool { return b.keeps }
+func (b *books) Reads() bool { return b.reads }
 
 func (b *books) Release(context.Context) {
 	b.captured = b.started

@@ -152,3 +152,19 @@ func TestAnswerWithoutReceipt(t *testing.T) {
 		t.Errorf("sent %q", r.out())
 	}
 }
+
+// A call whose price looks into answers is given the whole message, in JSON and in
+// events, also where nothing is kept or bound; one that does not is not made to
+// take a message out of an event.
+func TestReadAnswerIsAtHand(t *testing.T) {
+	for _, kind := range []string{typeJSON, typeEvents} {
+		for _, reads := range []bool{true, false} {
+			r := newRig(t, nil)
+			r.books.reads = reads
+			r.upstream(200, map[string]string{"Content-Type": kind}, frame(kind, result))
+			if want := map[bool]string{true: result}[reads || kind == typeJSON]; strings.Join(r.books.kept, "") != want {
+				t.Errorf("%s, reads %v: given %q", kind, reads, r.books.kept)
+			}
+		}
+	}
+}

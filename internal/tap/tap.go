@@ -37,6 +37,9 @@ type Call interface {
 	// Keeps reports whether Settle keeps the answer, so that a client who did
 	// not get it can ask for it again.
 	Keeps() bool
+	// Reads reports whether Settle looks into the answer, and so wants it if it is
+	// at hand.
+	Reads() bool
 	// Release ends it without a charge, or refunds it.
 	Release(ctx context.Context)
 	// Suspend leaves it open, for a client that may come back for its answer.

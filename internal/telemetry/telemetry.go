@@ -49,6 +49,7 @@ type Metrics struct {
 	capture   prometheus.Histogram
 	overhead  prometheus.Histogram
 	abandoned *prometheus.CounterVec
+	unjudged  *prometheus.CounterVec
 	nearCaps  *prometheus.CounterVec
 	shares    *prometheus.CounterVec
 	gauges    []prometheus.Collector
@@ -79,6 +80,7 @@ func New(held func() int64) *Metrics {
 		capture:   histogram("capture_seconds", "How long durable captures took."),
 		overhead:  histogram("overhead_seconds", "Time from a request's arrival to its forwarding."),
 		abandoned: counter("abandoned_total", "Paid calls whose client left before the answer.", "server"),
+		unjudged:  counter("charge_if_errors_total", "Results that were charged because charge_if could not judge them, by server and price book entry.", "server", "tool"),
 		nearCaps:  counter("caps_near_total", "Spending caps of which 80 % were spent, once a period, by whose they are.", "holder", "period"),
 		shares:    counter("refused_by_share_total", "Claims on what a process can hold that were refused or cut, by what it is and whose share was used up.", "of", "share"),
 	}
@@ -98,7 +100,7 @@ func New(held func() int64) *Metrics {
 // Register registers all collectors. A registry that has them already is fine.
 func (m *Metrics) Register(r prometheus.Registerer) error {
 	all := append([]prometheus.Collector{
-		m.requests, m.lookups, m.lookup, m.charges, m.charged, m.reserve, m.capture, m.overhead, m.abandoned, m.nearCaps, m.shares,
+		m.requests, m.lookups, m.lookup, m.charges, m.charged, m.reserve, m.capture, m.overhead, m.abandoned, m.unjudged, m.nearCaps, m.shares,
 	}, m.gauges...)
 	for _, c := range all {
 		var already prometheus.AlreadyRegisteredError
@@ -202,6 +204,8 @@ type meter struct {
 
 func (m meter) Reserved(took time.Duration) { m.reserve.Observe(took.Seconds()) }
 func (m meter) Captured(took time.Duration) { m.capture.Observe(took.Seconds()) }
+
+func (m meter) Unjudged(entry string) { m.unjudged.WithLabelValues(m.server, entry).Inc() }
 
 func (m meter) Charge(entry string, result gate.Result, amount ledger.Amount, sandbox bool) {
 	m.charges.WithLabelValues(m.server, entry, string(result)).Inc()

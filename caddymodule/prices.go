@@ -1,0 +1,133 @@
+package caddymodule
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+
+	"github.com/fareboxhq/farebox/internal/items"
+	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/pricing"
+)
+
+// Price is what calls of some tools cost, or some prompts or resources.
+type Price struct {
+	// The name of a tool, or a pattern with `*`, `?` and `[a-z]`; the same of a
+	// prompt after `prompt:`; or after `resource:` a URI, in which `*` and
+	// `{anything}` stand for any run of characters.
+	Tool string `json:"tool"`
+
+	// The amount of one call, a decimal with at most six places; `0` is free.
+	// Required, unless there is an expression.
+	Amount string `json:"amount,omitempty"`
+
+	// An expression in the Common Expression Language (CEL) that gives the
+	// price of a call in micro-units, as int: `size(args.text) * 2`. `args` are
+	// the call's arguments, `tool` is the name or the URI. A call for which it gives
+	// no price from 0 to `max` is refused.
+	CEL string `json:"cel,omitempty"`
+
+	// The most that the expression may ask, a decimal. Required with `cel`.
+	Max string `json:"max,omitempty"`
+
+	// Which ends of these calls are charged. Default: as the handler says.
+	ChargeOn []string `json:"charge_on,omitempty"`
+
+	// An expression that tells of their results whether they are charged. Default:
+	// as the handler says, of tools; none of prompts and resources.
+	ChargeIf string `json:"charge_if,omitempty"`
+
+	// Where the price stands in the Caddyfile, as `FILE:LINE`.
+	Source string `json:"source,omitempty"`
+}
+
+// anywhere is the price without its place.
+func (p Price) anywhere() Price {
+	p.Source = ""
+	return p
+}
+
+// samePrice reports whether two prices are the same, wherever they stand.
+func samePrice(a, b Price) bool { return reflect.DeepEqual(a.anywhere(), b.anywhere()) }
+
+// at names a place in a Caddyfile, in brackets; "" if there is none.
+func at(source string) string {
+	if source == "" {
+		return ""
+	}
+	return " (" + source + ")"
+}
+
+func compileBook(prices []Price, methods []Method, unpriced string, chargeOn []string, chargeIf string) (*pricing.Book, error) {
+	fallback := pricing.Default{ChargeIf: chargeIf}
+	var err error
+	if len(chargeOn) > 0 {
+		if fallback.ChargeOn, err = pricing.ParseChargeOn(chargeOn); err != nil {
+			return nil, err
+		}
+	}
+	rules := make([]pricing.Rule, len(prices))
+	for i, p := range prices {
+		if rules[i], err = p.rule(fallback.ChargeOn, chargeIf); err != nil {
+			return nil, fmt.Errorf("price of %q%s: %w", p.Tool, at(p.Source), err)
+		}
+	}
+	for _, m := range methods {
+		if m.ofNotification() {
+			continue // see compileNotifications
+		}
+		r, err := m.rule(fallback.ChargeOn)
+		if err != nil {
+			return nil, err
+		}
+		rules = append(rules, r)
+	}
+	switch unpriced {
+	case unpricedDeny:
+	case unpricedFree:
+		fallback.Allow = true
+	default:
+		amount, err := ledger.ParseAmount(unpriced)
+		if err != nil {
+			return nil, fmt.Errorf("unpriced: want deny, free or an amount: %w", err)
+		}
+		fallback.Allow, fallback.Amount = true, amount
+	}
+	return pricing.Compile(rules, fallback)
+}
+
+// rule returns the price as package pricing knows it, charged as the handler
+// says unless it says otherwise itself. What the handler says of results is about
+// those of tools, and about none that are charged before they are there.
+func (p *Price) rule(on pricing.ChargeOn, chargeIf string) (r pricing.Rule, err error) {
+	r = pricing.Rule{Pattern: p.Tool, CEL: p.CEL, ChargeOn: on, ChargeIf: p.ChargeIf}
+	if len(p.ChargeOn) > 0 {
+		if r.ChargeOn, err = pricing.ParseChargeOn(p.ChargeOn); err != nil {
+			return r, err
+		}
+	}
+	item, err := items.Parse(p.Tool)
+	switch {
+	case err != nil:
+		return r, err
+	case item.Kind == items.Method:
+		return r, errors.New("the prices of methods stand in methods")
+	case item.Kind == items.Tool && r.ChargeIf == "" && !r.ChargeOn.Has(pricing.Started):
+		r.ChargeIf = chargeIf
+	}
+	switch {
+	case p.CEL != "" && p.Amount != "":
+		return r, errors.New("want an amount or an expression, not both")
+	case p.CEL == "" && p.Max != "":
+		return r, errors.New("max belongs to a price by expression")
+	case p.CEL == "":
+		r.Amount, err = ledger.ParseAmount(p.Amount)
+		return r, err
+	case p.Max == "":
+		return r, errors.New("an expression needs a max: the most that a call may cost")
+	}
+	if r.Max, err = ledger.ParseAmount(p.Max); err != nil {
+		return r, fmt.Errorf("max: %w", err)
+	}
+	return r, nil
+}

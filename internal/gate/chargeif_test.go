@@ -1,0 +1,108 @@
+package gate
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/mcp"
+)
+
+func resultOf(structured string) []byte {
+	return []byte(`{"jsonrpc":"2.0","id":1,"result":{"content":[],"structuredContent":` + structured + `}}`)
+}
+
+// Promise 2, for failures that a result tells in a field of its own: what the
+// operator's condition says no to is released like an error of the tool, what it
+// cannot judge is charged like a result without one, and counted.
+func TestChargeIf(t *testing.T) {
+	for name, c := range map[string]struct {
+		answer  []byte
+		outcome mcp.Outcome
+		counted string
+	}{
+		"yes":               {resultOf(`{"ok":true}`), mcp.OutcomeResult, "[captured]"},
+		"no":                {resultOf(`{"ok":false}`), mcp.OutcomeResult, "[released]"},
+		"not to be told":    {resultOf(`{}`), mcp.OutcomeResult, "[unjudged captured]"},
+		"no bool":           {resultOf(`{"ok":"yes"}`), mcp.OutcomeResult, "[unjudged captured]"},
+		"not at hand":       {nil, mcp.OutcomeResult, "[unjudged captured]"},
+		"an error of tools": {resultOf(`{"ok":true}`), mcp.OutcomeToolError, "[released]"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b, ctx := newBench(t), context.Background()
+			call, refusal := b.call(t, b.key(t, nil), toolCall("judged"))
+			if refusal != nil {
+				t.Fatal(refusal)
+			}
+			if !call.Reads() {
+				t.Error("it does not ask for the answer")
+			}
+			fields, refusal := call.Settle(ctx, c.outcome, c.answer)
+			if refusal != nil {
+				t.Fatal(refusal)
+			}
+			call.Close(ctx)
+			want := ledger.Purse{Balance: 50_000}
+			if call.Captured() {
+				want.Balance -= 1_000
+			}
+			if got := b.purse(t, false); got != want || fmt.Sprint(*b.meter) != c.counted || (len(fields) == 2) != call.Captured() {
+				t.Errorf("purse %+v, %d fields, counted %v; want %s", got, len(fields), *b.meter, c.counted)
+			}
+		})
+	}
+}
+
+// It is so for the result of a task, in the answer of its own and in a report.
+func TestChargeIfOfTasks(t *testing.T) {
+	for method, form := range map[string]string{
+		mcp.MethodTaskResult: `{"jsonrpc":"2.0","id":1,"result":{"structuredContent":{"ok":%v}}}`,
+		mcp.MethodTaskGet:    `{"jsonrpc":"2.0","id":1,"result":{"taskId":"t","status":"completed","result":{"structuredContent":{"ok":%v}}}}`,
+	} {
+		for _, ok := range []bool{true, false} {
+			b, ctx := newBench(t), context.Background()
+			secret := b.key(t, nil)
+			if refusal := b.accepted(t, secret, "judged", "t"); refusal != nil {
+				t.Fatal(refusal)
+			}
+			want := map[bool]ledger.Purse{true: {Balance: 49_000}, false: {Balance: 50_000}}[ok]
+			for range 2 {
+				task, refusal := b.ask(t, secret, method, "t")
+				if refusal != nil {
+					t.Fatal(refusal)
+				}
+				if _, refusal := task.Settle(ctx, mcp.OutcomeResult, fmt.Appendf(nil, form, ok)); refusal != nil {
+					t.Fatal(refusal)
+				}
+				if got := b.purse(t, false); got != want {
+					t.Errorf("%s, %v: purse %+v", method, ok, got)
+				}
+			}
+		}
+	}
+}
+
+// A call whose stream broke off is judged by its price's condition when its client
+// comes back.
+func TestChargeIfOfResumedCalls(t *testing.T) {
+	b, ctx := newBench(t), context.Background()
+	secret := b.key(t, nil)
+	call, refusal := b.call(t, secret, toolCall("judged"))
+	if refusal != nil {
+		t.Fatal(refusal)
+	}
+	ticket := call.Ticket(&mcp.Message{Method: "tools/call"})
+	call.TicketOut()
+	call.Suspend()
+	resumed, refusal := b.Resume(b.keyOf(t, secret), ticket)
+	if refusal != nil {
+		t.Fatal(refusal)
+	}
+	if _, refusal := resumed.Settle(ctx, mcp.OutcomeResult, resultOf(`{"ok":false}`)); refusal != nil {
+		t.Fatal(refusal)
+	}
+	if got := b.purse(t, false); got != (ledger.Purse{Balance: 50_000}) || resumed.Captured() {
+		t.Errorf("purse %+v", got)
+	}
+}
