@@ -248,6 +248,7 @@ func (a *App) parseSecrets(d *caddyfile.Dispenser) error {
 //	    origins <origin>...
 //	    credentials header <name>
 //	    receipts on|off
+//	    price_in_description on|off
 //	    identity_headers on|off
 //	    upstream_authorization <value>
 //	}
@@ -286,6 +287,7 @@ func (h *Handler) parse(d *caddyfile.Dispenser, declared *keys.Catalogue) error 
 			h.NoReceipts = !on
 			return err
 		},
+		"price_in_description":   func(d *caddyfile.Dispenser) error { return switchArg(d, &h.PriceInDescription) },
 		"identity_headers":       func(d *caddyfile.Dispenser) error { return switchArg(d, &h.IdentityHeaders) },
 		"upstream_authorization": func(d *caddyfile.Dispenser) error { return oneArg(d, &h.UpstreamAuthorization) },
 	}, "price", "free", "method", "origins", "cap", "scope")

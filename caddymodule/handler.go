@@ -138,6 +138,11 @@ type Handler struct {
 	// Whether receipts are left out of answers.
 	NoReceipts bool `json:"no_receipts,omitempty"`
 
+	// Whether the price of each tool that has one is told at the end of its
+	// description, too, in `tools/list`: for clients that show their models no
+	// `_meta`.
+	PriceInDescription bool `json:"price_in_description,omitempty"`
+
 	// Whether the server is told who calls, in the headers
 	// `X-Farebox-Account`, `X-Farebox-Key` and `X-Farebox-Scopes`. From
 	// clients they are removed in any case.
@@ -336,7 +341,7 @@ func (h *Handler) agrees(other *Handler) bool {
 func (h *Handler) bind(ctx context.Context, rt *runtime.Runtime, app *App) error {
 	policy := gate.Policy{
 		Server: h.Server, Environments: h.environments, Secrets: app.settings.Secrets,
-		Prices: h.book, Currency: app.Currency, Receipts: !h.NoReceipts, MaxCall: duration(h.MaxCall),
+		Prices: h.book, Currency: app.Currency, Receipts: !h.NoReceipts, PriceNotes: h.PriceInDescription, MaxCall: duration(h.MaxCall),
 		Rights: h.rights, Notifications: h.notifications, Rate: h.rate, Caps: h.caps, FreeCalls: h.freeCalls,
 	}
 	if service := rt.Service(); service != nil {

@@ -108,6 +108,7 @@ type Policy struct {
 	Prices        *pricing.Book
 	Currency      string
 	Receipts      bool          // put receipts into answers
+	PriceNotes    bool          // put prices into the descriptions of tools
 	MaxCall       time.Duration // how long a reservation is renewed at most
 	Caps          ledger.Caps   // of what an account spends at this server
 	FreeCalls     int64         // how many calls a day of an account cost nothing

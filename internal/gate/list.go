@@ -2,6 +2,7 @@ package gate
 
 import (
 	"encoding/json"
+	"fmt"
 	"strconv"
 	"sync"
 
@@ -32,6 +33,9 @@ func (g *Gate) List(key *keys.Key, list mcp.List) mcp.ListRewrite {
 	case mcp.ListTools:
 		r.PerCaller = perCaller || g.policy.Prices.Denies()
 		r.Judge = g.judge(key, items.Tool, g.policy.Prices.Offer)
+		if g.policy.PriceNotes {
+			r.Note = g.priceNote
+		}
 	case mcp.ListPrompts:
 		r.PerCaller, r.Judge = perCaller, g.judge(key, items.Prompt, g.policy.Prices.Offer)
 	case mcp.ListResources:
@@ -68,6 +72,19 @@ func (g *Gate) priceFields(offer pricing.Offer, ok bool) []mcp.Field {
 		return nil
 	}
 	return []mcp.Field{{Name: "dev.farebox/price", Value: priceOf(offer, g.policy.Currency)}}
+}
+
+// priceNote tells of the price of a tool in words, for clients that show their
+// models no _meta; "" if it costs nothing.
+func (g *Gate) priceNote(name string) string {
+	switch offer, ok := g.policy.Prices.Offer(items.Item{Kind: items.Tool, Name: name}); {
+	case !ok || offer.Free():
+		return ""
+	case offer.Varies:
+		return fmt.Sprintf("(at most %s %s a call)", offer.Amount, g.policy.Currency)
+	default:
+		return fmt.Sprintf("(%s %s a call)", offer.Amount, g.policy.Currency)
+	}
 }
 
 func priceOf(o pricing.Offer, currency string) []byte {

@@ -174,7 +174,7 @@ func (r *listRewriter) items() bool {
 		switch {
 		case !keep:
 			r.remove(begin, end, kept)
-		case !r.stamp(item.meta, fields):
+		case !r.dress(&item, fields):
 			return false
 		}
 		kept = kept || keep
@@ -206,7 +206,22 @@ type listItem struct {
 	name string
 	meta metaPlace
 	odd  bool   // its _meta is no object: nothing can be put in
+
+	description descriptionPlace // only if there are notes
 	bad  string // why it cannot be read
+}
+
+// descriptionPlace is where an item's description is, or is to be: then start
+// equals end.
+type descriptionPlace struct {
+	start, end int
+	odd        bool // nothing can be put in
+}
+
+// see notes a description of the item's, which is text from start to end.
+func (p *descriptionPlace) see(start, end int, t token) {
+	p.odd = p.odd || p.end > p.start || t != tokenString && t != tokenNull
+	p.start, p.end = start, end
 }
 
 func (i *listItem) refuse(reason string) {
@@ -223,10 +238,13 @@ func (r *listRewriter) item(t token) (item listItem, ok bool) {
 		return item, r.skip(t)
 	}
 	item.meta = metaPlace{start: r.at, end: r.at}
+	item.description = descriptionPlace{start: r.at, end: r.at}
 	var seen uint
 	t = r.next()
 	for ; t == tokenKey; t = r.next() {
-		key, exact := r.shape.item.find(r.words())
+		words := r.words()
+		describes := r.o.Note != nil && string(words) == "description"
+		key, exact := r.shape.item.find(words)
 		bit := uint(1) << key
 		switch {
 		case !exact:
@@ -245,6 +263,9 @@ func (r *listRewriter) item(t token) (item listItem, ok bool) {
 		}
 		if !r.skip(value) {
 			return item, false
+		}
+		if describes {
+			item.description.see(start, r.at, value)
 		}
 		if key == itemMeta {
 			item.meta = metaPlace{start: start, end: r.at, isObject: value == tokenObject}

@@ -28,6 +28,12 @@ type ListRewrite struct {
 	// to be refused later. It must not be nil.
 	Judge func(name string) (keep bool, fields []Field)
 
+	// Note returns a sentence for people to be put at the end of the description of
+	// an item that stays, with a space before it, or "" for none. An item without a
+	// description gets one; of one whose description is neither a string nor null,
+	// or is there twice, it stays as it is. It may be nil.
+	Note func(name string) string
+
 	// LeftOut is told of an item that cannot be read, and why: the first text in
 	// it that could be its name, "" if there is none, and its place in the list,
 	// from 0. It may be nil.
@@ -35,7 +41,8 @@ type ListRewrite struct {
 }
 
 // RewriteList returns an answer to a list method with the items removed that
-// Judge does not keep, and with Judge's fields in the _meta of those it keeps.
+// Judge does not keep, and with Judge's fields in the _meta of those it keeps, and
+// Note's words in their descriptions.
 // A _meta is merged as Stamp does: members whose name begins with
 // "dev.farebox/", or is that of a field, are dropped first, and an item without
 // _meta, or with null there, gets one if it has fields. From the result's own
@@ -178,6 +185,43 @@ func (r *listRewriter) remove(begin, end int, keptBefore bool) {
 		end++
 	}
 	r.cut(begin, end)
+}
+
+// dress gives an item that stays what belongs to it. The text is written in its
+// order. It reports whether the fields are valid.
+func (r *listRewriter) dress(item *listItem, fields []Field) bool {
+	note := ""
+	if r.o.Note != nil && !item.description.odd {
+		note = r.o.Note(item.name)
+	}
+	if note == "" {
+		return r.stamp(item.meta, fields)
+	}
+	if item.description.start <= item.meta.start {
+		r.describe(&item.description, note)
+		return r.stamp(item.meta, fields)
+	}
+	if !r.stamp(item.meta, fields) {
+		return false
+	}
+	r.describe(&item.description, note)
+	return true
+}
+
+// describe puts a note at the end of a description.
+func (r *listRewriter) describe(place *descriptionPlace, note string) {
+	quoted := appendString(nil, note)
+	switch text := r.text[place.start:place.end]; {
+	case len(text) == 0: // an item has its name
+		r.cut(place.start, place.end)
+		r.out = append(append(append(r.out, `"description":`...), quoted...), ',')
+	case text[0] != '"', len(text) == len(`""`): // null, or empty
+		r.cut(place.start, place.end)
+		r.out = append(r.out, quoted...)
+	default:
+		r.cut(place.end-1, place.end)
+		r.out = append(append(r.out, ' '), quoted[1:]...)
+	}
 }
 
 // stamp gives a _meta, of which the place is known, the fields. It reports
