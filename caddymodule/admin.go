@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 
@@ -51,6 +52,10 @@ func (a adminAPI) operate(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	fb := app.(*App)
+	if r.URL.Path == serversPath || strings.HasPrefix(r.URL.Path, serversPath+"/") {
+		fb.serveServers(w, r)
+		return
+	}
 	service, release, err := fb.service()
 	if errors.Is(err, errNoOwnStore) {
 		http.Error(w, `{"code":"INVALID","error":"`+err.Error()+`"}`, http.StatusUnprocessableEntity)

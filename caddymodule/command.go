@@ -24,7 +24,7 @@ import (
 func init() {
 	caddycmd.RegisterCommand(caddycmd.Command{
 		Name:  "farebox",
-		Usage: "account|credit|adjust|key|charge|receipt|ledger|audit|backup|restore|migrate …",
+		Usage: "account|credit|adjust|key|charge|receipt|ledger|audit|server|backup|restore|migrate …",
 		Short: "Manages the accounts, keys and charges of Farebox",
 		Long: `
 Manages the accounts, keys and charges of Farebox.
@@ -57,7 +57,7 @@ func addCommands(root *cobra.Command) {
 	flags.StringVarP(&c.config, "config", "c", "", "The config file that names the admin address or, with --offline, the store (default: Caddyfile)")
 	flags.StringVarP(&c.adapter, "adapter", "a", "", "The config adapter")
 	flags.BoolVar(&c.json, "json", false, "Print JSON")
-	root.AddCommand(accountCommand(&c), creditCommand(&c), adjustCommand(&c), keyCommand(&c), chargeCommand(&c), receiptCommand(&c), ledgerCommand(&c), auditCommand(&c),
+	root.AddCommand(accountCommand(&c), creditCommand(&c), adjustCommand(&c), keyCommand(&c), chargeCommand(&c), receiptCommand(&c), ledgerCommand(&c), auditCommand(&c), serverCommand(&c),
 		backupCommand(&c), restoreCommand(&c), migrateCommand(&c))
 	reportErrors(&c, root)
 }

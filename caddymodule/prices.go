@@ -41,6 +41,12 @@ type Price struct {
 	Source string `json:"source,omitempty"`
 }
 
+// free reports whether a price is zero whatever is asked.
+func (p *Price) free() bool {
+	amount, err := ledger.ParseAmount(p.Amount)
+	return p.CEL == "" && err == nil && amount == 0
+}
+
 // anywhere is the price without its place.
 func (p Price) anywhere() Price {
 	p.Source = ""

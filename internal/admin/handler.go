@@ -67,6 +67,11 @@ func NewHandler(s *Service, actor string, logger *slog.Logger) *Handler {
 // ServeHTTP serves one request.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) { h.mux.ServeHTTP(w, r) }
 
+// Answer serves an operation that needs no store in the form of a Handler's.
+func Answer(logger *slog.Logger, serve func(*http.Request) (status int, body any, err error)) http.HandlerFunc {
+	return (&Handler{logger: logger}).answer(serve)
+}
+
 func (h *Handler) answer(serve func(*http.Request) (int, any, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)

@@ -2,6 +2,7 @@ package gate
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"sync"
@@ -41,12 +42,14 @@ func (g *Gate) List(key *keys.Key, list mcp.List) mcp.ListRewrite {
 	case mcp.ListResources:
 		r.PerCaller, r.Judge = perCaller, g.judge(key, items.Resource, g.policy.Prices.Offer)
 	case mcp.ListResourceTemplates:
-		r.PerCaller, r.Judge = perCaller, g.judge(key, items.Resource, g.offerTemplate)
+		r.PerCaller, r.Judge = perCaller, g.judge(key, items.Resource, g.TemplateOffer)
 	}
 	return r
 }
 
-func (g *Gate) offerTemplate(item items.Item) (pricing.Offer, bool) {
+// TemplateOffer returns what it costs to read any resource of a template; false if
+// this cannot be told.
+func (g *Gate) TemplateOffer(item items.Item) (pricing.Offer, bool) {
 	return g.policy.Prices.OfferTemplate(item.Name)
 }
 
@@ -55,16 +58,32 @@ func (g *Gate) judge(key *keys.Key, kind items.Kind, offerOf func(items.Item) (p
 	return func(name string) (keep bool, fields []mcp.Field) {
 		item := items.Item{Kind: kind, Name: name}
 		offer, ok := offerOf(item)
-		if kind == items.Tool && !ok || !g.mayUse(key, item) {
+		if !g.mayUse(key, item) {
 			return false, nil
 		}
-		if reason := g.uncallable(item, ok && !offer.Free()); reason != nil {
-			g.leftOut(item, reason)
+		if reason := g.Hidden(item, offer, ok); reason != nil {
+			if reason != errDenied {
+				g.leftOut(item, reason)
+			}
 			return false, nil
 		}
 		return true, g.priceFields(offer, ok)
 	}
 }
+
+var errDenied = errors.New("no price names it, and unpriced denies what none names")
+
+// Hidden returns why an item is in no list, whoever asks: it may not be called, or
+// cannot be by its name. The offer is the price book's, if it has one.
+func (g *Gate) Hidden(item items.Item, offer pricing.Offer, named bool) error {
+	if item.Kind == items.Tool && !named {
+		return errDenied
+	}
+	return g.uncallable(item, named && !offer.Free())
+}
+
+// Currency returns the currency of prices.
+func (g *Gate) Currency() string { return g.policy.Currency }
 
 // priceFields tells of an offer, and nothing where there is none.
 func (g *Gate) priceFields(offer pricing.Offer, ok bool) []mcp.Field {

@@ -205,10 +205,10 @@ func isSpace(c byte) bool { return c == ' ' || c == '\n' || c == '\r' || c == '\
 type listItem struct {
 	name string
 	meta metaPlace
-	odd  bool   // its _meta is no object: nothing can be put in
+	odd  bool // its _meta is no object: nothing can be put in
 
 	description descriptionPlace // only if there are notes
-	bad  string // why it cannot be read
+	bad         string           // why it cannot be read
 }
 
 // descriptionPlace is where an item's description is, or is to be: then start

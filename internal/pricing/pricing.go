@@ -232,6 +232,17 @@ func (b *Book) OfferTemplate(template string) (Offer, bool) {
 	return e.offer(), true
 }
 
+// EntryOf returns the pattern of the rule that an item goes by, or that a template
+// of resources has for its own; "" if there is none.
+func (b *Book) EntryOf(item items.Item, template bool) string {
+	find := b.entries.Find
+	if template {
+		find = func(item items.Item) (entry, bool) { return b.entries.FindTemplate(item.Name) }
+	}
+	e, _ := find(item)
+	return e.quote.Entry
+}
+
 // Ambiguous reports whether a resource may be had under another price by
 // writing its URI differently: some resources have a price, no rule names this
 // URI exactly, and it is not written in its normal form.

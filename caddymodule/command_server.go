@@ -1,0 +1,107 @@
+package caddymodule
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+func serverCommand(c *connection) *cobra.Command {
+	list := listCommand(c, "Lists the servers of the running config", func() string { return "servers" }, nil,
+		[]string{"NAME", "PROVIDER", "ENVIRONMENTS", "PRICES", "FREE", "UNPRICED", "UPSTREAMS"},
+		func(s ServerView) []any {
+			return []any{s.Name, orDash(s.Provider), strings.Join(s.Environments, " "), s.Priced, s.Free, s.Unpriced, orDash(strings.Join(s.Upstreams, " "))}
+		})
+	list.PreRunE = c.needsServer
+	return group("server", "Shows servers, and what they offer beside their price books", list, checkServer(c))
+}
+
+var errNeedsServer = errors.New("this is about the running config, and the server is asked by it: leave --offline out")
+
+func (c *connection) needsServer(cmd *cobra.Command, _ []string) error {
+	if c.offline {
+		return c.report(cmd, errNeedsServer)
+	}
+	return nil
+}
+
+func checkServer(c *connection) *cobra.Command {
+	var check ServerCheck
+	cmd := &cobra.Command{
+		Use: "check <server>", Short: "Asks a server what it offers, and compares that with its price book", Args: exactly("<server>"),
+		Long: `Asks a server what it offers, and compares that with its price book.
+
+The running gateway asks by what follows the handler in its route: through the
+same proxy as calls, with the headers that the config sets, and without a key.
+Nothing is charged. It looks for the server at /mcp, /mcp/, / and where clients
+call; --path names another place.
+
+Each tool, prompt and resource is priced, free, or hidden: no price names it and
+unpriced denies it, or its name cannot be called. A price by which nothing goes is
+unknown, if the server offers nothing of its name, or shadowed, if other prices
+take all that it would. What is new, changed or gone since the last check of this
+gateway is told, too.
+
+The exit status is 1 if a price is unknown or shadowed.`,
+		PreRunE: c.needsServer,
+	}
+	cmd.Flags().StringVar(&check.Path, "path", "", "Where the server answers, as its proxy is asked (default: look for it)")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		raw, err := c.call(cmd.Context(), http.MethodPost, "servers/"+url.PathEscape(args[0])+"/check", check)
+		if err != nil {
+			return err
+		}
+		var view CheckView
+		if err := json.Unmarshal(raw, &view); err != nil {
+			return fmt.Errorf("the server's answer cannot be read: %w", err)
+		}
+		if c.json {
+			err = printJSON(cmd.OutOrStdout(), raw)
+		} else {
+			err = printCheck(cmd.OutOrStdout(), &view)
+		}
+		if err == nil && len(view.Prices) > 0 {
+			err = fmt.Errorf("the price book does not fit the server: prices by which nothing goes: %d", len(view.Prices))
+		}
+		return err
+	}
+	return cmd
+}
+
+func printCheck(w io.Writer, v *CheckView) error {
+	fmt.Fprintf(w, "%s: %s answers at %s and offers %d items.\n", v.Server, orDash(strings.TrimSpace(v.Name+" "+v.Version)), v.Path, len(v.Items))
+	err := printTable(w, []string{"KIND", "NAME", "STATE", "PRICE", "BY", "SINCE LAST TIME"}, v.Items, func(i OfferedView) []any {
+		price := "-"
+		if i.Price != nil {
+			price = i.Price.String() + " " + v.Currency
+			if i.Varies {
+				price = "up to " + price
+			}
+		}
+		return []any{i.Kind, i.Name, i.State, price, orDash(i.By), orDash(i.Change)}
+	})
+	for _, i := range v.Items {
+		if i.Reason != "" {
+			fmt.Fprintf(w, "%s %q is hidden: %s\n", i.Kind, i.Name, i.Reason)
+		}
+	}
+	for _, p := range v.Prices {
+		fmt.Fprintln(w, p.told())
+	}
+	for _, g := range v.Gone {
+		fmt.Fprintf(w, "%s %q is gone\n", g.Kind, g.Name)
+	}
+	if v.Since == nil {
+		fmt.Fprintln(w, "It was not checked before: what changes will be told the next time.")
+	} else {
+		fmt.Fprintf(w, "It was checked before at %s.\n", v.Since.Format(time.RFC3339))
+	}
+	return err
+}

@@ -1,0 +1,151 @@
+package caddymodule
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+)
+
+// place is where a handler stands in a config.
+type place struct {
+	server *caddyhttp.Server
+	depth  int               // of the search
+	hosts  []string          // that routes around it are for
+	paths  []string          // the same, as patterns
+	next   caddyhttp.Handler // what follows it
+	dials  []string          // of the reverse proxies among those
+}
+
+// place returns where the handler stands in the HTTP app; nil if it stands
+// nowhere that can be seen from here.
+func (h *Handler) place(app *caddyhttp.App) *place {
+	for _, server := range app.Servers {
+		p := &place{server: server}
+		if p.find(server.Routes, h, caddyhttp.HandlerFunc(nothing)) {
+			return p
+		}
+	}
+	return nil
+}
+
+// nothing is what follows the last handler.
+func nothing(w http.ResponseWriter, _ *http.Request) error {
+	w.WriteHeader(http.StatusNotFound)
+	return nil
+}
+
+// find looks for the handler in the routes, which after follows.
+func (p *place) find(routes caddyhttp.RouteList, h *Handler, after caddyhttp.Handler) bool {
+	if p.depth == maxDepth {
+		return false
+	}
+	p.depth++
+	defer func() { p.depth-- }()
+	for i, route := range routes {
+		rest := slices.DeleteFunc(slices.Clone(routes[i+1:]), func(r caddyhttp.Route) bool {
+			return route.Terminal || route.Group != "" && r.Group == route.Group
+		})
+		next := rest.Compile(after)
+		if route.Terminal {
+			next = caddyhttp.HandlerFunc(nothing)
+		}
+		for j, handler := range route.Handlers {
+			following := route.Handlers[j+1:]
+			switch found := handler.(type) {
+			case *Handler:
+				if found != h {
+					continue
+				}
+				p.next = chain(following, next)
+				p.note(following)
+				for _, r := range rest {
+					p.note(r.Handlers)
+				}
+			case *caddyhttp.Subroute:
+				if !p.find(found.Routes, h, chain(following, next)) {
+					continue
+				}
+				p.note(following)
+			case *caddyhttp.Invoke:
+				named := p.server.NamedRoutes[found.Name]
+				if named == nil || !p.find(caddyhttp.RouteList{*named}, h, chain(following, next)) {
+					continue
+				}
+				p.note(following)
+			default:
+				continue
+			}
+			p.match(route.MatcherSets)
+			return true
+		}
+	}
+	return false
+}
+
+// chain makes one handler of many.
+func chain(handlers []caddyhttp.MiddlewareHandler, next caddyhttp.Handler) caddyhttp.Handler {
+	for _, handler := range slices.Backward(handlers) {
+		after := next
+		next = caddyhttp.HandlerFunc(func(w http.ResponseWriter, r *http.Request) error { return handler.ServeHTTP(w, r, after) })
+	}
+	return next
+}
+
+// note notes where the reverse proxies among the handlers lead.
+func (p *place) note(handlers []caddyhttp.MiddlewareHandler) {
+	for _, handler := range handlers {
+		switch h := handler.(type) {
+		case *reverseproxy.Handler:
+			for _, upstream := range h.Upstreams {
+				p.dials = append(p.dials, upstream.Dial)
+			}
+		case *caddyhttp.Subroute:
+			for _, route := range h.Routes {
+				p.note(route.Handlers)
+			}
+		}
+	}
+}
+
+// match notes what a route around the handler is for.
+func (p *place) match(sets caddyhttp.MatcherSets) {
+	for _, set := range sets {
+		for _, matcher := range set {
+			switch m := matcher.(type) {
+			case *caddyhttp.MatchHost:
+				p.hosts = append(p.hosts, *m...)
+			case caddyhttp.MatchHost:
+				p.hosts = append(p.hosts, m...)
+			case *caddyhttp.MatchPath:
+				p.paths = append(p.paths, *m...)
+			case caddyhttp.MatchPath:
+				p.paths = append(p.paths, m...)
+			}
+		}
+	}
+}
+
+// host returns a host by which clients call.
+func (p *place) host() string {
+	for _, host := range p.hosts {
+		if !strings.ContainsAny(host, "*{") {
+			return host
+		}
+	}
+	return "localhost"
+}
+
+// guesses returns the paths at which the server may answer, the likely ones first:
+// where MCP servers usually do, and where clients call.
+func (p *place) guesses() []string {
+	guesses := []string{"/mcp", "/mcp/", "/"}
+	for _, path := range p.paths {
+		if path = strings.TrimRight(path, "*/"); strings.HasPrefix(path, "/") && !strings.ContainsAny(path, "*{") {
+			guesses = append(guesses, path)
+		}
+	}
+	return slices.Compact(guesses)
+}

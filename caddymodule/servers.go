@@ -1,0 +1,193 @@
+package caddymodule
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/fareboxhq/farebox/internal/admin"
+	"github.com/fareboxhq/farebox/internal/clock"
+	"github.com/fareboxhq/farebox/internal/offer"
+)
+
+// serversPath is where the admin endpoint tells of the servers of the config.
+const serversPath = admin.Path + "servers"
+
+// ServerView is a server of the config as JSON shows it.
+type ServerView struct {
+	Name         string   `json:"name"`
+	Provider     string   `json:"provider"`
+	Environments []string `json:"environments"`
+	Upstreams    []string `json:"upstreams"` // of the reverse proxies behind it, as far as they are known
+	Priced       int      `json:"priced"`    // how many prices there are
+	Free         int      `json:"free"`      // of these, how many are zero
+	Unpriced     string   `json:"unpriced"`
+	Source       string   `json:"source,omitempty"`
+}
+
+// checkTime bounds how long a server may take to tell what it offers.
+const checkTime = 30 * time.Second
+
+// ServerCheck asks for a check.
+type ServerCheck struct {
+	Path string `json:"path,omitempty"` // where the server answers; "" to look for it
+}
+
+// serveServers serves the operations about the servers of the config, which need
+// no store.
+func (a *App) serveServers(w http.ResponseWriter, r *http.Request) {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET "+serversPath, admin.Answer(a.logger, a.listServers))
+	mux.HandleFunc("POST "+serversPath+"/{name}/check", admin.Answer(a.logger, a.checkServer))
+	mux.ServeHTTP(w, r)
+}
+
+// runningHTTP returns the HTTP app of the running config; nil if there is none.
+func runningHTTP() *caddyhttp.App {
+	app, err := caddy.ActiveContext().AppIfConfigured("http")
+	if err != nil {
+		return nil
+	}
+	return app.(*caddyhttp.App)
+}
+
+// served returns the handlers of the config, one for each server.
+func (a *App) served() []*Handler {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var all []*Handler
+	seen := make(map[string]bool)
+	for _, h := range a.handlers {
+		if !seen[h.Server] {
+			all = append(all, h)
+		}
+		seen[h.Server] = true
+	}
+	return all
+}
+
+func (a *App) listServers(*http.Request) (int, any, error) {
+	list := admin.List[ServerView]{Items: []ServerView{}}
+	app := runningHTTP()
+	for _, h := range a.served() {
+		view := ServerView{
+			Name: h.Server, Provider: h.Provider, Environments: h.Environments, Upstreams: []string{},
+			Priced: len(h.Prices), Unpriced: h.Unpriced, Source: h.Source,
+		}
+		for _, p := range h.Prices {
+			if p.free() {
+				view.Free++
+			}
+		}
+		if app != nil {
+			if place := h.place(app); place != nil {
+				view.Upstreams = append(view.Upstreams, place.dials...)
+			}
+		}
+		list.Items = append(list.Items, view)
+	}
+	return http.StatusOK, list, nil
+}
+
+func (a *App) checkServer(r *http.Request) (int, any, error) {
+	var asked ServerCheck
+	if err := json.NewDecoder(r.Body).Decode(&asked); err != nil {
+		return 0, nil, &admin.Error{Code: admin.Invalid, Message: "the request's body cannot be read: " + err.Error()}
+	}
+	if asked.Path != "" && !strings.HasPrefix(asked.Path, "/") {
+		return 0, nil, &admin.Error{Code: admin.Invalid, Message: fmt.Sprintf("the path %q does not begin with /", asked.Path)}
+	}
+	h, err := a.server(r.PathValue("name"))
+	if err != nil {
+		return 0, nil, err
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), checkTime)
+	defer cancel()
+	found, err := h.ask(ctx, asked.Path)
+	if err != nil {
+		return 0, nil, err
+	}
+	found.Sort()
+	file := filepath.Join(dataDir(), "servers", h.Server+".json")
+	before, err := offer.Remember(file, found, clock.Now())
+	if err != nil {
+		return 0, nil, &admin.Error{Code: admin.Unavailable, Message: "what the server offers could not be remembered: " + err.Error()}
+	}
+	return http.StatusOK, h.compare(found, before), nil
+}
+
+// server returns the handler of that server, once it serves.
+func (a *App) server(name string) (*Handler, error) {
+	var known []string
+	for _, h := range a.served() {
+		if h.Server != name {
+			known = append(known, h.Server)
+			continue
+		}
+		select {
+		case <-h.ready:
+			return h, nil
+		default:
+			return nil, &admin.Error{Code: admin.Unavailable, Message: "the store is not open: try again in a moment"}
+		}
+	}
+	return nil, &admin.Error{Code: admin.NotFound, Message: fmt.Sprintf("there is no server %q in the running config; there are: %s", name, strings.Join(known, ", "))}
+}
+
+// ask asks the server what it offers, by what follows the handler in its route:
+// through the same proxy and with the same headers as calls, and past the prices.
+func (h *Handler) ask(ctx context.Context, path string) (*offer.Offer, error) {
+	app := runningHTTP()
+	if app == nil {
+		return nil, &admin.Error{Code: admin.Unavailable, Message: "the running config has no HTTP app"}
+	}
+	at := h.place(app)
+	if at == nil {
+		return nil, &admin.Error{Code: admin.Unavailable, Message: fmt.Sprintf("server %q cannot be asked: what follows it in its route is not known", h.Server)}
+	}
+	paths := []string{path}
+	if path == "" {
+		paths = at.guesses()
+	}
+	header := make(http.Header)
+	if h.upstreamAuth != "" {
+		header.Set("Authorization", h.upstreamAuth)
+	}
+	found, err := offer.Ask(ctx, inProcess{at}, at.host(), paths, header)
+	if err != nil {
+		return nil, &admin.Error{Code: admin.Unavailable, Message: fmt.Sprintf("server %q does not tell what it offers: %v; if it answers at another path, give --path", h.Server, err)}
+	}
+	return found, nil
+}
+
+// ServeHTTP serves a request of our own by what follows the handler.
+func (p *place) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	defer func() { // the goroutine is ours: nobody else would catch it
+		if problem := recover(); problem != nil {
+			w.WriteHeader(http.StatusBadGateway)
+		}
+	}()
+	r.RequestURI, r.RemoteAddr, r.Proto, r.ProtoMajor, r.ProtoMinor = r.URL.RequestURI(), "127.0.0.1:0", "HTTP/1.1", 1, 1
+	r.Host = r.URL.Host
+	r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), w, p.server)
+	err := p.next.ServeHTTP(w, r)
+	if err == nil {
+		return
+	}
+	status := http.StatusBadGateway
+	var handled caddyhttp.HandlerError
+	if errors.As(err, &handled) && handled.StatusCode != 0 {
+		status = handled.StatusCode
+	}
+	w.WriteHeader(status)
+	_, _ = io.WriteString(w, err.Error())
+}
