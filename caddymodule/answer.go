@@ -304,8 +304,12 @@ func (x *exchange) refuse(r *gate.Refusal) {
 			shares.memory.Open(&x.memory, share.Holder{Address: x.client()})
 		}
 		if body, err := x.readBody(peekLimit, 0, peekTime); err == nil {
-			if message, err := mcp.Decode(body); err == nil {
+			message, err := mcp.Decode(body)
+			if err == nil {
 				x.message = message
+			} else if answers[r.Code].status == http.StatusUnauthorized && x.h.resource == nil && isRegistration(x.r) {
+				x.refuseRegistration()
+				return
 			}
 		}
 	}
@@ -315,6 +319,14 @@ func (x *exchange) refuse(r *gate.Refusal) {
 	maps.Copy(h, x.base)
 	x.head(h)
 	x.Refuse(x.w, r)
+}
+
+// refuseRegistration answers a client that has lost its way to the server's own
+// path: what it has sent is no message.
+func (x *exchange) refuseRegistration() {
+	x.count("registration")
+	x.head(x.w.Header())
+	refuseRegistration(x.w, x.h.secrets, x.h.credential.name)
 }
 
 // Refuse writes a whole response; it is what a tap answers with, too.
