@@ -267,8 +267,9 @@ func dearText(r *gate.Refusal) string {
 // oftenText tells a model to wait, and why.
 func (x *exchange) oftenText(r *gate.Refusal) string {
 	if r.Often {
-		return fmt.Sprintf("This request was not served and nothing was charged: this key has asked too often; after a pause, %d requests may come at once. "+
-			"Wait %d seconds, then ask again.", x.quota.Limit, int64(math.Ceil(r.RetryAfter.Seconds())))
+		rate := x.quota.Rate
+		return fmt.Sprintf("This request was not served and nothing was charged: this key has asked too often. It may ask %d times in %s; after a pause, %d requests may come at once. "+
+			"Wait %d seconds, then ask again.", rate.Requests, rate.Period(), rate.Burst, int64(math.Ceil(r.RetryAfter.Seconds())))
 	}
 	return fmt.Sprintf("%s and nothing was charged: too many paid calls with this key were abandoned before their answer came. "+
 		"Wait %d seconds, then call again, and wait for the answer.",

@@ -139,7 +139,11 @@ func (x *exchange) admitRequest() *gate.Refusal {
 		return refusal
 	}
 	x.identify()
-	x.quota, x.often = x.h.gate.Count(key)
+	if x.r.Method == http.MethodPost {
+		x.quota, x.often = x.h.gate.Count(key) // until its message is known
+	} else {
+		x.quota, x.often = x.h.gate.CountUpkeep(key, false)
+	}
 	x.retry = x.r.Header.Values("Idempotency-Key")
 	cleanRequest(x.r, &x.h.credential)
 	return nil
