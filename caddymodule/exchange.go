@@ -54,6 +54,7 @@ type exchange struct {
 	resumed   *gate.Ticket // of the stream that a GET goes on with; nil for none
 
 	charged    struct{ tool, id string } // what is to be paid, once it is known
+	abandoned  sync.Once                 // that its client left is logged once
 	keepFields bool                      // for a record of our own in the access log
 	fields     []zap.Field
 }

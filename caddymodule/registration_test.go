@@ -129,6 +129,7 @@ func TestRegistrationAtAServer(t *testing.T) {
 			x.r = httptest.NewRequest(http.MethodPost, c.path, strings.NewReader(c.body)).WithContext(x.r.Context())
 			x.r.Header.Set("Content-Type", "application/json")
 			x.body, x.message = nil, mcp.Message{}
+			defer x.memory.Close()
 			x.refuse(c.refusal)
 			if c.told {
 				toldToSend(t, w, "Authorization: Bearer sk_live_..., or as the header X-API-Key")
