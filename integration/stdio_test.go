@@ -17,10 +17,10 @@ import (
 // is not, and one that is not for sale never reaches the server.
 func TestEverythingOnStdioIsSold(t *testing.T) {
 	t.Parallel()
-	node, port := binaries.Node(t), harness.FreePort(t)
-	bridge := harness.Start(t, "mcp-proxy", filepath.Join(t.TempDir(), "bridge.log"), nil, node,
+	port := harness.FreePort(t)
+	bridge := harness.Start(t, "mcp-proxy", filepath.Join(t.TempDir(), "bridge.log"), nil, "node",
 		binaries.Module(t, "mcp-proxy", "dist", "bin", "mcp-proxy.mjs"), "--host", "127.0.0.1", "--port", port, "--server", "stream",
-		"--", node, binaries.Module(t, "@modelcontextprotocol", "server-everything", "dist", "index.js"), "stdio")
+		"--", "node", binaries.Module(t, "@modelcontextprotocol", "server-everything", "dist", "index.js"), "stdio")
 	bridge.Await(t, "the bridge", func() error {
 		conn, err := net.Dial("tcp", "127.0.0.1:"+port)
 		if err == nil {
