@@ -267,8 +267,9 @@ func dearText(r *gate.Refusal) string {
 // oftenText tells a model to wait, and why.
 func (x *exchange) oftenText(r *gate.Refusal) string {
 	if r.Often {
-		return fmt.Sprintf("This request was not served and nothing was charged: this key has asked too often; after a pause, %d requests may come at once. "+
-			"Wait %d seconds, then ask again.", x.quota.Limit, int64(math.Ceil(r.RetryAfter.Seconds())))
+		rate := x.quota.Rate
+		return fmt.Sprintf("This request was not served and nothing was charged: this key has asked too often. It may ask %d times in %s; after a pause, %d requests may come at once. "+
+			"Wait %d seconds, then ask again.", rate.Requests, rate.Period(), rate.Burst, int64(math.Ceil(r.RetryAfter.Seconds())))
 	}
 	return fmt.Sprintf("%s and nothing was charged: too many paid calls with this key were abandoned before their answer came. "+
 		"Wait %d seconds, then call again, and wait for the answer.",
@@ -304,8 +305,12 @@ func (x *exchange) refuse(r *gate.Refusal) {
 			shares.memory.Open(&x.memory, share.Holder{Address: x.client()})
 		}
 		if body, err := x.readBody(peekLimit, 0, peekTime); err == nil {
-			if message, err := mcp.Decode(body); err == nil {
+			message, err := mcp.Decode(body)
+			if err == nil {
 				x.message = message
+			} else if answers[r.Code].status == http.StatusUnauthorized && x.h.resource == nil && isRegistration(x.r) {
+				x.refuseRegistration()
+				return
 			}
 		}
 	}
@@ -315,6 +320,14 @@ func (x *exchange) refuse(r *gate.Refusal) {
 	maps.Copy(h, x.base)
 	x.head(h)
 	x.Refuse(x.w, r)
+}
+
+// refuseRegistration answers a client that has lost its way to the server's own
+// path: what it has sent is no message.
+func (x *exchange) refuseRegistration() {
+	x.count("registration")
+	x.head(x.w.Header())
+	refuseRegistration(x.w, x.h.secrets, x.h.credential.name)
 }
 
 // Refuse writes a whole response; it is what a tap answers with, too.

@@ -274,6 +274,7 @@ func (a *App) Start() error {
 	shares.configure(a.Limits)
 	rt.Configure(a.Cache.options(), a.settings) // last: a config that fails to start changes nothing
 	rt.CheckStreams()
+	a.logOpened()
 	return nil
 }
 

@@ -191,7 +191,7 @@ func (c *connection) adminAddress() (string, error) {
 // adapted returns the config as JSON. Caddy's own way to it talks on the way.
 func (c *connection) adapted() ([]byte, error) {
 	file, name := cmp.Or(c.config, "Caddyfile"), c.adapter
-	text, err := os.ReadFile(file)
+	text, err := readConfig(file)
 	if err != nil {
 		return nil, err
 	}
@@ -207,6 +207,14 @@ func (c *connection) adapted() ([]byte, error) {
 	}
 	config, _, err := adapter.Adapt(text, map[string]any{"filename": file})
 	return config, err
+}
+
+// readConfig reads a config's text; "-" is standard input, as in Caddy's commands.
+func readConfig(file string) ([]byte, error) {
+	if file == "-" {
+		return io.ReadAll(os.Stdin)
+	}
+	return os.ReadFile(file)
 }
 
 // adminClient returns a client of the admin endpoint at that address.

@@ -54,6 +54,7 @@ type exchange struct {
 	resumed   *gate.Ticket // of the stream that a GET goes on with; nil for none
 
 	charged    struct{ tool, id string } // what is to be paid, once it is known
+	abandoned  sync.Once                 // that its client left is logged once
 	keepFields bool                      // for a record of our own in the access log
 	fields     []zap.Field
 }
@@ -139,7 +140,11 @@ func (x *exchange) admitRequest() *gate.Refusal {
 		return refusal
 	}
 	x.identify()
-	x.quota, x.often = x.h.gate.Count(key)
+	if x.r.Method == http.MethodPost {
+		x.quota, x.often = x.h.gate.Count(key) // until its message is known
+	} else {
+		x.quota, x.often = x.h.gate.CountUpkeep(key, false)
+	}
 	x.retry = x.r.Header.Values("Idempotency-Key")
 	cleanRequest(x.r, &x.h.credential)
 	return nil

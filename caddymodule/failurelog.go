@@ -1,7 +1,10 @@
 package caddymodule
 
 import (
+	"context"
+	"errors"
 	"log/slog"
+	"net/http"
 	"slices"
 
 	"go.uber.org/zap"
@@ -28,8 +31,34 @@ func (x *exchange) logRefusal(r *gate.Refusal, status int) {
 	if x.key != nil {
 		x.log(zap.String("farebox_account", x.key.Account), zap.String("farebox_key", x.key.ID))
 	}
-	if slices.Contains(ours, r.Code) {
+	switch {
+	case !slices.Contains(ours, r.Code):
+	case x.isLeft(r):
+		x.logAbandoned()
+	default:
 		x.logFailure(slog.LevelError, "a call failed", r, status)
+	}
+}
+
+// isLeft reports whether a failure is only that the client has hung up: whatever
+// was done for it then ends with an error.
+func (x *exchange) isLeft(r *gate.Refusal) bool {
+	return errors.Is(x.r.Context().Err(), context.Canceled) &&
+		(r.Code == gate.UpstreamFailed || errors.Is(r.Cause, context.Canceled))
+}
+
+// logEnded tells why a response that had begun came to no end of its own. The
+// context is what it was served in.
+func (x *exchange) logEnded(ctx context.Context, failure *gate.Refusal) {
+	switch {
+	case x.isLeft(failure) && x.r.Method == http.MethodGet: // which is how clients end such a stream
+		x.logFailure(slog.LevelInfo, "a stream ended", &gate.Refusal{Reason: "the client left"}, http.StatusOK)
+	case x.isLeft(failure):
+		x.logAbandoned()
+	case errors.Is(ctx.Err(), context.Canceled):
+		x.logFailure(slog.LevelInfo, "a stream ended", &gate.Refusal{Reason: "its key, the rules of its server, or the gateway ended it"}, http.StatusOK)
+	default:
+		x.logCut(failure)
 	}
 }
 
@@ -41,16 +70,18 @@ func (x *exchange) logCut(failure *gate.Refusal) {
 	x.logFailure(slog.LevelError, "a response was broken off", failure, 0)
 }
 
-// logAbandoned tells of a call whose client left before the answer.
+// logAbandoned tells, once, of a call whose client left before the answer.
 func (x *exchange) logAbandoned() {
-	x.logFailure(slog.LevelInfo, "a call was abandoned", &gate.Refusal{Reason: "the client left before the answer"}, 0)
+	x.abandoned.Do(func() {
+		x.logFailure(slog.LevelInfo, "a call was abandoned", &gate.Refusal{Reason: "the client left before the answer"}, 0)
+	})
 }
 
 // logFailure writes a line about a call that failed. Every such line says the
 // same of the call. The status is what the client was answered, 0 for nothing;
 // on a stream whose head was out it is the head's.
 func (x *exchange) logFailure(level slog.Level, message string, r *gate.Refusal, status int) {
-	ctx := x.r.Context()
+	ctx := context.Background() // Caddy would add what stands in the access log, all of it a second time
 	if !x.h.logger.Enabled(ctx, level) {
 		return
 	}

@@ -91,7 +91,8 @@ type Handler struct {
 	// personal keys by name.
 	Require []string `json:"require,omitempty"`
 
-	// How often the keys of one lineage may ask: `60/1m burst 100`. Default: no
+	// How often the keys of one lineage may ask: `60/1m burst 100`. What asks for
+	// no work (the handshake, lists, notifications) counts apart. Default: no
 	// bound.
 	RateLimit string `json:"rate_limit,omitempty"`
 

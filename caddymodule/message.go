@@ -42,6 +42,9 @@ func (x *exchange) readMessage() *gate.Refusal {
 	}
 	x.body = body
 	x.message, err = mcp.Decode(body)
+	if err == nil && mcp.IsUpkeep(&x.message) {
+		x.quota, x.often = x.h.gate.CountUpkeep(x.key, x.often == nil)
+	}
 	if err == nil {
 		x.era, err = mcp.CheckHeaders(x.r.Header, &x.message)
 		x.misheaded = err != nil

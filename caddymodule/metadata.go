@@ -19,10 +19,13 @@ func init() {
 	caddy.RegisterModule(new(Metadata))
 }
 
-// Metadata serves the OAuth 2.0 protected resource metadata (RFC 9728) of all
-// servers of the config that have `oauth`, at
-// `/.well-known/oauth-protected-resource` and below. Other requests go on to the
-// next handler. It must stand where requests for that path come by, outside of
+// Metadata answers what clients ask of a site beside its servers. It serves the
+// OAuth 2.0 protected resource metadata (RFC 9728) of all servers of the config
+// that have `oauth`, at `/.well-known/oauth-protected-resource` and below. To
+// clients that want to register with an authorization server, by a POST to
+// `/register`, it says that the gateway takes a key, unless the rest of the site
+// answers them, or a server at that host has `oauth`. Other requests go on to the
+// next handler. It must stand where requests for those paths come by, outside of
 // routes for a server's own path.
 type Metadata struct {
 	app *App
@@ -76,6 +79,9 @@ const metadataMethods = "GET, HEAD, OPTIONS"
 
 // ServeHTTP serves the document that the path asks for.
 func (m *Metadata) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	if isRegistration(r) {
+		return m.serveRegistration(w, r, next)
+	}
 	below, ok := strings.CutPrefix(r.URL.Path, wellKnownResource)
 	if !ok || below != "" && below[0] != '/' {
 		return next.ServeHTTP(w, r)

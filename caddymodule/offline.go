@@ -14,8 +14,6 @@ import (
 	"sync"
 	"time"
 
-	caddycmd "github.com/caddyserver/caddy/v2/cmd"
-
 	"github.com/fareboxhq/farebox/internal/admin"
 	"github.com/fareboxhq/farebox/internal/clock"
 	"github.com/fareboxhq/farebox/internal/ledger"
@@ -78,7 +76,10 @@ var errNoConfig = errors.New("no config names the store: give one with --config"
 // configured returns the app of the config: where its store is, and its settings
 // of keys.
 func (c *connection) configured() (*App, error) {
-	config, _, _, err := caddycmd.LoadConfig(c.config, c.adapter)
+	config, err := c.adapted()
+	if errors.Is(err, fs.ErrNotExist) && c.config == "" {
+		return nil, errNoConfig
+	}
 	if err != nil {
 		return nil, err
 	}

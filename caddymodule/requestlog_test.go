@@ -54,7 +54,7 @@ func newLoggedSiteWith(t *testing.T, credentials map[string]any) *loggedSite {
 				"routes": []any{map[string]any{"handle": []any{
 					map[string]any{"handler": "farebox", "server": "weather", "provider": "acme", "credentials": credentials, "origins": []string{"https://app.example.com"},
 						"methods": []any{map[string]any{"method": "notifications/secret/*", "amount": "deny"}},
-						"prices":  []any{price("broken", "0.01"), price("foreign", "0.01"), price("slow 日本", "0.01"), price("dear", "1000"), price("broken_free", "0"), price("good", "0.01"), price("cut", "0.01")}},
+						"prices":  []any{price("broken", "0.01"), price("foreign", "0.01"), price("slow 日本", "0.01"), price("slow_free", "0"), price("dear", "1000"), price("broken_free", "0"), price("good", "0.01"), price("cut", "0.01")}},
 					map[string]any{"handler": "reverse_proxy", "upstreams": []any{map[string]any{"dial": strings.TrimPrefix(upstream.URL, "http://")}},
 						"transport": map[string]any{"protocol": "http", "keep_alive": map[string]any{"enabled": false}}},
 				}}},
@@ -82,6 +82,10 @@ func (s *loggedSite) serve(w http.ResponseWriter, r *http.Request) {
 	s.seen <- r.Header
 	w.Header().Set("Content-Type", "application/json")
 	switch {
+	case r.Method == http.MethodGet:
+		w.Header().Set("Content-Type", "text/event-stream")
+		http.NewResponseController(w).Flush()
+		<-r.Context().Done()
 	case bytes.Contains(body, []byte("notifications/")):
 		w.WriteHeader(http.StatusAccepted)
 	case bytes.Contains(body, []byte("broken")):

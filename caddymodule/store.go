@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -71,6 +72,20 @@ type source struct {
 	// migrate brings the schema of a store that is one's own up to date; nil for
 	// one that is not.
 	migrate func(ctx context.Context, progress func(done, total int64)) (from, to int64, err error)
+	// schema returns the version of the schema that such a store has once it is
+	// open.
+	schema func() (int64, error)
+}
+
+// logOpened tells where the accounts, keys and charges are, which people ask first.
+func (a *App) logOpened() {
+	fields := []any{"store", a.Store.Driver, "at", cmp.Or(a.source.file, a.source.place)}
+	if a.source.schema != nil {
+		if version, err := a.source.schema(); err == nil { // it has been used to open the store
+			fields = append(fields, "schema", version)
+		}
+	}
+	a.logger.Info("the store is open", append(fields, "currency", a.Currency)...)
 }
 
 // source fills the defaults in and finds the store. Nothing is opened.
@@ -106,6 +121,7 @@ func (s *Store) sqlite() (*source, error) {
 		migrate: func(ctx context.Context, progress func(done, total int64)) (from, to int64, err error) {
 			return sqlitestore.Migrate(ctx, file, progress)
 		},
+		schema: sqlitestore.Schema,
 	}, nil
 }
 
@@ -115,7 +131,7 @@ func (s *Store) postgres() (*source, error) {
 	if s.Path != "" || s.URL != "" || s.Key != "" {
 		return nil, errors.New("a postgres store has a dsn, and nothing else")
 	}
-	r := &source{name: "the PostgreSQL database"}
+	r := &source{name: "the PostgreSQL database", schema: pgstore.Schema}
 	var o pgstore.Options
 	r.connect = func() error {
 		dsn, err := caddy.NewReplacer().ReplaceOrErr(s.DSN, true, true)

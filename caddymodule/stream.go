@@ -103,7 +103,7 @@ func (x *exchange) forward(w relay, r *http.Request) error {
 	switch {
 	case failure == nil:
 	case w.SentHead():
-		x.logCut(failure)
+		x.logEnded(r.Context(), failure)
 		panic(http.ErrAbortHandler) // cut the connection: what is out cannot be ended well
 	default:
 		x.refuse(failure)

@@ -27,6 +27,8 @@ func TestClusterCommands(t *testing.T) {
 	if migrated.From != migrated.To || migrated.To < 1 || strings.Contains(migrated.Store, "host=") {
 		t.Errorf("migrate: %+v", migrated)
 	}
+	// The start names the database, and not its password.
+	openedLine(t, g, "postgres", migrated.To)
 	g.CLI(t, nil, offline("account", "create", "alice")...)
 	g.CLI(t, nil, offline("credit", "alice", "5.00", "--reason", "test")...)
 	var account struct{ Balance string }

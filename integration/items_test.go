@@ -159,7 +159,7 @@ func TestItemsArePaid(t *testing.T) {
 			}
 			metrics := g.Metrics(t)
 			for _, entry := range []string{"prompt:essay", "prompt:lett*", "resource:docs://*", "resource:city://{name}/climate", "method:" + thingMethod} {
-				if n := metrics[`farebox_charges_total{result="captured",server="library",tool="`+entry+`"}`]; n != 1 {
+				if n := metrics[`farebox_charges_total{environment="live",result="captured",server="library",tool="`+entry+`"}`]; n != 1 {
 					t.Errorf("%v captures are counted for the entry %s", n, entry)
 				}
 			}

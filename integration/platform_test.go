@@ -155,7 +155,7 @@ func TestProvidersCharge(t *testing.T) {
 		t.Errorf("operator has %s", a.Balance)
 	}
 	g.VerifyLedger(t)
-	if n := g.Metrics(t)[`farebox_charges_total{result="captured",server="weather",tool="other"}`]; n != 1 {
+	if n := g.Metrics(t)[`farebox_charges_total{environment="live",result="captured",server="weather",tool="other"}`]; n != 1 {
 		t.Errorf("%v charges are counted", n)
 	}
 	g.CLI(t, nil, "key", "delete", acme.ID)

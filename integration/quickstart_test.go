@@ -93,6 +93,11 @@ func TestQuickstart(t *testing.T) {
 
 	second, output := q.up(t, "second.out")
 	mustContain(t, output, "4.99 before, 4.98 after", "Bearer sk_test_")
+	log, err := os.ReadFile(filepath.Join(q.dir, "data", "gateway.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustContain(t, string(log), `"msg":"the store is open","store":"sqlite","at":"`+filepath.Join(q.dir, "data", "farebox.db")+`"`)
 	children := childrenOf(t, second.PID())
 	if len(children) != 2 {
 		t.Errorf("%d processes run beside it: %v; want 2", len(children), children)

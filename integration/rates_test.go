@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+
 	"github.com/fareboxhq/farebox/integration/harness"
 
 	"github.com/fareboxhq/farebox/internal/clock"
@@ -216,8 +218,8 @@ func tooOften(t *testing.T, a limited, style string) {
 }
 
 // TestRateIsToldEverywhere: each response to a known key tells what is left of
-// its rate, whatever became of the request; of what the server says of a rate of
-// its own nothing is left. A response to an unknown token tells nothing.
+// its rate, whatever became of the request, and those to what counts apart take
+// nothing from it; of what the server says of a rate of its own nothing is left. A response to an unknown token tells nothing.
 func TestRateIsToldEverywhere(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -247,7 +249,6 @@ func TestRateIsToldEverywhere(t *testing.T) {
 	left := 50
 	expect := func(what string, status int, code string, got limited, err error) {
 		t.Helper()
-		left--
 		if err != nil || got.status != status || got.code != code || got.limit != 50 || got.remaining != left || got.reset <= 0 {
 			t.Errorf("%s: %d %s, limit %d, remaining %d, reset %d, %v: %s; want %d %s and %d", what, got.status, got.code, got.limit, got.remaining, got.reset, err, got.body, status, code, left)
 		}
@@ -263,11 +264,20 @@ func TestRateIsToldEverywhere(t *testing.T) {
 		{harness.ToolCall(1, "free", `{}`), 200, ""}, {harness.ToolCall(1, "free_streams", `{}`), 200, ""}, {harness.ToolCall(1, "free_fails", `{}`), 500, ""}, {harness.ToolCall(1, "free_breaks", `{}`), 200, "UPSTREAM_FAILED"},
 		{harness.ToolCall(1, "paid", `{}`), 200, ""}, {harness.ToolCall(1, "paid_streams", `{}`), 200, ""}, {harness.ToolCall(1, "paid_fails", `{}`), 500, ""}, {harness.ToolCall(1, "paid_breaks", `{}`), 200, "UPSTREAM_FAILED"},
 		{harness.ToolCall(1, "dear", `{}`), 200, "INSUFFICIENT_BALANCE"}, {harness.ToolCall(1, "unknown", `{}`), 200, "TOOL_UNKNOWN"},
-		{`{"jsonrpc":"2.0","id":1,"method":"tools/list"}`, 200, ""}, {`{"jsonrpc":"2.0","id":1,"method":"vendor/x"}`, 200, "METHOD_UNKNOWN"},
-		{`{"jsonrpc":"2.0","method":"notifications/initialized"}`, 202, ""}, {`{`, 400, "MESSAGE_MALFORMED"}, {`[]`, 400, "MESSAGE_INVALID"},
+		{`{"jsonrpc":"2.0","id":1,"method":"vendor/x"}`, 200, "METHOD_UNKNOWN"}, {`{"jsonrpc":"2.0","id":1,"method":"logging/setLevel","params":{"level":"info"}}`, 200, ""},
+		{`{`, 400, "MESSAGE_MALFORMED"}, {`[]`, 400, "MESSAGE_INVALID"},
 	} {
 		got, err := ask(g, key.Secret, c.body)
+		left--
 		expect(c.body, c.status, c.code, got, err)
+	}
+	// What asks for no work takes nothing from what is left.
+	for body, status := range map[string]int{
+		`{"jsonrpc":"2.0","id":1,"method":"tools/list"}`: 200, `{"jsonrpc":"2.0","method":"notifications/initialized"}`: 202,
+		`{"jsonrpc":"2.0","id":1,"method":"ping"}`: 200, `{"jsonrpc":"2.0","id":1,"result":{}}`: 200,
+	} {
+		got, err := ask(g, key.Secret, body)
+		expect(body, status, "", got, err)
 	}
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, g.Endpoint(), nil)
 	if err != nil {
@@ -295,5 +305,86 @@ func TestRateIsToldEverywhere(t *testing.T) {
 	}
 	if got, err := ask(g, mistype(key.Secret), harness.ToolCall(1, "free", `{}`)); err != nil || got.status != 401 || got.limit != -1 || got.remaining != -1 {
 		t.Errorf("an unknown token: %+v, %v", got, err)
+	}
+}
+
+// TestHandshakesCountApart: a rate of one call a day lets clients connect and list
+// again and again, also when the call was made. The second call is told why, and
+// that there is no use in asking again soon. Handshakes have a bound all the same.
+func TestHandshakesCountApart(t *testing.T) {
+	t.Parallel()
+	recorder := harness.Record(t, binaries.StartWeather(t))
+	g := binaries.StartGateway(t, harness.Site(recorder.URL, "server weather", "provider acme", "free list_cities", "rate_limit 1/24h"))
+	_, key := g.NewAgent(t, "alice", "")
+	served := 0
+	for range 4 {
+		session := g.Connect(t, key.Secret, nil)
+		if tools, err := session.ListTools(t.Context(), nil); err != nil || len(tools.Tools) == 0 {
+			t.Fatalf("a list: %v", err)
+		}
+		if err := session.Ping(t.Context(), nil); err != nil {
+			t.Fatalf("a ping: %v", err)
+		}
+		result, err := session.CallTool(t.Context(), &mcp.CallToolParams{Name: "list_cities"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !result.IsError {
+			served++
+			continue
+		}
+		mustContain(t, harness.Text(result), "this key has asked too often. It may ask 1 times in 24h", "Wait 86")
+	}
+	if n := recorder.Calls("list_cities"); served != 1 || n != 1 {
+		t.Errorf("%d calls were served, and the server ran %d; want one", served, n)
+	}
+
+	// 60 at once and one a second.
+	began, pinged := clock.Now(), 0
+	var refused limited
+	for refused.code == "" {
+		var err error
+		if refused, err = ask(g, key.Secret, `{"jsonrpc":"2.0","id":"p","method":"ping"}`); err != nil {
+			t.Fatal(err)
+		}
+		if pinged++; pinged > 60+int(clock.Since(began).Seconds())+1 {
+			t.Fatalf("%d pings were served", pinged)
+		}
+	}
+	if refused.code != "RATE_LIMITED" || refused.status != http.StatusOK || refused.retryMS < 1 || refused.retryMS > 1000 {
+		t.Errorf("%d %s", refused.status, refused.body)
+	}
+	mustContain(t, refused.text, "60 times in 1m")
+}
+
+// TestClientsReadTheirRate: promise 8, for a key that asks too often: in both
+// styles of errors the user of each client reads how often the key may ask and how
+// long to wait, if the client shows the body of a 429, and the session goes on.
+func TestClientsReadTheirRate(t *testing.T) {
+	t.Parallel()
+	for _, style := range []string{"mcp", "http"} {
+		g := binaries.StartGateway(t, harness.Site(binaries.StartEverything(t), "server everything", "provider acme", "free echo", "rate_limit 1/1h", "error_style "+style))
+		for name, open := range map[string]func(*testing.T, *harness.Gateway, string) caller{
+			"go-sdk": goSDK, "mcp-go": mcpGo, "typescript": typeScript, "mcp-remote": mcpRemote,
+		} {
+			t.Run(name+" "+style, func(t *testing.T) {
+				t.Parallel()
+				_, key := g.NewAgent(t, name, "")
+				call := open(t, g, key.Secret)
+				if got := call(t, "echo", map[string]any{"message": "hello"}); got.Failed {
+					t.Fatalf("the first call: %+v", got)
+				}
+				rate, wait := "It may ask 1 times in 1h", "seconds, then ask again"
+				if name == "go-sdk" && style == "http" { // it does not read the body of a 429
+					rate, wait = "Too Many Requests", "Too Many Requests"
+				}
+				for range 2 { // the session goes on
+					got := call(t, "echo", map[string]any{"message": "hello"})
+					if !got.Failed || !strings.Contains(got.Text, rate) || !strings.Contains(got.Text, wait) {
+						t.Errorf("the user is told %+v", got)
+					}
+				}
+			})
+		}
 	}
 }

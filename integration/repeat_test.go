@@ -187,7 +187,7 @@ func TestRepeatedCall(t *testing.T) {
 			c.g.VerifyLedger(t)
 		})
 	}
-	if n := g.Metrics(t)[`farebox_charges_total{result="replayed",server="counted",tool="other"}`]; n != 1 {
+	if n := g.Metrics(t)[`farebox_charges_total{environment="live",result="replayed",server="counted",tool="other"}`]; n != 1 {
 		t.Errorf("%v replays were counted since the last start, want 1", n)
 	}
 }

@@ -9,8 +9,10 @@ import (
 	"runtime/debug"
 	_ "time/tzdata" // where the system has no time zones
 
+	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
+	"go.uber.org/zap"
 
 	_ "github.com/fareboxhq/farebox/caddymodule"
 )
@@ -19,6 +21,10 @@ func main() {
 	if len(os.Args) == 2 && (os.Args[1] == "version" || os.Args[1] == "--version") {
 		fmt.Printf("Farebox %s\nCaddy ", version()) // and Caddy's own command goes on with its version
 		os.Args[1] = "version"
+	}
+	if len(os.Args) > 1 && os.Args[1] == "validate" {
+		// How Caddy came to the config is no part of the answer. What it warns of is.
+		*caddy.Log() = *caddy.Log().WithOptions(zap.IncreaseLevel(zap.WarnLevel))
 	}
 	caddycmd.Main()
 }

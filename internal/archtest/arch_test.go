@@ -116,7 +116,7 @@ var only = []struct {
 	reason string
 }{
 	{"github.com/caddyserver/caddy/", []string{"caddymodule", "xcaddy"}, "what Farebox does must be testable and usable without Caddy"},
-	{"go.uber.org/zap", []string{"caddymodule"}, "the other packages log with log/slog"},
+	{"go.uber.org/zap", []string{"caddymodule", "xcaddy"}, "the other packages log with log/slog"},
 	{"database/sql", []string{"internal/sqlitestore", "internal/pgstore"}, "SQL stays in the stores"},
 	{"github.com/jackc/pgx", []string{"internal/pgstore", "internal/pgserver", "internal/pgtest"}, "PostgreSQL is one store's affair; the others make databases for tests and demonstrations"},
 	{module + "internal/pgtest", nil, "it makes databases for tests alone"},

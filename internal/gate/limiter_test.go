@@ -16,6 +16,8 @@ func (l neverAsked) Take(_ string, buckets [2]Bucket) Quota {
 	return Quota{}
 }
 
+func (l neverAsked) Move(_ string, _, buckets [2]Bucket, _ bool) Quota { return l.Take("", buckets) }
+
 // A key whose rate is none, as only a database could have it that something else
 // has written to, is refused: nothing is counted by it.
 func TestOddRateOfKeyIsRefused(t *testing.T) {
@@ -25,12 +27,41 @@ func TestOddRateOfKeyIsRefused(t *testing.T) {
 		{Per: time.Minute}, {Burst: 1}, {Requests: 1, Burst: 1}, {Requests: -1, Per: time.Minute, Burst: 1}, {Requests: 1, Per: time.Minute, Burst: -1},
 		{Requests: 1, Per: time.Minute, Burst: math.MaxInt64}, {Requests: math.MaxInt64, Per: math.MaxInt64, Burst: 1},
 	} {
-		quota, refusal := b.Count(&keys.Key{ID: "key_1", Lineage: "key_1", Limits: &keys.Limits{Rate: rate}})
+		key := &keys.Key{ID: "key_1", Lineage: "key_1", Limits: &keys.Limits{Rate: rate}}
+		quota, refusal := b.Count(key)
 		if refusal == nil || refusal.Code != PlatformUnavailable || quota != (Quota{}) {
+			t.Errorf("%+v: %v", rate, refusal)
+		}
+		if quota, refusal = b.CountUpkeep(key, false); refusal == nil || refusal.Code != PlatformUnavailable || quota != (Quota{}) {
 			t.Errorf("%+v: %v", rate, refusal)
 		}
 	}
 	if _, refusal := b.Count(&keys.Key{Limits: &keys.Limits{Day: 1}}); refusal != nil {
 		t.Errorf("no rate: %v", refusal)
+	}
+	if _, refusal := b.CountUpkeep(&keys.Key{}, false); refusal != nil {
+		t.Errorf("no rate: %v", refusal)
+	}
+}
+
+// Upkeep has a bound wherever other requests have one: ten times theirs, and at
+// least one a second with 60 at once, so that clients can connect however small
+// the rate is. No sum overflows.
+func TestUpkeepIsBounded(t *testing.T) {
+	for text, want := range map[string]string{
+		"1/24h": "60/1m", "1/1m": "60/1m", "5/1m burst 20": "60/1m burst 200", "6/1m": "60/1m", "60/1m burst 100": "600/1m burst 1000",
+		"100/1s burst 1": "1000/1s burst 60", "1000000/1s": "10000000/1s", "1000/24h burst 1000": "60/1m burst 10000",
+	} {
+		rate, err := keys.ParseRate(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := upkeepRate(rate)
+		if got.String() != want || got.Every() > rate.Every() || got.Every() <= 0 || time.Duration(got.Burst)*got.Every() <= 0 {
+			t.Errorf("%s: %s, one in %s; want %s", text, got, got.Every(), want)
+		}
+	}
+	if got := upkeepRate(keys.Rate{}); !got.IsZero() {
+		t.Errorf("no rate: %s", got)
 	}
 }

@@ -54,16 +54,22 @@ func (r Rate) String() string {
 	if r.IsZero() {
 		return "none"
 	}
+	per := r.Period()
+	if r.Burst == r.Requests {
+		return fmt.Sprintf("%d/%s", r.Requests, per)
+	}
+	return fmt.Sprintf("%d/%s burst %d", r.Requests, per, r.Burst)
+}
+
+// Period returns the time that the requests are counted over, such as "1m".
+func (r Rate) Period() string {
 	per := r.Per.String()
 	for _, zero := range []string{"m0s", "h0m"} { // "1m0s" is 1m
 		if strings.HasSuffix(per, zero) {
 			per = per[:len(per)-2]
 		}
 	}
-	if r.Burst == r.Requests {
-		return fmt.Sprintf("%d/%s", r.Requests, per)
-	}
-	return fmt.Sprintf("%d/%s burst %d", r.Requests, per, r.Burst)
+	return per
 }
 
 var errRate = errors.New("want requests in a time, and how many may come at once, as in: 60/1m burst 100")

@@ -87,6 +87,23 @@ func KnownMethod(era Era, m *Message) bool {
 	return false
 }
 
+// IsUpkeep reports whether a message only begins, keeps and ends a session, looks
+// at what there is, or belongs to a request that was made before: it asks for no
+// work of the server's own.
+func IsUpkeep(m *Message) bool {
+	switch m.Kind {
+	case KindResponse: // to what the server asked in the course of a call
+		return true
+	case KindNotification:
+		return sessionNotification(m.Method)
+	}
+	switch m.Method {
+	case methodInitialize, "ping", "server/discover", "tools/list", "prompts/list", "resources/list", "resources/templates/list":
+		return true
+	}
+	return false
+}
+
 // notificationPrefix begins the names of the protocol's notifications, and of
 // those of its extensions.
 const notificationPrefix = "notifications/"

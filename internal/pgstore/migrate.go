@@ -47,7 +47,7 @@ func migrate(ctx context.Context, o *Options, progress func(done, total int64)) 
 	}
 	db := stdlib.OpenDB(*config)
 	defer func() { err = errors.Join(err, db.Close()) }()
-	if to, err = known(); err != nil {
+	if to, err = Schema(); err != nil {
 		return 0, 0, err
 	}
 	if from, err = versionOf(ctx, db); err != nil {
@@ -62,9 +62,9 @@ func migrate(ctx context.Context, o *Options, progress func(done, total int64)) 
 	return migrateLocked(ctx, db, o, progress)
 }
 
-// known is the version of the schema that this program works with: the number
-// in the name of the last file.
-func known() (version int64, err error) {
+// Schema returns the version of the schema that this program works with, which an
+// open store has: the number in the name of the last file.
+func Schema() (version int64, err error) {
 	files, err := fs.Glob(migrationFiles, "migrations/*.sql")
 	for _, file := range files {
 		n, err := goose.NumericComponent(file)

@@ -43,12 +43,51 @@ func TestRatesAreExact(t *testing.T) {
 			if allowed {
 				tokens -= int64(every)
 			}
-			want := gate.Quota{Limit: rate.Burst, Remaining: tokens / int64(every), Reset: time.Duration(rate.Burst*int64(every) - tokens)}
+			want := gate.Quota{Rate: rate, Limit: rate.Burst, Remaining: tokens / int64(every), Reset: time.Duration(rate.Burst*int64(every) - tokens)}
 			if !allowed {
 				want.Wait = every - time.Duration(tokens)
 			}
 			if q != want {
 				t.Fatalf("got %+v, want %+v", q, want)
+			}
+		}
+	})
+}
+
+// A request that is moved to other buckets is as if it had never been counted in
+// the first ones, which stay as exact as they are, and counts in the others by
+// their own rate. What is told is what is left of the first.
+func TestMovedRatesAreExact(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		r, now := testRates()
+		only, now2 := testRates() // sees the calls alone
+		calls := keys.Rate{Requests: 5, Per: time.Minute, Burst: rapid.Int64Range(1, 5).Draw(t, "burst")}
+		upkeep := keys.Rate{Requests: 1, Per: time.Second, Burst: 3}
+		from, to := at("weather", calls), [2]gate.Bucket{{Server: "weather", Upkeep: true, Rate: upkeep}}
+		free, allowed := time.Duration(0), 0 // of upkeep: when its bucket is full again
+		for range 200 {
+			pause := time.Duration(rapid.Int64Range(0, int64(20*time.Second)).Draw(t, "pause"))
+			*now += pause
+			*now2 += pause
+			first := r.Take("key_1", from)
+			if rapid.Bool().Draw(t, "a call") {
+				if want := only.Take("key_1", from); first != want {
+					t.Fatalf("a call: got %+v, want %+v", first, want)
+				}
+				continue
+			}
+			got := r.Move("key_1", from, to, first.Wait == 0)
+			if free = max(free, *now) + upkeep.Every(); free > *now+3*upkeep.Every() {
+				free -= upkeep.Every()
+				if got.Wait == 0 || got.Rate != upkeep {
+					t.Fatalf("too much upkeep: got %+v", got)
+				}
+				continue
+			}
+			allowed++
+			want := left(calls, *now, only.full[rateBucket{"key_1", "weather", false}])
+			if got != want {
+				t.Fatalf("upkeep %d: got %+v, want %+v", allowed, got, want)
 			}
 		}
 	})

@@ -74,7 +74,7 @@ func New(held func() int64) *Metrics {
 		requests:  counter("requests_total", "Requests by server, method and decision.", "server", "method", "decision"),
 		lookups:   counter("key_lookups_total", "Key lookups by where the answer came from and what it was.", "source", "result"),
 		lookup:    histogram("key_lookup_seconds", "How long key lookups took."),
-		charges:   counter("charges_total", "Ended paid calls by server, price book entry and result.", "server", "tool", "result"),
+		charges:   counter("charges_total", "Ended paid calls by server, price book entry, environment of the key and result.", "server", "tool", "environment", "result"),
 		charged:   counter("charged_microunits_total", "Captured micro-units of the currency; refunds are not taken off.", "server", "tool", "environment"),
 		reserve:   histogram("reserve_seconds", "How long reservations took."),
 		capture:   histogram("capture_seconds", "How long durable captures took."),
@@ -208,13 +208,12 @@ func (m meter) Captured(took time.Duration) { m.capture.Observe(took.Seconds()) 
 func (m meter) Unjudged(entry string) { m.unjudged.WithLabelValues(m.server, entry).Inc() }
 
 func (m meter) Charge(entry string, result gate.Result, amount ledger.Amount, sandbox bool) {
-	m.charges.WithLabelValues(m.server, entry, string(result)).Inc()
-	if result != gate.ResultCaptured {
-		return
-	}
 	environment := "live"
 	if sandbox {
 		environment = "test"
 	}
-	m.charged.WithLabelValues(m.server, entry, environment).Add(float64(amount))
+	m.charges.WithLabelValues(m.server, entry, environment, string(result)).Inc()
+	if result == gate.ResultCaptured {
+		m.charged.WithLabelValues(m.server, entry, environment).Add(float64(amount))
+	}
 }

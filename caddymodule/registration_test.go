@@ -1,0 +1,141 @@
+package caddymodule
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/fareboxhq/farebox/internal/admin"
+	"github.com/fareboxhq/farebox/internal/gate"
+	"github.com/fareboxhq/farebox/internal/keys"
+	"github.com/fareboxhq/farebox/internal/mcp"
+)
+
+const registering = `{"redirect_uris":["http://localhost:1/callback"],"token_endpoint_auth_method":"none"}`
+
+// register asks a site to register a client, of which the rest is next.
+func register(t *testing.T, app *App, url, contentType string, next caddyhttp.HandlerFunc) (*httptest.ResponseRecorder, error) {
+	t.Helper()
+	app.settings = &admin.Settings{Secrets: &keys.DefaultFormat}
+	r := httptest.NewRequest(http.MethodPost, url, strings.NewReader(registering))
+	r.Header.Set("Content-Type", contentType)
+	w := httptest.NewRecorder()
+	return w, (&Metadata{app: app}).ServeHTTP(w, r, next)
+}
+
+// toldToSend holds an answer against the form that clients read (RFC 7591,
+// 3.2.2), whose description names the header and whom to ask, in the characters
+// that it may have (RFC 6749, 5.2).
+func toldToSend(t *testing.T, w *httptest.ResponseRecorder, header string) {
+	t.Helper()
+	var refused registrationRefusal
+	if err := json.Unmarshal(w.Body.Bytes(), &refused); err != nil || w.Code != http.StatusBadRequest || w.Header().Get("Content-Type") != "application/json" || w.Header().Get("Cache-Control") != "no-store" {
+		t.Fatalf("%d %v %s: %v", w.Code, w.Header(), w.Body, err)
+	}
+	allowed := regexp.MustCompile(`^[\x20-\x21\x23-\x5B\x5D-\x7E]+$`)
+	if refused.Code != "access_denied" || !allowed.MatchString(refused.Description) || !strings.Contains(refused.Description, header) || !strings.Contains(refused.Description, "whoever runs this gateway") {
+		t.Errorf("%+v", refused)
+	}
+}
+
+// A client that wants to register is told to send a key, where the site answers
+// nothing of its own. What an operator serves at that path is never shadowed: an
+// authorization server, a page, an error.
+func TestRegistrationIsRefusedInPlaceOfNothing(t *testing.T) {
+	const header = "Authorization: Bearer sk_live_..."
+	fails := func(status int) caddyhttp.HandlerFunc {
+		return func(http.ResponseWriter, *http.Request) error { return caddyhttp.Error(status, nil) }
+	}
+	for name, next := range map[string]caddyhttp.HandlerFunc{
+		"nothing":         func(http.ResponseWriter, *http.Request) error { return nil },
+		"error 404":       fails(http.StatusNotFound),
+		"a file server's": fails(http.StatusMethodNotAllowed),
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, url := range []string{"https://a.example/register", "https://a.example/weather/register"} {
+				w, err := register(t, new(App), url, "application/json; charset=utf-8", next)
+				if err != nil {
+					t.Fatal(err)
+				}
+				toldToSend(t, w, header)
+			}
+		})
+	}
+	for name, c := range map[string]struct {
+		url, contentType string
+		next             caddyhttp.HandlerFunc
+		code             int
+	}{
+		"an authorization server": {"https://a.example/register", "application/json", func(w http.ResponseWriter, _ *http.Request) error {
+			w.WriteHeader(http.StatusCreated)
+			return nil
+		}, http.StatusCreated},
+		"one that has no registration": {"https://a.example/register", "application/json", func(w http.ResponseWriter, _ *http.Request) error {
+			w.WriteHeader(http.StatusNotFound)
+			return nil
+		}, http.StatusNotFound},
+		"one that is down":   {"https://a.example/register", "application/json", fails(http.StatusBadGateway), http.StatusBadGateway},
+		"a page's form":      {"https://a.example/register", "application/x-www-form-urlencoded", fails(http.StatusNotFound), http.StatusNotFound},
+		"another path":       {"https://a.example/registers", "application/json", fails(http.StatusNotFound), http.StatusNotFound},
+		"a host with oauth":  {"https://b.example/register", "application/json", fails(http.StatusNotFound), http.StatusNotFound},
+		"no type of content": {"https://a.example/register", "", fails(http.StatusNotFound), http.StatusNotFound},
+	} {
+		t.Run(name, func(t *testing.T) {
+			app := new(App)
+			if err := app.register(withOAuth(t, "weather", "https://b.example/mcp", nil)); err != nil {
+				t.Fatal(err)
+			}
+			w, err := register(t, app, c.url, c.contentType, c.next)
+			code := w.Code
+			if handled, ok := err.(caddyhttp.HandlerError); ok {
+				code = handled.StatusCode
+			}
+			if code != c.code || w.Body.Len() > 0 {
+				t.Errorf("%d %s, %v; want %d", code, w.Body, err, c.code)
+			}
+		})
+	}
+}
+
+// A client that registers at the path of a server is told the same, with the
+// header that this server takes keys in. A message there is a message, and with a
+// key that is good, or with oauth, nothing is different.
+func TestRegistrationAtAServer(t *testing.T) {
+	missing, invalid := &gate.Refusal{Code: gate.TokenMissing}, &gate.Refusal{Code: gate.TokenInvalid}
+	for name, c := range map[string]struct {
+		path, body string
+		resource   string
+		refusal    *gate.Refusal
+		told       bool
+	}{
+		"no key":          {"/mcp/register", registering, "", missing, true},
+		"a bad key":       {"/register", registering, "", invalid, true},
+		"a message":       {"/mcp/register", paidCall, "", missing, false},
+		"elsewhere":       {"/mcp", registering, "", missing, false},
+		"oauth":           {"/mcp/register", registering, "https://a.example/mcp", missing, false},
+		"another refusal": {"/mcp/register", registering, "", &gate.Refusal{Code: gate.OriginForbidden}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			x, w := exchangeFor(t, paidCall)
+			credential := x.h.credential
+			x.h = withOAuth(t, "weather", c.resource, nil)
+			x.h.secrets, x.h.credential = &keys.DefaultFormat, credential
+			x.h.credential.name = "X-API-Key"
+			x.r = httptest.NewRequest(http.MethodPost, c.path, strings.NewReader(c.body)).WithContext(x.r.Context())
+			x.r.Header.Set("Content-Type", "application/json")
+			x.body, x.message = nil, mcp.Message{}
+			defer x.memory.Close()
+			x.refuse(c.refusal)
+			if c.told {
+				toldToSend(t, w, "Authorization: Bearer sk_live_..., or as the header X-API-Key")
+			} else if strings.Contains(w.Body.String(), "error_description") || !strings.Contains(w.Body.String(), string(c.refusal.Code)) {
+				t.Errorf("%d %s", w.Code, w.Body)
+			}
+		})
+	}
+}
