@@ -39,7 +39,7 @@ func (f *Fee) compile(provider string) (ledger.Share, error) {
 	if err := ledger.ValidName(f.Account); err != nil {
 		return 0, fmt.Errorf("fee: %w", err)
 	}
-	if f.Account == provider {
+	if ledger.FoldName(f.Account) == ledger.FoldName(provider) {
 		return 0, errors.New("fee: the account is the provider, which gets all of the charge anyway")
 	}
 	return share, nil

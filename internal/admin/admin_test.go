@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -109,7 +110,8 @@ func TestAccounts(t *testing.T) {
 		}
 	}
 	o.refused(Exists, `"alice" exists already`, "POST", "accounts", map[string]string{"name": "alice"})
-	o.refused(Invalid, "want 1 to 64 of a-z", "POST", "accounts", map[string]string{"name": "Alice"})
+	o.refused(Exists, `"ALICE" exists already`, "POST", "accounts", map[string]string{"name": "ALICE"})
+	o.refused(Invalid, "want 1 to 254 ASCII letters", "POST", "accounts", map[string]string{"name": "alice/1"})
 	o.refused(Invalid, "unknown field", "POST", "accounts", map[string]string{"nom": "bob"})
 	o.refused(NotFound, `no account "bob"`, "GET", "accounts/bob", nil)
 	o.refused(NotFound, "same version", "GET", "nothing", nil)
@@ -125,6 +127,30 @@ func TestAccounts(t *testing.T) {
 	}
 	if seen != 2 {
 		t.Errorf("listed %d accounts, want 2: system accounts are not the operator's", seen)
+	}
+}
+
+// oddNames are names of accounts that need care in a path or a query.
+var oddNames = []string{"Jane.Doe+mcp@Example.com", "auth0|5f7c8ec7", "user:123", "o'brien@example.com", "b64==", "x~y"}
+
+// An e-mail address, or an id of another system, is a name like any other: in
+// paths, in queries and in bodies.
+func TestOddNames(t *testing.T) {
+	o := newOffice(t)
+	for _, name := range oddNames {
+		a := o.account(name)
+		path := "accounts/" + url.PathEscape(name)
+		if got := do[AccountView](o, "GET", path, nil); got.ID != a.ID || got.Name != name {
+			t.Errorf("%s: %+v", name, got)
+		}
+		if got := do[AccountView](o, "POST", path+"/credits", Credit{Amount: 5, Reason: "r"}); got.ID != a.ID || got.Balance != 5 {
+			t.Errorf("%s: %+v", name, got)
+		}
+		k := do[KeyView](o, "POST", "keys", NewKey{Account: name})
+		listed := do[List[KeyView]](o, "GET", "keys?account="+url.QueryEscape(name), nil)
+		if k.Account != a.ID || len(listed.Items) != 1 || listed.Items[0].ID != k.ID {
+			t.Errorf("%s: %+v", name, listed)
+		}
 	}
 }
 

@@ -13,6 +13,7 @@ package ledger
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -24,7 +25,7 @@ const Funding = "@funding"
 // agent's owner spends from it, an MCP provider earns into it.
 type Account struct {
 	ID          string // "acct_" and a UUIDv7
-	Name        string // unique; see ValidName
+	Name        string // unique in any case; see ValidName and FoldName
 	CreatedAt   time.Time
 	CreditLimit Amount // how far below zero the live purse may go; 0 by default
 	Caps        Caps   // on what all its keys spend, at all servers together
@@ -49,21 +50,62 @@ type Purse struct {
 // Available is what may still be reserved without credit: Balance - Reserved.
 func (p Purse) Available() Amount { return p.Balance - p.Reserved }
 
-const maxName = 64
+// MaxName is how long the name of an account may be: as long as an e-mail address
+// (RFC 5321, 4.5.3.1).
+const MaxName = 254
+
+// namePunctuation is what stands in names of accounts beside letters and digits:
+// what e-mail addresses and the ids of other systems have. A slash is not among it,
+// for proxies unescape it in the paths of requests.
+const namePunctuation = "-_.@+|:=~'"
 
 // ValidName reports, as an error that says what is allowed, whether an
-// operator's account may have the name: 1 to 64 of a-z, 0-9, '-', '_' and '.',
-// beginning with a letter or digit and not with the "acct_" of ids.
+// operator's account may have the name: an e-mail address, an id of another
+// system such as auth0|5f7c8ec7, or what else is 1 to MaxName ASCII letters, digits
+// and some punctuation, beginning with a letter or digit and not with the
+// "acct_" of ids. So no two names look alike but for their case, which stores do
+// not tell apart: see FoldName.
 func ValidName(name string) error {
-	ok := len(name) >= 1 && len(name) <= maxName && (len(name) < 5 || name[:5] != "acct_")
+	const id = "acct_"
+	ok := len(name) >= 1 && len(name) <= MaxName && (len(name) < len(id) || FoldName(name[:len(id)]) != id)
 	for i, c := range []byte(name) {
-		letter := 'a' <= c && c <= 'z' || '0' <= c && c <= '9'
-		ok = ok && (letter || i > 0 && (c == '-' || c == '_' || c == '.'))
+		letter := 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
+		ok = ok && (letter || i > 0 && strings.IndexByte(namePunctuation, c) >= 0)
 	}
 	if !ok {
-		return fmt.Errorf("account name %q is not allowed: want 1 to %d of a-z, 0-9, '-', '_', '.', beginning with a letter or digit and not with acct_", name, maxName)
+		return fmt.Errorf("account name %q is not allowed: want 1 to %d ASCII letters, digits and %s, beginning with a letter or digit and not with acct_",
+			clip(name), MaxName, namePunctuation)
 	}
 	return nil
+}
+
+// FoldName returns what two names have in common that are one name: an account
+// is found by its name in any case, and no other may have it in another.
+func FoldName(name string) string {
+	for i := range len(name) {
+		if c := name[i]; 'A' <= c && c <= 'Z' {
+			return foldFrom(name, i)
+		}
+	}
+	return name
+}
+
+func foldFrom(name string, i int) string {
+	folded := []byte(name)
+	for ; i < len(folded); i++ {
+		if c := folded[i]; 'A' <= c && c <= 'Z' {
+			folded[i] = c + 'a' - 'A'
+		}
+	}
+	return string(folded)
+}
+
+// clip bounds a text that is repeated in an error.
+func clip(text string) string {
+	if len(text) <= MaxName {
+		return text
+	}
+	return strings.ToValidUTF8(text[:MaxName], "") + "…"
 }
 
 // State is where a charge stands. Reserved leads to exactly one of the others,

@@ -8,21 +8,37 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// TestValidName: names that could be taken for an id, a system account, a path
-// or another name are refused.
+// TestValidName: e-mail addresses and ids of other systems are names of accounts;
+// what could be taken for an id, a system account, a path or another name is refused.
 func TestValidName(t *testing.T) {
-	for _, name := range []string{"a", "0", "acme", "acct", "acct-1", "a.b_c-d", "acctx_", strings.Repeat("x", 64)} {
+	for _, name := range []string{
+		"a", "0", "acme", "acct", "acct-1", "a.b_c-d", "acctx_", "Acme", strings.Repeat("x", 254),
+		"jane.doe+mcp@Example.com", "o'brien@example.com", "auth0|5f7c8ec7c33c6c004bbafe82", "user:123", "user_2NNEqL2nrIRdJ194ndJqAHwEfxC", "base64==", "a~b",
+	} {
 		if err := ledger.ValidName(name); err != nil {
 			t.Errorf("%q: %v", name, err)
 		}
 	}
 	for _, name := range []string{
-		"", ledger.Funding, "@x", "acct_", "acct_1", "-a", ".a", "_a", "..", "Acme", "a b", "a/b", "a\x00", "é", "a\n", strings.Repeat("x", 65),
+		"", ledger.Funding, "@x", "acct_", "acct_1", "ACCT_1", "Acct_0190", "-a", ".a", "_a", "..", "+a", "a b", "a/b", "a\\b", "a%41", "a?b", "a#b", "a{b}", "a\"b",
+		"a\x00", "é", "аcme", "a\u200b", "a\n", "a\x7f", strings.Repeat("x", 255),
 	} {
 		if err := ledger.ValidName(name); err == nil {
 			t.Errorf("%q is allowed", name)
-		} else if !strings.Contains(err.Error(), "1 to 64") {
+		} else if !strings.Contains(err.Error(), "1 to 254") || len(err.Error()) > 1000 {
 			t.Errorf("the error for %q does not say what is allowed: %v", name, err)
+		}
+	}
+	if err := ledger.ValidName(strings.Repeat("é", 1<<20)); err == nil || len(err.Error()) > 2000 {
+		t.Error("a name without end is repeated in its error")
+	}
+}
+
+// TestFoldName: names that differ by the case of ASCII letters alone are one.
+func TestFoldName(t *testing.T) {
+	for name, want := range map[string]string{"": "", "acme": "acme", "aCmE@X.Y": "acme@x.y", "É": "É", "\u212a": "\u212a"} {
+		if got := ledger.FoldName(name); got != want {
+			t.Errorf("%q is %q, want %q", name, got, want)
 		}
 	}
 }

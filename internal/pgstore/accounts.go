@@ -89,7 +89,7 @@ func (s *Store) CreateAccount(ctx context.Context, a ledger.Account, audit ledge
 			return err
 		}
 		var named bool
-		if err := t.tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM account WHERE name = $1)`, a.Name).Scan(&named); err != nil {
+		if err := t.tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM account WHERE lower(name) = lower($1))`, a.Name).Scan(&named); err != nil {
 			return err
 		}
 		if named {
@@ -164,14 +164,14 @@ func (s *Store) UpdateAccount(ctx context.Context, id string, change func(*ledge
 	return ledger.Account{}, &outage{cause: errCrowded}
 }
 
-// Account returns the account of that id or name, or ledger.ErrNotFound.
+// Account returns the account of that id or name, in any case, or ledger.ErrNotFound.
 func (s *Store) Account(ctx context.Context, ref string) (ledger.Account, error) {
 	if err := ctx.Err(); err != nil {
 		return ledger.Account{}, err
 	}
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	a, err := s.account(ctx, `a.n = coalesce((SELECT x.n FROM account x WHERE x.id = $2), (SELECT x.n FROM account x WHERE x.name = $2))`, pack(ref))
+	a, err := s.account(ctx, `a.n = coalesce((SELECT x.n FROM account x WHERE x.id = $2), (SELECT x.n FROM account x WHERE lower(x.name) = lower($2 COLLATE "C")))`, pack(ref))
 	if errors.Is(err, ledger.ErrNotFound) {
 		return ledger.Account{}, fmt.Errorf("account %q: %w", ref, err)
 	}

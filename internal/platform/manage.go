@@ -125,11 +125,11 @@ type keyPath struct {
 }
 
 type refPath struct {
-	Ref string `path:"ref" maxLength:"64" doc:"The name or the id of the account"`
+	Ref string `path:"ref" maxLength:"254" doc:"The name or the id of the account"`
 }
 
 type fundRequest struct {
-	Ref  string `path:"ref" maxLength:"64" doc:"The name or the id of the account"`
+	Ref  string `path:"ref" maxLength:"254" doc:"The name or the id of the account"`
 	Body admin.Credit
 }
 
@@ -141,7 +141,7 @@ type pageQuery struct {
 // keyQuery repeats accountQuery: the library finds no parameters in an embedded
 // type that is not exported.
 type keyQuery struct {
-	Account  string `query:"account" maxLength:"64" doc:"Only of the account of that name or id"`
+	Account  string `query:"account" maxLength:"254" doc:"Only of the account of that name or id"`
 	After    string `query:"after" maxLength:"128" doc:"Where the part before ended: its next"`
 	Limit    int    `query:"limit" minimum:"1" maximum:"500" doc:"At most so many; 500 if absent"`
 	Kind     string `query:"kind" maxLength:"16" doc:"Only of this kind"`
@@ -149,7 +149,7 @@ type keyQuery struct {
 }
 
 type accountQuery struct {
-	Account string `query:"account" maxLength:"64" doc:"Only of the account of that name or id"`
+	Account string `query:"account" maxLength:"254" doc:"Only of the account of that name or id"`
 	After   string `query:"after" maxLength:"128" doc:"Where the part before ended: its next"`
 	Limit   int    `query:"limit" minimum:"1" maximum:"500" doc:"At most so many; 500 if absent"`
 }
@@ -228,7 +228,7 @@ func (p *Platform) showAccount(ctx context.Context, in *refPath) (*content[admin
 }
 
 type updateAccountRequest struct {
-	Ref  string `path:"ref" maxLength:"64" doc:"The name or the id of the account"`
+	Ref  string `path:"ref" maxLength:"254" doc:"The name or the id of the account"`
 	Body admin.AccountChange
 }
 

@@ -1,6 +1,7 @@
 package platform
 
 import (
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -8,6 +9,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/admin"
 	ids "github.com/fareboxhq/farebox/internal/id"
 	"github.com/fareboxhq/farebox/internal/keys"
+	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/wire"
 )
 
@@ -100,6 +102,22 @@ func TestManageMoney(t *testing.T) {
 	}
 	if v := do[admin.VerificationView](s, 200, "admin", "POST", "/ledger/verify", nil); len(v.Differences) != 0 || v.Transactions != first.Total {
 		t.Errorf("%+v", v)
+	}
+}
+
+// An e-mail address, or an id of another system, is a name like any other, in
+// paths and in queries.
+func TestOddNames(t *testing.T) {
+	s := newSite(t)
+	for _, name := range []string{"Jane.Doe+mcp@Example.com", "auth0|5f7c8ec7", "user:123", "o'brien@example.com", strings.Repeat("n", ledger.MaxName)} {
+		a := do[admin.AccountView](s, 201, "admin", "POST", "/accounts", admin.NewAccount{Name: name})
+		if got := do[admin.AccountView](s, 200, "admin", "GET", "/accounts/"+url.PathEscape(name), nil); got.ID != a.ID || got.Name != name {
+			t.Errorf("%s: %+v", name, got)
+		}
+		k := do[admin.KeyView](s, 201, "admin", "POST", "/keys", admin.NewKey{Account: name})
+		if got := do[admin.List[admin.KeyView]](s, 200, "admin", "GET", "/keys?account="+url.QueryEscape(name), nil); len(got.Items) != 1 || got.Items[0].ID != k.ID {
+			t.Errorf("%s: %+v", name, got)
+		}
 	}
 }
 

@@ -32,7 +32,7 @@ func (s *Store) CreateAccount(ctx context.Context, a ledger.Account, audit ledge
 		b := s.books
 		b.mu.Lock()
 		fresh := &account{n: b.count(), id: a.ID, name: a.Name, created: created, creditLimit: a.CreditLimit, caps: a.Caps}
-		nameTaken, idTaken := b.byName[a.Name] != nil, b.byID[a.ID] != nil
+		nameTaken, idTaken := b.byName[ledger.FoldName(a.Name)] != nil, b.byID[a.ID] != nil
 		b.mu.Unlock()
 		switch {
 		case nameTaken:
@@ -124,7 +124,7 @@ func (t *tx) loadLimits() error {
 	return failure(rows.Err())
 }
 
-// Account returns the account of that id or name, or ledger.ErrNotFound.
+// Account returns the account of that id or name, in any case, or ledger.ErrNotFound.
 func (s *Store) Account(ctx context.Context, ref string) (ledger.Account, error) {
 	if err := ctx.Err(); err != nil {
 		return ledger.Account{}, err
@@ -135,7 +135,7 @@ func (s *Store) Account(ctx context.Context, ref string) (ledger.Account, error)
 	b.sweep(s.now())
 	a := b.byID[ref]
 	if a == nil {
-		a = b.byName[ref]
+		a = b.byName[ledger.FoldName(ref)]
 	}
 	if a == nil {
 		return ledger.Account{}, fmt.Errorf("account %q: %w", ref, ledger.ErrNotFound)

@@ -21,7 +21,7 @@ const (
 type books struct {
 	mu       sync.Mutex
 	byID     map[string]*account
-	byName   map[string]*account
+	byName   map[string]*account // by ledger.FoldName
 	numbered []*account // by account.n; nil where there is none
 
 	day    int32 // by which reservations are counted
@@ -49,7 +49,7 @@ func (b *books) add(a *account) {
 	for int64(len(b.numbered)) <= a.n {
 		b.numbered = append(b.numbered, nil)
 	}
-	b.numbered[a.n], b.byID[a.id], b.byName[a.name] = a, a, a
+	b.numbered[a.n], b.byID[a.id], b.byName[ledger.FoldName(a.name)] = a, a, a
 }
 
 func (b *books) number(n int64) *account {

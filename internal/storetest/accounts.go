@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
@@ -14,6 +16,7 @@ func runAccounts(t *testing.T, open func(t *testing.T) Harness) {
 	each(t, open,
 		named{"an account is found by id and by name", accountRoundTrip},
 		named{"a name and an id are used once", accountUnique},
+		named{"a name may be an address or another system's id, and has no case", accountNames},
 		named{"what is no account is refused", accountInvalid},
 		named{"accounts are listed in parts, the ledger's own not", accountPages},
 		named{"accounts survive a crash", accountCrash},
@@ -53,10 +56,49 @@ func accountUnique(t *test) {
 	}
 }
 
+// accountNames: whatever ledger.ValidName allows is found again as it was given,
+// in any case, also after a crash, and no other account gets it in another case.
+func accountNames(t *test) {
+	ids := make(map[string]string)
+	for _, name := range []string{"Jane.Doe+mcp@Example.com", "o'brien@example.com", "auth0|5f7c8ec7", "user:123", "b64==", "x~y", strings.Repeat("N", ledger.MaxName)} {
+		ids[name] = t.account(name, 0, 0)
+	}
+	for range 2 {
+		for name, id := range ids {
+			for _, ref := range []string{name, strings.ToLower(name), strings.ToUpper(name), id} {
+				got, err := t.Store.Account(t.ctx, ref)
+				t.ok(err)
+				if got.ID != id || got.Name != name {
+					t.Fatalf("%q is account %q, want %q", ref, got.Name, name)
+				}
+			}
+			other := ledger.Account{ID: newID("acct_"), Name: swapCase(name)}
+			t.want(t.Store.CreateAccount(t.ctx, other, t.audit("account.create", "")), ledger.ErrExists)
+		}
+		for _, ref := range []string{"ACCT_" + strings.TrimPrefix(ids["user:123"], "acct_"), "jane.doe mcp@example.com", "user%3A123", "user"} {
+			_, err := t.Store.Account(t.ctx, ref)
+			t.want(err, ledger.ErrNotFound)
+		}
+		t.Store = t.Crash()
+	}
+}
+
+// swapCase returns the name with its letters in the other case.
+func swapCase(name string) string {
+	return strings.Map(func(c rune) rune {
+		if up := unicode.ToUpper(c); up != c {
+			return up
+		}
+		return unicode.ToLower(c)
+	}, name)
+}
+
 func accountInvalid(t *test) {
 	for _, a := range []ledger.Account{
 		{ID: newID("acct_"), Name: ledger.Funding},
 		{ID: newID("acct_"), Name: "acct_x"},
+		{ID: newID("acct_"), Name: "Acct_x"},
+		{ID: newID("acct_"), Name: "a\u0430"},
 		{ID: newID("acct_"), Name: ""},
 		{ID: "", Name: "fine"},
 		{ID: newID("acct_"), Name: "fine", CreditLimit: -1},
