@@ -124,9 +124,17 @@ Any HTTP client:
 }
 
 func printKey(w io.Writer, k admin.KeyView) {
-	printFields(w, "key", k.ID, "account", k.Account, "name", orDash(k.Name), "kind", k.Kind+", "+k.Environment,
+	printFields(w, "key", k.ID, "account", named(k.AccountName, k.Account), "name", orDash(k.Name), "kind", k.Kind+", "+k.Environment,
 		"state", k.State, "hint", k.Hint, "scopes", orDash(strings.Join(k.Scopes, " ")),
 		"servers", allOr(k.Servers), "caps", capsText(k.Caps), "rate", orDash(k.Rate), "created", k.CreatedAt.Format(time.RFC3339), "expires", timeOr(k.ExpiresAt, "never"), "last used", timeOr(k.LastUsedAt, "never"))
+}
+
+// named tells of an account by its name and its id.
+func named(name, id string) string {
+	if name == "" {
+		return id
+	}
+	return name + " (" + id + ")"
 }
 
 func orDash(s string) string {
@@ -163,9 +171,9 @@ func listKeys(c *connection) *cobra.Command {
 			f.StringVar(&kind, "kind", "", "Only those of this kind: "+strings.Join(keys.Kinds(), ", "))
 			f.Var(&expiring, "expiring", "Only those that can be used now and expire within this time: 14d, 12h")
 		},
-		[]string{"KEY", "HINT", "NAME", "KIND", "ENVIRONMENT", "STATE", "EXPIRES", "LAST USED"},
+		[]string{"KEY", "HINT", "ACCOUNT", "ACCOUNT ID", "NAME", "KIND", "ENVIRONMENT", "STATE", "EXPIRES", "LAST USED"},
 		func(k admin.KeyView) []any {
-			return []any{k.ID, k.Hint, orDash(k.Name), k.Kind, k.Environment, k.State, timeOr(k.ExpiresAt, "never"), timeOr(k.LastUsedAt, "never")}
+			return []any{k.ID, k.Hint, orDash(k.AccountName), k.Account, orDash(k.Name), k.Kind, k.Environment, k.State, timeOr(k.ExpiresAt, "never"), timeOr(k.LastUsedAt, "never")}
 		})
 }
 

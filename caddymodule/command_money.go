@@ -46,43 +46,6 @@ func addBookingFlags(cmd *cobra.Command, reason, id *string) {
 	cmd.Flags().StringVar(id, "id", "", "An id of your own, txn_ and a UUID, that makes a repetition harmless")
 }
 
-func chargePath(id string) string { return "charges/" + url.PathEscape(id) }
-
-func showCharge(c *connection) *cobra.Command {
-	return &cobra.Command{
-		Use: "show <charge-id>", Short: "Shows a charge", Args: exactly("<charge-id>"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return do(c, cmd, http.MethodGet, chargePath(args[0]), nil, printCharge)
-		},
-	}
-}
-
-func refundCharge(c *connection) *cobra.Command {
-	var refund admin.Refund
-	var amount string
-	cmd := &cobra.Command{
-		Use: "refund <charge-id>", Short: "Gives a charge back, in whole or in part", Args: exactly("<charge-id>"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if cmd.Flags().Changed("amount") {
-				parsed, err := ledger.ParseAmount(amount)
-				if err != nil {
-					return err
-				}
-				refund.Amount = &parsed
-			}
-			return do(c, cmd, http.MethodPost, chargePath(args[0])+"/refunds", refund, printCharge)
-		},
-	}
-	cmd.Flags().StringVar(&amount, "amount", "", "How much (default: all that is left of the charge)")
-	addBookingFlags(cmd, &refund.Reason, &refund.ID)
-	return cmd
-}
-
-func printCharge(w io.Writer, v admin.ChargeView) {
-	printFields(w, "charge", v.ID, "at", v.At.Format(time.RFC3339), "account", v.Account, "provider", v.Provider, "key", v.Key,
-		"server", v.Server, "tool", v.Tool, "amount", freeText(v.Amount, v.Free), "fee", v.Fee, "refunded", v.Refunded, "state", v.State, "environment", v.Environment)
-}
-
 // freeText tells what was paid, and by whom if not by the account.
 func freeText(amount ledger.Amount, free bool) string {
 	if free {

@@ -68,13 +68,18 @@ func collect[T any](c *connection, cmd *cobra.Command, path string, limit int) (
 			return nil, false, fmt.Errorf("the server's answer cannot be read: %w", err)
 		}
 		items = append(items, page.Items...)
-		if page.Archived > 0 {
-			fmt.Fprintf(cmd.ErrOrStderr(), "%d older ones, of all accounts, are in the archive.\n", page.Archived)
-		}
+		tellArchived(cmd, page.Archived)
 		if page.Next == "" || limit > 0 && len(items) >= limit {
 			return items, page.Next != "", nil
 		}
 		after = page.Next
+	}
+}
+
+// tellArchived says that a list does not go back to the beginning.
+func tellArchived(cmd *cobra.Command, n int64) {
+	if n > 0 {
+		fmt.Fprintf(cmd.ErrOrStderr(), "%d older ones, of all accounts, are in the archive.\n", n)
 	}
 }
 

@@ -68,20 +68,6 @@ func creditCommand(c *connection) *cobra.Command {
 	return cmd
 }
 
-func chargeCommand(c *connection) *cobra.Command {
-	var account string
-	list := listCommand(c, "Lists charges, newest first",
-		func() string { return "charges?account=" + url.QueryEscape(account) },
-		func(cmd *cobra.Command) {
-			cmd.Flags().StringVar(&account, "account", "", "Only those that this account paid, by name or id")
-		},
-		[]string{"AT", "CHARGE", "SERVER", "TOOL", "AMOUNT", "REFUNDED", "STATE", "ENVIRONMENT"},
-		func(v admin.ChargeView) []any {
-			return []any{v.At.Format(time.RFC3339), v.ID, v.Server, v.Tool, v.Amount, v.Refunded, v.State, v.Environment}
-		})
-	return group("charge", "Shows and refunds charges", list, showCharge(c), refundCharge(c))
-}
-
 func ledgerCommand(c *connection) *cobra.Command {
 	verify := &cobra.Command{
 		Use: "verify", Short: "Replays the books and compares", Args: exactly(),

@@ -26,6 +26,7 @@ type Store interface {
 	UpdateAccount(ctx context.Context, id string, change func(*ledger.Account) error, audit ledger.Audit) (ledger.Account, error)
 	Account(ctx context.Context, ref string) (ledger.Account, error)
 	Accounts(ctx context.Context, p ledger.Page) ([]ledger.Account, string, error)
+	AccountNames(ctx context.Context, ids []string) (map[string]string, error)
 	CreateKey(ctx context.Context, k keys.Key, a ledger.Audit) error
 	Key(ctx context.Context, id string) (keys.Key, error)
 	Keys(ctx context.Context, f ledger.KeyFilter) ([]keys.Key, string, error)

@@ -46,6 +46,7 @@ func NewHandler(s *Service, actor string, logger *slog.Logger) *Handler {
 		"POST " + Path + "keys/{id}/rotate":           h.rotateKey,
 		"GET " + Path + "audit":                       h.listAudit,
 		"GET " + Path + "charges":                     h.listCharges,
+		"GET " + Path + "charges/sum":                 h.sumCharges,
 		"GET " + Path + "charges/{id}":                h.showCharge,
 		"POST " + Path + "charges/{id}/refunds":       h.refund,
 		"GET " + Path + "ledger":                      h.listJournal,
@@ -195,7 +196,7 @@ func (h *Handler) fund(operation func(context.Context, Actor, Credit) (ledger.Ac
 
 func (h *Handler) showCharge(r *http.Request) (int, any, error) {
 	c, err := h.service.Charge(r.Context(), r.PathValue("id"))
-	return http.StatusOK, viewCharge(c), err
+	return http.StatusOK, h.service.ViewCharge(r.Context(), c), err
 }
 
 func (h *Handler) refund(r *http.Request) (int, any, error) {
@@ -205,7 +206,7 @@ func (h *Handler) refund(r *http.Request) (int, any, error) {
 	}
 	refund.Charge = r.PathValue("id")
 	c, err := h.service.Refund(r.Context(), h.by(r), refund)
-	return http.StatusOK, viewCharge(c), err
+	return http.StatusOK, h.service.ViewCharge(r.Context(), c), err
 }
 
 // listJournal also tells, on the first page, how many transactions there are.
@@ -233,12 +234,21 @@ func (h *Handler) listCharges(r *http.Request) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	rows, next, err := h.service.Charges(r.Context(), r.URL.Query().Get("account"), p)
-	view := viewList(rows, next, viewCharge)
-	if next == "" && err == nil {
-		_, view.Archived, err = h.service.ArchivedCounts(r.Context())
+	list, err := h.service.Charges(r.Context(), chargeQuery(r, p))
+	return http.StatusOK, list, err
+}
+
+func (h *Handler) sumCharges(r *http.Request) (int, any, error) {
+	sums, err := h.service.SumCharges(r.Context(), chargeQuery(r, ledger.Page{After: r.URL.Query().Get("after")}))
+	return http.StatusOK, sums, err
+}
+
+func chargeQuery(r *http.Request, p ledger.Page) ChargeQuery {
+	q := r.URL.Query()
+	return ChargeQuery{
+		Page: p, Account: q.Get("account"), Provider: q.Get("provider"), Key: q.Get("key"), Server: q.Get("server"), Tool: q.Get("tool"),
+		Since: q.Get("since"), Until: q.Get("until"),
 	}
-	return http.StatusOK, view, err
 }
 
 func (h *Handler) verify(r *http.Request, progress func(done, total int64)) (any, error) {

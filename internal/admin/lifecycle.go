@@ -28,28 +28,50 @@ type KeyQuery struct {
 }
 
 // Keys lists the keys that the query chooses, in the order of their creation.
-func (s *Service) Keys(ctx context.Context, q KeyQuery) ([]keys.Key, string, error) {
+func (s *Service) Keys(ctx context.Context, q KeyQuery) (List[KeyView], error) {
+	f, err := s.keyFilter(ctx, &q)
+	if err != nil {
+		return List[KeyView]{}, err
+	}
+	rows, next, err := s.store.Keys(ctx, f)
+	if err != nil {
+		return List[KeyView]{}, err
+	}
+	ids := make([]string, len(rows))
+	for i := range rows {
+		ids[i] = rows[i].Account
+	}
+	names, err := s.names(ctx, ids...)
+	if err != nil {
+		return List[KeyView]{}, err
+	}
+	now := s.now()
+	return viewList(rows, next, func(k keys.Key) KeyView { return viewKey(k, names, "", now) }), nil
+}
+
+// keyFilter returns what a store chooses by.
+func (s *Service) keyFilter(ctx context.Context, q *KeyQuery) (ledger.KeyFilter, error) {
 	f := ledger.KeyFilter{Page: q.Page, Kind: q.Kind}
 	if q.Kind != "" {
 		if _, err := keys.ParseKind(q.Kind); err != nil {
-			return nil, "", refuse(Invalid, "%v", err)
+			return f, refuse(Invalid, "%v", err)
 		}
 	}
 	if q.Expiring != "" {
 		d, err := time.ParseDuration(q.Expiring)
 		if err != nil || d <= 0 {
-			return nil, "", refuse(Invalid, "expiring %q is not a time from now, such as 336h", q.Expiring)
+			return f, refuse(Invalid, "expiring %q is not a time from now, such as 336h", q.Expiring)
 		}
 		f.ExpiresBy = s.now().Add(d)
 	}
 	if q.Account != "" {
 		a, err := s.Account(ctx, q.Account)
 		if err != nil {
-			return nil, "", err
+			return f, err
 		}
 		f.Account = a.ID
 	}
-	return s.store.Keys(ctx, f)
+	return f, nil
 }
 
 // KeyChange says what of a key to change; what is nil stays.

@@ -118,20 +118,6 @@ func (s *Service) Charge(ctx context.Context, id string) (ledger.Charge, error) 
 	return c, explain(err, "charge", id)
 }
 
-// Charges lists charges, newest first, of the account of that name or id; ""
-// lists all.
-func (s *Service) Charges(ctx context.Context, account string, p ledger.Page) ([]ledger.Charge, string, error) {
-	f := ledger.ChargeFilter{Page: p}
-	if account != "" {
-		a, err := s.Account(ctx, account)
-		if err != nil {
-			return nil, "", err
-		}
-		f.Account = a.ID
-	}
-	return s.store.Charges(ctx, f)
-}
-
 // Journal lists all movements of credits, oldest first.
 func (s *Service) Journal(ctx context.Context, p ledger.Page) ([]ledger.Transaction, string, error) {
 	return s.store.Journal(ctx, p)

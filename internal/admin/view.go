@@ -36,6 +36,7 @@ type KeyView struct {
 	Secret      string     `json:"secret,omitempty"`
 	Hint        string     `json:"hint"`
 	Account     string     `json:"account"`
+	AccountName string     `json:"account_name"`
 	Kind        string     `json:"kind"`
 	Environment string     `json:"environment"`
 	State       string     `json:"state"` // active, disabled, expired or deleted
@@ -53,9 +54,9 @@ type KeyView struct {
 	Successor   string     `json:"successor,omitempty"`
 }
 
-func viewKey(k keys.Key, secret string, now time.Time) KeyView {
+func viewKey(k keys.Key, names map[string]string, secret string, now time.Time) KeyView {
 	return KeyView{
-		ID: k.ID, Secret: secret, Hint: k.Hint, Account: k.Account, Kind: k.Kind.String(),
+		ID: k.ID, Secret: secret, Hint: k.Hint, Account: k.Account, AccountName: names[k.Account], Kind: k.Kind.String(),
 		Environment: string(k.Environment), State: stateOf(&k, now), Lineage: k.Lineage, Name: k.Name,
 		Scopes: append([]string{}, k.Scopes...), Servers: append([]string{}, k.Servers...), Caps: viewCaps(capsOfKey(&k)), Rate: viewRate(limitsOf(&k).Rate),
 		CreatedAt: k.CreatedAt.UTC(), ExpiresAt: timeOrNull(k.ExpiresAt),
@@ -87,24 +88,27 @@ func timeOrNull(t time.Time) *time.Time {
 
 // ChargeView is a charge as JSON shows it.
 type ChargeView struct {
-	ID          string        `json:"id"`
-	Account     string        `json:"account"`
-	Provider    string        `json:"provider"`
-	Key         string        `json:"key"`
-	Server      string        `json:"server"`
-	Tool        string        `json:"tool"`
-	Amount      ledger.Amount `json:"amount"`         // that was paid
-	Free        bool          `json:"free,omitempty"` // a free quota has paid
-	Fee         ledger.Amount `json:"fee"`            // of the amount, for the operator
-	Refunded    ledger.Amount `json:"refunded"`
-	Environment string        `json:"environment"`
-	State       string        `json:"state"`
-	At          time.Time     `json:"at"`
+	ID          string `json:"id"`
+	Account     string `json:"account"`
+	AccountName string `json:"account_name"`
+	Provider    string `json:"provider"`
+	// ProviderName is the name of the account that earned.
+	ProviderName string        `json:"provider_name"`
+	Key          string        `json:"key"`
+	Server       string        `json:"server"`
+	Tool         string        `json:"tool"`
+	Amount       ledger.Amount `json:"amount"`         // that was paid
+	Free         bool          `json:"free,omitempty"` // a free quota has paid
+	Fee          ledger.Amount `json:"fee"`            // of the amount, for the operator
+	Refunded     ledger.Amount `json:"refunded"`
+	Environment  string        `json:"environment"`
+	State        string        `json:"state"`
+	At           time.Time     `json:"at"`
 }
 
-func viewCharge(c ledger.Charge) ChargeView {
+func viewCharge(c ledger.Charge, names map[string]string) ChargeView {
 	return ChargeView{
-		ID: c.ID, Account: c.Account, Provider: c.Provider, Key: c.Key, Server: c.Server, Tool: c.Tool,
+		ID: c.ID, Account: c.Account, AccountName: names[c.Account], Provider: c.Provider, ProviderName: names[c.Provider], Key: c.Key, Server: c.Server, Tool: c.Tool,
 		Amount: c.Paid(), Free: c.Waived, Fee: feeOf(&c), Refunded: c.Refunded, Environment: string(environmentOf(c.Sandbox)), State: string(c.State), At: c.At.UTC(),
 	}
 }

@@ -1,6 +1,8 @@
 package admin
 
 import (
+	"context"
+
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
@@ -9,10 +11,10 @@ import (
 func ViewAccount(a ledger.Account) AccountView { return viewAccount(a) }
 
 // ViewKey returns the key as JSON shows it, with the secret if it is not "".
-func (s *Service) ViewKey(k keys.Key, secret string) KeyView { return viewKey(k, secret, s.now()) }
-
-// ViewCharge returns the charge as JSON shows it.
-func ViewCharge(c ledger.Charge) ChargeView { return viewCharge(c) }
+func (s *Service) ViewKey(ctx context.Context, k keys.Key, secret string) KeyView {
+	names, _ := s.names(ctx, k.Account) // a secret that is shown once is shown in any case
+	return viewKey(k, names, secret, s.now())
+}
 
 // ViewTransaction returns the transaction as JSON shows it.
 func ViewTransaction(t ledger.Transaction) TransactionView { return viewTransaction(t) }

@@ -41,10 +41,38 @@ func Cursor(ctx context.Context, text string, begin int64) (int64, error) {
 	return n, nil
 }
 
-// ChargeFilter chooses charges to list, newest first.
+// MaxScan bounds how many transactions one part of a list of charges reads, of
+// which a filter may leave few or none.
+const MaxScan = 20 * MaxPage
+
+// ChargeFilter chooses charges to list, newest first. What is "" or zero chooses
+// all.
 type ChargeFilter struct {
 	Page
-	Account string // only those that this account (id) paid; "" means all
+	Account  string    // only those that this account (id) paid
+	Provider string    // only those that this account (id) earned
+	Key      string    // only those by the key of this id
+	Server   string    // only those of this server
+	Tool     string    // only those of what was called so
+	Since    time.Time // only those that were captured then or later
+	Until    time.Time // only those that were captured before
+}
+
+// Selective reports whether the filter may leave out charges of its Account.
+func (f *ChargeFilter) Selective() bool {
+	rest := *f
+	rest.Page, rest.Account = Page{}, ""
+	return rest != ChargeFilter{}
+}
+
+// ReadTo is the time at which a listing by Since ends: it is over with a whole part,
+// of MaxScan transactions, that is older. There is no index by time, and times
+// follow the order of the journal but for clocks that were set back.
+func (f *ChargeFilter) ReadTo() time.Time {
+	if f.Since.IsZero() {
+		return time.Time{}
+	}
+	return f.Since.Add(-24 * time.Hour)
 }
 
 // KeyFilter chooses keys to list, in the order of their creation. The zero

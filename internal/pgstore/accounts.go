@@ -178,6 +178,28 @@ func (s *Store) Account(ctx context.Context, ref string) (ledger.Account, error)
 	return a, err
 }
 
+// AccountNames returns the names of those of the accounts, by their ids, that there
+// are.
+func (s *Store) AccountNames(ctx context.Context, ids []string) (map[string]string, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	packed := make([]string, len(ids))
+	for i, id := range ids {
+		packed[i] = pack(id)
+	}
+	rows, err := s.query(ctx, `SELECT id, name FROM account WHERE id = ANY($1)`, packed)
+	if err != nil {
+		return nil, failure(ctx, err)
+	}
+	names := make(map[string]string, len(ids))
+	var id, name string
+	_, err = pgx.ForEachRow(rows, []any{&id, &name}, func() error { names[unpack(id)] = name; return nil })
+	return names, failure(ctx, err)
+}
+
 // Accounts lists the accounts in the order of their creation, the ledger's own
 // excepted. The text is the cursor of the next part, "" at the end.
 func (s *Store) Accounts(ctx context.Context, p ledger.Page) ([]ledger.Account, string, error) {

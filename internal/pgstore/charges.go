@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strconv"
 	"time"
 
 	"github.com/google/uuid"
@@ -48,8 +49,9 @@ func (s *Store) charges(ctx context.Context, where string, args ...any) ([]charg
 }
 
 // Charges lists captured charges, newest first, with what was refunded of them.
-// The text is the cursor of the next part, "" at the end. Errors:
-// ledger.ErrNotFound if the account does not exist.
+// The text is the cursor of the next part, "" at the end; a part may have fewer
+// rows than asked for and yet not be the last. Errors: ledger.ErrNotFound if an
+// account does not exist.
 func (s *Store) Charges(ctx context.Context, f ledger.ChargeFilter) ([]ledger.Charge, string, error) {
 	before, err := ledger.Cursor(ctx, f.After, math.MaxInt64)
 	if err != nil {
@@ -57,28 +59,113 @@ func (s *Store) Charges(ctx context.Context, f ledger.ChargeFilter) ([]ledger.Ch
 	}
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	where, args := `WHERE t.kind = 1 AND t.seq < $1 ORDER BY t.seq DESC LIMIT $2`, []any{before, f.Size() + 1}
-	if f.Account != "" {
-		var n int64
-		err := s.row(ctx, `SELECT n FROM account WHERE id = $1`, []any{pack(f.Account)}, &n)
-		if err = found(ctx, err); errors.Is(err, ledger.ErrNotFound) {
-			return nil, "", fmt.Errorf("account %q: %w", f.Account, err)
-		}
-		if err != nil {
+	q, err := s.selectCharges(ctx, &f, before)
+	if err != nil {
+		return nil, "", err
+	}
+	var scanned scan
+	if f.Selective() {
+		if scanned, err = s.scan(ctx, &f, q); err != nil {
 			return nil, "", err
 		}
-		where, args = `WHERE t.kind = 1 AND t.debtor = $3 AND t.seq < $1 ORDER BY t.seq DESC LIMIT $2`, append(args, n)
+		q.and(` AND t.seq >= $%d`, scanned.from)
 	}
-	rows, err := s.charges(ctx, where, args...)
+	q.filter(&f)
+	q.and(` ORDER BY t.seq DESC LIMIT $%d`, f.Size()+1)
+	rows, err := s.charges(ctx, q.where, q.args...)
 	if err != nil {
 		return nil, "", err
 	}
 	rows, next := part(rows, f.Page, func(r *chargeRow) int64 { return r.seq })
+	if next == "" {
+		next = scanned.next
+	}
 	var list []ledger.Charge
 	for _, r := range rows {
 		list = append(list, r.charge)
 	}
 	return list, next, nil
+}
+
+// conditions are those of a list of charges, with their arguments.
+type conditions struct {
+	where  string
+	args   []any
+	earner int64 // account.n of the filter's Provider; 0 for none
+}
+
+func (c *conditions) and(condition string, arg any) {
+	c.args = append(c.args, arg)
+	c.where += fmt.Sprintf(condition, len(c.args))
+}
+
+// selectCharges returns the conditions that an index finds charges by.
+func (s *Store) selectCharges(ctx context.Context, f *ledger.ChargeFilter, before int64) (*conditions, error) {
+	q := &conditions{where: `WHERE t.kind = 1`}
+	q.and(` AND t.seq < $%d`, before)
+	if f.Account != "" {
+		payer, err := s.accountNumber(ctx, f.Account)
+		if err != nil {
+			return nil, err
+		}
+		q.and(` AND t.debtor = $%d`, payer)
+	}
+	if f.Provider != "" {
+		var err error
+		if q.earner, err = s.accountNumber(ctx, f.Provider); err != nil {
+			return nil, err
+		}
+	}
+	return q, nil
+}
+
+func (s *Store) accountNumber(ctx context.Context, id string) (n int64, err error) {
+	err = found(ctx, s.row(ctx, `SELECT n FROM account WHERE id = $1`, []any{pack(id)}, &n))
+	if errors.Is(err, ledger.ErrNotFound) {
+		err = fmt.Errorf("account %q: %w", id, err)
+	}
+	return n, err
+}
+
+// filter adds the conditions that no index knows.
+func (c *conditions) filter(f *ledger.ChargeFilter) {
+	if c.earner != 0 {
+		c.and(` AND t.creditor = $%d`, c.earner)
+	}
+	for _, of := range [...]struct{ condition, text string }{
+		{` AND t.key = $%d`, f.Key}, {` AND t.server = $%d`, f.Server}, {` AND t.tool = $%d`, f.Tool},
+	} {
+		if of.text != "" {
+			c.and(of.condition, pack(of.text))
+		}
+	}
+	if !f.Since.IsZero() {
+		c.and(` AND t.at >= $%d`, micro(f.Since))
+	}
+	if !f.Until.IsZero() {
+		c.and(` AND t.at < $%d`, micro(f.Until))
+	}
+}
+
+// scan is what a part of a filtered list looks at: the charges from a number on.
+type scan struct {
+	from int64
+	next string // the cursor of the part after it, "" if there is none
+}
+
+// scan finds where a part must end, so that no statement reads all of a long
+// journal for the few rows that a filter leaves. It comes before the statement that
+// lists: what is committed in between is above its end.
+func (s *Store) scan(ctx context.Context, f *ledger.ChargeFilter, q *conditions) (r scan, err error) {
+	var read int64
+	var newest *time.Time
+	err = s.row(ctx, `SELECT coalesce(min(x.seq), 0), count(*), max(x.at) FROM (
+		SELECT t.seq, t.at FROM txn t `+q.where+` ORDER BY t.seq DESC LIMIT `+strconv.Itoa(ledger.MaxScan)+`) x`, q.args, &r.from, &read, &newest)
+	to := f.ReadTo()
+	if err == nil && read == ledger.MaxScan && (to.IsZero() || !newest.Before(to)) {
+		r.next = strconv.FormatInt(r.from, 10)
+	}
+	return r, failure(ctx, err)
 }
 
 // ChargeByID returns the captured charge of that id, with what was refunded of

@@ -63,6 +63,7 @@ func (s *site) endpoints() []endpoint {
 		{"POST", "/accounts/{ref}/credit", "/accounts/alice/credit", admin.Credit{Amount: 1, Reason: "r"}, "admin"},
 		{"POST", "/accounts/{ref}/adjust", "/accounts/alice/adjust", admin.Credit{Amount: -1, Reason: "r"}, "admin"},
 		{"GET", "/charges", "", nil, "admin"},
+		{"GET", "/charges/sum", "/charges/sum?provider=acme&since=30d", nil, "admin"},
 		{"GET", "/charges/{id}", "/charges/" + charge, nil, "admin"},
 		{"GET", "/journal", "", nil, "admin"},
 		{"GET", "/audit", "", nil, "admin"},
@@ -130,8 +131,8 @@ func TestWhoMayDoWhat(t *testing.T) {
 			}
 		}
 	}
-	if rows, _, err := s.service.Charges(t.Context(), "", pageOne); err != nil || len(rows) > 0 || s.store.OpenReservations() > 0 {
-		t.Errorf("charges %v, %v, %d reservations", rows, err, s.store.OpenReservations())
+	if list, err := s.service.Charges(t.Context(), admin.ChargeQuery{Page: pageOne}); err != nil || len(list.Items) > 0 || s.store.OpenReservations() > 0 {
+		t.Errorf("charges %v, %v, %d reservations", list, err, s.store.OpenReservations())
 	}
 	if accounts, _, err := s.service.Accounts(t.Context(), pageOne); err != nil || len(accounts) != 5 {
 		t.Errorf("%d accounts, %v", len(accounts), err)

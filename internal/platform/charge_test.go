@@ -90,8 +90,8 @@ func TestChargeRefused(t *testing.T) {
 			}
 		})
 	}
-	if rows, _, err := s.service.Charges(t.Context(), "", pageOne); err != nil || len(rows) > 0 {
-		t.Errorf("%+v, %v", rows, err)
+	if list, err := s.service.Charges(t.Context(), admin.ChargeQuery{Page: pageOne}); err != nil || len(list.Items) > 0 {
+		t.Errorf("%+v, %v", list, err)
 	}
 	soon := "1ns"
 	if _, err := s.service.UpdateKey(t.Context(), actorNobody, s.ids["personal"], keyChange{ExpiresIn: &soon}); err != nil {

@@ -21,19 +21,21 @@ type Admin interface {
 	CreateKey(ctx context.Context, actor admin.Actor, n admin.NewKey) (keys.Key, string, error)
 	UpdateKey(ctx context.Context, actor admin.Actor, id string, c admin.KeyChange) (keys.Key, error)
 	Key(ctx context.Context, id string) (keys.Key, error)
-	Keys(ctx context.Context, q admin.KeyQuery) ([]keys.Key, string, error)
+	Keys(ctx context.Context, q admin.KeyQuery) (admin.List[admin.KeyView], error)
 	DeleteKey(ctx context.Context, actor admin.Actor, id string) (keys.Key, error)
 	DisableKey(ctx context.Context, actor admin.Actor, id string) (keys.Key, error)
 	EnableKey(ctx context.Context, actor admin.Actor, id string) (keys.Key, error)
 	RotateKey(ctx context.Context, actor admin.Actor, id string, r admin.Rotation) (keys.Key, string, error)
 
 	Charge(ctx context.Context, id string) (ledger.Charge, error)
-	Charges(ctx context.Context, account string, p ledger.Page) ([]ledger.Charge, string, error)
+	Charges(ctx context.Context, q admin.ChargeQuery) (admin.List[admin.ChargeView], error)
+	SumCharges(ctx context.Context, q admin.ChargeQuery) (admin.ChargeSums, error)
 	Journal(ctx context.Context, p ledger.Page) ([]ledger.Transaction, string, error)
 	JournalLength(ctx context.Context) (int64, error)
 	ArchivedCounts(ctx context.Context) (transactions, charges int64, err error)
 	AuditLog(ctx context.Context, p ledger.Page) ([]ledger.Audit, string, error)
 	Verify(ctx context.Context, progress func(done, total int64)) (ledger.Verification, error)
 
-	ViewKey(k keys.Key, secret string) admin.KeyView
+	ViewKey(ctx context.Context, k keys.Key, secret string) admin.KeyView
+	ViewCharge(ctx context.Context, c ledger.Charge) admin.ChargeView
 }

@@ -20,6 +20,11 @@ func (p *Platform) registerManagement() {
 		summary: "List charges, newest first", refusals: []wire.Code{wire.NotFound},
 	}, p.listCharges)
 	register(p, operation{
+		method: "GET", path: "/charges/sum", id: "sum-charges", tag: "charges", kinds: managers,
+		summary: "Sum charges up", refusals: []wire.Code{wire.NotFound},
+		description: "Of a long list it is the sum of a part, with the next of the part after it: the sums of all parts are to be added.",
+	}, p.sumCharges)
+	register(p, operation{
 		method: "GET", path: "/charges/{id}", id: "show-charge", tag: "charges", kinds: managers,
 		summary: "Show a charge", refusals: []wire.Code{wire.NotFound},
 	}, p.showCharge)
@@ -68,7 +73,7 @@ func (p *Platform) registerKeys() {
 			summary: act.summary, refusals: found,
 		}, func(ctx context.Context, in *keyPath) (*content[admin.KeyView], error) {
 			k, err := act.do(ctx, actor(ctx), in.ID)
-			return p.viewKey(k, "", err)
+			return p.viewKey(ctx, k, "", err)
 		})
 	}
 	register(p, operation{
@@ -138,8 +143,6 @@ type pageQuery struct {
 	Limit int    `query:"limit" minimum:"1" maximum:"500" doc:"At most so many; 500 if absent"`
 }
 
-// keyQuery repeats accountQuery: the library finds no parameters in an embedded
-// type that is not exported.
 type keyQuery struct {
 	Account  string `query:"account" maxLength:"254" doc:"Only of the account of that name or id"`
 	After    string `query:"after" maxLength:"128" doc:"Where the part before ended: its next"`
@@ -148,18 +151,35 @@ type keyQuery struct {
 	Expiring string `query:"expiring" maxLength:"32" doc:"Only those that can be used now and expire within this time, such as 336h"`
 }
 
-type accountQuery struct {
-	Account string `query:"account" maxLength:"254" doc:"Only of the account of that name or id"`
-	After   string `query:"after" maxLength:"128" doc:"Where the part before ended: its next"`
-	Limit   int    `query:"limit" minimum:"1" maximum:"500" doc:"At most so many; 500 if absent"`
+// ChargeChoice says which charges: those that all that is given is true of.
+type ChargeChoice struct {
+	Account  string `query:"account" maxLength:"254" doc:"Only those that the account of that name or id paid"`
+	Provider string `query:"provider" maxLength:"254" doc:"Only those that the account of that name or id earned"`
+	Key      string `query:"key" maxLength:"64" doc:"Only those by the key of that id"`
+	Server   string `query:"server" maxLength:"64" doc:"Only those of that server"`
+	Tool     string `query:"tool" maxLength:"1100" doc:"Only those of what was called so"`
+	Since    string `query:"since" maxLength:"64" doc:"Only those of then or later: a time before now, such as 36h or 7d, a day (UTC), or a time" example:"2026-11-30"`
+	Until    string `query:"until" maxLength:"64" doc:"Only those of before: as since"`
+	After    string `query:"after" maxLength:"128" doc:"Where the part before ended: its next"`
+}
+
+func (c *ChargeChoice) query() admin.ChargeQuery {
+	return admin.ChargeQuery{
+		Page: ledger.Page{After: c.After}, Account: c.Account, Provider: c.Provider, Key: c.Key, Server: c.Server, Tool: c.Tool, Since: c.Since, Until: c.Until,
+	}
+}
+
+type chargesQuery struct {
+	ChargeChoice
+	Limit int `query:"limit" minimum:"1" maximum:"500" doc:"At most so many; 500 if absent. A part may have fewer and yet not be the last"`
 }
 
 // viewKey returns the answer with a key, or the error.
-func (p *Platform) viewKey(k keys.Key, secret string, err error) (*content[admin.KeyView], error) {
+func (p *Platform) viewKey(ctx context.Context, k keys.Key, secret string, err error) (*content[admin.KeyView], error) {
 	if err != nil {
 		return nil, err
 	}
-	return &content[admin.KeyView]{p.Admin.ViewKey(k, secret)}, nil
+	return &content[admin.KeyView]{p.Admin.ViewKey(ctx, k, secret)}, nil
 }
 
 func viewAccount(a ledger.Account, err error) (*content[admin.AccountView], error) {
@@ -178,20 +198,23 @@ func viewPage[M, V any](rows []M, next string, err error, view func(M) V) (*cont
 }
 
 func (p *Platform) listKeys(ctx context.Context, in *keyQuery) (*content[admin.List[admin.KeyView]], error) {
-	rows, next, err := p.Admin.Keys(ctx, admin.KeyQuery{
+	list, err := p.Admin.Keys(ctx, admin.KeyQuery{
 		Page: ledger.Page{After: in.After, Limit: in.Limit}, Account: in.Account, Kind: in.Kind, Expiring: in.Expiring,
 	})
-	return viewPage(rows, next, err, func(k keys.Key) admin.KeyView { return p.Admin.ViewKey(k, "") })
+	if err != nil {
+		return nil, err
+	}
+	return &content[admin.List[admin.KeyView]]{list}, nil
 }
 
 func (p *Platform) createKey(ctx context.Context, in *content[admin.NewKey]) (*content[admin.KeyView], error) {
 	k, secret, err := p.Admin.CreateKey(ctx, actor(ctx), in.Body)
-	return p.viewKey(k, secret, err)
+	return p.viewKey(ctx, k, secret, err)
 }
 
 func (p *Platform) showKey(ctx context.Context, in *keyPath) (*content[admin.KeyView], error) {
 	k, err := p.Admin.Key(ctx, in.ID)
-	return p.viewKey(k, "", err)
+	return p.viewKey(ctx, k, "", err)
 }
 
 type updateKeyRequest struct {
@@ -201,7 +224,7 @@ type updateKeyRequest struct {
 
 func (p *Platform) updateKey(ctx context.Context, in *updateKeyRequest) (*content[admin.KeyView], error) {
 	k, err := p.Admin.UpdateKey(ctx, actor(ctx), in.ID, in.Body)
-	return p.viewKey(k, "", err)
+	return p.viewKey(ctx, k, "", err)
 }
 
 type rotateKeyRequest struct {
@@ -211,7 +234,7 @@ type rotateKeyRequest struct {
 
 func (p *Platform) rotateKey(ctx context.Context, in *rotateKeyRequest) (*content[admin.KeyView], error) {
 	k, secret, err := p.Admin.RotateKey(ctx, actor(ctx), in.ID, in.Body)
-	return p.viewKey(k, secret, err)
+	return p.viewKey(ctx, k, secret, err)
 }
 
 func (p *Platform) listAccounts(ctx context.Context, in *pageQuery) (*content[admin.List[admin.AccountView]], error) {
@@ -236,13 +259,22 @@ func (p *Platform) updateAccount(ctx context.Context, in *updateAccountRequest) 
 	return viewAccount(p.Admin.UpdateAccount(ctx, actor(ctx), in.Ref, in.Body))
 }
 
-func (p *Platform) listCharges(ctx context.Context, in *accountQuery) (*content[admin.List[admin.ChargeView]], error) {
-	rows, next, err := p.Admin.Charges(ctx, in.Account, ledger.Page{After: in.After, Limit: in.Limit})
-	page, err := viewPage(rows, next, err, admin.ViewCharge)
-	if err == nil && next == "" {
-		_, page.Body.Archived, err = p.Admin.ArchivedCounts(ctx)
+func (p *Platform) listCharges(ctx context.Context, in *chargesQuery) (*content[admin.List[admin.ChargeView]], error) {
+	q := in.query()
+	q.Limit = in.Limit
+	list, err := p.Admin.Charges(ctx, q)
+	if err != nil {
+		return nil, err
 	}
-	return page, err
+	return &content[admin.List[admin.ChargeView]]{list}, nil
+}
+
+func (p *Platform) sumCharges(ctx context.Context, in *ChargeChoice) (*content[admin.ChargeSums], error) {
+	sums, err := p.Admin.SumCharges(ctx, in.query())
+	if err != nil {
+		return nil, err
+	}
+	return &content[admin.ChargeSums]{sums}, nil
 }
 
 func (p *Platform) showCharge(ctx context.Context, in *chargePath) (*content[admin.ChargeView], error) {
@@ -250,7 +282,7 @@ func (p *Platform) showCharge(ctx context.Context, in *chargePath) (*content[adm
 	if err != nil {
 		return nil, err
 	}
-	return &content[admin.ChargeView]{admin.ViewCharge(c)}, nil
+	return &content[admin.ChargeView]{p.Admin.ViewCharge(ctx, c)}, nil
 }
 
 // listJournal also tells, on the first page, how many transactions there are.

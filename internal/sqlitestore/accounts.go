@@ -167,3 +167,21 @@ func (s *Store) Accounts(ctx context.Context, p ledger.Page) ([]ledger.Account, 
 	}
 	return list, "", nil
 }
+
+// AccountNames returns the names of those of the accounts, by their ids, that there
+// are.
+func (s *Store) AccountNames(ctx context.Context, ids []string) (map[string]string, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	names := make(map[string]string, len(ids))
+	b := s.books
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, id := range ids {
+		if a := b.byID[id]; a != nil {
+			names[id] = a.name
+		}
+	}
+	return names, nil
+}

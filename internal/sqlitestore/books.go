@@ -22,7 +22,7 @@ type books struct {
 	mu       sync.Mutex
 	byID     map[string]*account
 	byName   map[string]*account // by ledger.FoldName
-	numbered []*account // by account.n; nil where there is none
+	numbered []*account          // by account.n; nil where there is none
 
 	day    int32 // by which reservations are counted
 	meters map[meterKey]*meter

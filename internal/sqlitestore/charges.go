@@ -12,8 +12,8 @@ import (
 )
 
 // maxSteps bounds how often one part of a listing reads on past transactions
-// that are no charges, such as the refunds that an account paid.
-const maxSteps = 20
+// that it does not list, such as the refunds that an account paid.
+const maxSteps = ledger.MaxScan / ledger.MaxPage
 
 // selectChain follows the chain of what an account paid, from a transaction on.
 const selectChain = `WITH RECURSIVE chain (at_seq, next) AS (
@@ -22,20 +22,39 @@ const selectChain = `WITH RECURSIVE chain (at_seq, next) AS (
 		SELECT t.seq, t.prev_debtor FROM chain c JOIN txn t ON t.seq = c.next LIMIT ?2
 	) ` + selectRow + `JOIN chain ON seq = at_seq ORDER BY seq DESC`
 
+// selectEarned is the same of what an account earned.
+const selectEarned = `WITH RECURSIVE chain (at_seq, next) AS (
+		SELECT seq, prev_creditor FROM txn WHERE seq = ?1
+		UNION ALL
+		SELECT t.seq, t.prev_creditor FROM chain c JOIN txn t ON t.seq = c.next LIMIT ?2
+	) ` + selectRow + `JOIN chain ON seq = at_seq ORDER BY seq DESC`
+
 // Charges lists captured charges, newest first, with what was refunded of them.
 // The text is the cursor of the next part, "" at the end; a part may have fewer
-// rows than asked for and yet not be the last. Errors: ledger.ErrNotFound if the
+// rows than asked for and yet not be the last. Errors: ledger.ErrNotFound if an
 // account does not exist.
 func (s *Store) Charges(ctx context.Context, f ledger.ChargeFilter) ([]ledger.Charge, string, error) {
 	after, err := ledger.Cursor(ctx, f.After, math.MaxInt64)
 	if err != nil {
 		return nil, "", err
 	}
-	l := listing{store: s, size: f.Size()}
-	if f.Account == "" {
+	l := listing{store: s, filter: &f, size: f.Size(), read: f.Size()}
+	if f.Selective() {
+		l.read = ledger.MaxPage
+	}
+	if l.payer, l.payerHead, err = l.account(f.Account, func(a *account) int64 { return a.debitHead }); err != nil {
+		return nil, "", err
+	}
+	if l.earner, l.earnerHead, err = l.account(f.Provider, func(a *account) int64 { return a.creditHead }); err != nil {
+		return nil, "", err
+	}
+	switch {
+	case f.Account != "":
+		err = l.chain(s.reads.chain, l.payerHead, after, func(r *row) (of, before int64) { return r.debtor - l.payer, r.prevDebtor })
+	case f.Provider != "":
+		err = l.chain(s.reads.earned, l.earnerHead, after, func(r *row) (of, before int64) { return r.creditor - l.earner, r.prevCreditor })
+	default:
 		err = l.all(after)
-	} else {
-		err = l.chain(f.Account, f.After == "", after)
 	}
 	if err != nil {
 		return nil, "", err
@@ -48,21 +67,41 @@ func (s *Store) Charges(ctx context.Context, f ledger.ChargeFilter) ([]ledger.Ch
 
 // listing is one part of a list of charges.
 type listing struct {
-	store   *Store
-	size    int
-	charges []ledger.Charge
-	next    int64 // the cursor; 0 at the end
+	store                 *Store
+	filter                *ledger.ChargeFilter
+	payer, earner         int64 // account.n that the filter names; 0 for none
+	payerHead, earnerHead int64
+	size                  int // how many to list at most
+	read                  int // how many to read at a time
+	charges               []ledger.Charge
+	newest                int64 // of what was read: the greatest time
+	next                  int64 // the cursor; 0 at the end
+}
+
+// account finds an account that the filter names, and where its chain begins.
+func (l *listing) account(id string, head func(*account) int64) (n, begin int64, err error) {
+	if id == "" {
+		return 0, 0, nil
+	}
+	b := l.store.books
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	a := b.byID[id]
+	if a == nil {
+		return 0, 0, fmt.Errorf("account %q: %w", id, ledger.ErrNotFound)
+	}
+	return a.n, head(a), nil
 }
 
 // all lists what is below the transaction.
 func (l *listing) all(below int64) error {
 	l.next = below
 	for range maxSteps {
-		rows, err := l.store.reads.charges.QueryContext(background(), l.next, l.size+1)
+		rows, err := l.store.reads.charges.QueryContext(background(), l.next, l.read+1)
 		if err != nil {
 			return failure(err)
 		}
-		last, more, err := l.collect(rows, l.size+1, 0)
+		last, more, err := l.collect(rows, l.read+1, nil)
 		if err != nil {
 			return err
 		}
@@ -74,20 +113,16 @@ func (l *listing) all(below int64) error {
 			return nil
 		}
 	}
+	l.endIfOld()
 	return nil
 }
 
-// chain lists what the account paid, from its newest or from a transaction on.
-func (l *listing) chain(id string, fromHead bool, seq int64) error {
-	b := l.store.books
-	b.mu.Lock()
-	a := b.byID[id]
-	if a != nil && fromHead {
-		seq = a.debitHead
-	}
-	b.mu.Unlock()
-	if a == nil {
-		return fmt.Errorf("account %q: %w", id, ledger.ErrNotFound)
+// chain lists what the account paid, or earned: from its head or, with a cursor,
+// from a transaction on. link tells of a row by how much it is another account's,
+// and which one is before it.
+func (l *listing) chain(read *sql.Stmt, head, seq int64, link func(*row) (of, before int64)) error {
+	if l.filter.After == "" {
+		seq = head
 	}
 	l.next = seq
 	for range maxSteps {
@@ -97,25 +132,33 @@ func (l *listing) chain(id string, fromHead bool, seq int64) error {
 		if l.next == 0 || len(l.charges) == l.size {
 			return nil
 		}
-		rows, err := l.store.reads.chain.QueryContext(background(), l.next, l.size)
+		rows, err := read.QueryContext(background(), l.next, l.read)
 		if err != nil {
 			return failure(err)
 		}
-		last, _, err := l.collect(rows, l.size, a.n)
+		last, _, err := l.collect(rows, l.read, link)
 		if err != nil {
 			return err
 		}
 		if last.seq == 0 {
 			return fmt.Errorf("%w: cursor %d is none that this listing gave", ledger.ErrInvalid, seq)
 		}
-		l.next = last.prevDebtor
+		_, l.next = link(&last)
 	}
+	l.endIfOld()
 	return nil
+}
+
+// endIfOld ends a listing by time where all of a part is older by far.
+func (l *listing) endIfOld() {
+	if to := l.filter.ReadTo(); !to.IsZero() && l.newest < micros(to) {
+		l.next = 0
+	}
 }
 
 // collect adds the charges among the rows until the part is full. It returns
 // the last row that it took, and whether there may be more after it.
-func (l *listing) collect(rows *sql.Rows, limit int, payer int64) (last row, more bool, err error) {
+func (l *listing) collect(rows *sql.Rows, limit int, link func(*row) (of, before int64)) (last row, more bool, err error) {
 	defer rows.Close()
 	n := 0
 	for ; rows.Next(); n++ {
@@ -125,10 +168,13 @@ func (l *listing) collect(rows *sql.Rows, limit int, payer int64) (last row, mor
 		if err := last.scan(rows); err != nil {
 			return row{}, false, failure(err)
 		}
-		if payer != 0 && last.debtor != payer {
-			return row{}, false, fmt.Errorf("%w: cursor %d is none that this listing gave", ledger.ErrInvalid, last.seq)
+		if link != nil {
+			if of, _ := link(&last); of != 0 {
+				return row{}, false, fmt.Errorf("%w: cursor %d is none that this listing gave", ledger.ErrInvalid, last.seq)
+			}
 		}
-		if last.kind != rowCharge {
+		l.newest = max(l.newest, last.at)
+		if !l.admits(&last) {
 			continue
 		}
 		c, err := l.store.charge(&last)
@@ -138,6 +184,14 @@ func (l *listing) collect(rows *sql.Rows, limit int, payer int64) (last row, mor
 		l.charges = append(l.charges, c)
 	}
 	return last, n == limit, failure(rows.Err())
+}
+
+// admits reports whether a row is a charge that the filter chooses.
+func (l *listing) admits(r *row) bool {
+	f := l.filter
+	return r.kind == rowCharge && (l.payer == 0 || r.debtor == l.payer) && (l.earner == 0 || r.creditor == l.earner) &&
+		(f.Key == "" || r.key == f.Key) && (f.Server == "" || r.server == f.Server) && (f.Tool == "" || r.tool == f.Tool) &&
+		(f.Since.IsZero() || r.at >= micros(f.Since)) && (f.Until.IsZero() || r.at < micros(f.Until))
 }
 
 // ChargeByID returns the captured charge of that id, with what was refunded of

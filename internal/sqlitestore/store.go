@@ -58,7 +58,7 @@ type Store struct {
 }
 
 // reads are the prepared statements of the readers.
-type reads struct{ keyByDigest, charge, bySeq, answer, charges, chain *sql.Stmt }
+type reads struct{ keyByDigest, charge, bySeq, answer, charges, chain, earned *sql.Stmt }
 
 // Open opens or makes the store at o.Path, takes the lock beside it, brings its
 // schema up to date and rebuilds memory. It fails with ErrLocked while another
@@ -149,6 +149,7 @@ func (s *Store) openReaders(ctx context.Context, c connect) error {
 		{&s.reads.answer, selectAnswer},
 		{&s.reads.charges, selectRow + `WHERE seq < ? ORDER BY seq DESC LIMIT ?`},
 		{&s.reads.chain, selectChain},
+		{&s.reads.earned, selectEarned},
 	} {
 		if *p.stmt, err = db.PrepareContext(ctx, p.query); err != nil {
 			return errors.Join(err, db.Close())

@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -74,6 +75,16 @@ func accountNames(t *test) {
 			}
 			other := ledger.Account{ID: newID("acct_"), Name: swapCase(name)}
 			t.want(t.Store.CreateAccount(t.ctx, other, t.audit("account.create", "")), ledger.ErrExists)
+		}
+		names, err := t.Store.AccountNames(t.ctx, append(slices.Collect(maps.Values(ids)), newID("acct_"), "user:123", "\x00"))
+		t.ok(err)
+		if len(names) != len(ids) {
+			t.Fatalf("names of %d accounts, want %d: %q", len(names), len(ids), names)
+		}
+		for name, id := range ids {
+			if names[id] != name {
+				t.Fatalf("account %s is called %q, want %q", id, names[id], name)
+			}
 		}
 		for _, ref := range []string{"ACCT_" + strings.TrimPrefix(ids["user:123"], "acct_"), "jane.doe mcp@example.com", "user%3A123", "user"} {
 			_, err := t.Store.Account(t.ctx, ref)

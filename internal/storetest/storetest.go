@@ -29,6 +29,7 @@ type Store interface {
 	CreateAccount(ctx context.Context, a ledger.Account, audit ledger.Audit) error
 	Account(ctx context.Context, ref string) (ledger.Account, error)
 	Accounts(ctx context.Context, p ledger.Page) ([]ledger.Account, string, error)
+	AccountNames(ctx context.Context, ids []string) (map[string]string, error)
 
 	UpdateAccount(ctx context.Context, id string, change func(*ledger.Account) error, audit ledger.Audit) (ledger.Account, error)
 
@@ -100,6 +101,7 @@ func Run(t *testing.T, open func(t *testing.T) Harness) {
 	t.Run("keys", func(t *testing.T) { runKeys(t, open) })
 	t.Run("accounts", func(t *testing.T) { runAccounts(t, open) })
 	t.Run("money", func(t *testing.T) { runMoney(t, open) })
+	t.Run("charges", func(t *testing.T) { runCharges(t, open) })
 	t.Run("currency", func(t *testing.T) { runCurrency(t, open) })
 	t.Run("bonds", func(t *testing.T) { runBonds(t, open) })
 	t.Run("caps", func(t *testing.T) { runCaps(t, open) })

@@ -1,0 +1,191 @@
+package admin
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/fareboxhq/farebox/internal/ledger"
+)
+
+// ChargeQuery chooses charges; what is "" chooses all.
+type ChargeQuery struct {
+	ledger.Page
+	Account  string // only those that this account paid, by name or id
+	Provider string // only those that this account earned, by name or id
+	Key      string // only those by the key of this id
+	Server   string // only those of this server
+	Tool     string // only those of what was called so
+	// Since and Until are a time before now, such as 36h or 7d, a day (UTC), or a
+	// time in the form of RFC 3339. Until is the first moment that is too late.
+	Since, Until string
+}
+
+// filter returns what a store chooses by.
+func (s *Service) filter(ctx context.Context, q *ChargeQuery) (ledger.ChargeFilter, error) {
+	f := ledger.ChargeFilter{Page: q.Page, Key: q.Key, Server: q.Server, Tool: q.Tool}
+	if q.Key != "" && !strings.HasPrefix(q.Key, "key_") {
+		return f, refuse(Invalid, "key is not the id of a key, which begins with key_") // and may be a secret
+	}
+	for _, of := range [...]struct {
+		ref string
+		id  *string
+	}{{q.Account, &f.Account}, {q.Provider, &f.Provider}} {
+		if of.ref == "" {
+			continue
+		}
+		a, err := s.Account(ctx, of.ref)
+		if err != nil {
+			return f, err
+		}
+		*of.id = a.ID
+	}
+	var err error
+	if f.Since, err = s.moment("since", q.Since); err != nil {
+		return f, err
+	}
+	f.Until, err = s.moment("until", q.Until)
+	return f, err
+}
+
+// moment reads a time as a ChargeQuery has it; "" is the zero time.
+func (s *Service) moment(what, text string) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, nil
+	}
+	for _, layout := range []string{time.DateOnly, time.RFC3339} {
+		if t, err := time.Parse(layout, text); err == nil {
+			return t.UTC(), nil
+		}
+	}
+	if ago, ok := parseAgo(text); ok {
+		return s.now().Add(-ago), nil
+	}
+	return time.Time{}, refuse(Invalid, "%s %q is neither a time before now, such as 36h or 7d, nor a day, such as 2026-11-30, nor a time such as 2026-11-30T12:00:00Z", what, text)
+}
+
+// maxDays bounds a number of days so that a Duration holds it.
+const maxDays = 36500
+
+func parseAgo(text string) (time.Duration, bool) {
+	if days, ok := strings.CutSuffix(text, "d"); ok {
+		n, err := strconv.ParseUint(days, 10, 32)
+		return time.Duration(n) * 24 * time.Hour, err == nil && n <= maxDays
+	}
+	d, err := time.ParseDuration(text)
+	return d, err == nil && d >= 0
+}
+
+// Charges lists the charges that the query chooses, newest first. A part may have
+// fewer than asked for and yet not be the last.
+func (s *Service) Charges(ctx context.Context, q ChargeQuery) (List[ChargeView], error) {
+	f, err := s.filter(ctx, &q)
+	if err != nil {
+		return List[ChargeView]{}, err
+	}
+	rows, next, err := s.store.Charges(ctx, f)
+	if err != nil {
+		return List[ChargeView]{}, err
+	}
+	ids := make([]string, 0, 2*len(rows))
+	for i := range rows {
+		ids = append(ids, rows[i].Account, rows[i].Provider)
+	}
+	names, err := s.names(ctx, ids...)
+	if err != nil {
+		return List[ChargeView]{}, err
+	}
+	l := viewList(rows, next, func(c ledger.Charge) ChargeView { return viewCharge(c, names) })
+	if next == "" {
+		_, l.Archived, err = s.ArchivedCounts(ctx)
+	}
+	return l, err
+}
+
+// names returns the names of accounts by their ids.
+func (s *Service) names(ctx context.Context, ids ...string) (map[string]string, error) {
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	return s.store.AccountNames(ctx, ids)
+}
+
+// ViewCharge returns the charge as JSON shows it.
+func (s *Service) ViewCharge(ctx context.Context, c ledger.Charge) ChargeView {
+	names, _ := s.names(ctx, c.Account, c.Provider) // a charge is shown without them rather than not
+	return viewCharge(c, names)
+}
+
+// partsOfSum bounds how many parts of a list one part of a sum reads.
+const partsOfSum = 20
+
+// SumCharges sums the charges up that the query chooses, part by part: the sums of
+// all parts are to be added. A part ends where a long journal would take too long.
+func (s *Service) SumCharges(ctx context.Context, q ChargeQuery) (ChargeSums, error) {
+	q.Limit = ledger.MaxPage
+	f, err := s.filter(ctx, &q)
+	if err != nil {
+		return ChargeSums{}, err
+	}
+	var sums ChargeSums
+	for range partsOfSum {
+		var rows []ledger.Charge
+		if rows, f.After, err = s.store.Charges(ctx, f); err != nil {
+			return ChargeSums{}, err
+		}
+		for i := range rows {
+			if err := sums.count(&rows[i]); err != nil {
+				return ChargeSums{}, err
+			}
+		}
+		if f.After == "" {
+			_, sums.Archived, err = s.ArchivedCounts(ctx)
+			return sums, err
+		}
+	}
+	sums.Next = f.After
+	return sums, nil
+}
+
+// ChargeSums are what charges come to, real ones and those of test keys apart.
+type ChargeSums struct {
+	Live ChargeSum `json:"live"`
+	Test ChargeSum `json:"test"`
+	Next string    `json:"next,omitempty"` // where the next part begins
+	// Archived is how many charges, of all accounts, are not in the store any more.
+	// It is told with the last part.
+	Archived int64 `json:"archived,omitempty"`
+}
+
+// ChargeSum is what charges come to.
+type ChargeSum struct {
+	Charges  int64         `json:"charges"`
+	Amount   ledger.Amount `json:"amount"` // that was paid
+	Fees     ledger.Amount `json:"fees"`   // of the amount, for the operator, refunds aside
+	Refunded ledger.Amount `json:"refunded"`
+}
+
+func (s *ChargeSums) count(c *ledger.Charge) error {
+	sum := &s.Live
+	if c.Sandbox {
+		sum = &s.Test
+	}
+	return sum.Add(ChargeSum{1, c.Paid(), feeOf(c), c.Refunded})
+}
+
+// Add adds another sum, or says that the result is too large.
+func (s *ChargeSum) Add(other ChargeSum) error {
+	s.Charges += other.Charges
+	for _, of := range [...]struct {
+		to   *ledger.Amount
+		more ledger.Amount
+	}{{&s.Amount, other.Amount}, {&s.Fees, other.Fees}, {&s.Refunded, other.Refunded}} {
+		sum, err := of.to.Add(of.more)
+		if err != nil {
+			return refuse(Invalid, "the sum is too large: choose fewer charges")
+		}
+		*of.to = sum
+	}
+	return nil
+}

@@ -1,0 +1,166 @@
+package admin
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/fareboxhq/farebox/internal/clock"
+	ids "github.com/fareboxhq/farebox/internal/id"
+	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/sqlitestore"
+)
+
+// A provider finds what it earned, in a list that names who paid and in sums that
+// keep test credits apart, by every filter.
+func TestEarnings(t *testing.T) {
+	o := newOffice(t)
+	alice, acme, other := o.account("alice"), o.account("acme@example.com"), o.account("other")
+	for _, test := range []bool{false, true} {
+		do[AccountView](o, "POST", "accounts/alice/credits", Credit{Amount: 1_000_000, Reason: "x", Test: test})
+	}
+	key := do[KeyView](o, "POST", "keys", NewKey{Account: "alice"})
+	charge := func(provider AccountView, server string, sandbox bool) string {
+		t.Helper()
+		id := ids.New("chg_")
+		_, _, err := o.store.Charge(context.Background(), id, ledger.Order{
+			Account: alice.ID, Provider: provider.ID, Key: key.ID, Lineage: key.ID, Server: server, Tool: "prompt:a b",
+			Amount: 10_000, Fee: 250, FeeTo: alice.ID, Sandbox: sandbox,
+		}, ledger.Terms{}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return id
+	}
+	mine := []string{charge(acme, "weather", false), charge(acme, "maps", true), charge(acme, "weather", false)}
+	charge(other, "weather", false)
+	do[ChargeView](o, "POST", "charges/"+mine[0]+"/refunds", Refund{Amount: ptr(ledger.Amount(4_000)), Reason: "slow"})
+
+	list := do[List[ChargeView]](o, "GET", "charges?provider=ACME%40example.com", nil)
+	if len(list.Items) != 3 || list.Items[0].ID != mine[2] {
+		t.Fatalf("%+v", list)
+	}
+	one := do[ChargeView](o, "GET", "charges/"+mine[0], nil)
+	for _, c := range append(list.Items, one) {
+		if c.Account != alice.ID || c.AccountName != "alice" || c.Provider != acme.ID || c.ProviderName != "acme@example.com" {
+			t.Errorf("%+v", c)
+		}
+	}
+	tomorrow := clock.Now().Add(24 * time.Hour).UTC()
+	for query, want := range map[string]ChargeSums{
+		"provider=acme@example.com":                        {Live: ChargeSum{2, 20_000, 500, 4_000}, Test: ChargeSum{1, 10_000, 250, 0}},
+		"provider=" + other.ID:                             {Live: ChargeSum{1, 10_000, 250, 0}},
+		"account=alice&server=weather":                     {Live: ChargeSum{3, 30_000, 750, 4_000}},
+		"provider=alice":                                   {},
+		"tool=prompt%3Aa+b&key=" + key.ID + "&server=maps": {Test: ChargeSum{1, 10_000, 250, 0}},
+		"key=key_none":                                     {},
+		"since=1h":                                         {Live: ChargeSum{3, 30_000, 750, 4_000}, Test: ChargeSum{1, 10_000, 250, 0}},
+		"since=1d&until=" + tomorrow.Format(time.DateOnly): {Live: ChargeSum{3, 30_000, 750, 4_000}, Test: ChargeSum{1, 10_000, 250, 0}},
+		"until=1h":                                         {},
+		"since=" + url.QueryEscape(tomorrow.Format(time.RFC3339)): {},
+	} {
+		if got := do[ChargeSums](o, "GET", "charges/sum?"+query, nil); got != want {
+			t.Errorf("%s: %+v, want %+v", query, got, want)
+		}
+	}
+	for query, words := range map[string]string{
+		"since=yesterday": "neither a time before now", "until=-1h": "until", "since=40000d": "since", "since=2026-13-01": "since", "key=sk_live_1": "begins with key_",
+	} {
+		for _, path := range []string{"charges?", "charges/sum?"} {
+			o.refused(Invalid, words, "GET", path+query, nil)
+		}
+	}
+	o.refused(NotFound, "nobody", "GET", "charges?provider=nobody", nil)
+	if _, err := o.Do(t.Context(), "GET", "charges?key=sk_live_1", nil); err == nil || strings.Contains(err.Error(), "sk_live_1") {
+		t.Errorf("what may be a secret is repeated: %v", err)
+	}
+}
+
+func ptr[T any](v T) *T { return &v }
+
+// A sum that is too large to be told is refused.
+func TestSumTooLarge(t *testing.T) {
+	s := ChargeSum{Amount: 1<<63 - 1}
+	if err := s.Add(ChargeSum{Amount: 1}); err == nil {
+		t.Errorf("it is %s", s.Amount)
+	}
+}
+
+// Keys are listed and shown with the name of their account, in each answer.
+func TestKeysNameTheirAccount(t *testing.T) {
+	o := newOffice(t)
+	a := o.account("jane@example.com")
+	k := do[KeyView](o, "POST", "keys", NewKey{Account: a.ID})
+	next := do[KeyView](o, "POST", "keys/"+k.ID+"/rotate", Rotation{})
+	for _, got := range append(do[List[KeyView]](o, "GET", "keys", nil).Items, k, next,
+		do[KeyView](o, "GET", "keys/"+k.ID, nil), do[KeyView](o, "DELETE", "keys/"+k.ID, nil)) {
+		if got.Account != a.ID || got.AccountName != "jane@example.com" {
+			t.Errorf("%+v", got)
+		}
+	}
+}
+
+// longJournal makes a store whose oldest and newest charges, of so many, are of a
+// tool of their own, all at a second's distance and the newest now.
+func longJournal(t *testing.T, n int64) (path string, ends [2]time.Time) {
+	t.Helper()
+	path = longBooks(t, n)
+	db, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := clock.Now().UTC().Truncate(time.Second)
+	_, err = db.Exec(`DROP TRIGGER txn_is_final; UPDATE txn SET at = (?2 - ?1 + seq) * 1000000, tool = iif(seq IN (1, ?1), 'rare', 't')`, n, now.Unix())
+	if err := errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return path, [2]time.Time{now.Add(-time.Duration(n-1) * time.Second), now}
+}
+
+// In a long journal a filter that leaves few charges finds them all, part by part,
+// forwards from each cursor, for all accounts and for one that pays or earns; and a
+// listing by time does not read all of what is older.
+func TestRareCharges(t *testing.T) {
+	const n = 25_000 // two parts and a half; nearly seven hours
+	path, ends := longJournal(t, n)
+	store, err := sqlitestore.Open(t.Context(), sqlitestore.Options{Path: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	id := func(name string) string {
+		a, err := store.Account(t.Context(), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a.ID
+	}
+	for _, f := range []ledger.ChargeFilter{{Tool: "rare"}, {Tool: "rare", Account: id("payer")}, {Tool: "rare", Provider: id("payee")}, {Tool: "rare", Since: ends[0]}} {
+		var found []time.Time
+		parts := 0
+		for {
+			part, next, err := store.Charges(t.Context(), f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, c := range part {
+				found = append(found, c.At)
+			}
+			if parts++; next == "" {
+				break
+			}
+			f.After = next
+		}
+		if len(found) != 2 || !found[0].Equal(ends[1]) || !found[1].Equal(ends[0]) || parts != 3 {
+			t.Errorf("%+v: found %v in %d parts, want %v in 3", f, found, parts, ends)
+		}
+	}
+	later := ledger.ChargeFilter{Since: ends[1].Add(25 * time.Hour)}
+	if list, next, err := store.Charges(t.Context(), later); err != nil || len(list) != 0 || next != "" {
+		t.Errorf("a listing of what comes a day later goes on at %q, with %d charges, %v", next, len(list), err)
+	}
+}

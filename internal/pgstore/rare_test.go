@@ -1,0 +1,48 @@
+package pgstore
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/fareboxhq/farebox/internal/ledger"
+)
+
+// In a long journal a filter that leaves few charges finds them all, part by part,
+// with no statement that reads all of it; and a listing by time does not read
+// all of what is older.
+func TestRareCharges(t *testing.T) {
+	dsn := cluster.Database(t, template)
+	s := opened(t, Options{DSN: dsn})
+	payer, earner := account(t, s, "payer", 0), account(t, s, "earner", 0)
+	const n = 2*ledger.MaxScan + 5000 // nearly seven hours
+	query(t, dsn, fmt.Sprintf(`INSERT INTO txn (id, kind, debtor, creditor, amount, sandbox, at, key, lineage, server, tool, day)
+		SELECT gen_random_uuid(), 1, p.n, e.n, 1, false, timestamptz '2026-01-02 00:00Z' + i * interval '1 second', 'key_1', 'key_1', 's',
+			CASE WHEN i IN (1, %[1]d) THEN 'rare' ELSE 't' END, 0
+		FROM generate_series(1, %[1]d) i, account p, account e WHERE p.name = 'payer' AND e.name = 'earner' ORDER BY i`, n))
+	first := time.Date(2026, 1, 2, 0, 0, 1, 0, time.UTC)
+	for _, f := range []ledger.ChargeFilter{{Tool: "rare"}, {Tool: "rare", Account: payer}, {Tool: "rare", Provider: earner}, {Tool: "rare", Since: first}} {
+		var found []time.Time
+		parts := 0
+		for {
+			part, next, err := s.Charges(t.Context(), f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, c := range part {
+				found = append(found, c.At)
+			}
+			if parts++; next == "" {
+				break
+			}
+			f.After = next
+		}
+		if len(found) != 2 || !found[1].Equal(first) || found[0].Sub(first) != (n-1)*time.Second || parts != 3 {
+			t.Errorf("%+v: found %v in %d parts, want the first and the last in 3", f, found, parts)
+		}
+	}
+	later := ledger.ChargeFilter{Since: first.Add(72 * time.Hour)}
+	if list, next, err := s.Charges(t.Context(), later); err != nil || len(list) != 0 || next != "" {
+		t.Errorf("a listing of what comes days later goes on at %q, with %d charges, %v", next, len(list), err)
+	}
+}

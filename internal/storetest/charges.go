@@ -1,0 +1,134 @@
+package storetest
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/fareboxhq/farebox/internal/ledger"
+)
+
+func runCharges(t *testing.T, open func(t *testing.T) Harness) {
+	each(t, open,
+		named{"charges are listed by what the filter names", chargeFilters},
+		named{"a provider's earnings are all that it earned, by whomever and at whichever server", chargeEarnings},
+	)
+}
+
+// charged makes a charge and returns it as it is listed.
+func (t *test) charged(o ledger.Order) ledger.Charge {
+	t.Helper()
+	c, _, err := t.Store.Charge(t.ctx, newID("chg_"), o, ledger.Terms{}, nil)
+	t.ok(err)
+	return t.made(c)
+}
+
+// listed checks which charges the filter chooses, in parts of several sizes.
+func (t *test) listed(what string, f ledger.ChargeFilter, all []ledger.Charge, admits func(*ledger.Charge) bool) {
+	t.Helper()
+	var want []string
+	for _, c := range all {
+		if admits(&c) {
+			want = append(want, c.ID)
+		}
+	}
+	for _, f.Limit = range []int{0, 1, 3} {
+		var got []string
+		for _, c := range t.charges(f) {
+			got = append(got, c.ID)
+		}
+		if !slices.Equal(got, want) {
+			t.Fatalf("%s, in parts of %d: listed %d charges, want %d: %v, want %v", what, f.Size(), len(got), len(want), got, want)
+		}
+	}
+}
+
+// chargeFilters: each field of a filter chooses by itself, and with all others.
+func chargeFilters(t *test) {
+	payers := []string{t.account("alice", ledger.Unit, 0), t.account("bob", ledger.Unit, 0)}
+	earners := []string{t.account("acme", 0, 0), t.account("other", 0, 0)}
+	var all []ledger.Charge // newest first
+	for i := range 24 {
+		o := order(payers[i%2], earners[i/2%2], price)
+		o.Key, o.Server = fmt.Sprintf("key_%d", i%3), "weather"
+		if i%4 == 3 {
+			o.Server, o.Tool = "wea", "tool \x00 \"ö\""
+		}
+		all = append([]ledger.Charge{t.charged(o)}, all...)
+		if i%6 == 0 { // what the lists must pass over
+			refund := ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindRefund, Charge: all[0].ID, Amount: 1}
+			_, _, err := t.Store.Post(t.ctx, refund, t.audit("refund", all[0].ID))
+			t.ok(err)
+		}
+		t.Advance(time.Second)
+	}
+	since, until := all[15].At, all[4].At
+	for _, tt := range []struct {
+		name   string
+		f      ledger.ChargeFilter
+		admits func(*ledger.Charge) bool
+	}{
+		{"all", ledger.ChargeFilter{}, func(*ledger.Charge) bool { return true }},
+		{"of a payer", ledger.ChargeFilter{Account: payers[1]}, func(c *ledger.Charge) bool { return c.Account == payers[1] }},
+		{"of a provider", ledger.ChargeFilter{Provider: earners[1]}, func(c *ledger.Charge) bool { return c.Provider == earners[1] }},
+		{"of both", ledger.ChargeFilter{Account: payers[0], Provider: earners[1]}, func(c *ledger.Charge) bool { return c.Account == payers[0] && c.Provider == earners[1] }},
+		{"of who earns only", ledger.ChargeFilter{Account: earners[0]}, func(*ledger.Charge) bool { return false }},
+		{"of who pays only", ledger.ChargeFilter{Provider: payers[0]}, func(*ledger.Charge) bool { return false }},
+		{"by a key", ledger.ChargeFilter{Key: "key_2"}, func(c *ledger.Charge) bool { return c.Key == "key_2" }},
+		{"by a key that is not there", ledger.ChargeFilter{Key: "key_"}, func(*ledger.Charge) bool { return false }},
+		{"at a server", ledger.ChargeFilter{Server: "wea"}, func(c *ledger.Charge) bool { return c.Server == "wea" }},
+		{"of a tool", ledger.ChargeFilter{Tool: "tool \x00 \"ö\""}, func(c *ledger.Charge) bool { return c.Tool == "tool \x00 \"ö\"" }},
+		{"of a pattern, which is none", ledger.ChargeFilter{Tool: "%"}, func(*ledger.Charge) bool { return false }},
+		{"since", ledger.ChargeFilter{Since: since}, func(c *ledger.Charge) bool { return !c.At.Before(since) }},
+		{"until", ledger.ChargeFilter{Until: until}, func(c *ledger.Charge) bool { return c.At.Before(until) }},
+		{"in a time", ledger.ChargeFilter{Since: since, Until: until}, func(c *ledger.Charge) bool { return !c.At.Before(since) && c.At.Before(until) }},
+		{"in no time", ledger.ChargeFilter{Since: until, Until: since}, func(*ledger.Charge) bool { return false }},
+		{
+			"of all", ledger.ChargeFilter{Account: payers[1], Provider: earners[1], Key: "key_0", Server: "wea", Tool: "tool \x00 \"ö\"", Since: since, Until: until},
+			func(c *ledger.Charge) bool {
+				return c.Account == payers[1] && c.Provider == earners[1] && c.Key == "key_0" && c.Server == "wea" && !c.At.Before(since) && c.At.Before(until)
+			},
+		},
+	} {
+		t.listed(tt.name, tt.f, all, tt.admits)
+	}
+	for _, f := range []ledger.ChargeFilter{{Provider: newID("acct_")}, {Account: newID("acct_"), Provider: earners[0]}} {
+		_, _, err := t.Store.Charges(t.ctx, f)
+		t.want(err, ledger.ErrNotFound)
+	}
+	for _, f := range []ledger.ChargeFilter{{Provider: earners[0]}, {Key: "key_1"}} {
+		f.After = "x"
+		_, _, err := t.Store.Charges(t.ctx, f)
+		t.want(err, ledger.ErrInvalid)
+	}
+}
+
+// chargeEarnings: top-ups, refunds and fees that stand between the charges of a
+// provider hide none of them, also after a crash, and an account that earns from
+// itself is listed on both sides.
+func chargeEarnings(t *test) {
+	payer, earner := t.account("payer", ledger.Unit, 0), t.account("earner", 0, 0)
+	var all []ledger.Charge
+	for i := range 12 {
+		o := order(payer, earner, price)
+		switch i % 4 {
+		case 1: // with a fee, which another gets
+			o.Provider, o.Fee, o.FeeTo = payer, 1, earner
+			o.Account = earner
+		case 2:
+			o.Account = earner
+		}
+		all = append([]ledger.Charge{t.charged(o)}, all...)
+		t.credit(earner, 2*price, false)
+	}
+	earned := func(c *ledger.Charge) bool { return c.Provider == earner }
+	paid := func(c *ledger.Charge) bool { return c.Account == earner }
+	for range 2 {
+		t.listed("earned", ledger.ChargeFilter{Provider: earner}, all, earned)
+		t.listed("paid", ledger.ChargeFilter{Account: earner}, all, paid)
+		t.listed("both", ledger.ChargeFilter{Account: earner, Provider: earner}, all, func(c *ledger.Charge) bool { return earned(c) && paid(c) })
+		t.Store = t.Crash()
+	}
+	t.balanced(-1)
+}
