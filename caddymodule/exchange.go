@@ -222,6 +222,7 @@ func (x *exchange) post() error {
 	x.call = call
 	defer call.Close(context.WithoutCancel(x.r.Context()))
 	if answer, repeated, err := call.First(x.message.ID); repeated {
+		x.h.rt.Used(x.key)
 		x.repeat(answer, err)
 		return nil
 	}
@@ -233,6 +234,7 @@ func (x *exchange) post() error {
 		}
 		defer func() { x.h.rt.Unclaim(session, x.message.ID.Text(), x.ticketOut.Load()) }()
 	}
+	x.h.rt.Used(x.key)
 	x.setBody()
 	x.setHeaders()
 	metrics.Overhead(clock.Since(x.began))
@@ -290,6 +292,7 @@ func (x *exchange) sessionRequest() error {
 		x.refuse(refusal)
 		return nil
 	}
+	x.h.rt.Used(x.key)
 	x.setHeaders()
 	switch {
 	case x.r.Method != http.MethodGet:

@@ -227,7 +227,7 @@ func (a *App) bindPlatforms(ctx context.Context, rt *runtime.Runtime) error {
 				s := rt.Watch(d)
 				return s.Changed, s.Closing, s.End
 			},
-			Logger: p.logger,
+			Logger: p.logger, Used: rt.Used,
 			Charged: func(server string, paid ledger.Amount, sandbox bool) { // of tools of which no price book is here
 				metrics.Meter(server).Charge("other", gate.ResultCaptured, paid, sandbox)
 			},

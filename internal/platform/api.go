@@ -125,6 +125,11 @@ func register[I, O any](p *Platform, o operation, do func(context.Context, *I) (
 		if err != nil {
 			return nil, p.problem(ctx, o.id, err)
 		}
+		v := visitOf(ctx)
+		p.Used(v.key)
+		if v.payer != nil {
+			p.Used(v.payer)
+		}
 		return out, nil
 	})
 }

@@ -237,3 +237,21 @@ func TestProviderReserves(t *testing.T) {
 		t.Errorf("%+v", p)
 	}
 }
+
+// A key is used by what is done with it, and so is the agent's that is charged:
+// nothing that is refused is a use of either.
+func TestRefusalsAreNoUse(t *testing.T) {
+	s := newSite(t)
+	s.refused(402, wire.InsufficientBalance, "provider", "POST", "/charge", s.request("poor agent"))
+	s.refused(403, wire.KindWrong, "agent", "GET", "/keys", nil)
+	s.refused(404, wire.NotFound, "admin", "GET", "/keys/key_1", nil)
+	s.refused(401, wire.TokenInvalid, "rival", "POST", "/charge", s.request("agent"))
+	s.used.Range(func(id, _ any) bool { t.Errorf("%s was used", id); return true })
+	do[Charged](s, 200, "provider", "POST", "/charge", s.request("agent"))
+	for name, id := range s.ids {
+		_, used := s.used.Load(id)
+		if want := name == "provider" || name == "agent"; used != want {
+			t.Errorf("%s: used is %t", name, used)
+		}
+	}
+}

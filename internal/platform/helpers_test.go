@@ -43,6 +43,7 @@ type site struct {
 	moved    atomic.Int64 // how far the platform's clock is ahead
 	logged   *bytes.Buffer
 	counted  atomic.Int64 // charges of providers
+	used     sync.Map     // ids of keys by which something was done
 
 	accounts map[string]string // ids by name
 	secrets  map[string]string // by the key's name
@@ -182,6 +183,7 @@ func newSite(t *testing.T) *site {
 		Keys: direct{store}, Ledger: store, Store: store, Admin: s.service, Changes: s.log, Signer: s.signer, Sealer: s.sealer,
 		Watch:  s.watch,
 		Logger: slog.New(slog.NewTextHandler(s.logged, nil)), Now: now,
+		Used:    func(k *keys.Key) { s.used.Store(k.ID, true) },
 		Charged: func(string, ledger.Amount, bool) { s.counted.Add(1) },
 	})
 	if err != nil {

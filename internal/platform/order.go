@@ -165,6 +165,7 @@ func (p *Platform) payerByToken(ctx context.Context, token, name string, server 
 	if err == nil {
 		err = p.checkPayer(key, v.key, name, server)
 		if err == nil {
+			v.payer = key
 			return key, nil
 		}
 	}

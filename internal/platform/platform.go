@@ -38,7 +38,7 @@ type Server struct {
 	FeeTo        string             // id of the operator's account; "" without a fee
 }
 
-// Options say what a platform serves. All must be set but the last four.
+// Options say what a platform serves. All must be set but the last five.
 type Options struct {
 	Servers  map[string]Server // by name; never changed afterwards
 	Secrets  *keys.Format      // the form of tokens
@@ -59,6 +59,9 @@ type Options struct {
 	// Charged counts a charge that a provider has made; nil does not. A retry does
 	// not count. What gateways charge they count themselves.
 	Charged func(server string, paid ledger.Amount, sandbox bool)
+	// Used is told of each key by which something was done, and of each agent's that
+	// a provider has charged; nil is not.
+	Used func(*keys.Key)
 	// Memory bounds the bodies that are held; nil does not.
 	Memory *share.Budget
 }
@@ -88,6 +91,9 @@ func New(o Options) (*Platform, error) {
 	}
 	if o.NewID == nil {
 		o.NewID = id.New
+	}
+	if o.Used == nil {
+		o.Used = func(*keys.Key) {}
 	}
 	if o.Charged == nil {
 		o.Charged = func(string, ledger.Amount, bool) {}
@@ -157,6 +163,7 @@ func (p *Platform) Serve(w http.ResponseWriter, r *http.Request, client netip.Ad
 // visit is what an operation knows of its request.
 type visit struct {
 	key         *keys.Key // of the caller
+	payer       *keys.Key // whose token the caller has shown; nil for none
 	client      netip.Addr
 	idempotency []string // the headers; more than one is refused by what heeds them
 }

@@ -253,12 +253,13 @@ func (r *Runtime) Lookup(ctx context.Context, client netip.Addr, d keys.Digest) 
 		result = "limited"
 	case err != nil:
 		result = "error"
-	default:
-		r.usage.note(key.ID, began)
 	}
 	r.metrics.Lookup(source.String(), result, clock.Since(began))
 	return key, err
 }
+
+// Used notes that something was done by a key. What it was refused is no use.
+func (r *Runtime) Used(k *keys.Key) { r.usage.note(k.ID, clock.Now()) }
 
 // load asks the store. A key that it knew a moment ago is not limited: a flood
 // from the same address must not lock its holder out.

@@ -166,7 +166,7 @@ func TestReceiptKeyStays(t *testing.T) {
 }
 
 // The last use of a key is written when its batch ends, at the latest when the
-// store closes.
+// store closes. That a key was looked up is no use: it may be refused.
 func TestLastUseIsNoted(t *testing.T) {
 	ctx, dir := context.Background(), t.TempDir()
 	r, _ := open(t, dir)
@@ -177,12 +177,17 @@ func TestLastUseIsNoted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	idle, _, err := r.Service().CreateKey(ctx, admin.Actor{}, admin.NewKey{Account: "alice"})
+	idle, refused, err := r.Service().CreateKey(ctx, admin.Actor{}, admin.NewKey{Account: "alice"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for range 3 {
-		if _, err := r.Lookup(ctx, netip.Addr{}, keys.DigestOf(secret)); err != nil {
+		k, err := r.Lookup(ctx, netip.Addr{}, keys.DigestOf(secret))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Used(k)
+		if _, err := r.Lookup(ctx, netip.Addr{}, keys.DigestOf(refused)); err != nil {
 			t.Fatal(err)
 		}
 	}
