@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"github.com/caddyserver/caddy/v2"
@@ -272,6 +273,7 @@ func (a *App) Start() error {
 		return err
 	}
 	shares.configure(a.Limits)
+	a.settings.Servers = a.serverNames()
 	rt.Configure(a.Cache.options(), a.settings) // last: a config that fails to start changes nothing
 	rt.CheckStreams()
 	a.logOpened()
@@ -303,6 +305,21 @@ func (a *App) rules() map[string]string {
 func textOf(v any) string {
 	text, _ := json.Marshal(v) // of plain structs: it cannot fail
 	return string(text)
+}
+
+// serverNames returns the names of all servers of the config, in their order.
+func (a *App) serverNames() []string {
+	var names []string
+	for _, h := range a.handlers {
+		names = append(names, h.Server)
+	}
+	for _, p := range a.platforms {
+		for _, s := range p.Servers {
+			names = append(names, s.Server)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 func (a *App) open() (caddy.Destructor, error) {

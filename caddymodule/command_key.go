@@ -68,6 +68,7 @@ func createKey(c *connection) *cobra.Command {
 	f.StringVar(&n.Name, "name", "", "A name to know the key by (personal keys need one)")
 	f.StringArrayVar(&n.Scopes, "scope", nil, "A scope that the key gets, of those that the config declares; may be repeated (personal keys: the default ones)")
 	f.StringArrayVar(&n.Servers, "server", nil, "A server that the key may call; may be repeated (default: all)")
+	f.BoolVar(&n.Force, "force", false, "Name servers that the config does not have yet")
 	f.BoolVar(&n.Test, "test", false, "Make a test key: it spends the test balance")
 	f.StringVar(&expires, "expires", "", "When the key expires, from now: 90d, 12h, or never (default: never; personal keys: as the config says, or 6 months)")
 	addCapFlag(cmd, &caps, "it and its successors spend")
@@ -189,7 +190,7 @@ func showKey(c *connection) *cobra.Command {
 func updateKey(c *connection) *cobra.Command {
 	var name, expires, rate string
 	var scopes, servers, caps []string
-	var noScopes, allServers bool
+	var noScopes, allServers, force bool
 	cmd := &cobra.Command{
 		Use: "update <key-id>", Short: "Changes name, scopes, servers, caps, rate or expiry of a key, at once", Args: oneKey,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -223,6 +224,7 @@ func updateKey(c *connection) *cobra.Command {
 			if change == (admin.KeyChange{}) {
 				return errors.New("nothing to change: give --name, --scope, --no-scopes, --server, --all-servers, --cap, --rate or --expires")
 			}
+			change.Force = force
 			return do(c, cmd, http.MethodPatch, keyPath(args[0]), change, printKey)
 		},
 	}
@@ -231,6 +233,7 @@ func updateKey(c *connection) *cobra.Command {
 	f.StringArrayVar(&scopes, "scope", nil, "The scopes from now on; may be repeated")
 	f.BoolVar(&noScopes, "no-scopes", false, "Take all scopes away")
 	f.StringArrayVar(&servers, "server", nil, "The servers that it may call from now on; may be repeated")
+	f.BoolVar(&force, "force", false, "Name servers that the config does not have yet")
 	f.BoolVar(&allServers, "all-servers", false, "Let it call all servers")
 	f.StringVar(&expires, "expires", "", "When it expires, from now: 90d, 12h, or never")
 	addCapFlag(cmd, &caps, "it and its successors spend")

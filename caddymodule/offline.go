@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -98,7 +99,50 @@ func (c *connection) configured() (*App, error) {
 	if err := app.fill(); err != nil {
 		return nil, err
 	}
+	app.settings.Servers = serversIn(config)
 	return app, app.Validate()
+}
+
+// serversIn finds the servers of a config that is not run, wherever in its routes
+// they are.
+func serversIn(config []byte) []string {
+	var tree any
+	if json.Unmarshal(config, &tree) != nil {
+		return nil
+	}
+	var names []string
+	var walk func(any)
+	walk = func(node any) {
+		switch node := node.(type) {
+		case []any:
+			for _, item := range node {
+				walk(item)
+			}
+		case map[string]any:
+			if handler := node["handler"]; handler == "farebox" {
+				names = append(names, stringOf(node["server"]))
+			} else if handler == "farebox_platform" {
+				servers, _ := node["servers"].([]any)
+				for _, server := range servers {
+					if s, ok := server.(map[string]any); ok {
+						names = append(names, stringOf(s["server"]))
+					}
+				}
+			}
+			for _, item := range node {
+				walk(item)
+			}
+		}
+	}
+	walk(tree)
+	slices.Sort(names)
+	return slices.DeleteFunc(slices.Compact(names), func(name string) bool { return name == "" })
+}
+
+// stringOf returns a value that is a string, else "".
+func stringOf(v any) string {
+	s, _ := v.(string)
+	return s
 }
 
 // inProcess is a transport that is served by a handler of this process.

@@ -46,7 +46,7 @@ func TestKeyLife(t *testing.T) {
 	}{
 		{[]string{"disable", key.ID}, "TOKEN_INVALID"},
 		{[]string{"enable", key.ID}, ""},
-		{[]string{"update", key.ID, "--server", "mail"}, "TOKEN_INVALID"},
+		{[]string{"update", key.ID, "--server", "mail", "--force"}, "TOKEN_INVALID"},
 		{[]string{"update", key.ID, "--server", "mail", "--server", "weather"}, ""},
 		{[]string{"update", key.ID, "--expires", "1ns"}, "TOKEN_EXPIRED"},
 		{[]string{"update", key.ID, "--expires", "never", "--all-servers", "--name", "laptop"}, ""},
@@ -108,7 +108,7 @@ func TestStreamsEndWithTheirKey(t *testing.T) {
 	upstream := binaries.StartWeather(t)
 	g := binaries.StartGateway(t, harness.Site(upstream, "server weather", "provider acme", "free list_cities"))
 	g.CLI(t, nil, "account", "create", "alice")
-	for _, end := range [][]string{{"delete"}, {"disable"}, {"update", "--server", "mail"}, {"update", "--expires", "100ms"}} {
+	for _, end := range [][]string{{"delete"}, {"disable"}, {"update", "--server", "mail", "--force"}, {"update", "--expires", "100ms"}} {
 		key := g.NewKey(t, "alice")
 		resp := openStream(t, g, key.Secret)
 		ended := make(chan time.Time, 1)

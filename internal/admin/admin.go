@@ -100,6 +100,9 @@ type Settings struct {
 	// PersonalLife is how long personal keys live unless something else is
 	// asked; zero for DefaultPersonalLife.
 	PersonalLife time.Duration
+	// Servers are the names of those that keys may be for, in their order; none if
+	// they are not known: then any may be named.
+	Servers []string
 }
 
 // New returns a service on a store. The revoker may be nil where no cache is;

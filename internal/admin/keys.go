@@ -30,6 +30,8 @@ type NewKey struct {
 	// ExpiresIn is a Go duration from now, or "never"; empty means never, and
 	// for personal keys what the settings say.
 	ExpiresIn string `json:"expires_in,omitempty"`
+	// Force lets Servers have names that the config does not have yet.
+	Force bool `json:"force,omitempty"`
 	// Digest is the SHA-256, as hex digits, of a secret that another system has
 	// minted and its holder keeps. Empty: a secret is minted.
 	Digest string `json:"digest,omitempty"`
@@ -122,6 +124,9 @@ func (s *Service) newKey(n NewKey) (keys.Key, error) {
 	if err := checkName(&key); err != nil {
 		return key, err
 	}
+	if err := s.checkServers(n.Servers, nil, n.Force); err != nil {
+		return key, err
+	}
 	return key, s.checkScopes(&key)
 }
 
@@ -197,6 +202,33 @@ func checkRights(k *keys.Key) error {
 	}
 	return nil
 }
+
+// namedServers bounds how many servers an error lists.
+const namedServers = 20
+
+// checkServers refuses servers that the config does not have: a key that is bound
+// to a name with a slip in it can call nothing. What a key has already stays.
+func (s *Service) checkServers(asked, had []string, force bool) error {
+	known := s.settings().Servers
+	if len(known) == 0 || force {
+		return nil
+	}
+	for _, server := range asked {
+		if slices.Contains(known, server) || slices.Contains(had, server) {
+			continue
+		}
+		list := strings.Join(known[:min(len(known), namedServers)], ", ")
+		if len(known) > namedServers {
+			list += ", …"
+		}
+		return refuse(Invalid, "there is no server %q in the config, which has: %s. If it is yet to come, name it with --force (in the API, \"force\": true)", server, list)
+	}
+	return nil
+}
+
+// Servers returns the names of the servers that keys may be for; none if they are
+// not known.
+func (s *Service) Servers() []string { return s.settings().Servers }
 
 func (s *Service) revoke(d keys.Digest) {
 	if s.revoker != nil {

@@ -83,6 +83,8 @@ type KeyChange struct {
 	ExpiresIn *string `json:"expires_in,omitempty"`
 	Caps      *Caps   `json:"caps,omitempty"`
 	Rate      *string `json:"rate,omitempty"` // as keys.ParseRate reads it; "none" takes it away
+	// Force lets Servers have names that the config does not have yet.
+	Force bool `json:"force,omitempty"`
 }
 
 // Never is the ExpiresIn of a key that does not expire.
@@ -91,8 +93,10 @@ const Never = "never"
 // UpdateKey changes a key. When it returns, no lookup that begins afterwards
 // accepts more than the key is allowed then.
 func (s *Service) UpdateKey(ctx context.Context, actor Actor, id string, c KeyChange) (keys.Key, error) {
+	asked := c
+	asked.Force = false
 	switch {
-	case c == (KeyChange{}), c == (KeyChange{Caps: c.Caps}) && *c.Caps == (Caps{}):
+	case asked == (KeyChange{}), asked == (KeyChange{Caps: c.Caps}) && *c.Caps == (Caps{}):
 		return keys.Key{}, refuse(Invalid, "nothing to change: give name, scopes, servers, caps, rate or expires_in, and not null")
 	case c.ExpiresIn != nil && *c.ExpiresIn == "":
 		return keys.Key{}, refuse(Invalid, "expiry \"\" is not a time from now, such as 90d or 12h, nor never")
@@ -105,6 +109,9 @@ func (s *Service) UpdateKey(ctx context.Context, actor Actor, id string, c KeyCh
 			k.Scopes = *c.Scopes
 		}
 		if c.Servers != nil {
+			if err := s.checkServers(*c.Servers, k.Servers, c.Force); err != nil {
+				return err
+			}
 			k.Servers = *c.Servers
 		}
 		if c.ExpiresIn != nil {
