@@ -222,7 +222,7 @@ func (a *App) bindPlatforms(ctx context.Context, rt *runtime.Runtime) error {
 	for _, p := range a.platforms {
 		p.api, err = platform.New(platform.Options{
 			Servers: servers, Secrets: a.settings.Secrets, Currency: a.Currency, Version: version,
-			Memory: shares.memory, Keys: rt, Ledger: book, Store: store, Admin: rt.Service(), Changes: rt.Revocations(), Signer: rt.Signer(), Sealer: rt.Sealer(),
+			Memory: shares.memory, Keys: rt, Ledger: book, Store: store, Admin: rt.Service(), Changes: rt.Revocations(), Signer: rt.Signer(), Sealer: rt.Sealer(), Limiter: rt.Limiter(),
 			Watch: func(d keys.Digest) (changed, closing <-chan struct{}, end func()) {
 				s := rt.Watch(d)
 				return s.Changed, s.Closing, s.End

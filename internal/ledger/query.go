@@ -96,3 +96,16 @@ type Verification struct {
 	Archived Archived
 	Opening  Sum
 }
+
+// Spent is what was captured in the current day and month, UTC, refunds aside. It
+// is what caps are held against, without what is reserved.
+type Spent struct {
+	Day   Amount
+	Month Amount
+}
+
+// Usage is what an account has spent, and of that the keys of one lineage.
+type Usage struct {
+	Account Spent
+	Key     Spent
+}

@@ -200,6 +200,35 @@ func (s *Store) AccountNames(ctx context.Context, ids []string) (map[string]stri
 	return names, failure(ctx, err)
 }
 
+// selectUsage sums the meters of an account and of a lineage up. $1 is the shift of
+// the clock.
+const selectUsage = `SELECT ` +
+	`least(coalesce(sum(m.spent) FILTER (WHERE m.holder = 1 AND m.day = d.today), 0), 9223372036854775807)::bigint, ` +
+	`least(coalesce(sum(m.spent) FILTER (WHERE m.holder = 1), 0), 9223372036854775807)::bigint, ` +
+	`least(coalesce(sum(m.spent) FILTER (WHERE m.holder = 0 AND m.day = d.today), 0), 9223372036854775807)::bigint, ` +
+	`least(coalesce(sum(m.spent) FILTER (WHERE m.holder = 0), 0), 9223372036854775807)::bigint
+	FROM (SELECT x.day - DATE '1970-01-01' AS today, date_trunc('month', x.day)::date - DATE '1970-01-01' AS first
+		FROM (SELECT (moved_clock($1) AT TIME ZONE 'UTC')::date AS day OFFSET 0) x OFFSET 0) d
+	CROSS JOIN account a LEFT JOIN meter m ON m.account = a.n AND m.sandbox = $4 AND m.day BETWEEN d.first AND d.today
+		AND (m.holder = 1 AND m.name = '' OR m.holder = 0 AND m.name = $3)
+	WHERE a.id = $2 AND a.id NOT LIKE '@%' GROUP BY a.n`
+
+// Usage returns what the account has spent now, and what of it the keys of the
+// lineage have; of live or test credits. Errors: ledger.ErrNotFound.
+func (s *Store) Usage(ctx context.Context, id, lineage string, sandbox bool) (u ledger.Usage, err error) {
+	if err := ctx.Err(); err != nil {
+		return u, err
+	}
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	err = s.row(ctx, selectUsage, []any{s.shift(), pack(id), pack(lineage), sandbox},
+		(*int64)(&u.Account.Day), (*int64)(&u.Account.Month), (*int64)(&u.Key.Day), (*int64)(&u.Key.Month))
+	if err = found(ctx, err); errors.Is(err, ledger.ErrNotFound) {
+		err = fmt.Errorf("account %q: %w", id, err)
+	}
+	return u, err
+}
+
 // Accounts lists the accounts in the order of their creation, the ledger's own
 // excepted. The text is the cursor of the next part, "" at the end.
 func (s *Store) Accounts(ctx context.Context, p ledger.Page) ([]ledger.Account, string, error) {

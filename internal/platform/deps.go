@@ -42,6 +42,9 @@ type Store interface {
 	// Key returns the key of an id, or ledger.ErrNotFound.
 	Key(ctx context.Context, id string) (keys.Key, error)
 	TouchKeys(ctx context.Context, used map[string]time.Time) error
+	AccountNames(ctx context.Context, ids []string) (map[string]string, error)
+	// Usage returns what an account has spent now, and what of it a lineage has.
+	Usage(ctx context.Context, account, lineage string, sandbox bool) (ledger.Usage, error)
 	Bind(ctx context.Context, b ledger.Bond) error
 	Bond(ctx context.Context, server string, m ledger.Mark) (ledger.Bond, error)
 }

@@ -73,7 +73,12 @@ func (p *Platform) lookup(ctx context.Context, in *content[wire.Lookup]) (*conte
 	if err != nil {
 		return nil, err
 	}
+	names, err := p.Store.AccountNames(ctx, []string{key.Account})
+	if err != nil {
+		return nil, err
+	}
 	told := wire.KeyOf(key)
+	told.AccountName = names[key.Account]
 	told.Proof = p.prove(caller, key.ID)
 	return &content[wire.Key]{told}, nil
 }

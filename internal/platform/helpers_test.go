@@ -43,11 +43,30 @@ type site struct {
 	moved    atomic.Int64 // how far the platform's clock is ahead
 	logged   *bytes.Buffer
 	counted  atomic.Int64 // charges of providers
-	used     sync.Map     // ids of keys by which something was done
+	asked    asked
+	used     sync.Map // ids of keys by which something was done
 
 	accounts map[string]string // ids by name
 	secrets  map[string]string // by the key's name
 	ids      map[string]string // of keys, by their names
+}
+
+// asked counts the requests of lineages, and refuses those beyond a number.
+type asked struct {
+	mu    sync.Mutex
+	count map[string]int64
+}
+
+func (a *asked) Take(lineage string, buckets [2]gate.Bucket) (q gate.Quota) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.count == nil {
+		a.count = make(map[string]int64)
+	}
+	if a.count[lineage]++; a.count[lineage] > buckets[0].Rate.Burst {
+		q.Wait = time.Second
+	}
+	return q
 }
 
 // direct looks keys up in the store.
@@ -180,7 +199,7 @@ func newSite(t *testing.T) *site {
 			"mail":    {Provider: s.accounts["other"]},
 		},
 		Secrets: &keys.DefaultFormat, Currency: "USD", Version: "1.2.3",
-		Keys: direct{store}, Ledger: store, Store: store, Admin: s.service, Changes: s.log, Signer: s.signer, Sealer: s.sealer,
+		Keys: direct{store}, Ledger: store, Store: store, Admin: s.service, Changes: s.log, Limiter: &s.asked, Signer: s.signer, Sealer: s.sealer,
 		Watch:  s.watch,
 		Logger: slog.New(slog.NewTextHandler(s.logged, nil)), Now: now,
 		Used:    func(k *keys.Key) { s.used.Store(k.ID, true) },

@@ -22,6 +22,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/fareboxhq/farebox/internal/clock"
+	"github.com/fareboxhq/farebox/internal/gate"
 	"github.com/fareboxhq/farebox/internal/id"
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
@@ -51,6 +52,7 @@ type Options struct {
 	Admin   Admin
 	Changes Revocations
 	Watch   Watch
+	Limiter gate.Limiter // of how often keys ask for their balance
 	Signer  Signer
 	Sealer  Sealer
 	Logger  *slog.Logger
@@ -101,6 +103,7 @@ func New(o Options) (*Platform, error) {
 	p := &Platform{Options: o, mux: http.NewServeMux(), rules: make(map[string]rule), nodes: newNodes(), keepAlive: keepAlive}
 	p.api = p.newAPI()
 	p.registerCharge()
+	p.registerBalance()
 	p.registerGateway()
 	p.registerManagement()
 	return p, p.describe()

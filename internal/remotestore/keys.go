@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/fareboxhq/farebox/internal/keys"
@@ -41,7 +42,43 @@ func (s *Store) KeyByDigest(ctx context.Context, d keys.Digest) (*keys.Key, erro
 	case k.Digest != d || k.ID == "" || k.Account == "" || k.Lineage == "":
 		return nil, doubt("another key")
 	}
+	s.names.note(k.Account, got.AccountName)
 	return k, nil
+}
+
+// maxNames bounds how many names of accounts are kept.
+const maxNames = 1 << 16
+
+// names are those that lookups have told, of accounts by their ids.
+type names struct {
+	mu    sync.Mutex
+	known map[string]string
+}
+
+func (n *names) note(id, name string) {
+	if ledger.ValidName(name) != nil {
+		return // a platform of before, or one that is not to be repeated
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.known == nil || len(n.known) >= maxNames {
+		n.known = make(map[string]string)
+	}
+	n.known[id] = name
+}
+
+// AccountNames returns the names of those of the accounts, by their ids, that a
+// lookup of one of their keys has told. It asks nothing.
+func (s *Store) AccountNames(_ context.Context, ids []string) (map[string]string, error) {
+	found := make(map[string]string, len(ids))
+	s.names.mu.Lock()
+	defer s.names.mu.Unlock()
+	for _, id := range ids {
+		if name, ok := s.names.known[id]; ok {
+			found[id] = name
+		}
+	}
+	return found, nil
 }
 
 // only lets the errors through that the operation may have: of everything else

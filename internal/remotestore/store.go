@@ -54,6 +54,7 @@ type Store struct {
 	last          atomic.Pointer[failure] // why the breaker opened
 	refused       atomic.Pointer[refusal] // of this gateway's own key, until it is accepted again
 	open          *memory
+	names         names
 	currency      atomic.Value // string: of this gateway's config, told with each order
 
 	closed   context.Context // ends when the store is closed

@@ -96,6 +96,7 @@ type Runtime struct {
 	misses   *misses
 	streams  *streams
 	usage    *usage
+	names    *names
 	expiring *expiring
 	debts    *debts
 
@@ -140,7 +141,7 @@ func Open(ctx context.Context, o Options) (*Runtime, error) {
 		store: store, cache: cache, signer: signer, sealer: sealer,
 		metrics: o.Metrics, logger: o.Logger, leases: newLeases(),
 		abandoned: newAbandoned(clock.Now), rates: newRates(), requests: newRequests(clock.Now, o.IDs),
-		misses: newMisses(clock.Now), streams: newStreams(), usage: newUsage(store.TouchKeys, o.Logger),
+		misses: newMisses(clock.Now), streams: newStreams(), usage: newUsage(store.TouchKeys, o.Logger), names: newNames(store),
 	}
 	if managed, ok := store.(managed); ok {
 		r.service = admin.New(managed, r, r.settings.Load, now).WithReceiptKeys(published).WithSigner(signer)
@@ -236,6 +237,9 @@ func (r *Runtime) Gate(p gate.Policy) *gate.Gate {
 		Logger: r.logger, Now: clock.Now, NewID: id.New,
 	})
 }
+
+// Limiter counts the requests of keys. Its use needs a lease.
+func (r *Runtime) Limiter() gate.Limiter { return r.rates }
 
 // Lookup returns the key of the digest, from the cache or the store. A client
 // that asked for too many keys that nobody has gets gate.ErrFlood.

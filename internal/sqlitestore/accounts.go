@@ -185,3 +185,31 @@ func (s *Store) AccountNames(ctx context.Context, ids []string) (map[string]stri
 	}
 	return names, nil
 }
+
+// Usage returns what the account has spent now, and what of it the keys of the
+// lineage have; of live or test credits. Errors: ledger.ErrNotFound.
+func (s *Store) Usage(ctx context.Context, id, lineage string, sandbox bool) (ledger.Usage, error) {
+	if err := ctx.Err(); err != nil {
+		return ledger.Usage{}, err
+	}
+	b := s.books
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	a, err := b.find(id)
+	if err != nil {
+		return ledger.Usage{}, err
+	}
+	day := b.today(s.now())
+	of := func(k meterKey) (spent ledger.Spent) {
+		m := b.meters[k]
+		if m == nil {
+			m = b.loaded[k.subject()]
+		}
+		if m != nil {
+			spent.Day, spent.Month = m.spent(day)
+		}
+		return spent
+	}
+	keys := meterKeys(a.n, lineage, "", sandbox)
+	return ledger.Usage{Account: of(keys[ofAccount]), Key: of(keys[ofLineage])}, nil
+}

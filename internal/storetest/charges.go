@@ -13,6 +13,7 @@ func runCharges(t *testing.T, open func(t *testing.T) Harness) {
 	each(t, open,
 		named{"charges are listed by what the filter names", chargeFilters},
 		named{"a provider's earnings are all that it earned, by whomever and at whichever server", chargeEarnings},
+		named{"an account's usage is what it and its key have spent in the day and the month", accountUsage},
 	)
 }
 
@@ -131,4 +132,55 @@ func chargeEarnings(t *test) {
 		t.Store = t.Crash()
 	}
 	t.balanced(-1)
+}
+
+// accountUsage: usage counts what was captured in the day and the month, of one
+// account, one lineage and one environment, also after a crash.
+func accountUsage(t *test) {
+	payer, other := t.account("payer", ledger.Unit, 0), t.account("other", ledger.Unit, 0)
+	t.credit(payer, ledger.Unit, true)
+	of := func(account, lineage string, sandbox bool, want ledger.Usage) {
+		t.Helper()
+		got, err := t.Store.Usage(t.ctx, account, lineage, sandbox)
+		t.ok(err)
+		t.same(got, want)
+	}
+	spent := func(day, month ledger.Amount) ledger.Spent {
+		return ledger.Spent{Day: day * price, Month: month * price}
+	}
+	of(payer, "key_0", false, ledger.Usage{})
+	for i, lineage := range []string{"key_0", "key_0", "key_a"} {
+		o := order(payer, other, price)
+		o.Lineage, o.Server = lineage, fmt.Sprintf("server-%d", i)
+		t.charged(o)
+	}
+	test := order(payer, other, 5*price)
+	test.Lineage, test.Sandbox = "key_t", true
+	t.charged(test)
+	theirs := order(other, payer, 7*price)
+	theirs.Lineage = "key_o"
+	t.charged(theirs)
+	_, err := t.Store.Reserve(t.ctx, newID("chg_"), order(payer, other, price), ledger.Terms{}) // is not spent
+	t.ok(err)
+	for range 2 {
+		of(payer, "key_0", false, ledger.Usage{Account: spent(3, 3), Key: spent(2, 2)})
+		of(payer, "key_a", false, ledger.Usage{Account: spent(3, 3), Key: spent(1, 1)})
+		of(payer, "key_none", false, ledger.Usage{Account: spent(3, 3)})
+		of(payer, "key_t", true, ledger.Usage{Account: spent(5, 5), Key: spent(5, 5)})
+		of(other, "key_o", false, ledger.Usage{Account: spent(7, 7), Key: spent(7, 7)})
+		t.Store = t.Crash()
+	}
+	for _, id := range []string{newID("acct_"), "payer", ledger.Funding} {
+		_, err := t.Store.Usage(t.ctx, id, "key_0", false)
+		t.want(err, ledger.ErrNotFound)
+	}
+	month := ledger.Month(ledger.Day(t.Now()))
+	t.Advance(24 * time.Hour)
+	if ledger.Month(ledger.Day(t.Now())) == month {
+		of(payer, "key_0", false, ledger.Usage{Account: spent(0, 3), Key: spent(0, 2)})
+		t.charged(order(payer, other, price))
+		of(payer, "key_0", false, ledger.Usage{Account: spent(1, 4), Key: spent(1, 3)})
+	}
+	t.Advance(32 * 24 * time.Hour)
+	of(payer, "key_0", false, ledger.Usage{})
 }

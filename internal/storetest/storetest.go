@@ -30,6 +30,7 @@ type Store interface {
 	Account(ctx context.Context, ref string) (ledger.Account, error)
 	Accounts(ctx context.Context, p ledger.Page) ([]ledger.Account, string, error)
 	AccountNames(ctx context.Context, ids []string) (map[string]string, error)
+	Usage(ctx context.Context, account, lineage string, sandbox bool) (ledger.Usage, error)
 
 	UpdateAccount(ctx context.Context, id string, change func(*ledger.Account) error, audit ledger.Audit) (ledger.Account, error)
 

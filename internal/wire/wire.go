@@ -53,6 +53,7 @@ type Key struct {
 	DeletedAt   time.Time    `json:"deleted_at,omitzero"`
 	LastUsedAt  time.Time    `json:"last_used_at,omitzero"`
 	Successor   string       `json:"successor,omitempty"`
+	AccountName string       `json:"account_name,omitempty" doc:"For what the key's holder is told"`
 	Proof       string       `json:"proof,omitempty" doc:"That the gateway has asked for the key: it goes with orders, for two hours"`
 }
 
