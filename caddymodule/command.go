@@ -59,6 +59,7 @@ func addCommands(root *cobra.Command) {
 	flags.BoolVar(&c.json, "json", false, "Print JSON")
 	root.AddCommand(accountCommand(&c), creditCommand(&c), adjustCommand(&c), keyCommand(&c), chargeCommand(&c), receiptCommand(&c), ledgerCommand(&c), auditCommand(&c), serverCommand(&c),
 		backupCommand(&c), restoreCommand(&c), migrateCommand(&c))
+	addCompletions(&c, root)
 	reportErrors(&c, root)
 }
 
