@@ -133,6 +133,12 @@ type errorField struct {
 	RetryAfterMS int64          `json:"retry_after_ms,omitempty"`
 	Scopes       []string       `json:"scopes,omitempty"` // that are needed
 	Charge       string         `json:"charge,omitempty"` // of a call that was charged all the same
+
+	// Of refusals for want of credits or by a cap: whose they are, and where to turn.
+	Account     string `json:"account,omitempty"`
+	AccountName string `json:"account_name,omitempty"`
+	Contact     string `json:"contact,omitempty"`
+	TopUpURL    string `json:"topup_url,omitempty"`
 }
 
 // capField tells of the cap that is in the way of a call.
@@ -177,13 +183,17 @@ func (x *exchange) tell(r *gate.Refusal) (field errorField, text string) {
 		text += ": " + plainly(r.Tool)
 	case gate.InsufficientBalance:
 		field.Price, field.Available, field.Currency = &r.Price, &r.Available, r.Currency
-		text = x.poorText(r)
+		field.Account, field.AccountName = x.account()
+		field.Contact, field.TopUpURL = x.h.Contact, x.h.TopUpURL
+		text = x.poorText(r, accountText(&field))
 	case gate.ScopeInsufficient:
-		field.Scopes = r.Scopes
-		text = scopeText(r)
+		field.Scopes, field.Contact = r.Scopes, x.h.Contact
+		text = x.scopeText(r)
 	case gate.SpendingCap:
 		field.Price, field.Currency, field.Cap = &r.Price, r.Currency, fieldOfCap(r.Cap)
-		text = capText(r)
+		field.Account, field.AccountName = x.account()
+		field.Contact = x.h.Contact
+		text = x.capText(r, accountText(&field))
 	case gate.CallInFlight:
 		field.RetryAfterMS = r.RetryAfter.Milliseconds()
 		text = notDone(r.Tool) + " again: " + inFlightText
@@ -213,15 +223,32 @@ func (x *exchange) tell(r *gate.Refusal) (field errorField, text string) {
 	return field, text
 }
 
+// account is the caller's own account, by id and by name. The name is asked for
+// when a call is refused, so that others need not carry it.
+func (x *exchange) account() (id, name string) {
+	if x.h.accountName != nil {
+		name = x.h.accountName(x.r.Context(), x.key.Account)
+	}
+	return x.key.Account, name
+}
+
+// accountText tells of the caller's account in a sentence.
+func accountText(f *errorField) string {
+	if f.AccountName == "" {
+		return "account " + f.Account
+	}
+	return fmt.Sprintf("account %s (%s)", f.AccountName, f.Account)
+}
+
 // poorText tells a model what to tell its user.
-func (x *exchange) poorText(r *gate.Refusal) string {
+func (x *exchange) poorText(r *gate.Refusal, account string) string {
 	balance := "balance"
 	if r.Sandbox {
 		balance = "test balance"
 	}
-	return fmt.Sprintf("%s and nothing was charged: one call costs %s %s, but the %s of account %s has only %s %s available. "+
-		"Ask the operator of this gateway to top the account up, then call again; until then every retry will be refused.",
-		notDone(r.Tool), r.Price, r.Currency, balance, x.key.Account, r.Available, r.Currency)
+	return fmt.Sprintf("%s and nothing was charged: one call costs %s %s, but the %s of %s has only %s %s available. "+
+		"%s then call again; until then every retry will be refused.",
+		notDone(r.Tool), r.Price, r.Currency, balance, account, r.Available, r.Currency, x.h.toTopUp())
 }
 
 const (
@@ -231,30 +258,30 @@ const (
 )
 
 // capText tells a model which cap is in the way, and until when.
-func capText(r *gate.Refusal) string {
+func (x *exchange) capText(r *gate.Refusal, account string) string {
 	c := r.Cap
 	whose := map[ledger.Holder]string{
-		ledger.HolderKey: "this key", ledger.HolderAccount: "this account", ledger.HolderServer: "one account at this server",
+		ledger.HolderKey: "this key of " + account, ledger.HolderAccount: account, ledger.HolderServer: "one account at this server",
 	}[c.Holder]
 	if c.Period == ledger.PerCall {
 		return fmt.Sprintf("%s and nothing was charged: this call costs %s %s, and %s may spend at most %s %s on one call. "+
-			"Ask the operator of this gateway to raise the cap; until then every retry will be refused.",
-			notDone(r.Tool), r.Price, r.Currency, whose, c.Amount, r.Currency)
+			"Ask %s to raise the cap; until then every retry will be refused.",
+			notDone(r.Tool), r.Price, r.Currency, whose, c.Amount, r.Currency, x.h.whom())
 	}
 	return fmt.Sprintf("%s and nothing was charged: this call costs %s %s, and of the %s %s that %s may spend in a %s only %s %s are left. "+
-		"The cap begins anew at %s (UTC); until then dearer calls than that will be refused, unless the operator of this gateway raises it.",
-		notDone(r.Tool), r.Price, r.Currency, c.Amount, r.Currency, whose, c.Period, max(c.Left(), 0), r.Currency, c.Resets.Format(time.DateTime))
+		"The cap begins anew at %s (UTC); until then dearer calls than that will be refused, unless %s raises it.",
+		notDone(r.Tool), r.Price, r.Currency, c.Amount, r.Currency, whose, c.Period, max(c.Left(), 0), r.Currency, c.Resets.Format(time.DateTime), x.h.whom())
 }
 
 // scopeText tells a model which scopes are missing.
-func scopeText(r *gate.Refusal) string {
+func (x *exchange) scopeText(r *gate.Refusal) string {
 	needs := "scope " + r.Scopes[0]
 	if len(r.Scopes) > 1 {
 		needs = "scopes " + strings.Join(r.Scopes, " and ")
 	}
 	return fmt.Sprintf("%s and nothing was charged: it needs the %s, and this key lacks %s. "+
-		"Ask the operator of this gateway for a key that may; until then every retry will be refused.",
-		notDone(r.Tool), needs, strings.Join(r.Lacking, " and "))
+		"Ask %s for a key that may; until then every retry will be refused.",
+		notDone(r.Tool), needs, strings.Join(r.Lacking, " and "), x.h.whom())
 }
 
 // dearText tells a model what it may do about a price.

@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"context"
 	"encoding/json"
 	"log/slog"
 	"net/http/httptest"
@@ -118,6 +119,81 @@ func TestPoorTextTellsTheModel(t *testing.T) {
 	for _, word := range []string{"get_forecast", "0.01 USD", "0.0025 USD", "nothing was charged", "acct_1", "top the account up", `"price":"0.01"`, `"available":"0.0025"`} {
 		if !strings.Contains(body, word) {
 			t.Errorf("%q is not in %s", word, body)
+		}
+	}
+}
+
+// A refusal names the caller's own account, says what is left, and leads to where
+// the operator says that help is, in words and in data; without a name or an
+// operator's word it says so, too.
+func TestRefusalsLeadOn(t *testing.T) {
+	poor := gate.Refusal{Code: gate.InsufficientBalance, Tool: "get_forecast", Price: 10_000, Available: 2_500, Currency: "USD"}
+	capped := gate.Refusal{Code: gate.SpendingCap, Tool: "get_forecast", Price: 10_000, Currency: "USD",
+		Cap: &ledger.CapError{Cap: ledger.Cap{Holder: ledger.HolderAccount, Period: ledger.PerDay, Amount: 20_000, Spent: 15_000}, Needed: 10_000}}
+	scope := gate.Refusal{Code: gate.ScopeInsufficient, Tool: "get_forecast", Scopes: []string{"a"}, Lacking: []string{"a"}}
+	const contact, topUp = "billing@example.com", "https://pay.example.com/credits?from=mcp"
+	for _, c := range []struct {
+		refusal             gate.Refusal
+		name, contact, link string
+		words, never        []string
+	}{
+		{poor, "jane@example.com", contact, topUp, []string{
+			"the balance of account jane@example.com (acct_1) has only 0.0025 USD available. Top the account up at " + topUp + ", or ask " + contact + ", then call again",
+			`"account":"acct_1"`, `"account_name":"jane@example.com"`, `"contact":"` + contact + `"`, `"topup_url":"` + topUp + `"`,
+		}, nil},
+		{poor, "", "", topUp, []string{"of account acct_1 has only", "Top the account up at " + topUp + ", then call again"}, []string{"account_name", `"contact"`}},
+		{poor, "", contact, "", []string{"Ask " + contact + " to top the account up, then"}, []string{"topup_url"}},
+		{poor, "", "", "", []string{"Ask the operator of this gateway to top the account up, then"}, []string{"topup_url", `"contact"`}},
+		{capped, "jane@example.com", contact, topUp, []string{
+			"that account jane@example.com (acct_1) may spend in a day only 0.005 USD are left", "unless " + contact + " raises it", `"account_name":"jane@example.com"`,
+		}, []string{topUp}}, // money does not help
+		{scope, "jane@example.com", contact, topUp, []string{"Ask " + contact + " for a key that may", `"contact":"` + contact + `"`}, []string{topUp, "acct_1", "jane"}},
+		{gate.Refusal{Code: gate.TokenInvalid}, "jane@example.com", contact, topUp, nil, []string{"acct_1", "jane"}},
+		{gate.Refusal{Code: gate.PlatformUnavailable}, "jane@example.com", contact, topUp, nil, []string{"acct_1", "jane"}},
+	} {
+		x, _ := exchangeFor(t, paidCall)
+		x.h.Contact, x.h.TopUpURL = c.contact, c.link
+		x.h.accountName = func(_ context.Context, id string) string {
+			if id != "acct_1" {
+				t.Errorf("the name of %q is asked for", id)
+			}
+			return c.name
+		}
+		body := string(x.refusalBody(&c.refusal, false))
+		for _, word := range c.words {
+			if !strings.Contains(body, word) {
+				t.Errorf("%s: %q is not in %s", c.refusal.Code, word, body)
+			}
+		}
+		for _, word := range c.never {
+			if strings.Contains(body, word) {
+				t.Errorf("%s: %q is in %s", c.refusal.Code, word, body)
+			}
+		}
+	}
+}
+
+// What refusals repeat is short, on one line, and leads nowhere but to addresses
+// that can be trusted.
+func TestHelpIsChecked(t *testing.T) {
+	for _, text := range []string{"", "billing@example.com", "the billing desk, extension 7", "mailto:billing@example.com", "https://example.com/help", "Frau Müller"} {
+		if err := checkContact(text); err != nil {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+	for _, text := range []string{" ", "a\nb", "a\x1b[0m", "\u202eevil", strings.Repeat("x", 201), "mailto:", "mailto:a@b?subject=x", "mailto:A <a@b.c>", "http://example.com", "javascript://x", "https://user@example.com", "\xff"} {
+		if err := checkContact(text); err == nil || !strings.HasPrefix(err.Error(), "contact: ") {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+	for _, text := range []string{"", "https://pay.example.com/a?b=c#d", "http://localhost:8080/"} {
+		if err := checkTopUp(text); err != nil {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+	for _, text := range []string{"pay.example.com", "http://pay.example.com", "https://", "https://u:p@pay.example.com", "javascript:alert(1)", "https://pay.example.com/a b", "https://pay.exämple.com", "https://x/" + strings.Repeat("y", 500)} {
+		if err := checkTopUp(text); err == nil || !strings.HasPrefix(err.Error(), "topup_url: ") {
+			t.Errorf("%q: %v", text, err)
 		}
 	}
 }

@@ -70,6 +70,14 @@ type App struct {
 	// a store that is a file, else `farebox/seal-key` in Caddy's data directory.
 	SealKeyFile string `json:"seal_key_file,omitempty"`
 
+	// Whom refusals send people to: a text of at most 200 bytes on one line, such as
+	// an e-mail address, or a `mailto:` or `https:` address. Default: none.
+	Contact string `json:"contact,omitempty"`
+
+	// Where refusals for want of credits send people to: an `https` URL.
+	// Default: none.
+	TopUpURL string `json:"topup_url,omitempty"`
+
 	// What a process may hold at once. See docs/limits.md.
 	Limits *Limits `json:"limits,omitempty"`
 
@@ -197,6 +205,9 @@ func (a *App) Validate() error {
 	}
 	if a.Cache != nil && (a.Cache.Size < 0 || a.Cache.TTL < 0 || a.Cache.NegativeTTL < 0) {
 		return errors.New("cache: size, ttl and negative_ttl cannot be below zero")
+	}
+	if err := errors.Join(checkContact(a.Contact), checkTopUp(a.TopUpURL)); err != nil {
+		return err
 	}
 	return a.Limits.check()
 }

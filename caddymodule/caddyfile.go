@@ -105,6 +105,8 @@ func parseBlock(d *caddyfile.Dispenser, of string, allowed subdirectives, repeat
 //	        <scope> [<description>] [includes <scope>...]
 //	    }
 //	    personal_expiry <duration>
+//	    contact <text>
+//	    topup_url <url>
 //	    limits {
 //	        memory <size>
 //	        calls <number>
@@ -126,6 +128,9 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"secrets":  a.parseSecrets,
 		"scopes":   a.parseScopes,
 		"limits":   a.parseLimits,
+
+		"contact":   helpArg(&a.Contact, checkContact),
+		"topup_url": helpArg(&a.TopUpURL, checkTopUp),
 
 		"receipt_key_file": func(d *caddyfile.Dispenser) error { return oneArg(d, &a.ReceiptKeyFile) },
 		"seal_key_file":    func(d *caddyfile.Dispenser) error { return oneArg(d, &a.SealKeyFile) },
@@ -235,6 +240,8 @@ func (a *App) parseSecrets(d *caddyfile.Dispenser) error {
 //	    require <scope>...
 //	    rate_limit <requests>/<duration> [burst <requests>]
 //	    error_style mcp|http
+//	    contact <text>
+//	    topup_url <url>
 //	    oauth {
 //	        resource <url>
 //	        authorization_servers <url>...
@@ -275,6 +282,8 @@ func (h *Handler) parse(d *caddyfile.Dispenser, declared *keys.Catalogue) error 
 		"require":      h.parseRequire(declared),
 		"rate_limit":   h.parseRateLimit,
 		"error_style":  h.parseErrorStyle,
+		"contact":      helpArg(&h.Contact, checkContact),
+		"topup_url":    helpArg(&h.TopUpURL, checkTopUp),
 		"oauth":        h.parseOAuth(declared),
 		"max_body":     h.parseMaxBody,
 		"max_call":     func(d *caddyfile.Dispenser) error { return durationArg(d, &h.MaxCall) },

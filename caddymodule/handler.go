@@ -102,6 +102,15 @@ type Handler struct {
 	// Default: `mcp`.
 	ErrorStyle string `json:"error_style,omitempty"`
 
+	// Whom refusals send people to: a text of at most 200 bytes on one line, such as
+	// an e-mail address, or a `mailto:` or `https:` address. Default: that of the
+	// global option.
+	Contact string `json:"contact,omitempty"`
+
+	// Where refusals for want of credits send people to: an `https` URL.
+	// Default: that of the global option.
+	TopUpURL string `json:"topup_url,omitempty"`
+
 	// What clients may learn of the server by OAuth's discovery. It needs the
 	// handler `farebox_metadata`. Default: nothing.
 	OAuth *OAuth `json:"oauth,omitempty"`
@@ -177,7 +186,9 @@ type Handler struct {
 	rules string        // who may use what: see App.rules
 	rt    *runtime.Runtime
 	gate  *gate.Gate
-	earns platform.Server // who does, if the accounts are kept here
+
+	accountName func(ctx context.Context, id string) string // for refusals; nil as long as none is known
+	earns       platform.Server                             // who does, if the accounts are kept here
 }
 
 // Caps bound spending. Amounts are decimals; what is empty is not bound.
@@ -242,6 +253,9 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	app := loaded.(*App)
 	h.elsewhere, h.secrets = app.Store.Driver == driverRemote, app.settings.Secrets
 	if err = h.compile(); err == nil {
+		err = h.compileHelp(app)
+	}
+	if err == nil {
 		err = h.compileRights(app.settings.Scopes)
 	}
 	if err == nil {
@@ -352,7 +366,7 @@ func (h *Handler) bind(ctx context.Context, rt *runtime.Runtime, app *App) error
 		}
 		policy.Provider, policy.Fee, policy.FeeTo = h.earns.Provider, h.earns.Fee, h.earns.FeeTo
 	}
-	h.rt = rt
+	h.rt, h.accountName = rt, rt.AccountName
 	h.gate = rt.Gate(policy)
 	close(h.ready)
 	return nil

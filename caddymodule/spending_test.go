@@ -44,16 +44,16 @@ func TestCapIsTold(t *testing.T) {
 		field string
 	}{
 		{ledger.Cap{Holder: ledger.HolderKey, Period: ledger.PerDay, Amount: 20_000_000, Spent: 19_000_000, Held: 995_000, Resets: tomorrow},
-			"this call costs 0.01 USD, and of the 20.00 USD that this key may spend in a day only 0.005 USD are left. The cap begins anew at 2026-12-01 00:00:00 (UTC); until then dearer calls than that will be refused, unless the operator of this gateway raises it.",
+			"this call costs 0.01 USD, and of the 20.00 USD that this key of account acct_1 may spend in a day only 0.005 USD are left. The cap begins anew at 2026-12-01 00:00:00 (UTC); until then dearer calls than that will be refused, unless the operator of this gateway raises it.",
 			`{"amount":"20.00","holder":"key","left":"0.005","period":"day","resets":"2026-12-01T00:00:00Z"}`},
 		{ledger.Cap{Holder: ledger.HolderAccount, Period: ledger.PerMonth, Amount: 1_000_000, Spent: 2_000_000, Resets: tomorrow}, // lowered below what is spent
-			"of the 1.00 USD that this account may spend in a month only 0.00 USD are left. The cap begins anew at 2026-12-01 00:00:00 (UTC)",
+			"of the 1.00 USD that account acct_1 may spend in a month only 0.00 USD are left. The cap begins anew at 2026-12-01 00:00:00 (UTC)",
 			`{"amount":"1.00","holder":"account","left":"0.00","period":"month","resets":"2026-12-01T00:00:00Z"}`},
 		{ledger.Cap{Holder: ledger.HolderServer, Period: ledger.PerDay, Amount: 1_000_000, Resets: tomorrow},
 			"of the 1.00 USD that one account at this server may spend in a day only 1.00 USD are left.",
 			`{"amount":"1.00","holder":"server","left":"1.00","period":"day","resets":"2026-12-01T00:00:00Z"}`},
 		{ledger.Cap{Holder: ledger.HolderKey, Period: ledger.PerCall, Amount: 5_000},
-			"this call costs 0.01 USD, and this key may spend at most 0.005 USD on one call. Ask the operator of this gateway to raise the cap; until then every retry will be refused.",
+			"this call costs 0.01 USD, and this key of account acct_1 may spend at most 0.005 USD on one call. Ask the operator of this gateway to raise the cap; until then every retry will be refused.",
 			`{"amount":"0.005","holder":"key","left":"0.005","period":"call"}`},
 	} {
 		status, header, text, field := answerOf(t, &gate.Refusal{

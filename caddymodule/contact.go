@@ -1,0 +1,95 @@
+package caddymodule
+
+import (
+	"errors"
+	"fmt"
+	"net/mail"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+)
+
+// The bounds of what refusals repeat, in bytes.
+const (
+	maxContact = 200
+	maxLink    = 500
+)
+
+// checkContact checks whom refusals send people to: a text on one line, which may
+// be a mailto: or https: address.
+func checkContact(text string) error {
+	scheme, rest, isURL := strings.Cut(text, ":")
+	switch {
+	case text == "":
+		return nil
+	case len(text) > maxContact || !utf8.ValidString(text) || strings.TrimSpace(text) != text ||
+		strings.ContainsFunc(text, func(c rune) bool { return !unicode.IsPrint(c) }):
+		return fmt.Errorf("contact: want a text of at most %d bytes on one line", maxContact)
+	case isURL && strings.EqualFold(scheme, "mailto"):
+		if a, err := mail.ParseAddress(rest); err != nil || a.Address != rest || strings.ContainsAny(rest, "?&#%") {
+			return errors.New("contact: after mailto: comes an e-mail address and nothing else, as in mailto:billing@example.com")
+		}
+	case isURL && strings.HasPrefix(rest, "//"):
+		if _, err := checkLink(text); err != nil {
+			return fmt.Errorf("contact: %w", err)
+		}
+	}
+	return nil
+}
+
+// checkTopUp checks where refusals send people to for more credits.
+func checkTopUp(text string) error {
+	switch {
+	case text == "":
+		return nil
+	case len(text) > maxLink || strings.ContainsFunc(text, func(c rune) bool { return c <= ' ' || c > '~' }):
+		return fmt.Errorf("topup_url: want a URL of at most %d ASCII characters", maxLink)
+	}
+	if _, err := checkLink(text); err != nil {
+		return fmt.Errorf("topup_url: %w", err)
+	}
+	return nil
+}
+
+// helpArg reads an option that refusals repeat.
+func helpArg(into *string, check func(string) error) func(d *caddyfile.Dispenser) error {
+	return func(d *caddyfile.Dispenser) error {
+		if err := oneArg(d, into); err != nil {
+			return err
+		}
+		return wrapped(d, check(*into))
+	}
+}
+
+// compileHelp fills in what the global option says for all sites, and checks.
+func (h *Handler) compileHelp(app *App) error {
+	if h.Contact == "" {
+		h.Contact = app.Contact
+	}
+	if h.TopUpURL == "" {
+		h.TopUpURL = app.TopUpURL
+	}
+	return errors.Join(checkContact(h.Contact), checkTopUp(h.TopUpURL))
+}
+
+// whom is whom to ask.
+func (h *Handler) whom() string {
+	if h.Contact == "" {
+		return "the operator of this gateway"
+	}
+	return h.Contact
+}
+
+// toTopUp says how to have an account topped up.
+func (h *Handler) toTopUp() string {
+	switch {
+	case h.TopUpURL != "" && h.Contact != "":
+		return fmt.Sprintf("Top the account up at %s, or ask %s,", h.TopUpURL, h.Contact)
+	case h.TopUpURL != "":
+		return fmt.Sprintf("Top the account up at %s,", h.TopUpURL)
+	default:
+		return fmt.Sprintf("Ask %s to top the account up,", h.whom())
+	}
+}
