@@ -59,7 +59,10 @@ func helpArg(into *string, check func(string) error) func(d *caddyfile.Dispenser
 		if err := oneArg(d, into); err != nil {
 			return err
 		}
-		return wrapped(d, check(*into))
+		if err := check(*into); err != nil {
+			return d.WrapErr(err)
+		}
+		return nil
 	}
 }
 

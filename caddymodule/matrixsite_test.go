@@ -110,7 +110,7 @@ func matrixKeys(t *testing.T) (all []matrixKey) {
 					n.Scopes = slices.DeleteFunc(slices.Clone(names), func(s string) bool { return s == "agent:connect" })
 				}
 				if state == "of another server" {
-					n.Servers = []string{"mail"}
+					n.Servers, n.Force = []string{"mail"}, true
 				}
 				key, secret, err := s.CreateKey(ctx, by, n)
 				switch {
