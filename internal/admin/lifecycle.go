@@ -102,6 +102,7 @@ func (s *Service) UpdateKey(ctx context.Context, actor Actor, id string, c KeyCh
 		return keys.Key{}, refuse(Invalid, "expiry \"\" is not a time from now, such as 90d or 12h, nor never")
 	}
 	return s.change(ctx, actor, "key.update", id, c, func(k *keys.Key) error {
+		had := k.Servers
 		if c.Name != nil {
 			k.Name = *c.Name
 		}
@@ -109,9 +110,6 @@ func (s *Service) UpdateKey(ctx context.Context, actor Actor, id string, c KeyCh
 			k.Scopes = *c.Scopes
 		}
 		if c.Servers != nil {
-			if err := s.checkServers(*c.Servers, k.Servers, c.Force); err != nil {
-				return err
-			}
 			k.Servers = *c.Servers
 		}
 		if c.ExpiresIn != nil {
@@ -126,7 +124,10 @@ func (s *Service) UpdateKey(ctx context.Context, actor Actor, id string, c KeyCh
 		if err := limitKey(k, c.Caps, c.Rate); err != nil {
 			return err
 		}
-		return s.checkChange(k, c)
+		if err := s.checkChange(k, c); err != nil || c.Servers == nil {
+			return err
+		}
+		return s.checkServers(k.Servers, had, c.Force)
 	})
 }
 

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/fareboxhq/farebox/internal/clock"
 )
 
 // naming is a store that knows names, and counts how often it is asked.
@@ -59,13 +61,13 @@ func TestNamesDoNotHoldRefusalsUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &naming{wait: true}
 		n := newNames(store)
-		began := time.Now()
+		began := clock.Now()
 		for range 10 {
 			if got := n.of(t.Context(), "acct_1"); got != "" {
 				t.Errorf("called %q", got)
 			}
 		}
-		if took := time.Since(began); took != nameTime || store.asked != 1 {
+		if took := clock.Since(began); took != nameTime || store.asked != 1 {
 			t.Errorf("waited %s and asked %d times, want %s and once", took, store.asked, nameTime)
 		}
 		time.Sleep(nameAgain)
