@@ -24,19 +24,20 @@ func addCompletions(c *connection, cmd *cobra.Command) {
 	for _, below := range cmd.Commands() {
 		addCompletions(c, below)
 	}
-	accounts := offer(c, "accounts", func(a admin.AccountView) string { return cobra.CompletionWithDesc(a.Name, a.ID) })
-	ids := offer(c, "keys", func(k admin.KeyView) string {
+	accounts := completeBy(c, "accounts", func(a admin.AccountView) string { return cobra.CompletionWithDesc(a.Name, a.ID) })
+	ids := completeBy(c, "keys", func(k admin.KeyView) string {
 		return cobra.CompletionWithDesc(k.ID, strings.Join(strings.Fields(orID(k.AccountName, k.Account)+" "+k.Name+" "+k.Kind+", "+k.State), " "))
 	})
+	servers := completeBy(c, "servers", func(s ServerView) string { return s.Name })
 	for name, complete := range map[string]cobra.CompletionFunc{
-		"account": accounts, "provider": accounts, "key": ids, "server": offer(c, "servers", func(name string) string { return name }),
+		"account": accounts, "provider": accounts, "key": ids, "server": servers,
 		"kind": cobra.FixedCompletions(keys.Kinds(), cobra.ShellCompDirectiveNoFileComp),
 	} {
 		if cmd.Flags().Lookup(name) != nil {
 			_ = cmd.RegisterFlagCompletionFunc(name, complete) // fails only for what is not there, or twice
 		}
 	}
-	for argument, complete := range map[string]cobra.CompletionFunc{"<account>": accounts, "<key-id>": ids} {
+	for argument, complete := range map[string]cobra.CompletionFunc{"<account>": accounts, "<key-id>": ids, "<server>": servers} {
 		if _, first, _ := strings.Cut(cmd.Use, " "); strings.HasPrefix(first, argument) {
 			cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, begun string) ([]cobra.Completion, cobra.ShellCompDirective) {
 				if len(args) > 0 {
@@ -48,9 +49,9 @@ func addCompletions(c *connection, cmd *cobra.Command) {
 	}
 }
 
-// offer returns what completes by a list of the running server. Where none answers
+// completeBy returns what completes by a list of the running server. Where none answers
 // it offers nothing, and says nothing: a shell would show it amid the line.
-func offer[T any](c *connection, path string, show func(T) string) cobra.CompletionFunc {
+func completeBy[T any](c *connection, path string, show func(T) string) cobra.CompletionFunc {
 	return func(_ *cobra.Command, _ []string, begun string) (offers []cobra.Completion, _ cobra.ShellCompDirective) {
 		const none = cobra.ShellCompDirectiveNoFileComp
 		if c.offline { // it would open the store

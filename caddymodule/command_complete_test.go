@@ -43,7 +43,7 @@ func TestCompletion(t *testing.T) {
 		text := map[string]string{
 			"/farebox/accounts": `{"items":[{"id":"acct_1","name":"alice"},{"id":"acct_2","name":"auth0|5f"},{"id":"acct_3","name":"bob"}]}`,
 			"/farebox/keys":     `{"items":[{"id":"key_1","account":"acct_1","account_name":"alice","name":"laptop","kind":"agent","state":"active"}]}`,
-			"/farebox/servers":  `{"items":["maps","weather"]}`,
+			"/farebox/servers":  `{"items":[{"name":"maps"},{"name":"weather"}]}`,
 		}[r.URL.Path]
 		if text == "" || r.Method != http.MethodGet {
 			t.Errorf("asked for %s %s", r.Method, r.URL)

@@ -44,7 +44,6 @@ func NewHandler(s *Service, actor string, logger *slog.Logger) *Handler {
 		"POST " + Path + "keys/{id}/disable":          h.act(h.service.DisableKey),
 		"POST " + Path + "keys/{id}/enable":           h.act(h.service.EnableKey),
 		"POST " + Path + "keys/{id}/rotate":           h.rotateKey,
-		"GET " + Path + "servers":                     h.listServers,
 		"GET " + Path + "audit":                       h.listAudit,
 		"GET " + Path + "charges":                     h.listCharges,
 		"GET " + Path + "charges/sum":                 h.sumCharges,

@@ -21,11 +21,6 @@ func (h *Handler) listKeys(r *http.Request) (int, any, error) {
 	return http.StatusOK, list, err
 }
 
-// listServers lists the names of the servers in the config, in their order.
-func (h *Handler) listServers(*http.Request) (int, any, error) {
-	return http.StatusOK, List[string]{Items: append([]string{}, h.service.Servers()...)}, nil
-}
-
 func (h *Handler) showKey(r *http.Request) (int, any, error) {
 	k, err := h.service.Key(r.Context(), r.PathValue("id"))
 	return http.StatusOK, h.viewKey(r, k), err

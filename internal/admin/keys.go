@@ -226,10 +226,6 @@ func (s *Service) checkServers(asked, had []string, force bool) error {
 	return nil
 }
 
-// Servers returns the names of the servers that keys may be for; none if they are
-// not known.
-func (s *Service) Servers() []string { return s.settings().Servers }
-
 func (s *Service) revoke(d keys.Digest) {
 	if s.revoker != nil {
 		s.revoker.Revoke(d)
