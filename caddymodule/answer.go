@@ -354,7 +354,7 @@ func (x *exchange) refuse(r *gate.Refusal) {
 func (x *exchange) refuseRegistration() {
 	x.count("registration")
 	x.head(x.w.Header())
-	refuseRegistration(x.w, x.h.secrets, x.h.credential.name)
+	refuseRegistration(x.w, x.h.secrets, x.h.credential.name, x.h.Contact)
 }
 
 // Refuse writes a whole response; it is what a tap answers with, too.

@@ -40,7 +40,11 @@ type registrationRefusal struct {
 // refuseRegistration tells a client, and its user, what there is in place of an
 // authorization server. The code is one after which clients give up: after
 // invalid_client some forget what they know and begin anew.
-func refuseRegistration(w http.ResponseWriter, secrets *keys.Format, named string) {
+func refuseRegistration(w http.ResponseWriter, secrets *keys.Format, named, contact string) {
+	whom := "whoever runs this gateway"
+	if contact != "" && !strings.ContainsFunc(contact, func(c rune) bool { return c < ' ' || c > '~' || c == '"' || c == '\\' }) {
+		whom = contact
+	}
 	header := "Authorization: Bearer " + secrets.Prefix(keys.Agent, keys.Live) + "..."
 	if named != "" {
 		header += ", or as the header " + named
@@ -48,7 +52,7 @@ func refuseRegistration(w http.ResponseWriter, secrets *keys.Format, named strin
 	// Of a description, RFC 6749, 5.2, has no quotes and no letters beyond ASCII.
 	body, err := json.Marshal(registrationRefusal{"access_denied", "This gateway takes a key and has no OAuth sign-in. " +
 		"The request before came without a key, or with one that is not valid here. Send a valid key as the header " + header +
-		"; ask whoever runs this gateway for one"})
+		"; ask " + whom + " for one"})
 	if err != nil {
 		panic(err) // strings always encode
 	}
@@ -76,6 +80,6 @@ func (m *Metadata) serveRegistration(w http.ResponseWriter, r *http.Request, nex
 	if err != nil && !(errors.As(err, &handled) && (handled.StatusCode == http.StatusNotFound || handled.StatusCode == http.StatusMethodNotAllowed)) {
 		return err
 	}
-	refuseRegistration(w, m.app.settings.Secrets, "")
+	refuseRegistration(w, m.app.settings.Secrets, "", m.app.Contact)
 	return nil
 }

@@ -139,3 +139,19 @@ func TestRegistrationAtAServer(t *testing.T) {
 		})
 	}
 }
+
+// The contact that the operator names stands in the description, unless it has
+// letters that a description may not have.
+func TestRegistrationNamesTheContact(t *testing.T) {
+	for contact, want := range map[string]string{
+		"keys@example.com": "; ask keys@example.com for one", "": "; ask whoever runs this gateway for one",
+		`a "desk"`: "; ask whoever runs this gateway for one", "clé@example.com": "; ask whoever runs this gateway for one",
+	} {
+		w := httptest.NewRecorder()
+		refuseRegistration(w, &keys.DefaultFormat, "", contact)
+		var refused registrationRefusal
+		if err := json.Unmarshal(w.Body.Bytes(), &refused); err != nil || !strings.HasSuffix(refused.Description, want) {
+			t.Errorf("with %q: %s, %v", contact, w.Body, err)
+		}
+	}
+}

@@ -39,6 +39,12 @@ type Server struct {
 	FeeTo        string             // id of the operator's account; "" without a fee
 }
 
+// Limiter counts what keys of a lineage ask for against rates; see gate.Limiter.
+// It must be safe for concurrent use.
+type Limiter interface {
+	Take(lineage string, buckets [2]gate.Bucket) gate.Quota
+}
+
 // Options say what a platform serves. All must be set but the last five.
 type Options struct {
 	Servers  map[string]Server // by name; never changed afterwards
@@ -52,7 +58,7 @@ type Options struct {
 	Admin   Admin
 	Changes Revocations
 	Watch   Watch
-	Limiter gate.Limiter // of how often keys ask for their balance
+	Limiter Limiter // of how often keys ask for their balance
 	Signer  Signer
 	Sealer  Sealer
 	Logger  *slog.Logger
