@@ -81,6 +81,9 @@ type App struct {
 	// What a process may hold at once. See docs/limits.md.
 	Limits *Limits `json:"limits,omitempty"`
 
+	// Where the Caddyfile has the option, for messages alone: `Caddyfile:3`.
+	Source string `json:"source,omitempty"`
+
 	logger   *slog.Logger
 	source   *source
 	settings *admin.Settings // never changed once it is complete
@@ -138,10 +141,10 @@ func (*App) CaddyModule() caddy.ModuleInfo {
 func (a *App) Provision(ctx caddy.Context) error {
 	a.logger = ctx.Slogger()
 	if err := a.fill(); err != nil {
-		return err
+		return a.located(err)
 	}
 	if err := a.source.connect(); err != nil {
-		return fmt.Errorf("store: %w", err)
+		return a.located(fmt.Errorf("store: %w", err))
 	}
 	a.warnOfAdmin(ctx)
 	a.warnOfCurrency()
@@ -156,6 +159,14 @@ func (a *App) Provision(ctx caddy.Context) error {
 		return metrics.Register(registry)
 	}
 	return nil
+}
+
+// located adds to an error where the Caddyfile has the option.
+func (a *App) located(err error) error {
+	if err == nil || a.Source == "" {
+		return err
+	}
+	return fmt.Errorf("%s: %w", a.Source, err)
 }
 
 // fill completes the config: where the store is, by its canonical name, and the
@@ -199,7 +210,9 @@ func (a *App) compileSettings() (*admin.Settings, error) {
 func dataDir() string { return filepath.Join(caddy.AppDataDir(), "farebox") }
 
 // Validate checks what does not depend on other modules.
-func (a *App) Validate() error {
+func (a *App) Validate() error { return a.located(a.check()) }
+
+func (a *App) check() error {
 	if err := checkCurrency(a.Currency); err != nil {
 		return err
 	}

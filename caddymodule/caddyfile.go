@@ -118,6 +118,7 @@ func parseBlock(d *caddyfile.Dispenser, of string, allowed subdirectives, repeat
 //	}
 func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the option's name
+	a.Source = fmt.Sprintf("%s:%d", d.File(), d.Line())
 	if d.NextArg() {
 		return d.Errf("the global option farebox takes a block and no arguments, not %q", d.Val())
 	}
