@@ -57,10 +57,25 @@ func addCommands(root *cobra.Command) {
 	flags.StringVarP(&c.config, "config", "c", "", "The config file that names the admin address or, with --offline, the store (default: Caddyfile)")
 	flags.StringVarP(&c.adapter, "adapter", "a", "", "The config adapter")
 	flags.BoolVar(&c.json, "json", false, "Print JSON")
-	root.AddCommand(accountCommand(&c), creditCommand(&c), adjustCommand(&c), keyCommand(&c), chargeCommand(&c), receiptCommand(&c), ledgerCommand(&c), auditCommand(&c), serverCommand(&c),
-		backupCommand(&c), restoreCommand(&c), migrateCommand(&c))
+	root.AddCommand(commands(&c)...)
 	addCompletions(&c, root)
 	reportErrors(&c, root)
+}
+
+func commands(c *connection) []*cobra.Command {
+	return []*cobra.Command{
+		accountCommand(c), creditCommand(c), adjustCommand(c), keyCommand(c), chargeCommand(c), receiptCommand(c), ledgerCommand(c), auditCommand(c), serverCommand(c),
+		backupCommand(c), restoreCommand(c), migrateCommand(c),
+	}
+}
+
+// Commands returns the names of the commands that stand below "farebox", such as
+// "account", for binaries that offer them without it.
+func Commands() (names []string) {
+	for _, c := range commands(new(connection)) {
+		names = append(names, c.Name())
+	}
+	return names
 }
 
 // group returns a command that only holds others.

@@ -105,8 +105,8 @@ Every key is disabled: one that was deleted after the backup was made would be
 alive again. What to do next:
 
   1. start the server
-  2. caddy farebox key list          which of these should be alive?
-  3. caddy farebox key enable <key>  each of them; delete the others
+  2. farebox key list          which of these should be alive?
+  3. farebox key enable <key>  each of them; delete the others
 `)
 }
 

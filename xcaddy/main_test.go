@@ -1,0 +1,36 @@
+package main
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+
+	"github.com/fareboxhq/farebox/caddymodule"
+)
+
+// Farebox's commands work without the word that the binary is called by, and
+// none of Caddy's is taken for one.
+func TestWhole(t *testing.T) {
+	for short, want := range map[string]string{
+		"farebox account create alice":  "farebox farebox account create alice",
+		"farebox farebox account list":  "farebox farebox account list",
+		"farebox __complete key show k": "farebox __complete farebox key show k",
+		"farebox help ledger":           "farebox help farebox ledger",
+		"farebox help":                  "farebox help",
+		"farebox run --config account":  "farebox run --config account",
+		"farebox":                       "farebox",
+		"farebox backup x.db":           "farebox farebox backup x.db",
+		"farebox completion bash":       "farebox completion bash",
+	} {
+		if got := strings.Join(whole(strings.Fields(short)), " "); got != want {
+			t.Errorf("%s stands for %s, want %s", short, got, want)
+		}
+	}
+	for name := range caddycmd.Commands() {
+		if slices.Contains(caddymodule.Commands(), name) {
+			t.Errorf("%s is a command of Caddy's, too", name)
+		}
+	}
+}
