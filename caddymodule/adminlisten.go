@@ -1,6 +1,10 @@
 package caddymodule
 
 import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"reflect"
 	"strings"
 
@@ -30,6 +34,12 @@ func (a *App) warnOfAdmin(ctx caddy.Context) {
 	case openToAll(mode):
 		a.logger.Warn("any user of this machine can take this gateway over: the socket of its admin endpoint may be written to by all",
 			"admin", path, "mode", mode, "advice", socketAdvice)
+	}
+	if dir := filepath.Dir(path); address.IsUnixNetwork() && path != "" && path[0] != '@' {
+		if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+			a.logger.Warn("the server cannot start: the directory of the socket of its admin endpoint is not there",
+				"admin", path, "directory", dir, "advice", "make it, for the server's user alone: mkdir -m 0700 "+dir)
+		}
 	}
 }
 

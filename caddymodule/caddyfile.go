@@ -53,7 +53,7 @@ func parseHandler(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 		return nil, err
 	}
 	if handler.Provider == "" && (option.Store == nil || option.Store.Driver != driverRemote) {
-		return nil, h.Err("farebox needs a server, by its name, and a provider, the account that earns")
+		return nil, h.Err("farebox needs a provider: the name of the account that earns, as in: provider acme")
 	}
 	return &handler, nil
 }
@@ -305,7 +305,7 @@ func (h *Handler) parse(d *caddyfile.Dispenser, declared *keys.Catalogue) error 
 		return err
 	}
 	if h.Server == "" {
-		return d.Err("farebox needs a server, by its name, and a provider, the account that earns")
+		return d.Err("farebox needs a server: the name of the MCP server, as in: server weather")
 	}
 	if _, err := h.Fee.compile(h.Provider); err != nil {
 		return fmt.Errorf("%w, at %s", err, h.Source)

@@ -63,6 +63,8 @@ func (p *Price) parseTerms(d *caddyfile.Dispenser) error {
 			p.ChargeIf, args = args[0], args[1:]
 		case word == "charge_on" || word == "charge_if":
 			return d.Errf("price: %s is given twice", word)
+		case p.ChargeIf != "":
+			return d.Errf("price: after the expression of charge_if comes nothing more, not %q: an expression with spaces stands in quotes, as in: charge_if \"result.structuredContent.ok == true\"", word)
 		default:
 			return d.Errf("price: after the amount comes charge_on, charge_if or nothing, not %q", word)
 		}

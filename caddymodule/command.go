@@ -167,9 +167,18 @@ func (c *connection) reach(ctx context.Context, method string, use func(context.
 	err = use(ctx, client)
 	var unreachable *net.OpError
 	if errors.As(err, &unreachable) && unreachable.Op == "dial" {
-		return &unreachableError{fmt.Errorf("no server answers at the admin address %s: start it, name the right --address, or use --offline (%w)%s", address, unreachable.Err, adminOffHint)}
+		return &unreachableError{fmt.Errorf("no server answers at the admin address %s: start it, name the right --address, or use --offline (%w)%s%s", address, unreachable.Err, relativeHint(address), adminOffHint)}
 	}
 	return err
+}
+
+// relativeHint says of a socket without a leading slash from where it is looked
+// for.
+func relativeHint(address string) string {
+	if path, ok := strings.CutPrefix(address, "unix/"); ok && !strings.HasPrefix(path, "/") {
+		return "; that socket is looked for from the working directory: run the command where the server was started"
+	}
+	return ""
 }
 
 // adminOffHint keeps people from going to and fro between two refusals.

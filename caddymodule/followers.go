@@ -144,8 +144,10 @@ func (p *place) guesses() []string {
 	guesses := []string{"/mcp", "/mcp/", "/"}
 	for _, path := range p.paths {
 		if path = strings.TrimRight(path, "*/"); strings.HasPrefix(path, "/") && !strings.ContainsAny(path, "*{") {
-			guesses = append(guesses, path)
+			if !slices.Contains(guesses, path) {
+				guesses = append(guesses, path)
+			}
 		}
 	}
-	return slices.Compact(guesses)
+	return guesses
 }

@@ -73,9 +73,9 @@ func mistakes() []mistake {
 		{name: "a subdirective is misspelt", file: inSite("prise x 1 # HERE"), says: []string{`no subdirective "prise"`, "it has: cap,"}},
 		{name: "the directive is misspelt", file: inFile(soundStore, ":8099 {\n\tfairbox {\n\t}\n}"), says: []string{"unrecognized directive: fairbox"}},
 		{name: "the directive has an argument", file: inFile(soundStore, ":8099 {\n\tfarebox weather # HERE\n}"), says: []string{"takes a block and no arguments", `"weather"`}},
-		{name: "the block is empty", file: inServer(""), says: []string{"needs a server, by its name, and a provider"}},
+		{name: "the block is empty", file: inServer(""), says: []string{"needs a server: the name of the MCP server, as in: server weather"}},
 		{name: "no server", file: inServer("provider acme"), says: []string{"needs a server"}},
-		{name: "no provider", file: inServer("server weather"), says: []string{"a provider, the account that earns"}},
+		{name: "no provider", file: inServer("server weather"), says: []string{"needs a provider: the name of the account that earns, as in: provider acme"}},
 		{name: "the server's name has a space", file: inServer(`server "wea ther" # HERE`), says: []string{`"wea ther"`, "1 to 64 letters, digits"}},
 		{name: "the server's name is a URL", file: inServer(`server http://localhost:3001 # HERE`), says: []string{"a server needs a name"}},
 		{name: "two servers in one block", file: inSite("server maps # HERE"), says: []string{"server is given twice"}},
@@ -183,6 +183,9 @@ func mistakes() []mistake {
 			says: []string{"reaches a server past farebox", `"server":"weather"`, `"farebox":"Caddyfile:9"`, `"reverse_proxy":"Caddyfile:17"`, "put a farebox before that reverse_proxy"}},
 		{name: "another route goes past it", file: inFile(soundStore, ":8099 {\n\thandle /mcp {\n\t\tfarebox {\n\t\t\tserver weather\n\t\t\tprovider acme\n\t\t\tfree *\n\t\t}\n\t\treverse_proxy localhost:3001\n\t}\n\thandle {\n\t\treverse_proxy localhost:3001\n\t}\n}"), warn: true,
 			says: []string{"reaches a server past farebox", `"reverse_proxy":"Caddyfile:18"`}},
+		{name: "an expression without quotes", file: inSite("price x 1 charge_if result.ok == true # HERE"), says: []string{`not "=="`, "an expression with spaces stands in quotes"}},
+		{name: "a socket in a directory that is not there", file: "{\n\tadmin unix//nowhere-at-all/admin.sock|0600\n" + soundStore + "}\n" + soundSite, warn: true,
+			says: []string{"the directory of the socket of its admin endpoint is not there", "mkdir -m 0700 /nowhere-at-all"}},
 		{name: "admin for everybody", file: "{\n\tadmin 0.0.0.0:2999\n" + soundStore + "}\n" + soundSite, warn: true, says: []string{"admin endpoint is a TCP port", "admin unix//"}},
 	}
 }

@@ -32,7 +32,13 @@ type client struct {
 // statusError says that what was asked is no place of an MCP server.
 type statusError struct{ status int }
 
-func (e *statusError) Error() string { return fmt.Sprintf("it answered with status %d", e.status) }
+func (e *statusError) Error() string {
+	switch e.status {
+	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout: // as proxies say it
+		return fmt.Sprintf("the proxy before it got no answer, and says %d: is the server up, and at that address?", e.status)
+	}
+	return fmt.Sprintf("it answered with status %d", e.status)
+}
 
 // rpcError is a server's own error.
 type rpcError struct {

@@ -36,7 +36,7 @@ func TestConditions(t *testing.T) {
 		"result.content.all(c, c.type != 'image')":                   "true",
 		"result._meta.own == 1 && tool == 't' && !result.isError":    "true",
 		"true":                           "true",
-		"result.structuredContent.none":  "no such key",
+		"result.structuredContent.none":  "it names a member that is not there",
 		"result.content[1].text == 'a'":  "index out of bounds",
 		"result.structuredContent.code":  "gave int, not bool",
 		"result.isError == (1 / 0 == 1)": "division by zero",

@@ -168,6 +168,9 @@ func failedBy(err error) error {
 		"division by zero", "modulus by zero", "index out of bounds", "range error", "type conversion error",
 	} {
 		if strings.HasPrefix(err.Error(), known) {
+			if known == "no such key" { // CEL's word for a member
+				known = "it names a member that is not there"
+			}
 			return errors.New(known)
 		}
 	}
