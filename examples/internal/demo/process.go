@@ -57,12 +57,24 @@ func Spawn(name, log string, environment []string, binary string, args ...string
 func (p *Process) Await(ctx context.Context, ready func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
+	go func() { // another program may have the port, and answer nothing
+		select {
+		case <-p.done:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
 	ticker := time.NewTicker(pollInterval)
 	defer ticker.Stop()
 	for {
 		err := ready(ctx)
 		if err == nil {
 			return nil
+		}
+		select {
+		case <-p.done:
+			return p.ended()
+		default:
 		}
 		select {
 		case <-p.done:
