@@ -148,6 +148,7 @@ func TestCutConnections(t *testing.T) {
 
 // TestPostIsCut: a top-up whose answer is lost is there once.
 func TestPostIsCut(t *testing.T) {
+	long(t)
 	direct := fresh(t)
 	p := newProxy(t, &cluster, direct.o.DSN)
 	s := opened(t, Options{DSN: p.dsn})
@@ -239,6 +240,7 @@ func TestDatabaseIsAway(t *testing.T) {
 // TestRestartIsNotNoticed: calls that are under way while the server restarts
 // wait for it.
 func TestRestartIsNotNoticed(t *testing.T) {
+	long(t)
 	c := pgtest.New(t)
 	s := opened(t, Options{DSN: c.Database(t, template)})
 	o := order(account(t, s, "payer", 1<<30), account(t, s, "payee", 0), 1)

@@ -36,6 +36,7 @@ const grow = `
 // a verification and of a list. Without -growth it is a check that a history is
 // made which verifies.
 func TestGrowth(t *testing.T) {
+	long(t)
 	charges := *growthCharges
 	if charges == 0 {
 		charges = 2000

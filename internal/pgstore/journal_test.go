@@ -35,6 +35,7 @@ func listed(t *testing.T, s *Store, size int) (ids []string) {
 // all transactions up to its last one, although numbers are committed in
 // another order.
 func TestJournalMissesNothing(t *testing.T) {
+	long(t)
 	stores, _ := nodes(t, 3)
 	payee := account(t, stores[0], "payee", 0)
 	var orders []ledger.Order

@@ -97,6 +97,7 @@ func TestExactlyTenOnThreeNodes(t *testing.T) {
 // TestHotAccountOnNodes: an account that all nodes reserve, capture, release
 // and top up at once is never overdrawn, at no moment.
 func TestHotAccountOnNodes(t *testing.T) {
+	long(t)
 	stores, dsn := nodes(t, 3)
 	payer, payee := account(t, stores[0], "payer", 200), account(t, stores[0], "payee", 0)
 	query(t, dsn, `CREATE TABLE overdrawn AS SELECT 0 AS n WHERE false;
@@ -353,6 +354,7 @@ func TestRevocationsAreInOrder(t *testing.T) {
 // key is cut off, so that others wait for seconds at most; one that changes an
 // account holds nobody up, least of all its calls.
 func TestFrozenNodeHoldsNobodyUp(t *testing.T) {
+	long(t)
 	stores, _ := nodes(t, 2)
 	owner := account(t, stores[0], "owner", 100)
 	k := newKey(owner)

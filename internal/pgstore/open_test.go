@@ -21,6 +21,7 @@ func empty(t *testing.T) (dsn string) {
 
 // TestNodesStartAtOnce: several nodes may open an empty database at once.
 func TestNodesStartAtOnce(t *testing.T) {
+	long(t)
 	dsn := empty(t)
 	together(6, func(int) {
 		s, err := Open(context.Background(), Options{DSN: dsn, MaxConns: 2})
@@ -114,6 +115,7 @@ func TestJournalIsAppendOnly(t *testing.T) {
 // TestVerifyFindsDamage: each figure that does not follow from the journal is
 // told.
 func TestVerifyFindsDamage(t *testing.T) {
+	long(t)
 	for _, damage := range []string{
 		`UPDATE account SET live = live + 1 WHERE name = 'payer'`,
 		`UPDATE account SET sandbox_reserved = 1 WHERE name = 'payer'`,

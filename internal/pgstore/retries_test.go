@@ -16,6 +16,7 @@ import (
 // TestKeptAnswersAreBounded: beyond the bound the bodies of the oldest answers
 // go, and their keys stay known; after a day all of a call is forgotten.
 func TestKeptAnswersAreBounded(t *testing.T) {
+	long(t)
 	const size, calls = 1000, 1200
 	var ahead atomic.Int64
 	s := opened(t, Options{
