@@ -45,7 +45,7 @@ test: tools fmt vet lint ## check everything
 	$(GO) test $$(scripts/tools.sh flags) $(DATED) -vet=off -timeout 20m $(UNITS)
 	$(GO) test $(DATED) -vet=off -timeout 10m -run '^TestSuiteFindsBrokenStores$$' ./internal/sqlitestore # too slow for the race detector
 	@$(if $(AT),,$(MAKE) --no-print-directory test-dates)
-	$(GO) test $$(scripts/tools.sh flags) $(DATED) -vet=off -timeout 30m -count=1 $(INTEGRATION)
+	$(GO) test $$(scripts/tools.sh flags) $(DATED) -vet=off -timeout 40m -count=1 $(INTEGRATION)
 
 test-dates: ## the unit tests, fewer draws of the models, with the clock a year ahead, and at the end of a month and of a year
 	$(GO) test -short $(call at,year) -vet=off -timeout 20m $(UNITS)
