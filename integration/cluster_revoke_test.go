@@ -47,7 +47,7 @@ var keyEnds = []keyEnd{
 	{"delete", http.MethodDelete, "", nil, "weave", "TOKEN_INVALID"},
 	{"disable", http.MethodPost, "/disable", nil, "dig", "TOKEN_INVALID"},
 	{"delete", http.MethodDelete, "", nil, "dig", "TOKEN_INVALID"},
-	{"fewer servers", http.MethodPatch, "", map[string]any{"servers": []string{"mail"}}, "weave", "TOKEN_INVALID"},
+	{"fewer servers", http.MethodPatch, "", map[string]any{"servers": []string{"mail"}, "force": true}, "weave", "TOKEN_INVALID"},
 	{"delete", http.MethodDelete, "", nil, "dig", "TOKEN_INVALID"},
 	{"fewer scopes", http.MethodPatch, "", map[string]any{"scopes": []string{}}, "mill", "SCOPE_INSUFFICIENT"},
 	{"delete", http.MethodDelete, "", nil, "mill", "TOKEN_INVALID"},
