@@ -54,7 +54,7 @@ func TestChargeIf(t *testing.T) {
 			t.Errorf("%s was counted %v times as not judged", entry, n)
 		}
 	}
-	if log := g.Process().Output(t); !strings.Contains(log, "no such key") || !strings.Contains(log, "too long to be held") {
+	if log := g.Process().Output(t); !strings.Contains(log, "it names a member that is not there") || !strings.Contains(log, "too long to be held") {
 		t.Error("the log does not say why")
 	}
 	g.VerifyLedger(t)
