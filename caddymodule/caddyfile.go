@@ -16,7 +16,6 @@ import (
 	"github.com/dustin/go-humanize"
 
 	"github.com/fareboxhq/farebox/internal/keys"
-	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
 func init() {
@@ -118,20 +117,20 @@ func parseBlock(d *caddyfile.Dispenser, of string, allowed subdirectives, repeat
 //	}
 func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the option's name
-	a.Source = fmt.Sprintf("%s:%d", d.File(), d.Line())
+	a.Source = placeOf(d)
 	if d.NextArg() {
 		return d.Errf("the global option farebox takes a block and no arguments, not %q", d.Val())
 	}
 	return parseBlock(d, "the global option farebox", subdirectives{
 		"store":    a.parseStore,
-		"currency": a.parseCurrency,
+		"currency": checkedArg(&a.Currency, checkCurrency),
 		"cache":    a.parseCache,
 		"secrets":  a.parseSecrets,
 		"scopes":   a.parseScopes,
 		"limits":   a.parseLimits,
 
-		"contact":   helpArg(&a.Contact, checkContact),
-		"topup_url": helpArg(&a.TopUpURL, checkTopUp),
+		"contact":   checkedArg(&a.Contact, checkContact),
+		"topup_url": checkedArg(&a.TopUpURL, checkTopUp),
 
 		"receipt_key_file": func(d *caddyfile.Dispenser) error { return oneArg(d, &a.ReceiptKeyFile) },
 		"seal_key_file":    func(d *caddyfile.Dispenser) error { return oneArg(d, &a.SealKeyFile) },
@@ -164,16 +163,6 @@ func (a *App) parseStore(d *caddyfile.Dispenser) error {
 		a.Store.URL, a.Store.Key = args[1], args[2]
 	default:
 		return d.Errf("store: unknown kind %q; known: %s", args[0], drivers)
-	}
-	return nil
-}
-
-func (a *App) parseCurrency(d *caddyfile.Dispenser) error {
-	if err := oneArg(d, &a.Currency); err != nil {
-		return err
-	}
-	if err := checkCurrency(a.Currency); err != nil {
-		return d.WrapErr(err)
 	}
 	return nil
 }
@@ -267,8 +256,8 @@ func (h *Handler) parse(d *caddyfile.Dispenser, declared *keys.Catalogue) error 
 		return d.Errf("farebox takes a block and no arguments, not %q", d.Val())
 	}
 	err := parseBlock(d, "farebox", subdirectives{
-		"server":       h.parseServer,
-		"provider":     h.parseProvider,
+		"server":       checkedArg(&h.Server, checkServerName),
+		"provider":     checkedArg(&h.Provider, checkProvider),
 		"environments": h.parseEnvironments,
 		"price":        h.parsePrice,
 		"free":         h.parseFree,
@@ -283,8 +272,8 @@ func (h *Handler) parse(d *caddyfile.Dispenser, declared *keys.Catalogue) error 
 		"require":      h.parseRequire(declared),
 		"rate_limit":   h.parseRateLimit,
 		"error_style":  h.parseErrorStyle,
-		"contact":      helpArg(&h.Contact, checkContact),
-		"topup_url":    helpArg(&h.TopUpURL, checkTopUp),
+		"contact":      checkedArg(&h.Contact, checkContact),
+		"topup_url":    checkedArg(&h.TopUpURL, checkTopUp),
 		"oauth":        h.parseOAuth(declared),
 		"max_body":     h.parseMaxBody,
 		"max_call":     func(d *caddyfile.Dispenser) error { return durationArg(d, &h.MaxCall) },
@@ -309,26 +298,6 @@ func (h *Handler) parse(d *caddyfile.Dispenser, declared *keys.Catalogue) error 
 	}
 	if _, err := h.Fee.compile(h.Provider); err != nil {
 		return fmt.Errorf("%w, at %s", err, h.Source)
-	}
-	return nil
-}
-
-func (h *Handler) parseServer(d *caddyfile.Dispenser) error {
-	if err := oneArg(d, &h.Server); err != nil {
-		return err
-	}
-	if !serverName.MatchString(h.Server) {
-		return d.Errf("server %q: %w", h.Server, errServerName)
-	}
-	return nil
-}
-
-func (h *Handler) parseProvider(d *caddyfile.Dispenser) error {
-	if err := oneArg(d, &h.Provider); err != nil {
-		return err
-	}
-	if err := ledger.ValidName(h.Provider); err != nil {
-		return d.Errf("provider: %w", err)
 	}
 	return nil
 }
@@ -387,6 +356,19 @@ func oneArg(d *caddyfile.Dispenser, into *string) error {
 		return d.Errf("%s: want exactly one argument", name)
 	}
 	return nil
+}
+
+// checkedArg reads an argument that has to pass a check.
+func checkedArg(into *string, check func(string) error) func(d *caddyfile.Dispenser) error {
+	return func(d *caddyfile.Dispenser) error {
+		if err := oneArg(d, into); err != nil {
+			return err
+		}
+		if err := check(*into); err != nil {
+			return d.WrapErr(err)
+		}
+		return nil
+	}
 }
 
 func someArgs(d *caddyfile.Dispenser, into *[]string) error {

@@ -7,8 +7,6 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
-
-	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 )
 
 // The bounds of what refusals repeat, in bytes.
@@ -51,19 +49,6 @@ func checkTopUp(text string) error {
 		return fmt.Errorf("topup_url: %w", err)
 	}
 	return nil
-}
-
-// helpArg reads an option that refusals repeat.
-func helpArg(into *string, check func(string) error) func(d *caddyfile.Dispenser) error {
-	return func(d *caddyfile.Dispenser) error {
-		if err := oneArg(d, into); err != nil {
-			return err
-		}
-		if err := check(*into); err != nil {
-			return d.WrapErr(err)
-		}
-		return nil
-	}
 }
 
 // compileHelp fills in what the global option says for all sites, and checks.

@@ -279,13 +279,27 @@ var errServerName = errors.New("a server needs a name: 1 to 64 letters, digits, 
 
 var serverName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$`)
 
+func checkServerName(name string) error {
+	if !serverName.MatchString(name) {
+		return fmt.Errorf("server %q: %w", name, errServerName)
+	}
+	return nil
+}
+
+func checkProvider(name string) error {
+	if err := ledger.ValidName(name); err != nil {
+		return fmt.Errorf("provider: %w", err)
+	}
+	return nil
+}
+
 // compile checks the config and makes of it what requests need.
 func (h *Handler) compile() error {
 	if !serverName.MatchString(h.Server) {
 		return errServerName
 	}
-	if err := ledger.ValidName(h.Provider); err != nil && (h.Provider != "" || !h.elsewhere) {
-		return fmt.Errorf("provider: %w", err)
+	if err := checkProvider(h.Provider); err != nil && (h.Provider != "" || !h.elsewhere) {
+		return err
 	}
 	if h.MaxBody < 0 || h.MaxCall < 0 {
 		return errors.New("max_body and max_call cannot be below zero")

@@ -94,8 +94,8 @@ func (s *PlatformServer) check() error {
 	if !serverName.MatchString(s.Server) {
 		return errServerName
 	}
-	if err := ledger.ValidName(s.Provider); err != nil {
-		return fmt.Errorf("provider: %w", err)
+	if err := checkProvider(s.Provider); err != nil {
+		return err
 	}
 	if _, err := parseEnvironments(s.Environments); err != nil {
 		return fmt.Errorf("environments: %w", err)

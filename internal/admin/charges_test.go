@@ -13,6 +13,7 @@ import (
 	ids "github.com/fareboxhq/farebox/internal/id"
 	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/sqlitestore"
+	"github.com/fareboxhq/farebox/internal/storetest"
 )
 
 // A provider finds what it earned, in a list that names who paid and in sums that
@@ -140,20 +141,10 @@ func TestRareCharges(t *testing.T) {
 		return a.ID
 	}
 	for _, f := range []ledger.ChargeFilter{{Tool: "rare"}, {Tool: "rare", Account: id("payer")}, {Tool: "rare", Provider: id("payee")}, {Tool: "rare", Since: ends[0]}} {
+		charges, parts := storetest.AllCharges(t.Context(), t, store, f)
 		var found []time.Time
-		parts := 0
-		for {
-			part, next, err := store.Charges(t.Context(), f)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, c := range part {
-				found = append(found, c.At)
-			}
-			if parts++; next == "" {
-				break
-			}
-			f.After = next
+		for _, c := range charges {
+			found = append(found, c.At)
 		}
 		if len(found) != 2 || !found[0].Equal(ends[1]) || !found[1].Equal(ends[0]) || parts != 3 {
 			t.Errorf("%+v: found %v in %d parts, want %v in 3", f, found, parts, ends)

@@ -13,6 +13,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
+
+	"github.com/fareboxhq/farebox/internal/schema"
 )
 
 //go:embed migrations/*.sql
@@ -63,18 +65,8 @@ func migrate(ctx context.Context, o *Options, progress func(done, total int64)) 
 }
 
 // Schema returns the version of the schema that this program works with, which an
-// open store has: the number in the name of the last file.
-func Schema() (version int64, err error) {
-	files, err := fs.Glob(migrationFiles, "migrations/*.sql")
-	for _, file := range files {
-		n, err := goose.NumericComponent(file)
-		if err != nil {
-			return 0, fmt.Errorf("reading migrations: %w", err)
-		}
-		version = max(version, n)
-	}
-	return version, err
-}
+// open store has.
+func Schema() (version int64, err error) { return schema.Latest(migrationFiles) }
 
 // versionOf reads the version without changing anything: 0 before there is one.
 func versionOf(ctx context.Context, db *sql.DB) (version int64, err error) {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/storetest"
 )
 
 // In a long journal a filter that leaves few charges finds them all, part by part,
@@ -22,20 +23,10 @@ func TestRareCharges(t *testing.T) {
 		FROM generate_series(1, %[1]d) i, account p, account e WHERE p.name = 'payer' AND e.name = 'earner' ORDER BY i`, n))
 	first := time.Date(2026, 1, 2, 0, 0, 1, 0, time.UTC)
 	for _, f := range []ledger.ChargeFilter{{Tool: "rare"}, {Tool: "rare", Account: payer}, {Tool: "rare", Provider: earner}, {Tool: "rare", Since: first}} {
+		charges, parts := storetest.AllCharges(t.Context(), t, s, f)
 		var found []time.Time
-		parts := 0
-		for {
-			part, next, err := s.Charges(t.Context(), f)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, c := range part {
-				found = append(found, c.At)
-			}
-			if parts++; next == "" {
-				break
-			}
-			f.After = next
+		for _, c := range charges {
+			found = append(found, c.At)
 		}
 		if len(found) != 2 || !found[1].Equal(first) || found[0].Sub(first) != (n-1)*time.Second || parts != 3 {
 			t.Errorf("%+v: found %v in %d parts, want the first and the last in 3", f, found, parts)

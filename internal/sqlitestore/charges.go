@@ -15,19 +15,22 @@ import (
 // that it does not list, such as the refunds that an account paid.
 const maxSteps = ledger.MaxScan / ledger.MaxPage
 
-// selectChain follows the chain of what an account paid, from a transaction on.
-const selectChain = `WITH RECURSIVE chain (at_seq, next) AS (
-		SELECT seq, prev_debtor FROM txn WHERE seq = ?1
-		UNION ALL
-		SELECT t.seq, t.prev_debtor FROM chain c JOIN txn t ON t.seq = c.next LIMIT ?2
-	) ` + selectRow + `JOIN chain ON seq = at_seq ORDER BY seq DESC`
+// selectChain follows the chain of what an account paid, from a transaction on,
+// and selectEarned that of what it earned.
+var (
+	selectChain  = selectLinked("prev_debtor")
+	selectEarned = selectLinked("prev_creditor")
+)
 
-// selectEarned is the same of what an account earned.
-const selectEarned = `WITH RECURSIVE chain (at_seq, next) AS (
-		SELECT seq, prev_creditor FROM txn WHERE seq = ?1
+// selectLinked follows a chain of transactions by the column that has the one
+// before.
+func selectLinked(before string) string {
+	return `WITH RECURSIVE chain (at_seq, next) AS (
+		SELECT seq, ` + before + ` FROM txn WHERE seq = ?1
 		UNION ALL
-		SELECT t.seq, t.prev_creditor FROM chain c JOIN txn t ON t.seq = c.next LIMIT ?2
+		SELECT t.seq, t.` + before + ` FROM chain c JOIN txn t ON t.seq = c.next LIMIT ?2
 	) ` + selectRow + `JOIN chain ON seq = at_seq ORDER BY seq DESC`
+}
 
 // Charges lists captured charges, newest first, with what was refunded of them.
 // The text is the cursor of the next part, "" at the end; a part may have fewer

@@ -11,6 +11,8 @@ import (
 
 	"github.com/pressly/goose/v3"
 	"modernc.org/sqlite"
+
+	"github.com/fareboxhq/farebox/internal/schema"
 )
 
 // Migrate brings the schema of a store that nobody has open up to date, one
@@ -39,18 +41,8 @@ func Migrate(ctx context.Context, path string, progress func(done, total int64))
 func plainConnect(dsn string) (driver.Connector, error) { return sqlite.NewConnector(dsn) }
 
 // Schema returns the version of the schema that this program works with, which an
-// open store has: the number in the name of the last file.
-func Schema() (version int64, err error) {
-	files, err := fs.Glob(migrationFiles, "migrations/*.sql")
-	for _, file := range files {
-		n, err := goose.NumericComponent(file)
-		if err != nil {
-			return 0, fmt.Errorf("reading migrations: %w", err)
-		}
-		version = max(version, n)
-	}
-	return version, err
-}
+// open store has.
+func Schema() (version int64, err error) { return schema.Latest(migrationFiles) }
 
 // migrateSteps brings the schema up to date and refuses one that is newer than
 // this program.

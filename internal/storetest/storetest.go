@@ -235,13 +235,24 @@ func (t *test) balanced(transactions int64) {
 // charges lists all charges that the filter admits.
 func (t *test) charges(f ledger.ChargeFilter) []ledger.Charge {
 	t.Helper()
-	var all []ledger.Charge
+	all, _ := AllCharges(t.ctx, t, t.Store, f)
+	return all
+}
+
+// AllCharges lists all charges that the filter admits, and in how many parts they
+// came.
+func AllCharges(ctx context.Context, t TB, store interface {
+	Charges(context.Context, ledger.ChargeFilter) ([]ledger.Charge, string, error)
+}, f ledger.ChargeFilter) (all []ledger.Charge, parts int) {
+	t.Helper()
 	for {
-		part, next, err := t.Store.Charges(t.ctx, f)
-		t.ok(err)
+		part, next, err := store.Charges(ctx, f)
+		if err != nil {
+			t.Fatalf("listing charges: %v", err)
+		}
 		all = append(all, part...)
-		if next == "" {
-			return all
+		if parts++; next == "" {
+			return all, parts
 		}
 		f.After = next
 	}

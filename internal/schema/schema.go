@@ -1,0 +1,23 @@
+// Package schema tells of the migrations of a store what their files say.
+package schema
+
+import (
+	"fmt"
+	"io/fs"
+
+	"github.com/pressly/goose/v3"
+)
+
+// Latest returns the greatest version among the migrations, which are the SQL
+// files in the directory migrations, numbered in their names.
+func Latest(files fs.FS) (version int64, err error) {
+	names, err := fs.Glob(files, "migrations/*.sql")
+	for _, name := range names {
+		n, err := goose.NumericComponent(name)
+		if err != nil {
+			return 0, fmt.Errorf("reading migrations: %w", err)
+		}
+		version = max(version, n)
+	}
+	return version, err
+}
