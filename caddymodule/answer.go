@@ -41,39 +41,39 @@ type answer struct {
 
 // answers has every code: a test holds it against gate.Codes.
 var answers = map[gate.Code]answer{
-	gate.TokenMissing:        {status: 401, rpc: 401, text: "Token missing", challenge: true, http: 401},
-	gate.TokenInvalid:        {status: 401, rpc: 401, text: "Invalid agent token", challenge: true, tokenError: "invalid_token", http: 401},
-	gate.TokenExpired:        {status: 401, rpc: 401, text: "Agent token expired", challenge: true, tokenError: "invalid_token", http: 401},
-	gate.ScopeInsufficient:   {status: 200, rpc: 403, text: "The token lacks a scope", toolResult: true, tokenError: "insufficient_scope", http: 403},
-	gate.RateLimited:         {status: 429, rpc: 429, text: "Too many unknown tokens from this address", retryAfter: 1, http: 429},
-	gate.InsufficientBalance: {status: 200, rpc: 402, text: "Insufficient balance", toolResult: true, http: 402},
-	gate.SpendingCap:         {status: 200, rpc: 402, text: "A spending cap is reached", toolResult: true, http: 402},
-	gate.CallInFlight:        {status: 200, rpc: 409, text: "The first call with this idempotency key is still under way", toolResult: true},
-	gate.RetryKeyReused:      {status: 200, rpc: 409, text: "This idempotency key was used for another call", toolResult: true},
-	gate.ResultGone:          {status: 200, rpc: 410, text: "This call was made and charged before, and its result is not kept", toolResult: true},
-	gate.PriceAboveMax:       {status: 200, rpc: 402, text: "The price is above the caller's maximum", toolResult: true, http: 402},
-	gate.PriceRefused:        {status: 200, rpc: -32602, text: "The call cannot be priced"},
-	gate.PlatformUnavailable: {status: 200, rpc: 503, text: "The gateway cannot decide about this call now; nothing was charged", retryAfter: 5, http: 503},
-	gate.ChargeFailed:        {status: 200, rpc: 503, text: "The call could not be charged, so its result is withheld", retryAfter: 5, http: 503},
-	gate.ToolUnknown:         {status: 200, rpc: -32602, text: "Unknown tool"},
-	gate.MethodUnknown:       {status: 200, rpc: -32601, text: "Method not found"},
-	gate.ParamsInvalid:       {status: 200, rpc: -32602, text: "Invalid params", http: 400},
-	gate.TaskUnknown:         {status: 200, rpc: -32602, text: "Task not found"},
-	gate.StateUnknown:        {status: 200, rpc: -32602, text: "This requestState is none that this account was given here: send the request anew, without it"},
-	gate.MessageMalformed:    {status: 200, rpc: -32700, text: "Parse error", http: 400},
-	gate.MessageInvalid:      {status: 200, rpc: -32600, text: "Invalid request", http: 400},
-	gate.HeaderMismatch:      {status: 400, rpc: -32020, text: "Header mismatch"}, // as 2026-07-28 has it
-	gate.EncodingUnsupported: {status: 400, rpc: -32700, text: "The body's encoding is not supported"},
-	gate.MessageTooLarge:     {status: 413, rpc: 413, text: "The message is too large"},
-	gate.RequestUnsupported:  {status: 400, rpc: -32600, text: "This is no MCP request"},
-	gate.MethodNotAllowed:    {status: 405, rpc: 405, text: "MCP uses POST, GET and DELETE"},
-	gate.MediaUnsupported:    {status: 415, rpc: 415, text: "The content type must be application/json"},
-	gate.OriginForbidden:     {status: 403, rpc: 403, text: "This origin is not allowed"},
-	gate.HostForbidden:       {status: 403, rpc: 403, text: "This host is not allowed: on the loopback interface, call the site by a loopback name or give it a name"},
-	gate.UpstreamFailed:      {status: 200, rpc: 502, text: "The MCP server gave no usable answer; nothing was charged", http: 502},
-	gate.UpstreamTimeout:     {status: 200, rpc: 504, text: "The MCP server did not answer in time; nothing was charged", http: 504},
-	gate.SessionUnknown:      {status: 404, rpc: 404, text: "Session not found: begin a new one"},
-	gate.Misconfigured:       {status: 200, rpc: 500, text: "The gateway is misconfigured; see its log", http: 500},
+	gate.TokenMissing:         {status: 401, rpc: 401, text: "Token missing", challenge: true, http: 401},
+	gate.TokenInvalid:         {status: 401, rpc: 401, text: "Invalid agent token", challenge: true, tokenError: "invalid_token", http: 401},
+	gate.TokenExpired:         {status: 401, rpc: 401, text: "Agent token expired", challenge: true, tokenError: "invalid_token", http: 401},
+	gate.ScopeInsufficient:    {status: 200, rpc: 403, text: "The token lacks a scope", toolResult: true, tokenError: "insufficient_scope", http: 403},
+	gate.RateLimited:          {status: 429, rpc: 429, text: "Too many unknown tokens from this address", retryAfter: 1, http: 429},
+	gate.InsufficientBalance:  {status: 200, rpc: 402, text: "Insufficient balance", toolResult: true, http: 402},
+	gate.SpendingCap:          {status: 200, rpc: 402, text: "A spending cap is reached", toolResult: true, http: 402},
+	gate.CallInFlight:         {status: 200, rpc: 409, text: "The first call with this idempotency key is still under way", toolResult: true},
+	gate.IdempotencyKeyReused: {status: 200, rpc: 409, text: "This idempotency key was used for another call", toolResult: true},
+	gate.ResultGone:           {status: 200, rpc: 410, text: "This call was made and charged before, and its result is not kept", toolResult: true},
+	gate.PriceAboveMax:        {status: 200, rpc: 402, text: "The price is above the caller's maximum", toolResult: true, http: 402},
+	gate.PriceRefused:         {status: 200, rpc: -32602, text: "The call cannot be priced"},
+	gate.StoreUnavailable:     {status: 200, rpc: 503, text: "The gateway cannot decide about this call now; nothing was charged", retryAfter: 5, http: 503},
+	gate.ChargeFailed:         {status: 200, rpc: 503, text: "The call could not be charged, so its result is withheld", retryAfter: 5, http: 503},
+	gate.ToolUnknown:          {status: 200, rpc: -32602, text: "Unknown tool"},
+	gate.MethodUnknown:        {status: 200, rpc: -32601, text: "Method not found"},
+	gate.ParamsInvalid:        {status: 200, rpc: -32602, text: "Invalid params", http: 400},
+	gate.TaskUnknown:          {status: 200, rpc: -32602, text: "Task not found"},
+	gate.StateUnknown:         {status: 200, rpc: -32602, text: "This requestState is none that this account was given here: send the request anew, without it"},
+	gate.MessageMalformed:     {status: 200, rpc: -32700, text: "Parse error", http: 400},
+	gate.MessageInvalid:       {status: 200, rpc: -32600, text: "Invalid request", http: 400},
+	gate.HeaderMismatch:       {status: 400, rpc: -32020, text: "Header mismatch"}, // as 2026-07-28 has it
+	gate.EncodingUnsupported:  {status: 400, rpc: -32700, text: "The body's encoding is not supported"},
+	gate.MessageTooLarge:      {status: 413, rpc: 413, text: "The message is too large"},
+	gate.RequestUnsupported:   {status: 400, rpc: -32600, text: "This is no MCP request"},
+	gate.MethodNotAllowed:     {status: 405, rpc: 405, text: "MCP uses POST, GET and DELETE"},
+	gate.MediaUnsupported:     {status: 415, rpc: 415, text: "The content type must be application/json"},
+	gate.OriginForbidden:      {status: 403, rpc: 403, text: "This origin is not allowed"},
+	gate.HostForbidden:        {status: 403, rpc: 403, text: "This host is not allowed: on the loopback interface, call the site by a loopback name or give it a name"},
+	gate.UpstreamFailed:       {status: 200, rpc: 502, text: "The MCP server gave no usable answer; nothing was charged", http: 502},
+	gate.UpstreamTimeout:      {status: 200, rpc: 504, text: "The MCP server did not answer in time; nothing was charged", http: 504},
+	gate.SessionUnknown:       {status: 404, rpc: 404, text: "Session not found: begin a new one"},
+	gate.Misconfigured:        {status: 200, rpc: 500, text: "The gateway is misconfigured; see its log", http: 500},
 }
 
 // tooOften answers gate.RateLimited for a key that may come again: it is known,
@@ -197,7 +197,7 @@ func (x *exchange) tell(r *gate.Refusal) (field errorField, text string) {
 	case gate.CallInFlight:
 		field.RetryAfterMS = r.RetryAfter.Milliseconds()
 		text = notDone(r.Tool) + " again: " + inFlightText
-	case gate.RetryKeyReused:
+	case gate.IdempotencyKeyReused:
 		text = notDone(r.Tool) + " and nothing was charged: " + reusedText
 	case gate.ResultGone:
 		text = notDone(r.Tool) + " again and nothing more was charged: " + goneText
@@ -243,7 +243,7 @@ func accountText(f *errorField) string {
 // poorText tells a model what to tell its user.
 func (x *exchange) poorText(r *gate.Refusal, account string) string {
 	balance := "balance"
-	if r.Sandbox {
+	if r.Test {
 		balance = "test balance"
 	}
 	return fmt.Sprintf("%s and nothing was charged: one call costs %s %s, but the %s of %s has only %s %s available. "+
@@ -311,7 +311,7 @@ func chargedText(code gate.Code, text string) string {
 		return "The MCP server gave no usable answer; the call was charged when it started"
 	case gate.UpstreamTimeout:
 		return "The MCP server did not answer in time; the call was charged when it started"
-	case gate.PlatformUnavailable:
+	case gate.StoreUnavailable:
 		return "The gateway cannot deliver this answer now; the call was charged when it started"
 	}
 	return text

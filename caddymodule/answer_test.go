@@ -149,7 +149,7 @@ func TestRefusalsLeadOn(t *testing.T) {
 		}, []string{topUp}}, // money does not help
 		{scope, "jane@example.com", contact, topUp, []string{"Ask " + contact + " for a key that may", `"contact":"` + contact + `"`}, []string{topUp, "acct_1", "jane"}},
 		{gate.Refusal{Code: gate.TokenInvalid}, "jane@example.com", contact, topUp, nil, []string{"acct_1", "jane"}},
-		{gate.Refusal{Code: gate.PlatformUnavailable}, "jane@example.com", contact, topUp, nil, []string{"acct_1", "jane"}},
+		{gate.Refusal{Code: gate.StoreUnavailable}, "jane@example.com", contact, topUp, nil, []string{"acct_1", "jane"}},
 	} {
 		x, _ := exchangeFor(t, paidCall)
 		x.h.Contact, x.h.TopUpURL = c.contact, c.link
@@ -247,7 +247,7 @@ func TestPolicyRefusalsTellTheModel(t *testing.T) {
 // No refusal of a call that was charged when it started says that nothing was
 // charged.
 func TestChargedTextIsHonest(t *testing.T) {
-	for _, code := range []gate.Code{gate.UpstreamFailed, gate.UpstreamTimeout, gate.PlatformUnavailable} {
+	for _, code := range []gate.Code{gate.UpstreamFailed, gate.UpstreamTimeout, gate.StoreUnavailable} {
 		if !strings.Contains(answers[code].text, "nothing was charged") {
 			t.Errorf("%s: the usual text is %q", code, answers[code].text)
 		}
@@ -277,7 +277,7 @@ func TestUnknownMethodByEra(t *testing.T) {
 func TestFailuresByID(t *testing.T) {
 	notification := `{"jsonrpc":"2.0","method":"notifications/initialized"}`
 	for code, status := range map[gate.Code]int{
-		gate.UpstreamFailed: 502, gate.UpstreamTimeout: 504, gate.PlatformUnavailable: 503, gate.ChargeFailed: 503,
+		gate.UpstreamFailed: 502, gate.UpstreamTimeout: 504, gate.StoreUnavailable: 503, gate.ChargeFailed: 503,
 		gate.ParamsInvalid: 400, gate.MessageInvalid: 400, gate.MessageMalformed: 400, gate.Misconfigured: 500,
 	} {
 		for _, c := range []struct {

@@ -19,10 +19,10 @@ import (
 	"golang.org/x/text/currency"
 
 	"github.com/fareboxhq/farebox/internal/admin"
+	"github.com/fareboxhq/farebox/internal/engine"
 	"github.com/fareboxhq/farebox/internal/keycache"
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
-	"github.com/fareboxhq/farebox/internal/runtime"
 )
 
 func init() {
@@ -90,7 +90,7 @@ type App struct {
 
 	mu        sync.Mutex
 	handlers  []*Handler
-	running   *runtime.Runtime // set while this config holds it
+	running   *engine.Runtime // set while this config holds it
 	platforms []*Platform
 
 	hasMetadata  bool // there is a handler farebox_metadata
@@ -280,7 +280,7 @@ func (a *App) Start() error {
 	if err != nil {
 		return err
 	}
-	rt := value.(*runtime.Runtime)
+	rt := value.(*engine.Runtime)
 	a.mu.Lock()
 	a.running = rt
 	a.mu.Unlock()
@@ -305,7 +305,7 @@ func (a *App) Start() error {
 }
 
 // bind lets handlers and platforms serve.
-func (a *App) bind(ctx context.Context, rt *runtime.Runtime) error {
+func (a *App) bind(ctx context.Context, rt *engine.Runtime) error {
 	for _, h := range a.handlers {
 		if err := h.bind(ctx, rt, a); err != nil {
 			return err
@@ -355,8 +355,8 @@ func (a *App) open() (caddy.Destructor, error) {
 			return nil, err
 		}
 	}
-	return runtime.Open(context.Background(), runtime.Options{
-		Open:     func(ctx context.Context) (runtime.Store, error) { return a.source.open(ctx, a.logger) },
+	return engine.Open(context.Background(), engine.Options{
+		Open:     func(ctx context.Context) (engine.Store, error) { return a.source.open(ctx, a.logger) },
 		KeyFile:  a.ReceiptKeyFile,
 		SealFile: a.SealKeyFile,
 		DebtDir:  a.debtDir(),
@@ -373,7 +373,7 @@ func nearCap(logger *slog.Logger) func(ledger.Cap) {
 	return func(c ledger.Cap) {
 		metrics.NearCap(c)
 		logger.Warn("80 % of a spending cap are spent", "holder", c.Holder, "period", c.Period, "account", c.Account,
-			"lineage", c.Lineage, "server", c.Server, "test", c.Sandbox, "cap", c.Amount, "spent", c.Spent, "resets", c.Resets)
+			"lineage", c.Lineage, "server", c.Server, "test", c.Test, "cap", c.Amount, "spent", c.Spent, "resets", c.Resets)
 	}
 }
 
@@ -418,7 +418,7 @@ func (a *App) service() (*admin.Service, func(), error) {
 	rt := a.running
 	a.mu.Unlock()
 	if rt == nil {
-		return nil, nil, runtime.ErrClosed
+		return nil, nil, engine.ErrClosed
 	}
 	if err := rt.Acquire(); err != nil {
 		return nil, nil, err

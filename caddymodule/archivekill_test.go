@@ -71,7 +71,7 @@ func history(t *testing.T, dir string) (balances map[string]ledger.Amount) {
 	}
 	post := func(p ledger.Transaction) {
 		p.ID, p.Reason = ids.New("txn_"), "test"
-		if _, _, err := s.Post(t.Context(), p, ledger.Audit{}); err != nil {
+		if _, _, err := s.PostTransaction(t.Context(), p, ledger.Audit{}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -97,7 +97,7 @@ func balancesOf(t *testing.T, s *sqlitestore.Store) map[string]ledger.Amount {
 	}
 	found := map[string]ledger.Amount{}
 	for _, a := range list {
-		found[a.Name] = a.Live.Balance
+		found[a.Name] = a.Live.Posted
 	}
 	return found
 }

@@ -13,8 +13,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/fareboxhq/farebox/internal/engine"
 	"github.com/fareboxhq/farebox/internal/ledger"
-	"github.com/fareboxhq/farebox/internal/runtime"
 )
 
 func receiptCommand(c *connection) *cobra.Command {
@@ -159,7 +159,7 @@ func (c *connection) storedKeys(*cobra.Command) (ledger.ReceiptKeys, error) {
 	if err != nil {
 		return nil, err
 	}
-	file := runtime.ReceiptKeysFile(app.ReceiptKeyFile)
+	file := engine.ReceiptKeysFile(app.ReceiptKeyFile)
 	keys, err := readReceiptKeys(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("there are no receipt keys at %s yet: is this the right config, in the right directory? A server makes them when it starts (%w)", file, fs.ErrNotExist)
@@ -183,7 +183,7 @@ func (c *connection) askedKeys(cmd *cobra.Command) (ledger.ReceiptKeys, error) {
 }
 
 func readReceiptKeys(file string) (ledger.ReceiptKeys, error) {
-	keys, ignored, err := runtime.ReadReceiptKeys(file)
+	keys, ignored, err := engine.ReadReceiptKeys(file)
 	if err == nil && len(keys) == 0 {
 		return nil, fmt.Errorf("public receipt keys %s: no key of receipts is among the %d in it", file, ignored)
 	}

@@ -10,7 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/fareboxhq/farebox/internal/runtime"
+	"github.com/fareboxhq/farebox/internal/engine"
 	"github.com/fareboxhq/farebox/internal/sqlitestore"
 )
 
@@ -71,8 +71,8 @@ func restore(c *connection, cmd *cobra.Command, file string, force bool) error {
 		return stopFirst(err)
 	}
 	if r.Kept != "" { // gateways may have followed the server that had it
-		if err := runtime.Outlive(ctx); err != nil {
-			return fmt.Errorf("the store is restored, but gateways may believe what they know of keys for %s yet: %w", runtime.LeaseTime, err)
+		if err := engine.Outlive(ctx); err != nil {
+			return fmt.Errorf("the store is restored, but gateways may believe what they know of keys for %s yet: %w", engine.LeaseTime, err)
 		}
 	}
 	_, missing := os.Stat(app.ReceiptKeyFile)

@@ -51,7 +51,7 @@ func (l *countedListener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		c := &countedConn{Conn: conn, claim: new(share.Claim)}
+		c := &countedConn{Conn: conn, claim: new(share.Allocation)}
 		peer, _ := netip.ParseAddrPort(conn.RemoteAddr().String())
 		if c.count(share.Holder{Address: peer.Addr()}) {
 			c.claim.Cuttable(func() { _ = conn.Close() })
@@ -69,7 +69,7 @@ type countedConn struct {
 	net.Conn
 
 	mu     sync.Mutex
-	claim  *share.Claim
+	claim  *share.Allocation
 	known  bool
 	closed bool
 }
@@ -98,7 +98,7 @@ func (c *countedConn) identify(who share.Holder) bool {
 	}
 	c.known = true
 	c.claim.Close()
-	c.claim = new(share.Claim)
+	c.claim = new(share.Allocation)
 	return c.count(who)
 }
 

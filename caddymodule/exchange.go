@@ -15,12 +15,12 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/fareboxhq/farebox/internal/clock"
+	"github.com/fareboxhq/farebox/internal/engine"
 	"github.com/fareboxhq/farebox/internal/gate"
+	"github.com/fareboxhq/farebox/internal/intercept"
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/mcp"
-	"github.com/fareboxhq/farebox/internal/runtime"
 	"github.com/fareboxhq/farebox/internal/share"
-	"github.com/fareboxhq/farebox/internal/tap"
 )
 
 // exchange is one request on its way through a handler, and its response. It
@@ -41,13 +41,13 @@ type exchange struct {
 	// status for that.
 	misheaded bool
 	body      []byte
-	call      *gate.Call    // nil until the message was admitted
-	base      http.Header   // of the response, before the upstream's came
-	memory    share.Claim   // bytes that it holds, of its body and its answer
-	flight    share.Claim   // the one call that it is
-	quota     gate.Quota    // of the key's requests; zero if they have no bound
-	often     *gate.Refusal // of a request that came too soon, to be told once it was read
-	origin    string        // an allowed foreign page's, "" if there is none
+	call      *gate.Call       // nil until the message was admitted
+	base      http.Header      // of the response, before the upstream's came
+	memory    share.Allocation // bytes that it holds, of its body and its answer
+	flight    share.Allocation // the one call that it is
+	quota     gate.Quota       // of the key's requests; zero if they have no bound
+	often     *gate.Refusal    // of a request that came too soon, to be told once it was read
+	origin    string           // an allowed foreign page's, "" if there is none
 
 	session   string       // the server's id of it, "" for none
 	ticketOut atomic.Bool  // an event id went out with which the client may come back
@@ -75,7 +75,7 @@ func (x *exchange) serve() error {
 	caddyhttp.SetVar(x.r.Context(), seenVar, true)
 	defer func() { x.memory.Close(); x.flight.Close() }()
 	if err := x.awaitRuntime(); err != nil {
-		x.refuse(&gate.Refusal{Code: gate.PlatformUnavailable, Cause: err})
+		x.refuse(&gate.Refusal{Code: gate.StoreUnavailable, Cause: err})
 		return nil
 	}
 	defer x.h.rt.Release()
@@ -228,11 +228,11 @@ func (x *exchange) post() error {
 	}
 	if x.session != "" && x.message.Kind == mcp.KindRequest {
 		session := x.h.Server + "\x00" + x.session
-		if err := x.h.rt.Claim(x.r.Context(), x.holder(), session, x.message.ID.Text()); err != nil {
+		if err := x.h.rt.LockRequestID(x.r.Context(), x.holder(), session, x.message.ID.Text()); err != nil {
 			x.refuse(x.notClaimed(err))
 			return nil
 		}
-		defer func() { x.h.rt.Unclaim(session, x.message.ID.Text(), x.ticketOut.Load()) }()
+		defer func() { x.h.rt.UnlockRequestID(session, x.message.ID.Text(), x.ticketOut.Load()) }()
 	}
 	x.h.rt.Used(x.key)
 	x.setBody()
@@ -246,7 +246,7 @@ func (x *exchange) post() error {
 	}
 	x.count("allowed")
 	if x.message.Kind != mcp.KindRequest {
-		return x.forward(tap.NewRelay(x.w, x.head), x.r)
+		return x.forward(intercept.NewRelay(x.w, x.head), x.r)
 	}
 	return x.forwardFree(call)
 }
@@ -270,11 +270,11 @@ func (x *exchange) notClaimed(err error) *gate.Refusal {
 	if share.ClassOf(err) != "" {
 		return x.noShare(err)
 	}
-	if errors.Is(err, runtime.ErrSessionFull) {
+	if errors.Is(err, engine.ErrSessionFull) {
 		return &gate.Refusal{Code: gate.SessionUnknown, Cause: err} // its client begins a new one
 	}
-	if !errors.Is(err, runtime.ErrIDTaken) {
-		return &gate.Refusal{Code: gate.PlatformUnavailable, Cause: err}
+	if !errors.Is(err, engine.ErrIDTaken) {
+		return &gate.Refusal{Code: gate.StoreUnavailable, Cause: err}
 	}
 	return &gate.Refusal{Code: gate.MessageInvalid, Reason: err.Error()}
 }
@@ -297,12 +297,12 @@ func (x *exchange) sessionRequest() error {
 	switch {
 	case x.r.Method != http.MethodGet:
 		x.count("allowed")
-		return x.forward(tap.NewRelay(x.w, x.head), x.r)
+		return x.forward(intercept.NewRelay(x.w, x.head), x.r)
 	case x.resumed != nil && !x.resumed.Request.IsZero():
 		return x.resume(x.resumed)
 	}
 	x.count("allowed")
-	listener := tap.NewListener(x.w, x.head, x.sealer(new(gate.Ticket)), &x.memory, x.Event, x.notifies, x.leftOut())
+	listener := intercept.NewListener(x.w, x.head, x.sealer(new(gate.Ticket)), &x.memory, x.Event, x.notifies, x.leftOut())
 	defer listener.Close()
 	listener.Keepalive(x.h.keepalive())
 	return x.forwardStream(listener)
@@ -318,7 +318,7 @@ func (x *exchange) forwardPaid(call *gate.Call) error {
 		return nil
 	}
 	ticket := call.Ticket(&x.message)
-	complete := x.settle(call, tap.Options{
+	complete := x.settle(call, intercept.Options{
 		ID: x.message.ID, Seal: x.sealer(ticket), Bind: x.binder(ticket),
 		Detached: x.era == mcp.EraSession, // in these versions of the protocol to leave is not to cancel
 	})
@@ -337,7 +337,7 @@ func finished(complete bool) error {
 
 // settled is what an exchange settles: a call, or what is asked of a task.
 type settled interface {
-	tap.Call
+	intercept.Call
 	Paid() bool
 	Abandoned(cut bool)
 }
@@ -345,7 +345,7 @@ type settled interface {
 // settle runs the next handler with a tap on its response, which settles the
 // call. It reports whether the response is complete; if not, the connection must
 // be cut.
-func (x *exchange) settle(call settled, o tap.Options) (complete bool) {
+func (x *exchange) settle(call settled, o intercept.Options) (complete bool) {
 	base := x.r.Context()
 	if o.Detached {
 		base = context.WithoutCancel(base)
@@ -357,7 +357,7 @@ func (x *exchange) settle(call settled, o tap.Options) (complete bool) {
 
 // settleStream is settle for a response that stays open, and ends with the key,
 // and with its right to what the ticket is of.
-func (x *exchange) settleStream(ctx context.Context, call settled, t *gate.Ticket, o tap.Options) (complete bool) {
+func (x *exchange) settleStream(ctx context.Context, call settled, t *gate.Ticket, o intercept.Options) (complete bool) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	unwatch, refusal := x.watch(ctx, cancel, t)
@@ -369,11 +369,11 @@ func (x *exchange) settleStream(ctx context.Context, call settled, t *gate.Ticke
 	return x.settleIn(ctx, cancel, call, o)
 }
 
-func (x *exchange) settleIn(ctx context.Context, cancel context.CancelFunc, call settled, o tap.Options) (complete bool) {
+func (x *exchange) settleIn(ctx context.Context, cancel context.CancelFunc, call settled, o intercept.Options) (complete bool) {
 	client := x.r.Context()
 	o.Call, o.Refuser, o.Budget, o.Client, o.Cancel, o.Head = call, x, &x.memory, client, cancel, x.head
 	o.Notifies, o.LeftOut, o.Keepalive = x.notifies, x.leftOut(), x.h.keepalive()
-	t := tap.New(x.w, o)
+	t := intercept.New(x.w, o)
 	abandoned := sync.OnceFunc(func() {
 		if client.Err() != nil && x.message.Method != "subscriptions/listen" { // which its client ends as it likes
 			x.logAbandoned()
@@ -427,8 +427,8 @@ func (x *exchange) countCharged(call *gate.Call) {
 
 // attempt calls the next handler, once, and returns the redirect that it answered
 // with, or what went wrong as a refusal; and whether the server was reached by TLS.
-func (x *exchange) attempt(w http.ResponseWriter, r *http.Request) (moved *tap.Moved, secure bool, failure *gate.Refusal) {
-	in := tap.NewIntake(w)
+func (x *exchange) attempt(w http.ResponseWriter, r *http.Request) (moved *intercept.Moved, secure bool, failure *gate.Refusal) {
+	in := intercept.NewIntake(w)
 	r, link := watched(r)
 	defer func() {
 		var err error

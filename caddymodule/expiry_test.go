@@ -11,9 +11,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/fareboxhq/farebox/internal/engine"
 	"github.com/fareboxhq/farebox/internal/gate"
 	"github.com/fareboxhq/farebox/internal/keys"
-	"github.com/fareboxhq/farebox/internal/runtime"
 
 	"github.com/fareboxhq/farebox/internal/clock"
 )
@@ -31,7 +31,7 @@ func (o *onlyKey) Lookup(context.Context, netip.Addr, keys.Digest) (*keys.Key, e
 // streaming is an exchange that serves a stream of the key, in a bubble.
 func streaming(key *keys.Key) (*exchange, *onlyKey) {
 	store := &onlyKey{key}
-	h := &Handler{Server: "weather", rt: new(runtime.Runtime), logger: slog.New(slog.DiscardHandler)}
+	h := &Handler{Server: "weather", rt: new(engine.Runtime), logger: slog.New(slog.DiscardHandler)}
 	h.gate = gate.New(gate.Policy{Server: "weather", Secrets: &keys.DefaultFormat}, gate.Deps{Keys: store, Now: clock.Now})
 	x := newExchange(h, httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/mcp", nil), nil)
 	x.key = key
@@ -65,7 +65,7 @@ func TestStreamEndsWhenItsKeyExpires(t *testing.T) {
 				}
 				x, store := streaming(&keys.Key{Kind: keys.Agent, Environment: keys.Live, ExpiresAt: end(c.life)})
 				changed := make(chan struct{}, 1)
-				stream := &runtime.Stream{Changed: changed, Closing: make(chan struct{})}
+				stream := &engine.Stream{Changed: changed, Closing: make(chan struct{})}
 				ctx, cancel := context.WithCancel(t.Context())
 				var lived time.Duration
 				go x.endWithKey(ctx, func() { lived = clock.Since(began); cancel() }, netip.Addr{}, stream, new(gate.Ticket))
@@ -96,7 +96,7 @@ func TestStreamEndsInDoubt(t *testing.T) {
 		changed := make(chan struct{}, 1)
 		changed <- struct{}{}
 		ctx, cancel := context.WithCancel(t.Context())
-		x.endWithKey(ctx, cancel, netip.Addr{}, &runtime.Stream{Changed: changed, Closing: make(chan struct{})}, new(gate.Ticket))
+		x.endWithKey(ctx, cancel, netip.Addr{}, &engine.Stream{Changed: changed, Closing: make(chan struct{})}, new(gate.Ticket))
 		if ctx.Err() == nil {
 			t.Error("the stream lives on")
 		}

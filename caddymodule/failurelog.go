@@ -15,7 +15,7 @@ import (
 )
 
 // ours are the codes of what is the gateway's or the server's fault.
-var ours = []gate.Code{gate.PlatformUnavailable, gate.ChargeFailed, gate.Misconfigured, gate.UpstreamFailed, gate.UpstreamTimeout}
+var ours = []gate.Code{gate.StoreUnavailable, gate.ChargeFailed, gate.Misconfigured, gate.UpstreamFailed, gate.UpstreamTimeout}
 
 // logRefusal tells the operator what clients are not told. What is the
 // gateway's or the server's fault is an error of its own.

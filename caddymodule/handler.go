@@ -16,12 +16,12 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 
+	"github.com/fareboxhq/farebox/internal/engine"
 	"github.com/fareboxhq/farebox/internal/gate"
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/platform"
 	"github.com/fareboxhq/farebox/internal/pricing"
-	"github.com/fareboxhq/farebox/internal/runtime"
 )
 
 func init() {
@@ -184,7 +184,7 @@ type Handler struct {
 
 	ready chan struct{} // closed once the two below are set
 	rules string        // who may use what: see App.rules
-	rt    *runtime.Runtime
+	rt    *engine.Runtime
 	gate  *gate.Gate
 
 	accountName func(ctx context.Context, id string) string // for refusals; nil as long as none is known
@@ -367,7 +367,7 @@ func (h *Handler) agrees(other *Handler) bool {
 }
 
 // bind lets the handler serve with the runtime.
-func (h *Handler) bind(ctx context.Context, rt *runtime.Runtime, app *App) error {
+func (h *Handler) bind(ctx context.Context, rt *engine.Runtime, app *App) error {
 	policy := gate.Policy{
 		Server: h.Server, Environments: h.environments, Secrets: app.settings.Secrets,
 		Prices: h.book, Currency: app.Currency, Receipts: !h.NoReceipts, PriceNotes: h.PriceInDescription, MaxCall: duration(h.MaxCall),

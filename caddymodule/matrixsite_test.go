@@ -11,7 +11,7 @@ import (
 	"testing"
 
 	"github.com/fareboxhq/farebox/internal/admin"
-	"github.com/fareboxhq/farebox/internal/runtime"
+	"github.com/fareboxhq/farebox/internal/engine"
 )
 
 // matrixUpstream answers anything, and remembers the cells of which it saw
@@ -137,7 +137,7 @@ func matrixKeys(t *testing.T) (all []matrixKey) {
 func theService(t *testing.T) (s *admin.Service) {
 	t.Helper()
 	runtimes.Range(func(_, value any) bool {
-		s = value.(*runtime.Runtime).Service()
+		s = value.(*engine.Runtime).Service()
 		return false
 	})
 	if s == nil {

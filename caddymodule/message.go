@@ -70,15 +70,15 @@ func (x *exchange) readRetryKey() *gate.Refusal {
 	switch {
 	case len(x.retry) > 1:
 		reason = "there is more than one Idempotency-Key header"
-	case key == "" || len(key) > mcp.MaxRetryKey:
+	case key == "" || len(key) > mcp.MaxIdempotencyKey:
 		reason = "the Idempotency-Key header must have 1 to 256 bytes"
-	case x.message.RetryKey != "" && x.message.RetryKey != key:
+	case x.message.IdempotencyKey != "" && x.message.IdempotencyKey != key:
 		reason = "the Idempotency-Key header and the key in _meta differ"
 	}
 	if reason != "" {
 		return &gate.Refusal{Code: gate.ParamsInvalid, Reason: reason}
 	}
-	x.message.RetryKey = key
+	x.message.IdempotencyKey = key
 	return nil
 }
 

@@ -16,19 +16,19 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// bonds remembers bonds in memory.
-type bonds map[ledger.Mark]ledger.Bond
+// bindings remembers bindings in memory.
+type bindings map[ledger.HandleHash]ledger.Binding
 
-func (b bonds) Bind(_ context.Context, bond ledger.Bond) error {
-	b[bond.Mark] = bond
+func (b bindings) Bind(_ context.Context, binding ledger.Binding) error {
+	b[binding.HandleHash] = binding
 	return nil
 }
 
-func (b bonds) Bond(_ context.Context, _ string, m ledger.Mark) (ledger.Bond, error) {
-	if bond, ok := b[m]; ok {
-		return bond, nil
+func (b bindings) Binding(_ context.Context, _ string, m ledger.HandleHash) (ledger.Binding, error) {
+	if binding, ok := b[m]; ok {
+		return binding, nil
 	}
-	return ledger.Bond{}, ledger.ErrNotFound
+	return ledger.Binding{}, ledger.ErrNotFound
 }
 
 // Promise 6: on a stream that is open, a task's status is told while the key may
@@ -49,7 +49,7 @@ func TestTaskIsToldToWhoMayAskForIt(t *testing.T) {
 	key := &keys.Key{Account: "acct_1", Kind: keys.Personal, Environment: keys.Live, Scopes: []string{"read"}}
 	store := &onlyKey{key}
 	h := &Handler{Server: "s", logger: slog.New(slog.DiscardHandler)}
-	h.gate = gate.New(gate.Policy{Server: "s", Secrets: &keys.DefaultFormat, Prices: book, Rights: rights}, gate.Deps{Keys: store, Bonds: make(bonds), Now: clock.Now, Logger: h.logger})
+	h.gate = gate.New(gate.Policy{Server: "s", Secrets: &keys.DefaultFormat, Prices: book, Rights: rights}, gate.Deps{Keys: store, Bindings: make(bindings), Now: clock.Now, Logger: h.logger})
 	m, err := mcp.Decode([]byte(`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"slow","task":{}}}`))
 	if err != nil {
 		t.Fatal(err)

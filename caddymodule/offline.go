@@ -17,8 +17,8 @@ import (
 
 	"github.com/fareboxhq/farebox/internal/admin"
 	"github.com/fareboxhq/farebox/internal/clock"
+	"github.com/fareboxhq/farebox/internal/engine"
 	"github.com/fareboxhq/farebox/internal/ledger"
-	"github.com/fareboxhq/farebox/internal/runtime"
 	"github.com/fareboxhq/farebox/internal/sqlitestore"
 )
 
@@ -60,8 +60,8 @@ func (c *connection) reachStore(ctx context.Context, method string, use func(*ad
 		return errNoOwnStore
 	}
 	now := func() time.Time { return clock.Now().UTC().Truncate(time.Microsecond) }
-	service := admin.New(managed, runtime.Offline(ctx, store), func() *admin.Settings { return app.settings }, now)
-	if signer, err := runtime.LoadSigner(app.ReceiptKeyFile); err == nil { // else what needs one says so
+	service := admin.New(managed, engine.Offline(ctx, store), func() *admin.Settings { return app.settings }, now)
+	if signer, err := engine.LoadSigner(app.ReceiptKeyFile); err == nil { // else what needs one says so
 		service.WithSigner(signer).WithReceiptKeys(knownKeys(app.ReceiptKeyFile, signer))
 	}
 	handler := admin.NewHandler(service, "offline", log)
@@ -197,7 +197,7 @@ func (b *pipeBody) Close() error {
 // knownKeys are the public keys of receipts: those that a server has published,
 // and that of the signer.
 func knownKeys(file string, signer *ledger.Signer) ledger.ReceiptKeys {
-	keys, err := readReceiptKeys(runtime.ReceiptKeysFile(file))
+	keys, err := readReceiptKeys(engine.ReceiptKeysFile(file))
 	if err != nil || !keys.Has(signer.Public()) {
 		keys = append(keys, signer.Public())
 	}

@@ -16,11 +16,11 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/fareboxhq/farebox/internal/admin"
+	"github.com/fareboxhq/farebox/internal/engine"
 	"github.com/fareboxhq/farebox/internal/gate"
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/platform"
-	"github.com/fareboxhq/farebox/internal/runtime"
 )
 
 func init() {
@@ -42,7 +42,7 @@ type Platform struct {
 	app    *App
 
 	ready chan struct{} // closed once the two below are set
-	rt    *runtime.Runtime
+	rt    *engine.Runtime
 	api   *platform.Platform
 }
 
@@ -205,7 +205,7 @@ func earning(ctx context.Context, service *admin.Service, provider string, fee *
 }
 
 // bindPlatforms lets the platforms serve with the runtime.
-func (a *App) bindPlatforms(ctx context.Context, rt *runtime.Runtime) error {
+func (a *App) bindPlatforms(ctx context.Context, rt *engine.Runtime) error {
 	if len(a.platforms) == 0 {
 		return nil
 	}
@@ -228,8 +228,8 @@ func (a *App) bindPlatforms(ctx context.Context, rt *runtime.Runtime) error {
 				return s.Changed, s.Closing, s.End
 			},
 			Logger: p.logger, Used: rt.Used,
-			Charged: func(server string, paid ledger.Amount, sandbox bool) { // of tools of which no price book is here
-				metrics.Meter(server).Charge("other", gate.ResultCaptured, paid, sandbox)
+			Charged: func(server string, paid ledger.Amount, test bool) { // of tools of which no price book is here
+				metrics.Meter(server).Charge("other", gate.ResultCaptured, paid, test)
 			},
 		})
 		if err != nil {

@@ -19,7 +19,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
 	"github.com/fareboxhq/farebox/internal/gate"
-	"github.com/fareboxhq/farebox/internal/tap"
+	"github.com/fareboxhq/farebox/internal/intercept"
 )
 
 // run has the next handler serve the request, and returns what went wrong as a
@@ -67,7 +67,7 @@ func groupsOf(r *http.Request) map[string]struct{} {
 }
 
 // follow returns the URL at which next is to be called again, or why it is not.
-func (x *exchange) follow(r *http.Request, asked *url.URL, moved *tap.Moved, secure bool) (*url.URL, error) {
+func (x *exchange) follow(r *http.Request, asked *url.URL, moved *intercept.Moved, secure bool) (*url.URL, error) {
 	switch {
 	case moved.Status != http.StatusTemporaryRedirect && moved.Status != http.StatusPermanentRedirect:
 		return nil, errors.New("only 307 and 308 say that the request stays the same")
@@ -182,7 +182,7 @@ func rewriting(routes caddyhttp.RouteList, h *Handler, found *bool) bool {
 
 // notFollowed says that a redirect ends the request. The client is told of its path
 // alone: the address of the server is the operator's affair.
-func notFollowed(moved *tap.Moved, why error) *gate.Refusal {
+func notFollowed(moved *intercept.Moved, why error) *gate.Refusal {
 	reason := fmt.Sprintf("The MCP server answered with a redirect (%d), which was not followed", moved.Status)
 	location := strings.Join(moved.Location, ", ")
 	if target, err := url.Parse(location); err == nil && target.Host == "" && target.Path != "" {

@@ -17,7 +17,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/rewrite"
 
-	"github.com/fareboxhq/farebox/internal/tap"
+	"github.com/fareboxhq/farebox/internal/intercept"
 )
 
 // routed returns a request as a site of Caddy has it, whose proxy has dialled that
@@ -89,7 +89,7 @@ func TestFollow(t *testing.T) {
 		}
 		x := &exchange{h: new(Handler), r: r}
 		asked := *r.URL
-		target, err := x.follow(r, &asked, &tap.Moved{Status: c.status, Location: []string{c.location}}, c.secure)
+		target, err := x.follow(r, &asked, &intercept.Moved{Status: c.status, Location: []string{c.location}}, c.secure)
 		got := ""
 		if err == nil {
 			got = target.RequestURI()
@@ -98,7 +98,7 @@ func TestFollow(t *testing.T) {
 			t.Errorf("%d from %s to %q: %q, %v; want %q", c.status, c.asked, c.location, got, err, c.want)
 		}
 		if err != nil {
-			refusal := notFollowed(&tap.Moved{Status: c.status, Location: []string{c.location}}, err)
+			refusal := notFollowed(&intercept.Moved{Status: c.status, Location: []string{c.location}}, err)
 			if !strings.Contains(refusal.Cause.Error(), fmt.Sprintf("%q", c.location)) || strings.Contains(refusal.Reason, "10.0.0.7") {
 				t.Errorf("to %q: the log says %v, the client is told %q", c.location, refusal.Cause, refusal.Reason)
 			}
@@ -191,7 +191,7 @@ func TestRedirectIsFollowedOnce(t *testing.T) {
 			x.body = []byte("{}")
 			x.setBody()
 		}
-		relay := tap.NewRelay(w, nil)
+		relay := intercept.NewRelay(w, nil)
 		failure := x.run(relay, r)
 		if relay.Finish(); (failure != nil) != c.failed || relay.SentHead() == c.failed {
 			t.Errorf("%s: %v, head sent: %t", name, failure, relay.SentHead())

@@ -16,7 +16,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/fareboxhq/farebox/internal/admin"
-	"github.com/fareboxhq/farebox/internal/runtime"
+	"github.com/fareboxhq/farebox/internal/engine"
 )
 
 // freeAddress returns an address that nobody listens on.
@@ -112,7 +112,7 @@ func TestReloadsLeaveNothing(t *testing.T) {
 func fund(t *testing.T) (secret string) {
 	t.Helper()
 	runtimes.Range(func(_, value any) bool {
-		s := value.(*runtime.Runtime).Service()
+		s := value.(*engine.Runtime).Service()
 		ctx, by := context.Background(), admin.Actor{Name: "test"}
 		if _, err := s.CreateAccount(ctx, by, admin.NewAccount{Name: "alice"}); err != nil {
 			t.Fatal(err)

@@ -5,8 +5,8 @@ import (
 	"net/http"
 
 	"github.com/fareboxhq/farebox/internal/gate"
+	"github.com/fareboxhq/farebox/internal/intercept"
 	"github.com/fareboxhq/farebox/internal/mcp"
-	"github.com/fareboxhq/farebox/internal/tap"
 )
 
 // The headers of sessions and of streams that go on (MCP 2025-11-25, streamable
@@ -109,8 +109,8 @@ const maxList = 8 << 20
 
 // options are how the answer to the ticket's request is treated. Of a list, what
 // the key may not use is taken out, and prices are put in.
-func (x *exchange) options(t *gate.Ticket) tap.Options {
-	o := tap.Options{ID: t.Request, Seal: x.sealer(t)}
+func (x *exchange) options(t *gate.Ticket) intercept.Options {
+	o := intercept.Options{ID: t.Request, Seal: x.sealer(t)}
 	if mcp.MayAsk(t.Method) {
 		o.Bind = x.binder(t)
 	}

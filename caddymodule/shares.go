@@ -198,6 +198,6 @@ func (x *exchange) noShare(err error) *gate.Refusal {
 			Reason: "This request was not served and nothing was charged: " + err.Error() + ". Wait until other requests have ended, then ask again.",
 		}
 	default:
-		return &gate.Refusal{Code: gate.PlatformUnavailable, Cause: err}
+		return &gate.Refusal{Code: gate.StoreUnavailable, Cause: err}
 	}
 }

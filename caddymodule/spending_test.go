@@ -86,7 +86,7 @@ func TestRepeatsAreTold(t *testing.T) {
 	}{
 		{gate.Refusal{Code: gate.CallInFlight, Tool: "get_forecast", RetryAfter: 2 * time.Second},
 			[]string{`The tool "get_forecast" was not called again`, "still under way", "Wait", "same call again"}, 2000.0},
-		{gate.Refusal{Code: gate.RetryKeyReused, Tool: "get_forecast"},
+		{gate.Refusal{Code: gate.IdempotencyKeyReused, Tool: "get_forecast"},
 			[]string{`The tool "get_forecast" was not called and nothing was charged`, "stands for another call", "new key"}, nil},
 		{gate.Refusal{Code: gate.ResultGone, Tool: "get_forecast"},
 			[]string{`The tool "get_forecast" was not called again and nothing more was charged`, "not kept", "use a new key"}, nil},
@@ -104,7 +104,7 @@ func TestRepeatsAreTold(t *testing.T) {
 			t.Errorf("%s: the program reads %v", c.refusal.Code, field)
 		}
 	}
-	for code, want := range map[gate.Code]string{gate.CallInFlight: "IDEMPOTENCY_IN_FLIGHT", gate.RetryKeyReused: "IDEMPOTENCY_KEY_REUSED", gate.ResultGone: "RESULT_GONE", gate.SpendingCap: "SPENDING_CAP"} {
+	for code, want := range map[gate.Code]string{gate.CallInFlight: "IDEMPOTENCY_IN_FLIGHT", gate.IdempotencyKeyReused: "IDEMPOTENCY_KEY_REUSED", gate.ResultGone: "RESULT_GONE", gate.SpendingCap: "SPENDING_CAP"} {
 		if string(code) != want {
 			t.Errorf("the code %s is not %s, which clients know", code, want)
 		}
@@ -114,7 +114,7 @@ func TestRepeatsAreTold(t *testing.T) {
 // The refusals of spending are errors of the protocol for what is no call of a
 // tool, which has no result to carry them.
 func TestSpendingRefusalsWithoutATool(t *testing.T) {
-	for code, rpc := range map[gate.Code]int{gate.SpendingCap: 402, gate.CallInFlight: 409, gate.RetryKeyReused: 409, gate.ResultGone: 410} {
+	for code, rpc := range map[gate.Code]int{gate.SpendingCap: 402, gate.CallInFlight: 409, gate.IdempotencyKeyReused: 409, gate.ResultGone: 410} {
 		x, w := exchangeFor(t, `{"jsonrpc":"2.0","id":"call-1","method":"ping"}`)
 		x.Refuse(w, &gate.Refusal{Code: code, Cap: &ledger.CapError{}})
 		var message struct {
@@ -129,7 +129,7 @@ func TestSpendingRefusalsWithoutATool(t *testing.T) {
 // The key to send a call again by comes in one header or in _meta, of 1 to 256
 // bytes; two that differ are refused, since it is not known which is meant.
 func TestRetryKeyOfTheHeader(t *testing.T) {
-	longest := strings.Repeat("k", mcp.MaxRetryKey)
+	longest := strings.Repeat("k", mcp.MaxIdempotencyKey)
 	for name, c := range map[string]struct {
 		meta   string
 		header []string
@@ -147,11 +147,11 @@ func TestRetryKeyOfTheHeader(t *testing.T) {
 		"both, unalike": {"m", []string{"M"}, "m", "differ"},
 	} {
 		x, _ := exchangeFor(t, paidCall)
-		x.retry, x.message.RetryKey = c.header, c.meta
+		x.retry, x.message.IdempotencyKey = c.header, c.meta
 		refusal := x.readRetryKey()
 		switch {
-		case c.reason == "" && (refusal != nil || x.message.RetryKey != c.key):
-			t.Errorf("%s: key %q, %v", name, x.message.RetryKey, refusal)
+		case c.reason == "" && (refusal != nil || x.message.IdempotencyKey != c.key):
+			t.Errorf("%s: key %q, %v", name, x.message.IdempotencyKey, refusal)
 		case c.reason != "" && (refusal == nil || refusal.Code != gate.ParamsInvalid || !strings.Contains(refusal.Reason, c.reason)):
 			t.Errorf("%s: %v, want %q", name, refusal, c.reason)
 		}

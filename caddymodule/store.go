@@ -12,9 +12,9 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/fareboxhq/farebox/internal/engine"
 	"github.com/fareboxhq/farebox/internal/pgstore"
 	"github.com/fareboxhq/farebox/internal/remotestore"
-	"github.com/fareboxhq/farebox/internal/runtime"
 	"github.com/fareboxhq/farebox/internal/sqlitestore"
 )
 
@@ -68,7 +68,7 @@ type source struct {
 	by       string // tells who asks, of a platform: it shows each key only its own; no secret
 	// connect resolves what must not be kept in the config. Others come after it.
 	connect func() error
-	open    func(ctx context.Context, logger *slog.Logger) (runtime.Store, error)
+	open    func(ctx context.Context, logger *slog.Logger) (engine.Store, error)
 	// migrate brings the schema of a store that is one's own up to date; nil for
 	// one that is not.
 	migrate func(ctx context.Context, progress func(done, total int64)) (from, to int64, err error)
@@ -115,7 +115,7 @@ func (s *Store) sqlite() (*source, error) {
 	}
 	return &source{
 		identity: file, name: file, file: file, connect: func() error { return nil },
-		open: func(ctx context.Context, logger *slog.Logger) (runtime.Store, error) {
+		open: func(ctx context.Context, logger *slog.Logger) (engine.Store, error) {
 			return sqlitestore.Open(ctx, sqlitestore.Options{Path: file, Logger: logger, NearCap: nearCap(logger)})
 		},
 		migrate: func(ctx context.Context, progress func(done, total int64)) (from, to int64, err error) {
@@ -148,7 +148,7 @@ func (s *Store) postgres() (*source, error) {
 		r.place, err = pgstore.Place(o.DSN)
 		return err
 	}
-	r.open = func(ctx context.Context, logger *slog.Logger) (runtime.Store, error) {
+	r.open = func(ctx context.Context, logger *slog.Logger) (engine.Store, error) {
 		o := o
 		o.Logger, o.NearCap = logger, nearCap(logger)
 		return pgstore.Open(ctx, o)
@@ -194,7 +194,7 @@ func (s *Store) remote() (*source, error) {
 		r.place, r.by = o.URL, fingerprint(o.Key)[:17]
 		return nil
 	}
-	r.open = func(_ context.Context, logger *slog.Logger) (runtime.Store, error) {
+	r.open = func(_ context.Context, logger *slog.Logger) (engine.Store, error) {
 		o.Logger = logger
 		return remotestore.New(o)
 	}

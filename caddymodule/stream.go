@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"github.com/fareboxhq/farebox/internal/clock"
+	"github.com/fareboxhq/farebox/internal/engine"
 	"github.com/fareboxhq/farebox/internal/gate"
-	"github.com/fareboxhq/farebox/internal/runtime"
 	"github.com/fareboxhq/farebox/internal/share"
 )
 
@@ -39,7 +39,7 @@ func (x *exchange) forwardStream(w relay) error {
 // watch cancels what ctx is of once the key is refused, or lacks a scope for
 // what the ticket is of, until the returned function is called.
 func (x *exchange) watch(ctx context.Context, cancel context.CancelFunc, t *gate.Ticket) (unwatch func(), refusal *gate.Refusal) {
-	opened := new(share.Claim)
+	opened := new(share.Allocation)
 	shares.streams.Open(opened, x.holder())
 	if err := opened.Take(1); err != nil {
 		opened.Close()
@@ -66,7 +66,7 @@ func (x *exchange) watch(ctx context.Context, cancel context.CancelFunc, t *gate
 
 // endWithKey cancels a stream once its key is refused, after a change of the
 // key or at its expiry, or when its server has other rules, or the gateway stops.
-func (x *exchange) endWithKey(ctx context.Context, cancel context.CancelFunc, client netip.Addr, stream *runtime.Stream, t *gate.Ticket) {
+func (x *exchange) endWithKey(ctx context.Context, cancel context.CancelFunc, client netip.Addr, stream *engine.Stream, t *gate.Ticket) {
 	defer cancel()
 	for key := x.key; ; {
 		if x.h.rt.RulesOf(x.h.Server) != x.h.rules {

@@ -6,8 +6,8 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/fareboxhq/farebox/internal/gate"
+	"github.com/fareboxhq/farebox/internal/intercept"
 	"github.com/fareboxhq/farebox/internal/mcp"
-	"github.com/fareboxhq/farebox/internal/tap"
 )
 
 // binder returns what remembers the handles in the answer to the ticket's
@@ -30,7 +30,7 @@ func (x *exchange) notifies(message []byte) bool {
 // forwardTask sends on what is asked of a task. If the answer has its result,
 // that is paid before it passes.
 func (x *exchange) forwardTask(task *gate.Task) error {
-	o := tap.Options{Seal: x.sealer(task.Ticket(&x.message))}
+	o := intercept.Options{Seal: x.sealer(task.Ticket(&x.message))}
 	return x.settleTask(task, o, x.settle)
 }
 
@@ -39,19 +39,19 @@ func (x *exchange) resumeTask(t *gate.Ticket) error {
 	x.message = mcp.Message{Kind: mcp.KindRequest, ID: t.Request, Method: t.Method}
 	ctx, cancel := context.WithTimeout(x.r.Context(), duration(x.h.MaxCall))
 	defer cancel()
-	o := tap.Options{Seal: x.sealer(t), Resumed: true}
+	o := intercept.Options{Seal: x.sealer(t), Resumed: true}
 	task, refusal := x.h.gate.ResumeTask(ctx, x.key, t)
 	if refusal != nil {
 		x.refuse(refusal)
 		return nil
 	}
-	return x.settleTask(task, o, func(call settled, o tap.Options) bool {
+	return x.settleTask(task, o, func(call settled, o intercept.Options) bool {
 		return x.settleStream(ctx, call, t, o)
 	})
 }
 
 // settleTask has settle send the request on, and counts what came of it.
-func (x *exchange) settleTask(task *gate.Task, o tap.Options, settle func(settled, tap.Options) bool) error {
+func (x *exchange) settleTask(task *gate.Task, o intercept.Options, settle func(settled, intercept.Options) bool) error {
 	defer task.Suspend()
 	o.ID = x.message.ID
 	if x.message.Method != mcp.MethodTaskResult { // a report, which is read whole

@@ -24,7 +24,7 @@ func TestRefusalsNameWhatWasRefused(t *testing.T) {
 			{Code: gate.SpendingCap, Cap: &ledger.CapError{Cap: ledger.Cap{Holder: ledger.HolderKey, Period: ledger.PerDay, Amount: 20_000}}},
 			{Code: gate.SpendingCap, Cap: &ledger.CapError{Cap: ledger.Cap{Holder: ledger.HolderKey, Period: ledger.PerCall, Amount: 20_000}}},
 			{Code: gate.PriceAboveMax, Price: 10_000, Maximum: 2_500}, {Code: gate.RateLimited, RetryAfter: time.Second},
-			{Code: gate.CallInFlight, RetryAfter: time.Second}, {Code: gate.RetryKeyReused}, {Code: gate.ResultGone},
+			{Code: gate.CallInFlight, RetryAfter: time.Second}, {Code: gate.IdempotencyKeyReused}, {Code: gate.ResultGone},
 		} {
 			refusal.Tool = name
 			x, w := exchangeFor(t, c.request)

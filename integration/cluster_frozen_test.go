@@ -16,8 +16,8 @@ import (
 
 	"github.com/fareboxhq/farebox/integration/harness"
 	"github.com/fareboxhq/farebox/internal/admin"
+	"github.com/fareboxhq/farebox/internal/engine"
 	"github.com/fareboxhq/farebox/internal/ledger"
-	"github.com/fareboxhq/farebox/internal/runtime"
 
 	"github.com/fareboxhq/farebox/internal/clock"
 )
@@ -59,7 +59,7 @@ func (f *frozen) load(ctx context.Context, n int) {
 			f.t.Errorf("a call at node %d: %v", n, err)
 		case paidFor(answer) == "" && n < clusterNodes-1:
 			f.t.Errorf("a call at node %d: %d %s", n, answer.Status, answer.Body)
-		case paidFor(answer) == "" && answer.Code() != "PLATFORM_UNAVAILABLE" && answer.Code() != "CHARGE_FAILED":
+		case paidFor(answer) == "" && answer.Code() != "STORE_UNAVAILABLE" && answer.Code() != "CHARGE_FAILED":
 			f.t.Errorf("a call at the node that was stopped: %d %s", answer.Status, answer.Body)
 		case paidFor(answer) != "":
 			f.charged[n].Add(1)
@@ -241,8 +241,8 @@ func (f *frozen) round() {
 	}
 	standstill := clock.Since(stopped)
 	for _, d := range took {
-		if d > runtime.LeaseTime+frozenSlack {
-			t.Errorf("a change of a key took %s; want at most the lease of %s, and %s", d, runtime.LeaseTime, frozenSlack)
+		if d > engine.LeaseTime+frozenSlack {
+			t.Errorf("a change of a key took %s; want at most the lease of %s, and %s", d, engine.LeaseTime, frozenSlack)
 		}
 	}
 	charged := f.charged[0].Load() + f.charged[1].Load() - before[0] - before[1]

@@ -110,7 +110,7 @@ func (o *outages) refused() {
 				return err
 			}
 			o.note(answer, nil, false)
-			if answer.Status != http.StatusOK || answer.Code() != "PLATFORM_UNAVAILABLE" || !strings.Contains(answer.Body, "retry_after_ms") {
+			if answer.Status != http.StatusOK || answer.Code() != "STORE_UNAVAILABLE" || !strings.Contains(answer.Body, "retry_after_ms") {
 				return fmt.Errorf("%d %s", answer.Status, answer.Body)
 			}
 			return nil
@@ -208,7 +208,7 @@ func (o *outages) note(answer *harness.Answer, err error, mayBreak bool) bool {
 	switch code := answer.Code(); {
 	case strings.Contains(answer.Body, workerResult):
 		o.t.Errorf("an answer that was not paid for: %s", answer.Body)
-	case code == "PLATFORM_UNAVAILABLE" && answer.Status == http.StatusOK: // it never ran
+	case code == "STORE_UNAVAILABLE" && answer.Status == http.StatusOK: // it never ran
 	case code == "CHARGE_FAILED": // it ran, and its result is withheld
 		o.unknown++
 	default:

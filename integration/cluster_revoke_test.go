@@ -13,8 +13,8 @@ import (
 
 	"github.com/fareboxhq/farebox/integration/harness"
 	"github.com/fareboxhq/farebox/internal/admin"
+	"github.com/fareboxhq/farebox/internal/engine"
 	"github.com/fareboxhq/farebox/internal/ledger"
-	"github.com/fareboxhq/farebox/internal/runtime"
 
 	"github.com/fareboxhq/farebox/internal/clock"
 )
@@ -31,7 +31,7 @@ const (
 	revokeAim       = 50 * time.Millisecond
 	revokeSlack     = 3
 	revokeSlackRace = 10
-	revokeLease     = runtime.LeaseTime + time.Second
+	revokeLease     = engine.LeaseTime + time.Second
 )
 
 // keyEnd is a way in which a key loses a right.

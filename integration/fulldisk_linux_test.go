@@ -64,7 +64,7 @@ func unsignalled(t *testing.T) *harness.Binaries {
 const fileLimit = 4096
 
 // TestFullDisk: promises 1, 2 and 8 when the disk is full. What was running is
-// refused with CHARGE_FAILED, what comes then with PLATFORM_UNAVAILABLE, and no result leaves.
+// refused with CHARGE_FAILED, what comes then with STORE_UNAVAILABLE, and no result leaves.
 // When there is room again, the same process serves on, has charged exactly the
 // results that arrived, and holds nothing back.
 func TestFullDisk(t *testing.T) {
@@ -115,10 +115,10 @@ func TestFullDisk(t *testing.T) {
 	// Whoever comes now is refused, and the server is not asked.
 	runs := w.runs.Load()
 	for range calls {
-		done.Go(func() { withheld(t, call(workerJSON), "PLATFORM_UNAVAILABLE", "CHARGE_FAILED") })
+		done.Go(func() { withheld(t, call(workerJSON), "STORE_UNAVAILABLE", "CHARGE_FAILED") })
 	}
 	done.Wait()
-	withheld(t, call(workerJSON), "PLATFORM_UNAVAILABLE", "CHARGE_FAILED")
+	withheld(t, call(workerJSON), "STORE_UNAVAILABLE", "CHARGE_FAILED")
 	t.Logf("%d of %d calls reached the server while the disk was full", w.runs.Load()-runs, calls+1)
 
 	// There is room again.

@@ -85,7 +85,7 @@ func TestGatewayWithoutAStore(t *testing.T) {
 
 	platform.Stop(t)
 	before := len(recorder.Requests())
-	if answer := post(t, gateway, key.Secret, oslo); answer.Status != http.StatusOK || answer.Code() != "PLATFORM_UNAVAILABLE" {
+	if answer := post(t, gateway, key.Secret, oslo); answer.Status != http.StatusOK || answer.Code() != "STORE_UNAVAILABLE" {
 		t.Errorf("while the platform is down: %d %s", answer.Status, answer.Body)
 	}
 	if len(recorder.Requests()) != before {

@@ -188,8 +188,8 @@ func TestStoreDown(t *testing.T) {
 	spoil(t, filepath.Join(g.Data(), "farebox.db"))
 
 	got := post(t, g, key.Secret, harness.ToolCall(7, "get_forecast", `{"city":"Oslo"}`))
-	(&refusal{status: 200, rpc: 503, code: "PLATFORM_UNAVAILABLE", id: "7"}).check(t, got)
-	if got.Header.Get("Retry-After") != "" || got.Header.Get("X-Farebox-Error") != "PLATFORM_UNAVAILABLE" || !strings.Contains(got.Body, `"retry_after_ms":5000`) {
+	(&refusal{status: 200, rpc: 503, code: "STORE_UNAVAILABLE", id: "7"}).check(t, got)
+	if got.Header.Get("Retry-After") != "" || got.Header.Get("X-Farebox-Error") != "STORE_UNAVAILABLE" || !strings.Contains(got.Body, `"retry_after_ms":5000`) {
 		t.Errorf("got headers %v and %s; want retry_after_ms, and X-Farebox-Error", got.Header, got.Body)
 	}
 	if n := len(recorder.Requests()); n != 0 {

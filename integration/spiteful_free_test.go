@@ -37,8 +37,8 @@ func (b *lawless) crossStreams(t *testing.T) {
 	done := make(chan *end, 1)
 	go func() { done <- b.call(t.Context(), c) }()
 	<-asked
-	p := <-b.purses
-	defer func() { b.purses <- p }()
+	p := <-b.balances
+	defer func() { b.balances <- p }()
 	ctx, leave := context.WithCancel(t.Context())
 	defer leave()
 	text := b.listen(ctx, t, c.path(), p.secret)
@@ -87,8 +87,8 @@ var (
 // is paid elsewhere, is withheld, also if it is too long to be held; its own
 // answer passes.
 func (b *lawless) freeStreams(t *testing.T) {
-	p := <-b.purses
-	defer func() { b.purses <- p }()
+	p := <-b.balances
+	defer func() { b.balances <- p }()
 	events := "Content-Type: text/event-stream\r\n"
 	long := strings.Replace(othersAnswer, `"result":{`, `"result":{"pad":"`+strings.Repeat("x", 2<<20)+`",`, 1)
 	for i, c := range []struct {
@@ -125,8 +125,8 @@ func (b *lawless) freeStreams(t *testing.T) {
 // freeCalls: what costs nothing passes as it is, but not what is no answer at
 // all, nor what cannot be told from an answer to another call.
 func (b *lawless) freeCalls(t *testing.T) {
-	p := <-b.purses
-	defer func() { b.purses <- p }()
+	p := <-b.balances
+	defer func() { b.balances <- p }()
 	events := "Content-Type: text/event-stream\r\n"
 	for i, c := range []struct {
 		name, method, raw string

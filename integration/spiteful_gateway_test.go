@@ -18,16 +18,16 @@ import (
 
 // lawless is a gateway with a server behind it that keeps no rules.
 type lawless struct {
-	gateway *harness.Gateway
-	server  *harness.RawServer
-	plays   sync.Map // what the server does, by path: func(*harness.RawExchange)
-	purses  chan *purse
-	client  *http.Client
-	trap    *trap
+	gateway  *harness.Gateway
+	server   *harness.RawServer
+	plays    sync.Map // what the server does, by path: func(*harness.RawExchange)
+	balances chan *balance
+	client   *http.Client
+	trap     *trap
 }
 
-// purse is an account that makes one call at a time, and what is left in it.
-type purse struct {
+// balance is an account that makes one call at a time, and what is left in it.
+type balance struct {
 	name, secret string
 	left         ledger.Amount
 	admin        *admin.Client
@@ -105,10 +105,10 @@ func newLawless(t *testing.T) *lawless {
 	// call, and a call is sent once.
 	site = strings.ReplaceAll(site, "header_up Host {upstream_hostport}", "transport http {\n\t\t\t\tkeepalive off\n\t\t\t}")
 	b.gateway = binaries.StartGateway(t, site)
-	const purses = 64
-	b.purses = make(chan *purse, purses)
-	for i := range purses {
-		b.purses <- b.newPurse(t, fmt.Sprintf("agent%d", i))
+	const balances = 64
+	b.balances = make(chan *balance, balances)
+	for i := range balances {
+		b.balances <- b.newBalance(t, fmt.Sprintf("agent%d", i))
 	}
 	return b
 }
@@ -136,9 +136,9 @@ func slam(t *testing.T) (address string) {
 	return listener.Addr().String()
 }
 
-func (b *lawless) newPurse(t *testing.T, name string) *purse {
+func (b *lawless) newBalance(t *testing.T, name string) *balance {
 	t.Helper()
-	p := &purse{name: name, left: spiteCredit, admin: b.gateway.AdminClient()}
+	p := &balance{name: name, left: spiteCredit, admin: b.gateway.AdminClient()}
 	var key harness.Key
 	for _, step := range []struct {
 		path string

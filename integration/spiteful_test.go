@@ -221,7 +221,7 @@ func (b *lawless) send(r *http.Request) (*reply, error) {
 // end is what became of a call.
 type end struct {
 	reply    *reply
-	paid     ledger.Amount // what the purse has lost
+	paid     ledger.Amount // what the balance has lost
 	reserved ledger.Amount
 	charges  []harness.Charge // of this call
 	requests int              // that the server saw
@@ -230,8 +230,8 @@ type end struct {
 
 // call makes the call of a case and looks at the books when it has ended.
 func (b *lawless) call(ctx context.Context, c spiteCase) *end {
-	p := <-b.purses
-	defer func() { b.purses <- p }()
+	p := <-b.balances
+	defer func() { b.balances <- p }()
 	e := &end{}
 	r, err := c.request(ctx, b.gateway, p.secret)
 	if err == nil {
@@ -247,7 +247,7 @@ func (b *lawless) call(ctx context.Context, c spiteCase) *end {
 }
 
 // await reads the books. The last byte of a stream may come before its refund.
-func (e *end) await(ctx context.Context, p *purse, c *spiteCase) error {
+func (e *end) await(ctx context.Context, p *balance, c *spiteCase) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	for {
@@ -260,7 +260,7 @@ func (e *end) await(ctx context.Context, p *purse, c *spiteCase) error {
 	}
 }
 
-func (e *end) read(ctx context.Context, p *purse, tool string) error {
+func (e *end) read(ctx context.Context, p *balance, tool string) error {
 	var account harness.Account
 	var charges admin.List[harness.Charge]
 	for path, into := range map[string]any{

@@ -33,7 +33,7 @@ type Store interface {
 	UpdateKey(ctx context.Context, id string, change func(*keys.Key) error, a ledger.Audit) (keys.Key, error)
 	ReplaceKey(ctx context.Context, id string, change func(*keys.Key) error, successor keys.Key, a ledger.Audit) (keys.Key, error)
 	AuditLog(ctx context.Context, p ledger.Page) ([]ledger.Audit, string, error)
-	Post(ctx context.Context, t ledger.Transaction, a ledger.Audit) (ledger.Transaction, ledger.Purse, error)
+	PostTransaction(ctx context.Context, t ledger.Transaction, a ledger.Audit) (ledger.Transaction, ledger.Balance, error)
 	ChargeByID(ctx context.Context, id string) (ledger.Charge, error)
 	Journal(ctx context.Context, p ledger.Page) ([]ledger.Transaction, string, error)
 	Charges(ctx context.Context, f ledger.ChargeFilter) ([]ledger.Charge, string, error)

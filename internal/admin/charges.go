@@ -168,7 +168,7 @@ type ChargeSum struct {
 
 func (s *ChargeSums) count(c *ledger.Charge) error {
 	sum := &s.Live
-	if c.Sandbox {
+	if c.Test {
 		sum = &s.Test
 	}
 	return sum.Add(ChargeSum{1, c.Paid(), feeOf(c), c.Refunded})

@@ -25,12 +25,12 @@ func TestEarnings(t *testing.T) {
 		do[AccountView](o, "POST", "accounts/alice/credits", Credit{Amount: 1_000_000, Reason: "x", Test: test})
 	}
 	key := do[KeyView](o, "POST", "keys", NewKey{Account: "alice"})
-	charge := func(provider AccountView, server string, sandbox bool) string {
+	charge := func(provider AccountView, server string, test bool) string {
 		t.Helper()
 		id := ids.New("chg_")
 		_, _, err := o.store.Charge(context.Background(), id, ledger.Order{
 			Account: alice.ID, Provider: provider.ID, Key: key.ID, Lineage: key.ID, Server: server, Tool: "prompt:a b",
-			Amount: 10_000, Fee: 250, FeeTo: alice.ID, Sandbox: sandbox,
+			Amount: 10_000, Fee: 250, FeeTo: alice.ID, Test: test,
 		}, ledger.Terms{}, nil)
 		if err != nil {
 			t.Fatal(err)

@@ -48,12 +48,12 @@ func (s *Service) fund(ctx context.Context, actor Actor, action string, kind led
 		return account, err
 	}
 	t := ledger.Transaction{
-		ID: c.ID, Kind: kind, Creditor: account.ID, Amount: c.Amount, Sandbox: c.Test, At: s.now(), Reason: c.Reason,
+		ID: c.ID, Kind: kind, Creditor: account.ID, Amount: c.Amount, Test: c.Test, At: s.now(), Reason: c.Reason,
 	}
 	if c.Amount < 0 {
 		t.Creditor, t.Debtor, t.Amount = "", account.ID, -c.Amount
 	}
-	if _, _, err = s.store.Post(ctx, t, s.audit(actor, action, account.ID, c)); err != nil {
+	if _, _, err = s.store.PostTransaction(ctx, t, s.audit(actor, action, account.ID, c)); err != nil {
 		return ledger.Account{}, explain(err, "account", c.Account)
 	}
 	return s.Account(ctx, account.ID)
@@ -95,7 +95,7 @@ func (s *Service) Refund(ctx context.Context, actor Actor, r Refund) (ledger.Cha
 			return ledger.Charge{}, refuse(Invalid, "the amount must be more than zero, not %s; leave it out to refund all that is left", t.Amount)
 		}
 	}
-	_, _, err = s.store.Post(ctx, t, s.audit(actor, "charge.refund", r.Charge, r))
+	_, _, err = s.store.PostTransaction(ctx, t, s.audit(actor, "charge.refund", r.Charge, r))
 	switch {
 	case errors.Is(err, ledger.ErrArchived):
 		if errors.Is(err, ledger.ErrNotFound) {

@@ -23,8 +23,8 @@ type AccountView struct {
 
 func viewAccount(a ledger.Account) AccountView {
 	return AccountView{
-		ID: a.ID, Name: a.Name, Balance: a.Live.Balance, Reserved: a.Live.Reserved,
-		TestBalance: a.Sandbox.Balance, TestReserved: a.Sandbox.Reserved,
+		ID: a.ID, Name: a.Name, Balance: a.Live.Posted, Reserved: a.Live.Reserved,
+		TestBalance: a.Test.Posted, TestReserved: a.Test.Reserved,
 		CreditLimit: a.CreditLimit, Caps: viewCaps(a.Caps), CreatedAt: a.CreatedAt.UTC(),
 	}
 }
@@ -109,7 +109,7 @@ type ChargeView struct {
 func viewCharge(c ledger.Charge, names map[string]string) ChargeView {
 	return ChargeView{
 		ID: c.ID, Account: c.Account, AccountName: names[c.Account], Provider: c.Provider, ProviderName: names[c.Provider], Key: c.Key, Server: c.Server, Tool: c.Tool,
-		Amount: c.Paid(), Free: c.Waived, Fee: feeOf(&c), Refunded: c.Refunded, Environment: string(environmentOf(c.Sandbox)), State: string(c.State), At: c.At.UTC(),
+		Amount: c.Paid(), Free: c.Waived, Fee: feeOf(&c), Refunded: c.Refunded, Environment: string(environmentOf(c.Test)), State: string(c.State), At: c.At.UTC(),
 	}
 }
 
@@ -140,12 +140,12 @@ type TransactionView struct {
 func viewTransaction(t ledger.Transaction) TransactionView {
 	return TransactionView{
 		ID: t.ID, Kind: string(t.Kind), At: t.At.UTC(), Debtor: t.Debtor, Creditor: t.Creditor, Amount: t.Amount,
-		Environment: string(environmentOf(t.Sandbox)), Charge: t.Charge, Key: t.Key, Server: t.Server, Tool: t.Tool, Reason: t.Reason,
+		Environment: string(environmentOf(t.Test)), Charge: t.Charge, Key: t.Key, Server: t.Server, Tool: t.Tool, Reason: t.Reason,
 	}
 }
 
-func environmentOf(sandbox bool) keys.Environment {
-	if sandbox {
+func environmentOf(test bool) keys.Environment {
+	if test {
 		return keys.Test
 	}
 	return keys.Live

@@ -31,12 +31,12 @@ const maxLine = 1 << 20
 
 // line is one line of a file. Exactly one of its members is set.
 type line struct {
-	File    *head           `json:"farebox_archive,omitempty"`
-	Opening *ledger.Balance `json:"opening,omitempty"`
-	Carried *ledger.Carried `json:"carried,omitempty"`
-	Txn     *ledger.Entry   `json:"txn,omitempty"`
-	Closing *ledger.Balance `json:"closing,omitempty"`
-	Seal    string          `json:"seal,omitempty"`
+	File    *head                  `json:"farebox_archive,omitempty"`
+	Opening *ledger.RunningBalance `json:"opening,omitempty"`
+	Carried *ledger.Carried        `json:"carried,omitempty"`
+	Txn     *ledger.Entry          `json:"txn,omitempty"`
+	Closing *ledger.RunningBalance `json:"closing,omitempty"`
+	Seal    string                 `json:"seal,omitempty"`
 }
 
 type head struct {
@@ -211,10 +211,10 @@ func noEOF(err error) error {
 
 // Visitor is told what a file has in it. Its members may be nil.
 type Visitor struct {
-	Opening func(*ledger.Balance)
+	Opening func(*ledger.RunningBalance)
 	Carried func(*ledger.Carried)
 	Entry   func(*ledger.Entry)
-	Closing func(*ledger.Balance)
+	Closing func(*ledger.RunningBalance)
 
 	onlyCarried bool // reads no further than what comes before the transactions
 }

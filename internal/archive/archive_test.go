@@ -20,7 +20,7 @@ func parts(t *testing.T) []ledger.ArchivePart {
 	t.Helper()
 	charge := ledger.Entry{Seq: 2, ID: "chg_2", Kind: ledger.KindCharge, Debtor: "acct_a", Creditor: "acct_b", Amount: 100, At: 20, Key: "key_1", Lineage: "key_1", Server: "s", Tool: "no UTF-8: \xff", Day: 3, Fee: 10, FeeTo: "acct_c"}
 	first := ledger.ArchivePart{
-		Number: 1, Opening: []ledger.Balance{{Account: "@funding"}, {Account: "acct_a"}, {Account: "acct_b"}, {Account: "acct_c"}},
+		Number: 1, Opening: []ledger.RunningBalance{{Account: "@funding"}, {Account: "acct_a"}, {Account: "acct_b"}, {Account: "acct_c"}},
 		Entries: []ledger.Entry{
 			{Seq: 1, ID: "txn_1", Kind: ledger.KindCredit, Debtor: "@funding", Creditor: "acct_a", Amount: 500, At: 10, Reason: "top-up"},
 			charge,
@@ -77,7 +77,7 @@ func TestChain(t *testing.T) {
 	list := parts(t)
 	dir := written(t, list)
 	c := verify(dir)
-	want := ledger.SumBalances([]ledger.Balance{
+	want := ledger.SumBalances([]ledger.RunningBalance{
 		{Account: "@funding", Live: -500, Paid: 1}, {Account: "acct_a", Live: 450, Paid: 2, Earned: 4},
 		{Account: "acct_b", Live: 45, Paid: 4, Earned: 5}, {Account: "acct_c", Live: 5, Paid: 5, Earned: 3},
 	})

@@ -25,7 +25,7 @@ type Chain struct {
 // an archiving that was broken off, and was not taken out of the store. A file
 // that is absent or damaged is a difference. progress hears of each file.
 func Verify(dir fs.FS, files int64, keys ledger.ReceiptKeys, progress func(done, total int64)) Chain {
-	c := chain{balances: map[string]*ledger.Balance{}, charges: map[int64]*ledger.Carried{}, wanted: map[int64]bool{}}
+	c := chain{balances: map[string]*ledger.RunningBalance{}, charges: map[int64]*ledger.Carried{}, wanted: map[int64]bool{}}
 	for n := int64(1); n <= files; n++ {
 		c.want(dir, n, keys)
 	}
@@ -36,7 +36,7 @@ func Verify(dir fs.FS, files int64, keys ledger.ReceiptKeys, progress func(done,
 		}
 		progress(n, files)
 	}
-	var end []ledger.Balance
+	var end []ledger.RunningBalance
 	for _, b := range c.balances {
 		end = append(end, *b)
 	}
@@ -47,7 +47,7 @@ func Verify(dir fs.FS, files int64, keys ledger.ReceiptKeys, progress func(done,
 // chain replays.
 type chain struct {
 	Chain
-	balances map[string]*ledger.Balance
+	balances map[string]*ledger.RunningBalance
 	charges  map[int64]*ledger.Carried // of the current file, and those that later files carry
 	wanted   map[int64]bool            // charges that later files carry
 	seq      int64
@@ -80,10 +80,10 @@ func (c *chain) file(dir fs.FS, n int64, keys ledger.ReceiptKeys) error {
 	touched := map[string]bool{}
 	c.closed = 0
 	seal, err := Read(f, keys, Visitor{
-		Opening: func(b *ledger.Balance) { c.compare(b, "opening"); touched[b.Account] = true },
+		Opening: func(b *ledger.RunningBalance) { c.compare(b, "opening"); touched[b.Account] = true },
 		Carried: c.carried,
 		Entry:   c.replay,
-		Closing: func(b *ledger.Balance) { c.compare(b, "closing"); c.closed++ },
+		Closing: func(b *ledger.RunningBalance) { c.compare(b, "closing"); c.closed++ },
 	})
 	if err != nil {
 		return err
@@ -109,14 +109,14 @@ func (c *chain) file(dir fs.FS, n int64, keys ledger.ReceiptKeys) error {
 }
 
 // compare compares a balance in a file with the replay.
-func (c *chain) compare(b *ledger.Balance, what string) {
+func (c *chain) compare(b *ledger.RunningBalance, what string) {
 	got := c.balances[b.Account]
 	if got == nil {
-		got = &ledger.Balance{Account: b.Account}
+		got = &ledger.RunningBalance{Account: b.Account}
 	}
 	if *got != *b {
 		c.differ("after transaction %d, account %s has %s and %s in the sandbox, but the %s balances say %s and %s",
-			c.seq, b.Account, got.Live, got.Sandbox, what, b.Live, b.Sandbox)
+			c.seq, b.Account, got.Live, got.Test, what, b.Live, b.Test)
 	}
 }
 
@@ -151,7 +151,7 @@ func (c *chain) replay(e *ledger.Entry) {
 
 func (c *chain) refund(e *ledger.Entry) {
 	of := c.charges[e.Ref]
-	if of == nil || of.Debtor != e.Creditor || of.Creditor != e.Debtor || of.Sandbox != e.Sandbox {
+	if of == nil || of.Debtor != e.Creditor || of.Creditor != e.Debtor || of.Test != e.Test {
 		c.differ("transaction %d is a refund of %d, which is no charge that it could refund", e.Seq, e.Ref)
 		return
 	}
@@ -165,7 +165,7 @@ func (c *chain) refund(e *ledger.Entry) {
 func (c *chain) fee(e *ledger.Entry) {
 	of := c.charges[e.Ref]
 	switch {
-	case of == nil || of.Waived > 0 || of.Sandbox != e.Sandbox:
+	case of == nil || of.Waived > 0 || of.Test != e.Test:
 		c.differ("transaction %d is a fee of %d, which is no charge that has one", e.Seq, e.Ref)
 	case of.Creditor == e.Debtor && of.FeeTo == e.Creditor:
 		if of.Fee != e.Amount {

@@ -78,7 +78,7 @@ func (c *Call) First(id mcp.ID) (answer []byte, repeated bool, err error) {
 
 // Keeps reports whether the answer is kept with its charge, so that a caller
 // who did not get it may ask for it again.
-func (c *Call) Keeps() bool { return c.terms.Retry.Key != "" }
+func (c *Call) Keeps() bool { return c.terms.Idempotency.Key != "" }
 
 // Captured reports whether the call was charged and has not been refunded.
 func (c *Call) Captured() bool { return c.charge != nil }
@@ -116,7 +116,7 @@ func (c *Call) spares(ctx context.Context, answer []byte, embedded bool) bool {
 	charged, err := c.judge(ctx, answer, embedded)
 	if err != nil {
 		c.log(slog.LevelWarn, "charge_if could not judge a result, which is charged", err)
-		c.gate.Meter.Unjudged(c.entry)
+		c.gate.Metrics.Unjudged(c.entry)
 		return false
 	}
 	return !charged
@@ -208,7 +208,7 @@ func (c *Call) Settle(ctx context.Context, outcome mcp.Outcome, answer []byte) (
 func (c *Call) capture(ctx context.Context, answer []byte) ([]mcp.Field, *Refusal) {
 	c.stopRenewal()
 	c.kept = c.Keeps() && len(answer) > 0
-	purse, err := c.take(ctx, answer)
+	balance, err := c.take(ctx, answer)
 	if err != nil {
 		c.failed(ctx, err)
 		return nil, &Refusal{Code: ChargeFailed, Cause: err, Tool: c.order.Tool}
@@ -216,29 +216,29 @@ func (c *Call) capture(ctx context.Context, answer []byte) ([]mcp.Field, *Refusa
 	if c.resumed && !c.stands {
 		c.gate.Abandonments.Forgive(c.order.Lineage) // noted when its first stream broke off
 	}
-	return c.fields(purse), nil
+	return c.fields(balance), nil
 }
 
 // take captures the charge, or finds it captured: then it stands, whatever
-// becomes of the answer at hand. It returns the payer's purse after it.
-func (c *Call) take(ctx context.Context, answer []byte) (ledger.Purse, error) {
+// becomes of the answer at hand. It returns the payer's balance after it.
+func (c *Call) take(ctx context.Context, answer []byte) (ledger.Balance, error) {
 	began := c.gate.Now()
-	charge, purse, err := c.gate.Ledger.Capture(ctx, c.id, answer)
+	charge, balance, err := c.gate.Ledger.Capture(ctx, c.id, answer)
 	if errors.Is(err, ledger.ErrNotFound) { // the reservation was forgotten, by a restart of the store or of this process
-		charge, purse, err = c.gate.Ledger.Charge(ctx, c.id, c.order, c.terms, answer)
+		charge, balance, err = c.gate.Ledger.Charge(ctx, c.id, c.order, c.terms, answer)
 	}
-	c.gate.Meter.Captured(c.gate.Now().Sub(began))
+	c.gate.Metrics.Captured(c.gate.Now().Sub(began))
 	switch {
 	case err != nil:
-		return purse, err
+		return balance, err
 	case charge.Paid() > 0 && charge.Refunded >= charge.Paid():
-		return purse, errRefunded
+		return balance, errRefunded
 	}
 	c.settled, c.charge = true, &charge
 	if c.stands = c.mayComeBack() && !charge.Made; !c.stands {
 		c.count(ResultCaptured)
 	}
-	return purse, nil
+	return balance, nil
 }
 
 // Release ends the call without a charge: it gives the reservation back, or
@@ -280,7 +280,7 @@ func (c *Call) Ticket(m *mcp.Message) *Ticket {
 		t.asked = func() [32]byte { return mcp.Fingerprint(m) }
 	}
 	if c.gate != nil {
-		t.Charge, t.order, t.on, t.retry, t.entry, t.began = c.id, c.order, c.on, c.terms.Retry, c.entry, c.began.Unix()
+		t.Charge, t.order, t.on, t.retry, t.entry, t.began = c.id, c.order, c.on, c.terms.Idempotency, c.entry, c.began.Unix()
 		t.accepted = func() { c.left.Store(true) } // a task goes on without its client, and counts as nothing that was left
 	}
 	return t
@@ -311,7 +311,7 @@ func (g *Gate) callOf(key *keys.Key, t *Ticket) *Call {
 	order.Account, order.Provider, order.Server = key.Account, g.policy.Provider, g.policy.Server
 	return &Call{
 		gate: g, scopes: t.scopes, id: t.Charge, entry: t.entry, on: t.on, when: g.policy.Prices.Condition(t.entry), order: order, resumed: true,
-		terms: ledger.Terms{Key: capsOf(key), Server: g.policy.Caps, FreeCalls: g.policy.FreeCalls, Retry: t.retry, Proof: key.ProofText()},
+		terms: ledger.Terms{Key: capsOf(key), Server: g.policy.Caps, FreeCalls: g.policy.FreeCalls, Idempotency: t.retry, Proof: key.ProofText()},
 	}
 }
 
@@ -378,7 +378,7 @@ func (c *Call) count(r Result) {
 	if c.charge != nil {
 		amount = c.charge.Paid()
 	}
-	c.gate.Meter.Charge(c.entry, r, amount, c.order.Sandbox)
+	c.gate.Metrics.Charge(c.entry, r, amount, c.order.Test)
 }
 
 // chargeField is what _meta["dev.farebox/charge"] tells of a charge in plain.
@@ -393,14 +393,14 @@ type chargeField struct {
 
 // fields returns what an answer's _meta tells of its charge. Without receipts
 // that is nothing.
-func (c *Call) fields(purse ledger.Purse) []mcp.Field {
+func (c *Call) fields(balance ledger.Balance) []mcp.Field {
 	if !c.gate.policy.Receipts {
 		return nil
 	}
 	receipt := ledger.NewReceipt(c.charge, c.gate.policy.Currency)
 	plain, err := json.Marshal(chargeField{
 		ID: c.charge.ID, Amount: c.charge.Paid(), Currency: receipt.Currency,
-		Environment: receipt.Environment, Balance: purse.Available(), Free: c.charge.Waived,
+		Environment: receipt.Environment, Balance: balance.Available(), Free: c.charge.Waived,
 	})
 	jws, signErr := c.gate.Signer.Sign(receipt)
 	if err = errors.Join(err, signErr); err != nil {

@@ -31,7 +31,7 @@ func TestChargeOn(t *testing.T) {
 		b := newBench(t)
 		for _, outcome := range outcomes {
 			t.Run(tool+" "+outcome.String(), func(t *testing.T) {
-				ctx, before := context.Background(), b.purse(t, false).Balance
+				ctx, before := context.Background(), b.balance(t, false).Posted
 				call, refusal := b.call(t, b.key(t, nil), toolCall(tool))
 				if refusal != nil {
 					t.Fatal(refusal)
@@ -39,7 +39,7 @@ func TestChargeOn(t *testing.T) {
 				if refusal := call.Start(ctx); refusal != nil {
 					t.Fatal(refusal)
 				}
-				if ahead := b.purse(t, false).Balance < before; ahead != (tool == "started") || call.Captured() != ahead {
+				if ahead := b.balance(t, false).Posted < before; ahead != (tool == "started") || call.Captured() != ahead {
 					t.Errorf("charged before it is forwarded: %v", ahead)
 				}
 				if call.Charges(outcome) != charged[outcome] {
@@ -56,12 +56,12 @@ func TestChargeOn(t *testing.T) {
 					t.Error("a second receipt")
 				}
 				call.Close(ctx)
-				want := ledger.Purse{Balance: before}
+				want := ledger.Balance{Posted: before}
 				if charged[outcome] {
-					want.Balance -= 1_000
+					want.Posted -= 1_000
 				}
-				if got := b.purse(t, false); got != want || call.Captured() != charged[outcome] {
-					t.Errorf("purse %+v, want %+v", got, want)
+				if got := b.balance(t, false); got != want || call.Captured() != charged[outcome] {
+					t.Errorf("balance %+v, want %+v", got, want)
 				}
 			})
 		}
@@ -84,8 +84,8 @@ func TestStartedIsNeverTakenBack(t *testing.T) {
 	}
 	call.Release(ctx)
 	call.Close(ctx)
-	if got := b.purse(t, false); got != (ledger.Purse{Balance: 49_000}) || !call.Captured() {
-		t.Errorf("purse %+v", got)
+	if got := b.balance(t, false); got != (ledger.Balance{Posted: 49_000}) || !call.Captured() {
+		t.Errorf("balance %+v", got)
 	}
 	if fmt.Sprint(*b.meter) != "[captured]" {
 		t.Errorf("counted %v", *b.meter)
@@ -116,8 +116,8 @@ func TestStartFails(t *testing.T) {
 		t.Errorf("got %v", refusal)
 	}
 	call.Close(ctx)
-	if got := b.purse(t, false); got != (ledger.Purse{Balance: 50_000}) || call.Captured() {
-		t.Errorf("purse %+v", got)
+	if got := b.balance(t, false); got != (ledger.Balance{Posted: 50_000}) || call.Captured() {
+		t.Errorf("balance %+v", got)
 	}
 }
 
@@ -161,7 +161,7 @@ func TestLeaversAreRefused(t *testing.T) {
 	if _, refusal := b.call(t, secret, toolCall("free")); refusal != nil {
 		t.Errorf("a free call: %v", refusal)
 	}
-	if held := b.purse(t, false).Reserved; held != 0 {
+	if held := b.balance(t, false).Reserved; held != 0 {
 		t.Errorf("%s is reserved", held)
 	}
 }
@@ -178,14 +178,14 @@ func TestPriceByExpression(t *testing.T) {
 	if refusal != nil {
 		t.Fatal(refusal)
 	}
-	if held := b.purse(t, false).Reserved; held != 2468 || call.Price() != 2468 {
+	if held := b.balance(t, false).Reserved; held != 2468 || call.Price() != 2468 {
 		t.Errorf("%s reserved for a price of %s", held, call.Price())
 	}
 	if _, refusal := call.Settle(context.Background(), mcp.OutcomeResult, nil); refusal != nil {
 		t.Fatal(refusal)
 	}
-	if got := b.purse(t, false); got != (ledger.Purse{Balance: 50_000 - 2468}) {
-		t.Errorf("purse %+v", got)
+	if got := b.balance(t, false); got != (ledger.Balance{Posted: 50_000 - 2468}) {
+		t.Errorf("balance %+v", got)
 	}
 	if call, refusal := b.call(t, secret, message(`,"arguments":{"text":""}`)); refusal != nil || call.Paid() {
 		t.Errorf("a price of zero: %v", refusal)
@@ -200,7 +200,7 @@ func TestPriceByExpression(t *testing.T) {
 			t.Errorf("%.40s: got %v", arguments, refusal)
 		}
 	}
-	if held := b.purse(t, false).Reserved; held != 0 {
+	if held := b.balance(t, false).Reserved; held != 0 {
 		t.Errorf("%s is still reserved", held)
 	}
 }
@@ -249,7 +249,7 @@ func TestMaximumOfTheCaller(t *testing.T) {
 			t.Errorf("%s for %q: %+v", c.tool, c.most, refusal)
 		}
 	}
-	if held := b.purse(t, false).Reserved; held != 0 {
+	if held := b.balance(t, false).Reserved; held != 0 {
 		t.Errorf("%s is still reserved", held)
 	}
 }

@@ -43,12 +43,12 @@ func TestChargeIf(t *testing.T) {
 				t.Fatal(refusal)
 			}
 			call.Close(ctx)
-			want := ledger.Purse{Balance: 50_000}
+			want := ledger.Balance{Posted: 50_000}
 			if call.Captured() {
-				want.Balance -= 1_000
+				want.Posted -= 1_000
 			}
-			if got := b.purse(t, false); got != want || fmt.Sprint(*b.meter) != c.counted || (len(fields) == 2) != call.Captured() {
-				t.Errorf("purse %+v, %d fields, counted %v; want %s", got, len(fields), *b.meter, c.counted)
+			if got := b.balance(t, false); got != want || fmt.Sprint(*b.meter) != c.counted || (len(fields) == 2) != call.Captured() {
+				t.Errorf("balance %+v, %d fields, counted %v; want %s", got, len(fields), *b.meter, c.counted)
 			}
 		})
 	}
@@ -66,7 +66,7 @@ func TestChargeIfOfTasks(t *testing.T) {
 			if refusal := b.accepted(t, secret, "judged", "t"); refusal != nil {
 				t.Fatal(refusal)
 			}
-			want := map[bool]ledger.Purse{true: {Balance: 49_000}, false: {Balance: 50_000}}[ok]
+			want := map[bool]ledger.Balance{true: {Posted: 49_000}, false: {Posted: 50_000}}[ok]
 			for range 2 {
 				task, refusal := b.ask(t, secret, method, "t")
 				if refusal != nil {
@@ -75,8 +75,8 @@ func TestChargeIfOfTasks(t *testing.T) {
 				if _, refusal := task.Settle(ctx, mcp.OutcomeResult, fmt.Appendf(nil, form, ok)); refusal != nil {
 					t.Fatal(refusal)
 				}
-				if got := b.purse(t, false); got != want {
-					t.Errorf("%s, %v: purse %+v", method, ok, got)
+				if got := b.balance(t, false); got != want {
+					t.Errorf("%s, %v: balance %+v", method, ok, got)
 				}
 			}
 		}
@@ -102,7 +102,7 @@ func TestChargeIfOfResumedCalls(t *testing.T) {
 	if _, refusal := resumed.Settle(ctx, mcp.OutcomeResult, resultOf(`{"ok":false}`)); refusal != nil {
 		t.Fatal(refusal)
 	}
-	if got := b.purse(t, false); got != (ledger.Purse{Balance: 50_000}) || resumed.Captured() {
-		t.Errorf("purse %+v", got)
+	if got := b.balance(t, false); got != (ledger.Balance{Posted: 50_000}) || resumed.Captured() {
+		t.Errorf("balance %+v", got)
 	}
 }

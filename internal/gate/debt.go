@@ -63,7 +63,7 @@ func (c *Call) refund(ctx context.Context) {
 	}
 	debt := c.debt()
 	t, audit := debt.Posting()
-	_, _, err := c.gate.Ledger.Post(ctx, t, audit)
+	_, _, err := c.gate.Ledger.PostTransaction(ctx, t, audit)
 	if err != nil && !errors.Is(err, ledger.ErrSettled) { // that is a charge that a free quota has paid
 		c.log(slog.LevelError, "an undelivered call is not refunded yet", err)
 		c.gate.Debts.Owe(debt)

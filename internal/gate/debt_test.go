@@ -17,10 +17,10 @@ type outage struct {
 	posts              error
 }
 
-func (o *outage) Capture(ctx context.Context, id string, answer []byte) (ledger.Charge, ledger.Purse, error) {
+func (o *outage) Capture(ctx context.Context, id string, answer []byte) (ledger.Charge, ledger.Balance, error) {
 	c, p, err := o.Ledger.Capture(ctx, id, answer)
 	if err == nil && o.captured != nil {
-		return ledger.Charge{}, ledger.Purse{}, o.captured
+		return ledger.Charge{}, ledger.Balance{}, o.captured
 	}
 	return c, p, err
 }
@@ -32,11 +32,11 @@ func (o *outage) Release(ctx context.Context, id string) error {
 	return o.Ledger.Release(ctx, id)
 }
 
-func (o *outage) Post(ctx context.Context, t ledger.Transaction, a ledger.Audit) (ledger.Transaction, ledger.Purse, error) {
+func (o *outage) PostTransaction(ctx context.Context, t ledger.Transaction, a ledger.Audit) (ledger.Transaction, ledger.Balance, error) {
 	if o.posts != nil {
-		return ledger.Transaction{}, ledger.Purse{}, o.posts
+		return ledger.Transaction{}, ledger.Balance{}, o.posts
 	}
-	return o.Ledger.Post(ctx, t, a)
+	return o.Ledger.PostTransaction(ctx, t, a)
 }
 
 // Promise 2: what was captured and not delivered is refunded or owed, and so is
@@ -77,11 +77,11 @@ func TestWhatIsNotRefundedIsOwed(t *testing.T) {
 			o.posts = nil
 			for range 2 * len(b.owed) {
 				posting, audit := b.owed[0].Posting()
-				if _, _, err := o.Post(t.Context(), posting, audit); err != nil {
+				if _, _, err := o.PostTransaction(t.Context(), posting, audit); err != nil {
 					t.Fatal(err)
 				}
 			}
-			if a, err := b.store.Account(t.Context(), b.payer.ID); err == nil && c.owed && a.Live.Balance != 50_000 {
+			if a, err := b.store.Account(t.Context(), b.payer.ID); err == nil && c.owed && a.Live.Posted != 50_000 {
 				t.Errorf("the payer has %+v", a.Live)
 			}
 		})

@@ -43,16 +43,16 @@ type Ledger interface {
 	Renew(ctx context.Context, id string) error
 	// Capture pays a reservation. When it returns without an error, the charge
 	// is durable, and so is the answer if the call may be sent again. The charge
-	// says whether this call of Capture made it. The purse is the payer's after
+	// says whether this call of Capture made it. The balance is the payer's after
 	// it.
-	Capture(ctx context.Context, id string, answer []byte) (ledger.Charge, ledger.Purse, error)
+	Capture(ctx context.Context, id string, answer []byte) (ledger.Charge, ledger.Balance, error)
 	// Charge captures in one step what no reservation is known of, if the terms
 	// and the balance allow it: of a call whose reservation a restart forgot.
-	Charge(ctx context.Context, id string, o ledger.Order, terms ledger.Terms, answer []byte) (ledger.Charge, ledger.Purse, error)
+	Charge(ctx context.Context, id string, o ledger.Order, terms ledger.Terms, answer []byte) (ledger.Charge, ledger.Balance, error)
 	// Release gives a reservation back.
 	Release(ctx context.Context, id string) error
 	// Post books a refund of a captured charge.
-	Post(ctx context.Context, t ledger.Transaction, a ledger.Audit) (ledger.Transaction, ledger.Purse, error)
+	PostTransaction(ctx context.Context, t ledger.Transaction, a ledger.Audit) (ledger.Transaction, ledger.Balance, error)
 }
 
 // Abandonments remembers which keys leave their calls before the answer, so
@@ -70,13 +70,13 @@ type Abandonments interface {
 
 // Meter counts what a gate does. Its methods must be fast and safe for
 // concurrent use.
-type Meter interface {
+type Metrics interface {
 	// Reserved tells how long a reservation took, and whether it was given.
 	Reserved(took time.Duration)
 	// Captured tells how long a durable capture took, failed ones included.
 	Captured(took time.Duration)
 	// Charge counts the end of a paid call. The entry is the price book's.
-	Charge(entry string, result Result, amount ledger.Amount, sandbox bool)
+	Charge(entry string, result Result, amount ledger.Amount, test bool)
 	// Unjudged counts a result that was charged because its condition could not
 	// judge it.
 	Unjudged(entry string)
@@ -120,13 +120,13 @@ type Policy struct {
 type Deps struct {
 	Keys         Keys
 	Ledger       Ledger
-	Bonds        Bonds
+	Bindings     Bindings
 	Debts        Debts
 	Abandonments Abandonments
 	Limiter      Limiter
 	Signer       *ledger.Signer
 	Sealer       *Sealer
-	Meter        Meter
+	Metrics      Metrics
 	Logger       *slog.Logger
 	Now          func() time.Time
 	NewID        func(prefix string) string // a fresh id, such as "chg_" and a UUIDv7
@@ -204,7 +204,7 @@ func (g *Gate) Check(ctx context.Context, client netip.Addr, digest keys.Digest)
 	case errors.Is(err, ErrFlood):
 		return nil, &Refusal{Code: RateLimited, Cause: err}
 	case err != nil:
-		return nil, &Refusal{Code: PlatformUnavailable, Cause: err}
+		return nil, &Refusal{Code: StoreUnavailable, Cause: err}
 	}
 	err = key.Check(g.Now(), keys.Use{Kinds: callers, Server: g.policy.Server, Environments: g.policy.Environments})
 	switch {
@@ -290,7 +290,7 @@ func (g *Gate) reserve(ctx context.Context, key *keys.Key, item items.Item, m *m
 	c.terms = terms
 	began := g.Now()
 	reserved, err := g.Ledger.Reserve(ctx, c.id, c.order, terms)
-	g.Meter.Reserved(g.Now().Sub(began))
+	g.Metrics.Reserved(g.Now().Sub(began))
 	switch {
 	case err != nil:
 		return nil, g.refusal(err, &c.order)
@@ -307,7 +307,7 @@ func (g *Gate) order(key *keys.Key, tool string, amount ledger.Amount) ledger.Or
 	o := ledger.Order{
 		Account: key.Account, Provider: g.policy.Provider, Key: key.ID, Lineage: key.Lineage,
 		Server: g.policy.Server, Tool: tool, Amount: amount, Fee: g.policy.Fee.Of(amount),
-		Sandbox: key.Environment == keys.Test,
+		Test: key.Environment == keys.Test,
 	}
 	if o.Fee > 0 {
 		o.FeeTo = g.policy.FeeTo
@@ -318,8 +318,8 @@ func (g *Gate) order(key *keys.Key, tool string, amount ledger.Amount) ledger.Or
 // terms are the rules for a call of the key, as they are now.
 func (g *Gate) terms(key *keys.Key, m *mcp.Message) ledger.Terms {
 	t := ledger.Terms{Key: capsOf(key), Server: g.policy.Caps, FreeCalls: g.policy.FreeCalls, Proof: key.ProofText()}
-	if m.RetryKey != "" {
-		t.Retry = ledger.Retry{Key: m.RetryKey, Fingerprint: mcp.Fingerprint(m)}
+	if m.IdempotencyKey != "" {
+		t.Idempotency = ledger.Idempotency{Key: m.IdempotencyKey, Fingerprint: mcp.Fingerprint(m)}
 	}
 	return t
 }
@@ -339,18 +339,18 @@ const inFlightWait = 2 * time.Second
 
 // refusal says why a call was not reserved.
 func (g *Gate) refusal(err error, o *ledger.Order) *Refusal {
-	r := &Refusal{Code: PlatformUnavailable, Cause: err, Tool: o.Tool, Price: o.Amount, Currency: g.policy.Currency, Sandbox: o.Sandbox}
+	r := &Refusal{Code: StoreUnavailable, Cause: err, Tool: o.Tool, Price: o.Amount, Currency: g.policy.Currency, Test: o.Test}
 	var poor *ledger.InsufficientError
 	var capped *ledger.CapError
 	switch {
 	case errors.As(err, &poor):
-		r.Code, r.Available = InsufficientBalance, poor.Purse.Available()
+		r.Code, r.Available = InsufficientBalance, poor.Balance.Available()
 	case errors.As(err, &capped):
 		r.Code, r.Cap = SpendingCap, capped
 	case errors.Is(err, ledger.ErrInFlight):
 		r.Code, r.RetryAfter = CallInFlight, inFlightWait
 	case errors.Is(err, ledger.ErrReused):
-		r.Code = RetryKeyReused
+		r.Code = IdempotencyKeyReused
 	case errors.Is(err, ledger.ErrGone):
 		r.Code = ResultGone
 	}
@@ -358,11 +358,11 @@ func (g *Gate) refusal(err error, o *ledger.Order) *Refusal {
 }
 
 // repeat makes of a call the first answer that was given to it.
-func (g *Gate) repeat(c *Call, first *ledger.Answer) (*Call, *Refusal) {
+func (g *Gate) repeat(c *Call, first *ledger.StoredResponse) (*Call, *Refusal) {
 	c.settled, c.charge, c.id = true, &first.Charge, first.Charge.ID
 	c.order = first.Charge.Order
 	c.first = first.Body
-	c.due = append(c.fields(first.Purse), mcp.Field{Name: "dev.farebox/replayed", Value: []byte("true")})
+	c.due = append(c.fields(first.Balance), mcp.Field{Name: "dev.farebox/replayed", Value: []byte("true")})
 	c.count(ResultReplayed)
 	return c, nil
 }

@@ -100,9 +100,9 @@ func skewedBench(t *testing.T, ahead time.Duration) *bench {
 			t.Fatal(err)
 		}
 	}
-	for amount, sandbox := range map[ledger.Amount]bool{50_000: false, 20_000: true} {
-		_, _, err := store.Post(ctx, ledger.Transaction{
-			ID: b.newID("txn_"), Kind: ledger.KindCredit, Creditor: b.payer.ID, Amount: amount, Sandbox: sandbox, At: now, Reason: "test",
+	for amount, test := range map[ledger.Amount]bool{50_000: false, 20_000: true} {
+		_, _, err := store.PostTransaction(ctx, ledger.Transaction{
+			ID: b.newID("txn_"), Kind: ledger.KindCredit, Creditor: b.payer.ID, Amount: amount, Test: test, At: now, Reason: "test",
 		}, audit)
 		if err != nil {
 			t.Fatal(err)
@@ -124,7 +124,7 @@ func skewedBench(t *testing.T, ahead time.Duration) *bench {
 		Server: "weather", Provider: b.earner.ID, Environments: []keys.Environment{keys.Live, keys.Test},
 		Secrets: &keys.DefaultFormat, Prices: book, Currency: "USD", Receipts: true, MaxCall: time.Hour,
 	}, Deps{
-		Keys: direct{store}, Ledger: store, Bonds: store, Debts: b, Abandonments: b.left, Signer: ledger.NewSigner([32]byte{1}), Meter: b.meter,
+		Keys: direct{store}, Ledger: store, Bindings: store, Debts: b, Abandonments: b.left, Signer: ledger.NewSigner([32]byte{1}), Metrics: b.meter,
 		Logger: slog.New(slog.DiscardHandler), Now: tick, NewID: b.newID,
 	})
 	return b
@@ -154,13 +154,13 @@ func (b *bench) key(t *testing.T, change func(*keys.Key)) string {
 	return secret
 }
 
-func (b *bench) purse(t *testing.T, sandbox bool) ledger.Purse {
+func (b *bench) balance(t *testing.T, test bool) ledger.Balance {
 	t.Helper()
 	a, err := b.store.Account(context.Background(), b.payer.ID)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return a.Purse(sandbox)
+	return a.Balance(test)
 }
 
 // call authenticates with the secret and asks for the message to be admitted.
@@ -249,11 +249,11 @@ func TestStoreDownDenies(t *testing.T) {
 	if err := b.store.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, refusal := b.Authenticate(context.Background(), netip.Addr{}, []string{"Bearer " + good}); refusal == nil || refusal.Code != PlatformUnavailable {
+	if _, refusal := b.Authenticate(context.Background(), netip.Addr{}, []string{"Bearer " + good}); refusal == nil || refusal.Code != StoreUnavailable {
 		t.Errorf("lookup: %v", refusal)
 	}
 	m, _ := mcp.Decode([]byte(toolCall("cheap")))
-	if call, refusal := b.Admit(context.Background(), key, mcp.EraSession, &m); refusal == nil || refusal.Code != PlatformUnavailable {
+	if call, refusal := b.Admit(context.Background(), key, mcp.EraSession, &m); refusal == nil || refusal.Code != StoreUnavailable {
 		t.Errorf("reservation: %v, %v", call, refusal)
 	}
 }
@@ -294,7 +294,7 @@ func TestAdmit(t *testing.T) {
 				}
 				call.Close(context.Background())
 			}
-			if held := b.purse(t, false).Reserved; held != 0 {
+			if held := b.balance(t, false).Reserved; held != 0 {
 				t.Errorf("%s is still reserved", held)
 			}
 		})
@@ -338,7 +338,7 @@ func TestSettleResult(t *testing.T) {
 	if refusal != nil {
 		t.Fatal(refusal)
 	}
-	if held := b.purse(t, false).Reserved; held != 10_000 {
+	if held := b.balance(t, false).Reserved; held != 10_000 {
 		t.Errorf("%s reserved", held)
 	}
 	fields, refusal := call.Settle(context.Background(), mcp.OutcomeResult, nil)
@@ -346,8 +346,8 @@ func TestSettleResult(t *testing.T) {
 		t.Fatal(refusal)
 	}
 	call.Close(context.Background())
-	if got := b.purse(t, false); got != (ledger.Purse{Balance: 40_000}) {
-		t.Errorf("purse %+v", got)
+	if got := b.balance(t, false); got != (ledger.Balance{Posted: 40_000}) {
+		t.Errorf("balance %+v", got)
 	}
 	var charge chargeField
 	var jws string
@@ -380,8 +380,8 @@ func TestSettleOtherOutcomes(t *testing.T) {
 			t.Errorf("%v: %v, %v", outcome, fields, refusal)
 		}
 		call.Close(context.Background())
-		if got := b.purse(t, false); got != (ledger.Purse{Balance: 50_000}) {
-			t.Errorf("%v: purse %+v", outcome, got)
+		if got := b.balance(t, false); got != (ledger.Balance{Posted: 50_000}) {
+			t.Errorf("%v: balance %+v", outcome, got)
 		}
 		if _, refusal := call.Settle(context.Background(), mcp.OutcomeResult, nil); refusal == nil || refusal.Code != ChargeFailed {
 			t.Errorf("%v: a released call was captured: %v", outcome, refusal)
@@ -403,8 +403,8 @@ func TestReleaseAfterCaptureRefunds(t *testing.T) {
 		call.Release(context.Background())
 	}
 	call.Close(context.Background())
-	if got := b.purse(t, false); got != (ledger.Purse{Balance: 50_000}) {
-		t.Errorf("purse %+v", got)
+	if got := b.balance(t, false); got != (ledger.Balance{Posted: 50_000}) {
+		t.Errorf("balance %+v", got)
 	}
 	charges, _, err := b.store.Charges(context.Background(), ledger.ChargeFilter{Account: b.payer.ID})
 	if err != nil || len(charges) != 1 || charges[0].Refunded != 10_000 {
@@ -436,11 +436,11 @@ func TestCaptureFails(t *testing.T) {
 // lateLedger captures, and says that it does not know.
 type lateLedger struct{ Ledger }
 
-func (l lateLedger) Capture(ctx context.Context, id string, answer []byte) (ledger.Charge, ledger.Purse, error) {
+func (l lateLedger) Capture(ctx context.Context, id string, answer []byte) (ledger.Charge, ledger.Balance, error) {
 	if _, _, err := l.Ledger.Capture(ctx, id, answer); err != nil {
-		return ledger.Charge{}, ledger.Purse{}, err
+		return ledger.Charge{}, ledger.Balance{}, err
 	}
-	return ledger.Charge{}, ledger.Purse{}, ledger.ErrUnavailable
+	return ledger.Charge{}, ledger.Balance{}, ledger.ErrUnavailable
 }
 
 // A capture whose outcome was not known, and that turns out to have happened
@@ -456,8 +456,8 @@ func TestCaptureInDoubtIsRefunded(t *testing.T) {
 		t.Errorf("got %v", refusal)
 	}
 	call.Close(context.Background())
-	if got := b.purse(t, false); got != (ledger.Purse{Balance: 50_000}) || call.Captured() {
-		t.Errorf("purse %+v", got)
+	if got := b.balance(t, false); got != (ledger.Balance{Posted: 50_000}) || call.Captured() {
+		t.Errorf("balance %+v", got)
 	}
 	if fmt.Sprint(*b.meter) != "[failed refunded]" {
 		t.Errorf("counted %v", *b.meter)
@@ -471,7 +471,7 @@ func TestSandbox(t *testing.T) {
 	for i := range 3 {
 		call, refusal := b.call(t, secret, toolCall("cheap"))
 		if i == 2 {
-			if refusal == nil || refusal.Code != InsufficientBalance || !refusal.Sandbox || refusal.Available != 0 || refusal.Price != 10_000 {
+			if refusal == nil || refusal.Code != InsufficientBalance || !refusal.Test || refusal.Available != 0 || refusal.Price != 10_000 {
 				t.Errorf("third call: %+v", refusal)
 			}
 			break
@@ -483,7 +483,7 @@ func TestSandbox(t *testing.T) {
 			t.Fatal(refusal)
 		}
 	}
-	if live := b.purse(t, false).Balance; live != 50_000 {
+	if live := b.balance(t, false).Posted; live != 50_000 {
 		t.Errorf("live balance is %s", live)
 	}
 }

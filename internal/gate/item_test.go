@@ -102,7 +102,7 @@ func TestAdmitItems(t *testing.T) {
 			t.Errorf("the notification %s: %v", notification, refusal)
 		}
 	}
-	if held := b.purse(t, false).Reserved; held != 0 {
+	if held := b.balance(t, false).Reserved; held != 0 {
 		t.Errorf("%s is still reserved", held)
 	}
 }
@@ -175,7 +175,7 @@ func TestRetriesOfItems(t *testing.T) {
 		if answer, repeated, err := again.First(mcp.IntID(7)); !repeated || err != nil || !strings.Contains(string(answer), `"id":7,"result":{`) || !strings.Contains(string(answer), "dev.farebox/replayed") {
 			t.Errorf("%s: %s, %v, %v", c.method, answer, repeated, err)
 		}
-		if _, refusal := b.call(t, secret, request(c.method, `{`+c.other+`,`+key+`}`)); refusal == nil || refusal.Code != RetryKeyReused {
+		if _, refusal := b.call(t, secret, request(c.method, `{`+c.other+`,`+key+`}`)); refusal == nil || refusal.Code != IdempotencyKeyReused {
 			t.Errorf("%s of something else: %v", c.method, refusal)
 		}
 	}

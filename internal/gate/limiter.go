@@ -90,7 +90,7 @@ func (g *Gate) buckets(key *keys.Key) ([2]Bucket, *Refusal) {
 	buckets := [2]Bucket{{Server: g.policy.Server, Rate: g.policy.Rate}}
 	if key.Limits != nil && !key.Limits.Rate.IsZero() {
 		if err := key.Limits.Rate.Check(); err != nil { // it comes from a database
-			return buckets, &Refusal{Code: PlatformUnavailable, Cause: fmt.Errorf("the rate of key %s: %w", key.ID, err)}
+			return buckets, &Refusal{Code: StoreUnavailable, Cause: fmt.Errorf("the rate of key %s: %w", key.ID, err)}
 		}
 		buckets[1].Rate = key.Limits.Rate
 	}

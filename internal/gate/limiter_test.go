@@ -29,10 +29,10 @@ func TestOddRateOfKeyIsRefused(t *testing.T) {
 	} {
 		key := &keys.Key{ID: "key_1", Lineage: "key_1", Limits: &keys.Limits{Rate: rate}}
 		quota, refusal := b.Count(key)
-		if refusal == nil || refusal.Code != PlatformUnavailable || quota != (Quota{}) {
+		if refusal == nil || refusal.Code != StoreUnavailable || quota != (Quota{}) {
 			t.Errorf("%+v: %v", rate, refusal)
 		}
-		if quota, refusal = b.CountUpkeep(key, false); refusal == nil || refusal.Code != PlatformUnavailable || quota != (Quota{}) {
+		if quota, refusal = b.CountUpkeep(key, false); refusal == nil || refusal.Code != StoreUnavailable || quota != (Quota{}) {
 			t.Errorf("%+v: %v", rate, refusal)
 		}
 	}

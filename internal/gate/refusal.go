@@ -13,47 +13,47 @@ type Code string
 
 // The codes.
 const (
-	TokenMissing        Code = "TOKEN_MISSING"
-	TokenInvalid        Code = "TOKEN_INVALID"
-	TokenExpired        Code = "TOKEN_EXPIRED"
-	ScopeInsufficient   Code = "SCOPE_INSUFFICIENT"
-	RateLimited         Code = "RATE_LIMITED"
-	InsufficientBalance Code = "INSUFFICIENT_BALANCE"
-	SpendingCap         Code = "SPENDING_CAP"
-	CallInFlight        Code = "IDEMPOTENCY_IN_FLIGHT"  // the first call with this key is under way
-	RetryKeyReused      Code = "IDEMPOTENCY_KEY_REUSED" // the key stands for another call
-	ResultGone          Code = "RESULT_GONE"            // paid before, and the answer is not kept
-	PriceAboveMax       Code = "PRICE_ABOVE_MAX"        // dearer than the caller allows
-	PriceRefused        Code = "PRICE_REFUSED"          // the price book's expression gives no price
-	PlatformUnavailable Code = "PLATFORM_UNAVAILABLE"
-	ChargeFailed        Code = "CHARGE_FAILED"
-	ToolUnknown         Code = "TOOL_UNKNOWN"
-	MethodUnknown       Code = "METHOD_UNKNOWN"
-	ParamsInvalid       Code = "PARAMS_INVALID"
-	TaskUnknown         Code = "TASK_UNKNOWN"          // or another account's
-	StateUnknown        Code = "REQUEST_STATE_UNKNOWN" // or another account's
-	MessageMalformed    Code = "MESSAGE_MALFORMED"     // no JSON that everyone reads alike
-	MessageInvalid      Code = "MESSAGE_INVALID"       // JSON, but no message of this protocol
-	HeaderMismatch      Code = "HEADER_MISMATCH"
-	EncodingUnsupported Code = "ENCODING_UNSUPPORTED"
-	MessageTooLarge     Code = "MESSAGE_TOO_LARGE"
-	RequestUnsupported  Code = "REQUEST_UNSUPPORTED" // not the shape of an MCP request
-	MethodNotAllowed    Code = "METHOD_NOT_ALLOWED"  // the HTTP method
-	MediaUnsupported    Code = "MEDIA_UNSUPPORTED"   // the content type
-	OriginForbidden     Code = "ORIGIN_FORBIDDEN"
-	HostForbidden       Code = "HOST_FORBIDDEN"
-	UpstreamFailed      Code = "UPSTREAM_FAILED"
-	UpstreamTimeout     Code = "UPSTREAM_TIMEOUT"
-	SessionUnknown      Code = "SESSION_UNKNOWN" // or another account's
-	Misconfigured       Code = "MISCONFIGURED"
+	TokenMissing         Code = "TOKEN_MISSING"
+	TokenInvalid         Code = "TOKEN_INVALID"
+	TokenExpired         Code = "TOKEN_EXPIRED"
+	ScopeInsufficient    Code = "SCOPE_INSUFFICIENT"
+	RateLimited          Code = "RATE_LIMITED"
+	InsufficientBalance  Code = "INSUFFICIENT_BALANCE"
+	SpendingCap          Code = "SPENDING_CAP"
+	CallInFlight         Code = "IDEMPOTENCY_IN_FLIGHT"  // the first call with this key is under way
+	IdempotencyKeyReused Code = "IDEMPOTENCY_KEY_REUSED" // the key stands for another call
+	ResultGone           Code = "RESULT_GONE"            // paid before, and the answer is not kept
+	PriceAboveMax        Code = "PRICE_ABOVE_MAX"        // dearer than the caller allows
+	PriceRefused         Code = "PRICE_REFUSED"          // the price book's expression gives no price
+	StoreUnavailable     Code = "STORE_UNAVAILABLE"
+	ChargeFailed         Code = "CHARGE_FAILED"
+	ToolUnknown          Code = "TOOL_UNKNOWN"
+	MethodUnknown        Code = "METHOD_UNKNOWN"
+	ParamsInvalid        Code = "PARAMS_INVALID"
+	TaskUnknown          Code = "TASK_UNKNOWN"          // or another account's
+	StateUnknown         Code = "REQUEST_STATE_UNKNOWN" // or another account's
+	MessageMalformed     Code = "MESSAGE_MALFORMED"     // no JSON that everyone reads alike
+	MessageInvalid       Code = "MESSAGE_INVALID"       // JSON, but no message of this protocol
+	HeaderMismatch       Code = "HEADER_MISMATCH"
+	EncodingUnsupported  Code = "ENCODING_UNSUPPORTED"
+	MessageTooLarge      Code = "MESSAGE_TOO_LARGE"
+	RequestUnsupported   Code = "REQUEST_UNSUPPORTED" // not the shape of an MCP request
+	MethodNotAllowed     Code = "METHOD_NOT_ALLOWED"  // the HTTP method
+	MediaUnsupported     Code = "MEDIA_UNSUPPORTED"   // the content type
+	OriginForbidden      Code = "ORIGIN_FORBIDDEN"
+	HostForbidden        Code = "HOST_FORBIDDEN"
+	UpstreamFailed       Code = "UPSTREAM_FAILED"
+	UpstreamTimeout      Code = "UPSTREAM_TIMEOUT"
+	SessionUnknown       Code = "SESSION_UNKNOWN" // or another account's
+	Misconfigured        Code = "MISCONFIGURED"
 )
 
 // Codes lists every code.
 func Codes() []Code {
 	return []Code{
 		TokenMissing, TokenInvalid, TokenExpired, ScopeInsufficient, RateLimited, InsufficientBalance, SpendingCap,
-		CallInFlight, RetryKeyReused, ResultGone, PriceAboveMax, PriceRefused,
-		PlatformUnavailable, ChargeFailed, ToolUnknown, MethodUnknown, ParamsInvalid, TaskUnknown, StateUnknown, MessageMalformed, MessageInvalid, HeaderMismatch,
+		CallInFlight, IdempotencyKeyReused, ResultGone, PriceAboveMax, PriceRefused,
+		StoreUnavailable, ChargeFailed, ToolUnknown, MethodUnknown, ParamsInvalid, TaskUnknown, StateUnknown, MessageMalformed, MessageInvalid, HeaderMismatch,
 		EncodingUnsupported, MessageTooLarge, RequestUnsupported, MethodNotAllowed,
 		MediaUnsupported, OriginForbidden, HostForbidden,
 		UpstreamFailed, UpstreamTimeout, SessionUnknown, Misconfigured,
@@ -73,7 +73,7 @@ type Refusal struct {
 	Maximum    ledger.Amount    // that the caller allows
 	Cap        *ledger.CapError // that is in the way; nil for none
 	Currency   string
-	Sandbox    bool
+	Test       bool
 	Scopes     []string      // that are needed for what was asked
 	Lacking    []string      // those of them that the key does not carry
 	Often      bool          // with RateLimited: it asks too often, by its rate

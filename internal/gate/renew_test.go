@@ -56,7 +56,7 @@ func TestRenewal(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				books := new(clockwork)
 				g := New(Policy{Server: "s", Prices: book, MaxCall: 10 * time.Minute}, Deps{
-					Ledger: books, Abandonments: new(leavers), Meter: new(counts), Logger: slog.New(slog.DiscardHandler),
+					Ledger: books, Abandonments: new(leavers), Metrics: new(counts), Logger: slog.New(slog.DiscardHandler),
 					Now: clock.Now, NewID: func(p string) string { return p },
 				})
 				began := clock.Now()

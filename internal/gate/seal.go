@@ -120,7 +120,7 @@ type Ticket struct {
 	began    int64    // when the call was reserved, in seconds since 1970
 	order    ledger.Order
 	on       pricing.ChargeOn
-	retry    ledger.Retry
+	retry    ledger.Idempotency
 	entry    string
 }
 
@@ -212,11 +212,11 @@ func (w *ticketWriter) call(t *Ticket) {
 	w.number(uint64(o.Amount))
 	w.number(uint64(o.Fee))
 	w.text(o.FeeTo)
-	sandbox := uint64(0)
-	if o.Sandbox {
-		sandbox = 1
+	test := uint64(0)
+	if o.Test {
+		test = 1
 	}
-	w.number(sandbox)
+	w.number(test)
 	w.number(uint64(t.on))
 	w.text(t.entry)
 	w.text(t.retry.Key)
@@ -273,7 +273,7 @@ func (r *ticketReader) call(t *Ticket) {
 	o.Key, o.Lineage, o.Tool = r.text(), r.text(), r.text()
 	o.Amount, o.Fee = ledger.Amount(r.number()), ledger.Amount(r.number())
 	o.FeeTo = r.text()
-	o.Sandbox = r.number() == 1
+	o.Test = r.number() == 1
 	t.on = pricing.ChargeOn(r.number())
 	t.entry = r.text()
 	if t.retry.Key = r.text(); t.retry.Key != "" {

@@ -47,13 +47,13 @@ func TestClocksDoNotDecideWhoCaptured(t *testing.T) {
 			again := resumed(ticket)
 			again.Release(ctx) // this one was not, and costs nothing more or less
 			again.Close(ctx)
-			if got := b.purse(t, false); got != (ledger.Purse{Balance: 40_000}) {
+			if got := b.balance(t, false); got != (ledger.Balance{Posted: 40_000}) {
 				t.Errorf("after a result that was delivered: %+v", got)
 			}
 			lost := resumed(suspended())
 			lost.Release(ctx)
 			lost.Close(ctx)
-			if got := b.purse(t, false); got != (ledger.Purse{Balance: 40_000}) {
+			if got := b.balance(t, false); got != (ledger.Balance{Posted: 40_000}) {
 				t.Errorf("after a result that was not delivered: %+v", got)
 			}
 			if got := fmt.Sprint(*b.meter); got != "[suspended captured suspended captured refunded]" {

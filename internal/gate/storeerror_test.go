@@ -45,16 +45,16 @@ func (f *failing) Reserve(ctx context.Context, id string, o ledger.Order, terms 
 	return f.Ledger.Reserve(ctx, id, o, terms)
 }
 
-func (f *failing) Capture(ctx context.Context, id string, answer []byte) (ledger.Charge, ledger.Purse, error) {
+func (f *failing) Capture(ctx context.Context, id string, answer []byte) (ledger.Charge, ledger.Balance, error) {
 	if f.capture != nil {
-		return ledger.Charge{}, ledger.Purse{}, f.capture
+		return ledger.Charge{}, ledger.Balance{}, f.capture
 	}
 	return f.Ledger.Capture(ctx, id, answer)
 }
 
-func (f *failing) Charge(ctx context.Context, id string, o ledger.Order, terms ledger.Terms, answer []byte) (ledger.Charge, ledger.Purse, error) {
+func (f *failing) Charge(ctx context.Context, id string, o ledger.Order, terms ledger.Terms, answer []byte) (ledger.Charge, ledger.Balance, error) {
 	if f.capture != nil && !f.charges {
-		return ledger.Charge{}, ledger.Purse{}, f.capture
+		return ledger.Charge{}, ledger.Balance{}, f.capture
 	}
 	return f.Ledger.Charge(ctx, id, o, terms, answer)
 }
@@ -77,22 +77,22 @@ func TestForgottenReservationIsCharged(t *testing.T) {
 			t.Fatal(err)
 		}
 		call.id = b.newID("chg_") // the store must know nothing of it
-		want := ledger.Purse{Balance: 40_000}
+		want := ledger.Balance{Posted: 40_000}
 		if poor {
-			_, _, err := b.store.Post(t.Context(), ledger.Transaction{ID: b.newID("txn_"), Kind: ledger.KindAdjustment, Debtor: b.payer.ID, Amount: 45_000, At: now, Reason: "test"},
+			_, _, err := b.store.PostTransaction(t.Context(), ledger.Transaction{ID: b.newID("txn_"), Kind: ledger.KindAdjustment, Debtor: b.payer.ID, Amount: 45_000, At: now, Reason: "test"},
 				ledger.Audit{At: now, Actor: "test", Action: "test"})
 			if err != nil {
 				t.Fatal(err)
 			}
-			want.Balance = 5_000
+			want.Posted = 5_000
 		}
 		fields, refusal := call.Settle(t.Context(), mcp.OutcomeResult, nil)
 		call.Close(t.Context())
 		if poor != (refusal != nil) || poor == (len(fields) > 0) || poor == call.Captured() {
 			t.Errorf("poor %t: %v, %v, captured %t", poor, fields, refusal, call.Captured())
 		}
-		if got := b.purse(t, false); got != want {
-			t.Errorf("poor %t: purse %+v, want %+v", poor, got, want)
+		if got := b.balance(t, false); got != want {
+			t.Errorf("poor %t: balance %+v, want %+v", poor, got, want)
 		}
 	}
 }
@@ -126,7 +126,7 @@ func TestEveryStoreErrorDenies(t *testing.T) {
 				t.Errorf("%v at the capture: the answer is let go", err)
 			}
 			call.Close(context.Background())
-			if p := b.purse(t, false); p.Balance != 50_000 {
+			if p := b.balance(t, false); p.Posted != 50_000 {
 				t.Errorf("%v: %+v was charged", err, p)
 			}
 		}

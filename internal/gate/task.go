@@ -28,25 +28,25 @@ type Task struct {
 }
 
 // task finds the task that the message is about. Asking for a task lets its
-// reservation live on, and its bond.
+// reservation live on, and its binding.
 func (g *Gate) task(ctx context.Context, key *keys.Key, m *mcp.Message) (*Task, *Refusal) {
-	bond, ours, refusal := g.bound(ctx, boundTask, ownerOf(key), m.TaskID)
+	binding, ours, refusal := g.bound(ctx, boundTask, ownerOf(key), m.TaskID)
 	if refusal != nil {
 		return nil, refusal
 	}
 	if !ours {
 		return nil, g.unknownTask(ctx, m)
 	}
-	kept, err := readTask(bond.Payload)
+	kept, err := readTask(binding.Payload)
 	if err != nil {
-		return nil, &Refusal{Code: PlatformUnavailable, Cause: err}
+		return nil, &Refusal{Code: StoreUnavailable, Cause: err}
 	}
 	if refusal := g.permitTicket(key, &kept.ticket); refusal != nil {
 		return nil, refusal
 	}
-	if now := g.Now(); bond.Until.Sub(now) < bondLife/2 {
-		bond.Until = now.Add(bondLife)
-		if refusal := g.bind(ctx, bond); refusal != nil {
+	if now := g.Now(); binding.Until.Sub(now) < bondLife/2 {
+		binding.Until = now.Add(bondLife)
+		if refusal := g.bind(ctx, binding); refusal != nil {
 			return nil, refusal
 		}
 	}
@@ -209,13 +209,13 @@ func (t *Task) pay(ctx context.Context, outcome mcp.Outcome, answer []byte, embe
 	}
 	c.stopRenewal()
 	// The answer is not kept for who sends the call itself again: it is no answer to it.
-	purse, err := c.take(ctx, nil)
+	balance, err := c.take(ctx, nil)
 	if err != nil {
 		c.count(ResultFailed)
 		return nil, t.withheld(err)
 	}
 	t.fresh = !c.stands
-	return c.fields(purse), nil
+	return c.fields(balance), nil
 }
 
 // withheld says why the result of a task cannot be had. The task stays, and

@@ -63,11 +63,11 @@ const taskDone = `{"jsonrpc":"2.0","id":1,"result":{"taskId":"t","status":"compl
 // A task's result is paid when it first passes, in whatever form it comes, and
 // is free from then on; what is not charged gives the reservation back.
 func TestTaskSettles(t *testing.T) {
-	reserved, paid, unpaid := ledger.Purse{Balance: 50_000, Reserved: 10_000}, ledger.Purse{Balance: 40_000}, ledger.Purse{Balance: 50_000}
+	reserved, paid, unpaid := ledger.Balance{Posted: 50_000, Reserved: 10_000}, ledger.Balance{Posted: 40_000}, ledger.Balance{Posted: 50_000}
 	for name, c := range map[string]struct {
 		method, answer string
 		outcome        mcp.Outcome
-		want           ledger.Purse
+		want           ledger.Balance
 	}{
 		"a result":             {mcp.MethodTaskResult, "", mcp.OutcomeResult, paid},
 		"an error of the tool": {mcp.MethodTaskResult, "", mcp.OutcomeToolError, unpaid},
@@ -96,11 +96,11 @@ func TestTaskSettles(t *testing.T) {
 				if _, refusal := task.Settle(ctx, c.outcome, []byte(c.answer)); refusal != nil {
 					t.Fatal(refusal)
 				}
-				if got := b.purse(t, false); got != c.want {
-					t.Errorf("purse %+v, want %+v", got, c.want)
+				if got := b.balance(t, false); got != c.want {
+					t.Errorf("balance %+v, want %+v", got, c.want)
 				}
 			}
-			if want := map[ledger.Purse]string{reserved: "[suspended]", paid: "[suspended captured]", unpaid: "[suspended released]"}[c.want]; fmt.Sprint(*b.meter) != want {
+			if want := map[ledger.Balance]string{reserved: "[suspended]", paid: "[suspended captured]", unpaid: "[suspended released]"}[c.want]; fmt.Sprint(*b.meter) != want {
 				t.Errorf("counted %v, want %s", *b.meter, want)
 			}
 		})
@@ -149,8 +149,8 @@ func TestTaskRelease(t *testing.T) {
 			t.Fatal(refusal)
 		}
 		task.Release(ctx)
-		if got := b.purse(t, false); got != (ledger.Purse{Balance: 40_000}) {
-			t.Fatalf("purse %+v", got)
+		if got := b.balance(t, false); got != (ledger.Balance{Posted: 40_000}) {
+			t.Fatalf("balance %+v", got)
 		}
 	}
 	if len(b.left.noted) != 0 {
@@ -264,7 +264,7 @@ func TestExpiredTask(t *testing.T) {
 		if amount < 0 {
 			from, to, amount = to, from, -amount
 		}
-		_, _, err := b.store.Post(ctx, ledger.Transaction{ID: b.newID("txn_"), Kind: ledger.KindAdjustment, Debtor: from, Creditor: to, Amount: amount, At: now, Reason: "test"},
+		_, _, err := b.store.PostTransaction(ctx, ledger.Transaction{ID: b.newID("txn_"), Kind: ledger.KindAdjustment, Debtor: from, Creditor: to, Amount: amount, At: now, Reason: "test"},
 			ledger.Audit{At: now, Actor: "test", Action: "test"})
 		if err != nil {
 			t.Fatal(err)
@@ -293,8 +293,8 @@ func TestExpiredTask(t *testing.T) {
 	if refusal, fields := settle(); refusal != nil || len(fields) != 2 {
 		t.Errorf("got %v, %v", fields, refusal)
 	}
-	if got := b.purse(t, false); got != (ledger.Purse{Balance: 40_000}) {
-		t.Errorf("purse %+v", got)
+	if got := b.balance(t, false); got != (ledger.Balance{Posted: 40_000}) {
+		t.Errorf("balance %+v", got)
 	}
 }
 
@@ -308,11 +308,11 @@ type forgetful struct {
 // only returns the id of the one open reservation.
 func (f *forgetful) only(t *testing.T, b *bench) string {
 	t.Helper()
-	bond, ours, refusal := b.bound(context.Background(), boundTask, owner{b.payer.ID, string(keys.Live)}, "t")
+	binding, ours, refusal := b.bound(context.Background(), boundTask, owner{b.payer.ID, string(keys.Live)}, "t")
 	if !ours || refusal != nil {
 		t.Fatal(ours, refusal)
 	}
-	kept, err := readTask(bond.Payload)
+	kept, err := readTask(binding.Payload)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -322,11 +322,11 @@ func (f *forgetful) only(t *testing.T, b *bench) string {
 
 func (*forgetful) Renew(context.Context, string) error { return ledger.ErrNotFound }
 
-func (*forgetful) Capture(context.Context, string, []byte) (ledger.Charge, ledger.Purse, error) {
-	return ledger.Charge{}, ledger.Purse{}, ledger.ErrNotFound
+func (*forgetful) Capture(context.Context, string, []byte) (ledger.Charge, ledger.Balance, error) {
+	return ledger.Charge{}, ledger.Balance{}, ledger.ErrNotFound
 }
 
-func (f *forgetful) Charge(ctx context.Context, _ string, o ledger.Order, terms ledger.Terms, answer []byte) (ledger.Charge, ledger.Purse, error) {
+func (f *forgetful) Charge(ctx context.Context, _ string, o ledger.Order, terms ledger.Terms, answer []byte) (ledger.Charge, ledger.Balance, error) {
 	return f.Ledger.Charge(ctx, f.charge, o, terms, answer)
 }
 
@@ -356,11 +356,11 @@ func TestAcceptanceWithheld(t *testing.T) {
 	if err := b.store.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if refusal := b.Bind(ctx, key, &Ticket{Method: "tools/call"}, mcp.OutcomeTask, acceptance("u")); refusal == nil || refusal.Code != PlatformUnavailable {
+	if refusal := b.Bind(ctx, key, &Ticket{Method: "tools/call"}, mcp.OutcomeTask, acceptance("u")); refusal == nil || refusal.Code != StoreUnavailable {
 		t.Errorf("a store that is closed: %v", refusal)
 	}
 	m := mcp.Message{Kind: mcp.KindRequest, Method: mcp.MethodTaskGet, TaskID: "t"}
-	if _, refusal := b.Admit(ctx, key, mcp.EraSession, &m); refusal == nil || refusal.Code != PlatformUnavailable {
+	if _, refusal := b.Admit(ctx, key, mcp.EraSession, &m); refusal == nil || refusal.Code != StoreUnavailable {
 		t.Errorf("a store that is closed: %v", refusal)
 	}
 }
@@ -370,8 +370,8 @@ func TestTaskPayload(t *testing.T) {
 	for _, want := range []remembered{
 		{deadline: time.Unix(1_800_000_000, 0)},
 		{deadline: time.Unix(1, 0), ticket: Ticket{Charge: "chg_1", entry: "e", on: pricing.Success | pricing.ToolError,
-			order: ledger.Order{Key: "k", Lineage: "l", Tool: "t", Amount: 7, Fee: 1, FeeTo: "f", Sandbox: true},
-			retry: ledger.Retry{Key: "r", Fingerprint: [32]byte{9}}}},
+			order: ledger.Order{Key: "k", Lineage: "l", Tool: "t", Amount: 7, Fee: 1, FeeTo: "f", Test: true},
+			retry: ledger.Idempotency{Key: "r", Fingerprint: [32]byte{9}}}},
 	} {
 		payload := want.payload()
 		got, err := readTask(payload)
@@ -424,15 +424,15 @@ func TestResumedTask(t *testing.T) {
 	if _, refusal := report.Settle(ctx, mcp.OutcomeResult, []byte(`{"jsonrpc":"2.0","id":7,"result":{"taskId":"t","status":"working"}}`)); refusal != nil {
 		t.Errorf("a report: %v", refusal)
 	}
-	if got := b.purse(t, false); got != (ledger.Purse{Balance: 50_000, Reserved: 10_000}) {
-		t.Errorf("purse %+v", got)
+	if got := b.balance(t, false); got != (ledger.Balance{Posted: 50_000, Reserved: 10_000}) {
+		t.Errorf("balance %+v", got)
 	}
 	for range 2 {
 		if fields, refusal := resumed(mcp.MethodTaskResult).Settle(ctx, mcp.OutcomeResult, nil); refusal != nil || len(fields) != 2 {
 			t.Errorf("the result: %v, %v", fields, refusal)
 		}
 	}
-	if got := b.purse(t, false); got != (ledger.Purse{Balance: 40_000}) {
-		t.Errorf("purse %+v", got)
+	if got := b.balance(t, false); got != (ledger.Balance{Posted: 40_000}) {
+		t.Errorf("balance %+v", got)
 	}
 }

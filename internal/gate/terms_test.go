@@ -38,12 +38,12 @@ func (b *bench) settled(t *testing.T, secret, message string, outcome mcp.Outcom
 // is held for it.
 func (b *bench) refusedWith(t *testing.T, secret, message string, code Code) *Refusal {
 	t.Helper()
-	held := b.purse(t, false).Reserved
+	held := b.balance(t, false).Reserved
 	_, refusal := b.call(t, secret, message)
 	if refusal == nil || refusal.Code != code {
 		t.Fatalf("got %v, want %s", refusal, code)
 	}
-	if now := b.purse(t, false).Reserved; now != held {
+	if now := b.balance(t, false).Reserved; now != held {
 		t.Errorf("%s is reserved for a refused call", now-held)
 	}
 	return refusal
@@ -136,8 +136,8 @@ func TestRepeat(t *testing.T) {
 	}
 	again.Release(context.Background()) // what the first call paid is not its to give back
 	again.Close(context.Background())
-	if got := b.purse(t, false); got != (ledger.Purse{Balance: 40_000}) || !again.Captured() {
-		t.Errorf("purse %+v", got)
+	if got := b.balance(t, false); got != (ledger.Balance{Posted: 40_000}) || !again.Captured() {
+		t.Errorf("balance %+v", got)
 	}
 	if fmt.Sprint(*b.meter) != "[captured replayed]" {
 		t.Errorf("counted %v", *b.meter)
@@ -166,13 +166,13 @@ func TestRepeatRefused(t *testing.T) {
 	if r := b.refusedWith(t, secret, message, CallInFlight); r.RetryAfter <= 0 {
 		t.Errorf("it is not told when to come again: %+v", r)
 	}
-	b.refusedWith(t, secret, sentAgain(1, "success", "k", `{"n":2}`), RetryKeyReused)
+	b.refusedWith(t, secret, sentAgain(1, "success", "k", `{"n":2}`), IdempotencyKeyReused)
 	if _, refusal := first.Settle(context.Background(), mcp.OutcomeResult, nil); refusal != nil { // not at hand: too long
 		t.Fatal(refusal)
 	}
 	b.refusedWith(t, secret, message, ResultGone)
 	for _, other := range []string{sentAgain(1, "success", "k", `{"n":1.0}`), sentAgain(1, "cheap", "k", `{"n":1}`)} {
-		b.refusedWith(t, secret, other, RetryKeyReused)
+		b.refusedWith(t, secret, other, IdempotencyKeyReused)
 	}
 	b.settled(t, secret, sentAgain(1, "success", "other", `{"n":1}`), mcp.OutcomeResult, nil)
 	b.settled(t, b.key(t, nil), message, mcp.OutcomeResult, nil) // another lineage
@@ -199,8 +199,8 @@ func TestNoChargeFreesTheKey(t *testing.T) {
 	} else {
 		call.Close(context.Background())
 	}
-	if got := b.purse(t, false); got != (ledger.Purse{Balance: 50_000}) {
-		t.Errorf("purse %+v", got)
+	if got := b.balance(t, false); got != (ledger.Balance{Posted: 50_000}) {
+		t.Errorf("balance %+v", got)
 	}
 }
 
@@ -216,9 +216,9 @@ func TestFreeQuota(t *testing.T) {
 		if i == 2 {
 			tool, price = "cheap", 10_000
 		}
-		before := b.purse(t, false).Balance
+		before := b.balance(t, false).Posted
 		call, fields := b.settled(t, secret, toolCall(tool), mcp.OutcomeResult, nil)
-		if got := before - b.purse(t, false).Balance; got != price {
+		if got := before - b.balance(t, false).Posted; got != price {
 			t.Errorf("call %d took %s, want %s", i, got, price)
 		}
 		var charge chargeField
@@ -258,7 +258,7 @@ func TestFeeIsInTheOrder(t *testing.T) {
 	b.policy.Fee, b.policy.FeeTo = share, "acct_operator"
 	for price, fee := range map[ledger.Amount]ledger.Amount{10_000: 250, 39: 0, 40: 1, 79: 1, 80: 2, 1: 0} {
 		o := b.order(key, "tool", price)
-		want := ledger.Order{Account: "acct_1", Provider: b.earner.ID, Key: "key_1", Lineage: "key_0", Server: "weather", Tool: "tool", Amount: price, Fee: fee, Sandbox: true}
+		want := ledger.Order{Account: "acct_1", Provider: b.earner.ID, Key: "key_1", Lineage: "key_0", Server: "weather", Tool: "tool", Amount: price, Fee: fee, Test: true}
 		if fee > 0 {
 			want.FeeTo = "acct_operator"
 		}
@@ -281,7 +281,7 @@ func TestTerms(t *testing.T) {
 	got := b.terms(&keys.Key{Limits: &keys.Limits{Call: 1, Day: 2, Month: 3}}, m)
 	want := ledger.Terms{
 		Key: ledger.Caps{Call: 1, Day: 2, Month: 3}, Server: ledger.Caps{Day: 5}, FreeCalls: 9,
-		Retry: ledger.Retry{Key: "again", Fingerprint: mcp.Fingerprint(m)},
+		Idempotency: ledger.Idempotency{Key: "again", Fingerprint: mcp.Fingerprint(m)},
 	}
 	if got != want {
 		t.Errorf("terms %+v, want %+v", got, want)

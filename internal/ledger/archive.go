@@ -70,7 +70,7 @@ type Entry struct {
 	Debtor   string `json:"debtor"`
 	Creditor string `json:"creditor"`
 	Amount   Amount `json:"amount"`
-	Sandbox  bool   `json:"sandbox,omitempty"`
+	Test     bool   `json:"test,omitempty"`
 	At       int64  `json:"at"` // microseconds since 1970, UTC
 	Key      string `json:"key,omitempty"`
 	Lineage  string `json:"lineage,omitempty"`
@@ -85,25 +85,25 @@ type Entry struct {
 }
 
 // Balance is what an account has at one point of the journal.
-type Balance struct {
+type RunningBalance struct {
 	Account string `json:"account"`
 	Live    Amount `json:"live"`
-	Sandbox Amount `json:"sandbox"`
+	Test    Amount `json:"test"`
 	Paid    int64  `json:"paid"`   // the last transaction that it paid, 0 for none
 	Earned  int64  `json:"earned"` // the last transaction that it earned, 0 for none
 }
 
 // Move books a transaction on one of its accounts.
-func (b *Balance) Move(e *Entry, amount Amount) error {
-	purse := &b.Live
-	if e.Sandbox {
-		purse = &b.Sandbox
+func (b *RunningBalance) Move(e *Entry, amount Amount) error {
+	balance := &b.Live
+	if e.Test {
+		balance = &b.Test
 	}
-	sum, err := purse.Add(amount)
+	sum, err := balance.Add(amount)
 	if err != nil {
 		return fmt.Errorf("transaction %d: %w", e.Seq, err)
 	}
-	*purse = sum
+	*balance = sum
 	if amount < 0 || amount == 0 && b.Account == e.Debtor {
 		b.Paid = e.Seq
 	}
@@ -128,7 +128,7 @@ type ArchivePart struct {
 	Previous Sum   // of the file before; zero for none
 	// Opening and Closing are the balances of the accounts that the part moves,
 	// in the order of their ids.
-	Opening, Closing []Balance
+	Opening, Closing []RunningBalance
 	Carried          []Carried // that transactions of this part belong to, by Seq
 	Entries          []Entry
 }
@@ -175,7 +175,7 @@ func (p *ArchivePart) Accounts() []string {
 // that the part moves.
 func (p *ArchivePart) Close() error {
 	p.Closing = slices.Clone(p.Opening)
-	at := make(map[string]*Balance, len(p.Closing))
+	at := make(map[string]*RunningBalance, len(p.Closing))
 	for i := range p.Closing {
 		at[p.Closing[i].Account] = &p.Closing[i]
 	}
@@ -193,7 +193,7 @@ func (p *ArchivePart) Close() error {
 }
 
 // book moves both accounts of a transaction, which may be one.
-func book(e *Entry, debtor, creditor *Balance) error {
+func book(e *Entry, debtor, creditor *RunningBalance) error {
 	if err := debtor.Move(e, -e.Amount); err != nil {
 		return err
 	}
@@ -201,23 +201,23 @@ func book(e *Entry, debtor, creditor *Balance) error {
 }
 
 // Book moves the accounts of a transaction in a set of balances.
-func (e *Entry) Book(balances map[string]*Balance) error {
+func (e *Entry) Book(balances map[string]*RunningBalance) error {
 	for _, id := range [...]string{e.Debtor, e.Creditor} {
 		if balances[id] == nil {
-			balances[id] = &Balance{Account: id}
+			balances[id] = &RunningBalance{Account: id}
 		}
 	}
 	return book(e, balances[e.Debtor], balances[e.Creditor])
 }
 
 // SumBalances returns what tells whether two sets of balances are the same.
-func SumBalances(balances []Balance) Sum {
+func SumBalances(balances []RunningBalance) Sum {
 	sorted := slices.Clone(balances)
-	slices.SortFunc(sorted, func(a, b Balance) int { return strings.Compare(a.Account, b.Account) })
+	slices.SortFunc(sorted, func(a, b RunningBalance) int { return strings.Compare(a.Account, b.Account) })
 	h := sha256.New()
 	for _, b := range sorted {
 		if b.Paid != 0 || b.Earned != 0 {
-			fmt.Fprintf(h, "%q %d %d %d %d\n", b.Account, b.Live, b.Sandbox, b.Paid, b.Earned)
+			fmt.Fprintf(h, "%q %d %d %d %d\n", b.Account, b.Live, b.Test, b.Paid, b.Earned)
 		}
 	}
 	return Sum(h.Sum(nil))

@@ -7,7 +7,7 @@
 // creditor, so that its entries sum to zero by construction. Credits enter
 // from the system account Funding, whose balance is minus all that was ever
 // topped up. A test key's movements are kept apart by the Sandbox mark, and an
-// account has two purses that never mix.
+// account has two balances that never mix.
 package ledger
 
 import (
@@ -27,28 +27,28 @@ type Account struct {
 	ID          string // "acct_" and a UUIDv7
 	Name        string // unique in any case; see ValidName and FoldName
 	CreatedAt   time.Time
-	CreditLimit Amount // how far below zero the live purse may go; 0 by default
+	CreditLimit Amount // how far below zero the live balance may go; 0 by default
 	Caps        Caps   // on what all its keys spend, at all servers together
-	Live        Purse
-	Sandbox     Purse // what test keys spend; no credit limit
+	Live        Balance
+	Test        Balance // what test keys spend; no credit limit
 }
 
-// Purse returns the purse that a call of that environment spends from.
-func (a *Account) Purse(sandbox bool) Purse {
-	if sandbox {
-		return a.Sandbox
+// Balance returns the balance that a call of that environment spends from.
+func (a *Account) Balance(test bool) Balance {
+	if test {
+		return a.Test
 	}
 	return a.Live
 }
 
-// Purse is one balance of an account and what open reservations hold of it.
-type Purse struct {
-	Balance  Amount
+// Balance is one balance of an account and what open reservations hold of it.
+type Balance struct {
+	Posted   Amount
 	Reserved Amount
 }
 
 // Available is what may still be reserved without credit: Balance - Reserved.
-func (p Purse) Available() Amount { return p.Balance - p.Reserved }
+func (p Balance) Available() Amount { return p.Posted - p.Reserved }
 
 // MaxName is how long the name of an account may be: as long as an e-mail address
 // (RFC 5321, 4.5.3.1).
@@ -141,7 +141,7 @@ type Order struct {
 	Amount   Amount // the price; more than zero
 	Fee      Amount // what of the amount goes on from the provider to FeeTo; at most the amount
 	FeeTo    string // the operator's account (account id); "" without a fee
-	Sandbox  bool   // by a test key
+	Test     bool   // by a test key
 	// Settler is the lineage of the gateway's or provider's key that asked a
 	// platform for the reservation, and alone may settle it there; "" for what
 	// the store's own process reserves.
@@ -209,7 +209,7 @@ type Transaction struct {
 	Debtor   string // account id
 	Creditor string // account id
 	Amount   Amount // more than zero; zero for a charge that a free quota has paid
-	Sandbox  bool
+	Test     bool
 	At       time.Time
 	Reason   string // why, in the operator's words; empty for charges
 	Charge   string // for refunds and fees: the id of the charge that they belong to
@@ -266,7 +266,7 @@ var (
 	// ErrSettled says that the charge has left the state that the operation
 	// needs, such as a capture of what was released or expired.
 	ErrSettled = errors.New("charge is settled already")
-	// ErrInsufficient says that the purse cannot pay; see InsufficientError.
+	// ErrInsufficient says that the balance cannot pay; see InsufficientError.
 	ErrInsufficient = errors.New("insufficient balance")
 	// ErrInvalid says that what was asked for cannot be meant, such as a cursor
 	// that no listing gave.
@@ -276,15 +276,15 @@ var (
 	ErrUnavailable = errors.New("ledger unavailable")
 )
 
-// InsufficientError is an ErrInsufficient with the purse as it was found.
+// InsufficientError is an ErrInsufficient with the balance as it was found.
 type InsufficientError struct {
-	Purse  Purse
-	Needed Amount
+	Balance Balance
+	Needed  Amount
 }
 
 // Error says how much was needed and how much was there.
 func (e *InsufficientError) Error() string {
-	return fmt.Sprintf("insufficient balance: %s needed, %s available", e.Needed, e.Purse.Available())
+	return fmt.Sprintf("insufficient balance: %s needed, %s available", e.Needed, e.Balance.Available())
 }
 
 // Unwrap makes errors.Is(err, ErrInsufficient) hold.

@@ -43,12 +43,12 @@ func TestFoldName(t *testing.T) {
 	}
 }
 
-// TestPurses: the two purses of an account are told apart, and what is
+// TestBalances: the two balances of an account are told apart, and what is
 // reserved is not available.
-func TestPurses(t *testing.T) {
-	a := ledger.Account{Live: ledger.Purse{Balance: 10, Reserved: 3}, Sandbox: ledger.Purse{Balance: -2}}
-	if a.Purse(false) != a.Live || a.Purse(true) != a.Sandbox {
-		t.Error("the purses are mixed up")
+func TestBalances(t *testing.T) {
+	a := ledger.Account{Live: ledger.Balance{Posted: 10, Reserved: 3}, Test: ledger.Balance{Posted: -2}}
+	if a.Balance(false) != a.Live || a.Balance(true) != a.Test {
+		t.Error("the balances are mixed up")
 	}
 	if got := a.Live.Available(); got != 7 {
 		t.Errorf("%s is available, want 7", got)
@@ -57,7 +57,7 @@ func TestPurses(t *testing.T) {
 
 // TestInsufficientError is an ErrInsufficient and says how much was there.
 func TestInsufficientError(t *testing.T) {
-	var err error = &ledger.InsufficientError{Purse: ledger.Purse{Balance: 15_000, Reserved: 5_000}, Needed: 20_000}
+	var err error = &ledger.InsufficientError{Balance: ledger.Balance{Posted: 15_000, Reserved: 5_000}, Needed: 20_000}
 	if !errors.Is(err, ledger.ErrInsufficient) {
 		t.Error("it is no ErrInsufficient")
 	}

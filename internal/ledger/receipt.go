@@ -29,7 +29,7 @@ type Receipt struct {
 // NewReceipt returns the receipt of a captured charge.
 func NewReceipt(c *Charge, currency string) Receipt {
 	environment := "live"
-	if c.Sandbox {
+	if c.Test {
 		environment = "test"
 	}
 	return Receipt{

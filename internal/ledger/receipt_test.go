@@ -19,7 +19,7 @@ func signer(n byte) *ledger.Signer { return ledger.NewSigner([ed25519.SeedSize]b
 func aReceipt() ledger.Receipt {
 	return ledger.NewReceipt(&ledger.Charge{
 		ID: "chg_1", State: ledger.Captured, At: time.Date(2026, 7, 28, 12, 0, 0, 999, time.UTC),
-		Order: ledger.Order{Account: "acct_1", Server: "weather", Tool: "get_forecast", Amount: 10_000, Sandbox: true},
+		Order: ledger.Order{Account: "acct_1", Server: "weather", Tool: "get_forecast", Amount: 10_000, Test: true},
 	}, "USD")
 }
 

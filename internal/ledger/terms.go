@@ -38,7 +38,7 @@ type Terms struct {
 	// server cost nothing. Calls that are released do not count.
 	FreeCalls int64
 	// Retry lets the caller send the call again; its zero value does not.
-	Retry Retry
+	Idempotency Idempotency
 	// Proof is that of a key of the paying account, see keys.Key. A store that
 	// is a platform wants it, others pass it over.
 	Proof string
@@ -47,7 +47,7 @@ type Terms struct {
 // Retry marks a call that its caller may send again, to have the first answer
 // instead of a second run. Keys of one lineage at one server are told apart by
 // their text.
-type Retry struct {
+type Idempotency struct {
 	Key         string   // of the caller's choice, 1 to MaxRetryKey bytes; "" for none
 	Fingerprint [32]byte // of what is called; the same key with another one is an error
 }
@@ -55,27 +55,27 @@ type Retry struct {
 // Bounds of what is kept for callers that call again.
 const (
 	// MaxRetryKey bounds the key of a Retry in bytes.
-	MaxRetryKey = 256
+	MaxIdempotencyKey = 256
 	// MaxAnswer bounds an answer that is kept, in bytes. Of a longer one only
 	// the key is remembered, so that it is not run again.
 	MaxAnswer = 1 << 20
 	// RetryLife is for how long after its capture a call may be repeated.
-	RetryLife = 24 * time.Hour
+	IdempotencyLife = 24 * time.Hour
 )
 
 // Reservation is what Reserve gives.
 type Reservation struct {
-	Purse  Purse // of the payer, after it
-	Waived bool  // the call costs nothing, by Terms.FreeCalls
+	Balance Balance // of the payer, after it
+	Waived  bool    // the call costs nothing, by Terms.FreeCalls
 	// First is set if the call was answered before. Nothing is reserved then.
-	First *Answer
+	First *StoredResponse
 }
 
 // Answer is the kept answer of a captured call.
-type Answer struct {
-	Charge Charge
-	Purse  Purse  // of the payer, now
-	Body   []byte // as it was given to Capture
+type StoredResponse struct {
+	Charge  Charge
+	Balance Balance // of the payer, now
+	Body    []byte  // as it was given to Capture
 }
 
 // Errors of Reserve about a call that is sent again.
@@ -117,7 +117,7 @@ type Cap struct {
 	Account string // the payer's id
 	Lineage string // of the paying key
 	Server  string // that was called
-	Sandbox bool
+	Test    bool
 	Amount  Amount    // the cap
 	Spent   Amount    // captured in the period; 0 for PerCall
 	Held    Amount    // reserved in the period; 0 for PerCall

@@ -102,15 +102,15 @@ func TestRetryKey(t *testing.T) {
 	body := func(meta string) []byte {
 		return []byte(`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"pay","_meta":{` + meta + `}}}`)
 	}
-	long := strings.Repeat("k", MaxRetryKey)
+	long := strings.Repeat("k", MaxIdempotencyKey)
 	for meta, want := range map[string]string{
 		`"dev.farebox/idempotency-key":"order-7"`:             "order-7",
 		`"dev.farebox/idempotency-k\u0065y":"\u006f"`:         "o",
 		fmt.Sprintf(`"dev.farebox/idempotency-key":%q`, long): long,
 		``: "",
 	} {
-		if m, err := Decode(body(meta)); err != nil || m.RetryKey != want {
-			t.Errorf("%s: %q, %v", meta, m.RetryKey, err)
+		if m, err := Decode(body(meta)); err != nil || m.IdempotencyKey != want {
+			t.Errorf("%s: %q, %v", meta, m.IdempotencyKey, err)
 		}
 	}
 	for _, meta := range []string{
@@ -120,7 +120,7 @@ func TestRetryKey(t *testing.T) {
 		`"dev.farebox/idempotency-key":"a","dev.farebox/idempotency-key":"b"`,
 	} {
 		if m, err := Decode(body(meta)); err == nil {
-			t.Errorf("%s is accepted with the key %q", meta, m.RetryKey)
+			t.Errorf("%s is accepted with the key %q", meta, m.IdempotencyKey)
 		}
 	}
 }

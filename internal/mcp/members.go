@@ -148,8 +148,8 @@ func (d *decoder) metaMember() bool {
 			d.refuse(InvalidParams, d.lex.start, "the highest price in _meta must be a decimal in a string, as in \"0.05\"")
 		}
 	case metaRetryKey:
-		if d.msg.RetryKey = d.stringValue(t); d.msg.RetryKey == "" || len(d.msg.RetryKey) > MaxRetryKey {
-			d.msg.RetryKey = ""
+		if d.msg.IdempotencyKey = d.stringValue(t); d.msg.IdempotencyKey == "" || len(d.msg.IdempotencyKey) > MaxIdempotencyKey {
+			d.msg.IdempotencyKey = ""
 			d.refuse(InvalidParams, d.lex.start, retryKeyForm)
 		}
 	}
@@ -159,7 +159,7 @@ func (d *decoder) metaMember() bool {
 
 // MaxRetryKey bounds the key by which a caller may send a request again, in
 // bytes.
-const MaxRetryKey = 256
+const MaxIdempotencyKey = 256
 
 const retryKeyForm = "the idempotency key must be a string of 1 to 256 bytes"
 

@@ -144,7 +144,7 @@ type Message struct {
 	Meta            []byte // raw params._meta, an object; nil if absent
 	ProtocolVersion string // _meta["io.modelcontextprotocol/protocolVersion"]; "" if absent
 	MaxPrice        string // _meta["dev.farebox/max-price"], unescaped; "" if absent
-	RetryKey        string // _meta["dev.farebox/idempotency-key"], unescaped, of 1 to MaxRetryKey bytes; "" if absent
+	IdempotencyKey  string // _meta["dev.farebox/idempotency-key"], unescaped, of 1 to MaxRetryKey bytes; "" if absent
 	Task            bool   // params.task is there, whatever its value (tasks of 2025-11-25)
 	Follow          bool   // params.requestState or params.inputResponses is there (2026-07-28)
 	HasState        bool   // params.requestState is there, a string (2026-07-28)

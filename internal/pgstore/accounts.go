@@ -33,7 +33,7 @@ func scanAccount(row pgx.CollectableRow) (a accountRow, err error) {
 	var created time.Time
 	err = row.Scan(&a.n, &a.ID, &a.Name, &created, (*int64)(&a.CreditLimit),
 		(*int64)(&a.Caps.Call), (*int64)(&a.Caps.Day), (*int64)(&a.Caps.Month),
-		(*int64)(&a.Live.Balance), (*int64)(&a.Live.Reserved), (*int64)(&a.Sandbox.Balance), (*int64)(&a.Sandbox.Reserved))
+		(*int64)(&a.Live.Posted), (*int64)(&a.Live.Reserved), (*int64)(&a.Test.Posted), (*int64)(&a.Test.Reserved))
 	a.ID, a.CreatedAt = unpack(a.ID), micro(created)
 	return a, err
 }
@@ -68,7 +68,7 @@ func (s *Store) account(ctx context.Context, where string, args ...any) (ledger.
 	return list[0].Account, nil
 }
 
-// CreateAccount makes an account with empty purses. Errors: ledger.ErrExists if
+// CreateAccount makes an account with empty balances. Errors: ledger.ErrExists if
 // the name is taken, ErrConflict if the id is; a name that ledger.ValidName
 // refuses is an error, too.
 func (s *Store) CreateAccount(ctx context.Context, a ledger.Account, audit ledger.Audit) error {
@@ -215,13 +215,13 @@ const selectUsage = `SELECT ` +
 
 // Usage returns what the account has spent now, and what of it the keys of the
 // lineage have; of live or test credits. Errors: ledger.ErrNotFound.
-func (s *Store) Usage(ctx context.Context, id, lineage string, sandbox bool) (u ledger.Usage, err error) {
+func (s *Store) Usage(ctx context.Context, id, lineage string, test bool) (u ledger.Usage, err error) {
 	if err := ctx.Err(); err != nil {
 		return u, err
 	}
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	err = s.row(ctx, selectUsage, []any{s.shift(), pack(id), pack(lineage), sandbox},
+	err = s.row(ctx, selectUsage, []any{s.shift(), pack(id), pack(lineage), test},
 		(*int64)(&u.Account.Day), (*int64)(&u.Account.Month), (*int64)(&u.Key.Day), (*int64)(&u.Key.Month))
 	if err = found(ctx, err); errors.Is(err, ledger.ErrNotFound) {
 		err = fmt.Errorf("account %q: %w", id, err)

@@ -56,7 +56,7 @@ func applyArgs(list []*operation, shift int64, alone bool) []any {
 			continue
 		}
 		d, t := &o.order, &o.terms
-		sandboxes[i] = d.Sandbox
+		sandboxes[i] = d.Test
 		for j, text := range [...]string{d.Account, d.Provider, d.Key, d.Lineage, d.Server, d.Tool, d.FeeTo, d.Settler} {
 			texts[j][i] = pack(text)
 		}
@@ -65,7 +65,7 @@ func applyArgs(list []*operation, shift int64, alone bool) []any {
 			amounts[j][i] = int64(amount)
 		}
 		if o.mark != nil {
-			marks[i], prints[i] = asUUID(*o.mark), t.Retry.Fingerprint[:]
+			marks[i], prints[i] = asUUID(*o.mark), t.Idempotency.Fingerprint[:]
 		}
 	}
 	return []any{shift, alone, int64(maxRetries), int64(maxRetriesEach), ops, ids, texts[0], texts[1], texts[2], texts[3], texts[4],
@@ -77,25 +77,25 @@ func asUUID(u uuid.UUID) pgtype.UUID { return pgtype.UUID{Bytes: u, Valid: true}
 
 // outcome is what apply says of an operation.
 type outcome struct {
-	code   int16
-	purse  ledger.Purse
-	waived bool
-	facts  []int64       // of a refusal
-	near   []int64       // caps that are nearly spent, five figures each
-	charge uuid.UUID     // of the first answer
-	fresh  bool          // reserved now, not before
-	known  ledger.Charge // of captures
+	code    int16
+	balance ledger.Balance
+	waived  bool
+	facts   []int64       // of a refusal
+	near    []int64       // caps that are nearly spent, five figures each
+	charge  uuid.UUID     // of the first answer
+	fresh   bool          // reserved now, not before
+	known   ledger.Charge // of captures
 }
 
 // scanOutcome reads a row of applyQuery.
 func scanOutcome(rows pgx.Rows) (ord int64, out outcome, err error) {
 	var balance, reserved, amount, fee, refunded *int64
-	var waived, sandbox, made *bool
+	var waived, test, made *bool
 	var charge pgtype.UUID
 	var at time.Time
 	var texts [8]*string
 	err = rows.Scan(&ord, &out.code, &balance, &reserved, &waived, &out.facts, &out.near, &charge, &at,
-		&texts[0], &texts[1], &texts[2], &texts[3], &texts[4], &texts[5], &amount, &fee, &texts[6], &sandbox, &refunded, &texts[7], &made)
+		&texts[0], &texts[1], &texts[2], &texts[3], &texts[4], &texts[5], &amount, &fee, &texts[6], &test, &refunded, &texts[7], &made)
 	if err != nil {
 		return 0, outcome{}, fmt.Errorf("reading an outcome: %w", err)
 	}
@@ -105,13 +105,13 @@ func scanOutcome(rows pgx.Rows) (ord int64, out outcome, err error) {
 		}
 		return unpack(*texts[i])
 	}
-	out.purse = ledger.Purse{Balance: ledger.Amount(value(balance)), Reserved: ledger.Amount(value(reserved))}
+	out.balance = ledger.Balance{Posted: ledger.Amount(value(balance)), Reserved: ledger.Amount(value(reserved))}
 	out.waived, out.fresh, out.charge = value(waived), charge.Valid, charge.Bytes
 	out.known = ledger.Charge{
 		State: ledger.Captured, At: micro(at), Waived: out.waived, Refunded: ledger.Amount(value(refunded)), Made: value(made),
 		Order: ledger.Order{
 			Account: text(0), Provider: text(1), Key: text(2), Lineage: text(3), Server: text(4), Tool: text(5), FeeTo: text(6),
-			Amount: ledger.Amount(value(amount)), Fee: ledger.Amount(value(fee)), Sandbox: value(sandbox), Settler: text(7),
+			Amount: ledger.Amount(value(amount)), Fee: ledger.Amount(value(fee)), Test: value(test), Settler: text(7),
 		},
 	}
 	return ord, out, nil
@@ -143,7 +143,7 @@ func (o *operation) capOf(facts []int64, day int64) ledger.Cap {
 	order, period := o.orderOf(), capPeriods[facts[1]]
 	return ledger.Cap{
 		Holder: capHolders[facts[0]], Period: period, Account: order.Account, Lineage: order.Lineage, Server: order.Server,
-		Sandbox: order.Sandbox, Amount: ledger.Amount(facts[2]), Resets: period.Resets(int32(day)),
+		Test: order.Test, Amount: ledger.Amount(facts[2]), Resets: period.Resets(int32(day)),
 	}
 }
 
@@ -178,7 +178,7 @@ func (o *operation) refusal() error {
 	case codeSettled:
 		return ledger.ErrSettled
 	case codeInsufficient:
-		return &ledger.InsufficientError{Purse: out.purse, Needed: o.orderOf().Amount}
+		return &ledger.InsufficientError{Balance: out.balance, Needed: o.orderOf().Amount}
 	case codeCapped:
 		e := &ledger.CapError{Cap: o.capOf(out.facts, out.facts[5]), Needed: o.orderOf().Amount}
 		e.Spent, e.Held = ledger.Amount(out.facts[3]), ledger.Amount(out.facts[4])

@@ -145,7 +145,7 @@ func scanEntry(row pgx.CollectableRow, more ...any) (e ledger.Entry, err error) 
 	var id pgtype.UUID
 	var kind int
 	var at time.Time
-	fields := []any{&e.Seq, &id, &kind, &e.Debtor, &e.Creditor, (*int64)(&e.Amount), &e.Sandbox, &at, &e.Key, &e.Lineage, &e.Server, &e.Tool,
+	fields := []any{&e.Seq, &id, &kind, &e.Debtor, &e.Creditor, (*int64)(&e.Amount), &e.Test, &at, &e.Key, &e.Lineage, &e.Server, &e.Tool,
 		&e.Day, (*int64)(&e.Waived), (*int64)(&e.Fee), &e.FeeTo, &e.Ref, &e.Reason}
 	if err := row.Scan(append(fields, more...)...); err != nil {
 		return e, err
@@ -217,8 +217,8 @@ func archivePart(ctx context.Context, tx pgx.Tx, q *ledger.ArchiveQuery, end int
 	if err != nil {
 		return p, err
 	}
-	p.Opening, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (b ledger.Balance, err error) {
-		return b, row.Scan(&b.Account, (*int64)(&b.Live), (*int64)(&b.Sandbox), &b.Paid, &b.Earned)
+	p.Opening, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (b ledger.RunningBalance, err error) {
+		return b, row.Scan(&b.Account, (*int64)(&b.Live), (*int64)(&b.Test), &b.Paid, &b.Earned)
 	})
 	if err != nil {
 		return p, err

@@ -13,33 +13,33 @@ import (
 // Bind remembers a bond, in the place of the one of its server with its mark if
 // there is one, and returns when that is durable. Errors: ledger.ErrInvalid for
 // a payload that is too long, ledger.ErrUnavailable.
-func (s *Store) Bind(ctx context.Context, b ledger.Bond) error {
-	if len(b.Payload) > ledger.MaxBond {
-		return fmt.Errorf("%w: the payload of a bond is longer than %d bytes", ledger.ErrInvalid, ledger.MaxBond)
+func (s *Store) Bind(ctx context.Context, b ledger.Binding) error {
+	if len(b.Payload) > ledger.MaxBinding {
+		return fmt.Errorf("%w: the payload of a bond is longer than %d bytes", ledger.ErrInvalid, ledger.MaxBinding)
 	}
 	ctx, cancel := bounded(ctx)
 	defer cancel()
 	err := s.exec(ctx, `INSERT INTO bond (mark, server, account, until, payload) VALUES ($1, $2, $3, $4, $5)
 		ON CONFLICT (mark, server) DO UPDATE SET account = excluded.account, until = excluded.until, payload = excluded.payload`,
-		asUUID(uuid.UUID(b.Mark)), pack(b.Server), pack(b.Account), micro(b.Until), append([]byte{}, b.Payload...))
+		asUUID(uuid.UUID(b.HandleHash)), pack(b.Server), pack(b.Account), micro(b.Until), append([]byte{}, b.Payload...))
 	return failure(ctx, err)
 }
 
 // Bond returns the server's bond of that mark. Errors: ledger.ErrNotFound if there is
 // none or it has ended, ledger.ErrUnavailable.
-func (s *Store) Bond(ctx context.Context, server string, m ledger.Mark) (ledger.Bond, error) {
+func (s *Store) Binding(ctx context.Context, server string, m ledger.HandleHash) (ledger.Binding, error) {
 	if err := ctx.Err(); err != nil {
-		return ledger.Bond{}, err
+		return ledger.Binding{}, err
 	}
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	b := ledger.Bond{Server: server, Mark: m}
+	b := ledger.Binding{Server: server, HandleHash: m}
 	var until time.Time
 	err := s.row(ctx, `SELECT account, until, payload FROM bond WHERE mark = $1 AND server IN ($2, '') AND until > moved_clock($3)
 		ORDER BY server DESC LIMIT 1`, // bonds of older versions are of no server
 		[]any{asUUID(uuid.UUID(m)), pack(server), s.shift()}, &b.Account, &until, &b.Payload)
 	if err != nil {
-		return ledger.Bond{}, found(ctx, err)
+		return ledger.Binding{}, found(ctx, err)
 	}
 	b.Account, b.Until = unpack(b.Account), micro(until)
 	return b, nil

@@ -31,7 +31,7 @@ func scanCharge(row pgx.CollectableRow) (r chargeRow, err error) {
 	var id pgtype.UUID
 	var at time.Time
 	err = row.Scan(&r.seq, &id, &c.Account, &c.Provider, &c.Key, &c.Lineage, &c.Server, &c.Tool, (*int64)(&c.Amount), (*int64)(&c.Fee),
-		&c.FeeTo, &c.Sandbox, &at, &c.Waived, &c.Settler, (*int64)(&c.Refunded))
+		&c.FeeTo, &c.Test, &at, &c.Waived, &c.Settler, (*int64)(&c.Refunded))
 	for _, text := range []*string{&c.Account, &c.Provider, &c.Key, &c.Lineage, &c.Server, &c.Tool, &c.FeeTo, &c.Settler} {
 		*text = unpack(*text)
 	}
@@ -206,7 +206,7 @@ func scanTransaction(row pgx.CollectableRow) (r journalRow, err error) {
 	var id, charge pgtype.UUID
 	var kind int
 	var at time.Time
-	err = row.Scan(&r.seq, &id, &kind, &t.Debtor, &t.Creditor, (*int64)(&t.Amount), &t.Sandbox, &at, &t.Reason, &charge, &t.Key, &t.Server, &t.Tool)
+	err = row.Scan(&r.seq, &id, &kind, &t.Debtor, &t.Creditor, (*int64)(&t.Amount), &t.Test, &at, &t.Reason, &charge, &t.Key, &t.Server, &t.Tool)
 	if err != nil {
 		return r, err
 	}

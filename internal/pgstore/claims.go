@@ -9,7 +9,7 @@ import (
 
 // Claim takes the mark for that long, for all nodes. It reports false if somebody
 // has it. Errors wrap ledger.ErrUnavailable; then it may be taken all the same.
-func (s *Store) Claim(ctx context.Context, m ledger.Mark, life time.Duration) (bool, error) {
+func (s *Store) Claim(ctx context.Context, m ledger.HandleHash, life time.Duration) (bool, error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
 	tag, err := s.pool.Exec(ctx, `INSERT INTO claim AS c (mark, until) VALUES ($1, clock_timestamp() + $2::interval)
@@ -21,7 +21,7 @@ func (s *Store) Claim(ctx context.Context, m ledger.Mark, life time.Duration) (b
 }
 
 // Unclaim ends a claim, or has it end after that long.
-func (s *Store) Unclaim(ctx context.Context, m ledger.Mark, keep time.Duration) error {
+func (s *Store) Unclaim(ctx context.Context, m ledger.HandleHash, keep time.Duration) error {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
 	if keep > 0 {

@@ -14,7 +14,7 @@ import (
 func TestClaim(t *testing.T) {
 	one := fresh(t)
 	nodes := []*Store{one, opened(t, one.o)}
-	mark := ledger.Mark{1}
+	mark := ledger.HandleHash{1}
 	race := func() int64 {
 		var got atomic.Int64
 		var callers sync.WaitGroup

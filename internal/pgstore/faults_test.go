@@ -80,8 +80,8 @@ func (k *told) settled(t *testing.T, s *Store, o ledger.Order, balance ledger.Am
 			t.Errorf("acknowledged %+v, but the books have %+v, %v", c, got, err)
 		}
 	}
-	if p := purseOf(t, s, o.Account); p.Balance != balance-ledger.Amount(len(k.paid))*o.Amount {
-		t.Errorf("the balance is %s after %d charges of %s from %s", p.Balance, len(k.paid), o.Amount, balance)
+	if p := balanceOf(t, s, o.Account); p.Posted != balance-ledger.Amount(len(k.paid))*o.Amount {
+		t.Errorf("the balance is %s after %d charges of %s from %s", p.Posted, len(k.paid), o.Amount, balance)
 	}
 	if v := clean(t, s); v.Transactions != int64(1+len(k.paid)) {
 		t.Errorf("%d transactions, want a top-up and %d charges", v.Transactions, len(k.paid))
@@ -156,12 +156,12 @@ func TestPostIsCut(t *testing.T) {
 	for n := range 10 {
 		p.answers.Store(int64(n))
 		post := ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindCredit, Creditor: payer, Amount: 1}
-		if _, _, err := s.Post(t.Context(), post, ledger.Audit{}); err != nil {
+		if _, _, err := s.PostTransaction(t.Context(), post, ledger.Audit{}); err != nil {
 			t.Errorf("a top-up whose answer was lost: %v", err)
 		}
 	}
-	if got := purseOf(t, direct, payer); got.Balance != 10 {
-		t.Errorf("the balance is %s", got.Balance)
+	if got := balanceOf(t, direct, payer); got.Posted != 10 {
+		t.Errorf("the balance is %s", got.Posted)
 	}
 	clean(t, direct)
 }
@@ -177,7 +177,7 @@ func TestDatabaseIsAway(t *testing.T) {
 	if err := s.CreateKey(t.Context(), k, ledger.Audit{}); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Bind(t.Context(), ledger.Bond{Until: clock.Now().Add(time.Hour)}); err != nil {
+	if err := s.Bind(t.Context(), ledger.Binding{Until: clock.Now().Add(time.Hour)}); err != nil {
 		t.Fatal(err)
 	}
 	o := order(payer, payee, 1)
@@ -204,14 +204,14 @@ func TestDatabaseIsAway(t *testing.T) {
 		"Reserve": func() error { _, err := s.Reserve(t.Context(), newID("chg_"), o, ledger.Terms{}); return err },
 		"Charge":  func() error { _, _, err := s.Charge(t.Context(), newID("chg_"), o, ledger.Terms{}, nil); return err },
 		"Post": func() error {
-			_, _, err := s.Post(t.Context(), ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindCredit, Creditor: payer, Amount: 1}, ledger.Audit{})
+			_, _, err := s.PostTransaction(t.Context(), ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindCredit, Creditor: payer, Amount: 1}, ledger.Audit{})
 			return err
 		},
 		"Charges":       func() error { _, _, err := s.Charges(t.Context(), ledger.ChargeFilter{}); return err },
 		"Journal":       func() error { _, _, err := s.Journal(t.Context(), ledger.Page{}); return err },
 		"JournalLength": func() error { _, err := s.JournalLength(t.Context()); return err },
-		"Bind":          func() error { return s.Bind(t.Context(), ledger.Bond{Until: clock.Now().Add(time.Hour)}) },
-		"Bond":          func() error { _, err := s.Bond(t.Context(), "", ledger.Mark{}); return err },
+		"Bind":          func() error { return s.Bind(t.Context(), ledger.Binding{Until: clock.Now().Add(time.Hour)}) },
+		"Bond":          func() error { _, err := s.Binding(t.Context(), "", ledger.HandleHash{}); return err },
 		"Verify":        func() error { _, err := s.Verify(t.Context(), nil); return err },
 		"AuditLog":      func() error { _, _, err := s.AuditLog(t.Context(), ledger.Page{}); return err },
 		"Revocations":   func() error { _, _, err := s.Revocations(t.Context(), 0, 1); return err },

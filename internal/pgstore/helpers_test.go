@@ -137,7 +137,7 @@ func account(t testing.TB, s *Store, name string, balance ledger.Amount) string 
 	}
 	if balance > 0 {
 		p := ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindCredit, Creditor: a.ID, Amount: balance, Reason: "test"}
-		if _, _, err := s.Post(context.Background(), p, ledger.Audit{}); err != nil {
+		if _, _, err := s.PostTransaction(context.Background(), p, ledger.Audit{}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -148,7 +148,7 @@ func order(payer, payee string, amount ledger.Amount) ledger.Order {
 	return ledger.Order{Account: payer, Provider: payee, Key: "key_1", Lineage: "key_1", Server: "weather", Tool: "get_forecast", Amount: amount}
 }
 
-func purseOf(t testing.TB, s *Store, account string) ledger.Purse {
+func balanceOf(t testing.TB, s *Store, account string) ledger.Balance {
 	t.Helper()
 	a, err := s.Account(context.Background(), account)
 	if err != nil {

@@ -43,8 +43,8 @@ func TestBadOrderFailsAlone(t *testing.T) {
 	if err := large.refusal(); !errors.Is(err, ledger.ErrInsufficient) {
 		t.Errorf("an order that the balance does not allow: %v", err)
 	}
-	if p := purseOf(t, s, payer); p.Balance != 0 {
-		t.Errorf("the purse is %+v", p)
+	if p := balanceOf(t, s, payer); p.Posted != 0 {
+		t.Errorf("the balance is %+v", p)
 	}
 	if v := clean(t, s); v.Transactions != 4 {
 		t.Errorf("%d transactions", v.Transactions)
@@ -75,8 +75,8 @@ func TestBatchIsExact(t *testing.T) {
 	if !list[0].out.waived || list[2].out.waived {
 		t.Errorf("the free call is not the first one")
 	}
-	if p := purseOf(t, s, payer); p != (ledger.Purse{Balance: 100, Reserved: 40}) {
-		t.Errorf("the purse is %+v", p)
+	if p := balanceOf(t, s, payer); p != (ledger.Balance{Posted: 100, Reserved: 40}) {
+		t.Errorf("the balance is %+v", p)
 	}
 	clean(t, s)
 }
@@ -93,7 +93,7 @@ func TestAnyTextCanBeStored(t *testing.T) {
 		o := order(payer, payee, 1)
 		o.Key, o.Lineage, o.Server, o.Tool = text+"k", text+"l", text, text
 		charge := newID("chg_")
-		if _, err := s.Reserve(t.Context(), charge, o, ledger.Terms{Retry: ledger.Retry{Key: text}}); err != nil {
+		if _, err := s.Reserve(t.Context(), charge, o, ledger.Terms{Idempotency: ledger.Idempotency{Key: text}}); err != nil {
 			t.Fatalf("%q: %v", text, err)
 		}
 		c, _, err := s.Capture(t.Context(), charge, []byte(text))
@@ -151,8 +151,8 @@ func TestForsakenReservation(t *testing.T) {
 		err := s.pool.QueryRow(t.Context(), `SELECT count(*) FROM reservation WHERE id = $1 AND state = 2`, asUUID(first.id)).Scan(&n)
 		return err == nil && n == 1
 	})
-	if p := purseOf(t, s, payer); p != (ledger.Purse{Balance: 100}) {
-		t.Errorf("the purse is %+v", p)
+	if p := balanceOf(t, s, payer); p != (ledger.Balance{Posted: 100}) {
+		t.Errorf("the balance is %+v", p)
 	}
 	if err := s.Release(t.Context(), chargePrefix+second.id.String()); !errors.Is(err, ledger.ErrNotFound) {
 		t.Errorf("releasing what was never reserved: %v", err)

@@ -29,18 +29,18 @@ func (s *Store) Reserve(ctx context.Context, id string, o ledger.Order, terms le
 	if err != nil {
 		return ledger.Reservation{}, err
 	}
-	op := &operation{op: opReserve, id: u, order: o, terms: terms, mark: markOf(&o, terms.Retry.Key)}
+	op := &operation{op: opReserve, id: u, order: o, terms: terms, mark: markOf(&o, terms.Idempotency.Key)}
 	if err := s.reserves.submit(ctx, op); err != nil {
 		return ledger.Reservation{}, err
 	}
 	if op.out.code == codeAnswered {
-		first, err := s.first(ctx, op.out.charge, op.mark, &terms.Retry)
+		first, err := s.first(ctx, op.out.charge, op.mark, &terms.Idempotency)
 		return ledger.Reservation{First: first}, err
 	}
 	if err := op.refusal(); err != nil {
 		return ledger.Reservation{}, err
 	}
-	return ledger.Reservation{Purse: op.out.purse, Waived: op.out.waived}, nil
+	return ledger.Reservation{Balance: op.out.balance, Waived: op.out.waived}, nil
 }
 
 // check is what every new order must pass.
@@ -51,8 +51,8 @@ func (s *Store) check(ctx context.Context, id string, o *ledger.Order, terms *le
 	if err := errors.Join(o.Check(), terms.Key.Check(), terms.Server.Check()); err != nil {
 		return uuid.UUID{}, err
 	}
-	if len(terms.Retry.Key) > ledger.MaxRetryKey {
-		return uuid.UUID{}, fmt.Errorf("the key to repeat the call by is longer than %d bytes", ledger.MaxRetryKey)
+	if len(terms.Idempotency.Key) > ledger.MaxIdempotencyKey {
+		return uuid.UUID{}, fmt.Errorf("the key to repeat the call by is longer than %d bytes", ledger.MaxIdempotencyKey)
 	}
 	u, err := parseID(chargePrefix, id)
 	if err == nil {
@@ -103,7 +103,7 @@ func (s *Store) settleOpen(ctx context.Context, kind int16, id string) error {
 }
 
 // Capture takes the money of a reservation and returns once that is durable,
-// with the charge and the payer's purse. If the call may be sent again, its
+// with the charge and the payer's balance. If the call may be sent again, its
 // answer is kept with it; nil, or one longer than ledger.MaxAnswer, is not kept.
 // The answer must not be changed afterwards. Captured before, it gives the first
 // outcome again. If the reservation has expired, it is Charge with its order.
@@ -114,10 +114,10 @@ func (s *Store) settleOpen(ctx context.Context, kind int16, id string) error {
 // (a database that lost its machine may have forgotten it: use Charge),
 // *InsufficientError after expiry, ErrUnavailable: nothing was taken, or the
 // outcome is not known. To ask again under the same id tells.
-func (s *Store) Capture(ctx context.Context, id string, answer []byte) (ledger.Charge, ledger.Purse, error) {
+func (s *Store) Capture(ctx context.Context, id string, answer []byte) (ledger.Charge, ledger.Balance, error) {
 	u, err := parseCharge(ctx, id)
 	if err != nil {
-		return ledger.Charge{}, ledger.Purse{}, err
+		return ledger.Charge{}, ledger.Balance{}, err
 	}
 	return s.settle(ctx, id, &operation{op: opCapture, id: u, answer: kept(answer)})
 }
@@ -127,26 +127,26 @@ func (s *Store) Capture(ctx context.Context, id string, answer []byte) (ledger.C
 // reservation is open, it is captured. Captured before, the first outcome is
 // given again. Errors are those of Reserve and Capture; ledger.ErrSettled means
 // that the id was released.
-func (s *Store) Charge(ctx context.Context, id string, o ledger.Order, terms ledger.Terms, answer []byte) (ledger.Charge, ledger.Purse, error) {
+func (s *Store) Charge(ctx context.Context, id string, o ledger.Order, terms ledger.Terms, answer []byte) (ledger.Charge, ledger.Balance, error) {
 	u, err := s.check(ctx, id, &o, &terms)
 	if err != nil {
-		return ledger.Charge{}, ledger.Purse{}, err
+		return ledger.Charge{}, ledger.Balance{}, err
 	}
-	op := &operation{op: opCharge, id: u, order: o, terms: terms, mark: markOf(&o, terms.Retry.Key), answer: kept(answer)}
+	op := &operation{op: opCharge, id: u, order: o, terms: terms, mark: markOf(&o, terms.Idempotency.Key), answer: kept(answer)}
 	return s.settle(ctx, id, op)
 }
 
-func (s *Store) settle(ctx context.Context, id string, op *operation) (ledger.Charge, ledger.Purse, error) {
+func (s *Store) settle(ctx context.Context, id string, op *operation) (ledger.Charge, ledger.Balance, error) {
 	err := s.settles.submit(ctx, op)
 	if err == nil {
 		err = op.refusal()
 	}
 	if err != nil {
-		return ledger.Charge{}, ledger.Purse{}, err
+		return ledger.Charge{}, ledger.Balance{}, err
 	}
 	c := op.out.known
 	c.ID = id
-	return c, op.out.purse, nil
+	return c, op.out.balance, nil
 }
 
 // kept is the answer that is kept of one.

@@ -130,8 +130,8 @@ func TestHotAccountOnNodes(t *testing.T) {
 			}
 		}
 	})
-	if p := purseOf(t, stores[0], payer); p.Balance != 200-ledger.Amount(paid.Load()) || p.Reserved != 0 {
-		t.Errorf("the purse is %+v after %d were paid of 200", p, paid.Load())
+	if p := balanceOf(t, stores[0], payer); p.Posted != 200-ledger.Amount(paid.Load()) || p.Reserved != 0 {
+		t.Errorf("the balance is %+v after %d were paid of 200", p, paid.Load())
 	}
 	if n := count(t, dsn, `SELECT count(*) FROM overdrawn`); n > 0 {
 		t.Errorf("overdrawn %d times", n)
@@ -190,7 +190,7 @@ func (s *Store) mixed(random *rand.Rand, o ledger.Order, i int) error {
 	ctx, charge := context.Background(), newID("chg_")
 	terms := ledger.Terms{Server: ledger.Caps{Day: 1 << 30}, Key: ledger.Caps{Month: 1 << 30}, FreeCalls: int64(random.IntN(2))}
 	if random.IntN(3) == 0 {
-		terms.Retry.Key = charge
+		terms.Idempotency.Key = charge
 	}
 	if _, err := s.Reserve(ctx, charge, o, terms); err != nil {
 		return fmt.Errorf("reserve: %w", err)
@@ -200,7 +200,7 @@ func (s *Store) mixed(random *rand.Rand, o ledger.Order, i int) error {
 	}
 	switch random.IntN(4) {
 	case 0:
-		_, _, err := s.Post(ctx, ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindRefund, Charge: charge}, ledger.Audit{})
+		_, _, err := s.PostTransaction(ctx, ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindRefund, Charge: charge}, ledger.Audit{})
 		if err != nil && !errors.Is(err, ledger.ErrSettled) {
 			return fmt.Errorf("refund: %w", err)
 		}
@@ -244,8 +244,8 @@ func TestDeadNodeIsSweptUp(t *testing.T) {
 	if n := count(t, o.DSN, `SELECT count(*) FROM reservation WHERE state = 1`); n != 1 {
 		t.Errorf("%d reservations are open after tidying up, want 1", n)
 	}
-	if p := purseOf(t, a, payers[1]); p != (ledger.Purse{Balance: 10}) {
-		t.Errorf("the purse is %+v", p)
+	if p := balanceOf(t, a, payers[1]); p != (ledger.Balance{Posted: 10}) {
+		t.Errorf("the balance is %+v", p)
 	}
 	if _, _, err := a.Capture(t.Context(), held[1], nil); err != nil {
 		t.Errorf("capturing what has expired: %v", err)
@@ -268,7 +268,7 @@ func TestDeadNodeIsSweptUp(t *testing.T) {
 func TestRepeatOnAnotherNode(t *testing.T) {
 	stores, _ := nodes(t, 2)
 	o := order(account(t, stores[0], "payer", 100), account(t, stores[0], "payee", 0), 10)
-	terms, first := ledger.Terms{Retry: ledger.Retry{Key: "k"}}, newID("chg_")
+	terms, first := ledger.Terms{Idempotency: ledger.Idempotency{Key: "k"}}, newID("chg_")
 	if _, err := stores[0].Reserve(t.Context(), first, o, terms); err != nil {
 		t.Fatal(err)
 	}

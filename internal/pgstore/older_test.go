@@ -67,7 +67,7 @@ func (n olderNode) apply(op int16, id string, o ledger.Order, terms ledger.Terms
 	if err != nil {
 		n.Fatal(err)
 	}
-	args := applyArgs([]*operation{{op: op, id: u, order: o, terms: terms, mark: markOf(&o, terms.Retry.Key), answer: answer}}, shift(), true)
+	args := applyArgs([]*operation{{op: op, id: u, order: o, terms: terms, mark: markOf(&o, terms.Idempotency.Key), answer: answer}}, shift(), true)
 	err = n.conn.QueryRow(n.Context(), `SELECT code
 		FROM apply($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19,$20,$21,$22,$23,$24,$25,$26,$27)`, args[:27]...).Scan(&code)
 	if err != nil {
@@ -107,14 +107,14 @@ func TestDatabaseOfAnOlderSchemaGoesOn(t *testing.T) {
 		names[name] = newID("acct_")
 		old.exec(`INSERT INTO account (id, name, created_at, credit_limit, cap_day) VALUES ($1, $2, $4, 0, $3)`, names[name], name, map[string]int64{"payer": 700}[name], clock.Now())
 	}
-	for _, sandbox := range []bool{false, true} {
-		old.post(ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindCredit, Creditor: names["payer"], Amount: 1000, Sandbox: sandbox, Reason: "top-up"})
+	for _, test := range []bool{false, true} {
+		old.post(ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindCredit, Creditor: names["payer"], Amount: 1000, Test: test, Reason: "top-up"})
 	}
 	o := order(names["payer"], names["provider"], 100)
 	o.Fee, o.FeeTo = 10, names["operator"]
 	test := o
-	test.Sandbox = true
-	again := ledger.Terms{Retry: ledger.Retry{Key: "again", Fingerprint: [32]byte{1}}}
+	test.Test = true
+	again := ledger.Terms{Idempotency: ledger.Idempotency{Key: "again", Fingerprint: [32]byte{1}}}
 	plain, kept, free, sandboxed, open, gone := newID("chg_"), newID("chg_"), newID("chg_"), newID("chg_"), newID("chg_"), newID("chg_")
 	for _, c := range []struct {
 		op    int16
@@ -150,15 +150,15 @@ func TestDatabaseOfAnOlderSchemaGoesOn(t *testing.T) {
 	if v := clean(t, s); v.Transactions != 11 {
 		t.Errorf("it verifies %d transactions, want 11", v.Transactions)
 	}
-	if p := purseOf(t, s, names["payer"]); p.Balance != 840 || p.Reserved != 100 {
+	if p := balanceOf(t, s, names["payer"]); p.Posted != 840 || p.Reserved != 100 {
 		t.Errorf("the payer has %+v, want 840 and 100 reserved", p)
 	}
-	if p := purseOf(t, s, names["operator"]); p.Balance != 16 {
+	if p := balanceOf(t, s, names["operator"]); p.Posted != 16 {
 		t.Errorf("the operator has %+v, want 16", p)
 	}
 	for id, terms := range map[string]ledger.Terms{plain: {}, kept: again, free: {FreeCalls: 1000}, sandboxed: {}} {
 		want := o
-		want.Sandbox = id == sandboxed
+		want.Test = id == sandboxed
 		c, _, err := s.Charge(t.Context(), id, want, terms, nil)
 		ok(err)
 		if c.Made || c.Order != want || c.Waived != (id == free) || c.Refunded != map[string]ledger.Amount{plain: 40}[id] {
@@ -182,7 +182,7 @@ func TestDatabaseOfAnOlderSchemaGoesOn(t *testing.T) {
 	if r.First == nil || string(r.First.Body) != "the answer" {
 		t.Errorf("sent again it gets %+v", r.First)
 	}
-	b, err := s.Bond(t.Context(), "weather", ledger.Mark{7})
+	b, err := s.Binding(t.Context(), "weather", ledger.HandleHash{7})
 	ok(err)
 	if b.Account != names["payer"] || string(b.Payload) != "task" {
 		t.Errorf("the bond is %+v", b)
@@ -199,7 +199,7 @@ func TestDatabaseOfAnOlderSchemaGoesOn(t *testing.T) {
 		t.Errorf("a charge beyond the cap by a node of before: code %d", code)
 	}
 	clean(t, s)
-	if p := purseOf(t, s, names["payer"]); p.Balance != 640 || p.Reserved != 0 {
+	if p := balanceOf(t, s, names["payer"]); p.Posted != 640 || p.Reserved != 0 {
 		t.Errorf("the payer has %+v, want 640", p)
 	}
 }

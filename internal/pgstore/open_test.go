@@ -139,10 +139,10 @@ func TestVerifyFindsDamage(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, _, err := s.Post(t.Context(), ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindRefund, Charge: c.ID, Amount: 8}, ledger.Audit{}); err != nil {
+		if _, _, err := s.PostTransaction(t.Context(), ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindRefund, Charge: c.ID, Amount: 8}, ledger.Audit{}); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.Reserve(t.Context(), newID("chg_"), o, ledger.Terms{Retry: ledger.Retry{Key: "k"}}); err != nil {
+		if _, err := s.Reserve(t.Context(), newID("chg_"), o, ledger.Terms{Idempotency: ledger.Idempotency{Key: "k"}}); err != nil {
 			t.Fatal(err)
 		}
 		clean(t, s)

@@ -22,7 +22,7 @@ func (s *Store) OrderByID(ctx context.Context, id string) (o ledger.Order, err e
 	defer cancel()
 	err = s.row(ctx, `SELECT d.id, c.id, r.key, r.lineage, r.server, r.tool, r.amount, r.fee, coalesce(f.id, ''), r.sandbox, coalesce(r.settler, '')
 		FROM reservation r JOIN account d ON d.n = r.payer JOIN account c ON c.n = r.payee LEFT JOIN account f ON f.n = r.fee_to
-		WHERE r.id = $1`, []any{asUUID(u)}, &o.Account, &o.Provider, &o.Key, &o.Lineage, &o.Server, &o.Tool, (*int64)(&o.Amount), (*int64)(&o.Fee), &o.FeeTo, &o.Sandbox, &o.Settler)
+		WHERE r.id = $1`, []any{asUUID(u)}, &o.Account, &o.Provider, &o.Key, &o.Lineage, &o.Server, &o.Tool, (*int64)(&o.Amount), (*int64)(&o.Fee), &o.FeeTo, &o.Test, &o.Settler)
 	for _, text := range []*string{&o.Account, &o.Provider, &o.Key, &o.Lineage, &o.Server, &o.Tool, &o.FeeTo, &o.Settler} {
 		*text = unpack(*text)
 	}

@@ -14,7 +14,7 @@ import (
 func TestOrderByID(t *testing.T) {
 	s := fresh(t)
 	payer, payee := someKey(t, s, "alice"), someKey(t, s, "acme")
-	if _, _, err := s.Post(t.Context(), ledger.Transaction{ID: "txn_" + uuid.NewString(), Kind: ledger.KindCredit, Creditor: payer.Account, Amount: 1000, Reason: "test"},
+	if _, _, err := s.PostTransaction(t.Context(), ledger.Transaction{ID: "txn_" + uuid.NewString(), Kind: ledger.KindCredit, Creditor: payer.Account, Amount: 1000, Reason: "test"},
 		ledger.Audit{Actor: "test", Action: "credit"}); err != nil {
 		t.Fatal(err)
 	}

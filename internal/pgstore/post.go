@@ -21,7 +21,7 @@ const postQuery = `SELECT code, total, held, x_debtor, x_creditor, x_amount, x_s
 
 // Post writes a top-up (ledger.KindCredit), an adjustment (KindAdjustment) or a
 // refund (KindRefund) together with its audit row, and returns it as the books
-// have it with the purse of the account that it is about. Of a top-up, ID,
+// have it with the balance of the account that it is about. Of a top-up, ID,
 // Creditor, Amount, Sandbox and Reason are read; of an adjustment the same, or
 // Debtor in place of Creditor to take credits away; of a refund ID, Charge,
 // Amount and Reason, where an amount of zero means all that is left of the
@@ -33,7 +33,7 @@ const postQuery = `SELECT code, total, held, x_debtor, x_creditor, x_amount, x_s
 // with other content), ErrSettled (nothing is left to refund), ErrInsufficient
 // (less is left of the charge than is asked for), ErrOverflow, ErrUnavailable:
 // it is not posted, or nobody knows; to post it again under the same ID tells.
-func (s *Store) Post(ctx context.Context, t ledger.Transaction, a ledger.Audit) (ledger.Transaction, ledger.Purse, error) {
+func (s *Store) PostTransaction(ctx context.Context, t ledger.Transaction, a ledger.Audit) (ledger.Transaction, ledger.Balance, error) {
 	id, err := parseID(otherPrefix, t.ID)
 	if err == nil {
 		err = ctx.Err()
@@ -42,12 +42,12 @@ func (s *Store) Post(ctx context.Context, t ledger.Transaction, a ledger.Audit) 
 		err = t.Complete()
 	}
 	if err != nil {
-		return ledger.Transaction{}, ledger.Purse{}, err
+		return ledger.Transaction{}, ledger.Balance{}, err
 	}
 	p := posting{t: t}
 	args, err := p.args(id, &a)
 	if err != nil {
-		return ledger.Transaction{}, ledger.Purse{}, err
+		return ledger.Transaction{}, ledger.Balance{}, err
 	}
 	ctx, cancel := bounded(ctx)
 	defer cancel()
@@ -55,22 +55,22 @@ func (s *Store) Post(ctx context.Context, t ledger.Transaction, a ledger.Audit) 
 	// back, and only sending the posting again tells what became of it.
 	for attempt := range maxPosts {
 		args[0] = s.shift()
-		err = s.row(ctx, postQuery, args, &p.code, &p.total, &p.held, &p.debtor, &p.creditor, &p.amount, &p.sandbox, &p.at, &p.left)
+		err = s.row(ctx, postQuery, args, &p.code, &p.total, &p.held, &p.debtor, &p.creditor, &p.amount, &p.test, &p.at, &p.left)
 		if err == nil {
-			posted, purse, err := p.outcome()
+			posted, balance, err := p.outcome()
 			if p.code == codeNoCharge {
 				err = s.noCharge(ctx, t.Charge, err)
 			}
-			return posted, purse, err
+			return posted, balance, err
 		}
 		if isArchived(err) {
-			return ledger.Transaction{}, ledger.Purse{}, &ledger.ArchivedError{ID: t.ID, Cause: ledger.ErrConflict}
+			return ledger.Transaction{}, ledger.Balance{}, &ledger.ArchivedError{ID: t.ID, Cause: ledger.ErrConflict}
 		}
 		if !broken(err) && !contended(err) || ctx.Err() != nil || !wait(ctx.Done(), time.Duration(attempt)*10*time.Millisecond) {
 			break
 		}
 	}
-	return ledger.Transaction{}, ledger.Purse{}, failure(ctx, err)
+	return ledger.Transaction{}, ledger.Balance{}, failure(ctx, err)
 }
 
 // posting is a call of post.
@@ -79,7 +79,7 @@ type posting struct {
 	code                      int16
 	total, held, amount, left *int64
 	debtor, creditor          *string
-	sandbox                   *bool
+	test                      *bool
 	at                        *time.Time
 }
 
@@ -96,22 +96,22 @@ func (p *posting) args(id uuid.UUID, a *ledger.Audit) ([]any, error) {
 		} // an id that can be none is that of no charge
 		kind = 3
 	}
-	return []any{0, asUUID(id), kind, pack(t.Debtor), pack(t.Creditor), int64(t.Amount), t.Sandbox, pack(t.Reason), charge, asUUID(ids.V7()),
+	return []any{0, asUUID(id), kind, pack(t.Debtor), pack(t.Creditor), int64(t.Amount), t.Test, pack(t.Reason), charge, asUUID(ids.V7()),
 		column(a.At), pack(a.Actor), pack(a.From), pack(a.Action), pack(a.Target), pack(a.Detail)}, nil
 }
 
-func (p *posting) outcome() (ledger.Transaction, ledger.Purse, error) {
+func (p *posting) outcome() (ledger.Transaction, ledger.Balance, error) {
 	if err := p.refusal(); err != nil {
-		return ledger.Transaction{}, ledger.Purse{}, err
+		return ledger.Transaction{}, ledger.Balance{}, err
 	}
 	t := ledger.Transaction{
 		ID: p.t.ID, Kind: p.t.Kind, Debtor: unpack(value(p.debtor)), Creditor: unpack(value(p.creditor)), Amount: ledger.Amount(value(p.amount)),
-		Sandbox: value(p.sandbox), At: ofColumn(p.at), Reason: p.t.Reason,
+		Test: value(p.test), At: ofColumn(p.at), Reason: p.t.Reason,
 	}
 	if t.Kind == ledger.KindRefund {
 		t.Charge = p.t.Charge
 	}
-	return t, ledger.Purse{Balance: ledger.Amount(value(p.total)), Reserved: ledger.Amount(value(p.held))}, nil
+	return t, ledger.Balance{Posted: ledger.Amount(value(p.total)), Reserved: ledger.Amount(value(p.held))}, nil
 }
 
 func (p *posting) refusal() error {

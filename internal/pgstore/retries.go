@@ -23,7 +23,7 @@ const (
 )
 
 // first reads the kept answer of a captured call, for one that repeats it.
-func (s *Store) first(ctx context.Context, charge uuid.UUID, mark *uuid.UUID, retry *ledger.Retry) (*ledger.Answer, error) {
+func (s *Store) first(ctx context.Context, charge uuid.UUID, mark *uuid.UUID, retry *ledger.Idempotency) (*ledger.StoredResponse, error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
 	var fingerprint, body []byte
@@ -53,5 +53,5 @@ func (s *Store) first(ctx context.Context, charge uuid.UUID, mark *uuid.UUID, re
 	if err != nil {
 		return nil, err
 	}
-	return &ledger.Answer{Charge: c, Purse: a.Purse(c.Sandbox), Body: body}, nil
+	return &ledger.StoredResponse{Charge: c, Balance: a.Balance(c.Test), Body: body}, nil
 }

@@ -23,7 +23,7 @@ func TestKeptAnswersAreBounded(t *testing.T) {
 		DSN: cluster.Database(t, template), MaxAnswers: 2*size + size/2, Shift: func() time.Duration { return time.Duration(ahead.Load()) },
 	})
 	o := order(account(t, s, "payer", calls+1), account(t, s, "payee", 0), 1)
-	terms := func(i int) ledger.Terms { return ledger.Terms{Retry: ledger.Retry{Key: fmt.Sprint(i)}} }
+	terms := func(i int) ledger.Terms { return ledger.Terms{Idempotency: ledger.Idempotency{Key: fmt.Sprint(i)}} }
 	for from := 0; from < calls; from += calls / 4 { // in order, a batch after the other
 		together(calls/4, func(i int) {
 			if _, _, err := s.Charge(t.Context(), newID("chg_"), o, terms(from+i), bytes.Repeat([]byte("x"), size)); err != nil {
@@ -52,7 +52,7 @@ func TestKeptAnswersAreBounded(t *testing.T) {
 		t.Errorf("%d answers are kept and %d are gone, want 2 and %d", answers, gone, calls-2)
 	}
 	clean(t, s)
-	ahead.Store(int64(ledger.RetryLife))
+	ahead.Store(int64(ledger.IdempotencyLife))
 	for range 4 { // a little at a time
 		if err := s.tidyOnce(true); err != nil {
 			t.Fatal(err)
@@ -72,7 +72,7 @@ func TestKeptAnswersAreBounded(t *testing.T) {
 func TestTooManyRetries(t *testing.T) {
 	s := fresh(t)
 	payer, payee := account(t, s, "payer", 10), account(t, s, "payee", 0)
-	terms := ledger.Terms{Retry: ledger.Retry{Key: "k"}}
+	terms := ledger.Terms{Idempotency: ledger.Idempotency{Key: "k"}}
 	// The background would count again.
 	query(t, s.o.DSN, `CREATE OR REPLACE FUNCTION tidy_answers(v_most bigint) RETURNS void LANGUAGE sql AS ''`)
 	for _, full := range []string{

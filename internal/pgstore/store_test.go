@@ -5,12 +5,12 @@ package pgstore
 import (
 	"testing"
 
-	"github.com/fareboxhq/farebox/internal/runtime"
+	"github.com/fareboxhq/farebox/internal/engine"
 	"github.com/fareboxhq/farebox/internal/storetest"
 )
 
 // A gateway can run on it.
-var _ runtime.Store = (*Store)(nil)
+var _ engine.Store = (*Store)(nil)
 
 // TestSuite runs what every store must pass.
 func TestSuite(t *testing.T) { storetest.Run(t, harness) }

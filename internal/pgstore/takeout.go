@@ -66,9 +66,9 @@ func takeOut(ctx context.Context, c *changes, p *ledger.ArchivePart, next *archi
 		return err
 	}
 	n := len(p.Closing)
-	accounts, live, sandbox, paid, earned := make([]string, n), make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n)
+	accounts, live, test, paid, earned := make([]string, n), make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n)
 	for i, b := range p.Closing {
-		accounts[i], live[i], sandbox[i], paid[i], earned[i] = b.Account, int64(b.Live), int64(b.Sandbox), b.Paid, b.Earned
+		accounts[i], live[i], test[i], paid[i], earned[i] = b.Account, int64(b.Live), int64(b.Test), b.Paid, b.Earned
 	}
 	var b pgx.Batch
 	b.Queue(`INSERT INTO archive (n, at, first_seq, last_seq, last_at, transactions, charges, last_day, last_id, sum) VALUES ($1, moved_clock($2), $3, $4, $5, $6, $7, $8, $9, $10)`,
@@ -78,7 +78,7 @@ func takeOut(ctx context.Context, c *changes, p *ledger.ArchivePart, next *archi
 		SELECT a.n, u.live, u.sandbox, u.paid, u.earned FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[]) AS u (id, live, sandbox, paid, earned)
 		JOIN account a ON a.id = u.id
 		ON CONFLICT (account) DO UPDATE SET live = excluded.live, sandbox = excluded.sandbox, paid = excluded.paid, earned = excluded.earned`,
-		accounts, live, sandbox, paid, earned)
+		accounts, live, test, paid, earned)
 	for _, query := range takeOutQueries {
 		b.Queue(query, p.Last())
 	}
@@ -145,8 +145,8 @@ func opening(ctx context.Context, tx pgx.Tx, v *ledger.Verification) error {
 	if err != nil {
 		return err
 	}
-	balances, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (b ledger.Balance, err error) {
-		return b, row.Scan(&b.Account, (*int64)(&b.Live), (*int64)(&b.Sandbox), &b.Paid, &b.Earned)
+	balances, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (b ledger.RunningBalance, err error) {
+		return b, row.Scan(&b.Account, (*int64)(&b.Live), (*int64)(&b.Test), &b.Paid, &b.Earned)
 	})
 	v.Opening = ledger.SumBalances(balances)
 	return err

@@ -97,7 +97,7 @@ var checks = [...]string{
 		SELECT n AS account, name, false AS sandbox, live_reserved AS sum FROM account
 		UNION ALL SELECT n, name, true, sandbox_reserved FROM account
 	)
-	SELECT format('account %s: %s micro-units are reserved in the %s purse, but its reservations hold %s', coalesce(name, 'number ' || account),
+	SELECT format('account %s: %s micro-units are reserved in the %s balance, but its reservations hold %s', coalesce(name, 'number ' || account),
 		coalesce(stored.sum::text, 'no'), CASE WHEN sandbox THEN 'sandbox' ELSE 'live' END, coalesce(held.sum, 0))
 	FROM stored FULL JOIN held USING (account, sandbox)
 	WHERE stored.sum IS DISTINCT FROM coalesce(held.sum, 0)`,

@@ -70,18 +70,18 @@ func (p *Platform) balance(ctx context.Context, _ *none) (*content[Balance], err
 	if err != nil {
 		return nil, err
 	}
-	sandbox := key.Environment == keys.Test
-	usage, err := p.Store.Usage(ctx, key.Account, key.Lineage, sandbox)
+	test := key.Environment == keys.Test
+	usage, err := p.Store.Usage(ctx, key.Account, key.Lineage, test)
 	if err != nil {
 		return nil, err
 	}
-	purse, view := account.Purse(sandbox), p.Admin.ViewKey(ctx, *key, "")
+	balance, view := account.Balance(test), p.Admin.ViewKey(ctx, *key, "")
 	b := Balance{
 		Account: account.ID, AccountName: account.Name, Environment: string(key.Environment), Currency: p.Currency,
-		Balance: purse.Balance, Reserved: purse.Reserved, Available: purse.Available(), Caps: admin.ViewAccount(account).Caps, Spent: Spent(usage.Account),
+		Balance: balance.Posted, Reserved: balance.Reserved, Available: balance.Available(), Caps: admin.ViewAccount(account).Caps, Spent: Spent(usage.Account),
 		Key: KeyUsage{ID: key.ID, Name: key.Name, Caps: view.Caps, Spent: Spent(usage.Key), ExpiresAt: view.ExpiresAt},
 	}
-	if !sandbox { // test credits have no credit
+	if !test { // test credits have no credit
 		b.CreditLimit = account.CreditLimit
 	}
 	return &content[Balance]{b}, nil

@@ -20,7 +20,7 @@ import (
 
 // readBody reads the body, within its limits of size, rate and time and what its
 // sender may hold of the memory, and puts it back for the operation.
-func readBody(w http.ResponseWriter, r *http.Request, memory *share.Claim, limit int64) *wire.Problem {
+func readBody(w http.ResponseWriter, r *http.Request, memory *share.Allocation, limit int64) *wire.Problem {
 	if limit == 0 {
 		r.Body, r.ContentLength = http.NoBody, 0
 		return nil

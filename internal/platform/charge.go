@@ -67,7 +67,7 @@ func (p *Platform) charge(ctx context.Context, in *chargeRequest) (*content[Char
 	if err := o.Check(); err != nil {
 		return nil, invalid("body.amount", "%v", err)
 	}
-	c, purse, err := p.Ledger.Charge(ctx, id, o, ledger.Terms{Key: capsOf(payer)}, nil)
+	c, balance, err := p.Ledger.Charge(ctx, id, o, ledger.Terms{Key: capsOf(payer)}, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -77,14 +77,14 @@ func (p *Platform) charge(ctx context.Context, in *chargeRequest) (*content[Char
 		return nil, err
 	}
 	return &content[Charged]{Charged{
-		ID: c.ID, Amount: c.Paid(), Currency: p.Currency, Balance: purse.Available(), Receipt: receipt,
+		ID: c.ID, Amount: c.Paid(), Currency: p.Currency, Balance: balance.Available(), Receipt: receipt,
 	}}, nil
 }
 
 // count counts a charge of a provider that was made now, and not before.
 func (p *Platform) count(caller *keys.Key, c *ledger.Charge) {
 	if caller.Kind == keys.Provider && c.Made {
-		p.Charged(c.Server, c.Paid(), c.Sandbox)
+		p.Charged(c.Server, c.Paid(), c.Test)
 	}
 }
 
@@ -105,8 +105,8 @@ func (p *Platform) chargeID(ctx context.Context, caller *keys.Key, inBody string
 	case inBody == "":
 		return p.NewID(chargePrefix), nil
 	}
-	if len(key) > ledger.MaxRetryKey || strings.ContainsFunc(key, func(c rune) bool { return c < ' ' || c == 0x7f }) {
-		return "", invalid("idempotency_key", "want 1 to %d bytes on one line", ledger.MaxRetryKey)
+	if len(key) > ledger.MaxIdempotencyKey || strings.ContainsFunc(key, func(c rune) bool { return c < ' ' || c == 0x7f }) {
+		return "", invalid("idempotency_key", "want 1 to %d bytes on one line", ledger.MaxIdempotencyKey)
 	}
 	return derivedID(caller, key), nil
 }

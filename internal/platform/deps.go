@@ -34,7 +34,7 @@ type Ledger interface {
 	ChargeByID(ctx context.Context, id string) (ledger.Charge, error)
 }
 
-// Store keeps keys and bonds. What it answers is as durable as it is new:
+// Store keeps keys and bindings. What it answers is as durable as it is new:
 // gateways keep it in a memory of their own, and are told only of later changes.
 type Store interface {
 	// KeyByDigest returns keys.ErrUnknown if there is none.
@@ -44,9 +44,9 @@ type Store interface {
 	TouchKeys(ctx context.Context, used map[string]time.Time) error
 	AccountNames(ctx context.Context, ids []string) (map[string]string, error)
 	// Usage returns what an account has spent now, and what of it a lineage has.
-	Usage(ctx context.Context, account, lineage string, sandbox bool) (ledger.Usage, error)
-	Bind(ctx context.Context, b ledger.Bond) error
-	Bond(ctx context.Context, server string, m ledger.Mark) (ledger.Bond, error)
+	Usage(ctx context.Context, account, lineage string, test bool) (ledger.Usage, error)
+	Bind(ctx context.Context, b ledger.Binding) error
+	Binding(ctx context.Context, server string, m ledger.HandleHash) (ledger.Binding, error)
 }
 
 // Revocations is the log of the changes of keys: see the runtime's.

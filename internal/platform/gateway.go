@@ -51,13 +51,13 @@ func (p *Platform) registerGateway() {
 	}, p.stream)
 	p.registerReservations()
 	register(p, operation{
-		method: "PUT", path: "/bonds/{mark}", id: "bind", tag: "gateways", kinds: gateways, maxBody: smallBody,
+		method: "PUT", path: "/bindings/{hash}", id: "bind", tag: "gateways", kinds: gateways, maxBody: smallBody,
 		summary: "Remember whose a handle of a server is", refusals: []wire.Code{wire.ServerForbidden},
 	}, p.bind)
 	register(p, operation{
-		method: "GET", path: "/bonds/{mark}", id: "show-bond", tag: "gateways", kinds: gateways,
+		method: "GET", path: "/bindings/{hash}", id: "show-binding", tag: "gateways", kinds: gateways,
 		summary: "Tell whose a handle of a server is", refusals: []wire.Code{wire.ServerForbidden, wire.NotFound},
-	}, p.bond)
+	}, p.binding)
 }
 
 func (p *Platform) lookup(ctx context.Context, in *content[wire.Lookup]) (*content[wire.Key], error) {
@@ -170,47 +170,47 @@ func (p *Platform) leave(ctx context.Context, in *nodePath) (*none, error) {
 	return nil, p.Changes.Leave(ctx, nodeOf(key, in.Node))
 }
 
-type bondPath struct {
-	Mark   string `path:"mark" minLength:"32" maxLength:"32"`
+type bindingPath struct {
+	Hash   string `path:"hash" minLength:"32" maxLength:"32"`
 	Server string `query:"server" required:"true" maxLength:"64"`
 }
 
 type bindRequest struct {
-	Mark string `path:"mark" minLength:"32" maxLength:"32"`
-	Body wire.Bond
+	Hash string `path:"hash" minLength:"32" maxLength:"32"`
+	Body wire.Binding
 }
 
-// bind remembers a bond. What one server has given is nothing to another: each
-// has marks of its own.
+// bind remembers a binding. What one server has given is nothing to another: each
+// has hashes of its own.
 func (p *Platform) bind(ctx context.Context, in *bindRequest) (*none, error) {
-	b, err := in.Body.Bond()
+	b, err := in.Body.Binding()
 	switch {
 	case err != nil:
-		return nil, invalid("body.mark", "%v", err)
-	case in.Body.Mark != in.Mark:
-		return nil, invalid("body.mark", "it is not the one of the path")
-	case len(b.Payload) > ledger.MaxBond:
-		return nil, invalid("body.payload", "it may have %d bytes", ledger.MaxBond)
+		return nil, invalid("body.hash", "%v", err)
+	case in.Body.HandleHash != in.Hash:
+		return nil, invalid("body.hash", "it is not the one of the path")
+	case len(b.Payload) > ledger.MaxBinding:
+		return nil, invalid("body.payload", "it may have %d bytes", ledger.MaxBinding)
 	case !slices.Contains(visitOf(ctx).key.Servers, in.Body.Server):
 		return nil, forbidden()
 	}
 	return nil, p.Store.Bind(ctx, b)
 }
 
-func (p *Platform) bond(ctx context.Context, in *bondPath) (*content[wire.Bond], error) {
-	w := wire.Bond{Mark: in.Mark}
-	asked, err := w.Bond()
+func (p *Platform) binding(ctx context.Context, in *bindingPath) (*content[wire.Binding], error) {
+	w := wire.Binding{HandleHash: in.Hash}
+	asked, err := w.Binding()
 	if err != nil {
-		return nil, invalid("path.mark", "%v", err)
+		return nil, invalid("path.hash", "%v", err)
 	}
 	if !slices.Contains(visitOf(ctx).key.Servers, in.Server) {
 		return nil, forbidden()
 	}
-	b, err := p.Store.Bond(ctx, in.Server, asked.Mark)
+	b, err := p.Store.Binding(ctx, in.Server, asked.HandleHash)
 	if err != nil {
 		return nil, err
 	}
-	return &content[wire.Bond]{wire.BondOf(b)}, nil
+	return &content[wire.Binding]{wire.BindingOf(b)}, nil
 }
 
 func statusName(status int) string { return fmt.Sprintf("%03d", status) }

@@ -38,14 +38,14 @@ func TestGatewaySettles(t *testing.T) {
 	o := s.order("agent")
 	path := "/reservations/" + o.ID
 	for range 2 {
-		if r := do[wire.Reserved](s, 201, "gateway", "POST", "/reservations", o); r.Purse.Reserved != 100_000 {
+		if r := do[wire.Reserved](s, 201, "gateway", "POST", "/reservations", o); r.Balance.Reserved != 100_000 {
 			t.Errorf("%+v", r)
 		}
 	}
 	do[none](s, 204, "gateway", "POST", path+"/renew", nil)
 	for range 2 {
 		c := do[wire.Captured](s, 200, "gateway", "POST", path+"/capture", wire.Capture{Order: &o})
-		if c.Charge.Provider != s.accounts["acme"] || c.Charge.Fee != 2_500 || c.Charge.FeeTo != s.accounts["operator"] || c.Charge.State != "captured" || c.Purse.Balance != 9_900_000 {
+		if c.Charge.Provider != s.accounts["acme"] || c.Charge.Fee != 2_500 || c.Charge.FeeTo != s.accounts["operator"] || c.Charge.State != "captured" || c.Balance.Posted != 9_900_000 {
 			t.Errorf("%+v", c)
 		}
 	}
@@ -87,7 +87,7 @@ func TestCaptureWithoutReservation(t *testing.T) {
 	o = s.order("agent")
 	path = "/reservations/" + o.ID + "/capture"
 	for i := range 2 {
-		if c := do[wire.Captured](s, 200, "gateway", "POST", path, wire.Capture{Order: &o}); c.Charge.ID != o.ID || c.Purse.Balance != 9_900_000 || c.Made != (i == 0) {
+		if c := do[wire.Captured](s, 200, "gateway", "POST", path, wire.Capture{Order: &o}); c.Charge.ID != o.ID || c.Balance.Posted != 9_900_000 || c.Made != (i == 0) {
 			t.Errorf("%+v", c)
 		}
 	}
@@ -136,7 +136,7 @@ func TestGatewayStaysAtItsServers(t *testing.T) {
 // key may spend.
 func TestGatewayDoesNotSetWhoEarns(t *testing.T) {
 	s := newSite(t)
-	for _, member := range []string{`"provider":"acct_1"`, `"fee":"0.00"`, `"fee_to":"acct_1"`, `"account":"acct_1"`, `"lineage":"key_1"`, `"sandbox":true`} {
+	for _, member := range []string{`"provider":"acct_1"`, `"fee":"0.00"`, `"fee_to":"acct_1"`, `"account":"acct_1"`, `"lineage":"key_1"`, `"test":true`} {
 		text, err := json.Marshal(s.order("agent"))
 		if err != nil {
 			t.Fatal(err)
@@ -162,7 +162,7 @@ func TestGatewayDoesNotSetWhoEarns(t *testing.T) {
 	if p := s.refused(402, wire.SpendingCap, "gateway", "POST", "/reservations", bound); p.Cap == nil || p.Cap.Holder != ledger.HolderServer {
 		t.Errorf("%+v", p)
 	}
-	if p := s.refused(402, wire.InsufficientBalance, "gateway", "POST", "/reservations", s.order("poor agent")); p.Purse == nil || p.Needed == nil {
+	if p := s.refused(402, wire.InsufficientBalance, "gateway", "POST", "/reservations", s.order("poor agent")); p.Balance == nil || p.Needed == nil {
 		t.Errorf("%+v", p)
 	}
 	s.refused(403, wire.KindWrong, "gateway", "POST", "/reservations", s.order("weak personal"))
@@ -172,7 +172,7 @@ func TestGatewayDoesNotSetWhoEarns(t *testing.T) {
 	s.refused(401, wire.TokenInvalid, "gateway", "POST", "/reservations", s.order("bound agent"))
 	s.refused(422, wire.Invalid, "gateway", "POST", "/reservations", s.order("nobody")) // no key
 	test := s.order("test agent")
-	if r := do[wire.Reserved](s, 201, "gateway", "POST", "/reservations", test); r.Purse.Reserved != 100_000 {
+	if r := do[wire.Reserved](s, 201, "gateway", "POST", "/reservations", test); r.Balance.Reserved != 100_000 {
 		t.Errorf("%+v", r)
 	}
 	test.ID, test.Server = ids.New("chg_"), "prod"
@@ -188,7 +188,7 @@ func TestGatewayDoesNotSetWhoEarns(t *testing.T) {
 func TestGatewayRepeats(t *testing.T) {
 	s := newSite(t)
 	o := s.order("agent")
-	o.Retry = &wire.Retry{Key: "once", Fingerprint: strings.Repeat("ab", 32)}
+	o.Idempotency = &wire.Idempotency{Key: "once", Fingerprint: strings.Repeat("ab", 32)}
 	do[wire.Reserved](s, 201, "gateway", "POST", "/reservations", o)
 	again := o
 	again.ID = ids.New("chg_")
@@ -199,7 +199,7 @@ func TestGatewayRepeats(t *testing.T) {
 	if r.First == nil || string(r.First.Body) != string(answer) || r.First.Charge.ID != o.ID {
 		t.Errorf("%+v", r)
 	}
-	again.Retry = &wire.Retry{Key: "once", Fingerprint: strings.Repeat("cd", 32)}
+	again.Idempotency = &wire.Idempotency{Key: "once", Fingerprint: strings.Repeat("cd", 32)}
 	s.refused(409, wire.KeyReused, "gateway", "POST", "/reservations", again)
 }
 
@@ -207,7 +207,7 @@ func TestGatewayRepeats(t *testing.T) {
 func TestCaptureBody(t *testing.T) {
 	s := newSite(t)
 	o := s.order("agent")
-	o.Retry = &wire.Retry{Key: "once", Fingerprint: strings.Repeat("ab", 32)}
+	o.Idempotency = &wire.Idempotency{Key: "once", Fingerprint: strings.Repeat("ab", 32)}
 	do[wire.Reserved](s, 201, "gateway", "POST", "/reservations", o)
 	s.refused(413, wire.TooLarge, "gateway", "POST", "/reservations/"+o.ID+"/capture", wire.Capture{Answer: make([]byte, captureBody)})
 	s.refused(413, wire.TooLarge, "gateway", "POST", "/reservations", strings.Repeat(" ", smallBody+1))
@@ -219,21 +219,21 @@ func TestCaptureBody(t *testing.T) {
 	}
 }
 
-// Bonds come back as they were made.
+// Bindings come back as they were made.
 func TestBonds(t *testing.T) {
 	s := newSite(t)
 	mark := strings.Repeat("ab", 16)
-	b := wire.Bond{Server: "weather", Mark: mark, Account: s.accounts["alice"], Until: clock.Now().Add(time.Hour).UTC().Truncate(time.Microsecond), Payload: []byte("p")}
-	do[none](s, 204, "gateway", "PUT", "/bonds/"+mark, b)
-	if got := do[wire.Bond](s, 200, "gateway", "GET", "/bonds/"+mark+"?server=weather", nil); got.Account != b.Account || !got.Until.Equal(b.Until) || string(got.Payload) != "p" {
+	b := wire.Binding{Server: "weather", HandleHash: mark, Account: s.accounts["alice"], Until: clock.Now().Add(time.Hour).UTC().Truncate(time.Microsecond), Payload: []byte("p")}
+	do[none](s, 204, "gateway", "PUT", "/bindings/"+mark, b)
+	if got := do[wire.Binding](s, 200, "gateway", "GET", "/bindings/"+mark+"?server=weather", nil); got.Account != b.Account || !got.Until.Equal(b.Until) || string(got.Payload) != "p" {
 		t.Errorf("%+v", got)
 	}
-	s.refused(404, wire.NotFound, "gateway", "GET", "/bonds/"+strings.Repeat("cd", 16)+"?server=weather", nil)
-	s.refused(422, wire.Invalid, "gateway", "PUT", "/bonds/"+strings.Repeat("cd", 16), b)
-	s.refused(422, wire.Invalid, "gateway", "GET", "/bonds/"+strings.Repeat("zz", 16)+"?server=weather", nil)
-	s.refused(403, wire.ServerForbidden, "bare gateway", "GET", "/bonds/"+mark+"?server=weather", nil)
-	b.Payload = make([]byte, ledger.MaxBond+1)
-	s.refused(422, wire.Invalid, "gateway", "PUT", "/bonds/"+mark, b)
+	s.refused(404, wire.NotFound, "gateway", "GET", "/bindings/"+strings.Repeat("cd", 16)+"?server=weather", nil)
+	s.refused(422, wire.Invalid, "gateway", "PUT", "/bindings/"+strings.Repeat("cd", 16), b)
+	s.refused(422, wire.Invalid, "gateway", "GET", "/bindings/"+strings.Repeat("zz", 16)+"?server=weather", nil)
+	s.refused(403, wire.ServerForbidden, "bare gateway", "GET", "/bindings/"+mark+"?server=weather", nil)
+	b.Payload = make([]byte, ledger.MaxBinding+1)
+	s.refused(422, wire.Invalid, "gateway", "PUT", "/bindings/"+mark, b)
 }
 
 // When keys were used is noted, and never as later than now.

@@ -361,5 +361,5 @@ func (s *site) available(name string, test bool) string {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	return a.Purse(test).Available().String()
+	return a.Balance(test).Available().String()
 }

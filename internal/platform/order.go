@@ -37,7 +37,7 @@ func (p *Platform) serverFor(caller *keys.Key, name string) (Server, bool) {
 // covers reports whether the caller, or a key of its lineage, has made the order,
 // and could still make it.
 func (p *Platform) covers(caller *keys.Key, o *ledger.Order) bool {
-	if o.Settler != caller.Lineage || caller.Environment == keys.Test && !o.Sandbox {
+	if o.Settler != caller.Lineage || caller.Environment == keys.Test && !o.Test {
 		return false
 	}
 	if caller.Kind == keys.Gateway {
@@ -101,7 +101,7 @@ func (p *Platform) order(ctx context.Context, w *wire.Order) (ledger.Order, ledg
 func (s *Server) order(key *keys.Key, name, tool string, amount ledger.Amount) ledger.Order {
 	o := ledger.Order{
 		Account: key.Account, Provider: s.Provider, Key: key.ID, Lineage: key.Lineage,
-		Server: name, Tool: tool, Amount: amount, Sandbox: key.Environment == keys.Test,
+		Server: name, Tool: tool, Amount: amount, Test: key.Environment == keys.Test,
 	}
 	if amount > 0 {
 		o.Fee = s.Fee.Of(amount)
@@ -135,10 +135,10 @@ func checkOrder(w *wire.Order, kind keys.Kind) error {
 		return invalid("body.key", "a provider sends the agent's token")
 	case kind == keys.Provider && w.Token == "":
 		return invalid("body.token", "it is missing")
-	case kind == keys.Provider && (w.Caps != wire.Caps{} || w.FreeCalls != 0 || w.Retry != nil):
+	case kind == keys.Provider && (w.Caps != wire.Caps{} || w.FreeCalls != 0 || w.Idempotency != nil):
 		return invalid("body", "caps, free_calls and retry are for gateways")
-	case w.Retry != nil && (w.Retry.Key == "" || len(w.Retry.Key) > ledger.MaxRetryKey):
-		return invalid("body.retry.key", "want 1 to %d bytes", ledger.MaxRetryKey)
+	case w.Idempotency != nil && (w.Idempotency.Key == "" || len(w.Idempotency.Key) > ledger.MaxIdempotencyKey):
+		return invalid("body.retry.key", "want 1 to %d bytes", ledger.MaxIdempotencyKey)
 	}
 	return checkCall(w.Tool, w.Amount)
 }

@@ -66,7 +66,7 @@ type Options struct {
 	NewID   func(prefix string) string // nil: a UUIDv7 after the prefix
 	// Charged counts a charge that a provider has made; nil does not. A retry does
 	// not count. What gateways charge they count themselves.
-	Charged func(server string, paid ledger.Amount, sandbox bool)
+	Charged func(server string, paid ledger.Amount, test bool)
 	// Used is told of each key by which something was done, and of each agent's that
 	// a provider has charged; nil is not.
 	Used func(*keys.Key)
@@ -153,7 +153,7 @@ func (p *Platform) Serve(w http.ResponseWriter, r *http.Request, client netip.Ad
 	if known != nil {
 		known(v.key)
 	}
-	var memory share.Claim
+	var memory share.Allocation
 	if p.Memory != nil { // whoever may ask was given a key by the operator
 		p.Memory.Open(&memory, share.Holder{Address: client, Account: v.key.Account, Lineage: v.key.Lineage, Paid: true})
 		defer memory.Close()

@@ -50,7 +50,7 @@ type chargePath struct {
 	ID string `path:"id" pattern:"^chg_[0-9a-f-]{36}$" doc:"The id of the charge"`
 }
 
-func purseOf(p ledger.Purse) wire.Purse { return wire.Purse(p) }
+func balanceOf(p ledger.Balance) wire.Balance { return wire.Balance(p) }
 
 func (p *Platform) reserve(ctx context.Context, in *content[wire.Order]) (*content[wire.Reserved], error) {
 	o, terms, err := p.order(ctx, &in.Body)
@@ -61,10 +61,10 @@ func (p *Platform) reserve(ctx context.Context, in *content[wire.Order]) (*conte
 	if err != nil {
 		return nil, err
 	}
-	out := wire.Reserved{Purse: purseOf(r.Purse), Waived: r.Waived}
+	out := wire.Reserved{Balance: balanceOf(r.Balance), Waived: r.Waived}
 	if r.First != nil {
-		out.First = &wire.Answer{Charge: wire.ChargeOf(&r.First.Charge), Purse: purseOf(r.First.Purse), Body: r.First.Body}
-		out.Purse = out.First.Purse
+		out.First = &wire.Answer{Charge: wire.ChargeOf(&r.First.Charge), Balance: balanceOf(r.First.Balance), Body: r.First.Body}
+		out.Balance = out.First.Balance
 	}
 	return &content[wire.Reserved]{out}, nil
 }
@@ -117,12 +117,12 @@ func (p *Platform) capture(ctx context.Context, in *captureRequest) (*content[wi
 	case err == nil && asked != nil && !sameCall(asked, &known):
 		return nil, ledger.ErrConflict
 	case err == nil:
-		charge, purse, err := p.Ledger.Capture(ctx, in.ID, in.Body.Answer)
+		charge, balance, err := p.Ledger.Capture(ctx, in.ID, in.Body.Answer)
 		if err == nil && charge.Order != known {
 			err = ledger.ErrConflict
 		}
 		if err == nil || asked == nil || !errors.Is(err, ledger.ErrNotFound) {
-			return p.captured(ctx, &charge, purse, err)
+			return p.captured(ctx, &charge, balance, err)
 		}
 	case asked == nil || !errors.Is(err, ledger.ErrNotFound):
 		return nil, err
@@ -131,8 +131,8 @@ func (p *Platform) capture(ctx context.Context, in *captureRequest) (*content[wi
 	if err != nil {
 		return nil, err
 	}
-	charge, purse, err := p.Ledger.Charge(ctx, in.ID, o, terms, in.Body.Answer)
-	return p.captured(ctx, &charge, purse, err)
+	charge, balance, err := p.Ledger.Charge(ctx, in.ID, o, terms, in.Body.Answer)
+	return p.captured(ctx, &charge, balance, err)
 }
 
 // sameCall reports whether an order is of what is known already. A provider
@@ -141,12 +141,12 @@ func sameCall(w *wire.Order, o *ledger.Order) bool {
 	return (w.Key == "" || w.Key == o.Key) && w.Server == o.Server && w.Tool == o.Tool && w.Amount == o.Amount
 }
 
-func (p *Platform) captured(ctx context.Context, c *ledger.Charge, purse ledger.Purse, err error) (*content[wire.Captured], error) {
+func (p *Platform) captured(ctx context.Context, c *ledger.Charge, balance ledger.Balance, err error) (*content[wire.Captured], error) {
 	if err != nil {
 		return nil, err
 	}
 	p.count(visitOf(ctx).key, c)
-	return &content[wire.Captured]{wire.Captured{Charge: wire.ChargeOf(c), Purse: purseOf(purse), Made: c.Made}}, nil
+	return &content[wire.Captured]{wire.Captured{Charge: wire.ChargeOf(c), Balance: balanceOf(balance), Made: c.Made}}, nil
 }
 
 // refundRequest gives a charge back.
@@ -187,7 +187,7 @@ func (p *Platform) refund(ctx context.Context, in *refundRequest) (*content[wire
 		return nil, err
 	}
 	now := p.Now()
-	t, purse, err := p.Ledger.Post(ctx,
+	t, balance, err := p.Ledger.PostTransaction(ctx,
 		ledger.Transaction{ID: in.Body.ID, Kind: ledger.KindRefund, Charge: in.ID, Amount: in.Body.Amount, At: now, Reason: in.Body.Reason},
 		ledger.Audit{At: now, Actor: v.key.ID, From: v.from(), Action: "charge.refund", Target: in.ID, Detail: string(detail)})
 	if errors.Is(err, ledger.ErrInsufficient) {
@@ -196,7 +196,7 @@ func (p *Platform) refund(ctx context.Context, in *refundRequest) (*content[wire
 	if err != nil {
 		return nil, err
 	}
-	return &content[wire.Refunded]{wire.Refunded{ID: t.ID, Charge: in.ID, Amount: t.Amount, At: t.At.UTC(), Purse: purseOf(purse)}}, nil
+	return &content[wire.Refunded]{wire.Refunded{ID: t.ID, Charge: in.ID, Amount: t.Amount, At: t.At.UTC(), Balance: balanceOf(balance)}}, nil
 }
 
 // refundable reports, as ledger.ErrNotFound, whether a gateway may give the

@@ -121,7 +121,7 @@ func TestRightsAreAsDocumented(t *testing.T) {
 // status is how an operation says what the table calls good by its first one.
 func (w *walk) status(operation, want string) string {
 	switch {
-	case want == "201" && operation == "capture with an order", want == "204" && operation == "show a bond":
+	case want == "201" && operation == "capture with an order", want == "204" && operation == "show a binding":
 		return "200"
 	case want == "200" && (operation == "renew" || operation == "release"):
 		return "204"
@@ -145,8 +145,8 @@ func (w *walk) try(operation string) int {
 	switch operation {
 	case "lookup":
 		return w.lookup()
-	case "bind", "show a bond":
-		return w.bond(operation)
+	case "bind", "show a binding":
+		return w.binding(operation)
 	case "charge":
 		return w.chargeNow()
 	case "reserve", "capture with an order":
@@ -185,20 +185,20 @@ func (w *walk) secret(key string) string {
 	return w.secrets[key]
 }
 
-func (w *walk) bond(operation string) int {
+func (w *walk) binding(operation string) int {
 	server := map[string]string{"its server": "weather", "another server": "mail"}[w.about]
 	mark := strings.Repeat("ef", 16)
-	b := ledger.Bond{Server: server, Account: w.accounts["alice"], Until: w.platform.Now().Add(time.Hour)}
-	for i := range b.Mark {
-		b.Mark[i] = 0xef
+	b := ledger.Binding{Server: server, Account: w.accounts["alice"], Until: w.platform.Now().Add(time.Hour)}
+	for i := range b.HandleHash {
+		b.HandleHash[i] = 0xef
 	}
 	if operation == "bind" {
-		return w.send(w.asker, "PUT", "/bonds/"+mark, wire.BondOf(b)).status
+		return w.send(w.asker, "PUT", "/bindings/"+mark, wire.BindingOf(b)).status
 	}
 	if err := w.store.Bind(w.t.Context(), b); err != nil {
 		w.t.Fatal(err)
 	}
-	return w.send(w.asker, "GET", "/bonds/"+mark+"?server="+server, nil).status
+	return w.send(w.asker, "GET", "/bindings/"+mark+"?server="+server, nil).status
 }
 
 func (w *walk) chargeNow() int {
@@ -376,18 +376,18 @@ func TestAttacksWithIDsAlone(t *testing.T) {
 	s.refused(404, wire.NotFound, "evil gateway", "POST", "/charges/"+mine.ID+"/refund", refund)
 	s.moved.Store(0)
 
-	// A bond of another server.
+	// A binding of another server.
 	mark := strings.Repeat("ab", 16)
-	b := wire.Bond{Server: "weather", Mark: mark, Account: s.accounts["alice"], Until: s.platform.Now().Add(time.Hour), Payload: []byte("p")}
-	do[none](s, 204, "gateway", "PUT", "/bonds/"+mark, b)
+	b := wire.Binding{Server: "weather", HandleHash: mark, Account: s.accounts["alice"], Until: s.platform.Now().Add(time.Hour), Payload: []byte("p")}
+	do[none](s, 204, "gateway", "PUT", "/bindings/"+mark, b)
 	b.Server, b.Account = "mail", s.accounts["poor"]
-	do[none](s, 204, "mail gateway", "PUT", "/bonds/"+mark, b)
-	if got := do[wire.Bond](s, 200, "gateway", "GET", "/bonds/"+mark+"?server=weather", nil); got.Account != s.accounts["alice"] {
-		t.Errorf("the bond is now %+v", got)
+	do[none](s, 204, "mail gateway", "PUT", "/bindings/"+mark, b)
+	if got := do[wire.Binding](s, 200, "gateway", "GET", "/bindings/"+mark+"?server=weather", nil); got.Account != s.accounts["alice"] {
+		t.Errorf("the binding is now %+v", got)
 	}
 	b.Server = "weather"
-	s.refused(403, wire.ServerForbidden, "mail gateway", "PUT", "/bonds/"+mark, b)
-	s.refused(403, wire.ServerForbidden, "mail gateway", "GET", "/bonds/"+mark+"?server=weather", nil)
+	s.refused(403, wire.ServerForbidden, "mail gateway", "PUT", "/bindings/"+mark, b)
+	s.refused(403, wire.ServerForbidden, "mail gateway", "GET", "/bindings/"+mark+"?server=weather", nil)
 }
 
 // A proof is good for two hours, and for the lineage of the gateway's key: after

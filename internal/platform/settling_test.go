@@ -38,7 +38,7 @@ func TestSettlingKeepsToTheEnvironment(t *testing.T) {
 	}
 	o := s.orderBy("test gateway", "weather", "test agent")
 	got := do[wire.Captured](s, http.StatusOK, "test gateway", "POST", "/reservations/"+o.ID+"/capture", wire.Capture{Order: &o})
-	if !got.Charge.Sandbox {
+	if !got.Charge.Test {
 		t.Errorf("a test agent paid by a test gateway: %+v", got.Charge)
 	}
 }
@@ -72,7 +72,7 @@ func TestTestKeysTakeNoLiveIdempotencyKey(t *testing.T) {
 	}
 	request.Token = s.secrets["agent"]
 	do[Charged](s, http.StatusOK, "provider", "POST", "/charge", request)
-	if live, sandbox := s.available("alice", false), s.available("alice", true); live != "9.90" || sandbox != "9.90" {
-		t.Errorf("alice has %s live and %s test credits, want 9.90 of each", live, sandbox)
+	if live, test := s.available("alice", false), s.available("alice", true); live != "9.90" || test != "9.90" {
+		t.Errorf("alice has %s live and %s test credits, want 9.90 of each", live, test)
 	}
 }

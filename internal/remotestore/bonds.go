@@ -11,31 +11,31 @@ import (
 	"github.com/fareboxhq/farebox/internal/wire"
 )
 
-// Bind remembers a bond, in the place of the one of its server with its mark if
+// Bind remembers a binding, in the place of the one of its server with its mark if
 // there is one, and returns when that is durable. Errors: ledger.ErrInvalid for a
 // payload that is too long, ledger.ErrUnavailable.
-func (s *Store) Bind(ctx context.Context, b ledger.Bond) error {
-	if len(b.Payload) > ledger.MaxBond {
-		return fmt.Errorf("%w: the payload of a bond is longer than %d bytes", ledger.ErrInvalid, ledger.MaxBond)
+func (s *Store) Bind(ctx context.Context, b ledger.Binding) error {
+	if len(b.Payload) > ledger.MaxBinding {
+		return fmt.Errorf("%w: the payload of a binding is longer than %d bytes", ledger.ErrInvalid, ledger.MaxBinding)
 	}
 	if b.Payload == nil {
 		b.Payload = []byte{}
 	}
-	return only(s.ask(ctx, request{method: http.MethodPut, path: bondPath(b.Mark), in: wire.BondOf(b), most: smallAnswer, within: s.settleTimeout}))
+	return only(s.ask(ctx, request{method: http.MethodPut, path: bondPath(b.HandleHash), in: wire.BindingOf(b), most: smallAnswer, within: s.settleTimeout}))
 }
 
-// Bond returns the server's bond of that mark. Errors: ledger.ErrNotFound if there is
+// Binding returns the server's binding of that mark. Errors: ledger.ErrNotFound if there is
 // none or it has ended, ledger.ErrUnavailable.
-func (s *Store) Bond(ctx context.Context, server string, m ledger.Mark) (ledger.Bond, error) {
-	var got wire.Bond
+func (s *Store) Binding(ctx context.Context, server string, m ledger.HandleHash) (ledger.Binding, error) {
+	var got wire.Binding
 	if err := s.ask(ctx, request{method: http.MethodGet, path: bondPath(m), query: url.Values{"server": {server}}, out: &got, most: smallAnswer}); err != nil {
-		return ledger.Bond{}, only(err, ledger.ErrNotFound)
+		return ledger.Binding{}, only(err, ledger.ErrNotFound)
 	}
-	b, err := got.Bond()
-	if err != nil || b.Mark != m || b.Server != server {
-		return ledger.Bond{}, doubt("another bond")
+	b, err := got.Binding()
+	if err != nil || b.HandleHash != m || b.Server != server {
+		return ledger.Binding{}, doubt("another binding")
 	}
 	return b, nil
 }
 
-func bondPath(m ledger.Mark) []string { return []string{"bonds", hex.EncodeToString(m[:])} }
+func bondPath(m ledger.HandleHash) []string { return []string{"bindings", hex.EncodeToString(m[:])} }

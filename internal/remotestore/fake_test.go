@@ -120,7 +120,7 @@ func cut(*http.Request, []byte) (*http.Response, error) { return nil, errCut }
 
 // torn is one that breaks within it.
 func torn(q *http.Request, _ []byte) (*http.Response, error) {
-	return response(q, http.StatusOK, "application/json", io.MultiReader(strings.NewReader(`{"purse":`), tearing{})), nil
+	return response(q, http.StatusOK, "application/json", io.MultiReader(strings.NewReader(`{"balance":`), tearing{})), nil
 }
 
 type tearing struct{}
@@ -193,10 +193,10 @@ func order() ledger.Order {
 func charged(id string, o ledger.Order) wire.Captured {
 	o.Provider, o.FeeTo, o.Fee = "acct_acme", "acct_operator", 100
 	c := ledger.Charge{ID: id, Order: o, State: ledger.Captured, At: time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)}
-	return wire.Captured{Charge: wire.ChargeOf(&c), Purse: wire.Purse{Balance: 990_000}}
+	return wire.Captured{Charge: wire.ChargeOf(&c), Balance: wire.Balance{Posted: 990_000}}
 }
 
-var reserved = wire.Reserved{Purse: wire.Purse{Balance: 1_000_000, Reserved: 10_000}}
+var reserved = wire.Reserved{Balance: wire.Balance{Posted: 1_000_000, Reserved: 10_000}}
 
 // unavailable checks that the error says that nothing is known, and nothing of
 // the secret.

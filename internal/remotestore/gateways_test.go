@@ -18,13 +18,13 @@ import (
 	"time"
 
 	"github.com/fareboxhq/farebox/internal/admin"
+	"github.com/fareboxhq/farebox/internal/engine"
 	ids "github.com/fareboxhq/farebox/internal/id"
 	"github.com/fareboxhq/farebox/internal/keycache"
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/platform"
 	"github.com/fareboxhq/farebox/internal/remotestore"
-	"github.com/fareboxhq/farebox/internal/runtime"
 	"github.com/fareboxhq/farebox/internal/sqlitestore"
 	"github.com/fareboxhq/farebox/internal/telemetry"
 
@@ -37,7 +37,7 @@ type headquarters struct {
 	t       *testing.T
 	dir     string
 	store   *sqlitestore.Store
-	runtime *runtime.Runtime
+	engine  *engine.Runtime
 	server  *httptest.Server
 	secret  string // of the gateways' key
 	acme    string
@@ -47,17 +47,17 @@ type headquarters struct {
 
 var actor = admin.Actor{Name: "test"}
 
-func options(dir, name string, open func(context.Context) (runtime.Store, error)) runtime.Options {
-	return runtime.Options{
+func options(dir, name string, open func(context.Context) (engine.Store, error)) engine.Options {
+	return engine.Options{
 		Open: open, KeyFile: filepath.Join(dir, name+"-receipt-key"), SealFile: filepath.Join(dir, name+"-seal-key"),
 		DebtDir: filepath.Join(dir, name+"-refunds"),
 		Cache:   keycache.Options{}, Metrics: telemetry.New(func() int64 { return 0 }), Logger: slog.New(slog.DiscardHandler),
 	}
 }
 
-func open(t *testing.T, o runtime.Options) *runtime.Runtime {
+func open(t *testing.T, o engine.Options) *engine.Runtime {
 	t.Helper()
-	r, err := runtime.Open(t.Context(), o)
+	r, err := engine.Open(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +86,7 @@ func newHeadquarters(t *testing.T) *headquarters {
 	t.Cleanup(func() { h.stop() })
 	h.start()
 	var err error
-	if _, h.secret, err = h.runtime.Service().CreateKey(t.Context(), actor, admin.NewKey{Account: "operator", Kind: "gateway", Servers: []string{"weather"}}); err != nil {
+	if _, h.secret, err = h.engine.Service().CreateKey(t.Context(), actor, admin.NewKey{Account: "operator", Kind: "gateway", Servers: []string{"weather"}}); err != nil {
 		t.Fatal(err)
 	}
 	h.server.Start()
@@ -102,7 +102,7 @@ func (h *headquarters) file() sqlitestore.Options {
 func (h *headquarters) start() {
 	h.t.Helper()
 	var err error
-	h.runtime, err = runtime.Open(h.t.Context(), options(h.dir, "platform", func(ctx context.Context) (runtime.Store, error) {
+	h.engine, err = engine.Open(h.t.Context(), options(h.dir, "platform", func(ctx context.Context) (engine.Store, error) {
 		var err error
 		h.store, err = sqlitestore.Open(ctx, h.file())
 		return h.store, err
@@ -111,14 +111,14 @@ func (h *headquarters) start() {
 		h.t.Fatal(err)
 	}
 	ensure := func(name string) string {
-		a, err := h.runtime.Service().EnsureAccount(h.t.Context(), actor, name)
+		a, err := h.engine.Service().EnsureAccount(h.t.Context(), actor, name)
 		if err != nil {
 			h.t.Fatal(err)
 		}
 		return a.ID
 	}
 	h.acme = ensure("acme")
-	r := h.runtime
+	r := h.engine
 	p, err := platform.New(platform.Options{
 		Servers: map[string]platform.Server{"weather": {Provider: h.acme, Fee: 100_000, FeeTo: ensure("operator")}},
 		Secrets: &keys.DefaultFormat, Currency: "USD", Version: "test",
@@ -148,7 +148,7 @@ func (h *headquarters) stop() {
 	if h.handler.Swap(nil) == nil {
 		return
 	}
-	if err := h.runtime.Destruct(); err != nil {
+	if err := h.engine.Destruct(); err != nil {
 		h.t.Error(err)
 	}
 }
@@ -165,15 +165,15 @@ func (h *headquarters) remote() *remotestore.Store {
 // newAgent makes a key, and tops its account up.
 func (h *headquarters) newAgent(credits ledger.Amount) keys.Key {
 	h.t.Helper()
-	if _, err := h.runtime.Service().EnsureAccount(h.t.Context(), actor, "alice"); err != nil {
+	if _, err := h.engine.Service().EnsureAccount(h.t.Context(), actor, "alice"); err != nil {
 		h.t.Fatal(err)
 	}
 	if credits > 0 {
-		if _, err := h.runtime.Service().Credit(h.t.Context(), actor, admin.Credit{Account: "alice", Amount: credits, Reason: "test"}); err != nil {
+		if _, err := h.engine.Service().Credit(h.t.Context(), actor, admin.Credit{Account: "alice", Amount: credits, Reason: "test"}); err != nil {
 			h.t.Fatal(err)
 		}
 	}
-	k, _, err := h.runtime.Service().CreateKey(h.t.Context(), actor, admin.NewKey{Account: "alice"})
+	k, _, err := h.engine.Service().CreateKey(h.t.Context(), actor, admin.NewKey{Account: "alice"})
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -194,12 +194,12 @@ func (f *freezing) Follow(ctx context.Context, node string, seen int64, lease ti
 }
 
 // gateways are so many gateways of the platform.
-func (h *headquarters) gateways(n int) ([]*runtime.Runtime, []*freezing) {
+func (h *headquarters) gateways(n int) ([]*engine.Runtime, []*freezing) {
 	h.t.Helper()
-	nodes, stores := make([]*runtime.Runtime, n), make([]*freezing, n)
+	nodes, stores := make([]*engine.Runtime, n), make([]*freezing, n)
 	for i := range nodes {
 		stores[i] = &freezing{Store: h.remote()}
-		nodes[i] = open(h.t, options(h.dir, fmt.Sprint("gateway-", i), func(context.Context) (runtime.Store, error) { return stores[i], nil }))
+		nodes[i] = open(h.t, options(h.dir, fmt.Sprint("gateway-", i), func(context.Context) (engine.Store, error) { return stores[i], nil }))
 		if nodes[i].Service() != nil {
 			h.t.Error("a gateway without a store has operations")
 		}
@@ -213,7 +213,7 @@ func (h *headquarters) gateways(n int) ([]*runtime.Runtime, []*freezing) {
 func TestDeletedIsDeadAtEveryGateway(t *testing.T) {
 	h := newHeadquarters(t)
 	nodes, _ := h.gateways(2)
-	nodes = append(nodes, h.runtime)
+	nodes = append(nodes, h.engine)
 	var deleted sync.Map // digest to struct{}
 	var current atomic.Pointer[keys.Key]
 	first := h.newAgent(0)
@@ -242,7 +242,7 @@ func TestDeletedIsDeadAtEveryGateway(t *testing.T) {
 	var longest time.Duration
 	for range 20 {
 		began := clock.Now()
-		if _, err := h.runtime.Service().DeleteKey(t.Context(), actor, current.Load().ID); err != nil {
+		if _, err := h.engine.Service().DeleteKey(t.Context(), actor, current.Load().ID); err != nil {
 			t.Fatal(err)
 		}
 		longest = max(longest, clock.Since(began)) // by how long the callers leave no processor to it
@@ -269,7 +269,7 @@ func TestFrozenGatewayHoldsNothingUp(t *testing.T) {
 	h := newHeadquarters(t)
 	nodes, stores := h.gateways(2)
 	k := h.newAgent(0)
-	lookup := func(r *runtime.Runtime) error {
+	lookup := func(r *engine.Runtime) error {
 		found, err := r.Lookup(t.Context(), netip.Addr{}, k.Digest)
 		if err != nil {
 			t.Fatal(err)
@@ -283,20 +283,20 @@ func TestFrozenGatewayHoldsNothingUp(t *testing.T) {
 	}
 	other := h.newAgent(0)
 	began := clock.Now()
-	if _, err := h.runtime.Service().DeleteKey(t.Context(), actor, other.ID); err != nil {
+	if _, err := h.engine.Service().DeleteKey(t.Context(), actor, other.ID); err != nil {
 		t.Fatal(err)
 	}
 	took := clock.Since(began)
-	if t.Logf("a delete took %s", took); took >= runtime.LeaseTime {
+	if t.Logf("a delete took %s", took); took >= engine.LeaseTime {
 		t.Errorf("a delete took %s: it was not told, but waited out", took)
 	}
 	wake := make(chan struct{})
 	stores[1].frozen.Store(&wake)
 	began = clock.Now()
-	if _, err := h.runtime.Service().DeleteKey(t.Context(), actor, k.ID); err != nil {
+	if _, err := h.engine.Service().DeleteKey(t.Context(), actor, k.ID); err != nil {
 		t.Fatal(err)
 	}
-	if took := clock.Since(began); took > runtime.LeaseTime+time.Second {
+	if took := clock.Since(began); took > engine.LeaseTime+time.Second {
 		t.Errorf("the delete took %s", took)
 	}
 	for i, r := range nodes {
@@ -332,7 +332,7 @@ func TestDeletedOfflineIsDeadAtEveryGateway(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	service := admin.New(store, runtime.Offline(t.Context(), store), func() *admin.Settings { return new(admin.Settings) }, clock.Now)
+	service := admin.New(store, engine.Offline(t.Context(), store), func() *admin.Settings { return new(admin.Settings) }, clock.Now)
 	if _, err := service.DeleteKey(t.Context(), actor, k.ID); err != nil {
 		t.Fatal(err)
 	}
@@ -374,7 +374,7 @@ func TestStartEndsOlderBeliefs(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.start()
-	if _, err := h.runtime.Service().DisableKey(t.Context(), actor, other.ID); err != nil { // waits for each gateway
+	if _, err := h.engine.Service().DisableKey(t.Context(), actor, other.ID); err != nil { // waits for each gateway
 		t.Fatal(err)
 	}
 	err = until(t.Context(), func() error {
@@ -489,7 +489,7 @@ func TestNoDoubleEffectsAcrossABrokenNetwork(t *testing.T) {
 					}
 					if err == nil && (caller+call)%3 == 1 {
 						refund := ledger.Transaction{ID: ids.New("txn_"), Kind: ledger.KindRefund, Charge: id, Reason: "the result was not delivered"}
-						err = until(ctx, func() error { _, _, err := s.Post(ctx, refund, ledger.Audit{}); return err })
+						err = until(ctx, func() error { _, _, err := s.PostTransaction(ctx, refund, ledger.Audit{}); return err })
 						refunded.Add(1)
 					}
 				}
@@ -511,8 +511,8 @@ func TestNoDoubleEffectsAcrossABrokenNetwork(t *testing.T) {
 	}
 	a, err := h.store.Account(t.Context(), k.Account)
 	want := callers*calls*price - price*ledger.Amount(captured.Load()-refunded.Load())
-	if err != nil || a.Live.Balance != want || a.Live.Reserved != 0 {
-		t.Errorf("the purse is %+v, want %s; %v", a.Live, want, err)
+	if err != nil || a.Live.Posted != want || a.Live.Reserved != 0 {
+		t.Errorf("the balance is %+v, want %s; %v", a.Live, want, err)
 	}
 	if s.OpenReservations() != 0 || f.broken.Load() == 0 {
 		t.Errorf("%d open, %d faults", s.OpenReservations(), f.broken.Load())

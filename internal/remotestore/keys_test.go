@@ -85,24 +85,24 @@ func TestTouchKeysInParts(t *testing.T) {
 	}
 }
 
-// A bond is found by its mark alone, and one that is too long is not sent.
+// A binding is found by its mark alone, and one that is too long is not sent.
 func TestBonds(t *testing.T) {
-	want := ledger.Bond{Server: "weather", Mark: ledger.Mark{1, 2}, Account: "acct_1", Until: time.Date(2026, 11, 22, 10, 0, 0, 123000, time.UTC), Payload: []byte{0, 1}}
-	s, f, _ := faked(t, cut, done, gives(wire.BondOf(want)))
-	if err := s.Bind(ctx(t), want); err != nil || f.bodies[0] != f.bodies[1] || f.asked[1] != "PUT /bonds/01020000000000000000000000000000" {
+	want := ledger.Binding{Server: "weather", HandleHash: ledger.HandleHash{1, 2}, Account: "acct_1", Until: time.Date(2026, 11, 22, 10, 0, 0, 123000, time.UTC), Payload: []byte{0, 1}}
+	s, f, _ := faked(t, cut, done, gives(wire.BindingOf(want)))
+	if err := s.Bind(ctx(t), want); err != nil || f.bodies[0] != f.bodies[1] || f.asked[1] != "PUT /bindings/01020000000000000000000000000000" {
 		t.Errorf("%q, %v", f.asked, err)
 	}
-	got, err := s.Bond(ctx(t), want.Server, want.Mark)
+	got, err := s.Binding(ctx(t), want.Server, want.HandleHash)
 	if err != nil || fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("%+v, %v", got, err)
 	}
-	_, err = s.Bond(ctx(t), want.Server, ledger.Mark{3})
-	unavailable(t, "another bond", err)
+	_, err = s.Binding(ctx(t), want.Server, ledger.HandleHash{3})
+	unavailable(t, "another binding", err)
 	f.plays(refuses(ledger.ErrNotFound))
-	if _, err := s.Bond(ctx(t), want.Server, want.Mark); !errors.Is(err, ledger.ErrNotFound) {
+	if _, err := s.Binding(ctx(t), want.Server, want.HandleHash); !errors.Is(err, ledger.ErrNotFound) {
 		t.Error(err)
 	}
-	want.Payload = make([]byte, ledger.MaxBond+1)
+	want.Payload = make([]byte, ledger.MaxBinding+1)
 	if err := s.Bind(ctx(t), want); !errors.Is(err, ledger.ErrInvalid) || f.count() != 1 {
 		t.Error(err)
 	}

@@ -36,10 +36,10 @@ func (s *Store) Reserve(ctx context.Context, id string, o ledger.Order, terms le
 	}
 	if got.First == nil {
 		s.open.add(id, o, terms)
-		return ledger.Reservation{Purse: ledger.Purse(got.Purse), Waived: got.Waived}, nil
+		return ledger.Reservation{Balance: ledger.Balance(got.Balance), Waived: got.Waived}, nil
 	}
-	first := &ledger.Answer{Charge: got.First.Charge.Charge(), Purse: ledger.Purse(got.First.Purse), Body: got.First.Body}
-	if terms.Retry.Key == "" || !firstOf(&first.Charge, &o) {
+	first := &ledger.StoredResponse{Charge: got.First.Charge.Charge(), Balance: ledger.Balance(got.First.Balance), Body: got.First.Body}
+	if terms.Idempotency.Key == "" || !firstOf(&first.Charge, &o) {
 		return ledger.Reservation{}, doubt("the answer of another call")
 	}
 	return ledger.Reservation{First: first}, nil
@@ -74,8 +74,8 @@ func check(id string, o *ledger.Order, terms *ledger.Terms) error {
 		err = errors.New("the id of a charge is chg_ and a UUID in lower case")
 	case o.Amount <= 0:
 		err = fmt.Errorf("amount %s of the order is not more than zero", o.Amount)
-	case len(terms.Retry.Key) > ledger.MaxRetryKey:
-		err = fmt.Errorf("the key to repeat the call by is longer than %d bytes", ledger.MaxRetryKey)
+	case len(terms.Idempotency.Key) > ledger.MaxIdempotencyKey:
+		err = fmt.Errorf("the key to repeat the call by is longer than %d bytes", ledger.MaxIdempotencyKey)
 	}
 	if err != nil {
 		return fmt.Errorf("%w: %w", ledger.ErrInvalid, err)
@@ -106,7 +106,7 @@ func (s *Store) Release(ctx context.Context, id string) error {
 }
 
 // Capture takes the money of a reservation and returns once that is durable,
-// with the charge and the payer's purse. If the call may be sent again, its
+// with the charge and the payer's balance. If the call may be sent again, its
 // answer is kept with it; nil, or one longer than ledger.MaxAnswer, is not kept.
 // Captured before, it gives the first outcome again. A reservation of this store
 // that a restart of the platform forgot is charged under its id if balance and
@@ -115,38 +115,38 @@ func (s *Store) Release(ctx context.Context, id string) error {
 // Errors: those of Reserve; ledger.ErrSettled if it was released, ErrNotFound if
 // neither the platform nor this store knows it, ErrUnavailable: nothing was
 // taken, or the outcome is not known. The caller may try again, or release it.
-func (s *Store) Capture(ctx context.Context, id string, answer []byte) (ledger.Charge, ledger.Purse, error) {
+func (s *Store) Capture(ctx context.Context, id string, answer []byte) (ledger.Charge, ledger.Balance, error) {
 	if !isID(chargePrefix, id) {
-		return ledger.Charge{}, ledger.Purse{}, ledger.ErrNotFound
+		return ledger.Charge{}, ledger.Balance{}, ledger.ErrNotFound
 	}
 	h, known := s.open.get(id)
 	if !known {
 		return s.capture(ctx, id, nil, nil, answer)
 	}
-	if h.terms.Retry.Key == "" {
+	if h.terms.Idempotency.Key == "" {
 		answer = nil // nobody could ask for it
 	}
-	charge, purse, err := s.capture(ctx, id, &h.order, nil, answer)
+	charge, balance, err := s.capture(ctx, id, &h.order, nil, answer)
 	if errors.Is(err, ledger.ErrNotFound) {
 		return s.capture(ctx, id, &h.order, &h.terms, answer)
 	}
-	return charge, purse, err
+	return charge, balance, err
 }
 
 // Charge captures the order in one step, if the terms and the balance allow it:
 // what no reservation is known of, or an open one. Captured before, the first
 // outcome is given again. Errors are those of Reserve and Capture;
 // ledger.ErrSettled means that the id was released.
-func (s *Store) Charge(ctx context.Context, id string, o ledger.Order, terms ledger.Terms, answer []byte) (ledger.Charge, ledger.Purse, error) {
+func (s *Store) Charge(ctx context.Context, id string, o ledger.Order, terms ledger.Terms, answer []byte) (ledger.Charge, ledger.Balance, error) {
 	if err := check(id, &o, &terms); err != nil {
-		return ledger.Charge{}, ledger.Purse{}, err
+		return ledger.Charge{}, ledger.Balance{}, err
 	}
 	return s.capture(ctx, id, &o, &terms, answer)
 }
 
 // capture captures the charge, which must be of the order if that is known. With
 // terms, no reservation is needed.
-func (s *Store) capture(ctx context.Context, id string, o *ledger.Order, terms *ledger.Terms, answer []byte) (ledger.Charge, ledger.Purse, error) {
+func (s *Store) capture(ctx context.Context, id string, o *ledger.Order, terms *ledger.Terms, answer []byte) (ledger.Charge, ledger.Balance, error) {
 	var in wire.Capture
 	if len(answer) <= ledger.MaxAnswer {
 		in.Answer = answer
@@ -163,46 +163,46 @@ func (s *Store) capture(ctx context.Context, id string, o *ledger.Order, terms *
 		s.open.drop(id)
 	}
 	if err != nil {
-		return ledger.Charge{}, ledger.Purse{}, only(err, orderErrors...)
+		return ledger.Charge{}, ledger.Balance{}, only(err, orderErrors...)
 	}
 	charge := got.Charge.Charge()
 	charge.Made = got.Made // by this request: of one that was sent again, nobody can tell
 	if charge.ID != id || charge.State != ledger.Captured || o != nil && !sameOrder(&charge, o) {
-		return ledger.Charge{}, ledger.Purse{}, doubt("another charge")
+		return ledger.Charge{}, ledger.Balance{}, doubt("another charge")
 	}
-	return charge, ledger.Purse(got.Purse), nil
+	return charge, ledger.Balance(got.Balance), nil
 }
 
 // sameOrder reports whether the charge is of the order: who earns, and the fee,
 // are the platform's to say.
 func sameOrder(c *ledger.Charge, o *ledger.Order) bool {
 	return c.Account == o.Account && c.Key == o.Key && c.Lineage == o.Lineage && c.Server == o.Server && c.Tool == o.Tool &&
-		c.Amount == o.Amount && c.Sandbox == o.Sandbox
+		c.Amount == o.Amount && c.Test == o.Test
 }
 
 // firstOf reports whether the charge may be of the first call that the order
 // repeats: by another key of the lineage, or at another price.
 func firstOf(c *ledger.Charge, o *ledger.Order) bool {
-	return isID(chargePrefix, c.ID) && c.State == ledger.Captured && c.Account == o.Account && c.Lineage == o.Lineage && c.Server == o.Server && c.Sandbox == o.Sandbox
+	return isID(chargePrefix, c.ID) && c.State == ledger.Captured && c.Account == o.Account && c.Lineage == o.Lineage && c.Server == o.Server && c.Test == o.Test
 }
 
 // Post refunds a charge, in whole or in part: of the transaction ID, Charge,
 // Amount and Reason are read, where an amount of zero means all that is left.
 // Nothing else can be posted here. The platform writes the audit row. What it
-// returns has no debtor and creditor; the purse is the payer's.
+// returns has no debtor and creditor; the balance is the payer's.
 //
 // Errors: ledger.ErrInvalid, ErrNotFound, ErrConflict (the ID was used with other
 // content), ErrSettled (nothing is left to refund), ErrInsufficient (less is left
 // than is asked for), ErrUnavailable.
-func (s *Store) Post(ctx context.Context, t ledger.Transaction, _ ledger.Audit) (ledger.Transaction, ledger.Purse, error) {
+func (s *Store) PostTransaction(ctx context.Context, t ledger.Transaction, _ ledger.Audit) (ledger.Transaction, ledger.Balance, error) {
 	none := ledger.Transaction{}
 	switch {
 	case t.Kind != ledger.KindRefund:
-		return none, ledger.Purse{}, fmt.Errorf("%w: a gateway without a store posts refunds alone, no %s: do that at the platform", ledger.ErrInvalid, t.Kind)
+		return none, ledger.Balance{}, fmt.Errorf("%w: a gateway without a store posts refunds alone, no %s: do that at the platform", ledger.ErrInvalid, t.Kind)
 	case !isID(otherPrefix, t.ID) || t.Amount < 0:
-		return none, ledger.Purse{}, fmt.Errorf("%w: a refund has an id, of txn_ and a UUID in lower case, and no amount below zero", ledger.ErrInvalid)
+		return none, ledger.Balance{}, fmt.Errorf("%w: a refund has an id, of txn_ and a UUID in lower case, and no amount below zero", ledger.ErrInvalid)
 	case !isID(chargePrefix, t.Charge):
-		return none, ledger.Purse{}, ledger.ErrNotFound
+		return none, ledger.Balance{}, ledger.ErrNotFound
 	}
 	var got wire.Refunded
 	err := s.ask(ctx, request{
@@ -211,12 +211,12 @@ func (s *Store) Post(ctx context.Context, t ledger.Transaction, _ ledger.Audit) 
 	})
 	switch {
 	case err != nil:
-		return none, ledger.Purse{}, only(err, ledger.ErrInvalid, ledger.ErrNotFound, ledger.ErrConflict, ledger.ErrSettled, ledger.ErrInsufficient, ledger.ErrOverflow)
+		return none, ledger.Balance{}, only(err, ledger.ErrInvalid, ledger.ErrNotFound, ledger.ErrConflict, ledger.ErrSettled, ledger.ErrInsufficient, ledger.ErrOverflow)
 	case got.ID != t.ID || got.Charge != t.Charge || got.Amount <= 0 || t.Amount != 0 && got.Amount != t.Amount:
-		return none, ledger.Purse{}, doubt("another refund")
+		return none, ledger.Balance{}, doubt("another refund")
 	}
 	t.Amount, t.At = got.Amount, got.At
-	return t, ledger.Purse(got.Purse), nil
+	return t, ledger.Balance(got.Balance), nil
 }
 
 // OpenReservations counts the reservations of this gateway, by its own clock.

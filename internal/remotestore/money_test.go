@@ -28,15 +28,15 @@ func TestLostRequestsAreRepeatedUnderTheirID(t *testing.T) {
 			s, f, _ := faked(t, fault, fault, gives(reserved))
 			id := newID("chg_")
 			got, err := s.Reserve(ctx(t), id, order(), ledger.Terms{})
-			if err != nil || got.Purse != (ledger.Purse{Balance: 1_000_000, Reserved: 10_000}) {
+			if err != nil || got.Balance != (ledger.Balance{Posted: 1_000_000, Reserved: 10_000}) {
 				t.Errorf("%s: %+v, %v", name, got, err)
 			}
 			if f.count() != 3 || f.bodies[0] != f.bodies[1] || f.bodies[1] != f.bodies[2] || !strings.Contains(f.bodies[0], id) {
 				t.Errorf("%s: asked %q", name, f.bodies)
 			}
 			f.plays(fault, fault, gives(charged(id, order())))
-			charge, purse, err := s.Capture(ctx(t), id, []byte("answer"))
-			if err != nil || charge.ID != id || charge.Provider != "acct_acme" || charge.Fee != 100 || purse.Balance != 990_000 {
+			charge, balance, err := s.Capture(ctx(t), id, []byte("answer"))
+			if err != nil || charge.ID != id || charge.Provider != "acct_acme" || charge.Fee != 100 || balance.Posted != 990_000 {
 				t.Errorf("%s: %+v, %v", name, charge, err)
 			}
 			f.plays(fault)
@@ -55,7 +55,7 @@ func TestLostRequestsAreRepeatedUnderTheirID(t *testing.T) {
 
 // A refusal is final: it is not asked again, and it is the ledger's own error.
 func TestRefusalsAreTheLedgersOwn(t *testing.T) {
-	poor := &ledger.InsufficientError{Purse: ledger.Purse{Balance: 5}, Needed: 10_000}
+	poor := &ledger.InsufficientError{Balance: ledger.Balance{Posted: 5}, Needed: 10_000}
 	for _, want := range []error{poor, &ledger.CapError{Cap: ledger.Cap{Holder: ledger.HolderKey, Period: ledger.PerDay, Amount: 7}, Needed: 8},
 		ledger.ErrConflict, ledger.ErrSettled, ledger.ErrNotFound, ledger.ErrInFlight, ledger.ErrReused, ledger.ErrGone} {
 		s, f, _ := faked(t, refuses(want))
@@ -96,7 +96,7 @@ func TestDoubtIsUnavailable(t *testing.T) {
 		"another tool":          captured(func(c *wire.Captured) { c.Charge.Tool = "x" }),
 		"another amount":        captured(func(c *wire.Captured) { c.Charge.Amount++ }),
 		"another account":       captured(func(c *wire.Captured) { c.Charge.Account = "acct_2" }),
-		"another environment":   captured(func(c *wire.Captured) { c.Charge.Sandbox = true }),
+		"another environment":   captured(func(c *wire.Captured) { c.Charge.Test = true }),
 		"what is not captured":  captured(func(c *wire.Captured) { c.Charge.State = "reserved" }),
 		"a redirect":            says(307, "", ""),
 		"a page that is absent": says(404, "text/html", "not found"),
@@ -127,7 +127,7 @@ func TestDoubtIsUnavailable(t *testing.T) {
 // not.
 func TestForgottenReservationIsChargedUnderItsID(t *testing.T) {
 	id := newID("chg_")
-	terms := ledger.Terms{Key: ledger.Caps{Day: 5}, Server: ledger.Caps{Day: 7}, FreeCalls: 2, Retry: ledger.Retry{Key: "k", Fingerprint: [32]byte{1}}}
+	terms := ledger.Terms{Key: ledger.Caps{Day: 5}, Server: ledger.Caps{Day: 7}, FreeCalls: 2, Idempotency: ledger.Idempotency{Key: "k", Fingerprint: [32]byte{1}}}
 	s, f, _ := faked(t, gives(reserved))
 	if _, err := s.Reserve(ctx(t), id, order(), terms); err != nil {
 		t.Fatal(err)
@@ -141,7 +141,7 @@ func TestForgottenReservationIsChargedUnderItsID(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := wire.OrderOf(id, order(), terms)
-	if first.Order != nil || second.Order == nil || second.Order.Caps.Day != 7 || second.Order.FreeCalls != 2 || *second.Order.Retry != *want.Retry ||
+	if first.Order != nil || second.Order == nil || second.Order.Caps.Day != 7 || second.Order.FreeCalls != 2 || *second.Order.Idempotency != *want.Idempotency ||
 		second.Order.Key != "key_1" || string(first.Answer) != "answer" || string(second.Answer) != "answer" || f.bodies[1] != f.bodies[2] {
 		t.Errorf("asked %q", f.bodies)
 	}
@@ -171,9 +171,9 @@ func TestAnswersAreSentWhenTheyAreKept(t *testing.T) {
 		answer []byte
 		sent   bool
 	}{
-		"kept":         {ledger.Terms{Retry: ledger.Retry{Key: "k"}}, []byte("answer"), true},
+		"kept":         {ledger.Terms{Idempotency: ledger.Idempotency{Key: "k"}}, []byte("answer"), true},
 		"not repeated": {ledger.Terms{}, []byte("answer"), false},
-		"too long":     {ledger.Terms{Retry: ledger.Retry{Key: "k"}}, make([]byte, ledger.MaxAnswer+1), false},
+		"too long":     {ledger.Terms{Idempotency: ledger.Idempotency{Key: "k"}}, make([]byte, ledger.MaxAnswer+1), false},
 	} {
 		id := newID("chg_")
 		s, f, _ := faked(t, gives(reserved), gives(charged(id, order())))
@@ -194,8 +194,8 @@ func TestAnswersAreSentWhenTheyAreKept(t *testing.T) {
 func TestFirstAnswer(t *testing.T) {
 	id := newID("chg_")
 	first := charged(id, order())
-	terms := ledger.Terms{Retry: ledger.Retry{Key: "k"}}
-	s, f, _ := faked(t, gives(wire.Reserved{First: &wire.Answer{Charge: first.Charge, Purse: first.Purse, Body: []byte("body")}}))
+	terms := ledger.Terms{Idempotency: ledger.Idempotency{Key: "k"}}
+	s, f, _ := faked(t, gives(wire.Reserved{First: &wire.Answer{Charge: first.Charge, Balance: first.Balance, Body: []byte("body")}}))
 	rotated := order()
 	rotated.Key, rotated.Amount = "key_2", 5
 	got, err := s.Reserve(ctx(t), newID("chg_"), rotated, terms)
@@ -220,26 +220,26 @@ func TestFirstAnswer(t *testing.T) {
 func TestOnlyRefundsArePosted(t *testing.T) {
 	at := time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
 	refund := ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindRefund, Charge: newID("chg_"), Reason: "sorry"}
-	answer := wire.Refunded{ID: refund.ID, Charge: refund.Charge, Amount: 5, At: at, Purse: wire.Purse{Balance: 9}}
+	answer := wire.Refunded{ID: refund.ID, Charge: refund.Charge, Amount: 5, At: at, Balance: wire.Balance{Posted: 9}}
 	s, f, _ := faked(t, cut, gives(answer))
-	got, purse, err := s.Post(ctx(t), refund, ledger.Audit{})
+	got, balance, err := s.PostTransaction(ctx(t), refund, ledger.Audit{})
 	want := refund
 	want.Amount, want.At = 5, at
-	if err != nil || got != want || purse.Balance != 9 || f.count() != 2 {
-		t.Errorf("%+v, %v, %v", got, purse, err)
+	if err != nil || got != want || balance.Posted != 9 || f.count() != 2 {
+		t.Errorf("%+v, %v, %v", got, balance, err)
 	}
 	answer.Amount = 4
 	f.plays(gives(answer))
 	refund.Amount = 5
-	_, _, err = s.Post(ctx(t), refund, ledger.Audit{})
+	_, _, err = s.PostTransaction(ctx(t), refund, ledger.Audit{})
 	unavailable(t, "another amount", err)
 	for _, kind := range []ledger.Kind{ledger.KindCredit, ledger.KindAdjustment, ledger.KindCharge, ledger.KindFee} {
 		f.plays(cut)
-		if _, _, err := s.Post(ctx(t), ledger.Transaction{ID: newID("txn_"), Kind: kind, Amount: 1}, ledger.Audit{}); !errors.Is(err, ledger.ErrInvalid) || f.count() != 0 {
+		if _, _, err := s.PostTransaction(ctx(t), ledger.Transaction{ID: newID("txn_"), Kind: kind, Amount: 1}, ledger.Audit{}); !errors.Is(err, ledger.ErrInvalid) || f.count() != 0 {
 			t.Errorf("%s: %v", kind, err)
 		}
 	}
-	if _, _, err := s.Post(ctx(t), ledger.Transaction{ID: refund.ID, Kind: ledger.KindRefund, Charge: "../keys"}, ledger.Audit{}); !errors.Is(err, ledger.ErrNotFound) || f.count() != 0 {
+	if _, _, err := s.PostTransaction(ctx(t), ledger.Transaction{ID: refund.ID, Kind: ledger.KindRefund, Charge: "../keys"}, ledger.Audit{}); !errors.Is(err, ledger.ErrNotFound) || f.count() != 0 {
 		t.Errorf("a charge that can be none: %v", err)
 	}
 }
@@ -260,7 +260,7 @@ func TestNonsenseIsNotAsked(t *testing.T) {
 	}
 	nothing := order()
 	nothing.Amount = 0
-	for _, terms := range []ledger.Terms{{Server: ledger.Caps{Day: -1}}, {Retry: ledger.Retry{Key: strings.Repeat("x", ledger.MaxRetryKey+1)}}} {
+	for _, terms := range []ledger.Terms{{Server: ledger.Caps{Day: -1}}, {Idempotency: ledger.Idempotency{Key: strings.Repeat("x", ledger.MaxIdempotencyKey+1)}}} {
 		if _, err := s.Reserve(ctx(t), newID("chg_"), order(), terms); !errors.Is(err, ledger.ErrInvalid) {
 			t.Errorf("%+v: %v", terms, err)
 		}

@@ -98,7 +98,7 @@ func (b books) Key(ctx context.Context, id string) (keys.Key, error) {
 		return keys.Key{}, errors.New("a key is asked for that no order is of")
 	}
 	o, environment := &what.Order, keys.Live
-	if o.Sandbox {
+	if o.Test {
 		environment = keys.Test
 	}
 	return keys.Key{
@@ -117,7 +117,7 @@ func (b books) Reserve(ctx context.Context, id string, o ledger.Order, terms led
 	return b.own.Reserve(ctx, id, earner(ctx, o), terms)
 }
 
-func (b books) Charge(ctx context.Context, id string, o ledger.Order, terms ledger.Terms, answer []byte) (ledger.Charge, ledger.Purse, error) {
+func (b books) Charge(ctx context.Context, id string, o ledger.Order, terms ledger.Terms, answer []byte) (ledger.Charge, ledger.Balance, error) {
 	return b.own.Charge(ctx, id, earner(ctx, o), terms, answer)
 }
 
@@ -197,54 +197,54 @@ func (b *both) Reserve(ctx context.Context, id string, o ledger.Order, terms led
 	return b.remote.Reserve(context.WithValue(ctx, saidKey{}, &said{o, terms.Key}), id, o, terms)
 }
 
-func (b *both) Charge(ctx context.Context, id string, o ledger.Order, terms ledger.Terms, answer []byte) (ledger.Charge, ledger.Purse, error) {
+func (b *both) Charge(ctx context.Context, id string, o ledger.Order, terms ledger.Terms, answer []byte) (ledger.Charge, ledger.Balance, error) {
 	if err := o.Check(); err != nil {
-		return ledger.Charge{}, ledger.Purse{}, err
+		return ledger.Charge{}, ledger.Balance{}, err
 	}
 	terms.Proof = proved(o.Key, b.now())
 	return b.remote.Charge(context.WithValue(ctx, saidKey{}, &said{o, terms.Key}), id, o, terms, answer)
 }
 
-func (b *both) Capture(ctx context.Context, id string, answer []byte) (ledger.Charge, ledger.Purse, error) {
+func (b *both) Capture(ctx context.Context, id string, answer []byte) (ledger.Charge, ledger.Balance, error) {
 	return b.remote.Capture(ctx, id, answer)
 }
 func (b *both) Renew(ctx context.Context, id string) error   { return b.remote.Renew(ctx, id) }
 func (b *both) Release(ctx context.Context, id string) error { return b.remote.Release(ctx, id) }
 func (b *both) Void(ctx context.Context, id string) error    { return b.remote.Release(ctx, id) }
-func (b *both) Bind(ctx context.Context, x ledger.Bond) error {
+func (b *both) Bind(ctx context.Context, x ledger.Binding) error {
 	return b.remote.Bind(ctx, x)
 }
-func (b *both) Bond(ctx context.Context, server string, m ledger.Mark) (ledger.Bond, error) {
-	return b.remote.Bond(ctx, server, m)
+func (b *both) Binding(ctx context.Context, server string, m ledger.HandleHash) (ledger.Binding, error) {
+	return b.remote.Binding(ctx, server, m)
 }
 
 // unsaid is the reason of a refund that the suite gives none for: a platform
 // wants one.
 const unsaid = "the suite does not say why"
 
-func (b *both) Post(ctx context.Context, t ledger.Transaction, a ledger.Audit) (ledger.Transaction, ledger.Purse, error) {
+func (b *both) PostTransaction(ctx context.Context, t ledger.Transaction, a ledger.Audit) (ledger.Transaction, ledger.Balance, error) {
 	c, err := b.own.ChargeByID(ctx, t.Charge)
 	late := err == nil && b.now().Sub(c.At) >= ledger.SettleTime // then only an operator may
 	if t.Kind != ledger.KindRefund || t.Charge == "" {
-		return b.own.Post(ctx, t, a)
+		return b.own.PostTransaction(ctx, t, a)
 	}
-	asked, post := t, b.remote.Post
+	asked, post := t, b.remote.PostTransaction
 	if asked.Reason == "" {
 		asked.Reason = unsaid
 	}
 	if late {
-		post = b.own.Post
+		post = b.own.PostTransaction
 	}
-	got, purse, err := post(ctx, asked, a)
+	got, balance, err := post(ctx, asked, a)
 	if errors.Is(err, ledger.ErrInvalid) { // as a platform tells of more than is left
 		err = errors.Join(ledger.ErrInsufficient, err)
 	}
 	if err != nil {
-		return ledger.Transaction{}, ledger.Purse{}, err
+		return ledger.Transaction{}, ledger.Balance{}, err
 	}
 	c, err = b.own.ChargeByID(ctx, t.Charge) // a gateway is not told between whom
-	got.Reason, got.Debtor, got.Creditor, got.Sandbox = t.Reason, c.Provider, c.Account, c.Sandbox
-	return got, purse, err
+	got.Reason, got.Debtor, got.Creditor, got.Test = t.Reason, c.Provider, c.Account, c.Test
+	return got, balance, err
 }
 
 // suiteBegins is when the suite's clock starts, two days before a month's end.

@@ -8,17 +8,17 @@ const (
 
 // link is a claim's place in a list.
 type link struct {
-	prev, next *Claim
+	prev, next *Allocation
 	in         bool
 }
 
 // list is a list of claims, the oldest first, whose links are in the claims.
 type list struct {
-	first, last *Claim
+	first, last *Allocation
 	index       int // of the links
 }
 
-func (l *list) add(c *Claim) {
+func (l *list) add(c *Allocation) {
 	k := &c.links[l.index]
 	if k.in {
 		return
@@ -32,7 +32,7 @@ func (l *list) add(c *Claim) {
 	l.last = c
 }
 
-func (l *list) remove(c *Claim) {
+func (l *list) remove(c *Allocation) {
 	k := &c.links[l.index]
 	if !k.in {
 		return
@@ -51,7 +51,7 @@ func (l *list) remove(c *Claim) {
 }
 
 // oldest returns the oldest claim other than c, nil if there is none.
-func (l *list) oldest(c *Claim) *Claim {
+func (l *list) oldest(c *Allocation) *Allocation {
 	if l.first == c && c != nil {
 		return c.links[l.index].next
 	}

@@ -47,7 +47,7 @@ const DefaultRate = 8 << 10
 // was not read must not be waited for. A body that needs more than its
 // first read can be cut. Errors are those of the source, ErrSlow, or a
 // RefusedError.
-func (c *Claim) ReadAll(from io.Reader, o Body) ([]byte, error) {
+func (c *Allocation) ReadAll(from io.Reader, o Body) ([]byte, error) {
 	began := clock.Now()
 	last := began.Add(o.Time)
 	slowest := min(o.Time, time.Duration(Window/float64(o.Rate)*float64(time.Second)))
@@ -102,7 +102,7 @@ func (c *Claim) ReadAll(from io.Reader, o Body) ([]byte, error) {
 
 // grow makes room in a body that is full; no more than it needs if its length
 // was announced.
-func (c *Claim) grow(body []byte, length int64) ([]byte, error) {
+func (c *Allocation) grow(body []byte, length int64) ([]byte, error) {
 	if len(body) < cap(body) {
 		return body, nil
 	}

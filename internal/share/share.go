@@ -154,7 +154,7 @@ func Largest(total int64) int64 { return total / addressShare / (keyPart + 1) }
 
 // Claim is what one request or stream holds. Its zero value is closed, and all
 // methods but Open do nothing with it.
-type Claim struct {
+type Allocation struct {
 	b                     *Budget
 	n                     int64
 	paid                  bool
@@ -168,7 +168,7 @@ type Claim struct {
 }
 
 // Open opens a claim, which holds nothing yet. It must be closed.
-func (b *Budget) Open(c *Claim, h Holder) {
+func (b *Budget) Open(c *Allocation, h Holder) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	c.b, c.paid = b, h.Paid
@@ -213,7 +213,7 @@ func (b *Budget) leave(h *held) {
 }
 
 // Take takes n more. It fails with a RefusedError.
-func (c *Claim) Take(n int64) error {
+func (c *Allocation) Take(n int64) error {
 	b := c.b
 	if b == nil || n <= 0 {
 		return nil
@@ -241,7 +241,7 @@ func (c *Claim) Take(n int64) error {
 }
 
 // over returns whose share n more would be above, "" if it is nobody's.
-func (b *Budget) over(c *Claim, n int64) Class {
+func (b *Budget) over(c *Allocation, n int64) Class {
 	free := b.total - b.used - n
 	var unpaid, address int64 // that are left
 	if !c.paid {
@@ -267,7 +267,7 @@ func (b *Budget) over(c *Claim, n int64) Class {
 }
 
 // toCut returns the claim that makes room for c, nil if there is none.
-func (b *Budget) toCut(c *Claim, over Class) *Claim {
+func (b *Budget) toCut(c *Allocation, over Class) *Allocation {
 	switch over {
 	case Address:
 		return c.address.unpaid.oldest(c)
@@ -283,7 +283,7 @@ func (b *Budget) toCut(c *Claim, over Class) *Claim {
 }
 
 // add adds n, which may be below 0, to what the claim holds.
-func (b *Budget) add(c *Claim, n int64) {
+func (b *Budget) add(c *Allocation, n int64) {
 	c.n += n
 	b.used += n
 	if !c.paid {
@@ -297,14 +297,14 @@ func (b *Budget) add(c *Claim, n int64) {
 }
 
 // drop takes from a claim what it holds, and has it refused more.
-func (b *Budget) drop(c *Claim) {
+func (b *Budget) drop(c *Allocation) {
 	b.add(c, -c.n)
 	b.keep(c)
 	c.gone = true
 }
 
 // keep takes the claim out of those that can be cut.
-func (b *Budget) keep(c *Claim) {
+func (b *Budget) keep(c *Allocation) {
 	if c.address != nil {
 		c.address.unpaid.remove(c)
 	}
@@ -319,7 +319,7 @@ func paidIndex(paid bool) int {
 }
 
 // Give gives n back, or what is left of what is held.
-func (c *Claim) Give(n int64) {
+func (c *Allocation) Give(n int64) {
 	b := c.b
 	if b == nil {
 		return
@@ -332,7 +332,7 @@ func (c *Claim) Give(n int64) {
 // Cuttable lets the claim be cut for others until Keep or Close is called: it
 // holds nothing from then on, and cut is called, at most once and maybe from
 // another goroutine. It must not wait, nor use the budget.
-func (c *Claim) Cuttable(cut func()) {
+func (c *Allocation) Cuttable(cut func()) {
 	b := c.b
 	if b == nil {
 		return
@@ -352,7 +352,7 @@ func (c *Claim) Cuttable(cut func()) {
 }
 
 // Keep ends what Cuttable began. When it returns, cut does not run and will not.
-func (c *Claim) Keep() {
+func (c *Allocation) Keep() {
 	if c.b == nil {
 		return
 	}
@@ -364,7 +364,7 @@ func (c *Claim) Keep() {
 	c.cut = nil
 }
 
-func (c *Claim) callCut() {
+func (c *Allocation) callCut() {
 	c.cutting.Lock()
 	defer c.cutting.Unlock()
 	if c.cut != nil {
@@ -374,10 +374,10 @@ func (c *Claim) callCut() {
 }
 
 // Opened reports whether the claim is open.
-func (c *Claim) Opened() bool { return c.b != nil }
+func (c *Allocation) Opened() bool { return c.b != nil }
 
 // WasCut reports whether the claim was cut.
-func (c *Claim) WasCut() bool {
+func (c *Allocation) WasCut() bool {
 	if c.b == nil {
 		return false
 	}
@@ -387,7 +387,7 @@ func (c *Claim) WasCut() bool {
 }
 
 // Close gives all back.
-func (c *Claim) Close() {
+func (c *Allocation) Close() {
 	b := c.b
 	if b == nil {
 		return

@@ -17,7 +17,7 @@ import (
 func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
 
 // take takes pieces until the claim is refused, and returns how much it got.
-func take(t *testing.T, c *Claim, piece int64) (got int64, why Class) {
+func take(t *testing.T, c *Allocation, piece int64) (got int64, why Class) {
 	t.Helper()
 	for {
 		if err := c.Take(piece); err != nil {
@@ -33,7 +33,7 @@ func take(t *testing.T, c *Claim, piece int64) (got int64, why Class) {
 // many keys it has; what they give back is there again.
 func TestAlone(t *testing.T) {
 	b := New(6400, nil)
-	var keys [8]Claim
+	var keys [8]Allocation
 	for i := range keys {
 		b.Open(&keys[i], Holder{Account: "a", Lineage: fmt.Sprint(i), Paid: true})
 	}
@@ -59,7 +59,7 @@ func TestAlone(t *testing.T) {
 // an eleventh enough.
 func TestTenAgainstOne(t *testing.T) {
 	b := New(6400, nil)
-	var attack [10]Claim
+	var attack [10]Allocation
 	for i := range attack {
 		b.Open(&attack[i], Holder{Account: fmt.Sprint(i), Lineage: fmt.Sprint(i), Paid: true})
 	}
@@ -68,7 +68,7 @@ func TestTenAgainstOne(t *testing.T) {
 			take(t, &attack[i], 10)
 		}
 	}
-	var victim Claim
+	var victim Allocation
 	b.Open(&victim, Holder{Account: "v", Lineage: "v", Paid: true})
 	if got, _ := take(t, &victim, 10); got < 6400/64 {
 		t.Errorf("beside ten greedy keys one gets %d", got)
@@ -81,7 +81,7 @@ func TestTenAgainstOne(t *testing.T) {
 func TestUnpaid(t *testing.T) {
 	b := New(6400, nil)
 	from := func(address, who string, paid bool) (int64, Class) {
-		c := new(Claim)
+		c := new(Allocation)
 		b.Open(c, Holder{Address: addr(address), Account: who, Lineage: who, Paid: paid})
 		return take(t, c, 10)
 	}
@@ -111,14 +111,14 @@ func TestUnpaidOfOneAddress(t *testing.T) {
 	b := New(6400, nil)
 	for round := range 2 {
 		for i := range 10 {
-			c := new(Claim)
+			c := new(Allocation)
 			b.Open(c, Holder{Address: addr("10.0.0.1"), Account: fmt.Sprint(i), Lineage: fmt.Sprint(i)})
 			if got, why := take(t, c, 10); why != Key || got == 0 && round == 0 {
 				t.Errorf("key %d got %d, refused by %s", i, got, why)
 			}
 		}
 	}
-	victim := new(Claim)
+	victim := new(Allocation)
 	b.Open(victim, Holder{Address: addr("10.0.0.1"), Account: "v", Lineage: "v"})
 	if got, _ := take(t, victim, 10); got < 6400/keyFloor {
 		t.Errorf("another one got %d", got)
@@ -132,9 +132,9 @@ func TestCut(t *testing.T) {
 	refused := map[Class]int{}
 	b := New(64, func(c Class) { refused[c]++ })
 	var cut []string
-	body := func(who, address string, paid bool, n int64) *Claim {
+	body := func(who, address string, paid bool, n int64) *Allocation {
 		t.Helper()
-		c := new(Claim)
+		c := new(Allocation)
 		b.Open(c, Holder{Address: addr(address), Paid: paid})
 		for range n {
 			if err := c.Take(1); err != nil {
@@ -173,7 +173,7 @@ func TestCut(t *testing.T) {
 		t.Errorf("cut were %q", text)
 	}
 	cut = nil
-	late := new(Claim)
+	late := new(Allocation)
 	b.Open(late, Holder{Address: addr("10.0.0.7")})
 	if err := late.Take(1); ClassOf(err) != All {
 		t.Errorf("one who is not known: %v", err)
@@ -188,7 +188,7 @@ func TestRace(t *testing.T) {
 	for i := range 16 {
 		wg.Go(func() {
 			for range 500 {
-				var c Claim
+				var c Allocation
 				b.Open(&c, Holder{Address: addr(fmt.Sprintf("10.0.0.%d", i)), Account: fmt.Sprint(i), Lineage: fmt.Sprint(i), Paid: i%2 == 0})
 				ended := false
 				c.Cuttable(func() {
@@ -245,7 +245,7 @@ func TestReadAll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := New(16<<20, nil)
 		read := func(d *drip, length int64) (int, time.Duration, int64, error) {
-			var c Claim
+			var c Allocation
 			b.Open(&c, Holder{Account: "a", Lineage: "a", Paid: true})
 			defer c.Close()
 			began := clock.Now()
@@ -317,7 +317,7 @@ func BenchmarkClaim(b *testing.B) {
 		who.Paid = paid
 		b.Run(fmt.Sprintf("paid=%v", paid), func(b *testing.B) {
 			b.ReportAllocs()
-			var c Claim
+			var c Allocation
 			for b.Loop() {
 				budget.Open(&c, who)
 				_ = c.Take(700)

@@ -18,7 +18,7 @@ type account struct {
 	creditLimit ledger.Amount
 	caps        ledger.Caps
 	marks       int // calls that may be repeated
-	purses      [2]ledger.Purse
+	balances    [2]ledger.Balance
 	debitHead   int64
 	creditHead  int64
 
@@ -46,7 +46,7 @@ type snapshot interface {
 // save writes the account's snapshot. Only the writer moves what is in it, so
 // it may read it without the mutex.
 func (a *account) save(t *tx) error {
-	_, err := t.w.stmts.snapshot.ExecContext(background(), int64(a.purses[0].Balance), int64(a.purses[1].Balance),
+	_, err := t.w.stmts.snapshot.ExecContext(background(), int64(a.balances[0].Posted), int64(a.balances[1].Posted),
 		t.w.committed, a.debitHead, a.creditHead, a.n)
 	return failure(err)
 }
@@ -59,8 +59,8 @@ type draft struct {
 	creditHead int64
 }
 
-func purseIndex(sandbox bool) int {
-	if sandbox {
+func balanceIndex(test bool) int {
+	if test {
 		return 1
 	}
 	return 0
@@ -69,27 +69,27 @@ func purseIndex(sandbox bool) int {
 // system reports an account of the ledger itself, which nobody spends from.
 func (a *account) system() bool { return a.name[0] == '@' }
 
-// limit is how far below zero the purse may go.
-func (a *account) limit(sandbox bool) ledger.Amount {
-	if sandbox {
+// limit is how far below zero the balance may go.
+func (a *account) limit(test bool) ledger.Amount {
+	if test {
 		return 0
 	}
 	return a.creditLimit
 }
 
-// hold reserves the amount or says that the purse cannot pay it.
-func (a *account) hold(amount ledger.Amount, sandbox bool) error {
-	p := &a.purses[purseIndex(sandbox)]
-	available, err := p.Balance.Sub(p.Reserved)
+// hold reserves the amount or says that the balance cannot pay it.
+func (a *account) hold(amount ledger.Amount, test bool) error {
+	p := &a.balances[balanceIndex(test)]
+	available, err := p.Posted.Sub(p.Reserved)
 	if err == nil {
 		// A limit so large that the sum overflows admits every amount.
-		if available, err = available.Add(a.limit(sandbox)); err != nil {
+		if available, err = available.Add(a.limit(test)); err != nil {
 			available, err = math.MaxInt64, nil
 		}
 	}
 	reserved, overflow := p.Reserved.Add(amount)
 	if err != nil || overflow != nil || amount > available {
-		return &ledger.InsufficientError{Purse: *p, Needed: amount}
+		return &ledger.InsufficientError{Balance: *p, Needed: amount}
 	}
 	p.Reserved = reserved
 	return nil
@@ -98,7 +98,7 @@ func (a *account) hold(amount ledger.Amount, sandbox bool) error {
 func (a *account) public() ledger.Account {
 	return ledger.Account{
 		ID: a.id, Name: a.name, CreatedAt: a.created, CreditLimit: a.creditLimit, Caps: a.caps,
-		Live: a.purses[0], Sandbox: a.purses[1],
+		Live: a.balances[0], Test: a.balances[1],
 	}
 }
 
@@ -110,7 +110,7 @@ func (a *account) begin(seq int64) bool {
 	}
 	a.draft = draft{
 		touched:   seq,
-		balances:  [2]ledger.Amount{a.purses[0].Balance, a.purses[1].Balance},
+		balances:  [2]ledger.Amount{a.balances[0].Posted, a.balances[1].Posted},
 		debitHead: a.debitHead, creditHead: a.creditHead,
 	}
 	return true
@@ -118,13 +118,13 @@ func (a *account) begin(seq int64) bool {
 
 // publish makes the draft what is committed. The caller holds the mutex.
 func (a *account) publish() {
-	a.purses[0].Balance, a.purses[1].Balance = a.draft.balances[0], a.draft.balances[1]
+	a.balances[0].Posted, a.balances[1].Posted = a.draft.balances[0], a.draft.balances[1]
 	a.debitHead, a.creditHead = a.draft.debitHead, a.draft.creditHead
 }
 
 // debit moves the draft of the account that pays.
 func (a *account) debit(r *row) error {
-	b := &a.draft.balances[purseIndex(r.sandbox)]
+	b := &a.draft.balances[balanceIndex(r.test)]
 	less, err := b.Sub(r.amount)
 	if err != nil {
 		return fmt.Errorf("balance of account %s: %w", a.name, err)
@@ -135,7 +135,7 @@ func (a *account) debit(r *row) error {
 
 // credit moves the draft of the account that earns.
 func (a *account) credit(r *row) error {
-	b := &a.draft.balances[purseIndex(r.sandbox)]
+	b := &a.draft.balances[balanceIndex(r.test)]
 	more, err := b.Add(r.amount)
 	if err != nil {
 		return fmt.Errorf("balance of account %s: %w", a.name, err)

@@ -14,7 +14,7 @@ const (
 	maxID         = 64
 )
 
-// CreateAccount makes an account with empty purses. Errors: ledger.ErrExists if
+// CreateAccount makes an account with empty balances. Errors: ledger.ErrExists if
 // the name is taken, ErrConflict if the id is; a name that ledger.ValidName
 // refuses is an error, too.
 func (s *Store) CreateAccount(ctx context.Context, a ledger.Account, audit ledger.Audit) error {
@@ -188,7 +188,7 @@ func (s *Store) AccountNames(ctx context.Context, ids []string) (map[string]stri
 
 // Usage returns what the account has spent now, and what of it the keys of the
 // lineage have; of live or test credits. Errors: ledger.ErrNotFound.
-func (s *Store) Usage(ctx context.Context, id, lineage string, sandbox bool) (ledger.Usage, error) {
+func (s *Store) Usage(ctx context.Context, id, lineage string, test bool) (ledger.Usage, error) {
 	if err := ctx.Err(); err != nil {
 		return ledger.Usage{}, err
 	}
@@ -210,6 +210,6 @@ func (s *Store) Usage(ctx context.Context, id, lineage string, sandbox bool) (le
 		}
 		return spent
 	}
-	keys := meterKeys(a.n, lineage, "", sandbox)
+	keys := meterKeys(a.n, lineage, "", test)
 	return ledger.Usage{Account: of(keys[ofAccount]), Key: of(keys[ofLineage])}, nil
 }

@@ -50,15 +50,15 @@ type marked struct {
 // claim takes the mark for a hold that is to be made, or says why it cannot be
 // taken. A mark that is captured is returned: its answer is to be read. The
 // caller holds the mutex.
-func (b *books) claim(o *ledger.Order, retry *ledger.Retry, payer *account, now time.Time) (mark, *marked, error) {
+func (b *books) claim(o *ledger.Order, retry *ledger.Idempotency, payer *account, now time.Time) (mark, *marked, error) {
 	m := markOf(o, retry.Key)
 	switch was, known := b.marks[m]; {
 	case !known:
-	case was.hold != nil && was.hold.terms.Retry.Fingerprint != retry.Fingerprint:
+	case was.hold != nil && was.hold.terms.Idempotency.Fingerprint != retry.Fingerprint:
 		return m, nil, ledger.ErrReused
 	case was.hold != nil:
 		return m, nil, ledger.ErrInFlight
-	case now.UnixMicro()-was.at < ledger.RetryLife.Microseconds():
+	case now.UnixMicro()-was.at < ledger.IdempotencyLife.Microseconds():
 		return m, &was, nil
 	default: // too old, and not swept yet
 		b.unmark(m, was.seq)
@@ -79,7 +79,7 @@ func (b *books) unmark(m mark, seq int64) {
 
 // takeMark lets the hold have its mark. The caller holds the mutex.
 func (b *books) takeMark(h *hold) {
-	if h.terms.Retry.Key != "" {
+	if h.terms.Idempotency.Key != "" {
 		b.marks[h.mark] = marked{hold: h, payer: h.payer.n}
 		h.payer.marks++
 	}
@@ -87,7 +87,7 @@ func (b *books) takeMark(h *hold) {
 
 // dropMark lets the caller's key be used anew. The caller holds the mutex.
 func (b *books) dropMark(h *hold) {
-	if was, ok := b.marks[h.mark]; h.terms.Retry.Key != "" && ok && was.hold == h {
+	if was, ok := b.marks[h.mark]; h.terms.Idempotency.Key != "" && ok && was.hold == h {
 		delete(b.marks, h.mark)
 		h.payer.marks--
 	}
@@ -95,13 +95,13 @@ func (b *books) dropMark(h *hold) {
 
 // keepMark remembers that the hold is captured, with its answer.
 func (b *books) keepMark(h *hold, r *row) {
-	if was, ok := b.marks[h.mark]; h.terms.Retry.Key != "" && ok && was.hold == h {
+	if was, ok := b.marks[h.mark]; h.terms.Idempotency.Key != "" && ok && was.hold == h {
 		b.marks[h.mark] = marked{seq: r.seq, at: r.at, payer: h.payer.n}
 	}
 }
 
 // first reads the kept answer of a captured call, for one that repeats it.
-func (s *Store) first(m *marked, retry *ledger.Retry) (*ledger.Answer, error) {
+func (s *Store) first(m *marked, retry *ledger.Idempotency) (*ledger.StoredResponse, error) {
 	var fingerprint, body []byte
 	var size int64
 	err := s.reads.answer.QueryRowContext(background(), m.seq).Scan(&fingerprint, &size, &body)
@@ -126,7 +126,7 @@ func (s *Store) first(m *marked, retry *ledger.Retry) (*ledger.Answer, error) {
 	}
 	s.books.mu.Lock()
 	defer s.books.mu.Unlock()
-	return &ledger.Answer{Charge: charge, Purse: s.books.number(r.debtor).purses[purseIndex(r.sandbox)], Body: body}, nil
+	return &ledger.StoredResponse{Charge: charge, Balance: s.books.number(r.debtor).balances[balanceIndex(r.test)], Body: body}, nil
 }
 
 const (
@@ -136,14 +136,14 @@ const (
 
 // keepAnswer writes the answer of a capture beside its row.
 func (t *tx) keepAnswer(h *hold, r *row) error {
-	if h.terms.Retry.Key == "" {
+	if h.terms.Idempotency.Key == "" {
 		return nil
 	}
 	body := h.answer
 	if len(body) > ledger.MaxAnswer {
 		body = nil
 	}
-	_, err := t.w.stmts.answer.ExecContext(background(), r.seq, h.mark[:], h.payer.n, r.at, h.terms.Retry.Fingerprint[:], len(body), body)
+	_, err := t.w.stmts.answer.ExecContext(background(), r.seq, h.mark[:], h.payer.n, r.at, h.terms.Idempotency.Fingerprint[:], len(body), body)
 	t.answers += int64(len(body))
 	return failure(err)
 }
@@ -151,7 +151,7 @@ func (t *tx) keepAnswer(h *hold, r *row) error {
 // answered reports whether the charge is the one that the hold's mark stands
 // for: one that an earlier call captured has the mark of that call, if any.
 func (t *tx) answered(seq int64, h *hold) (bool, error) {
-	if h.terms.Retry.Key == "" {
+	if h.terms.Idempotency.Key == "" {
 		return false, nil
 	}
 	var found int64
@@ -227,7 +227,7 @@ func (w *writer) sweepDue() bool {
 	return err == nil && at <= w.tooOld()
 }
 
-func (w *writer) tooOld() int64 { return w.now().Add(-ledger.RetryLife).UnixMicro() }
+func (w *writer) tooOld() int64 { return w.now().Add(-ledger.IdempotencyLife).UnixMicro() }
 
 // sweep forgets answers that are too old, and of the oldest others the bodies
 // if there is too much of them.

@@ -12,7 +12,9 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-func repeatable(key string) ledger.Terms { return ledger.Terms{Retry: ledger.Retry{Key: key}} }
+func repeatable(key string) ledger.Terms {
+	return ledger.Terms{Idempotency: ledger.Idempotency{Key: key}}
+}
 
 // keptClean checks what memory knows of calls that may be repeated: what is in
 // the file, counted for each payer; and that the books balance.
@@ -73,7 +75,7 @@ func answered(t *testing.T, s *Store, o ledger.Order, key string, answer []byte)
 }
 
 // repeat is what a call gets that is sent again; what it reserves it releases.
-func repeat(t *testing.T, s *Store, o ledger.Order, key string) (*ledger.Answer, error) {
+func repeat(t *testing.T, s *Store, o ledger.Order, key string) (*ledger.StoredResponse, error) {
 	t.Helper()
 	charge := newID("chg_")
 	got, err := s.Reserve(t.Context(), charge, o, repeatable(key))
@@ -143,9 +145,9 @@ func TestAnswersAreSwept(t *testing.T) {
 	for i := range 20 {
 		answered(t, s, o, fmt.Sprint("old", i), []byte("old"))
 	}
-	c.advance(ledger.RetryLife / 2)
+	c.advance(ledger.IdempotencyLife / 2)
 	answered(t, s, o, "young", []byte("young"))
-	c.advance(ledger.RetryLife/2 + time.Second)
+	c.advance(ledger.IdempotencyLife/2 + time.Second)
 	again := answered(t, s, o, "old3", []byte("anew")) // before it is swept, perhaps
 	until(t, "what is old is forgotten", func() bool {
 		var n int
@@ -176,7 +178,7 @@ func TestSweepInDoubt(t *testing.T) {
 			if _, err := s.Reserve(t.Context(), held, o, repeatable("open")); err != nil {
 				t.Fatal(err)
 			}
-			c.advance(ledger.RetryLife)
+			c.advance(ledger.IdempotencyLife)
 			if err := s.Renew(t.Context(), held); err == nil {
 				t.Fatal("a reservation lives for a day")
 			}
@@ -219,7 +221,7 @@ func TestFailedCommitKeepsAnswersAndFees(t *testing.T) {
 			var ids []string
 			terms := ledger.Terms{Key: ledger.Caps{Day: 40}, FreeCalls: 1}
 			for i := range 5 {
-				terms.Retry.Key = fmt.Sprint("k", i)
+				terms.Idempotency.Key = fmt.Sprint("k", i)
 				ids = append(ids, newID("chg_"))
 				if _, err := s.Reserve(t.Context(), ids[i], o, terms); err != nil {
 					t.Fatal(err)
@@ -241,14 +243,14 @@ func TestFailedCommitKeepsAnswersAndFees(t *testing.T) {
 					t.Fatalf("capture %d: %v", i, err)
 				}
 			}
-			terms.Retry.Key = ""
+			terms.Idempotency.Key = ""
 			if _, err := s.Reserve(t.Context(), newID("chg_"), o, terms); !errors.Is(err, ledger.ErrCapped) {
 				t.Errorf("beyond the cap: %v", err)
 			}
 			keptClean(t, s)
 			for name, want := range map[string]ledger.Amount{o.Account: 960, o.Provider: 28, o.FeeTo: 12} {
-				if p := purseOf(t, s, name); p != (ledger.Purse{Balance: want}) {
-					t.Errorf("purse is %+v, want %s", p, want)
+				if p := balanceOf(t, s, name); p != (ledger.Balance{Posted: want}) {
+					t.Errorf("balance is %+v, want %s", p, want)
 				}
 			}
 			if v := clean(t, s); v.Transactions != 1+5+4 || len(near) != 1 {
@@ -286,7 +288,7 @@ func TestOutageFreesKeys(t *testing.T) {
 			f.open.Store(false)
 			until(t, "what was to fail has failed", func() bool { return f.commit.Load() == commitWorks })
 			until(t, "what was released is given back", func() bool {
-				return s.Healthy() == nil && purseOf(t, s, o.Account) == ledger.Purse{Balance: 100}
+				return s.Healthy() == nil && balanceOf(t, s, o.Account) == ledger.Balance{Posted: 100}
 			})
 			until(t, "the key is free", func() bool {
 				first, err := repeat(t, s, o, "k")
@@ -314,13 +316,13 @@ func TestRefundInDoubtFreesTheKey(t *testing.T) {
 			charge := answered(t, s, o, "k", nil)
 			f.commit.Store(c.mode)
 			refund := ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindRefund, Charge: charge.ID}
-			if _, _, err := s.Post(t.Context(), refund, ledger.Audit{}); !errors.Is(err, ledger.ErrUnavailable) {
+			if _, _, err := s.PostTransaction(t.Context(), refund, ledger.Audit{}); !errors.Is(err, ledger.ErrUnavailable) {
 				t.Fatalf("error is %v, want %v", err, ledger.ErrUnavailable)
 			}
 			until(t, "the store can write", healthy(s))
 			wantRepeat(t, s, o, "k", nil, c.want)
 			keptClean(t, s)
-			if _, _, err := s.Post(t.Context(), refund, ledger.Audit{}); err != nil {
+			if _, _, err := s.PostTransaction(t.Context(), refund, ledger.Audit{}); err != nil {
 				t.Fatal(err)
 			}
 			wantRepeat(t, s, o, "k", nil, nil)
@@ -423,7 +425,7 @@ func TestLateCaptureAfterADay(t *testing.T) {
 		}
 		c.advance(2 * ledger.ReservationLife)
 		answered(t, s, o, "k", []byte("anew"))
-		c.advance(ledger.RetryLife - time.Minute)
+		c.advance(ledger.IdempotencyLife - time.Minute)
 		if _, _, err := s.Capture(t.Context(), late, []byte("late")); !errors.Is(err, ledger.ErrSettled) {
 			t.Fatalf("error is %v, want %v", err, ledger.ErrSettled)
 		}

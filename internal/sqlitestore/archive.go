@@ -166,7 +166,7 @@ func (s *Store) entry(r *row) (ledger.Entry, error) {
 		return ledger.Entry{}, err
 	}
 	e := ledger.Entry{
-		Seq: r.seq, ID: t.ID, Kind: t.Kind, Debtor: t.Debtor, Creditor: t.Creditor, Amount: r.amount, Sandbox: r.sandbox, At: r.at,
+		Seq: r.seq, ID: t.ID, Kind: t.Kind, Debtor: t.Debtor, Creditor: t.Creditor, Amount: r.amount, Test: r.test, At: r.at,
 		Key: r.key, Lineage: r.lineage, Server: r.server, Tool: r.tool, Waived: r.waived, Fee: r.fee, Ref: r.ref, Reason: r.reason,
 	}
 	if r.kind == rowCharge {
@@ -185,8 +185,8 @@ func (s *Store) entry(r *row) (ledger.Entry, error) {
 }
 
 // openings reads the balances with which the journal begins.
-func (s *Store) openings(accounts []string) ([]ledger.Balance, error) {
-	list := make([]ledger.Balance, len(accounts))
+func (s *Store) openings(accounts []string) ([]ledger.RunningBalance, error) {
+	list := make([]ledger.RunningBalance, len(accounts))
 	for i, id := range accounts {
 		s.books.mu.Lock()
 		n := s.books.byID[id].n
@@ -194,7 +194,7 @@ func (s *Store) openings(accounts []string) ([]ledger.Balance, error) {
 		b := &list[i]
 		b.Account = id
 		err := s.readers.QueryRowContext(background(), `SELECT live, sandbox, paid, earned FROM archived_account WHERE account = ?`, n).
-			Scan((*int64)(&b.Live), (*int64)(&b.Sandbox), &b.Paid, &b.Earned)
+			Scan((*int64)(&b.Live), (*int64)(&b.Test), &b.Paid, &b.Earned)
 		if err = readError(err); err != nil && !errors.Is(err, ledger.ErrNotFound) {
 			return nil, err
 		}
@@ -298,7 +298,7 @@ func (t *tx) takeOut(p *ledger.ArchivePart, sum ledger.Sum, now time.Time) error
 		w.books.mu.Unlock()
 		if _, err := t.exec(`INSERT INTO archived_account (account, live, sandbox, paid, earned) VALUES (?,?,?,?,?) ON CONFLICT (account) DO UPDATE SET
 			live = excluded.live, sandbox = excluded.sandbox, paid = excluded.paid, earned = excluded.earned`,
-			n, int64(b.Live), int64(b.Sandbox), b.Paid, b.Earned); err != nil {
+			n, int64(b.Live), int64(b.Test), b.Paid, b.Earned); err != nil {
 			return err
 		}
 	}

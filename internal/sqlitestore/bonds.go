@@ -19,33 +19,33 @@ const (
 // Bind remembers a bond, in the place of the one of its server with its mark if
 // there is one, and returns when that is durable. Errors: ledger.ErrInvalid for
 // a payload that is too long, ledger.ErrUnavailable.
-func (s *Store) Bind(ctx context.Context, b ledger.Bond) error {
-	if len(b.Payload) > ledger.MaxBond {
-		return fmt.Errorf("%w: the payload of a bond is longer than %d bytes", ledger.ErrInvalid, ledger.MaxBond)
+func (s *Store) Bind(ctx context.Context, b ledger.Binding) error {
+	if len(b.Payload) > ledger.MaxBinding {
+		return fmt.Errorf("%w: the payload of a bond is longer than %d bytes", ledger.ErrInvalid, ledger.MaxBinding)
 	}
 	payload := b.Payload
 	if payload == nil {
 		payload = []byte{}
 	}
 	return s.do(ctx, func(t *tx) error {
-		_, err := t.exec(upsertBond, b.Mark[:], b.Server, b.Account, micros(b.Until), payload)
+		_, err := t.exec(upsertBond, b.HandleHash[:], b.Server, b.Account, micros(b.Until), payload)
 		return err
 	})
 }
 
 // Bond returns the server's bond of that mark. Errors: ledger.ErrNotFound if
 // there is none or it has ended, ledger.ErrUnavailable.
-func (s *Store) Bond(ctx context.Context, server string, m ledger.Mark) (ledger.Bond, error) {
+func (s *Store) Binding(ctx context.Context, server string, m ledger.HandleHash) (ledger.Binding, error) {
 	if err := ctx.Err(); err != nil {
-		return ledger.Bond{}, err
+		return ledger.Binding{}, err
 	}
-	b := ledger.Bond{Server: server, Mark: m}
+	b := ledger.Binding{Server: server, HandleHash: m}
 	var until int64
 	if err := s.readers.QueryRowContext(background(), selectBond, m[:], server).Scan(&b.Account, &until, &b.Payload); err != nil {
-		return ledger.Bond{}, readError(err)
+		return ledger.Binding{}, readError(err)
 	}
 	if b.Until = fromMicros(until); !s.now().Before(b.Until) {
-		return ledger.Bond{}, ledger.ErrNotFound
+		return ledger.Binding{}, ledger.ErrNotFound
 	}
 	return b, nil
 }

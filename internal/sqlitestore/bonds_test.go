@@ -16,7 +16,7 @@ func TestBondsAreSwept(t *testing.T) {
 	var c fakeClock
 	s := opened(t, Options{Path: filepath.Join(memoryDir(t), "farebox.db"), Now: c.now})
 	for i := range sweepSomeBonds + 1 {
-		b := ledger.Bond{Mark: ledger.Mark{byte(i >> 8), byte(i)}, Account: "a", Until: c.now().Add(time.Hour)}
+		b := ledger.Binding{HandleHash: ledger.HandleHash{byte(i >> 8), byte(i)}, Account: "a", Until: c.now().Add(time.Hour)}
 		if i == 0 {
 			b.Until = b.Until.Add(time.Hour)
 		}
@@ -36,7 +36,7 @@ func TestBondsAreSwept(t *testing.T) {
 			t.Fatalf("%d bonds are left", left)
 		}
 	}
-	if _, err := s.Bond(t.Context(), "", ledger.Mark{}); err != nil {
+	if _, err := s.Binding(t.Context(), "", ledger.HandleHash{}); err != nil {
 		t.Errorf("the one that has not ended: %v", err)
 	}
 }

@@ -109,14 +109,14 @@ type hold struct {
 
 // outcome is the answer to a capture.
 type outcome struct {
-	charge ledger.Charge
-	purse  ledger.Purse
-	err    error
-	marked bool // the hold's mark stands for the charge
-	made   bool // by this capture, and not before
+	charge  ledger.Charge
+	balance ledger.Balance
+	err     error
+	marked  bool // the hold's mark stands for the charge
+	made    bool // by this capture, and not before
 }
 
-// paid is what the hold takes from the purse.
+// paid is what the hold takes from the balance.
 func (h *hold) paid() ledger.Amount {
 	if h.waived {
 		return 0
@@ -138,10 +138,10 @@ func (b *books) reserve(id uuid, o *ledger.Order, terms *ledger.Terms, now, expi
 	if err := b.parties(h); err != nil {
 		return nil, nil, err
 	}
-	if terms.Retry.Key != "" {
+	if terms.Idempotency.Key != "" {
 		var first *marked
 		var err error
-		if h.mark, first, err = b.claim(o, &terms.Retry, h.payer, now); err != nil || first != nil {
+		if h.mark, first, err = b.claim(o, &terms.Idempotency, h.payer, now); err != nil || first != nil {
 			return nil, first, err
 		}
 	}
@@ -173,14 +173,14 @@ func (b *books) parties(h *hold) (err error) {
 // admit holds the credits, and the share of caps and quotas, that the hold's
 // order takes, or says why they are not to be had.
 func (b *books) admit(h *hold, now time.Time) error {
-	h.meters = b.metersOf(h.payer.n, h.order.Lineage, h.order.Server, h.order.Sandbox)
+	h.meters = b.metersOf(h.payer.n, h.order.Lineage, h.order.Server, h.order.Test)
 	h.day = dayOf(&h.meters, b.today(now))
 	h.waived = h.meters[ofServer].free(h.day) < h.terms.FreeCalls
 	if !h.waived {
 		if err := h.within(); err != nil {
 			return err
 		}
-		if err := h.payer.hold(h.order.Amount, h.order.Sandbox); err != nil {
+		if err := h.payer.hold(h.order.Amount, h.order.Test); err != nil {
 			return err
 		}
 	}
@@ -195,8 +195,8 @@ func (b *books) admit(h *hold, now time.Time) error {
 // again holds the credits of an expired hold once more, for a conditional
 // charge. The caller holds the mutex.
 func (b *books) again(h *hold, now time.Time) error {
-	if h.terms.Retry.Key != "" {
-		switch _, first, err := b.claim(&h.order, &h.terms.Retry, h.payer, now); {
+	if h.terms.Idempotency.Key != "" {
+		switch _, first, err := b.claim(&h.order, &h.terms.Idempotency, h.payer, now); {
 		case errors.Is(err, ledger.ErrUnavailable):
 			return err
 		case first != nil || err != nil:
@@ -220,7 +220,7 @@ func (b *books) queue(h *hold) {
 // settle ends a hold: its credits are no longer held. The caller holds the
 // mutex and has moved the balance if there was a payment.
 func (b *books) settle(h *hold, state holdState) {
-	h.payer.purses[purseIndex(h.order.Sandbox)].Reserved -= h.paid()
+	h.payer.balances[balanceIndex(h.order.Test)].Reserved -= h.paid()
 	for _, m := range h.meters {
 		m.unhold(h.day, h.paid(), h.freeCalls())
 	}

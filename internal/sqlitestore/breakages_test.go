@@ -26,7 +26,7 @@ func brokenHolds() map[string]func() breakage {
 	return map[string]func() breakage{
 		"captures again when it is asked again": func() breakage {
 			done := map[string]bool{}
-			return breakage{capture: func(s *Store, id string, answer []byte) (ledger.Charge, ledger.Purse, error) {
+			return breakage{capture: func(s *Store, id string, answer []byte) (ledger.Charge, ledger.Balance, error) {
 				c, p, err := s.Capture(ctx, id, answer)
 				if err == nil && done[id] {
 					_, p, _ = s.Charge(ctx, "chg_"+newUUID().text(""), c.Order, ledger.Terms{}, nil)
@@ -51,13 +51,13 @@ func brokenHolds() map[string]func() breakage {
 			}}
 		},
 		"ignores the balance when a charge was not reserved": func() breakage {
-			return breakage{charge: func(s *Store, id string, o ledger.Order, terms ledger.Terms, answer []byte) (c ledger.Charge, p ledger.Purse, err error) {
+			return breakage{charge: func(s *Store, id string, o ledger.Order, terms ledger.Terms, answer []byte) (c ledger.Charge, p ledger.Balance, err error) {
 				lifted(s, o.Account, func(a *account) { a.creditLimit += 1000 }, func() { c, p, err = s.Charge(ctx, id, o, terms, answer) })
 				return c, p, err
 			}}
 		},
 		"captures what expired though the balance is gone": func() breakage {
-			return breakage{capture: func(s *Store, id string, answer []byte) (ledger.Charge, ledger.Purse, error) {
+			return breakage{capture: func(s *Store, id string, answer []byte) (ledger.Charge, ledger.Balance, error) {
 				c, p, err := s.Capture(ctx, id, answer)
 				if h := heldAs(s, id); h != nil && errors.Is(err, ledger.ErrInsufficient) {
 					lifted(s, h.order.Account, func(a *account) { a.creditLimit += 1000 }, func() { c, p, err = s.Capture(ctx, id, answer) })
@@ -66,7 +66,7 @@ func brokenHolds() map[string]func() breakage {
 			}}
 		},
 		"captures what expired beyond a cap": func() breakage {
-			return breakage{capture: func(s *Store, id string, answer []byte) (ledger.Charge, ledger.Purse, error) {
+			return breakage{capture: func(s *Store, id string, answer []byte) (ledger.Charge, ledger.Balance, error) {
 				c, p, err := s.Capture(ctx, id, answer)
 				if h := heldAs(s, id); h != nil && errors.Is(err, ledger.ErrCapped) {
 					h.terms.Key, h.terms.Server = ledger.Caps{}, ledger.Caps{}
@@ -76,10 +76,10 @@ func brokenHolds() map[string]func() breakage {
 			}}
 		},
 		"captures beside the call that was run anew": func() breakage {
-			return breakage{capture: func(s *Store, id string, answer []byte) (ledger.Charge, ledger.Purse, error) {
+			return breakage{capture: func(s *Store, id string, answer []byte) (ledger.Charge, ledger.Balance, error) {
 				c, p, err := s.Capture(ctx, id, answer)
 				if h := heldAs(s, id); h != nil && h.state == holdExpired && errors.Is(err, ledger.ErrSettled) {
-					h.terms.Retry.Key = ""
+					h.terms.Idempotency.Key = ""
 					return s.Capture(ctx, id, answer)
 				}
 				return c, p, err
@@ -108,7 +108,7 @@ func brokenHolds() map[string]func() breakage {
 			return breakage{release: func(s *Store, id string) error {
 				err := s.Release(ctx, id)
 				if _, charged := s.ChargeByID(ctx, id); errors.Is(err, ledger.ErrSettled) && charged == nil {
-					_, _, err = s.Post(ctx, ledger.Transaction{ID: "txn_" + newUUID().text(""), Kind: ledger.KindRefund, Charge: id}, ledger.Audit{})
+					_, _, err = s.PostTransaction(ctx, ledger.Transaction{ID: "txn_" + newUUID().text(""), Kind: ledger.KindRefund, Charge: id}, ledger.Audit{})
 				}
 				return err
 			}}
@@ -143,18 +143,20 @@ func brokenTerms() map[string]func() breakage {
 		"takes a day for a month": func(_ *ledger.Order, t *ledger.Terms) {
 			t.Key = ledger.Caps{Call: t.Key.Call, Day: least(t.Key.Day, t.Key.Month)}
 		},
-		"ignores the free quota":            func(_ *ledger.Order, t *ledger.Terms) { t.FreeCalls = 0 },
-		"is free without end":               func(_ *ledger.Order, t *ledger.Terms) { t.FreeCalls *= 1000 },
-		"gives one free call too many":      func(_ *ledger.Order, t *ledger.Terms) { t.FreeCalls += min(t.FreeCalls, 1) },
-		"counts one lineage for another":    func(o *ledger.Order, _ *ledger.Terms) { o.Lineage = "key_one" },
-		"counts one server for another":     func(o *ledger.Order, _ *ledger.Terms) { o.Server = "one" },
-		"swaps the provider":                func(o *ledger.Order, _ *ledger.Terms) { o.Provider, o.Fee, o.FeeTo = o.Account, 0, "" },
-		"mixes live and test":               func(o *ledger.Order, _ *ledger.Terms) { o.Sandbox = false },
-		"takes no fee":                      func(o *ledger.Order, _ *ledger.Terms) { o.Fee, o.FeeTo = 0, "" },
-		"takes a smaller fee":               func(o *ledger.Order, _ *ledger.Terms) { o.Fee -= min(1, max(0, o.Fee-1)) },
-		"ignores the content of a repeat":   func(_ *ledger.Order, t *ledger.Terms) { t.Retry.Fingerprint = [32]byte{} },
-		"runs a call again":                 func(_ *ledger.Order, t *ledger.Terms) { t.Retry = ledger.Retry{} },
-		"takes all repeats for the same":    func(_ *ledger.Order, t *ledger.Terms) { t.Retry.Key = t.Retry.Key[:min(1, len(t.Retry.Key))] },
+		"ignores the free quota":          func(_ *ledger.Order, t *ledger.Terms) { t.FreeCalls = 0 },
+		"is free without end":             func(_ *ledger.Order, t *ledger.Terms) { t.FreeCalls *= 1000 },
+		"gives one free call too many":    func(_ *ledger.Order, t *ledger.Terms) { t.FreeCalls += min(t.FreeCalls, 1) },
+		"counts one lineage for another":  func(o *ledger.Order, _ *ledger.Terms) { o.Lineage = "key_one" },
+		"counts one server for another":   func(o *ledger.Order, _ *ledger.Terms) { o.Server = "one" },
+		"swaps the provider":              func(o *ledger.Order, _ *ledger.Terms) { o.Provider, o.Fee, o.FeeTo = o.Account, 0, "" },
+		"mixes live and test":             func(o *ledger.Order, _ *ledger.Terms) { o.Test = false },
+		"takes no fee":                    func(o *ledger.Order, _ *ledger.Terms) { o.Fee, o.FeeTo = 0, "" },
+		"takes a smaller fee":             func(o *ledger.Order, _ *ledger.Terms) { o.Fee -= min(1, max(0, o.Fee-1)) },
+		"ignores the content of a repeat": func(_ *ledger.Order, t *ledger.Terms) { t.Idempotency.Fingerprint = [32]byte{} },
+		"runs a call again":               func(_ *ledger.Order, t *ledger.Terms) { t.Idempotency = ledger.Idempotency{} },
+		"takes all repeats for the same": func(_ *ledger.Order, t *ledger.Terms) {
+			t.Idempotency.Key = t.Idempotency.Key[:min(1, len(t.Idempotency.Key))]
+		},
 		"takes one too much of a balance":   func(o *ledger.Order, _ *ledger.Terms) { o.Amount++ },
 		"lets an account's operator go out": func(o *ledger.Order, _ *ledger.Terms) { o.FeeTo, o.Fee = "", 0 },
 	}
@@ -207,7 +209,7 @@ func brokenAnswers() map[string]func() breakage {
 	runs := func(when error) func() breakage {
 		return onReserve(func(s *Store, id string, o ledger.Order, terms ledger.Terms, got ledger.Reservation, err error) (ledger.Reservation, error) {
 			if errors.Is(err, when) {
-				terms.Retry = ledger.Retry{}
+				terms.Idempotency = ledger.Idempotency{}
 				return s.Reserve(ctx, id, o, terms)
 			}
 			return got, err
@@ -218,12 +220,12 @@ func brokenAnswers() map[string]func() breakage {
 		"runs a call whose answer is gone": runs(ledger.ErrGone),
 		"runs another call with the key":   runs(ledger.ErrReused),
 		"keeps no answer": func() breakage {
-			return breakage{capture: func(s *Store, id string, _ []byte) (ledger.Charge, ledger.Purse, error) {
+			return breakage{capture: func(s *Store, id string, _ []byte) (ledger.Charge, ledger.Balance, error) {
 				return s.Capture(ctx, id, nil)
 			}}
 		},
 		"keeps what is too long": func() breakage {
-			return breakage{capture: func(s *Store, id string, answer []byte) (ledger.Charge, ledger.Purse, error) {
+			return breakage{capture: func(s *Store, id string, answer []byte) (ledger.Charge, ledger.Balance, error) {
 				return s.Capture(ctx, id, answer[:min(len(answer), ledger.MaxAnswer)])
 			}}
 		},
@@ -249,7 +251,7 @@ func brokenAnswers() map[string]func() breakage {
 			calls, taken := map[string]call{}, map[mark]bool{}
 			return breakage{
 				reserve: func(s *Store, id string, o ledger.Order, terms ledger.Terms) (ledger.Reservation, error) {
-					if taken[markOf(&o, terms.Retry.Key)] && terms.Retry.Key != "" {
+					if taken[markOf(&o, terms.Idempotency.Key)] && terms.Idempotency.Key != "" {
 						return ledger.Reservation{}, ledger.ErrInFlight
 					}
 					got, err := s.Reserve(ctx, id, o, terms)
@@ -261,7 +263,7 @@ func brokenAnswers() map[string]func() breakage {
 				release: func(s *Store, id string) error {
 					err := s.Release(ctx, id)
 					if c, ok := calls[id]; ok && err == nil {
-						taken[markOf(&c.order, c.terms.Retry.Key)] = true
+						taken[markOf(&c.order, c.terms.Idempotency.Key)] = true
 					}
 					return err
 				},
@@ -293,24 +295,24 @@ func brokenPosts() map[string]func() breakage {
 			return afterRefund(func(s *Store, c ledger.Charge, refund ledger.Transaction, _ bool) {
 				s.books.mu.Lock()
 				defer s.books.mu.Unlock()
-				for _, m := range s.books.metersOf(s.books.byID[c.Account].n, c.Lineage, c.Server, c.Sandbox) {
+				for _, m := range s.books.metersOf(s.books.byID[c.Account].n, c.Lineage, c.Server, c.Test) {
 					m.spentDay, m.spentMonth = m.spentDay-refund.Amount, m.spentMonth-refund.Amount
 				}
 			})
 		},
 		"loses a refund": func() breakage {
-			return breakage{post: func(s *Store, t ledger.Transaction, a ledger.Audit) (ledger.Transaction, ledger.Purse, error) {
+			return breakage{post: func(s *Store, t ledger.Transaction, a ledger.Audit) (ledger.Transaction, ledger.Balance, error) {
 				c, err := s.ChargeByID(ctx, t.Charge)
 				left := c.Paid() - c.Refunded
 				if t.Kind != ledger.KindRefund || err != nil || left == 0 || t.Amount > left {
-					return s.Post(ctx, t, a)
+					return s.PostTransaction(ctx, t, a)
 				}
 				if t.Amount == 0 {
 					t.Amount = left
 				}
-				t.Debtor, t.Creditor, t.Sandbox = c.Provider, c.Account, c.Sandbox
+				t.Debtor, t.Creditor, t.Test = c.Provider, c.Account, c.Test
 				payer, err := s.Account(ctx, c.Account)
-				return t, payer.Purse(c.Sandbox), err
+				return t, payer.Balance(c.Test), err
 			}}
 		},
 		"does not return the fee": func() breakage {
@@ -322,23 +324,23 @@ func brokenPosts() map[string]func() breakage {
 				seq := seqOf(s, c.ID)
 				posted(s, func(x *tx) error {
 					b := s.books
-					return x.insertFee(seq, back, b.byID[c.Provider], b.byID[c.FeeTo], &row{sandbox: c.Sandbox, at: 1})
+					return x.insertFee(seq, back, b.byID[c.Provider], b.byID[c.FeeTo], &row{test: c.Test, at: 1})
 				})
 			})
 		},
 		"credits twice": func() breakage {
-			return breakage{post: func(s *Store, t ledger.Transaction, a ledger.Audit) (ledger.Transaction, ledger.Purse, error) {
-				got, p, err := s.Post(ctx, t, a)
+			return breakage{post: func(s *Store, t ledger.Transaction, a ledger.Audit) (ledger.Transaction, ledger.Balance, error) {
+				got, p, err := s.PostTransaction(ctx, t, a)
 				if t.Kind == ledger.KindCredit && err == nil {
 					t.ID = "txn_" + newUUID().text("")
-					_, _, _ = s.Post(ctx, t, a)
+					_, _, _ = s.PostTransaction(ctx, t, a)
 				}
 				return got, p, err
 			}}
 		},
 		"loses the audit row": func() breakage {
-			return breakage{post: func(s *Store, t ledger.Transaction, a ledger.Audit) (ledger.Transaction, ledger.Purse, error) {
-				got, p, err := s.Post(ctx, t, a)
+			return breakage{post: func(s *Store, t ledger.Transaction, a ledger.Audit) (ledger.Transaction, ledger.Balance, error) {
+				got, p, err := s.PostTransaction(ctx, t, a)
 				if err == nil {
 					posted(s, func(x *tx) error {
 						_, err := x.exec(`DROP TRIGGER IF EXISTS audit_stays`)

@@ -180,8 +180,8 @@ func booked(t *testing.T, s *Store, account string) map[string]bool {
 			break
 		}
 	}
-	if p := purseOf(t, s, account); p.Balance != stormFunds-taken {
-		t.Errorf("balance is %s with charges of %s", p.Balance, taken)
+	if p := balanceOf(t, s, account); p.Posted != stormFunds-taken {
+		t.Errorf("balance is %s with charges of %s", p.Posted, taken)
 	}
 	return list
 }
@@ -342,7 +342,7 @@ func (m *storm) settled(t *testing.T, c *fakeClock) {
 			t.Errorf("%s was given back and is charged", id)
 		}
 	}
-	if p := purseOf(t, m.store, m.order.Account); p.Reserved != 0 {
+	if p := balanceOf(t, m.store, m.order.Account); p.Reserved != 0 {
 		t.Errorf("%s are reserved", p.Reserved)
 	}
 }

@@ -25,11 +25,11 @@ import (
 type breakage struct {
 	before  func(s *Store) // each call
 	reserve func(s *Store, id string, o ledger.Order, terms ledger.Terms) (ledger.Reservation, error)
-	capture func(s *Store, id string, answer []byte) (ledger.Charge, ledger.Purse, error)
-	charge  func(s *Store, id string, o ledger.Order, terms ledger.Terms, answer []byte) (ledger.Charge, ledger.Purse, error)
+	capture func(s *Store, id string, answer []byte) (ledger.Charge, ledger.Balance, error)
+	charge  func(s *Store, id string, o ledger.Order, terms ledger.Terms, answer []byte) (ledger.Charge, ledger.Balance, error)
 	release func(s *Store, id string) error
 	renew   func(s *Store, id string) error
-	post    func(s *Store, t ledger.Transaction, a ledger.Audit) (ledger.Transaction, ledger.Purse, error)
+	post    func(s *Store, t ledger.Transaction, a ledger.Audit) (ledger.Transaction, ledger.Balance, error)
 	update  func(s *Store, id string, change func(*ledger.Account) error, a ledger.Audit) (ledger.Account, error)
 	crash   string // what is done to the file
 }
@@ -61,7 +61,7 @@ func (s *brokenStore) Reserve(ctx context.Context, id string, o ledger.Order, te
 	return s.Store.Reserve(ctx, id, o, terms)
 }
 
-func (s *brokenStore) Capture(ctx context.Context, id string, answer []byte) (ledger.Charge, ledger.Purse, error) {
+func (s *brokenStore) Capture(ctx context.Context, id string, answer []byte) (ledger.Charge, ledger.Balance, error) {
 	s.first()
 	if s.b.capture != nil {
 		return s.b.capture(s.Store, id, answer)
@@ -69,7 +69,7 @@ func (s *brokenStore) Capture(ctx context.Context, id string, answer []byte) (le
 	return s.Store.Capture(ctx, id, answer)
 }
 
-func (s *brokenStore) Charge(ctx context.Context, id string, o ledger.Order, terms ledger.Terms, answer []byte) (ledger.Charge, ledger.Purse, error) {
+func (s *brokenStore) Charge(ctx context.Context, id string, o ledger.Order, terms ledger.Terms, answer []byte) (ledger.Charge, ledger.Balance, error) {
 	s.first()
 	if s.b.charge != nil {
 		return s.b.charge(s.Store, id, o, terms, answer)
@@ -92,11 +92,11 @@ func (s *brokenStore) Renew(ctx context.Context, id string) error {
 	return s.Store.Renew(ctx, id)
 }
 
-func (s *brokenStore) Post(ctx context.Context, t ledger.Transaction, a ledger.Audit) (ledger.Transaction, ledger.Purse, error) {
+func (s *brokenStore) PostTransaction(ctx context.Context, t ledger.Transaction, a ledger.Audit) (ledger.Transaction, ledger.Balance, error) {
 	if s.b.post != nil {
 		return s.b.post(s.Store, t, a)
 	}
-	return s.Store.Post(ctx, t, a)
+	return s.Store.PostTransaction(ctx, t, a)
 }
 
 func (s *brokenStore) UpdateAccount(ctx context.Context, id string, change func(*ledger.Account) error, a ledger.Audit) (ledger.Account, error) {
@@ -235,7 +235,7 @@ func posted(s *Store, change func(x *tx) error) {
 // What the store answers shows the order that was asked for.
 func onOrders(change func(*ledger.Order, *ledger.Terms)) breakage {
 	asked := map[string][]ledger.Order{}
-	restore := func(c ledger.Charge, p ledger.Purse, err error) (ledger.Charge, ledger.Purse, error) {
+	restore := func(c ledger.Charge, p ledger.Balance, err error) (ledger.Charge, ledger.Balance, error) {
 		for _, o := range asked[c.ID] {
 			changed := o
 			if change(&changed, new(ledger.Terms)); changed == c.Order {
@@ -251,10 +251,10 @@ func onOrders(change func(*ledger.Order, *ledger.Terms)) breakage {
 			change(&o, &terms)
 			return s.Reserve(context.Background(), id, o, terms)
 		},
-		capture: func(s *Store, id string, answer []byte) (ledger.Charge, ledger.Purse, error) {
+		capture: func(s *Store, id string, answer []byte) (ledger.Charge, ledger.Balance, error) {
 			return restore(s.Capture(context.Background(), id, answer))
 		},
-		charge: func(s *Store, id string, o ledger.Order, terms ledger.Terms, answer []byte) (ledger.Charge, ledger.Purse, error) {
+		charge: func(s *Store, id string, o ledger.Order, terms ledger.Terms, answer []byte) (ledger.Charge, ledger.Balance, error) {
 			asked[id] = append(asked[id], o)
 			change(&o, &terms)
 			return restore(s.Charge(context.Background(), id, o, terms, answer))
@@ -265,9 +265,9 @@ func onOrders(change func(*ledger.Order, *ledger.Terms)) breakage {
 // afterRefund does something after each refund that was made. rest says that
 // nothing of the charge is left.
 func afterRefund(do func(s *Store, c ledger.Charge, refund ledger.Transaction, rest bool)) breakage {
-	return breakage{post: func(s *Store, t ledger.Transaction, a ledger.Audit) (ledger.Transaction, ledger.Purse, error) {
+	return breakage{post: func(s *Store, t ledger.Transaction, a ledger.Audit) (ledger.Transaction, ledger.Balance, error) {
 		before, _ := s.ChargeByID(context.Background(), t.Charge)
-		got, p, err := s.Post(context.Background(), t, a)
+		got, p, err := s.PostTransaction(context.Background(), t, a)
 		if c, charged := s.ChargeByID(context.Background(), t.Charge); err == nil && charged == nil && c.Refunded > before.Refunded {
 			do(s, before, got, c.Refunded == c.Amount)
 		}

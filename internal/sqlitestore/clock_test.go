@@ -60,8 +60,8 @@ func TestClockJumpsWithHolds(t *testing.T) {
 			ids := reserveAll(t, s, o, 4)
 			c.advance(jump)
 			if jump > 0 { // all have expired: their credits are there for others, and for whoever is first
-				if p := purseOf(t, s, o.Account); s.OpenReservations() != 0 {
-					t.Fatalf("%d reservations are open, purse %+v", s.OpenReservations(), p)
+				if p := balanceOf(t, s, o.Account); s.OpenReservations() != 0 {
+					t.Fatalf("%d reservations are open, balance %+v", s.OpenReservations(), p)
 				}
 				ids = append(ids, reserveAll(t, s, o, 1)...)
 			} else if _, err := s.Reserve(t.Context(), newID("chg_"), o, ledger.Terms{}); !errors.Is(err, ledger.ErrInsufficient) {
@@ -84,8 +84,8 @@ func TestClockJumpsWithHolds(t *testing.T) {
 					t.Errorf("capture of %s: %v", id, err)
 				}
 			}
-			if p := purseOf(t, s, o.Account); captured != 4 || p != (ledger.Purse{}) {
-				t.Errorf("%d captures on a balance for four, purse %+v", captured, p)
+			if p := balanceOf(t, s, o.Account); captured != 4 || p != (ledger.Balance{}) {
+				t.Errorf("%d captures on a balance for four, balance %+v", captured, p)
 			}
 			topUp(t, s, o.Account, 1)
 			late := reserveAll(t, s, o, 1)[0]
@@ -130,8 +130,8 @@ func TestHoldsOfAnEarlierClockAreSwept(t *testing.T) {
 			t.Errorf("%s later %d reservations are open, want %d", step.wait, n, step.open)
 		}
 	}
-	if p := purseOf(t, s, o.Account); p != (ledger.Purse{Balance: 100}) {
-		t.Errorf("purse is %+v", p)
+	if p := balanceOf(t, s, o.Account); p != (ledger.Balance{Posted: 100}) {
+		t.Errorf("balance is %+v", p)
 	}
 }
 
@@ -189,8 +189,8 @@ func TestExpiryRacesCapture(t *testing.T) {
 	if n := s.OpenReservations(); n != 0 {
 		t.Errorf("%d reservations are open", n)
 	}
-	if want := (ledger.Purse{Balance: funds - ledger.Amount(len(took))}); purseOf(t, s, o.Account) != want || want.Balance < 0 {
-		t.Errorf("purse is %+v after %d captures of %d", purseOf(t, s, o.Account), len(took), funds)
+	if want := (ledger.Balance{Posted: funds - ledger.Amount(len(took))}); balanceOf(t, s, o.Account) != want || want.Posted < 0 {
+		t.Errorf("balance is %+v after %d captures of %d", balanceOf(t, s, o.Account), len(took), funds)
 	}
 	if v := clean(t, s); v.Transactions != int64(len(took))+1 {
 		t.Errorf("the journal has %d transactions, want %d", v.Transactions, len(took)+1)

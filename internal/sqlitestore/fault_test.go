@@ -197,12 +197,12 @@ func TestFailedCommitIsAnsweredFromTheFile(t *testing.T) {
 				}
 			}
 			until(t, "the store can write", healthy(s))
-			wantPurse := ledger.Purse{Balance: 92}
+			wantBalance := ledger.Balance{Posted: 92}
 			if c.want != nil {
-				wantPurse = ledger.Purse{Balance: 100, Reserved: 8}
+				wantBalance = ledger.Balance{Posted: 100, Reserved: 8}
 			}
-			if p := purseOf(t, s, o.Account); p != wantPurse {
-				t.Errorf("purse is %+v, want %+v", p, wantPurse)
+			if p := balanceOf(t, s, o.Account); p != wantBalance {
+				t.Errorf("balance is %+v, want %+v", p, wantBalance)
 			}
 			clean(t, s)
 			for _, id := range ids {
@@ -213,8 +213,8 @@ func TestFailedCommitIsAnsweredFromTheFile(t *testing.T) {
 			if v := clean(t, s); v.Transactions != 9 {
 				t.Errorf("the journal has %d transactions, want 9", v.Transactions)
 			}
-			if p := purseOf(t, s, o.Account); p != (ledger.Purse{Balance: 92}) {
-				t.Errorf("purse is %+v after all were captured once", p)
+			if p := balanceOf(t, s, o.Account); p != (ledger.Balance{Posted: 92}) {
+				t.Errorf("balance is %+v after all were captured once", p)
 			}
 		})
 	}
@@ -257,8 +257,8 @@ func TestOutage(t *testing.T) {
 			f.open.Store(false)
 			until(t, "the store can write", healthy(s))
 			until(t, "what was released is given back", func() bool {
-				p := purseOf(t, s, o.Account)
-				return p.Balance-p.Reserved == 98
+				p := balanceOf(t, s, o.Account)
+				return p.Posted-p.Reserved == 98
 			})
 			charged := 0
 			for _, id := range kept {
@@ -273,9 +273,9 @@ func TestOutage(t *testing.T) {
 					t.Errorf("capture of what was released: %v", err)
 				}
 			}
-			want := ledger.Purse{Balance: ledger.Amount(100 - charged)}
-			if p := purseOf(t, s, o.Account); p != want {
-				t.Errorf("purse is %+v, want %+v", p, want)
+			want := ledger.Balance{Posted: ledger.Amount(100 - charged)}
+			if p := balanceOf(t, s, o.Account); p != want {
+				t.Errorf("balance is %+v, want %+v", p, want)
 			}
 			if n := s.OpenReservations(); n != 0 {
 				t.Errorf("%d reservations are open, want none", n)
@@ -300,7 +300,7 @@ func TestOwedRefundIsMadeOnce(t *testing.T) {
 	f.commit.Store(commitOnceBack)
 	f.open.Store(false)
 	until(t, "the refund's COMMIT has failed", func() bool { return f.commit.Load() == commitWorks })
-	until(t, "what was released is given back", func() bool { return purseOf(t, s, o.Account) == ledger.Purse{Balance: 100} })
+	until(t, "what was released is given back", func() bool { return balanceOf(t, s, o.Account) == ledger.Balance{Posted: 100} })
 	until(t, "the store can write", healthy(s))                                         // the row is seen before that
 	if _, err := s.Reserve(t.Context(), newID("chg_"), o, ledger.Terms{}); err != nil { // whatever was still owed is paid before this
 		t.Error(err)
@@ -308,8 +308,8 @@ func TestOwedRefundIsMadeOnce(t *testing.T) {
 	if err := s.CreateAccount(t.Context(), ledger.Account{ID: newID("acct_"), Name: "later"}, ledger.Audit{}); err != nil {
 		t.Error(err)
 	}
-	if p := purseOf(t, s, o.Account); p.Balance != 100 {
-		t.Errorf("balance is %s, want 0.0001", p.Balance)
+	if p := balanceOf(t, s, o.Account); p.Posted != 100 {
+		t.Errorf("balance is %s, want 0.0001", p.Posted)
 	}
 	clean(t, s)
 }
@@ -325,7 +325,7 @@ func TestVerifyInParallel(t *testing.T) {
 		if _, _, err := s.Charge(t.Context(), c, o, ledger.Terms{}, nil); err != nil {
 			t.Fatal(err)
 		}
-		if _, _, err := s.Post(t.Context(), ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindRefund, Charge: c, Reason: "x"}, ledger.Audit{}); err != nil {
+		if _, _, err := s.PostTransaction(t.Context(), ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindRefund, Charge: c, Reason: "x"}, ledger.Audit{}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -358,7 +358,7 @@ func wantDown(t *testing.T, s *Store, o ledger.Order) {
 	ctx := t.Context()
 	_, reserve := s.Reserve(ctx, newID("chg_"), o, ledger.Terms{})
 	_, _, charge := s.Charge(ctx, newID("chg_"), o, ledger.Terms{}, nil)
-	_, _, post := s.Post(ctx, ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindCredit, Creditor: o.Account, Amount: 1}, ledger.Audit{})
+	_, _, post := s.PostTransaction(ctx, ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindCredit, Creditor: o.Account, Amount: 1}, ledger.Audit{})
 	_, byDigest := s.KeyByDigest(ctx, [32]byte{})
 	account := s.CreateAccount(ctx, ledger.Account{ID: newID("acct_"), Name: "new"}, ledger.Audit{})
 	for what, err := range map[string]error{
@@ -379,7 +379,7 @@ func TestFailedChange(t *testing.T) {
 			o := pair(t, s, 100)
 			top := ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindCredit, Creditor: o.Account, Amount: 50, Reason: "r"}
 			f.commit.Store(mode)
-			if _, _, err := s.Post(t.Context(), top, ledger.Audit{}); !errors.Is(err, ledger.ErrUnavailable) {
+			if _, _, err := s.PostTransaction(t.Context(), top, ledger.Audit{}); !errors.Is(err, ledger.ErrUnavailable) {
 				t.Fatalf("error is %v, want %v", err, ledger.ErrUnavailable)
 			}
 			f.commit.Store(mode)
@@ -395,8 +395,8 @@ func TestFailedChange(t *testing.T) {
 			if err := s.CreateAccount(t.Context(), late, ledger.Audit{}); err != nil && !errors.Is(err, ledger.ErrExists) {
 				t.Error(err)
 			}
-			if _, purse, err := s.Post(t.Context(), top, ledger.Audit{}); err != nil || purse.Balance != 150 {
-				t.Errorf("the retry gives %+v and %v, want one top-up", purse, err)
+			if _, balance, err := s.PostTransaction(t.Context(), top, ledger.Audit{}); err != nil || balance.Posted != 150 {
+				t.Errorf("the retry gives %+v and %v, want one top-up", balance, err)
 			}
 			clean(t, s)
 		})
@@ -427,8 +427,8 @@ func TestFullDisk(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if p := purseOf(t, s, o.Account); p != (ledger.Purse{Balance: 1_000_000 - ledger.Amount(charged), Reserved: 1}) {
-		t.Errorf("purse is %+v after %d charges", p, charged)
+	if p := balanceOf(t, s, o.Account); p != (ledger.Balance{Posted: 1_000_000 - ledger.Amount(charged), Reserved: 1}) {
+		t.Errorf("balance is %+v after %d charges", p, charged)
 	}
 	until(t, "the store can write", healthy(s)) // a probe needs no new page
 	write(t, s, "PRAGMA max_page_count = 100000")

@@ -193,7 +193,7 @@ func pair(t testing.TB, s *Store, balance ledger.Amount) ledger.Order {
 func topUp(t testing.TB, s *Store, account string, amount ledger.Amount) {
 	t.Helper()
 	p := ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindCredit, Creditor: account, Amount: amount, Reason: "test"}
-	if _, _, err := s.Post(context.Background(), p, ledger.Audit{}); err != nil {
+	if _, _, err := s.PostTransaction(context.Background(), p, ledger.Audit{}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -211,7 +211,7 @@ func clean(t testing.TB, s *Store) ledger.Verification {
 	return v
 }
 
-func purseOf(t testing.TB, s *Store, account string) ledger.Purse {
+func balanceOf(t testing.TB, s *Store, account string) ledger.Balance {
 	t.Helper()
 	a, err := s.Account(context.Background(), account)
 	if err != nil {

@@ -202,9 +202,9 @@ func TestKillLosesNothingAcknowledged(t *testing.T) {
 	if len(took) < 100 || unacknowledged > 3*childCallers {
 		t.Errorf("%d acknowledged, %d beyond them with 3 times %d calls in flight", len(took), unacknowledged, childCallers)
 	}
-	want := ledger.Purse{Balance: childFunds - ledger.Amount(len(booked))}
-	if p := purseOf(t, s, o.Account); p != want {
-		t.Errorf("purse is %+v, want %+v: a crash releases what was reserved", p, want)
+	want := ledger.Balance{Posted: childFunds - ledger.Amount(len(booked))}
+	if p := balanceOf(t, s, o.Account); p != want {
+		t.Errorf("balance is %+v, want %+v: a crash releases what was reserved", p, want)
 	}
 	t.Logf("%d acknowledged, %d captured without", len(took), unacknowledged)
 }

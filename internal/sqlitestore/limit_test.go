@@ -43,8 +43,8 @@ func TestWritesThatFail(t *testing.T) {
 	if v := clean(t, s); v.Transactions != int64(charged)+1 {
 		t.Errorf("the journal has %d transactions, want %d", v.Transactions, charged+1)
 	}
-	if p := purseOf(t, s, o.Account); p.Balance != childFunds-ledger.Amount(charged) {
-		t.Errorf("the balance is %s after %d charges", p.Balance, charged)
+	if p := balanceOf(t, s, o.Account); p.Posted != childFunds-ledger.Amount(charged) {
+		t.Errorf("the balance is %s after %d charges", p.Posted, charged)
 	}
 }
 

@@ -35,7 +35,7 @@ func (s *Store) Reserve(ctx context.Context, id string, o ledger.Order, terms le
 	if first == nil {
 		return h, nil
 	}
-	answer, err := s.first(first, &terms.Retry)
+	answer, err := s.first(first, &terms.Idempotency)
 	return ledger.Reservation{First: answer}, err
 }
 
@@ -57,7 +57,7 @@ func (s *Store) reserve(u uuid, o *ledger.Order, terms *ledger.Terms) (ledger.Re
 	case h.state != holdOpen && h.state != holdQueued:
 		return ledger.Reservation{}, nil, ledger.ErrSettled
 	}
-	return ledger.Reservation{Purse: h.payer.purses[purseIndex(o.Sandbox)], Waived: h.waived}, nil, nil
+	return ledger.Reservation{Balance: h.payer.balances[balanceIndex(o.Test)], Waived: h.waived}, nil, nil
 }
 
 // check is what every new order must pass.
@@ -71,8 +71,8 @@ func (s *Store) check(ctx context.Context, id string, o *ledger.Order, terms *le
 	if err := errors.Join(o.Check(), terms.Key.Check(), terms.Server.Check()); err != nil {
 		return uuid{}, err
 	}
-	if len(terms.Retry.Key) > ledger.MaxRetryKey {
-		return uuid{}, fmt.Errorf("the key to repeat the call by is longer than %d bytes", ledger.MaxRetryKey)
+	if len(terms.Idempotency.Key) > ledger.MaxIdempotencyKey {
+		return uuid{}, fmt.Errorf("the key to repeat the call by is longer than %d bytes", ledger.MaxIdempotencyKey)
 	}
 	u, err := parseID(chargePrefix, id)
 	if err == nil && s.writer.archived.Load().covers(u) {
@@ -165,7 +165,7 @@ func (s *Store) release(u uuid) (known bool, err error) {
 }
 
 // Capture takes the money of a reservation and returns once that is durable,
-// with the charge and the payer's purse. If the call may be sent again, its
+// with the charge and the payer's balance. If the call may be sent again, its
 // answer is kept with it; nil, or one longer than ledger.MaxAnswer, is not kept.
 // The answer must not be changed afterwards. Captured before, it gives the first
 // outcome again. If the reservation has expired, it is Charge with its order.
@@ -175,10 +175,10 @@ func (s *Store) release(u uuid) (known bool, err error) {
 // (a restart forgets reservations: use Charge), *InsufficientError after expiry,
 // ErrUnavailable: nothing was taken, or the outcome is not known yet. The
 // reservation stays then; the caller may try again, or release it.
-func (s *Store) Capture(ctx context.Context, id string, answer []byte) (ledger.Charge, ledger.Purse, error) {
+func (s *Store) Capture(ctx context.Context, id string, answer []byte) (ledger.Charge, ledger.Balance, error) {
 	u, err := parseCharge(ctx, id)
 	if err != nil {
-		return ledger.Charge{}, ledger.Purse{}, err
+		return ledger.Charge{}, ledger.Balance{}, err
 	}
 	return s.settleNow(ctx, u, conditional{}, answer)
 }
@@ -188,10 +188,10 @@ func (s *Store) Capture(ctx context.Context, id string, answer []byte) (ledger.C
 // reservation is open, it is captured. Captured before, the first outcome is
 // given again. Errors are those of Reserve and Capture; ledger.ErrSettled means
 // that the id was released.
-func (s *Store) Charge(ctx context.Context, id string, o ledger.Order, terms ledger.Terms, answer []byte) (ledger.Charge, ledger.Purse, error) {
+func (s *Store) Charge(ctx context.Context, id string, o ledger.Order, terms ledger.Terms, answer []byte) (ledger.Charge, ledger.Balance, error) {
 	u, err := s.check(ctx, id, &o, &terms)
 	if err != nil {
-		return ledger.Charge{}, ledger.Purse{}, err
+		return ledger.Charge{}, ledger.Balance{}, err
 	}
 	return s.settleNow(ctx, u, conditional{&o, &terms}, answer)
 }
@@ -205,7 +205,7 @@ type conditional struct {
 var channels = sync.Pool{New: func() any { return make(chan outcome, 1) }}
 
 // settleNow captures what is held under the id, or what c asks for.
-func (s *Store) settleNow(ctx context.Context, u uuid, c conditional, body []byte) (ledger.Charge, ledger.Purse, error) {
+func (s *Store) settleNow(ctx context.Context, u uuid, c conditional, body []byte) (ledger.Charge, ledger.Balance, error) {
 	o := c.order
 	done := channels.Get().(chan outcome)
 	defer channels.Put(done)
@@ -222,7 +222,7 @@ func (s *Store) settleNow(ctx context.Context, u uuid, c conditional, body []byt
 		if mine {
 			if err := s.writer.submit(ctx, job{hold: h}); err != nil {
 				s.unqueue(h, done)
-				return ledger.Charge{}, ledger.Purse{}, err
+				return ledger.Charge{}, ledger.Balance{}, err
 			}
 		}
 		out := <-done
@@ -230,9 +230,9 @@ func (s *Store) settleNow(ctx context.Context, u uuid, c conditional, body []byt
 			continue // who was to queue it gave up
 		}
 		if o != nil && h.order != *o {
-			return ledger.Charge{}, ledger.Purse{}, ledger.ErrConflict
+			return ledger.Charge{}, ledger.Balance{}, ledger.ErrConflict
 		}
-		return out.charge, out.purse, out.err
+		return out.charge, out.balance, out.err
 	}
 }
 
@@ -304,33 +304,33 @@ var errAnswered = fmt.Errorf("the call was answered under its key: %w", ledger.E
 
 // refused is the answer if nothing can be held: the first outcome if there was
 // one before memory forgot it, else the reason.
-func (s *Store) refused(u uuid, o *ledger.Order, reason error) (ledger.Charge, ledger.Purse, error) {
+func (s *Store) refused(u uuid, o *ledger.Order, reason error) (ledger.Charge, ledger.Balance, error) {
 	if o == nil || errors.Is(reason, ledger.ErrConflict) || errors.Is(reason, ledger.ErrSettled) && !errors.Is(reason, errAnswered) {
-		return ledger.Charge{}, ledger.Purse{}, reason
+		return ledger.Charge{}, ledger.Balance{}, reason
 	}
-	charge, purse, err := s.firstOutcome(u, o)
+	charge, balance, err := s.firstOutcome(u, o)
 	if errors.Is(err, ledger.ErrNotFound) {
 		err = reason
 	}
-	return charge, purse, err
+	return charge, balance, err
 }
 
 // firstOutcome reads from the journal what was captured under the id.
-func (s *Store) firstOutcome(u uuid, o *ledger.Order) (ledger.Charge, ledger.Purse, error) {
+func (s *Store) firstOutcome(u uuid, o *ledger.Order) (ledger.Charge, ledger.Balance, error) {
 	r, err := s.captured(u)
 	if err != nil {
-		return ledger.Charge{}, ledger.Purse{}, err
+		return ledger.Charge{}, ledger.Balance{}, err
 	}
 	charge, err := s.charge(&r)
 	if err != nil {
-		return ledger.Charge{}, ledger.Purse{}, err
+		return ledger.Charge{}, ledger.Balance{}, err
 	}
 	if o != nil && charge.Order != *o {
-		return ledger.Charge{}, ledger.Purse{}, ledger.ErrConflict
+		return ledger.Charge{}, ledger.Balance{}, ledger.ErrConflict
 	}
 	s.books.mu.Lock()
 	defer s.books.mu.Unlock()
-	return charge, s.books.number(r.debtor).purses[purseIndex(r.sandbox)], nil
+	return charge, s.books.number(r.debtor).balances[balanceIndex(r.test)], nil
 }
 
 // captured reads the charge of that id, or ledger.ErrNotFound.
@@ -358,7 +358,7 @@ func (s *Store) charge(r *row) (ledger.Charge, error) {
 	}
 	order := ledger.Order{
 		Account: payer.id, Provider: payee.id, Key: r.key, Lineage: r.lineage, Server: r.server, Tool: r.tool,
-		Amount: r.price(), Fee: r.fee, Sandbox: r.sandbox, Settler: r.settler,
+		Amount: r.price(), Fee: r.fee, Test: r.test, Settler: r.settler,
 	}
 	if r.feeTo != 0 {
 		if operator == nil {

@@ -68,12 +68,12 @@ func TestStoreOfTheFirstSchemaGoesOn(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	has := func(last string, live, sandbox ledger.Amount) {
+	has := func(last string, live, test ledger.Amount) {
 		t.Helper()
 		a, err := s.Account(t.Context(), olderID("acct_", last))
 		ok(err)
-		if a.Live.Balance != live || a.Sandbox.Balance != sandbox || a.Live.Reserved != 0 {
-			t.Errorf("account %s has %+v and %+v, want %d and %d", a.Name, a.Live, a.Sandbox, live, sandbox)
+		if a.Live.Posted != live || a.Test.Posted != test || a.Live.Reserved != 0 {
+			t.Errorf("account %s has %+v and %+v, want %d and %d", a.Name, a.Live, a.Test, live, test)
 		}
 	}
 	if v := clean(t, s); v.Transactions != 13 || v.Accounts != 4 {
@@ -87,7 +87,7 @@ func TestStoreOfTheFirstSchemaGoesOn(t *testing.T) {
 	o := olderOrder()
 	for last, terms := range map[string]ledger.Terms{"20": {}, "21": {}, "23": {FreeCalls: 1000}, "24": {}} {
 		want := o
-		want.Sandbox = last == "24"
+		want.Test = last == "24"
 		c, _, err := s.Charge(t.Context(), olderID("chg_", last), want, terms, nil)
 		ok(err)
 		if c.Made || c.Order != want || c.Waived != (last == "23") || !c.At.Equal(olderAt) || c.Refunded != map[string]ledger.Amount{"20": 40}[last] {
@@ -100,14 +100,14 @@ func TestStoreOfTheFirstSchemaGoesOn(t *testing.T) {
 		}
 	}
 	// The call that is sent again.
-	again := ledger.Terms{Retry: ledger.Retry{Key: "again", Fingerprint: [32]byte{1}}}
+	again := ledger.Terms{Idempotency: ledger.Idempotency{Key: "again", Fingerprint: [32]byte{1}}}
 	r, err := s.Reserve(t.Context(), newID("chg_"), o, again)
 	ok(err)
 	if r.First == nil || string(r.First.Body) != "the answer" || r.First.Charge.ID != olderID("chg_", "22") {
 		t.Errorf("sent again it gets %+v", r.First)
 	}
 	// The bond, at whichever server.
-	b, err := s.Bond(t.Context(), "weather", ledger.Mark{7})
+	b, err := s.Binding(t.Context(), "weather", ledger.HandleHash{7})
 	ok(err)
 	if b.Account != o.Account || string(b.Payload) != "task" {
 		t.Errorf("the bond is %+v", b)
@@ -128,7 +128,7 @@ func TestStoreOfTheFirstSchemaGoesOn(t *testing.T) {
 	}
 	// A refund of what was refunded in part, and a charge that somebody may settle,
 	// which the cap of the day allows once: 300 of 500 were spent.
-	_, _, err = s.Post(t.Context(), ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindRefund, Charge: olderID("chg_", "20"), Reason: "the rest"}, ledger.Audit{})
+	_, _, err = s.PostTransaction(t.Context(), ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindRefund, Charge: olderID("chg_", "20"), Reason: "the rest"}, ledger.Audit{})
 	ok(err)
 	o.Settler, o.Amount, o.Fee = "key_gateway", 200, 20
 	_, _, err = s.Charge(t.Context(), newID("chg_"), o, ledger.Terms{}, nil)
@@ -145,7 +145,7 @@ func TestStoreOfTheFirstSchemaGoesOn(t *testing.T) {
 
 	// What is archived of it is what the store of the first schema wrote.
 	now = now.Add(40 * 24 * time.Hour)
-	_, _, err = s.Post(t.Context(), ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindRefund, Charge: olderID("chg_", "21"), Amount: 10, Reason: "late"}, ledger.Audit{})
+	_, _, err = s.PostTransaction(t.Context(), ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindRefund, Charge: olderID("chg_", "21"), Amount: 10, Reason: "late"}, ledger.Audit{})
 	ok(err)
 	p, err := s.ArchivePart(t.Context(), ledger.ArchiveQuery{Most: 13})
 	ok(err)

@@ -192,7 +192,7 @@ func TestClosedStoreRefuses(t *testing.T) {
 	}
 	_, _, capture := s.Capture(t.Context(), held, nil)
 	_, _, charge := s.Charge(t.Context(), newID("chg_"), o, ledger.Terms{}, nil)
-	_, _, post := s.Post(t.Context(), ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindCredit, Creditor: o.Account, Amount: 1}, ledger.Audit{})
+	_, _, post := s.PostTransaction(t.Context(), ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindCredit, Creditor: o.Account, Amount: 1}, ledger.Audit{})
 	_, byDigest := s.KeyByDigest(t.Context(), [32]byte{})
 	_, reserve := s.Reserve(t.Context(), newID("chg_"), o, ledger.Terms{})
 	for what, err := range map[string]error{
@@ -230,7 +230,7 @@ func TestVerifyFindsDamage(t *testing.T) {
 			}
 		}
 		refund := ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindRefund, Charge: last.ID}
-		if _, _, err := s.Post(t.Context(), refund, ledger.Audit{}); err != nil {
+		if _, _, err := s.PostTransaction(t.Context(), refund, ledger.Audit{}); err != nil {
 			t.Fatal(err)
 		}
 		clean(t, s)

@@ -11,7 +11,7 @@ import (
 
 // Post writes a top-up (ledger.KindCredit), an adjustment (KindAdjustment) or a
 // refund (KindRefund) together with its audit row, and returns it as the books
-// have it with the purse of the account that it is about. Of a top-up, ID,
+// have it with the balance of the account that it is about. Of a top-up, ID,
 // Creditor, Amount, Sandbox and Reason are read; of an adjustment the same, or
 // Debtor in place of Creditor to take credits away; of a refund ID, Charge,
 // Amount and Reason, where an amount of zero means all that is left of the
@@ -21,16 +21,16 @@ import (
 // Errors: ledger.ErrNotFound (account or charge), ErrConflict (the ID was used
 // with other content), ErrSettled (nothing is left to refund), ErrInsufficient
 // (less is left of the charge than is asked for), ErrOverflow.
-func (s *Store) Post(ctx context.Context, t ledger.Transaction, a ledger.Audit) (ledger.Transaction, ledger.Purse, error) {
+func (s *Store) PostTransaction(ctx context.Context, t ledger.Transaction, a ledger.Audit) (ledger.Transaction, ledger.Balance, error) {
 	id, err := parseID(otherPrefix, t.ID)
 	if err == nil {
 		err = t.Complete()
 	}
 	if err != nil {
-		return ledger.Transaction{}, ledger.Purse{}, err
+		return ledger.Transaction{}, ledger.Balance{}, err
 	}
 	var posted ledger.Transaction
-	var purse ledger.Purse
+	var balance ledger.Balance
 	err = s.do(ctx, func(x *tx) error {
 		r, fresh, err := x.post(t, id, s.now())
 		if err != nil {
@@ -45,7 +45,7 @@ func (s *Store) Post(ctx context.Context, t ledger.Transaction, a ledger.Audit) 
 		}
 		x.after = append(x.after, func() {
 			s.books.sweep(s.now()) // what expired is reserved no more
-			purse = about.purses[purseIndex(r.sandbox)]
+			balance = about.balances[balanceIndex(r.test)]
 		})
 		if !fresh {
 			return nil
@@ -53,9 +53,9 @@ func (s *Store) Post(ctx context.Context, t ledger.Transaction, a ledger.Audit) 
 		return x.audit(a, s.now())
 	})
 	if err != nil {
-		return ledger.Transaction{}, ledger.Purse{}, err
+		return ledger.Transaction{}, ledger.Balance{}, err
 	}
-	return posted, purse, nil
+	return posted, balance, nil
 }
 
 // post writes the transaction, or finds that it is written.
@@ -88,7 +88,7 @@ func (t *tx) samePost(r *row, p *ledger.Transaction) error {
 	case ledger.KindCredit, ledger.KindAdjustment:
 		debtor, creditor := t.w.books.number(r.debtor), t.w.books.number(r.creditor)
 		same = same && kinds[r.kind] == p.Kind && debtor != nil && debtor.id == p.Debtor &&
-			creditor != nil && creditor.id == p.Creditor && r.amount == p.Amount && r.sandbox == p.Sandbox
+			creditor != nil && creditor.id == p.Creditor && r.amount == p.Amount && r.test == p.Test
 	default:
 		c, err := t.refunded(p.Charge)
 		if err != nil && (!errors.Is(err, ledger.ErrNotFound) || errors.Is(err, ledger.ErrArchived)) {
@@ -124,7 +124,7 @@ func (t *tx) fund(p *ledger.Transaction, id uuid, now time.Time) (row, error) {
 	}
 	r := row{
 		id: id, kind: kind, debtor: debtor.n, creditor: creditor.n, amount: p.Amount,
-		sandbox: p.Sandbox, at: micros(now), reason: p.Reason,
+		test: p.Test, at: micros(now), reason: p.Reason,
 	}
 	return r, t.insert(&r, debtor, creditor)
 }
@@ -162,7 +162,7 @@ func (t *tx) refund(c *row, p ledger.Transaction, id uuid, now time.Time) (row, 
 	}
 	r := row{
 		id: id, kind: rowRefund, debtor: c.creditor, creditor: c.debtor, amount: amount,
-		sandbox: c.sandbox, at: micros(now), ref: c.seq, reason: p.Reason,
+		test: c.test, at: micros(now), ref: c.seq, reason: p.Reason,
 	}
 	debtor, creditor := t.w.books.number(r.debtor), t.w.books.number(r.creditor)
 	if debtor == nil || creditor == nil {
@@ -170,7 +170,7 @@ func (t *tx) refund(c *row, p ledger.Transaction, id uuid, now time.Time) (row, 
 	}
 	back := ledger.FeeReturned(c.fee, c.amount, c.refunded, amount)
 	if back > 0 && debtor == creditor { // else the provider has given back more than that
-		if err := t.canEarn(debtor, back, c.sandbox); err != nil {
+		if err := t.canEarn(debtor, back, c.test); err != nil {
 			return row{}, err
 		}
 	}
@@ -210,7 +210,7 @@ func (s *Store) transaction(r *row, charge string) (ledger.Transaction, error) {
 	}
 	return ledger.Transaction{
 		ID: r.id.text(prefix), Kind: kinds[r.kind], Debtor: debtor.id, Creditor: creditor.id, Amount: r.amount,
-		Sandbox: r.sandbox, At: fromMicros(r.at), Reason: r.reason, Charge: charge,
+		Test: r.test, At: fromMicros(r.at), Reason: r.reason, Charge: charge,
 		Key: r.key, Server: r.server, Tool: r.tool,
 	}, nil
 }

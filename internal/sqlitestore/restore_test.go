@@ -85,8 +85,8 @@ func isOld(t *testing.T, path string, o ledger.Order, killed keys.Key) {
 	s := opened(t, Options{Path: path})
 	defer s.Close()
 	clean(t, s)
-	if p := purseOf(t, s, o.Account); p.Balance != 50 {
-		t.Errorf("the old store has balance %s", p.Balance)
+	if p := balanceOf(t, s, o.Account); p.Posted != 50 {
+		t.Errorf("the old store has balance %s", p.Posted)
 	}
 	if k, err := s.Key(t.Context(), killed.ID); err != nil || k.DeletedAt.IsZero() {
 		t.Errorf("the deletion was lost: %+v, %v", k, err)
@@ -98,8 +98,8 @@ func isNew(t *testing.T, path string, o ledger.Order) {
 	s := opened(t, Options{Path: path})
 	defer s.Close()
 	clean(t, s)
-	if p := purseOf(t, s, o.Account); p.Balance != 60 {
-		t.Errorf("the restored store has balance %s", p.Balance)
+	if p := balanceOf(t, s, o.Account); p.Posted != 60 {
+		t.Errorf("the restored store has balance %s", p.Posted)
 	}
 	all, _, err := s.Keys(t.Context(), ledger.KeyFilter{})
 	if err != nil || len(all) != 4 {

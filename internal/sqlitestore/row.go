@@ -90,7 +90,7 @@ type row struct {
 	kind                     int64
 	debtor, creditor         int64 // account.n
 	amount                   ledger.Amount
-	sandbox                  bool
+	test                     bool
 	at                       int64 // microseconds
 	prevDebtor, prevCreditor int64
 	key, lineage             string // charges
@@ -122,7 +122,7 @@ func (r *row) args() []any {
 	if r.lineage == r.key {
 		lineage = nil // most keys were never rotated
 	}
-	return []any{r.seq, r.id[:], r.kind, r.debtor, r.creditor, int64(r.amount), r.sandbox, r.at, r.prevDebtor,
+	return []any{r.seq, r.id[:], r.kind, r.debtor, r.creditor, int64(r.amount), r.test, r.at, r.prevDebtor,
 		r.prevCreditor, text(r.key), lineage, text(r.server), text(r.tool), number(r.ref), text(r.reason),
 		r.dayColumn(), number(int64(r.waived)), number(int64(r.fee)), number(r.feeTo), number(r.settlerN)}
 }
@@ -158,7 +158,7 @@ func (r *row) scan(from scanner, more ...any) error {
 	var id []byte
 	var key, lineage, server, tool, reason, settler sql.NullString
 	var ref, day, waived, fee, feeTo, settlerN sql.NullInt64
-	fields := [...]any{&r.seq, &id, &r.kind, &r.debtor, &r.creditor, (*int64)(&r.amount), &r.sandbox, &r.at,
+	fields := [...]any{&r.seq, &id, &r.kind, &r.debtor, &r.creditor, (*int64)(&r.amount), &r.test, &r.at,
 		&r.prevDebtor, &r.prevCreditor, &key, &lineage, &server, &tool, &ref, &reason,
 		&day, &waived, &fee, &feeTo, &settlerN, &settler, (*int64)(&r.refunded)}
 	if err := from.Scan(append(fields[:], more...)...); err != nil {
@@ -188,7 +188,7 @@ func (r *row) price() ledger.Amount { return r.amount + r.waived }
 func (r *row) sameOrder(h *hold) bool {
 	o := &h.order
 	return r.kind == rowCharge && r.debtor == h.payer.n && r.creditor == h.payee.n && r.price() == o.Amount &&
-		r.sandbox == o.Sandbox && r.key == o.Key && r.lineage == o.Lineage && r.server == o.Server && r.tool == o.Tool &&
+		r.test == o.Test && r.key == o.Key && r.lineage == o.Lineage && r.server == o.Server && r.tool == o.Tool &&
 		r.settler == o.Settler && r.fee == o.Fee && (r.feeTo == 0) == (h.feeTo == nil) && (h.feeTo == nil || r.feeTo == h.feeTo.n)
 }
 

@@ -52,8 +52,8 @@ func (t *tx) loadAccounts() error {
 		var a account
 		var created int64
 		if err := rows.Scan(&a.n, &a.id, &a.name, &created, (*int64)(&a.creditLimit),
-			(*int64)(&a.caps.Call), (*int64)(&a.caps.Day), (*int64)(&a.caps.Month), (*int64)(&a.purses[0].Balance),
-			(*int64)(&a.purses[1].Balance), &a.asOf, &a.debitHead, &a.creditHead); err != nil {
+			(*int64)(&a.caps.Call), (*int64)(&a.caps.Day), (*int64)(&a.caps.Month), (*int64)(&a.balances[0].Posted),
+			(*int64)(&a.balances[1].Posted), &a.asOf, &a.debitHead, &a.creditHead); err != nil {
 			return failure(err)
 		}
 		a.created = fromMicros(created)

@@ -42,38 +42,38 @@ const (
 // meterKey names a meter.
 type meterKey struct {
 	of      uint8
-	sandbox bool
+	test    bool
 	account int64  // account.n; 0 for a lineage
 	name    string // of the lineage or the server
 }
 
 func (k meterKey) subject() string {
-	purse := ":live"
-	if k.sandbox {
-		purse = ":test"
+	balance := ":live"
+	if k.test {
+		balance = ":test"
 	}
 	switch k.of {
 	case ofLineage:
 		return "key:" + k.name
 	case ofAccount:
-		return "account:" + strconv.FormatInt(k.account, 10) + purse
+		return "account:" + strconv.FormatInt(k.account, 10) + balance
 	default:
-		return "server:" + strconv.FormatInt(k.account, 10) + purse + ":" + k.name
+		return "server:" + strconv.FormatInt(k.account, 10) + balance + ":" + k.name
 	}
 }
 
 // meterKeys names the meters that a charge moves.
-func meterKeys(payer int64, lineage, server string, sandbox bool) [meterCount]meterKey {
+func meterKeys(payer int64, lineage, server string, test bool) [meterCount]meterKey {
 	return [meterCount]meterKey{
 		ofLineage: {of: ofLineage, name: lineage},
-		ofAccount: {of: ofAccount, account: payer, sandbox: sandbox},
-		ofServer:  {of: ofServer, account: payer, sandbox: sandbox, name: server},
+		ofAccount: {of: ofAccount, account: payer, test: test},
+		ofServer:  {of: ofServer, account: payer, test: test, name: server},
 	}
 }
 
 // metersOf returns the meters that a charge moves. The caller holds the mutex.
-func (b *books) metersOf(payer int64, lineage, server string, sandbox bool) (ms [meterCount]*meter) {
-	for i, k := range meterKeys(payer, lineage, server, sandbox) {
+func (b *books) metersOf(payer int64, lineage, server string, test bool) (ms [meterCount]*meter) {
+	for i, k := range meterKeys(payer, lineage, server, test) {
 		m := b.meters[k]
 		if m == nil {
 			subject := k.subject()
@@ -263,14 +263,14 @@ type spend struct {
 	payer    int64
 	lineage  string
 	server   string
-	sandbox  bool
+	test     bool
 	hold     *hold // nil in a replay
 }
 
 func spendOf(r *row, h *hold) spend {
 	s := spend{
 		seq: r.seq, id: r.id, day: r.day, captured: ledger.Day(fromMicros(r.at)), amount: r.amount,
-		payer: r.debtor, lineage: r.lineage, server: r.server, sandbox: r.sandbox, hold: h,
+		payer: r.debtor, lineage: r.lineage, server: r.server, test: r.test, hold: h,
 	}
 	if r.waived > 0 {
 		s.free = 1
@@ -288,7 +288,7 @@ func (w *writer) count(s *spend, first int64, now time.Time) {
 		s.hold = w.books.holds[s.id] // its capture was in doubt
 	}
 	if s.meters[ofAccount] == nil {
-		s.meters = w.books.metersOf(s.payer, s.lineage, s.server, s.sandbox)
+		s.meters = w.books.metersOf(s.payer, s.lineage, s.server, s.test)
 	}
 	for i, m := range s.meters {
 		if s.seq <= m.asOf {
@@ -354,7 +354,7 @@ var holders = [meterCount]ledger.Holder{ofLineage: ledger.HolderKey, ofAccount: 
 func (h *hold) capOf(of int, period ledger.Period, amount ledger.Amount) ledger.Cap {
 	return ledger.Cap{
 		Holder: holders[of], Period: period, Account: h.order.Account, Lineage: h.order.Lineage,
-		Server: h.order.Server, Sandbox: h.order.Sandbox, Amount: amount,
+		Server: h.order.Server, Test: h.order.Test, Amount: amount,
 	}
 }
 

@@ -246,8 +246,8 @@ func TestFeeThatIsNotWrittenEndsTheCapture(t *testing.T) {
 			if _, _, err := s.Capture(t.Context(), charge, []byte("a")); !errors.Is(err, ledger.ErrUnavailable) {
 				t.Errorf("error is %v, want %v", err, ledger.ErrUnavailable)
 			}
-			if p := purseOf(t, s, o.Account); p != (ledger.Purse{Balance: 100, Reserved: 10}) {
-				t.Errorf("purse is %+v", p)
+			if p := balanceOf(t, s, o.Account); p != (ledger.Balance{Posted: 100, Reserved: 10}) {
+				t.Errorf("balance is %+v", p)
 			}
 			keptClean(t, s)
 			write(t, s, `DROP TRIGGER temp.broken`)
@@ -288,7 +288,7 @@ func TestVerifyFindsWrongTerms(t *testing.T) {
 	}
 	for _, amount := range []ledger.Amount{3, 7} { // 9 and 11, with what comes back of the fee behind each
 		refund := ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindRefund, Charge: last.ID, Amount: amount}
-		if _, _, err := s.Post(t.Context(), refund, ledger.Audit{}); err != nil {
+		if _, _, err := s.PostTransaction(t.Context(), refund, ledger.Audit{}); err != nil {
 			t.Fatal(err)
 		}
 	}

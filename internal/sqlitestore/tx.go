@@ -98,7 +98,7 @@ func (t *tx) insert(r *row, debtor, creditor *account) error {
 func (t *tx) insertFee(charge int64, amount ledger.Amount, from, to *account, of *row) error {
 	r := row{
 		id: newUUID(), kind: rowFee, debtor: from.n, creditor: to.n, amount: amount,
-		sandbox: of.sandbox, at: of.at, ref: charge,
+		test: of.test, at: of.at, ref: charge,
 	}
 	err := t.insert(&r, from, to)
 	if errors.Is(err, ledger.ErrOverflow) || errors.Is(err, errDuplicate) {
@@ -111,9 +111,9 @@ func (t *tx) insertFee(charge int64, amount ledger.Amount, from, to *account, of
 
 // canEarn reports, as ledger.ErrOverflow, that the account's balance would
 // become too large.
-func (t *tx) canEarn(a *account, amount ledger.Amount, sandbox bool) error {
+func (t *tx) canEarn(a *account, amount ledger.Amount, test bool) error {
 	t.touch(a, t.w.next)
-	if _, err := a.draft.balances[purseIndex(sandbox)].Add(amount); err != nil {
+	if _, err := a.draft.balances[balanceIndex(test)].Add(amount); err != nil {
 		return fmt.Errorf("balance of account %s: %w", a.name, err)
 	}
 	return nil

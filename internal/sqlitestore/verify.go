@@ -243,7 +243,7 @@ func (v *verifier) replay(r *row) {
 	if r.prevCreditor != creditor.credit {
 		v.differ("transaction %d says that account %s earned %d before it, but that was %d", r.seq, creditor.name, r.prevCreditor, creditor.credit)
 	}
-	i := purseIndex(r.sandbox)
+	i := balanceIndex(r.test)
 	less, err := debtor.balances[i].Sub(r.amount)
 	if err != nil {
 		v.differ("transaction %d takes account %s out of range", r.seq, debtor.name)
@@ -270,7 +270,7 @@ func (v *verifier) feePaid(r *row) bool {
 		return false
 	}
 	paid := r.kind == rowFee && r.ref == c.seq && r.debtor == c.creditor && r.creditor == c.feeTo &&
-		r.amount == c.fee && r.sandbox == c.sandbox
+		r.amount == c.fee && r.test == c.test
 	if !paid {
 		v.differ("the fee of charge %d is missing", c.seq)
 	}
@@ -291,9 +291,9 @@ func (v *verifier) crossSnapshot(a *verified, seq int64) {
 
 func (v *verifier) compare(a *verified) {
 	a.compared = true
-	for i, purse := range [...]string{"live", "sandbox"} {
+	for i, balance := range [...]string{"live", "sandbox"} {
 		if a.snapshot[i] != a.balances[i] {
-			v.differ("snapshot of account %s: the %s balance is %s, but the journal gives %s", a.name, purse, a.snapshot[i], a.balances[i])
+			v.differ("snapshot of account %s: the %s balance is %s, but the journal gives %s", a.name, balance, a.snapshot[i], a.balances[i])
 		}
 	}
 	if a.snapDebit != a.debit || a.snapCredit != a.credit {
@@ -312,7 +312,7 @@ func (v *verifier) refund(r *row) error {
 		return nil
 	}
 	if err != nil || c.kind != rowCharge || c.seq >= r.seq ||
-		c.debtor != r.creditor || c.creditor != r.debtor || c.sandbox != r.sandbox {
+		c.debtor != r.creditor || c.creditor != r.debtor || c.test != r.test {
 		v.differ("transaction %d is a refund of %d, which is no charge that it could refund", r.seq, r.ref)
 		return nil
 	}
@@ -338,7 +338,7 @@ func (v *verifier) feeOf(charge int64) *feeReturn {
 
 // fee adds up what came back of a fee. It goes the other way round.
 func (v *verifier) fee(r, c *row) {
-	if c.kind != rowCharge || c.seq >= r.seq || r.sandbox != c.sandbox || r.debtor != c.feeTo || r.creditor != c.creditor {
+	if c.kind != rowCharge || c.seq >= r.seq || r.test != c.test || r.debtor != c.feeTo || r.creditor != c.creditor {
 		v.differ("transaction %d is not a part of the fee of charge %d", r.seq, r.ref)
 		return
 	}
@@ -372,7 +372,7 @@ func (v *verifier) memory(committed int64) {
 		if held[h.payer] == nil {
 			held[h.payer] = new([2]ledger.Amount)
 		}
-		held[h.payer][purseIndex(h.order.Sandbox)] += h.paid()
+		held[h.payer][balanceIndex(h.order.Test)] += h.paid()
 	}
 	var sum [2]ledger.Amount
 	for n, a := range v.accounts {
@@ -402,12 +402,12 @@ func (v *verifier) compareMemory(a *verified, m *account, held *[2]ledger.Amount
 	if held == nil {
 		held = new([2]ledger.Amount)
 	}
-	for i, purse := range [...]string{"live", "sandbox"} {
-		if m.purses[i].Balance != a.balances[i] {
-			v.differ("account %s: the %s balance is %s, but the journal gives %s", a.name, purse, m.purses[i].Balance, a.balances[i])
+	for i, balance := range [...]string{"live", "sandbox"} {
+		if m.balances[i].Posted != a.balances[i] {
+			v.differ("account %s: the %s balance is %s, but the journal gives %s", a.name, balance, m.balances[i].Posted, a.balances[i])
 		}
-		if m.purses[i].Reserved != held[i] {
-			v.differ("account %s: %s is reserved in the %s purse, but its reservations hold %s", a.name, m.purses[i].Reserved, purse, held[i])
+		if m.balances[i].Reserved != held[i] {
+			v.differ("account %s: %s is reserved in the %s balance, but its reservations hold %s", a.name, m.balances[i].Reserved, balance, held[i])
 		}
 	}
 	if m.debitHead != a.debit || m.creditHead != a.credit {

@@ -20,11 +20,11 @@ func (v *verifier) opening(ctx context.Context, read *sql.Tx) error {
 		return failure(err)
 	}
 	defer rows.Close()
-	var balances []ledger.Balance
+	var balances []ledger.RunningBalance
 	for rows.Next() {
 		var n int64
-		var b ledger.Balance
-		if err := rows.Scan(&n, &b.Account, (*int64)(&b.Live), (*int64)(&b.Sandbox), &b.Paid, &b.Earned); err != nil {
+		var b ledger.RunningBalance
+		if err := rows.Scan(&n, &b.Account, (*int64)(&b.Live), (*int64)(&b.Test), &b.Paid, &b.Earned); err != nil {
 			return failure(err)
 		}
 		balances = append(balances, b)
@@ -33,7 +33,7 @@ func (v *verifier) opening(ctx context.Context, read *sql.Tx) error {
 			continue
 		}
 		a := v.accounts[n]
-		a.balances, a.debit, a.credit = [2]ledger.Amount{b.Live, b.Sandbox}, b.Paid, b.Earned
+		a.balances, a.debit, a.credit = [2]ledger.Amount{b.Live, b.Test}, b.Paid, b.Earned
 	}
 	v.found.Opening = ledger.SumBalances(balances)
 	return failure(rows.Err())

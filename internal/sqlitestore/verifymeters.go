@@ -7,7 +7,7 @@ import (
 // meter counts a charge as the caps and quotas do.
 func (v *verifier) meter(r *row) {
 	s := spendOf(r, nil)
-	for _, k := range meterKeys(r.debtor, r.lineage, r.server, r.sandbox) {
+	for _, k := range meterKeys(r.debtor, r.lineage, r.server, r.test) {
 		v.meterOf(k).add(s.day, s.captured, s.amount, s.free)
 	}
 }
@@ -23,7 +23,7 @@ func (v *verifier) meterOf(k meterKey) *meter {
 
 // holdMeters counts an open reservation as the caps and quotas do.
 func (v *verifier) holdMeters(h *hold) {
-	for _, k := range meterKeys(h.payer.n, h.order.Lineage, h.order.Server, h.order.Sandbox) {
+	for _, k := range meterKeys(h.payer.n, h.order.Lineage, h.order.Server, h.order.Test) {
 		v.meterOf(k).hold(h.day, h.paid(), h.freeCalls())
 	}
 }

@@ -379,7 +379,7 @@ func (t *tx) prepare(r *row) (err error) {
 func rowOf(h *hold, at int64) row {
 	r := row{
 		id: h.id, kind: rowCharge, debtor: h.payer.n, creditor: h.payee.n, amount: h.order.Amount, fee: h.order.Fee,
-		sandbox: h.order.Sandbox, at: at, day: h.day, key: h.order.Key, lineage: h.order.Lineage,
+		test: h.order.Test, at: at, day: h.day, key: h.order.Key, lineage: h.order.Lineage,
 		server: h.order.Server, tool: h.order.Tool, settler: h.order.Settler,
 	}
 	if h.feeTo != nil {
@@ -396,7 +396,7 @@ func rowOf(h *hold, at int64) row {
 func (t *tx) insertCharge(h *hold, r *row) error {
 	fee := h.feeTo != nil && !h.waived
 	if fee && h.feeTo != h.payer { // who has paid more has room for it
-		if err := t.canEarn(h.feeTo, r.fee, r.sandbox); err != nil {
+		if err := t.canEarn(h.feeTo, r.fee, r.test); err != nil {
 			return err
 		}
 	}
@@ -428,7 +428,7 @@ func (w *writer) settle(h *hold, r *row, out *outcome) {
 		}
 		w.books.settle(h, holdCaptured)
 		out.charge = chargeOf(r, h.id, h.order)
-		out.purse = h.payer.purses[purseIndex(h.order.Sandbox)]
+		out.balance = h.payer.balances[balanceIndex(h.order.Test)]
 	}
 	answer(h, *out)
 }

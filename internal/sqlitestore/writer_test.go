@@ -67,8 +67,8 @@ func TestDuplicateFailsItsOwnRow(t *testing.T) {
 			t.Errorf("outcome %+v, the first was %+v", r.charge, first[same])
 		}
 	}
-	if p := purseOf(t, s, o.Account); p != (ledger.Purse{Balance: 96}) {
-		t.Errorf("purse is %+v, want four charges and nothing reserved", p)
+	if p := balanceOf(t, s, o.Account); p != (ledger.Balance{Posted: 96}) {
+		t.Errorf("balance is %+v, want four charges and nothing reserved", p)
 	}
 	clean(t, s)
 }

@@ -29,7 +29,7 @@ func accountRoundTrip(t *test) {
 		ID: newID("acct_"), Name: "acme", CreatedAt: t.Now().UTC().Truncate(time.Microsecond), CreditLimit: 7,
 	}
 	withMoney := want
-	withMoney.Live.Balance, withMoney.Sandbox.Reserved = 100, 5
+	withMoney.Live.Posted, withMoney.Test.Reserved = 100, 5
 	t.ok(t.Store.CreateAccount(t.ctx, withMoney, t.audit("account.create", want.ID)))
 	for _, ref := range []string{want.ID, want.Name} {
 		got, err := t.Store.Account(t.ctx, ref)
@@ -40,7 +40,7 @@ func accountRoundTrip(t *test) {
 	t.want(err, ledger.ErrNotFound)
 	funding, err := t.Store.Account(t.ctx, ledger.Funding)
 	t.ok(err)
-	if funding.Name != ledger.Funding || funding.Live != (ledger.Purse{}) {
+	if funding.Name != ledger.Funding || funding.Live != (ledger.Balance{}) {
 		t.Fatalf("the account of top-ups is %+v", funding)
 	}
 	if a := t.audits(); len(a) != 1 || a[0].Action != "account.create" || a[0].Target != want.ID {

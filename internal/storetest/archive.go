@@ -99,11 +99,11 @@ func archiveStays(t *test) {
 		t.ok(err)
 	}
 	refund := ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindRefund, Charge: old[0], Amount: 40, Reason: "early"}
-	_, _, err := t.Store.Post(t.ctx, refund, t.audit("charge.refund", old[0]))
+	_, _, err := t.Store.PostTransaction(t.ctx, refund, t.audit("charge.refund", old[0]))
 	t.ok(err)
 	t.Advance(50 * day)
 	late := ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindRefund, Charge: old[0], Amount: 30, Reason: "late"}
-	_, _, err = t.Store.Post(t.ctx, late, t.audit("charge.refund", old[0]))
+	_, _, err = t.Store.PostTransaction(t.ctx, late, t.audit("charge.refund", old[0]))
 	t.ok(err)
 	young := newID("chg_")
 	_, _, err = t.Store.Charge(t.ctx, young, o, ledger.Terms{}, nil)
@@ -133,9 +133,9 @@ func archiveStays(t *test) {
 		t.want(err, ledger.ErrArchived)
 		_, err = t.Store.Reserve(t.ctx, old[1], o, ledger.Terms{})
 		t.want(err, ledger.ErrSettled)
-		_, _, err = t.Store.Post(t.ctx, ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindRefund, Charge: old[1], Reason: "too late"}, t.audit("charge.refund", old[1]))
+		_, _, err = t.Store.PostTransaction(t.ctx, ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindRefund, Charge: old[1], Reason: "too late"}, t.audit("charge.refund", old[1]))
 		t.want(err, ledger.ErrArchived)
-		_, _, err = t.Store.Post(t.ctx, refund, t.audit("charge.refund", old[0]))
+		_, _, err = t.Store.PostTransaction(t.ctx, refund, t.audit("charge.refund", old[0]))
 		t.want(err, ledger.ErrArchived)
 	}
 	check()
@@ -211,7 +211,7 @@ func archiveTwins(t *testing.T, one, other Harness, seed uint64) {
 		credit := ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindCredit, Creditor: accounts[i], Amount: 3000, Reason: "top-up"}
 		for _, x := range [...]twin{a, b} {
 			x.ok(x.Store.CreateAccount(x.ctx, ledger.Account{ID: accounts[i], Name: fmt.Sprint("account-", i), CreatedAt: x.Now()}, x.audit("account.create", accounts[i])))
-			_, _, err := x.Store.Post(x.ctx, credit, x.audit("credit", accounts[i]))
+			_, _, err := x.Store.PostTransaction(x.ctx, credit, x.audit("credit", accounts[i]))
 			x.ok(err)
 		}
 	}
@@ -233,7 +233,7 @@ func archiveTwins(t *testing.T, one, other Harness, seed uint64) {
 			a.Store = a.Crash()
 		}
 		for _, id := range accounts {
-			if x, y := a.purse(id), b.purse(id); x != y {
+			if x, y := a.balance(id), b.balance(id); x != y {
 				t.Fatalf("step %d: account %s has %+v after archiving, and %+v without", step, id, x, y)
 			}
 		}
@@ -255,7 +255,7 @@ func twinCharge(a, b twin, random *rand.Rand, accounts []string) string {
 	}
 	terms := ledger.Terms{Key: ledger.Caps{Day: 300, Month: 900}, FreeCalls: int64(random.IntN(2))}
 	if random.IntN(3) == 0 {
-		terms.Retry.Key = fmt.Sprint("again-", random.IntN(4))
+		terms.Idempotency.Key = fmt.Sprint("again-", random.IntN(4))
 	}
 	id := newID("chg_")
 	var outcomes [2]string
@@ -276,11 +276,11 @@ func twinCharge(a, b twin, random *rand.Rand, accounts []string) string {
 // twinRefund refunds a charge of both, unless it was archived.
 func twinRefund(a, b twin, random *rand.Rand, charge string) {
 	p := ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindRefund, Charge: charge, Amount: ledger.Amount(random.IntN(60)), Reason: "refund"}
-	_, _, err := a.Store.Post(a.ctx, p, a.audit("charge.refund", charge))
+	_, _, err := a.Store.PostTransaction(a.ctx, p, a.audit("charge.refund", charge))
 	if errors.Is(err, ledger.ErrArchived) {
 		return
 	}
-	_, _, other := b.Store.Post(b.ctx, p, b.audit("charge.refund", charge))
+	_, _, other := b.Store.PostTransaction(b.ctx, p, b.audit("charge.refund", charge))
 	if fmt.Sprint(err) != fmt.Sprint(other) {
 		a.Fatalf("a refund after archiving: %v, and without: %v", err, other)
 	}

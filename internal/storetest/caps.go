@@ -190,7 +190,7 @@ func capGivenBack(t *test) {
 	t.ok(err)
 	_, _, err = t.Store.Capture(t.ctx, late, nil)
 	t.want(err, ledger.ErrCapped) // what expired has no share kept for it
-	_, _, err = t.Store.Post(t.ctx, ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindRefund, Charge: c.ID}, t.audit("refund", c.ID))
+	_, _, err = t.Store.PostTransaction(t.ctx, ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindRefund, Charge: c.ID}, t.audit("refund", c.ID))
 	t.ok(err)
 	_, err = t.spend(o, terms)
 	t.want(err, ledger.ErrCapped)
@@ -259,16 +259,16 @@ func capSandbox(t *test) {
 	payer, payee := t.account("payer", 10*price, 0), t.account("payee", 0, 0)
 	t.credit(payer, 10*price, true)
 	t.setCaps(payer, ledger.Caps{Day: 2 * price})
-	for _, sandbox := range []bool{false, true} {
+	for _, test := range []bool{false, true} {
 		o := order(payer, payee, price)
-		if o.Sandbox = sandbox; sandbox {
+		if o.Test = test; test {
 			o.Lineage = "key_test"
 		}
 		terms := ledger.Terms{FreeCalls: 1}
 		c, err := t.spend(o, terms)
 		t.ok(err)
 		if !c.Waived {
-			t.Fatalf("the first call in sandbox %v is not free", sandbox)
+			t.Fatalf("the first call in sandbox %v is not free", test)
 		}
 		for range 2 {
 			_, err = t.spend(o, terms)
@@ -276,8 +276,8 @@ func capSandbox(t *test) {
 		}
 		_, err = t.spend(o, terms)
 		var e *ledger.CapError
-		if !errors.As(err, &e) || e.Sandbox != sandbox || e.Spent != 2*price {
-			t.Fatalf("error is %v, want the cap of sandbox %v", err, sandbox)
+		if !errors.As(err, &e) || e.Test != test || e.Spent != 2*price {
+			t.Fatalf("error is %v, want the cap of sandbox %v", err, test)
 		}
 	}
 	t.balanced(8)
@@ -360,7 +360,7 @@ func freeCalls(t *test) {
 		id := newID("chg_")
 		got, err := t.Store.Reserve(t.ctx, id, o, terms)
 		t.ok(err)
-		t.same(got, ledger.Reservation{Purse: ledger.Purse{Balance: 10 * price}, Waived: true})
+		t.same(got, ledger.Reservation{Balance: ledger.Balance{Posted: 10 * price}, Waived: true})
 		t.ok(t.Store.Release(t.ctx, id))
 	}
 	var first ledger.Charge
@@ -376,7 +376,7 @@ func freeCalls(t *test) {
 	t.holds(payee, 0, 0)
 	t.holds(operator, 0, 0)
 	refund := ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindRefund, Charge: first.ID}
-	_, _, err = t.Store.Post(t.ctx, refund, t.audit("refund", first.ID))
+	_, _, err = t.Store.PostTransaction(t.ctx, refund, t.audit("refund", first.ID))
 	t.want(err, ledger.ErrSettled) // nothing was paid
 	t.Store = t.Crash()
 	got, err := t.Store.ChargeByID(t.ctx, first.ID)
@@ -499,11 +499,11 @@ func capCrash(t *test) {
 
 func termsInvalid(t *test) {
 	payer, payee := t.account("payer", ledger.Unit, 0), t.account("payee", 0, 0)
-	long := string(make([]byte, ledger.MaxRetryKey+1))
+	long := string(make([]byte, ledger.MaxIdempotencyKey+1))
 	for what, terms := range map[string]ledger.Terms{
 		"a cap below zero":             {Key: ledger.Caps{Day: -1}},
 		"a server's cap below zero":    {Server: ledger.Caps{Call: math.MinInt64}},
-		"a key that is too long":       {Retry: ledger.Retry{Key: long}},
+		"a key that is too long":       {Idempotency: ledger.Idempotency{Key: long}},
 		"a cap for a month below zero": {Key: ledger.Caps{Month: -1}},
 	} {
 		_, err := t.Store.Reserve(t.ctx, newID("chg_"), order(payer, payee, 1), terms)

@@ -59,7 +59,7 @@ func chargeFilters(t *test) {
 		all = append([]ledger.Charge{t.charged(o)}, all...)
 		if i%6 == 0 { // what the lists must pass over
 			refund := ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindRefund, Charge: all[0].ID, Amount: 1}
-			_, _, err := t.Store.Post(t.ctx, refund, t.audit("refund", all[0].ID))
+			_, _, err := t.Store.PostTransaction(t.ctx, refund, t.audit("refund", all[0].ID))
 			t.ok(err)
 		}
 		t.Advance(time.Second)
@@ -139,9 +139,9 @@ func chargeEarnings(t *test) {
 func accountUsage(t *test) {
 	payer, other := t.account("payer", ledger.Unit, 0), t.account("other", ledger.Unit, 0)
 	t.credit(payer, ledger.Unit, true)
-	of := func(account, lineage string, sandbox bool, want ledger.Usage) {
+	of := func(account, lineage string, test bool, want ledger.Usage) {
 		t.Helper()
-		got, err := t.Store.Usage(t.ctx, account, lineage, sandbox)
+		got, err := t.Store.Usage(t.ctx, account, lineage, test)
 		t.ok(err)
 		t.same(got, want)
 	}
@@ -155,7 +155,7 @@ func accountUsage(t *test) {
 		t.charged(o)
 	}
 	test := order(payer, other, 5*price)
-	test.Lineage, test.Sandbox = "key_t", true
+	test.Lineage, test.Test = "key_t", true
 	t.charged(test)
 	theirs := order(other, payer, 7*price)
 	theirs.Lineage = "key_o"

@@ -74,13 +74,13 @@ func feeRefund(t *test) {
 	t.ok(err)
 	_, err = t.spend(order(operator, payer, 7), ledger.Terms{}) // spent earnings are returned, too
 	t.ok(err)
-	_, _, err = t.Store.Post(t.ctx, ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindAdjustment, Debtor: payer, Amount: 7}, t.audit("adjust", payer))
+	_, _, err = t.Store.PostTransaction(t.ctx, ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindAdjustment, Debtor: payer, Amount: 7}, t.audit("adjust", payer))
 	t.ok(err)
 	refunded, rows := ledger.Amount(0), int64(5)
 	for _, amount := range []ledger.Amount{1, 13, 1, 42, 43} {
 		post := ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindRefund, Charge: c.ID, Amount: amount}
 		for range 2 { // the second is a retry
-			_, _, err := t.Store.Post(t.ctx, post, t.audit("refund", c.ID))
+			_, _, err := t.Store.PostTransaction(t.ctx, post, t.audit("refund", c.ID))
 			t.ok(err)
 		}
 		before := 7 * refunded / 100
@@ -110,7 +110,7 @@ func feeOverflow(t *test) {
 	t.want(err, ledger.ErrOverflow)
 	t.holds(payer, 0, 100)
 	t.balanced(1)
-	_, _, err = t.Store.Post(t.ctx, ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindAdjustment, Debtor: operator, Amount: 1}, t.audit("adjust", operator))
+	_, _, err = t.Store.PostTransaction(t.ctx, ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindAdjustment, Debtor: operator, Amount: 1}, t.audit("adjust", operator))
 	t.ok(err)
 	_, _, err = t.Store.Capture(t.ctx, id, nil)
 	t.ok(err)
@@ -127,7 +127,7 @@ func feeRefundEdge(t *test) {
 	c, err := t.spend(o, ledger.Terms{})
 	t.ok(err)
 	t.credit(payee, most-99, false) // more than its fee would not fit
-	_, _, err = t.Store.Post(t.ctx, ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindRefund, Charge: c.ID}, t.audit("refund", c.ID))
+	_, _, err = t.Store.PostTransaction(t.ctx, ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindRefund, Charge: c.ID}, t.audit("refund", c.ID))
 	t.ok(err)
 	t.holds(payee, most-99, 0)
 	t.holds(payer, 0, 0)

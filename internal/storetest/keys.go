@@ -160,7 +160,7 @@ func keyAudit(t *test) {
 	_, err = t.Store.ReplaceKey(t.ctx, k.ID, func(k *keys.Key) error { k.Name = "never"; return nil }, successor, t.audit("key.rotate", k.ID))
 	t.want(err, ledger.ErrUnavailable)
 	top := ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindCredit, Creditor: account, Amount: 5, Reason: "r"}
-	_, _, err = t.Store.Post(t.ctx, top, t.audit("credit", account))
+	_, _, err = t.Store.PostTransaction(t.ctx, top, t.audit("credit", account))
 	t.want(err, ledger.ErrUnavailable)
 	late := ledger.Account{ID: newID("acct_"), Name: "late"}
 	t.want(t.Store.CreateAccount(t.ctx, late, t.audit("account.create", late.ID)), ledger.ErrUnavailable)
@@ -178,7 +178,7 @@ func keyAudit(t *test) {
 	t.holds(account, 10*ledger.Unit, 0)
 	t.balanced(1)
 	t.createKey(other)
-	_, _, err = t.Store.Post(t.ctx, top, t.audit("credit", account))
+	_, _, err = t.Store.PostTransaction(t.ctx, top, t.audit("credit", account))
 	t.ok(err)
 	t.holds(account, 10*ledger.Unit+5, 0)
 }

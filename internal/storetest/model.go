@@ -77,8 +77,8 @@ type model struct {
 	accounts []string
 	limits   map[string]ledger.Amount
 	caps     map[string]ledger.Caps
-	balances map[purse]ledger.Amount
-	excused  map[purse]bool // below the limit because of a refund or an operator
+	balances map[balance]ledger.Amount
+	excused  map[balance]bool // below the limit because of a refund or an operator
 	ids      []string
 	held     map[string]*heldCharge
 	paid     map[string]*paidCharge
@@ -92,9 +92,9 @@ type model struct {
 	day      int32 // by which the last reservation was counted
 }
 
-type purse struct {
+type balance struct {
 	account string
-	sandbox bool
+	test    bool
 }
 
 // heldCharge is what the store remembers of a reservation.
@@ -133,13 +133,13 @@ type marked struct {
 }
 
 func markOf(o *ledger.Order, terms *ledger.Terms) markKey {
-	return markKey{o.Lineage, o.Server, terms.Retry.Key}
+	return markKey{o.Lineage, o.Server, terms.Idempotency.Key}
 }
 
 func newModel(t *test) *model {
 	m := &model{
 		test: t, limits: map[string]ledger.Amount{}, caps: map[string]ledger.Caps{},
-		balances: map[purse]ledger.Amount{}, excused: map[purse]bool{},
+		balances: map[balance]ledger.Amount{}, excused: map[balance]bool{},
 		held: map[string]*heldCharge{}, paid: map[string]*paidCharge{}, graves: map[string]time.Time{}, marks: map[markKey]*marked{},
 		posts: map[string]ledger.Transaction{},
 	}
@@ -148,9 +148,9 @@ func newModel(t *test) *model {
 		m.accounts, m.limits[id] = append(m.accounts, id), limit
 	}
 	for i, amount := range []ledger.Amount{60, 20} {
-		for _, sandbox := range []bool{false, true} {
-			t.credit(m.accounts[i], amount, sandbox)
-			m.balances[purse{m.accounts[i], sandbox}] = amount
+		for _, test := range []bool{false, true} {
+			t.credit(m.accounts[i], amount, test)
+			m.balances[balance{m.accounts[i], test}] = amount
 		}
 	}
 	m.rows, m.audited = 4, 7
@@ -168,10 +168,10 @@ func (m *model) drawOrder(r *rapid.T) ledger.Order {
 	payer := rapid.IntRange(0, len(m.accounts)-1).Draw(r, "payer")
 	o := order(m.accounts[payer], rapid.SampledFrom(m.accounts).Draw(r, "payee"),
 		rapid.SampledFrom([]ledger.Amount{5, 8, 3, 12, 1}).Draw(r, "amount"))
-	o.Sandbox = rapid.IntRange(0, 4).Draw(r, "sandbox") == 0
+	o.Test = rapid.IntRange(0, 4).Draw(r, "sandbox") == 0
 	o.Server = rapid.SampledFrom([]string{"weather", "weather", "maps"}).Draw(r, "server")
 	key := rapid.IntRange(0, 3).Draw(r, "key")
-	o.Lineage = fmt.Sprint("key_", payer, key/3, o.Sandbox)
+	o.Lineage = fmt.Sprint("key_", payer, key/3, o.Test)
 	o.Key = fmt.Sprint(o.Lineage, key)
 	operator := rapid.SampledFrom(m.accounts).Draw(r, "operator")
 	if operator != o.Provider && rapid.Bool().Draw(r, "fee") {
@@ -194,8 +194,8 @@ func (m *model) drawTerms(r *rapid.T) ledger.Terms {
 	case 1:
 		terms.Server = drawCaps(r, "cap at the server")
 	}
-	terms.Retry.Key = rapid.SampledFrom([]string{"", "k1", "k2"}).Draw(r, "repeat")
-	terms.Retry.Fingerprint[0] = byte(rapid.IntRange(0, 3).Draw(r, "content") / 3)
+	terms.Idempotency.Key = rapid.SampledFrom([]string{"", "k1", "k2"}).Draw(r, "repeat")
+	terms.Idempotency.Fingerprint[0] = byte(rapid.IntRange(0, 3).Draw(r, "content") / 3)
 	return terms
 }
 
@@ -221,7 +221,7 @@ func (m *model) orderFor(r *rapid.T, id string) (ledger.Order, ledger.Terms) {
 		return h.order, h.terms
 	}
 	if c := m.paid[id]; c != nil {
-		terms.Retry.Key = c.mark.key
+		terms.Idempotency.Key = c.mark.key
 		return c.Order, terms
 	}
 	return o, terms
@@ -247,13 +247,13 @@ func (m *model) expect(r *rapid.T, what string, err, want error) {
 	}
 }
 
-func (m *model) purseOf(p purse) ledger.Purse {
-	return ledger.Purse{Balance: m.balances[p], Reserved: m.reserved(p)}
+func (m *model) balanceOf(p balance) ledger.Balance {
+	return ledger.Balance{Posted: m.balances[p], Reserved: m.reserved(p)}
 }
 
-func (m *model) purseIs(r *rapid.T, account string, sandbox bool, got ledger.Purse) {
+func (m *model) balanceIs(r *rapid.T, account string, test bool, got ledger.Balance) {
 	r.Helper()
-	if want := m.purseOf(purse{account, sandbox}); got != want {
-		r.Fatalf("purse of %s is %+v, want %+v", account, got, want)
+	if want := m.balanceOf(balance{account, test}); got != want {
+		r.Fatalf("balance of %s is %+v, want %+v", account, got, want)
 	}
 }

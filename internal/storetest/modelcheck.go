@@ -34,9 +34,9 @@ func (m *model) checkAccount(r *rapid.T, id string) {
 	if a.CreditLimit != m.limits[id] || a.Caps != m.caps[id] {
 		r.Fatalf("account %s has the limits %s and %+v, want %s and %+v", id, a.CreditLimit, a.Caps, m.limits[id], m.caps[id])
 	}
-	for _, sandbox := range []bool{false, true} {
-		p, got := purse{id, sandbox}, a.Purse(sandbox)
-		m.purseIs(r, id, sandbox, got)
+	for _, test := range []bool{false, true} {
+		p, got := balance{id, test}, a.Balance(test)
+		m.balanceIs(r, id, test, got)
 		switch below := got.Available() < -m.limitOf(p); {
 		case !below:
 			m.excused[p] = false
@@ -64,19 +64,19 @@ func (m *model) checkAccount(r *rapid.T, id string) {
 // checkJournal adds up the journal: the balances, the fees, and each charge
 // once.
 func (m *model) checkJournal(r *rapid.T) {
-	sums, fees, times := map[purse]ledger.Amount{}, map[string]ledger.Amount{}, map[string]int{}
+	sums, fees, times := map[balance]ledger.Amount{}, map[string]ledger.Amount{}, map[string]int{}
 	var rows int64
 	for after := ""; ; {
 		part, next, err := m.Store.Journal(m.ctx, ledger.Page{After: after})
 		m.expect(r, "journal", err, nil)
 		for _, t := range part {
 			rows++
-			sums[purse{t.Debtor, t.Sandbox}] -= t.Amount
-			sums[purse{t.Creditor, t.Sandbox}] += t.Amount
+			sums[balance{t.Debtor, t.Test}] -= t.Amount
+			sums[balance{t.Creditor, t.Test}] += t.Amount
 			switch t.Kind {
 			case ledger.KindCharge:
 				times[t.ID]++
-				if c := m.paid[t.ID]; c == nil || t.Amount != c.Paid() || t.Debtor != c.Account || t.Creditor != c.Provider || t.Sandbox != c.Sandbox {
+				if c := m.paid[t.ID]; c == nil || t.Amount != c.Paid() || t.Debtor != c.Account || t.Creditor != c.Provider || t.Test != c.Test {
 					r.Fatalf("the journal has %+v, want %+v", t, c)
 				}
 			case ledger.KindFee:
@@ -87,10 +87,10 @@ func (m *model) checkJournal(r *rapid.T) {
 			break
 		}
 	}
-	for _, sandbox := range []bool{false, true} {
+	for _, test := range []bool{false, true} {
 		var sum ledger.Amount
 		for p, amount := range sums {
-			if p.sandbox == sandbox {
+			if p.test == test {
 				sum += amount
 			}
 		}

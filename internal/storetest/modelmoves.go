@@ -35,7 +35,7 @@ func (m *model) again(r *rapid.T) {
 	}
 	c := rapid.SampledFrom(m.calls).Draw(r, "call")
 	if rapid.IntRange(0, 4).Draw(r, "changed") == 0 {
-		c.terms.Retry.Fingerprint[0] ^= 1
+		c.terms.Idempotency.Fingerprint[0] ^= 1
 	}
 	m.reserveAs(r, m.freshID(), c.order, c.terms)
 }
@@ -70,12 +70,12 @@ func (m *model) reserveAs(r *rapid.T, id string, o ledger.Order, terms ledger.Te
 	if err != nil {
 		return
 	}
-	if terms.Retry.Key != "" {
+	if terms.Idempotency.Key != "" {
 		m.calls = append(m.calls, call{o, terms})
 	}
 	m.gives(r, &o, m.open(id, fresh), got)
-	if p := (purse{o.Account, o.Sandbox}); !fresh.waived && got.Purse.Available() < -m.limitOf(p) {
-		r.Fatalf("the reservation leaves %s, below the limit of %s", got.Purse.Available(), m.limitOf(p))
+	if p := (balance{o.Account, o.Test}); !fresh.waived && got.Balance.Available() < -m.limitOf(p) {
+		r.Fatalf("the reservation leaves %s, below the limit of %s", got.Balance.Available(), m.limitOf(p))
 	}
 }
 
@@ -85,14 +85,14 @@ func (m *model) gives(r *rapid.T, o *ledger.Order, h *heldCharge, got ledger.Res
 	if got.First != nil || got.Waived != h.waived {
 		r.Fatalf("reserved %+v, want one that is waived: %v", got, h.waived)
 	}
-	m.purseIs(r, o.Account, o.Sandbox, got.Purse)
+	m.balanceIs(r, o.Account, o.Test, got.Balance)
 }
 
 // repeated is a call that was captured before under the caller's key.
 func (m *model) repeated(r *rapid.T, id string, first *marked, o *ledger.Order, terms *ledger.Terms) {
 	var want error
 	switch {
-	case first.fingerprint != terms.Retry.Fingerprint:
+	case first.fingerprint != terms.Idempotency.Fingerprint:
 		want = ledger.ErrReused
 	case len(first.answer) == 0:
 		want = ledger.ErrGone
@@ -102,13 +102,13 @@ func (m *model) repeated(r *rapid.T, id string, first *marked, o *ledger.Order, 
 	if err != nil {
 		return
 	}
-	if got.First == nil || got.Waived || got.Purse != (ledger.Purse{}) {
+	if got.First == nil || got.Waived || got.Balance != (ledger.Balance{}) {
 		r.Fatalf("repeating gave %+v, want the first answer alone", got)
 	}
 	if c := m.paid[first.id]; got.First.Charge != c.Charge || !bytes.Equal(got.First.Body, first.answer) {
 		r.Fatalf("repeating gave %+v, want %+v and %q", got.First, c.Charge, first.answer)
 	}
-	m.purseIs(r, got.First.Charge.Account, got.First.Charge.Sandbox, got.First.Purse)
+	m.balanceIs(r, got.First.Charge.Account, got.First.Charge.Test, got.First.Balance)
 }
 
 func (m *model) capture(r *rapid.T) { m.captureAs(r, m.drawID(r)) }
@@ -130,7 +130,7 @@ func (m *model) captureLate(r *rapid.T) {
 		m.pass(130 * time.Second)
 	}
 	o := &m.held[id].order
-	p := purse{o.Account, o.Sandbox}
+	p := balance{o.Account, o.Test}
 	switch rapid.IntRange(0, 3).Draw(r, "gone") {
 	case 0:
 		if all := m.balances[p] - m.reserved(p) + m.limitOf(p); all > 0 {
@@ -173,7 +173,7 @@ func (m *model) captureAs(r *rapid.T, id string) {
 	m.refused(r, "capture", err, want)
 	if err == nil {
 		m.captured(r, id, c, answer)
-		m.purseIs(r, c.Account, c.Sandbox, p)
+		m.balanceIs(r, c.Account, c.Test, p)
 	}
 }
 
@@ -194,7 +194,7 @@ func (m *model) charge(r *rapid.T) {
 	m.refused(r, "charge", err, want)
 	if err == nil {
 		m.captured(r, id, c, answer)
-		m.purseIs(r, o.Account, o.Sandbox, p)
+		m.balanceIs(r, o.Account, o.Test, p)
 	}
 }
 
@@ -219,7 +219,7 @@ func (m *model) chargeFresh(id string, o *ledger.Order, terms *ledger.Terms) err
 		}
 		return known
 	}
-	if terms.Retry.Key != "" {
+	if terms.Idempotency.Key != "" {
 		m.calls = append(m.calls, call{*o, *terms})
 	}
 	return m.settles(id, m.open(id, h))
@@ -298,7 +298,7 @@ func (m *model) retry(r *rapid.T) bool {
 	if rapid.Bool().Draw(r, "changed") {
 		again.Reason, want = "changed", ledger.ErrConflict
 	}
-	got, _, err := m.Store.Post(m.ctx, again, m.audit("retry", again.ID))
+	got, _, err := m.Store.PostTransaction(m.ctx, again, m.audit("retry", again.ID))
 	m.expect(r, "retry of a post", err, want)
 	if err == nil && got != m.posts[again.ID] {
 		r.Fatalf("retry gave %+v, the first outcome was %+v", got, m.posts[again.ID])
@@ -312,10 +312,10 @@ func (m *model) credit(r *rapid.T) {
 	}
 	t := ledger.Transaction{
 		ID: newID("txn_"), Kind: ledger.KindCredit, Creditor: rapid.SampledFrom(m.accounts).Draw(r, "account"),
-		Amount: ledger.Amount(rapid.IntRange(1, 20).Draw(r, "amount")), Sandbox: rapid.IntRange(0, 4).Draw(r, "sandbox") == 0,
+		Amount: ledger.Amount(rapid.IntRange(1, 20).Draw(r, "amount")), Test: rapid.IntRange(0, 4).Draw(r, "sandbox") == 0,
 	}
-	m.balances[purse{t.Creditor, t.Sandbox}] += t.Amount
-	m.post(r, t, t.Amount, t.Creditor, t.Creditor, t.Sandbox, nil)
+	m.balances[balance{t.Creditor, t.Test}] += t.Amount
+	m.post(r, t, t.Amount, t.Creditor, t.Creditor, t.Test, nil)
 }
 
 func (m *model) adjust(r *rapid.T) {
@@ -325,23 +325,23 @@ func (m *model) adjust(r *rapid.T) {
 	account := rapid.SampledFrom(m.accounts).Draw(r, "account")
 	t := ledger.Transaction{
 		ID: newID("txn_"), Kind: ledger.KindAdjustment, Creditor: account,
-		Amount: ledger.Amount(rapid.IntRange(1, 9).Draw(r, "amount")), Sandbox: rapid.IntRange(0, 4).Draw(r, "sandbox") == 0,
+		Amount: ledger.Amount(rapid.IntRange(1, 9).Draw(r, "amount")), Test: rapid.IntRange(0, 4).Draw(r, "sandbox") == 0,
 	}
-	p := purse{account, t.Sandbox}
+	p := balance{account, t.Test}
 	if rapid.Bool().Draw(r, "take") {
 		m.takeAway(r, p, t.Amount)
 		return
 	}
 	m.balances[p] += t.Amount
-	m.post(r, t, t.Amount, account, account, t.Sandbox, nil)
+	m.post(r, t, t.Amount, account, account, t.Test, nil)
 }
 
-func (m *model) takeAway(r *rapid.T, p purse, amount ledger.Amount) {
+func (m *model) takeAway(r *rapid.T, p balance, amount ledger.Amount) {
 	m.balances[p] -= amount
 	m.excused[p] = true
 	m.post(r, ledger.Transaction{
-		ID: newID("txn_"), Kind: ledger.KindAdjustment, Debtor: p.account, Amount: amount, Sandbox: p.sandbox,
-	}, amount, p.account, ledger.Funding, p.sandbox, nil)
+		ID: newID("txn_"), Kind: ledger.KindAdjustment, Debtor: p.account, Amount: amount, Test: p.test,
+	}, amount, p.account, ledger.Funding, p.test, nil)
 }
 
 func (m *model) refund(r *rapid.T) {
@@ -367,20 +367,20 @@ func (m *model) refund(r *rapid.T) {
 		m.post(r, t, 0, "", "", false, ledger.ErrInsufficient)
 	default:
 		m.giveBack(c, amount)
-		m.post(r, t, amount, c.Account, c.Account, c.Sandbox, nil)
+		m.post(r, t, amount, c.Account, c.Account, c.Test, nil)
 	}
 }
 
 // giveBack refunds a part of the charge, and the fee in proportion.
 func (m *model) giveBack(c *paidCharge, amount ledger.Amount) {
-	payer, provider := purse{c.Account, c.Sandbox}, purse{c.Provider, c.Sandbox}
+	payer, provider := balance{c.Account, c.Test}, balance{c.Provider, c.Test}
 	m.balances[payer] += amount
 	m.balances[provider] -= amount
 	m.excused[provider] = true
 	before := c.feeReturned()
 	c.Refunded += amount
 	if back := c.feeReturned() - before; back > 0 {
-		operator := purse{c.FeeTo, c.Sandbox}
+		operator := balance{c.FeeTo, c.Test}
 		m.balances[operator] -= back
 		m.balances[provider] += back
 		m.excused[operator] = true
@@ -399,8 +399,8 @@ func (c *paidCharge) feeReturned() ledger.Amount {
 }
 
 // post posts what the model has taken into account already.
-func (m *model) post(r *rapid.T, t ledger.Transaction, amount ledger.Amount, about, creditor string, sandbox bool, want error) {
-	got, p, err := m.Store.Post(m.ctx, t, m.audit("post", t.ID))
+func (m *model) post(r *rapid.T, t ledger.Transaction, amount ledger.Amount, about, creditor string, test bool, want error) {
+	got, p, err := m.Store.PostTransaction(m.ctx, t, m.audit("post", t.ID))
 	m.expect(r, "post", err, want)
 	if err != nil {
 		return
@@ -408,10 +408,10 @@ func (m *model) post(r *rapid.T, t ledger.Transaction, amount ledger.Amount, abo
 	m.rows++
 	m.audited++
 	m.asked, m.posts[t.ID] = append(m.asked, t), got
-	if got.Amount != amount || got.Creditor != creditor || got.Sandbox != sandbox {
+	if got.Amount != amount || got.Creditor != creditor || got.Test != test {
 		r.Fatalf("posted %+v, want %s to %s", got, amount, creditor)
 	}
-	m.purseIs(r, about, sandbox, p)
+	m.balanceIs(r, about, test, p)
 }
 
 // limit changes what an account may spend. A change that is given up changes
@@ -430,7 +430,7 @@ func (m *model) limit(r *rapid.T) {
 func (m *model) limitTo(r *rapid.T, id string, limit ledger.Amount, caps ledger.Caps, want error) {
 	got, err := m.Store.UpdateAccount(m.ctx, id, func(a *ledger.Account) error {
 		a.CreditLimit, a.Caps = limit, caps
-		a.Live.Balance += 1000 // is passed over
+		a.Live.Posted += 1000 // is passed over
 		return want
 	}, m.audit("account.update", id))
 	m.expect(r, "change of limits", err, want)
@@ -438,12 +438,12 @@ func (m *model) limitTo(r *rapid.T, id string, limit ledger.Amount, caps ledger.
 		return
 	}
 	m.limits[id], m.caps[id] = limit, caps
-	m.excused[purse{id, false}] = true
+	m.excused[balance{id, false}] = true
 	m.audited++
 	if got.ID != id || got.CreditLimit != limit || got.Caps != caps {
 		r.Fatalf("changed to %+v, want %s and %+v", got, limit, caps)
 	}
-	m.purseIs(r, id, false, got.Live)
+	m.balanceIs(r, id, false, got.Live)
 }
 
 // The clock never comes close to a border on its own: no sum of the short waits
@@ -491,7 +491,7 @@ func (m *model) pass(d time.Duration) {
 // if the clock were set back.
 func (m *model) forgotten(back time.Duration) bool {
 	for _, c := range m.paid {
-		if age := m.Now().Sub(c.At); c.mark.key != "" && age >= ledger.RetryLife && age <= ledger.RetryLife+back {
+		if age := m.Now().Sub(c.At); c.mark.key != "" && age >= ledger.IdempotencyLife && age <= ledger.IdempotencyLife+back {
 			return true
 		}
 	}

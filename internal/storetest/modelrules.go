@@ -33,7 +33,7 @@ func counted(holder ledger.Holder, a, b *ledger.Order) bool {
 	if holder == ledger.HolderKey {
 		return a.Lineage == b.Lineage
 	}
-	return a.Account == b.Account && a.Sandbox == b.Sandbox && (holder == ledger.HolderAccount || a.Server == b.Server)
+	return a.Account == b.Account && a.Test == b.Test && (holder == ledger.HolderAccount || a.Server == b.Server)
 }
 
 // spending adds up what a cap bounds. Refunds take nothing off.
@@ -77,7 +77,7 @@ func (m *model) beyond(o *ledger.Order, terms *ledger.Terms, day int32) (broken 
 			spent, held := m.spending(holder, period, o, day)
 			if amount > 0 && spent+held+o.Amount > amount {
 				broken = append(broken, ledger.Cap{
-					Holder: holder, Period: period, Account: o.Account, Lineage: o.Lineage, Server: o.Server, Sandbox: o.Sandbox,
+					Holder: holder, Period: period, Account: o.Account, Lineage: o.Lineage, Server: o.Server, Test: o.Test,
 					Amount: amount, Spent: spent, Held: held, Resets: resets(period, day),
 				})
 			}
@@ -98,17 +98,17 @@ func resets(p ledger.Period, day int32) time.Time {
 	}
 }
 
-func (m *model) reserved(p purse) (sum ledger.Amount) {
+func (m *model) reserved(p balance) (sum ledger.Amount) {
 	for _, h := range m.held {
-		if h.state == ledger.Reserved && !h.waived && h.order.Account == p.account && h.order.Sandbox == p.sandbox {
+		if h.state == ledger.Reserved && !h.waived && h.order.Account == p.account && h.order.Test == p.test {
 			sum += h.order.Amount
 		}
 	}
 	return sum
 }
 
-func (m *model) limitOf(p purse) ledger.Amount {
-	if p.sandbox {
+func (m *model) limitOf(p balance) ledger.Amount {
+	if p.test {
 		return 0
 	}
 	return m.limits[p.account]
@@ -117,9 +117,9 @@ func (m *model) limitOf(p purse) ledger.Amount {
 // refusal is an error that is wanted, with the figures that it must have.
 type refusal struct {
 	error
-	caps   []ledger.Cap // one of them
-	purse  ledger.Purse
-	needed ledger.Amount
+	caps    []ledger.Cap // one of them
+	balance ledger.Balance
+	needed  ledger.Amount
 }
 
 func (f *refusal) Unwrap() error { return f.error }
@@ -131,12 +131,12 @@ func (m *model) admit(o *ledger.Order, terms *ledger.Terms) (heldCharge, error) 
 	if h.waived = m.free(o, h.day) < terms.FreeCalls; h.waived {
 		return h, nil
 	}
-	p := purse{o.Account, o.Sandbox}
+	p := balance{o.Account, o.Test}
 	if broken := m.beyond(o, terms, h.day); len(broken) > 0 {
 		return h, &refusal{error: ledger.ErrCapped, caps: broken, needed: o.Amount}
 	}
 	if m.balances[p]-m.reserved(p)-o.Amount < -m.limitOf(p) {
-		return h, &refusal{error: ledger.ErrInsufficient, purse: m.purseOf(p), needed: o.Amount}
+		return h, &refusal{error: ledger.ErrInsufficient, balance: m.balanceOf(p), needed: o.Amount}
 	}
 	return h, nil
 }
@@ -156,8 +156,8 @@ func (m *model) refused(r *rapid.T, what string, err, want error) {
 		r.Fatalf("%s: refused by %+v, want one of %+v", what, capped, f.caps)
 	}
 	var short *ledger.InsufficientError
-	if errors.As(err, &short) && (short.Needed != f.needed || short.Purse != f.purse) {
-		r.Fatalf("%s: refused by %+v, want purse %+v", what, short, f.purse)
+	if errors.As(err, &short) && (short.Needed != f.needed || short.Balance != f.balance) {
+		r.Fatalf("%s: refused by %+v, want balance %+v", what, short, f.balance)
 	}
 }
 
@@ -166,13 +166,13 @@ func (m *model) refused(r *rapid.T, what string, err, want error) {
 func (m *model) claim(o *ledger.Order, terms *ledger.Terms) (*marked, error) {
 	was := m.marks[markOf(o, terms)]
 	switch {
-	case terms.Retry.Key == "" || was == nil:
+	case terms.Idempotency.Key == "" || was == nil:
 		return nil, nil
-	case !was.captured && was.fingerprint != terms.Retry.Fingerprint:
+	case !was.captured && was.fingerprint != terms.Idempotency.Fingerprint:
 		return nil, ledger.ErrReused
 	case !was.captured:
 		return nil, ledger.ErrInFlight
-	case m.Now().Sub(was.at) >= ledger.RetryLife:
+	case m.Now().Sub(was.at) >= ledger.IdempotencyLife:
 		return nil, nil
 	}
 	return was, nil
@@ -181,8 +181,8 @@ func (m *model) claim(o *ledger.Order, terms *ledger.Terms) (*marked, error) {
 // open notes a reservation.
 func (m *model) open(id string, h heldCharge) *heldCharge {
 	m.held[id] = &h
-	if h.terms.Retry.Key != "" {
-		m.marks[markOf(&h.order, &h.terms)] = &marked{id: id, fingerprint: h.terms.Retry.Fingerprint}
+	if h.terms.Idempotency.Key != "" {
+		m.marks[markOf(&h.order, &h.terms)] = &marked{id: id, fingerprint: h.terms.Idempotency.Fingerprint}
 	}
 	return &h
 }
@@ -191,7 +191,7 @@ func (m *model) open(id string, h heldCharge) *heldCharge {
 func (m *model) shut(id string, h *heldCharge, state ledger.State) {
 	h.state = state
 	k := markOf(&h.order, &h.terms)
-	if was := m.marks[k]; h.terms.Retry.Key != "" && was != nil && was.id == id && !was.captured {
+	if was := m.marks[k]; h.terms.Idempotency.Key != "" && was != nil && was.id == id && !was.captured {
 		delete(m.marks, k)
 	}
 }
@@ -224,8 +224,8 @@ func (m *model) settles(id string, h *heldCharge) error {
 			return m.firstOutcome(id, &h.order, err)
 		}
 		late, h.day, h.waived = true, again.day, again.waived
-		if h.terms.Retry.Key != "" {
-			m.marks[markOf(&h.order, &h.terms)] = &marked{id: id, fingerprint: h.terms.Retry.Fingerprint}
+		if h.terms.Idempotency.Key != "" {
+			m.marks[markOf(&h.order, &h.terms)] = &marked{id: id, fingerprint: h.terms.Idempotency.Fingerprint}
 		}
 	}
 	switch err := m.firstOutcome(id, &h.order, ledger.ErrNotFound); {
@@ -251,11 +251,11 @@ func (m *model) take(h *heldCharge) {
 		return
 	}
 	o := &h.order
-	m.balances[purse{o.Account, o.Sandbox}] -= o.Amount
-	m.balances[purse{o.Provider, o.Sandbox}] += o.Amount
+	m.balances[balance{o.Account, o.Test}] -= o.Amount
+	m.balances[balance{o.Provider, o.Test}] += o.Amount
 	if o.Fee > 0 {
-		m.balances[purse{o.Provider, o.Sandbox}] -= o.Fee
-		m.balances[purse{o.FeeTo, o.Sandbox}] += o.Fee
+		m.balances[balance{o.Provider, o.Test}] -= o.Fee
+		m.balances[balance{o.FeeTo, o.Test}] += o.Fee
 		m.rows++
 	}
 }
@@ -278,12 +278,12 @@ func (m *model) captured(r *rapid.T, id string, got ledger.Charge, answer []byte
 		r.Fatalf("captured %+v, want %+v", got, want)
 	}
 	c := &paidCharge{Charge: got, day: h.day}
-	if m.paid[id] = c; h.terms.Retry.Key == "" {
+	if m.paid[id] = c; h.terms.Idempotency.Key == "" {
 		return
 	}
 	c.mark = markOf(&h.order, &h.terms)
 	if len(answer) > ledger.MaxAnswer {
 		answer = nil
 	}
-	m.marks[c.mark] = &marked{id: id, fingerprint: h.terms.Retry.Fingerprint, captured: true, at: got.At, answer: answer}
+	m.marks[c.mark] = &marked{id: id, fingerprint: h.terms.Idempotency.Fingerprint, captured: true, at: got.At, answer: answer}
 }

@@ -15,7 +15,7 @@ func runMoney(t *testing.T, open func(t *testing.T) Harness) {
 		named{"promise 4: a charge is captured once, however often it is retried", moneyOnce},
 		named{"an id with other content is a conflict and changes nothing", moneyConflict},
 		named{"promise 3: nothing is reserved beyond the balance and the credit limit", moneyLimit},
-		named{"the sandbox is a purse of its own without credit", moneySandbox},
+		named{"the sandbox is a balance of its own without credit", moneySandbox},
 		named{"a released call costs nothing and stays released", moneyRelease},
 		named{"a reservation expires unless it is renewed", moneyExpiry},
 		named{"an expired reservation is captured only if the balance allows it again", moneyLateCapture},
@@ -39,13 +39,13 @@ func moneyPath(t *test) {
 	o, id := order(payer, payee, price), newID("chg_")
 	reserved, err := t.Store.Reserve(t.ctx, id, o, ledger.Terms{})
 	t.ok(err)
-	t.same(reserved, ledger.Reservation{Purse: ledger.Purse{Balance: ledger.Unit, Reserved: price}})
+	t.same(reserved, ledger.Reservation{Balance: ledger.Balance{Posted: ledger.Unit, Reserved: price}})
 	if n := t.Store.OpenReservations(); n != 1 {
 		t.Fatalf("%d reservations are open, want 1", n)
 	}
-	charge, purse, err := t.Store.Capture(t.ctx, id, nil)
+	charge, balance, err := t.Store.Capture(t.ctx, id, nil)
 	t.ok(err)
-	t.same(purse, ledger.Purse{Balance: ledger.Unit - price})
+	t.same(balance, ledger.Balance{Posted: ledger.Unit - price})
 	charge = t.made(charge)
 	if charge.At.IsZero() || charge.At.Location() != time.UTC {
 		t.Fatalf("captured at %v, want a time in UTC", charge.At)
@@ -74,10 +74,10 @@ func moneyOnce(t *test) {
 	first = t.made(first)
 	for i := range 3 {
 		t.Advance(25 * time.Second)
-		again, purse, err := t.Store.Capture(t.ctx, id, nil)
+		again, balance, err := t.Store.Capture(t.ctx, id, nil)
 		t.ok(err)
 		t.same(again, first)
-		t.same(purse, ledger.Purse{Balance: ledger.Unit - price})
+		t.same(balance, ledger.Balance{Posted: ledger.Unit - price})
 		again, _, err = t.Store.Charge(t.ctx, id, o, ledger.Terms{}, nil)
 		t.ok(err)
 		t.same(again, first)
@@ -101,7 +101,7 @@ func moneyConflict(t *test) {
 		"server":   func(o *ledger.Order) { o.Server = "" },
 		"tool":     func(o *ledger.Order) { o.Tool = "other" },
 		"amount":   func(o *ledger.Order) { o.Amount++ },
-		"sandbox":  func(o *ledger.Order) { o.Sandbox = true },
+		"sandbox":  func(o *ledger.Order) { o.Test = true },
 	}
 	t.credit(payer, ledger.Unit, true)
 	t.credit(payee, ledger.Unit, false)
@@ -151,7 +151,7 @@ func moneyLimit(t *test) {
 		all := 10*price + limit
 		_, err := t.Store.Reserve(t.ctx, newID("chg_"), order(payer, payee, all+1), ledger.Terms{})
 		var short *ledger.InsufficientError
-		if !errors.As(err, &short) || short.Needed != all+1 || short.Purse.Balance != 10*price {
+		if !errors.As(err, &short) || short.Needed != all+1 || short.Balance.Posted != 10*price {
 			t.Fatalf("error is %v, want one that says what was needed and there", err)
 		}
 		id := newID("chg_")
@@ -171,20 +171,20 @@ func moneyLimit(t *test) {
 func moneySandbox(t *test) {
 	payer, payee := t.account("payer", 10*price, 100*price), t.account("payee", 0, 0)
 	o := order(payer, payee, price)
-	o.Sandbox = true
+	o.Test = true
 	_, err := t.Store.Reserve(t.ctx, newID("chg_"), o, ledger.Terms{})
 	t.want(err, ledger.ErrInsufficient)
 	t.credit(payer, price, true)
-	charge, purse, err := t.Store.Charge(t.ctx, newID("chg_"), o, ledger.Terms{}, nil)
+	charge, balance, err := t.Store.Charge(t.ctx, newID("chg_"), o, ledger.Terms{}, nil)
 	t.ok(err)
-	t.same(purse, ledger.Purse{})
+	t.same(balance, ledger.Balance{})
 	t.same(charge.Order, o)
 	_, err = t.Store.Reserve(t.ctx, newID("chg_"), o, ledger.Terms{})
 	t.want(err, ledger.ErrInsufficient)
 	a, err := t.Store.Account(t.ctx, payee)
 	t.ok(err)
-	if a.Live.Balance != 0 || a.Sandbox.Balance != price {
-		t.Fatalf("the sandbox earned %s live and %s sandbox", a.Live.Balance, a.Sandbox.Balance)
+	if a.Live.Posted != 0 || a.Test.Posted != price {
+		t.Fatalf("the sandbox earned %s live and %s sandbox", a.Live.Posted, a.Test.Posted)
 	}
 	t.holds(payer, 10*price, 0)
 	t.balanced(3)
@@ -265,9 +265,9 @@ func moneyCharge(t *test) {
 	o, id := order(payer, payee, price), newID("chg_")
 	_, _, err := t.Store.Charge(t.ctx, id, order(payer, payee, price+1), ledger.Terms{}, nil)
 	t.want(err, ledger.ErrInsufficient)
-	charge, purse, err := t.Store.Charge(t.ctx, id, o, ledger.Terms{}, nil) // what was refused has not used the id
+	charge, balance, err := t.Store.Charge(t.ctx, id, o, ledger.Terms{}, nil) // what was refused has not used the id
 	t.ok(err)
-	t.same(purse, ledger.Purse{})
+	t.same(balance, ledger.Balance{})
 	t.same(charge.Order, o)
 	again, _, err := t.Store.Charge(t.ctx, id, o, ledger.Terms{}, nil)
 	t.ok(err)
@@ -313,30 +313,30 @@ func moneyInvalid(t *test) {
 func moneyCredit(t *test) {
 	account := t.account("acme", 0, 0)
 	top := ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindCredit, Creditor: account, Amount: price, Reason: "invoice 7"}
-	first, purse, err := t.Store.Post(t.ctx, top, t.audit("credit", account))
+	first, balance, err := t.Store.PostTransaction(t.ctx, top, t.audit("credit", account))
 	t.ok(err)
 	want := top
 	want.Debtor, want.At = ledger.Funding, first.At
 	t.same(first, want)
-	t.same(purse, ledger.Purse{Balance: price})
+	t.same(balance, ledger.Balance{Posted: price})
 	rows := len(t.audits())
-	again, purse, err := t.Store.Post(t.ctx, top, t.audit("credit", account))
+	again, balance, err := t.Store.PostTransaction(t.ctx, top, t.audit("credit", account))
 	t.ok(err)
 	t.same(again, first)
-	t.same(purse, ledger.Purse{Balance: price})
+	t.same(balance, ledger.Balance{Posted: price})
 	if n := len(t.audits()); n != rows {
 		t.Fatalf("a retry wrote %d audit rows", n-rows)
 	}
 	for name, change := range map[string]func(*ledger.Transaction){
 		"amount":  func(p *ledger.Transaction) { p.Amount++ },
-		"sandbox": func(p *ledger.Transaction) { p.Sandbox = true },
+		"sandbox": func(p *ledger.Transaction) { p.Test = true },
 		"account": func(p *ledger.Transaction) { p.Creditor = newID("acct_") },
 		"reason":  func(p *ledger.Transaction) { p.Reason = "other" },
 		"kind":    func(p *ledger.Transaction) { p.Kind, p.Charge = ledger.KindRefund, newID("chg_") },
 	} {
 		other := top
 		change(&other)
-		_, _, err := t.Store.Post(t.ctx, other, t.audit("credit", account))
+		_, _, err := t.Store.PostTransaction(t.ctx, other, t.audit("credit", account))
 		if t.Derives && other.Kind == ledger.KindRefund && errors.Is(err, ledger.ErrNotFound) {
 			continue // the charge is looked for first: whose it is decides who may give it back
 		}
@@ -354,13 +354,13 @@ func moneyCredit(t *test) {
 		other := top
 		other.ID = newID("txn_")
 		change(&other)
-		_, _, err := t.Store.Post(t.ctx, other, t.audit("credit", account))
+		_, _, err := t.Store.PostTransaction(t.ctx, other, t.audit("credit", account))
 		t.refused(err, "a top-up with an "+name)
 	}
 	for _, nobody := range []string{newID("acct_"), ledger.Funding, ""} {
 		other := top
 		other.ID, other.Creditor = newID("txn_"), nobody
-		_, _, err = t.Store.Post(t.ctx, other, t.audit("credit", nobody))
+		_, _, err = t.Store.PostTransaction(t.ctx, other, t.audit("credit", nobody))
 		t.want(err, ledger.ErrNotFound)
 	}
 	t.holds(account, price, 0)
@@ -372,16 +372,16 @@ func moneyRefund(t *test) {
 	id := newID("chg_")
 	_, _, err := t.Store.Charge(t.ctx, id, order(payer, payee, 10*price), ledger.Terms{}, nil)
 	t.ok(err)
-	refund := func(amount ledger.Amount) (ledger.Transaction, ledger.Purse, error) {
-		return t.Store.Post(t.ctx, ledger.Transaction{
+	refund := func(amount ledger.Amount) (ledger.Transaction, ledger.Balance, error) {
+		return t.Store.PostTransaction(t.ctx, ledger.Transaction{
 			ID: newID("txn_"), Kind: ledger.KindRefund, Charge: id, Amount: amount, Reason: "sorry",
 		}, t.audit("refund", id))
 	}
 	_, _, err = refund(10*price + 1)
 	t.want(err, ledger.ErrInsufficient)
-	part, purse, err := refund(3 * price)
+	part, balance, err := refund(3 * price)
 	t.ok(err)
-	t.same(purse, ledger.Purse{Balance: 3 * price})
+	t.same(balance, ledger.Balance{Posted: 3 * price})
 	if part.Debtor != payee || part.Creditor != payer || part.Charge != id || part.Amount != 3*price {
 		t.Fatalf("the refund is %+v", part)
 	}
@@ -392,7 +392,7 @@ func moneyRefund(t *test) {
 	_, _, err = t.Store.Charge(t.ctx, newID("chg_"), order(payee, payer, 5*price), ledger.Terms{}, nil)
 	t.ok(err)
 	rest := ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindRefund, Charge: id, Reason: "all"}
-	first, _, err := t.Store.Post(t.ctx, rest, t.audit("refund", id))
+	first, _, err := t.Store.PostTransaction(t.ctx, rest, t.audit("refund", id))
 	t.ok(err)
 	if first.Amount != 7*price {
 		t.Fatalf("all that is left is %s, want %s", first.Amount, 7*price)
@@ -400,7 +400,7 @@ func moneyRefund(t *test) {
 	t.holds(payee, -5*price, 0)
 	_, _, err = refund(0)
 	t.want(err, ledger.ErrSettled)
-	again, _, err := t.Store.Post(t.ctx, rest, t.audit("refund", id))
+	again, _, err := t.Store.PostTransaction(t.ctx, rest, t.audit("refund", id))
 	t.ok(err)
 	t.same(again, first)
 	_, err = t.Store.Reserve(t.ctx, newID("chg_"), order(payee, payer, 1), ledger.Terms{})
@@ -411,7 +411,7 @@ func moneyRefund(t *test) {
 		t.Fatalf("the charge shows %s refunded, want all", c.Refunded)
 	}
 	for _, unknown := range []string{newID("chg_"), "chg_", "", first.ID} {
-		_, _, err = t.Store.Post(t.ctx, ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindRefund, Charge: unknown}, t.audit("refund", unknown))
+		_, _, err = t.Store.PostTransaction(t.ctx, ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindRefund, Charge: unknown}, t.audit("refund", unknown))
 		t.want(err, ledger.ErrNotFound)
 	}
 	t.balanced(5)
@@ -420,7 +420,7 @@ func moneyRefund(t *test) {
 func moneyOverflow(t *test) {
 	const most = ledger.Amount(math.MaxInt64)
 	payer, payee := t.account("payer", most, most), t.account("payee", 0, 0)
-	_, _, err := t.Store.Post(t.ctx, ledger.Transaction{
+	_, _, err := t.Store.PostTransaction(t.ctx, ledger.Transaction{
 		ID: newID("txn_"), Kind: ledger.KindCredit, Creditor: payer, Amount: 1, Reason: "one too many",
 	}, t.audit("credit", payer))
 	t.want(err, ledger.ErrOverflow)
@@ -433,7 +433,7 @@ func moneyOverflow(t *test) {
 	t.Advance(2 * ledger.ReservationLife)
 	for _, amount := range []ledger.Amount{most, most} { // down to the limit
 		_, _, err = t.Store.Charge(t.ctx, newID("chg_"), order(payer, payee, amount), ledger.Terms{}, nil)
-		if amount == most && t.purse(payee).Balance == most {
+		if amount == most && t.balance(payee).Posted == most {
 			break
 		}
 		t.ok(err)
@@ -491,7 +491,7 @@ func moneyPages(t *test) {
 		t.ok(err)
 		c = t.made(c)
 		if i%4 == 0 {
-			_, _, err = t.Store.Post(t.ctx, ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindRefund, Charge: c.ID, Amount: 1}, t.audit("refund", c.ID))
+			_, _, err = t.Store.PostTransaction(t.ctx, ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindRefund, Charge: c.ID, Amount: 1}, t.audit("refund", c.ID))
 			t.ok(err)
 			c.Refunded = 1
 		}
@@ -518,9 +518,9 @@ func moneyAdjust(t *test) {
 	account, payee := t.account("payer", 2*price, 0), t.account("payee", 0, 0)
 	take := ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindAdjustment, Debtor: account, Amount: 5 * price, Reason: "was credited twice"}
 	for range 2 { // the second is a retry
-		posted, purse, err := t.Store.Post(t.ctx, take, t.audit("adjust", account))
+		posted, balance, err := t.Store.PostTransaction(t.ctx, take, t.audit("adjust", account))
 		t.ok(err)
-		t.same(purse, ledger.Purse{Balance: -3 * price})
+		t.same(balance, ledger.Balance{Posted: -3 * price})
 		if posted.Creditor != ledger.Funding || posted.Debtor != account {
 			t.Fatalf("posted %+v", posted)
 		}
@@ -529,12 +529,12 @@ func moneyAdjust(t *test) {
 	t.want(err, ledger.ErrInsufficient)
 	other := take
 	other.Debtor, other.Creditor = "", account
-	_, _, err = t.Store.Post(t.ctx, other, t.audit("adjust", account))
+	_, _, err = t.Store.PostTransaction(t.ctx, other, t.audit("adjust", account))
 	t.want(err, ledger.ErrConflict)
 	other.ID = newID("txn_")
-	_, purse, err := t.Store.Post(t.ctx, other, t.audit("adjust", account))
+	_, balance, err := t.Store.PostTransaction(t.ctx, other, t.audit("adjust", account))
 	t.ok(err)
-	t.same(purse, ledger.Purse{Balance: 2 * price})
+	t.same(balance, ledger.Balance{Posted: 2 * price})
 	for name, bad := range map[string]ledger.Transaction{
 		"nobody":      {ID: newID("txn_"), Kind: ledger.KindAdjustment, Amount: 1},
 		"two":         {ID: newID("txn_"), Kind: ledger.KindAdjustment, Amount: 1, Debtor: account, Creditor: payee},
@@ -543,7 +543,7 @@ func moneyAdjust(t *test) {
 		"a stranger":  {ID: newID("txn_"), Kind: ledger.KindAdjustment, Debtor: newID("acct_"), Amount: 1},
 		"the funding": {ID: newID("txn_"), Kind: ledger.KindAdjustment, Debtor: ledger.Funding, Amount: 1},
 	} {
-		_, _, err := t.Store.Post(t.ctx, bad, t.audit("adjust", account))
+		_, _, err := t.Store.PostTransaction(t.ctx, bad, t.audit("adjust", account))
 		t.refused(err, "an adjustment of "+name)
 	}
 	t.balanced(3)
@@ -558,7 +558,7 @@ func moneyJournal(t *test) {
 	t.ok(err)
 	t.same(got, t.made(c))
 	refund := ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindRefund, Charge: id, Amount: 1, Reason: "sorry"}
-	_, _, err = t.Store.Post(t.ctx, refund, t.audit("refund", id))
+	_, _, err = t.Store.PostTransaction(t.ctx, refund, t.audit("refund", id))
 	t.ok(err)
 	got, err = t.Store.ChargeByID(t.ctx, id)
 	t.ok(err)

@@ -253,13 +253,13 @@ func (t *test) hammer(random *rand.Rand, accounts []string, calls int, paid, cre
 		case 1: // left to expire
 			err = t.Store.Renew(t.ctx, id)
 		case 2:
-			_, _, err = t.Store.Post(t.ctx, ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindCredit, Creditor: o.Account, Amount: price}, t.audit("credit", o.Account))
+			_, _, err = t.Store.PostTransaction(t.ctx, ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindCredit, Creditor: o.Account, Amount: price}, t.audit("credit", o.Account))
 			credited.Add(1)
 		case 3:
 			if _, _, err = t.Store.Capture(t.ctx, id, nil); err == nil {
 				paid.Add(1)
 				refunded.Add(1)
-				_, _, err = t.Store.Post(t.ctx, ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindRefund, Charge: id}, t.audit("refund", id))
+				_, _, err = t.Store.PostTransaction(t.ctx, ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindRefund, Charge: id}, t.audit("refund", id))
 			}
 		default:
 			paid.Add(1)

@@ -28,7 +28,7 @@ func runRetries(t *testing.T, open func(t *testing.T) Harness) {
 }
 
 func again(key string, content byte) ledger.Terms {
-	return ledger.Terms{Retry: ledger.Retry{Key: key, Fingerprint: [32]byte{content}}}
+	return ledger.Terms{Idempotency: ledger.Idempotency{Key: key, Fingerprint: [32]byte{content}}}
 }
 
 // answered reserves and captures a call that may be sent again.
@@ -50,7 +50,7 @@ func (t *test) repeats(o ledger.Order, terms ledger.Terms, c ledger.Charge, answ
 	t.Helper()
 	got, err := t.Store.Reserve(t.ctx, newID("chg_"), o, terms)
 	t.ok(err)
-	if got.First == nil || got.First.Charge != c || !bytes.Equal(got.First.Body, answer) || got.First.Purse != t.purse(o.Account) {
+	if got.First == nil || got.First.Charge != c || !bytes.Equal(got.First.Body, answer) || got.First.Balance != t.balance(o.Account) {
 		t.Fatalf("repeating gave %+v, want %+v and %d bytes", got.First, c, len(answer))
 	}
 }
@@ -66,7 +66,7 @@ func (t *test) repeatFails(o ledger.Order, terms ledger.Terms, want error) {
 
 func (t *test) refundAll(c ledger.Charge) {
 	t.Helper()
-	_, _, err := t.Store.Post(t.ctx, ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindRefund, Charge: c.ID}, t.audit("refund", c.ID))
+	_, _, err := t.Store.PostTransaction(t.ctx, ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindRefund, Charge: c.ID}, t.audit("refund", c.ID))
 	t.ok(err)
 }
 
@@ -75,7 +75,7 @@ func retryPath(t *test) {
 	o, terms := order(payer, payee, price), again("k", 1)
 	body := []byte("{\"text\":\"\x00\u00e4\"}")
 	c := t.answered(o, terms, body)
-	for range 3 { // the purse is empty, and nothing is needed of it
+	for range 3 { // the balance is empty, and nothing is needed of it
 		t.repeats(o, terms, c, body)
 	}
 	terms.Key = ledger.Caps{Day: 1} // nor of a cap
@@ -92,7 +92,7 @@ func retryRace(t *test) {
 	o, terms := order(payer, payee, price), again("k", 1)
 	answer := []byte("answer")
 	for round := range 8 {
-		terms.Retry.Key = fmt.Sprint("k", round)
+		terms.Idempotency.Key = fmt.Sprint("k", round)
 		var ran atomic.Pointer[string]
 		var y tally
 		together(32, func(int) {
@@ -195,7 +195,7 @@ func retryDay(t *test) {
 	payer, payee := t.account("payer", 10*price, 0), t.account("payee", 0, 0)
 	o, terms := order(payer, payee, price), again("k", 1)
 	first := t.answered(o, terms, []byte("a"))
-	t.Advance(ledger.RetryLife - time.Minute)
+	t.Advance(ledger.IdempotencyLife - time.Minute)
 	t.repeats(o, terms, first, []byte("a"))
 	t.Advance(2 * time.Minute)
 	second := t.answered(o, again("k", 2), []byte("b")) // even for another call
@@ -219,7 +219,7 @@ func retryGone(t *test) {
 		t.repeatFails(o, again(key, 2), ledger.ErrReused)
 		t.Store = t.Crash()
 		t.repeatFails(o, again(key, 1), ledger.ErrGone)
-		_, _, err := t.Store.Post(t.ctx, ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindRefund, Charge: c.ID, Amount: 1}, t.audit("refund", c.ID))
+		_, _, err := t.Store.PostTransaction(t.ctx, ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindRefund, Charge: c.ID, Amount: 1}, t.audit("refund", c.ID))
 		t.ok(err)
 		t.repeatFails(o, again(key, 1), ledger.ErrGone)
 		t.refundAll(c)
@@ -306,10 +306,10 @@ func retryForgotten(t *test) {
 	t.ok(err)
 	first = t.made(first)
 	t.Store = t.Crash()
-	second, purse, err := t.Store.Charge(t.ctx, id, o, terms, []byte("b"))
+	second, balance, err := t.Store.Charge(t.ctx, id, o, terms, []byte("b"))
 	t.ok(err)
 	t.same(second, first)
-	t.same(purse, ledger.Purse{Balance: 9 * price})
+	t.same(balance, ledger.Balance{Posted: 9 * price})
 	other := o
 	other.Tool = "other"
 	_, _, err = t.Store.Charge(t.ctx, id, other, terms, nil)

@@ -1,6 +1,6 @@
 // Package storetest is the one suite that every store of keys and money must
 // pass. A store's own test gives Run a way to open it; the suite proves, against
-// a model and under races, that no call is charged twice, that no purse is
+// a model and under races, that no call is charged twice, that no balance is
 // overdrawn and that the books balance, through crashes and restarts.
 package storetest
 
@@ -30,21 +30,21 @@ type Store interface {
 	Account(ctx context.Context, ref string) (ledger.Account, error)
 	Accounts(ctx context.Context, p ledger.Page) ([]ledger.Account, string, error)
 	AccountNames(ctx context.Context, ids []string) (map[string]string, error)
-	Usage(ctx context.Context, account, lineage string, sandbox bool) (ledger.Usage, error)
+	Usage(ctx context.Context, account, lineage string, test bool) (ledger.Usage, error)
 
 	UpdateAccount(ctx context.Context, id string, change func(*ledger.Account) error, audit ledger.Audit) (ledger.Account, error)
 
 	Reserve(ctx context.Context, id string, o ledger.Order, terms ledger.Terms) (ledger.Reservation, error)
 	Renew(ctx context.Context, id string) error
-	Capture(ctx context.Context, id string, answer []byte) (ledger.Charge, ledger.Purse, error)
-	Charge(ctx context.Context, id string, o ledger.Order, terms ledger.Terms, answer []byte) (ledger.Charge, ledger.Purse, error)
+	Capture(ctx context.Context, id string, answer []byte) (ledger.Charge, ledger.Balance, error)
+	Charge(ctx context.Context, id string, o ledger.Order, terms ledger.Terms, answer []byte) (ledger.Charge, ledger.Balance, error)
 	Release(ctx context.Context, id string) error
-	Post(ctx context.Context, t ledger.Transaction, a ledger.Audit) (ledger.Transaction, ledger.Purse, error)
+	PostTransaction(ctx context.Context, t ledger.Transaction, a ledger.Audit) (ledger.Transaction, ledger.Balance, error)
 	Charges(ctx context.Context, f ledger.ChargeFilter) ([]ledger.Charge, string, error)
 	ChargeByID(ctx context.Context, id string) (ledger.Charge, error)
 	Journal(ctx context.Context, p ledger.Page) ([]ledger.Transaction, string, error)
-	Bind(ctx context.Context, b ledger.Bond) error
-	Bond(ctx context.Context, server string, m ledger.Mark) (ledger.Bond, error)
+	Bind(ctx context.Context, b ledger.Binding) error
+	Binding(ctx context.Context, server string, m ledger.HandleHash) (ledger.Binding, error)
 	OrderByID(ctx context.Context, id string) (ledger.Order, error)
 	Void(ctx context.Context, id string) error
 	OpenReservations() int
@@ -104,7 +104,7 @@ func Run(t *testing.T, open func(t *testing.T) Harness) {
 	t.Run("money", func(t *testing.T) { runMoney(t, open) })
 	t.Run("charges", func(t *testing.T) { runCharges(t, open) })
 	t.Run("currency", func(t *testing.T) { runCurrency(t, open) })
-	t.Run("bonds", func(t *testing.T) { runBonds(t, open) })
+	t.Run("bindings", func(t *testing.T) { runBonds(t, open) })
 	t.Run("caps", func(t *testing.T) { runCaps(t, open) })
 	t.Run("settlers", func(t *testing.T) { runSettlers(t, open) })
 	t.Run("fees", func(t *testing.T) { runFees(t, open) })
@@ -163,7 +163,7 @@ func (t *test) audit(action, target string) ledger.Audit {
 	return ledger.Audit{At: t.Now(), Actor: "suite", From: "127.0.0.1", Action: action, Target: target, Detail: `{"n":1}`}
 }
 
-// account makes an account with so much in its live purse.
+// account makes an account with so much in its live balance.
 func (t *test) account(name string, balance, limit ledger.Amount) string {
 	t.Helper()
 	id := newID("acct_")
@@ -174,10 +174,10 @@ func (t *test) account(name string, balance, limit ledger.Amount) string {
 	return id
 }
 
-func (t *test) credit(account string, amount ledger.Amount, sandbox bool) {
+func (t *test) credit(account string, amount ledger.Amount, test bool) {
 	t.Helper()
-	_, _, err := t.Store.Post(t.ctx, ledger.Transaction{
-		ID: newID("txn_"), Kind: ledger.KindCredit, Creditor: account, Amount: amount, Sandbox: sandbox, Reason: "top-up",
+	_, _, err := t.Store.PostTransaction(t.ctx, ledger.Transaction{
+		ID: newID("txn_"), Kind: ledger.KindCredit, Creditor: account, Amount: amount, Test: test, Reason: "top-up",
 	}, t.audit("credit", account))
 	t.ok(err)
 }
@@ -200,18 +200,18 @@ func (t *test) made(c ledger.Charge) ledger.Charge {
 	return c
 }
 
-func (t *test) purse(account string) ledger.Purse {
+func (t *test) balance(account string) ledger.Balance {
 	t.Helper()
 	a, err := t.Store.Account(t.ctx, account)
 	t.ok(err)
 	return a.Live
 }
 
-// holds checks a purse.
+// holds checks a balance.
 func (t *test) holds(account string, balance, reserved ledger.Amount) {
 	t.Helper()
-	if p := t.purse(account); p.Balance != balance || p.Reserved != reserved {
-		t.Fatalf("purse holds %s with %s reserved, want %s and %s", p.Balance, p.Reserved, balance, reserved)
+	if p := t.balance(account); p.Posted != balance || p.Reserved != reserved {
+		t.Fatalf("balance holds %s with %s reserved, want %s and %s", p.Posted, p.Reserved, balance, reserved)
 	}
 }
 

@@ -195,7 +195,7 @@ func (m *Metrics) ShareRefused(of string, share share.Class) {
 }
 
 // Meter returns the gate's meter for one server.
-func (m *Metrics) Meter(server string) gate.Meter { return meter{m, server} }
+func (m *Metrics) Meter(server string) gate.Metrics { return meter{m, server} }
 
 type meter struct {
 	*Metrics
@@ -207,9 +207,9 @@ func (m meter) Captured(took time.Duration) { m.capture.Observe(took.Seconds()) 
 
 func (m meter) Unjudged(entry string) { m.unjudged.WithLabelValues(m.server, entry).Inc() }
 
-func (m meter) Charge(entry string, result gate.Result, amount ledger.Amount, sandbox bool) {
+func (m meter) Charge(entry string, result gate.Result, amount ledger.Amount, test bool) {
 	environment := "live"
-	if sandbox {
+	if test {
 		environment = "test"
 	}
 	m.charges.WithLabelValues(m.server, entry, environment, string(result)).Inc()

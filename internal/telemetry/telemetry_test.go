@@ -147,7 +147,7 @@ func TestCapsNear(t *testing.T) {
 	for range 2 {
 		m.NearCap(ledger.Cap{Holder: ledger.HolderKey, Period: ledger.PerDay, Account: "acct_1", Lineage: "key_1", Server: "weather"})
 	}
-	m.NearCap(ledger.Cap{Holder: ledger.HolderServer, Period: ledger.PerMonth, Account: "acct_2", Sandbox: true})
+	m.NearCap(ledger.Cap{Holder: ledger.HolderServer, Period: ledger.PerMonth, Account: "acct_2", Test: true})
 	for labels, want := range map[string]float64{"key day": 2, "server month": 1, "account day": -1} {
 		if got := sample(t, r, "farebox_caps_near_total", labels); got != want {
 			t.Errorf("%s: %v, want %v", labels, got, want)

@@ -56,9 +56,9 @@ type Problem struct {
 	Code   Code   `json:"code"`
 	Field  string `json:"field,omitempty" doc:"Which part of the request it is about"`
 
-	Needed *ledger.Amount `json:"needed,omitempty" doc:"By the call; with INSUFFICIENT_BALANCE and SPENDING_CAP"`
-	Purse  *Purse         `json:"purse,omitempty" doc:"With INSUFFICIENT_BALANCE"`
-	Cap    *ledger.Cap    `json:"cap,omitempty" doc:"With SPENDING_CAP"`
+	Needed  *ledger.Amount `json:"needed,omitempty" doc:"By the call; with INSUFFICIENT_BALANCE and SPENDING_CAP"`
+	Balance *Balance       `json:"balance,omitempty" doc:"With INSUFFICIENT_BALANCE"`
+	Cap     *ledger.Cap    `json:"cap,omitempty" doc:"With SPENDING_CAP"`
 }
 
 // Error returns the detail, or else the title.
@@ -90,8 +90,8 @@ func ProblemOf(err error) *Problem {
 	var capped *ledger.CapError
 	switch {
 	case errors.As(err, &poor):
-		purse := Purse(poor.Purse)
-		return &Problem{Status: InsufficientBalance.Status(), Code: InsufficientBalance, Title: "Insufficient balance", Detail: err.Error(), Needed: &poor.Needed, Purse: &purse}
+		balance := Balance(poor.Balance)
+		return &Problem{Status: InsufficientBalance.Status(), Code: InsufficientBalance, Title: "Insufficient balance", Detail: err.Error(), Needed: &poor.Needed, Balance: &balance}
 	case errors.As(err, &capped):
 		return &Problem{Status: SpendingCap.Status(), Code: SpendingCap, Title: "A spending cap is reached", Detail: err.Error(), Needed: &capped.Needed, Cap: &capped.Cap}
 	}
@@ -107,8 +107,8 @@ func ProblemOf(err error) *Problem {
 // ledger.ErrUnavailable.
 func (p *Problem) Err() error {
 	switch {
-	case p.Code == InsufficientBalance && p.Purse != nil && p.Needed != nil:
-		return &ledger.InsufficientError{Purse: ledger.Purse(*p.Purse), Needed: *p.Needed}
+	case p.Code == InsufficientBalance && p.Balance != nil && p.Needed != nil:
+		return &ledger.InsufficientError{Balance: ledger.Balance(*p.Balance), Needed: *p.Needed}
 	case p.Code == SpendingCap && p.Cap != nil && p.Needed != nil:
 		return &ledger.CapError{Cap: *p.Cap, Needed: *p.Needed}
 	}

@@ -12,7 +12,7 @@ import (
 func TestRetryKeysStayApart(t *testing.T) {
 	seen := map[string]string{}
 	for _, key := range []string{"a", "é", "\ufffd", "\xff", "\xfe", "\xff\xfe", "\xc3"} {
-		text, err := json.Marshal(OrderOf("chg_1", ledger.Order{}, ledger.Terms{Retry: ledger.Retry{Key: key}}))
+		text, err := json.Marshal(OrderOf("chg_1", ledger.Order{}, ledger.Terms{Idempotency: ledger.Idempotency{Key: key}}))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -24,10 +24,10 @@ func TestRetryKeysStayApart(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if before, twice := seen[terms.Retry.Key]; twice {
-			t.Errorf("%q and %q are both %q", before, key, terms.Retry.Key)
+		if before, twice := seen[terms.Idempotency.Key]; twice {
+			t.Errorf("%q and %q are both %q", before, key, terms.Idempotency.Key)
 		}
-		seen[terms.Retry.Key] = key
+		seen[terms.Idempotency.Key] = key
 	}
 	for _, key := range []string{"a", "é"} {
 		if seen[key] != key {

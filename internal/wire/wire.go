@@ -151,8 +151,8 @@ var errHalf = fmt.Errorf("this is no half of a SHA-256: want %d hex digits", 2*k
 // errFingerprint says what a fingerprint looks like.
 var errFingerprint = errors.New("a fingerprint has 64 hex digits")
 
-// Retry lets a caller send its call again: see ledger.Retry.
-type Retry struct {
+// Idempotency lets a caller send its call again: see ledger.Idempotency.
+type Idempotency struct {
 	Key         string `json:"key" maxLength:"256"`
 	Fingerprint string `json:"fingerprint" minLength:"64" maxLength:"64"`
 }
@@ -178,24 +178,24 @@ type Order struct {
 	// Currency of the amount, as the gateway's config says.
 	Currency string `json:"currency,omitempty" doc:"Must be the platform's, if given" maxLength:"3"`
 
-	Caps      Caps   `json:"caps,omitzero" doc:"On what the paying account spends at the server; for gateways"`
-	FreeCalls int64  `json:"free_calls,omitempty" minimum:"0" doc:"Calls a day of the account at the server that cost nothing; for gateways"`
-	Retry     *Retry `json:"retry,omitempty" doc:"Lets the caller send its call again; for gateways"`
+	Caps        Caps         `json:"caps,omitzero" doc:"On what the paying account spends at the server; for gateways"`
+	FreeCalls   int64        `json:"free_calls,omitempty" minimum:"0" doc:"Calls a day of the account at the server that cost nothing; for gateways"`
+	Idempotency *Idempotency `json:"idempotency,omitempty" doc:"Lets the caller send its call again; for gateways"`
 }
 
 // OrderOf returns an order and its terms for the wire.
 func OrderOf(id string, o ledger.Order, t ledger.Terms) Order {
 	w := Order{ID: id, Key: o.Key, Proof: t.Proof, Server: o.Server, Tool: o.Tool, Amount: o.Amount, Caps: Caps(t.Server), FreeCalls: t.FreeCalls}
-	if t.Retry.Key != "" {
-		w.Retry = &Retry{Key: retryKey(t.Retry.Key), Fingerprint: hex.EncodeToString(t.Retry.Fingerprint[:])}
+	if t.Idempotency.Key != "" {
+		w.Idempotency = &Idempotency{Key: idempotencyKey(t.Idempotency.Key), Fingerprint: hex.EncodeToString(t.Idempotency.Fingerprint[:])}
 	}
 	return w
 }
 
-// retryKey is a caller's key as JSON can hold it. What is not UTF-8 would become
+// idempotencyKey is a caller's key as JSON can hold it. What is not UTF-8 would become
 // U+FFFD there, and keys that differ the same key; its hash goes in its place,
 // after a byte that no header has.
-func retryKey(key string) string {
+func idempotencyKey(key string) string {
 	if utf8.ValidString(key) {
 		return key
 	}
@@ -209,20 +209,20 @@ func (w *Order) Terms() (t ledger.Terms, err error) {
 	if err := t.Server.Check(); err != nil {
 		return t, err
 	}
-	if w.Retry == nil {
+	if w.Idempotency == nil {
 		return t, nil
 	}
-	raw, err := hex.DecodeString(w.Retry.Fingerprint)
-	if err != nil || len(raw) != len(t.Retry.Fingerprint) {
+	raw, err := hex.DecodeString(w.Idempotency.Fingerprint)
+	if err != nil || len(raw) != len(t.Idempotency.Fingerprint) {
 		return t, errFingerprint
 	}
-	t.Retry = ledger.Retry{Key: w.Retry.Key, Fingerprint: [32]byte(raw)}
+	t.Idempotency = ledger.Idempotency{Key: w.Idempotency.Key, Fingerprint: [32]byte(raw)}
 	return t, nil
 }
 
-// Purse is a balance and what open reservations hold of it.
-type Purse struct {
-	Balance  ledger.Amount `json:"balance"`
+// Balance is a balance and what open reservations hold of it.
+type Balance struct {
+	Posted   ledger.Amount `json:"posted"`
 	Reserved ledger.Amount `json:"reserved"`
 }
 
@@ -238,7 +238,7 @@ type Charge struct {
 	Amount   ledger.Amount `json:"amount"`
 	Fee      ledger.Amount `json:"fee"`
 	FeeTo    string        `json:"fee_to,omitempty"`
-	Sandbox  bool          `json:"sandbox,omitempty"`
+	Test     bool          `json:"test,omitempty"`
 	State    string        `json:"state"`
 	At       time.Time     `json:"at"`
 	Waived   bool          `json:"waived,omitempty"`
@@ -249,7 +249,7 @@ type Charge struct {
 func ChargeOf(c *ledger.Charge) Charge {
 	return Charge{
 		ID: c.ID, Account: c.Account, Provider: c.Provider, Key: c.Key, Lineage: c.Lineage, Server: c.Server, Tool: c.Tool,
-		Amount: c.Amount, Fee: c.Fee, FeeTo: c.FeeTo, Sandbox: c.Sandbox, State: string(c.State), At: c.At, Waived: c.Waived, Refunded: c.Refunded,
+		Amount: c.Amount, Fee: c.Fee, FeeTo: c.FeeTo, Test: c.Test, State: string(c.State), At: c.At, Waived: c.Waived, Refunded: c.Refunded,
 	}
 }
 
@@ -259,23 +259,23 @@ func (c *Charge) Charge() ledger.Charge {
 		ID: c.ID, State: ledger.State(c.State), At: c.At, Waived: c.Waived, Refunded: c.Refunded,
 		Order: ledger.Order{
 			Account: c.Account, Provider: c.Provider, Key: c.Key, Lineage: c.Lineage, Server: c.Server, Tool: c.Tool,
-			Amount: c.Amount, Fee: c.Fee, FeeTo: c.FeeTo, Sandbox: c.Sandbox,
+			Amount: c.Amount, Fee: c.Fee, FeeTo: c.FeeTo, Test: c.Test,
 		},
 	}
 }
 
 // Answer is the first answer of a call that is sent again.
 type Answer struct {
-	Charge Charge `json:"charge"`
-	Purse  Purse  `json:"purse"`
-	Body   []byte `json:"body" doc:"As it was kept, in base64"`
+	Charge  Charge  `json:"charge"`
+	Balance Balance `json:"balance"`
+	Body    []byte  `json:"body" doc:"As it was kept, in base64"`
 }
 
 // Reserved answers an order.
 type Reserved struct {
-	Purse  Purse   `json:"purse"`
-	Waived bool    `json:"waived,omitempty"`
-	First  *Answer `json:"first,omitempty" doc:"The call was answered before: nothing is reserved"`
+	Balance Balance `json:"balance"`
+	Waived  bool    `json:"waived,omitempty"`
+	First   *Answer `json:"first,omitempty" doc:"The call was answered before: nothing is reserved"`
 }
 
 // Capture pays a reservation.
@@ -286,11 +286,11 @@ type Capture struct {
 	Order *Order `json:"order,omitempty"`
 }
 
-// Captured is a paid charge, and the payer's purse after it.
+// Captured is a paid charge, and the payer's balance after it.
 type Captured struct {
-	Charge Charge `json:"charge"`
-	Purse  Purse  `json:"purse"`
-	Made   bool   `json:"made,omitempty" doc:"It was captured by this request, and not before"`
+	Charge  Charge  `json:"charge"`
+	Balance Balance `json:"balance"`
+	Made    bool    `json:"made,omitempty" doc:"It was captured by this request, and not before"`
 }
 
 // Refund gives a charge back, in whole or in part.
@@ -300,34 +300,34 @@ type Refund struct {
 	Reason string        `json:"reason" maxLength:"500"`
 }
 
-// Refunded is a refund, and the payer's purse after it.
+// Refunded is a refund, and the payer's balance after it.
 type Refunded struct {
-	ID     string        `json:"id"`
-	Charge string        `json:"charge"`
-	Amount ledger.Amount `json:"amount"`
-	At     time.Time     `json:"at"`
-	Purse  Purse         `json:"purse"`
+	ID      string        `json:"id"`
+	Charge  string        `json:"charge"`
+	Amount  ledger.Amount `json:"amount"`
+	At      time.Time     `json:"at"`
+	Balance Balance       `json:"balance"`
 }
 
-// Bond is whose a handle of a server is: see ledger.Bond.
-type Bond struct {
-	Server  string    `json:"server" maxLength:"64"`
-	Mark    string    `json:"mark" minLength:"32" maxLength:"32"`
-	Account string    `json:"account" maxLength:"64"`
-	Until   time.Time `json:"until"`
-	Payload []byte    `json:"payload,omitempty"`
+// Binding is whose a handle of a server is: see ledger.Binding.
+type Binding struct {
+	Server     string    `json:"server" maxLength:"64"`
+	HandleHash string    `json:"hash" minLength:"32" maxLength:"32"`
+	Account    string    `json:"account" maxLength:"64"`
+	Until      time.Time `json:"until"`
+	Payload    []byte    `json:"payload,omitempty"`
 }
 
-// BondOf returns the bond for the wire.
-func BondOf(b ledger.Bond) Bond {
-	return Bond{Server: b.Server, Mark: hex.EncodeToString(b.Mark[:]), Account: b.Account, Until: b.Until, Payload: b.Payload}
+// BindingOf returns the binding for the wire.
+func BindingOf(b ledger.Binding) Binding {
+	return Binding{Server: b.Server, HandleHash: hex.EncodeToString(b.HandleHash[:]), Account: b.Account, Until: b.Until, Payload: b.Payload}
 }
 
-// Bond is the inverse of BondOf.
-func (w *Bond) Bond() (b ledger.Bond, err error) {
-	raw, err := hex.DecodeString(w.Mark)
-	if err != nil || len(raw) != len(b.Mark) {
-		return b, errors.New("a mark has 32 hex digits")
+// Binding is the inverse of BindingOf.
+func (w *Binding) Binding() (b ledger.Binding, err error) {
+	raw, err := hex.DecodeString(w.HandleHash)
+	if err != nil || len(raw) != len(b.HandleHash) {
+		return b, errors.New("a handle hash has 32 hex digits")
 	}
-	return ledger.Bond{Server: w.Server, Mark: ledger.Mark(raw), Account: w.Account, Until: w.Until, Payload: w.Payload}, nil
+	return ledger.Binding{Server: w.Server, HandleHash: ledger.HandleHash(raw), Account: w.Account, Until: w.Until, Payload: w.Payload}, nil
 }

@@ -61,7 +61,7 @@ func fill(v reflect.Value) {
 	}
 }
 
-// Whatever a key, a charge, a bond or a change holds arrives as it was sent.
+// Whatever a key, a charge, a binding or a change holds arrives as it was sent.
 func TestEverythingArrives(t *testing.T) {
 	var key keys.Key
 	fill(reflect.ValueOf(&key).Elem())
@@ -76,11 +76,11 @@ func TestEverythingArrives(t *testing.T) {
 	if got := c.Charge(); !reflect.DeepEqual(got, charge) {
 		t.Errorf("charge %+v", got)
 	}
-	var bond ledger.Bond
-	fill(reflect.ValueOf(&bond).Elem())
-	b := overTheWire(t, BondOf(bond))
-	if got, err := b.Bond(); err != nil || !reflect.DeepEqual(got, bond) {
-		t.Errorf("bond %+v, %v", got, err)
+	var binding ledger.Binding
+	fill(reflect.ValueOf(&binding).Elem())
+	b := overTheWire(t, BindingOf(binding))
+	if got, err := b.Binding(); err != nil || !reflect.DeepEqual(got, binding) {
+		t.Errorf("binding %+v, %v", got, err)
 	}
 	var changes keys.Revocations
 	fill(reflect.ValueOf(&changes).Elem())
@@ -114,7 +114,7 @@ func TestErrorsArrive(t *testing.T) {
 			t.Errorf("%v arrives as %v, %d", err, p.Err(), p.Status)
 		}
 	}
-	for _, err := range []error{&ledger.InsufficientError{Purse: ledger.Purse{Balance: 5, Reserved: 3}, Needed: 7}, capped} {
+	for _, err := range []error{&ledger.InsufficientError{Balance: ledger.Balance{Posted: 5, Reserved: 3}, Needed: 7}, capped} {
 		p := overTheWire(t, *ProblemOf(fmt.Errorf("somewhere: %w", err)))
 		if !reflect.DeepEqual(p.Err(), err) || p.Status != 402 {
 			t.Errorf("%v arrives as %v", err, p.Err())

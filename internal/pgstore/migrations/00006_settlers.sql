@@ -102,12 +102,12 @@ DECLARE
     w_held    bigint[];
     w_free    bigint[];
     w_waiting bigint[];
-    -- What batch-mates earn, by account and purse.
+    -- What batch-mates earn, by account and balance.
     e_account bigint[] := '{}';
     e_sandbox boolean[] := '{}';
     e_amount  bigint[] := '{}';
     -- One operation.
-    p         integer;     -- its purse: 1 live, 2 sandbox
+    p         integer;     -- its balance: 1 live, 2 sandbox
     i         integer;
     h         integer;
     v_same    boolean;

@@ -1,0 +1,240 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/fareboxhq/farebox/internal/clock"
+	"github.com/fareboxhq/farebox/internal/gate"
+	"github.com/fareboxhq/farebox/internal/ledger"
+)
+
+// payee is a ledger that knows some captured charges, and may be down.
+type payee struct {
+	gate.Ledger
+	mu      sync.Mutex
+	down    bool
+	charges map[string]bool  // refunded
+	held    map[string]bool  // reserved alone
+	refuses map[string]error // of refunds of charges
+	posts   []string
+	asked   int
+}
+
+func (p *payee) Release(_ context.Context, id string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.asked++
+	_, captured := p.charges[id]
+	switch {
+	case p.down:
+		return fmt.Errorf("the test: %w", ledger.ErrUnavailable)
+	case captured:
+		return ledger.ErrSettled
+	case p.held[id]:
+		return nil
+	}
+	return ledger.ErrNotFound
+}
+
+func (p *payee) PostTransaction(_ context.Context, t ledger.Transaction, _ ledger.Audit) (ledger.Transaction, ledger.Balance, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	refunded, captured := p.charges[t.Charge]
+	switch {
+	case p.down:
+		return t, ledger.Balance{}, fmt.Errorf("the test: %w", ledger.ErrUnavailable)
+	case p.refuses[t.Charge] != nil:
+		return t, ledger.Balance{}, p.refuses[t.Charge]
+	case !captured:
+		return t, ledger.Balance{}, ledger.ErrNotFound
+	case refunded:
+		return t, ledger.Balance{}, ledger.ErrSettled
+	}
+	p.charges[t.Charge] = true
+	p.posts = append(p.posts, t.ID)
+	return t, ledger.Balance{}, nil
+}
+
+// posted returns the ids of the refunds that were made, in their order.
+func (p *payee) posted() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Sorted(slices.Values(p.posts))
+}
+
+// questions counts those that it was asked.
+func (p *payee) questions() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.asked
+}
+
+func (p *payee) set(down bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.down = down
+}
+
+func debtOf(n int) gate.Debt {
+	return gate.Debt{Charge: fmt.Sprintf("chg_%d", n), Refund: fmt.Sprintf("txn_%d", n), At: clock.Now()}
+}
+
+// Promise 2, across an outage of the store: a refund that is owed is made when
+// the store answers, also when the process that owed it died before, and once.
+func TestDebtsOutliveTheProcess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir, log := filepath.Join(t.TempDir(), "refunds"), slog.New(slog.DiscardHandler)
+		store := &payee{down: true, charges: map[string]bool{"chg_1": false, "chg_2": false, "chg_3": true}, held: map[string]bool{"chg_4": true}}
+		first := newDebts(dir, "", store, log)
+		for n := range 4 {
+			first.Owe(debtOf(n + 1))
+		}
+		synctest.Wait()
+		if first.Owed() != 4 || len(store.posted()) > 0 {
+			t.Fatalf("%d are owed, posted %v", first.Owed(), store.posted())
+		}
+		first.close() // as good as killed: nothing is written here
+		info, err := os.Stat(filepath.Join(dir, "chg_1.json"))
+		if err != nil || info.Mode().Perm() != 0o600 {
+			t.Fatalf("the debt's file: %v, %v", info, err)
+		}
+		second := newDebts(dir, "", store, log)
+		defer second.close()
+		time.Sleep(10 * time.Minute)
+		store.set(false)
+		time.Sleep(2 * lastPayment)
+		if second.Owed() != 0 || !slices.Equal(store.posted(), []string{"txn_1", "txn_2"}) {
+			t.Errorf("%d are owed, posted %v", second.Owed(), store.posted())
+		}
+		if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+			t.Errorf("left %v, %v", left, err)
+		}
+	})
+}
+
+// A store that is down is asked for one of many debts, and seldom: an outage is
+// not made worse by what it has caused.
+func TestDebtsSpareADownStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &payee{down: true}
+		d := newDebts(filepath.Join(t.TempDir(), "refunds"), "", store, slog.New(slog.DiscardHandler))
+		defer d.close()
+		for n := range 1000 {
+			d.Owe(debtOf(n))
+		}
+		time.Sleep(time.Hour)
+		if n := store.questions(); n > 100 {
+			t.Errorf("it was asked %d times in an hour", n)
+		}
+	})
+}
+
+// A charge that the store does not know may still come to be: its debt is kept
+// until that is over, and dropped then.
+func TestDebtOfNoChargeEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &payee{charges: map[string]bool{}}
+		d := newDebts(filepath.Join(t.TempDir(), "refunds"), "", store, slog.New(slog.DiscardHandler))
+		defer d.close()
+		d.Owe(debtOf(1))
+		d.Owe(debtOf(2))
+		time.Sleep(notCharged / 2)
+		store.mu.Lock()
+		store.charges["chg_1"] = false // committed late
+		store.mu.Unlock()
+		time.Sleep(2 * lastPayment)
+		if d.Owed() != 1 || len(store.posted()) != 1 {
+			t.Errorf("%d are owed, posted %v", d.Owed(), store.posted())
+		}
+		time.Sleep(notCharged)
+		if d.Owed() != 0 {
+			t.Errorf("%d are owed", d.Owed())
+		}
+	})
+}
+
+// A debt that the disk does not take is kept in memory and paid all the same.
+func TestDebtWithoutADisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		file := filepath.Join(t.TempDir(), "refunds")
+		if err := os.WriteFile(file, nil, 0o600); err != nil { // no directory can be made there
+			t.Fatal(err)
+		}
+		store := &payee{down: true, charges: map[string]bool{"chg_1": false}}
+		d := newDebts(file, "", store, slog.New(slog.DiscardHandler))
+		defer d.close()
+		d.Owe(debtOf(1))
+		store.set(false)
+		time.Sleep(2 * lastPayment)
+		if d.Owed() != 0 || len(store.posted()) != 1 {
+			t.Errorf("%d are owed, posted %v", d.Owed(), store.posted())
+		}
+	})
+}
+
+// A refund that is owed and that the store will not make is not forgotten for
+// its age: of a charge that was archived meanwhile, and of one that a platform
+// says is captured and lets only its operator refund by now. Neither holds
+// others up, and once an operator has refunded it, it is settled.
+func TestDebtsThatAreRefusedStay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &payee{
+			charges: map[string]bool{"chg_2": false, "chg_3": false},
+			refuses: map[string]error{
+				"chg_1": &ledger.ArchivedError{ID: "chg_1", Cause: ledger.ErrNotFound},
+				"chg_2": ledger.ErrNotFound,
+			},
+		}
+		d := newDebts(filepath.Join(t.TempDir(), "refunds"), "", store, slog.New(slog.DiscardHandler))
+		defer d.close()
+		for n := range 3 {
+			d.Owe(debtOf(n + 1))
+		}
+		time.Sleep(2 * notCharged)
+		if d.Owed() != 2 || !slices.Equal(store.posted(), []string{"txn_3"}) {
+			t.Errorf("%d are owed, posted %v", d.Owed(), store.posted())
+		}
+		store.mu.Lock()
+		store.refuses["chg_2"] = ledger.ErrSettled
+		store.mu.Unlock()
+		time.Sleep(2 * lastPayment)
+		if d.Owed() != 1 {
+			t.Errorf("%d are owed after one was refunded by hand", d.Owed())
+		}
+	})
+}
+
+// Gateways with different keys of one platform may share the directory, and a
+// platform tells each key only of its own charges: what one owes is not forgotten
+// because another asked, and found nothing.
+func TestDebtsOfAnotherKeyStay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir, log := filepath.Join(t.TempDir(), "refunds"), slog.New(slog.DiscardHandler)
+		platform := &payee{down: true, charges: map[string]bool{"chg_1": false}}
+		first := newDebts(dir, "key a", platform, log)
+		first.Owe(debtOf(1))
+		first.close()
+		other := newDebts(dir, "key b", &payee{}, log)
+		time.Sleep(3 * notCharged)
+		if other.Owed() != 1 {
+			t.Errorf("%d are owed", other.Owed())
+		}
+		other.close()
+		platform.set(false)
+		first = newDebts(dir, "key a", platform, log)
+		defer first.close()
+		time.Sleep(2 * lastPayment)
+		if first.Owed() != 0 || !slices.Equal(platform.posted(), []string{"txn_1"}) {
+			t.Errorf("%d are owed, posted %v", first.Owed(), platform.posted())
+		}
+	})
+}

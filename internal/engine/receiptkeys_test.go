@@ -1,0 +1,210 @@
+package engine
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/fareboxhq/farebox/internal/ledger"
+)
+
+// reopen opens a runtime in the directory, takes what is wanted, and closes it.
+func reopen(t *testing.T, dir string) (receipt string, served ledger.ReceiptKeys) {
+	t.Helper()
+	r, _ := open(t, dir)
+	receipt, err := r.signer.Sign(ledger.Receipt{Charge: "chg_1"})
+	if err != nil {
+		t.Error(err)
+	}
+	if served, err = r.Service().ReceiptKeys(); err != nil {
+		t.Error(err)
+	}
+	if err := r.Destruct(); err != nil {
+		t.Error(err)
+	}
+	return receipt, served
+}
+
+// The public keys stand beside the store, for everybody to read, and the file
+// is not written again while nothing is new.
+func TestPublicKeysAreWritten(t *testing.T) {
+	dir := t.TempDir()
+	file := ReceiptKeysFile(filepath.Join(dir, "f.db.receipt-key"))
+	if want := filepath.Join(dir, "f.db.receipt-keys.json"); file != want {
+		t.Fatalf("the file is %s, want %s", file, want)
+	}
+	receipt, served := reopen(t, dir)
+	keys, ignored, err := ReadReceiptKeys(file)
+	if err != nil || ignored != 0 || len(keys) != 1 || len(served) != 1 || !served[0].Equal(keys[0]) {
+		t.Fatalf("%v in the file, %d ignored, %v; %v served", keys, ignored, err, served)
+	}
+	if _, _, err := keys.Verify(receipt); err != nil {
+		t.Error(err)
+	}
+	before, err := os.Stat(file)
+	if err != nil || before.Mode().Perm() != 0o644 {
+		t.Fatalf("mode %v, %v", before.Mode(), err)
+	}
+	reopen(t, dir)
+	if after, err := os.Stat(file); err != nil || !os.SameFile(before, after) || !after.ModTime().Equal(before.ModTime()) {
+		t.Errorf("the file was written again: %v", err)
+	}
+	if left, err := filepath.Glob(filepath.Join(dir, ".receipt-key-*")); err != nil || len(left) > 0 {
+		t.Errorf("left over: %v, %v", left, err)
+	}
+}
+
+// The receipts of every key that ever signed stay verifiable, whatever becomes
+// of the private keys.
+func TestReplacedKeysStay(t *testing.T) {
+	dir := t.TempDir()
+	private := filepath.Join(dir, "f.db.receipt-key")
+	var receipts []string
+	for range 3 {
+		receipt, _ := reopen(t, dir)
+		receipts = append(receipts, receipt)
+		if err := os.Remove(private); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, served := reopen(t, dir)
+	kept, _, err := ReadReceiptKeys(ReceiptKeysFile(private))
+	if err != nil || len(kept) != 4 || len(served) != 4 {
+		t.Fatalf("%d keys are kept, %d served, %v", len(kept), len(served), err)
+	}
+	for i, receipt := range receipts {
+		if _, id, err := kept.Verify(receipt); err != nil || id != ledger.KeyID(kept[i]) {
+			t.Errorf("receipt of key %d: %q, %v", i+1, id, err)
+		}
+	}
+}
+
+// A store from before there were public keys, and one that lost them, gets the
+// current key.
+func TestMissingPublicKeysAreMade(t *testing.T) {
+	dir := t.TempDir()
+	receipt, _ := reopen(t, dir)
+	if err := os.Remove(filepath.Join(dir, "f.db.receipt-keys.json")); err != nil {
+		t.Fatal(err)
+	}
+	if _, served := reopen(t, dir); len(served) != 1 {
+		t.Errorf("%d keys are served", len(served))
+	} else if _, _, err := served.Verify(receipt); err != nil {
+		t.Error(err)
+	}
+}
+
+// A damaged file is an error that names it. It is left as it is: it may be the
+// only record of a key.
+func TestDamagedPublicKeysStopTheStart(t *testing.T) {
+	dir := t.TempDir()
+	reopen(t, dir)
+	file := filepath.Join(dir, "f.db.receipt-keys.json")
+	good, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, damaged := range map[string]string{
+		"empty":         "",
+		"half":          string(good[:len(good)/2]),
+		"a list":        "[]",
+		"twice":         string(good) + string(good),
+		"a private key": `{"keys":[{"kty":"OKP","crv":"Ed25519","d":"AA"}]}`,
+		"other keys":    `{"keys":[{"kty":"EC"}]}`,
+	} {
+		if err := os.WriteFile(file, []byte(damaged), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		signer, err := LoadSigner(filepath.Join(dir, "f.db.receipt-key"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if keys, err := publish(file, signer.Public()); err == nil || !strings.Contains(err.Error(), file) || keys != nil {
+			t.Errorf("%s: %v, %v", name, keys, err)
+		}
+		if left, err := os.ReadFile(file); err != nil || string(left) != damaged {
+			t.Errorf("%s: the file is now %q, %v", name, left, err)
+		}
+	}
+	if err := os.WriteFile(file, good, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, served := reopen(t, dir); len(served) != 1 {
+		t.Errorf("after the file was restored, %d keys are served", len(served))
+	}
+}
+
+// Reading is bounded, however long the file is, and says what is not there.
+func TestReadReceiptKeysIsBounded(t *testing.T) {
+	dir := t.TempDir()
+	long := filepath.Join(dir, "long")
+	set, err := json.Marshal(ledger.ReceiptKeys{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(long, append(set, bytes.Repeat([]byte(" "), ledger.MaxReceiptKeys)...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := ReadReceiptKeys(long); err == nil || !strings.Contains(err.Error(), "longer than") {
+		t.Errorf("got %v", err)
+	}
+	if _, _, err := ReadReceiptKeys(filepath.Join(dir, "none")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A file that cannot be put in its place leaves nothing behind.
+func TestWriteFileCleansUp(t *testing.T) {
+	dir := t.TempDir()
+	taken := filepath.Join(dir, "taken")
+	if err := os.Mkdir(taken, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := writeFile(taken, []byte("x"), 0o600); err == nil {
+		t.Error("a file took the place of a directory")
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 1 {
+		t.Errorf("left over: %v, %v", entries, err)
+	}
+}
+
+// TestPrivateKeyIsMadeOnce: processes that share a file of a key, and start at
+// once where there is none, all have the key that is in it afterwards.
+func TestPrivateKeyIsMadeOnce(t *testing.T) {
+	for range 20 {
+		file := filepath.Join(t.TempDir(), "receipt-key")
+		signers := make([]*ledger.Signer, 8)
+		var starting sync.WaitGroup
+		for i := range signers {
+			starting.Go(func() {
+				var err error
+				if signers[i], err = LoadSigner(file); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		starting.Wait()
+		if t.Failed() {
+			return
+		}
+		kept, err := LoadSigner(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range signers {
+			if !s.Public().Equal(kept.Public()) {
+				t.Fatal("a process has a key that is not in the file")
+			}
+		}
+		left, err := os.ReadDir(filepath.Dir(file))
+		if err != nil || len(left) != 1 {
+			t.Fatalf("%d files are there, %v", len(left), err)
+		}
+	}
+}

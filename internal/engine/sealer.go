@@ -1,0 +1,79 @@
+package engine
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/fareboxhq/farebox/internal/clock"
+	"github.com/fareboxhq/farebox/internal/gate"
+)
+
+// loadSealer returns the sealer whose keys are in the file: one a line, in hex
+// digits. The first one seals. Each of the others opens what it has sealed until
+// the time after it, as in "<hex> until 2026-07-28T12:00:00Z", so that a change
+// of the key breaks no session. A file that is not there is made.
+func loadSealer(file string, now time.Time) (*gate.Sealer, error) {
+	text, err := readPrivate(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		var key [gate.SealKeySize]byte
+		_, _ = rand.Read(key[:]) // never fails: crypto/rand ends the program instead
+		if text, err = makePrivate(file, []byte(hex.EncodeToString(key[:])+"\n")); err != nil {
+			return nil, fmt.Errorf("writing the sealing key: %w", err)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the sealing key: %w", err)
+	}
+	keys, err := parseSealKeys(string(text), now)
+	if err != nil {
+		return nil, fmt.Errorf("sealing key %s: %w", file, err)
+	}
+	return gate.NewSealer(clock.Now, keys...), nil
+}
+
+// readPrivate reads a file with a key of the installation, and refuses one that
+// others may read.
+func readPrivate(file string) ([]byte, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	info, err := os.Stat(file)
+	if err == nil && info.Mode().Perm()&0o077 != 0 {
+		err = fmt.Errorf("%s may be read by others: chmod 600 it", file)
+	}
+	return text, err
+}
+
+// parseSealKeys reads the keys that are good now, the one that seals first.
+func parseSealKeys(text string, now time.Time) (keys []gate.SealKey, err error) {
+	for i, line := range strings.Split(strings.TrimSpace(text), "\n") {
+		digits, until, old := strings.Cut(strings.TrimSpace(line), " until ")
+		raw, err := hex.DecodeString(digits)
+		if err != nil || len(raw) != gate.SealKeySize {
+			return nil, fmt.Errorf("line %d is no key: want %d hex digits; restore the file, or move it away to have a new one made", i+1, 2*gate.SealKeySize)
+		}
+		if old != (i > 0) {
+			return nil, fmt.Errorf("line %d: the first key seals and has no end, and each other one ends, as in: <key> until 2026-07-28T12:00:00Z", i+1)
+		}
+		key := gate.SealKey{Key: [gate.SealKeySize]byte(raw)}
+		if old {
+			end, err := time.Parse(time.RFC3339, until)
+			if err != nil {
+				return nil, fmt.Errorf("line %d: %q is no time as 2026-07-28T12:00:00Z", i+1, until)
+			}
+			if !now.Before(end) {
+				continue
+			}
+			key.Until = end
+		}
+		keys = append(keys, key)
+	}
+	return keys, nil
+}

@@ -1,0 +1,99 @@
+package engine
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// Uses of keys are noted in memory and written in batches: a write for every
+// call would cost as much as a charge, to tell what nobody reads to the second.
+const (
+	usageEvery = time.Minute
+	// maxUsed bounds how many keys a batch holds. Further ones are noted later.
+	maxUsed = 1 << 16
+	// perWrite is how many are written in one transaction: captures wait for it.
+	perWrite = 256
+)
+
+// usage notes when keys were used, by their ids.
+type usage struct {
+	write  func(context.Context, map[string]time.Time) error
+	logger *slog.Logger
+	stop   chan struct{}
+	ended  chan struct{}
+
+	mu   sync.RWMutex
+	seen map[string]time.Time // in this batch: the first use
+}
+
+func newUsage(write func(context.Context, map[string]time.Time) error, logger *slog.Logger) *usage {
+	u := &usage{
+		write: write, logger: logger, seen: make(map[string]time.Time),
+		stop: make(chan struct{}), ended: make(chan struct{}),
+	}
+	go u.run()
+	return u
+}
+
+// note notes a use. For all but the first use in a batch it is a read of a map.
+func (u *usage) note(id string, at time.Time) {
+	u.mu.RLock()
+	_, known := u.seen[id]
+	full := len(u.seen) >= maxUsed
+	u.mu.RUnlock()
+	if known || full {
+		return
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.seen[id] = at
+}
+
+func (u *usage) run() {
+	defer close(u.ended)
+	tick := time.NewTicker(usageEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			u.flush()
+		case <-u.stop:
+			u.flush()
+			return
+		}
+	}
+}
+
+// flush writes the batch. What cannot be written is given up: the keys will be
+// used again.
+func (u *usage) flush() {
+	u.mu.Lock()
+	batch := u.seen
+	u.seen = make(map[string]time.Time, len(batch))
+	u.mu.Unlock()
+	part := make(map[string]time.Time, min(len(batch), perWrite))
+	for id, at := range batch {
+		if part[id] = at; len(part) == perWrite {
+			u.writePart(part)
+		}
+	}
+	u.writePart(part)
+}
+
+func (u *usage) writePart(part map[string]time.Time) {
+	if len(part) == 0 {
+		return
+	}
+	if err := u.write(context.Background(), part); err != nil {
+		u.logger.Warn("the last uses of keys could not be noted", "keys", len(part), "error", err)
+	}
+	clear(part)
+}
+
+// close writes what is left and ends.
+func (u *usage) close() {
+	close(u.stop)
+	<-u.ended
+}

@@ -1,0 +1,217 @@
+package intercept
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/fareboxhq/farebox/internal/gate"
+	"github.com/fareboxhq/farebox/internal/mcp"
+)
+
+// rule is a charge_on, as a tap sees it.
+type rule struct {
+	name      string
+	charges   map[mcp.Outcome]bool
+	abandoned bool
+	started   bool
+}
+
+var (
+	onResult = map[mcp.Outcome]bool{mcp.OutcomeResult: true}
+	onError  = map[mcp.Outcome]bool{mcp.OutcomeToolError: true}
+	onBoth   = map[mcp.Outcome]bool{mcp.OutcomeResult: true, mcp.OutcomeToolError: true}
+
+	rules = []rule{
+		{"success", onResult, false, false},
+		{"tool_error", onError, false, false},
+		{"success tool_error", onBoth, false, false},
+		{"success abandoned", onResult, true, false},
+		{"tool_error abandoned", onError, true, false},
+		{"success tool_error abandoned", onBoth, true, false},
+		{"started", map[mcp.Outcome]bool{}, false, true},
+	}
+)
+
+// ruled is a rig whose call is charged by that rule.
+func ruled(t *testing.T, rule rule, change func(*Options)) *rig {
+	t.Helper()
+	r := newRig(t, change)
+	r.books.charges, r.books.abandoned, r.books.started = rule.charges, rule.abandoned, rule.started
+	r.books.captured = rule.started // before it was forwarded
+	return r
+}
+
+// frame gives a message the form of JSON or of an event stream.
+func frame(kind, message string) string {
+	if kind == typeEvents {
+		return event(message)
+	}
+	return message
+}
+
+// For every rule, every outcome, both forms of an answer, and a client that
+// stays or leaves: what the rule names is charged and nothing else, the receipt
+// is in each charged result, and a client that has left is sent nothing.
+func TestChargeOn(t *testing.T) {
+	answers := []struct {
+		body    string
+		outcome mcp.Outcome // unknown: it is withheld
+		result  bool        // has a place for a receipt
+	}{
+		{result, mcp.OutcomeResult, true},
+		{toolError, mcp.OutcomeToolError, true},
+		{asking, mcp.OutcomeInputRequired, true},
+		{rpcError, mcp.OutcomeError, false},
+		{foreign, mcp.OutcomeUnknown, false},
+		{`{"jsonrpc":"2.0","id":7,"result":{"task":{"taskId":"1"}}}`, mcp.OutcomeUnknown, false},
+		{`{"jsonrpc":"2.0","id":7,"resu`, mcp.OutcomeUnknown, false},
+	}
+	for _, rule := range rules {
+		for _, answer := range answers {
+			for _, kind := range []string{typeJSON, typeEvents} {
+				for _, client := range []string{"stays", "left", "leaves during the capture"} {
+					for _, detached := range []bool{true, false} {
+						name := fmt.Sprintf("%s, %s in %s, client %s, detached %v", rule.name, answer.body, kind, client, detached)
+						r := ruled(t, rule, func(o *Options) { o.Detached = detached })
+						switch client {
+						case "left":
+							r.leave()
+						case "leaves during the capture":
+							r.books.during = r.leave
+						}
+						r.upstream(200, map[string]string{"Content-Type": kind}, frame(kind, answer.body))
+
+						gone := r.gone()
+						worth := rule.charges[answer.outcome] && (!gone || rule.abandoned)
+						if want := rule.started || worth; r.books.captured != want {
+							t.Errorf("%s: charged is %v, want %v", name, r.books.captured, want)
+						}
+						receipt := strings.Contains(r.out(), "dev.farebox/receipt")
+						if want := r.books.captured && answer.result && !gone; receipt != want {
+							t.Errorf("%s: receipt is %v, want %v, in %q", name, receipt, want, r.out())
+						}
+						if gone && (r.out() != "" || !r.Unanswered()) || !gone && r.Unanswered() {
+							t.Errorf("%s: sent %q, unanswered is %v", name, r.out(), r.Unanswered())
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
+// A long answer is captured ahead if it may turn out to be charged, refunded if
+// it does not, and settled by its real end when its client had left before it
+// could be streamed.
+func TestChargeOnLongAnswers(t *testing.T) {
+	ends := []struct {
+		tail    string
+		outcome mcp.Outcome
+	}{
+		{`},"id":7}`, mcp.OutcomeResult},
+		{`,"isError":true},"id":7}`, mcp.OutcomeToolError},
+		{`},"id":8}`, mcp.OutcomeUnknown},
+		{``, mcp.OutcomeUnknown}, // broken off
+	}
+	for _, rule := range rules {
+		for _, end := range ends {
+			for _, kind := range []string{typeJSON, typeEvents} {
+				for _, client := range []string{"stays", "left", "leaves during the capture"} {
+					for _, detached := range []bool{true, false} {
+						name := fmt.Sprintf("%s, end %q in %s, client %s, detached %v", rule.name, end.tail, kind, client, detached)
+						r := ruled(t, rule, func(o *Options) { o.Hold, o.Detached = 1000, detached })
+						switch client {
+						case "left":
+							r.leave()
+						case "leaves during the capture":
+							r.books.during = r.leave
+						}
+						text := frame(kind, `{"jsonrpc":"2.0","result":{"content":["`+long(3000)+`"]`+end.tail)
+						var failure *gate.Refusal
+						if end.tail == "" {
+							text, failure = strings.TrimRight(text, "\n"), upstreamFailed("broke")
+						}
+						r.Header().Set("Content-Type", kind)
+						for _, piece := range []string{text[:900], text[900:2000], text[2000:]} {
+							if _, err := io.WriteString(r.Tap, piece); err != nil {
+								t.Errorf("%s: %v", name, err)
+							}
+						}
+						r.end(failure)
+
+						gone := r.gone()
+						worth := rule.charges[end.outcome] && (!gone || rule.abandoned && detached)
+						if want := rule.started || worth; r.books.captured != want {
+							t.Errorf("%s: charged is %v, want %v", name, r.books.captured, want)
+						}
+						if gone && (r.out() != "" || !r.Unanswered()) || !gone && (r.Unanswered() || !strings.HasPrefix(r.out(), text[:2000])) {
+							t.Errorf("%s: sent %d bytes, unanswered is %v", name, len(r.out()), r.Unanswered())
+						}
+						if !gone && !rule.started && r.books.before != "" {
+							t.Errorf("%s: %d bytes were out before the capture", name, len(r.books.before))
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
+// An upstream's own error, and a stream that ends without an answer, are
+// charged to calls alone that were charged when they started.
+func TestChargeOnWithoutAnswer(t *testing.T) {
+	for _, rule := range rules {
+		for name, play := range map[string]func(*rig){
+			"500":              func(r *rig) { r.upstream(500, nil, "") },
+			"500 as JSON":      func(r *rig) { r.upstream(500, asJSON, rpcError) },
+			"202":              func(r *rig) { r.upstream(202, nil) },
+			"stream ends":      func(r *rig) { r.upstream(200, asEvents, event(progress)) },
+			"stream breaks":    func(r *rig) { r.WriteHeader(200); r.end(upstreamFailed("broke")) },
+			"nothing":          func(r *rig) { r.end(nil) },
+			"timeout":          func(r *rig) { r.end(&gate.Refusal{Code: gate.UpstreamTimeout}) },
+			"left, then ended": func(r *rig) { r.leave(); r.end(upstreamFailed("cancelled")) },
+		} {
+			r := ruled(t, rule, nil)
+			play(r)
+			if r.books.captured != rule.started || r.books.released == 0 {
+				t.Errorf("%s, %s: charged is %v, released %d times", rule.name, name, r.books.captured, r.books.released)
+			}
+			if r.Unanswered() != r.gone() {
+				t.Errorf("%s, %s: unanswered is %v", rule.name, name, r.Unanswered())
+			}
+		}
+	}
+}
+
+// An answer that comes when earlier events can no longer be flushed is settled
+// as abandoned.
+func TestAbandonedAnswerAfterAFailedFlush(t *testing.T) {
+	for _, rule := range rules {
+		r := ruled(t, rule, nil)
+		r.Header().Set("Content-Type", typeEvents)
+		r.WriteHeader(200)
+		r.wire.fail = context.Canceled
+		_, _ = io.WriteString(r.Tap, event(result))
+		r.end(upstreamFailed("gave up"))
+		if want := rule.started || rule.abandoned && rule.charges[mcp.OutcomeResult]; r.books.captured != want {
+			t.Errorf("%s: charged is %v, want %v", rule.name, r.books.captured, want)
+		}
+	}
+}
+
+// A long notification that nobody is there for is not the answer: the call is
+// settled by what follows it.
+func TestLongNotificationToNobody(t *testing.T) {
+	note := event(`{"jsonrpc":"2.0","method":"notifications/message","params":{"data":"` + long(2000) + `"}}`)
+	for body, charged := range map[string]bool{result: true, toolError: false, foreign: false} {
+		r := ruled(t, rule{"success abandoned", onResult, true, false}, func(o *Options) { o.Hold, o.Detached = 1000, true })
+		r.leave()
+		r.upstream(200, asEvents, note, note, event(body))
+		if r.books.captured != charged || r.out() != "" {
+			t.Errorf("%s: charged is %v, sent %q", body, r.books.captured, r.out())
+		}
+	}
+}

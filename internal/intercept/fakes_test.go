@@ -1,0 +1,242 @@
+package intercept
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/fareboxhq/farebox/internal/gate"
+	"github.com/fareboxhq/farebox/internal/mcp"
+)
+
+// wire is the client's end: it records what has left the gateway, and when it
+// was flushed.
+type wire struct {
+	*httptest.ResponseRecorder
+	flushed int   // bytes of the body that were flushed
+	fail    error // of the next writes
+	bounded bool  // a deadline was set
+	armed   bool  // a deadline is set now
+}
+
+func newWire() *wire { return &wire{ResponseRecorder: httptest.NewRecorder()} }
+
+func (w *wire) Write(p []byte) (int, error) {
+	if w.fail != nil {
+		return 0, w.fail
+	}
+	return w.ResponseRecorder.Write(p)
+}
+
+// WriteHeader keeps the final head; a recorder would take any for it.
+func (w *wire) WriteHeader(status int) {
+	if status >= 200 {
+		w.ResponseRecorder.WriteHeader(status)
+	}
+}
+
+func (w *wire) FlushError() error {
+	w.flushed = w.Body.Len()
+	return w.fail
+}
+
+func (w *wire) SetWriteDeadline(at time.Time) error {
+	w.armed = !at.IsZero()
+	w.bounded = w.bounded || w.armed
+	return nil
+}
+
+func (w *wire) Unwrap() http.ResponseWriter { return nil }
+
+// books is a Call that records what became of it, and what had left the
+// gateway when it was settled.
+type books struct {
+	wire      *wire
+	outcomes  []mcp.Outcome
+	captured  bool
+	released  int
+	suspended int
+	before    string        // the body on the wire at the capture
+	flushed   int           // how much of it was flushed then
+	refusal   *gate.Refusal // of the capture
+	during    func()        // runs within the capture
+
+	charges   map[mcp.Outcome]bool // OutcomeResult alone, if nil
+	abandoned bool                 // settle when the client is gone, too
+	reads     bool                 // the answer is looked into
+	keeps     bool                 // the answer is kept for a client that comes back
+	kept      []string             // the answers that it was given
+	given     [][]byte             // the same, not copied
+	started   bool                 // charged before; nothing takes it back
+}
+
+func (b *books) Charges(o mcp.Outcome) bool {
+	return b.started || b.charges == nil && o == mcp.OutcomeResult || b.charges[o]
+}
+
+func (b *books) ChargesAbandoned() bool { return b.abandoned || b.started }
+
+func (b *books) Settle(_ context.Context, o mcp.Outcome, answer []byte) ([]mcp.Field, *gate.Refusal) {
+	b.outcomes = append(b.outcomes, o)
+	b.kept, b.given = append(b.kept, string(answer)), append(b.given, answer)
+	if !b.Charges(o) {
+		b.Release(context.Background())
+		return nil, nil
+	}
+	if b.captured && !b.started {
+		return nil, nil
+	}
+	b.before, b.flushed = b.wire.Body.String(), b.wire.flushed
+	if b.during != nil {
+		b.during()
+	}
+	if b.refusal != nil {
+		return nil, b.refusal
+	}
+	b.captured = true
+	if o == mcp.OutcomeError {
+		return nil, nil
+	}
+	return []mcp.Field{{Name: "dev.farebox/receipt", Value: []byte(`"R"`)}}, nil
+}
+
+func (b *books) Keeps() bool { return b.keeps }
+func (b *books) Reads() bool { return b.reads }
+
+func (b *books) Release(context.Context) {
+	b.captured = b.started
+	b.released++
+}
+
+func (b *books) Suspend() { b.suspended++ }
+
+// plain refuses in a form that tests can tell from all others.
+type plain struct{}
+
+func (plain) Refuse(w http.ResponseWriter, r *gate.Refusal) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(http.StatusBadGateway)
+	fmt.Fprintf(w, "refused %s", r.Code)
+}
+
+func (plain) Event(r *gate.Refusal) []byte { return fmt.Appendf(nil, "data: refused %s\n\n", r.Code) }
+
+// rig is a tap with all around it.
+type rig struct {
+	*Tap
+	t      *testing.T
+	wire   *wire
+	books  *books
+	budget *bytesBudget
+	leave  context.CancelFunc // the client leaves
+	cut    int                // how often the upstream was cancelled
+}
+
+func newRig(t *testing.T, change func(*Options)) *rig {
+	t.Helper()
+	client, leave := context.WithCancel(context.Background())
+	t.Cleanup(leave)
+	r := &rig{t: t, wire: newWire(), budget: NewBudget(1 << 20), leave: leave}
+	r.books = &books{wire: r.wire}
+	message, err := mcp.Decode([]byte(`{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"t"}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := Options{
+		ID: message.ID, Call: r.books, Refuser: plain{}, Budget: r.budget, Client: client,
+		Cancel: func() { r.cut++ },
+	}
+	if change != nil {
+		change(&o)
+	}
+	r.Tap = New(r.wire, o)
+	return r
+}
+
+// upstream plays an upstream's whole response, in the pieces given.
+func (r *rig) upstream(status int, header map[string]string, pieces ...string) (complete bool) {
+	r.t.Helper()
+	for name, value := range header {
+		r.Header().Set(name, value)
+	}
+	r.WriteHeader(status)
+	for _, piece := range pieces {
+		if n, err := r.Write([]byte(piece)); err != nil || n != len(piece) {
+			break // a proxy gives up
+		}
+		r.Flush()
+		if r.wire.armed { // in HTTP/2 it would reset a stream that is only quiet
+			r.t.Error("a deadline is set while nothing is written")
+		}
+	}
+	return r.end(nil)
+}
+
+// end ends the response, and holds that nothing stays held.
+func (r *rig) end(failure *gate.Refusal) (complete bool) {
+	r.t.Helper()
+	complete = r.Finish(failure)
+	if n := r.budget.Used(); n != 0 {
+		r.t.Errorf("%d bytes are still held after the end", n)
+	}
+	return complete
+}
+
+func (r *rig) out() string { return r.wire.Body.String() }
+
+// free holds that the call cost nothing.
+func (r *rig) free() {
+	r.t.Helper()
+	if r.books.captured {
+		r.t.Error("the call was charged")
+	}
+	if r.books.released == 0 {
+		r.t.Error("the call was never released")
+	}
+}
+
+var (
+	asJSON   = map[string]string{"Content-Type": "application/json"}
+	asEvents = map[string]string{"Content-Type": "text/event-stream"}
+)
+
+const (
+	result    = `{"jsonrpc":"2.0","id":7,"result":{"content":[]}}`
+	stamped   = `{"jsonrpc":"2.0","id":7,"result":{"_meta":{"dev.farebox/receipt":"R"},"content":[]}}`
+	toolError = `{"jsonrpc":"2.0","id":7,"result":{"content":[],"isError":true}}`
+	rpcError  = `{"jsonrpc":"2.0","id":7,"error":{"code":-32602,"message":"no"}}`
+	asking    = `{"jsonrpc":"2.0","id":7,"result":{"resultType":"input_required","requestState":"s"}}`
+	progress  = `{"jsonrpc":"2.0","method":"notifications/progress","params":{"progress":1}}`
+	foreign   = `{"jsonrpc":"2.0","id":8,"result":{"content":[]}}`
+)
+
+func event(data string) string { return "event: message\ndata: " + data + "\n\n" }
+
+func long(n int) string { return string(bytes.Repeat([]byte("x"), n)) }
+
+// bytesBudget is a Budget of so many bytes.
+type bytesBudget struct {
+	limit int64
+	used  atomic.Int64
+}
+
+// NewBudget returns a budget of so many bytes.
+func NewBudget(limit int64) *bytesBudget { return &bytesBudget{limit: limit} }
+
+func (b *bytesBudget) Take(n int64) error {
+	if b.used.Add(n) <= b.limit {
+		return nil
+	}
+	b.used.Add(-n)
+	return errors.New("too many bytes are held back")
+}
+
+func (b *bytesBudget) Give(n int64) { b.used.Add(-n) }
+
+func (b *bytesBudget) Used() int64 { return b.used.Load() }

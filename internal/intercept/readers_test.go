@@ -1,0 +1,307 @@
+package intercept
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"io"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// A reader is how a client could read what it was sent. It reports whether it
+// takes the text for a result of the request with the id 7: one that is no tool's
+// error, and no task or request for input.
+type reader struct {
+	name  string
+	takes func(text []byte) bool
+}
+
+// readers differ in all that JSON leaves to a parser: which of two members
+// counts, whether case does, what comes before and after a text, and what is
+// taken for a number.
+func readers(t testing.TB) []reader {
+	all := []reader{{"encoding/json", goTakes}, {"jsontext", strictTakes}, {"bytes", bytesTake}}
+	if js := startNode(t); js != nil {
+		all = append(all, reader{"JSON.parse", js.takes})
+	}
+	return all
+}
+
+// goTakes reads as mcp-go does: the last of several members counts, in any case.
+func goTakes(text []byte) bool {
+	var m struct {
+		ID     any
+		Result *struct {
+			IsError    bool
+			ResultType *string
+			Task       json.RawMessage
+		}
+	}
+	if json.Unmarshal(text, &m) != nil || m.Result == nil || m.ID != float64(7) {
+		return false
+	}
+	return !m.Result.IsError && (m.Result.ResultType == nil || *m.Result.ResultType == "complete") && !bytes.HasPrefix(m.Result.Task, []byte("{"))
+}
+
+// strictTakes reads one text, of which the first of several members counts. What
+// follows it, it does not look at.
+func strictTakes(text []byte) bool {
+	d := jsontext.NewDecoder(bytes.NewReader(text), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+	top := firstMembers(d)
+	if id, has := top["id"]; !has || string(id) != "7" {
+		return false
+	}
+	result := firstMembers(jsontext.NewDecoder(bytes.NewReader(top["result"]), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)))
+	if result == nil || string(result["isError"]) == "true" || bytes.HasPrefix(result["task"], []byte("{")) {
+		return false
+	}
+	kind, has := result["resultType"]
+	return !has || string(kind) == `"complete"`
+}
+
+// firstMembers reads an object; nil says that it is none.
+func firstMembers(d *jsontext.Decoder) map[string]jsontext.Value {
+	if token, err := d.ReadToken(); err != nil || token.Kind() != '{' {
+		return nil
+	}
+	members := map[string]jsontext.Value{}
+	for {
+		key, err := d.ReadToken()
+		if err != nil || key.Kind() == '}' {
+			if err != nil {
+				return nil
+			}
+			return members
+		}
+		name := key.String()
+		value, err := d.ReadValue()
+		if err != nil {
+			return nil
+		}
+		if _, twice := members[name]; !twice {
+			members[name] = value.Clone()
+		}
+	}
+}
+
+// bytesTake reads as laxly as a parser by hand may: text may stand before the
+// object and after it, strings may have any bytes, commas may be too many, keys
+// are compared without their case and without what cannot be seen, every number
+// and every text that is seven is the id, and one result among several will do.
+func bytesTake(text []byte) bool {
+	at := bytes.IndexByte(text, '{')
+	if at < 0 || len(bytes.Trim(text[:at], " \t\r\n\ufeff")) > 0 {
+		return false
+	}
+	p := lax{text: text, at: at}
+	ours, taken := false, false
+	if !p.object(func(key string, from int) {
+		value := strings.Trim(string(p.text[from:p.at]), " \t\r\n")
+		switch key {
+		case "id":
+			ours = ours || seven(strings.Trim(value, `"`))
+		case "result":
+			taken = taken || laxResult(value)
+		}
+	}) {
+		return false
+	}
+	return ours && taken
+}
+
+func seven(text string) bool {
+	var f float64
+	return json.Unmarshal([]byte(text), &f) == nil && f == 7
+}
+
+// laxResult reports whether a value is a result unless all that is said of it
+// says otherwise.
+func laxResult(value string) bool {
+	if !strings.HasPrefix(value, "{") {
+		return false
+	}
+	p := lax{text: []byte(value)}
+	good, said := false, false
+	ok := p.object(func(key string, from int) {
+		v := strings.Trim(string(p.text[from:p.at]), " \t\r\n")
+		switch key {
+		case "iserror":
+			said, good = true, good || v != "true"
+		case "resulttype":
+			said, good = true, good || v == `"complete"`
+		case "task":
+			if strings.HasPrefix(v, "{") {
+				said = true
+			}
+		}
+	})
+	return ok && (good || !said)
+}
+
+// lax is a parser that knows strings, brackets, commas and colons.
+type lax struct {
+	text []byte
+	at   int
+}
+
+// object reads the object at hand and tells of each member; its value lies
+// between from and p.at. It reports whether the object has an end.
+func (p *lax) object(member func(key string, from int)) bool {
+	p.at++
+	for p.at < len(p.text) {
+		switch c := p.text[p.at]; {
+		case c == '}':
+			return true
+		case c != '"':
+			p.at++
+			continue
+		}
+		key := p.str()
+		for p.at < len(p.text) && strings.IndexByte(" \t\r\n", p.text[p.at]) >= 0 {
+			p.at++
+		}
+		if p.at == len(p.text) || p.text[p.at] != ':' {
+			continue
+		}
+		p.at++
+		from := p.at
+		p.value()
+		member(laxKey(key), from)
+	}
+	return false
+}
+
+// value reads to the comma or the bracket that ends a value.
+func (p *lax) value() {
+	for depth := 0; p.at < len(p.text); p.at++ {
+		switch p.text[p.at] {
+		case '"':
+			p.str()
+			p.at--
+		case '{', '[':
+			depth++
+		case ',':
+			if depth == 0 {
+				return
+			}
+		case '}', ']':
+			if depth == 0 {
+				return
+			}
+			depth--
+		}
+	}
+}
+
+// str reads a string and returns what is between its quotes.
+func (p *lax) str() string {
+	from := p.at + 1
+	for p.at++; p.at < len(p.text); p.at++ {
+		switch p.text[p.at] {
+		case '\\':
+			p.at++
+		case '"':
+			p.at++
+			return string(p.text[from : p.at-1])
+		}
+	}
+	p.at = len(p.text)
+	return ""
+}
+
+// laxKey is a key without its case, its escapes and what is no ASCII.
+func laxKey(key string) string {
+	var text string
+	if json.Unmarshal([]byte(`"`+key+`"`), &text) != nil {
+		text = key
+	}
+	text = strings.NewReplacer("\u017f", "s", "\u212a", "k", "\u0130", "i", "\u0131", "i").Replace(text)
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r <= ' ' || r == utf8.RuneError || r == '\u200b' || r == '\ufeff' || r == 0x7F || r == '\u2028':
+			return -1
+		case 'A' <= r && r <= 'Z':
+			return r + 'a' - 'A'
+		}
+		return r
+	}, text)
+}
+
+// node is a process that reads as the TypeScript SDK does, a line at a time.
+type node struct {
+	mu  sync.Mutex
+	in  io.Writer
+	out *bufio.Reader
+}
+
+// nodeProgram answers every line, a text in base64, by 1 if it is taken. A
+// member that is inherited is none.
+const nodeProgram = `
+const lines = require("readline").createInterface({ input: process.stdin });
+const taken = (text) => {
+	try {
+		const m = JSON.parse(text);
+		const own = (o, k) => (Object.hasOwn(o, k) ? o[k] : undefined);
+		if (m === null || typeof m !== "object" || Array.isArray(m)) return false;
+		const id = own(m, "id"), result = own(m, "result");
+		if (typeof id !== "string" && typeof id !== "number" || Number(id) !== 7) return false;
+		if (result === null || typeof result !== "object" || Array.isArray(result)) return false;
+		const type = own(result, "resultType"), task = own(result, "task");
+		return own(result, "isError") !== true && (type === undefined || type === "complete") && (task === null || typeof task !== "object" || Array.isArray(task));
+	} catch {
+		return false;
+	}
+};
+const decoder = new TextDecoder();
+lines.on("line", (line) => process.stdout.write(taken(decoder.decode(Buffer.from(line, "base64"))) ? "1\n" : "0\n"));
+`
+
+// startNode starts node for as long as the test runs; nil says that there is
+// none.
+func startNode(t testing.TB) *node {
+	path, err := exec.LookPath("node")
+	if err != nil {
+		t.Log("node is not there: nothing is read by JSON.parse")
+		return nil
+	}
+	cmd := exec.Command(path, "-e", nodeProgram)
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = in.Close()
+		_ = cmd.Wait()
+	})
+	n := &node{in: in, out: bufio.NewReader(out)}
+	if !n.takes([]byte("\ufeff"+result)) || n.takes([]byte(toolError)) {
+		t.Fatal("node does not read as it should")
+	}
+	return n
+}
+
+func (n *node) takes(text []byte) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if _, err := io.WriteString(n.in, base64Of(text)+"\n"); err != nil {
+		panic(err)
+	}
+	line, err := n.out.ReadString('\n')
+	if err != nil {
+		panic(err)
+	}
+	return line == "1\n"
+}
