@@ -15,8 +15,8 @@ import (
 // TestCaddyfiles: every Caddyfile of the tree, and every block of a document
 // that is marked as one, is valid, adapts to JSON without a warning, and is
 // formatted as "caddy fmt" does it. Validating one writes nothing. (A piece of
-// a Caddyfile in a document must not be marked as a whole one. Those
-// of config/scopes are parts, for the block of scopes.)
+// a Caddyfile is marked with the directive that it belongs to. The files of
+// config/scopes are parts, for the block of scopes.)
 func TestCaddyfiles(t *testing.T) {
 	t.Parallel()
 	files := caddyfiles(t)
@@ -47,7 +47,7 @@ func TestCaddyfiles(t *testing.T) {
 				cmd.Dir = work
 				cmd.Env = append(os.Environ(), "HOME="+home, "XDG_DATA_HOME="+home, "XDG_CONFIG_HOME="+home, "GORACE=atexit_sleep_ms=0",
 					// What documents and examples name. Validating opens no store.
-					"FAREBOX_GATEWAY_KEY=sk_live_none", "FAREBOX_DSN=postgres://farebox@localhost/farebox")
+					"FAREBOX_GATEWAY_KEY=sk_live_none", "UPSTREAM_TOKEN=secret", "FAREBOX_DSN=postgres://farebox@localhost/farebox")
 				var out, errs bytes.Buffer
 				cmd.Stdout, cmd.Stderr = &out, &errs
 				if err := cmd.Run(); err != nil {
@@ -107,6 +107,11 @@ func caddyfiles(t *testing.T) map[string][]byte {
 		for i, block := range blocks(string(text)) {
 			found[relative+" block "+strconv.Itoa(i+1)] = []byte(block)
 		}
+		for kind, frame := range frames {
+			for i, block := range blocksOf(string(text), kind) {
+				found[relative+" "+kind+" block "+strconv.Itoa(i+1)] = []byte(framed(frame, block))
+			}
+		}
 		return nil
 	})
 	if err != nil {
@@ -115,11 +120,44 @@ func caddyfiles(t *testing.T) map[string][]byte {
 	return found
 }
 
-// blocks returns what stands in a document's fenced blocks of Caddyfile.
-func blocks(document string) []string {
+// frames are whole Caddyfiles around the pieces that documents mark with the
+// name of the directive that they belong to. %s stands for the piece.
+var frames = map[string]string{
+	"farebox-global": "{\n\tfarebox {\n%s\t}\n}\n",
+	"farebox": "http://localhost:8080 {\n\tfarebox_metadata\n\thandle /mcp {\n\t\tfarebox {\n\t\t\tserver weather\n\t\t\tprovider acme\n%s\t\t}\n" +
+		"\t\treverse_proxy localhost:3001\n\t}\n}\n",
+	"farebox-platform": "http://localhost:8080 {\n\thandle /api/* {\n\t\tfarebox_platform {\n%s\t\t}\n\t}\n}\n",
+}
+
+// framed puts a piece into its frame, and leaves out of the frame an option
+// that the piece has itself.
+func framed(frame, piece string) string {
+	before, after, _ := strings.Cut(frame, "%s")
+	last := before[strings.LastIndexByte(strings.TrimSuffix(before, "\n"), '\n')+1:]
+	indent := last[:len(last)-len(strings.TrimLeft(last, "\t"))]
+	if strings.HasSuffix(last, "{\n") {
+		indent += "\t"
+	}
+	for _, option := range []string{"server weather", "provider acme"} {
+		if strings.HasPrefix(piece, option[:strings.IndexByte(option, ' ')+1]) {
+			before = strings.Replace(before, indent+option+"\n", "", 1)
+		}
+	}
+	var body strings.Builder
+	for line := range strings.Lines(piece) {
+		body.WriteString(indent + line)
+	}
+	return before + body.String() + after
+}
+
+// blocks returns the fenced blocks of a document that are whole Caddyfiles.
+func blocks(document string) []string { return blocksOf(document, "caddyfile") }
+
+// blocksOf returns the fenced blocks of a document that are marked as kind.
+func blocksOf(document, kind string) []string {
 	var found []string
 	for {
-		_, rest, ok := strings.Cut(document, "```caddyfile\n")
+		_, rest, ok := strings.Cut(document, "```"+kind+"\n")
 		if !ok {
 			return found
 		}
