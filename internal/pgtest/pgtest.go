@@ -29,6 +29,7 @@ type Cluster struct {
 	server   *pgserver.Server // nil until it was started
 	prepared bool
 	strategy string // of copying the template
+	durable  bool   // whether it syncs its files, as a server in production does
 	count    int
 }
 
@@ -48,7 +49,7 @@ func New(t testing.TB) *Cluster {
 	t.Helper()
 	// What is copied through the log has sequences that go back when the server
 	// is killed soon afterwards.
-	c := &Cluster{strategy: " STRATEGY file_copy"}
+	c := &Cluster{strategy: " STRATEGY file_copy", durable: true}
 	t.Cleanup(func() {
 		if err := c.Stop(); err != nil {
 			t.Error(err)
@@ -64,6 +65,9 @@ func (c *Cluster) Database(t testing.TB, prepare func(ctx context.Context, dsn s
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), startTime)
 	defer cancel()
+	if _, measured := t.(*testing.B); measured {
+		c.durable = true
+	}
 	dsn, err := c.database(ctx, prepare)
 	if err != nil {
 		t.Fatalf("a PostgreSQL database for the test: %v", err)
@@ -75,7 +79,11 @@ func (c *Cluster) database(ctx context.Context, prepare func(context.Context, st
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.server == nil {
-		if c.server, err = pgserver.Start(ctx); err != nil {
+		start := pgserver.StartVolatile
+		if c.durable {
+			start = pgserver.Start
+		}
+		if c.server, err = start(ctx); err != nil {
 			return "", err
 		}
 	}
