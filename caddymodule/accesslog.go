@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/fareboxhq/farebox/internal/clock"
+	"github.com/fareboxhq/farebox/internal/exchange"
 )
 
 // httpApp has the name under which Caddy's HTTP app logs.
@@ -39,7 +40,8 @@ type accessRecord struct {
 	w       caddyhttp.ResponseRecorder
 	began   time.Time
 	loggers []*zap.Logger
-	x       *exchange
+	x       *exchange.Exchange
+	fields  []zap.Field
 }
 
 // serveRedacted serves a request whose record must not be Caddy's.
@@ -47,10 +49,9 @@ func (h *Handler) serveRedacted(w http.ResponseWriter, r *http.Request, next cad
 	a := &accessRecord{h: h, request: r.Clone(r.Context()), w: caddyhttp.NewResponseRecorder(w, nil, nil), began: clock.Now(), loggers: h.loggersOf(r)}
 	h.conceal(a.request)
 	caddyhttp.SetVar(r.Context(), caddyhttp.LogSkipVar, true)
-	a.x = newExchange(h, a.w, r, next)
-	a.x.keepFields = true
+	a.x = exchange.New(&h.site, &host{h: h, record: a}, next, a.w, r)
 	defer a.write()
-	err := a.x.serveAny()
+	err := statusOf(a.x.Serve())
 	if err != nil { // Caddy would log it beside the request
 		status := http.StatusInternalServerError
 		var handled caddyhttp.HandlerError
@@ -66,8 +67,8 @@ func (h *Handler) serveRedacted(w http.ResponseWriter, r *http.Request, next cad
 // loggersOf returns the loggers to which Caddy would write the request's record:
 // those of its host, or those that the route names. None if it is not logged.
 func (h *Handler) loggersOf(r *http.Request) []*zap.Logger {
-	server, ok := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
-	if skip, _ := caddyhttp.GetVar(r.Context(), caddyhttp.LogSkipVar).(bool); !ok || server.Logs == nil || skip {
+	server := serverOf(r)
+	if skip, _ := caddyhttp.GetVar(r.Context(), caddyhttp.LogSkipVar).(bool); server == nil || server.Logs == nil || skip {
 		return nil
 	}
 	host := r.Host
@@ -114,6 +115,11 @@ func loggerNames(logs *caddyhttp.ServerLogConfig, host string) ([]string, bool) 
 	return []string{logs.DefaultLoggerName}, false
 }
 
+// keep adds a field, in place of an older one with its key.
+func (a *accessRecord) keep(f zap.Field) {
+	a.fields = append(slices.DeleteFunc(a.fields, func(old zap.Field) bool { return old.Key == f.Key }), f)
+}
+
 // write writes the record, as Caddy does.
 func (a *accessRecord) write() {
 	if len(a.loggers) == 0 {
@@ -124,16 +130,12 @@ func (a *accessRecord) write() {
 	if status >= 500 {
 		level = zap.ErrorLevel
 	}
-	user := ""
-	if a.x.key != nil {
-		user = a.x.key.Account
-	}
 	fields := append([]zap.Field{
 		zap.Object("request", caddyhttp.LoggableHTTPRequest{Request: a.request}),
-		zap.Int("bytes_read", len(a.x.body)), zap.String("user_id", user), zap.Duration("duration", clock.Since(a.began)),
+		zap.Int("bytes_read", a.x.BodyLen()), zap.String("user_id", a.x.Account()), zap.Duration("duration", clock.Since(a.began)),
 		zap.Int("size", a.w.Size()), zap.Int("status", status),
 		zap.Object("resp_headers", caddyhttp.LoggableHTTPHeader{Header: a.w.Header()}),
-	}, a.x.fields...)
+	}, a.fields...)
 	for _, logger := range a.loggers {
 		if c := logger.Check(level, "handled request"); c != nil {
 			c.Write(fields...)

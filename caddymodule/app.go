@@ -319,8 +319,8 @@ func (a *App) bind(ctx context.Context, rt *engine.Runtime) error {
 func (a *App) rules() map[string]string {
 	rules := make(map[string]string, len(a.handlers))
 	for _, h := range a.handlers {
-		h.rules = fmt.Sprintf("%+q %q %q %s", h.Scopes, h.Require, h.environments, textOf(a.Scopes))
-		rules[h.Server] = h.rules
+		h.site.Rules = fmt.Sprintf("%+q %q %q %s", h.Scopes, h.Require, h.environments, textOf(a.Scopes))
+		rules[h.Server] = h.site.Rules
 	}
 	return rules
 }

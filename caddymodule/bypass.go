@@ -10,6 +10,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/fareboxhq/farebox/internal/exchange"
 )
 
 // survey follows the routes of a config as requests do, and notes where farebox
@@ -41,7 +43,7 @@ func (a *App) checkSites(ctx caddy.Context) error {
 		stages := (&siteReader{server: server}).stages(server.Routes)
 		if server.Logs != nil && server.Logs.ShouldLogCredentials {
 			if who := keeper(stages); who != "" {
-				return fmt.Errorf("%s: %w", who, errCredentialsLogged)
+				return fmt.Errorf("%s: %w", who, exchange.ErrCredentialsLogged)
 			}
 		}
 		s.walk(stages, false, nil)

@@ -102,12 +102,12 @@ func (c *countedConn) identify(who share.Holder) bool {
 	return c.count(who)
 }
 
-// identify tells the connection of a request whose it is; see countedConn.
-func identify(r *http.Request, who share.Holder) bool {
+// countConnection counts a request's connection as the holder's; see countedConn.
+func countConnection(r *http.Request, holder share.Holder) bool {
 	conn, _ := r.Context().Value(caddyhttp.ConnCtxKey).(net.Conn)
 	for conn != nil {
 		if c, ok := conn.(*countedConn); ok {
-			return c.identify(who)
+			return c.identify(holder)
 		}
 		inner, ok := conn.(interface{ NetConn() net.Conn }) // TLS
 		if !ok {

@@ -61,23 +61,3 @@ func (h *Handler) compileHelp(app *App) error {
 	}
 	return errors.Join(checkContact(h.Contact), checkTopUp(h.TopUpURL))
 }
-
-// whom is whom to ask.
-func (h *Handler) whom() string {
-	if h.Contact == "" {
-		return "the operator of this gateway"
-	}
-	return h.Contact
-}
-
-// toTopUp says how to have an account topped up.
-func (h *Handler) toTopUp() string {
-	switch {
-	case h.TopUpURL != "" && h.Contact != "":
-		return fmt.Sprintf("Top the account up at %s, or ask %s,", h.TopUpURL, h.Contact)
-	case h.TopUpURL != "":
-		return fmt.Sprintf("Top the account up at %s,", h.TopUpURL)
-	default:
-		return fmt.Sprintf("Ask %s to top the account up,", h.whom())
-	}
-}

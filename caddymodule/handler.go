@@ -17,6 +17,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/fareboxhq/farebox/internal/engine"
+	"github.com/fareboxhq/farebox/internal/exchange"
 	"github.com/fareboxhq/farebox/internal/gate"
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
@@ -96,8 +97,8 @@ type Handler struct {
 	// bound.
 	RateLimit string `json:"rate_limit,omitempty"`
 
-	// How refusals for want of a token, a scope or money, and of too many
-	// requests, are told: `mcp`, so that MCP clients go on and their models can
+	// The form of refusals for want of a token, a scope or money, and for too many
+	// requests: `mcp`, so that MCP clients go on and their models can
 	// read why, or `http`, as a status (401, 402, 403, 429) and a JSON-RPC error.
 	// Default: `mcp`.
 	ErrorStyle string `json:"error_style,omitempty"`
@@ -166,15 +167,11 @@ type Handler struct {
 	// Where the Caddyfile has the directive, for messages alone: `Caddyfile:12`.
 	Source string `json:"source,omitempty"`
 
-	credential    credential
-	accessLog     *zap.Logger
-	secrets       *keys.Format
 	logger        *slog.Logger
-	elsewhere     bool // who earns, and the fee, are known at the platform
+	accessLog     *zap.Logger
+	elsewhere     bool // a platform knows the provider and the fee
 	book          *pricing.Book
 	environments  []keys.Environment
-	origins       map[string]bool
-	upstreamAuth  string
 	caps          ledger.Caps
 	freeCalls     int64
 	rate          keys.Rate
@@ -182,13 +179,10 @@ type Handler struct {
 	notifications *gate.Notifications
 	resource      *resource // nil without oauth
 
-	ready chan struct{} // closed once the two below are set
-	rules string        // who may use what: see App.rules
-	rt    *engine.Runtime
-	gate  *gate.Gate
-
-	accountName func(ctx context.Context, id string) string // for refusals; nil as long as none is known
-	earns       platform.Server                             // who does, if the accounts are kept here
+	site    exchange.Site
+	host    host
+	running *running
+	earns   platform.Server // provider and fee, if the accounts are kept here
 }
 
 // Caps bound spending. Amounts are decimals; what is empty is not bound.
@@ -227,7 +221,6 @@ func (Handler) CaddyModule() caddy.ModuleInfo {
 func (h *Handler) Provision(ctx caddy.Context) error {
 	h.logger = ctx.Slogger()
 	h.accessLog = accessLogger(ctx)
-	h.ready = make(chan struct{})
 	if len(h.Environments) == 0 {
 		h.Environments = []string{string(keys.Live)}
 	}
@@ -245,13 +238,13 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return fmt.Errorf("%s: upstream_authorization: %w", h.title(), err)
 	}
-	h.upstreamAuth = auth
+	h.site.UpstreamAuthorization = auth
 	loaded, err := ctx.App("farebox")
 	if err != nil {
 		return err
 	}
 	app := loaded.(*App)
-	h.elsewhere, h.secrets = app.Store.Driver == driverRemote, app.settings.Secrets
+	h.elsewhere = app.Store.Driver == driverRemote
 	if err = h.compile(); err == nil {
 		err = h.compileHelp(app)
 	}
@@ -264,6 +257,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", h.title(), err)
 	}
+	h.compileSite(app.settings.Secrets)
 	if err := app.register(h); err != nil {
 		return err
 	}
@@ -293,7 +287,7 @@ func checkProvider(name string) error {
 	return nil
 }
 
-// compile checks the config and makes of it what requests need.
+// compile checks the config and compiles it.
 func (h *Handler) compile() error {
 	if !serverName.MatchString(h.Server) {
 		return errServerName
@@ -317,8 +311,11 @@ func (h *Handler) compile() error {
 	if h.notifications, err = compileNotifications(h.Methods); err != nil {
 		return err
 	}
-	if h.credential, err = newCredential(h.Credentials); err != nil {
-		return err
+	if h.Credentials != nil {
+		if err := h.Credentials.check(); err != nil {
+			return err
+		}
+		h.site.KeyHeader = exchange.NewKeyHeader(h.Credentials.Header)
 	}
 	if err := h.compileSpending(); err != nil {
 		return err
@@ -331,12 +328,12 @@ func (h *Handler) compile() error {
 	if h.ErrorStyle != "" && h.ErrorStyle != styleMCP && h.ErrorStyle != styleHTTP {
 		return errStyle(h.ErrorStyle)
 	}
-	h.origins = make(map[string]bool, len(h.Origins))
+	h.site.Origins = make(map[string]bool, len(h.Origins))
 	for _, origin := range h.Origins {
 		if err := checkOrigin(origin); err != nil {
 			return err
 		}
-		h.origins[origin] = true
+		h.site.Origins[origin] = true
 	}
 	return nil
 }
@@ -349,7 +346,7 @@ func checkOrigin(origin string) error {
 	return nil
 }
 
-// keepalive returns how long an event stream may be quiet, 0 for ever.
+// keepalive returns the limit of silence on an event stream, 0 for none.
 func (h *Handler) keepalive() time.Duration {
 	if h.Keepalive == nil {
 		return defaultKeepalive
@@ -380,31 +377,45 @@ func (h *Handler) bind(ctx context.Context, rt *engine.Runtime, app *App) error 
 		}
 		policy.Provider, policy.Fee, policy.FeeTo = h.earns.Provider, h.earns.Fee, h.earns.FeeTo
 	}
-	h.rt, h.accountName = rt, rt.AccountName
-	h.gate = rt.Gate(policy)
-	close(h.ready)
+	h.site.Gate = rt.Gate(policy)
+	h.running.set(rt)
 	return nil
 }
 
-// startPatience bounds how long a request waits for the store: Caddy starts
-// apps in random order.
-const startPatience = 5 * time.Second
-
-// ServeHTTP serves one request; see exchange.
-func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	if h.credential.base != "" || h.leaks(r) {
-		return h.serveRedacted(w, r, next)
+// compileSite completes the site, which requests are served by.
+func (h *Handler) compileSite(secrets *keys.Format) {
+	s := &h.site
+	s.Server, s.MaxBody, s.MaxCall, s.Keepalive = h.Server, h.MaxBody, duration(h.MaxCall), h.keepalive()
+	s.ErrorStyle, s.IdentityHeaders, s.Contact, s.TopUpURL = h.ErrorStyle, h.IdentityHeaders, h.Contact, h.TopUpURL
+	s.Secrets, s.KnowsMethod = secrets, h.knowsMethod
+	s.Shares, s.Metrics, s.Logger = &shares.Shares, metrics, h.logger
+	if h.resource != nil {
+		s.Resource = &exchange.Resource{Scopes: h.resource.needs, MetadataURL: func(r *http.Request) string {
+			return h.resource.metadataURL(h.resource.asked(r))
+		}}
 	}
-	return newExchange(h, w, r, next).serveAny()
+	h.running = newRunning()
+	s.Engine = h.running
+	h.host.h = h
 }
 
-// serveAny serves what comes to the handler.
-func (x *exchange) serveAny() error {
-	if isDiscovery(x.r.URL.Path) {
-		x.count("not_found")
-		return caddyhttp.Error(http.StatusNotFound, errNoMetadata)
+// ServeHTTP serves one request; see package exchange.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	if h.site.KeyHeader.IsSet() || h.leaks(r) {
+		return h.serveRedacted(w, r, next)
 	}
-	return x.serve()
+	return statusOf(exchange.New(&h.site, &h.host, next, w, r).Serve())
+}
+
+// statusOf gives an error of Exchange.Serve its status.
+func statusOf(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, exchange.ErrNoMetadata):
+		return caddyhttp.Error(http.StatusNotFound, err)
+	}
+	return caddyhttp.Error(http.StatusInternalServerError, err)
 }
 
 // Interface guards

@@ -3,7 +3,6 @@ package caddymodule
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -13,6 +12,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/fareboxhq/farebox/internal/exchange"
 )
 
 func init() {
@@ -60,26 +61,13 @@ func parseMetadata(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) 
 	return new(Metadata), nil
 }
 
-// The places where clients look for metadata of OAuth and OpenID.
-const (
-	wellKnownResource = "/.well-known/oauth-protected-resource"
-	wellKnownOAuth    = "/.well-known/oauth-"
-	wellKnownOpenID   = "/.well-known/openid-configuration"
-)
-
-// isDiscovery reports whether a path is where clients look for metadata. A
-// client takes all but a 404 there for an answer of some kind.
-func isDiscovery(path string) bool {
-	return strings.HasPrefix(path, wellKnownOAuth) || strings.HasPrefix(path, wellKnownOpenID)
-}
-
-var errNoMetadata = errors.New("there is no such metadata here")
+const wellKnownResource = "/.well-known/oauth-protected-resource"
 
 const metadataMethods = "GET, HEAD, OPTIONS"
 
 // ServeHTTP serves the document that the path asks for.
 func (m *Metadata) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	if isRegistration(r) {
+	if exchange.IsRegistration(r) {
 		return m.serveRegistration(w, r, next)
 	}
 	below, ok := strings.CutPrefix(r.URL.Path, wellKnownResource)
@@ -90,7 +78,7 @@ func (m *Metadata) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyh
 	h.Set("Access-Control-Allow-Origin", "*") // it is public, and pages read it before they have anything else
 	found, slash := m.app.resources().find(r.Host, below)
 	if found == nil {
-		return caddyhttp.Error(http.StatusNotFound, errNoMetadata)
+		return caddyhttp.Error(http.StatusNotFound, exchange.ErrNoMetadata)
 	}
 	switch r.Method {
 	case http.MethodGet, http.MethodHead:
@@ -134,7 +122,7 @@ func (r *resource) writeMetadata(w http.ResponseWriter, slash bool) error {
 	// what names an authorization server that is no longer trusted must not linger.
 	h.Set("Cache-Control", "public, max-age=300")
 	w.WriteHeader(http.StatusOK)
-	_, _ = w.Write(body) // if the client has left, there is nobody to tell
+	_, _ = w.Write(body) // client gone; nothing useful to do with the error
 	return nil
 }
 

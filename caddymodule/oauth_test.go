@@ -13,6 +13,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/fareboxhq/farebox/internal/exchange"
 	"github.com/fareboxhq/farebox/internal/gate"
 	"github.com/fareboxhq/farebox/internal/keys"
 )
@@ -37,7 +38,17 @@ func withOAuth(t *testing.T, server, url string, change func(*Handler)) *Handler
 	if err := h.compileOAuth(declared); err != nil {
 		t.Fatal(err)
 	}
+	h.compileSite(&keys.DefaultFormat)
 	return h
+}
+
+// refused returns the response of a refusal to a request that came as original.
+func refused(t *testing.T, h *Handler, refusal *gate.Refusal, original http.Request) *httptest.ResponseRecorder {
+	t.Helper()
+	r := httptest.NewRequest("POST", "/rewritten/", nil).WithContext(context.WithValue(t.Context(), caddyhttp.OriginalRequestCtxKey, original))
+	w := httptest.NewRecorder()
+	exchange.New(&h.site, &h.host, nil, w, r).Refuse(w, refusal)
+	return w
 }
 
 // fetchMetadata asks a handler for metadata, which has that app, as Caddy does.
@@ -202,19 +213,15 @@ func TestChallengeLeadsToMetadata(t *testing.T) {
 		{"", "/mcp", requires, missing, `Bearer realm="weather"`},
 		{"", "/mcp", func(h *Handler) { h.ErrorStyle = styleHTTP }, lacking, `Bearer realm="weather", error="insufficient_scope", scope="write"`},
 	} {
-		x, w := exchangeFor(t, paidCall)
-		x.h = withOAuth(t, "weather", c.resource, c.change)
 		original := *httptest.NewRequest("POST", c.called, nil)
-		x.r = httptest.NewRequest("POST", "/rewritten/", nil).WithContext(context.WithValue(t.Context(), caddyhttp.OriginalRequestCtxKey, original))
-		x.Refuse(w, c.refusal)
+		w := refused(t, withOAuth(t, "weather", c.resource, c.change), c.refusal, original)
 		if got := w.Header().Values("WWW-Authenticate"); len(got) != 1 || got[0] != c.want {
 			t.Errorf("%s, called by %s: %q, want %q", c.resource, c.called, got, c.want)
 		}
 	}
-	x, w := exchangeFor(t, paidCall)
-	x.h = withOAuth(t, "weather", "https://a.example/mcp", nil)
-	x.h.resource.needs = nil
-	x.Refuse(w, missing)
+	h := withOAuth(t, "weather", "https://a.example/mcp", nil)
+	h.site.Resource.Scopes = nil
+	w := refused(t, h, missing, *httptest.NewRequest("POST", "/mcp", nil))
 	if got, want := w.Header().Get("WWW-Authenticate"), `Bearer realm="weather", `+at+`/mcp"`; got != want {
 		t.Errorf("without scopes: %q, want %q", got, want)
 	}

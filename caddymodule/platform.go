@@ -6,17 +6,15 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"net/netip"
-	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	"go.uber.org/zap"
 
 	"github.com/fareboxhq/farebox/internal/admin"
 	"github.com/fareboxhq/farebox/internal/engine"
+	"github.com/fareboxhq/farebox/internal/exchange"
 	"github.com/fareboxhq/farebox/internal/gate"
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
@@ -41,9 +39,8 @@ type Platform struct {
 	logger *slog.Logger
 	app    *App
 
-	ready chan struct{} // closed once the two below are set
-	rt    *engine.Runtime
-	api   *platform.Platform
+	running *running
+	api     *platform.Platform // set before running is
 }
 
 // PlatformServer is a server that is charged for through the API.
@@ -70,7 +67,7 @@ func (Platform) CaddyModule() caddy.ModuleInfo {
 // Provision checks the config. It opens nothing: `caddy validate` runs it.
 func (p *Platform) Provision(ctx caddy.Context) error {
 	p.logger = ctx.Slogger()
-	p.ready = make(chan struct{})
+	p.running = newRunning()
 	for i := range p.Servers {
 		if err := p.Servers[i].check(); err != nil {
 			return fmt.Errorf("farebox_platform: server %q: %w", p.Servers[i].Server, err)
@@ -222,7 +219,7 @@ func (a *App) bindPlatforms(ctx context.Context, rt *engine.Runtime) error {
 	for _, p := range a.platforms {
 		p.api, err = platform.New(platform.Options{
 			Servers: servers, Secrets: a.settings.Secrets, Currency: a.Currency, Version: version,
-			Memory: shares.memory, Keys: rt, Ledger: book, Store: store, Admin: rt.Service(), Changes: rt.Revocations(), Signer: rt.Signer(), Sealer: rt.Sealer(), Limiter: rt.Limiter(),
+			Memory: shares.Memory, Keys: rt, Ledger: book, Store: store, Admin: rt.Service(), Changes: rt.Revocations(), Signer: rt.Signer(), Sealer: rt.Sealer(), Limiter: rt.Limiter(),
 			Watch: func(d keys.Digest) (changed, closing <-chan struct{}, end func()) {
 				s := rt.Watch(d)
 				return s.Changed, s.Closing, s.End
@@ -235,8 +232,7 @@ func (a *App) bindPlatforms(ctx context.Context, rt *engine.Runtime) error {
 		if err != nil {
 			return fmt.Errorf("farebox_platform: %w", err)
 		}
-		p.rt = rt
-		close(p.ready)
+		p.running.set(rt)
 	}
 	return nil
 }
@@ -246,50 +242,24 @@ func (p *Platform) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyh
 	if !platform.Covers(r.URL.Path) {
 		return next.ServeHTTP(w, r)
 	}
-	if _, found := concealURI(p.app.settings.Secrets, r.RequestURI); found {
+	if _, found := exchange.ConcealURI(p.app.settings.Secrets, r.RequestURI); found {
 		caddyhttp.SetVar(r.Context(), caddyhttp.LogSkipVar, true)
 		p.logger.Warn("a request to the platform was refused: its URL has a key in it, and is not logged")
 		platform.KeyInURL(w)
 		return nil
 	}
-	err := errCredentialsLogged
+	err := exchange.ErrCredentialsLogged
 	if !logsCredentials(r) {
-		err = p.await(r.Context())
+		err = p.running.Acquire(r.Context())
 	}
 	if err != nil {
 		p.logger.Warn("the platform cannot answer now", "error", err)
 		platform.Unavailable(w)
 		return nil
 	}
-	defer p.rt.Release()
-	text, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
-	client, _ := netip.ParseAddr(text) // zero for one that is not known
-	p.api.Serve(w, r, client, func(key *keys.Key) {
-		repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
-		repl.Set("http.auth.user.id", key.Account)
-		repl.Set("http.farebox.account", key.Account)
-		repl.Set("http.farebox.key", key.ID)
-		if extra, ok := r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
-			extra.Set(zap.String("farebox_account", key.Account))
-			extra.Set(zap.String("farebox_key", key.ID))
-		}
-	})
+	defer p.running.Release()
+	p.api.Serve(w, r, clientOf(r), func(key *keys.Key) { identify(r, key.Account, key.ID, logField) })
 	return nil
-}
-
-// await waits, for a bounded time, until the store is open, and takes a lease on
-// it: Caddy starts apps in random order.
-func (p *Platform) await(ctx context.Context) error {
-	timer := time.NewTimer(startPatience)
-	defer timer.Stop()
-	select {
-	case <-p.ready:
-		return p.rt.Acquire()
-	case <-timer.C:
-		return errors.New("the store is not open yet")
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 func parsePlatform(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {

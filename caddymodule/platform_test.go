@@ -51,7 +51,7 @@ func TestEarnersAgree(t *testing.T) {
 // Until the store is open the API answers that it cannot, as a problem; paths
 // that are not its own are the next handler's in any case.
 func TestPlatformWaits(t *testing.T) {
-	p := &Platform{logger: slog.New(slog.DiscardHandler), ready: make(chan struct{}), app: &App{settings: &admin.Settings{Secrets: &keys.DefaultFormat}}}
+	p := &Platform{logger: slog.New(slog.DiscardHandler), running: newRunning(), app: &App{settings: &admin.Settings{Secrets: &keys.DefaultFormat}}}
 	next := caddyhttp.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) error {
 		w.WriteHeader(http.StatusTeapot)
 		return nil
@@ -74,7 +74,7 @@ func TestPlatformWaits(t *testing.T) {
 		}
 	}
 	server := &caddyhttp.Server{Logs: &caddyhttp.ServerLogConfig{ShouldLogCredentials: true}}
-	close(p.ready) // there is no runtime: a request that passed would fail
+	close(p.running.ready) // there is no runtime: a request that passed would fail
 	w := httptest.NewRecorder()
 	r := httptest.NewRequestWithContext(context.WithValue(t.Context(), caddyhttp.ServerCtxKey, server), "POST", "/api/v1/charge", strings.NewReader("{}"))
 	if err := p.ServeHTTP(w, r, next); err != nil || w.Code != 503 {

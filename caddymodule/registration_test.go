@@ -11,9 +11,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/fareboxhq/farebox/internal/admin"
-	"github.com/fareboxhq/farebox/internal/gate"
 	"github.com/fareboxhq/farebox/internal/keys"
-	"github.com/fareboxhq/farebox/internal/mcp"
 )
 
 const registering = `{"redirect_uris":["http://localhost:1/callback"],"token_endpoint_auth_method":"none"}`
@@ -33,7 +31,10 @@ func register(t *testing.T, app *App, url, contentType string, next caddyhttp.Ha
 // that it may have (RFC 6749, 5.2).
 func toldToSend(t *testing.T, w *httptest.ResponseRecorder, header string) {
 	t.Helper()
-	var refused registrationRefusal
+	var refused struct {
+		Code        string `json:"error"`
+		Description string `json:"error_description"`
+	}
 	if err := json.Unmarshal(w.Body.Bytes(), &refused); err != nil || w.Code != http.StatusBadRequest || w.Header().Get("Content-Type") != "application/json" || w.Header().Get("Cache-Control") != "no-store" {
 		t.Fatalf("%d %v %s: %v", w.Code, w.Header(), w.Body, err)
 	}
@@ -99,59 +100,5 @@ func TestRegistrationIsRefusedInPlaceOfNothing(t *testing.T) {
 				t.Errorf("%d %s, %v; want %d", code, w.Body, err, c.code)
 			}
 		})
-	}
-}
-
-// A client that registers at the path of a server is told the same, with the
-// header that this server takes keys in. A message there is a message, and with a
-// key that is good, or with oauth, nothing is different.
-func TestRegistrationAtAServer(t *testing.T) {
-	missing, invalid := &gate.Refusal{Code: gate.TokenMissing}, &gate.Refusal{Code: gate.TokenInvalid}
-	for name, c := range map[string]struct {
-		path, body string
-		resource   string
-		refusal    *gate.Refusal
-		told       bool
-	}{
-		"no key":          {"/mcp/register", registering, "", missing, true},
-		"a bad key":       {"/register", registering, "", invalid, true},
-		"a message":       {"/mcp/register", paidCall, "", missing, false},
-		"elsewhere":       {"/mcp", registering, "", missing, false},
-		"oauth":           {"/mcp/register", registering, "https://a.example/mcp", missing, false},
-		"another refusal": {"/mcp/register", registering, "", &gate.Refusal{Code: gate.OriginForbidden}, false},
-	} {
-		t.Run(name, func(t *testing.T) {
-			x, w := exchangeFor(t, paidCall)
-			credential := x.h.credential
-			x.h = withOAuth(t, "weather", c.resource, nil)
-			x.h.secrets, x.h.credential = &keys.DefaultFormat, credential
-			x.h.credential.name = "X-API-Key"
-			x.r = httptest.NewRequest(http.MethodPost, c.path, strings.NewReader(c.body)).WithContext(x.r.Context())
-			x.r.Header.Set("Content-Type", "application/json")
-			x.body, x.message = nil, mcp.Message{}
-			defer x.memory.Close()
-			x.refuse(c.refusal)
-			if c.told {
-				toldToSend(t, w, "Authorization: Bearer sk_live_..., or as the header X-API-Key")
-			} else if strings.Contains(w.Body.String(), "error_description") || !strings.Contains(w.Body.String(), string(c.refusal.Code)) {
-				t.Errorf("%d %s", w.Code, w.Body)
-			}
-		})
-	}
-}
-
-// The contact that the operator names stands in the description, unless it has
-// letters that a description may not have.
-func TestRegistrationNamesTheContact(t *testing.T) {
-	for contact, want := range map[string]string{
-		"keys@example.com": "; ask keys@example.com for one", "": "; ask whoever runs this gateway for one",
-		`a "desk"`: "; ask whoever runs this gateway for one", "clé@example.com": "; ask whoever runs this gateway for one",
-	} {
-		w := httptest.NewRecorder()
-		refuseRegistration(w, &keys.DefaultFormat, "", contact)
-		var refused registrationRefusal
-		if err := json.Unmarshal(w.Body.Bytes(), &refused); err != nil || !strings.HasSuffix(refused.Description, want) {
-			t.Errorf("with %q: %s, %v", contact, w.Body, err)
-		}
 	}
 }

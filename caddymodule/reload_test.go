@@ -102,7 +102,7 @@ func TestReloadsLeaveNothing(t *testing.T) {
 		t.Errorf("the runtime of %v is left", key)
 		return true
 	})
-	if used := shares.memory.Used(); used != 0 {
+	if used := shares.Memory.Used(); used != 0 {
 		t.Errorf("%d bytes are held", used)
 	}
 	goleak.VerifyNone(t, settled)

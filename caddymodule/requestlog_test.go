@@ -300,7 +300,8 @@ func TestPreflightAllowsWhatIsAsked(t *testing.T) {
 	}
 	defer resp.Body.Close()
 	allowed := resp.Header.Get("Access-Control-Allow-Headers")
-	if want := allowedHeaders + ", X-API-Key, mcp-param-region, mcp-param-zone"; allowed != want || !strings.Contains(strings.Join(resp.Header.Values("Vary"), ","), "Access-Control-Request-Headers") {
+	const mcp = "Authorization, Content-Type, Accept, Mcp-Session-Id, Mcp-Protocol-Version, Mcp-Method, Mcp-Name, Last-Event-ID, Idempotency-Key"
+	if want := mcp + ", X-API-Key, mcp-param-region, mcp-param-zone"; allowed != want || !strings.Contains(strings.Join(resp.Header.Values("Vary"), ","), "Access-Control-Request-Headers") {
 		t.Errorf("%s\nwant %s; %v", allowed, want, resp.Header)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 
+	"github.com/fareboxhq/farebox/internal/exchange"
 	"github.com/fareboxhq/farebox/internal/gate"
 	"github.com/fareboxhq/farebox/internal/keys"
 )
@@ -173,8 +174,8 @@ func globalOption(h httpcaddyfile.Helper) (*App, error) {
 
 // The styles of refusals.
 const (
-	styleMCP  = "mcp"
-	styleHTTP = "http"
+	styleMCP  = exchange.StyleMCP
+	styleHTTP = exchange.StyleHTTP
 )
 
 func errStyle(style string) error {

@@ -70,7 +70,7 @@ func (h *Handler) compare(found *offer.Offer, before *offer.Seen) *CheckView {
 	view := &CheckView{
 		Server: h.Server, Name: found.Name, Version: found.Version, Path: found.Path,
 		Items: []OfferedView{}, Gone: []GoneView{}, Prices: []IdlePrice{},
-		Currency: h.gate.Currency(), Unpriced: h.Unpriced, CheckedAt: h.gate.Now().UTC(),
+		Currency: h.site.Gate.Currency(), Unpriced: h.Unpriced, CheckedAt: h.site.Gate.Now().UTC(),
 	}
 	for _, item := range found.Items {
 		v := h.offered(item)
@@ -102,14 +102,14 @@ func (h *Handler) offered(item offer.Item) OfferedView {
 	asked := items.Item{Kind: itemKinds[item.Kind], Name: item.Name}
 	find := h.book.Offer
 	if item.Kind == offer.Template {
-		find = h.gate.TemplateOffer
+		find = h.site.Gate.TemplateOffer
 	}
 	price, named := find(asked)
 	if named && !price.Free() {
 		v.State, v.Price, v.Varies = statePriced, &price.Amount, price.Varies
 	}
 	v.By = h.book.EntryOf(asked, item.Kind == offer.Template)
-	if err := h.gate.Hidden(asked, price, named); err != nil {
+	if err := h.site.Gate.Hidden(asked, price, named); err != nil {
 		v.State, v.Reason, v.Price, v.Varies = stateHidden, err.Error(), nil, false
 	}
 	return v

@@ -134,7 +134,7 @@ func (a *App) server(name string) (*Handler, error) {
 			continue
 		}
 		select {
-		case <-h.ready:
+		case <-h.running.ready:
 			return h, nil
 		default:
 			return nil, &admin.Error{Code: admin.Unavailable, Message: "the store is not open: try again in a moment"}
@@ -159,8 +159,8 @@ func (h *Handler) ask(ctx context.Context, path string) (*offer.Offer, error) {
 		paths = at.guesses()
 	}
 	header := make(http.Header)
-	if h.upstreamAuth != "" {
-		header.Set("Authorization", h.upstreamAuth)
+	if h.site.UpstreamAuthorization != "" {
+		header.Set("Authorization", h.site.UpstreamAuthorization)
 	}
 	found, err := offer.Ask(ctx, inProcess{at}, at.host(), paths, header)
 	if err != nil {

@@ -4,16 +4,13 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"net/http"
 	"strconv"
-	"sync/atomic"
-	"time"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/dustin/go-humanize"
 
 	"github.com/fareboxhq/farebox/internal/clock"
-	"github.com/fareboxhq/farebox/internal/gate"
+	"github.com/fareboxhq/farebox/internal/exchange"
 	"github.com/fareboxhq/farebox/internal/share"
 	"github.com/fareboxhq/farebox/internal/telemetry"
 )
@@ -56,10 +53,8 @@ const (
 
 // processShares is what the process holds, for all configs.
 type processShares struct {
-	memory, calls, streams, ids, connections *share.Budget
-
-	payers *share.Payers
-	rate   atomic.Int64 // of bodies
+	exchange.Shares
+	ids, connections *share.Budget
 }
 
 func newShares() (*telemetry.Metrics, *processShares) {
@@ -67,25 +62,23 @@ func newShares() (*telemetry.Metrics, *processShares) {
 	budget := func(of string, total int64) *share.Budget {
 		return share.New(total, func(c share.Class) { m.ShareRefused(of, c) })
 	}
-	s := &processShares{
-		memory: budget("memory", defaultMemory), calls: budget("calls", defaultCalls), streams: budget("streams", defaultStreams),
-		ids: budget("session_ids", defaultSessionIDs), connections: budget("connections", defaultConnections()),
-		payers: share.NewPayers(clock.Now),
-	}
-	s.rate.Store(share.DefaultRate)
-	m = telemetry.New(s.memory.Used)
+	s := &processShares{ids: budget("session_ids", defaultSessionIDs), connections: budget("connections", defaultConnections())}
+	s.Memory, s.Calls, s.Streams = budget("memory", defaultMemory), budget("calls", defaultCalls), budget("streams", defaultStreams)
+	s.Payers = share.NewPayers(clock.Now)
+	s.BodyRate.Store(share.DefaultRate)
+	m = telemetry.New(s.Memory.Used)
 	return m, s
 }
 
 // configure applies a config's limits. What is held stays held.
 func (s *processShares) configure(l *Limits) {
 	l = l.orNone()
-	s.memory.SetTotal(cmp.Or(l.Memory, defaultMemory))
-	s.calls.SetTotal(cmp.Or(l.Calls, defaultCalls))
-	s.streams.SetTotal(cmp.Or(l.Streams, defaultStreams))
+	s.Memory.SetTotal(cmp.Or(l.Memory, defaultMemory))
+	s.Calls.SetTotal(cmp.Or(l.Calls, defaultCalls))
+	s.Streams.SetTotal(cmp.Or(l.Streams, defaultStreams))
 	s.ids.SetTotal(cmp.Or(l.SessionIDs, defaultSessionIDs))
 	s.connections.SetTotal(cmp.Or(l.Connections, defaultConnections()))
-	s.rate.Store(cmp.Or(l.BodyRate, share.DefaultRate))
+	s.BodyRate.Store(cmp.Or(l.BodyRate, share.DefaultRate))
 }
 
 func (l *Limits) orNone() *Limits {
@@ -154,50 +147,4 @@ func (a *App) parseLimits(d *caddyfile.Dispenser) error {
 		"memory": size(&l.Memory), "calls": number(&l.Calls), "streams": number(&l.Streams),
 		"session_ids": number(&l.SessionIDs), "connections": number(&l.Connections), "body_rate": size(&l.BodyRate),
 	})
-}
-
-// holder is who sends the request, as the shares know it.
-func (x *exchange) holder() share.Holder {
-	return share.Holder{
-		Address: x.client(), Account: x.key.Account, Lineage: x.key.Lineage,
-		Paid: shares.payers.Paid(x.key.Account),
-	}
-}
-
-// enter has a request of a known key counted among those that are being
-// answered. Streams that stay open count by themselves.
-func (x *exchange) enter() *gate.Refusal {
-	if x.key == nil { // a preflight
-		return nil
-	}
-	who := x.holder()
-	if !identify(x.r, who) { // its answer comes, and then its connection ends
-		x.w.Header().Set("Connection", "close")
-		x.base.Set("Connection", "close")
-	}
-	shares.memory.Open(&x.memory, who)
-	if x.r.Method == http.MethodGet {
-		return nil
-	}
-	shares.calls.Open(&x.flight, who)
-	if err := x.flight.Take(1); err != nil {
-		return x.noShare(err)
-	}
-	return nil
-}
-
-// shareWait is when to come again who holds as much as it may.
-const shareWait = time.Second
-
-// noShare says why a request gets no more of what the process holds.
-func (x *exchange) noShare(err error) *gate.Refusal {
-	switch share.ClassOf(err) {
-	case share.Key, share.Account:
-		return &gate.Refusal{
-			Code: gate.RateLimited, Cause: err, RetryAfter: shareWait,
-			Reason: "This request was not served and nothing was charged: " + err.Error() + ". Wait until other requests have ended, then ask again.",
-		}
-	default:
-		return &gate.Refusal{Code: gate.StoreUnavailable, Cause: err}
-	}
 }

@@ -1,13 +1,8 @@
 package caddymodule
 
 import (
-	"io"
-	"net/http"
-	"net/http/httptest"
 	"strings"
 	"testing"
-
-	"github.com/fareboxhq/farebox/internal/keys"
 )
 
 // A body that one key could never hold is an error of the config, with what to
@@ -32,27 +27,5 @@ func TestMaxBodyIsHeld(t *testing.T) {
 	}
 	if err := (&Limits{Calls: -1}).check(); err == nil {
 		t.Error("a limit below zero passes")
-	}
-}
-
-// What a call of a usual size costs for its shares and the reading of its body.
-func BenchmarkReadMessage(b *testing.B) {
-	b.ReportAllocs()
-	h := &Handler{MaxBody: defaultMaxBody}
-	body := `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get_forecast","arguments":{"text":"` + strings.Repeat("x", 900) + `"}}}`
-	r := httptest.NewRequest(http.MethodPost, "/mcp", nil)
-	r.Header.Set("Content-Type", "application/json")
-	r.ContentLength = int64(len(body))
-	w := httptest.NewRecorder()
-	key := &keys.Key{Account: "acct_0198f2c4", Lineage: "key_0198f2c5"}
-	for b.Loop() {
-		r.Body = io.NopCloser(strings.NewReader(body))
-		x := newExchange(h, w, r, nil)
-		x.key = key
-		if x.enter() != nil || x.readMessage() != nil {
-			b.Fatal("it is refused")
-		}
-		x.memory.Close()
-		x.flight.Close()
 	}
 }

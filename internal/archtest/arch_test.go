@@ -70,6 +70,7 @@ var onlyInternal = []struct {
 	{"internal/gate", []string{"internal/items", "internal/keys", "internal/ledger", "internal/mcp", "internal/pricing"}, "decisions are made without a protocol, a store or a server in hand"},
 	{"internal/coding", []string{"third party"}, "how a body is encoded has nothing to do with what is in it"},
 	{"internal/intercept", []string{"internal/coding", "internal/gate", "internal/mcp"}, "a response is cut by what the gate settles and by nothing else"},
+	{"internal/exchange", []string{"internal/gate", "internal/intercept", "internal/items", "internal/keys", "internal/ledger", "internal/mcp", "internal/share"}, "a request is served by decisions, messages and shares; the web server, the engine and the metrics are interfaces of its own, which tests replace"},
 	{"internal/offer", nil, "what a server offers is asked without a price in mind"},
 	{"internal/share", nil, "who may hold how much depends on nothing"},
 	{"internal/wire", []string{"internal/keys", "internal/ledger"}, "what goes over the wire is written down once, for both ends, and decides nothing"},

@@ -13,7 +13,7 @@ var (
 	// behind it.
 	loggedMessage = regexp.MustCompile(`(?:[lL]ogger\.(?:Info|Warn|Error)\(|logFailure\(slog\.Level\w+, |[a-z]\.log\(slog\.Level\w+, |Logger\.Log\(ctx, \w+, )"([^"]+)"([^\n]*\n[^\n]*)`)
 	loggedField   = regexp.MustCompile(`[,(]\s*"([a-z_]+)",`)
-	accessField   = regexp.MustCompile(`zap\.\w+\("(farebox_[a-z]+)"`)
+	accessField   = regexp.MustCompile(`(?:zap|slog)\.\w+\("(farebox_[a-z]+)"`)
 	quoted        = regexp.MustCompile("`([^`]+)`")
 )
 

@@ -1,16 +1,12 @@
-package caddymodule
+package exchange
 
 import (
-	"context"
 	"encoding/json"
-	"log/slog"
-	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/fareboxhq/farebox/internal/gate"
-	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/mcp"
 )
@@ -18,50 +14,33 @@ import (
 // Every code has an answer, none is a 404 (clients take it for a lost session),
 // and no JSON-RPC code of ours lies in a reserved range: JSON-RPC's own codes
 // are the only ones there.
-func TestAnswersAreExhaustive(t *testing.T) {
+func TestRefusalFormsAreExhaustive(t *testing.T) {
 	standard := map[int]bool{-32700: true, -32600: true, -32601: true, -32602: true, -32020: true}
 	for _, code := range gate.Codes() {
-		a, ok := answers[code]
+		f, ok := refusalForms[code]
 		switch {
 		case !ok:
-			t.Errorf("%s has no answer", code)
-		case (a.status == 404) != (code == gate.SessionUnknown) || a.status < 200: // clients take it for a lost session
-			t.Errorf("%s is answered with %d", code, a.status)
-		case a.rpc >= -32768 && a.rpc <= -32000 && !standard[a.rpc]:
-			t.Errorf("%s has the reserved code %d", code, a.rpc)
-		case a.text == "":
+			t.Errorf("%s has no form", code)
+		case (f.status == 404) != (code == gate.SessionUnknown) || f.status < 200:
+			t.Errorf("%s is answered with %d", code, f.status)
+		case f.rpc >= -32768 && f.rpc <= -32000 && !standard[f.rpc]:
+			t.Errorf("%s has the reserved code %d", code, f.rpc)
+		case f.text == "":
 			t.Errorf("%s says nothing", code)
-		case (a.status == 401) != a.challenge:
+		case (f.status == 401) != f.challenge:
 			t.Errorf("%s: a 401, and nothing else, carries a challenge (RFC 9110, 15.5.2)", code)
-		case (a.http == 503 || a.status == 429) != (a.retryAfter > 0):
+		case (f.http == 503 || f.status == 429) != (f.retryAfter > 0):
 			t.Errorf("%s: a 503 or 429, and nothing else, says when to come again", code)
-		case a.status >= 500:
-			t.Errorf("%s: several SDKs hang or drop their session at a %d", code, a.status)
-		case a.status == 200 && a.http == 0 && !a.toolResult && a.rpc >= 400:
+		case f.status >= 500:
+			t.Errorf("%s: several SDKs hang or drop their session at a %d", code, f.status)
+		case f.status == 200 && f.http == 0 && !f.toolResult && f.rpc >= 400:
 			t.Errorf("%s: what is no answer of MCP's own has a status for those who go by it", code)
 		}
 	}
-	if len(answers) != len(gate.Codes()) {
-		t.Errorf("%d answers for %d codes", len(answers), len(gate.Codes()))
+	if len(refusalForms) != len(gate.Codes()) {
+		t.Errorf("%d forms for %d codes", len(refusalForms), len(gate.Codes()))
 	}
 }
-
-func exchangeFor(t *testing.T, body string) (*exchange, *httptest.ResponseRecorder) {
-	t.Helper()
-	w := httptest.NewRecorder()
-	x := newExchange(&Handler{Server: "weather", logger: slog.New(slog.DiscardHandler)}, w, httptest.NewRequest("POST", "/mcp", nil), nil)
-	x.key = &keys.Key{Account: "acct_1"}
-	if body != "" {
-		m, err := mcp.Decode([]byte(body))
-		if err != nil {
-			t.Fatal(err)
-		}
-		x.message, x.era = m, mcp.EraSession
-	}
-	return x, w
-}
-
-const paidCall = `{"jsonrpc":"2.0","id":"call-1","method":"tools/call","params":{"name":"get_forecast"}}`
 
 // Each refusal is a whole JSON-RPC message with the request's id and its code,
 // and is not to be stored.
@@ -90,18 +69,18 @@ func TestRefusalsCarryTheID(t *testing.T) {
 		if err := json.Unmarshal(w.Body.Bytes(), &message); err != nil || message.ID != "call-1" || message.JSONRPC != "2.0" {
 			t.Fatalf("%s: %s (%v)", code, w.Body, err)
 		}
-		if w.Header().Get("Cache-Control") != "no-store" || w.Code != answers[code].status {
+		if w.Header().Get("Cache-Control") != "no-store" || w.Code != refusalForms[code].status {
 			t.Errorf("%s: %d %v", code, w.Code, w.Header())
 		}
 		var field errorField
-		if answers[code].toolResult {
+		if refusalForms[code].toolResult {
 			field = message.Result.Meta["dev.farebox/error"]
 			if !message.Result.IsError || strings.Contains(w.Body.String(), "structuredContent") {
 				t.Errorf("%s: %s", code, w.Body)
 			}
 		} else {
 			field = message.Error.Data.Meta["dev.farebox/error"]
-			if message.Error.Code != answers[code].rpc || message.Error.Message == "" {
+			if message.Error.Code != refusalForms[code].rpc || message.Error.Message == "" {
 				t.Errorf("%s: %s", code, w.Body)
 			}
 		}
@@ -113,7 +92,7 @@ func TestRefusalsCarryTheID(t *testing.T) {
 
 // A model reads what was refused, what it costs, what there is, that nothing
 // was charged, and what to do.
-func TestPoorTextTellsTheModel(t *testing.T) {
+func TestInsufficientBalanceText(t *testing.T) {
 	x, _ := exchangeFor(t, paidCall)
 	body := string(x.refusalBody(&gate.Refusal{Code: gate.InsufficientBalance, Tool: "get_forecast", Price: 10_000, Available: 2_500, Currency: "USD"}, false))
 	for _, word := range []string{"get_forecast", "0.01 USD", "0.0025 USD", "nothing was charged", "acct_1", "top the account up", `"price":"0.01"`, `"available":"0.0025"`} {
@@ -152,13 +131,13 @@ func TestRefusalsLeadOn(t *testing.T) {
 		{gate.Refusal{Code: gate.StoreUnavailable}, "jane@example.com", contact, topUp, nil, []string{"acct_1", "jane"}},
 	} {
 		x, _ := exchangeFor(t, paidCall)
-		x.h.Contact, x.h.TopUpURL = c.contact, c.link
-		x.h.accountName = func(_ context.Context, id string) string {
+		x.site.Contact, x.site.TopUpURL = c.contact, c.link
+		x.site.Engine = &fakeEngine{names: func(id string) string {
 			if id != "acct_1" {
 				t.Errorf("the name of %q is asked for", id)
 			}
 			return c.name
-		}
+		}}
 		body := string(x.refusalBody(&c.refusal, false))
 		for _, word := range c.words {
 			if !strings.Contains(body, word) {
@@ -169,31 +148,6 @@ func TestRefusalsLeadOn(t *testing.T) {
 			if strings.Contains(body, word) {
 				t.Errorf("%s: %q is in %s", c.refusal.Code, word, body)
 			}
-		}
-	}
-}
-
-// What refusals repeat is short, on one line, and leads nowhere but to addresses
-// that can be trusted.
-func TestHelpIsChecked(t *testing.T) {
-	for _, text := range []string{"", "billing@example.com", "the billing desk, extension 7", "mailto:billing@example.com", "https://example.com/help", "Frau Müller"} {
-		if err := checkContact(text); err != nil {
-			t.Errorf("%q: %v", text, err)
-		}
-	}
-	for _, text := range []string{" ", "a\nb", "a\x1b[0m", "\u202eevil", strings.Repeat("x", 201), "mailto:", "mailto:a@b?subject=x", "mailto:A <a@b.c>", "http://example.com", "javascript://x", "https://user@example.com", "\xff"} {
-		if err := checkContact(text); err == nil || !strings.HasPrefix(err.Error(), "contact: ") {
-			t.Errorf("%q: %v", text, err)
-		}
-	}
-	for _, text := range []string{"", "https://pay.example.com/a?b=c#d", "http://localhost:8080/"} {
-		if err := checkTopUp(text); err != nil {
-			t.Errorf("%q: %v", text, err)
-		}
-	}
-	for _, text := range []string{"pay.example.com", "http://pay.example.com", "https://", "https://u:p@pay.example.com", "javascript:alert(1)", "https://pay.example.com/a b", "https://pay.exämple.com", "https://x/" + strings.Repeat("y", 500)} {
-		if err := checkTopUp(text); err == nil || !strings.HasPrefix(err.Error(), "topup_url: ") {
-			t.Errorf("%q: %v", text, err)
 		}
 	}
 }
@@ -246,12 +200,12 @@ func TestPolicyRefusalsTellTheModel(t *testing.T) {
 
 // No refusal of a call that was charged when it started says that nothing was
 // charged.
-func TestChargedTextIsHonest(t *testing.T) {
+func TestChargedAtStartTextIsHonest(t *testing.T) {
 	for _, code := range []gate.Code{gate.UpstreamFailed, gate.UpstreamTimeout, gate.StoreUnavailable} {
-		if !strings.Contains(answers[code].text, "nothing was charged") {
-			t.Errorf("%s: the usual text is %q", code, answers[code].text)
+		if !strings.Contains(refusalForms[code].text, "nothing was charged") {
+			t.Errorf("%s: the usual text is %q", code, refusalForms[code].text)
 		}
-		if got := chargedText(code, answers[code].text); strings.Contains(got, "nothing was charged") || !strings.Contains(got, "was charged when it started") {
+		if got := chargedAtStartText(code, refusalForms[code].text); strings.Contains(got, "nothing was charged") || !strings.Contains(got, "was charged when it started") {
 			t.Errorf("%s: %q", code, got)
 		}
 	}
@@ -283,9 +237,9 @@ func TestFailuresByID(t *testing.T) {
 		for _, c := range []struct {
 			body, style string
 			want        int
-		}{{paidCall, "", 200}, {paidCall, styleMCP, 200}, {paidCall, styleHTTP, status}, {notification, "", status}, {"", "", status}} {
+		}{{paidCall, "", 200}, {paidCall, StyleMCP, 200}, {paidCall, StyleHTTP, status}, {notification, "", status}, {"", "", status}} {
 			x, w := exchangeFor(t, c.body)
-			x.h.ErrorStyle = c.style
+			x.site.ErrorStyle = c.style
 			x.Refuse(w, &gate.Refusal{Code: code})
 			h, again := w.Header(), status == 503
 			told := strings.Contains(w.Body.String(), `"retry_after_ms":5000`)
@@ -297,9 +251,9 @@ func TestFailuresByID(t *testing.T) {
 }
 
 // Headers that 2026-07-28 wants otherwise are a 400, as it says.
-func TestMisheadedIs400(t *testing.T) {
+func TestMismatchedHeadersAre400(t *testing.T) {
 	x, w := exchangeFor(t, paidCall)
-	x.misheaded = true
+	x.advance(refusedHeaders)
 	x.Refuse(w, &gate.Refusal{Code: gate.ParamsInvalid})
 	if w.Code != 400 || !strings.Contains(w.Body.String(), `"id":"call-1"`) {
 		t.Errorf("%d %s", w.Code, w.Body)

@@ -1,4 +1,4 @@
-package caddymodule
+package exchange
 
 import (
 	"bytes"
@@ -15,11 +15,11 @@ import (
 // that was called, also where the refusal does not name it, as a response and as
 // an event; a caller's own long name does not fill the log.
 func TestFailuresNameTheCall(t *testing.T) {
-	for _, code := range ours {
+	for _, code := range faults {
 		for _, event := range []bool{false, true} {
 			x, w := exchangeFor(t, paidCall)
 			var log bytes.Buffer
-			x.h.logger = slog.New(slog.NewJSONHandler(&log, nil))
+			x.site.Logger = slog.New(slog.NewJSONHandler(&log, nil))
 			x.key.ID, x.charged.id = "key_1", "chg_1"
 			r := &gate.Refusal{Code: code, Cause: errors.New("why")}
 			status := float64(200)

@@ -1,38 +1,24 @@
-package caddymodule
+package exchange
 
 import (
-	"context"
 	"crypto/tls"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
 
-	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp/rewrite"
-
 	"github.com/fareboxhq/farebox/internal/intercept"
 )
 
-// routed returns a request as a site of Caddy has it, whose proxy has dialled that
-// address.
-func routed(method, target, dialled string, routes caddyhttp.RouteList) *http.Request {
+// served returns a request as a server of net/http has it.
+func served(method, target string) *http.Request {
 	r := httptest.NewRequest(method, target, nil)
 	u := *r.URL
-	r.URL = &url.URL{Path: u.Path, RawPath: u.RawPath, RawQuery: u.RawQuery} // as a server has it
-	repl := caddy.NewReplacer()
-	repl.Set("http.reverse_proxy.upstream.hostport", dialled)
-	ctx := context.WithValue(r.Context(), caddy.ReplacerCtxKey, repl)
-	ctx = context.WithValue(ctx, caddyhttp.VarsCtxKey, map[string]any{})
-	ctx = context.WithValue(ctx, caddy.CtxKey("route_group"), map[string]struct{}{"before": {}})
-	ctx = context.WithValue(ctx, caddyhttp.ServerCtxKey, &caddyhttp.Server{Routes: routes})
-	return r.WithContext(ctx)
+	r.URL = &url.URL{Path: u.Path, RawPath: u.RawPath, RawQuery: u.RawQuery}
+	return r
 }
 
 // A redirect is followed to another path of the server by which the client or the
@@ -83,11 +69,11 @@ func TestFollow(t *testing.T) {
 		{302, "/mcp", "/mcp/", false, false, ""},
 		{303, "/mcp", "/mcp/", false, false, ""},
 	} {
-		r := routed("POST", "http://mcp.example.com"+c.asked, dialled, nil)
+		r := served("POST", "http://mcp.example.com"+c.asked)
 		if r.TLS = nil; c.front {
 			r.TLS = new(tls.ConnectionState)
 		}
-		x := &exchange{h: new(Handler), r: r}
+		x := &Exchange{host: &fakeHost{dialled: dialled}, r: r}
 		asked := *r.URL
 		target, err := x.follow(r, &asked, &intercept.Moved{Status: c.status, Location: []string{c.location}}, c.secure)
 		got := ""
@@ -106,41 +92,10 @@ func TestFollow(t *testing.T) {
 	}
 }
 
-// Where a proxy behind the handler rewrites paths, it cannot be told where a
-// redirect leads: it could be the same place again.
-func TestRewritingProxyIsNotFollowed(t *testing.T) {
-	h, other := new(Handler), new(Handler)
-	proxy := func(rewrites bool) *reverseproxy.Handler {
-		p := new(reverseproxy.Handler)
-		if rewrites {
-			p.Rewrite = new(rewrite.Rewrite)
-		}
-		return p
-	}
-	route := func(handlers ...caddyhttp.MiddlewareHandler) caddyhttp.Route {
-		return caddyhttp.Route{Handlers: handlers}
-	}
-	sub := func(routes ...caddyhttp.Route) caddyhttp.MiddlewareHandler {
-		return &caddyhttp.Subroute{Routes: routes}
-	}
-	for name, c := range map[string]struct {
-		routes caddyhttp.RouteList
-		want   bool
-	}{
-		"plain":     {caddyhttp.RouteList{route(h, proxy(false))}, false},
-		"rewriting": {caddyhttp.RouteList{route(sub(route(h), route(sub(route(proxy(true))))))}, true},
-		"before":    {caddyhttp.RouteList{route(other, proxy(true)), route(h, proxy(false))}, false},
-	} {
-		r := routed("POST", "http://mcp.example.com/mcp", "", c.routes)
-		if got := rewritesAfter(r, h); got != c.want {
-			t.Errorf("%s: %t", name, got)
-		}
-	}
-}
-
 // moving is a next handler that answers as it is told for each path, and notes
 // what it was asked.
 type moving struct {
+	host    *fakeHost
 	answers map[string]func(http.ResponseWriter, *http.Request)
 	asked   []string
 	groups  []int
@@ -149,7 +104,7 @@ type moving struct {
 func (m *moving) ServeHTTP(w http.ResponseWriter, r *http.Request) error {
 	body, _ := io.ReadAll(r.Body)
 	m.asked = append(m.asked, r.Method+" "+r.URL.RequestURI()+" "+r.RequestURI+" "+string(body))
-	groups := groupsOf(r)
+	groups := m.host.groups
 	m.groups = append(m.groups, len(groups))
 	groups["behind"] = struct{}{}
 	m.answers[r.URL.Path](w, r)
@@ -182,17 +137,18 @@ func TestRedirectIsFollowedOnce(t *testing.T) {
 		"twice":  {"POST", map[string]func(http.ResponseWriter, *http.Request){"/mcp": to("/mcp/"), "/mcp/": to("/mcp")}, "POST /mcp /mcp {}, POST /mcp/ /mcp/ {}", true},
 		"inside": {"POST", map[string]func(http.ResponseWriter, *http.Request){"/mcp": func(w http.ResponseWriter, r *http.Request) { r.URL.Path = "/x"; to("/mcp/")(w, r) }}, "POST /mcp /mcp {}", true},
 	} {
-		r := routed(c.method, "http://mcp.example.com/mcp", "", nil)
+		r := served(c.method, "http://mcp.example.com/mcp")
 		r.RequestURI = "/mcp"
 		w := httptest.NewRecorder()
-		next := &moving{answers: c.answers}
-		x := newExchange(&Handler{Server: "weather", logger: slog.New(slog.DiscardHandler)}, w, r, next)
+		host := &fakeHost{groups: map[string]struct{}{"before": {}}}
+		next := &moving{host: host, answers: c.answers}
+		x := New(newSite(), host, next, w, r)
 		if c.method == "POST" {
 			x.body = []byte("{}")
 			x.setBody()
 		}
 		relay := intercept.NewRelay(w, nil)
-		failure := x.run(relay, r)
+		failure := x.runNext(relay, r)
 		if relay.Finish(); (failure != nil) != c.failed || relay.SentHead() == c.failed {
 			t.Errorf("%s: %v, head sent: %t", name, failure, relay.SentHead())
 		}

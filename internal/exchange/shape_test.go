@@ -1,4 +1,4 @@
-package caddymodule
+package exchange
 
 import (
 	"context"
@@ -120,7 +120,8 @@ func TestEncoding(t *testing.T) {
 // Pages of other origins stay out; the request's own host and listed origins
 // do not.
 func TestOrigin(t *testing.T) {
-	h := &Handler{origins: map[string]bool{"https://app.example.com": true}}
+	site := newSite()
+	site.Origins = map[string]bool{"https://app.example.com": true}
 	for origin, ok := range map[string]bool{
 		"":                           true,
 		"https://mcp.example.com":    true,
@@ -136,7 +137,7 @@ func TestOrigin(t *testing.T) {
 		if origin != "" {
 			r.Header.Set("Origin", origin)
 		}
-		x := newExchange(h, httptest.NewRecorder(), r, nil)
+		x := New(site, new(fakeHost), nil, httptest.NewRecorder(), r)
 		if refusal := x.checkOrigin(); (refusal == nil) != ok {
 			t.Errorf("%q: got %v", origin, refusal)
 		}
@@ -146,6 +147,9 @@ func TestOrigin(t *testing.T) {
 // On the loopback interface a name that was pointed there is refused
 // (DNS rebinding), on other interfaces names are the router's business.
 func TestHostOnLoopback(t *testing.T) {
+	named := func(r *http.Request) bool {
+		return New(newSite(), new(fakeHost), nil, httptest.NewRecorder(), r).loopbackNamed()
+	}
 	for host, ok := range map[string]bool{
 		"localhost": true, "LOCALHOST:80": true, "127.0.0.1": true, "127.9.9.9:1": true, "[::1]:80": true,
 		"evil.example.com": false, "evil.example.com:80": false, "localhost.evil.example.com": false, "": false, "10.0.0.1": false,
@@ -153,15 +157,15 @@ func TestHostOnLoopback(t *testing.T) {
 		r := httptest.NewRequest("POST", "/mcp", nil)
 		r.Host = host
 		loopback := context.WithValue(r.Context(), http.LocalAddrContextKey, &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 80})
-		if got := loopbackNamed(r.WithContext(loopback)); got != ok {
+		if got := named(r.WithContext(loopback)); got != ok {
 			t.Errorf("%q: %v", host, got)
 		}
 		quic := context.WithValue(r.Context(), http.LocalAddrContextKey, &net.UDPAddr{IP: net.IPv6loopback, Port: 80})
-		if got := loopbackNamed(r.WithContext(quic)); got != ok {
+		if got := named(r.WithContext(quic)); got != ok {
 			t.Errorf("%q over HTTP/3: %v", host, got)
 		}
 		public := context.WithValue(r.Context(), http.LocalAddrContextKey, &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 80})
-		if !loopbackNamed(r.WithContext(public)) {
+		if !named(r.WithContext(public)) {
 			t.Errorf("%q is judged on a public interface", host)
 		}
 	}
@@ -201,7 +205,7 @@ func TestCleanRequest(t *testing.T) {
 		"Mcp-Param-Some_name":     {"1"}, // a tool's own
 	}
 	r.Trailer = http.Header{"X-Farebox-Account": nil}
-	cleanRequest(r, &credential{})
+	cleanRequest(r, new(KeyHeader))
 	if len(r.Header) != 3 || r.Header.Get("Mcp-Param-Some_name") == "" || r.Header.Get("Accept") == "" || r.Header.Get("Traceparent") == "" || r.Trailer != nil {
 		t.Errorf("left: %v, trailer %v", r.Header, r.Trailer)
 	}
@@ -237,7 +241,7 @@ func TestOnlyOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.Header.Set("Idempotency-Key", "k") // with which http.Transport sends a POST again
-	r, _ = watched(r)
+	r, _ = sendOnce(r)
 	if err := send(r); err == nil {
 		t.Fatal("the upstream gave an answer")
 	}
@@ -265,7 +269,7 @@ func TestOnlyOnceAllowsAnotherDial(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, _ = watched(r)
+	r, _ = sendOnce(r)
 	transport := new(http.Transport)
 	defer transport.CloseIdleConnections()
 	if _, err := transport.RoundTrip(r); err == nil {
@@ -289,7 +293,7 @@ func TestOnlyOnceAllowsAnotherDial(t *testing.T) {
 func TestOnlyOnceGuardsPosts(t *testing.T) {
 	for method, guarded := range map[string]bool{"POST": true, "GET": false, "DELETE": false} {
 		r := httptest.NewRequest(method, "/mcp", nil)
-		r, _ = watched(r)
+		r, _ = sendOnce(r)
 		if (httptrace.ContextClientTrace(r.Context()).GetConn != nil) != guarded {
 			t.Errorf("%s: guarded is %v", method, !guarded)
 		}

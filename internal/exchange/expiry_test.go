@@ -1,9 +1,7 @@
-package caddymodule
+package exchange
 
 import (
 	"context"
-	"errors"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -11,29 +9,18 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/fareboxhq/farebox/internal/engine"
 	"github.com/fareboxhq/farebox/internal/gate"
 	"github.com/fareboxhq/farebox/internal/keys"
 
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// onlyKey is the one key that there is.
-type onlyKey struct{ key *keys.Key }
-
-func (o *onlyKey) Lookup(context.Context, netip.Addr, keys.Digest) (*keys.Key, error) {
-	if o.key == nil {
-		return nil, errors.New("the store is down")
-	}
-	return o.key, nil
-}
-
 // streaming is an exchange that serves a stream of the key, in a bubble.
-func streaming(key *keys.Key) (*exchange, *onlyKey) {
+func streaming(key *keys.Key) (*Exchange, *onlyKey) {
 	store := &onlyKey{key}
-	h := &Handler{Server: "weather", rt: new(engine.Runtime), logger: slog.New(slog.DiscardHandler)}
-	h.gate = gate.New(gate.Policy{Server: "weather", Secrets: &keys.DefaultFormat}, gate.Deps{Keys: store, Now: clock.Now})
-	x := newExchange(h, httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/mcp", nil), nil)
+	site := newSite()
+	site.Gate = gate.New(gate.Policy{Server: "weather", Secrets: &keys.DefaultFormat}, gate.Deps{Keys: store, Now: clock.Now})
+	x := New(site, new(fakeHost), nil, httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/mcp", nil))
 	x.key = key
 	return x, store
 }
@@ -65,7 +52,7 @@ func TestStreamEndsWhenItsKeyExpires(t *testing.T) {
 				}
 				x, store := streaming(&keys.Key{Kind: keys.Agent, Environment: keys.Live, ExpiresAt: end(c.life)})
 				changed := make(chan struct{}, 1)
-				stream := &engine.Stream{Changed: changed, Closing: make(chan struct{})}
+				stream := Watch{Changed: changed, Closing: make(chan struct{})}
 				ctx, cancel := context.WithCancel(t.Context())
 				var lived time.Duration
 				go x.endWithKey(ctx, func() { lived = clock.Since(began); cancel() }, netip.Addr{}, stream, new(gate.Ticket))
@@ -96,7 +83,7 @@ func TestStreamEndsInDoubt(t *testing.T) {
 		changed := make(chan struct{}, 1)
 		changed <- struct{}{}
 		ctx, cancel := context.WithCancel(t.Context())
-		x.endWithKey(ctx, cancel, netip.Addr{}, &engine.Stream{Changed: changed, Closing: make(chan struct{})}, new(gate.Ticket))
+		x.endWithKey(ctx, cancel, netip.Addr{}, Watch{Changed: changed, Closing: make(chan struct{})}, new(gate.Ticket))
 		if ctx.Err() == nil {
 			t.Error("the stream lives on")
 		}

@@ -1,4 +1,4 @@
-package caddymodule
+package exchange
 
 import (
 	"bytes"
@@ -30,9 +30,10 @@ func TestLeftOutIsLogged(t *testing.T) {
 		t.Fatal(err)
 	}
 	var log bytes.Buffer
-	h := &Handler{Server: "weather", logger: slog.New(slog.NewJSONHandler(&log, nil))}
-	h.gate = gate.New(gate.Policy{Server: "weather", Secrets: &keys.DefaultFormat, Prices: book, Rights: rights}, gate.Deps{Now: clock.Now, Logger: h.logger})
-	x := newExchange(h, httptest.NewRecorder(), httptest.NewRequest("POST", "/mcp", nil), nil)
+	site := newSite()
+	site.Logger = slog.New(slog.NewJSONHandler(&log, nil))
+	site.Gate = gate.New(gate.Policy{Server: "weather", Secrets: &keys.DefaultFormat, Prices: book, Rights: rights}, gate.Deps{Now: clock.Now, Logger: site.Logger})
+	x := New(site, new(fakeHost), nil, httptest.NewRecorder(), httptest.NewRequest("POST", "/mcp", nil))
 	x.key = &keys.Key{Account: "acct_1", Kind: keys.Agent, Environment: keys.Live}
 	x.message = mcp.Message{ID: mcp.IntID(7), Method: "tools/list"}
 

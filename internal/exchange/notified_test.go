@@ -1,8 +1,7 @@
-package caddymodule
+package exchange
 
 import (
 	"context"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -48,21 +47,21 @@ func TestTaskIsToldToWhoMayAskForIt(t *testing.T) {
 	}
 	key := &keys.Key{Account: "acct_1", Kind: keys.Personal, Environment: keys.Live, Scopes: []string{"read"}}
 	store := &onlyKey{key}
-	h := &Handler{Server: "s", logger: slog.New(slog.DiscardHandler)}
-	h.gate = gate.New(gate.Policy{Server: "s", Secrets: &keys.DefaultFormat, Prices: book, Rights: rights}, gate.Deps{Keys: store, Bindings: make(bindings), Now: clock.Now, Logger: h.logger})
+	site := newSite()
+	site.Gate = gate.New(gate.Policy{Server: "s", Secrets: &keys.DefaultFormat, Prices: book, Rights: rights}, gate.Deps{Keys: store, Bindings: make(bindings), Now: clock.Now, Logger: site.Logger})
 	m, err := mcp.Decode([]byte(`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"slow","task":{}}}`))
 	if err != nil {
 		t.Fatal(err)
 	}
-	call, refusal := h.gate.Admit(t.Context(), key, mcp.EraSession, &m)
+	call, refusal := site.Gate.Admit(t.Context(), key, mcp.EraSession, &m)
 	if refusal != nil {
 		t.Fatal(refusal)
 	}
 	accepted := []byte(`{"jsonrpc":"2.0","id":1,"result":{"task":{"taskId":"t","status":"working"}}}`)
-	if refusal := h.gate.Bind(t.Context(), key, call.Ticket(&m), mcp.OutcomeTask, accepted); refusal != nil {
+	if refusal := site.Gate.Bind(t.Context(), key, call.Ticket(&m), mcp.OutcomeTask, accepted); refusal != nil {
 		t.Fatal(refusal)
 	}
-	x := newExchange(h, httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/mcp", nil), nil)
+	x := New(site, new(fakeHost), nil, httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/mcp", nil))
 	x.key = key // as it was when the stream began
 	status := []byte(`{"jsonrpc":"2.0","method":"notifications/tasks/status","params":{"taskId":"t","status":"working"}}`)
 	for _, c := range []struct {

@@ -1,0 +1,299 @@
+package caddymodule
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+	"go.uber.org/zap"
+
+	"github.com/fareboxhq/farebox/internal/engine"
+	"github.com/fareboxhq/farebox/internal/exchange"
+	"github.com/fareboxhq/farebox/internal/keys"
+	"github.com/fareboxhq/farebox/internal/share"
+)
+
+// host is Caddy as the web server of exchanges.
+type host struct {
+	h      *Handler
+	record *accessRecord // also receives the access log's fields; nil for none
+}
+
+const seenVar = "farebox.seen"
+
+// Enter marks the request in Caddy's variables.
+func (*host) Enter(r *http.Request) bool {
+	if caddyhttp.GetVar(r.Context(), seenVar) != nil {
+		return false
+	}
+	caddyhttp.SetVar(r.Context(), seenVar, true)
+	return true
+}
+
+// Client returns the client's address; see clientOf.
+func (*host) Client(r *http.Request) netip.Addr { return clientOf(r) }
+
+// clientOf returns the client's address, which Caddy derives from its trusted
+// proxies; the zero Addr if it is unknown.
+func clientOf(r *http.Request) netip.Addr {
+	text, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
+	client, _ := netip.ParseAddr(text)
+	return client
+}
+
+// Identify publishes the caller of a server.
+func (c *host) Identify(r *http.Request, server, account, key string) {
+	identify(r, account, key, c.log)
+	replacerOf(r).Set("http.farebox.server", server)
+	c.log(r, zap.String("farebox_server", server))
+}
+
+// identify publishes the caller to Caddy's placeholders, and to the access log.
+func identify(r *http.Request, account, key string, log func(*http.Request, zap.Field)) {
+	repl := replacerOf(r)
+	repl.Set("http.auth.user.id", account)
+	repl.Set("http.farebox.account", account)
+	repl.Set("http.farebox.key", key)
+	log(r, zap.String("farebox_account", account))
+	log(r, zap.String("farebox_key", key))
+}
+
+func replacerOf(r *http.Request) *caddy.Replacer {
+	return r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+}
+
+// IdentifyCharge publishes a charge.
+func (c *host) IdentifyCharge(r *http.Request, tool, charge string) {
+	repl := replacerOf(r)
+	repl.Set("http.farebox.tool", tool)
+	repl.Set("http.farebox.charge", charge)
+	c.log(r, zap.String("farebox_tool", tool))
+	c.log(r, zap.String("farebox_charge", charge))
+}
+
+// Annotate adds a field to the access log.
+func (c *host) Annotate(r *http.Request, a slog.Attr) { c.log(r, fieldOf(a)) }
+
+func fieldOf(a slog.Attr) zap.Field {
+	switch a.Value.Kind() {
+	case slog.KindString:
+		return zap.String(a.Key, a.Value.String())
+	case slog.KindBool:
+		return zap.Bool(a.Key, a.Value.Bool())
+	}
+	value := a.Value.Any()
+	if text, ok := value.(fmt.Stringer); ok {
+		return zap.Stringer(a.Key, text)
+	}
+	return zap.Any(a.Key, value)
+}
+
+func (c *host) log(r *http.Request, f zap.Field) {
+	if c.record != nil {
+		c.record.keep(f)
+	}
+	logField(r, f)
+}
+
+// logField adds a field to the request's record in the access log.
+func logField(r *http.Request, f zap.Field) {
+	if extra, ok := r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
+		extra.Set(f)
+	}
+}
+
+// LogsCredentials reports whether Caddy's access log would contain keys.
+func (*host) LogsCredentials(r *http.Request) bool { return logsCredentials(r) }
+
+func logsCredentials(r *http.Request) bool {
+	server := serverOf(r)
+	return server != nil && server.Logs != nil && server.Logs.ShouldLogCredentials
+}
+
+// serverOf returns Caddy's server of a request; nil if there is none.
+func serverOf(r *http.Request) *caddyhttp.Server {
+	server, _ := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	return server
+}
+
+// NamesSite reports whether a route of the server matches the request's host.
+func (*host) NamesSite(r *http.Request) bool {
+	server := serverOf(r)
+	return server != nil && siteNamed(server.Routes, r)
+}
+
+// siteNamed reports whether a host matcher of the routes matches the request.
+func siteNamed(routes caddyhttp.RouteList, r *http.Request) bool {
+	for _, route := range routes {
+		for _, set := range route.MatcherSets {
+			for _, matcher := range set {
+				hosts, ok := matcher.(*caddyhttp.MatchHost)
+				if !ok {
+					continue
+				}
+				if matched, err := hosts.MatchWithError(r); err == nil && matched {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+// CountConnection counts the request's connection as the holder's.
+func (*host) CountConnection(r *http.Request, holder share.Holder) bool {
+	return countConnection(r, holder)
+}
+
+// Status returns the status of a caddyhttp.HandlerError.
+func (*host) Status(err error) int {
+	var handled caddyhttp.HandlerError
+	if errors.As(err, &handled) {
+		return handled.StatusCode
+	}
+	return 0
+}
+
+// RouteGroups returns Caddy's own map, which has the groups with a route that
+// matched. Caddy skips the other routes of each group.
+func (*host) RouteGroups(r *http.Request) map[string]struct{} {
+	groups, _ := r.Context().Value(caddy.CtxKey("route_group")).(map[string]struct{})
+	return groups
+}
+
+// RewritesAfter reports whether a proxy behind the handler changes paths: then
+// the server's paths are unknown here, and a redirected POST could come to the
+// same place again.
+func (c *host) RewritesAfter(r *http.Request) bool {
+	server := serverOf(r)
+	found := false
+	return server != nil && rewriting(server.Routes, c.h, &found)
+}
+
+func rewriting(routes caddyhttp.RouteList, h *Handler, found *bool) bool {
+	for _, route := range routes {
+		for _, handler := range route.Handlers {
+			switch handler := handler.(type) {
+			case *Handler:
+				*found = *found || handler == h
+			case *caddyhttp.Subroute:
+				if rewriting(handler.Routes, h, found) {
+					return true
+				}
+			case *reverseproxy.Handler:
+				if *found && handler.Rewrite != nil {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+// TrustsProxy reports whether the request came from one of Caddy's trusted
+// proxies.
+func (*host) TrustsProxy(r *http.Request) bool {
+	trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool)
+	return trusted
+}
+
+// Dialled returns the address that reverse_proxy dialled.
+func (*host) Dialled(r *http.Request) string {
+	dialled, _ := replacerOf(r).GetString("http.reverse_proxy.upstream.hostport")
+	return dialled
+}
+
+// startPatience limits how long a request waits for the store: Caddy starts apps
+// in random order.
+const startPatience = 5 * time.Second
+
+// running is a runtime that App.Start sets while requests wait for it.
+type running struct {
+	ready   chan struct{} // closed once runtime is set
+	runtime *engine.Runtime
+}
+
+func newRunning() *running { return &running{ready: make(chan struct{})} }
+
+func (s *running) set(rt *engine.Runtime) {
+	s.runtime = rt
+	close(s.ready)
+}
+
+// Acquire waits, for a bounded time, until the store is open, and keeps the
+// runtime open until Release.
+func (s *running) Acquire(ctx context.Context) error {
+	select {
+	case <-s.ready:
+		return s.runtime.Acquire()
+	default:
+	}
+	timer := time.NewTimer(startPatience)
+	defer timer.Stop()
+	select {
+	case <-s.ready:
+		return s.runtime.Acquire()
+	case <-timer.C:
+		return errors.New("the store is not open yet")
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Release ends an Acquire.
+func (s *running) Release() { s.runtime.Release() }
+
+// Used notes that the key was used now.
+func (s *running) Used(k *keys.Key) { s.runtime.Used(k) }
+
+// LockRequestID translates the engine's errors for package exchange.
+func (s *running) LockRequestID(ctx context.Context, holder share.Holder, session, id string) error {
+	err := s.runtime.LockRequestID(ctx, holder, session, id)
+	switch {
+	case errors.Is(err, engine.ErrIDTaken):
+		return &translated{err, exchange.ErrIDTaken}
+	case errors.Is(err, engine.ErrSessionFull):
+		return &translated{err, exchange.ErrSessionFull}
+	}
+	return err
+}
+
+// UnlockRequestID ends a LockRequestID.
+func (s *running) UnlockRequestID(session, id string, resumable bool) {
+	s.runtime.UnlockRequestID(session, id, resumable)
+}
+
+// translated is an error with its own text that matches another package's.
+type translated struct {
+	error
+	as error
+}
+
+func (t *translated) Unwrap() []error { return []error{t.error, t.as} }
+
+// Watch follows changes of a key.
+func (s *running) Watch(d keys.Digest) exchange.Watch {
+	stream := s.runtime.Watch(d)
+	return exchange.Watch{Changed: stream.Changed, Closing: stream.Closing, End: stream.End}
+}
+
+// RulesOf returns the access rules of a server in the newest config.
+func (s *running) RulesOf(server string) string { return s.runtime.RulesOf(server) }
+
+// AccountName returns the name of an account, "" if it is unknown.
+func (s *running) AccountName(ctx context.Context, id string) string {
+	return s.runtime.AccountName(ctx, id)
+}
+
+// Interface guards
+var (
+	_ exchange.Host   = (*host)(nil)
+	_ exchange.Engine = (*running)(nil)
+)

@@ -1,0 +1,161 @@
+package exchange
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/fareboxhq/farebox/internal/gate"
+	"github.com/fareboxhq/farebox/internal/mcp"
+	"github.com/fareboxhq/farebox/internal/share"
+)
+
+// reading bounds how a body is read.
+type reading struct {
+	limit  int64 // bytes
+	length int64 // announced, to allocate for; 0 if unknown
+	time   time.Duration
+}
+
+const (
+	// bodyTime limits how long a client may take to send its body.
+	bodyTime = time.Minute
+
+	// The bounds of a body that is read for its id alone. Its caller is unknown
+	// or over a rate, and could hold much more memory than it sends.
+	peekLimit = 64 << 10
+	peekTime  = 2 * time.Second
+)
+
+// peek reads a body for the id in it.
+var peek = reading{limit: peekLimit, time: peekTime}
+
+// readMessage reads and decodes the message. It judges the same bytes that will
+// be forwarded. A request over a rate is read for its id alone, to be refused
+// with limited; upkeep is counted apart, so the result is nil if it may pass.
+func (x *Exchange) readMessage(limited *gate.Refusal) (stillLimited, refusal *gate.Refusal) {
+	if x.r.ContentLength > x.site.MaxBody {
+		return nil, &gate.Refusal{Code: gate.MessageTooLarge}
+	}
+	how := reading{limit: x.site.MaxBody, length: x.r.ContentLength, time: bodyTime}
+	if limited != nil {
+		how = peek
+		how.limit = min(how.limit, x.site.MaxBody)
+	}
+	body, err := x.read(how)
+	switch {
+	case err != nil && limited != nil:
+		x.advance(readBody) // nothing more to read
+		return nil, limited
+	case err != nil:
+		return nil, bodyRefusal(err)
+	}
+	x.advance(readBody)
+	x.body = body
+	x.message, err = mcp.Decode(body)
+	if err != nil {
+		return nil, x.malformed(err)
+	}
+	x.advance(decodedMessage)
+	if mcp.IsUpkeep(&x.message) {
+		x.quota, limited = x.site.Gate.CountUpkeep(x.key, limited == nil)
+	}
+	if x.era, err = mcp.CheckHeaders(x.r.Header, &x.message); err != nil {
+		x.advance(refusedHeaders)
+		return nil, x.malformed(err)
+	}
+	return limited, x.readIdempotencyKey()
+}
+
+// bodyRefusal returns the refusal for an error of read.
+func bodyRefusal(err error) *gate.Refusal {
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		return &gate.Refusal{Code: gate.MessageTooLarge}
+	case share.ClassOf(err) != "":
+		return shareRefusal(err)
+	case errors.Is(err, share.ErrSlow):
+		return &gate.Refusal{Code: gate.MessageMalformed, Cause: err, Reason: "the body came too slowly"}
+	}
+	return &gate.Refusal{Code: gate.MessageMalformed, Cause: err, Reason: "the body could not be read to its end"}
+}
+
+// malformed returns the refusal for an error of package mcp, and keeps the id
+// that was found in spite of it.
+func (x *Exchange) malformed(err error) *gate.Refusal {
+	var refused *mcp.Error
+	if !errors.As(err, &refused) {
+		return &gate.Refusal{Code: gate.MessageMalformed, Cause: err}
+	}
+	if x.message.ID.IsZero() {
+		x.message.ID = refused.ID
+	}
+	return &gate.Refusal{Code: malformedCodes[refused.Code], Reason: refused.Reason, Cause: refused}
+}
+
+// malformedCodes maps the codes of package mcp to refusals.
+var malformedCodes = map[int]gate.Code{
+	mcp.ParseError:     gate.MessageMalformed,
+	mcp.InvalidRequest: gate.MessageInvalid,
+	mcp.InvalidParams:  gate.ParamsInvalid,
+	mcp.HeaderMismatch: gate.HeaderMismatch,
+}
+
+// readIdempotencyKey takes the caller's idempotency key from the header if the
+// message has none.
+func (x *Exchange) readIdempotencyKey() *gate.Refusal {
+	if len(x.retry) == 0 {
+		return nil
+	}
+	key := x.retry[0]
+	reason := ""
+	switch {
+	case len(x.retry) > 1:
+		reason = "there is more than one Idempotency-Key header"
+	case key == "" || len(key) > mcp.MaxIdempotencyKey:
+		reason = "the Idempotency-Key header must have 1 to 256 bytes"
+	case x.message.IdempotencyKey != "" && x.message.IdempotencyKey != key:
+		reason = "the Idempotency-Key header and the key in _meta differ"
+	}
+	if reason != "" {
+		return &gate.Refusal{Code: gate.ParamsInvalid, Reason: reason}
+	}
+	x.message.IdempotencyKey = key
+	return nil
+}
+
+// read reads the whole body, within a time and its holder's share of memory.
+// net/http notices that a client leaves only after its body was read to the end.
+func (x *Exchange) read(how reading) ([]byte, error) {
+	return x.memory.ReadAll(http.MaxBytesReader(x.w, x.r.Body, how.limit), share.Body{
+		Length: min(how.length, how.limit), Time: how.time, Rate: x.site.Shares.BodyRate.Load(),
+		Source: http.NewResponseController(x.w),
+	})
+}
+
+// setBody makes the upstream receive the bytes that were judged. GetBody stays
+// nil: with it, a transport may send a request twice.
+func (x *Exchange) setBody() {
+	x.r.Body = io.NopCloser(bytes.NewReader(x.body))
+	x.r.GetBody = nil
+	x.r.ContentLength = int64(len(x.body))
+	x.r.TransferEncoding = nil
+}
+
+// setHeaders sets our own headers for the upstream.
+func (x *Exchange) setHeaders() {
+	header := x.r.Header
+	header.Set("Accept-Encoding", "identity")
+	if x.site.UpstreamAuthorization != "" {
+		header.Set("Authorization", x.site.UpstreamAuthorization)
+	}
+	if x.site.IdentityHeaders {
+		header.Set("X-Farebox-Account", x.key.Account)
+		header.Set("X-Farebox-Key", x.key.ID)
+		header.Set("X-Farebox-Scopes", strings.Join(x.site.Gate.Scopes(x.key), " "))
+	}
+}

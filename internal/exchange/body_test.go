@@ -1,0 +1,36 @@
+package exchange
+
+import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/fareboxhq/farebox/internal/keys"
+)
+
+// What a call of a usual size costs for its shares and the reading of its body.
+func BenchmarkReadMessage(b *testing.B) {
+	b.ReportAllocs()
+	site := newSite()
+	body := `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get_forecast","arguments":{"text":"` + strings.Repeat("x", 900) + `"}}}`
+	r := httptest.NewRequest(http.MethodPost, "/mcp", nil)
+	r.Header.Set("Content-Type", "application/json")
+	r.ContentLength = int64(len(body))
+	w := httptest.NewRecorder()
+	key := &keys.Key{Account: "acct_0198f2c4", Lineage: "key_0198f2c5"}
+	for b.Loop() {
+		r.Body = io.NopCloser(strings.NewReader(body))
+		x := New(site, new(fakeHost), nil, w, r)
+		x.key = key
+		if x.enter() != nil {
+			b.Fatal("it is refused")
+		}
+		if limited, refusal := x.readMessage(nil); limited != nil || refusal != nil {
+			b.Fatal("it is refused")
+		}
+		x.memory.Close()
+		x.flight.Close()
+	}
+}

@@ -1,0 +1,37 @@
+package exchange
+
+import (
+	"net/url"
+	"strings"
+
+	"github.com/fareboxhq/farebox/internal/keys"
+)
+
+// accessTokenParam brings an access token in a URL (RFC 6750, 2.3), which MCP
+// forbids (2025-11-25, authorization, "Access Token Usage").
+const accessTokenParam = "access_token="
+
+// ConcealURI returns a request's URI without secrets, and whether it had any. It
+// finds those behind percent-encoding, too.
+func ConcealURI(secrets *keys.Format, uri string) (concealed string, found bool) {
+	if strings.IndexByte(uri, '_') < 0 && strings.IndexByte(uri, '%') < 0 { // the usual case
+		return uri, false
+	}
+	concealed, found = secrets.Conceal(uri)
+	if plain, err := url.QueryUnescape(concealed); err == nil && strings.IndexByte(uri, '%') >= 0 {
+		if hidden, any := secrets.Conceal(plain); any {
+			concealed, found = hidden, true
+		}
+	}
+	path, query, _ := strings.Cut(concealed, "?")
+	if !strings.Contains(query, accessTokenParam) {
+		return concealed, found
+	}
+	params := strings.Split(query, "&")
+	for i, param := range params {
+		if strings.HasPrefix(param, accessTokenParam) {
+			params[i], found = accessTokenParam+"REDACTED", true
+		}
+	}
+	return path + "?" + strings.Join(params, "&"), found
+}

@@ -1,0 +1,22 @@
+package exchange
+
+import (
+	"testing"
+
+	"github.com/fareboxhq/farebox/internal/keys"
+)
+
+// Of most URLs nothing is taken, and a look at them costs no allocation.
+func TestConcealURI(t *testing.T) {
+	for uri, want := range map[string]string{
+		"/mcp": "/mcp", "/mcp?session_id=abc&a=b%20c": "/mcp?session_id=abc&a=b%20c", "/mcp?x=%zz_": "/mcp?x=%zz_",
+		"/mcp?access_token=a&b=c": "/mcp?access_token=REDACTED&b=c", "/access_token=a": "/access_token=a",
+	} {
+		if got, found := ConcealURI(&keys.DefaultFormat, uri); got != want || found != (got != uri) {
+			t.Errorf("%s becomes %s, %v", uri, got, found)
+		}
+	}
+	if n := testing.AllocsPerRun(100, func() { ConcealURI(&keys.DefaultFormat, "/mcp?sessionId=abc_def") }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}

@@ -1,0 +1,283 @@
+package exchange
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/fareboxhq/farebox/internal/clock"
+	"github.com/fareboxhq/farebox/internal/gate"
+	"github.com/fareboxhq/farebox/internal/keys"
+	"github.com/fareboxhq/farebox/internal/mcp"
+	"github.com/fareboxhq/farebox/internal/share"
+)
+
+// Errors of Serve.
+var (
+	// ErrNoMetadata is for paths where clients look for OAuth metadata.
+	ErrNoMetadata = errors.New("there is no such metadata here")
+	// ErrNested is for a request that another exchange forwarded.
+	ErrNested = errors.New("a request met a second farebox handler: it would be charged twice")
+)
+
+// Exchange is one request and its response. It goes through shape, origin, key,
+// body, price, server and settlement; the first step that refuses ends it.
+type Exchange struct {
+	site  *Site
+	host  Host
+	next  Next
+	w     http.ResponseWriter
+	r     *http.Request
+	began time.Time
+
+	key     *keys.Key
+	retry   []string // the Idempotency-Key headers, which are not forwarded
+	stage   stage
+	message mcp.Message // zero until stage decoded
+	era     mcp.Era
+	body    []byte           // as read for forwarding
+	call    *gate.Call       // nil until the message was admitted
+	base    http.Header      // response header before the upstream's
+	memory  share.Allocation // bytes of body and answer
+	flight  share.Allocation // one call
+	quota   gate.Quota       // of the key's requests; zero without a rate
+	origin  string           // of an allowed foreign page, else ""
+
+	session   string       // the server's session id, "" for none
+	resumable atomic.Bool  // an event id went out that the client may resume from
+	resumed   *gate.Ticket // of the stream that a GET resumes; nil for none
+
+	charged   struct{ tool, id string } // identified charge
+	abandoned sync.Once                 // guards the log line about it
+}
+
+// New returns the exchange for a request.
+func New(site *Site, host Host, next Next, w http.ResponseWriter, r *http.Request) *Exchange {
+	return &Exchange{site: site, host: host, next: next, w: w, r: r, began: clock.Now(), base: w.Header().Clone()}
+}
+
+// Account returns the id of the calling account, "" if it is unknown.
+func (x *Exchange) Account() string {
+	if x.key == nil {
+		return ""
+	}
+	return x.key.Account
+}
+
+// BodyLen returns the length of the request body, 0 if it has not been read.
+func (x *Exchange) BodyLen() int { return len(x.body) }
+
+// The places where clients look for metadata of OAuth and OpenID.
+const (
+	wellKnownOAuth  = "/.well-known/oauth-"
+	wellKnownOpenID = "/.well-known/openid-configuration"
+)
+
+// isDiscovery reports whether a client looks for metadata at that path. Clients
+// take any status but 404 there for a document.
+func isDiscovery(path string) bool {
+	return strings.HasPrefix(path, wellKnownOAuth) || strings.HasPrefix(path, wellKnownOpenID)
+}
+
+// Serve carries the exchange out. With an error, ErrNoMetadata or ErrNested,
+// no response has been written.
+func (x *Exchange) Serve() error {
+	if isDiscovery(x.r.URL.Path) {
+		x.count("not_found")
+		return ErrNoMetadata
+	}
+	if !x.host.Enter(x.r) {
+		return ErrNested
+	}
+	defer func() { x.memory.Close(); x.flight.Close() }()
+	if err := x.site.Engine.Acquire(x.r.Context()); err != nil {
+		x.refuse(&gate.Refusal{Code: gate.StoreUnavailable, Cause: err})
+		return nil
+	}
+	defer x.site.Engine.Release()
+
+	limited, refusal := x.admitRequest()
+	if refusal == nil {
+		refusal = x.enter()
+	}
+	switch {
+	case refusal != nil:
+		x.refuse(refusal)
+	case x.r.Method == http.MethodOptions:
+		x.preflight()
+	case x.r.Method == http.MethodPost:
+		x.post(limited)
+	default: // GET and DELETE; admitRequest refuses all others
+		x.sessionRequest(limited)
+	}
+	return nil
+}
+
+// admitRequest checks everything except the body: shape, origin and key. Then it
+// removes the client's credentials and claims about identity from the request.
+// A rate-limit refusal is returned apart as limited: the caller has to read the
+// request's id first, and upkeep may still pass.
+func (x *Exchange) admitRequest() (limited, refusal *gate.Refusal) {
+	if refusal := x.checkShape(); refusal != nil {
+		return nil, refusal
+	}
+	if refusal := x.checkOrigin(); refusal != nil {
+		return nil, refusal
+	}
+	if x.r.Method == http.MethodOptions {
+		return nil, nil
+	}
+	key, refusal := x.authenticate()
+	if refusal == nil || refusal.Code == gate.TokenExpired { // do not reveal that other keys exist
+		x.key = key
+	}
+	if refusal != nil {
+		return nil, refusal
+	}
+	x.host.Identify(x.r, x.site.Server, key.Account, key.ID)
+	if x.r.Method == http.MethodPost {
+		x.quota, limited = x.site.Gate.Count(key) // until the message is known
+	} else {
+		x.quota, limited = x.site.Gate.CountUpkeep(key, false)
+	}
+	x.retry = x.r.Header.Values("Idempotency-Key")
+	cleanRequest(x.r, &x.site.KeyHeader)
+	return limited, nil
+}
+
+// client returns the client's address; the zero Addr if it is unknown.
+func (x *Exchange) client() netip.Addr { return x.host.Client(x.r) }
+
+// identifyCharge publishes the charge to placeholders and logs.
+func (x *Exchange) identifyCharge(tool, charge string) {
+	x.charged.tool, x.charged.id = tool, charge
+	x.host.IdentifyCharge(x.r, tool, charge)
+}
+
+// annotate adds a field to the request's record in the access log.
+func (x *Exchange) annotate(a slog.Attr) { x.host.Annotate(x.r, a) }
+
+// post serves a message. The refusal limited is that of admitRequest.
+func (x *Exchange) post(limited *gate.Refusal) {
+	limited, refusal := x.readMessage(limited)
+	if refusal != nil {
+		x.refuse(refusal)
+		return
+	}
+	if refusal := x.admitMessage(limited); refusal != nil {
+		x.refuse(refusal)
+		return
+	}
+	defer x.call.Close(context.WithoutCancel(x.r.Context()))
+	if answer, repeated, err := x.call.First(x.message.ID); repeated {
+		x.site.Engine.Used(x.key)
+		x.replay(answer, err)
+		return
+	}
+	if x.session != "" && x.message.Kind == mcp.KindRequest {
+		session := x.site.Server + "\x00" + x.session
+		if err := x.site.Engine.LockRequestID(x.r.Context(), x.holder(), session, x.message.ID.Text()); err != nil {
+			x.refuse(requestIDRefusal(err))
+			return
+		}
+		defer func() { x.site.Engine.UnlockRequestID(session, x.message.ID.Text(), x.resumable.Load()) }()
+	}
+	x.site.Engine.Used(x.key)
+	x.setBody()
+	x.setHeaders()
+	x.site.Metrics.Overhead(clock.Since(x.began))
+	x.run()
+}
+
+// admitMessage checks the message that was read, and sets the call.
+func (x *Exchange) admitMessage(limited *gate.Refusal) *gate.Refusal {
+	// The client decided how long reading took; the key may have ended meanwhile.
+	key, refusal := x.site.Gate.Check(x.r.Context(), x.client(), x.key.Digest)
+	if refusal != nil {
+		return refusal
+	}
+	x.key = key
+	if limited != nil {
+		return limited
+	}
+	if refusal := x.openSession(); refusal != nil {
+		return refusal
+	}
+	x.call, refusal = x.site.Gate.Admit(x.r.Context(), x.key, x.era, &x.message)
+	return refusal
+}
+
+// replay answers a call that was sent again with its stored response.
+func (x *Exchange) replay(answer []byte, err error) {
+	if err != nil {
+		x.refuse(&gate.Refusal{Code: gate.ResultGone, Cause: err, Tool: x.call.Tool()})
+		return
+	}
+	x.count("replayed")
+	x.annotate(slog.String("farebox_replayed", x.call.ID()))
+	h := x.w.Header()
+	x.head(h)
+	writeMessage(x.w, http.StatusOK, answer)
+}
+
+// requestIDRefusal returns the refusal for an error of Engine.LockRequestID.
+// Servers may compare ids by their text alone, so 1 and "1" are one id.
+func requestIDRefusal(err error) *gate.Refusal {
+	switch {
+	case share.ClassOf(err) != "":
+		return shareRefusal(err)
+	case errors.Is(err, ErrSessionFull):
+		return &gate.Refusal{Code: gate.SessionUnknown, Cause: err} // its client begins a new one
+	case errors.Is(err, ErrIDTaken):
+		return &gate.Refusal{Code: gate.MessageInvalid, Reason: err.Error()}
+	}
+	return &gate.Refusal{Code: gate.StoreUnavailable, Cause: err}
+}
+
+// sessionRequest serves GET, which opens a stream, and DELETE, which ends a
+// session.
+func (x *Exchange) sessionRequest(limited *gate.Refusal) {
+	x.r.Body, x.r.ContentLength = http.NoBody, 0
+	x.era = mcp.EraSession
+	if limited != nil {
+		x.refuse(limited)
+		return
+	}
+	if refusal := x.openSession(); refusal != nil {
+		x.refuse(refusal)
+		return
+	}
+	x.site.Engine.Used(x.key)
+	x.setHeaders()
+	x.run()
+}
+
+// run chooses the plan and carries it out.
+func (x *Exchange) run() {
+	p, refusal := x.plan()
+	if refusal != nil {
+		x.refuse(refusal)
+		return
+	}
+	x.carryOut(&p)
+}
+
+// count counts the request by its outcome.
+func (x *Exchange) count(decision string) {
+	method := "other"
+	switch {
+	case x.r.Method == http.MethodGet || x.r.Method == http.MethodDelete || x.r.Method == http.MethodOptions:
+		method = x.r.Method
+	case x.message.Kind == mcp.KindResponse:
+		method = "response"
+	case x.message.Method != "" && (mcp.KnownMethod(x.era, &x.message) || x.site.KnowsMethod(&x.message)):
+		method = x.message.Method
+	}
+	x.site.Metrics.Request(x.site.Server, method, decision)
+}

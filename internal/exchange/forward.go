@@ -1,0 +1,173 @@
+package exchange
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"sync"
+
+	"github.com/fareboxhq/farebox/internal/gate"
+	"github.com/fareboxhq/farebox/internal/intercept"
+	"github.com/fareboxhq/farebox/internal/mcp"
+)
+
+// pass forwards a relay or a listener. Their responses cost nothing.
+func (x *Exchange) pass(ctx context.Context, p *plan) {
+	if p.kind == listener {
+		w := intercept.NewListener(x.w, x.head, x.sealer(p.ticket), &x.memory, x.Event, x.notifies, x.leftOut())
+		defer w.Close()
+		w.Keepalive(x.site.Keepalive)
+		x.passTo(w, x.r.WithContext(ctx))
+		return
+	}
+	x.passTo(intercept.NewRelay(x.w, x.head), x.r)
+}
+
+// passing is the response writer of pass.
+type passing interface {
+	http.ResponseWriter
+	Finish()
+	SentHead() bool
+	Withheld() bool
+}
+
+func (x *Exchange) passTo(w passing, r *http.Request) {
+	failure := x.runNext(w, r)
+	if failure == nil {
+		w.Finish()
+	}
+	if failure == nil && (w.Withheld() || !w.SentHead()) {
+		failure = &gate.Refusal{Code: gate.UpstreamFailed, Cause: errors.New("it answered in a protocol that cannot be let through")}
+	}
+	switch {
+	case failure == nil:
+	case w.SentHead():
+		x.logEnded(r.Context(), failure)
+		panic(http.ErrAbortHandler) // cut the connection: the response cannot be ended well
+	default:
+		x.refuse(failure)
+	}
+}
+
+// options returns how the response to the plan's request is intercepted.
+func (x *Exchange) options(cancel context.CancelFunc, p *plan) intercept.Options {
+	o := intercept.Options{
+		ID: x.message.ID, Call: p.call, Refuser: x, Budget: &x.memory, Client: x.r.Context(), Cancel: cancel,
+		Detached: p.ends&onLeave == 0, Resumed: p.resumed, Seal: x.sealer(p.ticket),
+		Notifies: x.notifies, LeftOut: x.leftOut(), Head: x.head, Keepalive: x.site.Keepalive,
+	}
+	if p.kind == task {
+		if x.message.Method != mcp.MethodTaskResult { // a report, which is read whole
+			o.Rewrite, o.Hold = p.call.(*gate.Task).Dress, maxList
+		}
+		return o
+	}
+	if p.kind == paid && !p.resumed || mcp.MayAsk(x.message.Method) {
+		o.Bind = x.binder(p.ticket)
+	}
+	if list, ok := mcp.ListOf(x.message.Method); ok {
+		o.Rewrite, o.Hold = x.rewriter(list), maxList
+	}
+	return o
+}
+
+// binder returns the function that binds the handles in an answer to the caller.
+// It works on after the client has left.
+func (x *Exchange) binder(t *gate.Ticket) func(mcp.Outcome, []byte) *gate.Refusal {
+	ctx := context.WithoutCancel(x.r.Context())
+	return func(outcome mcp.Outcome, answer []byte) *gate.Refusal {
+		return x.site.Gate.Bind(ctx, x.key, t, outcome, answer)
+	}
+}
+
+// forward runs the next handler and intercepts its response, which settles the
+// call. It reports whether the response is complete; if not, the connection must
+// be cut.
+func (x *Exchange) forward(ctx context.Context, cancel context.CancelFunc, p *plan) (complete bool) {
+	client := x.r.Context()
+	t := intercept.New(x.w, x.options(cancel, p))
+	abandoned := sync.OnceFunc(func() { x.abandon(t, p) })
+	// At once, not at the end: a call may go on for long after its client has left.
+	stop := context.AfterFunc(client, func() {
+		if t.Unanswered() {
+			abandoned()
+		}
+		// The server keeps the answer for a client that comes back. While this
+		// stream is open it would send the answer here, so end it unless the answer
+		// is wanted here.
+		if t.Resumable() && (p.resumed || !p.call.ChargesAbandoned()) {
+			cancel()
+		}
+	})
+	defer stop()
+	finished := false
+	defer func() {
+		if !finished { // a foreign panic passes through here
+			t.Finish(&gate.Refusal{Code: gate.UpstreamFailed, Cause: errors.New("its handler panicked")})
+		}
+	}()
+	failure := x.runNext(t, x.r.WithContext(ctx))
+	finished = true
+	complete = t.Finish(failure)
+	if !complete && client.Err() == nil {
+		x.logCut(failure)
+	}
+	if t.Unanswered() {
+		abandoned()
+	}
+	return complete
+}
+
+// abandon notes that a response ended without an answer.
+func (x *Exchange) abandon(t *intercept.Tap, p *plan) {
+	if x.r.Context().Err() != nil && p.kind != subscription { // clients end subscriptions as they like
+		x.logAbandoned()
+	}
+	if p.call.Paid() && !p.resumed { // a resumed call was counted before
+		p.call.Abandoned(p.ends&onLeave != 0 || t.Resumable() && !p.call.ChargesAbandoned())
+		x.site.Metrics.Abandoned(x.site.Server)
+	}
+}
+
+// attempt calls the next handler once. It returns the redirect that the server
+// answered with or the failure as a refusal, and whether TLS led to the server.
+func (x *Exchange) attempt(w http.ResponseWriter, r *http.Request) (moved *intercept.Moved, secure bool, failure *gate.Refusal) {
+	in := intercept.NewIntake(w)
+	r, link := sendOnce(r)
+	defer func() {
+		var err error
+		if moved, err = in.End(); err != nil && (failure == nil || failure.Code == gate.UpstreamFailed) {
+			failure = &gate.Refusal{Code: gate.UpstreamFailed, Cause: err}
+		}
+		secure = link.secure.Load()
+	}()
+	return nil, false, x.serveNext(in, r)
+}
+
+// serveNext calls the next handler and returns its failure as a refusal.
+func (x *Exchange) serveNext(w http.ResponseWriter, r *http.Request) (failure *gate.Refusal) {
+	defer func() {
+		switch p := recover(); p {
+		case nil:
+		case http.ErrAbortHandler:
+			failure = &gate.Refusal{Code: gate.UpstreamFailed, Cause: errors.New("it broke its answer off")}
+			if errors.Is(r.Context().Err(), context.DeadlineExceeded) {
+				failure.Code = gate.UpstreamTimeout
+			}
+		case errTwice:
+			failure = &gate.Refusal{Code: gate.UpstreamFailed, Cause: errTwice}
+		default:
+			panic(p)
+		}
+	}()
+	err := x.next.ServeHTTP(w, r)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, ErrNested):
+		return &gate.Refusal{Code: gate.Misconfigured, Cause: err}
+	case x.host.Status(err) == http.StatusGatewayTimeout || errors.Is(err, context.DeadlineExceeded):
+		return &gate.Refusal{Code: gate.UpstreamTimeout, Cause: err}
+	}
+	return &gate.Refusal{Code: gate.UpstreamFailed, Cause: err}
+}

@@ -1,0 +1,101 @@
+package exchange
+
+import (
+	"errors"
+	"net/textproto"
+	"slices"
+	"strings"
+
+	"github.com/fareboxhq/farebox/internal/gate"
+	"github.com/fareboxhq/farebox/internal/keys"
+)
+
+// KeyHeader is a header for keys beside Authorization. The zero value is none.
+type KeyHeader struct {
+	name      string // as the operator writes it
+	canonical string // as net/http has it
+	spelled   string // see spelled
+}
+
+// NewKeyHeader returns the header of that name; "" for none.
+func NewKeyHeader(name string) KeyHeader {
+	if name == "" {
+		return KeyHeader{}
+	}
+	return KeyHeader{name: name, canonical: textproto.CanonicalMIMEHeaderKey(name), spelled: spelled(name)}
+}
+
+// IsSet reports whether there is such a header.
+func (k *KeyHeader) IsSet() bool { return k.name != "" }
+
+// Matches reports whether a header has this name, in any spelling.
+func (k *KeyHeader) Matches(name string) bool { return k.IsSet() && spelled(name) == k.spelled }
+
+// authenticate returns the key that the request brings, in one header: with two,
+// readers could disagree.
+func (x *Exchange) authenticate() (*keys.Key, *gate.Refusal) {
+	if _, found := ConcealURI(x.site.Secrets, x.r.RequestURI); found {
+		return nil, &gate.Refusal{Code: gate.TokenInvalid, Cause: errKeyInURL, Reason: refusalForms[gate.TokenInvalid].text +
+			": the URL has a key in it, and URLs are kept in logs and histories. Have that key replaced. " + x.howToSend()}
+	}
+	header := &x.site.KeyHeader
+	authorization := x.r.Header.Values("Authorization")
+	named := x.r.Header.Values(header.canonical)
+	var key *keys.Key
+	var refusal *gate.Refusal
+	switch {
+	case !header.IsSet() || len(named) == 0:
+		key, refusal = x.site.Gate.Authenticate(x.r.Context(), x.client(), authorization)
+	case slices.Contains(hopNames(x.r), header.canonical):
+		return nil, unsupported("the header " + header.name + " cannot be for this hop alone")
+	case len(named) > 1 || len(authorization) > 0:
+		return nil, &gate.Refusal{Code: gate.TokenInvalid, Cause: errCredentials, Reason: refusalForms[gate.TokenInvalid].text +
+			": there is more than one credential. " + x.howToSend()}
+	default:
+		key, refusal = x.site.Gate.Redeem(x.r.Context(), x.client(), named[0])
+	}
+	if refusal != nil && refusal.Reason == "" {
+		refusal.Reason = x.explainToken(refusal.Code, authorization, named)
+	}
+	return key, refusal
+}
+
+var (
+	errCredentials = errors.New("there is more than one credential")
+	errKeyInURL    = errors.New("the key stands in the URL")
+)
+
+// otherKeyHeaders are the headers in which clients of other gateways send keys.
+var otherKeyHeaders = []string{"X-Api-Key", "Api-Key", "Apikey", "X-Auth-Token", "X-Access-Token"}
+
+// explainToken explains where a misplaced token belongs; "" if there is nothing
+// to add. It quotes nothing from the request.
+func (x *Exchange) explainToken(code gate.Code, authorization, named []string) string {
+	text := refusalForms[code].text + ": "
+	header := x.site.KeyHeader.name
+	switch {
+	case code == gate.TokenInvalid && len(named) == 1 && strings.Contains(named[0], " "):
+		return text + header + " has the key alone, without a scheme. " + x.howToSend()
+	case code != gate.TokenMissing:
+		return ""
+	case len(named) > 0:
+		return text + "the header " + header + " is empty. " + x.howToSend()
+	case len(authorization) > 0:
+		return text + "the Authorization header has no key after the scheme Bearer. " + x.howToSend()
+	}
+	for _, name := range otherKeyHeaders {
+		if len(x.r.Header[name]) > 0 {
+			return text + "the header " + name + " is not read here. " + x.howToSend()
+		}
+	}
+	return ""
+}
+
+// howToSend explains how to send a key to this site.
+func (x *Exchange) howToSend() string {
+	const bearer = `"Authorization: Bearer <key>"`
+	if !x.site.KeyHeader.IsSet() {
+		return "Send the key as " + bearer
+	}
+	return "Send the key either as " + bearer + ` or as "` + x.site.KeyHeader.name + `: <key>"`
+}

@@ -1,0 +1,84 @@
+package exchange
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/fareboxhq/farebox/internal/gate"
+	"github.com/fareboxhq/farebox/internal/keys"
+	"github.com/fareboxhq/farebox/internal/mcp"
+)
+
+const registering = `{"redirect_uris":["http://localhost:1/callback"],"token_endpoint_auth_method":"none"}`
+
+// toldToSend holds an answer against the form that clients read (RFC 7591,
+// 3.2.2), whose description names the header and whom to ask, in the characters
+// that it may have (RFC 6749, 5.2).
+func toldToSend(t *testing.T, w *httptest.ResponseRecorder, header string) {
+	t.Helper()
+	var refused registrationRefusal
+	if err := json.Unmarshal(w.Body.Bytes(), &refused); err != nil || w.Code != http.StatusBadRequest || w.Header().Get("Content-Type") != "application/json" || w.Header().Get("Cache-Control") != "no-store" {
+		t.Fatalf("%d %v %s: %v", w.Code, w.Header(), w.Body, err)
+	}
+	allowed := regexp.MustCompile(`^[\x20-\x21\x23-\x5B\x5D-\x7E]+$`)
+	if refused.Code != "access_denied" || !allowed.MatchString(refused.Description) || !strings.Contains(refused.Description, header) || !strings.Contains(refused.Description, "whoever runs this gateway") {
+		t.Errorf("%+v", refused)
+	}
+}
+
+// A client that registers at the path of a server is told the same, with the
+// header that this server takes keys in. A message there is a message, and with a
+// key that is good, or with oauth, nothing is different.
+func TestRegistrationAtAServer(t *testing.T) {
+	missing, invalid := &gate.Refusal{Code: gate.TokenMissing}, &gate.Refusal{Code: gate.TokenInvalid}
+	for name, c := range map[string]struct {
+		path, body string
+		oauth      bool
+		refusal    *gate.Refusal
+		told       bool
+	}{
+		"no key":          {"/mcp/register", registering, false, missing, true},
+		"a bad key":       {"/register", registering, false, invalid, true},
+		"a message":       {"/mcp/register", paidCall, false, missing, false},
+		"elsewhere":       {"/mcp", registering, false, missing, false},
+		"oauth":           {"/mcp/register", registering, true, missing, false},
+		"another refusal": {"/mcp/register", registering, false, &gate.Refusal{Code: gate.OriginForbidden}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			x, w := exchangeFor(t, paidCall)
+			if x.site.KeyHeader = NewKeyHeader("X-API-Key"); c.oauth {
+				x.site.Resource = &Resource{MetadataURL: func(*http.Request) string { return "https://a.example" }}
+			}
+			x.r = httptest.NewRequest(http.MethodPost, c.path, strings.NewReader(c.body)).WithContext(x.r.Context())
+			x.r.Header.Set("Content-Type", "application/json")
+			x.stage, x.message = unread, mcp.Message{}
+			defer x.memory.Close()
+			x.refuse(c.refusal)
+			if c.told {
+				toldToSend(t, w, "Authorization: Bearer sk_live_..., or as the header X-API-Key")
+			} else if strings.Contains(w.Body.String(), "error_description") || !strings.Contains(w.Body.String(), string(c.refusal.Code)) {
+				t.Errorf("%d %s", w.Code, w.Body)
+			}
+		})
+	}
+}
+
+// The contact that the operator names stands in the description, unless it has
+// letters that a description may not have.
+func TestRegistrationNamesTheContact(t *testing.T) {
+	for contact, want := range map[string]string{
+		"keys@example.com": "; ask keys@example.com for one", "": "; ask whoever runs this gateway for one",
+		`a "desk"`: "; ask whoever runs this gateway for one", "clé@example.com": "; ask whoever runs this gateway for one",
+	} {
+		w := httptest.NewRecorder()
+		RefuseRegistration(w, &keys.DefaultFormat, "", contact)
+		var refused registrationRefusal
+		if err := json.Unmarshal(w.Body.Bytes(), &refused); err != nil || !strings.HasSuffix(refused.Description, want) {
+			t.Errorf("with %q: %s, %v", contact, w.Body, err)
+		}
+	}
+}

@@ -1,0 +1,158 @@
+// Package exchange serves one request on its way from a client to an MCP server
+// and back: shape, origin, key, message, price, server, settlement. It knows no
+// web server. A Site holds the config, and a Host connects an exchange with the
+// web server that runs it.
+package exchange
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"github.com/fareboxhq/farebox/internal/gate"
+	"github.com/fareboxhq/farebox/internal/keys"
+	"github.com/fareboxhq/farebox/internal/mcp"
+	"github.com/fareboxhq/farebox/internal/share"
+)
+
+// The values of Site.ErrorStyle.
+const (
+	StyleMCP  = "mcp"
+	StyleHTTP = "http"
+)
+
+// Site is one MCP server as its config describes it. Gate and Rules are set
+// before Engine.Acquire first succeeds; nothing changes afterwards.
+type Site struct {
+	Server                string
+	MaxBody               int64         // bytes of a request body
+	MaxCall               time.Duration // limit of one call
+	Keepalive             time.Duration // silence on an event stream before a comment is sent; 0 for no comments
+	ErrorStyle            string        // "" is StyleMCP
+	Origins               map[string]bool
+	UpstreamAuthorization string // the Authorization header for the server; "" for none
+	IdentityHeaders       bool
+	Contact, TopUpURL     string // repeated by refusals
+	KeyHeader             KeyHeader
+	Resource              *Resource    // nil without OAuth
+	Secrets               *keys.Format // the form of keys
+	Rules                 string       // access rules of the server, to compare with Engine.RulesOf
+
+	// KnowsMethod reports whether a rule of the config names the message's
+	// method, so that metrics may use it as a label.
+	KnowsMethod func(*mcp.Message) bool
+
+	Gate    *gate.Gate
+	Engine  Engine
+	Shares  *Shares
+	Metrics Metrics
+	Logger  *slog.Logger
+}
+
+// Resource is a server as an OAuth protected resource (RFC 9728).
+type Resource struct {
+	Scopes      []string // of the challenge in a 401
+	MetadataURL func(*http.Request) string
+}
+
+// Engine is the running state behind all sites: the store, its cache, open
+// streams and request ids.
+type Engine interface {
+	// Acquire waits, for a bounded time, until the engine runs, and keeps it
+	// running until Release.
+	Acquire(context.Context) error
+	Release()
+	// Used notes that the key was used now.
+	Used(*keys.Key)
+	// LockRequestID takes the id of a request within a session, until
+	// UnlockRequestID. Errors: ErrIDTaken, ErrSessionFull, a
+	// share.RefusedError, or another error if the store is down.
+	LockRequestID(ctx context.Context, holder share.Holder, session, id string) error
+	// UnlockRequestID ends a lock. With resumable the id stays taken, because
+	// the answer may still come on another stream.
+	UnlockRequestID(session, id string, resumable bool)
+	// Watch follows changes of a key until its End is called.
+	Watch(keys.Digest) Watch
+	// RulesOf returns the access rules of a server in the newest config.
+	RulesOf(server string) string
+	// AccountName returns the name of an account, "" if it is unknown.
+	AccountName(ctx context.Context, id string) string
+}
+
+// Errors of Engine.LockRequestID. The text of an ErrIDTaken goes to clients.
+var (
+	ErrIDTaken     = errors.New("a request with this id is in flight")
+	ErrSessionFull = errors.New("the session holds too many request ids")
+)
+
+// Watch reports changes of a key.
+type Watch struct {
+	Changed <-chan struct{} // receives after the key has changed
+	Closing <-chan struct{} // closed when all streams must end
+	End     func()
+}
+
+// Metrics counts requests.
+type Metrics interface {
+	Request(server, method, decision string)
+	Overhead(time.Duration)
+	Abandoned(server string)
+}
+
+// Shares divides the resources of the process among callers.
+type Shares struct {
+	Memory, Calls, Streams *share.Budget
+
+	Payers   *share.Payers
+	BodyRate atomic.Int64 // least bytes a second of a request body
+}
+
+// Host is the web server that an exchange runs in.
+type Host interface {
+	// Enter marks the request as served by Farebox. It returns false if the
+	// request has been marked before.
+	Enter(*http.Request) bool
+	// Client returns the client's address, behind trusted proxies; the zero
+	// Addr if it is unknown.
+	Client(*http.Request) netip.Addr
+	// Identify publishes the caller to placeholders and the access log.
+	Identify(r *http.Request, server, account, key string)
+	// IdentifyCharge publishes a charge to placeholders and the access log.
+	IdentifyCharge(r *http.Request, tool, charge string)
+	// Annotate adds a field to the request's record in the access log.
+	Annotate(*http.Request, slog.Attr)
+	// LogsCredentials reports whether the access log would contain keys.
+	LogsCredentials(*http.Request) bool
+	// NamesSite reports whether the config has a site by the request's host name.
+	NamesSite(*http.Request) bool
+	// CountConnection counts the request's connection as the holder's. It
+	// returns false if the connection must close after its response.
+	CountConnection(*http.Request, share.Holder) bool
+	// Status returns the HTTP status that an error of the next handler carries,
+	// 0 for none.
+	Status(error) int
+
+	Router
+}
+
+// Router is the part of a Host that redirects need.
+type Router interface {
+	// RouteGroups returns the groups of routes that have matched the request.
+	// Deleting a group lets its routes match again.
+	RouteGroups(*http.Request) map[string]struct{}
+	// RewritesAfter reports whether a proxy behind this handler changes paths.
+	RewritesAfter(*http.Request) bool
+	// TrustsProxy reports whether the request came from a trusted proxy.
+	TrustsProxy(*http.Request) bool
+	// Dialled returns the host and port of the upstream that the proxy used.
+	Dialled(*http.Request) string
+}
+
+// Next is the handler behind an exchange.
+type Next interface {
+	ServeHTTP(http.ResponseWriter, *http.Request) error
+}

@@ -1,0 +1,159 @@
+package exchange
+
+import (
+	"encoding/json"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/fareboxhq/farebox/internal/gate"
+	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/mcp"
+)
+
+// answerOf returns what a client reads of a refusal of paidCall.
+func answerOf(t *testing.T, r *gate.Refusal) (status int, header http.Header, text string, field map[string]any) {
+	t.Helper()
+	x, w := exchangeFor(t, paidCall)
+	x.Refuse(w, r)
+	var message struct {
+		ID     string
+		Result struct {
+			IsError bool
+			Content []struct{ Type, Text string }
+			Meta    map[string]map[string]any `json:"_meta"`
+		}
+	}
+	if err := json.Unmarshal(w.Body.Bytes(), &message); err != nil {
+		t.Fatalf("%s: %v", w.Body, err)
+	}
+	if message.ID != "call-1" || !message.Result.IsError || len(message.Result.Content) != 1 || message.Result.Content[0].Type != "text" {
+		t.Errorf("no tool result with an error and a text: %s", w.Body)
+	}
+	return w.Code, w.Header(), message.Result.Content[0].Text, message.Result.Meta["dev.farebox/error"]
+}
+
+// A model reads which cap is in the way of what, how much of it is left, when it
+// begins anew, and that nothing was charged; a program reads the same in _meta.
+func TestCapIsTold(t *testing.T) {
+	tomorrow := time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC)
+	for _, c := range []struct {
+		cap   ledger.Cap
+		text  string
+		field string
+	}{
+		{ledger.Cap{Holder: ledger.HolderKey, Period: ledger.PerDay, Amount: 20_000_000, Spent: 19_000_000, Held: 995_000, Resets: tomorrow},
+			"this call costs 0.01 USD, and of the 20.00 USD that this key of account acct_1 may spend in a day only 0.005 USD are left. The cap begins anew at 2026-12-01 00:00:00 (UTC); until then dearer calls than that will be refused, unless the operator of this gateway raises it.",
+			`{"amount":"20.00","holder":"key","left":"0.005","period":"day","resets":"2026-12-01T00:00:00Z"}`},
+		{ledger.Cap{Holder: ledger.HolderAccount, Period: ledger.PerMonth, Amount: 1_000_000, Spent: 2_000_000, Resets: tomorrow}, // lowered below what is spent
+			"of the 1.00 USD that account acct_1 may spend in a month only 0.00 USD are left. The cap begins anew at 2026-12-01 00:00:00 (UTC)",
+			`{"amount":"1.00","holder":"account","left":"0.00","period":"month","resets":"2026-12-01T00:00:00Z"}`},
+		{ledger.Cap{Holder: ledger.HolderServer, Period: ledger.PerDay, Amount: 1_000_000, Resets: tomorrow},
+			"of the 1.00 USD that one account at this server may spend in a day only 1.00 USD are left.",
+			`{"amount":"1.00","holder":"server","left":"1.00","period":"day","resets":"2026-12-01T00:00:00Z"}`},
+		{ledger.Cap{Holder: ledger.HolderKey, Period: ledger.PerCall, Amount: 5_000},
+			"this call costs 0.01 USD, and this key of account acct_1 may spend at most 0.005 USD on one call. Ask the operator of this gateway to raise the cap; until then every retry will be refused.",
+			`{"amount":"0.005","holder":"key","left":"0.005","period":"call"}`},
+	} {
+		status, header, text, field := answerOf(t, &gate.Refusal{
+			Code: gate.SpendingCap, Tool: "get_forecast", Price: 10_000, Currency: "USD", Cap: &ledger.CapError{Cap: c.cap, Needed: 10_000},
+		})
+		if status != http.StatusOK || header.Get("Retry-After") != "" {
+			t.Errorf("status %d, header %v", status, header)
+		}
+		if !strings.HasPrefix(text, `The tool "get_forecast" was not called and nothing was charged: `) || !strings.Contains(text, c.text) {
+			t.Errorf("the model reads %q; want %q in it", text, c.text)
+		}
+		cap, err := json.Marshal(field["cap"])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(cap) != c.field || field["code"] != "SPENDING_CAP" || field["tool"] != "get_forecast" || field["price"] != "0.01" || field["currency"] != "USD" {
+			t.Errorf("the program reads %v; want a cap of %s", field, c.field)
+		}
+	}
+}
+
+// A caller that sends a call again learns whether to wait, to take another key,
+// or that its result is gone; in each case that nothing more was charged, or
+// that the tool was not called again.
+func TestRepeatsAreTold(t *testing.T) {
+	for _, c := range []struct {
+		refusal gate.Refusal
+		words   []string
+		waits   any
+	}{
+		{gate.Refusal{Code: gate.CallInFlight, Tool: "get_forecast", RetryAfter: 2 * time.Second},
+			[]string{`The tool "get_forecast" was not called again`, "still under way", "Wait", "same call again"}, 2000.0},
+		{gate.Refusal{Code: gate.IdempotencyKeyReused, Tool: "get_forecast"},
+			[]string{`The tool "get_forecast" was not called and nothing was charged`, "stands for another call", "new key"}, nil},
+		{gate.Refusal{Code: gate.ResultGone, Tool: "get_forecast"},
+			[]string{`The tool "get_forecast" was not called again and nothing more was charged`, "not kept", "use a new key"}, nil},
+	} {
+		status, header, text, field := answerOf(t, &c.refusal)
+		if status != http.StatusOK || header.Get("Retry-After") != "" {
+			t.Errorf("%s: status %d, header %v", c.refusal.Code, status, header)
+		}
+		for _, word := range c.words {
+			if !strings.Contains(text, word) {
+				t.Errorf("%s: the model reads %q; want %q in it", c.refusal.Code, text, word)
+			}
+		}
+		if field["code"] != string(c.refusal.Code) || field["tool"] != "get_forecast" || field["retry_after_ms"] != c.waits || field["price"] != nil {
+			t.Errorf("%s: the program reads %v", c.refusal.Code, field)
+		}
+	}
+	for code, want := range map[gate.Code]string{gate.CallInFlight: "IDEMPOTENCY_IN_FLIGHT", gate.IdempotencyKeyReused: "IDEMPOTENCY_KEY_REUSED", gate.ResultGone: "RESULT_GONE", gate.SpendingCap: "SPENDING_CAP"} {
+		if string(code) != want {
+			t.Errorf("the code %s is not %s, which clients know", code, want)
+		}
+	}
+}
+
+// The refusals of spending are errors of the protocol for what is no call of a
+// tool, which has no result to carry them.
+func TestSpendingRefusalsWithoutATool(t *testing.T) {
+	for code, rpc := range map[gate.Code]int{gate.SpendingCap: 402, gate.CallInFlight: 409, gate.IdempotencyKeyReused: 409, gate.ResultGone: 410} {
+		x, w := exchangeFor(t, `{"jsonrpc":"2.0","id":"call-1","method":"ping"}`)
+		x.Refuse(w, &gate.Refusal{Code: code, Cap: &ledger.CapError{}})
+		var message struct {
+			Error struct{ Code int }
+		}
+		if err := json.Unmarshal(w.Body.Bytes(), &message); err != nil || message.Error.Code != rpc {
+			t.Errorf("%s: %s (%v)", code, w.Body, err)
+		}
+	}
+}
+
+// The key to send a call again by comes in one header or in _meta, of 1 to 256
+// bytes; two that differ are refused, since it is not known which is meant.
+func TestIdempotencyKeyOfTheHeader(t *testing.T) {
+	longest := strings.Repeat("k", mcp.MaxIdempotencyKey)
+	for name, c := range map[string]struct {
+		meta   string
+		header []string
+		key    string
+		reason string
+	}{
+		"none":          {"", nil, "", ""},
+		"header":        {"", []string{"a"}, "a", ""},
+		"meta":          {"m", nil, "m", ""},
+		"both, alike":   {"m", []string{"m"}, "m", ""},
+		"longest":       {"", []string{longest}, longest, ""},
+		"too long":      {"", []string{longest + "k"}, "", "1 to 256 bytes"},
+		"empty":         {"", []string{""}, "", "1 to 256 bytes"},
+		"two":           {"", []string{"a", "a"}, "", "more than one"},
+		"both, unalike": {"m", []string{"M"}, "m", "differ"},
+	} {
+		x, _ := exchangeFor(t, paidCall)
+		x.retry, x.message.IdempotencyKey = c.header, c.meta
+		refusal := x.readIdempotencyKey()
+		switch {
+		case c.reason == "" && (refusal != nil || x.message.IdempotencyKey != c.key):
+			t.Errorf("%s: key %q, %v", name, x.message.IdempotencyKey, refusal)
+		case c.reason != "" && (refusal == nil || refusal.Code != gate.ParamsInvalid || !strings.Contains(refusal.Reason, c.reason)):
+			t.Errorf("%s: %v, want %q", name, refusal, c.reason)
+		}
+	}
+}
