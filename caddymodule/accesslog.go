@@ -28,12 +28,11 @@ func accessLogger(ctx caddy.Context) *zap.Logger {
 	return ctx.Logger(httpApp{}).Named("log.access")
 }
 
-// accessRecord is the access log's record of a request to a site that takes keys
-// in a header which Caddy does not know for one, and of a request with a key
-// where none belongs. Caddy has made a copy of the
-// request for its log before any handler could change it, with spellings of
-// headers that no handler sees; so its own record is left out, whatever the
-// request has, and this one stands for it, with the keys redacted.
+// accessRecord replaces Caddy's record of a request in the access log, with keys
+// redacted. It is for sites with a header for keys, which Caddy does not know, and
+// for requests with a key in another place. Caddy copies the request for its log
+// before any handler can change it, including spellings of headers that handlers
+// never see; so its own record is left out in any case.
 type accessRecord struct {
 	h       *Handler
 	request *http.Request // a redacted copy
@@ -44,7 +43,7 @@ type accessRecord struct {
 	fields  []zap.Field
 }
 
-// serveRedacted serves a request whose record must not be Caddy's.
+// serveRedacted serves a request with an accessRecord.
 func (h *Handler) serveRedacted(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	a := &accessRecord{h: h, request: r.Clone(r.Context()), w: caddyhttp.NewResponseRecorder(w, nil, nil), began: clock.Now(), loggers: h.loggersOf(r)}
 	h.conceal(a.request)
@@ -64,8 +63,8 @@ func (h *Handler) serveRedacted(w http.ResponseWriter, r *http.Request, next cad
 	return nil
 }
 
-// loggersOf returns the loggers to which Caddy would write the request's record:
-// those of its host, or those that the route names. None if it is not logged.
+// loggersOf returns the loggers that Caddy would use for the request: those of its
+// host, or those that the route names. There are none if it is not logged.
 func (h *Handler) loggersOf(r *http.Request) []*zap.Logger {
 	server := serverOf(r)
 	if skip, _ := caddyhttp.GetVar(r.Context(), caddyhttp.LogSkipVar).(bool); server == nil || server.Logs == nil || skip {

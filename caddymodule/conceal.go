@@ -6,11 +6,11 @@ import (
 	"github.com/fareboxhq/farebox/internal/exchange"
 )
 
-// redactedByCaddy are the headers whose values Caddy never logs, unless told to.
+// redactedByCaddy are the headers that Caddy redacts unless log_credentials is on.
 var redactedByCaddy = map[string]bool{"Authorization": true, "Proxy-Authorization": true, "Cookie": true, "Set-Cookie": true}
 
-// leaks reports whether Caddy's own record of the request would have a key in
-// it: in the URL, or in a header that Caddy does not know for one.
+// leaks reports whether Caddy's own record of the request would contain a key: in
+// the URL, or in a header that Caddy does not redact.
 func (h *Handler) leaks(r *http.Request) bool {
 	if server := serverOf(r); server == nil || server.Logs == nil {
 		return false
@@ -31,8 +31,7 @@ func (h *Handler) leaks(r *http.Request) bool {
 	return false
 }
 
-// conceal takes all that looks like a secret out of a copy of a request that is
-// to be logged.
+// conceal removes secrets from a copy of a request for the log.
 func (h *Handler) conceal(r *http.Request) {
 	r.RequestURI, _ = exchange.ConcealURI(h.site.Secrets, r.RequestURI)
 	for name, values := range r.Header {

@@ -51,9 +51,8 @@ func TestKeysStayOutOfLogs(t *testing.T) {
 	}
 }
 
-// A handler that no call comes to, or that nothing answers behind, is an error,
-// wherever it stands; one that stands well is none, and Caddy's order of
-// provisioning does not matter.
+// A handler that no call reaches, or that has nothing behind it to answer, is an
+// error, independent of Caddy's order of provisioning.
 func TestSites(t *testing.T) {
 	const (
 		paid  = `{"handler":"farebox","server":"weather","provider":"acme"}`

@@ -21,7 +21,7 @@ func init() { caddy.RegisterModule(Connections{}) }
 // connection is closed.
 //
 // It stands first among the `listener_wrappers` of a server, but after
-// `proxy_protocol`, which tells whose a connection is.
+// `proxy_protocol`, which finds the client's address.
 type Connections struct{}
 
 // CaddyModule returns the Caddy module information.
@@ -43,8 +43,8 @@ func (*Connections) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 
 type countedListener struct{ net.Listener }
 
-// Accept returns the next connection for which there is room. One that finds
-// none is closed.
+// Accept returns the next connection for which there is room, and closes those
+// without.
 func (l *countedListener) Accept() (net.Conn, error) {
 	for {
 		conn, err := l.Listener.Accept()
@@ -62,9 +62,9 @@ func (l *countedListener) Accept() (net.Conn, error) {
 	}
 }
 
-// countedConn is a connection that counts until it is closed: first as its
-// address's, then as that of the first good key that it brings. Behind a proxy,
-// that is one of many.
+// countedConn is a connection that counts until it is closed: first for its
+// address, then for the first good key that it brings. Behind a proxy, many keys
+// share it.
 type countedConn struct {
 	net.Conn
 
@@ -88,8 +88,8 @@ func (c *countedConn) Close() error {
 	return c.Conn.Close()
 }
 
-// identify has the connection count as the key's, and reports whether there is
-// room. One without is to be closed after its answer.
+// identify counts the connection as the holder's. It returns false if there is no
+// room, and the connection must close after the response.
 func (c *countedConn) identify(who share.Holder) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

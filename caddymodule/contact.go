@@ -9,14 +9,14 @@ import (
 	"unicode/utf8"
 )
 
-// The bounds of what refusals repeat, in bytes.
+// The bounds of texts that refusals repeat, in bytes.
 const (
 	maxContact = 200
 	maxLink    = 500
 )
 
-// checkContact checks whom refusals send people to: a text on one line, which may
-// be a mailto: or https: address.
+// checkContact checks a contact: a text on one line, which may be a mailto: or
+// https: address.
 func checkContact(text string) error {
 	scheme, rest, isURL := strings.Cut(text, ":")
 	switch {
@@ -37,7 +37,7 @@ func checkContact(text string) error {
 	return nil
 }
 
-// checkTopUp checks where refusals send people to for more credits.
+// checkTopUp checks the URL for buying credits.
 func checkTopUp(text string) error {
 	switch {
 	case text == "":
@@ -51,7 +51,7 @@ func checkTopUp(text string) error {
 	return nil
 }
 
-// compileHelp fills in what the global option says for all sites, and checks.
+// compileHelp takes missing values from the global option, and checks them.
 func (h *Handler) compileHelp(app *App) error {
 	if h.Contact == "" {
 		h.Contact = app.Contact

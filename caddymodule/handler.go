@@ -30,8 +30,8 @@ func init() {
 }
 
 // Handler lets agents call one MCP server by token, and charges their accounts
-// for each tool call. What follows it in the route, usually `reverse_proxy`,
-// reaches the server.
+// for each tool call. The handlers behind it in the route, usually
+// `reverse_proxy`, reach the server.
 //
 // Placeholders it sets, once the token is known to be good:
 //
@@ -41,60 +41,58 @@ func init() {
 // `{http.farebox.account}` | The same
 // `{http.farebox.key}` | The id of the key
 // `{http.farebox.server}` | The name of the server
-// `{http.farebox.tool}` | What a paid call names: a tool, `prompt:NAME`, `resource:URI` or `method:NAME`
+// `{http.farebox.tool}` | The item of a paid call: a tool, `prompt:NAME`, `resource:URI` or `method:NAME`
 // `{http.farebox.charge}` | The id of a paid call's charge
 type Handler struct {
-	// The name of the MCP server: in receipts, metrics, and the allowed servers
-	// of keys. Required.
+	// The name of the MCP server, which receipts, metrics and the allowed servers
+	// of keys use. Required.
 	Server string `json:"server,omitempty"`
 
-	// The name of the account that earns. It is made if it is not there.
-	// Required, unless the store is a platform's, which knows who earns: then it
+	// The name of the account that earns. It is created if it does not exist.
+	// Required, unless the store is a platform, which knows its providers: then it
 	// is not used.
 	Provider string `json:"provider,omitempty"`
 
-	// The environments whose keys are admitted: `live`, `test`, or both.
+	// The environments with admitted keys: `live`, `test`, or both.
 	// Default: `live`.
 	Environments []string `json:"environments,omitempty"`
 
-	// What calls cost. An exact name wins over patterns; of those the first
-	// match wins.
+	// The prices of calls. An exact name wins over patterns, and the first
+	// matching pattern wins over later ones.
 	Prices []Price `json:"prices,omitempty"`
 
-	// Methods that may be called although the protocol does not have them, what
-	// requests cost that have no name or URI, and notifications that are not
-	// forwarded.
+	// Methods outside the protocol that may be called, prices of requests without
+	// a name or URI, and notifications that are not forwarded.
 	Methods []Method `json:"methods,omitempty"`
 
-	// What becomes of tools that no price names: `deny`, `free`, or an amount.
-	// Prompts and resources that no price names are free. Default: `deny`.
+	// The rule for tools without a price: `deny`, `free`, or an amount. Prompts and
+	// resources without a price are free. Default: `deny`.
 	Unpriced string `json:"unpriced,omitempty"`
 
 	// Which ends of paid calls are charged, unless their price says otherwise:
 	// `success` (a result), `tool_error` (a result with `isError`), `abandoned`
-	// (an answer that would have been charged but whose client has left),
-	// `started` (before the call is forwarded, whatever becomes of it).
+	// (a chargeable answer after the client has left), `started` (before the call
+	// is forwarded, whatever its end).
 	// Default: `success`.
 	ChargeOn []string `json:"charge_on,omitempty"`
 
-	// An expression in CEL that tells of the result of a tool's call, when its end
-	// is one of `charge_on`, whether it is charged: `!has(result.structuredContent.error)`.
-	// It sees `result` and `tool`. Prices may have their own. What it cannot tell is
-	// charged. Default: none.
+	// A CEL expression that decides whether the result of a tool's call is charged,
+	// if `charge_on` has its end: `!has(result.structuredContent.error)`. It sees
+	// `result` and `tool`. Prices may have their own. A result that it cannot judge
+	// is charged. Default: none.
 	ChargeIf string `json:"charge_if,omitempty"`
 
-	// Which scopes a key needs for which tools, prompts and resources. An exact
-	// name wins over patterns; of those the first match wins.
+	// The scopes that a key needs for tools, prompts and resources. An exact name
+	// wins over patterns, and the first matching pattern wins over later ones.
 	Scopes []ScopeRule `json:"scopes,omitempty"`
 
-	// The scopes that a key needs, all of them, for what no rule of `scopes`
-	// names. Default: `agent:connect`, which agent keys carry by their kind and
+	// The scopes that a key needs, all of them, for items without a rule in
+	// `scopes`. Default: `agent:connect`, which agent keys carry by their kind and
 	// personal keys by name.
 	Require []string `json:"require,omitempty"`
 
-	// How often the keys of one lineage may ask: `60/1m burst 100`. What asks for
-	// no work (the handshake, lists, notifications) counts apart. Default: no
-	// bound.
+	// The request rate of the keys of one lineage: `60/1m burst 100`. Upkeep (the
+	// handshake, lists, notifications) counts apart. Default: no limit.
 	RateLimit string `json:"rate_limit,omitempty"`
 
 	// The form of refusals for want of a token, a scope or money, and for too many
@@ -103,25 +101,25 @@ type Handler struct {
 	// Default: `mcp`.
 	ErrorStyle string `json:"error_style,omitempty"`
 
-	// Whom refusals send people to: a text of at most 200 bytes on one line, such as
-	// an e-mail address, or a `mailto:` or `https:` address. Default: that of the
+	// The contact that refusals name: a text of at most 200 bytes on one line, such
+	// as an e-mail address, or a `mailto:` or `https:` address. Default: that of the
 	// global option.
 	Contact string `json:"contact,omitempty"`
 
-	// Where refusals for want of credits send people to: an `https` URL.
+	// The page that refusals for want of credits lead to: an `https` URL.
 	// Default: that of the global option.
 	TopUpURL string `json:"topup_url,omitempty"`
 
-	// What clients may learn of the server by OAuth's discovery. It needs the
-	// handler `farebox_metadata`. Default: nothing.
+	// The server's OAuth metadata for discovery. It needs the handler
+	// `farebox_metadata`. Default: no metadata.
 	OAuth *OAuth `json:"oauth,omitempty"`
 
 	// The most that one account may spend at this server, in UTC days and
 	// months.
 	Caps *Caps `json:"caps,omitempty"`
 
-	// How many calls a day (UTC) of one account cost nothing, of those that have
-	// a price: `100/day`. Default: none.
+	// How many priced calls of one account are free each day (UTC): `100/day`.
+	// Default: none.
 	FreeQuota string `json:"free_quota,omitempty"`
 
 	// The share of each charge that the operator keeps. Default: none.
@@ -133,9 +131,9 @@ type Handler struct {
 	// How long a call may take. Default: 1h.
 	MaxCall caddy.Duration `json:"max_call,omitempty"`
 
-	// How long an event stream that has begun may be quiet before a comment is
-	// sent on it, so that proxies in between do not take it for dead; `0` for
-	// ever. An answer in JSON cannot have one. Default: 25s.
+	// How long an event stream that has begun may be silent before a comment is
+	// sent on it, so that proxies in between do not close it; `0` sends none. JSON
+	// responses have no comments. Default: 25s.
 	Keepalive *caddy.Duration `json:"keepalive,omitempty"`
 
 	// Origins of web pages that may call, beside the request's own host. Each
@@ -149,14 +147,13 @@ type Handler struct {
 	// Whether receipts are left out of answers.
 	NoReceipts bool `json:"no_receipts,omitempty"`
 
-	// Whether the price of each tool that has one is told at the end of its
-	// description, too, in `tools/list`: for clients that show their models no
-	// `_meta`.
+	// Whether `tools/list` repeats the price of each priced tool at the end of its
+	// description, for clients that do not show `_meta` to their models.
 	PriceInDescription bool `json:"price_in_description,omitempty"`
 
-	// Whether the server is told who calls, in the headers
-	// `X-Farebox-Account`, `X-Farebox-Key` and `X-Farebox-Scopes`. From
-	// clients they are removed in any case.
+	// Whether the server receives the caller's identity in the headers
+	// `X-Farebox-Account`, `X-Farebox-Key` and `X-Farebox-Scopes`. Those that
+	// clients send are removed in any case.
 	IdentityHeaders bool `json:"identity_headers,omitempty"`
 
 	// The Authorization header that the server gets. The caller's own never
@@ -185,7 +182,7 @@ type Handler struct {
 	earns   platform.Server // provider and fee, if the accounts are kept here
 }
 
-// Caps bound spending. Amounts are decimals; what is empty is not bound.
+// Caps limit spending. Amounts are decimals; an empty one is no limit.
 type Caps struct {
 	Call  string `json:"call,omitempty"`
 	Day   string `json:"day,omitempty"`
@@ -205,8 +202,8 @@ type Fee struct {
 const (
 	defaultMaxBody = 4 << 20
 	defaultMaxCall = time.Hour
-	// defaultKeepalive is below the half minute after which the most impatient
-	// of proxies give a quiet connection up.
+	// defaultKeepalive is below 30 s, after which the most impatient proxies close
+	// a silent connection.
 	defaultKeepalive = 25 * time.Second
 	unpricedDeny     = "deny"
 	unpricedFree     = "free"

@@ -117,7 +117,7 @@ func logsCredentials(r *http.Request) bool {
 	return server != nil && server.Logs != nil && server.Logs.ShouldLogCredentials
 }
 
-// serverOf returns Caddy's server of a request; nil if there is none.
+// serverOf returns Caddy's server of a request; nil without one.
 func serverOf(r *http.Request) *caddyhttp.Server {
 	server, _ := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
 	return server

@@ -10,8 +10,8 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/rewrite"
 )
 
-// Where a proxy behind the handler rewrites paths, it cannot be told where a
-// redirect leads: it could be the same place again.
+// A redirect is not followed if a proxy behind the handler rewrites paths: it could
+// lead to the same place again.
 func TestRewritingProxyIsNotFollowed(t *testing.T) {
 	h, other := new(Handler), new(Handler)
 	proxy := func(rewrites bool) *reverseproxy.Handler {

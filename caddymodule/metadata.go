@@ -20,13 +20,13 @@ func init() {
 	caddy.RegisterModule(new(Metadata))
 }
 
-// Metadata answers what clients ask of a site beside its servers. It serves the
+// Metadata answers clients' requests beside those to servers. It serves the
 // OAuth 2.0 protected resource metadata (RFC 9728) of all servers of the config
 // that have `oauth`, at `/.well-known/oauth-protected-resource` and below. To
 // clients that want to register with an authorization server, by a POST to
 // `/register`, it says that the gateway takes a key, unless the rest of the site
 // answers them, or a server at that host has `oauth`. Other requests go on to the
-// next handler. It must stand where requests for those paths come by, outside of
+// next handler. It must receive requests for those paths, so it stands outside
 // routes for a server's own path.
 type Metadata struct {
 	app *App
@@ -37,7 +37,7 @@ func (*Metadata) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: "http.handlers.farebox_metadata", New: func() caddy.Module { return new(Metadata) }}
 }
 
-// Provision tells the app that there is a handler.
+// Provision registers the handler with the app.
 func (m *Metadata) Provision(ctx caddy.Context) error {
 	loaded, err := ctx.App("farebox")
 	if err != nil {
@@ -105,8 +105,8 @@ type document struct {
 	Documentation        string   `json:"resource_documentation,omitempty"`
 }
 
-// writeMetadata writes the document for a client that has made its URL of the
-// identifier in that form: the client accepts no other (RFC 9728, 3.3).
+// writeMetadata writes the document with the identifier in the form that the
+// client derived its URL from: it accepts no other (RFC 9728, 3.3).
 func (r *resource) writeMetadata(w http.ResponseWriter, slash bool) error {
 	body, err := json.Marshal(document{
 		Resource: r.identifier(slash), AuthorizationServers: r.config.AuthorizationServers, ScopesSupported: r.scopes,
@@ -118,8 +118,9 @@ func (r *resource) writeMetadata(w http.ResponseWriter, slash bool) error {
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
 	h.Set("Content-Length", strconv.Itoa(len(body)))
-	// It is the same for everybody, and changes with the config alone. Short, since
-	// what names an authorization server that is no longer trusted must not linger.
+	// It is the same for everybody, and changes with the config alone. The time is
+	// short, because a document may name an authorization server that is no longer
+	// trusted.
 	h.Set("Cache-Control", "public, max-age=300")
 	w.WriteHeader(http.StatusOK)
 	_, _ = w.Write(body) // client gone; nothing useful to do with the error
@@ -143,9 +144,9 @@ func (a *App) resources() resources {
 	return all
 }
 
-// find returns the resource for which a request at that host asks below the
-// well-known path, and the form of its identifier; nil if there is none. A host
-// that no resource has may be a proxy's doing: then the path must do.
+// find returns the resource that a request at that host asks for below the
+// well-known path, and the form of its identifier; nil if it is unknown. A proxy
+// may have changed the host: if no resource has it, the path decides.
 func (all resources) find(host, below string) (found *resource, slash bool) {
 	at := slices.DeleteFunc(slices.Clone(all), func(r *resource) bool { return !r.isAt(host) })
 	if len(at) == 0 {
@@ -157,7 +158,7 @@ func (all resources) find(host, below string) (found *resource, slash bool) {
 	case len(exactly) == 1:
 		return exactly[0], strings.HasSuffix(below, "/")
 	case plain == "" && len(at) == 1:
-		// Clients look here last, for what has no document at its own path
+		// Clients look here last, if a resource has no document at its own path
 		// (MCP 2025-11-25, authorization).
 		return at[0], at[0].slash
 	}
@@ -173,8 +174,8 @@ func (r *resource) isAt(host string) bool {
 	return strings.EqualFold(strings.TrimSuffix(host, usual), r.host)
 }
 
-// needMetadata returns an error if a server has oauth and there is no handler for
-// its metadata, be it registered or one that Caddy has not come to yet.
+// needMetadata returns an error if a server has oauth and no handler serves its
+// metadata. With pending, Caddy may still come to one.
 func (a *App) needMetadata(pending bool) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -189,10 +190,10 @@ func (a *App) needMetadata(pending bool) error {
 	return nil
 }
 
-// metadataPending reports whether the config that is being provisioned has a
-// handler for metadata to which Caddy may not have come yet. There is no moment
-// after the last handler that "caddy validate" reaches, too; but until a list of
-// handlers has been provisioned whole, the HTTP app has its text.
+// metadataPending reports whether the config has a handler for metadata that Caddy
+// may not have provisioned yet. No hook after the last handler runs in "caddy
+// validate", too; but the HTTP app keeps the text of a list of handlers until the
+// whole list has been provisioned.
 func metadataPending(ctx caddy.Context) bool {
 	for _, module := range ctx.Modules() {
 		if app, ok := module.(*caddyhttp.App); ok {

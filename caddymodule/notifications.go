@@ -9,14 +9,14 @@ import (
 	"github.com/fareboxhq/farebox/internal/mcp"
 )
 
-// methodDeny is in place of an amount for notifications that are not forwarded.
+// methodDeny replaces the amount of notifications that are not forwarded.
 const methodDeny = "deny"
 
-// ofNotification reports whether the method is a notification's, which costs
-// nothing: it has a rule that lets it pass or not.
+// ofNotification reports whether the method is a notification's. It costs nothing,
+// and its rule lets it pass or not.
 func (m *Method) ofNotification() bool { return mcp.IsNotification(m.Method) }
 
-// compileNotifications makes what the gate needs of the rules for notifications.
+// compileNotifications compiles the rules for notifications.
 func compileNotifications(methods []Method) (*gate.Notifications, error) {
 	var rules []gate.NotificationRule
 	for _, m := range methods {
@@ -31,8 +31,8 @@ func compileNotifications(methods []Method) (*gate.Notifications, error) {
 	return gate.NewNotifications(rules)
 }
 
-// parseNotification judges the last method, which is a notification's, with the
-// rules before it, so that an error is told at its line.
+// parseNotification checks the last method, a notification's, together with the
+// rules before it, so that an error names its line.
 func (h *Handler) parseNotification(d *caddyfile.Dispenser) error {
 	if _, err := compileNotifications(h.Methods); err != nil {
 		return d.WrapErr(err)

@@ -18,20 +18,19 @@ import (
 	"github.com/fareboxhq/farebox/internal/keys"
 )
 
-// OAuth says what clients may learn of a server before they have a token: its
-// protected resource metadata (RFC 9728), which `farebox_metadata` serves. Tokens
-// of the authorization servers are not accepted yet.
+// OAuth is the protected resource metadata of a server (RFC 9728), which clients
+// read before they have a token and `farebox_metadata` serves. Tokens from the
+// authorization servers are not accepted yet.
 type OAuth struct {
-	// The public URL of the MCP endpoint, exactly as clients are given it. It is
-	// never taken from a request: what a request says of its host is the
-	// client's to choose. Required.
+	// The public URL of the MCP endpoint, exactly as clients get it. It never comes
+	// from a request, because the client chooses a request's host. Required.
 	Resource string `json:"resource,omitempty"`
 
-	// The issuers whose tokens are meant for this server. At least one.
+	// The issuers of tokens for this server. At least one.
 	AuthorizationServers []string `json:"authorization_servers,omitempty"`
 
-	// The scopes that clients are told of. Default: the declared scopes that the
-	// server's rules and `require` name.
+	// The scopes in the metadata. Default: the declared scopes that the server's
+	// rules and `require` name.
 	Scopes []string `json:"scopes,omitempty"`
 
 	// The server's name, for people.
@@ -67,9 +66,9 @@ func (r *resource) metadataURL(slash bool) string {
 	return r.origin + wellKnownResource + ended(r.path, slash)
 }
 
-// asked returns the form by which a request has called the resource. At the root
-// it cannot be told, since a request's path is never empty; nor can it when a
-// proxy in front has changed the path. Then it is the configured form.
+// asked returns the form by which a request has called the resource. It is the
+// configured form at the root, where a request's path is never empty, and behind a
+// proxy that has changed the path.
 func (r *resource) asked(req *http.Request) (slash bool) {
 	called := req.URL.Path
 	if original, ok := req.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok {
@@ -93,8 +92,7 @@ func ended(path string, slash bool) string {
 	return path
 }
 
-// compileOAuth checks what the config says of OAuth, for which the rights must
-// have been compiled.
+// compileOAuth checks the OAuth config. The rights must have been compiled.
 func (h *Handler) compileOAuth(declared *keys.Catalogue) error {
 	if h.OAuth == nil {
 		return nil
@@ -218,8 +216,7 @@ func (r *resource) sameURL(other *resource) bool {
 	return r.host == other.host && r.plain == other.plain
 }
 
-// agrees returns an error if two resources have one URL, and clients would not be
-// told the same of both.
+// agrees returns an error if two resources have one URL and different metadata.
 func (r *resource) agrees(other *resource) error {
 	if r == nil || other == nil || !r.sameURL(other) {
 		return nil
@@ -233,7 +230,7 @@ func (r *resource) agrees(other *resource) error {
 	return nil
 }
 
-// parseOAuth reads the block of oauth. What is wrong is told at its line.
+// parseOAuth reads the block of oauth. Errors name their line.
 func (h *Handler) parseOAuth(declared *keys.Catalogue) func(d *caddyfile.Dispenser) error {
 	return func(d *caddyfile.Dispenser) error {
 		here := *d
@@ -272,7 +269,7 @@ func (h *Handler) parseOAuth(declared *keys.Catalogue) func(d *caddyfile.Dispens
 	}
 }
 
-// wrapped tells an error at the dispenser's line.
+// wrapped adds the dispenser's line to an error.
 func wrapped(d *caddyfile.Dispenser, err error) error {
 	if err == nil {
 		return nil

@@ -135,8 +135,8 @@ func TestMetadataIsOfWhoIsAsked(t *testing.T) {
 	}
 }
 
-// A document has what is configured, and names the scopes that the server's rules
-// name unless it is told others: never the whole catalogue, never offline_access.
+// A document has the configured values, and by default the scopes in the server's
+// rules: never the whole catalogue, never offline_access.
 func TestMetadataContents(t *testing.T) {
 	for want, change := range map[string]func(*Handler){
 		`{"resource":"https://a.example/mcp","authorization_servers":["https://auth.example.com"],"bearer_methods_supported":["header"]}`: nil,
@@ -163,8 +163,8 @@ func TestMetadataContents(t *testing.T) {
 	}
 }
 
-// Pages of any origin may read the metadata, and that there is none; nobody may
-// write.
+// Pages of any origin may read the metadata, or that it is missing, and never
+// write it.
 func TestMetadataMethods(t *testing.T) {
 	app := new(App)
 	if err := app.register(withOAuth(t, "weather", "https://a.example/mcp", nil)); err != nil {
@@ -257,7 +257,7 @@ func TestDiscoveryIsNotFound(t *testing.T) {
 	}
 }
 
-// One URL is one server's, and clients are told the same of it wherever they ask.
+// A URL belongs to one server, and has the same metadata everywhere.
 func TestResourcesAgree(t *testing.T) {
 	named := func(h *Handler) { h.OAuth.Name = "Weather" }
 	for _, c := range []struct {
@@ -308,9 +308,9 @@ func TestOAuthRefuses(t *testing.T) {
 	}
 }
 
-// A server with oauth whose metadata nobody serves is an error already when the
-// config is validated, and is told what to add; wherever the handler for it stands,
-// the config is good. Caddy provisions apps and servers in random order.
+// Validation refuses a server with oauth if nothing serves its metadata, and names
+// the missing line. The handler for it may stand anywhere: Caddy provisions apps
+// and servers in random order.
 func TestOAuthNeedsMetadata(t *testing.T) {
 	const (
 		paid     = `{"handler":"farebox","server":"weather","provider":"acme","oauth":{"resource":"https://a.example/mcp","authorization_servers":["https://auth.example.com"]}},{"handler":"static_response"}`

@@ -27,9 +27,9 @@ func init() {
 	httpcaddyfile.RegisterDirectiveOrder("farebox_platform", httpcaddyfile.After, "encode")
 }
 
-// Platform serves the HTTP API of Farebox, under `/api/v1`: servers that charge
-// by themselves, gateways without a store, and whoever manages accounts and keys
-// use it, each by a key of their own. Requests for other paths go to the next
+// Platform serves the HTTP API of Farebox, under `/api/v1`, to servers that charge
+// by themselves, gateways without a store, and managers of accounts and keys, each
+// with a key of their own. Requests for other paths go to the next
 // handler.
 type Platform struct {
 	// The servers that are charged for through the API, beside those of all
@@ -51,7 +51,7 @@ type PlatformServer struct {
 	// The name of the account that earns. It is made if it is not there.
 	Provider string `json:"provider"`
 
-	// The environments whose keys are admitted: `live`, `test`, or both.
+	// The environments with admitted keys: `live`, `test`, or both.
 	// Default: both.
 	Environments []string `json:"environments,omitempty"`
 
@@ -113,7 +113,7 @@ func parseEnvironments(names []string) (all []keys.Environment, err error) {
 	return all, nil
 }
 
-// earner is who earns at a server, as the config says it in one place.
+// earner has the provider and the fee of a server, from one place of the config.
 type earner struct {
 	provider string
 	fee      Fee
@@ -154,9 +154,8 @@ func (a *App) checkEarners() error {
 	return nil
 }
 
-// servers returns all servers of the config, whose accounts are made if they are
-// not there. What a handler says of environments wins. The handlers must have
-// been bound.
+// servers returns all servers of the config, and creates missing accounts. The
+// environments of a handler win. The handlers must have been bound.
 func (a *App) servers(ctx context.Context, service *admin.Service) (map[string]platform.Server, error) {
 	all := make(map[string]platform.Server)
 	for _, p := range a.platforms {
@@ -179,8 +178,8 @@ func (a *App) servers(ctx context.Context, service *admin.Service) (map[string]p
 	return all, nil
 }
 
-// earning returns who earns at a server, by the ids of the accounts. Those that
-// are not there are made.
+// earning returns the provider and the fee account of a server by their ids, and
+// creates missing accounts.
 func earning(ctx context.Context, service *admin.Service, provider string, fee *Fee) (s platform.Server, err error) {
 	by := admin.Actor{Name: "config"}
 	account, err := service.EnsureAccount(ctx, by, provider)
@@ -225,7 +224,7 @@ func (a *App) bindPlatforms(ctx context.Context, rt *engine.Runtime) error {
 				return s.Changed, s.Closing, s.End
 			},
 			Logger: p.logger, Used: rt.Used,
-			Charged: func(server string, paid ledger.Amount, test bool) { // of tools of which no price book is here
+			Charged: func(server string, paid ledger.Amount, test bool) { // their price book is elsewhere
 				metrics.Meter(server).Charge("other", gate.ResultCaptured, paid, test)
 			},
 		})

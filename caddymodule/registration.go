@@ -10,12 +10,12 @@ import (
 	"github.com/fareboxhq/farebox/internal/exchange"
 )
 
-// serveRegistration lets the rest of the site answer a registration, and refuses
-// it where nothing there does: an authorization server, or a page of the
-// operator's own, goes first.
+// serveRegistration lets the rest of the site answer a registration first: an
+// authorization server, or the operator's own page. It refuses one that nothing
+// else answers.
 func (m *Metadata) serveRegistration(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	if slices.ContainsFunc(m.app.resources(), func(known *resource) bool { return known.isAt(r.Host) }) {
-		return next.ServeHTTP(w, r) // clients have been told where to register
+		return next.ServeHTTP(w, r) // its metadata names a server to register with
 	}
 	recorder := caddyhttp.NewResponseRecorder(w, nil, nil)
 	err := next.ServeHTTP(recorder, r)

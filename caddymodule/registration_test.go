@@ -16,7 +16,7 @@ import (
 
 const registering = `{"redirect_uris":["http://localhost:1/callback"],"token_endpoint_auth_method":"none"}`
 
-// register asks a site to register a client, of which the rest is next.
+// register asks a site to register a client; next is the rest of the site.
 func register(t *testing.T, app *App, url, contentType string, next caddyhttp.HandlerFunc) (*httptest.ResponseRecorder, error) {
 	t.Helper()
 	app.settings = &admin.Settings{Secrets: &keys.DefaultFormat}
@@ -26,9 +26,9 @@ func register(t *testing.T, app *App, url, contentType string, next caddyhttp.Ha
 	return w, (&Metadata{app: app}).ServeHTTP(w, r, next)
 }
 
-// toldToSend holds an answer against the form that clients read (RFC 7591,
-// 3.2.2), whose description names the header and whom to ask, in the characters
-// that it may have (RFC 6749, 5.2).
+// toldToSend checks that an answer has the form that clients read (RFC 7591,
+// 3.2.2), with a description that names the header and a contact, in its allowed
+// characters (RFC 6749, 5.2).
 func toldToSend(t *testing.T, w *httptest.ResponseRecorder, header string) {
 	t.Helper()
 	var refused struct {
@@ -44,9 +44,9 @@ func toldToSend(t *testing.T, w *httptest.ResponseRecorder, header string) {
 	}
 }
 
-// A client that wants to register is told to send a key, where the site answers
-// nothing of its own. What an operator serves at that path is never shadowed: an
-// authorization server, a page, an error.
+// A client that wants to register learns to send a key, unless the site has its own
+// answer. An operator's authorization server, page or error at that path is never
+// shadowed.
 func TestRegistrationIsRefusedInPlaceOfNothing(t *testing.T) {
 	const header = "Authorization: Bearer sk_live_..."
 	fails := func(status int) caddyhttp.HandlerFunc {

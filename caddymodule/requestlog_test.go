@@ -19,12 +19,12 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// loggedSite is a site whose log a test reads, before a server that behaves as
-// the called tool's name says.
+// loggedSite is a site with a readable log. The called tool's name decides how the
+// server behind it behaves.
 type loggedSite struct {
 	url, secret, log string
 	client           *http.Client
-	seen             chan http.Header // of each request that the server got
+	seen             chan http.Header // the server's requests
 	release          chan struct{}    // lets slow tools end
 }
 
@@ -127,7 +127,7 @@ func (s *loggedSite) call(ctx context.Context, tool string) {
 	_, _, _ = s.post(ctx, `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"`+tool+`"}}`, http.Header{"Authorization": {"Bearer " + s.secret}})
 }
 
-// line waits for the record with that message whose fields satisfy ok.
+// line waits for the record with that message and fields that satisfy ok.
 func (s *loggedSite) line(t *testing.T, message string, ok func(map[string]any) bool) map[string]any {
 	t.Helper()
 	for deadline := clock.Now().Add(20 * time.Second); ; {
@@ -148,9 +148,8 @@ func (s *loggedSite) line(t *testing.T, message string, ok func(map[string]any) 
 	}
 }
 
-// Whatever the way in which a call fails, the log has a line of it that names
-// the server, the tool, the charge, the key, the account, the status and the
-// cause, and so has the access log's record what the client was refused.
+// However a call fails, a log line names its server, tool, charge, key, account,
+// status and cause, and the access log's record has the refusal.
 func TestEveryFailureIsLogged(t *testing.T) {
 	s := newLoggedSite(t)
 	for _, c := range []struct {
@@ -254,7 +253,7 @@ func toText(v any) string {
 }
 
 // Clients' notifications of extensions reach the server and cost nothing, unless
-// a rule denies them; what is named like a request never does without an id.
+// a rule denies them. A request's method without an id never reaches it.
 func TestNotificationsOfExtensions(t *testing.T) {
 	s := newLoggedSite(t)
 	bearer := http.Header{"Authorization": {"Bearer " + s.secret}}
@@ -284,7 +283,7 @@ func TestNotificationsOfExtensions(t *testing.T) {
 }
 
 // A page may send the headers that carry arguments, and the site's own header
-// for keys; of what else it asks for it is told nothing.
+// for keys; other headers that it asks for are not mentioned.
 func TestPreflightAllowsWhatIsAsked(t *testing.T) {
 	s := newLoggedSite(t)
 	r, err := http.NewRequestWithContext(t.Context(), "OPTIONS", s.url, nil)

@@ -15,15 +15,15 @@ import (
 	"github.com/fareboxhq/farebox/internal/telemetry"
 )
 
-// Limits are what a process may hold at once. How each is divided among keys,
-// accounts and addresses does not depend on them; see package share.
+// Limits bound the resources of a process. They do not change how each is divided
+// among keys, accounts and addresses; see package share.
 type Limits struct {
 	// Bytes of request bodies that are read or being answered, and of answers that
 	// are held back. Default: 256 MiB.
 	Memory int64 `json:"memory,omitempty"`
 
-	// Requests of known keys that are being answered, and calls whose client has
-	// left that go on. Default: 16384.
+	// Requests with known keys in flight, and calls that go on after their client
+	// has left. Default: 16384.
 	Calls int64 `json:"calls,omitempty"`
 
 	// Streams that stay open: those of GET, resumed ones and subscriptions.
@@ -38,8 +38,8 @@ type Limits struct {
 	// files that the process may open, and 16384 at most.
 	Connections int64 `json:"connections,omitempty"`
 
-	// How many bytes a second a request body must bring at least, over each 64 KiB
-	// of it. Default: 8 KiB.
+	// The least rate of a request body, in bytes a second over each 64 KiB.
+	// Default: 8 KiB.
 	BodyRate int64 `json:"body_rate,omitempty"`
 }
 
@@ -51,7 +51,7 @@ const (
 	defaultSessionIDs = 1 << 21
 )
 
-// processShares is what the process holds, for all configs.
+// processShares divides the resources of the process, for all configs.
 type processShares struct {
 	exchange.Shares
 	ids, connections *share.Budget
@@ -70,7 +70,7 @@ func newShares() (*telemetry.Metrics, *processShares) {
 	return m, s
 }
 
-// configure applies a config's limits. What is held stays held.
+// configure applies a config's limits. Resources in use stay in use.
 func (s *processShares) configure(l *Limits) {
 	l = l.orNone()
 	s.Memory.SetTotal(cmp.Or(l.Memory, defaultMemory))
@@ -88,7 +88,7 @@ func (l *Limits) orNone() *Limits {
 	return l
 }
 
-// check finds what is below zero.
+// check refuses limits below zero.
 func (l *Limits) check() error {
 	l = l.orNone()
 	if min(l.Memory, l.Calls, l.Streams, l.SessionIDs, l.Connections, l.BodyRate) < 0 {

@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// A body that one key could never hold is an error of the config, with what to
-// do about it.
+// A body limit above one key's share of memory is a config error that names both
+// remedies.
 func TestMaxBodyIsHeld(t *testing.T) {
 	for _, c := range []struct {
 		body   int64

@@ -43,8 +43,8 @@ func TestCompileSpending(t *testing.T) {
 	}
 }
 
-// Two sites of one server must agree on what it lets be spent: a caller would
-// choose the one that suits.
+// Two sites of one server must agree on its spending limits: a caller would choose
+// the more generous one.
 func TestSitesAgreeOnSpending(t *testing.T) {
 	site := func(change func(*Handler)) *Handler {
 		h := &Handler{Server: "weather", Provider: "acme", Caps: &Caps{Day: "20"}, FreeQuota: "5/day", Fee: &Fee{Share: "2.5%", Account: "operator"}}
@@ -70,8 +70,8 @@ func TestSitesAgreeOnSpending(t *testing.T) {
 	}
 }
 
-// The flags for caps say what to set and what to take away; what is unclear is
-// refused, and shown text is what the flags would set.
+// The flags for caps set and remove; unclear ones are refused, and caps are shown in
+// the form that the flags take.
 func TestParseCaps(t *testing.T) {
 	if caps, err := parseCaps(nil); caps != nil || err != nil {
 		t.Errorf("no flags: %v, %v", caps, err)

@@ -10,7 +10,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/keys"
 )
 
-// What a call of a usual size costs for its shares and the reading of its body.
+// The cost of a usual call's shares, and of reading its body.
 func BenchmarkReadMessage(b *testing.B) {
 	b.ReportAllocs()
 	site := newSite()

@@ -6,7 +6,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/keys"
 )
 
-// Of most URLs nothing is taken, and a look at them costs no allocation.
+// Most URLs stay as they are, and the check allocates nothing.
 func TestConcealURI(t *testing.T) {
 	for uri, want := range map[string]string{
 		"/mcp": "/mcp", "/mcp?session_id=abc&a=b%20c": "/mcp?session_id=abc&a=b%20c", "/mcp?x=%zz_": "/mcp?x=%zz_",

@@ -46,12 +46,12 @@ type Exchange struct {
 	base    http.Header      // response header before the upstream's
 	memory  share.Allocation // bytes of body and answer
 	flight  share.Allocation // one call
-	quota   gate.Quota       // of the key's requests; zero without a rate
-	origin  string           // of an allowed foreign page, else ""
+	quota   gate.Quota       // left of the key's rate; zero without a rate
+	origin  string           // an allowed foreign page's, else ""
 
 	session   string       // the server's session id, "" for none
 	resumable atomic.Bool  // an event id went out that the client may resume from
-	resumed   *gate.Ticket // of the stream that a GET resumes; nil for none
+	resumed   *gate.Ticket // for the stream that a GET resumes, else nil
 
 	charged   struct{ tool, id string } // identified charge
 	abandoned sync.Once                 // guards the log line about it

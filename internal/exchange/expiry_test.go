@@ -75,7 +75,7 @@ func TestStreamEndsWhenItsKeyExpires(t *testing.T) {
 	}
 }
 
-// Promise 8: a stream whose key cannot be looked up when it must be ends.
+// Promise 8: a stream ends if its key cannot be looked up again.
 func TestStreamEndsInDoubt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		x, store := streaming(&keys.Key{Kind: keys.Agent, Environment: keys.Live})
@@ -90,9 +90,9 @@ func TestStreamEndsInDoubt(t *testing.T) {
 	})
 }
 
-// X-Farebox-Key-Expires is there in the last 14 days of a key and at no other
-// time, as an HTTP date, and what a server says of it never is.
-func TestExpiryIsToldInTime(t *testing.T) {
+// Responses have X-Farebox-Key-Expires in the last 14 days of a key and at no other
+// time, as an HTTP date, and never as the server sent it.
+func TestExpiryHeader(t *testing.T) {
 	const day = 24 * time.Hour
 	synctest.Test(t, func(t *testing.T) {
 		end := clock.Now().Add(183 * day)

@@ -87,7 +87,7 @@ func newSite() *Site {
 	return s
 }
 
-// exchangeFor is an exchange whose message is the body; "" for none.
+// exchangeFor is an exchange with that message; "" for no message.
 func exchangeFor(t *testing.T, body string) (*Exchange, *httptest.ResponseRecorder) {
 	t.Helper()
 	w := httptest.NewRecorder()

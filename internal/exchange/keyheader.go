@@ -10,7 +10,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/keys"
 )
 
-// KeyHeader is a header for keys beside Authorization. The zero value is none.
+// KeyHeader is a header for keys beside Authorization. The zero value is no header.
 type KeyHeader struct {
 	name      string // as the operator writes it
 	canonical string // as net/http has it
@@ -68,8 +68,8 @@ var (
 // otherKeyHeaders are the headers in which clients of other gateways send keys.
 var otherKeyHeaders = []string{"X-Api-Key", "Api-Key", "Apikey", "X-Auth-Token", "X-Access-Token"}
 
-// explainToken explains where a misplaced token belongs; "" if there is nothing
-// to add. It quotes nothing from the request.
+// explainToken explains where a misplaced token belongs; "" for other refusals. It
+// quotes nothing from the request.
 func (x *Exchange) explainToken(code gate.Code, authorization, named []string) string {
 	text := refusalForms[code].text + ": "
 	header := x.site.KeyHeader.name

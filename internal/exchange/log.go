@@ -76,8 +76,8 @@ func (x *Exchange) logAbandoned() {
 }
 
 // logFailure writes a line about a call that failed; every such line has the same
-// fields. The status is the client's, 0 if it got no response; on a stream whose
-// head was out it is the head's.
+// fields. The status is the one that the client got, also in the head of a stream;
+// 0 without a response.
 func (x *Exchange) logFailure(level slog.Level, message string, r *gate.Refusal, status int) {
 	ctx := context.Background() // Caddy would repeat all fields of the access log
 	if !x.site.Logger.Enabled(ctx, level) {

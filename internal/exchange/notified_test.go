@@ -30,9 +30,9 @@ func (b bindings) Binding(_ context.Context, _ string, m ledger.HandleHash) (led
 	return ledger.Binding{}, ledger.ErrNotFound
 }
 
-// Promise 6: on a stream that is open, a task's status is told while the key may
-// ask for the task, and no longer, also if the stream itself needs no scope.
-func TestTaskIsToldToWhoMayAskForIt(t *testing.T) {
+// Promise 6: an open stream delivers a task's status as long as the key may ask for
+// the task, even if the stream itself needs no scope.
+func TestTaskStatusNeedsTheScope(t *testing.T) {
 	catalogue, err := keys.NewCatalogue([]keys.Scope{{Name: "read"}, {Name: "write"}}, nil)
 	if err != nil {
 		t.Fatal(err)

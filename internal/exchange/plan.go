@@ -17,9 +17,9 @@ type kind uint8
 const (
 	relay        kind = iota // a notification, a response or the end of a session; no message comes back
 	free                     // a request without a price
-	subscription             // a request without a price whose response stays open
+	subscription             // a request without a price, with a response that stays open
 	paid                     // a request with a price
-	task                     // a request about a task, whose result may be due for payment
+	task                     // a request about a task; a result in the response may be due for payment
 	listener                 // the stream that a client opens by GET
 	kinds
 )
@@ -33,7 +33,7 @@ const (
 	onKey                    // its key ends or lacks a scope, or its server has other rules
 )
 
-// origin is how a response came to be.
+// A response is fresh, or the resumed rest of one that broke off.
 const (
 	fresh = iota
 	resumed
@@ -232,8 +232,8 @@ func (x *Exchange) lifetime(p *plan) (context.Context, context.CancelFunc) {
 	return ctx, func() {}
 }
 
-// countOutcome counts a request whose response has ended, unless it was counted
-// when it began.
+// countOutcome counts a request after its response, unless it was counted at its
+// begin.
 func (x *Exchange) countOutcome(p *plan) {
 	captured := p.call.Captured()
 	switch {

@@ -92,8 +92,7 @@ func TestFollow(t *testing.T) {
 	}
 }
 
-// moving is a next handler that answers as it is told for each path, and notes
-// what it was asked.
+// moving is a next handler with an answer for each path; it notes its requests.
 type moving struct {
 	host    *fakeHost
 	answers map[string]func(http.ResponseWriter, *http.Request)
@@ -112,8 +111,8 @@ func (m *moving) ServeHTTP(w http.ResponseWriter, r *http.Request) error {
 }
 
 // A redirect is followed once, with the same body, by the next handler with all
-// its routes; of its head nothing is left. A second one is not, and one whose body
-// never ends is followed all the same.
+// its routes, and leaves nothing of its head. A second one is not followed; an
+// endless body does not matter.
 func TestRedirectIsFollowedOnce(t *testing.T) {
 	to := func(location string) func(http.ResponseWriter, *http.Request) {
 		return func(w http.ResponseWriter, _ *http.Request) {

@@ -310,15 +310,15 @@ func writeMessage(w http.ResponseWriter, status int, message []byte) {
 	_, _ = w.Write(message) // client gone; nothing useful to do with the error
 }
 
-// Event returns a refusal as a server-sent event, for a stream whose head is
-// out.
+// Event returns a refusal as a server-sent event, for a stream that has sent its
+// head.
 func (x *Exchange) Event(r *gate.Refusal) []byte {
 	x.logRefusal(r, http.StatusOK)
 	event := append([]byte("event: message\ndata: "), x.refusalBody(r, false)...)
 	return append(event, '\n', '\n')
 }
 
-// errorHeader carries the code of a refusal whose status is 200, for balancers,
+// errorHeader carries the code of a refusal with status 200, for balancers,
 // breakers and logs, which do not read messages.
 const errorHeader = "X-Farebox-Error"
 

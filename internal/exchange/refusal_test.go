@@ -11,9 +11,9 @@ import (
 	"github.com/fareboxhq/farebox/internal/mcp"
 )
 
-// Every code has an answer, none is a 404 (clients take it for a lost session),
-// and no JSON-RPC code of ours lies in a reserved range: JSON-RPC's own codes
-// are the only ones there.
+// Every code has a form. Only a lost session is a 404, because clients take any 404
+// for one, and no JSON-RPC code of ours lies in a range that is reserved for
+// JSON-RPC's own.
 func TestRefusalFormsAreExhaustive(t *testing.T) {
 	standard := map[int]bool{-32700: true, -32600: true, -32601: true, -32602: true, -32020: true}
 	for _, code := range gate.Codes() {
@@ -42,8 +42,8 @@ func TestRefusalFormsAreExhaustive(t *testing.T) {
 	}
 }
 
-// Each refusal is a whole JSON-RPC message with the request's id and its code,
-// and is not to be stored.
+// Each refusal is a whole JSON-RPC message with the request's id and its code, and
+// caches must not store it.
 func TestRefusalsCarryTheID(t *testing.T) {
 	for _, code := range gate.Codes() {
 		x, w := exchangeFor(t, paidCall)
@@ -90,8 +90,8 @@ func TestRefusalsCarryTheID(t *testing.T) {
 	}
 }
 
-// A model reads what was refused, what it costs, what there is, that nothing
-// was charged, and what to do.
+// A model reads the name of the refused tool, its price, the balance, that nothing
+// was charged, and how to go on.
 func TestInsufficientBalanceText(t *testing.T) {
 	x, _ := exchangeFor(t, paidCall)
 	body := string(x.refusalBody(&gate.Refusal{Code: gate.InsufficientBalance, Tool: "get_forecast", Price: 10_000, Available: 2_500, Currency: "USD"}, false))
@@ -102,10 +102,9 @@ func TestInsufficientBalanceText(t *testing.T) {
 	}
 }
 
-// A refusal names the caller's own account, says what is left, and leads to where
-// the operator says that help is, in words and in data; without a name or an
-// operator's word it says so, too.
-func TestRefusalsLeadOn(t *testing.T) {
+// A refusal names the caller's own account, the credits left, and the operator's
+// contact and page, in words and in data. It has a sentence without them, too.
+func TestRefusalsNameContacts(t *testing.T) {
 	poor := gate.Refusal{Code: gate.InsufficientBalance, Tool: "get_forecast", Price: 10_000, Available: 2_500, Currency: "USD"}
 	capped := gate.Refusal{Code: gate.SpendingCap, Tool: "get_forecast", Price: 10_000, Currency: "USD",
 		Cap: &ledger.CapError{Cap: ledger.Cap{Holder: ledger.HolderAccount, Period: ledger.PerDay, Amount: 20_000, Spent: 15_000}, Needed: 10_000}}
@@ -170,7 +169,7 @@ func TestChallenge(t *testing.T) {
 // A caller with a maximum of its own reads the price and the maximum; a key that
 // leaves its calls reads how long to wait, as a tool result and not as a 429,
 // which stays for floods.
-func TestPolicyRefusalsTellTheModel(t *testing.T) {
+func TestPolicyRefusalTexts(t *testing.T) {
 	for _, c := range []struct {
 		refusal gate.Refusal
 		status  int
@@ -224,10 +223,9 @@ func TestUnknownMethodByEra(t *testing.T) {
 	}
 }
 
-// With error_style mcp, a failure of a request with an id is an answer at 200: SDKs
-// hang or drop their session at others. It names itself in a header, and says in
-// the message when to come again. What has no id, and the other style, get the
-// status.
+// With error_style mcp, a failure of a request with an id has status 200: SDKs hang
+// or drop their session at others. A header names the code, and the message has
+// the time to wait. Messages without an id, and the other style, get the status.
 func TestFailuresByID(t *testing.T) {
 	notification := `{"jsonrpc":"2.0","method":"notifications/initialized"}`
 	for code, status := range map[gate.Code]int{
@@ -250,7 +248,7 @@ func TestFailuresByID(t *testing.T) {
 	}
 }
 
-// Headers that 2026-07-28 wants otherwise are a 400, as it says.
+// Headers that contradict the message are a 400, as 2026-07-28 requires.
 func TestMismatchedHeadersAre400(t *testing.T) {
 	x, w := exchangeFor(t, paidCall)
 	x.advance(refusedHeaders)

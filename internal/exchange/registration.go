@@ -11,7 +11,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/keys"
 )
 
-// A client whose key is refused looks for an authorization server. If it finds
+// A client with a refused key looks for an authorization server. If it finds
 // none, it tries to register with one all the same: at /register, beside the MCP
 // endpoint or at the root of its host (MCP 2025-03-26, authorization). Its user
 // sees the response to that in place of the 401 before; without a response in the

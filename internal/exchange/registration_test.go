@@ -15,9 +15,9 @@ import (
 
 const registering = `{"redirect_uris":["http://localhost:1/callback"],"token_endpoint_auth_method":"none"}`
 
-// toldToSend holds an answer against the form that clients read (RFC 7591,
-// 3.2.2), whose description names the header and whom to ask, in the characters
-// that it may have (RFC 6749, 5.2).
+// toldToSend checks that an answer has the form that clients read (RFC 7591,
+// 3.2.2), with a description that names the header and a contact, in its allowed
+// characters (RFC 6749, 5.2).
 func toldToSend(t *testing.T, w *httptest.ResponseRecorder, header string) {
 	t.Helper()
 	var refused registrationRefusal
@@ -30,9 +30,9 @@ func toldToSend(t *testing.T, w *httptest.ResponseRecorder, header string) {
 	}
 }
 
-// A client that registers at the path of a server is told the same, with the
-// header that this server takes keys in. A message there is a message, and with a
-// key that is good, or with oauth, nothing is different.
+// A client that registers at a server's path gets the same answer, with that
+// server's header for keys. MCP messages, other refusals and servers with oauth are
+// not affected.
 func TestRegistrationAtAServer(t *testing.T) {
 	missing, invalid := &gate.Refusal{Code: gate.TokenMissing}, &gate.Refusal{Code: gate.TokenInvalid}
 	for name, c := range map[string]struct {

@@ -16,7 +16,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/gate"
 )
 
-// ErrCredentialsLogged refuses sites whose access log would contain keys.
+// ErrCredentialsLogged refuses sites with keys in their access log.
 var ErrCredentialsLogged = errors.New("log_credentials is on for its site, which writes agents' keys into the log: take it out of the global option servers")
 
 // checkShape refuses requests that do not have the shape of MCP's streamable
@@ -118,8 +118,8 @@ func checkEncoding(r *http.Request) *gate.Refusal {
 	return nil
 }
 
-// checkOrigin refuses foreign web pages: those of other origins, and those whose
-// name was pointed at this machine (DNS rebinding, CVE-2025-66414).
+// checkOrigin refuses foreign web pages: those from other origins, and those with
+// a name that was pointed at this machine (DNS rebinding, CVE-2025-66414).
 func (x *Exchange) checkOrigin() *gate.Refusal {
 	if !x.loopbackNamed() {
 		return &gate.Refusal{Code: gate.HostForbidden}

@@ -66,8 +66,8 @@ func codeOf(r *gate.Refusal) gate.Code {
 	return r.Code
 }
 
-// A request belongs to one session, and only a POST has a body: a stream whose
-// request has an unread one would outlive its client.
+// A request belongs to one session, and only a POST has a body: with an unread
+// body, a stream would outlive its client.
 func TestShapeOfSessions(t *testing.T) {
 	for name, c := range map[string]struct {
 		method   string
@@ -171,11 +171,10 @@ func TestHostOnLoopback(t *testing.T) {
 	}
 }
 
-// Nothing that a client says of itself reaches the server: no credentials, no
-// identity in any spelling, no tricks with Connection (CVE-2026-30851), no
-// trailer, and nothing that makes a transport send a POST twice. What was judged
-// is what is forwarded (promise 7): no second spelling of a header brings a
-// session, an event id or a name that was not.
+// No client's claim about itself reaches the server: no credentials, no identity in
+// any spelling, no tricks with Connection (CVE-2026-30851), no trailer, and nothing
+// that makes a transport send a POST twice. Only judged headers are forwarded
+// (promise 7): no second spelling brings a session, an event id or a name.
 func TestCleanRequest(t *testing.T) {
 	r := httptest.NewRequest("POST", "/mcp", nil)
 	r.Header = http.Header{
@@ -211,7 +210,7 @@ func TestCleanRequest(t *testing.T) {
 	}
 }
 
-// A request whose head went out once is not sent again, although transport and
+// A request is not sent again after its head went out, although transport and
 // retries would.
 func TestOnlyOnce(t *testing.T) {
 	var ran atomic.Int32
@@ -288,8 +287,8 @@ func TestOnlyOnceAllowsAnotherDial(t *testing.T) {
 	}
 }
 
-// What HTTP/2 retries by itself it retries under a lock, so only a POST, which
-// it does not retry, is guarded by a panic.
+// HTTP/2 retries requests under a lock, so the panic guards only a POST, which it
+// does not retry.
 func TestOnlyOnceGuardsPosts(t *testing.T) {
 	for method, guarded := range map[string]bool{"POST": true, "GET": false, "DELETE": false} {
 		r := httptest.NewRequest(method, "/mcp", nil)

@@ -38,7 +38,7 @@ func (x *Exchange) enter() *gate.Refusal {
 	return nil
 }
 
-// shareWait is the time to wait for a holder whose share is used up.
+// shareWait is the time to wait for a holder with no share left.
 const shareWait = time.Second
 
 // shareRefusal returns the refusal for a share.RefusedError.

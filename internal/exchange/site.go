@@ -55,7 +55,7 @@ type Site struct {
 
 // Resource is a server as an OAuth protected resource (RFC 9728).
 type Resource struct {
-	Scopes      []string // of the challenge in a 401
+	Scopes      []string // for the challenge in a 401
 	MetadataURL func(*http.Request) string
 }
 

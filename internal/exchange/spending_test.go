@@ -12,7 +12,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/mcp"
 )
 
-// answerOf returns what a client reads of a refusal of paidCall.
+// answerOf returns a client's view of a refusal of paidCall.
 func answerOf(t *testing.T, r *gate.Refusal) (status int, header http.Header, text string, field map[string]any) {
 	t.Helper()
 	x, w := exchangeFor(t, paidCall)
@@ -34,9 +34,9 @@ func answerOf(t *testing.T, r *gate.Refusal) (status int, header http.Header, te
 	return w.Code, w.Header(), message.Result.Content[0].Text, message.Result.Meta["dev.farebox/error"]
 }
 
-// A model reads which cap is in the way of what, how much of it is left, when it
-// begins anew, and that nothing was charged; a program reads the same in _meta.
-func TestCapIsTold(t *testing.T) {
+// A model reads which cap prevents the call, how much of it is left, when it
+// resets, and that nothing was charged; a program reads the same in _meta.
+func TestSpendingCapText(t *testing.T) {
 	tomorrow := time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC)
 	for _, c := range []struct {
 		cap   ledger.Cap
@@ -46,7 +46,7 @@ func TestCapIsTold(t *testing.T) {
 		{ledger.Cap{Holder: ledger.HolderKey, Period: ledger.PerDay, Amount: 20_000_000, Spent: 19_000_000, Held: 995_000, Resets: tomorrow},
 			"this call costs 0.01 USD, and of the 20.00 USD that this key of account acct_1 may spend in a day only 0.005 USD are left. The cap begins anew at 2026-12-01 00:00:00 (UTC); until then dearer calls than that will be refused, unless the operator of this gateway raises it.",
 			`{"amount":"20.00","holder":"key","left":"0.005","period":"day","resets":"2026-12-01T00:00:00Z"}`},
-		{ledger.Cap{Holder: ledger.HolderAccount, Period: ledger.PerMonth, Amount: 1_000_000, Spent: 2_000_000, Resets: tomorrow}, // lowered below what is spent
+		{ledger.Cap{Holder: ledger.HolderAccount, Period: ledger.PerMonth, Amount: 1_000_000, Spent: 2_000_000, Resets: tomorrow}, // lowered below the amount spent
 			"of the 1.00 USD that account acct_1 may spend in a month only 0.00 USD are left. The cap begins anew at 2026-12-01 00:00:00 (UTC)",
 			`{"amount":"1.00","holder":"account","left":"0.00","period":"month","resets":"2026-12-01T00:00:00Z"}`},
 		{ledger.Cap{Holder: ledger.HolderServer, Period: ledger.PerDay, Amount: 1_000_000, Resets: tomorrow},
@@ -78,7 +78,7 @@ func TestCapIsTold(t *testing.T) {
 // A caller that sends a call again learns whether to wait, to take another key,
 // or that its result is gone; in each case that nothing more was charged, or
 // that the tool was not called again.
-func TestRepeatsAreTold(t *testing.T) {
+func TestIdempotencyTexts(t *testing.T) {
 	for _, c := range []struct {
 		refusal gate.Refusal
 		words   []string
@@ -111,8 +111,8 @@ func TestRepeatsAreTold(t *testing.T) {
 	}
 }
 
-// The refusals of spending are errors of the protocol for what is no call of a
-// tool, which has no result to carry them.
+// Requests other than tools/call have no result to carry a refusal, so for them
+// the refusals of spending are protocol errors.
 func TestSpendingRefusalsWithoutATool(t *testing.T) {
 	for code, rpc := range map[gate.Code]int{gate.SpendingCap: 402, gate.CallInFlight: 409, gate.IdempotencyKeyReused: 409, gate.ResultGone: 410} {
 		x, w := exchangeFor(t, `{"jsonrpc":"2.0","id":"call-1","method":"ping"}`)
@@ -126,8 +126,8 @@ func TestSpendingRefusalsWithoutATool(t *testing.T) {
 	}
 }
 
-// The key to send a call again by comes in one header or in _meta, of 1 to 256
-// bytes; two that differ are refused, since it is not known which is meant.
+// The idempotency key comes in one header or in _meta, with 1 to 256 bytes; two
+// different ones are refused as ambiguous.
 func TestIdempotencyKeyOfTheHeader(t *testing.T) {
 	longest := strings.Repeat("k", mcp.MaxIdempotencyKey)
 	for name, c := range map[string]struct {

@@ -66,8 +66,8 @@ func (x *Exchange) endWithKey(ctx context.Context, cancel context.CancelFunc, cl
 	}
 }
 
-// notifies reports whether the caller may receive a notification that is not for
-// everybody. Streams live long, so it looks the key up again.
+// notifies reports whether the caller may receive a notification that only some
+// callers may. Streams live long, so it looks the key up again.
 func (x *Exchange) notifies(message []byte) bool {
 	ctx := x.r.Context()
 	key, refusal := x.site.Gate.Check(ctx, x.client(), x.key.Digest)

@@ -9,8 +9,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// A refusal names what was refused by what it is, and where that is no tool it
-// is a JSON-RPC error: only tools have results that say isError.
+// A refusal names the refused item by its kind. Only tools have results with
+// isError; for other items it is a JSON-RPC error.
 func TestRefusalsNameWhatWasRefused(t *testing.T) {
 	for name, c := range map[string]struct{ request, begins string }{
 		"get_forecast":         {paidCall, `The tool \"get_forecast\" was not called`},
