@@ -114,9 +114,11 @@ func loggerNames(logs *caddyhttp.ServerLogConfig, host string) ([]string, bool) 
 	return []string{logs.DefaultLoggerName}, false
 }
 
-// keep adds a field, in place of an older one with its key.
-func (a *accessRecord) keep(f zap.Field) {
-	a.fields = append(slices.DeleteFunc(a.fields, func(old zap.Field) bool { return old.Key == f.Key }), f)
+// keep adds fields, in place of older ones with their keys.
+func (a *accessRecord) keep(fields []zap.Field) {
+	for _, f := range fields {
+		a.fields = append(slices.DeleteFunc(a.fields, func(old zap.Field) bool { return old.Key == f.Key }), f)
+	}
 }
 
 // write writes the record, as Caddy does.

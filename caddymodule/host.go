@@ -50,19 +50,19 @@ func clientOf(r *http.Request) netip.Addr {
 
 // Identify publishes the caller of a server.
 func (c *host) Identify(r *http.Request, server, account, key string) {
-	identify(r, account, key, c.log)
-	replacerOf(r).Set("http.farebox.server", server)
-	c.log(r, zap.String("farebox_server", server))
+	repl := replacerOf(r)
+	fields := identify(repl, account, key)
+	repl.Set("http.farebox.server", server)
+	c.log(r, fields[0], fields[1], zap.String("farebox_server", server))
 }
 
-// identify publishes the caller to Caddy's placeholders, and to the access log.
-func identify(r *http.Request, account, key string, log func(*http.Request, zap.Field)) {
-	repl := replacerOf(r)
+// identify publishes the caller to Caddy's placeholders, and returns the fields of
+// the access log for it.
+func identify(repl *caddy.Replacer, account, key string) [2]zap.Field {
 	repl.Set("http.auth.user.id", account)
 	repl.Set("http.farebox.account", account)
 	repl.Set("http.farebox.key", key)
-	log(r, zap.String("farebox_account", account))
-	log(r, zap.String("farebox_key", key))
+	return [2]zap.Field{zap.String("farebox_account", account), zap.String("farebox_key", key)}
 }
 
 func replacerOf(r *http.Request) *caddy.Replacer {
@@ -74,8 +74,7 @@ func (c *host) IdentifyCharge(r *http.Request, tool, charge string) {
 	repl := replacerOf(r)
 	repl.Set("http.farebox.tool", tool)
 	repl.Set("http.farebox.charge", charge)
-	c.log(r, zap.String("farebox_tool", tool))
-	c.log(r, zap.String("farebox_charge", charge))
+	c.log(r, zap.String("farebox_tool", tool), zap.String("farebox_charge", charge))
 }
 
 // Annotate adds a field to the access log.
@@ -95,16 +94,20 @@ func fieldOf(a slog.Attr) zap.Field {
 	return zap.Any(a.Key, value)
 }
 
-func (c *host) log(r *http.Request, f zap.Field) {
+func (c *host) log(r *http.Request, fields ...zap.Field) {
 	if c.record != nil {
-		c.record.keep(f)
+		c.record.keep(fields)
 	}
-	logField(r, f)
+	logFields(r, fields)
 }
 
-// logField adds a field to the request's record in the access log.
-func logField(r *http.Request, f zap.Field) {
-	if extra, ok := r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
+// logFields adds fields to the request's record in the access log.
+func logFields(r *http.Request, fields []zap.Field) {
+	extra, ok := r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields)
+	if !ok {
+		return
+	}
+	for _, f := range fields {
 		extra.Set(f)
 	}
 }

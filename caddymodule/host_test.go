@@ -2,12 +2,20 @@ package caddymodule
 
 import (
 	"context"
+	"errors"
+	"log/slog"
+	"maps"
 	"net/http/httptest"
 	"testing"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/rewrite"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/fareboxhq/farebox/internal/engine"
+	"github.com/fareboxhq/farebox/internal/exchange"
+	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
 // A redirect is not followed if a proxy behind the handler rewrites paths: it could
@@ -40,5 +48,36 @@ func TestRewritingProxyIsNotFollowed(t *testing.T) {
 		if got := (&host{h: h}).RewritesAfter(r); got != c.want {
 			t.Errorf("%s: %t", name, got)
 		}
+	}
+}
+
+// An attribute reaches the access log as the field of its kind; an amount is
+// rendered as text.
+func TestAnnotations(t *testing.T) {
+	extra := new(caddyhttp.ExtraLogFields)
+	r := httptest.NewRequest("POST", "/mcp", nil)
+	r = r.WithContext(context.WithValue(r.Context(), caddyhttp.ExtraLogFieldsCtxKey, extra))
+	record := new(accessRecord)
+	c := &host{record: record}
+	c.Annotate(r, slog.String("farebox_tool", "old"))
+	c.Annotate(r, slog.String("farebox_tool", "t"))
+	c.Annotate(r, slog.Bool("farebox_charged", true))
+	c.Annotate(r, slog.Any("farebox_price", ledger.Amount(10_000)))
+	fields := zapcore.NewMapObjectEncoder()
+	for _, f := range record.fields {
+		f.AddTo(fields)
+	}
+	want := map[string]any{"farebox_tool": "t", "farebox_charged": true, "farebox_price": "0.01"}
+	if len(record.fields) != len(want) || !maps.Equal(fields.Fields, want) {
+		t.Errorf("the record has %v; want %v", fields.Fields, want)
+	}
+}
+
+// An error of the engine keeps its text, and matches the error that package
+// exchange knows.
+func TestTranslatedErrors(t *testing.T) {
+	err := error(&translated{engine.ErrIDTaken, exchange.ErrIDTaken})
+	if err.Error() != engine.ErrIDTaken.Error() || !errors.Is(err, exchange.ErrIDTaken) || !errors.Is(err, engine.ErrIDTaken) || errors.Is(err, exchange.ErrSessionFull) {
+		t.Errorf("%v", err)
 	}
 }

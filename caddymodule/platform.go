@@ -257,7 +257,10 @@ func (p *Platform) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyh
 		return nil
 	}
 	defer p.running.Release()
-	p.api.Serve(w, r, clientOf(r), func(key *keys.Key) { identify(r, key.Account, key.ID, logField) })
+	p.api.Serve(w, r, clientOf(r), func(key *keys.Key) {
+		fields := identify(replacerOf(r), key.Account, key.ID)
+		logFields(r, fields[:])
+	})
 	return nil
 }
 

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
-	"net/netip"
 	"sync/atomic"
 	"time"
 
@@ -109,50 +108,4 @@ type Shares struct {
 
 	Payers   *share.Payers
 	BodyRate atomic.Int64 // least bytes a second of a request body
-}
-
-// Host is the web server that an exchange runs in.
-type Host interface {
-	// Enter marks the request as served by Farebox. It returns false if the
-	// request has been marked before.
-	Enter(*http.Request) bool
-	// Client returns the client's address, behind trusted proxies; the zero
-	// Addr if it is unknown.
-	Client(*http.Request) netip.Addr
-	// Identify publishes the caller to placeholders and the access log.
-	Identify(r *http.Request, server, account, key string)
-	// IdentifyCharge publishes a charge to placeholders and the access log.
-	IdentifyCharge(r *http.Request, tool, charge string)
-	// Annotate adds a field to the request's record in the access log.
-	Annotate(*http.Request, slog.Attr)
-	// LogsCredentials reports whether the access log would contain keys.
-	LogsCredentials(*http.Request) bool
-	// NamesSite reports whether the config has a site by the request's host name.
-	NamesSite(*http.Request) bool
-	// CountConnection counts the request's connection as the holder's. It
-	// returns false if the connection must close after its response.
-	CountConnection(*http.Request, share.Holder) bool
-	// Status returns the HTTP status that an error of the next handler carries,
-	// 0 for none.
-	Status(error) int
-
-	Router
-}
-
-// Router is the part of a Host that redirects need.
-type Router interface {
-	// RouteGroups returns the groups of routes that have matched the request.
-	// Deleting a group lets its routes match again.
-	RouteGroups(*http.Request) map[string]struct{}
-	// RewritesAfter reports whether a proxy behind this handler changes paths.
-	RewritesAfter(*http.Request) bool
-	// TrustsProxy reports whether the request came from a trusted proxy.
-	TrustsProxy(*http.Request) bool
-	// Dialled returns the host and port of the upstream that the proxy used.
-	Dialled(*http.Request) string
-}
-
-// Next is the handler behind an exchange.
-type Next interface {
-	ServeHTTP(http.ResponseWriter, *http.Request) error
 }
