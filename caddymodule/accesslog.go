@@ -64,7 +64,7 @@ func (h *Handler) serveRedacted(w http.ResponseWriter, r *http.Request, next cad
 }
 
 // loggersOf returns the loggers that Caddy would use for the request: those of its
-// host, or those that the route names. There are none if it is not logged.
+// host, or those that the route names. An unlogged request has none.
 func (h *Handler) loggersOf(r *http.Request) []*zap.Logger {
 	server := serverOf(r)
 	if skip, _ := caddyhttp.GetVar(r.Context(), caddyhttp.LogSkipVar).(bool); server == nil || server.Logs == nil || skip {

@@ -29,7 +29,7 @@ func init() {
 	caddy.RegisterModule(new(App))
 }
 
-// These outlive every config of the process: see package runtime.
+// These outlive every config of the process; see package engine.
 var (
 	runtimes        = caddy.NewUsagePool()
 	metrics, shares = newShares()
@@ -70,15 +70,15 @@ type App struct {
 	// a store that is a file, else `farebox/seal-key` in Caddy's data directory.
 	SealKeyFile string `json:"seal_key_file,omitempty"`
 
-	// Whom refusals send people to: a text of at most 200 bytes on one line, such as
-	// an e-mail address, or a `mailto:` or `https:` address. Default: none.
+	// The contact that refusals name: a text of at most 200 bytes on one line, such
+	// as an e-mail address, or a `mailto:` or `https:` address. Default: none.
 	Contact string `json:"contact,omitempty"`
 
-	// Where refusals for want of credits send people to: an `https` URL.
+	// The page that refusals for want of credits lead to: an `https` URL.
 	// Default: none.
 	TopUpURL string `json:"topup_url,omitempty"`
 
-	// What a process may hold at once. See docs/limits.md.
+	// The limits on resources of the process. See docs/limits.md.
 	Limits *Limits `json:"limits,omitempty"`
 
 	// Where the Caddyfile has the option, for messages alone: `Caddyfile:3`.
@@ -102,8 +102,8 @@ type Cache struct {
 	// How many keys are kept. Default: 100000.
 	Size int `json:"size,omitempty"`
 
-	// How long a key is believed without asking the store again. A deleted key
-	// is refused at once, whatever this says. Default: 60s.
+	// How long a cached key is valid without asking the store again. A deleted key
+	// is refused at once in any case. Default: 60s.
 	TTL caddy.Duration `json:"ttl,omitempty"`
 
 	// How long a token that the store does not know is remembered as unknown.
@@ -111,9 +111,9 @@ type Cache struct {
 	NegativeTTL caddy.Duration `json:"negative_ttl,omitempty"`
 }
 
-// Secrets says what the secrets of keys look like.
+// Secrets is the form of the secrets of keys.
 type Secrets struct {
-	// What secrets begin with, before `_live_` or `_test_`. New ones get the
+	// The prefixes of secrets, before `_live_` or `_test_`. New secrets get the
 	// first; the others stay valid. Default: `sk`.
 	Prefixes []string `json:"prefixes,omitempty"`
 
@@ -152,7 +152,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := events.(*caddyevents.App).On("stopping", ending{a}); err != nil {
+	if err := events.(*caddyevents.App).On("stopping", shutdownHook{a}); err != nil {
 		return err
 	}
 	if registry := ctx.GetMetricsRegistry(); registry != nil {
@@ -188,7 +188,7 @@ func (a *App) fill() error {
 	return a.fillKeyFiles()
 }
 
-// compileSettings checks what the config says of keys.
+// compileSettings checks and compiles the config of keys.
 func (a *App) compileSettings() (*admin.Settings, error) {
 	settings := &admin.Settings{Secrets: &keys.DefaultFormat, PersonalLife: duration(a.PersonalExpiry)}
 	var err error
@@ -206,10 +206,10 @@ func (a *App) compileSettings() (*admin.Settings, error) {
 	return settings, nil
 }
 
-// dataDir is where Farebox keeps its own files unless the config says else.
+// dataDir is the default directory of Farebox's own files.
 func dataDir() string { return filepath.Join(caddy.AppDataDir(), "farebox") }
 
-// Validate checks what does not depend on other modules.
+// Validate checks the parts that do not depend on other modules.
 func (a *App) Validate() error { return a.located(a.check()) }
 
 func (a *App) check() error {
@@ -314,8 +314,8 @@ func (a *App) bind(ctx context.Context, rt *engine.Runtime) error {
 	return a.bindPlatforms(ctx, rt)
 }
 
-// rules are who may use what, as a text for each server. Prices are not among
-// them: they are asked for each call.
+// rules returns the access rules of each server, as texts to compare. Prices are
+// not among them: they are looked up for each call.
 func (a *App) rules() map[string]string {
 	rules := make(map[string]string, len(a.handlers))
 	for _, h := range a.handlers {
@@ -327,7 +327,7 @@ func (a *App) rules() map[string]string {
 
 // textOf is the same for the same value.
 func textOf(v any) string {
-	text, _ := json.Marshal(v) // of plain structs: it cannot fail
+	text, _ := json.Marshal(v) // plain structs always encode
 	return string(text)
 }
 
@@ -380,14 +380,14 @@ func nearCap(logger *slog.Logger) func(ledger.Cap) {
 // Stop does nothing: calls of this config may still be in flight.
 func (a *App) Stop() error { return nil }
 
-// ending hears that the process ends. Caddy logs who hears of an event as JSON,
-// so it is not the app itself, whose config may have a secret written in it.
-type ending struct{ a *App }
+// shutdownHook subscribes to Caddy's stopping event. Caddy logs subscribers as
+// JSON, so it is not the app itself, whose config may contain a secret.
+type shutdownHook struct{ a *App }
 
-// Handle tells open streams to end when the process does. Caddy waits for them
-// while it stops the HTTP app, which may be before it stops this one, so the
-// event that comes before all of that is what counts.
-func (e ending) Handle(context.Context, caddy.Event) error {
+// Handle ends open streams when the process stops. Caddy waits for them while it
+// stops the HTTP app, possibly before this app, so they end by the event, which
+// comes before both.
+func (e shutdownHook) Handle(context.Context, caddy.Event) error {
 	a := e.a
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -397,8 +397,8 @@ func (e ending) Handle(context.Context, caddy.Event) error {
 	return nil
 }
 
-// Cleanup gives the store up, if this config took it. The last config to do so
-// closes it.
+// Cleanup releases this config's reference to the store, if it has one. The last
+// release closes the store.
 func (a *App) Cleanup() error {
 	a.mu.Lock()
 	held := a.running != nil
@@ -411,8 +411,8 @@ func (a *App) Cleanup() error {
 	return err
 }
 
-// service returns the operations on the running store, under a lease that the
-// returned function gives back. A store without any is errNoOwnStore.
+// service returns the operations on the running store, and the function that
+// releases the store afterwards. A store without operations is errNoOwnStore.
 func (a *App) service() (*admin.Service, func(), error) {
 	a.mu.Lock()
 	rt := a.running
@@ -437,5 +437,5 @@ var (
 	_ caddy.Validator    = (*App)(nil)
 	_ caddy.CleanerUpper = (*App)(nil)
 
-	_ caddyevents.Handler = ending{}
+	_ caddyevents.Handler = shutdownHook{}
 )

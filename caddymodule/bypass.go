@@ -19,13 +19,13 @@ import (
 type survey struct {
 	guarded   map[string]*Handler // by upstream: the farebox before it
 	unguarded []string            // upstreams of proxies without one
-	idle      error               // a farebox that no call comes to, or that none passes
+	idle      error               // a farebox that no call reaches, or with nothing behind it
 }
 
-// checkSites holds once, for all sites of a config, that farebox guards what it
-// is meant to: an error says which handler does nothing, and a warning which
-// proxy goes past it. It runs when the first handler is provisioned, since Caddy
-// has no moment for it that "caddy validate" reaches, too.
+// checkSites checks once, for all sites of a config, that farebox guards its
+// servers: an error names a handler that does nothing, and a warning names a proxy
+// that bypasses one. It runs when the first handler is provisioned, since Caddy has
+// no later hook that "caddy validate" reaches, too.
 func (a *App) checkSites(ctx caddy.Context) error {
 	a.mu.Lock()
 	checked := a.sitesChecked
@@ -58,7 +58,8 @@ func (a *App) checkSites(ctx caddy.Context) error {
 	return s.idle
 }
 
-// keeper returns who takes keys in these routes, "" for nobody.
+// keeper returns the name of a handler in these routes that takes keys, "" if there
+// is no such handler.
 func keeper(stages []stage) string {
 	for _, to := range stages {
 		for _, s := range to.steps {
@@ -80,8 +81,8 @@ func keeper(stages []stage) string {
 // walk follows a list of routes. More says that something after the list may
 // answer, and guards are the handlers that stand before it.
 func (s *survey) walk(list []stage, more bool, guards []*Handler) {
-	ended := make(map[string]string) // by matchers: what has answered such requests
-	groups := make(map[string]bool)  // of which a route for all requests came by
+	ended := make(map[string]string) // by matchers: the handler that answers such requests
+	groups := make(map[string]bool)  // those that had a route for all requests
 	before := slices.Clone(guards)
 	entered := make(map[string][]*Handler) // by group: those before its first route
 	for i, to := range list {
@@ -114,8 +115,8 @@ func (s *survey) walk(list []stage, more bool, guards []*Handler) {
 	}
 }
 
-// follow follows the handlers of a route. It returns the guards that a request
-// has passed then, and what has answered it, "" for nothing.
+// follow follows the handlers of a route. It returns the guards that a request has
+// passed then, and the handler that answered it, "" for no answer.
 func (s *survey) follow(steps []step, more bool, guards []*Handler, ended string) ([]*Handler, string) {
 	for i, at := range steps {
 		rest := more || mayAnswer(steps[i+1:])
@@ -156,8 +157,8 @@ func (s *survey) fail(h *Handler, why string) {
 	}
 }
 
-// guardsIn returns the handlers of a subroute, whatever requests they are for: a
-// request that none of them takes is meant to go past them.
+// guardsIn returns the handlers of a subroute, for any requests: those that match
+// no handler are meant to bypass them.
 func guardsIn(stages []stage) (all []*Handler) {
 	for _, to := range stages {
 		for _, s := range to.steps {
@@ -188,8 +189,8 @@ func (h *Handler) title() string {
 	return fmt.Sprintf("%s: server %q", h.Source, h.Server)
 }
 
-// proxyLine returns where the Caddyfile has the reverse_proxy to the upstream
-// that no farebox stands beside, as far as the text tells; "" if it does not.
+// proxyLine returns the place in the Caddyfile of the reverse_proxy to the upstream
+// without a farebox beside it; "" if the text is ambiguous.
 func proxyLine(source, upstream string) string {
 	file, _, _ := strings.Cut(source, ":")
 	text, err := os.ReadFile(file)

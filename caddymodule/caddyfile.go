@@ -57,12 +57,12 @@ func parseHandler(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 	return &handler, nil
 }
 
-// subdirectives maps the name of a subdirective to what parses the rest of it.
-// The dispenser stands on the name.
+// subdirectives maps the name of a subdirective to its parser. The dispenser stands
+// on the name.
 type subdirectives map[string]func(d *caddyfile.Dispenser) error
 
-// parseBlock reads a block of subdirectives, of which each may stand once but
-// for the repeatable ones.
+// parseBlock reads a block of subdirectives. Each may stand once, except for the
+// repeatable ones.
 func parseBlock(d *caddyfile.Dispenser, of string, allowed subdirectives, repeatable ...string) error {
 	seen := make(map[string]bool)
 	for nesting := d.Nesting(); d.NextBlock(nesting); {

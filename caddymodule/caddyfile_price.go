@@ -39,8 +39,8 @@ func (h *Handler) parsePrice(d *caddyfile.Dispenser) error {
 	return nil
 }
 
-// parseTerms reads what follows a price's amount: which ends are charged, and of
-// which results.
+// parseTerms reads the terms after a price's amount: the ends and the results that
+// are charged.
 func (p *Price) parseTerms(d *caddyfile.Dispenser) error {
 	args := d.RemainingArgs()
 	for len(args) > 0 {

@@ -22,8 +22,8 @@ var update = flag.Bool("update", false, "write what adapting gives into the gold
 
 const divider = "----------\n"
 
-// Each golden file is a Caddyfile, a line of dashes, and the JSON that it
-// becomes or the error that it is. Errors name the line and what is allowed.
+// Each golden file is a Caddyfile, a line of dashes, and the JSON or the error that
+// it results in. Errors name the line and the allowed values.
 func TestAdapt(t *testing.T) {
 	files, err := filepath.Glob("testdata/adapt/*.txt")
 	if err != nil || len(files) == 0 {
@@ -71,8 +71,8 @@ func indented(config []byte) string {
 	return b.String() + "\n"
 }
 
-// What the grammar lets through but cannot mean anything is refused when the
-// config is loaded, with the server's name.
+// Configs that pass the grammar but have no meaning are refused when they are
+// loaded, with the server's name.
 func TestCompileRefuses(t *testing.T) {
 	good := Handler{Server: "weather", Provider: "acme", Environments: []string{"live"}, Unpriced: "deny", MaxBody: 1, MaxCall: 1}
 	if err := good.compile(); err != nil {
@@ -126,8 +126,7 @@ func TestCompileRefuses(t *testing.T) {
 	}
 }
 
-// A price is charged as it says itself, else as the handler says; what no price
-// names as the handler says.
+// A price's own charge_on wins over the handler's, which is for all other items.
 func TestChargeOnIsInherited(t *testing.T) {
 	prices := []Price{{Tool: "plain", Amount: "1"}, {Tool: "own", Amount: "1", ChargeOn: []string{"started"}}, {Tool: "cel", CEL: "1", Max: "1"}}
 	for _, c := range []struct {

@@ -5,8 +5,7 @@ import (
 	"testing"
 )
 
-// What refusals repeat is short, on one line, and leads nowhere but to addresses
-// that can be trusted.
+// Refusals repeat only short texts on one line, and trustworthy addresses.
 func TestHelpIsChecked(t *testing.T) {
 	for _, text := range []string{"", "billing@example.com", "the billing desk, extension 7", "mailto:billing@example.com", "https://example.com/help", "Frau Müller"} {
 		if err := checkContact(text); err != nil {

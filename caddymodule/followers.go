@@ -9,18 +9,17 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 )
 
-// place is where a handler stands in a config.
+// place is the position of a handler in a config.
 type place struct {
 	server *caddyhttp.Server
-	depth  int               // of the search
+	depth  int               // the search's
 	hosts  []string          // that routes around it are for
 	paths  []string          // the same, as patterns
-	next   caddyhttp.Handler // what follows it
-	dials  []string          // of the reverse proxies among those
+	next   caddyhttp.Handler // the handlers behind it
+	dials  []string          // addresses of the reverse proxies among those
 }
 
-// place returns where the handler stands in the HTTP app; nil if it stands
-// nowhere that can be seen from here.
+// place finds the handler in the HTTP app; nil if it cannot be found.
 func (h *Handler) place(app *caddyhttp.App) *place {
 	for _, server := range app.Servers {
 		p := &place{server: server}
@@ -31,7 +30,7 @@ func (h *Handler) place(app *caddyhttp.App) *place {
 	return nil
 }
 
-// nothing is what follows the last handler.
+// nothing stands behind the last handler.
 func nothing(w http.ResponseWriter, _ *http.Request) error {
 	w.WriteHeader(http.StatusNotFound)
 	return nil
@@ -110,7 +109,7 @@ func (p *place) note(handlers []caddyhttp.MiddlewareHandler) {
 	}
 }
 
-// match notes what a route around the handler is for.
+// match notes the hosts and paths of a route around the handler.
 func (p *place) match(sets caddyhttp.MatcherSets) {
 	for _, set := range sets {
 		for _, matcher := range set {

@@ -22,27 +22,27 @@ import (
 
 var matrixKinds = []string{"agent", "provider", "gateway", "personal", "admin"}
 
-// matrixScopes are what keys carry by name. "gone" is no longer declared when
-// the requests come, so that it is as good as none.
+// matrixScopes are the scopes that keys have by name. "gone" is no longer declared
+// when the requests come, so it has no effect.
 var matrixScopes = map[string][]string{
 	"none": {"gone"}, "right": {"right"}, "wrong": {"wrong"}, "inherited": {"all"}, "connect": {"agent:connect"},
 	"right and connect": {"right", "agent:connect"}, "inherited and connect": {"all", "agent:connect"},
 }
 
-// matrixStates are what became of keys, and what their holders are told.
+// matrixStates are the states of keys, with the codes that refuse them.
 var matrixStates = map[string]string{
 	"active": "", "disabled": "TOKEN_INVALID", "deleted": "TOKEN_INVALID", "expired": "TOKEN_EXPIRED",
 	"of another server": "TOKEN_INVALID", "of another environment": "TOKEN_INVALID",
 }
 
-// matrixRequest is a request, and what it needs.
+// matrixRequest is a request with its needs.
 type matrixRequest struct {
 	http   string // GET or DELETE; "" for a POST
 	method string
 	params string // without its braces
-	needs  string // a scope; "" for none
-	// other is the code with which it is refused even if the key may ask, and
-	// otherRPC its JSON-RPC code; paid says that it has a price.
+	needs  string // a scope, or ""
+	// other is the code of a refusal in spite of the key's rights, and otherRPC its
+	// JSON-RPC code. A paid request has a price.
 	other    string
 	otherRPC int
 	paid     bool
@@ -50,8 +50,8 @@ type matrixRequest struct {
 
 func (q *matrixRequest) tool() bool { return q.method == "tools/call" }
 
-// matrixShared are the requests that both eras have. Of a server that has never
-// handed out a task, the methods of tasks are unknown.
+// matrixShared are the requests of both eras. The methods of tasks are unknown as
+// long as the server has not handed out a task.
 var matrixShared = []matrixRequest{
 	{method: "tools/list"}, {method: "prompts/list"}, {method: "resources/list"}, {method: "resources/templates/list"},
 	{method: "tools/call", params: `"name":"allowed"`, needs: "right"},
@@ -108,11 +108,11 @@ func (k *matrixKey) carries(scope string) bool {
 	}
 }
 
-// matrixAnswer is what is expected of a cell.
+// matrixAnswer is the expected answer of a cell.
 type matrixAnswer struct {
 	status    int
-	code      string // "" for what is served
-	rpc       int    // of the JSON-RPC error; 0 for a tool's result
+	code      string // "" if the request is served
+	rpc       int    // code of the JSON-RPC error; 0 for a tool's result
 	challenge string
 }
 
@@ -151,8 +151,8 @@ func (q *matrixRequest) expect(k *matrixKey, era, style string) matrixAnswer {
 	return matrixAnswer{status: 200, code: "SCOPE_INSUFFICIENT", rpc: 403}
 }
 
-// send sends the request and returns the response. The cell is told in a header,
-// by which the upstream knows it.
+// send sends the request and returns the response. A header identifies the cell for
+// the upstream.
 func (q *matrixRequest) send(client *http.Client, url, era, secret, session, cell string) (*http.Response, []byte, error) {
 	method, body := http.MethodPost, ""
 	header := http.Header{"X-Cell": {cell}, "Content-Type": {"application/json"}, "Accept": {"application/json, text/event-stream"}}
@@ -201,7 +201,7 @@ func (q *matrixRequest) send(client *http.Client, url, era, secret, session, cel
 	}
 }
 
-// check holds an answer against what was expected of it.
+// check compares a response with the expected answer.
 func (want *matrixAnswer) check(q *matrixRequest, cell string, resp *http.Response, text []byte) error {
 	if resp.StatusCode != want.status || resp.Header.Get("WWW-Authenticate") != want.challenge || len(resp.Header.Values("WWW-Authenticate")) > 1 {
 		return fmt.Errorf("%d, challenge %q, %s; want %+v", resp.StatusCode, resp.Header.Values("WWW-Authenticate"), text, *want)
@@ -249,10 +249,10 @@ func (want *matrixAnswer) check(q *matrixRequest, cell string, resp *http.Respon
 	return nil
 }
 
-// TestEveryAnswer: promise 8. For each kind of key, in each state, with each set
-// of scopes, each request of both protocol eras, and both styles of errors: the
-// status, the challenge, the JSON-RPC code and the code are
-// what a table says; and the server hears of what is served, and of nothing else.
+// TestEveryAnswer: promise 8. For each kind of key, in each state, with each set of
+// scopes, each request of both protocol eras, and both styles of errors, the status,
+// the challenge, the JSON-RPC code and the code are those of a table; and only served
+// requests reach the server.
 func TestEveryAnswer(t *testing.T) {
 	upstream := new(matrixUpstream)
 	server := httptest.NewServer(upstream)
@@ -281,11 +281,11 @@ func TestEveryAnswer(t *testing.T) {
 	if err != nil || begun.Header.Get("Mcp-Session-Id") == "" {
 		t.Fatalf("%v %v %s", begun, err, text)
 	}
-	session := begun.Header.Get("Mcp-Session-Id") // of all keys of the account
+	session := begun.Header.Get("Mcp-Session-Id") // shared by all keys of the account
 
 	type job struct {
 		key   *matrixKey
-		cells string // what its cells' names begin with
+		cells string // prefix of its cells' names
 	}
 	jobs := make(chan job)
 	var workers sync.WaitGroup

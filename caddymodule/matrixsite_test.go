@@ -28,7 +28,7 @@ func (u *matrixUpstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		ID     json.RawMessage `json:"id"`
 		Method string          `json:"method"`
 	}
-	if err := json.NewDecoder(r.Body).Decode(&message); err != nil { // of a DELETE
+	if err := json.NewDecoder(r.Body).Decode(&message); err != nil { // a DELETE has no body
 		w.WriteHeader(http.StatusNoContent)
 		return
 	}
@@ -46,8 +46,8 @@ func (u *matrixUpstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintf(w, `{"jsonrpc":"2.0","id":%s,"result":%s}`, message.ID, result)
 }
 
-// matrixConfig is a config with a site at /mcp and one at /http, which tells
-// refusals in the classic way.
+// matrixConfig is a config with a site at /mcp, and one at /http with classic
+// refusals.
 func matrixConfig(t *testing.T, listen, upstream, store string, scopes ...string) []byte {
 	t.Helper()
 	declared := []any{}

@@ -14,16 +14,16 @@ import (
 // Method lets a request method pass that the protocol does not have, or puts a
 // price on one that it has.
 type Method struct {
-	// The name of the method, such as `vendor/thing`. What is priced by name or
-	// URI (`tools/call`, `prompts/get`, `resources/read`) is not for here, nor
-	// are lists, tasks, and what opens and keeps up a connection. Or the name of
-	// a notification that the protocol does not have, such as
-	// `notifications/vendor/thing`; with `*` at its end, the beginning of many.
+	// The name of the method, such as `vendor/thing`. Not allowed are methods that
+	// are priced by name or URI (`tools/call`, `prompts/get`, `resources/read`),
+	// lists, tasks, and methods that open and keep up a connection. Or the name of a
+	// notification outside the protocol, such as `notifications/vendor/thing`; with
+	// `*` at its end, the beginning of many.
 	Method string `json:"method"`
 
 	// The amount of one request: `free`, or a decimal with at most six places.
-	// Of notifications, which pass unless a rule says otherwise: `deny`, or
-	// `free` for those that pass although the beginning of their name is denied.
+	// Notifications pass unless a rule has `deny`; `free` lets one pass although
+	// the beginning of its name is denied.
 	Amount string `json:"amount"`
 }
 
@@ -67,8 +67,8 @@ func (h *Handler) parseMethod(d *caddyfile.Dispenser) error {
 	return nil
 }
 
-// checkItem refuses the names that price and free do not take, at their line:
-// also those that can never match, which is told of the ones before them.
+// checkItem refuses names that price and free do not take, at their line: also
+// those that can never match because of the ones before them.
 func (h *Handler) checkItem(d *caddyfile.Dispenser, text string) error {
 	item, err := items.Parse(text)
 	switch {

@@ -10,7 +10,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/pricing"
 )
 
-// Price is what calls of some tools cost, or some prompts or resources.
+// Price is the price of calls of some tools, or of some prompts or resources.
 type Price struct {
 	// The name of a tool, or a pattern with `*`, `?` and `[a-z]`; the same of a
 	// prompt after `prompt:`; or after `resource:` a URI, in which `*` and
@@ -30,11 +30,11 @@ type Price struct {
 	// The most that the expression may ask, a decimal. Required with `cel`.
 	Max string `json:"max,omitempty"`
 
-	// Which ends of these calls are charged. Default: as the handler says.
+	// Which ends of these calls are charged. Default: the handler's.
 	ChargeOn []string `json:"charge_on,omitempty"`
 
-	// An expression that tells of their results whether they are charged. Default:
-	// as the handler says, of tools; none of prompts and resources.
+	// An expression that decides whether a result is charged. Default: the
+	// handler's for tools; no expression for prompts and resources.
 	ChargeIf string `json:"charge_if,omitempty"`
 
 	// Where the price stands in the Caddyfile, as `FILE:LINE`.
@@ -56,7 +56,7 @@ func (p Price) anywhere() Price {
 // samePrice reports whether two prices are the same, wherever they stand.
 func samePrice(a, b Price) bool { return reflect.DeepEqual(a.anywhere(), b.anywhere()) }
 
-// at names a place in a Caddyfile, in brackets; "" if there is none.
+// at renders a place in a Caddyfile, in brackets; "" without one.
 func at(source string) string {
 	if source == "" {
 		return ""
@@ -102,9 +102,9 @@ func compileBook(prices []Price, methods []Method, unpriced string, chargeOn []s
 	return pricing.Compile(rules, fallback)
 }
 
-// rule returns the price as package pricing knows it, charged as the handler
-// says unless it says otherwise itself. What the handler says of results is about
-// those of tools, and about none that are charged before they are there.
+// rule returns the price as package pricing knows it, with the handler's charge_on
+// and charge_if unless it has its own. The handler's charge_if is for results of
+// tools, and not for calls that are charged at their start.
 func (p *Price) rule(on pricing.ChargeOn, chargeIf string) (r pricing.Rule, err error) {
 	r = pricing.Rule{Pattern: p.Tool, CEL: p.CEL, ChargeOn: on, ChargeIf: p.ChargeIf}
 	if len(p.ChargeOn) > 0 {

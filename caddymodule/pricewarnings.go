@@ -7,9 +7,9 @@ import (
 	"github.com/fareboxhq/farebox/internal/pricing"
 )
 
-// warnOfPrices tells the operator, at "caddy validate" and at every start, of a
-// price book that is allowed and hardly meant. What can never be meant is an
-// error: see items.Table.Add.
+// warnOfPrices warns the operator, at "caddy validate" and at every start, of a
+// valid price book that is probably a mistake. Certain mistakes are errors; see
+// items.Table.Add.
 func (h *Handler) warnOfPrices() {
 	if !h.sellsTools() && h.Unpriced == unpricedDeny {
 		h.logger.Warn("no tool of this server can be called: no price or free names one, and unpriced deny refuses those that none names",
@@ -35,8 +35,8 @@ func (h *Handler) sellsTools() bool {
 	return false
 }
 
-// doubtOf says why a price's name is hardly meant as it is, and what may be; ""
-// if it may well be.
+// doubtOf explains why a price's name is probably a mistake, and the likely
+// correction; "" for a plausible name.
 func doubtOf(item items.Item, book *pricing.Book) (reason, advice string) {
 	switch {
 	case strings.TrimSpace(item.Name) != item.Name:

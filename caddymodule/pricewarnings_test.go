@@ -9,8 +9,8 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 )
 
-// A price book that is allowed and hardly meant is told of with the line and what
-// to do, and one that may well be meant is not.
+// A valid price book with a probable mistake causes a warning with its line and
+// advice; a plausible one does not.
 func TestPriceWarnings(t *testing.T) {
 	for block, want := range map[string][]string{
 		``:                                    {"no tool of this server can be called", "at=Testfile:1", "unpriced free"},

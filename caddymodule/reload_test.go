@@ -95,7 +95,7 @@ func TestReloadsLeaveNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	round(2) // what Caddy starts once stays
+	round(2) // Caddy starts some goroutines once
 	settled := goleak.IgnoreCurrent()
 	round(20)
 	runtimes.Range(func(key, _ any) bool {
@@ -161,8 +161,8 @@ func paidOnce(client *http.Client, listen, secret string) (int, string, error) {
 	return resp.StatusCode, string(body), err
 }
 
-// TestFailedStartGivesBack: a config whose store cannot be opened does not hold
-// what it could not take, and leaves the running one alone.
+// TestFailedStartGivesBack: a config with a store that cannot be opened keeps no
+// reference, and does not affect the running one.
 func TestFailedStartGivesBack(t *testing.T) {
 	listen := freeAddress(t)
 	dir := t.TempDir()

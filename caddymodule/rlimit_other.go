@@ -2,5 +2,5 @@
 
 package caddymodule
 
-// defaultConnections is what a process may be expected to open.
+// defaultConnections is a number of connections that any process can open.
 func defaultConnections() int64 { return 1 << 14 }

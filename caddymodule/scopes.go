@@ -14,9 +14,9 @@ import (
 	"github.com/fareboxhq/farebox/internal/keys"
 )
 
-// Scopes declares what keys may be given, beyond what their kind brings.
+// Scopes declares the scopes that keys may have beyond those of their kind.
 type Scopes struct {
-	// The scopes that a personal key gets for which none is named.
+	// The scopes of a personal key that is created without any.
 	Default []string `json:"default,omitempty"`
 
 	// The scopes.
@@ -28,10 +28,10 @@ type Scope struct {
 	// Its name: letters, digits, `_`, `.`, `:` and `-`.
 	Name string `json:"name"`
 
-	// What it allows, for people.
+	// Its meaning, for people.
 	Description string `json:"description,omitempty"`
 
-	// Scopes that come with it, and what they include.
+	// Scopes that come with it, and those that they include.
 	Includes []string `json:"includes,omitempty"`
 }
 
@@ -47,9 +47,8 @@ func (s *Scopes) catalogue() (*keys.Catalogue, error) {
 	return keys.NewCatalogue(declared, s.Default)
 }
 
-// parseScopes reads the catalogue. Scopes may be named before they are
-// declared, so that it is judged as a whole; an error is told at the line that
-// it is about.
+// parseScopes reads the catalogue. Scopes may be named before they are declared, so
+// it is checked as a whole; an error names its own line.
 func (a *App) parseScopes(d *caddyfile.Dispenser) error {
 	if d.NextArg() {
 		return d.Errf("scopes takes a block and no arguments, not %q", d.Val())
@@ -72,7 +71,7 @@ func (a *App) parseScopes(d *caddyfile.Dispenser) error {
 		if err := scope.parseRest(d); err != nil {
 			return err
 		}
-		at[scope.Name] = here // of one that stands twice, the second place is wrong
+		at[scope.Name] = here // of a duplicate, the second place is wrong
 		a.Scopes.Declared = append(a.Scopes.Declared, scope)
 	}
 	_, err := a.Scopes.catalogue()
@@ -87,7 +86,7 @@ func (a *App) parseScopes(d *caddyfile.Dispenser) error {
 	return nil
 }
 
-// parseRest reads what follows a scope's name on its line.
+// parseRest reads the line after a scope's name.
 func (s *Scope) parseRest(d *caddyfile.Dispenser) error {
 	args := d.RemainingArgs()
 	if len(args) > 0 && args[0] != "includes" {
@@ -108,7 +107,7 @@ func (s *Scope) parseRest(d *caddyfile.Dispenser) error {
 	return nil
 }
 
-// ScopeRule says which scopes a key needs for what a pattern names.
+// ScopeRule has the scopes that a key needs for the items of a pattern.
 type ScopeRule struct {
 	// The name of a tool, or a pattern with `*`, `?` and `[a-z]`; the same of a
 	// prompt after `prompt:`; after `resource:` a URI, in which `*` and
@@ -130,8 +129,8 @@ func (h *Handler) compileRights(declared *keys.Catalogue) (err error) {
 	return err
 }
 
-// parseScope reads a rule. It is judged with those before it, so that an error
-// is told at its line.
+// parseScope reads a rule. It is checked with those before it, so that an error
+// names its line.
 func (h *Handler) parseScope(declared *keys.Catalogue) func(d *caddyfile.Dispenser) error {
 	return func(d *caddyfile.Dispenser) error {
 		args := d.RemainingArgs()
@@ -158,8 +157,8 @@ func (h *Handler) parseRequire(declared *keys.Catalogue) func(d *caddyfile.Dispe
 	}
 }
 
-// globalOption returns the global option, which Caddy reads before the sites,
-// or what stands for none.
+// globalOption returns the global option, which Caddy reads before the sites, or an
+// empty one.
 func globalOption(h httpcaddyfile.Helper) (*App, error) {
 	app := new(App)
 	option, ok := h.Option("farebox").(httpcaddyfile.App)

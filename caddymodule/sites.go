@@ -13,7 +13,7 @@ import (
 
 // stage is a route of a config, whether Caddy has provisioned it or not yet.
 type stage struct {
-	group    string // of the routes of a group, one runs
+	group    string // one route of a group runs
 	matchers string // the same text for the same requests; "" for all
 	terminal bool
 	steps    []step
@@ -24,7 +24,7 @@ type step struct {
 	kind      string // the module's name
 	farebox   *Handler
 	upstreams []string
-	inner     []stage // of a subroute
+	inner     []stage // a subroute's
 }
 
 // siteReader reads the routes of one of Caddy's HTTP servers.
@@ -49,7 +49,7 @@ func (s *siteReader) stages(list caddyhttp.RouteList) []stage {
 	return all
 }
 
-// stage reads a route. Caddy drops the text of what it has provisioned.
+// stage reads a route. Caddy drops the text of provisioned handlers.
 func (s *siteReader) stage(r *caddyhttp.Route) stage {
 	to := stage{group: r.Group, terminal: r.Terminal}
 	switch {
@@ -139,10 +139,10 @@ func (s *siteReader) named(name string) []stage {
 	return s.stages(caddyhttp.RouteList{*route})
 }
 
-// answering are the handlers that answer all that comes to them.
+// answering are the handlers that answer every request.
 var answering = []string{"reverse_proxy", "static_response", "error", "file_server"}
 
-// passing are the handlers that answer nothing, but by what follows them.
+// passing are the handlers that leave the answer to those behind them.
 var passing = []string{
 	"farebox", "encode", "headers", "rewrite", "vars", "map", "request_body", "tracing", "log_append", "intercept", "templates", "authentication", "copy_response_headers",
 }
@@ -161,7 +161,7 @@ func mayAnswer(steps []step) bool {
 	return false
 }
 
-// answers reports whether the step answers all that comes to it.
+// answers reports whether the step answers every request.
 func (s *step) answers() bool {
 	if s.inner == nil {
 		return slices.Contains(answering, s.kind)

@@ -27,7 +27,7 @@ func (h *Handler) compileSpending() (err error) {
 	return err
 }
 
-// compile checks the fee of what the provider earns; nil is none.
+// compile checks the fee on a provider's earnings; nil is no fee.
 func (f *Fee) compile(provider string) (ledger.Share, error) {
 	if f == nil {
 		return 0, nil
@@ -64,8 +64,8 @@ func (c *Caps) parse() (caps ledger.Caps, err error) {
 	return caps, nil
 }
 
-// warnOfCaps warns of caps that cannot be meant: below a price, so that no call
-// is ever paid, or below one for a shorter time, which then bounds nothing.
+// warnOfCaps warns of useless caps: below a price, so that no call is ever paid, or
+// below the cap of a shorter time, which then has no effect.
 func (h *Handler) warnOfCaps() {
 	warn := func(text string, args ...any) {
 		h.logger.Warn(text, append([]any{"server", h.Server, "at", h.Source}, args...)...)

@@ -18,7 +18,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/sqlitestore"
 )
 
-// Store says where accounts, keys and charges are kept.
+// Store is the place of accounts, keys and charges.
 type Store struct {
 	// The kind of store: `sqlite`, `postgres` for several gateways at one
 	// database, or `remote` for a gateway that has none of its own and asks another
@@ -59,25 +59,23 @@ var errNoOwnStore = errors.New("this gateway has no store of its own: manage key
 
 // source is where a config's store is.
 type source struct {
-	// identity is its key in the pool. It holds no secret, and is another one
-	// when a credential is.
+	// identity is its key in the pool. It contains no secret, and differs for
+	// different credentials.
 	identity string
-	name     string // for people; it holds no secret
-	file     string // of a store that is a file, canonical; else ""
-	place    string // of one that is none: which it is, whatever the credentials
-	by       string // tells who asks, of a platform: it shows each key only its own; no secret
-	// connect resolves what must not be kept in the config. Others come after it.
+	name     string // for people; without secrets
+	file     string // canonical path of a store that is a file, else ""
+	place    string // identity of another store apart from its credentials
+	by       string // identity of the key that asks a platform, without the secret
+	// connect resolves secrets, which must not stay in the config. Call it first.
 	connect func() error
 	open    func(ctx context.Context, logger *slog.Logger) (engine.Store, error)
-	// migrate brings the schema of a store that is one's own up to date; nil for
-	// one that is not.
+	// migrate brings the schema of an own store up to date; nil for a platform.
 	migrate func(ctx context.Context, progress func(done, total int64)) (from, to int64, err error)
-	// schema returns the version of the schema that such a store has once it is
-	// open.
+	// schema returns the schema's version after an own store was opened.
 	schema func() (int64, error)
 }
 
-// logOpened tells where the accounts, keys and charges are, which people ask first.
+// logOpened logs the place of accounts, keys and charges.
 func (a *App) logOpened() {
 	fields := []any{"store", a.Store.Driver, "at", cmp.Or(a.source.file, a.source.place)}
 	if a.source.schema != nil {
@@ -159,8 +157,8 @@ func (s *Store) postgres() (*source, error) {
 	return r, nil
 }
 
-// fingerprint tells one credential from another, and nothing of it: stores know
-// keys by their plain hash, so it is the hash of that.
+// fingerprint identifies a credential without revealing it: stores know keys by
+// their plain hash, so it is the hash of that hash.
 func fingerprint(credential string) string {
 	digest := sha256.Sum256([]byte(credential))
 	return fmt.Sprintf("#%x", sha256.Sum256(digest[:]))
@@ -201,7 +199,7 @@ func (s *Store) remote() (*source, error) {
 	return r, nil
 }
 
-// storeFile returns the file of the store, for what works on files alone.
+// storeFile returns the file of the store, for commands that need a file.
 func (a *App) storeFile() (file string, err error) {
 	switch a.Store.Driver {
 	case driverRemote:
@@ -213,7 +211,7 @@ func (a *App) storeFile() (file string, err error) {
 }
 
 // debtDir returns the directory for the refunds that are owed to payers of the
-// store. What is noted there is found again when a credential was changed.
+// store. A changed credential does not change the directory.
 func (a *App) debtDir() string {
 	if a.source.file != "" {
 		return a.source.file + ".refunds"

@@ -22,9 +22,9 @@ func remoteApp(t *testing.T, url, key string) *App {
 	return a
 }
 
-// A gateway's key comes from the environment or a file, and is neither in the
-// config nor in what the store is known by. With another key it is another
-// store, so that a reload reconnects.
+// A gateway's key comes from the environment or a file, and is neither in the config
+// nor in the store's identity. Another key makes another store, so that a reload
+// reconnects.
 func TestGatewayKeyStaysOutOfTheConfig(t *testing.T) {
 	t.Setenv("FAREBOX_TEST_GATEWAY_KEY", gatewaySecret)
 	file := filepath.Join(t.TempDir(), "key")
@@ -57,8 +57,8 @@ func TestGatewayKeyStaysOutOfTheConfig(t *testing.T) {
 	}
 }
 
-// A platform's address or key that cannot be meant is refused before anything is
-// asked of it, and the refusal does not tell the key.
+// An invalid address or key of a platform is refused before the first request to it,
+// and the refusal does not contain the key.
 func TestRemoteStoreRefused(t *testing.T) {
 	for want, s := range map[string]Store{
 		"must be reached by https":   {URL: "http://platform.example.com", Key: gatewaySecret},
@@ -110,7 +110,7 @@ func TestKeyFiles(t *testing.T) {
 	}
 }
 
-// A gateway without a store says so to whoever would manage keys there.
+// A gateway without a store refuses to manage keys, with the reason.
 func TestNoOperationsWithoutAStore(t *testing.T) {
 	a := remoteApp(t, "https://platform.example.com", gatewaySecret)
 	if file, err := a.storeFile(); file != "" || err == nil || !strings.Contains(err.Error(), "manage keys and accounts at the platform") {
