@@ -119,12 +119,12 @@ func (x *Exchange) forward(ctx context.Context, cancel context.CancelFunc, p *pl
 }
 
 // abandon notes that a response ended without an answer.
-func (x *Exchange) abandon(t *intercept.Tap, p *plan) {
+func (x *Exchange) abandon(i *intercept.Interceptor, p *plan) {
 	if x.r.Context().Err() != nil && p.kind != subscription { // clients end subscriptions as they like
 		x.logAbandoned()
 	}
 	if p.call.Paid() && !p.resumed { // a resumed call was counted before
-		p.call.Abandoned(p.ends&onLeave != 0 || t.Resumable() && !p.call.ChargesAbandoned())
+		p.call.Abandoned(p.ends&onLeave != 0 || i.Resumable() && !p.call.ChargesAbandoned())
 		x.site.Metrics.Abandoned(x.site.Server)
 	}
 }

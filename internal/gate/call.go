@@ -71,7 +71,7 @@ func (c *Call) First(id mcp.ID) (answer []byte, repeated bool, err error) {
 		return nil, false, nil
 	}
 	if answer, err = mcp.WithID(c.first, id); err == nil {
-		answer, err = mcp.Stamp(answer, c.due)
+		answer, err = mcp.AddMeta(answer, c.due)
 	}
 	return answer, true, err
 }

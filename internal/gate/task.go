@@ -179,9 +179,9 @@ func (t *Task) Settle(ctx context.Context, outcome mcp.Outcome, answer []byte) (
 // be a whole event, and takes out what only the gateway may say there.
 func (t *Task) Dress(answer []byte, event bool) ([]byte, error) {
 	if event {
-		return mcp.StampTaskEvent(answer, t.due)
+		return mcp.AddTaskMetaToEvent(answer, t.due)
 	}
-	return mcp.StampTask(answer, t.due)
+	return mcp.AddTaskMeta(answer, t.due)
 }
 
 // end gives the reservation back of a task that will have no result to pay.

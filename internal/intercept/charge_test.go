@@ -136,7 +136,7 @@ func TestChargeOnLongAnswers(t *testing.T) {
 						}
 						r.Header().Set("Content-Type", kind)
 						for _, piece := range []string{text[:900], text[900:2000], text[2000:]} {
-							if _, err := io.WriteString(r.Tap, piece); err != nil {
+							if _, err := io.WriteString(r.Interceptor, piece); err != nil {
 								t.Errorf("%s: %v", name, err)
 							}
 						}
@@ -194,7 +194,7 @@ func TestAbandonedAnswerAfterAFailedFlush(t *testing.T) {
 		r.Header().Set("Content-Type", typeEvents)
 		r.WriteHeader(200)
 		r.wire.fail = context.Canceled
-		_, _ = io.WriteString(r.Tap, event(result))
+		_, _ = io.WriteString(r.Interceptor, event(result))
 		r.end(upstreamFailed("gave up"))
 		if want := rule.started || rule.abandoned && rule.charges[mcp.OutcomeResult]; r.books.captured != want {
 			t.Errorf("%s: charged is %v, want %v", rule.name, r.books.captured, want)

@@ -2,37 +2,34 @@ package intercept
 
 import (
 	"bytes"
-	"errors"
 
 	"github.com/fareboxhq/farebox/internal/gate"
 	"github.com/fareboxhq/farebox/internal/mcp"
 )
 
-var errListener = errors.New("farebox: a stream opened by GET brought what is no event, or too long a one")
-
-// writeEvents lets the events of a stream pass, one by one.
-func (t *Tap) writeEvents(p []byte) error {
-	for len(p) > 0 && t.mode == modeEvents {
-		n, done := t.events.Scan(p)
+// writeEvents splits a piece of the stream into its events.
+func (i *Interceptor) writeEvents(p []byte) error {
+	for len(p) > 0 && i.state.inEvents() {
+		n, done := i.events.Scan(p)
 		piece := p[:n]
 		p = p[n:]
 		last := len(piece)
-		// Clients take an event for whole with its last byte: where the others are
-		// out by then, that waits for the verdict.
-		if done && (t.long || len(t.hold)+n > t.o.Hold) {
+		// Clients take an event as complete with its last byte. If the others have been
+		// sent by then, that byte waits for the verdict.
+		if done && (i.state.longEvent() || len(i.hold)+n > i.o.Hold) {
 			last--
 		}
-		if err := t.keepEvent(piece[:last]); err != nil {
+		if err := i.writeEvent(piece[:last]); err != nil {
 			return err
 		}
-		skipped := t.skips
-		if done && t.mode == modeEvents {
-			if err := t.event(t.events.Verdict()); err != nil {
+		skipped := i.state == skipEvent
+		if done && i.state.inEvents() {
+			if err := i.endEvent(i.events.Verdict()); err != nil {
 				return err
 			}
 		}
-		if t.mode == modeEvents && last < len(piece) && !skipped {
-			if err := t.send(piece[last:]); err != nil {
+		if i.state.inEvents() && last < len(piece) && !skipped {
+			if err := i.send(piece[last:]); err != nil {
 				return err
 			}
 		}
@@ -40,239 +37,158 @@ func (t *Tap) writeEvents(p []byte) error {
 	return nil
 }
 
-func (t *Tap) keepEvent(piece []byte) error {
-	switch {
-	case t.long: // the head of this event is out already
-		return t.send(piece)
-	case t.skips:
+// writeEvent takes a piece of the current event.
+func (i *Interceptor) writeEvent(piece []byte) error {
+	switch i.state {
+	case streamEvent, passEvent, readEvent:
+		return i.send(piece)
+	case skipEvent:
 		return nil
 	}
-	return t.keep(piece)
+	return i.keep(piece)
 }
 
-// event acts on the event that is complete now.
-func (t *Tap) event(v mcp.Verdict) error {
-	switch {
-	case t.long:
-		return t.endLongEvent(v)
-	case t.skips:
-		t.endSkipped()
+// endEvent judges the event that is now complete.
+func (i *Interceptor) endEvent(v mcp.Verdict) error {
+	was := i.state
+	i.step(eventEnd)
+	switch was {
+	case streamEvent, passEvent, readEvent:
+		i.endLongEvent(was, v)
+		return nil
+	case skipEvent:
+		i.drop(judgeSkipped(i.events.OtherType(), i.stage))
 		return nil
 	}
+	return i.endHeldEvent(v)
+}
+
+func (i *Interceptor) endHeldEvent(v mcp.Verdict) error {
+	var allowed bool
+	var fate mcp.Fate
 	switch v.Class {
 	case mcp.ClassEmpty, mcp.ClassPassing:
-		if v.Guarded && (t.o.Notifies == nil || !t.o.Notifies(mcp.EventData(t.hold))) {
-			t.resetHold()
-			return nil
-		}
-		return t.sendHeld(t.hold)
+		allowed = v.Guarded && i.o.Notifies != nil && i.o.Notifies(mcp.EventData(i.hold))
 	case mcp.ClassAnswer:
-		if t.answered {
-			t.resetHold() // one request has one answer
-			return nil
-		}
-		return t.answer(v.Outcome)
 	default:
-		return t.malformed(v)
+		fate = i.events.Fate(i.hold)
 	}
-}
-
-// malformed acts on an event that is held and is none of a stream of MCP, or
-// the answer to another call.
-func (t *Tap) malformed(v mcp.Verdict) error {
-	switch fate := t.events.Fate(t.hold); {
-	case fate == mcp.FatePasses:
-		return t.sendHeld(t.hold)
-	case fate == mcp.FateWithheld && !t.answered:
-		t.refuse(upstreamFailed("a message on its stream cannot be matched: " + reasonOf(v)))
-		return nil
+	switch verdict := judgeEvent(v, allowed, fate, i.stage); verdict.action {
+	case pass:
+		return i.sendHeld(i.hold)
+	case settle:
+		return i.settleEvent(v.Outcome)
+	default:
+		i.drop(verdict)
 	}
-	t.leaveOut(v)
-	t.resetHold()
 	return nil
 }
 
-// leaveOut tells of an event that the client does not get.
-func (t *Tap) leaveOut(v mcp.Verdict) {
-	if t.o.LeftOut != nil {
-		t.o.LeftOut(reasonOf(v))
+// drop keeps an event from the client, or ends the stream with a refusal.
+func (i *Interceptor) drop(v verdict) {
+	switch v.action {
+	case withhold:
+		i.refuse(upstreamFailed(v.reason))
+		return
+	case leaveOut:
+		if i.o.LeftOut != nil {
+			i.o.LeftOut(v.reason)
+		}
 	}
+	i.resetHold()
 }
 
-// answer settles and lets the answer's event go.
-func (t *Tap) answer(outcome mcp.Outcome) error {
-	if err := t.flush(); err != nil && !t.o.Call.ChargesAbandoned() { // earlier events do not wait for the capture
+// settleEvent settles the call by the response in the event that is held, and sends
+// the event.
+func (i *Interceptor) settleEvent(outcome mcp.Outcome) error {
+	if err := i.flush(); err != nil && !i.o.Call.ChargesAbandoned() { // earlier events need not wait for the capture
 		return err
 	}
 	var message []byte
-	if t.o.Call.Keeps() || t.o.Call.Reads() || t.o.Bind != nil {
-		message = mcp.EventData(t.hold)
+	if i.o.Call.Keeps() || i.o.Call.Reads() || i.o.Bind != nil {
+		message = mcp.EventData(i.hold)
 	}
-	fields, ok := t.settle(outcome, message)
+	fields, ok := i.judge(outcome, message)
 	if !ok {
 		return nil
 	}
-	t.answered, t.told = true, true
-	event, ok := t.dress(t.hold, true, outcome, fields)
+	i.stage, i.responded = answered, true
+	event, ok := i.addMeta(i.hold, true, outcome, fields)
 	if !ok {
 		return nil
 	}
-	return t.sendHeld(event)
+	return i.sendHeld(event)
 }
 
-func (t *Tap) sendHeld(event []byte) error {
-	err := t.send(event)
-	t.resetHold()
-	return err
+// endLongEvent judges an event that was captured and streamed, in state was, before
+// its end was seen. Only a response of a charged outcome keeps the charge.
+func (i *Interceptor) endLongEvent(was state, v mcp.Verdict) {
+	charged := v.Class == mcp.ClassAnswer && i.o.Call.Charges(v.Outcome)
+	switch judgeLongEvent(was, v, charged).action {
+	case cut:
+		i.cutOff()
+	case settle:
+		i.judge(v.Outcome, nil)
+	case accept:
+		i.stage, i.responded = answered, true
+	case release:
+		i.stage = answered
+		i.o.Call.Release(i.settleContext())
+	}
 }
 
-// resetHold keeps the buffer and its share of the budget for the next event.
-func (t *Tap) resetHold() { t.hold = t.hold[:0] }
-
-// endSkipped ends an event of another type that was too long to be held, and
-// was left out. If it turned out to be a message, that may have been the answer.
-func (t *Tap) endSkipped() {
-	t.skips = false
-	if !t.events.OtherType() && !t.answered {
-		t.refuse(upstreamFailed(tooLongToRead))
+// endEvents ends the stream. At the end of a stream clients take an event without
+// its blank line as complete, so it is judged like the others.
+func (i *Interceptor) endEvents(failure *gate.Refusal) {
+	if failure == nil && i.events.Pending() {
+		v := i.events.Verdict()
+		if len(bytes.TrimRight(i.hold, "\r\n")) > 0 { // else the next event would become a part of this one
+			i.hold = append(i.hold, '\n', '\n')
+		}
+		if i.endEvent(v) != nil {
+			i.broken = true
+		}
+	}
+	if !i.state.inEvents() {
 		return
 	}
-	t.leaveOut(mcp.Verdict{Reason: tooLongToRead})
-}
-
-// tooLongToRead is why an event is not passed that was not held to its end.
-const tooLongToRead = "an event is too long to be read"
-
-// endLongEvent judges an event that was captured and streamed before its end
-// was seen. Only an answer to our request, of an outcome that is charged, is
-// worth it.
-func (t *Tap) endLongEvent(v mcp.Verdict) error {
-	unseen, passing := t.unseen, t.passing
-	t.long, t.unseen, t.passing = false, false, false
-	switch {
-	case v.Class == mcp.ClassPassing && v.Guarded: // seen too late to be read
-		t.cut()
-	case passing && v.Class == mcp.ClassPassing:
-	case unseen && v.Class == mcp.ClassAnswer:
-		t.settle(v.Outcome, nil)
-	case v.Class == mcp.ClassAnswer && t.o.Call.Charges(v.Outcome):
-		t.answered, t.told = true, true
-	case v.Class == mcp.ClassPassing, v.Class == mcp.ClassEmpty:
-		// A long notification, or a comment. The capture stands for the answer that
-		// follows, and is refunded if none does.
-	case v.Class == mcp.ClassAnswer:
-		t.answered = true
-		t.o.Call.Release(t.settleContext())
+	f := endFacts{state: i.state, stage: i.stage, failure: failure, gone: i.gone(), resumable: i.resumable()}
+	if i.state == streamEvent {
+		v := i.events.Verdict()
+		f.charged = v.Class == mcp.ClassAnswer && i.o.Call.Charges(v.Outcome)
+	}
+	switch judgeEnd(f).action {
+	case end:
+		i.step(finish)
+		i.broken = i.flush() != nil
+	case suspend:
+		i.breakOff(failure != nil)
+	case release:
+		i.leave()
+		i.o.Call.Release(i.settleContext())
+	case accept:
+		i.leave()
+	case refund:
+		i.step(finish)
+		i.refundPart(true)
 	default:
-		t.cut()
-	}
-	return nil
-}
-
-// cut ends a call in the middle of an event that may not pass. Its last byte
-// waits, so the client has no whole event.
-func (t *Tap) cut() {
-	t.o.Call.Release(t.settleContext())
-	t.mode, t.broken = modeDone, true
-	if t.o.Cancel != nil {
-		t.o.Cancel()
+		if failure == nil {
+			failure = upstreamFailed("its stream ended without an answer")
+		}
+		i.refuse(failure)
 	}
 }
 
-// endEvents ends a stream. Clients take an event without its blank line for
-// whole when the stream ends, so it is judged like the others.
-func (t *Tap) endEvents(failure *gate.Refusal) {
-	if failure == nil && t.events.Pending() {
-		v := t.events.Verdict()
-		if len(bytes.TrimRight(t.hold, "\r\n")) > 0 { // else what follows would run into it
-			t.hold = append(t.hold, '\n', '\n')
-		}
-		if t.event(v) != nil {
-			t.broken = true
-		}
-	}
-	if t.mode != modeEvents {
-		return
-	}
-	if t.answered {
-		t.mode = modeDone
-		t.broken = t.flush() != nil
-		return
-	}
-	if t.resumable() && (!t.long || t.passing) && (failure == nil || failure.Code == gate.UpstreamFailed || t.gone()) {
-		t.breakOff(failure != nil)
-		return
-	}
-	if failure == nil {
-		failure = upstreamFailed("its stream ended without an answer")
-	}
-	if t.long && !t.unseen { // an event is out in part: it cannot be taken back or ended
-		t.mode = modeDone
-		switch v := t.events.Verdict(); {
-		case t.passing:
-			t.broken = true
-			t.o.Call.Release(t.settleContext())
-		case v.Class == mcp.ClassAnswer && t.o.Call.Charges(v.Outcome): // all of it but its end
-			t.broken = true
-		default:
-			t.giveBack(true)
-		}
-		return
-	}
-	t.refuse(failure)
-}
-
-// breakOff ends a stream before its answer, as the upstream has: its client is to
-// come back for the rest with the id of the last event that it got (MCP
-// 2025-11-25, streamable HTTP, resumability).
-func (t *Tap) breakOff(broken bool) {
-	if t.early { // for an event that was no answer
-		t.o.Call.Release(t.settleContext())
+// breakOff ends a stream before its response, as the upstream did. The client is
+// expected to come back for the rest with the id of the last event it received
+// (MCP 2025-11-25, streamable HTTP, resumability).
+func (i *Interceptor) breakOff(broken bool) {
+	if i.stage == precaptured { // for an event that was not the response
+		i.o.Call.Release(i.settleContext())
 	} else {
-		t.o.Call.Suspend()
+		i.o.Call.Suspend()
 	}
-	t.mode, t.told = modeDone, true
-	t.broken = broken || t.gone() || t.flush() != nil
-}
-
-// giveBack refunds an answer of which a part is out, unless it is the client
-// that broke it off: it may have read all that it wanted.
-func (t *Tap) giveBack(broken bool) {
-	t.broken = broken
-	if !t.gone() && !t.o.Resumed { // who comes back may have had it whole before, and may come again
-		t.o.Call.Release(t.settleContext())
-	}
-}
-
-// writeStream passes the rest of a long JSON answer on.
-func (t *Tap) writeStream(p []byte) error {
-	t.body.Write(p)
-	return t.send(p)
-}
-
-// endStream judges a long JSON answer that is out already.
-func (t *Tap) endStream(failure *gate.Refusal) {
-	t.mode = modeDone
-	v := t.body.End()
-	if t.unseen {
-		t.settleUnseen(failure, v)
-		return
-	}
-	if v.Class != mcp.ClassAnswer || !t.o.Call.Charges(v.Outcome) {
-		t.giveBack(failure != nil || v.Class != mcp.ClassAnswer)
-		return
-	}
-	t.broken = failure != nil // all of the answer is out: it is paid, whatever came after it
-}
-
-// settleUnseen ends the call by a long JSON answer that nobody was there for.
-func (t *Tap) settleUnseen(failure *gate.Refusal, v mcp.Verdict) {
-	if failure == nil && v.Class == mcp.ClassAnswer {
-		t.settle(v.Outcome, nil)
-		return
-	}
-	if failure == nil {
-		failure = upstreamFailed("its answer cannot be matched: " + reasonOf(v))
-	}
-	t.refuse(failure)
+	i.step(finish)
+	i.responded = true
+	i.broken = broken || i.gone() || i.flush() != nil
 }

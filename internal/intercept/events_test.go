@@ -374,7 +374,7 @@ func TestNoRoomBehindTheAnswer(t *testing.T) {
 			}
 		})
 		r.Header().Set("Content-Type", "text/event-stream")
-		if _, err := io.WriteString(r.Tap, "id: 1\n"+event(result)); err != nil {
+		if _, err := io.WriteString(r.Interceptor, "id: 1\n"+event(result)); err != nil {
 			t.Fatal(err)
 		}
 		answer := r.out()
@@ -385,7 +385,7 @@ func TestNoRoomBehindTheAnswer(t *testing.T) {
 		if err := r.budget.Take(other); err != nil {
 			t.Fatal(err)
 		}
-		_, _ = io.WriteString(r.Tap, event(`{"jsonrpc":"2.0","method":"notifications/message","params":{"data":"`+long(1000)+`"}}`))
+		_, _ = io.WriteString(r.Interceptor, event(`{"jsonrpc":"2.0","method":"notifications/message","params":{"data":"`+long(1000)+`"}}`))
 		complete := r.Finish(nil)
 		r.budget.Give(other)
 		if !complete || r.out() != answer || !r.books.captured || r.books.released+r.books.suspended != 0 {
@@ -406,8 +406,8 @@ func TestRefusalAfterEarlyCapture(t *testing.T) {
 		o.Seal = func(id []byte) []byte { return id }
 	})
 	r.Header().Set("Content-Type", "text/event-stream")
-	_, _ = io.WriteString(r.Tap, "id: 1\n"+event(progress)+"data: {\"jsonrpc\":\"2.0\",\"params\":{\"data\":\""+long(200))
-	_, _ = io.WriteString(r.Tap, "\"},\"method\":\"notifications/message\"}\n\n")
+	_, _ = io.WriteString(r.Interceptor, "id: 1\n"+event(progress)+"data: {\"jsonrpc\":\"2.0\",\"params\":{\"data\":\""+long(200))
+	_, _ = io.WriteString(r.Interceptor, "\"},\"method\":\"notifications/message\"}\n\n")
 	if !r.books.captured {
 		t.Fatal("it was not captured early")
 	}
@@ -415,7 +415,7 @@ func TestRefusalAfterEarlyCapture(t *testing.T) {
 	if err := r.budget.Take(other); err != nil {
 		t.Fatal(err)
 	}
-	_, _ = io.WriteString(r.Tap, event(result))
+	_, _ = io.WriteString(r.Interceptor, event(result))
 	r.Finish(nil)
 	r.budget.Give(other)
 	if !strings.HasSuffix(r.out(), "data: refused STORE_UNAVAILABLE\n\n") {

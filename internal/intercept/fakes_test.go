@@ -129,7 +129,7 @@ func (plain) Event(r *gate.Refusal) []byte { return fmt.Appendf(nil, "data: refu
 
 // rig is a tap with all around it.
 type rig struct {
-	*Tap
+	*Interceptor
 	t      *testing.T
 	wire   *wire
 	books  *books
@@ -155,7 +155,7 @@ func newRig(t *testing.T, change func(*Options)) *rig {
 	if change != nil {
 		change(&o)
 	}
-	r.Tap = New(r.wire, o)
+	r.Interceptor = New(r.wire, o)
 	return r
 }
 

@@ -12,21 +12,20 @@ import (
 	"github.com/fareboxhq/farebox/internal/coding"
 )
 
-// Intake is what an MCP server's response goes through before a Tap, a Relay or a
-// Listener judges it. It keeps redirects back, so that they can be followed or
-// refused, undoes the codings in which servers send answers although they were
-// asked not to, and takes out of heads what may name the server's own address. A
-// response that is neither is passed on as it comes.
+// Intake prepares an MCP server's response for an Interceptor, a Relay or a Listener.
+// It holds redirects back, so that they can be followed or refused, decodes the
+// bodies that servers encode against the request, and removes header fields that may
+// name the server's own address. It passes every other response on unchanged.
 //
-// It is used by one goroutine at a time, but for flushes and 1xx heads, which may
-// come from another.
+// One goroutine at a time may use it, except that flushes and 1xx heads may come from
+// another.
 type Intake struct {
 	w       http.ResponseWriter
 	status  int
 	moved   *Moved
-	swallow int // bytes of a redirect's body that were dropped
+	swallow int // bytes dropped from a redirect's body
 	decoder *coding.Decoder
-	lost    bool // what was decoded could not be passed on: the body is not to blame
+	lost    bool // the decoded body could not be passed on: the coding is not at fault
 }
 
 // Moved is a redirect.
@@ -36,31 +35,31 @@ type Moved struct {
 }
 
 const (
-	// maxDecoded bounds a JSON answer that came encoded. Event streams are not
-	// held, and go on for as long as they like.
+	// maxDecoded bounds an encoded JSON response, in decoded bytes. Event streams are
+	// not held and have no bound.
 	maxDecoded = 64 << 20
-	// maxSwallowed is how much of a redirect's body is read, so that the
-	// connection can be used again.
+	// maxSwallowed bounds the part of a redirect's body that is read so that the
+	// connection can be reused.
 	maxSwallowed = 64 << 10
 )
 
-// errMoved ends the body of a redirect.
+// errMoved ends the body of a redirect that is too long.
 var errMoved = errors.New("farebox: the body of a redirect is too long")
 
-// NewIntake returns an intake to w. End must be called after the upstream's
-// handler has returned or panicked.
+// NewIntake returns an Intake that writes to w. The caller must call End after the
+// upstream's handler has returned or panicked.
 func NewIntake(w http.ResponseWriter) *Intake { return &Intake{w: w} }
 
 // Header returns the header of the response.
 func (i *Intake) Header() http.Header { return i.w.Header() }
 
-// Unwrap returns the writer below, for deadlines.
+// Unwrap returns the underlying writer, for deadlines.
 func (i *Intake) Unwrap() http.ResponseWriter { return i.w }
 
-// Hijack always fails, so that http.ResponseController looks no deeper.
+// Hijack always fails, so that http.ResponseController does not unwrap further.
 func (i *Intake) Hijack() (net.Conn, *bufio.ReadWriter, error) { return nil, nil, errHijack }
 
-// WriteHeader takes the head. That of a redirect goes no further.
+// WriteHeader takes the head. It does not pass on the head of a redirect.
 func (i *Intake) WriteHeader(status int) {
 	h := i.Header()
 	if status >= 100 && status < 200 {
@@ -82,8 +81,8 @@ func (i *Intake) WriteHeader(status int) {
 	i.w.WriteHeader(status)
 }
 
-// hideAddress takes out of a head what would tell a client where the server is.
-// No client of MCP goes by it; links that are relative name no address.
+// hideAddress removes the header fields that would disclose the server's address. MCP
+// clients do not use them; relative links disclose no address.
 func hideAddress(h http.Header) {
 	delete(h, "Location")
 	delete(h, "Content-Location")
@@ -95,8 +94,8 @@ func hideAddress(h http.Header) {
 	}
 }
 
-// decode makes ready to undo the body's coding, if it has one that is known. Of
-// more than one, none is undone: what cannot be read is for those below to refuse.
+// decode prepares to decode the body, if it has one known coding. It leaves any other
+// to the underlying writer, which refuses an unreadable body.
 func (i *Intake) decode(h http.Header) {
 	codings := h["Content-Encoding"]
 	if len(codings) != 1 {
@@ -144,20 +143,20 @@ func (i *Intake) Write(p []byte) (int, error) {
 	return i.w.Write(p)
 }
 
-// ReadFrom copies through Write: the promoted one would run past the intake.
+// ReadFrom copies through Write: the promoted method would bypass the Intake.
 func (i *Intake) ReadFrom(r io.Reader) (int64, error) {
 	return io.Copy(struct{ io.Writer }{i}, r)
 }
 
-// FlushError sends what is free to go. Those below have nothing before they had a
-// head.
+// FlushError flushes the bytes that have been sent. Before the head, the underlying
+// writers have none.
 func (i *Intake) FlushError() error { return http.NewResponseController(i.w).Flush() }
 
-// Flush is FlushError for callers that know only http.Flusher.
+// Flush is FlushError for callers that only know http.Flusher.
 func (i *Intake) Flush() { _ = i.FlushError() }
 
-// End ends the response. It returns the redirect, if it was one, and else what was
-// wrong with the coding of its body.
+// End ends the response. It returns the redirect if the response was one, or an
+// error if the body could not be decoded.
 func (i *Intake) End() (*Moved, error) {
 	if i.decoder == nil {
 		return i.moved, nil

@@ -57,7 +57,7 @@ func TestEncodedAnswer(t *testing.T) {
 	r := newRig(t, nil)
 	body := zip(t, result)[0]
 	header := http.Header{"Content-Type": {"application/json"}, "Content-Encoding": {"gzip"}, "Content-Length": {"50"}, "Etag": {`"x"`}}
-	_, moved, err := through(t, r.Tap, 200, header, body[:5], body[5:])
+	_, moved, err := through(t, r.Interceptor, 200, header, body[:5], body[5:])
 	if moved != nil || err != nil || !r.end(nil) {
 		t.Fatalf("%v, %v", moved, err)
 	}
@@ -74,7 +74,7 @@ func TestEncodedAnswer(t *testing.T) {
 func TestEncodedEventsPassAtOnce(t *testing.T) {
 	r := newRig(t, nil)
 	pieces := zip(t, event(progress), event(result))
-	in := NewIntake(r.Tap)
+	in := NewIntake(r.Interceptor)
 	in.Header().Set("Content-Type", "text/event-stream")
 	in.Header().Set("Content-Encoding", "gzip")
 	in.WriteHeader(200)
@@ -94,14 +94,14 @@ func TestBrokenCoding(t *testing.T) {
 	whole := zip(t, result)[0]
 	for name, body := range map[string]string{"cut": whole[:len(whole)-3], "no gzip": result, "trailing": whole + "x"} {
 		r := newRig(t, nil)
-		_, _, err := through(t, r.Tap, 200, http.Header{"Content-Type": {"application/json"}, "Content-Encoding": {"gzip"}}, body)
+		_, _, err := through(t, r.Interceptor, 200, http.Header{"Content-Type": {"application/json"}, "Content-Encoding": {"gzip"}}, body)
 		if err == nil || !r.end(&gate.Refusal{Code: gate.UpstreamFailed, Cause: err}) || r.out() != "refused UPSTREAM_FAILED" {
 			t.Errorf("%s: %v, sent %q", name, err, r.out())
 		}
 		r.free()
 	}
 	r := newRig(t, nil)
-	_, _, err := through(t, r.Tap, 200, http.Header{"Content-Type": {"application/json"}, "Content-Encoding": {"spite"}}, result)
+	_, _, err := through(t, r.Interceptor, 200, http.Header{"Content-Type": {"application/json"}, "Content-Encoding": {"spite"}}, result)
 	if r.end(nil); err != nil || r.out() != "refused UPSTREAM_FAILED" {
 		t.Errorf("an unknown coding: %v, sent %q", err, r.out())
 	}
@@ -114,7 +114,7 @@ func TestRedirectIsKeptBack(t *testing.T) {
 	for _, status := range []int{301, 302, 303, 307, 308} {
 		r := newRig(t, nil)
 		header := http.Header{"Content-Type": {"application/json"}, "Location": {"/mcp/"}}
-		in, moved, err := through(t, r.Tap, status, header, result)
+		in, moved, err := through(t, r.Interceptor, status, header, result)
 		if err != nil || moved == nil || moved.Status != status || len(moved.Location) != 1 || moved.Location[0] != "/mcp/" {
 			t.Fatalf("%d: %+v, %v", status, moved, err)
 		}

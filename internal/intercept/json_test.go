@@ -227,11 +227,11 @@ func TestLongJSONRefunds(t *testing.T) {
 		r := newRig(t, func(o *Options) { o.Hold = 1000 })
 		r.Header().Set("Content-Type", "application/json")
 		r.WriteHeader(200)
-		_, _ = io.WriteString(r.Tap, head)
+		_, _ = io.WriteString(r.Interceptor, head)
 		if !r.books.captured {
 			t.Errorf("%s: not captured before it streamed", name)
 		}
-		_, _ = io.WriteString(r.Tap, c.tail)
+		_, _ = io.WriteString(r.Interceptor, c.tail)
 		if complete := r.end(c.failure); complete != c.complete {
 			t.Errorf("%s: complete is %v", name, complete)
 		}
@@ -257,7 +257,7 @@ func TestBudget(t *testing.T) {
 			t.Fatal("the budget is smaller than it says")
 		}
 		r.Header().Set("Content-Type", kind)
-		_, _ = io.WriteString(r.Tap, body)
+		_, _ = io.WriteString(r.Interceptor, body)
 		r.Finish(nil)
 		if !strings.Contains(r.out(), "refused STORE_UNAVAILABLE") || strings.Contains(r.out(), "result") {
 			t.Errorf("sent %q", r.out())
@@ -288,7 +288,7 @@ func TestUpstreamFails(t *testing.T) {
 	}
 	r := newRig(t, nil) // breaks off in the middle of a body
 	r.Header().Set("Content-Type", "application/json")
-	_, _ = io.WriteString(r.Tap, result[:30])
+	_, _ = io.WriteString(r.Interceptor, result[:30])
 	if !r.end(upstreamFailed("broke")) || r.out() != "refused UPSTREAM_FAILED" {
 		t.Errorf("broken off: sent %q", r.out())
 	}
@@ -301,10 +301,10 @@ func TestNoWayAround(t *testing.T) {
 	r := newRig(t, nil)
 	r.Header().Set("Content-Type", "application/json")
 	r.WriteHeader(http.StatusEarlyHints)
-	if _, err := io.Copy(r.Tap, strings.NewReader(result)); err != nil {
+	if _, err := io.Copy(r.Interceptor, strings.NewReader(result)); err != nil {
 		t.Fatal(err)
 	}
-	rc := http.NewResponseController(r.Tap)
+	rc := http.NewResponseController(r.Interceptor)
 	if err := rc.Flush(); err != nil || r.out() != "" || r.wire.Flushed {
 		t.Errorf("a flush let %q out (%v)", r.out(), err)
 	}
@@ -340,7 +340,7 @@ func TestTwoTypesAreWithheld(t *testing.T) {
 		r.Header().Set("Content-Type", "application/json")
 		r.Header()[name] = values
 		r.WriteHeader(200)
-		_, _ = io.WriteString(r.Tap, result)
+		_, _ = io.WriteString(r.Interceptor, result)
 		if !r.end(nil) || r.out() != "refused UPSTREAM_FAILED" {
 			t.Errorf("%s: sent %q", name, r.out())
 		}
@@ -355,7 +355,7 @@ func TestTrailersAreDropped(t *testing.T) {
 		r.Header().Set("Content-Type", kind)
 		r.Header().Set("Trailer", "X-Late")
 		r.WriteHeader(200)
-		_, _ = io.WriteString(r.Tap, body)
+		_, _ = io.WriteString(r.Interceptor, body)
 		r.Header().Set("X-Late", result)
 		r.Header().Set(http.TrailerPrefix+"X-Later", result)
 		r.end(nil)
@@ -375,12 +375,12 @@ func TestLongAnswerIsNotRefundedToWhoLeaves(t *testing.T) {
 			r := newRig(t, func(o *Options) { o.Hold = 1000 })
 			r.Header().Set("Content-Type", kind)
 			r.WriteHeader(200)
-			_, _ = io.WriteString(r.Tap, body)
+			_, _ = io.WriteString(r.Interceptor, body)
 			if how == "leaves" {
 				r.leave()
 			} else {
 				r.wire.fail = io.ErrClosedPipe
-				_, _ = io.WriteString(r.Tap, "more")
+				_, _ = io.WriteString(r.Interceptor, "more")
 			}
 			if r.end(upstreamFailed("cancelled")) || !r.books.captured {
 				t.Errorf("%s, %s: captured is %v", kind, how, r.books.captured)

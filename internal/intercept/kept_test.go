@@ -68,7 +68,7 @@ func TestLongAnswerIsNotKept(t *testing.T) {
 				}
 				r.Header().Set("Content-Type", kind)
 				for _, piece := range []string{text[:900], text[900:2000], text[2000:]} {
-					if _, err := io.WriteString(r.Tap, piece); err != nil {
+					if _, err := io.WriteString(r.Interceptor, piece); err != nil {
 						t.Errorf("%s: %v", name, err)
 					}
 				}

@@ -8,25 +8,24 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// pulse has a comment sent on an event stream on which nothing was sent for a
-// while, so that proxies in between do not take it for dead. It is a timer of the
-// run-time and no goroutine; a stream that ends before it was quiet for so long
-// costs one that never fires. Its owner guards it with the lock that guards its
-// writes.
+// pulse times the comments on a quiet event stream, which keep proxies from closing
+// it as idle. It is a timer of the runtime, not a goroutine; a stream that ends
+// before it has been quiet costs one timer that never fires. Its owner guards it with
+// the lock that guards its writes.
 type pulse struct {
 	every time.Duration
 	timer *time.Timer // nil before the stream has begun, and after its end
-	last  time.Time   // when something was sent
-	fresh bool        // nothing but comments was sent so far
-	beats bool        // a comment was sent
+	last  time.Time   // time of the last write
+	fresh bool        // only comments have been sent so far
+	beats bool        // a comment has been sent
 }
 
-// heartbeat is a line of comment (WHATWG HTML, 9.2.5). It has no blank line after
-// it: some clients take that for an event, if one before had an id.
+// heartbeat is a comment line (WHATWG HTML, 9.2.5). No blank line follows it: some
+// clients take that for an event if an earlier event had an id.
 var heartbeat = []byte(": keepalive\n")
 
-// begin has beat called, on a goroutine of its own, when the stream may have been
-// quiet for too long.
+// begin starts the timer. It calls beat, on a goroutine of its own, when the stream
+// may have been quiet for too long.
 func (p *pulse) begin(every time.Duration, beat func()) {
 	if every <= 0 {
 		return
@@ -35,7 +34,7 @@ func (p *pulse) begin(every time.Duration, beat func()) {
 	p.timer = time.AfterFunc(every, beat)
 }
 
-// end stops it. A beat that is on its way finds no timer.
+// end stops the timer. A beat that has already fired finds no timer.
 func (p *pulse) end() {
 	if p.timer != nil {
 		p.timer.Stop()
@@ -44,8 +43,8 @@ func (p *pulse) end() {
 }
 
 // sends notes that a piece of the server's stream is about to be sent, and returns
-// it. A byte order mark counts at the beginning of a stream alone: behind a
-// comment, clients would read it as a part of the first field's name.
+// it. It removes a byte order mark behind a comment: there, clients would read it as
+// a part of the first field's name.
 func (p *pulse) sends(piece []byte) []byte {
 	if p.timer == nil {
 		return piece
@@ -60,8 +59,8 @@ func (p *pulse) sends(piece []byte) []byte {
 
 var byteOrderMark = []byte("\uFEFF")
 
-// due reports whether a comment is to be sent now, if it may be. In any case it has
-// beat called again.
+// due reports whether to send a comment now; with may false it is never due. It
+// restarts the timer in either case.
 func (p *pulse) due(may bool) bool {
 	if p.timer == nil {
 		return false
@@ -76,9 +75,9 @@ func (p *pulse) due(may bool) bool {
 	return due
 }
 
-// bound bounds the writes to w until the returned function is called. It must be:
-// in HTTP/2 a deadline that passes resets the stream although nothing is being
-// written. A writer that has no deadlines is not an error.
+// bound sets a deadline for writes. The caller must call lift after them: in HTTP/2
+// an expired deadline resets the stream even if no write is in progress. Writers
+// without deadlines are left unbounded.
 func bound(rc *http.ResponseController, timeout time.Duration) (lift func()) {
 	_ = rc.SetWriteDeadline(clock.Deadline(timeout))
 	return func() { _ = rc.SetWriteDeadline(time.Time{}) }

@@ -211,7 +211,7 @@ func TestCommentsBesideEvents(t *testing.T) {
 	r := keptAlive(t, func(o *Options) { o.Keepalive = time.Microsecond })
 	l := NewListener(newWire(), nil, nil, NewBudget(1<<20), plain{}.Event, nil, nil)
 	l.Keepalive(time.Microsecond)
-	for _, w := range []http.ResponseWriter{r.Tap, l} {
+	for _, w := range []http.ResponseWriter{r.Interceptor, l} {
 		w.Header().Set("Content-Type", "text/event-stream")
 		w.WriteHeader(200)
 		for range n {

@@ -1,157 +1,199 @@
 package intercept
 
 import (
-	"context"
-	"fmt"
-	"maps"
-	"net/http"
-	"strconv"
-
 	"github.com/fareboxhq/farebox/internal/gate"
 	"github.com/fareboxhq/farebox/internal/mcp"
 )
 
-// settleContext outlives the client: a settlement is never given up half-way.
-func (t *Tap) settleContext() context.Context { return context.WithoutCancel(t.o.Client) }
+// verdict is a decision about a response, or about one event of a stream. The zero
+// verdict withholds it.
+type verdict struct {
+	action action
+	reason string // for withhold and leaveOut
+}
 
-// gone reports whether the client has left.
-func (t *Tap) gone() bool { return t.left || t.o.Client.Err() != nil }
+// action is the consequence of a verdict.
+type action uint8
 
-// settle ends the call by the answer's outcome. It reports whether the answer
-// may go; if not, it has said to the client what there is to say. The message is
-// nil if it is not at hand.
-func (t *Tap) settle(outcome mcp.Outcome, message []byte) ([]mcp.Field, bool) {
-	if t.paid() && (outcome == mcp.OutcomeTask && t.o.Bind == nil || outcome == mcp.OutcomeUnknown) {
-		t.refuse(upstreamFailed("its result is of a type that cannot be priced"))
-		return nil, false
+const (
+	withhold action = iota // refuse the call, without a charge
+	cut                    // withhold an event that was sent in part: its last byte never leaves
+	abandon                // the client has left: send nothing
+	leave                  // the client has left but can come back: send nothing, keep the charge
+	suspend                // leave the call open: its response comes later
+	settle                 // settle the call by this response
+	accept                 // the response has been captured and sent: the charge stands
+	release                // the response has been captured and sent, but is not charged
+	refund                 // the response was sent in part: release, unless its client broke it off
+	pass                   // send it, without effect on the call
+	omit                   // drop the event
+	leaveOut               // drop the event and report the reason
+	end                    // end the stream here
+)
+
+// judgeBody decides about a whole JSON body.
+func judgeBody(v mcp.Verdict, status int, hasResult bool) verdict {
+	switch {
+	case status >= 400 && !hasResult:
+		return verdict{action: pass}
+	case v.Class != mcp.ClassAnswer || status >= 400: // an error status with a result in it
+		return verdict{reason: unmatched(v)}
 	}
-	if t.gone() && !t.o.Call.ChargesAbandoned() {
-		t.abandon()
-		return nil, false
+	return verdict{action: settle}
+}
+
+// outcomeFacts describe a call that has had its response.
+type outcomeFacts struct {
+	outcome   mcp.Outcome
+	charged   bool // the call charges that outcome
+	paid      bool // the call has a price
+	binds     bool // handles can be bound to their owner
+	abandoned bool // the client has left, and the call does not charge for that
+}
+
+// judgeOutcome decides about the response before the call is settled.
+func judgeOutcome(f outcomeFacts) verdict {
+	isTask := f.outcome == mcp.OutcomeTask
+	switch {
+	case f.paid && (isTask && !f.binds || f.outcome == mcp.OutcomeUnknown):
+		return verdict{reason: "its result is of a type that cannot be priced"}
+	case f.abandoned:
+		return verdict{action: abandon}
+	case isTask && f.binds && !f.charged: // its result is paid when the client asks for it
+		return verdict{action: suspend}
 	}
-	if !t.bind(outcome, message) {
-		return nil, false
-	}
-	if outcome == mcp.OutcomeTask && t.o.Bind != nil && !t.o.Call.Charges(outcome) {
-		// Its result will be paid, when it is asked for.
-		t.o.Call.Suspend()
-		if t.gone() {
-			t.leave()
-			return nil, false
+	return verdict{action: settle}
+}
+
+// judgeEvent decides about a whole event that is held. Allowed matters only for a
+// guarded notification, fate only for a malformed event.
+func judgeEvent(v mcp.Verdict, allowed bool, fate mcp.Fate, s stage) verdict {
+	switch {
+	case v.Class == mcp.ClassEmpty, v.Class == mcp.ClassPassing:
+		if v.Guarded && !allowed {
+			return verdict{action: omit}
 		}
-		return nil, true
+		return verdict{action: pass}
+	case v.Class == mcp.ClassAnswer && s == answered: // a request has one response
+		return verdict{action: omit}
+	case v.Class == mcp.ClassAnswer:
+		return verdict{action: settle}
+	case fate == mcp.FatePasses:
+		return verdict{action: pass}
+	case fate == mcp.FateWithheld && s != answered:
+		return verdict{reason: "a message on its stream cannot be matched: " + reasonOf(v)}
 	}
-	fields, refusal := t.o.Call.Settle(t.settleContext(), outcome, message)
-	if refusal != nil {
-		t.refuse(refusal)
-		return nil, false
+	return verdict{action: leaveOut, reason: reasonOf(v)}
+}
+
+// longFacts describe a response or an event that has become too long to hold.
+type longFacts struct {
+	status    int
+	stage     stage
+	rewrites  bool // the response would have to be rewritten
+	otherType bool // the event has a type other than message
+	guarded   bool // the event may carry a result that is paid elsewhere
+	passing   bool // the event cannot be the response
+}
+
+// tooLongToRead is the reason to drop an event that was not held to its end.
+const tooLongToRead = "an event is too long to be read"
+
+// judgeLong decides about a response or an event that has become too long to hold.
+func judgeLong(f longFacts) verdict {
+	switch {
+	case f.status >= 400:
+		return verdict{reason: "its error is too long"}
+	case f.otherType: // a client might find a response in the part that is still to come
+		return verdict{action: leaveOut}
+	case f.stage == answered: // a request has one response, and this may be another
+		return verdict{action: end}
+	case f.rewrites:
+		return verdict{reason: "its answer is too long to be rewritten"}
+	case f.guarded:
+		return verdict{reason: tooLongToRead}
+	case f.passing: // a long notification, or a request of the server's
+		return verdict{action: pass}
 	}
-	if t.gone() { // before or during the capture: nothing of the answer is out yet
-		if message != nil && t.o.Call.Keeps() || t.resumable() {
-			t.leave() // who comes back gets it for this charge
-		} else {
-			t.abandon()
+	return verdict{action: settle}
+}
+
+// judgeSkipped decides about the end of a long event that was left out because of
+// its type. If it turns out to be a message, it may have been the response.
+func judgeSkipped(otherType bool, s stage) verdict {
+	if !otherType && s != answered {
+		return verdict{reason: tooLongToRead}
+	}
+	return verdict{action: leaveOut, reason: tooLongToRead}
+}
+
+// judgeLongEvent decides about the end of an event that streamed in state s. Charged
+// says whether the call charges the event's outcome.
+func judgeLongEvent(s state, v mcp.Verdict, charged bool) verdict {
+	switch v.Class {
+	case mcp.ClassPassing:
+		if v.Guarded { // recognised too late to ask whether it may pass
+			return verdict{action: cut}
 		}
-		return nil, false
-	}
-	return fields, true
-}
-
-// paid reports whether the call has a price.
-func (t *Tap) paid() bool {
-	return t.o.Call.Charges(mcp.OutcomeResult) || t.o.Call.Charges(mcp.OutcomeToolError)
-}
-
-// tooLong reports whether the event at hand, which is too long to be held, may
-// bring what is paid elsewhere: what is told of a task, or, where nothing is
-// captured for it, anything of which it is not known yet what it is.
-func (t *Tap) tooLong() bool {
-	return t.events.Guarded() || !t.paid() && !t.events.Passing() && !t.events.HasResult() && t.events.HasData()
-}
-
-// bind remembers whose the answer's handle is, if it has one. It reports
-// whether the answer may go on; if not, it has said so to the client.
-func (t *Tap) bind(outcome mcp.Outcome, message []byte) bool {
-	if t.o.Bind == nil || outcome != mcp.OutcomeTask && outcome != mcp.OutcomeInputRequired {
-		return true
-	}
-	refusal := t.o.Bind(outcome, message)
-	if refusal != nil {
-		t.refuse(refusal)
-	}
-	return refusal == nil
-}
-
-// abandon ends a call whose client has left: nothing is written, and nothing
-// charged unless the call was settled for that.
-func (t *Tap) abandon() {
-	if !t.o.Call.ChargesAbandoned() {
-		t.drop()
-	}
-	t.leave()
-}
-
-// drop ends a call that has had no answer, unless its client may come back for
-// it.
-func (t *Tap) drop() {
-	if t.resumable() {
-		t.o.Call.Suspend()
-	} else {
-		t.o.Call.Release(t.settleContext())
-	}
-}
-
-// leave ends the response to a client that is gone.
-func (t *Tap) leave() {
-	t.mode = modeDone
-	t.broken = true
-}
-
-// judgeBody lets a whole JSON body go, or not.
-func (t *Tap) judgeBody() {
-	v := t.body.End()
-	if t.status >= 400 && !t.body.HasResult() {
-		t.drop()
-		t.sendBody(t.hold)
-		return
-	}
-	if v.Class != mcp.ClassAnswer || t.status >= 400 { // an error status with a result in it
-		t.refuse(upstreamFailed("its answer cannot be matched: " + reasonOf(v)))
-		return
-	}
-	fields, ok := t.settle(v.Outcome, t.hold)
-	if !ok {
-		return
-	}
-	body, ok := t.dress(t.hold, false, v.Outcome, fields)
-	if ok {
-		t.sendBody(body)
-	}
-}
-
-// dress puts the fields into an answer, or into the event that it is in, and
-// rewrites it. From a result, what only the gateway may say is taken out. If it
-// cannot, it has said so to the client.
-func (t *Tap) dress(answer []byte, event bool, outcome mcp.Outcome, fields []mcp.Field) ([]byte, bool) {
-	var err error
-	if len(fields) > 0 || outcome != mcp.OutcomeError {
-		stamp := mcp.Stamp
-		if event {
-			stamp = mcp.StampEvent
+		return verdict{action: pass}
+	case mcp.ClassEmpty:
+		// A long notification or comment may have been captured for. The charge then
+		// stands for the response that follows, and is refunded if none does.
+		return verdict{action: pass}
+	case mcp.ClassAnswer:
+		switch {
+		case s == readEvent:
+			return verdict{action: settle}
+		case charged:
+			return verdict{action: accept}
 		}
-		if answer, err = stamp(answer, fields); err != nil {
-			t.refuse(upstreamFailed("its answer cannot carry a receipt: " + err.Error()))
-			return nil, false
-		}
+		return verdict{action: release}
 	}
-	if t.o.Rewrite != nil {
-		if answer, err = t.o.Rewrite(answer, event); err != nil {
-			t.refuse(upstreamFailed("its answer cannot be rewritten: " + err.Error()))
-			return nil, false
-		}
-	}
-	return answer, true
+	return verdict{action: cut}
 }
+
+// endFacts describe an event stream that has ended.
+type endFacts struct {
+	state     state // in which it ended
+	stage     stage
+	failure   *gate.Refusal // how the upstream failed, nil if it ended the stream itself
+	gone      bool          // the client has left
+	resumable bool          // the client can come back for the rest
+	charged   bool          // the long event that was being sent is a charged response, all but its end
+}
+
+// judgeEnd decides about a stream that has ended.
+func judgeEnd(f endFacts) verdict {
+	brokeOff := f.failure == nil || f.failure.Code == gate.UpstreamFailed || f.gone
+	switch {
+	case f.stage == answered:
+		return verdict{action: end}
+	case f.resumable && brokeOff && f.state != streamEvent && f.state != readEvent:
+		return verdict{action: suspend}
+	case f.state == passEvent:
+		return verdict{action: release}
+	case f.state == streamEvent && f.charged:
+		return verdict{action: accept}
+	case f.state == streamEvent: // neither to be taken back nor to be completed
+		return verdict{action: refund}
+	}
+	return verdict{}
+}
+
+// judgeSettled decides about a response that has been settled and of which no byte
+// has been sent.
+func judgeSettled(gone, comesBack bool) verdict {
+	switch {
+	case !gone:
+		return verdict{action: pass}
+	case comesBack: // the client gets it later for this charge
+		return verdict{action: leave}
+	}
+	return verdict{action: abandon}
+}
+
+// unmatched is the reason to refuse a body that is not the response.
+func unmatched(v mcp.Verdict) string { return "its answer cannot be matched: " + reasonOf(v) }
 
 func reasonOf(v mcp.Verdict) string {
 	switch {
@@ -163,239 +205,4 @@ func reasonOf(v mcp.Verdict) string {
 		return "it is no answer"
 	}
 	return "it is no answer to this request"
-}
-
-// sendBody writes a whole response with the upstream's status.
-func (t *Tap) sendBody(body []byte) {
-	t.mode, t.told = modeDone, true
-	t.setHeader(t.head)
-	t.w.Header().Set("Content-Length", strconv.Itoa(len(body)))
-	for _, name := range staleFields {
-		t.w.Header().Del(name)
-	}
-	t.writeHead(t.status)
-	if t.send(body) != nil {
-		t.broken = true
-	}
-}
-
-// refuse ends the call without a charge, because of its answer, and says why.
-func (t *Tap) refuse(r *gate.Refusal) {
-	t.o.Call.Release(t.settleContext())
-	t.tell(r)
-}
-
-// fail is refuse for a call that has had no answer. What was captured for an
-// event that turned out to be none is given back.
-func (t *Tap) fail(r *gate.Refusal) {
-	if t.early {
-		t.o.Call.Release(t.settleContext())
-	} else {
-		t.drop()
-	}
-	t.tell(r)
-}
-
-// tell says why there is no answer: as a response of its own if no head is out,
-// else as an event.
-func (t *Tap) tell(r *gate.Refusal) {
-	wasEvents := t.mode == modeEvents
-	t.mode = modeDone
-	t.dropHold()
-	switch {
-	case t.gone():
-		t.broken = true
-	case !t.sentHead:
-		t.setHeader(t.base)
-		if t.o.Head != nil {
-			t.o.Head(t.w.Header())
-		}
-		t.sentHead, t.told = true, true
-		defer t.deadline()()
-		t.o.Refuser.Refuse(t.w, r)
-	case wasEvents:
-		t.told = true
-		t.broken = t.send(t.o.Refuser.Event(r)) != nil || t.flush() != nil
-	default:
-		t.broken = true
-	}
-	if t.o.Cancel != nil {
-		t.o.Cancel()
-	}
-}
-
-// setHeader makes the header what it was.
-func (t *Tap) setHeader(was http.Header) {
-	h := t.w.Header()
-	clear(h)
-	maps.Copy(h, was)
-}
-
-// staleFields describe a body that a receipt, a cut or a held answer changes.
-var staleFields = []string{"Etag", "Digest", "Content-Digest", "Repr-Digest", "Content-Md5", "Trailer"}
-
-func (t *Tap) writeHead(status int) {
-	h := t.w.Header()
-	if t.mode == modeEvents || t.mode == modeStream {
-		h.Del("Content-Length")
-		for _, name := range staleFields {
-			h.Del(name)
-		}
-	}
-	if t.o.Head != nil {
-		t.o.Head(h)
-	}
-	t.sentHead = true
-	defer t.deadline()()
-	t.w.WriteHeader(status)
-}
-
-func (t *Tap) deadline() (lift func()) { return bound(t.rc, t.o.WriteTimeout) }
-
-// send writes to the client. When a detached call's client has left, it
-// pretends to: an error would make the proxy give the upstream up.
-func (t *Tap) send(p []byte) error {
-	if t.gone() && t.o.Detached {
-		return nil
-	}
-	if t.ids != nil {
-		t.out = t.ids.Append(t.out[:0], p)
-		p = t.out
-	}
-	p = t.pulse.sends(p)
-	defer t.deadline()()
-	if _, err := t.w.Write(p); err != nil {
-		return t.lost(err)
-	}
-	return nil
-}
-
-func (t *Tap) flush() error {
-	if t.gone() && t.o.Detached {
-		return nil
-	}
-	defer t.deadline()()
-	if err := t.rc.Flush(); err != nil {
-		return t.lost(err)
-	}
-	return nil
-}
-
-func (t *Tap) lost(err error) error {
-	t.left = true
-	if t.o.Detached {
-		return nil
-	}
-	return err
-}
-
-// keep adds to what is held. What is too long for that is captured first and
-// streamed from then on. Where there is no room, the call ends here; but one that
-// has had its answer has paid for it, and what follows is dropped.
-func (t *Tap) keep(p []byte) error {
-	if len(t.hold)+len(p) > t.o.Hold {
-		return t.overflow(p)
-	}
-	if need := len(t.hold) + len(p) - t.taken; need > 0 {
-		if err := t.o.Budget.Take(int64(need)); err != nil {
-			if t.answered {
-				t.mode = modeDone
-				return nil
-			}
-			t.fail(&gate.Refusal{Code: gate.StoreUnavailable, Cause: fmt.Errorf("the answer cannot be held: %w", err)})
-			return nil
-		}
-		t.taken += need
-	}
-	t.hold = append(t.hold, p...)
-	return nil
-}
-
-func (t *Tap) dropHold() {
-	t.o.Budget.Give(int64(t.taken))
-	t.hold, t.taken = nil, 0
-}
-
-// worth returns an outcome that is charged: what a long answer may turn out to
-// be.
-func (t *Tap) worth() mcp.Outcome {
-	if t.o.Call.Charges(mcp.OutcomeResult) {
-		return mcp.OutcomeResult
-	}
-	return mcp.OutcomeToolError
-}
-
-// overflowUnseen meets a long answer whose client has left. It is read to its
-// end, and settled by its outcome then, if that may be charged and the upstream
-// goes on; else the call ends here.
-func (t *Tap) overflowUnseen() {
-	t.dropHold()
-	switch {
-	case !t.o.Detached || !t.o.Call.ChargesAbandoned():
-		t.o.Call.Release(t.settleContext())
-		t.leave()
-	case t.mode == modeEvents:
-		t.long, t.unseen = true, true
-	default:
-		t.mode, t.unseen = modeStream, true
-	}
-}
-
-// overflow begins to stream an answer that is too long to hold: captured as
-// one that is charged, and refunded if it ends as anything else.
-func (t *Tap) overflow(p []byte) error {
-	if t.status >= 400 {
-		t.refuse(upstreamFailed("its error is too long"))
-		return nil
-	}
-	if t.mode == modeEvents && t.events.OtherType() { // it is not known yet what a client could read in it
-		t.skips = true
-		t.dropHold()
-		return nil
-	}
-	if t.answered { // one request has one answer: what follows it is dropped
-		t.mode = modeDone
-		return nil
-	}
-	if t.o.Rewrite != nil {
-		t.refuse(upstreamFailed("its answer is too long to be rewritten"))
-		return nil
-	}
-	if t.mode == modeEvents && t.tooLong() {
-		t.refuse(upstreamFailed(tooLongToRead))
-		return nil
-	}
-	if t.mode == modeEvents && t.events.Passing() { // a long notification, or a request of the server's
-		t.long, t.passing = true, true
-		held := t.hold
-		defer t.dropHold()
-		if err := t.send(held); err != nil {
-			return err
-		}
-		return t.send(p)
-	}
-	if !t.gone() {
-		if _, refusal := t.o.Call.Settle(t.settleContext(), t.worth(), nil); refusal != nil {
-			t.refuse(refusal)
-			return nil
-		}
-		t.early = true
-	}
-	if t.gone() { // maybe since the capture only: nothing of the answer is out yet
-		t.overflowUnseen()
-		return nil
-	}
-	t.told = true
-	if t.mode == modeEvents {
-		t.long = true
-	} else {
-		t.mode = modeStream
-		t.writeHead(http.StatusOK)
-	}
-	held := t.hold
-	defer t.dropHold()
-	if err := t.send(held); err != nil {
-		return err
-	}
-	return t.send(p)
 }

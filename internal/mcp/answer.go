@@ -5,7 +5,7 @@ import "strconv"
 // AppendError appends a JSON-RPC error of the gateway's own: the id, or null
 // for the zero ID; the code; the message; and, if there are any, the fields as
 // data._meta. The result is always well formed: bytes of the message that are
-// not UTF-8 become U+FFFD, and if a field is not valid, as for Stamp, all of
+// not UTF-8 become U+FFFD, and if a field is not valid, as for AddMeta, all of
 // them are left out.
 func AppendError(b []byte, id ID, code int, message string, meta []Field) []byte {
 	b = appendHead(b, id)

@@ -14,11 +14,11 @@
 // Both hold a bounded amount of memory however long the message is. Whatever
 // they cannot read strictly is ClassMalformed, never an answer.
 //
-// Stamp puts fields into the _meta of a result, and RewriteList takes items
+// AddMeta puts fields into the _meta of a result, and RewriteList takes items
 // from a list and puts fields into those that stay. All else in the answer
 // stays as it was, byte for byte.
 //
-// One lexer serves Decode, the scanners, Stamp and RewriteList, so that they
+// One lexer serves Decode, the scanners, AddMeta and RewriteList, so that they
 // cannot disagree about what JSON is. The package does no I/O and imports only
 // the standard library. Its functions may be used by many goroutines at once; a
 // Scanner or an EventScanner belongs to one goroutine at a time.

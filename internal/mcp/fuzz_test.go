@@ -154,10 +154,10 @@ func FuzzScannerSplit(f *testing.F) {
 	})
 }
 
-// FuzzStamp proves that a stamped answer, or event, is still the same answer,
+// FuzzAddMeta proves that a stamped answer, or event, is still the same answer,
 // with the fields in its _meta, none of the upstream's forged ones, and all
 // else as it was.
-func FuzzStamp(f *testing.F) {
+func FuzzAddMeta(f *testing.F) {
 	for _, body := range seedBodies() {
 		f.Add([]byte(body), "r")
 		f.Add([]byte("id: 1\ndata: "+strings.ReplaceAll(body, ",", ",\ndata:")+"\n\n"), "\n")
@@ -168,7 +168,7 @@ func FuzzStamp(f *testing.F) {
 		fields := []Field{{Name: "dev.farebox/receipt", Value: appendString(nil, value)}}
 		id := IntID(7)
 		if before := scan(NewScanner(id), id, string(data), len(data)+1); before.Class == ClassAnswer && before.Outcome != OutcomeError {
-			stamped, err := Stamp(data, fields)
+			stamped, err := AddMeta(data, fields)
 			if err != nil {
 				t.Fatalf("%q: %v", data, err)
 			}
@@ -176,12 +176,12 @@ func FuzzStamp(f *testing.F) {
 				t.Fatalf("%q is %+v, stamped %q is %+v", data, before, stamped, after)
 			}
 			if text := bytes.TrimPrefix(data, byteOrderMark); stampable(text) {
-				checkStamp(t, text, stamped, value)
+				checkMeta(t, text, stamped, value)
 			} else if bytes.Count(stamped, []byte(ownPrefix)) > bytes.Count(data, []byte(ownPrefix)) {
 				t.Fatalf("%q became %q", data, stamped)
 			}
 		}
-		checkStampedEvent(t, data, fields)
+		checkMetaInEvent(t, data, fields)
 	})
 }
 
@@ -236,8 +236,8 @@ func members(t *testing.T, message []byte) (map[string]string, json.RawMessage) 
 	return out, result["_meta"]
 }
 
-// checkStamp compares an answer with its stamped copy.
-func checkStamp(t *testing.T, before, after []byte, value string) {
+// checkMeta compares an answer with its stamped copy.
+func checkMeta(t *testing.T, before, after []byte, value string) {
 	t.Helper()
 	old, oldMeta := members(t, before)
 	now, nowMeta := members(t, after)
@@ -273,8 +273,8 @@ func checkStamp(t *testing.T, before, after []byte, value string) {
 	}
 }
 
-// checkStampedEvent stamps the first event of a stream, if it is an answer.
-func checkStampedEvent(t *testing.T, stream []byte, fields []Field) {
+// checkMetaInEvent stamps the first event of a stream, if it is an answer.
+func checkMetaInEvent(t *testing.T, stream []byte, fields []Field) {
 	t.Helper()
 	e := NewEventScanner(IntID(7))
 	n, done := e.Scan(stream)
@@ -283,7 +283,7 @@ func checkStampedEvent(t *testing.T, stream []byte, fields []Field) {
 		return
 	}
 	event := stream[:n]
-	stamped, err := StampEvent(event, fields)
+	stamped, err := AddMetaToEvent(event, fields)
 	if err != nil {
 		t.Fatalf("%q: %v", event, err)
 	}
@@ -298,7 +298,7 @@ func checkStampedEvent(t *testing.T, stream []byte, fields []Field) {
 	was, _, _ := eventData(lines)
 	_, lines = cutHead(stamped)
 	is, _, _ := eventData(lines)
-	want, err := Stamp(was, fields)
+	want, err := AddMeta(was, fields)
 	if err != nil || !bytes.Equal(is, want) {
 		t.Fatalf("%q: data is %q, want %q, %v", event, is, want, err)
 	}

@@ -43,7 +43,7 @@ type ListRewrite struct {
 // RewriteList returns an answer to a list method with the items removed that
 // Judge does not keep, and with Judge's fields in the _meta of those it keeps, and
 // Note's words in their descriptions.
-// A _meta is merged as Stamp does: members whose name begins with
+// A _meta is merged as AddMeta does: members whose name begins with
 // "dev.farebox/", or is that of a field, are dropped first, and an item without
 // _meta, or with null there, gets one if it has fields. From the result's own
 // _meta the "dev.farebox/" members are dropped, too. If an item was removed, or
@@ -61,7 +61,7 @@ type ListRewrite struct {
 // string, is left out, and the list goes on. One whose _meta is no object stays,
 // without fields.
 //
-// The error wraps ErrList, or is ErrField for fields that Stamp would refuse.
+// The error wraps ErrList, or is ErrField for fields that AddMeta would refuse.
 // It quotes nothing of the message. Time is linear in the lengths of the
 // message and of what is added. Memory is one buffer that holds the message
 // and what is added, and the names of the items, one at a time.
@@ -77,7 +77,7 @@ func RewriteList(message []byte, o ListRewrite) ([]byte, error) {
 }
 
 // RewriteListEvent does what RewriteList does for the data of one whole event,
-// as an EventScanner cut it, and treats the event's lines as StampEvent does.
+// as an EventScanner cut it, and treats the event's lines as AddMetaToEvent does.
 // If nothing is to be changed, the result is the event itself, not a copy.
 //
 // The error is one of RewriteList.

@@ -198,9 +198,9 @@ func (r *taskReader) embedded(t token) error {
 	return err
 }
 
-// StampTask does what Stamp does for the result that is embedded in the report
+// AddTaskMeta does what AddMeta does for the result that is embedded in the report
 // of a task, at result.result. A report without one is returned as it is.
-func StampTask(message []byte, fields []Field) ([]byte, error) {
+func AddTaskMeta(message []byte, fields []Field) ([]byte, error) {
 	if !validFields(fields) {
 		return nil, ErrField
 	}
@@ -208,23 +208,23 @@ func StampTask(message []byte, fields []Field) ([]byte, error) {
 	if err != nil || start == end {
 		return message, err
 	}
-	// Stamp knows messages: this is one around the embedded result.
+	// AddMeta knows messages: this is one around the embedded result.
 	const head, tail = `{"result":`, `}`
 	inner := slices.Concat([]byte(head), message[start:end], []byte(tail))
-	if inner, err = Stamp(inner, fields); err != nil {
+	if inner, err = AddMeta(inner, fields); err != nil {
 		return nil, err
 	}
 	return slices.Concat(message[:start], inner[len(head):len(inner)-len(tail)], message[end:]), nil
 }
 
-// StampTaskEvent does what StampTask does for the data of one whole event.
-func StampTaskEvent(event []byte, fields []Field) ([]byte, error) {
+// AddTaskMetaToEvent does what AddTaskMeta does for the data of one whole event.
+func AddTaskMetaToEvent(event []byte, fields []Field) ([]byte, error) {
 	head, lines := cutHead(event)
 	data, last, found := eventData(lines)
 	if !found {
 		return nil, ErrNoResult
 	}
-	stamped, err := StampTask(data, fields)
+	stamped, err := AddTaskMeta(data, fields)
 	if err != nil {
 		return nil, err
 	}

@@ -75,9 +75,9 @@ func TestReadHandlesRefuses(t *testing.T) {
 	}
 }
 
-// TestStampTask proves that the receipt goes into the result that is embedded in
+// TestAddTaskMeta proves that the receipt goes into the result that is embedded in
 // a report, that a forged one there is dropped, and that all else stays.
-func TestStampTask(t *testing.T) {
+func TestAddTaskMeta(t *testing.T) {
 	fields := []Field{{Name: "dev.farebox/receipt", Value: []byte(`"R"`)}}
 	for in, want := range map[string]string{
 		`{"result":{"taskId":"t","result":{"content":[]},"_meta":{"a":1}},"id":7}`: `{"result":{"taskId":"t","result":{"_meta":{"dev.farebox/receipt":"R"},"content":[]},"_meta":{"a":1}},"id":7}`,
@@ -85,18 +85,18 @@ func TestStampTask(t *testing.T) {
 		`{"result":{"result":{"_meta":7}}}`:                                        `{"result":{"result":{"_meta":7}}}`,
 		`{"result":{"taskId":"t","status":"working"}}`:                             `{"result":{"taskId":"t","status":"working"}}`,
 	} {
-		if got, err := StampTask([]byte(in), fields); err != nil || string(got) != want {
+		if got, err := AddTaskMeta([]byte(in), fields); err != nil || string(got) != want {
 			t.Errorf("%s: got %s, %v", in, got, err)
 		}
-		event, err := StampTaskEvent([]byte("id: 7\ndata: "+in+"\n\n"), fields)
+		event, err := AddTaskMetaToEvent([]byte("id: 7\ndata: "+in+"\n\n"), fields)
 		if err != nil || string(event) != "id: 7\ndata: "+want+"\n\n" {
 			t.Errorf("event of %s: got %q, %v", in, event, err)
 		}
 	}
-	if _, err := StampTask([]byte(`{}`), []Field{{}}); !errors.Is(err, ErrField) {
+	if _, err := AddTaskMeta([]byte(`{}`), []Field{{}}); !errors.Is(err, ErrField) {
 		t.Errorf("got %v", err)
 	}
-	if _, err := StampTaskEvent([]byte("id: 7\n\n"), fields); !errors.Is(err, ErrNoResult) {
+	if _, err := AddTaskMetaToEvent([]byte("id: 7\n\n"), fields); !errors.Is(err, ErrNoResult) {
 		t.Errorf("got %v", err)
 	}
 }

@@ -9,8 +9,8 @@ import (
 
 var receipt = []Field{{Name: "dev.farebox/receipt", Value: []byte(`"r"`)}}
 
-// TestStamp proves that a stamp changes result._meta and not one byte else.
-func TestStamp(t *testing.T) {
+// TestAddMeta proves that a stamp changes result._meta and not one byte else.
+func TestAddMeta(t *testing.T) {
 	two := []Field{{Name: "dev.farebox/a", Value: []byte(`{"x": 1}`)}, {Name: `é"`, Value: []byte(`-1.5`)}}
 	tests := []struct {
 		name, message string
@@ -42,7 +42,7 @@ func TestStamp(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			message := []byte(tt.message)
-			got, err := Stamp(message, tt.fields)
+			got, err := AddMeta(message, tt.fields)
 			if err != nil || string(got) != tt.want {
 				t.Fatalf("%s, %v; want\n%s", got, err, tt.want)
 			}
@@ -56,10 +56,10 @@ func TestStamp(t *testing.T) {
 	}
 }
 
-// TestStampWithoutReceipt proves that a result in which clients could read
+// TestAddMetaWithoutReceipt proves that a result in which clients could read
 // another _meta than the one that is stamped, or could not read it at all, is
 // given without a stamp, and without what only the gateway says.
-func TestStampWithoutReceipt(t *testing.T) {
+func TestAddMetaWithoutReceipt(t *testing.T) {
 	for message, want := range map[string]string{
 		`{"result":{"_meta":{},"_meta":{}}}`:           ``,
 		`{"result":{"_meta":"x"}}`:                     ``,
@@ -74,61 +74,61 @@ func TestStampWithoutReceipt(t *testing.T) {
 			want = message
 		}
 		for _, fields := range [][]Field{receipt, nil} {
-			if got, err := Stamp([]byte(message), fields); err != nil || string(got) != want {
+			if got, err := AddMeta([]byte(message), fields); err != nil || string(got) != want {
 				t.Errorf("%s: %s, %v; want %s", message, got, err, want)
 			}
-			if got, err := StampEvent([]byte("data: "+message+"\n\n"), fields); err != nil || string(got) != "data: "+want+"\n\n" {
+			if got, err := AddMetaToEvent([]byte("data: "+message+"\n\n"), fields); err != nil || string(got) != "data: "+want+"\n\n" {
 				t.Errorf("event of %s: %q, %v", message, got, err)
 			}
 		}
 	}
 }
 
-// TestStampTakesTheMark proves that a byte order mark, over which some clients
+// TestAddMetaDropsByteOrderMark proves that a byte order mark, over which some clients
 // stumble, does not reach them in what is stamped anyway.
-func TestStampTakesTheMark(t *testing.T) {
+func TestAddMetaDropsByteOrderMark(t *testing.T) {
 	const want = `{"result":{"_meta":{"dev.farebox/receipt":"r"}}}`
-	if got, err := Stamp([]byte("\uFEFF"+`{"result":{}}`), receipt); err != nil || string(got) != want {
+	if got, err := AddMeta([]byte("\uFEFF"+`{"result":{}}`), receipt); err != nil || string(got) != want {
 		t.Errorf("%q, %v", got, err)
 	}
-	if got, err := StampEvent([]byte("data: \uFEFF"+`{"result":{}}`+"\n\n"), receipt); err != nil || string(got) != "data: "+want+"\n\n" {
+	if got, err := AddMetaToEvent([]byte("data: \uFEFF"+`{"result":{}}`+"\n\n"), receipt); err != nil || string(got) != "data: "+want+"\n\n" {
 		t.Errorf("%q, %v", got, err)
 	}
 }
 
-// TestStampRefuses proves that nothing is stamped that has no result in one
+// TestAddMetaRefuses proves that nothing is stamped that has no result in one
 // meaning, and that no invalid field is written.
-func TestStampRefuses(t *testing.T) {
+func TestAddMetaRefuses(t *testing.T) {
 	for _, message := range []string{
 		``, `{}`, `[]`, `7`, `{"error":{}}`, `{"result":[]}`, `{"result":null}`, `{"result":{}`, `{"result":{}}x`, `{"result":{}}{}`,
 		`{"result":{},"result":{}}`,
 		`{"result":{"_meta":{"a":}}}`, `{"result":{"a":[1}}`, `{"x":[,"result":{}}`, `{"result":`, `{"result"`,
 	} {
-		if got, err := Stamp([]byte(message), receipt); !errors.Is(err, ErrNoResult) {
+		if got, err := AddMeta([]byte(message), receipt); !errors.Is(err, ErrNoResult) {
 			t.Errorf("%s: %s, %v", message, got, err)
 		}
-		if got, err := StampEvent([]byte("data: "+message+"\n\n"), receipt); !errors.Is(err, ErrNoResult) {
+		if got, err := AddMetaToEvent([]byte("data: "+message+"\n\n"), receipt); !errors.Is(err, ErrNoResult) {
 			t.Errorf("event of %s: %s, %v", message, got, err)
 		}
 	}
 	for _, value := range []string{``, ` `, `x`, `{`, `"`, `1 2`, `1,`, `-`, `1.`, `{}}`, "\"\xff\""} {
-		if got, err := Stamp([]byte(answerJSON), []Field{{"a", []byte(value)}}); !errors.Is(err, ErrField) {
+		if got, err := AddMeta([]byte(answerJSON), []Field{{"a", []byte(value)}}); !errors.Is(err, ErrField) {
 			t.Errorf("value %q: %s, %v", value, got, err)
 		}
 	}
 	for _, fields := range [][]Field{{{"", []byte("1")}}, {{"a\xff", []byte("1")}}, {{"a", []byte("1")}, {"b", []byte("1")}, {"a", []byte("2")}}} {
-		if got, err := Stamp([]byte(answerJSON), fields); !errors.Is(err, ErrField) {
+		if got, err := AddMeta([]byte(answerJSON), fields); !errors.Is(err, ErrField) {
 			t.Errorf("fields %q: %s, %v", fields, got, err)
 		}
 	}
-	if _, err := StampEvent([]byte("id: 1\n\n"), receipt); !errors.Is(err, ErrNoResult) {
+	if _, err := AddMetaToEvent([]byte("id: 1\n\n"), receipt); !errors.Is(err, ErrNoResult) {
 		t.Errorf("an event without data: %v", err)
 	}
 }
 
-// TestStampEvent proves that an event keeps its other lines and its ends, and
-// that its data is stamped as Stamp does.
-func TestStampEvent(t *testing.T) {
+// TestAddMetaToEvent proves that an event keeps its other lines and its ends, and
+// that its data is stamped as AddMeta does.
+func TestAddMetaToEvent(t *testing.T) {
 	const plainJSON, stamped = `{"result":{}}`, `{"result":{"_meta":{"dev.farebox/receipt":"r"}}}`
 	broken := []Field{{"a", []byte("[1,\r\n2,\r3,\n4]")}}
 	tests := []struct {
@@ -156,7 +156,7 @@ func TestStampEvent(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got, err := StampEvent([]byte(tt.event), tt.fields)
+			got, err := AddMetaToEvent([]byte(tt.event), tt.fields)
 			if err != nil || string(got) != tt.want {
 				t.Errorf("%q, %v; want\n%q", got, err, tt.want)
 			}

@@ -2,19 +2,19 @@ package mcp
 
 import "bytes"
 
-// StampEvent does what Stamp does for the data of one whole event, as an
+// AddMetaToEvent does what AddMeta does for the data of one whole event, as an
 // EventScanner cut it. The event's other lines stay as they were, byte for
 // byte. The stamped data stands where the last data line was, in as many data
 // lines as it has lines itself, ended as that line was.
 //
 // The error is ErrNoResult or ErrField.
-func StampEvent(event []byte, fields []Field) ([]byte, error) {
+func AddMetaToEvent(event []byte, fields []Field) ([]byte, error) {
 	head, lines := cutHead(event)
 	data, last, found := eventData(lines)
 	if !found {
 		return nil, ErrNoResult
 	}
-	stamped, err := Stamp(data, fields)
+	stamped, err := AddMeta(data, fields)
 	if err != nil {
 		return nil, err
 	}

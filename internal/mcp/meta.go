@@ -22,7 +22,7 @@ var (
 	ErrField = errors.New("a field to stamp has an invalid value or name")
 )
 
-// Stamp returns a copy of an answer with a result, which a scanner found to be
+// AddMeta returns a copy of an answer with a result, which a scanner found to be
 // a ClassAnswer, with the fields added to result._meta. A result without _meta,
 // or with null there, gets one. From a _meta that is there, every member whose
 // name begins with "dev.farebox/", or is that of a field, is dropped first: only
@@ -34,7 +34,7 @@ var (
 // field. What only the gateway says is dropped all the same.
 //
 // The error is ErrNoResult or ErrField.
-func Stamp(message []byte, fields []Field) ([]byte, error) {
+func AddMeta(message []byte, fields []Field) ([]byte, error) {
 	if !validFields(fields) {
 		return nil, ErrField
 	}

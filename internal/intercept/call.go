@@ -1,0 +1,178 @@
+package intercept
+
+import (
+	"context"
+
+	"github.com/fareboxhq/farebox/internal/gate"
+	"github.com/fareboxhq/farebox/internal/mcp"
+)
+
+// settleContext outlives the client, so that a settlement always completes.
+func (i *Interceptor) settleContext() context.Context { return context.WithoutCancel(i.o.Client) }
+
+// gone reports whether the client has left.
+func (i *Interceptor) gone() bool { return i.left || i.o.Client.Err() != nil }
+
+// judge settles the call by the outcome of its response. It reports whether the
+// response may be sent; if not, it has ended the response itself. The message is
+// nil if it was too long to hold.
+func (i *Interceptor) judge(outcome mcp.Outcome, message []byte) ([]mcp.Field, bool) {
+	v := judgeOutcome(outcomeFacts{
+		outcome: outcome, charged: i.o.Call.Charges(outcome), paid: i.paid(), binds: i.o.Bind != nil,
+		abandoned: i.gone() && !i.o.Call.ChargesAbandoned(),
+	})
+	switch v.action {
+	case withhold:
+		i.refuse(upstreamFailed(v.reason))
+		return nil, false
+	case abandon:
+		i.abandon()
+		return nil, false
+	}
+	if !i.bind(outcome, message) {
+		return nil, false
+	}
+	if v.action == suspend {
+		i.o.Call.Suspend()
+		if i.gone() {
+			i.leave()
+			return nil, false
+		}
+		return nil, true
+	}
+	fields, refusal := i.o.Call.Settle(i.settleContext(), outcome, message)
+	if refusal != nil {
+		i.refuse(refusal)
+		return nil, false
+	}
+	switch judgeSettled(i.gone(), message != nil && i.o.Call.Keeps() || i.resumable()).action {
+	case leave:
+		i.leave()
+		return nil, false
+	case abandon:
+		i.abandon()
+		return nil, false
+	}
+	return fields, true
+}
+
+// paid reports whether the call has a price.
+func (i *Interceptor) paid() bool {
+	return i.o.Call.Charges(mcp.OutcomeResult) || i.o.Call.Charges(mcp.OutcomeToolError)
+}
+
+// chargeableOutcome returns the outcome to assume for a response too long to hold.
+func (i *Interceptor) chargeableOutcome() mcp.Outcome {
+	if i.o.Call.Charges(mcp.OutcomeResult) {
+		return mcp.OutcomeResult
+	}
+	return mcp.OutcomeToolError
+}
+
+// mayBePaidElsewhere reports whether the long event at hand may carry a result that
+// is paid by another call: in a notification about a task or, on a free call, which
+// captures nothing, in any event that has not been recognised yet.
+func (i *Interceptor) mayBePaidElsewhere() bool {
+	e := i.events
+	return e.Guarded() || !i.paid() && !e.Passing() && !e.HasResult() && e.HasData()
+}
+
+// bind records the owner of the response's handle, if it has one. It reports
+// whether the response may go on; if not, it has refused the call.
+func (i *Interceptor) bind(outcome mcp.Outcome, message []byte) bool {
+	if i.o.Bind == nil || outcome != mcp.OutcomeTask && outcome != mcp.OutcomeInputRequired {
+		return true
+	}
+	refusal := i.o.Bind(outcome, message)
+	if refusal != nil {
+		i.refuse(refusal)
+	}
+	return refusal == nil
+}
+
+// addMeta merges the fields into the _meta of the response, or of the event around
+// it, and rewrites it. It removes the fields that only the gateway may set. On
+// failure it has refused the call.
+func (i *Interceptor) addMeta(response []byte, event bool, outcome mcp.Outcome, fields []mcp.Field) ([]byte, bool) {
+	var err error
+	if len(fields) > 0 || outcome != mcp.OutcomeError {
+		add := mcp.AddMeta
+		if event {
+			add = mcp.AddMetaToEvent
+		}
+		if response, err = add(response, fields); err != nil {
+			i.refuse(upstreamFailed("its answer cannot carry a receipt: " + err.Error()))
+			return nil, false
+		}
+	}
+	if i.o.Rewrite != nil {
+		if response, err = i.o.Rewrite(response, event); err != nil {
+			i.refuse(upstreamFailed("its answer cannot be rewritten: " + err.Error()))
+			return nil, false
+		}
+	}
+	return response, true
+}
+
+// refuse ends the call without a charge, because of its response, and sends the
+// refusal.
+func (i *Interceptor) refuse(r *gate.Refusal) {
+	i.o.Call.Release(i.settleContext())
+	i.sendRefusal(r)
+}
+
+// fail is refuse for a call without a response. It refunds a capture for a long
+// event that turned out not to be the response.
+func (i *Interceptor) fail(r *gate.Refusal) {
+	if i.stage == precaptured {
+		i.o.Call.Release(i.settleContext())
+	} else {
+		i.endUnanswered()
+	}
+	i.sendRefusal(r)
+}
+
+// abandon ends a call whose client has left: it sends nothing, and charges nothing
+// unless the call charges for that.
+func (i *Interceptor) abandon() {
+	if !i.o.Call.ChargesAbandoned() {
+		i.endUnanswered()
+	}
+	i.leave()
+}
+
+// endUnanswered ends a call without a response. If its client can come back for
+// one, it suspends the call.
+func (i *Interceptor) endUnanswered() {
+	if i.resumable() {
+		i.o.Call.Suspend()
+	} else {
+		i.o.Call.Release(i.settleContext())
+	}
+}
+
+// leave ends the response to a client that has left.
+func (i *Interceptor) leave() {
+	i.step(finish)
+	i.broken = true
+}
+
+// cutOff ends a call within an event that has been sent in part and may not pass.
+// Without its last byte the client has no whole event.
+func (i *Interceptor) cutOff() {
+	i.o.Call.Release(i.settleContext())
+	i.leave()
+	if i.o.Cancel != nil {
+		i.o.Cancel()
+	}
+}
+
+// refundPart refunds a response that was sent in part, unless the client broke it
+// off and may have read all it wanted, or resumed it and may have had it whole
+// before.
+func (i *Interceptor) refundPart(broken bool) {
+	i.broken = broken
+	if !i.gone() && !i.o.Resumed {
+		i.o.Call.Release(i.settleContext())
+	}
+}

@@ -1,0 +1,254 @@
+package intercept
+
+import (
+	"fmt"
+	"maps"
+	"net/http"
+	"strconv"
+
+	"github.com/fareboxhq/farebox/internal/gate"
+)
+
+// Budget bounds the bytes held for one exchange, such as a share.Allocation. One
+// goroutine at a time uses it.
+type Budget interface {
+	// Take takes n bytes, or returns an error if the budget has not as many.
+	Take(n int64) error
+	// Give returns n taken bytes.
+	Give(n int64)
+}
+
+// staleFields describe a body that a receipt, a cut or a refusal changes.
+var staleFields = []string{"Etag", "Digest", "Content-Digest", "Repr-Digest", "Content-Md5", "Trailer"}
+
+// setHeader replaces the header of the response by a saved one.
+func (i *Interceptor) setHeader(saved http.Header) {
+	h := i.w.Header()
+	clear(h)
+	maps.Copy(h, saved)
+}
+
+func (i *Interceptor) writeHead(status int) {
+	h := i.w.Header()
+	if i.state == streamBody || i.state.inEvents() {
+		h.Del("Content-Length")
+		for _, name := range staleFields {
+			h.Del(name)
+		}
+	}
+	if i.o.Head != nil {
+		i.o.Head(h)
+	}
+	i.sentHead = true
+	defer i.deadline()()
+	i.w.WriteHeader(status)
+}
+
+// sendBody sends a whole response with the upstream's status.
+func (i *Interceptor) sendBody(body []byte) {
+	i.step(finish)
+	i.responded = true
+	i.setHeader(i.head)
+	i.w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	for _, name := range staleFields {
+		i.w.Header().Del(name)
+	}
+	i.writeHead(i.status)
+	if i.send(body) != nil {
+		i.broken = true
+	}
+}
+
+// sendRefusal ends the response with a refusal: as a response of its own if no head
+// has been sent, else as an event.
+func (i *Interceptor) sendRefusal(r *gate.Refusal) {
+	asEvent := i.state.inEvents()
+	i.step(finish)
+	i.dropHold()
+	switch {
+	case i.gone():
+		i.broken = true
+	case !i.sentHead:
+		i.setHeader(i.base)
+		if i.o.Head != nil {
+			i.o.Head(i.w.Header())
+		}
+		i.sentHead, i.responded = true, true
+		defer i.deadline()()
+		i.o.Refuser.Refuse(i.w, r)
+	case asEvent:
+		i.responded = true
+		i.broken = i.send(i.o.Refuser.Event(r)) != nil || i.flush() != nil
+	default:
+		i.broken = true
+	}
+	if i.o.Cancel != nil {
+		i.o.Cancel()
+	}
+}
+
+func (i *Interceptor) deadline() (lift func()) { return bound(i.rc, i.o.WriteTimeout) }
+
+// send writes to the client. After the client of a detached call has left, it
+// pretends to: an error would make the proxy abort the upstream request.
+func (i *Interceptor) send(p []byte) error {
+	if i.gone() && i.o.Detached {
+		return nil
+	}
+	if i.ids != nil {
+		i.out = i.ids.Append(i.out[:0], p)
+		p = i.out
+	}
+	p = i.pulse.sends(p)
+	defer i.deadline()()
+	if _, err := i.w.Write(p); err != nil {
+		return i.writeFailed(err)
+	}
+	return nil
+}
+
+func (i *Interceptor) flush() error {
+	if i.gone() && i.o.Detached {
+		return nil
+	}
+	defer i.deadline()()
+	if err := i.rc.Flush(); err != nil {
+		return i.writeFailed(err)
+	}
+	return nil
+}
+
+// writeFailed notes that the client has left, and returns the error to report to
+// the proxy.
+func (i *Interceptor) writeFailed(err error) error {
+	i.left = true
+	if i.o.Detached {
+		return nil
+	}
+	return err
+}
+
+// beat sends a comment on a quiet stream, unless it would stand within an event
+// that has been sent in part.
+func (i *Interceptor) beat() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if !i.state.inEvents() || i.gone() || !i.pulse.due(!i.state.longEvent()) {
+		return
+	}
+	defer i.deadline()()
+	_, err := i.w.Write(heartbeat)
+	if err == nil {
+		err = i.rc.Flush()
+	}
+	if err != nil && i.writeFailed(err) != nil && i.o.Cancel != nil {
+		i.o.Cancel()
+	}
+}
+
+// seal replaces an event id.
+func (i *Interceptor) seal(id []byte) []byte {
+	i.sealed = true
+	return i.o.Seal(id)
+}
+
+// keep holds another piece. A response that becomes too long is captured, and
+// streams from then on. If the budget is exhausted, the call fails; but after its
+// response it is paid, and the rest of the stream is dropped.
+func (i *Interceptor) keep(p []byte) error {
+	if len(i.hold)+len(p) > i.o.Hold {
+		return i.overflow(p)
+	}
+	if need := len(i.hold) + len(p) - i.taken; need > 0 {
+		if err := i.o.Budget.Take(int64(need)); err != nil {
+			if i.stage == answered {
+				i.step(finish)
+				return nil
+			}
+			i.fail(&gate.Refusal{Code: gate.StoreUnavailable, Cause: fmt.Errorf("the answer cannot be held: %w", err)})
+			return nil
+		}
+		i.taken += need
+	}
+	i.hold = append(i.hold, p...)
+	return nil
+}
+
+// overflow handles a response or an event that becomes too long to hold with p. A
+// response is captured as a charged one, and refunded if it ends as anything else.
+func (i *Interceptor) overflow(p []byte) error {
+	f := longFacts{status: i.status, stage: i.stage, rewrites: i.o.Rewrite != nil}
+	if i.state == holdEvent {
+		f.otherType, f.passing, f.guarded = i.events.OtherType(), i.events.Passing(), i.mayBePaidElsewhere()
+	}
+	switch v := judgeLong(f); v.action {
+	case leaveOut:
+		i.step(longOther)
+		i.dropHold()
+		return nil
+	case end:
+		i.step(finish)
+		return nil
+	case pass:
+		i.step(longPassing)
+		return i.sendLong(p)
+	case withhold:
+		i.refuse(upstreamFailed(v.reason))
+		return nil
+	}
+	if !i.gone() {
+		if _, refusal := i.o.Call.Settle(i.settleContext(), i.chargeableOutcome(), nil); refusal != nil {
+			i.refuse(refusal)
+			return nil
+		}
+		i.stage = precaptured
+	}
+	if i.gone() { // perhaps since the capture: nothing of the response has been sent yet
+		i.overflowUnseen()
+		return nil
+	}
+	i.responded = true
+	i.step(longPaid)
+	if i.state == streamBody {
+		i.writeHead(http.StatusOK)
+	}
+	return i.sendLong(p)
+}
+
+// overflowUnseen handles a long response after its client has left. If the upstream
+// continues and the response may still be charged, it is read to its end and settled
+// by its outcome; else the call ends here.
+func (i *Interceptor) overflowUnseen() {
+	i.dropHold()
+	if i.o.Detached && i.o.Call.ChargesAbandoned() {
+		i.step(longUnseen)
+		return
+	}
+	i.o.Call.Release(i.settleContext())
+	i.leave()
+}
+
+// sendLong sends the held bytes and p, and holds no more.
+func (i *Interceptor) sendLong(p []byte) error {
+	held := i.hold
+	defer i.dropHold()
+	if err := i.send(held); err != nil {
+		return err
+	}
+	return i.send(p)
+}
+
+// sendHeld sends a whole event.
+func (i *Interceptor) sendHeld(event []byte) error {
+	err := i.send(event)
+	i.resetHold()
+	return err
+}
+
+// resetHold keeps the buffer and its share of the budget for the next event.
+func (i *Interceptor) resetHold() { i.hold = i.hold[:0] }
+
+func (i *Interceptor) dropHold() {
+	i.o.Budget.Give(int64(i.taken))
+	i.hold, i.taken = nil, 0
+}

@@ -1,0 +1,74 @@
+package intercept
+
+// state is the position of an Interceptor in the upstream's response. It decides
+// the treatment of the next bytes, and changes only by next.
+type state uint8
+
+const (
+	// done drops everything that still comes.
+	done        state = iota
+	awaitHead         // no final head has come yet
+	holdBody          // a JSON body is held whole
+	streamBody        // a JSON body too long to hold: captured, its rest streams
+	readBody          // the same, read only for its outcome: the client has left
+	holdEvent         // an event stream: the current event is held
+	streamEvent       // an event too long to hold: captured, its rest streams
+	passEvent         // a long notification or server request: it streams without a capture
+	readEvent         // a long event, read only for its outcome: the client has left
+	skipEvent         // a long event of another type, which is left out
+	relayError        // the upstream's own error streams: the call is released
+	stateCount
+)
+
+// input is something that happens to the response.
+type input uint8
+
+const (
+	headJSON    input = iota // a head announces JSON
+	headEvents               // a head announces an event stream
+	headError                // a head announces an error of the upstream's own
+	longPaid                 // the response is too long to hold and has been captured
+	longPassing              // the event is too long to hold and cannot be the response
+	longUnseen               // the response is too long to hold and its client has left
+	longOther                // the event is too long to hold and has another type
+	eventEnd                 // the current event is complete
+	finish                   // nothing more may pass
+	inputCount
+)
+
+// transitions has the next state of each state and input. An entry that is not
+// listed is done, the state in which nothing can leak.
+var transitions = [stateCount][inputCount]state{
+	awaitHead:   {headJSON: holdBody, headEvents: holdEvent, headError: relayError},
+	holdBody:    {longPaid: streamBody, longUnseen: readBody},
+	holdEvent:   {longPaid: streamEvent, longPassing: passEvent, longUnseen: readEvent, longOther: skipEvent, eventEnd: holdEvent},
+	streamEvent: {eventEnd: holdEvent},
+	passEvent:   {eventEnd: holdEvent},
+	readEvent:   {eventEnd: holdEvent},
+	skipEvent:   {eventEnd: holdEvent},
+}
+
+// next returns the state that follows s after in.
+func (s state) next(in input) state { return transitions[s][in] }
+
+// inEvents reports whether the response is an event stream that has not ended.
+func (s state) inEvents() bool {
+	switch s {
+	case holdEvent, streamEvent, passEvent, readEvent, skipEvent:
+		return true
+	}
+	return false
+}
+
+// longEvent reports whether the head of the current event has been sent already,
+// or would have been if the client were still there.
+func (s state) longEvent() bool { return s == streamEvent || s == passEvent || s == readEvent }
+
+// stage is how far the call has come. It only grows.
+type stage uint8
+
+const (
+	unsettled   stage = iota
+	precaptured       // captured for a long event before its end was seen
+	answered          // the stream has had its response
+)
