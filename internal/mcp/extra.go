@@ -27,23 +27,22 @@ func CheckMethodRule(method string) error {
 		return errMethodName
 	}
 	name := strings.ToLower(method)
-	switch name {
-	case methodToolsCall, methodPromptsGet, methodResourcesRead:
-		return errMethodItem
-	case methodInitialize, "ping", "server/discover":
-		return errMethodBasic
-	case "subscriptions/listen":
-		return errMethodStream
-	}
-	switch _, isList := ListOf(name); {
+	m := lookupMethod(name)
+	switch {
 	case IsNotification(name):
 		return errMethodNotify
 	case strings.HasPrefix(name, "tasks/"):
 		return errMethodTask
-	case isList:
+	case m == nil, m.Rules:
+		return nil
+	case m.Item:
+		return errMethodItem
+	case m.Lists != 0:
 		return errMethodList
+	case m.Streams:
+		return errMethodStream
 	}
-	return nil
+	return errMethodBasic
 }
 
 // CheckNotificationRule reports why an operator cannot say by a rule whether a

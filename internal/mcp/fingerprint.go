@@ -17,8 +17,8 @@ import (
 func Fingerprint(m *Message) [sha256.Size]byte {
 	out := make([]byte, 0, 2*len(m.Arguments)+len(m.Method)+len(m.Name)+3*lengthSize)
 	out = appendSized(out, []byte(m.Method))
-	switch m.Method {
-	case methodToolsCall, methodPromptsGet:
+	switch method := lookupMethod(m.Method); {
+	case method != nil && method.Item && method.Names == ParamName:
 		out = appendSized(out, []byte(m.Name))
 		if m.Arguments != nil {
 			w := walker{text: m.Arguments}

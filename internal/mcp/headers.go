@@ -90,18 +90,14 @@ func isStateless(version string) bool {
 	return version >= statelessVersion
 }
 
-// routingName returns what Mcp-Name must say, and whether the method has it.
-// The methods of tasks are those of SEP-2663, "Routing Headers".
+// routingName returns the value that Mcp-Name must have, and whether the method
+// requires that header. Methods about tasks follow SEP-2663, "Routing Headers".
 func routingName(m *Message) (string, bool) {
-	switch m.Method {
-	case methodToolsCall, methodPromptsGet:
-		return m.Name, true
-	case methodResourcesRead:
-		return m.URI, true
-	case MethodTaskGet, MethodTaskUpdate, MethodTaskCancel:
-		return m.TaskID, true
+	method := lookupMethod(m.Method)
+	if method == nil || !method.Stateless || method.Names == ParamNone {
+		return "", false
 	}
-	return "", false
+	return method.Target(m), true
 }
 
 // carries reports whether there is one header value and it stands for that

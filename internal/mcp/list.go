@@ -27,12 +27,11 @@ func (l List) String() string {
 
 // ListOf returns what a method lists. false says that it is no list method.
 func ListOf(method string) (List, bool) {
-	for l, s := range listShapes {
-		if l > 0 && s.method == method {
-			return List(l), true
-		}
+	m := lookupMethod(method)
+	if m == nil || m.Lists == 0 {
+		return 0, false
 	}
-	return 0, false
+	return m.Lists, true
 }
 
 // The names with a meaning in the result of a list method: those of every
@@ -50,22 +49,20 @@ const (
 
 // listShape is how the result of a list method is written.
 type listShape struct {
-	method string
 	result names
 	item   names
 }
 
 var listShapes = [...]listShape{
-	ListTools:             newListShape("tools/list", "tools", "name"),
-	ListPrompts:           newListShape("prompts/list", "prompts", "name"),
-	ListResources:         newListShape("resources/list", "resources", "uri"),
-	ListResourceTemplates: newListShape("resources/templates/list", "resourceTemplates", "uriTemplate"),
-	ListTasks:             newListShape(MethodTaskList, "tasks", "taskId"),
+	ListTools:             newListShape("tools", "name"),
+	ListPrompts:           newListShape("prompts", "name"),
+	ListResources:         newListShape("resources", "uri"),
+	ListResourceTemplates: newListShape("resourceTemplates", "uriTemplate"),
+	ListTasks:             newListShape("tasks", "taskId"),
 }
 
-func newListShape(method, member, name string) listShape {
+func newListShape(member, name string) listShape {
 	return listShape{
-		method: method,
 		result: append(slices.Clone(resultNames), "cacheScope", member),
 		item:   names{name, "_meta"},
 	}

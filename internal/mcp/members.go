@@ -197,27 +197,27 @@ func (d *decoder) judge() {
 
 // judgeMethod applies the rules of single methods.
 func (d *decoder) judgeMethod() {
-	name, arguments := d.params[paramName], d.params[paramArguments]
-	if state := d.params[paramRequestState]; state.token != tokenMore && state.token != tokenString && MayAsk(d.msg.Method) {
+	m := lookupMethod(d.msg.Method)
+	if m == nil {
+		return
+	}
+	if state := d.params[paramRequestState]; state.token != tokenMore && state.token != tokenString && m.MayAsk {
 		d.refuse(InvalidParams, int(state.at), "requestState must be a string")
 	}
-	switch d.msg.Method {
-	case methodToolsCall:
-		switch {
-		case d.msg.Kind != KindRequest:
-			d.refuse(InvalidRequest, 0, "tools/call must have an id")
-		case name.token != tokenString:
-			d.refuse(InvalidParams, int(name.at), "tools/call must have the tool's name, a string")
-		case arguments.token != tokenMore && arguments.token != tokenObject:
-			d.refuse(InvalidParams, int(arguments.at), "the arguments of tools/call must be an object")
+	name, uri, arguments := d.params[paramName], d.params[paramURI], d.params[paramArguments]
+	isTool := m.About == AboutTool
+	switch {
+	case isTool && d.msg.Kind != KindRequest:
+		d.refuse(InvalidRequest, 0, m.Name+" must have an id")
+	case m.Item && m.Names == ParamName && name.token != tokenString:
+		item := "prompt"
+		if isTool {
+			item = "tool"
 		}
-	case methodPromptsGet:
-		if name.token != tokenString {
-			d.refuse(InvalidParams, int(name.at), "prompts/get must have the prompt's name, a string")
-		}
-	case methodResourcesRead:
-		if uri := d.params[paramURI]; uri.token != tokenString {
-			d.refuse(InvalidParams, int(uri.at), "resources/read must have a uri, a string")
-		}
+		d.refuse(InvalidParams, int(name.at), m.Name+" must have the "+item+"'s name, a string")
+	case m.Item && m.Names == ParamURI && uri.token != tokenString:
+		d.refuse(InvalidParams, int(uri.at), m.Name+" must have a uri, a string")
+	case isTool && arguments.token != tokenMore && arguments.token != tokenObject:
+		d.refuse(InvalidParams, int(arguments.at), "the arguments of "+m.Name+" must be an object")
 	}
 }
