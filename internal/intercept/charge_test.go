@@ -11,7 +11,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/mcp"
 )
 
-// rule is a charge_on, as a tap sees it.
+// rule is a charge_on rule as an Interceptor sees it.
 type rule struct {
 	name      string
 	charges   map[mcp.Outcome]bool
@@ -35,7 +35,7 @@ var (
 	}
 )
 
-// ruled is a rig whose call is charged by that rule.
+// ruled returns a rig whose call is charged by rule.
 func ruled(t *testing.T, rule rule, change func(*Options)) *rig {
 	t.Helper()
 	r := newRig(t, change)
@@ -44,7 +44,7 @@ func ruled(t *testing.T, rule rule, change func(*Options)) *rig {
 	return r
 }
 
-// frame gives a message the form of JSON or of an event stream.
+// frame writes a message as a JSON body or as an event.
 func frame(kind, message string) string {
 	if kind == typeEvents {
 		return event(message)
@@ -52,14 +52,14 @@ func frame(kind, message string) string {
 	return message
 }
 
-// For every rule, every outcome, both forms of an answer, and a client that
-// stays or leaves: what the rule names is charged and nothing else, the receipt
-// is in each charged result, and a client that has left is sent nothing.
+// For every rule, outcome and form of a response, and for a client that stays or
+// leaves: exactly the outcomes that the rule names are charged, each charged result
+// carries the receipt, and a client that has left is sent nothing.
 func TestChargeOn(t *testing.T) {
 	answers := []struct {
 		body    string
-		outcome mcp.Outcome // unknown: it is withheld
-		result  bool        // has a place for a receipt
+		outcome mcp.Outcome // unknown if it is withheld
+		result  bool        // it can carry a receipt
 	}{
 		{result, mcp.OutcomeResult, true},
 		{toolError, mcp.OutcomeToolError, true},
@@ -103,9 +103,9 @@ func TestChargeOn(t *testing.T) {
 	}
 }
 
-// A long answer is captured ahead if it may turn out to be charged, refunded if
-// it does not, and settled by its real end when its client had left before it
-// could be streamed.
+// A long response is captured ahead if it may turn out to be charged, and refunded if
+// it does not. It is settled by its actual outcome if its client had left before it
+// could stream.
 func TestChargeOnLongAnswers(t *testing.T) {
 	ends := []struct {
 		tail    string
@@ -160,8 +160,8 @@ func TestChargeOnLongAnswers(t *testing.T) {
 	}
 }
 
-// An upstream's own error, and a stream that ends without an answer, are
-// charged to calls alone that were charged when they started.
+// An upstream's own error, and a stream that ends without a response, are charged
+// only to calls that were charged when they started.
 func TestChargeOnWithoutAnswer(t *testing.T) {
 	for _, rule := range rules {
 		for name, play := range map[string]func(*rig){
@@ -186,8 +186,8 @@ func TestChargeOnWithoutAnswer(t *testing.T) {
 	}
 }
 
-// An answer that comes when earlier events can no longer be flushed is settled
-// as abandoned.
+// A response that arrives after earlier events can no longer be flushed is settled as
+// abandoned.
 func TestAbandonedAnswerAfterAFailedFlush(t *testing.T) {
 	for _, rule := range rules {
 		r := ruled(t, rule, nil)
@@ -202,8 +202,8 @@ func TestAbandonedAnswerAfterAFailedFlush(t *testing.T) {
 	}
 }
 
-// A long notification that nobody is there for is not the answer: the call is
-// settled by what follows it.
+// A long notification without a client is not the response: a later event settles the
+// call.
 func TestLongNotificationToNobody(t *testing.T) {
 	note := event(`{"jsonrpc":"2.0","method":"notifications/message","params":{"data":"` + long(2000) + `"}}`)
 	for body, charged := range map[string]bool{result: true, toolError: false, foreign: false} {

@@ -9,8 +9,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/gate"
 )
 
-// The events before the answer pass at once, the answer waits for its capture,
-// wherever the stream is split and however its lines end.
+// The events before the response pass at once and the response waits for its capture,
+// wherever the stream is split and whatever its line ends are.
 func TestEventsWaitForCapture(t *testing.T) {
 	for name, end := range map[string]string{"LF": "\n", "CRLF": "\r\n", "CR": "\r"} {
 		lines := func(s string) string { return strings.ReplaceAll(s, "\n", end) }
@@ -32,7 +32,7 @@ func TestEventsWaitForCapture(t *testing.T) {
 	}
 }
 
-// The same byte by byte.
+// The same holds byte by byte.
 func TestEventsByteByByte(t *testing.T) {
 	stream := event(progress) + "retry: 10\n\n" + event(result)
 	r := newRig(t, nil)
@@ -41,7 +41,7 @@ func TestEventsByteByByte(t *testing.T) {
 	}
 }
 
-// The head of a stream, and what is free on it, reach the client at once.
+// The head of a stream and its notifications reach the client at once.
 func TestHeadAndProgressAreFlushed(t *testing.T) {
 	r := newRig(t, nil)
 	r.Header().Set("Content-Type", "text/event-stream")
@@ -57,7 +57,7 @@ func TestHeadAndProgressAreFlushed(t *testing.T) {
 	r.end(nil)
 }
 
-// Answers that are no results pass on a stream and are free.
+// Responses that are not results pass on a stream and are free.
 func TestEventsWithoutResultAreFree(t *testing.T) {
 	for _, body := range []string{toolError, rpcError, asking} {
 		r := newRig(t, nil)
@@ -70,8 +70,8 @@ func TestEventsWithoutResultAreFree(t *testing.T) {
 
 const refusedEvent = "data: refused UPSTREAM_FAILED\n\n"
 
-// A message on the stream that cannot be matched ends it with a refusal in its
-// place, free; the upstream is told to stop, and what it still sends is dropped.
+// A message on the stream that cannot be matched is replaced by a refusal, which ends
+// the stream, free. The upstream request is cancelled, and the rest is dropped.
 func TestUnmatchedEvent(t *testing.T) {
 	for name, body := range map[string]string{
 		"foreign":   foreign,
@@ -95,7 +95,7 @@ func TestUnmatchedEvent(t *testing.T) {
 	}
 }
 
-// One request has one answer: later ones are dropped, notifications pass.
+// One request has one response: later ones are dropped, notifications pass.
 func TestSecondAnswerIsDropped(t *testing.T) {
 	r := newRig(t, nil)
 	more := strings.Repeat(event(result), 2) + event(progress) + event(foreign) + event(`{"x":"`+long(2000)+`"}`)
@@ -107,7 +107,7 @@ func TestSecondAnswerIsDropped(t *testing.T) {
 	}
 }
 
-// A stream that ends without an answer gets one that says so, free.
+// A stream that ends without a response gets a refusal in its place, and is free.
 func TestStreamEndsWithoutAnswer(t *testing.T) {
 	for name, c := range map[string]struct {
 		last    string
@@ -132,8 +132,8 @@ func TestStreamEndsWithoutAnswer(t *testing.T) {
 	}
 }
 
-// Clients take an answer without its blank line when the stream ends, so it is
-// paid like any other.
+// Clients take a response without its blank line when the stream ends, so it is paid
+// like any other.
 func TestAnswerWithoutBlankLine(t *testing.T) {
 	for _, cut := range []int{1, 2} {
 		whole := event(result)
@@ -147,7 +147,7 @@ func TestAnswerWithoutBlankLine(t *testing.T) {
 	}
 }
 
-// An event too long to hold is captured before a byte of it leaves.
+// An event too long to hold is captured before its first byte is sent.
 func TestLongEvent(t *testing.T) {
 	body := `{"jsonrpc":"2.0","result":{"content":["` + long(3000) + `"]},"id":7}`
 	r := newRig(t, func(o *Options) { o.Hold = 1000 })
@@ -160,7 +160,7 @@ func TestLongEvent(t *testing.T) {
 	}
 }
 
-// A long event that ends as no result of ours is refunded.
+// A long event that turns out not to be a result of the request is refunded.
 func TestLongEventRefunds(t *testing.T) {
 	bulk := long(2000)
 	for name, c := range map[string]struct {
@@ -186,8 +186,8 @@ func TestLongEventRefunds(t *testing.T) {
 	r.free()
 }
 
-// Promise 1: of a long event that cannot be matched, the client never has the
-// end, wherever the piece that is too long to be held ends.
+// Promise 1: the client never gets the end of a long event that cannot be matched,
+// wherever the event exceeds the hold.
 func TestLongEventIsNeverWhole(t *testing.T) {
 	for name, data := range map[string]string{
 		"foreign":   `{"jsonrpc":"2.0","result":{"content":["` + long(2000) + `"]},"id":8}`,
@@ -208,8 +208,8 @@ func TestLongEventIsNeverWhole(t *testing.T) {
 	}
 }
 
-// A long notification does not pay for itself, and neither does a comment: the
-// capture that one causes stands for the answer that follows, once.
+// A long notification is not charged, and neither is a long comment. If one causes a
+// capture, that stands for the response that follows, once.
 func TestLongNotificationThenAnswer(t *testing.T) {
 	for _, note := range []string{
 		event(`{"jsonrpc":"2.0","method":"notifications/message","params":{"data":"` + long(2000) + `"}}`),
@@ -218,7 +218,7 @@ func TestLongNotificationThenAnswer(t *testing.T) {
 		for body, captured := range map[string]bool{result: true, toolError: false} {
 			r := newRig(t, func(o *Options) { o.Hold = 1000 })
 			want := note + note + event(body)
-			if captured && note[0] != ':' { // it is known for what it is: nothing was captured for it, and the answer has a receipt
+			if captured && note[0] != ':' { // recognised as a notification: not captured for, so the response has a receipt
 				want = note + note + event(stamped)
 			}
 			if !r.upstream(200, asEvents, note, note, event(body)) || r.out() != want {
@@ -231,8 +231,8 @@ func TestLongNotificationThenAnswer(t *testing.T) {
 	}
 }
 
-// When the client of a detached call is gone, the upstream is read to its end
-// as if nothing had happened, and the call is free.
+// After the client of a detached call has left, the upstream is read to its end
+// without an error, and the call is free.
 func TestDetachedCallGoesOn(t *testing.T) {
 	r := newRig(t, func(o *Options) { o.Detached = true })
 	r.Header().Set("Content-Type", "text/event-stream")
@@ -240,35 +240,35 @@ func TestDetachedCallGoesOn(t *testing.T) {
 	r.wire.fail = context.Canceled
 	for _, piece := range []string{event(progress), event(progress), event(result)} {
 		if _, err := r.Write([]byte(piece)); err != nil {
-			t.Fatalf("the upstream was told: %v", err)
+			t.Fatalf("the upstream got an error: %v", err)
 		}
 		if err := r.FlushError(); err != nil {
-			t.Fatalf("the upstream was told: %v", err)
+			t.Fatalf("the upstream got an error: %v", err)
 		}
 	}
 	r.end(nil)
 	r.free()
 }
 
-// When the client of a call that is not detached is gone, the upstream is told
-// at the next byte.
+// After the client of an attached call has left, the upstream gets an error at the
+// next byte.
 func TestAttachedCallEnds(t *testing.T) {
 	r := newRig(t, nil)
 	r.Header().Set("Content-Type", "text/event-stream")
 	r.WriteHeader(200)
 	r.wire.fail = context.Canceled
 	if _, err := r.Write([]byte(event(progress))); err == nil {
-		t.Error("the upstream was not told")
+		t.Error("the upstream got no error")
 	}
 	r.end(upstreamFailed("gave up"))
 	r.free()
 }
 
-// Promise 2, and that what is no answer costs none: what is no message of MCP, or
-// a broken one, or for clients that know another type of event, passes as it came
-// if no client could take it for an answer, and is left out otherwise. The answer
-// that follows is charged and passes; so it does on a stream of a GET.
-func TestWhatIsNoAnswer(t *testing.T) {
+// Promise 2, and messages that are not responses do not prevent one. An event that is
+// not a message of MCP, is malformed, or has another type passes unchanged if no
+// client could take it for a response, and is left out otherwise. The response after
+// it passes and is charged. A stream opened by GET is treated alike.
+func TestEventsThatAreNoResponse(t *testing.T) {
 	for name, c := range map[string]struct {
 		events string
 		passes bool
@@ -342,8 +342,8 @@ func TestWhatIsNoAnswer(t *testing.T) {
 	}
 }
 
-// A long event of which it turns out late that it was a message may have been the
-// answer: it is refused, not left out.
+// A long event that is recognised late as a message may have been the response: it is
+// refused, not left out.
 func TestLongEventThatWasAMessage(t *testing.T) {
 	r := newRig(t, func(o *Options) { o.Hold = 1000 })
 	text := "event: log\ndata: {\"jsonrpc\":\"2.0\",\"id\":7,\"result\":{\"a\":\"" + long(3000) + "\"}}\nevent: message\n\n"
@@ -353,8 +353,8 @@ func TestLongEventThatWasAMessage(t *testing.T) {
 	r.free()
 }
 
-// An event of another type at the end of a stream does not end its call well, and
-// one that a client could take for an answer is not paid by being left out.
+// An event of another type at the end of a stream does not complete its call, and one
+// that a client could take for a response is not charged by being left out.
 func TestOtherTypeIsNoAnswer(t *testing.T) {
 	r := newRig(t, nil)
 	if !r.upstream(200, asEvents, "event: other\ndata: "+result+"\n\n") || r.out() != refusedEvent {
@@ -363,9 +363,10 @@ func TestOtherTypeIsNoAnswer(t *testing.T) {
 	r.free()
 }
 
-// An answer that went out is paid for (promise 1), also if there is no room left
-// for what follows it on its stream: a caller could use up his own share and have
-// every answer refunded. And one request has one answer, so no refusal follows.
+// A response that was sent is paid for (promise 1), even if the budget has no room
+// for the rest of its stream: otherwise a caller could exhaust the budget and have
+// every response refunded. No refusal follows the response either, since a request
+// has one.
 func TestNoRoomBehindTheAnswer(t *testing.T) {
 	for _, resumable := range []bool{false, true} {
 		r := newRig(t, func(o *Options) {
@@ -397,9 +398,9 @@ func TestNoRoomBehindTheAnswer(t *testing.T) {
 	}
 }
 
-// A refusal charges nothing (promise 2), also on a stream to which its client could
-// come back, and after an event for which the call was captured before it turned
-// out to be no answer.
+// A refusal charges nothing (promise 2), even on a stream that its client could
+// resume, and after an event that was captured for before it turned out not to be the
+// response.
 func TestRefusalAfterEarlyCapture(t *testing.T) {
 	r := newRig(t, func(o *Options) {
 		o.Hold = 100

@@ -15,14 +15,14 @@ import (
 	"github.com/fareboxhq/farebox/internal/mcp"
 )
 
-// wire is the client's end: it records what has left the gateway, and when it
-// was flushed.
+// wire is the client's end: it records the bytes that have been sent, and when they
+// were flushed.
 type wire struct {
 	*httptest.ResponseRecorder
-	flushed int   // bytes of the body that were flushed
-	fail    error // of the next writes
-	bounded bool  // a deadline was set
-	armed   bool  // a deadline is set now
+	flushed int   // flushed bytes of the body
+	fail    error // error to return from writes
+	bounded bool  // a deadline has been set
+	armed   bool  // a deadline is set at present
 }
 
 func newWire() *wire { return &wire{ResponseRecorder: httptest.NewRecorder()} }
@@ -34,7 +34,7 @@ func (w *wire) Write(p []byte) (int, error) {
 	return w.ResponseRecorder.Write(p)
 }
 
-// WriteHeader keeps the final head; a recorder would take any for it.
+// WriteHeader keeps only the final head; a recorder would keep the first one.
 func (w *wire) WriteHeader(status int) {
 	if status >= 200 {
 		w.ResponseRecorder.WriteHeader(status)
@@ -54,8 +54,8 @@ func (w *wire) SetWriteDeadline(at time.Time) error {
 
 func (w *wire) Unwrap() http.ResponseWriter { return nil }
 
-// books is a Call that records what became of it, and what had left the
-// gateway when it was settled.
+// books is a Call that records how it was settled, and the bytes that had been sent
+// at that moment.
 type books struct {
 	wire      *wire
 	outcomes  []mcp.Outcome
@@ -63,17 +63,17 @@ type books struct {
 	released  int
 	suspended int
 	before    string        // the body on the wire at the capture
-	flushed   int           // how much of it was flushed then
-	refusal   *gate.Refusal // of the capture
+	flushed   int           // flushed bytes of it at the capture
+	refusal   *gate.Refusal // to return from the capture
 	during    func()        // runs within the capture
 
-	charges   map[mcp.Outcome]bool // OutcomeResult alone, if nil
-	abandoned bool                 // settle when the client is gone, too
-	reads     bool                 // the answer is looked into
-	keeps     bool                 // the answer is kept for a client that comes back
-	kept      []string             // the answers that it was given
-	given     [][]byte             // the same, not copied
-	started   bool                 // charged before; nothing takes it back
+	charges   map[mcp.Outcome]bool // only OutcomeResult if nil
+	abandoned bool                 // settle although the client has left
+	reads     bool                 // the response is inspected
+	keeps     bool                 // the response is kept for a client that comes back
+	kept      []string             // the responses passed to Settle
+	given     [][]byte             // the same slices, not copied
+	started   bool                 // charged before, irrevocably
 }
 
 func (b *books) Charges(o mcp.Outcome) bool {
@@ -116,7 +116,7 @@ func (b *books) Release(context.Context) {
 
 func (b *books) Suspend() { b.suspended++ }
 
-// plain refuses in a form that tests can tell from all others.
+// plain writes refusals in a form that differs from every other output.
 type plain struct{}
 
 func (plain) Refuse(w http.ResponseWriter, r *gate.Refusal) {
@@ -127,15 +127,15 @@ func (plain) Refuse(w http.ResponseWriter, r *gate.Refusal) {
 
 func (plain) Event(r *gate.Refusal) []byte { return fmt.Appendf(nil, "data: refused %s\n\n", r.Code) }
 
-// rig is a tap with all around it.
+// rig is an Interceptor with fakes around it.
 type rig struct {
 	*Interceptor
 	t      *testing.T
 	wire   *wire
 	books  *books
 	budget *bytesBudget
-	leave  context.CancelFunc // the client leaves
-	cut    int                // how often the upstream was cancelled
+	leave  context.CancelFunc // makes the client leave
+	cut    int                // number of times the upstream was cancelled
 }
 
 func newRig(t *testing.T, change func(*Options)) *rig {
@@ -159,7 +159,7 @@ func newRig(t *testing.T, change func(*Options)) *rig {
 	return r
 }
 
-// upstream plays an upstream's whole response, in the pieces given.
+// upstream plays an upstream's whole response in the given pieces.
 func (r *rig) upstream(status int, header map[string]string, pieces ...string) (complete bool) {
 	r.t.Helper()
 	for name, value := range header {
@@ -168,17 +168,17 @@ func (r *rig) upstream(status int, header map[string]string, pieces ...string) (
 	r.WriteHeader(status)
 	for _, piece := range pieces {
 		if n, err := r.Write([]byte(piece)); err != nil || n != len(piece) {
-			break // a proxy gives up
+			break // as a proxy does
 		}
 		r.Flush()
-		if r.wire.armed { // in HTTP/2 it would reset a stream that is only quiet
+		if r.wire.armed { // in HTTP/2 it would reset a quiet stream
 			r.t.Error("a deadline is set while nothing is written")
 		}
 	}
 	return r.end(nil)
 }
 
-// end ends the response, and holds that nothing stays held.
+// end ends the response and checks that all held bytes were returned to the budget.
 func (r *rig) end(failure *gate.Refusal) (complete bool) {
 	r.t.Helper()
 	complete = r.Finish(failure)
@@ -190,7 +190,7 @@ func (r *rig) end(failure *gate.Refusal) (complete bool) {
 
 func (r *rig) out() string { return r.wire.Body.String() }
 
-// free holds that the call cost nothing.
+// free checks that the call cost nothing.
 func (r *rig) free() {
 	r.t.Helper()
 	if r.books.captured {
@@ -220,13 +220,13 @@ func event(data string) string { return "event: message\ndata: " + data + "\n\n"
 
 func long(n int) string { return string(bytes.Repeat([]byte("x"), n)) }
 
-// bytesBudget is a Budget of so many bytes.
+// bytesBudget is a Budget of limit bytes.
 type bytesBudget struct {
 	limit int64
 	used  atomic.Int64
 }
 
-// NewBudget returns a budget of so many bytes.
+// NewBudget returns a budget of limit bytes.
 func NewBudget(limit int64) *bytesBudget { return &bytesBudget{limit: limit} }
 
 func (b *bytesBudget) Take(n int64) error {

@@ -13,7 +13,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/gate"
 )
 
-// through plays an upstream's whole response through an intake.
+// through plays an upstream's whole response through an Intake.
 func through(t *testing.T, w http.ResponseWriter, status int, header http.Header, pieces ...string) (*Intake, *Moved, error) {
 	t.Helper()
 	in := NewIntake(w)
@@ -23,7 +23,7 @@ func through(t *testing.T, w http.ResponseWriter, status int, header http.Header
 	in.WriteHeader(status)
 	for _, piece := range pieces {
 		if _, err := io.Copy(in, strings.NewReader(piece)); err != nil {
-			break // a proxy gives up
+			break // as a proxy does
 		}
 		in.Flush()
 	}
@@ -51,8 +51,8 @@ func zip(t *testing.T, pieces ...string) (encoded []string) {
 	return encoded
 }
 
-// An answer that came encoded is judged, charged and delivered as the text that it
-// is, and no head says otherwise.
+// An encoded response is judged, charged and delivered decoded, and its head has no
+// trace of the coding.
 func TestEncodedAnswer(t *testing.T) {
 	r := newRig(t, nil)
 	body := zip(t, result)[0]
@@ -69,8 +69,8 @@ func TestEncodedAnswer(t *testing.T) {
 	}
 }
 
-// The events of an encoded stream pass one by one, when the server flushed them,
-// and its answer is charged first.
+// The events of an encoded stream pass one by one as the server flushes them, and the
+// response is charged first.
 func TestEncodedEventsPassAtOnce(t *testing.T) {
 	r := newRig(t, nil)
 	pieces := zip(t, event(progress), event(result))
@@ -89,7 +89,7 @@ func TestEncodedEventsPassAtOnce(t *testing.T) {
 	}
 }
 
-// What cannot be decoded is told by End, and is nothing that is charged.
+// End reports a body that cannot be decoded, and the call is not charged.
 func TestBrokenCoding(t *testing.T) {
 	whole := zip(t, result)[0]
 	for name, body := range map[string]string{"cut": whole[:len(whole)-3], "no gzip": result, "trailing": whole + "x"} {
@@ -108,7 +108,7 @@ func TestBrokenCoding(t *testing.T) {
 	r.free()
 }
 
-// Of a redirect nothing goes further, not even by a flush; its body is read to a
+// A redirect is not passed on, not even by a flush, and its body is read up to a
 // bound.
 func TestRedirectIsKeptBack(t *testing.T) {
 	for _, status := range []int{301, 302, 303, 307, 308} {
@@ -127,8 +127,8 @@ func TestRedirectIsKeptBack(t *testing.T) {
 	}
 }
 
-// No head tells a client the server's address: not that of an answer, of an error,
-// or of a hint. Links that name none pass.
+// No head discloses the server's address: neither that of a response, nor that of an
+// error, nor a hint. Links without an address pass.
 func TestAddressIsHidden(t *testing.T) {
 	for link, passes := range map[string]bool{
 		"</docs>; rel=help": true, "<http://10.0.0.7:3001/>; rel=next": false, "<//inner/>; rel=next": false, `<\\inner\x>`: false, "<http:inner>": false,
@@ -148,6 +148,6 @@ func TestAddressIsHidden(t *testing.T) {
 	hint := http.Header{"Link": {"<http://inner/>; rel=preload"}}
 	hideAddress(hint)
 	if len(hint) != 0 {
-		t.Errorf("a hint tells %v", hint)
+		t.Errorf("a hint discloses %v", hint)
 	}
 }

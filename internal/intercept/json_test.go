@@ -13,7 +13,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/mcp"
 )
 
-// No byte of a paid JSON answer leaves before its capture, wherever it is split.
+// No byte of a paid JSON response is sent before its capture, wherever it is split.
 func TestJSONWaitsForCapture(t *testing.T) {
 	for at := range len(result) {
 		r := newRig(t, nil)
@@ -31,7 +31,7 @@ func TestJSONWaitsForCapture(t *testing.T) {
 	}
 }
 
-// What is no result passes as it came, and is not charged.
+// A response that is not a result passes unchanged and is not charged.
 func TestJSONWithoutResultIsFree(t *testing.T) {
 	for _, c := range []struct {
 		status  int
@@ -53,8 +53,8 @@ func TestJSONWithoutResultIsFree(t *testing.T) {
 	}
 }
 
-// What only the gateway says of a call is not said by the upstream, in an answer
-// that is not charged as little as in others.
+// The upstream cannot set the _meta fields that only the gateway may set, whether or
+// not the response is charged.
 func TestForgedReceiptsAreDropped(t *testing.T) {
 	forge := func(s string) string {
 		return strings.Replace(s, `"result":{`, `"result":{"_meta":{"a":1,"dev.farebox/receipt":"F","dev.farebox/error":{}},`, 1)
@@ -98,7 +98,7 @@ func TestErrorStatusPasses(t *testing.T) {
 	}
 }
 
-// Every answer that cannot be told to be ours is withheld, whole, and free.
+// A body that cannot be recognised as the response is withheld whole, and free.
 func TestWithheld(t *testing.T) {
 	batch := "[" + result + "]"
 	for name, c := range map[string]struct {
@@ -139,9 +139,9 @@ func TestWithheld(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, nil)
 			if !r.upstream(c.status, c.header, c.body) {
-				t.Error("the refusal is not complete")
+				t.Error("the refusal is incomplete")
 			}
-			if strings.HasPrefix(name, "events that") { // their head is out already
+			if strings.HasPrefix(name, "events that") { // their head has been sent already
 				if r.out() != refusedEvent {
 					t.Errorf("sent %q", r.out())
 				}
@@ -159,7 +159,7 @@ func TestWithheld(t *testing.T) {
 	}
 }
 
-// A capture that fails withholds the answer.
+// A failed capture withholds the response.
 func TestJSONCaptureFails(t *testing.T) {
 	r := newRig(t, nil)
 	r.books.refusal = &gate.Refusal{Code: gate.ChargeFailed}
@@ -169,8 +169,8 @@ func TestJSONCaptureFails(t *testing.T) {
 	r.free()
 }
 
-// A client that leaves before the capture is not charged, and one that leaves
-// during it gets its money back: nothing of the answer was written.
+// A client that leaves before the capture is not charged, and one that leaves during
+// it is refunded: no byte of the response was sent.
 func TestClientLeaves(t *testing.T) {
 	for name, when := range map[string]func(*rig){
 		"before": func(r *rig) { r.leave() },
@@ -196,8 +196,8 @@ func TestClientLeaves(t *testing.T) {
 	}
 }
 
-// An answer too long to hold is captured before its first byte leaves, and
-// streams unchanged from then on.
+// A response too long to hold is captured before its first byte is sent, and streams
+// unchanged from then on.
 func TestLongJSON(t *testing.T) {
 	body := `{"jsonrpc":"2.0","result":{"content":["` + long(5000) + `"]},"id":7}`
 	r := newRig(t, func(o *Options) { o.Hold = 1000 })
@@ -210,8 +210,8 @@ func TestLongJSON(t *testing.T) {
 	}
 }
 
-// A long answer that ends as anything but our result is refunded; when it is
-// no message, or broken off, the connection is cut too.
+// A long response that ends as anything but a result of the request is refunded. If
+// it is not a message, or breaks off, the connection is cut too.
 func TestLongJSONRefunds(t *testing.T) {
 	head := `{"jsonrpc":"2.0","result":{"content":["` + long(2000) + `"]`
 	for name, c := range map[string]struct {
@@ -239,7 +239,7 @@ func TestLongJSONRefunds(t *testing.T) {
 	}
 }
 
-// A long answer that cannot be captured does not leave.
+// A long response that cannot be captured is not sent.
 func TestLongJSONCaptureFails(t *testing.T) {
 	r := newRig(t, func(o *Options) { o.Hold = 100 })
 	r.books.refusal = &gate.Refusal{Code: gate.ChargeFailed}
@@ -248,7 +248,7 @@ func TestLongJSONCaptureFails(t *testing.T) {
 	}
 }
 
-// When the process holds too much already, the call is refused and free.
+// When the budget is exhausted, the call is refused and free.
 func TestBudget(t *testing.T) {
 	for kind, body := range map[string]string{"application/json": result, "text/event-stream": event(result)} {
 		r := newRig(t, nil)
@@ -270,7 +270,7 @@ func TestBudget(t *testing.T) {
 	}
 }
 
-// The failures of the handler behind end in an answer, not in silence.
+// A failure of the upstream's handler ends in a refusal, not in silence.
 func TestUpstreamFails(t *testing.T) {
 	for name, c := range map[string]struct {
 		failure *gate.Refusal
@@ -295,8 +295,8 @@ func TestUpstreamFails(t *testing.T) {
 	r.free()
 }
 
-// Nothing reaches past the tap: not by ReadFrom, a flush, a hijack, or an
-// informational head.
+// Nothing bypasses the Interceptor: neither ReadFrom, nor a flush, nor a hijack, nor
+// an informational head.
 func TestNoWayAround(t *testing.T) {
 	r := newRig(t, nil)
 	r.Header().Set("Content-Type", "application/json")
@@ -316,8 +316,8 @@ func TestNoWayAround(t *testing.T) {
 	}
 }
 
-// A client that accepts nothing ends the write, and the charge stands: its
-// bytes may have left.
+// A client that accepts nothing ends the write, and the charge stands: some bytes may
+// have reached it.
 func TestWriteFailsAfterCapture(t *testing.T) {
 	r := newRig(t, nil)
 	r.wire.fail = context.DeadlineExceeded
@@ -329,8 +329,8 @@ func TestWriteFailsAfterCapture(t *testing.T) {
 	}
 }
 
-// A body with two content types or encodings is one thing to us and another to
-// the client.
+// A body with two content types or encodings may mean one thing to the gateway and
+// another to the client.
 func TestTwoTypesAreWithheld(t *testing.T) {
 	for name, values := range map[string][]string{
 		"Content-Type":     {"text/event-stream", "application/json"},
@@ -348,7 +348,7 @@ func TestTwoTypesAreWithheld(t *testing.T) {
 	}
 }
 
-// Nothing can be told in trailers: they come when all is judged.
+// Trailers are dropped: they arrive after the verdict.
 func TestTrailersAreDropped(t *testing.T) {
 	for kind, body := range map[string]string{"application/json": result, "text/event-stream": event(rpcError)} {
 		r := newRig(t, nil)
@@ -366,9 +366,9 @@ func TestTrailersAreDropped(t *testing.T) {
 	}
 }
 
-// Who breaks a long answer off after it was captured and sent in part pays for
-// it: it may have read all that it wanted.
-func TestLongAnswerIsNotRefundedToWhoLeaves(t *testing.T) {
+// A client that breaks off a long response after its capture and part of its bytes
+// pays for it: it may have read all that it wanted.
+func TestLongAnswerIsNotRefundedToLeavingClient(t *testing.T) {
 	head := `{"jsonrpc":"2.0","result":{"content":["` + long(2000)
 	for kind, body := range map[string]string{"application/json": head, "text/event-stream": "data: " + head} {
 		for _, how := range []string{"leaves", "cannot be written to"} {

@@ -10,7 +10,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/mcp"
 )
 
-// keeping is a rig whose call keeps its answer for a client that comes back.
+// keeping returns a rig with a call that keeps its response for its client.
 func keeping(t *testing.T, change func(*Options)) *rig {
 	t.Helper()
 	r := newRig(t, change)
@@ -18,9 +18,9 @@ func keeping(t *testing.T, change func(*Options)) *rig {
 	return r
 }
 
-// A client that leaves while its answer is captured stays charged if the answer
-// is kept, since it gets it when it comes back; else it is not charged. Who left
-// before the capture is not charged in either case. Nothing is sent to either.
+// A client that leaves during the capture stays charged if the response is kept,
+// since it gets it when it comes back; otherwise it is not charged. A client that
+// left before the capture is not charged in either case. Neither is sent anything.
 func TestKeptAnswerWaitsForItsClient(t *testing.T) {
 	for _, kind := range []string{typeJSON, typeEvents} {
 		for _, keeps := range []bool{true, false} {
@@ -49,9 +49,8 @@ func TestKeptAnswerWaitsForItsClient(t *testing.T) {
 	}
 }
 
-// An answer that is too long to be held is not kept: a client that left during
-// its capture is not charged, and one that stays gets it refunded if it ends as
-// what is not charged.
+// A response too long to hold is not kept: a client that left during its capture is
+// not charged, and one that stays is refunded if the outcome is not charged.
 func TestLongAnswerIsNotKept(t *testing.T) {
 	for _, kind := range []string{typeJSON, typeEvents} {
 		for tail, outcome := range map[string]mcp.Outcome{`},"id":7}`: mcp.OutcomeResult, `,"isError":true},"id":7}`: mcp.OutcomeToolError, ``: mcp.OutcomeUnknown} {
@@ -84,8 +83,8 @@ func TestLongAnswerIsNotKept(t *testing.T) {
 	}
 }
 
-// What is kept is the server's message and nothing else, at every split of its
-// bytes: not the receipt, not the framing of its event, and no other event.
+// Exactly the server's message is kept, at every split of its bytes: without the
+// receipt, the framing of its event, or any other event.
 func TestKeptIsTheMessage(t *testing.T) {
 	lines := "{\"jsonrpc\":\"2.0\",\"id\":7,\n\"result\":{\"content\":[]}}"
 	for name, c := range map[string]struct{ kind, body, want string }{
@@ -113,8 +112,8 @@ func TestKeptIsTheMessage(t *testing.T) {
 	}
 }
 
-// What was given to be kept never changes afterwards, whatever else comes
-// through the buffers that it was read into.
+// A kept response never changes afterwards, whatever passes through the buffers that
+// it was read into.
 func TestKeptNeverChanges(t *testing.T) {
 	for kind, body := range map[string]string{
 		typeJSON:   result,
@@ -132,8 +131,8 @@ func TestKeptNeverChanges(t *testing.T) {
 	}
 }
 
-// Promise 1, where an answer can carry no receipt: one whose _meta is no object,
-// or is there twice, is charged, kept, and passes without one.
+// Promise 1 for responses that cannot carry a receipt: one whose _meta is not an
+// object, or comes twice, is charged, kept, and passes without a receipt.
 func TestAnswerWithoutReceipt(t *testing.T) {
 	for _, meta := range []string{`5`, `[]`, `{},"_meta":{"a":1}`} {
 		for _, kind := range []string{typeJSON, typeEvents} {
@@ -146,16 +145,16 @@ func TestAnswerWithoutReceipt(t *testing.T) {
 		}
 	}
 	r := keeping(t, nil)
-	r.books.started, r.books.captured = true, true // charged before, and its error has no place for a receipt
+	r.books.started, r.books.captured = true, true // charged before, and its error cannot carry a receipt
 	r.upstream(200, asJSON, rpcError)
 	if r.out() != rpcError {
 		t.Errorf("sent %q", r.out())
 	}
 }
 
-// A call whose price looks into answers is given the whole message, in JSON and in
-// events, also where nothing is kept or bound; one that does not is not made to
-// take a message out of an event.
+// A call whose price depends on the response gets the whole message, in JSON and in
+// events, even if the response is neither kept nor bound. For other calls no message
+// is extracted from an event.
 func TestReadAnswerIsAtHand(t *testing.T) {
 	for _, kind := range []string{typeJSON, typeEvents} {
 		for _, reads := range []bool{true, false} {

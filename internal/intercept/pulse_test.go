@@ -15,7 +15,7 @@ import (
 
 const beat = ": keepalive\n"
 
-// keptAlive is a rig whose streams may be quiet for 25 seconds.
+// keptAlive returns a rig whose streams may be quiet for 25 seconds.
 func keptAlive(t *testing.T, change func(*Options)) *rig {
 	return newRig(t, func(o *Options) {
 		o.Keepalive = 25 * time.Second
@@ -25,7 +25,7 @@ func keptAlive(t *testing.T, change func(*Options)) *rig {
 	})
 }
 
-// sent is what has left, read beside the timer.
+// sent returns the bytes sent so far, under the lock that the timer takes.
 func (r *rig) sent() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -37,9 +37,9 @@ func pause(d time.Duration) {
 	synctest.Wait()
 }
 
-// A stream that has begun and is quiet has a comment every 25 seconds, counted from
-// what was sent last, before its answer and after; none once it has ended. The
-// comment is flushed, and bounded in time like all that is sent.
+// A stream that has begun and is quiet gets a comment every 25 seconds, counted from
+// the last write, before its response and after it, and none after its end. The
+// comment is flushed, and has a write deadline like every other write.
 func TestQuietStreamIsKeptAlive(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := keptAlive(t, nil)
@@ -74,8 +74,8 @@ func TestQuietStreamIsKeptAlive(t *testing.T) {
 	})
 }
 
-// No comment begins a stream, stands in an answer that is no stream, or comes where
-// none is wanted.
+// A comment neither begins a stream, nor stands in a response that is not a stream,
+// nor appears where comments are disabled.
 func TestNoCommentElsewhere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := keptAlive(t, nil)
@@ -101,7 +101,8 @@ func TestNoCommentElsewhere(t *testing.T) {
 	})
 }
 
-// While a long event is out in part, a comment would stand in the middle of it.
+// While a long event has been sent in part, a comment would stand in the middle of
+// it.
 func TestNoCommentWithinAnEvent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := keptAlive(t, func(o *Options) { o.Hold = 100 })
@@ -121,9 +122,9 @@ func TestNoCommentWithinAnEvent(t *testing.T) {
 	})
 }
 
-// A byte order mark that a comment has come before is no longer at the beginning:
-// left in, it would cost the client the event that it pays for. Without a comment
-// it passes as it came.
+// Behind a comment, a byte order mark is no longer at the beginning of the stream: if
+// it were left in, it would cost the client the event that it pays for. Without a
+// comment it passes unchanged.
 func TestByteOrderMarkBehindAComment(t *testing.T) {
 	for _, quiet := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
@@ -146,8 +147,8 @@ func TestByteOrderMarkBehindAComment(t *testing.T) {
 	}
 }
 
-// A client that accepts no comment is gone: a call that does not go on without it
-// is ended, one that does is not, and nothing more is sent.
+// A client that does not accept a comment has left: an attached call ends, a detached
+// one continues, and no more is sent.
 func TestCommentFindsClientGone(t *testing.T) {
 	for _, detached := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
@@ -204,8 +205,8 @@ func TestListenerIsKeptAlive(t *testing.T) {
 	})
 }
 
-// Comments from the timer and events from the proxy do not get into each other's
-// way: for the race detector.
+// Comments from the timer and events from the proxy do not interfere: for the race
+// detector.
 func TestCommentsBesideEvents(t *testing.T) {
 	const n = 300
 	r := keptAlive(t, func(o *Options) { o.Keepalive = time.Microsecond })
@@ -230,8 +231,8 @@ func TestCommentsBesideEvents(t *testing.T) {
 	}
 }
 
-// BenchmarkEventStream is a call that is answered at once by events, with and
-// without comments for the quiet.
+// BenchmarkEventStream measures a call that is answered at once by events, with and
+// without keepalive comments.
 func BenchmarkEventStream(b *testing.B) {
 	message, err := mcp.Decode([]byte(`{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"t"}}`))
 	if err != nil {

@@ -14,17 +14,17 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// A reader is how a client could read what it was sent. It reports whether it
-// takes the text for a result of the request with the id 7: one that is no tool's
-// error, and no task or request for input.
+// A reader is one way in which a client may read the text that it was sent. It
+// reports whether it takes the text for a result of the request with the id 7 that is
+// neither a tool error, nor a task, nor a request for input.
 type reader struct {
 	name  string
 	takes func(text []byte) bool
 }
 
-// readers differ in all that JSON leaves to a parser: which of two members
-// counts, whether case does, what comes before and after a text, and what is
-// taken for a number.
+// readers differ in everything that JSON leaves to a parser: which of two members
+// counts, whether case matters, which text may surround a document, and which texts
+// count as a number.
 func readers(t testing.TB) []reader {
 	all := []reader{{"encoding/json", goTakes}, {"jsontext", strictTakes}, {"bytes", bytesTake}}
 	if js := startNode(t); js != nil {
@@ -49,8 +49,8 @@ func goTakes(text []byte) bool {
 	return !m.Result.IsError && (m.Result.ResultType == nil || *m.Result.ResultType == "complete") && !bytes.HasPrefix(m.Result.Task, []byte("{"))
 }
 
-// strictTakes reads one text, of which the first of several members counts. What
-// follows it, it does not look at.
+// strictTakes reads one document, in which the first of several members counts, and
+// ignores any text after it.
 func strictTakes(text []byte) bool {
 	d := jsontext.NewDecoder(bytes.NewReader(text), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
 	top := firstMembers(d)
@@ -65,7 +65,7 @@ func strictTakes(text []byte) bool {
 	return !has || string(kind) == `"complete"`
 }
 
-// firstMembers reads an object; nil says that it is none.
+// firstMembers reads an object; it returns nil for any other value.
 func firstMembers(d *jsontext.Decoder) map[string]jsontext.Value {
 	if token, err := d.ReadToken(); err != nil || token.Kind() != '{' {
 		return nil
@@ -90,10 +90,10 @@ func firstMembers(d *jsontext.Decoder) map[string]jsontext.Value {
 	}
 }
 
-// bytesTake reads as laxly as a parser by hand may: text may stand before the
-// object and after it, strings may have any bytes, commas may be too many, keys
-// are compared without their case and without what cannot be seen, every number
-// and every text that is seven is the id, and one result among several will do.
+// bytesTake reads as laxly as a handwritten parser may: text may stand before the
+// object and after it, strings may have any bytes, commas may be too many, keys are
+// compared without case and invisible characters, every number and every text that is
+// seven is the id, and one result among several suffices.
 func bytesTake(text []byte) bool {
 	at := bytes.IndexByte(text, '{')
 	if at < 0 || len(bytes.Trim(text[:at], " \t\r\n\ufeff")) > 0 {
@@ -120,8 +120,8 @@ func seven(text string) bool {
 	return json.Unmarshal([]byte(text), &f) == nil && f == 7
 }
 
-// laxResult reports whether a value is a result unless all that is said of it
-// says otherwise.
+// laxResult reports whether a value is a result unless everything said of it
+// contradicts that.
 func laxResult(value string) bool {
 	if !strings.HasPrefix(value, "{") {
 		return false
@@ -150,8 +150,8 @@ type lax struct {
 	at   int
 }
 
-// object reads the object at hand and tells of each member; its value lies
-// between from and p.at. It reports whether the object has an end.
+// object reads the current object and reports each member; its value lies between
+// from and p.at. It returns whether the object has an end.
 func (p *lax) object(member func(key string, from int)) bool {
 	p.at++
 	for p.at < len(p.text) {
@@ -199,7 +199,7 @@ func (p *lax) value() {
 	}
 }
 
-// str reads a string and returns what is between its quotes.
+// str reads a string and returns the text between its quotes.
 func (p *lax) str() string {
 	from := p.at + 1
 	for p.at++; p.at < len(p.text); p.at++ {
@@ -215,7 +215,7 @@ func (p *lax) str() string {
 	return ""
 }
 
-// laxKey is a key without its case, its escapes and what is no ASCII.
+// laxKey returns a key without case, escapes and characters beyond ASCII.
 func laxKey(key string) string {
 	var text string
 	if json.Unmarshal([]byte(`"`+key+`"`), &text) != nil {
@@ -240,8 +240,8 @@ type node struct {
 	out *bufio.Reader
 }
 
-// nodeProgram answers every line, a text in base64, by 1 if it is taken. A
-// member that is inherited is none.
+// nodeProgram answers every line, a text in base64, with 1 if it is taken. It ignores
+// inherited members.
 const nodeProgram = `
 const lines = require("readline").createInterface({ input: process.stdin });
 const taken = (text) => {
@@ -262,12 +262,12 @@ const decoder = new TextDecoder();
 lines.on("line", (line) => process.stdout.write(taken(decoder.decode(Buffer.from(line, "base64"))) ? "1\n" : "0\n"));
 `
 
-// startNode starts node for as long as the test runs; nil says that there is
-// none.
+// startNode starts node for the duration of the test; it returns nil if node is not
+// installed.
 func startNode(t testing.TB) *node {
 	path, err := exec.LookPath("node")
 	if err != nil {
-		t.Log("node is not there: nothing is read by JSON.parse")
+		t.Log("node is not installed: skipping the reader JSON.parse")
 		return nil
 	}
 	cmd := exec.Command(path, "-e", nodeProgram)

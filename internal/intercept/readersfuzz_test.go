@@ -9,8 +9,8 @@ import (
 
 func base64Of(text []byte) string { return base64.StdEncoding.EncodeToString(text) }
 
-// answerSeeds are answers, and what could be taken for one, of every shape that
-// readers differ about.
+// answerSeeds are responses, and texts that could be taken for one, in every shape
+// that readers differ about.
 func answerSeeds() []string {
 	seeds := []string{
 		result, toolError, rpcError, asking, progress, foreign, "[" + result + "]", result + result, ")]}'\n" + result, "\ufeff" + result, "\ufeff\ufeff" + result,
@@ -36,9 +36,9 @@ func answerSeeds() []string {
 		`{"jsonrpc":"2.0","id":7,"result":{}}//`, `{"id":7,"result":{}}`, `{"jsonrpc":"2.0","id":7}`)
 }
 
-// dataOf returns the data of the events in a stream, as clients cut it: by the
-// standard, where only events of the type message count, by LF alone without a
-// look at the type (mcp-go), and by every line break that Unicode knows.
+// dataOf returns the data of the events in a stream, cut as clients cut it: by the
+// standard, where only events of the type message count; by LF alone and
+// regardless of the type (mcp-go); and by every line break that Unicode knows.
 func dataOf(stream []byte) (all [][]byte) {
 	text := strings.TrimPrefix(string(stream), "\ufeff")
 	standard := strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(text)
@@ -70,8 +70,8 @@ func dataOf(stream []byte) (all [][]byte) {
 	return all
 }
 
-// checkUnpaid: promise 1. Of a call that was not charged, no reader takes what
-// the client was sent for its result.
+// checkUnpaid checks promise 1: if a call was not charged, no reader takes the
+// client's text for its result.
 func checkUnpaid(t *testing.T, all []reader, r *rig, sent [][]byte, came []byte) {
 	t.Helper()
 	if r.books.captured {
@@ -86,9 +86,9 @@ func checkUnpaid(t *testing.T, all []reader, r *rig, sent [][]byte, came []byte)
 	}
 }
 
-// FuzzAnswerAgainstReaders proves that none of four readers takes what a client
-// was sent for the result of its call without a charge, where the server answers
-// with one JSON text.
+// FuzzAnswerAgainstReaders proves that none of four readers finds the result of a
+// call in the client's text without a charge, if the server responds with one JSON
+// text.
 func FuzzAnswerAgainstReaders(f *testing.F) {
 	all := readers(f)
 	for _, seed := range answerSeeds() {
@@ -102,8 +102,8 @@ func FuzzAnswerAgainstReaders(f *testing.F) {
 	})
 }
 
-// FuzzEventsAgainstReaders proves the same of a stream of events, which the
-// readers cut into events in all ways that clients are known to.
+// FuzzEventsAgainstReaders proves the same for a stream of events, which the readers
+// cut into events in every way known from clients.
 func FuzzEventsAgainstReaders(f *testing.F) {
 	all := readers(f)
 	for i, seed := range answerSeeds() {
@@ -120,7 +120,7 @@ func FuzzEventsAgainstReaders(f *testing.F) {
 			split := min(int(at), len(stream))
 			complete := r.upstream(200, asEvents, string(stream[:split]), string(stream[split:]))
 			sent := r.wire.Body.Bytes()
-			if !complete { // what is not ended by a blank line is no event
+			if !complete { // an event without its blank line does not count
 				sent = wholeEvents(sent)
 			}
 			checkUnpaid(t, all, r, dataOf(sent), stream)
@@ -128,7 +128,8 @@ func FuzzEventsAgainstReaders(f *testing.F) {
 	})
 }
 
-// wholeEvents is what of a stream that was cut off a client takes for events.
+// wholeEvents returns the part of a stream that was cut off which a client takes for
+// events.
 func wholeEvents(sent []byte) []byte {
 	end := 0
 	for _, blank := range []string{"\n\n", "\r\n\r\n", "\r\r", "\n\r"} {

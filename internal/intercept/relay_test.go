@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// What has no answer brings none, however it is split: statuses pass, and what
-// servers say of errors.
+// A message without a response brings none, however the body is split: statuses and
+// error texts pass.
 func TestRelay(t *testing.T) {
 	refused := `{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"no"}}`
 	for name, c := range map[string]struct {
@@ -31,7 +31,7 @@ func TestRelay(t *testing.T) {
 		"a long error":            {500, "application/json", strings.Repeat(" ", maxError) + refused, ""},
 	} {
 		for at := range len(c.body) + 1 {
-			if at > 200 { // split in its beginning
+			if at > 200 { // splits near the beginning suffice
 				break
 			}
 			w := newWire()
@@ -61,8 +61,8 @@ func TestRelay(t *testing.T) {
 	}
 }
 
-// A switch of protocols, which would be a tunnel, and a status that cannot be
-// written are withheld, and so is what is no response at all.
+// A switch of protocols, which would be a tunnel, and an invalid status are withheld,
+// and so is a missing response.
 func TestRelayWithholds(t *testing.T) {
 	w := newWire()
 	r := NewRelay(w, nil)
@@ -80,12 +80,12 @@ func TestRelayWithholds(t *testing.T) {
 	}
 	r = NewRelay(newWire(), nil)
 	if r.Finish(); r.SentHead() {
-		t.Error("of nothing, something was made")
+		t.Error("a head was made up")
 	}
 }
 
-// On a stream opened by GET, what the server says of itself passes, split
-// anywhere, and answers to calls do not.
+// On a stream opened by GET, the server's own messages pass, split anywhere, and
+// responses to calls do not.
 func TestListenerDropsAnswers(t *testing.T) {
 	request := `{"jsonrpc":"2.0","id":"s1","method":"sampling/createMessage","params":{}}`
 	stream := ": hi\n\n" + event(result) + event(progress) + event(rpcError) + event(request) + event("no json") + event(foreign)
@@ -106,7 +106,7 @@ func TestListenerDropsAnswers(t *testing.T) {
 	}
 }
 
-// A GET that is answered by anything but events could hide an answer.
+// A GET answered by anything but events could hide a response.
 func TestListenerWithholds(t *testing.T) {
 	for name, header := range map[string]map[string]string{
 		"json": asJSON, "nothing": nil,
@@ -123,7 +123,7 @@ func TestListenerWithholds(t *testing.T) {
 		}
 	}
 	for _, withheld := range []http.ResponseWriter{NewRelay(newWire(), nil), NewListener(newWire(), nil, nil, NewBudget(1<<30), plain{}.Event, ours, nil)} {
-		if err := http.NewResponseController(withheld).Flush(); err != nil { // before a head: nothing to send
+		if err := http.NewResponseController(withheld).Flush(); err != nil { // before a head there is nothing to flush
 			t.Error(err)
 		}
 	}
@@ -136,7 +136,7 @@ func TestListenerWithholds(t *testing.T) {
 	}
 }
 
-// An event without end does not fill the memory.
+// An endless event does not exhaust memory.
 func TestListenerBounds(t *testing.T) {
 	budget := NewBudget(1 << 30)
 	l := NewListener(newWire(), nil, nil, budget, plain{}.Event, ours, nil)
@@ -145,7 +145,7 @@ func TestListenerBounds(t *testing.T) {
 	var err error
 	for written := 0; err == nil; written += 1 << 16 {
 		if written > 2*DefaultHold {
-			t.Fatal("it holds what comes without bound")
+			t.Fatal("it holds bytes without bound")
 		}
 		_, err = io.WriteString(l, long(1<<16))
 	}
@@ -157,8 +157,8 @@ func TestListenerBounds(t *testing.T) {
 	}
 }
 
-// An event of another type that is too long to be held is left out of a stream
-// of a GET, which goes on, and holds no memory.
+// An event of another type that is too long to hold is left out of a stream opened by
+// GET, which continues, and holds no memory.
 func TestListenerLeavesLongEventsOut(t *testing.T) {
 	w, budget, leftOut := newWire(), NewBudget(1<<30), 0
 	l := NewListener(w, nil, nil, budget, plain{}.Event, ours, func(string) { leftOut++ })
@@ -174,8 +174,8 @@ func TestListenerLeavesLongEventsOut(t *testing.T) {
 	l.Close()
 }
 
-// TestOldTransportIsRefused: the first event of the HTTP+SSE transport of
-// 2024-11-05 ends the stream with a reason, however it is written.
+// The first event of the HTTP+SSE transport of 2024-11-05 ends the stream with a
+// reason, however it is written.
 func TestOldTransportIsRefused(t *testing.T) {
 	for _, event := range []string{
 		"event: endpoint\ndata: /message?sessionId=1\n\n", "event:endpoint\r\ndata: /message\r\n\r\n",
@@ -188,7 +188,7 @@ func TestOldTransportIsRefused(t *testing.T) {
 			t.Errorf("%q: the stream goes on", event)
 		}
 		if got := w.Body.String(); got != "data: refused REQUEST_UNSUPPORTED\n\n" || w.flushed != len(got) {
-			t.Errorf("%q: the client is told %q", event, got)
+			t.Errorf("%q: the client got %q", event, got)
 		}
 		l.Close()
 	}

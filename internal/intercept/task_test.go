@@ -12,7 +12,7 @@ import (
 
 const accepted = `{"jsonrpc":"2.0","id":7,"result":{"resultType":"task","taskId":"t","status":"working"}}`
 
-// binder records what it was to bind, and what had left the gateway then.
+// binder records the handles that it binds, and the bytes that had been sent then.
 type binder struct {
 	wire    *wire
 	bound   []string
@@ -26,7 +26,7 @@ func (b *binder) bind(o mcp.Outcome, message []byte) *gate.Refusal {
 	return b.refusal
 }
 
-// forms are the two forms of an answer.
+// forms are the two forms of a response.
 var forms = map[string]struct {
 	header map[string]string
 	write  func(string) string
@@ -35,8 +35,8 @@ var forms = map[string]struct {
 	"events": {asEvents, event},
 }
 
-// An accepted task, and a request for input, pass once it is known whose they
-// are; the task's call is left open, for its result.
+// An accepted task, and a request for input, pass once their owner is recorded. The
+// task's call stays open for its result.
 func TestHandlesAreBoundFirst(t *testing.T) {
 	for form, f := range forms {
 		for answer, want := range map[string]string{accepted: "task", asking: "input_required"} {
@@ -61,8 +61,8 @@ func TestHandlesAreBoundFirst(t *testing.T) {
 	}
 }
 
-// What cannot be bound is withheld, and costs nothing; so is a task where
-// nobody binds.
+// A handle that cannot be bound is withheld and costs nothing; so does a task without
+// a binder.
 func TestHandlesNotBound(t *testing.T) {
 	for form, f := range forms {
 		for answer, nobody := range map[string]bool{accepted: false, asking: false, accepted + " ": true} {
@@ -80,7 +80,7 @@ func TestHandlesNotBound(t *testing.T) {
 	}
 }
 
-// A task that was charged when it started brings its receipt with the acceptance.
+// A task that was charged when it started has its receipt in the acceptance.
 func TestStartedTask(t *testing.T) {
 	r := newRig(t, func(o *Options) { o.Bind = func(mcp.Outcome, []byte) *gate.Refusal { return nil } })
 	r.books.started = true
@@ -90,15 +90,15 @@ func TestStartedTask(t *testing.T) {
 	}
 }
 
-// taskNote is a notification of a task's status.
+// taskNote returns a notification of a task's status.
 func taskNote(id string) string {
 	return `{"jsonrpc":"2.0","method":"notifications/tasks","params":{"taskId":"` + id + `"}}`
 }
 
 func ours(message []byte) bool { return string(message) == taskNote("ours") }
 
-// Of the notifications of tasks those pass that may, on every kind of stream;
-// all others pass.
+// On every kind of stream, notifications about tasks pass only to their owner; all
+// others pass.
 func TestTaskNotificationsAreFiltered(t *testing.T) {
 	streams := []string{event(progress), event(taskNote("theirs")), event(taskNote("ours")), event(taskNote("theirs"))}
 	want := event(progress) + event(taskNote("ours"))
@@ -125,10 +125,9 @@ func TestTaskNotificationsAreFiltered(t *testing.T) {
 	}
 }
 
-// A notification about a task that is too long to be read does not pass, whatever
-// comes first in it: it may bring a result that is paid where it is asked for.
-// Nor does what is too long for anybody to know what it is, on the stream of a
-// free call.
+// A notification about a task that is too long to read does not pass, whatever its
+// first member is: it may carry a result that is paid elsewhere. Neither does an
+// event too long to be recognised, on the stream of a free call.
 func TestLongTaskNotification(t *testing.T) {
 	bulk := long(4000)
 	for name, note := range map[string]string{
