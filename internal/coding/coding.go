@@ -1,7 +1,7 @@
-// Package coding undoes the content codings of HTTP (RFC 9110, 8.4.1) as the
-// bytes come: what a piece of a body gives is handed on before the next piece is
-// waited for, so that the events of a compressed stream arrive one by one. How
-// much may come of how little is bounded.
+// Package coding decodes the content codings of HTTP (RFC 9110, 8.4.1) as the bytes
+// arrive: it passes on the text in each piece of a body before it waits for the next
+// piece, so that the events of a compressed stream arrive one by one. It bounds the
+// ratio of text to body.
 package coding
 
 import (
@@ -18,15 +18,15 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// The bounds of what a body becomes.
+// The bounds of a decoded text.
 const (
-	// MaxRatio is how many times longer than what has come of a body its text may
-	// be, once that is longer than Allowance.
+	// MaxRatio bounds the length of the text as a multiple of the bytes received,
+	// once the text is longer than Allowance.
 	MaxRatio = 100
-	// Allowance is how long a text may be however short its body is.
+	// Allowance is the length that a text may have however short its body is.
 	Allowance = 1 << 20
-	// MaxWindow bounds what a zstd decoder keeps of a text (RFC 9659 has browsers
-	// refuse more). That of gzip and deflate has 32 KiB, that of br 16 MiB at most.
+	// MaxWindow bounds the window of a zstd decoder (RFC 9659 has browsers refuse
+	// more). The window of gzip and deflate has 32 KiB, that of br at most 16 MiB.
 	MaxWindow = 8 << 20
 
 	piece = 16 << 10
@@ -34,13 +34,13 @@ const (
 
 // Errors of a Decoder.
 var (
-	ErrRatio    = errors.New("it decodes to too much for its length")
+	ErrRatio    = errors.New("it decodes to too many times its length")
 	ErrTooLong  = errors.New("it decodes to too much")
-	errTrailing = errors.New("something follows the end of its coding")
+	errTrailing = errors.New("it has bytes after the end of its coding")
 	errStopped  = errors.New("coding: stopped")
 )
 
-// open maps the name of a coding to what reads it.
+// open maps the name of a coding to the function that opens its reader.
 var open = map[string]func(source) (io.Reader, error){
 	"gzip":    openGzip,
 	"x-gzip":  openGzip, // RFC 9110, 8.4.1.3
@@ -58,12 +58,12 @@ func openGzip(s source) (io.Reader, error) {
 	return &members{z: z, s: s}, nil
 }
 
-// members are the members of a gzip body, one after the other. A gzip.Reader
-// would keep the end of one back until it has seen whether another follows.
+// members reads the members of a gzip body one after the other. A gzip.Reader would
+// hold the end of one back until it has seen whether another follows.
 type members struct {
 	z    *gzip.Reader
 	s    source
-	over bool // the member at hand
+	over bool // the current member
 }
 
 func (m *members) Read(p []byte) (int, error) {
@@ -85,7 +85,7 @@ func (m *members) Read(p []byte) (int, error) {
 }
 
 // openDeflate reads the zlib format, which "deflate" means, or bare deflate, which
-// many servers send by that name and every browser reads.
+// many servers send under that name and every browser reads.
 func openDeflate(s source) (io.Reader, error) {
 	head := make([]byte, 2)
 	if _, err := io.ReadFull(s, head); err != nil {
@@ -98,7 +98,7 @@ func openDeflate(s source) (io.Reader, error) {
 	return flate.NewReader(whole), nil
 }
 
-// headed is a source of which the first bytes were looked at.
+// headed is a source with its first bytes inspected.
 type headed struct {
 	head []byte
 	source
@@ -127,28 +127,27 @@ func openZstd(s source) (io.Reader, error) {
 	return r.IOReadCloser(), nil
 }
 
-// Decoder undoes one coding. It runs on the goroutine that calls it. It is not
-// for concurrent use.
+// Decoder decodes one coding, on the goroutine that calls it. It is not safe for
+// concurrent use.
 type Decoder struct {
 	open  func(source) (io.Reader, error)
 	sink  func([]byte) error
 	limit int64
 
-	resume func() (struct{}, bool) // runs the reader until it needs more; nil before the first byte
+	resume func() (struct{}, bool) // runs the reader until it needs more bytes; nil before the first byte
 	stop   func()
 	wait   func(struct{}) bool // ends resume, from within
-	in     []byte              // what has come and was not read
-	ended  bool                // nothing more comes
+	in     []byte              // received bytes that have not been read
+	ended  bool                // the body is complete
 	done   bool                // the reader has ended, with err
 	err    error
 
 	read, wrote int64
 }
 
-// New returns a decoder of the coding, which hands what it decodes on to sink; nil
-// if the coding is not known. An error of sink is one of Write. A limit above zero
-// bounds the whole text, in bytes. End or Stop must be called once bytes were
-// written.
+// New returns a Decoder for the coding that passes the text on to sink, or nil if the
+// coding is unknown. Write returns the errors of sink. A limit above zero bounds the
+// whole text, in bytes. After a Write, the caller must call End or Stop.
 func New(coding string, limit int64, sink func([]byte) error) *Decoder {
 	reader, ok := open[strings.ToLower(coding)]
 	if !ok {
@@ -157,7 +156,7 @@ func New(coding string, limit int64, sink func([]byte) error) *Decoder {
 	return &Decoder{open: reader, sink: sink, limit: limit}
 }
 
-// Write decodes p, and hands on all that comes of it.
+// Write decodes p and passes on all the text that it yields.
 func (d *Decoder) Write(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, d.err
@@ -183,8 +182,8 @@ func (d *Decoder) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// End says that nothing more comes, and returns what was wrong with the body. One
-// without bytes is a text without bytes.
+// End ends the body and returns the reason if it was invalid. An empty body is an
+// empty text.
 func (d *Decoder) End() error {
 	if d.resume == nil || d.done {
 		return d.err
@@ -194,8 +193,8 @@ func (d *Decoder) End() error {
 	return d.err
 }
 
-// Stop lets go of what the decoder holds. It may be called at any time, and more
-// than once.
+// Stop releases the decoder's resources. It may be called at any time, and more than
+// once.
 func (d *Decoder) Stop() {
 	if d.stop != nil {
 		d.stop()
@@ -238,10 +237,10 @@ func (d *Decoder) run() error {
 	}
 }
 
-// source is what the reader of a coding reads: what has come of the body.
+// source is the input of a coding's reader: the bytes of the body received so far.
 type source struct{ d *Decoder }
 
-// fill waits until there is something to read.
+// fill waits until there are bytes to read.
 func (s source) fill() error {
 	for d := s.d; len(d.in) == 0; {
 		if d.ended {
@@ -264,7 +263,7 @@ func (s source) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// ReadByte is there for readers that would read ahead without it.
+// ReadByte exists for readers that would read ahead without it.
 func (s source) ReadByte() (byte, error) {
 	var b [1]byte
 	_, err := s.Read(b[:])

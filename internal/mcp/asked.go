@@ -5,14 +5,14 @@ import (
 	"fmt"
 )
 
-// ErrAsked is wrapped in the error for params in which it cannot be told with
-// certainty what is asked for.
+// ErrAsked is wrapped in the error for params that do not name their targets with
+// certainty.
 var ErrAsked = errors.New("what the params ask for cannot be judged")
 
 // maxListened bounds the tasks that one request listens to, and the resources.
 const maxListened = 1000
 
-// Listened is what the params of subscriptions/listen ask to be notified of
+// Listened holds the targets of the notifications that subscriptions/listen requests
 // (MCP 2026-07-28, subscriptions), unescaped.
 type Listened struct {
 	Tasks     []string // params.notifications.taskIds (SEP-2663)
@@ -29,9 +29,9 @@ var (
 	filterNames = names{"taskIds", "resourceSubscriptions"}
 )
 
-// ReadListened reads the params of subscriptions/listen; nil ask for nothing.
-// The error wraps ErrAsked: what others could read differently is refused, and
-// more than 1000 tasks or resources.
+// ReadListened reads the params of subscriptions/listen; nil params have no targets.
+// The error wraps ErrAsked: params that another reader could read differently are
+// refused, and more than 1000 tasks or resources.
 func ReadListened(params []byte) (l Listened, err error) {
 	if params == nil {
 		return l, nil
@@ -75,11 +75,11 @@ func (r *taskReader) strings(t token) (list []string, err error) {
 	return list, nil
 }
 
-// Reference is what completion/complete asks for completions of: a prompt by its
-// name, or a resource template by its URI (MCP, Completion).
+// Reference is the target of completion/complete: a prompt by its name, or a resource
+// template by its URI (MCP, Completion).
 type Reference struct {
-	Prompt   string // "" if it is no prompt
-	Resource string // "" if it is no resource
+	Prompt   string // "" for a resource
+	Resource string // "" for a prompt
 }
 
 const askedRef = 1
@@ -95,9 +95,9 @@ var (
 	refNames        = names{"type", "name", "uri"}
 )
 
-// ReadReference reads the params of completion/complete. The error wraps
-// ErrAsked: what others could read differently is refused, and what is of no
-// known type.
+// ReadReference reads the params of completion/complete. The error wraps ErrAsked:
+// params that another reader could read differently are refused, and references of an
+// unknown type.
 func ReadReference(params []byte) (Reference, error) {
 	var kind, name, uri string
 	r := taskReader{walker: walker{text: params}}

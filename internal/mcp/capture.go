@@ -1,12 +1,12 @@
 package mcp
 
-// capture keeps the unescaped bytes of one string, or the bytes of one number,
-// as far as they fit. What does not fit is first reduced to its skeleton, so
-// that a key cannot hide its name behind any number of invisible characters.
+// capture keeps the unescaped bytes of one string, or the bytes of one number, as far
+// as they fit. It reduces a longer string to its skeleton, so that a key cannot hide
+// its name behind any number of invisible characters.
 type capture struct {
 	n       int
-	over    bool // more came than can be kept, reduced or not
-	reduced bool // what is kept is the beginning of a skeleton, not the text
+	over    bool // the text is too long, reduced or not
+	reduced bool // buf begins a skeleton, not the text
 	buf     [captureSize]byte
 }
 
@@ -37,10 +37,10 @@ func (c *capture) reduce() {
 	c.n = n + tail
 }
 
-// is reports whether the whole text is exactly that one.
+// is reports whether the whole text is exactly the given one.
 func (c *capture) is(text string) bool {
 	return !c.over && !c.reduced && string(c.buf[:c.n]) == text
 }
 
-// bytes returns the text and whether it is the whole of it.
+// bytes returns the text and whether it is complete.
 func (c *capture) bytes() ([]byte, bool) { return c.buf[:c.n], !c.over && !c.reduced }

@@ -8,7 +8,7 @@ import (
 // maxBody bounds a body that Decode reads; the caller's own limit is lower.
 const maxBody = math.MaxInt32
 
-// member is what is remembered of a member's value.
+// member is the first token of a member's value, and its place.
 type member struct {
 	token token
 	at    int32
@@ -23,17 +23,17 @@ type decoder struct {
 	msg  Message
 
 	seen     [keyError + 1]bool
-	ids      int                       // how many keys are the id, or could be taken for it
+	ids      int                       // number of keys that are the id, or could be taken for it
 	version2 bool                      // jsonrpc is "2.0"
 	params   [paramArgument + 1]member // tokenMore for those that are absent
 
-	// refused is the first thing that is wrong with a message that is JSON.
-	// Reading goes on after it, because only a whole message has a certain id.
+	// refused is the first fault in a message that is JSON. Reading continues after
+	// it, because only a whole message has a certain id.
 	refused *Error
 }
 
-// Decode reads one JSON-RPC 2.0 message from a client strictly: it is
-// canonical, or it is refused. The body is not changed; the message keeps
+// Decode reads one JSON-RPC 2.0 message from a client strictly: a message is
+// canonical, or refused. Decode does not change the body; the message keeps
 // references into it, so the caller must not change it either.
 //
 // Everywhere in the body: JSON by RFC 8259 in valid UTF-8, without a byte order
@@ -41,12 +41,12 @@ type decoder struct {
 // and no key twice in one object, compared unescaped. At the top level, in
 // params and in params._meta also: no key that a lax reader could take for one
 // with a meaning there, because it differs from it only in case or in
-// characters that cannot be seen. A batch is refused. The id of a request, if
+// invisible characters. A batch is refused. The id of a request, if
 // there is one, is a string of at most 128 bytes or a plain integer within
 // 2^53-1. tools/call must be a request with a name, and arguments
 // that are absent or an object; prompts/get must have a name, resources/read
-// a uri. Which names there are, and whether a method may be called at all, is
-// the caller's to decide.
+// a uri. The caller decides which names exist, and whether a method may be
+// called at all.
 //
 // The error is always an *Error. Time and memory are bounded by the length of
 // the body, times its logarithm for objects with many keys.
@@ -62,8 +62,8 @@ func Decode(body []byte) (Message, error) {
 	return d.msg, nil
 }
 
-// checkStart looks at the first byte that is not white space, to say clearly
-// what a body is that is no object.
+// checkStart inspects the first byte that is not white space, to give a clear reason
+// for a body that is not an object.
 func checkStart(body []byte) error {
 	if len(body) > maxBody {
 		return &Error{Code: InvalidRequest, Reason: "the message is too long"}
@@ -89,8 +89,8 @@ func checkStart(body []byte) error {
 	return &Error{Code: ParseError, Reason: "the body is not JSON", Offset: i}
 }
 
-// next reads one token and watches the keys of every object. After tokenMore
-// or tokenBad the body is not one whole JSON text.
+// next reads one token and records the keys of every object. After tokenMore or
+// tokenBad the body is not one whole JSON text.
 func (d *decoder) next() token {
 	i, t := d.lex.next(d.body, d.at)
 	d.at = i
@@ -110,7 +110,7 @@ func (d *decoder) next() token {
 	return t
 }
 
-// skip reads to the end of the value that the token begins, and returns the
+// skip reads to the end of the value that begins with the token, and returns the
 // index at which it began; false if the body is bad.
 func (d *decoder) skip(t token) (int, bool) {
 	start := d.lex.start
@@ -125,7 +125,7 @@ func (d *decoder) skip(t token) (int, bool) {
 	return start, t > tokenBad
 }
 
-// refuse remembers the first reason to refuse the message.
+// refuse records the first reason to refuse the message.
 func (d *decoder) refuse(code, at int, reason string) {
 	if d.refused == nil {
 		d.refused = &Error{Code: code, Reason: reason, Offset: at}
@@ -157,7 +157,7 @@ func (d *decoder) verdict() error {
 func (d *decoder) message() {
 	d.next()
 	if d.members(levelTop) {
-		d.next() // white space, or what must not be there
+		d.next() // white space, or excess text
 	}
 }
 
@@ -170,8 +170,8 @@ const (
 	levelMeta
 )
 
-// members reads the members of the object that was just opened, to its end.
-// false says that the body is bad.
+// members reads the members of the object that was just opened, to its end. It
+// returns false if the body is bad.
 func (d *decoder) members(l level) bool {
 	for {
 		t := d.next()
@@ -193,8 +193,8 @@ func (d *decoder) members(l level) bool {
 	}
 }
 
-// text returns the unescaped text of the key or string that was just read.
-// It is good until the body's next token.
+// text returns the unescaped text of the key or string that was just read. It is
+// valid until the body's next token.
 func (d *decoder) text(scratch []byte) []byte {
 	raw := d.body[d.lex.start+1 : d.lex.end]
 	if !d.lex.escaped {

@@ -5,31 +5,31 @@ import "bytes"
 const (
 	// maxEventID bounds an event id that is replaced, in bytes.
 	maxEventID = 1 << 10
-	// maxEventIDs bounds how many lines of one event are replaced: of them, the
-	// last one counts.
+	// maxEventIDs bounds the id lines of one event that are replaced. The last one
+	// counts.
 	maxEventIDs = 4
 )
 
-// EventIDs replaces the ids of the events of a stream (WHATWG HTML, section
-// 9.2) as it passes, in pieces that are split anywhere. An id that is too long,
-// that no header could send back, or that is one of too many in one event
-// becomes an empty comment. All else stays as it was, byte for byte. It keeps no
-// more than one line that begins as an id does. It is not for concurrent use.
+// EventIDs replaces the event ids of a stream (WHATWG HTML, section 9.2) as it
+// passes, in pieces that are split anywhere. An id that is too long, cannot stand in
+// a header, or exceeds the number for one event becomes an empty comment. All other
+// bytes stay unchanged. It buffers at most one line that begins as an id does. It is
+// not safe for concurrent use.
 type EventIDs struct {
-	// Replace returns what an id becomes. It is not asked for empty ids, which
-	// tell a client to forget the last one.
+	// Replace returns the new id. It is not called for empty ids, which make a client
+	// forget the last one.
 	Replace func(id []byte) []byte
 
-	line    []byte // of the line at hand, as long as it may be an id
-	passing bool   // the line at hand is none
-	dropped bool   // the line at hand is an id that is dropped
-	ids     int    // of the event at hand
-	afterCR bool   // the byte before was a CR: a LF now belongs to it
-	began   bool   // the stream's first line is over
+	line    []byte // the current line, while it may be an id
+	passing bool   // the current line is not an id
+	dropped bool   // the current line is an id that is dropped
+	ids     int    // number of ids in the current event
+	afterCR bool   // the last byte was a CR: a LF now belongs to it
+	began   bool   // the stream's first line has ended
 }
 
-// Append appends to dst what p becomes, and returns it. What may still turn out
-// to be an id is kept until it is known; an id that the end of the stream cuts is
+// Append appends the replacement of p to dst and returns it. It buffers bytes that
+// may still turn out to be an id. An id that the end of the stream cuts off is
 // dropped, as the standard ignores it.
 func (e *EventIDs) Append(dst, p []byte) []byte {
 	for len(p) > 0 {
@@ -71,7 +71,7 @@ func (e *EventIDs) Append(dst, p []byte) []byte {
 	return dst
 }
 
-// endOfLine returns the length of p up to and with its first CR or LF.
+// endOfLine returns the length of p up to and including its first CR or LF.
 func endOfLine(p []byte) int {
 	if i := bytes.IndexAny(p, "\r\n"); i >= 0 {
 		return i + 1
@@ -79,7 +79,7 @@ func endOfLine(p []byte) int {
 	return len(p)
 }
 
-// text is the line at hand without the byte order mark of the stream.
+// text returns the current line without the byte order mark of the stream.
 func (e *EventIDs) text() []byte {
 	if !e.began {
 		return bytes.TrimPrefix(e.line, byteOrderMark)
@@ -98,7 +98,7 @@ func (e *EventIDs) mayBeID() bool {
 	return string(text[:n]) == idField[:n]
 }
 
-// endLine appends the line that is kept, with another id if it has one.
+// endLine appends the buffered line, with another id if it has one.
 func (e *EventIDs) endLine(dst []byte) []byte {
 	text := e.text()
 	value, isID := bytes.CutPrefix(text, []byte(idField))
@@ -121,8 +121,8 @@ func (e *EventIDs) endLine(dst []byte) []byte {
 	return dst
 }
 
-// sendable reports whether a header can hold the id (RFC 9110, section 5.5). One
-// with a NUL is ignored by the standard, too.
+// sendable reports whether a header can hold the id (RFC 9110, section 5.5). The
+// standard ignores an id with a NUL, too.
 func sendable(id []byte) bool {
 	for _, c := range id {
 		if c < ' ' && c != '\t' || c == 0x7F {

@@ -8,38 +8,37 @@ import (
 
 // EventScanner cuts a server-sent event stream into events (WHATWG HTML,
 // section 9.2) and classifies the JSON in the data of each, as a Scanner does.
-// It keeps no bytes of the stream but those of short field names, so its memory
-// is bounded however long an event is.
+// It keeps only the bytes of short field names, so its memory is bounded however
+// long an event is.
 //
 // The standard ends a line at CR, LF or CRLF. Some clients end it at LF only,
 // others at every character that Unicode calls a line break, and so read other
-// lines in the same bytes. An event in which a line that is no data by the
-// standard would be data to such a client, or to one that is lax about the
-// name of the field, is ClassMalformed, and so is one with a line that has no
-// name that a field can have. Fields that the standard does not know are
-// ignored, as it wants it. What becomes of a malformed event, Fate says. An
-// EventScanner is not for concurrent use.
+// lines in the same bytes. An event is ClassMalformed if one of its lines is not
+// data by the standard, but would be to such a client or to one that is lax about
+// field names, and if one of its lines has an impossible field name. Unknown fields
+// are ignored, as the standard requires. Fate decides about malformed events. An
+// EventScanner is not safe for concurrent use.
 type EventScanner struct {
 	scanner Scanner
 	pending ID
 
 	place   place
-	name    capture // of the field at hand
-	afterCR bool    // the byte before was a CR: a LF now belongs to it
-	began   bool    // the stream's first line is over
+	name    capture // of the current field
+	afterCR bool    // the last byte was a CR: a LF now belongs to it
+	began   bool    // the stream's first line has ended
 	touched bool    // the event has bytes
 	done    bool    // the event is complete; the next byte begins another
 
-	kind      capture // what the last event field says, with the space before it
+	kind      capture // value of the last event field, with the space before it
 	hasData   bool    // the event has a data line
 	ambiguous bool    // the event has a line that clients read differently
 
-	recent uint32 // the last bytes of the line at hand that are not data
-	loneCR bool   // the line at hand follows a CR that no LF follows
-	lfData bool   // the line at hand, by a reader that knows only LF, is data
+	recent uint32 // the last bytes of the current line outside data
+	loneCR bool   // the current line follows a CR without a LF
+	lfData bool   // to a reader that only knows LF, the current line is data
 }
 
-// place is where in a line the scanner is.
+// place is the scanner's position within a line.
 type place uint8
 
 const (
@@ -50,7 +49,7 @@ const (
 	inIgnored              // in a comment, or the value of another field
 )
 
-// field is what a line is.
+// field is the kind of a line.
 type field uint8
 
 const (
@@ -60,8 +59,8 @@ const (
 	fieldEvent
 	fieldKnown    // id, retry
 	fieldUnknown  // ignored by the standard
-	fieldLikeData // but for case, or what cannot be seen
-	fieldOdd      // no name of a field: a line of JSON or HTML, say
+	fieldLikeData // except for case or invisible characters
+	fieldOdd      // not a field name: a line of JSON or HTML, say
 )
 
 var (
@@ -70,21 +69,20 @@ var (
 	lineFeed      = []byte{'\n'}
 )
 
-// NewEventScanner returns an EventScanner for a stream that may carry the
-// answer to the request with that id. If the id is zero, no event is a
-// ClassAnswer.
+// NewEventScanner returns an EventScanner for a stream that may carry the response to
+// the request with that id. If the id is zero, no event is a ClassAnswer.
 func NewEventScanner(id ID) *EventScanner {
 	e := &EventScanner{pending: id}
 	e.scanner.Reset(id)
 	return e
 }
 
-// Scan reads p up to and including the end of the event at hand. It returns
-// how many bytes that was, and whether the event is complete; if it is not,
-// all of p was read. An event ends with a blank line. If that ends with CR the
-// event is complete at once, and a LF that follows is the first byte of the
-// next piece, without effect there. The pieces that Scan cuts are the stream,
-// byte for byte, however it was split over calls.
+// Scan reads p up to and including the end of the current event. It returns the
+// number of bytes it read, and whether the event is complete; if not, it read all of
+// p. An event ends with a blank line. If that line ends with CR, the event is
+// complete at once, and a LF after it is the first byte of the next piece, without
+// effect there. The pieces that Scan cuts are the stream, byte for byte, however it
+// was split over calls.
 func (e *EventScanner) Scan(p []byte) (n int, done bool) {
 	for i := 0; i < len(p); {
 		if e.done {
@@ -117,15 +115,15 @@ func (e *EventScanner) Scan(p []byte) (n int, done bool) {
 	return len(p), false
 }
 
-// begin makes ready for the next event.
+// begin prepares for the next event.
 func (e *EventScanner) begin() {
 	e.scanner.Reset(e.pending)
 	e.touched, e.done, e.hasData, e.ambiguous = false, false, false, false
 	e.kind.reset()
 }
 
-// inLine reads what p has from i on of one part of a line, and returns the
-// index after it.
+// inLine reads the bytes from p[i] on that belong to the current part of the line,
+// and returns the index after them.
 func (e *EventScanner) inLine(p []byte, i int) int {
 	switch e.place {
 	case inName:
@@ -159,10 +157,9 @@ func (e *EventScanner) inLine(p []byte, i int) int {
 	return i
 }
 
-// watch looks for line breaks that the standard does not know in what is not
-// data. Readers that split text by Unicode's rules find a line after them. In
-// data they do no harm: JSON has them only within strings, and a string that
-// is cut is no JSON.
+// watch looks for line breaks unknown to the standard outside data. Readers that
+// split text by Unicode's rules find a line after them. Within data they are
+// harmless: JSON has them only within strings, and a string that is cut is not JSON.
 func (e *EventScanner) watch(b []byte) {
 	for _, c := range b {
 		e.recent = e.recent<<8 | uint32(c)
@@ -186,7 +183,7 @@ func foreignBreak(recent uint32) bool {
 	return false
 }
 
-// field returns what the line is whose name was just read.
+// field returns the kind of the line whose name was just read.
 func (e *EventScanner) field(colon bool) field {
 	text, whole := e.name.bytes()
 	if !e.began {
@@ -227,7 +224,7 @@ func validFieldName(text []byte) bool {
 	return true
 }
 
-// beginField goes on to the value of the field, which may be empty.
+// beginField continues with the value of the field, which may be empty.
 func (e *EventScanner) beginField(f field) {
 	e.name.reset()
 	e.began = true
@@ -249,12 +246,12 @@ func (e *EventScanner) beginField(f field) {
 	}
 }
 
-// misread reports whether another reader could take a line of that field for
-// data. A line that names no field is what a whole JSON body looks like that was
-// sent under the wrong content type. After a lone CR, a reader that knows only LF
-// is still in the line that the last LF began. If that is data, and what comes
-// could continue its JSON, then the two see different messages. A field that the
-// standard knows continues no JSON text, and a comment only one that waits for a
+// misread reports whether another reader could take a line of that field for data. A
+// line without a field name may be part of a whole JSON body sent under the wrong
+// content type. After a lone CR, a reader that only knows LF is still in the line
+// that began at the last LF. If that line is data, and the next bytes could continue
+// its JSON, the two readers see different messages. The names of the standard's
+// fields continue no JSON text, and a comment continues only one that waits for a
 // colon.
 func (e *EventScanner) misread(f field) bool {
 	switch f {
@@ -268,7 +265,7 @@ func (e *EventScanner) misread(f field) bool {
 	return false
 }
 
-// endLine ends the line at hand. It reports whether that was blank.
+// endLine ends the current line. It reports whether the line was blank.
 func (e *EventScanner) endLine() bool {
 	if e.place == inName {
 		f := e.field(false)
@@ -283,10 +280,9 @@ func (e *EventScanner) endLine() bool {
 	return false
 }
 
-// Verdict returns the verdict on the event that was just completed. Before
-// that, or at the end of the stream, it is the verdict on the unfinished
-// event, as if it ended here: some clients deliver an event whose blank line
-// never came. It changes nothing.
+// Verdict returns the verdict on the event that was just completed. Before that, or
+// at the end of the stream, it judges the unfinished event as if it ended here: some
+// clients deliver an event without its blank line. It does not change the scanner.
 func (e *EventScanner) Verdict() Verdict {
 	if e.isAmbiguous() {
 		return Verdict{Class: ClassMalformed, Reason: "an event has a line that clients read differently"}
@@ -303,41 +299,39 @@ func (e *EventScanner) isAmbiguous() bool {
 	return e.ambiguous || !e.done && e.place == inName && e.name.n > 0 && e.misread(e.field(false))
 }
 
-// Passing reports whether what was read of the event so far is of no answer: a
-// notification or a request, with its method, and neither a result nor an error.
+// Passing reports whether the event so far cannot be a response: it is a notification
+// or a request, with its method, and has neither a result nor an error.
 func (e *EventScanner) Passing() bool {
 	s := &e.scanner
 	return s.seen[keyMethod] && !s.seen[keyResult] && !s.seen[keyError]
 }
 
-// Guarded reports whether what was read of the event so far is a notification
-// that is not for every caller; see Verdict.
+// Guarded reports whether the event so far is a guarded notification; see Verdict.
 func (e *EventScanner) Guarded() bool { return e.scanner.guarded }
 
-// HasData reports whether the event has a line of data.
+// HasData reports whether the event has a data line.
 func (e *EventScanner) HasData() bool { return e.hasData }
 
 // HasResult reports whether the message in the event has had a result so far.
 func (e *EventScanner) HasResult() bool { return e.scanner.HasResult() }
 
-// isMessage reports whether clients take the event for a message: it says so, or
-// nothing of its kind.
+// isMessage reports whether clients take the event for a message: its type is
+// message, or it has none.
 func (e *EventScanner) isMessage() bool {
 	text, whole := e.kind.bytes()
 	text = bytes.TrimPrefix(text, []byte(" "))
 	return whole && (len(text) == 0 || string(text) == "message")
 }
 
-// OtherType reports whether what was read of the event so far says that it is
-// of another type than message: an event that clients of MCP skip, unless they
-// know it. Some do not look at the type.
+// OtherType reports whether the event so far has a type other than message: MCP
+// clients skip it unless they know the type, but some do not look at the type.
 func (e *EventScanner) OtherType() bool { return !e.isMessage() }
 
 // Pending reports whether bytes were read since the last event was complete.
 func (e *EventScanner) Pending() bool { return e.touched && !e.done }
 
-// find returns the index of the first CR, LF or stop byte from i on, len(p) if
-// there is none. It looks at eight bytes at a time, as plain does.
+// find returns the index of the first CR, LF or stop byte from i on, or len(p). It
+// compares eight bytes at a time, as plain does.
 func find(p []byte, i int, stop byte) int {
 	for ; i+8 <= len(p); i += 8 {
 		x := binary.LittleEndian.Uint64(p[i:])

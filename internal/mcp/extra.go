@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// The reasons why a method cannot have a rule of its own.
+// The reasons to refuse a rule for a method.
 var (
 	errMethodName   = errors.New("a method's name is 1 to 128 of the characters A-Z a-z 0-9 _ . / -")
 	errMethodItem   = errors.New("what it costs depends on what it names: use price")
@@ -18,10 +18,9 @@ var (
 	errMethodTask   = errors.New("tasks belong to the calls that made them")
 )
 
-// CheckMethodRule reports why an operator cannot let a request method pass, or
-// put a price on it, by a rule of its own; nil if they can. Names that differ
-// only in case from one that cannot are refused alike, since a lax server could
-// take them for it.
+// CheckMethodRule returns the reason why an operator's rule cannot pass or price a
+// request method; nil if it can. A name that differs from a refused one only in case
+// is refused too, since a lax server could take it for that one.
 func CheckMethodRule(method string) error {
 	if !validMethodName(method) {
 		return errMethodName
@@ -45,9 +44,9 @@ func CheckMethodRule(method string) error {
 	return errMethodBasic
 }
 
-// CheckNotificationRule reports why an operator cannot say by a rule whether a
-// notification of clients passes, or with many all whose names begin so; nil if
-// they can.
+// CheckNotificationRule returns the reason why an operator's rule cannot pass or deny
+// a client's notification, or with many all notifications with that prefix; nil if it
+// can.
 func CheckNotificationRule(name string, many bool) error {
 	switch {
 	case !validMethodName(name):
@@ -67,11 +66,11 @@ func CheckNotificationRule(name string, many bool) error {
 	return nil
 }
 
-// maxMethodName bounds the name of a method that a rule is for, in bytes.
+// maxMethodName bounds the method name in a rule, in bytes.
 const maxMethodName = 128
 
-// validMethodName reports whether a name is one that a rule may have: those of
-// the protocol and its extensions are of these characters.
+// validMethodName reports whether a rule may have that method name: the names in the
+// protocol and its extensions consist of these characters.
 func validMethodName(name string) bool {
 	if name == "" || len(name) > maxMethodName {
 		return false

@@ -5,35 +5,34 @@ import (
 	"unicode/utf8"
 )
 
-// Fate is what becomes of an event that is malformed. The zero Fate is
-// FateWithheld, the one that is safe to assume.
+// Fate is the treatment of a malformed event. The zero Fate is FateWithheld, the safe
+// one.
 type Fate uint8
 
 const (
-	// FateWithheld is for what may be an answer, of which it is not certain to
-	// what request, or how it went. Nothing that follows it can be trusted to be
-	// the one answer.
+	// FateWithheld is for an event that may be a response, but with an uncertain id
+	// or outcome. No later event can be trusted to be the one response.
 	FateWithheld Fate = iota
-	// FateLeftOut is for what is no answer to a strict reader, but could be one
-	// to another. Without it the stream has one meaning.
+	// FateLeftOut is for an event that is not a response to a strict reader, but
+	// could be one to another. Without it the stream has one meaning.
 	FateLeftOut
-	// FatePasses is for what no reader takes for an answer.
+	// FatePasses is for an event that no reader takes for a response.
 	FatePasses
 )
 
-// String returns the fate in lower case with underscores, or "Fate(n)" for a
-// value that is none.
+// String returns the fate in lower case with underscores, or "Fate(n)" for an unknown
+// value.
 func (f Fate) String() string {
 	return nameOf("Fate", []string{"withheld", "left_out", "passes"}, uint8(f))
 }
 
-// Fate says what becomes of the event that was just read and that Verdict calls
+// Fate returns the fate of the event that was just read and that Verdict calls
 // ClassMalformed or ClassForeign. The event is given whole.
 //
-// One of another type than message is for clients that know it. It passes if
-// clients that do not look at the type cannot read an answer in it, and is left
-// out otherwise. A notification or a request that is broken passes on the same
-// condition. What cannot even be that is left out, unless it may be an answer.
+// An event with a type other than message is for clients that know the type. It
+// passes if clients that ignore the type cannot read a response in it, and is left
+// out otherwise. A malformed notification or request passes on the same condition.
+// Any other event is left out, unless it may be a response.
 func (e *EventScanner) Fate(event []byte) Fate {
 	harmless := harmless(event) && harmless(EventData(event))
 	switch {
@@ -54,17 +53,17 @@ func (e *EventScanner) Fate(event []byte) Fate {
 	return FateWithheld
 }
 
-// telling is what a text has that a reader could take for an answer, or for a
-// notification that is not for every caller. An answer to a request has its id,
-// and nothing is a result or an error without a key that says so.
+// telling has the texts by which a reader could recognise a response, or a guarded
+// notification. A response has the id of its request, and a result or an error has a
+// key for it.
 var telling = [][]byte{
 	[]byte(`"id"`), []byte(`"result"`), []byte(`"error"`),
 	[]byte("notifications/tasks"), []byte(MethodResourceUpdated),
 }
 
-// harmless reports whether no reader finds in the text what is telling: not by
-// its letters, nor by escapes, in another case, or between characters that it
-// drops. It looks at no syntax, which readers differ about.
+// harmless reports whether no reader finds a telling text: neither literally, nor by
+// escapes, nor in another case, nor between characters that it drops. It ignores
+// syntax, which readers differ about.
 func harmless(text []byte) bool {
 	folded := fold(text)
 	for _, word := range telling {
@@ -75,9 +74,8 @@ func harmless(text []byte) bool {
 	return true
 }
 
-// fold returns what is left of a text when its escapes, its case and all that
-// cannot be seen is taken from it. Characters that fold to none of ASCII are one
-// byte that is none.
+// fold returns the text without its escapes, its case and its invisible characters. A
+// character that folds to no ASCII character becomes one byte beyond ASCII.
 func fold(text []byte) []byte {
 	out := make([]byte, 0, len(text))
 	for len(text) > 0 {
@@ -98,9 +96,8 @@ func fold(text []byte) []byte {
 	return out
 }
 
-// looseRune returns the first character of a text that may have escapes as in
-// JSON, and how many bytes it takes. A backslash that begins none stands for
-// itself.
+// looseRune returns the first character of a text that may have escapes as in JSON,
+// and its length in bytes. A backslash that begins no escape stands for itself.
 func looseRune(text []byte) (rune, int) {
 	switch {
 	case text[0] != '\\' || len(text) < 2:

@@ -7,13 +7,13 @@ import (
 	"slices"
 )
 
-// Fingerprint tells what a message calls: two messages have the same if they
-// have the same method and ask it for the same, whatever the order of the
-// members of objects, the white space, and the way that strings are escaped.
-// Of tools/call and prompts/get that is the name and the arguments; of other
-// methods all of params but for _meta and what follows an earlier request up.
-// Numbers are compared as they are written, so that none is taken for another:
-// 1 and 1.0 differ. The message must be one that Decode has accepted.
+// Fingerprint identifies the call that a message makes: two messages have the same
+// fingerprint if they have the same method and the same target and arguments,
+// regardless of the order of object members, white space, and the escaping of
+// strings. For tools/call and prompts/get it covers the name and the arguments; for
+// other methods all of params except _meta and the members that follow up an earlier
+// request. Numbers are compared as they are written, so that no number is taken for
+// another: 1 and 1.0 differ. The message must have been accepted by Decode.
 func Fingerprint(m *Message) [sha256.Size]byte {
 	out := make([]byte, 0, 2*len(m.Arguments)+len(m.Method)+len(m.Name)+3*lengthSize)
 	out = appendSized(out, []byte(m.Method))
@@ -27,7 +27,7 @@ func Fingerprint(m *Message) [sha256.Size]byte {
 	default:
 		if m.Params != nil {
 			w := walker{text: m.Params}
-			w.next() // opens the object that Decode has seen
+			w.next() // opens the object
 			out = w.appendMembers(append(out, '{'), "_meta", "requestState", "inputResponses")
 		}
 	}
@@ -36,13 +36,12 @@ func Fingerprint(m *Message) [sha256.Size]byte {
 
 const lengthSize = 8
 
-// appendSized appends a length and the text, so that no text runs into the next.
+// appendSized appends a length and the text, so that adjacent texts cannot merge.
 func appendSized(out, text []byte) []byte {
 	return append(binary.BigEndian.AppendUint64(out, uint64(len(text))), text...)
 }
 
-// appendCanonical appends the value that begins with that token in a form that
-// has one spelling.
+// appendCanonical appends the value that begins with that token in canonical form.
 func (w *walker) appendCanonical(out []byte, t token) []byte {
 	switch t {
 	case tokenObject:
@@ -55,14 +54,13 @@ func (w *walker) appendCanonical(out []byte, t token) []byte {
 		return append(out, ']')
 	case tokenString:
 		return appendSized(append(out, '"'), w.key())
-	default: // a number as it is written, or a literal
+	default: // a number as written, or a literal
 		return appendSized(append(out, '0'), w.text[w.lex.start:w.at])
 	}
 }
 
-// appendMembers appends the members of the object that was just opened, sorted
-// by their keys, without those that are left out. Decode has seen that no key is
-// there twice.
+// appendMembers appends the members of the object that was just opened, sorted by
+// their keys, except those to leave out. Decode has refused duplicate keys.
 func (w *walker) appendMembers(out []byte, without ...string) []byte {
 	var members [][]byte
 	for w.next() == tokenKey {
@@ -81,9 +79,9 @@ func (w *walker) appendMembers(out []byte, without ...string) []byte {
 	return append(out, '}')
 }
 
-// WithID returns a copy of a response message, which a scanner found to be a
-// ClassAnswer, with another id. All else stays as it was, byte for byte. The
-// error is ErrNoResult for what is no such message.
+// WithID returns a copy of a response, which a scanner found to be a ClassAnswer,
+// with another id. All other bytes stay unchanged. The error is ErrNoResult for any
+// other message.
 func WithID(message []byte, id ID) ([]byte, error) {
 	w := walker{text: message}
 	if w.next() != tokenObject {

@@ -16,22 +16,21 @@ const (
 	headerName    = "Mcp-Name"
 )
 
-// CheckHeaders decides the era of a message and checks that its headers say
-// what its body says.
+// CheckHeaders decides the era of a message and checks its headers against its body.
 //
 // A message is of EraStateless if its _meta carries a protocol version, or if
 // its MCP-Protocol-Version header is 2026-07-28 or later and it is not
 // initialize, which selects a session. Then MCP-Protocol-Version must equal the
 // version in _meta, Mcp-Method the method, and Mcp-Name the name, the URI or
-// the task that the method is about; each must be there once. A value may be
+// the task that the method is about; each must come exactly once. A value may be
 // written as =?base64?...?= (MCP 2026-07-28, Streamable HTTP, "Request
-// Metadata"). Headers of other names are not looked at. A notification may come
-// without Mcp-Method: the version asks for it with requests, and the TypeScript
-// SDK 2.3.1 sends it with those alone.
+// Metadata"). It ignores all other headers. A notification may come
+// without Mcp-Method: the version requires it in requests, and the TypeScript
+// SDK 2.3.1 sends it only in those.
 //
-// In EraSession only MCP-Protocol-Version is looked at, for being there at
-// most once. Mcp-Method and Mcp-Name are ignored: some clients send them in
-// sessions too, and nothing may be decided by them.
+// In EraSession it checks only that MCP-Protocol-Version comes at most once. It
+// ignores Mcp-Method and Mcp-Name: some clients send them in sessions too, and no
+// decision may depend on them.
 //
 // The error is always an *Error with the message's id. Its code is
 // HeaderMismatch, but InvalidParams for a request whose header names a
@@ -57,8 +56,8 @@ func CheckHeaders(h http.Header, m *Message) (Era, error) {
 	} else if len(versions) == 0 || versions[0] != m.ProtocolVersion {
 		return 0, mismatch(m, "the MCP-Protocol-Version header must equal io.modelcontextprotocol/protocolVersion in params._meta")
 	}
-	untold := m.Kind == KindNotification && len(h[headerMethod]) == 0
-	if !untold && !carries(h[headerMethod], m.Method) {
+	omitted := m.Kind == KindNotification && len(h[headerMethod]) == 0
+	if !omitted && !carries(h[headerMethod], m.Method) {
 		return 0, mismatch(m, "the Mcp-Method header must be there once and equal the method")
 	}
 	if name, ok := routingName(m); ok && !carries(h[headerName], name) {
@@ -71,8 +70,8 @@ func mismatch(m *Message, reason string) *Error {
 	return &Error{Code: HeaderMismatch, Reason: reason, ID: m.ID}
 }
 
-// isStateless reports whether a version header names 2026-07-28 or a later
-// date. What does not begin like a date is left to the server to refuse.
+// isStateless reports whether a version header names 2026-07-28 or a later date.
+// Values that do not begin like a date are left to the server to refuse.
 func isStateless(version string) bool {
 	if len(version) < len(statelessVersion) {
 		return false
@@ -90,8 +89,8 @@ func isStateless(version string) bool {
 	return version >= statelessVersion
 }
 
-// routingName returns the value that Mcp-Name must have, and whether the method
-// requires that header. Methods about tasks follow SEP-2663, "Routing Headers".
+// routingName returns the value required in Mcp-Name, and whether the method requires
+// that header. Methods about tasks follow SEP-2663, "Routing Headers".
 func routingName(m *Message) (string, bool) {
 	method := lookupMethod(m.Method)
 	if method == nil || !method.Stateless || method.Names == ParamNone {
@@ -100,7 +99,7 @@ func routingName(m *Message) (string, bool) {
 	return method.Target(m), true
 }
 
-// carries reports whether there is one header value and it stands for that
+// carries reports whether there is exactly one header value, and it encodes that
 // text.
 func carries(values []string, text string) bool {
 	if len(values) != 1 {
@@ -110,9 +109,8 @@ func carries(values []string, text string) bool {
 	return ok && value == text
 }
 
-// headerText returns the text that a header value stands for. Text beyond ASCII
-// should be encoded; go-sdk 1.8.0 writes it as it is, in UTF-8, and its servers
-// read it so.
+// headerText decodes a header value. Text beyond ASCII should be encoded; go-sdk
+// 1.8.0 writes it unencoded, in UTF-8, and its servers read it so.
 func headerText(value string) (string, bool) {
 	if encoded, ok := strings.CutPrefix(value, "=?base64?"); ok {
 		if encoded, ok = strings.CutSuffix(encoded, "?="); ok {

@@ -1,18 +1,18 @@
 package mcp
 
 const (
-	// maxDepth bounds how deep arrays and objects nest in a client's message.
+	// maxDepth bounds the nesting of arrays and objects in a client's message.
 	maxDepth = 64
-	// MaxAnswerDepth bounds how deep they nest in what a server says. It costs a
-	// lexer one bit a level, and no recursion.
+	// MaxAnswerDepth bounds the nesting in a server's message. It costs a lexer one
+	// bit a level, and no recursion.
 	MaxAnswerDepth = 1024
 )
 
-// captureSize bounds the bytes of one token that a lexer keeps. It must hold
-// the longest id and the longest key worth knowing.
+// captureSize bounds the bytes of one token that a lexer keeps. It must hold the
+// longest id and the longest key of interest.
 const captureSize = 256
 
-// token is what lexer.next found.
+// token is the kind of token that lexer.next found.
 type token uint8
 
 const (
@@ -33,8 +33,8 @@ const (
 // begins reports whether the token opens an object or an array.
 func (t token) begins() bool { return t == tokenObject || t == tokenArray }
 
-// state is what the lexer waits for. States from inString on are inside of a
-// token.
+// state is the syntax that the lexer expects next. States from inString on are within
+// a token.
 type state uint8
 
 const (
@@ -63,24 +63,24 @@ const (
 	inLiteral
 )
 
-// lexer cuts one JSON text (RFC 8259) into tokens. The text may be given in
-// pieces that are split anywhere. The zero lexer is ready to use, for what a
-// server says: it takes what the parsers of clients take, a byte order mark
-// before the text, bytes in strings that are no UTF-8, half a surrogate pair,
-// and nesting of up to MaxAnswerDepth. None of these moves a token.
+// lexer cuts one JSON text (RFC 8259) into tokens. The text may be given in pieces
+// that are split anywhere. The zero lexer is ready to use for a server's message. It
+// accepts the deviations that the parsers of clients accept: a byte order mark before
+// the text, bytes in strings that are not UTF-8, half a surrogate pair, and
+// nesting of up to MaxAnswerDepth. None of them moves a token.
 type lexer struct {
-	// strict refuses all that, as in a client's message, which servers of many
-	// kinds are to read alike.
+	// strict refuses all these, as required for a client's message, which many
+	// kinds of servers must read alike.
 	strict bool
 
 	state state
 	depth int
 	kinds [MaxAnswerDepth / 64]uint64 // bit d-1 is set: the container at depth d is an object
-	mark  uint8                       // bytes of a byte order mark that were read
+	mark  uint8                       // bytes read of a byte order mark
 
-	isKey        bool  // the string at hand is a key
-	escaped      bool  // the string at hand has an escape
-	flawed       bool  // the string at hand has half of a surrogate pair
+	isKey        bool  // the current string is a key
+	escaped      bool  // the current string has an escape
+	flawed       bool  // the current string has half of a surrogate pair
 	need         uint8 // bytes that complete the UTF-8 sequence
 	lo, hi       byte  // bounds of the next one
 	digits       uint8 // hex digits still to come
@@ -89,20 +89,20 @@ type lexer struct {
 	literal      string
 	literalToken token
 
-	// start is the index at which the token at hand began, in the piece in
-	// which it began; end is that of a string's closing quote.
+	// start is the index at which the current token began, in the piece in which it
+	// began; end is the index of a string's closing quote.
 	start, end int
 	reason     string // why the text was refused
 
-	// keep says that the next string or number is to be captured: its
-	// unescaped bytes, as far as they fit.
+	// keep makes the next string or number be captured: its unescaped bytes, as far
+	// as they fit.
 	keep    bool
 	capture capture
 }
 
-// next reads p from i to the end of the next token. It returns the index after
-// it. At tokenMore all of p was consumed. A number ends at the byte that
-// follows it, which is not consumed.
+// next reads p from i to the end of the next token. It returns the index after it. At
+// tokenMore it has consumed all of p. A number ends at the byte after it, which is
+// not consumed.
 func (l *lexer) next(p []byte, i int) (int, token) {
 	if l.state >= inString {
 		return l.resume(p, i)
@@ -171,7 +171,7 @@ func (l *lexer) next(p []byte, i int) (int, token) {
 	return i, tokenMore
 }
 
-// markOver says in lexer.mark that no byte order mark can follow.
+// markOver records in lexer.mark that no byte order mark can follow.
 const markOver = 4
 
 // marks reports whether a byte is the next one of a byte order mark at the very
@@ -184,7 +184,7 @@ func (l *lexer) marks(c byte) bool {
 	return true
 }
 
-// halfMarked reports whether the text begins with a part of a byte order mark.
+// halfMarked reports whether the text begins with an incomplete byte order mark.
 func (l *lexer) halfMarked() bool {
 	n := l.mark &^ markOver
 	return n > 0 && n < uint8(len(byteOrderMark))
@@ -203,13 +203,14 @@ func (l *lexer) untouched() bool {
 	return l.state == wantValue && l.depth == 0 && !l.halfMarked()
 }
 
-// tooDeep says, of a strict lexer and of another, that the bound is reached.
+// tooDeep has the reasons for a text that exceeds the bound, of a lax lexer and a
+// strict one.
 var tooDeep = map[bool]string{
 	true:  "the JSON text nests deeper than 64 levels",
 	false: "the JSON text nests deeper than 1024 levels",
 }
 
-// depthBound returns how deep the text may nest.
+// depthBound returns the maximal nesting of the text.
 func (l *lexer) depthBound() int {
 	if l.strict {
 		return maxDepth
@@ -291,7 +292,7 @@ func (l *lexer) value(p []byte, i int) (int, token) {
 	}
 }
 
-// resume goes on with a token that an earlier piece began.
+// resume continues a token that began in an earlier piece.
 func (l *lexer) resume(p []byte, i int) (int, token) {
 	switch {
 	case l.state == inLiteral:
@@ -343,8 +344,8 @@ func (l *lexer) number(p []byte, i int) (int, token) {
 	return l.fail(i, "a number needs a digit here")
 }
 
-// numberByte moves on over one byte of a number; false says that the number
-// ends before it.
+// numberByte consumes one byte of a number; it returns false if the number ends
+// before it.
 func (l *lexer) numberByte(c byte) bool {
 	if '0' <= c && c <= '9' {
 		switch l.state {

@@ -19,7 +19,7 @@ func (l *lexer) openString(p []byte, i int) (int, token) {
 		l.capture.reset()
 		return l.str(p, i+1)
 	}
-	// Most strings are plain and whole in this piece.
+	// Most strings are plain and complete in this piece.
 	end := plain(p, i+1)
 	if end < len(p) && p[end] == '"' {
 		return l.closeString(p, end)
@@ -51,7 +51,7 @@ func (l *lexer) str(p []byte, i int) (int, token) {
 				if l.strict {
 					return l.fail(i, loneSurrogate)
 				}
-				l.lone() // the byte is one of the string, or of another escape
+				l.lone() // the byte belongs to the string, or to another escape
 				continue
 			}
 			if reason := l.special(p[i]); reason != "" {
@@ -89,9 +89,8 @@ func (l *lexer) str(p []byte, i int) (int, token) {
 	return i, tokenMore
 }
 
-// bytes reads bytes that are not ASCII from p[i] on, UTF-8 or not, and returns
-// the index after them. Whatever a decoder makes of them, it takes no ASCII
-// byte with them.
+// bytes reads bytes beyond ASCII from p[i] on, UTF-8 or not, and returns the index
+// after them. No decoder reads an ASCII byte as a part of them.
 func (l *lexer) bytes(p []byte, i int) int {
 	begin := i
 	for i < len(p) && p[i] >= utf8.RuneSelf {
@@ -103,8 +102,8 @@ func (l *lexer) bytes(p []byte, i int) int {
 	return i
 }
 
-// rune reads what p, which begins with a byte that is not ASCII, has of one
-// UTF-8 sequence, and returns how many bytes that was; 0 if it is invalid.
+// rune reads a UTF-8 sequence beyond ASCII at the beginning of p, as far as it is
+// there, and returns the number of bytes it read; 0 if the sequence is invalid.
 func (l *lexer) rune(p []byte) int {
 	n := 1
 	if len(p) >= utf8.UTFMax {
@@ -122,8 +121,8 @@ func (l *lexer) rune(p []byte) int {
 	return n
 }
 
-// leadByte begins a UTF-8 sequence that the piece at hand may not complete
-// (RFC 3629, section 4).
+// leadByte begins a UTF-8 sequence that the current piece may not complete (RFC 3629,
+// section 4).
 func (l *lexer) leadByte(c byte) bool {
 	l.lo, l.hi = 0x80, 0xBF
 	switch {
@@ -152,8 +151,8 @@ func (l *lexer) leadByte(c byte) bool {
 	return true
 }
 
-// special reads one byte within an escape or a UTF-8 sequence. It returns why
-// the byte is refused, or "".
+// special reads one byte within an escape or a UTF-8 sequence. It returns the reason
+// if the byte is refused, or "".
 func (l *lexer) special(c byte) string {
 	switch l.state {
 	case inRune:
@@ -187,14 +186,14 @@ func (l *lexer) special(c byte) string {
 	return ""
 }
 
-// pairBroken reports whether the byte cannot go on to the other half of the
-// surrogate pair that was begun.
+// pairBroken reports whether the byte cannot continue the surrogate pair that was
+// begun.
 func (l *lexer) pairBroken(c byte) bool {
 	return l.state == inPair && c != '\\' || l.state == inPairU && c != 'u'
 }
 
-// lone ends the high surrogate that has no other half. Parsers read U+FFFD, or
-// keep the half as it is.
+// lone ends a high surrogate without its other half. Parsers read U+FFFD, or keep the
+// half as it is.
 func (l *lexer) lone() {
 	escape := l.state == inPairU
 	l.high, l.flawed = 0, true
@@ -242,7 +241,7 @@ func (l *lexer) hexDigit(c byte) string {
 	return ""
 }
 
-// put ends an escape that stands for r.
+// put ends an escape that encodes r.
 func (l *lexer) put(r rune) {
 	l.state = inString
 	if l.keep {
@@ -251,8 +250,8 @@ func (l *lexer) put(r rune) {
 	}
 }
 
-// unescapedByte returns what the escape of that letter stands for, 0 if there
-// is no such escape.
+// unescapedByte returns the byte that the escape of that letter encodes, or 0 for an
+// unknown escape.
 func unescapedByte(c byte) byte {
 	switch c {
 	case '"', '\\', '/':
@@ -288,10 +287,10 @@ const (
 	highs = 0x8080808080808080
 )
 
-// plain returns the index of the first byte from i on that means something
-// within a string: a quote, a backslash, a control character, or one that is
-// not ASCII. It looks at eight bytes at a time. A borrow can mark a byte
-// wrongly only above one that is marked rightly, so the lowest mark holds.
+// plain returns the index of the first byte from i on with a meaning within a string:
+// a quote, a backslash, a control character, or a byte beyond ASCII. It looks at
+// eight bytes at a time. A borrow can mark a byte wrongly only above one that is
+// marked rightly, so the lowest mark holds.
 func plain(p []byte, i int) int {
 	for ; i+8 <= len(p); i += 8 {
 		x := binary.LittleEndian.Uint64(p[i:])

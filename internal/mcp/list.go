@@ -2,30 +2,31 @@ package mcp
 
 import "slices"
 
-// List is what a list method lists. The zero List is not valid.
+// List is the kind of items that a list method lists. The zero List is not valid.
 type List uint8
 
 const (
-	// ListTools is the result of tools/list. An item goes by its name.
+	// ListTools is the result of tools/list. An item is identified by its name.
 	ListTools List = iota + 1
-	// ListPrompts is the result of prompts/list. An item goes by its name.
+	// ListPrompts is the result of prompts/list. An item is identified by its name.
 	ListPrompts
-	// ListResources is the result of resources/list. An item goes by its uri.
+	// ListResources is the result of resources/list. An item is identified by its
+	// uri.
 	ListResources
-	// ListResourceTemplates is the result of resources/templates/list. An item
-	// goes by its uriTemplate.
+	// ListResourceTemplates is the result of resources/templates/list. An item is
+	// identified by its uriTemplate.
 	ListResourceTemplates
-	// ListTasks is the result of tasks/list. An item goes by its taskId.
+	// ListTasks is the result of tasks/list. An item is identified by its taskId.
 	ListTasks
 )
 
-// String returns "tools", "prompts", "resources", "resource_templates" or
-// "tasks", or "List(n)" for a value that is none of them.
+// String returns "tools", "prompts", "resources", "resource_templates" or "tasks", or
+// "List(n)" for an unknown value.
 func (l List) String() string {
 	return nameOf("List", []string{"", "tools", "prompts", "resources", "resource_templates", "tasks"}, uint8(l))
 }
 
-// ListOf returns what a method lists. false says that it is no list method.
+// ListOf returns the list in the result of a method, or false for other methods.
 func ListOf(method string) (List, bool) {
 	m := lookupMethod(method)
 	if m == nil || m.Lists == 0 {
@@ -43,11 +44,11 @@ const (
 
 // The names with a meaning in an item of a list.
 const (
-	itemName = iota + 1 // the member that the item goes by
+	itemName = iota + 1 // the member that identifies the item
 	itemMeta
 )
 
-// listShape is how the result of a list method is written.
+// listShape has the names in the result of a list method.
 type listShape struct {
 	result names
 	item   names

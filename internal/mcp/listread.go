@@ -2,8 +2,8 @@ package mcp
 
 import "unicode/utf8"
 
-// words returns the unescaped text of the key or string that was just read. It
-// is good until the next call.
+// words returns the unescaped text of the key or string that was just read. It is
+// valid until the next call.
 func (r *listRewriter) words() []byte {
 	raw := r.text[r.lex.start+1 : r.lex.end]
 	if !r.lex.escaped {
@@ -15,9 +15,9 @@ func (r *listRewriter) words() []byte {
 
 const keyTwice = "a key with a meaning is there twice"
 
-// member returns which of the names the key at hand is. false says that it is
-// refused: it came before, or a lax reader could take it for one of them. A
-// _meta does not say which list it is, and is not refused.
+// member returns the number of the current key among the names. It returns false if
+// the key is refused: it is a duplicate, or a lax reader could take it for one of the
+// names. A _meta does not affect the list's identity, and is not refused.
 func (r *listRewriter) member(ns names, seen *uint, meta int) (int, bool) {
 	key, exact := ns.find(r.words())
 	bit := uint(1) << key
@@ -35,7 +35,7 @@ func (r *listRewriter) member(ns names, seen *uint, meta int) (int, bool) {
 	return key, true
 }
 
-// message reads the whole message. It reports whether that is the answer.
+// message reads the whole message. It reports whether that is the response.
 func (r *listRewriter) message() bool {
 	switch t := r.next(); {
 	case t <= tokenBad:
@@ -126,7 +126,7 @@ func (r *listRewriter) resultValue(key int, t token) bool {
 	switch {
 	case t <= tokenBad:
 		return false
-	case key == resultList && t == tokenNull: // as servers in Go write an empty one
+	case key == resultList && t == tokenNull: // servers in Go write an empty list so
 		return true
 	case key == resultList && t != tokenArray:
 		return r.refuse("the list is not an array")
@@ -142,12 +142,13 @@ func (r *listRewriter) resultValue(key int, t token) bool {
 		private := t == tokenString && string(r.words()) == "private"
 		r.scope = scopePlace{start: r.place(start), end: r.place(r.at), private: private}
 	case resultMeta:
-		return r.stamp(metaPlace{start: start, end: r.at, isObject: t == tokenObject}, nil)
+		return r.addMeta(metaPlace{start: start, end: r.at, isObject: t == tokenObject}, nil)
 	}
 	return true
 }
 
-// mayBeMeta reports whether a value that begins so may stand under _meta.
+// mayBeMeta reports whether a value that begins with that token may stand under
+// _meta.
 func mayBeMeta(t token) bool { return t == tokenObject || t == tokenNull }
 
 // items reads the array that was just opened.
@@ -174,7 +175,7 @@ func (r *listRewriter) items() bool {
 		switch {
 		case !keep:
 			r.remove(begin, end, kept)
-		case !r.dress(&item, fields):
+		case !r.annotate(&item, fields):
 			return false
 		}
 		kept = kept || keep
@@ -201,24 +202,24 @@ func (r *listRewriter) judge(index int, item *listItem) (keep bool, fields []Fie
 
 func isSpace(c byte) bool { return c == ' ' || c == '\n' || c == '\r' || c == '\t' }
 
-// listItem is what an item is judged by.
+// listItem has the members by which an item is judged.
 type listItem struct {
 	name string
 	meta metaPlace
-	odd  bool // its _meta is no object: nothing can be put in
+	odd  bool // its _meta is not an object and cannot take fields
 
 	description descriptionPlace // only if there are notes
-	bad         string           // why it cannot be read
+	bad         string           // the reason if it cannot be read
 }
 
-// descriptionPlace is where an item's description is, or is to be: then start
-// equals end.
+// descriptionPlace is the place of an item's description, or the place for one: then
+// start equals end.
 type descriptionPlace struct {
 	start, end int
-	odd        bool // nothing can be put in
+	odd        bool // it cannot take a note
 }
 
-// see notes a description of the item's, which is text from start to end.
+// see records a description of the item's, with its text from start to end.
 func (p *descriptionPlace) see(start, end int, t token) {
 	p.odd = p.odd || p.end > p.start || t != tokenString && t != tokenNull
 	p.start, p.end = start, end
@@ -231,7 +232,7 @@ func (i *listItem) refuse(reason string) {
 }
 
 // item reads the item that begins with that token. It reports whether the text
-// goes on.
+// continues.
 func (r *listRewriter) item(t token) (item listItem, ok bool) {
 	if t != tokenObject {
 		item.bad = "it is not an object"

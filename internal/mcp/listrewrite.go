@@ -7,64 +7,61 @@ import (
 	"slices"
 )
 
-// ErrList is wrapped in the error for a message in which RewriteList cannot
-// tell with certainty which list it is. The whole answer is then to be withheld.
+// ErrList is wrapped in the error for a message in which RewriteList cannot identify
+// the list with certainty. The whole response must then be withheld.
 var ErrList = errors.New("the list in the answer cannot be judged")
 
-// ListRewrite says what RewriteList is to do.
+// ListRewrite are the options of RewriteList.
 type ListRewrite struct {
-	ID   ID   // of the request; the message must have this id
-	List List // what the request's method lists
-	Era  Era  // of the request
+	ID   ID   // the request's id, which the message must have
+	List List // the list of the request's method
+	Era  Era  // the request's era
 
-	// PerCaller says that the list depends on who asks, even if this page
-	// loses no item. All pages of a list have one cache scope (MCP 2026-07-28,
-	// Caching), so a caller that filters sets it for every page.
+	// PerCaller marks a list that depends on the caller, even if this page loses no
+	// item. All pages of a list have one cache scope (MCP 2026-07-28, Caching), so a
+	// caller that filters sets it for every page.
 	PerCaller bool
 
-	// Judge decides about one item by its unescaped name, uri or uriTemplate:
-	// whether it stays, and the fields for its _meta. It is called once for
-	// each item that can be read, in their order, also when the message turns out
-	// to be refused later. It must not be nil.
+	// Judge decides about one item by its unescaped name, uri or uriTemplate: whether
+	// it stays, and the fields for its _meta. It is called once for each readable
+	// item, in order, even if the message turns out to be refused. It must not be
+	// nil.
 	Judge func(name string) (keep bool, fields []Field)
 
-	// Note returns a sentence for people to be put at the end of the description of
-	// an item that stays, with a space before it, or "" for none. An item without a
-	// description gets one; of one whose description is neither a string nor null,
-	// or is there twice, it stays as it is. It may be nil.
+	// Note returns a sentence to append to the description of an item that stays,
+	// with a space before it, or "" for none. An item without a description gets one;
+	// a description that is neither a string nor null, or comes twice, stays
+	// unchanged. Note may be nil.
 	Note func(name string) string
 
-	// LeftOut is told of an item that cannot be read, and why: the first text in
-	// it that could be its name, "" if there is none, and its place in the list,
-	// from 0. It may be nil.
+	// LeftOut receives each item that cannot be read, with the reason, the first text
+	// in it that could be its name, or "", and its place in the list, from 0. It may
+	// be nil.
 	LeftOut func(index int, name, reason string)
 }
 
-// RewriteList returns an answer to a list method with the items removed that
-// Judge does not keep, and with Judge's fields in the _meta of those it keeps, and
-// Note's words in their descriptions.
-// A _meta is merged as AddMeta does: members whose name begins with
-// "dev.farebox/", or is that of a field, are dropped first, and an item without
-// _meta, or with null there, gets one if it has fields. From the result's own
-// _meta the "dev.farebox/" members are dropped, too. If an item was removed, or
-// the list is PerCaller, the result's cacheScope becomes "private"; in
-// EraStateless it is added if it is absent, because clients take that for
-// "public". All else stays as it was, byte for byte, and so does an answer that
-// is an error. If nothing is to be changed, the result is the message itself,
-// not a copy.
+// RewriteList returns the response to a list method without the items that Judge
+// removes, with Judge's fields in the _meta of the others, and Note's sentences in
+// their descriptions. It merges a _meta as AddMeta does: members whose names begin
+// with "dev.farebox/" or equal a field's are dropped first, and an item without
+// _meta, or with null there, gets one if it has fields. It drops the "dev.farebox/"
+// members from the result's own _meta, too. If an item was removed, or the list is
+// PerCaller, the result's cacheScope becomes "private"; in EraStateless it is added
+// if it is absent, because clients take that for "public". All other bytes stay
+// unchanged, and so does an error response. If there is nothing to change,
+// RewriteList returns the message itself, not a copy.
 //
-// The message must be the answer to that ID as a Scanner judges it. If it has
-// a result, that must have the list, an array or null. Nor may a key that says
-// which answer or which list it is come twice, or one differ from it only in case
-// or in characters that cannot be seen: the client would read another list than
-// was judged. An item of which the same is true, or that has no name that is a
-// string, is left out, and the list goes on. One whose _meta is no object stays,
-// without fields.
+// The message must be the response to that ID as a Scanner judges it. A result must
+// have the list, an array or null. A key that identifies the response or the list
+// must not come twice, nor may another key differ from it only in case or in
+// invisible characters: the client would read another list than was judged. An item
+// with such keys, or without a string for its name, is left out, and the list
+// continues. An item whose _meta is not an object stays, without fields.
 //
-// The error wraps ErrList, or is ErrField for fields that AddMeta would refuse.
-// It quotes nothing of the message. Time is linear in the lengths of the
-// message and of what is added. Memory is one buffer that holds the message
-// and what is added, and the names of the items, one at a time.
+// The error wraps ErrList, or is ErrField for fields that AddMeta would refuse. It
+// quotes nothing from the message. Time is linear in the lengths of the message and
+// the additions. Memory is one buffer for the message and the additions, and the
+// names of the items, one at a time.
 func RewriteList(message []byte, o ListRewrite) ([]byte, error) {
 	if int(o.List) >= len(listShapes) || o.List == 0 {
 		return nil, fmt.Errorf("%w: no list was asked for", ErrList)
@@ -76,11 +73,11 @@ func RewriteList(message []byte, o ListRewrite) ([]byte, error) {
 	return r.finish(), nil
 }
 
-// RewriteListEvent does what RewriteList does for the data of one whole event,
-// as an EventScanner cut it, and treats the event's lines as AddMetaToEvent does.
-// If nothing is to be changed, the result is the event itself, not a copy.
+// RewriteListEvent does the same for the data of one whole event, as an EventScanner
+// cut it, and treats the event's lines as AddMetaToEvent does. If there is nothing to
+// change, it returns the event itself, not a copy.
 //
-// The error is one of RewriteList.
+// Its errors are those of RewriteList.
 func RewriteListEvent(event []byte, o ListRewrite) ([]byte, error) {
 	head, lines := cutHead(event)
 	data, last, found := eventData(lines)
@@ -97,26 +94,25 @@ func RewriteListEvent(event []byte, o ListRewrite) ([]byte, error) {
 	return replaceData(head, lines, last, out, len(event)+len(out)-len(data)), nil
 }
 
-// listRewriter reads a message and writes it anew as it goes.
+// listRewriter reads a message and rewrites it on the way.
 type listRewriter struct {
 	walker
 	o       *ListRewrite
 	shape   *listShape
 	scratch []byte // for unescaping
 
-	// out has what comes before text[from], rewritten; nil as long as that is
-	// the same.
+	// out has the rewritten text before text[from]; nil as long as that is unchanged.
 	out  []byte
 	from int
 
 	removed bool
 	scope   scopePlace
-	bad     string // why the message is refused
-	err     error  // why fields of Judge are refused
+	bad     string // the reason if the message is refused
+	err     error  // the error if fields of Judge are refused
 }
 
-// scopePlace is where in the result's new text its cacheScope is, or is to be:
-// then start equals end.
+// scopePlace is the place of the result's cacheScope in the new text, or the place
+// for one: then start equals end.
 type scopePlace struct {
 	start, end int
 	private    bool
@@ -129,7 +125,7 @@ func (r *listRewriter) refuse(reason string) bool {
 	return false
 }
 
-// failure returns why message returned false.
+// failure returns the reason why message returned false.
 func (r *listRewriter) failure() error {
 	switch {
 	case r.err != nil:
@@ -142,8 +138,8 @@ func (r *listRewriter) failure() error {
 	return fmt.Errorf("%w: the message ends early", ErrList)
 }
 
-// cut goes on with the new text after text[end], and leaves out what lies
-// between start and end.
+// cut continues the new text after text[end], and leaves out the text between start
+// and end.
 func (r *listRewriter) cut(start, end int) {
 	if r.out == nil {
 		r.out = make([]byte, 0, len(r.text)+len(r.text)/4+64)
@@ -152,10 +148,10 @@ func (r *listRewriter) cut(start, end int) {
 	r.from = end
 }
 
-// place returns where text[i], which is not before from, goes in the new text.
+// place returns the place of text[i], which is not before from, in the new text.
 func (r *listRewriter) place(i int) int { return len(r.out) + i - r.from }
 
-// finish ends the new text. Whether the scope is to change is known only now.
+// finish ends the new text. Only now is it known whether the scope changes.
 func (r *listRewriter) finish() []byte {
 	private := r.removed || r.o.PerCaller
 	absent := r.scope.start == r.scope.end
@@ -175,8 +171,8 @@ func (r *listRewriter) finish() []byte {
 	return r.out
 }
 
-// remove takes an item from the list, with the comma that it no longer needs.
-// Its text, and the white space around it, lie between begin and end.
+// remove takes an item off the list, with the comma that is no longer needed. Its
+// text, and the white space around it, lie between begin and end.
 func (r *listRewriter) remove(begin, end int, keptBefore bool) {
 	switch {
 	case keptBefore:
@@ -187,28 +183,28 @@ func (r *listRewriter) remove(begin, end int, keptBefore bool) {
 	r.cut(begin, end)
 }
 
-// dress gives an item that stays what belongs to it. The text is written in its
-// order. It reports whether the fields are valid.
-func (r *listRewriter) dress(item *listItem, fields []Field) bool {
+// annotate adds the fields and the note of an item that stays. It writes the text in
+// its original order. It reports whether the fields are valid.
+func (r *listRewriter) annotate(item *listItem, fields []Field) bool {
 	note := ""
 	if r.o.Note != nil && !item.description.odd {
 		note = r.o.Note(item.name)
 	}
 	if note == "" {
-		return r.stamp(item.meta, fields)
+		return r.addMeta(item.meta, fields)
 	}
 	if item.description.start <= item.meta.start {
 		r.describe(&item.description, note)
-		return r.stamp(item.meta, fields)
+		return r.addMeta(item.meta, fields)
 	}
-	if !r.stamp(item.meta, fields) {
+	if !r.addMeta(item.meta, fields) {
 		return false
 	}
 	r.describe(&item.description, note)
 	return true
 }
 
-// describe puts a note at the end of a description.
+// describe appends a note to a description.
 func (r *listRewriter) describe(place *descriptionPlace, note string) {
 	quoted := appendString(nil, note)
 	switch text := r.text[place.start:place.end]; {
@@ -224,9 +220,9 @@ func (r *listRewriter) describe(place *descriptionPlace, note string) {
 	}
 }
 
-// stamp gives a _meta, of which the place is known, the fields. It reports
-// whether these are valid.
-func (r *listRewriter) stamp(place metaPlace, fields []Field) bool {
+// addMeta adds the fields to a _meta at a known place. It reports whether they are
+// valid.
+func (r *listRewriter) addMeta(place metaPlace, fields []Field) bool {
 	if !validFields(fields) {
 		r.err = ErrField
 		return false
@@ -252,8 +248,8 @@ func (r *listRewriter) stamp(place metaPlace, fields []Field) bool {
 	return true
 }
 
-// hasOwn reports whether a _meta object, which is known to be valid, has a
-// member that only the gateway may set.
+// hasOwn reports whether a _meta object, which is known to be valid, has a member
+// that only the gateway may set.
 func hasOwn(meta []byte) bool {
 	w := walker{text: meta}
 	w.next()

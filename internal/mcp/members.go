@@ -1,6 +1,6 @@
 package mcp
 
-// foldedKey is why a key is refused that names.find calls not exact.
+// foldedKey is the reason to refuse a key that names.find calls inexact.
 const foldedKey = "a key differs from a reserved one only in case or in characters that cannot be seen"
 
 // topMember reads the value of a key at the top level.
@@ -38,11 +38,11 @@ func (d *decoder) topMember() bool {
 	return ok
 }
 
-// id takes the id that was just read, if it is one.
+// id reads the id that was just read, if it is valid.
 func (d *decoder) id(t token) {
 	switch t {
 	case tokenString:
-		// An escaped id is longer than what it stands for, six times at most.
+		// An escaped id is up to six times as long as its text.
 		if d.lex.end-d.lex.start <= 6*maxIDLength+1 {
 			var scratch [maxIDLength]byte
 			d.msg.ID = StringID(string(d.text(scratch[:])))
@@ -100,7 +100,7 @@ func (d *decoder) paramMember() bool {
 	return ok
 }
 
-// stringValue returns the text of the value that was just read, "" if it is no
+// stringValue returns the text of the value that was just read, "" if it is not a
 // string.
 func (d *decoder) stringValue(t token) string {
 	if t != tokenString {
@@ -157,8 +157,7 @@ func (d *decoder) metaMember() bool {
 	return ok
 }
 
-// MaxRetryKey bounds the key by which a caller may send a request again, in
-// bytes.
+// MaxIdempotencyKey bounds the idempotency key of a request, in bytes.
 const MaxIdempotencyKey = 256
 
 const retryKeyForm = "the idempotency key must be a string of 1 to 256 bytes"

@@ -5,7 +5,7 @@ import (
 	"strconv"
 )
 
-// Kind says what a client's message is. The zero Kind is not valid.
+// Kind is the kind of a client's message. The zero Kind is not valid.
 type Kind uint8
 
 const (
@@ -13,18 +13,18 @@ const (
 	KindRequest Kind = iota + 1
 	// KindNotification has a method and no id.
 	KindNotification
-	// KindResponse is a client's answer to a server's request. Only the
+	// KindResponse is a client's response to a server's request. Only the
 	// session-based versions have it.
 	KindResponse
 )
 
-// String returns "request", "notification" or "response", or "Kind(n)" for a
-// value that is none of them.
+// String returns "request", "notification" or "response", or "Kind(n)" for an unknown
+// value.
 func (k Kind) String() string {
 	return nameOf("Kind", []string{"", "request", "notification", "response"}, uint8(k))
 }
 
-// nameOf returns the name of a value of a small enumeration.
+// nameOf returns the name of an enumeration's value.
 func nameOf(enum string, names []string, v uint8) string {
 	if int(v) < len(names) && names[v] != "" {
 		return names[v]
@@ -35,8 +35,8 @@ func nameOf(enum string, names []string, v uint8) string {
 const (
 	// maxIDLength bounds a string id, in bytes of its unescaped text.
 	maxIDLength = 128
-	// maxIDNumber bounds the size of an integer id: beyond it, readers that
-	// keep numbers in a double take two ids for one (RFC 8259, section 6).
+	// maxIDNumber bounds the size of an integer id: beyond it, readers that keep
+	// numbers in a double confuse two ids (RFC 8259, section 6).
 	maxIDNumber = 1<<53 - 1
 )
 
@@ -48,17 +48,17 @@ const (
 	idNumber
 )
 
-// ID is the id of a request: a string of at most 128 bytes or an integer
-// within 2^53-1. IDs are equal by == exactly if they are the same id; the
-// string "1" and the integer 1 are not. The zero ID is no id.
+// ID is the id of a request: a string of at most 128 bytes or an integer within
+// 2^53-1. IDs are equal by == exactly if they are the same id; the string "1" and the
+// integer 1 are not. The zero ID means that there is no id.
 type ID struct {
 	kind   idKind
 	text   string
 	number int64
 }
 
-// StringID returns the id that is that text, the zero ID if it is longer than
-// 128 bytes.
+// StringID returns the id with that text, or the zero ID if it is longer than 128
+// bytes.
 func StringID(text string) ID {
 	if len(text) > maxIDLength {
 		return ID{}
@@ -66,8 +66,7 @@ func StringID(text string) ID {
 	return ID{kind: idText, text: text}
 }
 
-// IntID returns the id that is that integer, the zero ID if it is not within
-// 2^53-1.
+// IntID returns the id with that integer, or the zero ID if it is not within 2^53-1.
 func IntID(n int64) ID {
 	if n < -maxIDNumber || n > maxIDNumber {
 		return ID{}
@@ -78,8 +77,8 @@ func IntID(n int64) ID {
 // IsZero reports whether there is no id.
 func (id ID) IsZero() bool { return id.kind == idNone }
 
-// Text returns the text of a string id, or an integer id in decimal; "" for the
-// zero ID. Some servers tell ids apart by no more than this.
+// Text returns the text of a string id, or an integer id in decimal; "" for the zero
+// ID. Some servers distinguish ids by no more than this.
 func (id ID) Text() string {
 	if id.kind == idNumber {
 		return strconv.FormatInt(id.number, 10)
@@ -102,15 +101,15 @@ func (id ID) AppendJSON(b []byte) []byte {
 // MarshalJSON returns the id as JSON; the error is always nil.
 func (id ID) MarshalJSON() ([]byte, error) { return id.AppendJSON(nil), nil }
 
-// parseIDNumber reads an integer id in its one canonical form: no fraction, no
-// exponent, no leading zero or plus, no -0. Other forms of a number are equal
-// to it for some readers and not for others.
+// parseIDNumber reads an integer id in its canonical form: no fraction, no exponent,
+// no leading zero or plus, no -0. Readers differ about whether other forms are equal
+// to it.
 func parseIDNumber(raw []byte) (int64, bool) {
 	digits := raw
 	if len(digits) > 0 && digits[0] == '-' {
 		digits = digits[1:]
 	}
-	// 16 digits hold every number within the bound, and never overflow.
+	// 16 digits hold every number within the bound and never overflow.
 	if len(digits) == 0 || len(digits) > 16 || digits[0] == '0' && len(raw) > 1 {
 		return 0, false
 	}
@@ -138,40 +137,40 @@ type Message struct {
 	ID     ID     // zero for a KindNotification
 
 	Params          []byte // the raw object; nil if absent
-	Name            string // params.name, unescaped: the tool of tools/call, the prompt of prompts/get; "" if absent or no string
-	URI             string // params.uri, unescaped; "" if absent or no string
+	Name            string // params.name, unescaped: the tool of tools/call, the prompt of prompts/get; "" if absent or not a string
+	URI             string // params.uri, unescaped; "" if absent or not a string
 	Arguments       []byte // raw params.arguments, an object for tools/call; nil if absent
 	Meta            []byte // raw params._meta, an object; nil if absent
 	ProtocolVersion string // _meta["io.modelcontextprotocol/protocolVersion"]; "" if absent
 	MaxPrice        string // _meta["dev.farebox/max-price"], unescaped; "" if absent
-	IdempotencyKey  string // _meta["dev.farebox/idempotency-key"], unescaped, of 1 to MaxRetryKey bytes; "" if absent
+	IdempotencyKey  string // _meta["dev.farebox/idempotency-key"], unescaped, 1 to MaxIdempotencyKey bytes long; "" if absent
 	Task            bool   // params.task is there, whatever its value (tasks of 2025-11-25)
 	Follow          bool   // params.requestState or params.inputResponses is there (2026-07-28)
 	HasState        bool   // params.requestState is there, a string (2026-07-28)
 	RequestState    string // params.requestState, unescaped
-	TaskID          string // params.taskId, unescaped; "" if absent or no string
-	Cursor          string // params.cursor, unescaped; "" if absent or no string
+	TaskID          string // params.taskId, unescaped; "" if absent or not a string
+	Cursor          string // params.cursor, unescaped; "" if absent or not a string
 }
 
-// The JSON-RPC codes with which messages are refused.
+// The JSON-RPC codes of refusals.
 const (
-	// ParseError is for what is not JSON.
+	// ParseError is for a body that is not JSON.
 	ParseError = -32700
 	// InvalidRequest is for JSON that is not one message with one meaning.
 	InvalidRequest = -32600
-	// InvalidParams is for params that the method cannot have.
+	// InvalidParams is for params that are invalid for the method.
 	InvalidParams = -32602
-	// HeaderMismatch is for headers that do not say what the body says
-	// (MCP 2026-07-28, Streamable HTTP, "Request Metadata").
+	// HeaderMismatch is for headers that contradict the body (MCP 2026-07-28,
+	// Streamable HTTP, "Request Metadata").
 	HeaderMismatch = -32020
 )
 
-// Error is why a message was refused.
+// Error is the reason why a message was refused.
 type Error struct {
 	Code   int    // ParseError, InvalidRequest, InvalidParams or HeaderMismatch
-	Reason string // a plain sentence that quotes nothing of the message
-	Offset int    // where in the body, in bytes; 0 for a header
-	ID     ID     // the message's id, if it could be read with certainty
+	Reason string // a plain sentence without quotations from the message
+	Offset int    // position in the body, in bytes; 0 for a header
+	ID     ID     // the message's id, if it is certain
 }
 
 // Error returns the reason and the offset.

@@ -13,25 +13,25 @@ type Field struct {
 	Value []byte
 }
 
-// Why an answer was not stamped.
+// The errors of AddMeta.
 var (
-	// ErrNoResult is returned for a message that has not one result to stamp.
-	ErrNoResult = errors.New("the message has no result that can be stamped")
-	// ErrField is returned for fields that would not make a valid object: a
-	// value that is not JSON, a name that is empty or there twice.
-	ErrField = errors.New("a field to stamp has an invalid value or name")
+	// ErrNoResult is returned for a message without exactly one result.
+	ErrNoResult = errors.New("the message does not have exactly one result")
+	// ErrField is returned for fields that would not make a valid object: a value
+	// that is not JSON, or a name that is empty or comes twice.
+	ErrField = errors.New("a field for _meta has an invalid value or name")
 )
 
-// AddMeta returns a copy of an answer with a result, which a scanner found to be
-// a ClassAnswer, with the fields added to result._meta. A result without _meta,
-// or with null there, gets one. From a _meta that is there, every member whose
-// name begins with "dev.farebox/", or is that of a field, is dropped first: only
-// the gateway says these. All else stays as it was, byte for byte, but for a byte
-// order mark before the message, which some clients stumble over.
+// AddMeta returns a copy of a response with a result, which a scanner found to be a
+// ClassAnswer, with the fields added to result._meta. A result without _meta, or with
+// null there, gets one. From an existing _meta it first drops every member whose name
+// begins with "dev.farebox/", which only the gateway may set, or equals a field's.
+// All other bytes stay unchanged, except that a byte order mark before the message is
+// dropped, which some clients cannot read.
 //
-// Where clients could read another _meta than the one that is stamped, or none,
-// because it is there twice, in another case, or no object, the result gets no
-// field. What only the gateway says is dropped all the same.
+// If clients could read another _meta than the one with the fields, or none, because
+// it comes twice, in another case, or is not an object, the result gets no fields.
+// The members that only the gateway may set are dropped all the same.
 //
 // The error is ErrNoResult or ErrField.
 func AddMeta(message []byte, fields []Field) ([]byte, error) {
@@ -70,12 +70,12 @@ func AddMeta(message []byte, fields []Field) ([]byte, error) {
 	return append(out, message[place.end:]...), nil
 }
 
-// metas are where a result's _meta is. Nearly always there is one place.
+// metas are the places of a result's _meta. Nearly always there is one.
 type metas struct {
-	first  metaPlace   // or where it is to be
-	others []metaPlace // that a reader could take for it, too
+	first  metaPlace   // or the place for one
+	others []metaPlace // other places that a reader could take for it
 	found  bool
-	unsafe bool // readers differ about which it is, or it is no object
+	unsafe bool // readers disagree about the place, or it is not an object
 }
 
 func (m *metas) add(place metaPlace) {
@@ -86,7 +86,8 @@ func (m *metas) add(place metaPlace) {
 	m.first, m.found = place, true
 }
 
-// clean returns a copy of the message without what only the gateway says.
+// clean returns a copy of the message without the members that only the gateway may
+// set.
 func (m *metas) clean(message []byte) []byte {
 	out := make([]byte, 0, len(message))
 	from := 0
@@ -100,7 +101,8 @@ func (m *metas) clean(message []byte) []byte {
 	return append(out, message[from:]...)
 }
 
-// metaPlace is where a result's _meta is, or is to be: then start equals end.
+// metaPlace is the place of a result's _meta, or the place for one: then start equals
+// end.
 type metaPlace struct {
 	start, end int
 	isObject   bool
@@ -120,7 +122,7 @@ func (w *walker) next() token {
 	return t
 }
 
-// skip reads the rest of the value that begins with that token.
+// skip reads the rest of the value that begins with the token.
 func (w *walker) skip(t token) bool {
 	if !t.begins() {
 		return t > tokenBad
@@ -169,7 +171,7 @@ func (w *walker) findMeta() (m metas, ok bool) {
 	return m, found && t == tokenObjectEnd && w.next() == tokenMore
 }
 
-// metaName is the one name that findMeta looks for.
+// metaName is the name that findMeta looks for.
 var metaName = names{"_meta"}
 
 // inResult reads the result object that was just opened.
@@ -192,13 +194,13 @@ func (w *walker) inResult() (m metas, ok bool) {
 	return m, t == tokenObjectEnd
 }
 
-// appendMerged appends a _meta object, which is known to be valid, without the
-// members that give way and with the fields. It reports whether any gave way.
+// appendMerged appends a _meta object, which is known to be valid, with the fields
+// and without the members that give way to them. It reports whether any gave way.
 func appendMerged(out, meta []byte, fields []Field) ([]byte, bool) {
 	w := walker{text: meta}
 	w.next()
 	out = append(out, '{')
-	begin := w.at // of the member, with the white space around it
+	begin := w.at // the beginning of the member, with the white space around it
 	kept, dropped := false, false
 	for w.next() == tokenKey {
 		name := w.key()
@@ -218,7 +220,7 @@ func appendMerged(out, meta []byte, fields []Field) ([]byte, bool) {
 	return appendFields(out, fields, kept), dropped
 }
 
-// givesWay reports whether a member of that name makes room for the fields.
+// givesWay reports whether a member of that name gives way to the fields.
 func givesWay(name []byte, fields []Field) bool {
 	if bytes.HasPrefix(name, []byte(ownPrefix)) {
 		return true

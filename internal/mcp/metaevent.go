@@ -2,10 +2,10 @@ package mcp
 
 import "bytes"
 
-// AddMetaToEvent does what AddMeta does for the data of one whole event, as an
-// EventScanner cut it. The event's other lines stay as they were, byte for
-// byte. The stamped data stands where the last data line was, in as many data
-// lines as it has lines itself, ended as that line was.
+// AddMetaToEvent does the same as AddMeta for the data of one whole event, as an
+// EventScanner cut it. The event's other lines stay unchanged, byte for byte. The new
+// data replaces the last data line, in as many data lines as it has lines itself,
+// with the same line ends.
 //
 // The error is ErrNoResult or ErrField.
 func AddMetaToEvent(event []byte, fields []Field) ([]byte, error) {
@@ -14,15 +14,15 @@ func AddMetaToEvent(event []byte, fields []Field) ([]byte, error) {
 	if !found {
 		return nil, ErrNoResult
 	}
-	stamped, err := AddMeta(data, fields)
+	merged, err := AddMeta(data, fields)
 	if err != nil {
 		return nil, err
 	}
-	return replaceData(head, lines, last, stamped, len(event)+len(stamped)-len(data)), nil
+	return replaceData(head, lines, last, merged, len(event)+len(merged)-len(data)), nil
 }
 
-// replaceData returns the event with other data, in the place of its last data
-// line. It makes room for about that size.
+// replaceData returns the event with other data, in place of its last data line. It
+// allocates about that size.
 func replaceData(head, lines []byte, last int, data []byte, size int) []byte {
 	out := make([]byte, 0, size+64)
 	out = append(out, head...)
@@ -40,16 +40,16 @@ func replaceData(head, lines []byte, last int, data []byte, size int) []byte {
 	return out
 }
 
-// EventData returns the data of one whole event, as an EventScanner cut it: a
-// copy, nil if the event has none.
+// EventData returns a copy of the data of one whole event, as an EventScanner cut it,
+// or nil if the event has none.
 func EventData(event []byte) []byte {
 	_, lines := cutHead(event)
 	data, _, _ := eventData(lines)
 	return bytes.Clone(data)
 }
 
-// cutHead takes from an event what is not part of its lines: the LF of a CRLF
-// whose CR ended the event before, or the byte order mark of the stream.
+// cutHead cuts off the bytes before the event's first line: the LF of a CRLF whose CR
+// ended the previous event, or the byte order mark of the stream.
 func cutHead(event []byte) (head, lines []byte) {
 	n := 0
 	if len(event) > 1 && event[0] == '\n' {
@@ -60,8 +60,8 @@ func cutHead(event []byte) (head, lines []byte) {
 	return event[:n], event[n:]
 }
 
-// cutLine returns the first line and what ends it: CRLF, CR, LF, or nothing at
-// the end of the stream.
+// cutLine returns the first line and its end: CRLF, CR, LF, or nothing at the end of
+// the stream.
 func cutLine(lines []byte) (text, end []byte) {
 	i := find(lines, 0, '\n')
 	n := i
@@ -83,8 +83,8 @@ func dataValue(line []byte) ([]byte, bool) {
 	return bytes.TrimPrefix(value, []byte(" ")), ok
 }
 
-// eventData returns the event's data, and where its last data line begins. The
-// data of a single line is that of the event, not a copy.
+// eventData returns the event's data, and the index of its last data line. The
+// data of a single line aliases the event.
 func eventData(lines []byte) (data []byte, last int, found bool) {
 	for at := 0; at < len(lines); {
 		text, end := cutLine(lines[at:])
@@ -102,8 +102,8 @@ func eventData(lines []byte) (data []byte, last int, found bool) {
 	return data, last, found
 }
 
-// appendData appends data as data lines. Between them, a line that the end of
-// the stream ended is ended by LF.
+// appendData appends data as data lines. If the end of the stream ended the line, LF
+// separates them.
 func appendData(out, data, end []byte) []byte {
 	between := end
 	if len(between) == 0 {

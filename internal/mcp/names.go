@@ -5,8 +5,8 @@ import (
 	"unicode/utf8"
 )
 
-// The reserved names of a level are listed in the order of its constants.
-// Zero stands for a name that is not reserved.
+// names lists the reserved names of a level, in the order of its constants. Zero
+// represents any other name.
 type names []string
 
 // The names with a meaning at the top of a JSON-RPC message.
@@ -52,21 +52,19 @@ const (
 
 var (
 	resultNames = names{"isError", "resultType", "task", "_meta"}
-	// outcomeNames are those that say how the call went.
+	// outcomeNames are the names that determine the outcome of a call.
 	outcomeNames = resultNames[:resultTask]
 )
 
 const (
-	// metaPrefix begins the names that the specification keeps for itself.
+	// metaPrefix begins the names that are reserved by the specification.
 	metaPrefix = "io.modelcontextprotocol/"
-	// ownPrefix begins the names in a result's _meta that only the gateway sets.
+	// ownPrefix begins the names in a result's _meta that only the gateway may set.
 	ownPrefix = "dev.farebox/"
 
-	// maxPriceName is the name in a request's _meta by which a caller bounds
-	// what a call may cost.
+	// maxPriceName is the name in a request's _meta for the caller's highest price.
 	maxPriceName = ownPrefix + "max-price"
-	// retryKeyName is the name in a request's _meta of the key by which its
-	// caller may send it again.
+	// retryKeyName is the name in a request's _meta for its idempotency key.
 	retryKeyName = ownPrefix + "idempotency-key"
 
 	metaProtocolVersion = 1
@@ -82,9 +80,9 @@ var metaNames = names{
 // skeletonSize bounds a skeleton: one byte more than the longest reserved name.
 const skeletonSize = 48
 
-// find returns the number of the reserved name that the key is, 0 if it is
-// none. false says that the key is not that name but a reader that is lax
-// about case or about characters that cannot be seen could take it for it.
+// find returns the number of the reserved name that equals the key, or 0. It returns
+// false if the key does not equal the name, but a reader that is lax about case or
+// invisible characters could take it for that name.
 func (ns names) find(key []byte) (int, bool) {
 	for i, name := range ns {
 		if string(key) == name {
@@ -94,7 +92,7 @@ func (ns names) find(key []byte) (int, bool) {
 	return ns.findFolded(key)
 }
 
-// findFolded is find for a key that is known to be none of the names.
+// findFolded is find for a key that equals none of the names.
 func (ns names) findFolded(key []byte) (int, bool) {
 	var buf [skeletonSize]byte
 	n, _, ok := skeleton(&buf, key)
@@ -147,11 +145,11 @@ func lower(c byte) byte {
 	return c
 }
 
-// skeleton writes to dst what is left of a key when its case and all that
-// cannot be seen is taken from it. It returns the length, and how many bytes
-// at the end of src are the beginning of an incomplete character. false says
-// that no reserved name has this skeleton, because it is too long or has a
-// character that folds to no ASCII character; dst then has what precedes that.
+// skeleton writes the key to dst without its case and its invisible characters. It
+// returns the length, and the number of bytes at the end of src that begin an
+// incomplete character. It returns false if no reserved name has this skeleton,
+// because it is too long or has a character that folds to no ASCII character; dst
+// then has the characters before that one.
 func skeleton(dst *[skeletonSize]byte, src []byte) (n, rest int, ok bool) {
 	for i := 0; i < len(src); {
 		c := src[i]
@@ -183,10 +181,10 @@ func skeleton(dst *[skeletonSize]byte, src []byte) (n, rest int, ok bool) {
 	return n, 0, true
 }
 
-// foldRune returns the ASCII letter, in lower case, that a rune beyond ASCII
-// folds to, 0 if there is none. The long s and the Kelvin sign fold by
-// Unicode's simple case folding, which encoding/json follows; the Turkish i,
-// dotted and dotless, by the upper and lower case of other languages' readers.
+// foldRune returns the ASCII letter, in lower case, that a rune beyond ASCII folds
+// to, or 0. The long s and the Kelvin sign fold by Unicode's simple case folding,
+// which encoding/json follows; the Turkish i, dotted and dotless, by the upper and
+// lower case of other languages' readers.
 func foldRune(r rune) byte {
 	switch r {
 	case '\u017F':
@@ -199,9 +197,9 @@ func foldRune(r rune) byte {
 	return 0
 }
 
-// invisible reports whether a reader may trim or drop the rune: white space,
-// control and format characters (the byte order mark is one), variation
-// selectors, fillers, and what stands for a character that is none.
+// invisible reports whether a reader may trim or drop the rune: white space, control
+// and format characters (such as the byte order mark), variation selectors, fillers,
+// and the replacement character.
 func invisible(r rune) bool {
 	return r == utf8.RuneError || unicode.IsSpace(r) || unicode.In(r, unicode.Cc, unicode.Cf,
 		unicode.Variation_Selector, unicode.Other_Default_Ignorable_Code_Point)

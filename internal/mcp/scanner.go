@@ -2,37 +2,36 @@ package mcp
 
 import "unicode/utf8"
 
-// Class is what one message from a server is, seen from a pending request.
-// The zero Class is ClassMalformed, the one that is safe to assume.
+// Class is the kind of a server's message with respect to a pending request. The zero
+// Class is ClassMalformed, the safe one.
 type Class uint8
 
 const (
-	// ClassMalformed cannot be read strictly, or is not one message with one
+	// ClassMalformed is a message that cannot be read strictly, or has more than one
 	// meaning: a batch, result and error together, either with a method.
 	ClassMalformed Class = iota
-	// ClassEmpty has no data, white space aside.
+	// ClassEmpty has no data except white space.
 	ClassEmpty
 	// ClassPassing is a notification or a server's request.
 	ClassPassing
-	// ClassAnswer is a result or an error with exactly the pending id.
+	// ClassAnswer is a result or an error with exactly the pending id: the response.
 	ClassAnswer
-	// ClassForeign is a result or an error with another id, or with none.
+	// ClassForeign is a result or an error with another id, or without one.
 	ClassForeign
 )
 
-// String returns the class in lower case, or "Class(n)" for a value that is
-// none.
+// String returns the class in lower case, or "Class(n)" for an unknown value.
 func (c Class) String() string {
 	return nameOf("Class", []string{"malformed", "empty", "passing", "answer", "foreign"}, uint8(c))
 }
 
-// Outcome is how an answer says that the call went. The zero Outcome is
+// Outcome is the outcome of a call according to its response. The zero Outcome is
 // OutcomeUnknown.
 type Outcome uint8
 
 const (
-	// OutcomeUnknown is an answer that is none of the others, or more than one:
-	// it has a resultType that is not known, or contradicts itself.
+	// OutcomeUnknown is a response with an unknown resultType, or one that
+	// contradicts itself.
 	OutcomeUnknown Outcome = iota
 	// OutcomeResult is a complete result.
 	OutcomeResult
@@ -40,46 +39,45 @@ const (
 	OutcomeToolError
 	// OutcomeError is a JSON-RPC error.
 	OutcomeError
-	// OutcomeInputRequired is a result that asks for more input
-	// (resultType "input_required").
+	// OutcomeInputRequired is a result that asks for more input (resultType
+	// "input_required").
 	OutcomeInputRequired
-	// OutcomeTask is a task in the place of a result (resultType "task", or an
-	// object under "task").
+	// OutcomeTask is a task in place of a result (resultType "task", or an object
+	// under "task").
 	OutcomeTask
 )
 
-// String returns the outcome in lower case with underscores, or "Outcome(n)"
-// for a value that is none.
+// String returns the outcome in lower case with underscores, or "Outcome(n)" for an
+// unknown value.
 func (o Outcome) String() string {
 	return nameOf("Outcome", []string{"unknown", "result", "tool_error", "error", "input_required", "task"}, uint8(o))
 }
 
-// Verdict is what a scanner found out about a message.
+// Verdict is a scanner's finding about a message.
 type Verdict struct {
 	Class   Class
-	Outcome Outcome // of a ClassAnswer
-	Reason  string  // of ClassForeign and ClassMalformed: a plain sentence that quotes nothing
-	Guarded bool    // of a ClassPassing: it is a notification that is not for every caller: of a task's status, or that a resource was changed
+	Outcome Outcome // for ClassAnswer
+	Reason  string  // for ClassForeign and ClassMalformed: a plain sentence without quotations
+	Guarded bool    // for ClassPassing: a notification about a task's status or a changed resource, which not every caller may get
 }
 
-// Scanner classifies one JSON message from a server. The message is fed in
-// pieces that are split anywhere; the Scanner keeps none of its bytes but
-// those of short keys and of the id, so its memory is bounded.
+// Scanner classifies one JSON message from a server. The message is fed in pieces
+// that are split anywhere; the Scanner keeps only the bytes of short keys and of the
+// id, so its memory is bounded.
 //
-// It is strict about which answer it is and how that says that the call went,
-// and about no more. At the top level, and in the first level of the result, no
-// key with a meaning to it may come twice, and no key may differ from one only in
-// case or in characters that cannot be seen. Other keys may repeat, and so may
-// _meta, which says nothing of either. Of what common parsers take without being
-// JSON by the letter it takes a byte order mark, bytes in strings that are no
-// UTF-8, half a surrogate pair, and nesting of up to MaxAnswerDepth. Members are
-// judged together at the end, because servers write them in any order. A Scanner
-// is not for concurrent use.
+// It is strict about the identity of the response and about its outcome, and about no
+// more. At the top level, and in the first level of the result, no key with a meaning
+// to it may come twice, and no key may differ from one only in case or in invisible
+// characters. Other keys may repeat, and so may _meta, which affects neither. It
+// accepts some deviations from JSON that common parsers accept: a byte order mark,
+// bytes in strings that are not UTF-8, half a surrogate pair, and nesting of up to
+// MaxAnswerDepth. It judges the members together at the end, because servers write
+// them in any order. A Scanner is not safe for concurrent use.
 type Scanner struct {
 	lex     lexer
 	pending ID
 
-	top, inner int // the reserved name whose value comes, at the top and in the result
+	top, inner int // the reserved name before the next value, at the top and in the result
 	seen       [keyError + 1]bool
 	seenInner  [resultMeta]bool
 
@@ -87,15 +85,15 @@ type Scanner struct {
 	opened       bool // the message begins as an object or an array
 	got          ID   // the message's id
 	nullID       bool // the id is null
-	oddID        bool // the id is none that a request can have
+	oddID        bool // the id cannot be a request's
 	isError      bool
 	task         bool
-	guarded      bool // the method is that of a notification which is not for every caller
+	guarded      bool // the message is a guarded notification; see Verdict
 	resultType   resultKind
-	malformation string // the first thing wrong with a message that is JSON
+	malformation string // the first fault in a message that is JSON
 }
 
-// resultKind is what resultType says.
+// resultKind is the meaning of resultType.
 type resultKind uint8
 
 const (
@@ -106,21 +104,21 @@ const (
 	typeOther
 )
 
-// NewScanner returns a Scanner for the answer to the request with that id. If
-// the id is zero, no message is a ClassAnswer.
+// NewScanner returns a Scanner for the response to the request with that id. If the
+// id is zero, no message is a ClassAnswer.
 func NewScanner(id ID) *Scanner {
 	s := new(Scanner)
 	s.Reset(id)
 	return s
 }
 
-// Reset makes the Scanner ready for another message.
+// Reset prepares the Scanner for another message.
 func (s *Scanner) Reset(id ID) {
 	*s = Scanner{pending: id}
 }
 
-// Write reads the next piece of the message. It never fails: what is wrong is
-// told by End. The piece is not kept.
+// Write reads the next piece of the message. It never fails: End reports the faults.
+// It does not keep the piece.
 func (s *Scanner) Write(p []byte) {
 	for i := 0; ; {
 		var t token
@@ -150,7 +148,7 @@ func (s *Scanner) malformed(reason string) {
 	}
 }
 
-// take judges one token by where it stands.
+// take judges one token by its place.
 func (s *Scanner) take(t token) {
 	depth := s.lex.depth
 	switch {
@@ -180,7 +178,7 @@ func (s *Scanner) take(t token) {
 	}
 }
 
-// reserved returns which reserved name the key at hand is.
+// reserved returns the number of the current key among the reserved names.
 func (s *Scanner) reserved(ns names, seen []bool) int {
 	c := &s.lex.capture
 	if c.over {
@@ -241,7 +239,7 @@ func (s *Scanner) takeID(t token) {
 	s.oddID = s.got.IsZero() && !s.nullID
 }
 
-// textID is StringID without an allocation for the id that is expected.
+// textID is StringID without an allocation for the expected id.
 func (s *Scanner) textID(text []byte) ID {
 	if s.pending.kind == idText && s.pending.text == string(text) {
 		return s.pending
@@ -279,8 +277,8 @@ func (s *Scanner) kindOfResult(t token) resultKind {
 	return typeOther
 }
 
-// End returns the verdict on the message, as if the last piece had been its
-// end. It changes nothing.
+// End returns the verdict on the message, as if the last piece had been its end. It
+// does not change the Scanner.
 func (s *Scanner) End() Verdict {
 	if reason := s.whyMalformed(); reason != "" {
 		return Verdict{Class: ClassMalformed, Reason: reason}
@@ -298,11 +296,11 @@ func (s *Scanner) End() Verdict {
 	return Verdict{Class: ClassAnswer, Outcome: s.outcome()}
 }
 
-// HasResult reports whether the message has had a result at its top level so
-// far, whatever its class.
+// HasResult reports whether the message so far has had a result at its top level,
+// whatever its class.
 func (s *Scanner) HasResult() bool { return s.seen[keyResult] }
 
-// whyMalformed returns why the message has no one meaning, "" if it has one.
+// whyMalformed returns the reason why the message does not have one meaning, or "".
 func (s *Scanner) whyMalformed() string {
 	hasMethod, hasResult, hasError := s.seen[keyMethod], s.seen[keyResult], s.seen[keyError]
 	switch {
@@ -316,7 +314,7 @@ func (s *Scanner) whyMalformed() string {
 		return "the message ends early"
 	case hasMethod && (hasResult || hasError):
 		return "a message has a method together with a result or an error"
-	case hasMethod: // no answer to anybody, whatever else is wrong with it
+	case hasMethod: // not a response, whatever its other faults
 		return ""
 	case s.oddID:
 		return "the id is neither a string of at most 128 bytes nor a plain integer within 2^53-1"
@@ -330,7 +328,7 @@ func (s *Scanner) whyMalformed() string {
 	return ""
 }
 
-// outcome says how the call went, by all signs together.
+// outcome returns the outcome of the call, by all signs together.
 func (s *Scanner) outcome() Outcome {
 	if s.seen[keyError] {
 		return OutcomeError

@@ -8,29 +8,29 @@ import (
 	"time"
 )
 
-// ErrTask is wrapped in the error for a message in which it cannot be told with
-// certainty what it says of a task, or which state it hands out. It is then to be withheld.
+// ErrTask is wrapped in the error for a message that does not describe a task, or a
+// request state, with certainty. It must then be withheld.
 var ErrTask = errors.New("what the message says of a task cannot be judged")
 
-// Handles are what a message tells a client to come back with, and what it
-// tells of a task.
+// Handles are the handles in a message, with which a client comes back, and the
+// task's status and result.
 type Handles struct {
 	HasState     bool
-	RequestState string // of a request for input, unescaped
+	RequestState string // the state in a request for input, unescaped
 
 	TaskID string        // unescaped; "" if there is none
-	Status string        // of the task; "" if there is none
-	Life   time.Duration // for how long the server keeps the task; 0 if it does not say
+	Status string        // the task's status; "" if there is none
+	Life   time.Duration // how long the server keeps the task; 0 if unspecified
 
-	// Embedded is the outcome of the result that is embedded in the report of a
-	// task (SEP-2663): OutcomeResult or OutcomeToolError; OutcomeUnknown if none is.
+	// Embedded is the outcome of the result that is embedded in the report of a task
+	// (SEP-2663): OutcomeResult or OutcomeToolError; OutcomeUnknown without one.
 	Embedded Outcome
-	// Mixed says that members of a tool's own result stand beside the handles,
-	// where they have no place.
+	// Mixed reports that members of a tool's own result stand beside the handles,
+	// where they do not belong.
 	Mixed bool
 }
 
-// The names with a meaning in an object that tells of a task, or asks for input.
+// The names with a meaning in an object that describes a task, or asks for input.
 const (
 	taskTask = iota + 1
 	taskID
@@ -49,18 +49,18 @@ var (
 	embeddedNames = names{"isError"}
 )
 
-// ReadHandles reads the result of an answer: of an accepted task, whose members
-// stand under "task" (MCP 2025-11-25) or in the result itself (SEP-2663), of a
-// report of one, or of a request for input. The message must be one that a
-// Scanner found to be a ClassAnswer. No key with a meaning may come twice in what is
-// read, nor one differ from it only in case or in characters that cannot be
-// seen. An answer that is an error has no handles.
+// ReadHandles reads the result of a response: an accepted task, whose members stand
+// under "task" (MCP 2025-11-25) or in the result itself (SEP-2663), a report of one,
+// or a request for input. The message must be one that a Scanner found to be a
+// ClassAnswer. In the objects that it reads, no key with a meaning may come twice,
+// nor may another key differ from one only in case or in invisible characters. An
+// error response has no handles.
 //
 // The error wraps ErrTask and quotes nothing.
 func ReadHandles(message []byte) (Handles, error) { return readHandles(message, keyResult) }
 
-// ReadTaskNotification does the same for the params of a notification of a
-// task's status.
+// ReadTaskNotification does the same for the params of a notification about a task's
+// status.
 func ReadTaskNotification(message []byte) (Handles, error) { return readHandles(message, keyParams) }
 
 func readHandles(message []byte, within int) (Handles, error) {
@@ -82,14 +82,14 @@ func readHandles(message []byte, within int) (Handles, error) {
 
 var errShape = errors.New("it is not of the form that it should have")
 
-// taskReader reads what a message tells of a task.
+// taskReader reads a message about a task.
 type taskReader struct {
 	walker
 	found  Handles
 	inTask bool
 }
 
-// object reads the object that the token begins, each member by read.
+// object reads the object that begins with the token, and each member by read.
 func (r *taskReader) object(t token, ns names, read func(key int, t token) error) error {
 	if t != tokenObject {
 		return errShape
@@ -121,7 +121,7 @@ func (r *taskReader) pass(t token) error {
 	return nil
 }
 
-// member reads a member of the object that tells of a task.
+// member reads a member of the object that describes a task.
 func (r *taskReader) member(key int, t token) error {
 	switch key {
 	case taskTask:
@@ -163,7 +163,7 @@ func (r *taskReader) word(t token, to *string) error {
 	return nil
 }
 
-// maxLife bounds for how long a server's word is taken that it keeps a task.
+// maxLife bounds the time for which a server may claim to keep a task.
 const maxLife = 365 * 24 * time.Hour
 
 func (r *taskReader) life(t token) error {
@@ -198,8 +198,8 @@ func (r *taskReader) embedded(t token) error {
 	return err
 }
 
-// AddTaskMeta does what AddMeta does for the result that is embedded in the report
-// of a task, at result.result. A report without one is returned as it is.
+// AddTaskMeta does the same as AddMeta for the result that is embedded in the
+// report of a task, at result.result. It returns a report without one unchanged.
 func AddTaskMeta(message []byte, fields []Field) ([]byte, error) {
 	if !validFields(fields) {
 		return nil, ErrField
@@ -208,7 +208,7 @@ func AddTaskMeta(message []byte, fields []Field) ([]byte, error) {
 	if err != nil || start == end {
 		return message, err
 	}
-	// AddMeta knows messages: this is one around the embedded result.
+	// AddMeta expects a message: build one around the embedded result.
 	const head, tail = `{"result":`, `}`
 	inner := slices.Concat([]byte(head), message[start:end], []byte(tail))
 	if inner, err = AddMeta(inner, fields); err != nil {
@@ -217,23 +217,23 @@ func AddTaskMeta(message []byte, fields []Field) ([]byte, error) {
 	return slices.Concat(message[:start], inner[len(head):len(inner)-len(tail)], message[end:]), nil
 }
 
-// AddTaskMetaToEvent does what AddTaskMeta does for the data of one whole event.
+// AddTaskMetaToEvent does the same for the data of one whole event.
 func AddTaskMetaToEvent(event []byte, fields []Field) ([]byte, error) {
 	head, lines := cutHead(event)
 	data, last, found := eventData(lines)
 	if !found {
 		return nil, ErrNoResult
 	}
-	stamped, err := AddTaskMeta(data, fields)
+	merged, err := AddTaskMeta(data, fields)
 	if err != nil {
 		return nil, err
 	}
-	return replaceData(head, lines, last, stamped, len(event)+len(stamped)-len(data)), nil
+	return replaceData(head, lines, last, merged, len(event)+len(merged)-len(data)), nil
 }
 
-// ResultOf returns the text of an answer's result, or with embedded of the result
-// that is embedded in it as the report of a task; nil if there is none. The
-// message must be as ReadHandles wants it.
+// ResultOf returns the text of a response's result, or with embedded the result that
+// is embedded in it as the report of a task; nil if there is none. The message must
+// meet the conditions of ReadHandles.
 func ResultOf(message []byte, embedded bool) ([]byte, error) {
 	if embedded {
 		start, end, err := findEmbedded(message)
@@ -258,7 +258,7 @@ func ResultOf(message []byte, embedded bool) ([]byte, error) {
 	return result, nil
 }
 
-// findEmbedded returns where the object is that is embedded in a report.
+// findEmbedded returns the place of the object that is embedded in a report.
 func findEmbedded(message []byte) (start, end int, err error) {
 	r := taskReader{walker: walker{text: message}}
 	err = r.object(r.next(), topNames, func(key int, t token) error {

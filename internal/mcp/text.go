@@ -5,9 +5,9 @@ import (
 	"unicode/utf8"
 )
 
-// unescape appends the text of a JSON string that the lexer accepted, given
-// without its quotes. Half of a surrogate pair becomes U+FFFD; bytes that are
-// not UTF-8 stay.
+// unescape appends the text of a JSON string that the lexer accepted, given without
+// its quotes. Half of a surrogate pair becomes U+FFFD; bytes that are not UTF-8 stay
+// unchanged.
 func unescape(dst, raw []byte) []byte {
 	for len(raw) > 0 {
 		if raw[0] != '\\' {
@@ -22,8 +22,8 @@ func unescape(dst, raw []byte) []byte {
 	return dst
 }
 
-// firstRune returns the first character of a piece of such a string, which is
-// not empty, and how many bytes it takes.
+// firstRune returns the first character of a piece of such a string, which must not
+// be empty, and its length in bytes.
 func firstRune(raw []byte) (rune, int) {
 	switch {
 	case raw[0] != '\\':

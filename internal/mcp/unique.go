@@ -6,19 +6,19 @@ import (
 	"slices"
 )
 
-// span is where the text of a key lies in the body, without its quotes.
+// span is the place of a key's text in the body, without its quotes.
 type span struct {
 	start, end uint32
 	escaped    bool
 }
 
-// fewKeys is up to how many keys of an object are compared with each other as
-// they come. Larger objects are sorted when they end, so that no body takes
-// time in the square of its length.
+// fewKeys bounds the keys of an object that are compared with each other as they
+// arrive. The keys of larger objects are sorted at the object's end, so that no body
+// takes time in the square of its length.
 const fewKeys = 16
 
-// keySet finds keys that are twice in one object, in all objects that are open
-// at once. The zero keySet is ready to use.
+// keySet finds duplicate keys in all objects that are open at once. The zero keySet
+// is ready to use.
 type keySet struct {
 	base [maxDepth + 1]int32 // where the keys of the object at each depth begin
 	n    int                 // keys of all open objects
@@ -37,8 +37,8 @@ func (ks *keySet) own(depth int) []span {
 	return ks.room[ks.base[depth]:ks.n]
 }
 
-// add takes one more key of the object at that depth. It reports whether the
-// object has it already, as far as it is known before the object's end.
+// add adds a key of the object at that depth. It reports whether the object already
+// has it, as far as that is known before the object's end.
 func (ks *keySet) add(body []byte, depth int, key span) bool {
 	twice := false
 	if own := ks.own(depth); len(own) < fewKeys {
@@ -62,8 +62,8 @@ func (ks *keySet) add(body []byte, depth int, key span) bool {
 	return twice
 }
 
-// close ends the object at that depth. It reports whether the object has a key
-// twice, and where the quote of its second occurrence is.
+// close ends the object at that depth. It reports whether the object has a duplicate
+// key, and the place of the second occurrence's quote.
 func (ks *keySet) close(body []byte, depth int) (int, bool) {
 	own := ks.own(depth)
 	ks.n = int(ks.base[depth])
@@ -94,9 +94,9 @@ func sameKey(body []byte, a, b *span) bool {
 	return a.end-a.start == b.end-b.start && string(body[a.start:a.end]) == string(body[b.start:b.end])
 }
 
-// compareKeys orders keys by their unescaped text. It looks at no more of them
-// than it takes to tell them apart: one very long key must not cost its length
-// at every comparison.
+// compareKeys orders keys by their unescaped text. It looks at no more of them than
+// it needs to distinguish them: one very long key must not cost its length at every
+// comparison.
 func compareKeys(body []byte, a, b *span) int {
 	x, y := body[a.start:a.end], body[b.start:b.end]
 	if !a.escaped && !b.escaped {
