@@ -19,7 +19,7 @@ type flushWriter interface {
 	Flush() error
 }
 
-// writers are what servers encode with.
+// writers are encoders as servers use them.
 var writers = map[string]struct {
 	coding string
 	open   func(io.Writer) flushWriter
@@ -51,7 +51,7 @@ func collect(coding string, limit int64) (*Decoder, *bytes.Buffer) {
 	return New(coding, limit, func(p []byte) error { out.Write(p); return nil }), out
 }
 
-// What a server encoded is what comes out, however the body is split.
+// The text comes out as the server encoded it, however the body is split.
 func TestDecodes(t *testing.T) {
 	text := strings.Repeat(`{"jsonrpc":"2.0","id":7,"result":{}} `, 20)
 	for name, c := range writers {
@@ -73,8 +73,8 @@ func TestDecodes(t *testing.T) {
 	}
 }
 
-// What a server flushed is there before anything else comes: an event of a stream
-// does not wait for the next.
+// Flushed text is decoded before any further bytes arrive: an event of a stream does
+// not wait for the next.
 func TestFlushedTextArrives(t *testing.T) {
 	for name, c := range writers {
 		var wire bytes.Buffer
@@ -112,8 +112,8 @@ func TestFlushedTextArrives(t *testing.T) {
 	}
 }
 
-// A body that is cut, followed by something, or damaged is an error; one of which
-// nothing comes is an empty text.
+// A body that is cut, damaged, or has bytes after its end is an error; an empty body
+// is an empty text.
 func TestDamage(t *testing.T) {
 	text := strings.Repeat("an answer of some length ", 10)
 	for name, c := range writers {
@@ -151,8 +151,8 @@ func TestDamage(t *testing.T) {
 	}
 }
 
-// A small body cannot become a huge text, and no text grows beyond its limit: no
-// more is decoded than the bounds and one piece.
+// A small body cannot become a huge text, and no text exceeds its limit: the decoder
+// produces at most the bounds and one piece.
 func TestBombs(t *testing.T) {
 	zeros := strings.Repeat("\x00", 8<<20)
 	for name, c := range writers {
@@ -173,7 +173,7 @@ func TestBombs(t *testing.T) {
 	}
 }
 
-// What the receiver says ends it, and is told.
+// An error of the sink ends the decoder and is returned.
 func TestSinkEnds(t *testing.T) {
 	gone := errors.New("gone")
 	for name, c := range writers {
@@ -186,7 +186,7 @@ func TestSinkEnds(t *testing.T) {
 	}
 }
 
-// FuzzDecode: no body makes a decoder panic, hang, or hand on more than it may.
+// FuzzDecode proves that no body makes a decoder panic, hang, or exceed its bounds.
 func FuzzDecode(f *testing.F) {
 	names := []string{"gzip", "deflate", "br", "zstd"}
 	for _, c := range writers {

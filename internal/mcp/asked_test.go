@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestReadListened proves which tasks a request listens to, and that a filter
-// that could be read differently is refused.
+// TestReadListened proves that the tasks and resources of a request are read, and
+// that an ambiguous filter is refused.
 func TestReadListened(t *testing.T) {
 	for params, want := range map[string][]string{
 		``: nil, `{}`: nil, `{"notifications":{}}`: nil, `{"taskIds":["a"]}`: nil,
@@ -32,8 +32,8 @@ func TestReadListened(t *testing.T) {
 	}
 }
 
-// TestReadReference proves what completions are asked of, and that what could be
-// read in two ways is refused.
+// TestReadReference proves that the target of a completion is read, and that an
+// ambiguous one is refused.
 func TestReadReference(t *testing.T) {
 	for params, want := range map[string]Reference{
 		`{"ref":{"type":"ref/prompt","name":"essay"},"argument":{"name":"a","value":"b"}}`:       {Prompt: "essay"},

@@ -15,7 +15,7 @@ var benchCall = []byte(`{"jsonrpc":"2.0","id":4711,"method":"tools/call","params
 	`"filters":{"year":[2024,2025,2026],"status":"final","archived":false,"owner":null},"sort":[{"field":"date","order":"desc"},{"field":"title","order":"asc"}],` +
 	`"context":"` + strings.Repeat("The report should name the sources that it was made from. ", 6) + `","ratio":0.25}}}`)
 
-// benchInto is the struct that a gateway would unmarshal the call into.
+// benchInto is the struct into which a gateway would unmarshal the call.
 type benchInto struct {
 	JSONRPC string          `json:"jsonrpc"`
 	ID      json.RawMessage `json:"id"`
@@ -30,7 +30,7 @@ type benchInto struct {
 	} `json:"params"`
 }
 
-// BenchmarkDecode is the strict decode of a 1 KB call; the figure to reach is a
+// BenchmarkDecode measures the strict decoding of a 1 KB call; its goal is a
 // quarter of BenchmarkDecodeEncodingJSON.
 func BenchmarkDecode(b *testing.B) {
 	b.SetBytes(int64(len(benchCall)))
@@ -42,7 +42,7 @@ func BenchmarkDecode(b *testing.B) {
 	}
 }
 
-// BenchmarkDecodeEncodingJSON is the same call read by encoding/json.
+// BenchmarkDecodeEncodingJSON measures encoding/json on the same call.
 func BenchmarkDecodeEncodingJSON(b *testing.B) {
 	b.SetBytes(int64(len(benchCall)))
 	b.ReportAllocs()
@@ -54,8 +54,8 @@ func BenchmarkDecodeEncodingJSON(b *testing.B) {
 	}
 }
 
-// BenchmarkDecodeManyKeys is the worst that 4 MiB can ask: one object of as
-// many keys as fit.
+// BenchmarkDecodeManyKeys measures the worst body of 4 MiB: one object with as many
+// keys as fit.
 func BenchmarkDecodeManyKeys(b *testing.B) {
 	for _, escaped := range []string{"", `\u0061`} {
 		b.Run("escaped="+fmt.Sprint(escaped != ""), func(b *testing.B) {
@@ -71,7 +71,7 @@ func BenchmarkDecodeManyKeys(b *testing.B) {
 	}
 }
 
-// manyKeys is a call of that size whose arguments are short keys.
+// manyKeys returns a call of that size with short keys for its arguments.
 func manyKeys(size int, prefix string) []byte {
 	var s strings.Builder
 	s.WriteString(`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"t","arguments":{"":0`)

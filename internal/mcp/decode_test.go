@@ -22,8 +22,8 @@ func meta(members string) string {
 // nest returns arrays of that depth.
 func nest(n int) string { return strings.Repeat("[", n) + strings.Repeat("]", n) }
 
-// TestDecodeReadsWhatItSays proves that every field of a Message says what the
-// body says.
+// TestDecodeReadsWhatItSays proves that every field of a Message agrees with the
+// body.
 func TestDecodeReadsWhatItSays(t *testing.T) {
 	tests := []struct {
 		name, body string
@@ -93,8 +93,8 @@ func TestDecodeReadsWhatItSays(t *testing.T) {
 	}
 }
 
-// TestDecodeAliasesBody proves that raw parts are the caller's bytes, not
-// copies of them: what was judged is what is forwarded.
+// TestDecodeAliasesBody proves that raw parts are the caller's bytes, not copies: the
+// bytes that were judged are forwarded.
 func TestDecodeAliasesBody(t *testing.T) {
 	body := []byte(call(`"name":"x","arguments":{"a":1},"_meta":{"b":2}`))
 	m, err := Decode(body)
@@ -109,8 +109,8 @@ func TestDecodeAliasesBody(t *testing.T) {
 	}
 }
 
-// TestDecodeRefuses proves that whatever two parsers could read differently,
-// or is no message at all, is refused, with the code and the certain id.
+// TestDecodeRefuses proves that a body that two parsers could read differently, or
+// that is not a message, is refused, with the code and the certain id.
 func TestDecodeRefuses(t *testing.T) {
 	none, seven := ID{}, IntID(7)
 	tests := []struct {
@@ -118,7 +118,7 @@ func TestDecodeRefuses(t *testing.T) {
 		code       int
 		id         ID
 	}{
-		// What was run by real servers although a gateway saw something cheaper.
+		// Calls that real servers ran while a gateway saw a cheaper one.
 		{"duplicate name", call(`"name":"cheap","name":"expensive"`), InvalidRequest, seven},
 		{"duplicate params", `{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"cheap"},"params":{"name":"expensive"}}`, InvalidRequest, seven},
 		{"Name", call(`"name":"cheap","Name":"expensive"`), InvalidRequest, seven},
@@ -235,7 +235,7 @@ func TestDecodeRefuses(t *testing.T) {
 		{"resource without uri", `{"jsonrpc":"2.0","id":7,"method":"resources/read","params":{"name":"x"}}`, InvalidParams, seven},
 		{"resource with a number", `{"jsonrpc":"2.0","id":7,"method":"resources/read","params":{"uri":1}}`, InvalidParams, seven},
 
-		// The first wrong thing counts, but broken JSON counts most.
+		// The first fault counts, but invalid JSON takes precedence.
 		{"duplicate, then broken", `{"jsonrpc":"2.0","id":7,"id":7,"method":"ping"`, ParseError, none},
 		{"truncated after the id", `{"jsonrpc":"2.0","id":7,`, ParseError, none},
 		{"65 levels", call(`"name":"x","arguments":{"a":` + nest(62) + `}`), ParseError, none},
@@ -260,8 +260,8 @@ func TestDecodeRefuses(t *testing.T) {
 	}
 }
 
-// TestDecodeTakesWhatOnlyLooksOdd proves that strictness stops at what has one
-// meaning.
+// TestDecodeTakesWhatOnlyLooksOdd proves that unusual bodies with one meaning are
+// accepted.
 func TestDecodeTakesWhatOnlyLooksOdd(t *testing.T) {
 	for _, body := range []string{
 		`{"jsonrpc":"2.0","id":9007199254740991,"method":"ping"}`,
@@ -285,9 +285,8 @@ func TestDecodeTakesWhatOnlyLooksOdd(t *testing.T) {
 	}
 }
 
-// TestDecodeFindsDuplicatesInLargeObjects proves that a duplicate is found
-// wherever it stands among however many keys, by the sorted way as by the
-// direct one.
+// TestDecodeFindsDuplicatesInLargeObjects proves that a duplicate is found at any
+// place among any number of keys, by sorting and by direct comparison.
 func TestDecodeFindsDuplicatesInLargeObjects(t *testing.T) {
 	for _, n := range []int{1, 2, 15, 16, 17, 18, 31, 33, 64, 1000} {
 		for _, at := range []int{0, n / 2, n - 1} {
@@ -311,8 +310,8 @@ func TestDecodeFindsDuplicatesInLargeObjects(t *testing.T) {
 	}
 }
 
-// TestDecodeHardlyAllocates proves the bound on allocations: one for the name
-// of the tool, one for a string id.
+// TestDecodeHardlyAllocates proves the bound on allocations: one for the name of the
+// tool, one for a string id.
 func TestDecodeHardlyAllocates(t *testing.T) {
 	body := bytes.Replace(benchCall, []byte("4711"), []byte(`"a-string-id"`), 1)
 	got := testing.AllocsPerRun(100, func() {
@@ -369,7 +368,7 @@ func TestIDMarshals(t *testing.T) {
 	}
 }
 
-// TestEnumerationsHaveNames proves that every value can be told apart in a log.
+// TestEnumerationsHaveNames proves that every value can be distinguished in a log.
 func TestEnumerationsHaveNames(t *testing.T) {
 	for want, v := range map[string]fmt.Stringer{
 		"request": KindRequest, "notification": KindNotification, "response": KindResponse, "Kind(0)": Kind(0),

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// TestEventIDs: every id of a stream is replaced and nothing else, wherever the
+// TestEventIDs proves that exactly the ids of a stream are replaced, wherever the
 // stream is split.
 func TestEventIDs(t *testing.T) {
 	for stream, want := range map[string]string{
@@ -37,8 +37,8 @@ func TestEventIDs(t *testing.T) {
 	}
 }
 
-// FuzzEventIDs: with ids that stay as they are, a stream of which every id line
-// is written in the one usual way passes byte for byte.
+// FuzzEventIDs proves that with unchanged ids, a stream with id lines of only the
+// usual form passes byte for byte.
 func FuzzEventIDs(f *testing.F) {
 	f.Add([]byte("id: 1\ndata: x\r\n\r\n"), uint8(3))
 	f.Add([]byte("\uFEFFid: 1\rid\r"), uint8(1))

@@ -11,14 +11,14 @@ const (
 	passingJSON = `{"jsonrpc":"2.0","method":"notifications/progress"}`
 )
 
-// cut is one piece of a stream and what was said of it.
+// cut is one piece of a stream and its verdict.
 type cut struct {
 	bytes string
 	class Class
 	done  bool
 }
 
-// cuts feeds a stream in pieces of the sizes that split gives, and returns its
+// cuts feeds a stream in pieces of the sizes that split returns, and returns its
 // events. Bytes of an unfinished event come last, not done.
 func cuts(stream string, split func() int) []cut {
 	e := NewEventScanner(IntID(7))
@@ -49,8 +49,8 @@ func cuts(stream string, split func() int) []cut {
 // every returns a split into pieces of one size.
 func every(n int) func() int { return func() int { return n } }
 
-// TestEventScanner proves where events end, what is their data, and that a
-// split anywhere changes neither.
+// TestEventScanner proves the ends and the data of events, wherever the stream is
+// split.
 func TestEventScanner(t *testing.T) {
 	pretty := "{\"jsonrpc\":\"2.0\",\ndata: \"id\":7,\ndata:\"result\":{}}"
 	tests := []struct {
@@ -127,10 +127,10 @@ func TestEventScanner(t *testing.T) {
 	}
 }
 
-// TestEventScannerRefusesWhatClientsReadDifferently proves that no line can
-// carry a message past the scanner to a client that ends lines elsewhere or is
-// lax about names: go-sdk and mcp-go end lines at LF only, and trim; others
-// split at every line break of Unicode.
+// TestEventScannerRefusesWhatClientsReadDifferently proves that no line can carry a
+// message past the scanner to a client that ends lines elsewhere or is lax about
+// names: go-sdk and mcp-go end lines at LF only, and trim; others split at every line
+// break of Unicode.
 func TestEventScannerRefusesWhatClientsReadDifferently(t *testing.T) {
 	tests := map[string]string{
 		"the data goes on after CR":            "data:\r" + answerJSON + "\n\n",
@@ -183,8 +183,8 @@ func TestEventScannerTakesHarmlessLoneCR(t *testing.T) {
 	}
 }
 
-// TestEventScannerEndsAtOnce proves that an event that ends in CR waits for no
-// further byte, and that a LF that follows delays nothing.
+// TestEventScannerEndsAtOnce proves that an event that ends in CR does not wait for
+// another byte, and that a LF after it delays nothing.
 func TestEventScannerEndsAtOnce(t *testing.T) {
 	e := NewEventScanner(IntID(7))
 	if n, done := e.Scan([]byte("data: " + answerJSON + "\r\n\r")); !done || n != len(answerJSON)+9 {
@@ -204,7 +204,7 @@ func TestEventScannerEndsAtOnce(t *testing.T) {
 	}
 }
 
-// TestEventScannerMemoryIsBounded proves that no event makes it allocate.
+// TestEventScannerMemoryIsBounded proves that it does not allocate for any event.
 func TestEventScannerMemoryIsBounded(t *testing.T) {
 	long := strings.Repeat("x", 1<<16)
 	stream := []byte("id: " + long + "\n: " + long + "\ndata: {\"" + long + "\":1,\ndata: \"jsonrpc\":\"2.0\",\"id\":7,\"result\":{}}\n\n")

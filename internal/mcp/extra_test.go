@@ -6,9 +6,9 @@ import (
 	"testing"
 )
 
-// TestCheckMethodRule: extension methods and what is known and has an answer of
-// its own may have a rule; what the gateway decides about in another way may
-// not, in whatever case it is written.
+// TestCheckMethodRule proves that an operator may put a rule on extension methods and
+// on the protocol's methods with a response of their own, and on no method that the
+// gateway decides about by other means, whatever its case.
 func TestCheckMethodRule(t *testing.T) {
 	for method, want := range map[string]error{
 		"vendor/thing": nil, "com.example-1/do_it": nil, "completion/complete": nil, "logging/setLevel": nil,

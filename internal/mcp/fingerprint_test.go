@@ -16,8 +16,7 @@ func fingerprintOf(t *testing.T, method, params string) [32]byte {
 	return Fingerprint(&m)
 }
 
-// TestFingerprintSame: what a retry may write otherwise does not make it another
-// call.
+// TestFingerprintSame proves that a retry may write the same call in another way.
 func TestFingerprintSame(t *testing.T) {
 	first := fingerprintOf(t, "tools/call", `{"name":"pay","arguments":{"a":"x/é","b":[1,{"c":null,"d":true}]}}`)
 	for _, same := range []string{
@@ -31,7 +30,8 @@ func TestFingerprintSame(t *testing.T) {
 	}
 }
 
-// TestFingerprintDiffers: calls that a server could tell apart are told apart.
+// TestFingerprintDiffers proves that calls that a server could distinguish have
+// different fingerprints.
 func TestFingerprintDiffers(t *testing.T) {
 	seen := map[[32]byte]string{}
 	for _, params := range []string{
@@ -54,8 +54,8 @@ func TestFingerprintDiffers(t *testing.T) {
 	}
 }
 
-// TestFingerprintOfOtherMethods: the name and the arguments say nothing of what
-// other methods ask for; their params do, but for what tells of the request.
+// TestFingerprintOfOtherMethods proves that the fingerprint of other methods covers
+// their params, except the members about the request itself.
 func TestFingerprintOfOtherMethods(t *testing.T) {
 	first := fingerprintOf(t, "resources/read", `{"uri":"docs://a"}`)
 	for _, same := range []string{
@@ -76,8 +76,8 @@ func TestFingerprintOfOtherMethods(t *testing.T) {
 	}
 }
 
-// TestWithID: a kept answer gets the id of the request that asks again, and
-// nothing else of it changes.
+// TestWithID proves that a kept response gets the id of the new request, and is
+// unchanged otherwise.
 func TestWithID(t *testing.T) {
 	for message, want := range map[string]string{
 		`{"jsonrpc":"2.0","id":1,"result":{"id":2}}`:                  `{"jsonrpc":"2.0","id":"n\u0022","result":{"id":2}}`,
@@ -96,8 +96,8 @@ func TestWithID(t *testing.T) {
 	}
 }
 
-// TestRetryKey: the key in _meta is a string of 1 to 256 bytes, and no other
-// name passes for its own.
+// TestRetryKey proves that the key in _meta is a string of 1 to 256 bytes, and that
+// no other name is taken for it.
 func TestRetryKey(t *testing.T) {
 	body := func(meta string) []byte {
 		return []byte(`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"pay","_meta":{` + meta + `}}}`)
@@ -125,7 +125,7 @@ func TestRetryKey(t *testing.T) {
 	}
 }
 
-// TestEventData: the data of an event is what a client reads of it.
+// TestEventData proves that the data of an event is the data that a client reads.
 func TestEventData(t *testing.T) {
 	for event, want := range map[string]string{
 		"event: message\ndata: {\"a\":1}\n\n":        `{"a":1}`,

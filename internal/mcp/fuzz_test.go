@@ -12,7 +12,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// seedBodies are bodies of every shape that the tables of this package know.
+// seedBodies are bodies of every shape that the tables of this package have.
 func seedBodies() []string {
 	bodies := []string{
 		string(benchCall), call(`"name":"x","arguments":{"a":[1,2.5e3,null,true,"\u00e9\ud83d\ude00"]},` + modern),
@@ -26,10 +26,10 @@ func seedBodies() []string {
 	return bodies
 }
 
-// FuzzDecodeAgainstJSONText proves that Decode accepts nothing that a strict
-// reader refuses: jsontext takes no duplicate names, no invalid UTF-8 and one
-// text only. And that it calls nothing broken JSON that is not, its bound on
-// depth aside.
+// FuzzDecodeAgainstJSONText proves that Decode accepts nothing that a strict reader
+// refuses: jsontext takes neither duplicate names nor invalid UTF-8, and only one
+// text. It also proves that Decode calls only invalid JSON invalid, except for its
+// bound on depth.
 func FuzzDecodeAgainstJSONText(f *testing.F) {
 	for _, body := range seedBodies() {
 		f.Add([]byte(body))
@@ -60,9 +60,8 @@ func FuzzDecodeAgainstJSONText(f *testing.F) {
 	})
 }
 
-// FuzzDecodeAgainstEncodingJSON proves that a lax reader, one that folds the
-// case of keys and takes the last of several, sees in every body that Decode
-// accepts what Decode saw.
+// FuzzDecodeAgainstEncodingJSON proves that a lax reader, one that folds the case of
+// keys and takes the last of several, reads every accepted body as Decode does.
 func FuzzDecodeAgainstEncodingJSON(f *testing.F) {
 	for _, body := range seedBodies() {
 		f.Add([]byte(body))
@@ -100,7 +99,7 @@ func FuzzDecodeAgainstEncodingJSON(f *testing.F) {
 	})
 }
 
-// splitter returns the sizes of pieces that the bytes name, over and over.
+// splitter returns the sizes of pieces encoded in the bytes, over and over.
 func splitter(sizes []byte) func() int {
 	i := 0
 	return func() int {
@@ -154,9 +153,9 @@ func FuzzScannerSplit(f *testing.F) {
 	})
 }
 
-// FuzzAddMeta proves that a stamped answer, or event, is still the same answer,
-// with the fields in its _meta, none of the upstream's forged ones, and all
-// else as it was.
+// FuzzAddMeta proves that a response, or event, with added fields is still the same
+// response, with the fields in its _meta, without the upstream's forged ones, and
+// otherwise unchanged.
 func FuzzAddMeta(f *testing.F) {
 	for _, body := range seedBodies() {
 		f.Add([]byte(body), "r")
@@ -168,26 +167,26 @@ func FuzzAddMeta(f *testing.F) {
 		fields := []Field{{Name: "dev.farebox/receipt", Value: appendString(nil, value)}}
 		id := IntID(7)
 		if before := scan(NewScanner(id), id, string(data), len(data)+1); before.Class == ClassAnswer && before.Outcome != OutcomeError {
-			stamped, err := AddMeta(data, fields)
+			merged, err := AddMeta(data, fields)
 			if err != nil {
 				t.Fatalf("%q: %v", data, err)
 			}
-			if after := scan(NewScanner(id), id, string(stamped), 1); after != before {
-				t.Fatalf("%q is %+v, stamped %q is %+v", data, before, stamped, after)
+			if after := scan(NewScanner(id), id, string(merged), 1); after != before {
+				t.Fatalf("%q is %+v, merged %q is %+v", data, before, merged, after)
 			}
-			if text := bytes.TrimPrefix(data, byteOrderMark); stampable(text) {
-				checkMeta(t, text, stamped, value)
-			} else if bytes.Count(stamped, []byte(ownPrefix)) > bytes.Count(data, []byte(ownPrefix)) {
-				t.Fatalf("%q became %q", data, stamped)
+			if text := bytes.TrimPrefix(data, byteOrderMark); mergeable(text) {
+				checkMeta(t, text, merged, value)
+			} else if bytes.Count(merged, []byte(ownPrefix)) > bytes.Count(data, []byte(ownPrefix)) {
+				t.Fatalf("%q became %q", data, merged)
 			}
 		}
 		checkMetaInEvent(t, data, fields)
 	})
 }
 
-// stampable reports whether the message is an answer whose result has one _meta,
-// an object or null, or none.
-func stampable(message []byte) bool {
+// mergeable reports whether the message is a response and its result has at most one
+// _meta, an object or null.
+func mergeable(message []byte) bool {
 	d := jsontext.NewDecoder(bytes.NewReader(message), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
 	metas, inResult := 0, false
 	for {
@@ -211,8 +210,8 @@ func stampable(message []byte) bool {
 	}
 }
 
-// members returns a message's members, those of its result apart from _meta
-// among them, and the _meta.
+// members returns a message's members, including those of its result except _meta,
+// and the _meta.
 func members(t *testing.T, message []byte) (map[string]string, json.RawMessage) {
 	t.Helper()
 	var top, result map[string]json.RawMessage
@@ -236,7 +235,7 @@ func members(t *testing.T, message []byte) (map[string]string, json.RawMessage) 
 	return out, result["_meta"]
 }
 
-// checkMeta compares an answer with its stamped copy.
+// checkMeta compares a response with its copy with fields.
 func checkMeta(t *testing.T, before, after []byte, value string) {
 	t.Helper()
 	old, oldMeta := members(t, before)
@@ -259,7 +258,7 @@ func checkMeta(t *testing.T, before, after []byte, value string) {
 		t.Fatal(err)
 	}
 	if string(is["dev.farebox/receipt"]) != string(appendString(nil, value)) {
-		t.Fatalf("%q has no stamp", after)
+		t.Fatalf("%q has no fields", after)
 	}
 	for k, v := range was {
 		if strings.HasPrefix(k, ownPrefix) {
@@ -273,7 +272,7 @@ func checkMeta(t *testing.T, before, after []byte, value string) {
 	}
 }
 
-// checkMetaInEvent stamps the first event of a stream, if it is an answer.
+// checkMetaInEvent adds fields to the first event of a stream, if it is a response.
 func checkMetaInEvent(t *testing.T, stream []byte, fields []Field) {
 	t.Helper()
 	e := NewEventScanner(IntID(7))
@@ -283,20 +282,20 @@ func checkMetaInEvent(t *testing.T, stream []byte, fields []Field) {
 		return
 	}
 	event := stream[:n]
-	stamped, err := AddMetaToEvent(event, fields)
+	merged, err := AddMetaToEvent(event, fields)
 	if err != nil {
 		t.Fatalf("%q: %v", event, err)
 	}
 	e = NewEventScanner(IntID(7))
-	if n, again := e.Scan(stamped); n != len(stamped) || again != done || e.Verdict() != before {
-		t.Fatalf("%q is %+v, stamped %q is %+v", event, before, stamped, e.Verdict())
+	if n, again := e.Scan(merged); n != len(merged) || again != done || e.Verdict() != before {
+		t.Fatalf("%q is %+v, merged %q is %+v", event, before, merged, e.Verdict())
 	}
-	if a, b := otherLines(event), otherLines(stamped); a != b {
-		t.Fatalf("%q has other lines %q, stamped %q", event, a, b)
+	if a, b := otherLines(event), otherLines(merged); a != b {
+		t.Fatalf("%q has other lines %q, merged %q", event, a, b)
 	}
 	_, lines := cutHead(event)
 	was, _, _ := eventData(lines)
-	_, lines = cutHead(stamped)
+	_, lines = cutHead(merged)
 	is, _, _ := eventData(lines)
 	want, err := AddMeta(was, fields)
 	if err != nil || !bytes.Equal(is, want) {
@@ -304,7 +303,7 @@ func checkMetaInEvent(t *testing.T, stream []byte, fields []Field) {
 	}
 }
 
-// otherLines returns all that is not data of an event.
+// otherLines returns all lines of an event except its data.
 func otherLines(event []byte) string {
 	head, lines := cutHead(event)
 	out := string(head)

@@ -9,7 +9,7 @@ import (
 
 const modern = `"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}`
 
-// b64 writes a header value in its encoded form.
+// b64 encodes a header value.
 func b64(s string) string { return "=?base64?" + base64.StdEncoding.EncodeToString([]byte(s)) + "?=" }
 
 // header makes a header of name and value pairs; a name may come twice.
@@ -21,9 +21,9 @@ func header(pairs ...string) http.Header {
 	return h
 }
 
-// TestCheckHeaders proves that the era is decided by the body first, that a
-// stateless request's headers must say what its body says, and that a session's
-// are not looked at.
+// TestCheckHeaders proves that the body decides the era first, that a stateless
+// request's headers must agree with its body, and that a session's headers are
+// ignored.
 func TestCheckHeaders(t *testing.T) {
 	const v, met, nam = "MCP-Protocol-Version", "Mcp-Method", "Mcp-Name"
 	modernCall := call(`"name":"cheap",` + modern)
@@ -112,8 +112,8 @@ func TestCheckHeaders(t *testing.T) {
 	}
 }
 
-// TestKnownMethod proves that the list of methods is closed, for each era and
-// each kind of message.
+// TestKnownMethod proves that the list of methods is closed, for each era and each
+// kind of message.
 func TestKnownMethod(t *testing.T) {
 	const session, stateless = 1, 2
 	requests := map[string]int{
@@ -154,7 +154,7 @@ func TestKnownMethod(t *testing.T) {
 	check(KindResponse, "", session)
 }
 
-// TestValidMethodName proves the rule for the names of methods.
+// TestValidMethodName proves the rule for method names.
 func TestValidMethodName(t *testing.T) {
 	for c := range 256 {
 		name := "a" + string([]byte{byte(c)})

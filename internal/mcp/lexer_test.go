@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// tokens lexes the text in pieces of that size and returns whether it is one
-// JSON text, and its tokens.
+// tokens lexes the text in pieces of that size and returns its tokens, and whether it
+// is one JSON text.
 func tokens(text string, size int, strict bool) (string, bool) {
 	lex := lexer{strict: strict}
 	var out strings.Builder
@@ -29,8 +29,8 @@ func tokens(text string, size int, strict bool) (string, bool) {
 	return out.String(), lex.state == wantNothing
 }
 
-// TestLexerGrammar proves that a strict lexer accepts RFC 8259 and no more, that
-// another accepts it too, and that pieces of one byte make no difference.
+// TestLexerGrammar proves that a strict lexer accepts exactly RFC 8259, that a lax
+// one accepts it too, and that pieces of one byte make no difference.
 func TestLexerGrammar(t *testing.T) {
 	tests := []struct {
 		text string
@@ -66,8 +66,8 @@ func TestLexerGrammar(t *testing.T) {
 	}
 }
 
-// TestLexerTakesWhatParsersTake proves what a lexer that is not strict accepts
-// beyond RFC 8259, and that none of it hides the end of a string.
+// TestLexerTakesWhatParsersTake proves the deviations from RFC 8259 that a lax lexer
+// accepts, and that none of them hides the end of a string.
 func TestLexerTakesWhatParsersTake(t *testing.T) {
 	tests := []struct {
 		text, want string // "" for a text that is refused
@@ -89,9 +89,8 @@ func TestLexerTakesWhatParsersTake(t *testing.T) {
 	}
 }
 
-// TestLexerDepth proves that 64 levels are the bound for what clients send and
-// 1024 for what servers say, for arrays and objects, and that the kind of each
-// level is known.
+// TestLexerDepth proves that the bound is 64 levels for clients and 1024 for servers,
+// for arrays and objects, and that the kind of each level is known.
 func TestLexerDepth(t *testing.T) {
 	for _, tt := range []struct {
 		open, shut, wrong string
@@ -116,8 +115,8 @@ func TestLexerDepth(t *testing.T) {
 	}
 }
 
-// TestPlainFindsEveryByte proves that the search by eight bytes finds what the
-// search by one does, at every place and for every byte.
+// TestPlainFindsEveryByte proves that the search by eight bytes finds the same as a
+// search by one, at every place and for every byte.
 func TestPlainFindsEveryByte(t *testing.T) {
 	for c := range 256 {
 		special := c < 0x20 || c == '"' || c == '\\' || c >= 0x80

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// benchList is an answer to tools/list with that many tools of about 400 bytes.
+// benchList is a response to tools/list with that many tools of about 400 bytes.
 func benchList(tools int) []byte {
 	var s strings.Builder
 	s.WriteString(`{"jsonrpc":"2.0","id":7,"result":{"resultType":"complete","ttlMs":60000,"cacheScope":"public","tools":[`)
@@ -23,7 +23,7 @@ func benchList(tools int) []byte {
 	return []byte(s.String())
 }
 
-// BenchmarkRewriteList rewrites a list of 100 tools, of about 40 KB: as it is,
+// BenchmarkRewriteList rewrites a list of 100 tools, about 40 KB long: unchanged,
 // with a price in every item, and without every tenth item.
 func BenchmarkRewriteList(b *testing.B) {
 	message := benchList(100)
@@ -62,8 +62,8 @@ func BenchmarkRewriteListEvent(b *testing.B) {
 	}
 }
 
-// BenchmarkRewriteListTiny is the worst that a message can ask for its length:
-// as many items as fit, every other one removed.
+// BenchmarkRewriteListTiny measures the worst list for its length: as many items as
+// fit, every other one removed.
 func BenchmarkRewriteListTiny(b *testing.B) {
 	message := []byte(listAnswer(`"tools":[` + strings.Repeat(`{"name":"a"},{"name":"b"},`, 1<<15) + `{"name":"a"}]`))
 	o := listRewrite()
@@ -77,7 +77,7 @@ func BenchmarkRewriteListTiny(b *testing.B) {
 	}
 }
 
-// BenchmarkRewriteListEncodingJSON is the filtered list by way of encoding/json.
+// BenchmarkRewriteListEncodingJSON measures encoding/json on the filtered list.
 func BenchmarkRewriteListEncodingJSON(b *testing.B) {
 	message := benchList(100)
 	b.SetBytes(int64(len(message)))

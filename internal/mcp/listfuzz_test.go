@@ -11,19 +11,19 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// listPolicy is a judge, and all else that a caller decides, by one number.
+// listPolicy is a judge, and the caller's other decisions, in one number.
 type listPolicy uint16
 
 const (
 	policyKeepAll   listPolicy = 1 << (iota + 8) // no item is removed
 	policyNoFields                               // no item gets fields
 	policyPerCaller                              // the list depends on the caller
-	policySession                                // the request is of EraSession
+	policySession                                // the request belongs to EraSession
 )
 
 func (p listPolicy) has(flag listPolicy) bool { return p&flag != 0 }
 
-// changesNothing says that no item is to be removed or stamped.
+// changesNothing reports whether no item is removed or gets fields.
 func (p listPolicy) changesNothing() bool {
 	return p.has(policyKeepAll) && p.has(policyNoFields) && !p.has(policyPerCaller)
 }
@@ -52,7 +52,7 @@ func (p listPolicy) rewrite() ListRewrite {
 	return o
 }
 
-// listSeeds are answers to list methods of every shape that matters.
+// listSeeds are responses to list methods in every shape that matters.
 func listSeeds() []string {
 	seeds := seedBodies()
 	for _, members := range []string{
@@ -69,7 +69,7 @@ func listSeeds() []string {
 	return append(seeds, string(benchList(3)), `{"jsonrpc":"2.0","id":7,"error":{"code":1}}`)
 }
 
-// seedList is the part of a policy that says which list a seed is for.
+// seedList is the part of a policy that selects the list of a seed.
 func seedList(message string) listPolicy {
 	for i, member := range []string{"prompts", "resources", "resourceTemplates"} {
 		if strings.Contains(message, `"`+member+`":[`) {
@@ -79,11 +79,10 @@ func seedList(message string) listPolicy {
 	return 0
 }
 
-// FuzzRewriteList proves that a rewritten answer is, to another reader, the
-// same answer apart from the removed items, the stamped members and the scope;
-// that nothing that another strict reader takes for a list is refused; that to
-// rewrite it again changes nothing; and that to change nothing leaves every
-// byte.
+// FuzzRewriteList proves that a rewritten response is, to another reader, the same
+// response apart from the removed items, the added members and the scope; that a list
+// is refused only if another strict reader cannot take it for one; that rewriting it
+// again changes nothing; and that changing nothing leaves every byte.
 func FuzzRewriteList(f *testing.F) {
 	for _, message := range listSeeds() {
 		for _, p := range []listPolicy{0, 0xf5, 0x3ff, policyKeepAll | policyNoFields, policySession | 0xca, policyPerCaller | 0x8a} {
@@ -111,7 +110,7 @@ func FuzzRewriteList(f *testing.F) {
 			t.Fatalf("%q is %+v, rewritten %q is %+v", message, verdict, got, after)
 		}
 		if !jsontext.Value(message).IsValid(jsontext.AllowDuplicateNames(true)) {
-			return // text that is no UTF-8 is compared as it is read, which differs
+			return // readers differ about text that is not UTF-8
 		}
 		want := wantList(message, p)
 		if want == nil {
@@ -130,7 +129,7 @@ func FuzzRewriteList(f *testing.F) {
 	})
 }
 
-// checkListRefusal sees that there was a reason to refuse the message.
+// checkListRefusal checks that there was a reason to refuse the message.
 func checkListRefusal(t *testing.T, message []byte, err error, v Verdict, p listPolicy) {
 	t.Helper()
 	if !errors.Is(err, ErrList) {
@@ -144,7 +143,7 @@ func checkListRefusal(t *testing.T, message []byte, err error, v Verdict, p list
 	}
 }
 
-// listDocument is what encoding/json sees in an answer to a list method: its
+// listDocument is the reading of encoding/json of a response to a list method: its
 // members, the members of its items and of their _meta as they were written.
 type listDocument struct {
 	top, result, meta map[string]string
@@ -156,7 +155,7 @@ type itemDocument struct {
 	name    string
 	members map[string]string
 	meta    map[string]string
-	odd     bool // its _meta is no object
+	odd     bool // its _meta is not an object
 }
 
 // oneReading reports whether all readers find the same name and _meta in an item.
@@ -181,8 +180,8 @@ func oneReading(item []byte, name string) bool {
 	}
 }
 
-// object reads an object; nil says that it is none. It is the reader that the
-// rewriter is compared with, and shares nothing with it.
+// object reads an object, or returns nil. It is the reader that the rewriter is
+// compared with, and shares nothing with it.
 func object(raw string) map[string]string {
 	var m map[string]json.RawMessage
 	if json.Unmarshal([]byte(raw), &m) != nil || m == nil {
@@ -195,7 +194,7 @@ func object(raw string) map[string]string {
 	return out
 }
 
-// takeMeta takes _meta from the members. null is as good as none.
+// takeMeta takes _meta from the members. It treats null as absent.
 func takeMeta(members map[string]string) (meta map[string]string, ok bool) {
 	raw, has := members["_meta"]
 	if !has || raw == "null" {
@@ -206,7 +205,7 @@ func takeMeta(members map[string]string) (meta map[string]string, ok bool) {
 	return meta, meta != nil
 }
 
-// readList reads an answer; nil says that it is none to a list method.
+// readList reads a response to a list method, or returns nil.
 func readList(message []byte, p listPolicy) *listDocument {
 	shape := [][2]string{{"tools", "name"}, {"prompts", "name"}, {"resources", "uri"}, {"resourceTemplates", "uriTemplate"}}[p>>12&3]
 	d := &listDocument{top: object(string(message))}
@@ -228,7 +227,7 @@ func readList(message []byte, p listPolicy) *listDocument {
 		item := itemDocument{members: object(string(raw))}
 		var name *string
 		if json.Unmarshal([]byte(item.members[shape[1]]), &name) != nil || name == nil || !oneReading(raw, shape[1]) {
-			continue // it is left out
+			continue // left out
 		}
 		item.name = *name
 		item.meta, ok = takeMeta(item.members)
@@ -238,7 +237,7 @@ func readList(message []byte, p listPolicy) *listDocument {
 	return d
 }
 
-// wantList is what a reader is to see after the rewriting.
+// wantList returns the expected reading after the rewriting.
 func wantList(message []byte, p listPolicy) *listDocument {
 	d := readList(message, p)
 	if d == nil || d.isError {
@@ -286,9 +285,9 @@ func dropOwn(meta map[string]string) {
 	}
 }
 
-// FuzzRewriteListEvent proves that an event of any shape is rewritten as its
-// data is, keeps its other lines, and is cut from its stream as before however
-// that is split.
+// FuzzRewriteListEvent proves that an event of any shape is rewritten as its data is,
+// keeps its other lines, and is cut from its stream as before, however the stream is
+// split.
 func FuzzRewriteListEvent(f *testing.F) {
 	for i, message := range listSeeds() {
 		for _, end := range []string{"\n", "\r", "\r\n"} {
@@ -328,7 +327,7 @@ func FuzzRewriteListEvent(f *testing.F) {
 		switch before.Class {
 		case ClassAnswer:
 			checkEventSplit(t, got, sizes, before, done)
-		case ClassMalformed: // for its other lines
+		case ClassMalformed: // because of its other lines
 			if before.Reason != "an event has a line that clients read differently" {
 				t.Fatalf("%q was rewritten, but is %+v", event, before)
 			}
@@ -338,13 +337,13 @@ func FuzzRewriteListEvent(f *testing.F) {
 	})
 }
 
-// flatLines ends all lines by LF: a field of several lines is written with the
-// ends that the event has.
+// flatLines ends all lines by LF: a field of several lines gets the line ends of the
+// event.
 func flatLines(b []byte) []byte {
 	return bytes.ReplaceAll(bytes.ReplaceAll(b, []byte("\r\n"), lineFeed), []byte{'\r'}, lineFeed)
 }
 
-// checkEventSplit reads an event in pieces and compares what is said of it.
+// checkEventSplit reads an event in pieces and compares the verdicts.
 func checkEventSplit(t *testing.T, event, sizes []byte, want Verdict, wantDone bool) {
 	t.Helper()
 	e, split, done := NewEventScanner(IntID(7)), splitter(sizes), false

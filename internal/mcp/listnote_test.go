@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// noted notes what costs something.
+// noted adds a note to items with a price.
 func noted(name string) string {
 	if strings.HasPrefix(name, "paid") {
 		return `(0.05 "USD" a call)`
@@ -14,16 +14,16 @@ func noted(name string) string {
 	return ""
 }
 
-// TestRewriteListNotes proves that a note ends the description of the items that it
-// is for, wherever that stands, and that not one byte of the others changes.
+// TestRewriteListNotes proves that a note ends the description of its items, wherever
+// that stands, and that not one byte of the others changes.
 func TestRewriteListNotes(t *testing.T) {
 	const note = `(0.05 \"USD\" a call)`
 	for name, c := range map[string]struct{ items, want string }{
-		"at the end":           {`{"name":"paid","description":"Tells."}`, `{` + stampedPrice + `,"name":"paid","description":"Tells. ` + note + `"}`},
+		"at the end":           {`{"name":"paid","description":"Tells."}`, `{` + metaPrice + `,"name":"paid","description":"Tells. ` + note + `"}`},
 		"before _meta":         {`{"description": "Tells." ,"_meta":{"a":1},"name":"paid"}`, `{"description": "Tells. ` + note + `" ,"_meta":{"a":1,"dev.farebox/price":"0.05"},"name":"paid"}`},
 		"after _meta":          {`{"_meta":{"a":1},"description":"Tells.","name":"paid"}`, `{"_meta":{"a":1,"dev.farebox/price":"0.05"},"description":"Tells. ` + note + `","name":"paid"}`},
-		"escapes stay":         {`{"name":"paid","d\u0065scription":"a \"b\" \\"}`, `{` + stampedPrice + `,"name":"paid","d\u0065scription":"a \"b\" \\ ` + note + `"}`},
-		"none":                 {`{ "name":"paid"}`, `{"description":"` + note + `",` + stampedPrice + `, "name":"paid"}`},
+		"escapes stay":         {`{"name":"paid","d\u0065scription":"a \"b\" \\"}`, `{` + metaPrice + `,"name":"paid","d\u0065scription":"a \"b\" \\ ` + note + `"}`},
+		"none":                 {`{ "name":"paid"}`, `{"description":"` + note + `",` + metaPrice + `, "name":"paid"}`},
 		"none, but _meta":      {`{"name":"paid","_meta":{}}`, `{"description":"` + note + `","name":"paid","_meta":{"dev.farebox/price":"0.05"}}`},
 		"null":                 {`{"description":null,"_meta":null,"name":"paid"}`, `{"description":"` + note + `","_meta":{"dev.farebox/price":"0.05"},"name":"paid"}`},
 		"empty":                {`{"_meta":{},"name":"paid","description":""}`, `{"_meta":{"dev.farebox/price":"0.05"},"name":"paid","description":"` + note + `"}`},
@@ -31,8 +31,8 @@ func TestRewriteListNotes(t *testing.T) {
 		"twice":                {`{"_meta":{},"name":"paid","description":"a","description":"b"}`, `{"_meta":{"dev.farebox/price":"0.05"},"name":"paid","description":"a","description":"b"}`},
 		"no text":              {`{"_meta":{},"name":"paid","description":["a"]}`, `{"_meta":{"dev.farebox/price":"0.05"},"name":"paid","description":["a"]}`},
 		"free":                 {`{"name":"a","description":"Tells."}`, `{"name":"a","description":"Tells."}`},
-		"hidden between":       {`{"name":"paid","description":"a"},{"name":"hidden","description":"b"},{"description":"c","name":"paid2"}`, `{` + stampedPrice + `,"name":"paid","description":"a ` + note + `"},{` + stampedPrice + `,"description":"c ` + note + `","name":"paid2"}`},
-		"of a schema's member": {`{"inputSchema":{"description":"x"},"name":"paid","description":"a"}`, `{` + stampedPrice + `,"inputSchema":{"description":"x"},"name":"paid","description":"a ` + note + `"}`},
+		"hidden between":       {`{"name":"paid","description":"a"},{"name":"hidden","description":"b"},{"description":"c","name":"paid2"}`, `{` + metaPrice + `,"name":"paid","description":"a ` + note + `"},{` + metaPrice + `,"description":"c ` + note + `","name":"paid2"}`},
+		"of a schema's member": {`{"inputSchema":{"description":"x"},"name":"paid","description":"a"}`, `{` + metaPrice + `,"inputSchema":{"description":"x"},"name":"paid","description":"a ` + note + `"}`},
 	} {
 		o := listRewrite()
 		o.Note = noted

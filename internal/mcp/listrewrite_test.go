@@ -11,8 +11,8 @@ import (
 // price is a field for the _meta of an item.
 var price = []Field{{Name: "dev.farebox/price", Value: []byte(`"0.05"`)}}
 
-// judgeByName removes items whose name begins with "hidden", and gives a price
-// to those whose name begins with "paid".
+// judgeByName removes items with the prefix "hidden", and gives a price to those
+// with the prefix "paid".
 func judgeByName(name string) (bool, []Field) {
 	if strings.HasPrefix(name, "paid") {
 		return true, price
@@ -24,15 +24,15 @@ func listRewrite() ListRewrite {
 	return ListRewrite{ID: IntID(7), List: ListTools, Era: EraStateless, Judge: judgeByName}
 }
 
-// listAnswer is an answer to tools/list with these members in its result.
+// listAnswer is a response to tools/list with these members in its result.
 func listAnswer(members string) string {
 	return `{"jsonrpc":"2.0","id":7,"result":{` + members + `}}`
 }
 
-const stampedPrice = `"_meta":{"dev.farebox/price":"0.05"}`
+const metaPrice = `"_meta":{"dev.farebox/price":"0.05"}`
 
-// TestRewriteListItems proves that removed items go with one comma, that kept
-// ones get their fields, and that not one byte else changes.
+// TestRewriteListItems proves that items are removed with one comma, that kept ones
+// get their fields, and that not one byte else changes.
 func TestRewriteListItems(t *testing.T) {
 	tests := []struct{ name, items, want string }{
 		{"none", ``, ``},
@@ -46,7 +46,7 @@ func TestRewriteListItems(t *testing.T) {
 		{"two at the head", `{"name":"hidden1"},{"name":"hidden2"},{"name":"c"}`, `{"name":"c"}`},
 		{"two at the end", `{"name":"a"},{"name":"hidden1"},{"name":"hidden2"}`, `{"name":"a"}`},
 		{"every other one", `{"name":"hidden1"},{"name":"b"},{"name":"hidden2"},{"name":"d"},{"name":"hidden3"}`, `{"name":"b"},{"name":"d"}`},
-		{"stamped", `{ "name":"paid"}`, `{` + stampedPrice + `, "name":"paid"}`},
+		{"with fields", `{ "name":"paid"}`, `{` + metaPrice + `, "name":"paid"}`},
 		{"null", `{"_meta" : null,"name":"paid"}`, `{"_meta" : {"dev.farebox/price":"0.05"},"name":"paid"}`},
 		{"null stays", `{"_meta" : null,"name":"a"}`, `{"_meta" : null,"name":"a"}`},
 		{"merged", `{"name":"paid","_meta":{ "a": 1.50, "dev.farebox/price": 0 ,"b":[] }}`,
@@ -57,7 +57,7 @@ func TestRewriteListItems(t *testing.T) {
 		{"escaped", `{"n\u0061me":"h\u0069dden"},{"name":"p\u0061id","\u005fmeta":{}}`,
 			`{"name":"p\u0061id","\u005fmeta":{"dev.farebox/price":"0.05"}}`},
 		{"what an item has besides", `{"name":"paid","x":1e2,"x":1.0,"y":"},{\"name\":\"hidden\""}`,
-			`{` + stampedPrice + `,"name":"paid","x":1e2,"x":1.0,"y":"},{\"name\":\"hidden\""}`},
+			`{` + metaPrice + `,"name":"paid","x":1e2,"x":1.0,"y":"},{\"name\":\"hidden\""}`},
 		{"no name but an empty one", `{"name":""}`, `{"name":""}`},
 	}
 	for _, tt := range tests {
@@ -93,8 +93,8 @@ func checkRewrite(t *testing.T, message, want string, o ListRewrite) {
 	}
 }
 
-// TestRewriteListScope proves when a list is marked as one that is not to be
-// shared, and that it is left alone otherwise.
+// TestRewriteListScope proves the cases in which a list is marked as private, and
+// that the scope stays unchanged otherwise.
 func TestRewriteListScope(t *testing.T) {
 	const gone, stays = `"tools":[{"name":"hidden"}]`, `"tools":[{"name":"a"}]`
 	const none = `"tools":[]`
@@ -119,7 +119,7 @@ func TestRewriteListScope(t *testing.T) {
 		{"per caller, absent in a session", stays, stays, EraSession, true},
 		{"deeper is not it", `"x":{"cacheScope":"private"},` + gone, `"cacheScope":"private","x":{"cacheScope":"private"},` + none, EraStateless, false},
 		{"with all else", `"_meta":{"dev.farebox/x":1,"a":2},"cacheScope":"public","tools":[{"name":"hidden"},{"name":"paid"}]`,
-			`"_meta":{"a":2},"cacheScope":"private","tools":[{` + stampedPrice + `,"name":"paid"}]`, EraStateless, false},
+			`"_meta":{"a":2},"cacheScope":"private","tools":[{` + metaPrice + `,"name":"paid"}]`, EraStateless, false},
 		{"the result's own _meta is dropped", `"tools":[],"_meta":{"dev.farebox/x":1}`, `"tools":[],"_meta":{}`, EraStateless, false},
 		{"the result's null stays", `"_meta":null,"tools":[]`, `"_meta":null,"tools":[]`, EraStateless, false},
 	}
@@ -132,8 +132,8 @@ func TestRewriteListScope(t *testing.T) {
 	}
 }
 
-// TestRewriteListKinds proves by which member each list, and each item in it,
-// goes, and that the others have no meaning there.
+// TestRewriteListKinds proves the members that identify each list and its items, and
+// that they have no meaning in other lists.
 func TestRewriteListKinds(t *testing.T) {
 	tests := []struct {
 		method, in, want string
@@ -165,7 +165,7 @@ func TestRewriteListKinds(t *testing.T) {
 	}
 }
 
-// TestRewriteListErrorsPass proves that an error is let through as it is.
+// TestRewriteListErrorsPass proves that an error passes unchanged.
 func TestRewriteListErrorsPass(t *testing.T) {
 	for _, message := range []string{
 		`{"jsonrpc":"2.0","id":7,"error":{"code":-32601,"message":"no","data":{"_meta":{"dev.farebox/x":1}}}}`,
@@ -192,9 +192,9 @@ func TestRewriteListJudgesInOrder(t *testing.T) {
 	}
 }
 
-// TestRewriteListLeavesOut proves that an item that cannot be read in one way is
-// left out of the list with a word of it, and that the list goes on; and that
-// one whose _meta can have no price stays.
+// TestRewriteListLeavesOut proves that an ambiguous item is left out of the list and
+// reported, and that the list continues; and that an item whose _meta cannot take a
+// price stays.
 func TestRewriteListLeavesOut(t *testing.T) {
 	tests := []struct{ item, name, reason string }{
 		{`"a"`, "", "not an object"}, {`null`, "", "not an object"}, {`17`, "", "not an object"}, {`[{"name":"x"}]`, "", "not an object"},
@@ -228,8 +228,8 @@ func TestRewriteListLeavesOut(t *testing.T) {
 	checkRewrite(t, listAnswer(`"_meta":{"dev.farebox/x":1},"tools":[],"_meta":{"a":1,"dev.farebox/y":1}`), listAnswer(`"_meta":{},"tools":[],"_meta":{"a":1}`), listRewrite())
 }
 
-// TestRewriteListRefuses proves that an answer is withheld in which a client
-// could see another item than was judged, or a forged one.
+// TestRewriteListRefuses proves that a response is withheld if a client could see
+// another item than was judged, or a forged one.
 func TestRewriteListRefuses(t *testing.T) {
 	deep := strings.Repeat("[", MaxAnswerDepth-3) + strings.Repeat("]", MaxAnswerDepth-3)
 	const good = `"tools":[{"name":"a"}]`
@@ -306,8 +306,8 @@ func TestRewriteListRefuses(t *testing.T) {
 	}
 }
 
-// TestRewriteListRefusesItsCaller proves that no list is taken for the answer
-// to nothing, and that no invalid field is written.
+// TestRewriteListRefusesItsCaller proves that a list without a request is refused,
+// and that no invalid field is written.
 func TestRewriteListRefusesItsCaller(t *testing.T) {
 	message := []byte(listAnswer(`"tools":[{"name":"paid"}]`))
 	for _, change := range []func(*ListRewrite){
@@ -322,7 +322,7 @@ func TestRewriteListRefusesItsCaller(t *testing.T) {
 			t.Errorf("%+v: %s, %v", o, got, err)
 		}
 	}
-	for _, id := range []string{`0`, `""`, `null`} { // what the fields of another kind of id hold
+	for _, id := range []string{`0`, `""`, `null`} { // the zero values of an id's fields
 		for _, o := range []ListRewrite{{List: ListTools}, {ID: StringID("0"), List: ListTools}, {ID: IntID(1), List: ListTools}} {
 			if got, err := RewriteList([]byte(`{"jsonrpc":"2.0","id":`+id+`,"error":{}}`), o); got != nil || !errors.Is(err, ErrList) {
 				t.Errorf("id %s for %+v: %s, %v", id, o.ID, got, err)
@@ -366,8 +366,8 @@ func TestRewriteListEvent(t *testing.T) {
 	}
 }
 
-// TestRewriteListMemory proves that a list of which nothing changes costs no
-// memory but for the names, and any other one buffer.
+// TestRewriteListMemory proves that an unchanged list costs only the memory for the
+// names, and any other one buffer.
 func TestRewriteListMemory(t *testing.T) {
 	message := benchList(100)
 	o := listRewrite()

@@ -9,7 +9,7 @@ import (
 
 var receipt = []Field{{Name: "dev.farebox/receipt", Value: []byte(`"r"`)}}
 
-// TestAddMeta proves that a stamp changes result._meta and not one byte else.
+// TestAddMeta proves that only result._meta changes, and not one byte else.
 func TestAddMeta(t *testing.T) {
 	two := []Field{{Name: "dev.farebox/a", Value: []byte(`{"x": 1}`)}, {Name: `é"`, Value: []byte(`-1.5`)}}
 	tests := []struct {
@@ -56,9 +56,8 @@ func TestAddMeta(t *testing.T) {
 	}
 }
 
-// TestAddMetaWithoutReceipt proves that a result in which clients could read
-// another _meta than the one that is stamped, or could not read it at all, is
-// given without a stamp, and without what only the gateway says.
+// TestAddMetaWithoutReceipt proves that a result gets no fields if clients could read
+// another _meta or none, and that it loses the members that only the gateway may set.
 func TestAddMetaWithoutReceipt(t *testing.T) {
 	for message, want := range map[string]string{
 		`{"result":{"_meta":{},"_meta":{}}}`:           ``,
@@ -84,8 +83,8 @@ func TestAddMetaWithoutReceipt(t *testing.T) {
 	}
 }
 
-// TestAddMetaDropsByteOrderMark proves that a byte order mark, over which some clients
-// stumble, does not reach them in what is stamped anyway.
+// TestAddMetaDropsByteOrderMark proves that a byte order mark, which some clients
+// cannot read, is dropped from a message with fields.
 func TestAddMetaDropsByteOrderMark(t *testing.T) {
 	const want = `{"result":{"_meta":{"dev.farebox/receipt":"r"}}}`
 	if got, err := AddMeta([]byte("\uFEFF"+`{"result":{}}`), receipt); err != nil || string(got) != want {
@@ -96,8 +95,8 @@ func TestAddMetaDropsByteOrderMark(t *testing.T) {
 	}
 }
 
-// TestAddMetaRefuses proves that nothing is stamped that has no result in one
-// meaning, and that no invalid field is written.
+// TestAddMetaRefuses proves that a message without exactly one result gets no fields,
+// and that no invalid field is written.
 func TestAddMetaRefuses(t *testing.T) {
 	for _, message := range []string{
 		``, `{}`, `[]`, `7`, `{"error":{}}`, `{"result":[]}`, `{"result":null}`, `{"result":{}`, `{"result":{}}x`, `{"result":{}}{}`,
@@ -126,31 +125,31 @@ func TestAddMetaRefuses(t *testing.T) {
 	}
 }
 
-// TestAddMetaToEvent proves that an event keeps its other lines and its ends, and
-// that its data is stamped as AddMeta does.
+// TestAddMetaToEvent proves that an event keeps its other lines and its line ends,
+// and that its data changes as by AddMeta.
 func TestAddMetaToEvent(t *testing.T) {
-	const plainJSON, stamped = `{"result":{}}`, `{"result":{"_meta":{"dev.farebox/receipt":"r"}}}`
+	const plainJSON, merged = `{"result":{}}`, `{"result":{"_meta":{"dev.farebox/receipt":"r"}}}`
 	broken := []Field{{"a", []byte("[1,\r\n2,\r3,\n4]")}}
 	tests := []struct {
 		name, event string
 		fields      []Field
 		want        string
 	}{
-		{"LF", "data: " + plainJSON + "\n\n", receipt, "data: " + stamped + "\n\n"},
-		{"CRLF", "data: " + plainJSON + "\r\n\r", receipt, "data: " + stamped + "\r\n\r"},
-		{"CR", "data: " + plainJSON + "\r\r", receipt, "data: " + stamped + "\r\r"},
-		{"no space", "data:" + plainJSON + "\n\n", receipt, "data: " + stamped + "\n\n"},
+		{"LF", "data: " + plainJSON + "\n\n", receipt, "data: " + merged + "\n\n"},
+		{"CRLF", "data: " + plainJSON + "\r\n\r", receipt, "data: " + merged + "\r\n\r"},
+		{"CR", "data: " + plainJSON + "\r\r", receipt, "data: " + merged + "\r\r"},
+		{"no space", "data:" + plainJSON + "\n\n", receipt, "data: " + merged + "\n\n"},
 		{"other lines", "event: message\r\nid: 1\n: c\rdata: " + plainJSON + "\nretry: 5\nfoo\n\n", receipt,
-			"event: message\r\nid: 1\n: c\rdata: " + stamped + "\nretry: 5\nfoo\n\n"},
+			"event: message\r\nid: 1\n: c\rdata: " + merged + "\nretry: 5\nfoo\n\n"},
 		{"many lines", "data: {\"x\":1,\nid: 1\ndata: \"result\":{\ndata:}}\n\n", receipt,
 			"id: 1\ndata: {\"x\":1,\ndata: \"result\":{\"_meta\":{\"dev.farebox/receipt\":\"r\"}\ndata: }}\n\n"},
 		{"CR before LF", "data: {\rid: 1\rdata: \"result\":{}}\n\n", receipt,
 			"id: 1\rdata: {\ndata: \"result\":{\"_meta\":{\"dev.farebox/receipt\":\"r\"}}}\n\n"},
-		{"data without colon", "data\ndata: " + plainJSON + "\ndata\n\n", receipt, "data: \ndata: " + stamped + "\ndata: \n\n"},
-		{"a space that is data", "data:  " + plainJSON + "\n\n", receipt, "data:  " + stamped + "\n\n"},
-		{"LF of the event before", "\ndata: " + plainJSON + "\n\n", receipt, "\ndata: " + stamped + "\n\n"},
-		{"byte order mark", "\uFEFFdata: " + plainJSON + "\n\n", receipt, "\uFEFFdata: " + stamped + "\n\n"},
-		{"unfinished", "id: 1\ndata: " + plainJSON, receipt, "id: 1\ndata: " + stamped},
+		{"data without colon", "data\ndata: " + plainJSON + "\ndata\n\n", receipt, "data: \ndata: " + merged + "\ndata: \n\n"},
+		{"a space that is data", "data:  " + plainJSON + "\n\n", receipt, "data:  " + merged + "\n\n"},
+		{"LF of the event before", "\ndata: " + plainJSON + "\n\n", receipt, "\ndata: " + merged + "\n\n"},
+		{"byte order mark", "\uFEFFdata: " + plainJSON + "\n\n", receipt, "\uFEFFdata: " + merged + "\n\n"},
+		{"unfinished", "id: 1\ndata: " + plainJSON, receipt, "id: 1\ndata: " + merged},
 		{"unfinished, two lines", "data: {\ndata: \"result\":{}}", receipt, "data: {\ndata: \"result\":{\"_meta\":{\"dev.farebox/receipt\":\"r\"}}}"},
 		{"lines in a field", "data: " + plainJSON + "\n\n", broken, "data: {\"result\":{\"_meta\":{\"a\":[1,\ndata: 2,\ndata: 3,\ndata: 4]}}}\n\n"},
 	}
@@ -164,8 +163,8 @@ func TestAddMetaToEvent(t *testing.T) {
 	}
 }
 
-// TestOwnAnswersAreWellFormed proves that what the gateway says itself is a
-// message that its own scanner takes for the answer, whatever it is given.
+// TestOwnAnswersAreWellFormed proves that the gateway's own responses are messages
+// that its own scanner takes for the response, whatever they contain.
 func TestOwnAnswersAreWellFormed(t *testing.T) {
 	fields := []Field{{"dev.farebox/error", []byte(`{"code":"X"}`)}}
 	nasty := "a\"\\\x00\n\u2028\xff</script>"
@@ -189,7 +188,7 @@ func TestOwnAnswersAreWellFormed(t *testing.T) {
 	}
 }
 
-// TestOwnAnswersSay proves the exact form of the gateway's own answers.
+// TestOwnAnswersSay proves the exact form of the gateway's own responses.
 func TestOwnAnswersSay(t *testing.T) {
 	fields := []Field{{"dev.farebox/error", []byte(`{"code":"X"}`)}}
 	for got, want := range map[string]string{

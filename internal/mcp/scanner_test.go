@@ -17,8 +17,8 @@ func scan(s *Scanner, id ID, message string, size int) Verdict {
 	return s.End()
 }
 
-// scannerTests are messages as a server may send them while request 7 waits,
-// or, where the name begins with "text", request "seven".
+// scannerTests are messages as a server may send them while request 7 waits, or, if
+// the name begins with "text", request "seven".
 var scannerTests = []struct {
 	name, message string
 	class         Class
@@ -136,8 +136,8 @@ var scannerTests = []struct {
 	{"notification with odd text", "{\"jsonrpc\":\"2.0\",\"method\":\"x\",\"params\":{\"a\":\"\xff\\ud800\"}}", ClassPassing, 0},
 }
 
-// TestScannerClassifies proves the verdict on every kind of message, whole, in
-// bytes, and in pieces between.
+// TestScannerClassifies proves the verdict on every kind of message, whole, in bytes,
+// and in longer pieces.
 func TestScannerClassifies(t *testing.T) {
 	s := NewScanner(ID{})
 	for _, tt := range scannerTests {
@@ -160,8 +160,8 @@ func TestScannerClassifies(t *testing.T) {
 	}
 }
 
-// TestScannerWithoutRequest proves that nothing is an answer where no request
-// is pending.
+// TestScannerWithoutRequest proves that no message is a response if no request is
+// pending.
 func TestScannerWithoutRequest(t *testing.T) {
 	s := NewScanner(ID{})
 	for _, tt := range scannerTests {
@@ -175,7 +175,7 @@ func TestScannerWithoutRequest(t *testing.T) {
 	}
 }
 
-// TestScannerEndIsPure proves that End may be asked at any time.
+// TestScannerEndIsPure proves that End may be called at any time.
 func TestScannerEndIsPure(t *testing.T) {
 	message := `{"result":{"content":[]},"jsonrpc":"2.0","id":7}`
 	s := NewScanner(IntID(7))
@@ -215,10 +215,9 @@ func TestScannerMemoryIsBounded(t *testing.T) {
 	}
 }
 
-// TestScannerAgreesWithDecode proves that the two readers never see different
-// things in one message: what Decode takes for a request or a notification is
-// passing, what it takes for a response is an answer to its id, unless its
-// result, which Decode does not look into, is malformed.
+// TestScannerAgreesWithDecode proves that the two readers agree about every message:
+// a request or a notification for Decode is passing, and a response is the response
+// to its id, unless its result, which Decode does not inspect, is malformed.
 func TestScannerAgreesWithDecode(t *testing.T) {
 	agreed := 0
 	for _, tt := range scannerTests {

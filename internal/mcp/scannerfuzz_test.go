@@ -10,10 +10,10 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// FuzzScannerAgainstJSONText proves that a Scanner takes nothing for a message
-// that another strict reader refuses, and calls nothing broken JSON that is
-// not, its bound on depth aside. Keys without a meaning to it may repeat, text may
-// be no UTF-8, and a byte order mark may stand before the message.
+// FuzzScannerAgainstJSONText proves that a Scanner takes nothing for a message that
+// another strict reader refuses, and calls only invalid JSON invalid, except for its
+// bound on depth. Keys without a meaning to it may repeat, text may be invalid UTF-8,
+// and a byte order mark may stand before the message.
 func FuzzScannerAgainstJSONText(f *testing.F) {
 	for _, message := range listSeeds() {
 		f.Add([]byte(message))
@@ -40,7 +40,7 @@ func FuzzScannerAgainstJSONText(f *testing.F) {
 	})
 }
 
-// laxAnswer is an answer as a client's library unmarshals it.
+// laxAnswer is a response as a client's library unmarshals it.
 type laxAnswer struct {
 	JSONRPC string          `json:"jsonrpc"`
 	ID      json.RawMessage `json:"id"`
@@ -52,9 +52,9 @@ type laxAnswer struct {
 	} `json:"result"`
 }
 
-// FuzzScannerAgainstEncodingJSON proves that a lax reader, one that folds the
-// case of keys and takes the last of several, sees the same answer to the same
-// request in every message that a Scanner takes for one.
+// FuzzScannerAgainstEncodingJSON proves that a lax reader, one that folds the case of
+// keys and takes the last of several, sees the same response to the same request in
+// every message that a Scanner takes for one.
 func FuzzScannerAgainstEncodingJSON(f *testing.F) {
 	for _, message := range listSeeds() {
 		f.Add([]byte(message))

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// TestReadHandles proves what is read of tasks and of requests for input, in
-// the forms of both kinds of protocol versions.
+// TestReadHandles proves the handles of tasks and of requests for input, in the
+// forms of both eras.
 func TestReadHandles(t *testing.T) {
 	for name, c := range map[string]struct {
 		result string
@@ -54,8 +54,8 @@ func TestReadHandles(t *testing.T) {
 
 const rpcError = `{"jsonrpc":"2.0","id":7,"error":{"code":-32602,"message":"no","data":{"taskId":"t"}}}`
 
-// TestReadHandlesRefuses proves that what two readers could read differently is
-// refused.
+// TestReadHandlesRefuses proves that a message that two readers could read
+// differently is refused.
 func TestReadHandlesRefuses(t *testing.T) {
 	for _, result := range []string{
 		`{"taskId":"a","taskId":"b"}`, `{"taskId":"a","TaskId":"b"}`, `{"taskId":"a","task":{"taskId":"b"}}`,
@@ -75,8 +75,8 @@ func TestReadHandlesRefuses(t *testing.T) {
 	}
 }
 
-// TestAddTaskMeta proves that the receipt goes into the result that is embedded in
-// a report, that a forged one there is dropped, and that all else stays.
+// TestAddTaskMeta proves that the receipt is added to the result that is embedded in
+// a report, that a forged one there is dropped, and that the rest stays unchanged.
 func TestAddTaskMeta(t *testing.T) {
 	fields := []Field{{Name: "dev.farebox/receipt", Value: []byte(`"R"`)}}
 	for in, want := range map[string]string{
@@ -101,8 +101,8 @@ func TestAddTaskMeta(t *testing.T) {
 	}
 }
 
-// TestGuardedNotifications proves that a scanner tells notifications of tasks and
-// of changed resources from all others, however the method is written and split.
+// TestGuardedNotifications proves that a scanner recognises notifications about tasks
+// and changed resources, however the method is written and split.
 func TestGuardedNotifications(t *testing.T) {
 	for method, want := range map[string]bool{
 		"notifications/tasks": true, "notifications/tasks/status": true, `notifications\/t\u0061sks`: true,
@@ -118,8 +118,8 @@ func TestGuardedNotifications(t *testing.T) {
 	}
 }
 
-// FuzzReadHandles holds that a reader which is lax about case, and takes the last
-// of two keys, finds in an answer no other task, state or result than was judged.
+// FuzzReadHandles proves that a reader which is lax about case, and takes the last of
+// two keys, finds in a response no other task, state or result than was judged.
 func FuzzReadHandles(f *testing.F) {
 	for _, result := range []string{
 		`{"task":{"taskId":"t-1","status":"working","ttl":60000}}`, `{"resultType":"task","taskId":"t","ttlMs":1.5e3}`,
@@ -146,7 +146,7 @@ func FuzzReadHandles(f *testing.F) {
 			}
 		}
 		if err := json.Unmarshal(message, &lax); err != nil {
-			return // no such reader takes it
+			return // a lax reader refuses it
 		}
 		same := func(what, got string, read *string) {
 			if read != nil && *read != got {
