@@ -58,7 +58,7 @@ const (
 	MaxIdempotencyKey = 256
 	// MaxAnswer bounds an answer that is kept, in bytes. Of a longer one only
 	// the key is remembered, so that it is not run again.
-	MaxAnswer = 1 << 20
+	MaxStoredResponse = 1 << 20
 	// RetryLife is for how long after its capture a call may be repeated.
 	IdempotencyLife = 24 * time.Hour
 )

@@ -151,7 +151,7 @@ func (s *Store) settle(ctx context.Context, id string, op *operation) (ledger.Ch
 
 // kept is the answer that is kept of one.
 func kept(answer []byte) []byte {
-	if len(answer) == 0 || len(answer) > ledger.MaxAnswer {
+	if len(answer) == 0 || len(answer) > ledger.MaxStoredResponse {
 		return nil
 	}
 	return answer

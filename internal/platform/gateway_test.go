@@ -211,10 +211,10 @@ func TestCaptureBody(t *testing.T) {
 	do[wire.Reserved](s, 201, "gateway", "POST", "/reservations", o)
 	s.refused(413, wire.TooLarge, "gateway", "POST", "/reservations/"+o.ID+"/capture", wire.Capture{Answer: make([]byte, captureBody)})
 	s.refused(413, wire.TooLarge, "gateway", "POST", "/reservations", strings.Repeat(" ", smallBody+1))
-	do[wire.Captured](s, 200, "gateway", "POST", "/reservations/"+o.ID+"/capture", wire.Capture{Answer: make([]byte, ledger.MaxAnswer), Order: &o})
+	do[wire.Captured](s, 200, "gateway", "POST", "/reservations/"+o.ID+"/capture", wire.Capture{Answer: make([]byte, ledger.MaxStoredResponse), Order: &o})
 	again := o
 	again.ID = ids.New("chg_")
-	if r := do[wire.Reserved](s, 201, "gateway", "POST", "/reservations", again); r.First == nil || len(r.First.Body) != ledger.MaxAnswer {
+	if r := do[wire.Reserved](s, 201, "gateway", "POST", "/reservations", again); r.First == nil || len(r.First.Body) != ledger.MaxStoredResponse {
 		t.Error("the answer is not kept")
 	}
 }

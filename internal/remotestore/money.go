@@ -148,7 +148,7 @@ func (s *Store) Charge(ctx context.Context, id string, o ledger.Order, terms led
 // terms, no reservation is needed.
 func (s *Store) capture(ctx context.Context, id string, o *ledger.Order, terms *ledger.Terms, answer []byte) (ledger.Charge, ledger.Balance, error) {
 	var in wire.Capture
-	if len(answer) <= ledger.MaxAnswer {
+	if len(answer) <= ledger.MaxStoredResponse {
 		in.Answer = answer
 	}
 	if terms != nil {

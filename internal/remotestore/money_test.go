@@ -173,7 +173,7 @@ func TestAnswersAreSentWhenTheyAreKept(t *testing.T) {
 	}{
 		"kept":         {ledger.Terms{Idempotency: ledger.Idempotency{Key: "k"}}, []byte("answer"), true},
 		"not repeated": {ledger.Terms{}, []byte("answer"), false},
-		"too long":     {ledger.Terms{Idempotency: ledger.Idempotency{Key: "k"}}, make([]byte, ledger.MaxAnswer+1), false},
+		"too long":     {ledger.Terms{Idempotency: ledger.Idempotency{Key: "k"}}, make([]byte, ledger.MaxStoredResponse+1), false},
 	} {
 		id := newID("chg_")
 		s, f, _ := faked(t, gives(reserved), gives(charged(id, order())))

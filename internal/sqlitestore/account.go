@@ -15,12 +15,12 @@ type account struct {
 	created  time.Time
 
 	// Guarded by the mutex of books: what is committed, and what is held.
-	creditLimit ledger.Amount
-	caps        ledger.Caps
-	marks       int // calls that may be repeated
-	balances    [2]ledger.Balance
-	debitHead   int64
-	creditHead  int64
+	creditLimit     ledger.Amount
+	caps            ledger.Caps
+	idempotencyKeys int // calls that may be repeated
+	balances        [2]ledger.Balance
+	debitHead       int64
+	creditHead      int64
 
 	// The writer's alone. asOf is of the snapshot that it was loaded from; draft
 	// is what will be when the open transaction commits.
@@ -104,7 +104,7 @@ func (a *account) public() ledger.Account {
 
 // begin prepares the draft for a row of the open transaction, and reports
 // whether this is the first one.
-func (a *account) begin(seq int64) bool {
+func (a *account) beginDraft(seq int64) bool {
 	if a.draft.touched != 0 {
 		return false
 	}

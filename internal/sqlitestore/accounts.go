@@ -27,11 +27,11 @@ func (s *Store) CreateAccount(ctx context.Context, a ledger.Account, audit ledge
 	if err := checkLimits(&a); err != nil {
 		return err
 	}
-	created := present(a.CreatedAt, s.now())
+	created := orNow(a.CreatedAt, s.now())
 	return s.do(ctx, func(t *tx) error {
 		b := s.books
 		b.mu.Lock()
-		fresh := &account{n: b.count(), id: a.ID, name: a.Name, created: created, creditLimit: a.CreditLimit, caps: a.Caps}
+		fresh := &account{n: b.nextNumber(), id: a.ID, name: a.Name, created: created, creditLimit: a.CreditLimit, caps: a.Caps}
 		nameTaken, idTaken := b.byName[ledger.FoldName(a.Name)] != nil, b.byID[a.ID] != nil
 		b.mu.Unlock()
 		switch {
@@ -88,7 +88,7 @@ func (s *Store) UpdateAccount(ctx context.Context, id string, change func(*ledge
 		}
 		t.after = append(t.after, func() {
 			a.creditLimit, a.caps = changed.CreditLimit, caps
-			b.sweep(s.now()) // what expired is reserved no more
+			b.expire(s.now()) // what expired is reserved no more
 			changed = a.public()
 		})
 		return t.audit(audit, s.now())
@@ -132,7 +132,7 @@ func (s *Store) Account(ctx context.Context, ref string) (ledger.Account, error)
 	b := s.books
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.sweep(s.now())
+	b.expire(s.now())
 	a := b.byID[ref]
 	if a == nil {
 		a = b.byName[ledger.FoldName(ref)]
@@ -153,9 +153,9 @@ func (s *Store) Accounts(ctx context.Context, p ledger.Page) ([]ledger.Account, 
 	b := s.books
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.sweep(s.now())
+	b.expire(s.now())
 	var list []ledger.Account
-	for n := last + 1; n < b.count(); n++ {
+	for n := last + 1; n < b.nextNumber(); n++ {
 		a := b.numbered[n]
 		if a == nil || a.system() {
 			continue
@@ -200,8 +200,8 @@ func (s *Store) Usage(ctx context.Context, id, lineage string, test bool) (ledge
 		return ledger.Usage{}, err
 	}
 	day := b.today(s.now())
-	of := func(k meterKey) (spent ledger.Spent) {
-		m := b.meters[k]
+	of := func(k counterKey) (spent ledger.Spent) {
+		m := b.counters[k]
 		if m == nil {
 			m = b.loaded[k.subject()]
 		}
@@ -210,6 +210,6 @@ func (s *Store) Usage(ctx context.Context, id, lineage string, test bool) (ledge
 		}
 		return spent
 	}
-	keys := meterKeys(a.n, lineage, "", test)
+	keys := counterKeys(a.n, lineage, "", test)
 	return ledger.Usage{Account: of(keys[ofAccount]), Key: of(keys[ofLineage])}, nil
 }

@@ -15,8 +15,8 @@ import (
 // has another one after the next file.
 type archived struct {
 	ledger.Archived
-	lastID uuid // the greatest UUIDv7 that was taken out
-	odd    bool // there are ids in archived_id
+	lastID          uuid // the greatest UUIDv7 that was taken out
+	hasIrregularIDs bool // there are ids in archived_id
 }
 
 // covers reports whether an id is of a time that was archived.
@@ -36,7 +36,7 @@ func (t *tx) loadArchived() error {
 	var lastID, sum []byte
 	err := t.queryRow(`SELECT n, last_seq, last_at, last_day, last_id, sum, (SELECT sum(transactions) FROM archive), (SELECT sum(charges) FROM archive),
 		EXISTS (SELECT 1 FROM archived_id) FROM archive ORDER BY n DESC LIMIT 1`).
-		Scan(&a.Files, &a.Last, &lastAt, &a.LastDay, &lastID, &sum, &a.Transactions, &a.Charges, &a.odd)
+		Scan(&a.Files, &a.Last, &lastAt, &a.LastDay, &lastID, &sum, &a.Transactions, &a.Charges, &a.hasIrregularIDs)
 	if err != nil && !errors.Is(err, ledger.ErrNotFound) {
 		return err
 	}
@@ -52,7 +52,7 @@ func (t *tx) loadArchived() error {
 func (t *tx) archivedID(id uuid, prefix string, cause error) error {
 	a := t.w.archived.Load()
 	gone := a.covers(id)
-	if !gone && a.odd {
+	if !gone && a.hasIrregularIDs {
 		var one int
 		err := t.queryRow(`SELECT 1 FROM archived_id WHERE id = ?`, id[:]).Scan(&one)
 		if err != nil && !errors.Is(err, ledger.ErrNotFound) {
@@ -68,8 +68,8 @@ func (t *tx) archivedID(id uuid, prefix string, cause error) error {
 
 // gone returns an ErrArchived for the id of a charge that may be in the archive,
 // so that nothing is captured a second time.
-func (t *tx) gone(id uuid) error {
-	if a := t.w.archived.Load(); !a.covers(id) && !a.odd {
+func (t *tx) refuseArchived(id uuid) error {
+	if a := t.w.archived.Load(); !a.covers(id) && !a.hasIrregularIDs {
 		return nil
 	}
 	_, err := t.byID(id)
@@ -80,10 +80,10 @@ func (t *tx) gone(id uuid) error {
 }
 
 // absent is the error about a charge that is not in the journal.
-func (s *Store) absent(id uuid) error {
+func (s *Store) notInJournal(id uuid) error {
 	a := s.writer.archived.Load()
 	gone := a.covers(id)
-	if !gone && a.odd {
+	if !gone && a.hasIrregularIDs {
 		err := s.readers.QueryRowContext(background(), `SELECT EXISTS (SELECT 1 FROM archived_id WHERE id = ?)`, id[:]).Scan(&gone)
 		if err != nil {
 			return failure(err)
@@ -129,7 +129,7 @@ func (s *Store) ArchivePart(ctx context.Context, q ledger.ArchiveQuery) (ledger.
 	if q.Last != 0 && p.Last() != q.Last {
 		return p, fmt.Errorf("no part of the journal ends with transaction %d: %w", q.Last, ledger.ErrConflict)
 	}
-	if p.Opening, err = s.openings(p.Accounts()); err != nil {
+	if p.Opening, err = s.openingBalances(p.Accounts()); err != nil {
 		return p, err
 	}
 	if p.Carried, err = s.carriedBy(p.First(), p.Last()); err != nil {
@@ -185,7 +185,7 @@ func (s *Store) entry(r *row) (ledger.Entry, error) {
 }
 
 // openings reads the balances with which the journal begins.
-func (s *Store) openings(accounts []string) ([]ledger.RunningBalance, error) {
+func (s *Store) openingBalances(accounts []string) ([]ledger.RunningBalance, error) {
 	list := make([]ledger.RunningBalance, len(accounts))
 	for i, id := range accounts {
 		s.books.mu.Lock()
@@ -248,7 +248,7 @@ func (s *Store) Archive(ctx context.Context, p *ledger.ArchivePart, sum ledger.S
 		if err := t.nextPart(p, now); err != nil {
 			return err
 		}
-		if err := t.takeOut(p, sum, now); err != nil {
+		if err := t.removePart(p, sum, now); err != nil {
 			return err
 		}
 		return t.audit(a, now)
@@ -272,7 +272,7 @@ func (t *tx) nextPart(p *ledger.ArchivePart, now time.Time) error {
 }
 
 // takeOut records the part, and removes its transactions.
-func (t *tx) takeOut(p *ledger.ArchivePart, sum ledger.Sum, now time.Time) error {
+func (t *tx) removePart(p *ledger.ArchivePart, sum ledger.Sum, now time.Time) error {
 	w := t.w
 	// From here on a replay must not need what goes.
 	if err := t.flush(len(w.dirty), true); err != nil {
@@ -302,7 +302,7 @@ func (t *tx) takeOut(p *ledger.ArchivePart, sum ledger.Sum, now time.Time) error
 			return err
 		}
 	}
-	for _, query := range takeOutQueries {
+	for _, query := range removePartQueries {
 		if _, err := t.exec(query, p.Last()); err != nil {
 			return err
 		}
@@ -313,7 +313,7 @@ func (t *tx) takeOut(p *ledger.ArchivePart, sum ledger.Sum, now time.Time) error
 
 // takeOutQueries remove what is up to a transaction, but for what those after
 // it belong to.
-var takeOutQueries = [...]string{
+var removePartQueries = [...]string{
 	`UPDATE carried SET
 		refunded = refunded + (SELECT coalesce(sum(amount), 0) FROM txn WHERE ref = carried.seq AND ref IS NOT NULL AND kind = 3 AND seq <= ?1),
 		fee_back = fee_back + (SELECT coalesce(sum(amount), 0) FROM txn WHERE ref = carried.seq AND ref IS NOT NULL AND kind = 5 AND debtor = carried.fee_to AND seq <= ?1)`,
@@ -328,7 +328,7 @@ var takeOutQueries = [...]string{
 
 // aheadOfTime is how far the time in an id may be ahead of its transaction, for
 // clocks that differ.
-const aheadOfTime = 24 * time.Hour
+const maxClockSkew = 24 * time.Hour
 
 // archiveIDs keeps what tells that an id was archived.
 func (t *tx) archiveIDs(p *ledger.ArchivePart, next *archived) error {
@@ -343,13 +343,13 @@ func (t *tx) archiveIDs(p *ledger.ArchivePart, next *archived) error {
 			return err
 		}
 		made := time.UnixMilli(int64(binary.BigEndian.Uint64(id[:8]) >> 16))
-		if id[6]>>4 == 7 && made.Before(time.UnixMicro(e.At).Add(aheadOfTime)) {
+		if id[6]>>4 == 7 && made.Before(time.UnixMicro(e.At).Add(maxClockSkew)) {
 			if bytes.Compare(id[:], next.lastID[:]) > 0 {
 				next.lastID = id
 			}
 			continue
 		}
-		next.odd = true
+		next.hasIrregularIDs = true
 		if _, err := t.exec(`INSERT INTO archived_id (id) VALUES (?) ON CONFLICT DO NOTHING`, id[:]); err != nil {
 			return err
 		}

@@ -13,7 +13,7 @@ import (
 // audit writes the row that tells of the change.
 func (t *tx) audit(a ledger.Audit, now time.Time) error {
 	_, err := t.exec(`INSERT INTO audit (at, actor, origin, action, target, detail) VALUES (?, ?, ?, ?, ?, ?)`,
-		micros(present(a.At, now)), a.Actor, a.From, a.Action, a.Target, a.Detail)
+		micros(orNow(a.At, now)), a.Actor, a.From, a.Action, a.Target, a.Detail)
 	if err != nil {
 		return fmt.Errorf("writing the audit log: %w", err)
 	}

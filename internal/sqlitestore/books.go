@@ -24,10 +24,10 @@ type books struct {
 	byName   map[string]*account // by ledger.FoldName
 	numbered []*account          // by account.n; nil where there is none
 
-	day    int32 // by which reservations are counted
-	meters map[meterKey]*meter
-	loaded map[string]*meter // from the file, by subject, until they are asked for
-	marks  map[mark]marked
+	day             int32 // by which reservations are counted
+	counters        map[counterKey]*spendCounter
+	loaded          map[string]*spendCounter // from the file, by subject, until they are asked for
+	idempotencyKeys map[idempotencyHash]idempotencyEntry
 
 	holds    map[uuid]*hold
 	expiring expiryList
@@ -39,7 +39,7 @@ type books struct {
 func newBooks() *books {
 	return &books{
 		byID: map[string]*account{}, byName: map[string]*account{}, holds: map[uuid]*hold{},
-		meters: map[meterKey]*meter{}, loaded: map[string]*meter{}, marks: map[mark]marked{},
+		counters: map[counterKey]*spendCounter{}, loaded: map[string]*spendCounter{}, idempotencyKeys: map[idempotencyHash]idempotencyEntry{},
 		unpaid: ring{max: maxUnpaid}, captured: ring{max: maxCaptured},
 	}
 }
@@ -75,7 +75,7 @@ type holdState uint8
 const (
 	holdOpen     holdState = iota // holds credits until it expires
 	holdQueued                    // holds credits; the writer is capturing it
-	holdDoubt                     // holds credits; whether it was captured is not known yet
+	holdInDoubt                   // holds credits; whether it was captured is not known yet
 	holdCaptured                  // paid
 	holdReleased                  // given back
 	holdExpired                   // given back; a conditional charge may still capture it
@@ -84,18 +84,18 @@ const (
 // hold is a reservation or what is remembered of one. The mutex of books
 // guards it.
 type hold struct {
-	id           uuid
-	order        ledger.Order
-	payer, payee *account
-	feeTo        *account // nil without a fee
-	terms        ledger.Terms
-	day          int32 // by which it is counted
-	waived       bool  // a free quota pays
-	meters       [meterCount]*meter
-	mark         mark   // if terms have a key to repeat the call by
-	answer       []byte // to be kept, while it is being captured
-	state        holdState
-	expires      time.Time
+	id              uuid
+	order           ledger.Order
+	payer, payee    *account
+	feeTo           *account // nil without a fee
+	terms           ledger.Terms
+	day             int32 // by which it is counted
+	waived          bool  // a free quota pays
+	counters        [counterCount]*spendCounter
+	idempotencyHash idempotencyHash // if terms have a key to repeat the call by
+	response        []byte          // to be kept, while it is being captured
+	state           holdState
+	expires         time.Time
 	// conditional: made by a charge without a reservation, it goes when the
 	// capture fails, and leaves was behind.
 	conditional bool
@@ -112,7 +112,7 @@ type outcome struct {
 	charge  ledger.Charge
 	balance ledger.Balance
 	err     error
-	marked  bool // the hold's mark stands for the charge
+	ownsKey bool // the hold's mark stands for the charge
 	made    bool // by this capture, and not before
 }
 
@@ -133,15 +133,15 @@ func (h *hold) freeCalls() int64 {
 
 // reserve opens a hold for the order, or finds that the call was captured
 // before under the caller's key. The caller holds the mutex.
-func (b *books) reserve(id uuid, o *ledger.Order, terms *ledger.Terms, now, expires time.Time) (*hold, *marked, error) {
+func (b *books) reserve(id uuid, o *ledger.Order, terms *ledger.Terms, now, expires time.Time) (*hold, *idempotencyEntry, error) {
 	h := &hold{id: id, order: *o, terms: *terms, expires: expires}
-	if err := b.parties(h); err != nil {
+	if err := b.findAccounts(h); err != nil {
 		return nil, nil, err
 	}
 	if terms.Idempotency.Key != "" {
-		var first *marked
+		var first *idempotencyEntry
 		var err error
-		if h.mark, first, err = b.claim(o, &terms.Idempotency, h.payer, now); err != nil || first != nil {
+		if h.idempotencyHash, first, err = b.checkIdempotencyKey(o, &terms.Idempotency, h.payer, now); err != nil || first != nil {
 			return nil, first, err
 		}
 	}
@@ -157,7 +157,7 @@ func (b *books) reserve(id uuid, o *ledger.Order, terms *ledger.Terms, now, expi
 }
 
 // parties finds the accounts that the hold's order names.
-func (b *books) parties(h *hold) (err error) {
+func (b *books) findAccounts(h *hold) (err error) {
 	if h.payer, err = b.find(h.order.Account); err != nil {
 		return err
 	}
@@ -173,30 +173,30 @@ func (b *books) parties(h *hold) (err error) {
 // admit holds the credits, and the share of caps and quotas, that the hold's
 // order takes, or says why they are not to be had.
 func (b *books) admit(h *hold, now time.Time) error {
-	h.meters = b.metersOf(h.payer.n, h.order.Lineage, h.order.Server, h.order.Test)
-	h.day = dayOf(&h.meters, b.today(now))
-	h.waived = h.meters[ofServer].free(h.day) < h.terms.FreeCalls
+	h.counters = b.countersOf(h.payer.n, h.order.Lineage, h.order.Server, h.order.Test)
+	h.day = dayOf(&h.counters, b.today(now))
+	h.waived = h.counters[ofServer].free(h.day) < h.terms.FreeCalls
 	if !h.waived {
-		if err := h.within(); err != nil {
+		if err := h.checkCaps(); err != nil {
 			return err
 		}
 		if err := h.payer.hold(h.order.Amount, h.order.Test); err != nil {
 			return err
 		}
 	}
-	for _, m := range h.meters {
+	for _, m := range h.counters {
 		m.hold(h.day, h.paid(), h.freeCalls())
 	}
 	b.open++
-	b.takeMark(h)
+	b.reserveIdempotencyKey(h)
 	return nil
 }
 
 // again holds the credits of an expired hold once more, for a conditional
 // charge. The caller holds the mutex.
-func (b *books) again(h *hold, now time.Time) error {
+func (b *books) holdAgain(h *hold, now time.Time) error {
 	if h.terms.Idempotency.Key != "" {
-		switch _, first, err := b.claim(&h.order, &h.terms.Idempotency, h.payer, now); {
+		switch _, first, err := b.checkIdempotencyKey(&h.order, &h.terms.Idempotency, h.payer, now); {
 		case errors.Is(err, ledger.ErrUnavailable):
 			return err
 		case first != nil || err != nil:
@@ -219,14 +219,14 @@ func (b *books) queue(h *hold) {
 
 // settle ends a hold: its credits are no longer held. The caller holds the
 // mutex and has moved the balance if there was a payment.
-func (b *books) settle(h *hold, state holdState) {
+func (b *books) finish(h *hold, state holdState) {
 	h.payer.balances[balanceIndex(h.order.Test)].Reserved -= h.paid()
-	for _, m := range h.meters {
+	for _, m := range h.counters {
 		m.unhold(h.day, h.paid(), h.freeCalls())
 	}
-	h.answer = nil
+	h.response = nil
 	if state != holdCaptured {
-		b.dropMark(h)
+		b.releaseIdempotencyKey(h)
 	}
 	b.open--
 	b.expiring.remove(h)
@@ -240,15 +240,15 @@ func (b *books) settle(h *hold, state holdState) {
 
 // failed puts a hold back whose capture did not happen. The caller holds the
 // mutex.
-func (b *books) failed(h *hold) {
+func (b *books) captureFailed(h *hold) {
 	switch {
 	case h.unwanted:
-		b.settle(h, holdReleased)
+		b.finish(h, holdReleased)
 	case h.conditional && h.was == holdExpired:
 		h.conditional = false
-		b.settle(h, holdExpired)
+		b.finish(h, holdExpired)
 	case h.conditional:
-		b.settle(h, holdReleased)
+		b.finish(h, holdReleased)
 		delete(b.holds, h.id) // as if it had never been
 	default:
 		h.state = holdOpen
@@ -257,9 +257,9 @@ func (b *books) failed(h *hold) {
 }
 
 // sweep gives back what expired by now. The caller holds the mutex.
-func (b *books) sweep(now time.Time) {
+func (b *books) expire(now time.Time) {
 	for h := b.expiring.first; h != nil && !now.Before(h.expires); h = b.expiring.first {
-		b.settle(h, holdExpired)
+		b.finish(h, holdExpired)
 	}
 }
 
@@ -325,4 +325,4 @@ func (r *ring) push(b *books, h *hold) {
 }
 
 // count is one more than the greatest number of an account.
-func (b *books) count() int64 { return int64(len(b.numbered)) }
+func (b *books) nextNumber() int64 { return int64(len(b.numbered)) }

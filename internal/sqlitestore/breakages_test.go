@@ -171,7 +171,7 @@ func brokenTerms() map[string]func() breakage {
 			return breakage{before: func(s *Store) {
 				s.books.mu.Lock()
 				defer s.books.mu.Unlock()
-				for _, m := range s.books.meters {
+				for _, m := range s.books.counters {
 					m.day = max(m.day, ledger.Day(s.now()))
 				}
 			}}
@@ -226,7 +226,7 @@ func brokenAnswers() map[string]func() breakage {
 		},
 		"keeps what is too long": func() breakage {
 			return breakage{capture: func(s *Store, id string, answer []byte) (ledger.Charge, ledger.Balance, error) {
-				return s.Capture(ctx, id, answer[:min(len(answer), ledger.MaxAnswer)])
+				return s.Capture(ctx, id, answer[:min(len(answer), ledger.MaxStoredResponse)])
 			}}
 		},
 		"gives another answer": onReserve(func(_ *Store, _ string, _ ledger.Order, _ ledger.Terms, got ledger.Reservation, err error) (ledger.Reservation, error) {
@@ -248,10 +248,10 @@ func brokenAnswers() map[string]func() breakage {
 			return got, err
 		}),
 		"keeps the key of what was released": func() breakage {
-			calls, taken := map[string]call{}, map[mark]bool{}
+			calls, taken := map[string]call{}, map[idempotencyHash]bool{}
 			return breakage{
 				reserve: func(s *Store, id string, o ledger.Order, terms ledger.Terms) (ledger.Reservation, error) {
-					if taken[markOf(&o, terms.Idempotency.Key)] && terms.Idempotency.Key != "" {
+					if taken[hashIdempotencyKey(&o, terms.Idempotency.Key)] && terms.Idempotency.Key != "" {
 						return ledger.Reservation{}, ledger.ErrInFlight
 					}
 					got, err := s.Reserve(ctx, id, o, terms)
@@ -263,7 +263,7 @@ func brokenAnswers() map[string]func() breakage {
 				release: func(s *Store, id string) error {
 					err := s.Release(ctx, id)
 					if c, ok := calls[id]; ok && err == nil {
-						taken[markOf(&c.order, c.terms.Idempotency.Key)] = true
+						taken[hashIdempotencyKey(&c.order, c.terms.Idempotency.Key)] = true
 					}
 					return err
 				},
@@ -272,7 +272,7 @@ func brokenAnswers() map[string]func() breakage {
 		"forgets a call with its refund": func() breakage {
 			return afterRefund(func(s *Store, c ledger.Charge, _ ledger.Transaction, rest bool) {
 				if rest {
-					posted(s, func(x *tx) error { return x.forgetAnswer(seqOf(s, c.ID), ledger.MaxAnswer) })
+					posted(s, func(x *tx) error { return x.deleteResponse(seqOf(s, c.ID), ledger.MaxStoredResponse) })
 				}
 			})
 		},
@@ -295,7 +295,7 @@ func brokenPosts() map[string]func() breakage {
 			return afterRefund(func(s *Store, c ledger.Charge, refund ledger.Transaction, _ bool) {
 				s.books.mu.Lock()
 				defer s.books.mu.Unlock()
-				for _, m := range s.books.metersOf(s.books.byID[c.Account].n, c.Lineage, c.Server, c.Test) {
+				for _, m := range s.books.countersOf(s.books.byID[c.Account].n, c.Lineage, c.Server, c.Test) {
 					m.spentDay, m.spentMonth = m.spentDay-refund.Amount, m.spentMonth-refund.Amount
 				}
 			})

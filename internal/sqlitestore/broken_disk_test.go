@@ -247,14 +247,14 @@ func TestBrokenDisk(t *testing.T) {
 	)
 	for name, fault := range map[string]diskFault{
 		"a sync of the log loses its writes":           {on: logFile, after: 3, times: 1, code: fsync},
-		"a sync of the log loses what was visible":     {on: logFile, after: 3, times: 1, code: fsync, evict: true},
+		"a sync of the log loses what was visible":     {on: logFile, after: 3, times: 1, code: fsync, evictResponses: true},
 		"a sync of the log fails, its writes stay":     {on: logFile, after: 3, times: 1, code: fsync, survive: 1},
 		"syncs of the log lose some writes":            {on: logFile, after: 1, times: 5, code: fsync, survive: 0.5},
 		"no sync of the log works for a while":         {on: logFile, after: 2, code: fsync, survive: 0.5},
 		"a sync of the database loses its writes":      {on: mainFile, times: 1, code: fsync},
-		"a sync of the database loses what is visible": {on: mainFile, times: 1, code: fsync, evict: true},
-		"no sync of the database works for a while":    {on: mainFile, code: fsync, survive: 0.5, evict: true},
-		"no sync works for a while":                    {on: logFile | mainFile, after: 4, code: fsync, survive: 0.7, evict: true},
+		"a sync of the database loses what is visible": {on: mainFile, times: 1, code: fsync, evictResponses: true},
+		"no sync of the database works for a while":    {on: mainFile, code: fsync, survive: 0.5, evictResponses: true},
+		"no sync works for a while":                    {on: logFile | mainFile, after: 4, code: fsync, survive: 0.7, evictResponses: true},
 		"a write to the log fails":                     {on: logFile, write: true, after: 7, times: 1, code: write},
 		"no write to the log works for a while":        {on: logFile, write: true, after: 7, code: write},
 		"a write to the database fails":                {on: mainFile, write: true, times: 1, code: write},
@@ -329,11 +329,11 @@ func (m *storm) settled(t *testing.T, c *fakeClock) {
 	c.advance(2 * ledger.ReservationLife)
 	until(t, "nothing is reserved", func() bool { return m.store.OpenReservations() == 0 })
 	until(t, "what is owed is refunded", func() bool {
-		owed := 0
-		if err := m.store.inspect(context.Background(), func(x *tx) error { owed = len(x.w.owed); return nil }); err != nil {
+		pendingRefunds := 0
+		if err := m.store.inspect(context.Background(), func(x *tx) error { pendingRefunds = len(x.w.pendingRefunds); return nil }); err != nil {
 			t.Fatal(err)
 		}
-		return owed == 0
+		return pendingRefunds == 0
 	})
 	books := booked(t, m.store, m.order.Account)
 	agrees(t, books, m.charges, m.charges)

@@ -209,7 +209,7 @@ func (s *Store) ChargeByID(ctx context.Context, id string) (ledger.Charge, error
 	}
 	r, err := s.captured(u)
 	if errors.Is(err, ledger.ErrNotFound) {
-		err = s.absent(u)
+		err = s.notInJournal(u)
 	}
 	if err != nil {
 		return ledger.Charge{}, err

@@ -89,8 +89,8 @@ type diskFault struct {
 	// Of a sync that fails: the chance of each write to be durable all the
 	// same, and whether what is not is no longer visible either, as when its
 	// page was evicted and read anew.
-	survive float64
-	evict   bool
+	survive        float64
+	evictResponses bool
 
 	failed int
 }
@@ -304,16 +304,16 @@ func (d *disk) sync(tls *libc.TLS, file uintptr, flags int32) int32 {
 		}
 		f.plate.apply(w)
 	}
-	if d.fault.evict {
+	if d.fault.evictResponses {
 		for _, w := range lost {
-			f.evict(tls, file, w)
+			f.evictResponses(tls, file, w)
 		}
 	}
 	return d.fault.code
 }
 
 // evict makes visible what is durable where the write was.
-func (f *diskFile) evict(tls *libc.TLS, file uintptr, w diskWrite) {
+func (f *diskFile) evictResponses(tls *libc.TLS, file uintptr, w diskWrite) {
 	n := len(w.data)
 	buffer := libc.Xcalloc(tls, 1, libc.Tsize_t(n))
 	defer libc.Xfree(tls, buffer)

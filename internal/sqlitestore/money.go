@@ -35,19 +35,19 @@ func (s *Store) Reserve(ctx context.Context, id string, o ledger.Order, terms le
 	if first == nil {
 		return h, nil
 	}
-	answer, err := s.first(first, &terms.Idempotency)
+	answer, err := s.storedResponse(first, &terms.Idempotency)
 	return ledger.Reservation{First: answer}, err
 }
 
-func (s *Store) reserve(u uuid, o *ledger.Order, terms *ledger.Terms) (ledger.Reservation, *marked, error) {
+func (s *Store) reserve(u uuid, o *ledger.Order, terms *ledger.Terms) (ledger.Reservation, *idempotencyEntry, error) {
 	b, now := s.books, s.now()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.sweep(now)
+	b.expire(now)
 	h := b.holds[u]
 	switch {
 	case h == nil:
-		var first *marked
+		var first *idempotencyEntry
 		var err error
 		if h, first, err = b.reserve(u, o, terms, now, now.Add(ledger.ReservationLife)); err != nil || first != nil {
 			return ledger.Reservation{}, first, err
@@ -93,12 +93,12 @@ func (s *Store) Renew(ctx context.Context, id string) error {
 	b, now := s.books, s.now()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.sweep(now)
+	b.expire(now)
 	h := b.holds[u]
 	switch {
 	case h == nil:
 		return ledger.ErrNotFound
-	case h.state > holdDoubt:
+	case h.state > holdInDoubt:
 		return ledger.ErrSettled
 	}
 	h.expires = now.Add(ledger.ReservationLife)
@@ -144,19 +144,19 @@ func (s *Store) release(u uuid) (known bool, err error) {
 	b := s.books
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.sweep(s.now())
+	b.expire(s.now())
 	h := b.holds[u]
 	if h == nil {
 		return false, nil
 	}
 	switch h.state {
 	case holdOpen:
-		b.settle(h, holdReleased)
+		b.finish(h, holdReleased)
 	case holdExpired:
 		h.state = holdReleased
-	case holdDoubt:
+	case holdInDoubt:
 		h.unwanted = true
-		return true, s.inDoubt()
+		return true, s.inDoubtError()
 	case holdReleased:
 	default:
 		return true, ledger.ErrSettled
@@ -180,7 +180,7 @@ func (s *Store) Capture(ctx context.Context, id string, answer []byte) (ledger.C
 	if err != nil {
 		return ledger.Charge{}, ledger.Balance{}, err
 	}
-	return s.settleNow(ctx, u, conditional{}, answer)
+	return s.captureNow(ctx, u, conditional{}, answer)
 }
 
 // Charge captures the order in one step: it checks the balance and captures, as
@@ -193,7 +193,7 @@ func (s *Store) Charge(ctx context.Context, id string, o ledger.Order, terms led
 	if err != nil {
 		return ledger.Charge{}, ledger.Balance{}, err
 	}
-	return s.settleNow(ctx, u, conditional{&o, &terms}, answer)
+	return s.captureNow(ctx, u, conditional{&o, &terms}, answer)
 }
 
 // conditional is what a charge without a reservation asks for.
@@ -205,7 +205,7 @@ type conditional struct {
 var channels = sync.Pool{New: func() any { return make(chan outcome, 1) }}
 
 // settleNow captures what is held under the id, or what c asks for.
-func (s *Store) settleNow(ctx context.Context, u uuid, c conditional, body []byte) (ledger.Charge, ledger.Balance, error) {
+func (s *Store) captureNow(ctx context.Context, u uuid, c conditional, body []byte) (ledger.Charge, ledger.Balance, error) {
 	o := c.order
 	done := channels.Get().(chan outcome)
 	defer channels.Put(done)
@@ -244,18 +244,18 @@ func (s *Store) join(u uuid, c conditional, body []byte, done chan outcome) (h *
 	b, now := s.books, s.now()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.sweep(now)
+	b.expire(now)
 	h = b.holds[u]
 	switch {
 	case h == nil && o == nil:
 		return nil, false, nil
 	case h == nil:
-		var first *marked
+		var first *idempotencyEntry
 		if h, first, err = b.reserve(u, o, c.terms, now, now); err != nil {
 			return nil, false, err
 		}
 		if first != nil {
-			return nil, false, errAnswered
+			return nil, false, errCapturedUnderKey
 		}
 		h.conditional = true
 		b.queue(h)
@@ -265,23 +265,23 @@ func (s *Store) join(u uuid, c conditional, body []byte, done chan outcome) (h *
 		return nil, false, nil
 	case h.state == holdReleased:
 		return nil, false, ledger.ErrSettled
-	case h.state == holdDoubt:
-		return nil, false, s.inDoubt()
+	case h.state == holdInDoubt:
+		return nil, false, s.inDoubtError()
 	case h.state == holdQueued:
 		h.waiters = append(h.waiters, done)
 		return h, false, nil
 	case h.state == holdExpired:
-		if err := b.again(h, now); err != nil {
+		if err := b.holdAgain(h, now); err != nil {
 			return h, false, err
 		}
 	default:
 		b.queue(h)
 	}
-	h.waiters, h.answer = append(h.waiters, done), body
+	h.waiters, h.response = append(h.waiters, done), body
 	return h, true, nil
 }
 
-func (s *Store) inDoubt() error {
+func (s *Store) inDoubtError() error {
 	if err := s.Healthy(); err != nil {
 		return err
 	}
@@ -293,19 +293,19 @@ func (s *Store) unqueue(h *hold, done chan outcome) {
 	b := s.books
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.failed(h)
-	answer(h, outcome{err: errNotQueued})
+	b.captureFailed(h)
+	wake(h, outcome{err: errNotQueued})
 	<-done // it was among those answered
 }
 
 // errAnswered says that the caller's key stands for a captured charge: for this
 // very one, which memory forgot, or for another that the call was run anew with.
-var errAnswered = fmt.Errorf("the call was answered under its key: %w", ledger.ErrSettled)
+var errCapturedUnderKey = fmt.Errorf("the call was answered under its key: %w", ledger.ErrSettled)
 
 // refused is the answer if nothing can be held: the first outcome if there was
 // one before memory forgot it, else the reason.
 func (s *Store) refused(u uuid, o *ledger.Order, reason error) (ledger.Charge, ledger.Balance, error) {
-	if o == nil || errors.Is(reason, ledger.ErrConflict) || errors.Is(reason, ledger.ErrSettled) && !errors.Is(reason, errAnswered) {
+	if o == nil || errors.Is(reason, ledger.ErrConflict) || errors.Is(reason, ledger.ErrSettled) && !errors.Is(reason, errCapturedUnderKey) {
 		return ledger.Charge{}, ledger.Balance{}, reason
 	}
 	charge, balance, err := s.firstOutcome(u, o)
@@ -374,14 +374,14 @@ func (s *Store) OpenReservations() int {
 	b := s.books
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.sweep(s.now())
+	b.expire(s.now())
 	return b.open
 }
 
 func newUUID() uuid { return uuid(id.V7()) }
 
 // present is the time if there is one, else now, at the precision of the store.
-func present(t, now time.Time) time.Time {
+func orNow(t, now time.Time) time.Time {
 	if t.IsZero() {
 		t = now
 	}

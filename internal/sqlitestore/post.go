@@ -32,7 +32,7 @@ func (s *Store) PostTransaction(ctx context.Context, t ledger.Transaction, a led
 	var posted ledger.Transaction
 	var balance ledger.Balance
 	err = s.do(ctx, func(x *tx) error {
-		r, fresh, err := x.post(t, id, s.now())
+		r, fresh, err := x.postTransaction(t, id, s.now())
 		if err != nil {
 			return err
 		}
@@ -44,7 +44,7 @@ func (s *Store) PostTransaction(ctx context.Context, t ledger.Transaction, a led
 			return err
 		}
 		x.after = append(x.after, func() {
-			s.books.sweep(s.now()) // what expired is reserved no more
+			s.books.expire(s.now()) // what expired is reserved no more
 			balance = about.balances[balanceIndex(r.test)]
 		})
 		if !fresh {
@@ -59,10 +59,10 @@ func (s *Store) PostTransaction(ctx context.Context, t ledger.Transaction, a led
 }
 
 // post writes the transaction, or finds that it is written.
-func (t *tx) post(p ledger.Transaction, id uuid, now time.Time) (r row, fresh bool, err error) {
+func (t *tx) postTransaction(p ledger.Transaction, id uuid, now time.Time) (r row, fresh bool, err error) {
 	switch r, err = t.byID(id); {
 	case err == nil:
-		return r, false, t.samePost(&r, &p)
+		return r, false, t.samePosting(&r, &p)
 	case !errors.Is(err, ledger.ErrNotFound):
 		return row{}, false, err
 	}
@@ -82,7 +82,7 @@ func (t *tx) post(p ledger.Transaction, id uuid, now time.Time) (r row, fresh bo
 }
 
 // samePost refuses to take the transaction for one that was posted before.
-func (t *tx) samePost(r *row, p *ledger.Transaction) error {
+func (t *tx) samePosting(r *row, p *ledger.Transaction) error {
 	same := r.reason == p.Reason
 	switch p.Kind {
 	case ledger.KindCredit, ledger.KindAdjustment:
@@ -189,7 +189,7 @@ func (t *tx) refund(c *row, p ledger.Transaction, id uuid, now time.Time) (row, 
 	if amount < left {
 		return r, nil
 	}
-	return r, t.forgetAnswer(c.seq, 0)
+	return r, t.deleteResponse(c.seq, 0)
 }
 
 // transaction is the row as the books show it. charge is the id of the charge

@@ -14,7 +14,7 @@ const (
 	lastRetry  = time.Second
 	// doubtTries is after how many attempts (0.6 s) callers whose captures are
 	// in doubt are told so instead of being kept waiting.
-	doubtTries = 6
+	inDoubtAttempts = 6
 )
 
 // abort ends a transaction that failed before or, with a full disk, at its
@@ -35,33 +35,33 @@ func (w *writer) abort(err error) error {
 	switch {
 	case lost:
 		w.disconnect()
-		w.goDown(err)
+		w.markUnavailable(err)
 		w.repair()
 	case failed && isFull(s.cause):
-		w.goDown(err)
+		w.markUnavailable(err)
 		w.retry.Reset(firstRetry)
 	}
 	return err
 }
 
 // doubtful takes care of a batch whose COMMIT failed.
-func (w *writer) doubtful(err error) {
+func (w *writer) commitFailed(err error) {
 	if isFull(err) {
 		w.refuse(w.batch, w.abort(err))
 		return
 	}
-	w.doubt = append(w.doubt, w.batch...)
+	w.inDoubt = append(w.inDoubt, w.batch...)
 	_ = w.abort(err) // answers those in doubt
 }
 
 // goDown makes the store refuse everything until repair succeeds.
-func (w *writer) goDown(err error) {
+func (w *writer) markUnavailable(err error) {
 	var s *storeError
 	if errors.As(err, &s) {
 		err = s.cause
 	}
 	if w.down.Swap(&downError{cause: err}) == nil {
-		w.tries = 0
+		w.attempts = 0
 		w.log.Error("store cannot write", "path", w.path, "error", err)
 	}
 }
@@ -71,27 +71,27 @@ func (w *writer) goDown(err error) {
 // doubt. The write comes first because it begins the log anew: until then a
 // power cut could bring the old log back, with transactions whose COMMIT failed.
 func (w *writer) repair() {
-	w.tries++
+	w.attempts++
 	err := w.reconnect()
 	if err == nil {
 		err = w.probe()
 	}
 	if err == nil {
-		err = w.catchUp()
+		err = w.reconcile()
 	}
 	if err == nil {
 		w.down.Store(nil)
-		w.log.Info("store can write again", "path", w.path, "attempts", w.tries)
-		w.tries = 0
-		w.refundOwed()
+		w.log.Info("store can write again", "path", w.path, "attempts", w.attempts)
+		w.attempts = 0
+		w.postPendingRefunds()
 		return
 	}
 	d := &downError{cause: err}
 	w.down.Store(d)
-	if w.tries >= doubtTries {
-		w.answerDoubt(d)
+	if w.attempts >= inDoubtAttempts {
+		w.failInDoubt(d)
 	}
-	w.retry.Reset(min(firstRetry<<min(w.tries, 10), lastRetry))
+	w.retry.Reset(min(firstRetry<<min(w.attempts, 10), lastRetry))
 }
 
 // reconnect opens the file anew, if it is not open, and makes durable what it
@@ -112,27 +112,27 @@ func (w *writer) reconnect() error {
 		w.disconnect()
 		return err
 	}
-	w.behind = true
+	w.stale = true
 	return nil
 }
 
 // catchUp brings memory to what the file shows, and answers what was in doubt.
-func (w *writer) catchUp() error {
-	if !w.behind {
+func (w *writer) reconcile() error {
+	if !w.stale {
 		return nil
 	}
 	t := tx{w: w}
 	for _, step := range []func() error{
 		t.loadArchived, t.loadAccounts, t.loadLimits,
 		func() error { return t.replay(w.committed + 1) },
-		t.settleDoubt, t.loadMarks,
+		t.resolveInDoubt, t.loadIdempotencyKeys,
 	} {
 		if err := step(); err != nil {
 			w.disconnect()
 			return err
 		}
 	}
-	w.behind = false
+	w.stale = false
 	w.warn()
 	return nil
 }
@@ -154,11 +154,11 @@ func (w *writer) checkpoint() error {
 }
 
 // settleDoubt answers the captures in doubt from what is in the journal.
-func (t *tx) settleDoubt() error {
+func (t *tx) resolveInDoubt() error {
 	w := t.w
-	rows := make([]row, len(w.doubt))
-	outcomes := make([]outcome, len(w.doubt))
-	for i, h := range w.doubt {
+	rows := make([]row, len(w.inDoubt))
+	outcomes := make([]outcome, len(w.inDoubt))
+	for i, h := range w.inDoubt {
 		r, err := t.byID(h.id)
 		switch {
 		case errors.Is(err, ledger.ErrNotFound):
@@ -168,7 +168,7 @@ func (t *tx) settleDoubt() error {
 		case !r.sameOrder(h):
 			outcomes[i].err = ledger.ErrConflict
 		default:
-			if outcomes[i].marked, err = t.answered(r.seq, h); err != nil {
+			if outcomes[i].ownsKey, err = t.ownsIdempotencyKey(r.seq, h); err != nil {
 				return err
 			}
 		}
@@ -176,24 +176,24 @@ func (t *tx) settleDoubt() error {
 	}
 	w.books.mu.Lock()
 	defer w.books.mu.Unlock()
-	for i, h := range w.doubt {
-		w.settle(h, &rows[i], &outcomes[i])
+	for i, h := range w.inDoubt {
+		w.finishCapture(h, &rows[i], &outcomes[i])
 		if h.unwanted && outcomes[i].err == nil {
-			w.owed = append(w.owed, debt{charge: rows[i].id, refund: newUUID()})
+			w.pendingRefunds = append(w.pendingRefunds, pendingRefund{charge: rows[i].id, refund: newUUID()})
 		}
 	}
-	w.doubt = nil
+	w.inDoubt = nil
 	return nil
 }
 
 // answerDoubt tells those who wait that the outcome is not known yet. The
 // credits stay held until it is.
-func (w *writer) answerDoubt(err error) {
+func (w *writer) failInDoubt(err error) {
 	w.books.mu.Lock()
 	defer w.books.mu.Unlock()
-	for _, h := range w.doubt {
-		h.state = holdDoubt
-		answer(h, outcome{err: err})
+	for _, h := range w.inDoubt {
+		h.state = holdInDoubt
+		wake(h, outcome{err: err})
 	}
 }
 
@@ -222,10 +222,10 @@ func (w *writer) probe() error {
 // while the store did not know. Each refund has an id of its own from the start
 // and reads the charge anew, so that one whose commit fails, and is there all
 // the same, is not made twice.
-func (w *writer) refundOwed() {
-	owed := w.owed
-	w.owed = nil
-	for _, o := range owed {
+func (w *writer) postPendingRefunds() {
+	pendingRefunds := w.pendingRefunds
+	w.pendingRefunds = nil
+	for _, o := range pendingRefunds {
 		err := w.transact(func(t *tx) error {
 			_, err := t.byID(o.refund)
 			if !errors.Is(err, ledger.ErrNotFound) {
@@ -242,14 +242,14 @@ func (w *writer) refundOwed() {
 			if err != nil {
 				return err
 			}
-			return t.forgetAnswer(c.seq, ledger.MaxAnswer) // its caller was told of a failure
+			return t.deleteResponse(c.seq, ledger.MaxStoredResponse) // its caller was told of a failure
 		})
 		if err != nil {
-			w.owed = append(w.owed, o)
+			w.pendingRefunds = append(w.pendingRefunds, o)
 			w.log.Error("charge captured in doubt is not refunded yet", "charge", o.charge.text(chargePrefix), "error", err)
 		}
 	}
 }
 
 // debt is a charge that is to be refunded, and the id of its refund.
-type debt struct{ charge, refund uuid }
+type pendingRefund struct{ charge, refund uuid }

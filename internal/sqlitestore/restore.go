@@ -75,7 +75,7 @@ func Restore(ctx context.Context, o RestoreOptions) (r Restored, err error) {
 		return r, err
 	}
 	defer func() { err = errors.Join(err, lock.release()) }()
-	if err := sweep(r.Path); err != nil {
+	if err := removeLeftovers(r.Path); err != nil {
 		return r, err
 	}
 	scratch, err := os.MkdirTemp(filepath.Dir(r.Path), scratchPrefix(r.Path)) // of mode 0700
@@ -84,19 +84,19 @@ func Restore(ctx context.Context, o RestoreOptions) (r Restored, err error) {
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(scratch)) }()
 	fresh := filepath.Join(scratch, "farebox.db")
-	if err := fetch(ctx, &o, r.Path, fresh); err != nil {
+	if err := copyBackup(ctx, &o, r.Path, fresh); err != nil {
 		return r, fmt.Errorf("copying %s: %w", o.From, noSpace(err))
 	}
 	o.step("copied")
 	if err := prepare(ctx, &o, fresh, &r); err != nil {
-		return r, &aboutBackup{noSpace(err), fresh, o.From}
+		return r, &backupError{noSpace(err), fresh, o.From}
 	}
 	o.step("prepared")
 	return r, noSpace(replace(ctx, &o, fresh, &r))
 }
 
 // fetch copies the backup.
-func fetch(ctx context.Context, o *RestoreOptions, store, to string) error {
+func copyBackup(ctx context.Context, o *RestoreOptions, store, to string) error {
 	in, err := os.Open(o.From)
 	if err != nil {
 		return err
@@ -143,16 +143,16 @@ func isStore(f *os.File) error {
 }
 
 // aboutBackup is an error about the copy, told as one about the backup.
-type aboutBackup struct {
+type backupError struct {
 	error
 	copy, backup string
 }
 
-func (e *aboutBackup) Error() string {
+func (e *backupError) Error() string {
 	return fmt.Sprintf("backup %s: %s", e.backup, strings.ReplaceAll(e.error.Error(), e.copy, e.backup))
 }
 
-func (e *aboutBackup) Unwrap() error { return e.error }
+func (e *backupError) Unwrap() error { return e.error }
 
 // prepare makes the copy a store that may take the place of another.
 func prepare(ctx context.Context, o *RestoreOptions, fresh string, r *Restored) error {
@@ -248,10 +248,10 @@ func replace(ctx context.Context, o *RestoreOptions, fresh string, r *Restored) 
 		return fmt.Errorf("store %s: %w", r.Path, err)
 	}
 	there := err == nil && info.Size() > 0 // an empty file was made, and never used
-	if err := settle(ctx, r.Path, kept, there); err != nil {
+	if err := foldLog(ctx, r.Path, kept, there); err != nil {
 		return err
 	}
-	o.step("settled")
+	o.step("folded")
 	if there {
 		if err := secondName(r.Path, kept); err != nil {
 			return fmt.Errorf("keeping the previous store: %w", err)
@@ -275,7 +275,7 @@ func replace(ctx context.Context, o *RestoreOptions, fresh string, r *Restored) 
 // one. Whoever calls it holds the store's lock, so the name stays free.
 func keptName(path string, at time.Time) (string, error) {
 	for {
-		kept := path + keptMark + at.UTC().Format(keptTime)
+		kept := path + keptInfix + at.UTC().Format(keptTime)
 		taken := false
 		for _, suffix := range []string{"", "-wal", "-shm", "-journal"} {
 			_, err := os.Lstat(kept + suffix)
@@ -294,7 +294,7 @@ func keptName(path string, at time.Time) (string, error) {
 // settle brings all of the old store into its one file. A log that stayed where
 // it is would be taken for one of the new store. So if the file is too damaged
 // to take it, or not there, the log goes where the old store will be.
-func settle(ctx context.Context, path, kept string, there bool) error {
+func foldLog(ctx context.Context, path, kept string, there bool) error {
 	if there {
 		db, err := openWriter(ctx, path, plainConnect)
 		if err == nil {

@@ -234,7 +234,7 @@ func TestRestoreRefuses(t *testing.T) {
 		{unbalanced, "do not balance, differences: 2; the first: snapshot of account payer"},
 	} {
 		_, err := Restore(t.Context(), restoreOptions(path, c.from))
-		if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), scratchMark) {
+		if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), scratchInfix) {
 			t.Errorf("restoring %s: error is %v, want one that says %q", filepath.Base(c.from), err, c.want)
 		}
 	}

@@ -35,7 +35,7 @@ func childRestore(path, step string) error {
 // the restore can be made again. (Not in parallel: between fork and exec, a child
 // of one test holds the locks that another one has just released.)
 func TestRestoreKilled(t *testing.T) {
-	for _, step := range []string{"copied", "migrated", "prepared", "settled", "kept", "moved", "done"} {
+	for _, step := range []string{"copied", "migrated", "prepared", "folded", "kept", "moved", "done"} {
 		t.Run(step, func(t *testing.T) {
 			path, backup, o, killed := furnished(t)
 			cmd, lines := startChild(t, "restore "+step, path)

@@ -14,18 +14,18 @@ import (
 // never crosses file systems.
 const (
 	// scratchMark is in the names of what is worked on and may vanish.
-	scratchMark = ".scratch-"
+	scratchInfix = ".scratch-"
 	// keptMark is in the names of stores that a restore has replaced.
-	keptMark = ".before-restore-"
+	keptInfix = ".before-restore-"
 )
 
 // scratchPrefix is what names of work in progress begin with.
-func scratchPrefix(path string) string { return "." + filepath.Base(path) + scratchMark }
+func scratchPrefix(path string) string { return "." + filepath.Base(path) + scratchInfix }
 
 // sweep removes what a crash left beside the store: unfinished copies, and the
 // second name of a store whose replacement was never moved into place. The
 // caller holds the store's lock, so nobody works on them.
-func sweep(path string) error {
+func removeLeftovers(path string) error {
 	dir := filepath.Dir(path)
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -40,7 +40,7 @@ func sweep(path string) error {
 		switch {
 		case strings.HasPrefix(entry.Name(), scratchPrefix(path)):
 			err = errors.Join(err, os.RemoveAll(name))
-		case current != nil && strings.HasPrefix(entry.Name(), filepath.Base(path)+keptMark):
+		case current != nil && strings.HasPrefix(entry.Name(), filepath.Base(path)+keptInfix):
 			if info, statErr := os.Lstat(name); statErr == nil && os.SameFile(info, current) {
 				err = errors.Join(err, os.Remove(name))
 			}

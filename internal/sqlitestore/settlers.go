@@ -9,7 +9,7 @@ type settlers map[string]int64
 
 // settler returns the number of a lineage, 0 for none. A new one is written with
 // the transaction, and remembered once that is committed.
-func (t *tx) settler(lineage string) (int64, error) {
+func (t *tx) settlerNumber(lineage string) (int64, error) {
 	if lineage == "" {
 		return 0, nil
 	}

@@ -43,7 +43,7 @@ func (w *writer) flushDue() bool {
 // loadAccounts brings the accounts to memory that are not there yet.
 func (t *tx) loadAccounts() error {
 	rows, err := t.w.conn.QueryContext(background(), `SELECT n, id, name, created_at, credit_limit, cap_call, cap_day, cap_month,
-		live, sandbox, as_of, debit_head, credit_head FROM account WHERE n >= ? ORDER BY n`, t.w.books.count())
+		live, sandbox, as_of, debit_head, credit_head FROM account WHERE n >= ? ORDER BY n`, t.w.books.nextNumber())
 	if err != nil {
 		return failure(err)
 	}
@@ -66,7 +66,7 @@ func (t *tx) loadAccounts() error {
 
 // load brings memory to where the file is.
 func (t *tx) load() error {
-	for _, load := range []func() error{t.loadArchived, t.loadAccounts, t.loadSpend, t.loadMarks} {
+	for _, load := range []func() error{t.loadArchived, t.loadAccounts, t.loadSpend, t.loadIdempotencyKeys} {
 		if err := load(); err != nil {
 			return err
 		}
@@ -159,7 +159,7 @@ func brokenChain(r *row) error {
 
 // touch begins the draft of an account.
 func (t *tx) touch(a *account, seq int64) {
-	if a.begin(seq) {
+	if a.beginDraft(seq) {
 		t.w.touched = append(t.w.touched, a)
 	}
 }

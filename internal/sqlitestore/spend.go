@@ -12,7 +12,7 @@ import (
 // meter counts what one subject has spent in the last day and month in which
 // it spent anything, and what its reservations hold. The mutex of books guards
 // it; only the writer moves what is spent, and writes it to the file.
-type meter struct {
+type spendCounter struct {
 	dirt
 	subject    string // as the file has it
 	day        int32
@@ -36,18 +36,18 @@ const (
 	ofLineage = iota // of keys, at all servers
 	ofAccount        // at all servers
 	ofServer         // an account at one server
-	meterCount
+	counterCount
 )
 
 // meterKey names a meter.
-type meterKey struct {
+type counterKey struct {
 	of      uint8
 	test    bool
 	account int64  // account.n; 0 for a lineage
 	name    string // of the lineage or the server
 }
 
-func (k meterKey) subject() string {
+func (k counterKey) subject() string {
 	balance := ":live"
 	if k.test {
 		balance = ":test"
@@ -63,8 +63,8 @@ func (k meterKey) subject() string {
 }
 
 // meterKeys names the meters that a charge moves.
-func meterKeys(payer int64, lineage, server string, test bool) [meterCount]meterKey {
-	return [meterCount]meterKey{
+func counterKeys(payer int64, lineage, server string, test bool) [counterCount]counterKey {
+	return [counterCount]counterKey{
 		ofLineage: {of: ofLineage, name: lineage},
 		ofAccount: {of: ofAccount, account: payer, test: test},
 		ofServer:  {of: ofServer, account: payer, test: test, name: server},
@@ -72,16 +72,16 @@ func meterKeys(payer int64, lineage, server string, test bool) [meterCount]meter
 }
 
 // metersOf returns the meters that a charge moves. The caller holds the mutex.
-func (b *books) metersOf(payer int64, lineage, server string, test bool) (ms [meterCount]*meter) {
-	for i, k := range meterKeys(payer, lineage, server, test) {
-		m := b.meters[k]
+func (b *books) countersOf(payer int64, lineage, server string, test bool) (ms [counterCount]*spendCounter) {
+	for i, k := range counterKeys(payer, lineage, server, test) {
+		m := b.counters[k]
 		if m == nil {
 			subject := k.subject()
 			if m = b.loaded[subject]; m == nil {
-				m = &meter{subject: subject}
+				m = &spendCounter{subject: subject}
 			}
 			delete(b.loaded, subject)
-			b.meters[k] = m
+			b.counters[k] = m
 		}
 		ms[i] = m
 	}
@@ -105,7 +105,7 @@ func (b *books) lastDay() (day int32) {
 	for _, m := range b.loaded {
 		day = max(day, m.day)
 	}
-	for _, m := range b.meters {
+	for _, m := range b.counters {
 		day = max(day, m.day)
 	}
 	return day
@@ -114,7 +114,7 @@ func (b *books) lastDay() (day int32) {
 // dayOf returns the day by which a reservation with these meters is counted. A
 // meter that has begun the next day, because the clock was ahead for days,
 // does not count the day before it any more.
-func dayOf(ms *[meterCount]*meter, today int32) int32 {
+func dayOf(ms *[counterCount]*spendCounter, today int32) int32 {
 	for _, m := range ms {
 		if m.day == today+1 {
 			return m.day
@@ -124,7 +124,7 @@ func dayOf(ms *[meterCount]*meter, today int32) int32 {
 }
 
 // spent is what was spent on the day and in its month.
-func (m *meter) spent(day int32) (onDay, inMonth ledger.Amount) {
+func (m *spendCounter) spent(day int32) (onDay, inMonth ledger.Amount) {
 	if m.day == day {
 		onDay = m.spentDay
 	}
@@ -135,7 +135,7 @@ func (m *meter) spent(day int32) (onDay, inMonth ledger.Amount) {
 }
 
 // holding is what reservations of the day and of its month hold.
-func (m *meter) holding(day int32) (onDay, inMonth ledger.Amount) {
+func (m *spendCounter) holding(day int32) (onDay, inMonth ledger.Amount) {
 	for _, h := range m.held {
 		if h.day == day {
 			onDay += h.amount
@@ -148,7 +148,7 @@ func (m *meter) holding(day int32) (onDay, inMonth ledger.Amount) {
 }
 
 // free counts the calls of the day that a free quota has paid or is to pay.
-func (m *meter) free(day int32) int64 {
+func (m *spendCounter) free(day int32) int64 {
 	var n int64
 	if m.day == day {
 		n = m.freeDay
@@ -162,7 +162,7 @@ func (m *meter) free(day int32) int64 {
 }
 
 // hold counts a reservation.
-func (m *meter) hold(day int32, amount ledger.Amount, free int64) {
+func (m *spendCounter) hold(day int32, amount ledger.Amount, free int64) {
 	for i := range m.held {
 		if m.held[i].day == day {
 			m.held[i].amount += amount
@@ -175,7 +175,7 @@ func (m *meter) hold(day int32, amount ledger.Amount, free int64) {
 }
 
 // unhold takes a reservation back that hold has counted.
-func (m *meter) unhold(day int32, amount ledger.Amount, free int64) {
+func (m *spendCounter) unhold(day int32, amount ledger.Amount, free int64) {
 	for i := range m.held {
 		h := &m.held[i]
 		if h.day != day {
@@ -195,7 +195,7 @@ func sameMonth(a, b int32) bool { return a == b || ledger.Month(a) == ledger.Mon
 // add counts a charge that was reserved on the day, and captured on another. It
 // depends on nothing but the charges in their order, so that replaying them
 // gives the same.
-func (m *meter) add(day, captured int32, amount ledger.Amount, free int64) {
+func (m *spendCounter) add(day, captured int32, amount ledger.Amount, free int64) {
 	switch {
 	case day == m.day:
 	case day == m.day-1, day < m.day && captured >= m.day: // captured after others of a later day
@@ -225,7 +225,7 @@ func saturate(a, b ledger.Amount) ledger.Amount {
 }
 
 // save writes the snapshot.
-func (m *meter) save(t *tx) error {
+func (m *spendCounter) save(t *tx) error {
 	_, err := t.w.stmts.spend.ExecContext(background(), m.subject, m.day, int64(m.spentDay), int64(m.spentMonth), m.freeDay, t.w.committed)
 	return failure(err)
 }
@@ -242,7 +242,7 @@ func (t *tx) loadSpend() error {
 	}
 	defer rows.Close()
 	for rows.Next() {
-		m := new(meter)
+		m := new(spendCounter)
 		if err := rows.Scan(&m.subject, &m.day, (*int64)(&m.spentDay), (*int64)(&m.spentMonth), &m.freeDay, &m.asOf); err != nil {
 			return failure(err)
 		}
@@ -259,7 +259,7 @@ type spend struct {
 	captured int32 // day
 	amount   ledger.Amount
 	free     int64
-	meters   [meterCount]*meter // none in a replay
+	counters [counterCount]*spendCounter // none in a replay
 	payer    int64
 	lineage  string
 	server   string
@@ -276,21 +276,21 @@ func spendOf(r *row, h *hold) spend {
 		s.free = 1
 	}
 	if h != nil {
-		s.meters = h.meters
+		s.counters = h.counters
 	}
 	return s
 }
 
 // count lets the meters count what is committed now, in a commit that began
 // with that transaction. The caller holds the mutex.
-func (w *writer) count(s *spend, first int64, now time.Time) {
+func (w *writer) countSpend(s *spend, first int64, now time.Time) {
 	if s.hold == nil {
 		s.hold = w.books.holds[s.id] // its capture was in doubt
 	}
-	if s.meters[ofAccount] == nil {
-		s.meters = w.books.metersOf(s.payer, s.lineage, s.server, s.test)
+	if s.counters[ofAccount] == nil {
+		s.counters = w.books.countersOf(s.payer, s.lineage, s.server, s.test)
 	}
-	for i, m := range s.meters {
+	for i, m := range s.counters {
 		if s.seq <= m.asOf {
 			continue // in the snapshot that a replay began with
 		}
@@ -305,7 +305,7 @@ func (w *writer) count(s *spend, first int64, now time.Time) {
 
 // nearCaps notes the caps of which the charge has now taken so much that a
 // warning is due, and had not before.
-func (w *writer) nearCaps(s *spend, of int, before, after *meter) {
+func (w *writer) nearCaps(s *spend, of int, before, after *spendCounter) {
 	caps := s.hold.caps(of)
 	if caps.Day == 0 && caps.Month == 0 {
 		return
@@ -348,7 +348,7 @@ func (h *hold) caps(of int) ledger.Caps {
 	}
 }
 
-var holders = [meterCount]ledger.Holder{ofLineage: ledger.HolderKey, ofAccount: ledger.HolderAccount, ofServer: ledger.HolderServer}
+var holders = [counterCount]ledger.Holder{ofLineage: ledger.HolderKey, ofAccount: ledger.HolderAccount, ofServer: ledger.HolderServer}
 
 // capOf describes a cap of the hold.
 func (h *hold) capOf(of int, period ledger.Period, amount ledger.Amount) ledger.Cap {
@@ -360,14 +360,14 @@ func (h *hold) capOf(of int, period ledger.Period, amount ledger.Amount) ledger.
 
 // within reports, as a *ledger.CapError, whether the hold's amount would take
 // one of its meters beyond a cap.
-func (h *hold) within() error {
+func (h *hold) checkCaps() error {
 	need := h.order.Amount
-	for of := range meterCount {
+	for of := range counterCount {
 		caps := h.caps(of)
 		if caps == (ledger.Caps{}) {
 			continue
 		}
-		m := h.meters[of]
+		m := h.counters[of]
 		spentDay, spentMonth := m.spent(h.day)
 		heldDay, heldMonth := m.holding(h.day)
 		for _, c := range [...]struct {

@@ -19,7 +19,7 @@ func spentState(s *Store) map[string]string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	all := map[string]string{}
-	note := func(m *meter) {
+	note := func(m *spendCounter) {
 		if m.day != 0 {
 			all[m.subject] = fmt.Sprint(m.day, m.spentDay, m.spentMonth, m.freeDay)
 		}
@@ -27,7 +27,7 @@ func spentState(s *Store) map[string]string {
 	for _, m := range b.loaded {
 		note(m)
 	}
-	for _, m := range b.meters {
+	for _, m := range b.counters {
 		note(m)
 	}
 	return all
@@ -344,7 +344,7 @@ func TestVerifyFindsWrongMemory(t *testing.T) {
 	}
 	clean(t, s)
 	s.books.mu.Lock()
-	m := heldLocked(s, ids[1]).meters[ofServer]
+	m := heldLocked(s, ids[1]).counters[ofServer]
 	m.held[0].amount++
 	m.spentDay--
 	s.books.mu.Unlock()

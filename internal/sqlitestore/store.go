@@ -31,7 +31,7 @@ type Options struct {
 	NearCap func(ledger.Cap)
 	// MaxAnswers bounds the answers that are kept for callers that call again,
 	// in bytes; DefaultAnswers if 0.
-	MaxAnswers int64
+	MaxResponseBytes int64
 
 	connect connect // sqlite.NewConnector if nil
 }
@@ -51,14 +51,14 @@ type Store struct {
 	connect   connect
 	verifying chan struct{} // holds one while a verification runs
 	backups   *backups
-	graves    graves
+	voids     voidBatcher
 
 	closing sync.Once
 	closed  error
 }
 
 // reads are the prepared statements of the readers.
-type reads struct{ keyByDigest, charge, bySeq, answer, charges, chain, earned *sql.Stmt }
+type reads struct{ keyByDigest, charge, bySeq, response, charges, chain, earned *sql.Stmt }
 
 // Open opens or makes the store at o.Path, takes the lock beside it, brings its
 // schema up to date and rebuilds memory. It fails with ErrLocked while another
@@ -75,8 +75,8 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if o.NearCap == nil {
 		o.NearCap = func(ledger.Cap) {}
 	}
-	if o.MaxAnswers == 0 {
-		o.MaxAnswers = DefaultAnswers
+	if o.MaxResponseBytes == 0 {
+		o.MaxResponseBytes = DefaultResponseBytes
 	}
 	if o.connect == nil {
 		o.connect = plainConnect
@@ -89,7 +89,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := errors.Join(sweep(path), oneName(path)); err != nil {
+	if err := errors.Join(removeLeftovers(path), oneName(path)); err != nil {
 		return nil, errors.Join(err, lock.release())
 	}
 	s := &Store{verifying: make(chan struct{}, 1), path: path, now: o.Now, lock: lock, books: newBooks(), connect: o.connect, backups: newBackups()}
@@ -106,7 +106,7 @@ func (s *Store) open(ctx context.Context, o *Options) error {
 	}
 	w := &writer{
 		path: s.path, connect: o.connect, now: s.now, log: o.Logger, books: s.books,
-		nearCap: o.NearCap, maxAnswers: o.MaxAnswers, settlers: settlers{},
+		nearCap: o.NearCap, maxResponseBytes: o.MaxResponseBytes, settlers: settlers{},
 		queue: make(chan job, maxQueue), ending: make(chan struct{}), ended: make(chan struct{}),
 	}
 	if err := migrate(ctx, db, s.path, o.Logger); err != nil {
@@ -146,7 +146,7 @@ func (s *Store) openReaders(ctx context.Context, c connect) error {
 		{&s.reads.keyByDigest, selectKey + `WHERE digest = ?`},
 		{&s.reads.charge, selectRow + `WHERE id = ?`},
 		{&s.reads.bySeq, selectRow + `WHERE seq = ?`},
-		{&s.reads.answer, selectAnswer},
+		{&s.reads.response, selectResponse},
 		{&s.reads.charges, selectRow + `WHERE seq < ? ORDER BY seq DESC LIMIT ?`},
 		{&s.reads.chain, selectChain},
 		{&s.reads.earned, selectEarned},

@@ -30,13 +30,13 @@ func failure(err error) error {
 
 // tx is the open transaction of the writer.
 type tx struct {
-	w        *writer
-	first    int64      // the first transaction that it may write
-	after    []func()   // run with the mutex of books once it is committed
-	flushing []snapshot // that it writes: the first of the writer's list
-	spends   []spend    // of charges, for their meters
-	answers  int64      // how many bytes of answers it adds to those that are kept
-	settlers settlers   // that it has numbered
+	w             *writer
+	first         int64      // the first transaction that it may write
+	after         []func()   // run with the mutex of books once it is committed
+	flushing      []snapshot // that it writes: the first of the writer's list
+	spends        []spend    // of charges, for their meters
+	responseBytes int64      // how many bytes of answers it adds to those that are kept
+	settlers      settlers   // that it has numbered
 }
 
 func (t *tx) exec(query string, args ...any) (int64, error) {
@@ -80,7 +80,7 @@ func (t *tx) insert(r *row, debtor, creditor *account) error {
 	t.touch(creditor, r.seq)
 	before, beforeCredit := debtor.draft, creditor.draft
 	r.prevDebtor, r.prevCreditor = debtor.draft.debitHead, creditor.draft.creditHead
-	err := post(r, debtor, creditor)
+	err := moveDrafts(r, debtor, creditor)
 	if err == nil {
 		err = t.append(r)
 	}
@@ -120,7 +120,7 @@ func (t *tx) canEarn(a *account, amount ledger.Amount, test bool) error {
 }
 
 // post moves the drafts of both accounts as the row says.
-func post(r *row, debtor, creditor *account) error {
+func moveDrafts(r *row, debtor, creditor *account) error {
 	if err := debtor.debit(r); err != nil {
 		return err
 	}

@@ -28,7 +28,7 @@ func (s *Store) Verify(ctx context.Context, progress func(done, total int64)) (l
 		return ledger.Verification{}, ctx.Err()
 	}
 	done := s.writer.archived.Load()
-	v := verifier{store: s, archived: done.Archived, done: done.Last, refunds: map[int64]ledger.Amount{}, returned: map[int64]*feeReturn{}, meters: map[meterKey]*meter{}}
+	v := verifier{store: s, archived: done.Archived, done: done.Last, refunds: map[int64]ledger.Amount{}, returned: map[int64]*feeReturn{}, counters: map[counterKey]*spendCounter{}}
 	if err := v.snapshots(ctx); err != nil {
 		return ledger.Verification{}, err
 	}
@@ -84,8 +84,8 @@ type verifier struct {
 	accounts []*verified     // by account.n
 	refunds  map[int64]ledger.Amount
 	returned map[int64]*feeReturn // by refunded charge
-	owing    *row                 // the charge whose fee must come next
-	meters   map[meterKey]*meter
+	owedFee  *row                 // the charge whose fee must come next
+	counters map[counterKey]*spendCounter
 	found    ledger.Verification
 	done, to int64
 	from     int64 // where a replay at start would begin
@@ -235,7 +235,7 @@ func (v *verifier) replay(r *row) {
 		v.differ("transaction %d is of %s", r.seq, r.amount)
 	}
 	if r.kind == rowCharge {
-		v.meter(r)
+		v.countSpend(r)
 	}
 	if r.prevDebtor != debtor.debit {
 		v.differ("transaction %d says that account %s paid %d before it, but that was %d", r.seq, debtor.name, r.prevDebtor, debtor.debit)
@@ -260,11 +260,11 @@ func (v *verifier) replay(r *row) {
 // the provider to the operator, and whole. A charge with a fee has no other row
 // behind it.
 func (v *verifier) feePaid(r *row) bool {
-	c := v.owing
-	v.owing = nil
+	c := v.owedFee
+	v.owedFee = nil
 	if r.kind == rowCharge && r.fee > 0 && r.waived == 0 {
-		owing := *r
-		v.owing = &owing
+		owedFee := *r
+		v.owedFee = &owedFee
 	}
 	if c == nil {
 		return false
@@ -347,8 +347,8 @@ func (v *verifier) fee(r, c *row) {
 
 // compareFees compares what came back of fees with what was refunded.
 func (v *verifier) compareFees() {
-	if v.owing != nil {
-		v.differ("the fee of charge %d is missing", v.owing.seq)
+	if v.owedFee != nil {
+		v.differ("the fee of charge %d is missing", v.owedFee.seq)
 	}
 	for charge, f := range v.returned {
 		if f.is != f.want {
@@ -368,7 +368,7 @@ func (v *verifier) memory(committed int64) {
 		if h.state >= holdCaptured {
 			continue
 		}
-		v.holdMeters(h)
+		v.holdSpend(h)
 		if held[h.payer] == nil {
 			held[h.payer] = new([2]ledger.Amount)
 		}
@@ -392,7 +392,7 @@ func (v *verifier) memory(committed int64) {
 		v.compareMemory(a, m, held[m])
 	}
 	v.compareFees()
-	v.compareMeters(b)
+	v.compareCounters(b)
 	if sum != [2]ledger.Amount{} {
 		v.differ("all balances sum to %s and in the sandbox to %s instead of zero", sum[0], sum[1])
 	}

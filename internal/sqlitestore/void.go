@@ -9,7 +9,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-const sweepSomeVoids = 500 // how many a transaction forgets
+const maxVoidsPerSweep = 500 // how many a transaction forgets
 
 // Void is a Release that lasts: when it returns, no capture that comes later
 // finds anything to take under the id, for ledger.SettleTime, nor after a
@@ -25,7 +25,7 @@ func (s *Store) Void(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	if err := s.graves.bury(ctx, s, u); err != nil {
+	if err := s.voids.void(ctx, s, u); err != nil {
 		return err
 	}
 	if !known {
@@ -34,15 +34,15 @@ func (s *Store) Void(ctx context.Context, id string) error {
 	return nil
 }
 
-// graves collects ids that are to be voided while one transaction with others
+// voidBatcher collects ids that are to be voided while one transaction with others
 // runs, so that they share the next.
-type graves struct {
+type voidBatcher struct {
 	mu   sync.Mutex
-	open *burial // that takes more; nil for none
+	open *voidBatch // that takes more; nil for none
 }
 
-// burial is one transaction's ids.
-type burial struct {
+// voidBatch is one transaction's ids.
+type voidBatch struct {
 	ids     []uuid
 	settled []bool // by id: it is captured
 	err     error
@@ -50,11 +50,11 @@ type burial struct {
 }
 
 // bury voids the id, or says that it is captured.
-func (g *graves) bury(ctx context.Context, s *Store, u uuid) error {
+func (g *voidBatcher) void(ctx context.Context, s *Store, u uuid) error {
 	g.mu.Lock()
 	b, first := g.open, false
 	if b == nil || len(b.ids) >= maxBatch {
-		b, first = &burial{done: make(chan struct{})}, true
+		b, first = &voidBatch{done: make(chan struct{})}, true
 		g.open = b
 	}
 	at := len(b.ids)
@@ -63,7 +63,7 @@ func (g *graves) bury(ctx context.Context, s *Store, u uuid) error {
 	if first { // for all that come until the writer begins; so it does not end with this caller's context
 		b.err = s.do(context.WithoutCancel(ctx), func(t *tx) error {
 			g.close(b)
-			return t.bury(b, s.now())
+			return t.writeVoids(b, s.now())
 		})
 		g.close(b) // the writer may not have begun
 		close(b.done)
@@ -79,7 +79,7 @@ func (g *graves) bury(ctx context.Context, s *Store, u uuid) error {
 }
 
 // close lets nobody join any more.
-func (g *graves) close(b *burial) {
+func (g *voidBatcher) close(b *voidBatch) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.open == b {
@@ -88,7 +88,7 @@ func (g *graves) close(b *burial) {
 }
 
 // bury writes the ids that are not captured.
-func (t *tx) bury(b *burial, now time.Time) error {
+func (t *tx) writeVoids(b *voidBatch, now time.Time) error {
 	b.settled = make([]bool, len(b.ids))
 	until := micros(now.Add(ledger.SettleTime))
 	for i, u := range b.ids {
@@ -124,6 +124,6 @@ func (w *writer) voidsDue() bool {
 
 // sweepVoids forgets those of which nobody will hear any more.
 func (t *tx) sweepVoids() error {
-	_, err := t.exec(`DELETE FROM void WHERE id IN (SELECT id FROM void WHERE until <= ? LIMIT ?)`, micros(t.w.now()), sweepSomeVoids)
+	_, err := t.exec(`DELETE FROM void WHERE id IN (SELECT id FROM void WHERE until <= ? LIMIT ?)`, micros(t.w.now()), maxVoidsPerSweep)
 	return err
 }

@@ -51,40 +51,40 @@ type writer struct {
 	ended  chan struct{}
 	err    error // of the last flush; read after ended
 
-	nearCap    func(ledger.Cap)
-	maxAnswers int64
+	nearCap          func(ledger.Cap)
+	maxResponseBytes int64
 
 	down     atomic.Pointer[downError]
 	archived atomic.Pointer[archived] // never nil once the store is open
 	commits  atomic.Int64
 
 	// Of the goroutine alone.
-	db        *sql.DB
-	conn      *sql.Conn
-	stmts     statements
-	committed int64        // the last transaction that is durable and in memory
-	next      int64        // the number of the next one
-	touched   []*account   // by the open transaction
-	dirty     []snapshot   // that are behind, the furthest behind first
-	near      []ledger.Cap // to warn of
-	answers   int64        // bytes of answers that are kept
-	evicted   int64        // up to this transaction none are kept
-	settlers  settlers     // that are numbered
-	batch     []*hold
-	rows      []row
-	outcomes  []outcome
-	behind    bool    // the file was opened anew, and memory does not know yet what it shows
-	doubt     []*hold // captures of unknown outcome
-	owed      []debt  // captures that turned up after their release: to refund
-	tries     int     // since the store went down
-	retry     *time.Timer
+	db             *sql.DB
+	conn           *sql.Conn
+	stmts          statements
+	committed      int64        // the last transaction that is durable and in memory
+	next           int64        // the number of the next one
+	touched        []*account   // by the open transaction
+	dirty          []snapshot   // that are behind, the furthest behind first
+	near           []ledger.Cap // to warn of
+	responseBytes  int64        // bytes of answers that are kept
+	evictedTo      int64        // up to this transaction none are kept
+	settlers       settlers     // that are numbered
+	batch          []*hold
+	rows           []row
+	outcomes       []outcome
+	stale          bool            // the file was opened anew, and memory does not know yet what it shows
+	inDoubt        []*hold         // captures of unknown outcome
+	pendingRefunds []pendingRefund // captures that turned up after their release: to refund
+	attempts       int             // since the store went down
+	retry          *time.Timer
 }
 
 // statements of the writer's connection.
-type statements struct{ insert, byID, snapshot, spend, answer, meta, void *sql.Stmt }
+type statements struct{ insert, byID, snapshot, spend, response, meta, void *sql.Stmt }
 
 func (s *statements) close() {
-	for _, stmt := range []*sql.Stmt{s.insert, s.byID, s.snapshot, s.spend, s.answer, s.meta, s.void} {
+	for _, stmt := range []*sql.Stmt{s.insert, s.byID, s.snapshot, s.spend, s.response, s.meta, s.void} {
 		if stmt != nil {
 			_ = stmt.Close()
 		}
@@ -198,7 +198,7 @@ drain:
 // idle keeps snapshots and reservations from lagging when nothing else moves.
 func (w *writer) idle() {
 	w.books.mu.Lock()
-	w.books.sweep(w.now())
+	w.books.expire(w.now())
 	w.books.mu.Unlock()
 	if w.down.Load() != nil {
 		return
@@ -207,14 +207,14 @@ func (w *writer) idle() {
 	if w.flushDue() {
 		_ = w.transact(func(t *tx) error { return t.flush(idleFlush, false) })
 	}
-	if w.down.Load() == nil && len(w.owed) > 0 {
-		w.refundOwed()
+	if w.down.Load() == nil && len(w.pendingRefunds) > 0 {
+		w.postPendingRefunds()
 	}
-	if w.down.Load() == nil && w.sweepDue() {
-		_ = w.transact((*tx).sweep)
+	if w.down.Load() == nil && w.responsesDue() {
+		_ = w.transact((*tx).sweepResponses)
 	}
-	if w.down.Load() == nil && w.bondsDue() {
-		_ = w.transact((*tx).sweepBonds)
+	if w.down.Load() == nil && w.bindingsDue() {
+		_ = w.transact((*tx).sweepBindings)
 	}
 	if w.down.Load() == nil && w.voidsDue() {
 		_ = w.transact((*tx).sweepVoids)
@@ -227,7 +227,7 @@ func (w *writer) finish() {
 		w.repair() // the last attempt
 	}
 	if d := w.down.Load(); d != nil {
-		w.answerDoubt(d)
+		w.failInDoubt(d)
 		w.err = d
 	} else if len(w.dirty) > 0 {
 		w.err = w.transact(func(t *tx) error { return t.flush(len(w.dirty), true) })
@@ -264,7 +264,7 @@ func (w *writer) attach(db *sql.DB) error {
 		{&s.byID, selectRow + `WHERE id = ?`},
 		{&s.snapshot, `UPDATE account SET live = ?, sandbox = ?, as_of = ?, debit_head = ?, credit_head = ? WHERE n = ?`},
 		{&s.spend, upsertSpend},
-		{&s.answer, insertAnswer},
+		{&s.response, insertResponse},
 		{&s.meta, `UPDATE meta SET replay_from = ?`},
 		{&s.void, `SELECT until FROM void WHERE id = ?`},
 	} {
@@ -296,13 +296,13 @@ func (w *writer) capture() {
 		return
 	}
 	if err := w.commit(&t); err != nil {
-		w.doubtful(err)
+		w.commitFailed(err)
 		return
 	}
 	w.books.mu.Lock()
 	w.publish(&t)
 	for i, h := range w.batch {
-		w.settle(h, &w.rows[i], &w.outcomes[i])
+		w.finishCapture(h, &w.rows[i], &w.outcomes[i])
 	}
 	w.books.mu.Unlock()
 	w.warn()
@@ -324,15 +324,15 @@ func (w *writer) captureRows(t *tx) error {
 	if err := t.flush(len(w.batch)/16+4, false); err != nil {
 		return err
 	}
-	return t.evict(2*len(w.batch) + 16) // faster than they come in
+	return t.evictResponses(2*len(w.batch) + 16) // faster than they come in
 }
 
 // captureRow inserts the row of a capture. A refusal that concerns this one
 // alone is in the outcome; an error ends the transaction. A row without an
 // outcome's error is what the capture wrote or, before, had written.
 func (t *tx) captureRow(h *hold, at int64) (row, outcome, error) {
-	r, marked, made := rowOf(h, at), true, true
-	if err := t.gone(h.id); err != nil {
+	r, ownsKey, made := rowOf(h, at), true, true
+	if err := t.refuseArchived(h.id); err != nil {
 		if errors.Is(err, ledger.ErrArchived) {
 			return row{}, outcome{err: err}, nil
 		}
@@ -353,13 +353,13 @@ func (t *tx) captureRow(h *hold, at int64) (row, outcome, error) {
 		if !r.sameOrder(h) {
 			return row{}, outcome{err: ledger.ErrConflict}, nil
 		}
-		if marked, err = t.answered(r.seq, h); err != nil {
+		if ownsKey, err = t.ownsIdempotencyKey(r.seq, h); err != nil {
 			return row{}, outcome{}, err
 		}
 	case err != nil:
 		return row{}, outcome{}, err
 	}
-	return r, outcome{marked: marked, made: made}, nil
+	return r, outcome{ownsKey: ownsKey, made: made}, nil
 }
 
 // prepare does what a charge needs that a platform was asked for. An id that was
@@ -371,7 +371,7 @@ func (t *tx) prepare(r *row) (err error) {
 	if gone, err := t.voided(r.id); gone || err != nil {
 		return cmp.Or(err, ledger.ErrSettled)
 	}
-	r.settlerN, err = t.settler(r.settler)
+	r.settlerN, err = t.settlerNumber(r.settler)
 	return err
 }
 
@@ -409,33 +409,33 @@ func (t *tx) insertCharge(h *hold, r *row) error {
 			return err
 		}
 	}
-	return t.keepAnswer(h, r)
+	return t.storeResponse(h, r)
 }
 
 // settle ends a hold as its outcome says and answers those who wait. The
 // caller holds the mutex, and memory has the row.
-func (w *writer) settle(h *hold, r *row, out *outcome) {
+func (w *writer) finishCapture(h *hold, r *row, out *outcome) {
 	if out.err != nil {
 		if (errors.Is(out.err, ledger.ErrConflict) || errors.Is(out.err, ledger.ErrSettled)) && !h.conditional {
 			h.unwanted = true // its id can never be captured
 		}
-		w.books.failed(h)
+		w.books.captureFailed(h)
 	} else {
-		if out.marked {
-			w.books.keepMark(h, r)
+		if out.ownsKey {
+			w.books.captureIdempotencyKey(h, r)
 		} else {
-			w.books.dropMark(h)
+			w.books.releaseIdempotencyKey(h)
 		}
-		w.books.settle(h, holdCaptured)
+		w.books.finish(h, holdCaptured)
 		out.charge = chargeOf(r, h.id, h.order)
 		out.balance = h.payer.balances[balanceIndex(h.order.Test)]
 	}
-	answer(h, *out)
+	wake(h, *out)
 }
 
 // answer wakes those who wait for the hold. The caller holds the mutex. The
 // channels have room, so nobody holds the writer up.
-func answer(h *hold, out outcome) {
+func wake(h *hold, out outcome) {
 	out.charge.Made = out.made
 	for _, c := range h.waiters {
 		c <- out
@@ -449,8 +449,8 @@ func (w *writer) refuse(holds []*hold, err error) {
 	w.books.mu.Lock()
 	defer w.books.mu.Unlock()
 	for _, h := range holds {
-		w.books.failed(h)
-		answer(h, outcome{err: err})
+		w.books.captureFailed(h)
+		wake(h, outcome{err: err})
 	}
 }
 
@@ -538,9 +538,9 @@ func (w *writer) publish(t *tx) {
 	}
 	w.touched = w.touched[:0]
 	for i := range t.spends {
-		w.count(&t.spends[i], t.first, now)
+		w.countSpend(&t.spends[i], t.first, now)
 	}
-	w.answers += t.answers
+	w.responseBytes += t.responseBytes
 	for _, f := range t.after {
 		f()
 	}

@@ -227,7 +227,7 @@ func (m *model) orderFor(r *rapid.T, id string) (ledger.Order, ledger.Terms) {
 	return o, terms
 }
 
-var tooLong = make([]byte, ledger.MaxAnswer+1)
+var tooLong = make([]byte, ledger.MaxStoredResponse+1)
 
 func drawAnswer(r *rapid.T) []byte {
 	switch n := rapid.IntRange(0, 9).Draw(r, "answer"); n {

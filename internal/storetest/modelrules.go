@@ -282,7 +282,7 @@ func (m *model) captured(r *rapid.T, id string, got ledger.Charge, answer []byte
 		return
 	}
 	c.mark = markOf(&h.order, &h.terms)
-	if len(answer) > ledger.MaxAnswer {
+	if len(answer) > ledger.MaxStoredResponse {
 		answer = nil
 	}
 	m.marks[c.mark] = &marked{id: id, fingerprint: h.terms.Idempotency.Fingerprint, captured: true, at: got.At, answer: answer}

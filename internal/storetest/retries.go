@@ -209,7 +209,7 @@ func retryDay(t *test) {
 func retryGone(t *test) {
 	payer, payee := t.account("payer", 10*price, 0), t.account("payee", 0, 0)
 	o := order(payer, payee, price)
-	longest := bytes.Repeat([]byte("x"), ledger.MaxAnswer)
+	longest := bytes.Repeat([]byte("x"), ledger.MaxStoredResponse)
 	kept := t.answered(o, again("longest", 1), longest)
 	t.repeats(o, again("longest", 1), kept, longest)
 	for i, answer := range [][]byte{append(longest, 'x'), nil} {

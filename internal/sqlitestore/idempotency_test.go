@@ -22,23 +22,23 @@ func keptClean(t *testing.T, s *Store) {
 	t.Helper()
 	clean(t, s)
 	err := s.inspect(context.Background(), func(x *tx) error {
-		rows, err := x.kept(`SELECT seq, mark, size, at FROM answer ORDER BY seq`)
+		rows, err := x.listResponses(`SELECT seq, mark, size, at FROM answer ORDER BY seq`)
 		if err != nil {
 			return err
 		}
 		b := s.books
 		b.mu.Lock()
 		defer b.mu.Unlock()
-		inFile := map[mark]int64{}
+		inFile := map[idempotencyHash]int64{}
 		var size int64
 		for _, k := range rows {
-			inFile[k.mark], size = k.seq, size+k.size
+			inFile[k.idempotencyHash], size = k.seq, size+k.size
 		}
-		if x.w.answers != size {
-			t.Errorf("%d bytes of answers are counted, and %d are kept", x.w.answers, size)
+		if x.w.responseBytes != size {
+			t.Errorf("%d bytes of answers are counted, and %d are kept", x.w.responseBytes, size)
 		}
 		each := map[int64]int{}
-		for m, was := range b.marks {
+		for m, was := range b.idempotencyKeys {
 			each[was.payer]++
 			if was.hold == nil && inFile[m] != was.seq {
 				t.Errorf("a call that may be repeated is charge %d in memory and %d in the file", was.seq, inFile[m])
@@ -48,13 +48,13 @@ func keptClean(t *testing.T, s *Store) {
 			}
 		}
 		for m, seq := range inFile {
-			if _, known := b.marks[m]; !known {
+			if _, known := b.idempotencyKeys[m]; !known {
 				t.Errorf("the answer of charge %d is in the file and not in memory", seq)
 			}
 		}
 		for _, a := range b.numbered {
-			if a != nil && a.marks != each[a.n] {
-				t.Errorf("account %s has %d calls that may be repeated, and %d are counted", a.name, each[a.n], a.marks)
+			if a != nil && a.idempotencyKeys != each[a.n] {
+				t.Errorf("account %s has %d calls that may be repeated, and %d are counted", a.name, each[a.n], a.idempotencyKeys)
 			}
 		}
 		return nil
@@ -104,7 +104,7 @@ func wantRepeat(t *testing.T, s *Store, o ledger.Order, key string, answer []byt
 // adds; the oldest answers go first, and their calls are not run again.
 func TestAnswersAreBounded(t *testing.T) {
 	t.Parallel()
-	o := Options{Path: filepath.Join(memoryDir(t), "farebox.db"), MaxAnswers: 1000}
+	o := Options{Path: filepath.Join(memoryDir(t), "farebox.db"), MaxResponseBytes: 1000}
 	s := opened(t, o)
 	order := pair(t, s, 1000)
 	const calls, size = 60, 100
@@ -114,7 +114,7 @@ func TestAnswersAreBounded(t *testing.T) {
 		if err := s.readers.QueryRow(`SELECT sum(size) FROM answer`).Scan(&kept); err != nil {
 			t.Fatal(err)
 		}
-		if kept > o.MaxAnswers {
+		if kept > o.MaxResponseBytes {
 			t.Fatalf("%d bytes are kept after %d calls", kept, i+1)
 		}
 	}
@@ -183,7 +183,7 @@ func TestSweepInDoubt(t *testing.T) {
 				t.Fatal("a reservation lives for a day")
 			}
 			f.commit.Store(mode)
-			if err := s.do(t.Context(), (*tx).sweep); !errors.Is(err, ledger.ErrUnavailable) {
+			if err := s.do(t.Context(), (*tx).sweepResponses); !errors.Is(err, ledger.ErrUnavailable) {
 				t.Fatalf("error is %v, want %v", err, ledger.ErrUnavailable)
 			}
 			until(t, "the store can write", healthy(s))
@@ -365,7 +365,7 @@ func TestKeysAreBounded(t *testing.T) {
 	o := pair(t, s, 100)
 	topUp(t, s, o.Provider, 100)
 	s.books.mu.Lock()
-	s.books.byID[o.Account].marks += maxMarksEach
+	s.books.byID[o.Account].idempotencyKeys += maxIdempotencyKeysPerAccount
 	s.books.mu.Unlock()
 	if _, err := s.Reserve(t.Context(), newID("chg_"), o, repeatable("k")); !errors.Is(err, ledger.ErrUnavailable) {
 		t.Errorf("error is %v, want %v", err, ledger.ErrUnavailable)
@@ -431,7 +431,7 @@ func TestLateCaptureAfterADay(t *testing.T) {
 		}
 		c.advance(2 * time.Minute)
 		if swept {
-			if err := s.do(t.Context(), (*tx).sweep); err != nil {
+			if err := s.do(t.Context(), (*tx).sweepResponses); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -439,7 +439,7 @@ func TestLateCaptureAfterADay(t *testing.T) {
 			t.Fatal(err)
 		}
 		wantRepeat(t, s, o, "k", []byte("late"), nil)
-		if err := s.do(t.Context(), (*tx).sweep); err != nil {
+		if err := s.do(t.Context(), (*tx).sweepResponses); err != nil {
 			t.Fatal(err)
 		}
 		keptClean(t, s)

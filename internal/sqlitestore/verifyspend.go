@@ -5,35 +5,35 @@ import (
 )
 
 // meter counts a charge as the caps and quotas do.
-func (v *verifier) meter(r *row) {
+func (v *verifier) countSpend(r *row) {
 	s := spendOf(r, nil)
-	for _, k := range meterKeys(r.debtor, r.lineage, r.server, r.test) {
-		v.meterOf(k).add(s.day, s.captured, s.amount, s.free)
+	for _, k := range counterKeys(r.debtor, r.lineage, r.server, r.test) {
+		v.counterOf(k).add(s.day, s.captured, s.amount, s.free)
 	}
 }
 
-func (v *verifier) meterOf(k meterKey) *meter {
-	m := v.meters[k]
+func (v *verifier) counterOf(k counterKey) *spendCounter {
+	m := v.counters[k]
 	if m == nil {
-		m = new(meter)
-		v.meters[k] = m
+		m = new(spendCounter)
+		v.counters[k] = m
 	}
 	return m
 }
 
 // holdMeters counts an open reservation as the caps and quotas do.
-func (v *verifier) holdMeters(h *hold) {
-	for _, k := range meterKeys(h.payer.n, h.order.Lineage, h.order.Server, h.order.Test) {
-		v.meterOf(k).hold(h.day, h.paid(), h.freeCalls())
+func (v *verifier) holdSpend(h *hold) {
+	for _, k := range counterKeys(h.payer.n, h.order.Lineage, h.order.Server, h.order.Test) {
+		v.counterOf(k).hold(h.day, h.paid(), h.freeCalls())
 	}
 }
 
 // compareMeters compares what caps and quotas go by with what the journal and
 // the open reservations give.
-func (v *verifier) compareMeters(b *books) {
+func (v *verifier) compareCounters(b *books) {
 	// What caps go by is younger than what was archived. Of a month that was
 	// archived in part the journal gives less, and of one before it nothing.
-	whole := func(m *meter) bool {
+	whole := func(m *spendCounter) bool {
 		return v.archived.Files == 0 || ledger.Month(m.day) > ledger.Month(v.archived.LastDay)
 	}
 	known, older := 0, 0
@@ -42,11 +42,11 @@ func (v *verifier) compareMeters(b *books) {
 			older++
 		}
 	}
-	for k, want := range v.meters {
+	for k, want := range v.counters {
 		if m := b.loaded[k.subject()]; m != nil && whole(m) {
 			known++
 		}
-		got := b.meters[k]
+		got := b.counters[k]
 		if got == nil {
 			got = b.loaded[k.subject()]
 		}
@@ -61,9 +61,9 @@ func (v *verifier) compareMeters(b *books) {
 		}
 		v.compareHeld(k, got, want)
 	}
-	for k, got := range b.meters {
-		if v.meters[k] == nil {
-			v.compareHeld(k, got, new(meter))
+	for k, got := range b.counters {
+		if v.counters[k] == nil {
+			v.compareHeld(k, got, new(spendCounter))
 			if whole(got) && (got.spentMonth != 0 || got.freeDay != 0) {
 				v.differ("%s: it spent %s in a month, but the journal has nothing of it", k.subject(), got.spentMonth)
 			}
@@ -74,8 +74,8 @@ func (v *verifier) compareMeters(b *books) {
 	}
 }
 
-func (v *verifier) compareHeld(k meterKey, got, want *meter) {
-	sum := func(m *meter) (h heldOn) {
+func (v *verifier) compareHeld(k counterKey, got, want *spendCounter) {
+	sum := func(m *spendCounter) (h heldOn) {
 		for _, one := range m.held {
 			h.amount, h.free, h.calls = h.amount+one.amount, h.free+one.free, h.calls+one.calls
 		}

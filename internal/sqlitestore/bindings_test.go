@@ -15,7 +15,7 @@ func TestBondsAreSwept(t *testing.T) {
 	t.Parallel()
 	var c fakeClock
 	s := opened(t, Options{Path: filepath.Join(memoryDir(t), "farebox.db"), Now: c.now})
-	for i := range sweepSomeBonds + 1 {
+	for i := range maxBindingsPerSweep + 1 {
 		b := ledger.Binding{HandleHash: ledger.HandleHash{byte(i >> 8), byte(i)}, Account: "a", Until: c.now().Add(time.Hour)}
 		if i == 0 {
 			b.Until = b.Until.Add(time.Hour)

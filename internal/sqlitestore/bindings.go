@@ -8,12 +8,12 @@ import (
 )
 
 const (
-	upsertBond = `INSERT INTO bond (mark, server, account, until, payload) VALUES (?, ?, ?, ?, ?)
+	upsertBinding = `INSERT INTO bond (mark, server, account, until, payload) VALUES (?, ?, ?, ?, ?)
 	ON CONFLICT (mark, server) DO UPDATE SET account = excluded.account, until = excluded.until, payload = excluded.payload`
 	// Bonds of older versions are of no server.
-	selectBond = `SELECT account, until, payload FROM bond WHERE mark = ? AND server IN (?, '') ORDER BY server DESC LIMIT 1`
+	selectBinding = `SELECT account, until, payload FROM bond WHERE mark = ? AND server IN (?, '') ORDER BY server DESC LIMIT 1`
 
-	sweepSomeBonds = 500 // how many a transaction forgets
+	maxBindingsPerSweep = 500 // how many a transaction forgets
 )
 
 // Bind remembers a bond, in the place of the one of its server with its mark if
@@ -28,7 +28,7 @@ func (s *Store) Bind(ctx context.Context, b ledger.Binding) error {
 		payload = []byte{}
 	}
 	return s.do(ctx, func(t *tx) error {
-		_, err := t.exec(upsertBond, b.HandleHash[:], b.Server, b.Account, micros(b.Until), payload)
+		_, err := t.exec(upsertBinding, b.HandleHash[:], b.Server, b.Account, micros(b.Until), payload)
 		return err
 	})
 }
@@ -41,7 +41,7 @@ func (s *Store) Binding(ctx context.Context, server string, m ledger.HandleHash)
 	}
 	b := ledger.Binding{Server: server, HandleHash: m}
 	var until int64
-	if err := s.readers.QueryRowContext(background(), selectBond, m[:], server).Scan(&b.Account, &until, &b.Payload); err != nil {
+	if err := s.readers.QueryRowContext(background(), selectBinding, m[:], server).Scan(&b.Account, &until, &b.Payload); err != nil {
 		return ledger.Binding{}, readError(err)
 	}
 	if b.Until = fromMicros(until); !s.now().Before(b.Until) {
@@ -51,13 +51,13 @@ func (s *Store) Binding(ctx context.Context, server string, m ledger.HandleHash)
 }
 
 // bondsDue reports whether there are bonds to forget.
-func (w *writer) bondsDue() bool {
+func (w *writer) bindingsDue() bool {
 	var one int
 	return (&tx{w: w}).queryRow(`SELECT 1 FROM bond WHERE until <= ? LIMIT 1`, micros(w.now())).Scan(&one) == nil
 }
 
 // sweepBonds forgets bonds that have ended.
-func (t *tx) sweepBonds() error {
-	_, err := t.exec(`DELETE FROM bond WHERE (mark, server) IN (SELECT mark, server FROM bond WHERE until <= ? LIMIT ?)`, micros(t.w.now()), sweepSomeBonds)
+func (t *tx) sweepBindings() error {
+	_, err := t.exec(`DELETE FROM bond WHERE (mark, server) IN (SELECT mark, server FROM bond WHERE until <= ? LIMIT ?)`, micros(t.w.now()), maxBindingsPerSweep)
 	return err
 }
