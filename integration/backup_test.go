@@ -186,7 +186,7 @@ func longBooks(t *testing.T, g *harness.Gateway, n int) {
 		t.Fatal(err)
 	}
 	_, err = db.Exec(`WITH RECURSIVE i (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM i WHERE x < ?)
-		INSERT INTO txn (seq, id, kind, debtor, creditor, amount, sandbox, at, prev_debtor, prev_creditor, reason)
+		INSERT INTO txn (seq, id, kind, debtor, creditor, amount, test, at, prev_debtor, prev_creditor, reason)
 		SELECT x, randomblob(16), 2, 1, (SELECT n FROM account WHERE name = 'alice'), 1, 0, 1, x - 1, x - 1, 'test' FROM i`, n)
 	if err := errors.Join(err, db.Close()); err != nil {
 		t.Fatal(err)

@@ -66,7 +66,7 @@ func longBooks(t *testing.T, n int64) (path string) {
 		t.Fatal(err)
 	}
 	_, err = db.Exec(`WITH RECURSIVE i (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM i WHERE x < ?)
-		INSERT INTO txn (seq, id, kind, debtor, creditor, amount, sandbox, at, prev_debtor, prev_creditor, key, server, tool)
+		INSERT INTO txn (seq, id, kind, debtor, creditor, amount, test, at, prev_debtor, prev_creditor, key, server, tool)
 		SELECT x, randomblob(16), 1, 2, 3, 1, 0, 1, x - 1, x - 1, 'key_1', 's', 't' FROM i;
 		UPDATE account SET live = iif(n = 2, -?1, ?1), as_of = ?1, debit_head = iif(n = 2, ?1, 0), credit_head = iif(n = 3, ?1, 0) WHERE n IN (2, 3);
 		INSERT INTO spend (subject, day, spent_day, spent_month, free_day, as_of)

@@ -193,7 +193,7 @@ func (s *Store) openingBalances(accounts []string) ([]ledger.RunningBalance, err
 		s.books.mu.Unlock()
 		b := &list[i]
 		b.Account = id
-		err := s.readers.QueryRowContext(background(), `SELECT live, sandbox, paid, earned FROM archived_account WHERE account = ?`, n).
+		err := s.readers.QueryRowContext(background(), `SELECT live, test, paid, earned FROM archived_account WHERE account = ?`, n).
 			Scan((*int64)(&b.Live), (*int64)(&b.Test), &b.Paid, &b.Earned)
 		if err = readError(err); err != nil && !errors.Is(err, ledger.ErrNotFound) {
 			return nil, err
@@ -204,7 +204,7 @@ func (s *Store) openingBalances(accounts []string) ([]ledger.RunningBalance, err
 
 // selectCarried has the columns of selectRow, without who settled the charge, and
 // what came back of its fee.
-const selectCarried = `SELECT seq, id, 1, debtor, creditor, amount, sandbox, at, 0, 0, key, lineage, server, tool, NULL, NULL, day, waived, fee, fee_to,
+const selectCarried = `SELECT seq, id, 1, debtor, creditor, amount, test, at, 0, 0, key, lineage, server, tool, NULL, NULL, day, waived, fee, fee_to,
 	NULL, NULL, refunded, fee_back FROM carried `
 
 // carriedBy reads the archived charges that transactions from the one to the
@@ -296,8 +296,8 @@ func (t *tx) removePart(p *ledger.ArchivePart, sum ledger.Sum, now time.Time) er
 		w.books.mu.Lock()
 		n := w.books.byID[b.Account].n
 		w.books.mu.Unlock()
-		if _, err := t.exec(`INSERT INTO archived_account (account, live, sandbox, paid, earned) VALUES (?,?,?,?,?) ON CONFLICT (account) DO UPDATE SET
-			live = excluded.live, sandbox = excluded.sandbox, paid = excluded.paid, earned = excluded.earned`,
+		if _, err := t.exec(`INSERT INTO archived_account (account, live, test, paid, earned) VALUES (?,?,?,?,?) ON CONFLICT (account) DO UPDATE SET
+			live = excluded.live, test = excluded.test, paid = excluded.paid, earned = excluded.earned`,
 			n, int64(b.Live), int64(b.Test), b.Paid, b.Earned); err != nil {
 			return err
 		}
@@ -317,8 +317,8 @@ var removePartQueries = [...]string{
 	`UPDATE carried SET
 		refunded = refunded + (SELECT coalesce(sum(amount), 0) FROM txn WHERE ref = carried.seq AND ref IS NOT NULL AND kind = 3 AND seq <= ?1),
 		fee_back = fee_back + (SELECT coalesce(sum(amount), 0) FROM txn WHERE ref = carried.seq AND ref IS NOT NULL AND kind = 5 AND debtor = carried.fee_to AND seq <= ?1)`,
-	`INSERT INTO carried (seq, id, debtor, creditor, amount, sandbox, at, key, lineage, server, tool, day, waived, fee, fee_to, refunded, fee_back)
-		SELECT seq, id, debtor, creditor, amount, sandbox, at, key, lineage, server, tool, day, waived, fee, fee_to,
+	`INSERT INTO carried (seq, id, debtor, creditor, amount, test, at, key, lineage, server, tool, day, waived, fee, fee_to, refunded, fee_back)
+		SELECT seq, id, debtor, creditor, amount, test, at, key, lineage, server, tool, day, waived, fee, fee_to,
 			(SELECT coalesce(sum(amount), 0) FROM txn r WHERE r.ref = c.seq AND r.ref IS NOT NULL AND r.kind = 3 AND r.seq <= ?1),
 			(SELECT coalesce(sum(amount), 0) FROM txn r WHERE r.ref = c.seq AND r.ref IS NOT NULL AND r.kind = 5 AND r.debtor = c.fee_to AND r.seq <= ?1)
 		FROM txn c WHERE kind = 1 AND seq <= ?1 AND seq IN (SELECT ref FROM txn WHERE ref IS NOT NULL AND ref <= ?1 AND seq > ?1)`,

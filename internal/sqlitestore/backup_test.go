@@ -23,7 +23,7 @@ func bulk(t *testing.T, path string, n int) {
 		CREATE TEMP TABLE pair AS SELECT (SELECT n FROM account WHERE name = 'payer') AS a, (SELECT n FROM account WHERE name = 'payee') AS b,
 			(SELECT max(seq) FROM txn) AS last, (SELECT debit_head FROM account WHERE name = 'payer') AS paid;
 		WITH RECURSIVE i (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM i WHERE x < `+strconv.Itoa(n)+`)
-		INSERT INTO txn (seq, id, kind, debtor, creditor, amount, sandbox, at, prev_debtor, prev_creditor, key, server, tool)
+		INSERT INTO txn (seq, id, kind, debtor, creditor, amount, test, at, prev_debtor, prev_creditor, key, server, tool)
 			SELECT last + x, randomblob(16), 1, a, b, 1, 0, 1, iif(x = 1, paid, last + x - 1), iif(x = 1, 0, last + x - 1), 'key_1', 's', hex(zeroblob(250)) FROM i, pair`)
 }
 

@@ -8,10 +8,10 @@ import (
 )
 
 const (
-	upsertBinding = `INSERT INTO bond (mark, server, account, until, payload) VALUES (?, ?, ?, ?, ?)
-	ON CONFLICT (mark, server) DO UPDATE SET account = excluded.account, until = excluded.until, payload = excluded.payload`
+	upsertBinding = `INSERT INTO binding (handle_hash, server, account, until, payload) VALUES (?, ?, ?, ?, ?)
+	ON CONFLICT (handle_hash, server) DO UPDATE SET account = excluded.account, until = excluded.until, payload = excluded.payload`
 	// Bonds of older versions are of no server.
-	selectBinding = `SELECT account, until, payload FROM bond WHERE mark = ? AND server IN (?, '') ORDER BY server DESC LIMIT 1`
+	selectBinding = `SELECT account, until, payload FROM binding WHERE handle_hash = ? AND server IN (?, '') ORDER BY server DESC LIMIT 1`
 
 	maxBindingsPerSweep = 500 // how many a transaction forgets
 )
@@ -53,11 +53,11 @@ func (s *Store) Binding(ctx context.Context, server string, m ledger.HandleHash)
 // bondsDue reports whether there are bonds to forget.
 func (w *writer) bindingsDue() bool {
 	var one int
-	return (&tx{w: w}).queryRow(`SELECT 1 FROM bond WHERE until <= ? LIMIT 1`, micros(w.now())).Scan(&one) == nil
+	return (&tx{w: w}).queryRow(`SELECT 1 FROM binding WHERE until <= ? LIMIT 1`, micros(w.now())).Scan(&one) == nil
 }
 
 // sweepBonds forgets bonds that have ended.
 func (t *tx) sweepBindings() error {
-	_, err := t.exec(`DELETE FROM bond WHERE (mark, server) IN (SELECT mark, server FROM bond WHERE until <= ? LIMIT ?)`, micros(t.w.now()), maxBindingsPerSweep)
+	_, err := t.exec(`DELETE FROM binding WHERE (handle_hash, server) IN (SELECT handle_hash, server FROM binding WHERE until <= ? LIMIT ?)`, micros(t.w.now()), maxBindingsPerSweep)
 	return err
 }

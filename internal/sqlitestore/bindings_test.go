@@ -28,7 +28,7 @@ func TestBondsAreSwept(t *testing.T) {
 	deadline := clock.Now().Add(20 * time.Second)
 	for left := 0; left != 1; {
 		if err := s.inspect(t.Context(), func(tx *tx) error {
-			return tx.queryRow(`SELECT count(*) FROM bond`).Scan(&left)
+			return tx.queryRow(`SELECT count(*) FROM binding`).Scan(&left)
 		}); err != nil {
 			t.Fatal(err)
 		}

@@ -16,15 +16,15 @@ const (
 	maxCaptured = 1 << 12 // captured ones that are remembered; the journal knows them all
 )
 
-// books is what memory knows. One mutex guards it: each step under it is far
-// shorter than what a lock for each account would cost to find.
+// books is the state in memory. One mutex guards it: each step under it is far
+// shorter than finding a lock per account would be.
 type books struct {
 	mu       sync.Mutex
 	byID     map[string]*account
 	byName   map[string]*account // by ledger.FoldName
 	numbered []*account          // by account.n; nil where there is none
 
-	day             int32 // by which reservations are counted
+	day             int32 // the day that new reservations count for
 	counters        map[counterKey]*spendCounter
 	loaded          map[string]*spendCounter // from the file, by subject, until they are asked for
 	idempotencyKeys map[idempotencyHash]idempotencyEntry
@@ -44,7 +44,7 @@ func newBooks() *books {
 	}
 }
 
-// add makes an account known. The caller holds the mutex or is alone.
+// add registers an account. The caller holds the mutex or is alone.
 func (b *books) add(a *account) {
 	for int64(len(b.numbered)) <= a.n {
 		b.numbered = append(b.numbered, nil)
@@ -59,8 +59,7 @@ func (b *books) number(n int64) *account {
 	return b.numbered[n]
 }
 
-// find returns the account that a caller names by its id, the ledger's own
-// excepted.
+// find returns an operator's account by its id. System accounts are not found.
 func (b *books) find(id string) (*account, error) {
 	a := b.byID[id]
 	if a == nil || a.system() {
@@ -69,7 +68,7 @@ func (b *books) find(id string) (*account, error) {
 	return a, nil
 }
 
-// holdState is where a hold stands.
+// holdState is the state of a hold.
 type holdState uint8
 
 const (
@@ -81,42 +80,46 @@ const (
 	holdExpired                   // given back; a conditional charge may still capture it
 )
 
-// hold is a reservation or what is remembered of one. The mutex of books
-// guards it.
+// onFailure is the action that captureFailed takes on a hold.
+type onFailure uint8
+
+const (
+	reopenHold  onFailure = iota // a reservation: it stays, and may be captured again
+	expireHold                   // a conditional charge of an expired reservation
+	discardHold                  // a conditional charge without a reservation: forget it
+	releaseHold                  // released while in doubt; if captured after all, it is refunded
+)
+
+// hold is an open or a remembered reservation. The mutex of books guards it.
 type hold struct {
 	id              uuid
 	order           ledger.Order
 	payer, payee    *account
 	feeTo           *account // nil without a fee
 	terms           ledger.Terms
-	day             int32 // by which it is counted
+	day             int32 // that it counts for
 	waived          bool  // a free quota pays
 	counters        [counterCount]*spendCounter
 	idempotencyHash idempotencyHash // if terms have a key to repeat the call by
 	response        []byte          // to be kept, while it is being captured
 	state           holdState
+	onFailure       onFailure
 	expires         time.Time
-	// conditional: made by a charge without a reservation, it goes when the
-	// capture fails, and leaves was behind.
-	conditional bool
-	was         holdState
-	// unwanted: released while in doubt, so a capture that turns up is refunded.
-	unwanted bool
-	waiters  []chan outcome
+	waiters         []chan outcome
 
-	prev, next *hold // in the list of those that expire
+	prev, next *hold // in the expiry list
 }
 
-// outcome is the answer to a capture.
+// outcome is the result of a capture.
 type outcome struct {
 	charge  ledger.Charge
 	balance ledger.Balance
 	err     error
-	ownsKey bool // the hold's mark stands for the charge
+	ownsKey bool // the hold's idempotency key belongs to the charge
 	made    bool // by this capture, and not before
 }
 
-// paid is what the hold takes from the balance.
+// paid returns the amount that the hold takes from the balance.
 func (h *hold) paid() ledger.Amount {
 	if h.waived {
 		return 0
@@ -131,8 +134,9 @@ func (h *hold) freeCalls() int64 {
 	return 0
 }
 
-// reserve opens a hold for the order, or finds that the call was captured
-// before under the caller's key. The caller holds the mutex.
+// reserve opens a hold for the order, or returns the entry of the caller's
+// idempotency key if the call was captured under it before. The caller holds the
+// mutex.
 func (b *books) reserve(id uuid, o *ledger.Order, terms *ledger.Terms, now, expires time.Time) (*hold, *idempotencyEntry, error) {
 	h := &hold{id: id, order: *o, terms: *terms, expires: expires}
 	if err := b.findAccounts(h); err != nil {
@@ -156,7 +160,7 @@ func (b *books) reserve(id uuid, o *ledger.Order, terms *ledger.Terms, now, expi
 	return h, nil, nil
 }
 
-// parties finds the accounts that the hold's order names.
+// findAccounts sets the accounts named by the hold's order.
 func (b *books) findAccounts(h *hold) (err error) {
 	if h.payer, err = b.find(h.order.Account); err != nil {
 		return err
@@ -170,8 +174,8 @@ func (b *books) findAccounts(h *hold) (err error) {
 	return err
 }
 
-// admit holds the credits, and the share of caps and quotas, that the hold's
-// order takes, or says why they are not to be had.
+// admit reserves the order's credits and its share of caps and quotas, or
+// returns the reason for refusing it.
 func (b *books) admit(h *hold, now time.Time) error {
 	h.counters = b.countersOf(h.payer.n, h.order.Lineage, h.order.Server, h.order.Test)
 	h.day = dayOf(&h.counters, b.today(now))
@@ -192,7 +196,7 @@ func (b *books) admit(h *hold, now time.Time) error {
 	return nil
 }
 
-// again holds the credits of an expired hold once more, for a conditional
+// holdAgain reserves the credits of an expired hold once more, for a conditional
 // charge. The caller holds the mutex.
 func (b *books) holdAgain(h *hold, now time.Time) error {
 	if h.terms.Idempotency.Key != "" {
@@ -206,19 +210,19 @@ func (b *books) holdAgain(h *hold, now time.Time) error {
 	if err := b.admit(h, now); err != nil {
 		return err
 	}
-	h.conditional, h.was, h.state = true, holdExpired, holdQueued
+	h.onFailure, h.state = expireHold, holdQueued
 	return nil
 }
 
-// queue marks a hold as on its way to the writer: it cannot expire any more.
+// queue marks a hold as on its way to the writer, so that it no longer expires.
 // The caller holds the mutex.
 func (b *books) queue(h *hold) {
 	b.expiring.remove(h)
 	h.state = holdQueued
 }
 
-// settle ends a hold: its credits are no longer held. The caller holds the
-// mutex and has moved the balance if there was a payment.
+// finish ends a hold and frees its credits. The caller holds the mutex and has
+// moved the balance if there was a payment.
 func (b *books) finish(h *hold, state holdState) {
 	h.payer.balances[balanceIndex(h.order.Test)].Reserved -= h.paid()
 	for _, m := range h.counters {
@@ -238,25 +242,25 @@ func (b *books) finish(h *hold, state holdState) {
 	}
 }
 
-// failed puts a hold back whose capture did not happen. The caller holds the
-// mutex.
+// captureFailed returns a hold to its state before the capture that failed, or
+// ends it. The caller holds the mutex.
 func (b *books) captureFailed(h *hold) {
-	switch {
-	case h.unwanted:
+	switch h.onFailure {
+	case releaseHold:
 		b.finish(h, holdReleased)
-	case h.conditional && h.was == holdExpired:
-		h.conditional = false
+	case expireHold:
+		h.onFailure = reopenHold
 		b.finish(h, holdExpired)
-	case h.conditional:
+	case discardHold:
 		b.finish(h, holdReleased)
 		delete(b.holds, h.id) // as if it had never been
-	default:
+	case reopenHold:
 		h.state = holdOpen
 		b.expiring.insert(h)
 	}
 }
 
-// sweep gives back what expired by now. The caller holds the mutex.
+// expire ends the holds that have expired by now. The caller holds the mutex.
 func (b *books) expire(now time.Time) {
 	for h := b.expiring.first; h != nil && !now.Before(h.expires); h = b.expiring.first {
 		b.finish(h, holdExpired)
@@ -286,7 +290,7 @@ func (l *expiryList) insert(h *hold) {
 	}
 }
 
-// remove takes the hold out, if it is in.
+// remove removes the hold if it is in the list.
 func (l *expiryList) remove(h *hold) {
 	if h.prev == nil && l.first != h {
 		return
@@ -324,5 +328,5 @@ func (r *ring) push(b *books, h *hold) {
 	r.next = (r.next + 1) % r.max
 }
 
-// count is one more than the greatest number of an account.
+// nextNumber returns the number for the next account.
 func (b *books) nextNumber() int64 { return int64(len(b.numbered)) }

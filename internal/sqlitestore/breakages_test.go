@@ -376,13 +376,13 @@ func brokenCrashes() map[string]func() breakage {
 	for name, query := range map[string]string{
 		"loses a charge at a crash": `DROP TRIGGER IF EXISTS txn_stays;
 			DELETE FROM txn WHERE kind = 1 AND seq = (SELECT max(seq) FROM txn);
-			DELETE FROM answer WHERE seq > (SELECT max(seq) FROM txn);
-			UPDATE account SET live = 0, sandbox = 0, as_of = 0, debit_head = 0, credit_head = 0;
+			DELETE FROM stored_response WHERE seq > (SELECT max(seq) FROM txn);
+			UPDATE account SET live = 0, test = 0, as_of = 0, debit_head = 0, credit_head = 0;
 			DELETE FROM spend; UPDATE meta SET replay_from = 1`,
 		"forgets at a crash what was spent":   `DELETE FROM spend`,
-		"forgets answers at a crash":          `DELETE FROM answer`,
+		"forgets answers at a crash":          `DELETE FROM stored_response`,
 		"forgets limits at a crash":           `UPDATE account SET credit_limit = 0, cap_call = 0, cap_day = 0, cap_month = 0`,
-		"gives other answers after a crash":   `UPDATE answer SET body = x'00' WHERE size > 0`,
+		"gives other answers after a crash":   `UPDATE stored_response SET body = x'00' WHERE size > 0`,
 		"loses the last audit row at a crash": `DROP TRIGGER IF EXISTS audit_stays; DELETE FROM audit WHERE n = (SELECT max(n) FROM audit)`,
 		"has another balance after a crash":   `UPDATE account SET live = live + 1 WHERE n = 2`,
 		"begins a new quota with every crash": `UPDATE spend SET free_day = 0`,

@@ -130,8 +130,8 @@ func (s *Store) storedResponse(m *idempotencyEntry, retry *ledger.Idempotency) (
 }
 
 const (
-	selectResponse = `SELECT fingerprint, size, body FROM answer WHERE seq = ?`
-	insertResponse = `INSERT INTO answer (seq, mark, payer, at, fingerprint, size, body) VALUES (?,?,?,?,?,?,?)`
+	selectResponse = `SELECT fingerprint, size, body FROM stored_response WHERE seq = ?`
+	insertResponse = `INSERT INTO stored_response (seq, idempotency_hash, payer, at, fingerprint, size, body) VALUES (?,?,?,?,?,?,?)`
 )
 
 // keepAnswer writes the answer of a capture beside its row.
@@ -155,7 +155,7 @@ func (t *tx) ownsIdempotencyKey(seq int64, h *hold) (bool, error) {
 		return false, nil
 	}
 	var found int64
-	err := t.queryRow(`SELECT seq FROM answer WHERE seq = ? AND mark = ?`, seq, h.idempotencyHash[:]).Scan(&found)
+	err := t.queryRow(`SELECT seq FROM stored_response WHERE seq = ? AND idempotency_hash = ?`, seq, h.idempotencyHash[:]).Scan(&found)
 	if errors.Is(err, ledger.ErrNotFound) {
 		return false, nil
 	}
@@ -168,7 +168,7 @@ func (t *tx) ownsIdempotencyKey(seq int64, h *hold) (bool, error) {
 func (t *tx) deleteResponse(seq, longest int64) error {
 	var raw []byte
 	var size int64
-	err := t.queryRow(`DELETE FROM answer WHERE seq = ? AND size <= ? RETURNING mark, size`, seq, longest).Scan(&raw, &size)
+	err := t.queryRow(`DELETE FROM stored_response WHERE seq = ? AND size <= ? RETURNING idempotency_hash, size`, seq, longest).Scan(&raw, &size)
 	if errors.Is(err, ledger.ErrNotFound) {
 		return nil
 	}
@@ -182,7 +182,7 @@ func (t *tx) deleteResponse(seq, longest int64) error {
 // loadMarks reads which calls may be repeated, and how much is kept of them. Calls
 // in flight keep their marks.
 func (t *tx) loadIdempotencyKeys() error {
-	rows, err := t.w.conn.QueryContext(background(), `SELECT seq, mark, payer, at, size FROM answer ORDER BY seq`)
+	rows, err := t.w.conn.QueryContext(background(), `SELECT seq, idempotency_hash, payer, at, size FROM stored_response ORDER BY seq`)
 	if err != nil {
 		return failure(err)
 	}
@@ -223,7 +223,7 @@ func (w *writer) responsesDue() bool {
 		return true
 	}
 	var at int64
-	err := (&tx{w: w}).queryRow(`SELECT at FROM answer ORDER BY seq LIMIT 1`).Scan(&at)
+	err := (&tx{w: w}).queryRow(`SELECT at FROM stored_response ORDER BY seq LIMIT 1`).Scan(&at)
 	return err == nil && at <= w.tooOld()
 }
 
@@ -232,7 +232,7 @@ func (w *writer) tooOld() int64 { return w.now().Add(-ledger.IdempotencyLife).Un
 // sweep forgets answers that are too old, and of the oldest others the bodies
 // if there is too much of them.
 func (t *tx) sweepResponses() error {
-	oldest, err := t.listResponses(`SELECT seq, mark, size, at FROM answer ORDER BY seq LIMIT ?`, maxResponsesPerSweep)
+	oldest, err := t.listResponses(`SELECT seq, idempotency_hash, size, at FROM stored_response ORDER BY seq LIMIT ?`, maxResponsesPerSweep)
 	if err != nil {
 		return err
 	}
@@ -240,7 +240,7 @@ func (t *tx) sweepResponses() error {
 		if k.at > t.w.tooOld() {
 			break
 		}
-		if _, err := t.exec(`DELETE FROM answer WHERE seq = ?`, k.seq); err != nil {
+		if _, err := t.exec(`DELETE FROM stored_response WHERE seq = ?`, k.seq); err != nil {
 			return err
 		}
 		t.responseBytes -= k.size
@@ -256,7 +256,7 @@ func (t *tx) evictResponses(most int) error {
 	if t.w.responseBytes+t.responseBytes <= t.w.maxResponseBytes {
 		return nil
 	}
-	oldest, err := t.listResponses(`SELECT seq, mark, size, at FROM answer WHERE seq > ? AND size > 0 ORDER BY seq LIMIT ?`, t.w.evictedTo, most)
+	oldest, err := t.listResponses(`SELECT seq, idempotency_hash, size, at FROM stored_response WHERE seq > ? AND size > 0 ORDER BY seq LIMIT ?`, t.w.evictedTo, most)
 	if err != nil {
 		return err
 	}
@@ -264,7 +264,7 @@ func (t *tx) evictResponses(most int) error {
 		if t.w.responseBytes+t.responseBytes <= t.w.maxResponseBytes {
 			break
 		}
-		if _, err := t.exec(`UPDATE answer SET body = NULL, size = 0 WHERE seq = ?`, k.seq); err != nil {
+		if _, err := t.exec(`UPDATE stored_response SET body = NULL, size = 0 WHERE seq = ?`, k.seq); err != nil {
 			return err
 		}
 		t.responseBytes -= k.size

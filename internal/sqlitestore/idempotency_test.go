@@ -22,7 +22,7 @@ func keptClean(t *testing.T, s *Store) {
 	t.Helper()
 	clean(t, s)
 	err := s.inspect(context.Background(), func(x *tx) error {
-		rows, err := x.listResponses(`SELECT seq, mark, size, at FROM answer ORDER BY seq`)
+		rows, err := x.listResponses(`SELECT seq, idempotency_hash, size, at FROM stored_response ORDER BY seq`)
 		if err != nil {
 			return err
 		}
@@ -111,7 +111,7 @@ func TestAnswersAreBounded(t *testing.T) {
 	for i := range calls {
 		answered(t, s, order, fmt.Sprint("k", i), bytes.Repeat([]byte{byte(i)}, size))
 		var kept int64
-		if err := s.readers.QueryRow(`SELECT sum(size) FROM answer`).Scan(&kept); err != nil {
+		if err := s.readers.QueryRow(`SELECT sum(size) FROM stored_response`).Scan(&kept); err != nil {
 			t.Fatal(err)
 		}
 		if kept > o.MaxResponseBytes {
@@ -151,7 +151,7 @@ func TestAnswersAreSwept(t *testing.T) {
 	again := answered(t, s, o, "old3", []byte("anew")) // before it is swept, perhaps
 	until(t, "what is old is forgotten", func() bool {
 		var n int
-		return s.readers.QueryRow(`SELECT count(*) FROM answer`).Scan(&n) == nil && n == 2
+		return s.readers.QueryRow(`SELECT count(*) FROM stored_response`).Scan(&n) == nil && n == 2
 	})
 	keptClean(t, s)
 	wantRepeat(t, s, o, "young", []byte("young"), nil)
@@ -392,8 +392,8 @@ func TestUnqueuedCaptureKeepsItsKey(t *testing.T) {
 	cancel()
 	h := heldAs(s, charge)
 	done := make(chan outcome, 1)
-	if _, mine, err := s.join(h.id, conditional{}, []byte("a"), done); err != nil || !mine {
-		t.Fatal(mine, err)
+	if j := s.join(h.id, conditional{}, []byte("a"), done); j.err != nil || !j.submit {
+		t.Fatal(j)
 	}
 	if err := s.writer.submit(gone, job{hold: h}); !errors.Is(err, context.Canceled) {
 		t.Fatal(err)

@@ -13,16 +13,16 @@ import (
 
 // Reserve holds the order's amount under the charge id for
 // ledger.ReservationLife, if the terms and the account's own caps allow it. It
-// does no I/O. If the terms have the key of a call that was captured before,
-// nothing is reserved, and the first answer is read instead. Repeating it with the same order while the reservation is open changes
-// nothing. Errors: ledger.ErrNotFound (account or provider), ErrConflict (the id
-// has another order), ErrSettled (the id is captured, released or expired),
-// *CapError, *InsufficientError, for a call that is sent again ErrInFlight,
-// ErrReused and ErrGone, and ErrUnavailable while the store cannot write or holds
-// all the reservations it may.
+// does no I/O, unless the terms have the idempotency key of a captured call: then
+// it reserves nothing and returns the stored response. Repeating it with the same
+// order while the reservation is open changes nothing. Errors: ledger.ErrNotFound
+// (account or provider), ErrConflict (the id has another order), ErrSettled (the
+// id is captured, released or expired), *CapError, *InsufficientError, for a
+// repeated call ErrInFlight, ErrReused and ErrGone, and ErrUnavailable while the
+// store cannot write or has as many open reservations as it may.
 //
-// An id that was captured so long ago that memory forgot it can be reserved
-// again; capturing it then gives the first outcome and takes nothing.
+// An id captured so long ago that memory forgot it can be reserved again;
+// capturing it then returns the first outcome and takes nothing.
 func (s *Store) Reserve(ctx context.Context, id string, o ledger.Order, terms ledger.Terms) (ledger.Reservation, error) {
 	u, err := s.check(ctx, id, &o, &terms)
 	if err != nil {
@@ -60,7 +60,7 @@ func (s *Store) reserve(u uuid, o *ledger.Order, terms *ledger.Terms) (ledger.Re
 	return ledger.Reservation{Balance: h.payer.balances[balanceIndex(o.Test)], Waived: h.waived}, nil, nil
 }
 
-// check is what every new order must pass.
+// check validates the id, order and terms of a new call.
 func (s *Store) check(ctx context.Context, id string, o *ledger.Order, terms *ledger.Terms) (uuid, error) {
 	if err := ctx.Err(); err != nil {
 		return uuid{}, err
@@ -83,8 +83,8 @@ func (s *Store) check(ctx context.Context, id string, o *ledger.Order, terms *le
 	return u, err
 }
 
-// Renew lets an open reservation live for another ledger.ReservationLife from
-// now. Errors: ledger.ErrSettled if it is open no more, ErrNotFound.
+// Renew extends an open reservation to ledger.ReservationLife from now. Errors:
+// ledger.ErrSettled if it is no longer open, ErrNotFound.
 func (s *Store) Renew(ctx context.Context, id string) error {
 	u, err := parseCharge(ctx, id)
 	if err != nil {
@@ -109,7 +109,7 @@ func (s *Store) Renew(ctx context.Context, id string) error {
 	return nil
 }
 
-// parseCharge takes an id that can be none for one that does not exist.
+// parseCharge parses the id of a charge. A malformed id is ledger.ErrNotFound.
 func parseCharge(ctx context.Context, id string) (uuid, error) {
 	if err := ctx.Err(); err != nil {
 		return uuid{}, err
@@ -121,11 +121,11 @@ func parseCharge(ctx context.Context, id string) (uuid, error) {
 	return u, nil
 }
 
-// Release gives an open reservation back. Repeating it changes nothing, and an
+// Release releases an open reservation. Repeating it changes nothing, and an
 // expired one counts as released from then on. Errors: ledger.ErrSettled if it
-// is captured or being captured, ErrNotFound if it is not known, so that there
-// is nothing to give back, ErrUnavailable if its capture is in doubt: it is
-// released, or refunded, when that ends, if this process lives to see it.
+// is captured or being captured, ErrNotFound if it is unknown and so holds
+// nothing, ErrUnavailable if its capture is in doubt: it is released, or refunded,
+// once that is resolved, if this process still runs then.
 func (s *Store) Release(ctx context.Context, id string) error {
 	u, err := parseCharge(ctx, id)
 	if err != nil {
@@ -155,7 +155,7 @@ func (s *Store) release(u uuid) (known bool, err error) {
 	case holdExpired:
 		h.state = holdReleased
 	case holdInDoubt:
-		h.unwanted = true
+		h.onFailure = releaseHold
 		return true, s.inDoubtError()
 	case holdReleased:
 	default:
@@ -165,15 +165,16 @@ func (s *Store) release(u uuid) (known bool, err error) {
 }
 
 // Capture takes the money of a reservation and returns once that is durable,
-// with the charge and the payer's balance. If the call may be sent again, its
-// answer is kept with it; nil, or one longer than ledger.MaxAnswer, is not kept.
-// The answer must not be changed afterwards. Captured before, it gives the first
-// outcome again. If the reservation has expired, it is Charge with its order.
-// ctx cancels it only as long as it is certain that nothing is charged.
+// with the charge and the payer's balance. If the call has an idempotency key,
+// the response is stored with the charge, unless it is nil or longer than
+// ledger.MaxStoredResponse; the caller must not change it afterwards. A second
+// capture returns the first outcome again. If the reservation has expired,
+// Capture acts like Charge with its order. ctx can cancel it only while it is
+// certain that nothing is charged.
 //
-// Errors: ledger.ErrSettled if it was released, ErrNotFound if it is not known
+// Errors: ledger.ErrSettled if it was released, ErrNotFound if it is unknown
 // (a restart forgets reservations: use Charge), *InsufficientError after expiry,
-// ErrUnavailable: nothing was taken, or the outcome is not known yet. The
+// ErrUnavailable if nothing was taken or the outcome is not known yet. The
 // reservation stays then; the caller may try again, or release it.
 func (s *Store) Capture(ctx context.Context, id string, answer []byte) (ledger.Charge, ledger.Balance, error) {
 	u, err := parseCharge(ctx, id)
@@ -183,11 +184,10 @@ func (s *Store) Capture(ctx context.Context, id string, answer []byte) (ledger.C
 	return s.captureNow(ctx, u, conditional{}, answer)
 }
 
-// Charge captures the order in one step: it checks the balance and captures, as
-// Capture does for a reservation that expired or that a restart forgot. If the
-// reservation is open, it is captured. Captured before, the first outcome is
-// given again. Errors are those of Reserve and Capture; ledger.ErrSettled means
-// that the id was released.
+// Charge reserves and captures the order in one step, for a reservation that
+// expired or that a restart forgot. An open reservation is captured. If the id
+// was captured before, Charge returns the first outcome again. Errors are those
+// of Reserve and Capture; ledger.ErrSettled means that the id was released.
 func (s *Store) Charge(ctx context.Context, id string, o ledger.Order, terms ledger.Terms, answer []byte) (ledger.Charge, ledger.Balance, error) {
 	u, err := s.check(ctx, id, &o, &terms)
 	if err != nil {
@@ -196,7 +196,7 @@ func (s *Store) Charge(ctx context.Context, id string, o ledger.Order, terms led
 	return s.captureNow(ctx, u, conditional{&o, &terms}, answer)
 }
 
-// conditional is what a charge without a reservation asks for.
+// conditional is the order of a charge without a reservation.
 type conditional struct {
 	order *ledger.Order // nil for the capture of a reservation
 	terms *ledger.Terms
@@ -204,81 +204,87 @@ type conditional struct {
 
 var channels = sync.Pool{New: func() any { return make(chan outcome, 1) }}
 
-// settleNow captures what is held under the id, or what c asks for.
+// captureNow captures the hold under the id, or a new one for the order of c.
 func (s *Store) captureNow(ctx context.Context, u uuid, c conditional, body []byte) (ledger.Charge, ledger.Balance, error) {
 	o := c.order
 	done := channels.Get().(chan outcome)
 	defer channels.Put(done)
 	for {
-		h, mine, err := s.join(u, c, body, done)
+		j := s.join(u, c, body, done)
 		switch {
-		case err == nil && h == nil:
-			return s.firstOutcome(u, o)
-		case err != nil && h != nil:
-			return s.refused(u, &h.order, err)
-		case err != nil:
-			return s.refused(u, o, err)
+		case j.err != nil:
+			return s.refused(u, j.order, j.err)
+		case j.hold == nil:
+			return s.firstOutcome(u, j.order)
 		}
-		if mine {
-			if err := s.writer.submit(ctx, job{hold: h}); err != nil {
-				s.unqueue(h, done)
+		if j.submit {
+			if err := s.writer.submit(ctx, job{hold: j.hold}); err != nil {
+				s.unqueue(j.hold, done)
 				return ledger.Charge{}, ledger.Balance{}, err
 			}
 		}
 		out := <-done
 		if errors.Is(out.err, errNotQueued) {
-			continue // who was to queue it gave up
+			continue // the caller that was to queue it gave up
 		}
-		if o != nil && h.order != *o {
+		if o != nil && j.hold.order != *o {
 			return ledger.Charge{}, ledger.Balance{}, ledger.ErrConflict
 		}
 		return out.charge, out.balance, out.err
 	}
 }
 
-// join finds or makes the hold to capture, which then answers on done. It is
-// mine if the caller must queue it. Neither hold nor error means that the
-// journal knows; both, that an expired hold cannot be held again.
-func (s *Store) join(u uuid, c conditional, body []byte, done chan outcome) (h *hold, mine bool, err error) {
+// joined is the result of join. Without a hold and an error, the journal has the
+// outcome.
+type joined struct {
+	hold   *hold         // to wait for
+	submit bool          // the caller must submit the hold to the writer
+	order  *ledger.Order // that a charge in the journal must have; nil for any
+	err    error         // why nothing can be captured now
+}
+
+// join finds or makes the hold to capture, and lets done wait for its outcome.
+func (s *Store) join(u uuid, c conditional, body []byte, done chan outcome) joined {
 	o := c.order
 	b, now := s.books, s.now()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.expire(now)
-	h = b.holds[u]
+	h := b.holds[u]
 	switch {
 	case h == nil && o == nil:
-		return nil, false, nil
+		return joined{}
 	case h == nil:
-		var first *idempotencyEntry
-		if h, first, err = b.reserve(u, o, c.terms, now, now); err != nil {
-			return nil, false, err
-		}
+		made, first, err := b.reserve(u, o, c.terms, now, now)
 		if first != nil {
-			return nil, false, errCapturedUnderKey
+			err = errCapturedUnderKey
 		}
-		h.conditional = true
+		if err != nil {
+			return joined{order: o, err: err}
+		}
+		h = made
+		h.onFailure = discardHold
 		b.queue(h)
 	case o != nil && h.order != *o:
-		return nil, false, ledger.ErrConflict
+		return joined{order: o, err: ledger.ErrConflict}
 	case h.state == holdCaptured:
-		return nil, false, nil
+		return joined{order: o}
 	case h.state == holdReleased:
-		return nil, false, ledger.ErrSettled
+		return joined{order: o, err: ledger.ErrSettled}
 	case h.state == holdInDoubt:
-		return nil, false, s.inDoubtError()
+		return joined{order: o, err: s.inDoubtError()}
 	case h.state == holdQueued:
 		h.waiters = append(h.waiters, done)
-		return h, false, nil
+		return joined{hold: h}
 	case h.state == holdExpired:
 		if err := b.holdAgain(h, now); err != nil {
-			return h, false, err
+			return joined{order: &h.order, err: err} // memory may have forgotten its capture
 		}
 	default:
 		b.queue(h)
 	}
 	h.waiters, h.response = append(h.waiters, done), body
-	return h, true, nil
+	return joined{hold: h, submit: true}
 }
 
 func (s *Store) inDoubtError() error {
@@ -288,22 +294,22 @@ func (s *Store) inDoubtError() error {
 	return fmt.Errorf("%w: the outcome of the capture is not known yet", ledger.ErrUnavailable)
 }
 
-// unqueue puts a hold back that could not be queued.
+// unqueue undoes queue for a hold that could not be submitted.
 func (s *Store) unqueue(h *hold, done chan outcome) {
 	b := s.books
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.captureFailed(h)
 	wake(h, outcome{err: errNotQueued})
-	<-done // it was among those answered
+	<-done // it was one of the waiters
 }
 
-// errAnswered says that the caller's key stands for a captured charge: for this
-// very one, which memory forgot, or for another that the call was run anew with.
+// errCapturedUnderKey says that the caller's idempotency key belongs to a captured
+// charge: to this one, which memory forgot, or to the one of a second run.
 var errCapturedUnderKey = fmt.Errorf("the call was answered under its key: %w", ledger.ErrSettled)
 
-// refused is the answer if nothing can be held: the first outcome if there was
-// one before memory forgot it, else the reason.
+// refused returns the outcome of a capture that memory has forgotten, or else the
+// reason why nothing can be captured.
 func (s *Store) refused(u uuid, o *ledger.Order, reason error) (ledger.Charge, ledger.Balance, error) {
 	if o == nil || errors.Is(reason, ledger.ErrConflict) || errors.Is(reason, ledger.ErrSettled) && !errors.Is(reason, errCapturedUnderKey) {
 		return ledger.Charge{}, ledger.Balance{}, reason
@@ -315,7 +321,7 @@ func (s *Store) refused(u uuid, o *ledger.Order, reason error) (ledger.Charge, l
 	return charge, balance, err
 }
 
-// firstOutcome reads from the journal what was captured under the id.
+// firstOutcome reads the charge that was captured under the id from the journal.
 func (s *Store) firstOutcome(u uuid, o *ledger.Order) (ledger.Charge, ledger.Balance, error) {
 	r, err := s.captured(u)
 	if err != nil {
@@ -333,7 +339,7 @@ func (s *Store) firstOutcome(u uuid, o *ledger.Order) (ledger.Charge, ledger.Bal
 	return charge, s.books.number(r.debtor).balances[balanceIndex(r.test)], nil
 }
 
-// captured reads the charge of that id, or ledger.ErrNotFound.
+// captured reads the charge with that id, or returns ledger.ErrNotFound.
 func (s *Store) captured(u uuid) (row, error) {
 	if err := s.Healthy(); err != nil {
 		return row{}, err
@@ -348,7 +354,7 @@ func (s *Store) captured(u uuid) (row, error) {
 	return r, nil
 }
 
-// charge makes a charge of its row.
+// charge converts a row to a charge.
 func (s *Store) charge(r *row) (ledger.Charge, error) {
 	s.books.mu.Lock()
 	payer, payee, operator := s.books.number(r.debtor), s.books.number(r.creditor), s.books.number(r.feeTo)
@@ -369,7 +375,7 @@ func (s *Store) charge(r *row) (ledger.Charge, error) {
 	return chargeOf(r, r.id, order), nil
 }
 
-// OpenReservations returns how many reservations hold credits now.
+// OpenReservations returns the number of reservations that hold credits now.
 func (s *Store) OpenReservations() int {
 	b := s.books
 	b.mu.Lock()
@@ -380,7 +386,7 @@ func (s *Store) OpenReservations() int {
 
 func newUUID() uuid { return uuid(id.V7()) }
 
-// present is the time if there is one, else now, at the precision of the store.
+// orNow returns t, or now if t is zero, at the precision of the store.
 func orNow(t, now time.Time) time.Time {
 	if t.IsZero() {
 		t = now

@@ -3,23 +3,28 @@ package sqlitestore
 import (
 	"compress/gzip"
 	"errors"
+	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"reflect"
 	"testing"
 	"time"
 
+	"github.com/pressly/goose/v3"
+
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// older unpacks testdata/schema-1.db.gz: a store that a Farebox of schema
-// version 1 made, and closed, at olderAt. It has a payer, a provider and an
-// operator, two top-ups, five charges of one order (two plain, one with the key
-// "again" and its answer, one by a free quota, one in the sandbox), a refund of a
-// part of the first, a bond, and a key.
-func older(t *testing.T) (path string) {
+// older unpacks testdata/schema-1.db.gz, a store that a Farebox with schema
+// version 1 created and closed at olderAt, and migrates it to the version. The
+// store has a payer, a provider and an operator, two top-ups, five charges of one
+// order (two plain, one with the idempotency key "again" and its response, one
+// paid by a free quota, one from the test balance), a partial refund of the
+// first, a binding, and a key.
+func older(t *testing.T, version int64) (path string) {
 	t.Helper()
 	packed, err := os.Open("testdata/schema-1.db.gz")
 	if err != nil {
@@ -38,7 +43,38 @@ func older(t *testing.T) (path string) {
 	if err := os.WriteFile(path, content, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	migrateTo(t, path, version)
 	return path
+}
+
+// migrateTo applies the migrations up to the version, and from version 3 on adds
+// a binding of one server, as such a Farebox would.
+func migrateTo(t *testing.T, path string, version int64) {
+	t.Helper()
+	db, err := openWriter(t.Context(), path, plainConnect)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	files, err := fs.Sub(migrationFiles, "migrations")
+	if err != nil {
+		t.Fatal(err)
+	}
+	provider, err := goose.NewProvider(goose.DialectSQLite3, db, files, goose.WithDisableGlobalRegistry(true))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := provider.UpTo(t.Context(), version); err != nil {
+		t.Fatal(err)
+	}
+	if version < 3 {
+		return
+	}
+	hash := ledger.HandleHash{8}
+	if _, err := db.ExecContext(t.Context(), `INSERT INTO bond (mark, server, account, until, payload) VALUES (?, 'weather', ?, ?, CAST('new' AS BLOB))`,
+		hash[:], olderID("acct_", "01"), micros(olderAt.Add(time.Hour))); err != nil {
+		t.Fatal(err)
+	}
 }
 
 var olderAt = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
@@ -54,13 +90,26 @@ func olderOrder() ledger.Order {
 	}
 }
 
-// A store of the first schema is opened, and goes on with all that it had:
-// balances, charges and their ids, refunds, caps, quotas, keys to repeat calls
-// by, bonds and keys. It verifies, now and after it was archived.
-func TestStoreOfTheFirstSchemaGoesOn(t *testing.T) {
+// A store of each earlier schema opens with its balances, charges and their ids,
+// refunds, caps, quotas, idempotency keys, bindings and keys. It verifies, before
+// and after archiving.
+func TestStoresOfOlderSchemasGoOn(t *testing.T) {
 	t.Parallel()
+	latest, err := Schema()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for version := int64(1); version < latest; version++ {
+		t.Run(fmt.Sprint("schema ", version), func(t *testing.T) {
+			t.Parallel()
+			goesOn(t, version)
+		})
+	}
+}
+
+func goesOn(t *testing.T, version int64) {
 	now := olderAt.Add(time.Minute)
-	options := Options{Path: older(t), Now: func() time.Time { return now }}
+	options := Options{Path: older(t, version), Now: func() time.Time { return now }}
 	s := opened(t, options)
 	ok := func(err error) {
 		t.Helper()
@@ -96,21 +145,27 @@ func TestStoreOfTheFirstSchemaGoesOn(t *testing.T) {
 		mine := want
 		mine.Settler = "key_gateway"
 		if _, _, err := s.Charge(t.Context(), olderID("chg_", last), mine, terms, nil); !errors.Is(err, ledger.ErrConflict) {
-			t.Errorf("charge %s for somebody who settles: %v", last, err)
+			t.Errorf("charge %s by a settler: %v", last, err)
 		}
 	}
-	// The call that is sent again.
+	// The repeated call.
 	again := ledger.Terms{Idempotency: ledger.Idempotency{Key: "again", Fingerprint: [32]byte{1}}}
 	r, err := s.Reserve(t.Context(), newID("chg_"), o, again)
 	ok(err)
 	if r.First == nil || string(r.First.Body) != "the answer" || r.First.Charge.ID != olderID("chg_", "22") {
-		t.Errorf("sent again it gets %+v", r.First)
+		t.Errorf("the repeated call gets %+v", r.First)
 	}
-	// The bond, at whichever server.
-	b, err := s.Binding(t.Context(), "weather", ledger.HandleHash{7})
-	ok(err)
-	if b.Account != o.Account || string(b.Payload) != "task" {
-		t.Errorf("the bond is %+v", b)
+	// The binding from before bindings had servers, and the one with a server.
+	bindings := map[byte]string{7: "task"}
+	if version >= 3 {
+		bindings[8] = "new"
+	}
+	for hash, payload := range bindings {
+		b, err := s.Binding(t.Context(), "weather", ledger.HandleHash{hash})
+		ok(err)
+		if b.Account != o.Account || string(b.Payload) != payload {
+			t.Errorf("the binding is %+v", b)
+		}
 	}
 	k, err := s.KeyByDigest(t.Context(), keys.Digest{9})
 	ok(err)
@@ -121,13 +176,13 @@ func TestStoreOfTheFirstSchemaGoesOn(t *testing.T) {
 		t.Errorf("%d audit rows, want 7, %v", len(rows), err)
 	}
 
-	// It takes no currency for its own before it is told one.
+	// The first currency sticks.
 	ok(s.UseCurrency(t.Context(), "EUR"))
 	if err := s.UseCurrency(t.Context(), "USD"); err == nil {
 		t.Error("two currencies in one store")
 	}
-	// A refund of what was refunded in part, and a charge that somebody may settle,
-	// which the cap of the day allows once: 300 of 500 were spent.
+	// A second refund of one charge, and a charge with a settler, which the cap of
+	// the day allows once: 300 of 500 were spent.
 	_, _, err = s.PostTransaction(t.Context(), ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindRefund, Charge: olderID("chg_", "20"), Reason: "the rest"}, ledger.Audit{})
 	ok(err)
 	o.Settler, o.Amount, o.Fee = "key_gateway", 200, 20
@@ -143,7 +198,7 @@ func TestStoreOfTheFirstSchemaGoesOn(t *testing.T) {
 	has("02", 360, 90)
 	has("03", 40, 10)
 
-	// What is archived of it is what the store of the first schema wrote.
+	// The 13 archived transactions are those that the older Farebox wrote.
 	now = now.Add(40 * 24 * time.Hour)
 	_, _, err = s.PostTransaction(t.Context(), ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindRefund, Charge: olderID("chg_", "21"), Amount: 10, Reason: "late"}, ledger.Audit{})
 	ok(err)

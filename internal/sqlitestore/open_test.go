@@ -210,13 +210,13 @@ func TestVerifyFindsDamage(t *testing.T) {
 	dir := memoryDir(t)
 	for i, c := range []struct{ damage, want string }{
 		{"UPDATE account SET live = live + 1 WHERE name = 'payer'", "snapshot of account payer: the live balance"},
-		{"UPDATE account SET sandbox = 7 WHERE name = 'payee'", "snapshot of account payee: the sandbox balance"},
+		{"UPDATE account SET test = 7 WHERE name = 'payee'", "snapshot of account payee: the test balance"},
 		{"UPDATE account SET debit_head = 1 WHERE name = 'payer'", "snapshot of account payer: it last paid 1"},
 		{"UPDATE txn SET amount = 2 WHERE seq = 3", "journal gives"},
 		{"UPDATE txn SET prev_creditor = 2 WHERE seq = 4", "transaction 4 says"},
 		{"UPDATE txn SET ref = 1 WHERE kind = 3", "no charge that it could refund"},
 		{"UPDATE txn SET amount = 9 WHERE kind = 3", "more than the charge"},
-		{"UPDATE txn SET sandbox = 1 WHERE kind = 3", "no charge that it could refund"},
+		{"UPDATE txn SET test = 1 WHERE kind = 3", "no charge that it could refund"},
 		{"UPDATE txn SET creditor = 77 WHERE seq = 2", "which does not exist"},
 	} {
 		path := filepath.Join(dir, fmt.Sprintf("%d.db", i))

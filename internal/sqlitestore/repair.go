@@ -8,19 +8,19 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// How a store that is down tries again.
+// Retries of a store that is down.
 const (
 	firstRetry = 10 * time.Millisecond
 	lastRetry  = time.Second
-	// doubtTries is after how many attempts (0.6 s) callers whose captures are
-	// in doubt are told so instead of being kept waiting.
+	// inDoubtAttempts is the number of failed attempts (0.6 s) after which
+	// captures in doubt fail instead of waiting on.
 	inDoubtAttempts = 6
 )
 
-// abort ends a transaction that failed before or, with a full disk, at its
-// COMMIT, so that nothing of it can have become durable. It returns what the
-// callers are told. A failed COMMIT of a change passes here, too: whether it
-// happened is then found when the connection is made anew.
+// abort ends a transaction that failed before its COMMIT, or at it because the
+// disk is full, so that none of it can have become durable. It returns the error
+// for the callers. The failed COMMIT of a change also comes here: reconnecting
+// then finds out whether it happened.
 func (w *writer) abort(err error) error {
 	w.forget()
 	var s *storeError
@@ -44,17 +44,17 @@ func (w *writer) abort(err error) error {
 	return err
 }
 
-// doubtful takes care of a batch whose COMMIT failed.
+// commitFailed handles a batch whose COMMIT failed.
 func (w *writer) commitFailed(err error) {
 	if isFull(err) {
 		w.refuse(w.batch, w.abort(err))
 		return
 	}
 	w.inDoubt = append(w.inDoubt, w.batch...)
-	_ = w.abort(err) // answers those in doubt
+	_ = w.abort(err) // also resolves the captures in doubt, if it can
 }
 
-// goDown makes the store refuse everything until repair succeeds.
+// markUnavailable makes the store refuse everything until repair succeeds.
 func (w *writer) markUnavailable(err error) {
 	var s *storeError
 	if errors.As(err, &s) {
@@ -66,10 +66,10 @@ func (w *writer) markUnavailable(err error) {
 	}
 }
 
-// repair tries to bring the store back: a new connection if the old one is
-// lost, a write that reaches the disk, and then the truth about what was in
-// doubt. The write comes first because it begins the log anew: until then a
-// power cut could bring the old log back, with transactions whose COMMIT failed.
+// repair tries to bring the store back: it opens a new connection if the old one
+// is lost, writes a probe, and then resolves the captures in doubt. The probe
+// comes first because it restarts the log: until then a power cut could restore
+// the old log, with transactions whose COMMIT failed.
 func (w *writer) repair() {
 	w.attempts++
 	err := w.reconnect()
@@ -94,8 +94,8 @@ func (w *writer) repair() {
 	w.retry.Reset(min(firstRetry<<min(w.attempts, 10), lastRetry))
 }
 
-// reconnect opens the file anew, if it is not open, and makes durable what it
-// shows. Memory is behind it then.
+// reconnect reopens the file if it is closed, and makes its contents durable.
+// Memory is stale after that.
 func (w *writer) reconnect() error {
 	if w.conn != nil {
 		return nil
@@ -116,7 +116,7 @@ func (w *writer) reconnect() error {
 	return nil
 }
 
-// catchUp brings memory to what the file shows, and answers what was in doubt.
+// reconcile updates memory from the file, and resolves the captures in doubt.
 func (w *writer) reconcile() error {
 	if !w.stale {
 		return nil
@@ -137,10 +137,10 @@ func (w *writer) reconcile() error {
 	return nil
 }
 
-// checkpoint makes certain what is committed. What the log shows may be in the
-// page cache only, because its fsync failed. Once copied to the database file
-// and synced there, it is durable. What the log does not show can turn up until
-// the next commit, as nothing has synced yet that the log is empty.
+// checkpoint makes the visible transactions durable. After a failed fsync the
+// log's contents may exist in the page cache only; once copied to the database
+// file and synced there, they are durable. Transactions missing from the log can
+// still reappear until the next commit, because the empty log is not synced yet.
 func (w *writer) checkpoint() error {
 	var busy, frames, moved int
 	row := w.conn.QueryRowContext(background(), "PRAGMA wal_checkpoint(TRUNCATE)")
@@ -153,7 +153,7 @@ func (w *writer) checkpoint() error {
 	return nil
 }
 
-// settleDoubt answers the captures in doubt from what is in the journal.
+// resolveInDoubt finishes the captures in doubt according to the journal.
 func (t *tx) resolveInDoubt() error {
 	w := t.w
 	rows := make([]row, len(w.inDoubt))
@@ -178,7 +178,7 @@ func (t *tx) resolveInDoubt() error {
 	defer w.books.mu.Unlock()
 	for i, h := range w.inDoubt {
 		w.finishCapture(h, &rows[i], &outcomes[i])
-		if h.unwanted && outcomes[i].err == nil {
+		if h.onFailure == releaseHold && outcomes[i].err == nil {
 			w.pendingRefunds = append(w.pendingRefunds, pendingRefund{charge: rows[i].id, refund: newUUID()})
 		}
 	}
@@ -186,8 +186,8 @@ func (t *tx) resolveInDoubt() error {
 	return nil
 }
 
-// answerDoubt tells those who wait that the outcome is not known yet. The
-// credits stay held until it is.
+// failInDoubt fails the waiting callers because the outcome is not known yet.
+// The credits stay held until it is.
 func (w *writer) failInDoubt(err error) {
 	w.books.mu.Lock()
 	defer w.books.mu.Unlock()
@@ -197,7 +197,7 @@ func (w *writer) failInDoubt(err error) {
 	}
 }
 
-// probe writes something to see whether that works.
+// probe writes to the file to find out whether writing works.
 func (w *writer) probe() error {
 	err := w.begin()
 	if err == nil {
@@ -211,17 +211,17 @@ func (w *writer) probe() error {
 	}
 	var s *storeError
 	if errors.As(err, &s) && !s.lost {
-		_ = w.exec("ROLLBACK") // may be done already; BEGIN tells if not
+		_ = w.exec("ROLLBACK") // may be done already; otherwise BEGIN fails
 		return s.cause
 	}
 	w.disconnect()
 	return err
 }
 
-// refundOwed gives back what was captured although its caller had released it
-// while the store did not know. Each refund has an id of its own from the start
-// and reads the charge anew, so that one whose commit fails, and is there all
-// the same, is not made twice.
+// postPendingRefunds refunds charges that were released while their capture was
+// in doubt, and turned out to be captured. Each refund gets its id in advance and
+// reads the charge again, so that one whose COMMIT failed, yet became durable, is
+// not made twice.
 func (w *writer) postPendingRefunds() {
 	pendingRefunds := w.pendingRefunds
 	w.pendingRefunds = nil
@@ -237,12 +237,12 @@ func (w *writer) postPendingRefunds() {
 			}
 			_, err = t.refund(&c, ledger.Transaction{Reason: "released while its capture was in doubt"}, o.refund, w.now())
 			if errors.Is(err, ledger.ErrSettled) {
-				err = nil // somebody has refunded it, or a free quota had paid it
+				err = nil // refunded already, or paid by a free quota
 			}
 			if err != nil {
 				return err
 			}
-			return t.deleteResponse(c.seq, ledger.MaxStoredResponse) // its caller was told of a failure
+			return t.deleteResponse(c.seq, ledger.MaxStoredResponse) // its caller got an error
 		})
 		if err != nil {
 			w.pendingRefunds = append(w.pendingRefunds, o)
@@ -251,5 +251,5 @@ func (w *writer) postPendingRefunds() {
 	}
 }
 
-// debt is a charge that is to be refunded, and the id of its refund.
+// pendingRefund is a charge to refund, and the id of its refund.
 type pendingRefund struct{ charge, refund uuid }

@@ -106,7 +106,7 @@ type row struct {
 	refunded                 ledger.Amount // read only: the sum of the refunds
 }
 
-const rowColumns = `seq, id, kind, debtor, creditor, amount, sandbox, at, prev_debtor, prev_creditor,
+const rowColumns = `seq, id, kind, debtor, creditor, amount, test, at, prev_debtor, prev_creditor,
 	key, lineage, server, tool, ref, reason, day, waived, fee, fee_to, settler`
 
 const (

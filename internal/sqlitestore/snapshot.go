@@ -43,7 +43,7 @@ func (w *writer) flushDue() bool {
 // loadAccounts brings the accounts to memory that are not there yet.
 func (t *tx) loadAccounts() error {
 	rows, err := t.w.conn.QueryContext(background(), `SELECT n, id, name, created_at, credit_limit, cap_call, cap_day, cap_month,
-		live, sandbox, as_of, debit_head, credit_head FROM account WHERE n >= ? ORDER BY n`, t.w.books.nextNumber())
+		live, test, as_of, debit_head, credit_head FROM account WHERE n >= ? ORDER BY n`, t.w.books.nextNumber())
 	if err != nil {
 		return failure(err)
 	}

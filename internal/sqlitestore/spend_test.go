@@ -267,7 +267,7 @@ func TestFeeThatIsNotWrittenEndsTheCapture(t *testing.T) {
 // told.
 func TestVerifyFindsWrongTerms(t *testing.T) {
 	t.Parallel()
-	const again = `; UPDATE account SET live = 0, sandbox = 0, as_of = 0, debit_head = 0, credit_head = 0;
+	const again = `; UPDATE account SET live = 0, test = 0, as_of = 0, debit_head = 0, credit_head = 0;
 		UPDATE meta SET replay_from = 1; DELETE FROM spend`
 	dir := memoryDir(t)
 	template := filepath.Join(dir, "template.db")
@@ -305,7 +305,7 @@ func TestVerifyFindsWrongTerms(t *testing.T) {
 		{`UPDATE txn SET fee_to = 2 WHERE seq = 5`, "fee of charge 5 is missing"},
 		{`DROP TRIGGER txn_stays; DELETE FROM txn WHERE seq = 12` + again, "given back 0.000001 of the fee of charge 7, and should have given 0.000004"},
 		{`UPDATE txn SET ref = 5 WHERE seq = 10`, "fee of charge 5"},
-		{`UPDATE txn SET sandbox = 1 WHERE seq = 12`, "is not a part of the fee"},
+		{`UPDATE txn SET test = 1 WHERE seq = 12`, "is not a part of the fee"},
 		{`UPDATE spend SET spent_day = spent_day + 1 WHERE subject LIKE 'key:%'`, "key:key_1: it spent 0.000031"},
 		{`UPDATE spend SET spent_month = 0 WHERE subject LIKE 'account:%'`, ":live: it spent 0.00003 and 1 free calls on 2030-05-15, and 0.00 in that month"},
 		{`UPDATE spend SET free_day = 0 WHERE subject LIKE 'server:%'`, "0 free calls"},

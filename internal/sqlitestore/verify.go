@@ -125,7 +125,7 @@ func (v *verifier) snapshots(ctx context.Context) error {
 		return failure(err)
 	}
 	v.to = max(v.to, v.archived.Last)
-	rows, err := read.QueryContext(background(), `SELECT n, name, live, sandbox, as_of, debit_head, credit_head FROM account ORDER BY n`)
+	rows, err := read.QueryContext(background(), `SELECT n, name, live, test, as_of, debit_head, credit_head FROM account ORDER BY n`)
 	if err != nil {
 		return failure(err)
 	}
@@ -291,7 +291,7 @@ func (v *verifier) crossSnapshot(a *verified, seq int64) {
 
 func (v *verifier) compare(a *verified) {
 	a.compared = true
-	for i, balance := range [...]string{"live", "sandbox"} {
+	for i, balance := range [...]string{"live", "test"} {
 		if a.snapshot[i] != a.balances[i] {
 			v.differ("snapshot of account %s: the %s balance is %s, but the journal gives %s", a.name, balance, a.snapshot[i], a.balances[i])
 		}
@@ -394,7 +394,7 @@ func (v *verifier) memory(committed int64) {
 	v.compareFees()
 	v.compareCounters(b)
 	if sum != [2]ledger.Amount{} {
-		v.differ("all balances sum to %s and in the sandbox to %s instead of zero", sum[0], sum[1])
+		v.differ("all balances sum to %s and of test credits to %s instead of zero", sum[0], sum[1])
 	}
 }
 
@@ -402,7 +402,7 @@ func (v *verifier) compareMemory(a *verified, m *account, held *[2]ledger.Amount
 	if held == nil {
 		held = new([2]ledger.Amount)
 	}
-	for i, balance := range [...]string{"live", "sandbox"} {
+	for i, balance := range [...]string{"live", "test"} {
 		if m.balances[i].Posted != a.balances[i] {
 			v.differ("account %s: the %s balance is %s, but the journal gives %s", a.name, balance, m.balances[i].Posted, a.balances[i])
 		}

@@ -15,7 +15,7 @@ func (v *verifier) opening(ctx context.Context, read *sql.Tx) error {
 	if v.archived.Files == 0 {
 		return ctx.Err()
 	}
-	rows, err := read.QueryContext(background(), `SELECT o.account, coalesce(a.id, ''), o.live, o.sandbox, o.paid, o.earned FROM archived_account o LEFT JOIN account a ON a.n = o.account`)
+	rows, err := read.QueryContext(background(), `SELECT o.account, coalesce(a.id, ''), o.live, o.test, o.paid, o.earned FROM archived_account o LEFT JOIN account a ON a.n = o.account`)
 	if err != nil {
 		return failure(err)
 	}

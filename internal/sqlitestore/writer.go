@@ -18,12 +18,12 @@ import (
 
 // Bounds of the writer.
 const (
-	maxQueue   = 4096 // what waits; callers wait for room beyond it
+	maxQueue   = 4096 // jobs; further callers wait for room
 	maxBatch   = 1024 // captures that share a commit
 	flushEvery = time.Second
 )
 
-// job is what the writer is asked to do: capture a hold, or run a change.
+// job is a request to the writer: capture a hold, or run a change.
 type job struct {
 	hold   *hold
 	change *changeJob
@@ -32,11 +32,12 @@ type job struct {
 // changeJob is a transaction of its own.
 type changeJob struct {
 	do   func(*tx) error
-	bare bool // without a transaction: do looks around while nothing moves
+	bare bool // without a transaction: do only reads, while nothing is written
 	done chan error
 }
 
-// writer owns the connection that writes and all that only it may touch.
+// writer owns the connection that writes, and the state that only its goroutine
+// may touch.
 type writer struct {
 	path    string
 	connect connect
@@ -45,11 +46,11 @@ type writer struct {
 	books   *books
 
 	queue  chan job
-	gate   sync.RWMutex // readers put into queue; its owner closes it
+	gate   sync.RWMutex // read-locked to send to queue, locked to close it
 	closed bool         // guarded by gate
 	ending chan struct{}
 	ended  chan struct{}
-	err    error // of the last flush; read after ended
+	err    error // from the last flush; read after ended
 
 	nearCap          func(ledger.Cap)
 	maxResponseBytes int64
@@ -58,15 +59,15 @@ type writer struct {
 	archived atomic.Pointer[archived] // never nil once the store is open
 	commits  atomic.Int64
 
-	// Of the goroutine alone.
+	// The rest belongs to the goroutine alone.
 	db             *sql.DB
 	conn           *sql.Conn
 	stmts          statements
 	committed      int64        // the last transaction that is durable and in memory
 	next           int64        // the number of the next one
 	touched        []*account   // by the open transaction
-	dirty          []snapshot   // that are behind, the furthest behind first
-	near           []ledger.Cap // to warn of
+	dirty          []snapshot   // stale snapshots, the stalest first
+	near           []ledger.Cap // caps to warn about
 	responseBytes  int64        // bytes of answers that are kept
 	evictedTo      int64        // up to this transaction none are kept
 	settlers       settlers     // that are numbered
@@ -91,7 +92,7 @@ func (s *statements) close() {
 	}
 }
 
-// downError says why the store cannot write now.
+// downError is the reason why the store cannot write now.
 type downError struct{ cause error }
 
 func (e *downError) Error() string   { return "ledger unavailable: " + e.cause.Error() }
@@ -102,7 +103,7 @@ var (
 	errNotQueued = errors.New("the capture was not queued")
 )
 
-// submit queues a job. An error means that it was certainly not queued.
+// submit queues a job. An error guarantees that it was not queued.
 func (w *writer) submit(ctx context.Context, j job) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -127,9 +128,9 @@ func (w *writer) submit(ctx context.Context, j job) error {
 	}
 }
 
-// close lets what is queued finish and stops the goroutine.
+// close finishes the queued jobs and stops the goroutine.
 func (w *writer) close() {
-	close(w.ending) // those who wait for room leave
+	close(w.ending) // callers waiting for room give up
 	w.gate.Lock()
 	w.closed = true
 	close(w.queue)
@@ -162,13 +163,13 @@ func (w *writer) run() {
 	}
 }
 
-// serve does the job and whatever is queued behind it.
+// serve does the job and those queued behind it.
 func (w *writer) serve(j job) {
 	if j.change != nil {
 		w.change(j.change)
 		return
 	}
-	// The callers that the last commit woke are about to queue again. Letting
+	// Callers woken by the last commit are about to queue their next job. Letting
 	// them run first doubles the batches.
 	runtime.Gosched()
 	w.batch = append(w.batch[:0], j.hold)
@@ -195,7 +196,8 @@ drain:
 	}
 }
 
-// idle keeps snapshots and reservations from lagging when nothing else moves.
+// idle writes snapshots, expires reservations and sweeps when the store is not
+// busy.
 func (w *writer) idle() {
 	w.books.mu.Lock()
 	w.books.expire(w.now())
@@ -221,7 +223,7 @@ func (w *writer) idle() {
 	}
 }
 
-// finish writes all snapshots. The connection stays for the owner to close.
+// finish writes all snapshots. The owner closes the connection.
 func (w *writer) finish() {
 	if w.down.Load() != nil {
 		w.repair() // the last attempt
@@ -240,15 +242,15 @@ func (w *writer) disconnect() {
 	if w.db == nil {
 		return
 	}
-	// What cannot be closed cannot be helped: the file is what counts. A
-	// connection lives on behind an open statement, so those go first.
+	// An error of Close changes nothing: only the file counts. An open statement
+	// keeps its connection alive, so statements are closed first.
 	w.stmts.close()
 	_ = w.conn.Close()
 	_ = w.db.Close()
 	w.db, w.conn, w.stmts = nil, nil, statements{}
 }
 
-// attach takes the connection of db and prepares its statements.
+// attach takes a connection from db and prepares its statements.
 func (w *writer) attach(db *sql.DB) error {
 	ctx := background()
 	conn, err := db.Conn(ctx)
@@ -262,7 +264,7 @@ func (w *writer) attach(db *sql.DB) error {
 	}{
 		{&s.insert, insertRow},
 		{&s.byID, selectRow + `WHERE id = ?`},
-		{&s.snapshot, `UPDATE account SET live = ?, sandbox = ?, as_of = ?, debit_head = ?, credit_head = ? WHERE n = ?`},
+		{&s.snapshot, `UPDATE account SET live = ?, test = ?, as_of = ?, debit_head = ?, credit_head = ? WHERE n = ?`},
 		{&s.spend, upsertSpend},
 		{&s.response, insertResponse},
 		{&s.meta, `UPDATE meta SET replay_from = ?`},
@@ -282,7 +284,7 @@ func (w *writer) exec(query string) error {
 	return err
 }
 
-// capture writes the batch in one transaction and answers its callers.
+// capture writes the batch in one transaction and wakes its callers.
 func (w *writer) capture() {
 	defer func() { clear(w.batch); clear(w.rows); clear(w.outcomes) }()
 	w.rows, w.outcomes = w.rows[:0], w.outcomes[:0]
@@ -308,7 +310,7 @@ func (w *writer) capture() {
 	w.warn()
 }
 
-// captureRows does all of the batch but its COMMIT.
+// captureRows writes the batch, up to its COMMIT.
 func (w *writer) captureRows(t *tx) error {
 	if err := w.begin(); err != nil {
 		return err
@@ -324,12 +326,12 @@ func (w *writer) captureRows(t *tx) error {
 	if err := t.flush(len(w.batch)/16+4, false); err != nil {
 		return err
 	}
-	return t.evictResponses(2*len(w.batch) + 16) // faster than they come in
+	return t.evictResponses(2*len(w.batch) + 16) // more than this batch added
 }
 
-// captureRow inserts the row of a capture. A refusal that concerns this one
-// alone is in the outcome; an error ends the transaction. A row without an
-// outcome's error is what the capture wrote or, before, had written.
+// captureRow inserts the row of a capture. A refusal of this capture alone is
+// returned in the outcome; an error ends the whole transaction. Without either,
+// the row is the one that this capture, or an earlier one, wrote.
 func (t *tx) captureRow(h *hold, at int64) (row, outcome, error) {
 	r, ownsKey, made := rowOf(h, at), true, true
 	if err := t.refuseArchived(h.id); err != nil {
@@ -362,8 +364,8 @@ func (t *tx) captureRow(h *hold, at int64) (row, outcome, error) {
 	return r, outcome{ownsKey: ownsKey, made: made}, nil
 }
 
-// prepare does what a charge needs that a platform was asked for. An id that was
-// given up is ledger.ErrSettled.
+// prepare numbers the settler of a charge made through a platform. A voided id
+// is ledger.ErrSettled.
 func (t *tx) prepare(r *row) (err error) {
 	if r.settler == "" {
 		return nil
@@ -375,7 +377,7 @@ func (t *tx) prepare(r *row) (err error) {
 	return err
 }
 
-// rowOf is the row that captures a hold.
+// rowOf returns the row that captures a hold.
 func rowOf(h *hold, at int64) row {
 	r := row{
 		id: h.id, kind: rowCharge, debtor: h.payer.n, creditor: h.payee.n, amount: h.order.Amount, fee: h.order.Fee,
@@ -391,11 +393,11 @@ func rowOf(h *hold, at int64) row {
 	return r
 }
 
-// insertCharge writes the row of a capture and what belongs to it: the
-// operator's fee, and the answer.
+// insertCharge writes the row of a capture together with the operator's fee and
+// the stored response.
 func (t *tx) insertCharge(h *hold, r *row) error {
 	fee := h.feeTo != nil && !h.waived
-	if fee && h.feeTo != h.payer { // who has paid more has room for it
+	if fee && h.feeTo != h.payer { // a payer that earns the fee paid more than that
 		if err := t.canEarn(h.feeTo, r.fee, r.test); err != nil {
 			return err
 		}
@@ -412,12 +414,12 @@ func (t *tx) insertCharge(h *hold, r *row) error {
 	return t.storeResponse(h, r)
 }
 
-// settle ends a hold as its outcome says and answers those who wait. The
+// finishCapture ends a hold according to its outcome and wakes its waiters. The
 // caller holds the mutex, and memory has the row.
 func (w *writer) finishCapture(h *hold, r *row, out *outcome) {
 	if out.err != nil {
-		if (errors.Is(out.err, ledger.ErrConflict) || errors.Is(out.err, ledger.ErrSettled)) && !h.conditional {
-			h.unwanted = true // its id can never be captured
+		if (errors.Is(out.err, ledger.ErrConflict) || errors.Is(out.err, ledger.ErrSettled)) && h.onFailure == reopenHold {
+			h.onFailure = releaseHold // its id can never be captured
 		}
 		w.books.captureFailed(h)
 	} else {
@@ -433,18 +435,18 @@ func (w *writer) finishCapture(h *hold, r *row, out *outcome) {
 	wake(h, *out)
 }
 
-// answer wakes those who wait for the hold. The caller holds the mutex. The
-// channels have room, so nobody holds the writer up.
+// wake sends the outcome to the hold's waiters. The caller holds the mutex. The
+// channels are buffered, so the writer never blocks.
 func wake(h *hold, out outcome) {
 	out.charge.Made = out.made
 	for _, c := range h.waiters {
 		c <- out
-		out.charge.Made = false // the first of them has made it
+		out.charge.Made = false // only the first waiter made the charge
 	}
 	h.waiters = h.waiters[:0]
 }
 
-// refuse answers captures that were not tried.
+// refuse fails captures that were not tried.
 func (w *writer) refuse(holds []*hold, err error) {
 	w.books.mu.Lock()
 	defer w.books.mu.Unlock()
@@ -461,7 +463,7 @@ func chargeOf(r *row, id uuid, o ledger.Order) ledger.Charge {
 	}
 }
 
-// begin opens a transaction. A connection that cannot is of no more use.
+// begin opens a transaction. A connection that fails to is lost.
 func (w *writer) begin() error {
 	if err := w.exec("BEGIN IMMEDIATE"); err != nil {
 		return &storeError{cause: fmt.Errorf("begin: %w", err), lost: true}
@@ -483,7 +485,7 @@ func (w *writer) commit(t *tx) error {
 	return nil
 }
 
-// change runs a change of its own and answers its caller.
+// change runs a change and sends its result to the caller.
 func (w *writer) change(c *changeJob) {
 	switch d := w.down.Load(); {
 	case d != nil:
@@ -495,8 +497,8 @@ func (w *writer) change(c *changeJob) {
 	}
 }
 
-// transact runs do in a transaction. If it returns an error, the change did
-// not happen, unless the error is a failed COMMIT.
+// transact runs do in a transaction. After an error the change did not happen,
+// unless the COMMIT failed.
 func (w *writer) transact(do func(*tx) error) error {
 	t := tx{w: w, first: w.committed + 1}
 	err := w.begin()
@@ -516,7 +518,7 @@ func (w *writer) transact(do func(*tx) error) error {
 	return nil
 }
 
-// guard makes an error of a panic in what a caller gave: it must end its
+// guard turns a panic in a caller's function into an error: it must end that
 // request, not the process.
 func guard(do func(*tx) error, t *tx) (err error) {
 	defer func() {
@@ -527,8 +529,8 @@ func guard(do func(*tx) error, t *tx) (err error) {
 	return do(t)
 }
 
-// publish brings memory to where the committed transaction is. The caller
-// holds the mutex.
+// publish applies the committed transaction to memory. The caller holds the
+// mutex.
 func (w *writer) publish(t *tx) {
 	now := clock.Now()
 	for _, a := range w.touched {
@@ -546,8 +548,8 @@ func (w *writer) publish(t *tx) {
 	}
 }
 
-// markDirty notes that a snapshot lacks transactions from that one on. The list
-// stays in order because all that one commit marks is marked with its first.
+// markDirty notes that a snapshot lacks the transactions from seq on. The list
+// stays sorted because all snapshots touched by one commit get its first seq.
 func (w *writer) markDirty(s snapshot, seq int64, now time.Time) {
 	if d := s.behind(); d.dirtySeq == 0 {
 		d.dirtySeq, d.dirtyAt = seq, now
@@ -555,7 +557,7 @@ func (w *writer) markDirty(s snapshot, seq int64, now time.Time) {
 	}
 }
 
-// forget drops what the open transaction did.
+// forget drops the drafts of the open transaction.
 func (w *writer) forget() {
 	for _, a := range w.touched {
 		a.draft.touched = 0

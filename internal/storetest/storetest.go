@@ -10,49 +10,21 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fareboxhq/farebox/internal/admin"
+	"github.com/fareboxhq/farebox/internal/engine"
 	ids "github.com/fareboxhq/farebox/internal/id"
-	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/platform"
 )
 
-// Store is what every store can do. The stores document the methods.
+// Store is everything that the consumers of a store need. They document the
+// methods.
 type Store interface {
-	KeyByDigest(ctx context.Context, digest keys.Digest) (*keys.Key, error)
-	CreateKey(ctx context.Context, k keys.Key, a ledger.Audit) error
-	Key(ctx context.Context, id string) (keys.Key, error)
-	Keys(ctx context.Context, f ledger.KeyFilter) ([]keys.Key, string, error)
+	engine.Store
+	admin.Store
+	platform.Ledger
+	platform.Store
 	CountExpiring(ctx context.Context, until []time.Time) ([]int64, error)
-	UpdateKey(ctx context.Context, id string, change func(*keys.Key) error, a ledger.Audit) (keys.Key, error)
-	ReplaceKey(ctx context.Context, oldID string, change func(old *keys.Key) error, successor keys.Key, a ledger.Audit) (keys.Key, error)
-	TouchKeys(ctx context.Context, used map[string]time.Time) error
-
-	CreateAccount(ctx context.Context, a ledger.Account, audit ledger.Audit) error
-	Account(ctx context.Context, ref string) (ledger.Account, error)
-	Accounts(ctx context.Context, p ledger.Page) ([]ledger.Account, string, error)
-	AccountNames(ctx context.Context, ids []string) (map[string]string, error)
-	Usage(ctx context.Context, account, lineage string, test bool) (ledger.Usage, error)
-
-	UpdateAccount(ctx context.Context, id string, change func(*ledger.Account) error, audit ledger.Audit) (ledger.Account, error)
-
-	Reserve(ctx context.Context, id string, o ledger.Order, terms ledger.Terms) (ledger.Reservation, error)
-	Renew(ctx context.Context, id string) error
-	Capture(ctx context.Context, id string, answer []byte) (ledger.Charge, ledger.Balance, error)
-	Charge(ctx context.Context, id string, o ledger.Order, terms ledger.Terms, answer []byte) (ledger.Charge, ledger.Balance, error)
-	Release(ctx context.Context, id string) error
-	PostTransaction(ctx context.Context, t ledger.Transaction, a ledger.Audit) (ledger.Transaction, ledger.Balance, error)
-	Charges(ctx context.Context, f ledger.ChargeFilter) ([]ledger.Charge, string, error)
-	ChargeByID(ctx context.Context, id string) (ledger.Charge, error)
-	Journal(ctx context.Context, p ledger.Page) ([]ledger.Transaction, string, error)
-	Bind(ctx context.Context, b ledger.Binding) error
-	Binding(ctx context.Context, server string, m ledger.HandleHash) (ledger.Binding, error)
-	OrderByID(ctx context.Context, id string) (ledger.Order, error)
-	Void(ctx context.Context, id string) error
-	OpenReservations() int
-	Verify(ctx context.Context, progress func(done, total int64)) (ledger.Verification, error)
-	AuditLog(ctx context.Context, p ledger.Page) ([]ledger.Audit, string, error)
-	UseCurrency(ctx context.Context, code string) error
-	Healthy() error
-	Close() error
 }
 
 // Harness is an open, empty store and what a test does to it.
