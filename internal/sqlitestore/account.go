@@ -14,22 +14,23 @@ type account struct {
 	id, name string
 	created  time.Time
 
-	// Guarded by the mutex of books: what is committed, and what is held.
+	// Guarded by the mutex of books: the committed state and the holds.
 	creditLimit     ledger.Amount
 	caps            ledger.Caps
-	idempotencyKeys int // calls that may be repeated
+	idempotencyKeys int // in use
 	balances        [2]ledger.Balance
 	debitHead       int64
 	creditHead      int64
 
-	// The writer's alone. asOf is of the snapshot that it was loaded from; draft
-	// is what will be when the open transaction commits.
+	// The rest belongs to the writer. asOf is the last transaction in the snapshot
+	// that the account was loaded from; draft is its state once the open
+	// transaction commits.
 	asOf  int64
 	draft draft
 	dirt
 }
 
-// dirt says how far behind a snapshot is. It belongs to the writer.
+// dirt says how stale a snapshot is. It belongs to the writer.
 type dirt struct {
 	dirtySeq int64 // the first transaction that the snapshot lacks, 0 for none
 	dirtyAt  time.Time
@@ -37,14 +38,14 @@ type dirt struct {
 
 func (d *dirt) behind() *dirt { return d }
 
-// snapshot is what memory knows and the file has a snapshot of.
+// snapshot is state in memory of which the file has a snapshot.
 type snapshot interface {
 	behind() *dirt
-	save(t *tx) error // writes the snapshot of what is committed
+	save(t *tx) error // writes a snapshot of the committed state
 }
 
-// save writes the account's snapshot. Only the writer moves what is in it, so
-// it may read it without the mutex.
+// save writes the account's snapshot. Only the writer changes the fields in it,
+// so it reads them without the mutex.
 func (a *account) save(t *tx) error {
 	_, err := t.w.stmts.snapshot.ExecContext(background(), int64(a.balances[0].Posted), int64(a.balances[1].Posted),
 		t.w.committed, a.debitHead, a.creditHead, a.n)
@@ -53,7 +54,7 @@ func (a *account) save(t *tx) error {
 
 // draft is an account's state with the rows of an open transaction.
 type draft struct {
-	touched    int64 // the first row of the open transaction that concerns it, 0 for none
+	touched    int64 // the account's first row in the open transaction, 0 for none
 	balances   [2]ledger.Amount
 	debitHead  int64
 	creditHead int64
@@ -66,10 +67,11 @@ func balanceIndex(test bool) int {
 	return 0
 }
 
-// system reports an account of the ledger itself, which nobody spends from.
+// system reports whether the account is the ledger's own, which no call spends
+// from.
 func (a *account) system() bool { return a.name[0] == '@' }
 
-// limit is how far below zero the balance may go.
+// limit returns how far below zero the balance may go.
 func (a *account) limit(test bool) ledger.Amount {
 	if test {
 		return 0
@@ -77,7 +79,7 @@ func (a *account) limit(test bool) ledger.Amount {
 	return a.creditLimit
 }
 
-// hold reserves the amount or says that the balance cannot pay it.
+// hold reserves the amount, or returns a *ledger.InsufficientError.
 func (a *account) hold(amount ledger.Amount, test bool) error {
 	p := &a.balances[balanceIndex(test)]
 	available, err := p.Posted.Sub(p.Reserved)
@@ -102,8 +104,8 @@ func (a *account) public() ledger.Account {
 	}
 }
 
-// begin prepares the draft for a row of the open transaction, and reports
-// whether this is the first one.
+// beginDraft prepares the draft for a row of the open transaction, and reports
+// whether it is the first one.
 func (a *account) beginDraft(seq int64) bool {
 	if a.draft.touched != 0 {
 		return false
@@ -116,13 +118,13 @@ func (a *account) beginDraft(seq int64) bool {
 	return true
 }
 
-// publish makes the draft what is committed. The caller holds the mutex.
+// publish makes the draft the committed state. The caller holds the mutex.
 func (a *account) publish() {
 	a.balances[0].Posted, a.balances[1].Posted = a.draft.balances[0], a.draft.balances[1]
 	a.debitHead, a.creditHead = a.draft.debitHead, a.draft.creditHead
 }
 
-// debit moves the draft of the account that pays.
+// debit subtracts the row's amount from the payer's draft.
 func (a *account) debit(r *row) error {
 	b := &a.draft.balances[balanceIndex(r.test)]
 	less, err := b.Sub(r.amount)
@@ -133,7 +135,7 @@ func (a *account) debit(r *row) error {
 	return nil
 }
 
-// credit moves the draft of the account that earns.
+// credit adds the row's amount to the earner's draft.
 func (a *account) credit(r *row) error {
 	b := &a.draft.balances[balanceIndex(r.test)]
 	more, err := b.Add(r.amount)

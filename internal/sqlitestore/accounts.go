@@ -14,9 +14,8 @@ const (
 	maxID         = 64
 )
 
-// CreateAccount makes an account with empty balances. Errors: ledger.ErrExists if
-// the name is taken, ErrConflict if the id is; a name that ledger.ValidName
-// refuses is an error, too.
+// CreateAccount creates an account with empty balances. Errors: ledger.ErrExists
+// if the name is taken, ErrConflict if the id is; and those of ledger.ValidName.
 func (s *Store) CreateAccount(ctx context.Context, a ledger.Account, audit ledger.Audit) error {
 	if err := ledger.ValidName(a.Name); err != nil {
 		return err
@@ -57,11 +56,11 @@ func checkLimits(a *ledger.Account) error {
 	return a.Caps.Check()
 }
 
-// UpdateAccount reads the account of that id, lets change alter its CreditLimit
-// and Caps, and writes them with its audit row, all in one transaction. What
-// else change alters is passed over. An error of change aborts it and is
-// returned as it is. Reservations that are open stay; those that are made after
-// it returned heed it. Other errors: ledger.ErrNotFound.
+// UpdateAccount reads the account with that id, lets change alter its CreditLimit
+// and Caps, and writes them with the audit row, all in one transaction. It ignores
+// changes to other fields. An error from change aborts it and is returned as it
+// is. Open reservations stay; the new limits apply to those made afterwards. Other
+// errors: ledger.ErrNotFound.
 func (s *Store) UpdateAccount(ctx context.Context, id string, change func(*ledger.Account) error, audit ledger.Audit) (ledger.Account, error) {
 	var changed ledger.Account
 	err := s.do(ctx, func(t *tx) error {
@@ -88,7 +87,7 @@ func (s *Store) UpdateAccount(ctx context.Context, id string, change func(*ledge
 		}
 		t.after = append(t.after, func() {
 			a.creditLimit, a.caps = changed.CreditLimit, caps
-			b.expire(s.now()) // what expired is reserved no more
+			b.expire(s.now()) // so that Reserved counts open reservations only
 			changed = a.public()
 		})
 		return t.audit(audit, s.now())
@@ -99,8 +98,8 @@ func (s *Store) UpdateAccount(ctx context.Context, id string, change func(*ledge
 	return changed, nil
 }
 
-// loadLimits brings the limits of accounts to where the file is, after a change
-// whose outcome was not known.
+// loadLimits reloads the limits of all accounts, after a change whose outcome was
+// in doubt.
 func (t *tx) loadLimits() error {
 	rows, err := t.w.conn.QueryContext(background(), `SELECT n, credit_limit, cap_call, cap_day, cap_month FROM account`)
 	if err != nil {
@@ -124,7 +123,8 @@ func (t *tx) loadLimits() error {
 	return failure(rows.Err())
 }
 
-// Account returns the account of that id or name, in any case, or ledger.ErrNotFound.
+// Account returns the account with that id or, ignoring case, that name; or
+// ledger.ErrNotFound.
 func (s *Store) Account(ctx context.Context, ref string) (ledger.Account, error) {
 	if err := ctx.Err(); err != nil {
 		return ledger.Account{}, err
@@ -143,8 +143,8 @@ func (s *Store) Account(ctx context.Context, ref string) (ledger.Account, error)
 	return a.public(), nil
 }
 
-// Accounts lists the accounts in the order of their creation, the ledger's own
-// excepted. The text is the cursor of the next part, "" at the end.
+// Accounts lists the operator's accounts in the order of their creation. The
+// string is the cursor of the next part, "" at the end.
 func (s *Store) Accounts(ctx context.Context, p ledger.Page) ([]ledger.Account, string, error) {
 	last, err := ledger.Cursor(ctx, p.After, 0)
 	if err != nil {
@@ -168,8 +168,7 @@ func (s *Store) Accounts(ctx context.Context, p ledger.Page) ([]ledger.Account, 
 	return list, "", nil
 }
 
-// AccountNames returns the names of those of the accounts, by their ids, that there
-// are.
+// AccountNames returns account names by id. Unknown ids are left out.
 func (s *Store) AccountNames(ctx context.Context, ids []string) (map[string]string, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -186,8 +185,8 @@ func (s *Store) AccountNames(ctx context.Context, ids []string) (map[string]stri
 	return names, nil
 }
 
-// Usage returns what the account has spent now, and what of it the keys of the
-// lineage have; of live or test credits. Errors: ledger.ErrNotFound.
+// Usage returns the current spending of the account, and the part by keys of the
+// lineage, in live or test credits. Errors: ledger.ErrNotFound.
 func (s *Store) Usage(ctx context.Context, id, lineage string, test bool) (ledger.Usage, error) {
 	if err := ctx.Err(); err != nil {
 		return ledger.Usage{}, err

@@ -11,25 +11,25 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// archived is what was taken out of the journal. It never changes; the store
-// has another one after the next file.
+// archived describes the archived part of the journal. It is immutable: the next
+// file brings a new one.
 type archived struct {
 	ledger.Archived
-	lastID          uuid // the greatest UUIDv7 that was taken out
+	lastID          uuid // the greatest archived UUIDv7
 	hasIrregularIDs bool // there are ids in archived_id
 }
 
-// covers reports whether an id is of a time that was archived.
+// covers reports whether the time in an id was archived.
 func (a *archived) covers(id uuid) bool {
 	return a.Files > 0 && id[6]>>4 == 7 && bytes.Compare(id[:], a.lastID[:]) <= 0
 }
 
-// Archived says what of the journal was archived.
+// Archived describes the archived part of the journal.
 func (s *Store) Archived(ctx context.Context) (ledger.Archived, error) {
 	return s.writer.archived.Load().Archived, ctx.Err()
 }
 
-// loadArchived reads what was archived.
+// loadArchived reads the summary of the archive.
 func (t *tx) loadArchived() error {
 	var a archived
 	var lastAt int64
@@ -48,7 +48,7 @@ func (t *tx) loadArchived() error {
 }
 
 // archivedID returns an ErrArchived with that cause if the id was archived, or
-// is of a time that was.
+// may have been by the time in it.
 func (t *tx) archivedID(id uuid, prefix string, cause error) error {
 	a := t.w.archived.Load()
 	gone := a.covers(id)
@@ -66,20 +66,20 @@ func (t *tx) archivedID(id uuid, prefix string, cause error) error {
 	return &ledger.ArchivedError{ID: id.text(prefix), Cause: cause}
 }
 
-// gone returns an ErrArchived for the id of a charge that may be in the archive,
-// so that nothing is captured a second time.
+// refuseArchived returns an ErrArchived for the id of a charge that may be in the
+// archive, so that nothing is captured a second time.
 func (t *tx) refuseArchived(id uuid) error {
 	if a := t.w.archived.Load(); !a.covers(id) && !a.hasIrregularIDs {
 		return nil
 	}
 	_, err := t.byID(id)
 	if !errors.Is(err, ledger.ErrNotFound) {
-		return err // it is in the journal, which tells
+		return err // it is still in the journal
 	}
 	return t.archivedID(id, chargePrefix, ledger.ErrSettled)
 }
 
-// absent is the error about a charge that is not in the journal.
+// notInJournal returns the error for a charge that is not in the journal.
 func (s *Store) notInJournal(id uuid) error {
 	a := s.writer.archived.Load()
 	gone := a.covers(id)
@@ -103,9 +103,9 @@ func (s *Store) notInJournal(id uuid) error {
 	return e
 }
 
-// ArchivePart returns the next part of the journal to be archived, with no
-// entries if there is nothing of that age. It changes nothing. Errors:
-// ledger.ErrInvalid, ErrConflict if there is no part that ends where it is asked to.
+// ArchivePart returns the next part of the journal to archive, without entries if
+// none are old enough. It changes nothing. Errors: ledger.ErrInvalid, ErrConflict
+// if no part ends with q.Last.
 func (s *Store) ArchivePart(ctx context.Context, q ledger.ArchiveQuery) (ledger.ArchivePart, error) {
 	q, err := q.Check(s.now())
 	if err == nil {
@@ -138,14 +138,14 @@ func (s *Store) ArchivePart(ctx context.Context, q ledger.ArchiveQuery) (ledger.
 	return p, p.Close()
 }
 
-// archivable reads the transactions after that one that the query allows. What
-// was written together stays together: a charge and its fee.
+// archivable reads the transactions after that one that the query allows. A charge
+// and its fee stay in the same part.
 func (s *Store) archivable(after int64, q *ledger.ArchiveQuery) ([]row, error) {
 	most := q.Most
 	if q.Last != 0 {
 		most = int(min(max(q.Last-after, 0), ledger.MaxArchivePart))
 	}
-	list, err := s.readRows(after, most+1) // and one more, to see what it is
+	list, err := s.readRows(after, most+1) // one more: it may be the last charge's fee
 	if err != nil {
 		return nil, err
 	}
@@ -159,7 +159,7 @@ func (s *Store) archivable(after int64, q *ledger.ArchiveQuery) ([]row, error) {
 	return list[:n], nil
 }
 
-// entry is the row as the archive has it.
+// entry converts a row to an entry of the archive.
 func (s *Store) entry(r *row) (ledger.Entry, error) {
 	t, err := s.transaction(r, "")
 	if err != nil {
@@ -184,7 +184,7 @@ func (s *Store) entry(r *row) (ledger.Entry, error) {
 	return e, nil
 }
 
-// openings reads the balances with which the journal begins.
+// openingBalances reads the balances at the beginning of the journal.
 func (s *Store) openingBalances(accounts []string) ([]ledger.RunningBalance, error) {
 	list := make([]ledger.RunningBalance, len(accounts))
 	for i, id := range accounts {
@@ -202,13 +202,13 @@ func (s *Store) openingBalances(accounts []string) ([]ledger.RunningBalance, err
 	return list, nil
 }
 
-// selectCarried has the columns of selectRow, without who settled the charge, and
-// what came back of its fee.
+// selectCarried has the columns of selectRow, without the settler, and the
+// returned part of the fee.
 const selectCarried = `SELECT seq, id, 1, debtor, creditor, amount, test, at, 0, 0, key, lineage, server, tool, NULL, NULL, day, waived, fee, fee_to,
 	NULL, NULL, refunded, fee_back FROM carried `
 
-// carriedBy reads the archived charges that transactions from the one to the
-// other belong to.
+// carriedBy reads the archived charges that the transactions from first to last
+// refer to.
 func (s *Store) carriedBy(first, last int64) ([]ledger.Carried, error) {
 	rows, err := s.readers.QueryContext(background(), selectCarried+
 		`WHERE EXISTS (SELECT 1 FROM txn t WHERE t.ref = carried.seq AND t.ref IS NOT NULL AND t.seq BETWEEN ? AND ?) ORDER BY seq`, first, last)
@@ -232,13 +232,12 @@ func (s *Store) carriedBy(first, last int64) ([]ledger.Carried, error) {
 	return list, failure(rows.Err())
 }
 
-// Archive takes a part out of the journal, of which there must be a durable
-// file with that sum, and records it with its audit row, in one transaction.
-// Done before with the same sum, it changes nothing. Errors: ledger.ErrConflict
-// if the part is not the next one.
+// Archive removes a part from the journal and records it with its audit row, in
+// one transaction. A durable file with that sum must exist. Errors:
+// ledger.ErrConflict if the part is not the next one.
 func (s *Store) Archive(ctx context.Context, p *ledger.ArchivePart, sum ledger.Sum, a ledger.Audit) error {
 	select {
-	case s.verifying <- struct{}{}: // a verification reads what is taken out here
+	case s.verifying <- struct{}{}: // a verification reads the rows that this deletes
 		defer func() { <-s.verifying }()
 	case <-ctx.Done():
 		return ctx.Err()
@@ -271,10 +270,10 @@ func (t *tx) nextPart(p *ledger.ArchivePart, now time.Time) error {
 	return nil
 }
 
-// takeOut records the part, and removes its transactions.
+// removePart records the part and removes its transactions.
 func (t *tx) removePart(p *ledger.ArchivePart, sum ledger.Sum, now time.Time) error {
 	w := t.w
-	// From here on a replay must not need what goes.
+	// A replay must not need the removed transactions.
 	if err := t.flush(len(w.dirty), true); err != nil {
 		return err
 	}
@@ -311,8 +310,8 @@ func (t *tx) removePart(p *ledger.ArchivePart, sum ledger.Sum, now time.Time) er
 	return nil
 }
 
-// takeOutQueries remove what is up to a transaction, but for what those after
-// it belong to.
+// removePartQueries remove the transactions up to one. Charges that later
+// transactions refer to are carried over first.
 var removePartQueries = [...]string{
 	`UPDATE carried SET
 		refunded = refunded + (SELECT coalesce(sum(amount), 0) FROM txn WHERE ref = carried.seq AND ref IS NOT NULL AND kind = 3 AND seq <= ?1),
@@ -326,11 +325,11 @@ var removePartQueries = [...]string{
 	`DELETE FROM txn WHERE seq <= ?`,
 }
 
-// aheadOfTime is how far the time in an id may be ahead of its transaction, for
-// clocks that differ.
+// maxClockSkew is how far the time in an id may be ahead of its transaction.
 const maxClockSkew = 24 * time.Hour
 
-// archiveIDs keeps what tells that an id was archived.
+// archiveIDs records the ids of a part: the greatest UUIDv7 stands for those
+// before it, and other ids are recorded one by one.
 func (t *tx) archiveIDs(p *ledger.ArchivePart, next *archived) error {
 	for i := range p.Entries {
 		e := &p.Entries[i]

@@ -10,7 +10,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// audit writes the row that tells of the change.
+// audit writes the audit row of a change.
 func (t *tx) audit(a ledger.Audit, now time.Time) error {
 	_, err := t.exec(`INSERT INTO audit (at, actor, origin, action, target, detail) VALUES (?, ?, ?, ?, ?, ?)`,
 		micros(orNow(a.At, now)), a.Actor, a.From, a.Action, a.Target, a.Detail)
@@ -20,8 +20,8 @@ func (t *tx) audit(a ledger.Audit, now time.Time) error {
 	return nil
 }
 
-// AuditLog lists what operators did, newest first. The text is the cursor of
-// the next part, "" at the end.
+// AuditLog lists the operators' actions, newest first. The string is the cursor
+// of the next part, "" at the end.
 func (s *Store) AuditLog(ctx context.Context, p ledger.Page) ([]ledger.Audit, string, error) {
 	before, err := ledger.Cursor(ctx, p.After, math.MaxInt64)
 	if err != nil {

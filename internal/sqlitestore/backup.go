@@ -18,12 +18,12 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// backupStep is how many pages are copied between two looks at whether to go
-// on: 1 MiB.
+// backupStep is the number of pages copied between two checks for cancellation:
+// 1 MiB.
 const backupStep = 256
 
-// scratchDSN opens the file that a backup is copied to. It needs no care for
-// crashes: what a crash leaves of it is swept away.
+// scratchDSN opens the file that a backup is copied to. It need not be durable:
+// the next start removes a partial copy.
 func scratchDSN(path string) string {
 	return dsn(path, "5000", "journal_mode(OFF)", "synchronous(OFF)", "mmap_size(0)")
 }
@@ -33,7 +33,7 @@ type backups struct {
 	one     chan struct{} // holds one while a backup is made or delivered
 	alive   context.Context
 	end     context.CancelFunc
-	copying sync.RWMutex // read-locked while the store's file is read; Close locks it for ever
+	copying sync.RWMutex // read-locked while the store's file is read; close locks it for good
 	dsn     func(path string) string
 }
 
@@ -42,25 +42,25 @@ func newBackups() *backups {
 	return &backups{one: make(chan struct{}, 1), alive: alive, end: end, dsn: scratchDSN}
 }
 
-// close ends a copy that is being made and lets none begin. What is copied
-// already may still be delivered.
+// close aborts the running copy and prevents new ones. A finished copy may still
+// be delivered.
 func (b *backups) close() {
 	b.end()
 	b.copying.Lock()
 }
 
-// Backup copies the store as it is at one moment, also while it serves, and
-// gives the copy to deliver, which must have read it when it returns. All that
-// was acknowledged before Backup was called is in it. Nothing waits for it: not
-// the writer, nor readers; the log grows until the copy is made.
+// Backup copies the store at one moment, while it serves, and passes the copy to
+// deliver, which must read it before returning. Every change acknowledged before
+// the call is in it. Neither the writer nor readers wait for it; the log grows
+// until the copy is finished.
 //
-// progress, if not nil, is called now and then with the bytes that are copied
-// so far and those to copy. The copy lives in the store's directory, readable by
-// its owner only, and is gone when Backup returns.
+// progress, if not nil, is called now and then with the number of copied bytes
+// and their total. The copy is in the store's directory, readable by its owner
+// only, and is removed before Backup returns.
 //
 // Errors: ledger.ErrBackupRuns while another backup runs, ledger.ErrNoSpace,
-// ledger.ErrUnavailable if the store cannot write, whose file may show then what
-// will not last; those of ctx; and what deliver returns.
+// ledger.ErrUnavailable if the store cannot write, because its file may then show
+// transactions that will not last; those of ctx and of deliver.
 func (s *Store) Backup(ctx context.Context, progress func(done, total int64), deliver func(ledger.Backup, io.Reader) error) (err error) {
 	select {
 	case s.backups.one <- struct{}{}:
@@ -68,7 +68,7 @@ func (s *Store) Backup(ctx context.Context, progress func(done, total int64), de
 	default:
 		return ledger.ErrBackupRuns
 	}
-	scratch, err := os.CreateTemp(filepath.Dir(s.path), scratchPrefix(s.path)) // of mode 0600
+	scratch, err := os.CreateTemp(filepath.Dir(s.path), scratchPrefix(s.path)) // mode 0600
 	if err != nil {
 		return fmt.Errorf("making room for the copy: %w", noSpace(err))
 	}
@@ -91,8 +91,8 @@ func (s *Store) Backup(ctx context.Context, progress func(done, total int64), de
 	if _, err := scratch.Seek(0, io.SeekStart); err != nil {
 		return fmt.Errorf("reading the copy: %w", err)
 	}
-	// Without a name it vanishes with this process, however that ends. Where an
-	// open file keeps its name, the name goes at the end.
+	// An unlinked file disappears with this process, even after a crash. Systems
+	// that cannot unlink an open file remove it at the end.
 	gone = os.Remove(scratch.Name()) == nil
 	return deliver(b, io.LimitReader(scratch, b.Size))
 }
@@ -110,15 +110,15 @@ func (s *Store) copyTo(ctx context.Context, to string, b *ledger.Backup, progres
 	if err != nil {
 		return err
 	}
-	db := sql.OpenDB(connector) // of its own: the others must not wait for it
+	db := sql.OpenDB(connector) // a separate pool, so that readers never wait for it
 	defer db.Close()
 	conn, err := db.Conn(background())
 	if err != nil {
 		return failure(err)
 	}
 	defer conn.Close()
-	// One read transaction around all steps: every page is of this moment,
-	// whatever is written meanwhile, and the copy never has to begin anew.
+	// One read transaction around all steps: every page is from this moment, and
+	// writes never restart the copy.
 	if _, err := conn.ExecContext(background(), "BEGIN"); err != nil {
 		return failure(err)
 	}
@@ -139,7 +139,7 @@ func (s *Store) copyTo(ctx context.Context, to string, b *ledger.Backup, progres
 			return failure(err)
 		}
 		if err := s.steps(ctx, copying, progress); err != nil {
-			_ = copying.Finish() // it repeats what went wrong
+			_ = copying.Finish() // repeats err
 			return err
 		}
 		return failure(copying.Finish())
@@ -150,11 +150,11 @@ func (s *Store) copyTo(ctx context.Context, to string, b *ledger.Backup, progres
 	return s.Healthy()
 }
 
-// selectSchema reads the version that the schema of a store has.
+// selectSchema reads the schema version of a store.
 const selectSchema = `SELECT coalesce(max(version_id), 0) FROM goose_db_version WHERE is_applied`
 
-// steps copies page by page. A store that cannot write needs its log for
-// itself to come back, so the copy gives way.
+// steps copies page by page. It gives up when the store cannot write, because
+// repairing the store needs the log without readers.
 func (s *Store) steps(ctx context.Context, copying *sqlite.Backup, progress func(done, total int64)) error {
 	const pageSize = 4096
 	for more := true; more; {

@@ -10,18 +10,18 @@ import (
 const (
 	upsertBinding = `INSERT INTO binding (handle_hash, server, account, until, payload) VALUES (?, ?, ?, ?, ?)
 	ON CONFLICT (handle_hash, server) DO UPDATE SET account = excluded.account, until = excluded.until, payload = excluded.payload`
-	// Bonds of older versions are of no server.
+	// Bindings from before schema version 3 have no server.
 	selectBinding = `SELECT account, until, payload FROM binding WHERE handle_hash = ? AND server IN (?, '') ORDER BY server DESC LIMIT 1`
 
-	maxBindingsPerSweep = 500 // how many a transaction forgets
+	maxBindingsPerSweep = 500
 )
 
-// Bind remembers a bond, in the place of the one of its server with its mark if
-// there is one, and returns when that is durable. Errors: ledger.ErrInvalid for
-// a payload that is too long, ledger.ErrUnavailable.
+// Bind stores a binding, replacing the one with the same server and handle hash,
+// and returns when that is durable. Errors: ledger.ErrInvalid for a payload that
+// is too long, ledger.ErrUnavailable.
 func (s *Store) Bind(ctx context.Context, b ledger.Binding) error {
 	if len(b.Payload) > ledger.MaxBinding {
-		return fmt.Errorf("%w: the payload of a bond is longer than %d bytes", ledger.ErrInvalid, ledger.MaxBinding)
+		return fmt.Errorf("%w: the payload of a binding is longer than %d bytes", ledger.ErrInvalid, ledger.MaxBinding)
 	}
 	payload := b.Payload
 	if payload == nil {
@@ -33,8 +33,8 @@ func (s *Store) Bind(ctx context.Context, b ledger.Binding) error {
 	})
 }
 
-// Bond returns the server's bond of that mark. Errors: ledger.ErrNotFound if
-// there is none or it has ended, ledger.ErrUnavailable.
+// Binding returns the server's binding with that hash. Errors: ledger.ErrNotFound
+// for an unknown or expired one, ledger.ErrUnavailable.
 func (s *Store) Binding(ctx context.Context, server string, m ledger.HandleHash) (ledger.Binding, error) {
 	if err := ctx.Err(); err != nil {
 		return ledger.Binding{}, err
@@ -50,13 +50,13 @@ func (s *Store) Binding(ctx context.Context, server string, m ledger.HandleHash)
 	return b, nil
 }
 
-// bondsDue reports whether there are bonds to forget.
+// bindingsDue reports whether there are expired bindings to delete.
 func (w *writer) bindingsDue() bool {
 	var one int
 	return (&tx{w: w}).queryRow(`SELECT 1 FROM binding WHERE until <= ? LIMIT 1`, micros(w.now())).Scan(&one) == nil
 }
 
-// sweepBonds forgets bonds that have ended.
+// sweepBindings deletes expired bindings.
 func (t *tx) sweepBindings() error {
 	_, err := t.exec(`DELETE FROM binding WHERE (handle_hash, server) IN (SELECT handle_hash, server FROM binding WHERE until <= ? LIMIT ?)`, micros(t.w.now()), maxBindingsPerSweep)
 	return err

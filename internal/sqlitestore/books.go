@@ -9,11 +9,11 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// Bounds of what memory holds.
+// Bounds of the holds in memory.
 const (
 	maxOpen     = 1 << 18 // open reservations
-	maxUnpaid   = 1 << 15 // released and expired ones that are remembered
-	maxCaptured = 1 << 12 // captured ones that are remembered; the journal knows them all
+	maxUnpaid   = 1 << 15 // remembered released and expired ones
+	maxCaptured = 1 << 12 // remembered captured ones; the journal has all of them
 )
 
 // books is the state in memory. One mutex guards it: each step under it is far
@@ -22,11 +22,11 @@ type books struct {
 	mu       sync.Mutex
 	byID     map[string]*account
 	byName   map[string]*account // by ledger.FoldName
-	numbered []*account          // by account.n; nil where there is none
+	numbered []*account          // by account.n; unused numbers are nil
 
 	day             int32 // the day that new reservations count for
 	counters        map[counterKey]*spendCounter
-	loaded          map[string]*spendCounter // from the file, by subject, until they are asked for
+	loaded          map[string]*spendCounter // from the file, by subject, until first used
 	idempotencyKeys map[idempotencyHash]idempotencyEntry
 
 	holds    map[uuid]*hold
@@ -100,8 +100,8 @@ type hold struct {
 	day             int32 // that it counts for
 	waived          bool  // a free quota pays
 	counters        [counterCount]*spendCounter
-	idempotencyHash idempotencyHash // if terms have a key to repeat the call by
-	response        []byte          // to be kept, while it is being captured
+	idempotencyHash idempotencyHash // if the terms have an idempotency key
+	response        []byte          // to be stored with the capture
 	state           holdState
 	onFailure       onFailure
 	expires         time.Time
@@ -150,7 +150,7 @@ func (b *books) reserve(id uuid, o *ledger.Order, terms *ledger.Terms, now, expi
 		}
 	}
 	if b.open >= maxOpen {
-		return nil, nil, fmt.Errorf("%w: %d reservations are open, which is the most", ledger.ErrUnavailable, maxOpen)
+		return nil, nil, fmt.Errorf("%w: %d reservations are open, which is the maximum", ledger.ErrUnavailable, maxOpen)
 	}
 	if err := b.admit(h, now); err != nil {
 		return nil, nil, err

@@ -11,19 +11,19 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// maxSteps bounds how often one part of a listing reads on past transactions
-// that it does not list, such as the refunds that an account paid.
+// maxSteps bounds how many batches of transactions one part of a listing reads,
+// if it lists few of them, as with the refunds that an account paid.
 const maxSteps = ledger.MaxScan / ledger.MaxPage
 
-// selectChain follows the chain of what an account paid, from a transaction on,
-// and selectEarned that of what it earned.
+// selectChain follows the chain of an account's payments from a transaction back,
+// and selectEarned the chain of its earnings.
 var (
 	selectChain  = selectLinked("prev_debtor")
 	selectEarned = selectLinked("prev_creditor")
 )
 
-// selectLinked follows a chain of transactions by the column that has the one
-// before.
+// selectLinked follows a chain of transactions by the column that refers to the
+// previous one.
 func selectLinked(before string) string {
 	return `WITH RECURSIVE chain (at_seq, next) AS (
 		SELECT seq, ` + before + ` FROM txn WHERE seq = ?1
@@ -32,10 +32,10 @@ func selectLinked(before string) string {
 	) ` + selectRow + `JOIN chain ON seq = at_seq ORDER BY seq DESC`
 }
 
-// Charges lists captured charges, newest first, with what was refunded of them.
-// The text is the cursor of the next part, "" at the end; a part may have fewer
-// rows than asked for and yet not be the last. Errors: ledger.ErrNotFound if an
-// account does not exist.
+// Charges lists captured charges, newest first, with their refunded amounts. The
+// string is the cursor of the next part, "" at the end; a part may have fewer rows
+// than the limit and yet not be the last. Errors: ledger.ErrNotFound if an account
+// does not exist.
 func (s *Store) Charges(ctx context.Context, f ledger.ChargeFilter) ([]ledger.Charge, string, error) {
 	after, err := ledger.Cursor(ctx, f.After, math.MaxInt64)
 	if err != nil {
@@ -72,16 +72,16 @@ func (s *Store) Charges(ctx context.Context, f ledger.ChargeFilter) ([]ledger.Ch
 type listing struct {
 	store                 *Store
 	filter                *ledger.ChargeFilter
-	payer, earner         int64 // account.n that the filter names; 0 for none
+	payer, earner         int64 // account.n of the filter; 0 for none
 	payerHead, earnerHead int64
-	size                  int // how many to list at most
-	read                  int // how many to read at a time
+	size                  int // maximum number of charges to list
+	read                  int // number of transactions per query
 	charges               []ledger.Charge
-	newest                int64 // of what was read: the greatest time
+	newest                int64 // the greatest time read
 	next                  int64 // the cursor; 0 at the end
 }
 
-// account finds an account that the filter names, and where its chain begins.
+// account looks up an account of the filter, and the head of its chain.
 func (l *listing) account(id string, head func(*account) int64) (n, begin int64, err error) {
 	if id == "" {
 		return 0, 0, nil
@@ -96,7 +96,7 @@ func (l *listing) account(id string, head func(*account) int64) (n, begin int64,
 	return a.n, head(a), nil
 }
 
-// all lists what is below the transaction.
+// all lists charges with a lower seq.
 func (l *listing) all(below int64) error {
 	l.next = below
 	for range maxSteps {
@@ -120,9 +120,9 @@ func (l *listing) all(below int64) error {
 	return nil
 }
 
-// chain lists what the account paid, or earned: from its head or, with a cursor,
-// from a transaction on. link tells of a row by how much it is another account's,
-// and which one is before it.
+// chain lists the payments or earnings of an account, from the head of its chain
+// or from the cursor. link returns zero and the previous seq for a row in the
+// account's chain, and another number for a row in another chain.
 func (l *listing) chain(read *sql.Stmt, head, seq int64, link func(*row) (of, before int64)) error {
 	if l.filter.After == "" {
 		seq = head
@@ -130,7 +130,7 @@ func (l *listing) chain(read *sql.Stmt, head, seq int64, link func(*row) (of, be
 	l.next = seq
 	for range maxSteps {
 		if l.next <= l.store.writer.archived.Load().Last {
-			l.next = 0 // what came before is in the archive
+			l.next = 0 // the rest is in the archive
 		}
 		if l.next == 0 || len(l.charges) == l.size {
 			return nil
@@ -144,7 +144,7 @@ func (l *listing) chain(read *sql.Stmt, head, seq int64, link func(*row) (of, be
 			return err
 		}
 		if last.seq == 0 {
-			return fmt.Errorf("%w: cursor %d is none that this listing gave", ledger.ErrInvalid, seq)
+			return fmt.Errorf("%w: cursor %d does not come from this listing", ledger.ErrInvalid, seq)
 		}
 		_, l.next = link(&last)
 	}
@@ -152,15 +152,15 @@ func (l *listing) chain(read *sql.Stmt, head, seq int64, link func(*row) (of, be
 	return nil
 }
 
-// endIfOld ends a listing by time where all of a part is older by far.
+// endIfOld ends a listing by time once a whole part is too old.
 func (l *listing) endIfOld() {
 	if to := l.filter.ReadTo(); !to.IsZero() && l.newest < micros(to) {
 		l.next = 0
 	}
 }
 
-// collect adds the charges among the rows until the part is full. It returns
-// the last row that it took, and whether there may be more after it.
+// collect adds charges from the rows until the part is full. It returns the last
+// row that it used, and whether more may follow.
 func (l *listing) collect(rows *sql.Rows, limit int, link func(*row) (of, before int64)) (last row, more bool, err error) {
 	defer rows.Close()
 	n := 0
@@ -173,7 +173,7 @@ func (l *listing) collect(rows *sql.Rows, limit int, link func(*row) (of, before
 		}
 		if link != nil {
 			if of, _ := link(&last); of != 0 {
-				return row{}, false, fmt.Errorf("%w: cursor %d is none that this listing gave", ledger.ErrInvalid, last.seq)
+				return row{}, false, fmt.Errorf("%w: cursor %d does not come from this listing", ledger.ErrInvalid, last.seq)
 			}
 		}
 		l.newest = max(l.newest, last.at)
@@ -189,7 +189,7 @@ func (l *listing) collect(rows *sql.Rows, limit int, link func(*row) (of, before
 	return last, n == limit, failure(rows.Err())
 }
 
-// admits reports whether a row is a charge that the filter chooses.
+// admits reports whether a row is a charge that matches the filter.
 func (l *listing) admits(r *row) bool {
 	f := l.filter
 	return r.kind == rowCharge && (l.payer == 0 || r.debtor == l.payer) && (l.earner == 0 || r.creditor == l.earner) &&
@@ -197,8 +197,8 @@ func (l *listing) admits(r *row) bool {
 		(f.Since.IsZero() || r.at >= micros(f.Since)) && (f.Until.IsZero() || r.at < micros(f.Until))
 }
 
-// ChargeByID returns the captured charge of that id, with what was refunded of
-// it, or ledger.ErrNotFound.
+// ChargeByID returns the captured charge with that id and its refunded amount, or
+// ledger.ErrNotFound.
 func (s *Store) ChargeByID(ctx context.Context, id string) (ledger.Charge, error) {
 	if err := ctx.Err(); err != nil {
 		return ledger.Charge{}, err
@@ -217,10 +217,10 @@ func (s *Store) ChargeByID(ctx context.Context, id string) (ledger.Charge, error
 	return s.charge(&r)
 }
 
-// selectJournal reads the journal on.
+// selectJournal reads the journal after a transaction.
 const selectJournal = selectRow + `WHERE seq > ? ORDER BY seq LIMIT ?`
 
-// Journal lists all transactions, oldest first. The text is the cursor of the
+// Journal lists all transactions, oldest first. The string is the cursor of the
 // next part, "" at the end.
 func (s *Store) Journal(ctx context.Context, p ledger.Page) ([]ledger.Transaction, string, error) {
 	after, err := ledger.Cursor(ctx, p.After, 0)
@@ -249,8 +249,8 @@ func (s *Store) Journal(ctx context.Context, p ledger.Page) ([]ledger.Transactio
 	return list, next, nil
 }
 
-// readRows reads rows of the journal. It keeps the reader no longer than that:
-// a long one makes the log grow.
+// readRows reads rows of the journal into memory, because a long read makes the
+// log grow.
 func (s *Store) readRows(after int64, limit int) ([]row, error) {
 	rows, err := s.readers.QueryContext(background(), selectJournal, after, limit)
 	if err != nil {
@@ -268,8 +268,8 @@ func (s *Store) readRows(after int64, limit int) ([]row, error) {
 	return list, failure(rows.Err())
 }
 
-// chargeBehind returns the id of the charge that a refund or a fee belongs to,
-// "" for other transactions.
+// chargeBehind returns the id of the charge of a refund or fee, "" for other
+// transactions.
 func (s *Store) chargeBehind(r *row) (string, error) {
 	if r.ref == 0 {
 		return "", nil

@@ -6,8 +6,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// UseCurrency records the currency (ISO 4217) of the store's amounts if none is
-// recorded yet, and returns a *ledger.CurrencyError if another one is. It may be
+// UseCurrency records the currency (ISO 4217) of the store's amounts on the first
+// call, and returns a *ledger.CurrencyError if another one is recorded. It may be
 // called at any time.
 func (s *Store) UseCurrency(ctx context.Context, code string) error {
 	var stored string

@@ -1,23 +1,23 @@
 // Package sqlitestore keeps keys, the ledger and the audit log in one SQLite
 // file that one process owns.
 //
-// Memory is the authority while the process lives: balances, reservations and
-// their expiry are there, rebuilt at start from snapshots and the tail of an
-// append-only journal. Reserving and releasing do no I/O. Capturing appends one
+// Memory is the authority while the process lives. It has the balances and the
+// reservations with their expiry, rebuilt at start from snapshots and the tail of
+// an append-only journal. Reserving and releasing do no I/O. Capturing appends one
 // row, and captures that arrive together share one commit:
 //
 //	callers ── queue ──▶ writer: BEGIN, a row each, a few snapshots, COMMIT
-//	                       └─▶ only then memory moves on and callers wake
+//	                       └─▶ only then memory is updated and callers wake
 //
 // One goroutine owns the one connection that writes. Changes by operators go
 // through the same queue, each in its own transaction together with its audit
-// row. Readers have connections of their own and never hold the writer up.
+// row. Readers have their own connections and never block the writer.
 //
-// A COMMIT that fails leaves its outcome unknown, because rows whose fsync
-// failed can be there again after the next start. The writer then closes its
-// connection, opens a new one, forces what is there to the database file and
-// answers each caller from it. Until that works, the store refuses everything
-// with ledger.ErrUnavailable and keeps trying.
+// After a failed COMMIT the outcome is in doubt, because rows whose fsync failed
+// can reappear after the next start. The writer then closes its connection, opens
+// a new one, forces the log into the database file and finishes each capture
+// according to it. Until that works, the store refuses everything with
+// ledger.ErrUnavailable and keeps trying.
 //
-// A crash releases what was reserved and loses nothing that was acknowledged.
+// A crash releases all reservations and loses no acknowledged change.
 package sqlitestore

@@ -17,14 +17,14 @@ import (
 //go:embed migrations/*.sql
 var migrationFiles embed.FS
 
-// applicationID is what the header of a Farebox store holds: "Fare".
+// applicationID marks a Farebox store in the file's header: "Fare".
 const applicationID = 1180791397
 
-// connect makes the connections to a store. Tests put faults between.
+// connect makes the connections to a store. Tests inject faults here.
 type connect func(dsn string) (driver.Connector, error)
 
-// dsn returns the address of the file with that query. busy_timeout comes
-// first, so that the pragmas that follow wait for locks instead of failing.
+// dsn returns the data source name of the file. busy_timeout comes first, so that
+// the following pragmas wait for locks instead of failing.
 func dsn(path, busy string, pragmas ...string) string {
 	u := url.URL{Scheme: "file", Path: path}
 	q := url.Values{"_busy_timeout": {busy}, "mode": {"rw"}, "_pragma": pragmas}
@@ -32,8 +32,8 @@ func dsn(path, busy string, pragmas ...string) string {
 	return u.String()
 }
 
-// writerDSN: FULL makes each commit durable. The writer checkpoints, because
-// from another connection the log would never start again from its beginning.
+// writerDSN uses synchronous=FULL to make each commit durable. The writer itself
+// checkpoints, because another connection could never restart the log.
 func writerDSN(path string) string {
 	return dsn(path, "5000", "page_size(4096)", "journal_mode(WAL)", "synchronous(FULL)",
 		"wal_autocheckpoint(1000)", "mmap_size(0)", "locking_mode(NORMAL)", "cache_size(-16000)")
@@ -43,8 +43,8 @@ func readerDSN(path string) string {
 	return dsn(path, "5000", "query_only(1)", "mmap_size(0)")
 }
 
-// openWriter opens the one connection that writes and makes sure that the file
-// is, or may become, a store.
+// openWriter opens the one writing connection and checks that the file is a store
+// or empty.
 func openWriter(ctx context.Context, path string, c connect) (*sql.DB, error) {
 	connector, err := c(writerDSN(path))
 	if err != nil {
@@ -77,7 +77,7 @@ func checkFile(ctx context.Context, db *sql.DB, path string) error {
 	return nil
 }
 
-// migrate brings the schema up to date and refuses one that is newer than this
+// migrate brings the schema up to date. It refuses a schema newer than the
 // program.
 func migrate(ctx context.Context, db *sql.DB, path string, log *slog.Logger) error {
 	_, _, err := migrateSteps(ctx, db, path, log, nil)
@@ -98,11 +98,11 @@ func isDamage(err error) bool {
 	return c == sqlite3.SQLITE_NOTADB || c == sqlite3.SQLITE_CORRUPT
 }
 
-// isFull reports a full disk: the transaction is rolled back for certain, and
-// the connection works on when there is space.
+// isFull reports a full disk. The transaction is certain to be rolled back, and
+// the connection works again once there is space.
 func isFull(err error) bool { return code(err) == sqlite3.SQLITE_FULL }
 
-// isDisk reports an error after which the connection cannot be trusted.
+// isDisk reports an error that leaves the connection unusable.
 func isDisk(err error) bool {
 	switch code(err) {
 	case sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CANTOPEN,

@@ -10,22 +10,22 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// Bounds of what is kept for callers that call again.
+// Bounds of idempotency keys and stored responses.
 const (
-	// maxMarks bounds the calls of a day that may be repeated; each costs some
-	// 100 bytes of memory. Beyond it, calls with a key are refused: to forget
-	// one would run it a second time.
+	// maxIdempotencyKeys bounds the keys of one day; each costs some 100 bytes of
+	// memory. Beyond it, calls with a key are refused: a forgotten key would let
+	// its call run a second time.
 	maxIdempotencyKeys = 1 << 22
-	// maxMarksEach bounds those of one account, so that it locks nobody out.
+	// maxIdempotencyKeysPerAccount keeps one account from using up all keys.
 	maxIdempotencyKeysPerAccount = maxIdempotencyKeys / 4
-	// DefaultAnswers bounds the bodies of kept answers, in bytes.
+	// DefaultResponseBytes bounds the stored response bodies, in bytes.
 	DefaultResponseBytes = 1 << 30
-	// sweepAnswers bounds how many answers one commit forgets.
+	// maxResponsesPerSweep bounds the responses that one commit deletes.
 	maxResponsesPerSweep = 512
 )
 
-// mark tells calls that may be repeated apart: by lineage, server and the
-// caller's key. At 128 bits of a hash, none is taken for another.
+// idempotencyHash identifies a call by lineage, server and the caller's key. At
+// 128 bits, collisions do not happen.
 type idempotencyHash [16]byte
 
 func hashIdempotencyKey(o *ledger.Order, key string) idempotencyHash {
@@ -39,17 +39,17 @@ func hashIdempotencyKey(o *ledger.Order, key string) idempotencyHash {
 	return idempotencyHash(h.Sum(nil)[:len(idempotencyHash{})])
 }
 
-// marked is a call that may be repeated: in flight, or captured.
+// idempotencyEntry is the call of an idempotency key: in flight, or captured.
 type idempotencyEntry struct {
 	hold  *hold // in flight; nil once captured
-	seq   int64 // of the charge
-	at    int64 // of the charge, in microseconds
+	seq   int64 // the charge's
+	at    int64 // the charge's, in microseconds
 	payer int64 // account.n
 }
 
-// claim takes the mark for a hold that is to be made, or says why it cannot be
-// taken. A mark that is captured is returned: its answer is to be read. The
-// caller holds the mutex.
+// checkIdempotencyKey reports whether a new hold may reserve the caller's key. If
+// a call was captured under the key, it returns the entry, whose response answers
+// the call. The caller holds the mutex.
 func (b *books) checkIdempotencyKey(o *ledger.Order, retry *ledger.Idempotency, payer *account, now time.Time) (idempotencyHash, *idempotencyEntry, error) {
 	m := hashIdempotencyKey(o, retry.Key)
 	switch was, known := b.idempotencyKeys[m]; {
@@ -60,7 +60,7 @@ func (b *books) checkIdempotencyKey(o *ledger.Order, retry *ledger.Idempotency, 
 		return m, nil, ledger.ErrInFlight
 	case now.UnixMicro()-was.at < ledger.IdempotencyLife.Microseconds():
 		return m, &was, nil
-	default: // too old, and not swept yet
+	default: // expired, and not swept yet
 		b.forgetIdempotencyKey(m, was.seq)
 	}
 	if len(b.idempotencyKeys) >= maxIdempotencyKeys || payer.idempotencyKeys >= maxIdempotencyKeysPerAccount {
@@ -69,7 +69,8 @@ func (b *books) checkIdempotencyKey(o *ledger.Order, retry *ledger.Idempotency, 
 	return m, nil, nil
 }
 
-// unmark forgets a captured mark, unless it stands for another charge by now.
+// forgetIdempotencyKey forgets the key of a captured charge, unless it belongs to
+// another charge by now.
 func (b *books) forgetIdempotencyKey(m idempotencyHash, seq int64) {
 	if was, ok := b.idempotencyKeys[m]; ok && was.hold == nil && was.seq == seq {
 		delete(b.idempotencyKeys, m)
@@ -77,7 +78,8 @@ func (b *books) forgetIdempotencyKey(m idempotencyHash, seq int64) {
 	}
 }
 
-// takeMark lets the hold have its mark. The caller holds the mutex.
+// reserveIdempotencyKey assigns the caller's key to the hold. The caller holds the
+// mutex.
 func (b *books) reserveIdempotencyKey(h *hold) {
 	if h.terms.Idempotency.Key != "" {
 		b.idempotencyKeys[h.idempotencyHash] = idempotencyEntry{hold: h, payer: h.payer.n}
@@ -85,7 +87,8 @@ func (b *books) reserveIdempotencyKey(h *hold) {
 	}
 }
 
-// dropMark lets the caller's key be used anew. The caller holds the mutex.
+// releaseIdempotencyKey makes the hold's key available again. The caller holds the
+// mutex.
 func (b *books) releaseIdempotencyKey(h *hold) {
 	if was, ok := b.idempotencyKeys[h.idempotencyHash]; h.terms.Idempotency.Key != "" && ok && was.hold == h {
 		delete(b.idempotencyKeys, h.idempotencyHash)
@@ -93,14 +96,15 @@ func (b *books) releaseIdempotencyKey(h *hold) {
 	}
 }
 
-// keepMark remembers that the hold is captured, with its answer.
+// captureIdempotencyKey turns the entry of a hold in flight into that of a captured
+// charge.
 func (b *books) captureIdempotencyKey(h *hold, r *row) {
 	if was, ok := b.idempotencyKeys[h.idempotencyHash]; h.terms.Idempotency.Key != "" && ok && was.hold == h {
 		b.idempotencyKeys[h.idempotencyHash] = idempotencyEntry{seq: r.seq, at: r.at, payer: h.payer.n}
 	}
 }
 
-// first reads the kept answer of a captured call, for one that repeats it.
+// storedResponse reads the response of a captured call for its repetition.
 func (s *Store) storedResponse(m *idempotencyEntry, retry *ledger.Idempotency) (*ledger.StoredResponse, error) {
 	var fingerprint, body []byte
 	var size int64
@@ -134,7 +138,7 @@ const (
 	insertResponse = `INSERT INTO stored_response (seq, idempotency_hash, payer, at, fingerprint, size, body) VALUES (?,?,?,?,?,?,?)`
 )
 
-// keepAnswer writes the answer of a capture beside its row.
+// storeResponse writes the response of a capture beside its row.
 func (t *tx) storeResponse(h *hold, r *row) error {
 	if h.terms.Idempotency.Key == "" {
 		return nil
@@ -148,8 +152,8 @@ func (t *tx) storeResponse(h *hold, r *row) error {
 	return failure(err)
 }
 
-// answered reports whether the charge is the one that the hold's mark stands
-// for: one that an earlier call captured has the mark of that call, if any.
+// ownsIdempotencyKey reports whether the charge was captured under the hold's
+// idempotency key, and not by an earlier call under another key or none.
 func (t *tx) ownsIdempotencyKey(seq int64, h *hold) (bool, error) {
 	if h.terms.Idempotency.Key == "" {
 		return false, nil
@@ -162,9 +166,9 @@ func (t *tx) ownsIdempotencyKey(seq int64, h *hold) (bool, error) {
 	return err == nil, err
 }
 
-// forgetAnswer frees the caller's key of a charge that is refunded in whole, if
-// its answer is no longer than that: 0 stands for one that is not kept, so that
-// nobody can have what was paid for.
+// deleteResponse frees the idempotency key of a charge that is refunded in whole,
+// if the stored response has at most longest bytes. With 0 it does so only if
+// there is no response, because a stored one can still be fetched.
 func (t *tx) deleteResponse(seq, longest int64) error {
 	var raw []byte
 	var size int64
@@ -179,8 +183,8 @@ func (t *tx) deleteResponse(seq, longest int64) error {
 	return err
 }
 
-// loadMarks reads which calls may be repeated, and how much is kept of them. Calls
-// in flight keep their marks.
+// loadIdempotencyKeys reads the keys of captured calls, and the size of the stored
+// responses. Calls in flight keep their keys.
 func (t *tx) loadIdempotencyKeys() error {
 	rows, err := t.w.conn.QueryContext(background(), `SELECT seq, idempotency_hash, payer, at, size FROM stored_response ORDER BY seq`)
 	if err != nil {
@@ -192,7 +196,7 @@ func (t *tx) loadIdempotencyKeys() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for m, was := range b.idempotencyKeys {
-		b.forgetIdempotencyKey(m, was.seq) // it may have been forgotten by a commit that was in doubt
+		b.forgetIdempotencyKey(m, was.seq) // a commit in doubt may have deleted it
 	}
 	for rows.Next() {
 		var m idempotencyEntry
@@ -210,14 +214,14 @@ func (t *tx) loadIdempotencyKeys() error {
 		if !known {
 			payer.idempotencyKeys++
 		}
-		if was.hold == nil { // of two, the later one followed on one that was too old
+		if was.hold == nil { // the later of two rows replaces an expired one
 			b.idempotencyKeys[idempotencyHash(raw)] = m
 		}
 	}
 	return failure(rows.Err())
 }
 
-// sweepDue reports whether there are answers to forget.
+// responsesDue reports whether there are responses to delete.
 func (w *writer) responsesDue() bool {
 	if w.responseBytes > w.maxResponseBytes {
 		return true
@@ -229,8 +233,8 @@ func (w *writer) responsesDue() bool {
 
 func (w *writer) tooOld() int64 { return w.now().Add(-ledger.IdempotencyLife).UnixMicro() }
 
-// sweep forgets answers that are too old, and of the oldest others the bodies
-// if there is too much of them.
+// sweepResponses deletes expired responses, and the bodies of the oldest others
+// while they take too much space.
 func (t *tx) sweepResponses() error {
 	oldest, err := t.listResponses(`SELECT seq, idempotency_hash, size, at FROM stored_response ORDER BY seq LIMIT ?`, maxResponsesPerSweep)
 	if err != nil {
@@ -249,14 +253,14 @@ func (t *tx) sweepResponses() error {
 	return t.evictResponses(maxResponsesPerSweep)
 }
 
-// evict drops bodies, the oldest first and at most so many, while there is too
-// much of them. Their keys stay known: a call is not run again because its
-// answer was too much to keep.
-func (t *tx) evictResponses(most int) error {
+// evictResponses deletes up to limit bodies, the oldest first, while they take too
+// much space. It keeps their idempotency keys, so that no call runs again because
+// its response was evicted.
+func (t *tx) evictResponses(limit int) error {
 	if t.w.responseBytes+t.responseBytes <= t.w.maxResponseBytes {
 		return nil
 	}
-	oldest, err := t.listResponses(`SELECT seq, idempotency_hash, size, at FROM stored_response WHERE seq > ? AND size > 0 ORDER BY seq LIMIT ?`, t.w.evictedTo, most)
+	oldest, err := t.listResponses(`SELECT seq, idempotency_hash, size, at FROM stored_response WHERE seq > ? AND size > 0 ORDER BY seq LIMIT ?`, t.w.evictedTo, limit)
 	if err != nil {
 		return err
 	}
@@ -273,7 +277,7 @@ func (t *tx) evictResponses(most int) error {
 	return nil
 }
 
-// keptAnswer is an answer that a sweep meets.
+// responseSize describes a stored response to a sweep.
 type responseSize struct {
 	seq, size, at   int64
 	idempotencyHash idempotencyHash

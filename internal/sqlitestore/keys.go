@@ -23,7 +23,7 @@ const (
 	touchKey = `UPDATE key SET last_used_at = ?1 WHERE id = ?2 AND (last_used_at IS NULL OR last_used_at < ?1)`
 )
 
-// KeyByDigest returns the key of that digest, deleted ones included, or
+// KeyByDigest returns the key with that digest, deleted ones included, or
 // keys.ErrUnknown.
 func (s *Store) KeyByDigest(ctx context.Context, digest keys.Digest) (*keys.Key, error) {
 	if err := ctx.Err(); err != nil {
@@ -54,7 +54,7 @@ func (s *Store) CreateKey(ctx context.Context, k keys.Key, a ledger.Audit) error
 	})
 }
 
-// Key returns the key of that id, or ledger.ErrNotFound.
+// Key returns the key with that id, or ledger.ErrNotFound.
 func (s *Store) Key(ctx context.Context, id string) (keys.Key, error) {
 	if err := ctx.Err(); err != nil {
 		return keys.Key{}, err
@@ -109,8 +109,8 @@ func (s *Store) ReplaceKey(ctx context.Context, oldID string, change func(old *k
 	return old, nil
 }
 
-// TouchKeys notes when keys, by their ids, were last used. Earlier times than
-// are known, and keys that are not there, are passed over. It leaves no audit.
+// TouchKeys records the last use of keys by id. It ignores times earlier than the
+// recorded one, and unknown keys. It writes no audit row.
 func (s *Store) TouchKeys(ctx context.Context, used map[string]time.Time) error {
 	return s.do(ctx, func(t *tx) error {
 		for id, at := range used {
@@ -216,7 +216,7 @@ func limitsColumn(k *keys.Key) (any, error) {
 	return string(b), nil
 }
 
-// stored is the key at the precision of the store, as reading it gives it.
+// stored returns the key as a later read will: at the precision of the store.
 func stored(k keys.Key) keys.Key {
 	k.CreatedAt, k.ExpiresAt = fromMicros(micros(k.CreatedAt)), fromMicros(micros(k.ExpiresAt))
 	k.DisabledAt, k.DeletedAt = fromMicros(micros(k.DisabledAt)), fromMicros(micros(k.DeletedAt))
@@ -266,7 +266,7 @@ func scanKey(from scanner) (keys.Key, int64, error) {
 	return stored(k), n, nil
 }
 
-// nullMicros reads a time that may be null: 0, which is no time.
+// nullMicros reads a nullable time; null is 0, the zero time.
 type nullMicros struct{ n int64 }
 
 // Scan implements sql.Scanner.

@@ -2,9 +2,9 @@ package sqlitestore
 
 import "context"
 
-// JournalLength returns how many transactions the journal has, without those
-// that were archived. They are numbered without a gap, so it costs no more than
-// finding the last one.
+// JournalLength returns the number of transactions in the journal, without the
+// archived ones. Their numbers have no gaps, so it only reads the first and the
+// last.
 func (s *Store) JournalLength(ctx context.Context) (int64, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err

@@ -19,11 +19,11 @@ var ErrLocked = errors.New("store is in use")
 // processes lock two files of one name.
 type fileLock struct{ file *os.File }
 
-// maxPid bounds how much of a lock file is read.
+// maxPid bounds the bytes read from a lock file.
 const maxPid = 32
 
-// lockFile takes the lock of the store at path, whose lock file says which
-// process holds it.
+// lockFile takes the lock of the store at path and writes this process's id to
+// the lock file.
 func lockFile(path string) (*fileLock, error) {
 	f, err := os.OpenFile(path+".lock", os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -61,9 +61,9 @@ func ownerOf(f *os.File) string {
 
 func (l *fileLock) release() error { return l.file.Close() }
 
-// canonical returns the one spelling of a path that all its spellings share,
-// and makes the file if there is none. An existing file is never opened here:
-// closing it would drop the locks that SQLite holds on it in this process.
+// canonical resolves a path to its canonical form, and creates the file if it does
+// not exist. It never opens an existing file: closing that would drop the locks
+// that SQLite holds on it in this process.
 func canonical(path string) (string, error) {
 	abs, err := inDirectory(path)
 	if err != nil {
@@ -79,7 +79,8 @@ func canonical(path string) (string, error) {
 	return locate(path)
 }
 
-// locate is canonical for a file that must be there, or else fs.ErrNotExist.
+// locate is canonical for an existing file; otherwise it fails with
+// fs.ErrNotExist.
 func locate(path string) (string, error) {
 	abs, err := inDirectory(path)
 	if err != nil {
@@ -114,8 +115,8 @@ func inDirectory(path string) (string, error) {
 	return filepath.Join(dir, filepath.Base(abs)), nil
 }
 
-// oneName refuses a file with several names: each would have a lock, and a log,
-// of its own.
+// oneName refuses a file with several hard links, because each name would have its
+// own lock and log.
 func oneName(path string) error {
 	info, err := os.Stat(path)
 	if err != nil {

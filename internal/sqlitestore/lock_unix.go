@@ -9,8 +9,8 @@ import (
 
 var errWouldBlock error = syscall.EWOULDBLOCK
 
-// flock takes the exclusive lock or fails at once. It ends with the process,
-// however that ends.
+// flock takes the exclusive lock or fails at once. The system releases it when the
+// process ends, even by a crash.
 func flock(f *os.File) error {
 	for {
 		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
@@ -20,7 +20,7 @@ func flock(f *os.File) error {
 	}
 }
 
-// links returns how many names the file has.
+// links returns the number of hard links to the file.
 func links(info os.FileInfo) uint64 {
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {

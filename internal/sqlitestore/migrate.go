@@ -15,11 +15,11 @@ import (
 	"github.com/fareboxhq/farebox/internal/schema"
 )
 
-// Migrate brings the schema of a store that nobody has open up to date, one
-// version after the other, and returns the version that it had and the one that
-// it has. progress, if not nil, hears how many of the versions are done. Opening
-// a store does the same. Errors: fs.ErrNotExist if there is no store, ErrLocked
-// while one has it open; a schema that is newer than this program is refused.
+// Migrate brings the schema of a closed store up to date, one version after the
+// other, and returns the old and the new version. progress, if not nil, is called
+// with the number of applied versions. Open migrates, too. Errors: fs.ErrNotExist
+// if there is no store, ErrLocked while it is open; a schema newer than the program
+// is refused.
 func Migrate(ctx context.Context, path string, progress func(done, total int64)) (from, to int64, err error) {
 	path, err = locate(path)
 	if err != nil {
@@ -40,12 +40,11 @@ func Migrate(ctx context.Context, path string, progress func(done, total int64))
 
 func plainConnect(dsn string) (driver.Connector, error) { return sqlite.NewConnector(dsn) }
 
-// Schema returns the version of the schema that this program works with, which an
-// open store has.
+// Schema returns the schema version of this program, and so of every open store.
 func Schema() (version int64, err error) { return schema.Latest(migrationFiles) }
 
-// migrateSteps brings the schema up to date and refuses one that is newer than
-// this program.
+// migrateSteps applies the missing migrations one by one. It refuses a schema newer
+// than the program.
 func migrateSteps(ctx context.Context, db *sql.DB, path string, log *slog.Logger, progress func(done, total int64)) (from, to int64, err error) {
 	files, err := fs.Sub(migrationFiles, "migrations")
 	if err != nil {

@@ -72,7 +72,7 @@ func (s *Store) check(ctx context.Context, id string, o *ledger.Order, terms *le
 		return uuid{}, err
 	}
 	if len(terms.Idempotency.Key) > ledger.MaxIdempotencyKey {
-		return uuid{}, fmt.Errorf("the key to repeat the call by is longer than %d bytes", ledger.MaxIdempotencyKey)
+		return uuid{}, fmt.Errorf("the idempotency key is longer than %d bytes", ledger.MaxIdempotencyKey)
 	}
 	u, err := parseID(chargePrefix, id)
 	if err == nil && s.writer.archived.Load().covers(u) {

@@ -6,9 +6,9 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// OrderByID returns the order of a reservation that memory knows, whatever
-// became of it, or of the captured charge of that id. Errors: ledger.ErrNotFound,
-// also for a reservation that a restart forgot; ledger.ErrUnavailable.
+// OrderByID returns the order of a reservation in memory, in any state, or of the
+// captured charge with that id. Errors: ledger.ErrNotFound, also for a reservation
+// that a restart forgot; ledger.ErrUnavailable.
 func (s *Store) OrderByID(ctx context.Context, id string) (ledger.Order, error) {
 	u, err := parseCharge(ctx, id)
 	if err != nil {

@@ -9,18 +9,19 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// Post writes a top-up (ledger.KindCredit), an adjustment (KindAdjustment) or a
-// refund (KindRefund) together with its audit row, and returns it as the books
-// have it with the balance of the account that it is about. Of a top-up, ID,
-// Creditor, Amount, Sandbox and Reason are read; of an adjustment the same, or
-// Debtor in place of Creditor to take credits away; of a refund ID, Charge,
-// Amount and Reason, where an amount of zero means all that is left of the
-// charge; the operator's fee goes back to the provider in proportion. A refund
-// may take the provider below zero, and an adjustment the account. The same ID and content again gives the first outcome.
+// PostTransaction writes a top-up (ledger.KindCredit), an adjustment
+// (KindAdjustment) or a refund (KindRefund) together with its audit row. It
+// returns the transaction as recorded, and the balance of its account. A top-up
+// uses ID, Creditor, Amount, Test and Reason; an adjustment the same, or Debtor in
+// place of Creditor to take credits away; a refund ID, Charge, Amount and Reason,
+// where a zero amount means the rest of the charge. A refund returns the
+// operator's fee to the provider in proportion. A refund may take the provider
+// below zero, and an adjustment the account. Repeating a call returns the first
+// outcome.
 //
 // Errors: ledger.ErrNotFound (account or charge), ErrConflict (the ID was used
 // with other content), ErrSettled (nothing is left to refund), ErrInsufficient
-// (less is left of the charge than is asked for), ErrOverflow.
+// (the rest of the charge is smaller than the amount), ErrOverflow.
 func (s *Store) PostTransaction(ctx context.Context, t ledger.Transaction, a ledger.Audit) (ledger.Transaction, ledger.Balance, error) {
 	id, err := parseID(otherPrefix, t.ID)
 	if err == nil {
@@ -44,7 +45,7 @@ func (s *Store) PostTransaction(ctx context.Context, t ledger.Transaction, a led
 			return err
 		}
 		x.after = append(x.after, func() {
-			s.books.expire(s.now()) // what expired is reserved no more
+			s.books.expire(s.now()) // so that Reserved counts open reservations only
 			balance = about.balances[balanceIndex(r.test)]
 		})
 		if !fresh {
@@ -58,7 +59,8 @@ func (s *Store) PostTransaction(ctx context.Context, t ledger.Transaction, a led
 	return posted, balance, nil
 }
 
-// post writes the transaction, or finds that it is written.
+// postTransaction writes the transaction, or returns the row of an earlier one with
+// its id.
 func (t *tx) postTransaction(p ledger.Transaction, id uuid, now time.Time) (r row, fresh bool, err error) {
 	switch r, err = t.byID(id); {
 	case err == nil:
@@ -81,7 +83,7 @@ func (t *tx) postTransaction(p ledger.Transaction, id uuid, now time.Time) (r ro
 	return r, true, err
 }
 
-// samePost refuses to take the transaction for one that was posted before.
+// samePosting returns ErrConflict if the row is not a posting of p.
 func (t *tx) samePosting(r *row, p *ledger.Transaction) error {
 	same := r.reason == p.Reason
 	switch p.Kind {
@@ -129,7 +131,7 @@ func (t *tx) fund(p *ledger.Transaction, id uuid, now time.Time) (row, error) {
 	return r, t.insert(&r, debtor, creditor)
 }
 
-// refunded reads the charge that is to be refunded.
+// refunded reads the charge to refund.
 func (t *tx) refunded(charge string) (row, error) {
 	id, err := parseID(chargePrefix, charge)
 	if err != nil {
@@ -147,7 +149,7 @@ func (t *tx) refunded(charge string) (row, error) {
 	return c, nil
 }
 
-// refund gives the charge back in whole or in part.
+// refund refunds the charge in whole or in part.
 func (t *tx) refund(c *row, p ledger.Transaction, id uuid, now time.Time) (row, error) {
 	left := c.amount - c.refunded
 	amount := p.Amount
@@ -169,7 +171,7 @@ func (t *tx) refund(c *row, p ledger.Transaction, id uuid, now time.Time) (row, 
 		return row{}, failure(fmt.Errorf("transaction %d names an account that does not exist", c.seq))
 	}
 	back := ledger.FeeReturned(c.fee, c.amount, c.refunded, amount)
-	if back > 0 && debtor == creditor { // else the provider has given back more than that
+	if back > 0 && debtor == creditor { // otherwise the provider just paid more than that
 		if err := t.canEarn(debtor, back, c.test); err != nil {
 			return row{}, err
 		}
@@ -192,8 +194,8 @@ func (t *tx) refund(c *row, p ledger.Transaction, id uuid, now time.Time) (row, 
 	return r, t.deleteResponse(c.seq, 0)
 }
 
-// transaction is the row as the books show it. charge is the id of the charge
-// that a refund gives back.
+// transaction converts a row to a transaction. charge is the id of the charge of a
+// refund or fee.
 func (s *Store) transaction(r *row, charge string) (ledger.Transaction, error) {
 	s.books.mu.Lock()
 	debtor, creditor := s.books.number(r.debtor), s.books.number(r.creditor)

@@ -17,46 +17,45 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// RestoreOptions say what to put in a store's place.
+// RestoreOptions configure Restore.
 type RestoreOptions struct {
-	Path  string // of the store; its directory must exist, the file need not
-	From  string // the backup, which is left as it is
-	Actor string // who asks, for the audit
-	// Force restores a backup also if its books do not balance.
+	Path  string // the store; its directory must exist, the file need not
+	From  string // the backup, which stays unchanged
+	Actor string // for the audit row
+	// Force also restores a backup whose books do not balance.
 	Force bool
-	// Progress, if not nil, is called now and then with the name of what is
-	// being done, and how much of it.
+	// Progress, if not nil, is called now and then with the name of the current
+	// step, and how much of it is done.
 	Progress func(what string, done, total int64)
 
-	step func(string) // tests stop the process between two steps
+	step func(string) // tests kill the process between two steps
 }
 
-// Restored tells what a restore did.
+// Restored is the result of a restore.
 type Restored struct {
 	Path         string // the store
-	Kept         string // where the previous store is; "" if there was none
-	FromSchema   int64  // the version of the backup's schema
-	Schema       int64  // that of the store
+	Kept         string // path of the previous store; "" without one
+	FromSchema   int64  // schema version of the backup
+	Schema       int64  // schema version of the store
 	Accounts     int64
 	Transactions int64
 	Disabled     int64    // keys that were neither deleted nor disabled in the backup
-	Differences  []string // in books that were restored by force
+	Differences  []string // in books restored by force
 }
 
-// keptTime is how the name of a replaced store tells when that was.
+// keptTime is the time layout in the name of a replaced store.
 const keptTime = "20060102T150405Z"
 
-// Restore puts a backup in the place of the store, which nobody may have open.
-// All is done on a copy beside the store: it must be a whole Farebox store of a
-// schema that this program knows, is brought up to date, and its books must
-// balance. Then every key that is neither deleted nor disabled is disabled, in
-// one transaction with the audit row: a key that was deleted after the backup
-// was made would be alive again. Last, the copy is moved into place by one
-// rename, and the previous store keeps its content under another name. A crash
-// leaves the old store or the new one.
+// Restore replaces a closed store with a backup. It works on a copy beside the
+// store: the copy must be an intact Farebox store with a schema known to this
+// program, is migrated, and its books must balance. Then Restore disables every
+// usable key, in one transaction with the audit row, because a key deleted after
+// the backup would otherwise work again. Last, it moves the copy into place by one
+// rename, and keeps the previous store under another name. A crash leaves the old
+// store or the new one.
 //
-// Errors: ErrLocked while a store has the file open, ledger.ErrNoSpace,
-// fs.ErrNotExist if there is no backup; others say what is wrong with it.
+// Errors: ErrLocked while the store is open, ledger.ErrNoSpace, fs.ErrNotExist if
+// there is no backup; others describe the fault of the backup.
 func Restore(ctx context.Context, o RestoreOptions) (r Restored, err error) {
 	if o.Progress == nil {
 		o.Progress = func(string, int64, int64) {}
@@ -78,7 +77,7 @@ func Restore(ctx context.Context, o RestoreOptions) (r Restored, err error) {
 	if err := removeLeftovers(r.Path); err != nil {
 		return r, err
 	}
-	scratch, err := os.MkdirTemp(filepath.Dir(r.Path), scratchPrefix(r.Path)) // of mode 0700
+	scratch, err := os.MkdirTemp(filepath.Dir(r.Path), scratchPrefix(r.Path)) // mode 0700
 	if err != nil {
 		return r, fmt.Errorf("making room for the copy: %w", noSpace(err))
 	}
@@ -95,7 +94,7 @@ func Restore(ctx context.Context, o RestoreOptions) (r Restored, err error) {
 	return r, noSpace(replace(ctx, &o, fresh, &r))
 }
 
-// fetch copies the backup.
+// copyBackup copies the backup, and refuses a file that is not one.
 func copyBackup(ctx context.Context, o *RestoreOptions, store, to string) error {
 	in, err := os.Open(o.From)
 	if err != nil {
@@ -124,8 +123,8 @@ func copyBackup(ctx context.Context, o *RestoreOptions, store, to string) error 
 	})
 }
 
-// isStore looks at the head of a file (section 1.3 of SQLite's file format) and
-// goes back to its beginning.
+// isStore checks the header of a file (section 1.3 of SQLite's file format) and
+// seeks back to its beginning.
 func isStore(f *os.File) error {
 	const magic, idAt, head = "SQLite format 3\x00", 68, 100
 	var b [head]byte
@@ -142,7 +141,7 @@ func isStore(f *os.File) error {
 	return err
 }
 
-// aboutBackup is an error about the copy, told as one about the backup.
+// backupError rewords an error about the copy as one about the backup.
 type backupError struct {
 	error
 	copy, backup string
@@ -154,7 +153,7 @@ func (e *backupError) Error() string {
 
 func (e *backupError) Unwrap() error { return e.error }
 
-// prepare makes the copy a store that may take the place of another.
+// prepare checks and migrates the copy, and disables its keys.
 func prepare(ctx context.Context, o *RestoreOptions, fresh string, r *Restored) error {
 	if err := check(ctx, fresh); err != nil {
 		return err
@@ -222,8 +221,8 @@ func (s *Store) admit(ctx context.Context, o *RestoreOptions, r *Restored) error
 	})
 }
 
-// wholeAndDurable makes sure that all of a closed store is in the one file, and
-// on disk: SQLite syncs only what it wrote itself.
+// wholeAndDurable checks that a closed store has no log, and syncs its file: SQLite
+// syncs only its own writes, not the copy.
 func wholeAndDurable(path string) error {
 	if log, err := os.Stat(path + "-wal"); err == nil && log.Size() > 0 {
 		return errors.New("its log could not be emptied")
@@ -235,9 +234,9 @@ func wholeAndDurable(path string) error {
 	return errors.Join(f.Sync(), f.Close())
 }
 
-// replace moves the copy to where the store is. The old store gets a second
-// name first, so that at each moment there is one in place; should the rename
-// not come to pass, opening the store takes the second name away.
+// replace moves the copy over the store. The old store gets a second name first,
+// so that a store is in place at every moment. If the rename never happens, the
+// next Open removes the second name.
 func replace(ctx context.Context, o *RestoreOptions, fresh string, r *Restored) error {
 	kept, err := keptName(r.Path, clock.Now())
 	if err != nil {
@@ -247,12 +246,12 @@ func replace(ctx context.Context, o *RestoreOptions, fresh string, r *Restored) 
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("store %s: %w", r.Path, err)
 	}
-	there := err == nil && info.Size() > 0 // an empty file was made, and never used
-	if err := foldLog(ctx, r.Path, kept, there); err != nil {
+	exists := err == nil && info.Size() > 0 // an empty file was created, but never opened
+	if err := foldLog(ctx, r.Path, kept, exists); err != nil {
 		return err
 	}
 	o.step("folded")
-	if there {
+	if exists {
 		if err := secondName(r.Path, kept); err != nil {
 			return fmt.Errorf("keeping the previous store: %w", err)
 		}
@@ -261,7 +260,7 @@ func replace(ctx context.Context, o *RestoreOptions, fresh string, r *Restored) 
 	o.step("kept")
 	if err := os.Rename(fresh, r.Path); err != nil {
 		err = fmt.Errorf("moving the restored store into place: %w", err)
-		if there {
+		if exists {
 			err = errors.Join(err, os.Remove(kept))
 		}
 		return err
@@ -270,9 +269,9 @@ func replace(ctx context.Context, o *RestoreOptions, fresh string, r *Restored) 
 	return syncDir(filepath.Dir(r.Path))
 }
 
-// keptName returns the name that the store gets when it is replaced at that
-// time: of a second for which no earlier restore has kept a store, or the log of
-// one. Whoever calls it holds the store's lock, so the name stays free.
+// keptName returns the name for a store replaced at that time. If an earlier
+// restore has used the name for a store or its log, it takes a later second. The
+// caller holds the store's lock, so the name stays free.
 func keptName(path string, at time.Time) (string, error) {
 	for {
 		kept := path + keptInfix + at.UTC().Format(keptTime)
@@ -291,11 +290,11 @@ func keptName(path string, at time.Time) (string, error) {
 	}
 }
 
-// settle brings all of the old store into its one file. A log that stayed where
-// it is would be taken for one of the new store. So if the file is too damaged
-// to take it, or not there, the log goes where the old store will be.
-func foldLog(ctx context.Context, path, kept string, there bool) error {
-	if there {
+// foldLog moves the log of the old store into its database file, because SQLite
+// would take a remaining log for that of the new store. If the file is missing or
+// too damaged, the log is renamed along with the old store.
+func foldLog(ctx context.Context, path, kept string, exists bool) error {
+	if exists {
 		db, err := openWriter(ctx, path, plainConnect)
 		if err == nil {
 			err = errors.Join(checkpointed(ctx, db), db.Close())
@@ -312,7 +311,7 @@ func foldLog(ctx context.Context, path, kept string, there bool) error {
 	return syncDir(filepath.Dir(path))
 }
 
-// checkpointed empties the log into the database file.
+// checkpointed copies the log to the database file and empties it.
 func checkpointed(ctx context.Context, db *sql.DB) error {
 	var busy, frames, moved int
 	if err := db.QueryRowContext(ctx, `PRAGMA wal_checkpoint(TRUNCATE)`).Scan(&busy, &frames, &moved); err != nil {
@@ -324,8 +323,8 @@ func checkpointed(ctx context.Context, db *sql.DB) error {
 	return nil
 }
 
-// secondName gives the file another name, or makes a copy of that name where
-// files have only one.
+// secondName links the file under another name, or copies it where hard links are
+// not supported.
 func secondName(path, name string) error {
 	linked := os.Link(path, name)
 	if linked == nil || errors.Is(linked, os.ErrExist) {

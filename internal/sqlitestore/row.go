@@ -18,8 +18,8 @@ const (
 	otherPrefix  = "txn_"
 )
 
-// parseID reads an id of that prefix and a UUID in its canonical form, so that
-// an id has one spelling only.
+// parseID parses an id: the prefix and a UUID in canonical form, so that an id has
+// only one spelling.
 func parseID(prefix, id string) (uuid, error) {
 	var u uuid
 	ok := len(id) == len(prefix)+36 && id[:len(prefix)] == prefix
@@ -78,12 +78,12 @@ const (
 	rowFee    = 5
 )
 
-// kinds are the kinds of transactions, by their numbers.
+// kinds maps the numbers to the kinds of transactions.
 var kinds = map[int64]ledger.Kind{
 	rowCharge: ledger.KindCharge, rowCredit: ledger.KindCredit, rowRefund: ledger.KindRefund, rowAdjust: ledger.KindAdjustment, rowFee: ledger.KindFee,
 }
 
-// row is one transaction as the journal holds it.
+// row is one transaction in the journal.
 type row struct {
 	seq                      int64
 	id                       uuid
@@ -93,17 +93,17 @@ type row struct {
 	test                     bool
 	at                       int64 // microseconds
 	prevDebtor, prevCreditor int64
-	key, lineage             string // charges
+	key, lineage             string // charges only
 	server, tool             string
-	ref                      int64 // refunds and fees: seq of the charge
+	ref                      int64 // refunds and fees only: seq of the charge
 	reason                   string
-	day                      int32         // of the reservation of a charge
-	waived                   ledger.Amount // the price of a charge that a free quota has paid
-	fee                      ledger.Amount // of a charge
+	day                      int32         // charges only: day of the reservation
+	waived                   ledger.Amount // the price of a charge paid by a free quota
+	fee                      ledger.Amount // charges only
 	feeTo                    int64         // account.n; 0 without a fee
-	settler                  string        // of a charge; "" for the store's own process
-	settlerN                 int64         // its number, to be written
-	refunded                 ledger.Amount // read only: the sum of the refunds
+	settler                  string        // charges only; "" for the store's own process
+	settlerN                 int64         // the settler's number, for writing
+	refunded                 ledger.Amount // the sum of the refunds, when read
 }
 
 const rowColumns = `seq, id, kind, debtor, creditor, amount, test, at, prev_debtor, prev_creditor,
@@ -127,8 +127,8 @@ func (r *row) args() []any {
 		r.dayColumn(), number(int64(r.waived)), number(int64(r.fee)), number(r.feeTo), number(r.settlerN)}
 }
 
-// dayColumn is null for most charges: those that were captured on the day of
-// their reservation.
+// dayColumn is null for most charges, which are captured on the day of their
+// reservation.
 func (r *row) dayColumn() any {
 	if r.kind != rowCharge || r.day == ledger.Day(fromMicros(r.at)) {
 		return nil
@@ -150,10 +150,10 @@ func number(n int64) any {
 	return n
 }
 
-// scanner is a row of a result.
+// scanner is a result row.
 type scanner interface{ Scan(...any) error }
 
-// scan reads the columns of selectRow and after them those of more.
+// scan reads the columns of selectRow, followed by more.
 func (r *row) scan(from scanner, more ...any) error {
 	var id []byte
 	var key, lineage, server, tool, reason, settler sql.NullString
@@ -181,10 +181,10 @@ func (r *row) scan(from scanner, more ...any) error {
 	return nil
 }
 
-// price is what a charge costs, whether or not a free quota has paid it.
+// price returns the price of a charge, also if a free quota paid it.
 func (r *row) price() ledger.Amount { return r.amount + r.waived }
 
-// sameOrder reports whether the row is the capture of that hold's order.
+// sameOrder reports whether the row captures the hold's order.
 func (r *row) sameOrder(h *hold) bool {
 	o := &h.order
 	return r.kind == rowCharge && r.debtor == h.payer.n && r.creditor == h.payee.n && r.price() == o.Amount &&
@@ -192,7 +192,7 @@ func (r *row) sameOrder(h *hold) bool {
 		r.settler == o.Settler && r.fee == o.Fee && (r.feeTo == 0) == (h.feeTo == nil) && (h.feeTo == nil || r.feeTo == h.feeTo.n)
 }
 
-// micros is how times are stored; the zero time is 0.
+// micros converts a time to its stored form; the zero time is 0.
 func micros(t time.Time) int64 {
 	if t.IsZero() {
 		return 0

@@ -10,26 +10,24 @@ import (
 	"strings"
 )
 
-// Names beside a store at path, all in its own directory so that a rename
-// never crosses file systems.
+// Parts of file names. All these files are in the store's own directory, so that a
+// rename never crosses file systems.
 const (
-	// scratchMark is in the names of what is worked on and may vanish.
-	scratchInfix = ".scratch-"
-	// keptMark is in the names of stores that a restore has replaced.
-	keptInfix = ".before-restore-"
+	scratchInfix = ".scratch-"        // temporary files
+	keptInfix    = ".before-restore-" // stores replaced by a restore
 )
 
-// scratchPrefix is what names of work in progress begin with.
+// scratchPrefix returns the prefix of the names of temporary files.
 func scratchPrefix(path string) string { return "." + filepath.Base(path) + scratchInfix }
 
-// sweep removes what a crash left beside the store: unfinished copies, and the
-// second name of a store whose replacement was never moved into place. The
-// caller holds the store's lock, so nobody works on them.
+// removeLeftovers removes the remains of a crash beside the store: unfinished
+// copies, and the second name of a store whose replacement was never moved into
+// place. The caller holds the store's lock, so they are not in use.
 func removeLeftovers(path string) error {
 	dir := filepath.Dir(path)
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return fmt.Errorf("looking for what a crash left beside the store: %w", err)
+		return fmt.Errorf("looking for remains of a crash beside the store: %w", err)
 	}
 	current, err := os.Stat(path)
 	if errors.Is(err, os.ErrNotExist) {
@@ -47,13 +45,13 @@ func removeLeftovers(path string) error {
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("removing what a crash left beside the store: %w", err)
+		return fmt.Errorf("removing the remains of a crash beside the store: %w", err)
 	}
 	return nil
 }
 
-// copyFrom writes all that it reads to a new file of mode 0600, durably. seen,
-// if not nil, hears how many bytes were copied so far; its error ends the copy.
+// copyFrom copies a reader to a new file of mode 0600, durably. seen, if not nil,
+// is called with the number of bytes copied so far; its error ends the copy.
 func copyFrom(from io.Reader, to string, seen func(n int64) error) (err error) {
 	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
@@ -76,9 +74,9 @@ func copyFrom(from io.Reader, to string, seen func(n int64) error) (err error) {
 	}
 }
 
-// syncDir makes the names in a directory durable, where the system can.
+// syncDir makes the names in a directory durable, where the system supports that.
 func syncDir(dir string) error {
-	if runtime.GOOS == "windows" { // directories cannot be opened for it there
+	if runtime.GOOS == "windows" { // cannot open directories for syncing
 		return nil
 	}
 	d, err := os.Open(dir)

@@ -2,13 +2,12 @@ package sqlitestore
 
 import "maps"
 
-// settlers are the numbers of those who may settle charges, by lineage. Only the
-// writer touches them: readers ask the file. They are as many as keys of
-// gateways and providers.
+// settlers maps the lineages of settlers to their numbers. Only the writer uses the
+// map; readers join the table. It has one entry per gateway or provider key.
 type settlers map[string]int64
 
-// settler returns the number of a lineage, 0 for none. A new one is written with
-// the transaction, and remembered once that is committed.
+// settlerNumber returns the number of a lineage, 0 for "". A new one is written in
+// the transaction, and enters the map once that is committed.
 func (t *tx) settlerNumber(lineage string) (int64, error) {
 	if lineage == "" {
 		return 0, nil

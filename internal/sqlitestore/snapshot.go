@@ -6,16 +6,15 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// idleFlush bounds how many snapshots one commit writes when no capture pays
-// for it.
+// idleFlush bounds the snapshots of a commit without captures.
 const idleFlush = 512
 
-// flush writes snapshots of what is committed: at most so many, and only those
-// that have been behind for a while, unless all are asked for.
-func (t *tx) flush(most int, all bool) error {
+// flush writes up to limit snapshots of the committed state. Unless all is set, it
+// writes only those that have been stale for flushEvery.
+func (t *tx) flush(limit int, all bool) error {
 	w := t.w
 	due := clock.Now().Add(-flushEvery)
-	for _, s := range w.dirty[:min(most, len(w.dirty))] {
+	for _, s := range w.dirty[:min(limit, len(w.dirty))] {
 		if !all && s.behind().dirtyAt.After(due) {
 			break
 		}
@@ -35,12 +34,12 @@ func (t *tx) flush(most int, all bool) error {
 	return failure(err)
 }
 
-// flushDue reports whether a snapshot has been behind for long enough.
+// flushDue reports whether a snapshot has been stale for flushEvery.
 func (w *writer) flushDue() bool {
 	return len(w.dirty) > 0 && clock.Since(w.dirty[0].behind().dirtyAt) >= flushEvery
 }
 
-// loadAccounts brings the accounts to memory that are not there yet.
+// loadAccounts reads the accounts that are not in memory yet.
 func (t *tx) loadAccounts() error {
 	rows, err := t.w.conn.QueryContext(background(), `SELECT n, id, name, created_at, credit_limit, cap_call, cap_day, cap_month,
 		live, test, as_of, debit_head, credit_head FROM account WHERE n >= ? ORDER BY n`, t.w.books.nextNumber())
@@ -64,7 +63,7 @@ func (t *tx) loadAccounts() error {
 	return failure(rows.Err())
 }
 
-// load brings memory to where the file is.
+// load builds memory from the file.
 func (t *tx) load() error {
 	for _, load := range []func() error{t.loadArchived, t.loadAccounts, t.loadSpend, t.loadIdempotencyKeys} {
 		if err := load(); err != nil {
@@ -93,7 +92,7 @@ func (t *tx) load() error {
 	return nil
 }
 
-// replay applies the journal from that transaction on to memory.
+// replay applies the journal to memory, beginning with that transaction.
 func (t *tx) replay(from int64) error {
 	w := t.w
 	t.first = from
@@ -125,7 +124,7 @@ func (t *tx) replay(from int64) error {
 	return nil
 }
 
-// apply moves the drafts of the accounts whose snapshots lack the row.
+// apply adds the row to the drafts of the accounts whose snapshots lack it.
 func (t *tx) apply(r *row) error {
 	debtor, creditor := t.w.books.number(r.debtor), t.w.books.number(r.creditor)
 	if debtor == nil || creditor == nil {

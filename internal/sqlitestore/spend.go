@@ -9,21 +9,21 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// meter counts what one subject has spent in the last day and month in which
-// it spent anything, and what its reservations hold. The mutex of books guards
-// it; only the writer moves what is spent, and writes it to the file.
+// spendCounter counts the spending of one subject on its last day with charges and
+// in that month, and its open reservations. The mutex of books guards it; only the
+// writer changes the spending and writes it to the file.
 type spendCounter struct {
 	dirt
-	subject    string // as the file has it
+	subject    string // the key in the file
 	day        int32
 	spentDay   ledger.Amount
 	spentMonth ledger.Amount // in the month of day
-	freeDay    int64         // calls that a free quota has paid
-	held       []heldOn      // at most one for each day, nearly always none or one
+	freeDay    int64         // calls paid by a free quota
+	held       []heldOn      // at most one per day, nearly always zero or one
 	asOf       int64         // the last transaction in the snapshot that it was loaded from
 }
 
-// heldOn is what reservations that were made on one day hold.
+// heldOn sums up the open reservations of one day.
 type heldOn struct {
 	day    int32
 	amount ledger.Amount
@@ -31,20 +31,20 @@ type heldOn struct {
 	calls  int
 }
 
-// The subjects of meters.
+// The subjects of spend counters.
 const (
-	ofLineage = iota // of keys, at all servers
-	ofAccount        // at all servers
+	ofLineage = iota // a lineage of keys, at all servers
+	ofAccount        // an account, at all servers
 	ofServer         // an account at one server
 	counterCount
 )
 
-// meterKey names a meter.
+// counterKey identifies a spendCounter.
 type counterKey struct {
 	of      uint8
 	test    bool
 	account int64  // account.n; 0 for a lineage
-	name    string // of the lineage or the server
+	name    string // the lineage or the server
 }
 
 func (k counterKey) subject() string {
@@ -62,7 +62,7 @@ func (k counterKey) subject() string {
 	}
 }
 
-// meterKeys names the meters that a charge moves.
+// counterKeys returns the keys of the counters that count a charge.
 func counterKeys(payer int64, lineage, server string, test bool) [counterCount]counterKey {
 	return [counterCount]counterKey{
 		ofLineage: {of: ofLineage, name: lineage},
@@ -71,26 +71,26 @@ func counterKeys(payer int64, lineage, server string, test bool) [counterCount]c
 	}
 }
 
-// metersOf returns the meters that a charge moves. The caller holds the mutex.
+// countersOf returns the counters that count a charge. The caller holds the mutex.
 func (b *books) countersOf(payer int64, lineage, server string, test bool) (ms [counterCount]*spendCounter) {
 	for i, k := range counterKeys(payer, lineage, server, test) {
-		m := b.counters[k]
-		if m == nil {
+		sc := b.counters[k]
+		if sc == nil {
 			subject := k.subject()
-			if m = b.loaded[subject]; m == nil {
-				m = &spendCounter{subject: subject}
+			if sc = b.loaded[subject]; sc == nil {
+				sc = &spendCounter{subject: subject}
 			}
 			delete(b.loaded, subject)
-			b.counters[k] = m
+			b.counters[k] = sc
 		}
-		ms[i] = m
+		ms[i] = sc
 	}
 	return ms
 }
 
-// today returns the day by which reservations are counted. A clock that is set
-// back over midnight by less than a day does not begin the old day again: its
-// caps would start anew. One that was a day or more ahead is believed again.
+// today returns the day that new reservations count for. If the clock is set back
+// over midnight by less than a day, the old day does not begin again, because its
+// caps would restart. If it was ahead by a day or more, the new time applies.
 func (b *books) today(now time.Time) int32 {
 	day := ledger.Day(now)
 	if day != b.day-1 {
@@ -99,44 +99,44 @@ func (b *books) today(now time.Time) int32 {
 	return b.day
 }
 
-// lastDay is the last day of which a meter knows, so that a restart does not
-// forget which day has begun.
+// lastDay returns the latest day of any counter, so that a restart does not go
+// back to an earlier day.
 func (b *books) lastDay() (day int32) {
-	for _, m := range b.loaded {
-		day = max(day, m.day)
+	for _, sc := range b.loaded {
+		day = max(day, sc.day)
 	}
-	for _, m := range b.counters {
-		day = max(day, m.day)
+	for _, sc := range b.counters {
+		day = max(day, sc.day)
 	}
 	return day
 }
 
-// dayOf returns the day by which a reservation with these meters is counted. A
-// meter that has begun the next day, because the clock was ahead for days,
-// does not count the day before it any more.
+// dayOf returns the day that a reservation with these counters counts for. A
+// counter that has begun the next day, because the clock was ahead for days, no
+// longer counts the day before.
 func dayOf(ms *[counterCount]*spendCounter, today int32) int32 {
-	for _, m := range ms {
-		if m.day == today+1 {
-			return m.day
+	for _, sc := range ms {
+		if sc.day == today+1 {
+			return sc.day
 		}
 	}
 	return today
 }
 
-// spent is what was spent on the day and in its month.
-func (m *spendCounter) spent(day int32) (onDay, inMonth ledger.Amount) {
-	if m.day == day {
-		onDay = m.spentDay
+// spent returns the spending on the day and in its month.
+func (sc *spendCounter) spent(day int32) (onDay, inMonth ledger.Amount) {
+	if sc.day == day {
+		onDay = sc.spentDay
 	}
-	if sameMonth(m.day, day) {
-		inMonth = m.spentMonth
+	if sameMonth(sc.day, day) {
+		inMonth = sc.spentMonth
 	}
 	return onDay, inMonth
 }
 
-// holding is what reservations of the day and of its month hold.
-func (m *spendCounter) holding(day int32) (onDay, inMonth ledger.Amount) {
-	for _, h := range m.held {
+// holding returns the reserved amounts of the day and of its month.
+func (sc *spendCounter) holding(day int32) (onDay, inMonth ledger.Amount) {
+	for _, h := range sc.held {
 		if h.day == day {
 			onDay += h.amount
 		}
@@ -147,13 +147,13 @@ func (m *spendCounter) holding(day int32) (onDay, inMonth ledger.Amount) {
 	return onDay, inMonth
 }
 
-// free counts the calls of the day that a free quota has paid or is to pay.
-func (m *spendCounter) free(day int32) int64 {
+// free counts the captured and reserved calls of the day that use a free quota.
+func (sc *spendCounter) free(day int32) int64 {
 	var n int64
-	if m.day == day {
-		n = m.freeDay
+	if sc.day == day {
+		n = sc.freeDay
 	}
-	for _, h := range m.held {
+	for _, h := range sc.held {
 		if h.day == day {
 			n += h.free
 		}
@@ -161,30 +161,30 @@ func (m *spendCounter) free(day int32) int64 {
 	return n
 }
 
-// hold counts a reservation.
-func (m *spendCounter) hold(day int32, amount ledger.Amount, free int64) {
-	for i := range m.held {
-		if m.held[i].day == day {
-			m.held[i].amount += amount
-			m.held[i].free += free
-			m.held[i].calls++
+// hold adds a reservation.
+func (sc *spendCounter) hold(day int32, amount ledger.Amount, free int64) {
+	for i := range sc.held {
+		if sc.held[i].day == day {
+			sc.held[i].amount += amount
+			sc.held[i].free += free
+			sc.held[i].calls++
 			return
 		}
 	}
-	m.held = append(m.held, heldOn{day: day, amount: amount, free: free, calls: 1})
+	sc.held = append(sc.held, heldOn{day: day, amount: amount, free: free, calls: 1})
 }
 
-// unhold takes a reservation back that hold has counted.
-func (m *spendCounter) unhold(day int32, amount ledger.Amount, free int64) {
-	for i := range m.held {
-		h := &m.held[i]
+// unhold undoes hold.
+func (sc *spendCounter) unhold(day int32, amount ledger.Amount, free int64) {
+	for i := range sc.held {
+		h := &sc.held[i]
 		if h.day != day {
 			continue
 		}
 		h.amount -= amount
 		h.free -= free
 		if h.calls--; h.calls == 0 {
-			m.held = append(m.held[:i], m.held[i+1:]...)
+			sc.held = append(sc.held[:i], sc.held[i+1:]...)
 		}
 		return
 	}
@@ -192,30 +192,28 @@ func (m *spendCounter) unhold(day int32, amount ledger.Amount, free int64) {
 
 func sameMonth(a, b int32) bool { return a == b || ledger.Month(a) == ledger.Month(b) }
 
-// add counts a charge that was reserved on the day, and captured on another. It
-// depends on nothing but the charges in their order, so that replaying them
-// gives the same.
-func (m *spendCounter) add(day, captured int32, amount ledger.Amount, free int64) {
+// add counts a charge reserved on day and captured on captured. The result depends
+// only on the charges in their order, so that a replay reproduces it.
+func (sc *spendCounter) add(day, captured int32, amount ledger.Amount, free int64) {
 	switch {
-	case day == m.day:
-	case day == m.day-1, day < m.day && captured >= m.day: // captured after others of a later day
-		if sameMonth(day, m.day) {
-			m.spentMonth = saturate(m.spentMonth, amount)
+	case day == sc.day:
+	case day == sc.day-1, day < sc.day && captured >= sc.day: // captured after charges of a later day
+		if sameMonth(day, sc.day) {
+			sc.spentMonth = saturate(sc.spentMonth, amount)
 		}
 		return
 	default: // a new day, or the old one because the clock was ahead
-		if !sameMonth(day, m.day) {
-			m.spentMonth = 0
+		if !sameMonth(day, sc.day) {
+			sc.spentMonth = 0
 		}
-		m.day, m.spentDay, m.freeDay = day, 0, 0
+		sc.day, sc.spentDay, sc.freeDay = day, 0, 0
 	}
-	m.spentDay = saturate(m.spentDay, amount)
-	m.spentMonth = saturate(m.spentMonth, amount)
-	m.freeDay += free
+	sc.spentDay = saturate(sc.spentDay, amount)
+	sc.spentMonth = saturate(sc.spentMonth, amount)
+	sc.freeDay += free
 }
 
-// saturate adds without overflow: more than an Amount can hold is beyond every
-// cap.
+// saturate adds without overflow: the greatest Amount exceeds every cap.
 func saturate(a, b ledger.Amount) ledger.Amount {
 	sum, err := a.Add(b)
 	if errors.Is(err, ledger.ErrOverflow) {
@@ -225,8 +223,8 @@ func saturate(a, b ledger.Amount) ledger.Amount {
 }
 
 // save writes the snapshot.
-func (m *spendCounter) save(t *tx) error {
-	_, err := t.w.stmts.spend.ExecContext(background(), m.subject, m.day, int64(m.spentDay), int64(m.spentMonth), m.freeDay, t.w.committed)
+func (sc *spendCounter) save(t *tx) error {
+	_, err := t.w.stmts.spend.ExecContext(background(), sc.subject, sc.day, int64(sc.spentDay), int64(sc.spentMonth), sc.freeDay, t.w.committed)
 	return failure(err)
 }
 
@@ -234,7 +232,7 @@ const upsertSpend = `INSERT INTO spend (subject, day, spent_day, spent_month, fr
 	ON CONFLICT (subject) DO UPDATE SET day = excluded.day, spent_day = excluded.spent_day,
 	spent_month = excluded.spent_month, free_day = excluded.free_day, as_of = excluded.as_of`
 
-// loadSpend reads all snapshots of meters.
+// loadSpend reads the snapshots of all spend counters.
 func (t *tx) loadSpend() error {
 	rows, err := t.w.conn.QueryContext(background(), `SELECT subject, day, spent_day, spent_month, free_day, as_of FROM spend`)
 	if err != nil {
@@ -242,24 +240,24 @@ func (t *tx) loadSpend() error {
 	}
 	defer rows.Close()
 	for rows.Next() {
-		m := new(spendCounter)
-		if err := rows.Scan(&m.subject, &m.day, (*int64)(&m.spentDay), (*int64)(&m.spentMonth), &m.freeDay, &m.asOf); err != nil {
+		sc := new(spendCounter)
+		if err := rows.Scan(&sc.subject, &sc.day, (*int64)(&sc.spentDay), (*int64)(&sc.spentMonth), &sc.freeDay, &sc.asOf); err != nil {
 			return failure(err)
 		}
-		t.w.books.loaded[m.subject] = m
+		t.w.books.loaded[sc.subject] = sc
 	}
 	return failure(rows.Err())
 }
 
-// spend is a charge of the open transaction that its meters are to count.
+// spend is a charge of the open transaction, to be counted once it is committed.
 type spend struct {
 	seq      int64
 	id       uuid
-	day      int32 // of the reservation
-	captured int32 // day
+	day      int32 // day of the reservation
+	captured int32 // day of the capture
 	amount   ledger.Amount
 	free     int64
-	counters [counterCount]*spendCounter // none in a replay
+	counters [counterCount]*spendCounter // nil in a replay
 	payer    int64
 	lineage  string
 	server   string
@@ -281,8 +279,8 @@ func spendOf(r *row, h *hold) spend {
 	return s
 }
 
-// count lets the meters count what is committed now, in a commit that began
-// with that transaction. The caller holds the mutex.
+// countSpend adds a committed charge to its counters. first is the commit's first
+// transaction. The caller holds the mutex.
 func (w *writer) countSpend(s *spend, first int64, now time.Time) {
 	if s.hold == nil {
 		s.hold = w.books.holds[s.id] // its capture was in doubt
@@ -290,21 +288,20 @@ func (w *writer) countSpend(s *spend, first int64, now time.Time) {
 	if s.counters[ofAccount] == nil {
 		s.counters = w.books.countersOf(s.payer, s.lineage, s.server, s.test)
 	}
-	for i, m := range s.counters {
-		if s.seq <= m.asOf {
-			continue // in the snapshot that a replay began with
+	for i, sc := range s.counters {
+		if s.seq <= sc.asOf {
+			continue // already in the snapshot
 		}
-		before := *m
-		m.add(s.day, s.captured, s.amount, s.free)
-		w.markDirty(m, first, now)
+		before := *sc
+		sc.add(s.day, s.captured, s.amount, s.free)
+		w.markDirty(sc, first, now)
 		if s.hold != nil && s.amount > 0 {
-			w.nearCaps(s, i, &before, m)
+			w.nearCaps(s, i, &before, sc)
 		}
 	}
 }
 
-// nearCaps notes the caps of which the charge has now taken so much that a
-// warning is due, and had not before.
+// nearCaps notes the caps that this charge takes over the warning threshold.
 func (w *writer) nearCaps(s *spend, of int, before, after *spendCounter) {
 	caps := s.hold.caps(of)
 	if caps.Day == 0 && caps.Month == 0 {
@@ -327,8 +324,7 @@ func (w *writer) nearCaps(s *spend, of int, before, after *spendCounter) {
 	}
 }
 
-// warn tells of caps that are nearly reached. The caller does not hold the
-// mutex.
+// warn reports the nearly reached caps. The caller does not hold the mutex.
 func (w *writer) warn() {
 	for _, c := range w.near {
 		w.nearCap(c)
@@ -336,7 +332,7 @@ func (w *writer) warn() {
 	w.near = w.near[:0]
 }
 
-// caps returns the caps that bind what the meter counts.
+// caps returns the caps on the spending of one subject of the hold.
 func (h *hold) caps(of int) ledger.Caps {
 	switch of {
 	case ofLineage:
@@ -358,8 +354,7 @@ func (h *hold) capOf(of int, period ledger.Period, amount ledger.Amount) ledger.
 	}
 }
 
-// within reports, as a *ledger.CapError, whether the hold's amount would take
-// one of its meters beyond a cap.
+// checkCaps returns a *ledger.CapError if the hold's amount would exceed a cap.
 func (h *hold) checkCaps() error {
 	need := h.order.Amount
 	for of := range counterCount {
@@ -367,9 +362,9 @@ func (h *hold) checkCaps() error {
 		if caps == (ledger.Caps{}) {
 			continue
 		}
-		m := h.counters[of]
-		spentDay, spentMonth := m.spent(h.day)
-		heldDay, heldMonth := m.holding(h.day)
+		sc := h.counters[of]
+		spentDay, spentMonth := sc.spent(h.day)
+		heldDay, heldMonth := sc.holding(h.day)
 		for _, c := range [...]struct {
 			period           ledger.Period
 			cap, spent, held ledger.Amount

@@ -13,32 +13,31 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// maxReaders bounds the connections that read.
+// maxReaders bounds the reading connections.
 const maxReaders = 4
 
-// Options say which file to open and how.
+// Options configure Open.
 type Options struct {
-	// Path of the file. Its directory must exist; the file is made, readable
-	// by its owner only, if there is none.
+	// Path of the file. Its directory must exist. A missing file is created,
+	// readable by its owner only.
 	Path string
-	// Now tells the time that expiry is judged by and that is recorded;
-	// clock.Now if nil.
+	// Now is the clock for expiry and for recorded times; clock.Now if nil.
 	Now func() time.Time
-	// Logger hears when the store goes down and comes back; silent if nil.
+	// Logger logs when the store becomes unavailable and comes back; silent if nil.
 	Logger *slog.Logger
-	// NearCap hears of caps of which 80 % are spent, once for each period; nil
-	// for nobody. It must be fast: the store waits for it.
+	// NearCap is called when 80 % of a cap are spent, once per period; may be nil.
+	// It must be fast: the store waits for it.
 	NearCap func(ledger.Cap)
-	// MaxAnswers bounds the answers that are kept for callers that call again,
-	// in bytes; DefaultAnswers if 0.
+	// MaxResponseBytes bounds the stored responses of calls with an idempotency
+	// key, in bytes; DefaultResponseBytes if 0.
 	MaxResponseBytes int64
 
 	connect connect // sqlite.NewConnector if nil
 }
 
-// Store is an open store. All its methods may be used by many goroutines at
-// once. Errors that are none of those of package ledger or keys mean bad
-// input; failures of the store wrap ledger.ErrUnavailable.
+// Store is an open store. All its methods are safe for concurrent use. Errors
+// that do not come from package ledger or keys mean bad input; failures of the
+// store wrap ledger.ErrUnavailable.
 type Store struct {
 	path    string
 	now     func() time.Time
@@ -60,11 +59,11 @@ type Store struct {
 // reads are the prepared statements of the readers.
 type reads struct{ keyByDigest, charge, bySeq, response, charges, chain, earned *sql.Stmt }
 
-// Open opens or makes the store at o.Path, takes the lock beside it, brings its
-// schema up to date and rebuilds memory. It fails with ErrLocked while another
-// process has the file open, and refuses a file that is damaged, of another
-// program, or of a newer schema. Only what it does before it returns is bound
-// to ctx. The caller must Close the store.
+// Open opens or creates the store at o.Path, takes the lock beside it, migrates
+// its schema and rebuilds memory. It fails with ErrLocked while another process
+// has the file open, and refuses a damaged file, one that another program wrote,
+// and one with a newer schema. ctx applies to Open alone, not to the store. The
+// caller must Close the store.
 func Open(ctx context.Context, o Options) (*Store, error) {
 	if o.Now == nil {
 		o.Now = clock.Now
@@ -159,22 +158,22 @@ func (s *Store) openReaders(ctx context.Context, c connect) error {
 	return nil
 }
 
-// Close lets what is queued finish, writes the snapshots and gives the file and
-// its lock back. Whatever is called afterwards fails with
-// ledger.ErrUnavailable. Further calls return what the first did.
+// Close finishes the queued jobs, writes the snapshots and releases the file and
+// its lock. Calls of other methods then fail with ledger.ErrUnavailable. Further
+// calls of Close return the first result.
 func (s *Store) Close() error {
 	s.closing.Do(func() {
 		s.backups.close()
 		s.writer.close()
 		readers := s.readers.Close()
-		s.writer.disconnect() // the last one that may write empties the log
+		s.writer.disconnect() // the last writing connection empties the log
 		s.closed = errors.Join(s.writer.err, readers, s.lock.release())
 	})
 	return s.closed
 }
 
-// Healthy returns nil, or why the store cannot write now, which wraps
-// ledger.ErrUnavailable.
+// Healthy returns nil, or an error that wraps ledger.ErrUnavailable and says why
+// the store cannot write now.
 func (s *Store) Healthy() error {
 	if d := s.writer.down.Load(); d != nil {
 		return d
@@ -182,13 +181,14 @@ func (s *Store) Healthy() error {
 	return nil
 }
 
-// do runs a change in a transaction of its own and returns when it is durable.
-// Once it was handed to the writer, ctx does not cancel it.
+// do runs a change in its own transaction and returns when it is durable. ctx no
+// longer cancels it once the writer has it.
 func (s *Store) do(ctx context.Context, change func(*tx) error) error {
 	return s.run(ctx, &changeJob{do: change})
 }
 
-// inspect runs look in the writer's goroutine, while nothing is being written.
+// inspect runs look in the writer's goroutine, so that nothing is written
+// meanwhile.
 func (s *Store) inspect(ctx context.Context, look func(*tx) error) error {
 	return s.run(ctx, &changeJob{do: look, bare: true})
 }
@@ -201,11 +201,12 @@ func (s *Store) run(ctx context.Context, c *changeJob) error {
 	return <-c.done
 }
 
-// background is for statements: one that can be cancelled would start a
-// goroutine each.
+// background is the context for statements: with a cancellable one, each would
+// start a goroutine.
 func background() context.Context { return context.Background() }
 
-// readError tells an absent row from a failure of the database.
+// readError returns ledger.ErrNotFound for an absent row, and wraps failures of
+// the database.
 func readError(err error) error {
 	if errors.Is(err, sql.ErrNoRows) {
 		return ledger.ErrNotFound

@@ -8,13 +8,13 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// errDuplicate says that a transaction of that id is in the journal.
+// errDuplicate says that the journal already has a transaction with that id.
 var errDuplicate = errors.New("id is in the journal")
 
-// storeError is a failure of the database, which nobody may take for an answer.
+// storeError is a failure of the database, as opposed to a refusal.
 type storeError struct {
 	cause error
-	lost  bool // the connection cannot be trusted any more
+	lost  bool // the connection is unusable
 }
 
 func (e *storeError) Error() string   { return "ledger unavailable: " + e.cause.Error() }
@@ -33,10 +33,10 @@ type tx struct {
 	w             *writer
 	first         int64      // the first transaction that it may write
 	after         []func()   // run with the mutex of books once it is committed
-	flushing      []snapshot // that it writes: the first of the writer's list
-	spends        []spend    // of charges, for their meters
-	responseBytes int64      // how many bytes of answers it adds to those that are kept
-	settlers      settlers   // that it has numbered
+	flushing      []snapshot // snapshots that it writes: the first ones of writer.dirty
+	spends        []spend    // its charges, for the spend counters
+	responseBytes int64      // change in the size of the stored responses
+	settlers      settlers   // new numbers
 }
 
 func (t *tx) exec(query string, args ...any) (int64, error) {
@@ -63,16 +63,16 @@ func (r scanRow) Scan(dest ...any) error {
 	return failure(err)
 }
 
-// byID reads the transaction of that id, or ledger.ErrNotFound.
+// byID reads the transaction with that id, or returns ledger.ErrNotFound.
 func (t *tx) byID(id uuid) (row, error) {
 	var r row
 	err := r.scan(scanRow{t.w.stmts.byID.QueryRowContext(background(), id[:])})
 	return r, err
 }
 
-// insert appends the row to the journal and moves the drafts of both accounts.
-// It fills seq and the chains. errDuplicate and ledger.ErrOverflow concern this
-// row alone and leave everything as it was.
+// insert appends the row to the journal and updates the drafts of both accounts.
+// It sets seq and the chains. errDuplicate and ledger.ErrOverflow affect this row
+// alone and leave the transaction as it was.
 func (t *tx) insert(r *row, debtor, creditor *account) error {
 	w := t.w
 	r.seq = w.next
@@ -86,15 +86,14 @@ func (t *tx) insert(r *row, debtor, creditor *account) error {
 	}
 	if err != nil {
 		creditor.draft = beforeCredit
-		debtor.draft = before // last, and right if both are one account
+		debtor.draft = before // last, because both may be the same account
 		return err
 	}
 	w.next++
 	return nil
 }
 
-// insertFee moves a part of a charge on, from its provider to the operator or
-// back.
+// insertFee moves a part of a charge from its provider to the operator, or back.
 func (t *tx) insertFee(charge int64, amount ledger.Amount, from, to *account, of *row) error {
 	r := row{
 		id: newUUID(), kind: rowFee, debtor: from.n, creditor: to.n, amount: amount,
@@ -102,15 +101,15 @@ func (t *tx) insertFee(charge int64, amount ledger.Amount, from, to *account, of
 	}
 	err := t.insert(&r, from, to)
 	if errors.Is(err, ledger.ErrOverflow) || errors.Is(err, errDuplicate) {
-		// What it belongs to is written already: only the whole can be undone, so
-		// the error must not be taken for one that concerns a row alone.
+		// The charge or refund is already written. Only the whole transaction can be
+		// undone, so this must not look like an error of one row.
 		return failure(fmt.Errorf("fee of transaction %d: %v", charge, err))
 	}
 	return err
 }
 
-// canEarn reports, as ledger.ErrOverflow, that the account's balance would
-// become too large.
+// canEarn returns ledger.ErrOverflow if the amount would make the account's balance
+// too large.
 func (t *tx) canEarn(a *account, amount ledger.Amount, test bool) error {
 	t.touch(a, t.w.next)
 	if _, err := a.draft.balances[balanceIndex(test)].Add(amount); err != nil {
@@ -119,7 +118,7 @@ func (t *tx) canEarn(a *account, amount ledger.Amount, test bool) error {
 	return nil
 }
 
-// post moves the drafts of both accounts as the row says.
+// moveDrafts applies the row to the drafts of both accounts.
 func moveDrafts(r *row, debtor, creditor *account) error {
 	if err := debtor.debit(r); err != nil {
 		return err

@@ -10,14 +10,14 @@ import (
 
 // Bounds of a verification.
 const (
-	verifyStep     = 2000 // transactions a read: long ones hold checkpoints up
-	maxDifferences = 1000 // sentences; more would tell nobody more
+	verifyStep     = 2000 // transactions per read: long reads delay checkpoints
+	maxDifferences = 1000 // reported differences
 )
 
-// Verify replays the whole journal and compares it with the snapshots, with the
-// reservations and with memory. It works while serving: only the last part,
-// which is short, holds the writer up. progress, if not nil, is called now and
-// then. A difference is not an error: it is in the Verification.
+// Verify replays the whole journal and compares it with the snapshots, the
+// reservations and memory. It works while the store serves: only the last part,
+// which is short, blocks the writer. progress, if not nil, is called now and then.
+// Differences are not errors; the Verification lists them.
 //
 // One verification runs at a time; another waits for it, or for ctx.
 func (s *Store) Verify(ctx context.Context, progress func(done, total int64)) (ledger.Verification, error) {
@@ -51,8 +51,8 @@ func (s *Store) Verify(ctx context.Context, progress func(done, total int64)) (l
 	return v.found, nil
 }
 
-// catchUp replays until the journal's end is near, also if it grows meanwhile,
-// so that what is left for the writer is short.
+// catchUp replays until close to the end of the journal, even while it grows, so
+// that the rest, which blocks the writer, is short.
 func (v *verifier) catchUp(ctx context.Context, progress func(done, total int64)) error {
 	for total := v.to; ; {
 		for v.done < total {
@@ -77,25 +77,25 @@ func (v *verifier) catchUp(ctx context.Context, progress func(done, total int64)
 	}
 }
 
-// verifier replays the journal on accounts of its own.
+// verifier replays the journal on its own copy of the accounts.
 type verifier struct {
 	store    *Store
-	archived ledger.Archived // where the replay begins
+	archived ledger.Archived // the replay begins after it
 	accounts []*verified     // by account.n
 	refunds  map[int64]ledger.Amount
 	returned map[int64]*feeReturn // by refunded charge
-	owedFee  *row                 // the charge whose fee must come next
+	owedFee  *row                 // the last charge, if its fee must be the next row
 	counters map[counterKey]*spendCounter
 	found    ledger.Verification
 	done, to int64
-	from     int64 // where a replay at start would begin
+	from     int64 // first transaction of a replay at start
 }
 
-// feeReturn is what the operator gave back, and should have, of the fee of a
-// charge that was refunded.
+// feeReturn is the returned part of the fee of a refunded charge: as recorded, and
+// as it should be.
 type feeReturn struct{ is, want ledger.Amount }
 
-// verified is an account as the replay has it, and its snapshot.
+// verified is an account in the replay, and its snapshot.
 type verified struct {
 	name          string
 	balances      [2]ledger.Amount
@@ -113,7 +113,7 @@ func (v *verifier) differ(format string, args ...any) {
 	}
 }
 
-// snapshots reads all snapshots and where a replay would begin, at one moment.
+// snapshots reads all snapshots and the beginning of a replay, at one moment.
 func (v *verifier) snapshots(ctx context.Context) error {
 	read, err := v.store.readers.BeginTx(background(), nil)
 	if err != nil {
@@ -157,7 +157,7 @@ func (v *verifier) add(n int64, a *verified) {
 	v.accounts[n] = a
 }
 
-// newAccounts makes the accounts known that came after the first look.
+// newAccounts adds the accounts created since the snapshots were read.
 func (v *verifier) newAccounts() {
 	b := v.store.books
 	b.mu.Lock()
@@ -176,8 +176,8 @@ func (v *verifier) step(to int64) error {
 		return err
 	}
 	v.done = to
-	// Only now: with the rows still open, each would need a second connection,
-	// and those who hold one would wait for one another.
+	// Checked only after the rows are closed: each check would need a second
+	// connection, and verifications holding one could deadlock.
 	for i := range refunds {
 		if err := v.refund(&refunds[i]); err != nil {
 			return err
@@ -212,8 +212,8 @@ func (v *verifier) replayTo(to int64) (refunds []row, err error) {
 	return refunds, failure(rows.Err())
 }
 
-// selectRowIndexed also says where the index of ids leads. It leads to one row
-// for each id, so of two that share one, one is told apart.
+// selectRowIndexed also reads the seq that the index of ids has for the row's id.
+// The index has one row per id, so two rows with the same id show.
 const selectRowIndexed = `SELECT ` + rowColumns + `, ` + lineage + `, 0, coalesce((SELECT u.seq FROM txn u WHERE u.id = txn.id), 0) FROM txn `
 
 func (v *verifier) account(r *row, n int64) *verified {
@@ -256,9 +256,9 @@ func (v *verifier) replay(r *row) {
 	creditor.balances[i], creditor.credit = more, r.seq
 }
 
-// feePaid reports whether the row is the fee of the charge right before it: from
-// the provider to the operator, and whole. A charge with a fee has no other row
-// behind it.
+// feePaid reports whether the row is the whole fee of the charge right before it,
+// from the provider to the operator. The next row after a charge with a fee must
+// be that.
 func (v *verifier) feePaid(r *row) bool {
 	c := v.owedFee
 	v.owedFee = nil
@@ -277,8 +277,7 @@ func (v *verifier) feePaid(r *row) bool {
 	return paid
 }
 
-// crossSnapshot compares an account with its snapshot when the replay is about
-// to pass it.
+// crossSnapshot compares an account with its snapshot before the replay passes it.
 func (v *verifier) crossSnapshot(a *verified, seq int64) {
 	if a.compared || seq <= a.asOf {
 		return
@@ -301,7 +300,7 @@ func (v *verifier) compare(a *verified) {
 	}
 }
 
-// refund compares a refund, or a fee that came back, with its charge.
+// refund compares a refund, or a returned fee, with its charge.
 func (v *verifier) refund(r *row) error {
 	c, err := v.charge(r.ref)
 	if err != nil && !errors.Is(err, ledger.ErrNotFound) {
@@ -336,7 +335,8 @@ func (v *verifier) feeOf(charge int64) *feeReturn {
 	return f
 }
 
-// fee adds up what came back of a fee. It goes the other way round.
+// fee adds up the returned fees of a charge, which go from the operator to the
+// provider.
 func (v *verifier) fee(r, c *row) {
 	if c.kind != rowCharge || c.seq >= r.seq || r.test != c.test || r.debtor != c.feeTo || r.creditor != c.creditor {
 		v.differ("transaction %d is not a part of the fee of charge %d", r.seq, r.ref)
@@ -345,7 +345,7 @@ func (v *verifier) fee(r, c *row) {
 	v.feeOf(c.seq).is += r.amount
 }
 
-// compareFees compares what came back of fees with what was refunded.
+// compareFees compares the returned fees with the refunds.
 func (v *verifier) compareFees() {
 	if v.owedFee != nil {
 		v.differ("the fee of charge %d is missing", v.owedFee.seq)
@@ -357,8 +357,8 @@ func (v *verifier) compareFees() {
 	}
 }
 
-// memory compares what was replayed with what the store works with. Nothing is
-// being written now; reservations come and go.
+// memory compares the replay with the store's memory. Meanwhile nothing is written,
+// but reservations come and go.
 func (v *verifier) memory(committed int64) {
 	b := v.store.books
 	b.mu.Lock()

@@ -8,8 +8,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// opening reads the balances with which the journal begins since older
-// transactions were archived.
+// opening reads the balances at the beginning of the journal, after the archived
+// transactions.
 func (v *verifier) opening(ctx context.Context, read *sql.Tx) error {
 	v.found.Archived, v.found.Opening = v.archived, ledger.SumBalances(nil)
 	if v.archived.Files == 0 {
@@ -39,8 +39,8 @@ func (v *verifier) opening(ctx context.Context, read *sql.Tx) error {
 	return failure(rows.Err())
 }
 
-// charge reads the charge that a refund or a fee belongs to, also one that was
-// archived: what was given back of it there counts, too.
+// charge reads the charge of a refund or fee. If it was archived, its archived
+// refunds and returned fees count, too.
 func (v *verifier) charge(seq int64) (c row, err error) {
 	err = readError(c.scan(v.store.readers.QueryRowContext(background(), selectRow+`WHERE seq = ?`, seq)))
 	if !errors.Is(err, ledger.ErrNotFound) {

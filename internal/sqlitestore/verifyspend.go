@@ -4,7 +4,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// meter counts a charge as the caps and quotas do.
+// countSpend counts a charge as the store's counters do.
 func (v *verifier) countSpend(r *row) {
 	s := spendOf(r, nil)
 	for _, k := range counterKeys(r.debtor, r.lineage, r.server, r.test) {
@@ -21,18 +21,18 @@ func (v *verifier) counterOf(k counterKey) *spendCounter {
 	return m
 }
 
-// holdMeters counts an open reservation as the caps and quotas do.
+// holdSpend counts an open reservation as the store's counters do.
 func (v *verifier) holdSpend(h *hold) {
 	for _, k := range counterKeys(h.payer.n, h.order.Lineage, h.order.Server, h.order.Test) {
 		v.counterOf(k).hold(h.day, h.paid(), h.freeCalls())
 	}
 }
 
-// compareMeters compares what caps and quotas go by with what the journal and
-// the open reservations give.
+// compareCounters compares the store's spend counters with the journal and the open
+// reservations.
 func (v *verifier) compareCounters(b *books) {
-	// What caps go by is younger than what was archived. Of a month that was
-	// archived in part the journal gives less, and of one before it nothing.
+	// The counters can include archived charges: for a partly archived month the
+	// journal has less than they do, and for earlier months nothing.
 	whole := func(m *spendCounter) bool {
 		return v.archived.Files == 0 || ledger.Month(m.day) > ledger.Month(v.archived.LastDay)
 	}
@@ -51,7 +51,7 @@ func (v *verifier) compareCounters(b *books) {
 			got = b.loaded[k.subject()]
 		}
 		if got == nil {
-			v.differ("what %s spent is not in memory", k.subject())
+			v.differ("the spending of %s is not in memory", k.subject())
 			continue
 		}
 		if (whole(got) || whole(want)) && (got.day != want.day || got.spentDay != want.spentDay || got.spentMonth != want.spentMonth || got.freeDay != want.freeDay) {
@@ -70,7 +70,7 @@ func (v *verifier) compareCounters(b *books) {
 		}
 	}
 	if n := len(b.loaded) - known - older; n > 0 {
-		v.differ("%d snapshots are of what the journal has nothing of that was spent", n)
+		v.differ("%d snapshots are of spending that is not in the journal", n)
 	}
 }
 

@@ -9,13 +9,12 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-const maxVoidsPerSweep = 500 // how many a transaction forgets
+const maxVoidsPerSweep = 500
 
-// Void is a Release that lasts: when it returns, no capture that comes later
-// finds anything to take under the id, for ledger.SettleTime, nor after a
-// restart, if the order names who settles it. The id need not be known. Errors:
-// ledger.ErrSettled if it is captured or being captured, ErrNotFound if there
-// was nothing to give back; ErrUnavailable.
+// Void is a durable Release: for ledger.SettleTime, no later capture succeeds under
+// the id, even after a restart, if the order has a settler. The id may be unknown.
+// Errors: ledger.ErrSettled if it is captured or being captured, ErrNotFound if
+// there was nothing to release; ErrUnavailable.
 func (s *Store) Void(ctx context.Context, id string) error {
 	u, err := parseCharge(ctx, id)
 	if err != nil {
@@ -34,22 +33,22 @@ func (s *Store) Void(ctx context.Context, id string) error {
 	return nil
 }
 
-// voidBatcher collects ids that are to be voided while one transaction with others
-// runs, so that they share the next.
+// voidBatcher collects ids to void while a transaction with earlier ones runs, so
+// that they share the next one.
 type voidBatcher struct {
 	mu   sync.Mutex
-	open *voidBatch // that takes more; nil for none
+	open *voidBatch // still accepting ids; may be nil
 }
 
-// voidBatch is one transaction's ids.
+// voidBatch has the ids of one transaction.
 type voidBatch struct {
 	ids     []uuid
-	settled []bool // by id: it is captured
+	settled []bool // for each id, whether it is captured
 	err     error
 	done    chan struct{}
 }
 
-// bury voids the id, or says that it is captured.
+// void voids the id, or returns ledger.ErrSettled if it is captured.
 func (g *voidBatcher) void(ctx context.Context, s *Store, u uuid) error {
 	g.mu.Lock()
 	b, first := g.open, false
@@ -60,7 +59,7 @@ func (g *voidBatcher) void(ctx context.Context, s *Store, u uuid) error {
 	at := len(b.ids)
 	b.ids = append(b.ids, u)
 	g.mu.Unlock()
-	if first { // for all that come until the writer begins; so it does not end with this caller's context
+	if first { // also on behalf of later callers, so this caller's context must not cancel it
 		b.err = s.do(context.WithoutCancel(ctx), func(t *tx) error {
 			g.close(b)
 			return t.writeVoids(b, s.now())
@@ -78,7 +77,7 @@ func (g *voidBatcher) void(ctx context.Context, s *Store, u uuid) error {
 	return nil
 }
 
-// close lets nobody join any more.
+// close stops the batch from accepting ids.
 func (g *voidBatcher) close(b *voidBatch) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -87,7 +86,7 @@ func (g *voidBatcher) close(b *voidBatch) {
 	}
 }
 
-// bury writes the ids that are not captured.
+// writeVoids writes the ids that are not captured.
 func (t *tx) writeVoids(b *voidBatch, now time.Time) error {
 	b.settled = make([]bool, len(b.ids))
 	until := micros(now.Add(ledger.SettleTime))
@@ -106,7 +105,7 @@ func (t *tx) writeVoids(b *voidBatch, now time.Time) error {
 	return nil
 }
 
-// voided reports whether the id was given up for good.
+// voided reports whether the id is voided.
 func (t *tx) voided(u uuid) (bool, error) {
 	var until int64
 	err := scanRow{t.w.stmts.void.QueryRowContext(background(), u[:])}.Scan(&until)
@@ -116,13 +115,13 @@ func (t *tx) voided(u uuid) (bool, error) {
 	return err == nil && t.w.now().Before(fromMicros(until)), err
 }
 
-// voidsDue reports whether there are voided ids to forget.
+// voidsDue reports whether there are expired voids to delete.
 func (w *writer) voidsDue() bool {
 	var one int
 	return (&tx{w: w}).queryRow(`SELECT 1 FROM void WHERE until <= ? LIMIT 1`, micros(w.now())).Scan(&one) == nil
 }
 
-// sweepVoids forgets those of which nobody will hear any more.
+// sweepVoids deletes expired voids.
 func (t *tx) sweepVoids() error {
 	_, err := t.exec(`DELETE FROM void WHERE id IN (SELECT id FROM void WHERE until <= ? LIMIT ?)`, micros(t.w.now()), maxVoidsPerSweep)
 	return err

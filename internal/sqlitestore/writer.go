@@ -68,15 +68,15 @@ type writer struct {
 	touched        []*account   // by the open transaction
 	dirty          []snapshot   // stale snapshots, the stalest first
 	near           []ledger.Cap // caps to warn about
-	responseBytes  int64        // bytes of answers that are kept
-	evictedTo      int64        // up to this transaction none are kept
-	settlers       settlers     // that are numbered
+	responseBytes  int64        // size of the stored responses
+	evictedTo      int64        // all responses up to this transaction are evicted
+	settlers       settlers     // the committed ones
 	batch          []*hold
 	rows           []row
 	outcomes       []outcome
-	stale          bool            // the file was opened anew, and memory does not know yet what it shows
+	stale          bool            // the file was reopened, and memory not yet reconciled with it
 	inDoubt        []*hold         // captures of unknown outcome
-	pendingRefunds []pendingRefund // captures that turned up after their release: to refund
+	pendingRefunds []pendingRefund // for captures that turned out to be durable after their release
 	attempts       int             // since the store went down
 	retry          *time.Timer
 }
