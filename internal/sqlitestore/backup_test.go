@@ -138,10 +138,10 @@ func TestBackupWhileCharging(t *testing.T) {
 	alone(t, s)
 }
 
-// TestBackupHoldsNobodyUp: while a copy is made, charges are captured and keys
-// read, and what is written meanwhile is not in the copy. Only one is made at a
-// time, and only its owner can read it.
-func TestBackupHoldsNobodyUp(t *testing.T) {
+// TestBackupBlocksNothing: during a copy, charges are captured and keys read, and
+// later writes are not in the copy. Only one copy runs at a time, and only its
+// owner can read it.
+func TestBackupBlocksNothing(t *testing.T) {
 	s, o := large(t, 4_000)
 	var during []string
 	told := 0
@@ -183,8 +183,8 @@ func TestBackupHoldsNobodyUp(t *testing.T) {
 	clean(t, s)
 }
 
-// TestBackupLeavesNothing: whatever goes wrong is told, leaves nothing on disk,
-// and the next backup works.
+// TestBackupLeavesNothing: a failed backup returns its error and leaves nothing on
+// disk, and the next one works.
 func TestBackupLeavesNothing(t *testing.T) {
 	s, _ := large(t, 4_000)
 	read := func(_ ledger.Backup, content io.Reader) error { _, err := io.Copy(io.Discard, content); return err }
@@ -221,8 +221,8 @@ func TestBackupLeavesNothing(t *testing.T) {
 	}
 }
 
-// TestBackupAndClose: closing the store ends a copy that is being made, and lets
-// none begin, but what is copied is delivered.
+// TestBackupAndClose: closing the store aborts a running copy and prevents new
+// ones, but a finished copy is delivered.
 func TestBackupAndClose(t *testing.T) {
 	s, _ := large(t, 4_000)
 	closed := make(chan error, 1)
@@ -260,7 +260,8 @@ func TestBackupAndClose(t *testing.T) {
 	alone(t, s)
 }
 
-// TestBackupOfStoreThatIsDown: what its file shows may not last.
+// TestBackupOfStoreThatIsDown: a store that cannot write refuses a backup, because
+// its file may show transactions that will not last.
 func TestBackupOfStoreThatIsDown(t *testing.T) {
 	s, f := faulty(t)
 	o := pair(t, s, 5)
@@ -276,8 +277,8 @@ func TestBackupOfStoreThatIsDown(t *testing.T) {
 	until(t, "it works again", healthy(s))
 }
 
-// TestOpenSweeps: opening a store removes what a crash left of copies, and
-// nothing else.
+// TestOpenSweeps: opening a store removes partial copies left by a crash, and no
+// other files.
 func TestOpenSweeps(t *testing.T) {
 	dir := memoryDir(t)
 	path := filepath.Join(dir, "farebox.db")

@@ -98,9 +98,9 @@ func captureAlone(s *Store, o ledger.Order) error {
 	})
 }
 
-// BenchmarkBatching compares 64 callers whose captures share commits with the
-// same callers and one transaction each, side by side: reach 5, as the median
-// of alternating runs.
+// BenchmarkBatching compares the captures of 64 callers that share commits with
+// one transaction per capture, side by side. The target is 5 times, as the median
+// over alternating runs.
 func BenchmarkBatching(b *testing.B) {
 	s, orders := benchStore(b)
 	var batched, alone []float64
@@ -120,9 +120,9 @@ func capturesPerSecond(b testing.TB, s *Store, orders []ledger.Order, calls int,
 	return float64(calls) / clock.Since(start).Seconds()
 }
 
-// TestBatchingPays: durable captures of 64 callers are at least 5/3 times as
-// many as with one transaction each. The benchmark's figure is 5; the slack,
-// and two more attempts, are for busy machines.
+// TestBatchingPays: 64 callers make at least 5/3 times as many durable captures as
+// with one transaction per capture. The benchmark's target is 5; the slack, and two
+// more attempts, are for busy machines.
 func TestBatchingPays(t *testing.T) {
 	const least, attempts = 5.0 / 3, 3
 	s, orders := benchStore(t)

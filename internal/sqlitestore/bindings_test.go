@@ -10,8 +10,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// TestBondsAreSwept: what has ended leaves the file, and nothing else does.
-func TestBondsAreSwept(t *testing.T) {
+// TestBindingsAreSwept: expired bindings leave the file, and the others stay.
+func TestBindingsAreSwept(t *testing.T) {
 	t.Parallel()
 	var c fakeClock
 	s := opened(t, Options{Path: filepath.Join(memoryDir(t), "farebox.db"), Now: c.now})

@@ -184,7 +184,7 @@ func brokenTerms() map[string]func() breakage {
 	return all
 }
 
-// least is the smaller cap, where 0 is none.
+// least returns the smaller cap; 0 means no cap.
 func least(a, b ledger.Amount) ledger.Amount {
 	if a == 0 || b > 0 && b < a {
 		return b
@@ -369,8 +369,8 @@ func brokenPosts() map[string]func() breakage {
 	}
 }
 
-// brokenCrashes do something to the file. Snapshots are written at once there,
-// so that what is wrong in them is not made good by a replay.
+// brokenCrashes alter the file. Their stores write snapshots at once, so that a
+// replay does not repair a wrong snapshot.
 func brokenCrashes() map[string]func() breakage {
 	all := map[string]func() breakage{}
 	for name, query := range map[string]string{

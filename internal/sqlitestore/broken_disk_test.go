@@ -23,7 +23,7 @@ const (
 	stormFunds   = 1_000_000
 )
 
-// told is what the caller of a charge was told last.
+// told is the last result that the caller of a charge received.
 type told int
 
 const (
@@ -32,8 +32,8 @@ const (
 	toldReleased             // the reservation is given back
 )
 
-// storm is callers that reserve and capture without pause, and what each of
-// them was told.
+// storm runs callers that reserve and capture without pause, and records their
+// results.
 type storm struct {
 	store *Store
 	order ledger.Order
@@ -49,7 +49,7 @@ type storm struct {
 	charges map[string]told
 	wrong   []error
 
-	cuts []powerCut // of the test's goroutine
+	cuts []powerCut // used by the test's goroutine only
 }
 
 func startStorm(s *Store, o ledger.Order, seed uint64) *storm {
@@ -119,7 +119,7 @@ func (m *storm) call(random *rand.Rand, tick <-chan time.Time) error {
 				m.say(charge, toldReleased)
 				return nil
 			}
-			if !errors.Is(err, ledger.ErrSettled) { // it was captured: it is tried again and told so
+			if !errors.Is(err, ledger.ErrSettled) { // captured already: the next capture returns the charge
 				return err
 			}
 		}
@@ -157,8 +157,8 @@ func (m *storm) stop(t *testing.T) {
 	}
 }
 
-// booked returns all charges of the store, whose books must balance, and
-// whether each was taken for good.
+// booked returns all charges of the store, and whether each was kept, that is, not
+// refunded. The books must balance.
 func booked(t *testing.T, s *Store, account string) map[string]bool {
 	t.Helper()
 	clean(t, s)
@@ -186,8 +186,8 @@ func booked(t *testing.T, s *Store, account string) map[string]bool {
 	return list
 }
 
-// agrees holds the books against what callers had been told: before is older
-// than the books, after younger.
+// agrees compares the books with the callers' results just before and just after
+// the books were read.
 func agrees(t *testing.T, books map[string]bool, before, after map[string]told) {
 	t.Helper()
 	lost := 0
@@ -206,14 +206,14 @@ func agrees(t *testing.T, books map[string]bool, before, after map[string]told) 
 	}
 }
 
-// powerCut is what one would have left, and what callers had been told before
-// and after it.
+// powerCut is a copy of the durable state at one moment, and the callers' results
+// before and after it.
 type powerCut struct {
 	image         string
 	before, after map[string]told
 }
 
-// cut keeps what a power cut would leave now.
+// cut copies the state that a power cut would leave now.
 func (m *storm) cut(t *testing.T, d *disk, survive float64) {
 	t.Helper()
 	before := m.snapshot()
@@ -221,7 +221,7 @@ func (m *storm) cut(t *testing.T, d *disk, survive float64) {
 	m.cuts = append(m.cuts, powerCut{image, before, m.snapshot()})
 }
 
-// survived compares what the power cuts left with what callers were told.
+// survived compares the state after each power cut with the callers' results.
 func (m *storm) survived(t *testing.T) {
 	t.Helper()
 	for _, cut := range m.cuts {
@@ -234,10 +234,10 @@ func (m *storm) survived(t *testing.T) {
 }
 
 // TestBrokenDisk: promises 1, 4, 5 and 8 on a disk whose syncs and writes fail
-// under 64 callers. Callers hear ledger.ErrUnavailable and nothing else, the
-// service is back when the disk is, and at each power cut, be it before, while
-// or after the disk fails, what was acknowledged is in the books once, and they
-// balance. What was given back costs nothing.
+// under 64 callers. Callers get no error but ledger.ErrUnavailable, and the store
+// recovers with the disk. After a power cut before, during or after the failure,
+// every acknowledged charge is in the books once, and the books balance. Released
+// calls cost nothing.
 func TestBrokenDisk(t *testing.T) {
 	t.Parallel()
 	const (
@@ -323,7 +323,7 @@ func (m *storm) outlast(t *testing.T, d *disk, log bool, survive float64) {
 	m.outage.Add(1)
 }
 
-// settled compares the books with what callers were told when all is done.
+// settled compares the books with the callers' results at the end.
 func (m *storm) settled(t *testing.T, c *fakeClock) {
 	t.Helper()
 	c.advance(2 * ledger.ReservationLife)
@@ -347,11 +347,11 @@ func (m *storm) settled(t *testing.T, c *fakeClock) {
 	}
 }
 
-// TestAnswersOutliveThePower: promise 2 for captures whose sync failed. A caller
-// is told that nothing was taken only when the rows of the failed transaction,
-// which may be on the disk all the same, can never come back: not even if the
-// power fails at the very next sync.
-func TestAnswersOutliveThePower(t *testing.T) {
+// TestRefusalsOutlivePowerCuts: promise 2 for captures with a failed sync. A caller
+// learns that nothing was taken only when the rows of the failed transaction, which
+// may be on the disk all the same, can never reappear, not even if the power fails
+// at the very next sync.
+func TestRefusalsOutlivePowerCuts(t *testing.T) {
 	t.Parallel()
 	const fsync = sqlite3.SQLITE_IOERR_FSYNC
 	d := newDisk(t, 1)
@@ -404,10 +404,10 @@ func TestAnswersOutliveThePower(t *testing.T) {
 	}
 }
 
-// TestWhatComesBackIsMadeDurable: promise 1 across a restart after a failed
-// sync. The rows are visible then, but on no disk. Before anybody is told of
-// them, or adds to them, they are made durable.
-func TestWhatComesBackIsMadeDurable(t *testing.T) {
+// TestReappearingRowsAreMadeDurable: promise 1 across a restart after a failed
+// sync. The rows are visible then, but not durable. The store makes them durable
+// before it acknowledges or extends them.
+func TestReappearingRowsAreMadeDurable(t *testing.T) {
 	t.Parallel()
 	d := newDisk(t, 1)
 	options := Options{Path: filepath.Join(memoryDir(t), "farebox.db"), connect: d.connect}

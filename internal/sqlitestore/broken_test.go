@@ -20,8 +20,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// breakage is a way in which a store is wrong: what is set stands between the
-// suite and the store.
+// breakage is a faulty store: each field that is set replaces a method of the
+// store.
 type breakage struct {
 	before  func(s *Store) // each call
 	reserve func(s *Store, id string, o ledger.Order, terms ledger.Terms) (ledger.Reservation, error)
@@ -31,7 +31,7 @@ type breakage struct {
 	renew   func(s *Store, id string) error
 	post    func(s *Store, t ledger.Transaction, a ledger.Audit) (ledger.Transaction, ledger.Balance, error)
 	update  func(s *Store, id string, change func(*ledger.Account) error, a ledger.Audit) (ledger.Account, error)
-	crash   string // what is done to the file
+	crash   string // SQL that alters the file
 }
 
 func (b breakage) wrap(s *Store) storetest.Store { return &brokenStore{Store: s, b: b} }
@@ -135,7 +135,7 @@ func (r *recorder) FailNow()                     { r.Fail(); runtime.Goexit() }
 func (r *recorder) Fail()                        { r.mu.Lock(); defer r.mu.Unlock(); r.failed = true }
 func (r *recorder) Failed() bool                 { r.mu.Lock(); defer r.mu.Unlock(); return r.failed }
 
-// verdict is what was said of the failure, in one line.
+// verdict returns the message of the failure, in one line.
 func (r *recorder) verdict() string {
 	for _, text := range r.said {
 		_, after, found := strings.Cut(text, "[rapid] ")
@@ -224,15 +224,15 @@ func lifted(s *Store, account string, lift func(*account), do func()) {
 	s.books.mu.Unlock()
 }
 
-// posted runs a change right after what it belongs to.
+// posted runs a change right after the row that it belongs to.
 func posted(s *Store, change func(x *tx) error) {
 	if err := s.do(context.Background(), change); err != nil {
 		panic(err)
 	}
 }
 
-// onOrders changes the order and the terms of every reservation and charge.
-// What the store answers shows the order that was asked for.
+// onOrders changes the order and the terms of every reservation and charge. The
+// store's results show the original order.
 func onOrders(change func(*ledger.Order, *ledger.Terms)) breakage {
 	asked := map[string][]ledger.Order{}
 	restore := func(c ledger.Charge, p ledger.Balance, err error) (ledger.Charge, ledger.Balance, error) {

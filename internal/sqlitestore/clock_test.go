@@ -19,7 +19,7 @@ var jumps = map[string]time.Duration{
 	"an hour ahead": time.Hour, "an hour back": -time.Hour, "a month ahead": month, "a month back": -month,
 }
 
-// clocked is a store in memory whose clock the test moves.
+// clocked is a store in memory with a clock that the test moves.
 func clocked(t *testing.T) (*Store, *fakeClock, Options) {
 	t.Helper()
 	c := &fakeClock{}
@@ -59,7 +59,7 @@ func TestClockJumpsWithHolds(t *testing.T) {
 			o := pair(t, s, 4)
 			ids := reserveAll(t, s, o, 4)
 			c.advance(jump)
-			if jump > 0 { // all have expired: their credits are there for others, and for whoever is first
+			if jump > 0 { // all have expired: their credits go to the first caller
 				if p := balanceOf(t, s, o.Account); s.OpenReservations() != 0 {
 					t.Fatalf("%d reservations are open, balance %+v", s.OpenReservations(), p)
 				}

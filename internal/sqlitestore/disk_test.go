@@ -20,11 +20,10 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 )
 
-// disk is a VFS of SQLite that stands in front of the system's own. It makes
-// syncs and writes fail, and it knows what a power cut would leave: a write is
-// visible at once, as in a page cache, but durable only when a sync of its file
-// succeeded. After a sync that failed the system takes its pages for clean, so
-// that no later sync writes them.
+// disk is a VFS for SQLite in front of the system's own. It makes syncs and writes
+// fail, and tracks the durable contents: a write is visible at once, as in a page
+// cache, but durable only after a successful sync of its file. After a failed sync
+// the system considers the pages clean, so that no later sync writes them.
 type disk struct {
 	name string
 	real uintptr // the sqlite3_vfs in front of which this one stands
@@ -32,14 +31,14 @@ type disk struct {
 
 	mu      sync.Mutex
 	random  *rand.Rand
-	methods map[uintptr]uintptr  // of the system's VFS: in front of which of ours
+	methods map[uintptr]uintptr  // the system's method tables, by ours
 	files   map[uintptr]diskFile // open ones, by their sqlite3_file
 	plates  map[string]*plate    // by path
 	fault   *diskFault
 	onSync  func(fileKind) // before a sync, while the mutex is held
 }
 
-// fileKind tells the two files of a store apart.
+// fileKind is one of the two files of a store.
 type fileKind int
 
 const (
@@ -55,7 +54,7 @@ type diskFile struct {
 	methods *sqlite3.Tsqlite3_io_methods // the system's
 }
 
-// plate is what of a file would be there after a power cut.
+// plate is the contents of a file after a power cut.
 type plate struct {
 	durable []byte
 	pending []diskWrite // in order
@@ -79,16 +78,16 @@ func (p *plate) apply(w diskWrite) {
 	copy(p.durable[w.at:], w.data)
 }
 
-// diskFault says what fails.
+// diskFault selects the operations that fail.
 type diskFault struct {
 	on    fileKind // a set
 	write bool     // writes fail, else syncs do
 	after int      // so many that work
 	times int      // how many fail then; 0: all until the fault is taken away
 	code  int32    // the result code of SQLite
-	// Of a sync that fails: the chance of each write to be durable all the
-	// same, and whether what is not is no longer visible either, as when its
-	// page was evicted and read anew.
+	// For failing syncs: the chance of each write to become durable all the same,
+	// and whether the others also become invisible, as if the page had been evicted
+	// and read again.
 	survive        float64
 	evictResponses bool
 
@@ -108,7 +107,7 @@ func (f *diskFault) hits(kind fileKind, write bool) bool {
 	return true
 }
 
-// at is what a pointer of SQLite points to.
+// at dereferences a pointer of SQLite.
 func at[T any](p uintptr) *T { return *(**T)(unsafe.Pointer(&p)) }
 
 // function makes a Go function of one that SQLite knows by its address.
@@ -206,7 +205,7 @@ func (d *disk) open(tls *libc.TLS, _, name, file uintptr, flags int32, outFlags 
 	return sqlite3.SQLITE_OK
 }
 
-// plate is what is known of a file; all of a new one is durable. The caller
+// plate returns the plate of a file; everything in a new one is durable. The caller
 // holds the mutex.
 func (d *disk) plate(path string) *plate {
 	p := d.plates[path]
@@ -312,7 +311,7 @@ func (d *disk) sync(tls *libc.TLS, file uintptr, flags int32) int32 {
 	return d.fault.code
 }
 
-// evict makes visible what is durable where the write was.
+// evict makes the durable contents visible again at the place of the write.
 func (f *diskFile) evictResponses(tls *libc.TLS, file uintptr, w diskWrite) {
 	n := len(w.data)
 	buffer := libc.Xcalloc(tls, 1, libc.Tsize_t(n))
@@ -345,8 +344,8 @@ func (d *disk) failed() int {
 	return d.fault.failed
 }
 
-// powerCut writes what would be left of the store at path if the power failed
-// now: what is durable, and of the other writes each with that chance.
+// powerCut writes the files of the store at path as a power cut would leave them
+// now: the durable contents, and each other write with that chance.
 func (d *disk) powerCut(t *testing.T, path string, survive float64) (image string) {
 	t.Helper()
 	d.mu.Lock()
@@ -367,7 +366,8 @@ func (d *disk) image(t *testing.T, main, log []byte) (path string) {
 	return path
 }
 
-// afterCut is what would be left of a file. The caller holds the mutex.
+// afterCut returns the contents of a file after a power cut. The caller holds the
+// mutex.
 func (d *disk) afterCut(path string, survive float64) []byte {
 	p := d.plates[path]
 	if p == nil {

@@ -19,7 +19,7 @@ import (
 
 var errDisk = errors.New("disk I/O error")
 
-// faults decide what fails. They stand between database/sql and the driver.
+// faults makes operations fail, between database/sql and the driver.
 type faults struct {
 	open   atomic.Bool  // connections cannot be opened
 	commit atomic.Int32 // how it goes wrong
@@ -103,7 +103,7 @@ func faulty(t *testing.T) (*Store, *faults) {
 	return opened(t, Options{Path: filepath.Join(memoryDir(t), "farebox.db"), connect: f.connect}), f
 }
 
-// until polls, bounded, for what another goroutine does in its own time.
+// until polls a condition that another goroutine makes true, for a bounded time.
 func until(t *testing.T, what string, done func() bool) {
 	t.Helper()
 	deadline := clock.Now().Add(20 * time.Second)
@@ -119,8 +119,8 @@ func until(t *testing.T, what string, done func() bool) {
 
 func healthy(s *Store) func() bool { return func() bool { return s.Healthy() == nil } }
 
-// paused holds the writer until the returned function is called, so that what
-// is queued meanwhile is one batch.
+// paused blocks the writer until the returned function is called, so that captures
+// queued meanwhile are one batch.
 func paused(t *testing.T, s *Store) (resume func()) {
 	t.Helper()
 	in, out := make(chan struct{}), make(chan struct{})
@@ -220,9 +220,9 @@ func TestFailedCommitIsAnsweredFromTheFile(t *testing.T) {
 	}
 }
 
-// TestOutage: while the file cannot be opened again, everything is refused and
-// nobody waits without bound. When the disk is back, what was in doubt is as
-// its callers left it: released ones cost nothing, even if their rows came back.
+// TestOutage: while the file cannot be reopened, everything is refused and no call
+// waits forever. When the disk is back, the captures in doubt are resolved; those
+// that were released cost nothing, even if their rows reappeared.
 func TestOutage(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -370,8 +370,8 @@ func wantDown(t *testing.T, s *Store, o ledger.Order) {
 	}
 }
 
-// TestFailedChange: an operator's change whose COMMIT failed is reported, and
-// memory agrees with the file afterwards, whether it happened or not.
+// TestFailedChange: if the COMMIT of an operator's change fails, the change returns
+// an error, and memory agrees with the file afterwards, whether it happened or not.
 func TestFailedChange(t *testing.T) {
 	for name, mode := range map[string]int32{"came back": commitOnceBack, "lost": commitOnceLost} {
 		t.Run(name, func(t *testing.T) {
@@ -403,8 +403,8 @@ func TestFailedChange(t *testing.T) {
 	}
 }
 
-// TestFullDisk: nothing is charged while there is no room, callers are told, and
-// the same connection works on when there is.
+// TestFullDisk: nothing is charged while the disk is full, callers get an error,
+// and the same connection works again once there is space.
 func TestFullDisk(t *testing.T) {
 	s := fresh(t)
 	o := pair(t, s, 1_000_000)

@@ -26,17 +26,17 @@ var (
 	growthStart   = flag.Bool("growth-start", false, "TestGrowth measures no more than the size, a start and a list")
 )
 
-// What a store of years looks like: so many accounts, each with a key, spend at
-// a few servers, evenly over so many days that end now.
+// The history of a store that is years old: accounts, each with a key, spend at a
+// few servers, evenly over the last days.
 const (
 	growthPayers = 1000
 	growthDays   = 500
 	growthBatch  = 100_000 // in one commit
 )
 
-// TestGrowth measures what charges leave behind: bytes, the time and memory of a
-// start, of a verification and of a list, before and after the older ones were
-// archived. Without -growth it is a check that a history is made which verifies.
+// TestGrowth measures the cost of a long history in bytes, and in time and memory
+// for a start, a verification and a list, before and after archiving. Without
+// -growth it only checks that such a history verifies.
 func TestGrowth(t *testing.T) {
 	charges := *growthCharges
 	if charges == 0 {
@@ -70,8 +70,8 @@ func TestGrowth(t *testing.T) {
 	}
 }
 
-// archiveGrown archives what is older than a month, and tells for how long each
-// part held captures up.
+// archiveGrown archives transactions older than a month, and logs for how long each
+// part blocked captures.
 func archiveGrown(t *testing.T, s *Store) {
 	t.Helper()
 	signer := ledger.NewSigner([ed25519.SeedSize]byte{1})
@@ -114,8 +114,8 @@ func archiveGrown(t *testing.T, s *Store) {
 		taking.Round(time.Millisecond), longest.Round(time.Millisecond))
 }
 
-// measureGrowth opens the store and tells what that, a verification and a list
-// take.
+// measureGrowth opens the store and logs the cost of that, of a verification and of
+// a list.
 func measureGrowth(t *testing.T, path string, charges int, what string) *Store {
 	t.Helper()
 	debug.FreeOSMemory()

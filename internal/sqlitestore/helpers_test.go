@@ -23,9 +23,8 @@ type fakeClock struct{ ahead atomic.Int64 }
 func (c *fakeClock) now() time.Time          { return clock.Now().Add(time.Duration(c.ahead.Load())) }
 func (c *fakeClock) advance(d time.Duration) { c.ahead.Add(int64(d)) }
 
-// memoryDir is a directory without a disk behind it, if the system has one: what
-// a test proves there does not depend on the disk, and waiting for it is what
-// takes the time.
+// memoryDir returns a directory in memory, if the system has one. Tests that do not
+// depend on the disk use it, because they would spend most of their time on syncs.
 func memoryDir(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("/dev/shm", "farebox-test-")
@@ -56,8 +55,7 @@ func fresh(t *testing.T) *Store {
 	return opened(t, Options{Path: filepath.Join(memoryDir(t), "farebox.db")})
 }
 
-// crashed copies what is on disk while nothing is being written, as a crash
-// would leave it.
+// crashed copies the files while nothing is written, as a crash would leave them.
 func crashed(t *testing.T, s *Store) (path string) {
 	t.Helper()
 	path = filepath.Join(memoryDir(t), "farebox.db")
@@ -92,8 +90,7 @@ func copyFile(to, from string) error {
 	return out.Close()
 }
 
-// TestSuite runs what every store must pass, with crashes that leave only what
-// was on disk.
+// TestSuite runs the suite of all stores, with crashes that keep only the files.
 func TestSuite(t *testing.T) {
 	t.Parallel()
 	template := templateStore(t)
@@ -113,9 +110,9 @@ func templateStore(t *testing.T) (path string) {
 // sound is the store as it is.
 func sound(s *Store) storetest.Store { return s }
 
-// harness opens a copy of the template. Its clock moves only when it is told to,
-// so that a run that failed can be repeated. wrap stands between the suite and
-// each store, and after a crash the file is altered by that query, if any.
+// harness opens a copy of the template. Only the test moves its clock, so that a
+// failed run can be repeated. wrap wraps each store for the suite, and the query
+// crash, if any, alters the file after each crash.
 func harness(t *testing.T, template string, wrap func(*Store) storetest.Store, crash string) storetest.Harness {
 	t.Helper()
 	var ahead atomic.Int64
@@ -220,7 +217,7 @@ func balanceOf(t testing.TB, s *Store, account string) ledger.Balance {
 	return a.Live
 }
 
-// heldAs is what memory has under the id, or nil.
+// heldAs returns the hold with that id, or nil.
 func heldAs(s *Store, id string) *hold {
 	s.books.mu.Lock()
 	defer s.books.mu.Unlock()

@@ -16,8 +16,8 @@ func repeatable(key string) ledger.Terms {
 	return ledger.Terms{Idempotency: ledger.Idempotency{Key: key}}
 }
 
-// keptClean checks what memory knows of calls that may be repeated: what is in
-// the file, counted for each payer; and that the books balance.
+// keptClean checks that the idempotency keys in memory are those in the file,
+// counted per payer, and that the books balance.
 func keptClean(t *testing.T, s *Store) {
 	t.Helper()
 	clean(t, s)
@@ -74,7 +74,7 @@ func answered(t *testing.T, s *Store, o ledger.Order, key string, answer []byte)
 	return c
 }
 
-// repeat is what a call gets that is sent again; what it reserves it releases.
+// repeat repeats a call and returns its result. It releases any reservation.
 func repeat(t *testing.T, s *Store, o ledger.Order, key string) (*ledger.StoredResponse, error) {
 	t.Helper()
 	charge := newID("chg_")
@@ -100,9 +100,9 @@ func wantRepeat(t *testing.T, s *Store, o ledger.Order, key string, answer []byt
 	}
 }
 
-// TestAnswersAreBounded: no more is kept than was asked for and what one commit
-// adds; the oldest answers go first, and their calls are not run again.
-func TestAnswersAreBounded(t *testing.T) {
+// TestStoredResponsesAreBounded: stored responses exceed the bound by one commit at
+// most; the oldest ones go first, and their calls do not run again.
+func TestStoredResponsesAreBounded(t *testing.T) {
 	t.Parallel()
 	o := Options{Path: filepath.Join(memoryDir(t), "farebox.db"), MaxResponseBytes: 1000}
 	s := opened(t, o)
@@ -135,9 +135,9 @@ func TestAnswersAreBounded(t *testing.T) {
 	keptClean(t, s)
 }
 
-// TestAnswersAreSwept: without being asked, what is older than a day goes, and
-// younger calls stay.
-func TestAnswersAreSwept(t *testing.T) {
+// TestStoredResponsesAreSwept: an idle store deletes responses older than a day, and
+// keeps the others.
+func TestStoredResponsesAreSwept(t *testing.T) {
 	t.Parallel()
 	c := &fakeClock{}
 	s := opened(t, Options{Path: filepath.Join(memoryDir(t), "farebox.db"), Now: c.now})
@@ -195,9 +195,9 @@ func TestSweepInDoubt(t *testing.T) {
 	}
 }
 
-// TestFailedCommitKeepsAnswersAndFees: of a capture whose COMMIT failed, the
-// charge, its fee, its answer and what it spent are there together, or none is.
-func TestFailedCommitKeepsAnswersAndFees(t *testing.T) {
+// TestFailedCommitKeepsResponsesAndFees: after a failed COMMIT, a capture's charge,
+// fee, response and spending either all exist or all do not.
+func TestFailedCommitKeepsResponsesAndFees(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		mode int32
@@ -302,8 +302,8 @@ func TestOutageFreesKeys(t *testing.T) {
 	}
 }
 
-// TestRefundInDoubtFreesTheKey of a call whose answer is not kept, if the refund
-// happened.
+// TestRefundInDoubtFreesTheKey: a refund that was in doubt and did happen frees the
+// idempotency key of a call without a stored response.
 func TestRefundInDoubtFreesTheKey(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -378,8 +378,8 @@ func TestKeysAreBounded(t *testing.T) {
 	answered(t, s, other, "k", []byte("a"))
 }
 
-// TestUnqueuedCaptureKeepsItsKey: who finds no room in the queue has the call
-// and its key as before.
+// TestUnqueuedCaptureKeepsItsKey: a caller that finds no room in the queue keeps its
+// reservation and its idempotency key.
 func TestUnqueuedCaptureKeepsItsKey(t *testing.T) {
 	t.Parallel()
 	s := fresh(t)
@@ -412,8 +412,8 @@ func TestUnqueuedCaptureKeepsItsKey(t *testing.T) {
 	keptClean(t, s)
 }
 
-// TestLateCaptureAfterADay: a key that was used anew is free again a day later,
-// swept or not, also for the call that expired at first.
+// TestLateCaptureAfterADay: an idempotency key used by a second call is free again a
+// day later, swept or not, also for the call that expired first.
 func TestLateCaptureAfterADay(t *testing.T) {
 	t.Parallel()
 	for _, swept := range []bool{false, true} {
@@ -446,7 +446,7 @@ func TestLateCaptureAfterADay(t *testing.T) {
 	}
 }
 
-// asBooked is what the books have of a charge, whoever made it.
+// asBooked returns the charge as a later read does, without Made.
 func asBooked(c ledger.Charge) ledger.Charge {
 	c.Made = false
 	return c

@@ -18,7 +18,7 @@ func TestKeptNameIsFree(t *testing.T) {
 			t.Fatalf("%s, %v, want %s", kept, err, want)
 		}
 		if want == "20260102T030500Z" {
-			kept += "-wal" // of a store that was too damaged to take it
+			kept += "-wal" // the store was too damaged to take its log
 		}
 		if err := os.WriteFile(kept, nil, 0o600); err != nil {
 			t.Fatal(err)

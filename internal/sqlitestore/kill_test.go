@@ -19,8 +19,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// childEnv tells the test binary to be the process that is killed; its value
-// says what it does, and childPath where its store is.
+// childEnv makes the test binary the process to kill; its value selects the child's
+// work, and childPath is the path of its store.
 const (
 	childEnv  = "FAREBOX_SQLITESTORE_CHILD"
 	childPath = "FAREBOX_SQLITESTORE_PATH"
@@ -68,8 +68,8 @@ func childHold(path string) error {
 	return err
 }
 
-// childCapture captures without end and prints each id before it asks and after
-// it was told that the money is taken.
+// childCapture captures without end and prints each id before the capture and after
+// its acknowledgement.
 func childCapture(path string) error {
 	s, err := Open(context.Background(), Options{Path: path})
 	if err != nil {
@@ -141,9 +141,8 @@ func startChild(t *testing.T, task, path string) (*exec.Cmd, *bufio.Scanner) {
 	return cmd, bufio.NewScanner(out)
 }
 
-// TestKillLosesNothingAcknowledged is promise 1 and 2 for a process that dies:
-// what was acknowledged is in the books, and beyond it at most one charge for
-// each call in flight.
+// TestKillLosesNothingAcknowledged: promises 1 and 2 for a killed process. The books
+// have every acknowledged charge, and at most one more per call in flight.
 func TestKillLosesNothingAcknowledged(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "farebox.db")
@@ -209,7 +208,8 @@ func TestKillLosesNothingAcknowledged(t *testing.T) {
 	t.Logf("%d acknowledged, %d captured without", len(took), unacknowledged)
 }
 
-// TestLockNamesTheOwner: a second process is told which one has the file.
+// TestLockNamesTheOwner: the error of a second process names the one that has the
+// file.
 func TestLockNamesTheOwner(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "farebox.db")
 	cmd, lines := startChild(t, "hold", path)

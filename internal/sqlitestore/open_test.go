@@ -24,8 +24,8 @@ func wantLocked(t *testing.T, path, owner string) {
 	}
 }
 
-// TestOneFileOneStore: all spellings of a path meet the same lock, and what
-// Close gave back can be opened again.
+// TestOneFileOneStore: all spellings of a path share one lock, and a closed store can
+// be opened again.
 func TestOneFileOneStore(t *testing.T) {
 	dir := memoryDir(t)
 	path := filepath.Join(dir, "farebox.db")
@@ -74,8 +74,8 @@ func TestPathIsNoQuery(t *testing.T) {
 	}
 }
 
-// TestOpenRefuses: what is no store of this program's is not touched, and the
-// error says what is wrong.
+// TestOpenRefuses: Open leaves a file that is not a store unchanged, and its error
+// names the fault.
 func TestOpenRefuses(t *testing.T) {
 	t.Parallel()
 	dir := memoryDir(t)
@@ -204,7 +204,7 @@ func TestClosedStoreRefuses(t *testing.T) {
 	}
 }
 
-// TestVerifyFindsDamage: each kind of damage to the books is told.
+// TestVerifyFindsDamage: Verify reports each kind of damage to the books.
 func TestVerifyFindsDamage(t *testing.T) {
 	t.Parallel()
 	dir := memoryDir(t)

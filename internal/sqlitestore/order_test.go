@@ -7,8 +7,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// What was ordered is told of reservations, whatever became of them, and of
-// charges, also after a crash, which forgets reservations.
+// OrderByID finds reservations in every state, and charges even after a crash, which
+// forgets reservations.
 func TestOrderByID(t *testing.T) {
 	s := fresh(t)
 	o := pair(t, s, 1000)

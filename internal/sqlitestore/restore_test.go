@@ -38,9 +38,9 @@ func end(t *testing.T, s *Store, k keys.Key, set func(*keys.Key)) {
 	}
 }
 
-// furnished makes a store with 100 credits, of which the backup file beside it
-// has 60 left and the store 50; in the store a key is deleted that lives in the
-// backup.
+// furnished makes a store with 100 credits, and a backup file beside it. 60 of the
+// credits are left in the backup, and 50 in the store. A key that the backup has
+// is deleted in the store.
 func furnished(t *testing.T) (path, backup string, o ledger.Order, killed keys.Key) {
 	t.Helper()
 	dir := memoryDir(t)
@@ -124,9 +124,9 @@ func restoreOptions(path, backup string) RestoreOptions {
 	return RestoreOptions{Path: path, From: backup, Actor: "tester"}
 }
 
-// TestRestore: promise 6 across a restore. What the backup has is there, with
-// every key disabled, those that were deleted since included; the previous store
-// is whole under its other name; the backup is as it was.
+// TestRestore: promise 6 across a restore. The restored store has the backup's
+// contents with every key disabled, even keys deleted since; the previous store is
+// intact under its other name; the backup is unchanged.
 func TestRestore(t *testing.T) {
 	path, backup, o, killed := furnished(t)
 	before, err := os.ReadFile(backup)
@@ -191,8 +191,9 @@ func TestRestoreOverDamage(t *testing.T) {
 	}
 }
 
-// TestRestoreRefuses: what is no whole backup that balances is refused with a
-// reason, and the store stays as it is, with nothing beside it.
+// TestRestoreRefuses: Restore refuses a file that is not an intact backup with
+// balanced books, gives the reason, and leaves the store unchanged and no other
+// files.
 func TestRestoreRefuses(t *testing.T) {
 	path, backup, o, killed := furnished(t)
 	dir := filepath.Dir(path)
@@ -259,7 +260,7 @@ func TestRestoreRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	// By force, books that do not balance are told of, and keys disabled.
+	// With Force, unbalanced books are reported and restored, and keys disabled.
 	options := restoreOptions(path, unbalanced)
 	options.Force = true
 	if r, err := Restore(t.Context(), options); err != nil || len(r.Differences) != 2 || r.Disabled != 2 {

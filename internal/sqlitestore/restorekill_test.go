@@ -29,11 +29,11 @@ func childRestore(path, step string) error {
 	return fmt.Errorf("there is no step %q", step)
 }
 
-// TestRestoreKilled: a restore that is killed (SIGKILL) after any of its steps
-// leaves the old store or the new one, whole; the next opening leaves nothing
-// else beside it, but for the previous store once the new one is in place; and
-// the restore can be made again. (Not in parallel: between fork and exec, a child
-// of one test holds the locks that another one has just released.)
+// TestRestoreKilled: a restore killed (SIGKILL) after any of its steps leaves the old
+// store or the new one, intact; the next Open removes all other files except the
+// previous store once the new one is in place; and the restore can be repeated. (Not
+// parallel: between fork and exec, a child of one test holds the locks that another
+// test has just released.)
 func TestRestoreKilled(t *testing.T) {
 	for _, step := range []string{"copied", "migrated", "prepared", "folded", "kept", "moved", "done"} {
 		t.Run(step, func(t *testing.T) {

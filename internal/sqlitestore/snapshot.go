@@ -124,7 +124,8 @@ func (t *tx) replay(from int64) error {
 	return nil
 }
 
-// apply adds the row to the drafts of the accounts whose snapshots lack it.
+// apply adds the row to the drafts of its accounts, unless their snapshots include
+// it.
 func (t *tx) apply(r *row) error {
 	debtor, creditor := t.w.books.number(r.debtor), t.w.books.number(r.creditor)
 	if debtor == nil || creditor == nil {

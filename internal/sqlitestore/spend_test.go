@@ -13,7 +13,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// spentState is what all meters say was spent, by subject.
+// spentState returns the spending in all counters, by subject.
 func spentState(s *Store) map[string]string {
 	b := s.books
 	b.mu.Lock()
@@ -33,9 +33,9 @@ func spentState(s *Store) map[string]string {
 	return all
 }
 
-// TestMetersRebuild: with snapshots of some meters at any time, and the clock
-// going over days and months and back, what a restart builds is what was.
-func TestMetersRebuild(t *testing.T) {
+// TestSpendCountersRebuild: a restart restores the spend counters, with snapshots of
+// some of them at any time, and the clock going over days and months and back.
+func TestSpendCountersRebuild(t *testing.T) {
 	t.Parallel()
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -187,8 +187,8 @@ func TestClockDaysAhead(t *testing.T) {
 	clean(t, s)
 }
 
-// TestCaptureDaysLater: a charge that was reserved days ago, and renewed since,
-// takes nothing back of what is counted for today.
+// TestCaptureDaysLater: a charge reserved days ago, and renewed since, does not reset
+// today's counters.
 func TestCaptureDaysLater(t *testing.T) {
 	t.Parallel()
 	s, now, options, o := dayStore(t)
@@ -263,8 +263,7 @@ func TestFeeThatIsNotWrittenEndsTheCapture(t *testing.T) {
 	}
 }
 
-// TestVerifyFindsWrongTerms: damage to fees and to what caps and quotas go by is
-// told.
+// TestVerifyFindsWrongTerms: Verify reports damage to fees and spend counters.
 func TestVerifyFindsWrongTerms(t *testing.T) {
 	t.Parallel()
 	const again = `; UPDATE account SET live = 0, test = 0, as_of = 0, debit_head = 0, credit_head = 0;
@@ -286,7 +285,7 @@ func TestVerifyFindsWrongTerms(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, amount := range []ledger.Amount{3, 7} { // 9 and 11, with what comes back of the fee behind each
+	for _, amount := range []ledger.Amount{3, 7} { // rows 9 and 11, each followed by the returned fee
 		refund := ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindRefund, Charge: last.ID, Amount: amount}
 		if _, _, err := s.PostTransaction(t.Context(), refund, ledger.Audit{}); err != nil {
 			t.Fatal(err)
@@ -333,7 +332,7 @@ func TestVerifyFindsWrongTerms(t *testing.T) {
 	}
 }
 
-// TestVerifyFindsWrongMemory: also what is wrong in memory alone.
+// TestVerifyFindsWrongMemory: Verify reports damage to memory alone.
 func TestVerifyFindsWrongMemory(t *testing.T) {
 	t.Parallel()
 	s := fresh(t)

@@ -14,7 +14,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// TestCapturesShareACommit: what is queued together costs one commit.
+// TestCapturesShareACommit: captures queued together share one commit.
 func TestCapturesShareACommit(t *testing.T) {
 	s := fresh(t)
 	o := pair(t, s, 1000)
@@ -73,9 +73,9 @@ func TestDuplicateFailsItsOwnRow(t *testing.T) {
 	clean(t, s)
 }
 
-// TestFullQueueHoldsCallersBack: who finds no room waits no longer than its
-// context, is told so, and has its reservation as before.
-func TestFullQueueHoldsCallersBack(t *testing.T) {
+// TestFullQueueBlocksCallers: a caller that finds no room waits until its context
+// ends, returns that error, and keeps its reservation.
+func TestFullQueueBlocksCallers(t *testing.T) {
 	s := fresh(t)
 	o := pair(t, s, maxQueue+10)
 	ids := reserveAll(t, s, o, maxQueue+1)
@@ -106,9 +106,9 @@ func TestFullQueueHoldsCallersBack(t *testing.T) {
 	clean(t, s)
 }
 
-// TestCloseFinishesWhatIsQueued: Close answers each caller, and what it answered
-// with success is in the file.
-func TestCloseFinishesWhatIsQueued(t *testing.T) {
+// TestCloseFinishesQueuedCaptures: Close finishes each queued capture, and the
+// successful ones are in the file.
+func TestCloseFinishesQueuedCaptures(t *testing.T) {
 	path := filepath.Join(memoryDir(t), "farebox.db")
 	s := opened(t, Options{Path: path})
 	o := pair(t, s, 1000)
@@ -134,8 +134,8 @@ func TestCloseFinishesWhatIsQueued(t *testing.T) {
 	}
 }
 
-// TestRebuildEqualsReplay: with snapshots of some accounts at any time, what a
-// restart builds from them and the tail is what the whole journal gives.
+// TestRebuildEqualsReplay: with snapshots of some accounts at any time, a restart
+// builds the same memory as a replay of the whole journal.
 func TestRebuildEqualsReplay(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
