@@ -141,9 +141,8 @@ func unpack(s string) string {
 	return s
 }
 
-// Read reads a whole file, checks its sum and its seal, and gives each of its
-// lines to the visitor before that: what it was told counts only if Read returns
-// no error.
+// Read reads a whole file and checks its sum and its seal. It passes each line to
+// the visitor first, so the visitor's data is valid only if Read returns no error.
 func Read(r io.Reader, keys ledger.ReceiptKeys, v Visitor) (ledger.Seal, error) {
 	zip, err := gzip.NewReader(r)
 	if err != nil {
@@ -209,14 +208,14 @@ func noEOF(err error) error {
 	return err
 }
 
-// Visitor is told what a file has in it. Its members may be nil.
+// Visitor receives the contents of a file. Its members may be nil.
 type Visitor struct {
 	Opening func(*ledger.RunningBalance)
 	Carried func(*ledger.Carried)
 	Entry   func(*ledger.Entry)
 	Closing func(*ledger.RunningBalance)
 
-	onlyCarried bool // reads no further than what comes before the transactions
+	onlyCarried bool // stops reading before the transactions
 }
 
 func (v *Visitor) visit(l *line) {

@@ -110,8 +110,8 @@ func altered(t *testing.T, data []byte, from, to string) []byte {
 	return b.Bytes()
 }
 
-// TestTamperedFile: whatever was done to a file of an archive is found, also by
-// somebody who recomputes all but the seal, or who has another key.
+// TestTamperedFile: any change to an archive file is detected, even if everything
+// but the seal was recomputed, or the seal was made with another key.
 func TestTamperedFile(t *testing.T) {
 	one, two := ledger.ArchiveName(1), ledger.ArchiveName(2)
 	for name, c := range map[string]struct {

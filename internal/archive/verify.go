@@ -10,12 +10,12 @@ import (
 // maxDifferences bounds the sentences of a verification.
 const maxDifferences = 1000
 
-// Chain is what the files of an archive are together.
+// Chain summarizes the files of an archive.
 type Chain struct {
 	Files        int64
 	Transactions int64
-	Last         ledger.Seal // of the last file
-	Balances     ledger.Sum  // of all accounts at the end; see ledger.SumBalances
+	Last         ledger.Seal // the last file's
+	Balances     ledger.Sum  // sum of all final balances; see ledger.SumBalances
 	Differences  []string
 }
 
@@ -32,7 +32,7 @@ func Verify(dir fs.FS, files int64, keys ledger.ReceiptKeys, progress func(done,
 	for n := int64(1); n <= files; n++ {
 		if err := c.file(dir, n, keys); err != nil {
 			c.differ("%s: %v", ledger.ArchiveName(n), err)
-			break // what follows cannot be replayed
+			break // the rest cannot be replayed
 		}
 		progress(n, files)
 	}
@@ -48,7 +48,7 @@ func Verify(dir fs.FS, files int64, keys ledger.ReceiptKeys, progress func(done,
 type chain struct {
 	Chain
 	balances map[string]*ledger.RunningBalance
-	charges  map[int64]*ledger.Carried // of the current file, and those that later files carry
+	charges  map[int64]*ledger.Carried // in the current file, or carried by later files
 	wanted   map[int64]bool            // charges that later files carry
 	seq      int64
 	closed   int64 // balances that the current file closed with
@@ -115,12 +115,12 @@ func (c *chain) compare(b *ledger.RunningBalance, what string) {
 		got = &ledger.RunningBalance{Account: b.Account}
 	}
 	if *got != *b {
-		c.differ("after transaction %d, account %s has %s and %s in the sandbox, but the %s balances say %s and %s",
+		c.differ("after transaction %d, account %s has %s and %s of test credits, but the %s balances say %s and %s",
 			c.seq, b.Account, got.Live, got.Test, what, b.Live, b.Test)
 	}
 }
 
-// carried compares a charge that a file carries with what was replayed of it.
+// carried compares a charge carried by a file with the replay.
 func (c *chain) carried(x *ledger.Carried) {
 	if got := c.charges[x.Seq]; got == nil || *got != *x {
 		c.differ("charge %d is carried as it was not archived", x.Seq)

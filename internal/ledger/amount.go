@@ -73,7 +73,7 @@ func (a Amount) String() string {
 // and no reader can make a float of it.
 func (a Amount) MarshalText() ([]byte, error) { return []byte(a.String()), nil }
 
-// UnmarshalText reads what MarshalText prints, and all that ParseAmount takes.
+// UnmarshalText reads every text that ParseAmount accepts.
 func (a *Amount) UnmarshalText(text []byte) error {
 	v, err := ParseAmount(string(text))
 	if err != nil {

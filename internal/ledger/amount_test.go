@@ -22,8 +22,8 @@ func amounts() *rapid.Generator[ledger.Amount] {
 	)
 }
 
-// TestPrintedAmountsAreReadBack: what is printed is exact, has two to six
-// decimals and no superfluous zero, and is read back as the same amount.
+// TestPrintedAmountsAreReadBack: printed amounts are exact, have two to six decimals
+// and no superfluous zero, and parse as the same amount.
 func TestPrintedAmountsAreReadBack(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		a := amounts().Draw(t, "amount")
@@ -37,7 +37,7 @@ func TestPrintedAmountsAreReadBack(t *testing.T) {
 			t.Fatalf("%s has %d decimals", text, len(fraction))
 		}
 		if a == math.MinInt64 {
-			return // the range is symmetric for what is read
+			return // ParseAmount has a symmetric range
 		}
 		if back, err := ledger.ParseAmount(text); err != nil || back != a {
 			t.Fatalf("%s is read as %d (%v), want %d", text, int64(back), err, int64(a))
@@ -45,7 +45,7 @@ func TestPrintedAmountsAreReadBack(t *testing.T) {
 	})
 }
 
-// TestParseAmount: decimals mean exactly what they say.
+// TestParseAmount: decimals parse exactly.
 func TestParseAmount(t *testing.T) {
 	for text, want := range map[string]ledger.Amount{
 		"0": 0, "-0": 0, "5": 5 * ledger.Unit, "0.01": 10_000, "-1.250000": -1_250_000, "0.000001": 1,
@@ -58,8 +58,7 @@ func TestParseAmount(t *testing.T) {
 	}
 }
 
-// TestParseAmountRefuses: whatever two readers could take differently, and what
-// does not fit, is an error.
+// TestParseAmountRefuses: ambiguous and too large numbers are errors.
 func TestParseAmountRefuses(t *testing.T) {
 	for _, text := range []string{
 		"", "-", ".", ".5", "5.", "-.5", "+1", "--1", "1-", "1e3", "0x10", "1,000", "1_000", " 1", "1 ", "1.2.3",

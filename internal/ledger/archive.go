@@ -12,28 +12,28 @@ import (
 
 // Bounds of archiving.
 const (
-	// MinArchiveAge is the least age of what may be archived: longer than a
-	// month, so that no cap goes by it, and than any call or answer is kept.
+	// MinArchiveAge is the least age of archived transactions. It exceeds a month, so
+	// that no cap counts them, and the life of calls and stored responses.
 	MinArchiveAge = 35 * 24 * time.Hour
 	// DefaultArchiveAge is the age that is archived unless another is asked for:
 	// a year and a month.
 	DefaultArchiveAge = 400 * 24 * time.Hour
 	// DefaultArchivePart and MaxArchivePart bound the transactions of one file.
-	// What is taken out at once holds captures up, so they are not many.
+	// Removing them blocks captures, so the bounds are small.
 	DefaultArchivePart = 10_000
 	MaxArchivePart     = 100_000
 )
 
-// ErrArchived says that what was asked for is older than what the store still
-// holds: it is in the archive, if anywhere. See ArchivedError.
+// ErrArchived says that a charge or transaction is older than the store's journal:
+// it is in the archive, if it exists. See ArchivedError.
 var ErrArchived = errors.New("archived")
 
 // ArchivedError is an ErrArchived about an id.
 type ArchivedError struct {
 	ID   string
 	File int64 // the number of the archive's file that it can be in; 0 if that is not known
-	// Cause is what the error would be without an archive: ErrNotFound, or
-	// ErrSettled for a charge that is not to be made a second time.
+	// Cause is the error that the caller would get without an archive: ErrNotFound,
+	// or ErrSettled for a charge that must not be made a second time.
 	Cause error
 }
 
@@ -76,7 +76,7 @@ type Entry struct {
 	Lineage  string `json:"lineage,omitempty"`
 	Server   string `json:"server,omitempty"`
 	Tool     string `json:"tool,omitempty"`
-	Day      int32  `json:"day,omitempty"`    // of the reservation, since 1970
+	Day      int32  `json:"day,omitempty"`    // day of the reservation since 1970
 	Waived   Amount `json:"waived,omitempty"` // the price, if a free quota has paid it
 	Fee      Amount `json:"fee,omitempty"`
 	FeeTo    string `json:"fee_to,omitempty"`
@@ -84,7 +84,7 @@ type Entry struct {
 	Reason   string `json:"reason,omitempty"`
 }
 
-// Balance is what an account has at one point of the journal.
+// RunningBalance is the state of an account at one point of the journal.
 type RunningBalance struct {
 	Account string `json:"account"`
 	Live    Amount `json:"live"`
@@ -113,19 +113,19 @@ func (b *RunningBalance) Move(e *Entry, amount Amount) error {
 	return nil
 }
 
-// Carried is an archived charge that transactions after it belong to, and what
-// had been given back of it before those.
+// Carried is an archived charge that later transactions refer to, with the refunds
+// and returned fees before those.
 type Carried struct {
 	Entry
 	Refunded Amount `json:"refunded,omitempty"`
 	FeeBack  Amount `json:"fee_back,omitempty"`
 }
 
-// ArchivePart is the next part of a journal to be archived: the whole of one
-// file. It is made of what never changes, so that it is the same each time.
+// ArchivePart is the next part of a journal to archive, the contents of one file.
+// It consists of immutable data, so that it is the same on each read.
 type ArchivePart struct {
-	Number   int64 // of the file, from 1
-	Previous Sum   // of the file before; zero for none
+	Number   int64 // the file's number, from 1
+	Previous Sum   // the previous file's sum; zero for the first file
 	// Opening and Closing are the balances of the accounts that the part moves,
 	// in the order of their ids.
 	Opening, Closing []RunningBalance
@@ -210,7 +210,7 @@ func (e *Entry) Book(balances map[string]*RunningBalance) error {
 	return book(e, balances[e.Debtor], balances[e.Creditor])
 }
 
-// SumBalances returns what tells whether two sets of balances are the same.
+// SumBalances returns a hash of a set of balances, for comparison.
 func SumBalances(balances []RunningBalance) Sum {
 	sorted := slices.Clone(balances)
 	slices.SortFunc(sorted, func(a, b RunningBalance) int { return strings.Compare(a.Account, b.Account) })
@@ -248,7 +248,7 @@ func (q ArchiveQuery) Check(now time.Time) (ArchiveQuery, error) {
 	return q, nil
 }
 
-// Archived says what of a store's journal was archived.
+// Archived describes the archived part of a store's journal.
 type Archived struct {
 	Files        int64
 	Transactions int64
@@ -256,5 +256,5 @@ type Archived struct {
 	Last         int64     // the number of the last transaction, 0 for none
 	LastAt       time.Time // when that was
 	LastDay      int32     // the last day that an archived charge counts by
-	Sum          Sum       // of the last file
+	Sum          Sum       // the last file's
 }

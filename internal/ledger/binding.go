@@ -2,22 +2,21 @@ package ledger
 
 import "time"
 
-// Mark is what a binding is found by: a hash of what it is about.
+// HandleHash identifies a binding by a hash of its handle.
 type HandleHash [16]byte
 
-// MaxBond bounds the payload of a binding in bytes.
+// MaxBinding bounds the payload of a binding in bytes.
 const MaxBinding = 4 << 10
 
-// Binding remembers that an account was given a handle by a server: the id of a
-// task, say. To the server all callers look alike, so that nobody else can tell.
+// Binding records the account that got a handle, such as a task id, from a server.
+// The server cannot check that itself, because all callers look alike to it.
 type Binding struct {
-	// Server is the name of the server. What one has given is nothing to
-	// another: each has marks of its own.
+	// Server is the name of the server. Handles are per server.
 	Server     string
 	HandleHash HandleHash
 	Account    string // id
-	// Until is when the binding ends, at the resolution of a microsecond.
+	// Until is the end of the binding, in whole microseconds.
 	Until time.Time
-	// Payload is of whoever made the binding, of at most MaxBond bytes.
+	// Payload is opaque data for the creator, at most MaxBinding bytes.
 	Payload []byte
 }

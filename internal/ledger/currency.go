@@ -2,8 +2,8 @@ package ledger
 
 import "fmt"
 
-// CurrencyError says that a store's amounts are of another currency than is
-// configured.
+// CurrencyError says that a store's amounts are in another currency than the
+// configured one.
 type CurrencyError struct {
 	Stored, Configured string // ISO 4217 codes
 }
@@ -13,8 +13,8 @@ func (e *CurrencyError) Error() string {
 		"write \"currency %[1]s\", or name a new store; docs/money.md tells how to convert", e.Stored, e.Configured)
 }
 
-// CheckCurrency returns a *CurrencyError if a store's currency is not the one
-// that is configured.
+// CheckCurrency returns a *CurrencyError if a store's currency is not the
+// configured one.
 func CheckCurrency(stored, configured string) error {
 	if stored != configured {
 		return &CurrencyError{Stored: stored, Configured: configured}

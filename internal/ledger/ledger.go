@@ -1,13 +1,11 @@
-// Package ledger says what charging means: amounts, accounts, the states of a
-// charge, double-entry transactions, and the errors that a store of them
-// returns. It does no I/O and imports nothing but the standard library; the
-// stores implement it and share one test suite.
+// Package ledger defines charging: amounts, accounts, the states of a charge,
+// double-entry transactions, and the errors of a store. It does no I/O and imports
+// only the standard library; the stores implement it and share one test suite.
 //
-// Every movement of credits is one Transaction with two sides, a debtor and a
-// creditor, so that its entries sum to zero by construction. Credits enter
-// from the system account Funding, whose balance is minus all that was ever
-// topped up. A test key's movements are kept apart by the Sandbox mark, and an
-// account has two balances that never mix.
+// Every movement of credits is one Transaction with a debtor and a creditor, so
+// that its entries sum to zero by construction. Credits come from the system
+// account Funding, whose balance is minus the sum of all top-ups. Transactions of
+// test keys have Test set, and an account has two balances that never mix.
 package ledger
 
 import (
@@ -18,7 +16,7 @@ import (
 )
 
 // Funding is the name of the system account that top-ups come from. Names of
-// system accounts begin with '@', which no operator's account may.
+// system accounts begin with '@', which operators' accounts may not.
 const Funding = "@funding"
 
 // Account holds credits and owns keys. There is one kind of account: an
@@ -28,12 +26,12 @@ type Account struct {
 	Name        string // unique in any case; see ValidName and FoldName
 	CreatedAt   time.Time
 	CreditLimit Amount // how far below zero the live balance may go; 0 by default
-	Caps        Caps   // on what all its keys spend, at all servers together
+	Caps        Caps   // on the spending of all its keys, at all servers together
 	Live        Balance
-	Test        Balance // what test keys spend; no credit limit
+	Test        Balance // spent by test keys; no credit limit
 }
 
-// Balance returns the balance that a call of that environment spends from.
+// Balance returns the live or the test balance.
 func (a *Account) Balance(test bool) Balance {
 	if test {
 		return a.Test
@@ -41,30 +39,29 @@ func (a *Account) Balance(test bool) Balance {
 	return a.Live
 }
 
-// Balance is one balance of an account and what open reservations hold of it.
+// Balance is one balance of an account, and the part held by open reservations.
 type Balance struct {
 	Posted   Amount
 	Reserved Amount
 }
 
-// Available is what may still be reserved without credit: Balance - Reserved.
+// Available returns the amount that may still be reserved without credit.
 func (p Balance) Available() Amount { return p.Posted - p.Reserved }
 
-// MaxName is how long the name of an account may be: as long as an e-mail address
-// (RFC 5321, 4.5.3.1).
+// MaxName bounds the length of an account's name: that of an e-mail address (RFC
+// 5321, 4.5.3.1).
 const MaxName = 254
 
-// namePunctuation is what stands in names of accounts beside letters and digits:
-// what e-mail addresses and the ids of other systems have. A slash is not among it,
-// for proxies unescape it in the paths of requests.
+// namePunctuation has the characters allowed in account names besides letters and
+// digits: those of e-mail addresses and of other systems' ids. It has no slash,
+// because proxies unescape that in request paths.
 const namePunctuation = "-_.@+|:=~'"
 
-// ValidName reports, as an error that says what is allowed, whether an
-// operator's account may have the name: an e-mail address, an id of another
-// system such as auth0|5f7c8ec7, or what else is 1 to MaxName ASCII letters, digits
-// and some punctuation, beginning with a letter or digit and not with the
-// "acct_" of ids. So no two names look alike but for their case, which stores do
-// not tell apart: see FoldName.
+// ValidName returns an error unless an operator's account may have the name: 1 to
+// MaxName ASCII letters, digits and some punctuation, beginning with a letter or
+// digit and not with the "acct_" of ids. That allows e-mail addresses and ids of
+// other systems, such as auth0|5f7c8ec7. No two names look alike except in case,
+// which stores ignore: see FoldName.
 func ValidName(name string) error {
 	const id = "acct_"
 	ok := len(name) >= 1 && len(name) <= MaxName && (len(name) < len(id) || FoldName(name[:len(id)]) != id)
@@ -79,8 +76,8 @@ func ValidName(name string) error {
 	return nil
 }
 
-// FoldName returns what two names have in common that are one name: an account
-// is found by its name in any case, and no other may have it in another.
+// FoldName returns the lower-case form of a name. Names with the same form are the
+// same name: an account is found by its name in any case.
 func FoldName(name string) string {
 	for i := range len(name) {
 		if c := name[i]; 'A' <= c && c <= 'Z' {
@@ -100,7 +97,7 @@ func foldFrom(name string, i int) string {
 	return string(folded)
 }
 
-// clip bounds a text that is repeated in an error.
+// clip shortens a text for an error message.
 func clip(text string) string {
 	if len(text) <= MaxName {
 		return text
@@ -108,8 +105,8 @@ func clip(text string) string {
 	return strings.ToValidUTF8(text[:MaxName], "") + "…"
 }
 
-// State is where a charge stands. Reserved leads to exactly one of the others,
-// and none of those leads anywhere.
+// State is the state of a charge. Reserved leads to exactly one of the others, which
+// are final.
 type State string
 
 // The states of a charge.
@@ -117,38 +114,37 @@ const (
 	Reserved State = "reserved" // held against the balance, until it expires
 	Captured State = "captured" // paid, durably
 	Released State = "released" // given back: the call had no result to pay for
-	Expired  State = "expired"  // given back: nobody settled it in time
+	Expired  State = "expired"  // given back: it was not settled in time
 )
 
-// ReservationLife is how long a reservation holds credits unless it is renewed.
+// ReservationLife is the life of a reservation after Reserve or Renew.
 const ReservationLife = 2 * time.Minute
 
-// SettleTime bounds how late what belongs to a call may come to a platform: a
-// call lives for an hour at most, and as long again is for what held it up. For
-// so long an id that was given up for good stays so (see the stores' Void), and
-// whoever captured a charge may refund it.
+// SettleTime bounds the time in which a call is settled at a platform: a call lives
+// for an hour at most, and another hour allows for delays. For that time a voided
+// id stays void (see the stores' Void), and the settler of a charge may refund it.
 const SettleTime = 2 * time.Hour
 
-// Order is what a call wants to pay: the content of a reservation. Two orders
-// under one charge id must be equal.
+// Order is the content of a reservation. Two orders under one charge id must be
+// equal.
 type Order struct {
-	Account  string // who pays (account id)
-	Provider string // who earns (account id)
+	Account  string // id of the paying account
+	Provider string // id of the earning account
 	Key      string // the paying key's id
 	Lineage  string // the paying key's lineage
 	Server   string // server name
 	Tool     string // as called: a tool by its name, prompt:NAME, resource:URI or method:NAME
 	Amount   Amount // the price; more than zero
-	Fee      Amount // what of the amount goes on from the provider to FeeTo; at most the amount
-	FeeTo    string // the operator's account (account id); "" without a fee
+	Fee      Amount // the part that the provider passes on to FeeTo; at most the amount
+	FeeTo    string // id of the operator's account; "" without a fee
 	Test     bool   // by a test key
-	// Settler is the lineage of the gateway's or provider's key that asked a
-	// platform for the reservation, and alone may settle it there; "" for what
-	// the store's own process reserves.
+	// Settler is the lineage of the gateway's or provider's key that made the
+	// reservation at a platform, and that alone may settle it there; "" for
+	// reservations by the store's own process.
 	Settler string
 }
 
-// Check returns an error if the order cannot be meant.
+// Check returns an error if the order is invalid.
 func (o *Order) Check() error {
 	switch {
 	case o.Amount <= 0:
@@ -165,19 +161,19 @@ func (o *Order) Check() error {
 
 // Charge is a paid call as the books show it.
 type Charge struct {
-	ID string // "chg_" and a UUIDv7, made by the caller and reused by each retry
+	ID string // "chg_" and a UUIDv7, made by the caller and reused in each retry
 	Order
 	State    State
 	At       time.Time // when it was captured; for an open one, when it was reserved
-	Waived   bool      // a free quota has paid: no credits moved
-	Refunded Amount    // how much of it later refunds gave back
-	// Made says that the very call of the ledger that returned the charge made
-	// it. Else it was made before, or nobody can tell: then it stands, whatever
-	// becomes of the call. Only captures set it.
+	Waived   bool      // paid by a free quota: no credits moved
+	Refunded Amount    // the sum of its refunds
+	// Made says that the capture that returned the charge also made it. Otherwise
+	// an earlier one did, or may have done so, and the charge stays, however the
+	// call ends. Only captures set it.
 	Made bool
 }
 
-// Paid is what the payer paid, refunds aside: the price, or nothing.
+// Paid returns the amount that the payer paid, before refunds: the price, or zero.
 func (c *Charge) Paid() Amount {
 	if c.Waived {
 		return 0
@@ -185,7 +181,7 @@ func (c *Charge) Paid() Amount {
 	return c.Amount
 }
 
-// Kind says what a transaction is.
+// Kind is the kind of a transaction.
 type Kind string
 
 // The kinds of transactions.
@@ -208,19 +204,18 @@ type Transaction struct {
 	Kind     Kind
 	Debtor   string // account id
 	Creditor string // account id
-	Amount   Amount // more than zero; zero for a charge that a free quota has paid
+	Amount   Amount // more than zero; zero for a charge paid by a free quota
 	Test     bool
 	At       time.Time
 	Reason   string // why, in the operator's words; empty for charges
-	Charge   string // for refunds and fees: the id of the charge that they belong to
-	Key      string // for charges, as are the next two: the paying key's id
+	Charge   string // for refunds and fees: the id of their charge
+	Key      string // for charges, like the next two: the paying key's id
 	Server   string
 	Tool     string
 }
 
-// Complete fills in what a transaction that is to be posted need not say: that a
-// top-up and an adjustment are with Funding. An error means that it cannot be
-// meant.
+// Complete fills in Funding as the other account of a top-up or adjustment to be
+// posted. It returns an error if the transaction is invalid.
 func (t *Transaction) Complete() error {
 	least := Amount(1)
 	switch {
@@ -242,47 +237,47 @@ func (t *Transaction) Complete() error {
 	return nil
 }
 
-// Audit is the record of an operator's action; it is written in the same
-// transaction as what it tells of. It never holds a secret.
+// Audit is the record of an operator's action, written in the same transaction as
+// the action. It never holds a secret.
 type Audit struct {
 	At     time.Time
-	Actor  string // who: "admin endpoint", "offline", a key's id, "config"
-	From   string // where from: an address, "" if there is none
+	Actor  string // such as "admin endpoint", "offline", "config" or a key's id
+	From   string // the actor's address; may be empty
 	Action string // such as "key.create"
-	Target string // the id of what was acted on
-	Detail string // what exactly, as one JSON object; may be empty
+	Target string // the id of the changed object
+	Detail string // a JSON object; may be empty
 }
 
 // Errors that every store returns, wrapped or not. Anything else that a store
 // returns is a failure of the store itself and means ErrUnavailable.
 var (
-	// ErrNotFound says that there is no such account, key or charge.
+	// ErrNotFound says that the account, key or charge does not exist.
 	ErrNotFound = errors.New("not found")
 	// ErrExists says that an account of that name exists already.
 	ErrExists = errors.New("exists already")
-	// ErrConflict says that the id was used for something else. It reveals
-	// nothing about what that was.
+	// ErrConflict says that the id was used with other content. It reveals nothing
+	// about that content.
 	ErrConflict = errors.New("id was used with other content")
-	// ErrSettled says that the charge has left the state that the operation
-	// needs, such as a capture of what was released or expired.
+	// ErrSettled says that the charge has left the state that the operation needs,
+	// as for the capture of a released reservation.
 	ErrSettled = errors.New("charge is settled already")
 	// ErrInsufficient says that the balance cannot pay; see InsufficientError.
 	ErrInsufficient = errors.New("insufficient balance")
-	// ErrInvalid says that what was asked for cannot be meant, such as a cursor
-	// that no listing gave.
+	// ErrInvalid says that the request is invalid, such as a cursor that does not
+	// come from a listing.
 	ErrInvalid = errors.New("invalid request")
-	// ErrUnavailable says that the store cannot answer now. Doubt denies: the
-	// caller refuses, and may try again with the same id.
+	// ErrUnavailable says that the store cannot answer now. The caller denies the
+	// call, and may try again with the same id.
 	ErrUnavailable = errors.New("ledger unavailable")
 )
 
-// InsufficientError is an ErrInsufficient with the balance as it was found.
+// InsufficientError is an ErrInsufficient with the balance at that moment.
 type InsufficientError struct {
 	Balance Balance
 	Needed  Amount
 }
 
-// Error says how much was needed and how much was there.
+// Error states the needed and the available amount.
 func (e *InsufficientError) Error() string {
 	return fmt.Sprintf("insufficient balance: %s needed, %s available", e.Needed, e.Balance.Available())
 }

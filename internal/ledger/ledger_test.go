@@ -8,8 +8,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// TestValidName: e-mail addresses and ids of other systems are names of accounts;
-// what could be taken for an id, a system account, a path or another name is refused.
+// TestValidName: accounts may be named by e-mail addresses and ids of other systems.
+// Names that look like an id, a system account, a path or another name are refused.
 func TestValidName(t *testing.T) {
 	for _, name := range []string{
 		"a", "0", "acme", "acct", "acct-1", "a.b_c-d", "acctx_", "Acme", strings.Repeat("x", 254),
@@ -43,8 +43,8 @@ func TestFoldName(t *testing.T) {
 	}
 }
 
-// TestBalances: the two balances of an account are told apart, and what is
-// reserved is not available.
+// TestBalances: an account has separate live and test balances, and reserved amounts
+// are not available.
 func TestBalances(t *testing.T) {
 	a := ledger.Account{Live: ledger.Balance{Posted: 10, Reserved: 3}, Test: ledger.Balance{Posted: -2}}
 	if a.Balance(false) != a.Live || a.Balance(true) != a.Test {

@@ -7,16 +7,16 @@ import (
 	"time"
 )
 
-// MaxPage bounds how many rows one listing returns.
+// MaxPage bounds the rows of one part of a listing.
 const MaxPage = 500
 
-// Page asks for a part of a listing.
+// Page selects a part of a listing.
 type Page struct {
-	After string // the cursor that the previous part ended with; "" begins
-	Limit int    // at most so many rows; 0 or more than MaxPage means MaxPage
+	After string // the cursor from the previous part; "" for the first
+	Limit int    // maximum number of rows; 0 or more than MaxPage means MaxPage
 }
 
-// Size returns the number of rows that the page asks for, from 1 to MaxPage.
+// Size returns the maximum number of rows, from 1 to MaxPage.
 func (p Page) Size() int {
 	if p.Limit <= 0 || p.Limit > MaxPage {
 		return MaxPage
@@ -24,9 +24,8 @@ func (p Page) Size() int {
 	return p.Limit
 }
 
-// Cursor reads the cursor of a listing whose rows have numbers; an empty one is
-// where the listing begins. Errors: ErrInvalid for one that no listing gave, and
-// ctx's.
+// Cursor parses the cursor of a listing of numbered rows. An empty one is begin.
+// Errors: ErrInvalid for a malformed one, and ctx's.
 func Cursor(ctx context.Context, text string, begin int64) (int64, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
@@ -36,38 +35,37 @@ func Cursor(ctx context.Context, text string, begin int64) (int64, error) {
 	}
 	n, err := strconv.ParseInt(text, 10, 64)
 	if err != nil || n < 0 {
-		return 0, fmt.Errorf("%w: cursor %q is none that a listing gave", ErrInvalid, text)
+		return 0, fmt.Errorf("%w: cursor %q does not come from a listing", ErrInvalid, text)
 	}
 	return n, nil
 }
 
-// MaxScan bounds how many transactions one part of a list of charges reads, of
-// which a filter may leave few or none.
+// MaxScan bounds the transactions read for one part of a list of charges, of which
+// few or none may match the filter.
 const MaxScan = 20 * MaxPage
 
-// ChargeFilter chooses charges to list, newest first. What is "" or zero chooses
-// all.
+// ChargeFilter selects charges to list, newest first. Zero fields match all charges.
 type ChargeFilter struct {
 	Page
-	Account  string    // only those that this account (id) paid
-	Provider string    // only those that this account (id) earned
-	Key      string    // only those by the key of this id
-	Server   string    // only those of this server
-	Tool     string    // only those of what was called so
-	Since    time.Time // only those that were captured then or later
-	Until    time.Time // only those that were captured before
+	Account  string    // id of the paying account
+	Provider string    // id of the earning account
+	Key      string    // id of the paying key
+	Server   string    // name of the server
+	Tool     string    // as in Order
+	Since    time.Time // captured then or later
+	Until    time.Time // captured before
 }
 
-// Selective reports whether the filter may leave out charges of its Account.
+// Selective reports whether the filter may exclude charges of its Account.
 func (f *ChargeFilter) Selective() bool {
 	rest := *f
 	rest.Page, rest.Account = Page{}, ""
 	return rest != ChargeFilter{}
 }
 
-// ReadTo is the time at which a listing by Since ends: it is over with a whole part,
-// of MaxScan transactions, that is older. There is no index by time, and times
-// follow the order of the journal but for clocks that were set back.
+// ReadTo returns the time at which a listing by Since ends: once a whole part of
+// MaxScan transactions is older. There is no index by time, and the journal is
+// sorted by time except after a clock was set back.
 func (f *ChargeFilter) ReadTo() time.Time {
 	if f.Since.IsZero() {
 		return time.Time{}
@@ -75,36 +73,36 @@ func (f *ChargeFilter) ReadTo() time.Time {
 	return f.Since.Add(-24 * time.Hour)
 }
 
-// KeyFilter chooses keys to list, in the order of their creation. The zero
-// KeyFilter chooses all, also those that have ended.
+// KeyFilter selects keys to list, in the order of their creation. Zero fields match
+// all keys, even unusable ones.
 type KeyFilter struct {
 	Page
-	Account string // only those of this account (id); "" means all
-	Kind    string // only those of the kind of this name; "" means all
-	// ExpiresBy chooses those that can be used now, being neither deleted nor
-	// disabled nor expired, and expire at that time or before. Zero means all.
+	Account string // id of the account
+	Kind    string // name of the kind
+	// ExpiresBy selects keys that are usable now (neither deleted nor disabled nor
+	// expired) and expire at that time or before.
 	ExpiresBy time.Time
 }
 
-// Verification is what replaying the books found.
+// Verification is the result of replaying the books.
 type Verification struct {
-	Accounts     int64    // how many were compared
-	Transactions int64    // how many were replayed
+	Accounts     int64    // number of compared accounts
+	Transactions int64    // number of replayed transactions
 	Differences  []string // each a sentence; empty when the books balance
-	// Archived is where the replay began, if older transactions were archived,
-	// and Opening the sum of the balances there; see SumBalances.
+	// Archived describes the archived transactions, after which the replay began,
+	// and Opening is the sum of the balances there; see SumBalances.
 	Archived Archived
 	Opening  Sum
 }
 
-// Spent is what was captured in the current day and month, UTC, refunds aside. It
-// is what caps are held against, without what is reserved.
+// Spent is the sum of the charges in the current day and month, UTC, before refunds
+// and without open reservations. Caps bound it.
 type Spent struct {
 	Day   Amount
 	Month Amount
 }
 
-// Usage is what an account has spent, and of that the keys of one lineage.
+// Usage is the spending of an account, and the part by the keys of one lineage.
 type Usage struct {
 	Account Spent
 	Key     Spent

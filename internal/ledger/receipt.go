@@ -50,7 +50,7 @@ const (
 // goroutines at once.
 type Signer struct {
 	key    ed25519.PrivateKey
-	header string // of receipts: encoded, constant for a key
+	header string // the encoded header of receipts, constant for a key
 }
 
 // NewSigner returns a signer with the key made from that seed.
@@ -80,7 +80,7 @@ func KeyID(public ed25519.PublicKey) string {
 	return base64.RawURLEncoding.EncodeToString(sum[:12])
 }
 
-// Public returns the public key that verifies what the signer signs.
+// Public returns the public key for the signer's signatures.
 func (s *Signer) Public() ed25519.PublicKey { return s.key.Public().(ed25519.PublicKey) }
 
 // Sign returns the receipt as a compact JWS.
@@ -99,9 +99,9 @@ func (s *Signer) sign(header string, content any) (string, error) {
 // ErrReceipt says that a text is no receipt that the given keys have signed.
 var ErrReceipt = errors.New("not a valid receipt")
 
-// MaxReceipt bounds the text of a receipt in bytes. The name of what was called
-// may take most of it: a URI of 1024 bytes is six times that in JSON, a third
-// more in base64.
+// MaxReceipt bounds the text of a receipt in bytes. Most of it may be the called
+// resource: a URI of 1024 bytes takes up to six times that in JSON, and base64 adds
+// a third.
 const MaxReceipt = 16 << 10
 
 // VerifyReceipt checks a compact JWS against the public keys, one of which its
@@ -111,10 +111,10 @@ func VerifyReceipt(jws string, public ...ed25519.PublicKey) (Receipt, error) {
 	return r, err
 }
 
-// Verify checks a compact JWS against the keys, one of which its header must
-// name, and returns the receipt in it and the id of that key. What it accepts
-// has one form and one meaning: header and content have exactly the members
-// that receipts have. Its errors are ErrReceipt.
+// Verify checks a compact JWS against the keys, one of which its header must name,
+// and returns the receipt and the id of that key. An accepted receipt has only one
+// form and one meaning: its header and content have exactly the members of receipts.
+// Its errors are ErrReceipt.
 func (k ReceiptKeys) Verify(jws string) (r Receipt, keyID string, err error) {
 	return verifyJWS[Receipt](k, jws, receiptType)
 }

@@ -34,7 +34,7 @@ func signed(t *testing.T, s *ledger.Signer) string {
 
 func b64(s string) string { return base64.RawURLEncoding.EncodeToString([]byte(s)) }
 
-// TestReceiptIsVerified: what one key signed, it verifies, among others too.
+// TestReceiptIsVerified: a receipt verifies with its key, alone and among others.
 func TestReceiptIsVerified(t *testing.T) {
 	jws := signed(t, signer(1))
 	got, err := ledger.VerifyReceipt(jws, signer(2).Public(), signer(1).Public())
@@ -134,7 +134,7 @@ func TestForgedReceiptIsRefused(t *testing.T) {
 	}
 }
 
-// TestSignedNonsenseIsRefused: a signature over what is no receipt does not make it one.
+// TestSignedNonsenseIsRefused: signed content that is not a receipt is refused.
 func TestSignedNonsenseIsRefused(t *testing.T) {
 	key := ed25519.NewKeyFromSeed(append([]byte{1}, make([]byte, ed25519.SeedSize-1)...))
 	head := strings.Split(signed(t, signer(1)), ".")[0]
@@ -147,8 +147,8 @@ func TestSignedNonsenseIsRefused(t *testing.T) {
 	}
 }
 
-// FuzzVerifyReceipt: whatever comes in, nothing but what the key signed is
-// accepted, and every refusal is an ErrReceipt.
+// FuzzVerifyReceipt: only receipts signed by the key are accepted, and every refusal
+// is an ErrReceipt.
 func FuzzVerifyReceipt(f *testing.F) {
 	s := signer(1)
 	genuine, err := s.Sign(aReceipt())

@@ -39,10 +39,10 @@ func (k ReceiptKeys) MarshalJSON() ([]byte, error) {
 	return json.Marshal(map[string][]jwk{"keys": list})
 }
 
-// ParseReceiptKeys reads a JWK set. Keys that cannot be those of receipts, by
-// their type, use or id, are left out and counted (RFC 7517, section 5). A set
-// that cannot be read strictly or is longer than MaxReceiptKeys is an error,
-// and one with a private key is ErrPrivateKey. No error shows what it read.
+// ParseReceiptKeys parses a JWK set. It skips and counts keys that are not for
+// receipts by their type, use or id (RFC 7517, section 5). A set that is not strict
+// JSON or longer than MaxReceiptKeys is an error, and a private key in it is
+// ErrPrivateKey. Errors never repeat the input.
 func ParseReceiptKeys(text []byte) (keys ReceiptKeys, ignored int, err error) {
 	if len(text) > MaxReceiptKeys {
 		return nil, 0, fmt.Errorf("the JWK set is longer than %d bytes", MaxReceiptKeys)

@@ -54,8 +54,8 @@ func TestReceiptKeysAreAJWKSet(t *testing.T) {
 	}
 }
 
-// TestKeysOfOthersAreIgnored: a set may have keys of other types and for other
-// uses, and a key of receipts needs no more than what makes it one.
+// TestKeysOfOthersAreIgnored: a set may have keys of other types and for other uses,
+// and a receipt key may lack optional members.
 func TestKeysOfOthersAreIgnored(t *testing.T) {
 	const okp = `"kty":"OKP","crv":"Ed25519","x":"` + exampleX + `"`
 	for key, taken := range map[string]bool{
@@ -88,8 +88,8 @@ func TestKeysOfOthersAreIgnored(t *testing.T) {
 	}
 }
 
-// TestPrivateKeysAreRefused: a set with a private or a shared key, of whatever
-// type, is no set of public keys, and what it has is not shown.
+// TestPrivateKeysAreRefused: a set with a private or shared key of any type is
+// refused, and the error does not repeat it.
 func TestPrivateKeysAreRefused(t *testing.T) {
 	const private = `{"kty":"OKP","crv":"Ed25519","x":"` + exampleX + `","d":"` + exampleSeed + `"}`
 	for _, set := range []string{
@@ -109,8 +109,8 @@ func TestPrivateKeysAreRefused(t *testing.T) {
 	}
 }
 
-// TestDamagedKeySetsAreRefused: what cannot be read in one way only is not read
-// at all, and nothing of it is shown.
+// TestDamagedKeySetsAreRefused: ambiguous sets are refused, and the error does not
+// repeat them.
 func TestDamagedKeySetsAreRefused(t *testing.T) {
 	const okp = `"kty":"OKP","crv":"Ed25519"`
 	good := `{` + okp + `,"x":"` + exampleX + `"}`
@@ -145,8 +145,8 @@ func TestDamagedKeySetsAreRefused(t *testing.T) {
 	}
 }
 
-// TestVerifyNamesTheKey: a receipt is checked with the key that it names, of
-// however many there are, and the id of that key is told.
+// TestVerifyNamesTheKey: Verify uses the key named by the receipt, among any number
+// of keys, and returns its id.
 func TestVerifyNamesTheKey(t *testing.T) {
 	var keys ledger.ReceiptKeys
 	for n := range byte(10) {
@@ -216,8 +216,8 @@ func TestReceiptsHaveOneForm(t *testing.T) {
 	}
 }
 
-// TestEveryReceiptFits: the longest receipt that can be signed is within half of
-// the bound, so that there is room for what is added later.
+// TestEveryReceiptFits: the longest possible receipt takes at most half of the bound,
+// so that there is room for later members.
 func TestEveryReceiptFits(t *testing.T) {
 	long := func(n int) string { return strings.Repeat("x", n) }
 	jws, err := signer(1).Sign(ledger.Receipt{
@@ -229,8 +229,8 @@ func TestEveryReceiptFits(t *testing.T) {
 	}
 }
 
-// FuzzParseReceiptKeys: whatever comes in, what is accepted is public keys that
-// can be written and read again.
+// FuzzParseReceiptKeys: accepted sets have public keys only, which can be written and
+// parsed again.
 func FuzzParseReceiptKeys(f *testing.F) {
 	for _, seed := range []string{
 		`{"keys":[{"kty":"OKP","crv":"Ed25519","x":"` + exampleX + `"}]}`, `{"keys":[]}`, `{"keys":[{"d":""}]}`, "", "[]",

@@ -9,7 +9,7 @@ import (
 // Share is a part of an amount, in millionths: 25,000 is 2.5 %.
 type Share int64
 
-// whole is the share that is all of it.
+// whole is a share of 100 %.
 const whole Share = 1_000_000
 
 // ParseShare reads a percentage of at most four decimal places, such as "2.5%",
@@ -23,21 +23,21 @@ func ParseShare(s string) (Share, error) {
 	return Share(amount / 100), nil
 }
 
-// Of returns the share of an amount that is not below zero, rounded down.
+// Of returns the share of a non-negative amount, rounded down.
 func (s Share) Of(a Amount) Amount { return proportion(a, int64(s), int64(whole)) }
 
-// proportion returns a * part / of, rounded down, without overflow on the way.
-// None may be below zero, of must be above zero, and part at most of.
+// proportion returns a * part / of, rounded down, without intermediate overflow. It
+// requires a >= 0 and 0 <= part <= of, with a positive of.
 func proportion(a Amount, part, of int64) Amount {
 	high, low := bits.Mul64(uint64(a), uint64(part))
 	quotient, _ := bits.Div64(high, low, uint64(of))
 	return Amount(quotient)
 }
 
-// FeeReturned is what a refund gives back of the fee of a charge: in
-// proportion, so that all refunds of a charge together give back no more than
-// its fee, and a whole one all of it. before is what earlier refunds of the
-// charge gave back, and refund is what this one does.
+// FeeReturned returns the part of a charge's fee that a refund returns: in
+// proportion, so that all refunds of a charge together return at most its fee, and
+// a full one returns all of it. before is the sum of the charge's earlier refunds,
+// and refund the amount of this one.
 func FeeReturned(fee, amount, before, refund Amount) Amount {
 	if amount <= 0 {
 		return 0

@@ -11,10 +11,10 @@ import (
 	"unicode/utf8"
 )
 
-// What is signed must mean the same to everybody who checks it. Readers of JSON
-// differ on a member that is there twice, on names in another case and on text
-// that is not UTF-8, so nothing of the kind is read here (RFC 8725, section
-// 2.4, and RFC 7515, section 4, on duplicates).
+// Signed content must mean the same to every verifier. JSON parsers differ on
+// duplicate members, on names in another case and on text that is not UTF-8, so the
+// reader here refuses all of these (RFC 8725, section 2.4, and RFC 7515, section 4,
+// on duplicates).
 
 // members returns the members of the JSON object that is the whole of the text.
 func members(text []byte) (map[string]json.RawMessage, error) {
@@ -44,9 +44,9 @@ func members(text []byte) (map[string]json.RawMessage, error) {
 	return found, nil
 }
 
-// decodeExactly reads a JSON object into a struct whose fields all have tags.
-// Each field must be there under exactly its name, and nothing else, but for
-// those that the tag says are omitted when empty.
+// decodeExactly decodes a JSON object into a struct whose fields all have tags. The
+// object must have exactly one member per field, except for fields tagged omitempty,
+// and no others.
 func decodeExactly[T any](text []byte) (T, error) {
 	var into, none T
 	found, err := members(text)
@@ -76,8 +76,8 @@ func decodeExactly[T any](text []byte) (T, error) {
 	return into, nil
 }
 
-// decodeURL reads base64url without padding (RFC 7515, section 2), of which
-// every value has exactly one form. Go's decoder skips line ends.
+// decodeURL decodes unpadded base64url (RFC 7515, section 2), and accepts only one
+// encoding of each value. Go's decoder would skip line ends.
 func decodeURL(text string) ([]byte, error) {
 	if strings.ContainsAny(text, "\r\n") {
 		return nil, errors.New("a line end in base64url")

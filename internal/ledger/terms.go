@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Caps bound what may be spent. An amount of zero is no bound.
+// Caps bound spending. An amount of zero is no bound.
 type Caps struct {
 	Call  Amount // one call
 	Day   Amount // a day, UTC
@@ -26,71 +26,80 @@ func (c Caps) Check() error {
 	return nil
 }
 
-// Terms are the rules under which a call is reserved, as they are at that
-// moment. The caps of the paying account are not among them: the store knows
-// those itself. The zero Terms are no rules.
+// Terms are the current rules for reserving a call. They do not include the caps of
+// the paying account, which the store has itself. The zero Terms impose nothing.
 type Terms struct {
-	// Key bounds what the paying key's lineage spends, at all servers together.
+	// Key bounds the spending of the paying key's lineage, at all servers together.
 	Key Caps
-	// Server bounds what the paying account spends at the order's server.
+	// Server bounds the paying account's spending at the order's server.
 	Server Caps
-	// FreeCalls is how many calls a day of the paying account at the order's
-	// server cost nothing. Calls that are released do not count.
+	// FreeCalls is the number of free calls per day for the paying account at the
+	// order's server. Released calls do not count.
 	FreeCalls int64
-	// Retry lets the caller send the call again; its zero value does not.
+	// Idempotency lets the caller repeat the call, unless it is zero.
 	Idempotency Idempotency
-	// Proof is that of a key of the paying account, see keys.Key. A store that
-	// is a platform wants it, others pass it over.
+	// Proof is the proof of a key of the paying account, see keys.Key. Only a
+	// platform needs it.
 	Proof string
 }
 
-// Retry marks a call that its caller may send again, to have the first answer
-// instead of a second run. Keys of one lineage at one server are told apart by
-// their text.
-type Idempotency struct {
-	Key         string   // of the caller's choice, 1 to MaxRetryKey bytes; "" for none
-	Fingerprint [32]byte // of what is called; the same key with another one is an error
+// Check returns an error if the terms are invalid.
+func (t *Terms) Check() error {
+	if err := errors.Join(t.Key.Check(), t.Server.Check()); err != nil {
+		return err
+	}
+	if len(t.Idempotency.Key) > MaxIdempotencyKey {
+		return fmt.Errorf("the idempotency key is longer than %d bytes", MaxIdempotencyKey)
+	}
+	return nil
 }
 
-// Bounds of what is kept for callers that call again.
+// Idempotency lets a caller repeat a call, to get the stored response instead of a
+// second run. It applies within one lineage of keys at one server.
+type Idempotency struct {
+	Key         string   // the caller's idempotency key, 1 to MaxIdempotencyKey bytes; "" for none
+	Fingerprint [32]byte // identifies the call; the same key with another one is an error
+}
+
+// Bounds of idempotency keys and stored responses.
 const (
-	// MaxRetryKey bounds the key of a Retry in bytes.
+	// MaxIdempotencyKey bounds an idempotency key, in bytes.
 	MaxIdempotencyKey = 256
-	// MaxAnswer bounds an answer that is kept, in bytes. Of a longer one only
-	// the key is remembered, so that it is not run again.
+	// MaxStoredResponse bounds a stored response, in bytes. For a longer one only
+	// the key is stored, so that the call does not run again.
 	MaxStoredResponse = 1 << 20
-	// RetryLife is for how long after its capture a call may be repeated.
+	// IdempotencyLife is the time after its capture in which a call may be repeated.
 	IdempotencyLife = 24 * time.Hour
 )
 
-// Reservation is what Reserve gives.
+// Reservation is the result of Reserve.
 type Reservation struct {
-	Balance Balance // of the payer, after it
-	Waived  bool    // the call costs nothing, by Terms.FreeCalls
-	// First is set if the call was answered before. Nothing is reserved then.
+	Balance Balance // the payer's, afterwards
+	Waived  bool    // the call is free, by Terms.FreeCalls
+	// First is set if the call repeats a captured one. Nothing is reserved then.
 	First *StoredResponse
 }
 
-// Answer is the kept answer of a captured call.
+// StoredResponse is the response of a captured call.
 type StoredResponse struct {
 	Charge  Charge
-	Balance Balance // of the payer, now
-	Body    []byte  // as it was given to Capture
+	Balance Balance // the payer's, now
+	Body    []byte  // as passed to Capture
 }
 
-// Errors of Reserve about a call that is sent again.
+// Refusals of Reserve.
 var (
-	// ErrInFlight says that the first call of that key is under way.
+	// ErrInFlight says that the first call with that key is still running.
 	ErrInFlight = errors.New("the first call with this key is under way")
-	// ErrReused says that the key stands for another call.
+	// ErrReused says that the key belongs to another call.
 	ErrReused = errors.New("the key was used for another call")
-	// ErrGone says that the call was captured, and its answer is not kept.
+	// ErrGone says that the call was captured, but its response is not stored.
 	ErrGone = errors.New("the answer is not kept")
-	// ErrCapped says that the call would go beyond a cap; see CapError.
+	// ErrCapped says that the call would exceed a cap; see CapError.
 	ErrCapped = errors.New("spending cap reached")
 )
 
-// Period is what a cap bounds the spending of.
+// Period is the period of a cap.
 type Period string
 
 // The periods of caps.
@@ -100,7 +109,7 @@ const (
 	PerMonth Period = "month"
 )
 
-// Holder is whose cap it is.
+// Holder is the kind of subject that a cap applies to.
 type Holder string
 
 // The holders of caps.
@@ -110,13 +119,13 @@ const (
 	HolderServer  Holder = "server"  // an account at one server
 )
 
-// Cap is a cap and what has been spent of it.
+// Cap is a cap and the spending so far.
 type Cap struct {
 	Holder  Holder
 	Period  Period
 	Account string // the payer's id
-	Lineage string // of the paying key
-	Server  string // that was called
+	Lineage string // the paying key's
+	Server  string // the called server
 	Test    bool
 	Amount  Amount    // the cap
 	Spent   Amount    // captured in the period; 0 for PerCall
@@ -124,16 +133,16 @@ type Cap struct {
 	Resets  time.Time // when the next period begins; zero for PerCall
 }
 
-// Near is the amount from which on the operator is warned: 80 % of the cap.
+// Near returns the amount at which the operator is warned: 80 % of the cap.
 func (c *Cap) Near() Amount { return c.Amount - c.Amount/5 }
 
-// CapError is an ErrCapped with the cap that was in the way.
+// CapError is an ErrCapped with the cap that the call would exceed.
 type CapError struct {
 	Cap
 	Needed Amount // by the call
 }
 
-// Error says whose cap it is, and the figures.
+// Error states the kind of cap, and the figures.
 func (e *CapError) Error() string {
 	return fmt.Sprintf("spending cap of the %s for a %s reached: %s needed, %s of %s spent, %s held",
 		e.Holder, e.Period, e.Needed, e.Spent, e.Amount, e.Held)
@@ -142,7 +151,7 @@ func (e *CapError) Error() string {
 // Unwrap makes errors.Is(err, ErrCapped) hold.
 func (e *CapError) Unwrap() error { return ErrCapped }
 
-// Left is what may still be reserved within the cap.
+// Left returns the amount that may still be reserved within the cap.
 func (c *Cap) Left() Amount { return c.Amount - c.Spent - c.Held }
 
 // Day returns the number of the time's day since 1970, UTC.
@@ -159,7 +168,7 @@ const secondsOfDay = 24 * 60 * 60
 // DayStart returns the beginning of a day.
 func DayStart(day int32) time.Time { return time.Unix(int64(day)*secondsOfDay, 0).UTC() }
 
-// Month returns the number of a day's month: 12 times the year, and the months
+// Month returns the number of a day's month: 12 times the year plus the months
 // before it.
 func Month(day int32) int32 {
 	year, month, _ := DayStart(day).Date()

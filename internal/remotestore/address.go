@@ -10,8 +10,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/wire"
 )
 
-// Canonical returns the one spelling of a platform's address, or an error that
-// says what is wrong with it. It never repeats what may be a secret in it.
+// Canonical returns the canonical form of a platform's address, or an error that
+// names the fault. The error never repeats a part that may be a secret.
 func Canonical(address string) (string, error) {
 	base, err := baseOf(address)
 	if err != nil {
@@ -20,7 +20,7 @@ func Canonical(address string) (string, error) {
 	return strings.TrimSuffix(base.String(), wire.Base), nil
 }
 
-// baseOf returns where the API is at the address.
+// baseOf returns the URL of the API at the address.
 func baseOf(address string) (*url.URL, error) {
 	u, err := url.Parse(address)
 	switch {

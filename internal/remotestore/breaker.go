@@ -12,16 +12,15 @@ import (
 )
 
 const (
-	// openAfter is after how many failures without an answer between them the
-	// platform is taken to be down.
+	// openAfter is the number of consecutive failures that opens the breaker.
 	openAfter = 5
-	// probeAfter is how long nothing is asked of it then. After that one request
-	// at a time is let through, until one is answered.
+	// probeAfter is the time before the breaker lets one request at a time through,
+	// until one succeeds.
 	probeAfter = time.Second
 )
 
-// newBreaker returns what lets calls fail at once while the platform is down. A
-// refusal is an answer; a caller who left tells nothing.
+// newBreaker returns a circuit breaker for the platform. Refusals count as successes,
+// and requests that the caller cancelled do not count.
 func newBreaker(s *Store) *gobreaker.CircuitBreaker[struct{}] {
 	return gobreaker.NewCircuitBreaker[struct{}](gobreaker.Settings{
 		Name: "platform", MaxRequests: 1, Timeout: probeAfter,

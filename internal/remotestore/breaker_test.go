@@ -16,8 +16,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// While the platform is down calls fail at once and nothing is asked of it; one
-// probe at a time finds it again, and then everything goes on.
+// While the platform is down, calls fail at once without a request; one probe at a
+// time finds out when it is back.
 func TestBreakerOpensAndCloses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, f, log := faked(t, cut)
@@ -71,7 +71,7 @@ func TestBreakerOpensAndCloses(t *testing.T) {
 	})
 }
 
-// Refusals, however many, are no reason to take the platform for down.
+// Refusals never open the breaker.
 func TestRefusalsDoNotOpenTheBreaker(t *testing.T) {
 	s, f, _ := faked(t, refuses(&ledger.InsufficientError{Needed: 1}))
 	for range 3 * openAfter {
@@ -84,8 +84,8 @@ func TestRefusalsDoNotOpenTheBreaker(t *testing.T) {
 	}
 }
 
-// A slow platform costs a caller the deadline and no more: two seconds, or ten
-// for what must become durable.
+// A slow platform costs a caller at most the deadline: two seconds, or ten for durable
+// changes.
 func TestDeadlines(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, _, _ := faked(t, hangs)
@@ -105,8 +105,8 @@ func TestDeadlines(t *testing.T) {
 	})
 }
 
-// That the platform refuses the gateway's own key is told once and clearly, is
-// no refusal of an agent's call, and is over when the key is accepted.
+// If the platform refuses the gateway's own key, that is logged once and makes calls
+// unavailable, not refused. Calls work again when the key is accepted.
 func TestOwnKeyRefused(t *testing.T) {
 	for _, p := range []*wire.Problem{
 		{Status: 401, Code: wire.TokenInvalid, Title: "Invalid key"},
@@ -138,7 +138,7 @@ func TestOwnKeyRefused(t *testing.T) {
 	}
 }
 
-// Closing ends what is under way, and lets later calls fail.
+// Close aborts running calls, and later ones fail.
 func TestCloseEndsEverything(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, f, _ := faked(t, hangs)
@@ -165,8 +165,8 @@ func TestCloseEndsEverything(t *testing.T) {
 	})
 }
 
-// An address that cannot be meant, or would give the key away, is refused, and
-// so is a key that can be none; neither is repeated in the error.
+// An invalid address, one that would expose the key, and a malformed key are refused,
+// and the error repeats neither.
 func TestOptionsRefused(t *testing.T) {
 	good := Options{URL: "https://platform.example.com", Key: secret}
 	for want, change := range map[string]func(*Options){
@@ -204,7 +204,7 @@ func TestOptionsRefused(t *testing.T) {
 	}
 }
 
-// No proxy is used that the environment names, unless one is asked for.
+// A proxy from the environment is used only if the options ask for it.
 func TestNoProxyFromTheEnvironment(t *testing.T) {
 	if p := newTransport(nil).Proxy; p != nil {
 		t.Error("there is one")

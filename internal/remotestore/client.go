@@ -22,15 +22,15 @@ import (
 	"github.com/fareboxhq/farebox/internal/wire"
 )
 
-// The bounds of a request.
+// Bounds of a request.
 const (
 	maxTries   = 3
-	firstPause = 25 * time.Millisecond // before it is sent again; the next is twice as long
+	firstPause = 25 * time.Millisecond // before the first retry; it doubles
 
-	// smallAnswer bounds what says little, in bytes, and largeAnswer what may
-	// have a kept answer in it, or all changes that a platform keeps.
-	smallAnswer = 64 << 10
-	largeAnswer = 4 << 20
+	// smallResponse bounds most responses, in bytes. largeResponse bounds those that may
+	// include a stored response, or all changes that a platform keeps.
+	smallResponse = 64 << 10
+	largeResponse = 4 << 20
 )
 
 func newTransport(proxy func(*http.Request) (*url.URL, error)) *http.Transport {
@@ -44,36 +44,36 @@ func newTransport(proxy func(*http.Request) (*url.URL, error)) *http.Transport {
 		MaxIdleConns:           128,
 		MaxIdleConnsPerHost:    128,
 		IdleConnTimeout:        90 * time.Second,
-		MaxResponseHeaderBytes: smallAnswer,
-		DisableCompression:     true, // what is bounded is what is read
+		MaxResponseHeaderBytes: smallResponse,
+		DisableCompression:     true, // so that the bounds apply to the bytes received
 	}
 }
 
-// request is one question to the platform. All are safe to repeat.
+// request is a request to the platform. All requests are safe to repeat.
 type request struct {
 	method  string
 	path    []string // below the API's own, not escaped
 	query   url.Values
-	in, out any   // nil: nothing is sent, nothing is read
-	most    int64 // of the answer, in bytes
+	in, out any   // bodies of the request and the response; nil for none
+	limit   int64 // bound on the response, in bytes
 	within  time.Duration
 }
 
-// refusal is an error that the platform gave on purpose.
+// refusal is an error that the platform returned as a problem document.
 type refusal struct{ wire.Problem }
 
-// failure is an answer that did not come, or cannot be believed.
+// failure is a missing or unusable response.
 type failure struct {
 	err   error
-	again bool // it may help to ask again
+	again bool // a retry may help
 }
 
 func (f *failure) Error() string { return f.err.Error() }
 func (f *failure) Unwrap() error { return f.err }
 
-// ask asks the platform. Errors are those of the ledger that the platform
-// refuses with; everything else wraps ledger.ErrUnavailable, and the context's
-// error if the caller has left.
+// ask sends a request, with retries. It returns the platform's refusals as errors of
+// package ledger. All other errors wrap ledger.ErrUnavailable, and the context's error
+// if the caller cancelled.
 func (s *Store) ask(ctx context.Context, r request) error {
 	body, err := r.body()
 	if err != nil {
@@ -103,7 +103,7 @@ func (s *Store) ask(ctx context.Context, r request) error {
 	return s.result(ctx, err)
 }
 
-// result is what a caller is told.
+// result converts the error of a request for the caller.
 func (s *Store) result(ctx context.Context, err error) error {
 	var refused *refusal
 	switch {
@@ -128,7 +128,8 @@ func (r *request) body() ([]byte, error) {
 	return json.Marshal(r.in)
 }
 
-// try sends the request once. The caller's own context tells whether it left.
+// try sends the request once. caller is the caller's own context, without the
+// request's deadline.
 func (s *Store) try(ctx, caller context.Context, r *request, body []byte) error {
 	err := s.send(ctx, r, body)
 	f := new(failure)
@@ -156,12 +157,12 @@ func (s *Store) send(ctx context.Context, r *request, body []byte) error {
 	}
 	defer answer.Body.Close()
 	status := answer.StatusCode
-	text, err := io.ReadAll(io.LimitReader(answer.Body, r.most+1))
+	text, err := io.ReadAll(io.LimitReader(answer.Body, r.limit+1))
 	switch {
 	case err != nil:
 		return &failure{err: fmt.Errorf("its answer broke off: %w", err), again: true}
-	case int64(len(text)) > r.most:
-		return &failure{err: fmt.Errorf("its answer to %s is longer than %d bytes", r, r.most)}
+	case int64(len(text)) > r.limit:
+		return &failure{err: fmt.Errorf("its answer to %s is longer than %d bytes", r, r.limit)}
 	case status < 200 || status > 299:
 		return s.problem(r, answer, text)
 	case r.out == nil:
@@ -173,7 +174,7 @@ func (s *Store) send(ctx context.Context, r *request, body []byte) error {
 	return nil
 }
 
-// get sends the request and returns the head of the answer.
+// get sends the request and returns the response, with its body unread.
 func (s *Store) get(ctx context.Context, r *request, body []byte) (*http.Response, error) {
 	var content io.Reader = http.NoBody
 	if body != nil {
@@ -191,8 +192,8 @@ func (s *Store) get(ctx context.Context, r *request, body []byte) (*http.Respons
 	if body != nil {
 		q.Header.Set("Content-Type", "application/json")
 	}
-	// Present and empty it is not sent, and says that a connection that was
-	// closed while it was idle is no reason to fail.
+	// A nil value is not sent, but makes net/http retry on a new connection if an
+	// idle one was closed.
 	q.Header["X-Idempotency-Key"] = nil
 	return s.client.Do(q)
 }
@@ -208,7 +209,7 @@ func escaped(path []string) []string {
 // String names the request, for errors.
 func (r *request) String() string { return r.method + " " + r.path[0] }
 
-// problem is the error in an answer that is no success.
+// problem returns the error of an unsuccessful response.
 func (s *Store) problem(r *request, answer *http.Response, text []byte) error {
 	status := answer.StatusCode
 	if status >= 500 {
@@ -226,8 +227,8 @@ func (s *Store) problem(r *request, answer *http.Response, text []byte) error {
 	return &refused
 }
 
-// ours reports whether what is refused is this gateway's own key, not what it
-// asked about.
+// ours reports whether the platform refuses this gateway's own key, and not the key
+// in the request.
 func (r *refusal) ours() bool {
 	switch r.Code {
 	case wire.TokenInvalid, wire.TokenExpired, wire.KindWrong:
@@ -236,7 +237,7 @@ func (r *refusal) ours() bool {
 	return false
 }
 
-// rejected says once that the platform does not accept this gateway's key.
+// rejected logs, once, that the platform refuses this gateway's key.
 func (s *Store) rejected(r *refusal) {
 	if s.refused.Swap(r) == nil {
 		s.logger.Error("the platform refuses this gateway's key: every call is refused until the store's key is a gateway key that is good", "platform", s.base.Host, "code", r.Code, "reason", r.Error())
@@ -251,9 +252,8 @@ func (s *Store) accepted() {
 
 var errEmpty = errors.New("it is empty")
 
-// decode reads JSON of which nothing can be understood in two ways: names are
-// exact and occur once. Names that are not known are passed over, so that a
-// platform may be newer than its gateways.
+// decode decodes unambiguous JSON: names match exactly and occur once. It ignores
+// unknown names, so that a platform may be newer than its gateways.
 func decode(h http.Header, want string, text []byte, out any) error {
 	if len(text) == 0 {
 		return errEmpty

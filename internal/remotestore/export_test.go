@@ -5,8 +5,8 @@ import (
 	"crypto/x509"
 )
 
-// NewTrusting is New for a platform whose certificate those of the pool vouch
-// for; nil for those of the system.
+// NewTrusting is New with the root certificates of the pool, or those of the system if
+// it is nil.
 func NewTrusting(o Options, pool *x509.CertPool) (*Store, error) {
 	s, err := newStore(o)
 	if err != nil {

@@ -189,7 +189,7 @@ func order() ledger.Order {
 	return ledger.Order{Account: "acct_1", Key: "key_1", Lineage: "key_1", Server: "weather", Tool: "get_forecast", Amount: 10_000}
 }
 
-// charged is the charge of the order, as a platform has it: it knows who earns.
+// charged returns the platform's charge for the order, with its provider.
 func charged(id string, o ledger.Order) wire.Captured {
 	o.Provider, o.FeeTo, o.Fee = "acct_acme", "acct_operator", 100
 	c := ledger.Charge{ID: id, Order: o, State: ledger.Captured, At: time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)}

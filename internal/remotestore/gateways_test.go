@@ -39,10 +39,10 @@ type headquarters struct {
 	store   *sqlitestore.Store
 	engine  *engine.Runtime
 	server  *httptest.Server
-	secret  string // of the gateways' key
+	secret  string // the gateways' key
 	acme    string
 	wrap    atomic.Pointer[func(http.Handler) http.Handler]
-	handler atomic.Pointer[http.Handler] // of the platform that runs
+	handler atomic.Pointer[http.Handler] // the running platform's
 }
 
 var actor = admin.Actor{Name: "test"}
@@ -180,7 +180,7 @@ func (h *headquarters) newAgent(credits ledger.Amount) keys.Key {
 	return k
 }
 
-// freezing is a gateway's store whose renewals hang while it is frozen.
+// freezing is a gateway's store that blocks renewals while it is frozen.
 type freezing struct {
 	*remotestore.Store
 	frozen atomic.Pointer[chan struct{}]
@@ -207,9 +207,8 @@ func (h *headquarters) gateways(n int) ([]*engine.Runtime, []*freezing) {
 	return nodes, stores
 }
 
-// Promise 6: a key that is deleted at the platform is dead at every gateway when
-// the call returns, under lookups without pause at each, most of them answered
-// from memory.
+// Promise 6: when deleting a key at the platform returns, every gateway refuses the
+// key, under continuous lookups, most of them from the cache.
 func TestDeletedIsDeadAtEveryGateway(t *testing.T) {
 	h := newHeadquarters(t)
 	nodes, _ := h.gateways(2)
@@ -263,8 +262,8 @@ func TestDeletedIsDeadAtEveryGateway(t *testing.T) {
 	}
 }
 
-// A gateway that is frozen holds a delete up for no longer than its lease, and
-// believes nothing when it wakes until it has read what it missed.
+// A frozen gateway delays a delete for at most its lease, and trusts no cached key
+// after waking until it has read the changes that it missed.
 func TestFrozenGatewayHoldsNothingUp(t *testing.T) {
 	h := newHeadquarters(t)
 	nodes, stores := h.gateways(2)
@@ -308,9 +307,9 @@ func TestFrozenGatewayHoldsNothingUp(t *testing.T) {
 	close(wake)
 }
 
-// Promise 6: a key that a command ends while no platform runs is dead at a gateway
-// that followed the platform a moment before when the command returns, while none
-// runs and under the one that is started then.
+// Promise 6: when a command deletes a key while no platform runs, a gateway that
+// followed the platform a moment before refuses the key, both before and after the next
+// platform starts.
 func TestDeletedOfflineIsDeadAtEveryGateway(t *testing.T) {
 	h := newHeadquarters(t)
 	nodes, _ := h.gateways(1)
@@ -351,8 +350,8 @@ func TestDeletedOfflineIsDeadAtEveryGateway(t *testing.T) {
 	}
 }
 
-// A platform's start ends what gateways believe by what they were told by the one
-// before, however soon it comes, and whatever its clock says.
+// A platform's start ends the trust of gateways in keys cached under the previous one,
+// however soon it comes, and for any clock.
 func TestStartEndsOlderBeliefs(t *testing.T) {
 	h := newHeadquarters(t)
 	nodes, _ := h.gateways(1)
@@ -427,7 +426,7 @@ func (f *faults) wrap(next http.Handler) http.Handler {
 	})
 }
 
-// until repeats what is not known until it is.
+// until repeats a call until its outcome is known.
 func until(ctx context.Context, do func() error) error {
 	for {
 		err := do()
@@ -442,9 +441,9 @@ func until(ctx context.Context, do func() error) error {
 	}
 }
 
-// Promises 3, 4 and 5 across a network that loses requests and answers: what is
-// captured is captured once, what is refunded is refunded once, what is released
-// costs nothing, and the platform decides who earns.
+// Promises 3, 4 and 5 across a network that loses requests and responses: captures and
+// refunds happen once, released calls cost nothing, and the platform decides the
+// provider.
 func TestNoDoubleEffectsAcrossABrokenNetwork(t *testing.T) {
 	const callers, calls, price = 16, 12, ledger.Amount(10_000)
 	h := newHeadquarters(t)
@@ -520,9 +519,8 @@ func TestNoDoubleEffectsAcrossABrokenNetwork(t *testing.T) {
 	t.Logf("%d captured, %d of them refunded, %d released, %d of %d requests broken", captured.Load(), refunded.Load(), released.Load(), f.broken.Load(), f.asked.Load())
 }
 
-// Connections are kept and shared: many callers need a few for each that calls at
-// once, some of them dialled while another became free, and no new one for each
-// request. Over TLS one is enough.
+// Connections are kept and shared: they grow with the number of concurrent callers, and
+// not with the number of requests. Over TLS one is enough.
 func TestConnectionsArePooled(t *testing.T) {
 	h := newHeadquarters(t)
 	k := h.newAgent(0)
@@ -553,7 +551,7 @@ func TestConnectionsArePooled(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.KeyByDigest(t.Context(), k.Digest); err != nil { // it tells which protocol there is
+		if _, err := s.KeyByDigest(t.Context(), k.Digest); err != nil { // negotiates the protocol
 			t.Fatal(err)
 		}
 		var group sync.WaitGroup
@@ -581,7 +579,7 @@ func TestConnectionsArePooled(t *testing.T) {
 	}
 }
 
-// A certificate that is not the platform's is no platform.
+// A server with another certificate is not the platform.
 func TestCertificateIsChecked(t *testing.T) {
 	h := newHeadquarters(t)
 	server := httptest.NewTLSServer(h.server.Config.Handler)

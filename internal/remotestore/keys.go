@@ -14,17 +14,17 @@ import (
 	"github.com/fareboxhq/farebox/internal/wire"
 )
 
-// doubt is an answer that must not be believed.
-func doubt(what string) error {
+// mismatch returns the error for a response that does not match its request.
+func mismatch(what string) error {
 	return fmt.Errorf("%w: the platform answered about something else: %s", ledger.ErrUnavailable, what)
 }
 
-// KeyByDigest returns the key of the digest, ended ones as well. Errors:
+// KeyByDigest returns the key with that digest, even an unusable one. Errors:
 // keys.ErrUnknown, ledger.ErrUnavailable.
 func (s *Store) KeyByDigest(ctx context.Context, d keys.Digest) (*keys.Key, error) {
 	var got wire.Key
 	err := s.ask(ctx, request{
-		method: http.MethodPost, path: []string{"keys", "lookup"}, in: wire.Lookup{Digest: hex.EncodeToString(d[:])}, out: &got, most: smallAnswer,
+		method: http.MethodPost, path: []string{"keys", "lookup"}, in: wire.Lookup{Digest: hex.EncodeToString(d[:])}, out: &got, limit: smallResponse,
 	})
 	if errors.Is(err, ledger.ErrNotFound) {
 		return nil, keys.ErrUnknown
@@ -40,16 +40,16 @@ func (s *Store) KeyByDigest(ctx context.Context, d keys.Digest) (*keys.Key, erro
 	case err != nil:
 		return nil, fmt.Errorf("%w: the platform answered with a key that cannot be one: %w", ledger.ErrUnavailable, err)
 	case k.Digest != d || k.ID == "" || k.Account == "" || k.Lineage == "":
-		return nil, doubt("another key")
+		return nil, mismatch("another key")
 	}
 	s.names.note(k.Account, got.AccountName)
 	return k, nil
 }
 
-// maxNames bounds how many names of accounts are kept.
+// maxNames bounds the cached account names.
 const maxNames = 1 << 16
 
-// names are those that lookups have told, of accounts by their ids.
+// names caches the account names from lookups, by account id.
 type names struct {
 	mu    sync.Mutex
 	known map[string]string
@@ -57,7 +57,7 @@ type names struct {
 
 func (n *names) note(id, name string) {
 	if ledger.ValidName(name) != nil {
-		return // a platform of before, or one that is not to be repeated
+		return // missing, from an older platform, or invalid
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -67,8 +67,8 @@ func (n *names) note(id, name string) {
 	n.known[id] = name
 }
 
-// AccountNames returns the names of those of the accounts, by their ids, that a
-// lookup of one of their keys has told. It asks nothing.
+// AccountNames returns account names by id, as far as lookups of keys have returned
+// them. It sends no request.
 func (s *Store) AccountNames(_ context.Context, ids []string) (map[string]string, error) {
 	found := make(map[string]string, len(ids))
 	s.names.mu.Lock()
@@ -81,8 +81,8 @@ func (s *Store) AccountNames(_ context.Context, ids []string) (map[string]string
 	return found, nil
 }
 
-// only lets the errors through that the operation may have: of everything else
-// it is not known what it means.
+// only returns the errors that the operation may have, and converts others to
+// ledger.ErrUnavailable.
 func only(err error, allowed ...error) error {
 	if err == nil || errors.Is(err, ledger.ErrUnavailable) {
 		return err
@@ -95,11 +95,11 @@ func only(err error, allowed ...error) error {
 	return fmt.Errorf("%w: the platform's answer has no meaning here: %w", ledger.ErrUnavailable, err)
 }
 
-// maxUsed is how many keys one request may tell of.
+// maxUsed bounds the keys in one request.
 const maxUsed = 10_000
 
-// TouchKeys notes when keys, by their ids, were last used. Errors:
-// ledger.ErrUnavailable; some may be noted then.
+// TouchKeys records the last use of keys, by id. Errors: ledger.ErrUnavailable; then
+// some may be recorded.
 func (s *Store) TouchKeys(ctx context.Context, used map[string]time.Time) error {
 	part := make(map[string]time.Time, min(len(used), maxUsed))
 	for id, at := range used {
@@ -118,9 +118,9 @@ func (s *Store) TouchKeys(ctx context.Context, used map[string]time.Time) error 
 }
 
 func (s *Store) touch(ctx context.Context, used map[string]time.Time) error {
-	return only(s.ask(ctx, request{method: http.MethodPost, path: []string{"keys", "used"}, in: wire.Used{Keys: used}, most: smallAnswer}))
+	return only(s.ask(ctx, request{method: http.MethodPost, path: []string{"keys", "used"}, in: wire.Used{Keys: used}, limit: smallResponse}))
 }
 
-// MaxBelief is for how long an answer of KeyByDigest may be believed at most: the
-// platform charges a key that was asked for a short while ago.
+// MaxBelief bounds the time for which a result of KeyByDigest may be cached, because
+// the platform charges only keys that were looked up recently.
 func (s *Store) MaxBelief() time.Duration { return wire.MaxBelief }

@@ -12,9 +12,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/wire"
 )
 
-// A key arrives with all that a gateway needs to decide, and only the one that
-// was asked for. That there is none is what the platform says itself, and
-// nobody else.
+// A key arrives with everything that a gateway needs to decide, and only the requested
+// one. Only the platform's own response can make a key unknown.
 func TestKeyByDigest(t *testing.T) {
 	at := time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
 	want := keys.Key{
@@ -56,7 +55,7 @@ func TestKeyByDigest(t *testing.T) {
 	}
 }
 
-// However many keys were used, each is told of once, in parts.
+// Any number of used keys is reported, each once, in several requests.
 func TestTouchKeysInParts(t *testing.T) {
 	used := make(map[string]time.Time)
 	for i := range 2*maxUsed + 5 {
@@ -85,7 +84,7 @@ func TestTouchKeysInParts(t *testing.T) {
 	}
 }
 
-// A binding is found by its mark alone, and one that is too long is not sent.
+// A binding is looked up by its hash, and one that is too long is not sent.
 func TestBonds(t *testing.T) {
 	want := ledger.Binding{Server: "weather", HandleHash: ledger.HandleHash{1, 2}, Account: "acct_1", Until: time.Date(2026, 11, 22, 10, 0, 0, 123000, time.UTC), Payload: []byte{0, 1}}
 	s, f, _ := faked(t, cut, done, gives(wire.BindingOf(want)))

@@ -11,16 +11,15 @@ import (
 // maxOpen bounds the reservations of this gateway that are open at a time.
 const maxOpen = 1 << 17
 
-// memory knows the orders of the reservations that this gateway holds, so that
-// what a restart of the platform forgot can still be charged. What is not
-// renewed is forgotten when it would expire.
+// memory has the orders of this gateway's open reservations, so that the gateway can
+// charge those that a restart of the platform forgot. It drops them when they expire.
 type memory struct {
 	bound int
 	now   func() time.Time
 
 	mu       sync.Mutex
 	byID     map[string]*list.Element
-	expiring list.List // of *held, the next to expire first
+	expiring list.List // *held elements, the next to expire first
 }
 
 // held is an open reservation.
@@ -35,7 +34,7 @@ func newMemory(bound int, now func() time.Time) *memory {
 	return &memory{bound: bound, now: now, byID: make(map[string]*list.Element)}
 }
 
-// sweep forgets what has expired. The lock is held.
+// sweep drops expired reservations. The caller holds the lock.
 func (m *memory) sweep() time.Time {
 	now := m.now()
 	for e := m.expiring.Front(); e != nil && !now.Before(e.Value.(*held).expires); e = m.expiring.Front() {
@@ -51,7 +50,7 @@ func (m *memory) remove(e *list.Element) {
 // room reports whether one more fits.
 func (m *memory) room() bool { return m.count() < m.bound }
 
-// count returns how many are open.
+// count returns the number of open reservations.
 func (m *memory) count() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -59,7 +58,7 @@ func (m *memory) count() int {
 	return len(m.byID)
 }
 
-// add remembers a reservation that was given now.
+// add adds a reservation made now.
 func (m *memory) add(id string, o ledger.Order, t ledger.Terms) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -70,7 +69,7 @@ func (m *memory) add(id string, o ledger.Order, t ledger.Terms) {
 	m.byID[id] = m.expiring.PushBack(&held{id, o, t, now.Add(ledger.ReservationLife)})
 }
 
-// renew lets one be remembered for longer.
+// renew extends a reservation.
 func (m *memory) renew(id string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -81,7 +80,7 @@ func (m *memory) renew(id string) {
 	}
 }
 
-// get returns what was ordered under the id.
+// get returns the reservation with that id.
 func (m *memory) get(id string) (h held, known bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -93,7 +92,7 @@ func (m *memory) get(id string) (h held, known bool) {
 	return *e.Value.(*held), true
 }
 
-// drop forgets one.
+// drop removes a reservation.
 func (m *memory) drop(id string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -17,8 +17,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// What may have been lost is asked again under the same id with the same
-// content, three times in all, and no more.
+// A request that may have been lost is sent up to three times, with the same id and
+// content.
 func TestLostRequestsAreRepeatedUnderTheirID(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		unavailableProblem := refuses(errors.New("disk"))
@@ -53,7 +53,7 @@ func TestLostRequestsAreRepeatedUnderTheirID(t *testing.T) {
 	})
 }
 
-// A refusal is final: it is not asked again, and it is the ledger's own error.
+// A refusal is final: there is no retry, and the error is the ledger's.
 func TestRefusalsAreTheLedgersOwn(t *testing.T) {
 	poor := &ledger.InsufficientError{Balance: ledger.Balance{Posted: 5}, Needed: 10_000}
 	for _, want := range []error{poor, &ledger.CapError{Cap: ledger.Cap{Holder: ledger.HolderKey, Period: ledger.PerDay, Amount: 7}, Needed: 8},
@@ -69,8 +69,8 @@ func TestRefusalsAreTheLedgersOwn(t *testing.T) {
 	}
 }
 
-// Whatever cannot be read with certainty, or is about something else, is
-// unavailable: never a charge, and never a refusal.
+// An ambiguous or mismatched response is ErrUnavailable, never a charge and never a
+// refusal.
 func TestDoubtIsUnavailable(t *testing.T) {
 	id := newID("chg_")
 	captured := func(change func(*wire.Captured)) reply {
@@ -90,7 +90,7 @@ func TestDoubtIsUnavailable(t *testing.T) {
 		"a name twice":          says(200, "application/json", `{"charge":{},`+string(good[1:])),
 		"a name in other case":  says(200, "application/json", strings.Replace(string(good), `"charge"`, `"CHARGE"`, 1)),
 		"something after it":    says(200, "application/json", string(good)+"{}"),
-		"too much":              says(200, "application/json", `{"x":"`+strings.Repeat("x", smallAnswer)+`",`+string(good[1:])),
+		"too much":              says(200, "application/json", `{"x":"`+strings.Repeat("x", smallResponse)+`",`+string(good[1:])),
 		"another charge":        captured(func(c *wire.Captured) { c.Charge.ID = newID("chg_") }),
 		"another server":        captured(func(c *wire.Captured) { c.Charge.Server = "maps" }),
 		"another tool":          captured(func(c *wire.Captured) { c.Charge.Tool = "x" }),
@@ -122,9 +122,8 @@ func TestDoubtIsUnavailable(t *testing.T) {
 	}
 }
 
-// What a restart of the platform forgot is charged once more under its id, with
-// the order of its reservation; what is not this gateway's, or was released, is
-// not.
+// A reservation that a restart of the platform forgot is charged under its id, with
+// its order, unless it was released or belongs to another gateway.
 func TestForgottenReservationIsChargedUnderItsID(t *testing.T) {
 	id := newID("chg_")
 	terms := ledger.Terms{Key: ledger.Caps{Day: 5}, Server: ledger.Caps{Day: 7}, FreeCalls: 2, Idempotency: ledger.Idempotency{Key: "k", Fingerprint: [32]byte{1}}}
@@ -163,8 +162,8 @@ func TestForgottenReservationIsChargedUnderItsID(t *testing.T) {
 	}
 }
 
-// The answer of a call is sent only if somebody may ask for it again, and it is
-// not too long to be kept.
+// The response of a call is sent only if the call has an idempotency key, and the
+// response is not too long to be stored.
 func TestAnswersAreSentWhenTheyAreKept(t *testing.T) {
 	for name, c := range map[string]struct {
 		terms  ledger.Terms
@@ -189,8 +188,8 @@ func TestAnswersAreSentWhenTheyAreKept(t *testing.T) {
 	}
 }
 
-// The first answer of a call that is sent again is given only to the lineage and
-// server that it is of, and holds nothing.
+// A stored response is returned only for its own lineage and server, and without a
+// reservation.
 func TestFirstAnswer(t *testing.T) {
 	id := newID("chg_")
 	first := charged(id, order())
@@ -215,8 +214,7 @@ func TestFirstAnswer(t *testing.T) {
 	}
 }
 
-// Refunds, and nothing else, are posted, and what comes back must be the refund
-// that was asked for.
+// Only refunds are posted, and the response must match the request.
 func TestOnlyRefundsArePosted(t *testing.T) {
 	at := time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
 	refund := ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindRefund, Charge: newID("chg_"), Reason: "sorry"}
@@ -244,7 +242,7 @@ func TestOnlyRefundsArePosted(t *testing.T) {
 	}
 }
 
-// Ids that can be none cost no request, and orders that nobody would take.
+// Malformed ids and invalid orders fail without a request.
 func TestNonsenseIsNotAsked(t *testing.T) {
 	s, f, _ := faked(t, cut)
 	for _, id := range []string{"", "chg_", "chg_1", newID("txn_"), newID("chg_") + "0", "chg_../../../../../../../../../../../../../", newID("chg_")[:39] + "G"} {
@@ -273,8 +271,8 @@ func TestNonsenseIsNotAsked(t *testing.T) {
 	}
 }
 
-// A caller who leaves is told so, nothing is asked for one who has left, and the
-// platform is not blamed for it.
+// A call with a cancelled context returns that error, sends nothing, and does not
+// count as a failure of the platform.
 func TestCallerLeaves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, f, _ := faked(t, hangs)
@@ -300,8 +298,8 @@ func TestCallerLeaves(t *testing.T) {
 	})
 }
 
-// Open reservations are counted, until they are settled or expire; those that
-// are renewed live on. At the bound no more are made.
+// Open reservations count until they are settled or expire, and renewals extend them.
+// At the bound, Reserve fails.
 func TestOpenReservations(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, f, _ := faked(t, gives(reserved))
@@ -345,8 +343,7 @@ func TestOpenReservations(t *testing.T) {
 	})
 }
 
-// The request that is sent again after its connection was closed while it was
-// idle is one that net/http may send again.
+// net/http may retry a request on a new connection if the idle one was closed.
 func TestRequestsMayBeReplayed(t *testing.T) {
 	var keyed, replayable bool
 	s, _, _ := faked(t, func(q *http.Request, _ []byte) (*http.Response, error) {

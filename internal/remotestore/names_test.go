@@ -7,8 +7,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// A gateway knows the names that lookups have told, within a bound, and repeats
-// nothing that cannot be a name.
+// A gateway caches the account names from lookups, up to a bound, and ignores invalid
+// names.
 func TestNames(t *testing.T) {
 	s := new(Store)
 	s.names.note("acct_1", "jane@example.com")

@@ -20,13 +20,13 @@ import (
 	"github.com/fareboxhq/farebox/internal/wire"
 )
 
-// Follow lets the node believe what it knows of keys for the time of a lease,
-// and returns what was changed after the position that it has seen; a negative
-// one begins with what comes next. Errors: ledger.ErrUnavailable.
+// Follow extends the node's lease on its cached keys, and returns the changes after
+// the position seen; a negative position skips all past changes. Errors:
+// ledger.ErrUnavailable.
 func (s *Store) Follow(ctx context.Context, node string, seen int64, lease time.Duration) (keys.Revocations, error) {
 	var got wire.Revocations
 	in := wire.Follow{Node: node, Seen: max(seen, -1), LeaseMS: lease.Milliseconds()}
-	if err := s.ask(ctx, request{method: http.MethodPost, path: []string{"keys", "revocations", "follow"}, in: in, out: &got, most: largeAnswer}); err != nil {
+	if err := s.ask(ctx, request{method: http.MethodPost, path: []string{"keys", "revocations", "follow"}, in: in, out: &got, limit: largeResponse}); err != nil {
 		return keys.Revocations{}, only(err)
 	}
 	changes, err := got.Revocations()
@@ -39,7 +39,7 @@ func (s *Store) Follow(ctx context.Context, node string, seen int64, lease time.
 
 // Leave ends the node's lease, if it has one. Errors: ledger.ErrUnavailable.
 func (s *Store) Leave(ctx context.Context, node string) error {
-	err := s.ask(ctx, request{method: http.MethodDelete, path: []string{"keys", "revocations", "nodes", node}, most: smallAnswer})
+	err := s.ask(ctx, request{method: http.MethodDelete, path: []string{"keys", "revocations", "nodes", node}, limit: smallResponse})
 	if errors.Is(err, ledger.ErrNotFound) {
 		return nil
 	}
@@ -50,11 +50,11 @@ func (s *Store) Leave(ctx context.Context, node string) error {
 // every gateway itself.
 func (s *Store) Confirm(context.Context, string) error { return nil }
 
-// Changed returns what is closed once there may be something new since the call.
-// It is a hint: there need not be, and one may be missing.
+// Changed returns a channel that is closed once there may be a change since the call.
+// It is only a hint: wake-ups may be spurious or lost.
 func (s *Store) Changed() <-chan struct{} { return s.wakeup.wait() }
 
-// wakeup wakes all who wait for it.
+// wakeup is a broadcast signal.
 type wakeup struct {
 	mu      sync.Mutex
 	channel chan struct{}
@@ -73,12 +73,11 @@ func (w *wakeup) wake() {
 	w.channel = make(chan struct{})
 }
 
-// The bounds of listening.
+// Bounds of listening.
 const (
-	// quiet is for how long a stream may say nothing, not even that it is alive,
-	// before it is taken for dead.
+	// quiet is the longest silence of a live stream, which sends keep-alives.
 	quiet = 45 * time.Second
-	// steady is how long a stream must have lasted for the next to be opened soon.
+	// steady is the life of a stream that resets the pause before the next one.
 	steady    = 10 * time.Second
 	pauseMost = 15 * time.Second
 )
@@ -130,10 +129,10 @@ func (s *Store) hear() error {
 	if answer.StatusCode != http.StatusOK || err != nil || media != "text/event-stream" {
 		return fmt.Errorf("the platform answers with status %d, not with a stream", answer.StatusCode)
 	}
-	s.wakeup.wake() // for what was changed while nobody listened
+	s.wakeup.wake() // for changes before the stream was open
 	lines, begins := bufio.NewReader(answer.Body), true
 	for {
-		part, more, err := lines.ReadLine() // what is in it does not matter, and may be long
+		part, more, err := lines.ReadLine() // only the beginning matters; a line may be long
 		if err != nil {
 			return err
 		}

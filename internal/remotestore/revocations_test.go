@@ -14,8 +14,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/wire"
 )
 
-// What was changed arrives with its position, and what cannot be read does not
-// pass for nothing changed.
+// Changes arrive with their position, and an unreadable response is an error, not an
+// empty list.
 func TestFollow(t *testing.T) {
 	want := keys.Revocations{Digests: []keys.Digest{{1}, {2}}, Position: 9, Gap: true, More: true}
 	s, f, _ := faked(t, gives(wire.RevocationsOf(want)))
@@ -71,8 +71,8 @@ func (s *streams) serve(q *http.Request, _ []byte) (*http.Response, error) {
 	return response(q, http.StatusOK, "text/event-stream; charset=utf-8", read), nil
 }
 
-// An event wakes who waits for changes; a stream that ends or is silent for too
-// long is opened again, from the position that was read, with pauses that grow.
+// An event wakes those waiting for changes. A stream that ends or is silent for too
+// long is reopened from the last position, after growing pauses.
 func TestChangedIsFedByEvents(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		events := &streams{write: make(chan string)}

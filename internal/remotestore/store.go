@@ -22,17 +22,17 @@ type Options struct {
 	URL string
 	// Key is the secret of a gateway key of the platform.
 	Key string
-	// Timeout bounds everything but captures and refunds, repetitions included.
-	// 0: 2 s.
+	// Timeout bounds all calls except captures and refunds, including retries. 0
+	// means 2 s.
 	Timeout time.Duration
-	// SettleTimeout bounds captures and refunds: the platform answers them when
-	// they are durable. 0: 10 s.
+	// SettleTimeout bounds captures and refunds, which the platform answers once
+	// they are durable. 0 means 10 s.
 	SettleTimeout time.Duration
-	// Proxy chooses a proxy for a request. nil: none, whatever the environment
-	// says.
+	// Proxy chooses a proxy for a request. nil means no proxy, even if the
+	// environment has one.
 	Proxy func(*http.Request) (*url.URL, error)
-	// Logger is told when the platform refuses the key, and when it is lost and
-	// found. nil: nobody is.
+	// Logger logs when the platform refuses the key, becomes unreachable and comes
+	// back; silent if nil.
 	Logger *slog.Logger
 }
 
@@ -43,7 +43,7 @@ const (
 
 // Store is the keys and the ledger of a platform. It is safe for concurrent use.
 type Store struct {
-	base          *url.URL // of the API
+	base          *url.URL // the API's
 	authorization string
 	timeout       time.Duration
 	settleTimeout time.Duration
@@ -52,20 +52,20 @@ type Store struct {
 	client        *http.Client
 	breaker       *gobreaker.CircuitBreaker[struct{}]
 	last          atomic.Pointer[failure] // why the breaker opened
-	refused       atomic.Pointer[refusal] // of this gateway's own key, until it is accepted again
+	refused       atomic.Pointer[refusal] // set while the platform refuses this gateway's own key
 	open          *memory
 	names         names
-	currency      atomic.Value // string: of this gateway's config, told with each order
+	currency      atomic.Value // string: this gateway's currency, sent with each order
 
 	closed   context.Context // ends when the store is closed
 	close    context.CancelFunc
-	heard    chan struct{} // closed when nobody listens any more
+	heard    chan struct{} // closed when listen has returned
 	wakeup   wakeup
 	position atomic.Int64 // up to which changes were read; -1 before
 }
 
-// New returns the store of the platform. It asks nothing of it yet, so that a
-// gateway can start while the platform is down. Close must be called.
+// New returns the store of the platform. It sends no request, so that a gateway can
+// start while the platform is down. The caller must Close the store.
 func New(o Options) (*Store, error) {
 	s, err := newStore(o)
 	if err != nil {
@@ -109,7 +109,7 @@ func (s *Store) start() {
 	go s.listen()
 }
 
-// Healthy returns nil, or why the platform cannot be asked now.
+// Healthy returns nil, or an error that says why the platform is unavailable.
 func (s *Store) Healthy() error {
 	if s.closed.Err() != nil {
 		return errClosed
@@ -123,8 +123,8 @@ func (s *Store) Healthy() error {
 	return s.down()
 }
 
-// Close ends all requests that are under way, with errors that wrap
-// ledger.ErrUnavailable, and lets later ones fail.
+// Close aborts all running requests, with errors that wrap ledger.ErrUnavailable, and
+// makes later ones fail.
 func (s *Store) Close() error {
 	s.close()
 	<-s.heard

@@ -34,12 +34,11 @@ import (
 	"github.com/fareboxhq/farebox/internal/storetest"
 )
 
-// The suite's orders say themselves who pays and who earns, and its terms what
-// the caps of the key are. A platform has that from its keys and its config
-// instead. So with each request goes, beside it, what the platform's store
-// and config would say of the order in it.
+// The suite's orders have the paying and the earning account, and its terms have the
+// caps of the key. A platform takes both from its keys and config instead. So each
+// request carries the values that the platform's store and config must return for it.
 
-// said is what a request has beside it.
+// said are the extra values of a request.
 type said struct {
 	Order ledger.Order
 	Key   ledger.Caps
@@ -49,7 +48,7 @@ type saidKey struct{}
 
 const saidHeader = "X-Suite"
 
-// saying sends it along.
+// saying sends the extra values.
 type saying struct{ http.RoundTripper }
 
 func (s saying) RoundTrip(q *http.Request) (*http.Response, error) {
@@ -64,7 +63,7 @@ func (s saying) RoundTrip(q *http.Request) (*http.Response, error) {
 	return s.RoundTripper.RoundTrip(q)
 }
 
-// heard reads it again.
+// heard reads the extra values.
 func heard(q *http.Request) (*http.Request, error) {
 	header := q.Header.Get(saidHeader)
 	if header == "" {
@@ -88,8 +87,7 @@ type own interface {
 	platform.Ledger
 }
 
-// books is the platform's store, in which each order's key is as the order says,
-// and which knows who earns.
+// books is the platform's store, with the keys and providers of the suite's orders.
 type books struct{ own }
 
 func (b books) Key(ctx context.Context, id string) (keys.Key, error) {
@@ -140,8 +138,8 @@ func (still) Follow(context.Context, string, int64, time.Duration) (keys.Revocat
 func (still) Leave(context.Context, string) error { return nil }
 func (still) Changed() <-chan struct{}            { return nil }
 
-// both is a store whose gateway's operations go over HTTP to a platform, and its
-// operator's straight to the platform's store.
+// both sends a gateway's operations over HTTP to a platform, and an operator's straight
+// to the platform's store.
 type both struct {
 	own
 	remote *Store
@@ -153,13 +151,13 @@ func proved(key string, now time.Time) string {
 	return key + "." + base64.RawURLEncoding.EncodeToString(append(binary.BigEndian.AppendUint64(nil, uint64(now.Unix())), "tag"...))
 }
 
-// credulous takes every tag for its own.
+// credulous accepts every tag.
 type credulous struct{}
 
 func (credulous) Tag([]byte, ...string) []byte        { return []byte("tag") }
 func (credulous) Opens(_, _ []byte, _ ...string) bool { return true }
 
-// byWhomever is what the suite calls an order, whoever may settle it.
+// byWhomever removes the settler from a charge, which the suite does not expect.
 func byWhomever(c ledger.Charge) ledger.Charge {
 	c.Settler = ""
 	return c
@@ -184,13 +182,13 @@ func (b *both) KeyByDigest(ctx context.Context, d keys.Digest) (*keys.Key, error
 	k, err := b.remote.KeyByDigest(ctx, d)
 	if err == nil {
 		shown := *k
-		shown.Proof, k = nil, &shown // which belongs to the answer, and not to the key
+		shown.Proof, k = nil, &shown // the proof is not part of the stored key
 	}
 	return k, err
 }
 
 func (b *both) Reserve(ctx context.Context, id string, o ledger.Order, terms ledger.Terms) (ledger.Reservation, error) {
-	if err := o.Check(); err != nil { // what a platform makes of its config has no such fee
+	if err := o.Check(); err != nil { // a platform's config cannot produce such a fee
 		return ledger.Reservation{}, err
 	}
 	terms.Proof = proved(o.Key, b.now())
@@ -218,8 +216,8 @@ func (b *both) Binding(ctx context.Context, server string, m ledger.HandleHash) 
 	return b.remote.Binding(ctx, server, m)
 }
 
-// unsaid is the reason of a refund that the suite gives none for: a platform
-// wants one.
+// unsaid is the reason for the suite's refunds without one, because a platform requires
+// it.
 const unsaid = "the suite does not say why"
 
 func (b *both) PostTransaction(ctx context.Context, t ledger.Transaction, a ledger.Audit) (ledger.Transaction, ledger.Balance, error) {
@@ -236,13 +234,13 @@ func (b *both) PostTransaction(ctx context.Context, t ledger.Transaction, a ledg
 		post = b.own.PostTransaction
 	}
 	got, balance, err := post(ctx, asked, a)
-	if errors.Is(err, ledger.ErrInvalid) { // as a platform tells of more than is left
+	if errors.Is(err, ledger.ErrInvalid) { // a platform's error for an amount above the rest
 		err = errors.Join(ledger.ErrInsufficient, err)
 	}
 	if err != nil {
 		return ledger.Transaction{}, ledger.Balance{}, err
 	}
-	c, err = b.own.ChargeByID(ctx, t.Charge) // a gateway is not told between whom
+	c, err = b.own.ChargeByID(ctx, t.Charge) // a gateway does not get the accounts
 	got.Reason, got.Debtor, got.Creditor, got.Test = t.Reason, c.Provider, c.Account, c.Test
 	return got, balance, err
 }
@@ -352,10 +350,10 @@ func (w *warnings) all() []ledger.Cap {
 	return slices.Clone(w.list)
 }
 
-// overSQLite is what the suite works on, with a platform on SQLite.
+// overSQLite returns the suite's harness with a platform on SQLite.
 func overSQLite(t *testing.T) storetest.Harness {
 	t.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "farebox-test-") // what is proved does not depend on the disk
+	dir, err := os.MkdirTemp("/dev/shm", "farebox-test-") // the tests do not depend on the disk
 	if err != nil {
 		dir = t.TempDir()
 	}
@@ -368,7 +366,7 @@ func overSQLite(t *testing.T) storetest.Harness {
 	return storetest.Harness{
 		Store: current, Now: c.now, Advance: func(d time.Duration) { c.ahead.Add(int64(d)) }, Backwards: true, Forgets: true, Derives: true, Tombstones: true,
 		Near: near.all,
-		Crash: func() storetest.Store { // of the platform and of the gateway: neither remembers reservations
+		Crash: func() storetest.Store { // platform and gateway crash, and both forget reservations
 			if err := current.Close(); err != nil {
 				t.Fatal(err)
 			}
@@ -387,7 +385,7 @@ var cluster pgtest.Cluster
 
 func TestMain(m *testing.M) { cluster.Main(m) }
 
-// overPostgres is what the suite works on, with a platform on PostgreSQL.
+// overPostgres returns the suite's harness with a platform on PostgreSQL.
 func overPostgres(t *testing.T) storetest.Harness {
 	t.Helper()
 	c, near := new(fakeClock), new(warnings)
@@ -405,7 +403,7 @@ func overPostgres(t *testing.T) storetest.Harness {
 	})
 	return storetest.Harness{
 		Store: current, Now: c.now, Advance: func(d time.Duration) { c.ahead.Add(int64(d)) }, Derives: true, Tombstones: true, Near: near.all,
-		Crash: func() storetest.Store { // of the platform's process and of the gateway
+		Crash: func() storetest.Store { // the platform's process and the gateway crash
 			if err := current.Close(); err != nil {
 				t.Fatal(err)
 			}
@@ -447,8 +445,8 @@ func alter(t *testing.T, path, query string) {
 	}
 }
 
-// TestSuite runs what every store must pass, with a gateway's operations over
-// HTTP through a platform, to each store that a platform may have.
+// TestSuite runs the suite of all stores with a gateway's operations over HTTP, through
+// a platform on each kind of store.
 func TestSuite(t *testing.T) {
 	t.Run("SQLite", func(t *testing.T) { storetest.Run(t, overSQLite) })
 	t.Run("PostgreSQL", func(t *testing.T) {

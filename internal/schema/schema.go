@@ -1,4 +1,4 @@
-// Package schema tells of the migrations of a store what their files say.
+// Package schema reads the schema version of a store from its migration files.
 package schema
 
 import (

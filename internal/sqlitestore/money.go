@@ -68,11 +68,8 @@ func (s *Store) check(ctx context.Context, id string, o *ledger.Order, terms *le
 	if err := s.Healthy(); err != nil {
 		return uuid{}, err
 	}
-	if err := errors.Join(o.Check(), terms.Key.Check(), terms.Server.Check()); err != nil {
+	if err := errors.Join(o.Check(), terms.Check()); err != nil {
 		return uuid{}, err
-	}
-	if len(terms.Idempotency.Key) > ledger.MaxIdempotencyKey {
-		return uuid{}, fmt.Errorf("the idempotency key is longer than %d bytes", ledger.MaxIdempotencyKey)
 	}
 	u, err := parseID(chargePrefix, id)
 	if err == nil && s.writer.archived.Load().covers(u) {

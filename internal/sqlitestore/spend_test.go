@@ -310,8 +310,8 @@ func TestVerifyFindsWrongTerms(t *testing.T) {
 		{`UPDATE spend SET free_day = 0 WHERE subject LIKE 'server:%'`, "0 free calls"},
 		{`UPDATE spend SET day = day - 1`, "on 2030-05-14"},
 		{`UPDATE txn SET day = 22000 WHERE seq = 7`, "but the journal gives"},
-		{`DELETE FROM spend WHERE subject LIKE 'server:%'`, ":live:s spent is not in memory"},
-		{`INSERT INTO spend VALUES ('key:nobody', 22000, 1, 1, 0, 5)`, "nothing of that was spent"},
+		{`DELETE FROM spend WHERE subject LIKE 'server:%'`, ":live:s is not in memory"},
+		{`INSERT INTO spend VALUES ('key:nobody', 22000, 1, 1, 0, 5)`, "spending that is not in the journal"},
 	} {
 		options.Path = filepath.Join(dir, fmt.Sprintf("%d.db", i))
 		if err := copyFile(options.Path, template); err != nil {

@@ -57,8 +57,8 @@ func accountUnique(t *test) {
 	}
 }
 
-// accountNames: whatever ledger.ValidName allows is found again as it was given,
-// in any case, also after a crash, and no other account gets it in another case.
+// accountNames: an account with any valid name is found by it in any case, also after a
+// crash, and no other account may have the name in another case.
 func accountNames(t *test) {
 	ids := make(map[string]string)
 	for _, name := range []string{"Jane.Doe+mcp@Example.com", "o'brien@example.com", "auth0|5f7c8ec7", "user:123", "b64==", "x~y", strings.Repeat("N", ledger.MaxName)} {

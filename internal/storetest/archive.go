@@ -40,8 +40,8 @@ var archiveSigner = ledger.NewSigner([ed25519.SeedSize]byte{7})
 // files is an archive that is kept in memory.
 type files fstest.MapFS
 
-// archive moves what is old enough to files, in parts of so many, and returns
-// how many transactions that were.
+// archive archives old transactions, in parts of limited size, and returns their
+// number.
 func (t *test) archive(to files, before time.Time, most int) (moved int) {
 	t.Helper()
 	a, ok := t.Store.(Archiver)
@@ -70,8 +70,8 @@ func (t *test) archive(to files, before time.Time, most int) (moved int) {
 	}
 }
 
-// follows checks that the files are a whole archive, which leads to where the
-// store's journal begins.
+// follows checks that the files are a complete archive up to the beginning of the
+// store's journal.
 func (t *test) follows(in files) {
 	t.Helper()
 	v, err := t.Store.Verify(t.ctx, nil)
@@ -85,8 +85,8 @@ func (t *test) follows(in files) {
 	}
 }
 
-// Archiving changes no balance, and keeps what may still be asked for. A charge
-// that was archived cannot be refunded or made again, which says where it is.
+// Archiving changes no balance and removes only old transactions. An archived charge
+// cannot be refunded or made again, and the error names its file.
 func archiveStays(t *test) {
 	to := files{}
 	payer, provider, operator := t.account("payer", 1000, 0), t.account("provider", 0, 0), t.account("operator", 0, 0)
@@ -141,7 +141,7 @@ func archiveStays(t *test) {
 	check()
 	t.Store = t.Crash()
 	check()
-	// What carried the late refund goes with it.
+	// The charge carried for the late refund goes with it.
 	t.Advance(50 * day)
 	if n := t.archive(to, time.Time{}, 1000); n != 4 {
 		t.Fatalf("%d transactions were archived, want 4", n)
@@ -156,7 +156,7 @@ func archiveStays(t *test) {
 	t.balanced(2)
 }
 
-// A part is taken out once, in its turn, and never what is young.
+// A part is archived once and in order, and never contains young transactions.
 func archiveOrder(t *test) {
 	a := t.Store.(Archiver)
 	payer, provider := t.account("payer", 1000, 0), t.account("provider", 0, 0)
@@ -198,9 +198,8 @@ type twin struct {
 	archives files
 }
 
-// archiveTwins lets the same random history happen to two stores, of which one
-// is archived and crashes now and then: balances, caps, free quotas and answers
-// are the same, and so are the books.
+// archiveTwins runs the same random history on two stores, and archives and crashes one
+// of them now and then. Balances, caps, free quotas, responses and books stay equal.
 func archiveTwins(t *testing.T, one, other Harness, seed uint64) {
 	a := twin{&test{TB: t, Harness: one, ctx: t.Context()}, files{}}
 	b := twin{&test{TB: t, Harness: other, ctx: t.Context()}, nil}
@@ -243,7 +242,7 @@ func archiveTwins(t *testing.T, one, other Harness, seed uint64) {
 	b.balanced(-1)
 }
 
-// twinCharge charges both, under caps, a quota and a key to repeat the call by.
+// twinCharge charges both, under caps, a quota and an idempotency key.
 func twinCharge(a, b twin, random *rand.Rand, accounts []string) string {
 	o := order(accounts[random.IntN(2)], accounts[2], ledger.Amount(1+random.IntN(200)))
 	o.Lineage = fmt.Sprint("key_", o.Account[len(o.Account)-1:])

@@ -10,27 +10,27 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-func runBonds(t *testing.T, open func(t *testing.T) Harness) {
+func runBindings(t *testing.T, open func(t *testing.T) Harness) {
 	each(t, open,
-		named{"a binding is found by its mark until it ends", bondEnds},
-		named{"a later binding takes the place of an earlier one", bondReplaced},
-		named{"a binding whose binding has returned survives a crash", bondCrash},
-		named{"bindings that are made at once are all remembered", bondsAtOnce},
-		named{"bindings of different servers have nothing to do with each other", bondOfServer},
-		named{"too long a payload is refused", bondTooLong},
+		named{"a binding is found by its mark until it ends", bindingExpires},
+		named{"a later binding takes the place of an earlier one", bindingReplaced},
+		named{"a binding whose binding has returned survives a crash", bindingCrash},
+		named{"bindings that are made at once are all remembered", bindingsAtOnce},
+		named{"bindings of different servers have nothing to do with each other", bindingPerServer},
+		named{"too long a payload is refused", bindingTooLong},
 	)
 }
 
-func mark(text string) (m ledger.HandleHash) {
+func idempotencyKey(text string) (m ledger.HandleHash) {
 	sum := sha256.Sum256([]byte(text))
 	copy(m[:], sum[:])
 	return m
 }
 
-// binding is a binding that ends after d, at the resolution of stores.
+// binding returns a binding that ends after d, at the precision of stores.
 func (t *test) binding(text string, d time.Duration, payload string) ledger.Binding {
 	return ledger.Binding{
-		Server: "weather", HandleHash: mark(text), Account: "acct_" + text, Until: t.Now().Add(d).UTC().Truncate(time.Microsecond), Payload: []byte(payload),
+		Server: "weather", HandleHash: idempotencyKey(text), Account: "acct_" + text, Until: t.Now().Add(d).UTC().Truncate(time.Microsecond), Payload: []byte(payload),
 	}
 }
 
@@ -41,11 +41,11 @@ func (t *test) bound(want ledger.Binding) {
 	t.same(got, want)
 }
 
-func bondEnds(t *test) {
+func bindingExpires(t *test) {
 	want := t.binding("a", time.Hour, "payload")
 	t.ok(t.Store.Bind(t.ctx, want))
 	t.bound(want)
-	_, err := t.Store.Binding(t.ctx, "weather", mark("b"))
+	_, err := t.Store.Binding(t.ctx, "weather", idempotencyKey("b"))
 	t.want(err, ledger.ErrNotFound)
 	t.Advance(59 * time.Minute)
 	t.bound(want)
@@ -54,7 +54,7 @@ func bondEnds(t *test) {
 	t.want(err, ledger.ErrNotFound)
 }
 
-func bondReplaced(t *test) {
+func bindingReplaced(t *test) {
 	t.ok(t.Store.Bind(t.ctx, t.binding("a", time.Hour, "first")))
 	want := t.binding("a", 2*time.Hour, "second")
 	t.ok(t.Store.Bind(t.ctx, want))
@@ -63,14 +63,14 @@ func bondReplaced(t *test) {
 	t.bound(want)
 }
 
-func bondCrash(t *test) {
+func bindingCrash(t *test) {
 	want := t.binding("a", time.Hour, "payload")
 	t.ok(t.Store.Bind(t.ctx, want))
 	t.Store = t.Crash()
 	t.bound(want)
 }
 
-func bondsAtOnce(t *test) {
+func bindingsAtOnce(t *test) {
 	const n = 64
 	all := make([]ledger.Binding, n)
 	errs := make([]error, n)
@@ -86,7 +86,7 @@ func bondsAtOnce(t *test) {
 	}
 }
 
-func bondOfServer(t *test) {
+func bindingPerServer(t *test) {
 	mine := t.binding("a", time.Hour, "mine")
 	t.ok(t.Store.Bind(t.ctx, mine))
 	other := t.binding("a", time.Minute, "other")
@@ -100,7 +100,7 @@ func bondOfServer(t *test) {
 	t.bound(mine)
 }
 
-func bondTooLong(t *test) {
+func bindingTooLong(t *test) {
 	b := t.binding("a", time.Hour, string(make([]byte, ledger.MaxBinding+1)))
 	t.want(t.Store.Bind(t.ctx, b), ledger.ErrInvalid)
 	_, err := t.Store.Binding(t.ctx, "weather", b.HandleHash)

@@ -30,7 +30,7 @@ func runCaps(t *testing.T, open func(t *testing.T) Harness) {
 	)
 }
 
-// capped are terms and account caps under which one holder may spend so much.
+// capped returns terms and account caps that bound the spending of one holder.
 func capped(holder ledger.Holder, c ledger.Caps) (ledger.Terms, ledger.Caps) {
 	switch holder {
 	case ledger.HolderKey:
@@ -189,7 +189,7 @@ func capGivenBack(t *test) {
 	c, err := t.spend(o, terms)
 	t.ok(err)
 	_, _, err = t.Store.Capture(t.ctx, late, nil)
-	t.want(err, ledger.ErrCapped) // what expired has no share kept for it
+	t.want(err, ledger.ErrCapped) // expired reservations keep no share
 	_, _, err = t.Store.PostTransaction(t.ctx, ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindRefund, Charge: c.ID}, t.audit("refund", c.ID))
 	t.ok(err)
 	_, err = t.spend(o, terms)
@@ -247,10 +247,10 @@ func capMonth(t *test) {
 		t.ok(err)
 		_, err = t.spend(o, terms)
 		t.want(err, ledger.ErrCapped)
-		t.Store.Release(t.ctx, held) //nolint:errcheck // the next line tells
+		t.Store.Release(t.ctx, held) //nolint:errcheck // checked by the next line
 		_, err = t.Store.Reserve(t.ctx, newID("chg_"), o, terms)
 		t.ok(err)
-		t.at(first.Add(time.Second)) // what is held is of the month that ended
+		t.at(first.Add(time.Second)) // the reservations count for the past month
 	}
 	t.balanced(5)
 }
@@ -334,7 +334,7 @@ func capWarning(t *test) {
 	t.balanced(1 + 19)
 }
 
-// warnings waits for so many, as they may come after the answer to the caller.
+// warnings waits for n warnings, which may come after the caller's result.
 func (t *test) warnings(n int) []ledger.Cap {
 	t.Helper()
 	deadline := time.NewTimer(10 * time.Second)
@@ -356,7 +356,7 @@ func freeCalls(t *test) {
 	payer, payee, operator := t.account("payer", 10*price, 0), t.account("payee", 0, 0), t.account("operator", 0, 0)
 	o, terms := order(payer, payee, price), ledger.Terms{FreeCalls: 2, Key: ledger.Caps{Call: price / 2}}
 	o.Fee, o.FeeTo = price/10, operator
-	for range 3 { // a released call takes nothing of the quota
+	for range 3 { // a released call does not use the quota
 		id := newID("chg_")
 		got, err := t.Store.Reserve(t.ctx, id, o, terms)
 		t.ok(err)
@@ -364,7 +364,7 @@ func freeCalls(t *test) {
 		t.ok(t.Store.Release(t.ctx, id))
 	}
 	var first ledger.Charge
-	for range 2 { // caps do not bind what costs nothing
+	for range 2 { // caps do not apply to free calls
 		c, err := t.spend(o, terms)
 		t.ok(err)
 		first = t.made(c)
@@ -538,7 +538,7 @@ func capOverflow(t *test) {
 	_, err := t.Store.Reserve(t.ctx, newID("chg_"), o, terms)
 	t.ok(err)
 	_, err = t.Store.Reserve(t.ctx, newID("chg_"), order(payer, payee, 1), terms)
-	t.want(err, ledger.ErrCapped) // not around to what is below zero
+	t.want(err, ledger.ErrCapped) // no wrap-around to a negative sum
 	t.Advance(2 * ledger.ReservationLife)
 	_, err = t.spend(o, ledger.Terms{})
 	t.ok(err)

@@ -25,7 +25,7 @@ func (t *test) charged(o ledger.Order) ledger.Charge {
 	return t.made(c)
 }
 
-// listed checks which charges the filter chooses, in parts of several sizes.
+// listed checks the charges that match the filter, in parts of several sizes.
 func (t *test) listed(what string, f ledger.ChargeFilter, all []ledger.Charge, admits func(*ledger.Charge) bool) {
 	t.Helper()
 	var want []string
@@ -45,7 +45,7 @@ func (t *test) listed(what string, f ledger.ChargeFilter, all []ledger.Charge, a
 	}
 }
 
-// chargeFilters: each field of a filter chooses by itself, and with all others.
+// chargeFilters: each field of a filter works alone and together with the others.
 func chargeFilters(t *test) {
 	payers := []string{t.account("alice", ledger.Unit, 0), t.account("bob", ledger.Unit, 0)}
 	earners := []string{t.account("acme", 0, 0), t.account("other", 0, 0)}
@@ -57,7 +57,7 @@ func chargeFilters(t *test) {
 			o.Server, o.Tool = "maps", "tool \"ö\""
 		}
 		all = append([]ledger.Charge{t.charged(o)}, all...)
-		if i%6 == 0 { // what the lists must pass over
+		if i%6 == 0 { // transactions that the lists must skip
 			refund := ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindRefund, Charge: all[0].ID, Amount: 1}
 			_, _, err := t.Store.PostTransaction(t.ctx, refund, t.audit("refund", all[0].ID))
 			t.ok(err)
@@ -105,9 +105,9 @@ func chargeFilters(t *test) {
 	}
 }
 
-// chargeEarnings: top-ups, refunds and fees that stand between the charges of a
-// provider hide none of them, also after a crash, and an account that earns from
-// itself is listed on both sides.
+// chargeEarnings: a provider's charges are all listed between its top-ups, refunds and
+// fees, also after a crash, and an account that earns from itself is listed on both
+// sides.
 func chargeEarnings(t *test) {
 	payer, earner := t.account("payer", ledger.Unit, 0), t.account("earner", 0, 0)
 	var all []ledger.Charge
@@ -134,8 +134,8 @@ func chargeEarnings(t *test) {
 	t.balanced(-1)
 }
 
-// accountUsage: usage counts what was captured in the day and the month, of one
-// account, one lineage and one environment, also after a crash.
+// accountUsage: usage is the sum of the charges of one account, one lineage and one
+// environment in the day and the month, also after a crash.
 func accountUsage(t *test) {
 	payer, other := t.account("payer", ledger.Unit, 0), t.account("other", ledger.Unit, 0)
 	t.credit(payer, ledger.Unit, true)

@@ -7,9 +7,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// runCurrency holds that a store keeps the currency that it was first used with:
-// a config that says another one is refused, after a restart too, and no balance
-// changes its meaning in silence.
+// runCurrency proves that a store keeps its first currency: a config with another one is
+// refused, also after a restart, and no balance silently changes its meaning.
 func runCurrency(t *testing.T, open func(t *testing.T) Harness) {
 	each(t, open, named{"kept", func(t *test) {
 		use := func(code string) error { return t.Store.UseCurrency(t.ctx, code) }

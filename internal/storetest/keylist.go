@@ -8,7 +8,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// keys lists all keys that the filter chooses, part by part.
+// keys lists all keys that match the filter, part by part.
 func (t *test) keys(f ledger.KeyFilter) []keys.Key {
 	t.Helper()
 	var all []keys.Key
@@ -26,7 +26,7 @@ func (t *test) keys(f ledger.KeyFilter) []keys.Key {
 	}
 }
 
-// lists checks which keys, by their names, the filter chooses.
+// lists checks the names of the keys that match the filter.
 func (t *test) lists(what string, f ledger.KeyFilter, want ...string) {
 	t.Helper()
 	for _, size := range []int{0, 1, 2} {
@@ -41,8 +41,8 @@ func (t *test) lists(what string, f ledger.KeyFilter, want ...string) {
 	}
 }
 
-// expiry makes keys that end at different times, in an order that is not that
-// of their ends, and returns the time that they are reckoned from.
+// expiry creates keys that expire at different times, not in the order of creation, and
+// returns the base of these times.
 func (t *test) expiry(account string) time.Time {
 	t.Helper()
 	now := t.Now().UTC().Truncate(time.Microsecond)

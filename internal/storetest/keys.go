@@ -33,7 +33,7 @@ func runKeys(t *testing.T, open func(t *testing.T) Harness) {
 	)
 }
 
-// newKey is a key with something in each field.
+// newKey returns a key with every field set.
 func (t *test) newKey(account string) keys.Key {
 	secret := keys.Mint(keys.Agent, keys.Live)
 	id := newID("key_")
@@ -45,7 +45,7 @@ func (t *test) newKey(account string) keys.Key {
 	}
 }
 
-// everyLimit is limits with something in each field.
+// everyLimit returns limits with every field set.
 func everyLimit() *keys.Limits {
 	return &keys.Limits{Call: 1, Day: 2, Month: math.MaxInt64, Rate: keys.Rate{Requests: 60, Per: time.Minute, Burst: 100}}
 }

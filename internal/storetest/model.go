@@ -19,10 +19,10 @@ func runModel(t *testing.T, open func(t *testing.T) Harness) {
 	Model(t, func() Harness { return open(t) })
 }
 
-// Model compares random runs of the stores that open gives, each empty, with a
-// model that knows no more than lists of what was asked for. A failing run
-// prints its seed, to be given to -rapid.seed, and shrinks to the shortest that
-// fails. The stores are closed when their run ends.
+// Model compares random runs of stores with a model that consists of simple lists.
+// open returns an empty store for each run, which Model closes at the end of the run.
+// A failing run prints its seed, for -rapid.seed, and shrinks to the shortest that
+// fails.
 func Model(t rapid.TB, open func() Harness) {
 	rapid.Check(t, func(r *rapid.T) {
 		m := newModel(&test{TB: r, Harness: open(), ctx: context.Background()})
@@ -55,8 +55,8 @@ func Model(t rapid.TB, open func() Harness) {
 	})
 }
 
-// fewer leaves a tenth of the runs under the race detector, where each costs
-// many times as much, unless another number was asked for.
+// fewer reduces the runs to a tenth under the race detector, which makes them many
+// times slower, unless a flag sets the number.
 func fewer(t *testing.T) {
 	const name = "rapid.checks"
 	if f := flag.Lookup(name); raceDetector && f.Value.String() == f.DefValue {
@@ -71,25 +71,25 @@ func fewer(t *testing.T) {
 	}
 }
 
-// model is what the books must say.
+// model is the expected state of the books.
 type model struct {
 	*test
-	accounts []string
-	limits   map[string]ledger.Amount
-	caps     map[string]ledger.Caps
-	balances map[balance]ledger.Amount
-	excused  map[balance]bool // below the limit because of a refund or an operator
-	ids      []string
-	held     map[string]*heldCharge
-	paid     map[string]*paidCharge
-	graves   map[string]time.Time // of ids that were released, where that lasts
-	calls    []call               // that may be sent again
-	marks    map[markKey]*marked
-	posts    map[string]ledger.Transaction // by id, as answered
-	asked    []ledger.Transaction
-	rows     int64 // in the journal
-	audited  int
-	day      int32 // by which the last reservation was counted
+	accounts        []string
+	limits          map[string]ledger.Amount
+	caps            map[string]ledger.Caps
+	balances        map[balance]ledger.Amount
+	excused         map[balance]bool // below the limit because of a refund or an operator
+	ids             []string
+	held            map[string]*heldCharge
+	paid            map[string]*paidCharge
+	released        map[string]time.Time // by id, if releases last
+	calls           []call               // with idempotency keys
+	idempotencyKeys map[idempotencyKey]*idempotencyEntry
+	posts           map[string]ledger.Transaction // by id, as answered
+	asked           []ledger.Transaction
+	rows            int64 // transactions in the journal
+	audited         int
+	day             int32 // day that the last reservation counts for
 }
 
 type balance struct {
@@ -97,7 +97,7 @@ type balance struct {
 	test    bool
 }
 
-// heldCharge is what the store remembers of a reservation.
+// heldCharge is a reservation in the store's memory.
 type heldCharge struct {
 	order   ledger.Order
 	terms   ledger.Terms
@@ -110,37 +110,37 @@ type heldCharge struct {
 // paidCharge is a captured charge.
 type paidCharge struct {
 	ledger.Charge
-	day  int32
-	mark markKey
+	day            int32
+	idempotencyKey idempotencyKey
 }
 
-// call is one that may be sent again.
+// call is a call with an idempotency key.
 type call struct {
 	order ledger.Order
 	terms ledger.Terms
 }
 
-// markKey is what tells calls apart that may be sent again.
-type markKey struct{ lineage, server, key string }
+// idempotencyKey identifies an idempotency key.
+type idempotencyKey struct{ lineage, server, key string }
 
-// marked is the last call of a markKey: in flight, or captured.
-type marked struct {
+// idempotencyEntry is the last call of an idempotencyKey: in flight, or captured.
+type idempotencyEntry struct {
 	id          string
 	fingerprint [32]byte
 	captured    bool
 	at          time.Time
-	answer      []byte // nil if it is not kept
+	answer      []byte // nil if it is not stored
 }
 
-func markOf(o *ledger.Order, terms *ledger.Terms) markKey {
-	return markKey{o.Lineage, o.Server, terms.Idempotency.Key}
+func idempotencyKeyOf(o *ledger.Order, terms *ledger.Terms) idempotencyKey {
+	return idempotencyKey{o.Lineage, o.Server, terms.Idempotency.Key}
 }
 
 func newModel(t *test) *model {
 	m := &model{
 		test: t, limits: map[string]ledger.Amount{}, caps: map[string]ledger.Caps{},
 		balances: map[balance]ledger.Amount{}, excused: map[balance]bool{},
-		held: map[string]*heldCharge{}, paid: map[string]*paidCharge{}, graves: map[string]time.Time{}, marks: map[markKey]*marked{},
+		held: map[string]*heldCharge{}, paid: map[string]*paidCharge{}, released: map[string]time.Time{}, idempotencyKeys: map[idempotencyKey]*idempotencyEntry{},
 		posts: map[string]ledger.Transaction{},
 	}
 	for i, limit := range []ledger.Amount{0, 5, 0} {
@@ -211,7 +211,7 @@ func (m *model) freshID() string {
 	return m.ids[len(m.ids)-1]
 }
 
-// orderFor is mostly the order that the id has already, as a retry would ask.
+// orderFor mostly returns the order that the id already has, as in a retry.
 func (m *model) orderFor(r *rapid.T, id string) (ledger.Order, ledger.Terms) {
 	o, terms := m.drawOrder(r), m.drawTerms(r)
 	if rapid.IntRange(0, 3).Draw(r, "other") == 0 {
@@ -221,7 +221,7 @@ func (m *model) orderFor(r *rapid.T, id string) (ledger.Order, ledger.Terms) {
 		return h.order, h.terms
 	}
 	if c := m.paid[id]; c != nil {
-		terms.Idempotency.Key = c.mark.key
+		terms.Idempotency.Key = c.idempotencyKey.key
 		return c.Order, terms
 	}
 	return o, terms

@@ -6,8 +6,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// check is the invariant after every step: the store says what the model says,
-// and the books balance (promises 3, 4 and 5).
+// check is the invariant after every step: the store matches the model, and the books
+// balance (promises 3, 4 and 5).
 func (m *model) check(r *rapid.T) {
 	open := 0
 	for _, h := range m.held {
@@ -130,7 +130,7 @@ func (m *model) countFee(r *rapid.T, fees map[string]ledger.Amount, t *ledger.Tr
 	}
 }
 
-// finish proves that what the run leaves survives a crash.
+// finish proves that the final state survives a crash.
 func (m *model) finish() {
 	m.Store = m.Crash()
 	m.balanced(m.rows)

@@ -13,7 +13,7 @@ import (
 func (m *model) reserve(r *rapid.T) {
 	id := m.drawID(r)
 	o, terms := m.orderFor(r, id)
-	if m.buried(id) { // it may be reserved or not: nothing is captured under it
+	if m.onlyReleased(id) { // it may be reserved or not: nothing is captured under it
 		return
 	}
 	m.reserveAs(r, id, o, terms)
@@ -28,7 +28,7 @@ func (m *model) call(r *rapid.T) {
 	}
 }
 
-// again sends a call again that has a key to repeat it by.
+// again repeats a call with an idempotency key.
 func (m *model) again(r *rapid.T) {
 	if len(m.calls) == 0 {
 		return
@@ -56,7 +56,7 @@ func (m *model) reserveAs(r *rapid.T, id string, o ledger.Order, terms ledger.Te
 		}
 		return
 	}
-	first, want := m.claim(&o, &terms)
+	first, want := m.checkIdempotencyKey(&o, &terms)
 	if first != nil {
 		m.repeated(r, id, first, &o, &terms)
 		return
@@ -79,7 +79,7 @@ func (m *model) reserveAs(r *rapid.T, id string, o ledger.Order, terms ledger.Te
 	}
 }
 
-// gives compares what Reserve gave with the reservation.
+// gives compares the result of Reserve with the model.
 func (m *model) gives(r *rapid.T, o *ledger.Order, h *heldCharge, got ledger.Reservation) {
 	r.Helper()
 	if got.First != nil || got.Waived != h.waived {
@@ -89,7 +89,7 @@ func (m *model) gives(r *rapid.T, o *ledger.Order, h *heldCharge, got ledger.Res
 }
 
 // repeated is a call that was captured before under the caller's key.
-func (m *model) repeated(r *rapid.T, id string, first *marked, o *ledger.Order, terms *ledger.Terms) {
+func (m *model) repeated(r *rapid.T, id string, first *idempotencyEntry, o *ledger.Order, terms *ledger.Terms) {
 	var want error
 	switch {
 	case first.fingerprint != terms.Idempotency.Fingerprint:
@@ -113,14 +113,14 @@ func (m *model) repeated(r *rapid.T, id string, first *marked, o *ledger.Order, 
 
 func (m *model) capture(r *rapid.T) { m.captureAs(r, m.drawID(r)) }
 
-// captureOpen captures what is reserved.
+// captureOpen captures an open reservation.
 func (m *model) captureOpen(r *rapid.T) {
 	if id, found := m.drawHeld(r, ledger.Reserved); found {
 		m.captureAs(r, id)
 	}
 }
 
-// captureLate captures what has expired, after what pays for it is gone, or not.
+// captureLate captures an expired reservation, whether or not its credits are gone.
 func (m *model) captureLate(r *rapid.T) {
 	id, found := m.drawHeld(r, ledger.Expired)
 	if !found {
@@ -142,7 +142,7 @@ func (m *model) captureLate(r *rapid.T) {
 	m.captureAs(r, id)
 }
 
-// drawHeld draws one of what the store remembers in that state.
+// drawHeld draws a remembered reservation in that state.
 func (m *model) drawHeld(r *rapid.T, state ledger.State) (id string, found bool) {
 	var ids []string
 	for _, id := range m.ids {
@@ -158,8 +158,8 @@ func (m *model) drawHeld(r *rapid.T, state ledger.State) (id string, found bool)
 
 func (m *model) captureAs(r *rapid.T, id string) {
 	answer := drawAnswer(r)
-	if m.buried(id) {
-		m.staysBuried(r, id, func() error { _, _, err := m.Store.Capture(m.ctx, id, answer); return err })
+	if m.onlyReleased(id) {
+		m.staysReleased(r, id, func() error { _, _, err := m.Store.Capture(m.ctx, id, answer); return err })
 		return
 	}
 	var want error
@@ -180,8 +180,8 @@ func (m *model) captureAs(r *rapid.T, id string) {
 func (m *model) charge(r *rapid.T) {
 	id, answer := m.drawID(r), drawAnswer(r)
 	o, terms := m.orderFor(r, id)
-	if m.buried(id) {
-		m.staysBuried(r, id, func() error { _, _, err := m.Store.Charge(m.ctx, id, o, terms, answer); return err })
+	if m.onlyReleased(id) {
+		m.staysReleased(r, id, func() error { _, _, err := m.Store.Charge(m.ctx, id, o, terms, answer); return err })
 		return
 	}
 	var want error
@@ -198,12 +198,12 @@ func (m *model) charge(r *rapid.T) {
 	}
 }
 
-// chargeFresh is the outcome of charging what no reservation is remembered of.
+// chargeFresh returns the outcome of a charge without a remembered reservation.
 func (m *model) chargeFresh(id string, o *ledger.Order, terms *ledger.Terms) error {
 	if m.Derives && m.paid[id] != nil { // its outcome is looked up, and nothing is held
 		return m.firstOutcome(id, o, nil)
 	}
-	first, err := m.claim(o, terms)
+	first, err := m.checkIdempotencyKey(o, terms)
 	var h heldCharge
 	switch {
 	case first != nil:
@@ -251,22 +251,20 @@ func (m *model) release(r *rapid.T) {
 	}
 	m.expect(r, "release", m.Store.Release(m.ctx, id), want)
 	if m.Tombstones && want != ledger.ErrSettled {
-		m.graves[id] = m.Now()
+		m.released[id] = m.Now()
 	}
 }
 
-// buried reports whether all that the store knows of an id is that it was
-// released.
-func (m *model) buried(id string) bool {
-	_, released := m.graves[id]
+// onlyReleased reports whether the store only knows that the id was released.
+func (m *model) onlyReleased(id string) bool {
+	_, released := m.released[id]
 	return released && m.held[id] == nil && m.paid[id] == nil
 }
 
-// staysBuried holds that nothing comes of an id that was released, for whichever
-// reason it is refused. A tombstone lasts for ledger.SettleTime; what is asked for
-// later is left out.
-func (m *model) staysBuried(r *rapid.T, id string, do func() error) {
-	if since := m.Now().Sub(m.graves[id]); since < 0 || since > ledger.SettleTime/2 {
+// staysReleased checks that nothing is captured under a released id, with any error. A
+// tombstone lasts for ledger.SettleTime, so later calls are not checked.
+func (m *model) staysReleased(r *rapid.T, id string, do func() error) {
+	if since := m.Now().Sub(m.released[id]); since < 0 || since > ledger.SettleTime/2 {
 		return
 	}
 	if err := do(); err == nil || errors.Is(err, ledger.ErrUnavailable) {
@@ -288,7 +286,7 @@ func (m *model) renew(r *rapid.T) {
 	m.expect(r, "renew", m.Store.Renew(m.ctx, id), want)
 }
 
-// retry posts again what was posted before, as it was or with other content.
+// retry repeats an earlier posting, with the same or other content.
 func (m *model) retry(r *rapid.T) bool {
 	if len(m.asked) == 0 || rapid.IntRange(0, 3).Draw(r, "retry") != 0 {
 		return false
@@ -386,8 +384,8 @@ func (m *model) giveBack(c *paidCharge, amount ledger.Amount) {
 		m.excused[operator] = true
 		m.rows++
 	}
-	if was := m.marks[c.mark]; c.Refunded == c.Amount && was != nil && was.id == c.ID && len(was.answer) == 0 {
-		delete(m.marks, c.mark)
+	if was := m.idempotencyKeys[c.idempotencyKey]; c.Refunded == c.Amount && was != nil && was.id == c.ID && len(was.answer) == 0 {
+		delete(m.idempotencyKeys, c.idempotencyKey)
 	}
 }
 
@@ -398,7 +396,7 @@ func (c *paidCharge) feeReturned() ledger.Amount {
 	return c.Fee * c.Refunded / c.Amount
 }
 
-// post posts what the model has taken into account already.
+// post posts a transaction that the model already includes.
 func (m *model) post(r *rapid.T, t ledger.Transaction, amount ledger.Amount, about, creditor string, test bool, want error) {
 	got, p, err := m.Store.PostTransaction(m.ctx, t, m.audit("post", t.ID))
 	m.expect(r, "post", err, want)
@@ -414,8 +412,7 @@ func (m *model) post(r *rapid.T, t ledger.Transaction, amount ledger.Amount, abo
 	m.balanceIs(r, about, test, p)
 }
 
-// limit changes what an account may spend. A change that is given up changes
-// nothing.
+// limit changes the limits of an account. A change that returns an error has no effect.
 func (m *model) limit(r *rapid.T) {
 	id := rapid.SampledFrom(m.accounts).Draw(r, "account")
 	limit := rapid.SampledFrom([]ledger.Amount{0, 5, 30}).Draw(r, "credit limit")
@@ -430,7 +427,7 @@ func (m *model) limit(r *rapid.T) {
 func (m *model) limitTo(r *rapid.T, id string, limit ledger.Amount, caps ledger.Caps, want error) {
 	got, err := m.Store.UpdateAccount(m.ctx, id, func(a *ledger.Account) error {
 		a.CreditLimit, a.Caps = limit, caps
-		a.Live.Posted += 1000 // is passed over
+		a.Live.Posted += 1000 // is ignored
 		return want
 	}, m.audit("account.update", id))
 	m.expect(r, "change of limits", err, want)
@@ -487,18 +484,18 @@ func (m *model) pass(d time.Duration) {
 	}
 }
 
-// forgotten says whether a call may be forgotten already that could be repeated
+// forgotten reports whether the store may have forgotten a call that could be repeated
 // if the clock were set back.
 func (m *model) forgotten(back time.Duration) bool {
 	for _, c := range m.paid {
-		if age := m.Now().Sub(c.At); c.mark.key != "" && age >= ledger.IdempotencyLife && age <= ledger.IdempotencyLife+back {
+		if age := m.Now().Sub(c.At); c.idempotencyKey.key != "" && age >= ledger.IdempotencyLife && age <= ledger.IdempotencyLife+back {
 			return true
 		}
 	}
 	return false
 }
 
-// seen makes sure that the store knows which day it is.
+// seen makes the store notice the current day.
 func (m *model) seen(r *rapid.T) {
 	id := newID("chg_")
 	o := order(m.accounts[0], m.accounts[1], 1)

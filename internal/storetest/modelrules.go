@@ -10,8 +10,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// today is the day by which a reservation is counted. One made after the clock
-// was set back over midnight belongs to the day that has begun.
+// today returns the day that a new reservation counts for. After the clock was set back
+// over midnight, that is the later day.
 func (m *model) today() int32 {
 	if day := int32(m.Now().Unix() / 86400); day != m.day-1 {
 		m.day = day
@@ -19,7 +19,7 @@ func (m *model) today() int32 {
 	return m.day
 }
 
-// within says whether the day lies in the period of the other one.
+// within reports whether the day lies in the other day's period.
 func within(p ledger.Period, day, of int32) bool {
 	if p == ledger.PerDay {
 		return day == of
@@ -28,7 +28,7 @@ func within(p ledger.Period, day, of int32) bool {
 	return p == ledger.PerMonth && a.Year() == b.Year() && a.Month() == b.Month()
 }
 
-// counted says whether the cap's holder pays both orders.
+// counted reports whether the cap applies to both orders.
 func counted(holder ledger.Holder, a, b *ledger.Order) bool {
 	if holder == ledger.HolderKey {
 		return a.Lineage == b.Lineage
@@ -36,7 +36,7 @@ func counted(holder ledger.Holder, a, b *ledger.Order) bool {
 	return a.Account == b.Account && a.Test == b.Test && (holder == ledger.HolderAccount || a.Server == b.Server)
 }
 
-// spending adds up what a cap bounds. Refunds take nothing off.
+// spending adds up the charges under a cap. Refunds do not reduce it.
 func (m *model) spending(holder ledger.Holder, period ledger.Period, o *ledger.Order, day int32) (spent, held ledger.Amount) {
 	for _, c := range m.paid {
 		if counted(holder, &c.Order, o) && within(period, c.day, day) && !c.Waived {
@@ -51,7 +51,7 @@ func (m *model) spending(holder ledger.Holder, period ledger.Period, o *ledger.O
 	return spent, held
 }
 
-// free counts the calls that a free quota has paid, or is to pay.
+// free counts the captured and reserved calls that use a free quota.
 func (m *model) free(o *ledger.Order, day int32) (n int64) {
 	for _, c := range m.paid {
 		if c.Waived && c.day == day && counted(ledger.HolderServer, &c.Order, o) {
@@ -66,7 +66,7 @@ func (m *model) free(o *ledger.Order, day int32) (n int64) {
 	return n
 }
 
-// beyond lists the caps that the order would break.
+// beyond lists the caps that the order would exceed.
 func (m *model) beyond(o *ledger.Order, terms *ledger.Terms, day int32) (broken []ledger.Cap) {
 	for holder, caps := range map[ledger.Holder]ledger.Caps{
 		ledger.HolderKey: terms.Key, ledger.HolderAccount: m.caps[o.Account], ledger.HolderServer: terms.Server,
@@ -114,7 +114,7 @@ func (m *model) limitOf(p balance) ledger.Amount {
 	return m.limits[p.account]
 }
 
-// refusal is an error that is wanted, with the figures that it must have.
+// refusal is an expected error, with its figures.
 type refusal struct {
 	error
 	caps    []ledger.Cap // one of them
@@ -141,8 +141,8 @@ func (m *model) admit(o *ledger.Order, terms *ledger.Terms) (heldCharge, error) 
 	return h, nil
 }
 
-// refused compares an error with the refusal that is wanted. Call it before the
-// model moves on.
+// refused compares an error with the expected refusal. Call it before the model
+// changes.
 func (m *model) refused(r *rapid.T, what string, err, want error) {
 	r.Helper()
 	var f *refusal
@@ -161,10 +161,10 @@ func (m *model) refused(r *rapid.T, what string, err, want error) {
 	}
 }
 
-// claim says what a call finds that may be sent again: nothing, its first
-// answer, or an error.
-func (m *model) claim(o *ledger.Order, terms *ledger.Terms) (*marked, error) {
-	was := m.marks[markOf(o, terms)]
+// checkIdempotencyKey returns the expected result of a call's idempotency key: nothing, the first
+// call, or an error.
+func (m *model) checkIdempotencyKey(o *ledger.Order, terms *ledger.Terms) (*idempotencyEntry, error) {
+	was := m.idempotencyKeys[idempotencyKeyOf(o, terms)]
 	switch {
 	case terms.Idempotency.Key == "" || was == nil:
 		return nil, nil
@@ -178,25 +178,25 @@ func (m *model) claim(o *ledger.Order, terms *ledger.Terms) (*marked, error) {
 	return was, nil
 }
 
-// open notes a reservation.
+// open adds a reservation.
 func (m *model) open(id string, h heldCharge) *heldCharge {
 	m.held[id] = &h
 	if h.terms.Idempotency.Key != "" {
-		m.marks[markOf(&h.order, &h.terms)] = &marked{id: id, fingerprint: h.terms.Idempotency.Fingerprint}
+		m.idempotencyKeys[idempotencyKeyOf(&h.order, &h.terms)] = &idempotencyEntry{id: id, fingerprint: h.terms.Idempotency.Fingerprint}
 	}
 	return &h
 }
 
-// shut ends a reservation, and its key can be used anew unless it was captured.
+// shut ends a reservation, and frees its idempotency key unless it was captured.
 func (m *model) shut(id string, h *heldCharge, state ledger.State) {
 	h.state = state
-	k := markOf(&h.order, &h.terms)
-	if was := m.marks[k]; h.terms.Idempotency.Key != "" && was != nil && was.id == id && !was.captured {
-		delete(m.marks, k)
+	k := idempotencyKeyOf(&h.order, &h.terms)
+	if was := m.idempotencyKeys[k]; h.terms.Idempotency.Key != "" && was != nil && was.id == id && !was.captured {
+		delete(m.idempotencyKeys, k)
 	}
 }
 
-// firstOutcome is what is wanted of an id whose outcome only the journal knows.
+// firstOutcome returns the expected outcome of an id that only the journal has.
 func (m *model) firstOutcome(id string, o *ledger.Order, reason error) error {
 	switch c := m.paid[id]; {
 	case c == nil:
@@ -207,7 +207,7 @@ func (m *model) firstOutcome(id string, o *ledger.Order, reason error) error {
 	return nil
 }
 
-// settles is the outcome of capturing what is held as h.
+// settles returns the outcome of capturing h.
 func (m *model) settles(id string, h *heldCharge) error {
 	late := false
 	switch h.state {
@@ -216,8 +216,8 @@ func (m *model) settles(id string, h *heldCharge) error {
 	case ledger.Released:
 		return ledger.ErrSettled
 	case ledger.Expired:
-		if first, err := m.claim(&h.order, &h.terms); first != nil || err != nil {
-			return ledger.ErrSettled // its caller has begun the call anew
+		if first, err := m.checkIdempotencyKey(&h.order, &h.terms); first != nil || err != nil {
+			return ledger.ErrSettled // the caller has started the call again
 		}
 		again, err := m.admit(&h.order, &h.terms)
 		if err != nil {
@@ -225,11 +225,11 @@ func (m *model) settles(id string, h *heldCharge) error {
 		}
 		late, h.day, h.waived = true, again.day, again.waived
 		if h.terms.Idempotency.Key != "" {
-			m.marks[markOf(&h.order, &h.terms)] = &marked{id: id, fingerprint: h.terms.Idempotency.Fingerprint}
+			m.idempotencyKeys[idempotencyKeyOf(&h.order, &h.terms)] = &idempotencyEntry{id: id, fingerprint: h.terms.Idempotency.Fingerprint}
 		}
 	}
 	switch err := m.firstOutcome(id, &h.order, ledger.ErrNotFound); {
-	case err == nil: // captured before; nothing is taken, and the key stands for nothing
+	case err == nil: // captured before: nothing is taken, and the key is not used
 		m.shut(id, h, ledger.Captured)
 	case errors.Is(err, ledger.ErrConflict) && late:
 		m.shut(id, h, ledger.Expired)
@@ -260,7 +260,7 @@ func (m *model) take(h *heldCharge) {
 	}
 }
 
-// captured notes what was captured, or compares it with the first outcome.
+// captured records a capture, or compares it with the first outcome.
 func (m *model) captured(r *rapid.T, id string, got ledger.Charge, answer []byte) {
 	r.Helper()
 	if got.Made != (m.paid[id] == nil) {
@@ -281,9 +281,9 @@ func (m *model) captured(r *rapid.T, id string, got ledger.Charge, answer []byte
 	if m.paid[id] = c; h.terms.Idempotency.Key == "" {
 		return
 	}
-	c.mark = markOf(&h.order, &h.terms)
+	c.idempotencyKey = idempotencyKeyOf(&h.order, &h.terms)
 	if len(answer) > ledger.MaxStoredResponse {
 		answer = nil
 	}
-	m.marks[c.mark] = &marked{id: id, fingerprint: h.terms.Idempotency.Fingerprint, captured: true, at: got.At, answer: answer}
+	m.idempotencyKeys[c.idempotencyKey] = &idempotencyEntry{id: id, fingerprint: h.terms.Idempotency.Fingerprint, captured: true, at: got.At, answer: answer}
 }

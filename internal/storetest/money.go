@@ -228,7 +228,7 @@ func moneyExpiry(t *test) {
 	t.want(t.Store.Renew(t.ctx, newID("chg_")), ledger.ErrNotFound)
 	_, err := t.Store.Reserve(t.ctx, left, order(payer, payee, price), ledger.Terms{})
 	t.want(err, ledger.ErrSettled)
-	_, err = t.Store.Reserve(t.ctx, newID("chg_"), order(payer, payee, price), ledger.Terms{}) // what expired can be spent
+	_, err = t.Store.Reserve(t.ctx, newID("chg_"), order(payer, payee, price), ledger.Terms{}) // expired credits can be spent
 	t.ok(err)
 	_, _, err = t.Store.Capture(t.ctx, kept, nil)
 	t.ok(err)
@@ -265,7 +265,7 @@ func moneyCharge(t *test) {
 	o, id := order(payer, payee, price), newID("chg_")
 	_, _, err := t.Store.Charge(t.ctx, id, order(payer, payee, price+1), ledger.Terms{}, nil)
 	t.want(err, ledger.ErrInsufficient)
-	charge, balance, err := t.Store.Charge(t.ctx, id, o, ledger.Terms{}, nil) // what was refused has not used the id
+	charge, balance, err := t.Store.Charge(t.ctx, id, o, ledger.Terms{}, nil) // a refusal does not use up the id
 	t.ok(err)
 	t.same(balance, ledger.Balance{})
 	t.same(charge.Order, o)
@@ -338,7 +338,7 @@ func moneyCredit(t *test) {
 		change(&other)
 		_, _, err := t.Store.PostTransaction(t.ctx, other, t.audit("credit", account))
 		if t.Derives && other.Kind == ledger.KindRefund && errors.Is(err, ledger.ErrNotFound) {
-			continue // the charge is looked for first: whose it is decides who may give it back
+			continue // a platform looks up the charge first, to check the settler
 		}
 		if !errors.Is(err, ledger.ErrConflict) {
 			t.Fatalf("the same id with another %s: %v", name, err)
@@ -388,7 +388,7 @@ func moneyRefund(t *test) {
 	_, _, err = refund(7*price + 1)
 	t.want(err, ledger.ErrInsufficient)
 
-	// What the provider has spent is refunded nevertheless.
+	// Credits that the provider has spent are refunded nevertheless.
 	_, _, err = t.Store.Charge(t.ctx, newID("chg_"), order(payee, payer, 5*price), ledger.Terms{}, nil)
 	t.ok(err)
 	rest := ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindRefund, Charge: id, Reason: "all"}
@@ -429,7 +429,7 @@ func moneyOverflow(t *test) {
 	_, err = t.Store.Reserve(t.ctx, newID("chg_"), order(payer, payee, most), ledger.Terms{})
 	t.ok(err)
 	_, err = t.Store.Reserve(t.ctx, newID("chg_"), order(payer, payee, most), ledger.Terms{})
-	t.want(err, ledger.ErrInsufficient) // what is reserved would not fit
+	t.want(err, ledger.ErrInsufficient) // the sum of the reservations would overflow
 	t.Advance(2 * ledger.ReservationLife)
 	for _, amount := range []ledger.Amount{most, most} { // down to the limit
 		_, _, err = t.Store.Charge(t.ctx, newID("chg_"), order(payer, payee, amount), ledger.Terms{}, nil)
@@ -439,7 +439,7 @@ func moneyOverflow(t *test) {
 		t.ok(err)
 	}
 	_, _, err = t.Store.Charge(t.ctx, newID("chg_"), order(payer, payee, 1), ledger.Terms{}, nil)
-	t.want(err, ledger.ErrOverflow) // who earns has all there can be
+	t.want(err, ledger.ErrOverflow) // the provider has the greatest balance
 	t.holds(payer, 0, 0)
 	t.holds(payee, most, 0)
 	t.balanced(2)
@@ -466,7 +466,7 @@ func moneyCrash(t *test) {
 		t.same(t.charges(ledger.ChargeFilter{Account: payer}), want)
 		t.balanced(6)
 	}
-	// What the crash forgot is charged under the same id, once.
+	// A reservation that the crash forgot is charged once, under the same id.
 	first, _, err := t.Store.Charge(t.ctx, held, order(payer, payee, price), ledger.Terms{}, nil)
 	t.ok(err)
 	again, _, err := t.Store.Capture(t.ctx, held, nil)

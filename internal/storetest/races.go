@@ -56,7 +56,7 @@ func together(n int, call func(i int)) {
 	group.Wait()
 }
 
-// tally counts outcomes; those that are neither are kept.
+// tally counts outcomes, and collects the unexpected ones.
 type tally struct {
 	won, lost atomic.Int64
 	other     atomic.Pointer[error]
@@ -184,7 +184,7 @@ func raceExpiry(t *test) {
 		first, second := newID("chg_"), newID("chg_")
 		_, err := t.Store.Reserve(t.ctx, first, order(payer, payee, price), ledger.Terms{})
 		t.ok(err)
-		// Either the first capture is in time, or what it held is reserved anew.
+		// Either the first capture is in time, or a new reservation gets its credits.
 		var y tally
 		together(3, func(i int) {
 			switch i {
@@ -207,8 +207,8 @@ func raceExpiry(t *test) {
 	t.balanced(1 + 2*rounds)
 }
 
-// raceHammer runs all operations at once and compares the books with what the
-// callers were told.
+// raceHammer runs all operations at once and compares the books with the callers'
+// results.
 func raceHammer(t *test) {
 	const callers, calls = 16, 60
 	accounts := []string{

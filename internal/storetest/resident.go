@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// Resident returns how many bytes of memory the process has, or 0 where the
-// system does not tell as Linux does.
+// Resident returns the resident memory of the process in bytes, or 0 on systems other
+// than Linux.
 func Resident(t testing.TB) int64 {
 	t.Helper()
 	text, err := os.ReadFile("/proc/self/statm")

@@ -31,7 +31,7 @@ func again(key string, content byte) ledger.Terms {
 	return ledger.Terms{Idempotency: ledger.Idempotency{Key: key, Fingerprint: [32]byte{content}}}
 }
 
-// answered reserves and captures a call that may be sent again.
+// answered reserves and captures a call with an idempotency key.
 func (t *test) answered(o ledger.Order, terms ledger.Terms, answer []byte) ledger.Charge {
 	t.Helper()
 	id := newID("chg_")
@@ -45,7 +45,7 @@ func (t *test) answered(o ledger.Order, terms ledger.Terms, answer []byte) ledge
 	return t.made(c)
 }
 
-// repeats sends a call again and wants that answer.
+// repeats repeats a call and checks its response.
 func (t *test) repeats(o ledger.Order, terms ledger.Terms, c ledger.Charge, answer []byte) {
 	t.Helper()
 	got, err := t.Store.Reserve(t.ctx, newID("chg_"), o, terms)
@@ -161,7 +161,7 @@ func retryScope(t *test) {
 		t.repeats(o, again("K", 1), f, []byte("4"))
 		t.Store = t.Crash()
 	}
-	// The parts of what tells keys apart do not run into one another.
+	// Lineage, server and key are hashed with their lengths.
 	o.Lineage, o.Server = "a", "bc"
 	t.answered(o, again("d", 1), []byte("5"))
 	o.Lineage, o.Server = "ab", "c"
@@ -283,8 +283,8 @@ func retryLate(t *test) {
 	t.want(err, ledger.ErrSettled)
 	t.holds(payer, 9*price, 0)
 
-	// If the second call came to nothing, the first one may still be captured,
-	// and the key stands for it.
+	// If the second call was released, the first one may still be captured, and then
+	// has the key.
 	terms = again("other", 1)
 	late, anew = newID("chg_"), newID("chg_")
 	_, err = t.Store.Reserve(t.ctx, late, o, terms)
@@ -316,8 +316,8 @@ func retryForgotten(t *test) {
 	t.want(err, ledger.ErrConflict)
 	t.repeats(o, terms, first, []byte("a"))
 
-	// Under another key, the charge has its first outcome as well, and that key
-	// stands for nothing.
+	// Captured again with another key, the charge has its first outcome, and that key
+	// stays unused.
 	t.Store = t.Crash()
 	second, _, err = t.Store.Charge(t.ctx, id, o, again("k2", 1), []byte("b"))
 	t.ok(err)

@@ -19,7 +19,7 @@ func runSettlers(t *testing.T, open func(t *testing.T) Harness) {
 	)
 }
 
-// settled is an order that somebody may settle.
+// settled returns an order with a settler.
 func settled(payer, payee, settler string) ledger.Order {
 	o := order(payer, payee, price)
 	o.Settler = settler
@@ -27,7 +27,7 @@ func settled(payer, payee, settler string) ledger.Order {
 }
 
 func settlerKept(t *test) {
-	if t.Derives { // a platform says who settles what it is asked for
+	if t.Derives { // a platform sets the settler itself
 		return
 	}
 	payer, payee := t.account("payer", 10*price, 0), t.account("payee", 0, 0)
@@ -150,7 +150,7 @@ func voidRaces(t *test) {
 				t.ok(err)
 			case err == nil, errors.Is(err, ledger.ErrNotFound):
 				given++
-			default: // it was being captured, in vain
+			default: // its capture was running, and fails
 				t.want(err, ledger.ErrSettled)
 			}
 		}

@@ -1,7 +1,7 @@
-// Package storetest is the one suite that every store of keys and money must
-// pass. A store's own test gives Run a way to open it; the suite proves, against
-// a model and under races, that no call is charged twice, that no balance is
-// overdrawn and that the books balance, through crashes and restarts.
+// Package storetest is the test suite of all stores of keys and money. A store's own
+// test passes Run a function that opens it. The suite proves, against a model and
+// under races, that no call is charged twice, that no balance is overdrawn and that
+// the books balance, through crashes and restarts.
 package storetest
 
 import (
@@ -17,8 +17,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/platform"
 )
 
-// Store is everything that the consumers of a store need. They document the
-// methods.
+// Store combines the interfaces of a store's consumers, which document the methods.
 type Store interface {
 	engine.Store
 	admin.Store
@@ -27,32 +26,32 @@ type Store interface {
 	CountExpiring(ctx context.Context, until []time.Time) ([]int64, error)
 }
 
-// Harness is an open, empty store and what a test does to it.
+// Harness is an open, empty store with controls for tests.
 type Harness struct {
 	Store Store
-	// Now and Advance are the clock that judges expiry, and days and months.
+	// Now and Advance are the store's clock, for expiry, days and months.
 	Now     func() time.Time
 	Advance func(time.Duration)
 	// Backwards says that Advance also sets the clock back.
 	Backwards bool
-	// Near returns the warnings of caps that were given so far.
+	// Near returns the warnings about caps so far.
 	Near func() []ledger.Cap
-	// Crash ends the store as a crash would and opens what it left behind.
+	// Crash ends the store as a crash would, and reopens it from its remains.
 	Crash func() Store
 	// BreakAudit makes audit rows fail until the returned function is called.
 	BreakAudit func() (repair func())
 	// Forgets says that a crash releases all reservations.
 	Forgets bool
-	// Tombstones says that a release lasts, also of an id that the store does not
-	// know or has forgotten: nothing is charged under it afterwards.
+	// Tombstones says that a release lasts, even for an unknown or forgotten id:
+	// nothing is charged under it afterwards.
 	Tombstones bool
-	// Derives says that who pays and who earns follow from the key and the
-	// server, and are not said by a charge: it is another one than is known under
-	// its id if key, server, tool or amount are others.
+	// Derives says that the store derives the paying and the earning account from the
+	// key and the server, and ignores those of a charge. A charge conflicts with the
+	// earlier one under its id if key, server, tool or amount differ.
 	Derives bool
 }
 
-// sameCall reports whether a charge of the order is one of what is known.
+// sameCall reports whether a charge with the order matches the known order.
 func (h *Harness) sameCall(o, known *ledger.Order) bool {
 	if h.Derives {
 		return o.Key == known.Key && o.Server == known.Server && o.Tool == known.Tool && o.Amount == known.Amount
@@ -60,7 +59,7 @@ func (h *Harness) sameCall(o, known *ledger.Order) bool {
 	return *o == *known
 }
 
-// TB is what a harness needs of a test; *testing.T and *rapid.T both have it.
+// TB is the common part of *testing.T and *rapid.T.
 type TB interface {
 	Helper()
 	Fatalf(format string, args ...any)
@@ -68,15 +67,15 @@ type TB interface {
 	Logf(format string, args ...any)
 }
 
-// Run runs the suite. open is called for each test, with a directory that is
-// removed after the test; what it opens it closes by t.Cleanup.
+// Run runs the suite. It calls open for each test. open must close its store by
+// t.Cleanup.
 func Run(t *testing.T, open func(t *testing.T) Harness) {
 	t.Run("keys", func(t *testing.T) { runKeys(t, open) })
 	t.Run("accounts", func(t *testing.T) { runAccounts(t, open) })
 	t.Run("money", func(t *testing.T) { runMoney(t, open) })
 	t.Run("charges", func(t *testing.T) { runCharges(t, open) })
 	t.Run("currency", func(t *testing.T) { runCurrency(t, open) })
-	t.Run("bindings", func(t *testing.T) { runBonds(t, open) })
+	t.Run("bindings", func(t *testing.T) { runBindings(t, open) })
 	t.Run("caps", func(t *testing.T) { runCaps(t, open) })
 	t.Run("settlers", func(t *testing.T) { runSettlers(t, open) })
 	t.Run("fees", func(t *testing.T) { runFees(t, open) })
@@ -130,12 +129,12 @@ func (t *test) refused(err error, what string) {
 
 func newID(prefix string) string { return ids.New(prefix) }
 
-// audit is the row of an action.
+// audit returns the audit row of an action.
 func (t *test) audit(action, target string) ledger.Audit {
 	return ledger.Audit{At: t.Now(), Actor: "suite", From: "127.0.0.1", Action: action, Target: target, Detail: `{"n":1}`}
 }
 
-// account makes an account with so much in its live balance.
+// account creates an account with a live balance.
 func (t *test) account(name string, balance, limit ledger.Amount) string {
 	t.Helper()
 	id := newID("acct_")
@@ -154,15 +153,15 @@ func (t *test) credit(account string, amount ledger.Amount, test bool) {
 	t.ok(err)
 }
 
-// order is an order for a call.
+// order returns an order for a call.
 func order(payer, payee string, amount ledger.Amount) ledger.Order {
 	return ledger.Order{
 		Account: payer, Provider: payee, Key: "key_1", Lineage: "key_0", Server: "weather", Tool: "get_forecast", Amount: amount,
 	}
 }
 
-// made wants a charge that the call made which returned it, and returns what the
-// books have of it.
+// made checks that the capture that returned c also made it, and returns c as a later
+// read does.
 func (t *test) made(c ledger.Charge) ledger.Charge {
 	t.Helper()
 	if !c.Made {
@@ -187,8 +186,8 @@ func (t *test) holds(account string, balance, reserved ledger.Amount) {
 	}
 }
 
-// balanced checks that the books balance, and that there are so many
-// transactions unless the number is negative.
+// balanced checks that the books balance, and the number of transactions unless it is
+// negative.
 func (t *test) balanced(transactions int64) {
 	t.Helper()
 	v, err := t.Store.Verify(t.ctx, nil)
@@ -204,15 +203,14 @@ func (t *test) balanced(transactions int64) {
 	}
 }
 
-// charges lists all charges that the filter admits.
+// charges lists all charges that match the filter.
 func (t *test) charges(f ledger.ChargeFilter) []ledger.Charge {
 	t.Helper()
 	all, _ := AllCharges(t.ctx, t, t.Store, f)
 	return all
 }
 
-// AllCharges lists all charges that the filter admits, and in how many parts they
-// came.
+// AllCharges lists all charges that match the filter, and returns the number of parts.
 func AllCharges(ctx context.Context, t TB, store interface {
 	Charges(context.Context, ledger.ChargeFilter) ([]ledger.Charge, string, error)
 }, f ledger.ChargeFilter) (all []ledger.Charge, parts int) {

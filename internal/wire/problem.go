@@ -12,7 +12,7 @@ type Code string
 
 // The codes of problems.
 const (
-	TokenInvalid        Code = "TOKEN_INVALID" // of the caller, or of the agent that is to pay: the field says which
+	TokenInvalid        Code = "TOKEN_INVALID" // the caller's or the paying agent's, depending on the field
 	TokenExpired        Code = "TOKEN_EXPIRED"
 	KindWrong           Code = "KIND_WRONG" // the caller's key is good, and not for this
 	ServerForbidden     Code = "SERVER_FORBIDDEN"
@@ -47,7 +47,7 @@ var statuses = map[Code]int{
 // Status returns the HTTP status of the code.
 func (c Code) Status() int { return statuses[c] }
 
-// Problem is an error as the API tells it (RFC 9457). Its media type is
+// Problem is an error of the API (RFC 9457). Its media type is
 // application/problem+json.
 type Problem struct {
 	Status int    `json:"status"`
@@ -79,12 +79,12 @@ var sentinels = []struct {
 }{
 	{ledger.ErrNotFound, NotFound}, {ledger.ErrExists, Exists}, {ledger.ErrConflict, Conflict}, {ledger.ErrSettled, Settled},
 	{ledger.ErrInFlight, InFlight}, {ledger.ErrReused, KeyReused}, {ledger.ErrGone, ResultGone}, {ledger.ErrInvalid, Invalid},
-	{ledger.ErrInsufficient, InsufficientBalance}, // of a refund: less is left of its charge
+	{ledger.ErrInsufficient, InsufficientBalance}, // or the rest of a charge, for a refund
 	{ledger.ErrOverflow, Overflow},
 }
 
-// ProblemOf returns the problem that an error of a ledger is. What is no error
-// of the ledger's own kinds is Unavailable, and tells nothing of the cause.
+// ProblemOf converts an error from a ledger. Errors that package ledger does not
+// define become Unavailable, without their cause.
 func ProblemOf(err error) *Problem {
 	var poor *ledger.InsufficientError
 	var capped *ledger.CapError

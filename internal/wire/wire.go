@@ -1,9 +1,8 @@
-// Package wire is what a platform and the gateways that have no store of their
-// own tell each other, as JSON over HTTP: the part of the platform's API that
-// package platform serves and package remotestore calls. It holds no logic but
-// the way to and from the types of packages keys and ledger. Amounts are
-// decimals in strings, times are RFC 3339 with microseconds, digests and
-// fingerprints hex digits.
+// Package wire defines the JSON that a platform and gateways without a store
+// exchange over HTTP: the part of the platform's API that package platform serves
+// and package remotestore calls. It only converts to and from the types of packages
+// keys and ledger. Amounts are decimals in strings, times are RFC 3339 with
+// microseconds, digests and fingerprints are hex digits.
 package wire
 
 import (
@@ -26,12 +25,11 @@ type Lookup struct {
 	Digest string `json:"digest" doc:"SHA-256 of the token, in hex digits" minLength:"64" maxLength:"64"`
 }
 
-// ProofLife is for how long the proof of a key is good: a gateway believes what
-// it knows of a key for MaxBelief at most, a call lives for an hour at most, and
-// half an hour is left to settle it.
+// ProofLife is the life of the proof of a key. A gateway caches a key for MaxBelief
+// at most, a call lives for an hour at most, and half an hour remains to settle it.
 const ProofLife = 2 * time.Hour
 
-// MaxBelief bounds for how long a gateway believes what it was told of a key.
+// MaxBelief bounds how long a gateway caches a key.
 const MaxBelief = 30 * time.Minute
 
 // Key is a key as a gateway needs it to decide.
@@ -101,20 +99,20 @@ func ParseDigest(text string) (d keys.Digest, err error) {
 	return keys.Digest(raw), nil
 }
 
-// Used tells when keys, by their ids, were last used.
+// Used reports the last use of keys, by id.
 type Used struct {
 	Keys map[string]time.Time `json:"keys" maxProperties:"10000"`
 }
 
-// Follow renews a gateway's lease on what it knows of keys, and asks for what was
-// changed since.
+// Follow renews a gateway's lease on its cached keys, and asks for the changes since
+// Seen.
 type Follow struct {
 	Node    string `json:"node" doc:"An id that the gateway has made up for as long as it runs" minLength:"1" maxLength:"64"`
 	Seen    int64  `json:"seen" doc:"The position up to which it has read; -1 at the beginning"`
 	LeaseMS int64  `json:"lease_ms" minimum:"1" maximum:"2000" doc:"No longer than a platform that was started anew waits for leases that it does not know of"`
 }
 
-// Revocations are the changes that a gateway must hear of.
+// Revocations are the changes of keys since a position.
 type Revocations struct {
 	Digests  []string `json:"digests" doc:"The first halves of the keys' digests, 32 hex digits each"`
 	Position int64    `json:"position"`
@@ -122,9 +120,8 @@ type Revocations struct {
 	More     bool     `json:"more,omitempty"`
 }
 
-// RevocationsOf returns the changes for the wire. Of digests the first half goes:
-// it tells whoever knows a key which one is meant, and nobody else can ask for
-// the key by it.
+// RevocationsOf converts the changes for the wire. It sends the first half of each
+// digest: that identifies a cached key, but is not enough to look up an unknown one.
 func RevocationsOf(r keys.Revocations) Revocations {
 	w := Revocations{Digests: make([]string, len(r.Digests)), Position: r.Position, Gap: r.Gap, More: r.More}
 	for i, d := range r.Digests {
@@ -148,25 +145,24 @@ func (w *Revocations) Revocations() (r keys.Revocations, err error) {
 
 var errHalf = fmt.Errorf("this is no half of a SHA-256: want %d hex digits", 2*keys.HalfDigest)
 
-// errFingerprint says what a fingerprint looks like.
+// errFingerprint describes the form of a fingerprint.
 var errFingerprint = errors.New("a fingerprint has 64 hex digits")
 
-// Idempotency lets a caller send its call again: see ledger.Idempotency.
+// Idempotency lets a caller repeat its call: see ledger.Idempotency.
 type Idempotency struct {
 	Key         string `json:"key" maxLength:"256"`
 	Fingerprint string `json:"fingerprint" minLength:"64" maxLength:"64"`
 }
 
-// Caps are spending caps: see ledger.Caps. What is absent is not bound.
+// Caps are spending caps: see ledger.Caps. An absent cap is no bound.
 type Caps struct {
 	Call  ledger.Amount `json:"call,omitzero"`
 	Day   ledger.Amount `json:"day,omitzero"`
 	Month ledger.Amount `json:"month,omitzero"`
 }
 
-// Order asks for a reservation. Who pays, and its key's caps, follow from the
-// key; who earns, and the operator's fee, follow from the server: the platform
-// knows both.
+// Order asks for a reservation. The platform derives the payer and the key's caps
+// from the key, and the provider and the operator's fee from the server.
 type Order struct {
 	ID     string        `json:"id" doc:"chg_ and a UUIDv7, made by the caller and reused by each retry" pattern:"^chg_[0-9a-f-]{36}$"`
 	Key    string        `json:"key,omitempty" doc:"Id of the paying key; for gateways" maxLength:"64"`
@@ -192,9 +188,9 @@ func OrderOf(id string, o ledger.Order, t ledger.Terms) Order {
 	return w
 }
 
-// idempotencyKey is a caller's key as JSON can hold it. What is not UTF-8 would become
-// U+FFFD there, and keys that differ the same key; its hash goes in its place,
-// after a byte that no header has.
+// idempotencyKey encodes a caller's key for JSON. Bytes that are not UTF-8 would
+// become U+FFFD, and make different keys equal, so such a key is replaced by its
+// hash, after a byte that never occurs in a header.
 func idempotencyKey(key string) string {
 	if utf8.ValidString(key) {
 		return key
@@ -220,7 +216,7 @@ func (w *Order) Terms() (t ledger.Terms, err error) {
 	return t, nil
 }
 
-// Balance is a balance and what open reservations hold of it.
+// Balance is a balance, and the part held by open reservations.
 type Balance struct {
 	Posted   ledger.Amount `json:"posted"`
 	Reserved ledger.Amount `json:"reserved"`
@@ -309,7 +305,7 @@ type Refunded struct {
 	Balance Balance       `json:"balance"`
 }
 
-// Binding is whose a handle of a server is: see ledger.Binding.
+// Binding is the account of a server's handle: see ledger.Binding.
 type Binding struct {
 	Server     string    `json:"server" maxLength:"64"`
 	HandleHash string    `json:"hash" minLength:"32" maxLength:"32"`

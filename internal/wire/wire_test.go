@@ -71,7 +71,7 @@ func TestEverythingArrives(t *testing.T) {
 	}
 	var charge ledger.Charge
 	fill(reflect.ValueOf(&charge).Elem())
-	charge.Settler, charge.Made = "", false // who may settle it is the platform's to know, and a capture says itself whether it was made
+	charge.Settler, charge.Made = "", false // the platform keeps the settler, and Captured has Made
 	c := overTheWire(t, ChargeOf(&charge))
 	if got := c.Charge(); !reflect.DeepEqual(got, charge) {
 		t.Errorf("charge %+v", got)
@@ -84,7 +84,7 @@ func TestEverythingArrives(t *testing.T) {
 	}
 	var changes keys.Revocations
 	fill(reflect.ValueOf(&changes).Elem())
-	for i := range changes.Digests { // no key can be asked for by what is told of them
+	for i := range changes.Digests { // only the first halves are sent
 		clear(changes.Digests[i][keys.HalfDigest:])
 	}
 	r := overTheWire(t, RevocationsOf(changes))
