@@ -13,7 +13,6 @@ import (
 	ids "github.com/fareboxhq/farebox/internal/id"
 	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/sqlitestore"
-	"github.com/fareboxhq/farebox/internal/storetest"
 )
 
 // A provider finds what it earned, in a list that names who paid and in sums that
@@ -122,6 +121,22 @@ func longJournal(t *testing.T, n int64) (path string, ends [2]time.Time) {
 	return path, [2]time.Time{now.Add(-time.Duration(n-1) * time.Second), now}
 }
 
+// allCharges lists all charges that match the filter, and returns the number of parts.
+func allCharges(t *testing.T, store *sqlitestore.Store, f ledger.ChargeFilter) (all []ledger.Charge, parts int) {
+	t.Helper()
+	for {
+		part, next, err := store.Charges(t.Context(), f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, part...)
+		if parts++; next == "" {
+			return all, parts
+		}
+		f.After = next
+	}
+}
+
 // In a long journal a filter that leaves few charges finds them all, part by part,
 // forwards from each cursor, for all accounts and for one that pays or earns; and a
 // listing by time does not read all of what is older.
@@ -141,7 +156,7 @@ func TestRareCharges(t *testing.T) {
 		return a.ID
 	}
 	for _, f := range []ledger.ChargeFilter{{Tool: "rare"}, {Tool: "rare", Account: id("payer")}, {Tool: "rare", Provider: id("payee")}, {Tool: "rare", Since: ends[0]}} {
-		charges, parts := storetest.AllCharges(t.Context(), t, store, f)
+		charges, parts := allCharges(t, store, f)
 		var found []time.Time
 		for _, c := range charges {
 			found = append(found, c.At)

@@ -21,7 +21,7 @@ func runBindings(t *testing.T, open func(t *testing.T) Harness) {
 	)
 }
 
-func idempotencyKey(text string) (m ledger.HandleHash) {
+func handleHash(text string) (m ledger.HandleHash) {
 	sum := sha256.Sum256([]byte(text))
 	copy(m[:], sum[:])
 	return m
@@ -30,7 +30,7 @@ func idempotencyKey(text string) (m ledger.HandleHash) {
 // binding returns a binding that ends after d, at the precision of stores.
 func (t *test) binding(text string, d time.Duration, payload string) ledger.Binding {
 	return ledger.Binding{
-		Server: "weather", HandleHash: idempotencyKey(text), Account: "acct_" + text, Until: t.Now().Add(d).UTC().Truncate(time.Microsecond), Payload: []byte(payload),
+		Server: "weather", HandleHash: handleHash(text), Account: "acct_" + text, Until: t.Now().Add(d).UTC().Truncate(time.Microsecond), Payload: []byte(payload),
 	}
 }
 
@@ -45,7 +45,7 @@ func bindingExpires(t *test) {
 	want := t.binding("a", time.Hour, "payload")
 	t.ok(t.Store.Bind(t.ctx, want))
 	t.bound(want)
-	_, err := t.Store.Binding(t.ctx, "weather", idempotencyKey("b"))
+	_, err := t.Store.Binding(t.ctx, "weather", handleHash("b"))
 	t.want(err, ledger.ErrNotFound)
 	t.Advance(59 * time.Minute)
 	t.bound(want)
