@@ -2,10 +2,10 @@
 //
 // An Interceptor is the http.ResponseWriter of one paid call. It holds a JSON
 // response whole. On an event stream it passes the head and the notifications at
-// once and holds only the event with the response. Every result or error counts as
-// the response of such a call: one that lacks exactly the request's id, cannot be
-// read strictly, is encoded, or has another content type is withheld, and the call
-// is not charged.
+// once and holds only the event with the response. It treats every result and every
+// error as the response to such a call: it withholds one that has another id than the
+// request, cannot be read strictly, is encoded, or has an unexpected content type, and
+// the call is not charged.
 //
 // Relay and Listener are the writers for free calls and for the streams that
 // clients open by GET.
@@ -64,7 +64,7 @@ const (
 	// DefaultHold is the number of bytes held of one response. A longer one is
 	// captured first and then streamed, without a receipt.
 	DefaultHold = 1 << 20
-	// DefaultWriteTimeout is how long a client may accept no bytes.
+	// DefaultWriteTimeout bounds a single write to the client.
 	DefaultWriteTimeout = 30 * time.Second
 )
 

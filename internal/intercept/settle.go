@@ -129,6 +129,9 @@ func judgeSkipped(otherType bool, s stage) verdict {
 
 // judgeLongEvent decides about the end of an event that streamed in state s. Charged
 // says whether the call charges the event's outcome.
+//
+// A notification that was recognised late, and a comment, may have been captured for.
+// That charge stands for the response that follows, and is refunded if none does.
 func judgeLongEvent(s state, v mcp.Verdict, charged bool) verdict {
 	switch v.Class {
 	case mcp.ClassPassing:
@@ -137,8 +140,6 @@ func judgeLongEvent(s state, v mcp.Verdict, charged bool) verdict {
 		}
 		return verdict{action: pass}
 	case mcp.ClassEmpty:
-		// A long notification or comment may have been captured for. The charge then
-		// stands for the response that follows, and is refunded if none does.
 		return verdict{action: pass}
 	case mcp.ClassAnswer:
 		switch {
@@ -159,7 +160,7 @@ type endFacts struct {
 	failure   *gate.Refusal // how the upstream failed, nil if it ended the stream itself
 	gone      bool          // the client has left
 	resumable bool          // the client can come back for the rest
-	charged   bool          // the long event that was being sent is a charged response, all but its end
+	charged   bool          // the long event in progress is a charged response that lacks only its end
 }
 
 // judgeEnd decides about a stream that has ended.
@@ -174,7 +175,7 @@ func judgeEnd(f endFacts) verdict {
 		return verdict{action: release}
 	case f.state == streamEvent && f.charged:
 		return verdict{action: accept}
-	case f.state == streamEvent: // neither to be taken back nor to be completed
+	case f.state == streamEvent: // a part of it was sent, which cannot be withdrawn
 		return verdict{action: refund}
 	}
 	return verdict{}
