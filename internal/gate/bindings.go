@@ -135,12 +135,8 @@ func (g *Gate) Bind(ctx context.Context, key *keys.Key, t *Ticket, outcome mcp.O
 	case outcome == mcp.OutcomeTask:
 		return g.bindTask(ctx, key, t, &handles)
 	case handles.HasState:
-		var asked [32]byte
-		if t.asked != nil {
-			asked = t.asked()
-		}
 		return g.bind(ctx, ledger.Binding{
-			HandleHash: g.mark(boundState, ownerOf(key), stateOf(handles.RequestState, asked)), Account: key.Account, Until: g.Now().Add(bondLife),
+			HandleHash: g.mark(boundState, ownerOf(key), stateOf(handles.RequestState, t.origin.fingerprint())), Account: key.Account, Until: g.Now().Add(bondLife),
 		})
 	}
 	return nil
@@ -161,9 +157,7 @@ func (g *Gate) bindTask(ctx context.Context, key *keys.Key, t *Ticket, h *mcp.Ha
 	if refusal != nil {
 		return refusal
 	}
-	if t.accepted != nil {
-		t.accepted()
-	}
+	t.origin.accepted()
 	payload := g.newTask(t).payload()
 	if known {
 		task, err := readTask(before.Payload)

@@ -43,7 +43,9 @@ func (c *Call) debt() Debt {
 	return Debt{Charge: c.id, Refund: c.gate.NewID("txn_"), At: c.gate.Now()}
 }
 
-// certain are the errors of a ledger by which nothing was done.
+var errRefunded = errors.New("the call was refunded")
+
+// certain are the ledger errors after which nothing has changed.
 var certain = []error{
 	ledger.ErrNotFound, ledger.ErrConflict, ledger.ErrSettled, ledger.ErrInsufficient, ledger.ErrInvalid, ledger.ErrOverflow,
 	ledger.ErrInFlight, ledger.ErrReused, ledger.ErrGone, ledger.ErrCapped, errRefunded,
@@ -57,6 +59,7 @@ func inDoubt(err error) bool {
 func (c *Call) refund(ctx context.Context) {
 	charge := c.charge
 	c.charge = nil
+	c.move(eventRefunded)
 	if charge.Paid() == 0 { // by a free quota: there is nothing to give back
 		c.count(ResultRefunded)
 		return

@@ -285,18 +285,17 @@ func (g *Gate) quote(ctx context.Context, item items.Item, m *mcp.Message) (pric
 }
 
 func (g *Gate) reserve(ctx context.Context, key *keys.Key, item items.Item, m *mcp.Message, quote pricing.Quote, scopes []string) (*Call, *Refusal) {
-	c := &Call{gate: g, scopes: scopes, id: g.NewID("chg_"), entry: quote.Entry, on: quote.ChargeOn, when: quote.ChargeIf, order: g.order(key, item.String(), quote.Amount)}
-	terms := g.terms(key, m)
-	c.terms = terms
+	c := &Call{gate: g, scopes: scopes, id: g.NewID("chg_"), entry: quote.Entry, on: quote.ChargeOn, when: quote.ChargeIf, order: g.order(key, item.String(), quote.Amount), terms: g.terms(key, m)}
 	began := g.Now()
-	reserved, err := g.Ledger.Reserve(ctx, c.id, c.order, terms)
+	reserved, err := g.Ledger.Reserve(ctx, c.id, c.order, c.terms)
 	g.Metrics.Reserved(g.Now().Sub(began))
 	switch {
 	case err != nil:
 		return nil, g.refusal(err, &c.order)
 	case reserved.First != nil:
-		return g.repeat(c, reserved.First)
+		return g.replay(c, reserved.First)
 	}
+	c.move(eventReserved)
 	c.began = began
 	c.deadline = began.Add(g.policy.MaxCall)
 	c.startRenewal()
@@ -357,12 +356,12 @@ func (g *Gate) refusal(err error, o *ledger.Order) *Refusal {
 	return r
 }
 
-// repeat makes of a call the first answer that was given to it.
-func (g *Gate) repeat(c *Call, first *ledger.StoredResponse) (*Call, *Refusal) {
-	c.settled, c.charge, c.id = true, &first.Charge, first.Charge.ID
-	c.order = first.Charge.Order
-	c.first = first.Body
-	c.due = append(c.fields(first.Balance), mcp.Field{Name: "dev.farebox/replayed", Value: []byte("true")})
+// replay turns c into a replay of the stored response.
+func (g *Gate) replay(c *Call, stored *ledger.StoredResponse) (*Call, *Refusal) {
+	c.move(eventReplayed)
+	c.charge, c.id, c.order = &stored.Charge, stored.Charge.ID, stored.Charge.Order
+	c.first = stored.Body
+	c.due = append(c.fields(stored.Balance), mcp.Field{Name: "dev.farebox/replayed", Value: []byte("true")})
 	c.count(ResultReplayed)
 	return c, nil
 }

@@ -5,14 +5,11 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/fareboxhq/farebox/internal/keys"
-	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/mcp"
-	"github.com/fareboxhq/farebox/internal/pricing"
 )
 
 // SealKeySize is the size of a sealing key in bytes.
@@ -102,31 +99,6 @@ func (g *Gate) OpenSession(key *keys.Key, sealed string) (string, bool) {
 	return id, err == nil && g.Sealer.opens(tag, []byte(id), sealedSession, g.policy.Server, key.Account)
 }
 
-// Ticket says what a stream is of, so that a client who comes back with the id
-// of one of its events finds the rest of it, and pays for it once.
-type Ticket struct {
-	// Request and Method are of the request that the stream answers; the zero
-	// ID is for a stream that a client has opened by GET.
-	Request mcp.ID
-	Method  string
-	// Charge is the id of the charge of a paid call, "" for what costs nothing.
-	Charge string
-	// asked returns the request's fingerprint, where it may be asked for input;
-	// not sealed, and nil on a stream that is resumed.
-	asked func() [32]byte
-	// accepted is called when the call was accepted as a task; nil for none.
-	accepted func()
-	scopes   []string // that the call's key needed
-	began    int64    // when the call was reserved, in seconds since 1970
-	order    ledger.Order
-	on       pricing.ChargeOn
-	retry    ledger.Idempotency
-	entry    string
-}
-
-// Paid reports whether the stream is of a paid call.
-func (t *Ticket) Paid() bool { return t.Charge != "" }
-
 // SealEvent returns the event id that the key's lineage is to see for one of the
 // server's in that session of the server's ("" for none), with the ticket in it.
 func (g *Gate) SealEvent(key *keys.Key, session string, t *Ticket, event []byte) []byte {
@@ -176,107 +148,4 @@ func readID(text string) (mcp.ID, bool) {
 	}
 	m, err := mcp.Decode([]byte(`{"jsonrpc":"2.0","id":` + text + `,"method":"ping"}`))
 	return m.ID, err == nil
-}
-
-// ticketWriter writes what is sealed: each part after its length.
-type ticketWriter struct{ b []byte }
-
-func (w *ticketWriter) text(s string) {
-	w.b = append(binary.AppendUvarint(w.b, uint64(len(s))), s...)
-}
-
-func (w *ticketWriter) number(n uint64) { w.b = binary.AppendUvarint(w.b, n) }
-
-// scopes writes a list. The usual one takes a byte.
-func (w *ticketWriter) scopes(list []string) {
-	if slices.Equal(list, usual) {
-		w.number(1)
-		return
-	}
-	if len(list) == 0 {
-		w.number(0)
-		return
-	}
-	w.number(uint64(len(list)) + 1)
-	for _, s := range list {
-		w.text(s)
-	}
-}
-
-func (w *ticketWriter) call(t *Ticket) {
-	o := &t.order
-	w.number(uint64(t.began))
-	w.text(o.Key)
-	w.text(o.Lineage)
-	w.text(o.Tool)
-	w.number(uint64(o.Amount))
-	w.number(uint64(o.Fee))
-	w.text(o.FeeTo)
-	test := uint64(0)
-	if o.Test {
-		test = 1
-	}
-	w.number(test)
-	w.number(uint64(t.on))
-	w.text(t.entry)
-	w.text(t.retry.Key)
-	if t.retry.Key != "" {
-		w.b = append(w.b, t.retry.Fingerprint[:]...)
-	}
-}
-
-// ticketReader reads what a ticketWriter wrote.
-type ticketReader struct {
-	b   []byte
-	bad bool
-}
-
-func (r *ticketReader) number() uint64 {
-	n, size := binary.Uvarint(r.b)
-	if size <= 0 {
-		r.bad, r.b = true, nil
-		return 0
-	}
-	r.b = r.b[size:]
-	return n
-}
-
-func (r *ticketReader) bytes(n uint64) []byte {
-	if n > uint64(len(r.b)) {
-		r.bad, r.b = true, nil
-		return nil
-	}
-	b := r.b[:n]
-	r.b = r.b[n:]
-	return b
-}
-
-func (r *ticketReader) text() string { return string(r.bytes(r.number())) }
-
-func (r *ticketReader) scopes() (list []string) {
-	switch n := r.number(); {
-	case n == 1:
-		return usual
-	case n > uint64(len(r.b)): // each takes a byte at least
-		r.bad = true
-	default:
-		for ; n > 1; n-- {
-			list = append(list, r.text())
-		}
-	}
-	return list
-}
-
-func (r *ticketReader) call(t *Ticket) {
-	o := &t.order
-	t.began = int64(r.number())
-	o.Key, o.Lineage, o.Tool = r.text(), r.text(), r.text()
-	o.Amount, o.Fee = ledger.Amount(r.number()), ledger.Amount(r.number())
-	o.FeeTo = r.text()
-	o.Test = r.number() == 1
-	t.on = pricing.ChargeOn(r.number())
-	t.entry = r.text()
-	if t.retry.Key = r.text(); t.retry.Key != "" {
-		copy(t.retry.Fingerprint[:], r.bytes(uint64(len(t.retry.Fingerprint))))
-	}
 }

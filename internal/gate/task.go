@@ -203,7 +203,7 @@ func (t *Task) pay(ctx context.Context, outcome mcp.Outcome, answer []byte, embe
 	switch {
 	case c == nil:
 		return nil, nil
-	case !c.Charges(outcome), c.spares(ctx, answer, embedded):
+	case !c.Charges(outcome), c.exempt(ctx, answer, embedded):
 		t.end(ctx)
 		return nil, nil
 	}
@@ -214,7 +214,7 @@ func (t *Task) pay(ctx context.Context, outcome mcp.Outcome, answer []byte, embe
 		c.count(ResultFailed)
 		return nil, t.withheld(err)
 	}
-	t.fresh = !c.stands
+	t.fresh = c.current() != stateStanding
 	return c.fields(balance), nil
 }
 

@@ -370,8 +370,8 @@ func TestTaskPayload(t *testing.T) {
 	for _, want := range []remembered{
 		{deadline: time.Unix(1_800_000_000, 0)},
 		{deadline: time.Unix(1, 0), ticket: Ticket{Charge: "chg_1", entry: "e", on: pricing.Success | pricing.ToolError,
-			order: ledger.Order{Key: "k", Lineage: "l", Tool: "t", Amount: 7, Fee: 1, FeeTo: "f", Test: true},
-			retry: ledger.Idempotency{Key: "r", Fingerprint: [32]byte{9}}}},
+			order:       ledger.Order{Key: "k", Lineage: "l", Tool: "t", Amount: 7, Fee: 1, FeeTo: "f", Test: true},
+			idempotency: ledger.Idempotency{Key: "r", Fingerprint: [32]byte{9}}}},
 	} {
 		payload := want.payload()
 		got, err := readTask(payload)

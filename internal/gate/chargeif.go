@@ -1,0 +1,49 @@
+package gate
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+
+	"github.com/fareboxhq/farebox/internal/items"
+	"github.com/fareboxhq/farebox/internal/mcp"
+	"github.com/fareboxhq/farebox/internal/pricing"
+)
+
+// Reads reports whether Settle looks into the response.
+func (c *Call) Reads() bool { return c.when != nil }
+
+// exempt reports whether the operator's charge_if condition exempts a result
+// whose outcome would be charged, because it reports failure in its text or in a
+// field of its own. A result that the condition cannot judge is charged, as it
+// would be without one, and logged for the operator. The response is the whole
+// message, nil if it is too long to hold; with embedded, the result is a task's.
+func (c *Call) exempt(ctx context.Context, response []byte, embedded bool) bool {
+	if c.when == nil || c.on.Has(pricing.Started) {
+		return false
+	}
+	charged, err := c.judge(ctx, response, embedded)
+	if err != nil {
+		c.log(slog.LevelWarn, "charge_if could not judge a result, which is charged", err)
+		c.gate.Metrics.Unjudged(c.entry)
+		return false
+	}
+	return !charged
+}
+
+var errNotHeld = errors.New("the answer is too long to be held")
+
+func (c *Call) judge(ctx context.Context, response []byte, embedded bool) (charged bool, err error) {
+	if response == nil {
+		return false, errNotHeld
+	}
+	result, err := mcp.ResultOf(response, embedded)
+	if err != nil {
+		return false, err
+	}
+	item, err := items.Parse(c.order.Tool)
+	if err != nil {
+		return false, err
+	}
+	return c.when.Holds(ctx, item.Name, result)
+}

@@ -1,0 +1,81 @@
+package gate
+
+import (
+	"testing"
+
+	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/mcp"
+)
+
+// The whole transition table: every state under every event. Only a held call
+// can be suspended, released or failed; no event takes back a charge that was
+// made at the start, for another stream, or for a replay; and no event leaves
+// suspended, released, refunded or replayed.
+func TestNext(t *testing.T) {
+	const (
+		fre, hel, cpt, sta, std = stateFree, stateHeld, stateCaptured, stateStarted, stateStanding
+		sus, rel, ref, fai, rep = stateSuspended, stateReleased, stateRefunded, stateFailed, stateReplayed
+	)
+	table := [callStates][callEvents]callState{
+		//               reserved replayed captured found started suspended released failed refunded
+		stateFree:      {hel, rep, fre, fre, fre, fre, fre, fre, fre},
+		stateHeld:      {hel, hel, cpt, std, hel, sus, rel, fai, hel},
+		stateCaptured:  {cpt, cpt, cpt, std, sta, cpt, cpt, cpt, ref},
+		stateStarted:   {sta, sta, sta, sta, sta, sta, sta, sta, sta},
+		stateStanding:  {std, std, cpt, std, std, std, std, std, std},
+		stateSuspended: {sus, sus, sus, sus, sus, sus, sus, sus, sus},
+		stateReleased:  {rel, rel, rel, rel, rel, rel, rel, rel, rel},
+		stateRefunded:  {ref, ref, ref, ref, ref, ref, ref, ref, ref},
+		stateFailed:    {fai, fai, fai, fai, fai, fai, fai, fai, ref},
+		stateReplayed:  {rep, rep, rep, rep, rep, rep, rep, rep, rep},
+	}
+	for s := range table {
+		for e, want := range table[s] {
+			if got := next(callState(s), callEvent(e)); got != want {
+				t.Errorf("%v on event %d: %v, want %v", callState(s), e, got, want)
+			}
+		}
+	}
+}
+
+// Every state has a name of its own, and exactly the states with a charge that
+// was not refunded count as charged.
+func TestStates(t *testing.T) {
+	charged := map[callState]bool{stateCaptured: true, stateStarted: true, stateStanding: true, stateReplayed: true}
+	names := make(map[string]bool)
+	for s := range callState(callStates) {
+		if s.charged() != charged[s] {
+			t.Errorf("%v: charged %v", s, s.charged())
+		}
+		names[s.String()] = true
+	}
+	if len(names) != callStates || names[""] {
+		t.Errorf("names %v", names)
+	}
+}
+
+// silent is a Ledger that must not be used.
+type silent struct{ Ledger }
+
+// Ending a call in a state in which it owes nothing and holds nothing reaches
+// neither the ledger nor the counters, whichever way it ends.
+func TestEndedCallsDoNothing(t *testing.T) {
+	for _, s := range []callState{stateFree, stateStarted, stateStanding, stateSuspended, stateReleased, stateRefunded, stateFailed, stateReplayed} {
+		b := newBench(t)
+		b.Ledger = silent{} // any use of it is a nil dereference
+		c := &Call{gate: b.Gate, charge: new(ledger.Charge)}
+		c.state.Store(uint32(s))
+		c.Release(t.Context())
+		c.Close(t.Context())
+		c.Suspend()
+		if refusal := c.Start(t.Context()); refusal != nil {
+			t.Errorf("%v: started: %v", s, refusal)
+		}
+		if _, refusal := c.Settle(t.Context(), mcp.OutcomeToolError, nil); refusal != nil {
+			t.Errorf("%v: an outcome that is not charged: %v", s, refusal)
+		}
+		if got := c.current(); got != s || len(*b.meter) > 0 || len(b.left.noted) > 0 || len(b.owed) > 0 {
+			t.Errorf("%v became %v, counted %v, noted %v, owed %v", s, got, *b.meter, b.left.noted, b.owed)
+		}
+	}
+}

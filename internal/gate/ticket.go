@@ -1,0 +1,206 @@
+package gate
+
+import (
+	"encoding/binary"
+	"slices"
+	"time"
+
+	"github.com/fareboxhq/farebox/internal/keys"
+	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/mcp"
+	"github.com/fareboxhq/farebox/internal/pricing"
+)
+
+// Ticket describes a stream's request, so that a client that returns with the
+// id of one of its events gets the rest of the stream and pays for it once. The
+// ticket travels, sealed, in each event id.
+type Ticket struct {
+	// Request and Method are those of the request that the stream answers. A
+	// stream that a client has opened by GET has the zero ID.
+	Request mcp.ID
+	Method  string
+	// Charge is the charge id of a paid call, "" if the stream is free.
+	Charge string
+
+	scopes      []string // that the caller needs, also while the stream is served
+	began       int64    // time of the reservation, in seconds since 1970
+	order       ledger.Order
+	on          pricing.ChargeOn
+	idempotency ledger.Idempotency
+	entry       string
+
+	origin *origin // never sealed; nil on a resumed stream
+}
+
+// ListenerTicket returns the ticket of a stream that a client has opened by GET:
+// it answers no request, costs nothing and needs no scope.
+func ListenerTicket() *Ticket { return new(Ticket) }
+
+// Paid reports whether the stream is of a paid call.
+func (t *Ticket) Paid() bool { return t.Charge != "" }
+
+// origin is the request that a ticket was made for, while it is being served.
+type origin struct {
+	call    *Call
+	message *mcp.Message
+}
+
+// fingerprint identifies the request to which a request for input belongs. It
+// is zero where the server cannot ask for input, and on a resumed stream.
+func (o *origin) fingerprint() (f [32]byte) {
+	if o == nil || !mcp.MayAsk(o.message.Method) {
+		return f
+	}
+	return mcp.Fingerprint(o.message)
+}
+
+// accepted records that the server has accepted the call as a task, which goes
+// on without its client: disconnecting does not count as abandoning it.
+func (o *origin) accepted() {
+	if o != nil {
+		o.call.abandoned.Store(true)
+	}
+}
+
+// Ticket returns the ticket of the stream that answers the request m.
+func (c *Call) Ticket(m *mcp.Message) *Ticket {
+	t := &Ticket{Request: m.ID, Method: m.Method, scopes: c.scopes, origin: &origin{call: c, message: m}}
+	if c.Paid() {
+		t.Charge, t.order, t.on, t.idempotency, t.entry, t.began = c.id, c.order, c.on, c.terms.Idempotency, c.entry, c.began.Unix()
+	}
+	return t
+}
+
+// Resume returns the call of a ticket with which its account has come back. A
+// paid call is captured under its first charge id, once, no matter how often it
+// is resumed; if its reservation is gone by then, balance and caps are checked
+// again. A caller that has lost a scope of the call is refused.
+func (g *Gate) Resume(key *keys.Key, t *Ticket) (*Call, *Refusal) {
+	if refusal := g.permitTicket(key, t); refusal != nil {
+		return nil, refusal
+	}
+	if !t.Paid() {
+		return &Call{scopes: t.scopes}, nil
+	}
+	c := g.callOf(key, t)
+	c.began = time.Unix(t.began, 0)
+	c.deadline = c.began.Add(g.policy.MaxCall) // not extended by resuming
+	c.renew()
+	c.startRenewal()
+	return c, nil
+}
+
+// callOf returns the call of a paid ticket.
+func (g *Gate) callOf(key *keys.Key, t *Ticket) *Call {
+	order := t.order
+	order.Account, order.Provider, order.Server = key.Account, g.policy.Provider, g.policy.Server
+	c := &Call{
+		gate: g, scopes: t.scopes, id: t.Charge, entry: t.entry, on: t.on, when: g.policy.Prices.Condition(t.entry), order: order, resumed: true,
+		terms: ledger.Terms{Key: capsOf(key), Server: g.policy.Caps, FreeCalls: g.policy.FreeCalls, Idempotency: t.idempotency, Proof: key.ProofText()},
+	}
+	c.move(eventReserved)
+	return c
+}
+
+// ticketWriter encodes the contents of a seal: each part after its length.
+type ticketWriter struct{ b []byte }
+
+func (w *ticketWriter) text(s string) {
+	w.b = append(binary.AppendUvarint(w.b, uint64(len(s))), s...)
+}
+
+func (w *ticketWriter) number(n uint64) { w.b = binary.AppendUvarint(w.b, n) }
+
+// scopes writes a list. The usual list takes one byte.
+func (w *ticketWriter) scopes(list []string) {
+	if slices.Equal(list, usual) {
+		w.number(1)
+		return
+	}
+	if len(list) == 0 {
+		w.number(0)
+		return
+	}
+	w.number(uint64(len(list)) + 1)
+	for _, s := range list {
+		w.text(s)
+	}
+}
+
+func (w *ticketWriter) call(t *Ticket) {
+	o := &t.order
+	w.number(uint64(t.began))
+	w.text(o.Key)
+	w.text(o.Lineage)
+	w.text(o.Tool)
+	w.number(uint64(o.Amount))
+	w.number(uint64(o.Fee))
+	w.text(o.FeeTo)
+	test := uint64(0)
+	if o.Test {
+		test = 1
+	}
+	w.number(test)
+	w.number(uint64(t.on))
+	w.text(t.entry)
+	w.text(t.idempotency.Key)
+	if t.idempotency.Key != "" {
+		w.b = append(w.b, t.idempotency.Fingerprint[:]...)
+	}
+}
+
+// ticketReader reads the encoding of ticketWriter.
+type ticketReader struct {
+	b   []byte
+	bad bool
+}
+
+func (r *ticketReader) number() uint64 {
+	n, size := binary.Uvarint(r.b)
+	if size <= 0 {
+		r.bad, r.b = true, nil
+		return 0
+	}
+	r.b = r.b[size:]
+	return n
+}
+
+func (r *ticketReader) bytes(n uint64) []byte {
+	if n > uint64(len(r.b)) {
+		r.bad, r.b = true, nil
+		return nil
+	}
+	b := r.b[:n]
+	r.b = r.b[n:]
+	return b
+}
+
+func (r *ticketReader) text() string { return string(r.bytes(r.number())) }
+
+func (r *ticketReader) scopes() (list []string) {
+	switch n := r.number(); {
+	case n == 1:
+		return usual
+	case n > uint64(len(r.b)): // each takes at least one byte
+		r.bad = true
+	default:
+		for ; n > 1; n-- {
+			list = append(list, r.text())
+		}
+	}
+	return list
+}
+
+func (r *ticketReader) call(t *Ticket) {
+	o := &t.order
+	t.began = int64(r.number())
+	o.Key, o.Lineage, o.Tool = r.text(), r.text(), r.text()
+	o.Amount, o.Fee = ledger.Amount(r.number()), ledger.Amount(r.number())
+	o.FeeTo = r.text()
+	o.Test = r.number() == 1
+	t.on = pricing.ChargeOn(r.number())
+	t.entry = r.text()
+	if t.idempotency.Key = r.text(); t.idempotency.Key != "" {
+		copy(t.idempotency.Fingerprint[:], r.bytes(uint64(len(t.idempotency.Fingerprint))))
+	}
+}
