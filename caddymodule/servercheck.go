@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/fareboxhq/farebox/internal/clock"
 	"github.com/fareboxhq/farebox/internal/items"
 	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/offer"
@@ -70,7 +71,7 @@ func (h *Handler) compare(found *offer.Offer, before *offer.Seen) *CheckView {
 	view := &CheckView{
 		Server: h.Server, Name: found.Name, Version: found.Version, Path: found.Path,
 		Items: []OfferedView{}, Gone: []GoneView{}, Prices: []IdlePrice{},
-		Currency: h.site.Gate.Currency(), Unpriced: h.Unpriced, CheckedAt: h.site.Gate.Now().UTC(),
+		Currency: h.site.Gate.Currency(), Unpriced: h.Unpriced, CheckedAt: clock.Now().UTC(),
 	}
 	for _, item := range found.Items {
 		v := h.offered(item)

@@ -175,7 +175,7 @@ func (x *Exchange) post(limited *gate.Refusal) {
 		return
 	}
 	defer x.call.Close(context.WithoutCancel(x.r.Context()))
-	if answer, repeated, err := x.call.First(x.message.ID); repeated {
+	if answer, repeated, err := x.call.Replay(x.message.ID); repeated {
 		x.site.Engine.Used(x.key)
 		x.replay(answer, err)
 		return

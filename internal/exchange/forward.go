@@ -58,7 +58,7 @@ func (x *Exchange) options(cancel context.CancelFunc, p *plan) intercept.Options
 	}
 	if p.kind == task {
 		if x.message.Method != mcp.MethodTaskResult { // a report, which is read whole
-			o.Rewrite, o.Hold = p.call.(*gate.Task).Dress, maxList
+			o.Rewrite, o.Hold = p.call.(*gate.Task).AddMeta, maxList
 		}
 		return o
 	}

@@ -67,7 +67,7 @@ func priceAboveMaxText(r *gate.Refusal) string {
 
 // rateLimitedText gives the reason and the time to wait.
 func (x *Exchange) rateLimitedText(r *gate.Refusal) string {
-	if r.Often {
+	if r.RateExceeded {
 		rate := x.quota.Rate
 		return fmt.Sprintf("This request was not served and nothing was charged: this key has asked too often. It may ask %d times in %s; after a pause, %d requests may come at once. "+
 			"Wait %d seconds, then ask again.", rate.Requests, rate.Period(), rate.Burst, int64(math.Ceil(r.RetryAfter.Seconds())))

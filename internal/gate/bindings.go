@@ -13,43 +13,46 @@ import (
 	"github.com/fareboxhq/farebox/internal/mcp"
 )
 
-// Bindings remembers which account a server gave a handle to: the id of a task, or
-// the state of a request for input. All callers look alike to a server behind
-// the gateway, so it cannot tell whose they are.
+// Bindings remembers the account to which a server gave a handle: the id of a
+// task, or the state of a request for input. A server behind the gateway cannot
+// check this itself, since all callers look alike to it.
 type Bindings interface {
-	// Bind remembers a binding, in the place of the one of its server with its mark
-	// if there is one. It returns when that is durable.
+	// Bind stores a binding, replacing its server's binding with the same hash. It
+	// returns when the binding is durable.
 	Bind(ctx context.Context, b ledger.Binding) error
-	// Binding returns the server's binding of a mark, or ledger.ErrNotFound.
+	// Binding returns the server's binding of a handle hash, or
+	// ledger.ErrNotFound.
 	Binding(ctx context.Context, server string, m ledger.HandleHash) (ledger.Binding, error)
 }
 
-// How long handles are remembered.
+// The lifetimes of bindings.
 const (
-	// bondLife is for states, and for tasks whose server does not say that it
-	// keeps them longer. A task's begins anew when it is asked for.
-	bondLife = 24 * time.Hour
-	// maxBondLife bounds what a server may say.
-	maxBondLife = 30 * 24 * time.Hour
+	// bindingLife applies to states, and to tasks unless their server announces a
+	// longer life. It restarts when the task is asked for.
+	bindingLife = 24 * time.Hour
+	// maxBindingLife bounds the life that a server may announce.
+	maxBindingLife = 30 * 24 * time.Hour
 )
 
-// What a binding is about: one of a kind never passes for one of another.
+// The kinds of bindings. The kind is hashed with the handle, so that a handle of
+// one kind never passes for one of another.
 const (
 	boundTask  = "task"
 	boundState = "state"
-	// boundTasks says that a server has handed out a task, to anybody.
+	// boundTasks records that a server has ever handed out a task.
 	boundTasks = "tasks"
 )
 
-// owner is whose a handle is: an account's in one environment, so that a test
-// key never has what a live one pays for. The zero owner is everybody.
+// owner is the owner of a handle: an account in one environment, so that a test
+// key never gets at tasks that a live key pays for. The zero owner stands for
+// everybody.
 type owner struct{ account, environment string }
 
 func ownerOf(key *keys.Key) owner { return owner{key.Account, string(key.Environment)} }
 
-// mark is what the binding of an owner and a handle is found by. The owner is a
-// part of it: a state may be the same text for every caller.
-func (g *Gate) mark(kind string, of owner, handle string) (m ledger.HandleHash) {
+// handleHash returns the hash under which a binding is stored. It includes the
+// owner because servers may send the same state text to every caller.
+func (g *Gate) handleHash(kind string, of owner, handle string) (m ledger.HandleHash) {
 	h := sha256.New()
 	for _, part := range [...]string{kind, g.policy.Server, of.account, of.environment, handle} {
 		h.Write(binary.BigEndian.AppendUint32(nil, uint32(len(part))))
@@ -59,9 +62,9 @@ func (g *Gate) mark(kind string, of owner, handle string) (m ledger.HandleHash) 
 	return m
 }
 
-// bound reports whether the owner was given the handle.
+// bound returns the owner's binding of a handle, and whether there is one.
 func (g *Gate) bound(ctx context.Context, kind string, of owner, handle string) (ledger.Binding, bool, *Refusal) {
-	b, err := g.Bindings.Binding(ctx, g.policy.Server, g.mark(kind, of, handle))
+	b, err := g.deps.Bindings.Binding(ctx, g.policy.Server, g.handleHash(kind, of, handle))
 	switch {
 	case err == nil:
 		return b, true, nil
@@ -71,15 +74,15 @@ func (g *Gate) bound(ctx context.Context, kind string, of owner, handle string) 
 	return b, false, &Refusal{Code: StoreUnavailable, Cause: err}
 }
 
-// claim checks that what a message comes back with is the account's. It returns
-// the task that it is about, if it is about one.
-func (g *Gate) claim(ctx context.Context, key *keys.Key, m *mcp.Message) (*Task, *Refusal) {
+// requireOwner checks that the handles in a message belong to the key's account.
+// It returns the task that the message is about, if any.
+func (g *Gate) requireOwner(ctx context.Context, key *keys.Key, m *mcp.Message) (*Task, *Refusal) {
 	switch {
 	case mcp.OfOneTask(m.Method):
 		return g.task(ctx, key, m)
 	case m.Method == "subscriptions/listen":
 		return nil, g.checkListened(ctx, key, m)
-	case m.Kind == mcp.KindNotification && m.TaskID != "" && m.Method != mcp.MethodTaskStatus: // that tells of the client's own
+	case m.Kind == mcp.KindNotification && m.TaskID != "" && m.Method != mcp.MethodTaskStatus: // which is about the client's own tasks
 		return nil, g.checkTasks(ctx, key, m.TaskID)
 	case m.HasState && mcp.MayAsk(m.Method):
 		_, ours, refusal := g.bound(ctx, boundState, ownerOf(key), stateOf(m.RequestState, mcp.Fingerprint(m)))
@@ -91,11 +94,11 @@ func (g *Gate) claim(ctx context.Context, key *keys.Key, m *mcp.Message) (*Task,
 	return nil, nil
 }
 
-// stateOf is the handle of a state: with what was asked for, so that it is not
-// good for a call of another price.
-func stateOf(state string, asked [32]byte) string { return string(asked[:]) + state }
+// stateOf returns the handle of a state. It includes the fingerprint of the
+// request, so that the state is not accepted with a request of another price.
+func stateOf(state string, request [32]byte) string { return string(request[:]) + state }
 
-// checkListened refuses a subscription to tasks that are not the account's.
+// checkListened refuses a subscription to tasks of other accounts.
 func (g *Gate) checkListened(ctx context.Context, key *keys.Key, m *mcp.Message) *Refusal {
 	listened, err := mcp.ReadListened(m.Params)
 	if err != nil {
@@ -104,7 +107,7 @@ func (g *Gate) checkListened(ctx context.Context, key *keys.Key, m *mcp.Message)
 	return g.checkTasks(ctx, key, listened.Tasks...)
 }
 
-// checkTasks refuses tasks that are not the account's.
+// checkTasks refuses tasks of other accounts.
 func (g *Gate) checkTasks(ctx context.Context, key *keys.Key, ids ...string) *Refusal {
 	for _, id := range ids {
 		if _, ours, refusal := g.bound(ctx, boundTask, ownerOf(key), id); refusal != nil {
@@ -116,27 +119,27 @@ func (g *Gate) checkTasks(ctx context.Context, key *keys.Key, ids ...string) *Re
 	return nil
 }
 
-// Bind remembers, for the key's account, the handle in an answer to the
-// ticket's request: of a task that was accepted, with the ticket, or of a
-// request for input. It returns when that is durable. A refusal means that the
-// answer must be withheld.
-func (g *Gate) Bind(ctx context.Context, key *keys.Key, t *Ticket, outcome mcp.Outcome, answer []byte) *Refusal {
-	handles, err := mcp.ReadHandles(answer)
+// Bind binds the handle in a response to the key's account: the id of an accepted
+// task, along with the ticket of its call, or the state of a request for input. It
+// returns when the binding is durable. A refusal means that the response must be
+// withheld.
+func (g *Gate) Bind(ctx context.Context, key *keys.Key, t *Ticket, outcome mcp.Outcome, response []byte) *Refusal {
+	handles, err := mcp.ReadHandles(response)
 	if err != nil {
 		return &Refusal{Code: UpstreamFailed, Cause: err}
 	}
 	switch {
-	case outcome == mcp.OutcomeTask && t.Method != "tools/call": // the answer itself may be what is paid
-		return &Refusal{Code: UpstreamFailed, Cause: errors.New("it answered what is no tool with a task")}
+	case outcome == mcp.OutcomeTask && t.Method != "tools/call": // for other methods the response itself may be priced
+		return &Refusal{Code: UpstreamFailed, Cause: errors.New("it answered a method other than tools/call with a task")}
 	case outcome == mcp.OutcomeTask && handles.TaskID == "":
 		return &Refusal{Code: UpstreamFailed, Cause: errors.New("it accepted a task without an id")}
 	case outcome == mcp.OutcomeTask && (handles.Mixed || handles.Embedded != mcp.OutcomeUnknown):
-		return &Refusal{Code: UpstreamFailed, Cause: errors.New("it accepted a task together with its result")}
+		return &Refusal{Code: UpstreamFailed, Cause: errors.New("it accepted a task and sent its result at the same time")}
 	case outcome == mcp.OutcomeTask:
 		return g.bindTask(ctx, key, t, &handles)
 	case handles.HasState:
 		return g.bind(ctx, ledger.Binding{
-			HandleHash: g.mark(boundState, ownerOf(key), stateOf(handles.RequestState, t.origin.fingerprint())), Account: key.Account, Until: g.Now().Add(bondLife),
+			HandleHash: g.handleHash(boundState, ownerOf(key), stateOf(handles.RequestState, t.origin.fingerprint())), Account: key.Account, Until: g.deps.Now().Add(bindingLife),
 		})
 	}
 	return nil
@@ -144,13 +147,13 @@ func (g *Gate) Bind(ctx context.Context, key *keys.Key, t *Ticket, outcome mcp.O
 
 func (g *Gate) bind(ctx context.Context, b ledger.Binding) *Refusal {
 	b.Server = g.policy.Server
-	if err := g.Bindings.Bind(ctx, b); err != nil {
+	if err := g.deps.Bindings.Bind(ctx, b); err != nil {
 		return &Refusal{Code: StoreUnavailable, Cause: err}
 	}
 	return nil
 }
 
-var errTaskTwice = errors.New("it gave the id of a task that is under way to another one")
+var errTaskTwice = errors.New("it gave a new task the id of one that is still running")
 
 func (g *Gate) bindTask(ctx context.Context, key *keys.Key, t *Ticket, h *mcp.Handles) *Refusal {
 	before, known, refusal := g.bound(ctx, boundTask, ownerOf(key), h.TaskID)
@@ -164,15 +167,15 @@ func (g *Gate) bindTask(ctx context.Context, key *keys.Key, t *Ticket, h *mcp.Ha
 		switch {
 		case err != nil:
 			return &Refusal{Code: StoreUnavailable, Cause: err}
-		case task.ticket.Charge == t.Charge: // the same acceptance, on a stream that was resumed
+		case task.ticket.Charge == t.Charge: // the same acceptance, on a resumed stream
 			payload = before.Payload
-		case task.ticket.Paid() && g.Ledger.Renew(ctx, task.ticket.Charge) == nil:
+		case task.ticket.Paid() && g.deps.Ledger.Renew(ctx, task.ticket.Charge) == nil:
 			return &Refusal{Code: UpstreamFailed, Cause: errTaskTwice}
 		}
 	}
 	b := ledger.Binding{
-		HandleHash: g.mark(boundTask, ownerOf(key), h.TaskID), Account: key.Account, Payload: payload,
-		Until: g.Now().Add(min(max(h.Life, bondLife), maxBondLife)),
+		HandleHash: g.handleHash(boundTask, ownerOf(key), h.TaskID), Account: key.Account, Payload: payload,
+		Until: g.deps.Now().Add(min(max(h.Life, bindingLife), maxBindingLife)),
 	}
 	if refusal := g.bind(ctx, b); refusal != nil {
 		return refusal
@@ -180,20 +183,20 @@ func (g *Gate) bindTask(ctx context.Context, key *keys.Key, t *Ticket, h *mcp.Ha
 	return g.noteTasks(ctx)
 }
 
-// noteTasks remembers that the server has tasks.
+// noteTasks records that the server has tasks.
 func (g *Gate) noteTasks(ctx context.Context) *Refusal {
-	now := g.Now()
+	now := g.deps.Now()
 	noted, known, refusal := g.bound(ctx, boundTasks, owner{}, "")
-	if refusal != nil || known && noted.Until.Sub(now) > maxBondLife {
+	if refusal != nil || known && noted.Until.Sub(now) > maxBindingLife {
 		return refusal
 	}
-	return g.bind(ctx, ledger.Binding{HandleHash: g.mark(boundTasks, owner{}, ""), Until: now.Add(2 * maxBondLife)})
+	return g.bind(ctx, ledger.Binding{HandleHash: g.handleHash(boundTasks, owner{}, ""), Until: now.Add(2 * maxBindingLife)})
 }
 
-// unknownTask refuses what is about a task that is not the account's, in the
-// same way whether another account has it or nobody. A server that has never
-// handed out a task is taken for one that has none: then the method is unknown,
-// as the server would say itself.
+// unknownTask returns the refusal of a request about a task that the account does
+// not own, the same whether the task exists or not. A server that has never
+// handed out a task probably does not support them: then the method is unknown,
+// as the server would answer itself.
 func (g *Gate) unknownTask(ctx context.Context, m *mcp.Message) *Refusal {
 	_, has, refusal := g.bound(ctx, boundTasks, owner{}, "")
 	switch {
@@ -205,10 +208,11 @@ func (g *Gate) unknownTask(ctx context.Context, m *mcp.Message) *Refusal {
 	return &Refusal{Code: MethodUnknown, Reason: "method not found: " + m.Method}
 }
 
-// judgeTimeout bounds the look at one task of a list, or of a notification.
+// judgeTimeout bounds the lookup of one task for a list or a notification.
 const judgeTimeout = 5 * time.Second
 
-// judgeTask keeps the tasks of the key's account that the key may ask for. What is in doubt goes.
+// judgeTask keeps the listed tasks that the key may ask for, and drops a task if
+// its owner cannot be determined.
 func (g *Gate) judgeTask(key *keys.Key) func(string) (bool, []mcp.Field) {
 	return func(id string) (bool, []mcp.Field) {
 		ctx, cancel := context.WithTimeout(context.Background(), judgeTimeout)
@@ -222,11 +226,11 @@ func (g *Gate) judgeTask(key *keys.Key) func(string) (bool, []mcp.Field) {
 	}
 }
 
-// Notifies reports whether a notification may go to the key that is not for
-// every caller. One of a task's status may go to its account, with no result
-// embedded that it would have to pay for: such a result is to be asked for, and
-// is paid then. That a resource was changed may be told to who may read it: all
-// keys of an account can listen in its sessions. What is in doubt may not go.
+// Notifies reports whether a notification that is not for every caller may go to
+// the key. The status of a task may go to its account, unless it embeds a result
+// that has a price: that result must be asked for, and is paid then. A change of
+// a resource may go to keys that may read the resource, since all keys of an
+// account can listen in its sessions. Undecidable notifications are withheld.
 func (g *Gate) Notifies(ctx context.Context, key *keys.Key, notification []byte) bool {
 	if m, err := mcp.Decode(notification); err == nil && m.Method == mcp.MethodResourceUpdated {
 		return g.mayRead(key, m.URI)
@@ -248,20 +252,20 @@ func (g *Gate) Notifies(ctx context.Context, key *keys.Key, notification []byte)
 	return handles.Embedded == mcp.OutcomeUnknown || !task.ticket.Paid()
 }
 
-// Tasks of a payload are written in this version.
+// payloadVersion is the version of the encoding of tasks in bindings.
 const payloadVersion = 1
 
-var errPayload = errors.New("a task was remembered by another version of this program")
+var errPayload = errors.New("a task was stored by another version of this program")
 
-// remembered is what is kept of a task: the call that it is of, and until when its
-// reservation is renewed.
+// remembered is the payload of a task's binding: its call's ticket, and the time
+// until which the call's reservation is renewed.
 type remembered struct {
 	ticket   Ticket
 	deadline time.Time
 }
 
 func (g *Gate) newTask(t *Ticket) *remembered {
-	return &remembered{ticket: *t, deadline: g.Now().Add(g.policy.MaxCall)}
+	return &remembered{ticket: *t, deadline: g.deps.Now().Add(g.policy.MaxCall)}
 }
 
 func (r *remembered) payload() []byte {
@@ -275,8 +279,8 @@ func (r *remembered) payload() []byte {
 	return w.b
 }
 
-// readTask reads a payload. Account, provider and server of its order are for
-// the caller to set.
+// readTask decodes a payload. It leaves the account, provider and server of the
+// order for the caller to set.
 func readTask(payload []byte) (*remembered, error) {
 	if len(payload) == 0 || payload[0] != payloadVersion {
 		return nil, errPayload

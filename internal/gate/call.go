@@ -62,10 +62,10 @@ func (c *Call) Tool() string { return c.order.Tool }
 // Price returns the price of the call.
 func (c *Call) Price() ledger.Amount { return c.order.Amount }
 
-// First returns the stored response of a call that repeats a paid one: with
+// Replay returns the stored response of a call that repeats a paid one: with
 // this request's id, and with the receipt of the first. Such a call must not be
 // forwarded. Other calls have none.
-func (c *Call) First(id mcp.ID) (response []byte, replayed bool, err error) {
+func (c *Call) Replay(id mcp.ID) (response []byte, replayed bool, err error) {
 	if c.current() != stateReplayed {
 		return nil, false, nil
 	}
@@ -119,7 +119,7 @@ func (c *Call) Abandoned(cut bool) {
 
 func (c *Call) noteAbandoned() {
 	if !c.abandoned.Swap(true) {
-		c.gate.Abandonments.Note(c.order.Lineage)
+		c.gate.deps.Abandonments.Note(c.order.Lineage)
 	}
 }
 
@@ -186,7 +186,7 @@ func (c *Call) capture(ctx context.Context, response []byte) ([]mcp.Field, *Refu
 		return nil, &Refusal{Code: ChargeFailed, Cause: err, Tool: c.order.Tool}
 	}
 	if c.resumed && c.current() != stateStanding {
-		c.gate.Abandonments.Forgive(c.order.Lineage) // noted when the first stream broke off
+		c.gate.deps.Abandonments.Forgive(c.order.Lineage) // noted when the first stream broke off
 	}
 	return c.fields(balance), nil
 }
@@ -194,12 +194,12 @@ func (c *Call) capture(ctx context.Context, response []byte) ([]mcp.Field, *Refu
 // take captures the charge, or finds it captured; in that case it stands even
 // if the response at hand is lost. It returns the payer's balance afterwards.
 func (c *Call) take(ctx context.Context, response []byte) (ledger.Balance, error) {
-	began := c.gate.Now()
-	charge, balance, err := c.gate.Ledger.Capture(ctx, c.id, response)
+	began := c.gate.deps.Now()
+	charge, balance, err := c.gate.deps.Ledger.Capture(ctx, c.id, response)
 	if errors.Is(err, ledger.ErrNotFound) { // the store or this process has restarted since the reservation
-		charge, balance, err = c.gate.Ledger.Charge(ctx, c.id, c.order, c.terms, response)
+		charge, balance, err = c.gate.deps.Ledger.Charge(ctx, c.id, c.order, c.terms, response)
 	}
-	c.gate.Metrics.Captured(c.gate.Now().Sub(began))
+	c.gate.deps.Metrics.Captured(c.gate.deps.Now().Sub(began))
 	switch {
 	case err != nil:
 		return balance, err
@@ -256,7 +256,7 @@ func (c *Call) Close(ctx context.Context) {
 func (c *Call) giveBack(ctx context.Context) {
 	c.move(eventReleased)
 	c.stopRenewal()
-	c.logUnreleased(c.gate.Ledger.Release(ctx, c.id))
+	c.logUnreleased(c.gate.deps.Ledger.Release(ctx, c.id))
 	c.count(ResultReleased)
 }
 
@@ -271,7 +271,7 @@ func (c *Call) captureFailed(ctx context.Context, cause error, stored bool) {
 		return
 	}
 	c.stopRenewal()
-	switch err := c.gate.Ledger.Release(ctx, c.id); {
+	switch err := c.gate.deps.Ledger.Release(ctx, c.id); {
 	case errors.Is(err, ledger.ErrSettled):
 		// The capture's outcome was unknown when it returned. It is known now: the
 		// money was taken, and the response is withheld.
@@ -283,7 +283,7 @@ func (c *Call) captureFailed(ctx context.Context, cause error, stored bool) {
 		return
 	case err != nil && inDoubt(cause) && !stored: // it may still be captured, now or later
 		c.log(slog.LevelWarn, "a call was not delivered, and it is not known yet whether it was charged", err)
-		c.gate.Debts.Owe(c.debt())
+		c.gate.deps.Debts.Owe(c.debt())
 	default:
 		c.logUnreleased(err)
 	}
@@ -302,7 +302,7 @@ func (c *Call) logUnreleased(err error) {
 // share.
 func (c *Call) log(level slog.Level, message string, cause error) {
 	o := &c.order
-	c.gate.Logger.Log(context.Background(), level, message, "server", c.gate.policy.Server, "tool", o.Tool, "charge", c.id,
+	c.gate.deps.Logger.Log(context.Background(), level, message, "server", c.gate.policy.Server, "tool", o.Tool, "charge", c.id,
 		"account", o.Account, "key", o.Key, "cause", cause)
 }
 
@@ -311,5 +311,5 @@ func (c *Call) count(r Result) {
 	if c.charge != nil {
 		amount = c.charge.Paid()
 	}
-	c.gate.Metrics.Charge(c.entry, r, amount, c.order.Test)
+	c.gate.deps.Metrics.Charge(c.entry, r, amount, c.order.Test)
 }

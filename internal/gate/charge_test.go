@@ -16,8 +16,8 @@ var outcomes = []mcp.Outcome{
 	mcp.OutcomeResult, mcp.OutcomeToolError, mcp.OutcomeError, mcp.OutcomeInputRequired, mcp.OutcomeTask, mcp.OutcomeUnknown,
 }
 
-// For every rule and every outcome: what the rule names is charged, once, with
-// a receipt in what can carry one, and nothing else is.
+// Each rule charges the outcomes that it names, once, and no others. A charge
+// comes with a receipt wherever the response can carry one.
 func TestChargeOn(t *testing.T) {
 	charged := map[string]map[mcp.Outcome]bool{
 		"success":      {mcp.OutcomeResult: true},
@@ -68,8 +68,8 @@ func TestChargeOn(t *testing.T) {
 	}
 }
 
-// A call that was charged when it started keeps its charge, whatever is said of
-// it later; what is not charged on the start is untouched by it.
+// A call that was charged at its start keeps the charge, no matter how it ends.
+// Start charges no other calls.
 func TestStartedIsNeverTakenBack(t *testing.T) {
 	b := newBench(t)
 	ctx := context.Background()
@@ -100,8 +100,8 @@ func TestStartedIsNeverTakenBack(t *testing.T) {
 	}
 }
 
-// A call that cannot be charged at its start is not to be forwarded, and holds
-// nothing.
+// A call that cannot be charged at its start is refused, and its reservation is
+// given back.
 func TestStartFails(t *testing.T) {
 	b := newBench(t)
 	ctx := context.Background()
@@ -121,8 +121,8 @@ func TestStartFails(t *testing.T) {
 	}
 }
 
-// Who abandons a call is counted by lineage, unless its answer is charged all
-// the same; when leaving ends the call there is no answer, and it counts.
+// Abandoned calls count by lineage, unless the response is charged anyway. If
+// disconnecting ends the call there will be no response, and it counts.
 func TestAbandonedIsCounted(t *testing.T) {
 	for tool, want := range map[string][2]bool{ // goes on, cut
 		"cheap":      {true, true},
@@ -148,9 +148,9 @@ func TestAbandonedIsCounted(t *testing.T) {
 	}
 }
 
-// A key that has abandoned too many calls is refused what costs, for a time
-// that it is told, and nothing is reserved; what is free goes on.
-func TestLeaversAreRefused(t *testing.T) {
+// A key that has abandoned too many calls is refused paid calls for a stated time,
+// and nothing is reserved. Free calls go on.
+func TestFrequentAbandonersAreRefused(t *testing.T) {
 	b := newBench(t)
 	b.left.wait = 1500 * time.Millisecond
 	secret := b.key(t, nil)
@@ -166,8 +166,8 @@ func TestLeaversAreRefused(t *testing.T) {
 	}
 }
 
-// The exact price that an expression gives is reserved and charged; what it
-// cannot price is refused by its own code, and zero is free.
+// The exact price that an expression computes is reserved and charged. A call that
+// it cannot price is refused with a code of its own; a price of zero is free.
 func TestPriceByExpression(t *testing.T) {
 	b := newBench(t)
 	secret := b.key(t, nil)
@@ -205,8 +205,8 @@ func TestPriceByExpression(t *testing.T) {
 	}
 }
 
-// A caller's own maximum refuses what is dearer, and nothing that is not; one
-// that is no amount is refused before anything is priced.
+// A caller's own maximum refuses only higher prices. A maximum that is not an
+// amount is refused before anything is priced.
 func TestMaximumOfTheCaller(t *testing.T) {
 	b := newBench(t)
 	secret := b.key(t, nil)

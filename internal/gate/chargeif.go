@@ -25,7 +25,7 @@ func (c *Call) exempt(ctx context.Context, response []byte, embedded bool) bool 
 	charged, err := c.judge(ctx, response, embedded)
 	if err != nil {
 		c.log(slog.LevelWarn, "charge_if could not judge a result, which is charged", err)
-		c.gate.Metrics.Unjudged(c.entry)
+		c.gate.deps.Metrics.Unjudged(c.entry)
 		return false
 	}
 	return !charged

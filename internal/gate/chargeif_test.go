@@ -13,9 +13,9 @@ func resultOf(structured string) []byte {
 	return []byte(`{"jsonrpc":"2.0","id":1,"result":{"content":[],"structuredContent":` + structured + `}}`)
 }
 
-// Promise 2, for failures that a result tells in a field of its own: what the
-// operator's condition says no to is released like an error of the tool, what it
-// cannot judge is charged like a result without one, and counted.
+// Promise 2, for results that report failure in a field of their own: a result that
+// the operator's condition rejects is released like a tool error; one that it
+// cannot judge is charged as it would be without a condition, and counted.
 func TestChargeIf(t *testing.T) {
 	for name, c := range map[string]struct {
 		answer  []byte
@@ -54,7 +54,8 @@ func TestChargeIf(t *testing.T) {
 	}
 }
 
-// It is so for the result of a task, in the answer of its own and in a report.
+// The condition also judges the result of a task, both in its own response and
+// embedded in a status.
 func TestChargeIfOfTasks(t *testing.T) {
 	for method, form := range map[string]string{
 		mcp.MethodTaskResult: `{"jsonrpc":"2.0","id":1,"result":{"structuredContent":{"ok":%v}}}`,
@@ -83,8 +84,8 @@ func TestChargeIfOfTasks(t *testing.T) {
 	}
 }
 
-// A call whose stream broke off is judged by its price's condition when its client
-// comes back.
+// A call whose stream broke off is judged by its price's condition when it is
+// resumed.
 func TestChargeIfOfResumedCalls(t *testing.T) {
 	b, ctx := newBench(t), context.Background()
 	secret := b.key(t, nil)

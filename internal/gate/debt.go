@@ -10,26 +10,26 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// Debts are refunds that could not be made when they were due, because the store
-// did not answer. They are made later, also by another process than this one.
+// Debts records refunds that could not be posted when they were due because the
+// store did not respond. They are posted later, possibly by another process.
 type Debts interface {
 	// Owe notes a debt. It must not wait for the store.
 	Owe(d Debt)
 }
 
-// Debt is owed to a payer: the charge was not delivered and was captured, or may
-// have been.
+// Debt is a refund owed to a payer: the response was not delivered, and the
+// charge was captured or may have been.
 type Debt struct {
 	Charge string    `json:"charge"`
-	Refund string    `json:"refund"` // the id of the refund, however often it is tried
+	Refund string    `json:"refund"` // the id of the refund on every attempt
 	At     time.Time `json:"at"`
-	// By says who has noted it, where the store tells others that it knows no such
-	// charge; "" elsewhere. It is for Debts to fill in.
+	// By identifies the gateway that recorded the debt, if its store hides charges
+	// from other gateways; otherwise "". Debts fills it in.
 	By string `json:"by,omitempty"`
 }
 
-// Posting returns the refund of all that is left of the charge, and its audit.
-// It is the same each time, as what has an id must be.
+// Posting returns the refund of the charge's whole remainder, and its audit
+// record. Both are the same on every attempt, since they carry one id.
 func (d *Debt) Posting() (ledger.Transaction, ledger.Audit) {
 	return ledger.Transaction{
 			ID: d.Refund, Kind: ledger.KindRefund, Charge: d.Charge, At: d.At,
@@ -38,9 +38,9 @@ func (d *Debt) Posting() (ledger.Transaction, ledger.Audit) {
 		ledger.Audit{At: d.At, Actor: "gateway", Action: "charge.refund", Target: d.Charge}
 }
 
-// debt returns what is owed if the charge is, or comes to be, captured.
+// debt returns the refund that is owed if the charge is or will be captured.
 func (c *Call) debt() Debt {
-	return Debt{Charge: c.id, Refund: c.gate.NewID("txn_"), At: c.gate.Now()}
+	return Debt{Charge: c.id, Refund: c.gate.deps.NewID("txn_"), At: c.gate.deps.Now()}
 }
 
 var errRefunded = errors.New("the call was refunded")
@@ -51,25 +51,27 @@ var certain = []error{
 	ledger.ErrInFlight, ledger.ErrReused, ledger.ErrGone, ledger.ErrCapped, errRefunded,
 }
 
-// inDoubt reports whether an error of the ledger leaves it open what was done.
+// inDoubt reports whether a ledger error leaves the outcome unknown.
 func inDoubt(err error) bool {
 	return err != nil && !slices.ContainsFunc(certain, func(e error) bool { return errors.Is(err, e) })
 }
 
+// refund gives back the captured amount, or records it as owed if the ledger
+// cannot.
 func (c *Call) refund(ctx context.Context) {
 	charge := c.charge
 	c.charge = nil
 	c.move(eventRefunded)
-	if charge.Paid() == 0 { // by a free quota: there is nothing to give back
+	if charge.Paid() == 0 { // paid by a free quota
 		c.count(ResultRefunded)
 		return
 	}
 	debt := c.debt()
 	t, audit := debt.Posting()
-	_, _, err := c.gate.Ledger.PostTransaction(ctx, t, audit)
-	if err != nil && !errors.Is(err, ledger.ErrSettled) { // that is a charge that a free quota has paid
+	_, _, err := c.gate.deps.Ledger.PostTransaction(ctx, t, audit)
+	if err != nil && !errors.Is(err, ledger.ErrSettled) { // which a charge under a free quota returns
 		c.log(slog.LevelError, "an undelivered call is not refunded yet", err)
-		c.gate.Debts.Owe(debt)
+		c.gate.deps.Debts.Owe(debt)
 		c.count(ResultFailed)
 		return
 	}

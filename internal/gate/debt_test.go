@@ -10,10 +10,10 @@ import (
 	"github.com/fareboxhq/farebox/internal/mcp"
 )
 
-// outage is a ledger that does not answer from some step on.
+// outage is a ledger that fails from some step on.
 type outage struct {
 	Ledger
-	captured, released error // what these steps say, after they were done
+	captured, released error // errors of these steps; a capture fails after it was made
 	posts              error
 }
 
@@ -39,13 +39,13 @@ func (o *outage) PostTransaction(ctx context.Context, t ledger.Transaction, a le
 	return o.Ledger.PostTransaction(ctx, t, a)
 }
 
-// Promise 2: what was captured and not delivered is refunded or owed, and so is
-// what may have been captured; nothing else is owed.
-func TestWhatIsNotRefundedIsOwed(t *testing.T) {
+// Promise 2: a charge that was or may have been captured and was not delivered is
+// refunded or owed. No other charge is.
+func TestUnmadeRefundsAreOwed(t *testing.T) {
 	down := fmt.Errorf("the disk: %w", ledger.ErrUnavailable)
 	for name, c := range map[string]struct {
 		ledger  outage
-		deliver bool // the answer passes, and its client is gone after that
+		deliver bool // the capture succeeds, and delivery fails afterwards
 		owed    bool
 	}{
 		"refund fails":                    {outage{posts: down}, true, true},
@@ -59,7 +59,7 @@ func TestWhatIsNotRefundedIsOwed(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t)
 			o := c.ledger
-			o.Ledger, b.Ledger = b.Ledger, &o
+			o.Ledger, b.deps.Ledger = b.deps.Ledger, &o
 			call, refusal := b.call(t, b.key(t, nil), toolCall("cheap"))
 			if refusal != nil {
 				t.Fatal(refusal)
@@ -73,7 +73,7 @@ func TestWhatIsNotRefundedIsOwed(t *testing.T) {
 			if (len(b.owed) > 0) != c.owed || len(b.owed) > 1 || c.owed && b.owed[0].Charge != call.ID() {
 				t.Fatalf("owed %v, want any: %v", b.owed, c.owed)
 			}
-			// What is owed can be posted more than once, and is made once.
+			// A debt can be posted repeatedly and is refunded once.
 			o.posts = nil
 			for range 2 * len(b.owed) {
 				posting, audit := b.owed[0].Posting()

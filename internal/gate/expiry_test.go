@@ -13,7 +13,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// fixed finds the keys that it has.
+// fixed finds the keys in the map.
 type fixed map[keys.Digest]*keys.Key
 
 func (f fixed) Lookup(_ context.Context, _ netip.Addr, d keys.Digest) (*keys.Key, error) {
@@ -23,9 +23,9 @@ func (f fixed) Lookup(_ context.Context, _ netip.Addr, d keys.Digest) (*keys.Key
 	return nil, keys.ErrUnknown
 }
 
-// A key is accepted until the instant of its expiry and refused as expired from
-// that instant on, for ever; one that was deleted or disabled meanwhile is never
-// called merely expired. Time is that of the bubble, and passes by itself.
+// A key is accepted up to the instant of its expiry and refused as expired from
+// then on. A key that was also deleted or disabled is never reported as merely
+// expired. Time is the synctest bubble's and passes by itself.
 func TestKeyExpiresAtItsInstant(t *testing.T) {
 	for name, kind := range map[string]keys.Kind{"agent": keys.Agent, "personal": keys.Personal} {
 		t.Run(name, func(t *testing.T) {
@@ -40,9 +40,9 @@ func TestKeyExpiresAtItsInstant(t *testing.T) {
 					if refusal == nil && code != "" || refusal != nil && refusal.Code != code {
 						t.Errorf("%s: %v; want %q", when, refusal, code)
 					}
-					// What a stream asks while it is served is the same.
+					// A stream that is being served gets the same answer.
 					if _, streaming := g.CheckStream(t.Context(), netip.Addr{}, key.Digest, new(Ticket)); (streaming == nil) != (refusal == nil) {
-						t.Errorf("%s: a stream is told %v, a request %v", when, streaming, refusal)
+						t.Errorf("%s: a stream gets %v, a request %v", when, streaming, refusal)
 					}
 				}
 				expect("new", "")
@@ -61,12 +61,12 @@ func TestKeyExpiresAtItsInstant(t *testing.T) {
 	}
 }
 
-// A stream is told when its key lacks a scope for what it is of: what a rule asks
-// for, by name or by inheritance. One that needs none does not care.
+// A stream ends when its key loses a scope that the stream's request needs by rule,
+// directly or by inclusion. A stream that needs no scope goes on.
 func TestStreamNeedsItsScopes(t *testing.T) {
 	b := newLibrary(t, "base")
 	key := &keys.Key{ID: "key_1", Lineage: "key_1", Account: b.payer.ID, Kind: keys.Personal, Environment: keys.Live, Scopes: []string{"read"}}
-	b.Keys = fixed{key.Digest: key}
+	b.deps.Keys = fixed{key.Digest: key}
 	m, err := mcp.Decode([]byte(request("subscriptions/listen", `{"notifications":{"resourceSubscriptions":["docs://a"]}}`)))
 	if err != nil {
 		t.Fatal(err)

@@ -1,7 +1,7 @@
-// Package gate is the pipeline that every call runs through: authenticate the
-// caller, admit the message, settle the call. It decides and keeps the books;
-// reading requests and writing answers is its caller's work, so the package
-// knows neither HTTP nor Caddy nor SQL.
+// Package gate is the pipeline of every call: authenticate the caller, admit
+// the message, settle the call. It makes the decisions and keeps the books.
+// Reading requests and writing responses is left to the packages that use it, so
+// it knows neither HTTP nor Caddy nor SQL.
 //
 // A Gate belongs to one server of one config and never changes; any number of
 // goroutines may use it at once. A Call belongs to one request.
@@ -24,56 +24,55 @@ import (
 )
 
 // Keys finds keys by digest, on behalf of a client's address. Its errors are
-// keys.ErrUnknown, ErrFlood, or anything else when the answer is not known,
-// which refuses the caller for now.
+// keys.ErrUnknown, ErrFlood, or any other if the lookup failed, which refuses
+// the caller for now.
 type Keys interface {
 	Lookup(ctx context.Context, client netip.Addr, digest keys.Digest) (*keys.Key, error)
 }
 
-// ErrFlood says that a client has asked for too many keys that nobody has.
+// ErrFlood says that a client address has sent too many unknown tokens.
 var ErrFlood = errors.New("too many unknown tokens from this address")
 
-// Ledger reserves and settles charges. Ids are made here and reused by every
-// retry; errors are those of package ledger.
+// Ledger reserves and settles charges. The gate makes the ids and reuses them
+// on every attempt; errors are those of package ledger.
 type Ledger interface {
 	// Reserve holds the order's amount for ledger.ReservationLife, if the terms
-	// allow it, or gives the first answer of a call that is sent again.
+	// allow it, or returns the stored response of a call that is repeated.
 	Reserve(ctx context.Context, id string, o ledger.Order, terms ledger.Terms) (ledger.Reservation, error)
 	// Renew prolongs a reservation by another ledger.ReservationLife from now.
 	Renew(ctx context.Context, id string) error
 	// Capture pays a reservation. When it returns without an error, the charge
-	// is durable, and so is the answer if the call may be sent again. The charge
-	// says whether this call of Capture made it. The balance is the payer's after
-	// it.
-	Capture(ctx context.Context, id string, answer []byte) (ledger.Charge, ledger.Balance, error)
-	// Charge captures in one step what no reservation is known of, if the terms
-	// and the balance allow it: of a call whose reservation a restart forgot.
-	Charge(ctx context.Context, id string, o ledger.Order, terms ledger.Terms, answer []byte) (ledger.Charge, ledger.Balance, error)
+	// is durable, and so is the response if the call has an idempotency key. The
+	// charge says whether this call of Capture made it. The balance is the
+	// payer's after the charge.
+	Capture(ctx context.Context, id string, response []byte) (ledger.Charge, ledger.Balance, error)
+	// Charge reserves and captures in one step, if the terms and the balance
+	// allow it. It is for calls whose reservation was lost in a restart.
+	Charge(ctx context.Context, id string, o ledger.Order, terms ledger.Terms, response []byte) (ledger.Charge, ledger.Balance, error)
 	// Release gives a reservation back.
 	Release(ctx context.Context, id string) error
-	// Post books a refund of a captured charge.
+	// PostTransaction books a refund of a captured charge.
 	PostTransaction(ctx context.Context, t ledger.Transaction, a ledger.Audit) (ledger.Transaction, ledger.Balance, error)
 }
 
-// Abandonments remembers which keys leave their calls before the answer, so
-// that work cannot be had done for nothing for long. Keys are told apart by
-// their lineage: a rotation resets nothing. Its methods must be fast and safe
-// for concurrent use.
+// Abandonments limits keys whose clients disconnect before the response, since
+// the work done for them is not charged. It counts by lineage, so that rotating
+// a key resets nothing. Its methods must be fast and safe for concurrent use.
 type Abandonments interface {
 	// Note counts one abandoned call.
 	Note(lineage string)
-	// Forgive takes one back: its client came for the answer.
+	// Forgive takes one back: its client has returned for the response.
 	Forgive(lineage string)
-	// Wait returns for how long paid calls are refused, zero if they are not.
+	// Wait returns how long paid calls will be refused, zero if they are allowed.
 	Wait(lineage string) time.Duration
 }
 
-// Meter counts what a gate does. Its methods must be fast and safe for
-// concurrent use.
+// Metrics counts a gate's reservations and charges. Its methods must be fast
+// and safe for concurrent use.
 type Metrics interface {
-	// Reserved tells how long a reservation took, and whether it was given.
+	// Reserved records the duration of a reservation, failed ones included.
 	Reserved(took time.Duration)
-	// Captured tells how long a durable capture took, failed ones included.
+	// Captured records the duration of a durable capture, failed ones included.
 	Captured(took time.Duration)
 	// Charge counts the end of a paid call. The entry is the price book's.
 	Charge(entry string, result Result, amount ledger.Amount, test bool)
@@ -90,33 +89,33 @@ const (
 	ResultCaptured Result = "captured"
 	ResultReleased Result = "released"
 	ResultRefunded Result = "refunded"
-	ResultFailed   Result = "failed"   // the capture failed, the answer was withheld
-	ResultReplayed Result = "replayed" // answered by what was paid before
-	// ResultSuspended is for calls that broke off and may be resumed.
+	ResultFailed   Result = "failed"   // the capture failed and the response was withheld
+	ResultReplayed Result = "replayed" // answered by a stored response
+	// ResultSuspended is for calls whose stream broke off and may be resumed.
 	ResultSuspended Result = "suspended"
 )
 
-// Policy is what the operator has decided for one server.
+// Policy holds the operator's settings for one server.
 type Policy struct {
 	Server        string
-	Provider      string // id of the account that earns
+	Provider      string // id of the account that is paid
 	Environments  []keys.Environment
-	Rights        *Rights        // which scopes are needed for what; nil: keys.ScopeConnect for everything
-	Rate          keys.Rate      // of the requests of one lineage of keys; zero for no bound
-	Notifications *Notifications // which of those of extensions are forwarded; nil: all
+	Rights        *Rights        // required scopes; nil: keys.ScopeConnect for everything
+	Rate          keys.Rate      // request rate of one lineage of keys; zero for no limit
+	Notifications *Notifications // extension notifications to forward; nil: all
 	Secrets       *keys.Format   // the form of tokens
 	Prices        *pricing.Book
 	Currency      string
-	Receipts      bool          // put receipts into answers
+	Receipts      bool          // put receipts into responses
 	PriceNotes    bool          // put prices into the descriptions of tools
-	MaxCall       time.Duration // how long a reservation is renewed at most
-	Caps          ledger.Caps   // of what an account spends at this server
-	FreeCalls     int64         // how many calls a day of an account cost nothing
+	MaxCall       time.Duration // a reservation is not renewed for longer
+	Caps          ledger.Caps   // on an account's spending at this server
+	FreeCalls     int64         // free calls per account and day
 	Fee           ledger.Share  // of each charge, for the account FeeTo
 	FeeTo         string        // id of the operator's account; "" without a fee
 }
 
-// Deps are the running parts that a gate works with.
+// Deps are the services that a gate uses.
 type Deps struct {
 	Keys         Keys
 	Ledger       Ledger
@@ -135,20 +134,20 @@ type Deps struct {
 // Gate admits calls to one server.
 type Gate struct {
 	policy    Policy
-	leftOutOf leftOutNames // of the server's lists
-	Deps
+	leftOutOf leftOutNames // names already logged as left out of the server's lists
+	deps      Deps
 }
 
 // New returns a gate for the policy.
-func New(p Policy, d Deps) *Gate { return &Gate{policy: p, Deps: d} }
+func New(p Policy, d Deps) *Gate { return &Gate{policy: p, deps: d} }
 
-// maxAuthorization bounds the Authorization header in bytes.
+// maxAuthorization bounds the Authorization header, in bytes.
 const maxAuthorization = 512
 
 // Authenticate reads the bearer token from the values of the Authorization
 // header (RFC 6750, 2.1: nowhere else) and returns its key. A token whose form
-// or checksum is wrong costs no lookup. The key is returned with a refusal,
-// too, when it is known whose it was.
+// or checksum is wrong costs no lookup. A key that was found but may not be used
+// is returned along with the refusal.
 func (g *Gate) Authenticate(ctx context.Context, client netip.Addr, authorization []string) (*keys.Key, *Refusal) {
 	if len(authorization) == 0 {
 		return nil, &Refusal{Code: TokenMissing}
@@ -156,7 +155,7 @@ func (g *Gate) Authenticate(ctx context.Context, client netip.Addr, authorizatio
 	if len(authorization) > 1 || len(authorization[0]) > maxAuthorization {
 		return nil, &Refusal{Code: TokenInvalid, Cause: keys.ErrMalformed}
 	}
-	// One space or more (RFC 9110, 11.4), and nothing else that is white.
+	// One or more spaces (RFC 9110, 11.4), and no other white space.
 	scheme, token, _ := strings.Cut(authorization[0], " ")
 	if token = strings.TrimLeft(token, " "); !strings.EqualFold(scheme, "Bearer") {
 		token = ""
@@ -164,7 +163,7 @@ func (g *Gate) Authenticate(ctx context.Context, client netip.Addr, authorizatio
 	return g.Redeem(ctx, client, token)
 }
 
-// Redeem is Authenticate for a token that stands by itself.
+// Redeem is Authenticate for a bare token, without the scheme.
 func (g *Gate) Redeem(ctx context.Context, client netip.Addr, token string) (*keys.Key, *Refusal) {
 	if token == "" {
 		return nil, &Refusal{Code: TokenMissing}
@@ -179,13 +178,13 @@ func (g *Gate) Redeem(ctx context.Context, client netip.Addr, token string) (*ke
 	return g.Check(ctx, client, digest)
 }
 
-// callers are the kinds of keys that call servers. Their scopes decide what
-// they may call there.
+// callers are the kinds of keys that may call servers. Their scopes limit which
+// items they may call.
 var callers = []keys.Kind{keys.Agent, keys.Personal}
 
-// CheckStream is Check for a stream that is being served: its key must carry
-// what the stream's request needed, too. Whoever serves a stream does it again
-// when the key was changed.
+// CheckStream is Check for a stream that is being served: the key must also
+// carry the scopes of the stream's request. It must be repeated whenever the key
+// changes.
 func (g *Gate) CheckStream(ctx context.Context, client netip.Addr, digest keys.Digest, t *Ticket) (*keys.Key, *Refusal) {
 	key, refusal := g.Check(ctx, client, digest)
 	if refusal == nil {
@@ -194,10 +193,10 @@ func (g *Gate) CheckStream(ctx context.Context, client netip.Addr, digest keys.D
 	return key, refusal
 }
 
-// Check looks the key of the digest up and reports whether it may call the
-// server now.
+// Check looks up the key with that digest and checks that it may call the server
+// now.
 func (g *Gate) Check(ctx context.Context, client netip.Addr, digest keys.Digest) (*keys.Key, *Refusal) {
-	key, err := g.Keys.Lookup(ctx, client, digest)
+	key, err := g.deps.Keys.Lookup(ctx, client, digest)
 	switch {
 	case errors.Is(err, keys.ErrUnknown):
 		return nil, &Refusal{Code: TokenInvalid, Cause: err}
@@ -206,7 +205,7 @@ func (g *Gate) Check(ctx context.Context, client netip.Addr, digest keys.Digest)
 	case err != nil:
 		return nil, &Refusal{Code: StoreUnavailable, Cause: err}
 	}
-	err = key.Check(g.Now(), keys.Use{Kinds: callers, Server: g.policy.Server, Environments: g.policy.Environments})
+	err = key.Check(g.deps.Now(), keys.Use{Kinds: callers, Server: g.policy.Server, Environments: g.policy.Environments})
 	switch {
 	case err == nil:
 		return key, nil
@@ -235,7 +234,7 @@ func (g *Gate) Admit(ctx context.Context, key *keys.Key, era mcp.Era, m *mcp.Mes
 	if refusal != nil {
 		return nil, refusal
 	}
-	task, refusal := g.claim(ctx, key, m)
+	task, refusal := g.requireOwner(ctx, key, m)
 	if refusal != nil {
 		return nil, refusal
 	}
@@ -249,16 +248,16 @@ func (g *Gate) Admit(ctx context.Context, key *keys.Key, era mcp.Era, m *mcp.Mes
 	if quote.Amount == 0 {
 		return &Call{scopes: scopes}, nil
 	}
-	if scopes = withConnect(scopes); !key.HasScope(keys.ScopeConnect) { // only such keys are charged
+	if scopes = withConnect(scopes); !key.HasScope(keys.ScopeConnect) { // which any charge requires
 		return nil, g.lacks(key, item, scopes)
 	}
-	if wait := g.Abandonments.Wait(key.Lineage); wait > 0 {
+	if wait := g.deps.Abandonments.Wait(key.Lineage); wait > 0 {
 		return nil, &Refusal{Code: RateLimited, Tool: item.String(), RetryAfter: wait}
 	}
 	return g.reserve(ctx, key, item, m, quote, scopes)
 }
 
-// quote prices a request, within the maximum that the caller has set.
+// quote prices a request and refuses a price above the caller's own maximum.
 func (g *Gate) quote(ctx context.Context, item items.Item, m *mcp.Message) (pricing.Quote, *Refusal) {
 	name := item.String()
 	limit := ledger.Amount(math.MaxInt64)
@@ -285,10 +284,10 @@ func (g *Gate) quote(ctx context.Context, item items.Item, m *mcp.Message) (pric
 }
 
 func (g *Gate) reserve(ctx context.Context, key *keys.Key, item items.Item, m *mcp.Message, quote pricing.Quote, scopes []string) (*Call, *Refusal) {
-	c := &Call{gate: g, scopes: scopes, id: g.NewID("chg_"), entry: quote.Entry, on: quote.ChargeOn, when: quote.ChargeIf, order: g.order(key, item.String(), quote.Amount), terms: g.terms(key, m)}
-	began := g.Now()
-	reserved, err := g.Ledger.Reserve(ctx, c.id, c.order, c.terms)
-	g.Metrics.Reserved(g.Now().Sub(began))
+	c := &Call{gate: g, scopes: scopes, id: g.deps.NewID("chg_"), entry: quote.Entry, on: quote.ChargeOn, when: quote.ChargeIf, order: g.order(key, item.String(), quote.Amount), terms: g.terms(key, m)}
+	began := g.deps.Now()
+	reserved, err := g.deps.Ledger.Reserve(ctx, c.id, c.order, c.terms)
+	g.deps.Metrics.Reserved(g.deps.Now().Sub(began))
 	switch {
 	case err != nil:
 		return nil, g.refusal(err, &c.order)
@@ -314,7 +313,7 @@ func (g *Gate) order(key *keys.Key, tool string, amount ledger.Amount) ledger.Or
 	return o
 }
 
-// terms are the rules for a call of the key, as they are now.
+// terms returns the limits on a call of the key as they are now.
 func (g *Gate) terms(key *keys.Key, m *mcp.Message) ledger.Terms {
 	t := ledger.Terms{Key: capsOf(key), Server: g.policy.Caps, FreeCalls: g.policy.FreeCalls, Proof: key.ProofText()}
 	if m.IdempotencyKey != "" {
@@ -332,18 +331,18 @@ func capsOf(key *keys.Key) ledger.Caps {
 	}
 }
 
-// inFlightWait is when a caller may ask again for the answer of a call that is
-// under way.
+// inFlightWait is the delay after which to repeat a call whose first attempt is
+// still running.
 const inFlightWait = 2 * time.Second
 
-// refusal says why a call was not reserved.
+// refusal returns the refusal for an error of a reservation.
 func (g *Gate) refusal(err error, o *ledger.Order) *Refusal {
 	r := &Refusal{Code: StoreUnavailable, Cause: err, Tool: o.Tool, Price: o.Amount, Currency: g.policy.Currency, Test: o.Test}
-	var poor *ledger.InsufficientError
+	var insufficient *ledger.InsufficientError
 	var capped *ledger.CapError
 	switch {
-	case errors.As(err, &poor):
-		r.Code, r.Available = InsufficientBalance, poor.Balance.Available()
+	case errors.As(err, &insufficient):
+		r.Code, r.Available = InsufficientBalance, insufficient.Balance.Available()
 	case errors.As(err, &capped):
 		r.Code, r.Cap = SpendingCap, capped
 	case errors.Is(err, ledger.ErrInFlight):

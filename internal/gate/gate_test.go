@@ -20,14 +20,14 @@ import (
 	"github.com/fareboxhq/farebox/internal/sqlitestore"
 )
 
-// direct finds keys in the store, without a cache.
+// direct looks keys up in the store, without a cache.
 type direct struct{ *sqlitestore.Store }
 
 func (d direct) Lookup(ctx context.Context, _ netip.Addr, digest keys.Digest) (*keys.Key, error) {
 	return d.KeyByDigest(ctx, digest)
 }
 
-// counts is a Meter that remembers the results.
+// counts is a Metrics that records the results.
 type counts []Result
 
 func (*counts) Reserved(time.Duration) {}
@@ -38,8 +38,7 @@ func (c *counts) Charge(_ string, r Result, _ ledger.Amount, _ bool) {
 	*c = append(*c, r)
 }
 
-// leavers is an Abandonments that notes all, and refuses for as long as it is
-// told.
+// leavers is an Abandonments that records every call, and refuses for wait.
 type leavers struct {
 	forgiven []string
 	noted    []string
@@ -62,11 +61,11 @@ type bench struct {
 	earner ledger.Account
 }
 
-// now is when these tests begin, by the clock that a gate shares with its store.
+// now is the start of these tests on the clock that a gate shares with its store.
 var now = time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
 
-// ticking returns a clock that begins at now and goes on a microsecond each
-// time it is read, so that one step of a call is later than the one before.
+// ticking returns a clock that starts at now and advances by a microsecond per
+// reading, so that each step of a call is later than the one before.
 func ticking() func() time.Time {
 	var reads atomic.Int64
 	return func() time.Time { return now.Add(time.Duration(reads.Add(1)) * time.Microsecond) }
@@ -130,7 +129,7 @@ func skewedBench(t *testing.T, ahead time.Duration) *bench {
 	return b
 }
 
-// Owe notes a debt.
+// Owe records a debt.
 func (b *bench) Owe(d Debt) { b.owed = append(b.owed, d) }
 
 func (b *bench) newID(prefix string) string {
@@ -163,7 +162,7 @@ func (b *bench) balance(t *testing.T, test bool) ledger.Balance {
 	return a.Balance(test)
 }
 
-// call authenticates with the secret and asks for the message to be admitted.
+// call authenticates with the secret and admits the message.
 func (b *bench) call(t *testing.T, secret, message string) (*Call, *Refusal) {
 	t.Helper()
 	key, refusal := b.Authenticate(context.Background(), netip.Addr{}, []string{"Bearer " + secret})
@@ -181,8 +180,8 @@ func toolCall(tool string) string {
 	return `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"` + tool + `"}}`
 }
 
-// Only one bearer token in one header opens the gate, and each reason for a
-// refusal is told apart inside.
+// Only a single bearer token in a single header is accepted, and each refusal
+// carries its own cause.
 func TestAuthenticate(t *testing.T) {
 	b := newBench(t)
 	good := b.key(t, nil)
@@ -241,7 +240,7 @@ func TestAuthenticate(t *testing.T) {
 	}
 }
 
-// A store that cannot answer denies, at the lookup and at the reservation.
+// A store that fails denies, at the lookup and at the reservation.
 func TestStoreDownDenies(t *testing.T) {
 	b := newBench(t)
 	good := b.key(t, nil)
@@ -258,8 +257,8 @@ func TestStoreDownDenies(t *testing.T) {
 	}
 }
 
-// Each message is free, paid, or refused with its reason; a refused one holds
-// nothing.
+// Each message is free, paid, or refused with its reason. A refused message
+// reserves nothing.
 func TestAdmit(t *testing.T) {
 	b := newBench(t)
 	secret := b.key(t, nil)
@@ -313,7 +312,7 @@ func TestStatelessEraHasNoClientResponses(t *testing.T) {
 	}
 }
 
-// In the stateless era params.task has no meaning, and does not hinder a call.
+// In the stateless era params.task has no meaning and does not prevent a call.
 func TestStatelessEraIgnoresTaskParameter(t *testing.T) {
 	b := newBench(t)
 	m, err := mcp.Decode([]byte(`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"cheap","task":{}}}`))
@@ -331,7 +330,7 @@ func TestStatelessEraIgnoresTaskParameter(t *testing.T) {
 	call.Close(context.Background())
 }
 
-// A result is captured, once, and its receipt proves it.
+// A result is captured once, with a receipt.
 func TestSettleResult(t *testing.T) {
 	b := newBench(t)
 	call, refusal := b.call(t, b.key(t, nil), toolCall("cheap"))
@@ -357,7 +356,7 @@ func TestSettleResult(t *testing.T) {
 	if charge.ID != call.ID() || charge.Amount != 10_000 || charge.Balance != 40_000 || charge.Environment != "live" {
 		t.Errorf("charge field %+v", charge)
 	}
-	receipt, err := ledger.VerifyReceipt(jws, b.Signer.Public())
+	receipt, err := ledger.VerifyReceipt(jws, b.deps.Signer.Public())
 	if err != nil || receipt.Charge != call.ID() || receipt.Payer != b.payer.ID || receipt.Tool != "cheap" || receipt.Server != "weather" {
 		t.Errorf("receipt %+v, %v", receipt, err)
 	}
@@ -366,7 +365,7 @@ func TestSettleResult(t *testing.T) {
 	}
 }
 
-// Every outcome but a result gives the whole reservation back.
+// Every outcome except a result gives the whole reservation back.
 func TestSettleOtherOutcomes(t *testing.T) {
 	b := newBench(t)
 	secret := b.key(t, nil)
@@ -389,7 +388,7 @@ func TestSettleOtherOutcomes(t *testing.T) {
 	}
 }
 
-// Releasing what was captured refunds it, once.
+// Releasing a captured call refunds it, once.
 func TestReleaseAfterCaptureRefunds(t *testing.T) {
 	b := newBench(t)
 	call, refusal := b.call(t, b.key(t, nil), toolCall("cheap"))
@@ -415,7 +414,7 @@ func TestReleaseAfterCaptureRefunds(t *testing.T) {
 	}
 }
 
-// A capture that fails leaves nothing reserved and lets no answer go.
+// A failed capture leaves nothing reserved and withholds the response.
 func TestCaptureFails(t *testing.T) {
 	b := newBench(t)
 	call, refusal := b.call(t, b.key(t, nil), toolCall("cheap"))
@@ -433,7 +432,7 @@ func TestCaptureFails(t *testing.T) {
 	}
 }
 
-// lateLedger captures, and says that it does not know.
+// lateLedger captures and then reports that the outcome is unknown.
 type lateLedger struct{ Ledger }
 
 func (l lateLedger) Capture(ctx context.Context, id string, answer []byte) (ledger.Charge, ledger.Balance, error) {
@@ -443,11 +442,11 @@ func (l lateLedger) Capture(ctx context.Context, id string, answer []byte) (ledg
 	return ledger.Charge{}, ledger.Balance{}, ledger.ErrUnavailable
 }
 
-// A capture whose outcome was not known, and that turns out to have happened
-// before its reservation is given back, is refunded: its answer was withheld.
+// A capture with an unknown outcome that turns out to have happened is refunded,
+// because its response was withheld.
 func TestCaptureInDoubtIsRefunded(t *testing.T) {
 	b := newBench(t)
-	b.Gate.Ledger = lateLedger{b.store}
+	b.deps.Ledger = lateLedger{b.store}
 	call, refusal := b.call(t, b.key(t, nil), toolCall("cheap"))
 	if refusal != nil {
 		t.Fatal(refusal)
@@ -464,8 +463,8 @@ func TestCaptureInDoubtIsRefunded(t *testing.T) {
 	}
 }
 
-// A test key spends the sandbox, and what it has there.
-func TestSandbox(t *testing.T) {
+// A test key spends the test balance, and only that.
+func TestTestKeysSpendTestCredit(t *testing.T) {
 	b := newBench(t)
 	secret := b.key(t, func(k *keys.Key) { k.Environment = keys.Test })
 	for i := range 3 {

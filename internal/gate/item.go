@@ -7,7 +7,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/mcp"
 )
 
-// ItemOf returns what a request asks for.
+// ItemOf returns the item that a request asks for.
 func ItemOf(m *mcp.Message) items.Item {
 	switch m.Method {
 	case "tools/call":
@@ -20,10 +20,10 @@ func ItemOf(m *mcp.Message) items.Item {
 	return items.Item{Kind: items.Method, Name: m.Method}
 }
 
-// appraise tells of a request or a notification what it asks for, and whether
-// that may cost something, or why it must not be asked for at all. Methods that
-// the protocol does not have, which are not known, may be called if the price
-// book names them.
+// appraise returns the item that a request or notification asks for, and whether
+// it may have a price; or a refusal if nobody may ask for it. A method that is
+// not known, because the protocol does not have it, may be called if the price
+// book names it.
 func (g *Gate) appraise(known bool, m *mcp.Message) (item items.Item, costs bool, refusal *Refusal) {
 	if m.Kind == mcp.KindRequest {
 		item = ItemOf(m)
@@ -34,8 +34,8 @@ func (g *Gate) appraise(known bool, m *mcp.Message) (item items.Item, costs bool
 	case !known && m.Kind == mcp.KindNotification:
 		return items.Item{Kind: items.Method, Name: m.Method}, false, g.checkNotification(m)
 	case known && item.Kind == items.Tool:
-		return item, true, g.checkName(item) // its quote tells: an unpriced one may be denied
-	case item.Kind == items.Prompt && len(item.Name) > items.MaxName: // before any pattern has to read it
+		return item, true, g.checkName(item) // even without a price: its quote refuses a denied tool
+	case item.Kind == items.Prompt && len(item.Name) > items.MaxName: // before matching it against patterns
 		return item, true, g.checkName(item)
 	}
 	offer, named := g.policy.Prices.Offer(item)
@@ -52,8 +52,8 @@ func (g *Gate) appraise(known bool, m *mcp.Message) (item items.Item, costs bool
 	return item, false, g.checkConfusable(item)
 }
 
-// checkNotification refuses what the operator denies, and what is not named like
-// a notification: a lax server could run a request for it, which nobody pays.
+// checkNotification refuses notifications that the operator denies, and those not
+// named like one: a lax server could run them as requests, unpaid.
 func (g *Gate) checkNotification(m *mcp.Message) *Refusal {
 	if !mcp.IsNotification(m.Method) || g.policy.Notifications.denies(m.Method) {
 		return &Refusal{Code: MethodUnknown, Reason: "method not found: " + m.Method}
@@ -61,8 +61,8 @@ func (g *Gate) checkNotification(m *mcp.Message) *Refusal {
 	return nil
 }
 
-// checkName refuses names that cannot stand in the books, and those that the
-// server could take for others: callers write what they like.
+// checkName refuses names that the ledger cannot store, and names that the server
+// could mistake for others. Names come from the caller unchecked.
 func (g *Gate) checkName(item items.Item) *Refusal {
 	if err := items.CheckName(item); err != nil {
 		return &Refusal{Code: ParamsInvalid, Reason: err.Error()}
@@ -70,8 +70,8 @@ func (g *Gate) checkName(item items.Item) *Refusal {
 	return g.checkConfusable(item)
 }
 
-// checkConfusable refuses names that the server could take for one that has
-// another price, or needs other scopes.
+// checkConfusable refuses names that the server could mistake for one with another
+// price or other scopes.
 func (g *Gate) checkConfusable(item items.Item) *Refusal {
 	err := g.confusable(item)
 	if err == nil {
@@ -83,22 +83,22 @@ func (g *Gate) checkConfusable(item items.Item) *Refusal {
 	return &Refusal{Code: ParamsInvalid, Tool: item.String(), Cause: err, Reason: fmt.Sprintf("unknown %s: %q", item.Kind, item.Name)}
 }
 
-// confusable returns why a name may be taken for another that has another price,
-// or needs other scopes; nil if it cannot.
+// confusable returns an error if the name could be mistaken for one with another
+// price or other scopes.
 func (g *Gate) confusable(item items.Item) error {
 	if pattern, yes := g.policy.Prices.Confusable(item); yes {
-		return fmt.Errorf("a server that does not tell case, Unicode's forms or white space apart could take it for one that is priced by %q: name it exactly in a price of its own", pattern)
+		return fmt.Errorf("a server that ignores case, Unicode normalization or white space could mistake it for one priced by %q: name it exactly in a price of its own", pattern)
 	}
 	if pattern, yes := g.policy.Rights.confusable(item); yes {
-		return fmt.Errorf("a server that does not tell case, Unicode's forms or white space apart could take it for one whose scopes are those of %q: name it exactly in a scope of its own", pattern)
+		return fmt.Errorf("a server that ignores case, Unicode normalization or white space could mistake it for one with the scopes of %q: name it exactly in a scope of its own", pattern)
 	}
 	return nil
 }
 
-// argumentsOf returns what an expression sees of the request.
+// argumentsOf returns the arguments that a price expression sees.
 func argumentsOf(item items.Item, m *mcp.Message) []byte {
 	if item.Kind == items.Resource || item.Kind == items.Method {
-		return nil // they have none
+		return nil // have no arguments
 	}
 	return m.Arguments
 }

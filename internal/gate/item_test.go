@@ -36,8 +36,8 @@ func request(method, params string) string {
 }
 
 // Prompts, resources and methods that a rule names are paid like tools, under a
-// name that tells them apart; what no rule names is free if the protocol has it,
-// and unknown if not.
+// name that includes their kind. Without a rule they are free if the protocol has
+// the method, and unknown otherwise.
 func TestAdmitItems(t *testing.T) {
 	b := newShop(t)
 	secret := b.key(t, nil)
@@ -45,7 +45,7 @@ func TestAdmitItems(t *testing.T) {
 	for _, c := range []struct {
 		method, params string
 		code           Code
-		tool           string // of a paid call
+		tool           string // "" on a free call
 		price          string
 	}{
 		{"prompts/get", `{"name":"essay","arguments":{"a":"b"}}`, "", "prompt:essay", "0.001"},
@@ -107,7 +107,7 @@ func TestAdmitItems(t *testing.T) {
 	}
 }
 
-// A method that only the other era has passes if a rule names it.
+// A method of one era passes in the other era if a rule names it.
 func TestMethodRulesHoldInBothEras(t *testing.T) {
 	b := newShop(t)
 	m, err := mcp.Decode([]byte(request("vendor/hello", "{}")))
@@ -125,8 +125,8 @@ func TestMethodRulesHoldInBothEras(t *testing.T) {
 	}
 }
 
-// The receipt of the longest name can be checked, however much of it JSON
-// escapes.
+// The receipt for the longest name can be verified, even if JSON escapes all of
+// it.
 func TestReceiptOfTheLongestName(t *testing.T) {
 	b := newShop(t)
 	uri := "docs://" + strings.Repeat("&", items.MaxName-len("docs://"))
@@ -143,15 +143,15 @@ func TestReceiptOfTheLongestName(t *testing.T) {
 	if err := json.Unmarshal(fields[1].Value, &jws); err != nil {
 		t.Fatal(err)
 	}
-	receipt, err := ledger.VerifyReceipt(jws, b.Signer.Public())
+	receipt, err := ledger.VerifyReceipt(jws, b.deps.Signer.Public())
 	if err != nil || receipt.Tool != "resource:"+uri {
 		t.Errorf("%d bytes: %v", len(jws), err)
 	}
 }
 
-// A call that is sent again is told apart by what it asks for: another URI, or
-// other params of a method, under the same key is an error.
-func TestRetriesOfItems(t *testing.T) {
+// An idempotency key belongs to one request: another URI, or other params of a
+// method, under the same key is an error.
+func TestIdempotencyKeysOfItems(t *testing.T) {
 	b := newShop(t)
 	secret := b.key(t, nil)
 	const meta = `"_meta":{"dev.farebox/idempotency-key":"`
@@ -172,8 +172,8 @@ func TestRetriesOfItems(t *testing.T) {
 		if refusal != nil {
 			t.Fatal(c.method, refusal)
 		}
-		if answer, repeated, err := again.First(mcp.IntID(7)); !repeated || err != nil || !strings.Contains(string(answer), `"id":7,"result":{`) || !strings.Contains(string(answer), "dev.farebox/replayed") {
-			t.Errorf("%s: %s, %v, %v", c.method, answer, repeated, err)
+		if response, replayed, err := again.Replay(mcp.IntID(7)); !replayed || err != nil || !strings.Contains(string(response), `"id":7,"result":{`) || !strings.Contains(string(response), "dev.farebox/replayed") {
+			t.Errorf("%s: %s, %v, %v", c.method, response, replayed, err)
 		}
 		if _, refusal := b.call(t, secret, request(c.method, `{`+c.other+`,`+key+`}`)); refusal == nil || refusal.Code != IdempotencyKeyReused {
 			t.Errorf("%s of something else: %v", c.method, refusal)
@@ -181,7 +181,7 @@ func TestRetriesOfItems(t *testing.T) {
 	}
 }
 
-// Lists tell the prices of what rules name, and hide nothing.
+// Lists show the prices of items that rules name, and hide nothing.
 func TestListsOfItems(t *testing.T) {
 	b := newShop(t)
 	for list, items := range map[mcp.List]map[string]string{

@@ -9,14 +9,14 @@ import (
 	"github.com/fareboxhq/farebox/internal/mcp"
 )
 
-// Who lacks a scope is told all that are needed at once: for what has a price,
-// agent:connect too, unless the key has it; not for what may turn out free.
+// A refusal for lack of scopes lists all required scopes at once. For an item with
+// a price they include agent:connect, but not for one that may turn out free.
 func TestRefusalTellsAllScopes(t *testing.T) {
 	b := newLibrary(t, "base")
 	for _, c := range []struct {
 		kind           keys.Kind
 		tool           string
-		scopes         []string // of the key
+		scopes         []string // carried by the key
 		needs, lacking []string
 	}{
 		{keys.Personal, "delete_paid", nil, []string{"write", "agent:connect"}, []string{"write", "agent:connect"}},

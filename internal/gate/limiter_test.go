@@ -8,7 +8,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/keys"
 )
 
-// neverAsked is a Limiter that must not be asked.
+// neverAsked is a Limiter that must not be used.
 type neverAsked struct{ t *testing.T }
 
 func (l neverAsked) Take(_ string, buckets [2]Bucket) Quota {
@@ -18,11 +18,11 @@ func (l neverAsked) Take(_ string, buckets [2]Bucket) Quota {
 
 func (l neverAsked) Move(_ string, _, buckets [2]Bucket, _ bool) Quota { return l.Take("", buckets) }
 
-// A key whose rate is none, as only a database could have it that something else
-// has written to, is refused: nothing is counted by it.
+// A key with an invalid rate, which only a foreign write to the database can cause,
+// is refused, and nothing is counted.
 func TestOddRateOfKeyIsRefused(t *testing.T) {
 	b := newBench(t)
-	b.Limiter = neverAsked{t}
+	b.deps.Limiter = neverAsked{t}
 	for _, rate := range []keys.Rate{
 		{Per: time.Minute}, {Burst: 1}, {Requests: 1, Burst: 1}, {Requests: -1, Per: time.Minute, Burst: 1}, {Requests: 1, Per: time.Minute, Burst: -1},
 		{Requests: 1, Per: time.Minute, Burst: math.MaxInt64}, {Requests: math.MaxInt64, Per: math.MaxInt64, Burst: 1},
@@ -44,9 +44,9 @@ func TestOddRateOfKeyIsRefused(t *testing.T) {
 	}
 }
 
-// Upkeep has a bound wherever other requests have one: ten times theirs, and at
-// least one a second with 60 at once, so that clients can connect however small
-// the rate is. No sum overflows.
+// Upkeep is limited wherever other requests are: to ten times their rate, and at
+// least to one per second with a burst of 60, so that clients can connect even
+// under a very small rate. No product overflows.
 func TestUpkeepIsBounded(t *testing.T) {
 	for text, want := range map[string]string{
 		"1/24h": "60/1m", "1/1m": "60/1m", "5/1m burst 20": "60/1m burst 200", "6/1m": "60/1m", "60/1m burst 100": "600/1m burst 1000",

@@ -14,17 +14,17 @@ import (
 	"github.com/fareboxhq/farebox/internal/pricing"
 )
 
-// priceField is _meta["dev.farebox/price"] of an item in a list.
+// priceField is _meta["dev.farebox/price"] of a listed item.
 type priceField struct {
-	Amount   *ledger.Amount `json:"amount,omitempty"` // of one call; none if it depends on the arguments
-	Max      *ledger.Amount `json:"max,omitempty"`    // then this is the most that one call costs
+	Amount   *ledger.Amount `json:"amount,omitempty"` // of one call; absent if it depends on the arguments
+	Max      *ledger.Amount `json:"max,omitempty"`    // the highest price of one call, in place of Amount
 	Currency string         `json:"currency"`
 }
 
-// List returns how the answer to a list method is to be rewritten for the key:
-// what it may not use is taken out, and each tool has its price put in, as has
-// what a price names of the other lists; of tasks, only those of its account
-// stay. ID and Era are for the caller to set.
+// List returns the rewriting of a list response for the key. It drops items that
+// the key may not use and tasks of other accounts, and adds prices: to every
+// tool, and to items of the other lists that a price names. It leaves ID and Era
+// for the caller to set.
 func (g *Gate) List(key *keys.Key, list mcp.List) mcp.ListRewrite {
 	r := mcp.ListRewrite{List: list}
 	perCaller := !g.policy.Rights.allOf(key)
@@ -47,13 +47,13 @@ func (g *Gate) List(key *keys.Key, list mcp.List) mcp.ListRewrite {
 	return r
 }
 
-// TemplateOffer returns what it costs to read any resource of a template; false if
-// this cannot be told.
+// TemplateOffer returns the price of reading any resource of a template, or false
+// if it cannot be determined.
 func (g *Gate) TemplateOffer(item items.Item) (pricing.Offer, bool) {
 	return g.policy.Prices.OfferTemplate(item.Name)
 }
 
-// judge keeps what the key may use, with its price.
+// judge keeps the items that the key may use, with their prices.
 func (g *Gate) judge(key *keys.Key, kind items.Kind, offerOf func(items.Item) (pricing.Offer, bool)) func(string) (bool, []mcp.Field) {
 	return func(name string) (keep bool, fields []mcp.Field) {
 		item := items.Item{Kind: kind, Name: name}
@@ -73,8 +73,9 @@ func (g *Gate) judge(key *keys.Key, kind items.Kind, offerOf func(items.Item) (p
 
 var errDenied = errors.New("no price names it, and unpriced denies what none names")
 
-// Hidden returns why an item is in no list, whoever asks: it may not be called, or
-// cannot be by its name. The offer is the price book's, if it has one.
+// Hidden returns the reason for leaving an item out of every caller's list: it must
+// not be called, or its name cannot be called. named says that the price book has
+// the offer.
 func (g *Gate) Hidden(item items.Item, offer pricing.Offer, named bool) error {
 	if item.Kind == items.Tool && !named {
 		return errDenied
@@ -85,7 +86,7 @@ func (g *Gate) Hidden(item items.Item, offer pricing.Offer, named bool) error {
 // Currency returns the currency of prices.
 func (g *Gate) Currency() string { return g.policy.Currency }
 
-// priceFields tells of an offer, and nothing where there is none.
+// priceFields returns the offer as a field for _meta, nil without one.
 func (g *Gate) priceFields(offer pricing.Offer, ok bool) []mcp.Field {
 	if !ok {
 		return nil
@@ -93,8 +94,8 @@ func (g *Gate) priceFields(offer pricing.Offer, ok bool) []mcp.Field {
 	return []mcp.Field{{Name: "dev.farebox/price", Value: priceOf(offer, g.policy.Currency)}}
 }
 
-// priceNote tells of the price of a tool in words, for clients that show their
-// models no _meta; "" if it costs nothing.
+// priceNote returns a tool's price in words, for clients that do not show _meta to
+// their models; "" if the tool is free.
 func (g *Gate) priceNote(name string) string {
 	switch offer, ok := g.policy.Prices.Offer(items.Item{Kind: items.Tool, Name: name}); {
 	case !ok || offer.Free():
@@ -118,8 +119,8 @@ func priceOf(o pricing.Offer, currency string) []byte {
 	return value
 }
 
-// uncallable returns why an item of a list cannot be had through here, because
-// of its name; nil if it can.
+// uncallable returns the reason why the item's name cannot be called through the
+// gateway, nil if it can.
 func (g *Gate) uncallable(item items.Item, costs bool) error {
 	if item.Kind == items.Tool || costs {
 		if err := items.CheckName(item); err != nil {
@@ -129,38 +130,38 @@ func (g *Gate) uncallable(item items.Item, costs bool) error {
 	return g.confusable(item)
 }
 
-// maxLeftOut bounds how many names are told of in the log, by each gate: lists
-// are read often, and what is in them is the server's to say.
+// maxLeftOut bounds the names that each gate logs: lists are fetched often, and
+// the server controls their contents.
 const maxLeftOut = 100
 
-// leftOutNames has what was told of already.
+// leftOutNames remembers the names that were logged.
 type leftOutNames struct {
-	mu   sync.Mutex
-	told map[items.Item]struct{}
+	mu     sync.Mutex
+	logged map[items.Item]struct{}
 }
 
-// first reports whether the item is to be told of: for the first time, and while
-// there were not too many.
+// first reports whether to log the item: it was not logged before, and the bound
+// is not reached.
 func (l *leftOutNames) first(item items.Item) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if _, told := l.told[item]; told || len(l.told) >= maxLeftOut {
+	if _, logged := l.logged[item]; logged || len(l.logged) >= maxLeftOut {
 		return false
 	}
-	if l.told == nil {
-		l.told = make(map[items.Item]struct{})
+	if l.logged == nil {
+		l.logged = make(map[items.Item]struct{})
 	}
-	l.told[item] = struct{}{}
+	l.logged[item] = struct{}{}
 	return true
 }
 
-// leftOut tells the operator, once, of what is missing in the server's lists. The
-// name is quoted, and cut: it is one that was refused.
+// leftOut logs, once, an item that is missing in the server's lists. It quotes and
+// truncates the name, which may be malicious.
 func (g *Gate) leftOut(item items.Item, reason error) {
-	const most = 2 * items.MaxToolName
-	item.Name = item.Name[:min(len(item.Name), most)]
+	const maxLogged = 2 * items.MaxToolName // bytes
+	item.Name = item.Name[:min(len(item.Name), maxLogged)]
 	if g.leftOutOf.first(item) {
-		g.Logger.Warn("the server offers something that cannot be called by its name: it is left out of the list",
+		g.deps.Logger.Warn("the server offers something that cannot be called by its name: it is left out of the list",
 			"server", g.policy.Server, "kind", item.Kind.String(), "name", strconv.Quote(item.Name), "reason", reason)
 	}
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/pricing"
 )
 
-// oddNames are names that MCP's schema allows, with what a charge calls them.
+// oddNames maps names that MCP's schema allows to their names in charges.
 var oddNames = map[string]string{
 	"ns:tool": "ns:tool", "日本": "日本", "two words": "two words", "naïve": "naïve", "👩\u200d💻": "👩\u200d💻", `quo"ted`: `quo"ted`, "=1+1": "=1+1",
 	"prompt:essay": "tool:prompt:essay", "docs://a": "tool:docs://a", strings.Repeat("語", 256): strings.Repeat("語", 256),
@@ -29,7 +29,7 @@ func jsonText(t *testing.T, text string) string {
 	return string(quoted)
 }
 
-// newMarket is a bench with a price for each odd name, and for others.
+// newMarket is a bench with a price for each odd name and the given rules.
 func newMarket(t *testing.T, fallback pricing.Default, more ...pricing.Rule) *bench {
 	t.Helper()
 	b := newBench(t)
@@ -44,8 +44,8 @@ func newMarket(t *testing.T, fallback pricing.Default, more ...pricing.Rule) *be
 	return b
 }
 
-// A tool is listed, priced and charged under any name that MCP allows, and its
-// receipt and its charge name it so that it is no other item.
+// A tool can be listed, priced and charged under any name that MCP allows, and its
+// receipt and charge cannot be taken for another item's.
 func TestOddNamesArePaid(t *testing.T) {
 	b := newMarket(t, pricing.Default{})
 	secret := b.key(t, nil)
@@ -70,10 +70,10 @@ func TestOddNamesArePaid(t *testing.T) {
 	}
 }
 
-// No spelling of a priced or scoped name is had for another price, or without
-// the scope, by calling it otherwise: where the book lets unknown names pass,
-// names that a server may take for a priced one are refused, and so are those
-// that cannot stand in the books.
+// Spelling a priced or scoped name differently gets around neither the price nor
+// the scope. Even where the book allows unknown names, names that a server might
+// mistake for a priced one are refused, as are names that the ledger cannot
+// store.
 func TestConfusableNamesAreRefused(t *testing.T) {
 	b := newMarket(t, pricing.Default{Allow: true}, pricing.Rule{Pattern: "delete", Amount: 1_000}, pricing.Rule{Pattern: "search_*", Amount: 1_000},
 		pricing.Rule{Pattern: "Both", Amount: 1_000}, pricing.Rule{Pattern: "both", Amount: 2_000}, pricing.Rule{Pattern: "prompt:essay", Amount: 1_000})
@@ -119,12 +119,12 @@ func codeOf(r *Refusal) Code {
 	return r.Code
 }
 
-// An operator is told, once, of each tool that is left out of the server's list
-// because of its name, and why; the rest of the list goes on.
+// Each tool that is left out of the server's list because of its name is logged
+// once, with the reason. The rest of the list is unaffected.
 func TestLeftOutNamesAreLogged(t *testing.T) {
 	b := newMarket(t, pricing.Default{Allow: true}, pricing.Rule{Pattern: "delete", Amount: 1_000})
 	var log bytes.Buffer
-	b.Logger = slog.New(slog.NewJSONHandler(&log, nil))
+	b.deps.Logger = slog.New(slog.NewJSONHandler(&log, nil))
 	key := &keys.Key{Kind: keys.Agent}
 	for range 2 {
 		list := b.List(key, mcp.ListTools)

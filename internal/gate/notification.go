@@ -8,26 +8,26 @@ import (
 	"github.com/fareboxhq/farebox/internal/mcp"
 )
 
-// NotificationRule says of clients' notifications that the protocol does not
-// have whether they are forwarded.
+// NotificationRule decides whether notifications of protocol extensions are
+// forwarded from clients.
 type NotificationRule struct {
-	// Pattern is the name of a notification, or with '*' as its last character
-	// the beginning of many.
+	// Pattern is the name of a notification, or with '*' as its last character a
+	// prefix of names.
 	Pattern string
 	Deny    bool
 }
 
-// Notifications says which notifications of clients are forwarded. They cost
-// nothing and run no tool, so that those of extensions pass unless a rule denies
-// them. The nil Notifications deny none.
+// Notifications decides which notifications from clients are forwarded. They are
+// free and run no tool, so those of extensions pass unless a rule denies them. A
+// nil *Notifications denies none.
 type Notifications struct {
 	exact    map[string]bool // whether it is denied
 	prefixes []NotificationRule
 }
 
-// NewNotifications makes Notifications of the rules: a name wins over what it
-// begins with, and of those the first wins. Rules that no notification can meet,
-// and those for the protocol's own notifications, are errors.
+// NewNotifications compiles the rules. An exact name wins over a prefix, and the
+// first matching prefix over later ones. A rule that can never match, or that is
+// for one of the protocol's own notifications, is an error.
 func NewNotifications(rules []NotificationRule) (*Notifications, error) {
 	n := &Notifications{exact: make(map[string]bool)}
 	for _, r := range rules {
@@ -59,7 +59,7 @@ func (n *Notifications) add(r NotificationRule) error {
 	return nil
 }
 
-// denies reports whether a notification is not forwarded.
+// denies reports whether the notification must not be forwarded.
 func (n *Notifications) denies(method string) bool {
 	if n == nil {
 		return false

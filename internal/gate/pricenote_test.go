@@ -7,8 +7,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/mcp"
 )
 
-// Prices are told in descriptions where the operator wants it, of tools that have
-// one, and in no other list.
+// With price notes on, the descriptions of priced tools state the price. Other
+// lists have none.
 func TestPriceNotes(t *testing.T) {
 	b := newBench(t)
 	key := &keys.Key{Kind: keys.Agent}

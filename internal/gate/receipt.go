@@ -31,7 +31,7 @@ func (c *Call) fields(balance ledger.Balance) []mcp.Field {
 		ID: c.charge.ID, Amount: c.charge.Paid(), Currency: receipt.Currency,
 		Environment: receipt.Environment, Balance: balance.Available(), Free: c.charge.Waived,
 	})
-	jws, signErr := c.gate.Signer.Sign(receipt)
+	jws, signErr := c.gate.deps.Signer.Sign(receipt)
 	if err = errors.Join(err, signErr); err != nil {
 		c.log(slog.LevelError, "a receipt could not be made", err)
 		return nil

@@ -20,10 +20,10 @@ const (
 	RateLimited          Code = "RATE_LIMITED"
 	InsufficientBalance  Code = "INSUFFICIENT_BALANCE"
 	SpendingCap          Code = "SPENDING_CAP"
-	CallInFlight         Code = "IDEMPOTENCY_IN_FLIGHT"  // the first call with this key is under way
-	IdempotencyKeyReused Code = "IDEMPOTENCY_KEY_REUSED" // the key stands for another call
-	ResultGone           Code = "RESULT_GONE"            // paid before, and the answer is not kept
-	PriceAboveMax        Code = "PRICE_ABOVE_MAX"        // dearer than the caller allows
+	CallInFlight         Code = "IDEMPOTENCY_IN_FLIGHT"  // the first call with this key is still running
+	IdempotencyKeyReused Code = "IDEMPOTENCY_KEY_REUSED" // the key was used for a different call
+	ResultGone           Code = "RESULT_GONE"            // paid before, but the response is not stored
+	PriceAboveMax        Code = "PRICE_ABOVE_MAX"        // above the caller's own maximum
 	PriceRefused         Code = "PRICE_REFUSED"          // the price book's expression gives no price
 	StoreUnavailable     Code = "STORE_UNAVAILABLE"
 	ChargeFailed         Code = "CHARGE_FAILED"
@@ -32,8 +32,8 @@ const (
 	ParamsInvalid        Code = "PARAMS_INVALID"
 	TaskUnknown          Code = "TASK_UNKNOWN"          // or another account's
 	StateUnknown         Code = "REQUEST_STATE_UNKNOWN" // or another account's
-	MessageMalformed     Code = "MESSAGE_MALFORMED"     // no JSON that everyone reads alike
-	MessageInvalid       Code = "MESSAGE_INVALID"       // JSON, but no message of this protocol
+	MessageMalformed     Code = "MESSAGE_MALFORMED"     // not JSON, or JSON that parsers read differently
+	MessageInvalid       Code = "MESSAGE_INVALID"       // JSON, but not a message of this protocol
 	HeaderMismatch       Code = "HEADER_MISMATCH"
 	EncodingUnsupported  Code = "ENCODING_UNSUPPORTED"
 	MessageTooLarge      Code = "MESSAGE_TOO_LARGE"
@@ -60,27 +60,27 @@ func Codes() []Code {
 	}
 }
 
-// Refusal is why a call does not go on. Code, Reason and the figures are for
-// the client; Cause is for the operator's log alone.
+// Refusal explains why a call was refused. Code, Reason and the figures are for
+// the client; Cause is only for the operator's log.
 type Refusal struct {
 	Code   Code
-	Reason string // a plain sentence that replaces the code's usual text
+	Reason string // replaces the code's usual text, as a full sentence
 	Cause  error
 
-	Tool       string
-	Price      ledger.Amount
-	Available  ledger.Amount
-	Maximum    ledger.Amount    // that the caller allows
-	Cap        *ledger.CapError // that is in the way; nil for none
-	Currency   string
-	Test       bool
-	Scopes     []string      // that are needed for what was asked
-	Lacking    []string      // those of them that the key does not carry
-	Often      bool          // with RateLimited: it asks too often, by its rate
-	RetryAfter time.Duration // of a key that is refused for a while; zero for all other refusals
+	Tool         string
+	Price        ledger.Amount
+	Available    ledger.Amount
+	Maximum      ledger.Amount    // the caller's own limit on the price
+	Cap          *ledger.CapError // the spending cap that was reached; nil with other codes
+	Currency     string
+	Test         bool
+	Scopes       []string      // the scopes that the request requires
+	Lacking      []string      // the subset that the key does not carry
+	RateExceeded bool          // with RateLimited: by the key's request rate, not by abandoned calls
+	RetryAfter   time.Duration // if the same request may succeed later; zero otherwise
 }
 
-// Error tells the code and the cause, for logs.
+// Error returns the code and the cause, for logs.
 func (r *Refusal) Error() string {
 	switch {
 	case r.Cause != nil:

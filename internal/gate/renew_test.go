@@ -15,8 +15,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// clockwork is a Ledger that notes when reservations are renewed. It stands in
-// for a store because a store's goroutines do not live by a test's clock.
+// clockwork is a Ledger that records renewals. It replaces a store because a
+// store's goroutines do not run on a synctest clock.
 type clockwork struct {
 	Ledger
 	renewed []time.Time
@@ -33,8 +33,8 @@ func (c *clockwork) Renew(context.Context, string) error {
 
 func (c *clockwork) Release(context.Context, string) error { return nil }
 
-// A reservation is renewed in time while its call lives, not beyond max_call,
-// and not after its end.
+// A reservation is renewed in time while its call lives, but not beyond max_call
+// and not after the call has ended.
 func TestRenewal(t *testing.T) {
 	book, err := pricing.Compile([]pricing.Rule{{Pattern: "slow", Amount: 1}}, pricing.Default{})
 	if err != nil {

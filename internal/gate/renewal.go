@@ -18,10 +18,10 @@ func (c *Call) startRenewal() {
 
 // renew runs on the timer's goroutine.
 func (c *Call) renew() {
-	if !c.gate.Now().Before(c.deadline) {
+	if !c.gate.deps.Now().Before(c.deadline) {
 		return
 	}
-	if err := c.gate.Ledger.Renew(context.Background(), c.id); err != nil && !c.resumed {
+	if err := c.gate.deps.Ledger.Renew(context.Background(), c.id); err != nil && !c.resumed {
 		c.log(slog.LevelWarn, "a reservation could not be renewed", err)
 	}
 	c.mu.Lock()

@@ -10,28 +10,29 @@ import (
 	"github.com/fareboxhq/farebox/internal/mcp"
 )
 
-// ScopeRule says which scopes a key needs, all of them, for the items that a
-// pattern names. Patterns are those of items.Table.
+// ScopeRule lists the scopes, all of which a key needs for the items that match
+// the pattern. Patterns are those of items.Table.
 type ScopeRule struct {
 	Pattern string
 	Scopes  []string
 }
 
-// Rights say which scopes a server asks for, and for what. They never change
-// once they are made. The nil Rights ask for keys.ScopeConnect for everything.
+// Rights maps a server's items to the scopes that they require. It is immutable.
+// A nil *Rights requires keys.ScopeConnect for everything.
 type Rights struct {
 	scopes  *keys.Catalogue
 	rules   items.Table[[]string]
-	require []string // for what no rule names
-	plain   bool     // there are no rules and the requirement is the usual one
+	require []string // for items without a rule
+	plain   bool     // no rules, and the usual requirement
 }
 
-// usual is what a server asks for unless the operator says otherwise.
+// usual is the requirement unless the operator sets another.
 var usual = []string{keys.ScopeConnect}
 
-// NewRights makes rights of the rules, in whose scopes the catalogue knows what
-// includes what. What no rule names needs the required scopes; none stand for
-// keys.ScopeConnect. A scope that is not declared is an error, with what is.
+// NewRights compiles the rules. The catalogue declares the scopes and the scopes
+// that they include. Items without a rule need the scopes in require, or
+// keys.ScopeConnect if it is empty. An undeclared scope is an error that lists
+// the declared ones.
 func NewRights(scopes *keys.Catalogue, rules []ScopeRule, require []string) (*Rights, error) {
 	r := &Rights{scopes: scopes, require: slices.Clone(require)}
 	if err := scopes.Check(require, true); err != nil {
@@ -62,8 +63,8 @@ func NewRights(scopes *keys.Catalogue, rules []ScopeRule, require []string) (*Ri
 	return r, nil
 }
 
-// Named returns the declared scopes that the rights ask for, each once, in
-// alphabetical order.
+// Named returns the declared scopes that any item requires, in alphabetical order
+// without duplicates.
 func (r *Rights) Named() []string {
 	if r == nil {
 		return nil
@@ -76,7 +77,7 @@ func (r *Rights) Named() []string {
 	return slices.DeleteFunc(slices.Compact(all), func(s string) bool { return s == keys.ScopeConnect })
 }
 
-// Required returns the declared scopes that are needed for what no rule names.
+// Required returns the declared scopes that items without a rule require.
 func (r *Rights) Required() []string {
 	if r == nil {
 		return nil
@@ -84,7 +85,7 @@ func (r *Rights) Required() []string {
 	return slices.DeleteFunc(slices.Clone(r.require), func(s string) bool { return s == keys.ScopeConnect })
 }
 
-// of returns what the item needs.
+// of returns the scopes that the item requires.
 func (r *Rights) of(item items.Item) []string {
 	if r == nil {
 		return usual
@@ -95,11 +96,11 @@ func (r *Rights) of(item items.Item) []string {
 	return r.require
 }
 
-// names reports whether a rule has the item's very name.
+// names reports whether a rule has the item's exact name as its pattern.
 func (r *Rights) names(item items.Item) bool { return r != nil && r.rules.HasExactly(item) }
 
-// confusable reports whether a server could take the item's name for one that
-// needs other scopes; see items.Table.Confusable.
+// confusable reports whether a server could mistake the item's name for one that
+// requires other scopes; see items.Table.Confusable.
 func (r *Rights) confusable(item items.Item) (pattern string, yes bool) {
 	if r == nil {
 		return "", false
@@ -121,7 +122,7 @@ func (r *Rights) allow(k *keys.Key, scopes []string) bool {
 	return true
 }
 
-// Scopes returns all scopes that the key carries by name, and what they include.
+// Scopes returns the scopes that the key carries by name and those they include.
 func (g *Gate) Scopes(k *keys.Key) []string {
 	var catalogue *keys.Catalogue
 	if g.policy.Rights != nil {
@@ -130,22 +131,23 @@ func (g *Gate) Scopes(k *keys.Key) []string {
 	return catalogue.Expand(k)
 }
 
-// allOf reports whether the server lets the key use everything, and every key
-// that is like it.
+// allOf reports whether the key may use everything by the usual requirement, so
+// that no item needs a look of its own.
 func (r *Rights) allOf(k *keys.Key) bool {
 	return (r == nil || r.plain) && k.HasScope(keys.ScopeConnect)
 }
 
-// permit checks that the key carries the scopes for what a message asks for,
-// and returns them. What opens and keeps up a connection needs none, nor do
-// lists, which show what the key may use; tasks need those of their calls.
+// permit checks that the key carries the scopes for the items that a message asks
+// for, and returns those scopes. Opening and keeping up a connection needs none;
+// nor do lists, which are filtered by the key's scopes. Tasks need the scopes of
+// their calls.
 func (g *Gate) permit(key *keys.Key, item items.Item, known bool, m *mcp.Message) ([]string, *Refusal) {
 	if g.policy.Rights.allOf(key) {
 		return usual, nil
 	}
 	asked, err := asks(item, known, m)
 	if err != nil {
-		return nil, &Refusal{Code: ParamsInvalid, Cause: err, Reason: "it cannot be told with certainty what the params ask for"}
+		return nil, &Refusal{Code: ParamsInvalid, Cause: err, Reason: "the params cannot be read with certainty"}
 	}
 	if item.Kind == items.Method && known && g.policy.Rights.names(item) {
 		asked = append(asked, item)
@@ -170,8 +172,8 @@ func (g *Gate) permit(key *keys.Key, item items.Item, known bool, m *mcp.Message
 	return all, nil
 }
 
-// permitTicket checks that the key still carries the scopes that were needed for
-// what it comes back for.
+// permitTicket checks that the key still carries the scopes of the ticket's
+// request.
 func (g *Gate) permitTicket(key *keys.Key, t *Ticket) *Refusal {
 	if g.policy.Rights.allow(key, t.scopes) {
 		return nil
@@ -183,9 +185,9 @@ func (g *Gate) permitTicket(key *keys.Key, t *Ticket) *Refusal {
 	return &Refusal{Code: ScopeInsufficient, Tool: name, Scopes: t.scopes, Lacking: g.lacking(key, t.scopes)}
 }
 
-// lacks refuses an item for want of a scope, and tells all that are needed: of
-// what always has a price, to be charged, too. A tool that nobody may call is
-// unknown all the same.
+// lacks returns the refusal of an item whose scopes the key lacks. It lists all
+// required scopes at once, including keys.ScopeConnect if the item always has a
+// price. A tool that nobody may call is reported as unknown instead.
 func (g *Gate) lacks(key *keys.Key, item items.Item, needs []string) *Refusal {
 	offer, offered := g.policy.Prices.Offer(item)
 	if item.Kind == items.Tool && !offered {
@@ -201,12 +203,12 @@ func (g *Gate) lacking(key *keys.Key, needs []string) []string {
 	return slices.DeleteFunc(slices.Clone(needs), func(s string) bool { return g.policy.Rights.allow(key, []string{s}) })
 }
 
-// expression is one of a URI template (RFC 6570, 2.2).
+// expression matches an expression of a URI template (RFC 6570, 2.2).
 var expression = regexp.MustCompile(`\{[^{}]+\}`)
 
-// ambiguous reports whether a resource may be had under other scopes by writing
-// its URI differently: see pricing.Book.Ambiguous. What is completed may be a
-// template, of which all but the expressions must be in normal form.
+// ambiguous reports whether spelling a resource's URI differently could put it
+// under other scopes; see pricing.Book.Ambiguous. A completion may refer to a
+// template, which must be in normal form outside its expressions.
 func (r *Rights) ambiguous(uri string, mayBeTemplate bool) bool {
 	if r == nil || r.rules.Len(items.Resource) == 0 || r.names(items.Item{Kind: items.Resource, Name: uri}) {
 		return false
@@ -217,20 +219,20 @@ func (r *Rights) ambiguous(uri string, mayBeTemplate bool) bool {
 	return !items.IsNormalURI(uri)
 }
 
-// asks returns the items of which a message wants something. Methods that the
-// protocol does not have are items of their own.
+// asks returns the items that a message asks for. Methods that are not in the
+// protocol are items of their own.
 func asks(item items.Item, known bool, m *mcp.Message) (asked []items.Item, err error) {
 	switch {
 	case known && m.Kind != mcp.KindRequest:
 		return nil, nil
-	case m.Kind != mcp.KindRequest: // an extension's
+	case m.Kind != mcp.KindRequest: // from an extension
 		return []items.Item{item}, nil
 	case item.Kind != items.Method:
 		return []items.Item{item}, nil
 	case !known:
 		asked = append(asked, item)
 	}
-	switch m.Method { // in either era: an operator may let pass what one of them has not
+	switch m.Method { // in either era: an operator may allow a method that one of them does not have
 	case "resources/subscribe", "resources/unsubscribe":
 		asked = append(asked, items.Item{Kind: items.Resource, Name: m.URI})
 	case "completion/complete":
@@ -251,14 +253,14 @@ func asks(item items.Item, known bool, m *mcp.Message) (asked []items.Item, err 
 	return asked, err
 }
 
-// mayRead reports whether the key carries the scopes for a resource of which it
-// can be told which they are.
+// mayRead reports whether the key carries the scopes for a resource, and is false
+// if those are ambiguous.
 func (g *Gate) mayRead(key *keys.Key, uri string) bool {
 	r := g.policy.Rights
 	return r.allOf(key) || !r.ambiguous(uri, false) && r.allow(key, r.of(items.Item{Kind: items.Resource, Name: uri}))
 }
 
-// mayUse reports whether an item belongs into the key's lists.
+// mayUse reports whether an item belongs in the key's lists.
 func (g *Gate) mayUse(key *keys.Key, item items.Item) bool {
 	if g.policy.Rights.allOf(key) {
 		return true
@@ -270,7 +272,7 @@ func (g *Gate) mayUse(key *keys.Key, item items.Item) bool {
 	return !priced || offer.Free() || offer.Varies || key.HasScope(keys.ScopeConnect)
 }
 
-// withConnect adds the scope without which nothing is charged.
+// withConnect adds the scope that any charge requires.
 func withConnect(scopes []string) []string {
 	if slices.Contains(scopes, keys.ScopeConnect) {
 		return scopes

@@ -19,7 +19,7 @@ var catalogue = func() *keys.Catalogue {
 	return c
 }()
 
-// newLibrary is a bench whose server asks for scopes.
+// newLibrary is a bench whose server requires scopes.
 func newLibrary(t *testing.T, require ...string) *bench {
 	t.Helper()
 	b := newBench(t)
@@ -40,14 +40,14 @@ func newLibrary(t *testing.T, require ...string) *bench {
 	return b
 }
 
-// What a key may do is what its scopes say, with what they include: of tools,
-// prompts, resources and methods alike, and of what asks for them by the way.
-// What no rule names needs what the server requires.
+// A key may use an item if its scopes, with those they include, cover the item's
+// requirement. That holds for tools, prompts, resources and methods, and for
+// requests that refer to them. Items without a rule need the server's scopes.
 func TestPermit(t *testing.T) {
 	const none = ""
 	for _, c := range []struct {
 		method, params string
-		needs          string // the scopes; "" for none, "params" for a refusal of the params
+		needs          string // required scopes; "params" for a refusal of the params
 	}{
 		{"tools/call", `{"name":"delete_x"}`, "write"}, {"tools/call", `{"name":"delete_own"}`, "read"}, {"tools/call", `{"name":"read_x"}`, "read"},
 		{"tools/call", `{"name":"both"}`, "read write"}, {"tools/call", `{"name":"other"}`, "base"}, {"tools/call", `{"name":"delete_paid"}`, "write agent:connect"},
@@ -97,9 +97,9 @@ func TestPermit(t *testing.T) {
 						t.Errorf("%s key with %q, %s %s: got %v, %v", kind, scopes, c.method, c.params, call, refusal)
 						continue
 					}
-					// One item is refused at a time, with all that it needs.
+					// One item is refused at a time, with all the scopes that it needs.
 					if !subset(refusal.Lacking, lacks) || !subset(refusal.Scopes, strings.Fields(c.needs)) || len(refusal.Lacking) == 0 {
-						t.Errorf("%s %s needs %v and lacks %v, told were %v and %v", c.method, c.params, c.needs, lacks, refusal.Scopes, refusal.Lacking)
+						t.Errorf("%s %s needs %v and lacks %v; refused with %v and %v", c.method, c.params, c.needs, lacks, refusal.Scopes, refusal.Lacking)
 					}
 				case refusal != nil:
 					t.Errorf("%s key with %q, %s %s: refused, %v", kind, scopes, c.method, c.params, refusal)
@@ -115,8 +115,8 @@ func subset(some, of []string) bool {
 	return !slices.ContainsFunc(some, func(s string) bool { return !slices.Contains(of, s) })
 }
 
-// A method that the operator lets pass in an era that does not have it asks for
-// the same as in the one that has it, and is a method besides.
+// A method that the operator allows in an era without it requires the same scopes
+// as in the other era, and those of the method itself in addition.
 func TestPermitAcrossEras(t *testing.T) {
 	b := newLibrary(t, "base")
 	var err error
@@ -142,8 +142,8 @@ func TestPermitAcrossEras(t *testing.T) {
 	}
 }
 
-// Without a rule and a requirement a server asks for agent:connect, for
-// everything that it offers; a rule alone leaves the rest as it was.
+// Without rules and requirement a server requires agent:connect for everything. A
+// rule changes only the items that it names.
 func TestUsualRights(t *testing.T) {
 	for name, b := range map[string]*bench{"no rights": newBench(t), "rules": newLibrary(t)} {
 		for scopes, code := range map[string]Code{"": ScopeInsufficient, "read": ScopeInsufficient, "agent:connect": ""} {
@@ -157,7 +157,7 @@ func TestUsualRights(t *testing.T) {
 	}
 }
 
-// A tool that nobody may call is unknown, whatever the key lacks.
+// A tool that nobody may call is unknown, no matter which scopes the key lacks.
 func TestUnpricedIsUnknownBeforeScopes(t *testing.T) {
 	b := newBench(t)
 	m, _ := mcp.Decode([]byte(request("tools/call", `{"name":"nobodys"}`)))
@@ -166,14 +166,14 @@ func TestUnpricedIsUnknownBeforeScopes(t *testing.T) {
 	}
 }
 
-// Lists show what the key may use, and nothing else; a list that depends on the
-// key is not for other callers.
+// Lists contain exactly the items that the key may use, and are marked as private
+// to the caller if they depend on the key.
 func TestListsByScope(t *testing.T) {
 	b := newLibrary(t, "base")
 	for _, c := range []struct {
 		list mcp.List
 		all  []string
-		want map[string]string // by the key's scopes
+		want map[string]string // by scopes of the key
 	}{
 		{mcp.ListTools, []string{"delete_x", "delete_own", "read_x", "both", "other", "delete_paid", "varies", "no\nname"}, map[string]string{
 			"": "", "read": "delete_own read_x", "write": "delete_x", "all": "delete_x delete_own read_x both", "base": "other varies",
@@ -198,8 +198,8 @@ func TestListsByScope(t *testing.T) {
 	}
 }
 
-// That a resource was changed is told to keys that may read it: others of their
-// account can listen in the same session.
+// Changes of a resource go only to keys that may read it, because other keys of
+// the account can listen in the same session.
 func TestResourceNotificationsByScope(t *testing.T) {
 	b := newLibrary(t, "base")
 	for uri, want := range map[string]string{
@@ -218,11 +218,10 @@ func TestResourceNotificationsByScope(t *testing.T) {
 	}
 }
 
-// A key that has lost a scope does not get the rest of a stream for which the
-// scope was needed, free or paid.
+// A key that has lost a required scope cannot resume a stream, free or paid.
 func TestResumeNeedsTheScopes(t *testing.T) {
 	b := newLibrary(t)
-	b.Sealer = NewSealer(b.Now, SealKey{Key: [SealKeySize]byte{1}})
+	b.deps.Sealer = NewSealer(b.deps.Now, SealKey{Key: [SealKeySize]byte{1}})
 	for _, tool := range []string{"delete_x", "delete_paid"} {
 		key := &keys.Key{ID: "key_1", Lineage: "key_1", Account: b.payer.ID, Kind: keys.Personal, Environment: keys.Live, Scopes: []string{"all", "agent:connect"}}
 		m, _ := mcp.Decode([]byte(request("tools/call", `{"name":"`+tool+`"}`)))
@@ -249,7 +248,7 @@ func TestResumeNeedsTheScopes(t *testing.T) {
 	}
 }
 
-// Rules that cannot be meant are refused.
+// Invalid rules are refused.
 func TestNewRightsRefuses(t *testing.T) {
 	for _, c := range []struct {
 		rules   []ScopeRule

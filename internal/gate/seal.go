@@ -15,11 +15,11 @@ import (
 // SealKeySize is the size of a sealing key in bytes.
 const SealKeySize = 32
 
-// Sealer makes what an MCP server hands out good for one account at one server:
-// session ids and event ids go to clients with an authenticated tag (HMAC with
-// SHA-256, RFC 2104, cut to 128 bits), and come back only with it. No memory is
-// needed for that, so that every node with the same keys can do it. It may be
-// used by many goroutines at once.
+// Sealer ties the session ids and event ids of an MCP server to one account at
+// that server. They go to clients with an authentication tag (HMAC with SHA-256,
+// RFC 2104, truncated to 128 bits), and are accepted only with it. This needs no
+// memory, so every node with the same keys accepts them. It is safe for concurrent
+// use.
 type Sealer struct {
 	now  func() time.Time
 	keys []SealKey
@@ -28,24 +28,24 @@ type Sealer struct {
 // SealKey is a key of a Sealer.
 type SealKey struct {
 	Key   [SealKeySize]byte
-	Until time.Time // from then on it opens nothing; the zero time is never
+	Until time.Time // the key opens nothing from then on; zero for no end
 }
 
-// NewSealer returns a sealer that seals with the first key and opens what any
-// of them has sealed, until its end. There must be one.
+// NewSealer returns a sealer that seals with the first key and opens with all of
+// them, each until its end. It needs at least one key.
 func NewSealer(now func() time.Time, keys ...SealKey) *Sealer { return &Sealer{now: now, keys: keys} }
 
 const tagSize = 16
 
-// What a tag is for, and in which version: one of a kind never passes for one of
+// The purposes of tags, with a version. A tag made for one purpose never passes for
 // another.
 const (
 	sealedSession = "session/1"
 	sealedEvent   = "event/1"
 )
 
-// tag authenticates the content as what belongs to the parts, of which the first
-// is its purpose.
+// tag authenticates the content together with the parts. The first part is the
+// purpose.
 func (s *Sealer) tag(key int, content []byte, parts ...string) []byte {
 	h := hmac.New(sha256.New, s.keys[key].Key[:])
 	for _, part := range parts {
@@ -56,7 +56,7 @@ func (s *Sealer) tag(key int, content []byte, parts ...string) []byte {
 	return h.Sum(nil)[:tagSize]
 }
 
-// opens reports whether one of the keys that are good now has made the tag.
+// opens reports whether the tag was made with one of the keys valid now.
 func (s *Sealer) opens(tag, content []byte, parts ...string) bool {
 	for key, k := range s.keys {
 		if !k.Until.IsZero() && !s.now().Before(k.Until) {
@@ -69,26 +69,25 @@ func (s *Sealer) opens(tag, content []byte, parts ...string) bool {
 	return false
 }
 
-// Tag authenticates the content, for whoever has the same keys, as what belongs
-// to the parts. The first part is its purpose: a tag for one never passes for one
+// Tag authenticates the content together with the parts, for all holders of the
+// same keys. The first part is the purpose: a tag made for one purpose never passes
 // for another.
 func (s *Sealer) Tag(content []byte, parts ...string) []byte { return s.tag(0, content, parts...) }
 
-// Opens reports whether Tag has made the tag of the content and the parts, with
-// one of the keys that are good now.
+// Opens reports whether Tag made the tag for this content and these parts, with one
+// of the keys valid now.
 func (s *Sealer) Opens(tag, content []byte, parts ...string) bool {
 	return s.opens(tag, content, parts...)
 }
 
-// SealSession returns the session id that the key's account is to see for one
-// of the server's.
+// SealSession returns a session id of the server's, sealed for the key's account.
 func (g *Gate) SealSession(key *keys.Key, id string) string {
-	tag := g.Sealer.tag(0, []byte(id), sealedSession, g.policy.Server, key.Account)
+	tag := g.deps.Sealer.tag(0, []byte(id), sealedSession, g.policy.Server, key.Account)
 	return id + "." + base64.RawURLEncoding.EncodeToString(tag)
 }
 
-// OpenSession returns the server's session id. false says that the id is none
-// that SealSession gave to the key's account.
+// OpenSession returns the server's session id, or false unless SealSession sealed
+// it for the key's account.
 func (g *Gate) OpenSession(key *keys.Key, sealed string) (string, bool) {
 	dot := strings.LastIndexByte(sealed, '.')
 	if dot < 0 {
@@ -96,11 +95,11 @@ func (g *Gate) OpenSession(key *keys.Key, sealed string) (string, bool) {
 	}
 	id := sealed[:dot]
 	tag, err := base64.RawURLEncoding.Strict().DecodeString(sealed[dot+1:])
-	return id, err == nil && g.Sealer.opens(tag, []byte(id), sealedSession, g.policy.Server, key.Account)
+	return id, err == nil && g.deps.Sealer.opens(tag, []byte(id), sealedSession, g.policy.Server, key.Account)
 }
 
-// SealEvent returns the event id that the key's lineage is to see for one of the
-// server's in that session of the server's ("" for none), with the ticket in it.
+// SealEvent returns an event id of the server's, sealed for the key's lineage in
+// that session of the server's ("" for none), with the ticket in it.
 func (g *Gate) SealEvent(key *keys.Key, session string, t *Ticket, event []byte) []byte {
 	var w ticketWriter
 	w.text(string(event))
@@ -111,19 +110,19 @@ func (g *Gate) SealEvent(key *keys.Key, session string, t *Ticket, event []byte)
 	if t.Paid() {
 		w.call(t)
 	}
-	w.b = append(w.b, g.Sealer.tag(0, w.b, sealedEvent, g.policy.Server, key.Account, key.Lineage, session)...)
+	w.b = append(w.b, g.deps.Sealer.tag(0, w.b, sealedEvent, g.policy.Server, key.Account, key.Lineage, session)...)
 	return base64.RawURLEncoding.AppendEncode(nil, w.b)
 }
 
-// OpenEvent returns the server's event id and the ticket. false says that the
-// id is none that SealEvent gave to the key's lineage in that session.
+// OpenEvent returns the server's event id and the ticket, or false unless
+// SealEvent sealed it for the key's lineage in that session.
 func (g *Gate) OpenEvent(key *keys.Key, session, sealed string) (event string, t *Ticket, ok bool) {
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(sealed)
 	if err != nil || len(raw) < tagSize {
 		return "", nil, false
 	}
 	content, tag := raw[:len(raw)-tagSize], raw[len(raw)-tagSize:]
-	if !g.Sealer.opens(tag, content, sealedEvent, g.policy.Server, key.Account, key.Lineage, session) {
+	if !g.deps.Sealer.opens(tag, content, sealedEvent, g.policy.Server, key.Account, key.Lineage, session) {
 		return "", nil, false
 	}
 	r := ticketReader{b: content}
@@ -136,7 +135,7 @@ func (g *Gate) OpenEvent(key *keys.Key, session, sealed string) (event string, t
 		r.call(t)
 	}
 	if t.Request, ok = readID(request); !ok || r.bad || len(r.b) > 0 {
-		return "", nil, false // of another version of this program
+		return "", nil, false // sealed by another version of this program
 	}
 	return event, t, true
 }

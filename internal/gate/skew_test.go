@@ -10,10 +10,10 @@ import (
 	"github.com/fareboxhq/farebox/internal/mcp"
 )
 
-// Whether a resumed call made its capture, or found it made, is the store's to
-// say: however the clocks of store and gateway differ, what was delivered stands
-// and is counted once, and what a call captured itself and could not deliver is
-// refunded. So with tasks.
+// The store decides whether a resumed call made its capture or found it made. No
+// matter how the clocks of store and gateway differ, a delivered response stays
+// charged and counts once, and a call refunds only a capture of its own that it
+// could not deliver. The same holds for tasks.
 func TestClocksDoNotDecideWhoCaptured(t *testing.T) {
 	for _, ahead := range []time.Duration{-time.Minute, 0, time.Minute} {
 		t.Run(ahead.String(), func(t *testing.T) {
@@ -45,7 +45,7 @@ func TestClocksDoNotDecideWhoCaptured(t *testing.T) {
 			ticket := suspended()
 			resumed(ticket).Close(ctx) // delivered
 			again := resumed(ticket)
-			again.Release(ctx) // this one was not, and costs nothing more or less
+			again.Release(ctx) // not delivered this time, which changes nothing
 			again.Close(ctx)
 			if got := b.balance(t, false); got != (ledger.Balance{Posted: 40_000}) {
 				t.Errorf("after a result that was delivered: %+v", got)

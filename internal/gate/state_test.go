@@ -62,7 +62,7 @@ type silent struct{ Ledger }
 func TestEndedCallsDoNothing(t *testing.T) {
 	for _, s := range []callState{stateFree, stateStarted, stateStanding, stateSuspended, stateReleased, stateRefunded, stateFailed, stateReplayed} {
 		b := newBench(t)
-		b.Ledger = silent{} // any use of it is a nil dereference
+		b.deps.Ledger = silent{} // any use of it is a nil dereference
 		c := &Call{gate: b.Gate, charge: new(ledger.Charge)}
 		c.state.Store(uint32(s))
 		c.Release(t.Context())

@@ -14,7 +14,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/mcp"
 )
 
-// storeErrors are all that a store is known to say, and what it might.
+// storeErrors are all known errors of a store, and some unknown ones.
 var storeErrors = []error{
 	keys.ErrMalformed, keys.ErrUnknown, keys.ErrDeleted, keys.ErrDisabled, keys.ErrExpired, keys.ErrKind, keys.ErrEnvironment, keys.ErrServer, keys.ErrScope, ErrFlood,
 	ledger.ErrNotFound, ledger.ErrExists, ledger.ErrConflict, ledger.ErrSettled, ledger.ErrInsufficient, ledger.ErrInvalid, ledger.ErrUnavailable, ledger.ErrOverflow,
@@ -23,12 +23,12 @@ var storeErrors = []error{
 	context.Canceled, context.DeadlineExceeded, io.EOF, io.ErrUnexpectedEOF, syscall.ENOSPC, syscall.EIO, syscall.ECONNRESET, errors.New("nobody knows this one"),
 }
 
-// failing is a store that fails at one step, and then says nothing else.
+// failing is a store that fails at one step, always with the same error.
 type failing struct {
 	Ledger
 	lookup, reserve, capture error
 	found                    Keys
-	charges                  bool // what was not reserved, whatever capture says
+	charges                  bool // Charge succeeds, even if Capture fails
 }
 
 func (f *failing) Lookup(ctx context.Context, client netip.Addr, digest keys.Digest) (*keys.Key, error) {
@@ -59,14 +59,14 @@ func (f *failing) Charge(ctx context.Context, id string, o ledger.Order, terms l
 	return f.Ledger.Charge(ctx, id, o, terms, answer)
 }
 
-// A call whose reservation the store has forgotten is charged under the same id
-// when its answer is there, if the balance still allows it; else the answer is
+// A call whose reservation the store has lost is charged under the same id when its
+// response arrives, if the balance still allows it. If not, the response is
 // withheld.
 func TestForgottenReservationIsCharged(t *testing.T) {
 	for _, poor := range []bool{false, true} {
 		b := newBench(t)
-		f := &failing{Ledger: b.Ledger, found: b.Keys, charges: true}
-		b.Ledger, b.Keys = f, f
+		f := &failing{Ledger: b.deps.Ledger, found: b.deps.Keys, charges: true}
+		b.deps.Ledger, b.deps.Keys = f, f
 		secret := b.key(t, nil)
 		call, refusal := b.call(t, secret, toolCall("cheap"))
 		if refusal != nil {
@@ -76,7 +76,7 @@ func TestForgottenReservationIsCharged(t *testing.T) {
 		if err := b.store.Release(t.Context(), call.ID()); err != nil {
 			t.Fatal(err)
 		}
-		call.id = b.newID("chg_") // the store must know nothing of it
+		call.id = b.newID("chg_") // an id that the store does not know
 		want := ledger.Balance{Posted: 40_000}
 		if poor {
 			_, _, err := b.store.PostTransaction(t.Context(), ledger.Transaction{ID: b.newID("txn_"), Kind: ledger.KindAdjustment, Debtor: b.payer.ID, Amount: 45_000, At: now, Reason: "test"},
@@ -97,14 +97,13 @@ func TestForgottenReservationIsCharged(t *testing.T) {
 	}
 }
 
-// TestEveryStoreErrorDenies: promise 8. Whatever a store says that is no answer,
-// at whichever step, bare or wrapped, the call is refused and nothing is charged
-// (CVE-2026-12773).
+// TestEveryStoreErrorDenies: promise 8. Every error of a store, at every step, bare
+// or wrapped, refuses the call without a charge (CVE-2026-12773).
 func TestEveryStoreErrorDenies(t *testing.T) {
 	for _, bare := range storeErrors {
 		b := newBench(t)
-		f := &failing{Ledger: b.Ledger, found: b.Keys}
-		b.Ledger, b.Keys = f, f
+		f := &failing{Ledger: b.deps.Ledger, found: b.deps.Keys}
+		b.deps.Ledger, b.deps.Keys = f, f
 		secret := b.key(t, nil)
 		for _, err := range []error{bare, fmt.Errorf("store: %w", bare)} {
 			f.lookup, f.reserve, f.capture = err, nil, nil

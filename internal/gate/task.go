@@ -10,25 +10,24 @@ import (
 	"github.com/fareboxhq/farebox/internal/pricing"
 )
 
-// Task is one request about a task of the caller's account: what it is, to
-// cancel it, or for its result. The answer that carries the result is paid
-// before it passes, under the charge id of the call that the task is of, once
-// however often it is asked for. Its methods may be called from one goroutine
-// at a time.
+// Task is one request about a task of the caller's account: for its status, for
+// its result, or to cancel it. A response that carries the result is paid before
+// it passes, under the charge id of the task's call, once no matter how often the
+// result is asked for. Its methods may be called from one goroutine at a time.
 type Task struct {
 	gate   *Gate
 	id     string
 	method string
-	scopes []string // that the task's call needed
-	call   *Call    // that the task is of; nil if it is free
-	open   bool     // its reservation holds credits
-	fresh  bool     // this request has paid for it
-	blind  bool     // what the task costs is not known
+	scopes []string // the scopes that the task's call required
+	call   *Call    // the call that became the task; nil if it is free
+	open   bool     // the call's reservation still exists
+	fresh  bool     // this request has paid for the task
+	blind  bool     // the ticket does not include the task's price
 	due    []mcp.Field
 }
 
-// task finds the task that the message is about. Asking for a task lets its
-// reservation live on, and its binding.
+// task finds the task that the message is about, and prolongs its reservation and
+// its binding.
 func (g *Gate) task(ctx context.Context, key *keys.Key, m *mcp.Message) (*Task, *Refusal) {
 	binding, ours, refusal := g.bound(ctx, boundTask, ownerOf(key), m.TaskID)
 	if refusal != nil {
@@ -44,8 +43,8 @@ func (g *Gate) task(ctx context.Context, key *keys.Key, m *mcp.Message) (*Task, 
 	if refusal := g.permitTicket(key, &kept.ticket); refusal != nil {
 		return nil, refusal
 	}
-	if now := g.Now(); binding.Until.Sub(now) < bondLife/2 {
-		binding.Until = now.Add(bondLife)
+	if now := g.deps.Now(); binding.Until.Sub(now) < bindingLife/2 {
+		binding.Until = now.Add(bindingLife)
 		if refusal := g.bind(ctx, binding); refusal != nil {
 			return nil, refusal
 		}
@@ -57,8 +56,8 @@ func (g *Gate) task(ctx context.Context, key *keys.Key, m *mcp.Message) (*Task, 
 	return t, nil
 }
 
-// Ticket returns what a client needs to come back for the rest of the request's
-// stream. For its result alone it tells what the task costs.
+// Ticket returns the ticket of the stream that answers the request m. It includes
+// the price of the task's call only for tasks/result.
 func (t *Task) Ticket(m *mcp.Message) *Ticket {
 	if t.call == nil || t.method != mcp.MethodTaskResult {
 		return &Ticket{Request: m.ID, Method: m.Method, scopes: t.scopes}
@@ -66,8 +65,7 @@ func (t *Task) Ticket(m *mcp.Message) *Ticket {
 	return t.call.Ticket(m)
 }
 
-// ResumeTask returns the request about a task of which the ticket says that it
-// is the rest of its stream.
+// ResumeTask returns the request about a task whose stream the ticket resumes.
 func (g *Gate) ResumeTask(ctx context.Context, key *keys.Key, ticket *Ticket) (*Task, *Refusal) {
 	if refusal := g.permitTicket(key, ticket); refusal != nil {
 		return nil, refusal
@@ -79,16 +77,16 @@ func (g *Gate) ResumeTask(ctx context.Context, key *keys.Key, ticket *Ticket) (*
 	return t, nil
 }
 
-// revive takes up the call that the task is of.
+// revive restores the task's call and renews its reservation.
 func (t *Task) revive(ctx context.Context, key *keys.Key, kept *remembered) {
 	g, ticket := t.gate, &kept.ticket
 	t.call = g.callOf(key, ticket)
 	t.call.deadline = kept.deadline
-	if g.Now().Before(kept.deadline) {
-		t.open = g.Ledger.Renew(ctx, ticket.Charge) == nil
+	if g.deps.Now().Before(kept.deadline) {
+		t.open = g.deps.Ledger.Renew(ctx, ticket.Charge) == nil
 	}
 	if t.open {
-		t.call.startRenewal() // the answer may take as long as the task
+		t.call.startRenewal() // the response may take as long as the task
 	}
 }
 
@@ -108,26 +106,26 @@ func (t *Task) ChargeID() string {
 	return t.call.ID()
 }
 
-// Paid reports that the request itself has no price: the task has.
+// Paid is always false: the price is on the task, not on the request.
 func (t *Task) Paid() bool { return false }
 
 // Captured reports whether this request has paid for the task.
 func (t *Task) Captured() bool { return t.fresh }
 
-// Abandoned counts nothing: the task goes on, and can be asked for again.
+// Abandoned does nothing: the task goes on, and can be asked for again.
 func (t *Task) Abandoned(bool) {}
 
-// Keeps reports that the server keeps the result for who comes back.
+// Keeps is always true: the server keeps the result.
 func (t *Task) Keeps() bool { return true }
 
-// Reads reports whether Settle looks into the answer.
+// Reads is always true: Settle looks into the response.
 func (t *Task) Reads() bool { return true }
 
-// Charges reports whether a result of that outcome is charged.
+// Charges reports whether a result with this outcome is charged.
 func (t *Task) Charges(outcome mcp.Outcome) bool { return t.call != nil && t.call.Charges(outcome) }
 
-// ChargesAbandoned reports that nothing is charged to a client that has left
-// before the result came: it can be had later.
+// ChargesAbandoned is always false: a client that has disconnected can ask for
+// the result later.
 func (t *Task) ChargesAbandoned() bool { return false }
 
 // Suspend leaves the task as it is.
@@ -137,78 +135,78 @@ func (t *Task) Suspend() {
 	}
 }
 
-// Release ends the request because its answer is withheld. What was paid stays
-// paid: the result can be asked for again, free, and another request may have
-// brought it already.
+// Release ends the request because its response is withheld. A charge stands: the
+// result can be asked for again, free, and another request may have delivered it
+// already.
 func (t *Task) Release(context.Context) { t.Suspend() }
 
-// Settle pays for the result in the answer, if there is one and it is charged
-// by the rule of the call's price. A task whose end is known not to be charged
-// gives its reservation back. A refusal means that the answer must be withheld.
-// The answer is the whole message; it may be nil for tasks/result alone, if it is
-// too long to be at hand.
-func (t *Task) Settle(ctx context.Context, outcome mcp.Outcome, answer []byte) ([]mcp.Field, *Refusal) {
+// Settle pays for the result in the response, if there is one and the price's
+// rule charges it. A task that has ended without a charge gives its reservation
+// back. A refusal means that the response must be withheld. The response is the
+// whole message; only for tasks/result may it be nil, if it is too long to hold.
+func (t *Task) Settle(ctx context.Context, outcome mcp.Outcome, response []byte) ([]mcp.Field, *Refusal) {
 	defer t.Suspend()
 	if outcome == mcp.OutcomeError || outcome == mcp.OutcomeInputRequired {
 		return nil, nil
 	}
 	if t.method == mcp.MethodTaskResult {
-		return t.pay(ctx, outcome, answer, false)
+		return t.pay(ctx, outcome, response, false)
 	}
-	told, err := mcp.ReadHandles(answer)
+	handles, err := mcp.ReadHandles(response)
 	switch {
 	case err != nil:
 		return nil, &Refusal{Code: UpstreamFailed, Cause: err}
-	case told.Mixed:
-		return nil, &Refusal{Code: UpstreamFailed, Cause: errors.New("it told of a task and of a result in one")}
-	case t.blind && told.Embedded != mcp.OutcomeUnknown:
-		return nil, &Refusal{Code: UpstreamFailed, Cause: errors.New("it embedded a result on a stream that goes on: ask for the task again")}
-	case told.TaskID != "" && t.id != "" && told.TaskID != t.id:
-		return nil, &Refusal{Code: UpstreamFailed, Cause: errors.New("it told of another task than it was asked for")}
-	case told.Embedded != mcp.OutcomeUnknown:
+	case handles.Mixed:
+		return nil, &Refusal{Code: UpstreamFailed, Cause: errors.New("its response contains both a task and a result")}
+	case t.blind && handles.Embedded != mcp.OutcomeUnknown:
+		return nil, &Refusal{Code: UpstreamFailed, Cause: errors.New("it embedded a result in a resumed stream: ask for the task again")}
+	case handles.TaskID != "" && t.id != "" && handles.TaskID != t.id:
+		return nil, &Refusal{Code: UpstreamFailed, Cause: errors.New("its response is about another task than the request")}
+	case handles.Embedded != mcp.OutcomeUnknown:
 		var refusal *Refusal
-		t.due, refusal = t.pay(ctx, told.Embedded, answer, true) // for Dress: they belong into what is embedded
+		t.due, refusal = t.pay(ctx, handles.Embedded, response, true) // for AddMeta: the fields belong into the embedded result
 		return nil, refusal
-	case told.Status == "cancelled", told.Status == "failed" && !t.Charges(mcp.OutcomeToolError):
+	case handles.Status == "cancelled", handles.Status == "failed" && !t.Charges(mcp.OutcomeToolError):
 		t.end(ctx)
 	}
 	return nil, nil
 }
 
-// Dress puts the receipt into the result that is embedded in the answer, which may
-// be a whole event, and takes out what only the gateway may say there.
-func (t *Task) Dress(answer []byte, event bool) ([]byte, error) {
+// AddMeta adds the receipt to the result that is embedded in the response, which may
+// be a whole event, and removes fields that only the gateway may set.
+func (t *Task) AddMeta(response []byte, event bool) ([]byte, error) {
 	if event {
-		return mcp.AddTaskMetaToEvent(answer, t.due)
+		return mcp.AddTaskMetaToEvent(response, t.due)
 	}
-	return mcp.AddTaskMeta(answer, t.due)
+	return mcp.AddTaskMeta(response, t.due)
 }
 
-// end gives the reservation back of a task that will have no result to pay.
+// end gives back the reservation of a task that will have no result to pay for.
 func (t *Task) end(ctx context.Context) {
 	if t.call == nil || !t.open || t.call.on.Has(pricing.Started) {
 		return
 	}
 	t.open = false
 	t.call.stopRenewal()
-	if err := t.gate.Ledger.Release(ctx, t.call.id); err == nil {
+	if err := t.gate.deps.Ledger.Release(ctx, t.call.id); err == nil {
 		t.call.count(ResultReleased)
 	}
 }
 
-// pay captures the charge of the task's call, or gives again what it gave first.
-// The result is that of the answer, or with embedded the one that is within it.
-func (t *Task) pay(ctx context.Context, outcome mcp.Outcome, answer []byte, embedded bool) ([]mcp.Field, *Refusal) {
+// pay captures the charge of the task's call, or returns the fields of the charge
+// that was captured before. The result is the response's, or with embedded the
+// one within it.
+func (t *Task) pay(ctx context.Context, outcome mcp.Outcome, response []byte, embedded bool) ([]mcp.Field, *Refusal) {
 	c := t.call
 	switch {
 	case c == nil:
 		return nil, nil
-	case !c.Charges(outcome), c.exempt(ctx, answer, embedded):
+	case !c.Charges(outcome), c.exempt(ctx, response, embedded):
 		t.end(ctx)
 		return nil, nil
 	}
 	c.stopRenewal()
-	// The answer is not kept for who sends the call itself again: it is no answer to it.
+	// The response is not stored: it does not answer a repetition of the call itself.
 	balance, err := c.take(ctx, nil)
 	if err != nil {
 		c.count(ResultFailed)
@@ -218,8 +216,8 @@ func (t *Task) pay(ctx context.Context, outcome mcp.Outcome, answer []byte, embe
 	return c.fields(balance), nil
 }
 
-// withheld says why the result of a task cannot be had. The task stays, and
-// what was wrong may be put right.
+// withheld returns the refusal of a task's result. The task stays, so that the
+// client can ask again once the cause is resolved.
 func (t *Task) withheld(err error) *Refusal {
 	r := t.gate.refusal(err, &t.call.order)
 	const again = "Its result is kept back and nothing was charged: ask for it again once "

@@ -16,8 +16,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/pricing"
 )
 
-// accepted has the bench accept a task of a tool for the key: it reserves,
-// remembers the task, and leaves the call to it.
+// accepted makes the server accept a call of the tool as a task: it reserves, binds
+// the task, and suspends the call.
 func (b *bench) accepted(t *testing.T, secret, tool, id string) *Refusal {
 	t.Helper()
 	call, refusal := b.call(t, secret, toolCall(tool))
@@ -45,7 +45,7 @@ func (b *bench) keyOf(t *testing.T, secret string) *keys.Key {
 	return key
 }
 
-// ask asks about a task.
+// ask sends a request about a task.
 func (b *bench) ask(t *testing.T, secret, method, id string) (*Task, *Refusal) {
 	t.Helper()
 	call, refusal := b.call(t, secret, fmt.Sprintf(`{"jsonrpc":"2.0","id":1,"method":%q,"params":{"taskId":%q}}`, method, id))
@@ -60,8 +60,8 @@ func (b *bench) ask(t *testing.T, secret, method, id string) (*Task, *Refusal) {
 
 const taskDone = `{"jsonrpc":"2.0","id":1,"result":{"taskId":"t","status":"completed","result":{"content":[]}}}`
 
-// A task's result is paid when it first passes, in whatever form it comes, and
-// is free from then on; what is not charged gives the reservation back.
+// A task's result is paid when it first passes, in whichever form, and is free
+// afterwards. An end that is not charged gives the reservation back.
 func TestTaskSettles(t *testing.T) {
 	reserved, paid, unpaid := ledger.Balance{Posted: 50_000, Reserved: 10_000}, ledger.Balance{Posted: 40_000}, ledger.Balance{Posted: 50_000}
 	for name, c := range map[string]struct {
@@ -107,7 +107,7 @@ func TestTaskSettles(t *testing.T) {
 	}
 }
 
-// The receipt is put where the result is.
+// The receipt is in the result's own _meta.
 func TestTaskReceipt(t *testing.T) {
 	b, ctx := newBench(t), context.Background()
 	secret := b.key(t, nil)
@@ -126,14 +126,14 @@ func TestTaskReceipt(t *testing.T) {
 		if event {
 			answer = "data: " + taskDone + "\n\n"
 		}
-		if got, err := task.Dress([]byte(answer), event); err != nil || strings.Count(string(got), want) != 1 || strings.Count(string(got), "dev.farebox/receipt") != 1 {
+		if got, err := task.AddMeta([]byte(answer), event); err != nil || strings.Count(string(got), want) != 1 || strings.Count(string(got), "dev.farebox/receipt") != 1 {
 			t.Errorf("got %s, %v", got, err)
 		}
 	}
 }
 
-// What was paid stays paid when its answer is withheld: the result can be asked
-// for again, free, and another request may have brought it already.
+// A charge stands when its response is withheld: the result can be asked for again,
+// free, and another request may have delivered it already.
 func TestTaskRelease(t *testing.T) {
 	b, ctx := newBench(t), context.Background()
 	secret := b.key(t, nil)
@@ -158,7 +158,7 @@ func TestTaskRelease(t *testing.T) {
 	}
 }
 
-// Handles are an account's, in one environment: to all others they are unknown.
+// Handles belong to an account in one environment, and are unknown to all others.
 func TestHandlesOfOthers(t *testing.T) {
 	b, ctx := newBench(t), context.Background()
 	own, again, test := b.key(t, nil), b.key(t, nil), b.key(t, func(k *keys.Key) { k.Environment = keys.Test })
@@ -177,7 +177,7 @@ func TestHandlesOfOthers(t *testing.T) {
 	if refusal := b.Bind(ctx, b.keyOf(t, own), new(Call).Ticket(&asked), mcp.OutcomeInputRequired, asking); refusal != nil {
 		t.Fatal(refusal)
 	}
-	// It is good for what was asked for alone: the state may stand for a dearer call.
+	// The state is accepted only with the same request: it may stand for a dearer call.
 	for _, other := range []string{
 		`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"cheap","requestState":"s"}}`,
 		`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"free","arguments":{"a":1},"requestState":"s"}}`,
@@ -226,7 +226,7 @@ func TestHandlesOfOthers(t *testing.T) {
 	}
 }
 
-// No notification brings a result that is to be paid for.
+// No notification delivers a result that has a price.
 func TestNotificationWithPaidResult(t *testing.T) {
 	b, ctx := newBench(t), context.Background()
 	secret := b.key(t, nil)
@@ -248,16 +248,16 @@ func TestNotificationWithPaidResult(t *testing.T) {
 	}
 }
 
-// A task's reservation that has expired is charged if balance and caps allow it
-// then; if not, the result is withheld, until they do.
+// A task whose reservation has expired is charged if balance and caps allow it at
+// that time. Otherwise the result is withheld until they do.
 func TestExpiredTask(t *testing.T) {
 	b, ctx := newBench(t), context.Background()
 	secret := b.key(t, nil)
 	if refusal := b.accepted(t, secret, "cheap", "t"); refusal != nil {
 		t.Fatal(refusal)
 	}
-	books := &forgetful{Ledger: b.Ledger}
-	b.Ledger = books
+	books := &forgetful{Ledger: b.deps.Ledger}
+	b.deps.Ledger = books
 	adjust := func(amount ledger.Amount) {
 		t.Helper()
 		from, to := b.payer.ID, ""
@@ -298,8 +298,8 @@ func TestExpiredTask(t *testing.T) {
 	}
 }
 
-// forgetful is a Ledger that has forgotten its reservations, as a restart does:
-// their charges go under another id.
+// forgetful is a Ledger that has lost its reservations, as after a restart, and
+// charges under another id.
 type forgetful struct {
 	Ledger
 	charge string
@@ -330,8 +330,7 @@ func (f *forgetful) Charge(ctx context.Context, _ string, o ledger.Order, terms 
 	return f.Ledger.Charge(ctx, f.charge, o, terms, answer)
 }
 
-// An acceptance that cannot be told with certainty, or cannot be remembered, is
-// withheld.
+// An acceptance that is ambiguous or cannot be stored is withheld.
 func TestAcceptanceWithheld(t *testing.T) {
 	b, ctx := newBench(t), context.Background()
 	secret := b.key(t, nil)
@@ -365,7 +364,7 @@ func TestAcceptanceWithheld(t *testing.T) {
 	}
 }
 
-// What is remembered of a task is read as it was written, and nothing else is.
+// A payload is decoded exactly as it was encoded, and no other bytes are accepted.
 func TestTaskPayload(t *testing.T) {
 	for _, want := range []remembered{
 		{deadline: time.Unix(1_800_000_000, 0)},
@@ -389,11 +388,11 @@ func TestTaskPayload(t *testing.T) {
 	}
 }
 
-// The rest of a stream about a task is paid as its beginning would have been.
-// Where the price is not at hand, no result passes.
+// The rest of a stream about a task is paid as its beginning would have been. If
+// its ticket has no price, no result passes.
 func TestResumedTask(t *testing.T) {
 	b, ctx := newBench(t), context.Background()
-	b.Sealer = NewSealer(b.Now, SealKey{Key: [SealKeySize]byte{1}})
+	b.deps.Sealer = NewSealer(b.deps.Now, SealKey{Key: [SealKeySize]byte{1}})
 	secret := b.key(t, nil)
 	if refusal := b.accepted(t, secret, "cheap", "t"); refusal != nil {
 		t.Fatal(refusal)

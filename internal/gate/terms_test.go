@@ -13,13 +13,13 @@ import (
 	"github.com/fareboxhq/farebox/internal/mcp"
 )
 
-// sentAgain is a call with a key by which it may be sent again.
+// sentAgain is a call with an idempotency key.
 func sentAgain(id int, tool, key, arguments string) string {
 	return fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":"tools/call","params":{"name":%q,"arguments":%s,"_meta":{"dev.farebox/idempotency-key":%q}}}`,
 		id, tool, arguments, key)
 }
 
-// settled makes a call that has that outcome and answer.
+// settled makes a call with this outcome and response.
 func (b *bench) settled(t *testing.T, secret, message string, outcome mcp.Outcome, answer []byte) (*Call, []mcp.Field) {
 	t.Helper()
 	call, refusal := b.call(t, secret, message)
@@ -34,8 +34,8 @@ func (b *bench) settled(t *testing.T, secret, message string, outcome mcp.Outcom
 	return call, fields
 }
 
-// refusedWith holds that the message is refused with the code, and that nothing
-// is held for it.
+// refusedWith requires that the message is refused with the code and reserves
+// nothing.
 func (b *bench) refusedWith(t *testing.T, secret, message string, code Code) *Refusal {
 	t.Helper()
 	held := b.balance(t, false).Reserved
@@ -49,8 +49,8 @@ func (b *bench) refusedWith(t *testing.T, secret, message string, code Code) *Re
 	return refusal
 }
 
-// The caps of a key, of its account and of the server bind each call, and the
-// refusal names whose it is, and the figures.
+// The caps of a key, its account and the server all limit each call, and the
+// refusal names the cap's owner and figures.
 func TestCapsBind(t *testing.T) {
 	for _, holder := range []ledger.Holder{ledger.HolderKey, ledger.HolderAccount, ledger.HolderServer} {
 		for _, period := range []ledger.Period{ledger.PerCall, ledger.PerDay, ledger.PerMonth} {
@@ -73,13 +73,13 @@ func TestCapsBind(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
-				b.settled(t, secret, toolCall("success"), mcp.OutcomeResult, nil) // 0.001 is within all
+				b.settled(t, secret, toolCall("success"), mcp.OutcomeResult, nil) // 0.001 is within every cap
 				var spent ledger.Amount
 				if period != ledger.PerCall {
 					spent = 1_000
 				}
 				refusal := b.refusedWith(t, secret, toolCall("cheap"), SpendingCap)
-				if period != ledger.PerCall { // 0.01 just fits now, and then nothing does
+				if period != ledger.PerCall { // 0.01 still fits, and then the cap is reached
 					b.settled(t, secret, toolCall("success"), mcp.OutcomeResult, nil)
 				}
 				c := refusal.Cap
@@ -94,9 +94,9 @@ func TestCapsBind(t *testing.T) {
 	}
 }
 
-// The same call with the same key is answered with the first answer, under the
-// new request's id and with the first receipt. It reserves and charges nothing.
-func TestRepeat(t *testing.T) {
+// A call repeated with its idempotency key gets the stored response, with the new
+// request's id and the first receipt. It reserves and charges nothing.
+func TestReplay(t *testing.T) {
 	b := newBench(t)
 	secret := b.key(t, nil)
 	first, fields := b.settled(t, secret, sentAgain(1, "cheap", "k", `{"a":1,"b":"x"}`), mcp.OutcomeResult,
@@ -109,9 +109,9 @@ func TestRepeat(t *testing.T) {
 		t.Fatal(refusal)
 	}
 	id := decoded(t, toolCall("cheap")).ID
-	answer, repeated, err := again.First(id)
-	if err != nil || !repeated {
-		t.Fatal(repeated, err)
+	response, replayed, err := again.Replay(id)
+	if err != nil || !replayed {
+		t.Fatal(replayed, err)
 	}
 	var message struct {
 		ID     int
@@ -124,17 +124,17 @@ func TestRepeat(t *testing.T) {
 			} `json:"_meta"`
 		}
 	}
-	if err := json.Unmarshal(answer, &message); err != nil {
+	if err := json.Unmarshal(response, &message); err != nil {
 		t.Fatal(err)
 	}
 	meta := message.Result.Meta
 	if message.ID != 1 || !meta.Own || !meta.Replayed || meta.Charge.ID != first.ID() || again.ID() != first.ID() || meta.Charge.Balance != 40_000 {
-		t.Errorf("answer %s", answer)
+		t.Errorf("response %s", response)
 	}
 	if want := string(fields[1].Value); `"`+meta.Receipt+`"` != want {
 		t.Errorf("receipt %q, want the first one, %s", meta.Receipt, want)
 	}
-	again.Release(context.Background()) // what the first call paid is not its to give back
+	again.Release(context.Background()) // the charge belongs to the first call
 	again.Close(context.Background())
 	if got := b.balance(t, false); got != (ledger.Balance{Posted: 40_000}) || !again.Captured() {
 		t.Errorf("balance %+v", got)
@@ -153,9 +153,9 @@ func decoded(t *testing.T, message string) *mcp.Message {
 	return &m
 }
 
-// Each way in which a call that is sent again cannot be answered has its code,
-// runs nothing and holds nothing.
-func TestRepeatRefused(t *testing.T) {
+// Each reason for not answering a repeated call has its code, and the call neither
+// runs nor reserves anything.
+func TestReplayRefused(t *testing.T) {
 	b := newBench(t)
 	secret := b.key(t, nil)
 	message := sentAgain(1, "success", "k", `{"n":1}`)
@@ -164,10 +164,10 @@ func TestRepeatRefused(t *testing.T) {
 		t.Fatal(refusal)
 	}
 	if r := b.refusedWith(t, secret, message, CallInFlight); r.RetryAfter <= 0 {
-		t.Errorf("it is not told when to come again: %+v", r)
+		t.Errorf("no time to try again: %+v", r)
 	}
 	b.refusedWith(t, secret, sentAgain(1, "success", "k", `{"n":2}`), IdempotencyKeyReused)
-	if _, refusal := first.Settle(context.Background(), mcp.OutcomeResult, nil); refusal != nil { // not at hand: too long
+	if _, refusal := first.Settle(context.Background(), mcp.OutcomeResult, nil); refusal != nil { // too long to hold
 		t.Fatal(refusal)
 	}
 	b.refusedWith(t, secret, message, ResultGone)
@@ -180,8 +180,8 @@ func TestRepeatRefused(t *testing.T) {
 	b.settled(t, secret, message, mcp.OutcomeResult, nil) // another server
 }
 
-// A call that was not charged, or whose charge was taken back because the
-// answer was too long to keep, frees its key.
+// A call that was not charged, or whose charge was refunded because the response was
+// too long to store, frees its idempotency key.
 func TestNoChargeFreesTheKey(t *testing.T) {
 	b := newBench(t)
 	secret := b.key(t, nil)
@@ -204,13 +204,13 @@ func TestNoChargeFreesTheKey(t *testing.T) {
 	}
 }
 
-// A call that a free quota pays is captured with a receipt of zero that says
-// so; there is nothing to refund, and the next day's calls are counted anew.
+// A call under a free quota is captured with a receipt of zero that says so. Nothing
+// is refunded when it fails, and the next day starts a new quota.
 func TestFreeQuota(t *testing.T) {
 	b := newBench(t)
 	b.policy.FreeCalls = 2
 	secret := b.key(t, nil)
-	b.settled(t, secret, toolCall("dear"), mcp.OutcomeToolError, nil) // not captured: it does not count
+	b.settled(t, secret, toolCall("dear"), mcp.OutcomeToolError, nil) // not captured, so it does not count
 	for i := range 3 {
 		tool, price := "dear", ledger.Amount(0) // beyond the balance, but free
 		if i == 2 {
@@ -229,13 +229,13 @@ func TestFreeQuota(t *testing.T) {
 		if err := json.Unmarshal(fields[1].Value, &jws); err != nil {
 			t.Fatal(err)
 		}
-		receipt, err := ledger.VerifyReceipt(jws, b.Signer.Public())
+		receipt, err := ledger.VerifyReceipt(jws, b.deps.Signer.Public())
 		free := i < 2
 		if err != nil || receipt.Amount != price || receipt.Free != free || charge.Amount != price || charge.Free != free {
 			t.Errorf("call %d: receipt %+v, field %+v, %v", i, receipt, charge, err)
 		}
 		if free {
-			call.Release(context.Background()) // as for an answer that breaks off
+			call.Release(context.Background()) // as if the response had broken off
 			if call.Captured() {
 				t.Errorf("call %d is still charged", i)
 			}
@@ -246,8 +246,8 @@ func TestFreeQuota(t *testing.T) {
 	}
 }
 
-// The operator's share is in the order, rounded down; without one, or if it
-// comes out as nothing, nobody is named to get it.
+// An order includes the operator's share, rounded down. If the share is zero, the
+// order names no recipient for it.
 func TestFeeIsInTheOrder(t *testing.T) {
 	b := newBench(t)
 	key := &keys.Key{ID: "key_1", Lineage: "key_0", Account: "acct_1", Environment: keys.Test}
@@ -272,8 +272,8 @@ func TestFeeIsInTheOrder(t *testing.T) {
 	}
 }
 
-// The terms of a call are those of its key and its server, and its key to be
-// sent again by.
+// A call's terms combine the limits of its key and its server with its idempotency
+// key.
 func TestTerms(t *testing.T) {
 	b := newBench(t)
 	b.policy.Caps, b.policy.FreeCalls = ledger.Caps{Day: 5}, 9
@@ -291,8 +291,9 @@ func TestTerms(t *testing.T) {
 	}
 }
 
-// A kept answer that cannot be told under the new id is gone, not forwarded.
-func TestRepeatOfWhatIsNoAnswer(t *testing.T) {
+// A stored response that cannot be given the new id counts as gone; the call is
+// not forwarded.
+func TestReplayOfUnreadableResponse(t *testing.T) {
 	b := newBench(t)
 	secret := b.key(t, nil)
 	message := sentAgain(1, "success", "k", `{}`)
@@ -301,13 +302,13 @@ func TestRepeatOfWhatIsNoAnswer(t *testing.T) {
 	if refusal != nil {
 		t.Fatal(refusal)
 	}
-	if answer, repeated, err := call.First(mcp.ID{}); !repeated || err == nil {
-		t.Errorf("got %q, %v, %v", answer, repeated, err)
+	if response, replayed, err := call.Replay(mcp.ID{}); !replayed || err == nil {
+		t.Errorf("got %q, %v, %v", response, replayed, err)
 	}
-	if none, repeated, err := new(Call).First(mcp.ID{}); none != nil || repeated || err != nil {
-		t.Errorf("a free call has a first answer: %q, %v, %v", none, repeated, err)
+	if none, repeated, err := new(Call).Replay(mcp.ID{}); none != nil || repeated || err != nil {
+		t.Errorf("a free call has a stored response: %q, %v, %v", none, repeated, err)
 	}
 	if wait := inFlightWait; wait <= 0 || wait > 10*time.Second {
-		t.Errorf("a caller is told to wait %v", wait)
+		t.Errorf("the wait is %v", wait)
 	}
 }
