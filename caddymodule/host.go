@@ -281,12 +281,6 @@ type translated struct {
 
 func (t *translated) Unwrap() []error { return []error{t.error, t.as} }
 
-// Watch follows changes of a key.
-func (s *running) Watch(d keys.Digest) exchange.Watch {
-	stream := s.runtime.Watch(d)
-	return exchange.Watch{Changed: stream.Changed, Closing: stream.Closing, End: stream.End}
-}
-
 // RulesOf returns the access rules of a server in the newest config.
 func (s *running) RulesOf(server string) string { return s.runtime.RulesOf(server) }
 

@@ -233,9 +233,14 @@ func (r *Runtime) Service() *admin.Service { return r.service }
 // Gate returns a gate to a server under the policy. Its use needs a lease.
 func (r *Runtime) Gate(p gate.Policy) *gate.Gate {
 	return gate.New(p, gate.Deps{
-		Keys: r, Ledger: r.store, Bindings: r.store, Debts: r.debts, Abandonments: r.abandoned, Limiter: r.rates, Signer: r.signer, Sealer: r.sealer, Metrics: r.metrics.Meter(p.Server),
+		Keys: r, Watch: r.watchCaller, Ledger: r.store, Bindings: r.store, Debts: r.debts, Abandonments: r.abandoned, Limiter: r.rates, Signer: r.signer, Sealer: r.sealer, Metrics: r.metrics.Meter(p.Server),
 		Logger: r.logger, Now: clock.Now, NewID: id.New,
 	})
+}
+
+func (r *Runtime) watchCaller(d keys.Digest) gate.Watch {
+	s := r.Watch(d)
+	return gate.Watch{Changed: s.Changed, Closing: s.Closing, End: s.End}
 }
 
 // Limiter counts the requests of keys. Its use needs a lease.

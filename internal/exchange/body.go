@@ -61,7 +61,7 @@ func (x *Exchange) readMessage(limited *gate.Refusal) (stillLimited, refusal *ga
 	}
 	x.advance(decodedMessage)
 	if mcp.IsUpkeep(&x.message) {
-		x.quota, limited = x.site.Gate.CountUpkeep(x.key, limited == nil)
+		x.quota, limited = x.site.Gate.CountUpkeep(&x.caller, limited == nil)
 	}
 	if x.era, err = mcp.CheckHeaders(x.r.Header, &x.message); err != nil {
 		x.advance(refusedHeaders)
@@ -154,8 +154,8 @@ func (x *Exchange) setHeaders() {
 		header.Set("Authorization", x.site.UpstreamAuthorization)
 	}
 	if x.site.IdentityHeaders {
-		header.Set("X-Farebox-Account", x.key.Account)
-		header.Set("X-Farebox-Key", x.key.ID)
-		header.Set("X-Farebox-Scopes", strings.Join(x.site.Gate.Scopes(x.key), " "))
+		header.Set("X-Farebox-Account", x.caller.Account)
+		header.Set("X-Farebox-Key", x.caller.Subject)
+		header.Set("X-Farebox-Scopes", strings.Join(x.site.Gate.Scopes(&x.caller), " "))
 	}
 }

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/fareboxhq/farebox/internal/keys"
+	"github.com/fareboxhq/farebox/internal/gate"
 )
 
 // The cost of a usual call's shares, and of reading its body.
@@ -19,11 +19,11 @@ func BenchmarkReadMessage(b *testing.B) {
 	r.Header.Set("Content-Type", "application/json")
 	r.ContentLength = int64(len(body))
 	w := httptest.NewRecorder()
-	key := &keys.Key{Account: "acct_0198f2c4", Lineage: "key_0198f2c5"}
+	caller := gate.Caller{Subject: "key_0198f2c5", Account: "acct_0198f2c4", Lineage: "key_0198f2c5"}
 	for b.Loop() {
 		r.Body = io.NopCloser(strings.NewReader(body))
 		x := New(site, new(fakeHost), nil, w, r)
-		x.key = key
+		x.caller = caller
 		if x.enter() != nil {
 			b.Fatal("it is refused")
 		}

@@ -13,7 +13,6 @@ import (
 
 	"github.com/fareboxhq/farebox/internal/clock"
 	"github.com/fareboxhq/farebox/internal/gate"
-	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/mcp"
 	"github.com/fareboxhq/farebox/internal/share"
 )
@@ -36,8 +35,8 @@ type Exchange struct {
 	r     *http.Request
 	began time.Time
 
-	key     *keys.Key
-	retry   []string // the Idempotency-Key headers, which are not forwarded
+	caller  gate.Caller // zero until authenticated
+	retry   []string    // the Idempotency-Key headers, which are not forwarded
 	stage   stage
 	message mcp.Message // zero until stage decoded
 	era     mcp.Era
@@ -64,10 +63,10 @@ func New(site *Site, host Host, next Next, w http.ResponseWriter, r *http.Reques
 
 // Account returns the id of the calling account, "" if it is unknown.
 func (x *Exchange) Account() string {
-	if x.key == nil {
+	if !x.caller.Known() {
 		return ""
 	}
-	return x.key.Account
+	return x.caller.Account
 }
 
 // BodyLen returns the length of the request body, 0 if it has not been read.
@@ -133,18 +132,18 @@ func (x *Exchange) admitRequest() (limited, refusal *gate.Refusal) {
 	if x.r.Method == http.MethodOptions {
 		return nil, nil
 	}
-	key, refusal := x.authenticate()
+	caller, refusal := x.authenticate()
 	if refusal == nil || refusal.Code == gate.TokenExpired { // do not reveal that other keys exist
-		x.key = key
+		x.caller = caller
 	}
 	if refusal != nil {
 		return nil, refusal
 	}
-	x.host.Identify(x.r, x.site.Server, key.Account, key.ID)
+	x.host.Identify(x.r, x.site.Server, x.caller.Account, x.caller.Subject)
 	if x.r.Method == http.MethodPost {
-		x.quota, limited = x.site.Gate.Count(key) // until the message is known
+		x.quota, limited = x.site.Gate.Count(&x.caller) // until the message is known
 	} else {
-		x.quota, limited = x.site.Gate.CountUpkeep(key, false)
+		x.quota, limited = x.site.Gate.CountUpkeep(&x.caller, false)
 	}
 	x.retry = x.r.Header.Values("Idempotency-Key")
 	cleanRequest(x.r, &x.site.KeyHeader)
@@ -163,6 +162,13 @@ func (x *Exchange) identifyCharge(tool, charge string) {
 // annotate adds a field to the request's record in the access log.
 func (x *Exchange) annotate(a slog.Attr) { x.host.Annotate(x.r, a) }
 
+// used notes that the caller's key was used now.
+func (x *Exchange) used() {
+	if x.caller.Key != nil {
+		x.site.Engine.Used(x.caller.Key)
+	}
+}
+
 // post serves a message. The refusal limited is that of admitRequest.
 func (x *Exchange) post(limited *gate.Refusal) {
 	limited, refusal := x.readMessage(limited)
@@ -176,7 +182,7 @@ func (x *Exchange) post(limited *gate.Refusal) {
 	}
 	defer x.call.Close(context.WithoutCancel(x.r.Context()))
 	if answer, repeated, err := x.call.Replay(x.message.ID); repeated {
-		x.site.Engine.Used(x.key)
+		x.used()
 		x.replay(answer, err)
 		return
 	}
@@ -188,7 +194,7 @@ func (x *Exchange) post(limited *gate.Refusal) {
 		}
 		defer func() { x.site.Engine.UnlockRequestID(session, x.message.ID.Text(), x.resumable.Load()) }()
 	}
-	x.site.Engine.Used(x.key)
+	x.used()
 	x.setBody()
 	x.setHeaders()
 	x.site.Metrics.Overhead(clock.Since(x.began))
@@ -198,18 +204,18 @@ func (x *Exchange) post(limited *gate.Refusal) {
 // admitMessage checks the message that was read, and sets the call.
 func (x *Exchange) admitMessage(limited *gate.Refusal) *gate.Refusal {
 	// The client decided how long reading took; the key may have ended meanwhile.
-	key, refusal := x.site.Gate.Check(x.r.Context(), x.client(), x.key.Digest)
+	caller, refusal := x.caller.Again(x.r.Context())
 	if refusal != nil {
 		return refusal
 	}
-	x.key = key
+	x.caller = caller
 	if limited != nil {
 		return limited
 	}
 	if refusal := x.openSession(); refusal != nil {
 		return refusal
 	}
-	x.call, refusal = x.site.Gate.Admit(x.r.Context(), x.key, x.era, &x.message)
+	x.call, refusal = x.site.Gate.Admit(x.r.Context(), &x.caller, x.era, &x.message)
 	return refusal
 }
 
@@ -253,7 +259,7 @@ func (x *Exchange) sessionRequest(limited *gate.Refusal) {
 		x.refuse(refusal)
 		return
 	}
-	x.site.Engine.Used(x.key)
+	x.used()
 	x.setHeaders()
 	x.run()
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/http"
 	"net/http/httptest"
-	"net/netip"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,7 +20,9 @@ func streaming(key *keys.Key) (*Exchange, *onlyKey) {
 	site := newSite()
 	site.Gate = gate.New(gate.Policy{Server: "weather", Secrets: &keys.DefaultFormat}, gate.Deps{Keys: store, Now: clock.Now})
 	x := New(site, new(fakeHost), nil, httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/mcp", nil))
-	x.key = key
+	if key != nil {
+		x.caller = callerOf(site.Gate, key)
+	}
 	return x, store
 }
 
@@ -52,10 +53,10 @@ func TestStreamEndsWhenItsKeyExpires(t *testing.T) {
 				}
 				x, store := streaming(&keys.Key{Kind: keys.Agent, Environment: keys.Live, ExpiresAt: end(c.life)})
 				changed := make(chan struct{}, 1)
-				stream := Watch{Changed: changed, Closing: make(chan struct{})}
+				stream := gate.Watch{Changed: changed, Closing: make(chan struct{})}
 				ctx, cancel := context.WithCancel(t.Context())
 				var lived time.Duration
-				go x.endWithKey(ctx, func() { lived = clock.Since(began); cancel() }, netip.Addr{}, stream, new(gate.Ticket))
+				go x.endWithCaller(ctx, func() { lived = clock.Since(began); cancel() }, stream, gate.ListenerTicket())
 				time.Sleep(time.Hour) // the bubble's clock, which waits for nobody
 				if c.changed > 0 {
 					now := *store.key
@@ -83,7 +84,7 @@ func TestStreamEndsInDoubt(t *testing.T) {
 		changed := make(chan struct{}, 1)
 		changed <- struct{}{}
 		ctx, cancel := context.WithCancel(t.Context())
-		x.endWithKey(ctx, cancel, netip.Addr{}, Watch{Changed: changed, Closing: make(chan struct{})}, new(gate.Ticket))
+		x.endWithCaller(ctx, cancel, gate.Watch{Changed: changed, Closing: make(chan struct{})}, gate.ListenerTicket())
 		if ctx.Err() == nil {
 			t.Error("the stream lives on")
 		}

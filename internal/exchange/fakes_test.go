@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/fareboxhq/farebox/internal/clock"
+	"github.com/fareboxhq/farebox/internal/gate"
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/mcp"
 	"github.com/fareboxhq/farebox/internal/share"
@@ -47,7 +48,6 @@ func (f *fakeHost) Annotate(_ *http.Request, a slog.Attr) {
 // fakeEngine runs from the beginning, and knows the names of accounts.
 type fakeEngine struct {
 	names func(id string) string
-	watch Watch
 }
 
 func (f *fakeEngine) Acquire(context.Context) error { return nil }
@@ -57,7 +57,6 @@ func (f *fakeEngine) LockRequestID(context.Context, share.Holder, string, string
 	return nil
 }
 func (f *fakeEngine) UnlockRequestID(string, string, bool) {}
-func (f *fakeEngine) Watch(keys.Digest) Watch              { return f.watch }
 func (f *fakeEngine) RulesOf(string) string                { return "" }
 func (f *fakeEngine) AccountName(_ context.Context, id string) string {
 	if f.names == nil {
@@ -87,12 +86,19 @@ func newSite() *Site {
 	return s
 }
 
+// callerOf returns the caller of the only key in the gate's store.
+func callerOf(g *gate.Gate, key *keys.Key) gate.Caller {
+	key.ID = "key_1"
+	caller, _ := g.Redeem(context.Background(), netip.Addr{}, keys.Mint(keys.Agent, keys.Live))
+	return caller
+}
+
 // exchangeFor is an exchange with that message; "" for no message.
 func exchangeFor(t *testing.T, body string) (*Exchange, *httptest.ResponseRecorder) {
 	t.Helper()
 	w := httptest.NewRecorder()
 	x := New(newSite(), new(fakeHost), nil, w, httptest.NewRequest("POST", "/mcp", nil))
-	x.key = &keys.Key{Account: "acct_1"}
+	x.caller = gate.Caller{Subject: "key_1", Account: "acct_1"}
 	if body != "" {
 		m, err := mcp.Decode([]byte(body))
 		if err != nil {

@@ -76,7 +76,7 @@ func (x *Exchange) options(cancel context.CancelFunc, p *plan) intercept.Options
 func (x *Exchange) binder(t *gate.Ticket) func(mcp.Outcome, []byte) *gate.Refusal {
 	ctx := context.WithoutCancel(x.r.Context())
 	return func(outcome mcp.Outcome, answer []byte) *gate.Refusal {
-		return x.site.Gate.Bind(ctx, x.key, t, outcome, answer)
+		return x.site.Gate.Bind(ctx, &x.caller, t, outcome, answer)
 	}
 }
 

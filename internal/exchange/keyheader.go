@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"github.com/fareboxhq/farebox/internal/gate"
-	"github.com/fareboxhq/farebox/internal/keys"
 )
 
 // KeyHeader is a header for keys beside Authorization. The zero value is no header.
@@ -31,33 +30,33 @@ func (k *KeyHeader) IsSet() bool { return k.name != "" }
 // Matches reports whether a header has this name, in any spelling.
 func (k *KeyHeader) Matches(name string) bool { return k.IsSet() && spelled(name) == k.spelled }
 
-// authenticate returns the key that the request brings, in one header: with two,
+// authenticate returns the caller of the key that the request brings, in one header: with two,
 // readers could disagree.
-func (x *Exchange) authenticate() (*keys.Key, *gate.Refusal) {
+func (x *Exchange) authenticate() (gate.Caller, *gate.Refusal) {
 	if _, found := ConcealURI(x.site.Secrets, x.r.RequestURI); found {
-		return nil, &gate.Refusal{Code: gate.TokenInvalid, Cause: errKeyInURL, Reason: refusalForms[gate.TokenInvalid].text +
+		return gate.Caller{}, &gate.Refusal{Code: gate.TokenInvalid, Cause: errKeyInURL, Reason: refusalForms[gate.TokenInvalid].text +
 			": the URL has a key in it, and URLs are kept in logs and histories. Have that key replaced. " + x.howToSend()}
 	}
 	header := &x.site.KeyHeader
 	authorization := x.r.Header.Values("Authorization")
 	named := x.r.Header.Values(header.canonical)
-	var key *keys.Key
+	var caller gate.Caller
 	var refusal *gate.Refusal
 	switch {
 	case !header.IsSet() || len(named) == 0:
-		key, refusal = x.site.Gate.Authenticate(x.r.Context(), x.client(), authorization)
+		caller, refusal = x.site.Gate.Authenticate(x.r.Context(), x.client(), authorization)
 	case slices.Contains(hopNames(x.r), header.canonical):
-		return nil, unsupported("the header " + header.name + " cannot be for this hop alone")
+		return gate.Caller{}, unsupported("the header " + header.name + " cannot be for this hop alone")
 	case len(named) > 1 || len(authorization) > 0:
-		return nil, &gate.Refusal{Code: gate.TokenInvalid, Cause: errCredentials, Reason: refusalForms[gate.TokenInvalid].text +
+		return gate.Caller{}, &gate.Refusal{Code: gate.TokenInvalid, Cause: errCredentials, Reason: refusalForms[gate.TokenInvalid].text +
 			": there is more than one credential. " + x.howToSend()}
 	default:
-		key, refusal = x.site.Gate.Redeem(x.r.Context(), x.client(), named[0])
+		caller, refusal = x.site.Gate.Redeem(x.r.Context(), x.client(), named[0])
 	}
 	if refusal != nil && refusal.Reason == "" {
 		refusal.Reason = x.explainToken(refusal.Code, authorization, named)
 	}
-	return key, refusal
+	return caller, refusal
 }
 
 var (

@@ -34,7 +34,7 @@ func TestLeftOutIsLogged(t *testing.T) {
 	site.Logger = slog.New(slog.NewJSONHandler(&log, nil))
 	site.Gate = gate.New(gate.Policy{Server: "weather", Secrets: &keys.DefaultFormat, Prices: book, Rights: rights}, gate.Deps{Now: clock.Now, Logger: site.Logger})
 	x := New(site, new(fakeHost), nil, httptest.NewRecorder(), httptest.NewRequest("POST", "/mcp", nil))
-	x.key = &keys.Key{Account: "acct_1", Kind: keys.Agent, Environment: keys.Live}
+	x.caller = gate.CallerOf(&keys.Key{Account: "acct_1", Kind: keys.Agent, Environment: keys.Live})
 	x.message = mcp.Message{ID: mcp.IntID(7), Method: "tools/list"}
 
 	broken := `{"name":"` + strings.Repeat("é", 200) + `","name":"x"},`

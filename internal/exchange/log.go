@@ -27,9 +27,9 @@ func (x *Exchange) logRefusal(r *gate.Refusal, status int) {
 	if r.Cause != nil {
 		x.annotate(slog.String("farebox_cause", r.Cause.Error()))
 	}
-	if x.key != nil {
-		x.annotate(slog.String("farebox_account", x.key.Account))
-		x.annotate(slog.String("farebox_key", x.key.ID))
+	if x.caller.Known() {
+		x.annotate(slog.String("farebox_account", x.caller.Account))
+		x.annotate(slog.String("farebox_key", x.caller.Subject))
 	}
 	switch {
 	case !slices.Contains(faults, r.Code):
@@ -84,8 +84,8 @@ func (x *Exchange) logFailure(level slog.Level, message string, r *gate.Refusal,
 		return
 	}
 	account, key := "", ""
-	if x.key != nil {
-		account, key = x.key.Account, x.key.ID
+	if x.caller.Known() {
+		account, key = x.caller.Account, x.caller.Subject
 	}
 	cause := r.Reason
 	switch {

@@ -20,7 +20,7 @@ func TestFailuresNameTheCall(t *testing.T) {
 			x, w := exchangeFor(t, paidCall)
 			var log bytes.Buffer
 			x.site.Logger = slog.New(slog.NewJSONHandler(&log, nil))
-			x.key.ID, x.charged.id = "key_1", "chg_1"
+			x.caller.Subject, x.charged.id = "key_1", "chg_1"
 			r := &gate.Refusal{Code: code, Cause: errors.New("why")}
 			status := float64(200)
 			if event {

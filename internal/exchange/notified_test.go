@@ -53,16 +53,17 @@ func TestTaskStatusNeedsTheScope(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	call, refusal := site.Gate.Admit(t.Context(), key, mcp.EraSession, &m)
+	caller := callerOf(site.Gate, key)
+	call, refusal := site.Gate.Admit(t.Context(), &caller, mcp.EraSession, &m)
 	if refusal != nil {
 		t.Fatal(refusal)
 	}
 	accepted := []byte(`{"jsonrpc":"2.0","id":1,"result":{"task":{"taskId":"t","status":"working"}}}`)
-	if refusal := site.Gate.Bind(t.Context(), key, call.Ticket(&m), mcp.OutcomeTask, accepted); refusal != nil {
+	if refusal := site.Gate.Bind(t.Context(), &caller, call.Ticket(&m), mcp.OutcomeTask, accepted); refusal != nil {
 		t.Fatal(refusal)
 	}
 	x := New(site, new(fakeHost), nil, httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/mcp", nil))
-	x.key = key // as it was when the stream began
+	x.caller = caller // as it was when the stream began
 	status := []byte(`{"jsonrpc":"2.0","method":"notifications/tasks/status","params":{"taskId":"t","status":"working"}}`)
 	for _, c := range []struct {
 		what   string

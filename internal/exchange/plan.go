@@ -107,7 +107,7 @@ func (x *Exchange) plan() (plan, *gate.Refusal) {
 	switch p.kind {
 	case relay:
 	case listener:
-		p.ticket = new(gate.Ticket) // it needs no scope
+		p.ticket = gate.ListenerTicket()
 	case task:
 		t := x.call.Task()
 		p.call, p.ticket, p.tool, p.charge = t, t.Ticket(&x.message), t.Tool(), t.ChargeID()
@@ -156,14 +156,14 @@ func (x *Exchange) resume(t *gate.Ticket) (plan, *gate.Refusal) {
 	x.message = mcp.Message{Kind: mcp.KindRequest, ID: t.Request, Method: t.Method}
 	p.ticket = t
 	if k == task {
-		about, refusal := x.site.Gate.ResumeTask(x.r.Context(), x.key, t)
+		about, refusal := x.site.Gate.ResumeTask(x.r.Context(), &x.caller, t)
 		if refusal != nil {
 			return p, refusal
 		}
 		p.call, p.tool, p.charge = about, about.Tool(), about.ChargeID()
 		return p, nil
 	}
-	if x.call, refusal = x.site.Gate.Resume(x.key, t); refusal != nil {
+	if x.call, refusal = x.site.Gate.Resume(&x.caller, t); refusal != nil {
 		return p, refusal
 	}
 	p.call, p.tool, p.charge = x.call, x.call.Tool(), t.Charge
@@ -240,7 +240,7 @@ func (x *Exchange) countOutcome(p *plan) {
 	case p.kind == paid && (captured || !p.resumed):
 		x.annotate(slog.Bool("farebox_charged", captured))
 		if x.call.Spent() {
-			x.site.Shares.Payers.Note(x.key.Account)
+			x.site.Shares.Payers.Note(x.caller.Account)
 		}
 		if captured {
 			x.count("charged")

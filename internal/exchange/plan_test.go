@@ -140,7 +140,6 @@ func pricedSite(t *testing.T, key *keys.Key) (*Site, *books) {
 		t.Fatal(err)
 	}
 	site, money := newSite(), new(books)
-	site.Engine = &fakeEngine{watch: Watch{End: func() {}}}
 	site.Gate = gate.New(gate.Policy{Server: "weather", Secrets: &keys.DefaultFormat, Prices: book, Rights: rights, MaxCall: time.Hour}, gate.Deps{
 		Keys: &onlyKey{key}, Ledger: money, Bindings: make(bindings), Abandonments: quiet{}, Metrics: quiet{}, Logger: site.Logger,
 		Sealer: gate.NewSealer(clock.Now, gate.SealKey{}), Now: clock.Now, NewID: func(prefix string) string { return prefix + "1" },
@@ -185,7 +184,7 @@ func TestPlansAreCarriedOut(t *testing.T) {
 			}
 			r := httptest.NewRequestWithContext(ctx, c.method, "/mcp", nil)
 			x := New(site, new(fakeHost), next, httptest.NewRecorder(), r)
-			x.key, x.era = key, c.era
+			x.caller, x.era = callerOf(site.Gate, key), c.era
 			if c.body != "" {
 				m, err := mcp.Decode([]byte(c.body))
 				if err != nil {
@@ -193,7 +192,7 @@ func TestPlansAreCarriedOut(t *testing.T) {
 				}
 				var refusal *gate.Refusal
 				x.message = m
-				if x.call, refusal = site.Gate.Admit(ctx, key, c.era, &x.message); refusal != nil {
+				if x.call, refusal = site.Gate.Admit(ctx, &x.caller, c.era, &x.message); refusal != nil {
 					t.Fatalf("%s: %v", name, refusal)
 				}
 			}
@@ -230,7 +229,7 @@ func TestRefusedStreamIsCountedOnce(t *testing.T) {
 	site.Logger = slog.New(slog.DiscardHandler)
 	next := &answering{status: 204}
 	x := New(site, new(fakeHost), next, httptest.NewRecorder(), httptest.NewRequest("GET", "/mcp", nil))
-	x.key, x.era = key, mcp.EraSession
+	x.caller, x.era = callerOf(site.Gate, key), mcp.EraSession
 	x.run()
 	got := site.Metrics.(*fakeMetrics).decisions
 	if next.served || len(got) != 1 || got[0] == "allowed" {

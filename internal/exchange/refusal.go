@@ -223,7 +223,7 @@ func (x *Exchange) describe(r *gate.Refusal) (field errorField, text string) {
 // account returns the caller's own account, by id and name. The name is looked
 // up for refusals only, so that other requests need not carry it.
 func (x *Exchange) account() (id, name string) {
-	return x.key.Account, x.site.Engine.AccountName(x.r.Context(), x.key.Account)
+	return x.caller.Account, x.site.Engine.AccountName(x.r.Context(), x.caller.Account)
 }
 
 // refuse answers the exchange with a refusal. No response has been written yet.
@@ -337,8 +337,8 @@ const noticeTime = 14 * 24 * time.Hour
 // setLimits sets the headers about the key's rate and expiry.
 func (x *Exchange) setLimits(h http.Header) {
 	h.Del("X-Farebox-Key-Expires")
-	if x.key != nil && !x.key.ExpiresAt.IsZero() && clock.Until(x.key.ExpiresAt) < noticeTime {
-		h.Set("X-Farebox-Key-Expires", x.key.ExpiresAt.UTC().Format(http.TimeFormat))
+	if x.caller.Known() && !x.caller.ExpiresAt.IsZero() && clock.Until(x.caller.ExpiresAt) < noticeTime {
+		h.Set("X-Farebox-Key-Expires", x.caller.ExpiresAt.UTC().Format(http.TimeFormat))
 	}
 	if x.quota.Limit == 0 {
 		return

@@ -24,7 +24,7 @@ func (x *Exchange) openSession() *gate.Refusal {
 		return nil
 	}
 	if sealed := header.Values(sessionHeader); len(sealed) > 0 {
-		id, ok := x.site.Gate.OpenSession(x.key, sealed[0])
+		id, ok := x.site.Gate.OpenSession(&x.caller, sealed[0])
 		if !ok || len(sealed) > 1 {
 			return &gate.Refusal{Code: gate.SessionUnknown}
 		}
@@ -36,7 +36,7 @@ func (x *Exchange) openSession() *gate.Refusal {
 		header.Del(eventHeader)
 		return nil
 	}
-	event, ticket, ok := x.site.Gate.OpenEvent(x.key, x.session, sealed[0])
+	event, ticket, ok := x.site.Gate.OpenEvent(&x.caller, x.session, sealed[0])
 	if !ok || len(sealed) > 1 {
 		return &gate.Refusal{Code: gate.MessageInvalid, Reason: "the Last-Event-ID is none that this key was given in this session"}
 	}
@@ -56,7 +56,7 @@ func (x *Exchange) sealer(t *gate.Ticket) func([]byte) []byte {
 		if x.call != nil {
 			x.call.TicketOut()
 		}
-		return x.site.Gate.SealEvent(x.key, x.session, t, id)
+		return x.site.Gate.SealEvent(&x.caller, x.session, t, id)
 	}
 }
 
@@ -64,9 +64,9 @@ func (x *Exchange) sealer(t *gate.Ticket) func([]byte) []byte {
 func (x *Exchange) sealSession(h http.Header) {
 	id := h.Get(sessionHeader)
 	h.Del(sessionHeader)
-	if id != "" && x.key != nil && x.era == mcp.EraSession {
+	if id != "" && x.caller.Known() && x.era == mcp.EraSession {
 		x.session = id // also for a stream that begins the session
-		h.Set(sessionHeader, x.site.Gate.SealSession(x.key, id))
+		h.Set(sessionHeader, x.site.Gate.SealSession(&x.caller, id))
 	}
 }
 
@@ -76,7 +76,7 @@ const maxList = 8 << 20
 // rewriter returns the function that removes hidden items from a list and adds
 // prices.
 func (x *Exchange) rewriter(list mcp.List) func([]byte, bool) ([]byte, error) {
-	o := x.site.Gate.List(x.key, list)
+	o := x.site.Gate.List(&x.caller, list)
 	o.ID, o.Era, o.LeftOut = x.message.ID, x.era, x.leftOutOf(list)
 	return func(answer []byte, event bool) ([]byte, error) {
 		if event {

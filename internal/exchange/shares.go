@@ -11,15 +11,15 @@ import (
 // holder returns the caller as shares count it.
 func (x *Exchange) holder() share.Holder {
 	return share.Holder{
-		Address: x.client(), Account: x.key.Account, Lineage: x.key.Lineage,
-		Paid: x.site.Shares.Payers.Paid(x.key.Account),
+		Address: x.client(), Account: x.caller.Account, Lineage: x.caller.Lineage,
+		Paid: x.site.Shares.Payers.Paid(x.caller.Account),
 	}
 }
 
 // enter counts a request with a known key among those in flight. Streams that
 // stay open are counted apart.
 func (x *Exchange) enter() *gate.Refusal {
-	if x.key == nil { // a preflight
+	if !x.caller.Known() { // a preflight
 		return nil
 	}
 	holder := x.holder()

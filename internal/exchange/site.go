@@ -74,8 +74,6 @@ type Engine interface {
 	// UnlockRequestID ends a lock. With resumable the id stays taken, because
 	// the answer may still come on another stream.
 	UnlockRequestID(session, id string, resumable bool)
-	// Watch follows changes of a key until its End is called.
-	Watch(keys.Digest) Watch
 	// RulesOf returns the access rules of a server in the newest config.
 	RulesOf(server string) string
 	// AccountName returns the name of an account, "" if it is unknown.
@@ -87,13 +85,6 @@ var (
 	ErrIDTaken     = errors.New("a request with this id is in flight")
 	ErrSessionFull = errors.New("the session holds too many request ids")
 )
-
-// Watch reports changes of a key.
-type Watch struct {
-	Changed <-chan struct{} // receives after the key has changed
-	Closing <-chan struct{} // closed when all streams must end
-	End     func()
-}
 
 // Metrics counts requests.
 type Metrics interface {

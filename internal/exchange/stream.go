@@ -2,7 +2,6 @@ package exchange
 
 import (
 	"context"
-	"net/netip"
 	"sync"
 	"time"
 
@@ -11,7 +10,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/share"
 )
 
-// watch cancels ctx once the key is refused, or lacks a scope that the ticket
+// watch cancels ctx once the caller is refused, or lacks a scope that the ticket
 // needs, until the returned function is called.
 func (x *Exchange) watch(ctx context.Context, cancel context.CancelFunc, t *gate.Ticket) (unwatch func(), refusal *gate.Refusal) {
 	opened := new(share.Allocation)
@@ -21,16 +20,15 @@ func (x *Exchange) watch(ctx context.Context, cancel context.CancelFunc, t *gate
 		return nil, shareRefusal(err)
 	}
 	opened.Cuttable(cancel)
-	stream := x.site.Engine.Watch(x.key.Digest)
-	client := x.client()
-	// The watch reports later changes only, so check the key once more.
-	if _, refusal := x.site.Gate.CheckStream(ctx, client, x.key.Digest, t); refusal != nil {
+	stream := x.caller.Changed()
+	// The watch reports later changes only, so check the caller once more.
+	if _, refusal := x.caller.AgainFor(ctx, t); refusal != nil {
 		stream.End()
 		opened.Close()
 		return nil, refusal
 	}
 	var watching sync.WaitGroup
-	watching.Go(func() { x.endWithKey(ctx, cancel, client, stream, t) })
+	watching.Go(func() { x.endWithCaller(ctx, cancel, stream, t) })
 	return func() {
 		cancel()
 		watching.Wait() // it looks keys up, which needs a running engine
@@ -39,17 +37,17 @@ func (x *Exchange) watch(ctx context.Context, cancel context.CancelFunc, t *gate
 	}, nil
 }
 
-// endWithKey cancels a stream once its key is refused, after a change of the key
+// endWithCaller cancels a stream once its caller is refused, after a change of the caller
 // or at its expiry, when its server has other rules, or when the gateway stops.
-func (x *Exchange) endWithKey(ctx context.Context, cancel context.CancelFunc, client netip.Addr, stream Watch, t *gate.Ticket) {
+func (x *Exchange) endWithCaller(ctx context.Context, cancel context.CancelFunc, stream gate.Watch, t *gate.Ticket) {
 	defer cancel()
-	for key := x.key; ; {
+	for caller := x.caller; ; {
 		if x.site.Engine.RulesOf(x.site.Server) != x.site.Rules {
 			return // a new config has other rules: the client must ask again
 		}
 		var expiry <-chan time.Time
-		if !key.ExpiresAt.IsZero() {
-			expiry = time.After(clock.Until(key.ExpiresAt))
+		if !caller.ExpiresAt.IsZero() {
+			expiry = time.After(clock.Until(caller.ExpiresAt))
 		}
 		select {
 		case <-ctx.Done():
@@ -60,16 +58,16 @@ func (x *Exchange) endWithKey(ctx context.Context, cancel context.CancelFunc, cl
 		case <-expiry:
 		}
 		var refusal *gate.Refusal
-		if key, refusal = x.site.Gate.CheckStream(ctx, client, x.key.Digest, t); refusal != nil {
+		if caller, refusal = caller.AgainFor(ctx, t); refusal != nil {
 			return
 		}
 	}
 }
 
 // notifies reports whether the caller may receive a notification that only some
-// callers may. Streams live long, so it looks the key up again.
+// callers may. Streams live long, so it checks the caller again.
 func (x *Exchange) notifies(message []byte) bool {
 	ctx := x.r.Context()
-	key, refusal := x.site.Gate.Check(ctx, x.client(), x.key.Digest)
-	return refusal == nil && x.site.Gate.Notifies(ctx, key, message)
+	caller, refusal := x.caller.Again(ctx)
+	return refusal == nil && x.site.Gate.Notifies(ctx, &caller, message)
 }

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/mcp"
 )
@@ -48,7 +47,7 @@ const (
 // everybody.
 type owner struct{ account, environment string }
 
-func ownerOf(key *keys.Key) owner { return owner{key.Account, string(key.Environment)} }
+func ownerOf(caller *Caller) owner { return owner{caller.Account, string(caller.Environment)} }
 
 // handleHash returns the hash under which a binding is stored. It includes the
 // owner because servers may send the same state text to every caller.
@@ -74,18 +73,18 @@ func (g *Gate) bound(ctx context.Context, kind string, of owner, handle string) 
 	return b, false, &Refusal{Code: StoreUnavailable, Cause: err}
 }
 
-// requireOwner checks that the handles in a message belong to the key's account.
+// requireOwner checks that the handles in a message belong to the caller's account.
 // It returns the task that the message is about, if any.
-func (g *Gate) requireOwner(ctx context.Context, key *keys.Key, m *mcp.Message) (*Task, *Refusal) {
+func (g *Gate) requireOwner(ctx context.Context, caller *Caller, m *mcp.Message) (*Task, *Refusal) {
 	switch {
 	case mcp.OfOneTask(m.Method):
-		return g.task(ctx, key, m)
+		return g.task(ctx, caller, m)
 	case m.Method == "subscriptions/listen":
-		return nil, g.checkListened(ctx, key, m)
+		return nil, g.checkListened(ctx, caller, m)
 	case m.Kind == mcp.KindNotification && m.TaskID != "" && m.Method != mcp.MethodTaskStatus: // which is about the client's own tasks
-		return nil, g.checkTasks(ctx, key, m.TaskID)
+		return nil, g.checkTasks(ctx, caller, m.TaskID)
 	case m.HasState && mcp.MayAsk(m.Method):
-		_, ours, refusal := g.bound(ctx, boundState, ownerOf(key), stateOf(m.RequestState, mcp.Fingerprint(m)))
+		_, ours, refusal := g.bound(ctx, boundState, ownerOf(caller), stateOf(m.RequestState, mcp.Fingerprint(m)))
 		if refusal == nil && !ours {
 			refusal = &Refusal{Code: StateUnknown, Tool: m.Name}
 		}
@@ -99,18 +98,18 @@ func (g *Gate) requireOwner(ctx context.Context, key *keys.Key, m *mcp.Message) 
 func stateOf(state string, request [32]byte) string { return string(request[:]) + state }
 
 // checkListened refuses a subscription to tasks of other accounts.
-func (g *Gate) checkListened(ctx context.Context, key *keys.Key, m *mcp.Message) *Refusal {
+func (g *Gate) checkListened(ctx context.Context, caller *Caller, m *mcp.Message) *Refusal {
 	listened, err := mcp.ReadListened(m.Params)
 	if err != nil {
 		return &Refusal{Code: ParamsInvalid, Cause: err, Reason: "params.notifications cannot be read with certainty"}
 	}
-	return g.checkTasks(ctx, key, listened.Tasks...)
+	return g.checkTasks(ctx, caller, listened.Tasks...)
 }
 
 // checkTasks refuses tasks of other accounts.
-func (g *Gate) checkTasks(ctx context.Context, key *keys.Key, ids ...string) *Refusal {
+func (g *Gate) checkTasks(ctx context.Context, caller *Caller, ids ...string) *Refusal {
 	for _, id := range ids {
-		if _, ours, refusal := g.bound(ctx, boundTask, ownerOf(key), id); refusal != nil {
+		if _, ours, refusal := g.bound(ctx, boundTask, ownerOf(caller), id); refusal != nil {
 			return refusal
 		} else if !ours {
 			return &Refusal{Code: TaskUnknown}
@@ -119,11 +118,11 @@ func (g *Gate) checkTasks(ctx context.Context, key *keys.Key, ids ...string) *Re
 	return nil
 }
 
-// Bind binds the handle in a response to the key's account: the id of an accepted
+// Bind binds the handle in a response to the caller's account: the id of an accepted
 // task, along with the ticket of its call, or the state of a request for input. It
 // returns when the binding is durable. A refusal means that the response must be
 // withheld.
-func (g *Gate) Bind(ctx context.Context, key *keys.Key, t *Ticket, outcome mcp.Outcome, response []byte) *Refusal {
+func (g *Gate) Bind(ctx context.Context, caller *Caller, t *Ticket, outcome mcp.Outcome, response []byte) *Refusal {
 	handles, err := mcp.ReadHandles(response)
 	if err != nil {
 		return &Refusal{Code: UpstreamFailed, Cause: err}
@@ -136,10 +135,10 @@ func (g *Gate) Bind(ctx context.Context, key *keys.Key, t *Ticket, outcome mcp.O
 	case outcome == mcp.OutcomeTask && (handles.Mixed || handles.Embedded != mcp.OutcomeUnknown):
 		return &Refusal{Code: UpstreamFailed, Cause: errors.New("it accepted a task and sent its result at the same time")}
 	case outcome == mcp.OutcomeTask:
-		return g.bindTask(ctx, key, t, &handles)
+		return g.bindTask(ctx, caller, t, &handles)
 	case handles.HasState:
 		return g.bind(ctx, ledger.Binding{
-			HandleHash: g.handleHash(boundState, ownerOf(key), stateOf(handles.RequestState, t.origin.fingerprint())), Account: key.Account, Until: g.deps.Now().Add(bindingLife),
+			HandleHash: g.handleHash(boundState, ownerOf(caller), stateOf(handles.RequestState, t.origin.fingerprint())), Account: caller.Account, Until: g.deps.Now().Add(bindingLife),
 		})
 	}
 	return nil
@@ -155,8 +154,8 @@ func (g *Gate) bind(ctx context.Context, b ledger.Binding) *Refusal {
 
 var errTaskTwice = errors.New("it gave a new task the id of one that is still running")
 
-func (g *Gate) bindTask(ctx context.Context, key *keys.Key, t *Ticket, h *mcp.Handles) *Refusal {
-	before, known, refusal := g.bound(ctx, boundTask, ownerOf(key), h.TaskID)
+func (g *Gate) bindTask(ctx context.Context, caller *Caller, t *Ticket, h *mcp.Handles) *Refusal {
+	before, known, refusal := g.bound(ctx, boundTask, ownerOf(caller), h.TaskID)
 	if refusal != nil {
 		return refusal
 	}
@@ -174,7 +173,7 @@ func (g *Gate) bindTask(ctx context.Context, key *keys.Key, t *Ticket, h *mcp.Ha
 		}
 	}
 	b := ledger.Binding{
-		HandleHash: g.handleHash(boundTask, ownerOf(key), h.TaskID), Account: key.Account, Payload: payload,
+		HandleHash: g.handleHash(boundTask, ownerOf(caller), h.TaskID), Account: caller.Account, Payload: payload,
 		Until: g.deps.Now().Add(min(max(h.Life, bindingLife), maxBindingLife)),
 	}
 	if refusal := g.bind(ctx, b); refusal != nil {
@@ -211,29 +210,29 @@ func (g *Gate) unknownTask(ctx context.Context, m *mcp.Message) *Refusal {
 // judgeTimeout bounds the lookup of one task for a list or a notification.
 const judgeTimeout = 5 * time.Second
 
-// judgeTask keeps the listed tasks that the key may ask for, and drops a task if
+// judgeTask keeps the listed tasks that the caller may ask for, and drops a task if
 // its owner cannot be determined.
-func (g *Gate) judgeTask(key *keys.Key) func(string) (bool, []mcp.Field) {
+func (g *Gate) judgeTask(caller *Caller) func(string) (bool, []mcp.Field) {
 	return func(id string) (bool, []mcp.Field) {
 		ctx, cancel := context.WithTimeout(context.Background(), judgeTimeout)
 		defer cancel()
-		b, ours, refusal := g.bound(ctx, boundTask, ownerOf(key), id)
+		b, ours, refusal := g.bound(ctx, boundTask, ownerOf(caller), id)
 		if !ours || refusal != nil {
 			return false, nil
 		}
 		task, err := readTask(b.Payload)
-		return err == nil && g.permitTicket(key, &task.ticket) == nil, nil
+		return err == nil && g.permitTicket(caller, &task.ticket) == nil, nil
 	}
 }
 
 // Notifies reports whether a notification that is not for every caller may go to
-// the key. The status of a task may go to its account, unless it embeds a result
+// the caller. The status of a task may go to its account, unless it embeds a result
 // that has a price: that result must be asked for, and is paid then. A change of
-// a resource may go to keys that may read the resource, since all keys of an
+// a resource may go to callers that may read the resource, since all keys of an
 // account can listen in its sessions. Undecidable notifications are withheld.
-func (g *Gate) Notifies(ctx context.Context, key *keys.Key, notification []byte) bool {
+func (g *Gate) Notifies(ctx context.Context, caller *Caller, notification []byte) bool {
 	if m, err := mcp.Decode(notification); err == nil && m.Method == mcp.MethodResourceUpdated {
-		return g.mayRead(key, m.URI)
+		return g.mayRead(caller, m.URI)
 	}
 	handles, err := mcp.ReadTaskNotification(notification)
 	if err != nil || handles.TaskID == "" || handles.Mixed {
@@ -241,12 +240,12 @@ func (g *Gate) Notifies(ctx context.Context, key *keys.Key, notification []byte)
 	}
 	ctx, cancel := context.WithTimeout(ctx, judgeTimeout)
 	defer cancel()
-	b, ours, refusal := g.bound(ctx, boundTask, ownerOf(key), handles.TaskID)
+	b, ours, refusal := g.bound(ctx, boundTask, ownerOf(caller), handles.TaskID)
 	if !ours || refusal != nil {
 		return false
 	}
 	task, err := readTask(b.Payload)
-	if err != nil || g.permitTicket(key, &task.ticket) != nil {
+	if err != nil || g.permitTicket(caller, &task.ticket) != nil {
 		return false
 	}
 	return handles.Embedded == mcp.OutcomeUnknown || !task.ticket.Paid()

@@ -96,7 +96,7 @@ func TestChargeIfOfResumedCalls(t *testing.T) {
 	ticket := call.Ticket(&mcp.Message{Method: "tools/call"})
 	call.TicketOut()
 	call.Suspend()
-	resumed, refusal := b.Resume(b.keyOf(t, secret), ticket)
+	resumed, refusal := b.Resume(b.callerOf(t, secret), ticket)
 	if refusal != nil {
 		t.Fatal(refusal)
 	}

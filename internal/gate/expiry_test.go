@@ -32,16 +32,20 @@ func TestKeyExpiresAtItsInstant(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				const life = 183 * 24 * time.Hour
 				secret := keys.Mint(kind, keys.Live)
-				key := &keys.Key{Kind: kind, Environment: keys.Live, Scopes: []string{keys.ScopeConnect}, Digest: keys.DigestOf(secret), ExpiresAt: clock.Now().Add(life)}
+				key := &keys.Key{ID: "key_1", Kind: kind, Environment: keys.Live, Scopes: []string{keys.ScopeConnect}, Digest: keys.DigestOf(secret), ExpiresAt: clock.Now().Add(life)}
 				g := New(Policy{Server: "s", Secrets: &keys.DefaultFormat}, Deps{Keys: fixed{key.Digest: key}, Now: clock.Now})
+				var stream *Caller
 				expect := func(when string, code Code) {
 					t.Helper()
-					_, refusal := g.Authenticate(t.Context(), netip.Addr{}, []string{"Bearer " + secret})
+					caller, refusal := g.Authenticate(t.Context(), netip.Addr{}, []string{"Bearer " + secret})
 					if refusal == nil && code != "" || refusal != nil && refusal.Code != code {
 						t.Errorf("%s: %v; want %q", when, refusal, code)
 					}
+					if stream == nil {
+						stream = &caller
+					}
 					// A stream that is being served gets the same answer.
-					if _, streaming := g.CheckStream(t.Context(), netip.Addr{}, key.Digest, new(Ticket)); (streaming == nil) != (refusal == nil) {
+					if _, streaming := stream.AgainFor(t.Context(), ListenerTicket()); (streaming == nil) != (refusal == nil) {
 						t.Errorf("%s: a stream gets %v, a request %v", when, streaming, refusal)
 					}
 				}
@@ -65,24 +69,26 @@ func TestKeyExpiresAtItsInstant(t *testing.T) {
 // directly or by inclusion. A stream that needs no scope goes on.
 func TestStreamNeedsItsScopes(t *testing.T) {
 	b := newLibrary(t, "base")
-	key := &keys.Key{ID: "key_1", Lineage: "key_1", Account: b.payer.ID, Kind: keys.Personal, Environment: keys.Live, Scopes: []string{"read"}}
+	secret := keys.Mint(keys.Personal, keys.Live)
+	key := &keys.Key{ID: "key_1", Lineage: "key_1", Account: b.payer.ID, Kind: keys.Personal, Environment: keys.Live, Scopes: []string{"read"}, Digest: keys.DigestOf(secret)}
 	b.deps.Keys = fixed{key.Digest: key}
+	caller := b.callerOf(t, secret)
 	m, err := mcp.Decode([]byte(request("subscriptions/listen", `{"notifications":{"resourceSubscriptions":["docs://a"]}}`)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	call, refusal := b.Admit(t.Context(), key, mcp.EraStateless, &m)
+	call, refusal := b.Admit(t.Context(), caller, mcp.EraStateless, &m)
 	if refusal != nil {
 		t.Fatal(refusal)
 	}
 	ticket := call.Ticket(&m)
 	for scopes, code := range map[string]Code{"read": "", "all": "", "write": ScopeInsufficient, "agent:connect": ScopeInsufficient} {
 		key.Scopes = []string{scopes}
-		_, refusal := b.CheckStream(t.Context(), netip.Addr{}, key.Digest, ticket)
+		_, refusal := caller.AgainFor(t.Context(), ticket)
 		if refusal == nil && code != "" || refusal != nil && (refusal.Code != code || refusal.Tool != "method:subscriptions/listen") {
 			t.Errorf("with %s: %v; want %q", scopes, refusal, code)
 		}
-		if _, refusal := b.CheckStream(t.Context(), netip.Addr{}, key.Digest, new(Ticket)); refusal != nil {
+		if _, refusal := caller.AgainFor(t.Context(), ListenerTicket()); refusal != nil {
 			t.Errorf("with %s, a stream that needs none: %v", scopes, refusal)
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"math"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -55,7 +56,7 @@ type Ledger interface {
 	PostTransaction(ctx context.Context, t ledger.Transaction, a ledger.Audit) (ledger.Transaction, ledger.Balance, error)
 }
 
-// Abandonments limits keys whose clients disconnect before the response, since
+// Abandonments limits callers that disconnect before the response, since
 // the work done for them is not charged. It counts by lineage, so that rotating
 // a key resets nothing. Its methods must be fast and safe for concurrent use.
 type Abandonments interface {
@@ -117,7 +118,13 @@ type Policy struct {
 
 // Deps are the services that a gate uses.
 type Deps struct {
-	Keys         Keys
+	Keys Keys
+	// Authenticators of further credentials are asked before Keys, in order.
+	Authenticators []Authenticator
+	// Watch reports the changes that are announced under a Caller's Handle. If nil,
+	// none are.
+	Watch func(keys.Digest) Watch
+
 	Ledger       Ledger
 	Bindings     Bindings
 	Debts        Debts
@@ -136,24 +143,31 @@ type Gate struct {
 	policy    Policy
 	leftOutOf leftOutNames // names already logged as left out of the server's lists
 	deps      Deps
+	auth      []Authenticator
 }
 
 // New returns a gate for the policy.
-func New(p Policy, d Deps) *Gate { return &Gate{policy: p, deps: d} }
+func New(p Policy, d Deps) *Gate {
+	if d.Watch == nil {
+		d.Watch = func(keys.Digest) Watch { return Watch{End: func() {}} }
+	}
+	g := &Gate{policy: p, deps: d}
+	g.auth = append(slices.Clone(d.Authenticators), &storedKeys{gate: g})
+	return g
+}
 
 // maxAuthorization bounds the Authorization header, in bytes.
 const maxAuthorization = 512
 
 // Authenticate reads the bearer token from the values of the Authorization
-// header (RFC 6750, 2.1: nowhere else) and returns its key. A token whose form
-// or checksum is wrong costs no lookup. A key that was found but may not be used
-// is returned along with the refusal.
-func (g *Gate) Authenticate(ctx context.Context, client netip.Addr, authorization []string) (*keys.Key, *Refusal) {
+// header (RFC 6750, 2.1: nowhere else) and returns its caller. A caller that is
+// known but may not be used is returned along with the refusal.
+func (g *Gate) Authenticate(ctx context.Context, client netip.Addr, authorization []string) (Caller, *Refusal) {
 	if len(authorization) == 0 {
-		return nil, &Refusal{Code: TokenMissing}
+		return Caller{}, &Refusal{Code: TokenMissing}
 	}
 	if len(authorization) > 1 || len(authorization[0]) > maxAuthorization {
-		return nil, &Refusal{Code: TokenInvalid, Cause: keys.ErrMalformed}
+		return Caller{}, &Refusal{Code: TokenInvalid, Cause: keys.ErrMalformed}
 	}
 	// One or more spaces (RFC 9110, 11.4), and no other white space.
 	scheme, token, _ := strings.Cut(authorization[0], " ")
@@ -164,61 +178,26 @@ func (g *Gate) Authenticate(ctx context.Context, client netip.Addr, authorizatio
 }
 
 // Redeem is Authenticate for a bare token, without the scheme.
-func (g *Gate) Redeem(ctx context.Context, client netip.Addr, token string) (*keys.Key, *Refusal) {
+func (g *Gate) Redeem(ctx context.Context, client netip.Addr, token string) (Caller, *Refusal) {
 	if token == "" {
-		return nil, &Refusal{Code: TokenMissing}
+		return Caller{}, &Refusal{Code: TokenMissing}
 	}
 	if len(token) > maxAuthorization {
-		return nil, &Refusal{Code: TokenInvalid, Cause: keys.ErrMalformed}
+		return Caller{}, &Refusal{Code: TokenInvalid, Cause: keys.ErrMalformed}
 	}
-	digest, err := g.policy.Secrets.Parse(token)
-	if err != nil {
-		return nil, &Refusal{Code: TokenInvalid, Cause: err}
+	var err error
+	for _, auth := range g.auth {
+		var c Caller
+		if c, err = auth.Authenticate(ctx, client, token); c.Known() || !errors.Is(err, ErrOtherCredential) {
+			return g.accept(c, err, auth, client)
+		}
 	}
-	return g.Check(ctx, client, digest)
+	return Caller{}, &Refusal{Code: TokenInvalid, Cause: err}
 }
 
-// callers are the kinds of keys that may call servers. Their scopes limit which
-// items they may call.
-var callers = []keys.Kind{keys.Agent, keys.Personal}
-
-// CheckStream is Check for a stream that is being served: the key must also
-// carry the scopes of the stream's request. It must be repeated whenever the key
-// changes.
-func (g *Gate) CheckStream(ctx context.Context, client netip.Addr, digest keys.Digest, t *Ticket) (*keys.Key, *Refusal) {
-	key, refusal := g.Check(ctx, client, digest)
-	if refusal == nil {
-		refusal = g.permitTicket(key, t)
-	}
-	return key, refusal
-}
-
-// Check looks up the key with that digest and checks that it may call the server
-// now.
-func (g *Gate) Check(ctx context.Context, client netip.Addr, digest keys.Digest) (*keys.Key, *Refusal) {
-	key, err := g.deps.Keys.Lookup(ctx, client, digest)
-	switch {
-	case errors.Is(err, keys.ErrUnknown):
-		return nil, &Refusal{Code: TokenInvalid, Cause: err}
-	case errors.Is(err, ErrFlood):
-		return nil, &Refusal{Code: RateLimited, Cause: err}
-	case err != nil:
-		return nil, &Refusal{Code: StoreUnavailable, Cause: err}
-	}
-	err = key.Check(g.deps.Now(), keys.Use{Kinds: callers, Server: g.policy.Server, Environments: g.policy.Environments})
-	switch {
-	case err == nil:
-		return key, nil
-	case errors.Is(err, keys.ErrExpired):
-		return key, &Refusal{Code: TokenExpired, Cause: err}
-	default:
-		return key, &Refusal{Code: TokenInvalid, Cause: err}
-	}
-}
-
-// Admit decides whether the key's message may be forwarded. For a paid call it
+// Admit decides whether the caller's message may be forwarded. For a paid call it
 // reserves the price first; the Call must be closed in any case.
-func (g *Gate) Admit(ctx context.Context, key *keys.Key, era mcp.Era, m *mcp.Message) (*Call, *Refusal) {
+func (g *Gate) Admit(ctx context.Context, caller *Caller, era mcp.Era, m *mcp.Message) (*Call, *Refusal) {
 	if m.Kind == mcp.KindResponse {
 		if era == mcp.EraStateless {
 			return nil, &Refusal{Code: MessageInvalid, Reason: "clients send no responses in this protocol version"}
@@ -230,11 +209,11 @@ func (g *Gate) Admit(ctx context.Context, key *keys.Key, era mcp.Era, m *mcp.Mes
 	if refusal != nil {
 		return nil, refusal
 	}
-	scopes, refusal := g.permit(key, item, known, m)
+	scopes, refusal := g.permit(caller, item, known, m)
 	if refusal != nil {
 		return nil, refusal
 	}
-	task, refusal := g.requireOwner(ctx, key, m)
+	task, refusal := g.requireOwner(ctx, caller, m)
 	if refusal != nil {
 		return nil, refusal
 	}
@@ -248,13 +227,13 @@ func (g *Gate) Admit(ctx context.Context, key *keys.Key, era mcp.Era, m *mcp.Mes
 	if quote.Amount == 0 {
 		return &Call{scopes: scopes}, nil
 	}
-	if scopes = withConnect(scopes); !key.HasScope(keys.ScopeConnect) { // which any charge requires
-		return nil, g.lacks(key, item, scopes)
+	if scopes = withConnect(scopes); !caller.HasScope(keys.ScopeConnect) { // which any charge requires
+		return nil, g.lacks(caller, item, scopes)
 	}
-	if wait := g.deps.Abandonments.Wait(key.Lineage); wait > 0 {
+	if wait := g.deps.Abandonments.Wait(caller.Lineage); wait > 0 {
 		return nil, &Refusal{Code: RateLimited, Tool: item.String(), RetryAfter: wait}
 	}
-	return g.reserve(ctx, key, item, m, quote, scopes)
+	return g.reserve(ctx, caller, item, m, quote, scopes)
 }
 
 // quote prices a request and refuses a price above the caller's own maximum.
@@ -283,8 +262,8 @@ func (g *Gate) quote(ctx context.Context, item items.Item, m *mcp.Message) (pric
 	return quote, nil
 }
 
-func (g *Gate) reserve(ctx context.Context, key *keys.Key, item items.Item, m *mcp.Message, quote pricing.Quote, scopes []string) (*Call, *Refusal) {
-	c := &Call{gate: g, scopes: scopes, id: g.deps.NewID("chg_"), entry: quote.Entry, on: quote.ChargeOn, when: quote.ChargeIf, order: g.order(key, item.String(), quote.Amount), terms: g.terms(key, m)}
+func (g *Gate) reserve(ctx context.Context, caller *Caller, item items.Item, m *mcp.Message, quote pricing.Quote, scopes []string) (*Call, *Refusal) {
+	c := &Call{gate: g, scopes: scopes, id: g.deps.NewID("chg_"), entry: quote.Entry, on: quote.ChargeOn, when: quote.ChargeIf, order: g.order(caller, item.String(), quote.Amount), terms: g.terms(caller, m)}
 	began := g.deps.Now()
 	reserved, err := g.deps.Ledger.Reserve(ctx, c.id, c.order, c.terms)
 	g.deps.Metrics.Reserved(g.deps.Now().Sub(began))
@@ -301,11 +280,11 @@ func (g *Gate) reserve(ctx context.Context, key *keys.Key, item items.Item, m *m
 	return c, nil
 }
 
-func (g *Gate) order(key *keys.Key, tool string, amount ledger.Amount) ledger.Order {
+func (g *Gate) order(caller *Caller, tool string, amount ledger.Amount) ledger.Order {
 	o := ledger.Order{
-		Account: key.Account, Provider: g.policy.Provider, Key: key.ID, Lineage: key.Lineage,
+		Account: caller.Account, Provider: g.policy.Provider, Key: caller.Subject, Lineage: caller.Lineage,
 		Server: g.policy.Server, Tool: tool, Amount: amount, Fee: g.policy.Fee.Of(amount),
-		Test: key.Environment == keys.Test,
+		Test: caller.Environment == keys.Test,
 	}
 	if o.Fee > 0 {
 		o.FeeTo = g.policy.FeeTo
@@ -313,21 +292,21 @@ func (g *Gate) order(key *keys.Key, tool string, amount ledger.Amount) ledger.Or
 	return o
 }
 
-// terms returns the limits on a call of the key as they are now.
-func (g *Gate) terms(key *keys.Key, m *mcp.Message) ledger.Terms {
-	t := ledger.Terms{Key: capsOf(key), Server: g.policy.Caps, FreeCalls: g.policy.FreeCalls, Proof: key.ProofText()}
+// terms returns the limits on a call of the caller as they are now.
+func (g *Gate) terms(caller *Caller, m *mcp.Message) ledger.Terms {
+	t := ledger.Terms{Key: capsOf(caller), Server: g.policy.Caps, FreeCalls: g.policy.FreeCalls, Proof: caller.proof()}
 	if m.IdempotencyKey != "" {
 		t.Idempotency = ledger.Idempotency{Key: m.IdempotencyKey, Fingerprint: mcp.Fingerprint(m)}
 	}
 	return t
 }
 
-func capsOf(key *keys.Key) ledger.Caps {
-	if key.Limits == nil {
+func capsOf(caller *Caller) ledger.Caps {
+	if caller.Limits == nil {
 		return ledger.Caps{}
 	}
 	return ledger.Caps{
-		Call: ledger.Amount(key.Limits.Call), Day: ledger.Amount(key.Limits.Day), Month: ledger.Amount(key.Limits.Month),
+		Call: ledger.Amount(caller.Limits.Call), Day: ledger.Amount(caller.Limits.Day), Month: ledger.Amount(caller.Limits.Month),
 	}
 }
 

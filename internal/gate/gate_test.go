@@ -165,7 +165,7 @@ func (b *bench) balance(t *testing.T, test bool) ledger.Balance {
 // call authenticates with the secret and admits the message.
 func (b *bench) call(t *testing.T, secret, message string) (*Call, *Refusal) {
 	t.Helper()
-	key, refusal := b.Authenticate(context.Background(), netip.Addr{}, []string{"Bearer " + secret})
+	caller, refusal := b.Authenticate(context.Background(), netip.Addr{}, []string{"Bearer " + secret})
 	if refusal != nil {
 		return nil, refusal
 	}
@@ -173,7 +173,7 @@ func (b *bench) call(t *testing.T, secret, message string) (*Call, *Refusal) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return b.Admit(context.Background(), key, mcp.EraSession, &m)
+	return b.Admit(context.Background(), &caller, mcp.EraSession, &m)
 }
 
 func toolCall(tool string) string {
@@ -223,9 +223,9 @@ func TestAuthenticate(t *testing.T) {
 		"other server": {[]string{"Bearer " + b.key(t, func(k *keys.Key) { k.Servers = []string{"mail"} })}, TokenInvalid, keys.ErrServer},
 	} {
 		t.Run(name, func(t *testing.T) {
-			key, refusal := b.Authenticate(context.Background(), netip.Addr{}, c.header)
+			caller, refusal := b.Authenticate(context.Background(), netip.Addr{}, c.header)
 			if c.code == "" {
-				if refusal != nil || key == nil {
+				if refusal != nil || !caller.Known() {
 					t.Fatalf("refused: %v", refusal)
 				}
 				return
@@ -244,7 +244,7 @@ func TestAuthenticate(t *testing.T) {
 func TestStoreDownDenies(t *testing.T) {
 	b := newBench(t)
 	good := b.key(t, nil)
-	key, _ := b.Authenticate(context.Background(), netip.Addr{}, []string{"Bearer " + good})
+	caller, _ := b.Authenticate(context.Background(), netip.Addr{}, []string{"Bearer " + good})
 	if err := b.store.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -252,7 +252,7 @@ func TestStoreDownDenies(t *testing.T) {
 		t.Errorf("lookup: %v", refusal)
 	}
 	m, _ := mcp.Decode([]byte(toolCall("cheap")))
-	if call, refusal := b.Admit(context.Background(), key, mcp.EraSession, &m); refusal == nil || refusal.Code != StoreUnavailable {
+	if call, refusal := b.Admit(context.Background(), &caller, mcp.EraSession, &m); refusal == nil || refusal.Code != StoreUnavailable {
 		t.Errorf("reservation: %v, %v", call, refusal)
 	}
 }
@@ -307,7 +307,7 @@ func TestStatelessEraHasNoClientResponses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, refusal := b.Admit(context.Background(), &keys.Key{}, mcp.EraStateless, &m); refusal == nil || refusal.Code != MessageInvalid {
+	if _, refusal := b.Admit(context.Background(), callerFor(&keys.Key{}), mcp.EraStateless, &m); refusal == nil || refusal.Code != MessageInvalid {
 		t.Errorf("got %v", refusal)
 	}
 }
@@ -319,11 +319,11 @@ func TestStatelessEraIgnoresTaskParameter(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	key, refusal := b.Authenticate(context.Background(), netip.Addr{}, []string{"Bearer " + b.key(t, nil)})
+	caller, refusal := b.Authenticate(context.Background(), netip.Addr{}, []string{"Bearer " + b.key(t, nil)})
 	if refusal != nil {
 		t.Fatal(refusal)
 	}
-	call, refusal := b.Admit(context.Background(), key, mcp.EraStateless, &m)
+	call, refusal := b.Admit(context.Background(), &caller, mcp.EraStateless, &m)
 	if refusal != nil || !call.Paid() {
 		t.Fatalf("got %+v, %v", call, refusal)
 	}

@@ -114,12 +114,12 @@ func TestMethodRulesHoldInBothEras(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	key, refusal := b.Authenticate(context.Background(), netip.Addr{}, []string{"Bearer " + b.key(t, nil)})
+	caller, refusal := b.Authenticate(context.Background(), netip.Addr{}, []string{"Bearer " + b.key(t, nil)})
 	if refusal != nil {
 		t.Fatal(refusal)
 	}
 	for _, era := range []mcp.Era{mcp.EraSession, mcp.EraStateless} {
-		if _, refusal := b.Admit(context.Background(), key, era, &m); refusal != nil {
+		if _, refusal := b.Admit(context.Background(), &caller, era, &m); refusal != nil {
 			t.Errorf("%s: %v", era, refusal)
 		}
 	}
@@ -190,7 +190,7 @@ func TestListsOfItems(t *testing.T) {
 		mcp.ListResources:         {"docs://x": `{"amount":"0.003","currency":"USD"}`, "docs://free": `{"amount":"0.00","currency":"USD"}`, "other://x": "", "DOCS://x": ""},
 		mcp.ListResourceTemplates: {"docs://{name}": `{"amount":"0.003","currency":"USD"}`, "docs://{id}": "", "docs://free": `{"amount":"0.00","currency":"USD"}`},
 	} {
-		r := b.List(&keys.Key{Kind: keys.Agent}, list)
+		r := b.List(callerFor(&keys.Key{Kind: keys.Agent}), list)
 		if r.PerCaller {
 			t.Errorf("%s: the prices are the same for all, so the list is, too", list)
 		}

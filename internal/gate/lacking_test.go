@@ -31,7 +31,7 @@ func TestRefusalTellsAllScopes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, refusal := b.Admit(context.Background(), key, mcp.EraSession, &m)
+		_, refusal := b.Admit(context.Background(), callerFor(key), mcp.EraSession, &m)
 		if refusal == nil || refusal.Code != ScopeInsufficient || !slices.Equal(refusal.Scopes, c.needs) || !slices.Equal(refusal.Lacking, c.lacking) {
 			t.Errorf("%s key with %v calls %s: %+v; want it to need %v and to lack %v", c.kind, c.scopes, c.tool, refusal, c.needs, c.lacking)
 		}

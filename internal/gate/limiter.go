@@ -38,15 +38,15 @@ type Quota struct {
 	Wait      time.Duration // until a refused request may be repeated; 0 if it was counted
 }
 
-// Count counts a request of the key against the key's own rate and the
+// Count counts a request of the caller against the caller's own rate and the
 // server's. Call it once per request. It returns the quota along with a refusal,
 // too.
-func (g *Gate) Count(key *keys.Key) (Quota, *Refusal) {
-	buckets, refusal := g.buckets(key)
+func (g *Gate) Count(caller *Caller) (Quota, *Refusal) {
+	buckets, refusal := g.buckets(caller)
 	if refusal != nil || buckets[0].Rate.IsZero() && buckets[1].Rate.IsZero() {
 		return Quota{}, refusal
 	}
-	return counted(g.deps.Limiter.Take(key.Lineage, buckets))
+	return counted(g.deps.Limiter.Take(caller.Lineage, buckets))
 }
 
 // CountUpkeep counts a request that turned out to be upkeep (see mcp.IsUpkeep)
@@ -54,8 +54,8 @@ func (g *Gate) Count(key *keys.Key) (Quota, *Refusal) {
 // tools, and learn why its calls are refused. taken says that Count has counted
 // the request. The quota is that of the other requests, unless the upkeep rate
 // itself is exceeded.
-func (g *Gate) CountUpkeep(key *keys.Key, taken bool) (Quota, *Refusal) {
-	buckets, refusal := g.buckets(key)
+func (g *Gate) CountUpkeep(caller *Caller, taken bool) (Quota, *Refusal) {
+	buckets, refusal := g.buckets(caller)
 	if refusal != nil || buckets[0].Rate.IsZero() && buckets[1].Rate.IsZero() {
 		return Quota{}, refusal
 	}
@@ -63,7 +63,7 @@ func (g *Gate) CountUpkeep(key *keys.Key, taken bool) (Quota, *Refusal) {
 	for i := range upkeep {
 		upkeep[i].Upkeep, upkeep[i].Rate = true, upkeepRate(buckets[i].Rate)
 	}
-	return counted(g.deps.Limiter.Move(key.Lineage, buckets, upkeep, taken))
+	return counted(g.deps.Limiter.Move(caller.Lineage, buckets, upkeep, taken))
 }
 
 // upkeepTimes is the ratio of the upkeep rate to the rate of calls. Some clients
@@ -86,14 +86,14 @@ func upkeepRate(r keys.Rate) keys.Rate {
 	return r
 }
 
-// buckets returns the buckets in which the key's requests count.
-func (g *Gate) buckets(key *keys.Key) ([2]Bucket, *Refusal) {
+// buckets returns the buckets in which the caller's requests count.
+func (g *Gate) buckets(caller *Caller) ([2]Bucket, *Refusal) {
 	buckets := [2]Bucket{{Server: g.policy.Server, Rate: g.policy.Rate}}
-	if key.Limits != nil && !key.Limits.Rate.IsZero() {
-		if err := key.Limits.Rate.Check(); err != nil { // it comes from a database
-			return buckets, &Refusal{Code: StoreUnavailable, Cause: fmt.Errorf("the rate of key %s: %w", key.ID, err)}
+	if caller.Limits != nil && !caller.Limits.Rate.IsZero() {
+		if err := caller.Limits.Rate.Check(); err != nil { // it comes from a database
+			return buckets, &Refusal{Code: StoreUnavailable, Cause: fmt.Errorf("the rate of key %s: %w", caller.Subject, err)}
 		}
-		buckets[1].Rate = key.Limits.Rate
+		buckets[1].Rate = caller.Limits.Rate
 	}
 	return buckets, nil
 }

@@ -28,18 +28,18 @@ func TestOddRateOfKeyIsRefused(t *testing.T) {
 		{Requests: 1, Per: time.Minute, Burst: math.MaxInt64}, {Requests: math.MaxInt64, Per: math.MaxInt64, Burst: 1},
 	} {
 		key := &keys.Key{ID: "key_1", Lineage: "key_1", Limits: &keys.Limits{Rate: rate}}
-		quota, refusal := b.Count(key)
+		quota, refusal := b.Count(callerFor(key))
 		if refusal == nil || refusal.Code != StoreUnavailable || quota != (Quota{}) {
 			t.Errorf("%+v: %v", rate, refusal)
 		}
-		if quota, refusal = b.CountUpkeep(key, false); refusal == nil || refusal.Code != StoreUnavailable || quota != (Quota{}) {
+		if quota, refusal = b.CountUpkeep(callerFor(key), false); refusal == nil || refusal.Code != StoreUnavailable || quota != (Quota{}) {
 			t.Errorf("%+v: %v", rate, refusal)
 		}
 	}
-	if _, refusal := b.Count(&keys.Key{Limits: &keys.Limits{Day: 1}}); refusal != nil {
+	if _, refusal := b.Count(callerFor(&keys.Key{Limits: &keys.Limits{Day: 1}})); refusal != nil {
 		t.Errorf("no rate: %v", refusal)
 	}
-	if _, refusal := b.CountUpkeep(&keys.Key{}, false); refusal != nil {
+	if _, refusal := b.CountUpkeep(callerFor(&keys.Key{}), false); refusal != nil {
 		t.Errorf("no rate: %v", refusal)
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"sync"
 
 	"github.com/fareboxhq/farebox/internal/items"
-	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/mcp"
 	"github.com/fareboxhq/farebox/internal/pricing"
@@ -21,28 +20,28 @@ type priceField struct {
 	Currency string         `json:"currency"`
 }
 
-// List returns the rewriting of a list response for the key. It drops items that
-// the key may not use and tasks of other accounts, and adds prices: to every
+// List returns the rewriting of a list response for the caller. It drops items that
+// the caller may not use and tasks of other accounts, and adds prices: to every
 // tool, and to items of the other lists that a price names. It leaves ID and Era
 // for the caller to set.
-func (g *Gate) List(key *keys.Key, list mcp.List) mcp.ListRewrite {
+func (g *Gate) List(caller *Caller, list mcp.List) mcp.ListRewrite {
 	r := mcp.ListRewrite{List: list}
-	perCaller := !g.policy.Rights.allOf(key)
+	perCaller := !g.policy.Rights.allOf(caller)
 	switch list {
 	case mcp.ListTasks:
-		r.PerCaller, r.Judge = true, g.judgeTask(key)
+		r.PerCaller, r.Judge = true, g.judgeTask(caller)
 	case mcp.ListTools:
 		r.PerCaller = perCaller || g.policy.Prices.Denies()
-		r.Judge = g.judge(key, items.Tool, g.policy.Prices.Offer)
+		r.Judge = g.judge(caller, items.Tool, g.policy.Prices.Offer)
 		if g.policy.PriceNotes {
 			r.Note = g.priceNote
 		}
 	case mcp.ListPrompts:
-		r.PerCaller, r.Judge = perCaller, g.judge(key, items.Prompt, g.policy.Prices.Offer)
+		r.PerCaller, r.Judge = perCaller, g.judge(caller, items.Prompt, g.policy.Prices.Offer)
 	case mcp.ListResources:
-		r.PerCaller, r.Judge = perCaller, g.judge(key, items.Resource, g.policy.Prices.Offer)
+		r.PerCaller, r.Judge = perCaller, g.judge(caller, items.Resource, g.policy.Prices.Offer)
 	case mcp.ListResourceTemplates:
-		r.PerCaller, r.Judge = perCaller, g.judge(key, items.Resource, g.TemplateOffer)
+		r.PerCaller, r.Judge = perCaller, g.judge(caller, items.Resource, g.TemplateOffer)
 	}
 	return r
 }
@@ -53,12 +52,12 @@ func (g *Gate) TemplateOffer(item items.Item) (pricing.Offer, bool) {
 	return g.policy.Prices.OfferTemplate(item.Name)
 }
 
-// judge keeps the items that the key may use, with their prices.
-func (g *Gate) judge(key *keys.Key, kind items.Kind, offerOf func(items.Item) (pricing.Offer, bool)) func(string) (bool, []mcp.Field) {
+// judge keeps the items that the caller may use, with their prices.
+func (g *Gate) judge(caller *Caller, kind items.Kind, offerOf func(items.Item) (pricing.Offer, bool)) func(string) (bool, []mcp.Field) {
 	return func(name string) (keep bool, fields []mcp.Field) {
 		item := items.Item{Kind: kind, Name: name}
 		offer, ok := offerOf(item)
-		if !g.mayUse(key, item) {
+		if !g.mayUse(caller, item) {
 			return false, nil
 		}
 		if reason := g.Hidden(item, offer, ok); reason != nil {

@@ -49,7 +49,7 @@ func newMarket(t *testing.T, fallback pricing.Default, more ...pricing.Rule) *be
 func TestOddNamesArePaid(t *testing.T) {
 	b := newMarket(t, pricing.Default{})
 	secret := b.key(t, nil)
-	list := b.List(&keys.Key{Kind: keys.Agent}, mcp.ListTools)
+	list := b.List(callerFor(&keys.Key{Kind: keys.Agent}), mcp.ListTools)
 	for name, charged := range oddNames {
 		if keep, fields := list.Judge(name); !keep || len(fields) != 1 {
 			t.Errorf("%q is not listed with its price", name)
@@ -127,7 +127,7 @@ func TestLeftOutNamesAreLogged(t *testing.T) {
 	b.deps.Logger = slog.New(slog.NewJSONHandler(&log, nil))
 	key := &keys.Key{Kind: keys.Agent}
 	for range 2 {
-		list := b.List(key, mcp.ListTools)
+		list := b.List(callerFor(key), mcp.ListTools)
 		for name, want := range map[string]bool{"Delete": false, "a\x1b[2J": false, "delete": true, "日本": true, strings.Repeat("x", 3000): false} {
 			if keep, _ := list.Judge(name); keep != want {
 				t.Errorf("%q: %v", name, keep)
@@ -143,7 +143,7 @@ func TestLeftOutNamesAreLogged(t *testing.T) {
 			t.Errorf("%s is not in\n%s", want, log.String())
 		}
 	}
-	list := b.List(key, mcp.ListTools)
+	list := b.List(callerFor(key), mcp.ListTools)
 	for i := range 2 * maxLeftOut {
 		list.Judge("delete" + strings.Repeat(" ", i+1))
 	}

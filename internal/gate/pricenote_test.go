@@ -12,14 +12,14 @@ import (
 func TestPriceNotes(t *testing.T) {
 	b := newBench(t)
 	key := &keys.Key{Kind: keys.Agent}
-	if b.List(key, mcp.ListTools).Note != nil {
+	if b.List(callerFor(key), mcp.ListTools).Note != nil {
 		t.Error("prices are noted that nobody asked for")
 	}
 	b.policy.PriceNotes = true
-	if b.List(key, mcp.ListPrompts).Note != nil {
+	if b.List(callerFor(key), mcp.ListPrompts).Note != nil {
 		t.Error("prices are noted of prompts")
 	}
-	note := b.List(key, mcp.ListTools).Note
+	note := b.List(callerFor(key), mcp.ListTools).Note
 	for tool, want := range map[string]string{"cheap": "(0.01 USD a call)", "by_length": "(at most 0.02 USD a call)", "free": "", "unknown": ""} {
 		if got := note(tool); got != want {
 			t.Errorf("%s: %q, want %q", tool, got, want)

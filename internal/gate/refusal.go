@@ -75,8 +75,8 @@ type Refusal struct {
 	Currency     string
 	Test         bool
 	Scopes       []string      // the scopes that the request requires
-	Lacking      []string      // the subset that the key does not carry
-	RateExceeded bool          // with RateLimited: by the key's request rate, not by abandoned calls
+	Lacking      []string      // the subset that the caller does not carry
+	RateExceeded bool          // with RateLimited: by the request rate, not by abandoned calls
 	RetryAfter   time.Duration // if the same request may succeed later; zero otherwise
 }
 

@@ -60,7 +60,7 @@ func TestRenewal(t *testing.T) {
 					Now: clock.Now, NewID: func(p string) string { return p },
 				})
 				began := clock.Now()
-				call, refusal := g.Admit(context.Background(), &keys.Key{Kind: keys.Agent}, mcp.EraSession, &m)
+				call, refusal := g.Admit(context.Background(), callerFor(&keys.Key{Kind: keys.Agent}), mcp.EraSession, &m)
 				if refusal != nil {
 					t.Fatal(refusal)
 				}

@@ -10,7 +10,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/mcp"
 )
 
-// ScopeRule lists the scopes, all of which a key needs for the items that match
+// ScopeRule lists the scopes, all of which a caller needs for the items that match
 // the pattern. Patterns are those of items.Table.
 type ScopeRule struct {
 	Pattern string
@@ -108,41 +108,41 @@ func (r *Rights) confusable(item items.Item) (pattern string, yes bool) {
 	return r.rules.Confusable(item)
 }
 
-// allow reports whether the key carries all of the scopes.
-func (r *Rights) allow(k *keys.Key, scopes []string) bool {
+// allow reports whether the caller carries all of the scopes.
+func (r *Rights) allow(caller *Caller, scopes []string) bool {
 	var catalogue *keys.Catalogue
 	if r != nil {
 		catalogue = r.scopes
 	}
 	for _, s := range scopes {
-		if !catalogue.Allows(k, s) {
+		if !caller.HasScope(s) && !catalogue.Includes(caller.Scopes, s) {
 			return false
 		}
 	}
 	return true
 }
 
-// Scopes returns the scopes that the key carries by name and those they include.
-func (g *Gate) Scopes(k *keys.Key) []string {
+// Scopes returns the scopes that the caller carries by name and those they include.
+func (g *Gate) Scopes(caller *Caller) []string {
 	var catalogue *keys.Catalogue
 	if g.policy.Rights != nil {
 		catalogue = g.policy.Rights.scopes
 	}
-	return catalogue.Expand(k)
+	return catalogue.Expand(caller.Scopes)
 }
 
-// allOf reports whether the key may use everything by the usual requirement, so
+// allOf reports whether the caller may use everything by the usual requirement, so
 // that no item needs a look of its own.
-func (r *Rights) allOf(k *keys.Key) bool {
-	return (r == nil || r.plain) && k.HasScope(keys.ScopeConnect)
+func (r *Rights) allOf(caller *Caller) bool {
+	return (r == nil || r.plain) && caller.HasScope(keys.ScopeConnect)
 }
 
-// permit checks that the key carries the scopes for the items that a message asks
+// permit checks that the caller carries the scopes for the items that a message asks
 // for, and returns those scopes. Opening and keeping up a connection needs none;
-// nor do lists, which are filtered by the key's scopes. Tasks need the scopes of
+// nor do lists, which are filtered by the caller's scopes. Tasks need the scopes of
 // their calls.
-func (g *Gate) permit(key *keys.Key, item items.Item, known bool, m *mcp.Message) ([]string, *Refusal) {
-	if g.policy.Rights.allOf(key) {
+func (g *Gate) permit(caller *Caller, item items.Item, known bool, m *mcp.Message) ([]string, *Refusal) {
+	if g.policy.Rights.allOf(caller) {
 		return usual, nil
 	}
 	asked, err := asks(item, known, m)
@@ -164,43 +164,43 @@ func (g *Gate) permit(key *keys.Key, item items.Item, known bool, m *mcp.Message
 				Cause:  fmt.Errorf("a server could take it for one whose scopes are those of %q", pattern)}
 		}
 		needs := g.policy.Rights.of(item)
-		if !g.policy.Rights.allow(key, needs) {
-			return nil, g.lacks(key, item, needs)
+		if !g.policy.Rights.allow(caller, needs) {
+			return nil, g.lacks(caller, item, needs)
 		}
 		all = append(all, needs...)
 	}
 	return all, nil
 }
 
-// permitTicket checks that the key still carries the scopes of the ticket's
+// permitTicket checks that the caller still carries the scopes of the ticket's
 // request.
-func (g *Gate) permitTicket(key *keys.Key, t *Ticket) *Refusal {
-	if g.policy.Rights.allow(key, t.scopes) {
+func (g *Gate) permitTicket(caller *Caller, t *Ticket) *Refusal {
+	if g.policy.Rights.allow(caller, t.scopes) {
 		return nil
 	}
 	name := t.order.Tool
 	if name == "" {
 		name = items.Item{Kind: items.Method, Name: t.Method}.String()
 	}
-	return &Refusal{Code: ScopeInsufficient, Tool: name, Scopes: t.scopes, Lacking: g.lacking(key, t.scopes)}
+	return &Refusal{Code: ScopeInsufficient, Tool: name, Scopes: t.scopes, Lacking: g.lacking(caller, t.scopes)}
 }
 
-// lacks returns the refusal of an item whose scopes the key lacks. It lists all
+// lacks returns the refusal of an item whose scopes the caller lacks. It lists all
 // required scopes at once, including keys.ScopeConnect if the item always has a
 // price. A tool that nobody may call is reported as unknown instead.
-func (g *Gate) lacks(key *keys.Key, item items.Item, needs []string) *Refusal {
+func (g *Gate) lacks(caller *Caller, item items.Item, needs []string) *Refusal {
 	offer, offered := g.policy.Prices.Offer(item)
 	if item.Kind == items.Tool && !offered {
 		return &Refusal{Code: ToolUnknown, Tool: item.Name}
 	}
-	if offered && !offer.Free() && !offer.Varies && !key.HasScope(keys.ScopeConnect) {
+	if offered && !offer.Free() && !offer.Varies && !caller.HasScope(keys.ScopeConnect) {
 		needs = withConnect(needs)
 	}
-	return &Refusal{Code: ScopeInsufficient, Tool: item.String(), Scopes: needs, Lacking: g.lacking(key, needs)}
+	return &Refusal{Code: ScopeInsufficient, Tool: item.String(), Scopes: needs, Lacking: g.lacking(caller, needs)}
 }
 
-func (g *Gate) lacking(key *keys.Key, needs []string) []string {
-	return slices.DeleteFunc(slices.Clone(needs), func(s string) bool { return g.policy.Rights.allow(key, []string{s}) })
+func (g *Gate) lacking(caller *Caller, needs []string) []string {
+	return slices.DeleteFunc(slices.Clone(needs), func(s string) bool { return g.policy.Rights.allow(caller, []string{s}) })
 }
 
 // expression matches an expression of a URI template (RFC 6570, 2.2).
@@ -253,23 +253,23 @@ func asks(item items.Item, known bool, m *mcp.Message) (asked []items.Item, err 
 	return asked, err
 }
 
-// mayRead reports whether the key carries the scopes for a resource, and is false
+// mayRead reports whether the caller carries the scopes for a resource, and is false
 // if those are ambiguous.
-func (g *Gate) mayRead(key *keys.Key, uri string) bool {
+func (g *Gate) mayRead(caller *Caller, uri string) bool {
 	r := g.policy.Rights
-	return r.allOf(key) || !r.ambiguous(uri, false) && r.allow(key, r.of(items.Item{Kind: items.Resource, Name: uri}))
+	return r.allOf(caller) || !r.ambiguous(uri, false) && r.allow(caller, r.of(items.Item{Kind: items.Resource, Name: uri}))
 }
 
-// mayUse reports whether an item belongs in the key's lists.
-func (g *Gate) mayUse(key *keys.Key, item items.Item) bool {
-	if g.policy.Rights.allOf(key) {
+// mayUse reports whether an item belongs in the caller's lists.
+func (g *Gate) mayUse(caller *Caller, item items.Item) bool {
+	if g.policy.Rights.allOf(caller) {
 		return true
 	}
-	if !g.policy.Rights.allow(key, g.policy.Rights.of(item)) {
+	if !g.policy.Rights.allow(caller, g.policy.Rights.of(item)) {
 		return false
 	}
 	offer, priced := g.policy.Prices.Offer(item)
-	return !priced || offer.Free() || offer.Varies || key.HasScope(keys.ScopeConnect)
+	return !priced || offer.Free() || offer.Varies || caller.HasScope(keys.ScopeConnect)
 }
 
 // withConnect adds the scope that any charge requires.

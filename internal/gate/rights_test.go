@@ -82,11 +82,11 @@ func TestPermit(t *testing.T) {
 				}
 				var lacks []string
 				for _, need := range strings.Fields(c.needs) {
-					if !catalogue.Allows(key, need) {
+					if !key.HasScope(need) && !catalogue.Includes(key.Scopes, need) {
 						lacks = append(lacks, need)
 					}
 				}
-				call, refusal := b.Admit(context.Background(), key, era, &m)
+				call, refusal := b.Admit(context.Background(), callerFor(key), era, &m)
 				switch {
 				case c.needs == "params":
 					if refusal == nil || refusal.Code != ParamsInvalid {
@@ -133,7 +133,7 @@ func TestPermitAcrossEras(t *testing.T) {
 			"base": {}, "read": {mcp.EraSession: true}, "base read": {mcp.EraSession: true, mcp.EraStateless: true},
 		} {
 			for _, era := range []mcp.Era{mcp.EraSession, mcp.EraStateless} {
-				_, refusal := b.Admit(context.Background(), &keys.Key{Kind: keys.Personal, Account: b.payer.ID, Scopes: strings.Fields(scopes)}, era, &m)
+				_, refusal := b.Admit(context.Background(), callerFor(&keys.Key{Kind: keys.Personal, Account: b.payer.ID, Scopes: strings.Fields(scopes)}), era, &m)
 				if (refusal == nil) != want[era] || refusal != nil && refusal.Code != ScopeInsufficient {
 					t.Errorf("%s of a %s, key with %q: %v", method, era, scopes, refusal)
 				}
@@ -149,7 +149,7 @@ func TestUsualRights(t *testing.T) {
 		for scopes, code := range map[string]Code{"": ScopeInsufficient, "read": ScopeInsufficient, "agent:connect": ""} {
 			key := &keys.Key{Account: b.payer.ID, Kind: keys.Personal, Scopes: strings.Fields(scopes)}
 			m, _ := mcp.Decode([]byte(request("tools/call", `{"name":"free"}`)))
-			_, refusal := b.Admit(context.Background(), key, mcp.EraSession, &m)
+			_, refusal := b.Admit(context.Background(), callerFor(key), mcp.EraSession, &m)
 			if refusal == nil && code != "" || refusal != nil && refusal.Code != code {
 				t.Errorf("%s, a personal key with %q: %v", name, scopes, refusal)
 			}
@@ -161,7 +161,7 @@ func TestUsualRights(t *testing.T) {
 func TestUnpricedIsUnknownBeforeScopes(t *testing.T) {
 	b := newBench(t)
 	m, _ := mcp.Decode([]byte(request("tools/call", `{"name":"nobodys"}`)))
-	if _, refusal := b.Admit(context.Background(), &keys.Key{Kind: keys.Personal}, mcp.EraSession, &m); refusal == nil || refusal.Code != ToolUnknown {
+	if _, refusal := b.Admit(context.Background(), callerFor(&keys.Key{Kind: keys.Personal}), mcp.EraSession, &m); refusal == nil || refusal.Code != ToolUnknown {
 		t.Errorf("got %v", refusal)
 	}
 }
@@ -184,7 +184,7 @@ func TestListsByScope(t *testing.T) {
 		{mcp.ListResourceTemplates, []string{"docs://{name}", "other://{name}"}, map[string]string{"": "", "all": "docs://{name}", "base": "other://{name}"}},
 	} {
 		for scopes, want := range c.want {
-			r := b.List(&keys.Key{Kind: keys.Personal, Scopes: strings.Fields(scopes)}, c.list)
+			r := b.List(callerFor(&keys.Key{Kind: keys.Personal, Scopes: strings.Fields(scopes)}), c.list)
 			var shown []string
 			for _, name := range c.all {
 				if keep, _ := r.Judge(name); keep {
@@ -208,12 +208,12 @@ func TestResourceNotificationsByScope(t *testing.T) {
 		note := []byte(`{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":` + uri + `}}`)
 		for _, scope := range []string{"", "read", "write", "base", "agent:connect"} {
 			key := &keys.Key{Kind: keys.Personal, Account: b.payer.ID, Scopes: strings.Fields(scope)}
-			if got := b.Notifies(context.Background(), key, note); got != (scope == want) {
+			if got := b.Notifies(context.Background(), callerFor(key), note); got != (scope == want) {
 				t.Errorf("%s to a key with %q: %v", note, scope, got)
 			}
 		}
 	}
-	if note := []byte(`{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"a b"}}`); !newBench(t).Notifies(context.Background(), &keys.Key{Kind: keys.Agent}, note) {
+	if note := []byte(`{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"a b"}}`); !newBench(t).Notifies(context.Background(), callerFor(&keys.Key{Kind: keys.Agent}), note) {
 		t.Error("a server without scopes keeps changes to itself")
 	}
 }
@@ -225,18 +225,18 @@ func TestResumeNeedsTheScopes(t *testing.T) {
 	for _, tool := range []string{"delete_x", "delete_paid"} {
 		key := &keys.Key{ID: "key_1", Lineage: "key_1", Account: b.payer.ID, Kind: keys.Personal, Environment: keys.Live, Scopes: []string{"all", "agent:connect"}}
 		m, _ := mcp.Decode([]byte(request("tools/call", `{"name":"`+tool+`"}`)))
-		call, refusal := b.Admit(context.Background(), key, mcp.EraSession, &m)
+		call, refusal := b.Admit(context.Background(), callerFor(key), mcp.EraSession, &m)
 		if refusal != nil {
 			t.Fatal(refusal)
 		}
-		sealed := b.SealEvent(key, "s", call.Ticket(&m), []byte("e"))
+		sealed := b.SealEvent(callerFor(key), "s", call.Ticket(&m), []byte("e"))
 		for scopes, ok := range map[string]bool{"all agent:connect": true, "write agent:connect": true, "read agent:connect": false, "": false} {
 			key.Scopes = strings.Fields(scopes)
-			_, ticket, opened := b.OpenEvent(key, "s", string(sealed))
+			_, ticket, opened := b.OpenEvent(callerFor(key), "s", string(sealed))
 			if !opened {
 				t.Fatal("the ticket does not open")
 			}
-			resumed, refusal := b.Resume(key, ticket)
+			resumed, refusal := b.Resume(callerFor(key), ticket)
 			if (refusal == nil) != ok || refusal != nil && refusal.Code != ScopeInsufficient {
 				t.Errorf("%s with %q: %v", tool, scopes, refusal)
 			}

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/mcp"
 )
 
@@ -80,27 +79,27 @@ func (s *Sealer) Opens(tag, content []byte, parts ...string) bool {
 	return s.opens(tag, content, parts...)
 }
 
-// SealSession returns a session id of the server's, sealed for the key's account.
-func (g *Gate) SealSession(key *keys.Key, id string) string {
-	tag := g.deps.Sealer.tag(0, []byte(id), sealedSession, g.policy.Server, key.Account)
+// SealSession returns a session id of the server's, sealed for the caller's account.
+func (g *Gate) SealSession(caller *Caller, id string) string {
+	tag := g.deps.Sealer.tag(0, []byte(id), sealedSession, g.policy.Server, caller.Account)
 	return id + "." + base64.RawURLEncoding.EncodeToString(tag)
 }
 
 // OpenSession returns the server's session id, or false unless SealSession sealed
-// it for the key's account.
-func (g *Gate) OpenSession(key *keys.Key, sealed string) (string, bool) {
+// it for the caller's account.
+func (g *Gate) OpenSession(caller *Caller, sealed string) (string, bool) {
 	dot := strings.LastIndexByte(sealed, '.')
 	if dot < 0 {
 		return "", false
 	}
 	id := sealed[:dot]
 	tag, err := base64.RawURLEncoding.Strict().DecodeString(sealed[dot+1:])
-	return id, err == nil && g.deps.Sealer.opens(tag, []byte(id), sealedSession, g.policy.Server, key.Account)
+	return id, err == nil && g.deps.Sealer.opens(tag, []byte(id), sealedSession, g.policy.Server, caller.Account)
 }
 
-// SealEvent returns an event id of the server's, sealed for the key's lineage in
+// SealEvent returns an event id of the server's, sealed for the caller's lineage in
 // that session of the server's ("" for none), with the ticket in it.
-func (g *Gate) SealEvent(key *keys.Key, session string, t *Ticket, event []byte) []byte {
+func (g *Gate) SealEvent(caller *Caller, session string, t *Ticket, event []byte) []byte {
 	var w ticketWriter
 	w.text(string(event))
 	w.text(string(t.Request.AppendJSON(nil)))
@@ -110,19 +109,19 @@ func (g *Gate) SealEvent(key *keys.Key, session string, t *Ticket, event []byte)
 	if t.Paid() {
 		w.call(t)
 	}
-	w.b = append(w.b, g.deps.Sealer.tag(0, w.b, sealedEvent, g.policy.Server, key.Account, key.Lineage, session)...)
+	w.b = append(w.b, g.deps.Sealer.tag(0, w.b, sealedEvent, g.policy.Server, caller.Account, caller.Lineage, session)...)
 	return base64.RawURLEncoding.AppendEncode(nil, w.b)
 }
 
 // OpenEvent returns the server's event id and the ticket, or false unless
-// SealEvent sealed it for the key's lineage in that session.
-func (g *Gate) OpenEvent(key *keys.Key, session, sealed string) (event string, t *Ticket, ok bool) {
+// SealEvent sealed it for the caller's lineage in that session.
+func (g *Gate) OpenEvent(caller *Caller, session, sealed string) (event string, t *Ticket, ok bool) {
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(sealed)
 	if err != nil || len(raw) < tagSize {
 		return "", nil, false
 	}
 	content, tag := raw[:len(raw)-tagSize], raw[len(raw)-tagSize:]
-	if !g.deps.Sealer.opens(tag, content, sealedEvent, g.policy.Server, key.Account, key.Lineage, session) {
+	if !g.deps.Sealer.opens(tag, content, sealedEvent, g.policy.Server, caller.Account, caller.Lineage, session) {
 		return "", nil, false
 	}
 	r := ticketReader{b: content}

@@ -19,7 +19,7 @@ func TestClocksDoNotDecideWhoCaptured(t *testing.T) {
 		t.Run(ahead.String(), func(t *testing.T) {
 			b, ctx := skewedBench(t, ahead), context.Background()
 			secret := b.key(t, nil)
-			key := b.keyOf(t, secret)
+			key := b.callerOf(t, secret)
 			suspended := func() *Ticket {
 				t.Helper()
 				call, refusal := b.call(t, secret, toolCall("cheap"))

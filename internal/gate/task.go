@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/mcp"
 	"github.com/fareboxhq/farebox/internal/pricing"
 )
@@ -28,8 +27,8 @@ type Task struct {
 
 // task finds the task that the message is about, and prolongs its reservation and
 // its binding.
-func (g *Gate) task(ctx context.Context, key *keys.Key, m *mcp.Message) (*Task, *Refusal) {
-	binding, ours, refusal := g.bound(ctx, boundTask, ownerOf(key), m.TaskID)
+func (g *Gate) task(ctx context.Context, caller *Caller, m *mcp.Message) (*Task, *Refusal) {
+	binding, ours, refusal := g.bound(ctx, boundTask, ownerOf(caller), m.TaskID)
 	if refusal != nil {
 		return nil, refusal
 	}
@@ -40,7 +39,7 @@ func (g *Gate) task(ctx context.Context, key *keys.Key, m *mcp.Message) (*Task, 
 	if err != nil {
 		return nil, &Refusal{Code: StoreUnavailable, Cause: err}
 	}
-	if refusal := g.permitTicket(key, &kept.ticket); refusal != nil {
+	if refusal := g.permitTicket(caller, &kept.ticket); refusal != nil {
 		return nil, refusal
 	}
 	if now := g.deps.Now(); binding.Until.Sub(now) < bindingLife/2 {
@@ -51,7 +50,7 @@ func (g *Gate) task(ctx context.Context, key *keys.Key, m *mcp.Message) (*Task, 
 	}
 	t := &Task{gate: g, id: m.TaskID, method: m.Method, scopes: kept.ticket.scopes}
 	if kept.ticket.Paid() {
-		t.revive(ctx, key, kept)
+		t.revive(ctx, caller, kept)
 	}
 	return t, nil
 }
@@ -66,21 +65,21 @@ func (t *Task) Ticket(m *mcp.Message) *Ticket {
 }
 
 // ResumeTask returns the request about a task whose stream the ticket resumes.
-func (g *Gate) ResumeTask(ctx context.Context, key *keys.Key, ticket *Ticket) (*Task, *Refusal) {
-	if refusal := g.permitTicket(key, ticket); refusal != nil {
+func (g *Gate) ResumeTask(ctx context.Context, caller *Caller, ticket *Ticket) (*Task, *Refusal) {
+	if refusal := g.permitTicket(caller, ticket); refusal != nil {
 		return nil, refusal
 	}
 	t := &Task{gate: g, method: ticket.Method, scopes: ticket.scopes, blind: ticket.Method != mcp.MethodTaskResult}
 	if ticket.Paid() {
-		t.revive(ctx, key, g.newTask(ticket))
+		t.revive(ctx, caller, g.newTask(ticket))
 	}
 	return t, nil
 }
 
 // revive restores the task's call and renews its reservation.
-func (t *Task) revive(ctx context.Context, key *keys.Key, kept *remembered) {
+func (t *Task) revive(ctx context.Context, caller *Caller, kept *remembered) {
 	g, ticket := t.gate, &kept.ticket
-	t.call = g.callOf(key, ticket)
+	t.call = g.callOf(caller, ticket)
 	t.call.deadline = kept.deadline
 	if g.deps.Now().Before(kept.deadline) {
 		t.open = g.deps.Ledger.Renew(ctx, ticket.Charge) == nil

@@ -25,7 +25,7 @@ func (b *bench) accepted(t *testing.T, secret, tool, id string) *Refusal {
 		t.Fatal(refusal)
 	}
 	defer call.Close(context.Background())
-	refusal = b.Bind(context.Background(), b.keyOf(t, secret), call.Ticket(&mcp.Message{Method: "tools/call"}), mcp.OutcomeTask, acceptance(id))
+	refusal = b.Bind(context.Background(), b.callerOf(t, secret), call.Ticket(&mcp.Message{Method: "tools/call"}), mcp.OutcomeTask, acceptance(id))
 	if refusal == nil {
 		call.Suspend()
 	}
@@ -36,13 +36,13 @@ func acceptance(id string) []byte {
 	return fmt.Appendf(nil, `{"jsonrpc":"2.0","id":1,"result":{"task":{"taskId":%q,"status":"working"}}}`, id)
 }
 
-func (b *bench) keyOf(t *testing.T, secret string) *keys.Key {
+func (b *bench) callerOf(t *testing.T, secret string) *Caller {
 	t.Helper()
-	key, refusal := b.Authenticate(context.Background(), netip.Addr{}, []string{"Bearer " + secret})
+	caller, refusal := b.Authenticate(context.Background(), netip.Addr{}, []string{"Bearer " + secret})
 	if refusal != nil {
 		t.Fatal(refusal)
 	}
-	return key
+	return &caller
 }
 
 // ask sends a request about a task.
@@ -174,7 +174,7 @@ func TestHandlesOfOthers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if refusal := b.Bind(ctx, b.keyOf(t, own), new(Call).Ticket(&asked), mcp.OutcomeInputRequired, asking); refusal != nil {
+	if refusal := b.Bind(ctx, b.callerOf(t, own), new(Call).Ticket(&asked), mcp.OutcomeInputRequired, asking); refusal != nil {
 		t.Fatal(refusal)
 	}
 	// The state is accepted only with the same request: it may stand for a dearer call.
@@ -213,7 +213,7 @@ func TestHandlesOfOthers(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		key := b.keyOf(t, c.secret)
+		key := b.callerOf(t, c.secret)
 		if _, refusal := b.Admit(ctx, key, mcp.EraStateless, &m); codeOf(refusal) != listens {
 			t.Errorf("%s: subscription: %v", name, refusal)
 		}
@@ -233,7 +233,7 @@ func TestNotificationWithPaidResult(t *testing.T) {
 	if refusal := b.accepted(t, secret, "cheap", "t"); refusal != nil {
 		t.Fatal(refusal)
 	}
-	key := b.keyOf(t, secret)
+	key := b.callerOf(t, secret)
 	for params, want := range map[string]bool{
 		`{"taskId":"t","status":"working"}`:               true,
 		`{"taskId":"t","status":"completed"}`:             true,
@@ -334,7 +334,7 @@ func (f *forgetful) Charge(ctx context.Context, _ string, o ledger.Order, terms 
 func TestAcceptanceWithheld(t *testing.T) {
 	b, ctx := newBench(t), context.Background()
 	secret := b.key(t, nil)
-	key := b.keyOf(t, secret)
+	key := b.callerOf(t, secret)
 	for answer, want := range map[string]Code{
 		`{"jsonrpc":"2.0","id":1,"result":{"task":{"status":"working"}}}`:                              UpstreamFailed,
 		`{"jsonrpc":"2.0","id":1,"result":{"resultType":"task","taskId":"t","TaskId":"u"}}`:            UpstreamFailed,
@@ -397,7 +397,7 @@ func TestResumedTask(t *testing.T) {
 	if refusal := b.accepted(t, secret, "cheap", "t"); refusal != nil {
 		t.Fatal(refusal)
 	}
-	key := b.keyOf(t, secret)
+	key := b.callerOf(t, secret)
 	resumed := func(method string) *Task {
 		t.Helper()
 		task, refusal := b.ask(t, secret, method, "t")

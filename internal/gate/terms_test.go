@@ -257,7 +257,7 @@ func TestFeeIsInTheOrder(t *testing.T) {
 	}
 	b.policy.Fee, b.policy.FeeTo = share, "acct_operator"
 	for price, fee := range map[ledger.Amount]ledger.Amount{10_000: 250, 39: 0, 40: 1, 79: 1, 80: 2, 1: 0} {
-		o := b.order(key, "tool", price)
+		o := b.order(callerFor(key), "tool", price)
 		want := ledger.Order{Account: "acct_1", Provider: b.earner.ID, Key: "key_1", Lineage: "key_0", Server: "weather", Tool: "tool", Amount: price, Fee: fee, Test: true}
 		if fee > 0 {
 			want.FeeTo = "acct_operator"
@@ -267,7 +267,7 @@ func TestFeeIsInTheOrder(t *testing.T) {
 		}
 	}
 	b.policy.Fee, b.policy.FeeTo = 0, ""
-	if o := b.order(key, "tool", 10_000); o.Fee != 0 || o.FeeTo != "" {
+	if o := b.order(callerFor(key), "tool", 10_000); o.Fee != 0 || o.FeeTo != "" {
 		t.Errorf("order %+v without a fee", o)
 	}
 }
@@ -278,7 +278,7 @@ func TestTerms(t *testing.T) {
 	b := newBench(t)
 	b.policy.Caps, b.policy.FreeCalls = ledger.Caps{Day: 5}, 9
 	m := decoded(t, sentAgain(1, "cheap", "again", `{}`))
-	got := b.terms(&keys.Key{Limits: &keys.Limits{Call: 1, Day: 2, Month: 3}}, m)
+	got := b.terms(callerFor(&keys.Key{Limits: &keys.Limits{Call: 1, Day: 2, Month: 3}}), m)
 	want := ledger.Terms{
 		Key: ledger.Caps{Call: 1, Day: 2, Month: 3}, Server: ledger.Caps{Day: 5}, FreeCalls: 9,
 		Idempotency: ledger.Idempotency{Key: "again", Fingerprint: mcp.Fingerprint(m)},
@@ -286,7 +286,7 @@ func TestTerms(t *testing.T) {
 	if got != want {
 		t.Errorf("terms %+v, want %+v", got, want)
 	}
-	if got := b.terms(&keys.Key{}, decoded(t, toolCall("cheap"))); got != (ledger.Terms{Server: ledger.Caps{Day: 5}, FreeCalls: 9}) {
+	if got := b.terms(callerFor(&keys.Key{}), decoded(t, toolCall("cheap"))); got != (ledger.Terms{Server: ledger.Caps{Day: 5}, FreeCalls: 9}) {
 		t.Errorf("terms %+v of a key without limits", got)
 	}
 }

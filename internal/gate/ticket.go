@@ -5,7 +5,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/mcp"
 	"github.com/fareboxhq/farebox/internal/pricing"
@@ -75,14 +74,14 @@ func (c *Call) Ticket(m *mcp.Message) *Ticket {
 // paid call is captured under its first charge id, once, no matter how often it
 // is resumed; if its reservation is gone by then, balance and caps are checked
 // again. A caller that has lost a scope of the call is refused.
-func (g *Gate) Resume(key *keys.Key, t *Ticket) (*Call, *Refusal) {
-	if refusal := g.permitTicket(key, t); refusal != nil {
+func (g *Gate) Resume(caller *Caller, t *Ticket) (*Call, *Refusal) {
+	if refusal := g.permitTicket(caller, t); refusal != nil {
 		return nil, refusal
 	}
 	if !t.Paid() {
 		return &Call{scopes: t.scopes}, nil
 	}
-	c := g.callOf(key, t)
+	c := g.callOf(caller, t)
 	c.began = time.Unix(t.began, 0)
 	c.deadline = c.began.Add(g.policy.MaxCall) // not extended by resuming
 	c.renew()
@@ -91,12 +90,12 @@ func (g *Gate) Resume(key *keys.Key, t *Ticket) (*Call, *Refusal) {
 }
 
 // callOf returns the call of a paid ticket.
-func (g *Gate) callOf(key *keys.Key, t *Ticket) *Call {
+func (g *Gate) callOf(caller *Caller, t *Ticket) *Call {
 	order := t.order
-	order.Account, order.Provider, order.Server = key.Account, g.policy.Provider, g.policy.Server
+	order.Account, order.Provider, order.Server = caller.Account, g.policy.Provider, g.policy.Server
 	c := &Call{
 		gate: g, scopes: t.scopes, id: t.Charge, entry: t.entry, on: t.on, when: g.policy.Prices.Condition(t.entry), order: order, resumed: true,
-		terms: ledger.Terms{Key: capsOf(key), Server: g.policy.Caps, FreeCalls: g.policy.FreeCalls, Idempotency: t.idempotency, Proof: key.ProofText()},
+		terms: ledger.Terms{Key: capsOf(caller), Server: g.policy.Caps, FreeCalls: g.policy.FreeCalls, Idempotency: t.idempotency, Proof: caller.proof()},
 	}
 	c.move(eventReserved)
 	return c

@@ -140,17 +140,14 @@ func (c *Catalogue) Check(scopes []string, connect bool) error {
 	return nil
 }
 
-// Allows reports whether the key carries the scope: by its kind, by name, or
-// because it comes with one that the key carries by name. A scope that is no
-// longer declared brings nothing with it. Allows does not allocate.
-func (c *Catalogue) Allows(k *Key, scope string) bool {
-	if k.HasScope(scope) {
-		return true
-	}
+// Includes reports whether one of the scopes that a caller holds by name includes
+// the scope. A scope that is no longer declared includes nothing. Includes does
+// not allocate.
+func (c *Catalogue) Includes(held []string, scope string) bool {
 	if c == nil || impliedByAnyKind(scope) {
 		return false
 	}
-	for _, s := range k.Scopes {
+	for _, s := range held {
 		if c.grants[s][scope] {
 			return true
 		}
@@ -158,12 +155,12 @@ func (c *Catalogue) Allows(k *Key, scope string) bool {
 	return false
 }
 
-// Expand returns the scopes that the key carries by name, and those that come
-// with them, each once, in alphabetical order.
-func (c *Catalogue) Expand(k *Key) []string {
-	all := slices.Clone(k.Scopes)
+// Expand returns the scopes held by name and those they include, without
+// duplicates and in alphabetical order.
+func (c *Catalogue) Expand(held []string) []string {
+	all := slices.Clone(held)
 	if c != nil {
-		for _, s := range k.Scopes {
+		for _, s := range held {
 			for name := range c.grants[s] {
 				all = append(all, name)
 			}
