@@ -236,3 +236,39 @@ func TestRefusedStreamIsCountedOnce(t *testing.T) {
 		t.Errorf("served %t, counted as %v", next.served, got)
 	}
 }
+
+// The rest of a response is fetched within the call limit, and with the key's
+// changes watched until its end. A call that was not paid for is captured then.
+func TestResumedPlansAreCarriedOut(t *testing.T) {
+	for tool, decision := range map[string]string{"free": "allowed", "paid": "charged"} {
+		key := &keys.Key{Account: "acct_1", Kind: keys.Agent, Environment: keys.Live}
+		site, money := pricedSite(t, key)
+		ended := false
+		site.Engine = &fakeEngine{watch: Watch{End: func() { ended = true }}}
+		m, err := mcp.Decode([]byte(`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"` + tool + `"}}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		call, refusal := site.Gate.Admit(t.Context(), key, mcp.EraSession, &m)
+		if refusal != nil {
+			t.Fatal(refusal)
+		}
+		ticket := call.Ticket(&m)
+		call.Suspend() // its stream broke off
+
+		next := &answering{status: 200, body: "id: 2\ndata: {\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{\"content\":[]}}\n\n"}
+		w := httptest.NewRecorder()
+		x := New(site, new(fakeHost), next, w, httptest.NewRequest("GET", "/mcp", nil))
+		x.key, x.era, x.resumed = key, mcp.EraSession, ticket
+		x.run()
+		if !next.limited || !ended || !strings.Contains(w.Body.String(), `"result"`) {
+			t.Errorf("%s: limited %t, watch ended %t, %s", tool, next.limited, ended, w.Body)
+		}
+		if got := site.Metrics.(*fakeMetrics).decisions; len(got) != 1 || got[0] != decision {
+			t.Errorf("%s was counted as %v; want %s, once", tool, got, decision)
+		}
+		if (money.captured == 1) != (tool == "paid") {
+			t.Errorf("%s: %d captured", tool, money.captured)
+		}
+	}
+}
