@@ -19,7 +19,7 @@ func runCaps(t *testing.T, open func(t *testing.T) Harness) {
 		named{"what is given back can be spent, what is refunded cannot", capGivenBack},
 		named{"a call counts for the day and month of its reservation", capMidnight},
 		named{"a month ends at its end", capMonth},
-		named{"live and sandbox have the same caps apart", capSandbox},
+		named{"live and test credits have the same caps apart", capTest},
 		named{"an operator is warned of a cap once a period", capWarning},
 		named{"the calls of a day that are free cost nothing", freeCalls},
 		named{"limits of an account change with their audit row, or not at all", limitChange},
@@ -255,7 +255,7 @@ func capMonth(t *test) {
 	t.balanced(5)
 }
 
-func capSandbox(t *test) {
+func capTest(t *test) {
 	payer, payee := t.account("payer", 10*price, 0), t.account("payee", 0, 0)
 	t.credit(payer, 10*price, true)
 	t.setCaps(payer, ledger.Caps{Day: 2 * price})
@@ -268,7 +268,7 @@ func capSandbox(t *test) {
 		c, err := t.spend(o, terms)
 		t.ok(err)
 		if !c.Waived {
-			t.Fatalf("the first call in sandbox %v is not free", test)
+			t.Fatalf("the first call with test %v is not free", test)
 		}
 		for range 2 {
 			_, err = t.spend(o, terms)
@@ -277,7 +277,7 @@ func capSandbox(t *test) {
 		_, err = t.spend(o, terms)
 		var e *ledger.CapError
 		if !errors.As(err, &e) || e.Test != test || e.Spent != 2*price {
-			t.Fatalf("error is %v, want the cap of sandbox %v", err, test)
+			t.Fatalf("error is %v, want the cap with test %v", err, test)
 		}
 	}
 	t.balanced(8)

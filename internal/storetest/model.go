@@ -168,7 +168,7 @@ func (m *model) drawOrder(r *rapid.T) ledger.Order {
 	payer := rapid.IntRange(0, len(m.accounts)-1).Draw(r, "payer")
 	o := order(m.accounts[payer], rapid.SampledFrom(m.accounts).Draw(r, "payee"),
 		rapid.SampledFrom([]ledger.Amount{5, 8, 3, 12, 1}).Draw(r, "amount"))
-	o.Test = rapid.IntRange(0, 4).Draw(r, "sandbox") == 0
+	o.Test = rapid.IntRange(0, 4).Draw(r, "test") == 0
 	o.Server = rapid.SampledFrom([]string{"weather", "weather", "maps"}).Draw(r, "server")
 	key := rapid.IntRange(0, 3).Draw(r, "key")
 	o.Lineage = fmt.Sprint("key_", payer, key/3, o.Test)

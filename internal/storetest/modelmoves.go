@@ -310,7 +310,7 @@ func (m *model) credit(r *rapid.T) {
 	}
 	t := ledger.Transaction{
 		ID: newID("txn_"), Kind: ledger.KindCredit, Creditor: rapid.SampledFrom(m.accounts).Draw(r, "account"),
-		Amount: ledger.Amount(rapid.IntRange(1, 20).Draw(r, "amount")), Test: rapid.IntRange(0, 4).Draw(r, "sandbox") == 0,
+		Amount: ledger.Amount(rapid.IntRange(1, 20).Draw(r, "amount")), Test: rapid.IntRange(0, 4).Draw(r, "test") == 0,
 	}
 	m.balances[balance{t.Creditor, t.Test}] += t.Amount
 	m.post(r, t, t.Amount, t.Creditor, t.Creditor, t.Test, nil)
@@ -323,7 +323,7 @@ func (m *model) adjust(r *rapid.T) {
 	account := rapid.SampledFrom(m.accounts).Draw(r, "account")
 	t := ledger.Transaction{
 		ID: newID("txn_"), Kind: ledger.KindAdjustment, Creditor: account,
-		Amount: ledger.Amount(rapid.IntRange(1, 9).Draw(r, "amount")), Test: rapid.IntRange(0, 4).Draw(r, "sandbox") == 0,
+		Amount: ledger.Amount(rapid.IntRange(1, 9).Draw(r, "amount")), Test: rapid.IntRange(0, 4).Draw(r, "test") == 0,
 	}
 	p := balance{account, t.Test}
 	if rapid.Bool().Draw(r, "take") {

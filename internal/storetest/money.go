@@ -15,7 +15,7 @@ func runMoney(t *testing.T, open func(t *testing.T) Harness) {
 		named{"promise 4: a charge is captured once, however often it is retried", moneyOnce},
 		named{"an id with other content is a conflict and changes nothing", moneyConflict},
 		named{"promise 3: nothing is reserved beyond the balance and the credit limit", moneyLimit},
-		named{"the sandbox is a balance of its own without credit", moneySandbox},
+		named{"test credits are a balance of their own without credit", moneyTest},
 		named{"a released call costs nothing and stays released", moneyRelease},
 		named{"a reservation expires unless it is renewed", moneyExpiry},
 		named{"an expired reservation is captured only if the balance allows it again", moneyLateCapture},
@@ -101,7 +101,7 @@ func moneyConflict(t *test) {
 		"server":   func(o *ledger.Order) { o.Server = "" },
 		"tool":     func(o *ledger.Order) { o.Tool = "other" },
 		"amount":   func(o *ledger.Order) { o.Amount++ },
-		"sandbox":  func(o *ledger.Order) { o.Test = true },
+		"test":     func(o *ledger.Order) { o.Test = true },
 	}
 	t.credit(payer, ledger.Unit, true)
 	t.credit(payee, ledger.Unit, false)
@@ -168,7 +168,7 @@ func moneyLimit(t *test) {
 	t.balanced(4)
 }
 
-func moneySandbox(t *test) {
+func moneyTest(t *test) {
 	payer, payee := t.account("payer", 10*price, 100*price), t.account("payee", 0, 0)
 	o := order(payer, payee, price)
 	o.Test = true
@@ -184,7 +184,7 @@ func moneySandbox(t *test) {
 	a, err := t.Store.Account(t.ctx, payee)
 	t.ok(err)
 	if a.Live.Posted != 0 || a.Test.Posted != price {
-		t.Fatalf("the sandbox earned %s live and %s sandbox", a.Live.Posted, a.Test.Posted)
+		t.Fatalf("the provider earned %s live and %s test credits", a.Live.Posted, a.Test.Posted)
 	}
 	t.holds(payer, 10*price, 0)
 	t.balanced(3)
@@ -329,7 +329,7 @@ func moneyCredit(t *test) {
 	}
 	for name, change := range map[string]func(*ledger.Transaction){
 		"amount":  func(p *ledger.Transaction) { p.Amount++ },
-		"sandbox": func(p *ledger.Transaction) { p.Test = true },
+		"test":    func(p *ledger.Transaction) { p.Test = true },
 		"account": func(p *ledger.Transaction) { p.Creditor = newID("acct_") },
 		"reason":  func(p *ledger.Transaction) { p.Reason = "other" },
 		"kind":    func(p *ledger.Transaction) { p.Kind, p.Charge = ledger.KindRefund, newID("chg_") },
