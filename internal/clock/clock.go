@@ -1,4 +1,4 @@
-// Package clock is the one place where the product reads the time.
+// Package clock is the one place where the product reads the time and waits.
 //
 // Tests run whole programs at another date by linking them with a shift:
 //
@@ -9,6 +9,7 @@
 package clock
 
 import (
+	"context"
 	"fmt"
 	"time"
 )
@@ -45,3 +46,21 @@ func Shift() time.Duration { return ahead }
 // Deadline returns the instant d from now by the operating system's clock,
 // which is the one that deadlines of connections and contexts go by.
 func Deadline(d time.Duration) time.Time { return time.Now().Add(d) }
+
+// Sleep pauses for d. It returns early, with ctx's error, when ctx ends.
+func Sleep(ctx context.Context, d time.Duration) error { return SleepOr(ctx, d, nil) }
+
+// SleepOr is Sleep that also returns, with nil, when wake is closed or has a
+// value. A nil wake never does.
+func SleepOr(ctx context.Context, d time.Duration, wake <-chan struct{}) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-wake:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

@@ -1,6 +1,7 @@
 package clock
 
 import (
+	"context"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -44,4 +45,31 @@ func TestNow(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Sleep lasts as long as asked, or until its context ends; SleepOr also ends
+// when it is woken.
+func TestSleep(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		never, woken := make(chan struct{}), make(chan struct{}, 1)
+		woken <- struct{}{}
+		for _, c := range []struct {
+			sleep func() error
+			lasts time.Duration
+			err   error
+		}{
+			{func() error { return Sleep(ctx, 10*time.Second) }, 10 * time.Second, nil},
+			{func() error { return SleepOr(ctx, 10*time.Second, never) }, 10 * time.Second, nil},
+			{func() error { return SleepOr(ctx, 10*time.Second, woken) }, 0, nil},
+			{func() error { return Sleep(ctx, time.Hour) }, 40 * time.Second, context.DeadlineExceeded},
+			{func() error { return SleepOr(ctx, time.Hour, never) }, 0, context.DeadlineExceeded},
+		} {
+			began := Now()
+			if err := c.sleep(); err != c.err || Since(began) != c.lasts {
+				t.Errorf("%v after %v, want %v after %v", err, Since(began), c.err, c.lasts)
+			}
+		}
+	})
 }

@@ -1,5 +1,5 @@
-// Package id makes identifiers: a UUIDv7 by the process clock, after a prefix
-// that says what it names.
+// Package id makes identifiers and hashes: UUIDv7s by the process clock, behind a
+// prefix for the kind of thing they name, and SHA-256 sums of lists of strings.
 package id
 
 import (

@@ -10,7 +10,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// An id is its prefix and a UUIDv7 whose time is the process clock's.
+// An id is its prefix and a UUIDv7 with the time of the process clock.
 func TestNew(t *testing.T) {
 	before := clock.Now().UnixMilli()
 	text := New("chg_")

@@ -1,0 +1,70 @@
+// Package durable writes small files that survive a crash of the machine: each
+// is there whole or not at all, and its name is on disk before a call returns.
+package durable
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+)
+
+// ReplaceFile writes a file of that mode. After a crash the file has either
+// its old content or the new one.
+func ReplaceFile(file string, content []byte, mode fs.FileMode) error {
+	return write(file, content, mode, os.Rename)
+}
+
+// CreateFile is ReplaceFile for a file that must not exist yet: if it does, the
+// error is fs.ErrExist and the file stays as it is. Of several processes that
+// create the same file concurrently, exactly one succeeds, unless the file
+// system has no hard links.
+func CreateFile(file string, content []byte, mode fs.FileMode) error {
+	return write(file, content, mode, link)
+}
+
+// link names a file and, unlike a rename, replaces nothing.
+func link(temp, file string) error {
+	err := os.Link(temp, file)
+	switch {
+	case err == nil:
+		return os.Remove(temp)
+	case errors.Is(err, fs.ErrExist):
+		return err
+	}
+	return os.Rename(temp, file) // no hard links here
+}
+
+func write(file string, content []byte, mode fs.FileMode, place func(temp, file string) error) error {
+	dir := filepath.Dir(file)
+	temp, err := os.CreateTemp(dir, "."+filepath.Base(file)+".partial-*") // of mode 0600
+	if err != nil {
+		return err
+	}
+	_, err = temp.Write(content)
+	err = errors.Join(err, temp.Chmod(mode), temp.Sync(), temp.Close())
+	if err == nil {
+		err = place(temp.Name(), file)
+	}
+	if err != nil {
+		if gone := os.Remove(temp.Name()); !errors.Is(gone, fs.ErrNotExist) {
+			err = errors.Join(err, gone)
+		}
+		return err
+	}
+	return SyncDir(dir)
+}
+
+// SyncDir makes the names in a directory durable. It does nothing on Windows,
+// which cannot sync directories and journals their names.
+func SyncDir(dir string) error {
+	if runtime.GOOS == "windows" {
+		return nil
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}

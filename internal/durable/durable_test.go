@@ -1,0 +1,86 @@
+package durable
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+)
+
+// alone fails the test if the directory holds anything but that file with that
+// content.
+func alone(t *testing.T, file, content string) {
+	t.Helper()
+	entries, err := os.ReadDir(filepath.Dir(file))
+	if err != nil || len(entries) != 1 {
+		t.Errorf("the directory holds %v, %v; want the file alone", entries, err)
+	}
+	if text, err := os.ReadFile(file); err != nil || string(text) != content {
+		t.Errorf("content %q, %v; want %q", text, err, content)
+	}
+}
+
+// ReplaceFile sets content and mode whether the file exists or not, and leaves
+// no temporary file behind.
+func TestReplaceFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "keys.json")
+	for _, content := range []string{"old", "the new one"} {
+		if err := ReplaceFile(file, []byte(content), 0o640); err != nil {
+			t.Fatal(err)
+		}
+		alone(t, file, content)
+		info, err := os.Stat(file)
+		if err != nil || runtime.GOOS != "windows" && info.Mode().Perm() != 0o640 {
+			t.Errorf("mode %v, %v", info.Mode(), err)
+		}
+	}
+}
+
+// A file that cannot be written is an error, and nothing is left of it.
+func TestReplaceFileFails(t *testing.T) {
+	dir := t.TempDir()
+	if err := ReplaceFile(filepath.Join(dir, "missing", "file"), nil, 0o600); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("without its directory: %v", err)
+	}
+	file := filepath.Join(dir, "occupied")
+	if err := os.MkdirAll(filepath.Join(file, "by a directory"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := ReplaceFile(file, nil, 0o600); err == nil {
+		t.Error("a directory was replaced")
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 1 {
+		t.Errorf("left behind: %v, %v", entries, err)
+	}
+}
+
+// Of many that create one file at once, one succeeds and the others leave its
+// content alone.
+func TestCreateFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "key")
+	var created atomic.Pointer[string]
+	var writers sync.WaitGroup
+	for i := range 16 {
+		writers.Go(func() {
+			content := fmt.Sprint("writer ", i)
+			switch err := CreateFile(file, []byte(content), 0o600); {
+			case err == nil:
+				if !created.CompareAndSwap(nil, &content) {
+					t.Error("two writers created the file")
+				}
+			case !errors.Is(err, fs.ErrExist):
+				t.Error(err)
+			}
+		})
+	}
+	writers.Wait()
+	if created.Load() == nil {
+		t.Fatal("no writer created the file")
+	}
+	alone(t, file, *created.Load())
+}

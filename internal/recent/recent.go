@@ -1,0 +1,43 @@
+// Package recent keeps the entries of a map that were put last, in bounded
+// memory and without an order to maintain.
+package recent
+
+// Map holds at least the last limit keys that were put, and at most twice as
+// many: once a first generation of limit keys is full, it replaces the second.
+// A Map is not safe for concurrent use, but Get and Len may run concurrently
+// with each other.
+type Map[K comparable, V any] struct {
+	limit  int
+	newest map[K]V
+	older  map[K]V
+}
+
+// New returns an empty map. The limit must be positive.
+func New[K comparable, V any](limit int) *Map[K, V] {
+	return &Map[K, V]{limit: limit, newest: make(map[K]V)}
+}
+
+// Get returns the value of a key, if it is still held.
+func (m *Map[K, V]) Get(key K) (V, bool) {
+	if v, ok := m.newest[key]; ok {
+		return v, true
+	}
+	v, ok := m.older[key]
+	return v, ok
+}
+
+// Put sets the value of a key, which counts as the most recent one from now on.
+func (m *Map[K, V]) Put(key K, value V) {
+	if _, ok := m.newest[key]; !ok && len(m.newest) >= m.limit {
+		m.newest, m.older = m.older, m.newest
+		if m.newest == nil {
+			m.newest = make(map[K]V)
+		}
+		clear(m.newest)
+	}
+	m.newest[key] = value
+}
+
+// Len returns the number of entries in memory. A key that was put again after
+// its generation was full counts twice.
+func (m *Map[K, V]) Len() int { return len(m.newest) + len(m.older) }

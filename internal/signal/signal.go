@@ -1,0 +1,32 @@
+// Package signal wakes goroutines that wait for something to change.
+package signal
+
+import "sync"
+
+// Broadcast wakes all its waiters at once. The zero Broadcast is ready to use.
+// It is safe for concurrent use and must not be copied.
+type Broadcast struct {
+	mu sync.Mutex
+	ch chan struct{} // nil until a waiter asks for it
+}
+
+// Wait returns a channel that the next Notify closes. Call it before reading
+// the state in question, or a change in between goes unnoticed.
+func (b *Broadcast) Wait() <-chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.ch == nil {
+		b.ch = make(chan struct{})
+	}
+	return b.ch
+}
+
+// Notify wakes everyone that waits. It does not block.
+func (b *Broadcast) Notify() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.ch != nil {
+		close(b.ch)
+		b.ch = nil
+	}
+}
