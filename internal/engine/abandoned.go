@@ -3,70 +3,66 @@ package engine
 import (
 	"sync"
 	"time"
+
+	"github.com/fareboxhq/farebox/internal/recent"
 )
 
-// A key that leaves its calls before the answer has a server work for nothing.
-// Some do so for good reasons, so only those that do it often are refused, for
-// as long as it takes until they were not.
+// A client that abandons a call before the response has made the server work for
+// nothing. Some do so for good reasons, so a key is refused only if it does so
+// often, and only until its rate is low enough again.
 const (
-	// maxAbandoned is how many calls a key may abandon within abandonedWindow;
-	// then its paid calls are refused until the first of them is older.
+	// maxAbandoned is the number of calls that a key may abandon within
+	// abandonedWindow. Then its paid calls are refused until the first of them
+	// is older than that.
 	maxAbandoned    = 10
 	abandonedWindow = time.Minute
-	// maxLineages bounds the memory: at most twice as many keys are remembered,
-	// each with ten times.
+	// maxLineages bounds memory: at most twice as many keys are remembered.
 	maxLineages = 1 << 14
 )
 
-// abandoned remembers when keys have abandoned calls, by their lineage.
+// abandoned remembers when keys have abandoned calls, by lineage.
 type abandoned struct {
 	now func() time.Time
 
-	mu       sync.Mutex
-	current  map[string]*lately
-	previous map[string]*lately // those before current was full
+	mu    sync.Mutex
+	times *recent.Map[string, *recentTimes]
 }
 
-// lately are the last times, in a ring; the zero time stands for none.
-type lately struct {
+// recentTimes is a ring buffer of the last times; the zero time means unused.
+type recentTimes struct {
 	at   [maxAbandoned]time.Time
-	next int // the oldest
+	next int // index of the oldest
 }
 
 func newAbandoned(now func() time.Time) *abandoned {
-	return &abandoned{now: now, current: make(map[string]*lately)}
+	return &abandoned{now: now, times: recent.New[string, *recentTimes](maxLineages)}
 }
 
 // Note counts one abandoned call.
 func (a *abandoned) Note(lineage string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	l, ok := a.current[lineage]
+	times, ok := a.times.Get(lineage)
 	if !ok {
-		if len(a.current) >= maxLineages {
-			a.previous, a.current = a.current, make(map[string]*lately)
-		}
-		if l, ok = a.previous[lineage]; !ok {
-			l = new(lately)
-		}
-		a.current[lineage] = l
+		times = new(recentTimes)
 	}
-	l.at[l.next] = a.now()
-	l.next = (l.next + 1) % maxAbandoned
+	a.times.Put(lineage, times)
+	times.at[times.next] = a.now()
+	times.next = (times.next + 1) % maxAbandoned
 }
 
-// Forgive takes one abandoned call back: its client came for the answer.
+// Forgive takes back one abandoned call: its client has fetched the response.
 func (a *abandoned) Forgive(lineage string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	l, ok := a.current[lineage]
+	times, ok := a.times.Get(lineage)
 	if !ok {
 		return
 	}
-	newest := (l.next + maxAbandoned - 1) % maxAbandoned
-	if !l.at[newest].IsZero() {
-		l.at[newest] = time.Time{}
-		l.next = newest
+	newest := (times.next + maxAbandoned - 1) % maxAbandoned
+	if !times.at[newest].IsZero() {
+		times.at[newest] = time.Time{}
+		times.next = newest
 	}
 }
 
@@ -74,12 +70,9 @@ func (a *abandoned) Forgive(lineage string) {
 func (a *abandoned) Wait(lineage string) time.Duration {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	l, ok := a.current[lineage]
-	if !ok {
-		l, ok = a.previous[lineage]
-	}
-	if !ok || l.at[l.next].IsZero() {
+	times, ok := a.times.Get(lineage)
+	if !ok || times.at[times.next].IsZero() {
 		return 0
 	}
-	return max(0, abandonedWindow-a.now().Sub(l.at[l.next]))
+	return max(0, abandonedWindow-a.now().Sub(times.at[times.next]))
 }

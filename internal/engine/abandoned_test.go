@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// The tenth abandoned call within a minute has the key refused, until a minute
-// after the first of the last ten; other keys are not touched.
+// The tenth abandoned call within a minute gets the key refused until a minute
+// after the first of the last ten. Other keys are not affected.
 func TestAbandonedCallsAreLimited(t *testing.T) {
 	now := time.Unix(1, 0)
 	a := newAbandoned(func() time.Time { return now })
@@ -32,13 +32,13 @@ func TestAbandonedCallsAreLimited(t *testing.T) {
 	if a.Wait("key_1") != 0 {
 		t.Error("still refused when the first is a minute old")
 	}
-	a.Note("key_1") // calls that were under way already
+	a.Note("key_1") // a call that was already in flight
 	if wait := a.Wait("key_1"); wait != time.Second {
 		t.Errorf("refused for %v after one more, want 1s", wait)
 	}
 }
 
-// Less than ten a minute, for ever, are never refused.
+// Fewer than ten per minute are never refused.
 func TestAbandonedCallsBelowTheLimit(t *testing.T) {
 	now := time.Unix(1, 0)
 	a := newAbandoned(func() time.Time { return now })
@@ -51,8 +51,8 @@ func TestAbandonedCallsBelowTheLimit(t *testing.T) {
 	}
 }
 
-// However many keys there are, the memory is bounded, and who was seen lately
-// is remembered.
+// Memory is bounded for any number of keys, and a key that keeps abandoning calls
+// is not forgotten.
 func TestAbandonedIsBounded(t *testing.T) {
 	a := newAbandoned(func() time.Time { return time.Unix(1, 0) })
 	for range maxAbandoned {
@@ -64,7 +64,7 @@ func TestAbandonedIsBounded(t *testing.T) {
 			a.Note("key_1")
 		}
 	}
-	if n := len(a.current) + len(a.previous); n > 2*maxLineages {
+	if n := a.times.Len(); n > 2*maxLineages {
 		t.Errorf("%d keys are remembered", n)
 	}
 	if a.Wait("key_1") == 0 {

@@ -5,13 +5,13 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// Store returns the open store, for what works on it beside the gates. Its use
-// needs a lease.
+// Store returns the open store, for users other than gates. They need a
+// reference.
 func (r *Runtime) Store() Store { return r.store }
 
-// Signer returns what signs receipts.
+// Signer returns the signer of receipts.
 func (r *Runtime) Signer() *ledger.Signer { return r.signer }
 
-// Sealer returns what authenticates what is given out, to this process and to
-// all that share its sealing keys.
+// Sealer returns the sealer of session ids and event ids. Processes that share
+// its keys accept each other's seals.
 func (r *Runtime) Sealer() *gate.Sealer { return r.sealer }

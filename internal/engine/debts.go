@@ -14,52 +14,54 @@ import (
 	"time"
 
 	"github.com/fareboxhq/farebox/internal/clock"
+	"github.com/fareboxhq/farebox/internal/durable"
 	"github.com/fareboxhq/farebox/internal/gate"
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// How debts are paid.
 const (
-	firstPayment = time.Second
-	lastPayment  = time.Minute // the longest wait between two attempts
-	// rescan is how often the directory is looked through when nothing is known
-	// to be owed: another process that shared it may have died.
+	firstPause = time.Second // between two attempts; it doubles up to maxPause
+	maxPause   = time.Minute
+	// rescan is the pause between two scans of the directory while no debt is
+	// known: another process that shared it may have died.
 	rescan = 10 * time.Minute
-	// notCharged is how old a debt is when a charge that the store does not know
-	// is believed to have never happened: whatever was under way is over.
+	// notCharged is the age at which a debt for a charge that the store does not
+	// know is dropped: by then every capture in flight has ended, so the charge
+	// was never made.
 	notCharged = time.Hour
 	// payTime bounds one attempt.
 	payTime = 30 * time.Second
 )
 
-// debts are the refunds that payers are owed and the store did not take. Each is
-// a file of its own in a directory, so that it outlives this process, and so that
-// processes which share the directory need no lock: a refund has its id from the
-// start, and whoever comes second finds it made.
+// debts holds refunds that payers are owed and that the store could not book.
+// Each is a file of its own in a directory, so that it outlives this process and
+// so that processes which share the directory need no lock: a refund has its id
+// from the start, and the second process to try finds it booked.
 type debts struct {
 	dir    string
 	by     string // see Options.DebtBy
 	ledger gate.Ledger
 	logger *slog.Logger
 	wake   chan struct{}
-	stop   chan struct{}
-	ended  chan struct{}
+	cancel context.CancelFunc
+	done   chan struct{}
 
 	mu     sync.Mutex
-	owed   int                  // as of the last look, with those that came since
-	memory map[string]gate.Debt // those that could not be written, by charge
+	owed   int                  // as of the last scan, plus newer ones
+	memory map[string]gate.Debt // debts that could not be written, by charge
 }
 
 func newDebts(dir, by string, l gate.Ledger, logger *slog.Logger) *debts {
+	ctx, cancel := context.WithCancel(context.Background())
 	d := &debts{
 		dir: dir, by: by, ledger: l, logger: logger, memory: make(map[string]gate.Debt),
-		wake: make(chan struct{}, 1), stop: make(chan struct{}), ended: make(chan struct{}),
+		wake: make(chan struct{}, 1), cancel: cancel, done: make(chan struct{}),
 	}
-	go d.run()
+	go d.run(ctx)
 	return d
 }
 
-// Owe notes a debt. When it returns, the debt is durable if the disk takes it.
+// Owe records a debt. When it returns, the debt is durable unless the disk failed.
 func (d *debts) Owe(debt gate.Debt) {
 	debt.By = d.by
 	err := d.write(debt)
@@ -74,11 +76,11 @@ func (d *debts) Owe(debt gate.Debt) {
 	}
 	select {
 	case d.wake <- struct{}{}:
-	default: // it is to be looked at already
+	default: // a wake-up is pending
 	}
 }
 
-// Owed counts the refunds that are to be made.
+// Owed returns the number of debts.
 func (d *debts) Owed() int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -95,51 +97,32 @@ func (d *debts) write(debt gate.Debt) error {
 	if err := os.MkdirAll(d.dir, 0o700); err != nil {
 		return err
 	}
-	return writeFile(filepath.Join(d.dir, debt.Charge+debtSuffix), append(text, '\n'), 0o600)
+	return durable.ReplaceFile(filepath.Join(d.dir, debt.Charge+debtSuffix), append(text, '\n'), 0o600)
 }
 
-// run makes refunds until the runtime closes.
-func (d *debts) run() {
-	defer close(d.ended)
-	wait := time.Duration(0) // first, what an earlier process has left
-	pause := firstPayment
+// run pays debts until ctx ends, first the ones of an earlier process.
+func (d *debts) run(ctx context.Context) {
+	defer close(d.done)
+	pause := firstPause
 	for {
-		timer := time.NewTimer(wait)
-		select {
-		case <-timer.C:
-		case <-d.wake:
-			timer.Stop()
-		case <-d.stop:
-			timer.Stop()
-			return
-		}
-		if left := d.payAll(); left == 0 {
-			wait, pause = rescan, firstPayment
+		if d.payAll() > 0 {
+			// Ignore wake-ups: the store is down, and each new debt would have
+			// it asked again.
+			if clock.Sleep(ctx, pause) != nil {
+				return
+			}
+			pause = min(2*pause, maxPause)
 			continue
 		}
-		wait, pause = pause, min(2*pause, lastPayment)
-		if !d.rest(wait) {
+		pause = firstPause
+		if clock.SleepOr(ctx, rescan, d.wake) != nil {
 			return
 		}
-		wait = 0
 	}
 }
 
-// rest waits although new debts may come: the store is down, and each of them
-// would have it asked anew. It reports false when the runtime closes.
-func (d *debts) rest(wait time.Duration) bool {
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-d.stop:
-		return false
-	}
-}
-
-// payAll tries each debt once, and returns how many are left. A store that
-// cannot be asked for one is not asked for the others.
+// payAll tries each debt once and returns the number of remaining ones. If the
+// store cannot be reached for one, it does not try the others.
 func (d *debts) payAll() (left int) {
 	all := d.all()
 	for i, debt := range all {
@@ -164,7 +147,7 @@ func (d *debts) payAll() (left int) {
 	return left
 }
 
-// all reads what is owed.
+// all returns the debts on disk and in memory.
 func (d *debts) all() (all []gate.Debt) {
 	names, err := os.ReadDir(d.dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -201,19 +184,20 @@ func (d *debts) all() (all []gate.Debt) {
 
 var (
 	errNoSuchCharge = errors.New("the store knows no such charge")
-	// The next two are kept: the payer is owed what this process cannot give back.
+	// Debts with these two errors are kept: the payer is owed a refund that this
+	// process cannot make.
 	errNotOurs = errors.New("it was noted by another key of the platform, which alone can tell whether it was charged: a gateway with that key makes it, or it is to be made by hand")
 	errByHand  = errors.New("it is to be given back by hand: the store has the charge, or has archived it, and does not refund it for this gateway any more")
 )
 
-// pay gives a charge back, or finds that there is nothing to give back.
+// pay refunds a charge, or finds that there is nothing to refund.
 func (d *debts) pay(debt gate.Debt) error {
 	ctx, cancel := context.WithTimeout(context.Background(), payTime)
 	defer cancel()
 	err := d.ledger.Release(ctx, debt.Charge)
 	switch {
 	case err == nil:
-		return nil // it was reserved, and is not charged
+		return nil // it was only reserved
 	case !errors.Is(err, ledger.ErrSettled) && !errors.Is(err, ledger.ErrNotFound):
 		return err
 	}
@@ -221,12 +205,12 @@ func (d *debts) pay(debt gate.Debt) error {
 	t, audit := debt.Posting()
 	_, _, err = d.ledger.PostTransaction(ctx, t, audit)
 	switch {
-	case errors.Is(err, ledger.ErrArchived), captured && errors.Is(err, ledger.ErrNotFound): // not to be taken for a charge that never was
+	case errors.Is(err, ledger.ErrArchived), captured && errors.Is(err, ledger.ErrNotFound): // it exists, so it is not "never made"
 		return fmt.Errorf("%w: %w", errByHand, err)
 	case err == nil:
 		d.logger.Info("an undelivered call was refunded", "charge", debt.Charge, "owed_since", debt.At)
 		return nil
-	case errors.Is(err, ledger.ErrSettled): // by somebody else, or a free quota had paid it
+	case errors.Is(err, ledger.ErrSettled): // refunded by another process, or covered by a free quota
 		return nil
 	case errors.Is(err, ledger.ErrNotFound) && debt.By != d.by:
 		return fmt.Errorf("%w: %w", errNotOurs, err)
@@ -239,7 +223,7 @@ func (d *debts) pay(debt gate.Debt) error {
 	return err
 }
 
-// forget drops a debt that is paid.
+// forget drops a paid debt.
 func (d *debts) forget(debt gate.Debt) {
 	err := os.Remove(filepath.Join(d.dir, debt.Charge+debtSuffix))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -250,8 +234,8 @@ func (d *debts) forget(debt gate.Debt) {
 	delete(d.memory, debt.Charge)
 }
 
-// close ends the attempts. What is owed stays noted.
+// close ends the attempts. Unpaid debts stay on disk.
 func (d *debts) close() {
-	close(d.stop)
-	<-d.ended
+	d.cancel()
+	<-d.done
 }

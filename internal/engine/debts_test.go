@@ -17,14 +17,14 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// payee is a ledger that knows some captured charges, and may be down.
+// payee is a ledger with some captured charges that can be taken down.
 type payee struct {
 	gate.Ledger
 	mu      sync.Mutex
 	down    bool
 	charges map[string]bool  // refunded
-	held    map[string]bool  // reserved alone
-	refuses map[string]error // of refunds of charges
+	held    map[string]bool  // only reserved
+	refuses map[string]error // errors of refunds, by charge
 	posts   []string
 	asked   int
 }
@@ -64,14 +64,14 @@ func (p *payee) PostTransaction(_ context.Context, t ledger.Transaction, _ ledge
 	return t, ledger.Balance{}, nil
 }
 
-// posted returns the ids of the refunds that were made, in their order.
+// posted returns the ids of the refunds that were made, sorted.
 func (p *payee) posted() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return slices.Sorted(slices.Values(p.posts))
 }
 
-// questions counts those that it was asked.
+// questions returns the number of releases that were tried.
 func (p *payee) questions() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -88,8 +88,8 @@ func debtOf(n int) gate.Debt {
 	return gate.Debt{Charge: fmt.Sprintf("chg_%d", n), Refund: fmt.Sprintf("txn_%d", n), At: clock.Now()}
 }
 
-// Promise 2, across an outage of the store: a refund that is owed is made when
-// the store answers, also when the process that owed it died before, and once.
+// Promise 2, across an outage of the store: a refund that is owed is made exactly
+// once when the store is back, even if the process that owed it has died.
 func TestDebtsOutliveTheProcess(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir, log := filepath.Join(t.TempDir(), "refunds"), slog.New(slog.DiscardHandler)
@@ -102,7 +102,7 @@ func TestDebtsOutliveTheProcess(t *testing.T) {
 		if first.Owed() != 4 || len(store.posted()) > 0 {
 			t.Fatalf("%d are owed, posted %v", first.Owed(), store.posted())
 		}
-		first.close() // as good as killed: nothing is written here
+		first.close() // like a kill: closing writes nothing
 		info, err := os.Stat(filepath.Join(dir, "chg_1.json"))
 		if err != nil || info.Mode().Perm() != 0o600 {
 			t.Fatalf("the debt's file: %v, %v", info, err)
@@ -111,7 +111,7 @@ func TestDebtsOutliveTheProcess(t *testing.T) {
 		defer second.close()
 		time.Sleep(10 * time.Minute)
 		store.set(false)
-		time.Sleep(2 * lastPayment)
+		time.Sleep(2 * maxPause)
 		if second.Owed() != 0 || !slices.Equal(store.posted(), []string{"txn_1", "txn_2"}) {
 			t.Errorf("%d are owed, posted %v", second.Owed(), store.posted())
 		}
@@ -121,8 +121,8 @@ func TestDebtsOutliveTheProcess(t *testing.T) {
 	})
 }
 
-// A store that is down is asked for one of many debts, and seldom: an outage is
-// not made worse by what it has caused.
+// A store that is down is asked for one of many debts, and rarely: the debts of
+// an outage do not make it worse.
 func TestDebtsSpareADownStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &payee{down: true}
@@ -138,8 +138,8 @@ func TestDebtsSpareADownStore(t *testing.T) {
 	})
 }
 
-// A charge that the store does not know may still come to be: its debt is kept
-// until that is over, and dropped then.
+// A charge that the store does not know may still be captured: its debt is kept
+// until that is impossible, and then dropped.
 func TestDebtOfNoChargeEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &payee{charges: map[string]bool{}}
@@ -151,7 +151,7 @@ func TestDebtOfNoChargeEnds(t *testing.T) {
 		store.mu.Lock()
 		store.charges["chg_1"] = false // committed late
 		store.mu.Unlock()
-		time.Sleep(2 * lastPayment)
+		time.Sleep(2 * maxPause)
 		if d.Owed() != 1 || len(store.posted()) != 1 {
 			t.Errorf("%d are owed, posted %v", d.Owed(), store.posted())
 		}
@@ -162,11 +162,11 @@ func TestDebtOfNoChargeEnds(t *testing.T) {
 	})
 }
 
-// A debt that the disk does not take is kept in memory and paid all the same.
+// A debt that cannot be written to disk is kept in memory and paid all the same.
 func TestDebtWithoutADisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		file := filepath.Join(t.TempDir(), "refunds")
-		if err := os.WriteFile(file, nil, 0o600); err != nil { // no directory can be made there
+		if err := os.WriteFile(file, nil, 0o600); err != nil { // so that the directory cannot be created
 			t.Fatal(err)
 		}
 		store := &payee{down: true, charges: map[string]bool{"chg_1": false}}
@@ -174,17 +174,17 @@ func TestDebtWithoutADisk(t *testing.T) {
 		defer d.close()
 		d.Owe(debtOf(1))
 		store.set(false)
-		time.Sleep(2 * lastPayment)
+		time.Sleep(2 * maxPause)
 		if d.Owed() != 0 || len(store.posted()) != 1 {
 			t.Errorf("%d are owed, posted %v", d.Owed(), store.posted())
 		}
 	})
 }
 
-// A refund that is owed and that the store will not make is not forgotten for
-// its age: of a charge that was archived meanwhile, and of one that a platform
-// says is captured and lets only its operator refund by now. Neither holds
-// others up, and once an operator has refunded it, it is settled.
+// A debt that the store refuses to refund is never dropped for its age: neither
+// for an archived charge, nor for a captured one that only the platform's operator
+// may refund by now. Neither blocks other debts, and a debt ends once the operator
+// has refunded its charge.
 func TestDebtsThatAreRefusedStay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &payee{
@@ -206,7 +206,7 @@ func TestDebtsThatAreRefusedStay(t *testing.T) {
 		store.mu.Lock()
 		store.refuses["chg_2"] = ledger.ErrSettled
 		store.mu.Unlock()
-		time.Sleep(2 * lastPayment)
+		time.Sleep(2 * maxPause)
 		if d.Owed() != 1 {
 			t.Errorf("%d are owed after one was refunded by hand", d.Owed())
 		}
@@ -214,8 +214,8 @@ func TestDebtsThatAreRefusedStay(t *testing.T) {
 }
 
 // Gateways with different keys of one platform may share the directory, and a
-// platform tells each key only of its own charges: what one owes is not forgotten
-// because another asked, and found nothing.
+// platform shows each key only its own charges: a debt is not dropped because
+// another gateway's key cannot see its charge.
 func TestDebtsOfAnotherKeyStay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir, log := filepath.Join(t.TempDir(), "refunds"), slog.New(slog.DiscardHandler)
@@ -232,7 +232,7 @@ func TestDebtsOfAnotherKeyStay(t *testing.T) {
 		platform.set(false)
 		first = newDebts(dir, "key a", platform, log)
 		defer first.close()
-		time.Sleep(2 * lastPayment)
+		time.Sleep(2 * maxPause)
 		if first.Owed() != 0 || !slices.Equal(platform.posted(), []string{"txn_1"}) {
 			t.Errorf("%d are owed, posted %v", first.Owed(), platform.posted())
 		}

@@ -1,9 +1,9 @@
-// Package engine holds what outlives a config: the store, the cache of keys
-// in front of it, and the installation's own keys. Caddy starts a new config
+// Package engine holds the state that outlives a config: the store, the cache of
+// keys in front of it, and the installation's own keys. Caddy starts a new config
 // before it stops the old one, and requests of the old one may still run after
-// its end; so a Runtime is shared by all configs that name the same store, and
-// each request holds a lease on it. Closing waits for the leases first, and
-// then closes cache and store, in that order.
+// that. So all configs that name the same store share one Runtime, and each
+// request holds a reference to it. Closing first waits until all references are
+// released, and then closes cache and store, in that order.
 package engine
 
 import (
@@ -26,52 +26,50 @@ import (
 	"github.com/fareboxhq/farebox/internal/telemetry"
 )
 
-// Store is what a runtime keeps open. Each part belongs to its consumer. One that
-// has admin.Store as well has operations, see Runtime.Service, and one that has
-// Revocations is changed by other processes, too.
+// Store is the store of a runtime. Each part belongs to its consumer. A store that
+// also implements admin.Store has operations, see Runtime.Service. One that
+// implements Revocations is changed by other processes, too; see RequestLocks.
 type Store interface {
 	keycache.Origin
 	gate.Ledger
 	gate.Bindings
-	// TouchKeys notes when keys, by their ids, were last used.
+	// TouchKeys records when keys, by their ids, were last used.
 	TouchKeys(ctx context.Context, used map[string]time.Time) error
 	// OpenReservations counts the reservations that hold credits now.
 	OpenReservations() int
-	// UseCurrency says what the amounts of a config are of. A store of another
-	// currency fails with a *ledger.CurrencyError.
+	// UseCurrency sets the currency of all amounts. It fails with a
+	// *ledger.CurrencyError if the store has another one.
 	UseCurrency(ctx context.Context, code string) error
-	// Healthy returns nil, or why the store cannot write now.
+	// Healthy returns nil, or the reason why the store cannot write now.
 	Healthy() error
 	// Close makes everything durable and frees the store.
 	Close() error
 }
 
-// managed is a store that keys and accounts are managed in, here and not at a
-// platform.
+// managed is a store that this process may manage, and not a platform.
 type managed interface {
 	admin.Store
-	// CountExpiring counts, for each of the times, the keys that can be used
-	// now and expire at that time or before.
-	CountExpiring(ctx context.Context, until []time.Time) ([]int64, error)
+	// CountExpiring counts, for each deadline, the keys that can be used now and
+	// expire at it or before.
+	CountExpiring(ctx context.Context, deadlines []time.Time) ([]int64, error)
 }
 
-// Options of a runtime. All must be set.
+// Options configure a runtime. All must be set, except DebtBy.
 type Options struct {
 	// Open opens the store.
 	Open func(ctx context.Context) (Store, error)
-	// KeyFile holds the seed of the key that signs receipts. It is made, of
-	// mode 0600, if it is not there. ReceiptKeysFile of it holds the public
-	// keys, for ever.
+	// KeyFile holds the seed of the key that signs receipts. If missing, it is
+	// created with mode 0600. All public keys stay in ReceiptKeysFile of it.
 	KeyFile string
-	// SealFile holds the keys that seal session ids and event ids. It is made,
-	// of mode 0600, if it is not there.
+	// SealFile holds the keys that seal session ids and event ids. If missing, it
+	// is created with mode 0600.
 	SealFile string
-	// DebtDir is the directory of the refunds that are owed. It is made, of mode
-	// 0700, when there is one. It must be of one store only.
+	// DebtDir is the directory of the refunds that are owed. It is created with
+	// mode 0700 for the first of them. Each store needs its own.
 	DebtDir string
-	// DebtBy tells who asks the store, if that refunds only what who asks has
-	// captured and says of all else that it does not know it; else it is "".
-	// Processes that share DebtDir may differ in it.
+	// DebtBy identifies this process to a store that refunds only charges which
+	// the same caller has captured and reports all others as unknown. For other
+	// stores it is "". Processes that share DebtDir may differ in it.
 	DebtBy  string
 	Cache   keycache.Options
 	IDs     *share.Budget // of requests in sessions
@@ -91,7 +89,7 @@ type Runtime struct {
 	service  *admin.Service // nil if the store has no operations
 	metrics  *telemetry.Metrics
 	logger   *slog.Logger
-	leases   *leases
+	refs     *refs
 	settings atomic.Pointer[admin.Settings]
 	misses   *misses
 	streams  *streams
@@ -104,18 +102,18 @@ type Runtime struct {
 	abandoned *abandoned
 	rates     *rates
 
-	log  Revocations
-	own  *board // the log, where this process owns the store; else nil
-	node *node  // follows the log of a store that others change, too; else nil
+	log      Revocations
+	ownLog   *revocationLog // log, if this process owns the store; else nil
+	follower *follower      // of log, if other processes change the store; else nil
 
 	rules atomic.Pointer[map[string]string] // of the running config, by server
 
-	claims Claims // of the store, where processes share it; else nil
+	locks RequestLocks // nil if this process owns the store
 
 	unwatch func()
 }
 
-// Open opens the store and what belongs to it.
+// Open opens the store, and starts the tasks that run beside it.
 func Open(ctx context.Context, o Options) (*Runtime, error) {
 	store, err := o.Open(ctx)
 	if err != nil {
@@ -139,30 +137,30 @@ func Open(ctx context.Context, o Options) (*Runtime, error) {
 	}
 	r := &Runtime{
 		store: store, cache: cache, signer: signer, sealer: sealer,
-		metrics: o.Metrics, logger: o.Logger, leases: newLeases(),
+		metrics: o.Metrics, logger: o.Logger, refs: newRefs(),
 		abandoned: newAbandoned(clock.Now), rates: newRates(), requests: newRequests(clock.Now, o.IDs),
-		misses: newMisses(clock.Now), streams: newStreams(), usage: newUsage(store.TouchKeys, o.Logger), names: newNames(store),
+		misses: newMisses(uptime()), streams: newStreams(), usage: newUsage(store.TouchKeys, o.Logger), names: newNames(store),
 	}
 	if managed, ok := store.(managed); ok {
 		r.service = admin.New(managed, r, r.settings.Load, now).WithReceiptKeys(published).WithSigner(signer)
 		r.expiring = newExpiring(managed.CountExpiring, clock.Now, o.Logger)
 	}
 	r.settings.Store(new(admin.Settings))
-	r.claims, _ = store.(Claims)
+	r.locks, _ = store.(RequestLocks)
 	if shared, ok := store.(Revocations); ok {
 		r.log = shared
-		r.node = follow(shared, cache, r.streams.tell, r.streams.tellAll, o.Logger)
+		r.follower = follow(shared, cache, r.streams.notify, r.streams.notifyAll, o.Logger)
 	} else {
-		r.own = newBoard(clock.Now, formerLeases(ctx, store))
-		r.log = r.own
+		r.ownLog = newRevocationLog(clock.Now, formerLeases(ctx, store))
+		r.log = r.ownLog
 	}
 	r.debts = newDebts(o.DebtDir, o.DebtBy, store, o.Logger)
 	r.unwatch = o.Metrics.Watch(r)
 	return r, nil
 }
 
-// formerLeases returns for how long nodes may believe what they know by leases
-// that this process did not give: it takes a key of its kind to get one.
+// formerLeases returns how long leases may last that a previous process granted:
+// none if no gateway key exists, since only those get leases.
 func formerLeases(ctx context.Context, store Store) time.Duration {
 	managed, ok := store.(managed)
 	if !ok {
@@ -175,30 +173,30 @@ func formerLeases(ctx context.Context, store Store) time.Duration {
 	return LeaseTime
 }
 
-// now is the wall clock at the resolution that stores keep.
+// now returns the wall-clock time at the resolution of the stores.
 func now() time.Time { return clock.Now().UTC().Truncate(time.Microsecond) }
 
-// Acquire takes a lease, under which the runtime stays open. Release must be
-// called exactly once. It fails with ErrClosed.
-func (r *Runtime) Acquire() error { return r.leases.acquire() }
+// Acquire takes a reference, which keeps the runtime open until Release, or fails
+// with ErrClosed.
+func (r *Runtime) Acquire() error { return r.refs.acquire() }
 
-// Release gives a lease back.
-func (r *Runtime) Release() { r.leases.release() }
+// Release releases a reference. Call it exactly once for each Acquire.
+func (r *Runtime) Release() { r.refs.release() }
 
-// Configure applies a config's settings in place: of the cache, and of keys,
-// which must not be changed afterwards.
+// Configure applies a config's settings of the cache and of keys in place. The
+// settings must not be changed afterwards.
 func (r *Runtime) Configure(o keycache.Options, settings *admin.Settings) {
 	r.cache.Configure(bounded(r.store, o))
 	r.settings.Store(settings)
 }
 
-// UseCurrency says what the amounts of a config are of. It needs a lease. A store
-// of another currency fails with a *ledger.CurrencyError.
+// UseCurrency sets the currency of all amounts; see Store. The caller needs a
+// reference.
 func (r *Runtime) UseCurrency(ctx context.Context, code string) error {
 	return r.store.UseCurrency(ctx, code)
 }
 
-// bounded lets nothing be believed for longer than the store's answers hold.
+// bounded limits the lifetime of cached keys to the one that the store allows.
 func bounded(store Store, o keycache.Options) keycache.Options {
 	if s, ok := store.(interface{ MaxBelief() time.Duration }); ok {
 		o.TTL = min(o.TTL, s.MaxBelief())
@@ -206,8 +204,8 @@ func bounded(store Store, o keycache.Options) keycache.Options {
 	return o
 }
 
-// SetRules tells by which rules each server is used now, as texts that differ
-// where the rules do. It returns what they were.
+// SetRules sets the rules of each server, as strings that differ if the rules do,
+// and returns the previous ones.
 func (r *Runtime) SetRules(rules map[string]string) (before map[string]string) {
 	if was := r.rules.Swap(&rules); was != nil {
 		before = *was
@@ -215,7 +213,7 @@ func (r *Runtime) SetRules(rules map[string]string) (before map[string]string) {
 	return before
 }
 
-// RulesOf returns the rules of a server now, "" if the running config has none.
+// RulesOf returns the current rules of a server, "" if the config has none.
 func (r *Runtime) RulesOf(server string) string {
 	if rules := r.rules.Load(); rules != nil {
 		return (*rules)[server]
@@ -223,14 +221,14 @@ func (r *Runtime) RulesOf(server string) string {
 	return ""
 }
 
-// CheckStreams has those who serve streams look at their keys and rules again.
-func (r *Runtime) CheckStreams() { r.streams.tellAll() }
+// CheckStreams makes all open streams check their keys and rules again.
+func (r *Runtime) CheckStreams() { r.streams.notifyAll() }
 
-// Service returns the operations on the store, or nil if it has none: its
-// accounts and keys are managed elsewhere. They need a lease.
+// Service returns the operations on the store, or nil if its accounts and keys
+// are managed elsewhere. The caller needs a reference.
 func (r *Runtime) Service() *admin.Service { return r.service }
 
-// Gate returns a gate to a server under the policy. Its use needs a lease.
+// Gate returns a gate to a server with that policy. Its users need a reference.
 func (r *Runtime) Gate(p gate.Policy) *gate.Gate {
 	return gate.New(p, gate.Deps{
 		Keys: r, Watch: r.watchCaller, Ledger: r.store, Bindings: r.store, Debts: r.debts, Abandonments: r.abandoned, Limiter: r.rates, Signer: r.signer, Sealer: r.sealer, Metrics: r.metrics.Meter(p.Server),
@@ -243,16 +241,25 @@ func (r *Runtime) watchCaller(d keys.Digest) gate.Watch {
 	return gate.Watch{Changed: s.Changed, Closing: s.Closing, End: s.End}
 }
 
-// Limiter counts the requests of keys. Its use needs a lease.
+// Limiter returns the limiter of the requests of keys. Its users need a reference.
 func (r *Runtime) Limiter() gate.Limiter { return r.rates }
 
-// Lookup returns the key of the digest, from the cache or the store. A client
-// that asked for too many keys that nobody has gets gate.ErrFlood.
+// Lookup returns the key of the digest, from the cache or the store. It fails with
+// gate.ErrFlood if the client has asked for too many unknown keys.
 func (r *Runtime) Lookup(ctx context.Context, client netip.Addr, d keys.Digest) (*keys.Key, error) {
 	began := clock.Now()
-	key, source, err := r.cache.Cached(d)
-	if source == keycache.SourceStore {
-		key, source, err = r.load(ctx, client, d, errors.Is(err, keycache.ErrStale))
+	counted := false
+	key, source, err := r.cache.Lookup(ctx, d, func(stale bool) error {
+		if stale { // do not let a flood from the same address lock out the holder of a known key
+			return nil
+		}
+		if counted = r.misses.take(client); !counted {
+			return gate.ErrFlood
+		}
+		return nil
+	})
+	if counted && !errors.Is(err, keys.ErrUnknown) && ctx.Err() == nil { // a client that hangs up has still cost a query
+		r.misses.give(client)
 	}
 	result := "found"
 	switch {
@@ -267,68 +274,55 @@ func (r *Runtime) Lookup(ctx context.Context, client netip.Addr, d keys.Digest) 
 	return key, err
 }
 
-// Used notes that something was done by a key. What it was refused is no use.
+// Used records that a key was used. A refused use does not count.
 func (r *Runtime) Used(k *keys.Key) { r.usage.note(k.ID, clock.Now()) }
 
-// load asks the store. A key that it knew a moment ago is not limited: a flood
-// from the same address must not lock its holder out.
-func (r *Runtime) load(ctx context.Context, client netip.Addr, d keys.Digest, known bool) (*keys.Key, keycache.Source, error) {
-	if !known && !r.misses.take(client) {
-		return nil, keycache.SourceStore, gate.ErrFlood
-	}
-	key, source, err := r.cache.Lookup(ctx, d)
-	if !known && !errors.Is(err, keys.ErrUnknown) && ctx.Err() == nil { // who hangs up has still had the store asked
-		r.misses.give(client)
-	}
-	return key, source, err
-}
-
 // Revoke makes every lookup that begins afterwards ask the store for the key, in
-// this process and in all others that share the store or follow this one, and
-// tells those who serve streams of it. It takes LeaseTime at the most.
+// this process and in all that share the store or follow this one, and notifies
+// the key's streams. It takes at most LeaseTime.
 func (r *Runtime) Revoke(d keys.Digest) {
 	r.cache.Revoke(d)
-	r.streams.tell(d)
-	if r.node != nil {
-		r.node.confirm()
+	r.streams.notify(d)
+	if r.follower != nil {
+		r.follower.confirm()
 		return
 	}
-	r.own.Append(d)
-	// It ends by itself, when the last lease does.
-	_ = r.own.Confirm(context.Background(), "")
+	r.ownLog.Append(d)
+	// Without a deadline: it returns when the last lease has expired.
+	_ = r.ownLog.Confirm(context.Background(), "")
 }
 
-// Revocations returns the log of the changes of keys. Its use needs a lease.
+// Revocations returns the log of the changes of keys. Its users need a reference.
 func (r *Runtime) Revocations() Revocations { return r.log }
 
-// Watch returns a stream of the key, whose end must be told. What serves it
-// checks the key again each time that it was changed.
+// Watch registers a stream of the key, to be checked again on each change of the
+// key. Call its End when it has ended.
 func (r *Runtime) Watch(d keys.Digest) *Stream { return r.streams.watch(d) }
 
-// OpenReservations counts the store's open reservations.
+// OpenReservations returns the number of the store's open reservations.
 func (r *Runtime) OpenReservations() int { return r.store.OpenReservations() }
 
-// RefundsOwed counts the refunds that are owed and could not be made yet.
+// RefundsOwed returns the number of refunds that are owed and not made yet.
 func (r *Runtime) RefundsOwed() int { return r.debts.Owed() }
 
-// CacheEntries counts the keys in the cache.
+// CacheEntries returns the number of keys in the cache.
 func (r *Runtime) CacheEntries() int { return r.cache.Len() }
 
-// RevocationLag tells how old the knowledge of changes of keys is that other
-// processes make; 0 where none does.
+// RevocationLag returns the age of the last look at the changes of keys that other
+// processes make, or 0 if no other process makes any.
 func (r *Runtime) RevocationLag() time.Duration {
-	if r.node == nil {
+	if r.follower == nil {
 		return 0
 	}
-	return r.node.lag()
+	return r.follower.lag()
 }
 
 // StoreUp reports whether the store can write.
 func (r *Runtime) StoreUp() bool { return r.store.Healthy() == nil }
 
-// ExpiringKeys counts, for each of the times from now, the keys that can be used
-// and expire within it, as of at most half a minute ago; false if the store
-// could not be asked then, or is being closed.
+// ExpiringKeys returns, for each duration, the number of usable keys that expire
+// within it, as of at most half a minute ago. It reports false if the store could
+// not be asked then, or is closing.
 func (r *Runtime) ExpiringKeys(within []time.Duration) ([]int64, bool) {
 	if r.Acquire() != nil {
 		return nil, false
@@ -340,21 +334,21 @@ func (r *Runtime) ExpiringKeys(within []time.Duration) ([]int64, bool) {
 	return r.expiring.counts(within)
 }
 
-// EndStreams tells all open streams to end, and those that are opened later.
+// EndStreams ends all open streams, and any that are opened later.
 func (r *Runtime) EndStreams() { r.streams.end() }
 
-// Destruct closes the runtime after the calls in flight, but waits for them
-// for half a minute at most. Streams are told to end, since they would not by
-// themselves. It is to be called once.
+// Destruct waits at most half a minute for the calls in flight and closes the
+// runtime. It ends all streams, since they would not end by themselves. Call it
+// once.
 func (r *Runtime) Destruct() error {
 	r.EndStreams()
 	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
 	defer cancel()
-	if err := r.leases.drain(ctx); err != nil {
+	if err := r.refs.drain(ctx); err != nil {
 		r.logger.Warn("closing the store under calls that are still in flight", "waited", drainTime)
 	}
-	if r.node != nil {
-		r.node.stop()
+	if r.follower != nil {
+		r.follower.stop()
 	}
 	r.unwatch()
 	r.debts.close()

@@ -20,7 +20,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/telemetry"
 )
 
-// closing is a store that notes when it is closed.
+// closing is a store that records when it is closed.
 type closing struct {
 	*sqlitestore.Store
 	closed atomic.Bool
@@ -52,7 +52,7 @@ func open(t *testing.T, dir string) (*Runtime, *closing) {
 	return r, store
 }
 
-// The store stays open while a call holds a lease, and no call begins once
+// The store stays open while a call holds a reference, and no call begins once
 // closing has begun.
 func TestDestructWaitsForLeases(t *testing.T) {
 	r, store := open(t, t.TempDir())
@@ -79,10 +79,10 @@ func TestDestructWaitsForLeases(t *testing.T) {
 	}
 }
 
-// Draining gives up when its time is over, not before.
+// Draining gives up at its deadline and not before.
 func TestDrainIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newLeases()
+		l := newRefs()
 		if err := l.acquire(); err != nil {
 			t.Fatal(err)
 		}
@@ -95,8 +95,8 @@ func TestDrainIsBounded(t *testing.T) {
 	})
 }
 
-// A deleted key is refused by the first lookup after its deletion, although
-// the cache had it.
+// A deleted key is refused from the first lookup after its deletion, although it
+// was in the cache.
 func TestDeleteReachesTheCache(t *testing.T) {
 	ctx := context.Background()
 	r, _ := open(t, t.TempDir())
@@ -129,8 +129,8 @@ func TestDeleteReachesTheCache(t *testing.T) {
 	}
 }
 
-// The receipt key is made once, for the owner alone, and is the same after a
-// restart: old receipts stay valid.
+// The receipt key is created once, readable by its owner alone, and the same after
+// a restart: old receipts stay valid.
 func TestReceiptKeyStays(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "receipt-key")
 	first, err := LoadSigner(file)
@@ -166,7 +166,7 @@ func TestReceiptKeyStays(t *testing.T) {
 }
 
 // The last use of a key is written when its batch ends, at the latest when the
-// store closes. That a key was looked up is no use: it may be refused.
+// store closes. A lookup alone is not a use: the key may be refused.
 func TestLastUseIsNoted(t *testing.T) {
 	ctx, dir := context.Background(), t.TempDir()
 	r, _ := open(t, dir)

@@ -15,7 +15,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// counter is a store that counts, and counts how often it is asked.
+// counter counts keys, and the queries for that.
 type counter struct {
 	asked int
 	until []time.Time
@@ -33,8 +33,8 @@ func (c *counter) count(ctx context.Context, until []time.Time) ([]int64, error)
 	return make([]int64, len(until)), c.err
 }
 
-// Scraping asks the store once in half a minute, also when it fails or hangs,
-// and for no longer than two seconds.
+// Scraping asks the store once in half a minute, even if it fails or hangs, and
+// waits at most two seconds.
 func TestExpiringIsAskedSeldom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := new(counter)
@@ -79,7 +79,7 @@ func TestExpiringIsAskedSeldom(t *testing.T) {
 	})
 }
 
-// Many scrapes at once ask the store once, and all get its answer.
+// Concurrent scrapes ask the store once, and all get its result.
 func TestExpiringIsAskedOnce(t *testing.T) {
 	c := new(counter)
 	e := newExpiring(c.count, clock.Now, slog.New(slog.DiscardHandler))
@@ -97,7 +97,7 @@ func TestExpiringIsAskedOnce(t *testing.T) {
 	}
 }
 
-// A runtime counts its own store's keys, and none once it is closed.
+// A runtime counts the keys of its own store, and none once it is closed.
 func TestRuntimeCountsExpiringKeys(t *testing.T) {
 	ctx := context.Background()
 	one, _ := open(t, t.TempDir())

@@ -5,15 +5,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/fareboxhq/farebox/internal/clock"
 	"github.com/fareboxhq/farebox/internal/share"
 )
 
-// An address may try missRate unknown tokens a second for long, and missBurst
-// at once; found keys cost nothing, and other addresses are not touched.
+// An address may try the sustained rate of missRate in unknown tokens, and its
+// burst at once. Found keys cost nothing, and other addresses are not affected.
 func TestMissesAreLimited(t *testing.T) {
-	now := time.Unix(0, 0)
-	m := newMisses(func() time.Time { return now })
+	now := time.Duration(0)
+	m := newMisses(func() time.Duration { return now })
 	flooder, other := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
 	try := func(n int) (allowed int) {
 		for range n {
@@ -23,25 +22,25 @@ func TestMissesAreLimited(t *testing.T) {
 		}
 		return allowed
 	}
-	if got := try(20_000); got != missBurst {
-		t.Errorf("%d at once, want %d", got, missBurst)
+	if got := try(20_000); int64(got) != missRate.Burst {
+		t.Errorf("%d at once, want %d", got, missRate.Burst)
 	}
 	for range 10 {
-		now = now.Add(time.Second)
-		if got := try(20_000); got != missRate {
-			t.Errorf("%d in a second, want %d", got, missRate)
+		now += time.Second
+		if got := try(20_000); int64(got) != missRate.Requests {
+			t.Errorf("%d in a second, want %d", got, missRate.Requests)
 		}
 	}
 	for range 20_000 {
 		if !m.take(other) {
-			t.Fatal("an address pays for another's flood, or for keys that it found")
+			t.Fatal("an address is limited by another's flood, or by keys that it found")
 		}
 		m.give(other)
 	}
 }
 
-// An IPv6 customer has one bucket for a network of addresses, and an IPv4
-// address the same in both of its forms.
+// All addresses of an IPv6 customer's network share one bucket, and so do both
+// forms of an IPv4 address.
 func TestMissesByNetwork(t *testing.T) {
 	for _, c := range []struct {
 		a, b string
@@ -62,15 +61,15 @@ func TestMissesByNetwork(t *testing.T) {
 	}
 }
 
-// However many addresses come, the memory is bounded.
+// Memory is bounded for any number of addresses.
 func TestMissesAreBounded(t *testing.T) {
-	m := newMisses(clock.Now)
+	m := newMisses(uptime())
 	a := netip.MustParseAddr("10.0.0.0")
 	for range 5 * maxAddresses {
 		m.take(a)
 		a = a.Next()
 	}
-	if n := len(m.current) + len(m.previous); n > 2*maxAddresses {
+	if n := m.full.Len(); n > 2*maxAddresses {
 		t.Errorf("%d buckets", n)
 	}
 }

@@ -8,28 +8,28 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// namer is a store that knows the names of accounts by their ids.
+// namer is a store that knows the names of accounts.
 type namer interface {
 	AccountNames(ctx context.Context, ids []string) (map[string]string, error)
 }
 
 const (
-	// maxNames bounds how many names are kept. Names never change.
+	// maxNames bounds the cache. Names never change.
 	maxNames = 1 << 12
 	// nameTime bounds how long a refusal waits for a name.
 	nameTime = time.Second
-	// nameAgain is for how long a store that did not answer is not asked again.
-	nameAgain = 5 * time.Second
+	// nameRetry is the pause after the store failed.
+	nameRetry = 5 * time.Second
 )
 
-// names are those of accounts whose calls were refused: a flood of refusals asks
-// the store once.
+// names caches the names of accounts for the texts of refusals, so that a flood of
+// refusals asks the store once.
 type names struct {
-	store namer // nil: none is known
+	store namer // nil: the store knows no names
 
-	mu    sync.Mutex
-	known map[string]string
-	again time.Time
+	mu      sync.Mutex
+	known   map[string]string
+	retryAt time.Time
 }
 
 func newNames(store Store) *names {
@@ -37,16 +37,16 @@ func newNames(store Store) *names {
 	return &names{store: s, known: make(map[string]string)}
 }
 
-// of returns the name of an account, "" if it cannot be told now.
-func (n *names) of(ctx context.Context, id string) string {
+// lookup returns the name of an account, "" if it is unknown or the store failed.
+func (n *names) lookup(ctx context.Context, id string) string {
 	if n.store == nil {
 		return ""
 	}
 	n.mu.Lock()
 	name, known := n.known[id]
-	resting := clock.Now().Before(n.again)
+	pausing := clock.Now().Before(n.retryAt)
 	n.mu.Unlock()
-	if known || resting {
+	if known || pausing {
 		return name
 	}
 	ctx, cancel := context.WithTimeout(ctx, nameTime)
@@ -56,7 +56,7 @@ func (n *names) of(ctx context.Context, id string) string {
 	defer n.mu.Unlock()
 	switch {
 	case err != nil:
-		n.again = clock.Now().Add(nameAgain)
+		n.retryAt = clock.Now().Add(nameRetry)
 	case found[id] != "":
 		if len(n.known) >= maxNames {
 			clear(n.known)
@@ -66,6 +66,6 @@ func (n *names) of(ctx context.Context, id string) string {
 	return found[id]
 }
 
-// AccountName returns the name of an account for a refusal, "" if the store does
-// not tell it soon. It needs a lease.
-func (r *Runtime) AccountName(ctx context.Context, id string) string { return r.names.of(ctx, id) }
+// AccountName returns the name of an account for the text of a refusal, "" if it
+// is unknown or not available within a second. The caller needs a reference.
+func (r *Runtime) AccountName(ctx context.Context, id string) string { return r.names.lookup(ctx, id) }

@@ -11,7 +11,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// naming is a store that knows names, and counts how often it is asked.
+// naming is a store with names that counts its queries.
 type naming struct {
 	Store
 	names map[string]string
@@ -29,53 +29,52 @@ func (n *naming) AccountNames(ctx context.Context, _ []string) (map[string]strin
 	return n.names, n.err
 }
 
-// A name is asked for once; one that is not known is asked for again; and what is
-// remembered has a bound.
+// A known name is asked for once and an unknown one again. The cache is bounded.
 func TestNamesAreRemembered(t *testing.T) {
 	store := &naming{names: map[string]string{"acct_1": "alice"}}
 	n := newNames(store)
 	for range 3 {
-		if got := n.of(t.Context(), "acct_1"); got != "alice" {
+		if got := n.lookup(t.Context(), "acct_1"); got != "alice" {
 			t.Errorf("it is called %q", got)
 		}
 	}
-	if got := n.of(t.Context(), "acct_2"); got != "" || store.asked != 2 {
+	if got := n.lookup(t.Context(), "acct_2"); got != "" || store.asked != 2 {
 		t.Errorf("called %q, asked %d times, want none and 2", got, store.asked)
 	}
 	for i := range 2 * maxNames {
 		id := fmt.Sprintf("acct_%d", i)
 		store.names = map[string]string{id: "x"}
-		n.of(t.Context(), id)
+		n.lookup(t.Context(), id)
 	}
 	if len(n.known) > maxNames {
 		t.Errorf("%d names are remembered, want at most %d", len(n.known), maxNames)
 	}
-	if got := newNames(struct{ Store }{}).of(t.Context(), "acct_1"); got != "" {
+	if got := newNames(struct{ Store }{}).lookup(t.Context(), "acct_1"); got != "" {
 		t.Errorf("a store that knows no names says %q", got)
 	}
 }
 
-// A refusal waits a second for a name and no longer, and a store that does not
-// answer is left alone for a while.
+// A refusal waits at most a second for a name, and a store that failed is not
+// asked again for a while.
 func TestNamesDoNotHoldRefusalsUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &naming{wait: true}
 		n := newNames(store)
 		began := clock.Now()
 		for range 10 {
-			if got := n.of(t.Context(), "acct_1"); got != "" {
+			if got := n.lookup(t.Context(), "acct_1"); got != "" {
 				t.Errorf("called %q", got)
 			}
 		}
 		if took := clock.Since(began); took != nameTime || store.asked != 1 {
 			t.Errorf("waited %s and asked %d times, want %s and once", took, store.asked, nameTime)
 		}
-		time.Sleep(nameAgain)
+		time.Sleep(nameRetry)
 		store.wait, store.err = false, errors.New("still down")
-		n.of(t.Context(), "acct_1")
-		time.Sleep(nameAgain)
+		n.lookup(t.Context(), "acct_1")
+		time.Sleep(nameRetry)
 		store.err, store.names = nil, map[string]string{"acct_1": "alice"}
-		if got := n.of(t.Context(), "acct_1"); got != "alice" || store.asked != 3 {
+		if got := n.lookup(t.Context(), "acct_1"); got != "alice" || store.asked != 3 {
 			t.Errorf("called %q, asked %d times, want alice and 3", got, store.asked)
 		}
 	})

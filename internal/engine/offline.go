@@ -2,38 +2,28 @@ package engine
 
 import (
 	"context"
-	"time"
 
 	"github.com/fareboxhq/farebox/internal/admin"
 	"github.com/fareboxhq/farebox/internal/clock"
 	"github.com/fareboxhq/farebox/internal/keys"
 )
 
-// Offline returns what makes a change of a key hold everywhere that is made by a
-// process which has opened the store for a moment, beside those that serve: it
-// waits for who follows the store's log, and where the log is in the memory of
-// the process that serves, for the leases that the last one may have given.
+// Offline returns a Revoker for a process that opens the store only briefly,
+// beside the ones that serve or while none does. It waits for the nodes that
+// follow the store's log. If the log is in the memory of the serving process, it
+// waits for the leases that the last one may have granted.
 func Offline(ctx context.Context, store Store) admin.Revoker {
 	if shared, ok := store.(Revocations); ok {
 		return offline{shared}
 	}
-	return offline{newBoard(clock.Now, formerLeases(ctx, store))}
+	return offline{newRevocationLog(clock.Now, formerLeases(ctx, store))}
 }
 
 type offline struct{ log Revocations }
 
-// Revoke returns when nobody believes any longer what was known of keys before.
+// Revoke waits until no node trusts a key as it was before the call.
 func (o offline) Revoke(keys.Digest) { Confirm(o.log, "offline") }
 
-// Outlive returns when no node believes any longer what it knows by a lease that
-// was given before, for a store whose keys were all replaced.
-func Outlive(ctx context.Context) error {
-	timer := time.NewTimer(LeaseTime)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
+// Outlive waits until every lease that was granted before the call has expired,
+// for a store in which all keys were replaced.
+func Outlive(ctx context.Context) error { return clock.Sleep(ctx, LeaseTime) }

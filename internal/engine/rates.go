@@ -9,16 +9,16 @@ import (
 	"github.com/fareboxhq/farebox/internal/keys"
 )
 
-// rates counts the requests of lineages of keys against rates, by the generic
-// cell rate algorithm (ITU-T I.371, annex A): of each bucket it keeps no more
-// than the instant at which it will be full again. One that is full is as good
-// as one that was never used, and is forgotten.
+// rates counts the requests of key lineages against rates, by the generic cell
+// rate algorithm (ITU-T I.371, annex A): its only state for a bucket is the
+// instant at which the bucket will be full again. A full bucket equals one that
+// was never used, and is forgotten.
 type rates struct {
-	now func() time.Duration // since some instant; it never goes back
+	now func() time.Duration // monotonic, since an arbitrary instant
 
-	mu    sync.Mutex
-	full  map[rateBucket]time.Duration // when the bucket is full again
-	sweep int                          // how many may be kept before the full ones are dropped
+	mu      sync.Mutex
+	full    map[rateBucket]time.Duration // when the bucket is full again
+	sweepAt int                          // number of buckets at which full ones are dropped
 }
 
 type rateBucket struct {
@@ -26,13 +26,17 @@ type rateBucket struct {
 	upkeep          bool
 }
 
-// minSweep is how many buckets are kept at least before the full ones are
-// looked for.
+// minSweep is the least number of buckets that triggers a sweep.
 const minSweep = 1024
 
-func newRates() *rates {
+// uptime returns a monotonic clock that starts at zero.
+func uptime() func() time.Duration {
 	began := clock.Now()
-	return &rates{now: func() time.Duration { return clock.Since(began) }, full: make(map[rateBucket]time.Duration), sweep: minSweep}
+	return func() time.Duration { return clock.Since(began) }
+}
+
+func newRates() *rates {
+	return &rates{now: uptime(), full: make(map[rateBucket]time.Duration), sweepAt: minSweep}
 }
 
 // Take counts one request; see gate.Limiter.
@@ -66,7 +70,7 @@ func (r *rates) Move(lineage string, from, to [2]gate.Bucket, taken bool) gate.Q
 	return least
 }
 
-// take counts one request. It is called under the mutex.
+// take counts one request. The caller holds the mutex.
 func (r *rates) take(lineage string, buckets [2]gate.Bucket) gate.Quota {
 	now := r.now()
 	var least gate.Quota
@@ -80,20 +84,20 @@ func (r *rates) take(lineage string, buckets [2]gate.Bucket) gate.Quota {
 		least = lesser(least, q)
 	}
 	if least.Wait > 0 {
-		return least // it counts in none
+		return least // counted in neither bucket
 	}
 	for i, b := range buckets {
 		if !b.Rate.IsZero() {
 			r.full[of(lineage, b)] = next[i]
 		}
 	}
-	r.tidy(now)
+	r.sweep(now)
 	return least
 }
 
 func of(lineage string, b gate.Bucket) rateBucket { return rateBucket{lineage, b.Server, b.Upkeep} }
 
-// lesser returns the quota of which less is left; the first may be none yet.
+// lesser returns the more exhausted of two quotas. The first may be zero.
 func lesser(least, q gate.Quota) gate.Quota {
 	if least.Limit == 0 || q.Wait > least.Wait || q.Wait == least.Wait && q.Remaining < least.Remaining {
 		return q
@@ -101,21 +105,22 @@ func lesser(least, q gate.Quota) gate.Quota {
 	return least
 }
 
-// left returns what is left in a bucket that will be full at that instant.
+// left returns the quota of a bucket that will be full at that instant.
 func left(rate keys.Rate, now, full time.Duration) gate.Quota {
 	every := rate.Every()
-	depth := time.Duration(rate.Burst) * every // how long an empty bucket takes to be full
+	depth := time.Duration(rate.Burst) * every // the time in which an empty bucket fills
 	q := gate.Quota{Rate: rate, Limit: rate.Burst, Reset: min(max(full, now), now+depth) - now}
 	q.Remaining = int64((depth - q.Reset) / every)
 	return q
 }
 
-// take counts a request in a bucket that will be full at that instant, and
-// returns when it will be afterwards.
+// take counts a request in a bucket that will be full at that instant, and returns
+// the instant at which it will be full afterwards. If the quota has a Wait, the
+// request was not counted. Subtracting rate.Every() takes a request back.
 func take(rate keys.Rate, now, full time.Duration) (gate.Quota, time.Duration) {
 	every := rate.Every()
 	depth := time.Duration(rate.Burst) * every
-	full = min(max(full, now), now+depth) // the rate may have been a slower one when it was set
+	full = min(max(full, now), now+depth) // it may stem from a slower rate
 	after := full + every
 	if after <= now+depth {
 		return left(rate, now, after), after
@@ -125,10 +130,10 @@ func take(rate keys.Rate, now, full time.Duration) (gate.Quota, time.Duration) {
 	return q, full
 }
 
-// tidy drops the buckets that are full again, each time that twice as many are
-// kept as were left the time before.
-func (r *rates) tidy(now time.Duration) {
-	if len(r.full) < r.sweep {
+// sweep drops full buckets whenever the number of buckets has doubled since the
+// last sweep.
+func (r *rates) sweep(now time.Duration) {
+	if len(r.full) < r.sweepAt {
 		return
 	}
 	for b, at := range r.full {
@@ -136,5 +141,5 @@ func (r *rates) tidy(now time.Duration) {
 			delete(r.full, b)
 		}
 	}
-	r.sweep = max(minSweep, 2*len(r.full))
+	r.sweepAt = max(minSweep, 2*len(r.full))
 }

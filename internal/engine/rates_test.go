@@ -12,7 +12,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/keys"
 )
 
-// testRates have a clock of their own.
+// testRates returns rates with a clock of their own.
 func testRates() (*rates, *time.Duration) {
 	r, now := newRates(), new(time.Duration)
 	r.now = func() time.Duration { return *now }
@@ -23,8 +23,8 @@ func at(server string, rate keys.Rate) [2]gate.Bucket {
 	return [2]gate.Bucket{{Server: server, Rate: rate}}
 }
 
-// A key may ask as often as its rate says, in any stretch of time: never more
-// than the burst and what has come since, and never less.
+// In any period, a key gets exactly the requests that a textbook token bucket of
+// its rate would allow.
 func TestRatesAreExact(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		r, now := testRates()
@@ -33,7 +33,7 @@ func TestRatesAreExact(t *testing.T) {
 			Burst: rapid.Int64Range(1, 50).Draw(t, "burst"),
 		}
 		every := rate.Every()
-		tokens := rate.Burst * int64(every) // in nanoseconds: the textbook's bucket
+		tokens := rate.Burst * int64(every) // in nanoseconds, as in the textbook
 		for range 200 {
 			pause := time.Duration(rapid.Int64Range(0, int64(3*every)).Draw(t, "pause"))
 			*now += pause
@@ -54,17 +54,17 @@ func TestRatesAreExact(t *testing.T) {
 	})
 }
 
-// A request that is moved to other buckets is as if it had never been counted in
-// the first ones, which stay as exact as they are, and counts in the others by
-// their own rate. What is told is what is left of the first.
+// Moving a request to other buckets leaves the first ones as if it had never been
+// counted there, exactly, and counts it in the others by their own rate. The
+// quota returned is that of the first ones.
 func TestMovedRatesAreExact(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		r, now := testRates()
-		only, now2 := testRates() // sees the calls alone
+		only, now2 := testRates() // counts only the calls
 		calls := keys.Rate{Requests: 5, Per: time.Minute, Burst: rapid.Int64Range(1, 5).Draw(t, "burst")}
 		upkeep := keys.Rate{Requests: 1, Per: time.Second, Burst: 3}
 		from, to := at("weather", calls), [2]gate.Bucket{{Server: "weather", Upkeep: true, Rate: upkeep}}
-		free, allowed := time.Duration(0), 0 // of upkeep: when its bucket is full again
+		free, allowed := time.Duration(0), 0 // free: when the bucket of upkeep is full again
 		for range 200 {
 			pause := time.Duration(rapid.Int64Range(0, int64(20*time.Second)).Draw(t, "pause"))
 			*now += pause
@@ -93,8 +93,8 @@ func TestMovedRatesAreExact(t *testing.T) {
 	})
 }
 
-// However many ask at once, exactly the burst is served, and each is told
-// another number of what is left.
+// Of any number of concurrent requests exactly the burst is served, and each gets
+// another number of remaining requests.
 func TestRatesAreExactUnderConcurrency(t *testing.T) {
 	r, _ := testRates()
 	rate := keys.Rate{Requests: 60, Per: time.Minute, Burst: 100}
@@ -127,8 +127,8 @@ func TestRatesAreExactUnderConcurrency(t *testing.T) {
 	}
 }
 
-// Lineages and servers are counted apart; a request that one of two rates
-// refuses counts in neither; the tighter one is told.
+// Lineages and servers are counted separately. A request that one of two rates
+// refuses counts in neither. The quota is that of the tighter one.
 func TestRatesOfKeyAndServer(t *testing.T) {
 	r, now := testRates()
 	two, three := keys.Rate{Requests: 2, Per: time.Minute, Burst: 2}, keys.Rate{Requests: 3, Per: time.Hour, Burst: 3}
@@ -153,8 +153,8 @@ func TestRatesOfKeyAndServer(t *testing.T) {
 	}
 }
 
-// A rate that a new config makes tighter or wider counts at once, and no wait is
-// longer than the new rate's.
+// A rate that a new config changes applies at once, and no wait is longer than the
+// new rate's.
 func TestRatesChange(t *testing.T) {
 	r, _ := testRates()
 	slow, fast := keys.Rate{Requests: 1, Per: time.Hour, Burst: 5}, keys.Rate{Requests: 60, Per: time.Minute, Burst: 2}
@@ -166,8 +166,8 @@ func TestRatesChange(t *testing.T) {
 	}
 }
 
-// Memory is bounded by the keys that have asked lately: buckets that are full
-// again are dropped, and nobody gains by it.
+// Memory is bounded by the number of recently used keys: full buckets are dropped,
+// which gains their keys nothing.
 func TestRatesForget(t *testing.T) {
 	r, now := testRates()
 	rate := keys.Rate{Requests: 1, Per: time.Second, Burst: 1}

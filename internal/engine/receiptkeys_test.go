@@ -14,7 +14,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// reopen opens a runtime in the directory, takes what is wanted, and closes it.
+// reopen opens a runtime in the directory, passes it to a function and closes it.
 func reopen(t *testing.T, dir string) (receipt string, served ledger.ReceiptKeys) {
 	t.Helper()
 	r, _ := open(t, dir)
@@ -31,8 +31,8 @@ func reopen(t *testing.T, dir string) (receipt string, served ledger.ReceiptKeys
 	return receipt, served
 }
 
-// The public keys stand beside the store, for everybody to read, and the file
-// is not written again while nothing is new.
+// The public keys are beside the store, readable by everybody, and the file is only
+// rewritten for a new key.
 func TestPublicKeysAreWritten(t *testing.T) {
 	dir := t.TempDir()
 	file := ReceiptKeysFile(filepath.Join(dir, "f.db.receipt-key"))
@@ -60,8 +60,8 @@ func TestPublicKeysAreWritten(t *testing.T) {
 	}
 }
 
-// The receipts of every key that ever signed stay verifiable, whatever becomes
-// of the private keys.
+// The receipts of every key that ever signed stay verifiable, even if the private
+// keys are replaced or lost.
 func TestReplacedKeysStay(t *testing.T) {
 	dir := t.TempDir()
 	private := filepath.Join(dir, "f.db.receipt-key")
@@ -85,8 +85,8 @@ func TestReplacedKeysStay(t *testing.T) {
 	}
 }
 
-// A store from before there were public keys, and one that lost them, gets the
-// current key.
+// A store without a file of public keys, because it is older than that or lost it,
+// gets one with the current key.
 func TestMissingPublicKeysAreMade(t *testing.T) {
 	dir := t.TempDir()
 	receipt, _ := reopen(t, dir)
@@ -100,8 +100,8 @@ func TestMissingPublicKeysAreMade(t *testing.T) {
 	}
 }
 
-// A damaged file is an error that names it. It is left as it is: it may be the
-// only record of a key.
+// A damaged file is an error that names it. It is left unchanged, since it may be
+// the only record of a key.
 func TestDamagedPublicKeysStopTheStart(t *testing.T) {
 	dir := t.TempDir()
 	reopen(t, dir)
@@ -140,7 +140,7 @@ func TestDamagedPublicKeysStopTheStart(t *testing.T) {
 	}
 }
 
-// Reading is bounded, however long the file is, and says what is not there.
+// Reading is bounded for any size of the file, and a missing file is fs.ErrNotExist.
 func TestReadReceiptKeysIsBounded(t *testing.T) {
 	dir := t.TempDir()
 	long := filepath.Join(dir, "long")
@@ -159,23 +159,8 @@ func TestReadReceiptKeysIsBounded(t *testing.T) {
 	}
 }
 
-// A file that cannot be put in its place leaves nothing behind.
-func TestWriteFileCleansUp(t *testing.T) {
-	dir := t.TempDir()
-	taken := filepath.Join(dir, "taken")
-	if err := os.Mkdir(taken, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := writeFile(taken, []byte("x"), 0o600); err == nil {
-		t.Error("a file took the place of a directory")
-	}
-	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 1 {
-		t.Errorf("left over: %v, %v", entries, err)
-	}
-}
-
-// TestPrivateKeyIsMadeOnce: processes that share a file of a key, and start at
-// once where there is none, all have the key that is in it afterwards.
+// TestPrivateKeyIsMadeOnce: processes that share a key file and start concurrently
+// without one all use the key that the file has afterwards.
 func TestPrivateKeyIsMadeOnce(t *testing.T) {
 	for range 20 {
 		file := filepath.Join(t.TempDir(), "receipt-key")

@@ -14,10 +14,10 @@ import (
 	"github.com/fareboxhq/farebox/internal/gate"
 )
 
-// loadSealer returns the sealer whose keys are in the file: one a line, in hex
-// digits. The first one seals. Each of the others opens what it has sealed until
-// the time after it, as in "<hex> until 2026-07-28T12:00:00Z", so that a change
-// of the key breaks no session. A file that is not there is made.
+// loadSealer returns the sealer with the keys in the file, one a line in hex
+// digits. The first key seals. Each other one opens older seals until the time
+// after it, as in "<hex> until 2026-07-28T12:00:00Z", so that a change of the key
+// breaks no session. A missing file is created.
 func loadSealer(file string, now time.Time) (*gate.Sealer, error) {
 	text, err := readPrivate(file)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -37,8 +37,8 @@ func loadSealer(file string, now time.Time) (*gate.Sealer, error) {
 	return gate.NewSealer(clock.Now, keys...), nil
 }
 
-// readPrivate reads a file with a key of the installation, and refuses one that
-// others may read.
+// readPrivate reads a file with a key of the installation, and refuses a file
+// that other users may read.
 func readPrivate(file string) ([]byte, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
@@ -51,7 +51,7 @@ func readPrivate(file string) ([]byte, error) {
 	return text, err
 }
 
-// parseSealKeys reads the keys that are good now, the one that seals first.
+// parseSealKeys returns the keys that are valid now, the sealing one first.
 func parseSealKeys(text string, now time.Time) (keys []gate.SealKey, err error) {
 	for i, line := range strings.Split(strings.TrimSpace(text), "\n") {
 		digits, until, old := strings.Cut(strings.TrimSpace(line), " until ")

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// TestSealKeys: the file is made once, is private, and an old key opens until
-// its end and not longer.
+// TestSealKeys: the file is created once and private, and an old key opens seals
+// until its end and not longer.
 func TestSealKeys(t *testing.T) {
 	now := time.Date(2026, 7, 28, 12, 0, 0, 0, time.UTC)
 	file := filepath.Join(t.TempDir(), "seal-key")

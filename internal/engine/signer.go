@@ -12,8 +12,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// LoadSigner returns the signer whose seed is in the file, as hex digits. A
-// file that is not there is made.
+// LoadSigner returns the signer with the seed in the file, in hex digits. A
+// missing file is created.
 func LoadSigner(file string) (*ledger.Signer, error) {
 	text, err := readPrivate(file)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -32,7 +32,7 @@ func LoadSigner(file string) (*ledger.Signer, error) {
 	return ledger.NewSigner([ed25519.SeedSize]byte(raw)), nil
 }
 
-// newSeed makes the content of a file with a seed.
+// newSeed returns the content of a new seed file.
 func newSeed() []byte {
 	var seed [ed25519.SeedSize]byte
 	_, _ = rand.Read(seed[:]) // never fails: crypto/rand ends the program instead

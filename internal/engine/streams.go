@@ -8,22 +8,22 @@ import (
 	"github.com/fareboxhq/farebox/internal/keys"
 )
 
-// streams are the open streams of each key. They outlive the check of the key
-// that opened them, so whoever serves one is told when the key was changed, and
-// when the runtime is about to close.
+// streams holds the open streams of each key. A stream outlives the check of its
+// key, so its server is notified when the key changes and when the runtime is
+// about to close.
 type streams struct {
 	closing chan struct{}
 	ended   sync.Once // closing is closed
 
 	mu   sync.Mutex
-	open map[keys.Half]map[*Stream]struct{} // a platform tells of no more
+	open map[keys.Half]map[*Stream]struct{} // by half digests: a platform sends no more
 }
 
 // Stream is an open stream of a key.
 type Stream struct {
-	// Changed has a value when the key has been changed since it was last read.
+	// Changed has a value if the key may have changed since the last receive.
 	Changed <-chan struct{}
-	// Closing is closed when the runtime begins to close: the stream must end.
+	// Closing is closed when the runtime begins to close; the stream must end.
 	Closing <-chan struct{}
 	// End must be called when the stream has ended.
 	End func()
@@ -58,26 +58,26 @@ func (s *streams) watch(d keys.Digest) *Stream {
 	return w
 }
 
-// tellAll tells all streams that their keys may have been changed.
-func (s *streams) tellAll() {
+// notifyAll notifies all streams that their keys may have changed.
+func (s *streams) notifyAll() {
 	s.mu.Lock()
 	halves := slices.Collect(maps.Keys(s.open))
 	s.mu.Unlock()
 	for _, half := range halves {
-		s.tellHalf(half)
+		s.notifyHalf(half)
 	}
 }
 
-// tell tells the streams of a key that it was changed.
-func (s *streams) tell(d keys.Digest) { s.tellHalf(d.Half()) }
+// notify notifies the streams of a key that it has changed.
+func (s *streams) notify(d keys.Digest) { s.notifyHalf(d.Half()) }
 
-func (s *streams) tellHalf(half keys.Half) {
+func (s *streams) notifyHalf(half keys.Half) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for w := range s.open[half] {
 		select {
 		case w.changed <- struct{}{}:
-		default: // it is due to be checked already
+		default: // a notification is pending
 		}
 	}
 }

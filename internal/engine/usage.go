@@ -7,17 +7,17 @@ import (
 	"time"
 )
 
-// Uses of keys are noted in memory and written in batches: a write for every
-// call would cost as much as a charge, to tell what nobody reads to the second.
+// Uses of keys are recorded in memory and written in batches. A write per call
+// would cost as much as a charge, for times that nobody needs to the second.
 const (
 	usageEvery = time.Minute
-	// maxUsed bounds how many keys a batch holds. Further ones are noted later.
+	// maxUsed bounds the keys of a batch. Further keys must wait for the next.
 	maxUsed = 1 << 16
-	// perWrite is how many are written in one transaction: captures wait for it.
+	// perWrite bounds the keys of one transaction, since captures wait for it.
 	perWrite = 256
 )
 
-// usage notes when keys were used, by their ids.
+// usage records when keys were used, by their ids.
 type usage struct {
 	write  func(context.Context, map[string]time.Time) error
 	logger *slog.Logger
@@ -25,7 +25,7 @@ type usage struct {
 	ended  chan struct{}
 
 	mu   sync.RWMutex
-	seen map[string]time.Time // in this batch: the first use
+	seen map[string]time.Time // first use in this batch
 }
 
 func newUsage(write func(context.Context, map[string]time.Time) error, logger *slog.Logger) *usage {
@@ -37,7 +37,7 @@ func newUsage(write func(context.Context, map[string]time.Time) error, logger *s
 	return u
 }
 
-// note notes a use. For all but the first use in a batch it is a read of a map.
+// note records a use. Only the first use in a batch writes to the map.
 func (u *usage) note(id string, at time.Time) {
 	u.mu.RLock()
 	_, known := u.seen[id]
@@ -66,7 +66,7 @@ func (u *usage) run() {
 	}
 }
 
-// flush writes the batch. What cannot be written is given up: the keys will be
+// flush writes the batch. It drops uses that it cannot write: the keys will be
 // used again.
 func (u *usage) flush() {
 	u.mu.Lock()
@@ -92,7 +92,7 @@ func (u *usage) writePart(part map[string]time.Time) {
 	clear(part)
 }
 
-// close writes what is left and ends.
+// close writes the last batch and ends.
 func (u *usage) close() {
 	close(u.stop)
 	<-u.ended

@@ -5,17 +5,17 @@
 // before it was deleted may put it back just after, and the cache underneath
 // (ristretto) writes asynchronously, so it may do so later still. Therefore
 // every digest has a generation, a counter that
-// revocation moves on, and every entry carries the generation that was read
-// before its load asked the origin. An entry is believed only while the two
-// are equal. The origin was thus asked for a believed entry after the last
-// revocation, whenever the entry came to be written.
+// revocation increments, and every entry carries the generation that was read
+// before its load asked the origin. An entry is used only while the two are
+// equal. So the origin was asked for it after the last revocation, no matter
+// when the entry was written.
 //
 // The generations are a fixed table that digests share by some of their bits:
 // a revocation makes a few innocent keys load again, which is harmless.
 //
-// Times within a key are not the cache's concern. A key past its ExpiresAt
-// stays cached as it is, because keys.Key.Check compares times at every use;
-// the same holds for deleted and disabled keys.
+// The cache ignores the times within a key. A key past its ExpiresAt stays
+// cached, because keys.Key.Check compares times at every use; so do deleted and
+// disabled keys.
 package keycache
 
 import (
@@ -32,34 +32,26 @@ import (
 	"github.com/fareboxhq/farebox/internal/keys"
 )
 
-// Errors of the cache itself.
-var (
-	// ErrMiss is Cached's answer for a digest that only the origin can judge.
-	ErrMiss = errors.New("key is not in memory")
-	// ErrStale is an ErrMiss for a key that was in memory and is believed no
-	// longer: the origin had it not long ago.
-	ErrStale = fmt.Errorf("%w any longer", ErrMiss)
-	// ErrClosed is the answer of Lookup when it needs the origin after Close.
-	ErrClosed = errors.New("key cache is closed")
-)
+// ErrClosed is returned by a Lookup that needs the origin after Close.
+var ErrClosed = errors.New("key cache is closed")
 
-// Origin is where keys come from. It must be safe for concurrent use.
+// Origin is the store behind the cache. It must be safe for concurrent use.
 type Origin interface {
 	// KeyByDigest returns the key of that digest, also a deleted, disabled or
-	// expired one; keys.ErrUnknown if there is none; any other error means
+	// expired one, or keys.ErrUnknown if it does not exist. Any other error means
 	// that the origin cannot answer. It must see every change that was durable
 	// before it was called. The cache copies the key and does not change it.
 	KeyByDigest(ctx context.Context, digest keys.Digest) (*keys.Key, error)
 }
 
-// Source says where an answer came from, for metrics.
+// Source is the place an answer came from, for metrics.
 type Source uint8
 
 // The sources of an answer.
 const (
 	SourceCache    Source = iota // a key in memory
-	SourceNegative               // known, from memory, not to exist
-	SourceStore                  // the origin, or only the origin could say
+	SourceNegative               // an unknown digest in memory
+	SourceStore                  // the origin, whether it could answer or not
 )
 
 // String returns "cache", "negative" or "store".
@@ -74,8 +66,8 @@ func (s Source) String() string {
 	}
 }
 
-// Cache answers lookups of keys by digest. Its methods may be used by many
-// goroutines at once, Close excepted.
+// Cache answers lookups of keys by digest. Its methods but Close are safe for
+// concurrent use.
 type Cache struct {
 	origin     Origin
 	clock      func() time.Duration // since New
@@ -84,16 +76,16 @@ type Cache struct {
 	ttl         atomic.Int64 // nanoseconds, as the next two
 	negativeTTL atomic.Int64
 	loadTimeout atomic.Int64
-	lease       atomic.Pointer[lease] // nil: memory needs none
+	trust       atomic.Pointer[trust] // nil: bounded by ttl alone
 
 	generations [generations]atomic.Uint64
 	entries     *ristretto.Cache[uint64, *entry]
 	absent      absentees
 	loads       loads
 
-	// storing is held for reading while an entry is written, and for writing
-	// by Close: ristretto panics when it is closed under a write. Once it is
-	// closed it ignores writes.
+	// storing is read-locked while an entry is written and write-locked by
+	// Close: ristretto panics if it is closed during a write. Once closed, it
+	// ignores writes.
 	storing sync.RWMutex
 }
 
@@ -124,67 +116,79 @@ func New(origin Origin, o Options) (*Cache, error) {
 	}
 	c := &Cache{
 		origin:     origin,
-		clock:      o.clock(),
+		clock:      o.sinceNow(),
 		trustStale: o.trustStale,
 		entries:    entries,
+		absent:     newAbsentees(),
 	}
 	c.loads.init()
 	c.setTimes(o)
 	return c, nil
 }
 
-// Lookup returns the key of that digest, from memory if it can. Nobody may
-// change the key that it returns. The error is keys.ErrUnknown, unwrapped,
-// when there is no such key, ctx's when the caller gave up, and any other when
-// the origin could not answer, which is never cached. Lookups of one digest
-// share a load, which goes on for the others when one of them gives up. A hit
-// does no I/O and does not allocate.
+// Lookup returns the key of a digest, from memory if it can. The key is shared
+// and must not be changed. The error is keys.ErrUnknown, unwrapped, if there is
+// no such key, ctx's if the caller gave up, and another one, which is never
+// cached, if the origin failed. Lookups of one digest share a load, which
+// continues for the others when one of them gives up. A hit does no I/O and does
+// not allocate.
 //
-// A lookup that began before a revocation may still return the key as it was.
-func (c *Cache) Lookup(ctx context.Context, digest keys.Digest) (*keys.Key, Source, error) {
-	key, source, err := c.Cached(digest)
-	if source != SourceStore {
-		return key, source, err
+// If only the origin can answer, Lookup calls beforeLoad first, unless it is nil.
+// With an error from it, Lookup returns that error and does not ask the origin.
+// stale reports that the key was in memory and is no longer trusted: the origin
+// had it not long ago.
+//
+// A lookup that began before a revocation may still return the old key.
+func (c *Cache) Lookup(ctx context.Context, digest keys.Digest, beforeLoad func(stale bool) error) (*keys.Key, Source, error) {
+	key, source, stale := c.cached(digest)
+	switch source {
+	case SourceCache:
+		return key, source, nil
+	case SourceNegative:
+		return nil, source, keys.ErrUnknown
 	}
-	key, err = c.load(ctx, digest)
+	if beforeLoad != nil {
+		if err := beforeLoad(stale); err != nil {
+			return nil, SourceStore, err
+		}
+	}
+	key, err := c.load(ctx, digest)
 	return key, SourceStore, err
 }
 
-// Cached answers from memory only: the key and SourceCache, keys.ErrUnknown
-// and SourceNegative, or ErrMiss (which may be ErrStale) and SourceStore. It lets a caller limit
-// misses before they reach the origin.
-func (c *Cache) Cached(digest keys.Digest) (*keys.Key, Source, error) {
+// cached answers from memory: the key and SourceCache, or SourceNegative, or
+// SourceStore and whether an entry was there that is no longer trusted.
+func (c *Cache) cached(digest keys.Digest) (key *keys.Key, source Source, stale bool) {
 	now := c.clock()
-	miss := ErrMiss
-	doubted := c.doubted(now)
-	// Another digest may have the same slot, so the whole of it is compared.
+	lapsed := c.trustLapsed(now)
+	// Another digest may have the same slot, so compare all of it.
 	if e, ok := c.entries.Get(slot(digest)); ok && e.key.Digest == digest {
-		if !doubted && c.believed(digest, e.mark, now, &c.ttl) {
-			return &e.key, SourceCache, nil
+		if !lapsed && c.fresh(digest, e.stamp, now, &c.ttl) {
+			return &e.key, SourceCache, false
 		}
-		miss = ErrStale
+		stale = true
 	}
-	if doubted {
-		c.Revoke(digest) // not even a question that was put before this one may answer it
-		return nil, SourceStore, miss
+	if lapsed {
+		c.Revoke(digest) // invalidates loads already in flight, too
+		return nil, SourceStore, stale
 	}
-	if m, ok := c.absent.get(digest); ok && c.believed(digest, m, now, &c.negativeTTL) {
-		return nil, SourceNegative, keys.ErrUnknown
+	if s, ok := c.absent.get(digest); ok && c.fresh(digest, s, now, &c.negativeTTL) {
+		return nil, SourceNegative, false
 	}
-	return nil, SourceStore, miss
+	return nil, SourceStore, stale
 }
 
-// Revoke makes every lookup that begins after it returned believe only what
-// was asked of the origin after it was called. Call it after a change of the
-// key is durable in the origin, a creation included (its digest may be cached
-// as unknown), and also when it is not known whether the change is durable:
-// then again once it is known. It never blocks.
+// Revoke invalidates everything that the origin was asked before the call, for
+// lookups that begin after Revoke has returned. Call it once a change of the key
+// is durable in the origin, a creation included (its digest may be cached as
+// unknown). If it is uncertain whether the change is durable, call it at once
+// and again when that is certain. It never blocks.
 func (c *Cache) Revoke(digest keys.Digest) {
 	c.generation(digest).Add(1)
 }
 
-// RevokeAll does for every digest what Revoke does for one. Call it when
-// revocations may have been missed. It takes about a third of a millisecond.
+// RevokeAll is Revoke for every digest. Call it when revocations may have been
+// missed. It takes about a third of a millisecond.
 func (c *Cache) RevokeAll() {
 	for i := range c.generations {
 		c.generations[i].Add(1)
@@ -192,12 +196,12 @@ func (c *Cache) RevokeAll() {
 }
 
 // Configure changes Size, TTL, NegativeTTL and LoadTimeout in place; the other
-// options stay. Zero, or a value that New would refuse, means the default. No
-// entry is lost but those beyond a smaller size. New times hold for the entries
-// that are there already.
+// options stay. Zero, or a value that New would refuse, means the default. Only
+// entries beyond a smaller size are lost. New times apply to existing entries,
+// too.
 //
-// The memory for access frequencies is that of the size given to New: a cache
-// grown much beyond it chooses less well what to evict.
+// The memory for access frequencies was allocated by New for its size: a cache
+// that has grown far beyond it makes poorer evictions.
 func (c *Cache) Configure(o Options) {
 	o = o.withDefaults()
 	c.setTimes(o)
@@ -205,15 +209,15 @@ func (c *Cache) Configure(o Options) {
 	c.evictSurplus()
 }
 
-// Len returns about how many keys are held, believed or not. Digests known not
-// to exist are not counted.
+// Len returns the approximate number of keys in memory, stale ones included.
+// Unknown digests are not counted.
 func (c *Cache) Len() int {
-	// Every entry costs 1. The two reads are not one, hence the bound.
+	// Every entry costs 1. The two reads are not atomic, hence the bound.
 	return int(max(0, c.entries.MaxCost()-c.entries.RemainingCost()))
 }
 
 // evictSurplus brings the cache within its size. Ristretto by itself would
-// rather refuse newcomers for ever than evict entries that were read more.
+// reject new entries rather than evict ones that are read more often.
 func (c *Cache) evictSurplus() {
 	c.storing.RLock()
 	defer c.storing.RUnlock()
@@ -221,27 +225,26 @@ func (c *Cache) evictSurplus() {
 	if surplus <= 0 {
 		return
 	}
-	// Those that are not believed go first.
 	now := c.clock()
-	var worthless, others []uint64
+	var stale, others []uint64 // stale entries go first
 	c.entries.IterValues(func(e *entry) (stop bool) {
-		if !c.believed(e.key.Digest, e.mark, now, &c.ttl) {
-			worthless = append(worthless, slot(e.key.Digest))
+		if !c.fresh(e.key.Digest, e.stamp, now, &c.ttl) {
+			stale = append(stale, slot(e.key.Digest))
 		} else if len(others) < surplus {
 			others = append(others, slot(e.key.Digest))
 		}
-		return len(worthless) >= surplus
+		return len(stale) >= surplus
 	})
-	goes := append(worthless, others...)
-	for _, s := range goes[:min(surplus, len(goes))] {
+	evicted := append(stale, others...)
+	for _, s := range evicted[:min(surplus, len(evicted))] {
 		c.entries.Del(s)
 	}
 	c.entries.Wait()
 }
 
-// Close ends the loads under way, waits for them for at most LoadTimeout and
-// frees what the cache holds. No lookup may run or begin meanwhile; a load that
-// its caller left may. Closing again does nothing.
+// Close cancels the loads in flight, waits at most LoadTimeout for them and frees
+// the memory. No lookup may run or begin meanwhile; an abandoned load may still
+// run. Closing again does nothing.
 func (c *Cache) Close() {
 	if !c.loads.close(time.Duration(c.loadTimeout.Load())) {
 		return
@@ -257,18 +260,18 @@ func (c *Cache) setTimes(o Options) {
 	c.loadTimeout.Store(int64(o.LoadTimeout))
 }
 
-// believed reports whether an answer so marked still counts.
-func (c *Cache) believed(digest keys.Digest, m mark, now time.Duration, ttl *atomic.Int64) bool {
-	return c.current(digest, m.generation) && now-m.asked < time.Duration(ttl.Load())
+// fresh reports whether an answer with that stamp may still be used.
+func (c *Cache) fresh(digest keys.Digest, s stamp, now time.Duration, ttl *atomic.Int64) bool {
+	return c.current(digest, s.generation) && now-s.asked < time.Duration(ttl.Load())
 }
 
-// current reports whether nothing of the digest was revoked since its
-// generation was read.
+// current reports whether the digest was not revoked since its generation was
+// read.
 func (c *Cache) current(digest keys.Digest, generation uint64) bool {
 	return c.trustStale || c.generation(digest).Load() == generation
 }
 
-// generation returns the digest's counter, by other bits than its slot.
+// generation returns the digest's counter. It uses other bits than slot does.
 func (c *Cache) generation(digest keys.Digest) *atomic.Uint64 {
 	return &c.generations[binary.LittleEndian.Uint16(digest[8:])]
 }

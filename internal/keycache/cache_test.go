@@ -16,20 +16,21 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// TestLookupAnswersFromMemory: the origin is asked once for a key, and once
-// for a digest that it does not know; Cached says the same without asking.
+// TestLookupAnswersFromMemory: the origin is asked once for a key and once for an
+// unknown digest. A hook that fails keeps a miss from the origin, and is not
+// called for a hit.
 func TestLookupAnswersFromMemory(t *testing.T) {
 	origin := newOrigin()
 	known, unknown := origin.add(realistic(1)), digestOf(2)
 	cache := newCache(t, origin, Options{})
 
 	for _, d := range []keys.Digest{known, unknown} {
-		if key, source, err := cache.Cached(d); key != nil || source != SourceStore || err != ErrMiss {
-			t.Fatalf("before: %v, %v, %v; want ErrMiss", key, source, err)
+		if key, source, err := inMemory(cache, d); key != nil || source != SourceStore || err != errNotLoaded {
+			t.Fatalf("before: %v, %v, %v; want the hook's error", key, source, err)
 		}
 	}
 	if n := origin.total.Load(); n != 0 {
-		t.Fatalf("Cached asked the origin %d times", n)
+		t.Fatalf("the origin was asked %d times despite the hook's error", n)
 	}
 	wantSource(t, cache, known, SourceStore, nil)
 	wantSource(t, cache, unknown, SourceStore, keys.ErrUnknown)
@@ -37,10 +38,10 @@ func TestLookupAnswersFromMemory(t *testing.T) {
 		wantSource(t, cache, known, SourceCache, nil)
 		wantSource(t, cache, unknown, SourceNegative, keys.ErrUnknown)
 	}
-	if key, source, err := cache.Cached(known); key == nil || source != SourceCache || err != nil {
+	if key, source, err := inMemory(cache, known); key == nil || source != SourceCache || err != nil {
 		t.Errorf("cached: %v, %v, %v", key, source, err)
 	}
-	if key, source, err := cache.Cached(unknown); key != nil || source != SourceNegative || err != keys.ErrUnknown {
+	if key, source, err := inMemory(cache, unknown); key != nil || source != SourceNegative || err != keys.ErrUnknown {
 		t.Errorf("cached: %v, %v, %v", key, source, err)
 	}
 	if origin.questions(known) != 1 || origin.questions(unknown) != 1 {
@@ -49,7 +50,7 @@ func TestLookupAnswersFromMemory(t *testing.T) {
 }
 
 // TestKeysThatMayNothingAreCachedToo: deleted, disabled and expired keys are
-// answers like others; it is Check that refuses them.
+// cached like others; Check refuses them.
 func TestKeysThatMayNothingAreCachedToo(t *testing.T) {
 	origin := newOrigin()
 	cache := newCache(t, origin, Options{})
@@ -66,8 +67,8 @@ func TestKeysThatMayNothingAreCachedToo(t *testing.T) {
 	}
 }
 
-// TestExpiryNeedsNoReload: a key that expires while it is cached is refused
-// from that instant on, since Check compares times at use.
+// TestExpiryNeedsNoReload: a key that expires in the cache is refused from that
+// instant on, since Check compares times at use.
 func TestExpiryNeedsNoReload(t *testing.T) {
 	origin, clk := newOrigin(), &fakeClock{}
 	key := realistic(1)
@@ -86,7 +87,7 @@ func TestExpiryNeedsNoReload(t *testing.T) {
 	}
 }
 
-// TestAnswersEndWithTheirTime: a key is believed for TTL and an absence for
+// TestAnswersEndWithTheirTime: a key is used for TTL and an absence for
 // NegativeTTL, to the nanosecond.
 func TestAnswersEndWithTheirTime(t *testing.T) {
 	origin, clk := newOrigin(), &fakeClock{}
@@ -106,8 +107,8 @@ func TestAnswersEndWithTheirTime(t *testing.T) {
 	wantSource(t, cache, known, SourceCache, nil)
 }
 
-// TestAgeCountsFromTheQuestion: a slow origin does not lengthen the life of
-// what it said.
+// TestAgeCountsFromTheQuestion: an answer ages from the start of its load, so a
+// slow origin does not prolong its use.
 func TestAgeCountsFromTheQuestion(t *testing.T) {
 	origin, clk := newOrigin(), &fakeClock{}
 	digest := origin.add(realistic(1))
@@ -120,9 +121,9 @@ func TestAgeCountsFromTheQuestion(t *testing.T) {
 	wantSource(t, cache, digest, SourceStore, nil)
 }
 
-// TestOriginErrorsAreNeverCached: after an error the origin is asked again,
-// and an error never replaces or hides an answer. (Promise 8: it is an error,
-// not an absence.)
+// TestOriginErrorsAreNeverCached: after an error the origin is asked again, and
+// an error never replaces or hides an answer. (Promise 8: an error is not an
+// absence.)
 func TestOriginErrorsAreNeverCached(t *testing.T) {
 	origin := newOrigin()
 	known, unknown := origin.add(realistic(1)), digestOf(2)
@@ -146,15 +147,15 @@ func TestOriginErrorsAreNeverCached(t *testing.T) {
 	wantSource(t, cache, known, SourceCache, nil)
 }
 
-// originFunc is an origin that is a function.
+// originFunc adapts a function to Origin.
 type originFunc func(context.Context, keys.Digest) (*keys.Key, error)
 
 func (f originFunc) KeyByDigest(ctx context.Context, d keys.Digest) (*keys.Key, error) {
 	return f(ctx, d)
 }
 
-// TestOriginThatMisbehavesIsAnError: an answer that is none denies, and does
-// not end the process.
+// TestOriginThatMisbehavesIsAnError: a malformed answer or a panic is an error
+// and does not crash the process.
 func TestOriginThatMisbehavesIsAnError(t *testing.T) {
 	for name, f := range map[string]originFunc{
 		"neither key nor error": func(context.Context, keys.Digest) (*keys.Key, error) { return nil, nil },
@@ -164,7 +165,7 @@ func TestOriginThatMisbehavesIsAnError(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			cache := newCache(t, f, Options{})
 			for range 2 {
-				key, source, err := cache.Lookup(context.Background(), digestOf(1))
+				key, source, err := cache.Lookup(context.Background(), digestOf(1), nil)
 				if key != nil || source != SourceStore || err == nil || errors.Is(err, keys.ErrUnknown) {
 					t.Fatalf("lookup: %v, %v, %v", key, source, err)
 				}
@@ -176,20 +177,20 @@ func TestOriginThatMisbehavesIsAnError(t *testing.T) {
 	}
 }
 
-// TestUnknownIsNeverWrapped: callers may compare the error, however the origin
-// dressed it.
+// TestUnknownIsNeverWrapped: callers may compare the error with ==, even if the
+// origin wrapped it.
 func TestUnknownIsNeverWrapped(t *testing.T) {
 	cache := newCache(t, originFunc(func(context.Context, keys.Digest) (*keys.Key, error) {
 		return nil, fmt.Errorf("select: %w", keys.ErrUnknown)
 	}), Options{})
 	for range 2 {
-		if _, _, err := cache.Lookup(context.Background(), digestOf(1)); err != keys.ErrUnknown {
+		if _, _, err := cache.Lookup(context.Background(), digestOf(1), nil); err != keys.ErrUnknown {
 			t.Errorf("error %v", err)
 		}
 	}
 }
 
-// TestOneLoadForManyCallers: 64 lookups of one digest at once ask the origin
+// TestOneLoadForManyCallers: 64 concurrent lookups of one digest ask the origin
 // once, and all get the answer.
 func TestOneLoadForManyCallers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -217,8 +218,8 @@ func TestOneLoadForManyCallers(t *testing.T) {
 	})
 }
 
-// TestCallerThatLeavesDoesNotEndTheLoad: whoever began the load may leave at
-// once; the others get the answer, and the cache has it.
+// TestCallerThatLeavesDoesNotEndTheLoad: when the caller that started a load
+// gives up, the others still get the answer and the cache keeps it.
 func TestCallerThatLeavesDoesNotEndTheLoad(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		origin, held := newOrigin(), newGate()
@@ -227,9 +228,9 @@ func TestCallerThatLeavesDoesNotEndTheLoad(t *testing.T) {
 		cache := newCache(t, origin, Options{})
 		ctx, leave := context.WithCancel(context.Background())
 		first, second := make(chan error, 1), make(chan error, 1)
-		go func() { _, _, err := cache.Lookup(ctx, digest); first <- err }()
+		go func() { _, _, err := cache.Lookup(ctx, digest, nil); first <- err }()
 		synctest.Wait()
-		go func() { _, _, err := cache.Lookup(context.Background(), digest); second <- err }()
+		go func() { _, _, err := cache.Lookup(context.Background(), digest, nil); second <- err }()
 		synctest.Wait()
 		leave()
 		if err := <-first; err != context.Canceled {
@@ -246,26 +247,25 @@ func TestCallerThatLeavesDoesNotEndTheLoad(t *testing.T) {
 	})
 }
 
-// TestCallerThatHasLeftAsksNothing: a lookup whose context has ended is not
-// worth a load, but a hit is still a hit.
+// TestCallerThatHasLeftAsksNothing: a lookup with an ended context starts no
+// load, but a hit is still a hit.
 func TestCallerThatHasLeftAsksNothing(t *testing.T) {
 	origin := newOrigin()
 	digest := origin.add(realistic(1))
 	cache := newCache(t, origin, Options{})
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if _, _, err := cache.Lookup(ctx, digest); err != context.Canceled || origin.total.Load() != 0 {
+	if _, _, err := cache.Lookup(ctx, digest, nil); err != context.Canceled || origin.total.Load() != 0 {
 		t.Errorf("error %v after %d questions", err, origin.total.Load())
 	}
 	mustLookup(t, cache, digest)
-	if _, source, err := cache.Lookup(ctx, digest); err != nil || source != SourceCache {
+	if _, source, err := cache.Lookup(ctx, digest, nil); err != nil || source != SourceCache {
 		t.Errorf("source %v, error %v", source, err)
 	}
 }
 
-// TestLoadTimeout: a lookup without a deadline is answered when LoadTimeout is
-// over, whether the origin heeds its context or not, and an origin that comes
-// back is asked again.
+// TestLoadTimeout: a lookup without a deadline ends after LoadTimeout, whether or
+// not the origin respects its context, and an origin that recovers is asked again.
 func TestLoadTimeout(t *testing.T) {
 	heeds, heedless := (*gate).waitOrEnd, (*gate).wait
 	for name, wait := range map[string]func(*gate, context.Context, keys.Digest) error{"heeds": heeds, "does not heed": heedless} {
@@ -276,7 +276,7 @@ func TestLoadTimeout(t *testing.T) {
 				origin.setAfter(func(ctx context.Context, d keys.Digest) error { return wait(held, ctx, d) })
 				cache := newCache(t, origin, Options{LoadTimeout: 3 * time.Second})
 				began := clock.Now()
-				_, _, err := cache.Lookup(context.Background(), digest)
+				_, _, err := cache.Lookup(context.Background(), digest, nil)
 				if !errors.Is(err, context.DeadlineExceeded) || clock.Since(began) != 3*time.Second {
 					t.Errorf("error %v after %v", err, clock.Since(began))
 				}
@@ -289,8 +289,8 @@ func TestLoadTimeout(t *testing.T) {
 	}
 }
 
-// TestHungOriginIsAskedOnce: while an origin does not come back at all, more
-// lookups of the digest begin no more loads: what hangs is bounded.
+// TestHungOriginIsAskedOnce: while an origin hangs, further lookups of the digest
+// start no loads, so the number of stuck goroutines is bounded.
 func TestHungOriginIsAskedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		origin, held := newOrigin(), newGate()
@@ -307,8 +307,8 @@ func TestHungOriginIsAskedOnce(t *testing.T) {
 	})
 }
 
-// TestSameSlotNeverMixesKeys: digests that agree in their first eight bytes,
-// and share a generation too, never get each other's key, unknown ones included.
+// TestSameSlotNeverMixesKeys: digests that share a slot and a generation never
+// get each other's key, and neither does an unknown digest.
 func TestSameSlotNeverMixesKeys(t *testing.T) {
 	one, two, unknown := realistic(1), realistic(2), digestOf(3)
 	copy(two.Digest[:16], one.Digest[:16])
@@ -323,13 +323,13 @@ func TestSameSlotNeverMixesKeys(t *testing.T) {
 				t.Fatalf("got key %s, want %s", got.ID, want.ID)
 			}
 		}
-		if key, _, err := cache.Lookup(context.Background(), unknown); key != nil || err != keys.ErrUnknown {
+		if key, _, err := cache.Lookup(context.Background(), unknown, nil); key != nil || err != keys.ErrUnknown {
 			t.Fatalf("unknown digest: key %v, error %v", key != nil, err)
 		}
 	}
 }
 
-// TestRevokeAll: after it every key and every absence is asked for again, once.
+// TestRevokeAll: afterwards every key and every absence is loaded again, once.
 func TestRevokeAll(t *testing.T) {
 	origin := newOrigin()
 	cache := newCache(t, origin, Options{})
@@ -346,13 +346,13 @@ func TestRevokeAll(t *testing.T) {
 	}
 }
 
-// TestRevokeTouchesFewOthers: a revocation makes hardly any other key load.
+// TestRevokeTouchesFewOthers: a revocation makes at most two other keys reload.
 func TestRevokeTouchesFewOthers(t *testing.T) {
 	cache, digests := warm(t, 2000)
 	cache.Revoke(digests[0])
 	missed := 0
 	for _, d := range digests {
-		if _, _, err := cache.Cached(d); err != nil {
+		if _, _, err := inMemory(cache, d); err != nil {
 			missed++
 		}
 	}
@@ -361,7 +361,7 @@ func TestRevokeTouchesFewOthers(t *testing.T) {
 	}
 }
 
-// TestSourceNames: metrics rely on them.
+// TestSourceNames: the names are labels of metrics.
 func TestSourceNames(t *testing.T) {
 	if got := fmt.Sprint(SourceCache, SourceNegative, SourceStore); got != "cache negative store" {
 		t.Error(got)

@@ -15,7 +15,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// TestNewRefusesBadOptions: the error names the option and what is allowed.
+// TestNewRefusesBadOptions: the error names the option and its bounds.
 func TestNewRefusesBadOptions(t *testing.T) {
 	for want, o := range map[string]Options{
 		"size -1: want 0 to":    {Size: -1},
@@ -33,8 +33,8 @@ func TestNewRefusesBadOptions(t *testing.T) {
 	}
 }
 
-// TestConfigureKeepsEntries is promise 11 for the cache: a new size and new
-// times lose no key, and hold for the keys that are there already.
+// TestConfigureKeepsEntries is promise 11 for the cache: a new size and new times
+// lose no key and apply to existing entries.
 func TestConfigureKeepsEntries(t *testing.T) {
 	const n = 500
 	origin, clk := newOrigin(), &fakeClock{}
@@ -69,8 +69,8 @@ func TestConfigureKeepsEntries(t *testing.T) {
 	wantSource(t, cache, digestOf(-1), SourceStore, keys.ErrUnknown)
 }
 
-// TestSizeBoundsTheCache: no more keys are held than Size, as soon as Size is
-// lowered, and also when further keys come in.
+// TestSizeBoundsTheCache: the cache holds at most Size keys, as soon as Size is
+// lowered and while new keys arrive.
 func TestSizeBoundsTheCache(t *testing.T) {
 	origin := newOrigin()
 	cache := newCache(t, origin, Options{Size: 100, TTL: time.Hour})
@@ -94,8 +94,8 @@ func TestSizeBoundsTheCache(t *testing.T) {
 	}
 }
 
-// TestSurplusThatIsNotBelievedGoesFirst: of a cache that shrinks, the keys
-// that would have to be loaded again anyway are given up first.
+// TestSurplusThatIsNotBelievedGoesFirst: a shrinking cache first evicts the keys
+// that would have to be loaded again anyway.
 func TestSurplusThatIsNotBelievedGoesFirst(t *testing.T) {
 	cache, digests := warm(t, 400)
 	for _, d := range digests[:200] {
@@ -103,22 +103,22 @@ func TestSurplusThatIsNotBelievedGoesFirst(t *testing.T) {
 	}
 	good := 0
 	for _, d := range digests {
-		if _, _, err := cache.Cached(d); err == nil {
+		if _, _, err := inMemory(cache, d); err == nil {
 			good++
 		}
 	}
 	cache.Configure(Options{Size: 200, TTL: time.Hour})
 	for _, d := range digests {
-		if _, _, err := cache.Cached(d); err == nil {
+		if _, _, err := inMemory(cache, d); err == nil {
 			good--
 		}
 	}
 	if good != 0 || cache.Len() != 200 {
-		t.Errorf("%d keys that were believed are lost, %d entries are left", good, cache.Len())
+		t.Errorf("%d fresh keys were evicted, %d entries are left", good, cache.Len())
 	}
 }
 
-// TestConfigureMeansDefaultsByZero: zero and impossible values are defaults.
+// TestConfigureMeansDefaultsByZero: zero and invalid values mean the defaults.
 func TestConfigureMeansDefaultsByZero(t *testing.T) {
 	cache := newCache(t, newOrigin(), Options{Size: 7, TTL: time.Hour})
 	for _, o := range []Options{{}, {Size: -1, TTL: -1, NegativeTTL: -1, LoadTimeout: -1}} {
@@ -131,7 +131,7 @@ func TestConfigureMeansDefaultsByZero(t *testing.T) {
 	}
 }
 
-// TestConfigureUnderLoad: it may be called while lookups run (for -race).
+// TestConfigureUnderLoad: Configure may run concurrently with lookups (for -race).
 func TestConfigureUnderLoad(t *testing.T) {
 	cache, digests := warm(t, 200)
 	var readers sync.WaitGroup
@@ -151,8 +151,8 @@ func TestConfigureUnderLoad(t *testing.T) {
 	readers.Wait()
 }
 
-// TestCloseLeavesNothing: no goroutine outlives it, it may be called again,
-// and a lookup that comes too late is refused rather than a panic.
+// TestCloseLeavesNothing: no goroutine outlives Close, it may be called again, and
+// a later lookup is refused and does not panic.
 func TestCloseLeavesNothing(t *testing.T) {
 	before := goleak.IgnoreCurrent()
 	origin := newOrigin()
@@ -170,8 +170,8 @@ func TestCloseLeavesNothing(t *testing.T) {
 	cache.RevokeAll()
 }
 
-// TestCloseWithLoadsUnderWay: loads whose callers left never write into a
-// closed cache, at whatever point of them it is closed.
+// TestCloseWithLoadsUnderWay: abandoned loads never write into a closed cache,
+// no matter at which point of a load it is closed.
 func TestCloseWithLoadsUnderWay(t *testing.T) {
 	origin := newOrigin()
 	for i := range 64 {
@@ -184,7 +184,7 @@ func TestCloseWithLoadsUnderWay(t *testing.T) {
 		cache := newCache(t, origin, Options{Size: 100})
 		var callers sync.WaitGroup
 		for i := range 64 {
-			callers.Go(func() { _, _, _ = cache.Lookup(ctx, digestOf(i)) })
+			callers.Go(func() { _, _, _ = cache.Lookup(ctx, digestOf(i), nil) })
 		}
 		for range round % 16 {
 			<-begun
@@ -195,9 +195,9 @@ func TestCloseWithLoadsUnderWay(t *testing.T) {
 	}
 }
 
-// TestCloseDoesNotWaitForever: Close cancels an origin that heeds its context
-// and waits for one that does not for LoadTimeout; when that one comes back at
-// last, nothing happens.
+// TestCloseDoesNotWaitForever: Close cancels an origin that respects its context
+// and waits LoadTimeout for one that does not; when that one returns at last,
+// nothing happens.
 func TestCloseDoesNotWaitForever(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -215,7 +215,7 @@ func TestCloseDoesNotWaitForever(t *testing.T) {
 				cache := newCache(t, origin, Options{LoadTimeout: 2 * time.Second})
 				ctx, leave := context.WithCancel(context.Background())
 				left := make(chan error, 1)
-				go func() { _, _, err := cache.Lookup(ctx, digest); left <- err }()
+				go func() { _, _, err := cache.Lookup(ctx, digest, nil); left <- err }()
 				<-held.reached
 				leave()
 				<-left
@@ -231,8 +231,8 @@ func TestCloseDoesNotWaitForever(t *testing.T) {
 	}
 }
 
-// TestCountersFor: a small cache gets a hundred counters an entry, a large one
-// ten, and never fewer for a larger one.
+// TestCountersFor: a small cache gets a hundred counters per key and a large one
+// ten, and the number never falls as the size grows.
 func TestCountersFor(t *testing.T) {
 	for size, want := range map[int]int64{1: 100, 10_000: 1_000_000, 50_000: 1 << 20, 100_000: 1 << 20, 1_000_000: 10_000_000} {
 		if got := countersFor(size); got != want {

@@ -7,27 +7,27 @@ import (
 	"github.com/fareboxhq/farebox/internal/keys"
 )
 
-// mark says when an answer of the origin was asked for. Both are read before
-// the question, so that the answer is at least as new as its mark.
-type mark struct {
+// stamp is the version of an answer of the origin. Both fields are read before
+// the origin is asked, so the answer is at least as new as its stamp.
+type stamp struct {
 	generation uint64        // the digest's
 	asked      time.Duration // since the cache began
 }
 
-// entry is a cached key. It is never changed once it is made.
+// entry is a cached key. It is immutable.
 type entry struct {
-	mark
+	stamp
 	key keys.Key
 }
 
-// newEntry copies the key into an entry of its own, which takes two further
-// allocations at most whatever the key's origin made of its texts. It halves
-// the memory of a key that was read from a database field by field, and
-// nothing that the origin does to its key later can reach the cache.
-func newEntry(k *keys.Key, m mark) *entry {
-	e := &entry{mark: m, key: *k}
+// newEntry copies the key into an entry of its own, with at most two further
+// allocations for all its strings. That halves the memory of a key that was read
+// from a database field by field, and later changes that the origin makes to its
+// key cannot reach the cache.
+func newEntry(k *keys.Key, s stamp) *entry {
+	e := &entry{stamp: s, key: *k}
 	e.key.Environment = shared(k.Environment)
-	e.key.Successor = "" // of no use to a call, and a text of its own
+	e.key.Successor = "" // calls do not need it
 	lists := append(append(make([]string, 0, len(k.Scopes)+len(k.Servers)), k.Scopes...), k.Servers...)
 
 	size := len(k.ID) + len(k.Account) + len(k.Name) + len(k.Hint)
@@ -38,7 +38,7 @@ func newEntry(k *keys.Key, m mark) *entry {
 		size += len(s)
 	}
 	var text strings.Builder
-	text.Grow(size) // so that what was taken from it stays in place
+	text.Grow(size) // so that it never moves: the strings below share its memory
 	take := func(s string) string {
 		from := text.Len()
 		text.WriteString(s)
@@ -46,7 +46,7 @@ func newEntry(k *keys.Key, m mark) *entry {
 	}
 
 	e.key.ID = take(k.ID)
-	e.key.Lineage = e.key.ID // of a key that rotation did not make
+	e.key.Lineage = e.key.ID // shared unless a rotation made the key
 	if k.Lineage != k.ID {
 		e.key.Lineage = take(k.Lineage)
 	}
@@ -73,7 +73,7 @@ func newEntry(k *keys.Key, m mark) *entry {
 	return e
 }
 
-// shared returns the environment with the text of the constant.
+// shared returns the environment with the memory of the constant, if it is one.
 func shared(e keys.Environment) keys.Environment {
 	switch e {
 	case keys.Live:

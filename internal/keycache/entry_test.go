@@ -10,7 +10,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/keys"
 )
 
-// TestEntryIsAFaithfulCopy: whatever a key holds, its entry holds the same.
+// TestEntryIsAFaithfulCopy: the entry of any key is equal to the key.
 func TestEntryIsAFaithfulCopy(t *testing.T) {
 	text := rapid.String()
 	list := rapid.OneOf(rapid.Just([]string(nil)), rapid.SliceOfN(text, 0, 5))
@@ -48,22 +48,22 @@ func TestEntryIsAFaithfulCopy(t *testing.T) {
 		if rapid.Bool().Draw(t, "first of its chain") {
 			key.Lineage = key.ID
 		}
-		if got := newEntry(key, mark{}); !reflect.DeepEqual(&got.key, key) {
+		if got := newEntry(key, stamp{}); !reflect.DeepEqual(&got.key, key) {
 			t.Fatalf("copy %+v of %+v", got.key, *key)
 		}
 	})
 }
 
-// TestEntryHasEveryField fails when a field is added to Key, so that newEntry
-// and the test above are looked at again.
+// TestEntryHasEveryField fails when a field is added to Key, as a reminder to
+// revise newEntry and the test above.
 func TestEntryHasEveryField(t *testing.T) {
 	if n := reflect.TypeFor[keys.Key]().NumField(); n != 18 {
 		t.Errorf("keys.Key has %d fields, not 18: see what newEntry must do with the new ones", n)
 	}
 }
 
-// TestCachedKeyIsOutOfTheOriginsReach: an origin that goes on using the key it
-// returned, or its lists, changes nothing in the cache.
+// TestCachedKeyIsOutOfTheOriginsReach: an origin that later changes the key it
+// returned, or its lists, does not change the cached one.
 func TestCachedKeyIsOutOfTheOriginsReach(t *testing.T) {
 	origin, mine := newOrigin(), realistic(1)
 	cache := newCache(t, origin, Options{})
@@ -77,10 +77,10 @@ func TestCachedKeyIsOutOfTheOriginsReach(t *testing.T) {
 	}
 }
 
-// TestListsDoNotGrowIntoEachOther: an append to a key's scopes, wrong as it
-// is, does not overwrite its servers.
+// TestListsDoNotGrowIntoEachOther: appending to a key's scopes, which is not
+// allowed, at least does not overwrite its servers.
 func TestListsDoNotGrowIntoEachOther(t *testing.T) {
-	e := newEntry(&keys.Key{Scopes: []string{"a"}, Servers: []string{"weather"}}, mark{})
+	e := newEntry(&keys.Key{Scopes: []string{"a"}, Servers: []string{"weather"}}, stamp{})
 	_ = append(e.key.Scopes, "b")
 	if e.key.Servers[0] != "weather" {
 		t.Error("servers were overwritten")

@@ -8,8 +8,8 @@ import (
 )
 
 // TestJunkEvictsNobody: 20,000 unknown digests leave the hit ratio of 10,000
-// good keys, which fill the cache, within a point of where it was. Each costs
-// the origin one question, and none more within the negative TTL.
+// good keys, which fill the cache, within a percentage point. Each costs one load,
+// and no more within the negative TTL.
 func TestJunkEvictsNobody(t *testing.T) {
 	const good, junk = 10_000, 20_000
 	origin, clk := newOrigin(), &fakeClock{}
@@ -20,7 +20,7 @@ func TestJunkEvictsNobody(t *testing.T) {
 	hits := func() (ratio float64) {
 		n := 0
 		for i := range good {
-			if _, source, _ := cache.Cached(digestOf(i)); source == SourceCache {
+			if _, source, _ := inMemory(cache, digestOf(i)); source == SourceCache {
 				n++
 			}
 		}
@@ -50,14 +50,14 @@ func TestJunkEvictsNobody(t *testing.T) {
 	}
 }
 
-// TestAbsenteesAreBounded: however much junk comes, at most twice absentBound
-// digests of it are remembered, and at least the last absentBound are.
+// TestAbsenteesAreBounded: at most twice absentBound unknown digests are
+// remembered, and at least the last absentBound are.
 func TestAbsenteesAreBounded(t *testing.T) {
-	var a absentees
+	a := newAbsentees()
 	const n = 5*absentBound + 17
 	for i := range n {
-		a.add(digestOf(i), mark{generation: uint64(i)})
-		if held := len(a.recent) + len(a.older); held > 2*absentBound {
+		a.add(digestOf(i), stamp{generation: uint64(i)})
+		if held := a.stamps.Len(); held > 2*absentBound {
 			t.Fatalf("%d held after %d", held, i+1)
 		}
 	}
@@ -71,16 +71,16 @@ func TestAbsenteesAreBounded(t *testing.T) {
 	}
 }
 
-// TestAbsenteesGiveTheLatestMark: a digest that is in both halves is answered
-// from the recent one.
-func TestAbsenteesGiveTheLatestMark(t *testing.T) {
-	var a absentees
-	a.add(digestOf(-1), mark{generation: 1})
+// TestAbsenteesGiveTheLatestStamp: a digest that is in both generations is
+// answered from the newer one.
+func TestAbsenteesGiveTheLatestStamp(t *testing.T) {
+	a := newAbsentees()
+	a.add(digestOf(-1), stamp{generation: 1})
 	for i := range absentBound {
-		a.add(digestOf(i), mark{})
+		a.add(digestOf(i), stamp{})
 	}
-	a.add(digestOf(-1), mark{generation: 2})
+	a.add(digestOf(-1), stamp{generation: 2})
 	if m, ok := a.get(digestOf(-1)); !ok || m.generation != 2 {
-		t.Errorf("mark %+v, %v", m, ok)
+		t.Errorf("stamp %+v, %v", m, ok)
 	}
 }

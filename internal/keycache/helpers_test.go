@@ -19,16 +19,16 @@ import (
 // TestMain fails if a test leaves a goroutine behind.
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// memoryOrigin is an origin in memory. A change is durable in it when the
-// method that makes it returns.
+// memoryOrigin is an origin in memory. A change is durable once the method that
+// makes it returns.
 type memoryOrigin struct {
 	mu    sync.Mutex
 	keys  map[keys.Digest]*keys.Key
 	asked map[keys.Digest]int
 	total atomic.Int64
 
-	// after, if set, is called by KeyByDigest once the answer is decided and
-	// before it is returned. Its error replaces the answer.
+	// after, if set, is called by KeyByDigest between deciding its answer and
+	// returning it. Its error replaces the answer.
 	after func(ctx context.Context, digest keys.Digest) error
 }
 
@@ -85,9 +85,9 @@ func (o *memoryOrigin) questions(digest keys.Digest) int {
 	return o.asked[digest]
 }
 
-// gate is a hook that holds the origin's answers back until it is opened.
+// gate is a hook that blocks the origin's answers until it is opened.
 type gate struct {
-	reached chan struct{} // gets a value for every answer that is held back
+	reached chan struct{} // gets a value for every blocked answer
 	opened  chan struct{}
 }
 
@@ -97,14 +97,14 @@ func newGate() *gate {
 
 func (g *gate) open() { close(g.opened) }
 
-// wait is for origins that do not heed their context.
+// wait ignores the context.
 func (g *gate) wait(context.Context, keys.Digest) error {
 	g.reached <- struct{}{}
 	<-g.opened
 	return nil
 }
 
-// waitOrEnd is for origins that do.
+// waitOrEnd respects the context.
 func (g *gate) waitOrEnd(ctx context.Context, _ keys.Digest) error {
 	g.reached <- struct{}{}
 	select {
@@ -115,13 +115,13 @@ func (g *gate) waitOrEnd(ctx context.Context, _ keys.Digest) error {
 	}
 }
 
-// fakeClock is a clock that moves only when told to.
+// fakeClock moves only when advanced.
 type fakeClock struct{ since atomic.Int64 }
 
 func (c *fakeClock) now() time.Time          { return time.Unix(1_800_000_000, c.since.Load()) }
 func (c *fakeClock) advance(d time.Duration) { c.since.Add(int64(d)) }
 
-// newCache returns a cache that is closed with the test.
+// newCache returns a cache that the test's cleanup closes.
 func newCache(tb testing.TB, origin Origin, o Options) *Cache {
 	tb.Helper()
 	c, err := New(origin, o)
@@ -132,10 +132,18 @@ func newCache(tb testing.TB, origin Origin, o Options) *Cache {
 	return c
 }
 
+// errNotLoaded is the error of inMemory for digests that would need a load.
+var errNotLoaded = errors.New("not in memory")
+
+// inMemory looks a digest up without asking the origin.
+func inMemory(c *Cache, digest keys.Digest) (*keys.Key, Source, error) {
+	return c.Lookup(context.Background(), digest, func(bool) error { return errNotLoaded })
+}
+
 // mustLookup returns the key of the digest.
 func mustLookup(tb testing.TB, c *Cache, digest keys.Digest) *keys.Key {
 	tb.Helper()
-	key, _, err := c.Lookup(context.Background(), digest)
+	key, _, err := c.Lookup(context.Background(), digest, nil)
 	if err != nil {
 		tb.Fatalf("lookup: %v", err)
 	}
@@ -145,11 +153,11 @@ func mustLookup(tb testing.TB, c *Cache, digest keys.Digest) *keys.Key {
 	return key
 }
 
-// wantSource fails unless the lookup is answered from there, with a key or
-// with the wanted error.
+// wantSource fails unless the lookup is answered from that source, with a key or
+// with the given error.
 func wantSource(tb testing.TB, c *Cache, digest keys.Digest, want Source, wantErr error) {
 	tb.Helper()
-	key, source, err := c.Lookup(context.Background(), digest)
+	key, source, err := c.Lookup(context.Background(), digest, nil)
 	if source != want || !errors.Is(err, wantErr) || (key != nil) != (wantErr == nil) {
 		tb.Fatalf("lookup: key %v, source %v, error %v; want source %v, error %v", key != nil, source, err, want, wantErr)
 	}
@@ -162,8 +170,8 @@ func digestOf(i int) keys.Digest {
 	return sha256.Sum256(b[:])
 }
 
-// realistic returns the i-th of a series of keys as a store makes them: every
-// text in memory of its own.
+// realistic returns the i-th of a series of keys as a store makes them: each
+// string with memory of its own.
 func realistic(i int) *keys.Key {
 	d := digestOf(i)
 	id := func(prefix string, b []byte) string {

@@ -7,26 +7,25 @@ import (
 	"sync"
 	"time"
 
+	"github.com/fareboxhq/farebox/internal/clock"
 	"github.com/fareboxhq/farebox/internal/keys"
 )
 
-// loads holds the questions to the origin that are under way, one for each
-// digest and generation.
+// loads holds the loads in flight, one for each digest and generation.
 type loads struct {
 	mu      sync.Mutex
 	flights map[keys.Digest]*flight
 	running int           // flights, also those that a newer one replaced
 	closed  bool          //
-	idle    chan struct{} // closed when the last flight ends after close
+	idle    chan struct{} // closed once closed is set and no flight runs
 
 	ctx    context.Context // ends with close
 	cancel context.CancelFunc
 }
 
-// flight is one question to the origin. Its answer may be read once done is
-// closed.
+// flight is one load from the origin. Its result may be read once done is closed.
 type flight struct {
-	mark
+	stamp
 	ctx    context.Context // ends with the flight, at LoadTimeout at the latest
 	cancel context.CancelFunc
 	done   chan struct{}
@@ -34,8 +33,8 @@ type flight struct {
 	err    error
 }
 
-// errUnfinished stands until there is an answer, so that a load which ends in
-// an unforeseen way can never be taken for one.
+// errUnfinished is the error of a flight without a result, so that a load which
+// ends in an unforeseen way never looks like a success.
 var errUnfinished = errors.New("load key: it did not finish")
 
 func (l *loads) init() {
@@ -44,12 +43,11 @@ func (l *loads) init() {
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 }
 
-// load asks the origin, or waits for somebody else's question if it was asked
-// under the present generation. An older one may have missed a revocation that
-// returned before this lookup began.
+// load asks the origin, or joins a load in flight of the current generation. An
+// older load may have missed a revocation that returned before this lookup began.
 func (c *Cache) load(ctx context.Context, digest keys.Digest) (*keys.Key, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, err // nobody waits for the answer
+		return nil, err // the caller is gone
 	}
 	f, err := c.join(ctx, digest)
 	if err != nil {
@@ -65,13 +63,13 @@ func (c *Cache) load(ctx context.Context, digest keys.Digest) (*keys.Key, error)
 	select {
 	case <-f.done:
 		return f.key, f.err
-	default: // an origin that does not heed its context; it is not waited for
+	default: // the origin ignores its context; do not wait for it
 		return nil, fmt.Errorf("load key: the origin does not answer: %w", f.ctx.Err())
 	}
 }
 
-// join returns the flight for the digest's present generation, and begins it
-// if there is none.
+// join returns the flight of the digest's current generation, and starts one if
+// none is running.
 func (c *Cache) join(ctx context.Context, digest keys.Digest) (*flight, error) {
 	l := &c.loads
 	l.mu.Lock()
@@ -83,11 +81,11 @@ func (c *Cache) join(ctx context.Context, digest keys.Digest) (*flight, error) {
 		return f, nil
 	}
 	f := &flight{
-		mark: mark{generation: c.generation(digest).Load(), asked: c.clock()},
-		done: make(chan struct{}),
-		err:  errUnfinished,
+		stamp: stamp{generation: c.generation(digest).Load(), asked: c.clock()},
+		done:  make(chan struct{}),
+		err:   errUnfinished,
 	}
-	// The flight is everybody's who joins: it outlives its first caller.
+	// Others may join the flight, so it outlives its first caller.
 	f.ctx, f.cancel = context.WithTimeout(context.WithoutCancel(ctx), time.Duration(c.loadTimeout.Load()))
 	l.flights[digest] = f
 	l.running++
@@ -95,9 +93,8 @@ func (c *Cache) join(ctx context.Context, digest keys.Digest) (*flight, error) {
 	return f, nil
 }
 
-// fly asks the origin, caches its answer and hands it to those who wait. The
-// answer is in the cache before it is handed over, so that a lookup after this
-// one finds it there.
+// fly asks the origin, caches the result and then passes it to the waiters, in
+// this order, so that their next lookup finds it in the cache.
 func (c *Cache) fly(digest keys.Digest, f *flight) {
 	stop := context.AfterFunc(c.loads.ctx, f.cancel)
 	defer stop()
@@ -106,22 +103,22 @@ func (c *Cache) fly(digest keys.Digest, f *flight) {
 	key, err := c.ask(f.ctx, digest)
 	switch {
 	case err == nil:
-		e := newEntry(key, f.mark)
+		e := newEntry(key, f.stamp)
 		f.key, f.err = &e.key, nil
 		c.store(digest, e)
 	case errors.Is(err, keys.ErrUnknown):
 		f.err = keys.ErrUnknown
-		c.absent.add(digest, f.mark)
+		c.absent.add(digest, f.stamp)
 	default:
 		f.err = fmt.Errorf("load key: %w", err)
 	}
 }
 
-// ask puts the question and refuses an answer that is none.
+// ask calls the origin and rejects malformed results.
 func (c *Cache) ask(ctx context.Context, digest keys.Digest) (key *keys.Key, err error) {
 	defer func() {
-		// It does not run on a request's goroutine, where a server would
-		// recover: one request's misfortune would end the process.
+		// This is not a request's goroutine, where the server would recover: a
+		// panic here would crash the process.
 		if p := recover(); p != nil {
 			key, err = nil, fmt.Errorf("the origin panicked: %v", p)
 		}
@@ -138,13 +135,13 @@ func (c *Cache) ask(ctx context.Context, digest keys.Digest) (key *keys.Key, err
 	return key, nil
 }
 
-// store puts the entry into the cache and waits until it is there, unless it
-// was not admitted.
+// store puts the entry into the cache and waits until it can be read, unless
+// ristretto rejected it.
 func (c *Cache) store(digest keys.Digest, e *entry) {
 	c.storing.RLock()
 	defer c.storing.RUnlock()
-	// An entry that is no longer believed is not worth its place. This spares
-	// work; what is believed is decided when it is read.
+	// An optimisation: do not let a stale entry take a place. Correctness rests
+	// on the check when an entry is read.
 	if !c.current(digest, e.generation) {
 		return
 	}
@@ -153,7 +150,7 @@ func (c *Cache) store(digest keys.Digest, e *entry) {
 	}
 }
 
-// end takes the flight out and lets those who wait read it.
+// end removes the flight and wakes its waiters.
 func (l *loads) end(digest keys.Digest, f *flight) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -167,9 +164,9 @@ func (l *loads) end(digest keys.Digest, f *flight) {
 	}
 }
 
-// close lets no flight begin, cancels those under way and waits for them at
-// most that long. It reports whether it was the first to close.
-func (l *loads) close(patience time.Duration) bool {
+// close prevents new flights, cancels those in flight and waits for them until
+// the timeout. It reports whether this was the first call.
+func (l *loads) close(timeout time.Duration) bool {
 	l.mu.Lock()
 	if l.closed {
 		l.mu.Unlock()
@@ -182,11 +179,6 @@ func (l *loads) close(patience time.Duration) bool {
 	}
 	l.mu.Unlock()
 
-	timer := time.NewTimer(patience)
-	defer timer.Stop()
-	select {
-	case <-l.idle:
-	case <-timer.C:
-	}
+	_ = clock.SleepOr(context.Background(), timeout, l.idle) // never fails
 	return true
 }

@@ -10,19 +10,19 @@ import (
 // MaxSize bounds Options.Size, in keys.
 const MaxSize = 10_000_000
 
-// Options say how much is cached and for how long. The zero Options are the
+// Options bound how much is cached and for how long. The zero value selects the
 // defaults.
 type Options struct {
 	Size        int           // keys, at most MaxSize; 0 means 100,000
-	TTL         time.Duration // how long a key is believed; 0 means 60 s
-	NegativeTTL time.Duration // how long an unknown digest is believed; 0 means 5 s
-	LoadTimeout time.Duration // bound on one question to the origin; 0 means 5 s
+	TTL         time.Duration // lifetime of a key; 0 means 60 s
+	NegativeTTL time.Duration // lifetime of an unknown digest; 0 means 5 s
+	LoadTimeout time.Duration // of one load from the origin; 0 means 5 s
 
-	// Now tells the time; nil means clock.Now. Only differences count.
+	// Now returns the time; nil means clock.Now. Only differences matter.
 	Now func() time.Time
 
-	// trustStale takes the check of generations out, so that a test can show
-	// that the race test would notice.
+	// trustStale disables the check of generations, so that a test can prove
+	// that the race test would notice its absence.
 	trustStale bool
 }
 
@@ -41,7 +41,7 @@ func (o Options) validate() error {
 	return nil
 }
 
-// withDefaults replaces what is zero or out of bounds.
+// withDefaults replaces values that are zero or out of bounds.
 func (o Options) withDefaults() Options {
 	if o.Size <= 0 || o.Size > MaxSize {
 		o.Size = 100_000
@@ -58,8 +58,8 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// clock returns a clock that counts from now.
-func (o Options) clock() func() time.Duration {
+// sinceNow returns a clock that starts at zero.
+func (o Options) sinceNow() func() time.Duration {
 	if o.Now == nil {
 		start := clock.Now()
 		return func() time.Duration { return clock.Since(start) } // reads one clock, not two
@@ -68,12 +68,12 @@ func (o Options) clock() func() time.Duration {
 	return func() time.Duration { return o.Now().Sub(start) }
 }
 
-// countersFor returns how many access counters ristretto gets for a cache of
-// that many keys. A hundred for each choose best what to evict: the four rows
-// of its sketch differ by no more than a mask, so two keys that share a counter
-// in one row share it in all. But a counter takes four bytes after rounding,
-// and a hundred of them would make up most of the memory of a large cache. So
-// small caches get a hundred an entry, large ones ten, with 4 MiB in between.
+// countersFor returns the number of ristretto's access counters for a cache of
+// that many keys. A hundred per key give the best evictions: the four rows of its
+// sketch differ only by a mask, so two keys that share a counter in one row share
+// it in all. But a counter takes four bytes after rounding, and a hundred of them
+// would make up most of the memory of a large cache. So small caches get a
+// hundred per key and large ones ten, with 4 MiB in between.
 func countersFor(size int) int64 {
 	const plenty, enough, budget = 100, 10, 1 << 20
 	return max(min(int64(size)*plenty, budget), int64(size)*enough)

@@ -89,8 +89,8 @@ func storeRace(t *testing.T, options Options, revoke func(*Cache) func(keys.Dige
 }
 
 // TestRaceOnTheStore is promise 6 on the real cache and the real store: in
-// millions of lookups that race deletions, disablings and narrowings, none that
-// began after the change returned gets more than what is left.
+// millions of lookups that race deletions, disablings and narrowings, no lookup
+// that began after the change returned gets the key with its old rights.
 func TestRaceOnTheStore(t *testing.T) {
 	least, ttl := int64(3_000_000), time.Millisecond
 	if raceEnabled {
@@ -110,8 +110,8 @@ func TestRaceOnTheStore(t *testing.T) {
 	}
 }
 
-// TestRaceOnTheStoreNoticesMissingGenerations tests the test: with the check of
-// generations taken out, the same race must find stale lookups.
+// TestRaceOnTheStoreNoticesMissingGenerations tests the test: without the check of
+// generations, the same race must find stale lookups.
 func TestRaceOnTheStoreNoticesMissingGenerations(t *testing.T) {
 	limit := clock.Now().Add(30 * time.Second)
 	got := storeRace(t, Options{TTL: time.Millisecond, trustStale: true},

@@ -15,12 +15,12 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// narrowings are the ways in which a key may come to allow less, each one
-// narrower than those before it, with how a reader tells that it has happened.
+// narrowings are the ways in which a key may lose rights, each narrower than the
+// ones before it, with the error by which a reader recognises it.
 var narrowings = []struct {
 	name   string
 	change func(*keys.Key)
-	seen   error // what Check says of writeUse afterwards
+	seen   error // of Check(writeUse) afterwards
 }{
 	{"fewer scopes", func(k *keys.Key) { k.Scopes = []string{"billing.read"} }, keys.ErrScope},
 	{"earlier expiry", func(k *keys.Key) { k.ExpiresAt = raceTime.Add(-time.Second) }, keys.ErrExpired},
@@ -33,8 +33,7 @@ var (
 	writeUse = keys.Use{Scope: "billing.write"}
 )
 
-// narrowness returns how many of the narrowings the key, as it was looked up,
-// has gone through.
+// narrowness returns the number of narrowings that the key has gone through.
 func narrowness(k *keys.Key) int64 {
 	err := k.Check(raceTime, writeUse)
 	for i := len(narrowings); i > 0; i-- {
@@ -48,13 +47,13 @@ func narrowness(k *keys.Key) int64 {
 // target is a key that readers look up while it is narrowed.
 type target struct {
 	digest keys.Digest
-	// floor is how many narrowings were revoked: a lookup that begins now must
-	// return a key that has gone through that many at least.
+	// floor is the number of revoked narrowings: a lookup that begins now must
+	// return a key that has gone through at least that many.
 	floor atomic.Int64
 }
 
-// raceTarget is an origin whose keys a race makes and narrows. A change is
-// durable when change returns.
+// raceTarget is an origin with keys that a race makes and narrows. A change is
+// durable once change returns.
 type raceTarget interface {
 	Origin
 	add(*keys.Key) keys.Digest
@@ -70,12 +69,12 @@ type race struct {
 	enough  func(lookups, stale int64) bool // ends the race; asked after every narrowing
 }
 
-// tally is how a race went.
+// tally is the result of a race.
 type tally struct{ lookups, stale, changes int64 }
 
 // run looks keys up without pause while they are narrowed one after another,
-// step by step until they are deleted, and counts the lookups that began after
-// a revocation returned and yet got the key as it was before.
+// step by step until they are deleted. It counts the lookups that began after a
+// revocation returned and still got the key as it was before.
 func (r race) run(t *testing.T) tally {
 	t.Helper()
 	var (
@@ -101,7 +100,7 @@ func (r race) run(t *testing.T) tally {
 			for i := n; !stop.Load(); i++ {
 				tg := targets[i%len(targets)].Load()
 				floor := tg.floor.Load() // before the lookup begins
-				key, _, err := r.cache.Lookup(context.Background(), tg.digest)
+				key, _, err := r.cache.Lookup(context.Background(), tg.digest, nil)
 				if err != nil || key.Digest != tg.digest {
 					t.Errorf("lookup: wrong key or error %v", err)
 					return
@@ -133,20 +132,20 @@ func (r race) run(t *testing.T) tally {
 	return tally{lookups: lookups.Load(), stale: stale.Load(), changes: changes}
 }
 
-// raceOrigin is an origin whose answers are overtaken often: others may run
-// between the reading of a key and the return of it.
+// raceOrigin is an origin with answers that are often overtaken: other goroutines
+// may run between its reading a key and returning it.
 func raceOrigin() *memoryOrigin {
 	o := newOrigin()
 	o.after = func(context.Context, keys.Digest) error { runtime.Gosched(); return nil }
 	return o
 }
 
-// raceOptions make entries end all the time, so that loads race revocations.
+// raceOptions make entries expire all the time, so that loads race revocations.
 func raceOptions() Options { return Options{TTL: 200 * time.Microsecond} }
 
 // TestRaceNoLookupOutrunsRevocation is promise 6: in millions of lookups that
-// race deletions, disablings and narrowings, none that began after the
-// revocation returned gets more than what is left.
+// race deletions, disablings and narrowings, no lookup that began after the
+// revocation returned gets the key with its old rights.
 func TestRaceNoLookupOutrunsRevocation(t *testing.T) {
 	least, patience := int64(3_000_000), 5*time.Second
 	if raceEnabled {
@@ -171,8 +170,8 @@ func TestRaceNoLookupOutrunsRevocation(t *testing.T) {
 	}
 }
 
-// TestRaceNoticesMissingGenerations tests the race test: where entries are
-// deleted and generations ignored, the same race must find stale lookups.
+// TestRaceNoticesMissingGenerations tests the race test: if entries are deleted
+// but generations ignored, the same race must find stale lookups.
 func TestRaceNoticesMissingGenerations(t *testing.T) {
 	origin := raceOrigin()
 	o := raceOptions()
@@ -190,10 +189,10 @@ func TestRaceNoticesMissingGenerations(t *testing.T) {
 	t.Logf("stale after %d changes", got.changes)
 }
 
-// overtake plays one load that a deletion overtakes: the load begins, the
-// origin has read the key, the key is deleted and revoked, the load ends. It
-// returns what lookups say that began after the revocation: one while the load
-// was still held back, and one after it had ended.
+// overtake lets a deletion overtake a load: the load begins, the origin reads the
+// key, the key is deleted and revoked, the load ends. It returns the errors of two
+// lookups that began after the revocation: one while the load was still blocked,
+// and one after it had ended.
 func overtake(t *testing.T, o Options, revoke func(*Cache, keys.Digest)) (during, after error) {
 	t.Helper()
 	origin, held := newOrigin(), newGate()
@@ -203,7 +202,7 @@ func overtake(t *testing.T, o Options, revoke func(*Cache, keys.Digest)) (during
 
 	first := make(chan error, 1)
 	go func() {
-		_, _, err := cache.Lookup(context.Background(), digest)
+		_, _, err := cache.Lookup(context.Background(), digest, nil)
 		first <- err
 	}()
 	<-held.reached // it has read the key and has not returned it
@@ -214,7 +213,7 @@ func overtake(t *testing.T, o Options, revoke func(*Cache, keys.Digest)) (during
 	check := func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
-		key, _, err := cache.Lookup(ctx, digest)
+		key, _, err := cache.Lookup(ctx, digest, nil)
 		if err != nil {
 			return err
 		}
@@ -222,7 +221,7 @@ func overtake(t *testing.T, o Options, revoke func(*Cache, keys.Digest)) (during
 	}
 	second := make(chan error, 1)
 	if o.trustStale {
-		second <- nil // it would join the load that is held back, and wait
+		second <- nil // it would join the blocked load, and wait
 	} else {
 		second <- check()
 	}
@@ -233,8 +232,8 @@ func overtake(t *testing.T, o Options, revoke func(*Cache, keys.Digest)) (during
 	return <-second, check()
 }
 
-// TestOvertakenLoadIsNeverBelieved is promise 6 without chance: neither a
-// lookup beside the overtaken load nor one after it gets what that load read.
+// TestOvertakenLoadIsNeverBelieved is promise 6, deterministically: neither a
+// lookup during the overtaken load nor one after it gets the key that it read.
 func TestOvertakenLoadIsNeverBelieved(t *testing.T) {
 	for name, revoke := range map[string]func(*Cache, keys.Digest){
 		"Revoke":    func(c *Cache, d keys.Digest) { c.Revoke(d) },
@@ -249,8 +248,8 @@ func TestOvertakenLoadIsNeverBelieved(t *testing.T) {
 	}
 }
 
-// TestOvertakenLoadIsBelievedWithoutGenerations tests the test above: without
-// the check, the key that was deleted comes back.
+// TestOvertakenLoadIsBelievedWithoutGenerations tests the test above: without the
+// check, the deleted key comes back.
 func TestOvertakenLoadIsBelievedWithoutGenerations(t *testing.T) {
 	_, after := overtake(t, Options{trustStale: true}, func(c *Cache, d keys.Digest) { c.entries.Del(slot(d)) })
 	if after != nil {
@@ -258,7 +257,7 @@ func TestOvertakenLoadIsBelievedWithoutGenerations(t *testing.T) {
 	}
 }
 
-// TestOvertakenLoadDoesNotReplaceANewerOne: what a lookup loaded after the
+// TestOvertakenLoadDoesNotReplaceANewerOne: a key that was loaded after the
 // revocation stays in the cache when the overtaken load ends later.
 func TestOvertakenLoadDoesNotReplaceANewerOne(t *testing.T) {
 	origin, held := newOrigin(), newGate()
@@ -267,7 +266,7 @@ func TestOvertakenLoadDoesNotReplaceANewerOne(t *testing.T) {
 	cache := newCache(t, origin, Options{})
 	first := make(chan error, 1)
 	go func() {
-		_, _, err := cache.Lookup(context.Background(), digest)
+		_, _, err := cache.Lookup(context.Background(), digest, nil)
 		first <- err
 	}()
 	<-held.reached
@@ -281,9 +280,9 @@ func TestOvertakenLoadDoesNotReplaceANewerOne(t *testing.T) {
 	wantSource(t, cache, digest, SourceCache, nil)
 }
 
-// TestCreatedKeyIsSeenDespiteJunkLookup: a lookup that began before a key
-// existed cannot hide it once its creation was announced, whether the lookup
-// ended before or after.
+// TestCreatedKeyIsSeenDespiteJunkLookup: a lookup that began before a key existed
+// cannot hide it once its creation was announced, whether that lookup ended
+// before or after.
 func TestCreatedKeyIsSeenDespiteJunkLookup(t *testing.T) {
 	t.Run("ended before", func(t *testing.T) {
 		origin := newOrigin()
@@ -303,7 +302,7 @@ func TestCreatedKeyIsSeenDespiteJunkLookup(t *testing.T) {
 		key := realistic(1)
 		first := make(chan error, 1)
 		go func() {
-			_, _, err := cache.Lookup(context.Background(), key.Digest)
+			_, _, err := cache.Lookup(context.Background(), key.Digest, nil)
 			first <- err
 		}()
 		<-held.reached
@@ -318,8 +317,8 @@ func TestCreatedKeyIsSeenDespiteJunkLookup(t *testing.T) {
 	})
 }
 
-// TestRevokeIsSafeAtAnyTime: Revoke and RevokeAll may be called while the
-// cache closes and after it has.
+// TestRevokeIsSafeAtAnyTime: Revoke and RevokeAll may be called during Close and
+// after it.
 func TestRevokeIsSafeAtAnyTime(t *testing.T) {
 	for i := range 10 {
 		cache := newCache(t, newOrigin(), Options{Size: 100})
@@ -332,7 +331,7 @@ func TestRevokeIsSafeAtAnyTime(t *testing.T) {
 	}
 }
 
-// TestNarrownessTellsEveryStepApart tests the judge of the race.
+// TestNarrownessTellsEveryStepApart tests the function that judges the race.
 func TestNarrownessTellsEveryStepApart(t *testing.T) {
 	key := realistic(1)
 	key.Scopes = []string{"billing.read", "billing.write"}

@@ -2,5 +2,6 @@
 
 package keycache
 
-// raceEnabled tells that the race detector is on, which is some ten times slower.
+// raceEnabled reports whether the race detector is on, which is about ten times
+// slower.
 const raceEnabled = false

@@ -22,12 +22,12 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// shared is a store that several runtimes of a test have in common, as processes
-// have a database: a real store, with a log of what is changed.
+// shared is one runtime's view of a store that several runtimes of a test share,
+// as processes share a database: a real store, with a log of its changes.
 type shared struct {
 	*sqlitestore.Store
-	*board
-	frozen atomic.Pointer[chan struct{}] // while it is there, this node's renewals hang
+	*revocationLog
+	frozen atomic.Pointer[chan struct{}] // while set, this node's renewals hang
 	broken atomic.Bool
 }
 
@@ -42,25 +42,25 @@ func (s *shared) Follow(ctx context.Context, node string, seen int64, lease time
 	if s.broken.Load() {
 		return keys.Revocations{}, errBroken
 	}
-	return s.board.Follow(ctx, node, seen, lease)
+	return s.revocationLog.Follow(ctx, node, seen, lease)
 }
 
 func (s *shared) Confirm(ctx context.Context, node string) error {
 	if s.broken.Load() {
 		return errBroken
 	}
-	return s.board.Confirm(ctx, node)
+	return s.revocationLog.Confirm(ctx, node)
 }
 
 func (s *shared) UpdateKey(ctx context.Context, id string, change func(*keys.Key) error, a ledger.Audit) (keys.Key, error) {
 	k, err := s.Store.UpdateKey(ctx, id, change, a)
 	if err == nil {
-		s.board.Append(k.Digest)
+		s.revocationLog.Append(k.Digest)
 	}
 	return k, err
 }
 
-// cluster is so many runtimes on one store.
+// cluster returns n runtimes on one store.
 func cluster(t *testing.T, n int) ([]*Runtime, []*shared) {
 	t.Helper()
 	dir := t.TempDir()
@@ -73,10 +73,10 @@ func cluster(t *testing.T, n int) ([]*Runtime, []*shared) {
 			t.Error(err)
 		}
 	})
-	log := newBoard(clock.Now, 0)
+	log := newRevocationLog(clock.Now, 0)
 	nodes, parts := make([]*Runtime, n), make([]*shared, n)
 	for i := range nodes {
-		parts[i] = &shared{Store: store, board: log}
+		parts[i] = &shared{Store: store, revocationLog: log}
 		nodes[i] = openOn(t, parts[i], dir)
 	}
 	return nodes, parts
@@ -113,8 +113,8 @@ func newAgent(t *testing.T, r *Runtime, account string) keys.Key {
 	return k
 }
 
-// A key that is deleted at one node is dead at all of them when the call
-// returns, under lookups without pause at each.
+// A key that is deleted at one node is dead at all nodes when the call returns,
+// with continuous lookups at each.
 func TestDeletedIsDeadAtEveryNode(t *testing.T) {
 	nodes, _ := cluster(t, 3)
 	var deleted sync.Map // digest to struct{}
@@ -165,8 +165,8 @@ func TestDeletedIsDeadAtEveryNode(t *testing.T) {
 	}
 }
 
-// A node that is frozen holds a delete up for no longer than its lease, and
-// believes nothing when it wakes until it has read what it missed.
+// A frozen node delays a delete no longer than its lease lasts, and does not trust
+// its memory when it wakes until it has read the changes it missed.
 func TestFrozenNodeHoldsNothingUp(t *testing.T) {
 	nodes, parts := cluster(t, 2)
 	k := newAgent(t, nodes[0], "alice")
@@ -200,8 +200,8 @@ func TestFrozenNodeHoldsNothingUp(t *testing.T) {
 	close(wake)
 }
 
-// When the log cannot be reached, a delete that was made returns after the time
-// of a lease, and no node believes what it knew.
+// If the log cannot be reached, a delete returns after the time of a lease, and no
+// node trusts its memory.
 func TestUnreachableLogIsWaitedOut(t *testing.T) {
 	nodes, parts := cluster(t, 2)
 	k := newAgent(t, nodes[0], "alice")
@@ -216,8 +216,9 @@ func TestUnreachableLogIsWaitedOut(t *testing.T) {
 		t.Errorf("it took %s", took)
 	}
 	for i, r := range nodes {
-		if _, source, _ := r.cache.Cached(k.Digest); source != keycache.SourceStore {
-			t.Errorf("node %d believes %s", i, source)
+		refuse := func(bool) error { return errBroken }
+		if _, source, err := r.cache.Lookup(t.Context(), k.Digest, refuse); source != keycache.SourceStore || err != errBroken {
+			t.Errorf("node %d trusts its memory: %s, %v", i, source, err)
 		}
 		if found, err := r.Lookup(t.Context(), netip.Addr{}, k.Digest); err != nil || !errors.Is(found.Check(clock.Now(), keys.Use{}), keys.ErrDisabled) {
 			t.Errorf("node %d: %v", i, err)
@@ -225,7 +226,7 @@ func TestUnreachableLogIsWaitedOut(t *testing.T) {
 	}
 }
 
-// memory is what a node knows, for tests of the log alone.
+// memory stands in for the cache of a node, for tests of the log alone.
 type memory struct {
 	began   time.Time
 	until   time.Duration
@@ -234,21 +235,21 @@ type memory struct {
 }
 
 func (m *memory) Clock() time.Duration { return clock.Since(m.began) }
-func (m *memory) Believe(from time.Duration, _ time.Time, d time.Duration) {
-	m.until = from + d
+func (m *memory) ExtendTrust(from time.Duration, _ time.Time, ttl time.Duration) {
+	m.until = from + ttl
 }
 func (m *memory) Revoke(d keys.Digest) { m.revoked = append(m.revoked, d) }
 func (m *memory) RevokeAll()           { m.all++ }
 
-// A node reads each change once and in order, also those that it missed; when
-// some may be lost, it doubts everything it knows.
+// A node reads each change once and in order, including those during a break. When
+// some may be lost, it invalidates its whole memory.
 func TestNodeReadsTheLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		log := newBoard(clock.Now, 0)
-		log.Append(keys.Digest{0}) // before it came
+		log := newRevocationLog(clock.Now, 0)
+		log.Append(keys.Digest{0}) // before it followed
 		m := &memory{began: clock.Now()}
 		lost := 0
-		s := &shared{board: log}
+		s := &shared{revocationLog: log}
 		n := follow(s, m, func(keys.Digest) {}, func() { lost++ }, slog.New(slog.DiscardHandler))
 		synctest.Wait()
 		for i := range 3 {
@@ -265,7 +266,7 @@ func TestNodeReadsTheLog(t *testing.T) {
 			t.Errorf("the lag is %s after %s without an answer", n.lag(), LeaseTime)
 		}
 		if m.until > m.Clock() {
-			t.Error("it believes what it knows without having read the log")
+			t.Error("it trusts its memory without having read the log")
 		}
 		s.broken.Store(false)
 		time.Sleep(retryEvery)
@@ -275,7 +276,7 @@ func TestNodeReadsTheLog(t *testing.T) {
 		}
 		lost = 0
 		s.broken.Store(true)
-		for range boardSize + 1 {
+		for range logSize + 1 {
 			log.Append(keys.Digest{5})
 		}
 		s.broken.Store(false)
@@ -286,7 +287,7 @@ func TestNodeReadsTheLog(t *testing.T) {
 		}
 		n.stop()
 		if m.until > m.Clock() {
-			t.Error("a node that has left believes what it knows")
+			t.Error("a node that has left trusts its memory")
 		}
 		if len(log.nodes) != 0 {
 			t.Error("a node that has left is waited for")
@@ -294,11 +295,11 @@ func TestNodeReadsTheLog(t *testing.T) {
 	})
 }
 
-// Whoever changes a key waits for those who follow, and for nobody whose lease
-// is over; a node that comes from another process's log has a gap.
-func TestBoardConfirms(t *testing.T) {
+// A change of a key waits for the nodes with a lease, and for no others. A node with
+// a position of another process's log gets a gap.
+func TestRevocationLogConfirms(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBoard(clock.Now, 0)
+		b := newRevocationLog(clock.Now, 0)
 		r, _ := b.Follow(t.Context(), "n", -1, time.Second)
 		b.Append(keys.Digest{1})
 		began := clock.Now()

@@ -15,14 +15,14 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// What a node learned of keys before it first read the log is not believed
-// afterwards: nobody waits for a node that has no lease, nor is it told of what
-// came before it followed. That holds for streams, too.
+// A node does not trust keys that it cached before it first read the log, since no
+// change waits for a node without a lease and its first renewal returns no earlier
+// changes. The same holds for streams.
 func TestNodeBelievesNothingFromBeforeItFollowed(t *testing.T) {
 	nodes, parts := cluster(t, 1)
 	k, other := newAgent(t, nodes[0], "alice"), newAgent(t, nodes[0], "alice")
 	wake := make(chan struct{})
-	late := &shared{Store: parts[0].Store, board: parts[0].board}
+	late := &shared{Store: parts[0].Store, revocationLog: parts[0].revocationLog}
 	late.frozen.Store(&wake)
 	r := openOn(t, late, t.TempDir())
 	stream := r.Watch(k.Digest)
@@ -43,9 +43,9 @@ func TestNodeBelievesNothingFromBeforeItFollowed(t *testing.T) {
 	late.frozen.Store(nil)
 	close(wake)
 	for until := clock.Now().Add(2 * LeaseTime); ; {
-		_, source, err := r.cache.Lookup(t.Context(), other.Digest)
+		_, source, err := r.cache.Lookup(t.Context(), other.Digest, nil)
 		if err != nil || clock.Now().After(until) {
-			t.Fatalf("it does not believe what it knows: %v", err)
+			t.Fatalf("it does not use its memory: %v", err)
 		}
 		if source == keycache.SourceCache {
 			break
@@ -57,16 +57,15 @@ func TestNodeBelievesNothingFromBeforeItFollowed(t *testing.T) {
 	select {
 	case <-stream.Changed:
 	default:
-		t.Error("a stream from before it followed was not told to look again")
+		t.Error("a stream from before it followed was not notified")
 	}
 }
 
-// A change waits for a node for no longer than the lease that the node had when
-// the change was made, whatever the node asks for afterwards: with the next
-// lease it is told of the change.
+// A change waits for a node at most until the lease ends that the node had at that
+// moment, even if the node keeps renewing it: each renewal returns the change.
 func TestStubbornNodeHoldsNothingUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBoard(clock.Now, 0)
+		b := newRevocationLog(clock.Now, 0)
 		r, _ := b.Follow(t.Context(), "stubborn", -1, LeaseTime)
 		stop := make(chan struct{})
 		go func() {
@@ -90,18 +89,18 @@ func TestStubbornNodeHoldsNothingUp(t *testing.T) {
 				t.Errorf("after %s: %v", took, err)
 			}
 		case <-time.After(time.Minute):
-			t.Error("a node that never tells that it has read holds a change up for ever")
+			t.Error("a node that never acknowledges the change blocks it for ever")
 		}
 	})
 }
 
-// While the log cannot be read, the keys of open streams are looked up again, by
-// each time that a lease would have lapsed: a key may have ended elsewhere. A break
-// that is shorter than a lease disturbs nobody.
+// While the log cannot be read, streams check their keys again each time a lease
+// would have lapsed, since a key may have been deleted elsewhere. A break that is
+// shorter than a lease has no effect.
 func TestStreamsAreDoubtedWithTheLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lost := 0
-		s := &shared{board: newBoard(clock.Now, 0)}
+		s := &shared{revocationLog: newRevocationLog(clock.Now, 0)}
 		n := follow(s, &memory{began: clock.Now()}, func(keys.Digest) {}, func() { lost++ }, slog.New(slog.DiscardHandler))
 		defer n.stop()
 		synctest.Wait()
@@ -124,9 +123,9 @@ func TestStreamsAreDoubtedWithTheLog(t *testing.T) {
 	})
 }
 
-// A node may believe what it knows by a lease that the process before gave: a
-// restart does not make a deleted key alive there. Where no key for gateways was
-// ever made, nobody can have followed, and nothing is waited for.
+// A node may still have a lease from the process before a restart, so a delete waits
+// for that, too. If no gateway key was ever created, no node can have a lease, and
+// nothing is waited for.
 func TestRestartRemembersThatThereMayBeLeases(t *testing.T) {
 	for _, kind := range []keys.Kind{keys.Agent, keys.Gateway} {
 		t.Run(kind.String(), func(t *testing.T) {

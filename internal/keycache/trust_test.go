@@ -12,47 +12,55 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// TestLapsedLeaseDoubtsMemory: once the time is over for which memory may be
-// believed, every lookup asks the origin, of known keys and of unknown ones; what
-// was asked before is not waited for; renewing it brings memory back.
+// TestLapsedLeaseDoubtsMemory: once trust in memory has lapsed, every lookup asks
+// the origin, for known and unknown keys alike, and does not join older loads.
+// The hook sees which keys were known. Extending trust makes memory usable again.
 func TestLapsedLeaseDoubtsMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		origin, mine := newOrigin(), realistic(1)
 		cache := newCache(t, origin, Options{})
 		digest := origin.add(mine)
 		unknown := keys.Digest{7}
-		cache.Believe(cache.Clock(), clock.Now(), 2*time.Second)
+		cache.ExtendTrust(cache.Clock(), clock.Now(), 2*time.Second)
 		mustLookup(t, cache, digest)
-		if _, _, err := cache.Lookup(t.Context(), unknown); !errors.Is(err, keys.ErrUnknown) {
+		if _, _, err := cache.Lookup(t.Context(), unknown, nil); !errors.Is(err, keys.ErrUnknown) {
 			t.Fatal(err)
 		}
-		source := func(d keys.Digest) Source { _, s, _ := cache.Lookup(t.Context(), d); return s }
+		source := func(d keys.Digest) Source { _, s, _ := cache.Lookup(t.Context(), d, nil); return s }
 		time.Sleep(2*time.Second - 1)
 		if source(digest) != SourceCache || source(unknown) != SourceNegative {
-			t.Error("memory was doubted too early")
+			t.Error("trust lapsed too early")
 		}
 		time.Sleep(time.Nanosecond)
 		for range 2 {
 			if source(digest) != SourceStore || source(unknown) != SourceStore {
-				t.Error("memory was believed after its time")
+				t.Error("memory answered after trust had lapsed")
 			}
 		}
-		if _, _, err := cache.Cached(digest); !errors.Is(err, ErrStale) {
-			t.Errorf("a key that was known is told from one that was not: %v", err)
+		for d, want := range map[keys.Digest]bool{digest: true, unknown: false} {
+			hook := func(stale bool) error {
+				if stale != want {
+					t.Errorf("stale is %v, want %v", stale, want)
+				}
+				return errNotLoaded
+			}
+			if _, _, err := cache.Lookup(t.Context(), d, hook); err != errNotLoaded {
+				t.Errorf("error %v, want the hook's", err)
+			}
 		}
-		cache.Believe(cache.Clock(), clock.Now(), 2*time.Second)
+		cache.ExtendTrust(cache.Clock(), clock.Now(), 2*time.Second)
 		mustLookup(t, cache, digest)
 		if source(digest) != SourceCache {
-			t.Error("a lease that is renewed brings nothing back")
+			t.Error("extending trust does not make memory usable")
 		}
-		cache.Believe(cache.Clock()-3*time.Second, clock.Now().Add(-3*time.Second), 2*time.Second)
+		cache.ExtendTrust(cache.Clock()-3*time.Second, clock.Now().Add(-3*time.Second), 2*time.Second)
 		if source(digest) != SourceStore {
-			t.Error("a lease that came too late was taken")
+			t.Error("an extension that came too late was accepted")
 		}
 	})
 }
 
-// slow is an origin that answers when it is told to.
+// slow is an origin that answers on demand.
 type slow struct {
 	asked  chan struct{}
 	answer chan *keys.Key
@@ -63,19 +71,19 @@ func (s *slow) KeyByDigest(ctx context.Context, _ keys.Digest) (*keys.Key, error
 	return <-s.answer, nil
 }
 
-// TestLapsedLeaseJoinsNoOlderQuestion: a key may have been deleted elsewhere
-// after a question was put and before this lookup began.
+// TestLapsedLeaseJoinsNoOlderQuestion: without trust a lookup does not join a load
+// in flight, since another process may have deleted the key after that load began.
 func TestLapsedLeaseJoinsNoOlderQuestion(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		origin := &slow{asked: make(chan struct{}, 2), answer: make(chan *keys.Key)}
 		cache := newCache(t, origin, Options{})
-		cache.Believe(cache.Clock(), clock.Now(), time.Second)
+		cache.ExtendTrust(cache.Clock(), clock.Now(), time.Second)
 		time.Sleep(time.Second)
 		mine := realistic(1)
 		results := make(chan error, 2)
 		for range 2 {
 			go func() {
-				_, _, err := cache.Lookup(t.Context(), mine.Digest)
+				_, _, err := cache.Lookup(t.Context(), mine.Digest, nil)
 				results <- err
 			}()
 			synctest.Wait()
@@ -92,9 +100,9 @@ func TestLapsedLeaseJoinsNoOlderQuestion(t *testing.T) {
 	})
 }
 
-// TestLeaseEndsWhileTheMachineSleeps: the clock that counts a lease may stand
-// still while a machine sleeps, be it while the lease is asked for; the wall's
-// goes on, and so did the keys of others.
+// TestLeaseEndsWhileTheMachineSleeps: the monotonic clock may stand still while a
+// machine sleeps, also during the request for a lease. The wall clock continues,
+// and so do changes of keys elsewhere.
 func TestLeaseEndsWhileTheMachineSleeps(t *testing.T) {
 	for _, sleeps := range []string{"before the answer is heeded", "after it"} {
 		t.Run(sleeps, func(t *testing.T) {
@@ -105,15 +113,15 @@ func TestLeaseEndsWhileTheMachineSleeps(t *testing.T) {
 				digest := origin.add(mine)
 				asked, wall := cache.Clock(), clock.Now()
 				if sleeps == "after it" {
-					cache.Believe(asked, wall, 2*time.Second)
+					cache.ExtendTrust(asked, wall, 2*time.Second)
 				}
 				time.Sleep(time.Hour)
 				if sleeps != "after it" {
-					cache.Believe(asked, wall, 2*time.Second)
+					cache.ExtendTrust(asked, wall, 2*time.Second)
 				}
 				for range 2 {
-					if _, source, _ := cache.Lookup(t.Context(), digest); source != SourceStore {
-						t.Error("memory was believed long after its time")
+					if _, source, _ := cache.Lookup(t.Context(), digest, nil); source != SourceStore {
+						t.Error("memory answered long after trust had lapsed")
 					}
 				}
 			})

@@ -1,0 +1,151 @@
+package engine
+
+import (
+	"context"
+	"maps"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/fareboxhq/farebox/internal/clock"
+	"github.com/fareboxhq/farebox/internal/keys"
+	"github.com/fareboxhq/farebox/internal/signal"
+)
+
+// Revocations is a log of the changes of keys and of the nodes that follow it.
+// Nodes are processes that keep keys in memory. It must be safe for concurrent
+// use.
+type Revocations interface {
+	// Follow grants the node a lease, during which it may trust the keys in its
+	// memory, from the moment of the call. It returns the changes after the given
+	// position. A negative position starts at the end of the log.
+	Follow(ctx context.Context, node string, seen int64, lease time.Duration) (keys.Revocations, error)
+	// Leave ends the node's lease, if it has one.
+	Leave(ctx context.Context, node string) error
+	// Confirm waits until every other node has seen all changes from before the
+	// call, or has no lease. After an error this is uncertain.
+	Confirm(ctx context.Context, node string) error
+	// Changed returns a channel that is closed once there may be changes since
+	// the call. It is only a hint: wake-ups may be spurious or lost.
+	Changed() <-chan struct{}
+}
+
+// revocationLog is the log of a store that this process owns, in memory. The
+// process itself need not follow it.
+type revocationLog struct {
+	now    func() time.Time
+	former time.Time // until then, leases of the previous process may last
+
+	mu    sync.Mutex
+	ring  [logSize]keys.Digest // by position modulo the size
+	first int64                // position before the oldest change in the ring
+	last  int64                // position of the newest
+	nodes map[string]nodeLease
+
+	grown signal.Broadcast // the log has grown
+	moved signal.Broadcast // a node has read, or is gone
+}
+
+// logSize is the number of changes that are kept.
+const logSize = 1 << 14
+
+// positionSpread is the range of the random part of a log's first position.
+const positionSpread = 1 << 44
+
+// nodeLease is the state of a node with a lease.
+type nodeLease struct {
+	seen  int64 // position
+	until time.Time
+}
+
+// newRevocationLog returns an empty log. Its positions are none of the previous
+// process, so that nodes which followed that one learn that they have missed
+// changes: the first is the time in microseconds plus a random number, since the
+// clock may have been set back. The previous process may have granted leases that
+// still last for at most former.
+func newRevocationLog(now func() time.Time, former time.Duration) *revocationLog {
+	began := now()
+	position := began.UnixMicro() + rand.Int64N(positionSpread)
+	return &revocationLog{now: now, former: began.Add(former), first: position, last: position, nodes: make(map[string]nodeLease)}
+}
+
+// Append adds a change of the key.
+func (l *revocationLog) Append(d keys.Digest) {
+	l.mu.Lock()
+	l.last++
+	l.ring[l.last%logSize] = d
+	l.first = max(l.first, l.last-logSize)
+	l.mu.Unlock()
+	l.grown.Notify()
+}
+
+// Follow implements Revocations.
+func (l *revocationLog) Follow(_ context.Context, node string, seen int64, lease time.Duration) (r keys.Revocations, _ error) {
+	defer l.moved.Notify()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case seen < 0:
+		seen = l.last
+	case seen < l.first || seen > l.last: // too long ago, or of another process
+		r.Gap, seen = true, l.last
+	}
+	for at := seen + 1; at <= l.last; at++ {
+		r.Digests = append(r.Digests, l.ring[at%logSize])
+	}
+	r.Position = l.last
+	if r.Gap { // it has seen nothing until its next call
+		seen = l.first - 1
+	}
+	l.nodes[node] = nodeLease{seen, l.now().Add(lease)}
+	return r, nil
+}
+
+// Leave implements Revocations.
+func (l *revocationLog) Leave(_ context.Context, node string) error {
+	l.mu.Lock()
+	delete(l.nodes, node)
+	l.mu.Unlock()
+	l.moved.Notify()
+	return nil
+}
+
+// Confirm implements Revocations. It does not wait for leases that are granted
+// after the call: their nodes received the change with them.
+func (l *revocationLog) Confirm(ctx context.Context, node string) error {
+	l.mu.Lock()
+	target := l.last
+	pending := maps.Clone(l.nodes)
+	delete(pending, node)
+	l.mu.Unlock()
+	for {
+		moved := l.moved.Wait() // before looking, or we could miss a node
+		wait := l.behind(pending, target)
+		if wait <= 0 {
+			return nil
+		}
+		if err := clock.SleepOr(ctx, wait, moved); err != nil {
+			return err
+		}
+	}
+}
+
+// behind returns the longest time for which a lease in pending lasts, of a node
+// that has not seen the position yet, or a lease of the previous process. It
+// drops expired leases from the log.
+func (l *revocationLog) behind(pending map[string]nodeLease, position int64) (longest time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := l.now()
+	longest = l.former.Sub(now)
+	maps.DeleteFunc(l.nodes, func(_ string, n nodeLease) bool { return !now.Before(n.until) })
+	for id, then := range pending {
+		if n, leased := l.nodes[id]; leased && n.seen < position {
+			longest = max(longest, then.until.Sub(now))
+		}
+	}
+	return longest
+}
+
+// Changed implements Revocations.
+func (l *revocationLog) Changed() <-chan struct{} { return l.grown.Wait() }
