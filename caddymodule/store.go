@@ -44,6 +44,10 @@ type Store struct {
 	Key string `json:"key,omitempty"`
 }
 
+// Request ids are locked for all processes of a database only if its store
+// implements this; the engine finds out by a type assertion.
+var _ engine.RequestLocks = (*pgstore.Store)(nil)
+
 // The kinds of stores.
 const (
 	driverSQLite   = "sqlite"

@@ -7,9 +7,9 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// Claim takes the mark for that long, for all nodes. It reports false if somebody
+// LockRequestID takes the mark for that long, for all nodes. It reports false if somebody
 // has it. Errors wrap ledger.ErrUnavailable; then it may be taken all the same.
-func (s *Store) Claim(ctx context.Context, m ledger.HandleHash, life time.Duration) (bool, error) {
+func (s *Store) LockRequestID(ctx context.Context, m ledger.HandleHash, life time.Duration) (bool, error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
 	tag, err := s.pool.Exec(ctx, `INSERT INTO claim AS c (mark, until) VALUES ($1, clock_timestamp() + $2::interval)
@@ -20,8 +20,8 @@ func (s *Store) Claim(ctx context.Context, m ledger.HandleHash, life time.Durati
 	return tag.RowsAffected() == 1, nil
 }
 
-// Unclaim ends a claim, or has it end after that long.
-func (s *Store) Unclaim(ctx context.Context, m ledger.HandleHash, keep time.Duration) error {
+// UnlockRequestID ends a lock, or has it end after that long.
+func (s *Store) UnlockRequestID(ctx context.Context, m ledger.HandleHash, keep time.Duration) error {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
 	if keep > 0 {

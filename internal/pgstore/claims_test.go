@@ -20,7 +20,7 @@ func TestClaim(t *testing.T) {
 		var callers sync.WaitGroup
 		for i := range 16 {
 			callers.Go(func() {
-				ok, err := nodes[i%2].Claim(t.Context(), mark, time.Hour)
+				ok, err := nodes[i%2].LockRequestID(t.Context(), mark, time.Hour)
 				if err != nil {
 					t.Error(err)
 				}
@@ -38,19 +38,19 @@ func TestClaim(t *testing.T) {
 	if n := race(); n != 0 {
 		t.Errorf("%d took a mark that was taken", n)
 	}
-	if err := nodes[1].Unclaim(t.Context(), mark, time.Hour); err != nil {
+	if err := nodes[1].UnlockRequestID(t.Context(), mark, time.Hour); err != nil {
 		t.Fatal(err)
 	}
 	if n := race(); n != 0 {
 		t.Errorf("%d took a mark that is kept", n)
 	}
-	if err := nodes[1].Unclaim(t.Context(), mark, 0); err != nil {
+	if err := nodes[1].UnlockRequestID(t.Context(), mark, 0); err != nil {
 		t.Fatal(err)
 	}
 	if n := race(); n != 1 {
 		t.Errorf("%d took a mark that was given back", n)
 	}
-	if err := nodes[0].Unclaim(t.Context(), mark, time.Microsecond); err != nil {
+	if err := nodes[0].UnlockRequestID(t.Context(), mark, time.Microsecond); err != nil {
 		t.Fatal(err)
 	}
 	if n := race(); n != 1 {
