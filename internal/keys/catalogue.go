@@ -8,37 +8,37 @@ import (
 	"strings"
 )
 
-// Scope is a scope as the operator declares it.
+// Scope is a scope that the operator declares.
 type Scope struct {
 	Name        string
 	Description string   // for people; may be empty
-	Includes    []string // names of scopes that come with it, and what they include
+	Includes    []string // names of scopes that it grants, too, with their own includes
 }
 
-// MaxScopes bounds how many scopes a catalogue declares.
+// MaxScopes bounds the scopes of a catalogue.
 const MaxScopes = 256
 
-// Catalogue has the scopes that an operator has declared, and says which come
-// with which. It never changes after it was made and may be used by many
-// goroutines at once. The nil Catalogue declares none.
+// Catalogue holds the scopes that an operator has declared, and which scopes each
+// includes. It is immutable and safe for concurrent use. The nil Catalogue declares
+// none.
 type Catalogue struct {
 	scopes   []Scope
-	grants   map[string]map[string]bool // of each scope: itself, and all that comes with it
+	grants   map[string]map[string]bool // for each scope itself and all it includes
 	defaults []string
 }
 
 var scopeForm = regexp.MustCompile(`^[a-z0-9][a-z0-9_.:-]{0,63}$`)
 
-// ErrScopeForm says what the name of a scope looks like.
+// ErrScopeForm describes the form of a scope's name.
 var ErrScopeForm = errors.New("want 1 to 64 of a-z, 0-9, '_', '.', ':', '-', beginning with a letter or a digit")
 
 // ScopeError is an error about one of the scopes of a catalogue.
 type ScopeError struct {
-	Scope string // the one whose declaration is wrong, "" for the defaults
+	Scope string // with the wrong declaration; "" for the defaults
 	Err   error
 }
 
-// Error tells the scope and what is wrong with it.
+// Error names the scope and the fault.
 func (e *ScopeError) Error() string {
 	if e.Scope == "" {
 		return fmt.Sprintf("the default scopes: %v", e.Err)
@@ -46,13 +46,13 @@ func (e *ScopeError) Error() string {
 	return fmt.Sprintf("scope %q: %v", e.Scope, e.Err)
 }
 
-// Unwrap returns what is wrong.
+// Unwrap returns the fault.
 func (e *ScopeError) Unwrap() error { return e.Err }
 
-// NewCatalogue makes a catalogue of the scopes, and of those that a personal
-// key gets for which none is named. A name that is not allowed or stands twice,
-// one that is not declared, and a scope that includes itself, be it by way of
-// others, is a *ScopeError.
+// NewCatalogue returns a catalogue of the scopes. The defaults are the scopes of a
+// personal key for which none is named. It fails with a *ScopeError if a name is
+// malformed, declared twice or not declared, or if a scope includes itself, directly
+// or through others.
 func NewCatalogue(scopes []Scope, defaults []string) (*Catalogue, error) {
 	if len(scopes) > MaxScopes {
 		return nil, fmt.Errorf("there are %d scopes: a catalogue has at most %d", len(scopes), MaxScopes)
@@ -77,7 +77,7 @@ func NewCatalogue(scopes []Scope, defaults []string) (*Catalogue, error) {
 		includes[s.Name] = s.Includes
 	}
 	for _, s := range scopes {
-		if err := follow(s.Name, includes, nil, c.grants[s.Name]); err != nil {
+		if err := collectIncludes(s.Name, includes, nil, c.grants[s.Name]); err != nil {
 			return nil, &ScopeError{s.Name, err}
 		}
 	}
@@ -87,17 +87,18 @@ func NewCatalogue(scopes []Scope, defaults []string) (*Catalogue, error) {
 	return c, nil
 }
 
-// follow notes what comes with the scope, which was come to by the path.
-func follow(scope string, includes map[string][]string, path []string, into map[string]bool) error {
+// collectIncludes adds the scopes that a scope includes to into. The path leads to
+// the scope.
+func collectIncludes(scope string, includes map[string][]string, path []string, into map[string]bool) error {
 	if slices.Contains(path, scope) {
 		return fmt.Errorf("it comes around to itself: %s", strings.Join(append(path, scope), " includes "))
 	}
 	path = append(slices.Clone(path), scope)
 	for _, included := range includes[scope] {
 		if into[included] && !slices.Contains(path, included) {
-			continue // was followed by another way
+			continue // collected by another path
 		}
-		if err := follow(included, includes, path, into); err != nil {
+		if err := collectIncludes(included, includes, path, into); err != nil {
 			return err
 		}
 		into[included] = true
@@ -105,7 +106,7 @@ func follow(scope string, includes map[string][]string, path []string, into map[
 	return nil
 }
 
-// Names returns the names of the declared scopes, as they were declared.
+// Names returns the names of the declared scopes, in the order of declaration.
 func (c *Catalogue) Names() []string {
 	if c == nil {
 		return nil
@@ -117,7 +118,7 @@ func (c *Catalogue) Names() []string {
 	return names
 }
 
-// Default returns the scopes that a personal key gets for which none is named.
+// Default returns the scopes of a personal key for which none is named.
 func (c *Catalogue) Default() []string {
 	if c == nil {
 		return nil
@@ -125,8 +126,8 @@ func (c *Catalogue) Default() []string {
 	return slices.Clone(c.defaults)
 }
 
-// Check returns an error, with what is allowed, if one of the scopes is not
-// declared. With connect, ScopeConnect is allowed, too.
+// Check returns an error that lists the declared scopes if one of the given scopes
+// is not declared. With connect, ScopeConnect is allowed, too.
 func (c *Catalogue) Check(scopes []string, connect bool) error {
 	for _, s := range scopes {
 		switch {

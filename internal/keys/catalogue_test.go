@@ -59,8 +59,8 @@ func TestCatalogueAllows(t *testing.T) {
 	}
 }
 
-// A catalogue that cannot be meant is refused, and the error says where it is
-// wrong and what is allowed.
+// An invalid catalogue is refused, and the error names the scope and the allowed
+// values.
 func TestNewCatalogueRefuses(t *testing.T) {
 	for _, tt := range []struct {
 		scopes   []Scope
@@ -87,7 +87,7 @@ func TestNewCatalogueRefuses(t *testing.T) {
 	if _, err := NewCatalogue(make([]Scope, MaxScopes+1), nil); err == nil {
 		t.Error("there is no bound")
 	}
-	// Many ways to one scope are no circle, and take no time.
+	// Many paths to one scope are not a cycle, and each scope is visited once.
 	var wide []Scope
 	for i := range 60 {
 		s := Scope{Name: string(rune('a'+i/26)) + string(rune('a'+i%26))}
@@ -101,7 +101,7 @@ func TestNewCatalogueRefuses(t *testing.T) {
 	}
 }
 
-// Rates are read as they are printed, and those that are out of bounds are not.
+// A printed rate parses to the same rate, and rates out of bounds are refused.
 func TestParseRate(t *testing.T) {
 	for text, want := range map[string]string{
 		"60/1m burst 100": "60/1m burst 100", "60/60s": "60/1m", "1/1s": "1/1s", "7/1h30m": "7/1h30m", "10/24h burst 10": "10/24h", "5/90s burst 1": "5/1m30s burst 1",

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Why a key was refused. They are kept apart for logs and metrics; what a
-// client is told of them is decided by the gateway and is less.
+// The reasons for which a key is refused, for logs and metrics. The gateway reveals
+// less to clients.
 var (
 	ErrMalformed   = errors.New("not a key: wrong form or checksum")
 	ErrUnknown     = errors.New("no such key")
@@ -20,23 +20,22 @@ var (
 	ErrScope       = errors.New("key lacks the scope")
 )
 
-// Use is what a key is asked to be good for.
+// Use is a purpose that a key is checked for.
 type Use struct {
-	// Kinds that may be used so; empty admits all.
+	// Kinds are the admitted kinds; empty admits all.
 	Kinds []Kind
-	// Scope that is needed; "" asks for none. The scopes that kinds imply
-	// decide the kind: a key that lacks such a scope is of the wrong kind.
+	// Scope is the required scope, or "". A key without a required scope that some
+	// kind implies is of the wrong kind.
 	Scope string
-	// Server that is to be called; "" asks for none.
+	// Server is the server to be called, or "".
 	Server string
-	// Environments that the server admits; empty admits all.
+	// Environments are the environments that the server admits; empty admits all.
 	Environments []Environment
 }
 
-// Check reports whether the key may be used so at that time. The error is one
-// of this package's, never wrapped; the first reason in the order of their
-// declaration wins, so that a deleted key is never called merely expired.
-// Check does not allocate.
+// Check returns nil if the key may be used at that time, or one of this package's
+// errors, unwrapped. The first reason in the order of their declaration wins, so a
+// deleted key is never reported as merely expired. Check does not allocate.
 func (k *Key) Check(now time.Time, use Use) error {
 	switch {
 	case !k.DeletedAt.IsZero():
@@ -57,14 +56,4 @@ func (k *Key) Check(now time.Time, use Use) error {
 		return ErrScope
 	}
 	return nil
-}
-
-// impliedByAnyKind reports whether the scope is one that decides the kind.
-func impliedByAnyKind(scope string) bool {
-	switch scope {
-	case ScopeConnect, ScopeCharge, ScopeLookup, ScopeAdmin:
-		return true
-	default:
-		return false
-	}
 }

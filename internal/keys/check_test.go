@@ -16,11 +16,11 @@ var (
 // impliedScopes are the scopes that decide the kind.
 var impliedScopes = []string{ScopeConnect, ScopeCharge, ScopeLookup, ScopeAdmin}
 
-// mayWithout is what each kind may do with no scope named: the table of kinds.
+// mayWithout maps each kind to the scope that it has without a name.
 var mayWithout = map[Kind]string{Agent: ScopeConnect, Provider: ScopeCharge, Gateway: ScopeLookup, Admin: ScopeAdmin}
 
-// expected reads the rules again: every reason that applies to the key, in the
-// order in which Check declares them. None means that the key is good.
+// expected is an independent reading of the rules: every reason to refuse the key,
+// in the order of their declaration. Without one, the key is valid.
 func expected(k *Key, use Use) []error {
 	var reasons []error
 	add := func(applies bool, reason error) {
@@ -84,8 +84,8 @@ func TestCheckTable(t *testing.T) {
 }
 
 // TestCheckGivesTheFirstReason: a key that is wrong in every way is refused
-// for the reasons one after another, in the order of their declaration. A key
-// that may not call a server at all thus never learns what scope it needs.
+// for the reasons one after another, in the order of their declaration. So a key
+// that may not call a server at all never learns which scope it would need.
 func TestCheckGivesTheFirstReason(t *testing.T) {
 	key := &Key{
 		Kind: Provider, Environment: Test, Servers: []string{"maps"},
@@ -152,8 +152,8 @@ func TestPersonalKeysConnectOnlyByName(t *testing.T) {
 	}
 }
 
-// TestExpiryIsAnInstant: a key is good until the nanosecond before ExpiresAt,
-// in whatever zone the time is written.
+// TestExpiryIsAnInstant: a key is valid until the nanosecond before ExpiresAt, in
+// any time zone.
 func TestExpiryIsAnInstant(t *testing.T) {
 	key := &Key{Kind: Agent, ExpiresAt: now.In(time.FixedZone("far", 14*3600))}
 	for at, want := range map[time.Time]error{earlier: nil, now: ErrExpired, later: ErrExpired} {
@@ -163,8 +163,8 @@ func TestExpiryIsAnInstant(t *testing.T) {
 	}
 }
 
-// TestDeletionAndDisablingHoldAtAnyTime: whatever their time is, a clock that
-// is behind does not revive a key.
+// TestDeletionAndDisablingHoldAtAnyTime: a clock that is behind does not revive a
+// deleted or disabled key.
 func TestDeletionAndDisablingHoldAtAnyTime(t *testing.T) {
 	for _, at := range []time.Time{earlier, now, later} {
 		if err := (&Key{Kind: Agent, DeletedAt: later}).Check(at, Use{}); err != ErrDeleted {
@@ -176,7 +176,7 @@ func TestDeletionAndDisablingHoldAtAnyTime(t *testing.T) {
 	}
 }
 
-// TestCheckDoesNotAllocate, whatever it decides.
+// TestCheckDoesNotAllocate holds for every decision.
 func TestCheckDoesNotAllocate(t *testing.T) {
 	key := &Key{Kind: Agent, Environment: Live, Scopes: []string{"billing.read"}, Servers: []string{"weather"}, ExpiresAt: later}
 	use := Use{Scope: "billing.read", Server: "weather", Environments: []Environment{Test, Live}}
@@ -187,7 +187,7 @@ func TestCheckDoesNotAllocate(t *testing.T) {
 	}
 }
 
-// TestReasonsAreApart: no reason passes for another, and none is empty.
+// TestReasonsAreApart: all reasons differ, and each has a text.
 func TestReasonsAreApart(t *testing.T) {
 	reasons := []error{ErrMalformed, ErrUnknown, ErrDeleted, ErrDisabled, ErrExpired, ErrKind, ErrEnvironment, ErrServer, ErrScope}
 	seen := make(map[string]bool)

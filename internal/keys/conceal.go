@@ -2,16 +2,16 @@ package keys
 
 import "strings"
 
-// concealFrom is how many digits after a prefix make a text look like a secret,
-// or a part of one.
+// concealFrom is the least number of digits after a prefix that look like a secret,
+// or part of one.
 const concealFrom = 16
 
-// Conceal returns the text with "REDACTED" in place of the digits of whatever
-// looks like a secret in it, whole, mistyped or cut off, and whether there was
-// any. Secrets without a known prefix are not recognised. It does not allocate
-// if there is none, and may be called at once from anywhere.
+// Conceal replaces the digits of everything in the text that looks like a secret,
+// whether whole, mistyped or truncated, with "REDACTED", and reports whether it
+// found any. It does not recognise secrets without a known prefix. It does not
+// allocate if it finds none, and is safe for concurrent use.
 func (f *Format) Conceal(text string) (concealed string, found bool) {
-	if strings.IndexByte(text, '_') < 0 { // as of most texts
+	if strings.IndexByte(text, '_') < 0 { // true for most texts
 		return text, false
 	}
 	for _, prefix := range f.prefixes {
@@ -29,7 +29,8 @@ func (f *Format) Conceal(text string) (concealed string, found bool) {
 	return text, found
 }
 
-// leadingDigits counts the hex digits, of either case, that a text begins with.
+// leadingDigits returns the number of hex digits of either case at the start of a
+// text.
 func leadingDigits(text string) (n int) {
 	for n < len(text) && hexValues[text[n]|0x20] <= 0xf {
 		n++

@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// No digit of a secret is left of a text that has one, be it cut off or in
-// capitals, and other texts stay as they are.
+// Concealing leaves no digit of a secret, even if it is truncated or in capitals, and
+// does not change other texts.
 func TestConceal(t *testing.T) {
 	secret := Mint(Agent, Live)
 	digits := strings.TrimPrefix(secret, "sk_live_")

@@ -15,8 +15,8 @@ func format(t *testing.T, o FormatOptions) *Format {
 	return f
 }
 
-// New secrets get the first prefix, and those of the other listed ones stay
-// valid; what is not listed is refused.
+// New secrets get the first prefix, secrets with the other listed prefixes stay
+// valid, and all others are refused.
 func TestFormatPrefixes(t *testing.T) {
 	usual := format(t, FormatOptions{})
 	ours := format(t, FormatOptions{Prefixes: []string{"acme_sk", "sk"}, PersonalPrefixes: []string{"acme_pat"}})
@@ -44,8 +44,7 @@ func TestFormatPrefixes(t *testing.T) {
 	}
 }
 
-// Without the check, secrets of another system are looked up by their digest,
-// within bounds.
+// An unchecked format accepts another system's secrets, within bounds.
 func TestFormatUnchecked(t *testing.T) {
 	f := format(t, FormatOptions{Unchecked: true})
 	for secret, ok := range map[string]bool{

@@ -1,23 +1,22 @@
-// Package keys says what a Farebox key is: its kinds, the form of its secret,
-// its digest, and the one check that decides whether it may do what is asked.
+// Package keys defines Farebox keys: their kinds, the form of their secrets and
+// digests, and the one check of a key's rights.
 //
-// A key is a credential in a store. Its secret is shown once, when it is made;
-// afterwards only the SHA-256 of it exists (a plain hash is right for secrets
-// of 112 bits or more: OWASP ASVS 5.0, 6.5.2). The package does no I/O and
-// imports nothing but the standard library. All of its functions may be used
-// by many goroutines at once; a Key that was handed out is never changed.
+// A key is a credential in a store. Its secret is shown once, when it is created;
+// afterwards only its SHA-256 exists (a plain hash is right for secrets of 112
+// bits or more: OWASP ASVS 5.0, 6.5.2). The package does no I/O and imports only
+// the standard library. Its functions are safe for concurrent use; a Key is never
+// changed once it has been handed out.
 package keys
 
 import (
 	"crypto/sha256"
 	"fmt"
-	"strings"
 	"time"
 )
 
-// Kind says what a key is for. A key of one kind never passes for another
-// (OWASP ASVS 5.0, 9.2.2): what it is for is the scope that it implies. The
-// zero Kind is not valid.
+// Kind is the purpose of a key. A key of one kind never passes for another (OWASP
+// ASVS 5.0, 9.2.2): the purpose is the scope that the kind implies. The zero Kind
+// is not valid. The rules of each kind are a row of a table in kinds.go.
 type Kind uint8
 
 // The kinds of keys.
@@ -28,36 +27,13 @@ const (
 	Provider
 	// Gateway keys look keys up and reserve for a gateway without a store.
 	Gateway
-	// Personal keys do what their named scopes say, and always expire.
+	// Personal keys have the rights of their named scopes alone, and always expire.
 	Personal
 	// Admin keys manage accounts, keys and charges through the API.
 	Admin
 )
 
-var kindNames = [...]string{Agent: "agent", Provider: "provider", Gateway: "gateway", Personal: "personal", Admin: "admin"}
-
-// Kinds lists the names of all kinds, in the order of their declaration.
-func Kinds() []string { return append([]string(nil), kindNames[1:]...) }
-
-// String returns the kind's name, or "Kind(n)" for a value that is none.
-func (k Kind) String() string {
-	if k == 0 || int(k) >= len(kindNames) {
-		return fmt.Sprintf("Kind(%d)", uint8(k))
-	}
-	return kindNames[k]
-}
-
-// ParseKind returns the kind of that name.
-func ParseKind(name string) (Kind, error) {
-	for k := Agent; int(k) < len(kindNames); k++ {
-		if kindNames[k] == name {
-			return k, nil
-		}
-	}
-	return 0, fmt.Errorf("unknown kind of key %q: want one of %s", name, strings.Join(Kinds(), ", "))
-}
-
-// The scopes that a kind carries without being named in Key.Scopes.
+// The scopes that kinds imply, without being named in Key.Scopes.
 const (
 	ScopeConnect = "agent:connect"   // call servers, be charged
 	ScopeCharge  = "provider:charge" // charge agents for the servers of the key's account
@@ -65,23 +41,7 @@ const (
 	ScopeAdmin   = "admin"           // manage everything
 )
 
-// Implied returns the scope that every key of the kind carries, or "".
-func (k Kind) Implied() string {
-	switch k {
-	case Agent:
-		return ScopeConnect
-	case Provider:
-		return ScopeCharge
-	case Gateway:
-		return ScopeLookup
-	case Admin:
-		return ScopeAdmin
-	default:
-		return ""
-	}
-}
-
-// Environment separates real credits from a sandbox. Test keys spend a sandbox
+// Environment separates real credits from test credits. Test keys spend a test
 // balance and reach only servers that admit them.
 type Environment string
 
@@ -114,26 +74,26 @@ type Key struct {
 	Lineage     string      // the ID of the first key of its chain of rotations
 	Kind        Kind        //
 	Environment Environment //
-	Name        string      // given by the operator; may be empty
+	Name        string      // chosen by the operator; may be empty
 	Hint        string      // prefix and last four digits of the secret, for display
 	Digest      Digest      //
-	Scopes      []string    // beyond what Kind implies
+	Scopes      []string    // beyond the one that Kind implies
 	Servers     []string    // servers it may call; empty means all
-	Limits      *Limits     // what it may spend; nil for no limits. Never changed once set
+	Limits      *Limits     // on spending and requests; nil for none. Immutable
 	CreatedAt   time.Time   //
 	ExpiresAt   time.Time   // from this instant on it is expired
 	DisabledAt  time.Time   // reversible
 	DeletedAt   time.Time   // final
-	LastUsedAt  time.Time   // coarse: written now and then, not at every use
-	Successor   string      // the ID of the key that a rotation made of it; "" if none did
-	// Proof is a platform's word that a gateway has asked for the key by its
-	// digest, and so was shown the secret: who says it may have the key charged
-	// for a while. Nil where the store is the process's own; never stored, and
-	// never changed once set. A pointer, since most cached keys have none.
+	LastUsedAt  time.Time   // coarse: not written at every use
+	Successor   string      // the ID of the key that replaced it in a rotation; or ""
+	// Proof is issued by a platform to a gateway that looked the key up by its
+	// digest, and so has seen the secret: with it, the gateway may charge the key
+	// for a while. It is nil if the store is local, never stored, and immutable. A
+	// pointer, since most cached keys have none.
 	Proof *string
 }
 
-// ProofText returns the platform's word, "" where there is none.
+// ProofText returns the platform's proof, or "".
 func (k *Key) ProofText() string {
 	if k.Proof == nil {
 		return ""
@@ -141,14 +101,14 @@ func (k *Key) ProofText() string {
 	return *k.Proof
 }
 
-// Limits bound what the keys of one lineage do together, at all servers: what
-// they spend, in micro-units of the installation's currency and in UTC days and
-// months, and how often they ask. Zero is no bound.
+// Limits bound the spending and the requests of the keys of one lineage together,
+// at all servers. Spending is in micro-units of the installation's currency, and
+// in UTC days and months. Zero is no bound.
 type Limits struct {
 	Call  int64 `json:"call,omitempty"`
 	Day   int64 `json:"day,omitempty"`
 	Month int64 `json:"month,omitempty"`
-	// Rate bounds the requests of the lineage, at all servers together.
+	// Rate bounds the requests of the lineage.
 	Rate Rate `json:"rate,omitzero"`
 }
 
@@ -163,11 +123,11 @@ func (l *Limits) Check() error {
 	return nil
 }
 
-// HasScope reports whether the key carries the scope, by its kind or by name.
-// Only personal keys carry by name a scope that comes with a kind.
+// HasScope reports whether the key carries the scope, by its kind or by name. By
+// name, only keys of kinds with named rights carry a scope that a kind implies.
 func (k *Key) HasScope(scope string) bool {
-	if impliedByAnyKind(scope) && k.Kind != Personal {
-		return scope == k.Kind.Implied() // a name in Scopes makes no key of another kind
+	if impliedByAnyKind(scope) && !k.Kind.Rules().NamedRights {
+		return scope == k.Kind.Implied() // naming it in Scopes does not change the kind
 	}
 	for _, s := range k.Scopes {
 		if s == scope {

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestKindNames: names are what stores and commands write; they round-trip,
-// and nothing else is a kind.
+// TestKindNames: the names, which stores and commands use, round-trip, and no other
+// text is a kind.
 func TestKindNames(t *testing.T) {
 	want := []string{"agent", "provider", "gateway", "personal", "admin"}
 	if got := Kinds(); !reflect.DeepEqual(got, want) {
@@ -35,7 +35,7 @@ func TestKindNames(t *testing.T) {
 	}
 }
 
-// TestImpliedScopes: each kind but personal carries one scope, no two the same.
+// TestImpliedScopes: each kind but personal implies one scope, and no two the same.
 func TestImpliedScopes(t *testing.T) {
 	want := map[Kind]string{
 		Agent: "agent:connect", Provider: "provider:charge", Gateway: "gateway:lookup", Admin: "admin",
@@ -48,7 +48,26 @@ func TestImpliedScopes(t *testing.T) {
 	}
 }
 
-// TestEnvironmentNames: there are two, exactly so written.
+// TestKindRules: every kind has rules of its own, and an invalid one has none that
+// allow anything.
+func TestKindRules(t *testing.T) {
+	if got := PayingKinds(); !reflect.DeepEqual(got, []Kind{Agent, Personal}) {
+		t.Errorf("paying kinds %v", got)
+	}
+	for k := Agent; k.valid(); k++ {
+		rules := k.Rules()
+		if rules.Name == "" || (rules.Implied == "") != rules.NamedRights {
+			t.Errorf("%v: a kind has a name, and either an implied scope or named rights: %+v", k, *rules)
+		}
+	}
+	for _, k := range []Kind{0, Admin + 1, 255} {
+		if rules := k.Rules(); *rules != (KindRules{}) {
+			t.Errorf("Kind(%d) has rules: %+v", k, *rules)
+		}
+	}
+}
+
+// TestEnvironmentNames: the two names parse, and no other spelling does.
 func TestEnvironmentNames(t *testing.T) {
 	for name, want := range map[string]Environment{"live": Live, "test": Test} {
 		if got, err := ParseEnvironment(name); err != nil || got != want {
@@ -62,7 +81,7 @@ func TestEnvironmentNames(t *testing.T) {
 	}
 }
 
-// TestHasScope: by the kind or by name, exactly.
+// TestHasScope: a key carries scopes by its kind and by exact name.
 func TestHasScope(t *testing.T) {
 	key := Key{Kind: Personal, Scopes: []string{"billing.read", ScopeConnect}}
 	for scope, want := range map[string]bool{
@@ -80,7 +99,7 @@ func TestHasScope(t *testing.T) {
 	}
 }
 
-// TestAllowsServer: no list means all, otherwise the exact names.
+// TestAllowsServer: no list allows all servers, a list exactly the named ones.
 func TestAllowsServer(t *testing.T) {
 	for _, servers := range [][]string{nil, {}} {
 		if !(&Key{Servers: servers}).AllowsServer("weather") {

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// Rate bounds how often something may be done: Requests in each Per, of which
-// Burst may come at once after a pause. The zero Rate is no bound.
+// Rate bounds the frequency of requests: Requests in each Per, and Burst at once
+// after a pause. The zero Rate is no bound.
 type Rate struct {
 	Requests int64         `json:"requests"`
 	Per      time.Duration `json:"per"` // nanoseconds in JSON
@@ -21,15 +21,15 @@ const (
 	maxRequests = 1_000_000
 	minPer      = time.Second
 	maxPer      = 24 * time.Hour
-	maxRefill   = 31 * 24 * time.Hour // of a whole burst
+	maxRefill   = 31 * 24 * time.Hour // for a whole burst
 )
 
 // IsZero reports whether there is no bound.
 func (r Rate) IsZero() bool { return r == Rate{} }
 
-// Check returns an error if the rate, which must not be zero, is not within its
-// bounds: 1 to 1,000,000 requests, and the same for the burst, in 1 s to 24 h; a
-// burst that takes longer than 31 days to come again is too large.
+// Check returns an error if the rate, which must not be zero, is out of bounds:
+// 1 to 1,000,000 requests and as many for the burst, in 1 s to 24 h. A burst must
+// refill within 31 days.
 func (r Rate) Check() error {
 	switch {
 	case r.Requests < 1 || r.Requests > maxRequests || r.Burst < 1 || r.Burst > maxRequests:
@@ -42,13 +42,13 @@ func (r Rate) Check() error {
 	return nil
 }
 
-// Every returns how long one request takes to be allowed again, rounded up to
+// Every returns the time in which one request becomes allowed again, rounded up to
 // a nanosecond.
 func (r Rate) Every() time.Duration {
 	return time.Duration((int64(r.Per) + r.Requests - 1) / r.Requests)
 }
 
-// String returns the rate as ParseRate reads it, such as "60/1m burst 100", and
+// String returns the rate in the form of ParseRate, such as "60/1m burst 100", or
 // "none" for the zero Rate.
 func (r Rate) String() string {
 	if r.IsZero() {
@@ -61,7 +61,7 @@ func (r Rate) String() string {
 	return fmt.Sprintf("%d/%s burst %d", r.Requests, per, r.Burst)
 }
 
-// Period returns the time that the requests are counted over, such as "1m".
+// Period returns Per in short form, such as "1m".
 func (r Rate) Period() string {
 	per := r.Per.String()
 	for _, zero := range []string{"m0s", "h0m"} { // "1m0s" is 1m
@@ -74,8 +74,8 @@ func (r Rate) Period() string {
 
 var errRate = errors.New("want requests in a time, and how many may come at once, as in: 60/1m burst 100")
 
-// ParseRate reads a rate such as "60/1m" or "60/1m burst 100". Without a burst,
-// all requests of a time may come at once.
+// ParseRate parses a rate such as "60/1m" or "60/1m burst 100". Without a burst, all
+// requests of a period may come at once.
 func ParseRate(text string) (Rate, error) {
 	words := strings.Fields(text)
 	if len(words) != 1 && (len(words) != 3 || words[1] != "burst") {

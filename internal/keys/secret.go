@@ -13,7 +13,7 @@ import (
 
 // A secret is a prefix and 64 lower-case hex digits. The first 56 are random
 // (224 bits); the last 8 are the CRC-32 (IEEE) of all that precedes them,
-// prefix included, so that a mistyped or invented secret is refused without a
+// prefix included, so that mistyped and invented secrets are refused without a
 // lookup.
 const (
 	secretDigits = 64
@@ -21,8 +21,7 @@ const (
 	hintDigits   = 4
 )
 
-// Format is the form of an installation's secrets: their prefixes, and whether
-// they are checked by form. It never changes.
+// Format is the form of an installation's secrets. It is immutable.
 type Format struct {
 	prefixes []string // accepted, as "sk_live_"
 	agent    string   // the family of new secrets, as "sk"
@@ -30,27 +29,27 @@ type Format struct {
 	lenient  bool
 }
 
-// FormatOptions say how secrets differ from the usual form.
+// FormatOptions configure a Format that differs from the default.
 type FormatOptions struct {
 	// Prefixes of secrets, such as "sk". New ones get the first, the others
 	// stay valid. Default: "sk".
 	Prefixes []string
 	// PersonalPrefixes are the same for personal keys. Default: "pat".
 	PersonalPrefixes []string
-	// Unchecked accepts secrets of any form, for keys that another system has
-	// minted: 16 to 256 visible characters of ASCII. Junk costs a lookup then.
+	// Unchecked accepts secrets of any form, for keys that were minted by another
+	// system: 16 to 256 visible ASCII characters. Junk then costs a lookup.
 	Unchecked bool
 }
 
-// DefaultFormat is the form of secrets where nothing else is configured.
+// DefaultFormat is the format of the zero FormatOptions.
 var DefaultFormat = Format{
 	prefixes: []string{"sk_live_", "sk_test_", "pat_live_", "pat_test_"}, agent: "sk", personal: "pat",
 }
 
 const maxPrefix = 32
 
-// NewFormat returns the format with those options. A prefix is 1 to 32 of a-z,
-// 0-9 and '_', and stands once.
+// NewFormat returns the format with those options. A prefix is 1 to 32 of a-z, 0-9
+// and '_'; no two may be equal.
 func NewFormat(o FormatOptions) (*Format, error) {
 	f := Format{agent: "sk", personal: "pat", lenient: o.Unchecked}
 	if len(o.Prefixes) > 0 {
@@ -84,14 +83,14 @@ func validPrefix(s string) bool {
 
 // Prefix returns the prefix of new secrets for the kind and environment.
 func (f *Format) Prefix(kind Kind, env Environment) string {
-	if kind == Personal {
+	if kind.Rules().Personal {
 		return f.personal + "_" + string(env) + "_"
 	}
 	return f.agent + "_" + string(env) + "_"
 }
 
-// Mint makes a new secret for the kind and environment from the system's
-// random source. The caller shows it once and keeps only its digest.
+// Mint returns a new secret for the kind and environment from the system's random
+// source. The caller shows it once and keeps only its digest.
 func (f *Format) Mint(kind Kind, env Environment) string {
 	var random [randomBytes]byte
 	_, _ = rand.Read(random[:]) // never fails: crypto/rand ends the program instead
@@ -99,19 +98,19 @@ func (f *Format) Mint(kind Kind, env Environment) string {
 	return body + fmt.Sprintf("%08x", crc32.ChecksumIEEE([]byte(body)))
 }
 
-// Mint is DefaultFormat's.
+// Mint is Format.Mint of DefaultFormat.
 func Mint(kind Kind, env Environment) string { return DefaultFormat.Mint(kind, env) }
 
-// Parse is DefaultFormat's.
+// Parse is Format.Parse of DefaultFormat.
 func Parse(secret string) (Digest, error) { return DefaultFormat.Parse(secret) }
 
-// The bounds of a secret that is not checked by its form.
+// The bounds of the length of an unchecked secret.
 const (
 	minForeign = 16
 	maxForeign = 256
 )
 
-// parseForeign takes any secret that fits in a header, whole.
+// parseForeign accepts any secret of visible ASCII characters within the bounds.
 func parseForeign(secret string) (Digest, error) {
 	if len(secret) < minForeign || len(secret) > maxForeign {
 		return Digest{}, ErrMalformed
@@ -141,13 +140,13 @@ func (f *Format) Parse(secret string) (Digest, error) {
 	for i := len(prefix); i < len(secret); i++ {
 		digit := hexValues[secret[i]]
 		seen |= digit
-		sum = sum<<4 | uint32(digit) // the last eight are what is left in it
+		sum = sum<<4 | uint32(digit) // only the last eight digits remain in it
 	}
 	if seen > 0xf {
 		return Digest{}, ErrMalformed
 	}
-	// A view of the text, which nothing here writes to: crc32 calls through a
-	// function value, so a copy of the text would escape to the heap.
+	// A read-only view of the secret: crc32 calls through a function value, so a
+	// copy would escape to the heap.
 	text := unsafe.Slice(unsafe.StringData(secret), len(secret))
 	if crc32.ChecksumIEEE(text[:body]) != sum {
 		return Digest{}, ErrMalformed
@@ -155,9 +154,8 @@ func (f *Format) Parse(secret string) (Digest, error) {
 	return sha256.Sum256(text), nil
 }
 
-// Hint returns what may be shown of a secret for ever: its prefix and its last
-// four digits, which are part of the checksum. What has no known prefix has no
-// hint.
+// Hint returns the part of a secret that may be shown for ever: its prefix and its
+// last four digits, which belong to the checksum. Without a known prefix it is "".
 func (f *Format) Hint(secret string) string {
 	prefix, ok := f.prefixOf(secret)
 	if !ok || len(secret) < len(prefix)+hintDigits {
@@ -166,7 +164,7 @@ func (f *Format) Hint(secret string) string {
 	return prefix + "…" + secret[len(secret)-hintDigits:]
 }
 
-// Hint is DefaultFormat's.
+// Hint is Format.Hint of DefaultFormat.
 func Hint(secret string) string { return DefaultFormat.Hint(secret) }
 
 func (f *Format) prefixOf(secret string) (string, bool) {
@@ -178,9 +176,9 @@ func (f *Format) prefixOf(secret string) (string, bool) {
 	return "", false
 }
 
-// hexValues has the value of every lower-case hex digit, and 0xff for all other
-// bytes. A table, because the branches of a comparison are as random as the
-// digits: mispredicting them costs more than the SHA-256.
+// hexValues maps every lower-case hex digit to its value and all other bytes to
+// 0xff. It is a table because comparisons would branch as randomly as the digits,
+// and mispredicted branches cost more than the SHA-256.
 var hexValues = func() (values [256]byte) {
 	for c := range values {
 		values[c] = 0xff

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// vectors are secrets whose checksum and digest were computed by other means.
+// vectors are secrets with checksums and digests that other programs computed.
 var vectors = []struct{ secret, digest string }{
 	{"sk_live_" + strings.Repeat("0", 56) + "143f5bf7", ""},
 	{
@@ -34,7 +34,7 @@ func checksum(text string) uint32 {
 	return ^crc
 }
 
-// refused fails unless Parse says that the secret is malformed, and nothing else.
+// refused fails unless Parse returns ErrMalformed alone.
 func refused(t *testing.T, why, secret string) {
 	t.Helper()
 	digest, err := Parse(secret)
@@ -86,7 +86,7 @@ func TestMintedSecretsParse(t *testing.T) {
 	})
 }
 
-// TestParseVectors: secrets minted elsewhere stay good.
+// TestParseVectors: secrets minted elsewhere stay valid.
 func TestParseVectors(t *testing.T) {
 	for _, v := range vectors {
 		digest, err := Parse(v.secret)
@@ -99,8 +99,7 @@ func TestParseVectors(t *testing.T) {
 	}
 }
 
-// TestMintNeverRepeats: secrets differ, and every one of the random digits
-// takes every value.
+// TestMintNeverRepeats: all secrets differ, and each random digit takes every value.
 func TestMintNeverRepeats(t *testing.T) {
 	const n = 2000
 	seen := make(map[string]bool, n)
@@ -124,8 +123,8 @@ func TestMintNeverRepeats(t *testing.T) {
 	}
 }
 
-// TestEveryOneCharacterChangeIsRefused: a mistyped secret costs no lookup,
-// whichever byte of it is wrong and whatever stands there instead.
+// TestEveryOneCharacterChangeIsRefused: a secret with any one byte replaced by any
+// other costs no lookup.
 func TestEveryOneCharacterChangeIsRefused(t *testing.T) {
 	for _, secret := range []string{Mint(Agent, Live), Mint(Personal, Test), vectors[0].secret} {
 		for i := range secret {
@@ -153,7 +152,7 @@ func TestOtherFormsAreRefused(t *testing.T) {
 	for _, prefix := range []string{
 		"", "_", "sk_", "sk__", "live_", "sk_prod_", "pk_live_", "sk-live-", "Bearer sk_live_", "sk_live_sk_live_", "ak_live_", "pat_", "\x00sk_live_",
 	} {
-		// The checksum is right, so that only the prefix can be what is wrong.
+		// With a valid checksum, so that only the prefix can be at fault.
 		body := prefix + digits[:56]
 		refused(t, "prefix", body+fmt.Sprintf("%08x", checksum(body)))
 	}
@@ -179,7 +178,7 @@ func TestOtherFormsAreRefused(t *testing.T) {
 	refused(t, "upper case, its own checksum", upper+fmt.Sprintf("%08x", checksum(upper)))
 }
 
-// TestParseDoesNotAllocate, neither for good secrets nor for bad ones.
+// TestParseDoesNotAllocate holds for valid and malformed secrets.
 func TestParseDoesNotAllocate(t *testing.T) {
 	good := Mint(Personal, Test)
 	bad := good[:len(good)-1] + "x"
@@ -192,7 +191,7 @@ func TestParseDoesNotAllocate(t *testing.T) {
 }
 
 // TestHint: a hint is the prefix and the last four digits, which belong to the
-// checksum; what has no known prefix has no hint. (Promise 10.)
+// checksum. A text without a known prefix has no hint. (Promise 10.)
 func TestHint(t *testing.T) {
 	forEachKind(func(k Kind, e Environment) {
 		secret := Mint(k, e)
@@ -207,8 +206,8 @@ func TestHint(t *testing.T) {
 	}
 }
 
-// FuzzParse: what Parse accepts has the form, the checksum and the digest that
-// an independent reading of the rules gives; everything else is ErrMalformed.
+// FuzzParse: Parse accepts exactly the secrets that an independent implementation of
+// the rules accepts, with the same digest. All others are ErrMalformed.
 func FuzzParse(f *testing.F) {
 	for _, v := range vectors {
 		f.Add(v.secret)
@@ -239,8 +238,8 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// FuzzParseMended gives the fuzzer's bodies their right checksum, which it
-// would not find by itself: they are accepted if and only if they have the form.
+// FuzzParseMended adds valid checksums to the fuzzer's bodies, which it would not
+// find by itself: they are accepted if and only if their form is right.
 func FuzzParseMended(f *testing.F) {
 	f.Add("sk_live_", strings.Repeat("0", 56))
 	f.Add("pat_test_", strings.Repeat("f", 55))
@@ -260,9 +259,9 @@ func FuzzParseMended(f *testing.F) {
 	})
 }
 
-// BenchmarkParse measures a good secret's way to its digest. It takes many
-// secrets in turn: the digits of a single one would be learned by the
-// processor's branch predictor, which hides most of the cost of a branch.
+// BenchmarkParse measures Parse for valid secrets. It takes many in turn, since the
+// branch predictor would learn the digits of a single one and hide the cost of most
+// branches.
 func BenchmarkParse(b *testing.B) {
 	secrets := make([]string, 4096)
 	for i := range secrets {
