@@ -9,12 +9,12 @@ import (
 // maxCover bounds the work of deciding whether one pattern covers another.
 const maxCover = 20_000
 
-// step is one character of a pattern, or a star.
+// step is one element of a pattern: a star, or a matcher of one character.
 type step struct {
 	star  bool
 	any   bool   // '?'
-	class string // after its bracket
-	char  rune   // of none of the others
+	class string // after its opening bracket
+	char  rune   // a literal
 }
 
 func (s step) has(r rune) bool {
@@ -61,17 +61,17 @@ func appendLiteral(all []step, text string) []step {
 	return all
 }
 
-// covers reports whether every name that the inner pattern is for is one that
-// the outer is for, too. It walks through both at once: where in the inner one a
-// name may be, and where in the outer one the same name may be then. A walk that
-// is too long counts as no.
+// covers reports whether the outer pattern matches every name that the inner one
+// matches. It simulates both as automata at once: a state is a position in the
+// inner pattern and the set of positions in the outer one that the same name can
+// reach. It reports false if that takes more than maxCover steps.
 func covers(outer, inner []step) bool {
 	if len(outer) > 0 && len(inner) > 0 && !outer[0].star && (inner[0].star || inner[0].any && !outer[0].any) {
-		return false // the usual case, at little cost
+		return false // a shortcut for the usual case
 	}
 	type state struct {
 		at  int
-		set string // of places in the outer pattern
+		set string // of positions in the outer pattern
 	}
 	characters := representatives(outer, inner)
 	begin := state{0, closure(outer, []int{0})}
@@ -113,7 +113,7 @@ func covers(outer, inner []step) bool {
 	return true
 }
 
-// advance returns where in the pattern a name may be after one more character.
+// advance returns the set of positions after one more character.
 func advance(pattern []step, set string, r rune) string {
 	var next []int
 	for _, i := range set {
@@ -128,24 +128,24 @@ func advance(pattern []step, set string, r rune) string {
 	return closure(pattern, next)
 }
 
-// closure adds the places that are reached by a star which stands for nothing. Each
-// place is a character of the result.
-func closure(pattern []step, places []int) string {
-	for i := 0; i < len(places); i++ {
-		if at := places[i]; at < len(pattern) && pattern[at].star && !slices.Contains(places, at+1) {
-			places = append(places, at+1)
+// closure adds the positions that an empty star leads to. It encodes each position
+// of the set as a character of the result.
+func closure(pattern []step, positions []int) string {
+	for i := 0; i < len(positions); i++ {
+		if at := positions[i]; at < len(pattern) && pattern[at].star && !slices.Contains(positions, at+1) {
+			positions = append(positions, at+1)
 		}
 	}
-	slices.Sort(places)
+	slices.Sort(positions)
 	var set strings.Builder
-	for _, at := range slices.Compact(places) {
+	for _, at := range slices.Compact(positions) {
 		set.WriteRune(rune(at))
 	}
 	return set.String()
 }
 
-// representatives returns characters such that whatever a name has, the patterns
-// take for one of these.
+// representatives returns a set of characters with a member for every character: one
+// that the patterns do not distinguish from it.
 func representatives(patterns ...[]step) []rune {
 	all := []rune{0}
 	add := func(low, high rune) { all = append(all, low, high+1) }
@@ -164,8 +164,8 @@ func representatives(patterns ...[]step) []rune {
 	return slices.DeleteFunc(slices.Compact(all), func(r rune) bool { return !utf8.ValidRune(r) })
 }
 
-// eachRange tells the ranges of a class whose bracket was opened.
-func eachRange(class string, tell func(low, high rune)) {
+// eachRange calls f for the ranges of a class, given after its opening bracket.
+func eachRange(class string, f func(low, high rune)) {
 	rest := strings.TrimPrefix(class, "^")
 	for first := true; first || rest[0] != ']'; first = false {
 		var low, high rune
@@ -174,6 +174,6 @@ func eachRange(class string, tell func(low, high rune)) {
 		if rest[0] == '-' {
 			high, rest = literal(rest[1:])
 		}
-		tell(low, high)
+		f(low, high)
 	}
 }

@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// A pattern that an earlier one covers can never match, whatever wildcards both
-// are written with, and is an error; one that has a name of its own is not.
+// A pattern that an earlier one covers can never match and is an error, for all kinds
+// of wildcards. A pattern that matches some name alone is accepted.
 func TestCovered(t *testing.T) {
 	for _, c := range []struct {
 		kind         Kind
@@ -28,8 +28,8 @@ func TestCovered(t *testing.T) {
 	}
 }
 
-// What covers says of two patterns is what trying all short names says: a rule is
-// never taken for dead that some call would find.
+// For all pairs of patterns, covers agrees with a trial of all short names: it never
+// rejects a rule that some call would find.
 func TestCoversAgainstNames(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	parts := []string{"a", "b", "?", "*", "[a-b]", "[^a]", "[bc]"}

@@ -7,14 +7,14 @@ import (
 	"unicode/utf8"
 )
 
-// piece is one of a glob's parts: a literal text, or a wildcard.
+// piece is a part of a glob: a literal text or a wildcard.
 type piece struct {
-	kind byte   // 'a' for a literal, or how the wildcard begins: '*', '?', '['
-	text string // of a literal or a class
+	kind byte   // 'a' for a literal, or the first byte of the wildcard: '*', '?', '['
+	text string // the literal or the class
 }
 
-// cutGlob returns the pieces of a pattern that path.Match can read. In literals
-// what was escaped stands for itself.
+// cutGlob returns the pieces of a pattern that path.Match accepts, with unescaped
+// literals.
 func cutGlob(pattern string) (pieces []piece) {
 	var literal strings.Builder
 	end := func() {
@@ -44,7 +44,7 @@ func cutGlob(pattern string) (pieces []piece) {
 	return pieces
 }
 
-// classSize returns how long the class is that the pattern begins with.
+// classSize returns the length of the class at the start of the pattern.
 func classSize(pattern string) int {
 	for i := 1; i < len(pattern); i++ {
 		switch pattern[i] {
@@ -57,7 +57,7 @@ func classSize(pattern string) int {
 	return len(pattern)
 }
 
-// literals returns the literal text of a glob, without what is between.
+// literals returns the literals of a glob, concatenated.
 func literals(pieces []piece) string {
 	var all strings.Builder
 	for _, p := range pieces {
@@ -80,9 +80,9 @@ func fold(pieces []piece) []piece {
 	return folded
 }
 
-// foldedMatch reports whether folded pieces match a folded name: whether the
-// pattern may match a name that folds to it. A class has a character if it has
-// it in either case. Time is bounded by the product of both lengths.
+// foldedMatch reports whether folded pieces match a folded name, that is, whether the
+// pattern may match any name that folds to it. A class matches a character if it
+// contains it in either case. Time is bounded by the product of both lengths.
 func foldedMatch(pieces []piece, name string) bool {
 	var here, there [128]bool // most names are short
 	at, next := here[:], there[:]
@@ -103,7 +103,7 @@ func foldedMatch(pieces []piece, name string) bool {
 	return at[len(name)]
 }
 
-// step marks where in the name the piece may end that begins at i.
+// step marks the positions in the name at which the piece may end if it starts at i.
 func (p *piece) step(name string, i int, ends []bool) {
 	switch {
 	case p.kind == 'a':
@@ -127,7 +127,7 @@ func (p *piece) step(name string, i int, ends []bool) {
 	}
 }
 
-// has reports whether a class has the character in either case.
+// has reports whether a class contains the character in either case.
 func (p *piece) has(r rune) bool {
 	for other := r; ; {
 		if ok, _ := path.Match(p.text, string(other)); ok {

@@ -5,12 +5,11 @@ import (
 	"unicode/utf8"
 )
 
-// matchGlob reports whether the name is one of those that a pattern stands for.
-// The pattern is written as path.Match has it, which has checked it; but here '/'
-// is a character like any other, so that "*" is every name. It goes back to the
-// last '*' alone, which is enough and bounds the time.
+// matchGlob reports whether the pattern matches the name. The pattern has the syntax
+// of path.Match, which has validated it, but '/' is not special: "*" matches every
+// name. Backtracking only to the last '*' is sufficient, and bounds the time.
 func matchGlob(pattern, name string) bool {
-	star, from := -1, 0 // the pattern after the last '*', and what of the name is left to it
+	star, from := -1, 0 // positions after the last '*': in the pattern, and in the name
 	rest, text := pattern, name
 	for {
 		switch {
@@ -36,8 +35,8 @@ func matchGlob(pattern, name string) bool {
 	}
 }
 
-// matchRune matches a rune with the first element of a pattern, which is none of
-// the stars, and returns the rest of the pattern.
+// matchRune matches a rune with the first element of a pattern, which must not be a
+// star, and returns the rest of the pattern.
 func matchRune(pattern string, r rune) (rest string, ok bool) {
 	switch pattern[0] {
 	case '?':
@@ -49,7 +48,7 @@ func matchRune(pattern string, r rune) (rest string, ok bool) {
 	return rest, want == r
 }
 
-// matchClass is matchRune for a class whose bracket was opened.
+// matchClass is matchRune for a class, given after its opening bracket.
 func matchClass(pattern string, r rune) (rest string, ok bool) {
 	rest, negated := strings.CutPrefix(pattern, "^")
 	for first := true; first || rest[0] != ']'; first = false {

@@ -7,8 +7,8 @@ import (
 	"unicode/utf8"
 )
 
-// A rule for "*" is for every tool, and one for "delete_*" for all that begin so:
-// a rule that needs a scope must not miss a tool because its name has a slash.
+// A rule for "*" matches every tool and "delete_*" every tool with that prefix: a
+// rule that requires a scope must not miss a tool with a slash in its name.
 func TestGlobsCrossSlashes(t *testing.T) {
 	for _, c := range []struct {
 		pattern, name string
@@ -27,7 +27,7 @@ func TestGlobsCrossSlashes(t *testing.T) {
 	}
 }
 
-// But for slashes, patterns mean what they mean in package path.
+// Except for slashes, patterns have the meaning that path.Match gives them.
 func FuzzGlobAgainstPath(f *testing.F) {
 	for _, seed := range [][2]string{{"a*b*c", "aXbYbZc"}, {"[a-c]?\\*", "bx*"}, {"[^a]*", "b"}, {"**", "x"}, {"[]a]", "]"}, {"[\\]]", "]"}, {"[a-", "a"}, {"*é?", "xéy"}} {
 		f.Add(seed[0], seed[1])

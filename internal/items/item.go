@@ -1,6 +1,6 @@
-// Package items names what an MCP server offers: tools, prompts, resources and
-// methods, and the patterns that stand for many of them. Price books and the
-// rules of scopes are written in these names.
+// Package items defines the names of the items of an MCP server, which are tools,
+// prompts, resources and methods, and the patterns that match many of them. Price
+// books and scope rules use these names.
 package items
 
 import (
@@ -8,17 +8,17 @@ import (
 	"strings"
 )
 
-// Kind says what kind of thing a server offers. The zero Kind is Tool.
+// Kind is the kind of an item. The zero Kind is Tool.
 type Kind uint8
 
 const (
-	// Tool is what tools/call calls.
+	// Tool items are called by tools/call.
 	Tool Kind = iota
-	// Prompt is what prompts/get gets.
+	// Prompt items are fetched by prompts/get.
 	Prompt
-	// Resource is what resources/read reads; it goes by its URI.
+	// Resource items are read by resources/read, and named by URI.
 	Resource
-	// Method is any other request; it goes by the name of its method.
+	// Method items are all other requests, named by method.
 	Method
 
 	kinds = iota
@@ -26,13 +26,13 @@ const (
 
 var (
 	kindNames = [kinds]string{"tool", "prompt", "resource", "method"}
-	// prefixes begin the names of items in charges and in the config. A tool goes
-	// by its own name there, unless that could be read as another item's.
+	// prefixes precede the names of items in charges and in the config. The name of
+	// a tool has none there, unless it could be read as another item's.
 	prefixes = [kinds]string{"tool:", "prompt:", "resource:", "method:"}
 )
 
-// String returns "tool", "prompt", "resource" or "method", or "Kind(n)" for a
-// value that is none of them.
+// String returns "tool", "prompt", "resource" or "method", or "Kind(n)" for an
+// invalid value.
 func (k Kind) String() string {
 	if k >= kinds {
 		return fmt.Sprintf("Kind(%d)", uint8(k))
@@ -40,16 +40,16 @@ func (k Kind) String() string {
 	return kindNames[k]
 }
 
-// Item is one thing that a request asks for.
+// Item is the target of a request.
 type Item struct {
 	Kind Kind
 	Name string // without a prefix
 }
 
-// String returns the name by which charges know the item: a tool's own, or
-// tool:NAME if that could be read as something else, and prompt:NAME,
-// resource:URI or method:NAME. No two items have the same. It allocates for all
-// but plain names of tools.
+// String returns the name of the item in charges, unique among all items: for a tool
+// its own name, or tool:NAME if that could be read as something else, and
+// prompt:NAME, resource:URI or method:NAME for others. It allocates for all but
+// plain names of tools.
 func (i Item) String() string {
 	if i.Kind >= kinds || i.Kind == Tool && !needsPrefix(i.Name) {
 		return i.Name
@@ -57,9 +57,9 @@ func (i Item) String() string {
 	return prefixes[i.Kind] + i.Name
 }
 
-// Parse is the inverse of Item.String; the name may be a pattern as well. What
-// looks like a mistyped prefix, or like a URI without one, is an error: a tool
-// of that name is written tool:NAME. So is an empty name.
+// Parse is the inverse of Item.String; the name may also be a pattern. An empty name
+// is an error, and so is a text that looks like a mistyped prefix or like a URI
+// without one: a tool of such a name is written tool:NAME.
 func Parse(text string) (Item, error) {
 	item := Item{Name: text}
 	kind, ok := prefixOf(text)
@@ -75,7 +75,7 @@ func Parse(text string) (Item, error) {
 	return item, nil
 }
 
-// prefixOf returns the kind whose prefix the text begins with.
+// prefixOf returns the kind that the prefix of the text stands for.
 func prefixOf(text string) (Kind, bool) {
 	for kind := Tool; kind < kinds; kind++ {
 		if strings.HasPrefix(text, prefixes[kind]) {
@@ -85,9 +85,9 @@ func prefixOf(text string) (Kind, bool) {
 	return 0, false
 }
 
-// needsPrefix reports whether the name of a tool begins with something that is
-// read as a prefix, or that was perhaps meant as one: in another case, in the
-// plural, or the scheme of a URI.
+// needsPrefix reports whether the name of a tool begins with a prefix, or with a text
+// that was perhaps meant as one: a prefix in another case or in the plural, or the
+// scheme of a URI.
 func needsPrefix(name string) bool {
 	before, after, colon := strings.Cut(name, ":")
 	if !colon {

@@ -11,17 +11,16 @@ import (
 )
 
 const (
-	// MaxToolName bounds the name of a tool, in characters: what MCP's schema
-	// leaves open is bounded here, since charges, receipts and event ids carry it.
+	// MaxToolName bounds the name of a tool, in characters. MCP's schema does not,
+	// but charges, receipts and event ids carry the name.
 	MaxToolName = 256
 	// MaxName bounds every other name, in bytes.
 	MaxName = 1024
 )
 
-// CheckName returns why an item of that name can be neither charged nor called
-// by a rule, nil if it can: a name is valid UTF-8, not empty, of at most
-// MaxToolName characters (a tool's) or MaxName bytes (others'), and has no
-// character that is not seen for what it is where operators read it.
+// CheckName returns an error if no rule may name the item. A name is not empty, valid
+// UTF-8, of at most MaxToolName characters for tools or MaxName bytes for others,
+// and has no characters that mislead a reader; see unreadable.
 func CheckName(item Item) error {
 	switch {
 	case item.Name == "":
@@ -36,10 +35,10 @@ func CheckName(item Item) error {
 	return nil
 }
 
-// unreadable reports whether a character is one that a terminal or a log acts on
-// instead of showing it: control characters, the ends of lines and paragraphs,
-// what turns the direction of text (CVE-2021-42574), what is replaced or was
-// never a character. The two joiners are letters' own in many scripts.
+// unreadable reports whether terminals or logs interpret a character instead of
+// showing it: control characters, line and paragraph separators, bidirectional
+// controls (CVE-2021-42574), the replacement character and noncharacters. The two
+// joiners are allowed, since many scripts need them.
 func unreadable(r rune) bool {
 	const (
 		nonJoiner = '\u200C'
@@ -54,10 +53,9 @@ func unreadable(r rune) bool {
 	return unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp, unicode.Cs)
 }
 
-// Fold returns what is left of a name when everything is taken from it that a
-// lookup may leave out or take for something else: case, the compositions and
-// the compatible forms of Unicode (NFKC), white space, and what cannot be seen.
-// Two names that servers may take for one another have the same.
+// Fold removes from a name all differences that a server's lookup may ignore: case,
+// Unicode composition and compatibility forms (NFKC), white space and invisible
+// characters. Two names that a server may confuse fold to the same text.
 func Fold(name string) string {
 	if isFolded(name) {
 		return name
@@ -65,7 +63,7 @@ func Fold(name string) string {
 	if isASCII(name) {
 		return strings.Map(foldRune, name)
 	}
-	// Each step may leave work for the others; two rounds leave none.
+	// Each step may undo the others; after two rounds the result is stable.
 	for range 2 {
 		name = strings.Map(foldRune, norm.NFKC.String(name))
 		name = cases.Fold().String(name)
@@ -73,7 +71,8 @@ func Fold(name string) string {
 	return norm.NFKC.String(name)
 }
 
-// isFolded reports, for names of the usual kind, that folding changes nothing.
+// isFolded reports that folding does not change the name. It is false for some such
+// names, but not for usual ones.
 func isFolded(name string) bool {
 	for i := range len(name) {
 		if c := name[i]; c <= ' ' || c >= 0x7F || 'A' <= c && c <= 'Z' {
@@ -98,10 +97,10 @@ func foldRune(r rune) rune {
 		return r + 'a' - 'A'
 	case ' ' < r && r < 0x7F:
 		return r
-	case r == 'İ', r == 'ı': // whose case depends on the reader's language
+	case r == 'İ', r == 'ı': // their case depends on the locale
 		return 'i'
 	case unicode.IsSpace(r), unicode.In(r, unicode.Cc, unicode.Cf, unicode.Variation_Selector, unicode.Other_Default_Ignorable_Code_Point):
 		return -1
 	}
-	return unicode.ToLower(unicode.ToUpper(r)) // whichever case a lookup takes
+	return unicode.ToLower(unicode.ToUpper(r)) // lookups may fold to either case
 }

@@ -9,8 +9,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// Two items never have one name in the books, and what the books have can be
-// read back: a tool may be called what it likes.
+// No two items have the same name in charges, and every such name parses to its
+// item, for any name of a tool.
 func TestItemsHaveNamesOfTheirOwn(t *testing.T) {
 	words := []string{
 		"a", "日本", "a b", "ns:tool", "prompt:x", "tool:x", "tool:prompt:x", "method:m", "resource:docs://a", "Prompt:x", "prompts:x", "docs://a", "mail:", ":", "x:y:z", "tool:", "prompt:", "\x00",
@@ -36,8 +36,8 @@ func TestItemsHaveNamesOfTheirOwn(t *testing.T) {
 	}
 }
 
-// Names are whatever can be read, up to a bound; what a terminal or a log would
-// act on is refused.
+// Readable names up to the bound are accepted. Characters that a terminal or a log
+// would interpret are refused.
 func TestCheckName(t *testing.T) {
 	long := strings.Repeat("語", MaxToolName)
 	for _, name := range []string{"a", "a b", "ns:tool", "日本", "naïve", "cafe\u0301", "क्\u200dष", "👩\u200d💻", "❤\ufe0f", "=1+1", `"`, `\`, "a\u00a0b", "\ue000", long} {
@@ -57,8 +57,7 @@ func TestCheckName(t *testing.T) {
 	}
 }
 
-// What servers may take for one another folds to one name; what they tell apart
-// does not.
+// Names that servers may confuse fold to the same text, and others do not.
 func TestFold(t *testing.T) {
 	for _, alike := range [][]string{
 		{"delete", "DELETE", "Delete", " delete", "delete ", "de lete", "dele\u200dte", "ｄｅｌｅｔｅ", "\ufeffdelete", "dele\u00adte"},
@@ -90,9 +89,9 @@ func TestFold(t *testing.T) {
 	})
 }
 
-// A name that a lax lookup could take for one with another rule is told apart,
-// whether that rule has a name or a pattern; and a name that finds the same rule
-// in each of its spellings is none of these.
+// A name that a lax lookup could confuse with one of another rule is confusable,
+// whether that rule has a name or a pattern. A name that finds the same rule in all
+// its spellings is not.
 func TestConfusable(t *testing.T) {
 	table := func(patterns ...string) *Table[int] {
 		var table Table[int]
@@ -119,7 +118,7 @@ func TestConfusable(t *testing.T) {
 		{table("search_*"), "search_X", ""}, {table("search_*"), "Search_x", "search_*"}, {table("Search_*"), "search_x", "Search_*"},
 		{table("get_?", "*"), "GET_a", "get_?"}, {table("get_?", "*"), "get_A", ""}, {table("get_?", "*"), "get_ab", ""}, {table("[a-c]x", "*"), "Bx", "[a-c]x"}, {table("[A-C]x", "*"), "bx", "[A-C]x"},
 		{table("[^a]x", "*"), "ax", "[^a]x"}, {table("[0-9]x", "*"), "ax", ""}, {table(`a\*b`, "*"), "A*b", `a\*b`}, {table(`[\]]x`, "*"), "]X", `[\]]x`}, {table("a/*"), "A/b", "a/*"}, {table("a/*"), "A/b/c", "a/*"}, {table("a?b", "*"), "A/b", "a?b"},
-		// An accent that NFC joins to a pattern's last letter makes it another letter.
+		// NFC composes an accent with a pattern's last letter to another letter.
 		{table("e*", "*"), "e\u0301lan", "e*"}, {table("e*"), "e\u0301lan", "e*"}, {table("e*", "*"), "élan", ""}, {table("e*", "*"), "elan\u0301", ""},
 		{table("가*", "*"), "가\u11a8", "가*"}, {table("*\u0301x", "*"), "e\u0301x", "*\u0301x"}, {table("a?b", "*"), "a b", "a?b"},
 		{table("*"), "anything At all", ""}, {table("prompt:p*"), "prompt:P", "p*"}, {table("prompt:p"), "P", ""}, {table("resource:docs://a"), "resource:DOCS://a", ""},
@@ -134,12 +133,12 @@ func TestConfusable(t *testing.T) {
 	}
 }
 
-// Whatever a pattern matches, its folded form matches when it is folded, so that
-// no name is free of doubt that finds another rule in another case.
+// If a pattern matches a name, its folded form matches the folded name, so that no
+// name with another rule in another case escapes Confusable.
 func TestFoldedPatternsMatchMore(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		name := rapid.StringOfN(rapid.SampledFrom([]rune("aAbBkKxs/_")), 1, 6, -1).Draw(t, "name")
-		var pattern strings.Builder // that matches it, most of the time
+		var pattern strings.Builder // matches the name most of the time
 		for _, r := range name {
 			pattern.WriteString(rapid.SampledFrom([]string{string(r), string(r), `\` + string(r), "?", "*", "[" + string(r) + "]", "[^z]", "[A-z]", "*" + string(r)}).Draw(t, "piece"))
 		}
@@ -152,12 +151,12 @@ func TestFoldedPatternsMatchMore(t *testing.T) {
 	})
 }
 
-// A rule that no name can reach is told of when it is written: because of what
-// it would match, or because of the rules before it.
+// Adding a rule that no name can reach is an error, be it because of its pattern or
+// because of earlier rules.
 func TestRulesThatNeverMatch(t *testing.T) {
 	for _, c := range []struct {
 		first, second string
-		want          string // "" if it may
+		want          string // part of the error; "" for none
 	}{
 		{"*", "search_*", "takes all"}, {"search_*", "*", ""}, {"a*", "ab?c", "takes all"}, {"a*", "abc", ""}, {"*", "a/*", "takes all"}, {"*a*", "[ab]*", ""}, {"*/*", "a/*", "takes all"}, {"a?", "ab*", ""},
 		{"a*", "a[b]", "takes all"}, {"a*b", "a*", ""}, {"resource:docs://*", "resource:docs://{a}/x", "takes all"}, {"resource:docs://{x}", "resource:docs://*", "takes all"}, {"resource:docs://*x*", "resource:docs://{x}", ""},

@@ -8,36 +8,36 @@ import (
 	"strings"
 )
 
-// Table maps items to values, by rules whose patterns name one item or many.
-// The zero Table is empty. Once it is filled it may be read by many goroutines
-// at once; finding an exact name does not allocate.
+// Table maps items to values, by rules with patterns for one item or many. The zero
+// Table is empty. Once filled, it is safe for concurrent reads. Finding an exact
+// name does not allocate.
 type Table[T any] struct {
 	shelves [kinds]shelf[T]
 }
 
-// shelf has the rules of one kind of items.
+// shelf holds the rules for one kind of item.
 type shelf[T any] struct {
 	exact map[string]T
 	globs []glob[T] // in the order of the rules
 
-	folds   map[string]string // the exact names by what they fold to
-	folding bool              // a rule's pattern is not what it folds to
+	folds   map[string]string // exact names by their folded form
+	folding bool              // folding changes some pattern
 }
 
 // glob is a rule for many items.
 type glob[T any] struct {
 	pattern string
-	uri     []string // of a resource's pattern: what stands between the wildcards
-	folded  []piece  // of all other patterns
+	uri     []string // of a resource pattern: the literals between the wildcards
+	folded  []piece  // of other patterns
 	value   T
 }
 
-// Add puts a rule into the table. In the patterns of tools and prompts, '*'
-// stands for any run of characters, '?' for one, and '[a-z]' for a class; '/' is
-// a character like any other, so that "*" is all of them. In those of resources, '*' and whatever stands in braces stand for any
-// run of characters, '/' included, and all else for itself. Methods have no
-// patterns. What cannot be read, what stands there already, and what can never
-// match is an error.
+// Add adds a rule to the table. In patterns of tools and prompts, '*' matches any
+// run of characters, '?' one character and '[a-z]' a class; '/' is not special, so
+// "*" matches every name. In patterns of resources, '*' and anything in braces match
+// any run of characters, '/' included, and all other characters match themselves.
+// Methods have no patterns. A malformed or repeated pattern is an error, and so is
+// one that can never match.
 func (t *Table[T]) Add(item Item, value T) error {
 	s := &t.shelves[item.Kind]
 	g := glob[T]{pattern: item.Name, value: value}
@@ -68,8 +68,8 @@ func (t *Table[T]) Add(item Item, value T) error {
 	return nil
 }
 
-// compile reads the item's pattern. It reports whether that may name many items,
-// and returns the text that all of them have.
+// compile parses the item's pattern. It reports whether the pattern may match many
+// items, and returns the literal text that is part of all of them.
 func (g *glob[T]) compile(item Item) (many bool, fixed string, err error) {
 	switch item.Kind {
 	case Method:
@@ -89,8 +89,8 @@ func (g *glob[T]) compile(item Item) (many bool, fixed string, err error) {
 	return true, literals(pieces), nil
 }
 
-// shadow returns the pattern of a rule that takes all items which the new one
-// would match, "" if there is none.
+// shadow returns the pattern of an earlier rule that matches all items which the new
+// one matches, or "".
 func (s *shelf[T]) shadow(new *glob[T], kind Kind) string {
 	inner := new.steps(kind)
 	for i := range s.globs {
@@ -110,10 +110,10 @@ func (s *shelf[T]) hasGlob(pattern string) bool {
 	return false
 }
 
-// Confusable reports whether a server whose lookup is lax could take the name of
-// a tool or a prompt for one that another rule is for, and returns that rule's
-// pattern: no rule has this very name, and a name that folds to the same (see
-// Fold) may find another rule than it does.
+// Confusable reports whether a server with a lax lookup could confuse the name of a
+// tool or prompt with a name that another rule matches, and returns that rule's
+// pattern. That is so if no rule has exactly this name, and some name with the same
+// folded form (see Fold) finds another rule.
 func (t *Table[T]) Confusable(item Item) (pattern string, confusable bool) {
 	s := &t.shelves[item.Kind]
 	if item.Kind != Tool && item.Kind != Prompt || !s.folding && isFolded(item.Name) {
@@ -132,15 +132,15 @@ func (t *Table[T]) Confusable(item Item) (pattern string, confusable bool) {
 		switch {
 		case written && loose:
 			return "", false
-		case written || loose: // "e*" and an accent that a server joins to the e: then it is no e
+		case written || loose: // such as "e*" and a name with a combining accent after the e
 			return g.pattern, true
 		}
 	}
 	return "", false
 }
 
-// Find returns the value of the rule for the item: of the one with exactly its
-// name, whatever the order, or else of the first whose pattern matches.
+// Find returns the value of the rule for the item: the one with exactly its name, in
+// any position, or else the first one with a pattern that matches.
 func (t *Table[T]) Find(item Item) (value T, ok bool) {
 	s := &t.shelves[item.Kind]
 	if value, ok = s.exact[item.Name]; ok {
@@ -155,8 +155,8 @@ func (t *Table[T]) Find(item Item) (value T, ok bool) {
 }
 
 // FindTemplate returns the value of the rule for every resource of a template
-// (RFC 6570). false says that this cannot be told: no rule has exactly the
-// template for its pattern.
+// (RFC 6570). It reports false if no rule has exactly the template as its pattern,
+// since then the rule may depend on the resource.
 func (t *Table[T]) FindTemplate(template string) (value T, ok bool) {
 	s := &t.shelves[Resource]
 	if value, ok = s.exact[template]; ok {
@@ -170,7 +170,7 @@ func (t *Table[T]) FindTemplate(template string) (value T, ok bool) {
 	return value, false
 }
 
-// HasExactly reports whether a rule has the item's very name.
+// HasExactly reports whether a rule has exactly the item's name.
 func (t *Table[T]) HasExactly(item Item) bool {
 	_, ok := t.shelves[item.Kind].exact[item.Name]
 	return ok
@@ -194,7 +194,7 @@ func (t *Table[T]) Values() iter.Seq[T] {
 	}
 }
 
-// Len counts the rules for items of a kind.
+// Len returns the number of rules for items of a kind.
 func (t *Table[T]) Len(kind Kind) int {
 	return len(t.shelves[kind].exact) + len(t.shelves[kind].globs)
 }
@@ -206,10 +206,10 @@ func (g *glob[T]) matches(item Item) bool {
 	return matchGlob(g.pattern, item.Name)
 }
 
-// splitURIPattern returns what stands between the wildcards of a pattern for
-// URIs: '*' and, so that a template of RFC 6570 is a pattern for all that may
-// come of it, whatever stands in braces. Both stand for any run of characters:
-// URIs have '?', '[' and '/' of their own.
+// splitURIPattern returns the literals between the wildcards of a URI pattern. The
+// wildcards are '*' and anything in braces, so that a template of RFC 6570 is a
+// pattern for all its expansions. Both match any run of characters. There are no
+// others, since '?', '[' and '/' have a meaning in URIs.
 func splitURIPattern(pattern string) ([]string, error) {
 	var pieces []string
 	for rest := pattern; ; {
@@ -233,10 +233,9 @@ func splitURIPattern(pattern string) ([]string, error) {
 	}
 }
 
-// matchesPieces reports whether the text is the pieces with anything between
-// them. It takes the first place of each piece, which is right since the last
-// one is fixed; so the time is bounded by the text's length times that of the
-// pieces.
+// matchesPieces reports whether the text consists of the pieces with any text between
+// them. It takes the first match of each piece, which is sufficient because the last
+// piece is anchored. So the time is bounded by the product of both lengths.
 func matchesPieces(pieces []string, text string) bool {
 	first, last := pieces[0], pieces[len(pieces)-1]
 	if len(text) < len(first)+len(last) || !strings.HasPrefix(text, first) || !strings.HasSuffix(text, last) {

@@ -4,8 +4,8 @@ import (
 	"testing"
 )
 
-// A wildcard of a resource's pattern stands for anything, and each piece must
-// be there, in its order and without overlaps.
+// A wildcard of a resource pattern matches anything, and the literals must occur in
+// their order and without overlaps.
 func TestResourcePatterns(t *testing.T) {
 	for _, c := range []struct {
 		pattern, uri string
@@ -22,7 +22,7 @@ func TestResourcePatterns(t *testing.T) {
 	}
 }
 
-// A pattern is doubted only if it is for no URI that clients may send.
+// MayBeNormal is false only for patterns that match no URI a client may send.
 func TestMayBeNormal(t *testing.T) {
 	for pattern, want := range map[string]bool{
 		"*": true, "docs://*": true, "{+uri}": true, "https://example.com*": true, "https://example.com:{port}/a": true, "file://*": true, "Docs://Exact": true, "ht*://x": true,

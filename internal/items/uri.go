@@ -5,15 +5,13 @@ import (
 	"strings"
 )
 
-// defaultPorts has the schemes whose URIs the WHATWG's parser treats in a way
-// of their own.
+// defaultPorts maps the special schemes of the WHATWG URL standard to their ports.
 var defaultPorts = map[string]string{"http": "80", "https": "443", "ws": "80", "wss": "443", "ftp": "21", "file": ""}
 
-// IsNormalURI reports whether a URI is written in the one form that servers make
-// of its spellings before they look it up (RFC 3986, 6.2.2; WHATWG URL). Widely
-// used ones do, so that another spelling could pass for another resource. A URI
-// with a fragment is in no such form, either: it names a part of a resource,
-// which a server finds by what precedes it (RFC 3986, 3.5).
+// IsNormalURI reports whether a URI is in normal form (RFC 3986, 6.2.2; WHATWG URL).
+// Widely used servers normalize a URI before they look it up, so that another
+// spelling could pass for another resource. A URI with a fragment is not in normal
+// form either: a server finds the resource without it (RFC 3986, 3.5).
 func IsNormalURI(uri string) bool {
 	scheme, rest, ok := strings.Cut(uri, ":")
 	if !ok || !isNormalScheme(scheme) || !hasNormalCharacters(rest) {
@@ -56,8 +54,8 @@ func isNormalScheme(scheme string) bool {
 	return scheme != ""
 }
 
-// hasNormalCharacters reports whether a text has only characters that a URI may
-// have, and writes no character by its code that could stand for itself.
+// hasNormalCharacters reports whether a text has only characters that are allowed in
+// URIs, and no needlessly percent-encoded ones.
 func hasNormalCharacters(text string) bool {
 	for i := 0; i < len(text); i++ {
 		c := text[i]
@@ -85,10 +83,9 @@ func isUnreserved(c byte) bool {
 	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("-._~", c) >= 0
 }
 
-// isPlainAuthority reports whether the authority of a scheme that is not special
-// has nothing in it that readers leave out: an empty user or password, an empty
-// port or one with leading zeros, an address that is written otherwise (WHATWG
-// URL, section 4.5).
+// isPlainAuthority reports whether the authority of a non-special scheme is in normal
+// form: without an empty user or password, an empty port or one with leading zeros,
+// or an address in another notation (WHATWG URL, section 4.5).
 func isPlainAuthority(authority string) bool {
 	host := authority
 	if user, rest, ok := strings.Cut(authority, "@"); ok {
@@ -111,9 +108,8 @@ func isPlainAuthority(authority string) bool {
 	return !strings.ContainsAny(host, "[]:")
 }
 
-// isNormalHost reports whether the authority of one of the special schemes has
-// one spelling: a host in lower case, addresses as they are usually written, no
-// default port, and no user.
+// isNormalHost reports whether the authority of a special scheme is in normal form: a
+// host in lower case, addresses in canonical notation, no default port and no user.
 func isNormalHost(scheme, authority, defaultPort string) bool {
 	if scheme == "file" {
 		return authority == ""
@@ -141,8 +137,8 @@ func isNormalHost(scheme, authority, defaultPort string) bool {
 	return true
 }
 
-// MayBeNormal reports whether a resource's pattern can stand for a URI in normal
-// form, or names one URI exactly. It errs on the side of true.
+// MayBeNormal reports whether a resource pattern can match a URI in normal form, or
+// names one URI exactly. It errs on the side of true.
 func MayBeNormal(pattern string) bool {
 	pieces, err := splitURIPattern(pattern)
 	if err != nil || len(pieces) == 1 || !strings.Contains(pieces[0], ":") {

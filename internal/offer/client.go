@@ -18,23 +18,23 @@ const (
 	methodNotFound   = -32601
 )
 
-// client speaks to one server, one request at a time.
+// client talks to one server, one request at a time.
 type client struct {
 	transport http.RoundTripper
 	url       string
 	header    http.Header
 	session   string
-	version   string // to be named in requests; "" before it is known
+	version   string // protocol version for requests; "" until it is known
 	stateless bool
 	id        int
 }
 
-// statusError says that what was asked is no place of an MCP server.
+// statusError says that there is no MCP server at a path.
 type statusError struct{ status int }
 
 func (e *statusError) Error() string {
 	switch e.status {
-	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout: // as proxies say it
+	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout: // from a proxy
 		return fmt.Sprintf("the proxy before it got no answer, and says %d: is the server up, and at that address?", e.status)
 	}
 	return fmt.Sprintf("it answered with status %d", e.status)
@@ -52,8 +52,8 @@ func (e *rpcError) Error() string {
 
 var errNoAnswer = errors.New("it gave no answer of MCP")
 
-// open begins a session, and returns what the server announces; nil of one that
-// has no sessions and is to be asked for everything.
+// open begins a session and returns the server's capabilities. They are nil for a
+// server without sessions, which must be asked for every list.
 func (c *client) open(ctx context.Context, offer *Offer) (capabilities map[string]json.RawMessage, err error) {
 	who := map[string]string{"name": "farebox", "version": "1"}
 	raw, err := c.call(ctx, "initialize", map[string]any{"protocolVersion": sessionVersion, "capabilities": map[string]any{}, "clientInfo": who})
@@ -82,8 +82,7 @@ func (c *client) open(ctx context.Context, offer *Offer) (capabilities map[strin
 	return begun.Capabilities, resp.Body.Close()
 }
 
-// end ends the session, if there is one. Whether the server likes it does not
-// matter.
+// end ends the session, if there is one. The server's response does not matter.
 func (c *client) end(ctx context.Context) {
 	if c.session == "" {
 		return
@@ -156,7 +155,7 @@ func (c *client) send(ctx context.Context, method string, message any, mcpMethod
 	return c.transport.RoundTrip(r)
 }
 
-// message is a JSON-RPC answer.
+// message is a JSON-RPC response.
 type message struct {
 	ID     json.RawMessage `json:"id"`
 	Method string          `json:"method"`
@@ -164,7 +163,7 @@ type message struct {
 	Error  *rpcError       `json:"error"`
 }
 
-// answer reads the answer to the last request: the body, or the event that is it.
+// answer reads the response to the last request, from the body or from an event.
 func (c *client) answer(resp *http.Response) (*message, error) {
 	media, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	limited := io.LimitReader(resp.Body, maxAnswer)
@@ -198,19 +197,19 @@ func (c *client) answer(resp *http.Response) (*message, error) {
 	}
 }
 
-// ours returns the message if it is the answer to the last request.
+// ours returns the message if it is the response to the last request, or nil.
 func (c *client) ours(text []byte) *message {
 	var m message
 	if json.Unmarshal(text, &m) != nil || m.Method != "" || m.Result == nil && m.Error == nil {
 		return nil
 	}
-	if string(m.ID) != fmt.Sprint(c.id) && m.Error == nil { // an error may be about a request that could not be read
+	if string(m.ID) != fmt.Sprint(c.id) && m.Error == nil { // an error may lack the id, if the request could not be parsed
 		return nil
 	}
 	return &m
 }
 
-// unmarshal reads JSON without losing digits of numbers.
+// unmarshal decodes JSON without losing digits of numbers.
 func unmarshal(text []byte, into any) error {
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.UseNumber()

@@ -1,6 +1,6 @@
-// Package offer asks an MCP server what it offers, as a client would: its tools,
-// prompts, resources and templates of resources, in either kind of protocol
-// versions. It remembers what it was told, so that changes show.
+// Package offer lists the offer of an MCP server as a client would: its tools,
+// prompts, resources and resource templates, with or without sessions. It remembers
+// the last offer, to detect changes.
 package offer
 
 import (
@@ -22,34 +22,34 @@ const (
 	Template = "resource template"
 )
 
-// Item is one thing that a server offers.
+// Item is one entry of a server's lists.
 type Item struct {
 	Kind string
-	Name string // of a resource its URI, of a template the template
-	// Digest is the same as long as the server says the same of the item, in
-	// whatever order of members; its _meta is left out.
+	Name string // or the URI of a resource, or the template
+	// Digest is the same as long as the item's description is, in any order of
+	// members. It ignores _meta.
 	Digest string
 }
 
-// Key names an item among those of all kinds.
+// Key identifies an item among those of all kinds.
 func (i Item) Key() string { return i.Kind + ":" + i.Name }
 
-// Offer is what a server offers.
+// Offer is the offer of a server.
 type Offer struct {
-	Name, Version string // that the server gives itself; may be empty
-	Path          string // where it was found
+	Name, Version string // of the server, as it says; may be empty
+	Path          string // at which the server was found
 	Items         []Item
 }
 
-// The bounds of what is read.
+// The bounds of the lists.
 const (
-	maxAnswer = 8 << 20 // bytes of one answer
+	maxAnswer = 8 << 20 // bytes of one response
 	maxItems  = 10_000  // of all kinds
 	maxPages  = 1000    // of one list
 )
 
-// lists are the methods that list, with the capability that announces them, the
-// member that has the list, and the one that an item goes by.
+// lists are the list methods, each with the capability that announces it, the member
+// with the list and the member that names an item.
 var lists = []struct{ method, capability, member, name, kind string }{
 	{"tools/list", "tools", "tools", "name", Tool},
 	{"prompts/list", "prompts", "prompts", "name", Prompt},
@@ -57,8 +57,8 @@ var lists = []struct{ method, capability, member, name, kind string }{
 	{"resources/templates/list", "resources", "resourceTemplates", "uriTemplate", Template},
 }
 
-// Ask asks the server at the first of the paths where one answers. The transport
-// reaches the server whatever host is named; header goes with every request.
+// Ask queries the server at the first of the paths with an MCP server. The transport
+// must reach the server for any host name; header is added to every request.
 func Ask(ctx context.Context, transport http.RoundTripper, host string, paths []string, header http.Header) (*Offer, error) {
 	var failures []error
 	for _, path := range paths {
@@ -70,14 +70,14 @@ func Ask(ctx context.Context, transport http.RoundTripper, host string, paths []
 			return offer, nil
 		}
 		failures = append(failures, fmt.Errorf("at %s: %w", path, err))
-		if ctx.Err() != nil || !errors.As(err, new(*statusError)) && !errors.Is(err, errNoAnswer) { // else it is no MCP server's place
+		if ctx.Err() != nil || !errors.As(err, new(*statusError)) && !errors.Is(err, errNoAnswer) { // other errors come from an MCP server
 			break
 		}
 	}
 	return nil, errors.Join(failures...)
 }
 
-// ask opens a session, or finds that the server has none, and reads all lists.
+// ask opens a session, if the server has sessions, and reads all lists.
 func (c *client) ask(ctx context.Context) (*Offer, error) {
 	offer := new(Offer)
 	capabilities, err := c.open(ctx, offer)
@@ -128,7 +128,7 @@ func (c *client) list(ctx context.Context, method, member, name, kind string) (i
 			items = append(items, Item{kind, text, digest(item)})
 		}
 		next := ""
-		_ = json.Unmarshal(page["nextCursor"], &next) // none, or null, is the end
+		_ = json.Unmarshal(page["nextCursor"], &next) // missing or null ends the list
 		if next == "" {
 			return items, nil
 		}
@@ -145,13 +145,13 @@ func digest(item map[string]any) string {
 	delete(item, "_meta")
 	text, err := json.Marshal(item) // sorts the members
 	if err != nil {
-		panic(err) // it came from JSON
+		panic(err) // it was decoded from JSON
 	}
 	sum := sha256.Sum256(text)
 	return hex.EncodeToString(sum[:])
 }
 
-// Sort puts the items into their order: by kind, and by name.
+// Sort sorts the items by kind and by name.
 func (o *Offer) Sort() {
 	order := []string{Tool, Prompt, Resource, Template}
 	slices.SortStableFunc(o.Items, func(a, b Item) int {

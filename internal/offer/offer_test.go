@@ -49,8 +49,8 @@ func realServer() *mcp.Server {
 	return server
 }
 
-// All pages of all lists are read, of a server with sessions and of one without,
-// with the headers that the server is to have, and its session ends.
+// Ask reads all pages of all lists, with and without sessions, sends the headers with
+// every request, and ends the session.
 func TestAskRealServer(t *testing.T) {
 	want := []string{"tool:tool_0", "tool:tool_1", "tool:tool_2", "tool:tool_3", "tool:tool_4", "prompt:essay", "resource:docs://index", "resource template:docs://{page}"}
 	for _, o := range []*mcp.StreamableHTTPOptions{{}, {JSONResponse: true}, {Stateless: true}} {
@@ -79,8 +79,7 @@ func TestAskRealServer(t *testing.T) {
 	}
 }
 
-// A server that knows no sessions (2026-07-28) is asked as one, and may answer by
-// events.
+// Ask speaks to a server without sessions (2026-07-28), which may respond by events.
 func TestAskStatelessServer(t *testing.T) {
 	found, err := ask(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var m struct {
@@ -103,8 +102,8 @@ func TestAskStatelessServer(t *testing.T) {
 	}
 }
 
-// What is no MCP server, or does not end, is told, and other paths are looked at
-// only for what may be at one.
+// Ask reports a place that is not an MCP server and a list without an end. It tries
+// further paths only if there is no MCP server at the first.
 func TestAskFails(t *testing.T) {
 	endless := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var m struct {
@@ -141,8 +140,8 @@ func TestAskFails(t *testing.T) {
 	}
 }
 
-// An item has changed if the server says something else of it, and not if it says
-// the same in another order or with another _meta.
+// The digest of an item changes with its description, but not with the order of
+// members or its _meta.
 func TestDigest(t *testing.T) {
 	of := func(text string) string {
 		var item map[string]any
@@ -162,8 +161,8 @@ func TestDigest(t *testing.T) {
 	}
 }
 
-// What was seen is there the next time, for its user alone, and a file that cannot
-// be read is told and not replaced.
+// The next call returns the remembered offer, from a file readable by its user alone.
+// A damaged file is an error and is not replaced.
 func TestRemember(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "servers", "weather.json")
 	at := time.Date(2026, 11, 29, 10, 0, 0, 0, time.UTC)

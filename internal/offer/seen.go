@@ -8,16 +8,18 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/fareboxhq/farebox/internal/durable"
 )
 
-// Seen is what a server offered when it was asked last.
+// Seen is the previous offer of a server.
 type Seen struct {
 	At      time.Time         `json:"at"`
 	Digests map[string]string `json:"items"` // by Item.Key
 }
 
-// Remember returns what a file says was seen before, nil if there is none, and
-// makes it say what is offered now.
+// Remember returns the offer in the file, or nil if there is none, and replaces it
+// with the given one.
 func Remember(file string, o *Offer, now time.Time) (before *Seen, err error) {
 	text, err := os.ReadFile(file)
 	switch {
@@ -38,24 +40,8 @@ func Remember(file string, o *Offer, now time.Time) (before *Seen, err error) {
 	if err != nil {
 		return nil, err
 	}
-	return before, write(file, text)
-}
-
-// write replaces the file's content, whole or not at all.
-func write(file string, text []byte) error {
 	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
-		return err
+		return nil, err
 	}
-	temporary, err := os.CreateTemp(filepath.Dir(file), ".seen-*") // for its user alone
-	if err != nil {
-		return err
-	}
-	_, err = temporary.Write(text)
-	if err = errors.Join(err, temporary.Close()); err == nil {
-		err = os.Rename(temporary.Name(), file)
-	}
-	if err != nil {
-		_ = os.Remove(temporary.Name()) // what is wrong is told already
-	}
-	return err
+	return before, durable.ReplaceFile(file, text, 0o600) // readable by its user alone
 }

@@ -1,21 +1,21 @@
 package share
 
-// A claim that can be cut is in two lists: of all such, and of its address.
+// The lists that an allocation is in while it can be cut.
 const (
-	inAll = iota
-	inAddress
+	inAll     = iota // all that can be cut
+	inAddress        // all of one address
 )
 
-// link is a claim's place in a list.
+// link is an allocation's place in a list.
 type link struct {
 	prev, next *Allocation
 	in         bool
 }
 
-// list is a list of claims, the oldest first, whose links are in the claims.
+// list is an intrusive list of allocations, the oldest first.
 type list struct {
 	first, last *Allocation
-	index       int // of the links
+	index       int // into Allocation.links
 }
 
 func (l *list) add(c *Allocation) {
@@ -50,7 +50,7 @@ func (l *list) remove(c *Allocation) {
 	*k = link{}
 }
 
-// oldest returns the oldest claim other than c, nil if there is none.
+// oldest returns the oldest allocation other than c, or nil.
 func (l *list) oldest(c *Allocation) *Allocation {
 	if l.first == c && c != nil {
 		return c.links[l.index].next

@@ -6,16 +6,16 @@ import (
 )
 
 const (
-	// payerTime is for how long an account counts as one that pays; at most
+	// payerTime is for how long an account at least counts as paying. At most it is
 	// twice as long.
 	payerTime = 24 * time.Hour
-	// maxPayers bounds the memory: at most twice as many accounts are kept.
+	// maxPayers bounds memory: at most twice as many accounts are kept.
 	maxPayers = 1 << 16
 )
 
-// Payers remembers which accounts had a call reserved lately. It is what a
-// process has seen itself: whoever has not paid since it began counts as one
-// who has not. It is safe for concurrent use.
+// Payers remembers the accounts that had a call reserved lately, as far as this
+// process has seen it: after a restart no account counts as paying. It is safe for
+// concurrent use.
 type Payers struct {
 	now func() time.Time
 
@@ -25,12 +25,12 @@ type Payers struct {
 	previous map[string]struct{}
 }
 
-// NewPayers returns an empty memory.
+// NewPayers returns an empty Payers.
 func NewPayers(now func() time.Time) *Payers {
 	return &Payers{now: now, began: now(), current: make(map[string]struct{})}
 }
 
-// Note notes that the account pays.
+// Note records that the account pays.
 func (p *Payers) Note(account string) {
 	p.mu.RLock()
 	_, known := p.current[account]

@@ -11,27 +11,28 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// ErrSlow says that a body came more slowly than it must.
+// ErrSlow says that a body arrived more slowly than its least rate.
 var ErrSlow = errors.New("the body came too slowly")
 
-// Source is what a body comes from, as far as its deadlines go; it is as
-// http.ResponseController. SetReadDeadline is called from other goroutines, too.
-// Its errors do not matter: a source without deadlines has bounds of its own.
+// Source sets the read deadline of a body's connection, like
+// http.ResponseController. SetReadDeadline is also called from other goroutines. Its
+// errors are ignored: a source without deadlines has bounds of its own.
 type Source interface {
 	SetReadDeadline(time.Time) error
 }
 
-// Body says how a body is read.
+// Body configures the reading of a body.
 type Body struct {
-	Length int64 // that is announced; below 0 for none. Nothing is taken for it
+	Length int64 // announced length, or -1. No memory is taken in advance for it
 	Source Source
-	Time   time.Duration // for all of it
-	Rate   int64         // bytes a second at least, over each Window
+	Time   time.Duration // bound on the whole body
+	Rate   int64         // least bytes per second, over each Window
 }
 
 const (
-	// Window is over how many bytes a rate is measured: each of a body's windows,
-	// and its rest, must come within as long as the rate gives it.
+	// Window is the number of bytes over which a rate is measured: each window of a
+	// body, and the rest after the last one, must arrive in the time that Rate gives
+	// a window.
 	Window     = 64 << 10
 	firstChunk = 16 << 10
 	leastChunk = 512
@@ -41,21 +42,20 @@ const (
 // DefaultRate is the least rate of bodies: each 64 KiB within 8 seconds.
 const DefaultRate = 8 << 10
 
-// ReadAll reads all of a body. The claim holds the memory that the body has,
-// which is taken as the bytes come. What is held when it returns is the
-// caller's to give back, also with an error; then the deadline stays, since what
-// was not read must not be waited for. A body that needs more than its
-// first read can be cut. Errors are those of the source, ErrSlow, or a
-// RefusedError.
+// ReadAll reads a whole body. The allocation holds the memory of the body, which is
+// taken as the bytes arrive. The caller gives it back, also after an error. After
+// an error the deadline stays set, so that nothing waits for the unread rest. A
+// body that needs more than its first read can be cut. Errors are those of the
+// source, ErrSlow, or a RefusedError.
 func (c *Allocation) ReadAll(from io.Reader, o Body) ([]byte, error) {
 	began := clock.Now()
 	last := began.Add(o.Time)
 	slowest := min(o.Time, time.Duration(Window/float64(o.Rate)*float64(time.Second)))
 	_ = o.Source.SetReadDeadline(clock.Deadline(slowest))
-	defer c.Keep() // so that nothing sets the deadline afterwards
+	defer c.Keep() // so that a cut does not set the deadline after this returns
 
 	size := max(min(o.Length, firstChunk), leastChunk-1) + 1
-	taken := size > leastChunk // less is not worth counting before something came
+	taken := size > leastChunk // do not count less than that before the first byte
 	if taken {
 		if err := c.Take(size); err != nil {
 			return nil, err
@@ -90,7 +90,7 @@ func (c *Allocation) ReadAll(from io.Reader, o Body) ([]byte, error) {
 		if len(body) >= window {
 			window = len(body) + Window
 			_ = o.Source.SetReadDeadline(clock.Deadline(min(slowest, clock.Until(last))))
-			if c.WasCut() { // it may have been, before the deadline was set anew
+			if c.WasCut() { // the line above may have replaced the cut's deadline
 				return nil, &RefusedError{Cut}
 			}
 		}
@@ -100,8 +100,7 @@ func (c *Allocation) ReadAll(from io.Reader, o Body) ([]byte, error) {
 	}
 }
 
-// grow makes room in a body that is full; no more than it needs if its length
-// was announced.
+// grow makes room in a full body, up to its announced length if there is one.
 func (c *Allocation) grow(body []byte, length int64) ([]byte, error) {
 	if len(body) < cap(body) {
 		return body, nil
@@ -115,7 +114,7 @@ func (c *Allocation) grow(body []byte, length int64) ([]byte, error) {
 		return nil, err
 	}
 	body = slices.Grow(body, more)
-	if extra := cap(body) - before - more; extra > 0 { // of the allocator's size classes
+	if extra := cap(body) - before - more; extra > 0 { // the allocator rounds up to size classes
 		if err := c.Take(int64(extra)); err != nil {
 			return nil, err
 		}

@@ -1,27 +1,26 @@
-// Package share divides what a process can hold, bytes or requests or streams,
-// among those who hold it, so that none of them can keep the others from their
-// work.
+// Package share divides a resource of a process, such as bytes, requests or
+// streams, among its holders, so that none of them can starve the others.
 //
-// A Budget has a total. Who has paid lately may hold any of it, within these
-// shares:
+// A Budget has a total. An account that has paid lately may hold any part of it
+// within these shares:
 //
 //   - a key, by its lineage, may hold 1/64 of the total, and beyond that a
-//     quarter as much as is left free;
+//     quarter as much as is free;
 //   - an account may hold 1/32 of the total, and beyond that a third as much as
-//     is left free;
-//   - all who have not paid may hold three quarters of it together, and a half
-//     from one address. What is left free of these is what counts for the keys
-//     and accounts among them.
+//     is free;
+//   - all accounts that have not paid may hold three quarters of it together, and
+//     a half from one address. For the keys and accounts among them, only the free
+//     part of these counts as free.
 //
-// What is left free shrinks as more is held. A key alone so gets a fifth of the
-// total and an account a quarter; ten keys that take all they can, one after the
-// other, leave a tenth of it to the others, of which each has 1/64 for certain
-// (dynamic thresholds: Choudhury and Hahne, IEEE/ACM Transactions on Networking
-// 6(2), 1998). Nothing has to be known of how many holders there are.
+// The free part shrinks as more is held. So a single key gets at most a fifth of
+// the total and a single account a quarter. Ten keys that take all they can, one
+// after the other, leave a tenth of it to the others, and each of those has 1/64
+// for certain (dynamic thresholds: Choudhury and Hahne, IEEE/ACM Transactions on
+// Networking 6(2), 1998). The number of holders need not be known.
 //
-// Where a holder within its first share finds no room, the oldest claim that
-// can be cut is: of those who have not paid first, of those who have only for
-// one who has, too.
+// If there is no room for a holder within its first share, the oldest allocation
+// that can be cut is cut: first those of accounts that have not paid, and then, for
+// an account that has paid, others as well.
 package share
 
 import (
@@ -30,39 +29,39 @@ import (
 	"sync"
 )
 
-// The parts of a total; see the package comment.
+// Divisors of a total; see the package comment.
 const (
-	keyFloor     = 64 // what a key may hold in any case is the total by this
+	keyFloor     = 64 // of the total: the share that a key always has
 	accountFloor = 32
-	keyPart      = 4 // beyond that, what is left free by this
+	keyPart      = 4 // of the free part: the share of a key beyond that
 	accountPart  = 3
-	unpaidRest   = 4 // all but this part is for who has not paid
-	addressShare = 2
+	unpaidRest   = 4 // of the total: the part reserved for accounts that have paid
+	addressShare = 2 // of the total: the bound of an address that has not paid
 )
 
-// sharesOfUnpaid returns how much of a total all who have not paid may hold, and
-// how much from one address.
+// sharesOfUnpaid returns the bounds on all holders that have not paid together, and
+// on those of one address.
 func sharesOfUnpaid(total int64) (all, address int64) {
 	return max(total-total/unpaidRest, 1), max(total/addressShare, 1)
 }
 
-// Class is whose share is used up. Its values are labels of metrics.
+// Class names an exhausted share. Its values are labels of metrics.
 type Class string
 
 // The classes.
 const (
 	Key     Class = "key"
 	Account Class = "account"
-	Address Class = "address" // of those who have not paid
-	Unpaid  Class = "unpaid"  // all who have not paid
-	All     Class = "all"     // everything is in use
-	Cut     Class = "cut"     // it was taken away for somebody else
+	Address Class = "address" // one address, without payment
+	Unpaid  Class = "unpaid"  // all holders that have not paid
+	All     Class = "all"     // the whole total
+	Cut     Class = "cut"     // the allocation was cut for another holder
 )
 
 // RefusedError says that a holder cannot have more.
 type RefusedError struct{ Class Class }
 
-// Error tells whose share it is.
+// Error describes the exhausted share.
 func (e *RefusedError) Error() string { return refusals[e.Class] }
 
 var refusals = map[Class]string{
@@ -74,7 +73,7 @@ var refusals = map[Class]string{
 	Cut:     "it was cut to make room for others",
 }
 
-// ClassOf returns whose share an error tells of, "" if it is of another kind.
+// ClassOf returns the class of a RefusedError, or "" for other errors.
 func ClassOf(err error) Class {
 	var refused *RefusedError
 	if errors.As(err, &refused) {
@@ -83,8 +82,8 @@ func ClassOf(err error) Class {
 	return ""
 }
 
-// Holder is who holds something. What is not known is left out: of a client who
-// has not been authenticated, all but the address.
+// Holder identifies the holder of an allocation. Unknown fields are empty: for a
+// client that is not authenticated, all but the address.
 type Holder struct {
 	Address netip.Addr
 	Account string // id
@@ -92,7 +91,7 @@ type Holder struct {
 	Paid    bool // it has paid lately
 }
 
-// name is what holders are told apart by.
+// name identifies a key, an account or an address.
 type name struct {
 	class   Class
 	text    string
@@ -103,8 +102,8 @@ type name struct {
 type held struct {
 	name   name
 	n      int64
-	claims int  // that are open
-	unpaid list // its claims that can be cut, if it is an address
+	open   int  // number of open allocations
+	unpaid list // of an address: its allocations that can be cut
 }
 
 // Budget divides a total among its holders. It is safe for concurrent use.
@@ -117,14 +116,14 @@ type Budget struct {
 	unpaid int64 // of used
 	held   map[name]*held
 	spare  []*held
-	cuts   [2]list // the claims that can be cut: of who has not paid, of who has
+	cuts   [2]list // allocations that can be cut, by paidIndex
 }
 
-// maxSpare is how many structs are kept for new holders.
+// maxSpare bounds the structs that are kept for new holders.
 const maxSpare = 256
 
-// New returns a budget of a total. Refused is told of each claim that was
-// refused or cut; nil is not.
+// New returns a budget of a total. It calls refused, unless nil, for each allocation
+// that is refused or cut.
 func New(total int64, refused func(Class)) *Budget {
 	if refused == nil {
 		refused = func(Class) {}
@@ -148,26 +147,26 @@ func (b *Budget) Used() int64 {
 	return b.used
 }
 
-// Largest returns how much one key that has not paid can hold of a total that
-// nobody else uses.
+// Largest returns the largest amount that a single key which has not paid can hold
+// of an otherwise unused total.
 func Largest(total int64) int64 { return total / addressShare / (keyPart + 1) }
 
-// Claim is what one request or stream holds. Its zero value is closed, and all
-// methods but Open do nothing with it.
+// Allocation is the part of a budget that one request or stream holds. The zero
+// value is closed: all its methods do nothing until Budget.Open.
 type Allocation struct {
 	b                     *Budget
 	n                     int64
 	paid                  bool
 	key, account, address *held
-	gone                  bool // it was cut
+	gone                  bool // cut
 
 	cutting sync.Mutex // held while cut runs
-	cut     func()     // nil if it cannot be cut
+	cut     func()     // nil unless it can be cut
 
 	links [2]link
 }
 
-// Open opens a claim, which holds nothing yet. It must be closed.
+// Open opens an allocation, which holds nothing yet. It must be closed.
 func (b *Budget) Open(c *Allocation, h Holder) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -183,7 +182,7 @@ func (b *Budget) Open(c *Allocation, h Holder) {
 	}
 }
 
-// join returns what a holder holds, for one more claim.
+// join returns the record of a holder, for one more allocation.
 func (b *Budget) join(of name) *held {
 	h := b.held[of]
 	if h == nil {
@@ -195,7 +194,7 @@ func (b *Budget) join(of name) *held {
 		*h = held{name: of, unpaid: list{index: inAddress}}
 		b.held[of] = h
 	}
-	h.claims++
+	h.open++
 	return h
 }
 
@@ -203,7 +202,7 @@ func (b *Budget) leave(h *held) {
 	if h == nil {
 		return
 	}
-	if h.claims--; h.claims > 0 {
+	if h.open--; h.open > 0 {
 		return
 	}
 	delete(b.held, h.name)
@@ -240,10 +239,10 @@ func (c *Allocation) Take(n int64) error {
 	}
 }
 
-// over returns whose share n more would be above, "" if it is nobody's.
+// over returns the share that n more would exceed, or "".
 func (b *Budget) over(c *Allocation, n int64) Class {
 	free := b.total - b.used - n
-	var unpaid, address int64 // that are left
+	var unpaid, address int64 // remaining
 	if !c.paid {
 		all, one := sharesOfUnpaid(b.total)
 		unpaid, address = all-b.unpaid-n, one-c.address.n-n
@@ -266,7 +265,7 @@ func (b *Budget) over(c *Allocation, n int64) Class {
 	return ""
 }
 
-// toCut returns the claim that makes room for c, nil if there is none.
+// toCut returns the allocation to be cut for c, or nil.
 func (b *Budget) toCut(c *Allocation, over Class) *Allocation {
 	switch over {
 	case Address:
@@ -282,7 +281,7 @@ func (b *Budget) toCut(c *Allocation, over Class) *Allocation {
 	return nil
 }
 
-// add adds n, which may be below 0, to what the claim holds.
+// add adds n, which may be negative, to the allocation.
 func (b *Budget) add(c *Allocation, n int64) {
 	c.n += n
 	b.used += n
@@ -296,14 +295,14 @@ func (b *Budget) add(c *Allocation, n int64) {
 	}
 }
 
-// drop takes from a claim what it holds, and has it refused more.
+// drop takes everything from an allocation and has it refused more.
 func (b *Budget) drop(c *Allocation) {
 	b.add(c, -c.n)
 	b.keep(c)
 	c.gone = true
 }
 
-// keep takes the claim out of those that can be cut.
+// keep makes the allocation one that cannot be cut.
 func (b *Budget) keep(c *Allocation) {
 	if c.address != nil {
 		c.address.unpaid.remove(c)
@@ -318,7 +317,7 @@ func paidIndex(paid bool) int {
 	return 0
 }
 
-// Give gives n back, or what is left of what is held.
+// Give gives n back, or everything if less is held.
 func (c *Allocation) Give(n int64) {
 	b := c.b
 	if b == nil {
@@ -329,9 +328,9 @@ func (c *Allocation) Give(n int64) {
 	b.add(c, -min(n, c.n))
 }
 
-// Cuttable lets the claim be cut for others until Keep or Close is called: it
-// holds nothing from then on, and cut is called, at most once and maybe from
-// another goroutine. It must not wait, nor use the budget.
+// Cuttable allows cutting the allocation for others until Keep or Close. An
+// allocation that is cut holds nothing any more, and cut is called, at most once
+// and possibly from another goroutine. It must neither block nor use the budget.
 func (c *Allocation) Cuttable(cut func()) {
 	b := c.b
 	if b == nil {
@@ -351,7 +350,7 @@ func (c *Allocation) Cuttable(cut func()) {
 	}
 }
 
-// Keep ends what Cuttable began. When it returns, cut does not run and will not.
+// Keep undoes Cuttable. When it returns, cut is not running and never will.
 func (c *Allocation) Keep() {
 	if c.b == nil {
 		return
@@ -373,10 +372,10 @@ func (c *Allocation) callCut() {
 	}
 }
 
-// Opened reports whether the claim is open.
+// Opened reports whether the allocation is open.
 func (c *Allocation) Opened() bool { return c.b != nil }
 
-// WasCut reports whether the claim was cut.
+// WasCut reports whether the allocation was cut.
 func (c *Allocation) WasCut() bool {
 	if c.b == nil {
 		return false
@@ -386,7 +385,7 @@ func (c *Allocation) WasCut() bool {
 	return c.gone
 }
 
-// Close gives all back.
+// Close gives everything back and closes the allocation.
 func (c *Allocation) Close() {
 	b := c.b
 	if b == nil {
@@ -405,9 +404,9 @@ func (c *Allocation) Close() {
 	c.key, c.account, c.address = nil, nil, nil
 }
 
-// Network is what counts as one client: an IPv6 network of 64 bits is one
-// customer's, who has all of its addresses. The zero Prefix stands for all whose
-// address is not known.
+// Network returns the network that counts as one client: for IPv6 the /64, since a
+// customer usually has all of its addresses. The zero Prefix stands for all clients
+// without a known address.
 func Network(client netip.Addr) netip.Prefix {
 	client = client.Unmap().WithZone("")
 	bits := client.BitLen()

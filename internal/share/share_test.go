@@ -16,7 +16,7 @@ import (
 
 func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
 
-// take takes pieces until the claim is refused, and returns how much it got.
+// take takes pieces until it is refused, and returns the amount it got.
 func take(t *testing.T, c *Allocation, piece int64) (got int64, why Class) {
 	t.Helper()
 	for {
@@ -29,8 +29,8 @@ func take(t *testing.T, c *Allocation, piece int64) (got int64, why Class) {
 	}
 }
 
-// A key alone gets a fifth of the total and an account alone a quarter, however
-// many keys it has; what they give back is there again.
+// A single key gets a fifth of the total and a single account a quarter, with any
+// number of keys. Whatever they give back is free again.
 func TestAlone(t *testing.T) {
 	b := New(6400, nil)
 	var keys [8]Allocation
@@ -55,15 +55,15 @@ func TestAlone(t *testing.T) {
 	}
 }
 
-// Ten keys of ten accounts that take all they can get, of whom all pay, leave
-// an eleventh enough.
+// Ten keys of ten paying accounts that take all they can leave enough for an
+// eleventh.
 func TestTenAgainstOne(t *testing.T) {
 	b := New(6400, nil)
 	var attack [10]Allocation
 	for i := range attack {
 		b.Open(&attack[i], Holder{Account: fmt.Sprint(i), Lineage: fmt.Sprint(i), Paid: true})
 	}
-	for range 100 { // in turns, so that each gets what it can
+	for range 100 { // in turns, so that each gets as much as it can
 		for i := range attack {
 			take(t, &attack[i], 10)
 		}
@@ -75,9 +75,9 @@ func TestTenAgainstOne(t *testing.T) {
 	}
 }
 
-// However many accounts without money there are, they hold three quarters at
-// most, a half from one address, and one network of IPv6 is one address. Who pays
-// is not counted by address: agents behind one proxy share theirs.
+// Any number of accounts that have not paid hold at most three quarters together,
+// and a half from one address, which for IPv6 is a network. Paying accounts are not
+// counted by address, since agents behind one proxy share theirs.
 func TestUnpaid(t *testing.T) {
 	b := New(6400, nil)
 	from := func(address, who string, paid bool) (int64, Class) {
@@ -105,8 +105,8 @@ func TestUnpaid(t *testing.T) {
 	}
 }
 
-// Ten keys without money that take all they can get leave something to another
-// one of their address, also where nothing can be cut.
+// Ten keys that have not paid and take all they can leave something to another one
+// of their address, even if nothing can be cut.
 func TestUnpaidOfOneAddress(t *testing.T) {
 	b := New(6400, nil)
 	for round := range 2 {
@@ -125,9 +125,9 @@ func TestUnpaidOfOneAddress(t *testing.T) {
 	}
 }
 
-// The oldest body of those who have not paid makes room: for one of the same
-// address where its share is used up, for all where the total is. One who pays
-// is never cut for one who does not.
+// The oldest body without payment is cut: one of the same address if that address's
+// share is exhausted, any if the total is. A paying account is never cut for one
+// that has not paid.
 func TestCut(t *testing.T) {
 	refused := map[Class]int{}
 	b := New(64, func(c Class) { refused[c]++ })
@@ -157,7 +157,7 @@ func TestCut(t *testing.T) {
 	body("third", "10.0.0.1", false, 1)
 	expect("first")
 	if !first.WasCut() || ClassOf(first.Take(1)) != Cut || refused[Cut] == 0 {
-		t.Error("what was cut goes on")
+		t.Error("a cut allocation still works")
 	}
 	body("fourth", "10.0.0.2", false, 10)
 	body("fifth", "10.0.0.3", false, 21)
@@ -166,7 +166,7 @@ func TestCut(t *testing.T) {
 	expect("second")
 	kept := body("kept", "10.0.0.5", false, 0)
 	kept.Keep()
-	for i := range 90 { // they fill the rest, and then take from those who do not pay
+	for i := range 90 { // they fill the rest, and then cut bodies without payment
 		body(fmt.Sprint("paid", i), "10.0.0.6", true, 1)
 	}
 	if text := strings.Join(cut, " "); !strings.HasPrefix(text, "third fourth fifth sixth paid0 paid1 ") || strings.Contains(text, "kept") {
@@ -181,7 +181,7 @@ func TestCut(t *testing.T) {
 	expect("")
 }
 
-// Whatever happens at once, all comes back, and no cut comes after Keep.
+// Under concurrent use everything is given back, and no cut comes after Keep.
 func TestRace(t *testing.T) {
 	b := New(200, nil)
 	var wg sync.WaitGroup
@@ -210,7 +210,7 @@ func TestRace(t *testing.T) {
 	}
 }
 
-// drip is a body that comes piece by piece.
+// drip is a body that arrives piece by piece.
 type drip struct {
 	pieces   []string
 	pause    time.Duration
@@ -239,8 +239,8 @@ func (d *drip) SetReadDeadline(at time.Time) error {
 	return nil
 }
 
-// A body comes as fast as the rate or is given up; its memory is what came, and
-// not what it announced.
+// A body that is slower than the rate is refused. Its memory is that of the bytes
+// that arrived, and not of its announced length.
 func TestReadAll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := New(16<<20, nil)
@@ -278,13 +278,13 @@ func TestReadAll(t *testing.T) {
 	})
 }
 
-// Who has paid is known for a day, and for two at the most.
+// A paying account is remembered for at least one day and at most two.
 func TestPayers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := NewPayers(clock.Now)
 		p.Note("a")
 		if !p.Paid("a") || p.Paid("b") {
-			t.Error("who has paid is not known")
+			t.Error("a payment was not recorded")
 		}
 		time.Sleep(payerTime)
 		p.Note("b")
@@ -309,7 +309,7 @@ func TestPayers(t *testing.T) {
 	})
 }
 
-// What a call pays for its shares: nothing is allocated.
+// The cost of shares for one call. It must not allocate.
 func BenchmarkClaim(b *testing.B) {
 	budget := New(256<<20, nil)
 	who := Holder{Address: addr("192.0.2.1"), Account: "acct_0198f2c4", Lineage: "key_0198f2c5"}

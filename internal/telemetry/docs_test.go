@@ -10,7 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// docs/metrics.md has each collector with its kind and its labels, and no others.
+// docs/metrics.md lists each collector with its kind and labels, and no others.
 func TestMetricsAreDocumented(t *testing.T) {
 	page, err := os.ReadFile("../../docs/metrics.md")
 	if err != nil {
@@ -25,8 +25,8 @@ func TestMetricsAreDocumented(t *testing.T) {
 		documented[m[1]] = m[2] + " " + sorted(regexp.MustCompile("[a-z]+").FindAllString(m[3], -1))
 	}
 
-	// A descriptor tells its labels in its text alone, and nothing its kind; the
-	// samples of a collector that has some tell that.
+	// A descriptor has its labels only in its text and does not have its kind. The
+	// kind is that of the collector's samples, if it has any.
 	m, all := New(func() int64 { return 0 }), &recording{}
 	if err := m.Register(all); err != nil {
 		t.Fatal(err)

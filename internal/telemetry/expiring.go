@@ -9,16 +9,15 @@ import (
 
 const day = 24 * time.Hour
 
-// windows are the times from now that expiring keys are counted within, by
-// their labels. Each holds those before it.
+// windows are the periods from now in which expiring keys are counted, by label.
+// Each includes the shorter ones.
 var windows = []struct {
 	label  string
 	within time.Duration
 }{{"1d", day}, {"7d", 7 * day}, {"14d", 14 * day}, {"30d", 30 * day}, {"90d", 90 * day}}
 
-// expiring is a gauge of the keys that expire soon, by how soon. It has no
-// samples at all when one of the stores cannot be asked: a part of the keys
-// would look like all of them.
+// expiring is a gauge of the keys that expire soon, by window. It has no samples if
+// one of the stores cannot be asked, since a partial count would look complete.
 type expiring struct {
 	desc    *prometheus.Desc
 	sources func() []Source

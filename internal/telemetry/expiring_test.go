@@ -8,9 +8,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Keys that expire soon are summed over all open stores. While one of them
-// cannot be asked there is no sample, and none without a store: a number would
-// be too small.
+// Keys that expire soon are summed over all open stores. There is no sample if one of
+// them cannot be asked or no store is open, since a number would be too small.
 func TestExpiringKeys(t *testing.T) {
 	m, r := New(func() int64 { return 0 }), prometheus.NewRegistry()
 	if err := m.Register(r); err != nil {
@@ -38,7 +37,7 @@ func TestExpiringKeys(t *testing.T) {
 	expect("an answer to something else", -1, -1, -1, -1, -1)
 }
 
-// asked is a source that keeps what it was asked.
+// asked is a source that records its queries.
 type asked struct {
 	store
 	within []time.Duration
@@ -49,7 +48,7 @@ func (a *asked) ExpiringKeys(within []time.Duration) ([]int64, bool) {
 	return make([]int64, len(within)), true
 }
 
-// A label tells the time that was asked for.
+// Each label belongs to the period that was queried.
 func TestExpiringWindows(t *testing.T) {
 	m, r, a := New(func() int64 { return 0 }), prometheus.NewRegistry(), new(asked)
 	if err := m.Register(r); err != nil {

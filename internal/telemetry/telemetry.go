@@ -1,10 +1,10 @@
-// Package telemetry holds Farebox's Prometheus collectors. They are made once
-// for a process and registered on the registry of each config, so that a
-// reload neither resets nor doubles a count.
+// Package telemetry holds Farebox's Prometheus collectors. They are created once
+// per process and registered with the registry of each config, so that a reload
+// neither resets nor doubles a count.
 //
-// Labels are bounded: a tool is its entry in the price book or "other", a
-// method one of the known ones or "other". No label is ever a key, an account,
-// a session or a name that a client chose.
+// Labels are bounded: a tool is its entry in the price book or "other", a method is
+// a known one or "other". No label is ever a key, an account, a session or a name
+// that a client chose.
 package telemetry
 
 import (
@@ -21,19 +21,19 @@ import (
 	"github.com/fareboxhq/farebox/internal/share"
 )
 
-// Source is a running store with its cache, as far as gauges look at it.
+// Source is the view that gauges have of a running store with its cache.
 type Source interface {
 	OpenReservations() int
-	// RefundsOwed counts the refunds that could not be made yet.
+	// RefundsOwed returns the number of refunds that could not be made yet.
 	RefundsOwed() int
 	CacheEntries() int
 	StoreUp() bool
-	// RevocationLag tells how old the knowledge of changes of keys is that others
-	// make; 0 where nobody else does.
+	// RevocationLag returns the age of the last look at the changes of keys that
+	// other processes make, or 0 if no other process makes any.
 	RevocationLag() time.Duration
-	// ExpiringKeys counts, for each of the times from now, the keys that can be
-	// used now and expire within it; false if they cannot be counted. It must
-	// be cheap to ask often, and take no longer than a scrape may.
+	// ExpiringKeys returns, for each duration, the number of usable keys that
+	// expire within it, or false if they cannot be counted. It must be cheap and
+	// take no longer than a scrape may.
 	ExpiringKeys(within []time.Duration) ([]int64, bool)
 }
 
@@ -58,10 +58,11 @@ type Metrics struct {
 	sources map[Source]struct{}
 }
 
-// fast are the bounds, in seconds, of what takes microseconds to milliseconds.
+// fast are buckets, in seconds, for durations of microseconds to milliseconds.
 var fast = []float64{1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, .1, .25, .5, 1, 2.5, 5}
 
-// New returns the collectors. Held tells the bytes that are held back now.
+// New returns the collectors. The function held returns the number of bytes that
+// are buffered now.
 func New(held func() int64) *Metrics {
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "farebox", Name: name, Help: help}, labels)
@@ -97,7 +98,8 @@ func New(held func() int64) *Metrics {
 	return m
 }
 
-// Register registers all collectors. A registry that has them already is fine.
+// Register registers all collectors. It ignores collectors that the registry has
+// already.
 func (m *Metrics) Register(r prometheus.Registerer) error {
 	all := append([]prometheus.Collector{
 		m.requests, m.lookups, m.lookup, m.charges, m.charged, m.reserve, m.capture, m.overhead, m.abandoned, m.unjudged, m.nearCaps, m.shares,
@@ -111,8 +113,7 @@ func (m *Metrics) Register(r prometheus.Registerer) error {
 	return nil
 }
 
-// Watch makes the gauges look at the source, until the returned function is
-// called.
+// Watch includes the source in the gauges until the returned function is called.
 func (m *Metrics) Watch(s Source) (unwatch func()) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -124,8 +125,8 @@ func (m *Metrics) Watch(s Source) (unwatch func()) {
 	}
 }
 
-// watched returns the sources as they are now. What may take long is asked of
-// them without the mutex; a source must bear it for a moment after its end.
+// watched returns the current sources, for slow queries without the mutex. So a
+// source may be queried for a moment after it was removed.
 func (m *Metrics) watched() []Source {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -154,7 +155,7 @@ func (m *Metrics) storeUp() float64 {
 	return 1
 }
 
-// lag is that of the store that lags most.
+// lag returns the longest lag of all sources.
 func (m *Metrics) lag() float64 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -177,24 +178,24 @@ func (m *Metrics) Lookup(source, result string, took time.Duration) {
 	m.lookup.Observe(took.Seconds())
 }
 
-// Overhead tells how long a request was kept before it was forwarded.
+// Overhead observes the time between a request's arrival and its forwarding.
 func (m *Metrics) Overhead(took time.Duration) { m.overhead.Observe(took.Seconds()) }
 
-// Abandoned counts a paid call whose client left before the answer.
+// Abandoned counts a paid call that its client left before the response.
 func (m *Metrics) Abandoned(server string) { m.abandoned.WithLabelValues(server).Inc() }
 
-// NearCap counts a spending cap of which 80 % are spent.
+// NearCap counts a spending cap that is 80 % spent.
 func (m *Metrics) NearCap(c ledger.Cap) {
 	m.nearCaps.WithLabelValues(string(c.Holder), string(c.Period)).Inc()
 }
 
-// ShareRefused counts a claim on what a process can hold that was refused, or cut
-// for somebody else.
+// ShareRefused counts an allocation of a process's resource that was refused, or cut
+// for another holder.
 func (m *Metrics) ShareRefused(of string, share share.Class) {
 	m.shares.WithLabelValues(of, string(share)).Inc()
 }
 
-// Meter returns the gate's meter for one server.
+// Meter returns the gate's metrics for one server.
 func (m *Metrics) Meter(server string) gate.Metrics { return meter{m, server} }
 
 type meter struct {

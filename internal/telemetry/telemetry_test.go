@@ -11,8 +11,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// sample returns the value of a sample whose labels have these values, -1 if
-// there is none.
+// sample returns the value of the sample with these label values, or -1.
 func sample(t *testing.T, r *prometheus.Registry, name string, labels ...string) float64 {
 	t.Helper()
 	families, err := r.Gather()
@@ -36,8 +35,8 @@ func sample(t *testing.T, r *prometheus.Registry, name string, labels ...string)
 	return -1
 }
 
-// A second config's registry shows what was counted under the first, and a
-// registry that has the collectors already is no error.
+// A second config's registry shows the counts from under the first, and registering
+// twice is not an error.
 func TestCountsOutliveRegistries(t *testing.T) {
 	m := New(func() int64 { return 7 })
 	first, second := prometheus.NewRegistry(), prometheus.NewRegistry()
@@ -61,8 +60,8 @@ func TestCountsOutliveRegistries(t *testing.T) {
 	}
 }
 
-// Only captures are counted as charged, in micro-units. Live and test are counted
-// apart, whatever became of a call.
+// Only captures are counted as charged, in micro-units. Live and test calls are
+// counted separately, for every result.
 func TestChargedMicrounits(t *testing.T) {
 	m, r := New(func() int64 { return 0 }), prometheus.NewRegistry()
 	if err := m.Register(r); err != nil {
@@ -110,7 +109,7 @@ func (s *store) StoreUp() bool         { return s.up }
 
 func (s *store) ExpiringKeys([]time.Duration) ([]int64, bool) { return s.expiring, s.expiring != nil }
 
-// The gauges sum over the open stores, and one that is down shows.
+// The gauges sum over the open stores, and store_up is 0 if one is down.
 func TestGauges(t *testing.T) {
 	m, r := New(func() int64 { return 0 }), prometheus.NewRegistry()
 	if err := m.Register(r); err != nil {
@@ -137,8 +136,8 @@ func TestGauges(t *testing.T) {
 	expect(4, 8, 1)
 }
 
-// Caps that are nearly reached are counted by whose they are and for what
-// period, and by nothing that a client could choose.
+// Caps that are nearly reached are counted by kind of holder and period, and by
+// nothing that a client could choose.
 func TestCapsNear(t *testing.T) {
 	m, r := New(func() int64 { return 0 }), prometheus.NewRegistry()
 	if err := m.Register(r); err != nil {
@@ -155,8 +154,7 @@ func TestCapsNear(t *testing.T) {
 	}
 }
 
-// A call that repeats one that was paid is counted, and its price is not counted
-// a second time.
+// A replayed paid call is counted, but its price is not counted again.
 func TestReplayedIsNotCharged(t *testing.T) {
 	m, r := New(func() int64 { return 0 }), prometheus.NewRegistry()
 	if err := m.Register(r); err != nil {
