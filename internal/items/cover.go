@@ -71,7 +71,7 @@ func covers(outer, inner []step) bool {
 	}
 	type state struct {
 		at  int
-		set string // of positions in the outer pattern
+		set string // positions in the outer pattern
 	}
 	characters := representatives(outer, inner)
 	begin := state{0, closure(outer, []int{0})}
@@ -128,8 +128,8 @@ func advance(pattern []step, set string, r rune) string {
 	return closure(pattern, next)
 }
 
-// closure adds the positions that an empty star leads to. It encodes each position
-// of the set as a character of the result.
+// closure adds the positions that an empty star leads to, and encodes each one as a
+// character of the result.
 func closure(pattern []step, positions []int) string {
 	for i := 0; i < len(positions); i++ {
 		if at := positions[i]; at < len(pattern) && pattern[at].star && !slices.Contains(positions, at+1) {

@@ -6,7 +6,7 @@ import (
 )
 
 // A pattern that an earlier one covers can never match and is an error, for all kinds
-// of wildcards. A pattern that matches some name alone is accepted.
+// of wildcards. A pattern with a name of its own is accepted.
 func TestCovered(t *testing.T) {
 	for _, c := range []struct {
 		kind         Kind
@@ -40,7 +40,7 @@ func TestCoversAgainstNames(t *testing.T) {
 		return p
 	}
 	names := []string{""}
-	for first := 0; len(names) < 1365; first++ { // of up to five characters
+	for first := 0; len(names) < 1365; first++ { // up to five characters
 		for _, c := range []string{"a", "b", "c", "d"} {
 			names = append(names, names[first]+c)
 		}

@@ -9,12 +9,12 @@ import (
 	"strings"
 )
 
-// maxValues bounds the values in the arguments of a call that is priced by an
-// expression, at all depths. In memory a value takes many times the two bytes
-// that it may take in JSON; max_body bounds only the latter.
+// maxValues bounds the values, at all depths, in the arguments of a call that is
+// priced by an expression. A value of two bytes in JSON takes many times as much
+// memory, and max_body bounds only the JSON.
 const maxValues = 100_000
 
-// The reasons why arguments cannot be priced. They quote nothing of them.
+// The reasons why arguments cannot be priced. They never quote the arguments.
 var (
 	errTooMany = fmt.Errorf("they have more than %d values", maxValues)
 	errNumber  = errors.New("they have a number that is out of range")
@@ -23,18 +23,18 @@ var (
 	errAlike   = errors.New("they have two names in one object that some servers take for one, since they differ in case, '_', '-' or form alone")
 )
 
-// alikeError says that the arguments have a name that is nearly one that the
-// expression reads.
+// alikeError says that the arguments have a name that a lax reader could take for
+// one that the expression reads.
 type alikeError struct{ exact string }
 
 func (e *alikeError) Error() string {
 	return fmt.Sprintf("they have a name that some servers take for %q, by which the price is found, since it differs in case, '_', '-' or form alone: write it exactly so", e.exact)
 }
 
-// readArguments returns the arguments as an expression sees them. Numbers that
-// are written as integers are int64 exactly, beyond its range and with a
-// fraction or an exponent float64. Nil is an empty map. What has not the shape
-// is refused: the server could see something else in it.
+// readArguments decodes arguments for an expression. Numbers written as integers are
+// exact int64 values; those out of its range, or with a fraction or an exponent, are
+// float64. Nil is an empty map. Arguments that do not have the shape are refused,
+// since the server could read them differently.
 func readArguments(raw []byte, s *shape) (map[string]any, error) {
 	if raw == nil {
 		return map[string]any{}, nil
@@ -52,8 +52,8 @@ func readArguments(raw []byte, s *shape) (map[string]any, error) {
 	return args, nil
 }
 
-// reader reads JSON values and counts them. Its recursion is as deep as the
-// values are, which the decoder of messages has bounded.
+// reader decodes JSON values and counts them. Its recursion is as deep as the values,
+// which the decoder of messages has bounded.
 type reader struct {
 	*json.Decoder
 	values int
@@ -87,7 +87,7 @@ func (r *reader) object(s *shape) (any, error) {
 		if err != nil {
 			return nil, errSyntax
 		}
-		key := name.(string) // Token lets nothing else stand here
+		key := name.(string) // Token guarantees it
 		if _, twice := members[key]; twice {
 			return nil, errTwice
 		}
@@ -118,7 +118,7 @@ func (r *reader) list(s *shape) (any, error) {
 	return list, r.end()
 }
 
-// end reads the delimiter that ends an object or a list.
+// end reads the closing delimiter of an object or a list.
 func (r *reader) end() error {
 	if _, err := r.Token(); err != nil {
 		return errSyntax

@@ -6,29 +6,29 @@ import (
 	"strings"
 )
 
-// ChargeOn is a set of the ends of a call that are charged. Its zero value
-// stands for Success alone.
+// ChargeOn is the set of outcomes of a call that are charged. The zero value means
+// Success alone.
 type ChargeOn uint8
 
-// The ends of a call.
+// The outcomes of a call.
 const (
 	// Success charges a result.
 	Success ChargeOn = 1 << iota
-	// ToolError charges a result that says isError, too.
+	// ToolError also charges a result with isError.
 	ToolError
-	// Abandoned charges a call whose client has left, if its answer would have
-	// been charged.
+	// Abandoned charges a call that its client has abandoned, if its response
+	// would have been charged.
 	Abandoned
-	// Started charges a call before it is forwarded, whatever becomes of it.
+	// Started charges a call before it is forwarded, for any outcome.
 	Started
 )
 
-// chargeOnWords are the names of the ends, in the order of their bits.
+// chargeOnWords are the names of the outcomes, in the order of their bits.
 var chargeOnWords = []string{"success", "tool_error", "abandoned", "started"}
 
-// ParseChargeOn returns the set that the words name: success, tool_error,
-// abandoned, started, each at most once. No word at all is an error, as is a
-// set that charges no answer.
+// ParseChargeOn returns the set of the given words: success, tool_error, abandoned
+// and started, each at most once. An empty list is an error, and so is a set that
+// never charges.
 func ParseChargeOn(words []string) (ChargeOn, error) {
 	if len(words) == 0 {
 		return 0, fmt.Errorf("charge_on: want one or more of %s", strings.Join(chargeOnWords, ", "))
@@ -52,10 +52,10 @@ func ParseChargeOn(words []string) (ChargeOn, error) {
 	return on.complete()
 }
 
-// Has reports whether the set has all of those ends.
-func (c ChargeOn) Has(ends ChargeOn) bool { return c&ends == ends }
+// Has reports whether the set contains all of the given outcomes.
+func (c ChargeOn) Has(outcomes ChargeOn) bool { return c&outcomes == outcomes }
 
-// String returns the words, with spaces between them.
+// String returns the words, separated by spaces.
 func (c ChargeOn) String() string {
 	var words []string
 	for i, word := range chargeOnWords {
@@ -66,9 +66,8 @@ func (c ChargeOn) String() string {
 	return strings.Join(words, " ")
 }
 
-// complete returns the set with its default in place, or why it cannot be
-// meant: abandoned alone speaks of answers that would be charged, and there
-// are none.
+// complete replaces the zero set by its default. It rejects abandoned alone, which
+// concerns responses that would be charged, but no response would.
 func (c ChargeOn) complete() (ChargeOn, error) {
 	switch {
 	case c == 0:

@@ -5,8 +5,7 @@ import (
 	"testing"
 )
 
-// The words of charge_on are read and printed back; sets that mean nothing are
-// refused.
+// The words of charge_on round-trip, and sets that never charge are refused.
 func TestParseChargeOn(t *testing.T) {
 	for text, want := range map[string]ChargeOn{
 		"success":                              Success,

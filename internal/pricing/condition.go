@@ -9,17 +9,16 @@ import (
 	"cel.dev/cel-go/common/types"
 )
 
-// maxResult bounds the result that a condition looks into, in bytes of JSON.
+// maxResult bounds the result that a condition judges, in bytes of JSON.
 const maxResult = 1 << 20
 
 var errLongResult = fmt.Errorf("the result has more than %d bytes", maxResult)
 
-// Condition says of results whether they are charged. It never changes, and may be
-// used by many goroutines at once.
+// Condition decides whether results are charged. It is immutable and safe for
+// concurrent use.
 type Condition struct{ program cel.Program }
 
-// condition compiles one, or says what is wrong with it. Nil stands for no
-// expression.
+// condition compiles a condition. For an empty expression it is nil.
 func (l *language) condition(expression string) (*Condition, error) {
 	if expression == "" {
 		return nil, nil
@@ -42,8 +41,8 @@ func (l *language) condition(expression string) (*Condition, error) {
 	if err := issues.Err(); err != nil {
 		return nil, fmt.Errorf("charge_if: its expression cannot be read: %w", err)
 	}
-	// An expression of no static type, such as result.structuredContent.ok, is
-	// judged by what it gives.
+	// An expression without a static type, such as result.structuredContent.ok, is
+	// checked when it is evaluated.
 	if kind := ast.OutputType().Kind(); kind != types.BoolKind && kind != types.DynKind {
 		return nil, fmt.Errorf("charge_if: its expression gives %s: it has to give bool, true for a result that is charged", ast.OutputType())
 	}
@@ -55,9 +54,9 @@ func (l *language) condition(expression string) (*Condition, error) {
 	return l.conditions[expression], nil
 }
 
-// Holds reports whether a result is charged, which is given as the JSON object
-// that it is, of a call of the tool of that name. The error says why this cannot
-// be told; it quotes nothing of the result.
+// Holds reports whether the result of a call of the tool, given as a JSON object, is
+// charged. The error gives the reason why this cannot be decided, and never quotes
+// the result.
 func (c *Condition) Holds(ctx context.Context, tool string, result []byte) (bool, error) {
 	if len(result) > maxResult {
 		return false, errLongResult

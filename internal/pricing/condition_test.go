@@ -22,8 +22,8 @@ func conditionOf(t *testing.T, expression string) *Condition {
 	return quote.ChargeIf
 }
 
-// A condition sees the result as its server wrote it, and says of it yes or no, or
-// why it cannot tell, without a word of what stands there.
+// A condition judges the unmodified result, or returns the reason why it cannot,
+// without quoting the result.
 func TestConditions(t *testing.T) {
 	const failed = `{"content":[{"type":"text","text":"Error: secret"}],"structuredContent":{"ok":false,"code":404,"share":0.5},"isError":false,"_meta":{"own":1}}`
 	for expression, want := range map[string]string{
@@ -53,7 +53,7 @@ func TestConditions(t *testing.T) {
 	}
 }
 
-// What is no rule for results is refused when it is compiled, with the place in it.
+// An invalid condition is refused when it is compiled, with the position of the error.
 func TestConditionsThatCannotBe(t *testing.T) {
 	for expression, want := range map[string]string{
 		"result.":                            "Syntax error",
@@ -80,11 +80,11 @@ func TestConditionsThatCannotBe(t *testing.T) {
 	}
 }
 
-// The work of a condition is bounded, and so is what it reads.
+// The work of a condition and the size of its result are bounded.
 func TestConditionsAreBounded(t *testing.T) {
 	numbers := `{"content":[` + strings.Repeat("1,", 2_000) + "1]}"
 	for _, c := range []struct{ expression, result, want string }{
-		{"result.content.all(a, result.content.all(b, b == a))", numbers, ""}, // by its cost, or on a busy machine by its time
+		{"result.content.all(a, result.content.all(b, b == a))", numbers, ""}, // stopped by maxCost, or on a busy machine by maxTime
 		{"result.text != ''", `{"text":"` + strings.Repeat("x", maxResult) + `"}`, errLongResult.Error()},
 		{"result.content != []", `{"content":[` + strings.Repeat("1,", maxValues) + "1]}", errTooMany.Error()},
 		{"result.a", `{"a":true,"a":false}`, errTwice.Error()},
@@ -95,8 +95,8 @@ func TestConditionsAreBounded(t *testing.T) {
 	}
 }
 
-// A call that is taken up later finds the condition of its price, also where that
-// is another tool's by now.
+// A resumed call finds the condition of its price, even if its tool now has another
+// one.
 func TestConditionOfEntry(t *testing.T) {
 	book, err := Compile([]Rule{
 		{Pattern: "own", Amount: 1, ChargeIf: "tool == 'own'"}, {Pattern: "none", Amount: 1}, {Pattern: "prompt:p", Amount: 1},

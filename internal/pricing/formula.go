@@ -14,39 +14,39 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// The bounds of an expression. They hold whatever the caller sends.
+// The bounds of an expression, for any arguments.
 const (
-	// maxExpression bounds its length in characters: a price fits a line.
+	// maxExpression bounds its length in characters.
 	maxExpression = 4096
-	// maxNodes bounds what it grows to when its macros are expanded.
+	// maxNodes bounds its size after the expansion of macros.
 	maxNodes = 10_000
-	// maxCost bounds the work of one evaluation, in the units of CEL: one for
-	// each step, and one for each ten characters of a text that is looked
-	// through. It lets an expression look once through a text that fills the
-	// default max_body of 4 MiB, and stops what loops over long lists.
+	// maxCost bounds the work of one evaluation, in the units of CEL: one per step,
+	// and one per ten characters of a text that is searched. An expression may
+	// search a text of the default max_body, 4 MiB, once, but not loop over long
+	// lists.
 	maxCost = 500_000
-	// maxTime bounds one evaluation, because the cost of some steps, such as
-	// comparing nested lists, is more than CEL counts. It is far above what
-	// maxCost takes otherwise, so that a busy machine refuses nobody.
+	// maxTime bounds one evaluation, because some steps, such as comparing nested
+	// lists, cost more than CEL counts. It is far above the time that maxCost
+	// usually takes, so that a busy machine does not refuse calls.
 	maxTime = time.Second
-	// interruptEvery is after how many turns of a loop the time is looked at:
-	// often enough when each turn is slow, rare enough to cost nothing.
+	// interruptEvery is the number of loop iterations between two checks of the
+	// time: few enough for slow iterations, many enough to cost little.
 	interruptEvery = 32
-	// maxPattern bounds the program that a regular expression becomes: the
-	// text of one may come from the caller.
+	// maxPattern bounds the program of a regular expression, which may come from the
+	// arguments.
 	maxPattern = 1000
 )
 
 var errCost = fmt.Errorf("its cost is above %d", maxCost)
 
-// language makes formulas and conditions. Its zero value is ready to use.
+// language compiles formulas and conditions. The zero value is ready to use.
 type language struct {
-	env        *cel.Env // of formulas
-	results    *cel.Env // of conditions
+	env        *cel.Env // for formulas
+	results    *cel.Env // for conditions
 	conditions map[string]*Condition
 }
 
-// bounds are what holds for every expression.
+// bounds returns the options of every environment.
 func bounds() []cel.EnvOption {
 	return []cel.EnvOption{
 		cel.ParserExpressionSizeLimit(maxExpression),
@@ -56,7 +56,7 @@ func bounds() []cel.EnvOption {
 	}
 }
 
-// evaluation is what holds whenever one is evaluated.
+// evaluation returns the options of every program.
 func evaluation() []cel.ProgramOption {
 	return []cel.ProgramOption{
 		cel.EvalOptions(cel.OptOptimize),
@@ -68,12 +68,12 @@ func evaluation() []cel.ProgramOption {
 // formula is a price by expression.
 type formula struct {
 	program cel.Program
-	shape   *shape // of the arguments
+	shape   *shape // required of the arguments
 	max     ledger.Amount
 }
 
-// compile makes a formula of an expression, or says what is wrong with it.
-func (l *language) compile(expression string, most ledger.Amount) (*formula, error) {
+// compile compiles a formula with a maximum price.
+func (l *language) compile(expression string, limit ledger.Amount) (*formula, error) {
 	if l.env == nil {
 		env, err := cel.NewEnv(append(bounds(),
 			cel.Variable("args", cel.MapType(cel.StringType, cel.DynType)),
@@ -88,8 +88,8 @@ func (l *language) compile(expression string, most ledger.Amount) (*formula, err
 	if err := issues.Err(); err != nil {
 		return nil, fmt.Errorf("its expression cannot be read: %w", err)
 	}
-	// An expression of no static type, such as args.cents, is judged by what
-	// it gives.
+	// An expression without a static type, such as args.cents, is checked when it
+	// is evaluated.
 	switch kind := ast.OutputType().Kind(); kind {
 	case types.IntKind, types.UintKind, types.DynKind:
 	default:
@@ -99,11 +99,11 @@ func (l *language) compile(expression string, most ledger.Amount) (*formula, err
 	if err != nil {
 		return nil, fmt.Errorf("its expression cannot be prepared: %w", err)
 	}
-	return &formula{program: program, shape: shapeOf([]*place{readsOf(ast.NativeRep().Expr())}, false), max: most}, nil
+	return &formula{program: program, shape: shapeOf([]*place{readsOf(ast.NativeRep().Expr())}, false), max: limit}, nil
 }
 
-// price returns what the call costs. The error is a *RefusedError: a price
-// that cannot be told is none.
+// price returns the price of a call. The error is a *RefusedError: a call without a
+// computable price is refused.
 func (f *formula) price(ctx context.Context, tool string, arguments []byte) (ledger.Amount, error) {
 	args, err := readArguments(arguments, f.shape)
 	if err != nil {
@@ -121,7 +121,7 @@ func (f *formula) price(ctx context.Context, tool string, arguments []byte) (led
 		amount = ledger.Amount(v)
 	case types.Uint:
 		if v > types.Uint(f.max) {
-			return 0, f.tooDear()
+			return 0, f.aboveMax()
 		}
 		amount = ledger.Amount(v)
 	default:
@@ -134,16 +134,16 @@ func (f *formula) price(ctx context.Context, tool string, arguments []byte) (led
 	case amount < 0:
 		return 0, &RefusedError{Reason: "the price of this call comes out below zero"}
 	case amount > f.max:
-		return 0, f.tooDear()
+		return 0, f.aboveMax()
 	}
 	return amount, nil
 }
 
-func (f *formula) tooDear() error {
+func (f *formula) aboveMax() error {
 	return &RefusedError{Reason: "the price of this call comes out above the most that it may be, " + f.max.String()}
 }
 
-// refusedBy tells why an evaluation failed.
+// refusedBy returns the *RefusedError for a failed evaluation.
 func refusedBy(ctx context.Context, err error) error {
 	if cause := exhausted(ctx, err); cause != nil {
 		return &RefusedError{Reason: "the price of this call takes too much work to compute", Cause: cause}
@@ -151,7 +151,7 @@ func refusedBy(ctx context.Context, err error) error {
 	return &RefusedError{Reason: "the price of this call cannot be computed from its arguments", Cause: failedBy(err)}
 }
 
-// exhausted returns which bound an evaluation has met, nil if it was none.
+// exhausted returns an error if the evaluation has exceeded a bound.
 func exhausted(ctx context.Context, err error) error {
 	var cancelled interpreter.EvalCancelledError
 	if errors.As(err, &cancelled) && cancelled.Cause == interpreter.CostLimitExceeded {
@@ -160,8 +160,8 @@ func exhausted(ctx context.Context, err error) error {
 	return ctx.Err()
 }
 
-// failedBy tells why an evaluation failed that met no bound. CEL's own words may
-// quote what it saw, so only what they begin with is told, if that is known.
+// failedBy returns the cause of a failed evaluation within its bounds. CEL's error may
+// quote the arguments, so only a known beginning of its text is kept.
 func failedBy(err error) error {
 	for _, known := range []string{
 		"no such key", "no such overload", "no such attribute", "integer overflow", "unsigned integer overflow",

@@ -16,14 +16,14 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// byExpression is a book with one tool, "t", that the expression prices.
+// byExpression returns a book in which the expression prices the only tool, "t".
 func byExpression(t *testing.T, expression string, most ledger.Amount) *Book {
 	t.Helper()
 	return compile(t, Default{}, Rule{Pattern: "t", CEL: expression, Max: most})
 }
 
-// An expression sees the arguments and the tool's name, and what it gives is
-// the price, to the micro-unit; numbers that are written as integers are exact.
+// An expression reads the arguments and the tool's name, and its value is the price in
+// micro-units. Numbers written as integers are exact.
 func TestExpressionPrices(t *testing.T) {
 	const most = math.MaxInt64
 	for _, c := range []struct {
@@ -36,7 +36,7 @@ func TestExpressionPrices(t *testing.T) {
 		{`size(args)`, `{}`, 0}, // the same
 		{`has(args.n) ? 7 : 3`, ``, 3},
 		{`tool == "t" ? 5 : 9`, ``, 5},
-		{`args.n`, `{"n":9007199254740993}`, 9007199254740993}, // 2^53+1, which no double holds
+		{`args.n`, `{"n":9007199254740993}`, 9007199254740993}, // 2^53+1, which a double cannot represent
 		{`args.n`, `{"n":9223372036854775807}`, math.MaxInt64},
 		{`args.n + 1`, `{"n":-1}`, 0},
 		{`args.n - args.m`, `{"n":9007199254740993,"m":9007199254740992}`, 1},
@@ -60,8 +60,8 @@ func TestExpressionPrices(t *testing.T) {
 	}
 }
 
-// What gives no price that may be asked is refused, never free, with a sentence
-// that quotes nothing of the arguments.
+// A call without an acceptable price is refused and never free, with a sentence that
+// does not quote the arguments.
 func TestExpressionRefuses(t *testing.T) {
 	const tooMuch, notComputed, below, above, whole = "too much work", "cannot be computed", "below zero", "above the most that it may be, 0.001", "whole number"
 	list := `{"a":[` + strings.Repeat(`"secret",`, 3000) + `0]}`
@@ -113,7 +113,7 @@ func TestExpressionRefuses(t *testing.T) {
 	}
 }
 
-// What CEL counts is ended by its cost, long before the time.
+// maxCost stops work that CEL counts, long before maxTime.
 func TestExpressionIsBoundedInCost(t *testing.T) {
 	b := byExpression(t, `args.text.contains("a") || args.text.contains("b") ? 1 : 2`, 10)
 	arguments := `{"text":"` + strings.Repeat("x", 4<<20) + `"}`
@@ -122,8 +122,8 @@ func TestExpressionIsBoundedInCost(t *testing.T) {
 	}
 }
 
-// Steps whose work is more than CEL counts, here the comparison of nested
-// lists, are ended by the time.
+// maxTime stops steps that cost more than CEL counts, here a comparison of nested
+// lists.
 func TestExpressionIsBoundedInTime(t *testing.T) {
 	nested := "[" + strings.Repeat("[0,0,0,0,0,0,0,0,0],", 4000) + "0]"
 	arguments := `{"a":` + nested + `,"b":` + nested + `,"n":[` + strings.Repeat("0,", 9999) + `0]}`
@@ -134,12 +134,12 @@ func TestExpressionIsBoundedInTime(t *testing.T) {
 	if !errors.As(err, &refused) || !strings.Contains(refused.Reason, "too much work") || !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v", err)
 	}
-	if took := clock.Since(began); took > 20*time.Second { // unbounded it is minutes
+	if took := clock.Since(began); took > 20*time.Second { // it would take minutes without a bound
 		t.Errorf("took %v", took)
 	}
 }
 
-// A text that fills the default max_body can be looked through once.
+// An expression may search a text of the default max_body once.
 func TestExpressionMayReadTheWholeBody(t *testing.T) {
 	b := byExpression(t, `args.text.contains("needle") ? 2 : 1`, 10)
 	arguments := `{"text":"` + strings.Repeat("x", 4<<20-100) + `"}`
@@ -148,9 +148,9 @@ func TestExpressionMayReadTheWholeBody(t *testing.T) {
 	}
 }
 
-// An expression that cannot give an int is refused when the book is compiled,
-// with the tool's name and what to write; one of no static type is judged by
-// what it gives.
+// An expression that cannot yield an int is refused when the book is compiled, with
+// the tool's name and an example. One without a static type is checked when it is
+// evaluated.
 func TestCompileRefusesExpressions(t *testing.T) {
 	for _, c := range []struct {
 		rule Rule
@@ -196,7 +196,7 @@ func TestExpressionByGlob(t *testing.T) {
 	}
 }
 
-// Many goroutines may use one book at once, each with its own arguments.
+// A book may be used concurrently, with different arguments.
 func TestExpressionsAreConcurrent(t *testing.T) {
 	b := byExpression(t, `args.a.map(x, x * 2)[1] + size(args.text)`, 1_000_000)
 	var wg sync.WaitGroup
@@ -213,8 +213,8 @@ func TestExpressionsAreConcurrent(t *testing.T) {
 	wg.Wait()
 }
 
-// No arguments, however odd, make an expression panic, or give a price outside
-// of zero to the maximum.
+// No arguments make an expression panic, or yield a price below zero or above the
+// maximum.
 func FuzzExpression(f *testing.F) {
 	for _, seed := range []string{`{}`, `{"a":[1,2.5,"x",null],"n":9007199254740993}`, `{"n":-0}`, `{"n":1e400}`, `{"a":{"b":{}}}`, `[`} {
 		f.Add([]byte(seed))

@@ -1,7 +1,6 @@
-// Package pricing compiles a server's price book and quotes calls of tools, and
-// of what else a server offers, from it. A Book never changes after it was compiled and may be used by many
-// goroutines at once; a quote of an exact name with a fixed price does not
-// allocate.
+// Package pricing compiles a server's price book and quotes calls of tools and other
+// items from it. A Book is immutable and safe for concurrent use. A quote for an
+// exact name with a fixed price does not allocate.
 package pricing
 
 import (
@@ -16,58 +15,57 @@ import (
 // Rule prices the items that a pattern names, by a fixed amount or by an
 // expression over the call's arguments.
 type Rule struct {
-	// Pattern is the name of an item, as items.Parse reads it, or a pattern, as
-	// items.Table has them.
+	// Pattern is the name of an item in the form of items.Parse, or a pattern of
+	// items.Table.
 	Pattern string
-	// Amount of one call; zero means free. It must be zero beside CEL.
+	// Amount is the price of one call; zero means free. It must be zero with CEL.
 	Amount ledger.Amount
-	// CEL is an expression in the Common Expression Language that gives
-	// micro-units as int. It sees args, the call's arguments (an empty map if
-	// there are none), and tool, the item's name without a prefix.
+	// CEL is an expression in the Common Expression Language that yields micro-units
+	// as int. Its variables are args, the call's arguments (an empty map if there
+	// are none), and tool, the item's name without a prefix.
 	CEL string
-	// Max is the most that the expression may ask: required with CEL, and
-	// zero without.
+	// Max is the highest price that the expression may yield. It is required with
+	// CEL and zero without.
 	Max ledger.Amount
-	// ChargeOn says which ends of a call are charged; zero stands for Success.
+	// ChargeOn is the set of outcomes that are charged; zero means Success.
 	ChargeOn ChargeOn
-	// ChargeIf is an expression in CEL that gives, of an answer that ChargeOn
-	// charges, whether it is charged. It sees result, the answer's result, and
-	// tool. It may be empty, and says nothing with Started.
+	// ChargeIf is an optional CEL expression that yields, for a response that
+	// ChargeOn charges, whether it really is charged. Its variables are result, the
+	// response's result, and tool. It is not allowed with Started.
 	ChargeIf string
 }
 
-// Default says what becomes of tools that no rule names. Its zero value denies.
-// Items of other kinds that no rule names are free.
+// Default applies to tools without a rule. The zero value denies them. Items of other
+// kinds without a rule are free.
 type Default struct {
 	Allow    bool
 	Amount   ledger.Amount // with Allow: zero means free
-	ChargeOn ChargeOn      // zero stands for Success
+	ChargeOn ChargeOn      // zero means Success
 	ChargeIf string        // see Rule
 }
 
-// Other is the label of quotes that no entry of the book gave, so that metrics
-// have no more labels than the book has entries.
+// Other is the label of quotes without an entry in the book, so that metrics have no
+// more labels than the book has entries.
 const Other = "other"
 
-// Quote is what one call costs, and when.
+// Quote is the price of one call and its conditions.
 type Quote struct {
 	Amount   ledger.Amount // zero: the call is free
 	Entry    string        // the rule's pattern, or Other: a bounded label
-	ChargeOn ChargeOn      // never zero but in a quote that comes with an error
-	ChargeIf *Condition    // of its answers; nil for none
+	ChargeOn ChargeOn      // not zero, unless the quote comes with an error
+	ChargeIf *Condition    // on its responses, or nil
 }
 
-// ErrUnpriced says that the book has no price for the tool and denies it. It is
-// about tools alone.
+// ErrUnpriced says that the book has no price for the tool and denies it. Items of
+// other kinds are never denied.
 var ErrUnpriced = errors.New("tool has no price")
 
-// RefusedError says that an expression gave no price that may be asked.
+// RefusedError says that an expression did not yield an acceptable price.
 type RefusedError struct {
-	// Reason is a plain sentence for the caller. It quotes nothing of the
-	// arguments.
+	// Reason is a plain sentence for the caller. It never quotes the arguments.
 	Reason string
-	// Cause is for the operator, nil if the reason says it all. It quotes
-	// nothing of the arguments either.
+	// Cause has details for the operator, or is nil. It never quotes the arguments
+	// either.
 	Cause error
 }
 
@@ -84,27 +82,23 @@ func (e *RefusedError) Unwrap() error { return e.Cause }
 
 // entry is a compiled rule.
 type entry struct {
-	quote   Quote    // complete, unless there is a formula
-	formula *formula // gives the amount; nil for a fixed price
+	quote   Quote    // without an amount if there is a formula
+	formula *formula // computes the amount; nil for a fixed price
 }
 
 // Book is a compiled price book.
 type Book struct {
-	entries  items.Table[entry]
-	fallback Default
-	// otherIf is the condition of unpriced tools, and conditions has those of rules
-	// by their patterns.
-	otherIf    *Condition
-	conditions map[string]*Condition
-	// sellsResources says that some resource has a price.
-	sellsResources bool
+	entries        items.Table[entry]
+	fallback       Default
+	otherIf        *Condition            // for tools without a rule
+	conditions     map[string]*Condition // of rules, by pattern
+	sellsResources bool                  // some resource has a price
 }
 
-// Compile checks the rules and makes a book of them. Among the rules of one
-// kind, exact names win over globs, whatever their order; among globs the first
-// match wins. A pattern that stands twice is an error, as are an amount below
-// zero, an expression that cannot give an int or has no maximum, and a ChargeOn
-// that charges nothing.
+// Compile checks the rules and compiles them to a book. Among the rules of one kind,
+// exact names take precedence over globs in any order; among globs the first match
+// wins. Errors are a repeated pattern, a negative amount, an expression that cannot
+// yield an int or has no maximum, and a ChargeOn that never charges.
 func Compile(rules []Rule, fallback Default) (*Book, error) {
 	b := &Book{fallback: fallback, conditions: make(map[string]*Condition)}
 	var lang language
@@ -162,7 +156,7 @@ func (l *language) entry(r Rule) (entry, error) {
 
 var errStartedIf = errors.New("charge_if is about results, and charge_on started charges before there is one: leave one of them out")
 
-// chargeIf is condition for a price with those ends.
+// chargeIf is condition for a price with that ChargeOn.
 func (l *language) chargeIf(expression string, on ChargeOn) (*Condition, error) {
 	if expression != "" && on.Has(Started) {
 		return nil, errStartedIf
@@ -170,8 +164,8 @@ func (l *language) chargeIf(expression string, on ChargeOn) (*Condition, error) 
 	return l.condition(expression)
 }
 
-// Condition returns the condition of a price, by a quote's Entry that this book or
-// one before it has given; nil if it has none.
+// Condition returns the condition for the Entry of a quote, which may come from an
+// earlier book, or nil.
 func (b *Book) Condition(entry string) *Condition {
 	if c, ok := b.conditions[entry]; ok {
 		return c
@@ -182,13 +176,13 @@ func (b *Book) Condition(entry string) *Condition {
 	return nil
 }
 
-// Quote returns what a call of the item costs. The arguments are the raw JSON
-// object of the call, strictly decoded before, or nil if it has none; only
-// prices by expression look at them. The error is ErrUnpriced, for tools alone,
-// or a *RefusedError; the quote's Entry is set with either.
+// Quote returns the price of a call of the item. The arguments are the raw JSON object
+// of the call, already validated by the strict decoder, or nil; only expressions use
+// them. The error is ErrUnpriced, for tools alone, or a *RefusedError; the quote's
+// Entry is set with either.
 func (b *Book) Quote(ctx context.Context, item items.Item, arguments []byte) (Quote, error) {
 	if e, ok := b.entries.Find(item); ok {
-		return e.of(ctx, item.Name, arguments)
+		return e.quoteCall(ctx, item.Name, arguments)
 	}
 	if item.Kind != items.Tool {
 		return Quote{Entry: Other, ChargeOn: Success}, nil
@@ -199,18 +193,18 @@ func (b *Book) Quote(ctx context.Context, item items.Item, arguments []byte) (Qu
 	return Quote{Amount: b.fallback.Amount, Entry: Other, ChargeOn: b.fallback.ChargeOn, ChargeIf: b.otherIf}, nil
 }
 
-// Offer is what the book asks for calls of an item, as far as that is known
-// without their arguments.
+// Offer is the price of calls of an item, as far as it is known without their
+// arguments.
 type Offer struct {
-	Amount ledger.Amount // of each call, or with Varies the most that one costs
-	Varies bool          // the arguments decide
+	Amount ledger.Amount // per call; with Varies, the maximum
+	Varies bool          // depends on the arguments
 }
 
 // Free reports whether all calls are free.
 func (o Offer) Free() bool { return o.Amount == 0 }
 
-// Offer returns what calls of the item cost. false says that the book denies
-// them, of a tool, or else that no rule names the item.
+// Offer returns the price of calls of the item. It reports false if the book denies
+// the tool, or has no rule for an item of another kind.
 func (b *Book) Offer(item items.Item) (Offer, bool) {
 	if e, ok := b.entries.Find(item); ok {
 		return e.offer(), true
@@ -221,9 +215,9 @@ func (b *Book) Offer(item items.Item) (Offer, bool) {
 	return Offer{Amount: b.fallback.Amount}, b.fallback.Allow
 }
 
-// OfferTemplate returns what it costs to read any resource of a template
-// (RFC 6570). false says that this cannot be told: no rule has exactly the
-// template for its pattern.
+// OfferTemplate returns the price of reading any resource of a template (RFC 6570). It
+// reports false if no rule has exactly the template as its pattern, since then the
+// price may depend on the resource.
 func (b *Book) OfferTemplate(template string) (Offer, bool) {
 	e, ok := b.entries.FindTemplate(template)
 	if !ok {
@@ -232,8 +226,8 @@ func (b *Book) OfferTemplate(template string) (Offer, bool) {
 	return e.offer(), true
 }
 
-// EntryOf returns the pattern of the rule that an item goes by, or that a template
-// of resources has for its own; "" if there is none.
+// EntryOf returns the pattern of the rule for an item, or with template of the rule
+// for a resource template, or "".
 func (b *Book) EntryOf(item items.Item, template bool) string {
 	find := b.entries.Find
 	if template {
@@ -243,25 +237,25 @@ func (b *Book) EntryOf(item items.Item, template bool) string {
 	return e.quote.Entry
 }
 
-// Ambiguous reports whether a resource may be had under another price by
-// writing its URI differently: some resources have a price, no rule names this
-// URI exactly, and it is not written in its normal form.
+// Ambiguous reports whether another spelling of the URI could get the resource at
+// another price: some resources have a price, no rule names exactly this URI, and it
+// is not in normal form.
 func (b *Book) Ambiguous(uri string) bool {
 	return b.sellsResources && !b.entries.HasExactly(items.Item{Kind: items.Resource, Name: uri}) && !items.IsNormalURI(uri)
 }
 
-// SellsResources reports whether some resource has a price. Then clients have to
-// write URIs in their normal form.
+// SellsResources reports whether some resource has a price. If so, clients must write
+// URIs in normal form.
 func (b *Book) SellsResources() bool { return b.sellsResources }
 
-// Confusable reports whether a server could take the item's name for one that
-// has another price; see items.Table.Confusable. The pattern is of the rule that
-// has it.
+// Confusable reports whether a server could confuse the item's name with one that has
+// another price, and returns the pattern of that price's rule; see
+// items.Table.Confusable.
 func (b *Book) Confusable(item items.Item) (pattern string, confusable bool) {
 	return b.entries.Confusable(item)
 }
 
-// Denies reports whether there may be tools that the book denies.
+// Denies reports whether the book denies tools without a rule.
 func (b *Book) Denies() bool { return !b.fallback.Allow }
 
 func (e *entry) offer() Offer {
@@ -271,8 +265,8 @@ func (e *entry) offer() Offer {
 	return Offer{Amount: e.quote.Amount}
 }
 
-// of returns the entry's quote for a call.
-func (e *entry) of(ctx context.Context, name string, arguments []byte) (Quote, error) {
+// quoteCall returns the entry's quote for a call.
+func (e *entry) quoteCall(ctx context.Context, name string, arguments []byte) (Quote, error) {
 	if e.formula == nil {
 		return e.quote, nil
 	}

@@ -18,8 +18,8 @@ func compile(t *testing.T, fallback Default, rules ...Rule) *Book {
 	return b
 }
 
-// An exact name wins over a glob before it, the first glob wins over a later
-// one, and what nothing names is denied.
+// An exact name takes precedence over an earlier glob, an earlier glob over a later
+// one, and a tool without a rule is denied.
 func TestQuoteOrder(t *testing.T) {
 	b := compile(t, Default{},
 		Rule{Pattern: "search_*", Amount: 2000}, Rule{Pattern: "search_web", Amount: 5000}, Rule{Pattern: "*_web", Amount: 7000}, Rule{Pattern: "ping", Amount: 0}, Rule{Pattern: "v?/[a-c]*", Amount: 1})
@@ -35,7 +35,7 @@ func TestQuoteOrder(t *testing.T) {
 		{"ping", 0, "ping", nil},
 		{"v1/abc", 1, "v?/[a-c]*", nil},
 		{"v1/xyz", 0, Other, ErrUnpriced},
-		{"search_a/b", 2000, "search_*", nil}, // a slash is like any other character
+		{"search_a/b", 2000, "search_*", nil}, // a slash is not special
 		{"Ping", 0, Other, ErrUnpriced},
 		{"", 0, Other, ErrUnpriced},
 	} {
@@ -46,7 +46,7 @@ func TestQuoteOrder(t *testing.T) {
 	}
 }
 
-// What no rule names costs what the operator says, under one label.
+// Tools without a rule have the operator's default price, under one label.
 func TestQuoteFallback(t *testing.T) {
 	for _, amount := range []ledger.Amount{0, 30_000} {
 		q, err := compile(t, Default{Allow: true, Amount: amount}).Quote(t.Context(), items.Item{Name: "anything"}, nil)
@@ -56,8 +56,7 @@ func TestQuoteFallback(t *testing.T) {
 	}
 }
 
-// A book that cannot mean what was written is refused with the pattern in the
-// message.
+// An invalid book is refused with the pattern in the message.
 func TestCompileRefuses(t *testing.T) {
 	for name, c := range map[string]struct {
 		rules    []Rule
@@ -76,7 +75,7 @@ func TestCompileRefuses(t *testing.T) {
 	}
 }
 
-// Quoting an exact name is on every call's way: it does not allocate.
+// Quoting an exact name is part of every call, and does not allocate.
 func TestQuoteDoesNotAllocate(t *testing.T) {
 	b := compile(t, Default{}, Rule{Pattern: "a", Amount: 1}, Rule{Pattern: "b*", Amount: 2}, Rule{Pattern: "c", CEL: "1", Max: 1})
 	ctx, arguments := t.Context(), []byte(`{"text":"x"}`)

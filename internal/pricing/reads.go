@@ -9,14 +9,13 @@ import (
 	"cel.dev/cel-go/common/types"
 )
 
-// place is a value in the arguments, by the way to it, of which an expression
-// makes something.
+// place is a path in the arguments that an expression reads.
 type place struct {
 	names map[string]*place // members that are read by name
-	any   *place            // any member, if one is read by a name that is computed
+	any   *place            // any member, if a name is computed
 	elem  *place            // any element
-	all   bool              // what members there are is seen
-	deep  bool              // the same, of all that is below
+	all   bool              // the set of members is read
+	deep  bool              // everything below is read
 }
 
 func (p *place) member(name string) *place {
@@ -44,9 +43,8 @@ func (p *place) element() *place {
 	return p.elem
 }
 
-// value is where a value of the expression may come from: it is what stands at
-// one of the places, or something that the expression has built, in which some of
-// them are held.
+// value is the origin of a value in the expression: either one of places, or a value
+// that the expression has built from the ones in held.
 type value struct{ places, held []*place }
 
 func union(a, b []*place) []*place {
@@ -66,10 +64,10 @@ func (v value) or(others ...value) value {
 	return v
 }
 
-// hold is what is built of v.
+// hold returns the origin of a value that is built from v.
 func (v value) hold() value { return value{held: union(v.places, v.held)} }
 
-// step is what may be reached from v.
+// step returns the origins that the given steps lead to from v.
 func (v value) step(to ...func(*place) *place) value {
 	out := value{places: v.held, held: v.held}
 	for _, p := range v.places {
@@ -84,54 +82,53 @@ func (v value) member(name string) value {
 	return v.step(func(p *place) *place { return p.member(name) })
 }
 
-// inside is any member or element.
+// inside returns the origin of any member or element.
 func (v value) inside() value { return v.step((*place).anyMember, (*place).element) }
 
-// see notes that the whole value is looked at.
+// see records that the whole value is read.
 func (v value) see() {
 	for _, p := range union(v.places, v.held) {
 		p.deep = true
 	}
 }
 
-// readsOf finds what an expression reads of its arguments. It errs on the side of
-// more.
+// readsOf returns the places in the arguments that an expression reads, or more.
 func readsOf(e ast.Expr) *place {
 	r := reads{root: new(place), vars: make(map[string]value)}
-	r.of(e)
+	r.origin(e)
 	return r.root
 }
 
 // reads walks an expression.
 type reads struct {
 	root *place
-	vars map[string]value // of the macros that are being walked
+	vars map[string]value // variables of the enclosing macros
 }
 
-// of returns where the value of an expression comes from.
-func (r *reads) of(e ast.Expr) value {
+// origin returns the origin of the value of an expression.
+func (r *reads) origin(e ast.Expr) value {
 	switch e.Kind() {
 	case ast.IdentKind:
 		v := r.vars[e.AsIdent()]
-		if e.AsIdent() == "args" || e.AsIdent() == ".args" { // also where a macro's variable hides it
+		if e.AsIdent() == "args" || e.AsIdent() == ".args" { // even if a macro's variable shadows it
 			v = v.or(value{places: []*place{r.root}})
 		}
 		return v
 	case ast.SelectKind:
-		return r.of(e.AsSelect().Operand()).member(e.AsSelect().FieldName())
+		return r.origin(e.AsSelect().Operand()).member(e.AsSelect().FieldName())
 	case ast.CallKind:
 		return r.call(e.AsCall())
 	case ast.ListKind:
 		var v value
 		for _, element := range e.AsList().Elements() {
-			v = v.or(r.of(element).hold())
+			v = v.or(r.origin(element).hold())
 		}
 		return v
 	case ast.MapKind:
 		var v value
 		for _, entry := range e.AsMap().Entries() {
-			r.of(entry.AsMapEntry().Key()).see()
-			v = v.or(r.of(entry.AsMapEntry().Value()).hold())
+			r.origin(entry.AsMapEntry().Key()).see()
+			v = v.or(r.origin(entry.AsMapEntry().Value()).hold())
 		}
 		return v
 	case ast.ComprehensionKind:
@@ -147,7 +144,7 @@ func (r *reads) call(c ast.CallExpr) value {
 	}
 	values := make([]value, len(args))
 	for i, arg := range args {
-		values[i] = r.of(arg)
+		values[i] = r.origin(arg)
 	}
 	switch c.FunctionName() {
 	case operators.Conditional, operators.LogicalAnd, operators.LogicalOr, operators.LogicalNot, operators.NotStrictlyFalse, operators.Add:
@@ -173,7 +170,7 @@ func (r *reads) call(c ast.CallExpr) value {
 	return out.or(out.hold())
 }
 
-// index is what stands in a container under a key.
+// index returns the origin of a container's member or element.
 func (r *reads) index(container, key value, by ast.Expr) value {
 	key.see()
 	if by.Kind() == ast.LiteralKind {
@@ -185,7 +182,7 @@ func (r *reads) index(container, key value, by ast.Expr) value {
 	return container.inside()
 }
 
-// comprehension is what a macro such as filter is made of.
+// comprehension handles the expansion of a macro, such as filter.
 func (r *reads) comprehension(c ast.ComprehensionExpr) value {
 	was := make(map[string]value)
 	bind := func(name string, v value) {
@@ -197,42 +194,42 @@ func (r *reads) comprehension(c ast.ComprehensionExpr) value {
 		}
 		r.vars[name] = v
 	}
-	inside := r.of(c.IterRange()).inside()
-	init := r.of(c.AccuInit())
+	inside := r.origin(c.IterRange()).inside()
+	init := r.origin(c.AccuInit())
 	bind(c.IterVar(), inside)
 	if c.HasIterVar2() {
 		bind(c.IterVar2(), inside)
 	}
 	bind(c.AccuVar(), init)
-	r.of(c.LoopCondition())
-	step := r.of(c.LoopStep()) // the macros look at nothing in what they gather, so once is enough
+	r.origin(c.LoopCondition())
+	step := r.origin(c.LoopStep()) // once suffices: macros do not read the values that they gather
 	bind(c.AccuVar(), init.or(step))
-	result := r.of(c.Result())
+	result := r.origin(c.Result())
 	for name, v := range was {
 		r.vars[name] = v
 	}
 	return result
 }
 
-// shape is what must hold of a value for the expression and a lax reader to see
-// the same in it. The nil shape asks for nothing.
+// shape is a requirement on a value, such that the expression and a lax reader read
+// the same from it. The nil shape requires nothing.
 type shape struct {
 	members map[string]*shape
-	folded  map[string]string // what the members' names are when folded
-	twins   bool              // some of the names fold to the same
-	all     bool              // no two names may fold to the same
-	other   *shape            // of members that are not named
+	folded  map[string]string // names of members, by their folded form
+	twins   bool              // some of these fold to the same text
+	all     bool              // no two names in the value may fold to the same text
+	other   *shape            // for other members
 	elem    *shape
 }
 
-// everything is the shape of what is seen as a whole.
+// everything is the shape of values that are read as a whole.
 var everything = func() *shape {
 	s := &shape{all: true}
 	s.other, s.elem = s, s
 	return s
 }()
 
-// shapeOf makes one shape for a value that is at all of these places.
+// shapeOf returns the shape of a value that is at all of these places.
 func shapeOf(places []*place, deep bool) *shape {
 	s := &shape{all: deep}
 	var anys, elems []*place
@@ -273,8 +270,9 @@ func shapeOf(places []*place, deep bool) *shape {
 	return s
 }
 
-// check looks at one more member of an object. seen has what the earlier names
-// fold to, as far as that matters; the object has no name twice.
+// check checks the name of the next member of an object and returns the shape of its
+// value. Names are unique. seen collects the folded names that later ones must not
+// repeat.
 func (s *shape) check(name string, seen *map[string]struct{}) (*shape, error) {
 	if s == nil {
 		return nil, nil

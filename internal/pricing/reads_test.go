@@ -10,7 +10,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/items"
 )
 
-// Names that a lax reader takes for one fold to the same, and others do not.
+// Names that a lax reader may confuse fold to the same text, and others do not.
 func TestFold(t *testing.T) {
 	for _, c := range []struct {
 		a, b string
@@ -28,9 +28,9 @@ func TestFold(t *testing.T) {
 	}
 }
 
-// Promise 7, for prices by expression: what a server whose reader is lax about
-// names would find under a name that the price depends on is what the expression
-// found there. Other members are nobody's business here.
+// Promise 7, for prices by expression: for each name that the price depends on, a
+// server that is lax about names finds the same value as the expression. Other
+// members are not checked.
 func TestExpressionRefusesNamesThatFold(t *testing.T) {
 	const ok = ""
 	near := func(name string) string { return fmt.Sprintf("take for %q", name) }
@@ -63,7 +63,7 @@ func TestExpressionRefusesNamesThatFold(t *testing.T) {
 		{`(args.c ? args.o : args.p).n`, `{"c":true,"o":{"n":1},"p":{"N":2}}`, near("n")},
 		{`dyn(args.o).n`, `{"o":{"n":1,"N":2}}`, near("n")},
 		{`args.l.map(args, args.n)[0]`, `{"l":[{"n":1,"N":2}]}`, near("n")},
-		// By names that are computed, and as a whole.
+		// By computed names, and as a whole.
 		{`args[args.which]`, `{"which":"a","a":1,"A":2}`, two},
 		{`args[args.which].n`, `{"which":"a","a":{"n":1,"N":2}}`, near("n")},
 		{`args[args.which].n`, `{"which":"a","a":{"n":1},"b":{"x":1,"X":2}}`, ok},
@@ -90,9 +90,8 @@ func TestExpressionRefusesNamesThatFold(t *testing.T) {
 	}
 }
 
-// Promise 7 against a real reader that is lax: where encoding/json, which folds
-// case and takes the last, would have given the expression something else, there
-// is no price.
+// Promise 7 against a real lax reader: if encoding/json, which folds case and takes the
+// last member, would have given the expression another value, there is no price.
 func FuzzExpressionAgainstLaxReader(f *testing.F) {
 	for _, seed := range []string{`{"text":"a","Text":"aaaa"}`, `{"Text":"aaaa"}`, `{"text":"a"}`, `{"te\u017ft":"b","text":"a"}`, `{"texT":null}`} {
 		f.Add([]byte(seed))
@@ -113,7 +112,7 @@ func FuzzExpressionAgainstLaxReader(f *testing.F) {
 	})
 }
 
-// What the check of names adds to a price.
+// The cost of checking names in a price.
 func BenchmarkExpressionNames(b *testing.B) {
 	book, err := Compile([]Rule{{Pattern: "t", CEL: `size(args.text) * 2`, Max: 1_000_000}}, Default{})
 	if err != nil {
