@@ -2,12 +2,11 @@ package gate
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/binary"
 	"errors"
 	"slices"
 	"time"
 
+	"github.com/fareboxhq/farebox/internal/id"
 	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/mcp"
 )
@@ -52,13 +51,8 @@ func ownerOf(caller *Caller) owner { return owner{caller.Account, string(caller.
 // handleHash returns the hash under which a binding is stored. It includes the
 // owner because servers may send the same state text to every caller.
 func (g *Gate) handleHash(kind string, of owner, handle string) (m ledger.HandleHash) {
-	h := sha256.New()
-	for _, part := range [...]string{kind, g.policy.Server, of.account, of.environment, handle} {
-		h.Write(binary.BigEndian.AppendUint32(nil, uint32(len(part))))
-		h.Write([]byte(part))
-	}
-	copy(m[:], h.Sum(nil))
-	return m
+	sum := id.Hash(kind, g.policy.Server, of.account, of.environment, handle)
+	return ledger.HandleHash(sum[:len(m)])
 }
 
 // bound returns the owner's binding of a handle, and whether there is one.

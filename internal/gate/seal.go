@@ -4,10 +4,10 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
-	"encoding/binary"
 	"strings"
 	"time"
 
+	"github.com/fareboxhq/farebox/internal/id"
 	"github.com/fareboxhq/farebox/internal/mcp"
 )
 
@@ -47,10 +47,7 @@ const (
 // purpose.
 func (s *Sealer) tag(key int, content []byte, parts ...string) []byte {
 	h := hmac.New(sha256.New, s.keys[key].Key[:])
-	for _, part := range parts {
-		h.Write(binary.BigEndian.AppendUint32(nil, uint32(len(part))))
-		h.Write([]byte(part))
-	}
+	h.Write(id.AppendParts(nil, parts...))
 	h.Write(content)
 	return h.Sum(nil)[:tagSize]
 }

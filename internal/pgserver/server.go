@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/fareboxhq/farebox/internal/clock"
 )
 
 // stopTime bounds how long a server may take to stop.
@@ -229,13 +231,4 @@ func run(ctx context.Context, program string, args ...string) error {
 }
 
 // pause waits a little before something is tried again.
-func pause(ctx context.Context) error {
-	timer := time.NewTimer(10 * time.Millisecond)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
+func pause(ctx context.Context) error { return clock.Sleep(ctx, 10*time.Millisecond) }

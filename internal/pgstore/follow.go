@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/fareboxhq/farebox/internal/clock"
 	"github.com/fareboxhq/farebox/internal/keys"
 )
 
@@ -96,30 +97,17 @@ func (s *Store) Confirm(ctx context.Context, node string) error {
 		if behind == 0 {
 			return nil
 		}
-		timer := time.NewTimer(every)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return ctx.Err()
+		if err := clock.Sleep(ctx, every); err != nil {
+			return err
 		}
 	}
 }
 
 // Changed returns what is closed once there may be something new for Follow.
-func (s *Store) Changed() <-chan struct{} {
-	s.heard.Lock()
-	defer s.heard.Unlock()
-	return s.changed
-}
+func (s *Store) Changed() <-chan struct{} { return s.changed.Wait() }
 
 // tell closes what Changed has returned.
-func (s *Store) tell() {
-	s.heard.Lock()
-	defer s.heard.Unlock()
-	close(s.changed)
-	s.changed = make(chan struct{})
-}
+func (s *Store) tell() { s.changed.Notify() }
 
 // listen hears of revocations until the store closes, on a connection of its
 // own. While there is none, nothing is told; polling finds out.
@@ -130,12 +118,7 @@ func (s *Store) listen() {
 			return
 		}
 		s.o.Logger.Debug("listening for changes of keys broke off", "error", err)
-		timer := time.NewTimer(rand.N(listenAgain))
-		select {
-		case <-timer.C:
-		case <-s.ctx.Done():
-			timer.Stop()
-		}
+		_ = clock.Sleep(s.ctx, rand.N(listenAgain)) // the loop checks the context
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 
 	"github.com/fareboxhq/farebox/internal/clock"
 	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/signal"
 )
 
 // Bounds of waiting, on this side and on the server.
@@ -82,8 +83,7 @@ type Store struct {
 	settled atomic.Int64 // a transaction before which the journal is complete
 	open    atomic.Int64 // reservations, when they were last counted
 
-	heard   sync.Mutex
-	changed chan struct{} // closed, and made anew, when keys may have been changed
+	changed signal.Broadcast // keys may have changed
 
 	verifying chan struct{} // holds one while a verification runs
 
@@ -122,7 +122,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if _, _, err := migrate(ctx, &o, nil); err != nil {
 		return nil, err
 	}
-	s := &Store{o: o, verifying: make(chan struct{}, 1), changed: make(chan struct{})}
+	s := &Store{o: o, verifying: make(chan struct{}, 1)}
 	s.archived.Store(new(archived))
 	s.ctx, s.end = context.WithCancel(context.Background())
 	if err := s.connect(ctx); err != nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/fareboxhq/farebox/internal/clock"
 	"github.com/fareboxhq/farebox/internal/pgserver"
 )
 
@@ -195,13 +196,4 @@ func hasState(err error, state string) bool {
 }
 
 // pause waits a little before something is tried again.
-func pause(ctx context.Context) error {
-	timer := time.NewTimer(10 * time.Millisecond)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
+func pause(ctx context.Context) error { return clock.Sleep(ctx, 10*time.Millisecond) }

@@ -2,12 +2,11 @@ package platform
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/binary"
 	"strings"
 
 	"github.com/google/uuid"
 
+	"github.com/fareboxhq/farebox/internal/id"
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/wire"
@@ -117,13 +116,9 @@ func (p *Platform) chargeID(ctx context.Context, caller *keys.Key, inBody string
 // same charge, on every node and after every crash, and the ledger compares what
 // is asked for. Nothing else can have such an id: see checkOrder.
 func derivedID(caller *keys.Key, key string) string {
-	h := sha256.New()
-	for _, part := range [...]string{"farebox charge", caller.Account, string(caller.Environment), key} {
-		h.Write(binary.BigEndian.AppendUint32(nil, uint32(len(part))))
-		h.Write([]byte(part))
-	}
-	id := uuid.UUID(h.Sum(nil)[:16])
-	id[6] = id[6]&0x0f | 0x80 // version 8
-	id[8] = id[8]&0x3f | 0x80 // the variant of RFC 9562, 4.1
-	return chargePrefix + id.String()
+	sum := id.Hash("farebox charge", caller.Account, string(caller.Environment), key)
+	u := uuid.UUID(sum[:16])
+	u[6] = u[6]&0x0f | 0x80 // version 8
+	u[8] = u[8]&0x3f | 0x80 // the variant of RFC 9562, 4.1
+	return chargePrefix + u.String()
 }

@@ -73,14 +73,23 @@ func (p *Platform) lookup(ctx context.Context, in *content[wire.Lookup]) (*conte
 	if err != nil {
 		return nil, err
 	}
-	names, err := p.Store.AccountNames(ctx, []string{key.Account})
-	if err != nil {
-		return nil, err
-	}
+	names := p.accountNames(ctx, key.Account)
 	told := wire.KeyOf(key)
 	told.AccountName = names[key.Account]
 	told.Proof = p.prove(caller, key.ID)
 	return &content[wire.Key]{told}, nil
+}
+
+// nameTime bounds the query of an account's name.
+const nameTime = time.Second
+
+// accountNames returns the name of an account by its id. The name is only for texts,
+// so a lookup neither fails nor waits long for it.
+func (p *Platform) accountNames(ctx context.Context, id string) map[string]string {
+	ctx, cancel := context.WithTimeout(ctx, nameTime)
+	defer cancel()
+	names, _ := p.Store.AccountNames(ctx, []string{id})
+	return names
 }
 
 // perWrite is how many uses are written in one transaction: captures wait for

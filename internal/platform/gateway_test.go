@@ -2,6 +2,7 @@ package platform
 
 import (
 	"bufio"
+	"context"
 	"encoding/hex"
 	"encoding/json"
 	"net/http"
@@ -29,6 +30,25 @@ func TestLookup(t *testing.T) {
 	}
 	s.refused(404, wire.NotFound, "gateway", "POST", "/keys/lookup", wire.Lookup{Digest: strings.Repeat("0", 64)})
 	s.refused(422, wire.Invalid, "gateway", "POST", "/keys/lookup", wire.Lookup{Digest: strings.Repeat("x", 64)})
+}
+
+// nameless is a store that fails to return names of accounts.
+type nameless struct{ Store }
+
+func (nameless) AccountNames(context.Context, []string) (map[string]string, error) {
+	return nil, ledger.ErrUnavailable
+}
+
+// A lookup does not fail because the account's name is not available: it is only
+// for texts.
+func TestLookupWithoutName(t *testing.T) {
+	s := newSite(t)
+	s.platform.Store = nameless{s.platform.Store}
+	digest := keys.DigestOf(s.secrets["agent"])
+	key := do[wire.Key](s, 200, "gateway", "POST", "/keys/lookup", wire.Lookup{Digest: hex.EncodeToString(digest[:])})
+	if key.ID != s.ids["agent"] || key.AccountName != "" {
+		t.Errorf("%+v", key)
+	}
 }
 
 // A call of a gateway is reserved, renewed and captured; who earns and the fee

@@ -21,7 +21,7 @@ const (
 )
 
 // payable is what a paying key must be, whoever asks for its money.
-var payable = []keys.Kind{keys.Agent, keys.Personal}
+var payable = keys.PayingKinds()
 
 // serverFor returns the server of that name, if the caller may charge for it. A
 // gateway may for those that its key lists, a provider for those of which its

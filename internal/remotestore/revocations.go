@@ -9,7 +9,6 @@ import (
 	"mime"
 	"net/http"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -52,26 +51,7 @@ func (s *Store) Confirm(context.Context, string) error { return nil }
 
 // Changed returns a channel that is closed once there may be a change since the call.
 // It is only a hint: wake-ups may be spurious or lost.
-func (s *Store) Changed() <-chan struct{} { return s.wakeup.wait() }
-
-// wakeup is a broadcast signal.
-type wakeup struct {
-	mu      sync.Mutex
-	channel chan struct{}
-}
-
-func (w *wakeup) wait() <-chan struct{} {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.channel
-}
-
-func (w *wakeup) wake() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	close(w.channel)
-	w.channel = make(chan struct{})
-}
+func (s *Store) Changed() <-chan struct{} { return s.wakeup.Wait() }
 
 // Bounds of listening.
 const (
@@ -95,12 +75,7 @@ func (s *Store) listen() {
 		}
 		wait := pause.NextBackOff()
 		s.logger.Debug("the stream of changes of keys ended; they are polled until it is open again", "error", err, "wait", wait)
-		timer := time.NewTimer(wait)
-		select {
-		case <-timer.C:
-		case <-s.closed.Done():
-		}
-		timer.Stop()
+		_ = clock.Sleep(s.closed, wait) // the loop checks the context
 	}
 }
 
@@ -129,7 +104,7 @@ func (s *Store) hear() error {
 	if answer.StatusCode != http.StatusOK || err != nil || media != "text/event-stream" {
 		return fmt.Errorf("the platform answers with status %d, not with a stream", answer.StatusCode)
 	}
-	s.wakeup.wake() // for changes before the stream was open
+	s.wakeup.Notify() // for changes before the stream was open
 	lines, begins := bufio.NewReader(answer.Body), true
 	for {
 		part, more, err := lines.ReadLine() // only the beginning matters; a line may be long
@@ -138,7 +113,7 @@ func (s *Store) hear() error {
 		}
 		alive.Reset(quiet)
 		if begins && bytes.HasPrefix(part, []byte("data")) {
-			s.wakeup.wake()
+			s.wakeup.Notify()
 		}
 		begins = !more
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/fareboxhq/farebox/internal/clock"
 	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/signal"
 )
 
 // Options of a Store.
@@ -60,7 +61,7 @@ type Store struct {
 	closed   context.Context // ends when the store is closed
 	close    context.CancelFunc
 	heard    chan struct{} // closed when listen has returned
-	wakeup   wakeup
+	wakeup   signal.Broadcast
 	position atomic.Int64 // up to which changes were read; -1 before
 }
 
@@ -98,7 +99,6 @@ func newStore(o Options) (*Store, error) {
 	}
 	s.client = &http.Client{Transport: s.transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	s.breaker = newBreaker(s)
-	s.wakeup.channel = make(chan struct{})
 	s.position.Store(-1)
 	return s, nil
 }

@@ -6,8 +6,9 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
+
+	"github.com/fareboxhq/farebox/internal/durable"
 )
 
 // Parts of file names. All these files are in the store's own directory, so that a
@@ -76,13 +77,5 @@ func copyFrom(from io.Reader, to string, seen func(n int64) error) (err error) {
 
 // syncDir makes the names in a directory durable, where the system supports that.
 func syncDir(dir string) error {
-	if runtime.GOOS == "windows" { // cannot open directories for syncing
-		return nil
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
+	return durable.SyncDir(dir)
 }
