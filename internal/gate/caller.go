@@ -177,7 +177,7 @@ func (e otherCredential) Unwrap() error { return e.error }
 
 // callers are the kinds of keys that may call servers. Their scopes limit which
 // items they may call.
-var callers = []keys.Kind{keys.Agent, keys.Personal}
+var callers = keys.PayingKinds()
 
 func (s *storedKeys) lookUp(ctx context.Context, client netip.Addr, digest keys.Digest) (Caller, error) {
 	key, err := s.gate.deps.Keys.Lookup(ctx, client, digest)
