@@ -11,9 +11,9 @@ import (
 	"syscall"
 )
 
-// Kill ends the running server and all its processes at once, as a loss of power
-// would but for what the disk had not taken. It stops the server first, so that
-// it starts no others meanwhile.
+// Kill ends the running server and all its processes at once, like a loss of power
+// except that the disk loses no writes. It stops the server first, so that it cannot
+// start others meanwhile.
 func (s *Server) Kill() error {
 	if s.process == nil {
 		return errors.New("the server does not run")
@@ -36,7 +36,7 @@ func (s *Server) Kill() error {
 	return nil
 }
 
-// children lists the processes that a process has started.
+// children lists the child processes of a process.
 func children(parent int) ([]int, error) {
 	stats, err := filepath.Glob("/proc/[0-9]*/stat")
 	if err != nil {
@@ -46,7 +46,7 @@ func children(parent int) ([]int, error) {
 	for _, path := range stats {
 		text, err := os.ReadFile(path)
 		if err != nil {
-			continue // it has ended meanwhile
+			continue // the process has ended
 		}
 		var pid, above int
 		if _, err := fmt.Sscan(string(text), &pid); err != nil {

@@ -23,23 +23,23 @@ import (
 // stopTime bounds how long a server may take to stop.
 const stopTime = time.Minute
 
-// Server is one server and its files. Its methods must not be called at the
-// same time, but for DSN and Dir.
+// Server is one server and its files. Its methods are not safe for concurrent use,
+// except DSN and Dir.
 type Server struct {
 	dir     string
 	fsync   string   // "on" or "off"
-	process *process // nil while it does not run
+	process *process // nil unless it runs
 }
 
 // process is a running server.
 type process struct {
 	cmd  *exec.Cmd
-	gone chan struct{} // closed when it has ended
+	gone chan struct{} // closed once it has ended
 }
 
-// Start makes a new server and returns when it answers. The error says what to
-// install if PostgreSQL is not there. The caller must Remove the server. It
-// ends, on Linux, with the process that started it, however that ends.
+// Start creates a server and returns once it accepts connections. Without PostgreSQL
+// the error says how to install it. The caller must Remove the server. On Linux it
+// ends with the process that started it, even if that is killed.
 func Start(ctx context.Context) (*Server, error) { return start(ctx, "on") }
 
 // StartVolatile is Start for a server that does not sync its files. A crash of
@@ -52,7 +52,7 @@ func start(ctx context.Context, fsync string) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir, err := os.MkdirTemp("/tmp", "farebox-pg-") // the path of a socket may not be long
+	dir, err := os.MkdirTemp("/tmp", "farebox-pg-") // a socket's path must be short
 	if err != nil {
 		return nil, err
 	}
@@ -75,7 +75,7 @@ func (s *Server) DSN(database string) string {
 	return fmt.Sprintf("host=%s user=postgres dbname=%s", s.dir, database)
 }
 
-// Dir returns the directory of the server's socket, whose name is .s.PGSQL.5432.
+// Dir returns the directory of the server's socket, .s.PGSQL.5432.
 func (s *Server) Dir() string { return s.dir }
 
 // Exec runs a statement in the server's own database.
@@ -88,8 +88,8 @@ func (s *Server) Exec(ctx context.Context, query string, args ...any) error {
 	return errors.Join(err, conn.Close(ctx))
 }
 
-// Launch starts a server that was halted or killed on its files, and returns
-// when it answers, after it has recovered.
+// Launch starts a halted or killed server on its files, and returns once it has
+// recovered and accepts connections.
 func (s *Server) Launch(ctx context.Context) error {
 	bin, err := programs(installed)
 	if err != nil {
@@ -105,7 +105,7 @@ func (s *Server) Launch(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return errors.Join(err, s.log())
 		}
-		// It has ended: backends of a server that was killed still hold its memory.
+		// It has ended: backends of a killed server still hold its memory.
 	}
 }
 
@@ -124,13 +124,13 @@ func (s *Server) spawn(program string) error {
 	p := &process{cmd: cmd, gone: make(chan struct{})}
 	started := make(chan error, 1)
 	go func() {
-		// The server ends with the thread that started it, so that one whose
-		// starter was killed does not stay.
+		// The server ends with the thread that started it, so that it does not
+		// outlive a killed process.
 		runtime.LockOSThread()
 		err := cmd.Start()
 		started <- err
 		if err == nil {
-			_ = cmd.Wait() // how it ended is in its log
+			_ = cmd.Wait() // the reason is in the server's log
 		}
 		close(p.gone)
 	}()
@@ -141,7 +141,7 @@ func (s *Server) spawn(program string) error {
 	return nil
 }
 
-// awaitReady waits until the server answers, or has ended, which is an error.
+// awaitReady waits until the server accepts connections. It fails if it has ended.
 func (s *Server) awaitReady(ctx context.Context) error {
 	for {
 		err := s.Exec(ctx, `SELECT 1`)
@@ -167,13 +167,12 @@ func (s *Server) log() error {
 	return fmt.Errorf("the server's log: %s", text[max(0, len(text)-4000):])
 }
 
-// Remove ends the server, if it runs, and removes its files.
+// Remove ends the server, if it runs, and deletes its files.
 func (s *Server) Remove() error {
 	return errors.Join(s.Halt(), os.RemoveAll(s.dir))
 }
 
-// Halt ends the server, if it runs, as an operator would: it closes its
-// connections first.
+// Halt ends the server, if it runs, after it has closed its connections.
 func (s *Server) Halt() error {
 	if s.process == nil {
 		return nil
@@ -191,11 +190,10 @@ func (s *Server) Halt() error {
 	}
 }
 
-// installed is where Debian's packages put the programs.
+// installed matches the programs of Debian's packages.
 const installed = "/usr/lib/postgresql/*/bin/initdb"
 
-// programs returns the directory of the newest PostgreSQL that is there, or in
-// PATH.
+// programs returns the directory of the newest PostgreSQL installed, or in PATH.
 func programs(pattern string) (string, error) {
 	found, err := filepath.Glob(pattern)
 	if err != nil {
@@ -211,7 +209,7 @@ func programs(pattern string) (string, error) {
 	return filepath.Dir(found[len(found)-1]), nil
 }
 
-// version is the number in /usr/lib/postgresql/15/bin/initdb; 0 elsewhere.
+// version returns the number in /usr/lib/postgresql/15/bin/initdb; 0 elsewhere.
 func version(path string) int {
 	n, err := strconv.Atoi(filepath.Base(filepath.Dir(filepath.Dir(path))))
 	if err != nil {
@@ -230,5 +228,5 @@ func run(ctx context.Context, program string, args ...string) error {
 	return nil
 }
 
-// pause waits a little before something is tried again.
+// pause waits before the next attempt.
 func pause(ctx context.Context) error { return clock.Sleep(ctx, 10*time.Millisecond) }

@@ -12,8 +12,8 @@ import (
 	"testing"
 )
 
-// TestServer: a server answers when it was started, keeps what it has over a stop
-// and a kill, and leaves nothing behind when it is removed.
+// A started server accepts connections, keeps its data over a stop and a kill, and
+// leaves no files after Remove.
 func TestServer(t *testing.T) {
 	ctx := context.Background()
 	s, err := Start(ctx)
@@ -46,8 +46,7 @@ func TestServer(t *testing.T) {
 	}
 }
 
-// TestStartEndsWithItsContext: a start that is given up fails, and waits for
-// nothing.
+// A cancelled start fails at once.
 func TestStartEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
@@ -56,8 +55,7 @@ func TestStartEndsWithItsContext(t *testing.T) {
 	}
 }
 
-// TestPrograms: the newest version is taken, and where there is none the error
-// says what to install.
+// The newest version is used; without any, the error says how to install one.
 func TestPrograms(t *testing.T) {
 	root := t.TempDir()
 	t.Setenv("PATH", "")

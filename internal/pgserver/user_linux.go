@@ -8,12 +8,12 @@ import (
 	"syscall"
 )
 
-// superuser is who the server runs as when the caller is root.
+// superuser runs the server if the caller is root.
 const superuser = "postgres"
 
-// attributes let a program run as somebody whom PostgreSQL accepts, and end
-// with who started it. In a process group of its own it is not reached by a
-// terminal's Ctrl-C, and can be ended after those who use it.
+// attributes run a program as a user that PostgreSQL accepts, and end it with its
+// parent. In its own process group it survives a terminal's Ctrl-C, so that it can end
+// after its clients.
 func attributes() *syscall.SysProcAttr {
 	a := &syscall.SysProcAttr{Pdeathsig: syscall.SIGQUIT, Setpgid: true}
 	if uid, gid, err := runsAs(); err == nil && uid != os.Getuid() {
@@ -37,7 +37,7 @@ func runsAs() (uid, gid int, err error) {
 	return uid, gid, err
 }
 
-// giveAway makes the directory theirs who run the server.
+// giveAway makes the server's user the owner of the directory.
 func giveAway(dir string) error {
 	uid, gid, err := runsAs()
 	if err != nil {

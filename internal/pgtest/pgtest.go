@@ -22,20 +22,20 @@ import (
 // startTime bounds how long a server may take to start or recover.
 const startTime = time.Minute
 
-// Cluster is one PostgreSQL server with its data. The zero Cluster starts when
-// it is first used. Its methods may be used by many goroutines at once, but
-// for Stop, Kill and Restart, which end what others do.
+// Cluster is one PostgreSQL server with its data. The zero Cluster starts on first use.
+// Its methods are safe for concurrent use, except Stop, Kill and Restart, which
+// interrupt the others.
 type Cluster struct {
 	mu       sync.Mutex
 	server   *pgserver.Server // nil until it was started
 	prepared bool
-	strategy string // of copying the template
+	strategy string // how to copy the template
 	durable  bool   // whether it syncs its files, as a server in production does
 	count    int
 }
 
-// Main runs the tests of a binary and stops the server after them. It is what
-// TestMain does, and does not return.
+// Main runs the tests of a binary and stops the server after them. Call it from
+// TestMain; it does not return.
 func (c *Cluster) Main(m *testing.M) {
 	code := m.Run()
 	if err := c.Stop(); err != nil {
@@ -48,8 +48,8 @@ func (c *Cluster) Main(m *testing.M) {
 // New returns a server that belongs to one test, which may kill it.
 func New(t testing.TB) *Cluster {
 	t.Helper()
-	// What is copied through the log has sequences that go back when the server
-	// is killed soon afterwards.
+	// If the server is killed soon after, the sequences of a copy made through the
+	// write-ahead log go back.
 	c := &Cluster{strategy: " STRATEGY file_copy", durable: true}
 	t.Cleanup(func() {
 		if err := c.Stop(); err != nil {
@@ -59,9 +59,9 @@ func New(t testing.TB) *Cluster {
 	return c
 }
 
-// Database makes a database for the test and returns its DSN. prepare, which
-// must be the same for all databases of a cluster, fills the template that they
-// are cloned from. The database goes with the cluster.
+// Database creates a database for the test and returns its DSN. prepare fills the
+// template that databases are cloned from, and must be the same for all databases of a
+// cluster. The database goes with the cluster.
 func (c *Cluster) Database(t testing.TB, prepare func(ctx context.Context, dsn string) error) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), startTime)
@@ -108,8 +108,8 @@ func (c *Cluster) database(ctx context.Context, prepare func(context.Context, st
 	return c.server.DSN(name), nil
 }
 
-// clone copies the template. Connections that prepare has closed may take a
-// moment to be gone, and until then the template cannot be copied.
+// clone copies the template. It waits until the connections that prepare has closed are
+// gone, since PostgreSQL refuses to copy a database in use.
 func (c *Cluster) clone(ctx context.Context, name string) error {
 	for {
 		err := c.server.Exec(ctx, `CREATE DATABASE `+name+` TEMPLATE farebox_template`+c.strategy)
@@ -122,9 +122,8 @@ func (c *Cluster) clone(ctx context.Context, name string) error {
 	}
 }
 
-// SocketDir returns the directory of the server's socket, whose name is
-// .s.PGSQL.5432, for a test that stands between. It is "" before the first
-// database was made.
+// SocketDir returns the directory of the server's socket, .s.PGSQL.5432, for a test that
+// puts a proxy before it, or "" before the first database.
 func (c *Cluster) SocketDir() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -134,7 +133,7 @@ func (c *Cluster) SocketDir() string {
 	return c.server.Dir()
 }
 
-// Stop ends the server, if it runs, and removes its files.
+// Stop ends the server, if it runs, and deletes its files.
 func (c *Cluster) Stop() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -154,20 +153,20 @@ func (c *Cluster) Restart(t testing.TB) {
 	})
 }
 
-// Kill ends the server and all its processes at once, as a loss of power would
-// but for what the disk had not taken.
+// Kill ends the server and all its processes at once, like a loss of power except that
+// the disk loses no writes.
 func (c *Cluster) Kill(t testing.TB) {
 	t.Helper()
 	c.must(t, func(context.Context) error { return c.server.Kill() })
 }
 
-// Start starts a server that was killed. It returns when it has recovered.
+// Start starts a killed server. It returns once it has recovered.
 func (c *Cluster) Start(t testing.TB) {
 	t.Helper()
 	c.must(t, func(ctx context.Context) error { return c.server.Launch(ctx) })
 }
 
-// Cut ends all connections to the database of the DSN, as a network might.
+// Cut ends all connections to the database of the DSN, as a network may.
 func (c *Cluster) Cut(ctx context.Context, dsn string) error {
 	config, err := pgx.ParseConfig(dsn)
 	if err != nil {
@@ -195,5 +194,5 @@ func hasState(err error, state string) bool {
 	return errors.As(err, &e) && e.Code == state
 }
 
-// pause waits a little before something is tried again.
+// pause waits before the next attempt.
 func pause(ctx context.Context) error { return clock.Sleep(ctx, 10*time.Millisecond) }

@@ -22,8 +22,8 @@ func exec1(t *testing.T, dsn, query string) (n int) {
 	return n
 }
 
-// TestCluster: databases are cloned from a template that is prepared once, and
-// what is committed survives a kill and a restart. Connections can be cut.
+// Databases are cloned from a template that is prepared once, and committed data
+// survives a kill and a restart. Connections can be cut.
 func TestCluster(t *testing.T) {
 	c := New(t)
 	prepared := 0
