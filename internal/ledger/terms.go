@@ -133,8 +133,12 @@ type Cap struct {
 	Resets  time.Time // when the next period begins; zero for PerCall
 }
 
-// Near returns the amount at which the operator is warned: 80 % of the cap.
-func (c *Cap) Near() Amount { return c.Amount - c.Amount/5 }
+// NearPart divides a cap: it is nearly spent once only one of so many parts is
+// left, that is at 80 %.
+const NearPart = 5
+
+// Near returns the amount at which the operator is warned.
+func (c *Cap) Near() Amount { return c.Amount - c.Amount/NearPart }
 
 // CapError is an ErrCapped with the cap that the call would exceed.
 type CapError struct {

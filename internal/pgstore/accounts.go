@@ -13,18 +13,18 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// selectAccount reads accounts with all that they have earned, and without what
-// reservations held that have expired. $1 is the shift of the clock.
+// selectAccount reads accounts with all earnings, and without the credits of expired
+// reservations. $1 is the shift of the clock.
 const selectAccount = `SELECT a.n, a.id, a.name, a.created_at, a.credit_limit, a.cap_call, a.cap_day, a.cap_month,
 	(a.live + coalesce(e.live, 0))::bigint, (a.live_reserved - coalesce(r.live, 0))::bigint,
-	(a.sandbox + coalesce(e.sandbox, 0))::bigint, (a.sandbox_reserved - coalesce(r.sandbox, 0))::bigint
+	(a.test + coalesce(e.test, 0))::bigint, (a.test_reserved - coalesce(r.test, 0))::bigint
 	FROM (SELECT moved_clock($1) AS now OFFSET 0) clock CROSS JOIN account a
 	CROSS JOIN LATERAL (
-		SELECT sum(x.amount) FILTER (WHERE NOT x.sandbox) AS live, sum(x.amount) FILTER (WHERE x.sandbox) AS sandbox
+		SELECT sum(x.amount) FILTER (WHERE NOT x.test) AS live, sum(x.amount) FILTER (WHERE x.test) AS test
 		FROM earning x WHERE x.account = a.n
 	) e
 	CROSS JOIN LATERAL (
-		SELECT sum(x.amount) FILTER (WHERE NOT x.sandbox) AS live, sum(x.amount) FILTER (WHERE x.sandbox) AS sandbox
+		SELECT sum(x.amount) FILTER (WHERE NOT x.test) AS live, sum(x.amount) FILTER (WHERE x.test) AS test
 		FROM reservation x WHERE x.payer = a.n AND x.state = 1 AND NOT x.waived
 			AND x.expires_at > least(a.swept_to, clock.now) AND x.expires_at <= clock.now
 	) r WHERE `
@@ -44,7 +44,7 @@ type accountRow struct {
 	n int64
 }
 
-// queryFunc is that of the store or of a transaction.
+// queryFunc is the query method of the store or of a transaction.
 type queryFunc func(ctx context.Context, query string, args ...any) (pgx.Rows, error)
 
 func (s *Store) accounts(ctx context.Context, query queryFunc, where string, args ...any) ([]accountRow, error) {
@@ -68,9 +68,9 @@ func (s *Store) account(ctx context.Context, where string, args ...any) (ledger.
 	return list[0].Account, nil
 }
 
-// CreateAccount makes an account with empty balances. Errors: ledger.ErrExists if
-// the name is taken, ErrConflict if the id is; a name that ledger.ValidName
-// refuses is an error, too.
+// CreateAccount creates an account with empty balances. Errors: ledger.ErrExists if
+// the name is taken, ErrConflict if the id is; a name that ledger.ValidName refuses
+// is an error, too.
 func (s *Store) CreateAccount(ctx context.Context, a ledger.Account, audit ledger.Audit) error {
 	if err := ledger.ValidName(a.Name); err != nil {
 		return err
@@ -106,12 +106,12 @@ func checkLimits(a *ledger.Account) error {
 	return a.Caps.Check()
 }
 
-// maxChanges bounds how often a change of limits is made anew because of others.
+// maxChanges bounds how often a change of limits is repeated because of concurrent ones.
 const maxChanges = 20
 
-// swapLimits writes limits and their audit row if they are still what they
-// were. It is one statement, since while a transaction has an account, all
-// batches with its calls wait.
+// swapLimits writes limits and their audit row, unless the limits have changed
+// meanwhile. It is one statement, since all batches with the account's calls wait
+// for a transaction that has locked it.
 const swapLimits = `WITH changed AS (
 		UPDATE account SET credit_limit = $2, cap_call = $3, cap_day = $4, cap_month = $5
 		WHERE n = $1 AND (credit_limit, cap_call, cap_day, cap_month) = ($6, $7, $8, $9) RETURNING n
@@ -119,13 +119,12 @@ const swapLimits = `WITH changed AS (
 	INSERT INTO audit (at, actor, origin, action, target, detail)
 	SELECT coalesce($10, moved_clock($16)), $11, $12, $13, $14, $15 FROM changed`
 
-// UpdateAccount reads the account of that id, lets change alter its CreditLimit
-// and Caps, and writes them with its audit row in one step. What else change
-// alters is passed over. change may be called several times, when others change
-// the limits, too. An error of change aborts it and is returned as it is.
-// Reservations that are open stay; those that are made after it returned heed
-// it. Other errors: ledger.ErrNotFound, ErrUnavailable: it is not changed, or
-// nobody knows.
+// UpdateAccount reads the account of that id, lets change alter its CreditLimit and
+// Caps, and writes them with its audit row in one step. It ignores other
+// alterations. It may call change several times, if others change the limits at the
+// same time. An error of change aborts it and is returned unchanged. Open
+// reservations stay; later ones obey the new limits. Other errors:
+// ledger.ErrNotFound, ErrUnavailable: the outcome is unknown.
 func (s *Store) UpdateAccount(ctx context.Context, id string, change func(*ledger.Account) error, audit ledger.Audit) (ledger.Account, error) {
 	if err := ctx.Err(); err != nil {
 		return ledger.Account{}, err
@@ -161,7 +160,7 @@ func (s *Store) UpdateAccount(ctx context.Context, id string, change func(*ledge
 			return changed, nil
 		}
 	}
-	return ledger.Account{}, &outage{cause: errCrowded}
+	return ledger.Account{}, &outage{cause: errContention}
 }
 
 // Account returns the account of that id or name, in any case, or ledger.ErrNotFound.
@@ -178,8 +177,7 @@ func (s *Store) Account(ctx context.Context, ref string) (ledger.Account, error)
 	return a, err
 }
 
-// AccountNames returns the names of those of the accounts, by their ids, that there
-// are.
+// AccountNames returns the names of the accounts by their ids, without unknown ids.
 func (s *Store) AccountNames(ctx context.Context, ids []string) (map[string]string, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -200,8 +198,8 @@ func (s *Store) AccountNames(ctx context.Context, ids []string) (map[string]stri
 	return names, failure(ctx, err)
 }
 
-// selectUsage sums the meters of an account and of a lineage up. $1 is the shift of
-// the clock.
+// selectUsage sums the spend counters of an account and of a lineage. $1 is the
+// shift of the clock.
 const selectUsage = `SELECT ` +
 	`least(coalesce(sum(m.spent) FILTER (WHERE m.holder = 1 AND m.day = d.today), 0), 9223372036854775807)::bigint, ` +
 	`least(coalesce(sum(m.spent) FILTER (WHERE m.holder = 1), 0), 9223372036854775807)::bigint, ` +
@@ -209,12 +207,12 @@ const selectUsage = `SELECT ` +
 	`least(coalesce(sum(m.spent) FILTER (WHERE m.holder = 0), 0), 9223372036854775807)::bigint
 	FROM (SELECT x.day - DATE '1970-01-01' AS today, date_trunc('month', x.day)::date - DATE '1970-01-01' AS first
 		FROM (SELECT (moved_clock($1) AT TIME ZONE 'UTC')::date AS day OFFSET 0) x OFFSET 0) d
-	CROSS JOIN account a LEFT JOIN meter m ON m.account = a.n AND m.sandbox = $4 AND m.day BETWEEN d.first AND d.today
+	CROSS JOIN account a LEFT JOIN spend_counter m ON m.account = a.n AND m.test = $4 AND m.day BETWEEN d.first AND d.today
 		AND (m.holder = 1 AND m.name = '' OR m.holder = 0 AND m.name = $3)
 	WHERE a.id = $2 AND a.id NOT LIKE '@%' GROUP BY a.n`
 
-// Usage returns what the account has spent now, and what of it the keys of the
-// lineage have; of live or test credits. Errors: ledger.ErrNotFound.
+// Usage returns how much the account has spent of its live or test credits, and how
+// much the lineage's keys have. Errors: ledger.ErrNotFound.
 func (s *Store) Usage(ctx context.Context, id, lineage string, test bool) (u ledger.Usage, err error) {
 	if err := ctx.Err(); err != nil {
 		return u, err
@@ -229,8 +227,8 @@ func (s *Store) Usage(ctx context.Context, id, lineage string, test bool) (u led
 	return u, err
 }
 
-// Accounts lists the accounts in the order of their creation, the ledger's own
-// excepted. The text is the cursor of the next part, "" at the end.
+// Accounts lists the accounts in the order of their creation, except the ledger's
+// own. The text is the cursor of the next part, "" at the end.
 func (s *Store) Accounts(ctx context.Context, p ledger.Page) ([]ledger.Account, string, error) {
 	after, err := ledger.Cursor(ctx, p.After, 0)
 	if err != nil {
@@ -250,8 +248,8 @@ func (s *Store) Accounts(ctx context.Context, p ledger.Page) ([]ledger.Account, 
 	return list, next, nil
 }
 
-// part is the part of a listing among rows that were asked for with one more
-// than its size, and the cursor of the next one.
+// part cuts a listing to its page, whose query asked for one row more, and returns
+// the cursor of the next page.
 func part[R any](rows []R, p ledger.Page, number func(*R) int64) ([]R, string) {
 	if len(rows) <= p.Size() {
 		return rows, ""

@@ -16,17 +16,17 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// archived is what was taken out of the journal, as this node last read it.
+// archived is the state of the archive as this node last read it.
 type archived struct {
 	ledger.Archived
-	lastID uuid.UUID // the greatest UUIDv7 that was taken out
-	odd    bool      // there are ids in archived_id
+	lastID uuid.UUID // the greatest archived UUIDv7
+	odd    bool      // archived_id has rows
 }
 
 const selectArchived = `SELECT n, last_seq, last_at, last_day, last_id, sum, (SELECT sum(transactions) FROM archive)::bigint,
 	(SELECT sum(charges) FROM archive)::bigint, EXISTS (SELECT FROM archived_id) FROM archive ORDER BY n DESC LIMIT 1`
 
-// scanArchived reads a row of selectArchived, of which there may be none.
+// scanArchived reads the row of selectArchived, if there is one.
 func scanArchived(from pgx.Row) (a archived, err error) {
 	var lastAt time.Time
 	var lastID pgtype.UUID
@@ -42,7 +42,7 @@ func scanArchived(from pgx.Row) (a archived, err error) {
 	return a, err
 }
 
-// readArchived learns what was archived, by whichever node.
+// readArchived reads the state of the archive.
 func (s *Store) readArchived(ctx context.Context) error {
 	a, err := scanArchived(s.pool.QueryRow(ctx, selectArchived))
 	if err != nil {
@@ -52,7 +52,7 @@ func (s *Store) readArchived(ctx context.Context) error {
 	return nil
 }
 
-// Archived says what of the journal was archived.
+// Archived returns which transactions were archived.
 func (s *Store) Archived(ctx context.Context) (ledger.Archived, error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
@@ -60,13 +60,13 @@ func (s *Store) Archived(ctx context.Context) (ledger.Archived, error) {
 	return s.archived.Load().Archived, err
 }
 
-// covers reports whether an id is of a time that was archived.
+// covers reports whether the id's time is within the archive.
 func (a *archived) covers(id uuid.UUID) bool {
 	return a.Files > 0 && id.Version() == 7 && bytes.Compare(id[:], a.lastID[:]) <= 0
 }
 
-// again refuses to begin a charge under an id that was archived, or is of a
-// time that was. One that this node does not know of yet, the database refuses.
+// again refuses a new charge under an id that was archived, or is as old as an
+// archived one. The database refuses those that were archived since this node looked.
 func (s *Store) again(ctx context.Context, id uuid.UUID) error {
 	if a := s.archived.Load(); !a.covers(id) && (!a.odd || id.Version() == 7) {
 		return nil
@@ -83,14 +83,14 @@ func (s *Store) again(ctx context.Context, id uuid.UUID) error {
 	return nil
 }
 
-// absent is the error about what is not in the journal: the one that is given,
-// or that it is of a time that was archived, and in which file.
+// absent returns the error of an id that the journal does not have: notFound, or an
+// ArchivedError with the file if the id's time was archived.
 func (s *Store) absent(ctx context.Context, id uuid.UUID, prefix string, notFound error) error {
 	var gone bool
 	var file int64
 	made := time.UnixMilli(int64(binary.BigEndian.Uint64(id[:8]) >> 16))
 	if id.Version() != 7 {
-		made = time.Unix(1<<33, 0) // nobody can tell
+		made = time.Unix(1<<33, 0) // it has no time in it
 	}
 	err := s.row(ctx, `SELECT was_archived($1), coalesce((SELECT min(n) FROM archive WHERE last_at >= $2), 0)`, []any{asUUID(id), made}, &gone, &file)
 	switch {
@@ -102,7 +102,7 @@ func (s *Store) absent(ctx context.Context, id uuid.UUID, prefix string, notFoun
 	return notFound
 }
 
-// noCharge is the error about a charge that is to be refunded and is not there.
+// noCharge returns the error of a refund without a charge.
 func (s *Store) noCharge(ctx context.Context, charge string, notFound error) error {
 	id, err := parseID(chargePrefix, charge)
 	if err != nil {
@@ -111,16 +111,15 @@ func (s *Store) noCharge(ctx context.Context, charge string, notFound error) err
 	return s.absent(ctx, id, chargePrefix, notFound)
 }
 
-// isArchived reports the error of the trigger that keeps archived ids from
-// being written again.
+// isArchived reports the error of the trigger that keeps archived ids from being
+// written again.
 func isArchived(err error) bool {
 	var e *pgconn.PgError
 	return errors.As(err, &e) && e.Code == "FB001"
 }
 
-// selectArchivable reads transactions after one, and up to another. What was
-// written together stays together: where the fee of a charge comes after them,
-// the rows end before the charge.
+// selectArchivable reads the transactions after one, and up to another. It ends before
+// a charge whose fee comes later, to keep the two together.
 const selectArchivable = `WITH part AS MATERIALIZED (
 		SELECT * FROM txn WHERE seq > $1 AND seq <= $2 ORDER BY seq LIMIT $3
 	), old AS MATERIALIZED (
@@ -130,17 +129,17 @@ const selectArchivable = `WITH part AS MATERIALIZED (
 		WHERE o.kind = 1 AND o.fee > 0 AND EXISTS (
 			SELECT FROM txn x WHERE x.ref = o.seq AND x.kind = 5 AND x.debtor = o.creditor AND x.seq > (SELECT max(seq) FROM old))
 	)
-	SELECT o.seq, o.id, o.kind, d.id, c.id, o.amount, o.sandbox, o.at, coalesce(o.key, ''), coalesce(o.lineage, ''), coalesce(o.server, ''), coalesce(o.tool, ''),
+	SELECT o.seq, o.id, o.kind, d.id, c.id, o.amount, o.test, o.at, coalesce(o.key, ''), coalesce(o.lineage, ''), coalesce(o.server, ''), coalesce(o.tool, ''),
 		coalesce(o.day, 0), coalesce(o.waived, 0), coalesce(o.fee, 0), coalesce(f.id, ''), coalesce(o.ref, 0), coalesce(o.reason, '')
 	FROM old o JOIN account d ON d.n = o.debtor JOIN account c ON c.n = o.creditor LEFT JOIN account f ON f.n = o.fee_to
 	WHERE o.seq < (SELECT below FROM whole) ORDER BY o.seq`
 
-const selectCarried = `SELECT k.seq, k.id, 1, d.id, c.id, k.amount, k.sandbox, k.at, coalesce(k.key, ''), coalesce(k.lineage, ''), coalesce(k.server, ''), coalesce(k.tool, ''),
+const selectCarried = `SELECT k.seq, k.id, 1, d.id, c.id, k.amount, k.test, k.at, coalesce(k.key, ''), coalesce(k.lineage, ''), coalesce(k.server, ''), coalesce(k.tool, ''),
 		coalesce(k.day, 0), coalesce(k.waived, 0), coalesce(k.fee, 0), coalesce(f.id, ''), 0::bigint, '', k.refunded, k.fee_back
 	FROM carried k JOIN account d ON d.n = k.debtor JOIN account c ON c.n = k.creditor LEFT JOIN account f ON f.n = k.fee_to
 	WHERE EXISTS (SELECT FROM txn t WHERE t.ref = k.seq AND t.seq BETWEEN $1 AND $2) ORDER BY k.seq`
 
-// scanEntry reads a row of selectArchivable, and after it those of more.
+// scanEntry reads a row of selectArchivable, and the columns of more after it.
 func scanEntry(row pgx.CollectableRow, more ...any) (e ledger.Entry, err error) {
 	var id pgtype.UUID
 	var kind int
@@ -161,14 +160,13 @@ func scanEntry(row pgx.CollectableRow, more ...any) (e ledger.Entry, err error) 
 	return e, nil
 }
 
-// ArchivePart returns the next part of the journal to be archived, with no
-// entries if there is nothing of that age. It changes nothing. Errors:
-// ledger.ErrInvalid, ErrConflict if there is no part that ends where it is asked
-// to, ErrUnavailable.
+// ArchivePart returns the next part of the journal to be archived, without entries if
+// no transaction is old enough. It changes nothing. Errors: ledger.ErrInvalid,
+// ErrConflict if no part ends at q.Last, ErrUnavailable.
 func (s *Store) ArchivePart(ctx context.Context, q ledger.ArchiveQuery) (ledger.ArchivePart, error) {
 	ctx, cancel := context.WithTimeout(ctx, archiveTime)
 	defer cancel()
-	// Up to here no transaction can come in between any more.
+	// No transaction that commits later comes before this end.
 	var end int64
 	var now time.Time
 	if err := s.row(ctx, `SELECT journal_end(), moved_clock($1)`, []any{s.shift()}, &end, &now); err != nil {
@@ -212,7 +210,7 @@ func archivePart(ctx context.Context, tx pgx.Tx, q *ledger.ArchiveQuery, end int
 	if err != nil || len(p.Entries) == 0 {
 		return p, err
 	}
-	rows, err = tx.Query(ctx, `SELECT u.id, coalesce(o.live, 0), coalesce(o.sandbox, 0), coalesce(o.paid, 0), coalesce(o.earned, 0)
+	rows, err = tx.Query(ctx, `SELECT u.id, coalesce(o.live, 0), coalesce(o.test, 0), coalesce(o.paid, 0), coalesce(o.earned, 0)
 		FROM unnest($1::text[]) WITH ORDINALITY AS u (id, ord) JOIN account a ON a.id = u.id LEFT JOIN archived_account o ON o.account = a.n ORDER BY u.ord`, p.Accounts())
 	if err != nil {
 		return p, err
@@ -234,5 +232,5 @@ func archivePart(ctx context.Context, tx pgx.Tx, q *ledger.ArchiveQuery, end int
 	return p, err
 }
 
-// archiveTime bounds the reading of a part, and its taking out.
+// archiveTime bounds reading a part, and removing it.
 const archiveTime = 2 * time.Minute

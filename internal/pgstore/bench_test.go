@@ -17,8 +17,8 @@ import (
 
 const benchCallers = 64
 
-// benchStores are two stores on one database, the second of which carries out
-// one operation at a time, and orders of so many payers to one provider.
+// benchStores returns two stores on one database, the second with batches of one, and
+// orders of so many payers to one provider.
 func benchStores(b testing.TB, payers int) (batched, single *Store, orders []ledger.Order) {
 	b.Helper()
 	dsn := cluster.Database(b, template)
@@ -33,7 +33,7 @@ func benchStores(b testing.TB, payers int) (batched, single *Store, orders []led
 	return batched, single, orders
 }
 
-// closedLoop runs n calls by so many callers, each after its last has ended.
+// closedLoop makes n calls by concurrent callers, each after its last has ended.
 func closedLoop(b testing.TB, callers, n int, call func(i int) error) {
 	b.Helper()
 	var next atomic.Int64
@@ -60,7 +60,7 @@ func reserveAndCapture(s *Store, o ledger.Order) error {
 	return err
 }
 
-// chargesPerSecond is the rate of the callers over so many calls.
+// chargesPerSecond measures the callers' rate over so many calls.
 func chargesPerSecond(b testing.TB, s *Store, orders []ledger.Order, calls int) float64 {
 	start := clock.Now()
 	closedLoop(b, benchCallers, calls, func(i int) error { return reserveAndCapture(s, orders[i%len(orders)]) })
@@ -94,9 +94,9 @@ func median(v []float64) float64 {
 	return v[len(v)/2]
 }
 
-// TestBatchingPays: 64 callers on one account get at least 5/3 times as many
-// charges through in batches as one at a time. The benchmark's figure is 5; the
-// slack, and two more attempts, are for busy machines.
+// 64 callers on one account get at least 5/3 times as many charges through in batches
+// as one at a time. The benchmark's figure is 5; the slack, and two more attempts,
+// are for busy machines.
 func TestBatchingPays(t *testing.T) {
 	long(t)
 	const least, attempts = 5.0 / 3, 3

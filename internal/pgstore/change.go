@@ -13,23 +13,23 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// changes is the open transaction of an operator's change. A node that stops in
-// it is disconnected by the server after idleTime.
+// changes is the open transaction of an operator's change. The server disconnects a
+// node that stops halfway after idleTime.
 type changes struct {
 	tx      *pgxpool.Conn
-	revoked [][]byte // digests of keys that were made or changed
+	revoked [][]byte // digests of new and changed keys
 }
 
-// refused is an error of a change that is the caller's, not the database's.
+// refused is an error that the caller caused, not the database.
 type refused struct{ cause error }
 
-// Error is that of the cause.
+// Error returns the error of the cause.
 func (r *refused) Error() string { return r.cause.Error() }
 
 func refuse(format string, args ...any) error { return &refused{fmt.Errorf(format, args...)} }
 
-// asked calls what a caller gave. A panic in it must end the request, and not
-// leave the transaction behind.
+// asked calls a caller's function. A panic in it must end the request without leaving
+// the transaction open.
 func asked(change func(*keys.Key) error, v *keys.Key) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -42,9 +42,9 @@ func asked(change func(*keys.Key) error, v *keys.Key) (err error) {
 	return nil
 }
 
-// change runs do in a transaction, with its audit row and the revocations that
-// it asks for. An error means that it did not happen, but for one of the
-// commit, of which nobody knows.
+// change runs do in a transaction, with its audit row and its revocations. An error
+// means that nothing changed, except an error of the commit, whose outcome is
+// unknown.
 func (s *Store) change(ctx context.Context, audit ledger.Audit, do func(context.Context, *changes) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -55,7 +55,7 @@ func (s *Store) change(ctx context.Context, audit ledger.Audit, do func(context.
 	if err != nil {
 		return failure(ctx, err)
 	}
-	defer conn.Release() // a connection that is still in its transaction is closed, and the server rolls back
+	defer conn.Release() // which closes it if its transaction is open, and the server rolls back
 	c := &changes{tx: conn}
 	if err = do(ctx, c); err == nil {
 		err = s.finish(ctx, c, audit)
@@ -70,7 +70,7 @@ func (s *Store) change(ctx context.Context, audit ledger.Audit, do func(context.
 	return failure(ctx, err)
 }
 
-// transact begins a transaction on a connection that is to be released.
+// transact begins a transaction. The caller must release the connection.
 func (s *Store) transact(ctx context.Context) (conn *pgxpool.Conn, err error) {
 	err = s.fresh(ctx, func() error {
 		if conn, err = s.pool.Acquire(ctx); err != nil {
@@ -84,9 +84,9 @@ func (s *Store) transact(ctx context.Context) (conn *pgxpool.Conn, err error) {
 	return conn, err
 }
 
-// finish writes what belongs to each change and commits, in one round trip: the
-// lock of the revocations is the last that is taken, and is not held while the
-// server waits for this node, which may stand still.
+// finish writes the audit row and the revocations and commits, in one round trip.
+// The lock of revocations is the last one taken: the server must not wait for this
+// node while it holds it, since the node may stop.
 func (s *Store) finish(ctx context.Context, c *changes, a ledger.Audit) error {
 	var b pgx.Batch
 	b.Queue(`INSERT INTO audit (at, actor, origin, action, target, detail) VALUES (coalesce($1, moved_clock($7)), $2, $3, $4, $5, $6)`,

@@ -10,9 +10,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// TestStoppedChangeHoldsNoLock: a node that stands still once it has sent the
-// whole of a change to a key holds no lock that the changes of other keys, on
-// other nodes, wait for. Revocations take one lock in turn.
+// A node that stops after it has sent all of a change to a key holds no lock that
+// changes of other keys on other nodes wait for, although revocations share one lock.
 func TestStoppedChangeHoldsNoLock(t *testing.T) {
 	s := fresh(t)
 	other := opened(t, Options{DSN: s.o.DSN})
@@ -36,7 +35,7 @@ func TestStoppedChangeHoldsNoLock(t *testing.T) {
 	if err := s.finish(t.Context(), c, ledger.Audit{}); err != nil {
 		t.Fatal(err)
 	}
-	// From here on the first node does nothing.
+	// The first node does nothing from here on.
 	ctx, cancel := context.WithTimeout(t.Context(), idleTime/2)
 	defer cancel()
 	if _, err := other.UpdateKey(ctx, theirs.ID, rename, ledger.Audit{}); err != nil {

@@ -16,7 +16,7 @@ import (
 )
 
 const selectCharge = `SELECT t.seq, t.id, d.id, c.id, t.key, t.lineage, t.server, t.tool, t.amount + coalesce(t.waived, 0), coalesce(t.fee, 0),
-	coalesce(f.id, ''), t.sandbox, t.at, t.waived IS NOT NULL, coalesce(t.settler, ''),
+	coalesce(f.id, ''), t.test, t.at, t.waived IS NOT NULL, coalesce(t.settler, ''),
 	(SELECT coalesce(sum(r.amount), 0) FROM txn r WHERE r.ref = t.seq AND r.kind = 3)::bigint
 	FROM txn t JOIN account d ON d.n = t.debtor JOIN account c ON c.n = t.creditor LEFT JOIN account f ON f.n = t.fee_to `
 
@@ -48,10 +48,9 @@ func (s *Store) charges(ctx context.Context, where string, args ...any) ([]charg
 	return list, failure(ctx, err)
 }
 
-// Charges lists captured charges, newest first, with what was refunded of them.
-// The text is the cursor of the next part, "" at the end; a part may have fewer
-// rows than asked for and yet not be the last. Errors: ledger.ErrNotFound if an
-// account does not exist.
+// Charges lists captured charges, newest first, with their refunds. The text is the
+// cursor of the next part, "" at the end; a part before the end may have fewer rows
+// than asked for. Errors: ledger.ErrNotFound if an account does not exist.
 func (s *Store) Charges(ctx context.Context, f ledger.ChargeFilter) ([]ledger.Charge, string, error) {
 	before, err := ledger.Cursor(ctx, f.After, math.MaxInt64)
 	if err != nil {
@@ -87,7 +86,7 @@ func (s *Store) Charges(ctx context.Context, f ledger.ChargeFilter) ([]ledger.Ch
 	return list, next, nil
 }
 
-// conditions are those of a list of charges, with their arguments.
+// conditions are the SQL conditions of a list of charges, with their arguments.
 type conditions struct {
 	where  string
 	args   []any
@@ -99,7 +98,7 @@ func (c *conditions) and(condition string, arg any) {
 	c.where += fmt.Sprintf(condition, len(c.args))
 }
 
-// selectCharges returns the conditions that an index finds charges by.
+// selectCharges returns the conditions that an index serves.
 func (s *Store) selectCharges(ctx context.Context, f *ledger.ChargeFilter, before int64) (*conditions, error) {
 	q := &conditions{where: `WHERE t.kind = 1`}
 	q.and(` AND t.seq < $%d`, before)
@@ -127,7 +126,7 @@ func (s *Store) accountNumber(ctx context.Context, id string) (n int64, err erro
 	return n, err
 }
 
-// filter adds the conditions that no index knows.
+// filter adds the conditions that no index serves.
 func (c *conditions) filter(f *ledger.ChargeFilter) {
 	if c.earner != 0 {
 		c.and(` AND t.creditor = $%d`, c.earner)
@@ -147,15 +146,15 @@ func (c *conditions) filter(f *ledger.ChargeFilter) {
 	}
 }
 
-// scan is what a part of a filtered list looks at: the charges from a number on.
+// scan bounds how far a part of a filtered list reads: charges from a number on.
 type scan struct {
 	from int64
-	next string // the cursor of the part after it, "" if there is none
+	next string // the cursor of the next part, "" at the end
 }
 
-// scan finds where a part must end, so that no statement reads all of a long
-// journal for the few rows that a filter leaves. It comes before the statement that
-// lists: what is committed in between is above its end.
+// scan finds the end of a part, so that no statement reads all of a long journal for
+// the few rows that pass a filter. It runs before the listing: a charge that commits
+// in between has a higher number.
 func (s *Store) scan(ctx context.Context, f *ledger.ChargeFilter, q *conditions) (r scan, err error) {
 	var read int64
 	var newest *time.Time
@@ -168,8 +167,8 @@ func (s *Store) scan(ctx context.Context, f *ledger.ChargeFilter, q *conditions)
 	return r, failure(ctx, err)
 }
 
-// ChargeByID returns the captured charge of that id, with what was refunded of
-// it, or ledger.ErrNotFound.
+// ChargeByID returns the captured charge of that id, with its refunds, or
+// ledger.ErrNotFound.
 func (s *Store) ChargeByID(ctx context.Context, id string) (ledger.Charge, error) {
 	u, err := parseCharge(ctx, id)
 	if err != nil {
@@ -187,12 +186,12 @@ func (s *Store) ChargeByID(ctx context.Context, id string) (ledger.Charge, error
 	return list[0].charge, nil
 }
 
-const selectJournal = `SELECT t.seq, t.id, t.kind, d.id, c.id, t.amount, t.sandbox, t.at, coalesce(t.reason, ''), coalesce(p.id, k.id),
+const selectJournal = `SELECT t.seq, t.id, t.kind, d.id, c.id, t.amount, t.test, t.at, coalesce(t.reason, ''), coalesce(p.id, k.id),
 	coalesce(t.key, ''), coalesce(t.server, ''), coalesce(t.tool, '')
 	FROM txn t JOIN account d ON d.n = t.debtor JOIN account c ON c.n = t.creditor LEFT JOIN txn p ON p.seq = t.ref LEFT JOIN carried k ON k.seq = t.ref
 	WHERE t.seq > $1 ORDER BY t.seq LIMIT $2`
 
-// kinds are the kinds of transactions, by their numbers.
+// kinds are the kinds of transactions, by their numbers in the database.
 var kinds = [...]ledger.Kind{1: ledger.KindCharge, 2: ledger.KindCredit, 3: ledger.KindRefund, 4: ledger.KindAdjustment, 5: ledger.KindFee}
 
 // journalRow is a transaction with its number.
@@ -224,9 +223,9 @@ func scanTransaction(row pgx.CollectableRow) (r journalRow, err error) {
 	return r, nil
 }
 
-// Journal lists all transactions, oldest first. The text is the cursor of the
-// next part, "" at the end. Who reads on after it misses nothing that was
-// committed later.
+// Journal lists all transactions, oldest first. The text is the cursor of the next
+// part, "" at the end. Reading on from a cursor misses no transaction that commits
+// later.
 func (s *Store) Journal(ctx context.Context, p ledger.Page) ([]ledger.Transaction, string, error) {
 	after, err := ledger.Cursor(ctx, p.After, 0)
 	if err != nil {
@@ -238,7 +237,7 @@ func (s *Store) Journal(ctx context.Context, p ledger.Page) ([]ledger.Transactio
 	if err != nil {
 		return nil, "", err
 	}
-	// Numbers are given before the commit, so that one may come in between.
+	// Numbers precede commits, so that a transaction may come before the last row yet.
 	if end := s.settled.Load(); len(rows) > 0 && rows[len(rows)-1].seq > end {
 		if err := s.row(ctx, `SELECT journal_end()`, nil, &end); err != nil {
 			return nil, "", failure(ctx, err)

@@ -6,9 +6,8 @@ import (
 	"time"
 )
 
-// A change of a key waits for a node whose lease is over and is being renewed by
-// a statement that has not read the change: when that is committed the node
-// believes what it knew before.
+// A change of a key waits for a node with an expired lease while a statement renews it
+// that has not read the change: once that commits, the node trusts its cache again.
 func TestConfirmWaitsForARenewalUnderWay(t *testing.T) {
 	s := fresh(t)
 	k := someKey(t, s, "alice")

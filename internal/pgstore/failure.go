@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"strings"
 	"time"
@@ -15,8 +16,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// failure is what a caller is told of an error of the database: that of its own
-// context if that has ended, else an ErrUnavailable.
+// failure returns the error for the caller of a failed query: that of its own context
+// if that has ended, else an ErrUnavailable.
 func failure(ctx context.Context, err error) error {
 	switch {
 	case err == nil:
@@ -29,7 +30,7 @@ func failure(ctx context.Context, err error) error {
 	return &outage{cause: err}
 }
 
-// found is failure for a query of one row: an absent one is ErrNotFound.
+// found is failure for a query of one row: without a row it returns ErrNotFound.
 func found(ctx context.Context, err error) error {
 	if errors.Is(err, pgx.ErrNoRows) {
 		return ledger.ErrNotFound
@@ -37,8 +38,8 @@ func found(ctx context.Context, err error) error {
 	return failure(ctx, err)
 }
 
-// broken reports whether the error says that the server was not reached, or has
-// gone away: it may have done what it was asked for.
+// broken reports whether the server could not be reached, or was lost on the way, so
+// that the statement may have run.
 func broken(err error) bool {
 	var e *pgconn.PgError
 	if errors.As(err, &e) {
@@ -48,25 +49,25 @@ func broken(err error) bool {
 	var network net.Error
 	var connect *pgconn.ConnectError
 	return errors.As(err, &connect) || errors.As(err, &network) || pgconn.Timeout(err) || pgconn.SafeToRetry(err) ||
-		errors.Is(err, net.ErrClosed) || strings.Contains(err.Error(), "EOF") || strings.Contains(err.Error(), "conn closed")
+		errors.Is(err, net.ErrClosed) || errors.Is(err, pgconn.ErrConnClosed) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
-// contended reports whether the transaction was rolled back because of what
-// others did at the same time, so that it can be tried again at once.
+// contended reports whether the transaction was rolled back because of concurrent
+// ones, and can be repeated at once.
 func contended(err error) bool {
 	var e *pgconn.PgError
 	if !errors.As(err, &e) {
 		return false
 	}
 	switch e.Code {
-	case "40001", "40P01", "23505": // serialization, deadlock, an id that came to be known meanwhile
+	case "40001", "40P01", "23505": // serialization failure, deadlock, an id that another transaction used first
 		return true
 	}
 	return false
 }
 
-// overloaded reports whether the server had no time, place or connection for
-// the transaction, which was rolled back. To split a batch would not help.
+// overloaded reports whether the server had no time, space or connection for the
+// transaction, which was rolled back. Splitting the batch would not help.
 func overloaded(err error) bool {
 	var e *pgconn.PgError
 	if !errors.As(err, &e) {
@@ -79,7 +80,7 @@ func overloaded(err error) bool {
 	return false
 }
 
-// failed notes that the database could not be reached, and returns since when.
+// failed records that the database cannot be reached, and returns since when.
 func (s *Store) failed(err error) (since time.Time) {
 	d := &outage{cause: err, since: clock.Now()}
 	if s.ctx.Err() == nil && s.down.CompareAndSwap(nil, d) {
@@ -91,7 +92,7 @@ func (s *Store) failed(err error) (since time.Time) {
 	return d.since
 }
 
-// reached notes that it could.
+// reached records that the database can be reached.
 func (s *Store) reached() {
 	if d := s.down.Load(); d != nil && d.cause != errClosed && s.down.CompareAndSwap(d, nil) { //nolint:errorlint // the very one
 		s.o.Logger.Info("the database is reached again")

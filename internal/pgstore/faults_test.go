@@ -19,14 +19,14 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// told is what callers were told of charges.
-type told struct {
+// outcomes are the results that callers got of charges.
+type outcomes struct {
 	mu    sync.Mutex
 	paid  map[string]ledger.Charge // acknowledged
-	doubt []string                 // nobody knows
+	doubt []string                 // unknown
 }
 
-func (k *told) note(id string, c ledger.Charge, err error) {
+func (k *outcomes) note(id string, c ledger.Charge, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if err == nil {
@@ -36,8 +36,8 @@ func (k *told) note(id string, c ledger.Charge, err error) {
 	}
 }
 
-// captures makes calls until it is told to stop, and notes what it was told.
-func (k *told) captures(t *testing.T, s *Store, o ledger.Order, stop <-chan struct{}) {
+// captures makes calls until stop is closed, and records their outcomes.
+func (k *outcomes) captures(t *testing.T, s *Store, o ledger.Order, stop <-chan struct{}) {
 	for {
 		select {
 		case <-stop:
@@ -62,9 +62,9 @@ func (k *told) captures(t *testing.T, s *Store, o ledger.Order, stop <-chan stru
 	}
 }
 
-// settled compares the books with what callers were told, after those in doubt
-// have asked again.
-func (k *told) settled(t *testing.T, s *Store, o ledger.Order, balance ledger.Amount) {
+// settled compares the books with the acknowledged outcomes, after it has asked again
+// for unknown ones.
+func (k *outcomes) settled(t *testing.T, s *Store, o ledger.Order, balance ledger.Amount) {
 	t.Helper()
 	for _, charge := range k.doubt {
 		c, _, err := s.Charge(context.Background(), charge, o, ledger.Terms{}, nil)
@@ -89,15 +89,15 @@ func (k *told) settled(t *testing.T, s *Store, o ledger.Order, balance ledger.Am
 	t.Logf("%d charges, of which %d had to be asked for again", len(k.paid), len(k.doubt))
 }
 
-// TestKilledDatabase: the server is killed while calls are captured, several
-// times; nothing that was acknowledged is lost, and nothing is there twice.
+// When the server is killed several times while calls are captured, no acknowledged
+// charge is lost, and none is there twice.
 func TestKilledDatabase(t *testing.T) {
 	long(t)
 	const balance = ledger.Amount(1 << 30)
 	c := pgtest.New(t)
 	s := opened(t, Options{DSN: c.Database(t, template)})
 	o := order(account(t, s, "payer", balance), account(t, s, "payee", 0), 3)
-	k := &told{paid: map[string]ledger.Charge{}}
+	k := &outcomes{paid: map[string]ledger.Charge{}}
 	stop := make(chan struct{})
 	var group sync.WaitGroup
 	for range 16 {
@@ -115,9 +115,8 @@ func TestKilledDatabase(t *testing.T) {
 	k.settled(t, s, o, balance)
 }
 
-// TestCutConnections: connections break while answers are on their way, so that
-// nobody knows what the server did. No call fails for that, and none is charged
-// twice.
+// When connections break before the response arrives, no call fails for that, and none
+// is charged twice.
 func TestCutConnections(t *testing.T) {
 	long(t)
 	const balance = ledger.Amount(1 << 30)
@@ -125,7 +124,7 @@ func TestCutConnections(t *testing.T) {
 	p := newProxy(t, &cluster, direct.o.DSN)
 	s := opened(t, Options{DSN: p.dsn})
 	o := order(account(t, s, "payer", balance), account(t, s, "payee", 0), 3)
-	k := &told{paid: map[string]ledger.Charge{}}
+	k := &outcomes{paid: map[string]ledger.Charge{}}
 	stop := make(chan struct{})
 	var group sync.WaitGroup
 	for range 8 {
@@ -141,12 +140,12 @@ func TestCutConnections(t *testing.T) {
 	close(stop)
 	group.Wait()
 	if len(k.doubt) > 0 {
-		t.Errorf("%d callers were not told what became of their charge", len(k.doubt))
+		t.Errorf("%d callers do not know the outcome of their charge", len(k.doubt))
 	}
 	k.settled(t, direct, o, balance)
 }
 
-// TestPostIsCut: a top-up whose answer is lost is there once.
+// A top-up whose response is lost is posted once.
 func TestPostIsCut(t *testing.T) {
 	long(t)
 	direct := fresh(t)
@@ -166,8 +165,8 @@ func TestPostIsCut(t *testing.T) {
 	clean(t, direct)
 }
 
-// TestDatabaseIsAway: while the server is down each method says so in time, and
-// when it is back all work again without being told.
+// While the server is down each method reports that in time, and all work again once
+// it is back.
 func TestDatabaseIsAway(t *testing.T) {
 	long(t)
 	c := pgtest.New(t)
@@ -237,8 +236,7 @@ func TestDatabaseIsAway(t *testing.T) {
 	clean(t, s)
 }
 
-// TestRestartIsNotNoticed: calls that are under way while the server restarts
-// wait for it.
+// Calls in progress while the server restarts wait for it.
 func TestRestartIsNotNoticed(t *testing.T) {
 	long(t)
 	c := pgtest.New(t)
@@ -268,8 +266,7 @@ func TestRestartIsNotNoticed(t *testing.T) {
 	clean(t, s)
 }
 
-// TestHangingDatabase: a server that does not answer holds a caller no longer
-// than the caller wants.
+// A server that does not respond delays a caller no longer than the caller's deadline.
 func TestHangingDatabase(t *testing.T) {
 	s := fresh(t)
 	payer := account(t, s, "payer", 100)
@@ -285,7 +282,7 @@ func TestHangingDatabase(t *testing.T) {
 	}
 }
 
-// TestErrorsKeepThePassword: no error of a DSN that is wrong shows its password.
+// No error of a wrong DSN shows its password.
 func TestErrorsKeepThePassword(t *testing.T) {
 	const password = "s3cr3t-pass"
 	for _, dsn := range []string{

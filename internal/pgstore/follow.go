@@ -13,22 +13,22 @@ import (
 )
 
 const (
-	// mostFollowed bounds the revocations of one answer.
+	// mostFollowed bounds the revocations that one call returns.
 	mostFollowed = 1000
-	// keepRevocations is how long they are kept, and nodes that are gone: much
-	// longer than a lease, so that a node may be away for a while.
+	// keepRevocations is how long revocations are kept, and nodes after their lease:
+	// much longer than a lease, so that a node may be away for a while.
 	keepRevocations = time.Hour
-	// confirmEvery is how often the nodes are looked at that have not read yet: at
-	// first, and at the most.
+	// Confirm polls for nodes that have not read a change yet at intervals that grow
+	// from confirmEvery to confirmSeldom.
 	confirmEvery, confirmSeldom = time.Millisecond, 20 * time.Millisecond
-	// listenAgain bounds how soon a connection that has broken is made anew.
+	// listenAgain bounds the pause before a broken connection is replaced.
 	listenAgain = time.Second
 )
 
-// Follow lets the node believe what it knows of keys for the time of the lease
-// from the moment of the call, and returns what was changed after the position
-// that it has seen; a negative one begins with what comes next. The database's
-// clock judges leases. Errors wrap ledger.ErrUnavailable.
+// Follow renews the node's lease, for which it may trust its cached keys from the
+// moment of the call, and returns the changes after seen, the position that it has
+// read; a negative one starts at the end of the log. The database's clock judges
+// leases. Errors wrap ledger.ErrUnavailable.
 func (s *Store) Follow(ctx context.Context, node string, seen int64, lease time.Duration) (r keys.Revocations, err error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
@@ -41,7 +41,7 @@ func (s *Store) Follow(ctx context.Context, node string, seen int64, lease time.
 	var digest []byte
 	var newest, oldest int64
 	_, err = pgx.ForEachRow(rows, []any{&position, &digest, &newest, &oldest}, func() error {
-		if position == nil { // there is nothing, or the position is not one of this log
+		if position == nil { // no change, or the position is not one of this log
 			if seen < 0 || seen > newest || seen < oldest-1 {
 				r.Position, r.Gap = newest, seen >= 0
 			}
@@ -62,10 +62,9 @@ func (s *Store) Follow(ctx context.Context, node string, seen int64, lease time.
 	return r, nil
 }
 
-// stillBehind counts nodes with a lease that have not read so far. firstBehind
-// also waits for those that are renewing theirs at the moment: such a statement
-// may have read the log before the change, and its lease is seen only once it is
-// committed. One that begins later reads the change.
+// stillBehind counts nodes with a lease that have not read so far. firstBehind also
+// waits for renewals in progress: such a statement may have read the log before the
+// change, and its lease is visible only once it commits. Later ones read the change.
 const (
 	stillBehind = `SELECT count(*) FROM node WHERE id <> $1 AND seen < $2 AND lease_until > clock_timestamp()`
 	firstBehind = `SELECT count(*) FILTER (WHERE n.lease_until > clock_timestamp())
@@ -79,9 +78,8 @@ func (s *Store) Leave(ctx context.Context, node string) error {
 	return failure(ctx, s.exec(ctx, `DELETE FROM node WHERE id = $1`, node))
 }
 
-// Confirm returns when each node but this one has seen all that was changed
-// before the call, or has no lease any more. An error says that this is not
-// known.
+// Confirm waits until each other node has seen all changes from before the call, or
+// has no lease. After an error this is unknown.
 func (s *Store) Confirm(ctx context.Context, node string) error {
 	var position int64
 	if err := s.row(ctx, `SELECT coalesce(max(seq), 0) FROM revocation`, nil, &position); err != nil {
@@ -103,14 +101,14 @@ func (s *Store) Confirm(ctx context.Context, node string) error {
 	}
 }
 
-// Changed returns what is closed once there may be something new for Follow.
+// Changed returns a channel that is closed once Follow may have news.
 func (s *Store) Changed() <-chan struct{} { return s.changed.Wait() }
 
-// tell closes what Changed has returned.
-func (s *Store) tell() { s.changed.Notify() }
+// notify closes the channel that Changed has returned.
+func (s *Store) notify() { s.changed.Notify() }
 
-// listen hears of revocations until the store closes, on a connection of its
-// own. While there is none, nothing is told; polling finds out.
+// listen waits for notifications of revocations on a connection of its own until the
+// store closes. While that is broken, nodes find changes by polling.
 func (s *Store) listen() {
 	for s.ctx.Err() == nil {
 		err := s.hear()
@@ -134,16 +132,16 @@ func (s *Store) hear() error {
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.Background(), margin)
 		defer cancel()
-		_ = conn.Close(ctx) // it is given up in any case
+		_ = conn.Close(ctx) // the connection is lost in any case
 	}()
 	if _, err := conn.Exec(s.ctx, `LISTEN farebox_revocation`); err != nil {
 		return err
 	}
-	s.tell() // of what came before
+	s.notify() // changes before LISTEN sent no notification
 	for {
 		if _, err := conn.WaitForNotification(s.ctx); err != nil {
 			return err
 		}
-		s.tell()
+		s.notify()
 	}
 }

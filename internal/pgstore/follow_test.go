@@ -89,8 +89,8 @@ func TestFollow(t *testing.T) {
 	}
 }
 
-// Whoever has changed a key waits for nodes that have not read it, as long as
-// they have a lease, and not for itself.
+// Confirm waits for other nodes that have not read the change while they have a lease,
+// and not for its own node.
 func TestConfirm(t *testing.T) {
 	s := fresh(t)
 	k := someKey(t, s, "alice")

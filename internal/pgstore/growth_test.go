@@ -16,25 +16,24 @@ import (
 
 var growthCharges = flag.Int("growth", 0, "how many charges TestGrowth makes; 0 for a few")
 
-// grow makes so many charges of 1,000 accounts, spread over 500 days that end
-// now, as rows that the store would have written: with a v7 id of their time,
-// the meters of their days, and the balances.
+// grow makes charges of 1,000 accounts, spread over 500 days that end now, as rows of
+// the form that the store writes: ids of version 7 with their time, spend counters of
+// their days, and balances.
 const grow = `
-	INSERT INTO txn (id, kind, debtor, creditor, amount, sandbox, at, key, lineage, server, tool, day)
+	INSERT INTO txn (id, kind, debtor, creditor, amount, test, at, key, lineage, server, tool, day)
 	SELECT (lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || '7' || substr(md5(i::text), 1, 3) || '8' || substr(md5(i::text), 4, 15))::uuid,
 		1, 3 + i %% 1000, 2, 1000, false, at, 'key_0190b7a2-5b1c-7d3e-8f40-' || lpad((i %% 1000)::text, 12, '0'), 'key_0190b7a2-5b1c-7d3e-8f40-' || lpad((i %% 1000)::text, 12, '0'),
 		'server-' || i %% 10, 'tool_number_' || i %% 20, (at AT TIME ZONE 'UTC')::date - DATE '1970-01-01'
 	FROM (SELECT i, clock_timestamp() - interval '500 days' + i * (interval '500 days' / %[1]d) AS at FROM generate_series(0, %[1]d - 1) i) x ORDER BY i;
-	INSERT INTO meter (account, holder, name, sandbox, day, spent, held, free, waiting)
+	INSERT INTO spend_counter (account, holder, name, test, day, spent, held, free, waiting)
 	SELECT debtor, h.holder, h.name, false, day, sum(amount), 0, 0, 0
 		FROM txn CROSS JOIN LATERAL (VALUES (0::smallint, lineage), (1, ''), (2, server)) AS h (holder, name) WHERE kind = 1 GROUP BY debtor, h.holder, h.name, day;
 	UPDATE account SET live = live - s.sum FROM (SELECT debtor, sum(amount) FROM txn WHERE kind = 1 GROUP BY debtor) s WHERE n = s.debtor;
 	UPDATE account SET live = live + (SELECT sum(amount) FROM txn WHERE kind = 1) WHERE n = 2;
 	ANALYZE;`
 
-// TestGrowth measures what charges leave behind: bytes, the time of a start, of
-// a verification and of a list. Without -growth it is a check that a history is
-// made which verifies.
+// TestGrowth measures the size of charges, and the time of a start, a verification
+// and a listing. Without -growth it checks that the generated history verifies.
 func TestGrowth(t *testing.T) {
 	long(t)
 	charges := *growthCharges
@@ -77,7 +76,7 @@ func measureGrowth(t *testing.T, dsn string, charges int, what string) *Store {
 	v := clean(t, s)
 	verifying := clock.Since(began)
 	var journal, meters int64
-	err := s.row(context.Background(), `SELECT pg_total_relation_size('txn'), pg_total_relation_size('meter')`, nil, &journal, &meters)
+	err := s.row(context.Background(), `SELECT pg_total_relation_size('txn'), pg_total_relation_size('spend_counter')`, nil, &journal, &meters)
 	if err != nil {
 		t.Fatal(err)
 	}

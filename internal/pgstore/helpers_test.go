@@ -20,7 +20,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/storetest"
 )
 
-// cluster serves all tests that do not end it.
+// cluster serves all tests that do not stop it.
 var cluster pgtest.Cluster
 
 func TestMain(m *testing.M) {
@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 	cluster.Main(m)
 }
 
-// template makes the schema in the database that others are cloned from.
+// template migrates the database that others are cloned from.
 func template(ctx context.Context, dsn string) error {
 	_, _, err := Migrate(ctx, Options{DSN: dsn}, nil)
 	return err
@@ -57,10 +57,10 @@ func fresh(t testing.TB) *Store {
 	return opened(t, Options{DSN: cluster.Database(t, template)})
 }
 
-// crash ends a store as the death of its process would: nothing that is under
-// way is waited for, and the server finds its connections closed.
+// crash ends a store as the death of its process would: it waits for no operation, and
+// the server finds the connections closed.
 func (s *Store) crash() {
-	for _, l := range []*lane{s.reserves, s.settles} {
+	for _, l := range []*batcher{s.reserves, s.settles} {
 		l.pool.Reset()
 	}
 	s.pool.Reset()
@@ -69,8 +69,8 @@ func (s *Store) crash() {
 // suiteBegins is when the suite's clock starts, two days before a month's end.
 var suiteBegins = time.Date(2030, 1, 30, 9, 0, 0, 0, time.UTC)
 
-// harness opens a store on a database of its own, whose clock moves only when it
-// is told to, so that a run that failed can be repeated.
+// harness opens a store on a database of its own, whose clock moves only on demand, so
+// that a failed run can be repeated.
 func harness(t *testing.T) storetest.Harness {
 	t.Helper()
 	var ahead atomic.Int64
@@ -128,7 +128,7 @@ func query(t testing.TB, dsn, text string) {
 
 func newID(prefix string) string { return ids.New(prefix) }
 
-// account makes an account with so much.
+// account creates an account with a balance.
 func account(t testing.TB, s *Store, name string, balance ledger.Amount) string {
 	t.Helper()
 	a := ledger.Account{ID: newID("acct_"), Name: name}
@@ -157,11 +157,11 @@ func balanceOf(t testing.TB, s *Store, account string) ledger.Balance {
 	return a.Live
 }
 
-// long skips a test of faults or of speed in short runs, which repeat what judges
-// by time at other dates.
+// long skips a test of faults or of speed in short runs, which repeat the tests that
+// depend on the date at other dates.
 func long(t *testing.T) {
 	if testing.Short() {
-		t.Skip("it judges nothing by time")
+		t.Skip("it does not depend on the date")
 	}
 }
 

@@ -31,9 +31,8 @@ func listed(t *testing.T, s *Store, size int) (ids []string) {
 	}
 }
 
-// TestJournalMissesNothing: a listing that is made while three nodes charge has
-// all transactions up to its last one, although numbers are committed in
-// another order.
+// A listing made while three nodes charge has all transactions up to its last one,
+// although they do not commit in the order of their numbers.
 func TestJournalMissesNothing(t *testing.T) {
 	long(t)
 	stores, _ := nodes(t, 3)

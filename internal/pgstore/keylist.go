@@ -13,12 +13,12 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// usable are the keys that can be used now and expire between two times. $1 is
+// usable keys are neither disabled nor deleted, and expire between now and $2. $1 is
 // the shift of the clock.
 const usable = `disabled_at IS NULL AND deleted_at IS NULL AND expires_at > (SELECT moved_clock($1)) AND expires_at <= $2`
 
-// Keys lists the keys that the filter chooses, in the order of their creation.
-// The text is the cursor of the next part, "" at the end.
+// Keys lists the keys that pass the filter, in the order of their creation. The text
+// is the cursor of the next part, "" at the end.
 func (s *Store) Keys(ctx context.Context, f ledger.KeyFilter) ([]keys.Key, string, error) {
 	after, err := ledger.Cursor(ctx, f.After, 0)
 	if err != nil {
@@ -43,8 +43,8 @@ func (s *Store) Keys(ctx context.Context, f ledger.KeyFilter) ([]keys.Key, strin
 	return list, next, nil
 }
 
-// selectKeys returns the query of a part of a list, and its arguments. It asks
-// for one key more than the part has, which tells whether there is another part.
+// selectKeys returns the query of a part of a list, and its arguments. It asks for
+// one key more than the part has, to find out whether there is another part.
 func (s *Store) selectKeys(f *ledger.KeyFilter, after int64) (string, []any) {
 	query, args := selectKey+`WHERE true`, []any(nil)
 	if !f.ExpiresBy.IsZero() {
@@ -65,9 +65,8 @@ func (s *Store) selectKeys(f *ledger.KeyFilter, after int64) (string, []any) {
 	return query, args
 }
 
-// CountExpiring counts, for each of the times, the keys that can be used now and
-// expire at that time or before. It reads an index of these alone, and no
-// further than the last of the times.
+// CountExpiring counts, for each of the times, the usable keys that expire until then.
+// It reads an index of such keys alone, up to the last of the times.
 func (s *Store) CountExpiring(ctx context.Context, until []time.Time) ([]int64, error) {
 	if len(until) == 0 {
 		return nil, errors.New("no times are given to count keys by")

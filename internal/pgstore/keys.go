@@ -34,7 +34,7 @@ type keyRow struct {
 	n int64
 }
 
-// KeyByDigest returns the key of that digest, deleted ones included, or
+// KeyByDigest returns the key of that digest, even if it is deleted, or
 // keys.ErrUnknown.
 func (s *Store) KeyByDigest(ctx context.Context, digest keys.Digest) (*keys.Key, error) {
 	k, err := s.key(ctx, `WHERE digest = $1`, digest[:])
@@ -72,11 +72,11 @@ func (s *Store) CreateKey(ctx context.Context, k keys.Key, a ledger.Audit) error
 	return s.change(ctx, a, func(ctx context.Context, t *changes) error { return t.insertKey(ctx, &k) })
 }
 
-// UpdateKey reads the key, lets change alter it, and writes it with its audit
-// row, all in one transaction. An error of change aborts it and is returned as
-// it is. ID, Digest, Account, Lineage, Kind and Environment may not change, nor
-// DeletedAt once it is set. change must be short: while it runs, other changes
-// of the key wait. Other errors: ledger.ErrNotFound.
+// UpdateKey reads the key, lets change alter it, and writes it with its audit row, in
+// one transaction. An error of change aborts it and is returned unchanged. ID,
+// Digest, Account, Lineage, Kind and Environment may not change, nor DeletedAt once
+// it is set. change must be short: other changes of the key wait for it. Other
+// errors: ledger.ErrNotFound.
 func (s *Store) UpdateKey(ctx context.Context, id string, change func(*keys.Key) error, a ledger.Audit) (keys.Key, error) {
 	var changed keys.Key
 	err := s.change(ctx, a, func(ctx context.Context, t *changes) (err error) {
@@ -89,10 +89,10 @@ func (s *Store) UpdateKey(ctx context.Context, id string, change func(*keys.Key)
 	return changed, nil
 }
 
-// ReplaceKey changes the old key, as UpdateKey does, and stores its successor,
-// with one audit row, in one transaction. The successor must have the old key's
-// account, lineage, kind and environment. It returns the old key as it is now.
-// Errors are those of UpdateKey and CreateKey.
+// ReplaceKey changes the old key, as UpdateKey does, and stores its successor, with
+// one audit row, in one transaction. The successor must have the old key's account,
+// lineage, kind and environment. It returns the changed old key. Errors are those of
+// UpdateKey and CreateKey.
 func (s *Store) ReplaceKey(ctx context.Context, oldID string, change func(old *keys.Key) error, successor keys.Key, a ledger.Audit) (keys.Key, error) {
 	var old keys.Key
 	err := s.change(ctx, a, func(ctx context.Context, t *changes) (err error) {
@@ -111,8 +111,8 @@ func (s *Store) ReplaceKey(ctx context.Context, oldID string, change func(old *k
 	return old, nil
 }
 
-// TouchKeys notes when keys, by their ids, were last used. Earlier times than
-// are known, and keys that are not there, are passed over. It leaves no audit.
+// TouchKeys records when keys, by their ids, were last used. It ignores unknown keys
+// and times before the recorded one. It leaves no audit row.
 func (s *Store) TouchKeys(ctx context.Context, used map[string]time.Time) error {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
@@ -213,7 +213,7 @@ func listsOf(k *keys.Key) (l lists, err error) {
 	return l, nil
 }
 
-// stored is the key at the precision of the store, as reading it gives it.
+// stored returns the key at the precision of the store.
 func stored(k keys.Key) keys.Key {
 	for _, t := range []*time.Time{&k.CreatedAt, &k.ExpiresAt, &k.DisabledAt, &k.DeletedAt, &k.LastUsedAt} {
 		*t = micro(*t)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -20,17 +21,24 @@ import (
 //go:embed migrations/*.sql
 var migrationFiles embed.FS
 
-// The advisory locks of a database with a store in it.
+// The advisory locks of a database with a store in it. The functions name them
+// by number.
 const (
 	lockSpace   = 1180791397 // "Fare" in ASCII
-	migrateLock = 4          // journal_end, revoke and tidy_answers have the others
+	journalLock = 1          // shared by writers to the journal
+	migrateLock = 4          // 2 orders revocations, 3 is of bound_responses
 )
 
-// Migrate brings the schema up to date, one version after the other, and
-// returns the version that it had and the one that it has. progress, if not
-// nil, hears how many of the versions are done. Opening a store does the same,
-// and several may do so at once. A schema that is newer than this program is
-// refused.
+// firstWithFunctions is the first migration that functions are loaded with.
+const firstWithFunctions = 9
+
+// Migrate brings the schema up to date, one version after the other, and returns the
+// version before and after. It calls progress, if not nil, with how many versions are
+// done. Open does the same, and several nodes may do so at once. It refuses a schema
+// that is newer than this program.
+//
+// Nodes of the version before may run on: migrations keep the tables, views and
+// functions that these use until a later version.
 func Migrate(ctx context.Context, o Options, progress func(done, total int64)) (from, to int64, err error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -44,6 +52,7 @@ func migrate(ctx context.Context, o *Options, progress func(done, total int64)) 
 		return 0, 0, errDSN
 	}
 	config.ConnectTimeout = connectTime
+	config.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol // files have many statements
 	if o.Schema != "" {
 		config.RuntimeParams["search_path"] = pgx.Identifier{o.Schema}.Sanitize()
 	}
@@ -59,13 +68,18 @@ func migrate(ctx context.Context, o *Options, progress func(done, total int64)) 
 		return from, from, fmt.Errorf("the database has schema version %d, newer than %d that this program knows: use a newer Farebox", from, to)
 	}
 	if from == to {
-		return from, to, nil
+		_, sum, err := functionsText()
+		if err != nil {
+			return 0, 0, fmt.Errorf("reading functions: %w", err)
+		}
+		if load, err := outdated(ctx, db, sum); err != nil || !load {
+			return from, to, failure(ctx, err)
+		}
 	}
 	return migrateLocked(ctx, db, o, progress)
 }
 
-// Schema returns the version of the schema that this program works with, which an
-// open store has.
+// Schema returns the version of the schema that this program works with.
 func Schema() (version int64, err error) { return schema.Latest(migrationFiles) }
 
 // versionOf reads the version without changing anything: 0 before there is one.
@@ -86,7 +100,7 @@ func migrateLocked(ctx context.Context, db *sql.DB, o *Options, progress func(do
 	}
 	defer func() { err = errors.Join(err, lock.Close()) }()
 	if _, err := lock.ExecContext(ctx, `SELECT pg_advisory_lock($1, $2)`, lockSpace, migrateLock); err != nil {
-		return 0, 0, failure(ctx, fmt.Errorf("waiting for others that migrate: %w", err))
+		return 0, 0, failure(ctx, fmt.Errorf("waiting for another node's migration: %w", err))
 	}
 	defer func() {
 		_, unlock := lock.ExecContext(context.WithoutCancel(ctx), `SELECT pg_advisory_unlock($1, $2)`, lockSpace, migrateLock)
@@ -97,11 +111,7 @@ func migrateLocked(ctx context.Context, db *sql.DB, o *Options, progress func(do
 			return 0, 0, failure(ctx, fmt.Errorf("making the schema %s: %w", o.Schema, err))
 		}
 	}
-	files, err := fs.Sub(migrationFiles, "migrations")
-	if err != nil {
-		return 0, 0, fmt.Errorf("reading migrations: %w", err)
-	}
-	provider, err := goose.NewProvider(goose.DialectPostgres, db, files, goose.WithSlog(o.Logger), goose.WithDisableGlobalRegistry(true))
+	provider, err := migrations(db, o.Logger)
 	if err != nil {
 		return 0, 0, fmt.Errorf("reading migrations: %w", err)
 	}
@@ -112,12 +122,90 @@ func migrateLocked(ctx context.Context, db *sql.DB, o *Options, progress func(do
 		progress = func(int64, int64) {}
 	}
 	for version := from; version < to; {
-		result, err := provider.UpByOne(ctx)
+		next, err := nextVersion(ctx, provider)
 		if err != nil {
 			return from, version, failure(ctx, fmt.Errorf("migrating: %w", err))
 		}
-		version = result.Source.Version
+		version = next
 		progress(version-from, to-from)
 	}
+	if from == to { // else the last migration has loaded them
+		if err := inTransaction(ctx, lock, loadFunctions); err != nil {
+			return from, to, failure(ctx, err)
+		}
+	}
 	return from, to, nil
+}
+
+// maxMigrations bounds how often a migration is tried that conflicts with running
+// nodes.
+const maxMigrations = 30
+
+// nextVersion migrates by one version. A migration that deadlocks with statements
+// of running nodes, or waits too long for them, changes nothing and is repeated.
+func nextVersion(ctx context.Context, provider *goose.Provider) (int64, error) {
+	for attempt := 1; ; attempt++ {
+		result, err := provider.UpByOne(ctx)
+		if err == nil {
+			return result.Source.Version, nil
+		}
+		var e *pgconn.PgError
+		crowded := errors.As(err, &e) && (contended(err) || e.Code == "55P03") // lock_not_available
+		if !crowded || attempt == maxMigrations || !wait(ctx.Done(), time.Second) {
+			return 0, err
+		}
+	}
+}
+
+// migrations returns the migrations of a database. The last one loads the
+// functions in its own transaction.
+func migrations(db *sql.DB, log *slog.Logger) (*goose.Provider, error) {
+	files, err := fs.Sub(migrationFiles, "migrations")
+	if err != nil {
+		return nil, err
+	}
+	names, err := fs.Glob(files, "*.sql")
+	if err != nil {
+		return nil, err
+	}
+	latest, err := Schema()
+	if err != nil {
+		return nil, err
+	}
+	var withFunctions []*goose.Migration
+	var excluded []string
+	for _, name := range names {
+		version, err := goose.NumericComponent(name)
+		if err != nil {
+			return nil, err
+		}
+		if version < firstWithFunctions {
+			continue
+		}
+		text, err := fs.ReadFile(files, name)
+		if err != nil {
+			return nil, err
+		}
+		excluded = append(excluded, name)
+		withFunctions = append(withFunctions, goose.NewGoMigration(version, &goose.GoFunc{RunTx: func(ctx context.Context, tx *sql.Tx) error {
+			if _, err := tx.ExecContext(ctx, string(text)); err != nil || version < latest {
+				return err
+			}
+			return loadFunctions(ctx, tx)
+		}}, nil))
+	}
+	return goose.NewProvider(goose.DialectPostgres, db, files, goose.WithSlog(log), goose.WithDisableGlobalRegistry(true),
+		goose.WithExcludeNames(excluded), goose.WithGoMigrations(withFunctions...))
+}
+
+// inTransaction calls do in a transaction, which is rolled back if it fails.
+func inTransaction(ctx context.Context, conn *sql.Conn, do func(context.Context, *sql.Tx) error) error {
+	tx, err := conn.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	if err := do(ctx, tx); err != nil {
+		return errors.Join(err, tx.Rollback())
+	}
+	return tx.Commit()
 }

@@ -44,7 +44,7 @@ func together(n int, call func(i int)) {
 	group.Wait()
 }
 
-// eventually waits until it is so.
+// eventually polls until the condition holds.
 func eventually(t testing.TB, what string, so func() bool) {
 	t.Helper()
 	deadline := time.NewTimer(20 * time.Second)
@@ -60,8 +60,7 @@ func eventually(t testing.TB, what string, so func() bool) {
 	}
 }
 
-// TestExactlyTenOnThreeNodes is promise 3 across nodes: 64 callers on a balance
-// for ten calls get exactly ten.
+// Promise 3 across nodes: of 64 callers on a balance for ten calls exactly ten succeed.
 func TestExactlyTenOnThreeNodes(t *testing.T) {
 	stores, _ := nodes(t, 3)
 	payee := account(t, stores[0], "payee", 0)
@@ -94,8 +93,8 @@ func TestExactlyTenOnThreeNodes(t *testing.T) {
 	}
 }
 
-// TestHotAccountOnNodes: an account that all nodes reserve, capture, release
-// and top up at once is never overdrawn, at no moment.
+// An account that all nodes reserve on, capture, release and top up at once is never
+// overdrawn, not even for a moment.
 func TestHotAccountOnNodes(t *testing.T) {
 	long(t)
 	stores, dsn := nodes(t, 3)
@@ -152,9 +151,8 @@ func count(t testing.TB, dsn, text string) (n int) {
 	return n
 }
 
-// TestNodesDoNotDeadlock: batches of several nodes about the same accounts, in
-// other orders, with refunds, limits and the background between them, all
-// succeed, and the server has seen no deadlock.
+// Batches of several nodes about the same accounts in different orders, with refunds,
+// limits and maintenance in between, all succeed without a deadlock.
 func TestNodesDoNotDeadlock(t *testing.T) {
 	long(t)
 	stores, dsn := nodes(t, 3)
@@ -185,7 +183,7 @@ func TestNodesDoNotDeadlock(t *testing.T) {
 	clean(t, stores[1])
 }
 
-// mixed makes a call and something else about its accounts.
+// mixed makes a call, and another operation on its accounts.
 func (s *Store) mixed(random *rand.Rand, o ledger.Order, i int) error {
 	ctx, charge := context.Background(), newID("chg_")
 	terms := ledger.Terms{Server: ledger.Caps{Day: 1 << 30}, Key: ledger.Caps{Month: 1 << 30}, FreeCalls: int64(random.IntN(2))}
@@ -208,13 +206,13 @@ func (s *Store) mixed(random *rand.Rand, o ledger.Order, i int) error {
 		_, err := s.UpdateAccount(ctx, o.Account, func(a *ledger.Account) error { a.CreditLimit = ledger.Amount(i); return nil }, ledger.Audit{})
 		return err
 	case 2:
-		return s.tidyOnce(true)
+		return s.maintainOnce(true)
 	}
 	return nil
 }
 
-// TestDeadNodeIsSweptUp: what a node has reserved before it died can be spent
-// on others as soon as it has expired, and any number of nodes may tidy up.
+// Other nodes can spend a dead node's reservations as soon as they expire, and any
+// number of nodes may run maintenance.
 func TestDeadNodeIsSweptUp(t *testing.T) {
 	var ahead atomic.Int64
 	o := Options{DSN: cluster.Database(t, template), Shift: func() time.Duration { return time.Duration(ahead.Load()) }}
@@ -237,7 +235,7 @@ func TestDeadNodeIsSweptUp(t *testing.T) {
 		t.Fatalf("reserving what has expired: %v", err)
 	}
 	together(8, func(i int) {
-		if err := []*Store{a, b}[i%2].tidyOnce(true); err != nil {
+		if err := []*Store{a, b}[i%2].maintainOnce(true); err != nil {
 			t.Error(err)
 		}
 	})
@@ -251,10 +249,10 @@ func TestDeadNodeIsSweptUp(t *testing.T) {
 		t.Errorf("capturing what has expired: %v", err)
 	}
 	ahead.Store(int64(defaultRemember + 2*ledger.ReservationLife))
-	if err := a.tidyOnce(false); err != nil {
+	if err := a.maintainOnce(false); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.tidyOnce(false); err != nil { // what expired only now
+	if err := b.maintainOnce(false); err != nil { // for reservations that expired only now
 		t.Fatal(err)
 	}
 	if n := count(t, o.DSN, `SELECT count(*) FROM reservation`); n > 1 {
@@ -263,8 +261,8 @@ func TestDeadNodeIsSweptUp(t *testing.T) {
 	clean(t, b)
 }
 
-// TestRepeatOnAnotherNode: a call that is sent again to another node is in
-// flight there, and later has the first answer.
+// A call repeated on another node is in flight there, and later gets the stored
+// response.
 func TestRepeatOnAnotherNode(t *testing.T) {
 	stores, _ := nodes(t, 2)
 	o := order(account(t, stores[0], "payer", 100), account(t, stores[0], "payee", 0), 10)
@@ -292,8 +290,8 @@ func newKey(account string) keys.Key {
 	return keys.Key{ID: id, Account: account, Lineage: id, Kind: keys.Agent, Environment: keys.Live, Hint: keys.Hint(secret), Digest: keys.DigestOf(secret)}
 }
 
-// TestRevocationsAreInOrder: who follows the revocations while three nodes make
-// and change keys misses none, and finds them in a row.
+// A reader that follows the revocations while three nodes create and change keys misses
+// none, and gets them in order.
 func TestRevocationsAreInOrder(t *testing.T) {
 	const writers, each = 12, 8
 	stores, _ := nodes(t, 3)
@@ -350,9 +348,8 @@ func TestRevocationsAreInOrder(t *testing.T) {
 	}
 }
 
-// TestFrozenNodeHoldsNobodyUp: a node that stops in the middle of a change of a
-// key is cut off, so that others wait for seconds at most; one that changes an
-// account holds nobody up, least of all its calls.
+// A node that stops halfway through a change of a key is disconnected, so that others
+// wait for seconds at most; one that changes an account delays nobody, and no calls.
 func TestFrozenNodeHoldsNobodyUp(t *testing.T) {
 	long(t)
 	stores, _ := nodes(t, 2)
@@ -415,8 +412,8 @@ func TestFrozenNodeHoldsNobodyUp(t *testing.T) {
 	clean(t, stores[1])
 }
 
-// TestLimitsChangedOnNodes: changes of one account's limits by several nodes at
-// once are not lost, and each has its audit row.
+// Concurrent changes of one account's limits by several nodes are not lost, and each has
+// its audit row.
 func TestLimitsChangedOnNodes(t *testing.T) {
 	stores, dsn := nodes(t, 3)
 	owner := account(t, stores[0], "owner", 0)

@@ -6,6 +6,9 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -15,18 +18,19 @@ import (
 	"github.com/pressly/goose/v3"
 
 	"github.com/fareboxhq/farebox/internal/clock"
+	ids "github.com/fareboxhq/farebox/internal/id"
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// olderNode does what a node did before charges had somebody who settles them:
-// it calls the functions of that schema, version 4, with the clock's shift.
+// olderNode calls the functions of schema version 4 as its nodes do, without a
+// settler of charges, and with all arguments by position.
 type olderNode struct {
 	*testing.T
 	conn *pgx.Conn
 }
 
-func older(t *testing.T, dsn string) olderNode {
+func older(t *testing.T, dsn string, version int64) olderNode {
 	t.Helper()
 	config, err := pgx.ParseConfig(dsn)
 	if err != nil {
@@ -42,7 +46,7 @@ func older(t *testing.T, dsn string) olderNode {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := provider.UpTo(t.Context(), 4); err != nil {
+	if _, err := provider.UpTo(t.Context(), version); err != nil {
 		t.Fatal(err)
 	}
 	conn, err := pgx.ConnectConfig(t.Context(), config)
@@ -60,20 +64,40 @@ func (n olderNode) exec(query string, args ...any) {
 	}
 }
 
-// apply carries an operation out, alone, and returns its code.
-func (n olderNode) apply(op int16, id string, o ledger.Order, terms ledger.Terms, answer []byte) (code int16) {
+// The numbers by which these nodes know operations and outcomes.
+var (
+	olderKinds = []operationKind{opReserve, opCapture, opCharge, opRelease, opRenew}
+	olderCodes = []outcomeCode{codeDone, codeNoCharge, codeNoAccount, codeConflict, codeSettled, codeInsufficient, codeCapped, codeInFlight,
+		codeReused, codeReplay, codeTooManyKeys, codeOverflow, codeAlone}
+)
+
+// apply carries out one operation, alone, and returns its code.
+func (n olderNode) apply(kind operationKind, id string, o ledger.Order, terms ledger.Terms, answer []byte) outcomeCode {
 	n.Helper()
-	u, err := parseID(chargePrefix, id)
-	if err != nil {
-		n.Fatal(err)
-	}
-	args := applyArgs([]*operation{{op: op, id: u, order: o, terms: terms, mark: markOf(&o, terms.Idempotency.Key), answer: answer}}, shift(), true)
-	err = n.conn.QueryRow(n.Context(), `SELECT code
-		FROM apply($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19,$20,$21,$22,$23,$24,$25,$26,$27)`, args[:27]...).Scan(&code)
+	code, err := n.try(kind, id, o, terms, answer)
 	if err != nil {
 		n.Fatal(err)
 	}
 	return code
+}
+
+func (n olderNode) try(kind operationKind, id string, o ledger.Order, terms ledger.Terms, answer []byte) (outcomeCode, error) {
+	u, err := parseID(chargePrefix, id)
+	if err != nil {
+		return "", err
+	}
+	mark, print := []pgtype.UUID{{}}, [][]byte{nil}
+	if h := hashOf(&o, terms.Idempotency.Key); h != nil {
+		mark[0], print[0] = asUUID(*h), terms.Idempotency.Fingerprint[:]
+	}
+	var code int16
+	err = n.conn.QueryRow(n.Context(), `SELECT code
+		FROM apply($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19,$20,$21,$22,$23,$24,$25,$26,$27)`,
+		shift(), true, int64(1<<22), int64(1<<20), []int16{int16(slices.Index(olderKinds, kind) + 1)}, []pgtype.UUID{asUUID(u)},
+		[]string{o.Account}, []string{o.Provider}, []string{o.Key}, []string{o.Lineage}, []string{o.Server}, []string{o.Tool},
+		[]int64{int64(o.Amount)}, []int64{int64(o.Fee)}, []string{o.FeeTo}, []bool{o.Test}, []int64{0}, []int64{0}, []int64{0},
+		[]int64{0}, []int64{0}, []int64{0}, []int64{terms.FreeCalls}, mark, print, [][]byte{answer}, []pgtype.UUID{asUUID(ids.V7())}).Scan(&code)
+	return olderCodes[code], err
 }
 
 func (n olderNode) post(p ledger.Transaction) {
@@ -85,23 +109,53 @@ func (n olderNode) post(p ledger.Transaction) {
 	if err != nil {
 		n.Fatal(err)
 	}
-	args, err := (&posting{t: p}).args(u, &ledger.Audit{})
-	if err != nil {
-		n.Fatal(err)
+	a := postArgs(u, &p, &ledger.Audit{})
+	var code int16
+	err = n.conn.QueryRow(n.Context(), `SELECT code FROM post($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16)`,
+		shift(), a["id"], a["kind"], a["debtor"], a["creditor"], a["amount"], a["test"], a["reason"], a["charge"], a["fee_id"],
+		a["audit_at"], a["actor"], a["origin"], a["action"], a["target"], a["detail"]).Scan(&code)
+	if err != nil || olderCodes[code] != codeDone {
+		n.Fatalf("posting: code %d, %v", code, err)
 	}
-	args[0] = shift()
-	n.exec(postQuery, args...)
+}
+
+// olderQueries are the statements of nodes of schema versions 4 and 8 under names
+// that migration 9 has changed.
+var olderQueries = []string{
+	`SELECT a.n, (a.live + coalesce(e.live, 0))::bigint, (a.sandbox + coalesce(e.sandbox, 0))::bigint, (a.sandbox_reserved - coalesce(r.sandbox, 0))::bigint
+		FROM (SELECT moved_clock(0) AS now OFFSET 0) clock CROSS JOIN account a
+		CROSS JOIN LATERAL (
+			SELECT sum(x.amount) FILTER (WHERE NOT x.sandbox) AS live, sum(x.amount) FILTER (WHERE x.sandbox) AS sandbox
+			FROM earning x WHERE x.account = a.n
+		) e
+		CROSS JOIN LATERAL (
+			SELECT sum(x.amount) FILTER (WHERE NOT x.sandbox) AS live, sum(x.amount) FILTER (WHERE x.sandbox) AS sandbox
+			FROM reservation x WHERE x.payer = a.n AND x.state = 1 AND NOT x.waived
+				AND x.expires_at > least(a.swept_to, clock.now) AND x.expires_at <= clock.now
+		) r WHERE a.n > 0`,
+	`SELECT t.seq, t.sandbox FROM txn t WHERE t.seq > 0`,
+	`SELECT r.sandbox FROM reservation r`,
+	`SELECT sum(m.spent) FROM account a LEFT JOIN meter m ON m.account = a.n AND m.sandbox = false AND m.day BETWEEN 1 AND 2 GROUP BY a.n`,
+	`SELECT fingerprint, size, body FROM retry WHERE mark = gen_random_uuid() AND charge = gen_random_uuid()`,
+	`INSERT INTO bond (mark, server, account, until, payload) VALUES (gen_random_uuid(), 's', 'a', now(), '')
+		ON CONFLICT (mark, server) DO UPDATE SET account = excluded.account, until = excluded.until, payload = excluded.payload`,
+	`SELECT account, until, payload FROM bond WHERE mark = gen_random_uuid() AND server IN ('s', '') AND until > moved_clock(0) ORDER BY server DESC LIMIT 1`,
+	`INSERT INTO claim AS c (mark, until) VALUES ('0123456789abcdef', clock_timestamp() + interval '1 hour')
+		ON CONFLICT (mark) DO UPDATE SET until = excluded.until WHERE c.until < clock_timestamp()`,
+	`UPDATE claim SET until = clock_timestamp() + interval '1 hour' WHERE mark = '0123456789abcdef'`,
+	`DELETE FROM claim WHERE mark = '0123456789abcdef'`,
+	`SELECT tidy_reservations(0, 1)`, `SELECT tidy_earnings(1)`, `SELECT tidy_retries(0, 1)`, `SELECT tidy_old(0, 1000000000000, 1)`,
+	`SELECT tidy_nodes('1 hour')`, `SELECT tidy_answers(1000000)`,
 }
 
 func shift() int64 { return clock.Shift().Microseconds() }
 
-// A database of the schema before is brought up to date with all that it had:
-// balances, charges and their ids, refunds, open reservations, quotas, keys to
-// repeat calls by, bonds and keys. It verifies, and nodes of the version before
-// may go on beside.
+// A database of schema version 4 is migrated with all its data: balances, charges and
+// their ids, refunds, open reservations, quotas, idempotency keys, bindings and keys.
+// It verifies, and nodes of that version go on beside.
 func TestDatabaseOfAnOlderSchemaGoesOn(t *testing.T) {
 	dsn := empty(t)
-	old := older(t, dsn)
+	old := older(t, dsn, 4)
 	names := map[string]string{}
 	for _, name := range []string{"payer", "provider", "operator"} {
 		names[name] = newID("acct_")
@@ -117,7 +171,7 @@ func TestDatabaseOfAnOlderSchemaGoesOn(t *testing.T) {
 	again := ledger.Terms{Idempotency: ledger.Idempotency{Key: "again", Fingerprint: [32]byte{1}}}
 	plain, kept, free, sandboxed, open, gone := newID("chg_"), newID("chg_"), newID("chg_"), newID("chg_"), newID("chg_"), newID("chg_")
 	for _, c := range []struct {
-		op    int16
+		kind  operationKind
 		id    string
 		order ledger.Order
 		terms ledger.Terms
@@ -130,8 +184,8 @@ func TestDatabaseOfAnOlderSchemaGoesOn(t *testing.T) {
 		{opReserve, gone, o, ledger.Terms{}},
 		{opRelease, gone, ledger.Order{}, ledger.Terms{}},
 	} {
-		if code := old.apply(c.op, c.id, c.order, c.terms, []byte("the answer")); code != codeDone {
-			t.Fatalf("operation %d of %s: code %d", c.op, c.id, code)
+		if code := old.apply(c.kind, c.id, c.order, c.terms, []byte("the answer")); code != codeDone {
+			t.Fatalf("%s of %s: code %s", c.kind, c.id, code)
 		}
 	}
 	old.post(ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindRefund, Charge: plain, Amount: 40, Reason: "a part"})
@@ -166,7 +220,7 @@ func TestDatabaseOfAnOlderSchemaGoesOn(t *testing.T) {
 		}
 		want.Settler = "key_gateway"
 		if _, _, err := s.Charge(t.Context(), id, want, terms, nil); !errors.Is(err, ledger.ErrConflict) {
-			t.Errorf("the charge for somebody who settles: %v", err)
+			t.Errorf("the charge with a settler: %v", err)
 		}
 	}
 	c, _, err := s.Capture(t.Context(), open, nil)
@@ -191,17 +245,65 @@ func TestDatabaseOfAnOlderSchemaGoesOn(t *testing.T) {
 		t.Errorf("the key is %+v, %v", k, err)
 	}
 
-	// The node of the version before goes on.
+	// The node of version 4 goes on.
+	for _, q := range olderQueries {
+		old.exec(q)
+	}
 	if code := old.apply(opCharge, newID("chg_"), o, ledger.Terms{}, nil); code != codeDone {
-		t.Errorf("a charge by a node of before: code %d", code)
+		t.Errorf("a charge by a node of before: code %s", code)
 	}
 	if code := old.apply(opCharge, newID("chg_"), withAmount(o, 301), ledger.Terms{}, nil); code != codeCapped {
-		t.Errorf("a charge beyond the cap by a node of before: code %d", code)
+		t.Errorf("a charge beyond the cap by a node of before: code %s", code)
 	}
 	clean(t, s)
 	if p := balanceOf(t, s, names["payer"]); p.Posted != 640 || p.Reserved != 0 {
 		t.Errorf("the payer has %+v, want 640", p)
 	}
+}
+
+// A node of schema version 8 goes on to charge while a newer node migrates, and
+// after it. At most the charge in progress is refused, and the books balance.
+func TestNodesOfSchemaVersion8GoOn(t *testing.T) {
+	dsn := empty(t)
+	old := older(t, dsn, 8)
+	payer, payee := newID("acct_"), newID("acct_")
+	old.exec(`INSERT INTO account (id, name, created_at, credit_limit) VALUES ($1, 'payer', now(), 0), ($2, 'payee', now(), 0)`, payer, payee)
+	old.post(ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindCredit, Creditor: payer, Amount: 1 << 30, Reason: "top-up"})
+	var charged, refused atomic.Int64
+	stop := make(chan struct{})
+	var node sync.WaitGroup
+	node.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			if code, err := old.try(opCharge, newID("chg_"), order(payer, payee, 1), ledger.Terms{}, nil); err != nil || code != codeDone {
+				refused.Add(1)
+				t.Logf("refused: %s, %v", code, err)
+				continue
+			}
+			charged.Add(1)
+		}
+	})
+	eventually(t, "the old node charges", func() bool { return charged.Load() > 5 })
+	s, err := Open(t.Context(), Options{DSN: dsn})
+	before := charged.Load()
+	eventually(t, "the old node charges after the migration", func() bool { return charged.Load() > before+5 || refused.Load() > 1 })
+	close(stop)
+	node.Wait()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if refused.Load() > 1 {
+		t.Errorf("%d charges were refused, want at most one", refused.Load())
+	}
+	if p := balanceOf(t, s, payer); p.Posted != 1<<30-ledger.Amount(charged.Load()) {
+		t.Errorf("the balance is %s after %d charges", p.Posted, charged.Load())
+	}
+	clean(t, s)
 }
 
 func withAmount(o ledger.Order, amount ledger.Amount) ledger.Order {

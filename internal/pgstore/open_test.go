@@ -11,7 +11,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// empty is a database without a schema.
+// empty returns a database without a schema.
 func empty(t *testing.T) (dsn string) {
 	t.Helper()
 	dsn = cluster.Database(t, template)
@@ -19,7 +19,7 @@ func empty(t *testing.T) (dsn string) {
 	return dsn
 }
 
-// TestNodesStartAtOnce: several nodes may open an empty database at once.
+// Several nodes may open an empty database at once.
 func TestNodesStartAtOnce(t *testing.T) {
 	long(t)
 	dsn := empty(t)
@@ -36,9 +36,8 @@ func TestNodesStartAtOnce(t *testing.T) {
 	clean(t, opened(t, Options{DSN: dsn}))
 }
 
-// TestMigrateTellsProgress: migrating tells the versions, and once done changes
-// nothing.
-func TestMigrateTellsProgress(t *testing.T) {
+// Migrating reports its progress, and changes nothing once it is done.
+func TestMigrateReportsProgress(t *testing.T) {
 	dsn := empty(t)
 	var heard []int64
 	from, to, err := Migrate(t.Context(), Options{DSN: dsn}, func(done, total int64) { heard = append(heard, done, total) })
@@ -50,7 +49,7 @@ func TestMigrateTellsProgress(t *testing.T) {
 	}
 }
 
-// TestNewerSchemaIsRefused: a database of a later version is left alone.
+// A database of a later version is refused and left unchanged.
 func TestNewerSchemaIsRefused(t *testing.T) {
 	dsn := cluster.Database(t, template)
 	query(t, dsn, `INSERT INTO goose_db_version (version_id, is_applied) VALUES (99, true)`)
@@ -60,8 +59,7 @@ func TestNewerSchemaIsRefused(t *testing.T) {
 	}
 }
 
-// TestSchemaOfItsOwn: two stores in one database, in schemas of their own, have
-// nothing in common.
+// Two stores in one database, in schemas of their own, share nothing.
 func TestSchemaOfItsOwn(t *testing.T) {
 	dsn := empty(t)
 	a, b := opened(t, Options{DSN: dsn, Schema: "farebox"}), opened(t, Options{DSN: dsn, Schema: `odd "name"`})
@@ -77,7 +75,7 @@ func TestSchemaOfItsOwn(t *testing.T) {
 	clean(t, b)
 }
 
-// TestClosed: a store that is closed says so.
+// A closed store returns ErrUnavailable.
 func TestClosed(t *testing.T) {
 	s := fresh(t)
 	payer := account(t, s, "payer", 100)
@@ -97,8 +95,7 @@ func TestClosed(t *testing.T) {
 	}
 }
 
-// TestJournalIsAppendOnly: the database itself refuses to change what was
-// written.
+// The database itself refuses changes of the journal and the audit log.
 func TestJournalIsAppendOnly(t *testing.T) {
 	s := fresh(t)
 	account(t, s, "payer", 100)
@@ -112,18 +109,17 @@ func TestJournalIsAppendOnly(t *testing.T) {
 	clean(t, s)
 }
 
-// TestVerifyFindsDamage: each figure that does not follow from the journal is
-// told.
+// Verify finds each figure that does not follow from the journal.
 func TestVerifyFindsDamage(t *testing.T) {
 	long(t)
 	for _, damage := range []string{
 		`UPDATE account SET live = live + 1 WHERE name = 'payer'`,
-		`UPDATE account SET sandbox_reserved = 1 WHERE name = 'payer'`,
-		`UPDATE meter SET spent = spent + 1 WHERE holder = 0`,
-		`UPDATE meter SET held = held + 1 WHERE holder = 1`,
-		`DELETE FROM meter WHERE holder = 2`,
+		`UPDATE account SET test_reserved = 1 WHERE name = 'payer'`,
+		`UPDATE spend_counter SET spent = spent + 1 WHERE holder = 0`,
+		`UPDATE spend_counter SET held = held + 1 WHERE holder = 1`,
+		`DELETE FROM spend_counter WHERE holder = 2`,
 		`DELETE FROM reservation`,
-		`UPDATE account SET retries = 0 WHERE name = 'payer'`,
+		`UPDATE account SET idempotency_keys = 0 WHERE name = 'payer'`,
 		`DELETE FROM earning; UPDATE account SET live = 0 WHERE name = 'payee'`,
 		`INSERT INTO earning VALUES (1, true, 5)`,
 		`ALTER TABLE txn DISABLE TRIGGER ALL; DELETE FROM txn WHERE kind = 5`,

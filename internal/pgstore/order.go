@@ -7,8 +7,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// OrderByID returns the order of a reservation that is still remembered, whatever
-// became of it, or of the captured charge of that id. Errors: ledger.ErrNotFound,
+// OrderByID returns the order of a reservation that the store still remembers, in
+// any state, or of the captured charge of that id. Errors: ledger.ErrNotFound,
 // ledger.ErrUnavailable.
 func (s *Store) OrderByID(ctx context.Context, id string) (o ledger.Order, err error) {
 	u, err := parseCharge(ctx, id)
@@ -20,7 +20,7 @@ func (s *Store) OrderByID(ctx context.Context, id string) (o ledger.Order, err e
 	}
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	err = s.row(ctx, `SELECT d.id, c.id, r.key, r.lineage, r.server, r.tool, r.amount, r.fee, coalesce(f.id, ''), r.sandbox, coalesce(r.settler, '')
+	err = s.row(ctx, `SELECT d.id, c.id, r.key, r.lineage, r.server, r.tool, r.amount, r.fee, coalesce(f.id, ''), r.test, coalesce(r.settler, '')
 		FROM reservation r JOIN account d ON d.n = r.payer JOIN account c ON c.n = r.payee LEFT JOIN account f ON f.n = r.fee_to
 		WHERE r.id = $1`, []any{asUUID(u)}, &o.Account, &o.Provider, &o.Key, &o.Lineage, &o.Server, &o.Tool, (*int64)(&o.Amount), (*int64)(&o.Fee), &o.FeeTo, &o.Test, &o.Settler)
 	for _, text := range []*string{&o.Account, &o.Provider, &o.Key, &o.Lineage, &o.Server, &o.Tool, &o.FeeTo, &o.Settler} {

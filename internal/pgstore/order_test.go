@@ -9,8 +9,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// What was ordered is told of reservations, whatever became of them, and of
-// charges, at every node and after a crash.
+// The order of a reservation in any state, or of a charge, is known at every node, even
+// after a crash.
 func TestOrderByID(t *testing.T) {
 	s := fresh(t)
 	payer, payee := someKey(t, s, "alice"), someKey(t, s, "acme")

@@ -6,33 +6,36 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
 
 	ids "github.com/fareboxhq/farebox/internal/id"
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// maxPosts bounds how often a posting is sent when it met others, or when the
-// connection broke and nobody knows what became of it.
+// maxPosts bounds how often a posting is sent when it conflicts with others, or
+// when the connection breaks and its outcome is unknown.
 const maxPosts = 5
 
-const postQuery = `SELECT code, total, held, x_debtor, x_creditor, x_amount, x_sandbox, x_at, remaining
-	FROM post($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16)`
+const postQuery = `SELECT code, debtor, creditor, amount, test, at, balance, reserved, remaining
+	FROM post(ROW(@id, @kind, @debtor, @creditor, @test, @amount, @reason, @charge, @fee_id)::posting,
+		ROW(NULL, @audit_at, @actor, @origin, @action, @target, @detail)::audit, @shift)`
 
-// Post writes a top-up (ledger.KindCredit), an adjustment (KindAdjustment) or a
-// refund (KindRefund) together with its audit row, and returns it as the books
-// have it with the balance of the account that it is about. Of a top-up, ID,
-// Creditor, Amount, Sandbox and Reason are read; of an adjustment the same, or
-// Debtor in place of Creditor to take credits away; of a refund ID, Charge,
-// Amount and Reason, where an amount of zero means all that is left of the
-// charge; the operator's fee goes back to the provider in proportion. A refund
-// may take the provider below zero, and an adjustment the account. The same ID
-// and content again gives the first outcome.
+// PostTransaction writes a top-up (ledger.KindCredit), an adjustment
+// (KindAdjustment) or a refund (KindRefund) together with its audit row. It
+// returns the transaction as recorded, and the balance of its account.
+//
+// For a top-up it reads ID, Creditor, Amount, Test and Reason; for an adjustment
+// the same, or Debtor in place of Creditor to take credits away; for a refund ID,
+// Charge, Amount and Reason, where a zero amount refunds the rest of the charge.
+// A refund returns the operator's fee to the provider in proportion. A refund may
+// take the provider below zero, and an adjustment the account. The same ID and
+// content again returns the first outcome.
 //
 // Errors: ledger.ErrNotFound (account or charge), ErrConflict (the ID was used
-// with other content), ErrSettled (nothing is left to refund), ErrInsufficient
-// (less is left of the charge than is asked for), ErrOverflow, ErrUnavailable:
-// it is not posted, or nobody knows; to post it again under the same ID tells.
+// with other content), ErrSettled (the charge is refunded), ErrInsufficient (less
+// is left of the charge than the amount), ErrOverflow, ErrUnavailable: the outcome
+// is unknown, and posting again under the same ID returns it.
 func (s *Store) PostTransaction(ctx context.Context, t ledger.Transaction, a ledger.Audit) (ledger.Transaction, ledger.Balance, error) {
 	id, err := parseID(otherPrefix, t.ID)
 	if err == nil {
@@ -44,86 +47,88 @@ func (s *Store) PostTransaction(ctx context.Context, t ledger.Transaction, a led
 	if err != nil {
 		return ledger.Transaction{}, ledger.Balance{}, err
 	}
-	p := posting{t: t}
-	args, err := p.args(id, &a)
-	if err != nil {
-		return ledger.Transaction{}, ledger.Balance{}, err
-	}
+	args := postArgs(id, &t, &a)
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	// Whether others have found the database away does not matter here: it may be
-	// back, and only sending the posting again tells what became of it.
+	// The database may be back although others have found it away, and only
+	// sending the posting again returns its outcome: do not look at Healthy.
 	for attempt := range maxPosts {
-		args[0] = s.shift()
-		err = s.row(ctx, postQuery, args, &p.code, &p.total, &p.held, &p.debtor, &p.creditor, &p.amount, &p.test, &p.at, &p.left)
-		if err == nil {
-			posted, balance, err := p.outcome()
-			if p.code == codeNoCharge {
+		args["shift"] = s.shift()
+		var p posted
+		if p, err = s.post(ctx, args); err == nil {
+			recorded, balance, err := p.result(&t)
+			if p.Code == codeNoCharge {
 				err = s.noCharge(ctx, t.Charge, err)
 			}
-			return posted, balance, err
+			return recorded, balance, err
 		}
 		if isArchived(err) {
 			return ledger.Transaction{}, ledger.Balance{}, &ledger.ArchivedError{ID: t.ID, Cause: ledger.ErrConflict}
 		}
-		if !broken(err) && !contended(err) || ctx.Err() != nil || !wait(ctx.Done(), time.Duration(attempt)*10*time.Millisecond) {
+		if !broken(err) && !contended(err) || ctx.Err() != nil || !wait(ctx.Done(), time.Duration(attempt)*minPause) {
 			break
 		}
 	}
 	return ledger.Transaction{}, ledger.Balance{}, failure(ctx, err)
 }
 
-// posting is a call of post.
-type posting struct {
-	t                         ledger.Transaction
-	code                      int16
-	total, held, amount, left *int64
-	debtor, creditor          *string
-	test                      *bool
-	at                        *time.Time
-}
-
-func (p *posting) args(id uuid.UUID, a *ledger.Audit) ([]any, error) {
-	t := &p.t
-	kind, charge := 2, pgtype.UUID{}
-	switch t.Kind {
-	case ledger.KindAdjustment:
-		kind = 4
-	case ledger.KindRefund:
-		u, err := parseID(chargePrefix, t.Charge)
-		if err == nil {
-			charge = asUUID(u)
-		} // an id that can be none is that of no charge
-		kind = 3
+func (s *Store) post(ctx context.Context, args pgx.NamedArgs) (posted, error) {
+	rows, err := s.query(ctx, postQuery, args)
+	if err != nil {
+		return posted{}, err
 	}
-	return []any{0, asUUID(id), kind, pack(t.Debtor), pack(t.Creditor), int64(t.Amount), t.Test, pack(t.Reason), charge, asUUID(ids.V7()),
-		column(a.At), pack(a.Actor), pack(a.From), pack(a.Action), pack(a.Target), pack(a.Detail)}, nil
+	return pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[posted])
 }
 
-func (p *posting) outcome() (ledger.Transaction, ledger.Balance, error) {
-	if err := p.refusal(); err != nil {
+// kindNumbers are the numbers of the kinds of transactions.
+var kindNumbers = map[ledger.Kind]int16{ledger.KindCredit: 2, ledger.KindRefund: 3, ledger.KindAdjustment: 4}
+
+// postArgs are the arguments of postQuery, but for the shift.
+func postArgs(id uuid.UUID, t *ledger.Transaction, a *ledger.Audit) pgx.NamedArgs {
+	charge := pgtype.UUID{}
+	if u, err := parseID(chargePrefix, t.Charge); err == nil && t.Kind == ledger.KindRefund {
+		charge = asUUID(u)
+	} // no charge has an id that cannot be parsed
+	return pgx.NamedArgs{
+		"id": asUUID(id), "kind": kindNumbers[t.Kind], "debtor": pack(t.Debtor), "creditor": pack(t.Creditor), "test": t.Test,
+		"amount": int64(t.Amount), "reason": pack(t.Reason), "charge": charge, "fee_id": asUUID(ids.V7()),
+		"audit_at": column(a.At), "actor": pack(a.Actor), "origin": pack(a.From), "action": pack(a.Action), "target": pack(a.Target), "detail": pack(a.Detail),
+	}
+}
+
+// posted is a row of the type posted. A refusal leaves most of it null.
+type posted struct {
+	Code                                 outcomeCode
+	Debtor, Creditor                     *string
+	Amount, Balance, Reserved, Remaining *int64
+	Test                                 *bool
+	At                                   *time.Time
+}
+
+func (p *posted) result(asked *ledger.Transaction) (ledger.Transaction, ledger.Balance, error) {
+	if err := p.refusal(asked); err != nil {
 		return ledger.Transaction{}, ledger.Balance{}, err
 	}
 	t := ledger.Transaction{
-		ID: p.t.ID, Kind: p.t.Kind, Debtor: unpack(value(p.debtor)), Creditor: unpack(value(p.creditor)), Amount: ledger.Amount(value(p.amount)),
-		Test: value(p.test), At: ofColumn(p.at), Reason: p.t.Reason,
+		ID: asked.ID, Kind: asked.Kind, Debtor: unpack(value(p.Debtor)), Creditor: unpack(value(p.Creditor)), Amount: ledger.Amount(value(p.Amount)),
+		Test: value(p.Test), At: ofColumn(p.At), Reason: asked.Reason,
 	}
 	if t.Kind == ledger.KindRefund {
-		t.Charge = p.t.Charge
+		t.Charge = asked.Charge
 	}
-	return t, ledger.Balance{Posted: ledger.Amount(value(p.total)), Reserved: ledger.Amount(value(p.held))}, nil
+	return t, ledger.Balance{Posted: ledger.Amount(value(p.Balance)), Reserved: ledger.Amount(value(p.Reserved))}, nil
 }
 
-func (p *posting) refusal() error {
-	switch p.code {
+func (p *posted) refusal(asked *ledger.Transaction) error {
+	switch p.Code {
 	case codeDone:
 		return nil
 	case codeNoCharge:
-		return fmt.Errorf("charge %q: %w", p.t.Charge, ledger.ErrNotFound)
+		return fmt.Errorf("charge %q: %w", asked.Charge, ledger.ErrNotFound)
 	case codeNoAccount:
-		name := p.t.Creditor
+		name := asked.Creditor
 		if name == ledger.Funding {
-			name = p.t.Debtor
+			name = asked.Debtor
 		}
 		return fmt.Errorf("account %q: %w", name, ledger.ErrNotFound)
 	case codeConflict:
@@ -131,10 +136,10 @@ func (p *posting) refusal() error {
 	case codeSettled:
 		return fmt.Errorf("all of the charge is refunded: %w", ledger.ErrSettled)
 	case codeInsufficient:
-		return fmt.Errorf("refund of %s, but only %s of the charge is left: %w", p.t.Amount, ledger.Amount(value(p.left)), ledger.ErrInsufficient)
+		return fmt.Errorf("refund of %s, but only %s of the charge is left: %w", asked.Amount, ledger.Amount(value(p.Remaining)), ledger.ErrInsufficient)
 	case codeOverflow:
 		return fmt.Errorf("balance: %w", ledger.ErrOverflow)
 	default:
-		return fmt.Errorf("%w: the database answered with code %d", ledger.ErrUnavailable, p.code)
+		return fmt.Errorf("%w: the database returned the code %q", ledger.ErrUnavailable, p.Code)
 	}
 }

@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// proxy stands between a store and the server, and cuts its connections.
+// proxy sits between a store and the server, and cuts its connections.
 type proxy struct {
 	dsn      string
 	listener net.Listener
@@ -22,13 +22,13 @@ type proxy struct {
 	open   map[net.Conn]bool
 	closed bool
 
-	// answers is how many more bytes of answers pass before all connections
-	// are cut; below zero there is no bound. What was asked for passes always.
+	// answers is how many more bytes of the server pass before all connections are
+	// cut; a negative one is no bound. Bytes of the client always pass.
 	answers atomic.Int64
 	cuts    atomic.Int64
 }
 
-// newProxy stands before the server of a DSN of the cluster.
+// newProxy listens in place of the server of a DSN of the cluster.
 func newProxy(t *testing.T, c interface{ SocketDir() string }, dsn string) *proxy {
 	t.Helper()
 	dir, err := os.MkdirTemp("/tmp", "farebox-proxy-")
@@ -79,7 +79,7 @@ func (p *proxy) accept(group *sync.WaitGroup) {
 	}
 }
 
-// keep notes connections that are to be cut.
+// keep remembers connections, to cut them.
 func (p *proxy) keep(conns ...net.Conn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -115,8 +115,8 @@ func (p *proxy) pass(to, from net.Conn, answer bool) {
 	}
 }
 
-// counted takes the bytes of an answer off, and reports whether they are those
-// on which the connections are cut.
+// counted subtracts an answer's bytes, and reports whether the connections are cut on
+// them.
 func (p *proxy) counted(n int) bool {
 	for {
 		left := p.answers.Load()

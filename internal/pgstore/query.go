@@ -7,16 +7,16 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// refresh makes the pools forget the connections that nobody uses: those of a
-// server that has gone look alive until they are written to.
+// refresh drops the idle connections of the pools: those to a server that has gone
+// look alive until they are written to.
 func (s *Store) refresh() {
 	for _, p := range [...]*pgxpool.Pool{s.pool, s.reserves.pool, s.settles.pool} {
 		p.Reset()
 	}
 }
 
-// fresh runs do, and once more if the connection turned out to be dead. do must
-// be harmless to repeat.
+// fresh calls do, and once more if its connection turned out to be dead. do must be
+// safe to repeat.
 func (s *Store) fresh(ctx context.Context, do func() error) error {
 	err := do()
 	if err != nil && broken(err) && ctx.Err() == nil {
@@ -35,8 +35,7 @@ func (s *Store) query(ctx context.Context, text string, args ...any) (rows pgx.R
 	return rows, err
 }
 
-// row asks the database for one row and reads it into the destinations. An
-// absent one is pgx.ErrNoRows.
+// row queries one row into the destinations. Without a row it returns pgx.ErrNoRows.
 func (s *Store) row(ctx context.Context, text string, args []any, into ...any) error {
 	rows, err := s.query(ctx, text, args...)
 	if err != nil {
@@ -57,7 +56,7 @@ func (s *Store) row(ctx context.Context, text string, args []any, into ...any) e
 	return rows.Err()
 }
 
-// exec runs a statement that is harmless to repeat.
+// exec runs a statement that is safe to repeat.
 func (s *Store) exec(ctx context.Context, text string, args ...any) error {
 	return s.fresh(ctx, func() error {
 		_, err := s.pool.Exec(ctx, text, args...)

@@ -9,15 +9,14 @@ import (
 	"github.com/fareboxhq/farebox/internal/storetest"
 )
 
-// In a long journal a filter that leaves few charges finds them all, part by part,
-// with no statement that reads all of it; and a listing by time does not read
-// all of what is older.
+// In a long journal a selective filter finds its few charges part by part, without a
+// statement that reads all of it, and a listing by time does not read older charges.
 func TestRareCharges(t *testing.T) {
 	dsn := cluster.Database(t, template)
 	s := opened(t, Options{DSN: dsn})
 	payer, earner := account(t, s, "payer", 0), account(t, s, "earner", 0)
 	const n = 2*ledger.MaxScan + 5000 // nearly seven hours
-	query(t, dsn, fmt.Sprintf(`INSERT INTO txn (id, kind, debtor, creditor, amount, sandbox, at, key, lineage, server, tool, day)
+	query(t, dsn, fmt.Sprintf(`INSERT INTO txn (id, kind, debtor, creditor, amount, test, at, key, lineage, server, tool, day)
 		SELECT gen_random_uuid(), 1, p.n, e.n, 1, false, timestamptz '2026-01-02 00:00Z' + i * interval '1 second', 'key_1', 'key_1', 's',
 			CASE WHEN i IN (1, %[1]d) THEN 'rare' ELSE 't' END, 0
 		FROM generate_series(1, %[1]d) i, account p, account e WHERE p.name = 'payer' AND e.name = 'earner' ORDER BY i`, n))

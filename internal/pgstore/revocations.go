@@ -11,17 +11,17 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// Revocation says that a key was made, or changed in any way.
+// Revocation records that a key was created or changed in any way.
 type Revocation struct {
 	Seq    int64
 	Digest keys.Digest
 	At     time.Time
 }
 
-// Revocations lists what was revoked after a number, in its order and at most
-// so many, at most ledger.MaxPage. last is the number to go on after. Numbers
-// are in the order of the commits: who has read up to one misses none that
-// comes later. NOTIFY tells of each on the channel farebox_revocation.
+// Revocations lists the revocations after a number, in order and at most limit of
+// them, at most ledger.MaxPage. last is the number to continue after. Numbers are in
+// the order of the commits, so that continuing misses none. NOTIFY announces each on
+// the channel farebox_revocation.
 func (s *Store) Revocations(ctx context.Context, after int64, limit int) (list []Revocation, last int64, err error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()

@@ -46,8 +46,7 @@ func runNode() error {
 	return err
 }
 
-// TestStoppedProcess: a node whose process is stopped at any moment, while it
-// charges an account, holds no lock that other nodes wait for.
+// A process stopped at any moment of a charge holds no lock that other nodes wait for.
 func TestStoppedProcess(t *testing.T) {
 	long(t)
 	s := fresh(t)

@@ -23,69 +23,69 @@ import (
 const (
 	connectTime   = 5 * time.Second
 	statementTime = 10 * time.Second
-	lockTime      = 8 * time.Second // longer than idleTime: who waits for a frozen node outlives it
-	idleTime      = 2 * time.Second // of a transaction whose client has gone quiet
-	// margin is for the network: the server gives up first, and says why.
+	lockTime      = 8 * time.Second // longer than idleTime, so that waiting outlasts a frozen node
+	idleTime      = 2 * time.Second // a transaction whose client is silent ends after it
+	// margin is for the network: the server gives up first, with a reason.
 	margin = 2 * time.Second
 )
 
 // DefaultMaxConns is how many connections a store has beside those of its two
-// lanes.
+// batchers.
 const DefaultMaxConns = 8
 
-// defaultRemember is for how long reservations that came to nothing are
-// remembered. A call lives for an hour at most.
+// defaultRemember is how long the store remembers released and expired
+// reservations. A call lives for an hour at most.
 const defaultRemember = 2 * time.Hour
 
-// Options say which database to use and how.
+// Options configure a store.
 type Options struct {
-	// DSN names the database, as a postgres:// URL or as key=value pairs. It
-	// must be that of the primary server.
+	// DSN names the database on the primary server, as a postgres:// URL or as
+	// key=value pairs.
 	DSN string
-	// Schema is the schema that holds the tables, and is made if it is not
-	// there; the connection's search path decides if it is "".
+	// Schema is the schema of the tables, created if it does not exist. If it is
+	// "", the connection's search path decides.
 	Schema string
-	// Logger hears when the store goes down and comes back; silent if nil.
+	// Logger logs that the store goes down or comes back; nil logs nothing.
 	Logger *slog.Logger
-	// NearCap hears of caps of which 80 % are spent, once for each period, on
-	// the node that captured. It must be fast. nil for nobody.
+	// NearCap, if not nil, is called for caps of which 80 % are spent, once for
+	// each period, on the node that captured. It must be fast.
 	NearCap func(ledger.Cap)
-	// MaxConns bounds the connections for all but the lanes, which have two at
-	// most each; DefaultMaxConns if 0.
+	// MaxConns bounds the connections beside those of the batchers, which have
+	// at most two each; DefaultMaxConns if 0.
 	MaxConns int
-	// MaxAnswers bounds the answers that are kept for callers that call again,
-	// in bytes; DefaultAnswers if 0. It is looked at every half minute.
+	// MaxAnswers bounds the stored responses, in bytes; DefaultAnswers if 0. The
+	// store enforces it every half minute.
 	MaxAnswers int64
 
-	// Shift tells, for tests, how far the server's clock is taken to be ahead;
-	// nil for as far as the process clock is (clock.Shift).
+	// Shift, for tests, returns how far ahead to take the server's clock; nil for
+	// as far as the process clock is (clock.Shift).
 	Shift func() time.Duration
-	// Remember is for how long reservations that came to nothing are remembered:
-	// two hours if 0, longer than a call lives. Tests set it.
+	// Remember is how long the store remembers released and expired
+	// reservations: two hours if 0, longer than a call lives. Tests set it.
 	Remember time.Duration
 
-	maxBatch int // for tests: how many operations a batch may have
+	maxBatch int // for tests: the most operations in a batch
 }
 
-// Store is an open store. All its methods may be used by many goroutines at
-// once. Errors that are none of those of package ledger or keys mean bad input;
-// failures of the store wrap ledger.ErrUnavailable.
+// Store is an open store. Its methods are safe for concurrent use. Failures of the
+// store wrap ledger.ErrUnavailable; errors that wrap none of package ledger or keys
+// mean bad input.
 type Store struct {
 	o    Options
 	pool *pgxpool.Pool
 
-	reserves *lane
-	settles  *lane
+	reserves *batcher
+	settles  *batcher
 
 	down     atomic.Pointer[outage]
 	archived atomic.Pointer[archived] // as last read
 
-	settled atomic.Int64 // a transaction before which the journal is complete
+	settled atomic.Int64 // up to this transaction the journal is complete
 	open    atomic.Int64 // reservations, when they were last counted
 
 	changed signal.Broadcast // keys may have changed
 
-	verifying chan struct{} // holds one while a verification runs
+	verifying chan struct{} // a semaphore of one
 
 	ctx     context.Context // ends when the store closes
 	end     context.CancelFunc
@@ -93,10 +93,9 @@ type Store struct {
 	closing sync.Once
 }
 
-// Open connects to the database, brings its schema up to date, and starts what
-// works in the background. A schema that is newer than this program is refused.
-// Only what it does before it returns is bound to ctx. The caller must Close
-// the store.
+// Open connects to the database, brings its schema up to date, and starts the
+// background work. It refuses a schema that is newer than this program. ctx bounds
+// Open alone, not the store. The caller must Close the store.
 func Open(ctx context.Context, o Options) (*Store, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -138,7 +137,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	}
 	s.running.Go(s.reserves.run)
 	s.running.Go(s.settles.run)
-	s.running.Go(s.tidy)
+	s.running.Go(s.maintain)
 	s.running.Go(s.listen)
 	return s, nil
 }
@@ -156,25 +155,25 @@ func (s *Store) connect(ctx context.Context) (err error) {
 	if s.pool, err = newPool(ctx, &s.o, s.o.MaxConns, true); err != nil {
 		return err
 	}
-	if reserves, err = newPool(ctx, &s.o, laneConns, false); err != nil {
+	if reserves, err = newPool(ctx, &s.o, batcherConns, false); err != nil {
 		return err
 	}
-	if settles, err = newPool(ctx, &s.o, laneConns, true); err != nil {
+	if settles, err = newPool(ctx, &s.o, batcherConns, true); err != nil {
 		return err
 	}
-	s.reserves = newLane(s, reserves, time.Second)
-	s.settles = newLane(s, settles, 5*time.Second)
+	s.reserves = newBatcher(s, reserves, time.Second)
+	s.settles = newBatcher(s, settles, 5*time.Second)
 	return nil
 }
 
-// laneConns is one for a lane, and one for when that has broken.
-const laneConns = 2
+// batcherConns is one connection to use, and one to replace it when it breaks.
+const batcherConns = 2
 
-// newPool makes a pool. Commits are durable when they return if it is.
+// newPool connects. durable commits are on disk when they return.
 func newPool(ctx context.Context, o *Options, conns int, durable bool) (*pgxpool.Pool, error) {
 	c, err := pgxpool.ParseConfig(o.DSN)
 	if err != nil {
-		return nil, errDSN // the error of the library may quote a password
+		return nil, errDSN // the library's error may quote a password
 	}
 	c.MaxConns, c.MinConns = int32(conns), 0
 	c.PingTimeout = connectTime
@@ -204,7 +203,7 @@ func newPool(ctx context.Context, o *Options, conns int, durable bool) (*pgxpool
 	return pool, nil
 }
 
-// CheckDSN reports, without quoting it, a DSN that cannot be read.
+// CheckDSN returns an error, which does not quote the DSN, if it cannot be parsed.
 func CheckDSN(dsn string) error {
 	if _, err := pgxpool.ParseConfig(dsn); err != nil {
 		return errDSN
@@ -212,8 +211,7 @@ func CheckDSN(dsn string) error {
 	return nil
 }
 
-// Place says which database a DSN is of, without the credentials: the same for
-// all of them.
+// Place returns the address of the database of a DSN, without the credentials.
 func Place(dsn string) (string, error) {
 	c, err := pgxpool.ParseConfig(dsn)
 	if err != nil {
@@ -224,10 +222,13 @@ func Place(dsn string) (string, error) {
 
 var errDSN = errors.New("the DSN of the database cannot be read: want postgres://user:password@host:port/database, or host=… user=… password=… dbname=…")
 
-// prepare sets what the operator's own settings must not decide: that what is
-// acknowledged is on disk, and that plans which were made while the tables were
-// empty find their indexes later on.
+// prepare overrides the operator's settings where promises depend on them:
+// acknowledged commits are on disk, and plans made while the tables were empty use
+// indexes later on.
 func prepare(ctx context.Context, conn *pgx.Conn, durable bool) error {
+	if err := loadTypes(ctx, conn); err != nil {
+		return err
+	}
 	query := `SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET plan_cache_mode = force_generic_plan; `
 	if durable {
 		query += `SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'`
@@ -240,8 +241,8 @@ func prepare(ctx context.Context, conn *pgx.Conn, durable bool) error {
 
 func millis(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 
-// Close lets what is queued finish and gives the connections back. Whatever is
-// called afterwards fails with ledger.ErrUnavailable.
+// Close lets queued operations finish and closes the connections. Calls after it
+// fail with ledger.ErrUnavailable.
 func (s *Store) Close() error {
 	s.closing.Do(func() {
 		s.reserves.close()
@@ -258,8 +259,8 @@ func (s *Store) Close() error {
 
 var errClosed = errors.New("the store is closed")
 
-// Healthy returns nil, or why the database could not be reached when it was
-// last tried, which wraps ledger.ErrUnavailable.
+// Healthy returns the error of the last attempt to reach the database, which wraps
+// ledger.ErrUnavailable, or nil.
 func (s *Store) Healthy() error {
 	if d := s.down.Load(); d != nil {
 		return d
@@ -267,23 +268,22 @@ func (s *Store) Healthy() error {
 	return nil
 }
 
-// shift is the first argument of most functions in the database: how far ahead
-// its clock is taken to be, in microseconds.
+// shift is an argument of most functions in the database: how far ahead they take
+// its clock to be, in microseconds.
 func (s *Store) shift() int64 { return s.o.Shift().Microseconds() }
 
-// bounded is the context of a statement that a caller waits for. The server's
-// own bound is the shorter one.
+// bounded returns the context of a statement. The server's own bound is shorter.
 func bounded(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, statementTime+margin)
 }
 
-// outage says why the database cannot be reached.
+// outage is the error of a database that cannot be reached.
 type outage struct {
 	cause error
 	since time.Time
 }
 
-// Error tells the cause, which holds no password.
+// Error includes the cause, which holds no password.
 func (o *outage) Error() string { return fmt.Sprintf("%v: %v", ledger.ErrUnavailable, o.cause) }
 
 // Unwrap makes errors.Is(err, ledger.ErrUnavailable) hold.

@@ -12,5 +12,5 @@ import (
 // A gateway can run on it.
 var _ engine.Store = (*Store)(nil)
 
-// TestSuite runs what every store must pass.
+// The store passes the suite of all stores.
 func TestSuite(t *testing.T) { storetest.Run(t, harness) }

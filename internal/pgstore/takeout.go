@@ -13,17 +13,17 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// Archive takes a part out of the journal, of which there must be a durable
-// file with that sum, and records it with its audit row, in one transaction, for
-// which captures wait. Errors: ledger.ErrConflict if the part is not the next
-// one, ErrUnavailable: it was not taken out, or nobody knows; Archived tells.
+// Archive removes a part from the journal and records it with its audit row, in one
+// transaction; captures wait for it. A durable file with that sum must hold the part.
+// Errors: ledger.ErrConflict if the part is not the next one, ErrUnavailable: the
+// outcome is unknown, and Archived returns it.
 func (s *Store) Archive(ctx context.Context, p *ledger.ArchivePart, sum ledger.Sum, a ledger.Audit) error {
 	ctx, cancel := context.WithTimeout(ctx, archiveTime)
 	defer cancel()
 	err := s.change(ctx, a, func(ctx context.Context, c *changes) error {
-		// Who writes to the journal holds this lock shared, so that no refund of
-		// what goes can come in between.
-		if _, err := c.tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1, 1)`, lockSpace); err != nil {
+		// Writers to the journal share this lock, so that no refund of an archived
+		// charge comes in between.
+		if _, err := c.tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1, $2)`, lockSpace, journalLock); err != nil {
 			return err
 		}
 		next, err := s.nextPart(ctx, c, p)
@@ -38,8 +38,8 @@ func (s *Store) Archive(ctx context.Context, p *ledger.ArchivePart, sum ledger.S
 	return s.readArchived(ctx)
 }
 
-// nextPart refuses a part that is not the next one, or too young, and returns
-// what was archived before it.
+// nextPart refuses a part that is not the next one, or too young, and returns the
+// state of the archive.
 func (s *Store) nextPart(ctx context.Context, c *changes, p *ledger.ArchivePart) (done archived, err error) {
 	if done, err = scanArchived(c.tx.QueryRow(ctx, selectArchived)); err != nil {
 		return done, err
@@ -74,29 +74,29 @@ func takeOut(ctx context.Context, c *changes, p *ledger.ArchivePart, next *archi
 	b.Queue(`INSERT INTO archive (n, at, first_seq, last_seq, last_at, transactions, charges, last_day, last_id, sum) VALUES ($1, moved_clock($2), $3, $4, $5, $6, $7, $8, $9, $10)`,
 		p.Number, shift, p.First(), p.Last(), time.UnixMicro(last.At), len(p.Entries), p.Charges(), max(next.LastDay, p.LastDay()), asUUID(next.lastID), sum[:])
 	b.Queue(`INSERT INTO archived_id (id) SELECT unnest($1::uuid[]) ON CONFLICT DO NOTHING`, odd)
-	b.Queue(`INSERT INTO archived_account (account, live, sandbox, paid, earned)
-		SELECT a.n, u.live, u.sandbox, u.paid, u.earned FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[]) AS u (id, live, sandbox, paid, earned)
+	b.Queue(`INSERT INTO archived_account (account, live, test, paid, earned)
+		SELECT a.n, u.live, u.test, u.paid, u.earned FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[]) AS u (id, live, test, paid, earned)
 		JOIN account a ON a.id = u.id
-		ON CONFLICT (account) DO UPDATE SET live = excluded.live, sandbox = excluded.sandbox, paid = excluded.paid, earned = excluded.earned`,
+		ON CONFLICT (account) DO UPDATE SET live = excluded.live, test = excluded.test, paid = excluded.paid, earned = excluded.earned`,
 		accounts, live, test, paid, earned)
 	for _, query := range takeOutQueries {
 		b.Queue(query, p.Last())
 	}
-	b.Queue(`DELETE FROM meter WHERE day <= $1 AND held = 0 AND waiting = 0`, max(next.LastDay, p.LastDay()))
+	b.Queue(`DELETE FROM spend_counter WHERE day <= $1 AND held = 0 AND waiting = 0`, max(next.LastDay, p.LastDay()))
 	if err := c.tx.SendBatch(ctx, &b).Close(); err != nil {
 		return fmt.Errorf("taking a part out of the journal: %w", err)
 	}
 	return nil
 }
 
-// takeOutQueries remove what is up to a transaction, but for what those after
-// it belong to.
+// takeOutQueries remove the transactions up to one, and keep copies of charges to
+// which later transactions belong.
 var takeOutQueries = [...]string{
 	`UPDATE carried k SET
 		refunded = refunded + (SELECT coalesce(sum(r.amount), 0) FROM txn r WHERE r.ref = k.seq AND r.kind = 3 AND r.seq <= $1),
 		fee_back = fee_back + (SELECT coalesce(sum(r.amount), 0) FROM txn r WHERE r.ref = k.seq AND r.kind = 5 AND r.debtor = k.fee_to AND r.seq <= $1)`,
-	`INSERT INTO carried (seq, id, debtor, creditor, amount, sandbox, at, key, lineage, server, tool, day, waived, fee, fee_to, refunded, fee_back)
-		SELECT seq, id, debtor, creditor, amount, sandbox, at, key, lineage, server, tool, day, waived, fee, fee_to,
+	`INSERT INTO carried (seq, id, debtor, creditor, amount, test, at, key, lineage, server, tool, day, waived, fee, fee_to, refunded, fee_back)
+		SELECT seq, id, debtor, creditor, amount, test, at, key, lineage, server, tool, day, waived, fee, fee_to,
 			(SELECT coalesce(sum(r.amount), 0) FROM txn r WHERE r.ref = c.seq AND r.kind = 3 AND r.seq <= $1),
 			(SELECT coalesce(sum(r.amount), 0) FROM txn r WHERE r.ref = c.seq AND r.kind = 5 AND r.debtor = c.fee_to AND r.seq <= $1)
 		FROM txn c WHERE c.kind = 1 AND c.seq <= $1 AND EXISTS (SELECT FROM txn x WHERE x.ref = c.seq AND x.ref <= $1 AND x.seq > $1)`,
@@ -108,8 +108,7 @@ var takeOutQueries = [...]string{
 // clocks that differ.
 const aheadOfTime = 24 * time.Hour
 
-// archiveIDs notes the greatest id of version 7, and returns those that do not
-// tell their age.
+// archiveIDs finds the greatest id of version 7, and returns ids without a usable time.
 func archiveIDs(p *ledger.ArchivePart, next *archived) (odd []pgtype.UUID, err error) {
 	odd = []pgtype.UUID{}
 	for i := range p.Entries {
@@ -133,15 +132,14 @@ func archiveIDs(p *ledger.ArchivePart, next *archived) (odd []pgtype.UUID, err e
 	return odd, nil
 }
 
-// opening reads where a verification begins since older transactions were
-// archived.
+// opening reads the balances and figures that the journal starts with.
 func opening(ctx context.Context, tx pgx.Tx, v *ledger.Verification) error {
 	done, err := scanArchived(tx.QueryRow(ctx, selectArchived))
 	if err != nil {
 		return err
 	}
 	v.Archived = done.Archived
-	rows, err := tx.Query(ctx, `SELECT coalesce(a.id, ''), o.live, o.sandbox, o.paid, o.earned FROM archived_account o LEFT JOIN account a ON a.n = o.account`)
+	rows, err := tx.Query(ctx, `SELECT coalesce(a.id, ''), o.live, o.test, o.paid, o.earned FROM archived_account o LEFT JOIN account a ON a.n = o.account`)
 	if err != nil {
 		return err
 	}

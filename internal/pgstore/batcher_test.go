@@ -15,15 +15,15 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// TestBadOrderFailsAlone: an order that the database cannot take does not take
-// its batch with it, and refusals are in the order of the batch.
+// An order that the database cannot store fails alone, and the rest of its batch
+// keeps its order.
 func TestBadOrderFailsAlone(t *testing.T) {
 	s := fresh(t)
 	payer, payee := account(t, s, "payer", 100), account(t, s, "payee", 0)
 	charge := func(amount ledger.Amount, server string) *operation {
 		o := order(payer, payee, amount)
 		o.Server = server
-		return &operation{op: opCharge, id: ids.V7(), order: o, done: make(chan struct{})}
+		return &operation{kind: opCharge, id: ids.V7(), order: o, done: make(chan struct{})}
 	}
 	var long strings.Builder // too long for an index
 	for range 500 {
@@ -51,17 +51,17 @@ func TestBadOrderFailsAlone(t *testing.T) {
 	}
 }
 
-// TestBatchIsExact: what a refused operation wanted is left for those after it
-// in the same batch, with caps and quotas and mixed prices.
+// A refused operation leaves its amount to those after it in the same batch, with
+// caps, quotas and mixed prices.
 func TestBatchIsExact(t *testing.T) {
 	s := fresh(t)
 	payer, payee := account(t, s, "payer", 100), account(t, s, "payee", 0)
 	terms := ledger.Terms{FreeCalls: 1, Server: ledger.Caps{Day: 40, Month: 45}, Key: ledger.Caps{Call: 30}}
 	var list []*operation
 	for _, amount := range []ledger.Amount{7, 31, 30, 11, 10, 5, 1, 0} {
-		o := &operation{op: opReserve, id: ids.V7(), order: order(payer, payee, amount), terms: terms, done: make(chan struct{})}
+		o := &operation{kind: opReserve, id: ids.V7(), order: order(payer, payee, amount), terms: terms, done: make(chan struct{})}
 		if amount == 0 {
-			o.op = opRenew // of something that is not known
+			o.kind = opRenew // an unknown id
 		}
 		list = append(list, o)
 	}
@@ -72,7 +72,7 @@ func TestBatchIsExact(t *testing.T) {
 			t.Errorf("operation %d of %s: %v, %v, want %v", i, o.order.Amount, o.err, err, want[i])
 		}
 	}
-	if !list[0].out.waived || list[2].out.waived {
+	if !list[0].out.Waived || list[2].out.Waived {
 		t.Errorf("the free call is not the first one")
 	}
 	if p := balanceOf(t, s, payer); p != (ledger.Balance{Posted: 100, Reserved: 40}) {
@@ -81,8 +81,7 @@ func TestBatchIsExact(t *testing.T) {
 	clean(t, s)
 }
 
-// TestAnyTextCanBeStored: names that PostgreSQL cannot hold come back as they
-// were, and bring no batch down.
+// Names that PostgreSQL cannot store come back unchanged, and fail no batch.
 func TestAnyTextCanBeStored(t *testing.T) {
 	s := fresh(t)
 	payer, payee := account(t, s, "payer", 100), account(t, s, "payee", 0)
@@ -107,7 +106,7 @@ func TestAnyTextCanBeStored(t *testing.T) {
 	clean(t, s)
 }
 
-// held takes the lock of an account, as a batch of another node does.
+// held takes the lock of an account, as another node's batch does.
 func held(t *testing.T, s *Store, account string) (release func()) {
 	t.Helper()
 	tx, err := s.pool.Begin(context.Background())
@@ -124,16 +123,15 @@ func held(t *testing.T, s *Store, account string) (release func()) {
 	}
 }
 
-// TestForsakenReservation: what is reserved for a caller that has gone
-// meanwhile is given back, and a caller that goes before its turn reserves
-// nothing.
-func TestForsakenReservation(t *testing.T) {
+// A reservation is released if its caller leaves while it is made, and a caller that
+// leaves before its turn reserves nothing.
+func TestOrphanedReservation(t *testing.T) {
 	s := fresh(t)
 	payer, payee := account(t, s, "payer", 100), account(t, s, "payee", 0)
 	release := held(t, s, payer)
 	ctx, leave := context.WithCancel(t.Context())
-	first := &operation{op: opReserve, id: ids.V7(), order: order(payer, payee, 60)}
-	second := &operation{op: opReserve, id: ids.V7(), order: order(payer, payee, 30)}
+	first := &operation{kind: opReserve, id: ids.V7(), order: order(payer, payee, 60)}
+	second := &operation{kind: opReserve, id: ids.V7(), order: order(payer, payee, 30)}
 	answers := make(chan error, 2)
 	go func() { answers <- s.reserves.submit(ctx, first) }()
 	eventually(t, "the first operation is under way", func() bool { return first.state.Load() == opTaken })
@@ -142,7 +140,7 @@ func TestForsakenReservation(t *testing.T) {
 	leave()
 	for range 2 {
 		if err := <-answers; !errors.Is(err, context.Canceled) {
-			t.Errorf("a caller that left was told %v", err)
+			t.Errorf("a caller that left got %v", err)
 		}
 	}
 	release()

@@ -10,23 +10,23 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// Bind remembers a bond, in the place of the one of its server with its mark if
-// there is one, and returns when that is durable. Errors: ledger.ErrInvalid for
+// Bind stores a binding and returns when that is durable. It replaces the server's
+// binding of the same handle. Errors: ledger.ErrInvalid for
 // a payload that is too long, ledger.ErrUnavailable.
 func (s *Store) Bind(ctx context.Context, b ledger.Binding) error {
 	if len(b.Payload) > ledger.MaxBinding {
-		return fmt.Errorf("%w: the payload of a bond is longer than %d bytes", ledger.ErrInvalid, ledger.MaxBinding)
+		return fmt.Errorf("%w: the payload of a binding is longer than %d bytes", ledger.ErrInvalid, ledger.MaxBinding)
 	}
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	err := s.exec(ctx, `INSERT INTO bond (mark, server, account, until, payload) VALUES ($1, $2, $3, $4, $5)
-		ON CONFLICT (mark, server) DO UPDATE SET account = excluded.account, until = excluded.until, payload = excluded.payload`,
+	err := s.exec(ctx, `INSERT INTO binding (handle_hash, server, account, until, payload) VALUES ($1, $2, $3, $4, $5)
+		ON CONFLICT (handle_hash, server) DO UPDATE SET account = excluded.account, until = excluded.until, payload = excluded.payload`,
 		asUUID(uuid.UUID(b.HandleHash)), pack(b.Server), pack(b.Account), micro(b.Until), append([]byte{}, b.Payload...))
 	return failure(ctx, err)
 }
 
-// Bond returns the server's bond of that mark. Errors: ledger.ErrNotFound if there is
-// none or it has ended, ledger.ErrUnavailable.
+// Binding returns the server's binding of a handle. Errors: ledger.ErrNotFound if
+// it does not exist or has ended, ledger.ErrUnavailable.
 func (s *Store) Binding(ctx context.Context, server string, m ledger.HandleHash) (ledger.Binding, error) {
 	if err := ctx.Err(); err != nil {
 		return ledger.Binding{}, err
@@ -35,8 +35,8 @@ func (s *Store) Binding(ctx context.Context, server string, m ledger.HandleHash)
 	defer cancel()
 	b := ledger.Binding{Server: server, HandleHash: m}
 	var until time.Time
-	err := s.row(ctx, `SELECT account, until, payload FROM bond WHERE mark = $1 AND server IN ($2, '') AND until > moved_clock($3)
-		ORDER BY server DESC LIMIT 1`, // bonds of older versions are of no server
+	err := s.row(ctx, `SELECT account, until, payload FROM binding WHERE handle_hash = $1 AND server IN ($2, '') AND until > moved_clock($3)
+		ORDER BY server DESC LIMIT 1`, // bindings of schema versions before 6 have no server
 		[]any{asUUID(uuid.UUID(m)), pack(server), s.shift()}, &b.Account, &until, &b.Payload)
 	if err != nil {
 		return ledger.Binding{}, found(ctx, err)

@@ -13,8 +13,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// TestKeptAnswersAreBounded: beyond the bound the bodies of the oldest answers
-// go, and their keys stay known; after a day all of a call is forgotten.
+// Beyond the bound the oldest stored responses are dropped and their keys stay; after
+// a day the keys go, too.
 func TestKeptAnswersAreBounded(t *testing.T) {
 	long(t)
 	const size, calls = 1000, 1200
@@ -31,7 +31,7 @@ func TestKeptAnswersAreBounded(t *testing.T) {
 			}
 		})
 	}
-	if err := s.tidyOnce(true); err != nil {
+	if err := s.maintainOnce(true); err != nil {
 		t.Fatal(err)
 	}
 	answers, gone := 0, 0
@@ -54,11 +54,11 @@ func TestKeptAnswersAreBounded(t *testing.T) {
 	clean(t, s)
 	ahead.Store(int64(ledger.IdempotencyLife))
 	for range 4 { // a little at a time
-		if err := s.tidyOnce(true); err != nil {
+		if err := s.maintainOnce(true); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if n := count(t, s.o.DSN, `SELECT count(*) FROM retry`); n != 0 {
+	if n := count(t, s.o.DSN, `SELECT count(*) FROM idempotency`); n != 0 {
 		t.Errorf("%d calls are remembered after a day", n)
 	}
 	if got, err := s.Reserve(t.Context(), newID("chg_"), o, terms(0)); err != nil || got.First != nil {
@@ -67,17 +67,17 @@ func TestKeptAnswersAreBounded(t *testing.T) {
 	clean(t, s)
 }
 
-// TestTooManyRetries: when more calls with a key are remembered than may be,
-// such calls are refused and others go on.
-func TestTooManyRetries(t *testing.T) {
+// When too many idempotency keys are stored, calls with a key are refused and others
+// go on.
+func TestTooManyIdempotencyKeys(t *testing.T) {
 	s := fresh(t)
 	payer, payee := account(t, s, "payer", 10), account(t, s, "payee", 0)
 	terms := ledger.Terms{Idempotency: ledger.Idempotency{Key: "k"}}
 	// The background would count again.
-	query(t, s.o.DSN, `CREATE OR REPLACE FUNCTION tidy_answers(v_most bigint) RETURNS void LANGUAGE sql AS ''`)
+	query(t, s.o.DSN, `CREATE OR REPLACE FUNCTION bound_responses(v_max bigint) RETURNS void LANGUAGE sql AS ''`)
 	for _, full := range []string{
-		fmt.Sprintf(`UPDATE figure SET retries = %d`, maxRetries),
-		fmt.Sprintf(`UPDATE figure SET retries = 0; UPDATE account SET retries = %d WHERE name = 'payer'`, maxRetriesEach),
+		fmt.Sprintf(`UPDATE figure SET idempotency_keys = %d`, maxKeys),
+		fmt.Sprintf(`UPDATE figure SET idempotency_keys = 0; UPDATE account SET idempotency_keys = %d WHERE name = 'payer'`, maxKeysPerAccount),
 	} {
 		query(t, s.o.DSN, full)
 		if _, err := s.Reserve(t.Context(), newID("chg_"), order(payer, payee, 1), terms); !errors.Is(err, ledger.ErrUnavailable) {
@@ -87,6 +87,6 @@ func TestTooManyRetries(t *testing.T) {
 			t.Errorf("a call without a key after %s: %v", full, err)
 		}
 	}
-	query(t, s.o.DSN, `UPDATE account SET retries = 0`)
+	query(t, s.o.DSN, `UPDATE account SET idempotency_keys = 0`)
 	clean(t, s)
 }

@@ -1,0 +1,44 @@
+-- renew lets an open reservation live from now on.
+CREATE OR REPLACE FUNCTION renew(o record, v_expires timestamptz) RETURNS effect LANGUAGE plpgsql AS $$
+DECLARE
+    e effect;
+BEGIN
+    e.waived := o.waived;
+    IF o.state IS NULL THEN
+        e.code := 'no_charge';
+    ELSIF o.state <> 1 THEN
+        e.code := 'settled';
+    ELSE
+        e.code := 'done';
+        UPDATE reservation x SET expires_at = v_expires WHERE x.id = o.id;
+    END IF;
+    RETURN e;
+END $$;
+
+-- release returns the credits of a reservation. A void lasts, too: until v_until
+-- nothing is captured under the id, even if no reservation of it is known.
+CREATE OR REPLACE FUNCTION release(o record, v_until timestamptz) RETURNS effect LANGUAGE plpgsql AS $$
+DECLARE
+    e effect;
+BEGIN
+    e.code := 'done'; e.day := o.day; e.waived := o.waived;
+    IF o.state IS NULL THEN
+        e.code := 'no_charge';
+    ELSIF o.state <> 2 THEN
+        UPDATE reservation x SET state = 2 WHERE x.id = o.id;
+    END IF;
+    IF o.state = 1 THEN
+        e.held := CASE WHEN o.waived THEN 0 ELSE -o.amount END;
+        e.waiting := CASE WHEN o.waived THEN -1 ELSE 0 END;
+        IF o.hash IS NOT NULL THEN
+            DELETE FROM idempotency x WHERE x.hash = o.hash AND x.charge = o.id AND x.captured_at IS NULL;
+            IF FOUND THEN
+                e.keys := -1;
+            END IF;
+        END IF;
+    END IF;
+    IF o.kind = 'void' THEN
+        INSERT INTO void (id, until) VALUES (o.id, v_until) ON CONFLICT (id) DO UPDATE SET until = excluded.until;
+    END IF;
+    RETURN e;
+END $$;

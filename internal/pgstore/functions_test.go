@@ -1,0 +1,91 @@
+//go:build unix
+
+package pgstore
+
+import (
+	"encoding/hex"
+	"slices"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// functionsSum is the checksum of the files in functions at functionsVersion.
+const functionsSum = "a22cf8a181a5222c3b91c8b22650d27d481833dd24d6a839023da20b2c2bbcd7"
+
+// Functions that differ have a version of their own, or nodes of the version before
+// would overwrite them.
+func TestChangedFunctionsHaveANewVersion(t *testing.T) {
+	if _, sum, err := functionsText(); err != nil || hex.EncodeToString(sum) != functionsSum {
+		t.Errorf("the functions of version %d have the checksum %x, %v: after a change raise functionsVersion, and note the checksum here", functionsVersion, sum, err)
+	}
+}
+
+// names reads one column of names.
+func names(t *testing.T, s *Store, query string) []string {
+	t.Helper()
+	rows, err := s.pool.Query(t.Context(), query)
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+// Go and the database have the same operations, outcomes and attributes.
+func TestTypesMatchTheDatabase(t *testing.T) {
+	s := fresh(t)
+	kinds := []string{}
+	for _, k := range append(slices.Clone(olderKinds), opVoid) {
+		kinds = append(kinds, string(k))
+	}
+	codes := []string{}
+	for _, c := range olderCodes {
+		codes = append(codes, string(c))
+	}
+	fields := []string{}
+	for _, a := range attributes {
+		fields = append(fields, a.name)
+	}
+	for query, want := range map[string][]string{
+		`SELECT unnest(enum_range(NULL::operation_kind))::text`:                                                                             kinds,
+		`SELECT unnest(enum_range(NULL::outcome_code))::text`:                                                                               codes,
+		`SELECT attname::text FROM pg_attribute WHERE attrelid = 'operation'::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum`: fields,
+	} {
+		if got := names(t, s, query); !slices.Equal(got, want) {
+			t.Errorf("%s: the database has %v, Go has %v", query, got, want)
+		}
+	}
+}
+
+// A node replaces functions of a lower version and keeps those of a higher one.
+func TestFunctionsOfAHigherVersionStay(t *testing.T) {
+	dsn := cluster.Database(t, template)
+	for _, test := range []struct {
+		version int
+		stays   bool
+	}{{functionsVersion - 1, false}, {functionsVersion + 1, true}} {
+		query(t, dsn, `CREATE OR REPLACE FUNCTION renew(o record, v_expires timestamptz) RETURNS effect LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'`)
+		conn, err := pgx.Connect(t.Context(), dsn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := conn.Exec(t.Context(), `UPDATE functions SET version = $1, sum = 'x'`, test.version); err != nil {
+			t.Fatal(err)
+		}
+		if err := conn.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		together(3, func(int) { // as nodes that start at once
+			if _, _, err := Migrate(t.Context(), Options{DSN: dsn}, nil); err != nil {
+				t.Error(err)
+			}
+		})
+		if n := count(t, dsn, `SELECT count(*) FROM pg_proc WHERE proname = 'renew' AND prosrc = 'BEGIN RETURN NULL; END'`); (n == 1) != test.stays {
+			t.Errorf("functions of version %d beside a node of version %d: stayed is %v, want %v", test.version, functionsVersion, n == 1, test.stays)
+		}
+	}
+}

@@ -1,0 +1,58 @@
+package pgstore
+
+import (
+	"bytes"
+	"context"
+	"errors"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/fareboxhq/farebox/internal/ledger"
+)
+
+// Bounds of idempotency.
+const (
+	// maxKeys bounds the idempotency keys of a day. Beyond it the store refuses
+	// calls with a key: to forget one would run its call a second time. The total
+	// is counted every half minute, an account's keys exactly.
+	maxKeys = 1 << 22
+	// maxKeysPerAccount keeps one account from locking out the others.
+	maxKeysPerAccount = maxKeys / 4
+	// DefaultAnswers bounds the stored responses, in bytes.
+	DefaultAnswers = 1 << 30
+)
+
+// storedResponse returns the response of a captured call, to replay it.
+func (s *Store) storedResponse(ctx context.Context, charge pgtype.UUID, hash uuid.UUID, i *ledger.Idempotency) (*ledger.StoredResponse, error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	var fingerprint, body []byte
+	var size int
+	err := s.row(ctx, `SELECT fingerprint, size, body FROM idempotency WHERE hash = $1 AND charge = $2`, []any{asUUID(hash), charge},
+		&fingerprint, &size, &body)
+	if err = found(ctx, err); errors.Is(err, ledger.ErrNotFound) {
+		return nil, ledger.ErrGone // it expired this very moment
+	}
+	switch {
+	case err != nil:
+		return nil, err
+	case !bytes.Equal(fingerprint, i.Fingerprint[:]):
+		return nil, ledger.ErrReused
+	case size == 0:
+		return nil, ledger.ErrGone
+	}
+	rows, err := s.charges(ctx, `WHERE t.id = $1`, charge)
+	if err != nil {
+		return nil, err
+	}
+	if len(rows) == 0 {
+		return nil, ledger.ErrGone
+	}
+	c := rows[0].charge
+	a, err := s.account(ctx, `a.id = $2`, c.Account)
+	if err != nil {
+		return nil, err
+	}
+	return &ledger.StoredResponse{Charge: c, Balance: a.Balance(c.Test), Body: body}, nil
+}

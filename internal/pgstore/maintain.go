@@ -1,0 +1,68 @@
+package pgstore
+
+import (
+	"time"
+
+	"github.com/fareboxhq/farebox/internal/ledger"
+)
+
+// Intervals and bounds of maintenance.
+const (
+	maintainEvery = time.Second
+	probeEvery    = 100 * time.Millisecond // while the database is down
+	rarelyEvery   = 30                     // ticks
+	maintainLimit = 500                    // rows, or accounts
+)
+
+// maintain runs periodic clean-up and probes the database's health until the
+// store closes. No call depends on it.
+func (s *Store) maintain() {
+	for tick := 0; ; tick++ {
+		every := maintainEvery
+		if s.down.Load() != nil {
+			every = probeEvery
+		}
+		if !wait(s.ctx.Done(), every) {
+			return
+		}
+		err := s.maintainOnce(tick%rarelyEvery == 0)
+		switch {
+		case err == nil:
+			s.reached()
+		case s.ctx.Err() != nil:
+		case broken(err):
+			s.failed(err)
+		default:
+			s.o.Logger.Warn("cleaning up the database", "error", err)
+		}
+	}
+}
+
+// maintainOnce does each job once, in transactions of their own. all includes the
+// jobs that may wait.
+func (s *Store) maintainOnce(all bool) error {
+	ctx, cancel := bounded(s.ctx)
+	defer cancel()
+	if err := s.readArchived(ctx); err != nil {
+		return err
+	}
+	if err := s.exec(ctx, `SELECT expire_reservations($1, $2)`, s.shift(), maintainLimit); err != nil {
+		return err
+	}
+	if err := s.exec(ctx, `SELECT fold_earnings($1)`, maintainLimit); err != nil {
+		return err
+	}
+	if err := s.exec(ctx, `SELECT expire_idempotency($1, $2, $3)`, s.shift(), ledger.IdempotencyLife, 10*maintainLimit); err != nil {
+		return err
+	}
+	if err := s.exec(ctx, `SELECT delete_ended($1, $2, $3)`, s.shift(), s.o.Remember, 10*maintainLimit); err != nil {
+		return err
+	}
+	if !all {
+		return nil
+	}
+	if err := s.exec(ctx, `SELECT delete_nodes($1)`, keepRevocations); err != nil {
+		return err
+	}
+	return s.exec(ctx, `SELECT bound_responses($1)`, s.o.MaxAnswers)
+}

@@ -1,0 +1,172 @@
+package pgstore
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/fareboxhq/farebox/internal/ledger"
+)
+
+// outcomeCode is a value of the type outcome_code.
+type outcomeCode string
+
+const (
+	codeDone         outcomeCode = "done"
+	codeNoCharge     outcomeCode = "no_charge"
+	codeNoAccount    outcomeCode = "no_account"
+	codeConflict     outcomeCode = "conflict"
+	codeSettled      outcomeCode = "settled"
+	codeInsufficient outcomeCode = "insufficient"
+	codeCapped       outcomeCode = "capped"
+	codeInFlight     outcomeCode = "in_flight"
+	codeReused       outcomeCode = "reused"
+	codeReplay       outcomeCode = "replay" // the call was captured before
+	codeTooManyKeys  outcomeCode = "too_many_keys"
+	codeOverflow     outcomeCode = "overflow"
+	codeAlone        outcomeCode = "alone" // to be sent again in a batch of its own
+)
+
+// outcome is a row of the type outcome.
+type outcome struct {
+	Ord               int64 // number in the batch, from 1
+	Code              outcomeCode
+	Balance, Reserved ledger.Amount
+	Waived            bool
+	Facts             []int64 // details of a refusal
+	Near              []int64 // caps that are nearly spent, five figures each
+	Charge            pgtype.UUID
+	At                time.Time
+	ledger.Order      // only for capture and charge
+	Refunded          ledger.Amount
+	Made              bool
+}
+
+// applyQuery carries a batch out. Its rules are those of package ledger.
+const applyQuery = `SELECT ord, code, balance, reserved, waived, facts, near, charge, at,
+	account, provider, key, lineage, server, tool, amount, fee, fee_to, test, settler, refunded, made
+	FROM apply($1::operation[], $2, $3, ROW($4::interval, $5::interval, $6::interval, $7::bigint, $8::bigint, $9::bigint)::rules)`
+
+// apply sends a batch and returns its outcomes, in the order of the batch.
+func apply(ctx context.Context, pool *pgxpool.Pool, batch operations, alone bool, shift int64) ([]outcome, error) {
+	rows, err := pool.Query(ctx, applyQuery, batch, alone, shift,
+		ledger.ReservationLife, ledger.SettleTime, ledger.IdempotencyLife, int64(ledger.NearPart), int64(maxKeys), int64(maxKeysPerAccount))
+	if err != nil {
+		return nil, err
+	}
+	list := make([]outcome, len(batch))
+	n := 0
+	for rows.Next() {
+		out, err := pgx.RowToStructByName[outcome](rows)
+		if err != nil {
+			rows.Close()
+			return nil, fmt.Errorf("reading an outcome: %w", err)
+		}
+		list[out.Ord-1] = out
+		n++
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	if n != len(batch) {
+		return nil, fmt.Errorf("the database returned %d outcomes of %d operations", n, len(batch))
+	}
+	return list, nil
+}
+
+// balance is the payer's balance after the operation.
+func (o *outcome) balance() ledger.Balance {
+	return ledger.Balance{Posted: o.Balance, Reserved: o.Reserved}
+}
+
+// charge is the captured charge.
+func (o *outcome) charge(id string) ledger.Charge {
+	order := o.Order
+	for _, text := range []*string{&order.Account, &order.Provider, &order.Key, &order.Lineage, &order.Server, &order.Tool, &order.FeeTo, &order.Settler} {
+		*text = unpack(*text)
+	}
+	return ledger.Charge{ID: id, Order: order, State: ledger.Captured, At: micro(o.At), Waived: o.Waived, Refunded: o.Refunded, Made: o.Made}
+}
+
+var (
+	capHolders = [...]ledger.Holder{ledger.HolderKey, ledger.HolderAccount, ledger.HolderServer}
+	capPeriods = [...]ledger.Period{ledger.PerCall, ledger.PerDay, ledger.PerMonth}
+)
+
+// orderOf returns the order of the operation, given with it or read from the database.
+func (o *operation) orderOf() ledger.Order {
+	if o.kind == opCapture {
+		return o.out.charge("").Order
+	}
+	return o.order
+}
+
+// capOf describes a cap of the order: facts are holder, period and amount.
+func (o *operation) capOf(facts []int64, day int64) ledger.Cap {
+	order, period := o.orderOf(), capPeriods[facts[1]]
+	return ledger.Cap{
+		Holder: capHolders[facts[0]], Period: period, Account: order.Account, Lineage: order.Lineage, Server: order.Server,
+		Test: order.Test, Amount: ledger.Amount(facts[2]), Resets: period.Resets(int32(day)),
+	}
+}
+
+// warn reports caps that are nearly spent.
+func (s *Store) warn(o *operation) {
+	for near := o.out.Near; len(near) >= 5; near = near[5:] {
+		c := o.capOf(near, near[4])
+		c.Spent = ledger.Amount(near[3])
+		s.o.NearCap(c)
+	}
+}
+
+// refusal returns the error of a refused operation, else nil.
+func (o *operation) refusal() error {
+	out := &o.out
+	switch out.Code {
+	case codeDone:
+		return nil
+	case codeNoCharge:
+		return ledger.ErrNotFound
+	case codeNoAccount:
+		name := o.order.Account
+		switch out.Facts[0] {
+		case 2:
+			name = o.order.Provider
+		case 3:
+			name = o.order.FeeTo
+		}
+		return fmt.Errorf("account %q: %w", name, ledger.ErrNotFound)
+	case codeConflict:
+		return ledger.ErrConflict
+	case codeSettled:
+		return ledger.ErrSettled
+	case codeInsufficient:
+		return &ledger.InsufficientError{Balance: out.balance(), Needed: o.orderOf().Amount}
+	case codeCapped:
+		e := &ledger.CapError{Cap: o.capOf(out.Facts, out.Facts[5]), Needed: o.orderOf().Amount}
+		e.Spent, e.Held = ledger.Amount(out.Facts[3]), ledger.Amount(out.Facts[4])
+		return e
+	case codeInFlight:
+		return ledger.ErrInFlight
+	case codeReused:
+		return ledger.ErrReused
+	case codeTooManyKeys:
+		return fmt.Errorf("%w: more calls with an idempotency key were made in a day than are remembered", ledger.ErrUnavailable)
+	case codeOverflow:
+		return fmt.Errorf("balance: %w", ledger.ErrOverflow)
+	default:
+		return fmt.Errorf("%w: the database returned the code %q", ledger.ErrUnavailable, out.Code)
+	}
+}
+
+// value returns *p, or zero for nil, which stands for null.
+func value[T any](p *T) (v T) {
+	if p != nil {
+		v = *p
+	}
+	return v
+}
