@@ -63,6 +63,7 @@ func TestEveryPlan(t *testing.T) {
 
 // books is a ledger that allows everything.
 type books struct {
+	unwatched int // watches of callers that ended
 	gate.Ledger
 	open, captured int
 }
@@ -142,6 +143,7 @@ func pricedSite(t *testing.T, key *keys.Key) (*Site, *books) {
 	site, money := newSite(), new(books)
 	site.Gate = gate.New(gate.Policy{Server: "weather", Secrets: &keys.DefaultFormat, Prices: book, Rights: rights, MaxCall: time.Hour}, gate.Deps{
 		Keys: &onlyKey{key}, Ledger: money, Bindings: make(bindings), Abandonments: quiet{}, Metrics: quiet{}, Logger: site.Logger,
+		Watch:  func(keys.Digest) gate.Watch { return gate.Watch{End: func() { money.unwatched++ }} },
 		Sealer: gate.NewSealer(clock.Now, gate.SealKey{}), Now: clock.Now, NewID: func(prefix string) string { return prefix + "1" },
 	})
 	return site, money
@@ -243,13 +245,12 @@ func TestResumedPlansAreCarriedOut(t *testing.T) {
 	for tool, decision := range map[string]string{"free": "allowed", "paid": "charged"} {
 		key := &keys.Key{Account: "acct_1", Kind: keys.Agent, Environment: keys.Live}
 		site, money := pricedSite(t, key)
-		ended := false
-		site.Engine = &fakeEngine{watch: Watch{End: func() { ended = true }}}
 		m, err := mcp.Decode([]byte(`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"` + tool + `"}}`))
 		if err != nil {
 			t.Fatal(err)
 		}
-		call, refusal := site.Gate.Admit(t.Context(), key, mcp.EraSession, &m)
+		caller := callerOf(site.Gate, key)
+		call, refusal := site.Gate.Admit(t.Context(), &caller, mcp.EraSession, &m)
 		if refusal != nil {
 			t.Fatal(refusal)
 		}
@@ -259,10 +260,10 @@ func TestResumedPlansAreCarriedOut(t *testing.T) {
 		next := &answering{status: 200, body: "id: 2\ndata: {\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{\"content\":[]}}\n\n"}
 		w := httptest.NewRecorder()
 		x := New(site, new(fakeHost), next, w, httptest.NewRequest("GET", "/mcp", nil))
-		x.key, x.era, x.resumed = key, mcp.EraSession, ticket
+		x.caller, x.era, x.resumed = caller, mcp.EraSession, ticket
 		x.run()
-		if !next.limited || !ended || !strings.Contains(w.Body.String(), `"result"`) {
-			t.Errorf("%s: limited %t, watch ended %t, %s", tool, next.limited, ended, w.Body)
+		if !next.limited || money.unwatched != 1 || !strings.Contains(w.Body.String(), `"result"`) {
+			t.Errorf("%s: limited %t, %d watches ended, %s", tool, next.limited, money.unwatched, w.Body)
 		}
 		if got := site.Metrics.(*fakeMetrics).decisions; len(got) != 1 || got[0] != decision {
 			t.Errorf("%s was counted as %v; want %s, once", tool, got, decision)
