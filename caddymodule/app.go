@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -88,6 +89,8 @@ type App struct {
 	source   *source
 	settings *admin.Settings // never changed once it is complete
 
+	operations func() http.Handler // the admin endpoint, built when it is first needed
+
 	mu        sync.Mutex
 	handlers  []*Handler
 	running   *engine.Runtime // set while this config holds it
@@ -140,6 +143,7 @@ func (*App) CaddyModule() caddy.ModuleInfo {
 // Provision fills the defaults in. It opens nothing: `caddy validate` runs it.
 func (a *App) Provision(ctx caddy.Context) error {
 	a.logger = ctx.Slogger()
+	a.operations = sync.OnceValue(a.newOperations)
 	if err := a.fill(); err != nil {
 		return a.located(err)
 	}

@@ -19,7 +19,9 @@ import (
 	"github.com/fareboxhq/farebox/internal/archive"
 	"github.com/fareboxhq/farebox/internal/clock"
 	ids "github.com/fareboxhq/farebox/internal/id"
+	"github.com/fareboxhq/farebox/internal/identity"
 	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/ops"
 	"github.com/fareboxhq/farebox/internal/sqlitestore"
 )
 
@@ -39,7 +41,9 @@ func archiveDir(dir string) (err error) {
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
 	service := admin.New(s, nil, func() *admin.Settings { return new(admin.Settings) }, clock.Now).WithSigner(archiveKeys)
-	client := &admin.Client{HTTP: &http.Client{Transport: inProcess{admin.NewHandler(service, "test", slog.New(slog.DiscardHandler))}}, Host: "test"}
+	endpoint := ops.NewAdminEndpoint(identity.As{Principal: identity.Principal{Subject: "test", Rights: identity.Operator}}, slog.New(slog.DiscardHandler))
+	ops.Register(endpoint, ops.Always(service), ops.Store())
+	client := &ops.Client{HTTP: &http.Client{Transport: inProcess{endpoint}}, Host: "test"}
 	for {
 		f, err := archiveNext(context.Background(), client, dir, admin.ArchiveAsk{OlderThan: "960h", Most: 6}, ledger.ReceiptKeys{archiveKeys.Public()})
 		if err != nil || f.Transactions == 0 {

@@ -19,6 +19,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/fareboxhq/farebox/internal/admin"
+	"github.com/fareboxhq/farebox/internal/ops"
 )
 
 func init() {
@@ -138,7 +139,7 @@ func printJSON(w io.Writer, value any) error {
 
 // call carries one operation out and returns its JSON.
 func (c *connection) call(ctx context.Context, method, path string, body any) (raw json.RawMessage, err error) {
-	err = c.reach(ctx, method, func(ctx context.Context, client *admin.Client) error {
+	err = c.reach(ctx, method, func(ctx context.Context, client *ops.Client) error {
 		raw, err = client.Do(ctx, method, path, body)
 		return err
 	})
@@ -147,13 +148,13 @@ func (c *connection) call(ctx context.Context, method, path string, body any) (r
 
 // reach lets use carry operations out: with the running server, or in this very
 // process. method says whether they change anything.
-func (c *connection) reach(ctx context.Context, method string, use func(context.Context, *admin.Client) error) error {
+func (c *connection) reach(ctx context.Context, method string, use func(context.Context, *ops.Client) error) error {
 	if ctx == nil {
 		ctx = context.Background()
 	}
 	if c.offline {
 		c.asked = true
-		return c.reachStore(ctx, method, func(client *admin.Client) error { return use(ctx, client) })
+		return c.reachStore(ctx, method, func(client *ops.Client) error { return use(ctx, client) })
 	}
 	address, err := c.adminAddress()
 	if err != nil {
@@ -243,7 +244,7 @@ func readConfig(file string) ([]byte, error) {
 }
 
 // adminClient returns a client of the admin endpoint at that address.
-func adminClient(address string) (*admin.Client, error) {
+func adminClient(address string) (*ops.Client, error) {
 	parsed, err := caddy.ParseNetworkAddress(address)
 	if err != nil || parsed.PortRangeSize() > 1 || !strings.HasPrefix(parsed.Network, "tcp") && !parsed.IsUnixNetwork() {
 		return nil, fmt.Errorf("admin address %q cannot be used: want host:port or unix//path", address)
@@ -261,7 +262,7 @@ func adminClient(address string) (*admin.Client, error) {
 		}
 		return conn, err
 	}}
-	return &admin.Client{
+	return &ops.Client{
 		HTTP: &http.Client{Transport: transport}, Host: host,
 		Token: func() (string, error) {
 			file := admin.TokenFile(dataDir(), reached)

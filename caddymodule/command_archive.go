@@ -19,6 +19,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/admin"
 	"github.com/fareboxhq/farebox/internal/archive"
 	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/ops"
 )
 
 // archiveStep is told where an archiving is. Tests stop the process there.
@@ -79,7 +80,7 @@ func archiveAll(c *connection, cmd *cobra.Command, dir string, ask admin.Archive
 	defer stop()
 	now := archivedNow{Directory: dir, Made: []admin.ArchiveFile{}}
 	// A request for each step, so that the store is not held open in between.
-	err = c.reach(ctx, http.MethodPost, func(ctx context.Context, client *admin.Client) error {
+	err = c.reach(ctx, http.MethodPost, func(ctx context.Context, client *ops.Client) error {
 		keys, err := sealKeys(ctx, client)
 		if err != nil {
 			return err
@@ -118,7 +119,7 @@ func archiveAll(c *connection, cmd *cobra.Command, dir string, ask admin.Archive
 }
 
 // sealKeys are the keys that the files' seals are checked with.
-func sealKeys(ctx context.Context, client *admin.Client) (ledger.ReceiptKeys, error) {
+func sealKeys(ctx context.Context, client *ops.Client) (ledger.ReceiptKeys, error) {
 	raw, err := client.Do(ctx, http.MethodGet, "receipt-keys", nil)
 	if err != nil {
 		return nil, err
@@ -132,7 +133,7 @@ func sealKeys(ctx context.Context, client *admin.Client) (ledger.ReceiptKeys, er
 
 // archiveNext makes the next file and has its transactions taken out of the
 // store; one without transactions means that there is nothing to archive.
-func archiveNext(ctx context.Context, client *admin.Client, dir string, ask admin.ArchiveAsk, keys ledger.ReceiptKeys) (f admin.ArchiveFile, err error) {
+func archiveNext(ctx context.Context, client *ops.Client, dir string, ask admin.ArchiveAsk, keys ledger.ReceiptKeys) (f admin.ArchiveFile, err error) {
 	archiveStep("begun")
 	err = client.Fetch(ctx, http.MethodPost, "ledger/archive/part", ask, nil, func(head json.RawMessage, content io.Reader) error {
 		if err := json.Unmarshal(head, &f); err != nil {

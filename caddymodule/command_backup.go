@@ -20,6 +20,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/fareboxhq/farebox/internal/admin"
+	"github.com/fareboxhq/farebox/internal/ops"
 )
 
 func backupCommand(c *connection) *cobra.Command {
@@ -56,7 +57,7 @@ func backUp(c *connection, cmd *cobra.Command, file string, force bool) error {
 	ctx, stop := interruptible(cmd.Context())
 	defer stop()
 	bar := c.bar(cmd, "bytes")
-	err = c.reach(ctx, http.MethodGet, func(ctx context.Context, client *admin.Client) error {
+	err = c.reach(ctx, http.MethodGet, func(ctx context.Context, client *ops.Client) error {
 		return client.Fetch(ctx, http.MethodGet, "backup", nil, bar.part("copying"), func(head json.RawMessage, content io.Reader) error {
 			if err := json.Unmarshal(head, &made.BackupView); err != nil {
 				return fmt.Errorf("the server's answer cannot be read: %w", err)

@@ -13,6 +13,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/admin"
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/ops"
 )
 
 // completeTime bounds how long a shell waits for what the running server knows.
@@ -28,7 +29,7 @@ func addCompletions(c *connection, cmd *cobra.Command) {
 	ids := completeBy(c, "keys", func(k admin.KeyView) string {
 		return cobra.CompletionWithDesc(k.ID, strings.Join(strings.Fields(orID(k.AccountName, k.Account)+" "+k.Name+" "+k.Kind+", "+k.State), " "))
 	})
-	servers := completeBy(c, "servers", func(s ServerView) string { return s.Name })
+	servers := completeBy(c, "servers", func(s ops.ServerView) string { return s.Name })
 	for name, complete := range map[string]cobra.CompletionFunc{
 		"account": accounts, "provider": accounts, "key": ids, "server": servers,
 		"kind": cobra.FixedCompletions(keys.Kinds(), cobra.ShellCompDirectiveNoFileComp),

@@ -17,6 +17,7 @@ import (
 
 	"github.com/fareboxhq/farebox/internal/admin"
 	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/ops"
 )
 
 func adjustCommand(c *connection) *cobra.Command {
@@ -73,7 +74,7 @@ func exportLedger(c *connection) *cobra.Command {
 				bar = nil
 			}
 			var archived int64
-			err = c.reach(cmd.Context(), http.MethodGet, func(ctx context.Context, client *admin.Client) (err error) {
+			err = c.reach(cmd.Context(), http.MethodGet, func(ctx context.Context, client *ops.Client) (err error) {
 				archived, err = exportPages(ctx, client, write, bar.part("exporting"))
 				return err
 			})
@@ -93,11 +94,11 @@ func exportLedger(c *connection) *cobra.Command {
 
 // exportPages writes all transactions, and tells how many of them are written.
 // It returns how many older ones are in the archive.
-func exportPages(ctx context.Context, client *admin.Client, write func(admin.TransactionView) error, progress func(done, total int64)) (archived int64, err error) {
+func exportPages(ctx context.Context, client *ops.Client, write func(admin.TransactionView) error, progress func(done, total int64)) (archived int64, err error) {
 	var done, total int64
 	for after := ""; ; {
 		query := url.Values{"after": {after}, "limit": {strconv.Itoa(ledger.MaxPage)}}
-		raw, err := client.Do(ctx, http.MethodGet, "ledger?"+query.Encode(), nil)
+		raw, err := client.Do(ctx, http.MethodGet, "journal?"+query.Encode(), nil)
 		if err != nil {
 			return 0, err
 		}

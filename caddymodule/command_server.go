@@ -11,12 +11,14 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/fareboxhq/farebox/internal/ops"
 )
 
 func serverCommand(c *connection) *cobra.Command {
 	list := listCommand(c, "Lists the servers of the running config", func() string { return "servers" }, nil,
 		[]string{"NAME", "PROVIDER", "ENVIRONMENTS", "PRICES", "FREE", "UNPRICED", "UPSTREAMS"},
-		func(s ServerView) []any {
+		func(s ops.ServerView) []any {
 			return []any{s.Name, orDash(s.Provider), strings.Join(s.Environments, " "), s.Priced, s.Free, s.Unpriced, orDash(strings.Join(s.Upstreams, " "))}
 		})
 	list.PreRunE = c.needsServer
@@ -33,7 +35,7 @@ func (c *connection) needsServer(cmd *cobra.Command, _ []string) error {
 }
 
 func checkServer(c *connection) *cobra.Command {
-	var check ServerCheck
+	var check ops.ServerCheck
 	cmd := &cobra.Command{
 		Use: "check <server>", Short: "Asks a server what it offers, and compares that with its price book", Args: exactly("<server>"),
 		Long: `Asks a server what it offers, and compares that with its price book.
@@ -58,7 +60,7 @@ The exit status is 1 if a price is unknown or shadowed.`,
 		if err != nil {
 			return err
 		}
-		var view CheckView
+		var view ops.CheckView
 		if err := json.Unmarshal(raw, &view); err != nil {
 			return fmt.Errorf("the server's answer cannot be read: %w", err)
 		}
@@ -75,9 +77,9 @@ The exit status is 1 if a price is unknown or shadowed.`,
 	return cmd
 }
 
-func printCheck(w io.Writer, v *CheckView) error {
+func printCheck(w io.Writer, v *ops.CheckView) error {
 	fmt.Fprintf(w, "%s: %s answers at %s and offers %d items.\n", v.Server, orDash(strings.TrimSpace(v.Name+" "+v.Version)), v.Path, len(v.Items))
-	err := printTable(w, []string{"KIND", "NAME", "STATE", "PRICE", "BY", "SINCE LAST TIME"}, v.Items, func(i OfferedView) []any {
+	err := printTable(w, []string{"KIND", "NAME", "STATE", "PRICE", "BY", "SINCE LAST TIME"}, v.Items, func(i ops.OfferedView) []any {
 		price := "-"
 		if i.Price != nil {
 			price = i.Price.String() + " " + v.Currency
@@ -92,8 +94,8 @@ func printCheck(w io.Writer, v *CheckView) error {
 			fmt.Fprintf(w, "%s %q is hidden: %s\n", i.Kind, i.Name, i.Reason)
 		}
 	}
-	for _, p := range v.Prices {
-		fmt.Fprintln(w, p.told())
+	for i := range v.Prices {
+		fmt.Fprintln(w, idleText(&v.Prices[i]))
 	}
 	for _, g := range v.Gone {
 		fmt.Fprintf(w, "%s %q is gone\n", g.Kind, g.Name)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/fareboxhq/farebox/internal/admin"
 	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/ops"
 )
 
 func accountCommand(c *connection) *cobra.Command {
@@ -88,8 +89,8 @@ the store's last, and that they lead to the balances that the store begins with.
 func verifyLedger(c *connection, cmd *cobra.Command, dir string) error {
 	bar := c.bar(cmd, "transactions")
 	var raw json.RawMessage
-	err := c.reach(cmd.Context(), http.MethodPost, func(ctx context.Context, client *admin.Client) (err error) {
-		raw, err = client.Stream(ctx, http.MethodPost, "ledger/verify", struct{}{}, bar.part("verifying"))
+	err := c.reach(cmd.Context(), http.MethodPost, func(ctx context.Context, client *ops.Client) (err error) {
+		raw, err = client.Stream(ctx, http.MethodPost, "ledger/verify", nil, bar.part("verifying"))
 		return err
 	})
 	bar.end()

@@ -18,13 +18,15 @@ import (
 	"github.com/fareboxhq/farebox/internal/admin"
 	"github.com/fareboxhq/farebox/internal/clock"
 	"github.com/fareboxhq/farebox/internal/engine"
+	"github.com/fareboxhq/farebox/internal/identity"
 	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/ops"
 	"github.com/fareboxhq/farebox/internal/sqlitestore"
 )
 
 // reachStore lets use work on the store itself, through the same handler as a
 // server would. Only what changes something makes a store that is not there.
-func (c *connection) reachStore(ctx context.Context, method string, use func(*admin.Client) error) (err error) {
+func (c *connection) reachStore(ctx context.Context, method string, use func(*ops.Client) error) (err error) {
 	app, err := c.configured()
 	if err != nil {
 		return err
@@ -64,8 +66,9 @@ func (c *connection) reachStore(ctx context.Context, method string, use func(*ad
 	if signer, err := engine.LoadSigner(app.ReceiptKeyFile); err == nil { // else what needs one says so
 		service.WithSigner(signer).WithReceiptKeys(knownKeys(app.ReceiptKeyFile, signer))
 	}
-	handler := admin.NewHandler(service, "offline", log)
-	return use(&admin.Client{HTTP: &http.Client{Transport: inProcess{handler}}, Host: "offline"})
+	handler := ops.NewAdminEndpoint(identity.As{Principal: identity.Principal{Subject: "offline", Rights: identity.Operator}}, log)
+	ops.Register(handler, ops.Always(service), ops.Store())
+	return use(&ops.Client{HTTP: &http.Client{Transport: inProcess{handler}}, Host: "offline"})
 }
 
 func noStore(path string) error {

@@ -18,6 +18,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/gate"
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/ops"
 	"github.com/fareboxhq/farebox/internal/platform"
 )
 
@@ -244,7 +245,7 @@ func (p *Platform) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyh
 	if _, found := exchange.ConcealURI(p.app.settings.Secrets, r.RequestURI); found {
 		caddyhttp.SetVar(r.Context(), caddyhttp.LogSkipVar, true)
 		p.logger.Warn("a request to the platform was refused: its URL has a key in it, and is not logged")
-		platform.KeyInURL(w)
+		ops.KeyInURL(w)
 		return nil
 	}
 	err := exchange.ErrCredentialsLogged
@@ -253,7 +254,7 @@ func (p *Platform) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyh
 	}
 	if err != nil {
 		p.logger.Warn("the platform cannot answer now", "error", err)
-		platform.Unavailable(w)
+		ops.Unavailable(w, "")
 		return nil
 	}
 	defer p.running.Release()

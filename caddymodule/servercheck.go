@@ -5,53 +5,12 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/fareboxhq/farebox/internal/clock"
 	"github.com/fareboxhq/farebox/internal/items"
-	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/offer"
+	"github.com/fareboxhq/farebox/internal/ops"
 )
-
-// CheckView is what a server offers beside its price book, as JSON shows it.
-type CheckView struct {
-	Server    string        `json:"server"`
-	Name      string        `json:"name,omitempty"`    // that the server gives itself
-	Version   string        `json:"version,omitempty"` // the same
-	Path      string        `json:"path"`
-	Since     *time.Time    `json:"since"` // when it was checked before; null for never
-	Items     []OfferedView `json:"items"`
-	Gone      []GoneView    `json:"gone"`   // what it offered then and does not now
-	Prices    []IdlePrice   `json:"prices"` // those that nothing of the offer goes by
-	Currency  string        `json:"currency"`
-	Unpriced  string        `json:"unpriced"`
-	CheckedAt time.Time     `json:"checked_at"`
-}
-
-// OfferedView is one thing that the server offers.
-type OfferedView struct {
-	Kind   string         `json:"kind"`
-	Name   string         `json:"name"`
-	State  string         `json:"state"` // priced, free or hidden
-	Price  *ledger.Amount `json:"price,omitempty"`
-	Varies bool           `json:"varies,omitempty"` // then price is the most that it costs
-	By     string         `json:"by,omitempty"`     // the price that it goes by, as the config has it
-	Reason string         `json:"reason,omitempty"` // why it is hidden
-	Change string         `json:"change,omitempty"` // new or changed, since the last check
-}
-
-// GoneView names what is not offered any more.
-type GoneView struct {
-	Kind string `json:"kind"`
-	Name string `json:"name"`
-}
-
-// IdlePrice is a price of the config by which nothing goes.
-type IdlePrice struct {
-	Price  string `json:"price"`
-	State  string `json:"state"` // unknown: the server offers nothing of the name; shadowed: other prices take all that it would
-	Source string `json:"source,omitempty"`
-}
 
 // The states of what is offered, and of prices.
 const (
@@ -67,10 +26,10 @@ var itemKinds = map[string]items.Kind{offer.Tool: items.Tool, offer.Prompt: item
 
 // compare puts what the server offers beside the price book, and beside what it
 // offered before.
-func (h *Handler) compare(found *offer.Offer, before *offer.Seen) *CheckView {
-	view := &CheckView{
+func (h *Handler) compare(found *offer.Offer, before *offer.Seen) *ops.CheckView {
+	view := &ops.CheckView{
 		Server: h.Server, Name: found.Name, Version: found.Version, Path: found.Path,
-		Items: []OfferedView{}, Gone: []GoneView{}, Prices: []IdlePrice{},
+		Items: []ops.OfferedView{}, Gone: []ops.GoneView{}, Prices: []ops.IdlePrice{},
 		Currency: h.site.Gate.Currency(), Unpriced: h.Unpriced, CheckedAt: clock.Now().UTC(),
 	}
 	for _, item := range found.Items {
@@ -91,15 +50,15 @@ func (h *Handler) compare(found *offer.Offer, before *offer.Seen) *CheckView {
 	}
 	for _, p := range h.Prices {
 		if state := h.idle(p.Tool, found); state != "" {
-			view.Prices = append(view.Prices, IdlePrice{p.Tool, state, p.Source})
+			view.Prices = append(view.Prices, ops.IdlePrice{p.Tool, state, p.Source})
 		}
 	}
 	return view
 }
 
 // offered says what becomes of an item.
-func (h *Handler) offered(item offer.Item) OfferedView {
-	v := OfferedView{Kind: item.Kind, Name: item.Name, State: stateFree}
+func (h *Handler) offered(item offer.Item) ops.OfferedView {
+	v := ops.OfferedView{Kind: item.Kind, Name: item.Name, State: stateFree}
 	asked := items.Item{Kind: itemKinds[item.Kind], Name: item.Name}
 	find := h.book.Offer
 	if item.Kind == offer.Template {
@@ -116,19 +75,19 @@ func (h *Handler) offered(item offer.Item) OfferedView {
 	return v
 }
 
-func gone(found *offer.Offer, before *offer.Seen) []GoneView {
+func gone(found *offer.Offer, before *offer.Seen) []ops.GoneView {
 	now := make(map[string]bool, len(found.Items))
 	for _, item := range found.Items {
 		now[item.Key()] = true
 	}
-	all := []GoneView{}
+	all := []ops.GoneView{}
 	for key := range before.Digests {
 		if !now[key] {
 			kind, name, _ := strings.Cut(key, ":")
-			all = append(all, GoneView{kind, name})
+			all = append(all, ops.GoneView{kind, name})
 		}
 	}
-	slices.SortFunc(all, func(a, b GoneView) int { return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Name, b.Name)) })
+	slices.SortFunc(all, func(a, b ops.GoneView) int { return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Name, b.Name)) })
 	return all
 }
 
@@ -159,8 +118,8 @@ func (h *Handler) idle(pattern string, found *offer.Offer) (state string) {
 	return state
 }
 
-// told says of a price why nothing goes by it.
-func (p *IdlePrice) told() string {
+// idleText says why a price applies to nothing.
+func idleText(p *ops.IdlePrice) string {
 	if p.State == stateShadowed {
 		return fmt.Sprintf("price %q%s is shadowed: others take all that it would of what the server offers", p.Price, at(p.Source))
 	}

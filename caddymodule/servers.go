@@ -2,7 +2,6 @@ package caddymodule
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -17,39 +16,11 @@ import (
 	"github.com/fareboxhq/farebox/internal/admin"
 	"github.com/fareboxhq/farebox/internal/clock"
 	"github.com/fareboxhq/farebox/internal/offer"
+	"github.com/fareboxhq/farebox/internal/ops"
 )
-
-// serversPath is where the admin endpoint tells of the servers of the config.
-const serversPath = admin.Path + "servers"
-
-// ServerView is a server of the config as JSON shows it.
-type ServerView struct {
-	Name         string   `json:"name"`
-	Provider     string   `json:"provider"`
-	Environments []string `json:"environments"`
-	Upstreams    []string `json:"upstreams"` // of the reverse proxies behind it, as far as they are known
-	Priced       int      `json:"priced"`    // how many prices there are
-	Free         int      `json:"free"`      // of these, how many are zero
-	Unpriced     string   `json:"unpriced"`
-	Source       string   `json:"source,omitempty"`
-}
 
 // checkTime bounds how long a server may take to tell what it offers.
 const checkTime = 30 * time.Second
-
-// ServerCheck asks for a check.
-type ServerCheck struct {
-	Path string `json:"path,omitempty"` // where the server answers; "" to look for it
-}
-
-// serveServers serves the operations about the servers of the config, which need
-// no store.
-func (a *App) serveServers(w http.ResponseWriter, r *http.Request) {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET "+serversPath, admin.Answer(a.logger, a.listServers))
-	mux.HandleFunc("POST "+serversPath+"/{name}/check", admin.Answer(a.logger, a.checkServer))
-	mux.ServeHTTP(w, r)
-}
 
 // runningHTTP returns the HTTP app of the running config; nil if there is none.
 func runningHTTP() *caddyhttp.App {
@@ -75,11 +46,12 @@ func (a *App) served() []*Handler {
 	return all
 }
 
-func (a *App) listServers(*http.Request) (int, any, error) {
-	list := admin.List[ServerView]{Items: []ServerView{}}
+// ListServers lists the servers of the config, in its order.
+func (a *App) ListServers() []ops.ServerView {
+	list := []ops.ServerView{}
 	app := runningHTTP()
 	for _, h := range a.served() {
-		view := ServerView{
+		view := ops.ServerView{
 			Name: h.Server, Provider: h.Provider, Environments: h.Environments, Upstreams: []string{},
 			Priced: len(h.Prices), Unpriced: h.Unpriced, Source: h.Source,
 		}
@@ -93,36 +65,34 @@ func (a *App) listServers(*http.Request) (int, any, error) {
 				view.Upstreams = append(view.Upstreams, place.dials...)
 			}
 		}
-		list.Items = append(list.Items, view)
+		list = append(list, view)
 	}
-	return http.StatusOK, list, nil
+	return list
 }
 
-func (a *App) checkServer(r *http.Request) (int, any, error) {
-	var asked ServerCheck
-	if err := json.NewDecoder(r.Body).Decode(&asked); err != nil {
-		return 0, nil, &admin.Error{Code: admin.Invalid, Message: "the request's body cannot be read: " + err.Error()}
+// CheckServer asks a server for its offer, and compares that with its price book and
+// with the offer that it made before.
+func (a *App) CheckServer(ctx context.Context, name, path string) (*ops.CheckView, error) {
+	if path != "" && !strings.HasPrefix(path, "/") {
+		return nil, &admin.Error{Code: admin.Invalid, Message: fmt.Sprintf("the path %q does not begin with /", path)}
 	}
-	if asked.Path != "" && !strings.HasPrefix(asked.Path, "/") {
-		return 0, nil, &admin.Error{Code: admin.Invalid, Message: fmt.Sprintf("the path %q does not begin with /", asked.Path)}
-	}
-	h, err := a.server(r.PathValue("name"))
+	h, err := a.server(name)
 	if err != nil {
-		return 0, nil, err
+		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), checkTime)
+	ctx, cancel := context.WithTimeout(ctx, checkTime)
 	defer cancel()
-	found, err := h.ask(ctx, asked.Path)
+	found, err := h.ask(ctx, path)
 	if err != nil {
-		return 0, nil, err
+		return nil, err
 	}
 	found.Sort()
 	file := filepath.Join(dataDir(), "servers", h.Server+".json")
 	before, err := offer.Remember(file, found, clock.Now())
 	if err != nil {
-		return 0, nil, &admin.Error{Code: admin.Unavailable, Message: "what the server offers could not be remembered: " + err.Error()}
+		return nil, &admin.Error{Code: admin.Unavailable, Message: "what the server offers could not be remembered: " + err.Error()}
 	}
-	return http.StatusOK, h.compare(found, before), nil
+	return h.compare(found, before), nil
 }
 
 // server returns the handler of that server, once it serves.

@@ -68,7 +68,7 @@ type crowd struct {
 	t       *testing.T
 	cluster *harness.Cluster
 	client  *http.Client
-	admin   []*admin.Client // of the goroutine that changes keys
+	admin   []*ops.Client // of the goroutine that changes keys
 	live    [crowdLive]atomic.Pointer[victim]
 	dead    [crowdDead]atomic.Pointer[victim]
 

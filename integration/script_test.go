@@ -326,7 +326,7 @@ func (d *desk) accounts(ts *testscript.TestScript, args []string) {
 	group.SetLimit(16)
 	for i := range n {
 		group.Go(func() error {
-			c := admin.Client{HTTP: client, Host: host, Token: func() (string, error) { return admin.ReadToken(ts.Getenv("TOKEN_FILE")) }}
+			c := ops.Client{HTTP: client, Host: host, Token: func() (string, error) { return admin.ReadToken(ts.Getenv("TOKEN_FILE")) }}
 			_, err := c.Do(context.Background(), http.MethodPost, "accounts", map[string]string{"name": fmt.Sprintf("many-%04d", i)})
 			return err
 		})

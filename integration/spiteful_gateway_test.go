@@ -30,7 +30,7 @@ type lawless struct {
 type balance struct {
 	name, secret string
 	left         ledger.Amount
-	admin        *admin.Client
+	admin        *ops.Client
 }
 
 // trap is a server that nobody should call.

@@ -6,8 +6,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/fareboxhq/farebox/internal/admin"
 	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/ops"
 )
 
 // Cluster is several gateways at one PostgreSQL database, with the same key
@@ -46,8 +46,8 @@ func (b *Binaries) StartCluster(t testing.TB, nodes int, dsn, caddyfile string) 
 
 // Admin returns a client of each node's admin endpoint. They are for one
 // goroutine.
-func (c *Cluster) Admin() []*admin.Client {
-	clients := make([]*admin.Client, len(c.Nodes))
+func (c *Cluster) Admin() []*ops.Client {
+	clients := make([]*ops.Client, len(c.Nodes))
 	for i, g := range c.Nodes {
 		clients[i] = g.AdminClient()
 	}
@@ -68,7 +68,7 @@ func (c *Cluster) NewAgent(t testing.TB, name string, credits ledger.Amount) Key
 
 // NewKey makes a key by a node's admin endpoint. No node may ever tell its
 // secret.
-func (c *Cluster) NewKey(t testing.TB, client *admin.Client, body map[string]any) Key {
+func (c *Cluster) NewKey(t testing.TB, client *ops.Client, body map[string]any) Key {
 	t.Helper()
 	var key Key
 	Ask(t, client, http.MethodPost, "keys", body, &key)
@@ -80,7 +80,7 @@ func (c *Cluster) NewKey(t testing.TB, client *admin.Client, body map[string]any
 
 // Ask asks an admin endpoint for what must succeed, and reads the answer into
 // v unless v is nil.
-func Ask(t testing.TB, client *admin.Client, method, path string, body, v any) {
+func Ask(t testing.TB, client *ops.Client, method, path string, body, v any) {
 	t.Helper()
 	raw, err := client.Do(t.Context(), method, path, body)
 	if err == nil && v != nil {

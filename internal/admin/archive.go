@@ -1,11 +1,9 @@
 package admin
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
-	"net/http"
 	"time"
 
 	"github.com/fareboxhq/farebox/internal/archive"
@@ -68,7 +66,8 @@ type ArchivedView struct {
 	Balances     string    `json:"balances,omitempty"` // the sum of all balances there; of verifications alone
 }
 
-func viewArchived(a ledger.Archived) ArchivedView {
+// ViewArchived returns the view of an archive.
+func ViewArchived(a ledger.Archived) ArchivedView {
 	return ArchivedView{Files: a.Files, Transactions: a.Transactions, Charges: a.Charges, Last: a.Last, LastAt: a.LastAt.UTC(), Sum: a.Sum.String()}
 }
 
@@ -181,49 +180,11 @@ func (s *Service) ArchivedCounts(ctx context.Context) (transactions, charges int
 	return done.Transactions, done.Charges, err
 }
 
-func (h *Handler) showArchived(r *http.Request) (int, any, error) {
-	a, err := h.service.Archived(r.Context())
-	return http.StatusOK, viewArchived(a), err
-}
-
-func (h *Handler) archive(r *http.Request) (int, any, error) {
-	var take ArchiveTake
-	if err := decode(r, &take); err != nil {
-		return 0, nil, err
-	}
-	a, err := h.service.Archive(r.Context(), h.by(r), take)
-	return http.StatusOK, viewArchived(a), err
-}
-
-// archivePart answers with an ArchiveFile as the result of a stream, which the
-// content follows.
-func (h *Handler) archivePart(w http.ResponseWriter, r *http.Request) {
-	s := newStream(w)
-	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
-	var ask ArchiveAsk
-	var content bytes.Buffer
-	var file ArchiveFile
-	err := decode(r, &ask)
-	if err == nil {
-		file, err = h.service.ArchivePart(r.Context(), ask, &content)
-	}
-	if err == nil {
-		err = s.end(file)
-	}
-	if err == nil {
-		_, s.gone = io.Copy(s, &content)
-	}
-	if s.gone != nil {
-		h.logger.Warn("a file of the archive was given up, because nobody takes it any more", "error", s.gone)
-	}
-	h.fail(s, r, err)
-}
-
-// ViewVerification returns what a verification found as JSON shows it.
+// ViewVerification returns the view of a verification.
 func ViewVerification(v ledger.Verification) VerificationView {
 	view := VerificationView{Accounts: v.Accounts, Transactions: v.Transactions, Differences: append([]string{}, v.Differences...)}
 	if v.Archived.Files > 0 {
-		archived := viewArchived(v.Archived)
+		archived := ViewArchived(v.Archived)
 		archived.Balances = v.Opening.String()
 		view.Archived = &archived
 	}

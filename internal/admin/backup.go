@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"io"
-	"net/http"
 	"time"
 
 	"github.com/fareboxhq/farebox/internal/ledger"
@@ -42,27 +41,7 @@ func (s *Service) Backup(ctx context.Context, progress func(done, total int64), 
 	return err
 }
 
-// backup answers with lines of progress and the BackupView as the result, which
-// the content follows: exactly as many bytes as the view says.
-func (h *Handler) backup(w http.ResponseWriter, r *http.Request) {
-	s := newStream(w)
-	err := h.service.Backup(r.Context(), s.progress, func(b ledger.Backup, content io.Reader) error {
-		if err := s.end(viewBackup(b)); err != nil {
-			return err
-		}
-		_, err := io.Copy(s, content)
-		s.gone = err // what is in the middle of the content is no line
-		if err == nil {
-			h.logger.Info("a backup was made", "by", h.by(r).Name, "from", h.by(r).From, "bytes", b.Size, "transactions", b.Transactions)
-		}
-		return err
-	})
-	if s.gone != nil {
-		h.logger.Warn("a backup was given up, because nobody takes it any more", "error", s.gone)
-	}
-	h.fail(s, r, err)
-}
-
-func viewBackup(b ledger.Backup) BackupView {
+// ViewBackup returns the view of a backup.
+func ViewBackup(b ledger.Backup) BackupView {
 	return BackupView{At: b.At.UTC(), Size: b.Size, Sum: hex.EncodeToString(b.Sum[:]), Schema: b.Schema, Transactions: b.Transactions}
 }

@@ -96,7 +96,7 @@ func (s *Service) Charges(ctx context.Context, q ChargeQuery) (List[ChargeView],
 	if err != nil {
 		return List[ChargeView]{}, err
 	}
-	l := viewList(rows, next, func(c ledger.Charge) ChargeView { return viewCharge(c, names) })
+	l := ViewList(rows, next, func(c ledger.Charge) ChargeView { return viewCharge(c, names) })
 	if next == "" {
 		_, l.Archived, err = s.ArchivedCounts(ctx)
 	}

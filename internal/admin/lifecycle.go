@@ -17,7 +17,13 @@ func (s *Service) Key(ctx context.Context, id string) (keys.Key, error) {
 	return k, explain(err, "key", id)
 }
 
-// KeyQuery chooses keys to list; what is "" chooses all.
+// ViewKey returns the view of a key, with the secret if it is not "".
+func (s *Service) ViewKey(ctx context.Context, k keys.Key, secret string) KeyView {
+	names, _ := s.names(ctx, k.Account) // without names rather than not at all: the secret is shown only once
+	return viewKey(k, names, secret, s.now())
+}
+
+// KeyQuery chooses keys to list. An empty field matches all.
 type KeyQuery struct {
 	ledger.Page
 	Account string // only those of this account, by name or id
@@ -46,7 +52,7 @@ func (s *Service) Keys(ctx context.Context, q KeyQuery) (List[KeyView], error) {
 		return List[KeyView]{}, err
 	}
 	now := s.now()
-	return viewList(rows, next, func(k keys.Key) KeyView { return viewKey(k, names, "", now) }), nil
+	return ViewList(rows, next, func(k keys.Key) KeyView { return viewKey(k, names, "", now) }), nil
 }
 
 // keyFilter returns what a store chooses by.

@@ -128,6 +128,25 @@ func (s *Service) JournalLength(ctx context.Context) (int64, error) {
 	return s.store.JournalLength(ctx)
 }
 
+// JournalPage returns a page of the journal. The first one also has the number of
+// transactions, and of those that are archived.
+func (s *Service) JournalPage(ctx context.Context, p ledger.Page) (view JournalView, err error) {
+	if p.After == "" {
+		if view.Total, err = s.JournalLength(ctx); err != nil {
+			return view, err
+		}
+	}
+	rows, next, err := s.Journal(ctx, p)
+	if err != nil {
+		return view, err
+	}
+	view.List = ViewList(rows, next, ViewTransaction)
+	if p.After == "" {
+		view.Archived, _, err = s.ArchivedCounts(ctx)
+	}
+	return view, err
+}
+
 // Verify replays the books; see ledger.Verification. progress, if not nil, is
 // called now and then.
 func (s *Service) Verify(ctx context.Context, progress func(done, total int64)) (ledger.Verification, error) {

@@ -1,10 +1,6 @@
 package admin
 
-import (
-	"net/http"
-
-	"github.com/fareboxhq/farebox/internal/ledger"
-)
+import "github.com/fareboxhq/farebox/internal/ledger"
 
 // WithReceiptKeys tells the service the public keys of receipts, and returns
 // it. It is called before the service is used; without it there are none.
@@ -19,9 +15,4 @@ func (s *Service) ReceiptKeys() (ledger.ReceiptKeys, error) {
 		return nil, refuse(Unavailable, "no receipt keys are known here: ask the running server")
 	}
 	return s.receiptKeys, nil
-}
-
-func (h *Handler) listReceiptKeys(*http.Request) (int, any, error) {
-	keys, err := h.service.ReceiptKeys()
-	return http.StatusOK, keys, err
 }

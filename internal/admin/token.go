@@ -8,10 +8,14 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/fareboxhq/farebox/internal/identity"
 )
 
 // Caddy's admin endpoint is open to every process of the machine. What stands
@@ -96,22 +100,38 @@ func ReadToken(file string) (string, error) {
 	return token, nil
 }
 
-// RequireToken lets only requests through that carry the token of the file as
-// their bearer. The file is made if it is not there, so that a client that was
-// refused can read it and come again.
-func RequireToken(file string, next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		token, err := EnsureToken(file)
-		if err != nil {
-			writeJSON(w, http.StatusInternalServerError, Problem{Forbidden, err.Error()})
-			return
+// Local authenticates requests to the admin endpoint. On a unix socket the
+// permissions of the socket decide who may connect. On a TCP port the request needs
+// the token of the listener's file, which is made if there is none, so that a client
+// that was refused can read it and come again.
+type Local struct {
+	Dir  func() string // the data directory of the server
+	Name string        // of the principal, for the audit log
+}
+
+// Authenticate returns an operator.
+func (l Local) Authenticate(r *http.Request, _ netip.Addr) (*identity.Principal, error) {
+	local, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+	if !ok {
+		return nil, errors.New("the address of the admin listener is unknown")
+	}
+	p := &identity.Principal{Subject: l.Name, Rights: identity.Operator, From: r.RemoteAddr}
+	if local.Network() == "unix" {
+		if p.From == "@" { // a client on a unix socket has no address
+			p.From = ""
 		}
-		given := r.Header.Values("Authorization")
-		if len(given) != 1 || subtle.ConstantTimeCompare([]byte(given[0]), []byte("Bearer "+token)) != 1 {
-			w.Header().Set("WWW-Authenticate", `Bearer realm="farebox admin"`)
-			writeJSON(w, http.StatusUnauthorized, Problem{Forbidden, "the admin token is missing or wrong: use the farebox commands as the user that runs the server"})
-			return
-		}
-		next.ServeHTTP(w, r)
-	})
+		return p, nil
+	}
+	token, err := EnsureToken(TokenFile(l.Dir(), local.String()))
+	if err != nil {
+		return nil, refuse(Forbidden, "%v", err)
+	}
+	given := r.Header.Values("Authorization")
+	switch {
+	case len(given) == 0:
+		return nil, identity.ErrMissing
+	case len(given) != 1 || subtle.ConstantTimeCompare([]byte(given[0]), []byte("Bearer "+token)) != 1:
+		return nil, identity.ErrInvalid
+	}
+	return p, nil
 }

@@ -21,7 +21,8 @@ type AccountView struct {
 	CreatedAt    time.Time     `json:"created_at"`
 }
 
-func viewAccount(a ledger.Account) AccountView {
+// ViewAccount returns the view of an account.
+func ViewAccount(a ledger.Account) AccountView {
 	return AccountView{
 		ID: a.ID, Name: a.Name, Balance: a.Live.Posted, Reserved: a.Live.Reserved,
 		TestBalance: a.Test.Posted, TestReserved: a.Test.Reserved,
@@ -137,7 +138,8 @@ type TransactionView struct {
 	Reason      string        `json:"reason,omitempty"`
 }
 
-func viewTransaction(t ledger.Transaction) TransactionView {
+// ViewTransaction returns the view of a transaction.
+func ViewTransaction(t ledger.Transaction) TransactionView {
 	return TransactionView{
 		ID: t.ID, Kind: string(t.Kind), At: t.At.UTC(), Debtor: t.Debtor, Creditor: t.Creditor, Amount: t.Amount,
 		Environment: string(environmentOf(t.Test)), Charge: t.Charge, Key: t.Key, Server: t.Server, Tool: t.Tool, Reason: t.Reason,
@@ -170,7 +172,8 @@ type AuditView struct {
 	Detail json.RawMessage `json:"detail,omitempty"`
 }
 
-func viewAudit(a ledger.Audit) AuditView {
+// ViewAudit returns the view of a row of the audit log.
+func ViewAudit(a ledger.Audit) AuditView {
 	return AuditView{
 		At: a.At.UTC(), Actor: a.Actor, From: a.From, Action: a.Action, Target: a.Target,
 		Detail: json.RawMessage(a.Detail),
@@ -193,16 +196,11 @@ type JournalView struct {
 	Total int64 `json:"total,omitempty"`
 }
 
-func viewList[M, V any](rows []M, next string, view func(M) V) List[V] {
+// ViewList returns a page of a listing, made of the view of each row.
+func ViewList[M, V any](rows []M, next string, view func(M) V) List[V] {
 	l := List[V]{Items: make([]V, len(rows)), Next: next}
 	for i, row := range rows {
 		l.Items[i] = view(row)
 	}
 	return l
-}
-
-// Problem is an error as JSON shows it.
-type Problem struct {
-	Code    Code   `json:"code"`
-	Message string `json:"error"`
 }

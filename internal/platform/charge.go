@@ -2,13 +2,16 @@ package platform
 
 import (
 	"context"
+	"net/http"
 	"strings"
 
 	"github.com/google/uuid"
 
 	"github.com/fareboxhq/farebox/internal/id"
+	"github.com/fareboxhq/farebox/internal/identity"
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/ops"
 	"github.com/fareboxhq/farebox/internal/wire"
 )
 
@@ -16,28 +19,28 @@ import (
 type NewCharge struct {
 	Token  string        `json:"token" maxLength:"512" doc:"The agent's token, as it was sent to the server"`
 	Server string        `json:"server" maxLength:"64" doc:"The name of the server, as the operator has configured it"`
-	Tool   string        `json:"tool" minLength:"1" maxLength:"1100" doc:"What is charged for"`
+	Tool   string        `json:"tool" minLength:"1" maxLength:"1100" doc:"The tool that is charged for"`
 	Amount ledger.Amount `json:"amount" example:"0.01"`
 	Key    string        `json:"idempotency_key,omitempty" maxLength:"256" doc:"Of the provider's choice: a retry with the same key and content gets the first outcome"`
 }
 
-// Charged tells of a charge that is durable.
+// Charged is a durable charge.
 type Charged struct {
 	ID       string        `json:"id" doc:"The id of the charge"`
-	Amount   ledger.Amount `json:"amount" doc:"That was paid"`
+	Amount   ledger.Amount `json:"amount" doc:"The amount that was paid"`
 	Currency string        `json:"currency"`
-	Balance  ledger.Amount `json:"balance" doc:"That the payer has left, less what is reserved"`
+	Balance  ledger.Amount `json:"balance" doc:"What the payer has left, reservations deducted"`
 	Receipt  string        `json:"receipt" doc:"The signed proof of the charge, a compact JWS"`
 }
 
-func (p *Platform) registerCharge() {
-	register(p, operation{
-		method: "POST", path: "/charge", id: "charge", tag: "charging", kinds: providers, maxBody: smallBody, charge: true,
-		summary: "Charge an agent for a call",
-		description: "In one step: when it is answered, the charge is durable. Without an idempotency key, each request is a charge of its own. " +
+func chargeOps() []ops.Op[*Platform] {
+	return []ops.Op[*Platform]{ops.Define(ops.Operation{
+		ID: "charge", Method: http.MethodPost, Path: "/charge", Needs: identity.Charge, Tag: "charging", Credential: "provider key",
+		Summary: "Charge an agent for a call",
+		Description: "In one step: after the response the charge is durable. Without an idempotency key, each request is a charge of its own. " +
 			"A provider key that is not for the server is refused as an invalid one, whether or not there is such a server.",
-		refusals: []wire.Code{wire.Conflict, wire.Settled, wire.InsufficientBalance, wire.SpendingCap},
-	}, p.charge)
+		Problems: []wire.Code{wire.Conflict, wire.Settled, wire.InsufficientBalance, wire.SpendingCap},
+	}, charge)}
 }
 
 type chargeRequest struct {
@@ -45,67 +48,64 @@ type chargeRequest struct {
 	Body NewCharge
 }
 
-func (p *Platform) charge(ctx context.Context, in *chargeRequest) (*content[Charged], error) {
-	caller := visitOf(ctx).key
-	server, ok := p.serverFor(caller, in.Body.Server)
+func charge(ctx context.Context, p *Platform, by *identity.Principal, in *chargeRequest) (none Charged, err error) {
+	server, ok := p.serverFor(by.Key, in.Body.Server)
 	if !ok {
-		return nil, (&rule{charge: true}).unknown("It is not for this server")
+		return none, ops.Problem(wire.TokenInvalid, "Invalid provider key", "It is not for this server")
 	}
 	if err := checkCall(in.Body.Tool, in.Body.Amount); err != nil {
-		return nil, err
+		return none, err
 	}
-	id, err := p.chargeID(ctx, caller, in.Body.Key)
+	id, err := p.chargeID(ctx, by.Key, in.Body.Key)
 	if err != nil {
-		return nil, err
+		return none, err
 	}
-	payer, err := p.payerByToken(ctx, in.Body.Token, in.Body.Server, &server)
+	payer, err := p.payerByToken(ctx, by.Key, in.Body.Token, in.Body.Server, &server)
 	if err != nil {
-		return nil, err
+		return none, err
 	}
 	o := server.order(payer, in.Body.Server, in.Body.Tool, in.Body.Amount)
 	if err := o.Check(); err != nil {
-		return nil, invalid("body.amount", "%v", err)
+		return none, ops.Invalid("body.amount", "%v", err)
 	}
-	c, balance, err := p.Ledger.Charge(ctx, id, o, ledger.Terms{Key: capsOf(payer)}, nil)
+	c, balance, err := p.o.Ledger.Charge(ctx, id, o, ledger.Terms{Key: capsOf(payer)}, nil)
 	if err != nil {
-		return nil, err
+		return none, err
 	}
-	p.count(caller, &c)
-	receipt, err := p.Signer.Sign(ledger.NewReceipt(&c, p.Currency))
+	p.count(by.Key, &c)
+	receipt, err := p.o.Signer.Sign(ledger.NewReceipt(&c, p.o.Currency))
 	if err != nil {
-		return nil, err
+		return none, err
 	}
-	return &content[Charged]{Charged{
-		ID: c.ID, Amount: c.Paid(), Currency: p.Currency, Balance: balance.Available(), Receipt: receipt,
-	}}, nil
+	return Charged{ID: c.ID, Amount: c.Paid(), Currency: p.o.Currency, Balance: balance.Available(), Receipt: receipt}, nil
 }
 
-// count counts a charge of a provider that was made now, and not before.
+// count counts a charge that this request of a provider has made.
 func (p *Platform) count(caller *keys.Key, c *ledger.Charge) {
 	if caller.Kind == keys.Provider && c.Made {
-		p.Charged(c.Server, c.Paid(), c.Test)
+		p.o.Charged(c.Server, c.Paid(), c.Test)
 	}
 }
 
 // chargeID returns the id of the charge: one made of the provider's idempotency
-// key, in the header or in the body, or a fresh one if there is none.
+// key, in the header or in the body, or a fresh one without such a key.
 func (p *Platform) chargeID(ctx context.Context, caller *keys.Key, inBody string) (string, error) {
 	inHeader := visitOf(ctx).idempotency
 	key := inBody
 	switch {
 	case len(inHeader) > 1:
-		return "", invalid("header.Idempotency-Key", "there is more than one")
+		return "", ops.Invalid("header.Idempotency-Key", "there is more than one")
 	case len(inHeader) == 1 && inBody != "" && inHeader[0] != inBody:
-		return "", invalid("header.Idempotency-Key", "it is not the idempotency_key of the body")
+		return "", ops.Invalid("header.Idempotency-Key", "it is not the idempotency_key of the body")
 	case len(inHeader) == 1:
 		if key = inHeader[0]; key == "" {
-			return "", invalid("header.Idempotency-Key", "it is empty")
+			return "", ops.Invalid("header.Idempotency-Key", "it is empty")
 		}
 	case inBody == "":
-		return p.NewID(chargePrefix), nil
+		return p.o.NewID(chargePrefix), nil
 	}
 	if len(key) > ledger.MaxIdempotencyKey || strings.ContainsFunc(key, func(c rune) bool { return c < ' ' || c == 0x7f }) {
-		return "", invalid("idempotency_key", "want 1 to %d bytes on one line", ledger.MaxIdempotencyKey)
+		return "", ops.Invalid("idempotency_key", "want 1 to %d bytes on one line", ledger.MaxIdempotencyKey)
 	}
 	return derivedID(caller, key), nil
 }

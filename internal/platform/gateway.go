@@ -5,79 +5,72 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 	"slices"
 	"sync"
 	"time"
 
+	"github.com/fareboxhq/farebox/internal/identity"
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/ops"
 	"github.com/fareboxhq/farebox/internal/wire"
 )
 
-// The kinds of keys that may do what.
-var (
-	gateways  = []keys.Kind{keys.Gateway}
-	providers = []keys.Kind{keys.Provider}
-	settlers  = []keys.Kind{keys.Gateway, keys.Provider}
-	managers  = []keys.Kind{keys.Admin}
-	refunders = []keys.Kind{keys.Gateway, keys.Admin}
-)
-
-func (p *Platform) registerGateway() {
-	register(p, operation{
-		method: "POST", path: "/keys/lookup", id: "lookup-key", tag: "gateways", kinds: gateways, maxBody: smallBody,
-		summary: "Find a key by the digest of its secret", refusals: []wire.Code{wire.NotFound},
-		description: "What is answered is as the store has it, and no cache. Keys that cannot call any of the gateway's servers are not found. " +
-			"The proof goes with the orders of the key.",
-	}, p.lookup)
-	register(p, operation{
-		method: "POST", path: "/keys/used", id: "report-use", tag: "gateways", kinds: gateways, maxBody: usedBody,
-		summary: "Tell when keys were last used",
-	}, p.used)
-	register(p, operation{
-		method: "POST", path: "/keys/revocations/follow", id: "follow-revocations", tag: "gateways", kinds: gateways, maxBody: smallBody,
-		summary:     "Hear of the changes of keys, and be waited for",
-		description: "Until the lease ends, a change of a key is not reported done before this node has asked again.",
-	}, p.follow)
-	register(p, operation{
-		method: "DELETE", path: "/keys/revocations/nodes/{node}", id: "leave-revocations", tag: "gateways", kinds: gateways,
-		summary: "End a node's lease",
-	}, p.leave)
-	register(p, operation{
-		method: "GET", path: "/keys/revocations", id: "stream-revocations", tag: "gateways", kinds: gateways, stream: true,
-		summary: "Hear of the changes of keys as they happen",
-		description: "Each event has the position as its id and the changes as its data. " +
-			"To be told is no lease: who keeps keys in memory follows.",
-	}, p.stream)
-	p.registerReservations()
-	register(p, operation{
-		method: "PUT", path: "/bindings/{hash}", id: "bind", tag: "gateways", kinds: gateways, maxBody: smallBody,
-		summary: "Remember whose a handle of a server is", refusals: []wire.Code{wire.ServerForbidden},
-	}, p.bind)
-	register(p, operation{
-		method: "GET", path: "/bindings/{hash}", id: "show-binding", tag: "gateways", kinds: gateways,
-		summary: "Tell whose a handle of a server is", refusals: []wire.Code{wire.ServerForbidden, wire.NotFound},
-	}, p.binding)
+func gatewayOps() []ops.Op[*Platform] {
+	return []ops.Op[*Platform]{
+		ops.Define(ops.Operation{
+			ID: "key.lookup", Method: http.MethodPost, Path: "/keys/lookup", Needs: identity.Relay, Tag: "gateways",
+			Summary: "Find a key by the digest of its secret", Problems: []wire.Code{wire.NotFound},
+			Description: "The response comes from the store, not from a cache. Keys that cannot call any of the gateway's servers are not found. " +
+				"The proof goes with the orders of the key.",
+		}, lookup),
+		ops.Define(ops.Operation{
+			ID: "key.used", Method: http.MethodPost, Path: "/keys/used", Needs: identity.Relay, Tag: "gateways", MaxBody: usedBody,
+			Summary: "Report when keys were last used",
+		}, used),
+		ops.Define(ops.Operation{
+			ID: "revocation.follow", Method: http.MethodPost, Path: "/keys/revocations/follow", Needs: identity.Relay, Tag: "gateways",
+			Summary:     "Read the changes of keys, and take a lease",
+			Description: "Until the lease ends, a change of a key is not reported done before this node has read it.",
+		}, follow),
+		ops.Define(ops.Operation{
+			ID: "revocation.leave", Method: http.MethodDelete, Path: "/keys/revocations/nodes/{node}", Needs: identity.Relay, Tag: "gateways",
+			Summary: "End a node's lease",
+		}, leave),
+		ops.DefineRaw[*Platform, streamRequest, ops.None](ops.Operation{
+			ID: "revocation.stream", Method: http.MethodGet, Path: "/keys/revocations", Needs: identity.Relay, Tag: "gateways", Content: "text/event-stream",
+			Summary: "Receive the changes of keys as they happen",
+			Description: "Each event has the position as its id and the changes as its data. " +
+				"A stream is no lease: a node that caches keys must follow as well.",
+		}, stream),
+		ops.Define(ops.Operation{
+			ID: "binding.put", Method: http.MethodPut, Path: "/bindings/{hash}", Needs: identity.Relay, Tag: "gateways",
+			Summary: "Bind a handle of a server to an account", Problems: []wire.Code{wire.ServerForbidden},
+		}, bind),
+		ops.Define(ops.Operation{
+			ID: "binding.show", Method: http.MethodGet, Path: "/bindings/{hash}", Needs: identity.Relay, Tag: "gateways",
+			Summary: "Show the account that a handle of a server is bound to", Problems: []wire.Code{wire.ServerForbidden, wire.NotFound},
+		}, binding),
+	}
 }
 
-func (p *Platform) lookup(ctx context.Context, in *content[wire.Lookup]) (*content[wire.Key], error) {
+func lookup(ctx context.Context, p *Platform, by *identity.Principal, in *body[wire.Lookup]) (none wire.Key, err error) {
 	digest, err := wire.ParseDigest(in.Body.Digest)
 	if err != nil {
-		return nil, invalid("body.digest", "%v", err)
+		return none, ops.Invalid("body.digest", "%v", err)
 	}
-	key, err := p.Store.KeyByDigest(ctx, digest)
-	caller := visitOf(ctx).key
-	if errors.Is(err, keys.ErrUnknown) || err == nil && !p.visible(caller, key) {
-		return nil, problem(wire.NotFound, "There is no such key", "")
+	key, err := p.o.Store.KeyByDigest(ctx, digest)
+	if errors.Is(err, keys.ErrUnknown) || err == nil && !p.visible(by.Key, key) {
+		return none, ops.Problem(wire.NotFound, "There is no such key", "")
 	}
 	if err != nil {
-		return nil, err
+		return none, err
 	}
-	names := p.accountNames(ctx, key.Account)
-	told := wire.KeyOf(key)
-	told.AccountName = names[key.Account]
-	told.Proof = p.prove(caller, key.ID)
-	return &content[wire.Key]{told}, nil
+	found := wire.KeyOf(key)
+	found.AccountName = p.accountNames(ctx, key.Account)[key.Account]
+	found.Proof = p.prove(by.Key, key.ID)
+	return found, nil
 }
 
 // nameTime bounds the query of an account's name.
@@ -88,16 +81,15 @@ const nameTime = time.Second
 func (p *Platform) accountNames(ctx context.Context, id string) map[string]string {
 	ctx, cancel := context.WithTimeout(ctx, nameTime)
 	defer cancel()
-	names, _ := p.Store.AccountNames(ctx, []string{id})
+	names, _ := p.o.Store.AccountNames(ctx, []string{id})
 	return names
 }
 
-// perWrite is how many uses are written in one transaction: captures wait for
-// it.
+// perWrite is how many uses one transaction writes; captures wait for it.
 const perWrite = 256
 
-func (p *Platform) used(ctx context.Context, in *content[wire.Used]) (*none, error) {
-	now := p.Now()
+func used(ctx context.Context, p *Platform, _ *identity.Principal, in *body[wire.Used]) (none ops.None, err error) {
+	now := p.o.Now()
 	for part := range slices.Chunk(slices.Sorted(maps.Keys(in.Body.Keys)), perWrite) {
 		batch := make(map[string]time.Time, len(part))
 		for _, id := range part {
@@ -106,19 +98,19 @@ func (p *Platform) used(ctx context.Context, in *content[wire.Used]) (*none, err
 				batch[id] = now
 			}
 		}
-		if err := p.Store.TouchKeys(ctx, batch); err != nil {
-			return nil, err
+		if err := p.o.Store.TouchKeys(ctx, batch); err != nil {
+			return none, err
 		}
 	}
-	return nil, nil
+	return none, nil
 }
 
-// maxNodes bounds how many nodes may follow by one key at a time. Each is one
-// that changes of keys wait for.
+// maxNodes bounds how many nodes may follow with one key at a time. Changes of keys
+// wait for each of them.
 const maxNodes = 64
 
-// nodes are those that follow, with the ends of their leases, by the lineage of
-// their key.
+// nodes has the ends of the leases of the nodes that follow, by the lineage of their
+// key.
 type nodes struct {
 	mu     *sync.Mutex
 	leases map[string]map[string]time.Time
@@ -128,7 +120,7 @@ func newNodes() nodes {
 	return nodes{mu: new(sync.Mutex), leases: make(map[string]map[string]time.Time)}
 }
 
-// admit reports whether a node may follow, which it then does until then.
+// admit reports whether a node may follow. If so, its lease lasts until then.
 func (n *nodes) admit(lineage, node string, now, until time.Time) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -153,30 +145,29 @@ func (n *nodes) forget(lineage, node string) {
 	delete(n.leases[lineage], node)
 }
 
-// nodeOf is a node's name in the log. Its key is a part of it, so that gateways
-// of different keys cannot end each other's leases.
+// nodeOf returns the name of a node in the log. The name contains the lineage, so
+// that gateways with different keys cannot end each other's leases.
 func nodeOf(key *keys.Key, node string) string { return key.Lineage + "/" + node }
 
-func (p *Platform) follow(ctx context.Context, in *content[wire.Follow]) (*content[wire.Revocations], error) {
-	key, lease, now := visitOf(ctx).key, time.Duration(in.Body.LeaseMS)*time.Millisecond, p.Now()
+func follow(ctx context.Context, p *Platform, by *identity.Principal, in *body[wire.Follow]) (none wire.Revocations, err error) {
+	key, lease, now := by.Key, time.Duration(in.Body.LeaseMS)*time.Millisecond, p.o.Now()
 	if !p.nodes.admit(key.Lineage, in.Body.Node, now, now.Add(lease)) {
-		return nil, problem(wire.TooMany, "Too many nodes follow by this key", fmt.Sprintf("At most %d may: end the leases of those that have left", maxNodes))
+		return none, ops.Problem(wire.TooMany, "Too many nodes follow with this key", fmt.Sprintf("At most %d may: end the leases of those that have left", maxNodes))
 	}
-	r, err := p.Changes.Follow(ctx, nodeOf(key, in.Body.Node), in.Body.Seen, lease)
+	r, err := p.o.Changes.Follow(ctx, nodeOf(key, in.Body.Node), in.Body.Seen, lease)
 	if err != nil {
-		return nil, err
+		return none, err
 	}
-	return &content[wire.Revocations]{wire.RevocationsOf(r)}, nil
+	return wire.RevocationsOf(r), nil
 }
 
 type nodePath struct {
 	Node string `path:"node" maxLength:"64"`
 }
 
-func (p *Platform) leave(ctx context.Context, in *nodePath) (*none, error) {
-	key := visitOf(ctx).key
-	p.nodes.forget(key.Lineage, in.Node)
-	return nil, p.Changes.Leave(ctx, nodeOf(key, in.Node))
+func leave(ctx context.Context, p *Platform, by *identity.Principal, in *nodePath) (none ops.None, err error) {
+	p.nodes.forget(by.Key.Lineage, in.Node)
+	return none, p.o.Changes.Leave(ctx, nodeOf(by.Key, in.Node))
 }
 
 type bindingPath struct {
@@ -189,42 +180,40 @@ type bindRequest struct {
 	Body wire.Binding
 }
 
-// bind remembers a binding. What one server has given is nothing to another: each
-// has hashes of its own.
-func (p *Platform) bind(ctx context.Context, in *bindRequest) (*none, error) {
+// bind stores a binding. Each server has hashes of its own, so that no server can
+// touch the bindings of another.
+func bind(ctx context.Context, p *Platform, by *identity.Principal, in *bindRequest) (none ops.None, err error) {
 	b, err := in.Body.Binding()
 	switch {
 	case err != nil:
-		return nil, invalid("body.hash", "%v", err)
+		return none, ops.Invalid("body.hash", "%v", err)
 	case in.Body.HandleHash != in.Hash:
-		return nil, invalid("body.hash", "it is not the one of the path")
+		return none, ops.Invalid("body.hash", "it differs from the hash in the path")
 	case len(b.Payload) > ledger.MaxBinding:
-		return nil, invalid("body.payload", "it may have %d bytes", ledger.MaxBinding)
-	case !slices.Contains(visitOf(ctx).key.Servers, in.Body.Server):
-		return nil, forbidden()
+		return none, ops.Invalid("body.payload", "it may have %d bytes", ledger.MaxBinding)
+	case !slices.Contains(by.Key.Servers, in.Body.Server):
+		return none, forbidden()
 	}
-	return nil, p.Store.Bind(ctx, b)
+	return none, p.o.Store.Bind(ctx, b)
 }
 
-func (p *Platform) binding(ctx context.Context, in *bindingPath) (*content[wire.Binding], error) {
+func binding(ctx context.Context, p *Platform, by *identity.Principal, in *bindingPath) (none wire.Binding, err error) {
 	w := wire.Binding{HandleHash: in.Hash}
 	asked, err := w.Binding()
 	if err != nil {
-		return nil, invalid("path.hash", "%v", err)
+		return none, ops.Invalid("path.hash", "%v", err)
 	}
-	if !slices.Contains(visitOf(ctx).key.Servers, in.Server) {
-		return nil, forbidden()
+	if !slices.Contains(by.Key.Servers, in.Server) {
+		return none, forbidden()
 	}
-	b, err := p.Store.Binding(ctx, in.Server, asked.HandleHash)
+	b, err := p.o.Store.Binding(ctx, in.Server, asked.HandleHash)
 	if err != nil {
-		return nil, err
+		return none, err
 	}
-	return &content[wire.Binding]{wire.BindingOf(b)}, nil
+	return wire.BindingOf(b), nil
 }
 
-func statusName(status int) string { return fmt.Sprintf("%03d", status) }
-
-// forbidden refuses a key that is good, but not for the server.
+// forbidden refuses a valid key that may not be used at the server.
 func forbidden() *wire.Problem {
-	return problem(wire.ServerForbidden, "The key is not for this server", "")
+	return ops.Problem(wire.ServerForbidden, "The key is not for this server", "")
 }

@@ -9,8 +9,10 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/fareboxhq/farebox/internal/identity"
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/ops"
 	"github.com/fareboxhq/farebox/internal/wire"
 )
 
@@ -27,7 +29,7 @@ var payable = keys.PayingKinds()
 // gateway may for those that its key lists, a provider for those of which its
 // account earns.
 func (p *Platform) serverFor(caller *keys.Key, name string) (Server, bool) {
-	server, known := p.Servers[name]
+	server, known := p.o.Servers[name]
 	if caller.Kind == keys.Gateway {
 		return server, known && slices.Contains(caller.Servers, name)
 	}
@@ -62,14 +64,14 @@ func environments(caller *keys.Key, server *Server) []keys.Environment {
 // provider asks for. Who pays, and the caps of its key, are the stored key's;
 // who earns, and the operator's fee, are what the config says of the server. Who
 // asks is who may settle it.
-func (p *Platform) order(ctx context.Context, w *wire.Order) (ledger.Order, ledger.Terms, error) {
-	caller := visitOf(ctx).key
+func (p *Platform) order(ctx context.Context, by *identity.Principal, w *wire.Order) (ledger.Order, ledger.Terms, error) {
+	caller := by.Key
 	server, ok := p.serverFor(caller, w.Server)
 	if !ok {
 		return ledger.Order{}, ledger.Terms{}, forbidden()
 	}
-	if w.Currency != "" && w.Currency != p.Currency {
-		return ledger.Order{}, ledger.Terms{}, invalid("body.currency", "amounts are in %s here, not in %s: the two configs must say the same currency", p.Currency, w.Currency)
+	if w.Currency != "" && w.Currency != p.o.Currency {
+		return ledger.Order{}, ledger.Terms{}, ops.Invalid("body.currency", "amounts are in %s here, not in %s: the two configs must say the same currency", p.o.Currency, w.Currency)
 	}
 	if err := checkOrder(w, caller.Kind); err != nil {
 		return ledger.Order{}, ledger.Terms{}, err
@@ -77,22 +79,22 @@ func (p *Platform) order(ctx context.Context, w *wire.Order) (ledger.Order, ledg
 	var key *keys.Key
 	var err error
 	if caller.Kind == keys.Gateway {
-		key, err = p.payerByProof(ctx, w, &server)
+		key, err = p.payerByProof(ctx, caller, w, &server)
 	} else {
-		key, err = p.payerByToken(ctx, w.Token, w.Server, &server)
+		key, err = p.payerByToken(ctx, caller, w.Token, w.Server, &server)
 	}
 	if err != nil {
 		return ledger.Order{}, ledger.Terms{}, err
 	}
 	terms, err := w.Terms()
 	if err != nil {
-		return ledger.Order{}, ledger.Terms{}, invalid("body", "%v", err)
+		return ledger.Order{}, ledger.Terms{}, ops.Invalid("body", "%v", err)
 	}
 	terms.Key = capsOf(key)
 	o := server.order(key, w.Server, w.Tool, w.Amount)
 	o.Settler = caller.Lineage
 	if err := o.Check(); err != nil {
-		return o, terms, invalid("body.amount", "%v", err)
+		return o, terms, ops.Invalid("body.amount", "%v", err)
 	}
 	return o, terms, nil
 }
@@ -124,21 +126,21 @@ func ofCaller(prefix, id string) bool {
 // checkOrder refuses what this kind of caller cannot ask for.
 func checkOrder(w *wire.Order, kind keys.Kind) error {
 	if !ofCaller(chargePrefix, w.ID) {
-		return invalid("body.id", "want chg_ and a UUIDv7 (RFC 9562, 5.7)")
+		return ops.Invalid("body.id", "want chg_ and a UUIDv7 (RFC 9562, 5.7)")
 	}
 	switch {
 	case kind == keys.Gateway && w.Token != "":
-		return invalid("body.token", "a gateway names the key by its id")
+		return ops.Invalid("body.token", "a gateway names the key by its id")
 	case kind == keys.Gateway && w.Key == "":
-		return invalid("body.key", "it is missing")
+		return ops.Invalid("body.key", "it is missing")
 	case kind == keys.Provider && (w.Key != "" || w.Proof != ""):
-		return invalid("body.key", "a provider sends the agent's token")
+		return ops.Invalid("body.key", "a provider sends the agent's token")
 	case kind == keys.Provider && w.Token == "":
-		return invalid("body.token", "it is missing")
+		return ops.Invalid("body.token", "it is missing")
 	case kind == keys.Provider && (w.Caps != wire.Caps{} || w.FreeCalls != 0 || w.Idempotency != nil):
-		return invalid("body", "caps, free_calls and retry are for gateways")
+		return ops.Invalid("body", "caps, free_calls and retry are for gateways")
 	case w.Idempotency != nil && (w.Idempotency.Key == "" || len(w.Idempotency.Key) > ledger.MaxIdempotencyKey):
-		return invalid("body.retry.key", "want 1 to %d bytes", ledger.MaxIdempotencyKey)
+		return ops.Invalid("body.retry.key", "want 1 to %d bytes", ledger.MaxIdempotencyKey)
 	}
 	return checkCall(w.Tool, w.Amount)
 }
@@ -147,23 +149,23 @@ func checkOrder(w *wire.Order, kind keys.Kind) error {
 func checkCall(tool string, amount ledger.Amount) error {
 	switch {
 	case tool == "" || len(tool) > maxTool || strings.ContainsFunc(tool, unicode.IsControl):
-		return invalid("body.tool", "want 1 to %d bytes on one line", maxTool)
+		return ops.Invalid("body.tool", "want 1 to %d bytes on one line", maxTool)
 	case amount <= 0:
-		return invalid("body.amount", "it must be more than zero")
+		return ops.Invalid("body.amount", "it must be more than zero")
 	}
 	return nil
 }
 
 // payerByToken returns the key of the token that an agent gave to a provider.
-func (p *Platform) payerByToken(ctx context.Context, token, name string, server *Server) (*keys.Key, error) {
+func (p *Platform) payerByToken(ctx context.Context, caller *keys.Key, token, name string, server *Server) (*keys.Key, error) {
 	v := visitOf(ctx)
-	digest, err := p.Secrets.Parse(token)
+	digest, err := p.o.Secrets.Parse(token)
 	if err != nil {
 		return nil, notPaying(err, "body.token")
 	}
-	key, err := p.Keys.Lookup(ctx, v.client, digest)
+	key, err := p.o.Keys.Lookup(ctx, v.client, digest)
 	if err == nil {
-		err = p.checkPayer(key, v.key, name, server)
+		err = p.checkPayer(key, caller, name, server)
 		if err == nil {
 			v.payer = key
 			return key, nil
@@ -172,11 +174,14 @@ func (p *Platform) payerByToken(ctx context.Context, token, name string, server 
 	if refused := notPaying(err, "body.token"); refused != nil {
 		return nil, refused
 	}
-	return nil, p.notLookedUp(ctx, err)
+	if errors.Is(err, ErrFlood) {
+		return nil, flooded()
+	}
+	return nil, err
 }
 
 func (p *Platform) checkPayer(key, caller *keys.Key, name string, server *Server) error {
-	return key.Check(p.Now(), keys.Use{Kinds: payable, Scope: keys.ScopeConnect, Server: name, Environments: environments(caller, server)})
+	return key.Check(p.o.Now(), keys.Use{Kinds: payable, Scope: keys.ScopeConnect, Server: name, Environments: environments(caller, server)})
 }
 
 // notPaying says why a key cannot pay; nil if that is not known.
@@ -184,11 +189,11 @@ func notPaying(err error, field string) *wire.Problem {
 	var p *wire.Problem
 	switch {
 	case errors.Is(err, keys.ErrExpired):
-		p = problem(wire.TokenExpired, "Agent token expired", "")
+		p = ops.Problem(wire.TokenExpired, "Agent token expired", "")
 	case errors.Is(err, keys.ErrKind):
-		p = problem(wire.KindWrong, "The agent's key is of the wrong kind", "Only agent keys are charged, and personal ones with the scope "+keys.ScopeConnect)
+		p = ops.Problem(wire.KindWrong, "The agent's key is of the wrong kind", "Only agent keys are charged, and personal ones with the scope "+keys.ScopeConnect)
 	case errors.Is(err, keys.ErrMalformed), isRefusal(err):
-		p = problem(wire.TokenInvalid, "Invalid agent token", "")
+		p = ops.Problem(wire.TokenInvalid, "Invalid agent token", "")
 	default:
 		return nil
 	}

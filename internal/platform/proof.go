@@ -35,8 +35,8 @@ const (
 
 // prove makes a proof of the key for whoever has asked for it.
 func (p *Platform) prove(caller *keys.Key, id string) string {
-	stamp := binary.BigEndian.AppendUint64(nil, uint64(p.Now().Unix()))
-	tag := p.Sealer.Tag(stamp, sealedProof, caller.Lineage, id)
+	stamp := binary.BigEndian.AppendUint64(nil, uint64(p.o.Now().Unix()))
+	tag := p.o.Sealer.Tag(stamp, sealedProof, caller.Lineage, id)
 	return id + "." + base64.RawURLEncoding.EncodeToString(append(stamp, tag...))
 }
 
@@ -45,10 +45,10 @@ func (p *Platform) prove(caller *keys.Key, id string) string {
 func (p *Platform) proven(caller *keys.Key, proof string) (id string, ok bool) {
 	id, text, _ := strings.Cut(proof, ".")
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(text)
-	if err != nil || len(raw) <= stampSize || !p.Sealer.Opens(raw[stampSize:], raw[:stampSize], sealedProof, caller.Lineage, id) {
+	if err != nil || len(raw) <= stampSize || !p.o.Sealer.Opens(raw[stampSize:], raw[:stampSize], sealedProof, caller.Lineage, id) {
 		return "", false
 	}
-	age := p.Now().Sub(time.Unix(int64(binary.BigEndian.Uint64(raw)), 0))
+	age := p.o.Now().Sub(time.Unix(int64(binary.BigEndian.Uint64(raw)), 0))
 	return id, age >= -aheadMost && age < wire.ProofLife
 }
 
@@ -57,7 +57,7 @@ func (p *Platform) proven(caller *keys.Key, proof string) (id string, ok bool) {
 // it has ended, is for the gateway to tell.
 func (p *Platform) visible(caller, key *keys.Key) bool {
 	return slices.Contains(payable, key.Kind) && slices.ContainsFunc(caller.Servers, func(name string) bool {
-		server := p.Servers[name] // of one that nothing is charged at the platform need not know
+		server := p.o.Servers[name] // of one that nothing is charged at the platform need not know
 		admitted := environments(caller, &server)
 		return key.AllowsServer(name) && (len(admitted) == 0 || slices.Contains(admitted, key.Environment))
 	})
@@ -67,8 +67,7 @@ func (p *Platform) visible(caller, key *keys.Key) bool {
 // another key of the same account: a task is taken up by whichever key asks for
 // its result. Both must be good now. But the named one may have expired if a
 // rotation made the other of it.
-func (p *Platform) payerByProof(ctx context.Context, w *wire.Order, server *Server) (*keys.Key, error) {
-	caller := visitOf(ctx).key
+func (p *Platform) payerByProof(ctx context.Context, caller *keys.Key, w *wire.Order, server *Server) (*keys.Key, error) {
 	id, ok := p.proven(caller, w.Proof)
 	if !ok {
 		return nil, notPaying(keys.ErrUnknown, "body.proof")
@@ -98,7 +97,7 @@ func (p *Platform) payerByProof(ctx context.Context, w *wire.Order, server *Serv
 
 // payer reads a key as the store has it.
 func (p *Platform) payer(ctx context.Context, id string) (*keys.Key, error) {
-	key, err := p.Store.Key(ctx, id)
+	key, err := p.o.Store.Key(ctx, id)
 	if errors.Is(err, ledger.ErrNotFound) {
 		return nil, notPaying(keys.ErrUnknown, "body.key")
 	}

@@ -7,42 +7,46 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/fareboxhq/farebox/internal/identity"
 	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/ops"
 	"github.com/fareboxhq/farebox/internal/wire"
 )
 
-func (p *Platform) registerReservations() {
-	register(p, operation{
-		method: "POST", path: "/reservations", id: "reserve", tag: "charging", kinds: settlers, maxBody: smallBody, status: http.StatusCreated,
-		summary:     "Hold the price of a call",
-		description: "For two minutes, unless it is renewed. The same order under the same id changes nothing.",
-		refusals: []wire.Code{
-			wire.ServerForbidden, wire.NotFound, wire.Conflict, wire.Settled, wire.InsufficientBalance, wire.SpendingCap,
-			wire.InFlight, wire.KeyReused, wire.ResultGone,
-		},
-	}, p.reserve)
-	register(p, operation{
-		method: "POST", path: "/reservations/{id}/renew", id: "renew", tag: "charging", kinds: settlers,
-		summary: "Hold the price for two more minutes", refusals: []wire.Code{wire.NotFound, wire.Settled},
-	}, p.renew)
-	register(p, operation{
-		method: "POST", path: "/reservations/{id}/capture", id: "capture", tag: "charging", kinds: settlers, maxBody: captureBody,
-		summary:     "Take the price that is held",
-		description: "When it is answered, the charge is durable. Captured before, the first outcome is given again.",
-		refusals:    []wire.Code{wire.ServerForbidden, wire.NotFound, wire.Conflict, wire.Settled, wire.InsufficientBalance, wire.SpendingCap},
-	}, p.capture)
-	register(p, operation{
-		method: "DELETE", path: "/reservations/{id}", id: "release", tag: "charging", kinds: settlers,
-		summary:     "Give the price back that is held, for good",
-		description: "What is released is never captured, also if a capture comes later, or a restart forgot the reservation. Then it is not found, and given up all the same.",
-		refusals:    []wire.Code{wire.NotFound, wire.Settled},
-	}, p.release)
-	register(p, operation{
-		method: "POST", path: "/charges/{id}/refund", id: "refund", tag: "charges", kinds: refunders, maxBody: smallBody,
-		summary:     "Give a charge back, in whole or in part",
-		description: "The provider pays, also below zero, and the operator's fee goes back in proportion. The same refund under the same id changes nothing. A gateway gives back what it captured itself, within two hours.",
-		refusals:    []wire.Code{wire.NotFound, wire.Conflict, wire.Settled},
-	}, p.refund)
+func reservationOps() []ops.Op[*Platform] {
+	return []ops.Op[*Platform]{
+		ops.Define(ops.Operation{
+			ID: "reservation.create", Method: http.MethodPost, Path: "/reservations", Needs: identity.Settle, Tag: "charging", Status: http.StatusCreated,
+			Summary:     "Hold the price of a call",
+			Description: "For two minutes, unless it is renewed. Repeating the same order under the same id changes nothing.",
+			Problems: []wire.Code{
+				wire.ServerForbidden, wire.NotFound, wire.Conflict, wire.Settled, wire.InsufficientBalance, wire.SpendingCap,
+				wire.InFlight, wire.KeyReused, wire.ResultGone,
+			},
+		}, reserve),
+		ops.Define(ops.Operation{
+			ID: "reservation.renew", Method: http.MethodPost, Path: "/reservations/{id}/renew", Needs: identity.Settle, Tag: "charging",
+			Summary: "Hold the price for two more minutes", Problems: []wire.Code{wire.NotFound, wire.Settled},
+		}, renew),
+		ops.Define(ops.Operation{
+			ID: "reservation.capture", Method: http.MethodPost, Path: "/reservations/{id}/capture", Needs: identity.Settle, Tag: "charging", MaxBody: captureBody,
+			Summary:     "Charge the price that is held",
+			Description: "After the response the charge is durable. Repeating it returns the first outcome.",
+			Problems:    []wire.Code{wire.ServerForbidden, wire.NotFound, wire.Conflict, wire.Settled, wire.InsufficientBalance, wire.SpendingCap},
+		}, capture),
+		ops.Define(ops.Operation{
+			ID: "reservation.release", Method: http.MethodDelete, Path: "/reservations/{id}", Needs: identity.Settle, Tag: "charging",
+			Summary:     "Give the held price back, for good",
+			Description: "A released reservation is never captured, even if a capture arrives later or a restart forgot the reservation. In that case it is not found, and released all the same.",
+			Problems:    []wire.Code{wire.NotFound, wire.Settled},
+		}, release),
+		ops.Define(ops.Operation{
+			ID: "reservation.refund", Method: http.MethodPost, Path: "/reservations/{id}/refund", Needs: identity.RefundOwn, Tag: "charging",
+			Summary:     "Refund a charge that the caller has captured, in whole or in part",
+			Description: "Within two hours. The provider pays, also below zero, and the operator's fee goes back in proportion. Repeating the same refund under the same id changes nothing.",
+			Problems:    []wire.Code{wire.NotFound, wire.Conflict, wire.Settled},
+		}, refund),
+	}
 }
 
 // chargePath names a charge or its reservation.
@@ -52,51 +56,51 @@ type chargePath struct {
 
 func balanceOf(p ledger.Balance) wire.Balance { return wire.Balance(p) }
 
-func (p *Platform) reserve(ctx context.Context, in *content[wire.Order]) (*content[wire.Reserved], error) {
-	o, terms, err := p.order(ctx, &in.Body)
+func reserve(ctx context.Context, p *Platform, by *identity.Principal, in *body[wire.Order]) (out wire.Reserved, err error) {
+	o, terms, err := p.order(ctx, by, &in.Body)
 	if err != nil {
-		return nil, err
+		return out, err
 	}
-	r, err := p.Ledger.Reserve(ctx, in.Body.ID, o, terms)
+	r, err := p.o.Ledger.Reserve(ctx, in.Body.ID, o, terms)
 	if err != nil {
-		return nil, err
+		return out, err
 	}
-	out := wire.Reserved{Balance: balanceOf(r.Balance), Waived: r.Waived}
+	out = wire.Reserved{Balance: balanceOf(r.Balance), Waived: r.Waived}
 	if r.First != nil {
 		out.First = &wire.Answer{Charge: wire.ChargeOf(&r.First.Charge), Balance: balanceOf(r.First.Balance), Body: r.First.Body}
 		out.Balance = out.First.Balance
 	}
-	return &content[wire.Reserved]{out}, nil
+	return out, nil
 }
 
-// reserved returns the order of a reservation or a charge, if the caller has
-// made it. Those of others do not exist, as far as it is told.
-func (p *Platform) reserved(ctx context.Context, id string) (ledger.Order, error) {
-	o, err := p.Ledger.OrderByID(ctx, id)
-	if err == nil && !p.covers(visitOf(ctx).key, &o) {
+// reserved returns the order of a reservation or a charge that the caller has made.
+// To the caller, those of others do not exist.
+func (p *Platform) reserved(ctx context.Context, by *identity.Principal, id string) (ledger.Order, error) {
+	o, err := p.o.Ledger.OrderByID(ctx, id)
+	if err == nil && !p.covers(by.Key, &o) {
 		err = ledger.ErrNotFound
 	}
 	return o, err
 }
 
-func (p *Platform) renew(ctx context.Context, in *chargePath) (*none, error) {
-	if _, err := p.reserved(ctx, in.ID); err != nil {
-		return nil, err
+func renew(ctx context.Context, p *Platform, by *identity.Principal, in *chargePath) (none ops.None, err error) {
+	if _, err := p.reserved(ctx, by, in.ID); err != nil {
+		return none, err
 	}
-	return nil, p.Ledger.Renew(ctx, in.ID)
+	return none, p.o.Ledger.Renew(ctx, in.ID)
 }
 
-// release gives a reservation up for good. One that is not known any more is
-// given up, too: its capture may still be on its way.
-func (p *Platform) release(ctx context.Context, in *chargePath) (*none, error) {
-	o, err := p.Ledger.OrderByID(ctx, in.ID)
+// release voids a reservation, also one that the ledger has forgotten: its capture
+// may still arrive.
+func release(ctx context.Context, p *Platform, by *identity.Principal, in *chargePath) (none ops.None, err error) {
+	o, err := p.o.Ledger.OrderByID(ctx, in.ID)
 	switch {
-	case err == nil && !p.covers(visitOf(ctx).key, &o), !ofCaller(chargePrefix, in.ID):
-		return nil, ledger.ErrNotFound
+	case err == nil && !p.covers(by.Key, &o), !ofCaller(chargePrefix, in.ID):
+		return none, ledger.ErrNotFound
 	case err != nil && !errors.Is(err, ledger.ErrNotFound):
-		return nil, err
+		return none, err
 	}
-	return nil, p.Ledger.Void(ctx, in.ID)
+	return none, p.o.Ledger.Void(ctx, in.ID)
 }
 
 type captureRequest struct {
@@ -104,59 +108,58 @@ type captureRequest struct {
 	Body wire.Capture
 }
 
-// capture pays a reservation, or, if the ledger knows none and the request says
-// what was ordered, makes the charge under the same id. For that the order must
-// be one that could be reserved now.
-func (p *Platform) capture(ctx context.Context, in *captureRequest) (*content[wire.Captured], error) {
+// capture charges a reservation. If the ledger does not know it and the request has
+// the order, capture makes the charge under the same id; the order must be one that
+// could be reserved now.
+func capture(ctx context.Context, p *Platform, by *identity.Principal, in *captureRequest) (none wire.Captured, err error) {
 	asked := in.Body.Order
 	if asked != nil && asked.ID != in.ID {
-		return nil, invalid("body.order.id", "it is not the one of the path")
+		return none, ops.Invalid("body.order.id", "it differs from the id in the path")
 	}
-	known, err := p.reserved(ctx, in.ID)
+	known, err := p.reserved(ctx, by, in.ID)
 	switch {
 	case err == nil && asked != nil && !sameCall(asked, &known):
-		return nil, ledger.ErrConflict
+		return none, ledger.ErrConflict
 	case err == nil:
-		charge, balance, err := p.Ledger.Capture(ctx, in.ID, in.Body.Answer)
+		charge, balance, err := p.o.Ledger.Capture(ctx, in.ID, in.Body.Answer)
 		if err == nil && charge.Order != known {
 			err = ledger.ErrConflict
 		}
 		if err == nil || asked == nil || !errors.Is(err, ledger.ErrNotFound) {
-			return p.captured(ctx, &charge, balance, err)
+			return p.captured(by, &charge, balance, err)
 		}
 	case asked == nil || !errors.Is(err, ledger.ErrNotFound):
-		return nil, err
+		return none, err
 	}
-	o, terms, err := p.order(ctx, asked)
+	o, terms, err := p.order(ctx, by, asked)
 	if err != nil {
-		return nil, err
+		return none, err
 	}
-	charge, balance, err := p.Ledger.Charge(ctx, in.ID, o, terms, in.Body.Answer)
-	return p.captured(ctx, &charge, balance, err)
+	charge, balance, err := p.o.Ledger.Charge(ctx, in.ID, o, terms, in.Body.Answer)
+	return p.captured(by, &charge, balance, err)
 }
 
-// sameCall reports whether an order is of what is known already. A provider
-// names the key by its token, which the ledger does not have.
+// sameCall reports whether w asks for the order o. A provider names the key by its
+// token, which the ledger does not have.
 func sameCall(w *wire.Order, o *ledger.Order) bool {
 	return (w.Key == "" || w.Key == o.Key) && w.Server == o.Server && w.Tool == o.Tool && w.Amount == o.Amount
 }
 
-func (p *Platform) captured(ctx context.Context, c *ledger.Charge, balance ledger.Balance, err error) (*content[wire.Captured], error) {
+func (p *Platform) captured(by *identity.Principal, c *ledger.Charge, balance ledger.Balance, err error) (wire.Captured, error) {
 	if err != nil {
-		return nil, err
+		return wire.Captured{}, err
 	}
-	p.count(visitOf(ctx).key, c)
-	return &content[wire.Captured]{wire.Captured{Charge: wire.ChargeOf(c), Balance: balanceOf(balance), Made: c.Made}}, nil
+	p.count(by.Key, c)
+	return wire.Captured{Charge: wire.ChargeOf(c), Balance: balanceOf(balance), Made: c.Made}, nil
 }
 
-// refundRequest gives a charge back.
 type refundRequest struct {
 	ID   string `path:"id" pattern:"^chg_[0-9a-f-]{36}$" doc:"The id of the charge"`
 	Body Refund
 }
 
-// Refund says what to give back. It is wire.Refund, whose id may be left out: a
-// retry is another refund then.
+// Refund is wire.Refund with an optional id. Without an id, each request is a refund
+// of its own.
 type Refund struct {
 	ID     string        `json:"id,omitempty" doc:"txn_ and a UUIDv7, made by the caller and reused by each retry; without one, each request is a refund of its own" pattern:"^txn_[0-9a-f-]{36}$"`
 	Amount ledger.Amount `json:"amount,omitzero" doc:"All that is left of it, if absent"`
@@ -165,62 +168,51 @@ type Refund struct {
 
 const txnPrefix = "txn_"
 
-func (p *Platform) refund(ctx context.Context, in *refundRequest) (*content[wire.Refunded], error) {
-	v := visitOf(ctx)
+func refund(ctx context.Context, p *Platform, by *identity.Principal, in *refundRequest) (none wire.Refunded, err error) {
 	switch {
 	case strings.TrimSpace(in.Body.Reason) == "":
-		return nil, invalid("body.reason", "a reason is needed")
+		return none, ops.Invalid("body.reason", "a reason is needed")
 	case in.Body.Amount < 0:
-		return nil, invalid("body.amount", "it must be more than zero; leave it out to give back all that is left")
+		return none, ops.Invalid("body.amount", "it must be more than zero; leave it out to refund all that is left")
 	case in.Body.ID == "":
-		in.Body.ID = p.NewID(txnPrefix)
+		in.Body.ID = p.o.NewID(txnPrefix)
 	case !ofCaller(txnPrefix, in.Body.ID):
-		return nil, invalid("body.id", "want txn_ and a UUIDv7 (RFC 9562, 5.7)")
+		return none, ops.Invalid("body.id", "want txn_ and a UUIDv7 (RFC 9562, 5.7)")
 	}
-	if v.key.Kind != managers[0] {
-		if err := p.refundable(ctx, in.ID); err != nil {
-			return nil, err
-		}
+	if err := p.refundable(ctx, by, in.ID); err != nil {
+		return none, err
 	}
 	detail, err := json.Marshal(in.Body)
 	if err != nil {
-		return nil, err
+		return none, err
 	}
-	now := p.Now()
-	t, balance, err := p.Ledger.PostTransaction(ctx,
+	now := p.o.Now()
+	t, balance, err := p.o.Ledger.PostTransaction(ctx,
 		ledger.Transaction{ID: in.Body.ID, Kind: ledger.KindRefund, Charge: in.ID, Amount: in.Body.Amount, At: now, Reason: in.Body.Reason},
-		ledger.Audit{At: now, Actor: v.key.ID, From: v.from(), Action: "charge.refund", Target: in.ID, Detail: string(detail)})
+		ledger.Audit{At: now, Actor: by.Subject, From: by.From, Action: "charge.refund", Target: in.ID, Detail: string(detail)})
 	if errors.Is(err, ledger.ErrInsufficient) {
-		return nil, invalid("body.amount", "that is more than is left of the charge")
+		return none, ops.Invalid("body.amount", "that is more than is left of the charge")
 	}
 	if err != nil {
-		return nil, err
+		return none, err
 	}
-	return &content[wire.Refunded]{wire.Refunded{ID: t.ID, Charge: in.ID, Amount: t.Amount, At: t.At.UTC(), Balance: balanceOf(balance)}}, nil
+	return wire.Refunded{ID: t.ID, Charge: in.ID, Amount: t.Amount, At: t.At.UTC(), Balance: balanceOf(balance)}, nil
 }
 
-// refundable reports, as ledger.ErrNotFound, whether a gateway may give the
-// charge back: what it has captured itself, and a short while ago. Of an older
-// one it is told when an operator has given it back, so that it owes no more.
-func (p *Platform) refundable(ctx context.Context, id string) error {
-	c, err := p.Ledger.ChargeByID(ctx, id)
+// refundable returns ledger.ErrNotFound unless the caller has captured the charge
+// itself, less than ledger.SettleTime ago. If an operator has refunded an older
+// charge, it returns ledger.ErrSettled, so that the gateway stops trying.
+func (p *Platform) refundable(ctx context.Context, by *identity.Principal, id string) error {
+	c, err := p.o.Ledger.ChargeByID(ctx, id)
 	switch {
 	case err != nil:
 		return err
-	case !p.covers(visitOf(ctx).key, &c.Order):
+	case !p.covers(by.Key, &c.Order):
 		return ledger.ErrNotFound
-	case p.Now().Sub(c.At) < ledger.SettleTime:
+	case p.o.Now().Sub(c.At) < ledger.SettleTime:
 		return nil
 	case c.Refunded >= c.Paid():
 		return ledger.ErrSettled
 	}
 	return ledger.ErrNotFound
-}
-
-// from is the caller's address, for the audit.
-func (v *visit) from() string {
-	if !v.client.IsValid() {
-		return ""
-	}
-	return v.client.String()
 }

@@ -5,38 +5,34 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"strconv"
 	"time"
 
-	"github.com/danielgtaylor/huma/v2"
-	"github.com/danielgtaylor/huma/v2/adapters/humago"
-
 	"github.com/fareboxhq/farebox/internal/clock"
+	"github.com/fareboxhq/farebox/internal/identity"
 	"github.com/fareboxhq/farebox/internal/keys"
+	"github.com/fareboxhq/farebox/internal/ops"
 	"github.com/fareboxhq/farebox/internal/wire"
 )
 
 const (
-	// keepAlive is how often a stream says that it is there, and looks for
-	// changes that it was not told of.
+	// keepAlive is how often a stream sends a comment, and reads the log in case a
+	// wake-up was lost.
 	keepAlive = 15 * time.Second
 	// writeTime bounds how long a client may take to accept an event.
 	writeTime = 30 * time.Second
-	// glance is the lease that a stream takes to read the log: to be told is not
-	// to be waited for.
+	// glance is the lease that a stream takes to read the log: too short for changes
+	// to wait for it.
 	glance = time.Millisecond
 )
 
 type streamRequest struct {
-	After string `query:"after" doc:"The position up to which changes are known; without it, the stream begins with what comes next" pattern:"^[0-9]{1,18}$"`
-	Last  string `header:"Last-Event-ID" doc:"The same, of a client that comes back; it is what counts" pattern:"^[0-9]{1,18}$"`
+	After string `query:"after" doc:"The position up to which the client knows the changes; without it, the stream begins with the next change" pattern:"^[0-9]{1,18}$"`
+	Last  string `header:"Last-Event-ID" doc:"The same, from a client that reconnects; it takes precedence" pattern:"^[0-9]{1,18}$"`
 }
 
-type streamAnswer struct {
-	Body func(huma.Context)
-}
-
-func (p *Platform) stream(ctx context.Context, in *streamRequest) (*streamAnswer, error) {
+func stream(ctx context.Context, p *Platform, by *identity.Principal, in *streamRequest, x *ops.Exchange) error {
 	seen := int64(-1)
 	for _, text := range []string{in.After, in.Last} {
 		if text == "" {
@@ -44,62 +40,62 @@ func (p *Platform) stream(ctx context.Context, in *streamRequest) (*streamAnswer
 		}
 		n, err := strconv.ParseInt(text, 10, 64)
 		if err != nil {
-			return nil, invalid("query.after", "it is no position")
+			return ops.Invalid("query.after", "it is not a position")
 		}
 		seen = n
 	}
-	v := visitOf(ctx)
-	s := &revocationStream{p: p, visit: v, seen: seen, node: nodeOf(v.key, "stream/"+p.NewID(""))}
-	first, err := p.Changes.Follow(ctx, s.node, seen, glance)
+	s := &revocationStream{p: p, x: x, key: by.Key, client: visitOf(ctx).client, seen: seen, node: nodeOf(by.Key, "stream/"+p.o.NewID(""))}
+	first, err := p.o.Changes.Follow(ctx, s.node, seen, glance)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return &streamAnswer{func(c huma.Context) { s.serve(c, first) }}, nil
+	return s.serve(ctx, first)
 }
 
-// revocationStream tells one client of the changes of keys.
+// revocationStream reports the changes of keys to one client.
 type revocationStream struct {
-	p     *Platform
-	visit *visit
-	seen  int64
-	node  string
+	p      *Platform
+	x      *ops.Exchange
+	key    *keys.Key // of the client, as it was last looked up
+	client netip.Addr
+	seen   int64
+	node   string
 
-	w       http.ResponseWriter
 	control *http.ResponseController
 }
 
-// serve writes events until the client leaves, its key ends, or everything does.
-func (s *revocationStream) serve(c huma.Context, first keys.Revocations) {
-	ctx := c.Context()
-	defer func() { _ = s.p.Changes.Leave(context.WithoutCancel(ctx), s.node) }() // or its lease has lapsed long ago
-	_, s.w = humago.Unwrap(c)
-	s.control = http.NewResponseController(s.w)
-	changed, closing, end := s.p.Watch(s.visit.key.Digest)
+// serve writes events until the client leaves, its key ends, or the platform closes.
+// An error means that nothing was written.
+func (s *revocationStream) serve(ctx context.Context, first keys.Revocations) error {
+	defer func() { _ = s.p.o.Changes.Leave(context.WithoutCancel(ctx), s.node) }() // on failure the short lease has expired long ago
+	s.control = http.NewResponseController(s.x.W)
+	changed, closing, end := s.p.o.Watch(s.key.Digest)
 	defer end()
-	if refused := s.recheck(ctx); refused != nil { // only what is changed from now on is told
-		writeProblem(s.w, refused)
-		return
+	// Look the key up again: the watch reports only changes from now on.
+	if refused := s.recheck(); refused != nil {
+		return refused
 	}
-	defer func() { _ = s.control.SetWriteDeadline(time.Time{}) }() // the connection goes on
-	s.w.Header().Set("Content-Type", "text/event-stream")
-	s.w.WriteHeader(http.StatusOK)
-	if s.tell(first, true) == nil {
-		s.tellOn(ctx, changed, closing)
+	defer func() { _ = s.control.SetWriteDeadline(time.Time{}) }() // the connection is used again
+	s.x.W.Header().Set("Content-Type", "text/event-stream")
+	s.x.W.WriteHeader(http.StatusOK)
+	if s.send(first, true) == nil {
+		s.follow(ctx, changed, closing)
 	}
+	return nil
 }
 
-// tellOn tells of what comes.
-func (s *revocationStream) tellOn(ctx context.Context, changed, closing <-chan struct{}) {
+// follow sends changes as they come.
+func (s *revocationStream) follow(ctx context.Context, changed, closing <-chan struct{}) {
 	tick := time.NewTicker(s.p.keepAlive)
 	defer tick.Stop()
 	for {
-		grown := s.p.Changes.Changed() // before the log is read, so that nothing falls between
+		grown := s.p.o.Changes.Changed() // before reading the log, or a wake-up could be missed
 		if s.read(ctx) != nil {
 			return
 		}
 		var expiry <-chan time.Time
-		if end := s.visit.key.ExpiresAt; !end.IsZero() {
-			expiry = time.After(end.Sub(s.p.Now()))
+		if end := s.key.ExpiresAt; !end.IsZero() {
+			expiry = time.After(end.Sub(s.p.o.Now()))
 		}
 		select {
 		case <-grown:
@@ -108,7 +104,7 @@ func (s *revocationStream) tellOn(ctx context.Context, changed, closing <-chan s
 				return
 			}
 		case <-changed:
-			if s.recheck(ctx) != nil {
+			if s.recheck() != nil {
 				return
 			}
 		case <-expiry:
@@ -121,21 +117,21 @@ func (s *revocationStream) tellOn(ctx context.Context, changed, closing <-chan s
 	}
 }
 
-// recheck looks the caller's key up again.
-func (s *revocationStream) recheck(ctx context.Context) *wire.Problem {
-	key, refused := s.p.check(ctx, s.visit.client, s.visit.key.Digest, &rule{kinds: gateways})
+// recheck looks the client's key up again.
+func (s *revocationStream) recheck() *wire.Problem {
+	by, refused := s.x.Admit(s.client)
 	if refused == nil {
-		s.visit.key = key
+		s.key = by.Key
 	}
 	return refused
 }
 
-// read tells all that the log has after what was told.
+// read sends the entries of the log that were not sent yet.
 func (s *revocationStream) read(ctx context.Context) error {
 	for {
-		r, err := s.p.Changes.Follow(ctx, s.node, s.seen, glance)
+		r, err := s.p.o.Changes.Follow(ctx, s.node, s.seen, glance)
 		if err == nil {
-			err = s.tell(r, false)
+			err = s.send(r, false)
 		}
 		if err != nil || !r.More {
 			return err
@@ -143,9 +139,9 @@ func (s *revocationStream) read(ctx context.Context) error {
 	}
 }
 
-// tell writes an event, if there is something to tell; the first one in any
-// case, for its position.
-func (s *revocationStream) tell(r keys.Revocations, first bool) error {
+// send writes an event, unless it would be empty. The first one is sent in any case,
+// for its position.
+func (s *revocationStream) send(r keys.Revocations, first bool) error {
 	s.seen = r.Position
 	if !first && !r.Gap && len(r.Digests) == 0 {
 		return nil
@@ -159,7 +155,7 @@ func (s *revocationStream) tell(r keys.Revocations, first bool) error {
 
 func (s *revocationStream) write(text string) error {
 	_ = s.control.SetWriteDeadline(clock.Deadline(writeTime)) // not every writer has deadlines
-	if _, err := s.w.Write([]byte(text)); err != nil {
+	if _, err := s.x.W.Write([]byte(text)); err != nil {
 		return err
 	}
 	return s.control.Flush()

@@ -201,7 +201,7 @@ func (s *Store) PostTransaction(ctx context.Context, t ledger.Transaction, _ led
 	}
 	var got wire.Refunded
 	err := s.ask(ctx, request{
-		method: http.MethodPost, path: []string{"charges", t.Charge, "refund"}, in: wire.Refund{ID: t.ID, Amount: t.Amount, Reason: t.Reason},
+		method: http.MethodPost, path: []string{"reservations", t.Charge, "refund"}, in: wire.Refund{ID: t.ID, Amount: t.Amount, Reason: t.Reason},
 		out: &got, limit: smallResponse, within: s.settleTimeout,
 	})
 	switch {

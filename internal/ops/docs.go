@@ -1,11 +1,10 @@
-package platform
+package ops
 
 import (
 	"bytes"
 	"crypto/sha256"
 	_ "embed"
 	"encoding/base64"
-	"encoding/json"
 	"fmt"
 	"html/template"
 	"maps"
@@ -14,15 +13,13 @@ import (
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
-
-	"github.com/fareboxhq/farebox/internal/wire"
 )
 
-// describe makes the description of the API, once it is complete, and serves it:
-// as an OpenAPI document, and as a page for people.
-func (p *Platform) describe() error {
-	document := p.api.OpenAPI()
-	asJSON, err := json.MarshalIndent(document, "", "  ")
+// ServeDescription serves the description of the operations that are registered:
+// an OpenAPI document, and a page for people. Call it after the last Register.
+func (m *Mount) ServeDescription() error {
+	document := m.api.OpenAPI()
+	asJSON, err := m.Document()
 	if err != nil {
 		return fmt.Errorf("describing the API: %w", err)
 	}
@@ -31,30 +28,30 @@ func (p *Platform) describe() error {
 		return fmt.Errorf("describing the API: %w", err)
 	}
 	var page bytes.Buffer
-	if err := pageTemplate.Execute(&page, pageOf(document)); err != nil {
+	if err := pageTemplate.Execute(&page, m.pageOf(document)); err != nil {
 		return fmt.Errorf("describing the API: %w", err)
 	}
-	// Nothing is loaded and nothing runs: the page has one style, in itself.
+	// The page loads nothing and runs nothing: its only style is inline.
 	sum := sha256.Sum256([]byte(pageStyle))
 	policy := "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-	p.public("/openapi.json", "application/openapi+json", asJSON, nil)
-	p.public("/openapi.yaml", "application/openapi+yaml", asYAML, nil)
-	p.public("/docs", "text/html; charset=utf-8", page.Bytes(), map[string]string{
+	m.public("/openapi.json", "application/openapi+json", asJSON, nil)
+	m.public("/openapi.yaml", "application/openapi+yaml", asYAML, nil)
+	m.public("/docs", "text/html; charset=utf-8", page.Bytes(), map[string]string{
 		"Content-Security-Policy": policy, "Referrer-Policy": "no-referrer", "X-Frame-Options": "DENY",
 	})
 	return nil
 }
 
-// public serves what needs no key.
-func (p *Platform) public(path, kind string, body []byte, headers map[string]string) {
-	pattern := http.MethodGet + " " + wire.Base + path
-	p.rules[pattern] = rule{}
-	p.mux.HandleFunc(pattern, func(w http.ResponseWriter, _ *http.Request) {
+// public serves a page that needs no credential.
+func (m *Mount) public(path, kind string, body []byte, headers map[string]string) {
+	pattern := http.MethodGet + " " + m.o.Base + path
+	m.rules[pattern] = nil
+	m.mux.HandleFunc(pattern, func(w http.ResponseWriter, _ *http.Request) {
 		for name, value := range headers {
 			w.Header().Set(name, value)
 		}
 		w.Header().Set("Content-Type", kind)
-		_, _ = w.Write(body) // the client has left: there is nobody to tell
+		_, _ = w.Write(body) // fails only if the client is gone
 	})
 }
 
@@ -66,7 +63,7 @@ var pageStyle string
 
 var pageTemplate = template.Must(template.New("docs").Parse(pageText))
 
-// page is what the template shows.
+// page is the data of the template.
 type page struct {
 	Title, Version, Description, Base string
 
@@ -107,12 +104,12 @@ type fieldView struct {
 	Type     typeView
 }
 
-// typeView is a type in words: its name is a link if there is a schema for it.
+// typeView is a type in words; its name is a link if there is a schema for it.
 type typeView struct{ Before, Link, After string }
 
-func pageOf(d *huma.OpenAPI) page {
+func (m *Mount) pageOf(d *huma.OpenAPI) page {
 	view := page{
-		Title: d.Info.Title, Version: d.Info.Version, Description: d.Info.Description, Base: wire.Base,
+		Title: d.Info.Title, Version: d.Info.Version, Description: d.Info.Description, Base: m.o.Base,
 		Style: template.CSS(pageStyle), // a file of ours
 	}
 	sections := make(map[string]*section)

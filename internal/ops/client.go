@@ -1,4 +1,4 @@
-package admin
+package ops
 
 import (
 	"bytes"
@@ -8,26 +8,31 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
+
+	"github.com/fareboxhq/farebox/internal/admin"
+	"github.com/fareboxhq/farebox/internal/wire"
 )
 
-// Client speaks to a Handler. It is not safe for concurrent use.
+// Client performs operations at an admin endpoint. It is not safe for concurrent
+// use.
 type Client struct {
-	// HTTP reaches the handler, whatever host the request names.
+	// HTTP reaches the endpoint, whatever host the request names.
 	HTTP *http.Client
-	// Host is named in requests: an admin endpoint accepts only its own.
+	// Host goes into requests: an admin endpoint accepts only its own.
 	Host string
-	// Token returns the bearer token, asked for once, after a first refusal.
-	// May be nil.
+	// Token returns the bearer token. It is called once, after the first refusal;
+	// may be nil.
 	Token func() (string, error)
 
 	bearer string
 }
 
-// maxAnswer bounds an answer in bytes.
-const maxAnswer = 64 << 20
+// maxResponse bounds a response in bytes.
+const maxResponse = 64 << 20
 
-// Do sends a request and returns the JSON of its answer. What the server
-// refuses is an *Error.
+// Do sends a request and returns the JSON of the response. The path is that of an
+// operation, with its parameters. A refusal is an *admin.Error.
 func (c *Client) Do(ctx context.Context, method, path string, body any) (json.RawMessage, error) {
 	resp, err := c.open(ctx, method, path, body, "")
 	if err != nil {
@@ -37,21 +42,21 @@ func (c *Client) Do(ctx context.Context, method, path string, body any) (json.Ra
 	return c.whole(resp)
 }
 
-// whole reads an answer that is one JSON value.
+// whole reads a response that is one JSON value.
 func (c *Client) whole(resp *http.Response) (json.RawMessage, error) {
-	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
-	if err == nil && len(answer) > maxAnswer {
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxResponse+1))
+	if err == nil && len(answer) > maxResponse {
 		err = errors.New("the answer is too long")
 	}
 	if err != nil {
 		return nil, err
 	}
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
-		var p Problem
-		if json.Unmarshal(answer, &p) != nil || p.Message == "" {
+		var p wire.Problem
+		if json.Unmarshal(answer, &p) != nil || p.Code == "" {
 			return nil, fmt.Errorf("the server answered %d without saying why: does its config have a farebox site or option?", resp.StatusCode)
 		}
-		return nil, &Error{p.Code, p.Message}
+		return nil, refusal(&p)
 	}
 	if !json.Valid(answer) {
 		return nil, fmt.Errorf("what answers at %s is not Caddy's admin endpoint", c.Host)
@@ -59,7 +64,16 @@ func (c *Client) whole(resp *http.Response) (json.RawMessage, error) {
 	return answer, nil
 }
 
-// open sends a request, and once more with the token if it is asked for.
+// refusal returns the error that a problem reports.
+func refusal(p *wire.Problem) *admin.Error {
+	message := p.Error()
+	if _, field, found := strings.Cut(p.Field, "."); found { // without "body", "query" or "path"
+		message = field + ": " + message
+	}
+	return &admin.Error{Code: admin.Code(p.Code), Message: message}
+}
+
+// open sends a request, and again with the token if the server asks for it.
 func (c *Client) open(ctx context.Context, method, path string, body any, accept string) (*http.Response, error) {
 	resp, err := c.send(ctx, method, path, body, accept)
 	if err != nil || resp.StatusCode != http.StatusUnauthorized || c.Token == nil || c.bearer != "" {
@@ -81,7 +95,7 @@ func (c *Client) send(ctx context.Context, method, path string, body any, accept
 		}
 		content = bytes.NewReader(text)
 	}
-	r, err := http.NewRequestWithContext(ctx, method, "http://"+c.Host+Path+path, content)
+	r, err := http.NewRequestWithContext(ctx, method, "http://"+c.Host+AdminBase+"/"+strings.TrimPrefix(path, "/"), content)
 	if err != nil {
 		return nil, err
 	}

@@ -1,4 +1,4 @@
-package platform
+package ops
 
 import (
 	"bytes"
@@ -18,8 +18,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/wire"
 )
 
-// readBody reads the body, within its limits of size, rate and time and what its
-// sender may hold of the memory, and puts it back for the operation.
+// readBody reads the body within its limits of size, rate, time and memory, and
+// puts it back for the operation.
 func readBody(w http.ResponseWriter, r *http.Request, memory *share.Allocation, limit int64) *wire.Problem {
 	if limit == 0 {
 		r.Body, r.ContentLength = http.NoBody, 0
@@ -31,9 +31,9 @@ func readBody(w http.ResponseWriter, r *http.Request, memory *share.Allocation, 
 	})
 	switch {
 	case share.ClassOf(err) != "":
-		return problem(wire.TooMany, "Too much is held already", err.Error())
+		return Problem(wire.TooMany, "Too many bodies are in memory already", err.Error())
 	case errors.As(err, new(*http.MaxBytesError)):
-		return problem(wire.TooLarge, "The request is too large", fmt.Sprintf("Its body may have %d bytes", limit))
+		return Problem(wire.TooLarge, "The request is too large", fmt.Sprintf("Its body may have %d bytes", limit))
 	case errors.Is(err, share.ErrSlow):
 		return unreadable(http.StatusRequestTimeout, "it took too long to arrive")
 	case err != nil:
@@ -53,9 +53,9 @@ func unreadable(status int, why string) *wire.Problem {
 	return &wire.Problem{Status: status, Code: wire.Invalid, Title: "The body cannot be read", Detail: why, Field: "body"}
 }
 
-// decode reads JSON that everybody reads alike: no member twice, none that is
-// not known, names in their own case, text in UTF-8 (RFC 8259, 4 and 8.1). Its
-// errors say where and what, and never quote a value: it may be a token.
+// decode reads JSON strictly: no duplicate and no unknown members, exact case of
+// names, valid UTF-8 (RFC 8259, 4 and 8.1). Its errors name the place and the fault,
+// and never quote a value, which may be a token.
 func decode(data []byte, into any) error {
 	err := jsonv2.Unmarshal(data, into, jsonv2.RejectUnknownMembers(true))
 	var syntax *jsontext.SyntacticError
@@ -64,15 +64,17 @@ func decode(data []byte, into any) error {
 	case err == nil:
 		return nil
 	case errors.As(err, &syntax) && errors.Is(err, jsontext.ErrDuplicateName):
-		return fmt.Errorf("a member is there twice, at byte %d", syntax.ByteOffset)
+		return fmt.Errorf("duplicate member at byte %d", syntax.ByteOffset)
 	case errors.As(err, &syntax):
-		return fmt.Errorf("it is not JSON, at byte %d", syntax.ByteOffset)
+		return fmt.Errorf("invalid JSON at byte %d", syntax.ByteOffset)
 	case errors.As(err, &meaning) && meaning.GoType == reflect.TypeFor[ledger.Amount]():
 		return fmt.Errorf("%s: want a decimal of at most six places in a string, as in \"0.01\"", member(meaning))
+	case errors.As(err, &meaning) && errors.Is(err, jsonv2.ErrUnknownName):
+		return fmt.Errorf("%s: unknown member", member(meaning))
 	case errors.As(err, &meaning):
-		return fmt.Errorf("%s: it is not what it should be", member(meaning))
+		return fmt.Errorf("%s: wrong type or value", member(meaning))
 	}
-	return errors.New("it is not what it should be")
+	return errors.New("wrong type or value")
 }
 
 func member(e *jsonv2.SemanticError) string {

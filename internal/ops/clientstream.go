@@ -1,4 +1,4 @@
-package admin
+package ops
 
 import (
 	"bufio"
@@ -10,8 +10,8 @@ import (
 	"net/http"
 )
 
-// Stream is Do for an operation that takes long: progress, which may be nil,
-// hears how much of it is done.
+// Stream is Do for a long operation. It calls progress, which may be nil, with how
+// much of it is done.
 func (c *Client) Stream(ctx context.Context, method, path string, body any, progress func(done, total int64)) (json.RawMessage, error) {
 	var result json.RawMessage
 	err := c.Fetch(ctx, method, path, body, progress, func(r json.RawMessage, _ io.Reader) error {
@@ -21,15 +21,15 @@ func (c *Client) Stream(ctx context.Context, method, path string, body any, prog
 	return result, err
 }
 
-// Fetch is Stream for a result that content follows, which receive reads. An
-// error of receive is returned as it is.
+// Fetch is Stream for a result with content after it, which receive reads. Errors of
+// receive are returned unchanged.
 func (c *Client) Fetch(ctx context.Context, method, path string, body any, progress func(done, total int64), receive func(result json.RawMessage, content io.Reader) error) error {
 	resp, err := c.open(ctx, method, path, body, StreamType)
 	if err != nil {
 		return err
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK || resp.Header.Get("Content-Type") != StreamType { // refused, or of an older server
+	if resp.StatusCode != http.StatusOK || resp.Header.Get("Content-Type") != StreamType { // a refusal, or an older server
 		answer, err := c.whole(resp)
 		if err != nil {
 			return err
@@ -46,7 +46,7 @@ func (c *Client) Fetch(ctx context.Context, method, path string, body any, progr
 		case json.Unmarshal(text, &line) != nil:
 			return errors.New("the server's answer cannot be read")
 		case line.Problem != nil:
-			return &Error{line.Problem.Code, line.Problem.Message}
+			return refusal(line.Problem)
 		case line.Result != nil:
 			return receive(line.Result, lines)
 		case line.Progress != nil && progress != nil:
@@ -55,7 +55,7 @@ func (c *Client) Fetch(ctx context.Context, method, path string, body any, progr
 	}
 }
 
-// readLine reads a line of at most maxAnswer bytes.
+// readLine reads a line of at most maxResponse bytes.
 func readLine(r *bufio.Reader) ([]byte, error) {
 	var line []byte
 	for {
@@ -68,7 +68,7 @@ func readLine(r *bufio.Reader) ([]byte, error) {
 			return nil, io.ErrUnexpectedEOF
 		case !errors.Is(err, bufio.ErrBufferFull):
 			return nil, err
-		case len(line) > maxAnswer:
+		case len(line) > maxResponse:
 			return nil, errors.New("a line is too long")
 		}
 	}

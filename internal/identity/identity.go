@@ -1,0 +1,114 @@
+// Package identity says who makes a request: a Principal, with its rights. An
+// Authenticator finds the principal that the credential of a request stands for.
+//
+// Package ops names the right that each operation needs, and compares the two in
+// one place.
+package identity
+
+import (
+	"errors"
+	"math/bits"
+	"net/http"
+	"net/netip"
+	"strings"
+
+	"github.com/fareboxhq/farebox/internal/keys"
+)
+
+// Right is a set of rights. An operation needs one; a principal has any number.
+type Right uint16
+
+// The rights.
+const (
+	View           Right = 1 << iota // read accounts, keys, charges, the journal and the audit log
+	ManageKeys                       // create, change and delete keys
+	ManageAccounts                   // create accounts and change their limits
+	MoveCredits                      // credit and adjust accounts, refund any charge
+	Operate                          // back up and archive the store, check the servers of the config
+	Spend                            // be charged, and see one's own balance
+	Charge                           // charge agents in one step
+	Settle                           // reserve, renew, capture and release
+	RefundOwn                        // refund the charges that one has captured
+	Relay                            // look keys up, follow their changes, keep bindings
+
+	// Operator has the rights of whoever runs the server.
+	Operator = View | ManageKeys | ManageAccounts | MoveCredits | Operate
+)
+
+var rightNames = [...]string{
+	"view", "manage keys", "manage accounts", "move credits", "operate", "spend", "charge", "settle", "refund own charges", "relay",
+}
+
+// String returns the names of the rights.
+func (r Right) String() string {
+	var names []string
+	for rest := r; rest != 0; rest &= rest - 1 {
+		names = append(names, rightNames[bits.TrailingZeros16(uint16(rest))])
+	}
+	return strings.Join(names, ", ")
+}
+
+// Has reports whether r includes all rights of needed. No set includes the empty
+// one: an operation that names no right is for nobody.
+func (r Right) Has(needed Right) bool { return needed != 0 && r&needed == needed }
+
+// byKind has the rights of the stored keys of a kind. Those of personal keys
+// follow from their scopes.
+var byKind = map[keys.Kind]Right{
+	keys.Agent:    Spend,
+	keys.Provider: Charge | Settle,
+	keys.Gateway:  Settle | RefundOwn | Relay,
+	keys.Admin:    View | ManageKeys | ManageAccounts | MoveCredits,
+}
+
+// RightsOf returns the rights of a stored key.
+func RightsOf(k *keys.Key) Right {
+	if k.Kind == keys.Personal && k.HasScope(keys.ScopeConnect) {
+		return Spend
+	}
+	return byKind[k.Kind]
+}
+
+// KindsWith returns the kinds of keys that can have the right, in the order of
+// their declaration.
+func KindsWith(needed Right) (kinds []keys.Kind) {
+	for _, name := range keys.Kinds() {
+		kind, err := keys.ParseKind(name)
+		if err == nil && RightsOf(&keys.Key{Kind: kind, Scopes: []string{keys.ScopeConnect}}).Has(needed) {
+			kinds = append(kinds, kind)
+		}
+	}
+	return kinds
+}
+
+// Principal is the author of a request. It is never changed.
+type Principal struct {
+	Subject     string           // as the audit log names it: the id of a key, or a name such as "offline"
+	Account     string           // id of its account; "" for an operator
+	Key         *keys.Key        // the stored key that authenticated it; nil if none did
+	Rights      Right            //
+	Environment keys.Environment // of its key; "" for an operator
+	From        string           // the address that it came from; may be empty
+}
+
+// Authenticator finds the principal of a request. Client is the address that the
+// request came from, zero if unknown.
+//
+// Errors: ErrMissing, ErrInvalid and ErrExpired, wrapped or not, are about the
+// credential; any other error means that the answer is unknown.
+type Authenticator interface {
+	Authenticate(r *http.Request, client netip.Addr) (*Principal, error)
+}
+
+// Reasons to refuse a credential.
+var (
+	ErrMissing = errors.New("the request has no credential")
+	ErrInvalid = errors.New("the credential is invalid")
+	ErrExpired = errors.New("the credential has expired")
+)
+
+// As authenticates every request as the same principal.
+type As struct{ Principal Principal }
+
+// Authenticate returns the principal.
+func (a As) Authenticate(*http.Request, netip.Addr) (*Principal, error) { return &a.Principal, nil }

@@ -1,0 +1,64 @@
+package identity
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/fareboxhq/farebox/internal/keys"
+)
+
+// maxAuthorization bounds the Authorization header in bytes.
+const maxAuthorization = 512
+
+// Keys finds keys by the digests of their secrets. Its error is keys.ErrUnknown if
+// there is no such key.
+type Keys interface {
+	Lookup(ctx context.Context, client netip.Addr, digest keys.Digest) (*keys.Key, error)
+}
+
+// StoredKeys authenticates requests by the secret of a stored key, as a bearer
+// token in the Authorization header and nowhere else (RFC 6750, 2.1).
+type StoredKeys struct {
+	Keys    Keys
+	Secrets *keys.Format
+	Now     func() time.Time
+}
+
+// Authenticate returns the principal that the key stands for. A token with the
+// wrong form or checksum costs no lookup.
+func (s *StoredKeys) Authenticate(r *http.Request, client netip.Addr) (*Principal, error) {
+	values := r.Header.Values("Authorization")
+	if len(values) == 0 {
+		return nil, ErrMissing
+	}
+	scheme, token, _ := strings.Cut(values[0], " ")
+	if len(values) > 1 || len(values[0]) > maxAuthorization || !strings.EqualFold(scheme, "Bearer") {
+		return nil, ErrInvalid
+	}
+	digest, err := s.Secrets.Parse(token)
+	if err != nil {
+		return nil, ErrInvalid
+	}
+	key, err := s.Keys.Lookup(r.Context(), client, digest)
+	if err != nil {
+		if errors.Is(err, keys.ErrUnknown) {
+			err = ErrInvalid
+		}
+		return nil, err
+	}
+	switch err := key.Check(s.Now(), keys.Use{}); {
+	case errors.Is(err, keys.ErrExpired):
+		return nil, ErrExpired
+	case err != nil:
+		return nil, ErrInvalid
+	}
+	p := &Principal{Subject: key.ID, Account: key.Account, Key: key, Rights: RightsOf(key), Environment: key.Environment}
+	if client.IsValid() {
+		p.From = client.String()
+	}
+	return p, nil
+}

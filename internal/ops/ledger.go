@@ -1,0 +1,64 @@
+package ops
+
+import (
+	"bytes"
+	"context"
+	"net/http"
+
+	"github.com/fareboxhq/farebox/internal/admin"
+	"github.com/fareboxhq/farebox/internal/identity"
+	"github.com/fareboxhq/farebox/internal/wire"
+)
+
+func ledgerOps() []Op[*admin.Service] {
+	return []Op[*admin.Service]{ListJournal, VerifyLedger, ShowArchive, ArchivePart, ArchiveLedger}
+}
+
+// ListJournal lists the journal.
+var ListJournal = Define(Operation{
+	ID: "journal.list", Method: http.MethodGet, Path: "/journal", Needs: identity.View, Tag: "ledger",
+	Summary: "List all movements of credits, oldest first", Command: "ledger export",
+}, func(ctx context.Context, s *admin.Service, _ *identity.Principal, in *Page) (admin.JournalView, error) {
+	return s.JournalPage(ctx, in.page())
+})
+
+// VerifyLedger verifies the books.
+var VerifyLedger = DefineProgress(Operation{
+	ID: "ledger.verify", Method: http.MethodPost, Path: "/ledger/verify", Needs: identity.View, Tag: "ledger",
+	Summary: "Replay the journal and compare it with all balances", Description: "It reads every transaction.", Command: "ledger verify",
+}, func(ctx context.Context, s *admin.Service, _ *identity.Principal, _ *None, progress Progress) (admin.VerificationView, error) {
+	v, err := s.Verify(ctx, progress)
+	return admin.ViewVerification(v), err
+})
+
+// ShowArchive shows what was archived.
+var ShowArchive = Define(Operation{
+	ID: "ledger.archive.show", Method: http.MethodGet, Path: "/ledger/archive", Needs: identity.View, Tag: "ledger",
+	Summary: "Show how much of the journal was archived",
+}, func(ctx context.Context, s *admin.Service, _ *identity.Principal, _ *None) (admin.ArchivedView, error) {
+	a, err := s.Archived(ctx)
+	return admin.ViewArchived(a), err
+})
+
+// ArchivePart writes the next file of the archive. The response is a stream whose
+// result is an admin.ArchiveFile; the file follows it.
+var ArchivePart = DefineStream[*admin.Service, content[admin.ArchiveAsk], admin.ArchiveFile](Operation{
+	ID: "ledger.archive.part", Method: http.MethodPost, Path: "/ledger/archive/part", Needs: identity.Operate, Tag: "ledger",
+	Summary: "Write the next file of the archive", Description: "Nothing leaves the store: that is for ledger.archive, once the file is on disk.",
+}, func(ctx context.Context, s *admin.Service, _ *identity.Principal, in *content[admin.ArchiveAsk], out *Stream) error {
+	var content bytes.Buffer
+	file, err := s.ArchivePart(ctx, in.Body, &content)
+	if err != nil {
+		return err
+	}
+	return out.Deliver(file, &content)
+})
+
+// ArchiveLedger removes archived transactions from the store.
+var ArchiveLedger = Define(Operation{
+	ID: "ledger.archive", Method: http.MethodPost, Path: "/ledger/archive", Needs: identity.Operate, Tag: "ledger",
+	Summary: "Remove the transactions of an archive file from the store", Command: "ledger archive", Audited: true, Problems: []wire.Code{wire.Conflict},
+}, func(ctx context.Context, s *admin.Service, by *identity.Principal, in *content[admin.ArchiveTake]) (admin.ArchivedView, error) {
+	a, err := s.Archive(ctx, actor(by), in.Body)
+	return admin.ViewArchived(a), err
+})

@@ -1,0 +1,194 @@
+package ops
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/fareboxhq/farebox/internal/identity"
+	"github.com/fareboxhq/farebox/internal/keys"
+	"github.com/fareboxhq/farebox/internal/share"
+	"github.com/fareboxhq/farebox/internal/wire"
+)
+
+// MountOptions configure a Mount. Base, Auth and Logger are required.
+type MountOptions struct {
+	Base        string // of all paths, such as /api/v1
+	Auth        identity.Authenticator
+	Logger      *slog.Logger
+	Title       string // of the OpenAPI document, as the next two
+	Version     string
+	Description string
+
+	Unknown     string // hint for a path that the mount does not have
+	Credential  string // the name of credentials; "" for key
+	Missing     string // hint for a request without a credential
+	Wrong       string // hint for an invalid credential
+	Realm       string // of the challenge for a credential; "" for farebox
+	Unavailable string // hint for an operation that failed, such as where to read the cause
+
+	Memory *share.Budget                              // bounds the request bodies in memory; nil does not
+	Done   func(context.Context, *identity.Principal) // called after each operation that succeeded; may be nil
+}
+
+// Mount serves operations over HTTP, below one path. It is safe for concurrent use
+// once all operations are registered.
+type Mount struct {
+	o     MountOptions
+	mux   *http.ServeMux
+	api   huma.API
+	rules map[string]*Operation // by the pattern of the mux; nil for pages that need no credential
+}
+
+// NewMount returns a mount without operations.
+func NewMount(o MountOptions) *Mount {
+	o.Realm, o.Credential = cmp.Or(o.Realm, "farebox"), cmp.Or(o.Credential, "key")
+	m := &Mount{o: o, mux: http.NewServeMux(), rules: make(map[string]*Operation)}
+	m.api = m.newAPI()
+	return m
+}
+
+// bodyTime is how long a request body may take to arrive.
+const bodyTime = 30 * time.Second
+
+// ServeHTTP serves a request whose client is known by its remote address alone.
+func (m *Mount) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	from, _ := netip.ParseAddrPort(r.RemoteAddr) // zero for a unix socket
+	m.Serve(w, r, from.Addr(), nil)
+}
+
+// Serve serves a request of a client, whose address may be zero if unknown. known,
+// if not nil, gets the principal before the operation begins.
+func (m *Mount) Serve(w http.ResponseWriter, r *http.Request, client netip.Addr, known func(*identity.Principal)) {
+	h := w.Header()
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	op, refused := m.route(w, r)
+	if refused != nil {
+		m.refuse(w, refused)
+		return
+	}
+	if op == nil {
+		m.mux.ServeHTTP(w, r)
+		return
+	}
+	by, refused := m.admit(r, client, op)
+	if refused != nil {
+		m.refuse(w, refused)
+		return
+	}
+	if known != nil {
+		known(by)
+	}
+	var memory share.Allocation
+	if m.o.Memory != nil && by.Key != nil { // the operator created the key, so its bodies count as paid
+		m.o.Memory.Open(&memory, share.Holder{Address: client, Account: by.Account, Lineage: by.Key.Lineage, Paid: true})
+		defer memory.Close()
+	}
+	if refused = readBody(w, r, &memory, op.MaxBody); refused == nil && op.MaxBody > 0 {
+		// The client decides how long the body takes; its credential may have ended
+		// meanwhile.
+		by, refused = m.admit(r, client, op)
+	}
+	if refused != nil {
+		m.refuse(w, refused)
+		return
+	}
+	m.mux.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), principalKey{}, by)))
+}
+
+func (m *Mount) refuse(w http.ResponseWriter, p *wire.Problem) {
+	writeProblem(w, p, m.o.Realm)
+}
+
+type principalKey struct{}
+
+// principalOf returns the principal of a request that Serve has admitted.
+func principalOf(ctx context.Context) *identity.Principal {
+	return ctx.Value(principalKey{}).(*identity.Principal)
+}
+
+func (m *Mount) done(ctx context.Context) {
+	if m.o.Done != nil {
+		m.o.Done(ctx, principalOf(ctx))
+	}
+}
+
+// methods that operations have.
+var methods = []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete}
+
+// route finds the operation of a request; nil for a page that needs no credential.
+// Paths are taken literally, never cleaned or redirected: a client that follows a
+// redirect would send its key again.
+func (m *Mount) route(w http.ResponseWriter, r *http.Request) (*Operation, *wire.Problem) {
+	if path.Clean(r.URL.Path) == r.URL.Path {
+		if _, pattern := m.mux.Handler(r); pattern != "" {
+			if op := m.rules[pattern]; r.Method != http.MethodHead || op == nil {
+				return op, nil
+			}
+		}
+		if allowed := m.allowed(r); len(allowed) > 0 {
+			w.Header().Set("Allow", strings.Join(allowed, ", "))
+			return nil, Problem(wire.MethodNotAllowed, "The path does not have this method", "It has: "+strings.Join(allowed, ", "))
+		}
+	}
+	return nil, Problem(wire.NotFound, "There is no such operation", strings.TrimSpace("there is no "+r.Method+" of this path: "+m.o.Unknown))
+}
+
+// allowed returns the methods that the request's path has.
+func (m *Mount) allowed(r *http.Request) []string {
+	return slices.DeleteFunc(slices.Clone(methods), func(method string) bool {
+		probe := *r
+		probe.Method = method
+		_, pattern := m.mux.Handler(&probe)
+		return pattern == ""
+	})
+}
+
+// admit authenticates the request and checks that its principal has the right that
+// the operation needs. No other code checks rights.
+func (m *Mount) admit(r *http.Request, client netip.Addr, op *Operation) (*identity.Principal, *wire.Problem) {
+	by, err := m.o.Auth.Authenticate(r, client)
+	switch {
+	case err == nil && by.Rights.Has(op.Needs):
+		return by, nil
+	case err == nil:
+		return nil, Problem(wire.KindWrong, "The key is of the wrong kind", "This is for keys of kind "+kindNames(op.Needs))
+	case errors.Is(err, identity.ErrMissing):
+		return nil, Problem(wire.TokenInvalid, "Invalid "+cmp.Or(op.Credential, m.o.Credential), m.o.Missing)
+	case errors.Is(err, identity.ErrInvalid):
+		return nil, Problem(wire.TokenInvalid, "Invalid "+cmp.Or(op.Credential, m.o.Credential), m.o.Wrong)
+	case errors.Is(err, identity.ErrExpired):
+		name := cmp.Or(op.Credential, m.o.Credential)
+		return nil, Problem(wire.TokenExpired, strings.ToUpper(name[:1])+name[1:]+" expired", "")
+	}
+	return nil, m.problem(r.Context(), "authenticate", err)
+}
+
+// Admit authenticates the request again. It returns the principal as it is now, or
+// the problem if it would not be admitted any more.
+func (x *Exchange) Admit(client netip.Addr) (*identity.Principal, *wire.Problem) {
+	return x.mount.admit(x.R, client, x.op)
+}
+
+// kindNames names the kinds of keys that can have a right.
+func kindNames(needed identity.Right) string {
+	var names []string
+	for _, kind := range identity.KindsWith(needed) {
+		name := kind.String()
+		if kind == keys.Personal {
+			name += " with the scope " + keys.ScopeConnect
+		}
+		names = append(names, name)
+	}
+	return strings.Join(names, " or ")
+}

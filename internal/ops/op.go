@@ -1,0 +1,164 @@
+// Package ops is the table of an operator's operations. Each is declared once:
+// its id, method and path, the right that it needs, its input and output, and a
+// func that performs it. A Mount serves operations over HTTP: the admin endpoint
+// and the API are two mounts of the same table. The OpenAPI document and the
+// commands are made from it as well.
+//
+// To add an operation, declare it in the file of its noun and name it in the
+// list at the top of that file.
+package ops
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"reflect"
+
+	"github.com/fareboxhq/farebox/internal/identity"
+	"github.com/fareboxhq/farebox/internal/wire"
+)
+
+// Operation describes an operation, whatever its input and output.
+type Operation struct {
+	ID          string // noun and verb, such as "key.delete"; the action in the audit log as well
+	Method      string
+	Path        string         // below the base of a mount
+	Needs       identity.Right // that the principal must have
+	Summary     string         // one line
+	Description string         // further sentences; may be empty
+	Tag         string         // the section of the documentation
+	Command     string         // the words of its command and its arguments, such as "key delete <key-id>"; "" for none
+	Audited     bool           // it writes a row to the audit log, in the same transaction
+	Status      int            // of success; 0 for 200, or 204 without output
+	MaxBody     int64          // bytes; 0 for SmallBody, or no body where the input has none
+	Problems    []wire.Code    // of its own, beside those that all operations have
+	Credential  string         // the name of its credential in refusals; "" for the mount's
+	Content     string         // the media type of a stream that it answers with; "" for JSON
+
+	// In is a struct: fields tagged path, query or header are parameters, and Body,
+	// if there is one, is the JSON of the request. Out is the JSON of the response,
+	// None for an empty one.
+	In, Out reflect.Type
+}
+
+// SmallBody bounds most request bodies in bytes.
+const SmallBody = 64 << 10
+
+// None is the input or the output of an operation without one.
+type None struct{}
+
+// Op is an operation that works on an E.
+type Op[E any] struct {
+	Operation
+	register func(*Mount, Open[E])
+}
+
+// Open returns the E of one request, and a func that releases it.
+type Open[E any] func() (E, func(), error)
+
+// Always returns an Open that always gives e.
+func Always[E any](e E) Open[E] { return func() (E, func(), error) { return e, func() {}, nil } }
+
+// Define returns an operation that do performs. The error of do may be a
+// *wire.Problem, an *admin.Error, or an error of package ledger.
+func Define[E, I, O any](o Operation, do func(ctx context.Context, e E, by *identity.Principal, in *I) (O, error)) Op[E] {
+	o = complete[I, O](o)
+	return Op[E]{o, func(m *Mount, open Open[E]) {
+		perform := func(ctx context.Context, in *I) (out O, err error) {
+			e, release, err := open()
+			if err == nil {
+				defer release()
+				out, err = do(ctx, e, principalOf(ctx), in)
+			}
+			if err != nil {
+				return out, m.problem(ctx, o.ID, err)
+			}
+			m.done(ctx)
+			return out, nil
+		}
+		if o.Out == reflect.TypeFor[None]() {
+			handle(m, &o, func(ctx context.Context, in *I) (*None, error) {
+				_, err := perform(ctx, in)
+				return nil, err
+			})
+			return
+		}
+		handle(m, &o, func(ctx context.Context, in *I) (*content[O], error) {
+			out, err := perform(ctx, in)
+			if err != nil {
+				return nil, err
+			}
+			return &content[O]{out}, nil
+		})
+	}}
+}
+
+// DefineRaw returns an operation that writes its response itself. The error of do
+// is for a request that nothing was written for yet.
+func DefineRaw[E, I, O any](o Operation, do func(ctx context.Context, e E, by *identity.Principal, in *I, x *Exchange) error) Op[E] {
+	o = complete[I, O](o)
+	return Op[E]{o, func(m *Mount, open Open[E]) {
+		handle(m, &o, func(_ context.Context, in *I) (*rawContent, error) {
+			return &rawContent{rawBody(func(w http.ResponseWriter, r *http.Request) {
+				ctx := r.Context()
+				e, release, err := open()
+				if err == nil {
+					defer release()
+					err = do(ctx, e, principalOf(ctx), in, &Exchange{W: w, R: r, mount: m, op: &o})
+				}
+				switch {
+				case err == nil:
+					m.done(ctx)
+				case !errors.Is(err, errReported):
+					m.refuse(w, m.problem(ctx, o.ID, err))
+				}
+			})}, nil
+		})
+	}}
+}
+
+// Exchange is the request and the response of a raw operation.
+type Exchange struct {
+	W     http.ResponseWriter
+	R     *http.Request
+	mount *Mount
+	op    *Operation
+}
+
+// errReported stands for an error that the response has reported already, or could
+// not.
+var errReported = errors.New("reported")
+
+func complete[I, O any](o Operation) Operation {
+	o.In, o.Out = reflect.TypeFor[I](), reflect.TypeFor[O]()
+	if _, ok := o.In.FieldByName("Body"); ok && o.MaxBody == 0 {
+		o.MaxBody = SmallBody
+	}
+	return o
+}
+
+// Register adds the operations to the mount.
+func Register[E any](m *Mount, open Open[E], table []Op[E]) {
+	for _, op := range table {
+		op.register(m, open)
+	}
+}
+
+// ForKeys returns the operations that a stored key of some kind has the right to.
+func ForKeys[E any](table []Op[E]) (served []Op[E]) {
+	for _, op := range table {
+		if len(identity.KindsWith(op.Needs)) > 0 {
+			served = append(served, op)
+		}
+	}
+	return served
+}
+
+// Describe returns the descriptions of the operations.
+func Describe[E any](table []Op[E]) []Operation {
+	all := make([]Operation, len(table))
+	for i := range table {
+		all[i] = table[i].Operation
+	}
+	return all
+}

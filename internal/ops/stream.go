@@ -1,0 +1,165 @@
+package ops
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/fareboxhq/farebox/internal/clock"
+	"github.com/fareboxhq/farebox/internal/identity"
+	"github.com/fareboxhq/farebox/internal/wire"
+)
+
+// StreamType is the content type of a response that reports its progress: lines of
+// JSON, each a StreamLine, the last with the result or the problem. A long
+// operation responds like that if Accept names the type.
+const StreamType = "application/vnd.farebox.progress"
+
+// StreamLine is one line of a stream. Exactly one of its members is set.
+type StreamLine struct {
+	Progress *ProgressLine   `json:"progress,omitempty"`
+	Result   json.RawMessage `json:"result,omitempty"`
+	Problem  *wire.Problem   `json:"problem,omitempty"`
+}
+
+// ProgressLine says how much of an operation is done, in units of its own.
+type ProgressLine struct {
+	Done  int64 `json:"done"`
+	Total int64 `json:"total"`
+}
+
+// Progress reports how much of an operation is done; nil if nobody listens.
+type Progress = func(done, total int64)
+
+// progressParts is about how many lines of progress an operation reports at most.
+const progressParts = 100
+
+// writeTime bounds how long a client may take to accept a piece of a stream.
+const writeTime = 30 * time.Second
+
+// Stream is a response in pieces. Nothing is sent before the first piece, so an
+// operation can still be refused with a status.
+type Stream struct {
+	w        http.ResponseWriter
+	control  *http.ResponseController
+	logger   *slog.Logger
+	begun    bool
+	reported int64 // the last Done
+	gone     error // why the client gets no more; nil while it does
+}
+
+func newStream(w http.ResponseWriter, logger *slog.Logger) *Stream {
+	return &Stream{w: w, control: http.NewResponseController(w), logger: logger}
+}
+
+// Write sends bytes unchanged, within writeTime.
+func (s *Stream) Write(p []byte) (int, error) {
+	if !s.begun {
+		s.begun = true
+		s.w.Header().Set("Content-Type", StreamType)
+		s.w.Header().Set("Cache-Control", "no-store")
+		s.w.Header().Set("Connection", "close") // the write deadline must not outlive this response
+		s.w.WriteHeader(http.StatusOK)
+	}
+	_ = s.control.SetWriteDeadline(clock.Deadline(writeTime)) // not every writer has deadlines
+	return s.w.Write(p)
+}
+
+func (s *Stream) line(l StreamLine) error {
+	if err := json.NewEncoder(s).Encode(l); err != nil {
+		return err
+	}
+	if err := s.control.Flush(); !errors.Is(err, http.ErrNotSupported) {
+		return err
+	}
+	return nil
+}
+
+// Progress reports how much is done, unless that is hardly more than the last
+// report said.
+func (s *Stream) Progress(done, total int64) {
+	if s.gone != nil || done < total && done < s.reported+max(total/progressParts, 1) {
+		return
+	}
+	s.reported = done
+	s.gone = s.line(StreamLine{Progress: &ProgressLine{done, total}})
+}
+
+// end writes the last line, unless the client is gone.
+func (s *Stream) end(result any) error {
+	text, err := json.Marshal(result)
+	if err != nil {
+		return err
+	}
+	if s.gone == nil {
+		s.gone = s.line(StreamLine{Result: text})
+	}
+	return s.gone
+}
+
+// Deliver ends the lines with the result, and sends the content after them.
+func (s *Stream) Deliver(result any, content io.Reader) error {
+	if err := s.end(result); err != nil {
+		return err
+	}
+	_, s.gone = io.Copy(s, content) // a line in the middle of the content would corrupt it
+	return s.gone
+}
+
+// DefineStream returns an operation that responds with a stream whose result is
+// an O, and with content after it; see Stream.Deliver.
+func DefineStream[E, I, O any](o Operation, do func(ctx context.Context, e E, by *identity.Principal, in *I, out *Stream) error) Op[E] {
+	o.Content = StreamType
+	return DefineRaw[E, I, O](o, func(ctx context.Context, e E, by *identity.Principal, in *I, x *Exchange) error {
+		return x.stream(ctx, func(s *Stream) error { return do(ctx, e, by, in, s) })
+	})
+}
+
+// DefineProgress returns a long operation. It responds with a stream of its progress
+// if the client accepts StreamType, else like any other.
+func DefineProgress[E, I, O any](o Operation, do func(ctx context.Context, e E, by *identity.Principal, in *I, progress Progress) (O, error)) Op[E] {
+	o.Content = StreamType
+	return DefineRaw[E, I, O](o, func(ctx context.Context, e E, by *identity.Principal, in *I, x *Exchange) error {
+		if x.R.Header.Get("Accept") != StreamType {
+			result, err := do(ctx, e, by, in, nil)
+			if err != nil {
+				return err
+			}
+			var text bytes.Buffer
+			if err := marshal(&text, result); err != nil {
+				return err
+			}
+			x.W.Header().Set("Content-Type", "application/json")
+			_, _ = x.W.Write(text.Bytes()) // fails only if the client is gone
+			return nil
+		}
+		return x.stream(ctx, func(s *Stream) error {
+			result, err := do(ctx, e, by, in, s.Progress)
+			if err != nil {
+				return err
+			}
+			return s.end(result)
+		})
+	})
+}
+
+// stream responds with a stream that serve writes, and with the error of serve.
+func (x *Exchange) stream(ctx context.Context, serve func(*Stream) error) error {
+	s := newStream(x.W, x.mount.o.Logger)
+	err := serve(s)
+	switch {
+	case s.gone != nil:
+		s.logger.Warn("a stream ended early: its client is gone", "operation", x.op.ID, "error", s.gone)
+		return errReported
+	case err != nil && s.begun:
+		p := x.mount.problem(ctx, x.op.ID, err)
+		_ = s.line(StreamLine{Problem: p}) // fails only if the client is gone
+		return errReported
+	}
+	return err
+}
