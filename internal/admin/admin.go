@@ -1,9 +1,6 @@
-// Package admin is the one way to change accounts, keys and money: the
-// commands, the admin endpoint and the API all go through a Service. Each
-// change is written together with its audit row, or not at all.
-//
-// Handler serves a Service as JSON over HTTP, and Client speaks to one; the
-// commands use the pair also when they work on the store itself.
+// Package admin changes accounts, keys and money. The commands, the admin endpoint
+// and the API all use its Service, through the operations of package ops. Each change
+// is written in one transaction with its audit row.
 package admin
 
 import (
@@ -19,8 +16,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// Store is what the operations need of a store. Every method that changes
-// something writes the audit row in the same transaction.
+// Store keeps accounts, keys and the journal. Methods that change something write
+// the audit row in the same transaction.
 type Store interface {
 	CreateAccount(ctx context.Context, a ledger.Account, audit ledger.Audit) error
 	UpdateAccount(ctx context.Context, id string, change func(*ledger.Account) error, audit ledger.Audit) (ledger.Account, error)
@@ -41,26 +38,26 @@ type Store interface {
 	Verify(ctx context.Context, progress func(done, total int64)) (ledger.Verification, error)
 }
 
-// Revoker makes caches forget a key. Revoke returns when no lookup that begins
-// afterwards believes what was known of the key before.
+// Revoker makes caches forget a key. When Revoke returns, no lookup that begins
+// afterwards uses an older state of the key.
 type Revoker interface {
 	Revoke(digest keys.Digest)
 }
 
-// Actor is who asks for an operation, for the audit.
+// Actor names the author of an operation in the audit log.
 type Actor struct {
 	Name string // such as "admin endpoint", "offline" or "config"
-	From string // where from; may be empty
+	From string // address; may be empty
 }
 
-// Error is an operation that was refused because of what was asked, with a
-// sentence that says what is wrong and what to do.
+// Error refuses an operation because of its parameters. The message says how to
+// correct them.
 type Error struct {
 	Code    Code
 	Message string
 }
 
-// Error returns the sentence.
+// Error returns the message.
 func (e *Error) Error() string { return e.Message }
 
 // Code names a kind of Error. Codes are stable.
@@ -80,7 +77,7 @@ func refuse(code Code, format string, args ...any) error {
 	return &Error{Code: code, Message: fmt.Sprintf(format, args...)}
 }
 
-// Service carries the operations out. It is safe for concurrent use.
+// Service performs the operations. It is safe for concurrent use.
 type Service struct {
 	store   Store
 	revoker Revoker
@@ -88,30 +85,29 @@ type Service struct {
 	now     func() time.Time
 
 	receiptKeys ledger.ReceiptKeys
-	signer      *ledger.Signer // nil where it is not known
+	signer      *ledger.Signer // may be nil
 }
 
-// Settings are what the operator's config says of keys.
+// Settings are the part of the operator's config about keys.
 type Settings struct {
 	// Secrets is the form of secrets; nil for keys.DefaultFormat.
 	Secrets *keys.Format
-	// Scopes are those that keys may be given; nil for none.
+	// Scopes are those that keys may have; nil for none.
 	Scopes *keys.Catalogue
-	// PersonalLife is how long personal keys live unless something else is
-	// asked; zero for DefaultPersonalLife.
+	// PersonalLife is the default life of personal keys; zero for DefaultPersonalLife.
 	PersonalLife time.Duration
-	// Servers are the names of those that keys may be for, in their order; none if
-	// they are not known: then any may be named.
+	// Servers are the names of the servers of the config, in their order. If empty,
+	// they are unknown, and keys may name any server.
 	Servers []string
 }
 
-// New returns a service on a store. The revoker may be nil where no cache is;
-// settings gives those of the config that is in force, never nil.
+// New returns a service on a store. The revoker may be nil if there is no cache.
+// settings returns the settings of the current config, never nil.
 func New(store Store, revoker Revoker, settings func() *Settings, now func() time.Time) *Service {
 	return &Service{store: store, revoker: revoker, current: settings, now: now}
 }
 
-// settings returns the settings in force, complete.
+// settings returns the current settings, with defaults.
 func (s *Service) settings() Settings {
 	now := *s.current()
 	if now.Secrets == nil {
@@ -134,8 +130,8 @@ func (s *Service) audit(actor Actor, action, target string, detail any) ledger.A
 	}
 }
 
-// explain turns a store's error about something into one for the operator.
-func explain(err error, what, name string) error {
+// explain turns a store's error about an object into one for the operator.
+func explain(err error, kind, name string) error {
 	var archived *ledger.ArchivedError
 	switch {
 	case err == nil:
@@ -145,27 +141,27 @@ func explain(err error, what, name string) error {
 	case errors.As(err, &archived):
 		return refuse(Conflict, "%v", archived)
 	case errors.Is(err, ledger.ErrNotFound):
-		return refuse(NotFound, "there is no %s %q", what, name)
+		return refuse(NotFound, "there is no %s %q", kind, name)
 	case errors.Is(err, ledger.ErrExists):
-		return refuse(Exists, "%s %q exists already", what, name)
+		return refuse(Exists, "%s %q exists already", kind, name)
 	case errors.Is(err, ledger.ErrConflict):
 		return refuse(Conflict, "the id was used for something else: leave --id out, or repeat the same operation")
 	case errors.Is(err, ledger.ErrOverflow):
-		return refuse(Invalid, "the balance of %s %q would become too large", what, name)
+		return refuse(Invalid, "the balance of %s %q would become too large", kind, name)
 	case errors.As(err, new(*Error)):
 		return err
 	default:
-		return fmt.Errorf("%s %q: %w", what, name, err)
+		return fmt.Errorf("%s %q: %w", kind, name, err)
 	}
 }
 
-// NewAccount says what account to make.
+// NewAccount describes an account to create.
 type NewAccount struct {
-	Name string `json:"name"`
+	Name string `json:"name" doc:"A name of its own, such as an e-mail address"`
 	AccountChange
 }
 
-// CreateAccount makes an account, with nothing in it.
+// CreateAccount creates an account without credits.
 func (s *Service) CreateAccount(ctx context.Context, actor Actor, n NewAccount) (ledger.Account, error) {
 	if err := ledger.ValidName(n.Name); err != nil {
 		return ledger.Account{}, refuse(Invalid, "%v", err)
@@ -181,7 +177,7 @@ func (s *Service) CreateAccount(ctx context.Context, actor Actor, n NewAccount) 
 	return account, nil
 }
 
-// EnsureAccount returns the account of that name, made if there is none yet.
+// EnsureAccount returns the account with that name, and creates it if necessary.
 func (s *Service) EnsureAccount(ctx context.Context, actor Actor, name string) (ledger.Account, error) {
 	account, err := s.store.Account(ctx, name)
 	if !errors.Is(err, ledger.ErrNotFound) {
@@ -189,19 +185,19 @@ func (s *Service) EnsureAccount(ctx context.Context, actor Actor, name string) (
 	}
 	account, err = s.CreateAccount(ctx, actor, NewAccount{Name: name})
 	var refused *Error
-	if errors.As(err, &refused) && refused.Code == Exists { // someone else was faster
+	if errors.As(err, &refused) && refused.Code == Exists { // a concurrent request was faster
 		return s.store.Account(ctx, name)
 	}
 	return account, err
 }
 
-// Account returns the account of that name or id.
+// Account returns the account with that name or id.
 func (s *Service) Account(ctx context.Context, ref string) (ledger.Account, error) {
 	a, err := s.store.Account(ctx, ref)
 	return a, explain(err, "account", ref)
 }
 
-// Accounts lists accounts; the cursor of the next page is "" at the end.
+// Accounts lists accounts. The cursor of the next page is "" at the end.
 func (s *Service) Accounts(ctx context.Context, p ledger.Page) ([]ledger.Account, string, error) {
 	return s.store.Accounts(ctx, p)
 }

@@ -10,31 +10,29 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// Archiver is a Store whose old transactions can be moved to files. A part is
-// the same each time that it is asked for, until it was taken out.
+// Archiver is a Store whose old transactions can be moved to files. ArchivePart
+// returns the same part until Archive has removed it from the store.
 type Archiver interface {
 	Archived(ctx context.Context) (ledger.Archived, error)
 	ArchivePart(ctx context.Context, q ledger.ArchiveQuery) (ledger.ArchivePart, error)
 	Archive(ctx context.Context, p *ledger.ArchivePart, sum ledger.Sum, audit ledger.Audit) error
 }
 
-// WithSigner tells the service what signs receipts, and the files of the
-// archive, and returns it. It is called before the service is used.
+// WithSigner sets the signer of receipts and archive files, and returns the service.
+// Call it before the service is used.
 func (s *Service) WithSigner(signer *ledger.Signer) *Service {
 	s.signer = signer
 	return s
 }
 
-// ArchiveAsk asks for the next part of the journal to be archived.
+// ArchiveAsk asks for the next file of the archive.
 type ArchiveAsk struct {
-	// OlderThan is a Go duration; "" for ledger.DefaultArchiveAge.
-	OlderThan string `json:"older_than,omitempty"`
-	// Most is how many transactions it has at most; 0 for ledger.DefaultArchivePart.
-	Most int `json:"most,omitempty"`
+	OlderThan string `json:"older_than,omitempty" doc:"Only transactions older than this, such as 9600h; absent: the default age"` // ledger.DefaultArchiveAge
+	Most      int    `json:"most,omitempty" doc:"At most this many transactions; absent: the default size"`                        // ledger.DefaultArchivePart
 }
 
-// ArchiveFile describes a file of the archive, whose content follows it. Without
-// transactions there is nothing of that age, and no file.
+// ArchiveFile describes a file of the archive; the content follows it. If there are
+// no transactions of that age, Transactions is zero and there is no file.
 type ArchiveFile struct {
 	Name         string    `json:"name,omitempty"`
 	Number       int64     `json:"number"`
@@ -47,15 +45,15 @@ type ArchiveFile struct {
 	LastAt       time.Time `json:"last_at"` // when that was
 }
 
-// ArchiveTake says of which file it is certain that it is on disk, so that its
-// transactions may be taken out.
+// ArchiveTake identifies an archive file that is safely on disk, so that its
+// transactions may be removed from the store.
 type ArchiveTake struct {
 	Number int64  `json:"number"`
 	Last   int64  `json:"last"`
 	Sum    string `json:"sha256"`
 }
 
-// ArchivedView says what was archived as JSON shows it.
+// ArchivedView describes the archive in JSON.
 type ArchivedView struct {
 	Files        int64     `json:"files"`
 	Transactions int64     `json:"transactions"`
@@ -63,7 +61,7 @@ type ArchivedView struct {
 	Last         int64     `json:"last"`
 	LastAt       time.Time `json:"last_at"`
 	Sum          string    `json:"sha256"`             // of the last file
-	Balances     string    `json:"balances,omitempty"` // the sum of all balances there; of verifications alone
+	Balances     string    `json:"balances,omitempty"` // the sum of all balances there; in verifications only
 }
 
 // ViewArchived returns the view of an archive.
@@ -82,8 +80,8 @@ func (s *Service) archiver() (Archiver, error) {
 	return a, nil
 }
 
-// ArchivePart writes the next file of the archive. Nothing is taken out of the
-// store: that is for Archive, once the file is on disk.
+// ArchivePart writes the next file of the archive. It removes nothing from the store:
+// Archive does, once the file is on disk.
 func (s *Service) ArchivePart(ctx context.Context, ask ArchiveAsk, w io.Writer) (f ArchiveFile, err error) {
 	a, err := s.archiver()
 	if err != nil {
@@ -110,7 +108,7 @@ func (s *Service) ArchivePart(ctx context.Context, ask ArchiveAsk, w io.Writer) 
 	}, nil
 }
 
-// countingWriter counts what is written.
+// countingWriter counts the bytes written.
 type countingWriter struct {
 	to io.Writer
 	n  int64
@@ -122,9 +120,9 @@ func (w *countingWriter) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// Archive takes out of the store what is in a file of the archive, and tells
-// what is archived then. What goes is made into a file once more, which must have
-// the same sum. Taken out before, nothing changes.
+// Archive removes the transactions of an archive file from the store, and returns the
+// state of the archive after it. It writes the file again and compares the sums before
+// it removes anything. Repeating it changes nothing.
 func (s *Service) Archive(ctx context.Context, actor Actor, take ArchiveTake) (ledger.Archived, error) {
 	a, err := s.archiver()
 	if err != nil {
@@ -160,7 +158,7 @@ func (s *Service) Archive(ctx context.Context, actor Actor, take ArchiveTake) (l
 	return a.Archived(ctx)
 }
 
-// Archived says what was archived.
+// Archived returns the state of the archive.
 func (s *Service) Archived(ctx context.Context) (ledger.Archived, error) {
 	a, err := s.archiver()
 	if err != nil {
@@ -169,8 +167,8 @@ func (s *Service) Archived(ctx context.Context) (ledger.Archived, error) {
 	return a.Archived(ctx)
 }
 
-// ArchivedCounts says how many transactions, and how many charges among them,
-// are in the archive and not in the store.
+// ArchivedCounts returns the numbers of archived transactions, and of charges among
+// them.
 func (s *Service) ArchivedCounts(ctx context.Context) (transactions, charges int64, err error) {
 	a, ok := s.store.(Archiver)
 	if !ok {

@@ -10,13 +10,13 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// Backer is a Store that can be copied while it works. deliver must have read
-// the copy when it returns.
+// Backer is a Store that can be copied while it is in use. The copy is valid until
+// deliver returns.
 type Backer interface {
 	Backup(ctx context.Context, progress func(done, total int64), deliver func(ledger.Backup, io.Reader) error) error
 }
 
-// BackupView describes a backup as JSON shows it. The content follows it.
+// BackupView describes a backup in JSON. The content follows it.
 type BackupView struct {
 	At           time.Time `json:"at"`
 	Size         int64     `json:"size"`   // bytes
@@ -25,7 +25,7 @@ type BackupView struct {
 	Transactions int64     `json:"transactions"`
 }
 
-// Backup gives deliver a copy of the store as it is now.
+// Backup passes a copy of the current store to deliver.
 func (s *Service) Backup(ctx context.Context, progress func(done, total int64), deliver func(ledger.Backup, io.Reader) error) error {
 	backer, ok := s.store.(Backer)
 	if !ok {

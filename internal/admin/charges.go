@@ -9,20 +9,20 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// ChargeQuery chooses charges; what is "" chooses all.
+// ChargeQuery chooses charges. An empty field matches all.
 type ChargeQuery struct {
 	ledger.Page
-	Account  string // only those that this account paid, by name or id
-	Provider string // only those that this account earned, by name or id
-	Key      string // only those by the key of this id
-	Server   string // only those of this server
-	Tool     string // only those of what was called so
-	// Since and Until are a time before now, such as 36h or 7d, a day (UTC), or a
-	// time in the form of RFC 3339. Until is the first moment that is too late.
+	Account  string // that paid; name or id
+	Provider string // the account that earned; name or id
+	Key      string // id
+	Server   string
+	Tool     string
+	// Since and Until are a time before now, such as 36h or 7d, a day (UTC), or a time
+	// in the form of RFC 3339. Until is exclusive.
 	Since, Until string
 }
 
-// filter returns what a store chooses by.
+// filter returns the query in the form of a store.
 func (s *Service) filter(ctx context.Context, q *ChargeQuery) (ledger.ChargeFilter, error) {
 	f := ledger.ChargeFilter{Page: q.Page, Key: q.Key, Server: q.Server, Tool: q.Tool}
 	if q.Key != "" && !strings.HasPrefix(q.Key, "key_") {
@@ -50,7 +50,7 @@ func (s *Service) filter(ctx context.Context, q *ChargeQuery) (ledger.ChargeFilt
 }
 
 // moment reads a time as a ChargeQuery has it; "" is the zero time.
-func (s *Service) moment(what, text string) (time.Time, error) {
+func (s *Service) moment(name, text string) (time.Time, error) {
 	if text == "" {
 		return time.Time{}, nil
 	}
@@ -62,7 +62,7 @@ func (s *Service) moment(what, text string) (time.Time, error) {
 	if ago, ok := parseAgo(text); ok {
 		return s.now().Add(-ago), nil
 	}
-	return time.Time{}, refuse(Invalid, "%s %q is neither a time before now, such as 36h or 7d, nor a day, such as 2026-11-30, nor a time such as 2026-11-30T12:00:00Z", what, text)
+	return time.Time{}, refuse(Invalid, "%s %q is neither a time before now, such as 36h or 7d, nor a day, such as 2026-11-30, nor a time such as 2026-11-30T12:00:00Z", name, text)
 }
 
 // maxDays bounds a number of days so that a Duration holds it.
@@ -77,8 +77,8 @@ func parseAgo(text string) (time.Duration, bool) {
 	return d, err == nil && d >= 0
 }
 
-// Charges lists the charges that the query chooses, newest first. A part may have
-// fewer than asked for and yet not be the last.
+// Charges lists the charges that match the query, newest first. A page may have fewer
+// than its limit and not be the last.
 func (s *Service) Charges(ctx context.Context, q ChargeQuery) (List[ChargeView], error) {
 	f, err := s.filter(ctx, &q)
 	if err != nil {
@@ -111,17 +111,17 @@ func (s *Service) names(ctx context.Context, ids ...string) (map[string]string, 
 	return s.store.AccountNames(ctx, ids)
 }
 
-// ViewCharge returns the charge as JSON shows it.
+// ViewCharge returns the view of a charge.
 func (s *Service) ViewCharge(ctx context.Context, c ledger.Charge) ChargeView {
-	names, _ := s.names(ctx, c.Account, c.Provider) // a charge is shown without them rather than not
+	names, _ := s.names(ctx, c.Account, c.Provider) // without names rather than not at all
 	return viewCharge(c, names)
 }
 
-// partsOfSum bounds how many parts of a list one part of a sum reads.
+// partsOfSum bounds how many pages one part of a sum reads.
 const partsOfSum = 20
 
-// SumCharges sums the charges up that the query chooses, part by part: the sums of
-// all parts are to be added. A part ends where a long journal would take too long.
+// SumCharges sums up the charges that match the query. In a long journal it returns a
+// part of the sum, and the cursor of the next part; the caller adds them.
 func (s *Service) SumCharges(ctx context.Context, q ChargeQuery) (ChargeSums, error) {
 	q.Limit = ledger.MaxPage
 	f, err := s.filter(ctx, &q)
@@ -148,20 +148,20 @@ func (s *Service) SumCharges(ctx context.Context, q ChargeQuery) (ChargeSums, er
 	return sums, nil
 }
 
-// ChargeSums are what charges come to, real ones and those of test keys apart.
+// ChargeSums are the sums of charges, live and test.
 type ChargeSums struct {
 	Live ChargeSum `json:"live"`
 	Test ChargeSum `json:"test"`
 	Next string    `json:"next,omitempty"` // where the next part begins
-	// Archived is how many charges, of all accounts, are not in the store any more.
-	// It is told with the last part.
+	// Archived is how many charges, of all accounts, are archived. Only the last part
+	// has it.
 	Archived int64 `json:"archived,omitempty"`
 }
 
-// ChargeSum is what charges come to.
+// ChargeSum is the sum of charges in one environment.
 type ChargeSum struct {
 	Charges  int64         `json:"charges"`
-	Amount   ledger.Amount `json:"amount"` // that was paid
+	Amount   ledger.Amount `json:"amount"` // paid
 	Fees     ledger.Amount `json:"fees"`   // of the amount, for the operator, refunds aside
 	Refunded ledger.Amount `json:"refunded"`
 }
@@ -174,7 +174,7 @@ func (s *ChargeSums) count(c *ledger.Charge) error {
 	return sum.Add(ChargeSum{1, c.Paid(), feeOf(c), c.Refunded})
 }
 
-// Add adds another sum, or says that the result is too large.
+// Add adds another sum. It fails if the result is too large.
 func (s *ChargeSum) Add(other ChargeSum) error {
 	s.Charges += other.Charges
 	for _, of := range [...]struct {

@@ -15,33 +15,26 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// NewKey says what key to make.
+// NewKey describes a key to create.
 type NewKey struct {
-	Account string   `json:"account"`           // name or id
-	Kind    string   `json:"kind,omitempty"`    // agent if empty
-	Name    string   `json:"name,omitempty"`    // personal keys need one
-	Scopes  []string `json:"scopes,omitempty"`  // declared ones; empty: none, and for personal keys the default ones
-	Servers []string `json:"servers,omitempty"` // empty: all
-	Test    bool     `json:"test,omitempty"`    //
-	Caps    *Caps    `json:"caps,omitempty"`    // of its lineage; nil: none
-	// Rate bounds the requests of its lineage, as keys.ParseRate reads it; nil
-	// or "none": it does not.
-	Rate *string `json:"rate,omitempty"`
-	// ExpiresIn is a Go duration from now, or "never"; empty means never, and
-	// for personal keys what the settings say.
-	ExpiresIn string `json:"expires_in,omitempty"`
-	// Force lets Servers have names that the config does not have yet.
-	Force bool `json:"force,omitempty"`
-	// Digest is the SHA-256, as hex digits, of a secret that another system has
-	// minted and its holder keeps. Empty: a secret is minted.
-	Digest string `json:"digest,omitempty"`
+	Account   string   `json:"account" doc:"The name or the id of the account"`
+	Kind      string   `json:"kind,omitempty" doc:"agent, provider, gateway, personal or admin; agent if absent"`
+	Name      string   `json:"name,omitempty" doc:"Personal keys need one, such as laptop"`
+	Scopes    []string `json:"scopes,omitempty" doc:"Declared scopes; absent: none, and for personal keys the default ones"`
+	Servers   []string `json:"servers,omitempty" doc:"The servers that the key may call; absent: all"`
+	Test      bool     `json:"test,omitempty" doc:"A key of the test environment"`
+	Caps      *Caps    `json:"caps,omitempty" doc:"On the spending of the key and its successors"`
+	Rate      *string  `json:"rate,omitempty" doc:"A bound on the requests of the key and its successors, such as 60/minute; none or absent: no bound"`
+	ExpiresIn string   `json:"expires_in,omitempty" doc:"A time from now, such as 2160h, or never; absent: never, and for personal keys the default"`
+	Force     bool     `json:"force,omitempty" doc:"Accept servers that the config does not have yet"`
+	Digest    string   `json:"digest,omitempty" doc:"The SHA-256, in hex digits, of a secret that another system has minted; absent: a secret is minted"`
 }
 
-// DefaultPersonalLife is how long personal keys live if neither the settings nor
-// who makes them says something else.
+// DefaultPersonalLife is how long personal keys live unless the settings or the
+// request say otherwise.
 const DefaultPersonalLife = 183 * 24 * time.Hour
 
-// The bounds of what may be written into a key.
+// The bounds of a key.
 const (
 	maxKeyName   = 128
 	maxKeyScopes = 64
@@ -50,8 +43,8 @@ const (
 
 var serverForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$`)
 
-// CreateKey makes a key and returns it with its secret, which nothing can show
-// again. A key that was made by its digest has none to show.
+// CreateKey creates a key and returns it with its secret, which cannot be shown
+// again. The secret is "" if the key was created by its digest.
 func (s *Service) CreateKey(ctx context.Context, actor Actor, n NewKey) (keys.Key, string, error) {
 	key, err := s.newKey(n)
 	if err != nil {
@@ -62,13 +55,13 @@ func (s *Service) CreateKey(ctx context.Context, actor Actor, n NewKey) (keys.Ke
 		return keys.Key{}, "", err
 	}
 	key.Account = account.ID
-	n.Scopes = key.Scopes // the audit tells of default ones, too: the config may change
+	n.Scopes = key.Scopes // record the defaults as well: the config may change
 	secret, err := s.giveSecret(&key, n.Digest)
 	if err != nil {
 		return keys.Key{}, "", err
 	}
 	err = s.store.CreateKey(ctx, key, s.audit(actor, "key.create", key.ID, n))
-	s.revoke(key.Digest) // a cache may know that there is no such key; it may be there in spite of an error
+	s.revoke(key.Digest) // a cache may have it as unknown; on an error the key may exist all the same
 	if err != nil {
 		if errors.Is(err, ledger.ErrConflict) {
 			return keys.Key{}, "", refuse(Conflict, "there is a key with this secret already")
@@ -78,7 +71,7 @@ func (s *Service) CreateKey(ctx context.Context, actor Actor, n NewKey) (keys.Ke
 	return key, secret, nil
 }
 
-// giveSecret mints the key's secret, or takes the digest of one that is there.
+// giveSecret mints the key's secret, or uses the digest of an existing one.
 func (s *Service) giveSecret(k *keys.Key, digest string) (secret string, err error) {
 	if digest == "" {
 		form := s.settings().Secrets
@@ -130,8 +123,8 @@ func (s *Service) newKey(n NewKey) (keys.Key, error) {
 	return key, s.checkScopes(&key)
 }
 
-// checkScopes refuses scopes that are being set. A key that has one which was
-// declared once may keep it, so this is not for what stays as it is.
+// checkScopes refuses undeclared scopes. Call it only for scopes that are being set:
+// a key may keep a scope whose declaration was removed.
 func (s *Service) checkScopes(k *keys.Key) error {
 	declared := s.settings().Scopes
 	if err := declared.Check(k.Scopes, k.Kind == keys.Personal); err != nil {
@@ -147,8 +140,8 @@ func (s *Service) checkScopes(k *keys.Key) error {
 	return refuse(Invalid, "a personal key does what its scopes say, and would have none: name one or more, of %s and the declared %s", keys.ScopeConnect, strings.Join(names, ", "))
 }
 
-// checkName refuses a personal key that could not be told from another of its
-// holder's.
+// checkName refuses a personal key without a name: its holder could not distinguish
+// it from others.
 func checkName(k *keys.Key) error {
 	if k.Kind == keys.Personal && strings.TrimSpace(k.Name) == "" {
 		return refuse(Invalid, "a personal key needs a name that says what it is for, such as laptop")
@@ -174,7 +167,7 @@ func (s *Service) expiry(from time.Time, kind keys.Kind, in string) (time.Time, 
 	return time.Time{}, nil
 }
 
-// checkRights refuses what a key of that kind cannot carry.
+// checkRights refuses properties that a key of its kind cannot have.
 func checkRights(k *keys.Key) error {
 	switch {
 	case len(k.Name) > maxKeyName:
@@ -206,8 +199,8 @@ func checkRights(k *keys.Key) error {
 // namedServers bounds how many servers an error lists.
 const namedServers = 20
 
-// checkServers refuses servers that the config does not have: a key that is bound
-// to a name with a slip in it can call nothing. What a key has already stays.
+// checkServers refuses servers that the config does not have: a key for a misspelt
+// name can call nothing. Servers that the key had before are accepted.
 func (s *Service) checkServers(asked, had []string, force bool) error {
 	known := s.settings().Servers
 	if len(known) == 0 || force {

@@ -26,14 +26,12 @@ func (s *Service) ViewKey(ctx context.Context, k keys.Key, secret string) KeyVie
 // KeyQuery chooses keys to list. An empty field matches all.
 type KeyQuery struct {
 	ledger.Page
-	Account string // only those of this account, by name or id
-	Kind    string // only those of this kind
-	// Expiring is a Go duration: only those that can be used now and expire
-	// within it.
-	Expiring string
+	Account  string // name or id
+	Kind     string
+	Expiring string // a Go duration: only usable keys that expire within it
 }
 
-// Keys lists the keys that the query chooses, in the order of their creation.
+// Keys lists the keys that match the query, in the order of their creation.
 func (s *Service) Keys(ctx context.Context, q KeyQuery) (List[KeyView], error) {
 	f, err := s.keyFilter(ctx, &q)
 	if err != nil {
@@ -55,7 +53,7 @@ func (s *Service) Keys(ctx context.Context, q KeyQuery) (List[KeyView], error) {
 	return ViewList(rows, next, func(k keys.Key) KeyView { return viewKey(k, names, "", now) }), nil
 }
 
-// keyFilter returns what a store chooses by.
+// keyFilter returns the query in the form of a store.
 func (s *Service) keyFilter(ctx context.Context, q *KeyQuery) (ledger.KeyFilter, error) {
 	f := ledger.KeyFilter{Page: q.Page, Kind: q.Kind}
 	if q.Kind != "" {
@@ -80,17 +78,15 @@ func (s *Service) keyFilter(ctx context.Context, q *KeyQuery) (ledger.KeyFilter,
 	return f, nil
 }
 
-// KeyChange says what of a key to change; what is nil stays.
+// KeyChange changes a key. Nil fields stay as they are.
 type KeyChange struct {
-	Name    *string   `json:"name,omitempty"`
-	Scopes  *[]string `json:"scopes,omitempty"`
-	Servers *[]string `json:"servers,omitempty"` // empty: all
-	// ExpiresIn is a Go duration from now, or "never".
-	ExpiresIn *string `json:"expires_in,omitempty"`
-	Caps      *Caps   `json:"caps,omitempty"`
-	Rate      *string `json:"rate,omitempty"` // as keys.ParseRate reads it; "none" takes it away
-	// Force lets Servers have names that the config does not have yet.
-	Force bool `json:"force,omitempty"`
+	Name      *string   `json:"name,omitempty"`
+	Scopes    *[]string `json:"scopes,omitempty" doc:"All scopes of the key from now on"`
+	Servers   *[]string `json:"servers,omitempty" doc:"All servers that the key may call from now on; empty: any"`
+	ExpiresIn *string   `json:"expires_in,omitempty" doc:"A time from now, such as 2160h, or never"`
+	Caps      *Caps     `json:"caps,omitempty" doc:"On the spending of the key and its successors; a cap of zero removes the cap"`
+	Rate      *string   `json:"rate,omitempty" doc:"A bound on the requests of the key and its successors, such as 60/minute; none removes it"`
+	Force     bool      `json:"force,omitempty" doc:"Accept servers that the config does not have yet"`
 }
 
 // Never is the ExpiresIn of a key that does not expire.
@@ -137,7 +133,7 @@ func (s *Service) UpdateKey(ctx context.Context, actor Actor, id string, c KeyCh
 	})
 }
 
-// checkChange refuses a key that was changed to what it cannot be.
+// checkChange refuses a change that a key of its kind does not allow.
 func (s *Service) checkChange(k *keys.Key, c KeyChange) error {
 	if err := checkRights(k); err != nil {
 		return err
@@ -153,7 +149,7 @@ func (s *Service) checkChange(k *keys.Key, c KeyChange) error {
 	return nil
 }
 
-// DisableKey makes a key be refused until it is enabled again.
+// DisableKey disables a key until it is enabled again.
 func (s *Service) DisableKey(ctx context.Context, actor Actor, id string) (keys.Key, error) {
 	return s.change(ctx, actor, "key.disable", id, nothing, func(k *keys.Key) error {
 		if !k.DisabledAt.IsZero() {
@@ -164,7 +160,7 @@ func (s *Service) DisableKey(ctx context.Context, actor Actor, id string) (keys.
 	})
 }
 
-// EnableKey takes a DisableKey back.
+// EnableKey enables a disabled key.
 func (s *Service) EnableKey(ctx context.Context, actor Actor, id string) (keys.Key, error) {
 	return s.change(ctx, actor, "key.enable", id, nothing, func(k *keys.Key) error {
 		if k.DisabledAt.IsZero() {
@@ -175,9 +171,9 @@ func (s *Service) EnableKey(ctx context.Context, actor Actor, id string) (keys.K
 	})
 }
 
-// DeleteKey ends a key, for ever. When it returns without an error, no lookup
-// that begins afterwards accepts the key. Deleting a deleted key is not an
-// error and changes nothing.
+// DeleteKey deletes a key, for good. When it returns without an error, no lookup
+// that begins afterwards accepts the key. Deleting a deleted key is not an error and
+// changes nothing.
 func (s *Service) DeleteKey(ctx context.Context, actor Actor, id string) (keys.Key, error) {
 	return s.change(ctx, actor, "key.delete", id, nothing, func(k *keys.Key) error {
 		if !k.DeletedAt.IsZero() {
@@ -188,15 +184,14 @@ func (s *Service) DeleteKey(ctx context.Context, actor Actor, id string) (keys.K
 	})
 }
 
-// nothing is the audit's detail of what needs no more than its name.
+// nothing is the audit detail of an action without parameters.
 var nothing = struct{}{}
 
-// errUnchanged stops a change that would change nothing, so that it leaves no
-// row in the audit either.
+// errUnchanged cancels a change that would change nothing, and its audit row.
 var errUnchanged = errors.New("nothing to change")
 
-// change alters a key in one transaction with its audit row, and then makes
-// caches forget it: also when it is not known whether the change was made.
+// change alters a key in one transaction with its audit row. Then it makes caches
+// forget the key, even if the outcome of the transaction is unknown.
 func (s *Service) change(ctx context.Context, actor Actor, action, id string, detail any, alter func(*keys.Key) error) (keys.Key, error) {
 	var seen keys.Key
 	changed, err := s.store.UpdateKey(ctx, id, func(k *keys.Key) error {
@@ -218,25 +213,21 @@ func (s *Service) change(ctx context.Context, actor Actor, action, id string, de
 	return changed, nil
 }
 
-// Rotation says how to replace a key.
+// Rotation replaces a key.
 type Rotation struct {
-	// Grace is how long the old key lives on, a Go duration; "" or "0s" ends
-	// it at once.
-	Grace string `json:"grace,omitempty"`
-	// ExpiresIn is how long the successor lives, a Go duration or "never"; ""
-	// ends it when the old key would have ended.
-	ExpiresIn string `json:"expires_in,omitempty"`
+	Grace     string `json:"grace,omitempty" doc:"How long the old key stays valid, such as 24h; 0s or absent: it ends at once"`
+	ExpiresIn string `json:"expires_in,omitempty" doc:"When the successor ends: a time from now, such as 2160h, or never; absent: when the old key would have ended"`
 }
 
-// maxRotations bounds how often a rotation begins anew because the key was
-// changed meanwhile.
+// maxRotations bounds how often a rotation starts again because of concurrent changes
+// of the key.
 const maxRotations = 10
 
-// RotateKey makes a successor with the rights of the key, and returns it with
-// its secret. Unless asked otherwise, it ends when the old key would have ended.
-// The old key expires after the grace, or earlier if it would have, and for
-// good: it cannot be rotated again or given more time. Credits belong to the account
-// and limits to the lineage, so a rotation doubles and resets nothing.
+// RotateKey creates a successor with the rights of the key, and returns it with its
+// secret. By default the successor ends when the old key would have ended. The old
+// key expires after the grace, or when it would have anyway, for good: it cannot be
+// rotated again or extended. Credits belong to the account and limits to the
+// lineage, so a rotation doubles and resets nothing.
 func (s *Service) RotateKey(ctx context.Context, actor Actor, id string, r Rotation) (keys.Key, string, error) {
 	grace := time.Duration(0)
 	if r.Grace != "" {
@@ -274,8 +265,9 @@ func (s *Service) RotateKey(ctx context.Context, actor Actor, id string, r Rotat
 
 var errChanged = errors.New("the key was changed meanwhile")
 
-// retire ends the old key after its grace. What the successor was made from
-// must still hold, or it could have rights that were just taken away.
+// retire ends the old key after its grace. The key must not have changed since the
+// successor was derived from it, or the successor could keep rights that were just
+// revoked.
 func (s *Service) retire(k, read, successor *keys.Key, grace time.Duration) error {
 	switch err := k.Check(s.now(), keys.Use{}); {
 	case k.Successor != "":
@@ -307,7 +299,7 @@ func (s *Service) successor(old *keys.Key) (keys.Key, string) {
 	return k, secret
 }
 
-// AuditLog lists the audit, newest first.
+// AuditLog lists the audit log, newest first.
 func (s *Service) AuditLog(ctx context.Context, p ledger.Page) ([]ledger.Audit, string, error) {
 	return s.store.AuditLog(ctx, p)
 }

@@ -7,16 +7,15 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// Caps are spending caps, of a key's lineage or of an account. In what asks for
-// a change, nil stays as it is and zero takes the cap away; in what is shown,
-// nil is no cap.
+// Caps are spending caps of a key's lineage or of an account. In a request, nil
+// keeps the cap and zero removes it; in a view, nil means that there is no cap.
 type Caps struct {
-	Call  *ledger.Amount `json:"call,omitempty"`
-	Day   *ledger.Amount `json:"day,omitempty"`   // UTC
-	Month *ledger.Amount `json:"month,omitempty"` // UTC
+	Call  *ledger.Amount `json:"call,omitempty" doc:"For one call"`
+	Day   *ledger.Amount `json:"day,omitempty" doc:"For a UTC day"`
+	Month *ledger.Amount `json:"month,omitempty" doc:"For a UTC month"`
 }
 
-// apply changes the caps as asked.
+// apply changes the caps to those of the request.
 func (c *Caps) apply(to *ledger.Caps) error {
 	if c == nil {
 		return nil
@@ -37,8 +36,8 @@ func (c *Caps) apply(to *ledger.Caps) error {
 	return nil
 }
 
-// limitKey changes the limits of a key as asked; what is nil stays. The key's
-// own are replaced, not altered: others may hold them.
+// limitKey changes the limits of a key; nil arguments keep theirs. It replaces
+// k.Limits instead of altering it, because other keys may share it.
 func limitKey(k *keys.Key, c *Caps, rate *string) error {
 	caps := capsOfKey(k)
 	if err := c.apply(&caps); err != nil {
@@ -58,7 +57,7 @@ func limitKey(k *keys.Key, c *Caps, rate *string) error {
 	return nil
 }
 
-// parseRate reads a rate; what shows that there is none, takes it away.
+// parseRate reads a rate. The text of the zero rate removes it.
 func parseRate(text string) (keys.Rate, error) {
 	none := keys.Rate{}
 	if text == none.String() {
@@ -71,7 +70,7 @@ func parseRate(text string) (keys.Rate, error) {
 	return rate, nil
 }
 
-// viewRate returns "" if there is none.
+// viewRate returns "" for no rate.
 func viewRate(r keys.Rate) string {
 	if r.IsZero() {
 		return ""
@@ -91,7 +90,7 @@ func capsOfKey(k *keys.Key) ledger.Caps {
 	return ledger.Caps{Call: ledger.Amount(l.Call), Day: ledger.Amount(l.Day), Month: ledger.Amount(l.Month)}
 }
 
-// viewCaps returns nil if there are none.
+// viewCaps returns nil for no caps.
 func viewCaps(c ledger.Caps) *Caps {
 	if c == (ledger.Caps{}) {
 		return nil
@@ -105,11 +104,10 @@ func viewCaps(c ledger.Caps) *Caps {
 	return &Caps{Call: set(c.Call), Day: set(c.Day), Month: set(c.Month)}
 }
 
-// AccountChange says what of an account to set; what is nil stays.
+// AccountChange changes an account. Nil fields stay as they are.
 type AccountChange struct {
-	// CreditLimit is how far below zero the live balance may go.
-	CreditLimit *ledger.Amount `json:"credit_limit,omitempty"`
-	Caps        *Caps          `json:"caps,omitempty"`
+	CreditLimit *ledger.Amount `json:"credit_limit,omitempty" doc:"How far below zero the live balance may go"`
+	Caps        *Caps          `json:"caps,omitempty" doc:"On the spending of the account; a cap of zero removes the cap"`
 }
 
 func (c *AccountChange) apply(a *ledger.Account) error {
@@ -122,8 +120,8 @@ func (c *AccountChange) apply(a *ledger.Account) error {
 	return c.Caps.apply(&a.Caps)
 }
 
-// UpdateAccount changes the limits of the account of that name or id. When it
-// returns, every reservation that begins afterwards heeds them.
+// UpdateAccount changes the limits of the account with that name or id. When it
+// returns, the limits apply to every reservation that begins afterwards.
 func (s *Service) UpdateAccount(ctx context.Context, actor Actor, ref string, c AccountChange) (ledger.Account, error) {
 	if c == (AccountChange{}) || c.CreditLimit == nil && *c.Caps == (Caps{}) {
 		return ledger.Account{}, refuse(Invalid, "nothing to change: give credit_limit or caps, and not null")

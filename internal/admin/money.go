@@ -9,17 +9,17 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// Credit tops an account up.
+// Credit moves credits to an account, or with an amount below zero from it.
 type Credit struct {
-	ID      string        `json:"id,omitempty"` // "txn_" and a UUID: makes a retry harmless
-	Account string        `json:"-"`            // name or id
+	ID      string        `json:"id,omitempty" doc:"txn_ and a UUID, made by the caller: repeating the same under the same id changes nothing"`
+	Account string        `json:"-"` // name or id
 	Amount  ledger.Amount `json:"amount"`
-	Reason  string        `json:"reason"`
-	Test    bool          `json:"test,omitempty"` // the sandbox balance
+	Reason  string        `json:"reason" doc:"For the journal and the audit log"`
+	Test    bool          `json:"test,omitempty" doc:"Move test credits"`
 }
 
-// Credit tops an account up and returns it as it is then. A repetition under
-// the same id changes nothing.
+// Credit tops an account up and returns the account after it. Repeating it under the
+// same id changes nothing.
 func (s *Service) Credit(ctx context.Context, actor Actor, c Credit) (ledger.Account, error) {
 	if c.Amount <= 0 {
 		return ledger.Account{}, refuse(Invalid, "the amount must be more than zero, not %s", c.Amount)
@@ -28,9 +28,8 @@ func (s *Service) Credit(ctx context.Context, actor Actor, c Credit) (ledger.Acc
 }
 
 // Adjust corrects an account's balance by an amount that may be below zero, and
-// returns it as it is then. It may take the balance below the credit limit;
-// then nothing more can be reserved. A repetition under the same id changes
-// nothing.
+// returns the account after it. It may take the balance below the credit limit; then
+// nothing more can be reserved. Repeating it under the same id changes nothing.
 func (s *Service) Adjust(ctx context.Context, actor Actor, c Credit) (ledger.Account, error) {
 	if c.Amount == 0 {
 		return ledger.Account{}, refuse(Invalid, "an adjustment of zero changes nothing")
@@ -59,8 +58,8 @@ func (s *Service) fund(ctx context.Context, actor Actor, action string, kind led
 	return s.Account(ctx, account.ID)
 }
 
-// checkBooking refuses a booking without a reason, and gives one without an id
-// a fresh one.
+// checkBooking refuses a booking without a reason, and returns its id, a fresh one if
+// it has none.
 func checkBooking(id, reason string) (string, error) {
 	switch {
 	case strings.TrimSpace(reason) == "":
@@ -73,17 +72,17 @@ func checkBooking(id, reason string) (string, error) {
 	return id, nil
 }
 
-// Refund gives a charge back.
+// Refund refunds a charge.
 type Refund struct {
-	ID     string         `json:"id,omitempty"`     // as Credit's
-	Charge string         `json:"-"`                //
-	Amount *ledger.Amount `json:"amount,omitempty"` // nil: all that is left of the charge
-	Reason string         `json:"reason"`
+	ID     string         `json:"id,omitempty" doc:"txn_ and a UUID, made by the caller: repeating the same under the same id changes nothing"`
+	Charge string         `json:"-"`
+	Amount *ledger.Amount `json:"amount,omitempty" doc:"Absent: all that is left of the charge"`
+	Reason string         `json:"reason" doc:"For the journal and the audit log"`
 }
 
-// Refund gives a charge back, in whole or in part but never more than it was,
-// and returns it as it is then. The provider pays, also below zero. A
-// repetition under the same id changes nothing.
+// Refund refunds a charge in whole or in part, never more than its amount, and
+// returns the charge after it. The provider pays, also below zero. Repeating it under
+// the same id changes nothing.
 func (s *Service) Refund(ctx context.Context, actor Actor, r Refund) (ledger.Charge, error) {
 	var err error
 	if r.ID, err = checkBooking(r.ID, r.Reason); err != nil {
@@ -112,7 +111,7 @@ func (s *Service) Refund(ctx context.Context, actor Actor, r Refund) (ledger.Cha
 	return s.Charge(ctx, r.Charge)
 }
 
-// Charge returns the charge of that id.
+// Charge returns the charge with that id.
 func (s *Service) Charge(ctx context.Context, id string) (ledger.Charge, error) {
 	c, err := s.store.ChargeByID(ctx, id)
 	return c, explain(err, "charge", id)
@@ -147,8 +146,8 @@ func (s *Service) JournalPage(ctx context.Context, p ledger.Page) (view JournalV
 	return view, err
 }
 
-// Verify replays the books; see ledger.Verification. progress, if not nil, is
-// called now and then.
+// Verify replays the books; see ledger.Verification. It calls progress, which may be
+// nil, now and then.
 func (s *Service) Verify(ctx context.Context, progress func(done, total int64)) (ledger.Verification, error) {
 	return s.store.Verify(ctx, progress)
 }

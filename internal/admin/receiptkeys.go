@@ -2,8 +2,8 @@ package admin
 
 import "github.com/fareboxhq/farebox/internal/ledger"
 
-// WithReceiptKeys tells the service the public keys of receipts, and returns
-// it. It is called before the service is used; without it there are none.
+// WithReceiptKeys sets the public keys of receipts, and returns the service. Call it
+// before the service is used.
 func (s *Service) WithReceiptKeys(keys ledger.ReceiptKeys) *Service {
 	s.receiptKeys = keys
 	return s

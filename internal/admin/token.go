@@ -18,13 +18,13 @@ import (
 	"github.com/fareboxhq/farebox/internal/identity"
 )
 
-// Caddy's admin endpoint is open to every process of the machine. What stands
-// below Path also asks for a bearer token, which only those can read who may
-// read the server's own files: it lives in a file of mode 0600 in the server's
-// data directory, one for each admin address.
+// Every process of the machine can connect to an admin endpoint on a TCP port. Our
+// operations therefore need a bearer token as well, from a file of mode 0600 in the
+// server's data directory, one for each admin address: only users that may read the
+// server's files can read it.
 
-// TokenFile returns the path of the token for an admin listener, whose network
-// address both sides of a connection agree on.
+// TokenFile returns the path of the token for an admin listener. Both sides of a
+// connection see the same network address.
 func TokenFile(dir, address string) string {
 	safe := strings.Map(func(c rune) rune {
 		if c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '.' {
@@ -37,7 +37,7 @@ func TokenFile(dir, address string) string {
 
 const tokenBytes = 32
 
-// EnsureToken returns the token in the file, made now if there is none.
+// EnsureToken returns the token in the file, and creates it if there is none.
 func EnsureToken(file string) (string, error) {
 	token, err := ReadToken(file)
 	if !errors.Is(err, fs.ErrNotExist) {
@@ -49,8 +49,8 @@ func EnsureToken(file string) (string, error) {
 	var random [tokenBytes]byte
 	_, _ = rand.Read(random[:]) // never fails: crypto/rand ends the program instead
 	token = hex.EncodeToString(random[:])
-	// Written aside and linked, so that nobody reads half of it and of two
-	// writers one wins.
+	// Write a temporary file and link it: readers never see half a token, and one of
+	// two concurrent writers wins.
 	temp, err := os.CreateTemp(filepath.Dir(file), ".token-*") // of mode 0600
 	if err != nil {
 		return "", fmt.Errorf("writing the admin token: %w", err)
@@ -66,9 +66,9 @@ func EnsureToken(file string) (string, error) {
 	return ReadToken(file)
 }
 
-// ReadToken returns the token in the file. A file that others may read, that
-// belongs to somebody else, or that is a link is not trusted: what it says
-// could be known, or chosen, by others.
+// ReadToken returns the token in the file. It refuses a file that other users may
+// read, that belongs to another user, or that is a link: other users could know or
+// choose its content.
 func ReadToken(file string) (string, error) {
 	named, err := os.Lstat(file)
 	if err != nil {

@@ -8,7 +8,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// AccountView is an account as JSON shows it. Amounts are decimals in strings.
+// AccountView is an account in JSON. Amounts are decimals in strings.
 type AccountView struct {
 	ID           string        `json:"id"`
 	Name         string        `json:"name"`
@@ -30,8 +30,7 @@ func ViewAccount(a ledger.Account) AccountView {
 	}
 }
 
-// KeyView is a key as JSON shows it. Secret is there only in the answer to the
-// key's creation.
+// KeyView is a key in JSON. Only the response to the key's creation has a Secret.
 type KeyView struct {
 	ID          string     `json:"id"`
 	Secret      string     `json:"secret,omitempty"`
@@ -46,7 +45,7 @@ type KeyView struct {
 	Scopes      []string   `json:"scopes"`
 	Servers     []string   `json:"servers"`
 	Caps        *Caps      `json:"caps,omitempty"`
-	Rate        string     `json:"rate,omitempty"` // as keys.ParseRate reads it; empty for none
+	Rate        string     `json:"rate,omitempty"` // in the form of keys.ParseRate; empty for no rate
 	CreatedAt   time.Time  `json:"created_at"`
 	ExpiresAt   *time.Time `json:"expires_at"`
 	DisabledAt  *time.Time `json:"disabled_at"`
@@ -87,7 +86,7 @@ func timeOrNull(t time.Time) *time.Time {
 	return &t
 }
 
-// ChargeView is a charge as JSON shows it.
+// ChargeView is a charge in JSON.
 type ChargeView struct {
 	ID          string `json:"id"`
 	Account     string `json:"account"`
@@ -98,9 +97,9 @@ type ChargeView struct {
 	Key          string        `json:"key"`
 	Server       string        `json:"server"`
 	Tool         string        `json:"tool"`
-	Amount       ledger.Amount `json:"amount"`         // that was paid
-	Free         bool          `json:"free,omitempty"` // a free quota has paid
-	Fee          ledger.Amount `json:"fee"`            // of the amount, for the operator
+	Amount       ledger.Amount `json:"amount"`         // paid
+	Free         bool          `json:"free,omitempty"` // paid by a free quota
+	Fee          ledger.Amount `json:"fee"`            // the operator's part of the amount
 	Refunded     ledger.Amount `json:"refunded"`
 	Environment  string        `json:"environment"`
 	State        string        `json:"state"`
@@ -114,7 +113,7 @@ func viewCharge(c ledger.Charge, names map[string]string) ChargeView {
 	}
 }
 
-// feeOf is what the operator got of a charge, refunds aside.
+// feeOf returns the operator's fee of a charge, before refunds.
 func feeOf(c *ledger.Charge) ledger.Amount {
 	if c.Waived {
 		return 0
@@ -122,7 +121,7 @@ func feeOf(c *ledger.Charge) ledger.Amount {
 	return c.Fee
 }
 
-// TransactionView is one movement of credits as JSON shows it.
+// TransactionView is one movement of credits in JSON.
 type TransactionView struct {
 	ID          string        `json:"id"`
 	Kind        string        `json:"kind"`
@@ -153,16 +152,16 @@ func environmentOf(test bool) keys.Environment {
 	return keys.Live
 }
 
-// VerificationView is the outcome of a verification as JSON shows it.
+// VerificationView is the outcome of a verification in JSON.
 type VerificationView struct {
 	Accounts     int64    `json:"accounts"`
 	Transactions int64    `json:"transactions"`
 	Differences  []string `json:"differences"`
-	// Archived is where the replay began; what is in the archive was not read.
+	// Archived is the state of the archive, with whose balances the replay began.
 	Archived *ArchivedView `json:"archived,omitempty"`
 }
 
-// AuditView is an audit row as JSON shows it.
+// AuditView is a row of the audit log in JSON.
 type AuditView struct {
 	At     time.Time       `json:"at"`
 	Actor  string          `json:"actor"`
@@ -184,13 +183,13 @@ func ViewAudit(a ledger.Audit) AuditView {
 type List[T any] struct {
 	Items []T    `json:"items"`
 	Next  string `json:"next,omitempty"`
-	// Archived is how many older ones are not in the store any more. It is told
-	// where they would be: on the last page of charges, and the first of the journal.
+	// Archived is how many older items are archived. The page on which they would be
+	// has it: the last of charges, and the first of the journal.
 	Archived int64 `json:"archived,omitempty"`
 }
 
-// JournalView is a page of the journal. Total is how many transactions there
-// are, and is only on the first page.
+// JournalView is a page of the journal. Only the first page has Total, the number of
+// transactions.
 type JournalView struct {
 	List[TransactionView]
 	Total int64 `json:"total,omitempty"`
