@@ -41,7 +41,7 @@ func archiveDir(dir string) (err error) {
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
 	service := admin.New(s, nil, func() *admin.Settings { return new(admin.Settings) }, clock.Now).WithSigner(archiveKeys)
-	endpoint := ops.NewAdminEndpoint(identity.As{Principal: identity.Principal{Subject: "test", Rights: identity.Operator}}, slog.New(slog.DiscardHandler))
+	endpoint := ops.NewAdminEndpoint(identity.As{Subject: "test", Rights: identity.Operator}, slog.New(slog.DiscardHandler))
 	ops.Register(endpoint, ops.Always(service), ops.Store())
 	client := &ops.Client{HTTP: &http.Client{Transport: inProcess{endpoint}}, Host: "test"}
 	for {

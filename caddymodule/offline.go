@@ -66,7 +66,7 @@ func (c *connection) reachStore(ctx context.Context, method string, use func(*op
 	if signer, err := engine.LoadSigner(app.ReceiptKeyFile); err == nil { // else what needs one says so
 		service.WithSigner(signer).WithReceiptKeys(knownKeys(app.ReceiptKeyFile, signer))
 	}
-	handler := ops.NewAdminEndpoint(identity.As{Principal: identity.Principal{Subject: "offline", Rights: identity.Operator}}, log)
+	handler := ops.NewAdminEndpoint(identity.As{Subject: "offline", Rights: identity.Operator}, log)
 	ops.Register(handler, ops.Always(service), ops.Store())
 	return use(&ops.Client{HTTP: &http.Client{Transport: inProcess{handler}}, Host: "offline"})
 }

@@ -24,7 +24,7 @@ type NewKey struct {
 	Servers   []string `json:"servers,omitempty" doc:"The servers that the key may call; absent: all"`
 	Test      bool     `json:"test,omitempty" doc:"A key of the test environment"`
 	Caps      *Caps    `json:"caps,omitempty" doc:"On the spending of the key and its successors"`
-	Rate      *string  `json:"rate,omitempty" doc:"A bound on the requests of the key and its successors, such as 60/minute; none or absent: no bound"`
+	Rate      *string  `json:"rate,omitempty" doc:"A bound on the requests of the key and its successors, such as 60/1m burst 100; none or absent: no bound"`
 	ExpiresIn string   `json:"expires_in,omitempty" doc:"A time from now, such as 2160h, or never; absent: never, and for personal keys the default"`
 	Force     bool     `json:"force,omitempty" doc:"Accept servers that the config does not have yet"`
 	Digest    string   `json:"digest,omitempty" doc:"The SHA-256, in hex digits, of a secret that another system has minted; absent: a secret is minted"`

@@ -85,7 +85,7 @@ type KeyChange struct {
 	Servers   *[]string `json:"servers,omitempty" doc:"All servers that the key may call from now on; empty: any"`
 	ExpiresIn *string   `json:"expires_in,omitempty" doc:"A time from now, such as 2160h, or never"`
 	Caps      *Caps     `json:"caps,omitempty" doc:"On the spending of the key and its successors; a cap of zero removes the cap"`
-	Rate      *string   `json:"rate,omitempty" doc:"A bound on the requests of the key and its successors, such as 60/minute; none removes it"`
+	Rate      *string   `json:"rate,omitempty" doc:"A bound on the requests of the key and its successors, such as 60/1m burst 100; none removes it"`
 	Force     bool      `json:"force,omitempty" doc:"Accept servers that the config does not have yet"`
 }
 

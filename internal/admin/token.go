@@ -110,28 +110,28 @@ type Local struct {
 }
 
 // Authenticate returns an operator.
-func (l Local) Authenticate(r *http.Request, _ netip.Addr) (*identity.Principal, error) {
+func (l Local) Authenticate(r *http.Request, _ netip.Addr) (p identity.Principal, err error) {
 	local, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
 	if !ok {
-		return nil, errors.New("the address of the admin listener is unknown")
+		return identity.Principal{}, errors.New("the address of the admin listener is unknown")
 	}
-	p := &identity.Principal{Subject: l.Name, Rights: identity.Operator, From: r.RemoteAddr}
+	p = identity.Principal{Subject: l.Name, Rights: identity.Operator, Remote: r.RemoteAddr}
 	if local.Network() == "unix" {
-		if p.From == "@" { // a client on a unix socket has no address
-			p.From = ""
+		if p.Remote == "@" { // a client on a unix socket has no address
+			p.Remote = ""
 		}
 		return p, nil
 	}
 	token, err := EnsureToken(TokenFile(l.Dir(), local.String()))
 	if err != nil {
-		return nil, refuse(Forbidden, "%v", err)
+		return identity.Principal{}, refuse(Forbidden, "%v", err)
 	}
 	given := r.Header.Values("Authorization")
 	switch {
 	case len(given) == 0:
-		return nil, identity.ErrMissing
+		return identity.Principal{}, identity.ErrMissing
 	case len(given) != 1 || subtle.ConstantTimeCompare([]byte(given[0]), []byte("Bearer "+token)) != 1:
-		return nil, identity.ErrInvalid
+		return identity.Principal{}, identity.ErrInvalid
 	}
 	return p, nil
 }

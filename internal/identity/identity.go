@@ -81,14 +81,23 @@ func KindsWith(needed Right) (kinds []keys.Kind) {
 	return kinds
 }
 
-// Principal is the author of a request. It is never changed.
+// Principal is the author of a request.
 type Principal struct {
 	Subject     string           // as the audit log names it: the id of a key, or a name such as "offline"
 	Account     string           // id of its account; "" for an operator
 	Key         *keys.Key        // the stored key that authenticated it; nil if none did
 	Rights      Right            //
 	Environment keys.Environment // of its key; "" for an operator
-	From        string           // the address that it came from; may be empty
+	Client      netip.Addr       // the address that it came from; zero if unknown
+	Remote      string           // the same as the listener knows it, if Client is zero; may be empty
+}
+
+// From returns the address that the principal came from, for the audit log.
+func (p *Principal) From() string {
+	if p.Client.IsValid() {
+		return p.Client.String()
+	}
+	return p.Remote
 }
 
 // Authenticator finds the principal of a request. Client is the address that the
@@ -97,7 +106,7 @@ type Principal struct {
 // Errors: ErrMissing, ErrInvalid and ErrExpired, wrapped or not, are about the
 // credential; any other error means that the answer is unknown.
 type Authenticator interface {
-	Authenticate(r *http.Request, client netip.Addr) (*Principal, error)
+	Authenticate(r *http.Request, client netip.Addr) (Principal, error)
 }
 
 // Reasons to refuse a credential.
@@ -108,7 +117,7 @@ var (
 )
 
 // As authenticates every request as the same principal.
-type As struct{ Principal Principal }
+type As Principal
 
 // Authenticate returns the principal.
-func (a As) Authenticate(*http.Request, netip.Addr) (*Principal, error) { return &a.Principal, nil }
+func (a As) Authenticate(*http.Request, netip.Addr) (Principal, error) { return Principal(a), nil }

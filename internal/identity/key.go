@@ -30,35 +30,33 @@ type StoredKeys struct {
 
 // Authenticate returns the principal that the key stands for. A token with the
 // wrong form or checksum costs no lookup.
-func (s *StoredKeys) Authenticate(r *http.Request, client netip.Addr) (*Principal, error) {
+func (s *StoredKeys) Authenticate(r *http.Request, client netip.Addr) (p Principal, err error) {
 	values := r.Header.Values("Authorization")
 	if len(values) == 0 {
-		return nil, ErrMissing
+		return p, ErrMissing
 	}
 	scheme, token, _ := strings.Cut(values[0], " ")
 	if len(values) > 1 || len(values[0]) > maxAuthorization || !strings.EqualFold(scheme, "Bearer") {
-		return nil, ErrInvalid
+		return p, ErrInvalid
 	}
 	digest, err := s.Secrets.Parse(token)
 	if err != nil {
-		return nil, ErrInvalid
+		return p, ErrInvalid
 	}
 	key, err := s.Keys.Lookup(r.Context(), client, digest)
 	if err != nil {
 		if errors.Is(err, keys.ErrUnknown) {
 			err = ErrInvalid
 		}
-		return nil, err
+		return p, err
 	}
 	switch err := key.Check(s.Now(), keys.Use{}); {
 	case errors.Is(err, keys.ErrExpired):
-		return nil, ErrExpired
+		return p, ErrExpired
 	case err != nil:
-		return nil, ErrInvalid
+		return p, ErrInvalid
 	}
-	p := &Principal{Subject: key.ID, Account: key.Account, Key: key, Rights: RightsOf(key), Environment: key.Environment}
-	if client.IsValid() {
-		p.From = client.String()
-	}
-	return p, nil
+	return Principal{
+		Subject: key.ID, Account: key.Account, Key: key, Rights: RightsOf(key), Environment: key.Environment, Client: client,
+	}, nil
 }

@@ -98,4 +98,4 @@ var AdjustAccount = Define(Operation{
 })
 
 // actor returns the principal as the audit log names it.
-func actor(by *identity.Principal) admin.Actor { return admin.Actor{Name: by.Subject, From: by.From} }
+func actor(by *identity.Principal) admin.Actor { return admin.Actor{Name: by.Subject, From: by.From()} }

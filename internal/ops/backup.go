@@ -22,7 +22,7 @@ var BackUp = DefineStream[*admin.Service, None, admin.BackupView](Operation{
 	return s.Backup(ctx, out.Progress, func(b ledger.Backup, copied io.Reader) error {
 		err := out.Deliver(admin.ViewBackup(b), copied)
 		if err == nil {
-			out.logger.Info("a backup was made", "by", by.Subject, "from", by.From, "bytes", b.Size, "transactions", b.Transactions)
+			out.logger.Info("a backup was made", "by", by.Subject, "from", by.From(), "bytes", b.Size, "transactions", b.Transactions)
 		}
 		return err
 	})

@@ -36,8 +36,8 @@ type MountOptions struct {
 	Realm       string // of the challenge for a credential; "" for farebox
 	Unavailable string // hint for an operation that failed, such as where to read the cause
 
-	Memory *share.Budget                              // bounds the request bodies in memory; nil does not
-	Done   func(context.Context, *identity.Principal) // called after each operation that succeeded; may be nil
+	Memory *share.Budget // bounds the request bodies in memory; nil does not
+	Done   func(*Visit)  // called after each operation that succeeded; may be nil
 }
 
 // Mount serves operations over HTTP, below one path. It is safe for concurrent use
@@ -81,45 +81,53 @@ func (m *Mount) Serve(w http.ResponseWriter, r *http.Request, client netip.Addr,
 		m.mux.ServeHTTP(w, r)
 		return
 	}
-	by, refused := m.admit(r, client, op)
-	if refused != nil {
+	v := &Visit{Client: client, Header: r.Header}
+	if v.By, refused = m.admit(r, client, op); refused != nil {
 		m.refuse(w, refused)
 		return
 	}
 	if known != nil {
-		known(by)
+		known(&v.By)
 	}
 	var memory share.Allocation
-	if m.o.Memory != nil && by.Key != nil { // the operator created the key, so its bodies count as paid
-		m.o.Memory.Open(&memory, share.Holder{Address: client, Account: by.Account, Lineage: by.Key.Lineage, Paid: true})
+	if m.o.Memory != nil && v.By.Key != nil { // the operator created the key, so its bodies count as paid
+		m.o.Memory.Open(&memory, share.Holder{Address: client, Account: v.By.Account, Lineage: v.By.Key.Lineage, Paid: true})
 		defer memory.Close()
 	}
+	// A copy: the server needs the body of its own request to reuse the connection.
+	r = r.WithContext(context.WithValue(r.Context(), visitKey{}, v))
 	if refused = readBody(w, r, &memory, op.MaxBody); refused == nil && op.MaxBody > 0 {
 		// The client decides how long the body takes; its credential may have ended
 		// meanwhile.
-		by, refused = m.admit(r, client, op)
+		v.By, refused = m.admit(r, client, op)
 	}
 	if refused != nil {
 		m.refuse(w, refused)
 		return
 	}
-	m.mux.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), principalKey{}, by)))
+	m.mux.ServeHTTP(w, r)
 }
 
 func (m *Mount) refuse(w http.ResponseWriter, p *wire.Problem) {
 	writeProblem(w, p, m.o.Realm)
 }
 
-type principalKey struct{}
-
-// principalOf returns the principal of a request that Serve has admitted.
-func principalOf(ctx context.Context) *identity.Principal {
-	return ctx.Value(principalKey{}).(*identity.Principal)
+// Visit is a request that a mount has admitted.
+type Visit struct {
+	By     identity.Principal
+	Client netip.Addr  // zero if unknown
+	Header http.Header // of the request
+	Payer  *keys.Key   // that the operation has used beside the caller's; nil for none
 }
+
+type visitKey struct{}
+
+// VisitOf returns the visit of an operation's context.
+func VisitOf(ctx context.Context) *Visit { return ctx.Value(visitKey{}).(*Visit) }
 
 func (m *Mount) done(ctx context.Context) {
 	if m.o.Done != nil {
-		m.o.Done(ctx, principalOf(ctx))
+		m.o.Done(VisitOf(ctx))
 	}
 }
 
@@ -156,28 +164,28 @@ func (m *Mount) allowed(r *http.Request) []string {
 
 // admit authenticates the request and checks that its principal has the right that
 // the operation needs. No other code checks rights.
-func (m *Mount) admit(r *http.Request, client netip.Addr, op *Operation) (*identity.Principal, *wire.Problem) {
+func (m *Mount) admit(r *http.Request, client netip.Addr, op *Operation) (identity.Principal, *wire.Problem) {
 	by, err := m.o.Auth.Authenticate(r, client)
 	switch {
 	case err == nil && by.Rights.Has(op.Needs):
 		return by, nil
 	case err == nil:
-		return nil, Problem(wire.KindWrong, "The key is of the wrong kind", "This is for keys of kind "+kindNames(op.Needs))
+		return by, Problem(wire.KindWrong, "The key is of the wrong kind", "This is for keys of kind "+kindNames(op.Needs))
 	case errors.Is(err, identity.ErrMissing):
-		return nil, Problem(wire.TokenInvalid, "Invalid "+cmp.Or(op.Credential, m.o.Credential), m.o.Missing)
+		return by, Problem(wire.TokenInvalid, "Invalid "+cmp.Or(op.Credential, m.o.Credential), m.o.Missing)
 	case errors.Is(err, identity.ErrInvalid):
-		return nil, Problem(wire.TokenInvalid, "Invalid "+cmp.Or(op.Credential, m.o.Credential), m.o.Wrong)
+		return by, Problem(wire.TokenInvalid, "Invalid "+cmp.Or(op.Credential, m.o.Credential), m.o.Wrong)
 	case errors.Is(err, identity.ErrExpired):
 		name := cmp.Or(op.Credential, m.o.Credential)
-		return nil, Problem(wire.TokenExpired, strings.ToUpper(name[:1])+name[1:]+" expired", "")
+		return by, Problem(wire.TokenExpired, strings.ToUpper(name[:1])+name[1:]+" expired", "")
 	}
-	return nil, m.problem(r.Context(), "authenticate", err)
+	return by, m.problem(r.Context(), "authenticate", err)
 }
 
 // Admit authenticates the request again. It returns the principal as it is now, or
 // the problem if it would not be admitted any more.
-func (x *Exchange) Admit(client netip.Addr) (*identity.Principal, *wire.Problem) {
-	return x.mount.admit(x.R, client, x.op)
+func (x *Exchange) Admit() (identity.Principal, *wire.Problem) {
+	return x.mount.admit(x.R, VisitOf(x.R.Context()).Client, x.op)
 }
 
 // kindNames names the kinds of keys that can have a right.

@@ -68,7 +68,7 @@ func Define[E, I, O any](o Operation, do func(ctx context.Context, e E, by *iden
 			e, release, err := open()
 			if err == nil {
 				defer release()
-				out, err = do(ctx, e, principalOf(ctx), in)
+				out, err = do(ctx, e, &VisitOf(ctx).By, in)
 			}
 			if err != nil {
 				return out, m.problem(ctx, o.ID, err)
@@ -104,7 +104,7 @@ func DefineRaw[E, I, O any](o Operation, do func(ctx context.Context, e E, by *i
 				e, release, err := open()
 				if err == nil {
 					defer release()
-					err = do(ctx, e, principalOf(ctx), in, &Exchange{W: w, R: r, mount: m, op: &o})
+					err = do(ctx, e, &VisitOf(ctx).By, in, &Exchange{W: w, R: r, mount: m, op: &o})
 				}
 				switch {
 				case err == nil:

@@ -90,7 +90,7 @@ func (p *Platform) count(caller *keys.Key, c *ledger.Charge) {
 // chargeID returns the id of the charge: one made of the provider's idempotency
 // key, in the header or in the body, or a fresh one without such a key.
 func (p *Platform) chargeID(ctx context.Context, caller *keys.Key, inBody string) (string, error) {
-	inHeader := visitOf(ctx).idempotency
+	inHeader := ops.VisitOf(ctx).Header.Values("Idempotency-Key")
 	key := inBody
 	switch {
 	case len(inHeader) > 1:

@@ -158,16 +158,16 @@ func checkCall(tool string, amount ledger.Amount) error {
 
 // payerByToken returns the key of the token that an agent gave to a provider.
 func (p *Platform) payerByToken(ctx context.Context, caller *keys.Key, token, name string, server *Server) (*keys.Key, error) {
-	v := visitOf(ctx)
+	v := ops.VisitOf(ctx)
 	digest, err := p.o.Secrets.Parse(token)
 	if err != nil {
 		return nil, notPaying(err, "body.token")
 	}
-	key, err := p.o.Keys.Lookup(ctx, v.client, digest)
+	key, err := p.o.Keys.Lookup(ctx, v.Client, digest)
 	if err == nil {
 		err = p.checkPayer(key, caller, name, server)
 		if err == nil {
-			v.payer = key
+			v.Payer = key
 			return key, nil
 		}
 	}

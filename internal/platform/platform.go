@@ -8,7 +8,6 @@
 package platform
 
 import (
-	"context"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -102,7 +101,7 @@ func New(o Options) (*Platform, error) {
 		Description: "Charging, keys and accounts. Amounts are decimals of at most six places in strings, in " + o.Currency + ". Times are RFC 3339, UTC.",
 		Unknown:     "the operations are listed at " + wire.Base + "/docs",
 		Missing:     "A key is needed, as in: Authorization: Bearer sk_live_…",
-		Memory:      o.Memory, Done: p.used,
+		Memory:      o.Memory, Done: p.done,
 	})
 	ops.Register(p.mount, ops.Always(p), Operations())
 	ops.Register(p.mount, ops.Always(o.Admin), ops.ForKeys(ops.Store()))
@@ -118,10 +117,10 @@ func Operations() []ops.Op[*Platform] {
 // keys into a problem.
 type callers struct{ stored identity.StoredKeys }
 
-func (c *callers) Authenticate(r *http.Request, client netip.Addr) (*identity.Principal, error) {
+func (c *callers) Authenticate(r *http.Request, client netip.Addr) (identity.Principal, error) {
 	by, err := c.stored.Authenticate(r, client)
 	if errors.Is(err, ErrFlood) {
-		return nil, flooded()
+		return by, flooded()
 	}
 	return by, err
 }
@@ -145,30 +144,18 @@ const (
 // must report true for its path. known, if not nil, gets the caller's key before
 // the operation begins.
 func (p *Platform) Serve(w http.ResponseWriter, r *http.Request, client netip.Addr, known func(*keys.Key)) {
-	v := &visit{client: client, idempotency: r.Header.Values("Idempotency-Key")}
-	p.mount.Serve(w, r.WithContext(context.WithValue(r.Context(), visitKey{}, v)), client, func(by *identity.Principal) {
+	p.mount.Serve(w, r, client, func(by *identity.Principal) {
 		if known != nil {
 			known(by.Key)
 		}
 	})
 }
 
-// visit has the facts about a request that its principal and input do not have.
-type visit struct {
-	payer       *keys.Key // whose token the caller has shown; nil for none
-	client      netip.Addr
-	idempotency []string // the headers; operations that use them refuse more than one
-}
-
-type visitKey struct{}
-
-func visitOf(ctx context.Context) *visit { return ctx.Value(visitKey{}).(*visit) }
-
-// used reports the keys that a successful request has used.
-func (p *Platform) used(ctx context.Context, by *identity.Principal) {
-	p.o.Used(by.Key)
-	if payer := visitOf(ctx).payer; payer != nil {
-		p.o.Used(payer)
+// done reports the keys that a successful request has used.
+func (p *Platform) done(v *ops.Visit) {
+	p.o.Used(v.By.Key)
+	if v.Payer != nil {
+		p.o.Used(v.Payer)
 	}
 }
 

@@ -189,7 +189,7 @@ func refund(ctx context.Context, p *Platform, by *identity.Principal, in *refund
 	now := p.o.Now()
 	t, balance, err := p.o.Ledger.PostTransaction(ctx,
 		ledger.Transaction{ID: in.Body.ID, Kind: ledger.KindRefund, Charge: in.ID, Amount: in.Body.Amount, At: now, Reason: in.Body.Reason},
-		ledger.Audit{At: now, Actor: by.Subject, From: by.From, Action: "charge.refund", Target: in.ID, Detail: string(detail)})
+		ledger.Audit{At: now, Actor: by.Subject, From: by.From(), Action: "charge.refund", Target: in.ID, Detail: string(detail)})
 	if errors.Is(err, ledger.ErrInsufficient) {
 		return none, ops.Invalid("body.amount", "that is more than is left of the charge")
 	}

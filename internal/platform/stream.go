@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"net/netip"
 	"strconv"
 	"time"
 
@@ -44,7 +43,7 @@ func stream(ctx context.Context, p *Platform, by *identity.Principal, in *stream
 		}
 		seen = n
 	}
-	s := &revocationStream{p: p, x: x, key: by.Key, client: visitOf(ctx).client, seen: seen, node: nodeOf(by.Key, "stream/"+p.o.NewID(""))}
+	s := &revocationStream{p: p, x: x, key: by.Key, seen: seen, node: nodeOf(by.Key, "stream/"+p.o.NewID(""))}
 	first, err := p.o.Changes.Follow(ctx, s.node, seen, glance)
 	if err != nil {
 		return err
@@ -54,12 +53,11 @@ func stream(ctx context.Context, p *Platform, by *identity.Principal, in *stream
 
 // revocationStream reports the changes of keys to one client.
 type revocationStream struct {
-	p      *Platform
-	x      *ops.Exchange
-	key    *keys.Key // of the client, as it was last looked up
-	client netip.Addr
-	seen   int64
-	node   string
+	p    *Platform
+	x    *ops.Exchange
+	key  *keys.Key // of the client, as it was last looked up
+	seen int64
+	node string
 
 	control *http.ResponseController
 }
@@ -119,7 +117,7 @@ func (s *revocationStream) follow(ctx context.Context, changed, closing <-chan s
 
 // recheck looks the client's key up again.
 func (s *revocationStream) recheck() *wire.Problem {
-	by, refused := s.x.Admit(s.client)
+	by, refused := s.x.Admit()
 	if refused == nil {
 		s.key = by.Key
 	}

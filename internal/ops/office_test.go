@@ -1,4 +1,4 @@
-package admin
+package ops
 
 import (
 	"context"
@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -16,7 +17,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fareboxhq/farebox/internal/admin"
 	ids "github.com/fareboxhq/farebox/internal/id"
+	"github.com/fareboxhq/farebox/internal/identity"
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/sqlitestore"
@@ -36,11 +39,25 @@ type office struct {
 	store   *sqlitestore.Store
 	revoked *revoked
 	// settings are those in force: at first, some scopes and no default.
-	settings atomic.Pointer[Settings]
+	settings atomic.Pointer[admin.Settings]
+}
+
+// endpoint serves a service to anybody, as an operator called test.
+func endpoint(s *admin.Service) *Mount {
+	m := NewAdminEndpoint(asTest{}, slog.New(slog.DiscardHandler))
+	Register(m, Always(s), Store())
+	return m
+}
+
+// asTest authenticates every request as an operator.
+type asTest struct{}
+
+func (asTest) Authenticate(r *http.Request, _ netip.Addr) (identity.Principal, error) {
+	return identity.Principal{Subject: "test", Rights: identity.Operator, Remote: r.RemoteAddr}, nil
 }
 
 // declare returns settings with scopes, and those that personal keys get.
-func declare(t *testing.T, defaults ...string) *Settings {
+func declare(t *testing.T, defaults ...string) *admin.Settings {
 	t.Helper()
 	scopes, err := keys.NewCatalogue([]keys.Scope{
 		{Name: "billing.read"}, {Name: "billing.write"}, {Name: "billing.agent", Includes: []string{"billing.read", "billing.write"}},
@@ -48,7 +65,7 @@ func declare(t *testing.T, defaults ...string) *Settings {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &Settings{Scopes: scopes}
+	return &admin.Settings{Scopes: scopes}
 }
 
 func newOffice(t *testing.T) *office {
@@ -60,7 +77,7 @@ func newOffice(t *testing.T) *office {
 	o := &office{t: t, store: store, revoked: new(revoked)}
 	now := func() time.Time { return clock.Now().UTC().Truncate(time.Microsecond) }
 	o.settings.Store(declare(t))
-	server := httptest.NewServer(NewHandler(New(store, o.revoked, o.settings.Load, now), "test", slog.New(slog.DiscardHandler)))
+	server := httptest.NewServer(endpoint(admin.New(store, o.revoked, o.settings.Load, now)))
 	t.Cleanup(func() {
 		server.Close()
 		if err := store.Close(); err != nil {
@@ -86,18 +103,18 @@ func do[T any](o *office, method, path string, body any) (answer T) {
 
 // refused carries an operation out that must be refused with the code, and a
 // message that has the words in it.
-func (o *office) refused(code Code, words, method, path string, body any) {
+func (o *office) refused(code admin.Code, words, method, path string, body any) {
 	o.t.Helper()
 	_, err := o.Do(context.Background(), method, path, body)
-	var refused *Error
+	var refused *admin.Error
 	if !errors.As(err, &refused) || refused.Code != code || !strings.Contains(refused.Message, words) {
 		o.t.Errorf("%s %s %v: got %v, want %s with %q", method, path, body, err, code, words)
 	}
 }
 
-func (o *office) account(name string) AccountView {
+func (o *office) account(name string) admin.AccountView {
 	o.t.Helper()
-	return do[AccountView](o, "POST", "accounts", map[string]string{"name": name})
+	return do[admin.AccountView](o, "POST", "accounts", map[string]string{"name": name})
 }
 
 // An account is made once, found by name and by id, and listed.
@@ -105,21 +122,21 @@ func TestAccounts(t *testing.T) {
 	o := newOffice(t)
 	a := o.account("alice")
 	for _, ref := range []string{"alice", a.ID} {
-		if got := do[AccountView](o, "GET", "accounts/"+ref, nil); got.ID != a.ID || got.Balance != 0 {
+		if got := do[admin.AccountView](o, "GET", "accounts/"+ref, nil); got.ID != a.ID || got.Balance != 0 {
 			t.Errorf("%s: %+v", ref, got)
 		}
 	}
-	o.refused(Exists, `"alice" exists already`, "POST", "accounts", map[string]string{"name": "alice"})
-	o.refused(Exists, `"ALICE" exists already`, "POST", "accounts", map[string]string{"name": "ALICE"})
-	o.refused(Invalid, "want 1 to 254 ASCII letters", "POST", "accounts", map[string]string{"name": "alice/1"})
-	o.refused(Invalid, "unknown field", "POST", "accounts", map[string]string{"nom": "bob"})
-	o.refused(NotFound, `no account "bob"`, "GET", "accounts/bob", nil)
-	o.refused(NotFound, "same version", "GET", "nothing", nil)
-	o.refused(Invalid, "limit", "GET", "accounts?limit=501", nil)
+	o.refused(admin.Exists, `"alice" exists already`, "POST", "accounts", map[string]string{"name": "alice"})
+	o.refused(admin.Exists, `"ALICE" exists already`, "POST", "accounts", map[string]string{"name": "ALICE"})
+	o.refused(admin.Invalid, "want 1 to 254 ASCII letters", "POST", "accounts", map[string]string{"name": "alice/1"})
+	o.refused(admin.Invalid, "unknown member", "POST", "accounts", map[string]string{"nom": "bob"})
+	o.refused(admin.NotFound, `no account "bob"`, "GET", "accounts/bob", nil)
+	o.refused(admin.NotFound, "same version", "GET", "nothing", nil)
+	o.refused(admin.Invalid, "limit", "GET", "accounts?limit=501", nil)
 	o.account("bob")
 	seen := 0
 	for after := ""; ; {
-		page := do[List[AccountView]](o, "GET", "accounts?limit=1&after="+after, nil)
+		page := do[admin.List[admin.AccountView]](o, "GET", "accounts?limit=1&after="+after, nil)
 		seen += len(page.Items)
 		if after = page.Next; after == "" {
 			break
@@ -140,14 +157,14 @@ func TestOddNames(t *testing.T) {
 	for _, name := range oddNames {
 		a := o.account(name)
 		path := "accounts/" + url.PathEscape(name)
-		if got := do[AccountView](o, "GET", path, nil); got.ID != a.ID || got.Name != name {
+		if got := do[admin.AccountView](o, "GET", path, nil); got.ID != a.ID || got.Name != name {
 			t.Errorf("%s: %+v", name, got)
 		}
-		if got := do[AccountView](o, "POST", path+"/credits", Credit{Amount: 5, Reason: "r"}); got.ID != a.ID || got.Balance != 5 {
+		if got := do[admin.AccountView](o, "POST", path+"/credits", admin.Credit{Amount: 5, Reason: "r"}); got.ID != a.ID || got.Balance != 5 {
 			t.Errorf("%s: %+v", name, got)
 		}
-		k := do[KeyView](o, "POST", "keys", NewKey{Account: name})
-		listed := do[List[KeyView]](o, "GET", "keys?account="+url.QueryEscape(name), nil)
+		k := do[admin.KeyView](o, "POST", "keys", admin.NewKey{Account: name})
+		listed := do[admin.List[admin.KeyView]](o, "GET", "keys?account="+url.QueryEscape(name), nil)
 		if k.Account != a.ID || len(listed.Items) != 1 || listed.Items[0].ID != k.ID {
 			t.Errorf("%s: %+v", name, listed)
 		}
@@ -162,22 +179,22 @@ func TestCredit(t *testing.T) {
 	const path = "accounts/alice/credits"
 	id := ids.New("txn_")
 	for range 2 {
-		a := do[AccountView](o, "POST", path, Credit{ID: id, Amount: 1_500_000, Reason: "invoice 17"})
+		a := do[admin.AccountView](o, "POST", path, admin.Credit{ID: id, Amount: 1_500_000, Reason: "invoice 17"})
 		if a.Balance != 1_500_000 || a.TestBalance != 0 {
 			t.Errorf("balance %s, test balance %s", a.Balance, a.TestBalance)
 		}
 	}
-	if a := do[AccountView](o, "POST", path, Credit{Amount: 20_000, Reason: "play", Test: true}); a.TestBalance != 20_000 || a.Balance != 1_500_000 {
+	if a := do[admin.AccountView](o, "POST", path, admin.Credit{Amount: 20_000, Reason: "play", Test: true}); a.TestBalance != 20_000 || a.Balance != 1_500_000 {
 		t.Errorf("balance %s, test balance %s", a.Balance, a.TestBalance)
 	}
-	o.refused(Conflict, "used for something else", "POST", path, Credit{ID: id, Amount: 1, Reason: "invoice 17"})
-	o.refused(Invalid, "more than zero", "POST", path, Credit{Amount: 0, Reason: "x"})
-	o.refused(Invalid, "more than zero", "POST", path, Credit{Amount: -1, Reason: "x"})
-	o.refused(Invalid, "reason", "POST", path, Credit{Amount: 1, Reason: " "})
-	o.refused(Invalid, "want txn_", "POST", path, Credit{ID: "mine", Amount: 1, Reason: "x"})
-	o.refused(Invalid, "decimal places", "POST", path, map[string]string{"amount": "0.0000001", "reason": "x"})
-	o.refused(Invalid, "too large", "POST", path, Credit{Amount: 1<<63 - 1, Reason: "x"})
-	o.refused(NotFound, "bob", "POST", "accounts/bob/credits", Credit{Amount: 1, Reason: "x"})
+	o.refused(admin.Conflict, "used for something else", "POST", path, admin.Credit{ID: id, Amount: 1, Reason: "invoice 17"})
+	o.refused(admin.Invalid, "more than zero", "POST", path, admin.Credit{Amount: 0, Reason: "x"})
+	o.refused(admin.Invalid, "more than zero", "POST", path, admin.Credit{Amount: -1, Reason: "x"})
+	o.refused(admin.Invalid, "reason", "POST", path, admin.Credit{Amount: 1, Reason: " "})
+	o.refused(admin.Invalid, "want txn_", "POST", path, admin.Credit{ID: "mine", Amount: 1, Reason: "x"})
+	o.refused(admin.Invalid, "at most six places", "POST", path, map[string]string{"amount": "0.0000001", "reason": "x"})
+	o.refused(admin.Invalid, "too large", "POST", path, admin.Credit{Amount: 1<<63 - 1, Reason: "x"})
+	o.refused(admin.NotFound, "bob", "POST", "accounts/bob/credits", admin.Credit{Amount: 1, Reason: "x"})
 }
 
 // A key's secret is in the answer to its creation, and its digest alone in the
@@ -185,7 +202,7 @@ func TestCredit(t *testing.T) {
 func TestCreateKey(t *testing.T) {
 	o := newOffice(t)
 	a := o.account("alice")
-	k := do[KeyView](o, "POST", "keys", NewKey{Account: "alice", Name: "laptop", Servers: []string{"weather"}, Test: true, ExpiresIn: "24h"})
+	k := do[admin.KeyView](o, "POST", "keys", admin.NewKey{Account: "alice", Name: "laptop", Servers: []string{"weather"}, Test: true, ExpiresIn: "24h"})
 	digest, err := keys.Parse(k.Secret)
 	if err != nil || !strings.HasPrefix(k.Secret, "sk_test_") {
 		t.Fatalf("secret has the wrong form: %v", err)
@@ -200,7 +217,7 @@ func TestCreateKey(t *testing.T) {
 	if len(*o.revoked) != 1 || (*o.revoked)[0] != digest {
 		t.Error("a cache that knows of no such key was not told")
 	}
-	p := do[KeyView](o, "POST", "keys", NewKey{Account: "alice", Kind: "personal", Name: "ci", Scopes: []string{"agent:connect", "billing.read"}})
+	p := do[admin.KeyView](o, "POST", "keys", admin.NewKey{Account: "alice", Kind: "personal", Name: "ci", Scopes: []string{"agent:connect", "billing.read"}})
 	if p.ExpiresAt == nil || !strings.HasPrefix(p.Secret, "pat_live_") {
 		t.Errorf("a personal key without an end: %+v", p.ExpiresAt)
 	}
@@ -210,7 +227,7 @@ func TestCreateKey(t *testing.T) {
 func TestCreateKeyRefuses(t *testing.T) {
 	o := newOffice(t)
 	o.account("alice")
-	for words, n := range map[string]NewKey{
+	for words, n := range map[string]admin.NewKey{
 		`no account "bob"`:      {Account: "bob"},
 		"unknown kind":          {Account: "alice", Kind: "root"},
 		"not a time from now":   {Account: "alice", ExpiresIn: "-1h"},
@@ -222,9 +239,9 @@ func TestCreateKeyRefuses(t *testing.T) {
 		"at most 64 scopes":     {Account: "alice", Scopes: make([]string, 65)},
 		"key has at most 64 se": {Account: "alice", Servers: make([]string, 65)},
 	} {
-		code := Invalid
+		code := admin.Invalid
 		if n.Account == "bob" {
-			code = NotFound
+			code = admin.NotFound
 		}
 		o.refused(code, words, "POST", "keys", n)
 	}
@@ -238,23 +255,23 @@ func TestCreateKeyRefuses(t *testing.T) {
 func TestUpdateKey(t *testing.T) {
 	o := newOffice(t)
 	o.account("alice")
-	k := do[KeyView](o, "POST", "keys", NewKey{Account: "alice", Scopes: []string{"billing.read"}, Servers: []string{"weather"}, ExpiresIn: "1h"})
+	k := do[admin.KeyView](o, "POST", "keys", admin.NewKey{Account: "alice", Scopes: []string{"billing.read"}, Servers: []string{"weather"}, ExpiresIn: "1h"})
 	path := "keys/" + k.ID
-	if got := do[KeyView](o, "PATCH", path, map[string]any{"scopes": []string{}}); len(got.Scopes) != 0 || len(got.Servers) != 1 || got.ExpiresAt == nil {
+	if got := do[admin.KeyView](o, "PATCH", path, map[string]any{"scopes": []string{}}); len(got.Scopes) != 0 || len(got.Servers) != 1 || got.ExpiresAt == nil {
 		t.Errorf("without scopes: %+v", got)
 	}
-	if got := do[KeyView](o, "PATCH", path, map[string]any{"servers": []string{}, "expires_in": Never}); len(got.Servers) != 0 || got.ExpiresAt != nil {
+	if got := do[admin.KeyView](o, "PATCH", path, map[string]any{"servers": []string{}, "expires_in": admin.Never}); len(got.Servers) != 0 || got.ExpiresAt != nil {
 		t.Errorf("for all servers, for ever: %+v", got)
 	}
-	o.refused(Invalid, "nothing to change", "PATCH", path, map[string]any{})
-	o.refused(Invalid, "nothing to change", "PATCH", path, map[string]any{"scopes": nil})
-	o.refused(Invalid, "not a time from now", "PATCH", path, map[string]any{"expires_in": ""})
-	o.refused(Invalid, "not a time from now", "PATCH", path, map[string]any{"expires_in": "0s"})
-	o.refused(Invalid, "on one line", "PATCH", path, map[string]any{"name": "two\nlines"})
-	p := do[KeyView](o, "POST", "keys", NewKey{Account: "alice", Kind: "personal", Name: "ci", Scopes: []string{"billing.read"}})
-	o.refused(Invalid, "always expires", "PATCH", "keys/"+p.ID, map[string]any{"expires_in": Never})
-	o.refused(Invalid, "always expires", "POST", "keys", NewKey{Account: "alice", Kind: "personal", Name: "ci", Scopes: []string{"billing.read"}, ExpiresIn: Never})
-	o.refused(Invalid, "always expires", "POST", "keys/"+p.ID+"/rotate", Rotation{ExpiresIn: Never})
+	o.refused(admin.Invalid, "nothing to change", "PATCH", path, map[string]any{})
+	o.refused(admin.Invalid, "nothing to change", "PATCH", path, map[string]any{"scopes": nil})
+	o.refused(admin.Invalid, "not a time from now", "PATCH", path, map[string]any{"expires_in": ""})
+	o.refused(admin.Invalid, "not a time from now", "PATCH", path, map[string]any{"expires_in": "0s"})
+	o.refused(admin.Invalid, "on one line", "PATCH", path, map[string]any{"name": "two\nlines"})
+	p := do[admin.KeyView](o, "POST", "keys", admin.NewKey{Account: "alice", Kind: "personal", Name: "ci", Scopes: []string{"billing.read"}})
+	o.refused(admin.Invalid, "always expires", "PATCH", "keys/"+p.ID, map[string]any{"expires_in": admin.Never})
+	o.refused(admin.Invalid, "always expires", "POST", "keys", admin.NewKey{Account: "alice", Kind: "personal", Name: "ci", Scopes: []string{"billing.read"}, ExpiresIn: admin.Never})
+	o.refused(admin.Invalid, "always expires", "POST", "keys/"+p.ID+"/rotate", admin.Rotation{ExpiresIn: admin.Never})
 	log, _, err := o.store.AuditLog(context.Background(), ledger.Page{})
 	if err != nil {
 		t.Fatal(err)
@@ -286,16 +303,16 @@ func TestClientAtAStranger(t *testing.T) {
 func TestDeleteKey(t *testing.T) {
 	o := newOffice(t)
 	o.account("alice")
-	k := do[KeyView](o, "POST", "keys", NewKey{Account: "alice"})
-	first := do[KeyView](o, "DELETE", "keys/"+k.ID, nil)
-	again := do[KeyView](o, "DELETE", "keys/"+k.ID, nil)
+	k := do[admin.KeyView](o, "POST", "keys", admin.NewKey{Account: "alice"})
+	first := do[admin.KeyView](o, "DELETE", "keys/"+k.ID, nil)
+	again := do[admin.KeyView](o, "DELETE", "keys/"+k.ID, nil)
 	if first.DeletedAt == nil || again.DeletedAt == nil || !first.DeletedAt.Equal(*again.DeletedAt) || first.Secret != "" {
 		t.Errorf("first %+v, again %+v", first, again)
 	}
 	if len(*o.revoked) != 3 {
 		t.Errorf("the cache was told %d times, want 3", len(*o.revoked))
 	}
-	o.refused(NotFound, "no key", "DELETE", "keys/key_none", nil)
+	o.refused(admin.NotFound, "no key", "DELETE", "keys/key_none", nil)
 	log, _, err := o.store.AuditLog(context.Background(), ledger.Page{})
 	if err != nil {
 		t.Fatal(err)
@@ -318,7 +335,7 @@ func TestDeleteKey(t *testing.T) {
 func TestChargesAndVerify(t *testing.T) {
 	o := newOffice(t)
 	alice, acme := o.account("alice"), o.account("acme")
-	do[AccountView](o, "POST", "accounts/alice/credits", Credit{Amount: 1_000_000, Reason: "x"})
+	do[admin.AccountView](o, "POST", "accounts/alice/credits", admin.Credit{Amount: 1_000_000, Reason: "x"})
 	id := ids.New("chg_")
 	_, _, err := o.store.Charge(context.Background(), id, ledger.Order{
 		Account: alice.ID, Provider: acme.ID, Key: ids.New("key_"), Lineage: ids.New("key_"), Server: "weather", Tool: "t", Amount: 10_000,
@@ -327,13 +344,13 @@ func TestChargesAndVerify(t *testing.T) {
 		t.Fatal(err)
 	}
 	for path, want := range map[string]int{"charges": 1, "charges?account=alice": 1, "charges?account=acme": 0} {
-		page := do[List[ChargeView]](o, "GET", path, nil)
+		page := do[admin.List[admin.ChargeView]](o, "GET", path, nil)
 		if len(page.Items) != want || want == 1 && (page.Items[0].ID != id || page.Items[0].State != "captured" || page.Items[0].Environment != "live") {
 			t.Errorf("%s: %+v", path, page.Items)
 		}
 	}
-	o.refused(NotFound, "bob", "GET", "charges?account=bob", nil)
-	if v := do[VerificationView](o, "POST", "ledger/verify", struct{}{}); len(v.Differences) != 0 || v.Transactions != 2 {
+	o.refused(admin.NotFound, "bob", "GET", "charges?account=bob", nil)
+	if v := do[admin.VerificationView](o, "POST", "ledger/verify", struct{}{}); len(v.Differences) != 0 || v.Transactions != 2 {
 		t.Errorf("verification %+v", v)
 	}
 }
@@ -344,44 +361,52 @@ func TestStoreDown(t *testing.T) {
 	if err := o.store.Close(); err != nil {
 		t.Fatal(err)
 	}
-	o.refused(Unavailable, "server's log", "POST", "accounts", map[string]string{"name": "alice"})
+	o.refused(admin.Unavailable, "server's log", "POST", "accounts", map[string]string{"name": "alice"})
+}
+
+// noServers is a config without servers.
+type noServers struct{}
+
+func (noServers) ListServers() []ServerView { return []ServerView{} }
+func (noServers) CheckServer(context.Context, string, string) (*CheckView, error) {
+	return nil, &admin.Error{Code: admin.NotFound, Message: "none"}
 }
 
 // Only who can read the server's file gets in; the file is made when it is
 // first needed, for its owner alone.
 func TestToken(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
-	file := TokenFile(dir, "127.0.0.1:2019")
-	server := httptest.NewServer(RequireToken(file, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		_, _ = io.WriteString(w, "{}")
-	})))
+	m := NewAdminEndpoint(admin.Local{Dir: func() string { return dir }, Name: "test"}, slog.New(slog.DiscardHandler))
+	Register(m, Always[Servers](noServers{}), OnServers())
+	server := httptest.NewServer(m)
 	defer server.Close()
 	host := strings.TrimPrefix(server.URL, "http://")
+	file := admin.TokenFile(dir, host)
 	stranger := Client{HTTP: server.Client(), Host: host}
-	if _, err := stranger.Do(context.Background(), "GET", "accounts", nil); err == nil {
+	if _, err := stranger.Do(context.Background(), "GET", "servers", nil); err == nil {
 		t.Error("a stranger got in")
 	}
 	info, err := os.Stat(file)
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Fatalf("the token file: %v, %v", info.Mode(), err)
 	}
-	owner := Client{HTTP: server.Client(), Host: host, Token: func() (string, error) { return ReadToken(file) }}
+	owner := Client{HTTP: server.Client(), Host: host, Token: func() (string, error) { return admin.ReadToken(file) }}
 	for range 2 {
-		if _, err := owner.Do(context.Background(), "GET", "accounts", nil); err != nil {
+		if _, err := owner.Do(context.Background(), "GET", "servers", nil); err != nil {
 			t.Error(err)
 		}
 	}
 	liar := Client{HTTP: server.Client(), Host: host, Token: func() (string, error) { return strings.Repeat("0", 64), nil }}
-	if _, err := liar.Do(context.Background(), "GET", "accounts", nil); err == nil {
+	if _, err := liar.Do(context.Background(), "GET", "servers", nil); err == nil {
 		t.Error("a wrong token got in")
 	}
-	if again, err := EnsureToken(file); err != nil || again == "" {
+	if again, err := admin.EnsureToken(file); err != nil || again == "" {
 		t.Error(err)
 	}
 	if err := os.Chmod(file, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := ReadToken(file); err == nil || !strings.Contains(err.Error(), "read by others") {
+	if _, err := admin.ReadToken(file); err == nil || !strings.Contains(err.Error(), "read by others") {
 		t.Errorf("a token that all can read is trusted: %v", err)
 	}
 	if err := os.WriteFile(file, []byte("short"), 0o600); err != nil {
@@ -390,28 +415,28 @@ func TestToken(t *testing.T) {
 	if err := os.Chmod(file, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := EnsureToken(file); err == nil || !strings.Contains(err.Error(), "damaged") {
+	if _, err := admin.EnsureToken(file); err == nil || !strings.Contains(err.Error(), "damaged") {
 		t.Errorf("a damaged token is used: %v", err)
 	}
 	link := file + ".link"
 	if err := errors.Join(os.Remove(file), os.Symlink(file, link)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := EnsureToken(file); err != nil {
+	if _, err := admin.EnsureToken(file); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := ReadToken(link); err == nil || !strings.Contains(err.Error(), "is a link") {
+	if _, err := admin.ReadToken(link); err == nil || !strings.Contains(err.Error(), "is a link") {
 		t.Errorf("a link is trusted: %v", err)
 	}
 	if os.Geteuid() == 0 {
 		if err := os.Chown(file, 65534, 65534); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := ReadToken(file); err == nil || !strings.Contains(err.Error(), "somebody else") {
+		if _, err := admin.ReadToken(file); err == nil || !strings.Contains(err.Error(), "somebody else") {
 			t.Errorf("another's token is trusted: %v", err)
 		}
 	}
-	if a, b := TokenFile(dir, "127.0.0.1:2019"), TokenFile(dir, "[::1]:2019"); a == b || filepath.Dir(a) != dir {
+	if a, b := admin.TokenFile(dir, "127.0.0.1:2019"), admin.TokenFile(dir, "[::1]:2019"); a == b || filepath.Dir(a) != dir {
 		t.Error("two listeners share a file")
 	}
 }
@@ -421,15 +446,15 @@ func TestAdjust(t *testing.T) {
 	o := newOffice(t)
 	o.account("alice")
 	const path = "accounts/alice/adjustments"
-	if a := do[AccountView](o, "POST", path, Credit{Amount: -2_000_000, Reason: "was credited twice"}); a.Balance != -2_000_000 {
+	if a := do[admin.AccountView](o, "POST", path, admin.Credit{Amount: -2_000_000, Reason: "was credited twice"}); a.Balance != -2_000_000 {
 		t.Errorf("balance %s", a.Balance)
 	}
-	if a := do[AccountView](o, "POST", path, Credit{Amount: 2_500_000, Reason: "was not"}); a.Balance != 500_000 {
+	if a := do[admin.AccountView](o, "POST", path, admin.Credit{Amount: 2_500_000, Reason: "was not"}); a.Balance != 500_000 {
 		t.Errorf("balance %s", a.Balance)
 	}
-	o.refused(Invalid, "of zero", "POST", path, Credit{Reason: "x"})
-	o.refused(Invalid, "reason", "POST", path, Credit{Amount: 1})
-	if v := do[VerificationView](o, "POST", "ledger/verify", struct{}{}); len(v.Differences) != 0 {
+	o.refused(admin.Invalid, "of zero", "POST", path, admin.Credit{Reason: "x"})
+	o.refused(admin.Invalid, "reason", "POST", path, admin.Credit{Amount: 1})
+	if v := do[admin.VerificationView](o, "POST", "ledger/verify", struct{}{}); len(v.Differences) != 0 {
 		t.Errorf("differences %v", v.Differences)
 	}
 }
@@ -439,7 +464,7 @@ func TestAdjust(t *testing.T) {
 func TestRefund(t *testing.T) {
 	o := newOffice(t)
 	alice, acme := o.account("alice"), o.account("acme")
-	do[AccountView](o, "POST", "accounts/alice/credits", Credit{Amount: 1_000_000, Reason: "x"})
+	do[admin.AccountView](o, "POST", "accounts/alice/credits", admin.Credit{Amount: 1_000_000, Reason: "x"})
 	id := ids.New("chg_")
 	_, _, err := o.store.Charge(context.Background(), id, ledger.Order{
 		Account: alice.ID, Provider: acme.ID, Key: ids.New("key_"), Lineage: ids.New("key_"), Server: "weather", Tool: "t", Amount: 10_000,
@@ -448,29 +473,29 @@ func TestRefund(t *testing.T) {
 		t.Fatal(err)
 	}
 	path := "charges/" + id
-	if c := do[ChargeView](o, "GET", path, nil); c.ID != id || c.Refunded != 0 {
+	if c := do[admin.ChargeView](o, "GET", path, nil); c.ID != id || c.Refunded != 0 {
 		t.Errorf("charge %+v", c)
 	}
 	part, retry := ledger.Amount(4_000), ids.New("txn_")
 	for range 2 {
-		if c := do[ChargeView](o, "POST", path+"/refunds", Refund{ID: retry, Amount: &part, Reason: "late"}); c.Refunded != 4_000 {
+		if c := do[admin.ChargeView](o, "POST", path+"/refunds", admin.Refund{ID: retry, Amount: &part, Reason: "late"}); c.Refunded != 4_000 {
 			t.Errorf("refunded %s", c.Refunded)
 		}
 	}
 	much, none := ledger.Amount(6_001), ledger.Amount(0)
-	o.refused(Invalid, "more than is left", "POST", path+"/refunds", Refund{Amount: &much, Reason: "x"})
-	o.refused(Invalid, "more than zero", "POST", path+"/refunds", Refund{Amount: &none, Reason: "x"})
-	o.refused(Invalid, "reason", "POST", path+"/refunds", Refund{})
-	o.refused(NotFound, "no charge", "POST", "charges/chg_none/refunds", Refund{Reason: "x"})
-	o.refused(NotFound, "no charge", "GET", "charges/"+ids.New("chg_"), nil)
-	if c := do[ChargeView](o, "POST", path+"/refunds", Refund{Reason: "all of it"}); c.Refunded != 10_000 {
+	o.refused(admin.Invalid, "more than is left", "POST", path+"/refunds", admin.Refund{Amount: &much, Reason: "x"})
+	o.refused(admin.Invalid, "more than zero", "POST", path+"/refunds", admin.Refund{Amount: &none, Reason: "x"})
+	o.refused(admin.Invalid, "reason", "POST", path+"/refunds", admin.Refund{})
+	o.refused(admin.NotFound, "no charge", "POST", "charges/chg_none/refunds", admin.Refund{Reason: "x"})
+	o.refused(admin.NotFound, "no charge", "GET", "charges/"+ids.New("chg_"), nil)
+	if c := do[admin.ChargeView](o, "POST", path+"/refunds", admin.Refund{Reason: "all of it"}); c.Refunded != 10_000 {
 		t.Errorf("refunded %s", c.Refunded)
 	}
-	o.refused(Invalid, "nothing is left", "POST", path+"/refunds", Refund{Reason: "x"})
-	if a := do[AccountView](o, "GET", "accounts/alice", nil); a.Balance != 1_000_000 {
+	o.refused(admin.Invalid, "nothing is left", "POST", path+"/refunds", admin.Refund{Reason: "x"})
+	if a := do[admin.AccountView](o, "GET", "accounts/alice", nil); a.Balance != 1_000_000 {
 		t.Errorf("balance %s", a.Balance)
 	}
-	journal := do[List[TransactionView]](o, "GET", "ledger", nil)
+	journal := do[admin.List[admin.TransactionView]](o, "GET", "journal", nil)
 	if len(journal.Items) != 4 || journal.Items[1].Tool != "t" || journal.Items[3].Charge != id || journal.Items[3].Amount != 6_000 {
 		t.Errorf("journal %+v", journal.Items)
 	}
@@ -481,21 +506,21 @@ func TestRefund(t *testing.T) {
 func TestRotateKey(t *testing.T) {
 	o := newOffice(t)
 	o.account("alice")
-	old := do[KeyView](o, "POST", "keys", NewKey{Account: "alice", Kind: "personal", Name: "ci", Scopes: []string{"billing.read"}, ExpiresIn: "2400h"})
-	do[KeyView](o, "PATCH", "keys/"+old.ID, map[string]any{"expires_in": "1h"})
-	narrowed := do[KeyView](o, "GET", "keys/"+old.ID, nil)
-	next := do[KeyView](o, "POST", "keys/"+old.ID+"/rotate", Rotation{Grace: "30m"})
+	old := do[admin.KeyView](o, "POST", "keys", admin.NewKey{Account: "alice", Kind: "personal", Name: "ci", Scopes: []string{"billing.read"}, ExpiresIn: "2400h"})
+	do[admin.KeyView](o, "PATCH", "keys/"+old.ID, map[string]any{"expires_in": "1h"})
+	narrowed := do[admin.KeyView](o, "GET", "keys/"+old.ID, nil)
+	next := do[admin.KeyView](o, "POST", "keys/"+old.ID+"/rotate", admin.Rotation{Grace: "30m"})
 	if !next.ExpiresAt.Equal(*narrowed.ExpiresAt) || next.Lineage != old.ID || next.Secret == "" || next.Secret == old.Secret {
 		t.Errorf("successor %+v of %+v", next, narrowed)
 	}
-	retired := do[KeyView](o, "GET", "keys/"+old.ID, nil)
+	retired := do[admin.KeyView](o, "GET", "keys/"+old.ID, nil)
 	if retired.Successor != next.ID || !retired.ExpiresAt.Before(*narrowed.ExpiresAt) {
 		t.Errorf("retired %+v", retired)
 	}
-	o.refused(Invalid, next.ID, "POST", "keys/"+old.ID+"/rotate", Rotation{})
-	o.refused(Invalid, next.ID, "PATCH", "keys/"+old.ID, map[string]any{"expires_in": "24h"})
-	o.refused(Invalid, "always expires", "POST", "keys/"+next.ID+"/rotate", Rotation{ExpiresIn: Never})
-	last := do[KeyView](o, "POST", "keys/"+next.ID+"/rotate", Rotation{ExpiresIn: "48h"})
+	o.refused(admin.Invalid, next.ID, "POST", "keys/"+old.ID+"/rotate", admin.Rotation{})
+	o.refused(admin.Invalid, next.ID, "PATCH", "keys/"+old.ID, map[string]any{"expires_in": "24h"})
+	o.refused(admin.Invalid, "always expires", "POST", "keys/"+next.ID+"/rotate", admin.Rotation{ExpiresIn: admin.Never})
+	last := do[admin.KeyView](o, "POST", "keys/"+next.ID+"/rotate", admin.Rotation{ExpiresIn: "48h"})
 	if life := last.ExpiresAt.Sub(last.CreatedAt); life < 47*time.Hour || last.Lineage != old.ID {
 		t.Errorf("lives %v", life)
 	}

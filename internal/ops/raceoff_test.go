@@ -1,6 +1,6 @@
 //go:build !race
 
-package admin
+package ops
 
 // raceEnabled tells that the race detector is on, which is some ten times slower.
 const raceEnabled = false

@@ -1,4 +1,4 @@
-package admin
+package ops
 
 import (
 	"bytes"
@@ -7,13 +7,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http/httptest"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/fareboxhq/farebox/internal/admin"
 	"github.com/fareboxhq/farebox/internal/archive"
 	"github.com/fareboxhq/farebox/internal/clock"
 	ids "github.com/fareboxhq/farebox/internal/id"
@@ -48,11 +48,11 @@ func past(t *testing.T, signer *ledger.Signer) (o *office, charge string) {
 	if o.store, err = sqlitestore.Open(t.Context(), options); err != nil {
 		t.Fatal(err)
 	}
-	service := New(o.store, nil, func() *Settings { return new(Settings) }, clock.Now)
+	service := admin.New(o.store, nil, func() *admin.Settings { return new(admin.Settings) }, clock.Now)
 	if signer != nil {
 		service.WithSigner(signer)
 	}
-	server := httptest.NewServer(NewHandler(service, "test", slog.New(slog.DiscardHandler)))
+	server := httptest.NewServer(endpoint(service))
 	t.Cleanup(func() {
 		server.Close()
 		if err := o.store.Close(); err != nil {
@@ -64,7 +64,7 @@ func past(t *testing.T, signer *ledger.Signer) (o *office, charge string) {
 }
 
 // part fetches the next file of the archive.
-func (o *office) part(ask ArchiveAsk) (f ArchiveFile, content []byte) {
+func (o *office) part(ask admin.ArchiveAsk) (f admin.ArchiveFile, content []byte) {
 	o.t.Helper()
 	err := o.Fetch(context.Background(), "POST", "ledger/archive/part", ask, nil, func(head json.RawMessage, r io.Reader) error {
 		err := json.Unmarshal(head, &f)
@@ -85,39 +85,39 @@ func (o *office) part(ask ArchiveAsk) (f ArchiveFile, content []byte) {
 func TestArchive(t *testing.T) {
 	signer := ledger.NewSigner([ed25519.SeedSize]byte{1})
 	o, charge := past(t, signer)
-	o.refused(Invalid, "35 days or more", "POST", "ledger/archive/part", ArchiveAsk{OlderThan: "24h"})
-	if f, _ := o.part(ArchiveAsk{OlderThan: "14400h"}); f.Transactions != 0 || f.Name != "" {
+	o.refused(admin.Invalid, "35 days or more", "POST", "ledger/archive/part", admin.ArchiveAsk{OlderThan: "24h"})
+	if f, _ := o.part(admin.ArchiveAsk{OlderThan: "14400h"}); f.Transactions != 0 || f.Name != "" {
 		t.Errorf("%+v is of 600 days ago", f)
 	}
-	f, content := o.part(ArchiveAsk{})
+	f, content := o.part(admin.ArchiveAsk{})
 	seal, err := archive.Read(bytes.NewReader(content), ledger.ReceiptKeys{signer.Public()}, archive.Visitor{})
 	if err != nil || seal.Sum != f.Sum || f.Transactions != 1 || f.Charges != 1 || f.Name != ledger.ArchiveName(1) {
 		t.Fatalf("%+v, %+v: %v", f, seal, err)
 	}
-	for _, wrong := range []ArchiveTake{{1, f.Last, strings.Repeat("0", 64)}, {2, f.Last, f.Sum}, {1, f.Last + 1, f.Sum}} {
-		o.refused(Conflict, "nothing was taken out", "POST", "ledger/archive", wrong)
+	for _, wrong := range []admin.ArchiveTake{{Number: 1, Last: f.Last, Sum: strings.Repeat("0", 64)}, {Number: 2, Last: f.Last, Sum: f.Sum}, {Number: 1, Last: f.Last + 1, Sum: f.Sum}} {
+		o.refused(admin.Conflict, "nothing was taken out", "POST", "ledger/archive", wrong)
 	}
-	if got := do[ChargeView](o, "GET", "charges/"+charge, nil); got.ID != charge {
+	if got := do[admin.ChargeView](o, "GET", "charges/"+charge, nil); got.ID != charge {
 		t.Errorf("%+v", got)
 	}
 	for range 2 {
-		if got := do[ArchivedView](o, "POST", "ledger/archive", ArchiveTake{1, f.Last, f.Sum}); got.Files != 1 || got.Transactions != 1 || got.Sum != f.Sum {
+		if got := do[admin.ArchivedView](o, "POST", "ledger/archive", admin.ArchiveTake{Number: 1, Last: f.Last, Sum: f.Sum}); got.Files != 1 || got.Transactions != 1 || got.Sum != f.Sum {
 			t.Errorf("%+v", got)
 		}
 	}
-	o.refused(NotFound, ledger.ArchiveName(1), "GET", "charges/"+charge, nil)
-	o.refused(Invalid, "cannot be refunded any more", "POST", "charges/"+charge+"/refunds", map[string]string{"reason": "late"})
-	if got := do[List[ChargeView]](o, "GET", "charges", nil); len(got.Items) != 0 || got.Archived != 1 {
+	o.refused(admin.NotFound, ledger.ArchiveName(1), "GET", "charges/"+charge, nil)
+	o.refused(admin.Invalid, "cannot be refunded any more", "POST", "charges/"+charge+"/refunds", map[string]string{"reason": "late"})
+	if got := do[admin.List[admin.ChargeView]](o, "GET", "charges", nil); len(got.Items) != 0 || got.Archived != 1 {
 		t.Errorf("%+v", got)
 	}
-	if got := do[JournalView](o, "GET", "ledger", nil); len(got.Items) != 0 || got.Archived != 1 {
+	if got := do[admin.JournalView](o, "GET", "journal", nil); len(got.Items) != 0 || got.Archived != 1 {
 		t.Errorf("%+v", got)
 	}
-	if got := do[VerificationView](o, "POST", "ledger/verify", nil); len(got.Differences) != 0 || got.Archived == nil || got.Archived.Sum != f.Sum {
+	if got := do[admin.VerificationView](o, "POST", "ledger/verify", nil); len(got.Differences) != 0 || got.Archived == nil || got.Archived.Sum != f.Sum {
 		t.Errorf("%+v", got)
 	}
 	rows := 0
-	for _, a := range do[List[AuditView]](o, "GET", "audit", nil).Items {
+	for _, a := range do[admin.List[admin.AuditView]](o, "GET", "audit", nil).Items {
 		if a.Action == "ledger.archive" && a.Target == f.Name {
 			rows++
 		}
@@ -130,6 +130,6 @@ func TestArchive(t *testing.T) {
 // Without the key that signs there is no archive.
 func TestArchiveWithoutSigner(t *testing.T) {
 	o, _ := past(t, nil)
-	o.refused(Unavailable, "key that signs receipts", "POST", "ledger/archive/part", ArchiveAsk{})
-	o.refused(Unavailable, "key that signs receipts", "POST", "ledger/archive", ArchiveTake{})
+	o.refused(admin.Unavailable, "key that signs receipts", "POST", "ledger/archive/part", admin.ArchiveAsk{})
+	o.refused(admin.Unavailable, "key that signs receipts", "POST", "ledger/archive", admin.ArchiveTake{})
 }

@@ -1,4 +1,4 @@
-package admin
+package ops
 
 import (
 	"context"
@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fareboxhq/farebox/internal/admin"
 	"github.com/fareboxhq/farebox/internal/clock"
 	ids "github.com/fareboxhq/farebox/internal/id"
 	"github.com/fareboxhq/farebox/internal/ledger"
@@ -21,10 +22,10 @@ func TestEarnings(t *testing.T) {
 	o := newOffice(t)
 	alice, acme, other := o.account("alice"), o.account("acme@example.com"), o.account("other")
 	for _, test := range []bool{false, true} {
-		do[AccountView](o, "POST", "accounts/alice/credits", Credit{Amount: 1_000_000, Reason: "x", Test: test})
+		do[admin.AccountView](o, "POST", "accounts/alice/credits", admin.Credit{Amount: 1_000_000, Reason: "x", Test: test})
 	}
-	key := do[KeyView](o, "POST", "keys", NewKey{Account: "alice"})
-	charge := func(provider AccountView, server string, test bool) string {
+	key := do[admin.KeyView](o, "POST", "keys", admin.NewKey{Account: "alice"})
+	charge := func(provider admin.AccountView, server string, test bool) string {
 		t.Helper()
 		id := ids.New("chg_")
 		_, _, err := o.store.Charge(context.Background(), id, ledger.Order{
@@ -38,32 +39,32 @@ func TestEarnings(t *testing.T) {
 	}
 	mine := []string{charge(acme, "weather", false), charge(acme, "maps", true), charge(acme, "weather", false)}
 	charge(other, "weather", false)
-	do[ChargeView](o, "POST", "charges/"+mine[0]+"/refunds", Refund{Amount: ptr(ledger.Amount(4_000)), Reason: "slow"})
+	do[admin.ChargeView](o, "POST", "charges/"+mine[0]+"/refunds", admin.Refund{Amount: ptr(ledger.Amount(4_000)), Reason: "slow"})
 
-	list := do[List[ChargeView]](o, "GET", "charges?provider=ACME%40example.com", nil)
+	list := do[admin.List[admin.ChargeView]](o, "GET", "charges?provider=ACME%40example.com", nil)
 	if len(list.Items) != 3 || list.Items[0].ID != mine[2] {
 		t.Fatalf("%+v", list)
 	}
-	one := do[ChargeView](o, "GET", "charges/"+mine[0], nil)
+	one := do[admin.ChargeView](o, "GET", "charges/"+mine[0], nil)
 	for _, c := range append(list.Items, one) {
 		if c.Account != alice.ID || c.AccountName != "alice" || c.Provider != acme.ID || c.ProviderName != "acme@example.com" {
 			t.Errorf("%+v", c)
 		}
 	}
 	tomorrow := clock.Now().Add(24 * time.Hour).UTC()
-	for query, want := range map[string]ChargeSums{
-		"provider=acme@example.com":                        {Live: ChargeSum{2, 20_000, 500, 4_000}, Test: ChargeSum{1, 10_000, 250, 0}},
-		"provider=" + other.ID:                             {Live: ChargeSum{1, 10_000, 250, 0}},
-		"account=alice&server=weather":                     {Live: ChargeSum{3, 30_000, 750, 4_000}},
+	for query, want := range map[string]admin.ChargeSums{
+		"provider=acme@example.com":                        {Live: sum(2, 20_000, 500, 4_000), Test: sum(1, 10_000, 250, 0)},
+		"provider=" + other.ID:                             {Live: sum(1, 10_000, 250, 0)},
+		"account=alice&server=weather":                     {Live: sum(3, 30_000, 750, 4_000)},
 		"provider=alice":                                   {},
-		"tool=prompt%3Aa+b&key=" + key.ID + "&server=maps": {Test: ChargeSum{1, 10_000, 250, 0}},
+		"tool=prompt%3Aa+b&key=" + key.ID + "&server=maps": {Test: sum(1, 10_000, 250, 0)},
 		"key=key_none":                                     {},
-		"since=1h":                                         {Live: ChargeSum{3, 30_000, 750, 4_000}, Test: ChargeSum{1, 10_000, 250, 0}},
-		"since=1d&until=" + tomorrow.Format(time.DateOnly): {Live: ChargeSum{3, 30_000, 750, 4_000}, Test: ChargeSum{1, 10_000, 250, 0}},
+		"since=1h":                                         {Live: sum(3, 30_000, 750, 4_000), Test: sum(1, 10_000, 250, 0)},
+		"since=1d&until=" + tomorrow.Format(time.DateOnly): {Live: sum(3, 30_000, 750, 4_000), Test: sum(1, 10_000, 250, 0)},
 		"until=1h":                                         {},
 		"since=" + url.QueryEscape(tomorrow.Format(time.RFC3339)): {},
 	} {
-		if got := do[ChargeSums](o, "GET", "charges/sum?"+query, nil); got != want {
+		if got := do[admin.ChargeSums](o, "GET", "charges/sum?"+query, nil); got != want {
 			t.Errorf("%s: %+v, want %+v", query, got, want)
 		}
 	}
@@ -71,21 +72,25 @@ func TestEarnings(t *testing.T) {
 		"since=yesterday": "neither a time before now", "until=-1h": "until", "since=40000d": "since", "since=2026-13-01": "since", "key=sk_live_1": "begins with key_",
 	} {
 		for _, path := range []string{"charges?", "charges/sum?"} {
-			o.refused(Invalid, words, "GET", path+query, nil)
+			o.refused(admin.Invalid, words, "GET", path+query, nil)
 		}
 	}
-	o.refused(NotFound, "nobody", "GET", "charges?provider=nobody", nil)
+	o.refused(admin.NotFound, "nobody", "GET", "charges?provider=nobody", nil)
 	if _, err := o.Do(t.Context(), "GET", "charges?key=sk_live_1", nil); err == nil || strings.Contains(err.Error(), "sk_live_1") {
 		t.Errorf("what may be a secret is repeated: %v", err)
 	}
+}
+
+func sum(charges int64, amount, fees, refunded ledger.Amount) admin.ChargeSum {
+	return admin.ChargeSum{Charges: charges, Amount: amount, Fees: fees, Refunded: refunded}
 }
 
 func ptr[T any](v T) *T { return &v }
 
 // A sum that is too large to be told is refused.
 func TestSumTooLarge(t *testing.T) {
-	s := ChargeSum{Amount: 1<<63 - 1}
-	if err := s.Add(ChargeSum{Amount: 1}); err == nil {
+	s := admin.ChargeSum{Amount: 1<<63 - 1}
+	if err := s.Add(admin.ChargeSum{Amount: 1}); err == nil {
 		t.Errorf("it is %s", s.Amount)
 	}
 }
@@ -94,10 +99,10 @@ func TestSumTooLarge(t *testing.T) {
 func TestKeysNameTheirAccount(t *testing.T) {
 	o := newOffice(t)
 	a := o.account("jane@example.com")
-	k := do[KeyView](o, "POST", "keys", NewKey{Account: a.ID})
-	next := do[KeyView](o, "POST", "keys/"+k.ID+"/rotate", Rotation{})
-	for _, got := range append(do[List[KeyView]](o, "GET", "keys", nil).Items, k, next,
-		do[KeyView](o, "GET", "keys/"+k.ID, nil), do[KeyView](o, "DELETE", "keys/"+k.ID, nil)) {
+	k := do[admin.KeyView](o, "POST", "keys", admin.NewKey{Account: a.ID})
+	next := do[admin.KeyView](o, "POST", "keys/"+k.ID+"/rotate", admin.Rotation{})
+	for _, got := range append(do[admin.List[admin.KeyView]](o, "GET", "keys", nil).Items, k, next,
+		do[admin.KeyView](o, "GET", "keys/"+k.ID, nil), do[admin.KeyView](o, "DELETE", "keys/"+k.ID, nil)) {
 		if got.Account != a.ID || got.AccountName != "jane@example.com" {
 			t.Errorf("%+v", got)
 		}

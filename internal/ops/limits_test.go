@@ -1,4 +1,4 @@
-package admin
+package ops
 
 import (
 	"context"
@@ -6,6 +6,7 @@ import (
 	"errors"
 	"testing"
 
+	"github.com/fareboxhq/farebox/internal/admin"
 	ids "github.com/fareboxhq/farebox/internal/id"
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
@@ -19,10 +20,10 @@ func amountOf(a *ledger.Amount) ledger.Amount {
 }
 
 // shows holds that caps are shown as these amounts; -1 is none.
-func (o *office) shows(what string, got *Caps, call, day, month ledger.Amount) {
+func (o *office) shows(what string, got *admin.Caps, call, day, month ledger.Amount) {
 	o.t.Helper()
 	if got == nil {
-		got = &Caps{}
+		got = &admin.Caps{}
 	}
 	if amountOf(got.Call) != call || amountOf(got.Day) != day || amountOf(got.Month) != month {
 		o.t.Errorf("%s: caps %s, %s, %s; want %s, %s, %s", what, amountOf(got.Call), amountOf(got.Day), amountOf(got.Month), call, day, month)
@@ -41,7 +42,7 @@ func (o *office) pay(payer, provider string, amount ledger.Amount, terms ledger.
 // part; when the answer is there, the next reservation heeds it.
 func TestAccountLimits(t *testing.T) {
 	o := newOffice(t)
-	a := do[AccountView](o, "POST", "accounts", map[string]any{"name": "alice", "credit_limit": "10.00", "caps": map[string]string{"day": "20", "call": "0.05"}})
+	a := do[admin.AccountView](o, "POST", "accounts", map[string]any{"name": "alice", "credit_limit": "10.00", "caps": map[string]string{"day": "20", "call": "0.05"}})
 	if a.CreditLimit != 10_000_000 {
 		t.Errorf("credit limit %s", a.CreditLimit)
 	}
@@ -54,7 +55,7 @@ func TestAccountLimits(t *testing.T) {
 		t.Errorf("above the cap for a call: %v", err)
 	}
 	for _, ref := range []string{"alice", a.ID} {
-		got := do[AccountView](o, "PATCH", "accounts/"+ref, map[string]any{"caps": map[string]string{"call": "0", "month": "15"}})
+		got := do[admin.AccountView](o, "PATCH", "accounts/"+ref, map[string]any{"caps": map[string]string{"call": "0", "month": "15"}})
 		o.shows("changed by "+ref, got.Caps, -1, 20_000_000, 15_000_000)
 		if got.CreditLimit != 10_000_000 {
 			t.Errorf("credit limit %s", got.CreditLimit)
@@ -69,20 +70,20 @@ func TestAccountLimits(t *testing.T) {
 	if err := o.pay(a.ID, acme.ID, 1, ledger.Terms{}); !errors.Is(err, ledger.ErrInsufficient) {
 		t.Errorf("beyond the credit: %v", err)
 	}
-	if got := do[AccountView](o, "PATCH", "accounts/alice", map[string]any{"credit_limit": "11"}); got.CreditLimit != 11_000_000 || got.Reserved != 10_000_000 {
+	if got := do[admin.AccountView](o, "PATCH", "accounts/alice", map[string]any{"credit_limit": "11"}); got.CreditLimit != 11_000_000 || got.Reserved != 10_000_000 {
 		t.Errorf("raised: %+v", got)
 	}
 	if err := o.pay(a.ID, acme.ID, 1, ledger.Terms{}); err != nil {
 		t.Errorf("after the limit was raised: %v", err)
 	}
 	// Below what is used already: nothing more is reserved, and nothing else changes.
-	do[AccountView](o, "PATCH", "accounts/alice", map[string]any{"credit_limit": "0.00"})
+	do[admin.AccountView](o, "PATCH", "accounts/alice", map[string]any{"credit_limit": "0.00"})
 	if err := o.pay(a.ID, acme.ID, 1, ledger.Terms{}); !errors.Is(err, ledger.ErrInsufficient) {
 		t.Errorf("after the limit was lowered: %v", err)
 	}
-	got := do[AccountView](o, "PATCH", "accounts/alice", map[string]any{"caps": map[string]string{"day": "0", "month": "0"}})
+	got := do[admin.AccountView](o, "PATCH", "accounts/alice", map[string]any{"caps": map[string]string{"day": "0", "month": "0"}})
 	o.shows("taken away", got.Caps, -1, -1, -1)
-	o.shows("shown again", do[AccountView](o, "GET", "accounts/alice", nil).Caps, -1, -1, -1)
+	o.shows("shown again", do[admin.AccountView](o, "GET", "accounts/alice", nil).Caps, -1, -1, -1)
 }
 
 // A change that could not be meant is refused, changes nothing and leaves no
@@ -103,14 +104,14 @@ func TestAccountLimitsRefuse(t *testing.T) {
 		"unknown field":                                map[string]any{"caps": map[string]string{"week": "1"}},
 		`unknown field "name"`:                         map[string]any{"name": "bob", "credit_limit": "5"},
 	} {
-		o.refused(Invalid, words, "PATCH", "accounts/alice", change)
+		o.refused(admin.Invalid, words, "PATCH", "accounts/alice", change)
 	}
-	o.refused(NotFound, `no account "bob"`, "PATCH", "accounts/bob", map[string]any{"credit_limit": "5"})
-	o.refused(NotFound, "no account", "PATCH", "accounts/@funding", map[string]any{"credit_limit": "5"})
-	o.refused(Invalid, "below zero", "POST", "accounts", map[string]any{"name": "bob", "credit_limit": "-5"})
-	o.refused(Invalid, "below zero", "POST", "accounts", map[string]any{"name": "bob", "caps": map[string]string{"day": "-5"}})
-	o.refused(NotFound, `no account "bob"`, "GET", "accounts/bob", nil)
-	if a := do[AccountView](o, "GET", "accounts/alice", nil); a.CreditLimit != 0 || a.Caps != nil {
+	o.refused(admin.NotFound, `no account "bob"`, "PATCH", "accounts/bob", map[string]any{"credit_limit": "5"})
+	o.refused(admin.NotFound, "no account", "PATCH", "accounts/@funding", map[string]any{"credit_limit": "5"})
+	o.refused(admin.Invalid, "below zero", "POST", "accounts", map[string]any{"name": "bob", "credit_limit": "-5"})
+	o.refused(admin.Invalid, "below zero", "POST", "accounts", map[string]any{"name": "bob", "caps": map[string]string{"day": "-5"}})
+	o.refused(admin.NotFound, `no account "bob"`, "GET", "accounts/bob", nil)
+	if a := do[admin.AccountView](o, "GET", "accounts/alice", nil); a.CreditLimit != 0 || a.Caps != nil {
 		t.Errorf("changed to %+v", a)
 	}
 	if got := o.audits(); len(got) != len(rows) {
@@ -131,7 +132,7 @@ func (o *office) audits() []ledger.Audit {
 func TestLimitsAreAudited(t *testing.T) {
 	o := newOffice(t)
 	a := o.account("alice")
-	do[AccountView](o, "PATCH", "accounts/alice", map[string]any{"credit_limit": "5", "caps": map[string]string{"day": "0"}})
+	do[admin.AccountView](o, "PATCH", "accounts/alice", map[string]any{"credit_limit": "5", "caps": map[string]string{"day": "0"}})
 	row := o.audits()[0]
 	if row.Action != "account.update" || row.Target != a.ID || row.Actor != "test" || row.Detail != `{"credit_limit":"5.00","caps":{"day":"0.00"}}` {
 		t.Errorf("audit row %+v", row)
@@ -143,7 +144,7 @@ func TestLimitsAreAudited(t *testing.T) {
 func TestKeyCaps(t *testing.T) {
 	o := newOffice(t)
 	o.account("alice")
-	k := do[KeyView](o, "POST", "keys", map[string]any{"account": "alice", "caps": map[string]string{"day": "20", "call": "0.05"}})
+	k := do[admin.KeyView](o, "POST", "keys", map[string]any{"account": "alice", "caps": map[string]string{"day": "20", "call": "0.05"}})
 	o.shows("made", k.Caps, 50_000, 20_000_000, -1)
 	digest, err := keys.Parse(k.Secret)
 	if err != nil {
@@ -162,22 +163,22 @@ func TestKeyCaps(t *testing.T) {
 	}
 	path := "keys/" + k.ID
 	told := len(*o.revoked)
-	o.shows("changed", do[KeyView](o, "PATCH", path, map[string]any{"caps": map[string]string{"call": "0", "month": "300"}}).Caps, -1, 20_000_000, 300_000_000)
+	o.shows("changed", do[admin.KeyView](o, "PATCH", path, map[string]any{"caps": map[string]string{"call": "0", "month": "300"}}).Caps, -1, 20_000_000, 300_000_000)
 	if len(*o.revoked) != told+1 || (*o.revoked)[told] != digest {
 		t.Error("the cache was not told of the new caps")
 	}
 	if *held != (keys.Limits{Call: 50_000, Day: 20_000_000}) {
 		t.Errorf("the limits that others hold were altered: %+v", held)
 	}
-	o.shows("renamed", do[KeyView](o, "PATCH", path, map[string]any{"name": "laptop"}).Caps, -1, 20_000_000, 300_000_000)
-	next := do[KeyView](o, "POST", path+"/rotate", Rotation{Grace: "1h"})
+	o.shows("renamed", do[admin.KeyView](o, "PATCH", path, map[string]any{"name": "laptop"}).Caps, -1, 20_000_000, 300_000_000)
+	next := do[admin.KeyView](o, "POST", path+"/rotate", admin.Rotation{Grace: "1h"})
 	o.shows("successor", next.Caps, -1, 20_000_000, 300_000_000)
-	o.shows("taken away", do[KeyView](o, "PATCH", path, map[string]any{"caps": map[string]string{"day": "0", "month": "0"}}).Caps, -1, -1, -1)
+	o.shows("taken away", do[admin.KeyView](o, "PATCH", path, map[string]any{"caps": map[string]string{"day": "0", "month": "0"}}).Caps, -1, -1, -1)
 	if limits := stored(); limits != nil {
 		t.Errorf("stored %+v", limits)
 	}
-	o.refused(Invalid, "cap for a day cannot be below zero", "PATCH", path, map[string]any{"caps": map[string]string{"day": "-1"}})
-	o.refused(Invalid, "cap for a call cannot be below zero", "POST", "keys", map[string]any{"account": "alice", "caps": map[string]string{"call": "-1"}})
+	o.refused(admin.Invalid, "cap for a day cannot be below zero", "PATCH", path, map[string]any{"caps": map[string]string{"day": "-1"}})
+	o.refused(admin.Invalid, "cap for a call cannot be below zero", "POST", "keys", map[string]any{"account": "alice", "caps": map[string]string{"call": "-1"}})
 }
 
 // What a charge cost, what of it the operator got and whether a free quota has
@@ -185,7 +186,7 @@ func TestKeyCaps(t *testing.T) {
 func TestChargeViews(t *testing.T) {
 	o := newOffice(t)
 	alice, acme, operator := o.account("alice"), o.account("acme"), o.account("operator")
-	do[AccountView](o, "POST", "accounts/alice/credits", Credit{Amount: 1_000_000, Reason: "x"})
+	do[admin.AccountView](o, "POST", "accounts/alice/credits", admin.Credit{Amount: 1_000_000, Reason: "x"})
 	charge := func(free int64) string {
 		t.Helper()
 		id := ids.New("chg_")
@@ -199,11 +200,11 @@ func TestChargeViews(t *testing.T) {
 		return id
 	}
 	free, paid := charge(1), charge(1)
-	page := do[List[ChargeView]](o, "GET", "charges?account=alice", nil)
+	page := do[admin.List[admin.ChargeView]](o, "GET", "charges?account=alice", nil)
 	if len(page.Items) != 2 || page.Items[0].ID != paid || page.Items[1].ID != free {
 		t.Fatalf("listed %+v", page.Items)
 	}
-	for i, want := range []ChargeView{{Amount: 10_000, Fee: 250}, {Free: true}} {
+	for i, want := range []admin.ChargeView{{Amount: 10_000, Fee: 250}, {Free: true}} {
 		got := page.Items[i]
 		if got.Amount != want.Amount || got.Fee != want.Fee || got.Free != want.Free || got.State != "captured" {
 			t.Errorf("listed %+v, want %+v", got, want)
@@ -212,23 +213,23 @@ func TestChargeViews(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var one ChargeView
+		var one admin.ChargeView
 		if err := json.Unmarshal(raw, &one); err != nil || one != got {
 			t.Errorf("shown %s, listed %+v, %v", raw, got, err)
 		}
 	}
 	for name, want := range map[string]ledger.Amount{"alice": 990_000, "acme": 9_750, "operator": 250} {
-		if a := do[AccountView](o, "GET", "accounts/"+name, nil); a.Balance != want {
+		if a := do[admin.AccountView](o, "GET", "accounts/"+name, nil); a.Balance != want {
 			t.Errorf("%s has %s, want %s", name, a.Balance, want)
 		}
 	}
 	half := ledger.Amount(5_000)
-	do[ChargeView](o, "POST", "charges/"+paid+"/refunds", Refund{Amount: &half, Reason: "late"})
-	if a := do[AccountView](o, "GET", "accounts/operator", nil); a.Balance != 125 {
+	do[admin.ChargeView](o, "POST", "charges/"+paid+"/refunds", admin.Refund{Amount: &half, Reason: "late"})
+	if a := do[admin.AccountView](o, "GET", "accounts/operator", nil); a.Balance != 125 {
 		t.Errorf("after half was refunded the operator has %s", a.Balance)
 	}
-	o.refused(Invalid, "nothing is left", "POST", "charges/"+free+"/refunds", Refund{Reason: "x"})
-	if v := do[VerificationView](o, "POST", "ledger/verify", struct{}{}); len(v.Differences) != 0 {
+	o.refused(admin.Invalid, "nothing is left", "POST", "charges/"+free+"/refunds", admin.Refund{Reason: "x"})
+	if v := do[admin.VerificationView](o, "POST", "ledger/verify", struct{}{}); len(v.Differences) != 0 {
 		t.Errorf("differences %v", v.Differences)
 	}
 }

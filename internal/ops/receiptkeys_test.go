@@ -1,12 +1,12 @@
-package admin
+package ops
 
 import (
 	"context"
 	"crypto/ed25519"
-	"log/slog"
 	"net/http/httptest"
 	"testing"
 
+	"github.com/fareboxhq/farebox/internal/admin"
 	"github.com/fareboxhq/farebox/internal/ledger"
 
 	"github.com/fareboxhq/farebox/internal/clock"
@@ -16,13 +16,13 @@ import (
 // serves them as a JWK set, and one that does not says so.
 func TestReceiptKeysAreServed(t *testing.T) {
 	o := newOffice(t)
-	o.refused(Unavailable, "no receipt keys", "GET", "receipt-keys", nil)
+	o.refused(admin.Unavailable, "no receipt keys", "GET", "receipt-keys", nil)
 
 	known := ledger.ReceiptKeys{
 		ledger.NewSigner([ed25519.SeedSize]byte{1}).Public(), ledger.NewSigner([ed25519.SeedSize]byte{2}).Public(),
 	}
-	service := New(o.store, nil, func() *Settings { return new(Settings) }, clock.Now).WithReceiptKeys(known)
-	server := httptest.NewServer(NewHandler(service, "test", slog.New(slog.DiscardHandler)))
+	service := admin.New(o.store, nil, func() *admin.Settings { return new(admin.Settings) }, clock.Now).WithReceiptKeys(known)
+	server := httptest.NewServer(endpoint(service))
 	defer server.Close()
 	client := Client{HTTP: server.Client(), Host: server.Listener.Addr().String()}
 	raw, err := client.Do(context.Background(), "GET", "receipt-keys", nil)

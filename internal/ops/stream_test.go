@@ -1,4 +1,4 @@
-package admin
+package ops
 
 import (
 	"bytes"
@@ -9,7 +9,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -18,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fareboxhq/farebox/internal/admin"
 	ids "github.com/fareboxhq/farebox/internal/id"
 	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/sqlitestore"
@@ -32,7 +32,7 @@ func officeOf(t *testing.T, path string, middle func(http.Handler) http.Handler)
 	if err != nil {
 		t.Fatal(err)
 	}
-	handler := NewHandler(New(store, nil, func() *Settings { return new(Settings) }, clock.Now), "test", slog.New(slog.DiscardHandler))
+	handler := endpoint(admin.New(store, nil, func() *admin.Settings { return new(admin.Settings) }, clock.Now))
 	server := httptest.NewServer(middle(handler))
 	t.Cleanup(func() {
 		server.Close()
@@ -101,25 +101,25 @@ func TestVerifyProgress(t *testing.T) {
 	if len(told) < 5 || len(told) > 2*progressParts || told[len(told)-1] != n {
 		t.Errorf("progress %v", told)
 	}
-	var v VerificationView
+	var v admin.VerificationView
 	if err := json.Unmarshal(raw, &v); err != nil || v.Transactions != n || len(v.Differences) != 0 {
 		t.Errorf("%s, %v", raw, err)
 	}
 	// Who does not ask for progress gets the result alone.
-	if v := do[VerificationView](o, "POST", "ledger/verify", struct{}{}); v.Transactions != n {
+	if v := do[admin.VerificationView](o, "POST", "ledger/verify", struct{}{}); v.Transactions != n {
 		t.Errorf("%+v", v)
 	}
-	page := do[JournalView](o, "GET", "ledger?limit=1", nil)
+	page := do[admin.JournalView](o, "GET", "journal?limit=1", nil)
 	if page.Total != n || len(page.Items) != 1 {
 		t.Errorf("first page %+v", page)
 	}
-	if page = do[JournalView](o, "GET", "ledger?limit=1&after="+page.Next, nil); page.Total != 0 || len(page.Items) != 1 {
+	if page = do[admin.JournalView](o, "GET", "journal?limit=1&after="+page.Next, nil); page.Total != 0 || len(page.Items) != 1 {
 		t.Errorf("second page %+v", page)
 	}
 }
 
 // fetch makes a backup and returns what came.
-func (o *office) fetch(ctx context.Context) (head BackupView, content []byte, told int, err error) {
+func (o *office) fetch(ctx context.Context) (head admin.BackupView, content []byte, told int, err error) {
 	err = o.Fetch(ctx, "GET", "backup", nil, func(int64, int64) { told++ }, func(result json.RawMessage, r io.Reader) error {
 		if err := json.Unmarshal(result, &head); err != nil {
 			return err
@@ -146,7 +146,7 @@ func TestBackupIsStreamed(t *testing.T) {
 		t.Fatal(err)
 	}
 	copied := officeOf(t, path, straight)
-	if v := do[VerificationView](copied, "POST", "ledger/verify", struct{}{}); v.Transactions != 20_000 || len(v.Differences) > 0 {
+	if v := do[admin.VerificationView](copied, "POST", "ledger/verify", struct{}{}); v.Transactions != 20_000 || len(v.Differences) > 0 {
 		t.Errorf("the copy: %+v", v)
 	}
 }
@@ -162,7 +162,7 @@ func TestBackupsOneAtATime(t *testing.T) {
 	o := officeOf(t, longBooks(t, n), straight)
 	ctx, leave := context.WithCancel(t.Context())
 	err := o.Fetch(ctx, "GET", "backup", nil, nil, func(_ json.RawMessage, content io.Reader) error {
-		o.refused(Conflict, "a backup is being made already", "GET", "backup", nil)
+		o.refused(admin.Conflict, "a backup is being made already", "GET", "backup", nil)
 		leave() // with most of the content unread
 		return nil
 	})
@@ -175,8 +175,8 @@ func TestBackupsOneAtATime(t *testing.T) {
 		if err == nil {
 			break
 		}
-		var refused *Error
-		if !errors.As(err, &refused) || refused.Code != Conflict || clock.Now().After(deadline) {
+		var refused *admin.Error
+		if !errors.As(err, &refused) || refused.Code != admin.Conflict || clock.Now().After(deadline) {
 			t.Fatalf("after its client has left: %v", err)
 		}
 	}
@@ -207,8 +207,8 @@ func TestStreamEndsBadly(t *testing.T) {
 	broken = -1
 	told := 0
 	_, err := o.Stream(t.Context(), "POST", "ledger/verify", struct{}{}, func(int64, int64) { told++ })
-	var refused *Error
-	if !errors.As(err, &refused) || refused.Code != Unavailable || told == 0 {
+	var refused *admin.Error
+	if !errors.As(err, &refused) || refused.Code != admin.Unavailable || told == 0 {
 		t.Errorf("closed after %d lines: %v", told, err)
 	}
 }
