@@ -202,7 +202,9 @@ func (s *Service) Accounts(ctx context.Context, p ledger.Page) ([]ledger.Account
 	return s.store.Accounts(ctx, p)
 }
 
+// validID reports whether callers may use the id. UUIDs of version 8 are reserved: the
+// platform derives them from idempotency keys, and all prefixes share one set.
 func validID(prefix, id string) bool {
 	rest, ok := strings.CutPrefix(id, prefix)
-	return ok && ids.Valid(rest)
+	return ok && ids.Valid(rest) && rest[14] != '8'
 }

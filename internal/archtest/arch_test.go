@@ -84,8 +84,10 @@ var onlyInternal = []struct {
 	{"internal/pgserver", []string{"third party"}, "a server for tests and demonstrations is of no store"},
 	{"internal/pgtest", []string{"internal/pgserver", "third party"}, "a database for tests is of no store"},
 	{"internal/remotestore", []string{"internal/keys", "internal/ledger", "internal/signal", "internal/wire", "third party"}, "a gateway knows of a platform what goes over the wire, and nothing of how it is served"},
-	{"internal/admin", []string{"internal/archive", "internal/keys", "internal/ledger", "third party"}, "operations work on any store"},
-	{"internal/platform", []string{"internal/admin", "internal/gate", "internal/keys", "internal/ledger", "internal/share", "internal/wire", "third party"}, "the API works on any store, and whoever serves it brings the runtime"},
+	{"internal/identity", []string{"internal/keys"}, "the author of a request is known before its operation is"},
+	{"internal/admin", []string{"internal/archive", "internal/identity", "internal/keys", "internal/ledger", "third party"}, "operations work on any store"},
+	{"internal/ops", []string{"internal/admin", "internal/identity", "internal/keys", "internal/ledger", "internal/share", "internal/wire", "third party"}, "operations work on any store, and nothing in their table depends on its mounts"},
+	{"internal/platform", []string{"internal/admin", "internal/gate", "internal/identity", "internal/keys", "internal/ledger", "internal/ops", "internal/share", "internal/wire", "third party"}, "the API works on any store, and the shell brings the runtime"},
 	{"internal/telemetry", []string{"internal/gate", "internal/ledger", "internal/share", "third party"}, "metrics watch, and are not asked"},
 }
 
@@ -128,7 +130,7 @@ var only = []struct {
 	{module + "internal/pgserver", []string{"internal/pgtest", "examples/postgres"}, "it starts servers for tests and demonstrations, and no program that is deployed may"},
 	{"github.com/prometheus/", []string{"internal/telemetry"}, "collectors are made in one place, once a process"},
 	{"cel.dev/", []string{"internal/pricing"}, "expressions are compiled, bounded and judged in one place"},
-	{"github.com/danielgtaylor/huma", []string{"internal/platform"}, "one package describes an API and checks requests by it"},
+	{"github.com/danielgtaylor/huma", []string{"internal/ops"}, "one package describes an API and checks requests by it"},
 	{"github.com/schollz/progressbar", []string{"caddymodule"}, "only commands have somebody who watches"},
 	{"github.com/sony/gobreaker", []string{"internal/remotestore"}, "what fails at once while the platform is down is decided where the platform is asked"},
 	{"github.com/cenkalti/backoff", []string{"internal/pgstore", "internal/remotestore"}, "only what goes under an id may be sent again"},

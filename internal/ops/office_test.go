@@ -129,7 +129,7 @@ func TestAccounts(t *testing.T) {
 	o.refused(admin.Exists, `"alice" exists already`, "POST", "accounts", map[string]string{"name": "alice"})
 	o.refused(admin.Exists, `"ALICE" exists already`, "POST", "accounts", map[string]string{"name": "ALICE"})
 	o.refused(admin.Invalid, "want 1 to 254 ASCII letters", "POST", "accounts", map[string]string{"name": "alice/1"})
-	o.refused(admin.Invalid, "unknown member", "POST", "accounts", map[string]string{"nom": "bob"})
+	o.refused(admin.Invalid, "unexpected property", "POST", "accounts", map[string]string{"name": "carl", "nom": "bob"})
 	o.refused(admin.NotFound, `no account "bob"`, "GET", "accounts/bob", nil)
 	o.refused(admin.NotFound, "same version", "GET", "nothing", nil)
 	o.refused(admin.Invalid, "limit", "GET", "accounts?limit=501", nil)

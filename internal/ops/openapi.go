@@ -72,6 +72,8 @@ func schemaName(t reflect.Type, hint string) string {
 		return "LedgerCharge"
 	case reflect.TypeFor[wire.Key]():
 		return "StoredKey"
+	case reflect.TypeFor[wire.Balance]():
+		return "LedgerBalance"
 	}
 	return strings.TrimSuffix(name, "View")
 }

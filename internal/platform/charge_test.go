@@ -11,6 +11,7 @@ import (
 	ids "github.com/fareboxhq/farebox/internal/id"
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/ops"
 	"github.com/fareboxhq/farebox/internal/wire"
 )
 
@@ -78,10 +79,10 @@ func TestChargeRefused(t *testing.T) {
 		"a personal token":          {"provider", s.request("weak personal"), 403, wire.KindWrong, "The agent's key is of the wrong kind", "token"},
 		"no money":                  {"provider", s.request("poor agent"), 402, wire.InsufficientBalance, "Insufficient balance", ""},
 		"a cap":                     {"provider", s.request("capped agent"), 402, wire.SpendingCap, "A spending cap is reached", ""},
-		"nothing":                   {"provider", change("personal", func(c *NewCharge) { c.Amount = 0 }), 422, wire.Invalid, titles[wire.Invalid], "body.amount"},
-		"less than nothing":         {"provider", change("personal", func(c *NewCharge) { c.Amount = -1 }), 422, wire.Invalid, titles[wire.Invalid], "body.amount"},
-		"no tool":                   {"provider", change("personal", func(c *NewCharge) { c.Tool = "" }), 422, wire.Invalid, titles[wire.Invalid], "body.tool"},
-		"two lines":                 {"provider", change("personal", func(c *NewCharge) { c.Tool = "a\nb" }), 422, wire.Invalid, titles[wire.Invalid], "body.tool"},
+		"nothing":                   {"provider", change("personal", func(c *NewCharge) { c.Amount = 0 }), 422, wire.Invalid, "The request is invalid", "body.amount"},
+		"less than nothing":         {"provider", change("personal", func(c *NewCharge) { c.Amount = -1 }), 422, wire.Invalid, "The request is invalid", "body.amount"},
+		"no tool":                   {"provider", change("personal", func(c *NewCharge) { c.Tool = "" }), 422, wire.Invalid, "The request is invalid", "body.tool"},
+		"two lines":                 {"provider", change("personal", func(c *NewCharge) { c.Tool = "a\nb" }), 422, wire.Invalid, "The request is invalid", "body.tool"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := s.refused(c.status, c.code, c.by, "POST", "/charge", c.body)
@@ -146,7 +147,7 @@ func TestChargeOnce(t *testing.T) {
 		t.Errorf("alice has %s", got)
 	}
 	// Nothing is left: the first outcome stands all the same.
-	do[any](s, 200, "admin", "POST", "/accounts/alice/adjust", admin.Credit{Amount: -9_600_000, Reason: "r"})
+	do[any](s, 200, "admin", "POST", "/accounts/alice/adjustments", admin.Credit{Amount: -9_600_000, Reason: "r"})
 	if again := do[Charged](s, 200, "provider", "POST", "/charge", c); again.ID != first.ID || again.Receipt != first.Receipt || again.Balance != 0 {
 		t.Errorf("%+v, then %+v", first, again)
 	}
@@ -211,7 +212,7 @@ func TestProviderReserves(t *testing.T) {
 	s.refused(409, wire.Conflict, "provider", "POST", "/reservations", other)
 	s.refused(403, wire.ServerForbidden, "rival", "POST", "/reservations", o)
 	s.refused(404, wire.NotFound, "rival", "DELETE", "/reservations/"+o.ID, nil)
-	do[none](s, 204, "provider", "POST", "/reservations/"+o.ID+"/renew", nil)
+	do[ops.None](s, 204, "provider", "POST", "/reservations/"+o.ID+"/renew", nil)
 	for range 2 {
 		if c := do[wire.Captured](s, 200, "provider", "POST", "/reservations/"+o.ID+"/capture", wire.Capture{}); c.Charge.Account != s.accounts["alice"] || c.Charge.FeeTo == "" {
 			t.Errorf("%+v", c)

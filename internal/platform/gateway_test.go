@@ -14,6 +14,7 @@ import (
 	ids "github.com/fareboxhq/farebox/internal/id"
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/ops"
 	"github.com/fareboxhq/farebox/internal/wire"
 
 	"github.com/fareboxhq/farebox/internal/clock"
@@ -62,7 +63,7 @@ func TestGatewaySettles(t *testing.T) {
 			t.Errorf("%+v", r)
 		}
 	}
-	do[none](s, 204, "gateway", "POST", path+"/renew", nil)
+	do[ops.None](s, 204, "gateway", "POST", path+"/renew", nil)
 	for range 2 {
 		c := do[wire.Captured](s, 200, "gateway", "POST", path+"/capture", wire.Capture{Order: &o})
 		if c.Charge.Provider != s.accounts["acme"] || c.Charge.Fee != 2_500 || c.Charge.FeeTo != s.accounts["operator"] || c.Charge.State != "captured" || c.Balance.Posted != 9_900_000 {
@@ -74,13 +75,13 @@ func TestGatewaySettles(t *testing.T) {
 
 	refund := wire.Refund{ID: ids.New("txn_"), Reason: "the result was not delivered"}
 	for range 2 {
-		r := do[wire.Refunded](s, 200, "gateway", "POST", "/charges/"+o.ID+"/refund", refund)
+		r := do[wire.Refunded](s, 200, "gateway", "POST", "/reservations/"+o.ID+"/refund", refund)
 		if r.ID != refund.ID || r.Amount != 100_000 || r.Charge != o.ID {
 			t.Errorf("%+v", r)
 		}
 	}
 	refund.ID = ids.New("txn_")
-	s.refused(409, wire.Settled, "gateway", "POST", "/charges/"+o.ID+"/refund", refund)
+	s.refused(409, wire.Settled, "gateway", "POST", "/reservations/"+o.ID+"/refund", refund)
 	rows, _, err := s.store.AuditLog(t.Context(), ledger.Page{Limit: 1})
 	if err != nil || len(rows) != 1 || rows[0].Actor != s.ids["gateway"] || rows[0].Action != "charge.refund" || rows[0].Target != o.ID || rows[0].From != "192.0.2.1" {
 		t.Errorf("audit %+v, %v", rows, err)
@@ -91,7 +92,7 @@ func TestGatewaySettles(t *testing.T) {
 
 	released := s.order("agent")
 	do[wire.Reserved](s, 201, "gateway", "POST", "/reservations", released)
-	do[none](s, 204, "gateway", "DELETE", "/reservations/"+released.ID, nil)
+	do[ops.None](s, 204, "gateway", "DELETE", "/reservations/"+released.ID, nil)
 	s.refused(409, wire.Settled, "gateway", "POST", "/reservations/"+released.ID+"/capture", wire.Capture{})
 }
 
@@ -137,7 +138,7 @@ func TestGatewayStaysAtItsServers(t *testing.T) {
 		s.refused(403, wire.ServerForbidden, foreign, "POST", "/reservations/"+o.ID+"/capture", wire.Capture{Order: &o})
 		if foreign != "rival" {
 			s.refused(403, wire.ServerForbidden, foreign, "POST", "/reservations", o)
-			s.refused(404, wire.NotFound, foreign, "POST", "/charges/"+o.ID+"/refund", wire.Refund{ID: ids.New("txn_"), Reason: "r"})
+			s.refused(404, wire.NotFound, foreign, "POST", "/reservations/"+o.ID+"/refund", wire.Refund{ID: ids.New("txn_"), Reason: "r"})
 		}
 	}
 	unknown := s.order("agent")
@@ -230,7 +231,7 @@ func TestCaptureBody(t *testing.T) {
 	o.Idempotency = &wire.Idempotency{Key: "once", Fingerprint: strings.Repeat("ab", 32)}
 	do[wire.Reserved](s, 201, "gateway", "POST", "/reservations", o)
 	s.refused(413, wire.TooLarge, "gateway", "POST", "/reservations/"+o.ID+"/capture", wire.Capture{Answer: make([]byte, captureBody)})
-	s.refused(413, wire.TooLarge, "gateway", "POST", "/reservations", strings.Repeat(" ", smallBody+1))
+	s.refused(413, wire.TooLarge, "gateway", "POST", "/reservations", strings.Repeat(" ", ops.SmallBody+1))
 	do[wire.Captured](s, 200, "gateway", "POST", "/reservations/"+o.ID+"/capture", wire.Capture{Answer: make([]byte, ledger.MaxStoredResponse), Order: &o})
 	again := o
 	again.ID = ids.New("chg_")
@@ -244,7 +245,7 @@ func TestBonds(t *testing.T) {
 	s := newSite(t)
 	mark := strings.Repeat("ab", 16)
 	b := wire.Binding{Server: "weather", HandleHash: mark, Account: s.accounts["alice"], Until: clock.Now().Add(time.Hour).UTC().Truncate(time.Microsecond), Payload: []byte("p")}
-	do[none](s, 204, "gateway", "PUT", "/bindings/"+mark, b)
+	do[ops.None](s, 204, "gateway", "PUT", "/bindings/"+mark, b)
 	if got := do[wire.Binding](s, 200, "gateway", "GET", "/bindings/"+mark+"?server=weather", nil); got.Account != b.Account || !got.Until.Equal(b.Until) || string(got.Payload) != "p" {
 		t.Errorf("%+v", got)
 	}
@@ -263,7 +264,7 @@ func TestUses(t *testing.T) {
 	for range 2_000 {
 		used.Keys[ids.New("key_")] = clock.Now()
 	}
-	do[none](s, 204, "gateway", "POST", "/keys/used", used)
+	do[ops.None](s, 204, "gateway", "POST", "/keys/used", used)
 	key, err := s.store.Key(t.Context(), s.ids["agent"])
 	if err != nil || key.LastUsedAt.IsZero() || key.LastUsedAt.After(clock.Now()) {
 		t.Errorf("used at %v, %v", key.LastUsedAt, err)
@@ -282,7 +283,7 @@ func TestFollow(t *testing.T) {
 	if !slices.Contains(r.Digests, hex.EncodeToString(digest[:keys.HalfDigest])) || r.Position <= begin.Position {
 		t.Errorf("%+v after %+v", r, begin)
 	}
-	do[none](s, 204, "mail gateway", "DELETE", "/keys/revocations/nodes/n1", nil)
+	do[ops.None](s, 204, "mail gateway", "DELETE", "/keys/revocations/nodes/n1", nil)
 	if left := s.log.following(); len(left) != 1 || left[0] != s.ids["gateway"]+"/n1" {
 		t.Errorf("%q follow", left)
 	}

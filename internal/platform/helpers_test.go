@@ -156,7 +156,8 @@ func newSite(t *testing.T) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.service = admin.New(store, s.log, func() *admin.Settings { return &admin.Settings{Scopes: declared} }, now)
+	s.service = admin.New(store, s.log, func() *admin.Settings { return &admin.Settings{Scopes: declared} }, now).
+		WithSigner(s.signer).WithReceiptKeys(ledger.ReceiptKeys{s.signer.Public()})
 	for _, name := range []string{"acme", "other", "operator", "alice", "poor"} {
 		a, err := s.service.CreateAccount(t.Context(), admin.Actor{}, admin.NewAccount{Name: name})
 		if err != nil {
@@ -295,7 +296,7 @@ func (s *site) send(key, method, path string, body any, headers ...string) reply
 func (s *site) problem(r reply) wire.Problem {
 	s.t.Helper()
 	var p wire.Problem
-	if err := json.Unmarshal(r.body, &p); err != nil || r.header.Get("Content-Type") != problemType || p.Status != r.status || p.Code == "" || p.Title == "" {
+	if err := json.Unmarshal(r.body, &p); err != nil || r.header.Get("Content-Type") != "application/problem+json" || p.Status != r.status || p.Code == "" || p.Title == "" {
 		s.t.Errorf("no problem: %d %s %s", r.status, r.header.Get("Content-Type"), r.body)
 	}
 	return p

@@ -155,12 +155,12 @@ func (p *Platform) captured(by *identity.Principal, c *ledger.Charge, balance le
 
 type refundRequest struct {
 	ID   string `path:"id" pattern:"^chg_[0-9a-f-]{36}$" doc:"The id of the charge"`
-	Body Refund
+	Body OwnRefund
 }
 
-// Refund is wire.Refund with an optional id. Without an id, each request is a refund
+// OwnRefund is wire.Refund with an optional id. Without an id, each request is a refund
 // of its own.
-type Refund struct {
+type OwnRefund struct {
 	ID     string        `json:"id,omitempty" doc:"txn_ and a UUIDv7, made by the caller and reused by each retry; without one, each request is a refund of its own" pattern:"^txn_[0-9a-f-]{36}$"`
 	Amount ledger.Amount `json:"amount,omitzero" doc:"All that is left of it, if absent"`
 	Reason string        `json:"reason" minLength:"1" maxLength:"500"`

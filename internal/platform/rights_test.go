@@ -14,6 +14,7 @@ import (
 	ids "github.com/fareboxhq/farebox/internal/id"
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/ops"
 	"github.com/fareboxhq/farebox/internal/wire"
 )
 
@@ -188,7 +189,7 @@ func (w *walk) secret(key string) string {
 func (w *walk) binding(operation string) int {
 	server := map[string]string{"its server": "weather", "another server": "mail"}[w.about]
 	mark := strings.Repeat("ef", 16)
-	b := ledger.Binding{Server: server, Account: w.accounts["alice"], Until: w.platform.Now().Add(time.Hour)}
+	b := ledger.Binding{Server: server, Account: w.accounts["alice"], Until: w.platform.o.Now().Add(time.Hour)}
 	for i := range b.HandleHash {
 		b.HandleHash[i] = 0xef
 	}
@@ -309,7 +310,7 @@ func (w *walk) made(by string) string {
 	case "another key of the provider":
 		return reserve("other provider", "agent")
 	case "the platform's own process":
-		server := w.platform.Servers["weather"]
+		server := w.platform.o.Servers["weather"]
 		own := server.order(&keys.Key{Account: w.accounts["alice"], ID: w.ids["agent"], Lineage: w.ids["agent"]}, "weather", "t", 1000)
 		if _, err := w.store.Reserve(w.t.Context(), id, own, ledger.Terms{}); err != nil {
 			w.t.Fatal(err)
@@ -335,7 +336,7 @@ func (w *walk) refund() int {
 		w.moved.Store(int64(2*time.Hour + time.Second))
 		defer w.moved.Store(0)
 	}
-	return w.send(w.asker, "POST", "/charges/"+id+"/refund", Refund{Reason: "r"}).status
+	return w.send(w.asker, "POST", "/reservations/"+id+"/refund", OwnRefund{Reason: "r"}).status
 }
 
 // What one gateway key could do with ids alone, and a provider's with those of a
@@ -364,24 +365,24 @@ func TestAttacksWithIDsAlone(t *testing.T) {
 		t.Errorf("alice has %s left, want what the one reservation leaves", got)
 	}
 	do[wire.Captured](s, 200, "gateway", "POST", "/reservations/"+mine.ID+"/capture", wire.Capture{})
-	refund := Refund{Reason: "r"}
-	s.refused(404, wire.NotFound, "evil gateway", "POST", "/charges/"+mine.ID+"/refund", refund)
+	refund := OwnRefund{Reason: "r"}
+	s.refused(404, wire.NotFound, "evil gateway", "POST", "/reservations/"+mine.ID+"/refund", refund)
 	s.moved.Store(int64(ledger.SettleTime + time.Second))
-	s.refused(404, wire.NotFound, "gateway", "POST", "/charges/"+mine.ID+"/refund", refund)
+	s.refused(404, wire.NotFound, "gateway", "POST", "/reservations/"+mine.ID+"/refund", refund)
 	s.moved.Store(0)
-	do[wire.Refunded](s, 200, "gateway", "POST", "/charges/"+mine.ID+"/refund", refund)
+	do[wire.Refunded](s, 200, "gateway", "POST", "/reservations/"+mine.ID+"/refund", refund)
 	// Who owes a refund learns, however late, that it was made.
 	s.moved.Store(int64(ledger.SettleTime + time.Second))
-	s.refused(409, wire.Settled, "gateway", "POST", "/charges/"+mine.ID+"/refund", refund)
-	s.refused(404, wire.NotFound, "evil gateway", "POST", "/charges/"+mine.ID+"/refund", refund)
+	s.refused(409, wire.Settled, "gateway", "POST", "/reservations/"+mine.ID+"/refund", refund)
+	s.refused(404, wire.NotFound, "evil gateway", "POST", "/reservations/"+mine.ID+"/refund", refund)
 	s.moved.Store(0)
 
 	// A binding of another server.
 	mark := strings.Repeat("ab", 16)
-	b := wire.Binding{Server: "weather", HandleHash: mark, Account: s.accounts["alice"], Until: s.platform.Now().Add(time.Hour), Payload: []byte("p")}
-	do[none](s, 204, "gateway", "PUT", "/bindings/"+mark, b)
+	b := wire.Binding{Server: "weather", HandleHash: mark, Account: s.accounts["alice"], Until: s.platform.o.Now().Add(time.Hour), Payload: []byte("p")}
+	do[ops.None](s, 204, "gateway", "PUT", "/bindings/"+mark, b)
 	b.Server, b.Account = "mail", s.accounts["poor"]
-	do[none](s, 204, "mail gateway", "PUT", "/bindings/"+mark, b)
+	do[ops.None](s, 204, "mail gateway", "PUT", "/bindings/"+mark, b)
 	if got := do[wire.Binding](s, 200, "gateway", "GET", "/bindings/"+mark+"?server=weather", nil); got.Account != s.accounts["alice"] {
 		t.Errorf("the binding is now %+v", got)
 	}
@@ -430,7 +431,7 @@ func TestProofs(t *testing.T) {
 	good("next gateway", "heir", proof)
 
 	// Another installation's proofs are none.
-	s.platform.Sealer = others{}
+	s.platform.o.Sealer = others{}
 	bad("next gateway", "heir", proof)
 }
 

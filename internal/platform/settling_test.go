@@ -43,16 +43,18 @@ func TestSettlingKeepsToTheEnvironment(t *testing.T) {
 	}
 }
 
-// Nobody takes the id of a charge that a provider will derive of its
-// idempotency key: also not for a refund.
+// No refund, credit or adjustment can take the id of a charge that a provider will
+// derive from its idempotency key.
 func TestRefundTakesNoDerivedID(t *testing.T) {
 	s := newSite(t)
 	o := s.order("agent")
 	c := do[wire.Captured](s, http.StatusOK, "gateway", "POST", "/reservations/"+o.ID+"/capture", wire.Capture{Order: &o})
 	derived := derivedID(&keys.Key{Account: s.accounts["acme"], Environment: keys.Live}, "invoice-1")
 	id := txnPrefix + derived[len(chargePrefix):]
-	for _, key := range []string{"gateway", "admin"} {
-		s.refused(http.StatusUnprocessableEntity, wire.Invalid, key, "POST", "/charges/"+c.Charge.ID+"/refund", Refund{ID: id, Amount: 1, Reason: "r"})
+	s.refused(http.StatusUnprocessableEntity, wire.Invalid, "gateway", "POST", "/reservations/"+c.Charge.ID+"/refund", OwnRefund{ID: id, Amount: 1, Reason: "r"})
+	s.refused(http.StatusUnprocessableEntity, wire.Invalid, "admin", "POST", "/charges/"+c.Charge.ID+"/refunds", admin.Refund{ID: id, Reason: "r"})
+	for _, path := range []string{"/accounts/acme/credits", "/accounts/acme/adjustments"} {
+		s.refused(http.StatusUnprocessableEntity, wire.Invalid, "admin", "POST", path, admin.Credit{ID: id, Amount: 1, Reason: "r"})
 	}
 	got := do[Charged](s, http.StatusOK, "provider", "POST", "/charge",
 		NewCharge{Token: s.secrets["agent"], Server: "weather", Tool: "t", Amount: 100_000, Key: "invoice-1"})
