@@ -50,7 +50,7 @@ func (h *Handler) compare(found *offer.Offer, before *offer.Seen) *ops.CheckView
 	}
 	for _, p := range h.Prices {
 		if state := h.idle(p.Tool, found); state != "" {
-			view.Prices = append(view.Prices, ops.IdlePrice{p.Tool, state, p.Source})
+			view.Prices = append(view.Prices, ops.IdlePrice{Price: p.Tool, State: state, Source: p.Source})
 		}
 	}
 	return view
@@ -84,7 +84,7 @@ func gone(found *offer.Offer, before *offer.Seen) []ops.GoneView {
 	for key := range before.Digests {
 		if !now[key] {
 			kind, name, _ := strings.Cut(key, ":")
-			all = append(all, ops.GoneView{kind, name})
+			all = append(all, ops.GoneView{Kind: kind, Name: name})
 		}
 	}
 	slices.SortFunc(all, func(a, b ops.GoneView) int { return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Name, b.Name)) })

@@ -12,9 +12,9 @@ import (
 	"time"
 
 	"github.com/fareboxhq/farebox/integration/harness"
-	"github.com/fareboxhq/farebox/internal/admin"
 	"github.com/fareboxhq/farebox/internal/engine"
 	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/ops"
 
 	"github.com/fareboxhq/farebox/internal/clock"
 )

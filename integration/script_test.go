@@ -27,6 +27,7 @@ import (
 
 	"github.com/fareboxhq/farebox/integration/harness"
 	"github.com/fareboxhq/farebox/internal/admin"
+	"github.com/fareboxhq/farebox/internal/ops"
 )
 
 const scripts = "testdata/script"

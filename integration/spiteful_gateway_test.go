@@ -12,8 +12,8 @@ import (
 	"testing"
 
 	"github.com/fareboxhq/farebox/integration/harness"
-	"github.com/fareboxhq/farebox/internal/admin"
 	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/ops"
 )
 
 // lawless is a gateway with a server behind it that keeps no rules.

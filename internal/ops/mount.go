@@ -35,6 +35,7 @@ type MountOptions struct {
 	Wrong       string // hint for an invalid credential
 	Realm       string // of the challenge for a credential; "" for farebox
 	Unavailable string // hint for an operation that failed, such as where to read the cause
+	Private     bool   // a client without a valid credential cannot learn which paths there are
 
 	Memory *share.Budget // bounds the request bodies in memory; nil does not
 	Done   func(*Visit)  // called after each operation that succeeded; may be nil
@@ -74,6 +75,12 @@ func (m *Mount) Serve(w http.ResponseWriter, r *http.Request, client netip.Addr,
 	h.Set("X-Content-Type-Options", "nosniff")
 	op, refused := m.route(w, r)
 	if refused != nil {
+		if m.o.Private {
+			if _, denied := m.authenticate(r, client, m.o.Credential); denied != nil {
+				w.Header().Del("Allow")
+				refused = denied
+			}
+		}
 		m.refuse(w, refused)
 		return
 	}
@@ -165,18 +172,25 @@ func (m *Mount) allowed(r *http.Request) []string {
 // admit authenticates the request and checks that its principal has the right that
 // the operation needs. No other code checks rights.
 func (m *Mount) admit(r *http.Request, client netip.Addr, op *Operation) (identity.Principal, *wire.Problem) {
+	by, refused := m.authenticate(r, client, cmp.Or(op.Credential, m.o.Credential))
+	if refused == nil && !by.Rights.Has(op.Needs) {
+		refused = Problem(wire.KindWrong, "The key is of the wrong kind", "This is for keys of kind "+kindNames(op.Needs))
+	}
+	return by, refused
+}
+
+// authenticate returns the principal of the request. Problems call its credential by
+// the name.
+func (m *Mount) authenticate(r *http.Request, client netip.Addr, name string) (identity.Principal, *wire.Problem) {
 	by, err := m.o.Auth.Authenticate(r, client)
 	switch {
-	case err == nil && by.Rights.Has(op.Needs):
-		return by, nil
 	case err == nil:
-		return by, Problem(wire.KindWrong, "The key is of the wrong kind", "This is for keys of kind "+kindNames(op.Needs))
+		return by, nil
 	case errors.Is(err, identity.ErrMissing):
-		return by, Problem(wire.TokenInvalid, "Invalid "+cmp.Or(op.Credential, m.o.Credential), m.o.Missing)
+		return by, Problem(wire.TokenInvalid, "Invalid "+name, m.o.Missing)
 	case errors.Is(err, identity.ErrInvalid):
-		return by, Problem(wire.TokenInvalid, "Invalid "+cmp.Or(op.Credential, m.o.Credential), m.o.Wrong)
+		return by, Problem(wire.TokenInvalid, "Invalid "+name, m.o.Wrong)
 	case errors.Is(err, identity.ErrExpired):
-		name := cmp.Or(op.Credential, m.o.Credential)
 		return by, Problem(wire.TokenExpired, strings.ToUpper(name[:1])+name[1:]+" expired", "")
 	}
 	return by, m.problem(r.Context(), "authenticate", err)

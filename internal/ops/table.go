@@ -29,6 +29,7 @@ func NewAdminEndpoint(auth identity.Authenticator, logger *slog.Logger) *Mount {
 		Missing:     "the admin token is missing or wrong: " + hint,
 		Wrong:       "the admin token is missing or wrong: " + hint,
 		Realm:       "farebox admin",
+		Private:     true,
 		Unavailable: "the store is unavailable, see the server's log: try again later",
 	})
 }
