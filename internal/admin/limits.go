@@ -39,7 +39,7 @@ func (c *Caps) apply(to *ledger.Caps) error {
 // limitKey changes the limits of a key; nil arguments keep theirs. It replaces
 // k.Limits instead of altering it, because other keys may share it.
 func limitKey(k *keys.Key, c *Caps, rate *string) error {
-	caps := capsOfKey(k)
+	caps := ledger.CapsOf(k.Limits.Spending())
 	if err := c.apply(&caps); err != nil {
 		return err
 	}
@@ -83,11 +83,6 @@ func limitsOf(k *keys.Key) keys.Limits {
 		return keys.Limits{}
 	}
 	return *k.Limits
-}
-
-func capsOfKey(k *keys.Key) ledger.Caps {
-	l := limitsOf(k)
-	return ledger.Caps{Call: ledger.Amount(l.Call), Day: ledger.Amount(l.Day), Month: ledger.Amount(l.Month)}
 }
 
 // viewCaps returns nil for no caps.

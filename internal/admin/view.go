@@ -58,7 +58,7 @@ func viewKey(k keys.Key, names map[string]string, secret string, now time.Time) 
 	return KeyView{
 		ID: k.ID, Secret: secret, Hint: k.Hint, Account: k.Account, AccountName: names[k.Account], Kind: k.Kind.String(),
 		Environment: string(k.Environment), State: stateOf(&k, now), Lineage: k.Lineage, Name: k.Name,
-		Scopes: append([]string{}, k.Scopes...), Servers: append([]string{}, k.Servers...), Caps: viewCaps(capsOfKey(&k)), Rate: viewRate(limitsOf(&k).Rate),
+		Scopes: append([]string{}, k.Scopes...), Servers: append([]string{}, k.Servers...), Caps: viewCaps(ledger.CapsOf(k.Limits.Spending())), Rate: viewRate(limitsOf(&k).Rate),
 		CreatedAt: k.CreatedAt.UTC(), ExpiresAt: timeOrNull(k.ExpiresAt),
 		DisabledAt: timeOrNull(k.DisabledAt), DeletedAt: timeOrNull(k.DeletedAt),
 		LastUsedAt: timeOrNull(k.LastUsedAt), Successor: k.Successor,

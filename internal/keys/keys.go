@@ -112,6 +112,14 @@ type Limits struct {
 	Rate Rate `json:"rate,omitzero"`
 }
 
+// Spending returns the bounds on spending; zeros for nil.
+func (l *Limits) Spending() (call, day, month int64) {
+	if l == nil {
+		return 0, 0, 0
+	}
+	return l.Call, l.Day, l.Month
+}
+
 // Check returns an error if one of the limits is not within its bounds.
 func (l *Limits) Check() error {
 	if l.Call < 0 || l.Day < 0 || l.Month < 0 {

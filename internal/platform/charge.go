@@ -68,7 +68,7 @@ func charge(ctx context.Context, p *Platform, by *identity.Principal, in *charge
 	if err := o.Check(); err != nil {
 		return none, ops.Invalid("body.amount", "%v", err)
 	}
-	c, balance, err := p.o.Ledger.Charge(ctx, id, o, ledger.Terms{Key: capsOf(payer)}, nil)
+	c, balance, err := p.o.Ledger.Charge(ctx, id, o, ledger.Terms{Key: ledger.CapsOf(payer.Limits.Spending())}, nil)
 	if err != nil {
 		return none, err
 	}
@@ -110,11 +110,11 @@ func (p *Platform) chargeID(ctx context.Context, caller *keys.Key, inBody string
 	return derivedID(caller, key), nil
 }
 
-// derivedID makes the id of a charge of a provider's account, the environment of
-// its key and its idempotency key: a UUID of version 8 (RFC 9562, 5.8) with the
-// first bits of the SHA-256 of all, each after its length in four bytes. So a retry names the
-// same charge, on every node and after every crash, and the ledger compares what
-// is asked for. Nothing else can have such an id: see checkOrder.
+// derivedID derives the id of a charge from the provider's account, the environment
+// of its key and its idempotency key: a UUID of version 8 (RFC 9562, 5.8) with the
+// first bits of the SHA-256 of all three, each after its length in four bytes. So a
+// retry names the same charge on every node and after every crash, and the ledger
+// compares the contents. Callers cannot choose such an id: see ofCaller.
 func derivedID(caller *keys.Key, key string) string {
 	sum := id.Hash("farebox charge", caller.Account, string(caller.Environment), key)
 	u := uuid.UUID(sum[:16])

@@ -195,9 +195,9 @@ func newSite(t *testing.T) *site {
 	}
 	s.platform, err = New(Options{
 		Servers: map[string]Server{
-			"weather": {Provider: s.accounts["acme"], Environments: []keys.Environment{keys.Live, keys.Test}, Fee: 25_000, FeeTo: s.accounts["operator"]},
-			"prod":    {Provider: s.accounts["acme"], Environments: []keys.Environment{keys.Live}},
-			"mail":    {Provider: s.accounts["other"]},
+			"weather": {Earner: ledger.Earner{Provider: s.accounts["acme"], Fee: 25_000, FeeTo: s.accounts["operator"]}, Environments: []keys.Environment{keys.Live, keys.Test}},
+			"prod":    {Earner: ledger.Earner{Provider: s.accounts["acme"]}, Environments: []keys.Environment{keys.Live}},
+			"mail":    {Earner: ledger.Earner{Provider: s.accounts["other"]}},
 		},
 		Secrets: &keys.DefaultFormat, Currency: "USD", Version: "1.2.3",
 		Keys: direct{store}, Ledger: store, Store: store, Admin: s.service, Changes: s.log, Limiter: &s.asked, Signer: s.signer, Sealer: s.sealer,

@@ -18,15 +18,15 @@ import (
 
 const (
 	chargePrefix = "chg_"
-	// maxTool bounds what is charged for, in bytes.
+	// maxTool bounds the name of a tool in bytes.
 	maxTool = 1100
 )
 
-// payable is what a paying key must be, whoever asks for its money.
+// payable are the kinds of keys that can be charged.
 var payable = keys.PayingKinds()
 
-// serverFor returns the server of that name, if the caller may charge for it. A
-// gateway may for those that its key lists, a provider for those of which its
+// serverFor returns the server with that name, if the caller may charge for it: a
+// gateway for the servers that its key lists, a provider for those at which its
 // account earns.
 func (p *Platform) serverFor(caller *keys.Key, name string) (Server, bool) {
 	server, known := p.o.Servers[name]
@@ -48,8 +48,8 @@ func (p *Platform) covers(caller *keys.Key, o *ledger.Order) bool {
 	return o.Provider == caller.Account && caller.AllowsServer(o.Server)
 }
 
-// environments are those whose keys may pay at a server when this caller asks:
-// a test key never moves real credits.
+// environments returns the environments whose keys may pay at a server when this
+// caller charges. A test key never moves live credits.
 func environments(caller *keys.Key, server *Server) []keys.Environment {
 	if caller.Environment != keys.Test {
 		return server.Environments
@@ -60,10 +60,10 @@ func environments(caller *keys.Key, server *Server) []keys.Environment {
 	return []keys.Environment{keys.Test}
 }
 
-// order makes an order of the ledger's, and its terms, of what a gateway or a
-// provider asks for. Who pays, and the caps of its key, are the stored key's;
-// who earns, and the operator's fee, are what the config says of the server. Who
-// asks is who may settle it.
+// order returns the ledger's order, and its terms, for a request of a gateway or a
+// provider. The payer and its caps come from the stored key; the account that earns
+// and the operator's fee come from the config of the server. Only the caller may
+// settle the order.
 func (p *Platform) order(ctx context.Context, by *identity.Principal, w *wire.Order) (ledger.Order, ledger.Terms, error) {
 	caller := by.Key
 	server, ok := p.serverFor(caller, w.Server)
@@ -90,7 +90,7 @@ func (p *Platform) order(ctx context.Context, by *identity.Principal, w *wire.Or
 	if err != nil {
 		return ledger.Order{}, ledger.Terms{}, ops.Invalid("body", "%v", err)
 	}
-	terms.Key = capsOf(key)
+	terms.Key = ledger.CapsOf(key.Limits.Spending())
 	o := server.order(key, w.Server, w.Tool, w.Amount)
 	o.Settler = caller.Lineage
 	if err := o.Check(); err != nil {
@@ -99,31 +99,24 @@ func (p *Platform) order(ctx context.Context, by *identity.Principal, w *wire.Or
 	return o, terms, nil
 }
 
-// order is what the key pays at the server.
+// order returns the order of a call by the key at the server.
 func (s *Server) order(key *keys.Key, name, tool string, amount ledger.Amount) ledger.Order {
-	o := ledger.Order{
-		Account: key.Account, Provider: s.Provider, Key: key.ID, Lineage: key.Lineage,
+	return s.Order(ledger.Order{
+		Account: key.Account, Key: key.ID, Lineage: key.Lineage,
 		Server: name, Tool: tool, Amount: amount, Test: key.Environment == keys.Test,
-	}
-	if amount > 0 {
-		o.Fee = s.Fee.Of(amount)
-	}
-	if o.Fee > 0 {
-		o.FeeTo = s.FeeTo
-	}
-	return o
+	})
 }
 
-// ofCaller reports whether an id is the prefix and a UUID as callers make them.
-// Version 8 is for the ids that are made of idempotency keys, which nobody may
-// take from whoever will need them. All prefixes share one set of UUIDs.
+// ofCaller reports whether an id is the prefix and a UUID that callers may use. Ids
+// of version 8 are derived from idempotency keys; a caller that took one would block
+// the charge that derives it later. All prefixes share one set of UUIDs.
 func ofCaller(prefix, id string) bool {
 	text, prefixed := strings.CutPrefix(id, prefix)
 	u, err := uuid.Parse(text)
 	return prefixed && err == nil && u.Version() == 7 && u.Variant() == uuid.RFC4122
 }
 
-// checkOrder refuses what this kind of caller cannot ask for.
+// checkOrder refuses an order that this kind of caller may not place.
 func checkOrder(w *wire.Order, kind keys.Kind) error {
 	if !ofCaller(chargePrefix, w.ID) {
 		return ops.Invalid("body.id", "want chg_ and a UUIDv7 (RFC 9562, 5.7)")
@@ -138,14 +131,14 @@ func checkOrder(w *wire.Order, kind keys.Kind) error {
 	case kind == keys.Provider && w.Token == "":
 		return ops.Invalid("body.token", "it is missing")
 	case kind == keys.Provider && (w.Caps != wire.Caps{} || w.FreeCalls != 0 || w.Idempotency != nil):
-		return ops.Invalid("body", "caps, free_calls and retry are for gateways")
+		return ops.Invalid("body", "caps, free_calls and idempotency are for gateways")
 	case w.Idempotency != nil && (w.Idempotency.Key == "" || len(w.Idempotency.Key) > ledger.MaxIdempotencyKey):
 		return ops.Invalid("body.retry.key", "want 1 to %d bytes", ledger.MaxIdempotencyKey)
 	}
 	return checkCall(w.Tool, w.Amount)
 }
 
-// checkCall refuses what nothing can be charged for.
+// checkCall refuses an order that is not for a call with a price.
 func checkCall(tool string, amount ledger.Amount) error {
 	switch {
 	case tool == "" || len(tool) > maxTool || strings.ContainsFunc(tool, unicode.IsControl):
@@ -156,7 +149,7 @@ func checkCall(tool string, amount ledger.Amount) error {
 	return nil
 }
 
-// payerByToken returns the key of the token that an agent gave to a provider.
+// payerByToken returns the key for the token that an agent has sent to a provider.
 func (p *Platform) payerByToken(ctx context.Context, caller *keys.Key, token, name string, server *Server) (*keys.Key, error) {
 	v := ops.VisitOf(ctx)
 	digest, err := p.o.Secrets.Parse(token)
@@ -184,7 +177,7 @@ func (p *Platform) checkPayer(key, caller *keys.Key, name string, server *Server
 	return key.Check(p.o.Now(), keys.Use{Kinds: payable, Scope: keys.ScopeConnect, Server: name, Environments: environments(caller, server)})
 }
 
-// notPaying says why a key cannot pay; nil if that is not known.
+// notPaying returns the problem with a paying key; nil if err is not about the key.
 func notPaying(err error, field string) *wire.Problem {
 	var p *wire.Problem
 	switch {
@@ -199,11 +192,4 @@ func notPaying(err error, field string) *wire.Problem {
 	}
 	p.Field = strings.TrimPrefix(field, "body.")
 	return p
-}
-
-func capsOf(key *keys.Key) ledger.Caps {
-	if key.Limits == nil {
-		return ledger.Caps{}
-	}
-	return ledger.Caps{Call: ledger.Amount(key.Limits.Call), Day: ledger.Amount(key.Limits.Day), Month: ledger.Amount(key.Limits.Month)}
 }

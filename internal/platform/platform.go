@@ -30,10 +30,8 @@ import (
 
 // Server is a server of the operator's config.
 type Server struct {
-	Provider     string             // id of the account that earns
+	ledger.Earner
 	Environments []keys.Environment // whose keys it admits; empty admits all
-	Fee          ledger.Share       // of each charge, for the account FeeTo
-	FeeTo        string             // id of the operator's account; "" without a fee
 }
 
 // Limiter counts the requests of a lineage against rates; see gate.Limiter. It must
@@ -137,7 +135,7 @@ func Covers(path string) bool {
 // Limits of request bodies in bytes.
 const (
 	usedBody    = 1 << 20 // the uses of some ten thousand keys
-	captureBody = 2 << 20 // a response of ledger.MaxAnswer in base64, and its order
+	captureBody = 2 << 20 // a response of ledger.MaxStoredResponse in base64, and its order
 )
 
 // Serve serves a request of a client, whose address may be zero if unknown. Covers

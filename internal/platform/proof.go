@@ -14,34 +14,34 @@ import (
 	"github.com/fareboxhq/farebox/internal/wire"
 )
 
-// Sealer authenticates what the platform gives out, to itself and to all its
-// nodes, also after a restart: see gate.Sealer.
+// Sealer authenticates data that the platform hands out and gets back, on all its
+// nodes and across restarts; see gate.Sealer.
 type Sealer interface {
 	Tag(content []byte, parts ...string) []byte
 	Opens(tag, content []byte, parts ...string) bool
 }
 
-// A proof says that a gateway has asked for a key by its digest, and so was shown
-// its secret: a gateway names keys by their ids, which are no secrets. It is the
-// key's id, a point, and the time of the lookup with a tag, in base64. The tag is
-// for the lineage of the gateway's key, so that its nodes share their proofs, and
-// a rotation of the key loses none.
+// A proof shows that a gateway has looked a key up by its digest, and therefore has
+// seen its secret. Orders name keys by their ids, which are not secret. A proof is
+// the key's id, a point, and the time of the lookup with a tag, in base64. The tag
+// covers the lineage of the gateway's key, so that its nodes share proofs, which
+// also survive a rotation of the key.
 const (
 	sealedProof = "proof of a key/1"
 	stampSize   = 8
-	// aheadMost is how much the clock of the node that gave a proof may be ahead.
+	// aheadMost bounds how far the clock of the node that made a proof may be ahead.
 	aheadMost = 5 * time.Minute
 )
 
-// prove makes a proof of the key for whoever has asked for it.
+// prove returns a proof of the key for the caller.
 func (p *Platform) prove(caller *keys.Key, id string) string {
 	stamp := binary.BigEndian.AppendUint64(nil, uint64(p.o.Now().Unix()))
 	tag := p.o.Sealer.Tag(stamp, sealedProof, caller.Lineage, id)
 	return id + "." + base64.RawURLEncoding.EncodeToString(append(stamp, tag...))
 }
 
-// proven returns the id of the key that the proof is of, if the platform gave it
-// to the caller, and not longer ago than it is good for.
+// proven returns the id of the key that the proof is for, if the platform made it for
+// the caller within wire.ProofLife.
 func (p *Platform) proven(caller *keys.Key, proof string) (id string, ok bool) {
 	id, text, _ := strings.Cut(proof, ".")
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(text)
@@ -52,21 +52,20 @@ func (p *Platform) proven(caller *keys.Key, proof string) (id string, ok bool) {
 	return id, age >= -aheadMost && age < wire.ProofLife
 }
 
-// visible reports whether a gateway may learn of the key: one that can call a
-// server of the gateway's. What the gateway refuses such a key for, such as that
-// it has ended, is for the gateway to tell.
+// visible reports whether a gateway may see the key: the key must be allowed at one of
+// its servers. The gateway itself refuses visible keys that have ended.
 func (p *Platform) visible(caller, key *keys.Key) bool {
 	return slices.Contains(payable, key.Kind) && slices.ContainsFunc(caller.Servers, func(name string) bool {
-		server := p.o.Servers[name] // of one that nothing is charged at the platform need not know
+		server := p.o.Servers[name] // zero for a server without charges, which the config may omit
 		admitted := environments(caller, &server)
 		return key.AllowsServer(name) && (len(admitted) == 0 || slices.Contains(admitted, key.Environment))
 	})
 }
 
-// payerByProof returns the key that a gateway names, if it has proved it, or
-// another key of the same account: a task is taken up by whichever key asks for
-// its result. Both must be good now. But the named one may have expired if a
-// rotation made the other of it.
+// payerByProof returns the key that a gateway names, if the gateway has proved it or
+// another key of the same account: any key of the account may fetch the result of a
+// task. Both keys must be valid now, except that the named one may have expired if
+// the other is its successor.
 func (p *Platform) payerByProof(ctx context.Context, caller *keys.Key, w *wire.Order, server *Server) (*keys.Key, error) {
 	id, ok := p.proven(caller, w.Proof)
 	if !ok {
@@ -95,7 +94,7 @@ func (p *Platform) payerByProof(ctx context.Context, caller *keys.Key, w *wire.O
 	return key, nil
 }
 
-// payer reads a key as the store has it.
+// payer reads a key from the store.
 func (p *Platform) payer(ctx context.Context, id string) (*keys.Key, error) {
 	key, err := p.o.Store.Key(ctx, id)
 	if errors.Is(err, ledger.ErrNotFound) {

@@ -120,7 +120,7 @@ func (h *headquarters) start() {
 	h.acme = ensure("acme")
 	r := h.engine
 	p, err := platform.New(platform.Options{
-		Servers: map[string]platform.Server{"weather": {Provider: h.acme, Fee: 100_000, FeeTo: ensure("operator")}},
+		Servers: map[string]platform.Server{"weather": {Earner: ledger.Earner{Provider: h.acme, Fee: 100_000, FeeTo: ensure("operator")}}},
 		Secrets: &keys.DefaultFormat, Currency: "USD", Version: "test",
 		Keys: r, Ledger: h.store, Store: h.store, Admin: r.Service(), Changes: r.Revocations(), Signer: r.Signer(), Sealer: r.Sealer(),
 		Watch: func(d keys.Digest) (<-chan struct{}, <-chan struct{}, func()) {
