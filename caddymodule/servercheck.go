@@ -12,7 +12,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/ops"
 )
 
-// The states of what is offered, and of prices.
+// The states of items and of prices.
 const (
 	statePriced   = "priced"
 	stateFree     = "free"
@@ -21,11 +21,11 @@ const (
 	stateShadowed = "shadowed"
 )
 
-// itemKinds are the kinds of what servers offer by those of prices.
+// itemKinds maps the kinds of items to the kinds of prices.
 var itemKinds = map[string]items.Kind{offer.Tool: items.Tool, offer.Prompt: items.Prompt, offer.Resource: items.Resource, offer.Template: items.Resource}
 
-// compare puts what the server offers beside the price book, and beside what it
-// offered before.
+// compare compares the offer of the server with the price book and with the offer
+// before.
 func (h *Handler) compare(found *offer.Offer, before *offer.Seen) *ops.CheckView {
 	view := &ops.CheckView{
 		Server: h.Server, Name: found.Name, Version: found.Version, Path: found.Path,
@@ -56,7 +56,7 @@ func (h *Handler) compare(found *offer.Offer, before *offer.Seen) *ops.CheckView
 	return view
 }
 
-// offered says what becomes of an item.
+// offered returns the state of an item.
 func (h *Handler) offered(item offer.Item) ops.OfferedView {
 	v := ops.OfferedView{Kind: item.Kind, Name: item.Name, State: stateFree}
 	asked := items.Item{Kind: itemKinds[item.Kind], Name: item.Name}
@@ -91,8 +91,8 @@ func gone(found *offer.Offer, before *offer.Seen) []ops.GoneView {
 	return all
 }
 
-// idle says why nothing that is offered goes by a price; "" if something does, or
-// if this cannot be told, as of resources where a server has templates.
+// idle returns why a price applies to no item of the offer; "" if it applies to one,
+// or if that is unknown, as for resources of a server with templates.
 func (h *Handler) idle(pattern string, found *offer.Offer) (state string) {
 	price, err := items.Parse(pattern)
 	var alone items.Table[bool]

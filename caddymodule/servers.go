@@ -19,7 +19,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/ops"
 )
 
-// checkTime bounds how long a server may take to tell what it offers.
+// checkTime bounds how long a server may take to list its offer.
 const checkTime = 30 * time.Second
 
 // runningHTTP returns the HTTP app of the running config; nil if there is none.
@@ -113,7 +113,7 @@ func (a *App) server(name string) (*Handler, error) {
 	return nil, &admin.Error{Code: admin.NotFound, Message: fmt.Sprintf("there is no server %q in the running config; there are: %s", name, strings.Join(known, ", "))}
 }
 
-// ask asks the server what it offers, by what follows the handler in its route:
+// ask asks the server for its offer, through the handlers after ours in the route:
 // through the same proxy and with the same headers as calls, and past the prices.
 func (h *Handler) ask(ctx context.Context, path string) (*offer.Offer, error) {
 	app := runningHTTP()
@@ -139,7 +139,7 @@ func (h *Handler) ask(ctx context.Context, path string) (*offer.Offer, error) {
 	return found, nil
 }
 
-// ServeHTTP serves a request of our own by what follows the handler.
+// ServeHTTP passes a request of our own to the handlers after ours.
 func (p *place) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer func() { // the goroutine is ours: nobody else would catch it
 		if problem := recover(); problem != nil {

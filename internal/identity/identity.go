@@ -1,4 +1,4 @@
-// Package identity says who makes a request: a Principal, with its rights. An
+// Package identity has the principals that make requests, and their rights. An
 // Authenticator finds the principal that the credential of a request stands for.
 //
 // Package ops names the right that each operation needs, and compares the two in
@@ -31,7 +31,7 @@ const (
 	RefundOwn                        // refund the charges that one has captured
 	Relay                            // look keys up, follow their changes, keep bindings
 
-	// Operator has the rights of whoever runs the server.
+	// Operator has the rights of the operator of the server.
 	Operator = View | ManageKeys | ManageAccounts | MoveCredits | Operate
 )
 

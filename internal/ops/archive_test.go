@@ -35,7 +35,7 @@ func past(t *testing.T, signer *ledger.Signer) (o *office, charge string) {
 			t.Fatal(err)
 		}
 	}
-	made := fmt.Sprintf("%012x", options.Now().UnixMilli()) // an id tells when it was made
+	made := fmt.Sprintf("%012x", options.Now().UnixMilli()) // an id contains its time
 	charge = "chg_" + made[:8] + "-" + made[8:] + strings.TrimPrefix(ids.New("chg_"), "chg_")[13:]
 	if _, _, err := old.Charge(t.Context(), charge, order, ledger.Terms{}, nil); err != nil {
 		t.Fatal(err)
@@ -79,9 +79,9 @@ func (o *office) part(ask admin.ArchiveAsk) (f admin.ArchiveFile, content []byte
 	return f, content
 }
 
-// TestArchive: nothing leaves the store but what is in a file whose sum the
-// caller knows; what has left is named wherever it was. Saying so twice is
-// harmless, and leaves one audit row.
+// Only transactions in a file whose sum the caller knows leave the store, and every
+// listing counts those that have left. Repeating the removal changes nothing and
+// writes no second audit row.
 func TestArchive(t *testing.T) {
 	signer := ledger.NewSigner([ed25519.SeedSize]byte{1})
 	o, charge := past(t, signer)

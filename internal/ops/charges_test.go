@@ -16,8 +16,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/sqlitestore"
 )
 
-// A provider finds what it earned, in a list that names who paid and in sums that
-// keep test credits apart, by every filter.
+// A provider finds its earnings by every filter: in a list with the names of the
+// payers, and in sums that keep test credits apart.
 func TestEarnings(t *testing.T) {
 	o := newOffice(t)
 	alice, acme, other := o.account("alice"), o.account("acme@example.com"), o.account("other")
@@ -87,7 +87,7 @@ func sum(charges int64, amount, fees, refunded ledger.Amount) admin.ChargeSum {
 
 func ptr[T any](v T) *T { return &v }
 
-// A sum that is too large to be told is refused.
+// A sum that overflows is an error.
 func TestSumTooLarge(t *testing.T) {
 	s := admin.ChargeSum{Amount: 1<<63 - 1}
 	if err := s.Add(admin.ChargeSum{Amount: 1}); err == nil {
@@ -109,8 +109,8 @@ func TestKeysNameTheirAccount(t *testing.T) {
 	}
 }
 
-// longJournal makes a store whose oldest and newest charges, of so many, are of a
-// tool of their own, all at a second's distance and the newest now.
+// longJournal makes a store with n charges, one a second and the newest now. The
+// oldest and the newest are for a tool of their own.
 func longJournal(t *testing.T, n int64) (path string, ends [2]time.Time) {
 	t.Helper()
 	path = longBooks(t, n)
@@ -144,7 +144,7 @@ func allCharges(t *testing.T, store *sqlitestore.Store, f ledger.ChargeFilter) (
 
 // In a long journal a filter that leaves few charges finds them all, part by part,
 // forwards from each cursor, for all accounts and for one that pays or earns; and a
-// listing by time does not read all of what is older.
+// listing by time does not read all older charges.
 func TestRareCharges(t *testing.T) {
 	const n = 25_000 // two parts and a half; nearly seven hours
 	path, ends := longJournal(t, n)

@@ -19,7 +19,7 @@ func amountOf(a *ledger.Amount) ledger.Amount {
 	return *a
 }
 
-// shows holds that caps are shown as these amounts; -1 is none.
+// shows checks that the view has caps of these amounts; -1 for no cap.
 func (o *office) shows(what string, got *admin.Caps, call, day, month ledger.Amount) {
 	o.t.Helper()
 	if got == nil {
@@ -38,8 +38,7 @@ func (o *office) pay(payer, provider string, amount ledger.Amount, terms ledger.
 	return err
 }
 
-// What an account may spend is set when it is made and changed as asked, part by
-// part; when the answer is there, the next reservation heeds it.
+// The limits of an account are set when it is created, and each can be changed alone.
 func TestAccountLimits(t *testing.T) {
 	o := newOffice(t)
 	a := do[admin.AccountView](o, "POST", "accounts", map[string]any{"name": "alice", "credit_limit": "10.00", "caps": map[string]string{"day": "20", "call": "0.05"}})
@@ -76,7 +75,7 @@ func TestAccountLimits(t *testing.T) {
 	if err := o.pay(a.ID, acme.ID, 1, ledger.Terms{}); err != nil {
 		t.Errorf("after the limit was raised: %v", err)
 	}
-	// Below what is used already: nothing more is reserved, and nothing else changes.
+	// A limit below the current use blocks further reservations and changes nothing else.
 	do[admin.AccountView](o, "PATCH", "accounts/alice", map[string]any{"credit_limit": "0.00"})
 	if err := o.pay(a.ID, acme.ID, 1, ledger.Terms{}); !errors.Is(err, ledger.ErrInsufficient) {
 		t.Errorf("after the limit was lowered: %v", err)
@@ -128,7 +127,7 @@ func (o *office) audits() []ledger.Audit {
 	return rows
 }
 
-// Each change of limits has its row in the audit, with what was asked.
+// Each change of limits writes an audit row with the request.
 func TestLimitsAreAudited(t *testing.T) {
 	o := newOffice(t)
 	a := o.account("alice")
@@ -181,8 +180,8 @@ func TestKeyCaps(t *testing.T) {
 	o.refused(admin.Invalid, "cap for a call cannot be below zero", "POST", "keys", map[string]any{"account": "alice", "caps": map[string]string{"call": "-1"}})
 }
 
-// What a charge cost, what of it the operator got and whether a free quota has
-// paid it are told apart, in the list as in the single view.
+// The views of a charge show its amount, the operator's fee, and whether a free quota
+// paid, in the list and alone.
 func TestChargeViews(t *testing.T) {
 	o := newOffice(t)
 	alice, acme, operator := o.account("alice"), o.account("acme"), o.account("operator")

@@ -61,7 +61,7 @@ func NewMount(o MountOptions) *Mount {
 // bodyTime is how long a request body may take to arrive.
 const bodyTime = 30 * time.Second
 
-// ServeHTTP serves a request whose client is known by its remote address alone.
+// ServeHTTP serves a request; its remote address is the client's.
 func (m *Mount) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	from, _ := netip.ParseAddrPort(r.RemoteAddr) // zero for a unix socket
 	m.Serve(w, r, from.Addr(), nil)

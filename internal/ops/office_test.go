@@ -27,7 +27,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// revoked remembers what was revoked.
+// revoked records the revoked digests.
 type revoked []keys.Digest
 
 func (r *revoked) Revoke(d keys.Digest) { *r = append(*r, d) }
@@ -223,7 +223,7 @@ func TestCreateKey(t *testing.T) {
 	}
 }
 
-// A key that could not mean what was asked is not made.
+// A request that is invalid or contradicts itself creates no key.
 func TestCreateKeyRefuses(t *testing.T) {
 	o := newOffice(t)
 	o.account("alice")
@@ -250,8 +250,8 @@ func TestCreateKeyRefuses(t *testing.T) {
 	}
 }
 
-// An update changes what it names, takes away what it names as empty, and is
-// refused when it names nothing or cannot mean what was asked.
+// An update changes the members that it has, removes those that it has empty, and is
+// refused if it has none or is invalid.
 func TestUpdateKey(t *testing.T) {
 	o := newOffice(t)
 	o.account("alice")
@@ -287,7 +287,7 @@ func TestUpdateKey(t *testing.T) {
 	}
 }
 
-// What answers something else than JSON is not taken for an admin endpoint.
+// The client reports a server that does not respond with JSON.
 func TestClientAtAStranger(t *testing.T) {
 	for _, body := range []string{"", "hello"} {
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, body) }))
@@ -299,7 +299,7 @@ func TestClientAtAStranger(t *testing.T) {
 	}
 }
 
-// Deleting a key marks it, tells the cache, and may be repeated.
+// Deleting a key marks it, invalidates the cache, and may be repeated.
 func TestDeleteKey(t *testing.T) {
 	o := newOffice(t)
 	o.account("alice")
@@ -372,8 +372,8 @@ func (noServers) CheckServer(context.Context, string, string) (*CheckView, error
 	return nil, &admin.Error{Code: admin.NotFound, Message: "none"}
 }
 
-// Only who can read the server's file gets in; the file is made when it is
-// first needed, for its owner alone.
+// Only a client that can read the server's file is admitted. The file is created when
+// it is first needed, readable by its owner alone.
 func TestToken(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	m := NewAdminEndpoint(admin.Local{Dir: func() string { return dir }, Name: "test"}, slog.New(slog.DiscardHandler))
@@ -460,7 +460,7 @@ func TestAdjust(t *testing.T) {
 }
 
 // A charge is shown, refunded in part and in whole, never beyond, and once
-// under an id; the journal tells all of it.
+// under an id; the journal has all of it.
 func TestRefund(t *testing.T) {
 	o := newOffice(t)
 	alice, acme := o.account("alice"), o.account("acme")

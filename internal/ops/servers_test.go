@@ -8,13 +8,12 @@ import (
 	"github.com/fareboxhq/farebox/internal/admin"
 )
 
-// A key is made for servers that there are, and is changed to no others: a slip in
-// a name is told with the names that are right. What a key has already stays, and
-// who insists may name a server that is yet to come.
+// A key can only get servers of the config; the error for a misspelt name lists them.
+// A key keeps the servers that it has, and force accepts a future one.
 func TestServersAreKnown(t *testing.T) {
 	o := newOffice(t)
 	o.account("alice")
-	old := do[admin.KeyView](o, "POST", "keys", admin.NewKey{Account: "alice", Servers: []string{"old"}}) // no config says what there is
+	old := do[admin.KeyView](o, "POST", "keys", admin.NewKey{Account: "alice", Servers: []string{"old"}}) // the config is unknown
 	known := declare(t)
 	known.Servers = []string{"maps", "weather"}
 	o.settings.Store(known)

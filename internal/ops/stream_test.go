@@ -78,8 +78,7 @@ func longBooks(t *testing.T, n int64) (path string) {
 	return path
 }
 
-// Verifying 200,000 transactions tells of its progress many times before the
-// result.
+// Verifying 200,000 transactions reports its progress many times before the result.
 func TestVerifyProgress(t *testing.T) {
 	n := int64(200_000)
 	if raceEnabled { // it takes a minute then
@@ -105,7 +104,7 @@ func TestVerifyProgress(t *testing.T) {
 	if err := json.Unmarshal(raw, &v); err != nil || v.Transactions != n || len(v.Differences) != 0 {
 		t.Errorf("%s, %v", raw, err)
 	}
-	// Who does not ask for progress gets the result alone.
+	// A client that does not accept the stream gets the result alone.
 	if v := do[admin.VerificationView](o, "POST", "ledger/verify", struct{}{}); v.Transactions != n {
 		t.Errorf("%+v", v)
 	}
@@ -118,7 +117,7 @@ func TestVerifyProgress(t *testing.T) {
 	}
 }
 
-// fetch makes a backup and returns what came.
+// fetch makes a backup and returns its parts.
 func (o *office) fetch(ctx context.Context) (head admin.BackupView, content []byte, told int, err error) {
 	err = o.Fetch(ctx, "GET", "backup", nil, func(int64, int64) { told++ }, func(result json.RawMessage, r io.Reader) error {
 		if err := json.Unmarshal(result, &head); err != nil {
@@ -151,9 +150,9 @@ func TestBackupIsStreamed(t *testing.T) {
 	}
 }
 
-// A second backup at once is refused by its status; one whose client leaves is
-// given up, so that the next one is made. The store is larger than what the system
-// buffers of a connection.
+// A concurrent backup is refused with a status. A backup whose client leaves is
+// cancelled, so that the next one can begin. The store is larger than the buffers of a
+// connection.
 func TestBackupsOneAtATime(t *testing.T) {
 	n := int64(120_000)
 	if raceEnabled {
@@ -182,8 +181,8 @@ func TestBackupsOneAtATime(t *testing.T) {
 	}
 }
 
-// An operation that fails after it has told of its progress says why in its last
-// line, and one whose answer breaks off is not taken for done.
+// An operation that fails after it has reported progress gives the reason in its last
+// line. A response that breaks off is an error.
 func TestStreamEndsBadly(t *testing.T) {
 	var o *office
 	broken := -1 // after so many bytes

@@ -19,12 +19,12 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// endpoint is an operation with a request that is good but for who asks.
+// endpoint is an operation with a valid request, by any caller.
 type endpoint struct {
 	method, path string // path is as in the description
 	at           string // the path that is asked for; "" for path itself
 	body         any
-	kinds        string // whose keys may ask, by their first letters: agp.. as in letters
+	kinds        string // the kinds of keys that may ask
 }
 
 // endpoints returns every operation. The requests fit a fresh site.
@@ -82,8 +82,8 @@ func (e *endpoint) url() string {
 	return e.path
 }
 
-// Each operation is for the keys of its kinds: all others are told so, a missing,
-// unknown, ended or malformed key is refused as such, and nothing is done.
+// Each operation accepts the keys of its kinds and refuses all others; it refuses a
+// missing, unknown, ended or malformed key as such. A refusal changes nothing.
 func TestWhoMayDoWhat(t *testing.T) {
 	s := newSite(t)
 	end := func(name, kind string, change func(id string) error) {
@@ -305,8 +305,8 @@ func TestPage(t *testing.T) {
 	}
 }
 
-// What is not there is told as a problem, by whatever method, and no path is
-// redirected to another: the client would send its key again.
+// An unknown path gets a problem for every method, and never a redirect: the client
+// would send its key again.
 func TestNowhere(t *testing.T) {
 	s := newSite(t)
 	for _, path := range []string{"", "/", "/nothing", "/keys/", "//keys", "/keys//x", "/./keys", "/keys/../keys", "/charge/x", "/openapi-3.0.json", "/schemas/Key"} {

@@ -22,8 +22,8 @@ func (s *site) request(agent string) NewCharge {
 	return NewCharge{Token: s.secrets[agent], Server: "weather", Tool: "get_forecast", Amount: 100_000}
 }
 
-// A provider charges an agent: the answer has what it needs, and a receipt that
-// the installation has signed. Test keys pay from the test balance.
+// A provider charges an agent, and gets a receipt that the installation has signed.
+// Test keys pay from the test balance.
 func TestCharge(t *testing.T) {
 	s := newSite(t)
 	c := do[Charged](s, 200, "provider", "POST", "/charge", s.request("agent"))
@@ -134,7 +134,7 @@ func TestChargeOnce(t *testing.T) {
 	if r := do[Charged](s, 200, "rival", "POST", "/charge", theirs); r.ID == first.ID {
 		t.Error("two providers share a key")
 	}
-	// Nobody takes the id before the one who will need it.
+	// No other caller can take the id first.
 	o := s.order("agent")
 	o.ID = derivedID(&keys.Key{Account: s.accounts["acme"], Environment: keys.Live}, "order 3")
 	s.refused(422, wire.Invalid, "gateway", "POST", "/reservations", o)
@@ -153,8 +153,8 @@ func TestChargeOnce(t *testing.T) {
 	}
 }
 
-// Of any number of retries at once one charges, and all get its outcome; of any
-// number of different ones as many succeed as the balance pays for.
+// Concurrent retries charge once, and all get the outcome. Of concurrent charges that
+// differ, as many succeed as the balance allows.
 func TestChargeConcurrently(t *testing.T) {
 	s := newSite(t)
 	c := s.request("agent")
@@ -200,7 +200,7 @@ func TestChargeConcurrently(t *testing.T) {
 	}
 }
 
-// A provider reserves by the agent's token, and settles what is its own.
+// A provider reserves with the agent's token, and settles only its own reservations.
 func TestProviderReserves(t *testing.T) {
 	s := newSite(t)
 	o := wire.Order{ID: ids.New("chg_"), Token: s.secrets["agent"], Server: "weather", Tool: "t", Amount: 100_000}
@@ -239,8 +239,8 @@ func TestProviderReserves(t *testing.T) {
 	}
 }
 
-// A key is used by what is done with it, and so is the agent's that is charged:
-// nothing that is refused is a use of either.
+// A successful request counts as a use of the caller's key and of the charged agent's;
+// a refused one does not.
 func TestRefusalsAreNoUse(t *testing.T) {
 	s := newSite(t)
 	s.refused(402, wire.InsufficientBalance, "provider", "POST", "/charge", s.request("poor agent"))

@@ -20,8 +20,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// A gateway gets a key by its digest as the store has it, and nothing of what is
-// not there.
+// A gateway gets a key by its digest from the store, and nothing for an unknown digest.
 func TestLookup(t *testing.T) {
 	s := newSite(t)
 	digest := keys.DigestOf(s.secrets["agent"])
@@ -44,7 +43,7 @@ func (nameless) AccountNames(context.Context, []string) (map[string]string, erro
 // for texts.
 func TestLookupWithoutName(t *testing.T) {
 	s := newSite(t)
-	s.platform.Store = nameless{s.platform.Store}
+	s.platform.o.Store = nameless{s.platform.o.Store}
 	digest := keys.DigestOf(s.secrets["agent"])
 	key := do[wire.Key](s, 200, "gateway", "POST", "/keys/lookup", wire.Lookup{Digest: hex.EncodeToString(digest[:])})
 	if key.ID != s.ids["agent"] || key.AccountName != "" {
@@ -52,8 +51,8 @@ func TestLookupWithoutName(t *testing.T) {
 	}
 }
 
-// A call of a gateway is reserved, renewed and captured; who earns and the fee
-// are the platform's, and a repetition of each step changes nothing.
+// A call of a gateway is reserved, renewed and captured. The platform chooses the
+// account that earns and the fee, and repeating a step changes nothing.
 func TestGatewaySettles(t *testing.T) {
 	s := newSite(t)
 	o := s.order("agent")
@@ -96,8 +95,8 @@ func TestGatewaySettles(t *testing.T) {
 	s.refused(409, wire.Settled, "gateway", "POST", "/reservations/"+released.ID+"/capture", wire.Capture{})
 }
 
-// A capture of what no reservation is known of is a charge under the same id, if
-// the request says what was ordered, and it could be reserved now.
+// A capture without a known reservation charges under the same id, if the request has
+// the order and it could be reserved now.
 func TestCaptureWithoutReservation(t *testing.T) {
 	s := newSite(t)
 	o := s.order("agent")
@@ -115,7 +114,7 @@ func TestCaptureWithoutReservation(t *testing.T) {
 	late := s.order("agent")
 	do[any](s, 200, "admin", "DELETE", "/keys/"+s.ids["agent"], nil)
 	s.refused(401, wire.TokenInvalid, "gateway", "POST", "/reservations/"+late.ID+"/capture", wire.Capture{Order: &late})
-	if c := do[wire.Captured](s, 200, "gateway", "POST", path, wire.Capture{Order: &o}); c.Made { // what is paid is told again
+	if c := do[wire.Captured](s, 200, "gateway", "POST", path, wire.Capture{Order: &o}); c.Made { // a repetition returns the first outcome
 		t.Errorf("%+v", c)
 	}
 	other := o
@@ -126,7 +125,7 @@ func TestCaptureWithoutReservation(t *testing.T) {
 	s.refused(401, wire.TokenInvalid, "gateway", "POST", "/reservations", s.order("agent"))
 }
 
-// Nobody settles, refunds or learns of what is not for their servers.
+// No caller settles, refunds or sees charges at servers that are not its own.
 func TestGatewayStaysAtItsServers(t *testing.T) {
 	s := newSite(t)
 	o := s.order("agent")
@@ -153,8 +152,7 @@ func TestGatewayStaysAtItsServers(t *testing.T) {
 	s.refused(409, wire.Conflict, "mail gateway", "POST", "/reservations/"+o.ID+"/capture", wire.Capture{Order: &mine})
 }
 
-// A gateway cannot say who earns, who pays beside the key's account, or what the
-// key may spend.
+// A gateway cannot choose the account that earns or pays, or the caps of the key.
 func TestGatewayDoesNotSetWhoEarns(t *testing.T) {
 	s := newSite(t)
 	for _, member := range []string{`"provider":"acct_1"`, `"fee":"0.00"`, `"fee_to":"acct_1"`, `"account":"acct_1"`, `"lineage":"key_1"`, `"test":true`} {
@@ -334,8 +332,8 @@ func next(t *testing.T, lines *bufio.Scanner) (id string, r wire.Revocations, mo
 	return "", r, false
 }
 
-// A stream tells of changes as they happen, goes on where it broke off, and ends
-// with its key and with everything.
+// A stream sends changes as they happen, resumes after an interruption, and ends with
+// its key and with the platform.
 func TestStream(t *testing.T) {
 	s := newSite(t)
 	lines := s.events("gateway", "")
@@ -362,8 +360,7 @@ func TestStream(t *testing.T) {
 	}
 }
 
-// A stream shows that it is there when there is nothing to tell, and ends when
-// its key expires.
+// A stream without changes sends comments, and ends when its key expires.
 func TestStreamWaits(t *testing.T) {
 	s := newSite(t)
 	s.platform.keepAlive = 10 * time.Millisecond

@@ -80,7 +80,7 @@ func (d direct) Lookup(ctx context.Context, _ netip.Addr, digest keys.Digest) (*
 type changes struct {
 	mu      sync.Mutex
 	all     []keys.Digest
-	nodes   map[string]int64 // that follow, and what they have seen
+	nodes   map[string]int64 // that follow, and the positions that they have read
 	grown   chan struct{}
 	watched map[keys.Digest]chan struct{}
 }
@@ -237,7 +237,7 @@ func amount(text string) *ledger.Amount {
 	return &a
 }
 
-// reply is what came of a request.
+// reply is the response to a request.
 type reply struct {
 	status int
 	header http.Header
@@ -340,8 +340,8 @@ func (s *site) orderBy(gateway, server, key string) wire.Order {
 	return wire.Order{ID: ids.New("chg_"), Key: s.ids[key], Proof: s.proof(gateway, key), Server: server, Tool: "get_forecast", Amount: 100_000}
 }
 
-// proof is what the gateway of that name is told when it asks for the key by its
-// digest; "" if there is no such key for it.
+// proof returns the proof that the gateway with that name gets when it looks the key
+// up; "" if the key is invisible to it.
 func (s *site) proof(gateway, key string) string {
 	s.t.Helper()
 	digest := keys.DigestOf(s.secrets[key])
@@ -355,7 +355,7 @@ func (s *site) proof(gateway, key string) string {
 	return told.Proof
 }
 
-// available is what an account of that name may still spend.
+// available returns the available balance of the account with that name.
 func (s *site) available(name string, test bool) string {
 	s.t.Helper()
 	a, err := s.store.Account(s.t.Context(), name)

@@ -18,8 +18,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/wire"
 )
 
-// tableOf returns the rows of the table in docs/api.md whose head begins with those
-// columns.
+// tableOf returns the rows of the table in docs/api.md with these columns.
 func tableOf(t *testing.T, columns ...string) (rows [][]string) {
 	t.Helper()
 	text, err := os.ReadFile("../../docs/api.md")
@@ -49,8 +48,7 @@ func tableOf(t *testing.T, columns ...string) (rows [][]string) {
 	return rows
 }
 
-// The table of kinds in docs/api.md is what the platform does, and has all of its
-// operations.
+// The table of kinds in docs/api.md matches the platform and has all of its operations.
 func TestKindsAreAsDocumented(t *testing.T) {
 	s := newSite(t)
 	documented := map[string]string{}
@@ -91,8 +89,8 @@ type walk struct {
 	about string
 }
 
-// Who may do what, by operation, kind, ownership and environment, is what the
-// table in docs/api.md says, of which every cell is tried.
+// Rights by operation, kind, ownership and environment match the table in
+// docs/api.md; the test tries every cell.
 func TestRightsAreAsDocumented(t *testing.T) {
 	s := newSite(t)
 	s.newKey("test gateway", admin.NewKey{Account: "operator", Kind: "gateway", Servers: []string{"weather"}, Test: true})
@@ -119,7 +117,8 @@ func TestRightsAreAsDocumented(t *testing.T) {
 	}
 }
 
-// status is how an operation says what the table calls good by its first one.
+// status translates the status of a row, that of its first operation, to the one of
+// the given operation.
 func (w *walk) status(operation, want string) string {
 	switch {
 	case want == "201" && operation == "capture with an order", want == "204" && operation == "show a binding":
@@ -213,7 +212,7 @@ func (w *walk) chargeNow() int {
 	return w.send(w.asker, "POST", "/charge", c).status
 }
 
-// order asks for a reservation, or a capture of what was not reserved.
+// order sends a reservation, or a capture without one.
 func (w *walk) order(operation string) int {
 	o := wire.Order{ID: ids.New("chg_"), Server: "weather", Tool: "get_forecast", Amount: 1000}
 	agent := "agent"
@@ -270,7 +269,7 @@ func (w *walk) order(operation string) int {
 	return w.send(w.asker, "POST", "/reservations/"+o.ID+"/capture", wire.Capture{Order: &o}).status
 }
 
-// made reserves something as whoever the table says, and returns its id.
+// made reserves as the caller that the table names, and returns the id.
 func (w *walk) made(by string) string {
 	w.t.Helper()
 	id := ids.New("chg_")
@@ -339,9 +338,9 @@ func (w *walk) refund() int {
 	return w.send(w.asker, "POST", "/reservations/"+id+"/refund", OwnRefund{Reason: "r"}).status
 }
 
-// What one gateway key could do with ids alone, and a provider's with those of a
-// gateway: none of it moves a credit or shows a key. Each is tried by its own
-// words, the whole of them by the table.
+// Knowing ids alone, a gateway key can move no credit and see no key, and neither can
+// a provider with the ids of a gateway. The table covers all of it; this test has the
+// attacks in their own words.
 func TestAttacksWithIDsAlone(t *testing.T) {
 	s := newSite(t)
 	s.newKey("evil gateway", admin.NewKey{Account: "operator", Kind: "gateway", Servers: []string{"weather", "mail"}})
@@ -371,7 +370,7 @@ func TestAttacksWithIDsAlone(t *testing.T) {
 	s.refused(404, wire.NotFound, "gateway", "POST", "/reservations/"+mine.ID+"/refund", refund)
 	s.moved.Store(0)
 	do[wire.Refunded](s, 200, "gateway", "POST", "/reservations/"+mine.ID+"/refund", refund)
-	// Who owes a refund learns, however late, that it was made.
+	// However late, a gateway that owes a refund sees that it was made.
 	s.moved.Store(int64(ledger.SettleTime + time.Second))
 	s.refused(409, wire.Settled, "gateway", "POST", "/reservations/"+mine.ID+"/refund", refund)
 	s.refused(404, wire.NotFound, "evil gateway", "POST", "/reservations/"+mine.ID+"/refund", refund)
@@ -430,7 +429,7 @@ func TestProofs(t *testing.T) {
 	bad("next gateway", "agent", proof)
 	good("next gateway", "heir", proof)
 
-	// Another installation's proofs are none.
+	// Another installation's proofs are invalid.
 	s.platform.o.Sealer = others{}
 	bad("next gateway", "heir", proof)
 }
@@ -441,7 +440,7 @@ type others struct{}
 func (others) Tag([]byte, ...string) []byte        { return make([]byte, 16) }
 func (others) Opens(_, _ []byte, _ ...string) bool { return false }
 
-// The changes that are told to gateways do not help to ask for the keys.
+// The changes that gateways receive do not help to look the keys up.
 func TestChangesShowNoDigest(t *testing.T) {
 	s := newSite(t)
 	begin := do[wire.Revocations](s, 200, "gateway", "POST", "/keys/revocations/follow", wire.Follow{Node: "n", Seen: -1, LeaseMS: 1000})

@@ -260,6 +260,7 @@ type site struct {
 	now      func() time.Time
 	secret   string
 	platform atomic.Pointer[platform.Platform]
+	books    *books // the platform's view of the store
 	server   *httptest.Server
 }
 
@@ -272,11 +273,12 @@ func (s *site) reopen() storetest.Store {
 	}
 	p := s.platform.Load()
 	if p == nil {
+		s.books = &books{store}
 		p = s.found(store)
 		s.platform.Store(p)
 	}
-	// Its description takes long to make, and nobody asks it anything now.
-	p.Ledger, p.Store = books{store}, books{store}
+	// Building another platform takes long. No request is under way now.
+	s.books.own = store
 	remote, err := newStore(Options{URL: s.server.URL, Key: s.secret, Timeout: 30 * time.Second, SettleTimeout: 30 * time.Second})
 	if err != nil {
 		s.t.Fatal(err)
@@ -303,7 +305,7 @@ func (s *site) found(store own) *platform.Platform {
 	p, err := platform.New(platform.Options{
 		Servers: servers, Secrets: &keys.DefaultFormat, Currency: "USD", Version: "test",
 		Keys:   oneKey{keys.Key{ID: "key_gateway", Account: "acct_operator", Lineage: "key_gateway", Kind: keys.Gateway, Environment: keys.Live, Digest: digest, Servers: all}},
-		Ledger: books{store}, Store: books{store}, Changes: still{}, Signer: ledger.NewSigner([ed25519.SeedSize]byte{1}), Sealer: credulous{},
+		Ledger: s.books, Store: s.books, Changes: still{}, Signer: ledger.NewSigner([ed25519.SeedSize]byte{1}), Sealer: credulous{},
 		Admin:  admin.New(store, nil, func() *admin.Settings { return new(admin.Settings) }, s.now),
 		Watch:  func(keys.Digest) (<-chan struct{}, <-chan struct{}, func()) { return nil, nil, func() {} },
 		Logger: slog.New(slog.DiscardHandler), Now: s.now,
