@@ -99,9 +99,9 @@ func TestAccountLimitsRefuse(t *testing.T) {
 		"cap for a day cannot be below zero: -1.00":    map[string]any{"caps": map[string]string{"day": "-1"}},
 		"cap for a month cannot be below zero":         map[string]any{"caps": map[string]string{"month": "-1"}, "credit_limit": "5"},
 		"cap for a call cannot be below zero":          map[string]any{"caps": map[string]string{"call": "-0.000001"}},
-		"decimal places":                               map[string]any{"caps": map[string]string{"day": "0.0000001"}},
-		"unknown field":                                map[string]any{"caps": map[string]string{"week": "1"}},
-		`unknown field "name"`:                         map[string]any{"name": "bob", "credit_limit": "5"},
+		"at most six places":                           map[string]any{"caps": map[string]string{"day": "0.0000001"}},
+		"unexpected property":                          map[string]any{"caps": map[string]string{"week": "1"}},
+		`name: unexpected property`:                    map[string]any{"name": "bob", "credit_limit": "5"},
 	} {
 		o.refused(admin.Invalid, words, "PATCH", "accounts/alice", change)
 	}
