@@ -2,6 +2,8 @@ package caddymodule
 
 import (
 	"bytes"
+	"errors"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -69,7 +71,7 @@ func TestAdminListen(t *testing.T) {
 	}
 }
 
-// The commands find the server by the config that names its socket.
+// The commands find the server by the admin address in its config.
 func TestCommandsFindTheAdminSocket(t *testing.T) {
 	dir := t.TempDir()
 	t.Chdir(dir)
@@ -82,27 +84,42 @@ func TestCommandsFindTheAdminSocket(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, c := range []struct {
-		from connection
-		want string
-	}{
-		{connection{}, "unix/data/admin.sock|0600"},
-		{connection{address: "localhost:1"}, "localhost:1"},
-		{connection{config: "other.Caddyfile"}, "localhost:2999"},
-		{connection{config: "c.json"}, "unix//run/c.sock"},
-		{connection{config: "plain.Caddyfile"}, caddy.DefaultAdminListen},
+	for file, want := range map[string]string{
+		"":                "unix/data/admin.sock|0600",
+		"other.Caddyfile": "localhost:2999",
+		"c.json":          "unix//run/c.sock",
+		"plain.Caddyfile": caddy.DefaultAdminListen,
 	} {
-		if got, err := c.from.adminAddress(); err != nil || got != c.want {
-			t.Errorf("%+v: %q, %v, want %q", c.from, got, err, c.want)
+		config, err := readConfig(file, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := adminAddress(config); err != nil || got != want {
+			t.Errorf("%s: %q, %v, want %q", file, got, err, want)
 		}
 	}
-	if _, err := (&connection{config: "none.json"}).adminAddress(); err == nil {
-		t.Error("a config that is not there is no error")
+	if _, err := readConfig("none.json", ""); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a missing config: %v", err)
 	}
-	if err := os.Remove("Caddyfile"); err != nil {
-		t.Fatal(err)
-	}
-	if got, err := new(connection).adminAddress(); err != nil || got != caddy.DefaultAdminListen {
+	if got, err := adminAddress(nil); err != nil || got != caddy.DefaultAdminListen {
 		t.Errorf("without a config: %q, %v", got, err)
+	}
+}
+
+// Admin addresses are dialed as Caddy listens on them: on a TCP port or a unix
+// socket, whose mode is not part of its path.
+func TestSplitAddress(t *testing.T) {
+	for address, want := range map[string][3]string{
+		"localhost:2019":        {"tcp", "localhost:2019", "localhost:2019"},
+		"[::1]:2019":            {"tcp", "[::1]:2019", "[::1]:2019"},
+		"unix//run/admin.sock":  {"unix", "/run/admin.sock", "127.0.0.1"},
+		"unix/data/a.sock|0600": {"unix", "data/a.sock", "127.0.0.1"},
+		"localhost:2019-2020":   {},
+		"udp/localhost:2019":    {},
+	} {
+		network, target, host, err := splitAddress(address)
+		if got := [3]string{network, target, host}; got != want || (err != nil) != (want == [3]string{}) {
+			t.Errorf("%s: %q, %v; want %q", address, got, err, want)
+		}
 	}
 }

@@ -1,134 +1,194 @@
 package caddymodule
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
-	"net/url"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
-	"time"
 
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
-	"github.com/fareboxhq/farebox/internal/admin"
-	"github.com/fareboxhq/farebox/internal/ledger"
-	"github.com/fareboxhq/farebox/internal/ops"
+	"github.com/fareboxhq/farebox/internal/cli"
 )
 
-func accountCommand(c *connection) *cobra.Command {
-	show := &cobra.Command{
-		Use: "show <account>", Short: "Shows an account, by its name or id", Args: exactly("<account>"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return do(c, cmd, http.MethodGet, "accounts/"+url.PathEscape(args[0]), nil, printAccount)
+func init() {
+	caddycmd.RegisterCommand(caddycmd.Command{
+		Name: cli.Name, Usage: cli.Usage, Short: cli.Short, Long: cli.Long,
+		CobraFunc: func(root *cobra.Command) {
+			cli.AddTo(root, cli.Host{
+				ReadConfig: readConfig, Installation: installation, AdminAddress: adminAddress, SplitAddress: splitAddress,
+				DataDir: dataDir, ExitError: exitError,
+			})
 		},
+	})
+}
+
+// readConfig returns a config file as JSON. It does not use caddycmd.LoadConfig,
+// which logs to standard error. The file "-" is standard input.
+func readConfig(file, adapter string) ([]byte, error) {
+	file = cmp.Or(file, "Caddyfile")
+	read := os.ReadFile
+	if file == "-" {
+		read = func(string) ([]byte, error) { return io.ReadAll(os.Stdin) }
 	}
-	return group("account", "Makes and shows accounts", createAccount(c), show, listAccounts(c), updateAccount(c))
+	text, err := read(file)
+	if err != nil {
+		return nil, err
+	}
+	if adapter == "" && (strings.HasPrefix(filepath.Base(file), "Caddyfile") || strings.HasSuffix(file, ".caddyfile") || strings.HasSuffix(file, ".Caddyfile")) {
+		adapter = "caddyfile"
+	}
+	if adapter == "" {
+		return text, nil
+	}
+	a := caddyconfig.GetAdapter(adapter)
+	if a == nil {
+		return nil, fmt.Errorf("unknown config adapter %q", adapter)
+	}
+	config, _, err := a.Adapt(text, map[string]any{"filename": file})
+	return config, err
 }
 
-func listAccounts(c *connection) *cobra.Command {
-	return listCommand(c, "Lists accounts", func() string { return "accounts" }, nil,
-		[]string{"NAME", "ID", "BALANCE", "RESERVED", "TEST BALANCE"},
-		func(a admin.AccountView) []any { return []any{a.Name, a.ID, a.Balance, a.Reserved, a.TestBalance} })
+// adminAddress returns the admin address that a config names, or Caddy's default.
+func adminAddress(config []byte) (string, error) {
+	var parsed struct {
+		Admin struct {
+			Listen string `json:"listen"`
+		} `json:"admin"`
+	}
+	if config != nil {
+		if err := json.Unmarshal(config, &parsed); err != nil {
+			return "", fmt.Errorf("the config cannot be read: %w", err)
+		}
+	}
+	if parsed.Admin.Listen == "" {
+		return caddy.DefaultAdminListen, nil
+	}
+	return caddy.NewReplacer().ReplaceKnown(parsed.Admin.Listen, ""), nil
 }
 
-func printAccount(w io.Writer, a admin.AccountView) {
-	printFields(w,
-		"account", a.Name, "id", a.ID,
-		"balance", fmt.Sprintf("%s (%s reserved)", a.Balance, a.Reserved),
-		"test balance", fmt.Sprintf("%s (%s reserved)", a.TestBalance, a.TestReserved),
-		"credit limit", a.CreditLimit, "caps", capsText(a.Caps))
+// splitAddress parses an admin address for dialing.
+func splitAddress(address string) (network, target, host string, err error) {
+	parsed, err := caddy.ParseNetworkAddress(address)
+	if err != nil || parsed.PortRangeSize() > 1 || !strings.HasPrefix(parsed.Network, "tcp") && !parsed.IsUnixNetwork() {
+		return "", "", "", fmt.Errorf("admin address %q cannot be used: want host:port or unix//path", address)
+	}
+	if parsed.IsUnixNetwork() {
+		path, _, _ := strings.Cut(parsed.Host, "|") // the rest is the socket's mode
+		return parsed.Network, path, "127.0.0.1", nil
+	}
+	return parsed.Network, parsed.JoinHostPort(0), parsed.JoinHostPort(0), nil
 }
 
-func creditCommand(c *connection) *cobra.Command {
-	var credit admin.Credit
-	cmd := &cobra.Command{
-		Use: "credit <account> <amount>", Short: "Tops an account up", Args: exactly("<account>", "<amount>"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			amount, err := ledger.ParseAmount(args[1])
-			if err != nil {
-				return err
+// exitError returns an error with which Caddy exits with that code. Only errors
+// made by Caddy's own wrapper carry one.
+func exitError(code int) error {
+	return caddycmd.WrapCommandFuncForCobra(func(caddycmd.Flags) (int, error) { return code, nil })(new(cobra.Command), nil)
+}
+
+// installation returns the installation that a config describes, for commands
+// that work without a server.
+func installation(config []byte) (*cli.Installation, error) {
+	app, err := configuredApp(config)
+	if err != nil {
+		return nil, err
+	}
+	return &cli.Installation{
+		Currency: app.Currency, Settings: app.settings, ReceiptKeyFile: app.ReceiptKeyFile,
+		StoreName: app.source.name, StoreFile: app.source.file, RestoreTo: app.storeFile,
+		Connect: func() error {
+			if app.source.migrate == nil {
+				return errNoOwnStore
 			}
-			credit.Amount = amount
-			return do(c, cmd, http.MethodPost, "accounts/"+url.PathEscape(args[0])+"/credits", credit, printAccount)
+			if err := app.source.connect(); err != nil {
+				return fmt.Errorf("store: %w", err)
+			}
+			return nil
 		},
-	}
-	addBookingFlags(cmd, &credit.Reason, &credit.ID)
-	cmd.Flags().BoolVar(&credit.Test, "test", false, "Top up the test balance")
-	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
-		// "-5" is taken for flags.
-		var unknown *pflag.NotExistError
-		if errors.As(err, &unknown) && strings.Trim(unknown.GetSpecifiedShortnames(), "0123456789.") == "" && unknown.GetSpecifiedShortnames() != "" {
-			return fmt.Errorf("the amount must be more than zero, not -%s", unknown.GetSpecifiedShortnames())
-		}
-		return err
-	})
-	return cmd
+		Open: func(ctx context.Context, log *slog.Logger) (cli.Store, error) {
+			store, err := app.source.open(ctx, log)
+			if err != nil {
+				return nil, err
+			}
+			managed, ok := store.(cli.Store)
+			if !ok {
+				return nil, errors.Join(errNoOwnStore, store.Close())
+			}
+			return managed, nil
+		},
+		Migrate: app.source.migrate,
+	}, nil
 }
 
-func ledgerCommand(c *connection) *cobra.Command {
-	verify := &cobra.Command{
-		Use: "verify", Short: "Replays the books and compares", Args: exactly(),
-		Long: `Replays every entry of the ledger and compares with all balances.
-The exit status is 0 if they agree, and 1 if anything differs.
-
-What was archived is not in the store any more: without --archive the replay
-begins with the balances at the end of the archive, which the store has recorded,
-and says so. With --archive the files in that directory are checked and replayed,
-too: each seal, that each file follows on the one before, that the last one is
-the store's last, and that they lead to the balances that the store begins with.`,
+// configuredApp returns the app of a config that is not run.
+func configuredApp(config []byte) (*App, error) {
+	var parsed struct {
+		Apps struct {
+			Farebox App `json:"farebox"`
+		} `json:"apps"`
 	}
-	dir := verify.Flags().String("archive", "", "The directory of the archive: read and verify all of it, too")
-	verify.RunE = func(cmd *cobra.Command, _ []string) error { return verifyLedger(c, cmd, *dir) }
-	return group("ledger", "Checks, exports and archives the ledger", verify, exportLedger(c), archiveLedger(c))
+	if len(config) == 0 {
+		return nil, cli.ErrNoConfig
+	}
+	if err := json.Unmarshal(config, &parsed); err != nil {
+		return nil, fmt.Errorf("the config cannot be read: %w", err)
+	}
+	app := &parsed.Apps.Farebox
+	if err := app.fill(); err != nil {
+		return nil, err
+	}
+	app.settings.Servers = serversIn(config)
+	return app, app.Validate()
 }
 
-func verifyLedger(c *connection, cmd *cobra.Command, dir string) error {
-	bar := c.bar(cmd, "transactions")
-	var raw json.RawMessage
-	err := c.reach(cmd.Context(), http.MethodPost, func(ctx context.Context, client *ops.Client) (err error) {
-		raw, err = client.Stream(ctx, http.MethodPost, "ledger/verify", nil, bar.part("verifying"))
-		return err
-	})
-	bar.end()
-	if err != nil {
-		return err
+// serversIn returns the names of all servers in the routes of a config that is
+// not run, sorted.
+func serversIn(config []byte) []string {
+	var tree any
+	if json.Unmarshal(config, &tree) != nil {
+		return nil
 	}
-	var v admin.VerificationView
-	if err := json.Unmarshal(raw, &v); err != nil {
-		return fmt.Errorf("the server's answer cannot be read: %w", err)
-	}
-	chain, err := verifyArchive(c, cmd, dir, &v)
-	if err != nil {
-		return err
-	}
-	switch out := cmd.OutOrStdout(); {
-	case c.json:
-		if err := printJSON(out, verified{v, chain}); err != nil {
-			return err
+	var names []string
+	var walk func(any)
+	walk = func(node any) {
+		switch node := node.(type) {
+		case []any:
+			for _, item := range node {
+				walk(item)
+			}
+		case map[string]any:
+			if handler := node["handler"]; handler == "farebox" {
+				names = append(names, stringOf(node["server"]))
+			} else if handler == "farebox_platform" {
+				servers, _ := node["servers"].([]any)
+				for _, server := range servers {
+					if s, ok := server.(map[string]any); ok {
+						names = append(names, stringOf(s["server"]))
+					}
+				}
+			}
+			for _, item := range node {
+				walk(item)
+			}
 		}
-	case len(v.Differences) == 0:
-		fmt.Fprintf(out, "The books balance: %d transactions, %d accounts.\n", v.Transactions, v.Accounts)
-		printArchived(out, &v, chain)
-	default:
-		for _, difference := range v.Differences {
-			fmt.Fprintln(out, difference)
-		}
 	}
-	if n := len(v.Differences); n > 0 {
-		return fmt.Errorf("the books do not balance: differences: %d", n)
-	}
-	return nil
+	walk(tree)
+	slices.Sort(names)
+	return slices.DeleteFunc(slices.Compact(names), func(name string) bool { return name == "" })
 }
 
-func auditCommand(c *connection) *cobra.Command {
-	list := listCommand(c, "Lists what operators did, newest first", func() string { return "audit" }, nil,
-		[]string{"AT", "ACTOR", "FROM", "ACTION", "TARGET", "DETAIL"},
-		func(a admin.AuditView) []any {
-			return []any{a.At.Format(time.RFC3339), a.Actor, orDash(a.From), a.Action, a.Target, string(a.Detail)}
-		})
-	return group("audit", "Shows what operators did", list)
+// stringOf returns v if it is a string, otherwise the empty string.
+func stringOf(v any) string {
+	s, _ := v.(string)
+	return s
 }

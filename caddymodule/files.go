@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	goruntime "runtime"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -44,18 +43,5 @@ func makeDir(dir string) error {
 
 // receiptKeyFile is where the key that signs receipts is, beside the store.
 func receiptKeyFile(store string) string { return store + ".receipt-key" }
-
-// syncDir makes the names in a directory durable, where the system can.
-func syncDir(dir string) error {
-	if goruntime.GOOS == "windows" { // directories cannot be opened for it there
-		return nil
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
-}
 
 func duration(d caddy.Duration) time.Duration { return time.Duration(d) }

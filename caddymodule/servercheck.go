@@ -2,7 +2,6 @@ package caddymodule
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -10,15 +9,6 @@ import (
 	"github.com/fareboxhq/farebox/internal/items"
 	"github.com/fareboxhq/farebox/internal/offer"
 	"github.com/fareboxhq/farebox/internal/ops"
-)
-
-// The states of items and of prices.
-const (
-	statePriced   = "priced"
-	stateFree     = "free"
-	stateHidden   = "hidden"
-	stateUnknown  = "unknown"
-	stateShadowed = "shadowed"
 )
 
 // itemKinds maps the kinds of items to the kinds of prices.
@@ -58,7 +48,7 @@ func (h *Handler) compare(found *offer.Offer, before *offer.Seen) *ops.CheckView
 
 // offered returns the state of an item.
 func (h *Handler) offered(item offer.Item) ops.OfferedView {
-	v := ops.OfferedView{Kind: item.Kind, Name: item.Name, State: stateFree}
+	v := ops.OfferedView{Kind: item.Kind, Name: item.Name, State: ops.ItemFree}
 	asked := items.Item{Kind: itemKinds[item.Kind], Name: item.Name}
 	find := h.book.Offer
 	if item.Kind == offer.Template {
@@ -66,11 +56,11 @@ func (h *Handler) offered(item offer.Item) ops.OfferedView {
 	}
 	price, named := find(asked)
 	if named && !price.Free() {
-		v.State, v.Price, v.Varies = statePriced, &price.Amount, price.Varies
+		v.State, v.Price, v.Varies = ops.ItemPriced, &price.Amount, price.Varies
 	}
 	v.By = h.book.EntryOf(asked, item.Kind == offer.Template)
 	if err := h.site.Gate.Hidden(asked, price, named); err != nil {
-		v.State, v.Reason, v.Price, v.Varies = stateHidden, err.Error(), nil, false
+		v.State, v.Reason, v.Price, v.Varies = ops.ItemHidden, err.Error(), nil, false
 	}
 	return v
 }
@@ -99,7 +89,7 @@ func (h *Handler) idle(pattern string, found *offer.Offer) (state string) {
 	if err != nil || alone.Add(price, true) != nil {
 		return "" // no config has it
 	}
-	state = stateUnknown
+	state = ops.PriceUnknown
 	for _, item := range found.Items {
 		if itemKinds[item.Kind] != price.Kind {
 			continue
@@ -112,16 +102,8 @@ func (h *Handler) idle(pattern string, found *offer.Offer) (state string) {
 			return ""
 		}
 		if _, matches := alone.Find(named); matches {
-			state = stateShadowed
+			state = ops.PriceShadowed
 		}
 	}
 	return state
-}
-
-// idleText says why a price applies to nothing.
-func idleText(p *ops.IdlePrice) string {
-	if p.State == stateShadowed {
-		return fmt.Sprintf("price %q%s is shadowed: others take all that it would of what the server offers", p.Price, at(p.Source))
-	}
-	return fmt.Sprintf("price %q%s is unknown: the server offers nothing of that name", p.Price, at(p.Source))
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/fareboxhq/farebox/internal/admin"
 	"github.com/fareboxhq/farebox/internal/clock"
+	"github.com/fareboxhq/farebox/internal/inprocess"
 	"github.com/fareboxhq/farebox/internal/offer"
 	"github.com/fareboxhq/farebox/internal/ops"
 )
@@ -132,7 +133,7 @@ func (h *Handler) ask(ctx context.Context, path string) (*offer.Offer, error) {
 	if h.site.UpstreamAuthorization != "" {
 		header.Set("Authorization", h.site.UpstreamAuthorization)
 	}
-	found, err := offer.Ask(ctx, inProcess{at}, at.host(), paths, header)
+	found, err := offer.Ask(ctx, inprocess.Transport{Handler: at}, at.host(), paths, header)
 	if err != nil {
 		return nil, &admin.Error{Code: admin.Unavailable, Message: fmt.Sprintf("server %q does not tell what it offers: %v; if it answers at another path, give --path", h.Server, err)}
 	}

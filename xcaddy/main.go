@@ -1,6 +1,6 @@
 // Command xcaddy is Caddy with its standard modules and Farebox: the build
-// that is released. An operator who needs other plugins builds their own with
-// the tool of the same name, from github.com/fareboxhq/farebox/caddymodule.
+// that is released. For other plugins, build Caddy with the tool of the same name
+// from github.com/fareboxhq/farebox/caddymodule.
 package main
 
 import (
@@ -8,7 +8,7 @@ import (
 	"os"
 	"runtime/debug"
 	"slices"
-	_ "time/tzdata" // where the system has no time zones
+	_ "time/tzdata" // for systems without time zones
 
 	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
@@ -16,37 +16,38 @@ import (
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 
-	"github.com/fareboxhq/farebox/caddymodule"
+	_ "github.com/fareboxhq/farebox/caddymodule"
+	"github.com/fareboxhq/farebox/internal/cli"
 )
 
 func main() {
 	os.Args = whole(os.Args)
 	if len(os.Args) == 2 && (os.Args[1] == "version" || os.Args[1] == "--version") {
-		fmt.Printf("Farebox %s\nCaddy ", version()) // and Caddy's own command goes on with its version
+		fmt.Printf("Farebox %s\nCaddy ", version()) // Caddy's command appends its own version
 		os.Args[1] = "version"
 	}
 	if len(os.Args) > 1 && os.Args[1] == "validate" {
-		// How Caddy came to the config is no part of the answer. What it warns of is.
+		// Show Caddy's warnings about the config, and not how it found the file.
 		*caddy.Log() = *caddy.Log().WithOptions(zap.IncreaseLevel(zap.WarnLevel))
 	}
 	caddycmd.Main()
 }
 
-// whole returns a command line with the word "farebox" before Farebox's own
-// commands, where people and completion leave it out: the binary has that name.
+// whole inserts the command "farebox" before Farebox's own commands, so that a
+// binary of that name accepts "farebox account create". Help and shell completion
+// put their own command first.
 func whole(args []string) []string {
 	at := 1
 	if len(args) > 2 && (args[1] == cobra.ShellCompRequestCmd || args[1] == cobra.ShellCompNoDescRequestCmd || args[1] == "help") {
 		at = 2
 	}
-	if len(args) <= at || !slices.Contains(caddymodule.Commands(), args[at]) {
+	if len(args) <= at || !slices.Contains(cli.Names(), args[at]) {
 		return args
 	}
 	return slices.Insert(slices.Clone(args), at, "farebox")
 }
 
-// version returns the version of this module and the commit that it was built
-// from, as far as the build knows them.
+// version returns this module's version and commit, as recorded in the binary.
 func version() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {

@@ -7,7 +7,7 @@ import (
 
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 
-	"github.com/fareboxhq/farebox/caddymodule"
+	"github.com/fareboxhq/farebox/internal/cli"
 )
 
 // Farebox's commands work without the word that the binary is called by, and
@@ -29,7 +29,7 @@ func TestWhole(t *testing.T) {
 		}
 	}
 	for name := range caddycmd.Commands() {
-		if slices.Contains(caddymodule.Commands(), name) {
+		if slices.Contains(cli.Names(), name) {
 			t.Errorf("%s is a command of Caddy's, too", name)
 		}
 	}

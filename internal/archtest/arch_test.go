@@ -88,6 +88,8 @@ var onlyInternal = []struct {
 	{"internal/admin", []string{"internal/archive", "internal/identity", "internal/keys", "internal/ledger", "third party"}, "operations work on any store"},
 	{"internal/ops", []string{"internal/admin", "internal/identity", "internal/keys", "internal/ledger", "internal/share", "internal/wire", "third party"}, "operations work on any store, and nothing in their table depends on its mounts"},
 	{"internal/platform", []string{"internal/admin", "internal/gate", "internal/identity", "internal/keys", "internal/ledger", "internal/ops", "internal/share", "internal/wire", "third party"}, "the API works on any store, and the shell brings the runtime"},
+	{"internal/inprocess", nil, "any handler can be called in process"},
+	{"internal/cli", []string{"internal/admin", "internal/archive", "internal/engine", "internal/identity", "internal/inprocess", "internal/keys", "internal/ledger", "internal/ops", "internal/sqlitestore", "third party"}, "commands call operations and work on files; sqlitestore restores and migrates its own, engine finds the receipt keys. Programs bring configs and addresses"},
 	{"internal/telemetry", []string{"internal/gate", "internal/ledger", "internal/share", "third party"}, "metrics watch, and are not asked"},
 }
 
@@ -131,7 +133,11 @@ var only = []struct {
 	{"github.com/prometheus/", []string{"internal/telemetry"}, "collectors are made in one place, once a process"},
 	{"cel.dev/", []string{"internal/pricing"}, "expressions are compiled, bounded and judged in one place"},
 	{"github.com/danielgtaylor/huma", []string{"internal/ops"}, "one package describes an API and checks requests by it"},
-	{"github.com/schollz/progressbar", []string{"caddymodule"}, "only commands have somebody who watches"},
+	{"github.com/schollz/progressbar", []string{"internal/cli"}, "only commands have a user who watches"},
+	{"golang.org/x/term", []string{"internal/cli"}, "only commands have a terminal"},
+	{"github.com/spf13/cobra", []string{"internal/cli", "caddymodule", "xcaddy"}, "commands are in internal/cli; Caddy's interface to them is a cobra command"},
+	{"github.com/spf13/pflag", []string{"internal/cli"}, "flags belong to commands"},
+	{module + "internal/cli", []string{"caddymodule", "xcaddy"}, "commands stand above all operations"},
 	{"github.com/sony/gobreaker", []string{"internal/remotestore"}, "what fails at once while the platform is down is decided where the platform is asked"},
 	{"github.com/cenkalti/backoff", []string{"internal/pgstore", "internal/remotestore"}, "only what goes under an id may be sent again"},
 	{"github.com/klauspost/compress", []string{"internal/coding"}, "what is decoded is bounded in one place"},

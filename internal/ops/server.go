@@ -80,6 +80,19 @@ type IdlePrice struct {
 	Source string `json:"source,omitempty"`
 }
 
+// The states of an item of an offer.
+const (
+	ItemPriced = "priced"
+	ItemFree   = "free"
+	ItemHidden = "hidden"
+)
+
+// The states of a price that applies to no item.
+const (
+	PriceUnknown  = "unknown"  // the server offers nothing of that name
+	PriceShadowed = "shadowed" // other prices apply to all items of that name
+)
+
 // ListServers lists the servers of the running config.
 var ListServers = Define(Operation{
 	ID: "server.list", Method: http.MethodGet, Path: "/servers", Needs: identity.Operate, Tag: "servers",

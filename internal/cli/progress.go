@@ -1,4 +1,4 @@
-package caddymodule
+package cli
 
 import (
 	"io"
@@ -10,20 +10,20 @@ import (
 	"golang.org/x/term"
 )
 
-// progress shows on standard error how far a command is. A nil one shows
-// nothing. It is not safe for concurrent use.
+// progress is a progress bar on standard error. A nil progress shows nothing. It is
+// not safe for concurrent use.
 type progress struct {
 	out  io.Writer
-	unit string // what is counted; "bytes" are shown as such
-	what string
+	unit string // of the numbers; "bytes" are shown in IEC units
+	step string // the description of the current bar
 	bar  *progressbar.ProgressBar
 }
 
-// redraw is how long a bar stays as it is at least.
+// redraw is the shortest time between two updates of a bar.
 const redraw = 50 * time.Millisecond
 
-// bar returns what shows progress: nil where nobody would see it or where
-// programs read.
+// bar returns a progress bar, or nil with --json or if standard error is not a
+// terminal.
 func (c *connection) bar(cmd *cobra.Command, unit string) *progress {
 	if c.json || !isTerminal(cmd.ErrOrStderr()) {
 		return nil
@@ -36,33 +36,33 @@ func isTerminal(w any) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// part returns what shows one part of the work. A new part takes the place of
-// the one before.
-func (p *progress) part(what string) func(done, total int64) {
-	return func(done, total int64) { p.show(what, done, total) }
+// part returns a function that shows the progress of one step. Its first call
+// replaces the bar of the step before.
+func (p *progress) part(step string) func(done, total int64) {
+	return func(done, total int64) { p.show(step, done, total) }
 }
 
-func (p *progress) show(what string, done, total int64) {
+func (p *progress) show(step string, done, total int64) {
 	if p == nil || total <= 0 {
 		return
 	}
-	if p.bar == nil || p.what != what {
+	if p.bar == nil || p.step != step {
 		p.end()
-		p.what = what
+		p.step = step
 		p.bar = progressbar.NewOptions64(total,
-			progressbar.OptionSetWriter(p.out), progressbar.OptionSetDescription(what), progressbar.OptionSetWidth(30),
+			progressbar.OptionSetWriter(p.out), progressbar.OptionSetDescription(step), progressbar.OptionSetWidth(30),
 			progressbar.OptionShowCount(), progressbar.OptionShowBytes(p.unit == "bytes"), progressbar.OptionUseIECUnits(true),
 			progressbar.OptionSetItsString(p.unit), progressbar.OptionThrottle(redraw), progressbar.OptionClearOnFinish(),
 			progressbar.OptionSetTheme(progressbar.ThemeASCII))
-		_ = p.bar.RenderBlank() // a rate is first told of what took some time
+		_ = p.bar.RenderBlank() // starts the clock for the rate
 	}
 	if total != p.bar.GetMax64() {
 		p.bar.ChangeMax64(total)
 	}
-	_ = p.bar.Set64(min(done, total)) // a terminal that is gone shows nothing
+	_ = p.bar.Set64(min(done, total)) // a failed write to the terminal is ignored
 }
 
-// end takes the bar away, so that what follows has a line of its own.
+// end removes the bar, so that the next output begins on a line of its own.
 func (p *progress) end() {
 	if p == nil || p.bar == nil {
 		return

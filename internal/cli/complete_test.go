@@ -1,4 +1,4 @@
-package caddymodule
+package cli
 
 import (
 	"bytes"
@@ -14,30 +14,29 @@ import (
 	"github.com/fareboxhq/farebox/internal/keys"
 )
 
-// completed returns what a shell is offered after the words, and what is said on
-// standard error.
-func completed(t *testing.T, words ...string) (offers []string, said string) {
+// completed returns the completions after the words, and the text on standard error.
+func completed(t *testing.T, words ...string) (offers []string, stderr string) {
 	t.Helper()
 	root := &cobra.Command{Use: "farebox"}
-	addCommands(root)
-	var out, complaints bytes.Buffer
+	AddTo(root, testHost())
+	var out, errors bytes.Buffer
 	root.SetOut(&out)
-	root.SetErr(&complaints)
+	root.SetErr(&errors)
 	root.SetArgs(append([]string{"__complete"}, words...))
 	if err := root.Execute(); err != nil {
 		t.Fatal(err)
 	}
 	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
 	last := len(lines) - 1
-	if lines[last] != ":4" { // no files
+	if lines[last] != ":4" { // the directive for: no file names
 		t.Errorf("%q: ends with %q", words, lines[last])
 	}
-	said = strings.TrimSpace(complaints.String())
-	return lines[:last], strings.TrimPrefix(said, "Completion ended with directive: ShellCompDirectiveNoFileComp")
+	stderr = strings.TrimSpace(errors.String())
+	return lines[:last], strings.TrimPrefix(stderr, "Completion ended with directive: ShellCompDirectiveNoFileComp")
 }
 
-// A shell is offered the accounts, keys and servers of the running server where a
-// flag or an argument takes one, and nothing where none answers.
+// Flags and arguments that take an account, key or server complete with those of the
+// running server, and with nothing if no server answers.
 func TestCompletion(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		text := map[string]string{
@@ -71,9 +70,9 @@ func TestCompletion(t *testing.T) {
 		{"charge list --server ", []string{"maps", "weather"}},
 		{"key list --kind ", keys.Kinds()},
 	} {
-		got, said := completed(t, append([]string{at}, strings.Split(c.words, " ")...)...)
-		if strings.Join(got, "\n") != strings.Join(c.want, "\n") || said != "" {
-			t.Errorf("%q: offered %q, said %q; want %q", c.words, got, said, c.want)
+		got, stderr := completed(t, append([]string{at}, strings.Split(c.words, " ")...)...)
+		if strings.Join(got, "\n") != strings.Join(c.want, "\n") || stderr != "" {
+			t.Errorf("%q: offered %q, stderr %q; want %q", c.words, got, stderr, c.want)
 		}
 	}
 	nobody, err := net.Listen("tcp", "127.0.0.1:0")
@@ -85,8 +84,8 @@ func TestCompletion(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, where := range []string{gone, "--address=nonsense:x:y", "--offline"} {
-		if got, said := completed(t, where, "key", "show", ""); len(got) > 0 || said != "" {
-			t.Errorf("%s: offered %q, said %q", where, got, said)
+		if got, stderr := completed(t, where, "key", "show", ""); len(got) > 0 || stderr != "" {
+			t.Errorf("%s: offered %q, stderr %q", where, got, stderr)
 		}
 	}
 }

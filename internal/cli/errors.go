@@ -1,4 +1,4 @@
-package caddymodule
+package cli
 
 import (
 	"errors"
@@ -7,7 +7,6 @@ import (
 	"os"
 	"slices"
 
-	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
 
 	"github.com/fareboxhq/farebox/internal/admin"
@@ -16,10 +15,10 @@ import (
 
 // The exit codes of the commands, which scripts may rely on.
 const (
-	exitFailed      = 1 // anything else; also books or a receipt that do not verify
-	exitUsage       = 2 // the command line is wrong; nothing was asked
-	exitRefused     = 3 // the operation was refused
-	exitNotFound    = 4 // what it names is not there
+	exitFailed      = 1 // any other error, including books or a receipt that do not verify
+	exitUsage       = 2 // wrong command line; no request was sent
+	exitRefused     = 3 // the server refused the operation
+	exitNotFound    = 4 // no such account, key, charge or server
 	exitUnavailable = 5 // no server answers, or its store is down
 )
 
@@ -28,27 +27,27 @@ Exit codes: 0 done; 1 failed, or what was verified does not hold; 2 the command
 line is wrong; 3 refused; 4 not found; 5 no server answers, or its store is
 down. With --json an error is {"error": {"code", "message"}} on stderr.`
 
-// failure is an error as --json prints it.
+// failure is the JSON form of an error.
 type failure struct {
 	Code    admin.Code `json:"code"`
 	Message string     `json:"message"`
 }
 
-// The codes of failures that no server has answered with.
+// The codes of errors that do not come from the server.
 const (
 	codeUsage  admin.Code = "USAGE"
 	codeFailed admin.Code = "FAILED"
 )
 
-// unreachableError says that no server could be asked.
+// unreachableError reports that no server could be reached.
 type unreachableError struct{ message error }
 
 func (e *unreachableError) Error() string { return e.message.Error() }
 func (e *unreachableError) Unwrap() error { return e.message }
 
-// classify returns the exit code of an error and its stable code. asked says
-// whether the command line was accepted and the operation begun.
-func classify(err error, asked bool) (exit int, code admin.Code) {
+// classify returns an error's exit code and its stable code. begun reports
+// whether the command line was accepted.
+func classify(err error, begun bool) (exit int, code admin.Code) {
 	var refused *admin.Error
 	var unreachable *unreachableError
 	switch {
@@ -63,15 +62,15 @@ func classify(err error, asked bool) (exit int, code admin.Code) {
 		}
 	case errors.As(err, &unreachable), errors.Is(err, sqlitestore.ErrLocked):
 		return exitUnavailable, admin.Unavailable
-	case !asked:
+	case !begun:
 		return exitUsage, codeUsage
 	default:
 		return exitFailed, codeFailed
 	}
 }
 
-// reportErrors has the command and those below it print their errors, as JSON
-// with --json, and exit with the code of their kind.
+// reportErrors makes cmd and its subcommands print their own errors, as JSON with
+// --json, and exit with the matching code.
 func reportErrors(c *connection, cmd *cobra.Command) {
 	for _, below := range cmd.Commands() {
 		reportErrors(c, below)
@@ -86,14 +85,14 @@ func reportErrors(c *connection, cmd *cobra.Command) {
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return c.report(cmd, flagError(cmd, err)) })
 }
 
-// report prints an error and returns one that carries its exit code.
+// report prints err and returns an error that carries its exit code.
 func (c *connection) report(cmd *cobra.Command, err error) error {
 	if err == nil {
 		return nil
 	}
-	exit, code := classify(err, c.asked)
+	exit, code := classify(err, c.begun)
 	out := cmd.ErrOrStderr()
-	// A flag that is wrong ends the reading of those that follow it.
+	// pflag stops at the first wrong flag, so --json after it was not parsed.
 	if c.json || slices.Contains(os.Args, "--json") {
 		printFailure(out, failure{code, err.Error()})
 	} else {
@@ -103,12 +102,11 @@ func (c *connection) report(cmd *cobra.Command, err error) error {
 	if exit == exitFailed {
 		return err
 	}
-	// Only Caddy's wrapper makes errors that its main turns into other codes.
-	return caddycmd.WrapCommandFuncForCobra(func(caddycmd.Flags) (int, error) { return exit, nil })(cmd, nil)
+	return c.host.ExitError(exit)
 }
 
 func printFailure(out io.Writer, f failure) {
 	_ = printJSON(out, struct {
 		Error failure `json:"error"`
-	}{f}) // there is nowhere else to say it
+	}{f}) // nothing left to report a failed write to
 }

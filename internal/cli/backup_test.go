@@ -1,4 +1,4 @@
-package caddymodule
+package cli
 
 import (
 	"bytes"
@@ -14,14 +14,14 @@ import (
 	"github.com/fareboxhq/farebox/internal/admin"
 )
 
-// TestWriteWhole: a file appears whole, readable by its owner only, or not at
-// all; what is there already stays unless by force; nothing else is left.
+// A file appears complete and readable by its owner only, or not at all. An existing
+// file stays unless force is set, and no temporary file is left.
 func TestWriteWhole(t *testing.T) {
 	errFull := errors.New("no space left on device")
 	text := func(s string) func(io.Writer) error {
 		return func(w io.Writer) error { _, err := io.WriteString(w, s); return err }
 	}
-	for what, c := range map[string]struct {
+	for name, c := range map[string]struct {
 		before string // "" for no file
 		force  bool
 		write  func(file string) func(io.Writer) error
@@ -48,26 +48,26 @@ func TestWriteWhole(t *testing.T) {
 		}
 		err := writeWhole(file, c.force, c.write(file))
 		if (err == nil) != (c.wrong == "") || err != nil && !strings.Contains(err.Error(), c.wrong) {
-			t.Errorf("%s: error is %v, want %q", what, err, c.wrong)
+			t.Errorf("%s: error is %v, want %q", name, err, c.wrong)
 		}
 		got, err := os.ReadFile(file)
 		if string(got) != c.after || (err == nil) != (c.after != "") {
-			t.Errorf("%s: the file has %q, %v", what, got, err)
+			t.Errorf("%s: the file has %q, %v", name, got, err)
 		}
 		if info, err := os.Stat(file); c.wrong == "" && (err != nil || info.Mode().Perm() != 0o600) {
-			t.Errorf("%s: mode %v, %v", what, info.Mode(), err)
+			t.Errorf("%s: mode %v, %v", name, info.Mode(), err)
 		}
 		if left, err := filepath.Glob(filepath.Join(dir, ".*")); err != nil || len(left) > 0 {
-			t.Errorf("%s: left %v, %v", what, left, err)
+			t.Errorf("%s: left %v, %v", name, left, err)
 		}
 	}
 }
 
-// TestReceive: only content of the announced length and sum is taken for whole.
+// Only content of the announced length and SHA-256 is accepted.
 func TestReceive(t *testing.T) {
 	const content = "all of a store"
 	sum := sha256.Sum256([]byte(content))
-	for what, c := range map[string]struct{ sent, wrong string }{
+	for name, c := range map[string]struct{ sent, wrong string }{
 		"whole":   {content, ""},
 		"cut":     {content[:5], "broke off after 5 of 14 bytes"},
 		"changed": {strings.ToUpper(content), "damaged on its way"},
@@ -75,13 +75,13 @@ func TestReceive(t *testing.T) {
 	} {
 		var got bytes.Buffer
 		head := admin.BackupView{Size: int64(len(content)), Sum: hex.EncodeToString(sum[:])}
-		told := int64(0)
-		err := receive(&got, strings.NewReader(c.sent), &head, func(done, total int64) { told = done })
+		reported := int64(0)
+		err := receive(&got, strings.NewReader(c.sent), &head, func(done, total int64) { reported = done })
 		if (err == nil) != (c.wrong == "") || err != nil && !strings.Contains(err.Error(), c.wrong) {
-			t.Errorf("%s: error is %v, want %q", what, err, c.wrong)
+			t.Errorf("%s: error is %v, want %q", name, err, c.wrong)
 		}
-		if got.String() != c.sent || told != int64(len(c.sent)) {
-			t.Errorf("%s: got %q, told of %d bytes", what, got.String(), told)
+		if got.String() != c.sent || reported != int64(len(c.sent)) {
+			t.Errorf("%s: got %q, %d bytes reported", name, got.String(), reported)
 		}
 	}
 }

@@ -1,4 +1,4 @@
-package caddymodule
+package cli
 
 import (
 	"errors"
@@ -9,11 +9,11 @@ import (
 	"github.com/fareboxhq/farebox/internal/sqlitestore"
 )
 
-// Scripts can tell by the exit code what kind of failure it was.
+// Scripts can distinguish kinds of errors by the exit code.
 func TestExitCodes(t *testing.T) {
 	for name, c := range map[string]struct {
 		err   error
-		asked bool
+		begun bool
 		exit  int
 		code  admin.Code
 	}{
@@ -25,10 +25,10 @@ func TestExitCodes(t *testing.T) {
 		"not found, wrapped":       {fmt.Errorf("key: %w", &admin.Error{Code: admin.NotFound}), true, 4, "NOT_FOUND"},
 		"the store is down":        {&admin.Error{Code: admin.Unavailable}, true, 5, "UNAVAILABLE"},
 		"no server":                {&unreachableError{errors.New("refused")}, true, 5, "UNAVAILABLE"},
-		"a store that is in use":   {refusedOffline(sqlitestore.ErrLocked), true, 5, "UNAVAILABLE"},
+		"a store that is in use":   {lockedOffline(sqlitestore.ErrLocked), true, 5, "UNAVAILABLE"},
 		"books that do not verify": {errors.New("the books do not balance"), true, 1, "FAILED"},
 	} {
-		if exit, code := classify(c.err, c.asked); exit != c.exit || code != c.code {
+		if exit, code := classify(c.err, c.begun); exit != c.exit || code != c.code {
 			t.Errorf("%s: exit %d, code %s; want %d, %s", name, exit, code, c.exit, c.code)
 		}
 	}

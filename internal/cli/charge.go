@@ -1,9 +1,7 @@
-package caddymodule
+package cli
 
 import (
-	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -20,7 +18,7 @@ func chargeCommand(c *connection) *cobra.Command {
 	return group("charge", "Shows and refunds charges", listCharges(c), showCharge(c), refundCharge(c))
 }
 
-// chargeChoice is which charges are asked for.
+// chargeChoice holds the flags that filter charges.
 type chargeChoice struct{ account, provider, key, server, tool, since, until string }
 
 func (q *chargeChoice) addTo(cmd *cobra.Command) {
@@ -46,7 +44,7 @@ func (q *chargeChoice) query() string {
 	return query.Encode()
 }
 
-// listCharges lists charges, or with --sum what they come to.
+// listCharges lists charges or, with --sum, prints their totals.
 func listCharges(c *connection) *cobra.Command {
 	var q chargeChoice
 	var sum bool
@@ -59,7 +57,7 @@ func listCharges(c *connection) *cobra.Command {
 	cmd.MarkFlagsMutuallyExclusive("sum", "limit")
 	list := cmd.RunE
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if q.key != "" && !strings.HasPrefix(q.key, "key_") { // it may be a secret
+		if q.key != "" && !strings.HasPrefix(q.key, "key_") { // it may be a secret: do not send or print it
 			return errors.New("--key wants the id of a key, which begins with key_: find it with key list, by the hint or the name")
 		}
 		if sum {
@@ -70,7 +68,7 @@ func listCharges(c *connection) *cobra.Command {
 	return cmd
 }
 
-// orID is the name of an account, or its id where the name is not known.
+// orID returns an account's name, or its id if the name is unknown.
 func orID(name, id string) string {
 	if name == "" {
 		return id
@@ -78,7 +76,7 @@ func orID(name, id string) string {
 	return name
 }
 
-// sumCharges adds the parts of a sum up and prints it.
+// sumCharges adds the pages of a sum up and prints the totals.
 func sumCharges(c *connection, cmd *cobra.Command, query string) error {
 	var all admin.ChargeSums
 	for {
@@ -86,9 +84,9 @@ func sumCharges(c *connection, cmd *cobra.Command, query string) error {
 		if err != nil {
 			return err
 		}
-		var part admin.ChargeSums
-		if err := json.Unmarshal(raw, &part); err != nil {
-			return fmt.Errorf("the server's answer cannot be read: %w", err)
+		part, err := decode[admin.ChargeSums](raw)
+		if err != nil {
+			return err
 		}
 		if err := errors.Join(all.Live.Add(part.Live), all.Test.Add(part.Test)); err != nil {
 			return err
@@ -98,7 +96,7 @@ func sumCharges(c *connection, cmd *cobra.Command, query string) error {
 			break
 		}
 	}
-	tellArchived(cmd, all.Archived)
+	noteArchived(cmd, all.Archived)
 	if c.json {
 		return printJSON(cmd.OutOrStdout(), all)
 	}

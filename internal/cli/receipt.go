@@ -1,4 +1,4 @@
-package caddymodule
+package cli
 
 import (
 	"crypto/ed25519"
@@ -29,12 +29,12 @@ prints them as a JWK set (RFC 7517), to be given to anybody who is to check
 receipts. With --offline it reads the file beside the store, also while a
 server has the store open.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c.asked = true
-			ask := c.askedKeys
+			c.begun = true
+			fetch := c.serverKeys
 			if c.offline {
-				ask = c.storedKeys
+				fetch = c.storedKeys
 			}
-			keys, err := ask(cmd)
+			keys, err := fetch(cmd)
 			if err != nil {
 				return err
 			}
@@ -60,7 +60,7 @@ The public keys come from --keys, a file with a JWK set: that needs no server
 and no store. Without it they are those beside the store that the config names
 (--config, or a Caddyfile in this directory), or else the running server's.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c.asked = true
+			c.begun = true
 			jws, err := givenReceipt(cmd.InOrStdin(), args)
 			if err != nil {
 				return err
@@ -85,21 +85,21 @@ and no store. Without it they are those beside the store that the config names
 	return cmd
 }
 
-// receiptView is a verified receipt as JSON shows it.
+// receiptView is the JSON form of a verified receipt.
 type receiptView struct {
 	ledger.Receipt
 	Time string `json:"time"` // iat in the form of RFC 3339
 	Key  string `json:"kid"`
 }
 
-// printReceipt shows a receipt to people. It says what its signer chose, and
-// who gave the keys is not known here, so it is not to steer the terminal.
+// printReceipt prints a receipt for people. The signer chose its texts, and the keys
+// may come from anywhere, so control characters must not reach the terminal.
 func printReceipt(w io.Writer, v receiptView) {
 	printFields(w, "charge", plain(v.Charge), "payer", plain(v.Payer), "server", plain(v.Server), "tool", plain(v.Tool),
 		"amount", freeText(v.Amount, v.Free), "currency", plain(v.Currency), "environment", plain(v.Environment), "time", v.Time, "key", v.Key)
 }
 
-// plain returns the text, in quotes if it has more than printable characters.
+// plain quotes a text that has other than printable characters.
 func plain(text string) string {
 	if quoted := fmt.Sprintf("%q", text); quoted[1:len(quoted)-1] != text {
 		return quoted
@@ -107,11 +107,10 @@ func plain(text string) string {
 	return text
 }
 
-// maxReceiptInput bounds what is read for a receipt and the white space around
-// it, in bytes.
+// maxReceiptInput bounds a receipt and the white space around it, in bytes.
 const maxReceiptInput = 2 * ledger.MaxReceipt
 
-// givenReceipt returns the receipt of the arguments, or else of the input.
+// givenReceipt returns the receipt from the arguments, otherwise from input.
 func givenReceipt(input io.Reader, args []string) (string, error) {
 	text := "-"
 	if len(args) > 0 {
@@ -133,9 +132,10 @@ func givenReceipt(input io.Reader, args []string) (string, error) {
 	return text, nil
 }
 
-// verifyingKeys returns the public keys to check a receipt with. What is asked
-// for wins: the file, then the config, then the server. Without any of them a
-// Caddyfile of the working directory is asked first, if its store has keys.
+// verifyingKeys returns the public keys to check a receipt with. An explicit flag
+// decides, in this order: --keys, --config, --address. Without a flag the keys of
+// the Caddyfile in the working directory are used if there are any, otherwise the
+// running server's.
 func (c *connection) verifyingKeys(cmd *cobra.Command, file string) (ledger.ReceiptKeys, error) {
 	switch {
 	case cmd.Flags().Changed("keys"):
@@ -143,23 +143,23 @@ func (c *connection) verifyingKeys(cmd *cobra.Command, file string) (ledger.Rece
 	case c.offline || c.config != "":
 		return c.storedKeys(cmd)
 	case c.address != "":
-		return c.askedKeys(cmd)
+		return c.serverKeys(cmd)
 	}
 	keys, err := c.storedKeys(cmd)
-	if errors.Is(err, errNoConfig) || errors.Is(err, fs.ErrNotExist) {
-		return c.askedKeys(cmd)
+	if errors.Is(err, ErrNoConfig) || errors.Is(err, fs.ErrNotExist) {
+		return c.serverKeys(cmd)
 	}
 	return keys, err
 }
 
-// storedKeys returns the keys beside the store that the config names. The
-// store is not opened.
+// storedKeys returns the keys from the file beside the store. It does not open the
+// store.
 func (c *connection) storedKeys(*cobra.Command) (ledger.ReceiptKeys, error) {
-	app, err := c.configured()
+	in, err := c.installation()
 	if err != nil {
 		return nil, err
 	}
-	file := engine.ReceiptKeysFile(app.ReceiptKeyFile)
+	file := engine.ReceiptKeysFile(in.ReceiptKeyFile)
 	keys, err := readReceiptKeys(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("there are no receipt keys at %s yet: is this the right config, in the right directory? A server makes them when it starts (%w)", file, fs.ErrNotExist)
@@ -167,8 +167,8 @@ func (c *connection) storedKeys(*cobra.Command) (ledger.ReceiptKeys, error) {
 	return keys, err
 }
 
-// askedKeys returns the keys of the running server.
-func (c *connection) askedKeys(cmd *cobra.Command) (ledger.ReceiptKeys, error) {
+// serverKeys returns the keys of the running server.
+func (c *connection) serverKeys(cmd *cobra.Command) (ledger.ReceiptKeys, error) {
 	server := *c
 	server.offline = false
 	raw, err := server.call(cmd.Context(), http.MethodGet, "receipt-keys", nil)

@@ -1,4 +1,4 @@
-package caddymodule
+package cli
 
 import (
 	"bytes"
@@ -9,7 +9,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// endless never ends.
+// endless is a reader without an end.
 type endless struct{ read int }
 
 func (e *endless) Read(p []byte) (int, error) {
@@ -20,8 +20,8 @@ func (e *endless) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// TestReceiptInputIsBounded: an input without an end is given up soon, and so
-// is an argument that no receipt can be.
+// Input without an end is refused after a bounded number of bytes, and so is an
+// argument longer than any receipt.
 func TestReceiptInputIsBounded(t *testing.T) {
 	input := new(endless)
 	for _, args := range [][]string{nil, {"-"}, {strings.Repeat("A", maxReceiptInput+1)}} {
@@ -34,8 +34,8 @@ func TestReceiptInputIsBounded(t *testing.T) {
 	}
 }
 
-// TestReceiptDoesNotSteerTheTerminal: what a signer wrote into a receipt is
-// shown in quotes if it is not all printable, and as it is otherwise.
+// Texts of a receipt that have other than printable characters are printed in
+// quotes, so that a signer cannot send escape sequences to the terminal.
 func TestReceiptDoesNotSteerTheTerminal(t *testing.T) {
 	var out bytes.Buffer
 	printReceipt(&out, receiptView{Receipt: ledger.Receipt{

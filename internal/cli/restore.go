@@ -1,4 +1,4 @@
-package caddymodule
+package cli
 
 import (
 	"errors"
@@ -25,13 +25,13 @@ name.
 
 Every key is disabled, because one that was deleted after the backup was made
 would be alive again: review them with key list, and enable them with key enable.`,
-		RunE: func(cmd *cobra.Command, args []string) error { c.asked = true; return restore(c, cmd, args[0], force) },
+		RunE: func(cmd *cobra.Command, args []string) error { c.begun = true; return restore(c, cmd, args[0], force) },
 	}
 	cmd.Flags().BoolVar(&force, "force", false, "Restore the backup also if its books do not balance")
 	return cmd
 }
 
-// restored is what the command prints.
+// restored is the command's output.
 type restored struct {
 	Store        string   `json:"store"`
 	Kept         string   `json:"previous_store,omitempty"`
@@ -43,14 +43,16 @@ type restored struct {
 	Disabled     int64    `json:"keys_disabled"`
 	ReceiptKey   bool     `json:"receipt_key"` // whether the installation has one
 	Differences  []string `json:"differences,omitempty"`
+
+	receiptKeyFile string
 }
 
 func restore(c *connection, cmd *cobra.Command, file string, force bool) error {
-	app, err := c.configured()
+	in, err := c.installation()
 	if err != nil {
 		return err
 	}
-	store, err := app.storeFile()
+	store, err := in.RestoreTo()
 	if err != nil {
 		return err
 	}
@@ -70,15 +72,16 @@ func restore(c *connection, cmd *cobra.Command, file string, force bool) error {
 	if err != nil {
 		return stopFirst(err)
 	}
-	if r.Kept != "" { // gateways may have followed the server that had it
+	if r.Kept != "" { // gateways may still hold leases from the server that had the old store
 		if err := engine.Outlive(ctx); err != nil {
 			return fmt.Errorf("the store is restored, but gateways may believe what they know of keys for %s yet: %w", engine.LeaseTime, err)
 		}
 	}
-	_, missing := os.Stat(app.ReceiptKeyFile)
+	_, missing := os.Stat(in.ReceiptKeyFile)
 	out := restored{
 		Store: r.Path, Kept: r.Kept, Backup: file, FromSchema: r.FromSchema, Schema: r.Schema, Accounts: r.Accounts,
 		Transactions: r.Transactions, Disabled: r.Disabled, ReceiptKey: missing == nil, Differences: r.Differences,
+		receiptKeyFile: in.ReceiptKeyFile,
 	}
 	if c.json {
 		return printJSON(cmd.OutOrStdout(), out)
@@ -98,7 +101,7 @@ func printRestored(w io.Writer, r *restored) {
 		fmt.Fprintf(w, "\nThe books do not balance: %s\n", difference)
 	}
 	if !r.ReceiptKey {
-		fmt.Fprintf(w, "\nThere is no %s: put your copy there before the server\nstarts, or it makes a new key, by which older receipts cannot be verified.\n", receiptKeyFile(r.Store))
+		fmt.Fprintf(w, "\nThere is no %s: put your copy there before the server\nstarts, or it makes a new key, by which older receipts cannot be verified.\n", r.receiptKeyFile)
 	}
 	fmt.Fprint(w, `
 Every key is disabled: one that was deleted after the backup was made would be
@@ -116,11 +119,11 @@ func migrateCommand(c *connection) *cobra.Command {
 		Long: `Brings the schema of the store that --config names up to date. No server may have
 the store open. A server does the same when it starts; a store whose schema is
 newer than this program is refused by both.`,
-		RunE: func(cmd *cobra.Command, _ []string) error { c.asked = true; return migrateStore(c, cmd) },
+		RunE: func(cmd *cobra.Command, _ []string) error { c.begun = true; return migrateStore(c, cmd) },
 	}
 }
 
-// migrated is what the command prints.
+// migrated is the command's output.
 type migrated struct {
 	Store string `json:"store"`
 	From  int64  `json:"from"`
@@ -128,30 +131,26 @@ type migrated struct {
 }
 
 func migrateStore(c *connection, cmd *cobra.Command) error {
-	app, err := c.configured()
+	in, err := c.installation()
 	if err != nil {
 		return err
 	}
-	store := app.source
-	if store.migrate == nil {
-		return errNoOwnStore
+	if err := in.Connect(); err != nil {
+		return err
 	}
-	if err := store.connect(); err != nil {
-		return fmt.Errorf("store: %w", err)
-	}
-	if _, err := os.Stat(store.file); store.file != "" && errors.Is(err, fs.ErrNotExist) {
-		return noStore(store.file)
+	if _, err := os.Stat(in.StoreFile); in.StoreFile != "" && errors.Is(err, fs.ErrNotExist) {
+		return noStore(in.StoreFile)
 	}
 	ctx, stop := interruptible(cmd.Context())
 	defer stop()
 	bar := c.bar(cmd, "versions")
-	from, to, err := store.migrate(ctx, bar.part("migrating"))
+	from, to, err := in.Migrate(ctx, bar.part("migrating"))
 	bar.end()
 	switch {
 	case err != nil:
 		return stopFirst(err)
 	case c.json:
-		return printJSON(cmd.OutOrStdout(), migrated{store.name, from, to})
+		return printJSON(cmd.OutOrStdout(), migrated{in.StoreName, from, to})
 	case from == to:
 		fmt.Fprintf(cmd.OutOrStdout(), "The store is already up to date, at schema version %d.\n", to)
 	default:
@@ -160,7 +159,7 @@ func migrateStore(c *connection, cmd *cobra.Command) error {
 	return nil
 }
 
-// stopFirst says what to do when a server has the store open.
+// stopFirst adds a hint to the error of a store that a server has open.
 func stopFirst(err error) error {
 	if errors.Is(err, sqlitestore.ErrLocked) {
 		return fmt.Errorf("%w\nstop the server first", err)

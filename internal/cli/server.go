@@ -1,7 +1,6 @@
-package caddymodule
+package cli
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -60,9 +59,9 @@ The exit status is 1 if a price is unknown or shadowed.`,
 		if err != nil {
 			return err
 		}
-		var view ops.CheckView
-		if err := json.Unmarshal(raw, &view); err != nil {
-			return fmt.Errorf("the server's answer cannot be read: %w", err)
+		view, err := decode[ops.CheckView](raw)
+		if err != nil {
+			return err
 		}
 		if c.json {
 			err = printJSON(cmd.OutOrStdout(), raw)
@@ -94,8 +93,8 @@ func printCheck(w io.Writer, v *ops.CheckView) error {
 			fmt.Fprintf(w, "%s %q is hidden: %s\n", i.Kind, i.Name, i.Reason)
 		}
 	}
-	for i := range v.Prices {
-		fmt.Fprintln(w, idleText(&v.Prices[i]))
+	for _, p := range v.Prices {
+		fmt.Fprintln(w, idlePriceText(p))
 	}
 	for _, g := range v.Gone {
 		fmt.Fprintf(w, "%s %q is gone\n", g.Kind, g.Name)
@@ -106,4 +105,16 @@ func printCheck(w io.Writer, v *ops.CheckView) error {
 		fmt.Fprintf(w, "It was checked before at %s.\n", v.Since.Format(time.RFC3339))
 	}
 	return err
+}
+
+// idlePriceText explains why no item is charged by a price.
+func idlePriceText(p ops.IdlePrice) string {
+	place := ""
+	if p.Source != "" {
+		place = " (" + p.Source + ")"
+	}
+	if p.State == ops.PriceShadowed {
+		return fmt.Sprintf("price %q%s is shadowed: others take all that it would of what the server offers", p.Price, place)
+	}
+	return fmt.Sprintf("price %q%s is unknown: the server offers nothing of that name", p.Price, place)
 }

@@ -1,4 +1,4 @@
-package caddymodule
+package cli
 
 import (
 	"context"
@@ -16,11 +16,11 @@ import (
 	"github.com/fareboxhq/farebox/internal/ops"
 )
 
-// completeTime bounds how long a shell waits for what the running server knows.
-const completeTime = time.Second
+// completionTimeout bounds how long a shell waits for the running server.
+const completionTimeout = time.Second
 
-// addCompletions lets shells complete, in the command and those below it, what
-// the running server knows: accounts, keys and servers.
+// addCompletions completes flags and first arguments of cmd and its subcommands
+// with the running server's accounts, keys and servers.
 func addCompletions(c *connection, cmd *cobra.Command) {
 	for _, below := range cmd.Commands() {
 		addCompletions(c, below)
@@ -35,7 +35,7 @@ func addCompletions(c *connection, cmd *cobra.Command) {
 		"kind": cobra.FixedCompletions(keys.Kinds(), cobra.ShellCompDirectiveNoFileComp),
 	} {
 		if cmd.Flags().Lookup(name) != nil {
-			_ = cmd.RegisterFlagCompletionFunc(name, complete) // fails only for what is not there, or twice
+			_ = cmd.RegisterFlagCompletionFunc(name, complete) // fails only for an unknown flag or a second registration
 		}
 	}
 	for argument, complete := range map[string]cobra.CompletionFunc{"<account>": accounts, "<key-id>": ids, "<server>": servers} {
@@ -50,15 +50,16 @@ func addCompletions(c *connection, cmd *cobra.Command) {
 	}
 }
 
-// completeBy returns what completes by a list of the running server. Where none answers
-// it offers nothing, and says nothing: a shell would show it amid the line.
+// completeBy completes with the items of one of the running server's lists. If no
+// server answers it offers nothing and prints nothing: a shell would show an error
+// in the middle of the command line.
 func completeBy[T any](c *connection, path string, show func(T) string) cobra.CompletionFunc {
 	return func(_ *cobra.Command, _ []string, begun string) (offers []cobra.Completion, _ cobra.ShellCompDirective) {
 		const none = cobra.ShellCompDirectiveNoFileComp
-		if c.offline { // it would open the store
+		if c.offline { // completing must not open the store
 			return nil, none
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), completeTime)
+		ctx, cancel := context.WithTimeout(context.Background(), completionTimeout)
 		defer cancel()
 		raw, err := c.call(ctx, http.MethodGet, path+"?limit="+strconv.Itoa(ledger.MaxPage), nil)
 		var page admin.List[T]

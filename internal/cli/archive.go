@@ -1,4 +1,4 @@
-package caddymodule
+package cli
 
 import (
 	"context"
@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/caddyserver/caddy/v2"
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
@@ -22,7 +21,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/ops"
 )
 
-// archiveStep is told where an archiving is. Tests stop the process there.
+// archiveStep is called before each step. Tests kill the process there.
 var archiveStep = func(string) {}
 
 func archiveLedger(c *connection) *cobra.Command {
@@ -47,7 +46,7 @@ them, and the books before the store's first transaction are nowhere else.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ask := admin.ArchiveAsk{Most: most}
 			if olderThan != "" {
-				d, err := caddy.ParseDuration(olderThan)
+				d, err := parseDuration(olderThan)
 				if err != nil || d <= 0 {
 					return fmt.Errorf("--older-than %q is not an age, such as 400d", olderThan)
 				}
@@ -61,7 +60,7 @@ them, and the books before the store's first transaction are nowhere else.`,
 	return cmd
 }
 
-// archivedNow is what the command prints.
+// archivedNow is the command's output.
 type archivedNow struct {
 	Directory string              `json:"directory"`
 	Made      []admin.ArchiveFile `json:"made"`
@@ -118,7 +117,7 @@ func archiveAll(c *connection, cmd *cobra.Command, dir string, ask admin.Archive
 	return nil
 }
 
-// sealKeys are the keys that the files' seals are checked with.
+// sealKeys returns the keys that verify the seals of archive files.
 func sealKeys(ctx context.Context, client *ops.Client) (ledger.ReceiptKeys, error) {
 	raw, err := client.Do(ctx, http.MethodGet, "receipt-keys", nil)
 	if err != nil {
@@ -131,8 +130,8 @@ func sealKeys(ctx context.Context, client *ops.Client) (ledger.ReceiptKeys, erro
 	return keys, nil
 }
 
-// archiveNext makes the next file and has its transactions taken out of the
-// store; one without transactions means that there is nothing to archive.
+// archiveNext writes the next archive file, then removes its transactions from the
+// store. A file without transactions means that there is nothing left to archive.
 func archiveNext(ctx context.Context, client *ops.Client, dir string, ask admin.ArchiveAsk, keys ledger.ReceiptKeys) (f admin.ArchiveFile, err error) {
 	archiveStep("begun")
 	err = client.Fetch(ctx, http.MethodPost, "ledger/archive/part", ask, nil, func(head json.RawMessage, content io.Reader) error {
@@ -158,7 +157,7 @@ func archiveNext(ctx context.Context, client *ops.Client, dir string, ask admin.
 		return f, err
 	}
 	archiveStep("written")
-	// What is on disk counts, so that is what is read.
+	// Check the file on disk, not the bytes received: only the file survives a crash.
 	if err := sealedAs(dir, f.Name, f.Sum, keys); err != nil {
 		return f, err
 	}
@@ -170,9 +169,9 @@ func archiveNext(ctx context.Context, client *ops.Client, dir string, ask admin.
 	return f, nil
 }
 
-// follows refuses a directory that is not that of the archive: a file of another
-// one must not be overwritten. The store has not recorded the file itself, so if
-// it is there, an archiving was broken off.
+// follows refuses a directory that does not hold the archive's previous file, so
+// that no file of another archive is overwritten. If the new file exists already,
+// an earlier run crashed between writing it and recording it in the store.
 func follows(dir string, f *admin.ArchiveFile, keys ledger.ReceiptKeys) error {
 	if f.Number > 1 {
 		return sealedAs(dir, ledger.ArchiveName(f.Number-1), f.Previous, keys)
@@ -182,12 +181,12 @@ func follows(dir string, f *admin.ArchiveFile, keys ledger.ReceiptKeys) error {
 		return nil
 	}
 	if sealedAs(dir, f.Name, f.Sum, keys) == nil {
-		return os.Remove(file) // made by a run that was broken off
+		return os.Remove(file) // left by a run that crashed
 	}
 	return fmt.Errorf("%s is there already, and this store has not archived anything yet: is it of another store? If it was left by a run with other options, move it away", file)
 }
 
-// sealedAs checks that a file of the archive is whole and has that sum.
+// sealedAs checks an archive file's seal, content and sum.
 func sealedAs(dir, name, sum string, keys ledger.ReceiptKeys) error {
 	file, err := os.Open(filepath.Join(dir, name))
 	if err != nil {
@@ -204,20 +203,20 @@ func sealedAs(dir, name, sum string, keys ledger.ReceiptKeys) error {
 	return nil
 }
 
-// verified is what "ledger verify" prints as JSON.
+// verified is the JSON output of "ledger verify".
 type verified struct {
 	admin.VerificationView
 	Archive *verifiedArchive `json:"archive,omitempty"`
 }
 
-// verifiedArchive is what was found in the files of the archive.
+// verifiedArchive counts the archive files that were read.
 type verifiedArchive struct {
 	Files        int64 `json:"files"`
 	Transactions int64 `json:"transactions"`
 }
 
-// verifyArchive reads the archive in the directory, if one is given, and adds to
-// the verification in what it differs from what the store has recorded.
+// verifyArchive reads the archive in dir, unless dir is empty, and appends to
+// v.Differences where it disagrees with the store.
 func verifyArchive(c *connection, cmd *cobra.Command, dir string, v *admin.VerificationView) (*verifiedArchive, error) {
 	if dir == "" {
 		return nil, nil
@@ -247,7 +246,8 @@ func verifyArchive(c *connection, cmd *cobra.Command, dir string, v *admin.Verif
 	return &verifiedArchive{chain.Files, chain.Transactions}, nil
 }
 
-// printArchived says what of the books is in the archive, and whether it was read.
+// printArchived reports how many transactions are in the archive, and whether it
+// was read.
 func printArchived(w io.Writer, v *admin.VerificationView, read *verifiedArchive) {
 	switch {
 	case v.Archived == nil:

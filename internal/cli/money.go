@@ -1,4 +1,4 @@
-package caddymodule
+package cli
 
 import (
 	"context"
@@ -47,7 +47,7 @@ func addBookingFlags(cmd *cobra.Command, reason, id *string) {
 	cmd.Flags().StringVar(id, "id", "", "An id of your own, txn_ and a UUID, that makes a repetition harmless")
 }
 
-// freeText tells what was paid, and by whom if not by the account.
+// freeText renders a charge's amount, and notes if a free quota paid it.
 func freeText(amount ledger.Amount, free bool) string {
 	if free {
 		return amount.String() + " (free quota)"
@@ -55,7 +55,7 @@ func freeText(amount ledger.Amount, free bool) string {
 	return amount.String()
 }
 
-// exportLedger writes the whole journal, page by page.
+// exportLedger returns the command that writes the whole journal, page by page.
 func exportLedger(c *connection) *cobra.Command {
 	var format string
 	cmd := &cobra.Command{
@@ -70,7 +70,7 @@ func exportLedger(c *connection) *cobra.Command {
 				return err
 			}
 			bar := c.bar(cmd, "transactions")
-			if isTerminal(cmd.OutOrStdout()) { // what is written is progress enough
+			if isTerminal(cmd.OutOrStdout()) { // the rows themselves show the progress
 				bar = nil
 			}
 			var archived int64
@@ -92,8 +92,8 @@ func exportLedger(c *connection) *cobra.Command {
 	return cmd
 }
 
-// exportPages writes all transactions, and tells how many of them are written.
-// It returns how many older ones are in the archive.
+// exportPages writes all transactions and reports its progress. It returns the
+// number of older transactions, which are in the archive.
 func exportPages(ctx context.Context, client *ops.Client, write func(admin.TransactionView) error, progress func(done, total int64)) (archived int64, err error) {
 	var done, total int64
 	for after := ""; ; {
@@ -102,9 +102,9 @@ func exportPages(ctx context.Context, client *ops.Client, write func(admin.Trans
 		if err != nil {
 			return 0, err
 		}
-		var page admin.JournalView
-		if err := json.Unmarshal(raw, &page); err != nil {
-			return 0, fmt.Errorf("the server's answer cannot be read: %w", err)
+		page, err := decode[admin.JournalView](raw)
+		if err != nil {
+			return 0, err
 		}
 		for _, t := range page.Items {
 			if err := write(t); err != nil {
@@ -122,7 +122,8 @@ func exportPages(ctx context.Context, client *ops.Client, write func(admin.Trans
 
 var exportHead = []string{"id", "kind", "at", "debtor", "creditor", "amount", "environment", "charge", "key", "server", "tool", "reason"}
 
-// exporter returns what writes one transaction in the format, and what ends it.
+// exporter returns a function that writes one transaction in that format, and one
+// that flushes.
 func exporter(w io.Writer, format string) (write func(admin.TransactionView) error, finish func() error, err error) {
 	switch format {
 	case "jsonl":
@@ -143,9 +144,8 @@ func exporter(w io.Writer, format string) (write func(admin.TransactionView) err
 	}
 }
 
-// cell returns a text as it stands in a table that is opened in a spreadsheet:
-// what begins like a formula would be run there, and names of tools are whatever
-// a server or an agent has written.
+// cell escapes a text for spreadsheets, which would evaluate one that begins like a
+// formula. Tool names come from servers and agents and cannot be trusted.
 func cell(text string) string {
 	if text != "" && strings.ContainsRune("=+-@\t\r", rune(text[0])) {
 		return "'" + text

@@ -1,4 +1,4 @@
-package caddymodule
+package cli
 
 import (
 	"encoding/json"
@@ -17,7 +17,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// listCommand returns a command that walks a listing's pages up to a limit.
+// listCommand returns a command that lists up to --limit items, page by page.
 func listCommand[T any](c *connection, short string, path func() string, flags func(*cobra.Command), head []string, row func(T) []any) *cobra.Command {
 	var limit int
 	cmd := &cobra.Command{
@@ -46,7 +46,7 @@ func listCommand[T any](c *connection, short string, path func() string, flags f
 	return cmd
 }
 
-// collect reads pages until there are as many items as asked for.
+// collect reads pages until it has limit items; a limit of 0 reads all.
 func collect[T any](c *connection, cmd *cobra.Command, path string, limit int) (items []T, more bool, err error) {
 	items = []T{}
 	separator := "?"
@@ -63,12 +63,12 @@ func collect[T any](c *connection, cmd *cobra.Command, path string, limit int) (
 		if err != nil {
 			return nil, false, err
 		}
-		var page admin.List[T]
-		if err := json.Unmarshal(raw, &page); err != nil {
-			return nil, false, fmt.Errorf("the server's answer cannot be read: %w", err)
+		page, err := decode[admin.List[T]](raw)
+		if err != nil {
+			return nil, false, err
 		}
 		items = append(items, page.Items...)
-		tellArchived(cmd, page.Archived)
+		noteArchived(cmd, page.Archived)
 		if page.Next == "" || limit > 0 && len(items) >= limit {
 			return items, page.Next != "", nil
 		}
@@ -76,14 +76,14 @@ func collect[T any](c *connection, cmd *cobra.Command, path string, limit int) (
 	}
 }
 
-// tellArchived says that a list does not go back to the beginning.
-func tellArchived(cmd *cobra.Command, n int64) {
+// noteArchived reports on standard error that older rows are in the archive.
+func noteArchived(cmd *cobra.Command, n int64) {
 	if n > 0 {
 		fmt.Fprintf(cmd.ErrOrStderr(), "%d older ones, of all accounts, are in the archive.\n", n)
 	}
 }
 
-// printFields prints names and values, aligned.
+// printFields prints names and values in two aligned columns.
 func printFields(w io.Writer, pairs ...any) {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for i := 0; i+1 < len(pairs); i += 2 {
@@ -92,6 +92,7 @@ func printFields(w io.Writer, pairs ...any) {
 	_ = table.Flush() // to a terminal or a buffer
 }
 
+// printTable prints one line of cells per item below a head.
 func printTable[T any](w io.Writer, head []string, items []T, row func(T) []any) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, strings.Join(head, "\t"))
@@ -104,4 +105,11 @@ func printTable[T any](w io.Writer, head []string, items []T, row func(T) []any)
 		fmt.Fprintln(table, strings.Join(text, "\t"))
 	}
 	return table.Flush()
+}
+
+func printJSON(w io.Writer, value any) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+	return e.Encode(value)
 }

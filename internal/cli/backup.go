@@ -1,4 +1,4 @@
-package caddymodule
+package cli
 
 import (
 	"context"
@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"syscall"
 
 	"github.com/dustin/go-humanize"
@@ -33,13 +34,13 @@ when it is whole and on disk.
 
 The key that signs receipts is not in it: keep a copy of the file that ends in
 .receipt-key, beside the store, as well.`,
-		RunE: func(cmd *cobra.Command, args []string) error { c.asked = true; return backUp(c, cmd, args[0], force) },
+		RunE: func(cmd *cobra.Command, args []string) error { c.begun = true; return backUp(c, cmd, args[0], force) },
 	}
 	cmd.Flags().BoolVar(&force, "force", false, "Overwrite the file if it exists")
 	return cmd
 }
 
-// backupMade is what the command prints.
+// backupMade is the command's output.
 type backupMade struct {
 	File string `json:"file"`
 	admin.BackupView
@@ -81,8 +82,8 @@ func backUp(c *connection, cmd *cobra.Command, file string, force bool) error {
 	return nil
 }
 
-// interruptible returns a context that ends when the user interrupts, so that
-// nothing half-done is left.
+// interruptible returns a context that an interrupt cancels, so that the command
+// can clean up before it exits.
 func interruptible(ctx context.Context) (context.Context, context.CancelFunc) {
 	if ctx == nil {
 		ctx = context.Background()
@@ -90,7 +91,7 @@ func interruptible(ctx context.Context) (context.Context, context.CancelFunc) {
 	return signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 }
 
-// mayWrite refuses a place where no backup should go, before any work is done.
+// mayWrite refuses an unsuitable file before any work is done.
 func mayWrite(file string, force bool) error {
 	info, err := os.Lstat(file)
 	switch {
@@ -116,7 +117,7 @@ func errExists(file string) error {
 	return fmt.Errorf("%s exists already: choose another name, or overwrite it with --force", file)
 }
 
-// receive copies as much content as the head announces, and checks its sum.
+// receive copies the announced number of bytes and checks their SHA-256.
 func receive(w io.Writer, content io.Reader, head *admin.BackupView, progress func(done, total int64)) error {
 	sum := sha256.New()
 	n, err := io.Copy(io.MultiWriter(w, &counter{sum, 0, head.Size, progress}), io.LimitReader(content, head.Size))
@@ -126,26 +127,26 @@ func receive(w io.Writer, content io.Reader, head *admin.BackupView, progress fu
 	case n != head.Size:
 		return fmt.Errorf("the backup broke off after %d of %d bytes: try again", n, head.Size)
 	case hex.EncodeToString(sum.Sum(nil)) != head.Sum:
-		return errors.New("the backup was damaged on its way: its SHA-256 is not the one that the server told")
+		return errors.New("the backup was damaged on its way: its SHA-256 is not the one that the server announced")
 	}
 	return nil
 }
 
-// counter hashes, and tells how much.
+// counter is a hash that reports its progress.
 type counter struct {
 	hash.Hash
 	done, total int64
-	tell        func(done, total int64)
+	progress    func(done, total int64)
 }
 
 func (c *counter) Write(p []byte) (int, error) {
 	c.done += int64(len(p))
-	c.tell(c.done, c.total)
+	c.progress(c.done, c.total)
 	return c.Hash.Write(p)
 }
 
-// writeWhole makes a file of mode 0600 of what write writes. It appears under
-// its name only when all of it is on disk; on an error nothing is left.
+// writeWhole creates a file of mode 0600 with the content that write produces. The
+// file gets its name when its content is on disk; after an error nothing is left.
 func writeWhole(file string, force bool, write func(io.Writer) error) (err error) {
 	dir := filepath.Dir(file)
 	temp, err := os.CreateTemp(dir, "."+filepath.Base(file)+".partial-*") // of mode 0600
@@ -169,14 +170,14 @@ func writeWhole(file string, force bool, write func(io.Writer) error) (err error
 	return syncDir(dir)
 }
 
-// appear gives a file its name. Unless by force, a file that has come there
-// meanwhile stays; where a file cannot have two names, what comes in the very
-// last moment is not seen.
+// appear renames temp to file. Without force it does not overwrite a file created
+// in the meantime; on file systems without hard links the check and the rename are
+// two steps, and a file created between them is lost.
 func appear(temp, file string, force bool) error {
 	if !force {
 		err := os.Link(temp, file)
 		if err == nil {
-			return nil // the other name goes with what else was left
+			return nil // writeWhole removes the temporary name
 		}
 		if _, there := os.Lstat(file); errors.Is(err, fs.ErrExist) || there == nil {
 			return errExists(file)
@@ -186,4 +187,17 @@ func appear(temp, file string, force bool) error {
 		return fmt.Errorf("writing %s: %w", file, err)
 	}
 	return nil
+}
+
+// syncDir makes the names in a directory durable, if the system can.
+func syncDir(dir string) error {
+	if runtime.GOOS == "windows" { // a directory cannot be synced there
+		return nil
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
 }

@@ -1,4 +1,4 @@
-package caddymodule
+package cli
 
 import (
 	"errors"
@@ -8,30 +8,29 @@ import (
 	"strings"
 	"time"
 
-	"github.com/caddyserver/caddy/v2"
 	"github.com/spf13/cobra"
 
 	"github.com/fareboxhq/farebox/internal/admin"
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// addCapFlag adds the flag for spending caps.
-func addCapFlag(cmd *cobra.Command, caps *[]string, what string) {
+// addCapFlag adds the flag for spending caps. holder names who spends.
+func addCapFlag(cmd *cobra.Command, caps *[]string, holder string) {
 	cmd.Flags().StringArrayVar(caps, "cap", nil,
-		"The most that "+what+": call=0.05, day=20.00 or month=100.00 (UTC), or none to take one away, as in day=none; may be repeated")
+		"The most that "+holder+": call=0.05, day=20.00 or month=100.00 (UTC), or none to take one away, as in day=none; may be repeated")
 }
 
-// addRateFlag adds the flag for the rate of a key.
+// addRateFlag adds the flag for a key's rate limit.
 func addRateFlag(cmd *cobra.Command, rate *string) {
 	cmd.Flags().StringVar(rate, "rate", "", `How often it and its successors may ask, as in "60/1m burst 100", or none`)
 }
 
-// period is a flag for a time from now, such as 14d; zero if it was not given.
+// period is a flag value for a time from now, such as 14d; zero if not given.
 type period time.Duration
 
 // Set implements pflag.Value.
 func (p *period) Set(text string) error {
-	d, err := caddy.ParseDuration(text)
+	d, err := parseDuration(text)
 	if err != nil || d <= 0 {
 		return errors.New("want a time from now, such as 14d or 12h")
 	}
@@ -45,7 +44,7 @@ func (p *period) String() string { return p.query() }
 // Type implements pflag.Value.
 func (p *period) Type() string { return "time" }
 
-// query returns the time as the server reads it, "" if the flag was not given.
+// query returns the time as the server parses it; empty if not given.
 func (p *period) query() string {
 	if *p == 0 {
 		return ""
@@ -53,7 +52,7 @@ func (p *period) query() string {
 	return time.Duration(*p).String()
 }
 
-// parseCaps reads caps such as day=20.00; it returns nil if there are none.
+// parseCaps parses caps such as day=20.00. It returns nil for no caps.
 func parseCaps(texts []string) (*admin.Caps, error) {
 	if len(texts) == 0 {
 		return nil, nil
@@ -78,7 +77,7 @@ func parseCaps(texts []string) (*admin.Caps, error) {
 	return &caps, nil
 }
 
-// capsText shows caps in one line.
+// capsText renders caps on one line.
 func capsText(c *admin.Caps) string {
 	if c == nil {
 		return "-"
@@ -95,7 +94,7 @@ func capsText(c *admin.Caps) string {
 	return strings.Join(parts, ", ")
 }
 
-// accountLimits are the flags for what an account may spend.
+// accountLimits are the flags for an account's credit limit and caps.
 type accountLimits struct {
 	credit string
 	caps   []string
@@ -106,7 +105,7 @@ func (l *accountLimits) addFlags(cmd *cobra.Command) {
 	addCapFlag(cmd, &l.caps, "all its keys together spend")
 }
 
-// change returns what the flags ask for.
+// change returns the change that the given flags stand for.
 func (l *accountLimits) change(cmd *cobra.Command) (change admin.AccountChange, err error) {
 	if cmd.Flags().Changed("credit-limit") {
 		limit, err := ledger.ParseAmount(l.credit)

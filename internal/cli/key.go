@@ -1,4 +1,4 @@
-package caddymodule
+package cli
 
 import (
 	"errors"
@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/caddyserver/caddy/v2"
 	"github.com/spf13/cobra"
 
 	"github.com/fareboxhq/farebox/internal/admin"
@@ -24,8 +23,8 @@ func keyCommand(c *connection) *cobra.Command {
 		actOnKey(c, "delete", "Ends a key, at once and for ever", http.MethodDelete, "", "is deleted. No call that begins now is accepted with it."))
 }
 
-// oneKey wants the id of a key. Something else is not sent to the server, nor
-// shown: it may be a secret.
+// oneKey requires a key id as the only argument. Anything else is neither sent to
+// the server nor printed, because it may be a secret.
 func oneKey(cmd *cobra.Command, args []string) error {
 	if err := exactly("<key-id>")(cmd, args); err != nil {
 		return err
@@ -82,27 +81,27 @@ func addURLFlag(cmd *cobra.Command, at *string) {
 	cmd.Flags().StringVar(at, "url", "https://GATEWAY/mcp", "The address of the server behind the gateway, for the lines to paste")
 }
 
-// fromNow turns an expiry such as 90d into what the server reads.
+// fromNow converts an expiry such as 90d to the form that the server parses.
 func fromNow(text string) (string, error) {
 	if text == admin.Never {
 		return text, nil
 	}
-	d, err := caddy.ParseDuration(text)
+	d, err := parseDuration(text)
 	if err != nil || d <= 0 {
 		return "", fmt.Errorf("--expires %q is not a time from now, such as 90d or 12h, nor never", text)
 	}
 	return d.String(), nil
 }
 
-// printSecret shows a new key, with what to paste where. It is the only place
-// where a secret is ever shown.
+// printSecret prints a new key with snippets for common clients. Nothing else ever
+// prints a secret.
 func printSecret(w io.Writer, k admin.KeyView, at string) {
 	printKey(w, k)
-	if k.Secret == "" { // its holder has it already
+	if k.Secret == "" { // created from a digest: the holder has the secret
 		return
 	}
 	fmt.Fprintf(w, "\nThe secret is shown this once:\n\n  %[1]s\n\n", k.Secret)
-	if k.Kind != keys.Agent.String() && k.Kind != keys.Personal.String() { // it cannot call servers
+	if k.Kind != keys.Agent.String() && k.Kind != keys.Personal.String() { // other kinds cannot call servers
 		fmt.Fprintf(w, "Send it as: Authorization: Bearer %s\n", k.Secret)
 		return
 	}
@@ -130,7 +129,7 @@ func printKey(w io.Writer, k admin.KeyView) {
 		"servers", allOr(k.Servers), "caps", capsText(k.Caps), "rate", orDash(k.Rate), "created", k.CreatedAt.Format(time.RFC3339), "expires", timeOr(k.ExpiresAt, "never"), "last used", timeOr(k.LastUsedAt, "never"))
 }
 
-// named tells of an account by its name and its id.
+// named renders an account as its name and id.
 func named(name, id string) string {
 	if name == "" {
 		return id
@@ -248,7 +247,7 @@ func rotateKey(c *connection) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "rotate <key-id>", Short: "Makes a successor with the same rights and shows its secret, once", Args: oneKey,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			in, err := caddy.ParseDuration(grace)
+			in, err := parseDuration(grace)
 			if err != nil || in < 0 {
 				return fmt.Errorf("--grace %q is not a time, such as 24h or 7d; 0s ends the old key at once", grace)
 			}
@@ -279,7 +278,7 @@ func printRetired(w io.Writer, id, grace string, in time.Duration) {
 	fmt.Fprintf(w, "\nThe old key, %s, expires in %s, unless it does so before.\n", id, grace)
 }
 
-// actOnKey returns a command that needs no more than a key's id.
+// actOnKey returns a command whose only input is a key's id.
 func actOnKey(c *connection, name, short, method, path, done string) *cobra.Command {
 	return &cobra.Command{
 		Use: name + " <key-id>", Short: short, Args: oneKey,

@@ -1,6 +1,6 @@
 //go:build unix
 
-package caddymodule
+package cli
 
 import (
 	"context"
@@ -20,20 +20,21 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 	ids "github.com/fareboxhq/farebox/internal/id"
 	"github.com/fareboxhq/farebox/internal/identity"
+	"github.com/fareboxhq/farebox/internal/inprocess"
 	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/ops"
 	"github.com/fareboxhq/farebox/internal/sqlitestore"
 )
 
 const (
-	archiveKillStep = "FAREBOX_TEST_ARCHIVE_KILL" // where the child is to be killed
+	archiveKillStep = "FAREBOX_TEST_ARCHIVE_KILL" // the step at which the child kills itself
 	archiveKillDir  = "FAREBOX_TEST_ARCHIVE_DIR"
 )
 
 var archiveKeys = ledger.NewSigner([ed25519.SeedSize]byte{3})
 
-// archiveDir archives what is older than a month of the store in the directory,
-// by the code of the command and in parts of six.
+// archiveDir runs the command's code on the store in dir: it archives transactions
+// older than 40 days, six per file.
 func archiveDir(dir string) (err error) {
 	s, err := sqlitestore.Open(context.Background(), sqlitestore.Options{Path: filepath.Join(dir, "farebox.db")})
 	if err != nil {
@@ -43,7 +44,7 @@ func archiveDir(dir string) (err error) {
 	service := admin.New(s, nil, func() *admin.Settings { return new(admin.Settings) }, clock.Now).WithSigner(archiveKeys)
 	endpoint := ops.NewAdminEndpoint(identity.As{Subject: "test", Rights: identity.Operator}, slog.New(slog.DiscardHandler))
 	ops.Register(endpoint, ops.Always(service), ops.Store())
-	client := &ops.Client{HTTP: &http.Client{Transport: inProcess{endpoint}}, Host: "test"}
+	client := &ops.Client{HTTP: &http.Client{Transport: inprocess.Transport{Handler: endpoint}}, Host: "test"}
 	for {
 		f, err := archiveNext(context.Background(), client, dir, admin.ArchiveAsk{OlderThan: "960h", Most: 6}, ledger.ReceiptKeys{archiveKeys.Public()})
 		if err != nil || f.Transactions == 0 {
@@ -106,7 +107,7 @@ func balancesOf(t *testing.T, s *sqlitestore.Store) map[string]ledger.Amount {
 	return found
 }
 
-// whole checks that store and archive together are the books of history.
+// whole checks that store and archive together hold the transactions of history.
 func whole(t *testing.T, dir string, balances map[string]ledger.Amount) (archived ledger.Archived) {
 	t.Helper()
 	s, err := sqlitestore.Open(t.Context(), sqlitestore.Options{Path: filepath.Join(dir, "farebox.db")})
@@ -137,12 +138,12 @@ func whole(t *testing.T, dir string, balances map[string]ledger.Amount) (archive
 	return v.Archived
 }
 
-// TestArchiveChild is what TestArchiveKilled starts: it archives, and kills
-// itself at a step of the second file.
+// TestArchiveChild runs in the process that TestArchiveKilled starts. It archives,
+// and kills itself at a step of the second file.
 func TestArchiveChild(t *testing.T) {
 	step := os.Getenv(archiveKillStep)
 	if step == "" {
-		t.Skip("it is a part of TestArchiveKilled")
+		t.Skip("runs only as the child of TestArchiveKilled")
 	}
 	times := 0
 	archiveStep = func(at string) {
@@ -150,15 +151,15 @@ func TestArchiveChild(t *testing.T) {
 			return
 		}
 		if times++; times == 2 {
-			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL) // nothing comes after it
+			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL) // does not return
 		}
 	}
 	t.Fatalf("it was not killed at %q: %v", step, archiveDir(os.Getenv(archiveKillDir)))
 }
 
-// TestArchiveKilled: promises 4 and 5 across an archiving that is killed
-// (SIGKILL) at any of its steps. Store and archive together have each transaction
-// exactly once, at once and after it was run again.
+// Promises 4 and 5 hold when archiving is killed (SIGKILL) at any of its steps:
+// store and archive together hold each transaction exactly once, right after the
+// kill and after the command has run again.
 func TestArchiveKilled(t *testing.T) {
 	for step, files := range map[string]int64{"begun": 1, "writing": 1, "written": 1, "checked": 1, "taken": 2} {
 		t.Run(step, func(t *testing.T) {
@@ -184,8 +185,8 @@ func TestArchiveKilled(t *testing.T) {
 	}
 }
 
-// An archive goes on only in its own directory: no file of another one is
-// overwritten, and nothing is taken out of the store then.
+// Archiving continues only in the archive's own directory: it overwrites no file of
+// another archive, and then leaves the store as it is.
 func TestArchiveOfAnother(t *testing.T) {
 	dir, other := t.TempDir(), t.TempDir()
 	balances := history(t, dir)

@@ -1,0 +1,25 @@
+package cli
+
+import (
+	"fmt"
+	"io/fs"
+	"net"
+)
+
+// testHost returns the Host of a program without any config, whose admin addresses
+// are TCP ports.
+func testHost() Host {
+	return Host{
+		ReadConfig:   func(string, string) ([]byte, error) { return nil, fs.ErrNotExist },
+		Installation: func([]byte) (*Installation, error) { return nil, ErrNoConfig },
+		AdminAddress: func([]byte) (string, error) { return "localhost:2019", nil },
+		SplitAddress: func(address string) (network, target, host string, err error) {
+			if _, _, err := net.SplitHostPort(address); err != nil {
+				return "", "", "", err
+			}
+			return "tcp", address, address, nil
+		},
+		DataDir:   func() string { return "/nonexistent" },
+		ExitError: func(code int) error { return fmt.Errorf("exit %d", code) },
+	}
+}
