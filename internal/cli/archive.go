@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net/http"
 	"os"
 	"path/filepath"
 	"time"
@@ -79,7 +78,7 @@ func archiveAll(c *connection, cmd *cobra.Command, dir string, ask admin.Archive
 	defer stop()
 	now := archivedNow{Directory: dir, Made: []admin.ArchiveFile{}}
 	// A request for each step, so that the store is not held open in between.
-	err = c.reach(ctx, http.MethodPost, func(ctx context.Context, client *ops.Client) error {
+	err = c.reach(ctx, ops.ArchiveLedger.Method, func(ctx context.Context, client *ops.Client) error {
 		keys, err := sealKeys(ctx, client)
 		if err != nil {
 			return err
@@ -94,7 +93,7 @@ func archiveAll(c *connection, cmd *cobra.Command, dir string, ask admin.Archive
 			}
 			now.Made = append(now.Made, made)
 		}
-		raw, err := client.Do(ctx, http.MethodGet, "ledger/archive", nil)
+		raw, err := client.Do(ctx, ops.ShowArchive.Method, ops.ShowArchive.Path, nil)
 		if err == nil {
 			err = json.Unmarshal(raw, &now.Archived)
 		}
@@ -119,7 +118,7 @@ func archiveAll(c *connection, cmd *cobra.Command, dir string, ask admin.Archive
 
 // sealKeys returns the keys that verify the seals of archive files.
 func sealKeys(ctx context.Context, client *ops.Client) (ledger.ReceiptKeys, error) {
-	raw, err := client.Do(ctx, http.MethodGet, "receipt-keys", nil)
+	raw, err := client.Do(ctx, ops.ListReceiptKeys.Method, ops.ListReceiptKeys.Path, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -134,7 +133,7 @@ func sealKeys(ctx context.Context, client *ops.Client) (ledger.ReceiptKeys, erro
 // store. A file without transactions means that there is nothing left to archive.
 func archiveNext(ctx context.Context, client *ops.Client, dir string, ask admin.ArchiveAsk, keys ledger.ReceiptKeys) (f admin.ArchiveFile, err error) {
 	archiveStep("begun")
-	err = client.Fetch(ctx, http.MethodPost, "ledger/archive/part", ask, nil, func(head json.RawMessage, content io.Reader) error {
+	err = client.Fetch(ctx, ops.ArchivePart.Method, ops.ArchivePart.Path, ask, nil, func(head json.RawMessage, content io.Reader) error {
 		if err := json.Unmarshal(head, &f); err != nil {
 			return fmt.Errorf("the server's answer cannot be read: %w", err)
 		}
@@ -162,7 +161,7 @@ func archiveNext(ctx context.Context, client *ops.Client, dir string, ask admin.
 		return f, err
 	}
 	archiveStep("checked")
-	if _, err := client.Do(ctx, http.MethodPost, "ledger/archive", admin.ArchiveTake{Number: f.Number, Last: f.Last, Sum: f.Sum}); err != nil {
+	if _, err := client.Do(ctx, ops.ArchiveLedger.Method, ops.ArchiveLedger.Path, admin.ArchiveTake{Number: f.Number, Last: f.Last, Sum: f.Sum}); err != nil {
 		return f, err
 	}
 	archiveStep("taken")

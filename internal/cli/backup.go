@@ -10,7 +10,6 @@ import (
 	"hash"
 	"io"
 	"io/fs"
-	"net/http"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -58,8 +57,8 @@ func backUp(c *connection, cmd *cobra.Command, file string, force bool) error {
 	ctx, stop := interruptible(cmd.Context())
 	defer stop()
 	bar := c.bar(cmd, "bytes")
-	err = c.reach(ctx, http.MethodGet, func(ctx context.Context, client *ops.Client) error {
-		return client.Fetch(ctx, http.MethodGet, "backup", nil, bar.part("copying"), func(head json.RawMessage, content io.Reader) error {
+	err = c.reach(ctx, ops.BackUp.Method, func(ctx context.Context, client *ops.Client) error {
+		return client.Fetch(ctx, ops.BackUp.Method, ops.BackUp.Path, nil, bar.part("copying"), func(head json.RawMessage, content io.Reader) error {
 			if err := json.Unmarshal(head, &made.BackupView); err != nil {
 				return fmt.Errorf("the server's answer cannot be read: %w", err)
 			}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/fareboxhq/farebox/internal/admin"
 	"github.com/fareboxhq/farebox/internal/engine"
+	"github.com/fareboxhq/farebox/internal/ops"
 )
 
 // The texts with which the command that holds all others is registered.
@@ -92,7 +93,9 @@ type Store interface {
 }
 
 // AddTo adds the commands and their common flags below root.
-func AddTo(root *cobra.Command, host Host) {
+func AddTo(root *cobra.Command, host Host) { addTo(root, host, ops.All()) }
+
+func addTo(root *cobra.Command, host Host, table []ops.Operation) {
 	c := connection{host: host}
 	root.Args = cobra.NoArgs
 	root.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
@@ -103,32 +106,18 @@ func AddTo(root *cobra.Command, host Host) {
 	flags.StringVarP(&c.config, "config", "c", "", "The config file that names the admin address or, with --offline, the store (default: Caddyfile)")
 	flags.StringVarP(&c.adapter, "adapter", "a", "", "The config adapter")
 	flags.BoolVar(&c.json, "json", false, "Print JSON")
-	root.AddCommand(commands(&c)...)
+	root.AddCommand(commands(&c, table)...)
 	addCompletions(&c, root)
 	reportErrors(&c, root)
-}
-
-func commands(c *connection) []*cobra.Command {
-	return []*cobra.Command{
-		accountCommand(c), creditCommand(c), adjustCommand(c), keyCommand(c), chargeCommand(c), receiptCommand(c), ledgerCommand(c), auditCommand(c), serverCommand(c),
-		backupCommand(c), restoreCommand(c), migrateCommand(c),
-	}
 }
 
 // Names returns the names of the commands directly below "farebox", such as
 // "account". A binary named farebox accepts them without that word.
 func Names() (names []string) {
-	for _, c := range commands(new(connection)) {
+	for _, c := range commands(new(connection), ops.All()) {
 		names = append(names, c.Name())
 	}
 	return names
-}
-
-// group returns a command that only holds others.
-func group(use, short string, commands ...*cobra.Command) *cobra.Command {
-	g := &cobra.Command{Use: use, Short: short, Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
-	g.AddCommand(commands...)
-	return g
 }
 
 // exactly requires one argument for each name, and names the first missing one.

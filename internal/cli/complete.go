@@ -3,8 +3,6 @@ package cli
 import (
 	"context"
 	"encoding/json"
-	"net/http"
-	"strconv"
 	"strings"
 	"time"
 
@@ -12,7 +10,6 @@ import (
 
 	"github.com/fareboxhq/farebox/internal/admin"
 	"github.com/fareboxhq/farebox/internal/keys"
-	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/ops"
 )
 
@@ -25,11 +22,11 @@ func addCompletions(c *connection, cmd *cobra.Command) {
 	for _, below := range cmd.Commands() {
 		addCompletions(c, below)
 	}
-	accounts := completeBy(c, "accounts", func(a admin.AccountView) string { return cobra.CompletionWithDesc(a.Name, a.ID) })
-	ids := completeBy(c, "keys", func(k admin.KeyView) string {
+	accounts := completeBy(c, &ops.ListAccounts.Operation, func(a admin.AccountView) string { return cobra.CompletionWithDesc(a.Name, a.ID) })
+	ids := completeBy(c, &ops.ListKeys.Operation, func(k admin.KeyView) string {
 		return cobra.CompletionWithDesc(k.ID, strings.Join(strings.Fields(orID(k.AccountName, k.Account)+" "+k.Name+" "+k.Kind+", "+k.State), " "))
 	})
-	servers := completeBy(c, "servers", func(s ops.ServerView) string { return s.Name })
+	servers := completeBy(c, &ops.ListServers.Operation, func(s ops.ServerView) string { return s.Name })
 	for name, complete := range map[string]cobra.CompletionFunc{
 		"account": accounts, "provider": accounts, "key": ids, "server": servers,
 		"kind": cobra.FixedCompletions(keys.Kinds(), cobra.ShellCompDirectiveNoFileComp),
@@ -53,7 +50,7 @@ func addCompletions(c *connection, cmd *cobra.Command) {
 // completeBy completes with the items of one of the running server's lists. If no
 // server answers it offers nothing and prints nothing: a shell would show an error
 // in the middle of the command line.
-func completeBy[T any](c *connection, path string, show func(T) string) cobra.CompletionFunc {
+func completeBy[T any](c *connection, list *ops.Operation, show func(T) string) cobra.CompletionFunc {
 	return func(_ *cobra.Command, _ []string, begun string) (offers []cobra.Completion, _ cobra.ShellCompDirective) {
 		const none = cobra.ShellCompDirectiveNoFileComp
 		if c.offline { // completing must not open the store
@@ -61,7 +58,7 @@ func completeBy[T any](c *connection, path string, show func(T) string) cobra.Co
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), completionTimeout)
 		defer cancel()
-		raw, err := c.call(ctx, http.MethodGet, path+"?limit="+strconv.Itoa(ledger.MaxPage), nil)
+		raw, err := c.call(ctx, list.Method, list.Path, nil)
 		var page admin.List[T]
 		if err != nil || json.Unmarshal(raw, &page) != nil {
 			return nil, none

@@ -29,30 +29,30 @@ type connection struct {
 	begun   bool // the command line was accepted; a later error is not a usage error
 }
 
-// do calls an operation and prints its output: as JSON with --json, otherwise
-// decoded into a T and passed to print.
-func do[T any](c *connection, cmd *cobra.Command, method, path string, body any, print func(w io.Writer, output T)) error {
-	raw, err := c.call(cmd.Context(), method, path, body)
+// do performs an operation and prints its output: as JSON with --json, otherwise
+// decoded into a T and passed to print. parameters are those of its path.
+func do[T any](c *connection, cmd *cobra.Command, o *ops.Operation, body any, print func(w io.Writer, output T), parameters ...string) error {
+	raw, err := c.call(cmd.Context(), o.Method, pathOf(o, parameters...), body)
 	if err != nil {
 		return err
 	}
 	if c.json {
 		return printJSON(cmd.OutOrStdout(), raw)
 	}
-	output, err := decode[T](raw)
-	if err != nil {
-		return err
-	}
-	print(cmd.OutOrStdout(), output)
-	return nil
+	return object(print)(cmd.OutOrStdout(), raw)
 }
 
 // decode reads the JSON of a server's answer.
 func decode[T any](raw []byte) (value T, err error) {
-	if err := json.Unmarshal(raw, &value); err != nil {
-		return value, fmt.Errorf("the server's answer cannot be read: %w", err)
+	err = decodeInto(raw, &value)
+	return value, err
+}
+
+func decodeInto(raw []byte, value any) error {
+	if err := json.Unmarshal(raw, value); err != nil {
+		return fmt.Errorf("the server's answer cannot be read: %w", err)
 	}
-	return value, nil
+	return nil
 }
 
 // call calls an operation and returns its JSON.

@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
-	"net/url"
 	"strings"
 	"time"
 
@@ -13,29 +11,27 @@ import (
 
 	"github.com/fareboxhq/farebox/internal/admin"
 	"github.com/fareboxhq/farebox/internal/keys"
+	"github.com/fareboxhq/farebox/internal/ops"
 )
 
-func keyCommand(c *connection) *cobra.Command {
-	return group("key", "Makes, changes and ends keys",
-		createKey(c), listKeys(c), showKey(c), updateKey(c), rotateKey(c),
-		actOnKey(c, "disable", "Refuses a key until it is enabled again", http.MethodPost, "/disable", "is disabled. No call that begins now is accepted with it, until it is enabled."),
-		actOnKey(c, "enable", "Takes a disable back", http.MethodPost, "/enable", "is enabled."),
-		actOnKey(c, "delete", "Ends a key, at once and for ever", http.MethodDelete, "", "is deleted. No call that begins now is accepted with it."))
-}
-
-// oneKey requires a key id as the only argument. Anything else is neither sent to
-// the server nor printed, because it may be a secret.
+// oneKey requires a key id as the only argument.
 func oneKey(cmd *cobra.Command, args []string) error {
 	if err := exactly("<key-id>")(cmd, args); err != nil {
 		return err
 	}
-	if !strings.HasPrefix(args[0], "key_") {
+	return checkKeyID(args[0])
+}
+
+// checkKeyID refuses a text that is not a key's id. Such a text is neither sent to
+// the server nor printed, because it may be a secret.
+func checkKeyID(id string) error {
+	if !isKeyID(id) {
 		return errors.New("this is not the id of a key, which begins with key_: find it with key list, by the hint or the name")
 	}
 	return nil
 }
 
-func keyPath(id string) string { return "keys/" + url.PathEscape(id) }
+func isKeyID(text string) bool { return strings.HasPrefix(text, "key_") }
 
 func createKey(c *connection) *cobra.Command {
 	var n admin.NewKey
@@ -58,7 +54,7 @@ func createKey(c *connection) *cobra.Command {
 			if cmd.Flags().Changed("rate") {
 				n.Rate = &rate
 			}
-			return do(c, cmd, http.MethodPost, "keys", n, func(w io.Writer, k admin.KeyView) { printSecret(w, k, at) })
+			return do(c, cmd, &ops.CreateKey.Operation, n, func(w io.Writer, k admin.KeyView) { printSecret(w, k, at) })
 		},
 	}
 	f := cmd.Flags()
@@ -158,34 +154,6 @@ func timeOr(t *time.Time, none string) string {
 	return t.Format(time.RFC3339)
 }
 
-func listKeys(c *connection) *cobra.Command {
-	var account, kind string
-	var expiring period
-	return listCommand(c, "Lists keys, oldest first",
-		func() string {
-			return "keys?" + url.Values{"account": {account}, "kind": {kind}, "expiring": {expiring.query()}}.Encode()
-		},
-		func(cmd *cobra.Command) {
-			f := cmd.Flags()
-			f.StringVar(&account, "account", "", "Only those of this account, by name or id")
-			f.StringVar(&kind, "kind", "", "Only those of this kind: "+strings.Join(keys.Kinds(), ", "))
-			f.Var(&expiring, "expiring", "Only those that can be used now and expire within this time: 14d, 12h")
-		},
-		[]string{"KEY", "HINT", "ACCOUNT", "ACCOUNT ID", "NAME", "KIND", "ENVIRONMENT", "STATE", "EXPIRES", "LAST USED"},
-		func(k admin.KeyView) []any {
-			return []any{k.ID, k.Hint, orDash(k.AccountName), k.Account, orDash(k.Name), k.Kind, k.Environment, k.State, timeOr(k.ExpiresAt, "never"), timeOr(k.LastUsedAt, "never")}
-		})
-}
-
-func showKey(c *connection) *cobra.Command {
-	return &cobra.Command{
-		Use: "show <key-id>", Short: "Shows a key; its secret is never shown again", Args: oneKey,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return do(c, cmd, http.MethodGet, keyPath(args[0]), nil, printKey)
-		},
-	}
-}
-
 func updateKey(c *connection) *cobra.Command {
 	var name, expires, rate string
 	var scopes, servers, caps []string
@@ -224,7 +192,7 @@ func updateKey(c *connection) *cobra.Command {
 				return errors.New("nothing to change: give --name, --scope, --no-scopes, --server, --all-servers, --cap, --rate or --expires")
 			}
 			change.Force = force
-			return do(c, cmd, http.MethodPatch, keyPath(args[0]), change, printKey)
+			return do(c, cmd, &ops.UpdateKey.Operation, change, printKey, args[0])
 		},
 	}
 	f := cmd.Flags()
@@ -257,11 +225,10 @@ func rotateKey(c *connection) *cobra.Command {
 					return err
 				}
 			}
-			return do(c, cmd, http.MethodPost, keyPath(args[0])+"/rotate", rotation,
-				func(w io.Writer, k admin.KeyView) {
-					printSecret(w, k, at)
-					printRetired(w, args[0], grace, in)
-				})
+			return do(c, cmd, &ops.RotateKey.Operation, rotation, func(w io.Writer, k admin.KeyView) {
+				printSecret(w, k, at)
+				printRetired(w, args[0], grace, in)
+			}, args[0])
 		},
 	}
 	cmd.Flags().StringVar(&grace, "grace", "0s", "How long the old key lives on: 24h, 7d")
@@ -276,16 +243,4 @@ func printRetired(w io.Writer, id, grace string, in time.Duration) {
 		return
 	}
 	fmt.Fprintf(w, "\nThe old key, %s, expires in %s, unless it does so before.\n", id, grace)
-}
-
-// actOnKey returns a command whose only input is a key's id.
-func actOnKey(c *connection, name, short, method, path, done string) *cobra.Command {
-	return &cobra.Command{
-		Use: name + " <key-id>", Short: short, Args: oneKey,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return do(c, cmd, method, keyPath(args[0])+path, nil, func(w io.Writer, k admin.KeyView) {
-				fmt.Fprintf(w, "%s (%s) %s\n", k.ID, k.Hint, done)
-			})
-		},
-	}
 }

@@ -3,8 +3,6 @@ package cli
 import (
 	"errors"
 	"fmt"
-	"net/http"
-	"net/url"
 	"strings"
 	"time"
 
@@ -16,9 +14,10 @@ import (
 
 // addCapFlag adds the flag for spending caps. holder names who spends.
 func addCapFlag(cmd *cobra.Command, caps *[]string, holder string) {
-	cmd.Flags().StringArrayVar(caps, "cap", nil,
-		"The most that "+holder+": call=0.05, day=20.00 or month=100.00 (UTC), or none to take one away, as in day=none; may be repeated")
+	cmd.Flags().StringArrayVar(caps, "cap", nil, "The most that "+holder+capsHint)
 }
+
+const capsHint = ": call=0.05, day=20.00 or month=100.00 (UTC), or none to take one away, as in day=none; may be repeated"
 
 // addRateFlag adds the flag for a key's rate limit.
 func addRateFlag(cmd *cobra.Command, rate *string) {
@@ -92,63 +91,4 @@ func capsText(c *admin.Caps) string {
 		}
 	}
 	return strings.Join(parts, ", ")
-}
-
-// accountLimits are the flags for an account's credit limit and caps.
-type accountLimits struct {
-	credit string
-	caps   []string
-}
-
-func (l *accountLimits) addFlags(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&l.credit, "credit-limit", "", "How far below zero the balance may go, as in 10.00 (default: 0.00)")
-	addCapFlag(cmd, &l.caps, "all its keys together spend")
-}
-
-// change returns the change that the given flags stand for.
-func (l *accountLimits) change(cmd *cobra.Command) (change admin.AccountChange, err error) {
-	if cmd.Flags().Changed("credit-limit") {
-		limit, err := ledger.ParseAmount(l.credit)
-		if err != nil {
-			return change, fmt.Errorf("--credit-limit: %w", err)
-		}
-		change.CreditLimit = &limit
-	}
-	change.Caps, err = parseCaps(l.caps)
-	return change, err
-}
-
-func createAccount(c *connection) *cobra.Command {
-	var limits accountLimits
-	cmd := &cobra.Command{
-		Use: "create <name>", Short: "Makes an account", Args: exactly("<name>"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			change, err := limits.change(cmd)
-			if err != nil {
-				return err
-			}
-			return do(c, cmd, http.MethodPost, "accounts", admin.NewAccount{Name: args[0], AccountChange: change}, printAccount)
-		},
-	}
-	limits.addFlags(cmd)
-	return cmd
-}
-
-func updateAccount(c *connection) *cobra.Command {
-	var limits accountLimits
-	cmd := &cobra.Command{
-		Use: "update <account>", Short: "Changes what an account may spend, at once", Args: exactly("<account>"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			change, err := limits.change(cmd)
-			if err != nil {
-				return err
-			}
-			if change == (admin.AccountChange{}) {
-				return errors.New("nothing to change: give --credit-limit or --cap")
-			}
-			return do(c, cmd, http.MethodPatch, "accounts/"+url.PathEscape(args[0]), change, printAccount)
-		},
-	}
-	limits.addFlags(cmd)
-	return cmd
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net/http"
 	"strings"
 	"time"
 
@@ -15,11 +14,8 @@ import (
 
 	"github.com/fareboxhq/farebox/internal/engine"
 	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/ops"
 )
-
-func receiptCommand(c *connection) *cobra.Command {
-	return group("receipt", "Checks receipts, and shows the keys that do", receiptKeys(c), verifyReceipt(c))
-}
 
 func receiptKeys(c *connection) *cobra.Command {
 	return &cobra.Command{
@@ -171,7 +167,7 @@ func (c *connection) storedKeys(*cobra.Command) (ledger.ReceiptKeys, error) {
 func (c *connection) serverKeys(cmd *cobra.Command) (ledger.ReceiptKeys, error) {
 	server := *c
 	server.offline = false
-	raw, err := server.call(cmd.Context(), http.MethodGet, "receipt-keys", nil)
+	raw, err := server.call(cmd.Context(), ops.ListReceiptKeys.Method, ops.ListReceiptKeys.Path, nil)
 	if err != nil {
 		return nil, err
 	}

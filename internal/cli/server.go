@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
-	"net/url"
 	"strings"
 	"time"
 
@@ -13,16 +11,6 @@ import (
 
 	"github.com/fareboxhq/farebox/internal/ops"
 )
-
-func serverCommand(c *connection) *cobra.Command {
-	list := listCommand(c, "Lists the servers of the running config", func() string { return "servers" }, nil,
-		[]string{"NAME", "PROVIDER", "ENVIRONMENTS", "PRICES", "FREE", "UNPRICED", "UPSTREAMS"},
-		func(s ops.ServerView) []any {
-			return []any{s.Name, orDash(s.Provider), strings.Join(s.Environments, " "), s.Priced, s.Free, s.Unpriced, orDash(strings.Join(s.Upstreams, " "))}
-		})
-	list.PreRunE = c.needsServer
-	return group("server", "Shows servers, and what they offer beside their price books", list, checkServer(c))
-}
 
 var errNeedsServer = errors.New("this is about the running config, and the server is asked by it: leave --offline out")
 
@@ -55,7 +43,7 @@ The exit status is 1 if a price is unknown or shadowed.`,
 	}
 	cmd.Flags().StringVar(&check.Path, "path", "", "Where the server answers, as its proxy is asked (default: look for it)")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		raw, err := c.call(cmd.Context(), http.MethodPost, "servers/"+url.PathEscape(args[0])+"/check", check)
+		raw, err := c.call(cmd.Context(), ops.CheckServer.Method, pathOf(&ops.CheckServer.Operation, args[0]), check)
 		if err != nil {
 			return err
 		}

@@ -90,7 +90,7 @@ var CreditAccount = Define(Operation{
 var AdjustAccount = Define(Operation{
 	ID: "account.adjust", Method: http.MethodPost, Path: "/accounts/{ref}/adjustments", Needs: identity.MoveCredits, Tag: "accounts",
 	Summary: "Correct a balance, up or down", Description: "Repeating the same adjustment under the same id changes nothing.",
-	Command: "adjust <account> <amount>", Audited: true, Problems: []wire.Code{wire.NotFound, wire.Conflict},
+	Command: "adjust <account> --by <amount>", Audited: true, Problems: []wire.Code{wire.NotFound, wire.Conflict},
 }, func(ctx context.Context, s *admin.Service, by *identity.Principal, in *fundAccount) (admin.AccountView, error) {
 	in.Body.Account = in.Ref
 	a, err := s.Adjust(ctx, actor(by), in.Body)

@@ -38,7 +38,7 @@ var ListKeys = Define(Operation{
 var CreateKey = Define(Operation{
 	ID: "key.create", Method: http.MethodPost, Path: "/keys", Needs: identity.ManageKeys, Tag: "keys",
 	Summary: "Create a key", Description: "The secret is in this response and in no other.",
-	Command: "key create", Audited: true, Status: http.StatusCreated, Problems: []wire.Code{wire.NotFound, wire.Conflict},
+	Command: "key create --account <account>", Audited: true, Status: http.StatusCreated, Problems: []wire.Code{wire.NotFound, wire.Conflict},
 }, func(ctx context.Context, s *admin.Service, by *identity.Principal, in *content[admin.NewKey]) (admin.KeyView, error) {
 	k, secret, err := s.CreateKey(ctx, actor(by), in.Body)
 	return viewKey(ctx, s, k, secret, err)

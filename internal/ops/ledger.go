@@ -57,7 +57,7 @@ var ArchivePart = DefineStream[*admin.Service, content[admin.ArchiveAsk], admin.
 // ArchiveLedger removes archived transactions from the store.
 var ArchiveLedger = Define(Operation{
 	ID: "ledger.archive", Method: http.MethodPost, Path: "/ledger/archive", Needs: identity.Operate, Tag: "ledger",
-	Summary: "Remove the transactions of an archive file from the store", Command: "ledger archive", Audited: true, Problems: []wire.Code{wire.Conflict},
+	Summary: "Remove the transactions of an archive file from the store", Command: "ledger archive <directory>", Audited: true, Problems: []wire.Code{wire.Conflict},
 }, func(ctx context.Context, s *admin.Service, by *identity.Principal, in *content[admin.ArchiveTake]) (admin.ArchivedView, error) {
 	a, err := s.Archive(ctx, actor(by), in.Body)
 	return admin.ViewArchived(a), err

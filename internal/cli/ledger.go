@@ -4,10 +4,8 @@ import (
 	"context"
 	"encoding/csv"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
@@ -20,39 +18,59 @@ import (
 	"github.com/fareboxhq/farebox/internal/ops"
 )
 
-func adjustCommand(c *connection) *cobra.Command {
-	var adjustment admin.Credit
-	var by string
-	cmd := &cobra.Command{
-		Use: "adjust <account> --by <amount>", Short: "Corrects an account's balance", Args: exactly("<account>"),
-		Long: "Corrects an account's balance by an amount, which may be below zero. It may take\nthe balance below the account's limit; then nothing more can be spent.",
-		RunE: func(cmd *cobra.Command, args []string) (err error) {
-			if by == "" {
-				return errors.New("by how much? Give it with --by, as in --by -2.50")
-			}
-			if adjustment.Amount, err = ledger.ParseAmount(by); err != nil {
-				return err
-			}
-			return do(c, cmd, http.MethodPost, "accounts/"+url.PathEscape(args[0])+"/adjustments", adjustment, printAccount)
-		},
+func verifyLedgerCommand(c *connection) *cobra.Command {
+	verify := &cobra.Command{
+		Use: "verify", Short: "Replays the books and compares", Args: exactly(),
+		Long: `Replays every entry of the ledger and compares with all balances.
+The exit status is 0 if they agree, and 1 if anything differs.
+
+What was archived is not in the store any more: without --archive the replay
+begins with the balances at the end of the archive, which the store has recorded,
+and says so. With --archive the files in that directory are checked and replayed,
+too: each seal, that each file follows on the one before, that the last one is
+the store's last, and that they lead to the balances that the store begins with.`,
 	}
-	cmd.Flags().StringVar(&by, "by", "", "The amount, as 2.50 or -2.50 (required)")
-	addBookingFlags(cmd, &adjustment.Reason, &adjustment.ID)
-	cmd.Flags().BoolVar(&adjustment.Test, "test", false, "Correct the test balance")
-	return cmd
+	dir := verify.Flags().String("archive", "", "The directory of the archive: read and verify all of it, too")
+	verify.RunE = func(cmd *cobra.Command, _ []string) error { return verifyLedger(c, cmd, *dir) }
+	return verify
 }
 
-func addBookingFlags(cmd *cobra.Command, reason, id *string) {
-	cmd.Flags().StringVar(reason, "reason", "", "Why, for the audit (required)")
-	cmd.Flags().StringVar(id, "id", "", "An id of your own, txn_ and a UUID, that makes a repetition harmless")
-}
-
-// freeText renders a charge's amount, and notes if a free quota paid it.
-func freeText(amount ledger.Amount, free bool) string {
-	if free {
-		return amount.String() + " (free quota)"
+func verifyLedger(c *connection, cmd *cobra.Command, dir string) error {
+	bar := c.bar(cmd, "transactions")
+	var raw json.RawMessage
+	err := c.reach(cmd.Context(), ops.VerifyLedger.Method, func(ctx context.Context, client *ops.Client) (err error) {
+		raw, err = client.Stream(ctx, ops.VerifyLedger.Method, ops.VerifyLedger.Path, nil, bar.part("verifying"))
+		return err
+	})
+	bar.end()
+	if err != nil {
+		return err
 	}
-	return amount.String()
+	v, err := decode[admin.VerificationView](raw)
+	if err != nil {
+		return err
+	}
+	chain, err := verifyArchive(c, cmd, dir, &v)
+	if err != nil {
+		return err
+	}
+	switch out := cmd.OutOrStdout(); {
+	case c.json:
+		if err := printJSON(out, verified{v, chain}); err != nil {
+			return err
+		}
+	case len(v.Differences) == 0:
+		fmt.Fprintf(out, "The books balance: %d transactions, %d accounts.\n", v.Transactions, v.Accounts)
+		printArchived(out, &v, chain)
+	default:
+		for _, difference := range v.Differences {
+			fmt.Fprintln(out, difference)
+		}
+	}
+	if n := len(v.Differences); n > 0 {
+		return fmt.Errorf("the books do not balance: differences: %d", n)
+	}
+	return nil
 }
 
 // exportLedger returns the command that writes the whole journal, page by page.
@@ -74,7 +92,7 @@ func exportLedger(c *connection) *cobra.Command {
 				bar = nil
 			}
 			var archived int64
-			err = c.reach(cmd.Context(), http.MethodGet, func(ctx context.Context, client *ops.Client) (err error) {
+			err = c.reach(cmd.Context(), ops.ListJournal.Method, func(ctx context.Context, client *ops.Client) (err error) {
 				archived, err = exportPages(ctx, client, write, bar.part("exporting"))
 				return err
 			})
@@ -98,7 +116,7 @@ func exportPages(ctx context.Context, client *ops.Client, write func(admin.Trans
 	var done, total int64
 	for after := ""; ; {
 		query := url.Values{"after": {after}, "limit": {strconv.Itoa(ledger.MaxPage)}}
-		raw, err := client.Do(ctx, http.MethodGet, "journal?"+query.Encode(), nil)
+		raw, err := client.Do(ctx, ops.ListJournal.Method, ops.ListJournal.Path+"?"+query.Encode(), nil)
 		if err != nil {
 			return 0, err
 		}
