@@ -130,7 +130,7 @@ func sealKeys(ctx context.Context, client *ops.Client) (ledger.ReceiptKeys, erro
 }
 
 // archiveNext writes the next archive file, then removes its transactions from the
-// store. A file without transactions means that there is nothing left to archive.
+// store. A file without transactions marks the end.
 func archiveNext(ctx context.Context, client *ops.Client, dir string, ask admin.ArchiveAsk, keys ledger.ReceiptKeys) (f admin.ArchiveFile, err error) {
 	archiveStep("begun")
 	err = client.Fetch(ctx, ops.ArchivePart.Method, ops.ArchivePart.Path, ask, nil, func(head json.RawMessage, content io.Reader) error {

@@ -44,9 +44,9 @@ Every command prints text for people, or with --json JSON for programs.
 
 // Host connects the commands with the program that they are part of.
 type Host struct {
-	// ReadConfig returns the config in that file as JSON, converted by the adapter
-	// of that name. An empty file stands for the Caddyfile of the working directory,
-	// an empty adapter for the one that the file's name calls for.
+	// ReadConfig returns a config file as JSON, converted by the named adapter. An
+	// empty file stands for the Caddyfile in the working directory; an empty adapter
+	// is chosen by the file's name.
 	ReadConfig func(file, adapter string) ([]byte, error)
 	// Installation returns the installation that a config in JSON describes. The
 	// error is ErrNoConfig if it describes none.
@@ -81,8 +81,8 @@ type Installation struct {
 	Open func(ctx context.Context, log *slog.Logger) (Store, error)
 	// Migrate brings the store's schema up to date.
 	Migrate func(ctx context.Context, progress func(done, total int64)) (from, to int64, err error)
-	// RestoreTo returns the file that a backup replaces, or an error if this kind
-	// of store is not restored from files.
+	// RestoreTo returns the file that a backup replaces, or an error if such a store
+	// is not restored from files.
 	RestoreTo func() (file string, err error)
 }
 

@@ -138,7 +138,7 @@ var styles = map[string]style{
 	},
 }
 
-// keyIs returns a printer that says what a key now is.
+// keyIs returns a printer for a key's new state.
 func keyIs(state string) printer {
 	return object(func(w io.Writer, k admin.KeyView) { fmt.Fprintf(w, "%s (%s) is %s\n", k.ID, k.Hint, state) })
 }

@@ -64,7 +64,7 @@ func (c *connection) call(ctx context.Context, method, path string, body any) (r
 	return raw, err
 }
 
-// reach calls use with a client of the running server or, with --offline, of a
+// reach calls use with a client for the running server or, with --offline, for a
 // store in this process. An offline store that does not exist is an error if
 // method is GET; other methods make it.
 func (c *connection) reach(ctx context.Context, method string, use func(context.Context, *ops.Client) error) error {

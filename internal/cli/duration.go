@@ -9,7 +9,7 @@ import (
 var days = regexp.MustCompile(`(?:\d+\.?\d*|\.\d+)d`)
 
 // parseDuration parses a duration like time.ParseDuration, and in addition days
-// of 24 hours: 90d, 1d12h.
+// (24 hours each): 90d, 1d12h.
 func parseDuration(text string) (time.Duration, error) {
 	return time.ParseDuration(days.ReplaceAllStringFunc(text, func(part string) string {
 		n, err := strconv.ParseFloat(part[:len(part)-1], 64)

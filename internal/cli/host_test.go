@@ -6,8 +6,7 @@ import (
 	"net"
 )
 
-// testHost returns the Host of a program without any config, whose admin addresses
-// are TCP ports.
+// testHost returns a Host without any config. Its admin addresses are TCP ports.
 func testHost() Host {
 	return Host{
 		ReadConfig:   func(string, string) ([]byte, error) { return nil, fs.ErrNotExist },

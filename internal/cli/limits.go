@@ -12,7 +12,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// addCapFlag adds the flag for spending caps. holder names who spends.
+// addCapFlag adds the flag for spending caps of the holder, such as "an account".
 func addCapFlag(cmd *cobra.Command, caps *[]string, holder string) {
 	cmd.Flags().StringArrayVar(caps, "cap", nil, "The most that "+holder+capsHint)
 }

@@ -16,12 +16,12 @@ import (
 // member is a field of an operation's input.
 type member struct {
 	place    place
-	name     string // of the parameter, or of the JSON member
+	name     string // as in the path, the query or the JSON
 	flag     string // the name of its flag
 	doc      string
 	required bool
-	index    []int                   // of the field in the input
-	check    func(text string) error // of an argument, before it is parsed
+	index    []int                   // the field in the input
+	check    func(text string) error // checks an argument before it is parsed; nil for flags
 }
 
 // place says where a request has a member.

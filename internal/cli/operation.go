@@ -26,11 +26,11 @@ type operation struct {
 	*ops.Operation
 	c         *connection
 	cmd       *cobra.Command
-	in        reflect.Value // of type Operation.In
+	in        reflect.Value // its type is Operation.In
 	members   []member
 	arguments []member
 	set       []func() error // copy flags that need parsing into the input
-	limit     int            // of a listing
+	limit     int            // for listings
 	print     printer
 }
 

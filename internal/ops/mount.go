@@ -145,7 +145,7 @@ var methods = []string{http.MethodGet, http.MethodPost, http.MethodPut, http.Met
 // Paths are taken literally, never cleaned or redirected: a client that follows a
 // redirect would send its key again.
 func (m *Mount) route(w http.ResponseWriter, r *http.Request) (*Operation, *wire.Problem) {
-	if path.Clean(r.URL.Path) == r.URL.Path {
+	if escaped := r.URL.EscapedPath(); path.Clean(escaped) == escaped { // an escaped slash is part of a name
 		if _, pattern := m.mux.Handler(r); pattern != "" {
 			if op := m.rules[pattern]; r.Method != http.MethodHead || op == nil {
 				return op, nil
