@@ -172,6 +172,7 @@ func TestChargeOnWithoutAnswer(t *testing.T) {
 			"stream breaks":    func(r *rig) { r.WriteHeader(200); r.end(upstreamFailed("broke")) },
 			"nothing":          func(r *rig) { r.end(nil) },
 			"timeout":          func(r *rig) { r.end(&gate.Refusal{Code: gate.UpstreamTimeout}) },
+			"left, then 499":   func(r *rig) { r.leave(); r.upstream(499, nil) },
 			"left, then ended": func(r *rig) { r.leave(); r.end(upstreamFailed("cancelled")) },
 		} {
 			r := ruled(t, rule, nil)

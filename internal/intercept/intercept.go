@@ -193,7 +193,9 @@ func (i *Interceptor) WriteHeader(status int) {
 	default: // the upstream's own error, as text
 		i.endUnanswered()
 		i.step(headError)
-		i.responded = true
+		// A proxy ends the request of a client that has left with a status of its
+		// own, such as 499, which may arrive before anything else notices.
+		i.responded = !i.gone()
 		i.writeHead(status)
 	}
 }
