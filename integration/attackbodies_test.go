@@ -25,21 +25,23 @@ import (
 )
 
 const (
-	// sessionVersion is what sessions are begun with, unless an attack says so.
+	// sessionVersion is the protocol version a session starts with unless the
+	// attack names another.
 	sessionVersion = "2025-06-18"
-	// attackPatience bounds one attack. All are answered at once.
+	// attackPatience bounds one attack. The gateway answers each at once.
 	attackPatience = 5 * time.Second
-	// directPatience is enough for a server that runs a tool at once.
+	// directPatience is long enough for a server that runs a tool at once.
 	directPatience = time.Second
 	attackPrice    = ledger.Amount(10_000)
 )
 
-// TestAttackBodies: promises 1, 7 and 8 against every way known to us of
-// having a gateway judge another message than the one that a server runs. Each
-// row of testdata/attacks goes through the gateway to each real server, once
-// for a tool with a price and once for one that is not for sale: no server
-// hears a body that is not canonical, the one runs only if it is charged, the
-// other never, and the gateway answers each and goes on.
+// TestAttackBodies: promises 1, 7 and 8 against every known way to make the
+// gateway judge a different message than the one the server runs. Each row of
+// testdata/attacks goes through the gateway to each real server, once for a
+// priced tool and once for a tool that is not for sale. No server receives a
+// body that is not canonical. The priced tool runs only if the call is charged,
+// and the other tool never runs. The gateway answers every attack and keeps
+// serving.
 func TestAttackBodies(t *testing.T) {
 	t.Parallel()
 	attacks, servers := readAttacks(t), startAttacked(t)
@@ -47,7 +49,7 @@ func TestAttackBodies(t *testing.T) {
 	t.Run("each", func(t *testing.T) {
 		for _, server := range servers {
 			_, key := g.NewAgent(t, server.name, "1000.00")
-			var misplaced harness.Key // no log keeps a token but where it does not belong
+			var misplaced harness.Key // sent in the wrong place, where logs may record it
 			g.CLI(t, &misplaced, "key", "create", "--account", server.name)
 			t.Run(server.name, func(t *testing.T) {
 				t.Parallel()
@@ -70,7 +72,7 @@ func TestAttackBodies(t *testing.T) {
 	g.VerifyLedger(t)
 }
 
-// books holds the account of the attacks against what the answers told.
+// books compares the account's charges with those the answers reported.
 func (r *assault) books(t *testing.T, g *harness.Gateway) {
 	t.Helper()
 	a, charged := g.Account(t, r.server.name), make(map[string]bool)
@@ -81,15 +83,15 @@ func (r *assault) books(t *testing.T, g *harness.Gateway) {
 		charged[c.ID] = true
 	}
 	if !maps.Equal(charged, r.charges) || len(charged) == 0 {
-		t.Errorf("the charges are %v; the answers told of %v", charged, r.charges)
+		t.Errorf("the charges are %v; the answers reported %v", charged, r.charges)
 	}
 	if a.Reserved != 0 || a.Balance != 1000*ledger.Unit-attackPrice*ledger.Amount(len(charged)) {
 		t.Errorf("balance %s, reserved %s, %d charges", a.Balance, a.Reserved, len(charged))
 	}
 }
 
-// TestAttackBodiesBite proves that the rows are attacks: sent to the servers
-// directly, those that are known to make a server run the tool still do.
+// TestAttackBodiesBite proves that the rows are real attacks: sent directly to
+// the servers, the rows known to run the tool still run it.
 func TestAttackBodiesBite(t *testing.T) {
 	t.Parallel()
 	attacks, servers := readAttacks(t), startAttacked(t)
@@ -109,7 +111,7 @@ func TestAttackBodiesBite(t *testing.T) {
 					if a.want != attackRefused || a.strange {
 						continue
 					}
-					if session != "" { // an attack may have ended it
+					if session != "" { // the attack may have ended the session
 						session = r.begin(t)
 					}
 					file, _, _ := strings.Cut(a.where, ":")
@@ -144,8 +146,8 @@ func TestAttackBodiesBite(t *testing.T) {
 	}
 }
 
-// attackedSites is one gateway in front of all servers, each at a path of its
-// own.
+// attackedSites returns a Caddyfile with one gateway in front of all servers,
+// each at its own path.
 func attackedSites(servers []attacked) string {
 	const begin, end = "\thandle /mcp* {\n", "\thandle {\n"
 	var head, blocks, tail string
@@ -158,21 +160,22 @@ func attackedSites(servers []attacked) string {
 	return head + blocks + tail
 }
 
-// assault is all attacks on one server, directly or through the gateway.
+// assault holds the attacks on one server, sent directly or through the
+// gateway.
 type assault struct {
 	server                      attacked
 	address, host, path, secret string
 	misplaced                   string
 	patience                    time.Duration
-	charges                     map[string]bool // that answers told of
+	charges                     map[string]bool // reported in answers
 }
 
 func (r *assault) aim(tool, session string) aim {
 	return aim{host: r.host, path: r.path, secret: r.secret, misplaced: r.misplaced, session: session, tool: tool}
 }
 
-// send writes the bytes of an attack and returns all answers to them: as many as
-// it has requests, or up to the end of the connection.
+// send writes the bytes of an attack and returns its answers: one for each
+// request in it, or all until the connection ends.
 func (r *assault) send(a *attack, request []byte) (answers []attackReply, err error) {
 	conn, err := net.Dial("tcp", r.address)
 	if err != nil {
@@ -183,7 +186,7 @@ func (r *assault) send(a *attack, request []byte) (answers []attackReply, err er
 		return nil, err
 	}
 	sent := make(chan struct{})
-	go func() { // a server may answer and close before it has read all
+	go func() { // a server may answer and close before it has read the whole request
 		defer close(sent)
 		_, _ = conn.Write(request)
 		if a.halfClose {
@@ -221,14 +224,15 @@ func readReplies(a *attack, conn io.Reader) (answers []attackReply, err error) {
 	}
 }
 
-// attackReply is an answer, whatever it is.
+// attackReply is any answer to an attack.
 type attackReply struct {
 	status int
 	header http.Header
 	body   []byte
 }
 
-// message reads the JSON-RPC message in a attackReply, which may be in an event.
+// message reads the JSON-RPC message in an attackReply, either plain or in an
+// event.
 func (p *attackReply) message() (m harness.Message, ok bool) {
 	text := p.body
 	if strings.HasPrefix(p.header.Get("Content-Type"), "text/event-stream") {
@@ -241,7 +245,7 @@ func (p *attackReply) message() (m harness.Message, ok bool) {
 	return m, json.Unmarshal(text, &m) == nil && (m.Result != nil || m.Error != nil)
 }
 
-// post sends an honest message.
+// post sends a well-formed message.
 func (r *assault) post(session, body string) (*attackReply, error) {
 	at := r.aim(cheapTool, session)
 	request, _, err := (&attack{method: "POST", body: body}).request(at)
@@ -255,7 +259,7 @@ func (r *assault) post(session, body string) (*attackReply, error) {
 	return &answers[len(answers)-1], nil
 }
 
-// begin begins a session, as far as the server knows sessions.
+// begin starts a session if the server supports sessions.
 func (r *assault) begin(t *testing.T) string {
 	t.Helper()
 	answer, err := r.post("", `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"`+sessionVersion+`","capabilities":{},"clientInfo":{"name":"attacker","version":"1"}}}`)
@@ -272,7 +276,7 @@ func (r *assault) begin(t *testing.T) string {
 	return session
 }
 
-// direct sends an attack to the server itself and returns what it ran.
+// direct sends an attack straight to the server and returns the tools it ran.
 func (r *assault) direct(t *testing.T, a *attack, session string) []string {
 	t.Helper()
 	at := r.aim(expensiveTool, session)
@@ -281,11 +285,11 @@ func (r *assault) direct(t *testing.T, a *attack, session string) []string {
 	if err != nil {
 		t.Fatalf("%s: %v", a.where, err)
 	}
-	_, _ = r.send(a, request) // what it answers, if it does, is its own affair
+	_, _ = r.send(a, request) // only the tools that ran matter, not the answer
 	return r.server.take(t).Ran
 }
 
-// through sends an attack through the gateway and judges what became of it.
+// through sends an attack through the gateway and checks the outcome.
 func (r *assault) through(t *testing.T, a *attack, at aim) {
 	t.Helper()
 	request, body, err := a.request(at)
@@ -304,13 +308,13 @@ func (r *assault) through(t *testing.T, a *attack, at aim) {
 	r.judgeRuns(fail, happened, answers)
 	for _, heard := range happened.Heard {
 		if len(heard) == 0 {
-			continue // of a GET or a DELETE
+			continue // a GET or DELETE has no body
 		}
 		if err := canonical(heard); err != nil {
 			fail("the server heard a body that is not canonical: %v: %q", err, heard)
 		}
 		if body != nil && !bytes.Equal(heard, body) {
-			fail("the server heard %q, which is not what was sent", heard)
+			fail("the server received %q, not the body sent", heard)
 		}
 	}
 	switch {
@@ -338,7 +342,7 @@ func (r *assault) through(t *testing.T, a *attack, at aim) {
 	}
 }
 
-// judgeRuns holds what the server ran against what the answers say was paid.
+// judgeRuns compares the tools the server ran with the charges in the answers.
 func (r *assault) judgeRuns(fail func(string, ...any), happened events, answers []attackReply) {
 	paid := 0
 	for _, answer := range answers {
@@ -369,8 +373,8 @@ func (r *assault) judgeRuns(fail func(string, ...any), happened events, answers 
 	}
 }
 
-// goesOn makes a free call, in the session of the attack or, if that has ended,
-// in another. It returns the session to go on with.
+// goesOn makes a free call in the attack's session, or in a new one if that has
+// ended. It returns the session to continue with.
 func (r *assault) goesOn(t *testing.T, a *attack, session string) string {
 	t.Helper()
 	call := strings.Replace(fmt.Sprintf(plainCall, cheapTool), `"id":7`, `"id":"after"`, 1)
@@ -389,26 +393,25 @@ func (r *assault) goesOn(t *testing.T, a *attack, session string) string {
 	return session
 }
 
-// isRefusal reports, as an error, that a reply is not one of the gateway's
-// refusals.
+// isRefusal returns an error unless the reply is one of the gateway's refusals.
 func (p *attackReply) isRefusal(a *attack) error {
 	statuses := []int{200, 400, 401, 403, 405, 413, 415}
 	m, ok := p.message()
 	switch {
 	case p.status == http.StatusNotFound && a.modern && ok && m.Error != nil && m.Error.Code == -32601:
-		// an unknown method, as 2026-07-28 has it
+		// the status of an unknown method in 2026-07-28
 	case !slices.Contains(statuses, p.status):
-		return errors.New("the status is none of a refusal")
+		return errors.New("the status is not one of a refusal")
 	}
 	switch {
 	case p.header.Get("Cache-Control") != "no-store" || p.header.Get("Content-Type") != "application/json":
-		return errors.New("the headers are not those of a refusal")
+		return errors.New("the headers differ from a refusal's")
 	case a.method == http.MethodHead:
-		return nil // which has no body
+		return nil // this answer has no body
 	case !ok || m.Code() == "":
-		return errors.New("there is no JSON-RPC error with a code of the gateway in it")
+		return errors.New("the answer has no JSON-RPC error with a gateway code")
 	case m.Error == nil && !m.Result.IsError:
-		return errors.New("there is a result")
+		return errors.New("the answer is a result")
 	}
 	return nil
 }
@@ -421,15 +424,16 @@ func show(answers []attackReply) string {
 	return b.String()
 }
 
-// reservedKeys are the names by which a body would be judged.
+// reservedKeys are the keys the gateway's decision depends on, by depth.
 var reservedKeys = map[int][]string{
 	1: {"jsonrpc", "id", "method", "params", "result", "error"},
 	2: {"name", "arguments", "_meta", "task", "uri", "cursor"},
 }
 
-// canonical reads a body with another reader than the gateway's: valid UTF-8,
-// one object without a key twice at any level, no key beside a reserved one
-// that a reader could take for it. A tools/call names one of the tools.
+// canonical checks a body with a different parser than the gateway's. The body
+// must be valid UTF-8 and one object without duplicate keys at any level. No
+// key may resemble a reserved one closely enough for a parser to confuse them.
+// A tools/call must name one of the tools.
 func canonical(body []byte) error {
 	in := jsontext.NewDecoder(bytes.NewReader(body)) // refuses duplicates and invalid UTF-8
 	for {
@@ -462,14 +466,14 @@ func canonical(body []byte) error {
 	if body[0] == '[' {
 		return errors.New("a batch")
 	}
-	_ = json.Unmarshal(body, &call) // it is canonical, so that any reader will do
+	_ = json.Unmarshal(body, &call) // the body is canonical, so any parser will do
 	if call.Method == "tools/call" && !slices.Contains([]string{cheapTool, expensiveTool}, call.Params.Name) {
 		return fmt.Errorf("a call of %q", call.Params.Name)
 	}
 	return nil
 }
 
-// plain leaves of a key what can be seen.
+// plain removes the invisible characters from a key.
 func plain(key string) string {
 	return strings.Map(func(r rune) rune {
 		if r <= ' ' || r >= 0x7F && r != 0x17F && r != 0x212A {

@@ -19,8 +19,8 @@ import (
 	"github.com/fareboxhq/farebox/integration/harness"
 )
 
-// The tools of each server that is attacked: one is free, one has a price, and
-// one is not in the price book.
+// The tools of each attacked server: one free, one priced, and one missing from
+// the price book.
 const (
 	cheapTool     = "cheap"
 	expensiveTool = "expensive"
@@ -29,17 +29,17 @@ const (
 
 var attackedTools = []string{cheapTool, expensiveTool, forbiddenTool}
 
-// attacked is a real MCP server that tells what reached it.
+// attacked is a real MCP server that reports the requests it received.
 type attacked struct {
 	name string
 	url  string // base
 	take func(testing.TB) events
 }
 
-// events are what reached a server since it was last asked.
+// events lists the requests a server received since the last query.
 type events struct {
-	Heard [][]byte `json:"heard"` // the bodies of all requests, as they came
-	Ran   []string `json:"ran"`   // the tools that were run
+	Heard [][]byte `json:"heard"` // the raw bodies of all requests
+	Ran   []string `json:"ran"`   // the tools run
 }
 
 // journal collects events.
@@ -62,12 +62,12 @@ func (j *journal) ran(tool string) {
 	j.events.Ran = append(j.events.Ran, tool)
 }
 
-// listen notes the body of each request before the server reads it.
+// listen records the body of each request before the server reads it.
 func (j *journal) listen(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		if err != nil {
-			panic(http.ErrAbortHandler) // the client has left
+			panic(http.ErrAbortHandler) // the client has disconnected
 		}
 		j.mu.Lock()
 		j.events.Heard = append(j.events.Heard, body)
@@ -77,7 +77,7 @@ func (j *journal) listen(next http.Handler) http.Handler {
 	})
 }
 
-// startAttacked starts each kind of server, with nothing but its defaults.
+// startAttacked starts each kind of server with its default settings.
 func startAttacked(t *testing.T) []attacked {
 	t.Helper()
 	return []attacked{
@@ -92,7 +92,7 @@ func attackedGo(t *testing.T, name string, handler func(ran func(string)) http.H
 	j := new(journal)
 	server := httptest.NewServer(j.listen(handler(j.ran)))
 	t.Cleanup(server.Close)
-	t.Cleanup(server.CloseClientConnections) // before Close, which waits for them
+	t.Cleanup(server.CloseClientConnections) // before Close, which waits for the connections
 	return attacked{name: name, url: server.URL, take: j.take}
 }
 

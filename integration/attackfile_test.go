@@ -21,40 +21,39 @@ import (
 	"unicode/utf16"
 )
 
-// attack is one row of testdata/attacks, whose README tells how they are
-// written.
+// attack is one row of testdata/attacks; the README there describes the format.
 type attack struct {
 	where string // file and line
 	name  string
 	want  verdict
-	bites []string // servers that run the tool when they are sent this directly
+	bites []string // servers that run the tool when this is sent to them directly
 
-	modern    bool // begins with the headers of 2026-07-28
-	strange   bool // is sent without a token
-	halfClose bool // the client ends its half of the connection after the request
+	modern    bool // starts with the headers of 2026-07-28
+	strange   bool // sent without a token
+	halfClose bool // the client half-closes the connection after the request
 	method    string
-	edits     []edit // of the headers
-	encoding  string // of the body
+	edits     []edit // changes to the usual headers
+	encoding  string // the body's encoding
 	body      string
-	raw       string // the whole request, in place of all of that
+	raw       string // the whole request, instead of the fields above
 }
 
-// edit is a change of the usual headers.
+// edit is a change to the usual headers.
 type edit struct {
 	verb, name, value string
 }
 
-// verdict is what the gateway must make of an attack.
+// verdict is the outcome an attack must have at the gateway.
 type verdict string
 
 const (
-	attackRefused verdict = "refused" // answered as a refusal; the server hears nothing
-	attackPasses  verdict = "passes"  // it has one meaning: the server hears it, and what it costs is charged
-	attackBelow   verdict = "below"   // it is no HTTP, or not for the MCP server: no handler sees it
-	attackUnheard verdict = "unheard" // the server hears nothing, whatever the answer
+	attackRefused verdict = "refused" // answered with a refusal; the server receives nothing
+	attackPasses  verdict = "passes"  // the body has one meaning: the server receives it, and a priced call is charged
+	attackBelow   verdict = "below"   // not HTTP, or not meant for the MCP server: no handler sees it
+	attackUnheard verdict = "unheard" // the server receives nothing, whatever the answer
 )
 
-// readAttacks reads all files.
+// readAttacks reads all rows of testdata/attacks.
 func readAttacks(t *testing.T) []attack {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join("testdata", "attacks", "*.txt"))
@@ -113,7 +112,7 @@ func readAttackLine(all *[]attack, line string) error {
 		a.body += rest
 	case ">":
 		a.raw += rest + "\r\n"
-	case ">>": // without an end of line
+	case ">>": // without a line ending
 		a.raw += rest
 	case "want":
 		a.want = verdict(rest)
@@ -146,18 +145,18 @@ func readAttackLine(all *[]attack, line string) error {
 	return nil
 }
 
-// aim is where an attack is sent, and what it tries to run.
+// aim is an attack's target: the gateway or server, and the tool.
 type aim struct {
 	host, path, secret, session string
-	misplaced                   string // a good token that may be found in logs
+	misplaced                   string // a valid token that may appear in logs
 	tool                        string
 }
 
-// field is a line of a head.
+// field is one header line.
 type field struct{ name, value string }
 
-// request returns the bytes of an attack, and those of its body, nil for one
-// that is written as a whole.
+// request returns the bytes of an attack and the bytes of its body, which are
+// nil if the row gives the whole request.
 func (a *attack) request(at aim) (request, body []byte, err error) {
 	if a.raw != "" {
 		text, err := at.expand(a.raw)
@@ -196,7 +195,7 @@ func (a *attack) request(at aim) (request, body []byte, err error) {
 	return b.Bytes(), body, nil
 }
 
-// head returns the headers of an honest call.
+// head returns the headers of a normal call.
 func (at *aim) head(modern bool) []field {
 	head := []field{
 		{"Host", at.host}, {"Authorization", "Bearer " + at.secret},
@@ -213,7 +212,7 @@ func (at *aim) head(modern bool) []field {
 
 var macro = regexp.MustCompile(`(?s)\{\{(\w+)(?: (.*?))?\}\}`)
 
-// expand fills in what stands in double braces.
+// expand replaces the placeholders in double braces.
 func (at *aim) expand(text string) (string, error) {
 	var failure error
 	expanded := macro.ReplaceAllStringFunc(text, func(m string) string {
@@ -253,13 +252,13 @@ func (at *aim) value(name, argument string) (string, error) {
 		return at.misplaced, nil
 	case "session":
 		return at.session, nil
-	case "head": // but for the last, which the file has to say
+	case "head": // all headers but the last, which the row supplies
 		var lines []string
 		for _, f := range at.head(false) {
 			lines = append(lines, f.name+": "+f.value)
 		}
 		return strings.Join(lines, "\r\n"), nil
-	case "size", "hex": // of {{call}}, and some more
+	case "size", "hex": // the length of {{call}}, plus the argument
 		more := 0
 		if argument != "" {
 			var err error
@@ -293,8 +292,7 @@ func (at *aim) value(name, argument string) (string, error) {
 	return "", fmt.Errorf("not known")
 }
 
-// encodeBody writes a body in another way, several if they are separated by
-// spaces: one after the other.
+// encodeBody applies the encodings, separated by spaces, one after another.
 func encodeBody(encodings string, body []byte) ([]byte, error) {
 	for _, encoding := range strings.Fields(encodings) {
 		var b bytes.Buffer
@@ -305,7 +303,7 @@ func encodeBody(encodings string, body []byte) ([]byte, error) {
 		case "deflate":
 			w = zlib.NewWriter(&b)
 		case "raw-deflate":
-			w, _ = flate.NewWriter(&b, flate.DefaultCompression) // the level is one
+			w, _ = flate.NewWriter(&b, flate.DefaultCompression) // the level is valid
 		case "br":
 			body = storedBrotli(body)
 			continue
@@ -329,9 +327,9 @@ func encodeBody(encodings string, body []byte) ([]byte, error) {
 	return body, nil
 }
 
-// storedBrotli wraps at most 64 KiB as one uncompressed meta-block (RFC 7932,
-// section 9.2) and an empty last one: a window of 2^16, not the last, a length
-// of four nibbles, uncompressed.
+// storedBrotli encodes up to 64 KiB as one uncompressed meta-block (RFC 7932,
+// section 9.2) followed by an empty last one. The header sets a 2^16 window,
+// ISLAST=0, a four-nibble length and ISUNCOMPRESSED=1.
 func storedBrotli(body []byte) []byte {
 	head := uint32(len(body)-1)<<4 | 1<<20
 	return append(append([]byte{byte(head), byte(head >> 8), byte(head >> 16)}, body...), 3)

@@ -19,13 +19,13 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// byID is an MCP server that finds the stream of an answer by the request's id
-// alone, as two of the big SDKs do: the latest request with an id gets whatever
-// answer to it comes.
+// byID is an MCP server that finds an answer's stream by request id alone, as
+// two of the big SDKs do: the latest request with an id gets any answer with
+// that id.
 type byID struct {
 	mu      sync.Mutex
 	streams map[string]chan string
-	arrived chan string // the tools, as they are called
+	arrived chan string // the called tools, in order of arrival
 	answer  chan struct{}
 }
 
@@ -39,7 +39,7 @@ func (s *byID) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	if m.Method == "initialize" { // all are in one session
+	if m.Method == "initialize" { // all clients share one session
 		w.Header().Set("Content-Type", "application/json")
 		w.Header().Set("Mcp-Session-Id", "s1")
 		fmt.Fprintf(w, `{"jsonrpc":"2.0","id":%s,"result":{"protocolVersion":"2025-11-25","capabilities":{},"serverInfo":{"name":"confused","version":"1"}}}`, m.ID)
@@ -65,8 +65,8 @@ func (s *byID) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // TestOneIDAtATime: promise 1 against a server that confuses requests of one
-// session which have the same id. The second one never reaches it, be it the
-// same text as a string or by another account.
+// session with equal ids. The second request never reaches it, even if its id
+// is the same text as a string, or if it comes from another account.
 func TestOneIDAtATime(t *testing.T) {
 	server := &byID{streams: make(map[string]chan string), arrived: make(chan string, 10), answer: make(chan struct{})}
 	upstream := httptest.NewServer(server)
@@ -74,7 +74,7 @@ func TestOneIDAtATime(t *testing.T) {
 	g := binaries.StartGateway(t, harness.Site(upstream.URL, "server confused", "provider acme", "price dear 1.00", "free cheap"))
 	account, key := g.NewAgent(t, "alice", "1.00")
 	_, other := g.NewAgent(t, "bob", "")
-	sessions := map[string]string{} // the one session, as each account knows it
+	sessions := map[string]string{} // the shared session's id, as each account knows it
 	for _, secret := range []string{key.Secret, other.Secret} {
 		begun := post(t, g, secret, `{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}`)
 		sessions[secret] = begun.Header.Get("Mcp-Session-Id")
@@ -118,8 +118,8 @@ func TestOneIDAtATime(t *testing.T) {
 	}
 }
 
-// TestLongAnswerIsPaidByWhoLeaves: promise 1 for answers that are too long to
-// hold. Who reads nearly all of one and leaves has paid for it.
+// TestLongAnswerIsPaidByWhoLeaves: promise 1 for answers too long to buffer. A
+// client that reads nearly all of one and disconnects has paid for it.
 func TestLongAnswerIsPaidByWhoLeaves(t *testing.T) {
 	const size = 8 << 20
 	left := make(chan struct{})
@@ -164,7 +164,7 @@ func TestLongAnswerIsPaidByWhoLeaves(t *testing.T) {
 			return fmt.Errorf("%s is reserved", a.Reserved)
 		}
 		if n := g.Metrics(t)["farebox_held_bytes"]; n != 0 {
-			return fmt.Errorf("%v bytes are held", n)
+			return fmt.Errorf("%v bytes are reserved", n)
 		}
 		return nil
 	})
@@ -174,8 +174,8 @@ func TestLongAnswerIsPaidByWhoLeaves(t *testing.T) {
 	g.VerifyLedger(t)
 }
 
-// TestStrangersHoldNothing: connections that send no token and no body hold
-// none of the memory that calls need, and are answered in time.
+// TestStrangersHoldNothing: connections without a token or body use none of the
+// memory reserved for calls, and are answered in time.
 func TestStrangersHoldNothing(t *testing.T) {
 	g := binaries.StartGateway(t, harness.Site(binaries.StartWeather(t, "-stateless"), "server weather", "provider acme", "free list_cities"))
 	_, key := g.NewAgent(t, "alice", "")
@@ -206,7 +206,8 @@ func TestStrangersHoldNothing(t *testing.T) {
 	}
 }
 
-// TestMetricLabelsAreBounded: what a client makes up is no label.
+// TestMetricLabelsAreBounded: names invented by a client never become metric
+// labels.
 func TestMetricLabelsAreBounded(t *testing.T) {
 	g := binaries.StartGateway(t, harness.Site(binaries.StartWeather(t, "-stateless"), "server weather", "provider acme", "free list_cities"))
 	_, key := g.NewAgent(t, "alice", "")
@@ -235,8 +236,8 @@ func TestMetricLabelsAreBounded(t *testing.T) {
 	}
 }
 
-// TestSecondHandler: a route with two handlers would charge twice, so it is an
-// error of the config, with nothing charged.
+// TestSecondHandler: a route with two handlers would charge twice, so it is a
+// config error, and nothing is charged.
 func TestSecondHandler(t *testing.T) {
 	site := harness.Site(binaries.StartWeather(t, "-stateless"), "server weather", "provider acme", "price get_forecast 0.01")
 	at := strings.Index(site, "\t\tfarebox {\n\t\t\t")

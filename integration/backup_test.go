@@ -21,10 +21,10 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// payers call a paid tool again and again until they are stopped.
+// payers call a paid tool repeatedly until they are stopped.
 type payers struct {
 	mu      sync.Mutex
-	charges []string // of the results that were received
+	charges []string // charges in the received results
 	stop    chan struct{}
 	ended   sync.WaitGroup
 }
@@ -66,10 +66,11 @@ func (p *payers) end() {
 }
 
 // TestBackupUnderLoadAndRestore: promises 1, 5 and 6 across a backup and its
-// restore. The backup is made while callers pay. It has every charge whose result
-// was received before it began, and none that the server did not make. Restored
-// on a new place, its books balance, and no key is alive until it is enabled:
-// not those of the backup, nor one that was deleted after it was made.
+// restore. The backup is made while callers pay. It contains every charge whose
+// result was received before it began, and no charge for a call the server did
+// not run. After a restore to a new location the books balance, and no key
+// works until it is enabled, neither a key in the backup nor one deleted after
+// the backup was made.
 func TestBackupUnderLoadAndRestore(t *testing.T) {
 	upstream := binaries.StartWeather(t, "-stateless")
 	site := harness.Site(upstream, "server weather", "provider acme", "price get_forecast 0.01")
@@ -116,7 +117,7 @@ func TestBackupUnderLoadAndRestore(t *testing.T) {
 	has := map[string]bool{}
 	for _, c := range charges {
 		if has[c.ID] = true; !made[c.ID] {
-			t.Errorf("charge %s is in the backup, but the server did not make it", c.ID)
+			t.Errorf("charge %s is in the backup, but the server did not run its call", c.ID)
 		}
 	}
 	for _, id := range before {
@@ -146,11 +147,11 @@ func TestBackupUnderLoadAndRestore(t *testing.T) {
 	place.VerifyLedger(t)
 }
 
-// percentage is what a bar says.
+// percentage matches the text of a progress bar.
 var percentage = regexp.MustCompile(`(verifying|exporting|copying|receiving|migrating) +([0-9]+)%`)
 
-// onTerminal runs a command whose standard error is a terminal, and returns what
-// that shows, and the standard output.
+// onTerminal runs a command with a terminal as its standard error. It returns
+// the terminal's output and the standard output.
 func onTerminal(t *testing.T, g *harness.Gateway, args ...string) (shown, printed string) {
 	t.Helper()
 	terminal, end, err := pty.Open()
@@ -169,16 +170,16 @@ func onTerminal(t *testing.T, g *harness.Gateway, args ...string) (shown, printe
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	_ = end.Close() // the command has its own
+	_ = end.Close() // the command has its own copy
 	var text bytes.Buffer
-	_, _ = io.Copy(&text, terminal) // ends with an error when the command has left it
+	_, _ = io.Copy(&text, terminal) // fails once the command has closed the terminal
 	if err := cmd.Wait(); err != nil {
 		t.Fatalf("%s: %v\n%s", strings.Join(args, " "), err, text.String())
 	}
 	return text.String(), out.String()
 }
 
-// longBooks gives a stopped gateway's store so many transactions.
+// longBooks adds n transactions to the store of a stopped gateway.
 func longBooks(t *testing.T, g *harness.Gateway, n int) {
 	t.Helper()
 	db, err := sql.Open("sqlite", filepath.Join(g.Data(), "farebox.db"))
@@ -193,9 +194,9 @@ func longBooks(t *testing.T, g *harness.Gateway, n int) {
 	}
 }
 
-// TestProgress: commands that take long show on a terminal how far they are,
-// through the running server as well as on the store itself; with --json, or
-// where standard error is no terminal, they show nothing of it.
+// TestProgress: long-running commands show their progress on a terminal, both
+// through the running server and directly on the store. With --json, or without
+// a terminal on standard error, they show none.
 func TestProgress(t *testing.T) {
 	g := binaries.StartGateway(t, harness.Site("http://127.0.0.1:1", "server weather", "provider acme", "free list_cities"))
 	g.CLI(t, nil, "account", "create", "alice")

@@ -11,22 +11,22 @@ import (
 	"github.com/fareboxhq/farebox/integration/harness"
 )
 
-// tokenClient is an unmodified client whose token can be changed under it.
+// tokenClient is an unmodified client whose token can change during a session.
 type tokenClient interface {
 	setToken(t *testing.T, secret string)
-	// connect begins a session anew, with a new client.
+	// connect starts a new session with a new client.
 	connect(t *testing.T) told
 	call(t *testing.T, tool string, args map[string]any) told
 }
 
-// goTokenClient is the official Go SDK's.
+// goTokenClient uses the official Go SDK.
 type goTokenClient struct {
 	endpoint string
-	secret   atomic.Value // of string
+	secret   atomic.Value // holds a string
 	session  *mcp.ClientSession
 }
 
-// RoundTrip sends the request with the token of the moment.
+// RoundTrip sends the request with the current token.
 func (c *goTokenClient) RoundTrip(r *http.Request) (*http.Response, error) {
 	if secret := c.secret.Load().(string); secret != "" {
 		return harness.Bearer{Secret: secret}.RoundTrip(r)
@@ -51,7 +51,7 @@ func (c *goTokenClient) call(t *testing.T, tool string, args map[string]any) tol
 	return inSession(c.session)(t, tool, args)
 }
 
-// nodeTokenClient is the official TypeScript SDK's.
+// nodeTokenClient uses the official TypeScript SDK.
 type nodeTokenClient struct{ *nodeClient }
 
 func newNodeTokenClient(t *testing.T, endpoint string) *nodeTokenClient {
@@ -59,7 +59,7 @@ func newNodeTokenClient(t *testing.T, endpoint string) *nodeTokenClient {
 	c := &nodeTokenClient{startNode(t, "", "refused.mjs", endpoint)}
 	t.Cleanup(func() {
 		_ = c.in.Close()
-		_ = c.cmd.Process.Kill() // its streams would keep it up
+		_ = c.cmd.Process.Kill() // its open streams would keep it running
 		_ = c.cmd.Wait()
 		if t.Failed() {
 			t.Logf("the client of the TypeScript SDK: %s", c.stderr.Bytes())
@@ -83,10 +83,10 @@ func (c *nodeTokenClient) call(t *testing.T, tool string, args map[string]any) t
 	return c.do(t, map[string]any{"tool": tool, "args": args})
 }
 
-// TestRefusedClientsGoOn: promise 8, as the official clients meet it. A token
-// that is missing, invalid or expired, and one that lacks a scope, is refused in
-// words that reach the user, in both styles of errors; and the same client then
-// makes a call that is permitted.
+// TestRefusedClientsGoOn: promise 8 as the official clients see it. A missing,
+// invalid or expired token, or one without a required scope, is refused with a
+// text that reaches the user, in both error styles. The same client then makes
+// a permitted call.
 func TestRefusedClientsGoOn(t *testing.T) {
 	t.Parallel()
 	for _, style := range []string{"mcp", "http"} {
@@ -108,7 +108,7 @@ func TestRefusedClientsGoOn(t *testing.T) {
 	}
 }
 
-// refusedClient is a client that is refused again and again.
+// refusedClient is a client with several refused calls in one session.
 type refusedClient struct {
 	tokenClient
 	gateway *harness.Gateway
@@ -116,14 +116,15 @@ type refusedClient struct {
 
 func (r *refusedClient) converse(t *testing.T) {
 	reader := r.gateway.NewKey(t, "alice", "--kind", "personal", "--name", "reader", "--scope", "billing.read")
-	// Before there is a session, no client can go on: a refused hello needs a new one.
+	// Without a session no client can continue: a refused initialize needs a new
+	// client.
 	r.setToken(t, "")
-	r.refused(t, "a hello without a token", r.connect(t), "Token missing")
+	r.refused(t, "initialize without a token", r.connect(t), "Token missing")
 	r.setToken(t, mistype(reader.Secret))
 	r.refused(t, "a hello with a wrong token", r.connect(t), "Invalid agent token")
 	r.setToken(t, reader.Secret)
 	if hello := r.connect(t); hello.Failed {
-		t.Fatalf("a good hello: %+v", hello)
+		t.Fatalf("initialize with a good token: %+v", hello)
 	}
 	r.works(t, "at first")
 
@@ -131,7 +132,7 @@ func (r *refusedClient) converse(t *testing.T) {
 		`The tool "create_invoice" was not called and nothing was charged: it needs the scope billing.write, and this key lacks billing.write`)
 	r.works(t, "after want of a scope")
 
-	// A key that may, of an account that cannot pay.
+	// This key has the scopes, but its account has no balance.
 	poor := r.gateway.NewKey(t, "alice", "--kind", "personal", "--name", "poor", "--scope", "billing.agent", "--scope", "agent:connect")
 	r.setToken(t, poor.Secret)
 	r.refused(t, "want of money", r.call(t, "send_reminder", map[string]any{"id": "1002"}), "one call costs 0.05 USD")
@@ -147,7 +148,7 @@ func (r *refusedClient) converse(t *testing.T) {
 	r.setToken(t, reader.Secret)
 	r.works(t, "after an invalid token")
 
-	// Disabled and enabled again, the very token is good again.
+	// After a disable and an enable the same token works again.
 	r.gateway.CLI(t, nil, "key", "disable", reader.ID)
 	r.refused(t, "a disabled key", r.list(t), "Invalid agent token")
 	r.gateway.CLI(t, nil, "key", "enable", reader.ID)
@@ -155,8 +156,8 @@ func (r *refusedClient) converse(t *testing.T) {
 	r.expires(t)
 }
 
-// expires calls with a key that ends by itself, until it is refused; then it is
-// given more time.
+// expires calls with an expiring key until it is refused, and then extends the
+// key's expiry.
 func (r *refusedClient) expires(t *testing.T) {
 	t.Helper()
 	short := r.gateway.NewKey(t, "alice", "--kind", "personal", "--name", "short", "--scope", "billing.read", "--expires", "3s")
@@ -189,10 +190,10 @@ func (r *refusedClient) works(t *testing.T, when string) {
 	}
 }
 
-// refused holds what the user is told against the refusal's words.
+// refused checks that the text shown to the user contains the refusal's words.
 func (r *refusedClient) refused(t *testing.T, what string, got told, words string) {
 	t.Helper()
 	if !got.Failed || !strings.Contains(strings.ReplaceAll(got.Text, `\"`, `"`), words) {
-		t.Errorf("%s: the user is told %q; want %q in it", what, got.Text, words)
+		t.Errorf("%s: the user sees %q; want it to contain %q", what, got.Text, words)
 	}
 }

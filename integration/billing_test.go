@@ -17,8 +17,8 @@ import (
 	"github.com/fareboxhq/farebox/integration/harness"
 )
 
-// billingCaddyfile returns the Caddyfile of examples/billing in front of the
-// server at that base URL; edit, unless nil, may change more.
+// billingCaddyfile returns the Caddyfile of examples/billing with the server at
+// the given base URL. edit, unless nil, makes further changes.
 func billingCaddyfile(t *testing.T, upstream string, edit *strings.Replacer) string {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(binaries.Root, "examples", "billing", "Caddyfile"))
@@ -40,14 +40,15 @@ func billingCaddyfile(t *testing.T, upstream string, edit *strings.Replacer) str
 		return changed
 	}
 	if edit.Replace(changed) == changed {
-		t.Fatal("there was nothing to edit in the Caddyfile")
+		t.Fatal("the edit changed nothing in the Caddyfile")
 	}
 	return edit.Replace(changed)
 }
 
-// A thing that the billing server offers, and what a key needs for it. This is
-// the table that the gateway is held against: reading is billing.read, writing
-// is billing.write, the prompt has both done.
+// thing is a tool, resource or prompt of the billing server, with the scopes a
+// key needs for it. The table below is the specification the gateway is
+// compared with: reading needs billing.read, writing needs billing.write, and
+// the prompt needs both.
 type thing struct {
 	name  string
 	needs []string
@@ -72,7 +73,7 @@ var (
 	}
 )
 
-// What the catalogue says of its scopes: these, of which one brings two others.
+// The catalogue's scopes. One of them includes two others.
 var (
 	billingScopes = []string{
 		"billing.read", "billing.write", "billing.agent", "customers.read", "customers.write", "products.read", "products.write",
@@ -80,7 +81,7 @@ var (
 	billingIncludes = map[string][]string{"billing.agent": {"billing.read", "billing.write"}}
 )
 
-// holder is a key as the table sees it.
+// holder is a key in the terms of the table.
 type holder struct {
 	kind   string
 	scopes []string
@@ -91,7 +92,7 @@ func (h holder) String() string { return h.kind + " with " + strings.Join(h.scop
 // pays reports whether the key may be charged.
 func (h holder) pays() bool { return h.kind == "agent" || slices.Contains(h.scopes, "agent:connect") }
 
-// lacks returns what the key lacks for the thing.
+// lacks returns the scopes the key is missing for the thing.
 func (h holder) lacks(x thing) (lacking []string) {
 	carried := slices.Clone(h.scopes)
 	for _, s := range h.scopes {
@@ -108,9 +109,9 @@ func (h holder) lacks(x thing) (lacking []string) {
 	return lacking
 }
 
-// holders are a key with each scope, the pairs in which one brings another or
-// does not, one with all, and those with none that could matter: for both kinds
-// of keys that call servers.
+// holders returns keys of both kinds that call servers: one with each scope,
+// one for each pair with or without inheritance, one with all scopes, and one
+// without any relevant scope.
 func holders() (all []holder) {
 	sets := [][]string{
 		{"billing.read", "billing.write"}, {"billing.agent", "billing.read"}, {"billing.agent", "billing.write"}, {"billing.agent", "customers.read"},
@@ -125,12 +126,12 @@ func holders() (all []holder) {
 	return append(all, holder{"agent", nil}, holder{"personal", []string{"agent:connect"}})
 }
 
-// TestEveryScopeOfTheCatalogue: what a key may call, read and see is what its
-// scopes and the inheritance among them say, for every scope of the shipped
-// catalogue and all that the billing server offers, in calls and in lists. What
-// is refused never reaches the server and costs nothing. Each cell is computed
-// from the table above. In the protocol versions with sessions and in the one
-// without.
+// TestEveryScopeOfTheCatalogue: a key's scopes, with their inheritance, decide
+// which tools it may call, which resources it may read and which entries its
+// lists show. The test covers every scope of the shipped catalogue and every
+// thing the billing server offers, in protocol versions with and without
+// sessions. Each expected cell is computed from the table above. A refused
+// request never reaches the server and costs nothing.
 func TestEveryScopeOfTheCatalogue(t *testing.T) {
 	t.Parallel()
 	for name, flags := range map[string][]string{"sessions": nil, "stateless": {"-stateless"}} {
@@ -164,7 +165,7 @@ func TestEveryScopeOfTheCatalogue(t *testing.T) {
 	}
 }
 
-// walk is the way of one key past all that there is.
+// walk is one key's pass over everything the server offers.
 type walk struct {
 	gateway  *harness.Gateway
 	recorder *harness.Recorder
@@ -195,7 +196,7 @@ func (w *walk) tools(t *testing.T) (paid int) {
 		meta := harness.ReadMeta(t, result.Meta)
 		if len(lacking) == 0 {
 			if result.IsError || reached != 1 || (meta.Charge != nil) != tool.costs {
-				t.Errorf("%s calls %s, which it may: %s, and the server was called %d times", w.holder, tool.name, harness.Text(result), reached)
+				t.Errorf("%s may call %s: got %s, and the server was called %d times", w.holder, tool.name, harness.Text(result), reached)
 			}
 			if tool.costs {
 				paid++
@@ -217,7 +218,7 @@ func (w *walk) invoices(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", w.holder, err)
 		}
-		if resource.URI == billingInvoice.name { // the others have its needs, and more of them come
+		if resource.URI == billingInvoice.name { // the other resources need the same scopes, and their number grows
 			listed = append(listed, resource.URI)
 		}
 	}
@@ -247,8 +248,8 @@ func (w *walk) prompts(t *testing.T) {
 	w.outcome(t, "prompt:"+billingPrompt.name, billingPrompt, err)
 }
 
-// notified asks to be told of changes of an invoice, which needs what reading it
-// needs. The protocol version without sessions has another request for it.
+// notified subscribes to changes of an invoice, which needs the same scopes as
+// reading it. The protocol version without sessions uses a different request.
 func (w *walk) notified(t *testing.T) {
 	if w.session.InitializeResult().ProtocolVersion == "2026-07-28" {
 		return
@@ -256,12 +257,13 @@ func (w *walk) notified(t *testing.T) {
 	err := w.session.Subscribe(t.Context(), &mcp.SubscribeParams{URI: billingInvoice.name})
 	var failed *jsonrpc.Error
 	if len(w.holder.lacks(billingInvoice)) == 0 && errors.As(err, &failed) && failed.Code == jsonrpc.CodeMethodNotFound {
-		return // let through, to a server that has no subscriptions
+		return // accepted, but the server has no subscriptions
 	}
 	w.outcome(t, "resource:"+billingInvoice.name, billingInvoice, err)
 }
 
-// sees holds a list against the table: it shows what the key may use, and no more.
+// sees compares a list with the table: it must show exactly the entries the key
+// may use.
 func (w *walk) sees(t *testing.T, list string, listed []string, all ...thing) {
 	t.Helper()
 	var want []string
@@ -277,13 +279,14 @@ func (w *walk) sees(t *testing.T, list string, listed []string, all ...thing) {
 	}
 }
 
-// outcome holds what came of a request that is no call of a tool against the table.
+// outcome compares the result of a request other than a tool call with the
+// table.
 func (w *walk) outcome(t *testing.T, name string, x thing, err error) {
 	t.Helper()
 	lacking := w.holder.lacks(x)
 	if len(lacking) == 0 {
 		if err != nil {
-			t.Errorf("%s asks for %s, which it may: %v", w.holder, name, err)
+			t.Errorf("%s may use %s: got %v", w.holder, name, err)
 		}
 		return
 	}
@@ -302,8 +305,8 @@ func (w *walk) outcome(t *testing.T, name string, x thing, err error) {
 	w.told(t, name, x, data.Meta, failed.Message)
 }
 
-// told holds a refusal to what it must say: what was refused, all that it needs,
-// and, to people, what is missing.
+// told checks a refusal's content: the refused item, every scope it needs and,
+// for people, the missing scopes.
 func (w *walk) told(t *testing.T, name string, x thing, meta harness.Meta, text string) {
 	t.Helper()
 	needs := slices.Clone(x.needs)
@@ -320,8 +323,8 @@ func (w *walk) told(t *testing.T, name string, x thing, meta harness.Meta, text 
 	}
 }
 
-// TestCatalogueIsTheTables: the shipped catalogue declares the scopes of the
-// table above, so that the walk past them misses none.
+// TestCatalogueIsTheTables: the shipped catalogue declares exactly the
+// scopes of the table above, so the walk covers all of them.
 func TestCatalogueIsTheTables(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile(filepath.Join(binaries.Root, "config", "scopes", "billing.caddyfile"))

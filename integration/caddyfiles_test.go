@@ -12,11 +12,11 @@ import (
 	"testing"
 )
 
-// TestCaddyfiles: every Caddyfile of the tree, and every block of a document
-// that is marked as one, is valid, adapts to JSON without a warning, and is
-// formatted as "caddy fmt" does it. Validating one writes nothing. (A piece of
-// a Caddyfile is marked with the directive that it belongs to. The files of
-// config/scopes are parts, for the block of scopes.)
+// TestCaddyfiles: every Caddyfile in the repository, and every block marked as
+// one in a document, is valid, adapts to JSON without a warning, and is
+// formatted like the output of "caddy fmt". Validating one writes nothing. A
+// fragment of a Caddyfile is marked with the directive it belongs to. The files
+// in config/scopes are fragments for the scopes block.
 func TestCaddyfiles(t *testing.T) {
 	t.Parallel()
 	files := caddyfiles(t)
@@ -33,12 +33,12 @@ func TestCaddyfiles(t *testing.T) {
 				}
 				return file
 			}
-			place := filepath.Join(binaries.Root, name) // a file stays there: what it imports is found from it
+			place := filepath.Join(binaries.Root, name) // the file stays in place so that its imports resolve
 			if strings.Contains(name, " block ") {
 				place = write(string(text))
 			}
 			file := place
-			if filepath.Dir(name) == filepath.Join("config", "scopes") { // a part of a Caddyfile
+			if filepath.Dir(name) == filepath.Join("config", "scopes") { // a fragment of a Caddyfile
 				file = write("{\n\tfarebox {\n\t\timport " + place + "\n\t}\n}\n")
 			}
 			caddy := func(args ...string) (stdout, stderr []byte) {
@@ -46,7 +46,7 @@ func TestCaddyfiles(t *testing.T) {
 				cmd := exec.Command(binaries.Farebox, args...)
 				cmd.Dir = work
 				cmd.Env = append(os.Environ(), "HOME="+home, "XDG_DATA_HOME="+home, "XDG_CONFIG_HOME="+home, "GORACE=atexit_sleep_ms=0",
-					// What documents and examples name. Validating opens no store.
+					// Variables used in the documentation and examples. Validating opens no store.
 					"FAREBOX_GATEWAY_KEY=sk_live_none", "UPSTREAM_TOKEN=secret", "FAREBOX_DSN=postgres://farebox@localhost/farebox")
 				var out, errs bytes.Buffer
 				cmd.Stdout, cmd.Stderr = &out, &errs
@@ -73,7 +73,7 @@ func TestCaddyfiles(t *testing.T) {
 	}
 }
 
-// caddyfiles finds the Caddyfiles of the tree, by their path.
+// caddyfiles returns the Caddyfiles in the repository by path.
 func caddyfiles(t *testing.T) map[string][]byte {
 	t.Helper()
 	found := map[string][]byte{}
@@ -120,8 +120,8 @@ func caddyfiles(t *testing.T) map[string][]byte {
 	return found
 }
 
-// frames are whole Caddyfiles around the pieces that documents mark with the
-// name of the directive that they belong to. %s stands for the piece.
+// frames are whole Caddyfiles for fragments in documents, by the directive the
+// fragment belongs to. %s is the place of the fragment.
 var frames = map[string]string{
 	"farebox-global": "{\n\tfarebox {\n%s\t}\n}\n",
 	"farebox": "http://localhost:8080 {\n\tfarebox_metadata\n\thandle /mcp {\n\t\tfarebox {\n\t\t\tserver weather\n\t\t\tprovider acme\n%s\t\t}\n" +
@@ -129,8 +129,8 @@ var frames = map[string]string{
 	"farebox-platform": "http://localhost:8080 {\n\thandle /api/* {\n\t\tfarebox_platform {\n%s\t\t}\n\t}\n}\n",
 }
 
-// framed puts a piece into its frame, and leaves out of the frame an option
-// that the piece has itself.
+// framed puts a fragment into its frame and removes from the frame any option
+// the fragment sets itself.
 func framed(frame, piece string) string {
 	before, after, _ := strings.Cut(frame, "%s")
 	last := before[strings.LastIndexByte(strings.TrimSuffix(before, "\n"), '\n')+1:]
@@ -150,10 +150,10 @@ func framed(frame, piece string) string {
 	return before + body.String() + after
 }
 
-// blocks returns the fenced blocks of a document that are whole Caddyfiles.
+// blocks returns a document's fenced blocks that are whole Caddyfiles.
 func blocks(document string) []string { return blocksOf(document, "caddyfile") }
 
-// blocksOf returns the fenced blocks of a document that are marked as kind.
+// blocksOf returns a document's fenced blocks marked as kind.
 func blocksOf(document, kind string) []string {
 	var found []string
 	for {

@@ -13,14 +13,14 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// target is an MCP server behind the gateway, and the tools of it that the
-// tests call. The prices are those of the directives.
+// target is an MCP server behind the gateway, with the tools the tests call.
+// The prices match the directives.
 type target struct {
-	server   string // as it names itself
+	server   string // the server's own name
 	upstream func(testing.TB) string
 
 	free, cheap, dear, failing, streaming call
-	steps                                 int // progress notifications of streaming
+	steps                                 int // number of progress notifications from streaming
 }
 
 type call struct {
@@ -65,15 +65,15 @@ type bench struct {
 	target
 	gateway  *harness.Gateway
 	recorder *harness.Recorder
-	direct   *mcp.ClientSession // to the server itself
+	direct   *mcp.ClientSession // connected to the server itself
 }
 
 // TestWeather proves the promises below with the demonstration server of the
 // Go SDK, with sessions.
 func TestWeather(t *testing.T) { testCalls(t, weather()) }
 
-// TestWeatherStateless proves them with the protocol of 2026-07-28, which
-// knows no sessions.
+// TestWeatherStateless proves them with protocol version 2026-07-28, which has
+// no sessions.
 func TestWeatherStateless(t *testing.T) { testCalls(t, weather("-stateless")) }
 
 // TestEverything proves them with the official everything server of the
@@ -111,8 +111,8 @@ func testCalls(t *testing.T, target target) {
 	b.gateway.VerifyLedger(t)
 }
 
-// transparent: promise 9 in small. A client of the gateway sees the server as
-// if the gateway were not there.
+// transparent: promise 9 in a small form. A client of the gateway sees the
+// server as if the gateway were not there.
 func (b *bench) transparent(t *testing.T) {
 	_, key := b.gateway.NewAgent(t, "viewer", "")
 	session := b.gateway.Connect(t, key.Secret, nil)
@@ -129,7 +129,7 @@ func (b *bench) transparent(t *testing.T) {
 		t.Fatal(err)
 	}
 	shown := map[string]bool{}
-	for _, tool := range gotTools.Tools { // the price is all that is added
+	for _, tool := range gotTools.Tools { // the gateway adds nothing but the price
 		shown[tool.Name] = true
 		if tool.Meta["dev.farebox/price"] == nil {
 			t.Errorf("tool %s has no price", tool.Name)
@@ -138,7 +138,7 @@ func (b *bench) transparent(t *testing.T) {
 			tool.Meta = nil
 		}
 	}
-	wantTools.Tools = slices.DeleteFunc(wantTools.Tools, func(tool *mcp.Tool) bool { // what has no price is not for sale, nor shown
+	wantTools.Tools = slices.DeleteFunc(wantTools.Tools, func(tool *mcp.Tool) bool { // a tool without a price is neither sold nor listed
 		if shown[tool.Name] {
 			return false
 		}
@@ -178,7 +178,7 @@ func (b *bench) freeCall(t *testing.T) {
 
 // paidCall: promises 1 and 4. The result has a receipt, the balance falls by
 // the price, the provider earns it, and exactly one charge is listed. The
-// server was asked once.
+// server ran the call once.
 func (b *bench) paidCall(t *testing.T) {
 	account, key := b.gateway.NewAgent(t, "buyer", "5.00")
 	earned := b.gateway.Account(t, "acme").Balance
@@ -207,8 +207,8 @@ func (b *bench) paidCall(t *testing.T) {
 	}
 }
 
-// readReceipt reads a compact JWS; that its signature is right is for the
-// tests of the package that signs it.
+// readReceipt decodes a compact JWS. The tests of the signing package verify
+// signatures.
 func readReceipt(t *testing.T, jws string) ledger.Receipt {
 	t.Helper()
 	parts := strings.Split(jws, ".")
@@ -226,7 +226,7 @@ func readReceipt(t *testing.T, jws string) ledger.Receipt {
 	return receipt
 }
 
-// failingCall: promise 2. A result that is marked as an error passes as it is,
+// failingCall: promise 2. A result marked as an error is passed on unchanged
 // and costs nothing.
 func (b *bench) failingCall(t *testing.T) {
 	_, key := b.gateway.NewAgent(t, "unlucky", "5.00")
@@ -243,15 +243,15 @@ func (b *bench) failingCall(t *testing.T) {
 		t.Errorf("got %+v from the gateway", meta)
 	}
 	b.books(t, "unlucky", "5.00", 0)
-	// Nothing is held either: the whole balance can be spent.
+	// No credits are reserved either: the whole balance can be spent.
 	for range 5 {
 		b.call(t, session, b.dear)
 	}
 	b.books(t, "unlucky", "0.00", 5)
 }
 
-// poorCall: promise 3. The server never sees the call, the model reads what it
-// cost and what there was, and the session goes on working.
+// poorCall: promise 3. The call never reaches the server, the model reads the
+// price and the balance, and the session keeps working.
 func (b *bench) poorCall(t *testing.T) {
 	_, key := b.gateway.NewAgent(t, "poor", "0.99")
 	session := b.gateway.Connect(t, key.Secret, nil)
@@ -285,9 +285,9 @@ func (b *bench) poorCall(t *testing.T) {
 	b.books(t, "poor", "0.00", 2)
 }
 
-// streamingCall: every progress notification has reached the client while the
-// answer is still being kept back at the server's side. Promise 1 holds for
-// the answer: it has its charge.
+// streamingCall: every progress notification reaches the client while the
+// server still withholds the answer. Promise 1 holds for the answer: it has its
+// charge.
 func (b *bench) streamingCall(t *testing.T) {
 	_, key := b.gateway.NewAgent(t, "watcher", "5.00")
 	progress := make(chan float64, b.steps)
@@ -332,8 +332,8 @@ func (b *bench) streamingCall(t *testing.T) {
 	b.books(t, "watcher", "4.95", 1)
 }
 
-// noSecretUpstream: promise 10. Of all that the server was ever sent, nothing
-// carries a credential.
+// noSecretUpstream: promise 10. No request to the server ever carries a
+// credential.
 func (b *bench) noSecretUpstream(t *testing.T) {
 	requests := b.recorder.Requests()
 	if len(requests) < 10 {
@@ -346,7 +346,7 @@ func (b *bench) noSecretUpstream(t *testing.T) {
 	}
 }
 
-// call calls a tool, which must succeed.
+// call calls a tool and requires success.
 func (b *bench) call(t *testing.T, session *mcp.ClientSession, c call) *mcp.CallToolResult {
 	t.Helper()
 	result, err := session.CallTool(t.Context(), c.params())
@@ -359,8 +359,8 @@ func (b *bench) call(t *testing.T, session *mcp.ClientSession, c call) *mcp.Call
 	return result
 }
 
-// sameAsDirect compares a result, its _meta aside, with what the server itself
-// answers.
+// sameAsDirect compares a result, except for _meta, with the server's own
+// answer.
 func (b *bench) sameAsDirect(t *testing.T, c call, got *mcp.CallToolResult) {
 	t.Helper()
 	want, err := b.direct.CallTool(t.Context(), c.params())
@@ -374,8 +374,8 @@ func (b *bench) sameAsDirect(t *testing.T, c call, got *mcp.CallToolResult) {
 	}
 }
 
-// books checks an account's balance, that nothing of it is held, and how many
-// charges it has, which it returns.
+// books checks an account's balance, that none of it is reserved, and the
+// number of its charges, which it returns.
 func (b *bench) books(t *testing.T, name, balance string, charges int) []harness.Charge {
 	t.Helper()
 	a := b.gateway.Account(t, name)

@@ -7,10 +7,12 @@ import (
 	"github.com/fareboxhq/farebox/integration/harness"
 )
 
-// TestChargeIf: promise 2, for results that only say that they failed. What
-// charge_if says no to passes as it is and costs nothing, and its idempotency key
-// is free for another try; what it says yes to is charged and kept. What it cannot
-// judge is charged and counted. It is so in JSON and in events.
+// TestChargeIf: promise 2 for results that report a failure only in their
+// content. A result rejected by charge_if is passed on unchanged and costs
+// nothing, and its idempotency key can be used again. A result accepted by
+// charge_if is charged and stored. A result that charge_if cannot evaluate is
+// charged and counted in a metric. JSON answers and event streams behave the
+// same.
 func TestChargeIf(t *testing.T) {
 	t.Parallel()
 	server, upstream := newCounted(t)
@@ -22,7 +24,7 @@ func TestChargeIf(t *testing.T) {
 		_, key := g.NewAgent(t, account, "1.00")
 		soft := withKey(t, g, key.Secret, "k", harness.ToolCall(1, tool, `{}`))
 		if soft.Result == nil || soft.Result.Meta.Charge != nil || soft.Text() != "run 1 of "+tool {
-			t.Fatalf("what failed in words: %d %s", soft.Status, soft.Body)
+			t.Fatalf("a failure reported in the text: %d %s", soft.Status, soft.Body)
 		}
 		if a := g.Account(t, account); a.Balance != amount(t, "1.00") || a.Reserved != 0 {
 			t.Errorf("balance %s, reserved %s after it", a.Balance, a.Reserved)
@@ -40,7 +42,7 @@ func TestChargeIf(t *testing.T) {
 		}
 	}
 	_, key := g.NewAgent(t, "alice", "1.00")
-	for _, tool := range []string{"json_odd", "json_always", "json_long"} { // no such member, yes, and too long to be held
+	for _, tool := range []string{"json_odd", "json_always", "json_long"} { // no such member, always true, and too long to buffer
 		if answer := post(t, g, key.Secret, harness.ToolCall(1, tool, `{}`)); answer.Result == nil {
 			t.Errorf("%s: %d %.200s", tool, answer.Status, answer.Body)
 		}
@@ -51,7 +53,7 @@ func TestChargeIf(t *testing.T) {
 	metrics := g.Metrics(t)
 	for _, entry := range []string{"json_odd", "other"} {
 		if n := metrics[`farebox_charge_if_errors_total{server="counted",tool="`+entry+`"}`]; n != 1 {
-			t.Errorf("%s was counted %v times as not judged", entry, n)
+			t.Errorf("%s has %v charge_if errors, want 1", entry, n)
 		}
 	}
 	if log := g.Process().Output(t); !strings.Contains(log, "it names a member that is not there") || !strings.Contains(log, "too long to be held") {
@@ -60,8 +62,8 @@ func TestChargeIf(t *testing.T) {
 	g.VerifyLedger(t)
 }
 
-// TestChargeIfOfTask: a task whose result says that it failed gives its
-// reservation back, in both kinds of protocol versions.
+// TestChargeIfOfTask: the reservation is released when a task's result reports
+// a failure, in protocol versions with and without sessions.
 func TestChargeIfOfTask(t *testing.T) {
 	t.Parallel()
 	for name, stateless := range map[string]bool{"2025-11-25": false, "2026-07-28": true} {

@@ -22,19 +22,19 @@ import (
 	"github.com/fareboxhq/farebox/integration/harness"
 )
 
-// told is what the user of a client is told of a call.
+// told is a call's outcome in the form a client shows to its user.
 type told struct {
 	Text   string `json:"text"`
-	Failed bool   `json:"failed"` // a result that is an error, or no result
+	Failed bool   `json:"failed"` // an error result, or no result at all
 }
 
-// caller is a client with an open session: it calls a tool.
+// caller calls a tool in a client's open session.
 type caller func(t *testing.T, tool string, args map[string]any) told
 
-// TestClients: promises 2, 3 and 8, as people meet them. With each client that
-// is in use, unmodified, a free call and a paid one succeed, a call without
-// enough balance and one of a tool that is not for sale are refused in words
-// that reach the user and cost nothing, and afterwards the same session goes on.
+// TestClients: promises 2, 3 and 8 as users see them. In each popular client,
+// unmodified, a free call and a paid call succeed. A call without enough
+// balance and a call of a tool that is not for sale are refused at no cost,
+// with a text that reaches the user. The session keeps working afterwards.
 func TestClients(t *testing.T) {
 	t.Parallel()
 	recorder := harness.Record(t, binaries.StartEverything(t))
@@ -61,7 +61,7 @@ func TestClients(t *testing.T) {
 	g.VerifyLedger(t)
 }
 
-// converse is what happens in one session of an account that can pay for one
+// converse runs one session of an account with enough balance for a single
 // call.
 func converse(t *testing.T, g *harness.Gateway, account string, call caller) {
 	echo, free := map[string]any{"message": "hello"}, map[string]any{"messageType": "success"}
@@ -73,7 +73,7 @@ func converse(t *testing.T, g *harness.Gateway, account string, call caller) {
 		}
 		for _, want := range words {
 			if !strings.Contains(got.Text, want) {
-				t.Errorf("%s: the user is told %q; want %q in it", tool, got.Text, want)
+				t.Errorf("%s: the user sees %q; want it to contain %q", tool, got.Text, want)
 			}
 		}
 		if a := g.Account(t, account); a.Balance != amount(t, balance) || a.Reserved != 0 {
@@ -83,7 +83,8 @@ func converse(t *testing.T, g *harness.Gateway, account string, call caller) {
 	expect("get-annotated-message", free, false, "0.01", "Operation completed successfully")
 	expect("echo", echo, false, "0.00", "Echo: hello")
 	expect("echo", echo, true, "0.00", `The tool "echo" was not called and nothing was charged`, "one call costs 0.01 USD", "has only 0.00 USD available", "top the account up")
-	// It is not in the list either, where the inspector looks first: so the words may be the client's own.
+	// The tool is not in the list either, and the inspector looks there first, so
+	// the text may be the client's own.
 	expect("get-env", map[string]any{}, true, "0.00", "get-env")
 	expect("get-annotated-message", free, false, "0.00", "Operation completed successfully")
 	g.CLI(t, nil, "credit", account, "0.02", "--reason", "the user has read it")
@@ -94,7 +95,7 @@ func goSDK(t *testing.T, g *harness.Gateway, secret string) caller {
 	return inSession(g.Connect(t, secret, nil))
 }
 
-// inSession calls in a session of the official Go SDK.
+// inSession calls tools in a session of the official Go SDK.
 func inSession(session *mcp.ClientSession) caller {
 	return func(t *testing.T, tool string, args map[string]any) told {
 		result, err := session.CallTool(t.Context(), &mcp.CallToolParams{Name: tool, Arguments: args})
@@ -137,8 +138,8 @@ func mcpGo(t *testing.T, g *harness.Gateway, secret string) caller {
 	}
 }
 
-// command is a program with a home of its own. It outlives the test's context,
-// so that it can be asked to end, but not for long.
+// command prepares a program with its own home directory. The program outlives
+// the test's context for a short time, so that it can be asked to exit.
 func command(t *testing.T, secret, program string, args ...string) *exec.Cmd {
 	home := t.TempDir()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 2*harness.Patience)
@@ -149,7 +150,7 @@ func command(t *testing.T, secret, program string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// typeScript drives the official TypeScript SDK, one line a call.
+// typeScript drives the official TypeScript SDK with one line of JSON per call.
 func typeScript(t *testing.T, g *harness.Gateway, secret string) caller {
 	p := startNode(t, secret, "client.mjs", g.Endpoint())
 	t.Cleanup(func() {
@@ -164,8 +165,8 @@ func typeScript(t *testing.T, g *harness.Gateway, secret string) caller {
 	}
 }
 
-// nodeClient is a program of integration/node that is driven by lines of JSON. It
-// is for the test to end.
+// nodeClient is a program in integration/node, driven by lines of JSON. The
+// test must end it.
 type nodeClient struct {
 	cmd    *exec.Cmd
 	in     io.WriteCloser
@@ -193,7 +194,7 @@ func startNode(t *testing.T, secret, program string, args ...string) *nodeClient
 	return p
 }
 
-// do has the program do something, and returns what it tells of it.
+// do sends the program a command and returns its report.
 func (p *nodeClient) do(t *testing.T, what map[string]any) (got told) {
 	t.Helper()
 	if _, err := io.WriteString(p.in, encode(t, what)+"\n"); err != nil {
@@ -208,8 +209,8 @@ func (p *nodeClient) do(t *testing.T, what map[string]any) (got told) {
 	return got
 }
 
-// mcpRemote drives the bridge by which programs that only know servers on stdin
-// and stdout reach the gateway.
+// mcpRemote drives mcp-remote, the bridge to the gateway for programs that only
+// support servers on stdin and stdout.
 func mcpRemote(t *testing.T, g *harness.Gateway, secret string) caller {
 	cmd := command(t, secret, binaries.Node(t), binaries.Module(t, "mcp-remote", "dist", "proxy.js"),
 		g.Endpoint(), "--transport", "http-only", "--header", "Authorization:Bearer "+secret)
@@ -222,8 +223,8 @@ func mcpRemote(t *testing.T, g *harness.Gateway, secret string) caller {
 	return inSession(session)
 }
 
-// inspector runs the inspector's command line once for each call, as its users
-// do; what it says of an error stands on stderr.
+// inspector runs the inspector's command line once per call, as its users do.
+// The inspector prints errors to stderr.
 func inspector(t *testing.T, g *harness.Gateway, secret string) caller {
 	launcher := binaries.Module(t, "@modelcontextprotocol", "inspector", "clients", "launcher", "build", "index.js")
 	return func(t *testing.T, tool string, args map[string]any) told {

@@ -9,10 +9,10 @@ import (
 	"github.com/fareboxhq/farebox/integration/harness"
 )
 
-// TestClusterCommands: the commands work on the database itself, too, beside the
-// gateways that have it open: what they change is so at once everywhere, and a key
-// that they delete is dead at each gateway when the command returns. What is for
-// files alone says what to use instead.
+// TestClusterCommands: the commands also work directly on the database while
+// gateways have it open. Their changes take effect everywhere at once, and
+// every gateway refuses a deleted key once the command has returned. A command
+// that works only on files names its alternative.
 func TestClusterCommands(t *testing.T) {
 	cluster := startCluster(t, &postgres, harness.OnPostgres(harness.Site("http://127.0.0.1:1", "server nowhere", "provider acme", "free *")))
 	g := cluster.Nodes[0]
@@ -27,7 +27,7 @@ func TestClusterCommands(t *testing.T) {
 	if migrated.From != migrated.To || migrated.To < 1 || strings.Contains(migrated.Store, "host=") {
 		t.Errorf("migrate: %+v", migrated)
 	}
-	// The start names the database, and not its password.
+	// The start-up log names the database without its password.
 	openedLine(t, g, "postgres", migrated.To)
 	g.CLI(t, nil, offline("account", "create", "alice")...)
 	g.CLI(t, nil, offline("credit", "alice", "5.00", "--reason", "test")...)
@@ -41,7 +41,7 @@ func TestClusterCommands(t *testing.T) {
 		g.CLI(t, &key, offline("key", "create", "--account", "alice")...)
 		for i, node := range cluster.Nodes {
 			node.AddSecret(key.Secret)
-			if answer := post(t, node, key.Secret, `{"jsonrpc":"2.0","id":1,"method":"ping"}`); answer.Code() != "UPSTREAM_FAILED" { // let through
+			if answer := post(t, node, key.Secret, `{"jsonrpc":"2.0","id":1,"method":"ping"}`); answer.Code() != "UPSTREAM_FAILED" { // passed on to the server
 				t.Errorf("node %d: a new key: %d %s", i, answer.Status, answer.Body)
 			}
 		}

@@ -25,31 +25,32 @@ import (
 const (
 	frozenCallers = 4 // at each node, on one account
 	frozenRounds  = 3
-	// frozenChangers rename keys through the node that is stopped.
+	// frozenChangers rename keys through the frozen node.
 	frozenChangers = 3
-	frozenCalls    = workerJSON // the path of calls; sessions are at the other one
-	// frozenSlack is what a busy machine may add to the lease.
+	frozenCalls    = workerJSON // the path for calls; sessions use the other one
+	// frozenSlack is the delay a busy machine may add to the lease.
 	frozenSlack = 1500 * time.Millisecond
-	// frozenLongest is how long a call at a healthy node may take meanwhile: much
-	// less than what the database waits for the locks of a client that is silent.
+	// frozenLongest bounds a call at a healthy node in the meantime. It is far
+	// below the time after which the database gives up on the locks of a silent
+	// client.
 	frozenLongest = 3 * time.Second
 )
 
-// frozen is a cluster whose last node is stopped again and again, under calls
-// that spend one account at all nodes.
+// frozen is a cluster whose last node is stopped repeatedly while callers spend
+// one account's balance at all nodes.
 type frozen struct {
 	t       *testing.T
 	cluster *harness.Cluster
 	client  *http.Client
-	key     harness.Key // of the callers
+	key     harness.Key // the callers' key
 
 	charged [clusterNodes]atomic.Int64
-	longest [clusterNodes]atomic.Int64 // of the calls that began at a healthy node; reset for each round
+	longest [clusterNodes]atomic.Int64 // the longest call begun at each healthy node; reset for each round
 }
 
 func (f *frozen) sick() *harness.Gateway { return f.cluster.Nodes[clusterNodes-1] }
 
-// load calls at a node until the context ends.
+// load makes calls at a node until the context ends.
 func (f *frozen) load(ctx context.Context, n int) {
 	for id := 1; ctx.Err() == nil; id++ {
 		began := clock.Now()
@@ -74,8 +75,8 @@ func (f *frozen) load(ctx context.Context, n int) {
 	}
 }
 
-// change renames a key through the node that is stopped, so that it may be in
-// the middle of that then.
+// change renames a key through the frozen node, so that the node may stop in
+// the middle of a transaction.
 func (f *frozen) change(ctx context.Context, id string, n int) {
 	client := f.sick().AdminClient()
 	for ctx.Err() == nil {
@@ -87,13 +88,13 @@ func (f *frozen) change(ctx context.Context, id string, n int) {
 	}
 }
 
-// queued is a request that waits in the socket of a node.
+// queued is a request waiting in a node's socket.
 type queued struct {
-	what, secret, code string // code is "" for one that is charged
+	what, secret, code string // code is "" if the call is charged
 	conn               net.Conn
 }
 
-// queue writes a call to a node that does not read it.
+// queue writes a call to a node that is not reading.
 func (f *frozen) queue(q *queued, warm bool) {
 	f.t.Helper()
 	conn, err := net.Dial("tcp", "127.0.0.1:"+f.sick().Port)
@@ -102,7 +103,7 @@ func (f *frozen) queue(q *queued, warm bool) {
 	}
 	f.t.Cleanup(func() { conn.Close() })
 	q.conn = conn
-	if warm { // the node has the connection, and the key in memory
+	if warm { // the node has accepted the connection and has the key in memory
 		if answer := f.ask(q); answer == nil || answer.StatusCode != http.StatusOK {
 			f.t.Fatalf("%s: before the node was stopped: %+v", q.what, answer)
 		}
@@ -115,7 +116,7 @@ func (f *frozen) write(q *queued) {
 		"Accept: application/json, text/event-stream\r\nContent-Length: %d\r\n\r\n%s", frozenCalls, f.sick().Port, q.secret, len(body), body)
 }
 
-// read reads the answer to what was written.
+// read reads the response to a queued request.
 func (f *frozen) read(q *queued) *http.Response {
 	f.t.Helper()
 	if err := q.conn.SetReadDeadline(clock.Deadline(harness.Patience)); err != nil {
@@ -139,11 +140,12 @@ func (f *frozen) ask(q *queued) *http.Response {
 	return f.read(q)
 }
 
-// TestClusterFrozenNode: promise 6 when a node stands still, with keys in memory,
-// streams open and calls under way. A key that is deleted through another node
-// is dead when its lease is over, and the delete returns then; the other nodes go
-// on charging the same account meanwhile. What had come to the node before it was
-// woken is answered by the keys as they are then, and streams end.
+// TestClusterFrozenNode: promise 6 when a node freezes with keys in memory,
+// streams open and calls under way. A key deleted through another node stops
+// working when the frozen node's lease expires, and the delete returns at that
+// moment; meanwhile the other nodes keep charging the same account. After the
+// node wakes it answers the requests queued before by the current state of
+// their keys, and its streams end.
 func TestClusterFrozenNode(t *testing.T) {
 	sessions := harness.Site(binaries.StartWeather(t), "server weather", "provider acme", "unpriced free")
 	calls := harness.Site(startWorker(t).url, "server worker", "provider acme", "free dig", "unpriced 0.01")
@@ -177,7 +179,7 @@ func TestClusterFrozenNode(t *testing.T) {
 	f.sick().VerifyLedger(t)
 }
 
-// round stops the last node, deletes a key by another, and wakes the node.
+// round stops the last node, deletes a key through another, and wakes the node.
 func (f *frozen) round() {
 	t := f.t
 	t.Helper()
@@ -281,8 +283,8 @@ func (f *frozen) round() {
 		charged, longest.Round(time.Millisecond))
 }
 
-// openStream opens a stream at the last node, and returns what is closed when it
-// has ended.
+// openStream opens a stream at the last node. It returns a channel that is
+// closed when the stream has ended.
 func (f *frozen) openStream(secret string) <-chan struct{} {
 	f.t.Helper()
 	resp := openStream(f.t, f.sick(), secret)
@@ -290,7 +292,7 @@ func (f *frozen) openStream(secret string) <-chan struct{} {
 	go func() {
 		defer close(ended)
 		defer resp.Body.Close()
-		_, _ = io.Copy(io.Discard, resp.Body) // however it ends
+		_, _ = io.Copy(io.Discard, resp.Body) // the stream may end in any way
 	}()
 	return ended
 }

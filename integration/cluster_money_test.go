@@ -15,19 +15,19 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// hotRound is what an account has in a round of TestClusterHotAccount, and what
-// its callers ask for.
+// hotRound is a round of TestClusterHotAccount: the account's funds and the
+// requests of its callers.
 type hotRound struct {
 	name    string
 	credits ledger.Amount
-	cap     ledger.Amount // for a day; 0 for none
-	path    string        // of the site
-	prices  bool          // tools of several prices, or one alone
-	code    string        // of refusals
-	work    string        // how the server goes about it
+	cap     ledger.Amount // per day; 0 for none
+	path    string        // the site's path
+	prices  bool          // whether the callers use tools with several prices
+	code    string        // the code in refusals
+	work    string        // the timing of the tool
 }
 
-const hotQuota = workerJSON // where the first ten calls of a day are free
+const hotQuota = workerJSON // the path with ten free calls a day
 
 var hotRounds = []hotRound{
 	{name: "ten", credits: 10 * cent, path: workerStreams, code: "INSUFFICIENT_BALANCE", work: "at once"},
@@ -41,7 +41,7 @@ var hotRounds = []hotRound{
 	{name: "quota of slow ones", path: hotQuota, code: "INSUFFICIENT_BALANCE", work: "slowly"},
 }
 
-// hotSite has prices of 0.01, 0.02 and 0.03 at one path, and ten free calls a
+// hotSite has prices of 0.01, 0.02 and 0.03 at one path and ten free calls a
 // day at another.
 func hotSite(w *worker) string {
 	site := harness.Site(w.url, "server worker", "provider acme", "price dig 0.01", "price weave 0.02", "price mill 0.03")
@@ -49,21 +49,21 @@ func hotSite(w *worker) string {
 	return harness.OnPostgres(withHandle(site, free, hotQuota))
 }
 
-// hotGame lets many callers spend one account at all nodes at once.
+// hotGame lets many callers spend one account's funds at all nodes at once.
 type hotGame struct {
 	cluster *harness.Cluster
 	client  *http.Client
-	charges sync.Map // of all results
+	charges sync.Map // charges in all results
 }
 
-// hotOutcome is what came of a round.
+// hotOutcome counts the results and refusals of a round.
 type hotOutcome struct {
 	paid, refused, spent int64
 	cheapest             ledger.Amount // price of a refused call
 	charges              []string
 }
 
-// play lets all callers call once.
+// play has every caller make one call.
 func (game *hotGame) play(t *testing.T, r hotRound, secrets []string) (o hotOutcome) {
 	t.Helper()
 	var callers sync.WaitGroup
@@ -106,11 +106,11 @@ func (game *hotGame) play(t *testing.T, r hotRound, secrets []string) (o hotOutc
 	return o
 }
 
-// TestClusterHotAccount: promise 3 across nodes. 64 callers, with several keys of
-// one account, call at once through three gateways: on a balance for ten calls,
-// on a balance that calls of several prices share, under a cap for ten calls, and
-// with a free quota of ten. What is spent is what there was, and the server runs
-// what is paid for.
+// TestClusterHotAccount: promise 3 across nodes. 64 callers with several
+// keys of one account call at once through three gateways: on a balance for
+// ten calls, on a balance shared by calls with several prices, under a cap
+// for ten calls, and with a free quota of ten. Together they spend exactly
+// the available funds, and the server runs exactly the paid calls.
 func TestClusterHotAccount(t *testing.T) {
 	random := seeded(t)
 	w := startWorker(t)
@@ -139,18 +139,18 @@ func TestClusterHotAccount(t *testing.T) {
 	cluster.Nodes[2].VerifyLedger(t)
 }
 
-// hold holds what came of a round against the books.
+// hold compares the outcome of a round with the books.
 func hold(t *testing.T, cluster *harness.Cluster, name string, r hotRound, o hotOutcome, ran int64) {
 	t.Helper()
 	g := cluster.Nodes[clusterNodes-1]
 	a := nothingHeld(t, g, name)
 	if a.Balance != r.credits-ledger.Amount(o.spent) || a.Balance < 0 || o.paid+o.refused != tenCallers || ran != o.paid {
-		t.Errorf("%s: of %s, %s are left; %d results for %s, %d refusals, %d runs",
+		t.Errorf("%s: balance %s before, %s after; %d results for %s, %d refusals, %d runs",
 			r.name, r.credits, a.Balance, o.paid, ledger.Amount(o.spent), o.refused, ran)
 	}
 	switch {
 	case r.prices && a.Balance >= o.cheapest:
-		t.Errorf("%s: a call for %s was refused, and %s are left", r.name, o.cheapest, a.Balance)
+		t.Errorf("%s: a call for %s was refused with a balance of %s", r.name, o.cheapest, a.Balance)
 	case !r.prices && o.paid != tenCalls:
 		t.Errorf("%s: %d results, want %d", r.name, o.paid, tenCalls)
 	}

@@ -9,9 +9,10 @@ import (
 	"github.com/fareboxhq/farebox/integration/harness"
 )
 
-// TestClusterOneIDAtATime: promise 1. A server that finds its streams by the ids
-// of requests gets an id once at a time, at whichever node it comes in: else a
-// free call at one would be answered with the paid result of a call at another.
+// TestClusterOneIDAtATime: promise 1. Some servers find their streams by
+// request id. Such a server gets each id only once at a time across all nodes;
+// otherwise a free call at one node could be answered with the paid result of a
+// call at another.
 func TestClusterOneIDAtATime(t *testing.T) {
 	server := &byID{streams: make(map[string]chan string), arrived: make(chan string, 10), answer: make(chan struct{})}
 	upstream := httptest.NewServer(server)
@@ -48,7 +49,7 @@ func TestClusterOneIDAtATime(t *testing.T) {
 	if charges := chargesOf(t, cluster.Nodes[2], "alice"); len(charges) != 1 {
 		t.Errorf("charges %+v, want one", charges)
 	}
-	// Once it is answered, the id is free, at each of them.
+	// After the answer the id is free at every node.
 	for i, node := range cluster.Nodes {
 		if answer := send(node, harness.ToolCall(1, "dear", `{}`)); answer == nil || answer.Status != http.StatusOK {
 			t.Errorf("the id again at node %d: %+v", i, answer)

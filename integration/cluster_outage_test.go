@@ -26,16 +26,16 @@ const (
 	outageCredit  = 10000 * ledger.Unit
 )
 
-// outage is what happens to a cluster under load.
+// outage is a disturbance of a cluster under load.
 type outage struct {
 	name string
-	// strike does it, and returns when it is over, but for what recovers by
-	// itself.
+	// strike causes the outage. It returns when the outage is over, except for the
+	// parts that recover by themselves.
 	strike func(o *outages)
-	node   bool // it ends a gateway's connections with its clients
+	node   bool // the outage breaks clients' connections to a gateway
 }
 
-// outages is an account's history through all outages.
+// outages is the history of one account through all outages.
 type outages struct {
 	t        *testing.T
 	cluster  *harness.Cluster
@@ -47,18 +47,19 @@ type outages struct {
 	random   *rand.Rand
 
 	mu       sync.Mutex
-	received map[string]bool // charges of results
-	unknown  int             // calls that were sent and brought neither a result nor a refusal that says nothing was run
-	known    map[string]bool // charges of the rounds before
+	received map[string]bool // charges in results
+	unknown  int             // calls that were sent and got neither a result nor a refusal stating that the tool did not run
+	known    map[string]bool // charges from earlier rounds
 	refusals map[string]int
 }
 
 // TestClusterOutages: promises 1, 2, 4 and 5 across nodes. While callers make
-// paid calls at three gateways, a gateway is killed, the database is restarted,
-// killed, and cuts all connections. Each result that a client received has
-// exactly one capture, captures without one are at most the calls whose outcome
-// their callers were not told, the books balance, and refused calls are told
-// that the platform is unavailable. All go on by themselves.
+// paid calls at three gateways, a gateway is killed, and the database is
+// restarted, killed, and made to cut all connections. Each received result has
+// exactly one capture. The number of captures without a received result is at
+// most the number of calls with an outcome unknown to the caller. The books
+// balance, and refused calls get STORE_UNAVAILABLE. All nodes recover by
+// themselves.
 func TestClusterOutages(t *testing.T) {
 	server := pgtest.New(t)
 	w := startWorker(t)
@@ -87,21 +88,21 @@ func TestClusterOutages(t *testing.T) {
 	}
 }
 
-// killNode kills a gateway, and starts it again.
+// killNode kills a gateway and restarts it.
 func (o *outages) killNode() {
 	g := o.cluster.Nodes[o.random.IntN(clusterNodes)]
 	g.Kill()
 	g.Start(o.t)
 }
 
-// cut ends all connections of the gateways.
+// cut closes the gateways' database connections.
 func (o *outages) cut() {
 	if err := o.postgres.Cut(o.t.Context(), o.dsn); err != nil {
 		o.t.Error(err)
 	}
 }
 
-// refused waits until the gateways refuse calls, since the database is gone.
+// refused waits until the gateways refuse calls because the database is down.
 func (o *outages) refused() {
 	for _, g := range o.cluster.Nodes {
 		harness.Eventually(o.t, "a call to be refused", func() error {
@@ -118,8 +119,8 @@ func (o *outages) refused() {
 	}
 }
 
-// play makes calls, and has it happen at one of them, until all nodes have
-// charged again.
+// play makes calls, causes the outage at one of them, and continues until all
+// nodes have charged again.
 func (o *outages) play(what outage) {
 	t := o.t
 	t.Helper()
@@ -128,7 +129,7 @@ func (o *outages) play(what outage) {
 	enough := make(chan struct{})
 	ctx, stop := context.WithCancel(t.Context())
 	var callers sync.WaitGroup
-	afterwards := make([]atomic.Int64, clusterNodes) // results of calls that began after it
+	afterwards := make([]atomic.Int64, clusterNodes) // results of calls begun after the outage
 	var over atomic.Bool
 	for caller := range outageCallers * clusterNodes {
 		callers.Go(func() {
@@ -172,8 +173,8 @@ func (o *outages) play(what outage) {
 	t.Logf("%s: %d results, charged again after %s", what.name, results.Load(), took.Round(time.Millisecond))
 }
 
-// pause lets a caller that was refused wait, so that it does not keep the
-// machine busy.
+// pause delays a caller after a refusal, so that it does not keep the machine
+// busy.
 func pause(ctx context.Context) {
 	select {
 	case <-time.After(20 * time.Millisecond):
@@ -181,12 +182,12 @@ func pause(ctx context.Context) {
 	}
 }
 
-// note takes what a caller was told, and reports whether it was a result.
+// note records a caller's answer and reports whether it was a result.
 func (o *outages) note(answer *harness.Answer, err error, mayBreak bool) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	var network *net.OpError
-	if errors.As(err, &network) && network.Op == "dial" && mayBreak { // the gateway is not there
+	if errors.As(err, &network) && network.Op == "dial" && mayBreak { // the gateway is down
 		return false
 	}
 	if err != nil {
@@ -207,9 +208,9 @@ func (o *outages) note(answer *harness.Answer, err error, mayBreak bool) bool {
 	o.refusals[answer.Code()]++
 	switch code := answer.Code(); {
 	case strings.Contains(answer.Body, workerResult):
-		o.t.Errorf("an answer that was not paid for: %s", answer.Body)
-	case code == "STORE_UNAVAILABLE" && answer.Status == http.StatusOK: // it never ran
-	case code == "CHARGE_FAILED": // it ran, and its result is withheld
+		o.t.Errorf("an unpaid result reached a caller: %s", answer.Body)
+	case code == "STORE_UNAVAILABLE" && answer.Status == http.StatusOK: // the tool never ran
+	case code == "CHARGE_FAILED": // the tool ran, and its result is withheld
 		o.unknown++
 	default:
 		o.t.Errorf("%d %s", answer.Status, answer.Body)
@@ -217,7 +218,7 @@ func (o *outages) note(answer *harness.Answer, err error, mayBreak bool) bool {
 	return false
 }
 
-// check holds what the books say against what callers were told.
+// check compares the books with the answers the callers received.
 func (o *outages) check(what outage) {
 	t := o.t
 	t.Helper()
@@ -244,7 +245,7 @@ func (o *outages) check(what outage) {
 	}
 	for id := range o.received {
 		if !fresh[id] {
-			t.Errorf("%s: the result of charge %s was received, which is not in the books", what.name, id)
+			t.Errorf("%s: received a result with charge %s, but the books lack the charge", what.name, id)
 		}
 	}
 	for id := range o.known {
@@ -261,8 +262,8 @@ func (o *outages) check(what outage) {
 	if want := outageCredit - spent; a.Balance != want {
 		t.Errorf("%s: balance %s, want %s", what.name, a.Balance, want)
 	}
-	if most := cent * ledger.Amount(o.unknown); a.Reserved > most { // what a node forgot expires
-		t.Errorf("%s: %s are held; want at most %s", what.name, a.Reserved, most)
+	if most := cent * ledger.Amount(o.unknown); a.Reserved > most { // a reservation forgotten by a node expires
+		t.Errorf("%s: %s reserved; want at most %s", what.name, a.Reserved, most)
 	}
 	g.VerifyLedger(t)
 	t.Logf("in all: %d received, %d captures without, %d refunded, %s held; others: %v", len(o.received), unreceived, back, a.Reserved, o.refusals)

@@ -15,7 +15,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// pollingCluster is several gateways before a server whose streams break off.
+// pollingCluster starts several gateways in front of a server that breaks off
+// its streams.
 func pollingCluster(t *testing.T) (*polling, *harness.Cluster) {
 	t.Helper()
 	p := startPolling(t)
@@ -23,7 +24,7 @@ func pollingCluster(t *testing.T) (*polling, *harness.Cluster) {
 		"price polled 0.01", "price held 0.01", "price failing 0.01", "price direct 0.01", "free free")))
 }
 
-// at is the visitor at another node.
+// at returns the visitor at another node.
 func (v *visitor) at(g *harness.Gateway) *visitor {
 	other := *v
 	other.g = g
@@ -31,9 +32,9 @@ func (v *visitor) at(g *harness.Gateway) *visitor {
 }
 
 // TestClusterSessions: promise 1 across nodes. A session that began at one node
-// goes on at all others, and ends for none but its owner. A paid call whose
-// stream broke off at one node is answered at another, at several at once too,
-// and when the node is gone that took it: the server runs it once, and it is
+// continues at all others, and only its owner can end it. After a paid call's
+// stream breaks off at one node, the call can be resumed at another, at several
+// at once, and after the first node is gone. The server runs it once, and it is
 // charged once.
 func TestClusterSessions(t *testing.T) {
 	p, cluster := pollingCluster(t)
@@ -58,7 +59,7 @@ func TestClusterSessions(t *testing.T) {
 		}
 	}
 
-	// The stream ends before the answer; several nodes are asked for the rest.
+	// The stream ends before the answer, and several nodes are asked for the rest.
 	event, _ := v.at(b).call("polled")
 	answers := make([]*http.Response, 2*clusterNodes)
 	var asked sync.WaitGroup
@@ -80,7 +81,7 @@ func TestClusterSessions(t *testing.T) {
 		t.Errorf("%d runs, charges %v; want one", p.ran("polled"), charged)
 	}
 
-	// The client's connection breaks at a node that is killed then.
+	// The client's connection breaks at a node that is killed afterwards.
 	ctx, leave := context.WithCancel(t.Context())
 	defer leave()
 	v.id += 10
@@ -104,14 +105,15 @@ func TestClusterSessions(t *testing.T) {
 		t.Errorf("balance %s, want %s", got, want)
 	}
 	if n := len(chargesOf(t, c, "mallory")); n != 0 {
-		t.Errorf("%d charges of somebody who was refused", n)
+		t.Errorf("%d charges to the account that was refused", n)
 	}
 	b.VerifyLedger(t)
 }
 
-// TestClusterRepeats: promise 2 across nodes. The same call with one idempotency
-// key comes to all nodes at once: the server runs it once, it is charged once,
-// and each caller gets that result, at once or when the first call has ended.
+// TestClusterRepeats: promise 2 across nodes. The same call with one
+// idempotency key arrives at all nodes at once. The server runs it once, it is
+// charged once, and each caller gets that result, at once or when the first
+// call has ended.
 func TestClusterRepeats(t *testing.T) {
 	server, upstream := newCounted(t)
 	cluster := startCluster(t, &postgres, harness.OnPostgres(harness.Site(upstream, "server counted", "provider acme", "unpriced 0.01")))

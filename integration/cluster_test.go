@@ -16,24 +16,24 @@ import (
 
 var clusterRounds = flag.Int("cluster-rounds", 1, "by how many times the tests of several gateways are longer")
 
-// clusterNodes is how many gateways share a database.
+// clusterNodes is the number of gateways that share a database.
 const clusterNodes = 3
 
-// workerSite is a site of a cluster in front of a worker: digging is free,
-// weaving costs 0.01, milling too, and needs a scope.
+// workerSite is a cluster's site in front of a worker: dig is free, weave and
+// mill cost 0.01 each, and mill needs a scope.
 func workerSite(w *worker, directives ...string) string {
 	return harness.OnPostgres(harness.Site(w.url, append([]string{"server worker", "provider acme",
 		"free dig", "price weave 0.01", "price mill 0.01", "scope mill trade"}, directives...)...), "scopes {", "trade", "}")
 }
 
-// startCluster starts gateways on a database of their own of the server.
+// startCluster starts gateways on their own database in the PostgreSQL server.
 func startCluster(t *testing.T, server *pgtest.Cluster, caddyfile string) *harness.Cluster {
 	t.Helper()
 	dsn := server.Database(t, func(context.Context, string) error { return nil })
 	return binaries.StartCluster(t, clusterNodes, dsn, caddyfile)
 }
 
-// withHandle adds what another site serves at /mcp, at that path below it.
+// withHandle adds the /mcp handler of the other site to site, under path.
 func withHandle(site, other, path string) string {
 	const begin, end = "\thandle /mcp* {", "\thandle {"
 	block := other[strings.Index(other, begin):strings.Index(other, end)]
@@ -49,7 +49,7 @@ func postAt(ctx context.Context, g *harness.Gateway, client *http.Client, path, 
 	return g.Send(client, secret, req)
 }
 
-// seeded returns random numbers, and tells how to get them again.
+// seeded returns random numbers and logs their seed.
 func seeded(t *testing.T) *rand.Rand {
 	t.Helper()
 	seed := rand.Uint64()
@@ -57,14 +57,14 @@ func seeded(t *testing.T) *rand.Rand {
 	return rand.New(rand.NewPCG(seed, 0))
 }
 
-// manyCalls is a client for so many calls at once at each node.
+// manyCalls returns a client for n concurrent calls at each node.
 func manyCalls(t *testing.T, n int) *http.Client {
 	client := &http.Client{Timeout: harness.Patience, Transport: &http.Transport{MaxIdleConnsPerHost: n}}
 	t.Cleanup(client.CloseIdleConnections)
 	return client
 }
 
-// paidFor returns the charge of a result, or "" for an answer that is none.
+// paidFor returns the charge of a result, or "" if the answer is not a result.
 func paidFor(answer *harness.Answer) string {
 	if answer.Result == nil || answer.Result.IsError || answer.Result.Meta.Charge == nil {
 		return ""
@@ -79,7 +79,7 @@ func nothingHeld(t *testing.T, g *harness.Gateway, account string) harness.Accou
 	harness.Eventually(t, "reservations to end", func() error {
 		harness.Ask(t, g.AdminClient(), http.MethodGet, "accounts/"+account, nil, &a)
 		if a.Reserved != 0 {
-			return fmt.Errorf("%s are held", a.Reserved)
+			return fmt.Errorf("%s still reserved", a.Reserved)
 		}
 		return nil
 	})

@@ -30,15 +30,15 @@ var (
 const (
 	oddTable = "docs/compatibility-table.md"
 	oddPrice = ledger.Amount(10_000)
-	// oddPatience is how long a client waits for what may hang; the place "brief"
-	// gives a server up earlier.
+	// oddPatience is how long a client waits for an answer that may never come. The
+	// place "brief" gives up on a server earlier.
 	oddPatience = 12 * time.Second
 	oddMaxCall  = "3s"
-	// oddHands is how many calls of a client are under way at once.
+	// oddHands is the number of concurrent calls of one client.
 	oddHands = 40
 )
 
-// way is a way to the server.
+// way is the path from a client to the server.
 type way int
 
 const (
@@ -47,7 +47,7 @@ const (
 	wayPaid
 )
 
-// oddCell is one question of one client.
+// oddCell is one client's question, with its outcome.
 type oddCell struct {
 	row       *oddRow
 	client    string
@@ -57,12 +57,12 @@ type oddCell struct {
 	question question
 	err      error
 	outcome  outcome
-	ran      int           // how often the server was asked
-	charges  int           // for it
-	charged  ledger.Amount // less what was given back
+	ran      int           // requests that reached the server
+	charges  int           // charges made for it
+	charged  ledger.Amount // net of refunds
 }
 
-// oddRow is an oddity in one form, and what came of it.
+// oddRow is an oddity in one form, with its results.
 type oddRow struct {
 	group  string
 	oddity *oddity
@@ -71,7 +71,7 @@ type oddRow struct {
 	cells  []*oddCell
 }
 
-// oddBench is a server of oddities with and without a gateway in front of it.
+// oddBench is a server of oddities, reachable with and without the gateway.
 type oddBench struct {
 	server  *oddServer
 	gateway *harness.Gateway
@@ -81,16 +81,17 @@ type oddBench struct {
 	runs    atomic.Int64
 }
 
-// TestCompatibilityTable: promises 1, 2 and 9, for servers that are not as they
-// should be. What a client gets directly from a server, it gets through the
-// gateway, and pays for it if it is a result; where that is not so, the table
-// says why. The table in docs is what this test has seen; -update writes it.
+// TestCompatibilityTable: promises 1, 2 and 9 for servers that deviate from the
+// protocol. A client gets the same answer through the gateway as directly from
+// the server, and pays for it if it is a result. Where the two differ, the
+// table gives the reason. The table in docs records the outcomes of this test;
+// -update writes it.
 func TestCompatibilityTable(t *testing.T) {
 	t.Parallel()
 	b := newOddBench(t)
 	old := readTable(t)
-	// What the table says to hang needs many hands, which wait; all else needs few,
-	// so that nothing is slow for want of a processor.
+	// Rows recorded as hanging get many concurrent callers, since they only wait.
+	// All other rows get few, so that no call is slow because the CPU is busy.
 	var quick, hanging []*oddRow
 	for _, row := range b.rows {
 		if strings.Contains(old[row.title()], "hangs") {
@@ -117,8 +118,8 @@ func TestCompatibilityTable(t *testing.T) {
 	b.gateway.VerifyLedger(t)
 }
 
-// askAgain asks again, with more time, where what came is not as it should be: on
-// a machine that is busy, what is only slow seems to hang.
+// askAgain repeats the calls with unexpected outcomes and gives them more time:
+// on a busy machine a slow call looks like a hanging one.
 func (b *oddBench) askAgain(t *testing.T, old map[string]string) {
 	t.Helper()
 	for patience := 2 * oddPatience; patience < harness.Patience; patience *= 2 {
@@ -129,7 +130,7 @@ func (b *oddBench) askAgain(t *testing.T, old map[string]string) {
 			}
 		}
 		if len(again) == 0 || len(again) > len(b.rows)/2 {
-			return // nothing is wrong, or much more than the time
+			return // all is well, or too many rows fail for timing to be the cause
 		}
 		t.Logf("%d rows are asked again", len(again))
 		b.ask(t, again, 4, patience)
@@ -172,7 +173,7 @@ func newOddBench(t *testing.T) *oddBench {
 	return b
 }
 
-// briefSite is a place for what takes time.
+// briefSite is a place that waits only briefly for a slow server.
 const briefSite = `
 	handle /mcp/brief/* {
 		farebox {
@@ -191,7 +192,7 @@ const briefSite = `
 // oddClientNames are the clients in the order of the table.
 var oddClientNames = []string{"raw", "Go SDK", "TypeScript SDK", "mcp-remote"}
 
-// lay lays out the cells.
+// lay creates the cells.
 func (b *oddBench) lay(groups []oddGroup) {
 	n := 0
 	for _, g := range groups {
@@ -220,8 +221,8 @@ func (b *oddBench) lay(groups []oddGroup) {
 	}
 }
 
-// concerns reports whether the client can ask so, and whether there is a price
-// for it.
+// concerns reports whether the client can send the request and, for the paid
+// way, whether the request can have a price.
 func (o *oddity) concerns(client string, stateless bool, w way) bool {
 	switch {
 	case o.only != "" && client != o.only:
@@ -232,7 +233,7 @@ func (o *oddity) concerns(client string, stateless bool, w way) bool {
 	return w != wayPaid || o.ask == calls
 }
 
-// ask asks all questions of the rows.
+// ask asks every question of the rows.
 func (b *oddBench) ask(t *testing.T, rows []*oddRow, hands int, patience time.Duration) {
 	t.Helper()
 	queues := map[string][]*oddCell{}
@@ -285,7 +286,7 @@ func (b *oddBench) askOne(ctx context.Context, client oddClient, c *oddCell, han
 	c.ran = b.server.runs(c.question.token)
 }
 
-// read waits until the gateway is idle, and reads what was charged for what.
+// read waits until the gateway is idle and reads the charges of each call.
 func (b *oddBench) read(t *testing.T) {
 	t.Helper()
 	harness.Eventually(t, "an idle gateway", func() error {
@@ -313,7 +314,7 @@ func (b *oddBench) read(t *testing.T) {
 	}
 }
 
-// readTable returns the lines of the table in docs, by what the rows are called.
+// readTable returns the lines of the table in docs by row title.
 func readTable(t *testing.T) map[string]string {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(binaries.Root, oddTable))
@@ -332,10 +333,10 @@ func readTable(t *testing.T) map[string]string {
 	return lines
 }
 
-// oddTitle is what a row is called.
+// oddTitle returns a row's title.
 func oddTitle(group, name, form string) string { return group + ": " + name + " (" + form + ")" }
 
-// compare holds what was seen against the table in docs.
+// compare compares the results with the table in docs.
 func (b *oddBench) compare(t *testing.T) {
 	t.Helper()
 	path := filepath.Join(binaries.Root, oddTable)
@@ -364,7 +365,8 @@ func (b *oddBench) compare(t *testing.T) {
 	}
 }
 
-// same reports whether a client got through the gateway what it got directly.
+// same reports whether the client got the same outcome through the gateway as
+// directly.
 func (c *oddCell) same(direct *oddCell) bool {
 	return c.outcome == direct.outcome && c.ran == direct.ran
 }
@@ -375,8 +377,8 @@ func (c *oddCell) String() string {
 	return fmt.Sprintf("%s (%s), %s %s, %s", c.row.oddity.name, form, c.client, place{stateless: c.stateless}.version(), w)
 }
 
-// faults are what should not be: money that was taken for nothing or not taken,
-// and differences for which no reason is given.
+// faults returns the row's failures: wrong charges, and differences without a
+// reason.
 func (row *oddRow) faults() (faults []string) {
 	var straight *oddCell
 	for _, c := range row.cells {
@@ -401,7 +403,7 @@ func (row *oddRow) faults() (faults []string) {
 	return faults
 }
 
-// needless finds reasons for what is the same in each form.
+// needless reports reasons given for oddities without any difference.
 func (b *oddBench) needless(t *testing.T) {
 	t.Helper()
 	differs := map[*oddity]bool{}
@@ -409,34 +411,35 @@ func (b *oddBench) needless(t *testing.T) {
 		differs[row.oddity] = differs[row.oddity] || row.through() != "the same"
 	}
 	if len(differs) < 60 {
-		t.Errorf("there are %d oddities", len(differs))
+		t.Errorf("got %d oddities, want at least 60", len(differs))
 	}
 	for o, differs := range differs {
 		if o.why != "" && !differs {
-			t.Errorf("%q has a reason, and is the same", o.name)
+			t.Errorf("%q has a reason but no difference", o.name)
 		}
 	}
 }
 
-// money says what is wrong with what was charged. What a client could not read is
-// in the table: it is charged like what others have read.
+// money describes the error in the cell's charge, if any. A result one client
+// cannot read still appears in the table: it is charged like a result others
+// can read.
 func (c *oddCell) money() string {
 	switch {
 	case c.charges > 1:
 		return fmt.Sprintf("charged %d times", c.charges)
 	case c.way == wayFree && c.charges > 0:
-		return "charged, and free"
+		return "charged although free"
 	case c.way == wayPaid && c.outcome.kind == "result" && c.outcome.code == "" && c.charged != oddPrice:
-		return fmt.Sprintf("a result, and charged %s", c.charged)
+		return fmt.Sprintf("a result, but charged %s", c.charged)
 	case c.way == wayPaid && (c.outcome.kind == "tool error" || c.outcome.code != "") && c.charged != 0:
-		return fmt.Sprintf("no result, and charged %s", c.charged)
+		return fmt.Sprintf("no result, but charged %s", c.charged)
 	case c.charged != 0 && c.charged != oddPrice:
 		return fmt.Sprintf("charged %s", c.charged)
 	}
 	return ""
 }
 
-// oddGroups are all parts of the table.
+// oddGroups returns all parts of the table.
 func oddGroups() []oddGroup {
 	groups := []oddGroup{oddStreams(), oddAnswers(), oddLists(), oddEncodings(), oddNames(), oddStatuses(), oddRedirects(), oddNotifications()}
 	for _, g := range groups {
@@ -447,8 +450,8 @@ func oddGroups() []oddGroup {
 	return groups
 }
 
-// TestCompatibilityReasons: each reason is one for an oddity that there is, and
-// no two oddities have one name.
+// TestCompatibilityReasons: each reason belongs to an existing oddity, and
+// oddity names are unique.
 func TestCompatibilityReasons(t *testing.T) {
 	t.Parallel()
 	left := maps.Clone(oddReasons)
@@ -464,6 +467,6 @@ func TestCompatibilityReasons(t *testing.T) {
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(left)) {
-		t.Errorf("a reason for %q, which is not there", name)
+		t.Errorf("a reason for %q, which does not exist", name)
 	}
 }

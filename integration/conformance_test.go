@@ -16,29 +16,30 @@ import (
 	"github.com/fareboxhq/farebox/integration/harness"
 )
 
-// The programs of the official Go SDK that the conformance suite is made for.
+// The programs of the official Go SDK for which the conformance suite is
+// written.
 const (
 	conformanceServer = "github.com/modelcontextprotocol/go-sdk/conformance/everything-server"
 	conformanceClient = "github.com/modelcontextprotocol/go-sdk/conformance/everything-client"
 )
 
-// revisions are the sets of requirements that the suite knows: those of the
-// session-based protocol versions, and of the stateless one.
+// revisions are the suite's sets of requirements: one for the protocol versions
+// with sessions, one for the stateless version.
 var revisions = []string{"2025-11-25", "2026-07-28"}
 
-// conforming is a server that the suite is run against.
+// conforming is a server under the suite's test.
 type conforming struct {
 	name      string
 	start     func(*testing.T) string // starts a fresh one and returns its URL
-	revisions []string                // whose requirements are compared
-	full      string                  // the revision that it satisfies in full, or ""
-	scenario  string                  // the only one to run, "" for all
+	revisions []string                // protocol versions to compare
+	full      string                  // the revision the server satisfies in full, or ""
+	scenario  string                  // the only scenario to run, or "" for all
 }
 
 // TestConformanceServer: promise 9. Every check of the official conformance
-// suite comes out the same through the gateway, with every tool priced and
-// receipts on, as directly: for servers with sessions and without, by what both
-// kinds of protocol versions require of them.
+// suite has the same outcome through the gateway, with every tool priced and
+// receipts on, as directly. This holds for servers with and without sessions,
+// under the requirements of both kinds of protocol versions.
 func TestConformanceServer(t *testing.T) {
 	t.Parallel()
 	program := binaries.BuildModule(t, conformanceServer)
@@ -65,7 +66,7 @@ func TestConformanceServer(t *testing.T) {
 	}
 }
 
-// compare runs the suite against a fresh server, and against another one behind
+// compare runs the suite against a fresh server and against another one behind
 // a gateway.
 func (c conforming) compare(t *testing.T, revision string) {
 	selection := harness.Requirements(revision)
@@ -84,9 +85,9 @@ func (c conforming) compare(t *testing.T, revision string) {
 	settled(t, g, "suite", c.full == revision)
 }
 
-// resumable serves the tool of the scenario about streams that the server closes
-// in the middle of a call, and keeps events for the client that comes back. The
-// suite's usual server keeps none.
+// resumable serves the tool for the scenario in which the server closes a
+// stream in the middle of a call. It stores events for the reconnecting client,
+// which the suite's usual server does not.
 func resumable(t *testing.T) string {
 	server := mcp.NewServer(&mcp.Implementation{Name: "resumable", Version: "1.0.0"}, nil)
 	mcp.AddTool(server, &mcp.Tool{Name: "test_reconnection"}, func(ctx context.Context, req *mcp.CallToolRequest, _ any) (*mcp.CallToolResult, any, error) {
@@ -96,19 +97,20 @@ func resumable(t *testing.T) string {
 	handler := mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return server }, &mcp.StreamableHTTPOptions{EventStore: mcp.NewMemoryEventStore(nil)})
 	s := httptest.NewServer(handler)
 	t.Cleanup(s.Close)
-	t.Cleanup(s.CloseClientConnections) // before Close, which waits for them
+	t.Cleanup(s.CloseClientConnections) // before Close, which waits for the connections
 	return s.URL + "/mcp"
 }
 
-// anyHost has the gateway itself, not Caddy's choice of a site, meet a request
-// for a host that is not its own.
+// anyHost makes the site match every host, so that the gateway itself, not
+// Caddy's site matching, handles a request for a foreign host.
 func anyHost(caddyfile string) string {
 	return strings.Replace(caddyfile, "http://localhost:{$FAREBOX_PORT}", "http://:{$FAREBOX_PORT}", 1)
 }
 
-// compareRuns fails the test for every check that came out differently, and for
-// runs that prove nothing. What a server fails that does not speak the revision
-// the gateway may do better: it refuses a bad request first.
+// compareRuns fails the test for every check with a different outcome, and for
+// runs that prove nothing. If the server does not implement the revision in
+// full, the gateway may pass checks the server fails, because it refuses a bad
+// request first.
 func compareRuns(t *testing.T, direct, through harness.Conformance, full bool) {
 	t.Helper()
 	if direct.Scenarios() == 0 || direct.Count("SUCCESS") == 0 {
@@ -126,8 +128,8 @@ func compareRuns(t *testing.T, direct, through harness.Conformance, full bool) {
 		direct.Scenarios(), direct.Count("SUCCESS"), len(direct.Checks), through.Count("SUCCESS"), len(through.Checks))
 }
 
-// settled checks that nothing is reserved any more, that the books balance, that
-// every request came with its token, and that calls were paid for if any could
+// settled checks that no credits are reserved, that the books balance, that
+// every request had its token, and that calls were charged if any could
 // succeed.
 func settled(t *testing.T, g *harness.Gateway, account string, paid bool) {
 	t.Helper()
@@ -145,9 +147,9 @@ func settled(t *testing.T, g *harness.Gateway, account string, paid bool) {
 	}
 }
 
-// TestConformanceClient: promise 9, seen from the other side. The suite's own
-// servers find nothing different about the requests of the official client when
-// these come through the gateway, nor does the client about their answers.
+// TestConformanceClient: promise 9 from the client's side. The suite's own
+// servers see no difference in the official client's requests when these come
+// through the gateway, and the client sees none in the answers.
 func TestConformanceClient(t *testing.T) {
 	t.Parallel()
 	client := binaries.BuildModule(t, conformanceClient)
@@ -174,12 +176,13 @@ func TestConformanceClient(t *testing.T) {
 	}
 }
 
-// refusedToken is the sample of a request whose token was missing or wrong.
+// refusedToken matches the metric that counts requests with a missing or wrong
+// token.
 var refusedToken = regexp.MustCompile(`^farebox_requests_total\{.*decision="TOKEN_`)
 
 // suiteSite is a Caddyfile whose site puts a gateway in front of every port of
-// this machine: a path begins with /to/PORT. It gives each request the token in
-// the file first, since the suite's client has none.
+// this machine, under the path /to/PORT. The suite's client has no token, so
+// the site adds the token from the file to each request.
 func suiteSite(tokens string) string {
 	site := harness.Site("http://upstream", "server conformance", "provider acme", "unpriced 0.001", "receipts on")
 	return strings.NewReplacer("reverse_proxy upstream", "reverse_proxy localhost:{re.to.1}", "handle /mcp* {", `@to path_regexp to ^/to/(\d+)(/.*)?$

@@ -21,15 +21,15 @@ var tens = flag.Int("tens", 10, "how many rounds TestExactlyTen plays")
 
 const (
 	tenCallers = 64
-	tenCalls   = 10                    // that the balance is for
-	tenDelay   = 30 * time.Millisecond // the longest that a tool takes where they take their time
+	tenCalls   = 10                    // calls the balance covers
+	tenDelay   = 30 * time.Millisecond // the longest run of a slow tool
 )
 
-// TestExactlyTen: promise 3. 64 callers, with several keys of one account, call
-// at once on a balance for ten calls. Ten get a result, 54 are told that the
-// balance is too low, and the server ran ten calls: with tools that answer at
-// once, that take their time, and that all wait until ten of them run, in JSON
-// and in event streams.
+// TestExactlyTen: promise 3. 64 callers with several keys of one account call
+// at once on a balance for ten calls. Ten get a result, 54 are refused because
+// the balance is too low, and the server ran ten calls. The tools answer at
+// once, answer slowly, or wait until ten calls are running, in JSON and in
+// event streams.
 func TestExactlyTen(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -45,7 +45,7 @@ func TestExactlyTen(t *testing.T) {
 	modes := []func(context.Context, int64){
 		func(context.Context, int64) {},
 		takeTime(seed),
-		nil, // rendezvous, made anew for each round
+		nil, // rendezvous, created anew for each round
 	}
 	began := clock.Now()
 	for round := range *tens {
@@ -73,7 +73,7 @@ func TestExactlyTen(t *testing.T) {
 	g.VerifyLedger(t)
 }
 
-// takeTime returns work that takes a while, drawn for each run.
+// takeTime returns work with a random duration for each run.
 func takeTime(seed uint64) func(context.Context, int64) {
 	return func(ctx context.Context, run int64) {
 		random := rand.New(rand.NewPCG(seed, uint64(run)))
@@ -84,7 +84,7 @@ func takeTime(seed uint64) func(context.Context, int64) {
 	}
 }
 
-// rendezvous returns work that ends when ten calls are at it, so that all
+// rendezvous returns work that ends once ten calls are running, so that all
 // their reservations were open together.
 func rendezvous() func(context.Context, int64) {
 	var here atomic.Int64
@@ -100,7 +100,7 @@ func rendezvous() func(context.Context, int64) {
 	}
 }
 
-// tenGame is what all rounds share.
+// tenGame is the state shared by all rounds.
 type tenGame struct {
 	gateway *harness.Gateway
 	worker  *worker
@@ -108,11 +108,12 @@ type tenGame struct {
 	keys    []string
 
 	mu      sync.Mutex
-	charges map[string]bool // of all results
+	charges map[string]bool // charges in all results
 	forms   map[string]int  // content types of results
 }
 
-// play gives the account credits for ten calls and lets all callers call once.
+// play gives the account credits for ten calls and has every caller make one
+// call.
 func (game *tenGame) play(t *testing.T, round int) {
 	t.Helper()
 	g := game.gateway
@@ -148,8 +149,8 @@ func (game *tenGame) play(t *testing.T, round int) {
 	}
 }
 
-// call makes one call. It reports whether there was a result, or else the
-// refusal for want of credits; anything else is an error.
+// call makes one call. It reports whether the call got a result or was refused
+// because of its balance; any other outcome is an error.
 func (game *tenGame) call(ctx context.Context, n int) (ok bool, err error) {
 	url := game.gateway.Endpoint() + strings.TrimPrefix([]string{workerStreams, workerJSON}[n%2], "/mcp")
 	body := harness.ToolCall(n, pick(workerTools, n), `{}`)

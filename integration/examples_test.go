@@ -18,18 +18,18 @@ import (
 	"github.com/fareboxhq/farebox/integration/harness"
 )
 
-// example is one of the programs that start several servers with one command.
+// example is a program that starts several servers with one command.
 type example struct {
 	dir   string
-	ports map[string]string // by the variable that chooses it
+	ports map[string]string // by environment variable
 
 	environment []string
 	process     *harness.Process
 	output      string
 }
 
-// startExample starts the program to stay and returns when it has printed its
-// report. Variables that end in ADMIN are addresses, the others ports.
+// startExample starts the program and returns once it has printed its report.
+// Variables ending in ADMIN hold addresses, the others ports.
 func startExample(t *testing.T, name string, variables ...string) *example {
 	t.Helper()
 	e := &example{dir: t.TempDir(), ports: map[string]string{}}
@@ -55,7 +55,8 @@ func startExample(t *testing.T, name string, variables ...string) *example {
 	return e
 }
 
-// address is where the port of that variable is, as the reports name it.
+// address returns the address for the variable's port, in the form the report
+// uses.
 func (e *example) address(variable string) string { return "localhost:" + e.ports[variable] }
 
 // session connects an MCP client as the report says.
@@ -68,7 +69,7 @@ func (e *example) session(t *testing.T) *mcp.ClientSession {
 	return connectTo(t, line[1], line[2])
 }
 
-// pay calls a tool that costs, and returns what was paid.
+// pay calls a priced tool and returns its charge.
 func pay(t *testing.T, session *mcp.ClientSession, tool string) *harness.Paid {
 	t.Helper()
 	result, err := session.CallTool(t.Context(), &mcp.CallToolParams{Name: tool, Arguments: map[string]any{"city": "Oslo"}})
@@ -82,8 +83,7 @@ func pay(t *testing.T, session *mcp.ClientSession, tool string) *harness.Paid {
 	return charge
 }
 
-// charges returns how many charges there are, by the server with that admin
-// address.
+// charges returns the number of charges at the server with that admin address.
 func (e *example) charges(t *testing.T, admin string) int {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), binaries.Farebox, "farebox", "charge", "list", "--account", "demo", "--json", "--address", e.address(admin))
@@ -99,15 +99,16 @@ func (e *example) charges(t *testing.T, admin string) int {
 	return len(all)
 }
 
-// interrupt ends it as Ctrl-C does, and checks that nothing is left: none of its
-// processes, of which there must be so many, no port taken, and no secret on disk.
+// interrupt ends the example as Ctrl-C does. It checks the number of processes,
+// that none of them survives, that every port is free, and that no secret is
+// left on disk.
 func (e *example) interrupt(t *testing.T, processes int) {
 	t.Helper()
 	children := childrenOf(t, e.process.PID())
 	if len(children) != processes {
-		t.Errorf("%d processes run beside it: %v; want %d", len(children), children, processes)
+		t.Errorf("%d child processes: %v; want %d", len(children), children, processes)
 	}
-	// A terminal sends the signal to all of the process group.
+	// A terminal sends the signal to the whole process group.
 	if err := syscall.Kill(-e.process.PID(), syscall.SIGINT); err != nil {
 		t.Fatal(err)
 	}
@@ -124,9 +125,9 @@ func (e *example) interrupt(t *testing.T, processes int) {
 }
 
 // TestPostgresExample: one command runs two gateways on one PostgreSQL. Both
-// serve the calls of one session, a key that was deleted through one of them is
-// refused by the other, and both tell the same books. Ctrl-C ends all of it, the
-// database too.
+// serve the calls of one session, a key deleted through one is refused by the
+// other, and both report the same books. Ctrl-C ends all of it, including the
+// database.
 func TestPostgresExample(t *testing.T) {
 	t.Parallel()
 	e := startExample(t, "postgres", "BALANCER_PORT", "NODE1_PORT", "NODE2_PORT", "NODE1_ADMIN", "NODE2_ADMIN", "WEATHER_PORT")
@@ -150,7 +151,7 @@ func TestPostgresExample(t *testing.T) {
 	}
 	for _, admin := range []string{"NODE1_ADMIN", "NODE2_ADMIN"} {
 		if n := e.charges(t, admin); n != 7 {
-			t.Errorf("by %s there are %d charges; want 7", admin, n)
+			t.Errorf("%s lists %d charges; want 7", admin, n)
 		}
 	}
 	dir := regexp.MustCompile(`psql "host=(\S+) `).FindStringSubmatch(e.output)
@@ -167,9 +168,9 @@ func TestPostgresExample(t *testing.T) {
 }
 
 // TestGatewayOnlyExample: one command runs a platform, and a gateway without a
-// store beside its server. Calls through the gateway, and a server that charges by
-// itself, are charged at the platform; a key that was deleted there is refused by
-// the gateway. Ctrl-C ends all of it.
+// store next to its server. The platform charges the calls through the gateway
+// and those of a server that charges by itself. The gateway refuses a key
+// deleted at the platform. Ctrl-C ends all of it.
 func TestGatewayOnlyExample(t *testing.T) {
 	t.Parallel()
 	e := startExample(t, "gateway-only", "FAREBOX_PORT", "PLATFORM_PORT", "WEATHER_PORT", "PLATFORM_ADMIN", "GATEWAY_ADMIN")

@@ -18,12 +18,12 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// execEnv makes the test binary a wrapper of the program that it names.
+// execEnv makes the test binary a wrapper for the program it names.
 const execEnv = "FAREBOX_INTEGRATION_EXEC"
 
-// A process that may not let files grow gets a signal with each error, which
-// would end it. A mask that blocks the signal outlives exec, and only the error
-// is left, as with a full disk.
+// A process over its file size limit gets a signal with each error, which would
+// end it. A mask that blocks the signal survives exec and leaves only the
+// error, as on a full disk.
 func init() {
 	program := os.Getenv(execEnv)
 	if program == "" {
@@ -43,7 +43,7 @@ func init() {
 	os.Exit(3)
 }
 
-// unsignalled are the same programs, with Farebox behind the wrapper.
+// unsignalled returns the same programs, with Farebox behind the wrapper.
 func unsignalled(t *testing.T) *harness.Binaries {
 	t.Helper()
 	self, err := os.Executable()
@@ -59,14 +59,15 @@ func unsignalled(t *testing.T) *harness.Binaries {
 	return &b
 }
 
-// fileLimit is what a process may write of a file while its disk is full: less
-// than a store has.
+// fileLimit is the largest file a process can write while its disk is full. A
+// store is larger than that.
 const fileLimit = 4096
 
-// TestFullDisk: promises 1, 2 and 8 when the disk is full. What was running is
-// refused with CHARGE_FAILED, what comes then with STORE_UNAVAILABLE, and no result leaves.
-// When there is room again, the same process serves on, has charged exactly the
-// results that arrived, and holds nothing back.
+// TestFullDisk: promises 1, 2 and 8 when the disk is full. Calls already
+// running are refused with CHARGE_FAILED, later calls with STORE_UNAVAILABLE,
+// and no result leaves the gateway. When there is room again, the same process
+// keeps serving, has charged exactly the results that arrived, and holds no
+// reservation.
 func TestFullDisk(t *testing.T) {
 	const calls = 16
 	w := startWorker(t)
@@ -112,7 +113,7 @@ func TestFullDisk(t *testing.T) {
 		withheld(t, answer, "CHARGE_FAILED")
 	}
 
-	// Whoever comes now is refused, and the server is not asked.
+	// New calls are refused without reaching the server.
 	runs := w.runs.Load()
 	for range calls {
 		done.Go(func() { withheld(t, call(workerJSON), "STORE_UNAVAILABLE", "CHARGE_FAILED") })
@@ -129,7 +130,7 @@ func TestFullDisk(t *testing.T) {
 	if g.Process().Ended() || g.Process().PID() != pid {
 		t.Error("it is not the same process")
 	}
-	harness.Eventually(t, "the books to have what was received, and nothing held", func() error {
+	harness.Eventually(t, "the books to match the received results, with no reservation", func() error {
 		taken := 0
 		for _, c := range g.Charges(t, "agent") {
 			if c.State == "captured" {
@@ -148,7 +149,7 @@ func TestFullDisk(t *testing.T) {
 	g.VerifyLedger(t)
 }
 
-// workerCall makes one call of a worker.
+// workerCall makes one call to a worker.
 func workerCall(t *testing.T, g *harness.Gateway, client *http.Client, secret, path string) *harness.Answer {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, g.Endpoint()+strings.TrimPrefix(path, "/mcp"),
@@ -165,8 +166,8 @@ func workerCall(t *testing.T, g *harness.Gateway, client *http.Client, secret, p
 	return answer
 }
 
-// withheld holds that an answer is one of those refusals, and has nothing of the
-// result.
+// withheld checks that an answer is one of those refusals and contains nothing
+// from the result.
 func withheld(t *testing.T, answer *harness.Answer, codes ...string) {
 	t.Helper()
 	ok := false

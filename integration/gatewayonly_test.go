@@ -13,8 +13,8 @@ import (
 	"github.com/fareboxhq/farebox/integration/harness"
 )
 
-// startGatewayOnly starts a platform, and a gateway without a store that asks
-// it, in front of the server at that base URL.
+// startGatewayOnly starts a platform, and a gateway that uses the platform
+// instead of a store, in front of the server at that base URL.
 func startGatewayOnly(t *testing.T, upstream string) (platform, gateway *harness.Gateway) {
 	t.Helper()
 	platform = binaries.StartGateway(t, strings.Replace(
@@ -33,10 +33,10 @@ func startGatewayOnly(t *testing.T, upstream string) (platform, gateway *harness
 	return platform, gateway
 }
 
-// TestGatewayWithoutAStore: a gateway that has no store of its own charges by a
-// platform's. The platform says who earns; a deleted key is dead when the
-// platform's command has returned; while the platform is down paid calls are
-// refused, and they go on when it is back.
+// TestGatewayWithoutAStore: a gateway without a store of its own charges
+// through a platform. The platform decides which provider earns. A deleted key
+// stops working once the platform's command has returned. Paid calls are
+// refused while the platform is down, and they succeed again when it is back.
 func TestGatewayWithoutAStore(t *testing.T) {
 	t.Parallel()
 	recorder := harness.Record(t, binaries.StartWeather(t, "-stateless"))
@@ -89,7 +89,7 @@ func TestGatewayWithoutAStore(t *testing.T) {
 		t.Errorf("while the platform is down: %d %s", answer.Status, answer.Body)
 	}
 	if len(recorder.Requests()) != before {
-		t.Error("the server was asked for nothing")
+		t.Error("the server received no request")
 	}
 	platform.Start(t)
 	harness.Eventually(t, "calls to go on", func() error {
@@ -105,8 +105,9 @@ func TestGatewayWithoutAStore(t *testing.T) {
 	platform.VerifyLedger(t)
 }
 
-// TestCallOutlivesItsPlatform: a call whose reservation a crash of the platform
-// has forgotten is charged under its id when its answer comes, once.
+// TestCallOutlivesItsPlatform: if the platform crashes and loses a call's
+// reservation, the call is still charged when its answer comes, once and under
+// its own id.
 func TestCallOutlivesItsPlatform(t *testing.T) {
 	t.Parallel()
 	recorder := harness.Record(t, binaries.StartWeather(t))
@@ -127,7 +128,7 @@ func TestCallOutlivesItsPlatform(t *testing.T) {
 	}()
 	harness.Eventually(t, "the call to reach the server", func() error {
 		if recorder.Calls("get_forecast") == 0 {
-			return fmt.Errorf("it has not")
+			return fmt.Errorf("not yet")
 		}
 		return nil
 	})
@@ -139,7 +140,7 @@ func TestCallOutlivesItsPlatform(t *testing.T) {
 	if a := platform.Account(t, "alice"); a.Reserved != 0 {
 		t.Errorf("%s is reserved after the crash", a.Reserved)
 	}
-	harness.Eventually(t, "the gateway to find the platform", func() error { // its breaker may be open still
+	harness.Eventually(t, "the gateway to find the platform", func() error { // its circuit breaker may still be open
 		if up := gateway.Metrics(t)["farebox_store_up"]; up != 1 {
 			return fmt.Errorf("it is at %v", up)
 		}

@@ -28,7 +28,7 @@ type thingResult struct {
 const thingMethod = "vendor/thing"
 
 // startLibrary starts an MCP server of the Go SDK with prompts, resources, a
-// template of resources, and methods that the protocol does not have.
+// resource template, and methods outside the protocol.
 func startLibrary(t *testing.T, stateless bool) (url string) {
 	t.Helper()
 	server := mcp.NewServer(&mcp.Implementation{Name: "library", Version: "1.0.0"}, &mcp.ServerOptions{
@@ -74,14 +74,14 @@ func startLibrary(t *testing.T, stateless bool) (url string) {
 	return listener.URL
 }
 
-// asked is what came of one request.
+// asked is the outcome of one request.
 type asked struct {
 	text string
 	meta mcp.Meta
 	err  error
 }
 
-// library is a session with the library, and its account.
+// library is an account's session with the library.
 type library struct {
 	gateway *harness.Gateway
 	session *mcp.ClientSession
@@ -129,10 +129,10 @@ var libraryPrices = []string{
 	"method " + thingMethod + " 0.004", "method vendor/hello free", "method completion/complete 0.001",
 }
 
-// TestItemsArePaid: prompts, resources and methods beside tools are charged as
-// the rules that name them say, with receipts that prove it; what no rule names
-// is as it was; refusals are JSON-RPC errors that say what was refused and cost
-// nothing. In the protocol versions with sessions and in the one without.
+// TestItemsArePaid: prompts, resources and methods are charged by the rules
+// that name them, like tools, with receipts as proof. Items without a rule are
+// unaffected. A refusal is a JSON-RPC error that names the refused item and
+// costs nothing. The test runs in protocol versions with and without sessions.
 func TestItemsArePaid(t *testing.T) {
 	t.Parallel()
 	for _, stateless := range []bool{false, true} {
@@ -186,14 +186,14 @@ func connectLibrary(t *testing.T, g *harness.Gateway, secret string) *mcp.Client
 	return session
 }
 
-// visit asks for one of each; the balance ends too low for a resource.
+// visit requests one of each. In the end the balance is too low for a resource.
 func (l *library) visit(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		got     asked
 		text    string
-		item    string   // of its receipt; "" for what is free
-		refused []string // what the error says
+		item    string   // item in the receipt; "" for a free call
+		refused []string // parts of the error
 		balance string
 	}{
 		{"a prompt by expression", l.prompt(t, "essay", "mice"), "Write about mice", "prompt:essay", nil, "0.058"},
@@ -240,7 +240,8 @@ func (l *library) visit(t *testing.T) {
 	}
 }
 
-// lists looks for prices in the lists: on what rules name, and on nothing else.
+// lists checks that the lists show a price exactly for the items named by
+// rules.
 func (l *library) lists(t *testing.T) {
 	got := map[string]any{}
 	price := func(name string, meta mcp.Meta) { got[name] = meta["dev.farebox/price"] }
@@ -273,8 +274,8 @@ func (l *library) lists(t *testing.T) {
 	}
 }
 
-// TestItemsAreReplayed: a prompt, a resource and a method that are asked for
-// again under their idempotency key cost once, and reach the server once.
+// TestItemsAreReplayed: a prompt, a resource and a method requested again under
+// their idempotency key cost once and reach the server once.
 func TestItemsAreReplayed(t *testing.T) {
 	t.Parallel()
 	recorder := harness.Record(t, startLibrary(t, true))

@@ -18,16 +18,15 @@ import (
 
 var errNotYet = errors.New("not yet")
 
-// managed is a key as "key show" tells it, and a successor's secret.
+// managed is a key as "key show" prints it, and a successor's secret.
 type managed struct {
 	harness.Key
 	State   string `json:"state"`
 	Lineage string `json:"lineage"`
 }
 
-// TestKeyLife: promise 6 over the real binary. Each change of a key holds for
-// the first call that is made after the command returned, although the cache
-// had the key.
+// TestKeyLife: promise 6 with the real binary. Each change of a key applies to
+// the first call made after the command returned, even if the key is cached.
 func TestKeyLife(t *testing.T) {
 	upstream := binaries.StartWeather(t, "-stateless")
 	g := binaries.StartGateway(t, harness.Site(upstream, "server weather", "provider acme", "free list_cities"))
@@ -62,7 +61,7 @@ func TestKeyLife(t *testing.T) {
 		t.Errorf("a deleted key came back: %v", err)
 	}
 
-	// A successor has the rights, and the old key its grace.
+	// The successor has the same rights, and the old key gets a grace period.
 	old := g.NewKey(t, "alice", "--name", "server", "--server", "weather")
 	var kept, last managed
 	g.CLI(t, &kept, "key", "rotate", old.ID, "--grace", "1h")
@@ -81,7 +80,7 @@ func TestKeyLife(t *testing.T) {
 	}
 }
 
-// openStream begins a session and opens its stream by GET.
+// openStream starts a session and opens its stream by GET.
 func openStream(t *testing.T, g *harness.Gateway, secret string) *http.Response {
 	t.Helper()
 	begun := post(t, g, secret, `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}`)
@@ -102,8 +101,8 @@ func openStream(t *testing.T, g *harness.Gateway, secret string) *http.Response 
 	return resp
 }
 
-// TestStreamsEndWithTheirKey: promise 6. A stream that a key has opened ends
-// within a second of the key's end.
+// TestStreamsEndWithTheirKey: promise 6. A stream ends within a second after
+// its key ends.
 func TestStreamsEndWithTheirKey(t *testing.T) {
 	upstream := binaries.StartWeather(t)
 	g := binaries.StartGateway(t, harness.Site(upstream, "server weather", "provider acme", "free list_cities"))
@@ -133,7 +132,8 @@ func TestStreamsEndWithTheirKey(t *testing.T) {
 	}
 }
 
-// A paid call that was dispatched before its key ended settles.
+// TestDispatchedCallOutlivesItsKey: a paid call dispatched before its key ended
+// still settles.
 func TestDispatchedCallOutlivesItsKey(t *testing.T) {
 	recorder := harness.Record(t, binaries.StartWeather(t, "-stateless"))
 	g := binaries.StartGateway(t, harness.Site(recorder.URL, "server weather", "provider acme", "price get_forecast 0.01"))
@@ -164,8 +164,9 @@ func TestDispatchedCallOutlivesItsKey(t *testing.T) {
 	}
 }
 
-// TestKeyThatEndsWhileItsBodyComes: promise 6. A client sets the pace of its
-// body; the key is judged when the body is there, not when it began.
+// TestKeyThatEndsWhileItsBodyComes: promise 6. A client controls how fast its
+// body arrives, so the key is checked once the body is complete, not at its
+// beginning.
 func TestKeyThatEndsWhileItsBodyComes(t *testing.T) {
 	upstream := binaries.StartWeather(t, "-stateless")
 	g := binaries.StartGateway(t, harness.Site(upstream, "server weather", "provider acme", "price get_forecast 0.01"))
@@ -208,8 +209,8 @@ func TestKeyThatEndsWhileItsBodyComes(t *testing.T) {
 	}
 }
 
-// TestStopEndsStreams: at SIGTERM open streams are ended, so that the process
-// can end; without a grace period Caddy would wait for them for ever.
+// TestStopEndsStreams: SIGTERM ends open streams so that the process can exit.
+// Without a grace period Caddy would wait for them forever.
 func TestStopEndsStreams(t *testing.T) {
 	upstream := binaries.StartWeather(t)
 	site := harness.Site(upstream, "server weather", "provider acme", "free list_cities")

@@ -22,12 +22,12 @@ import (
 var kills = flag.Int("kills", 10, "how often TestKill kills the gateway")
 
 const (
-	killCallers = 64  // calls in flight at once
-	killRun     = 400 // the kill comes at one of so many calls
+	killCallers = 64  // concurrent calls
+	killRun     = 400 // the kill comes within this number of calls
 	killPrice   = ledger.Unit / 100
 )
 
-// What a kill comes at.
+// The events that trigger a kill.
 const (
 	atCall   = iota // a caller is about to call
 	atRun           // the server has begun to run the tool
@@ -35,29 +35,29 @@ const (
 	killPoints
 )
 
-// killPoint is when the gateway is killed: at the n-th of what.
+// killPoint is the moment of a kill: the n-th event of a kind.
 type killPoint struct{ what, n int }
 
 func (p killPoint) String() string {
 	return [...]string{"call", "run", "result"}[p.what] + " " + strconv.Itoa(p.n)
 }
 
-// killed is an account's history through all kills.
+// killed is the history of one account through all kills.
 type killed struct {
 	gateway    *harness.Gateway
 	worker     *worker
 	secret     string
-	known      map[string]bool // charges of the rounds before
+	known      map[string]bool // charges from earlier rounds
 	received   int
 	unreceived int
 	inFlight   int
 }
 
-// TestKill: promises 1, 2, 4 and 5 across crashes. The gateway is killed again
-// and again while 64 callers make paid calls, each time at another point, and
-// started on what is on disk. After each start the books balance, every result
-// that a client received has exactly one capture, captures without a received
-// result are at most one for each call in flight, and no credits are held.
+// TestKill: promises 1, 2, 4 and 5 across crashes. The gateway is killed
+// repeatedly, each time at another point, while 64 callers make paid calls, and
+// restarts from the data on disk. After each start the books balance, every
+// received result has exactly one capture, there is at most one capture without
+// a received result for each call in flight, and no credits are held.
 func TestKill(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -92,13 +92,14 @@ func TestKill(t *testing.T) {
 	}
 }
 
-// killRound is what came of the calls of one round.
+// killRound is the outcome of one round's calls.
 type killRound struct {
-	received []string // charges of the results that arrived whole
-	inFlight int      // calls that reached the gateway, or may have, and got no result
+	received []string // charges in results that arrived complete
+	inFlight int      // calls without a result that reached the gateway, or may have
 }
 
-// callUntil lets 64 callers call and kills the gateway at that point.
+// callUntil lets 64 callers make calls and kills the gateway at the given
+// point.
 func (k *killed) callUntil(t *testing.T, point killPoint) (round killRound) {
 	t.Helper()
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: killCallers}}
@@ -122,7 +123,7 @@ func (k *killed) callUntil(t *testing.T, point killPoint) (round killRound) {
 		defer mu.Unlock()
 		var network *net.OpError
 		switch {
-		case errors.As(err, &network) && network.Op == "dial": // it came after the kill
+		case errors.As(err, &network) && network.Op == "dial": // the call came after the kill
 			return false
 		case err != nil:
 			round.inFlight++
@@ -152,17 +153,17 @@ func (k *killed) callUntil(t *testing.T, point killPoint) (round killRound) {
 	return round
 }
 
-// check holds what the books say against what clients received.
+// check compares the books with the results that clients received.
 func (k *killed) check(t *testing.T, point killPoint, round killRound) {
 	t.Helper()
 	k.gateway.VerifyLedger(t)
 	var charges []harness.Charge
-	limit := len(round.received) + round.inFlight + 1 // one that was known, or one too many
+	limit := len(round.received) + round.inFlight + 1 // includes one known charge, or one charge too many
 	k.gateway.CLI(t, &charges, "charge", "list", "--account", "agent", "--limit", strconv.Itoa(limit))
 	fresh := map[string]bool{}
 	for _, c := range charges {
 		if k.known[c.ID] {
-			break // newest first
+			break // the list is newest first
 		}
 		if fresh[c.ID] || c.State != "captured" || c.Amount != killPrice {
 			t.Errorf("at %s: charge %+v; want it once, captured at %s", point, c, killPrice)
@@ -172,7 +173,7 @@ func (k *killed) check(t *testing.T, point killPoint, round killRound) {
 	seen := map[string]bool{}
 	for _, id := range round.received {
 		if !fresh[id] || seen[id] {
-			t.Errorf("at %s: received result of charge %s, which is captured: %v, of another result: %v", point, id, fresh[id], seen[id])
+			t.Errorf("at %s: received a result with charge %s: captured %v, used by another result %v", point, id, fresh[id], seen[id])
 		}
 		seen[id] = true
 	}

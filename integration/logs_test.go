@@ -10,9 +10,9 @@ import (
 	"github.com/fareboxhq/farebox/internal/sqlitestore"
 )
 
-// TestStartNamesTheStore: the first thing that people look for when balances are
-// not what they expect stands in one line of the log of each start and reload:
-// which store, where, its schema and its currency.
+// TestStartNamesTheStore: each start and reload logs one line with the store's
+// kind, location, schema and currency, because people look there first when a
+// balance is unexpected.
 func TestStartNamesTheStore(t *testing.T) {
 	t.Parallel()
 	g := binaries.StartGateway(t, harness.Site("http://127.0.0.1:1", "server nowhere", "provider acme", "free *"))
@@ -25,8 +25,8 @@ func TestStartNamesTheStore(t *testing.T) {
 	}
 }
 
-// openedLine checks the line that tells of the open store, and returns where that
-// is.
+// openedLine checks the line about the open store and returns the store's
+// location.
 func openedLine(t *testing.T, g *harness.Gateway, store string, schema int64) (at string) {
 	t.Helper()
 	n := 0

@@ -11,11 +11,11 @@ import (
 	"github.com/fareboxhq/farebox/internal/pgtest"
 )
 
-// binaries are built once for all tests.
+// binaries are built once and shared by all tests.
 var binaries *harness.Binaries
 
-// postgres is the server of all tests that do not harm it. It starts with the
-// first of them.
+// postgres is the server shared by all tests that leave it intact. The first of
+// them starts it.
 var postgres pgtest.Cluster
 
 func TestMain(m *testing.M) {

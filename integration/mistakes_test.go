@@ -11,30 +11,30 @@ import (
 	"testing"
 )
 
-// mistake is one that people make in a Caddyfile, and what "validate" says of
-// it: what is wrong, where, and what to do.
+// mistake is a common error in a Caddyfile, with the message of "validate"
+// about it: the fault, its place and the remedy.
 type mistake struct {
 	name string
-	file string   // the Caddyfile; "HERE" marks the line that has to be named
+	file string   // the Caddyfile; "HERE" marks the line the message must name
 	says []string // parts of the message
-	warn bool     // the config is valid, and a warning says so
+	warn bool     // the config is valid, and the message is a warning
 }
 
-// inSite is a Caddyfile whose farebox has these lines beside a server, a
-// provider and a price.
+// inSite returns a Caddyfile whose farebox block has these lines in addition to
+// a server, a provider and a price.
 func inSite(lines string) string {
 	return fmt.Sprintf(mistakenSite, "", "server weather\n\t\tprovider acme\n\t\tprice get_forecast 0.01\n\t\t"+lines)
 }
 
-// inServer is a Caddyfile whose farebox has these lines alone.
+// inServer returns a Caddyfile whose farebox block has only these lines.
 func inServer(lines string) string { return fmt.Sprintf(mistakenSite, "", lines) }
 
-// inOption is a Caddyfile whose global option farebox has these lines.
+// inOption returns a Caddyfile whose global option farebox has these lines.
 func inOption(lines string) string {
 	return fmt.Sprintf(mistakenSite, lines, "server weather\n\t\tprovider acme\n\t\tprice get_forecast 0.01")
 }
 
-// inFile is a Caddyfile with these global options and sites.
+// inFile returns a Caddyfile with these global options and sites.
 func inFile(options, sites string) string {
 	return "{\n\tadmin off\n" + options + "\n}\n" + sites + "\n"
 }
@@ -190,8 +190,8 @@ func mistakes() []mistake {
 	}
 }
 
-// Each mistake is told by "farebox validate", with its line where the Caddyfile
-// has one, and none in silence; what is only doubtful is a warning.
+// TestMistakes: "farebox validate" reports each mistake, with its line if the
+// Caddyfile has one. A doubtful setting gets a warning.
 func TestMistakes(t *testing.T) {
 	t.Parallel()
 	rows := mistakes()
@@ -199,14 +199,14 @@ func TestMistakes(t *testing.T) {
 		t.Errorf("%d rows", len(rows))
 	}
 	if said, err := validated(t, inFile(soundStore, soundSite)); err != nil || strings.Contains(said, `"level":"warn"`) {
-		t.Errorf("without a mistake: %v, it says %s", err, said)
+		t.Errorf("a config without mistakes: %v, output %s", err, said)
 	}
 	for _, m := range rows {
 		t.Run(m.name, func(t *testing.T) {
 			t.Parallel()
 			said, err := validated(t, m.file)
 			if (err == nil) != m.warn {
-				t.Errorf("its outcome is %v", err)
+				t.Errorf("validate returned %v", err)
 			}
 			if before, _, found := strings.Cut(m.file, "HERE"); found && !m.warn {
 				m.says = append(m.says, fmt.Sprintf("Caddyfile:%d", strings.Count(before, "\n")+1))
@@ -223,8 +223,8 @@ func TestMistakes(t *testing.T) {
 	}
 }
 
-// validated runs "farebox validate" on a Caddyfile and returns all that it
-// printed but what is about its spaces, with quotes as they are in the messages.
+// validated runs "farebox validate" on a Caddyfile and returns its output
+// without the notes on formatting, and with the quotes unescaped.
 func validated(t *testing.T, text string) (string, error) {
 	t.Helper()
 	dir := t.TempDir()

@@ -14,7 +14,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// quietUpstream is a server whose answers are streams that say nothing and stay open.
+// quietUpstream is a server that answers with empty streams and keeps them
+// open.
 func quietUpstream(t *testing.T) *httptest.Server {
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
@@ -28,9 +29,9 @@ func quietUpstream(t *testing.T) *httptest.Server {
 	return upstream
 }
 
-// TestStreamsEndWithTheirScopes: promise 6. A stream that tells of changes of a
-// resource ends within a second after its key lost the scope that it needed;
-// one that needs no scope, and one of a key that keeps it, live on.
+// TestStreamsEndWithTheirScopes: promise 6. A stream that reports changes of a
+// resource ends within a second after its key lost the required scope. Streams
+// that need no scope, and streams whose key keeps the scope, stay open.
 func TestStreamsEndWithTheirScopes(t *testing.T) {
 	t.Parallel()
 	upstream := quietUpstream(t)
@@ -38,7 +39,7 @@ func TestStreamsEndWithTheirScopes(t *testing.T) {
 	g.CLI(t, nil, "account", "create", "alice")
 	for _, c := range []struct {
 		name, listen string
-		scopes       []string // that the key has afterwards
+		scopes       []string // the key's scopes after the change
 		ends         bool
 	}{
 		{"loses it", `"resourceSubscriptions":["invoice://1002"]`, []string{"billing.write"}, true},
@@ -65,7 +66,7 @@ func TestStreamsEndWithTheirScopes(t *testing.T) {
 				select {
 				case <-ended:
 					t.Fatal("the stream has ended")
-				case <-time.After(time.Second): // in which it would have
+				case <-time.After(time.Second): // long enough for the stream to have ended
 				}
 				g.CLI(t, nil, "key", "delete", key.ID)
 				returned = clock.Now()
@@ -82,7 +83,7 @@ func TestStreamsEndWithTheirScopes(t *testing.T) {
 	}
 }
 
-// listenFor opens a stream of the protocol version without sessions.
+// listenFor opens a stream in the protocol version without sessions.
 func listenFor(t *testing.T, g *harness.Gateway, secret, what string) *http.Response {
 	t.Helper()
 	body := `{"jsonrpc":"2.0","id":1,"method":"subscriptions/listen","params":{"notifications":{` + what + `},"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}}}`
@@ -106,9 +107,9 @@ func listenFor(t *testing.T, g *harness.Gateway, secret, what string) *http.Resp
 	return resp
 }
 
-// TestStreamsEndWithTheirRules: promise 6, for what the operator narrows in the
-// config. A reload that asks for other scopes ends the streams that the old rules
-// had let open; one that changes something else ends none.
+// TestStreamsEndWithTheirRules: promise 6 when the operator narrows the config.
+// A reload that requires other scopes ends the streams the old rules allowed. A
+// reload that changes something else ends no stream.
 func TestStreamsEndWithTheirRules(t *testing.T) {
 	t.Parallel()
 	upstream := quietUpstream(t)
@@ -133,7 +134,7 @@ func TestStreamsEndWithTheirRules(t *testing.T) {
 	select {
 	case <-ended:
 		t.Fatal("the stream has ended with a config of the same rules")
-	case <-time.After(time.Second): // in which it would have
+	case <-time.After(time.Second): // long enough for the stream to have ended
 	}
 	load(strings.Replace(config, "provider acme", "provider acme\n\t\t\tscope \"resource:invoice://1002\" billing.write", 1))
 	select {

@@ -23,9 +23,9 @@ import (
 	"github.com/fareboxhq/farebox/integration/harness"
 )
 
-// oauthSites is a Caddyfile with a site of several servers: one at the root, one
-// in handle_path, one whose URL ends with a slash, one in handle, and one without
-// oauth.
+// oauthSites returns a Caddyfile with several servers in one site: one at the
+// root, one in handle_path, one whose URL ends with a slash, one in handle, and
+// one without oauth.
 func oauthSites(upstream, issuer string) string {
 	site := strings.TrimPrefix(upstream, "http://")
 	farebox := func(server, resource string) string {
@@ -46,7 +46,7 @@ func oauthSites(upstream, issuer string) string {
 		"handle {\n" + farebox("root", "") + "\n}\n}\n"
 }
 
-// issuer is an authorization server that only says what it is.
+// issuer is an authorization server that only serves its metadata.
 func issuer(t *testing.T) string {
 	t.Helper()
 	var server *httptest.Server
@@ -62,7 +62,7 @@ func issuer(t *testing.T) string {
 	return server.URL
 }
 
-// withoutChallenges is a transport that hides challenges, as old proxies do.
+// withoutChallenges is a transport that removes challenges, as old proxies do.
 type withoutChallenges struct{}
 
 func (withoutChallenges) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -75,8 +75,8 @@ func (withoutChallenges) RoundTrip(r *http.Request) (*http.Response, error) {
 
 var errAsked = errors.New("the user was asked")
 
-// askedByGo connects with the official Go SDK and returns the URL to which it
-// would send its user for authorization.
+// askedByGo connects with the official Go SDK and returns the URL to which the
+// SDK would send its user for authorization.
 func askedByGo(t *testing.T, endpoint string, transport http.RoundTripper) *url.URL {
 	t.Helper()
 	var asked string
@@ -102,7 +102,7 @@ func askedByGo(t *testing.T, endpoint string, transport http.RoundTripper) *url.
 	return u
 }
 
-// found is what discover.mjs prints.
+// found is the output of discover.mjs.
 type found struct {
 	Challenge struct {
 		Metadata string `json:"resourceMetadataUrl"`
@@ -115,7 +115,8 @@ type found struct {
 	Connect     any        `json:"connect"` // the status without a token
 }
 
-// discovered is metadata, and the resource that a token would be asked for.
+// discovered holds metadata and the resource for which a client would request a
+// token.
 type discovered struct {
 	Metadata metadata `json:"metadata"`
 	Resource string   `json:"resource"`
@@ -129,7 +130,7 @@ type metadata struct {
 	Name     string   `json:"resource_name"`
 }
 
-// foundByTypeScript runs the discovery of the official TypeScript SDK.
+// foundByTypeScript runs the official TypeScript SDK's discovery.
 func foundByTypeScript(t *testing.T, endpoint string) (f found) {
 	t.Helper()
 	cmd := command(t, "", binaries.Node(t), filepath.Join(binaries.Root, "integration", "node", "discover.mjs"), endpoint)
@@ -144,10 +145,10 @@ func foundByTypeScript(t *testing.T, endpoint string) (f found) {
 	return f
 }
 
-// TestOAuthDiscovery: the discovery of the official SDKs accepts the metadata of
-// each server that has oauth, with and without a slash at the end of its URL, by
-// the challenge and by the well-known places alone. The server behind never hears
-// of it.
+// TestOAuthDiscovery: discovery in the official SDKs accepts the metadata of
+// each server with oauth. It works with and without a slash at the end of the
+// URL, from the challenge and from the well-known URLs alone. No request
+// reaches the server behind the gateway.
 func TestOAuthDiscovery(t *testing.T) {
 	t.Parallel()
 	recorder := harness.Record(t, binaries.StartWeather(t, "-stateless"))
@@ -168,7 +169,7 @@ func TestOAuthDiscovery(t *testing.T) {
 			f := foundByTypeScript(t, endpoint)
 			at := base + "/.well-known/oauth-protected-resource" + c.path
 			if c.path == "/" {
-				at = strings.TrimSuffix(at, "/") // a request for the root looks the same by both names
+				at = strings.TrimSuffix(at, "/") // both forms of the root URL produce the same request
 			}
 			if f.Challenge.Metadata != at || f.Legacy != at || f.Challenge.Scope != "cities.read" || f.Challenge.Error != "" || f.Connect != 401.0 {
 				t.Errorf("the TypeScript SDK reads %+v, %q and %v; want %s", f.Challenge, f.Legacy, f.Connect, at)
@@ -190,8 +191,8 @@ func TestOAuthDiscovery(t *testing.T) {
 	}
 }
 
-// TestOAuthIsOfItsServer: a server without oauth beside others that have it has no
-// metadata and leads to none, and calls with keys are what they were.
+// TestOAuthIsOfItsServer: a server without oauth next to servers with oauth has
+// no metadata and never refers to any, and calls with keys work as before.
 func TestOAuthIsOfItsServer(t *testing.T) {
 	t.Parallel()
 	g := binaries.StartGateway(t, oauthSites(binaries.StartWeather(t, "-stateless"), "https://auth.example.com"))
@@ -255,9 +256,9 @@ func get(t *testing.T, url string) (status int, body string) {
 	return resp.StatusCode, string(text)
 }
 
-// TestOAuthOff: without oauth the places of all metadata of OAuth are not found,
-// although the server gets all paths; the SDKs take the server for one that has
-// none, and tell their users of the 401.
+// TestOAuthOff: without oauth, all well-known URLs of OAuth metadata return
+// 404, even if the site sends every path to the gateway. The SDKs conclude that
+// the server has no metadata and report the 401 to their users.
 func TestOAuthOff(t *testing.T) {
 	t.Parallel()
 	recorder := harness.Record(t, binaries.StartWeather(t, "-stateless"))
@@ -278,7 +279,7 @@ func TestOAuthOff(t *testing.T) {
 		if f.Challenge.Metadata != "" || f.Legacy != "" || f.Connect != 401.0 || !strings.Contains(f.ByWellKnown.Failed, "does not implement OAuth 2.0 Protected Resource Metadata") {
 			t.Errorf("%s: the TypeScript SDK has found %+v", endpoint, f)
 		}
-		if asked := askedByGo(t, endpoint, http.DefaultTransport); !strings.HasPrefix(asked.String(), base+"/authorize?") { // its guess for servers without metadata
+		if asked := askedByGo(t, endpoint, http.DefaultTransport); !strings.HasPrefix(asked.String(), base+"/authorize?") { // the SDK's guess for servers without metadata
 			t.Errorf("%s: go-sdk asks for %s", endpoint, asked)
 		}
 		client := mcp.NewClient(&mcp.Implementation{Name: "farebox-test", Version: "1.0.0"}, nil)
@@ -291,14 +292,14 @@ func TestOAuthOff(t *testing.T) {
 	}
 }
 
-// TestOAuthAsksForItsLine: "validate" refuses a config with oauth and nothing that
-// serves the metadata, and says what to add.
+// TestOAuthAsksForItsLine: "validate" refuses a config that has oauth but no
+// directive serving the metadata, and names the missing directive.
 func TestOAuthAsksForItsLine(t *testing.T) {
 	t.Parallel()
 	good := strings.ReplaceAll(oauthSites("http://localhost:1", "https://auth.example.com"), "{$CADDY_ADMIN}", "off")
 	for _, c := range []struct {
 		text string
-		want string // in the error, "" for none
+		want string // part of the error; "" if the config is valid
 	}{
 		{good, ""},
 		{strings.Replace(good, "farebox_metadata\n", "", 1), "add the line farebox_metadata to the site"},

@@ -22,35 +22,35 @@ import (
 	"github.com/fareboxhq/farebox/integration/harness"
 )
 
-// outcome is what a client gave its caller.
+// outcome is the outcome of a call as its client returned it.
 type outcome struct {
-	// kind is the short form that stands in the table: "result", "tool error",
-	// "list", "error -32602", "HTTP 502", "fails", "hangs".
+	// kind is the short form shown in the table: "result", "tool error", "list",
+	// "error -32602", "HTTP 502", "fails", "hangs".
 	kind string
-	// detail is all that the caller was given, but for what differs from call to
-	// call and what Farebox adds in _meta.
+	// detail is everything the client returned, except for values that differ from
+	// call to call and the additions of Farebox in _meta.
 	detail string
-	// code is that of a refusal of Farebox.
+	// code is the code of a Farebox refusal.
 	code string
-	// lost says that the client's session was of no use afterwards.
+	// lost reports that the client's session was unusable afterwards.
 	lost bool
 }
 
-// question is what a client is to ask.
+// question is one request for a client to make.
 type question struct {
 	ask   asking
-	token string // of the oddity
+	token string // names the oddity
 	tool  string
 }
 
-// place is where a client asks.
+// place is an endpoint with the key and protocol version to use.
 type place struct {
 	url, secret string
 	stateless   bool
-	hand        int // who asks there, one question at a time
+	hand        int // the caller's number; each caller asks one question at a time
 }
 
-// version is that of the protocol which the place speaks.
+// version returns the place's protocol version.
 func (p place) version() string {
 	if p.stateless {
 		return "2026-07-28"
@@ -58,14 +58,13 @@ func (p place) version() string {
 	return "2025-11-25"
 }
 
-// oddClient is a client of MCP.
+// oddClient is an MCP client.
 type oddClient interface {
-	// ask asks once, in an open session, and waits no longer than that for what
-	// comes.
+	// ask asks once in an open session and waits at most that long for the answer.
 	ask(ctx context.Context, patience time.Duration, p place, q question) (outcome, error)
 }
 
-// short shortens what is too long to be shown, so that it still can be compared.
+// short shortens a long text but keeps it comparable by its length and hash.
 func short(text string) string {
 	const enough = 2000
 	if len(text) <= enough {
@@ -74,13 +73,13 @@ func short(text string) string {
 	return fmt.Sprintf("%s… %d bytes, %x", text[:60], len(text), sha256.Sum256([]byte(text)))
 }
 
-// address is where a test's server or gateway listens.
+// address matches the address of a test's server or gateway.
 var address = regexp.MustCompile(`(?:localhost|127\.0\.0\.1):\d+`)
 
-// requestID is the id of a message, as it stands in the words of a client.
+// requestID matches a message's id in the text of a client.
 var requestID = regexp.MustCompile(`(\\?"id\\?":\\?"?)\d+`)
 
-// settle makes the outcome comparable with that of another call.
+// settle makes the outcome comparable with those of other calls.
 func (o *outcome) settle(q question) outcome {
 	o.detail = requestID.ReplaceAllString(short(o.detail), "${1}ID")
 	o.detail = address.ReplaceAllString(o.detail, "HOST")
@@ -91,7 +90,7 @@ func (o *outcome) settle(q question) outcome {
 	return *o
 }
 
-// ofError is the outcome of a JSON-RPC error. data is that of the error.
+// ofError returns the outcome for a JSON-RPC error with this data.
 func ofError(code int64, message string, data json.RawMessage) outcome {
 	var own struct {
 		Meta struct {
@@ -100,11 +99,11 @@ func ofError(code int64, message string, data json.RawMessage) outcome {
 			} `json:"dev.farebox/error"`
 		} `json:"_meta"`
 	}
-	_ = json.Unmarshal(data, &own) // others' data may be anything
+	_ = json.Unmarshal(data, &own) // other servers may put anything in data
 	return outcome{kind: fmt.Sprint("error ", code), detail: message + " " + plainJSON(data), code: own.Meta.Error.Code}
 }
 
-// ofResult is the outcome of a result.
+// ofResult returns the outcome for a result.
 func ofResult(raw json.RawMessage) outcome {
 	var r struct {
 		IsError any             `json:"isError"`
@@ -115,7 +114,7 @@ func ofResult(raw json.RawMessage) outcome {
 			} `json:"dev.farebox/error"`
 		} `json:"_meta"`
 	}
-	_ = json.Unmarshal(raw, &r) // what cannot be read so is still a result
+	_ = json.Unmarshal(raw, &r) // a result that does not parse is still a result
 	o := outcome{kind: "result", detail: plainJSON(raw), code: r.Meta.Error.Code}
 	switch {
 	case r.Tools != nil:
@@ -126,8 +125,8 @@ func ofResult(raw json.RawMessage) outcome {
 	return o
 }
 
-// plainJSON is a text of JSON in one form, without what Farebox adds; or the text
-// itself, if it is no JSON.
+// plainJSON returns JSON text in a canonical form, without the additions of
+// Farebox. It returns other text unchanged.
 func plainJSON(raw []byte) string {
 	d := json.NewDecoder(bytes.NewReader(raw))
 	d.UseNumber()
@@ -142,8 +141,8 @@ func plainJSON(raw []byte) string {
 	return string(out)
 }
 
-// withoutOwn removes what Farebox adds or sets: its own members of _meta, and
-// what depends on who asks for a list.
+// withoutOwn removes the values Farebox adds or sets: its own members of _meta,
+// and the cacheScope of a list.
 func withoutOwn(value any) any {
 	switch v := value.(type) {
 	case []any:
@@ -167,14 +166,14 @@ func withoutOwn(value any) any {
 	return value
 }
 
-// sessions are what clients keep open, by place; they are used again as long as
-// all goes well in them.
+// sessions holds the clients' open sessions by place. A session is reused as
+// long as its calls go well.
 type sessions[S any] struct {
 	mu   sync.Mutex
 	open map[place]S
 }
 
-// take returns the session of a place, which the caller then has for itself.
+// take removes a place's session and gives the caller exclusive use of it.
 func (s *sessions[S]) take(p place) (session S, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -192,7 +191,7 @@ func (s *sessions[S]) keep(p place, session S) {
 	s.open[p] = session
 }
 
-// goOddClient is the official Go SDK.
+// goOddClient uses the official Go SDK.
 type goOddClient struct{ sessions sessions[*mcp.ClientSession] }
 
 func (c *goOddClient) ask(ctx context.Context, patience time.Duration, p place, q question) (outcome, error) {
@@ -215,7 +214,7 @@ func (c *goOddClient) ask(ctx context.Context, patience time.Duration, p place, 
 		_, err := session.ListTools(ctx, nil)
 		o.lost = err != nil
 	}
-	_ = session.Close() // it may be lost
+	_ = session.Close() // the session may already be lost
 	return o.settle(q), nil
 }
 
@@ -227,8 +226,8 @@ func goConnect(ctx context.Context, p place) (*mcp.ClientSession, error) {
 	}, &mcp.ClientSessionOptions{ProtocolVersion: p.version()})
 }
 
-// unshared is a transport of its own: one that is shared could meet a connection
-// that the server is about to close.
+// unshared returns a transport without keep-alive: a shared one could reuse a
+// connection the server is about to close.
 func unshared() http.RoundTripper { return &http.Transport{DisableKeepAlives: true} }
 
 func goAsk(ctx context.Context, patience time.Duration, session *mcp.ClientSession, q question) outcome {
@@ -257,8 +256,8 @@ func goAsk(ctx context.Context, patience time.Duration, session *mcp.ClientSessi
 	return outcome{kind: "fails", detail: err.Error()}
 }
 
-// rawOddClient speaks HTTP, shows all that comes, and reads JSON as
-// encoding/json does.
+// rawOddClient speaks plain HTTP, reports everything it receives, and parses
+// JSON with encoding/json.
 type rawOddClient struct {
 	sessions sessions[string]
 	ids      atomic.Int64
@@ -283,7 +282,7 @@ func (c *rawOddClient) ask(ctx context.Context, patience time.Duration, p place,
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	id := 700_000 + c.ids.Add(1) // none is used twice in a session, nor stands elsewhere in a message
+	id := 700_000 + c.ids.Add(1) // unique in the session, and found nowhere else in a message
 	resp, err := c.send(ctx, p, session, id, q)
 	var o outcome
 	if err == nil {
@@ -327,7 +326,7 @@ func (c *rawOddClient) send(ctx context.Context, p place, session string, id int
 	return c.post(ctx, p, session, "tools/call", q.tool, fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":"tools/call","params":{"name":%s,"arguments":{"odd":%s}%s}}`, id, tool, token, extra))
 }
 
-// oddOrigin is a web page that may call.
+// oddOrigin is the origin of a web page with permission to call.
 const oddOrigin = "https://app.example.com"
 
 func (*rawOddClient) post(ctx context.Context, p place, session, method, name, body string) (*http.Response, error) {
@@ -351,7 +350,7 @@ func (*rawOddClient) post(ctx context.Context, p place, session, method, name, b
 	return rawHTTP.Do(r)
 }
 
-// read reads a response to its end.
+// read reads a response until it ends.
 func (c *rawOddClient) read(resp *http.Response, id int64, q question) (outcome, error) {
 	if q.ask == preflights {
 		allowed := strings.Contains(strings.ToLower(resp.Header.Get("Access-Control-Allow-Headers")), "mcp-param-region")
@@ -378,7 +377,7 @@ func (c *rawOddClient) read(resp *http.Response, id int64, q question) (outcome,
 func (c *rawOddClient) judge(resp *http.Response, id int64, body []byte) outcome {
 	kind := resp.Header.Get("Content-Type")
 	if encoding := resp.Header.Get("Content-Encoding"); encoding != "" && encoding != "identity" {
-		return outcome{kind: "unreadable", detail: encoding} // as it is to who does not decode it
+		return outcome{kind: "unreadable", detail: encoding} // a client without a decoder cannot read it
 	}
 	if strings.HasPrefix(strings.ToLower(kind), "text/event-stream") {
 		return c.judgeEvents(id, body)
@@ -399,7 +398,7 @@ func (c *rawOddClient) judge(resp *http.Response, id int64, body []byte) outcome
 	return o
 }
 
-// judgeEvents shows each event, and takes the kind from the first response.
+// judgeEvents reports each event and takes the kind from the first response.
 func (*rawOddClient) judgeEvents(id int64, body []byte) outcome {
 	o := outcome{kind: "no answer"}
 	for _, e := range readEvents(string(body)) {
@@ -415,7 +414,7 @@ func (*rawOddClient) judgeEvents(id int64, body []byte) outcome {
 	return o
 }
 
-// readMessage reads a JSON-RPC response to the request with that id.
+// readMessage parses a JSON-RPC response to the request with that id.
 func readMessage(id int64, text []byte) (outcome, bool) {
 	text = bytes.TrimPrefix(text, []byte("\uFEFF"))
 	if !json.Valid(text) {
@@ -448,12 +447,12 @@ type streamEvent struct{ kind, data string }
 
 var lineEnds = strings.NewReplacer("\r\n", "\n", "\r", "\n")
 
-// readEvents reads a stream as the HTML standard has it.
+// readEvents parses a stream by the rules of the HTML standard.
 func readEvents(stream string) (events []streamEvent) {
 	var e streamEvent
 	lines := strings.Split(lineEnds.Replace(strings.TrimPrefix(stream, "\uFEFF")), "\n")
 	any := false
-	for _, line := range lines[:len(lines)-1] { // the last one is not ended
+	for _, line := range lines[:len(lines)-1] { // the last line has no ending
 		field, value, _ := strings.Cut(line, ":")
 		value = strings.TrimPrefix(value, " ")
 		switch {
@@ -477,6 +476,6 @@ func readEvents(stream string) (events []streamEvent) {
 }
 
 func jsonText(text string) string {
-	out, _ := json.Marshal(text) // of a string it never fails
+	out, _ := json.Marshal(text) // marshalling a string never fails
 	return string(out)
 }

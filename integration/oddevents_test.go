@@ -2,7 +2,7 @@ package integration
 
 import "strings"
 
-// oddStreams are event streams with more in them than the answer.
+// oddStreams returns event streams that carry more than the answer.
 func oddStreams() oddGroup {
 	const note = `{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":"hello"}}`
 	twice := strings.Replace(note, `"params"`, `"method":"notifications/cancelled","params"`, 1)
@@ -74,7 +74,7 @@ func oddStreams() oddGroup {
 	}}
 }
 
-// oddAnswers are answers that JSON parsers read in different ways.
+// oddAnswers returns answers that JSON parsers read differently.
 func oddAnswers() oddGroup {
 	return oddGroup{"Answers", []oddity{
 		says("a good answer", oddGood),
@@ -147,7 +147,7 @@ func oddAnswers() oddGroup {
 	}}
 }
 
-// marked is the same with a byte order mark before the message.
+// marked returns the same oddity with a byte order mark before the message.
 func (o oddity) marked() oddity {
 	o.forms, o.play = inJSON, func(r *odd) {
 		r.answer("\uFEFF" + strings.Replace(oddListed, "$LIST", oddList(oddTool("free-good", "")), 1))
@@ -155,7 +155,7 @@ func (o oddity) marked() oddity {
 	return o
 }
 
-// oddLists are lists with tools that are not as they should be.
+// oddLists returns lists with malformed tools.
 func oddLists() oddGroup {
 	good, paid := oddTool("free-good", ""), oddTool("paid-good", "")
 	bad := func(name, tool string) oddity {

@@ -9,8 +9,8 @@ import (
 	"sync"
 )
 
-// zlibbed is the text as HTTP's "deflate" has it; deflated is as many servers
-// have it.
+// zlibbed compresses text in the zlib format, HTTP's definition of "deflate".
+// deflated writes raw DEFLATE, as many servers do.
 func zlibbed(text string) string {
 	var b bytes.Buffer
 	w := zlib.NewWriter(&b)
@@ -19,7 +19,7 @@ func zlibbed(text string) string {
 	return b.String()
 }
 
-// countedText is text that can be compressed.
+// countedText is a compressible text.
 var countedText = sync.OnceValue(func() string {
 	var b strings.Builder
 	for i := range 600 {
@@ -28,15 +28,17 @@ var countedText = sync.OnceValue(func() string {
 	return b.String()
 })
 
-// bigZip is much in little.
+// bigZip is a small gzip stream with a large content.
 var bigZip = sync.OnceValue(func() string { return zipped(strings.Repeat("x", 2<<20)) })
 
 func asItIs(text string) string { return text }
 
-// encoded is a server that encodes its answers so, and calls it so.
+// encoded returns a server that encodes its answers with encode and labels them
+// with encoding.
 func encoded(name, encoding string, encode func(string) string) oddity {
 	return oddity{name: name, forms: inBoth, play: func(o *odd) {
-		// What is short is not compressed, and so could be read by chance.
+		// A short text would stay uncompressed inside the encoding, and so be readable
+		// by chance.
 		kind, body := jsonType, o.filled(oddText(countedText()))
 		if o.events {
 			kind, body = eventsType, event(body)
@@ -48,7 +50,7 @@ func encoded(name, encoding string, encode func(string) string) oddity {
 
 func oddEncodings() oddGroup {
 	cut := func(text string) string { return text[:len(text)/2] }
-	bomb := func(text string) string { // members of gzip are one text
+	bomb := func(text string) string { // the members of a gzip stream form one text
 		before, after, _ := strings.Cut(text, "answer")
 		return zipped(before) + bigZip() + zipped(after)
 	}
@@ -73,7 +75,7 @@ func oddEncodings() oddGroup {
 	}}
 }
 
-// oddNames are names of tools. What comes before them makes them free or paid.
+// oddNames are tool names. A prefix makes them free or paid.
 func oddNames() oddGroup {
 	return oddGroup{"Names of tools", []oddity{
 		called("a colon", "ns:"),

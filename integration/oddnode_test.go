@@ -21,7 +21,7 @@ import (
 	"github.com/fareboxhq/farebox/integration/harness"
 )
 
-// headerText is a value of a header as 2026-07-28 has it.
+// headerText encodes a header value by the rules of 2026-07-28.
 func headerText(value string) string {
 	plain := value != "" && strings.TrimSpace(value) == value && !strings.HasPrefix(value, "=?base64?")
 	for _, b := range []byte(value) {
@@ -33,8 +33,8 @@ func headerText(value string) string {
 	return "=?base64?" + base64.StdEncoding.EncodeToString([]byte(value)) + "?="
 }
 
-// lineProgram is a program that is asked and answers by lines of JSON, many at a
-// time.
+// lineProgram is a program that reads questions and writes answers as lines of
+// JSON, many at a time.
 type lineProgram struct {
 	mu      sync.Mutex
 	in      io.WriteCloser
@@ -43,8 +43,8 @@ type lineProgram struct {
 	n       atomic.Int64
 }
 
-// startLines starts a program. number reads from a line of its output whose
-// answer it is.
+// startLines starts a program. number extracts from an output line the
+// number of the question it answers.
 func startLines(t *testing.T, number func(line []byte) (int64, bool), program string, args ...string) *lineProgram {
 	t.Helper()
 	p := &lineProgram{waiting: map[int64]chan []byte{}}
@@ -71,7 +71,7 @@ func startLines(t *testing.T, number func(line []byte) (int64, bool), program st
 	}()
 	t.Cleanup(func() {
 		_ = p.in.Close()
-		_ = cmd.Process.Kill() // its streams may keep it up
+		_ = cmd.Process.Kill() // its open streams may keep it running
 		<-done
 		_ = cmd.Wait()
 		if t.Failed() {
@@ -106,8 +106,8 @@ func (p *lineProgram) read(out *bufio.Reader, number func([]byte) (int64, bool))
 	}
 }
 
-// do sends what make makes for the number of the question, and waits for the
-// answer to it.
+// do sends the message that write returns for the question's number, and waits
+// for its answer.
 func (p *lineProgram) do(ctx context.Context, write func(n int64) any) ([]byte, error) {
 	n := p.n.Add(1)
 	line, err := json.Marshal(write(n))
@@ -197,8 +197,8 @@ func (c *tsOddClient) ask(ctx context.Context, patience time.Duration, p place, 
 	return o.settle(q), nil
 }
 
-// remoteOddClient is mcp-remote: a process for each place, which bridges
-// programs that only know servers on stdin and stdout.
+// remoteOddClient runs mcp-remote: a process for each place, which bridges
+// programs that only support servers on stdin and stdout.
 type remoteOddClient struct {
 	t  *testing.T
 	mu sync.Mutex
@@ -210,10 +210,10 @@ func newRemoteOddClient(t *testing.T) *remoteOddClient {
 	return &remoteOddClient{t: t, bridges: map[place]*lineProgram{}}
 }
 
-// remoteBridges is how many processes there are for a place.
+// remoteBridges is the number of processes for each place.
 const remoteBridges = 2
 
-// bridge returns a process for the place, in which a session is open.
+// bridge returns a process for the place with an open session.
 func (c *remoteOddClient) bridge(p place) (*lineProgram, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -260,10 +260,10 @@ func (p *lineProgram) gone() bool {
 
 // tell sends a notification.
 func (p *lineProgram) tell(notification any) {
-	line, _ := json.Marshal(notification) // the tests' own
+	line, _ := json.Marshal(notification) // a message of the tests always marshals
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	_, _ = p.in.Write(append(line, '\n')) // what has ended is seen by the next question
+	_, _ = p.in.Write(append(line, '\n')) // if the program has ended, the next question fails
 }
 
 func (c *remoteOddClient) ask(ctx context.Context, patience time.Duration, p place, q question) (outcome, error) {

@@ -1,6 +1,6 @@
 package integration
 
-// Why clients get something else through the gateway than directly.
+// Reasons for different outcomes through the gateway and directly.
 const (
 	whyLeftOut    reason = "left out: some reader could take it for the answer, or is ended by it; [ADR 17](adr/0017-what-of-an-answer-must-be-certain.md)"
 	whyAfterwards reason = "what comes after the answer is not it; [ADR 17](adr/0017-what-of-an-answer-must-be-certain.md)"
@@ -27,7 +27,8 @@ const (
 	whyInside     reason = "addresses of the inside are not shown; [ADR 19](adr/0019-redirects-are-followed-once-and-encodings-undone.md)"
 )
 
-// oddReasons are the reasons, by the part of the table and the name of the oddity.
+// oddReasons holds the reasons by the oddity's name, after the title of its
+// part of the table.
 var oddReasons = map[string]reason{
 	"Event streams: `event: done` with the answer's id in its data":                      whyLeftOut,
 	"Event streams: `event: partial` with a response to the request in its data":         whyLeftOut,

@@ -6,19 +6,19 @@ import (
 	"strings"
 )
 
-// oddity is one way in which a server behaves that is not the usual one.
+// oddity is one unusual behaviour of a server.
 type oddity struct {
 	name  string
-	forms []bool // whether by an event stream; one or both
+	forms []bool // for each form, whether the answer is an event stream
 	play  func(*odd)
 	ask   asking
-	tool  string // what the name of the tool has in it
-	only  string // the one client that can ask so
-	brief bool   // is asked of a place that gives servers little time
-	why   reason // why the gateway does not give what the server gives
+	tool  string // a part of the tool's name
+	only  string // the one client able to send the request
+	brief bool   // use the place that waits only briefly for the server
+	why   reason // why the gateway's answer differs from the server's
 }
 
-// asking is what the client does.
+// asking is the kind of request the client sends.
 type asking int
 
 const (
@@ -34,8 +34,8 @@ type oddGroup struct {
 	oddities []oddity
 }
 
-// reason says why a client gets something else through the gateway than
-// directly: in words, with a link to what decides it.
+// reason explains why a client's outcome through the gateway differs from the
+// direct one, with a link to the deciding rule.
 type reason string
 
 var (
@@ -44,12 +44,14 @@ var (
 	inBoth   = []bool{false, true}
 )
 
-// says is a server that answers with a message, in JSON and in an event.
+// says returns a server that answers with this message, in JSON and in an
+// event.
 func says(name, message string) oddity {
 	return oddity{name: name, forms: inBoth, play: func(o *odd) { o.answer(message) }}
 }
 
-// streams is a server that answers with an event stream, a piece at a time.
+// streams returns a server that answers with an event stream, one piece at a
+// time.
 func streams(name string, pieces ...string) oddity {
 	return oddity{name: name, forms: inStream, play: func(o *odd) {
 		send(o.RawExchange, oddHead("200 OK", eventsType))
@@ -61,44 +63,44 @@ func streams(name string, pieces ...string) oddity {
 	}}
 }
 
-// responds is a server that answers with this response.
+// responds returns a server that answers with this response.
 func responds(name, status, fields, body string) oddity {
 	return oddity{name: name, forms: inJSON, play: func(o *odd) {
 		send(o.RawExchange, o.filled(oddHead(status, fields)+body))
 	}}
 }
 
-// offers is a server whose list has these tools.
+// offers returns a server whose list has these tools.
 func offers(name, tools string) oddity {
 	o := says(name, strings.Replace(oddListed, "$LIST", oddList(tools), 1))
 	o.ask = lists
 	return o
 }
 
-// called is a tool with a name.
+// called returns a server with a tool of this name.
 func called(name, tool string) oddity {
 	o := says(name, oddGood)
 	o.forms, o.tool = inJSON, tool
 	return o
 }
 
-// text is a good answer with this added to its text.
+// oddText returns a good answer with add appended to its text.
 func oddText(add string) string { return strings.Replace(oddGood, "the answer", "the answer"+add, 1) }
 
-// with is a good answer with a member added to its result.
+// oddWith returns a good answer with another member in its result.
 func oddWith(member string) string {
 	return strings.Replace(oddGood, `"result":{`, `"result":{`+member+`,`, 1)
 }
 
-// beside is a good answer with a member added beside its result.
+// oddBeside returns a good answer with another member next to its result.
 func oddBeside(member string) string {
 	return strings.Replace(oddGood, `,"result"`, `,`+member+`,"result"`, 1)
 }
 
-// instead is a good answer with another id.
+// oddInstead returns a good answer with another id.
 func oddInstead(id string) string { return strings.Replace(oddGood, `"id":$ID`, id, 1) }
 
-// nested is a value that nests so deep.
+// nested returns a value with this nesting depth.
 func nested(depth int) string { return strings.Repeat(`[`, depth) + strings.Repeat(`]`, depth) }
 
 func oddTool(name, more string) string {

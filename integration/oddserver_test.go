@@ -13,17 +13,17 @@ import (
 	"github.com/fareboxhq/farebox/integration/harness"
 )
 
-// oddServer is an MCP server that behaves as each request asks it to: by the
-// argument "odd" of a call, by the cursor of a list, by the parameter "odd" of a
-// notification. All else it does as it should, under /mcp/session as the versions
-// up to 2025-11-25 have it, and under /mcp/stateless as 2026-07-28 has it.
+// oddServer is an MCP server whose behaviour each request selects: by the
+// argument "odd" of a call, by the cursor of a list, or by the parameter
+// "odd" of a notification. Otherwise it behaves correctly, under /mcp/session
+// for the versions up to 2025-11-25 and under /mcp/stateless for 2026-07-28.
 type oddServer struct {
 	raw       *harness.RawServer
 	oddities  []oddity
-	elsewhere string // another server, where a redirect may lead
+	elsewhere string // another server, as the target of redirects
 
 	mu       sync.Mutex
-	ran      map[string]int // requests, by their tokens
+	ran      map[string]int // requests by token
 	sessions int
 }
 
@@ -31,8 +31,8 @@ type oddServer struct {
 type odd struct {
 	*harness.RawExchange
 	server *oddServer
-	id     string // of the request, as it was written
-	events bool   // is to be answered by an event stream
+	id     string // the request's id, exactly as it was written
+	events bool   // answer with an event stream
 }
 
 func startOddServer(t *testing.T, oddities []oddity) *oddServer {
@@ -43,17 +43,17 @@ func startOddServer(t *testing.T, oddities []oddity) *oddServer {
 	return s
 }
 
-// oddToken names an oddity, the form in which it is asked for, and the call.
+// oddToken encodes an oddity, its form, and the call.
 func oddToken(n int, events bool, run int64) string { return fmt.Sprintf("%d.%t.%d", n, events, run) }
 
-// runs returns how often the server was asked for what the token names.
+// runs returns the number of requests with this token.
 func (s *oddServer) runs(token string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.ran[token]
 }
 
-// oddRequest is what the server reads of a request.
+// oddRequest holds the members the server reads from a request.
 type oddRequest struct {
 	ID     json.RawMessage `json:"id"`
 	Method string          `json:"method"`
@@ -74,9 +74,9 @@ func (r *oddRequest) token() string {
 func (s *oddServer) serve(e *harness.RawExchange) {
 	body, err := io.ReadAll(e.Request.Body)
 	if err != nil {
-		return // the client has left
+		return // the client has disconnected
 	}
-	if !strings.HasPrefix(e.Request.URL.Path, "/mcp/") { // where clients look for an authorization server
+	if !strings.HasPrefix(e.Request.URL.Path, "/mcp/") { // clients look for an authorization server here
 		send(e, oddHead("404 Not Found", "Content-Length: 0\r\n"))
 		return
 	}
@@ -103,7 +103,7 @@ func (s *oddServer) serve(e *harness.RawExchange) {
 	s.behave(e, &r)
 }
 
-// playOdd does what the token asks for.
+// playOdd plays the oddity the token names.
 func (s *oddServer) playOdd(e *harness.RawExchange, r *oddRequest, token string) {
 	s.mu.Lock()
 	s.ran[token]++
@@ -115,14 +115,14 @@ func (s *oddServer) playOdd(e *harness.RawExchange, r *oddRequest, token string)
 		return
 	}
 	o := &odd{RawExchange: e, server: s, id: string(r.ID), events: parts[1] == "true"}
-	if strings.HasSuffix(e.Request.URL.Path, "/") { // where redirects lead
+	if strings.HasSuffix(e.Request.URL.Path, "/") { // the target of redirects
 		o.answer(oddGood)
 		return
 	}
 	s.oddities[n].play(o)
 }
 
-// behave does as a good server does.
+// behave answers correctly.
 func (s *oddServer) behave(e *harness.RawExchange, r *oddRequest) {
 	stateless := strings.Contains(e.Request.URL.Path, "/stateless")
 	const about = `"capabilities":{"tools":{}},"serverInfo":{"name":"odd","version":"1.0.0"}`
@@ -160,20 +160,21 @@ func sendJSON(e *harness.RawExchange, status, text string) {
 	send(e, oddHead(status, jsonType, fmt.Sprintf("Content-Length: %d\r\n", len(text)))+text)
 }
 
-// oddHead is a head that is as it should be, but for these fields. Its body ends
-// with the connection.
+// oddHead returns a correct response head with these additional fields. The
+// body ends with the connection.
 func oddHead(status string, fields ...string) string {
 	return "HTTP/1.1 " + status + "\r\nConnection: close\r\n" + strings.Join(fields, "") + "\r\n"
 }
 
 const eventsType = "Content-Type: text/event-stream\r\n"
 
-// What stands in the texts of oddities for what differs from request to request.
+// Placeholders in the texts of oddities for values that differ between
+// requests.
 const (
 	hereID   = "$ID"   // the request's id
 	hereGood = "$GOOD" // an event with a good answer
-	hereType = "$TYPE" // the member resultType, where the version has it
-	hereLong = "$LONG" // more text than is held of an answer
+	hereType = "$TYPE" // the member resultType, if the version has it
+	hereLong = "$LONG" // more text than the gateway buffers of an answer
 )
 
 const (
@@ -181,12 +182,12 @@ const (
 	oddListed = `{"jsonrpc":"2.0","id":$ID,"result":$LIST}`
 )
 
-// oddList is the result of a list with these tools.
+// oddList returns a list result with these tools.
 func oddList(tools string) string {
 	return `{"resultType":"complete","ttlMs":0,"cacheScope":"private","tools":[` + tools + `]}`
 }
 
-// filled is the text with what stands for others replaced.
+// filled returns the text with its placeholders replaced.
 func (o *odd) filled(text string) string {
 	text = strings.ReplaceAll(text, hereGood, event(oddGood))
 	kind := ""
@@ -200,7 +201,7 @@ func (o *odd) filled(text string) string {
 
 var longText = strings.Repeat("x", 1100<<10)
 
-// answer sends a message in the form that was asked for.
+// answer sends a message in the requested form.
 func (o *odd) answer(message string) {
 	message = o.filled(message)
 	if o.events {

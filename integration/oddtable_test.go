@@ -38,7 +38,7 @@ func (row *oddRow) form() string {
 
 func (row *oddRow) title() string { return oddTitle(row.group, row.oddity.name, row.form()) }
 
-// line is the row in the table.
+// line returns the row's line in the table.
 func (row *oddRow) line() string {
 	why := ""
 	through := row.through()
@@ -58,7 +58,7 @@ func (row *oddRow) directly() string {
 	return summary(said)
 }
 
-// through says how free calls and paid ones differ from direct ones.
+// through describes how free and paid calls differ from direct ones.
 func (row *oddRow) through() string {
 	said := map[way][]remark{}
 	var straight *oddCell
@@ -95,8 +95,9 @@ func times(n int) string {
 	return fmt.Sprint(n, " times")
 }
 
-// charged says what was charged where a client could tell how its call went: if
-// it could not, it may have left before its answer came, or after that.
+// charged summarises the charges of the calls with an outcome the client could
+// determine. Any other client may have left before or after its answer came, so
+// its charge proves nothing.
 func (row *oddRow) charged() string {
 	var said []remark
 	for _, c := range row.cells {
@@ -116,7 +117,7 @@ func (row *oddRow) charged() string {
 	return summary(said)
 }
 
-// label is the outcome as it stands in the table.
+// label returns the outcome as the table shows it.
 func (o outcome) label() string {
 	label := o.kind
 	if o.code != "" {
@@ -128,13 +129,13 @@ func (o outcome) label() string {
 	return label
 }
 
-// remark is what is said of a cell.
+// remark is a text about a cell.
 type remark struct {
 	cell *oddCell
 	text string
 }
 
-// summary says who got what, if not all got the same.
+// summary joins the remarks and names the clients unless all of them agree.
 func summary(remarks []remark) string {
 	var texts []string
 	for _, r := range remarks {
@@ -151,7 +152,7 @@ func summary(remarks []remark) string {
 	return strings.Join(texts, "; ")
 }
 
-// whoGot names the clients of a remark, with the version if it is not both.
+// whoGot names the clients with this remark, and the version unless it is both.
 func whoGot(remarks []remark, text string) (names []string) {
 	for _, client := range oddClientNames {
 		var versions []string

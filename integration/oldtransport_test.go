@@ -10,9 +10,9 @@ import (
 	"github.com/fareboxhq/farebox/integration/harness"
 )
 
-// TestOldTransportOfEverything: a server that speaks only the HTTP+SSE transport of
-// 2024-11-05 is refused with a reason that says what to use. It is the official
-// one, unmodified.
+// TestOldTransportOfEverything: a server that speaks only the HTTP+SSE
+// transport of 2024-11-05 is refused with a reason that names the transport to
+// use. The server is the official one, unmodified.
 func TestOldTransportOfEverything(t *testing.T) {
 	t.Parallel()
 	port := harness.FreePort(t)
@@ -42,10 +42,10 @@ func TestOldTransportOfEverything(t *testing.T) {
 	defer resp.Body.Close()
 	told := bufio.NewScanner(resp.Body)
 	var text strings.Builder
-	for told.Scan() { // to the end, which is a cut connection
+	for told.Scan() { // reads up to the end, a cut connection
 		text.WriteString(told.Text())
 	}
 	if !strings.Contains(text.String(), "have it serve streamable HTTP") || strings.Contains(text.String(), "sessionId") {
-		t.Errorf("the client is told %q", text.String())
+		t.Errorf("the client received %q", text.String())
 	}
 }
