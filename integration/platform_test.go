@@ -56,7 +56,7 @@ http://localhost:{$FAREBOX_PORT} {
 }
 `
 
-// apiAnswer is what the API says: a charge, or a problem.
+// apiAnswer is a response of the API: a charge, or a problem.
 type apiAnswer struct {
 	Status int `json:"-"`
 
@@ -102,10 +102,10 @@ func callAPI(t *testing.T, g *harness.Gateway, secret, method, path, body string
 	return answer, string(read)
 }
 
-// TestProvidersCharge: a server that charges by itself does so by its provider
-// key, for its own servers alone, with a receipt that verifies; a retry after a
-// crash gets the first outcome; keys of other kinds, and other sites of the
-// config, get what is theirs.
+// TestProvidersCharge: a server that charges by itself uses its provider key, can
+// charge for its own servers only, and gets a receipt that verifies. A retry after
+// a crash gets the stored outcome. Keys of other kinds and the other sites of the
+// config keep their own access.
 func TestProvidersCharge(t *testing.T) {
 	t.Parallel()
 	g := binaries.StartGateway(t, platformSite)
@@ -127,7 +127,7 @@ func TestProvidersCharge(t *testing.T) {
 	if again := charge(acme.Secret, agent.Secret, "billing", "Idempotency-Key", "order-1"); again != first {
 		t.Errorf("%+v after a crash, %+v before", again, first)
 	}
-	if a := charge(acme.Secret, agent.Secret, "weather"); a.Status != 200 { // of the handler
+	if a := charge(acme.Secret, agent.Secret, "weather"); a.Status != 200 { // from the handler
 		t.Errorf("%+v", a)
 	}
 	for _, c := range []struct {
@@ -160,7 +160,7 @@ func TestProvidersCharge(t *testing.T) {
 	}
 	g.CLI(t, nil, "key", "delete", acme.ID)
 	if a := charge(acme.Secret, agent.Secret, "billing"); a.Status != 401 {
-		t.Errorf("by a deleted key: %+v", a)
+		t.Errorf("with a deleted key: %+v", a)
 	}
 }
 
@@ -208,6 +208,6 @@ func TestStreamsOfTheAPIEnd(t *testing.T) {
 	}
 	g.Stop(t) // fails if it takes too long
 	if _, err := io.ReadAll(response.Body); err != nil {
-		t.Errorf("the stream did not end well: %v", err)
+		t.Errorf("the stream ended with an error: %v", err)
 	}
 }

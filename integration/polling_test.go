@@ -15,16 +15,17 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// polling is an MCP server of the session-based versions that answers calls as
-// their tool's name says, keeps the events of broken streams, and notes what it
-// was told (MCP 2025-11-25, streamable HTTP, resumability).
+// polling is an MCP server of the session-based versions. The name of a tool
+// decides how its call is answered. The server keeps the events of broken streams
+// and records the requests it received (MCP 2025-11-25, streamable HTTP,
+// resumability).
 //
 //	polled      closes the stream before the answer
 //	held        leaves the stream open, and answers on the next one
 //	failing     as polled, but the answer is a JSON-RPC error
 //	free        as polled; free
 //	direct      answers at once
-//	hidden      is not for sale
+//	hidden      has no price, so it is hidden from clients
 type polling struct {
 	url string
 
@@ -34,7 +35,7 @@ type polling struct {
 	ids    map[string]json.RawMessage
 	broken chan string // the tool of a stream that its client has left
 
-	session string // of the next client
+	session string // the next client's
 	refused int    // how many streams are not resumed
 	hanging bool   // streams that are resumed bring nothing
 }
@@ -221,8 +222,8 @@ func (v *visitor) sendWith(ctx context.Context, method, body, event string) *htt
 	return resp
 }
 
-// call sends a tools/call, and returns the id of the last event that came before
-// the stream ended, and what the stream brought.
+// call sends a tools/call. It returns the id of the last event before the stream
+// ended, and the stream's text.
 func (v *visitor) call(tool string) (event, stream string) {
 	v.t.Helper()
 	v.id++
@@ -272,7 +273,7 @@ func (v *visitor) owns(account string, balance, reserved ledger.Amount) {
 	}
 }
 
-// alice is an agent with credits, who has begun a session with a polling server
+// alice is an agent with credits that has begun a session with a polling server
 // behind a gateway.
 func alice(t *testing.T) (*polling, *harness.Gateway, *visitor) {
 	t.Helper()

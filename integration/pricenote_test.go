@@ -9,8 +9,9 @@ import (
 	"github.com/fareboxhq/farebox/integration/harness"
 )
 
-// TestPriceInDescription: a client that knows nothing of _meta reads what a tool
-// costs at the end of its description, and all else of it as the server wrote it.
+// TestPriceInDescription: a client that does not know Farebox's _meta can read a
+// tool's price at the end of its description; the rest of the description is the
+// server's, unchanged.
 func TestPriceInDescription(t *testing.T) {
 	t.Parallel()
 	upstream := binaries.StartWeather(t)

@@ -26,7 +26,7 @@ func TestPricesByRule(t *testing.T) {
 	}
 	for _, c := range []struct {
 		name, body string
-		code       string // of a refusal: it does not reach the server
+		code       string // the refusal's; a refused call does not reach the server
 		status     int
 		balance    string // after it
 		receipt    bool
@@ -60,8 +60,9 @@ func TestPricesByRule(t *testing.T) {
 	g.VerifyLedger(t)
 }
 
-// TestAbandonedCalls: who leaves a call before its answer is charged only if
-// the price says so, and is refused more of what is free to leave after ten.
+// TestAbandonedCalls: a caller that leaves before the answer is charged only if
+// the price says so. After ten abandoned calls, further calls to tools that are
+// free to abandon are refused.
 func TestAbandonedCalls(t *testing.T) {
 	t.Parallel()
 	recorder := harness.Record(t, binaries.StartWeather(t))

@@ -22,8 +22,8 @@ import (
 // forecast is a paid call with the arguments that the weather server wants.
 var forecast = harness.ToolCall(7, "get_forecast", `{"city":"Oslo"}`)
 
-// stub is a server that answers each POST with a result, unless it is told
-// otherwise, and keeps the requests.
+// stub is a server that answers each POST with a result unless a test sets another
+// handler, and keeps the requests.
 type stub struct {
 	url  string
 	seen chan *http.Request // with its trailer
@@ -72,9 +72,9 @@ func raw(t *testing.T, g *harness.Gateway, request string) (int, string) {
 	return answers[0].status, string(answers[0].body)
 }
 
-// TestIdentityIsTheGatewaysOwn: who calls is said by the gateway alone. What a
-// client says of itself reaches no server: in no spelling, not in a trailer,
-// and it cannot have the gateway's own words taken out by naming them in
+// TestIdentityIsTheGatewaysOwn: only the gateway states the caller's identity. A
+// client's own identity headers reach no server, in any spelling or in a trailer,
+// and a client cannot have the gateway's headers removed by naming them in
 // Connection (CVE-2026-30851, CVE-2026-52845).
 func TestIdentityIsTheGatewaysOwn(t *testing.T) {
 	t.Parallel()
@@ -116,14 +116,14 @@ func TestIdentityIsTheGatewaysOwn(t *testing.T) {
 }
 
 // TestRetryKeyInHeader: a call that is sent again with the same Idempotency-Key
-// header runs once, is charged once, and has the first answer. The header stays
-// in the gateway: transports send a request that has it again by themselves.
+// header runs once, is charged once, and gets the first answer. The gateway does not
+// forward the header, because transports retry requests that have it.
 func TestRetryKeyInHeader(t *testing.T) {
 	t.Parallel()
 	var breaks atomic.Bool
 	server := newStub(t, func(w http.ResponseWriter, r *http.Request) {
 		if breaks.Load() {
-			panic(http.ErrAbortHandler) // the tool ran, and nobody learns of it
+			panic(http.ErrAbortHandler) // the tool ran, but its answer is lost
 		}
 		result(w, r)
 	})
@@ -191,7 +191,7 @@ func TestBodiesInPieces(t *testing.T) {
 		t.Fatalf("%+v, %v", answer, err)
 	}
 	if sent := recorder.Requests(); len(sent) != 1 || string(sent[0].Body) != forecast || sent[0].Header.Get("Transfer-Encoding") != "" {
-		t.Errorf("the server heard %+v", sent)
+		t.Errorf("the server received %+v", sent)
 	}
 
 	// The same call, but for its last byte.
@@ -217,16 +217,16 @@ func TestBodiesInPieces(t *testing.T) {
 		return nil
 	})
 	if n := len(recorder.Requests()); n != 1 {
-		t.Errorf("the server heard %d requests; want the first alone", n)
+		t.Errorf("the server received %d requests; want only the first", n)
 	}
 	if a := g.Account(t, "alice"); a.Reserved != 0 || a.Balance != ledger.Unit-10_000 {
 		t.Errorf("account %+v", a)
 	}
 }
 
-// TestServerBreaksOff: promise 2. A server that breaks its answer off, before it
-// or in its middle, in JSON or in a stream that has begun, is told of with the
-// request's id, and nothing is charged.
+// TestServerBreaksOff: promise 2. If a server breaks its answer off, before it
+// starts or midway, in JSON or in a stream that has begun, the client gets an error
+// with the request's id, and nothing is charged.
 func TestServerBreaksOff(t *testing.T) {
 	t.Parallel()
 	var how atomic.Value
@@ -329,7 +329,7 @@ func TestHTTP2(t *testing.T) {
 		t.Errorf("a call of two tools: %s %s", resp.Status, text)
 	}
 	if resp, text := read(forecast, func(r *http.Request) { r.Host = "evil.example" }); resp.StatusCode == http.StatusOK && text != "" {
-		t.Errorf("a call of another host: %s %s", resp.Status, text)
+		t.Errorf("a call to another host: %s %s", resp.Status, text)
 	}
 
 	// The client leaves after the first progress, before the answer.
@@ -362,7 +362,7 @@ func TestHTTP2(t *testing.T) {
 		return nil
 	})
 	if charges := g.Charges(t, account.ID); len(charges) != 2 {
-		t.Errorf("charges %+v; want those of two forecasts", charges)
+		t.Errorf("charges %+v; want two charges for forecasts", charges)
 	}
 	for _, r := range recorder.Requests() {
 		for name := range r.Header {

@@ -41,7 +41,8 @@ func (q *quickstart) start(t *testing.T, log string, flags ...string) *harness.P
 	}, flags...)...)
 }
 
-// up starts it to stay, and returns it with what it has printed.
+// up starts the program and waits for its report. It returns the running process
+// and its output.
 func (q *quickstart) up(t *testing.T, log string) (*harness.Process, string) {
 	t.Helper()
 	p := q.start(t, log)
@@ -54,7 +55,7 @@ func (q *quickstart) up(t *testing.T, log string) (*harness.Process, string) {
 	return p, p.Output(t)
 }
 
-// ended checks that nothing of it is left: no process, and no port taken.
+// ended checks that the processes have ended and the ports are free.
 func (q *quickstart) ended(t *testing.T, children []int) {
 	t.Helper()
 	allEnded(t, children, q.ports[:])
@@ -78,9 +79,9 @@ func allEnded(t *testing.T, children []int, ports []string) {
 	}
 }
 
-// TestQuickstart: a run shows a paid call, its receipt and the balances. A
-// second run goes on with the same account. Ctrl-C ends all of it, as does the
-// end of a run that does not stay, and no secret is left on disk.
+// TestQuickstart: a run shows a paid call, its receipt and the balances. A second
+// run continues with the same account. Ctrl-C ends all processes, as does the end
+// of a run with --once, and no secret is left on disk.
 func TestQuickstart(t *testing.T) {
 	t.Parallel()
 	q := newQuickstart(t)
@@ -114,8 +115,8 @@ func TestQuickstart(t *testing.T) {
 	noSecretsIn(t, q.dir, first.Output(t)+second.Output(t))
 }
 
-// TestQuickstartNamesBusyPorts: when a port is taken, nothing is started and
-// the message says which, and how to choose another.
+// TestQuickstartNamesBusyPorts: when a port is taken, no process is started, and the
+// message names the port and the way to choose another.
 func TestQuickstartNamesBusyPorts(t *testing.T) {
 	t.Parallel()
 	q := newQuickstart(t)
@@ -150,7 +151,7 @@ func TestQuickstartLinesToPaste(t *testing.T) {
 		t.Fatalf("got %+v, %v", result, err)
 	}
 	if charge := harness.ReadMeta(t, result.Meta).Charge; charge == nil || charge.Environment != "test" {
-		t.Errorf("got charge %+v; want one of test credits", charge)
+		t.Errorf("got charge %+v; want a charge in test credits", charge)
 	}
 	p.Stop(t)
 	q.ended(t, nil)
@@ -192,9 +193,9 @@ func connectTo(t *testing.T, endpoint, secret string) *mcp.ClientSession {
 	return g.Connect(t, secret, nil)
 }
 
-// noSecretsIn searches what a program left in its directory, but for what it
-// printed, which is in files that end in .out, for the secrets that it printed and
-// for others.
+// noSecretsIn searches the files in the program's directory for the secrets that
+// the program printed and for other secrets. It skips the program's own output,
+// which is in files that end in .out.
 func noSecretsIn(t *testing.T, dir, printed string) {
 	t.Helper()
 	secret := regexp.MustCompile(`(?:sk|pat)_(?:test|live)_[0-9a-f]{64}`)
@@ -214,7 +215,7 @@ func noSecretsIn(t *testing.T, dir, printed string) {
 		return err
 	})
 	if err != nil || len(texts) < 3 {
-		t.Fatalf("it left %d files, %v; want three at least", len(texts), err)
+		t.Fatalf("it left %d files, %v; want at least three", len(texts), err)
 	}
 	for _, finding := range harness.Findings(texts, secrets) {
 		t.Error(finding)

@@ -13,9 +13,9 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// TestTooOftenHoldsNothing: of a request that comes too soon no more is read than
-// of a caller who is not known. A key with a rate cannot fill the memory that all
-// bodies share by sending many large ones slowly.
+// TestTooOftenHoldsNothing: the gateway reads no more of a request over the rate
+// limit than of a request with an unknown key. A key with a rate cannot fill the
+// memory shared by all bodies by sending many large ones slowly.
 func TestTooOftenHoldsNothing(t *testing.T) {
 	t.Parallel()
 	g := binaries.StartGateway(t, harness.Site(binaries.StartWeather(t, "-stateless"), "server weather", "provider acme", "unpriced free", "rate_limit 1/24h"))

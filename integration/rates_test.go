@@ -23,23 +23,23 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// limited is an answer with what its headers tell of the rate.
+// limited is an answer with its rate limit headers.
 type limited struct {
 	status                  int
 	limit, remaining, reset int
 	header                  http.Header
-	code                    string // of a refusal, in either style
+	code                    string // the refusal's, in either style
 	retryMS                 int64
-	text                    string // what a model or a person is told
+	text                    string // the message for a model or a person
 	body                    string
 }
 
-// fresh is a client that has no connection to what a reload has ended.
+// fresh is a client without connections that a reload might have closed.
 var fresh = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 
-// ask posts a body and reads an answer of either style. The kernel resets or ends
-// connections that the listener of the config before had not accepted when it
-// was closed; such a request was not read, and is made again.
+// ask posts a body and reads an answer of either style. At a reload the kernel resets
+// connections that the old listener had not accepted when it was closed; such a
+// request was not read, and is sent again.
 func ask(g *harness.Gateway, secret, body string) (limited, error) {
 	for tries := 1; ; tries++ {
 		r, err := http.NewRequest(http.MethodPost, g.Endpoint(), strings.NewReader(body))
@@ -116,8 +116,8 @@ func askAtOnce(t *testing.T, g *harness.Gateway, n int, secrets ...string) []lim
 	return answers
 }
 
-// split returns the values of Remaining of the answers that were served, largest
-// first, and the answers that were refused; all must tell the rate.
+// split returns the Remaining values of the answers that were served, largest
+// first, and the refused answers. All answers must have the rate limit headers.
 func split(t *testing.T, answers []limited, limit int) (served []int, refused []limited) {
 	t.Helper()
 	for _, a := range answers {
@@ -125,7 +125,7 @@ func split(t *testing.T, answers []limited, limit int) (served []int, refused []
 			t.Errorf("%d: limit %d, remaining %d, reset %d: %s", a.status, a.limit, a.remaining, a.reset, a.body)
 		}
 		if a.code == "" && a.status == http.StatusOK {
-			// A minute brings one back: what is missing takes as many minutes.
+			// One call comes back each minute: n missing calls take n minutes.
 			if missing := (limit - a.remaining) * 60; a.reset > missing || a.reset < missing-60 {
 				t.Errorf("%d remain and all come back in %d seconds; want about %d", a.remaining, a.reset, missing)
 			}
@@ -147,10 +147,10 @@ func countdown(from, to int) (all []int) {
 	return all
 }
 
-// TestRateLimit: 64 callers at once on a burst of 20 get exactly 20 answers, each
-// of which tells another number of what is left; the others are told to wait and
-// for how long, in both styles of errors. Neither a reload nor a rotation of the
-// key gives anything back; another key has a rate of its own.
+// TestRateLimit: 64 concurrent callers on a burst of 20 get exactly 20 answers,
+// each with a different Remaining; the refusals say how long to wait, in both
+// styles of errors. Neither a reload nor a rotation of the key resets the limit;
+// another key has its own.
 func TestRateLimit(t *testing.T) {
 	t.Parallel()
 	for _, style := range []string{"mcp", "http"} {
@@ -200,8 +200,8 @@ func TestRateLimit(t *testing.T) {
 	}
 }
 
-// tooOften holds a refusal for asking too often against its form: what a model
-// reads, or what HTTP has for it.
+// tooOften checks the form of a rate limit refusal: a tool result for the model,
+// or an HTTP error.
 func tooOften(t *testing.T, a limited, style string) {
 	t.Helper()
 	const minute = 60_000
@@ -217,9 +217,10 @@ func tooOften(t *testing.T, a limited, style string) {
 	}
 }
 
-// TestRateIsToldEverywhere: each response to a known key tells what is left of
-// its rate, whatever became of the request, and those to what counts apart take
-// nothing from it; of what the server says of a rate of its own nothing is left. A response to an unknown token tells nothing.
+// TestRateIsToldEverywhere: each response to a known key has the rate limit
+// headers, whatever became of the request. Requests that are counted separately
+// do not lower Remaining. A server's own rate limit headers are removed. A response
+// to an unknown token has no such headers.
 func TestRateIsToldEverywhere(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -253,7 +254,7 @@ func TestRateIsToldEverywhere(t *testing.T) {
 			t.Errorf("%s: %d %s, limit %d, remaining %d, reset %d, %v: %s; want %d %s and %d", what, got.status, got.code, got.limit, got.remaining, got.reset, err, got.body, status, code, left)
 		}
 		if v := got.header.Values("X-Farebox-Key-Expires"); len(v) != 0 {
-			t.Errorf("%s: X-Farebox-Key-Expires %q for a key that never does", what, v)
+			t.Errorf("%s: X-Farebox-Key-Expires %q for a key that does not expire", what, v)
 		}
 	}
 	for _, c := range []struct {
@@ -271,7 +272,7 @@ func TestRateIsToldEverywhere(t *testing.T) {
 		left--
 		expect(c.body, c.status, c.code, got, err)
 	}
-	// What asks for no work takes nothing from what is left.
+	// Requests that ask for no work do not lower Remaining.
 	for body, status := range map[string]int{
 		`{"jsonrpc":"2.0","id":1,"method":"tools/list"}`: 200, `{"jsonrpc":"2.0","method":"notifications/initialized"}`: 202,
 		`{"jsonrpc":"2.0","id":1,"method":"ping"}`: 200, `{"jsonrpc":"2.0","id":1,"result":{}}`: 200,
@@ -292,7 +293,7 @@ func TestRateIsToldEverywhere(t *testing.T) {
 	got, err := readLimited(resp)
 	expect("GET", 405, "", got, err)
 
-	// A key that ends within 14 days tells so on each response, another does not.
+	// Responses name the end of a key that ends within 14 days, and of no other key.
 	for expires, told := range map[string]bool{"13d": true, "15d": false} {
 		ending := g.NewKey(t, "alice", "--expires", expires)
 		for _, body := range []string{harness.ToolCall(1, "free", `{}`), harness.ToolCall(1, "paid", `{}`), harness.ToolCall(1, "unknown", `{}`), `{`} {
@@ -309,8 +310,9 @@ func TestRateIsToldEverywhere(t *testing.T) {
 }
 
 // TestHandshakesCountApart: a rate of one call a day lets clients connect and list
-// again and again, also when the call was made. The second call is told why, and
-// that there is no use in asking again soon. Handshakes have a bound all the same.
+// again and again, even after the call was made. The refusal of the second call
+// gives the reason and says that an early retry is useless. Handshakes have a
+// limit too.
 func TestHandshakesCountApart(t *testing.T) {
 	t.Parallel()
 	recorder := harness.Record(t, binaries.StartWeather(t))
@@ -357,9 +359,9 @@ func TestHandshakesCountApart(t *testing.T) {
 	mustContain(t, refused.text, "60 times in 1m")
 }
 
-// TestClientsReadTheirRate: promise 8, for a key that asks too often: in both
-// styles of errors the user of each client reads how often the key may ask and how
-// long to wait, if the client shows the body of a 429, and the session goes on.
+// TestClientsReadTheirRate: promise 8, for a key over its rate: in both styles of
+// errors, each client that shows the body of a 429 shows its user the rate and the
+// time to wait, and the session continues.
 func TestClientsReadTheirRate(t *testing.T) {
 	t.Parallel()
 	for _, style := range []string{"mcp", "http"} {
@@ -381,7 +383,7 @@ func TestClientsReadTheirRate(t *testing.T) {
 				for range 2 { // the session goes on
 					got := call(t, "echo", map[string]any{"message": "hello"})
 					if !got.Failed || !strings.Contains(got.Text, rate) || !strings.Contains(got.Text, wait) {
-						t.Errorf("the user is told %+v", got)
+						t.Errorf("the user sees %+v", got)
 					}
 				}
 			})

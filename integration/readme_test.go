@@ -12,8 +12,8 @@ import (
 	"github.com/fareboxhq/farebox/integration/harness"
 )
 
-// What the README says leads from nothing to a call by a key, in a folder of
-// one's own, as it stands there but for the ports.
+// TestReadme: the README's commands, run in an empty folder and unchanged except
+// for the ports, lead to a call with a key.
 func TestReadme(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile(filepath.Join(binaries.Root, "README.md"))
@@ -56,7 +56,7 @@ func TestReadme(t *testing.T) {
 				out = string(text)
 				return err
 			}
-			if err := try(); err != nil && !strings.HasPrefix(command, "farebox server check") { // which says what the server lacks
+			if err := try(); err != nil && !strings.HasPrefix(command, "farebox server check") { // the check reports the features that the server lacks
 				t.Fatalf("%s: %v\n%s", command, err, out)
 			}
 			wants := map[string]string{

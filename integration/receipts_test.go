@@ -13,10 +13,10 @@ import (
 	"github.com/fareboxhq/farebox/integration/harness"
 )
 
-// TestReceiptsAreCheckedOffline: the receipt of a paid call is proved by the
-// public keys alone, after the server has stopped and on a machine that has
-// nothing of it; no bit of it can be changed; and one whose private key was
-// replaced is proved for ever.
+// TestReceiptsAreCheckedOffline: the receipt of a paid call verifies with the
+// public keys alone, after the server has stopped and on a machine without any of
+// its data. Changing any bit of it makes verification fail. A receipt still
+// verifies after its private key was replaced.
 func TestReceiptsAreCheckedOffline(t *testing.T) {
 	t.Parallel()
 	gateway := binaries.StartGateway(t, harness.Site(binaries.StartWeather(t, "-stateless"),
@@ -58,10 +58,10 @@ func TestReceiptsAreCheckedOffline(t *testing.T) {
 		}
 	}
 	if _, output, err := verifyAlone(t, firstKeys, first); err != nil {
-		t.Errorf("by the keys of its time: %v: %s", err, output)
+		t.Errorf("with the public keys of its time: %v: %s", err, output)
 	}
 	if _, output, err := verifyAlone(t, firstKeys, second); err == nil || !strings.Contains(output, "unknown key") {
-		t.Errorf("by keys that do not have its own: %v: %s", err, output)
+		t.Errorf("with public keys that lack the signing key: %v: %s", err, output)
 	}
 	for part := range 3 {
 		forged := flipBit(t, first, part)
@@ -71,7 +71,7 @@ func TestReceiptsAreCheckedOffline(t *testing.T) {
 	}
 }
 
-// takeKeys writes what an operator hands out to a file.
+// takeKeys writes the public keys that an operator publishes to a file.
 func takeKeys(t *testing.T, gateway *harness.Gateway) (file string) {
 	t.Helper()
 	set, err := gateway.Command("receipt", "keys")
@@ -85,13 +85,13 @@ func takeKeys(t *testing.T, gateway *harness.Gateway) (file string) {
 	return file
 }
 
-// shownReceipt is what "receipt verify" says.
+// shownReceipt is the output of "receipt verify".
 type shownReceipt struct {
 	Charge, Payer, Server, Tool, Amount, Currency, Environment string
 }
 
-// verifyAlone checks a receipt as somebody who has the binary and the file of
-// the keys, and nothing else: no config, no data, no server.
+// verifyAlone checks a receipt with only the binary and the file of public keys:
+// no config, no data, no server.
 func verifyAlone(t *testing.T, keys, receipt string) (shown shownReceipt, output string, err error) {
 	t.Helper()
 	home := t.TempDir()

@@ -21,14 +21,14 @@ type refusal struct {
 	status    int
 	rpc       int
 	code      string
-	id        string // of the answer
+	id        string // the answer's
 	challenge string // WWW-Authenticate
 	text      string // somewhere in the message
 }
 
-// TestRefusals: promise 8. What cannot be judged, or is not allowed, is refused
-// with a reason and the request's id, in a form that clients survive; the
-// server behind never hears of it.
+// TestRefusals: promise 8. A request that is not allowed, or that the gateway
+// cannot judge, is refused with a reason and the request's id, in a form that
+// clients survive; it does not reach the server.
 func TestRefusals(t *testing.T) {
 	t.Parallel()
 	recorder := harness.Record(t, binaries.StartWeather(t, "-stateless"))
@@ -87,8 +87,8 @@ func (c *refusal) check(t *testing.T, got *harness.Answer) {
 	if got.Header.Get("Cache-Control") != "no-store" || !strings.HasPrefix(got.Header.Get("Content-Type"), "application/json") {
 		t.Errorf("got headers %v", got.Header)
 	}
-	if ends := got.Header.Get("X-Farebox-Key-Expires"); ends != "" { // would tell a key that was from one that never was
-		t.Errorf("it tells of a key that ends %s", ends)
+	if ends := got.Header.Get("X-Farebox-Key-Expires"); ends != "" { // it would distinguish a former key from an unknown one
+		t.Errorf("it reports a key that ends %s", ends)
 	}
 	if got.Error == nil {
 		t.Fatalf("got no JSON-RPC error: %s", got.Body)
@@ -138,8 +138,8 @@ func TestOutsideOfMCP(t *testing.T) {
 	}
 }
 
-// TestForeignPagesAreKeptOut: a page of another origin, and one whose name was
-// pointed at this machine, get a 403 before their token is looked at.
+// TestForeignPagesAreKeptOut: a page of another origin, and a page whose domain
+// name was pointed at this machine, get a 403 before their token is looked at.
 func TestForeignPagesAreKeptOut(t *testing.T) {
 	t.Parallel()
 	recorder := harness.Record(t, binaries.StartWeather(t, "-stateless"))
@@ -176,10 +176,10 @@ func TestForeignPagesAreKeptOut(t *testing.T) {
 	}
 }
 
-// TestStoreDown: promise 8. When the key store cannot be read, a key that is
-// not in the cache is neither believed nor called wrong: the answer is an
-// error that says when to come again, and names itself to what stands in between.
-// The server behind never hears of it.
+// TestStoreDown: promise 8. While the key store cannot be read, a key that is not
+// cached is neither accepted nor called invalid: the answer is an error with
+// retry_after_ms, and its X-Farebox-Error header identifies it to intermediaries.
+// The request does not reach the server.
 func TestStoreDown(t *testing.T) {
 	t.Parallel()
 	recorder := harness.Record(t, binaries.StartWeather(t, "-stateless"))
@@ -236,8 +236,8 @@ func TestCaptureFails(t *testing.T) {
 	}
 }
 
-// spoil overwrites a database and what belongs to it in place, so that the
-// process that has it open reads nonsense.
+// spoil overwrites a database and its companion files in place, so that the
+// process that has it open reads garbage.
 func spoil(t *testing.T, database string) {
 	t.Helper()
 	for _, suffix := range []string{"", "-wal", "-shm"} {

@@ -12,7 +12,7 @@ import (
 	"github.com/fareboxhq/farebox/integration/harness"
 )
 
-// withMetadata is a Caddyfile of the harness whose site has farebox_metadata.
+// withMetadata returns a Caddyfile of the harness with farebox_metadata in its site.
 func withMetadata(t *testing.T, site string) string {
 	t.Helper()
 	text := strings.Replace(site, "bind 127.0.0.1\n", "bind 127.0.0.1\n\tfarebox_metadata\n", 1)
@@ -23,8 +23,8 @@ func withMetadata(t *testing.T, site string) string {
 }
 
 // TestClientsReadWhyTheirKeyIsRefused: clients that look for a sign-in when their
-// key is refused show their user what to send and whom to ask, and not that an
-// answer could not be parsed.
+// key is refused show their user which token to send and where to get one, not
+// that an answer could not be parsed.
 func TestClientsReadWhyTheirKeyIsRefused(t *testing.T) {
 	t.Parallel()
 	g := binaries.StartGateway(t, withMetadata(t, harness.Site(binaries.StartWeather(t), "server weather", "provider acme", "price get_forecast 0.01")))
@@ -46,7 +46,7 @@ func TestClientsReadWhyTheirKeyIsRefused(t *testing.T) {
 			var output bytes.Buffer
 			cmd.Stdout, cmd.Stderr = &output, &output
 			if err := cmd.Run(); err == nil {
-				t.Error("it ended well")
+				t.Error("it ended without an error")
 			}
 			return output.String()
 		},
@@ -58,7 +58,7 @@ func TestClientsReadWhyTheirKeyIsRefused(t *testing.T) {
 			}
 			output, err := mcporter(t, server, "call", "weather.get_forecast", "city=Oslo")
 			if err == nil {
-				t.Error("it ended well")
+				t.Error("it ended without an error")
 			}
 			return output
 		},
@@ -75,8 +75,8 @@ func TestClientsReadWhyTheirKeyIsRefused(t *testing.T) {
 	}
 }
 
-// mcporter runs the command line of mcporter with a config of that one server,
-// whose name is weather.
+// mcporter runs mcporter's command line with a config of that one server, named
+// weather.
 func mcporter(t *testing.T, server map[string]any, args ...string) (output string, err error) {
 	t.Helper()
 	cmd := command(t, "", binaries.Node(t), append([]string{binaries.Module(t, "mcporter", "dist", "cli.js"), "--config", "mcporter.json"}, args...)...)

@@ -33,10 +33,9 @@ const (
 	releasePatience = 8 * time.Minute
 )
 
-// TestRelease: an operator's own build, made by the pinned xcaddy from this
-// tree as a published version, has all modules and the same version of every
-// dependency as the binary that the other tests run, and accepts the Caddyfile
-// of the root.
+// TestRelease: an operator's own build, made by the pinned xcaddy from this tree as
+// a published version, has all modules, has the same version of every dependency as
+// the binary of the other tests, and accepts the Caddyfile of the root.
 func TestRelease(t *testing.T) { // alone: it needs every core
 	dir := t.TempDir()
 	release := filepath.Join(dir, "caddy")
@@ -70,12 +69,12 @@ func TestRelease(t *testing.T) { // alone: it needs every core
 	t.Run("accepts the Caddyfile of the root", func(t *testing.T) {
 		output := runRelease(t, release, "validate", "--adapter", "caddyfile", "--config", filepath.Join(binaries.Root, "Caddyfile"))
 		if !strings.Contains(output, "Valid configuration") {
-			t.Errorf("it said:\n%s", output)
+			t.Errorf("its output:\n%s", output)
 		}
 	})
 	t.Run("has the commands", func(t *testing.T) {
 		if output := runRelease(t, release, "farebox", "--help"); !strings.Contains(output, "Manages the accounts, keys and charges") {
-			t.Errorf("it said:\n%s", output)
+			t.Errorf("its output:\n%s", output)
 		}
 	})
 }
@@ -89,7 +88,7 @@ func releaseVersion(t *testing.T) string {
 	return version
 }
 
-// forget removes the version from the module cache, whose files are read-only.
+// forget removes the version, whose files are read-only, from the module cache.
 func forget(t *testing.T, cache, version string) {
 	downloads, err := filepath.Glob(filepath.Join(cache, "cache", "download", fareboxPath, "@v", version+".*"))
 	if err != nil {
@@ -132,9 +131,9 @@ func pinned(t *testing.T, path string) string {
 	return ""
 }
 
-// publish makes the version of this tree available in a directory with the
-// layout of a module proxy (Go Modules Reference, "GOPROXY protocol"), and
-// returns its address. It holds what git tracks or would track.
+// publish makes the version of this tree available in a directory with the layout
+// of a module proxy (Go Modules Reference, "GOPROXY protocol"), and returns its
+// address. It holds the files that git tracks or would track.
 func publish(t *testing.T, version string) (proxy string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -171,7 +170,7 @@ func (f treeFile) Path() string                 { return f.path }
 func (f treeFile) Lstat() (os.FileInfo, error)  { return os.Lstat(filepath.Join(f.root, f.path)) }
 func (f treeFile) Open() (io.ReadCloser, error) { return os.Open(filepath.Join(f.root, f.path)) }
 
-// trackedFiles returns what git tracks or would track.
+// trackedFiles returns the files that git tracks or would track.
 func trackedFiles(t *testing.T) []modzip.File {
 	t.Helper()
 	// The tree may belong to another user than the one that runs the tests.
@@ -186,7 +185,7 @@ func trackedFiles(t *testing.T) []modzip.File {
 	var files []modzip.File
 	for path := range strings.SplitSeq(strings.Trim(string(list), "\x00"), "\x00") {
 		file := treeFile{binaries.Root, path}
-		if _, err := file.Lstat(); err == nil { // else it was removed and git not told
+		if _, err := file.Lstat(); err == nil { // else it was removed outside git
 			files = append(files, file)
 		}
 	}
@@ -223,7 +222,7 @@ func goEnv(t *testing.T, name string) string {
 	return strings.TrimSpace(string(value))
 }
 
-// runRelease runs the binary where it may write, and returns what it said.
+// runRelease runs the binary in a writable directory, and returns its output.
 func runRelease(t *testing.T, binary string, args ...string) string {
 	t.Helper()
 	home := t.TempDir()

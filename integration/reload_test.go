@@ -37,7 +37,7 @@ func TestReload(t *testing.T) {
 	}
 	g := binaries.StartGateway(t, site("0.01"))
 	_, key := g.NewAgent(t, "alice", "1000.00")
-	paidCallWorks(t, g, key.Secret) // what the first call leaves behind is there from now on
+	paidCallWorks(t, g, key.Secret) // the goroutines and connections of the first call stay from now on
 	goroutines := g.Goroutines(t)
 	loads := g.Metrics(t)[`farebox_key_lookups_total{result="found",source="store"}`]
 
@@ -46,10 +46,10 @@ func TestReload(t *testing.T) {
 	for i := range *reloads {
 		if i%5 == 4 {
 			if status, answer := reload(t, g, strings.Replace(site("0.01"), "provider", "pro_vider", 1)); status == http.StatusOK {
-				t.Errorf("a broken config was taken: %s", answer)
+				t.Errorf("a broken config was accepted: %s", answer)
 			}
 			if status, answer := reload(t, g, strings.Replace(site("0.01"), "server weather", "server wea/ther", 1)); status == http.StatusOK {
-				t.Errorf("a config that cannot be provisioned was taken: %s", answer)
+				t.Errorf("a config that cannot be provisioned was accepted: %s", answer)
 			}
 		}
 		if status, answer := reload(t, g, site("0.0"+strconv.Itoa(1+i%9))); status != http.StatusOK {
@@ -73,7 +73,7 @@ func TestReload(t *testing.T) {
 		}
 	}
 	if extra := len(listed) - len(charges) - 1; extra != 0 {
-		t.Errorf("%d charges without a result", extra)
+		t.Errorf("%d charges have no result", extra)
 	}
 	if ran := recorder.Calls("get_forecast"); ran != len(listed) {
 		t.Errorf("the server ran %d calls for %d charges", ran, len(listed))
@@ -104,8 +104,7 @@ func paidCallWorks(t *testing.T, g *harness.Gateway, secret string) {
 	}
 }
 
-// postAfterReload posts again what met a connection that was being closed; see
-// load.
+// postAfterReload posts again if the connection was being closed; see load.
 func postAfterReload(t *testing.T, g *harness.Gateway, secret, body string) *harness.Answer {
 	t.Helper()
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
@@ -120,12 +119,12 @@ func postAfterReload(t *testing.T, g *harness.Gateway, secret, body string) *har
 	}
 }
 
-// load is what calls a gateway without pause. Half of the callers open a
-// connection for each call, the others keep theirs alive. At a reload Caddy
-// closes the connections that are idle, and the kernel resets those that the
-// old listener had not accepted yet. A call that was just then sent fails before
-// the gateway has read it; its caller calls again, and the counts of charges
-// and of what reached the server show that nothing had happened.
+// load calls a gateway without pause. Half of the callers open a connection for
+// each call, the others keep theirs alive. At a reload Caddy closes the idle
+// connections, and the kernel resets those that the old listener had not accepted
+// yet. A call sent at that moment fails before the gateway has read it. The caller
+// then calls again; the counts of charges and of requests at the server prove that
+// the failed attempt had no effect.
 type load struct {
 	fresh, kept *http.Client
 	callers     sync.WaitGroup
@@ -161,7 +160,7 @@ func (l *load) call(g *harness.Gateway, client *http.Client, secret string) {
 	answer, err := g.Post(context.Background(), client, secret, harness.ToolCall(1, "get_forecast", `{"city":"Oslo"}`))
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var closed *url.Error // of the connection, before an answer began
+	var closed *url.Error // the connection was closed before an answer began
 	switch {
 	case errors.As(err, &closed):
 		l.unread.Add(1)
@@ -224,7 +223,7 @@ func reload(t *testing.T, g *harness.Gateway, caddyfile string) (int, string) {
 	return resp.StatusCode, string(answer)
 }
 
-// monotonic holds that no counter went back, and returns what is now.
+// monotonic checks that no counter went back, and returns the current values.
 func monotonic(t *testing.T, before, now map[string]float64) map[string]float64 {
 	t.Helper()
 	for name, value := range before {
@@ -278,9 +277,9 @@ func TestAnotherStoreAndBack(t *testing.T) {
 	}
 }
 
-// TestCurrencyIsKept: a config that says another currency than the store has is
-// refused at a reload, at a start and by --offline, with what to do about it, and
-// no balance changes its meaning.
+// TestCurrencyIsKept: a config whose currency differs from the store's is refused
+// at a reload, at a start and by --offline, with a remedy, and no balance changes
+// its meaning.
 func TestCurrencyIsKept(t *testing.T) {
 	upstream := binaries.StartWeather(t, "-stateless")
 	site := harness.Site(upstream, "server weather", "provider acme", "price get_forecast 0.01")
@@ -305,8 +304,8 @@ func TestCurrencyIsKept(t *testing.T) {
 	}
 }
 
-// TestTwoProcesses: a second process on the same store is refused, and told who
-// has it; so is --offline.
+// TestTwoProcesses: a second process on the same store is refused, and the error
+// has the PID of the first; so is --offline.
 func TestTwoProcesses(t *testing.T) {
 	upstream := binaries.StartWeather(t, "-stateless")
 	g := binaries.StartGateway(t, harness.Site(upstream, "server weather", "provider acme"))
@@ -314,11 +313,11 @@ func TestTwoProcesses(t *testing.T) {
 		append(g.Environment(), "CADDY_ADMIN=127.0.0.1:"+harness.FreePort(t), "FAREBOX_PORT="+harness.FreePort(t)),
 		binaries.Farebox, "run", "--config", filepath.Join(g.Dir, "Caddyfile"), "--adapter", "caddyfile")
 	if status := second.Wait(t); status == 0 {
-		t.Error("two processes have one store")
+		t.Error("two processes opened the same store")
 	}
 	pid := strconv.Itoa(g.Process().PID())
 	if out := second.Output(t); !strings.Contains(out, "store is in use") || !strings.Contains(out, pid) {
-		t.Errorf("it does not say that %s has the store: %s", pid, out)
+		t.Errorf("the error does not name process %s as the store's user: %s", pid, out)
 	}
 	if _, err := g.Command("account", "list", "--offline", "--config", "Caddyfile"); err == nil || !strings.Contains(err.Error(), pid) || !strings.Contains(err.Error(), "stop the server first") {
 		t.Errorf("--offline: %v", err)

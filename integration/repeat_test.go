@@ -18,8 +18,8 @@ import (
 	"github.com/fareboxhq/farebox/integration/harness"
 )
 
-// counted is an MCP server whose answers say how often a tool was run, so that
-// a second run shows.
+// counted is an MCP server whose answers say how often a tool was run, so that a
+// second run is visible.
 type counted struct {
 	mu      sync.Mutex
 	runs    map[string]int
@@ -57,8 +57,8 @@ func (s *counted) asked(id string) int {
 	return s.ids[id]
 }
 
-// ServeHTTP runs the tool that the message names. The form of the answer and
-// what it is are in the name: json_ok, events_fail, json_long and so on.
+// ServeHTTP runs the tool that the message names. The name gives the form and the
+// outcome of the answer: json_ok, events_fail, json_long and so on.
 func (s *counted) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var m struct {
 		ID     json.RawMessage
@@ -164,7 +164,7 @@ func TestRepeatedCall(t *testing.T) {
 				}
 				meta, want := again.Result.Meta, first.Result.Meta
 				if !meta.Replayed || *meta.Charge != *want.Charge || meta.Receipt != want.Receipt || again.Text() != first.Text() || string(again.ID) != id {
-					t.Errorf("%s: got %s; want what the first got, %s", what, again.Body, first.Body)
+					t.Errorf("%s: got %s; want the first result, %s", what, again.Body, first.Body)
 				}
 			}
 			same("in the header", "2", withKey(t, c.g, key.Secret, "k-1", harness.ToolCall(2, c.tool, plain)))
@@ -232,8 +232,9 @@ func TestRepeatOfAClient(t *testing.T) {
 	}
 }
 
-// TestRepeatOfARunningCall: while the first call runs, its key is refused to all
-// others, and its own repetition is told to wait; then it gets the result.
+// TestRepeatOfARunningCall: while the first call runs, a different call with its
+// idempotency key is refused, and a retry of the same call gets a retry delay.
+// After the end of the first call, the retry gets its result.
 func TestRepeatOfARunningCall(t *testing.T) {
 	t.Parallel()
 	server, upstream := newCounted(t)
@@ -335,9 +336,9 @@ func TestResultGone(t *testing.T) {
 	g.VerifyLedger(t)
 }
 
-// TestKeysOfCallsAreTheirOwners: a key to send calls again by belongs to the
-// lineage that used it, at one server. Nobody else learns anything by it, and a
-// rotation loses nothing. Without authorisation nothing is told again.
+// TestKeysOfCallsAreTheirOwners: an idempotency key belongs to the key lineage that
+// used it, at one server. Other callers learn nothing by using it, and it survives
+// a rotation. Without authorisation no result is replayed.
 func TestKeysOfCallsAreTheirOwners(t *testing.T) {
 	t.Parallel()
 	server, upstream := newCounted(t)
@@ -442,7 +443,7 @@ func TestRepeatAfterAKill(t *testing.T) {
 	g.Start(t)
 	client.CloseIdleConnections()
 	if len(asked) == len(received) {
-		t.Fatal("the kill hit no call in flight")
+		t.Fatal("no call was in flight at the kill")
 	}
 	captured := len(g.Charges(t, "alice"))
 	t.Logf("%d calls were begun, %d charged, %d received", len(asked), captured, len(received))
@@ -462,7 +463,7 @@ func TestRepeatAfterAKill(t *testing.T) {
 		}
 	}
 	if replayed != captured {
-		t.Errorf("%d calls were charged before the kill, %d were told again", captured, replayed)
+		t.Errorf("%d calls were charged before the kill, %d were replayed", captured, replayed)
 	}
 	list := g.Charges(t, "alice")
 	if len(list) != len(asked) || len(charges) != len(asked) || slices.ContainsFunc(list, func(c harness.Charge) bool { return !charges[c.ID] }) {

@@ -17,15 +17,16 @@ import (
 
 const cent = ledger.Unit / 100
 
-// TestResumedCallIsChargedOnce: a paid call whose stream the server closes before
-// the answer is not charged until its client has come back for it, and once
-// however often it does. The server gets the ids that it made.
+// TestResumedCallIsChargedOnce: a paid call with a stream that the server closes
+// before the answer is not charged until the client has resumed the stream, and
+// then only once, however often it resumes. The server gets the event ids that it
+// made.
 func TestResumedCallIsChargedOnce(t *testing.T) {
 	t.Parallel()
 	p, g, v := alice(t)
 	event, stream := v.call("polled")
 	if event == "" || event == "polled/0" || strings.Contains(stream, "error") {
-		t.Fatalf("the stream brought %q", stream)
+		t.Fatalf("the stream delivered %q", stream)
 	}
 	v.owns("alice", 100*cent, cent)
 	first := v.comeBack(event)
@@ -44,14 +45,14 @@ func TestResumedCallIsChargedOnce(t *testing.T) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if seen := strings.Join(p.seen, " "); !strings.Contains(seen, "up.1 polled/0") || strings.Contains(seen, event) || strings.Contains(seen, v.session) {
-		t.Errorf("the server was told %q", p.seen)
+		t.Errorf("the server received %q", p.seen)
 	}
 	g.VerifyLedger(t)
 }
 
-// TestBrokenCallIsResumed: a client whose connection breaks in the middle of a
-// paid call comes back for the answer. The server's stream is closed with the
-// client's, since a server answers on one stream only.
+// TestBrokenCallIsResumed: a client whose connection breaks during a paid call can
+// resume it and get the answer. The server's stream is closed with the client's,
+// because a server answers on one stream only.
 func TestBrokenCallIsResumed(t *testing.T) {
 	t.Parallel()
 	p, g, v := alice(t)
@@ -71,9 +72,9 @@ func TestBrokenCallIsResumed(t *testing.T) {
 	g.VerifyLedger(t)
 }
 
-// TestCrashedCallIsResumed: promises 1 and 4 across a crash. What the gateway has
-// forgotten of a call is in the event's id: the answer is charged under the
-// first charge id, if the account can pay by then, and withheld if not.
+// TestCrashedCallIsResumed: promises 1 and 4 across a crash. The event's id has the
+// data of the call that the gateway lost: the answer is charged under the first
+// charge id if the account can still pay, and withheld if not.
 func TestCrashedCallIsResumed(t *testing.T) {
 	t.Parallel()
 	p := startPolling(t)
@@ -83,13 +84,13 @@ func TestCrashedCallIsResumed(t *testing.T) {
 	event, _ := v.call("polled")
 	g.Kill()
 	g.Start(t)
-	v.owns("alice", cent, 0) // a crash releases what was reserved
+	v.owns("alice", cent, 0) // a crash releases the reservation
 	if answer := post(t, g, key.Secret, harness.ToolCall(9, "direct", `{}`)); answer.Result == nil || answer.Result.IsError {
-		t.Fatalf("the money is not spent on something else: %s", answer.Body)
+		t.Fatalf("the money was not spent elsewhere: %s", answer.Body)
 	}
 	poor := v.comeBack(event)
 	if poor.Code() != "CHARGE_FAILED" || strings.Contains(poor.Body, "the secret") {
-		t.Fatalf("without money, the rest of the stream is %q", poor.Body)
+		t.Fatalf("without credits, the rest of the stream is %q", poor.Body)
 	}
 	g.CLI(t, nil, "credit", "alice", "0.05", "--reason", "for the answer")
 	first := v.comeBack(event)
@@ -119,8 +120,8 @@ func TestResumedErrorCostsNothing(t *testing.T) {
 	g.VerifyLedger(t)
 }
 
-// TestFreeStreamsAreResumed: what costs nothing is resumed for nothing, and a
-// list that comes on a resumed stream is filtered as any other.
+// TestFreeStreamsAreResumed: the stream of a free call is resumed without a charge,
+// and a list on a resumed stream is filtered like any other.
 func TestFreeStreamsAreResumed(t *testing.T) {
 	t.Parallel()
 	_, g, v := alice(t)
@@ -139,9 +140,10 @@ func TestFreeStreamsAreResumed(t *testing.T) {
 	}
 }
 
-// TestSessionsBelongToTheirAccount: to the server all callers look alike, so a
-// session, and the stream of a call, is good for the account alone that it was
-// given to (CVE-2026-33946, CVE-2025-6515). The server hears nothing of others.
+// TestSessionsBelongToTheirAccount: the server cannot distinguish the callers, so a
+// session, and the stream of a call, is valid only for the account that it was
+// given to (CVE-2026-33946, CVE-2025-6515). Requests of other accounts do not reach
+// the server.
 func TestSessionsBelongToTheirAccount(t *testing.T) {
 	t.Parallel()
 	p := startPolling(t)
@@ -179,16 +181,16 @@ func TestSessionsBelongToTheirAccount(t *testing.T) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(p.seen) != heard {
-		t.Errorf("the server heard of it: %q", p.seen[heard:])
+		t.Errorf("it reached the server: %q", p.seen[heard:])
 	}
 	if n := len(g.Charges(t, "mallory")); n != 0 {
 		t.Errorf("%d charges", n)
 	}
 }
 
-// TestRequestIDsOfResumableStreams: some servers find the stream of an answer by
-// its request's id for as long as a session lives. So an id is good once where a
-// stream may be resumed, and the stream of a free call never brings a paid
+// TestRequestIDsOfResumableStreams: some servers find the stream of an answer by its
+// request's id for as long as a session lives. An id is therefore valid once where
+// streams can be resumed, and the stream of a free call never delivers a paid
 // result.
 func TestRequestIDsOfResumableStreams(t *testing.T) {
 	t.Parallel()
@@ -266,12 +268,12 @@ func TestResumedStreamEndsWithItsKey(t *testing.T) {
 	began := clock.Now()
 	g.CLI(t, nil, "key", "delete", v.key)
 	if text, _ := io.ReadAll(resp.Body); strings.Contains(string(text), "the secret") || clock.Since(began) > time.Second+harness.Patience/4 {
-		t.Errorf("after %v, the stream has brought %q", clock.Since(began), text)
+		t.Errorf("after %v, the stream has delivered %q", clock.Since(began), text)
 	}
 }
 
-// TestLeftCallsAreCounted: a call whose stream may be resumed counts as abandoned
-// until its client has come back.
+// TestLeftCallsAreCounted: a call with a resumable stream counts as abandoned until
+// its client has come back.
 func TestLeftCallsAreCounted(t *testing.T) {
 	t.Parallel()
 	_, _, v := alice(t)
@@ -285,7 +287,7 @@ func TestLeftCallsAreCounted(t *testing.T) {
 		v.call("polled")
 	}
 	if _, stream := v.call("polled"); !strings.Contains(stream, "RATE_LIMITED") {
-		t.Errorf("after ten calls that were left: %q", stream)
+		t.Errorf("after ten abandoned calls: %q", stream)
 	}
 	v.owns("alice", 85*cent, 10*cent)
 }

@@ -32,12 +32,12 @@ import (
 
 const scripts = "testdata/script"
 
-// TestScript runs the commands as operators do, each script with a gateway of
-// its own. Beside what the scripts say, no command prints a secret but those
-// that make one, a refused command prints nothing to standard output, --json
-// prints JSON, and nothing that a gateway wrote has a secret in it.
+// TestScript runs the commands as operators do, each script with a gateway of its
+// own. Besides the scripts' own checks: a command prints a secret only if it makes
+// one, a refused command prints nothing to standard output, --json prints JSON, and
+// no file that a gateway wrote has a secret in it.
 //
-// Beside those of testscript, scripts have the commands of scriptCommands.
+// The scripts have testscript's commands and those of scriptCommands.
 func TestScript(t *testing.T) {
 	t.Parallel()
 	testscript.Run(t, testscript.Params{
@@ -50,13 +50,13 @@ func TestScript(t *testing.T) {
 //	gateway start|stop [config]   $WORK/Caddyfile by default; start waits until it serves
 //	weather                       starts the demonstration server, and writes a Caddyfile in front of it
 //	[!] farebox ARGS              runs "caddy farebox ARGS"
-//	prints FILE                   what it printed is as in the file, see matchTemplate
-//	complains TEXT                all that it said on standard error is "Error: TEXT", as JSON with --json
-//	exits CODE                    it ended with this exit code
-//	lives DURATION                the key that it printed with --json expires so long after it was made
+//	prints FILE                   the output matches the file, see matchTemplate
+//	complains TEXT                standard error is exactly "Error: TEXT", as JSON with --json
+//	exits CODE                    the command ended with this exit code
+//	lives DURATION                the key printed with --json expires so long after it was made
 //	request METHOD PATH [TOKEN]   asks the admin endpoint, with a bearer token if one is given
 //	call SECRET TOOL ARGUMENTS    calls a tool through the gateway
-//	receipt NAME                  makes the receipt in what call printed an environment variable
+//	receipt NAME                  makes the receipt in the output of call an environment variable
 //	accounts N                    makes accounts
 //	mode PERMISSIONS FILE         the file has exactly these, in octal digits
 //	token NAME                    makes the admin token an environment variable
@@ -94,13 +94,13 @@ func scriptCommands() map[string]func(*testscript.TestScript, bool, []string) {
 	return commands
 }
 
-// desk is what a script works with.
+// desk is the state of one script.
 type desk struct {
 	t       testing.TB
 	dir     string // all that gateways write
 	gateway *harness.Process
 	secrets []string // that were shown
-	exit    int      // of the last command
+	exit    int      // the last command's
 }
 
 type deskKey struct{}
@@ -110,7 +110,7 @@ func deskOf(ts *testscript.TestScript) *desk { return ts.Value(deskKey{}).(*desk
 func setUpScript(env *testscript.Env) error {
 	t, ok := env.T().(testing.TB)
 	if !ok {
-		return fmt.Errorf("testscript gave a %T, which is no testing.TB", env.T())
+		return fmt.Errorf("testscript passed a %T, which is not a testing.TB", env.T())
 	}
 	d := &desk{t: t, dir: t.TempDir()}
 	env.Values[deskKey{}] = d
@@ -185,10 +185,10 @@ func (d *desk) weather(ts *testscript.TestScript, _ []string) {
 	ts.Check(writeCaddyfile(ts.Getenv("WORK"), binaries.StartWeather(d.t, "-stateless")))
 }
 
-// secretForm is what the secrets of keys look like.
+// secretForm matches the secrets of keys.
 var secretForm = regexp.MustCompile(`(?:sk|pat)_(?:live|test)_[0-9a-f]{64}`)
 
-// farebox runs a command, and holds it to what is promised of every command.
+// farebox runs a command, and checks the promises that hold for every command.
 func (d *desk) farebox(ts *testscript.TestScript, neg bool, args []string) {
 	err := ts.Exec(binaries.Farebox, append([]string{"farebox"}, args...)...)
 	var exited *exec.ExitError
@@ -200,7 +200,7 @@ func (d *desk) farebox(ts *testscript.TestScript, neg bool, args []string) {
 	case !neg && err != nil:
 		ts.Fatalf("the command failed: %v", err)
 	case neg && (exited.ExitCode() < 1 || exited.ExitCode() > 5):
-		ts.Fatalf("exit code %d; want one of those that are documented, 1 to 5", exited.ExitCode())
+		ts.Fatalf("exit code %d; want a documented one, 1 to 5", exited.ExitCode())
 	}
 	d.exit = 0
 	if neg {
@@ -226,7 +226,7 @@ func (d *desk) farebox(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// adminOff ends what is said where no server answers.
+// adminOff ends the message for a command that reaches no server.
 const adminOff = "\na server whose config says \"admin off\" cannot be reached by commands: stop it and use --offline, or give it an admin address"
 
 func (d *desk) complains(ts *testscript.TestScript, args []string) {
@@ -236,7 +236,7 @@ func (d *desk) complains(ts *testscript.TestScript, args []string) {
 		got = told.Error.Message
 	}
 	if got = strings.TrimSuffix(strings.TrimSpace(got), adminOff); got != args[0] {
-		ts.Fatalf("it complains %q, not %q", got, args[0])
+		ts.Fatalf("standard error has %q, want %q", got, args[0])
 	}
 }
 
@@ -318,7 +318,7 @@ func (d *desk) receipt(ts *testscript.TestScript, args []string) {
 	ts.Setenv(args[0], found[1])
 }
 
-// accounts makes so many accounts: faster than as many commands.
+// accounts makes so many accounts, faster than the commands would.
 func (d *desk) accounts(ts *testscript.TestScript, args []string) {
 	n, err := strconv.Atoi(args[0])
 	ts.Check(err)
@@ -376,14 +376,14 @@ func (d *desk) searchAll() {
 		return err
 	})
 	if err != nil {
-		d.t.Errorf("search what the gateway wrote: %v", err)
+		d.t.Errorf("search the gateway's files: %v", err)
 	}
 	for _, finding := range harness.Findings(texts, d.secrets) {
 		d.t.Error(finding)
 	}
 }
 
-// validJSON reports whether a text is JSON values, one or, of an export, more.
+// validJSON reports whether a text is one JSON value, or several as an export has.
 func validJSON(text string) bool {
 	for d, n := json.NewDecoder(strings.NewReader(text)), 0; ; n++ {
 		var value json.RawMessage
@@ -425,7 +425,7 @@ func TestScriptsCoverEveryCommand(t *testing.T) {
 			plain, asJSON, refused = plain || !failing && !json, asJSON || !failing && json, refused || failing
 		}
 		if !plain || !asJSON || !refused {
-			t.Errorf("%s: tried as it is: %t, with --json: %t, refused: %t", command, plain, asJSON, refused)
+			t.Errorf("%s: tried plain: %t, with --json: %t, refused: %t", command, plain, asJSON, refused)
 		}
 	}
 }
@@ -453,14 +453,14 @@ func leaves(t *testing.T, args ...string) []string {
 	return found
 }
 
-// placeholders stand in templates for what differs from run to run.
+// placeholders match the parts of templates that differ from run to run.
 var placeholders = map[string]string{
 	"uuid":    `[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}`, // version 7
 	"time":    `20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ`,
 	"stamp":   `20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?Z`,
 	"random":  `[0-9a-f]{64}`,
 	"last4":   `[0-9a-f]{4}`,
-	"kid":     `[A-Za-z0-9_-]{16}`, // of a public receipt key
+	"kid":     `[A-Za-z0-9_-]{16}`, // a public receipt key's
 	"public":  `[A-Za-z0-9_-]{43}`, // such a key
 	"seconds": `[0-9]{10}`,
 	"port":    `[0-9]{1,5}`,
@@ -498,7 +498,7 @@ func matchTemplate(template, text string, known func(string) string) (map[string
 		}
 	}
 	if len(got) > len(want) {
-		return nil, fmt.Errorf("line %d is one too many: %s", len(want)+1, got[len(want)])
+		return nil, fmt.Errorf("line %d is superfluous: %s", len(want)+1, got[len(want)])
 	}
 	return found, nil
 }
@@ -525,7 +525,8 @@ func lineForm(line string, known func(string) string) (names []string, form *reg
 	return names, regexp.MustCompile("^" + pattern.String() + "$")
 }
 
-// TestMatchTemplate: a template tells texts apart by every space, and by names.
+// TestMatchTemplate: a template matches spaces exactly, and a named placeholder
+// has one value throughout.
 func TestMatchTemplate(t *testing.T) {
 	t.Parallel()
 	const a, b = "01a20110-6c36-7b79-85e9-34441e67a827", "01a20110-6d1b-7b3c-9410-c4e6ebd5df70"

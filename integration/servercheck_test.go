@@ -12,9 +12,9 @@ import (
 	"github.com/fareboxhq/farebox/integration/harness"
 )
 
-// TestServerCheckByItsRoute: a server is asked what it offers by what follows the
-// handler in its route, wherever that stands, at the path and with the headers that
-// it has from the config. Calls through the gateway go on as they were.
+// TestServerCheckByItsRoute: "server check" reaches a server through the handlers
+// that follow farebox in its route, wherever the route is nested, with the path and
+// headers from the config. Calls through the gateway work as before.
 func TestServerCheckByItsRoute(t *testing.T) {
 	t.Parallel()
 	target, err := url.Parse(binaries.StartWeather(t))

@@ -11,9 +11,9 @@ import (
 	"github.com/fareboxhq/farebox/integration/harness"
 )
 
-// TestSilentConnections: whoever opens more connections than the process may
-// have files, and sends nothing or half of a head on them, keeps nobody from
-// calling, from the same address either.
+// TestSilentConnections: a peer that opens more connections than the process has
+// file descriptors, and sends nothing or half a head on them, keeps no client from
+// calling, even one at the same address.
 func TestSilentConnections(t *testing.T) {
 	t.Parallel()
 	site := harness.Site(binaries.StartWeather(t, "-stateless"), "server weather", "provider acme", "free list_cities", "price get_forecast 0.01")

@@ -23,8 +23,8 @@ import (
 // attackKeys is how many keys an attacker has, each of an account of its own.
 const attackKeys = 10
 
-// besieged is a gateway of which an attacker of ten keys takes all that it gets,
-// beside a victim who pays and one who does not. All come from one address.
+// besieged is a gateway under attack: an attacker with ten keys takes all it can
+// get, beside a victim that pays and one that does not. All come from one address.
 type besieged struct {
 	*harness.Gateway
 	attackers    []harness.Key
@@ -32,8 +32,8 @@ type besieged struct {
 	waiting      atomic.Int64 // requests that the server keeps waiting
 }
 
-// besiege starts a gateway with such limits, in lines of its block, and such
-// credits of each of the attacker's keys.
+// besiege starts a gateway with these lines in its limits block, and with this
+// credit for each of the attacker's keys.
 func besiege(t *testing.T, credits ledger.Amount, limits string) *besieged {
 	t.Helper()
 	b := new(besieged)
@@ -52,7 +52,7 @@ func besiege(t *testing.T, credits ledger.Amount, limits string) *besieged {
 		b.attackers = append(b.attackers, alone.NewAgent(t, fmt.Sprintf("attacker%d", i), credits))
 	}
 	b.paying, b.free = alone.NewAgent(t, "paying", 10*ledger.Unit), alone.NewAgent(t, "free", 0)
-	b.callsGoOn(t) // whoever has paid is known to
+	b.callsGoOn(t) // the gateway knows the paying account from now on
 	return b
 }
 
@@ -103,7 +103,7 @@ func (b *besieged) server(release <-chan struct{}) http.Handler {
 	})
 }
 
-// callsGoOn makes calls of both victims, none of which may be refused.
+// callsGoOn makes calls with both victims' keys and fails if any is refused.
 func (b *besieged) callsGoOn(t *testing.T) {
 	t.Helper()
 	for i := range 10 {
@@ -140,9 +140,8 @@ func (b *besieged) refusedBy(t *testing.T, of string) (n float64) {
 	return n
 }
 
-// TestBodiesWithoutTheirEnd: ten keys that send eighty bodies of 4 MiB, each but
-// for its last byte, keep nobody else's calls from going on, of whom some pay
-// and some do not.
+// TestBodiesWithoutTheirEnd: ten keys that send eighty bodies of 4 MiB, each
+// without its last byte, do not stop the calls of other keys, paid or free.
 func TestBodiesWithoutTheirEnd(t *testing.T) {
 	t.Parallel()
 	b := besiege(t, 0, "")
@@ -164,12 +163,12 @@ func TestBodiesWithoutTheirEnd(t *testing.T) {
 	sending.Wait()
 	b.callsGoOn(t)
 	if b.refusedBy(t, "memory") == 0 {
-		t.Error("nothing was refused: this was no attack")
+		t.Error("nothing was refused: the attack was too weak")
 	}
 }
 
-// TestSlowBodies: a body that comes a byte at a time is given up after the time
-// of one window, whatever length it announced.
+// TestSlowBodies: the gateway gives up a body that arrives a byte at a time after
+// one window, whatever its announced length.
 func TestSlowBodies(t *testing.T) {
 	t.Parallel()
 	b := besiege(t, 0, "")
@@ -195,7 +194,7 @@ func TestSlowBodies(t *testing.T) {
 				t.Errorf("a slow body got %d %q, %v", resp.StatusCode, text, err)
 			}
 			if _, err := io.Copy(io.Discard, conn); err != nil && ctx.Err() != nil {
-				t.Errorf("its connection goes on: %v", err)
+				t.Errorf("its connection stays open: %v", err)
 			}
 		})
 	}
@@ -206,8 +205,8 @@ func TestSlowBodies(t *testing.T) {
 	}
 }
 
-// TestHeldAnswers: ten keys whose answers are held back, more of them than there
-// is memory for, keep nobody else from getting theirs.
+// TestHeldAnswers: ten keys with more held answers than fit into the memory limit
+// do not keep other keys from their answers.
 func TestHeldAnswers(t *testing.T) {
 	t.Parallel()
 	b := besiege(t, 0, "")
@@ -224,9 +223,8 @@ func TestHeldAnswers(t *testing.T) {
 	b.callsGoOn(t)
 }
 
-// TestManyAtOnce: ten keys that open streams, or hold calls with reservations,
-// or requests in sessions, as many as they get, are refused more at some point,
-// and others are not.
+// TestManyAtOnce: ten keys that open as many streams, calls with reservations or
+// requests in sessions as they can are refused at some point, and other keys are not.
 func TestManyAtOnce(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -252,7 +250,7 @@ func TestManyAtOnce(t *testing.T) {
 			}
 			harness.Eventually(t, "a refusal", func() error {
 				if b.refusedBy(t, c.of) == 0 {
-					return fmt.Errorf("%d are open", b.waiting.Load())
+					return fmt.Errorf("%d requests are waiting", b.waiting.Load())
 				}
 				return nil
 			})
@@ -266,7 +264,7 @@ func TestManyAtOnce(t *testing.T) {
 			b.holdInSession(t, b.paying.Secret, session, 1)
 			harness.Eventually(t, "the victim's call in its session", func() error {
 				if b.waiting.Load() <= before {
-					return fmt.Errorf("%d are open", b.waiting.Load())
+					return fmt.Errorf("%d requests are waiting", b.waiting.Load())
 				}
 				return nil
 			})
@@ -274,7 +272,7 @@ func TestManyAtOnce(t *testing.T) {
 	}
 }
 
-// stream opens a stream by GET, which the paying victim must get.
+// stream opens a stream by GET for the paying victim, and must succeed.
 func (b *besieged) stream(t *testing.T, secret string) {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, b.Endpoint(), nil)

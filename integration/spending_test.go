@@ -14,14 +14,14 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// The tools that the tests of spending call, and what their sites ask for them.
+// The tools that the spending tests call, with their prices.
 const (
 	cheapest = "list_cities"    // 0.01
 	middling = "get_forecast"   // 0.02
 	dearest  = "climate_report" // 0.03
 )
 
-// priced is a site with these prices and whatever else.
+// priced is a site with these prices and the given directives.
 func priced(upstream string, directives ...string) string {
 	return harness.Site(upstream, append([]string{"server weather", "provider acme", "environments live test",
 		"price " + cheapest + " 0.01", "price " + middling + " 0.02", "price " + dearest + " 0.03", "price read_station 0.02"}, directives...)...)
@@ -64,12 +64,12 @@ func capped(t *testing.T, g *harness.Gateway, recorder *harness.Recorder, secret
 	words := []string{tool, "nothing was charged", want.Amount.String() + " USD"}
 	if want.Period == "call" {
 		if e.Cap.Resets != nil {
-			t.Errorf("%s: a cap for single calls begins anew at %s", tool, e.Cap.Resets)
+			t.Errorf("%s: a cap for single calls resets at %s", tool, e.Cap.Resets)
 		}
 	} else {
 		resets := resetsBetween(want.Period, earliest, clock.Now())
 		if e.Cap.Resets == nil || !resets[*e.Cap.Resets] {
-			t.Fatalf("%s: the cap begins anew at %v, want one of %v", tool, e.Cap.Resets, resets)
+			t.Fatalf("%s: the cap resets at %v, want one of %v", tool, e.Cap.Resets, resets)
 		}
 		words = append(words, "begins anew at "+e.Cap.Resets.Format(time.DateTime)+" (UTC)", "only "+want.Left.String()+" USD are left")
 	}
@@ -100,9 +100,9 @@ func resetsBetween(period string, times ...time.Time) map[time.Time]bool {
 	return ends
 }
 
-// TestCaps: promise 3 for the caps that operators set. Whatever holder and
-// period a cap has, a call beyond it is refused with the figures and never
-// reaches the server; and what an update allows holds for the next call.
+// TestCaps: promise 3 for the caps that operators set. Whatever the cap's holder
+// and period, a call beyond it is refused with the figures and never reaches the
+// server. An updated cap applies to the next call.
 func TestCaps(t *testing.T) {
 	t.Parallel()
 	recorder := harness.Record(t, binaries.StartWeather(t, "-stateless"))
@@ -195,7 +195,7 @@ func TestCapOfALineage(t *testing.T) {
 	capped(t, g, recorder, next.Secret, cheapest, spent)
 	pays(t, g, g.NewKey(t, "alice").Secret, dearest, "0.03")
 
-	// A crash forgets none of it, and a refund gives none of it back.
+	// The amount counted against the cap survives a crash and is not lowered by a refund.
 	g.Kill()
 	g.Start(t)
 	capped(t, g, recorder, next.Secret, cheapest, spent)
@@ -206,9 +206,9 @@ func TestCapOfALineage(t *testing.T) {
 	g.VerifyLedger(t)
 }
 
-// TestConcurrentCallersMeetACap: promise 3. Sixty-four callers on a day's cap
-// for ten calls get exactly ten, whoever holds it, and the operator is warned
-// once.
+// TestConcurrentCallersMeetACap: promise 3. Of sixty-four concurrent callers on a
+// daily cap for ten calls, exactly ten succeed, whatever the cap's holder, and the
+// operator is warned once.
 func TestConcurrentCallersMeetACap(t *testing.T) {
 	const callers, calls = 64, 10
 	recorder := harness.Record(t, binaries.StartWeather(t, "-stateless"))
@@ -265,14 +265,14 @@ func TestConcurrentCallersMeetACap(t *testing.T) {
 		})
 	}
 	if n := strings.Count(g.Process().Output(t), "80 % of a spending cap are spent"); n != 3 {
-		t.Errorf("the log warns %d times of three caps", n)
+		t.Errorf("the log has %d warnings for three caps", n)
 	}
 	g.VerifyLedger(t)
 }
 
-// TestFreeQuota: the calls of a day that cost nothing are captured with a
-// receipt, need no balance, belong to the account, and survive a crash; the next
-// one is paid. What fails does not count.
+// TestFreeQuota: calls within the daily free quota are captured at no cost with a
+// receipt and need no balance. The quota belongs to the account and survives a
+// crash; the next call is paid. Failed calls do not count.
 func TestFreeQuota(t *testing.T) {
 	t.Parallel()
 	recorder := harness.Record(t, binaries.StartWeather(t, "-stateless"))
@@ -363,9 +363,9 @@ func TestFee(t *testing.T) {
 	expect("a call that failed", "4.99", "0.00975", "0.00025")
 }
 
-// TestTestKeys: test keys spend test credits, whose caps, quotas and fees are
-// counted apart from those of live keys, and everything that shows a charge
-// tells which it was.
+// TestTestKeys: test keys spend test credits. Their caps, quotas and fees are
+// counted separately from those of live keys, and every view of a charge shows its
+// environment.
 func TestTestKeys(t *testing.T) {
 	t.Parallel()
 	recorder := harness.Record(t, binaries.StartWeather(t, "-stateless"))

@@ -12,10 +12,10 @@ import (
 	"github.com/fareboxhq/farebox/integration/harness"
 )
 
-// crossStreams: promise 1. While a paid call waits for its answer, the server
-// sends it on a stream that the client has opened for what the server has to
-// say. It is dropped there in every form, what else is said passes, and the
-// call is paid by its own answer.
+// crossStreams: promise 1. While a paid call waits for its answer, the server sends
+// that answer on the stream that the client has opened for server messages. The
+// gateway drops it there in every form, passes the other messages, and charges the
+// call for its own answer.
 func (b *lawless) crossStreams(t *testing.T) {
 	asked, answer := make(chan bool), make(chan bool)
 	c := spiteCase{n: 1_000_000, spite: spite{want: paid}}
@@ -45,14 +45,14 @@ func (b *lawless) crossStreams(t *testing.T) {
 	close(answer)
 	leave()
 	if strings.Contains(text, loot) || !strings.Contains(text, "notifications/progress") {
-		t.Errorf("the stream brought %q", text)
+		t.Errorf("the stream delivered %q", text)
 	}
 	e := <-done
-	e.requests-- // that of the stream
+	e.requests-- // the stream's own request
 	c.check(t, e)
 }
 
-// listen opens a stream and reads it until what its server says last.
+// listen opens a stream and reads it until the server's last message.
 func (b *lawless) listen(ctx context.Context, t *testing.T, path, secret string) string {
 	t.Helper()
 	r, err := newRequest(ctx, b.gateway, http.MethodGet, path, secret, "")
@@ -93,7 +93,7 @@ func (b *lawless) freeStreams(t *testing.T) {
 	long := strings.Replace(othersAnswer, `"result":{`, `"result":{"pad":"`+strings.Repeat("x", 2<<20)+`",`, 1)
 	for i, c := range []struct {
 		name, raw  string
-		own, whole bool // its own answer passes; the client may take what came for a whole event
+		own, whole bool // own: its own answer passes; whole: the client may take the received text for a whole event
 	}{
 		{"its own answer", head("200 OK", events) + event(ownAnswer), true, true},
 		{"another's answer", head("200 OK", events) + event(othersAnswer) + event(ownAnswer), false, true},
@@ -115,15 +115,15 @@ func (b *lawless) freeStreams(t *testing.T) {
 			t.Errorf("%s: %v", c.name, err)
 		}
 		events := strings.Split(string(text), "\n\n")
-		whole := strings.Join(events[:len(events)-1], "\n") // what is not ended by a blank line is no event
+		whole := strings.Join(events[:len(events)-1], "\n") // text without a blank line at its end is no event
 		if strings.Contains(whole, loot) || strings.Contains(whole, ownAnswer) != c.own {
 			t.Errorf("%s: the client has the events %.300q", c.name, whole)
 		}
 	}
 }
 
-// freeCalls: what costs nothing passes as it is, but not what is no answer at
-// all, nor what cannot be told from an answer to another call.
+// freeCalls: free responses pass unchanged, except those that are no answer at all
+// and those that the gateway cannot distinguish from the answer to another call.
 func (b *lawless) freeCalls(t *testing.T) {
 	p := <-b.balances
 	defer func() { b.balances <- p }()

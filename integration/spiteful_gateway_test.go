@@ -20,20 +20,20 @@ import (
 type lawless struct {
 	gateway  *harness.Gateway
 	server   *harness.RawServer
-	plays    sync.Map // what the server does, by path: func(*harness.RawExchange)
+	plays    sync.Map // the server's actions by path: func(*harness.RawExchange)
 	balances chan *balance
 	client   *http.Client
 	trap     *trap
 }
 
-// balance is an account that makes one call at a time, and what is left in it.
+// balance is an account that makes one call at a time, with its remaining balance.
 type balance struct {
 	name, secret string
 	left         ledger.Amount
 	admin        *ops.Client
 }
 
-// trap is a server that nobody should call.
+// trap is a server that the gateway must not call.
 type trap struct {
 	mu   sync.Mutex
 	seen []string

@@ -17,7 +17,7 @@ import (
 	"github.com/fareboxhq/farebox/integration/harness"
 )
 
-// What the servers of the rows say.
+// The servers' messages in the rows.
 const (
 	goodAnswer = `{"jsonrpc":"2.0","id":7,"result":{"content":[{"type":"text","text":"` + loot + `"}]}}`
 	rpcError   = `{"jsonrpc":"2.0","id":7,"error":{"code":-32602,"message":"mine"}}`
@@ -127,7 +127,7 @@ func withMember(m string) string {
 }
 func withText(text string) string { return strings.Replace(goodAnswer, loot, loot+text, 1) }
 
-// spitefulMessages are messages that are no answer, or not one that is plain.
+// spitefulMessages are messages that are not answers, or are malformed answers.
 func spitefulMessages() (rows []spite) {
 	for name, id := range map[string]string{
 		"another id":                         `"id":8`,
@@ -436,7 +436,7 @@ func spitefulErrors() (rows []spite) {
 // chunk is one chunk of a body in that coding.
 func chunk(text string) string { return fmt.Sprintf("%x\r\n%s\r\n", len(text), text) }
 
-// spitefulFraming are responses whose ends are not where they say.
+// spitefulFraming are responses that end elsewhere than their framing says.
 func spitefulFraming() (rows []spite) {
 	const chunked = "Transfer-Encoding: chunked\r\n"
 	long := fmt.Sprintf("Content-Length: %d\r\n", len(goodAnswer)+10)

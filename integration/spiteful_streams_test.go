@@ -8,7 +8,7 @@ import (
 	"github.com/fareboxhq/farebox/integration/harness"
 )
 
-// stream is a row for an event stream, whose end is that of the connection.
+// stream is a row for an event stream that ends with its connection.
 func stream(name, text string, want ending) spite {
 	return spite{name: name, play: respond(eventsHead + text), want: want}
 }
@@ -19,7 +19,7 @@ func spitefulStreams() (rows []spite) {
 	ends := func(end string) string {
 		return strings.ReplaceAll(": a comment\n\nid: 1\nretry: 1\n\n"+event(progress)+good, "\n", end)
 	}
-	// Some clients read only events of the kind "message": who reads others, pays.
+	// Some clients read only events of the kind "message"; a client that reads others pays.
 	for name, text := range map[string]string{
 		"lines that end with CR":                       ends("\r"),
 		"lines that end with CRLF":                     ends("\r\n"),

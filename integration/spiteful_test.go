@@ -29,9 +29,9 @@ type spite struct {
 	want  ending
 }
 
-// ending is what must become of a call.
+// ending is the required outcome of a call.
 type ending struct {
-	code   string // of the gateway's own refusal; "": the server's answer passes
+	code   string // the code of the gateway's own refusal; "": the server's answer passes
 	events bool   // the client is answered by an event stream
 	status int    // 0: 200, or that of the refusal
 	charge charge
@@ -44,7 +44,7 @@ type ending struct {
 	hasNot   string // must not
 }
 
-// charge is what is in the books of a call.
+// charge is the state of a call's charge in the books.
 type charge int
 
 const (
@@ -57,18 +57,18 @@ const (
 	// loot is in all that must be paid for; spiteHead in every head.
 	loot      = "the-loot"
 	spiteHead = "from-spite"
-	// spitePrice is what each call costs, in the directives and in the books.
+	// spitePrice is the price of each call, in the directives and in the books.
 	spitePrice  = ledger.Amount(10_000)
 	spiteCredit = 100 * spitePrice
 	// spitePatience is the max_call of the place "slow".
 	spitePatience = "5s"
 )
 
-// TestSpitefulServer: promises 1 and 2, and that what a server does wrong
-// harms nobody else. Whatever it answers, its client gets a result that was paid
-// for, the server's own error, or a refusal that names the reason, with the
-// request's id; what is withheld is not charged, is not seen in any part of a
-// response, and holds no credits and no memory afterwards.
+// TestSpitefulServer: promises 1 and 2, and a server's misbehaviour harms only its
+// own calls. Whatever it answers, its client gets a result that was paid for, the
+// server's own error, or a refusal with the reason and the request's id. A withheld
+// answer is not charged, appears in no part of a response, and afterwards holds no
+// credits and no memory.
 func TestSpitefulServer(t *testing.T) {
 	t.Parallel()
 	b := newLawless(t)
@@ -143,10 +143,10 @@ func (b *lawless) cases() []spiteCase {
 // reply is all that a client was sent.
 type reply struct {
 	status int
-	hints  []http.Header // of informational heads
+	hints  []http.Header // the informational heads
 	header http.Header
 	body   []byte
-	err    error // of reading the body
+	err    error // from reading the body
 	late   http.Header
 }
 
@@ -218,12 +218,12 @@ func (b *lawless) send(r *http.Request) (*reply, error) {
 	return got, nil
 }
 
-// end is what became of a call.
+// end is the outcome of a call.
 type end struct {
 	reply    *reply
-	paid     ledger.Amount // what the balance has lost
+	paid     ledger.Amount // the decrease of the balance
 	reserved ledger.Amount
-	charges  []harness.Charge // of this call
+	charges  []harness.Charge // this call's
 	requests int              // that the server saw
 	err      error
 }
@@ -299,7 +299,7 @@ func (e *end) settled(want charge) bool {
 	return count == 0 || e.charges[0].Amount == spitePrice && e.charges[0].Refunded == back
 }
 
-// check holds what became of a call against what must.
+// check compares the outcome of a call with the required one.
 func (c *spiteCase) check(t *testing.T, e *end) {
 	t.Helper()
 	if e.err != nil {
@@ -335,9 +335,9 @@ func (c *spiteCase) checkReply(t *testing.T, got *reply) {
 	}
 	switch {
 	case c.want.charge != captured && !c.want.streamed && got.has(loot):
-		t.Error("what was not paid for has leaked")
+		t.Error("an unpaid result has leaked")
 	case c.want.charge == captured && bytes.Count(got.body, []byte(loot)) != 1:
-		t.Errorf("what was paid for came %d times", bytes.Count(got.body, []byte(loot)))
+		t.Errorf("the paid result arrived %d times", bytes.Count(got.body, []byte(loot)))
 	}
 	if c.want.has != "" && !got.has(c.want.has) || c.want.hasNot != "" && got.has(c.want.hasNot) {
 		t.Errorf("want %q in it, and no %q", c.want.has, c.want.hasNot)
@@ -352,7 +352,7 @@ func (c *spiteCase) checkReply(t *testing.T, got *reply) {
 	}
 }
 
-// message reads the answer: that of the last event with data, in a stream.
+// message reads the answer; in a stream, the last event with data.
 func (r *reply) message(t *testing.T) (m harness.Message) {
 	t.Helper()
 	text := r.body
@@ -366,7 +366,7 @@ func (r *reply) message(t *testing.T) (m harness.Message) {
 	return m
 }
 
-// checkRefusal holds that a refusal is the gateway's own, and all of it.
+// checkRefusal checks that a refusal is the gateway's own, and complete.
 func (c *spiteCase) checkRefusal(t *testing.T, got *reply) {
 	t.Helper()
 	m := got.message(t)
@@ -381,12 +381,12 @@ func (c *spiteCase) checkRefusal(t *testing.T, got *reply) {
 	}
 	head := reply{header: got.header, late: got.late}
 	if head.has(spiteHead) || bytes.Contains(got.body, []byte(spiteHead)) {
-		t.Errorf("something of the server is in the refusal: %v %s", got.header, got.body)
+		t.Errorf("a part of the server's response is in the refusal: %v %s", got.header, got.body)
 	}
 }
 
-// checkReceipt holds that an answer that was held tells of its charge, and that
-// the server cannot.
+// checkReceipt checks that a held answer has the receipt of its charge, and that
+// the server cannot forge one.
 func (c *spiteCase) checkReceipt(t *testing.T, got *reply) {
 	t.Helper()
 	if c.want.streamed {
@@ -406,7 +406,7 @@ func lastCase() spiteCase {
 	return spiteCase{n: 1_000_001, spite: spite{play: respond(jsonHead(len(goodAnswer)) + goodAnswer), want: paid}}
 }
 
-// after holds that the gateway has forgotten all of it, and goes on serving.
+// after checks that the gateway has released its resources and still serves.
 func (b *lawless) after(t *testing.T) {
 	t.Helper()
 	harness.Eventually(t, "an idle gateway", func() error {

@@ -12,9 +12,9 @@ import (
 )
 
 // TestEverythingOnStdioIsSold: a server that only speaks on stdin and stdout is
-// sold behind the bridge of docs/stdio-servers.md, as it is written there: two
-// accounts have a session each, a paid call is charged with a receipt, a free one
-// is not, and one that is not for sale never reaches the server.
+// sold behind the bridge of docs/stdio-servers.md, set up as documented there. Two
+// accounts have a session each; a paid call is charged with a receipt, a free one
+// is not, and a call of a hidden tool never reaches the server.
 func TestEverythingOnStdioIsSold(t *testing.T) {
 	t.Parallel()
 	port := harness.FreePort(t)
@@ -48,7 +48,7 @@ func TestEverythingOnStdioIsSold(t *testing.T) {
 		}
 		mustContain(t, harness.Text(call("get-sum", map[string]any{"a": 2, "b": 3})), "5")
 		if _, err := session.CallTool(t.Context(), &mcp.CallToolParams{Name: "get-env"}); err == nil {
-			t.Error("a tool that is not for sale was called")
+			t.Error("a hidden tool was called")
 		}
 		if a := g.Account(t, name); a.Balance != amount(t, "0.99") {
 			t.Errorf("balance %s", a.Balance)

@@ -79,8 +79,8 @@ func (c taskClient) send(method, params string) *harness.Answer {
 	return answer
 }
 
-// refused holds that a request is refused with that code of Farebox's own and
-// of JSON-RPC, and returns the answer.
+// refused checks that a request is refused with these codes of Farebox and of
+// JSON-RPC, and returns the answer.
 func (c taskClient) refused(method, params, code string, rpc int) *harness.Answer {
 	c.Helper()
 	answer := c.send(method, params)
@@ -173,7 +173,7 @@ func TestTaskIsPaidOnce(t *testing.T) {
 		task := alice.accept("report")
 		alice.balance("alice", "1.00", "0.01")
 		if answer := alice.send("tasks/get", about(task)); answer.Result == nil || !strings.Contains(answer.Body, `"working"`) {
-			t.Errorf("a task at work: %s", answer.Body)
+			t.Errorf("a running task: %s", answer.Body)
 		}
 		if !alice.stateless {
 			if answer := alice.result(task); answer.Error == nil || answer.Error.Message != "not yet" {
@@ -219,8 +219,8 @@ func TestTaskThatFails(t *testing.T) {
 	})
 }
 
-// TestTaskCharging: a tool that is charged when it starts is charged when its
-// task is accepted, and one that is free never, whatever is asked of them.
+// TestTaskCharging: a tool with charge_on started is charged when its task is
+// accepted; a free tool is never charged, whatever the requests for its task.
 func TestTaskCharging(t *testing.T) {
 	t.Parallel()
 	eachEra(t, func(t *testing.T, s *taskServer, alice, bob taskClient) {
@@ -240,13 +240,12 @@ func TestTaskCharging(t *testing.T) {
 	})
 }
 
-// TestForeignTasks: what is asked of a task by another account than the one it
-// was accepted for is refused as for a task that nobody has, and the server
-// never hears of it.
+// TestForeignTasks: a request for a task of another account is refused like one for
+// an unknown task, and never reaches the server.
 func TestForeignTasks(t *testing.T) {
 	t.Parallel()
 	eachEra(t, func(t *testing.T, s *taskServer, alice, bob taskClient) {
-		// A server that has never had a task is taken for one that has none.
+		// A server without tasks so far is treated as one without task support.
 		if answer := bob.refused("tasks/get", about("task-1"), "METHOD_UNKNOWN", -32601); answer.Error.Message != "method not found: tasks/get" {
 			t.Errorf("before any task: %s", answer.Body)
 		}
@@ -284,8 +283,8 @@ func TestForeignTasks(t *testing.T) {
 	})
 }
 
-// TestTaskSurvives: a gateway that was killed knows whose a task is and what it
-// costs, and charges it once.
+// TestTaskSurvives: after a kill and a restart, the gateway still has the account
+// and the price of a task, and charges it once.
 func TestTaskSurvives(t *testing.T) {
 	t.Parallel()
 	eachEra(t, func(t *testing.T, s *taskServer, alice, bob taskClient) {
@@ -304,8 +303,8 @@ func TestTaskSurvives(t *testing.T) {
 	})
 }
 
-// TestTaskCannotBePaid: promise 3. A result whose price is no longer there is
-// withheld, with the reason, and can be had after a top-up.
+// TestTaskCannotBePaid: promise 3. A result that the account can no longer pay is
+// withheld with the reason, and available after a top-up.
 func TestTaskCannotBePaid(t *testing.T) {
 	t.Parallel()
 	eachEra(t, func(t *testing.T, s *taskServer, alice, _ taskClient) {
@@ -318,7 +317,7 @@ func TestTaskCannotBePaid(t *testing.T) {
 			answer := alice.result(task)
 			if answer.Code() != "INSUFFICIENT_BALANCE" || answer.Error == nil || answer.Error.Code != 402 ||
 				strings.Contains(answer.Body, "the result of") || !strings.Contains(answer.Error.Message, "ask for it again") {
-				t.Errorf("a result that cannot be paid: %s", answer.Body)
+				t.Errorf("a result that the account cannot pay: %s", answer.Body)
 			}
 		}
 		alice.balance("alice", "0.005", "0.00")
@@ -328,9 +327,9 @@ func TestTaskCannotBePaid(t *testing.T) {
 	})
 }
 
-// TestRequestState: the state of a request for input is good for the account
-// that was given it, and for no other, whatever asked and whatever it costs. Of
-// several requests that make one call, one is charged.
+// TestRequestState: the state of a request for input is valid only for the account
+// that received it, whatever the method and the price. Of several requests that
+// make one call, one is charged.
 func TestRequestState(t *testing.T) {
 	t.Parallel()
 	s := startTaskServer(t)
@@ -348,7 +347,7 @@ func TestRequestState(t *testing.T) {
 		before := s.requests(c.method)
 		alice.refused(c.method, follow, "REQUEST_STATE_UNKNOWN", -32602)
 		if n := s.requests(c.method) - before; n != 0 {
-			t.Errorf("%s: the server has seen a state that nobody was given", c.name)
+			t.Errorf("%s: the server received a state that it never issued", c.name)
 		}
 		if answer := alice.send(c.method, c.params); !strings.Contains(answer.Body, "input_required") {
 			t.Fatalf("%s: %s", c.name, answer.Body)
@@ -370,8 +369,9 @@ func TestRequestState(t *testing.T) {
 	g.VerifyLedger(t)
 }
 
-// TestTaskNotifications: of the tasks that a server tells of, an account hears
-// of its own, and no result comes that way that is to be paid for.
+// TestTaskNotifications: a server notifies about the tasks of several accounts;
+// each account gets the notifications of its own tasks, and none has a result that
+// must be paid for.
 func TestTaskNotifications(t *testing.T) {
 	t.Parallel()
 	eachEra(t, func(t *testing.T, s *taskServer, alice, bob taskClient) {

@@ -10,9 +10,9 @@ import (
 	"testing"
 )
 
-// taskServer is an MCP server whose tools run as tasks and ask for input, in the
-// forms of both kinds of protocol versions. It keeps callers apart by nothing,
-// and tells everybody of everybody's tasks: it leaves that to the gateway.
+// taskServer is an MCP server with tools that run as tasks and ask for input, in
+// the forms of both kinds of protocol versions. It does not separate callers, and
+// announces every task to every client: separation is the gateway's job.
 type taskServer struct {
 	url string
 
@@ -55,7 +55,7 @@ func (s *taskServer) end(id, status string) {
 	}
 }
 
-// taskRequest is what a request to a taskServer may hold.
+// taskRequest has the fields of a request that a taskServer reads.
 type taskRequest struct {
 	ID     json.RawMessage `json:"id"`
 	Method string          `json:"method"`
@@ -153,7 +153,7 @@ func (t *serverTask) result() string {
 	return fmt.Sprintf(`{"content":[{"type":"text","text":"the result of %s"}],"isError":%v}`, t.tool, t.status == "failed")
 }
 
-// task is how a task is told of; with its result, if it has one and it is asked for.
+// task returns the description of a task; with its result if detailed is set and it has one.
 func (s *taskServer) task(id string, stateless, detailed bool) string {
 	task := s.tasks[id]
 	const at = `"createdAt":"2026-11-22T00:00:00Z","lastUpdatedAt":"2026-11-22T00:00:00Z"`
@@ -168,7 +168,7 @@ func (s *taskServer) task(id string, stateless, detailed bool) string {
 	return fmt.Sprintf(`{"resultType":"complete","taskId":%q,"status":%q,"ttlMs":60000,%s%s}`, id, status, at, result)
 }
 
-// listen tells of every task that ends, until the client leaves.
+// listen announces every task that ends, until the client leaves.
 func (s *taskServer) listen(w http.ResponseWriter, r *http.Request, request *taskRequest) {
 	ended := make(chan string, 16)
 	w.Header().Set("Content-Type", "text/event-stream")

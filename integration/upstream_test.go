@@ -64,11 +64,11 @@ func (m *moved) note(r *http.Request) {
 	}
 }
 
-// TestMovedServer: a client of a server that answers at another path finds it as it
-// would directly, with its session, its stream and its end: each redirect is
+// TestMovedServer: a client of a server that answers at another path reaches it as
+// it would directly, with its session, its stream and its end. Each redirect is
 // followed once, behind a stripped prefix and through routes of a group, with the
-// headers that the server is to have. A paid call is charged once, and no head
-// tells where the server is.
+// headers meant for the server. A paid call is charged once, and no response header
+// reveals the server's address.
 func TestMovedServer(t *testing.T) {
 	t.Parallel()
 	m := serveMoved(t, binaries.StartWeather(t))
@@ -99,7 +99,7 @@ func TestMovedServer(t *testing.T) {
 	defer m.mu.Unlock()
 	for _, method := range []string{"POST", "GET", "DELETE"} {
 		if first, second := m.asked[method+" /inner"], m.asked[method+" /inner/"]; first == 0 || first != second {
-			t.Errorf("%s came %d times, and %d times again", method, first, second)
+			t.Errorf("%s: %d requests before the redirect, %d after it", method, first, second)
 		}
 	}
 	if len(m.wrong) > 0 {
@@ -108,8 +108,8 @@ func TestMovedServer(t *testing.T) {
 	g.VerifyLedger(t)
 }
 
-// TestRefusedRedirect: a redirect to another host is not followed, the log names
-// it, and the client, which reads that there was one, is not told of the host.
+// TestRefusedRedirect: a redirect to another host is not followed. The log names
+// the host; the client learns of the redirect but not of the host.
 func TestRefusedRedirect(t *testing.T) {
 	t.Parallel()
 	s := httptest.NewServer(http.RedirectHandler("http://elsewhere.example/mcp/", http.StatusPermanentRedirect))

@@ -24,7 +24,7 @@ const (
 type worker struct {
 	url  string
 	runs atomic.Int64
-	// work is what a tool does once it is counted; set it while no call is made.
+	// work runs in a tool after its run is counted; set it while no call is made.
 	work func(ctx context.Context, run int64)
 }
 

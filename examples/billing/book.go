@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// invoice is what the server keeps of an invoice. Amounts are in cents.
+// invoice is the server's record of an invoice. Amounts are in cents.
 type invoice struct {
 	ID       string `json:"id"`
 	Customer string `json:"customer"`
@@ -38,7 +38,7 @@ type book struct {
 
 const firstID = 1001
 
-// newBook returns a book with five invoices, of which two are overdue.
+// newBook returns a book with five invoices, two of them overdue.
 func newBook() *book {
 	b := new(book)
 	for _, i := range []invoice{
@@ -54,7 +54,7 @@ func newBook() *book {
 	return b
 }
 
-// list returns copies of the invoices for which keep says so.
+// list returns copies of the invoices that keep accepts.
 func (b *book) list(keep func(*invoice) bool) []invoice {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -67,8 +67,8 @@ func (b *book) list(keep func(*invoice) bool) []invoice {
 	return found
 }
 
-// find returns a copy of an invoice. Its error is meant for the model: it says
-// what to ask for instead.
+// find returns a copy of an invoice. Its error is meant for the model and suggests
+// another request.
 func (b *book) find(id string) (invoice, error) {
 	found := b.list(func(i *invoice) bool { return i.ID == id })
 	if len(found) == 0 {

@@ -1,6 +1,6 @@
 // Command billing is a small MCP server of invoices over streamable HTTP, for
-// demonstrations and tests. It sells nothing and knows nothing of Farebox:
-// who may call it, and at what price, is decided by a gateway in front of it.
+// demonstrations and tests. It sells nothing and knows nothing of Farebox: a
+// gateway in front of it decides which callers may call it, and at which price.
 // Its invoices are invented and kept in memory: at each start they are the same.
 package main
 

@@ -138,7 +138,7 @@ func (b *book) remindPrompt(_ context.Context, req *mcp.GetPromptRequest) (*mcp.
 	return &mcp.GetPromptResult{Messages: []*mcp.PromptMessage{{Role: "user", Content: &mcp.TextContent{Text: ask}}}}, nil
 }
 
-// line tells of an invoice in a line.
+// line describes an invoice in one line.
 func line(i invoice) string {
 	state := "open"
 	switch {

@@ -23,9 +23,9 @@ func connect(t *testing.T, stateless bool) *mcp.ClientSession {
 	return session
 }
 
-// TestToolsAnswer: with and without sessions, each tool answers as its
-// description says, what is written can be read, and a mistake is an error that
-// the model can read.
+// TestToolsAnswer: with and without sessions, each tool answers as its description
+// says, a new invoice can be read back, and a mistake is an error that the model
+// can read.
 func TestToolsAnswer(t *testing.T) {
 	for name, stateless := range map[string]bool{"sessions": false, "stateless": true} {
 		t.Run(name, func(t *testing.T) {
@@ -62,7 +62,7 @@ func TestToolsAnswer(t *testing.T) {
 }
 
 // TestInvoicesAreResources: each invoice, a new one too, is listed and can be
-// read; the prompt tells of one.
+// read; the prompt describes one.
 func TestInvoicesAreResources(t *testing.T) {
 	session := connect(t, false)
 	if _, err := session.CallTool(t.Context(), &mcp.CallToolParams{Name: "create_invoice", Arguments: newInvoiceInput{"Ember Foods", 100, "2026-12-31"}}); err != nil {
@@ -78,7 +78,7 @@ func TestInvoicesAreResources(t *testing.T) {
 		}
 	}
 	if got, err := session.ReadResource(t.Context(), &mcp.ReadResourceParams{URI: "invoice://7"}); err == nil {
-		t.Errorf("an invoice that there is none of: %v", got)
+		t.Errorf("an unknown invoice: %v", got)
 	}
 	prompt, err := session.GetPrompt(t.Context(), &mcp.GetPromptParams{Name: reminderPrompt, Arguments: map[string]string{"id": "1002"}})
 	if err != nil || !strings.Contains(prompt.Messages[0].Content.(*mcp.TextContent).Text, "invoice 1002 of 480.00 USD") {

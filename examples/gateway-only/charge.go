@@ -11,17 +11,16 @@ import (
 	"github.com/fareboxhq/farebox/examples/internal/demo"
 )
 
-// What the server that charges by itself asks for.
+// The tool and the price of the server that charges by itself.
 const (
 	billingTool  = "create_invoice"
 	billingPrice = "0.10"
 )
 
-// postCharge does what a server does that takes agents' tokens by itself: it
-// charges the holder of the token, by its provider key. A server would make an
-// idempotency key of what it charges for, such as the number of an order, and
-// could then ask again after a broken connection; the agent's one call here needs
-// none.
+// postCharge charges the holder of the token with the provider key, as a server
+// does that takes agents' tokens by itself. A real server would send an idempotency
+// key made from the charged item, such as the number of an order, and could then
+// retry after a broken connection; the single call here needs none.
 func postCharge(ctx context.Context, platform, providerKey, token string) (*demo.Charge, error) {
 	body, err := json.Marshal(map[string]string{"token": token, "server": billing, "tool": billingTool, "amount": billingPrice})
 	if err != nil {

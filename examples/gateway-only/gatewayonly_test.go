@@ -35,8 +35,8 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
-// TestOptionsAreChecked: what cannot work is refused before anything starts,
-// each with what to do about it.
+// TestOptionsAreChecked: unusable options are refused before anything starts, each
+// with a remedy.
 func TestOptionsAreChecked(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -60,8 +60,8 @@ func TestOptionsAreChecked(t *testing.T) {
 	}
 }
 
-// TestRefusedChargeIsShown: what the platform says of a charge that it refuses
-// reaches the user, without the secrets; an answer that is no JSON is an error.
+// TestRefusedChargeIsShown: the platform's reason for a refused charge reaches the
+// user, without the secrets; an answer that is not JSON is an error.
 func TestRefusedChargeIsShown(t *testing.T) {
 	status, body := http.StatusPaymentRequired, `{"code":"INSUFFICIENT_BALANCE"}`
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -75,6 +75,6 @@ func TestRefusedChargeIsShown(t *testing.T) {
 	}
 	status, body = http.StatusOK, "fine"
 	if _, err := postCharge(t.Context(), server.URL, "sk_provider", "sk_agent"); err == nil {
-		t.Error("an answer that is no JSON: got no error")
+		t.Error("an answer that is not JSON: got no error")
 	}
 }

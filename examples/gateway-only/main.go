@@ -1,10 +1,10 @@
-// Command gateway-only is what "make run-gateway-only" runs: a Farebox platform,
+// Command gateway-only, run by "make run-gateway-only", starts a Farebox platform,
 // which keeps accounts, keys and charges, and a gateway without a store of its own
 // beside a demonstration MCP server. It shows a paid call through the gateway, a
-// charge by a server that charges by itself, and that a key which is deleted at
-// the platform is dead at the gateway. Then it stays up until it is told to stop,
-// and ends all of it. All that it does to Farebox, it does as an operator would:
-// with the commands of the real binary.
+// charge by a server that charges by itself, and that a key deleted at the platform
+// is dead at the gateway. Then it stays up until it is stopped, and ends all of its
+// processes. It manages Farebox as an operator would: with the commands of the real
+// binary.
 //
 // It runs on Unix systems.
 package main
@@ -25,7 +25,7 @@ const (
 
 	name        = "gateway-only"
 	accountName = "demo"    // the agent's
-	provider    = "acme"    // who earns, says platform.Caddyfile
+	provider    = "acme"    // earns the charges according to platform.Caddyfile
 	billing     = "billing" // the server that charges by itself
 	keyLife     = "30d"
 )

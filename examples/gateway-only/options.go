@@ -7,17 +7,17 @@ import (
 	"github.com/fareboxhq/farebox/examples/internal/demo"
 )
 
-// target is what make calls it.
+// target is the make target that runs this program.
 const target = "run-gateway-only"
 
-// options are what the flags and the environment say. The environment's names
-// are those that the Caddyfiles read; the platform's admin address is
+// options are the settings from the flags and the environment. The environment's
+// names are those that the Caddyfiles read; the platform's admin address is
 // PLATFORM_ADMIN, and the gateway's GATEWAY_ADMIN.
 type options struct {
 	demo.Options
 	configs string
 
-	port          string // of the gateway: FAREBOX_PORT
+	port          string // the gateway's: FAREBOX_PORT
 	platformPort  string // PLATFORM_PORT
 	weatherPort   string // WEATHER_PORT
 	admin         string
@@ -47,7 +47,8 @@ func (o *options) operator() demo.Operator {
 	return demo.Operator{Binary: o.Farebox, Admin: o.platformAdmin}
 }
 
-// environment is what the platform and the gateway get beside ours.
+// environment is the environment of the platform and the gateway in addition to
+// this process's.
 func (o *options) environment(admin string) []string {
 	return []string{
 		"FAREBOX_DATA=" + o.DataPath(), "FAREBOX_PORT=" + o.port, "PLATFORM_PORT=" + o.platformPort,
@@ -55,8 +56,8 @@ func (o *options) environment(admin string) []string {
 	}
 }
 
-// check reports all that would keep the servers from starting, each with what
-// to do about it.
+// check reports every problem that would keep the servers from starting, each with
+// a remedy.
 func (o *options) check() error {
 	return errors.Join(
 		o.Check(filepath.Join(o.configs, "Caddyfile"), filepath.Join(o.configs, "platform.Caddyfile")),

@@ -8,7 +8,7 @@ import (
 	"github.com/fareboxhq/farebox/examples/internal/demo"
 )
 
-// demonstration is what happened.
+// demonstration has the results of the demonstration.
 type demonstration struct {
 	before, after *demo.Account
 	deleted, key  *demo.Key
@@ -20,7 +20,7 @@ type demonstration struct {
 	transactions  int64
 }
 
-// listed is what "charge list" says of a charge.
+// listed is a charge in the output of "charge list".
 type listed struct {
 	ID     string `json:"id"`
 	Server string `json:"server"`
@@ -29,7 +29,7 @@ type listed struct {
 	State  string `json:"state"`
 }
 
-// readBooks reads what the platform says of it all.
+// readBooks reads the platform's books after the demonstration.
 func (d *demonstration) readBooks(ctx context.Context, operator demo.Operator) (err error) {
 	if err := operator.Run(ctx, &d.charges, "charge", "list", "--account", accountName, "--limit", "2"); err != nil {
 		return err
@@ -46,7 +46,7 @@ func (d *demonstration) readBooks(ctx context.Context, operator demo.Operator) (
 	return err
 }
 
-// report prints what happened, and what to try next.
+// report prints the results of the demonstration and next steps to try.
 func report(w io.Writer, o options, d *demonstration) {
 	fmt.Fprintf(w, "\nA gateway without a store is up at %s. It asks the platform at %s.\n", o.endpoint(), o.platform())
 	fmt.Fprint(w, "An agent has called a paid tool through the gateway:\n\n")

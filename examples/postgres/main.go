@@ -1,9 +1,9 @@
-// Command postgres is what "make run-postgres" runs: two Farebox gateways with
-// one store, a PostgreSQL database that it starts for them, and a balancer in
-// front. It shows that any of them may serve any request, also of one session,
-// and that a key which is deleted through one of them is dead at the other. Then
-// it stays up until it is told to stop, and ends all of it. All that it does to
-// Farebox, it does as an operator would: with the commands of the real binary.
+// Command postgres, run by "make run-postgres", starts two Farebox gateways with
+// one store, a PostgreSQL database of its own, and a balancer in front. It shows
+// that either gateway can serve any request, even within one session, and that a
+// key deleted through one of them is dead at the other. Then it stays up until it
+// is stopped, and ends all of its processes. It manages Farebox as an operator
+// would: with the commands of the real binary.
 //
 // It needs Debian's package postgresql, and runs on Unix systems.
 package main

@@ -7,7 +7,7 @@ import (
 	"github.com/fareboxhq/farebox/examples/internal/demo"
 )
 
-// target is what make calls it.
+// target is the make target that runs this program.
 const target = "run-postgres"
 
 // node is a gateway.
@@ -21,13 +21,13 @@ func (n node) address() string { return "localhost:" + n.port }
 // endpoint is where MCP clients find this gateway alone.
 func (n node) endpoint() string { return "http://" + n.address() + "/mcp" }
 
-// options are what the flags and the environment say.
+// options are the settings from the flags and the environment.
 type options struct {
 	demo.Options
 	configs string
 
-	port        string  // of the balancer: BALANCER_PORT
-	weatherPort string  // of the weather server: WEATHER_PORT
+	port        string  // the balancer's: BALANCER_PORT
+	weatherPort string  // the weather server's: WEATHER_PORT
 	nodes       [2]node // NODE1_PORT and NODE1_ADMIN, and so on
 }
 
@@ -51,7 +51,7 @@ func (o *options) operator(n node) demo.Operator {
 	return demo.Operator{Binary: o.Farebox, Admin: n.admin}
 }
 
-// environment is what a gateway gets beside ours.
+// environment is a gateway's environment in addition to this process's.
 func (o *options) environment(n node, dsn string) []string {
 	return []string{
 		"FAREBOX_DSN=" + dsn, "FAREBOX_DATA=" + o.DataPath(), "FAREBOX_PORT=" + n.port,
@@ -59,13 +59,13 @@ func (o *options) environment(n node, dsn string) []string {
 	}
 }
 
-// balancer is what the balancer gets beside ours.
+// balancer is the balancer's environment in addition to this process's.
 func (o *options) balancer() []string {
 	return []string{"BALANCER_PORT=" + o.port, "NODE1_PORT=" + o.nodes[0].port, "NODE2_PORT=" + o.nodes[1].port}
 }
 
-// check reports all that would keep the servers from starting, each with what
-// to do about it.
+// check reports every problem that would keep the servers from starting, each with
+// a remedy.
 func (o *options) check() error {
 	return errors.Join(
 		o.Check(filepath.Join(o.configs, "Caddyfile"), filepath.Join(o.configs, "balancer.Caddyfile")),

@@ -35,8 +35,8 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
-// TestOptionsAreChecked: what cannot work is refused before anything starts,
-// each with what to do about it.
+// TestOptionsAreChecked: unusable options are refused before anything starts, each
+// with a remedy.
 func TestOptionsAreChecked(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -7,7 +7,7 @@ import (
 	"github.com/fareboxhq/farebox/examples/internal/demo"
 )
 
-// demonstration is what happened.
+// demonstration has the results of the demonstration.
 type demonstration struct {
 	dsn          string
 	calls        []*demo.PaidCall
@@ -17,7 +17,7 @@ type demonstration struct {
 	transactions int64
 }
 
-// report prints what happened, and what to try next.
+// report prints the results of the demonstration and next steps to try.
 func report(w io.Writer, o options, d *demonstration) {
 	fmt.Fprintf(w, "\nTwo gateways share one PostgreSQL database, behind a balancer at %s.\n", o.endpoint())
 	fmt.Fprintf(w, "An agent has called %s %s through it, in one session:\n\n", demo.PaidTool, demo.PaidArgs)

@@ -1,9 +1,8 @@
-// Command quickstart is what "make run" runs: it starts a demonstration MCP
-// server and a Farebox gateway in front of it, makes an account with test
-// credits and an agent key, calls one paid tool as an agent would, and prints
-// what happened. Then it stays up, for a client or curl to try, until it is
-// told to stop. All that it does to Farebox, it does as an operator would:
-// with the commands of the real binary.
+// Command quickstart, run by "make run", starts a demonstration MCP server and a
+// Farebox gateway in front of it, makes an account with test credits and an agent
+// key, calls one paid tool as an agent would, and prints the results. Then it stays
+// up, for a client or curl to try, until it is stopped. It manages Farebox as an
+// operator would: with the commands of the real binary.
 //
 // It runs on Unix systems.
 package main

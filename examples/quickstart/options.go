@@ -6,14 +6,14 @@ import (
 	"github.com/fareboxhq/farebox/examples/internal/demo"
 )
 
-// options are what the flags and the environment say. The environment's names
-// are those that the Caddyfile reads.
+// options are the settings from the flags and the environment. The environment's
+// names are those that the Caddyfile reads.
 type options struct {
 	demo.Options
 	config string
 
-	port        string // of the gateway: FAREBOX_PORT
-	weatherPort string // of the weather server: WEATHER_PORT
+	port        string // the gateway's: FAREBOX_PORT
+	weatherPort string // the weather server's: WEATHER_PORT
 	admin       string // Caddy's admin address: CADDY_ADMIN
 }
 
@@ -30,7 +30,7 @@ func (o *options) fromEnvironment(getenv func(string) string) {
 // endpoint is where MCP clients find the gateway.
 func (o *options) endpoint() string { return "http://localhost:" + o.port + "/mcp" }
 
-// environment is what the gateway gets beside ours.
+// environment is the gateway's environment in addition to this process's.
 func (o *options) environment() []string {
 	return []string{
 		"FAREBOX_DATA=" + o.DataPath(), "FAREBOX_PORT=" + o.port,
@@ -38,8 +38,8 @@ func (o *options) environment() []string {
 	}
 }
 
-// check reports all that would keep the servers from starting, each with what
-// to do about it.
+// check reports every problem that would keep the servers from starting, each with
+// a remedy.
 func (o *options) check() error {
 	return errors.Join(
 		o.Check(o.config),

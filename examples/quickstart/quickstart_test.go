@@ -20,8 +20,8 @@ func file(t *testing.T, text string) string {
 	return name
 }
 
-// TestBusyPortIsNamed: when a port is taken, the message has the port and what
-// to set to use another one, for each of the three.
+// TestBusyPortIsNamed: when a port is taken, the message has the port and the
+// variable that chooses another one, for each of the three.
 func TestBusyPortIsNamed(t *testing.T) {
 	var busy []string
 	for range 3 {
@@ -47,7 +47,7 @@ func TestBusyPortIsNamed(t *testing.T) {
 	}
 }
 
-// TestOptionsAreChecked: what cannot work is refused before anything starts.
+// TestOptionsAreChecked: unusable options are refused before anything starts.
 func TestOptionsAreChecked(t *testing.T) {
 	o := options{Options: demo.Options{Binaries: demo.Binaries{Farebox: "/no/farebox", Weather: "/no/weather"}}, config: "/no/config", admin: "unix//run/caddy.sock"}
 	o.fromEnvironment(func(name string) string {
@@ -85,8 +85,8 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
-// TestReport: the report says what was called, what it cost, the balances, and
-// the lines to paste; the receipt is shortened.
+// TestReport: the report has the called tool, its price, the balances, and the
+// lines to paste; the receipt is shortened.
 func TestReport(t *testing.T) {
 	var out strings.Builder
 	o := options{Options: demo.Options{Binaries: demo.Binaries{Farebox: "bin/farebox"}, Data: "data"}, port: "8081", admin: "localhost:2020"}

@@ -8,14 +8,14 @@ import (
 	"github.com/fareboxhq/farebox/examples/internal/demo"
 )
 
-// demonstration is what happened.
+// demonstration has the results of the demonstration.
 type demonstration struct {
 	before, after *demo.Account
 	key           *demo.Key
 	call          *demo.PaidCall
 }
 
-// report prints what happened, and what to try next.
+// report prints the results of the demonstration and next steps to try.
 func report(w io.Writer, o options, d *demonstration) {
 	fmt.Fprintf(w, "\nFarebox is up at %s, in front of an MCP server that knows nothing of it.\n", o.endpoint())
 	fmt.Fprint(w, "An agent has called a paid tool through it:\n\n")

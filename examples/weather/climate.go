@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// climate is what the server pretends to know of a city.
+// climate is the server's invented climate of a city.
 type climate struct {
 	City     string `json:"city"`
 	Sky      string `json:"sky"`
@@ -25,8 +25,8 @@ var atlas = map[string]climate{
 	"tokyo":     {"Tokyo", "partly cloudy", 19, 11, 1530, 1880},
 }
 
-// lookUp finds a city by name in any case. Its error is meant for the model:
-// it says what to ask for instead.
+// lookUp finds a city by name in any case. Its error is meant for the model and
+// suggests another request.
 func lookUp(city string) (climate, error) {
 	if c, ok := atlas[strings.ToLower(strings.TrimSpace(city))]; ok {
 		return c, nil

@@ -1,6 +1,6 @@
 // Command weather is a small MCP server over streamable HTTP, for
-// demonstrations and tests. It sells nothing and knows nothing of Farebox:
-// who may call it, and at what price, is decided by a gateway in front of it.
+// demonstrations and tests. It sells nothing and knows nothing of Farebox: a
+// gateway in front of it decides which callers may call it, and at which price.
 // Its weather is invented, and the same at every run.
 package main
 

@@ -98,8 +98,8 @@ func watchStorm(pace time.Duration) mcp.ToolHandlerFor[stormInput, any] {
 	}
 }
 
-// observe waits for one observation and tells the client of it, if it asked to
-// be told.
+// observe waits for one observation and sends the client a progress notification
+// if the client asked for progress.
 func observe(ctx context.Context, req *mcp.CallToolRequest, c climate, step, steps int, pace time.Duration) error {
 	select {
 	case <-ctx.Done():

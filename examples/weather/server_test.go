@@ -110,8 +110,8 @@ func TestToolsAreListed(t *testing.T) {
 	}
 }
 
-// TestProgressIsStreamed: who gives a progress token gets one notification for
-// each observation, in order; who gives none gets none.
+// TestProgressIsStreamed: a call with a progress token gets one notification for
+// each observation, in order; a call without one gets none.
 func TestProgressIsStreamed(t *testing.T) {
 	for name, stateless := range map[string]bool{"sessions": false, "stateless": true} {
 		t.Run(name, func(t *testing.T) {

@@ -6,7 +6,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// Account is what "account show" says.
+// Account is the output of "account show".
 type Account struct {
 	ID           string        `json:"id"`
 	Name         string        `json:"name"`
@@ -16,7 +16,7 @@ type Account struct {
 	TestReserved ledger.Amount `json:"test_reserved"`
 }
 
-// Charge is an element of what "charge list" says.
+// Charge is an element of the output of "charge list".
 type Charge struct {
 	ID          string        `json:"id"`
 	Account     string        `json:"account"`
@@ -30,14 +30,13 @@ type Charge struct {
 	State       string        `json:"state"`
 }
 
-// Key is what "key create" says.
+// Key is the output of "key create".
 type Key struct {
 	ID     string `json:"id"`
 	Secret string `json:"secret"`
 }
 
-// NewAgent makes an account with credits of the live kind, "" for none, and an
-// agent key for it.
+// NewAgent makes an account with live credits, "" for none, and an agent key for it.
 func (g *Gateway) NewAgent(t testing.TB, name, credits string) (Account, Key) {
 	t.Helper()
 	g.CLI(t, nil, "account", "create", name)

@@ -1,9 +1,9 @@
 // Package harness runs the real Farebox binary for tests: it builds it, starts
 // and kills it, drives it by its commands and over HTTP, puts real MCP servers
-// behind it and watches what reaches them.
+// behind it and records the requests that reach them.
 //
 // Everything that it starts listens on the loopback interface and is ended
-// with the test. When a gateway ends, all that it wrote is searched for the
+// with the test. When a gateway ends, its output and files are searched for the
 // secrets that were minted for it, and for data races.
 package harness
 

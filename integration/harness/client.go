@@ -65,7 +65,7 @@ func Text(result *mcp.CallToolResult) string {
 	return strings.Join(texts, "\n")
 }
 
-// Paid is what a result that was paid for says of it.
+// Paid is the charge in the _meta of a paid result.
 type Paid struct {
 	ID          string        `json:"id"`
 	Amount      ledger.Amount `json:"amount"`
@@ -75,7 +75,7 @@ type Paid struct {
 	Free        bool          `json:"free"`
 }
 
-// Meta is what Farebox adds to answers.
+// Meta is the data that Farebox adds to answers.
 type Meta struct {
 	Charge   *Paid  `json:"dev.farebox/charge"`
 	Receipt  string `json:"dev.farebox/receipt"`
@@ -90,7 +90,7 @@ type Meta struct {
 	} `json:"dev.farebox/error"`
 }
 
-// Cap is what a refusal tells of the cap that is in the way.
+// Cap describes the cap that caused a refusal.
 type Cap struct {
 	Holder string        `json:"holder"`
 	Period string        `json:"period"`
@@ -99,7 +99,7 @@ type Cap struct {
 	Resets *time.Time    `json:"resets"`
 }
 
-// ReadMeta reads what Farebox added to a result's _meta.
+// ReadMeta reads Farebox's entries in a result's _meta.
 func ReadMeta(t testing.TB, meta mcp.Meta) Meta {
 	t.Helper()
 	raw, err := json.Marshal(meta)
@@ -151,7 +151,7 @@ func (m *Message) Code() string {
 	return ""
 }
 
-// Text is what a model reads of a tool's result, or "".
+// Text is the text of a tool's result that a model reads, or "".
 func (m *Message) Text() string {
 	if m.Result == nil || len(m.Result.Content) == 0 {
 		return ""
@@ -173,8 +173,8 @@ func (g *Gateway) Post(ctx context.Context, client *http.Client, secret, body st
 	return g.Send(client, secret, req)
 }
 
-// Send sends a request whose answer is a JSON-RPC message; without a secret if
-// it is "".
+// Send sends a request that is answered with a JSON-RPC message; without a secret
+// if it is "".
 func (g *Gateway) Send(client *http.Client, secret string, req *http.Request) (*Answer, error) {
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("Accept", "application/json, text/event-stream")

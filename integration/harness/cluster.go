@@ -27,8 +27,8 @@ func OnPostgres(caddyfile string, options ...string) string {
 	return strings.NewReplacer("store sqlite {$FAREBOX_DATA}/farebox.db", shared, "level DEBUG", "level INFO").Replace(caddyfile)
 }
 
-// StartCluster starts so many gateways at once, none of which has run before, on
-// an empty database of the server: what they share they have to agree on.
+// StartCluster starts so many new gateways at once on an empty database of the
+// server, so that they race to set up their shared state.
 func (b *Binaries) StartCluster(t testing.TB, nodes int, dsn, caddyfile string) *Cluster {
 	t.Helper()
 	c := &Cluster{}
@@ -66,8 +66,8 @@ func (c *Cluster) NewAgent(t testing.TB, name string, credits ledger.Amount) Key
 	return c.NewKey(t, client, map[string]any{"account": name})
 }
 
-// NewKey makes a key by a node's admin endpoint. No node may ever tell its
-// secret.
+// NewKey makes a key by a node's admin endpoint, and has every node's output
+// searched for its secret.
 func (c *Cluster) NewKey(t testing.TB, client *ops.Client, body map[string]any) Key {
 	t.Helper()
 	var key Key
@@ -78,8 +78,8 @@ func (c *Cluster) NewKey(t testing.TB, client *ops.Client, body map[string]any) 
 	return key
 }
 
-// Ask asks an admin endpoint for what must succeed, and reads the answer into
-// v unless v is nil.
+// Ask asks an admin endpoint, requires success, and reads the answer into v unless
+// v is nil.
 func Ask(t testing.TB, client *ops.Client, method, path string, body, v any) {
 	t.Helper()
 	raw, err := client.Do(t.Context(), method, path, body)

@@ -25,11 +25,11 @@ const (
 
 // Conformance is a run of the official conformance suite of MCP.
 type Conformance struct {
-	Exit   int // of the suite: zero if all that it scores has passed
+	Exit   int // the suite's exit code: zero if all scored checks have passed
 	Checks []Check
 }
 
-// Check is one check of a scenario, and what came out.
+// Check is one check of a scenario, and its outcome.
 type Check struct {
 	Scenario string `json:"-"`
 	ID       string `json:"id"`
@@ -37,8 +37,8 @@ type Check struct {
 	Message  string `json:"errorMessage"`
 }
 
-// Requirements selects all that a revision of the specification requires, and
-// what the suite runs beside it without scoring it.
+// Requirements selects all scenarios that a revision of the specification requires,
+// and those that the suite runs beside them without scoring them.
 func Requirements(revision string) []string { return []string{"--requirements", revision} }
 
 // Scenario selects one scenario, run as the revision has it.
@@ -81,13 +81,12 @@ func (b *Binaries) conform(t testing.TB, preload, environment []string, args ...
 	return run
 }
 
-// resultDir splits the name of a directory with a scenario's results, which is
-// the scenario's with the time of the run behind it, and before it, for servers,
-// what it tests.
+// resultDir splits the name of a directory with a scenario's results: for servers
+// the kind of test, then the scenario's name, then the time of the run.
 var resultDir = regexp.MustCompile(`^(?:server-)?(.+)-\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d-\d{3}Z$`)
 
-// readChecks reads what the suite has written. That it has run nothing is an
-// error.
+// readChecks reads the results that the suite has written. It is an error if no
+// check has run.
 func readChecks(out string) ([]Check, error) {
 	var all []Check
 	err := filepath.WalkDir(out, func(path string, entry fs.DirEntry, err error) error {
@@ -142,7 +141,7 @@ func (c Conformance) Count(status string) int {
 	return n
 }
 
-// Without returns the run without the scenarios whose names begin so.
+// Without returns the run without the scenarios that have this prefix.
 func (c Conformance) Without(prefix string) Conformance {
 	c.Checks = slices.DeleteFunc(slices.Clone(c.Checks), func(check Check) bool {
 		return strings.HasPrefix(check.Scenario, prefix)
@@ -157,12 +156,13 @@ type Difference struct {
 	Direct, Through []Check
 }
 
-// String tells of both outcomes.
+// String describes both outcomes.
 func (d Difference) String() string {
 	return fmt.Sprintf("%s: directly %s; through the gateway %s", d.Name, tell(d.Direct), tell(d.Through))
 }
 
-// Better reports whether what failed directly succeeded through the gateway.
+// Better reports whether all checks failed directly and succeeded through the
+// gateway.
 func (d Difference) Better() bool {
 	all := func(checks []Check, status string) bool {
 		return !slices.ContainsFunc(checks, func(c Check) bool { return c.Status != status })
@@ -203,7 +203,7 @@ func (c Conformance) group() map[string][]Check {
 	return groups
 }
 
-// address is what messages name a server by.
+// address matches the addresses of servers in messages.
 var address = regexp.MustCompile(`(localhost|127\.0\.0\.1):\d+`)
 
 func sameOutcome(a, b Check) bool {

@@ -15,23 +15,23 @@ import (
 	"testing"
 )
 
-// Gateway is a Farebox process and what it keeps on disk. It can be stopped,
-// killed and started again on the same data and addresses.
+// Gateway is a Farebox process and its files. It can be stopped, killed and started
+// again on the same data and addresses.
 type Gateway struct {
 	Dir   string // working directory: config, data, log
-	Port  string // of the site
+	Port  string // the site's port
 	Admin string // Caddy's admin address
 
 	binaries    *Binaries
 	process     *Process
-	environment []string // beside what each gateway has
+	environment []string // in addition to the common environment
 
 	mu      sync.Mutex
 	secrets []string // that were minted for it
 	answers []byte   // to commands, but for those that show a new secret
 }
 
-// Site returns a Caddyfile whose only site puts a gateway in front of the MCP
+// Site returns a Caddyfile with one site, which puts a gateway in front of the MCP
 // server at that base URL. directives are the lines inside the farebox block.
 func Site(upstream string, directives ...string) string {
 	u, err := url.Parse(upstream)
@@ -78,7 +78,7 @@ func (b *Binaries) StartGateway(t testing.TB, caddyfile string) *Gateway {
 	return g
 }
 
-// newGateway prepares a gateway; what was started of it ends with the test.
+// newGateway prepares a gateway, which ends with the test if it was started.
 func (b *Binaries) newGateway(t testing.TB, caddyfile string, environment ...string) *Gateway {
 	t.Helper()
 	dir := t.TempDir()
@@ -90,7 +90,7 @@ func (b *Binaries) newGateway(t testing.TB, caddyfile string, environment ...str
 	return g
 }
 
-// Environment is what the gateway and its commands run with.
+// Environment is the environment of the gateway and its commands.
 func (g *Gateway) Environment() []string {
 	return append([]string{
 		"FAREBOX_DATA=" + g.Data(), "FAREBOX_PORT=" + g.Port, "CADDY_ADMIN=" + g.Admin,
@@ -142,7 +142,7 @@ func (g *Gateway) Kill() { g.process.Kill() }
 // Process returns the running process.
 func (g *Gateway) Process() *Process { return g.process }
 
-// Command runs "farebox ARGS --json --address …" and returns what it printed.
+// Command runs "farebox ARGS --json --address …" and returns its output.
 func (g *Gateway) Command(args ...string) ([]byte, error) {
 	cmd := exec.Command(g.binaries.Farebox, append(append([]string{"farebox"}, args...), "--json", "--address", g.Admin)...)
 	cmd.Env = append(os.Environ(), g.Environment()...)
@@ -191,7 +191,8 @@ func (g *Gateway) AddSecret(secret string) {
 	g.secrets = append(g.secrets, secret)
 }
 
-// finish takes what a running gateway shows, stops it, and searches it all.
+// finish collects the pages of a running gateway's admin endpoint, stops the
+// gateway, and searches its pages, output and files.
 func (g *Gateway) finish(t testing.TB) {
 	if g.process == nil {
 		return

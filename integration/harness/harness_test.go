@@ -57,7 +57,7 @@ func TestRelayEvents(t *testing.T) {
 	}
 }
 
-// TestRecorder: what passes is noted and not changed.
+// TestRecorder: the recorder records requests and passes them unchanged.
 func TestRecorder(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
@@ -77,7 +77,7 @@ func TestRecorder(t *testing.T) {
 		t.Errorf("got %q, %v; want %q", got, err, want)
 	}
 	if n := recorder.Calls("echo"); n != 1 || recorder.Calls("other") != 0 || recorder.Requests()[0].Method != "tools/call" {
-		t.Errorf("noted %+v", recorder.Requests())
+		t.Errorf("recorded %+v", recorder.Requests())
 	}
 }
 
@@ -104,9 +104,9 @@ func TestAnswersAreRead(t *testing.T) {
 	}
 }
 
-// TestDifferences: a check that comes out differently, says another thing, is
-// missing or is new is a difference; the order of checks and the address of the
-// server are none. Only a failure that turned into a success is better.
+// TestDifferences: a check that has another outcome or message, is missing or is
+// new is a difference; a different order of checks or address of the server is not.
+// Only a failure that turned into a success is better.
 func TestDifferences(t *testing.T) {
 	run := func(checks ...Check) Conformance { return Conformance{Checks: checks} }
 	good, bad := Check{"s", "c", "SUCCESS", ""}, Check{"s", "c", "FAILURE", "no answer from localhost:1234"}
@@ -135,8 +135,8 @@ func TestDifferences(t *testing.T) {
 	}
 }
 
-// TestReadChecks: what the suite writes is read with the names of the scenarios,
-// and a run that has written nothing is an error.
+// TestReadChecks: the suite's results are read with the names of the scenarios, and
+// a run without results is an error.
 func TestReadChecks(t *testing.T) {
 	dir := t.TempDir()
 	if got, err := readChecks(dir); err == nil {

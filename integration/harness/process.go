@@ -19,8 +19,8 @@ import (
 )
 
 const (
-	// Patience bounds every wait of the harness. It is long, so that only what
-	// will never happen fails on a busy machine.
+	// Patience bounds every wait of the harness. It is long, so that slowness of a busy
+	// machine fails no test.
 	Patience = 60 * time.Second
 
 	stopTimeout  = 20 * time.Second // from SIGTERM to SIGKILL
@@ -36,9 +36,9 @@ type Process struct {
 	done chan struct{}
 }
 
-// Start starts a program whose output goes, appended, to the log file, in the
-// directory of that file. It has a process group of its own and is killed when
-// the test ends, if it has not ended before.
+// Start starts a program in the log file's directory, and appends its output to the
+// log file. It has a process group of its own and is killed when the test ends, if
+// it has not ended before.
 func Start(t testing.TB, name, log string, environment []string, binary string, args ...string) *Process {
 	t.Helper()
 	p := launch(t, name, log, environment, binary, args...)
@@ -46,7 +46,7 @@ func Start(t testing.TB, name, log string, environment []string, binary string, 
 	return p
 }
 
-// end kills the process, and shows what it said if the test has failed.
+// end kills the process, and shows its output if the test has failed.
 func (p *Process) end(t testing.TB) {
 	p.Kill()
 	if t.Failed() {
@@ -91,8 +91,8 @@ func (p *Process) Signal(t testing.TB, signal os.Signal) {
 	}
 }
 
-// Freeze stops the process where it is (SIGSTOP), and returns when all of it
-// stands still. SIGCONT wakes it.
+// Freeze stops the process (SIGSTOP), and returns when all its threads have stopped.
+// SIGCONT resumes it.
 func (p *Process) Freeze(t testing.TB) {
 	t.Helper()
 	p.Signal(t, syscall.SIGSTOP)
@@ -128,7 +128,7 @@ func (p *Process) Wait(t testing.TB) int {
 	return p.WaitFor(t, Patience)
 }
 
-// WaitFor is Wait with a bound of its own, for what is slow by design.
+// WaitFor is Wait with a bound of its own, for programs that are slow by design.
 func (p *Process) WaitFor(t testing.TB, patience time.Duration) int {
 	t.Helper()
 	select {
@@ -154,7 +154,7 @@ func (p *Process) Output(t testing.TB) string {
 	return string(text)
 }
 
-// Tail returns the end of what the process has written.
+// Tail returns the end of the process's output.
 func (p *Process) Tail() string {
 	const tail = 4 << 10
 	text, _ := os.ReadFile(p.Log) // for a failure message only
@@ -236,7 +236,7 @@ func FreePort(t testing.TB) string {
 		}
 		return port
 	}
-	t.Fatal("no port is free")
+	t.Fatal("no free port")
 	return ""
 }
 

@@ -1,5 +1,5 @@
 package harness
 
-// RaceDetector tells that the programs are built with the race detector, which
+// RaceDetector reports whether the programs are built with the race detector, which
 // makes them some ten times slower.
 const RaceDetector = raceEnabled

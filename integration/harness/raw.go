@@ -8,9 +8,9 @@ import (
 	"testing"
 )
 
-// RawServer reads the head of each HTTP request and leaves all else to a
-// function that has the connection: what net/http would never send can be sent
-// by hand.
+// RawServer reads the head of each HTTP request and leaves the rest to a function
+// that has the connection, so that a test can send responses that net/http would
+// never send.
 type RawServer struct {
 	// URL is the server's base URL.
 	URL string
@@ -24,8 +24,8 @@ type RawServer struct {
 }
 
 // RawExchange is a request to a RawServer and the connection that it came on.
-// The body can be read from the request. What is written goes out as it is, one
-// segment for each Write.
+// The body can be read from the request. Writes go out unchanged, one segment for
+// each Write.
 type RawExchange struct {
 	net.Conn
 	Request *http.Request

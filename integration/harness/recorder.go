@@ -14,8 +14,8 @@ import (
 	"testing"
 )
 
-// Recorder stands between the gateway and an MCP server. It passes everything
-// on as it is, notes what the gateway sent, and can keep answers back.
+// Recorder stands between the gateway and an MCP server. It passes all traffic
+// unchanged, records the gateway's requests, and can keep answers back.
 type Recorder struct {
 	// URL is the recorder's base URL.
 	URL string
@@ -30,7 +30,7 @@ type Recorded struct {
 	HTTPMethod string
 	Header     http.Header
 	Body       []byte
-	Method     string // of the JSON-RPC message in the body, or ""
+	Method     string // the method of the JSON-RPC message in the body, or ""
 	Tool       string // that a tools/call names, or ""
 }
 
@@ -72,7 +72,7 @@ func (r *Recorder) note(req *http.Request, body []byte) {
 			Name string `json:"name"`
 		} `json:"params"`
 	}
-	_ = json.Unmarshal(body, &message) // what is no message has no method
+	_ = json.Unmarshal(body, &message) // a body that is no message has no method
 	rec := Recorded{HTTPMethod: req.Method, Header: req.Header.Clone(), Body: body, Method: message.Method}
 	if message.Method == "tools/call" {
 		rec.Tool = message.Params.Name
@@ -82,7 +82,7 @@ func (r *Recorder) note(req *http.Request, body []byte) {
 	r.requests = append(r.requests, rec)
 }
 
-// Requests returns what was sent so far.
+// Requests returns the requests recorded so far.
 func (r *Recorder) Requests() []Recorded {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -11,8 +11,8 @@ import (
 )
 
 // search fails the test if anything in the working directory (logs, database,
-// saved config) or in what was shown has a secret in it, or tells of a race.
-// The admin token is a secret, too, but for the file that it lives in.
+// saved config) or in the shown texts has a secret in it, or reports a race.
+// The admin token is a secret, too, except in the file that it lives in.
 func (g *Gateway) search(t testing.TB, shown map[string][]byte) {
 	t.Helper()
 	err := filepath.WalkDir(g.Dir, func(path string, entry fs.DirEntry, err error) error {
@@ -31,14 +31,14 @@ func (g *Gateway) search(t testing.TB, shown map[string][]byte) {
 		return nil
 	})
 	if err != nil {
-		t.Errorf("search what the gateway wrote: %v", err)
+		t.Errorf("search the gateway's files: %v", err)
 	}
 	for _, finding := range Findings(shown, g.secrets) {
 		t.Error(finding)
 	}
 }
 
-// Findings tells, for every text, which of the secrets it has, by their first
+// Findings reports, for every text, the secrets found in it, by their first
 // characters, and whether it is the report of a data race.
 func Findings(texts map[string][]byte, secrets []string) []string {
 	const shownOfSecret, shownOfRace = 12, 4 << 10

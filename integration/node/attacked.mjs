@@ -1,6 +1,6 @@
-// A server of the official TypeScript SDK behind express.json(), as its guide
-// has it, without sessions. It tells what reached it: GET /journal answers, and
-// forgets, {"heard": [BODY...], "ran": [TOOL...]}, the bodies in base64 as they
+// A server of the official TypeScript SDK behind express.json(), set up as in the
+// SDK's guide, without sessions. It records its requests: GET /journal returns, and
+// clears, {"heard": [BODY...], "ran": [TOOL...]}; the bodies are in base64 as they
 // came over the wire.
 //
 // usage: node attacked.mjs PORT

@@ -1,7 +1,7 @@
 // Loaded by "node --import": sends FAREBOX_BEARER as the bearer token with each
-// request that brings no Authorization of its own, for programs that have no
-// option for it. It listens on the channels that Node's two HTTP clients
-// announce a request on before they send it, so it changes neither of them.
+// request that has no Authorization header, for programs without an option for it.
+// It listens on the channels where Node's two HTTP clients announce each request
+// before they send it, so it changes neither of them.
 import { subscribe } from 'node:diagnostics_channel';
 
 const authorization = `Bearer ${process.env.FAREBOX_BEARER}`;

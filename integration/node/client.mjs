@@ -1,6 +1,6 @@
-// A client of the official TypeScript SDK that does as it is told: for each line
-// of input, {"tool": NAME, "args": {...}}, it calls a tool in one session, and
-// prints a line with what its user would be told: {"text": TEXT, "failed": BOOL}.
+// A client of the official TypeScript SDK that is driven by its input: for each
+// line, {"tool": NAME, "args": {...}}, it calls a tool in one session, and prints a
+// line with the user's view of the result: {"text": TEXT, "failed": BOOL}.
 //
 // usage: node client.mjs URL, with the token in FAREBOX_BEARER
 import { createInterface } from 'node:readline';

@@ -1,6 +1,6 @@
-// Finds out about an MCP server what the official TypeScript SDK does before it
-// has a token: it reads the challenge of a 401, looks for the metadata by it and
-// by the well-known places, and takes the resource from it. Prints one line:
+// Discovers an MCP server's authorization as the official TypeScript SDK does before
+// it has a token: it reads the challenge of a 401, looks for the metadata by it and
+// at the well-known places, and takes the resource from it. Prints one line:
 // {"challenge": {...}, "legacy": URL, "byChallenge": FOUND, "byWellKnown": FOUND,
 // "connect": STATUS}; FOUND is {"metadata": {...}, "resource": URL} or
 // {"failed": TEXT}.

@@ -3,10 +3,10 @@
 //   {"n": NUMBER, "url": URL, "secret": TOKEN, "hand": NUMBER, "ask": "call"|"list"|"notify",
 //    "tool": NAME, "token": TEXT, "bound": MILLISECONDS}
 //
-// one of them asks, in the session of the hand at the URL, and a line is printed
-// with what its caller got: {"n": NUMBER, "kind": KIND, ...}. KIND is "result" with "value",
-// "error" with "code", "message" and "data", "fails" with "message", "hangs", or
-// "unconnected" with "message". "lost" says that the session was of no use then.
+// one of them sends a request, in the session of the hand at the URL, and prints a
+// line with its outcome: {"n": NUMBER, "kind": KIND, ...}. KIND is "result" with
+// "value", "error" with "code", "message" and "data", "fails" with "message",
+// "hangs", or "unconnected" with "message". "lost" reports an unusable session.
 //
 // usage: node odd.mjs v1|v2; v1 speaks 2025-11-25, v2 speaks 2026-07-28
 import { createInterface } from 'node:readline';
@@ -16,8 +16,8 @@ const { Client, StreamableHTTPClientTransport } = v2 ? await import('@modelconte
   ...await import('@modelcontextprotocol/sdk/client/index.js'),
   ...await import('@modelcontextprotocol/sdk/client/streamableHttp.js'),
 };
-// What an SDK does not catch ends the programs of its users; here it is a call
-// that hangs.
+// An error that an SDK does not catch ends its users' programs; here it counts as a
+// call that hangs.
 process.on('uncaughtException', (error) => console.error(error?.stack ?? error));
 process.on('unhandledRejection', (error) => console.error(error?.stack ?? error));
 
@@ -32,8 +32,7 @@ function ask(client, line) {
   return v2 ? client.callTool(params, bound) : client.callTool(params, undefined, bound);
 }
 
-// What a caller can tell of an error: an SDK's code, else its text and that of
-// what caused it.
+// A caller's view of an error: an SDK's code, else its text and its cause's text.
 function told(error) {
   const message = String(error?.message ?? error);
   if (/timed out/i.test(message) && !/^(Streamable|Error POSTing)/.test(message)) return { kind: 'hangs' };
@@ -46,8 +45,8 @@ function told(error) {
   return { kind: 'fails', message: cause ? `${message}: ${cause}` : message };
 }
 
-// The sessions in which all has gone well, by hand and URL. A hand asks one
-// question at a time.
+// The sessions without an error so far, by hand and URL. A hand sends one request
+// at a time.
 const sessions = new Map();
 
 async function answer(line) {

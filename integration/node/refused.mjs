@@ -1,5 +1,5 @@
-// A client of the official TypeScript SDK whose token can be changed under it:
-// for each line of input it does one thing and prints a line with what came of it,
+// A client of the official TypeScript SDK with a token that can change at any time:
+// for each line of input it takes one action and prints a line with the outcome,
 // {"text": TEXT, "failed": BOOL}.
 //
 //   {"token": SECRET}                 the token of all requests from now on; "" for none
@@ -14,7 +14,7 @@ import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/
 let token = '';
 let client;
 
-// The SDK's own fetch, with the token of the moment.
+// The SDK's own fetch, with the current token.
 function authorized(url, init) {
   const headers = new Headers(init?.headers);
   if (token) headers.set('Authorization', `Bearer ${token}`);

@@ -17,7 +17,7 @@ func TestShift(t *testing.T) {
 	}
 	defer func() {
 		if recover() == nil {
-			t.Error("a shift that is no duration was accepted")
+			t.Error("a shift that is not a duration was accepted")
 		}
 	}()
 	parse("a year")
@@ -41,7 +41,7 @@ func TestNow(t *testing.T) {
 				t.Errorf("59 minutes are left, not %v", got)
 			}
 			if got := time.Until(Deadline(time.Second)); got != time.Second {
-				t.Errorf("a deadline in a second is %v away by the system's clock", got)
+				t.Errorf("a deadline in a second is %v away on the system's clock", got)
 			}
 		})
 	}

@@ -49,7 +49,7 @@ func TestMetricsAreDocumented(t *testing.T) {
 		}
 	}
 	for name := range documented {
-		t.Errorf("%s is documented, and is not there", name)
+		t.Errorf("%s is documented but does not exist", name)
 	}
 }
 

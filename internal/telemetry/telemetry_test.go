@@ -128,7 +128,7 @@ func TestGauges(t *testing.T) {
 	}
 	expect(7, 14, 0)
 	if got := sample(t, r, "farebox_revocation_lag_seconds"); got != 2 {
-		t.Errorf("lag %v, want that of the store that lags most", got)
+		t.Errorf("lag %v, want the largest lag of the stores", got)
 	}
 	two.up = true
 	expect(7, 14, 1)

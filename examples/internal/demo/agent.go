@@ -13,23 +13,22 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 )
 
-// What the demonstrations call: the cheapest tool of the weather server that
-// costs.
+// The call of the demonstrations: the weather server's cheapest paid tool.
 const (
 	PaidTool = "get_forecast"
 	PaidArgs = `{"city":"Oslo"}`
 )
 
-// What Farebox puts into the _meta of a result that was paid for.
+// Farebox's entries in the _meta of a paid result.
 const (
 	metaReceipt = "dev.farebox/receipt"
 	metaCharge  = "dev.farebox/charge"
 )
 
-// servedBy is the response header by which a balancer may tell who served.
+// servedBy is the response header in which a balancer may name the gateway that served.
 const servedBy = "X-Served-By"
 
-// Charge is what a result says was paid for it.
+// Charge is the charge in the _meta of a paid result.
 type Charge struct {
 	ID       string `json:"id"`
 	Amount   string `json:"amount"`
@@ -42,7 +41,7 @@ type PaidCall struct {
 	Result  string
 	Charge  Charge
 	Receipt string // a compact JWS
-	Node    string // who served it, if a balancer says so
+	Node    string // the gateway that served it, if a balancer names it
 }
 
 // Agent is connected as agents are: by an ordinary MCP client that sends a
@@ -125,9 +124,9 @@ func readMeta(text string, meta mcp.Meta) (*PaidCall, error) {
 	return call, nil
 }
 
-// bearer is a transport that sends the secret with each request, and notes who
-// served the last one. An agent that makes one call at a time has nobody else's
-// there.
+// bearer is a transport that sends the secret with each request, and keeps the
+// X-Served-By header of the last response. It suits an agent that makes one call
+// at a time.
 type bearer struct {
 	secret string
 	node   atomic.Value // string
@@ -144,8 +143,8 @@ func (b *bearer) RoundTrip(r *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-// Refusal asks for the list of tools by a key that must be refused, and returns
-// what is told to it. That the key is accepted is an error.
+// Refusal asks for the list of tools by a key that must be refused, and returns the
+// message of the refusal. It is an error if the key is accepted.
 func Refusal(ctx context.Context, endpoint, secret string) (string, error) {
 	const list = `{"jsonrpc":"2.0","id":1,"method":"tools/list"}`
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint, strings.NewReader(list))

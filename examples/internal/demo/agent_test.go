@@ -42,8 +42,8 @@ func TestBearerLeavesTheRequestAlone(t *testing.T) {
 	}
 }
 
-// TestRefusalIsOfTheKey: what is told to a refused key is returned, and a key
-// that is accepted, or refused in other ways, is an error.
+// TestRefusalIsOfTheKey: the message for a refused key is returned. It is an error
+// if the key is accepted, or refused for another reason.
 func TestRefusalIsOfTheKey(t *testing.T) {
 	for status, want := range map[int]string{http.StatusUnauthorized: "401 Unauthorized: Invalid agent token", http.StatusOK: "", http.StatusServiceUnavailable: ""} {
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -61,7 +61,7 @@ func TestRefusalIsOfTheKey(t *testing.T) {
 	}
 }
 
-// TestShorten: of a long text the ends are kept, and a short one is left as it is.
+// TestShorten: a long text keeps its ends, and a short one is unchanged.
 func TestShorten(t *testing.T) {
 	if got := Shorten("abc"); got != "abc" {
 		t.Errorf("got %q", got)

@@ -15,7 +15,7 @@ type Binaries struct {
 	Farebox, Weather string
 }
 
-// Check reports the files that are not there, and what to do about it.
+// Check reports the missing files, each with a remedy.
 func (b Binaries) Check(configs ...string) error {
 	var errs []error
 	for _, binary := range []string{b.Farebox, b.Weather} {
@@ -46,8 +46,8 @@ func CheckPort(variable, host, port, example, target string) error {
 	return listener.Close()
 }
 
-// Socket returns the admin address of a Caddy whose socket is in the directory,
-// for the server's own user alone.
+// Socket returns the admin address of a Caddy with its socket in the directory; only
+// the server's own user can connect to it.
 func Socket(dir, name string) string { return "unix/" + filepath.Join(dir, name) + "|0600" }
 
 // maxSocket bounds the path of a socket in bytes, on all systems (macOS and BSD

@@ -10,9 +10,9 @@ import (
 	"syscall"
 )
 
-// Main is what the programs' main functions do: they run until a signal tells
-// them to stop. When run returns, nothing that it started may be running. An
-// error ends the program with exit code 1.
+// Main is the body of the programs' main functions: it calls run with a context
+// that a signal ends. When run returns, every process that it started must have
+// ended. An error ends the program with exit code 1.
 func Main(name string, run func(ctx context.Context, out io.Writer) error) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()

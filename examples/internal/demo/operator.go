@@ -15,13 +15,13 @@ const (
 	topUp      = "5.00"
 )
 
-// Operator does to a running server what a person would do at a shell.
+// Operator runs commands against a running server, as a person would at a shell.
 type Operator struct {
 	Binary string // Farebox
 	Admin  string // the admin address of the server's Caddy
 }
 
-// Account is what "account show" says of an account.
+// Account is an account in the output of "account show".
 type Account struct {
 	ID          string `json:"id"`
 	Name        string `json:"name"`
@@ -29,15 +29,15 @@ type Account struct {
 	TestBalance string `json:"test_balance"`
 }
 
-// Key is what "key create" says of a new key. The secret is shown only then.
+// Key is a new key in the output of "key create". The secret is shown only then.
 type Key struct {
 	ID        string `json:"id"`
 	Secret    string `json:"secret"`
 	ExpiresAt string `json:"expires_at"`
 }
 
-// Run runs one command and reads its answer into v, unless v is nil. The error
-// of a command that fails has what it said.
+// Run runs one command and reads its answer into v, unless v is nil. The error of a
+// failed command includes its error output.
 func (o Operator) Run(ctx context.Context, v any, args ...string) error {
 	cmd := exec.CommandContext(ctx, o.Binary, append(append([]string{"farebox"}, args...), "--json", "--address", o.Admin)...)
 	var stdout, stderr bytes.Buffer
@@ -96,8 +96,8 @@ func (o Operator) NewKey(ctx context.Context, account string, flags ...string) (
 	return k, o.Run(ctx, k, append([]string{"key", "create", "--account", account, "--test"}, flags...)...)
 }
 
-// VerifyLedger replays the books and returns how many transactions there are; an
-// error tells what is wrong with them.
+// VerifyLedger replays the books and returns the number of transactions; its error
+// names the problems found.
 func (o Operator) VerifyLedger(ctx context.Context) (transactions int64, err error) {
 	var v struct {
 		Transactions int64 `json:"transactions"`

@@ -52,8 +52,8 @@ func TestCreditsAreToppedUpOnlyWhenLow(t *testing.T) {
 	}
 }
 
-// TestCommandErrorsAreShown: what a failed command said reaches the user, and
-// an answer that is no JSON is an error.
+// TestCommandErrorsAreShown: a failed command's error output reaches the user, and
+// an answer that is not JSON is an error.
 func TestCommandErrorsAreShown(t *testing.T) {
 	o := Operator{Binary: file(t, "#!/bin/sh\necho no such account >&2\nexit 1\n")}
 	if err := o.EnsureAccount(t.Context(), "demo"); err == nil || !strings.Contains(err.Error(), "farebox account create: exit status 1: no such account") {

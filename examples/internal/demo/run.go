@@ -8,15 +8,15 @@ import (
 	"path/filepath"
 )
 
-// Options are what all demonstrations have in common.
+// Options are the settings that all demonstrations have in common.
 type Options struct {
 	Binaries
-	Data string // directory for what is kept, and for the logs
+	Data string // directory for the data and the logs
 	Once bool   // stop after the demonstration
 }
 
-// AddFlags defines the flags. The texts say what the gateway's binary is for, and
-// what is in the directory and where that is otherwise.
+// AddFlags defines the flags. farebox and data are the usage texts of the flags for
+// the gateway's binary and for the directory; the latter also gives its default.
 func (o *Options) AddFlags(farebox, data string) {
 	flag.StringVar(&o.Farebox, "farebox", "bin/farebox", farebox)
 	flag.StringVar(&o.Weather, "weather", "bin/weather", "the demonstration server's binary")
@@ -33,9 +33,9 @@ func (o *Options) DataPath() string {
 	return path
 }
 
-// Run starts the servers, shows what there is to show, and stays up until the
-// context or a server ends, unless it is to be done once. Check comes before
-// anything is started; when Run returns, nothing that it started is running.
+// Run starts the servers, calls show, and stays up until the context or a server
+// ends, unless Once is set. It calls check before it starts any process; when Run
+// returns, all processes that it started have ended.
 func (o *Options) Run(ctx context.Context, check func() error, start func(*Servers) error, show func() error) (err error) {
 	if err := check(); err != nil {
 		return err

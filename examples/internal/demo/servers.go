@@ -14,7 +14,7 @@ type Servers struct {
 	Data     string // directory for the logs
 
 	running []*Process     // the last one started comes first
-	after   []func() error // what is to be done once they have ended
+	after   []func() error // run once they have ended
 }
 
 // After has something done once all servers have ended.
@@ -45,7 +45,7 @@ func (s *Servers) StartCaddy(ctx context.Context, name, log, config, url string,
 }
 
 // Stop ends all of them, the last one started first: a gateway before its
-// upstream. Then it does what After was given.
+// upstream. Then it runs the functions given to After.
 func (s *Servers) Stop() error {
 	var errs []error
 	for _, p := range s.running {

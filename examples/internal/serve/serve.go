@@ -20,8 +20,8 @@ const (
 	drainTimeout      = time.Second      // how long open calls may take to end at a stop
 )
 
-// Main serves the server at the address until the process is told to stop. A
-// failure ends the process. Name is the program's, for what it prints.
+// Main serves the server at the address until a signal stops the process. A failure
+// ends the process. name is the program's name in its output.
 func Main(name, address string, handler http.Handler) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -31,7 +31,7 @@ func Main(name, address string, handler http.Handler) {
 	}
 }
 
-// Handler serves the server at /mcp, and /healthz for whoever waits for it.
+// Handler serves the server at /mcp, and /healthz for programs that wait for it.
 // Without sessions it also speaks the stateless protocol of 2026-07-28.
 func Handler(server *mcp.Server, stateless bool) http.Handler {
 	mux := http.NewServeMux()
@@ -46,7 +46,7 @@ func Handler(server *mcp.Server, stateless bool) http.Handler {
 }
 
 // run serves until the context ends, then lets open calls finish for a while
-// and cuts off what is left, such as idle event streams.
+// and cuts off the rest, such as idle event streams.
 func run(ctx context.Context, name, address string, handler http.Handler) error {
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
 	if err != nil {
