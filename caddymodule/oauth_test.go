@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -59,7 +60,7 @@ func fetchMetadata(app *App, method, url string) (w *httptest.ResponseRecorder, 
 		return nil
 	})
 	err := (&Metadata{app: app}).ServeHTTP(w, httptest.NewRequest(method, url, nil), next)
-	if handled, ok := err.(caddyhttp.HandlerError); ok {
+	if handled, ok := errors.AsType[caddyhttp.HandlerError](err); ok {
 		w.Code = handled.StatusCode
 	}
 	return w, passed
@@ -248,7 +249,7 @@ func TestDiscoveryIsNotFound(t *testing.T) {
 				ctx = context.WithValue(ctx, caddyhttp.VarsCtxKey, map[string]any{})
 				w := httptest.NewRecorder()
 				err := h.ServeHTTP(w, httptest.NewRequestWithContext(ctx, method, path, nil), next)
-				handled, ok := err.(caddyhttp.HandlerError)
+				handled, ok := errors.AsType[caddyhttp.HandlerError](err)
 				if ok != missing || missing && handled.StatusCode != 404 {
 					t.Errorf("%s %s: %v %d", method, path, err, w.Code)
 				}

@@ -2,6 +2,7 @@ package caddymodule
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
@@ -93,7 +94,7 @@ func TestRegistrationIsRefusedInPlaceOfNothing(t *testing.T) {
 			}
 			w, err := register(t, app, c.url, c.contentType, c.next)
 			code := w.Code
-			if handled, ok := err.(caddyhttp.HandlerError); ok {
+			if handled, ok := errors.AsType[caddyhttp.HandlerError](err); ok {
 				code = handled.StatusCode
 			}
 			if code != c.code || w.Body.Len() > 0 {

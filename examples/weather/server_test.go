@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -136,7 +137,7 @@ func TestWatchEndsWithItsCaller(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	req := &mcp.CallToolRequest{Params: &mcp.CallToolParamsRaw{}}
-	if _, _, err := watchStorm(time.Hour)(ctx, req, stormInput{"Oslo", 1}); err != context.Canceled {
+	if _, _, err := watchStorm(time.Hour)(ctx, req, stormInput{"Oslo", 1}); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v; want %v", err, context.Canceled)
 	}
 }

@@ -3,6 +3,7 @@ package harness
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -52,7 +53,7 @@ func TestRelayEvents(t *testing.T) {
 
 	close(gone)
 	err = relayEvents(io.Discard, bufio.NewReader(strings.NewReader(answer)), make(chan struct{}), gone)
-	if err != io.ErrUnexpectedEOF {
+	if !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("client gone: got %v", err)
 	}
 }

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"encoding/json"
+	"errors"
 	"time"
 
 	"github.com/fareboxhq/farebox/internal/keys"
@@ -66,12 +67,12 @@ func viewKey(k keys.Key, names map[string]string, secret string, now time.Time) 
 }
 
 func stateOf(k *keys.Key, now time.Time) string {
-	switch k.Check(now, keys.Use{}) {
-	case keys.ErrDeleted:
+	switch err := k.Check(now, keys.Use{}); {
+	case errors.Is(err, keys.ErrDeleted):
 		return "deleted"
-	case keys.ErrDisabled:
+	case errors.Is(err, keys.ErrDisabled):
 		return "disabled"
-	case keys.ErrExpired:
+	case errors.Is(err, keys.ErrExpired):
 		return "expired"
 	default:
 		return "active"

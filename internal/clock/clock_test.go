@@ -2,6 +2,7 @@ package clock
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -67,7 +68,7 @@ func TestSleep(t *testing.T) {
 			{func() error { return SleepOr(ctx, time.Hour, never) }, 0, context.DeadlineExceeded},
 		} {
 			began := Now()
-			if err := c.sleep(); err != c.err || Since(began) != c.lasts {
+			if err := c.sleep(); !errors.Is(err, c.err) || Since(began) != c.lasts {
 				t.Errorf("%v after %v, want %v after %v", err, Since(began), c.err, c.lasts)
 			}
 		}

@@ -217,7 +217,7 @@ func TestUnreachableLogIsWaitedOut(t *testing.T) {
 	}
 	for i, r := range nodes {
 		refuse := func(bool) error { return errBroken }
-		if _, source, err := r.cache.Lookup(t.Context(), k.Digest, refuse); source != keycache.SourceStore || err != errBroken {
+		if _, source, err := r.cache.Lookup(t.Context(), k.Digest, refuse); source != keycache.SourceStore || !errors.Is(err, errBroken) {
 			t.Errorf("node %d trusts its memory: %s, %v", i, source, err)
 		}
 		if found, err := r.Lookup(t.Context(), netip.Addr{}, k.Digest); err != nil || !errors.Is(found.Check(clock.Now(), keys.Use{}), keys.ErrDisabled) {

@@ -2,6 +2,7 @@ package exchange
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -200,7 +201,7 @@ func TestPlansAreCarriedOut(t *testing.T) {
 			}
 			func() {
 				defer func() {
-					if p := recover(); p != nil && (p != http.ErrAbortHandler || !leaves) {
+					if p := recover(); p != nil && (!errors.Is(abort(p), http.ErrAbortHandler) || !leaves) {
 						panic(p)
 					}
 				}()
@@ -272,4 +273,10 @@ func TestResumedPlansAreCarriedOut(t *testing.T) {
 			t.Errorf("%s: %d captured", tool, money.captured)
 		}
 	}
+}
+
+// abort returns a recovered panic as an error, nil if it is none.
+func abort(p any) error {
+	err, _ := p.(error)
+	return err
 }

@@ -38,6 +38,8 @@ type refusalForm struct {
 }
 
 // refusalForms has every code; a test compares it with gate.Codes.
+//
+//exhaustive:enforce
 var refusalForms = map[gate.Code]refusalForm{
 	gate.TokenMissing:         {status: 401, rpc: 401, text: "Token missing", challenge: true, http: 401},
 	gate.TokenInvalid:         {status: 401, rpc: 401, text: "Invalid agent token", challenge: true, tokenError: "invalid_token", http: 401},

@@ -220,6 +220,7 @@ func (c *Call) take(ctx context.Context, response []byte) (ledger.Balance, error
 // refunds a capture of its own. In every other state it does nothing. It cannot
 // fail: a reservation that is not given back expires.
 func (c *Call) Release(ctx context.Context) {
+	//exhaustive:enforce
 	switch c.current() {
 	case stateHeld:
 		c.giveBack(ctx)

@@ -61,7 +61,7 @@ func (g *Gate) judge(caller *Caller, kind items.Kind, offerOf func(items.Item) (
 			return false, nil
 		}
 		if reason := g.Hidden(item, offer, ok); reason != nil {
-			if reason != errDenied {
+			if !errors.Is(reason, errDenied) {
 				g.leftOut(item, reason)
 			}
 			return false, nil

@@ -72,6 +72,7 @@ func (s callState) capturable() bool {
 
 // charged reports whether a charge exists and has not been refunded.
 func (s callState) charged() bool {
+	//exhaustive:enforce
 	switch s {
 	case stateCaptured, stateStarted, stateStanding, stateReplayed:
 		return true

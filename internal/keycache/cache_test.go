@@ -25,7 +25,7 @@ func TestLookupAnswersFromMemory(t *testing.T) {
 	cache := newCache(t, origin, Options{})
 
 	for _, d := range []keys.Digest{known, unknown} {
-		if key, source, err := inMemory(cache, d); key != nil || source != SourceStore || err != errNotLoaded {
+		if key, source, err := inMemory(cache, d); key != nil || source != SourceStore || !errors.Is(err, errNotLoaded) {
 			t.Fatalf("before: %v, %v, %v; want the hook's error", key, source, err)
 		}
 	}
@@ -41,7 +41,7 @@ func TestLookupAnswersFromMemory(t *testing.T) {
 	if key, source, err := inMemory(cache, known); key == nil || source != SourceCache || err != nil {
 		t.Errorf("cached: %v, %v, %v", key, source, err)
 	}
-	if key, source, err := inMemory(cache, unknown); key != nil || source != SourceNegative || err != keys.ErrUnknown {
+	if key, source, err := inMemory(cache, unknown); key != nil || source != SourceNegative || !errors.Is(err, keys.ErrUnknown) {
 		t.Errorf("cached: %v, %v, %v", key, source, err)
 	}
 	if origin.questions(known) != 1 || origin.questions(unknown) != 1 {
@@ -79,7 +79,7 @@ func TestExpiryNeedsNoReload(t *testing.T) {
 		t.Fatal(err)
 	}
 	clk.advance(10 * time.Second)
-	if err := mustLookup(t, cache, key.Digest).Check(clk.now(), keys.Use{}); err != keys.ErrExpired {
+	if err := mustLookup(t, cache, key.Digest).Check(clk.now(), keys.Use{}); !errors.Is(err, keys.ErrExpired) {
 		t.Errorf("at its expiry: %v", err)
 	}
 	if n := origin.questions(key.Digest); n != 1 {
@@ -184,7 +184,7 @@ func TestUnknownIsNeverWrapped(t *testing.T) {
 		return nil, fmt.Errorf("select: %w", keys.ErrUnknown)
 	}), Options{})
 	for range 2 {
-		if _, _, err := cache.Lookup(context.Background(), digestOf(1), nil); err != keys.ErrUnknown {
+		if _, _, err := cache.Lookup(context.Background(), digestOf(1), nil); !errors.Is(err, keys.ErrUnknown) {
 			t.Errorf("error %v", err)
 		}
 	}
@@ -233,7 +233,7 @@ func TestCallerThatLeavesDoesNotEndTheLoad(t *testing.T) {
 		go func() { _, _, err := cache.Lookup(context.Background(), digest, nil); second <- err }()
 		synctest.Wait()
 		leave()
-		if err := <-first; err != context.Canceled {
+		if err := <-first; !errors.Is(err, context.Canceled) {
 			t.Errorf("the one who left: %v", err)
 		}
 		held.open()
@@ -255,7 +255,7 @@ func TestCallerThatHasLeftAsksNothing(t *testing.T) {
 	cache := newCache(t, origin, Options{})
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if _, _, err := cache.Lookup(ctx, digest, nil); err != context.Canceled || origin.total.Load() != 0 {
+	if _, _, err := cache.Lookup(ctx, digest, nil); !errors.Is(err, context.Canceled) || origin.total.Load() != 0 {
 		t.Errorf("error %v after %d questions", err, origin.total.Load())
 	}
 	mustLookup(t, cache, digest)
@@ -323,7 +323,7 @@ func TestSameSlotNeverMixesKeys(t *testing.T) {
 				t.Fatalf("got key %s, want %s", got.ID, want.ID)
 			}
 		}
-		if key, _, err := cache.Lookup(context.Background(), unknown, nil); key != nil || err != keys.ErrUnknown {
+		if key, _, err := cache.Lookup(context.Background(), unknown, nil); key != nil || !errors.Is(err, keys.ErrUnknown) {
 			t.Fatalf("unknown digest: key %v, error %v", key != nil, err)
 		}
 	}

@@ -44,7 +44,7 @@ func TestLapsedLeaseDoubtsMemory(t *testing.T) {
 				}
 				return errNotLoaded
 			}
-			if _, _, err := cache.Lookup(t.Context(), d, hook); err != errNotLoaded {
+			if _, _, err := cache.Lookup(t.Context(), d, hook); !errors.Is(err, errNotLoaded) {
 				t.Errorf("error %v, want the hook's", err)
 			}
 		}

@@ -1,6 +1,7 @@
 package keys
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -70,7 +71,7 @@ func TestCheckTable(t *testing.T) {
 					if reasons := expected(key, use); len(reasons) > 0 {
 						want = reasons[0]
 					}
-					if got := key.Check(now, use); got != want {
+					if got := key.Check(now, use); !errors.Is(got, want) {
 						t.Fatalf("%+v for %+v: %v, want %v", *key, use, got, want)
 					}
 					checked++
@@ -105,7 +106,7 @@ func TestCheckGivesTheFirstReason(t *testing.T) {
 		{ErrScope, func() { key.Scopes = []string{"billing.write"} }},
 		{nil, func() {}},
 	} {
-		if got := key.Check(now, use); got != step.want {
+		if got := key.Check(now, use); !errors.Is(got, step.want) {
 			t.Errorf("%v, want %v", got, step.want)
 		}
 		step.mend()
@@ -124,14 +125,14 @@ func TestKindNeverPassesForAnother(t *testing.T) {
 				if mayWithout[kind] != scope {
 					want = ErrKind
 				}
-				if got := key.Check(now, Use{Scope: scope}); got != want {
+				if got := key.Check(now, Use{Scope: scope}); !errors.Is(got, want) {
 					t.Errorf("without naming it: %v, want %v", got, want)
 				}
 				if kind == Personal {
 					return
 				}
 				key.Scopes = []string{scope}
-				if got := key.Check(now, Use{Scope: scope}); got != want {
+				if got := key.Check(now, Use{Scope: scope}); !errors.Is(got, want) {
 					t.Errorf("naming it: %v, want %v", got, want)
 				}
 			})
@@ -143,7 +144,7 @@ func TestKindNeverPassesForAnother(t *testing.T) {
 // agent:connect.
 func TestPersonalKeysConnectOnlyByName(t *testing.T) {
 	key := &Key{Kind: Personal, Scopes: []string{"billing.read"}}
-	if err := key.Check(now, Use{Scope: ScopeConnect}); err != ErrKind {
+	if err := key.Check(now, Use{Scope: ScopeConnect}); !errors.Is(err, ErrKind) {
 		t.Errorf("without the scope: %v", err)
 	}
 	key.Scopes = append(key.Scopes, ScopeConnect)
@@ -157,7 +158,7 @@ func TestPersonalKeysConnectOnlyByName(t *testing.T) {
 func TestExpiryIsAnInstant(t *testing.T) {
 	key := &Key{Kind: Agent, ExpiresAt: now.In(time.FixedZone("far", 14*3600))}
 	for at, want := range map[time.Time]error{earlier: nil, now: ErrExpired, later: ErrExpired} {
-		if err := key.Check(at, Use{}); err != want {
+		if err := key.Check(at, Use{}); !errors.Is(err, want) {
 			t.Errorf("at %v: %v, want %v", at, err, want)
 		}
 	}
@@ -167,10 +168,10 @@ func TestExpiryIsAnInstant(t *testing.T) {
 // deleted or disabled key.
 func TestDeletionAndDisablingHoldAtAnyTime(t *testing.T) {
 	for _, at := range []time.Time{earlier, now, later} {
-		if err := (&Key{Kind: Agent, DeletedAt: later}).Check(at, Use{}); err != ErrDeleted {
+		if err := (&Key{Kind: Agent, DeletedAt: later}).Check(at, Use{}); !errors.Is(err, ErrDeleted) {
 			t.Errorf("deleted: %v", err)
 		}
-		if err := (&Key{Kind: Agent, DisabledAt: later}).Check(at, Use{}); err != ErrDisabled {
+		if err := (&Key{Kind: Agent, DisabledAt: later}).Check(at, Use{}); !errors.Is(err, ErrDisabled) {
 			t.Errorf("disabled: %v", err)
 		}
 	}

@@ -38,7 +38,7 @@ func checksum(text string) uint32 {
 func refused(t *testing.T, why, secret string) {
 	t.Helper()
 	digest, err := Parse(secret)
-	if err != ErrMalformed {
+	if !errors.Is(err, ErrMalformed) {
 		t.Errorf("%s: %q: error %v, want ErrMalformed itself", why, secret, err)
 	}
 	if digest != (Digest{}) {

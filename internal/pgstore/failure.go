@@ -94,7 +94,7 @@ func (s *Store) failed(err error) (since time.Time) {
 
 // reached records that the database can be reached.
 func (s *Store) reached() {
-	if d := s.down.Load(); d != nil && d.cause != errClosed && s.down.CompareAndSwap(d, nil) { //nolint:errorlint // the very one
+	if d := s.down.Load(); d != nil && !errors.Is(d.cause, errClosed) && s.down.CompareAndSwap(d, nil) {
 		s.o.Logger.Info("the database is reached again")
 	}
 }

@@ -134,7 +134,7 @@ func keyUpdate(t *test) {
 	_, err = t.Store.UpdateKey(t.ctx, k.ID, func(k *keys.Key) error { k.Limits = &keys.Limits{Rate: keys.Rate{Requests: 1}}; return nil }, t.audit("key.update", k.ID))
 	t.refused(err, "a rate without a time")
 	_, err = t.Store.UpdateKey(t.ctx, k.ID, func(k *keys.Key) error { k.Name = "never"; return why }, t.audit("key.update", k.ID))
-	if err != why { //nolint:errorlint // the very error is promised
+	if !errors.Is(err, why) {
 		t.Fatalf("error is %v, want the one of the change", err)
 	}
 	read, err = t.Store.KeyByDigest(t.ctx, k.Digest)
@@ -204,7 +204,7 @@ func keyIdentity(t *test) {
 	t.refused(err, "reviving a deleted key")
 	read, err := t.Store.KeyByDigest(t.ctx, k.Digest)
 	t.ok(err)
-	if err := read.Check(t.Now(), keys.Use{}); err != keys.ErrDeleted { //nolint:errorlint // never wrapped
+	if err := read.Check(t.Now(), keys.Use{}); !errors.Is(err, keys.ErrDeleted) {
 		t.Fatalf("the deleted key is %v", err)
 	}
 }

@@ -250,7 +250,7 @@ func (m *model) release(r *rapid.T) {
 		}
 	}
 	m.expect(r, "release", m.Store.Release(m.ctx, id), want)
-	if m.Tombstones && want != ledger.ErrSettled {
+	if m.Tombstones && !errors.Is(want, ledger.ErrSettled) {
 		m.released[id] = m.Now()
 	}
 }

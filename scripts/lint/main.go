@@ -1,0 +1,48 @@
+// Command lint runs the analyzers that go vet and staticcheck lack over the
+// packages that its arguments name: errors that are compared without errors.Is,
+// marked switches that forget a constant, response bodies that stay open, and records
+// of log/slog with mixed or odd arguments.
+package main
+
+import (
+	"strings"
+
+	"codeberg.org/polyfloyd/go-errorlint/errorlint"
+	"github.com/nishanths/exhaustive/passes/exhaustive"
+	"github.com/timakin/bodyclose/passes/bodyclose"
+	"go-simpler.org/sloglint"
+	"golang.org/x/tools/go/analysis"
+	"golang.org/x/tools/go/analysis/multichecker"
+)
+
+func main() {
+	// A switch that decides about money or access is marked with
+	// //exhaustive:enforce, and has a case for each constant.
+	for flag, value := range map[string]string{"e": "true", "check": "switch,mapliteral"} {
+		if err := exhaustive.Analyzer.Flags.Set(flag, value); err != nil {
+			panic(err)
+		}
+	}
+	multichecker.Main(
+		errorlint.NewAnalyzer(errorlint.WithComparison(true), errorlint.WithAsserts(true)),
+		exhaustive.Analyzer,
+		outsideTests(bodyclose.Analyzer),
+		sloglint.New(nil),
+	)
+}
+
+// outsideTests returns the analyzer without its findings in tests, which end their
+// connections with their server.
+func outsideTests(a *analysis.Analyzer) *analysis.Analyzer {
+	inner := *a
+	inner.Run = func(pass *analysis.Pass) (any, error) {
+		narrowed := *pass
+		narrowed.Report = func(d analysis.Diagnostic) {
+			if !strings.HasSuffix(pass.Fset.File(d.Pos).Name(), "_test.go") {
+				pass.Report(d)
+			}
+		}
+		return a.Run(&narrowed)
+	}
+	return &inner
+}
