@@ -57,7 +57,7 @@ type Problem struct {
 	Field  string `json:"field,omitempty" doc:"Which part of the request it is about"`
 
 	Needed  *ledger.Amount `json:"needed,omitempty" doc:"By the call; with INSUFFICIENT_BALANCE and SPENDING_CAP"`
-	Balance *Balance       `json:"balance,omitempty" doc:"With INSUFFICIENT_BALANCE"`
+	Balance *Balance       `json:"account_balance,omitempty" doc:"With INSUFFICIENT_BALANCE"`
 	Cap     *ledger.Cap    `json:"cap,omitempty" doc:"With SPENDING_CAP"`
 }
 
