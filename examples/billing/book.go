@@ -72,7 +72,7 @@ func (b *book) list(keep func(*invoice) bool) []invoice {
 func (b *book) find(id string) (invoice, error) {
 	found := b.list(func(i *invoice) bool { return i.ID == id })
 	if len(found) == 0 {
-		return invoice{}, fmt.Errorf("no invoice %q: list_invoices tells those that there are", id)
+		return invoice{}, fmt.Errorf("no invoice %q: list_invoices lists all invoices", id)
 	}
 	return found[0], nil
 }
@@ -104,7 +104,7 @@ func (b *book) remind(id string) (invoice, error) {
 	at := slices.IndexFunc(b.invoices, func(i invoice) bool { return i.ID == id })
 	switch {
 	case at < 0:
-		return invoice{}, fmt.Errorf("no invoice %q: overdue_invoices tells those that a reminder may be sent of", id)
+		return invoice{}, fmt.Errorf("no invoice %q: overdue_invoices lists the overdue ones", id)
 	case !b.invoices[at].overdue():
 		return invoice{}, fmt.Errorf("invoice %s is not overdue: no reminder was sent", id)
 	}
