@@ -1,10 +1,11 @@
 // Command lint runs the analyzers that go vet and staticcheck lack over the
 // packages that its arguments name: errors that are compared without errors.Is,
 // marked switches that forget a constant, response bodies that stay open, and records
-// of log/slog with mixed or odd arguments.
+// of log/slog with mixed or odd arguments. "lint types" checks the types alone.
 package main
 
 import (
+	"os"
 	"strings"
 
 	"codeberg.org/polyfloyd/go-errorlint/errorlint"
@@ -16,6 +17,9 @@ import (
 )
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == "types" {
+		os.Exit(checkTypes(os.Args[2:]))
+	}
 	// A switch that decides about money or access is marked with
 	// //exhaustive:enforce, and has a case for each constant.
 	for flag, value := range map[string]string{"e": "true", "check": "switch,mapliteral"} {
