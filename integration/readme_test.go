@@ -56,12 +56,18 @@ func TestReadme(t *testing.T) {
 				out = string(text)
 				return err
 			}
-			if err := try(); err != nil && !strings.HasPrefix(command, "farebox server check") { // the check reports the features that the server lacks
+			if err := try(); err != nil {
 				t.Fatalf("%s: %v\n%s", command, err, out)
 			}
 			wants := map[string]string{
-				"farebox validate": "Valid configuration", "farebox key create": "sk_live_", "curl http://localhost:8080/mcp": `"get_forecast"`,
+				"farebox validate": "Valid configuration", "farebox key create": "sk_live_",
 				"curl http://localhost:8080/api/v1/balance": `"5.00"`, "farebox server check": "get_forecast",
+			}
+			switch {
+			case strings.Contains(command, "tools/list"):
+				wants[command] = `"get_forecast"`
+			case strings.Contains(command, "tools/call"):
+				wants[command] = "dev.farebox/receipt"
 			}
 			for begins, want := range wants {
 				if strings.HasPrefix(command, begins) && !strings.Contains(out, want) {

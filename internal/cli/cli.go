@@ -30,10 +30,10 @@ Manages the accounts, keys and charges of Farebox.
 The commands speak to the running server at Caddy's admin address: the one
 given by --address, or in the environment variable CADDY_ADMIN, or that of the
 config (--config, or the Caddyfile of the working directory), or else
-localhost:2019. On a unix socket, its permissions say who may. Of a TCP port they
-read the bearer token that the server keeps in its data directory: run them as
-the user that runs the server, in an environment that names the same directory
-(HOME, or XDG_DATA_HOME).
+localhost:2019. The permissions of a unix socket decide who may use it. For a TCP
+port, the commands read the bearer token that the server keeps in its data
+directory: run them as the user that runs the server, in an environment that
+names the same directory (HOME, or XDG_DATA_HOME).
 
 With --offline they open the store itself, which --config names. That works
 only while no server has it open.

@@ -53,10 +53,10 @@ var groupTexts = map[string]string{
 	"account": "Makes and shows accounts",
 	"key":     "Makes, changes and ends keys",
 	"charge":  "Shows and refunds charges",
-	"receipt": "Checks receipts, and shows the keys that do",
+	"receipt": "Verifies receipts, and shows the public keys",
 	"ledger":  "Checks, exports and archives the ledger",
 	"audit":   "Shows what operators did",
-	"server":  "Shows servers, and what they offer beside their price books",
+	"server":  "Compares what servers offer with their prices",
 }
 
 // newGroup returns a command that only holds others. The section of the first one
@@ -114,7 +114,7 @@ var styles = map[string]style{
 	},
 	ops.ShowKey.ID:    {short: "Shows a key; its secret is never shown again", print: object(printKey)},
 	ops.DisableKey.ID: {short: "Refuses a key until it is enabled again", print: keyIs("disabled. No call that begins now is accepted with it, until it is enabled.")},
-	ops.EnableKey.ID:  {short: "Takes a disable back", print: keyIs("enabled.")},
+	ops.EnableKey.ID:  {short: "Enables a disabled key", print: keyIs("enabled.")},
 	ops.DeleteKey.ID:  {short: "Ends a key, at once and for ever", print: keyIs("deleted. No call that begins now is accepted with it.")},
 	ops.ListCharges.ID: {
 		short: "Lists charges, newest first", adapt: addSum,

@@ -33,7 +33,7 @@ Nothing is charged. It looks for the server at /mcp, /mcp/, / and where clients
 call; --path names another place.
 
 Each tool, prompt and resource is priced, free, or hidden: no price names it and
-unpriced denies it, or its name cannot be called. A price by which nothing goes is
+unpriced denies it, or its name cannot be called. A price that matches nothing is
 unknown, if the server offers nothing of its name, or shadowed, if other prices
 take all that it would. What is new, changed or gone since the last check of this
 gateway is told, too.
@@ -57,7 +57,7 @@ The exit status is 1 if a price is unknown or shadowed.`,
 			err = printCheck(cmd.OutOrStdout(), &view)
 		}
 		if err == nil && len(view.Prices) > 0 {
-			err = fmt.Errorf("the price book does not fit the server: prices by which nothing goes: %d", len(view.Prices))
+			err = fmt.Errorf("the price book does not fit the server: prices that match nothing: %d", len(view.Prices))
 		}
 		return err
 	}
@@ -88,7 +88,7 @@ func printCheck(w io.Writer, v *ops.CheckView) error {
 		fmt.Fprintf(w, "%s %q is gone\n", g.Kind, g.Name)
 	}
 	if v.Since == nil {
-		fmt.Fprintln(w, "It was not checked before: what changes will be told the next time.")
+		fmt.Fprintln(w, "This is the first check: the next one reports changes.")
 	} else {
 		fmt.Fprintf(w, "It was checked before at %s.\n", v.Since.Format(time.RFC3339))
 	}
