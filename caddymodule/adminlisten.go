@@ -11,12 +11,12 @@ import (
 	"github.com/caddyserver/caddy/v2"
 )
 
-// socketAdvice says what to write instead of an admin endpoint that is open.
+// socketAdvice is the config to write instead of an open admin endpoint.
 const socketAdvice = "write as a global option: admin unix//run/farebox/admin.sock|0600, in a directory that is there and is yours alone, or: admin off"
 
-// warnOfAdmin says so loudly if the config's admin endpoint is open to others
-// than the server's own user: who reaches it can load another config, and by one
-// read the store, its keys and the token of the commands.
+// warnOfAdmin warns if others than the server's own user can reach the admin
+// endpoint of the config. They could load a config that reads the store, its keys
+// and the token of the commands.
 func (a *App) warnOfAdmin(ctx caddy.Context) {
 	listen, on := adminListen(ctx)
 	if !on {
@@ -24,7 +24,7 @@ func (a *App) warnOfAdmin(ctx caddy.Context) {
 	}
 	address, err := caddy.ParseNetworkAddress(listen)
 	if err != nil {
-		return // Caddy tells
+		return // Caddy reports the error
 	}
 	path, mode, _ := strings.Cut(address.Host, "|")
 	switch {
@@ -50,9 +50,9 @@ func openToAll(mode string) bool {
 }
 
 // adminListen returns where the admin endpoint of the config that is being
-// provisioned listens. Caddy tells modules nothing of it, so it is looked up in
-// its Context by reflection; TestAdminListen fails when that is not there any
-// more. on is false if the config has no admin endpoint, or it cannot be told.
+// provisioned listens. Caddy does not pass that to modules, so it is read from the
+// Context by reflection; TestAdminListen fails when Caddy moves it. on is false if
+// the config has no admin endpoint or the reflection fails.
 func adminListen(ctx caddy.Context) (listen string, on bool) {
 	config := reflect.Indirect(reflect.ValueOf(ctx).FieldByName("cfg"))
 	if !config.IsValid() || !config.FieldByName("Admin").IsValid() {

@@ -13,7 +13,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 )
 
-// adminTeller tells what the config that provisions it has for an admin endpoint.
+// adminTeller reports the admin endpoint of the config that provisions it.
 type adminTeller struct{}
 
 var told struct {

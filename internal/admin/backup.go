@@ -20,7 +20,7 @@ type Backer interface {
 type BackupView struct {
 	At           time.Time `json:"at"`
 	Size         int64     `json:"size"`   // bytes
-	Sum          string    `json:"sha256"` // of the content, in hex digits
+	Sum          string    `json:"sha256"` // digest of the content in hex digits
 	Schema       int64     `json:"schema_version"`
 	Transactions int64     `json:"transactions"`
 }

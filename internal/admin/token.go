@@ -37,7 +37,7 @@ func TokenFile(dir, address string) string {
 
 const tokenBytes = 32
 
-// EnsureToken returns the token in the file, and creates it if there is none.
+// EnsureToken returns the token in the file, and creates the file if necessary.
 func EnsureToken(file string) (string, error) {
 	token, err := ReadToken(file)
 	if !errors.Is(err, fs.ErrNotExist) {
@@ -51,7 +51,7 @@ func EnsureToken(file string) (string, error) {
 	token = hex.EncodeToString(random[:])
 	// Write a temporary file and link it: readers never see half a token, and one of
 	// two concurrent writers wins.
-	temp, err := os.CreateTemp(filepath.Dir(file), ".token-*") // of mode 0600
+	temp, err := os.CreateTemp(filepath.Dir(file), ".token-*") // CreateTemp uses mode 0600
 	if err != nil {
 		return "", fmt.Errorf("writing the admin token: %w", err)
 	}
@@ -101,12 +101,12 @@ func ReadToken(file string) (string, error) {
 }
 
 // Local authenticates requests to the admin endpoint. On a unix socket the
-// permissions of the socket decide who may connect. On a TCP port the request needs
-// the token of the listener's file, which is made if there is none, so that a client
+// permissions of the socket decide about access. On a TCP port the request needs
+// the token in the listener's file, which is created if necessary, so that a client
 // that was refused can read it and come again.
 type Local struct {
 	Dir  func() string // the data directory of the server
-	Name string        // of the principal, for the audit log
+	Name string        // subject of the principal, for the audit log
 }
 
 // Authenticate returns an operator.

@@ -131,8 +131,8 @@ type TransactionView struct {
 	Creditor    string        `json:"creditor"`
 	Amount      ledger.Amount `json:"amount"`
 	Environment string        `json:"environment"`
-	Charge      string        `json:"charge,omitempty"` // of a refund or a fee
-	Key         string        `json:"key,omitempty"`    // of a charge, as the next two
+	Charge      string        `json:"charge,omitempty"` // charge that a refund or a fee belongs to
+	Key         string        `json:"key,omitempty"`    // set for charges, as are the next two
 	Server      string        `json:"server,omitempty"`
 	Tool        string        `json:"tool,omitempty"`
 	Reason      string        `json:"reason,omitempty"`

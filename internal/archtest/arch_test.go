@@ -1,4 +1,4 @@
-// Package archtest fails when a package imports what it must not. Each rule
+// Package archtest fails when a package has a forbidden import. Each rule
 // has its reason beside it; a rule that is wrong is changed here, with a
 // decision record in docs/adr.
 package archtest
@@ -16,7 +16,7 @@ import (
 
 const module = "github.com/fareboxhq/farebox/"
 
-// pkg is what `go list` tells of a package. Its tests may import what they need.
+// pkg is a package as `go list` describes it. Tests may import anything.
 type pkg struct {
 	ImportPath string
 	Imports    []string
@@ -51,10 +51,10 @@ func standard(path string) bool {
 	return !strings.Contains(first, ".")
 }
 
-// everywhere lists what each package may import: the time, and ids that carry it.
+// everywhere lists the packages that every package may import.
 var everywhere = []string{"internal/clock", "internal/id"}
 
-// onlyInternal lists, for packages that say what Farebox is, the packages of
+// onlyInternal lists, for each package of the core, the packages of
 // this module that they may import; "third party" allows other modules, too.
 var onlyInternal = []struct {
 	pkg     string
@@ -159,7 +159,7 @@ func TestForeignImports(t *testing.T) {
 	}
 }
 
-// TestPackageComments holds that every package says what it is.
+// TestPackageComments checks that every package has a package comment.
 func TestPackageComments(t *testing.T) {
 	for _, p := range list(t) {
 		if len(p.GoFiles) > 0 && p.Doc == "" {

@@ -82,7 +82,7 @@ func TestLinksOfDocuments(t *testing.T) {
 		for _, m := range link.FindAllStringSubmatch(text, -1) {
 			target, heading, _ := strings.Cut(m[1], "#")
 			if strings.Contains(target, ":") {
-				continue // of another site
+				continue // a link to another site
 			}
 			file := path
 			if target != "" {

@@ -38,7 +38,7 @@ func link(temp, file string) error {
 
 func write(file string, content []byte, mode fs.FileMode, place func(temp, file string) error) error {
 	dir := filepath.Dir(file)
-	temp, err := os.CreateTemp(dir, "."+filepath.Base(file)+".partial-*") // of mode 0600
+	temp, err := os.CreateTemp(dir, "."+filepath.Base(file)+".partial-*") // CreateTemp uses mode 0600
 	if err != nil {
 		return err
 	}

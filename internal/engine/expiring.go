@@ -24,7 +24,7 @@ type expiring struct {
 	logger *slog.Logger
 
 	mu      sync.Mutex
-	within  []time.Duration // of the last count
+	within  []time.Duration // periods that the last count was for
 	counted time.Time       // with its monotonic clock
 	last    []int64
 	failed  bool // the last count failed; that is cached as well

@@ -65,7 +65,7 @@ func follow(log Revocations, cache trustedCache, changed func(keys.Digest), miss
 func (f *follower) run(ctx context.Context) {
 	defer close(f.done)
 	seen, healthy := int64(-1), true
-	informed := f.cache.Clock() // streams knew of all changes, or were told to check
+	informed := f.cache.Clock() // streams knew of all changes, or had to check
 	for ctx.Err() == nil {
 		wake := f.log.Changed() // before reading the log, or we could miss a wake-up
 		position, more, err := f.renew(ctx, seen)

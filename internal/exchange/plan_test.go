@@ -275,7 +275,7 @@ func TestResumedPlansAreCarriedOut(t *testing.T) {
 	}
 }
 
-// abort returns a recovered panic as an error, nil if it is none.
+// abort returns a recovered panic as an error, or nil if it is something else.
 func abort(p any) error {
 	err, _ := p.(error)
 	return err

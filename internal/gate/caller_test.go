@@ -26,7 +26,7 @@ func callerFor(k *keys.Key) *Caller {
 // Deps.Authenticators.
 type wristbands struct {
 	sold map[string]Caller
-	err  error // of every check, if set
+	err  error // result of every check, if set
 }
 
 func (w *wristbands) Authenticate(ctx context.Context, client netip.Addr, token string) (Caller, error) {

@@ -87,7 +87,7 @@ type Principal struct {
 	Account     string           // id of its account; "" for an operator
 	Key         *keys.Key        // the stored key that authenticated it; nil if none did
 	Rights      Right            //
-	Environment keys.Environment // of its key; "" for an operator
+	Environment keys.Environment // environment of its key; "" for an operator
 	Client      netip.Addr       // the address that it came from; zero if unknown
 	Remote      string           // the same as the listener knows it, if Client is zero; may be empty
 }

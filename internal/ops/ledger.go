@@ -31,7 +31,7 @@ var VerifyLedger = DefineProgress(Operation{
 	return admin.ViewVerification(v), err
 })
 
-// ShowArchive shows what was archived.
+// ShowArchive shows the state of the archive.
 var ShowArchive = Define(Operation{
 	ID: "ledger.archive.show", Method: http.MethodGet, Path: "/ledger/archive", Needs: identity.View, Tag: "ledger",
 	Summary: "Show how much of the journal was archived",

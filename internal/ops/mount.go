@@ -22,10 +22,10 @@ import (
 
 // MountOptions configure a Mount. Base, Auth and Logger are required.
 type MountOptions struct {
-	Base        string // of all paths, such as /api/v1
+	Base        string // prefix of all paths, such as /api/v1
 	Auth        identity.Authenticator
 	Logger      *slog.Logger
-	Title       string // of the OpenAPI document, as the next two
+	Title       string // title of the OpenAPI document
 	Version     string
 	Description string
 
@@ -33,7 +33,7 @@ type MountOptions struct {
 	Credential  string // the name of credentials; "" for key
 	Missing     string // hint for a request without a credential
 	Wrong       string // hint for an invalid credential
-	Realm       string // of the challenge for a credential; "" for farebox
+	Realm       string // realm in the challenge for a credential; "" for farebox
 	Unavailable string // hint for an operation that failed, such as where to read the cause
 	Private     bool   // a client without a valid credential cannot learn which paths there are
 
@@ -123,7 +123,7 @@ func (m *Mount) refuse(w http.ResponseWriter, p *wire.Problem) {
 type Visit struct {
 	By     identity.Principal
 	Client netip.Addr  // zero if unknown
-	Header http.Header // of the request
+	Header http.Header // request headers
 	Payer  *keys.Key   // that the operation has used beside the caller's; nil for none
 }
 

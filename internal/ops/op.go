@@ -29,9 +29,9 @@ type Operation struct {
 	Tag         string         // the section of the documentation
 	Command     string         // the words of its command and its arguments, such as "key delete <key-id>"; "" for none
 	Audited     bool           // it writes a row to the audit log, in the same transaction
-	Status      int            // of success; 0 for 200, or 204 without output
+	Status      int            // status of a success; 0 for 200, or 204 without output
 	MaxBody     int64          // bytes; 0 for SmallBody, or no body where the input has none
-	Problems    []wire.Code    // of its own, beside those that all operations have
+	Problems    []wire.Code    // specific problems, besides those that all operations have
 	Credential  string         // the name of its credential in refusals; "" for the mount's
 	Content     string         // the media type of a stream that it answers with; "" for JSON
 

@@ -2,5 +2,5 @@
 
 package ops
 
-// raceEnabled tells that the race detector is on, which is some ten times slower.
+// raceEnabled is true if the race detector is on, which is some ten times slower.
 const raceEnabled = false

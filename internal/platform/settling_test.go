@@ -29,7 +29,7 @@ func TestSettlingKeepsToTheEnvironment(t *testing.T) {
 	test.Server = "prod"
 	for gateway, o := range map[string]wire.Order{"test gateway": live, "prod gateway": test} {
 		p := s.refused(http.StatusUnauthorized, wire.TokenInvalid, gateway, "POST", "/reservations/"+o.ID+"/capture", wire.Capture{Order: &o})
-		if p.Field != "proof" { // another gateway's is none
+		if p.Field != "proof" { // a proof for another gateway is invalid
 			t.Errorf("%s: refused for %q, want the proof of the paying key", gateway, p.Field)
 		}
 	}
