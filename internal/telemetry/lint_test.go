@@ -10,8 +10,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/gate"
 )
 
-// TestMetricNames: units, suffixes and help texts of the metrics are as the linter
-// of Prometheus wants them.
+// TestMetricNames checks units, suffixes and help texts with Prometheus' linter.
 func TestMetricNames(t *testing.T) {
 	m := New(func() int64 { return 7 })
 	m.Request("weather", "tools/call", "charged")
