@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/url"
 	"reflect"
-	"regexp"
 	"slices"
 	"time"
 
@@ -268,10 +267,8 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 
 var errServerName = errors.New("a server needs a name: 1 to 64 letters, digits, '_', '.', '-', beginning with a letter or digit")
 
-var serverName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$`)
-
 func checkServerName(name string) error {
-	if !serverName.MatchString(name) {
+	if !keys.ValidServer(name) {
 		return fmt.Errorf("server %q: %w", name, errServerName)
 	}
 	return nil
@@ -286,7 +283,7 @@ func checkProvider(name string) error {
 
 // compile checks the config and compiles it.
 func (h *Handler) compile() error {
-	if !serverName.MatchString(h.Server) {
+	if !keys.ValidServer(h.Server) {
 		return errServerName
 	}
 	if err := checkProvider(h.Provider); err != nil && (h.Provider != "" || !h.elsewhere) {

@@ -89,7 +89,7 @@ func (p *Platform) Provision(ctx caddy.Context) error {
 }
 
 func (s *PlatformServer) check() error {
-	if !serverName.MatchString(s.Server) {
+	if !keys.ValidServer(s.Server) {
 		return errServerName
 	}
 	if err := checkProvider(s.Provider); err != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/hex"
 	"errors"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -40,8 +39,6 @@ const (
 	maxKeyScopes = 64
 	maxServers   = 64
 )
-
-var serverForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$`)
 
 // CreateKey creates a key and returns it with its secret, which cannot be shown
 // again. The secret is "" if the key was created by its digest.
@@ -108,7 +105,7 @@ func (s *Service) newKey(n NewKey) (keys.Key, error) {
 	if err := limitKey(&key, n.Caps, n.Rate); err != nil {
 		return key, err
 	}
-	if key.Kind == keys.Personal && len(key.Scopes) == 0 {
+	if key.Kind.Rules().NamedRights && len(key.Scopes) == 0 {
 		key.Scopes = s.settings().Scopes.Default()
 	}
 	if err := checkRights(&key); err != nil {
@@ -127,10 +124,10 @@ func (s *Service) newKey(n NewKey) (keys.Key, error) {
 // a key may keep a scope whose declaration was removed.
 func (s *Service) checkScopes(k *keys.Key) error {
 	declared := s.settings().Scopes
-	if err := declared.Check(k.Scopes, k.Kind == keys.Personal); err != nil {
+	if err := declared.Check(k.Scopes, k.Kind.Rules().NamedRights); err != nil {
 		return refuse(Invalid, "%v", err)
 	}
-	if k.Kind != keys.Personal || len(k.Scopes) > 0 {
+	if !k.Kind.Rules().NamedRights || len(k.Scopes) > 0 {
 		return nil
 	}
 	names := declared.Names()
@@ -143,7 +140,7 @@ func (s *Service) checkScopes(k *keys.Key) error {
 // checkName refuses a personal key without a name: its holder could not distinguish
 // it from others.
 func checkName(k *keys.Key) error {
-	if k.Kind == keys.Personal && strings.TrimSpace(k.Name) == "" {
+	if k.Kind.Rules().Personal && strings.TrimSpace(k.Name) == "" {
 		return refuse(Invalid, "a personal key needs a name that says what it is for, such as laptop")
 	}
 	return nil
@@ -151,7 +148,7 @@ func checkName(k *keys.Key) error {
 
 func (s *Service) expiry(from time.Time, kind keys.Kind, in string) (time.Time, error) {
 	switch {
-	case in == Never && kind == keys.Personal:
+	case in == Never && kind.Rules().Personal:
 		return time.Time{}, refuse(Invalid, "a personal key always expires: give a time from now, such as 90d")
 	case in == Never:
 		return time.Time{}, nil
@@ -161,7 +158,7 @@ func (s *Service) expiry(from time.Time, kind keys.Kind, in string) (time.Time, 
 			return time.Time{}, refuse(Invalid, "expiry %q is not a time from now, such as 90d or 12h", in)
 		}
 		return from.Add(d), nil
-	case kind == keys.Personal:
+	case kind.Rules().Personal:
 		return from.Add(s.settings().PersonalLife), nil
 	}
 	return time.Time{}, nil
@@ -180,7 +177,7 @@ func checkRights(k *keys.Key) error {
 		return refuse(Invalid, "a key has at most %d servers", maxServers)
 	}
 	reserved := []string{keys.ScopeCharge, keys.ScopeLookup, keys.ScopeAdmin}
-	if k.Kind != keys.Personal {
+	if !k.Kind.Rules().NamedRights {
 		reserved = append(reserved, keys.ScopeConnect)
 	}
 	for _, scope := range k.Scopes {
@@ -189,7 +186,7 @@ func checkRights(k *keys.Key) error {
 		}
 	}
 	for _, server := range k.Servers {
-		if !serverForm.MatchString(server) {
+		if !keys.ValidServer(server) {
 			return refuse(Invalid, "server %q is not allowed: want the name that its farebox directive gives", server)
 		}
 	}

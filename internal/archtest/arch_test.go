@@ -89,7 +89,7 @@ var onlyInternal = []struct {
 	{"internal/ops", []string{"internal/admin", "internal/identity", "internal/keys", "internal/ledger", "internal/share", "internal/wire", "third party"}, "operations work on any store, and nothing in their table depends on its mounts"},
 	{"internal/platform", []string{"internal/admin", "internal/gate", "internal/identity", "internal/keys", "internal/ledger", "internal/ops", "internal/share", "internal/wire", "third party"}, "the API works on any store, and the shell brings the runtime"},
 	{"internal/inprocess", nil, "any handler can be called in process"},
-	{"internal/cli", []string{"internal/admin", "internal/archive", "internal/engine", "internal/identity", "internal/inprocess", "internal/keys", "internal/ledger", "internal/ops", "internal/sqlitestore", "third party"}, "commands call operations and work on files; sqlitestore restores and migrates its own, engine finds the receipt keys. Programs bring configs and addresses"},
+	{"internal/cli", []string{"internal/admin", "internal/archive", "internal/durable", "internal/engine", "internal/identity", "internal/inprocess", "internal/keys", "internal/ledger", "internal/ops", "internal/sqlitestore", "third party"}, "commands call operations and work on files; sqlitestore restores and migrates its own, engine finds the receipt keys. Programs bring configs and addresses"},
 	{"internal/telemetry", []string{"internal/gate", "internal/ledger", "internal/share", "third party"}, "metrics watch, and are not asked"},
 }
 

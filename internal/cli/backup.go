@@ -13,13 +13,13 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"runtime"
 	"syscall"
 
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
 	"github.com/fareboxhq/farebox/internal/admin"
+	"github.com/fareboxhq/farebox/internal/durable"
 	"github.com/fareboxhq/farebox/internal/ops"
 )
 
@@ -166,7 +166,7 @@ func writeWhole(file string, force bool, write func(io.Writer) error) (err error
 	if err := appear(temp.Name(), file, force); err != nil {
 		return err
 	}
-	return syncDir(dir)
+	return durable.SyncDir(dir)
 }
 
 // appear renames temp to file. Without force it does not overwrite a file created
@@ -186,17 +186,4 @@ func appear(temp, file string, force bool) error {
 		return fmt.Errorf("writing %s: %w", file, err)
 	}
 	return nil
-}
-
-// syncDir makes the names in a directory durable, if the system can.
-func syncDir(dir string) error {
-	if runtime.GOOS == "windows" { // a directory cannot be synced there
-		return nil
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }

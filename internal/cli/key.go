@@ -97,7 +97,7 @@ func printSecret(w io.Writer, k admin.KeyView, at string) {
 		return
 	}
 	fmt.Fprintf(w, "\nThe secret is shown this once:\n\n  %[1]s\n\n", k.Secret)
-	if k.Kind != keys.Agent.String() && k.Kind != keys.Personal.String() { // other kinds cannot call servers
+	if kind, err := keys.ParseKind(k.Kind); err != nil || !kind.Rules().Pays { // it cannot call servers
 		fmt.Fprintf(w, "Send it as: Authorization: Bearer %s\n", k.Secret)
 		return
 	}

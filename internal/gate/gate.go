@@ -281,33 +281,20 @@ func (g *Gate) reserve(ctx context.Context, caller *Caller, item items.Item, m *
 }
 
 func (g *Gate) order(caller *Caller, tool string, amount ledger.Amount) ledger.Order {
-	o := ledger.Order{
-		Account: caller.Account, Provider: g.policy.Provider, Key: caller.Subject, Lineage: caller.Lineage,
-		Server: g.policy.Server, Tool: tool, Amount: amount, Fee: g.policy.Fee.Of(amount),
-		Test: caller.Environment == keys.Test,
-	}
-	if o.Fee > 0 {
-		o.FeeTo = g.policy.FeeTo
-	}
-	return o
+	earner := ledger.Earner{Provider: g.policy.Provider, Fee: g.policy.Fee, FeeTo: g.policy.FeeTo}
+	return earner.Order(ledger.Order{
+		Account: caller.Account, Key: caller.Subject, Lineage: caller.Lineage,
+		Server: g.policy.Server, Tool: tool, Amount: amount, Test: caller.Environment == keys.Test,
+	})
 }
 
 // terms returns the limits on a call of the caller as they are now.
 func (g *Gate) terms(caller *Caller, m *mcp.Message) ledger.Terms {
-	t := ledger.Terms{Key: capsOf(caller), Server: g.policy.Caps, FreeCalls: g.policy.FreeCalls, Proof: caller.proof()}
+	t := ledger.Terms{Key: ledger.CapsOf(caller.Limits.Spending()), Server: g.policy.Caps, FreeCalls: g.policy.FreeCalls, Proof: caller.proof()}
 	if m.IdempotencyKey != "" {
 		t.Idempotency = ledger.Idempotency{Key: m.IdempotencyKey, Fingerprint: mcp.Fingerprint(m)}
 	}
 	return t
-}
-
-func capsOf(caller *Caller) ledger.Caps {
-	if caller.Limits == nil {
-		return ledger.Caps{}
-	}
-	return ledger.Caps{
-		Call: ledger.Amount(caller.Limits.Call), Day: ledger.Amount(caller.Limits.Day), Month: ledger.Amount(caller.Limits.Month),
-	}
 }
 
 // inFlightWait is the delay after which to repeat a call whose first attempt is

@@ -95,7 +95,7 @@ func (g *Gate) callOf(caller *Caller, t *Ticket) *Call {
 	order.Account, order.Provider, order.Server = caller.Account, g.policy.Provider, g.policy.Server
 	c := &Call{
 		gate: g, scopes: t.scopes, id: t.Charge, entry: t.entry, on: t.on, when: g.policy.Prices.Condition(t.entry), order: order, resumed: true,
-		terms: ledger.Terms{Key: capsOf(caller), Server: g.policy.Caps, FreeCalls: g.policy.FreeCalls, Idempotency: t.idempotency, Proof: caller.proof()},
+		terms: ledger.Terms{Key: ledger.CapsOf(caller.Limits.Spending()), Server: g.policy.Caps, FreeCalls: g.policy.FreeCalls, Idempotency: t.idempotency, Proof: caller.proof()},
 	}
 	c.move(eventReserved)
 	return c

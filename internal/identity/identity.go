@@ -63,7 +63,7 @@ var byKind = map[keys.Kind]Right{
 
 // RightsOf returns the rights of a stored key.
 func RightsOf(k *keys.Key) Right {
-	if k.Kind == keys.Personal && k.HasScope(keys.ScopeConnect) {
+	if k.Kind.Rules().NamedRights && k.HasScope(keys.ScopeConnect) {
 		return Spend
 	}
 	return byKind[k.Kind]

@@ -11,6 +11,7 @@ package keys
 import (
 	"crypto/sha256"
 	"fmt"
+	"regexp"
 	"time"
 )
 
@@ -157,3 +158,9 @@ func (k *Key) AllowsServer(server string) bool {
 	}
 	return false
 }
+
+var serverForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$`)
+
+// ValidServer reports whether a name can be that of a server: 1 to 64 letters,
+// digits, '_', '.' and '-', beginning with a letter or digit.
+func ValidServer(name string) bool { return serverForm.MatchString(name) }

@@ -207,7 +207,7 @@ func kindNames(needed identity.Right) string {
 	var names []string
 	for _, kind := range identity.KindsWith(needed) {
 		name := kind.String()
-		if kind == keys.Personal {
+		if kind.Rules().NamedRights {
 			name += " with the scope " + keys.ScopeConnect
 		}
 		names = append(names, name)

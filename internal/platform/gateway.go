@@ -68,7 +68,7 @@ func lookup(ctx context.Context, p *Platform, by *identity.Principal, in *body[w
 		return none, err
 	}
 	found := wire.KeyOf(key)
-	found.AccountName = p.accountNames(ctx, key.Account)[key.Account]
+	found.AccountName = p.accountName(ctx, key.Account)
 	found.Proof = p.prove(by.Key, key.ID)
 	return found, nil
 }
@@ -76,13 +76,13 @@ func lookup(ctx context.Context, p *Platform, by *identity.Principal, in *body[w
 // nameTime bounds the query of an account's name.
 const nameTime = time.Second
 
-// accountNames returns the name of an account by its id. The name is only for texts,
-// so a lookup neither fails nor waits long for it.
-func (p *Platform) accountNames(ctx context.Context, id string) map[string]string {
+// accountName returns the name of an account, "" if the store fails. The name is
+// only for texts, so a lookup neither fails nor waits long for it.
+func (p *Platform) accountName(ctx context.Context, id string) string {
 	ctx, cancel := context.WithTimeout(ctx, nameTime)
 	defer cancel()
 	names, _ := p.o.Store.AccountNames(ctx, []string{id})
-	return names
+	return names[id]
 }
 
 // perWrite is how many uses one transaction writes; captures wait for it.

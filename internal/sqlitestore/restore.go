@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/fareboxhq/farebox/internal/clock"
+	"github.com/fareboxhq/farebox/internal/durable"
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
@@ -266,7 +267,7 @@ func replace(ctx context.Context, o *RestoreOptions, fresh string, r *Restored) 
 		return err
 	}
 	o.step("moved")
-	return syncDir(filepath.Dir(r.Path))
+	return durable.SyncDir(filepath.Dir(r.Path))
 }
 
 // keptName returns the name for a store replaced at that time. If an earlier
@@ -308,7 +309,7 @@ func foldLog(ctx context.Context, path, kept string, exists bool) error {
 			return fmt.Errorf("keeping the previous store: %w", err)
 		}
 	}
-	return syncDir(filepath.Dir(path))
+	return durable.SyncDir(filepath.Dir(path))
 }
 
 // checkpointed copies the log to the database file and empties it.
@@ -328,7 +329,7 @@ func checkpointed(ctx context.Context, db *sql.DB) error {
 func secondName(path, name string) error {
 	linked := os.Link(path, name)
 	if linked == nil || errors.Is(linked, os.ErrExist) {
-		return errors.Join(linked, syncDir(filepath.Dir(name)))
+		return errors.Join(linked, durable.SyncDir(filepath.Dir(name)))
 	}
 	in, err := os.Open(path)
 	if err != nil {
@@ -338,5 +339,5 @@ func secondName(path, name string) error {
 	if err := copyFrom(in, name, nil); err != nil {
 		return errors.Join(err, os.Remove(name))
 	}
-	return syncDir(filepath.Dir(name))
+	return durable.SyncDir(filepath.Dir(name))
 }

@@ -7,8 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-
-	"github.com/fareboxhq/farebox/internal/durable"
 )
 
 // Parts of file names. All these files are in the store's own directory, so that a
@@ -73,9 +71,4 @@ func copyFrom(from io.Reader, to string, seen func(n int64) error) (err error) {
 			return err
 		}
 	}
-}
-
-// syncDir makes the names in a directory durable, where the system supports that.
-func syncDir(dir string) error {
-	return durable.SyncDir(dir)
 }
