@@ -6,6 +6,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/fareboxhq/farebox/caddymodule/stores"
 	"github.com/fareboxhq/farebox/internal/admin"
 	"github.com/fareboxhq/farebox/internal/ops"
 )
@@ -50,7 +51,7 @@ func (a *App) newOperations() http.Handler {
 func (a *App) openService() (service *admin.Service, release func(), err error) {
 	service, release, err = a.service()
 	switch {
-	case errors.Is(err, errNoOwnStore):
+	case errors.Is(err, stores.ErrNoOwnStore):
 		err = &admin.Error{Code: admin.Invalid, Message: err.Error()}
 	case err != nil:
 		err = &admin.Error{Code: admin.Unavailable, Message: "the store is not open: try again in a moment"}

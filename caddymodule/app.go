@@ -19,6 +19,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
 	"golang.org/x/text/currency"
 
+	"github.com/fareboxhq/farebox/caddymodule/stores"
 	"github.com/fareboxhq/farebox/internal/admin"
 	"github.com/fareboxhq/farebox/internal/engine"
 	"github.com/fareboxhq/farebox/internal/keycache"
@@ -41,7 +42,7 @@ var (
 type App struct {
 	// Where accounts, keys and charges are kept. Default: SQLite in the file
 	// `farebox/farebox.db` in Caddy's data directory.
-	Store *Store `json:"store,omitempty"`
+	Store *stores.Store `json:"store,omitempty"`
 
 	// The currency of all amounts, as three capital letters (ISO 4217).
 	// Default: `USD`.
@@ -86,7 +87,7 @@ type App struct {
 	Source string `json:"source,omitempty"`
 
 	logger   *slog.Logger
-	source   *source
+	source   *stores.Source
 	settings *admin.Settings // never changed once it is complete
 
 	operations func() http.Handler // the admin endpoint, built when it is first needed
@@ -147,7 +148,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if err := a.fill(); err != nil {
 		return a.located(err)
 	}
-	if err := a.source.connect(); err != nil {
+	if err := a.source.Connect(); err != nil {
 		return a.located(fmt.Errorf("store: %w", err))
 	}
 	a.warnOfAdmin(ctx)
@@ -184,9 +185,9 @@ func (a *App) fill() error {
 		return err
 	}
 	if a.Store == nil {
-		a.Store = &Store{}
+		a.Store = &stores.Store{}
 	}
-	if a.source, err = a.Store.source(); err != nil {
+	if a.source, err = a.Store.Source(dataDir()); err != nil {
 		return fmt.Errorf("store: %w", err)
 	}
 	return a.fillKeyFiles()
@@ -261,14 +262,14 @@ func (a *App) register(h *Handler) error {
 	defer a.mu.Unlock()
 	for _, other := range a.handlers {
 		if other.Server == h.Server && !other.agrees(h) {
-			return fmt.Errorf("%s is configured twice, and the two differ in provider, prices, scopes, rate, caps, free quota or fee: %s", h.title(), other.title())
+			return fmt.Errorf("%s is configured twice, and the two differ in provider, prices, scopes, rate, caps, free quota or fee: %s", h.Guard(), other.Guard())
 		}
-		if err := h.resource.agrees(other.resource); err != nil {
+		if err := h.resource.Agrees(other.resource); err != nil {
 			return err
 		}
 	}
 	if err := a.Limits.holds(h.MaxBody); err != nil {
-		return fmt.Errorf("%s: %w", h.title(), err)
+		return fmt.Errorf("%s: %w", h.Guard(), err)
 	}
 	a.handlers = append(a.handlers, h)
 	return a.checkEarners()
@@ -280,7 +281,7 @@ func (a *App) Start() error {
 	if err := a.needMetadata(false); err != nil {
 		return err
 	}
-	value, _, err := runtimes.LoadOrNew(a.source.identity, a.open)
+	value, _, err := runtimes.LoadOrNew(a.source.Identity, a.open)
 	if err != nil {
 		return err
 	}
@@ -293,7 +294,7 @@ func (a *App) Start() error {
 	}
 	defer rt.Release()
 	if err := rt.UseCurrency(context.Background(), a.Currency); err != nil {
-		return fmt.Errorf("%s: %w", a.source.name, err)
+		return fmt.Errorf("%s: %w", a.source.Name, err)
 	}
 	before := rt.SetRules(a.rules()) // first: a stream that is opened by a new handler goes by them
 	if err := a.bind(context.Background(), rt); err != nil {
@@ -351,7 +352,7 @@ func (a *App) serverNames() []string {
 }
 
 func (a *App) open() (caddy.Destructor, error) {
-	for _, file := range []string{a.source.file, a.ReceiptKeyFile, a.SealKeyFile} {
+	for _, file := range []string{a.source.File, a.ReceiptKeyFile, a.SealKeyFile} {
 		if file == "" {
 			continue
 		}
@@ -360,11 +361,13 @@ func (a *App) open() (caddy.Destructor, error) {
 		}
 	}
 	return engine.Open(context.Background(), engine.Options{
-		Open:     func(ctx context.Context) (engine.Store, error) { return a.source.open(ctx, a.logger) },
+		Open: func(ctx context.Context) (engine.Store, error) {
+			return a.source.Open(ctx, a.logger, nearCap(a.logger))
+		},
 		KeyFile:  a.ReceiptKeyFile,
 		SealFile: a.SealKeyFile,
 		DebtDir:  a.debtDir(),
-		DebtBy:   a.source.by,
+		DebtBy:   a.source.By,
 		Cache:    a.Cache.options(),
 		IDs:      shares.ids,
 		Metrics:  metrics,
@@ -411,12 +414,12 @@ func (a *App) Cleanup() error {
 	if !held {
 		return nil
 	}
-	_, err := runtimes.Delete(a.source.identity)
+	_, err := runtimes.Delete(a.source.Identity)
 	return err
 }
 
 // service returns the operations on the running store, and the function that
-// releases the store afterwards. A store without operations is errNoOwnStore.
+// releases the store afterwards. A store without operations is stores.ErrNoOwnStore.
 func (a *App) service() (*admin.Service, func(), error) {
 	a.mu.Lock()
 	rt := a.running
@@ -429,7 +432,7 @@ func (a *App) service() (*admin.Service, func(), error) {
 	}
 	if rt.Service() == nil {
 		rt.Release()
-		return nil, nil, errNoOwnStore
+		return nil, nil, stores.ErrNoOwnStore
 	}
 	return rt.Service(), rt.Release, nil
 }

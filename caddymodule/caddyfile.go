@@ -3,9 +3,7 @@ package caddymodule
 import (
 	"fmt"
 	"maps"
-	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -15,6 +13,10 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/dustin/go-humanize"
 
+	"github.com/fareboxhq/farebox/caddymodule/grammar"
+	"github.com/fareboxhq/farebox/caddymodule/pricebook"
+	"github.com/fareboxhq/farebox/caddymodule/resource"
+	"github.com/fareboxhq/farebox/caddymodule/stores"
 	"github.com/fareboxhq/farebox/internal/keys"
 )
 
@@ -51,35 +53,10 @@ func parseHandler(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 	if err := handler.parse(h.Dispenser, declared); err != nil {
 		return nil, err
 	}
-	if handler.Provider == "" && (option.Store == nil || option.Store.Driver != driverRemote) {
+	if handler.Provider == "" && (option.Store == nil || option.Store.Driver != stores.Remote) {
 		return nil, h.Err("farebox needs a provider: the name of the account that earns, as in: provider acme")
 	}
 	return &handler, nil
-}
-
-// subdirectives maps the name of a subdirective to its parser. The dispenser stands
-// on the name.
-type subdirectives map[string]func(d *caddyfile.Dispenser) error
-
-// parseBlock reads a block of subdirectives. Each may stand once, except for the
-// repeatable ones.
-func parseBlock(d *caddyfile.Dispenser, of string, allowed subdirectives, repeatable ...string) error {
-	seen := make(map[string]bool)
-	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		name := d.Val()
-		parse, ok := allowed[name]
-		if !ok {
-			return d.Errf("%s has no subdirective %q; it has: %s", of, name, strings.Join(slices.Sorted(maps.Keys(allowed)), ", "))
-		}
-		if seen[name] && !slices.Contains(repeatable, name) {
-			return d.Errf("%s: %s is given twice", of, name)
-		}
-		seen[name] = true
-		if err := parse(d); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // UnmarshalCaddyfile sets the app up from the global option:
@@ -117,54 +94,29 @@ func parseBlock(d *caddyfile.Dispenser, of string, allowed subdirectives, repeat
 //	}
 func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the option's name
-	a.Source = placeOf(d)
+	a.Source = grammar.Place(d)
 	if d.NextArg() {
 		return d.Errf("the global option farebox takes a block and no arguments, not %q", d.Val())
 	}
-	return parseBlock(d, "the global option farebox", subdirectives{
-		"store":    a.parseStore,
-		"currency": checkedArg(&a.Currency, checkCurrency),
+	return grammar.Block(d, "the global option farebox", grammar.Subdirectives{
+		"store": func(d *caddyfile.Dispenser) (err error) {
+			a.Store, err = stores.Parse(d)
+			return err
+		},
+		"currency": grammar.Checked(&a.Currency, checkCurrency),
 		"cache":    a.parseCache,
 		"secrets":  a.parseSecrets,
 		"scopes":   a.parseScopes,
 		"limits":   a.parseLimits,
 
-		"contact":   checkedArg(&a.Contact, checkContact),
-		"topup_url": checkedArg(&a.TopUpURL, checkTopUp),
+		"contact":   grammar.Checked(&a.Contact, checkContact),
+		"topup_url": grammar.Checked(&a.TopUpURL, checkTopUp),
 
-		"receipt_key_file": func(d *caddyfile.Dispenser) error { return oneArg(d, &a.ReceiptKeyFile) },
-		"seal_key_file":    func(d *caddyfile.Dispenser) error { return oneArg(d, &a.SealKeyFile) },
+		"receipt_key_file": grammar.Text(&a.ReceiptKeyFile),
+		"seal_key_file":    grammar.Text(&a.SealKeyFile),
 
-		"personal_expiry": func(d *caddyfile.Dispenser) error { return durationArg(d, &a.PersonalExpiry) },
+		"personal_expiry": grammar.Duration(&a.PersonalExpiry),
 	})
-}
-
-func (a *App) parseStore(d *caddyfile.Dispenser) error {
-	args := d.RemainingArgs()
-	if len(args) == 0 {
-		return d.Err("store: want a kind and where it is, as in: store sqlite farebox.db")
-	}
-	a.Store = &Store{Driver: args[0]}
-	switch args[0] {
-	case driverSQLite:
-		if len(args) != 2 {
-			return d.Err("store: want a kind and where it is, as in: store sqlite farebox.db")
-		}
-		a.Store.Path = args[1]
-	case driverPostgres:
-		if len(args) != 2 {
-			return d.Err("store: want a kind and where it is, as in: store postgres {env.FAREBOX_DSN}; a DSN with spaces stands in quotes")
-		}
-		a.Store.DSN = args[1]
-	case driverRemote:
-		if len(args) != 3 {
-			return d.Err("store: want the platform's address and a gateway key of it, as in: store remote https://platform.example.com {env.FAREBOX_GATEWAY_KEY}")
-		}
-		a.Store.URL, a.Store.Key = args[1], args[2]
-	default:
-		return d.Errf("store: unknown kind %q; known: %s", args[0], drivers)
-	}
-	return nil
 }
 
 func (a *App) parseCache(d *caddyfile.Dispenser) error {
@@ -172,10 +124,10 @@ func (a *App) parseCache(d *caddyfile.Dispenser) error {
 	if d.NextArg() {
 		return d.Errf("cache takes a block and no arguments, not %q", d.Val())
 	}
-	return parseBlock(d, "cache", subdirectives{
+	return grammar.Block(d, "cache", grammar.Subdirectives{
 		"size": func(d *caddyfile.Dispenser) error {
 			var text string
-			if err := oneArg(d, &text); err != nil {
+			if err := grammar.Arg(d, &text); err != nil {
 				return err
 			}
 			n, err := strconv.Atoi(text)
@@ -185,8 +137,8 @@ func (a *App) parseCache(d *caddyfile.Dispenser) error {
 			a.Cache.Size = n
 			return nil
 		},
-		"ttl":          func(d *caddyfile.Dispenser) error { return durationArg(d, &a.Cache.TTL) },
-		"negative_ttl": func(d *caddyfile.Dispenser) error { return durationArg(d, &a.Cache.NegativeTTL) },
+		"ttl":          grammar.Duration(&a.Cache.TTL),
+		"negative_ttl": grammar.Duration(&a.Cache.NegativeTTL),
 	})
 }
 
@@ -195,9 +147,9 @@ func (a *App) parseSecrets(d *caddyfile.Dispenser) error {
 	if d.NextArg() {
 		return d.Errf("secrets takes a block and no arguments, not %q", d.Val())
 	}
-	return parseBlock(d, "secrets", subdirectives{
-		"prefix":          func(d *caddyfile.Dispenser) error { return someArgs(d, &a.Secrets.Prefixes) },
-		"personal_prefix": func(d *caddyfile.Dispenser) error { return someArgs(d, &a.Secrets.PersonalPrefixes) },
+	return grammar.Block(d, "secrets", grammar.Subdirectives{
+		"prefix":          grammar.Texts(&a.Secrets.Prefixes),
+		"personal_prefix": grammar.Texts(&a.Secrets.PersonalPrefixes),
 		"unchecked": func(d *caddyfile.Dispenser) error {
 			a.Secrets.Unchecked = true
 			if d.NextArg() {
@@ -251,20 +203,14 @@ func (a *App) parseSecrets(d *caddyfile.Dispenser) error {
 //	}
 func (h *Handler) parse(d *caddyfile.Dispenser, declared *keys.Catalogue) error {
 	d.Next() // the directive's name
-	h.Source = placeOf(d)
+	h.Source = grammar.Place(d)
 	if d.NextArg() {
 		return d.Errf("farebox takes a block and no arguments, not %q", d.Val())
 	}
-	err := parseBlock(d, "farebox", subdirectives{
-		"server":       checkedArg(&h.Server, checkServerName),
-		"provider":     checkedArg(&h.Provider, checkProvider),
+	allowed := grammar.Subdirectives{
+		"server":       grammar.Checked(&h.Server, checkServerName),
+		"provider":     grammar.Checked(&h.Provider, checkProvider),
 		"environments": h.parseEnvironments,
-		"price":        h.parsePrice,
-		"free":         h.parseFree,
-		"method":       h.parseMethod,
-		"unpriced":     h.parseUnpriced,
-		"charge_on":    h.parseChargeOn,
-		"charge_if":    h.parseChargeIf,
 		"cap":          h.parseCap,
 		"free_quota":   h.parseFreeQuota,
 		"fee":          h.parseFee,
@@ -272,25 +218,26 @@ func (h *Handler) parse(d *caddyfile.Dispenser, declared *keys.Catalogue) error 
 		"require":      h.parseRequire(declared),
 		"rate_limit":   h.parseRateLimit,
 		"error_style":  h.parseErrorStyle,
-		"contact":      checkedArg(&h.Contact, checkContact),
-		"topup_url":    checkedArg(&h.TopUpURL, checkTopUp),
-		"oauth":        h.parseOAuth(declared),
+		"contact":      grammar.Checked(&h.Contact, checkContact),
+		"topup_url":    grammar.Checked(&h.TopUpURL, checkTopUp),
+		"oauth":        resource.Parser(&h.OAuth, declared),
 		"max_body":     h.parseMaxBody,
-		"max_call":     func(d *caddyfile.Dispenser) error { return durationArg(d, &h.MaxCall) },
+		"max_call":     grammar.Duration(&h.MaxCall),
 		"keepalive":    h.parseKeepalive,
 		"credentials":  h.parseCredentials,
 		"origins":      h.parseOrigins,
 		"receipts": func(d *caddyfile.Dispenser) error {
 			on := true
-			err := switchArg(d, &on)
+			err := grammar.Switch(&on)(d)
 			h.NoReceipts = !on
 			return err
 		},
-		"price_in_description":   func(d *caddyfile.Dispenser) error { return switchArg(d, &h.PriceInDescription) },
-		"identity_headers":       func(d *caddyfile.Dispenser) error { return switchArg(d, &h.IdentityHeaders) },
-		"upstream_authorization": func(d *caddyfile.Dispenser) error { return oneArg(d, &h.UpstreamAuthorization) },
-	}, "price", "free", "method", "origins", "cap", "scope")
-	if err != nil {
+		"price_in_description":   grammar.Switch(&h.PriceInDescription),
+		"identity_headers":       grammar.Switch(&h.IdentityHeaders),
+		"upstream_authorization": grammar.Text(&h.UpstreamAuthorization),
+	}
+	maps.Copy(allowed, h.Terms.Subdirectives())
+	if err := grammar.Block(d, "farebox", allowed, append([]string{"origins", "cap", "scope"}, pricebook.Repeatable...)...); err != nil {
 		return err
 	}
 	if h.Server == "" {
@@ -303,7 +250,7 @@ func (h *Handler) parse(d *caddyfile.Dispenser, declared *keys.Catalogue) error 
 }
 
 func (h *Handler) parseEnvironments(d *caddyfile.Dispenser) error {
-	if err := someArgs(d, &h.Environments); err != nil {
+	if err := grammar.Args(d, &h.Environments); err != nil {
 		return err
 	}
 	if _, err := parseEnvironments(h.Environments); err != nil {
@@ -313,7 +260,7 @@ func (h *Handler) parseEnvironments(d *caddyfile.Dispenser) error {
 }
 
 func (h *Handler) parseOrigins(d *caddyfile.Dispenser) error {
-	if err := someArgs(d, &h.Origins); err != nil {
+	if err := grammar.Args(d, &h.Origins); err != nil {
 		return err
 	}
 	for _, origin := range h.Origins {
@@ -326,7 +273,7 @@ func (h *Handler) parseOrigins(d *caddyfile.Dispenser) error {
 
 func (h *Handler) parseMaxBody(d *caddyfile.Dispenser) error {
 	var text string
-	if err := oneArg(d, &text); err != nil {
+	if err := grammar.Arg(d, &text); err != nil {
 		return err
 	}
 	size, err := humanize.ParseBytes(text)
@@ -339,7 +286,7 @@ func (h *Handler) parseMaxBody(d *caddyfile.Dispenser) error {
 
 func (h *Handler) parseKeepalive(d *caddyfile.Dispenser) error {
 	var text string
-	if err := oneArg(d, &text); err != nil {
+	if err := grammar.Arg(d, &text); err != nil {
 		return err
 	}
 	every, err := caddy.ParseDuration(text)
@@ -347,64 +294,6 @@ func (h *Handler) parseKeepalive(d *caddyfile.Dispenser) error {
 		return d.Errf("keepalive: want a time up to 24h, such as 25s, or 0 for never, not %q", text)
 	}
 	h.Keepalive = new(caddy.Duration(every))
-	return nil
-}
-
-func oneArg(d *caddyfile.Dispenser, into *string) error {
-	name := d.Val()
-	if !d.Args(into) || d.NextArg() || *into == "" {
-		return d.Errf("%s: want exactly one argument", name)
-	}
-	return nil
-}
-
-// checkedArg reads an argument that has to pass a check.
-func checkedArg(into *string, check func(string) error) func(d *caddyfile.Dispenser) error {
-	return func(d *caddyfile.Dispenser) error {
-		if err := oneArg(d, into); err != nil {
-			return err
-		}
-		if err := check(*into); err != nil {
-			return d.WrapErr(err)
-		}
-		return nil
-	}
-}
-
-func someArgs(d *caddyfile.Dispenser, into *[]string) error {
-	name := d.Val()
-	args := d.RemainingArgs()
-	if len(args) == 0 {
-		return d.Errf("%s: want one argument or more", name)
-	}
-	*into = append(*into, args...)
-	return nil
-}
-
-func durationArg(d *caddyfile.Dispenser, into *caddy.Duration) error {
-	name := d.Val()
-	var text string
-	if err := oneArg(d, &text); err != nil {
-		return err
-	}
-	parsed, err := caddy.ParseDuration(text)
-	if err != nil || parsed <= 0 || parsed > 365*24*time.Hour {
-		return d.Errf("%s: want a time, such as 60s, 5m or 1h, not %q", name, text)
-	}
-	*into = caddy.Duration(parsed)
-	return nil
-}
-
-func switchArg(d *caddyfile.Dispenser, into *bool) error {
-	name := d.Val()
-	var text string
-	if err := oneArg(d, &text); err != nil {
-		return err
-	}
-	if text != "on" && text != "off" {
-		return d.Errf("%s: want on or off, not %q", name, text)
-	}
-	*into = text == "on"
 	return nil
 }
 

@@ -14,8 +14,8 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 
-	"github.com/fareboxhq/farebox/internal/items"
-	"github.com/fareboxhq/farebox/internal/pricing"
+	"github.com/fareboxhq/farebox/caddymodule/pricebook"
+	"github.com/fareboxhq/farebox/caddymodule/stores"
 )
 
 var update = flag.Bool("update", false, "write what adapting gives into the golden files")
@@ -74,7 +74,7 @@ func indented(config []byte) string {
 // Configs that pass the grammar but have no meaning are refused when they are
 // loaded, with the server's name.
 func TestCompileRefuses(t *testing.T) {
-	good := Handler{Server: "weather", Provider: "acme", Environments: []string{"live"}, Unpriced: "deny", MaxBody: 1, MaxCall: 1}
+	good := Handler{Server: "weather", Provider: "acme", Environments: []string{"live"}, Terms: pricebook.Terms{Unpriced: pricebook.Deny}, MaxBody: 1, MaxCall: 1}
 	if err := good.compile(); err != nil {
 		t.Fatal(err)
 	}
@@ -82,40 +82,48 @@ func TestCompileRefuses(t *testing.T) {
 		"a server needs a name":                         func(h *Handler) { h.Server = "we ather" },
 		"provider: account name":                        func(h *Handler) { h.Provider = "@funding" },
 		"unknown environment":                           func(h *Handler) { h.Environments = []string{"prod"} },
-		"is named twice":                                func(h *Handler) { h.Prices = []Price{{Tool: "a", Amount: "1"}, {Tool: "a", Amount: "2"}} },
-		`price of "a": "1e3"`:                           func(h *Handler) { h.Prices = []Price{{Tool: "a", Amount: "1e3"}} },
-		"below zero":                                    func(h *Handler) { h.Prices = []Price{{Tool: "a", Amount: "-1"}} },
-		`price of "a": "" is not an amount`:             func(h *Handler) { h.Prices = []Price{{Tool: "a"}} },
-		`price of "a": want an amount or an expression`: func(h *Handler) { h.Prices = []Price{{Tool: "a", Amount: "1", CEL: "1", Max: "1"}} },
-		`price of "a": max belongs to`:                  func(h *Handler) { h.Prices = []Price{{Tool: "a", Amount: "1", Max: "1"}} },
-		`price of "a": an expression needs a max: `:     func(h *Handler) { h.Prices = []Price{{Tool: "a", CEL: "1"}} },
-		`price of "a": an expression needs a max above`: func(h *Handler) { h.Prices = []Price{{Tool: "a", CEL: "1", Max: "0"}} },
-		`price of "a": max: "x" is not`:                 func(h *Handler) { h.Prices = []Price{{Tool: "a", CEL: "1", Max: "x"}} },
+		"is named twice":                                func(h *Handler) { h.Prices = []pricebook.Price{{Tool: "a", Amount: "1"}, {Tool: "a", Amount: "2"}} },
+		`price of "a": "1e3"`:                           func(h *Handler) { h.Prices = []pricebook.Price{{Tool: "a", Amount: "1e3"}} },
+		"below zero":                                    func(h *Handler) { h.Prices = []pricebook.Price{{Tool: "a", Amount: "-1"}} },
+		`price of "a": "" is not an amount`:             func(h *Handler) { h.Prices = []pricebook.Price{{Tool: "a"}} },
+		`price of "a": want an amount or an expression`: func(h *Handler) { h.Prices = []pricebook.Price{{Tool: "a", Amount: "1", CEL: "1", Max: "1"}} },
+		`price of "a": max belongs to`:                  func(h *Handler) { h.Prices = []pricebook.Price{{Tool: "a", Amount: "1", Max: "1"}} },
+		`price of "a": an expression needs a max: `:     func(h *Handler) { h.Prices = []pricebook.Price{{Tool: "a", CEL: "1"}} },
+		`price of "a": an expression needs a max above`: func(h *Handler) { h.Prices = []pricebook.Price{{Tool: "a", CEL: "1", Max: "0"}} },
+		`price of "a": max: "x" is not`:                 func(h *Handler) { h.Prices = []pricebook.Price{{Tool: "a", CEL: "1", Max: "x"}} },
 		`price of "a": its expression gives double: write micro-units as int`: func(h *Handler) {
-			h.Prices = []Price{{Tool: "a", CEL: "args.x * 0.5", Max: "1"}}
+			h.Prices = []pricebook.Price{{Tool: "a", CEL: "args.x * 0.5", Max: "1"}}
 		},
-		`price of "a": charge_on: unknown "never"`:   func(h *Handler) { h.Prices = []Price{{Tool: "a", Amount: "1", ChargeOn: []string{"never"}}} },
+		`price of "a": charge_on: unknown "never"`:   func(h *Handler) { h.Prices = []pricebook.Price{{Tool: "a", Amount: "1", ChargeOn: []string{"never"}}} },
 		`charge_on: abandoned alone`:                 func(h *Handler) { h.ChargeOn = []string{"abandoned"} },
-		`price of "method:a": the prices of methods`: func(h *Handler) { h.Prices = []Price{{Tool: "method:a", Amount: "1"}} },
-		`write prompt:NAME`:                          func(h *Handler) { h.Prices = []Price{{Tool: "prompts:a", Amount: "1"}} },
-		`can never match: "*", which stands before`:  func(h *Handler) { h.Prices = []Price{{Tool: "*", Amount: "1"}, {Tool: "a*", Amount: "2"}} },
-		`deny is for notifications`:                  func(h *Handler) { h.Methods = []Method{{"vendor/thing", "deny"}} },
-		`want deny or free`:                          func(h *Handler) { h.Methods = []Method{{"notifications/x", "0.01"}} },
-		`which always pass`:                          func(h *Handler) { h.Methods = []Method{{"notifications/initialized", "deny"}} },
-		`"notifications/x": it is named twice`:       func(h *Handler) { h.Methods = []Method{{"notifications/x", "deny"}, {"notifications/x", "free"}} },
-		`"notifications/x/*": it can never match`:    func(h *Handler) { h.Methods = []Method{{"notifications/x*", "deny"}, {"notifications/x/*", "free"}} },
+		`price of "method:a": the prices of methods`: func(h *Handler) { h.Prices = []pricebook.Price{{Tool: "method:a", Amount: "1"}} },
+		`write prompt:NAME`:                          func(h *Handler) { h.Prices = []pricebook.Price{{Tool: "prompts:a", Amount: "1"}} },
+		`can never match: "*", which stands before`:  func(h *Handler) { h.Prices = []pricebook.Price{{Tool: "*", Amount: "1"}, {Tool: "a*", Amount: "2"}} },
+		`deny is for notifications`:                  func(h *Handler) { h.Methods = []pricebook.Method{{Method: "vendor/thing", Amount: "deny"}} },
+		`want deny or free`:                          func(h *Handler) { h.Methods = []pricebook.Method{{Method: "notifications/x", Amount: "0.01"}} },
+		`which always pass`: func(h *Handler) {
+			h.Methods = []pricebook.Method{{Method: "notifications/initialized", Amount: "deny"}}
+		},
+		`"notifications/x": it is named twice`: func(h *Handler) {
+			h.Methods = []pricebook.Method{{Method: "notifications/x", Amount: "deny"}, {Method: "notifications/x", Amount: "free"}}
+		},
+		`"notifications/x/*": it can never match`: func(h *Handler) {
+			h.Methods = []pricebook.Method{{Method: "notifications/x*", Amount: "deny"}, {Method: "notifications/x/*", Amount: "free"}}
+		},
 		`credentials: Cookie has another meaning`:    func(h *Handler) { h.Credentials = &Credentials{"Cookie"} },
 		`credentials: mcp-name has another meaning`:  func(h *Handler) { h.Credentials = &Credentials{"mcp-name"} },
 		`credentials: a header's name is`:            func(h *Handler) { h.Credentials = &Credentials{"X_API_Key"} },
-		`method "tools/call": what it costs depends`: func(h *Handler) { h.Methods = []Method{{"tools/call", "1"}} },
-		`method "a": want free or an amount`:         func(h *Handler) { h.Methods = []Method{{"a", ""}} },
-		`price of "method:a": it is below zero`:      func(h *Handler) { h.Methods = []Method{{"a", "-1"}} },
-		`method "a" is named twice`:                  func(h *Handler) { h.Methods = []Method{{"a", "1"}, {"a", "free"}} },
-		"unpriced: want deny":                        func(h *Handler) { h.Unpriced = "maybe" },
-		`origin "app.example.com"`:                   func(h *Handler) { h.Origins = []string{"app.example.com"} },
-		"max_body and max_call":                      func(h *Handler) { h.MaxBody = -1 },
-		"keepalive cannot be below":                  func(h *Handler) { h.Keepalive = new(caddy.Duration(-1)) },
-		`origin "https://a.example/`:                 func(h *Handler) { h.Origins = []string{"https://a.example/"} },
+		`method "tools/call": what it costs depends`: func(h *Handler) { h.Methods = []pricebook.Method{{Method: "tools/call", Amount: "1"}} },
+		`method "a": want free or an amount`:         func(h *Handler) { h.Methods = []pricebook.Method{{Method: "a", Amount: ""}} },
+		`price of "method:a": it is below zero`:      func(h *Handler) { h.Methods = []pricebook.Method{{Method: "a", Amount: "-1"}} },
+		`method "a" is named twice`: func(h *Handler) {
+			h.Methods = []pricebook.Method{{Method: "a", Amount: "1"}, {Method: "a", Amount: "free"}}
+		},
+		"unpriced: want deny":        func(h *Handler) { h.Unpriced = "maybe" },
+		`origin "app.example.com"`:   func(h *Handler) { h.Origins = []string{"app.example.com"} },
+		"max_body and max_call":      func(h *Handler) { h.MaxBody = -1 },
+		"keepalive cannot be below":  func(h *Handler) { h.Keepalive = new(caddy.Duration(-1)) },
+		`origin "https://a.example/`: func(h *Handler) { h.Origins = []string{"https://a.example/"} },
 	} {
 		h := good
 		h.environments = nil
@@ -126,49 +134,22 @@ func TestCompileRefuses(t *testing.T) {
 	}
 }
 
-// A price's own charge_on wins over the handler's, which is for all other items.
-func TestChargeOnIsInherited(t *testing.T) {
-	prices := []Price{{Tool: "plain", Amount: "1"}, {Tool: "own", Amount: "1", ChargeOn: []string{"started"}}, {Tool: "cel", CEL: "1", Max: "1"}}
-	for _, c := range []struct {
-		chargeOn []string
-		want     map[string]pricing.ChargeOn
-	}{
-		{nil, map[string]pricing.ChargeOn{
-			"plain": pricing.Success, "own": pricing.Started, "cel": pricing.Success, "other": pricing.Success,
-		}},
-		{[]string{"success", "tool_error"}, map[string]pricing.ChargeOn{
-			"plain": pricing.Success | pricing.ToolError, "own": pricing.Started,
-			"cel": pricing.Success | pricing.ToolError, "other": pricing.Success | pricing.ToolError,
-		}},
-	} {
-		book, err := compileBook(prices, nil, "0.5", c.chargeOn, "")
-		if err != nil {
-			t.Fatal(err)
-		}
-		for tool, want := range c.want {
-			if q, err := book.Quote(t.Context(), items.Item{Name: tool}, nil); err != nil || q.ChargeOn != want {
-				t.Errorf("%v: %s is charged on %s (%v), want %s", c.chargeOn, tool, q.ChargeOn, err, want)
-			}
-		}
-	}
-}
-
 // Two handlers of one server must charge alike: receipts name only the server.
 func TestServersAgree(t *testing.T) {
 	app := new(App)
-	one := &Handler{Server: "weather", Provider: "acme", Prices: []Price{{Tool: "a", Amount: "1"}}}
+	one := &Handler{Server: "weather", Provider: "acme", Terms: pricebook.Terms{Prices: []pricebook.Price{{Tool: "a", Amount: "1"}}}}
 	for _, c := range []struct {
 		other *Handler
 		ok    bool
 	}{
-		{&Handler{Server: "weather", Provider: "acme", Prices: []Price{{Tool: "a", Amount: "1"}}}, true},
+		{&Handler{Server: "weather", Provider: "acme", Terms: pricebook.Terms{Prices: []pricebook.Price{{Tool: "a", Amount: "1"}}}}, true},
 		{&Handler{Server: "mail", Provider: "other"}, true},
-		{&Handler{Server: "weather", Provider: "other", Prices: []Price{{Tool: "a", Amount: "1"}}}, false},
-		{&Handler{Server: "weather", Provider: "acme", Prices: []Price{{Tool: "a", Amount: "2"}}}, false},
-		{&Handler{Server: "weather", Provider: "acme", Prices: []Price{{Tool: "a", Amount: "1"}}, Unpriced: "free"}, false},
-		{&Handler{Server: "weather", Provider: "acme", Prices: []Price{{Tool: "a", Amount: "1"}}, ChargeOn: []string{"started"}}, false},
-		{&Handler{Server: "weather", Provider: "acme", Prices: []Price{{Tool: "a", Amount: "1", ChargeOn: []string{"started"}}}}, false},
-		{&Handler{Server: "weather", Provider: "acme", Prices: []Price{{Tool: "a", Amount: "1"}}, Methods: []Method{{"m", "1"}}}, false},
+		{&Handler{Server: "weather", Provider: "other", Terms: pricebook.Terms{Prices: []pricebook.Price{{Tool: "a", Amount: "1"}}}}, false},
+		{&Handler{Server: "weather", Provider: "acme", Terms: pricebook.Terms{Prices: []pricebook.Price{{Tool: "a", Amount: "2"}}}}, false},
+		{&Handler{Server: "weather", Provider: "acme", Terms: pricebook.Terms{Prices: []pricebook.Price{{Tool: "a", Amount: "1"}}, Unpriced: "free"}}, false},
+		{&Handler{Server: "weather", Provider: "acme", Terms: pricebook.Terms{Prices: []pricebook.Price{{Tool: "a", Amount: "1"}}, ChargeOn: []string{"started"}}}, false},
+		{&Handler{Server: "weather", Provider: "acme", Terms: pricebook.Terms{Prices: []pricebook.Price{{Tool: "a", Amount: "1", ChargeOn: []string{"started"}}}}}, false},
+		{&Handler{Server: "weather", Provider: "acme", Terms: pricebook.Terms{Prices: []pricebook.Price{{Tool: "a", Amount: "1"}}, Methods: []pricebook.Method{{Method: "m", Amount: "1"}}}}, false},
 	} {
 		app.handlers = []*Handler{one}
 		if err := app.register(c.other); (err == nil) != c.ok {
@@ -189,7 +170,7 @@ func TestCanonical(t *testing.T) {
 	want := filepath.Join(dir, "real", "farebox.db")
 	check := func() {
 		for _, spelling := range []string{"real/farebox.db", "link/farebox.db", "real/../link/./farebox.db"} {
-			if got, err := canonical(filepath.Join(dir, spelling)); err != nil || got != want {
+			if got, err := stores.Canonical(filepath.Join(dir, spelling)); err != nil || got != want {
 				t.Errorf("%s: %s, %v", spelling, got, err)
 			}
 		}
@@ -202,10 +183,10 @@ func TestCanonical(t *testing.T) {
 	if err := os.Symlink(want, filepath.Join(dir, "other.db")); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := canonical(filepath.Join(dir, "other.db")); err != nil || got != want {
+	if got, err := stores.Canonical(filepath.Join(dir, "other.db")); err != nil || got != want {
 		t.Errorf("a link to the file: %s, %v", got, err)
 	}
-	if got, err := canonical(filepath.Join(dir, "new", "deep", "f.db")); err != nil || got != filepath.Join(dir, "new", "deep", "f.db") {
+	if got, err := stores.Canonical(filepath.Join(dir, "new", "deep", "f.db")); err != nil || got != filepath.Join(dir, "new", "deep", "f.db") {
 		t.Errorf("a file in a directory to be made: %s, %v", got, err)
 	}
 }

@@ -18,6 +18,7 @@ import (
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
 
+	"github.com/fareboxhq/farebox/caddymodule/stores"
 	"github.com/fareboxhq/farebox/internal/cli"
 )
 
@@ -105,28 +106,28 @@ func installation(config []byte) (*cli.Installation, error) {
 	}
 	return &cli.Installation{
 		Currency: app.Currency, Settings: app.settings, ReceiptKeyFile: app.ReceiptKeyFile,
-		StoreName: app.source.name, StoreFile: app.source.file, RestoreTo: app.storeFile,
+		StoreName: app.source.Name, StoreFile: app.source.File, RestoreTo: app.storeFile,
 		Connect: func() error {
-			if app.source.migrate == nil {
-				return errNoOwnStore
+			if app.source.Migrate == nil {
+				return stores.ErrNoOwnStore
 			}
-			if err := app.source.connect(); err != nil {
+			if err := app.source.Connect(); err != nil {
 				return fmt.Errorf("store: %w", err)
 			}
 			return nil
 		},
 		Open: func(ctx context.Context, log *slog.Logger) (cli.Store, error) {
-			store, err := app.source.open(ctx, log)
+			store, err := app.source.Open(ctx, log, nearCap(log))
 			if err != nil {
 				return nil, err
 			}
 			managed, ok := store.(cli.Store)
 			if !ok {
-				return nil, errors.Join(errNoOwnStore, store.Close())
+				return nil, errors.Join(stores.ErrNoOwnStore, store.Close())
 			}
 			return managed, nil
 		},
-		Migrate: app.source.migrate,
+		Migrate: app.source.Migrate,
 	}, nil
 }
 

@@ -3,8 +3,6 @@ package caddymodule
 import (
 	"net"
 	"net/http"
-	"net/netip"
-	"sync"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -30,7 +28,9 @@ func (Connections) CaddyModule() caddy.ModuleInfo {
 }
 
 // WrapListener returns a listener that counts its connections.
-func (*Connections) WrapListener(l net.Listener) net.Listener { return &countedListener{l} }
+func (*Connections) WrapListener(l net.Listener) net.Listener {
+	return share.Listen(l, shares.connections)
+}
 
 // UnmarshalCaddyfile takes no options.
 func (*Connections) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
@@ -41,81 +41,11 @@ func (*Connections) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	return nil
 }
 
-type countedListener struct{ net.Listener }
-
-// Accept returns the next connection for which there is room, and closes those
-// without.
-func (l *countedListener) Accept() (net.Conn, error) {
-	for {
-		conn, err := l.Listener.Accept()
-		if err != nil {
-			return nil, err
-		}
-		c := &countedConn{Conn: conn, claim: new(share.Allocation)}
-		peer, _ := netip.ParseAddrPort(conn.RemoteAddr().String())
-		if c.count(share.Holder{Address: peer.Addr()}) {
-			c.claim.Cuttable(func() { _ = conn.Close() })
-			return c, nil
-		}
-		c.claim.Close()
-		_ = conn.Close()
-	}
-}
-
-// countedConn is a connection that counts until it is closed: first for its
-// address, then for the first good key that it brings. Behind a proxy, many keys
-// share it.
-type countedConn struct {
-	net.Conn
-
-	mu     sync.Mutex
-	claim  *share.Allocation
-	known  bool
-	closed bool
-}
-
-func (c *countedConn) count(who share.Holder) bool {
-	shares.connections.Open(c.claim, who)
-	return c.claim.Take(1) == nil
-}
-
-// Close closes the connection.
-func (c *countedConn) Close() error {
-	c.mu.Lock()
-	c.closed = true
-	c.claim.Close()
-	c.mu.Unlock()
-	return c.Conn.Close()
-}
-
-// identify counts the connection as the holder's. It returns false if there is no
-// room, and the connection must close after the response.
-func (c *countedConn) identify(who share.Holder) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.known || c.closed {
-		return true
-	}
-	c.known = true
-	c.claim.Close()
-	c.claim = new(share.Allocation)
-	return c.count(who)
-}
-
-// countConnection counts a request's connection as the holder's; see countedConn.
+// countConnection counts a request's connection as the holder's; see
+// share.Identify.
 func countConnection(r *http.Request, holder share.Holder) bool {
 	conn, _ := r.Context().Value(caddyhttp.ConnCtxKey).(net.Conn)
-	for conn != nil {
-		if c, ok := conn.(*countedConn); ok {
-			return c.identify(holder)
-		}
-		inner, ok := conn.(interface{ NetConn() net.Conn }) // TLS
-		if !ok {
-			return true
-		}
-		conn = inner.NetConn()
-	}
-	return true
+	return share.Identify(conn, holder)
 }
 
 // Interface guards

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/fareboxhq/farebox/caddymodule/resource"
 )
 
 // The bounds of texts that refusals repeat, in bytes.
@@ -30,7 +32,7 @@ func checkContact(text string) error {
 			return errors.New("contact: after mailto: comes an e-mail address and nothing else, as in mailto:billing@example.com")
 		}
 	case isURL && strings.HasPrefix(rest, "//"):
-		if _, err := checkLink(text); err != nil {
+		if _, err := resource.CheckLink(text); err != nil {
 			return fmt.Errorf("contact: %w", err)
 		}
 	}
@@ -45,7 +47,7 @@ func checkTopUp(text string) error {
 	case len(text) > maxLink || strings.ContainsFunc(text, func(c rune) bool { return c <= ' ' || c > '~' }):
 		return fmt.Errorf("topup_url: want a URL of at most %d ASCII characters", maxLink)
 	}
-	if _, err := checkLink(text); err != nil {
+	if _, err := resource.CheckLink(text); err != nil {
 		return fmt.Errorf("topup_url: %w", err)
 	}
 	return nil

@@ -1,37 +1,12 @@
 package caddymodule
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
 )
-
-// canonical returns the one spelling of a file's path, so that two configs
-// that name one file share it. The file, and directories above it, need not be
-// there yet.
-func canonical(path string) (string, error) {
-	absolute, err := filepath.Abs(path)
-	if err != nil {
-		return "", err
-	}
-	resolved, err := filepath.EvalSymlinks(absolute)
-	if errors.Is(err, fs.ErrNotExist) {
-		parent := filepath.Dir(absolute)
-		if parent == absolute {
-			return absolute, nil
-		}
-		if parent, err = canonical(parent); err != nil {
-			return "", err
-		}
-		return filepath.Join(parent, filepath.Base(absolute)), nil
-	}
-	return resolved, err
-}
 
 // makeDir makes a directory for files that only this user may read.
 func makeDir(dir string) error {

@@ -13,13 +13,19 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	"go.uber.org/zap"
 
+	"github.com/fareboxhq/farebox/caddymodule/accesslog"
+	"github.com/fareboxhq/farebox/caddymodule/pricebook"
+	"github.com/fareboxhq/farebox/caddymodule/resource"
+	"github.com/fareboxhq/farebox/caddymodule/routes"
+	"github.com/fareboxhq/farebox/caddymodule/stores"
 	"github.com/fareboxhq/farebox/internal/engine"
 	"github.com/fareboxhq/farebox/internal/exchange"
 	"github.com/fareboxhq/farebox/internal/gate"
+	"github.com/fareboxhq/farebox/internal/items"
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/mcp"
 	"github.com/fareboxhq/farebox/internal/platform"
 	"github.com/fareboxhq/farebox/internal/pricing"
 )
@@ -56,30 +62,8 @@ type Handler struct {
 	// Default: `live`.
 	Environments []string `json:"environments,omitempty"`
 
-	// The prices of calls. An exact name wins over patterns, and the first
-	// matching pattern wins over later ones.
-	Prices []Price `json:"prices,omitempty"`
-
-	// Methods outside the protocol that may be called, prices of requests without
-	// a name or URI, and notifications that are not forwarded.
-	Methods []Method `json:"methods,omitempty"`
-
-	// The rule for tools without a price: `deny`, `free`, or an amount. Prompts and
-	// resources without a price are free. Default: `deny`.
-	Unpriced string `json:"unpriced,omitempty"`
-
-	// Which ends of paid calls are charged, unless their price says otherwise:
-	// `success` (a result), `tool_error` (a result with `isError`), `abandoned`
-	// (a chargeable answer after the client has left), `started` (before the call
-	// is forwarded, whatever its end).
-	// Default: `success`.
-	ChargeOn []string `json:"charge_on,omitempty"`
-
-	// A CEL expression that decides whether the result of a tool's call is charged,
-	// if `charge_on` has its end: `!has(result.structuredContent.error)`. It sees
-	// `result` and `tool`. Prices may have their own. A result that it cannot judge
-	// is charged. Default: none.
-	ChargeIf string `json:"charge_if,omitempty"`
+	// The prices, and which ends of calls are charged.
+	pricebook.Terms
 
 	// The scopes that a key needs for tools, prompts and resources. An exact name
 	// wins over patterns, and the first matching pattern wins over later ones.
@@ -111,7 +95,7 @@ type Handler struct {
 
 	// The server's OAuth metadata for discovery. It needs the handler
 	// `farebox_metadata`. Default: no metadata.
-	OAuth *OAuth `json:"oauth,omitempty"`
+	OAuth *resource.OAuth `json:"oauth,omitempty"`
 
 	// The most that one account may spend at this server, in UTC days and
 	// months.
@@ -164,7 +148,7 @@ type Handler struct {
 	Source string `json:"source,omitempty"`
 
 	logger        *slog.Logger
-	accessLog     *zap.Logger
+	redactor      accesslog.Redactor
 	elsewhere     bool // a platform knows the provider and the fee
 	book          *pricing.Book
 	environments  []keys.Environment
@@ -173,7 +157,7 @@ type Handler struct {
 	rate          keys.Rate
 	rights        *gate.Rights
 	notifications *gate.Notifications
-	resource      *resource // nil without oauth
+	resource      *resource.Resource // nil without oauth
 
 	site    exchange.Site
 	host    host
@@ -204,8 +188,6 @@ const (
 	// defaultKeepalive is below 30 s, after which the most impatient proxies close
 	// a silent connection.
 	defaultKeepalive = 25 * time.Second
-	unpricedDeny     = "deny"
-	unpricedFree     = "free"
 )
 
 // CaddyModule returns the Caddy module information.
@@ -216,13 +198,10 @@ func (Handler) CaddyModule() caddy.ModuleInfo {
 // Provision compiles the config. It opens nothing: `caddy validate` runs it.
 func (h *Handler) Provision(ctx caddy.Context) error {
 	h.logger = ctx.Slogger()
-	h.accessLog = accessLogger(ctx)
 	if len(h.Environments) == 0 {
 		h.Environments = []string{string(keys.Live)}
 	}
-	if h.Unpriced == "" {
-		h.Unpriced = unpricedDeny
-	}
+	h.Terms.FillDefaults()
 	if h.MaxBody == 0 {
 		h.MaxBody = defaultMaxBody
 	}
@@ -232,7 +211,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	repl := caddy.NewReplacer()
 	auth, err := repl.ReplaceOrErr(h.UpstreamAuthorization, true, true)
 	if err != nil {
-		return fmt.Errorf("%s: upstream_authorization: %w", h.title(), err)
+		return fmt.Errorf("%s: upstream_authorization: %w", h.Guard(), err)
 	}
 	h.site.UpstreamAuthorization = auth
 	loaded, err := ctx.App("farebox")
@@ -240,7 +219,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return err
 	}
 	app := loaded.(*App)
-	h.elsewhere = app.Store.Driver == driverRemote
+	h.elsewhere = app.Store.Driver == stores.Remote
 	if err = h.compile(); err == nil {
 		err = h.compileHelp(app)
 	}
@@ -251,9 +230,10 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		err = h.compileOAuth(app.settings.Scopes)
 	}
 	if err != nil {
-		return fmt.Errorf("%s: %w", h.title(), err)
+		return fmt.Errorf("%s: %w", h.Guard(), err)
 	}
 	h.compileSite(app.settings.Secrets)
+	h.redactor = accesslog.Redactor{Server: h.Server, Secrets: h.site.Secrets, Header: h.site.KeyHeader, Access: accesslog.Logger(ctx), Log: h.logger}
 	if err := app.register(h); err != nil {
 		return err
 	}
@@ -261,8 +241,16 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return err
 	}
 	h.warnOfCaps()
-	h.warnOfPrices()
+	h.Terms.Warn(h.logger, h.Server, h.Source, h.book)
 	return app.needMetadata(metadataPending(ctx))
+}
+
+// compileOAuth checks the OAuth config. The rights must have been compiled.
+func (h *Handler) compileOAuth(declared *keys.Catalogue) (err error) {
+	if h.OAuth != nil {
+		h.resource, err = h.OAuth.Compile(h.Server, declared, h.rights.Named(), h.rights.Required())
+	}
+	return err
 }
 
 var errServerName = errors.New("a server needs a name: 1 to 64 letters, digits, '_', '.', '-', beginning with a letter or digit")
@@ -299,10 +287,7 @@ func (h *Handler) compile() error {
 	if h.environments, err = parseEnvironments(h.Environments); err != nil {
 		return fmt.Errorf("environments: %w", err)
 	}
-	if h.book, err = compileBook(h.Prices, h.Methods, h.Unpriced, h.ChargeOn, h.ChargeIf); err != nil {
-		return err
-	}
-	if h.notifications, err = compileNotifications(h.Methods); err != nil {
+	if h.book, h.notifications, err = h.Terms.Compile(); err != nil {
 		return err
 	}
 	if h.Credentials != nil {
@@ -351,8 +336,7 @@ func (h *Handler) keepalive() time.Duration {
 // agrees reports whether two handlers of one server charge alike, and let the
 // same keys do the same.
 func (h *Handler) agrees(other *Handler) bool {
-	return h.Provider == other.Provider && h.Unpriced == other.Unpriced &&
-		slices.EqualFunc(h.Prices, other.Prices, samePrice) && slices.Equal(h.Methods, other.Methods) && slices.Equal(h.ChargeOn, other.ChargeOn) && h.ChargeIf == other.ChargeIf &&
+	return h.Provider == other.Provider && h.Terms.SameAs(&other.Terms) &&
 		reflect.DeepEqual(h.Scopes, other.Scopes) && slices.Equal(h.Require, other.Require) && h.rate == other.rate &&
 		h.caps == other.caps && h.freeCalls == other.freeCalls && reflect.DeepEqual(h.Fee, other.Fee)
 }
@@ -376,6 +360,13 @@ func (h *Handler) bind(ctx context.Context, rt *engine.Runtime, app *App) error 
 	return nil
 }
 
+// knowsMethod reports whether a rule of the config names the message's method,
+// so that metrics may name it, too.
+func (h *Handler) knowsMethod(m *mcp.Message) bool {
+	_, named := h.book.Offer(items.Item{Kind: items.Method, Name: m.Method})
+	return named && m.Kind == mcp.KindRequest
+}
+
 // compileSite completes the site, which requests are served by.
 func (h *Handler) compileSite(secrets *keys.Format) {
 	s := &h.site
@@ -384,8 +375,8 @@ func (h *Handler) compileSite(secrets *keys.Format) {
 	s.Secrets, s.KnowsMethod = secrets, h.knowsMethod
 	s.Shares, s.Metrics, s.Logger = &shares.Shares, metrics, h.logger
 	if h.resource != nil {
-		s.Resource = &exchange.Resource{Scopes: h.resource.needs, MetadataURL: func(r *http.Request) string {
-			return h.resource.metadataURL(h.resource.asked(r))
+		s.Resource = &exchange.Resource{Scopes: h.resource.Needs(), MetadataURL: func(r *http.Request) string {
+			return h.resource.MetadataURL(h.resource.Asked(r))
 		}}
 	}
 	h.running = newRunning()
@@ -393,12 +384,27 @@ func (h *Handler) compileSite(secrets *keys.Format) {
 	h.host.h = h
 }
 
+// Guard identifies the handler, for messages and package routes.
+func (h *Handler) Guard() routes.Guard { return routes.Guard{Server: h.Server, Source: h.Source} }
+
 // ServeHTTP serves one request; see package exchange.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	if h.site.KeyHeader.IsSet() || h.leaks(r) {
-		return h.serveRedacted(w, r, next)
+	if h.site.KeyHeader.IsSet() || h.redactor.Leaks(r) {
+		h.serveRedacted(w, r, next)
+		return nil
 	}
 	return statusOf(exchange.New(&h.site, &h.host, next, w, r).Serve())
+}
+
+// serveRedacted serves a request whose record in the access log is written here,
+// with keys redacted.
+func (h *Handler) serveRedacted(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) {
+	record, w := h.redactor.Begin(w, r)
+	x := exchange.New(&h.site, &host{h: h, record: record}, next, w, r)
+	defer func() { record.Write(x.BodyLen(), x.Account()) }()
+	if err := statusOf(x.Serve()); err != nil {
+		record.Fail(err)
+	}
 }
 
 // statusOf gives an error of Exchange.Serve its status.
@@ -414,6 +420,6 @@ func statusOf(err error) error {
 
 // Interface guards
 var (
-	_ caddy.Provisioner           = (*Handler)(nil)
-	_ caddyhttp.MiddlewareHandler = (*Handler)(nil)
+	_ caddy.Provisioner = (*Handler)(nil)
+	_ routes.Guarding   = (*Handler)(nil)
 )

@@ -14,6 +14,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 	"go.uber.org/zap"
 
+	"github.com/fareboxhq/farebox/caddymodule/accesslog"
 	"github.com/fareboxhq/farebox/internal/engine"
 	"github.com/fareboxhq/farebox/internal/exchange"
 	"github.com/fareboxhq/farebox/internal/keys"
@@ -23,7 +24,7 @@ import (
 // host is Caddy as the web server of exchanges.
 type host struct {
 	h      *Handler
-	record *accessRecord // also receives the access log's fields; nil for none
+	record *accesslog.Record // also receives the access log's fields; nil for none
 }
 
 const seenVar = "farebox.seen"
@@ -96,39 +97,17 @@ func fieldOf(a slog.Attr) zap.Field {
 
 func (c *host) log(r *http.Request, fields ...zap.Field) {
 	if c.record != nil {
-		c.record.keep(fields)
+		c.record.Keep(fields)
 	}
-	logFields(r, fields)
-}
-
-// logFields adds fields to the request's record in the access log.
-func logFields(r *http.Request, fields []zap.Field) {
-	extra, ok := r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields)
-	if !ok {
-		return
-	}
-	for _, f := range fields {
-		extra.Set(f)
-	}
+	accesslog.AddFields(r, fields)
 }
 
 // LogsCredentials reports whether Caddy's access log would contain keys.
-func (*host) LogsCredentials(r *http.Request) bool { return logsCredentials(r) }
-
-func logsCredentials(r *http.Request) bool {
-	server := serverOf(r)
-	return server != nil && server.Logs != nil && server.Logs.ShouldLogCredentials
-}
-
-// serverOf returns Caddy's server of a request; nil without one.
-func serverOf(r *http.Request) *caddyhttp.Server {
-	server, _ := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
-	return server
-}
+func (*host) LogsCredentials(r *http.Request) bool { return accesslog.LogsCredentials(r) }
 
 // NamesSite reports whether a route of the server matches the request's host.
 func (*host) NamesSite(r *http.Request) bool {
-	server := serverOf(r)
+	server := accesslog.ServerOf(r)
 	return server != nil && siteNamed(server.Routes, r)
 }
 
@@ -175,7 +154,7 @@ func (*host) RouteGroups(r *http.Request) map[string]struct{} {
 // the server's paths are unknown here, and a redirected POST could come to the
 // same place again.
 func (c *host) RewritesAfter(r *http.Request) bool {
-	server := serverOf(r)
+	server := accesslog.ServerOf(r)
 	found := false
 	return server != nil && rewriting(server.Routes, c.h, &found)
 }

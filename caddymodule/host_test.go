@@ -6,15 +6,20 @@ import (
 	"log/slog"
 	"maps"
 	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/rewrite"
+	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
 
+	"github.com/fareboxhq/farebox/caddymodule/accesslog"
 	"github.com/fareboxhq/farebox/internal/engine"
 	"github.com/fareboxhq/farebox/internal/exchange"
+	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
@@ -54,22 +59,32 @@ func TestRewritingProxyIsNotFollowed(t *testing.T) {
 // An attribute reaches the access log as the field of its kind; an amount is
 // rendered as text.
 func TestAnnotations(t *testing.T) {
-	extra := new(caddyhttp.ExtraLogFields)
+	core, logged := observer.New(zapcore.InfoLevel)
 	r := httptest.NewRequest("POST", "/mcp", nil)
-	r = r.WithContext(context.WithValue(r.Context(), caddyhttp.ExtraLogFieldsCtxKey, extra))
-	record := new(accessRecord)
+	ctx := context.WithValue(r.Context(), caddyhttp.ExtraLogFieldsCtxKey, new(caddyhttp.ExtraLogFields))
+	ctx = context.WithValue(ctx, caddyhttp.ServerCtxKey, &caddyhttp.Server{Logs: new(caddyhttp.ServerLogConfig)})
+	r = r.WithContext(context.WithValue(ctx, caddyhttp.VarsCtxKey, map[string]any{}))
+	redactor := accesslog.Redactor{Secrets: &keys.DefaultFormat, Access: zap.New(core)}
+	record, _ := redactor.Begin(httptest.NewRecorder(), r)
 	c := &host{record: record}
 	c.Annotate(r, slog.String("farebox_tool", "old"))
 	c.Annotate(r, slog.String("farebox_tool", "t"))
 	c.Annotate(r, slog.Bool("farebox_charged", true))
 	c.Annotate(r, slog.Any("farebox_price", ledger.Amount(10_000)))
-	fields := zapcore.NewMapObjectEncoder()
-	for _, f := range record.fields {
-		f.AddTo(fields)
+	record.Write(0, "")
+	fields := make(map[string]any)
+	count := 0
+	for _, f := range logged.All()[0].Context {
+		if strings.HasPrefix(f.Key, "farebox_") {
+			encoder := zapcore.NewMapObjectEncoder()
+			f.AddTo(encoder)
+			maps.Copy(fields, encoder.Fields)
+			count++
+		}
 	}
 	want := map[string]any{"farebox_tool": "t", "farebox_charged": true, "farebox_price": "0.01"}
-	if len(record.fields) != len(want) || !maps.Equal(fields.Fields, want) {
-		t.Errorf("the record has %v; want %v", fields.Fields, want)
+	if count != len(want) || !maps.Equal(fields, want) {
+		t.Errorf("the record has %v; want %v", fields, want)
 	}
 }
 

@@ -6,13 +6,13 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/fareboxhq/farebox/caddymodule/resource"
 	"github.com/fareboxhq/farebox/internal/exchange"
 )
 
@@ -61,8 +61,6 @@ func parseMetadata(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) 
 	return new(Metadata), nil
 }
 
-const wellKnownResource = "/.well-known/oauth-protected-resource"
-
 const metadataMethods = "GET, HEAD, OPTIONS"
 
 // ServeHTTP serves the document that the path asks for.
@@ -70,19 +68,19 @@ func (m *Metadata) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyh
 	if exchange.IsRegistration(r) {
 		return m.serveRegistration(w, r, next)
 	}
-	below, ok := strings.CutPrefix(r.URL.Path, wellKnownResource)
+	below, ok := strings.CutPrefix(r.URL.Path, resource.WellKnown)
 	if !ok || below != "" && below[0] != '/' {
 		return next.ServeHTTP(w, r)
 	}
 	h := w.Header()
 	h.Set("Access-Control-Allow-Origin", "*") // it is public, and pages read it before they have anything else
-	found, slash := m.app.resources().find(r.Host, below)
+	found, slash := m.app.resources().Find(r.Host, below)
 	if found == nil {
 		return caddyhttp.Error(http.StatusNotFound, exchange.ErrNoMetadata)
 	}
 	switch r.Method {
 	case http.MethodGet, http.MethodHead:
-		return found.writeMetadata(w, slash)
+		return found.WriteMetadata(w, slash)
 	case http.MethodOptions:
 		h.Set("Allow", metadataMethods)
 		h.Set("Access-Control-Allow-Methods", metadataMethods)
@@ -95,83 +93,18 @@ func (m *Metadata) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyh
 	return caddyhttp.Error(http.StatusMethodNotAllowed, fmt.Errorf("the method is %s, not one of %s", r.Method, metadataMethods))
 }
 
-// document is protected resource metadata (RFC 9728, 2).
-type document struct {
-	Resource             string   `json:"resource"`
-	AuthorizationServers []string `json:"authorization_servers"`
-	ScopesSupported      []string `json:"scopes_supported,omitempty"`
-	BearerMethods        []string `json:"bearer_methods_supported"`
-	Name                 string   `json:"resource_name,omitempty"`
-	Documentation        string   `json:"resource_documentation,omitempty"`
-}
-
-// writeMetadata writes the document with the identifier in the form that the
-// client derived its URL from: it accepts no other (RFC 9728, 3.3).
-func (r *resource) writeMetadata(w http.ResponseWriter, slash bool) error {
-	body, err := json.Marshal(document{
-		Resource: r.identifier(slash), AuthorizationServers: r.config.AuthorizationServers, ScopesSupported: r.scopes,
-		BearerMethods: []string{"header"}, Name: r.config.Name, Documentation: r.config.Documentation,
-	})
-	if err != nil {
-		return err
-	}
-	h := w.Header()
-	h.Set("Content-Type", "application/json")
-	h.Set("Content-Length", strconv.Itoa(len(body)))
-	// It is the same for everybody, and changes with the config alone. The time is
-	// short, because a document may name an authorization server that is no longer
-	// trusted.
-	h.Set("Cache-Control", "public, max-age=300")
-	w.WriteHeader(http.StatusOK)
-	_, _ = w.Write(body) // client gone; nothing useful to do with the error
-	return nil
-}
-
-// resources are those of a config, each URL once.
-type resources []*resource
-
-// resources returns those of all handlers. It may be called once all of them
+// resources returns the protected resources of all handlers, each URL once. It may be called once all of them
 // have registered, which is before anything is served.
-func (a *App) resources() resources {
+func (a *App) resources() resource.List {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	var all resources
+	var all resource.List
 	for _, h := range a.handlers {
-		if h.resource != nil && !slices.ContainsFunc(all, h.resource.sameURL) {
+		if h.resource != nil && !slices.ContainsFunc(all, h.resource.SameURL) {
 			all = append(all, h.resource)
 		}
 	}
 	return all
-}
-
-// find returns the resource that a request at that host asks for below the
-// well-known path, and the form of its identifier; nil if it is unknown. A proxy
-// may have changed the host: if no resource has it, the path decides.
-func (all resources) find(host, below string) (found *resource, slash bool) {
-	at := slices.DeleteFunc(slices.Clone(all), func(r *resource) bool { return !r.isAt(host) })
-	if len(at) == 0 {
-		at = all
-	}
-	plain := strings.TrimSuffix(below, "/")
-	exactly := slices.DeleteFunc(slices.Clone(at), func(r *resource) bool { return r.plain != plain })
-	switch {
-	case len(exactly) == 1:
-		return exactly[0], strings.HasSuffix(below, "/")
-	case plain == "" && len(at) == 1:
-		// Clients look here last, if a resource has no document at its own path
-		// (MCP 2025-11-25, authorization).
-		return at[0], at[0].slash
-	}
-	return nil, false
-}
-
-// isAt reports whether a Host header names the resource's host.
-func (r *resource) isAt(host string) bool {
-	usual := ":443"
-	if strings.HasPrefix(r.origin, "http:") {
-		usual = ":80"
-	}
-	return strings.EqualFold(strings.TrimSuffix(host, usual), r.host)
 }
 
 // needMetadata returns an error if a server has oauth and no handler serves its
@@ -184,7 +117,7 @@ func (a *App) needMetadata(pending bool) error {
 	}
 	for _, h := range a.handlers {
 		if h.resource != nil {
-			return fmt.Errorf("%s has oauth, and nothing serves its metadata: add the line farebox_metadata to the site, beside the handle blocks and not in one (in JSON, the handler farebox_metadata)", h.title())
+			return fmt.Errorf("%s has oauth, and nothing serves its metadata: add the line farebox_metadata to the site, beside the handle blocks and not in one (in JSON, the handler farebox_metadata)", h.Guard())
 		}
 	}
 	return nil

@@ -14,6 +14,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/fareboxhq/farebox/caddymodule/resource"
 	"github.com/fareboxhq/farebox/internal/exchange"
 	"github.com/fareboxhq/farebox/internal/gate"
 	"github.com/fareboxhq/farebox/internal/keys"
@@ -22,13 +23,13 @@ import (
 // withOAuth is a handler of a server with that public URL; "" is without oauth.
 func withOAuth(t *testing.T, server, url string, change func(*Handler)) *Handler {
 	t.Helper()
-	declared, err := keys.NewCatalogue([]keys.Scope{{Name: "read"}, {Name: "write"}, {Name: "basic"}, {Name: "other"}, {Name: offlineAccess}}, []string{"basic", offlineAccess})
+	declared, err := keys.NewCatalogue([]keys.Scope{{Name: "read"}, {Name: "write"}, {Name: "basic"}, {Name: "other"}, {Name: "offline_access"}}, []string{"basic", "offline_access"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	h := &Handler{Server: server, Provider: "acme", logger: slog.New(slog.DiscardHandler)}
 	if url != "" {
-		h.OAuth = &OAuth{Resource: url, AuthorizationServers: []string{"https://auth.example.com"}}
+		h.OAuth = &resource.OAuth{Resource: url, AuthorizationServers: []string{"https://auth.example.com"}}
 	}
 	if change != nil {
 		change(h)
@@ -120,7 +121,9 @@ func TestMetadataIsOfWhoIsAsked(t *testing.T) {
 		}
 		for url, want := range c.want {
 			w, passed := fetchMetadata(app, "GET", url)
-			var got document
+			var got struct {
+				Resource string `json:"resource"`
+			}
 			if w.Code == 200 && !passed {
 				if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil {
 					t.Fatal(err)
@@ -142,7 +145,7 @@ func TestMetadataContents(t *testing.T) {
 	for want, change := range map[string]func(*Handler){
 		`{"resource":"https://a.example/mcp","authorization_servers":["https://auth.example.com"],"bearer_methods_supported":["header"]}`: nil,
 		`{"resource":"https://a.example/mcp","authorization_servers":["https://auth.example.com"],"scopes_supported":["read","write"],"bearer_methods_supported":["header"]}`: func(h *Handler) {
-			h.Require, h.Scopes = []string{"read", keys.ScopeConnect}, []ScopeRule{{Items: "x", Scopes: []string{"write", "read", offlineAccess}}}
+			h.Require, h.Scopes = []string{"read", keys.ScopeConnect}, []ScopeRule{{Items: "x", Scopes: []string{"write", "read", "offline_access"}}}
 		},
 		`{"resource":"https://a.example/mcp","authorization_servers":["https://auth.example.com","http://127.0.0.1:9/x"],"scopes_supported":["other"],"bearer_methods_supported":["header"],"resource_name":"W","resource_documentation":"https://a.example/d?x#y"}`: func(h *Handler) {
 			h.Require = []string{"read"}
@@ -283,7 +286,7 @@ func TestResourcesAgree(t *testing.T) {
 
 // A config in JSON is judged like a Caddyfile, with the server's name.
 func TestOAuthRefuses(t *testing.T) {
-	for want, o := range map[string]OAuth{
+	for want, o := range map[string]resource.OAuth{
 		"oauth: want a resource":                {AuthorizationServers: []string{"https://auth.example.com"}},
 		"oauth: want authorization_servers":     {Resource: "https://a.example"},
 		"oauth: resource: want a URL":           {Resource: "https://a.example:port", AuthorizationServers: []string{"https://auth.example.com"}},

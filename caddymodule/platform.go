@@ -12,6 +12,9 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/fareboxhq/farebox/caddymodule/accesslog"
+	"github.com/fareboxhq/farebox/caddymodule/grammar"
+	"github.com/fareboxhq/farebox/caddymodule/stores"
 	"github.com/fareboxhq/farebox/internal/admin"
 	"github.com/fareboxhq/farebox/internal/engine"
 	"github.com/fareboxhq/farebox/internal/exchange"
@@ -79,7 +82,7 @@ func (p *Platform) Provision(ctx caddy.Context) error {
 		return err
 	}
 	p.app = loaded.(*App)
-	if p.app.Store.Driver == driverRemote {
+	if p.app.Store.Driver == stores.Remote {
 		return errors.New("farebox_platform serves accounts, and the store of this config is another platform's: take farebox_platform out, or name a store of its own")
 	}
 	if err := p.app.checkSites(ctx); err != nil {
@@ -249,7 +252,7 @@ func (p *Platform) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyh
 		return nil
 	}
 	err := exchange.ErrCredentialsLogged
-	if !logsCredentials(r) {
+	if !accesslog.LogsCredentials(r) {
 		err = p.running.Acquire(r.Context())
 	}
 	if err != nil {
@@ -260,7 +263,7 @@ func (p *Platform) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyh
 	defer p.running.Release()
 	p.api.Serve(w, r, clientOf(r), func(key *keys.Key) {
 		fields := identify(replacerOf(r), key.Account, key.ID)
-		logFields(r, fields[:])
+		accesslog.AddFields(r, fields[:])
 	})
 	return nil
 }
@@ -286,7 +289,7 @@ func (p *Platform) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	if d.NextArg() {
 		return d.Errf("farebox_platform takes a block and no arguments, not %q", d.Val())
 	}
-	return parseBlock(d, "farebox_platform", subdirectives{"server": p.parseServer}, "server")
+	return grammar.Block(d, "farebox_platform", grammar.Subdirectives{"server": p.parseServer}, "server")
 }
 
 func (p *Platform) parseServer(d *caddyfile.Dispenser) error {
@@ -302,9 +305,9 @@ func (p *Platform) parseServer(d *caddyfile.Dispenser) error {
 	if err := s.check(); err != nil {
 		return d.WrapErr(err)
 	}
-	err := parseBlock(d, "server", subdirectives{
+	err := grammar.Block(d, "server", grammar.Subdirectives{
 		"environments": func(d *caddyfile.Dispenser) error {
-			if err := someArgs(d, &s.Environments); err != nil {
+			if err := grammar.Args(d, &s.Environments); err != nil {
 				return err
 			}
 			if _, err := parseEnvironments(s.Environments); err != nil {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/fareboxhq/farebox/caddymodule/resource"
 	"github.com/fareboxhq/farebox/internal/exchange"
 )
 
@@ -14,7 +15,7 @@ import (
 // authorization server, or the operator's own page. It refuses one that nothing
 // else answers.
 func (m *Metadata) serveRegistration(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	if slices.ContainsFunc(m.app.resources(), func(known *resource) bool { return known.isAt(r.Host) }) {
+	if slices.ContainsFunc(m.app.resources(), func(known *resource.Resource) bool { return known.IsAt(r.Host) }) {
 		return next.ServeHTTP(w, r) // its metadata names a server to register with
 	}
 	recorder := caddyhttp.NewResponseRecorder(w, nil, nil)

@@ -9,6 +9,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 
+	"github.com/fareboxhq/farebox/caddymodule/grammar"
 	"github.com/fareboxhq/farebox/internal/exchange"
 	"github.com/fareboxhq/farebox/internal/gate"
 	"github.com/fareboxhq/farebox/internal/keys"
@@ -61,7 +62,7 @@ func (a *App) parseScopes(d *caddyfile.Dispenser) error {
 				return d.Err("scopes: default is given twice")
 			}
 			at[""] = *d
-			if err := someArgs(d, &a.Scopes.Default); err != nil {
+			if err := grammar.Args(d, &a.Scopes.Default); err != nil {
 				return err
 			}
 			continue
@@ -147,7 +148,7 @@ func (h *Handler) parseScope(declared *keys.Catalogue) func(d *caddyfile.Dispens
 
 func (h *Handler) parseRequire(declared *keys.Catalogue) func(d *caddyfile.Dispenser) error {
 	return func(d *caddyfile.Dispenser) error {
-		if err := someArgs(d, &h.Require); err != nil {
+		if err := grammar.Args(d, &h.Require); err != nil {
 			return err
 		}
 		if err := h.compileRights(declared); err != nil {
@@ -182,7 +183,7 @@ func errStyle(style string) error {
 }
 
 func (h *Handler) parseErrorStyle(d *caddyfile.Dispenser) error {
-	if err := oneArg(d, &h.ErrorStyle); err != nil {
+	if err := grammar.Arg(d, &h.ErrorStyle); err != nil {
 		return err
 	}
 	if h.ErrorStyle != styleMCP && h.ErrorStyle != styleHTTP {

@@ -2,9 +2,7 @@ package caddymodule
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"path/filepath"
 	"strings"
@@ -13,6 +11,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/fareboxhq/farebox/caddymodule/routes"
 	"github.com/fareboxhq/farebox/internal/admin"
 	"github.com/fareboxhq/farebox/internal/clock"
 	"github.com/fareboxhq/farebox/internal/inprocess"
@@ -57,13 +56,13 @@ func (a *App) ListServers() []ops.ServerView {
 			Priced: len(h.Prices), Unpriced: h.Unpriced, Source: h.Source,
 		}
 		for _, p := range h.Prices {
-			if p.free() {
+			if p.Free() {
 				view.Free++
 			}
 		}
 		if app != nil {
-			if place := h.place(app); place != nil {
-				view.Upstreams = append(view.Upstreams, place.dials...)
+			if place := routes.Find(app, h); place != nil {
+				view.Upstreams = append(view.Upstreams, place.Upstreams...)
 			}
 		}
 		list = append(list, view)
@@ -121,44 +120,21 @@ func (h *Handler) ask(ctx context.Context, path string) (*offer.Offer, error) {
 	if app == nil {
 		return nil, &admin.Error{Code: admin.Unavailable, Message: "the running config has no HTTP app"}
 	}
-	at := h.place(app)
+	at := routes.Find(app, h)
 	if at == nil {
 		return nil, &admin.Error{Code: admin.Unavailable, Message: fmt.Sprintf("server %q cannot be asked: what follows it in its route is not known", h.Server)}
 	}
 	paths := []string{path}
 	if path == "" {
-		paths = at.guesses()
+		paths = at.Paths()
 	}
 	header := make(http.Header)
 	if h.site.UpstreamAuthorization != "" {
 		header.Set("Authorization", h.site.UpstreamAuthorization)
 	}
-	found, err := offer.Ask(ctx, inprocess.Transport{Handler: at}, at.host(), paths, header)
+	found, err := offer.Ask(ctx, inprocess.Transport{Handler: at}, at.Host(), paths, header)
 	if err != nil {
 		return nil, &admin.Error{Code: admin.Unavailable, Message: fmt.Sprintf("server %q does not tell what it offers: %v; if it answers at another path, give --path", h.Server, err)}
 	}
 	return found, nil
-}
-
-// ServeHTTP passes a request of our own to the handlers after ours.
-func (p *place) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	defer func() { // the goroutine is ours: nobody else would catch it
-		if problem := recover(); problem != nil {
-			w.WriteHeader(http.StatusBadGateway)
-		}
-	}()
-	r.RequestURI, r.RemoteAddr, r.Proto, r.ProtoMajor, r.ProtoMinor = r.URL.RequestURI(), "127.0.0.1:0", "HTTP/1.1", 1, 1
-	r.Host = r.URL.Host
-	r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), w, p.server)
-	err := p.next.ServeHTTP(w, r)
-	if err == nil {
-		return
-	}
-	status := http.StatusBadGateway
-	var handled caddyhttp.HandlerError
-	if errors.As(err, &handled) && handled.StatusCode != 0 {
-		status = handled.StatusCode
-	}
-	w.WriteHeader(status)
-	_, _ = io.WriteString(w, err.Error())
 }

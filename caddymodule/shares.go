@@ -4,11 +4,11 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"strconv"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/dustin/go-humanize"
 
+	"github.com/fareboxhq/farebox/caddymodule/grammar"
 	"github.com/fareboxhq/farebox/internal/clock"
 	"github.com/fareboxhq/farebox/internal/exchange"
 	"github.com/fareboxhq/farebox/internal/share"
@@ -113,38 +113,8 @@ func (a *App) parseLimits(d *caddyfile.Dispenser) error {
 	if d.NextArg() {
 		return d.Errf("limits takes a block and no arguments, not %q", d.Val())
 	}
-	number := func(into *int64) func(*caddyfile.Dispenser) error {
-		return func(d *caddyfile.Dispenser) error {
-			var text string
-			name := d.Val()
-			if err := oneArg(d, &text); err != nil {
-				return err
-			}
-			n, err := strconv.ParseInt(text, 10, 64)
-			if err != nil || n < 1 {
-				return d.Errf("%s: want a number above zero, not %q", name, text)
-			}
-			*into = n
-			return nil
-		}
-	}
-	size := func(into *int64) func(*caddyfile.Dispenser) error {
-		return func(d *caddyfile.Dispenser) error {
-			var text string
-			name := d.Val()
-			if err := oneArg(d, &text); err != nil {
-				return err
-			}
-			n, err := humanize.ParseBytes(text)
-			if err != nil || n == 0 || n > 1<<50 {
-				return d.Errf("%s: want a size, such as 256MiB, not %q", name, text)
-			}
-			*into = int64(n)
-			return nil
-		}
-	}
-	return parseBlock(d, "limits", subdirectives{
-		"memory": size(&l.Memory), "calls": number(&l.Calls), "streams": number(&l.Streams),
-		"session_ids": number(&l.SessionIDs), "connections": number(&l.Connections), "body_rate": size(&l.BodyRate),
+	return grammar.Block(d, "limits", grammar.Subdirectives{
+		"memory": grammar.Size(&l.Memory), "calls": grammar.Number(&l.Calls), "streams": grammar.Number(&l.Streams),
+		"session_ids": grammar.Number(&l.SessionIDs), "connections": grammar.Number(&l.Connections), "body_rate": grammar.Size(&l.BodyRate),
 	})
 }

@@ -1,187 +1,38 @@
 package caddymodule
 
 import (
-	"encoding/json"
+	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp/fileserver"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+
+	"github.com/fareboxhq/farebox/caddymodule/routes"
+	"github.com/fareboxhq/farebox/internal/exchange"
 )
 
-// stage is a route of a config, whether Caddy has provisioned it or not yet.
-type stage struct {
-	group    string // one route of a group runs
-	matchers string // the same text for the same requests; "" for all
-	terminal bool
-	steps    []step
-}
-
-// step is a handler of a route.
-type step struct {
-	kind      string // the module's name
-	farebox   *Handler
-	upstreams []string
-	inner     []stage // a subroute's
-}
-
-// siteReader reads the routes of one of Caddy's HTTP servers.
-type siteReader struct {
-	server *caddyhttp.Server
-	depth  int
-}
-
-// maxDepth bounds nesting: a named route may invoke itself.
-const maxDepth = 32
-
-func (s *siteReader) stages(list caddyhttp.RouteList) []stage {
-	if s.depth == maxDepth {
+// checkSites checks once, for all sites of a config, that farebox guards its
+// servers: an error names a handler that does nothing, and a warning names a proxy
+// that bypasses one. It runs when the first handler is provisioned, since Caddy has
+// no later hook that "caddy validate" reaches, too.
+func (a *App) checkSites(ctx caddy.Context) error {
+	a.mu.Lock()
+	checked := a.sitesChecked
+	a.sitesChecked = true
+	a.mu.Unlock()
+	modules := ctx.Modules()
+	i := slices.IndexFunc(modules, func(m caddy.Module) bool { _, ok := m.(*caddyhttp.App); return ok })
+	if checked || i < 0 {
 		return nil
 	}
-	s.depth++
-	defer func() { s.depth-- }()
-	all := make([]stage, len(list))
-	for i := range list {
-		all[i] = s.stage(&list[i])
+	found := routes.Look(modules[i].(*caddyhttp.App))
+	if found.LogsCredentials != "" {
+		return fmt.Errorf("%s: %w", found.LogsCredentials, exchange.ErrCredentialsLogged)
 	}
-	return all
-}
-
-// stage reads a route. Caddy drops the text of provisioned handlers.
-func (s *siteReader) stage(r *caddyhttp.Route) stage {
-	to := stage{group: r.Group, terminal: r.Terminal}
-	switch {
-	case len(r.MatcherSets) > 0:
-		to.matchers = "made " + textOf(r.MatcherSets)
-	case len(r.MatcherSetsRaw) > 0:
-		to.matchers = "text " + textOf(r.MatcherSetsRaw)
+	for _, b := range found.Bypasses {
+		a.logger.Warn("a reverse_proxy reaches a server past farebox: who calls there needs no key and pays nothing",
+			"server", b.Guard.Server, "farebox", b.Guard.Source, "reverse_proxy", b.Lines, "upstream", b.Upstream,
+			"advice", "put a farebox before that reverse_proxy, or take it out; if it serves nothing of MCP, give it a path of its own at the upstream")
 	}
-	for _, h := range r.Handlers {
-		to.steps = append(to.steps, s.made(h))
-	}
-	for _, text := range r.HandlersRaw {
-		to.steps = append(to.steps, s.unmade(text))
-	}
-	return to
-}
-
-// made reads a handler that Caddy has provisioned.
-func (s *siteReader) made(h caddyhttp.MiddlewareHandler) step {
-	to := step{kind: "unknown"}
-	if m, ok := h.(caddy.Module); ok {
-		to.kind = m.CaddyModule().ID.Name()
-	}
-	switch h := h.(type) {
-	case *Handler:
-		to.farebox = h
-	case *reverseproxy.Handler:
-		for _, u := range h.Upstreams {
-			to.upstreams = append(to.upstreams, u.Dial)
-		}
-	case *caddyhttp.Subroute:
-		to.inner = s.stages(h.Routes)
-	case *caddyhttp.Invoke:
-		to.inner = s.named(h.Name)
-	case *fileserver.FileServer:
-		if h.PassThru {
-			to.kind = "unknown"
-		}
-	}
-	return to
-}
-
-// unmade reads a handler's text.
-func (s *siteReader) unmade(text json.RawMessage) step {
-	var h struct {
-		Handler   string              `json:"handler"`
-		Routes    caddyhttp.RouteList `json:"routes"`
-		Upstreams json.RawMessage     `json:"upstreams"` // other handlers may have other things there
-		Name      string              `json:"name"`
-		PassThru  bool                `json:"pass_thru"`
-	}
-	if json.Unmarshal(text, &h) != nil {
-		return step{kind: "unknown"} // Caddy will say so
-	}
-	to := step{kind: h.Handler}
-	switch h.Handler {
-	case "farebox":
-		to.farebox = new(Handler)
-		if json.Unmarshal(text, to.farebox) != nil {
-			to.kind, to.farebox = "unknown", nil
-		}
-	case "reverse_proxy":
-		var upstreams []struct {
-			Dial string `json:"dial"`
-		}
-		_ = json.Unmarshal(h.Upstreams, &upstreams)
-		for _, u := range upstreams {
-			to.upstreams = append(to.upstreams, u.Dial)
-		}
-	case "subroute":
-		to.inner = s.stages(h.Routes)
-	case "invoke":
-		to.inner = s.named(h.Name)
-	case "file_server":
-		if h.PassThru {
-			to.kind = "unknown"
-		}
-	}
-	return to
-}
-
-func (s *siteReader) named(name string) []stage {
-	route := s.server.NamedRoutes[name]
-	if route == nil {
-		return nil
-	}
-	return s.stages(caddyhttp.RouteList{*route})
-}
-
-// answering are the handlers that answer every request.
-var answering = []string{"reverse_proxy", "static_response", "error", "file_server"}
-
-// passing are the handlers that leave the answer to those behind them.
-var passing = []string{
-	"farebox", "encode", "headers", "rewrite", "vars", "map", "request_body", "tracing", "log_append", "intercept", "templates", "authentication", "copy_response_headers",
-}
-
-// mayAnswer reports whether something in the list may answer a request.
-func mayAnswer(steps []step) bool {
-	for _, s := range steps {
-		if s.inner != nil {
-			if slices.ContainsFunc(s.inner, func(to stage) bool { return mayAnswer(to.steps) }) {
-				return true
-			}
-		} else if s.kind != "subroute" && !slices.Contains(passing, s.kind) {
-			return true
-		}
-	}
-	return false
-}
-
-// answers reports whether the step answers every request.
-func (s *step) answers() bool {
-	if s.inner == nil {
-		return slices.Contains(answering, s.kind)
-	}
-	for _, to := range s.inner {
-		if to.matchers == "" && slices.ContainsFunc(to.steps, func(s step) bool { return s.answers() }) {
-			return true
-		}
-	}
-	return false
-}
-
-// upstreamName returns an upstream's address, the same for all names of this
-// machine.
-func upstreamName(dial string) string {
-	dial = strings.ToLower(dial)
-	for _, loopback := range []string{"127.0.0.1:", "[::1]:", "localhost:"} {
-		if port, ok := strings.CutPrefix(dial, loopback); ok {
-			return "localhost:" + port
-		}
-	}
-	return dial
+	return found.Idle
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
+	"github.com/fareboxhq/farebox/caddymodule/grammar"
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
@@ -124,7 +125,7 @@ func (h *Handler) parseCap(d *caddyfile.Dispenser) error {
 }
 
 func (h *Handler) parseFreeQuota(d *caddyfile.Dispenser) error {
-	if err := oneArg(d, &h.FreeQuota); err != nil {
+	if err := grammar.Arg(d, &h.FreeQuota); err != nil {
 		return err
 	}
 	if _, err := parseQuota(h.FreeQuota); err != nil {

@@ -1,6 +1,6 @@
-// Package archtest fails when a package has a forbidden import. Each rule
-// has its reason beside it; a rule that is wrong is changed here, with a
-// decision record in docs/adr.
+// Package archtest tests rules about the whole source tree, such as the imports that a
+// package may have. Each rule about imports has its reason beside it. To change a wrong
+// rule, change it here and add a decision record in docs/adr.
 package archtest
 
 import (
@@ -16,7 +16,8 @@ import (
 
 const module = "github.com/fareboxhq/farebox/"
 
-// pkg is a package as `go list` describes it. Tests may import anything.
+// pkg is a package as `go list` describes it. Imports does not include the imports of
+// test files, which may import anything.
 type pkg struct {
 	ImportPath string
 	Imports    []string
@@ -45,7 +46,7 @@ func list(t *testing.T) []pkg {
 	}
 }
 
-// standard reports whether a package is of the standard library.
+// standard reports whether a package belongs to the standard library.
 func standard(path string) bool {
 	first, _, _ := strings.Cut(path, "/")
 	return !strings.Contains(first, ".")
@@ -54,8 +55,8 @@ func standard(path string) bool {
 // everywhere lists the packages that every package may import.
 var everywhere = []string{"internal/clock", "internal/id"}
 
-// onlyInternal lists, for each package of the core, the packages of
-// this module that they may import; "third party" allows other modules, too.
+// onlyInternal lists, for each package of the core, the packages of this module that
+// it may import. "third party" allows packages of other modules, too.
 var onlyInternal = []struct {
 	pkg     string
 	imports []string
@@ -90,10 +91,17 @@ var onlyInternal = []struct {
 	{"internal/platform", []string{"internal/admin", "internal/gate", "internal/identity", "internal/keys", "internal/ledger", "internal/ops", "internal/share", "internal/wire", "third party"}, "the API works on any store, and the shell brings the runtime"},
 	{"internal/inprocess", nil, "any handler can be called in process"},
 	{"internal/cli", []string{"internal/admin", "internal/archive", "internal/durable", "internal/engine", "internal/identity", "internal/inprocess", "internal/keys", "internal/ledger", "internal/ops", "internal/sqlitestore", "third party"}, "commands call operations and work on files; sqlitestore restores and migrates its own, engine finds the receipt keys. Programs bring configs and addresses"},
+	{"caddymodule/grammar", []string{"third party"}, "how a block is read has nothing to do with its words"},
+	{"caddymodule/pricebook", []string{"caddymodule/grammar", "internal/gate", "internal/items", "internal/ledger", "internal/mcp", "internal/pricing", "third party"}, "prices are configured without a site, a store or a request at hand"},
+	{"caddymodule/resource", []string{"caddymodule/grammar", "internal/keys", "third party"}, "metadata is served without a store"},
+	{"caddymodule/routes", []string{"third party"}, "a route is read without a meaning of its handlers"},
+	{"caddymodule/accesslog", []string{"internal/exchange", "internal/keys", "third party"}, "a record is written without a store"},
+	{"caddymodule/stores", []string{"internal/engine", "internal/ledger", "internal/pgstore", "internal/remotestore", "internal/sqlitestore", "third party"}, "the one place that knows all kinds of stores"},
 	{"internal/telemetry", []string{"internal/gate", "internal/ledger", "internal/share", "third party"}, "metrics watch, and are not asked"},
 }
 
-// TestImports holds the direction of imports.
+// TestImports checks that the packages of the core import only the packages that
+// onlyInternal allows.
 func TestImports(t *testing.T) {
 	packages := make(map[string]pkg)
 	for _, p := range list(t) {
@@ -118,14 +126,15 @@ func TestImports(t *testing.T) {
 	}
 }
 
-// foreign packages that only some of ours may know.
+// only lists packages that only certain packages of this module may import. A path
+// stands for all packages that begin with it.
 var only = []struct {
 	path   string
 	may    []string
 	reason string
 }{
-	{"github.com/caddyserver/caddy/", []string{"caddymodule", "xcaddy"}, "what Farebox does must be testable and usable without Caddy"},
-	{"go.uber.org/zap", []string{"caddymodule", "xcaddy"}, "the other packages log with log/slog"},
+	{"github.com/caddyserver/caddy/", []string{"caddymodule", "caddymodule/accesslog", "caddymodule/grammar", "caddymodule/pricebook", "caddymodule/resource", "caddymodule/routes", "caddymodule/stores", "xcaddy"}, "what Farebox does must be testable and usable without Caddy"},
+	{"go.uber.org/zap", []string{"caddymodule", "caddymodule/accesslog", "xcaddy"}, "the other packages log with log/slog"},
 	{"database/sql", []string{"internal/sqlitestore", "internal/pgstore"}, "SQL stays in the stores"},
 	{"github.com/jackc/pgx", []string{"internal/pgstore", "internal/pgserver", "internal/pgtest"}, "PostgreSQL is one store's affair; the others make databases for tests and demonstrations"},
 	{module + "internal/pgtest", nil, "it makes databases for tests alone"},
@@ -145,7 +154,8 @@ var only = []struct {
 	{"github.com/dgraph-io/ristretto", []string{"internal/keycache"}, "its pitfalls are handled in one place"},
 }
 
-// TestForeignImports keeps libraries where they belong.
+// TestForeignImports checks that no package of this module breaks a rule of the list
+// above.
 func TestForeignImports(t *testing.T) {
 	for _, p := range list(t) {
 		name := strings.TrimPrefix(p.ImportPath, module)

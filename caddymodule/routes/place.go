@@ -1,28 +1,34 @@
-package caddymodule
+package routes
 
 import (
+	"errors"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 )
 
-// place is the position of a handler in a config.
-type place struct {
+// Place is the position of a farebox handler in a running config. As a handler, it
+// passes requests to the handlers behind farebox.
+type Place struct {
+	// Upstreams are the addresses of the reverse proxies behind farebox.
+	Upstreams []string
+
 	server *caddyhttp.Server
 	depth  int               // the search's
 	hosts  []string          // that routes around it are for
 	paths  []string          // the same, as patterns
 	next   caddyhttp.Handler // the handlers behind it
-	dials  []string          // addresses of the reverse proxies among those
 }
 
-// place finds the handler in the HTTP app; nil if it cannot be found.
-func (h *Handler) place(app *caddyhttp.App) *place {
+// Find finds the handler in the HTTP app; nil if it cannot be found.
+func Find(app *caddyhttp.App, h Guarding) *Place {
 	for _, server := range app.Servers {
-		p := &place{server: server}
+		p := &Place{server: server}
 		if p.find(server.Routes, h, caddyhttp.HandlerFunc(nothing)) {
 			return p
 		}
@@ -37,7 +43,7 @@ func nothing(w http.ResponseWriter, _ *http.Request) error {
 }
 
 // find looks for the handler in the routes, which after follows.
-func (p *place) find(routes caddyhttp.RouteList, h *Handler, after caddyhttp.Handler) bool {
+func (p *Place) find(routes caddyhttp.RouteList, h Guarding, after caddyhttp.Handler) bool {
 	if p.depth == maxDepth {
 		return false
 	}
@@ -54,7 +60,7 @@ func (p *place) find(routes caddyhttp.RouteList, h *Handler, after caddyhttp.Han
 		for j, handler := range route.Handlers {
 			following := route.Handlers[j+1:]
 			switch found := handler.(type) {
-			case *Handler:
+			case Guarding:
 				if found != h {
 					continue
 				}
@@ -94,12 +100,12 @@ func chain(handlers []caddyhttp.MiddlewareHandler, next caddyhttp.Handler) caddy
 }
 
 // note notes where the reverse proxies among the handlers lead.
-func (p *place) note(handlers []caddyhttp.MiddlewareHandler) {
+func (p *Place) note(handlers []caddyhttp.MiddlewareHandler) {
 	for _, handler := range handlers {
 		switch h := handler.(type) {
 		case *reverseproxy.Handler:
 			for _, upstream := range h.Upstreams {
-				p.dials = append(p.dials, upstream.Dial)
+				p.Upstreams = append(p.Upstreams, upstream.Dial)
 			}
 		case *caddyhttp.Subroute:
 			for _, route := range h.Routes {
@@ -110,7 +116,7 @@ func (p *place) note(handlers []caddyhttp.MiddlewareHandler) {
 }
 
 // match notes the hosts and paths of a route around the handler.
-func (p *place) match(sets caddyhttp.MatcherSets) {
+func (p *Place) match(sets caddyhttp.MatcherSets) {
 	for _, set := range sets {
 		for _, matcher := range set {
 			switch m := matcher.(type) {
@@ -127,8 +133,8 @@ func (p *place) match(sets caddyhttp.MatcherSets) {
 	}
 }
 
-// host returns a host by which clients call.
-func (p *place) host() string {
+// Host returns a host by which clients call.
+func (p *Place) Host() string {
 	for _, host := range p.hosts {
 		if !strings.ContainsAny(host, "*{") {
 			return host
@@ -137,9 +143,9 @@ func (p *place) host() string {
 	return "localhost"
 }
 
-// guesses returns the paths at which the server may answer, the likely ones first:
+// Paths returns the paths at which the server may answer, the likely ones first:
 // where MCP servers usually do, and where clients call.
-func (p *place) guesses() []string {
+func (p *Place) Paths() []string {
 	guesses := []string{"/mcp", "/mcp/", "/"}
 	for _, path := range p.paths {
 		if path = strings.TrimRight(path, "*/"); strings.HasPrefix(path, "/") && !strings.ContainsAny(path, "*{") {
@@ -149,4 +155,27 @@ func (p *place) guesses() []string {
 		}
 	}
 	return guesses
+}
+
+// ServeHTTP passes a request of our own to the handlers after ours.
+func (p *Place) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	defer func() { // the goroutine is ours: nobody else would catch it
+		if problem := recover(); problem != nil {
+			w.WriteHeader(http.StatusBadGateway)
+		}
+	}()
+	r.RequestURI, r.RemoteAddr, r.Proto, r.ProtoMajor, r.ProtoMinor = r.URL.RequestURI(), "127.0.0.1:0", "HTTP/1.1", 1, 1
+	r.Host = r.URL.Host
+	r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), w, p.server)
+	err := p.next.ServeHTTP(w, r)
+	if err == nil {
+		return
+	}
+	status := http.StatusBadGateway
+	var handled caddyhttp.HandlerError
+	if errors.As(err, &handled) && handled.StatusCode != 0 {
+		status = handled.StatusCode
+	}
+	w.WriteHeader(status)
+	_, _ = io.WriteString(w, err.Error())
 }

@@ -1,10 +1,11 @@
-package caddymodule
+package pricebook
 
 import (
 	"fmt"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
+	"github.com/fareboxhq/farebox/internal/gate"
 	"github.com/fareboxhq/farebox/internal/items"
 	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/mcp"
@@ -33,10 +34,10 @@ func (m *Method) rule(on pricing.ChargeOn) (pricing.Rule, error) {
 	if err := mcp.CheckMethodRule(m.Method); err != nil {
 		return r, fmt.Errorf("method %q: %w", m.Method, err)
 	}
-	if m.Amount == unpricedFree {
+	if m.Amount == Free {
 		return r, nil
 	}
-	if m.Amount == methodDeny {
+	if m.Amount == Deny {
 		return r, fmt.Errorf("method %q: requests that the protocol does not have are refused unless a rule lets them pass; deny is for notifications", m.Method)
 	}
 	var err error
@@ -46,30 +47,30 @@ func (m *Method) rule(on pricing.ChargeOn) (pricing.Rule, error) {
 	return r, nil
 }
 
-func (h *Handler) parseMethod(d *caddyfile.Dispenser) error {
+func (t *Terms) parseMethod(d *caddyfile.Dispenser) error {
 	var m Method
 	if !d.Args(&m.Method, &m.Amount) || d.NextArg() {
 		return d.Err("method: want a method and free or an amount, as in: method vendor/thing 0.01")
 	}
 	if m.ofNotification() {
-		h.Methods = append(h.Methods, m)
-		return h.parseNotification(d)
+		t.Methods = append(t.Methods, m)
+		return t.parseNotification(d)
 	}
 	if _, err := m.rule(0); err != nil {
 		return d.WrapErr(err)
 	}
-	if m.Amount != unpricedFree {
+	if m.Amount != Free {
 		if err := checkAmount(d, m.Amount); err != nil {
 			return err
 		}
 	}
-	h.Methods = append(h.Methods, m)
+	t.Methods = append(t.Methods, m)
 	return nil
 }
 
 // checkItem refuses names that price and free do not take, at their line: also
 // those that can never match because of the ones before them.
-func (h *Handler) checkItem(d *caddyfile.Dispenser, text string) error {
+func (t *Terms) checkItem(d *caddyfile.Dispenser, text string) error {
 	item, err := items.Parse(text)
 	switch {
 	case err != nil:
@@ -78,7 +79,7 @@ func (h *Handler) checkItem(d *caddyfile.Dispenser, text string) error {
 		return d.Errf("%q: write methods as in: method %s 0.01", text, item.Name)
 	}
 	var before items.Table[struct{}]
-	for _, p := range h.Prices {
+	for _, p := range t.Prices {
 		if other, err := items.Parse(p.Tool); err == nil && other.Kind == item.Kind {
 			_ = before.Add(other, struct{}{}) // it was checked at its own line
 		}
@@ -89,9 +90,30 @@ func (h *Handler) checkItem(d *caddyfile.Dispenser, text string) error {
 	return nil
 }
 
-// knowsMethod reports whether a rule of the config names the message's method,
-// so that metrics may name it, too.
-func (h *Handler) knowsMethod(m *mcp.Message) bool {
-	_, named := h.book.Offer(items.Item{Kind: items.Method, Name: m.Method})
-	return named && m.Kind == mcp.KindRequest
+// ofNotification reports whether the method is a notification's. It costs nothing,
+// and its rule lets it pass or not.
+func (m *Method) ofNotification() bool { return mcp.IsNotification(m.Method) }
+
+// compileNotifications compiles the rules for notifications.
+func compileNotifications(methods []Method) (*gate.Notifications, error) {
+	var rules []gate.NotificationRule
+	for _, m := range methods {
+		switch {
+		case !m.ofNotification():
+		case m.Amount != Deny && m.Amount != Free:
+			return nil, fmt.Errorf("method %q: notifications have no answer to pay for: want deny or free", m.Method)
+		default:
+			rules = append(rules, gate.NotificationRule{Pattern: m.Method, Deny: m.Amount == Deny})
+		}
+	}
+	return gate.NewNotifications(rules)
+}
+
+// parseNotification checks the last method, a notification's, together with the
+// rules before it, so that an error names its line.
+func (t *Terms) parseNotification(d *caddyfile.Dispenser) error {
+	if _, err := compileNotifications(t.Methods); err != nil {
+		return d.WrapErr(err)
+	}
+	return nil
 }

@@ -1,4 +1,4 @@
-package caddymodule
+package routes
 
 import (
 	"fmt"
@@ -7,55 +7,57 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-
-	"github.com/fareboxhq/farebox/internal/exchange"
 )
 
-// survey follows the routes of a config as requests do, and notes where farebox
-// does not stand in their way although it is meant to.
-type survey struct {
-	guarded   map[string]*Handler // by upstream: the farebox before it
-	unguarded []string            // upstreams of proxies without one
-	idle      error               // a farebox that no call reaches, or with nothing behind it
+// Survey is the result of following all routes of a config.
+type Survey struct {
+	// LogsCredentials names a handler with keys that the access log would contain,
+	// since its HTTP server has log_credentials; empty if there is none.
+	LogsCredentials string
+
+	// Idle says which farebox no call reaches, or which has nothing behind it; nil
+	// if there is none.
+	Idle error
+
+	// Bypasses are the ways past farebox to a server that it guards elsewhere.
+	Bypasses []Bypass
 }
 
-// checkSites checks once, for all sites of a config, that farebox guards its
-// servers: an error names a handler that does nothing, and a warning names a proxy
-// that bypasses one. It runs when the first handler is provisioned, since Caddy has
-// no later hook that "caddy validate" reaches, too.
-func (a *App) checkSites(ctx caddy.Context) error {
-	a.mu.Lock()
-	checked := a.sitesChecked
-	a.sitesChecked = true
-	a.mu.Unlock()
-	modules := ctx.Modules()
-	i := slices.IndexFunc(modules, func(m caddy.Module) bool { _, ok := m.(*caddyhttp.App); return ok })
-	if checked || i < 0 {
-		return nil
-	}
-	s := survey{guarded: make(map[string]*Handler)}
-	servers := modules[i].(*caddyhttp.App).Servers
-	for _, name := range slices.Sorted(maps.Keys(servers)) {
-		server := servers[name]
-		stages := (&siteReader{server: server}).stages(server.Routes)
-		if server.Logs != nil && server.Logs.ShouldLogCredentials {
-			if who := keeper(stages); who != "" {
-				return fmt.Errorf("%s: %w", who, exchange.ErrCredentialsLogged)
-			}
+// Bypass is a reverse_proxy to a guarded server without a farebox before it.
+type Bypass struct {
+	Guard    Guard  // the farebox elsewhere
+	Upstream string // the server's address
+	Lines    string // places in the Caddyfile of the reverse_proxy, as FILE:LINE; empty if unknown
+}
+
+// Look follows the routes of all servers of the app, provisioned or not.
+func Look(app *caddyhttp.App) Survey {
+	s := survey{guarded: make(map[string]Guard)}
+	var result Survey
+	for _, name := range slices.Sorted(maps.Keys(app.Servers)) {
+		server := app.Servers[name]
+		stages := (&reader{server: server}).stages(server.Routes)
+		if server.Logs != nil && server.Logs.ShouldLogCredentials && result.LogsCredentials == "" {
+			result.LogsCredentials = keeper(stages)
 		}
 		s.walk(stages, false, nil)
 	}
 	for _, upstream := range s.unguarded {
-		if h := s.guarded[upstream]; h != nil {
-			a.logger.Warn("a reverse_proxy reaches a server past farebox: who calls there needs no key and pays nothing",
-				"server", h.Server, "farebox", h.Source, "reverse_proxy", proxyLine(h.Source, upstream), "upstream", upstream,
-				"advice", "put a farebox before that reverse_proxy, or take it out; if it serves nothing of MCP, give it a path of its own at the upstream")
+		if g, ok := s.guarded[upstream]; ok {
+			result.Bypasses = append(result.Bypasses, Bypass{Guard: g, Upstream: upstream, Lines: proxyLines(g.Source, upstream)})
 		}
 	}
-	return s.idle
+	result.Idle = s.idle
+	return result
+}
+
+// survey follows the routes of a config as requests do.
+type survey struct {
+	guarded   map[string]Guard // by upstream: the farebox before it
+	unguarded []string         // upstreams of proxies without one
+	idle      error            // see Survey.Idle
 }
 
 // keeper returns the name of a handler in these routes that takes keys, "" if there
@@ -65,8 +67,8 @@ func keeper(stages []stage) string {
 		for _, s := range to.steps {
 			who := keeper(s.inner)
 			switch {
-			case s.farebox != nil:
-				who = s.farebox.title()
+			case s.guard != nil:
+				who = s.guard.String()
 			case s.kind == "farebox_platform":
 				who = "farebox_platform"
 			}
@@ -80,11 +82,11 @@ func keeper(stages []stage) string {
 
 // walk follows a list of routes. More says that something after the list may
 // answer, and guards are the handlers that stand before it.
-func (s *survey) walk(list []stage, more bool, guards []*Handler) {
+func (s *survey) walk(list []stage, more bool, guards []Guard) {
 	ended := make(map[string]string) // by matchers: the handler that answers such requests
 	groups := make(map[string]bool)  // those that had a route for all requests
 	before := slices.Clone(guards)
-	entered := make(map[string][]*Handler) // by group: those before its first route
+	entered := make(map[string][]Guard) // by group: those before its first route
 	for i, to := range list {
 		if to.group != "" {
 			if _, ok := entered[to.group]; !ok {
@@ -117,18 +119,18 @@ func (s *survey) walk(list []stage, more bool, guards []*Handler) {
 
 // follow follows the handlers of a route. It returns the guards that a request has
 // passed then, and the handler that answered it, "" for no answer.
-func (s *survey) follow(steps []step, more bool, guards []*Handler, ended string) ([]*Handler, string) {
+func (s *survey) follow(steps []step, more bool, guards []Guard, ended string) ([]Guard, string) {
 	for i, at := range steps {
 		rest := more || mayAnswer(steps[i+1:])
 		switch {
-		case at.farebox != nil:
+		case at.guard != nil:
 			switch {
 			case ended != "":
-				s.fail(at.farebox, "no call ever comes to it: "+ended+" has answered before")
+				s.fail(*at.guard, "no call ever comes to it: "+ended+" has answered before")
 			case !rest:
-				s.fail(at.farebox, "nothing after it answers: want a reverse_proxy to the MCP server behind it")
+				s.fail(*at.guard, "nothing after it answers: want a reverse_proxy to the MCP server behind it")
 			}
-			guards = append(guards, at.farebox)
+			guards = append(guards, *at.guard)
 		case at.inner != nil:
 			s.walk(at.inner, rest, guards)
 			guards = union(guards, guardsIn(at.inner))
@@ -143,27 +145,27 @@ func (s *survey) follow(steps []step, more bool, guards []*Handler, ended string
 	return guards, ended
 }
 
-func (s *survey) proxied(upstream string, guards []*Handler) {
+func (s *survey) proxied(upstream string, guards []Guard) {
 	if len(guards) == 0 {
 		s.unguarded = append(s.unguarded, upstream)
-	} else if s.guarded[upstream] == nil {
+	} else if _, ok := s.guarded[upstream]; !ok {
 		s.guarded[upstream] = guards[len(guards)-1]
 	}
 }
 
-func (s *survey) fail(h *Handler, why string) {
+func (s *survey) fail(g Guard, why string) {
 	if s.idle == nil {
-		s.idle = fmt.Errorf("%s: %s", h.title(), why)
+		s.idle = fmt.Errorf("%s: %s", g, why)
 	}
 }
 
 // guardsIn returns the handlers of a subroute, for any requests: those that match
 // no handler are meant to bypass them.
-func guardsIn(stages []stage) (all []*Handler) {
+func guardsIn(stages []stage) (all []Guard) {
 	for _, to := range stages {
 		for _, s := range to.steps {
-			if s.farebox != nil {
-				all = append(all, s.farebox)
+			if s.guard != nil {
+				all = append(all, *s.guard)
 			}
 			all = append(all, guardsIn(s.inner)...)
 		}
@@ -171,7 +173,7 @@ func guardsIn(stages []stage) (all []*Handler) {
 	return all
 }
 
-func union(a, b []*Handler) []*Handler {
+func union(a, b []Guard) []Guard {
 	for _, h := range b {
 		if !slices.Contains(a, h) {
 			a = append(a, h)
@@ -180,18 +182,9 @@ func union(a, b []*Handler) []*Handler {
 	return a
 }
 
-// title names a handler for messages: where it stands, if the config is a
-// Caddyfile, and its server.
-func (h *Handler) title() string {
-	if h.Source == "" {
-		return fmt.Sprintf("server %q", h.Server)
-	}
-	return fmt.Sprintf("%s: server %q", h.Source, h.Server)
-}
-
-// proxyLine returns the place in the Caddyfile of the reverse_proxy to the upstream
+// proxyLines returns the places in the Caddyfile of the reverse_proxy to the upstream
 // without a farebox beside it; "" if the text is ambiguous.
-func proxyLine(source, upstream string) string {
+func proxyLines(source, upstream string) string {
 	file, _, _ := strings.Cut(source, ":")
 	text, err := os.ReadFile(file)
 	if err != nil {

@@ -1,24 +1,21 @@
-package caddymodule
+package pricebook
 
 import (
 	"slices"
-	"strconv"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
+	"github.com/fareboxhq/farebox/caddymodule/grammar"
 	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/pricing"
 )
 
-// placeOf says where the token at hand stands.
-func placeOf(d *caddyfile.Dispenser) string { return d.File() + ":" + strconv.Itoa(d.Line()) }
-
-func (h *Handler) parsePrice(d *caddyfile.Dispenser) error {
-	p := Price{Source: placeOf(d)}
+func (t *Terms) parsePrice(d *caddyfile.Dispenser) error {
+	p := Price{Source: grammar.Place(d)}
 	if !d.Args(&p.Tool, &p.Amount) {
 		return d.Err("price: want a tool and an amount, as in: price get_forecast 0.01")
 	}
-	if err := h.checkItem(d, p.Tool); err != nil {
+	if err := t.checkItem(d, p.Tool); err != nil {
 		return err
 	}
 	amount := p.Amount
@@ -35,7 +32,7 @@ func (h *Handler) parsePrice(d *caddyfile.Dispenser) error {
 	if err := p.parseTerms(d); err != nil {
 		return err
 	}
-	h.Prices = append(h.Prices, p)
+	t.Prices = append(t.Prices, p)
 	return nil
 }
 
@@ -69,15 +66,17 @@ func (p *Price) parseTerms(d *caddyfile.Dispenser) error {
 			return d.Errf("price: after the amount comes charge_on, charge_if or nothing, not %q", word)
 		}
 	}
-	if _, err := compileBook([]Price{p.anywhere()}, nil, unpricedDeny, nil, ""); err != nil { // here the line is known
+	unplaced := *p // the error names the line already
+	unplaced.Source = ""
+	if _, err := (&Terms{Prices: []Price{unplaced}, Unpriced: Deny}).compileBook(); err != nil {
 		return d.WrapErr(err)
 	}
 	return nil
 }
 
-func (h *Handler) parseChargeOn(d *caddyfile.Dispenser) error {
-	h.ChargeOn = d.RemainingArgs()
-	if _, err := pricing.ParseChargeOn(h.ChargeOn); err != nil {
+func (t *Terms) parseChargeOn(d *caddyfile.Dispenser) error {
+	t.ChargeOn = d.RemainingArgs()
+	if _, err := pricing.ParseChargeOn(t.ChargeOn); err != nil {
 		return d.WrapErr(err)
 	}
 	return nil
@@ -85,11 +84,11 @@ func (h *Handler) parseChargeOn(d *caddyfile.Dispenser) error {
 
 const wantChargeIf = `charge_if: want one expression over the result, in quotes, as in: charge_if "!has(result.structuredContent.error)"`
 
-func (h *Handler) parseChargeIf(d *caddyfile.Dispenser) error {
-	if !d.Args(&h.ChargeIf) || d.NextArg() || h.ChargeIf == "" {
+func (t *Terms) parseChargeIf(d *caddyfile.Dispenser) error {
+	if !d.Args(&t.ChargeIf) || d.NextArg() || t.ChargeIf == "" {
 		return d.Err(wantChargeIf)
 	}
-	if _, err := pricing.Compile(nil, pricing.Default{ChargeIf: h.ChargeIf}); err != nil {
+	if _, err := pricing.Compile(nil, pricing.Default{ChargeIf: t.ChargeIf}); err != nil {
 		return d.WrapErr(err)
 	}
 	return nil
@@ -106,30 +105,30 @@ func checkAmount(d *caddyfile.Dispenser, text string) error {
 	return nil
 }
 
-func (h *Handler) parseFree(d *caddyfile.Dispenser) error {
+func (t *Terms) parseFree(d *caddyfile.Dispenser) error {
 	var tools []string
-	source := placeOf(d)
-	if err := someArgs(d, &tools); err != nil {
+	source := grammar.Place(d)
+	if err := grammar.Args(d, &tools); err != nil {
 		return err
 	}
 	for _, tool := range tools {
-		if err := h.checkItem(d, tool); err != nil {
+		if err := t.checkItem(d, tool); err != nil {
 			return err
 		}
-		h.Prices = append(h.Prices, Price{Tool: tool, Amount: "0", Source: source})
+		t.Prices = append(t.Prices, Price{Tool: tool, Amount: "0", Source: source})
 	}
 	return nil
 }
 
-func (h *Handler) parseUnpriced(d *caddyfile.Dispenser) error {
-	if err := oneArg(d, &h.Unpriced); err != nil {
+func (t *Terms) parseUnpriced(d *caddyfile.Dispenser) error {
+	if err := grammar.Arg(d, &t.Unpriced); err != nil {
 		return err
 	}
-	if h.Unpriced == unpricedDeny || h.Unpriced == unpricedFree {
+	if t.Unpriced == Deny || t.Unpriced == Free {
 		return nil
 	}
-	if _, err := ledger.ParseAmount(h.Unpriced); err != nil {
-		return d.Errf("unpriced: want deny, free or an amount, not %q", h.Unpriced)
+	if _, err := ledger.ParseAmount(t.Unpriced); err != nil {
+		return d.Errf("unpriced: want deny, free or an amount, not %q", t.Unpriced)
 	}
-	return checkAmount(d, h.Unpriced)
+	return checkAmount(d, t.Unpriced)
 }

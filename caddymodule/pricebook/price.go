@@ -1,9 +1,8 @@
-package caddymodule
+package pricebook
 
 import (
 	"errors"
 	"fmt"
-	"reflect"
 
 	"github.com/fareboxhq/farebox/internal/items"
 	"github.com/fareboxhq/farebox/internal/ledger"
@@ -41,20 +40,11 @@ type Price struct {
 	Source string `json:"source,omitempty"`
 }
 
-// free reports whether a price is zero whatever is asked.
-func (p *Price) free() bool {
+// Free reports whether every call at this price is free.
+func (p *Price) Free() bool {
 	amount, err := ledger.ParseAmount(p.Amount)
 	return p.CEL == "" && err == nil && amount == 0
 }
-
-// anywhere is the price without its place.
-func (p Price) anywhere() Price {
-	p.Source = ""
-	return p
-}
-
-// samePrice reports whether two prices are the same, wherever they stand.
-func samePrice(a, b Price) bool { return reflect.DeepEqual(a.anywhere(), b.anywhere()) }
 
 // at renders a place in a Caddyfile, in brackets; "" without one.
 func at(source string) string {
@@ -64,21 +54,22 @@ func at(source string) string {
 	return " (" + source + ")"
 }
 
-func compileBook(prices []Price, methods []Method, unpriced string, chargeOn []string, chargeIf string) (*pricing.Book, error) {
-	fallback := pricing.Default{ChargeIf: chargeIf}
+// compileBook compiles the prices of tools, prompts, resources and methods.
+func (t *Terms) compileBook() (*pricing.Book, error) {
+	fallback := pricing.Default{ChargeIf: t.ChargeIf}
 	var err error
-	if len(chargeOn) > 0 {
-		if fallback.ChargeOn, err = pricing.ParseChargeOn(chargeOn); err != nil {
+	if len(t.ChargeOn) > 0 {
+		if fallback.ChargeOn, err = pricing.ParseChargeOn(t.ChargeOn); err != nil {
 			return nil, err
 		}
 	}
-	rules := make([]pricing.Rule, len(prices))
-	for i, p := range prices {
-		if rules[i], err = p.rule(fallback.ChargeOn, chargeIf); err != nil {
+	rules := make([]pricing.Rule, len(t.Prices))
+	for i, p := range t.Prices {
+		if rules[i], err = p.rule(fallback.ChargeOn, t.ChargeIf); err != nil {
 			return nil, fmt.Errorf("price of %q%s: %w", p.Tool, at(p.Source), err)
 		}
 	}
-	for _, m := range methods {
+	for _, m := range t.Methods {
 		if m.ofNotification() {
 			continue // see compileNotifications
 		}
@@ -88,12 +79,12 @@ func compileBook(prices []Price, methods []Method, unpriced string, chargeOn []s
 		}
 		rules = append(rules, r)
 	}
-	switch unpriced {
-	case unpricedDeny:
-	case unpricedFree:
+	switch t.Unpriced {
+	case Deny:
+	case Free:
 		fallback.Allow = true
 	default:
-		amount, err := ledger.ParseAmount(unpriced)
+		amount, err := ledger.ParseAmount(t.Unpriced)
 		if err != nil {
 			return nil, fmt.Errorf("unpriced: want deny, free or an amount: %w", err)
 		}

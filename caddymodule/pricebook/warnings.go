@@ -1,33 +1,34 @@
-package caddymodule
+package pricebook
 
 import (
+	"log/slog"
 	"strings"
 
 	"github.com/fareboxhq/farebox/internal/items"
 	"github.com/fareboxhq/farebox/internal/pricing"
 )
 
-// warnOfPrices warns the operator, at "caddy validate" and at every start, of a
-// valid price book that is probably a mistake. Certain mistakes are errors; see
-// items.Table.Add.
-func (h *Handler) warnOfPrices() {
-	if !h.sellsTools() && h.Unpriced == unpricedDeny {
-		h.logger.Warn("no tool of this server can be called: no price or free names one, and unpriced deny refuses those that none names",
-			"server", h.Server, "at", h.Source, "advice", "write price or free for its tools, or unpriced free, or unpriced and an amount")
+// Warn warns the operator of a valid price book that is probably a mistake. Certain
+// mistakes are errors; see items.Table.Add. Source says where the site stands in
+// the Caddyfile.
+func (t *Terms) Warn(log *slog.Logger, server, source string, book *pricing.Book) {
+	if !t.sellsTools() && t.Unpriced == Deny {
+		log.Warn("no tool of this server can be called: no price or free names one, and unpriced deny refuses those that none names",
+			"server", server, "at", source, "advice", "write price or free for its tools, or unpriced free, or unpriced and an amount")
 	}
-	for _, p := range h.Prices {
+	for _, p := range t.Prices {
 		item, err := items.Parse(p.Tool)
 		if err != nil {
-			continue // compileBook refuses it
+			continue // Compile refuses it
 		}
-		if reason, advice := doubtOf(item, h.book); reason != "" {
-			h.logger.Warn("a price will hardly match anything: "+reason, "server", h.Server, "price", p.Tool, "at", p.Source, "advice", advice)
+		if reason, advice := doubtOf(item, book); reason != "" {
+			log.Warn("a price will hardly match anything: "+reason, "server", server, "price", p.Tool, "at", p.Source, "advice", advice)
 		}
 	}
 }
 
-func (h *Handler) sellsTools() bool {
-	for _, p := range h.Prices {
+func (t *Terms) sellsTools() bool {
+	for _, p := range t.Prices {
 		if item, err := items.Parse(p.Tool); err == nil && item.Kind == items.Tool {
 			return true
 		}

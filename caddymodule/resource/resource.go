@@ -1,0 +1,83 @@
+package resource
+
+import (
+	"fmt"
+	"net/http"
+	"reflect"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+// Resource is the server of a handler as OAuth knows it. It never changes.
+type Resource struct {
+	server string
+	config *OAuth
+	origin string   // scheme, host and port
+	host   string   // host and port
+	path   string   // as it is written in URLs, without a trailing slash
+	plain  string   // the same, decoded, as requests are compared
+	slash  bool     // the configured form ends with a slash
+	scopes []string // scopes_supported
+	needs  []string // the scopes of a 401
+}
+
+// WellKnown is where the metadata of a resource without a path is, and the
+// beginning of all others' paths (RFC 9728, 3).
+const WellKnown = "/.well-known/oauth-protected-resource"
+
+// Needs returns the scopes that a challenge to an unknown client names.
+func (r *Resource) Needs() []string { return r.needs }
+
+// identifier returns the resource identifier, with or without a trailing slash.
+func (r *Resource) identifier(slash bool) string { return r.origin + ended(r.path, slash) }
+
+// MetadataURL returns where the metadata of that form of the identifier is
+// (RFC 9728, 3.1).
+func (r *Resource) MetadataURL(slash bool) string {
+	return r.origin + WellKnown + ended(r.path, slash)
+}
+
+// Asked returns the form by which a request has called the resource. It is the
+// configured form at the root, where a request's path is never empty, and behind a
+// proxy that has changed the path.
+func (r *Resource) Asked(req *http.Request) (slash bool) {
+	called := req.URL.Path
+	if original, ok := req.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok {
+		called = original.URL.Path
+	}
+	switch {
+	case r.plain == "":
+		return r.slash
+	case called == r.plain:
+		return false
+	case called == r.plain+"/":
+		return true
+	}
+	return r.slash
+}
+
+func ended(path string, slash bool) string {
+	if slash {
+		return path + "/"
+	}
+	return path
+}
+
+// SameURL reports whether two resources are asked for by one URL.
+func (r *Resource) SameURL(other *Resource) bool {
+	return r.host == other.host && r.plain == other.plain
+}
+
+// Agrees returns an error if two resources have one URL and different metadata.
+func (r *Resource) Agrees(other *Resource) error {
+	if r == nil || other == nil || !r.SameURL(other) {
+		return nil
+	}
+	if r.server != other.server {
+		return fmt.Errorf("oauth: the resource %s is configured for the servers %q and %q", r.config.Resource, other.server, r.server)
+	}
+	if !reflect.DeepEqual(r.config, other.config) {
+		return fmt.Errorf("oauth: the resource %s of server %q is configured twice, with different contents", r.config.Resource, r.server)
+	}
+	return nil
+}

@@ -1,0 +1,222 @@
+// Package routes reads the routes of Caddy's HTTP servers as requests take them.
+// Survey finds the mistakes by which calls do not come to farebox, and Find the
+// handlers that follow it.
+package routes
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/fileserver"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+)
+
+// Guard identifies a farebox handler of a config.
+type Guard struct {
+	// Server is the name of the MCP server that it guards.
+	Server string `json:"server"`
+
+	// Source is where the Caddyfile has the directive, as FILE:LINE; empty for a
+	// config in JSON.
+	Source string `json:"source"`
+}
+
+// String names the handler for messages: its place, if the config is a Caddyfile,
+// and its server.
+func (g Guard) String() string {
+	if g.Source == "" {
+		return fmt.Sprintf("server %q", g.Server)
+	}
+	return fmt.Sprintf("%s: server %q", g.Source, g.Server)
+}
+
+// Guarding is a provisioned farebox handler.
+type Guarding interface {
+	caddyhttp.MiddlewareHandler
+	Guard() Guard
+}
+
+// stage is a route of a config, whether Caddy has provisioned it or not yet.
+type stage struct {
+	group    string // one route of a group runs
+	matchers string // the same text for the same requests; "" for all
+	terminal bool
+	steps    []step
+}
+
+// step is a handler of a route.
+type step struct {
+	kind      string // the module's name
+	guard     *Guard // nil but for farebox
+	upstreams []string
+	inner     []stage // a subroute's
+}
+
+// reader reads the routes of one of Caddy's HTTP servers.
+type reader struct {
+	server *caddyhttp.Server
+	depth  int
+}
+
+// maxDepth bounds nesting: a named route may invoke itself.
+const maxDepth = 32
+
+func (s *reader) stages(list caddyhttp.RouteList) []stage {
+	if s.depth == maxDepth {
+		return nil
+	}
+	s.depth++
+	defer func() { s.depth-- }()
+	all := make([]stage, len(list))
+	for i := range list {
+		all[i] = s.stage(&list[i])
+	}
+	return all
+}
+
+// stage reads a route. Caddy drops the text of provisioned handlers.
+func (s *reader) stage(r *caddyhttp.Route) stage {
+	to := stage{group: r.Group, terminal: r.Terminal}
+	switch {
+	case len(r.MatcherSets) > 0:
+		to.matchers = "made " + textOf(r.MatcherSets)
+	case len(r.MatcherSetsRaw) > 0:
+		to.matchers = "text " + textOf(r.MatcherSetsRaw)
+	}
+	for _, h := range r.Handlers {
+		to.steps = append(to.steps, s.made(h))
+	}
+	for _, text := range r.HandlersRaw {
+		to.steps = append(to.steps, s.unmade(text))
+	}
+	return to
+}
+
+// made reads a handler that Caddy has provisioned.
+func (s *reader) made(h caddyhttp.MiddlewareHandler) step {
+	to := step{kind: "unknown"}
+	if m, ok := h.(caddy.Module); ok {
+		to.kind = m.CaddyModule().ID.Name()
+	}
+	switch h := h.(type) {
+	case Guarding:
+		to.guard = new(h.Guard())
+	case *reverseproxy.Handler:
+		for _, u := range h.Upstreams {
+			to.upstreams = append(to.upstreams, u.Dial)
+		}
+	case *caddyhttp.Subroute:
+		to.inner = s.stages(h.Routes)
+	case *caddyhttp.Invoke:
+		to.inner = s.named(h.Name)
+	case *fileserver.FileServer:
+		if h.PassThru {
+			to.kind = "unknown"
+		}
+	}
+	return to
+}
+
+// unmade reads a handler's text.
+func (s *reader) unmade(text json.RawMessage) step {
+	var h struct {
+		Handler   string              `json:"handler"`
+		Routes    caddyhttp.RouteList `json:"routes"`
+		Upstreams json.RawMessage     `json:"upstreams"` // other handlers may have other things there
+		Name      string              `json:"name"`
+		PassThru  bool                `json:"pass_thru"`
+	}
+	if json.Unmarshal(text, &h) != nil {
+		return step{kind: "unknown"} // Caddy will say so
+	}
+	to := step{kind: h.Handler}
+	switch h.Handler {
+	case "farebox":
+		to.guard = new(Guard)
+		if json.Unmarshal(text, to.guard) != nil {
+			to.kind, to.guard = "unknown", nil
+		}
+	case "reverse_proxy":
+		var upstreams []struct {
+			Dial string `json:"dial"`
+		}
+		_ = json.Unmarshal(h.Upstreams, &upstreams)
+		for _, u := range upstreams {
+			to.upstreams = append(to.upstreams, u.Dial)
+		}
+	case "subroute":
+		to.inner = s.stages(h.Routes)
+	case "invoke":
+		to.inner = s.named(h.Name)
+	case "file_server":
+		if h.PassThru {
+			to.kind = "unknown"
+		}
+	}
+	return to
+}
+
+func (s *reader) named(name string) []stage {
+	route := s.server.NamedRoutes[name]
+	if route == nil {
+		return nil
+	}
+	return s.stages(caddyhttp.RouteList{*route})
+}
+
+// answering are the handlers that answer every request.
+var answering = []string{"reverse_proxy", "static_response", "error", "file_server"}
+
+// passing are the handlers that leave the answer to those behind them.
+var passing = []string{
+	"farebox", "encode", "headers", "rewrite", "vars", "map", "request_body", "tracing", "log_append", "intercept", "templates", "authentication", "copy_response_headers",
+}
+
+// mayAnswer reports whether something in the list may answer a request.
+func mayAnswer(steps []step) bool {
+	for _, s := range steps {
+		if s.inner != nil {
+			if slices.ContainsFunc(s.inner, func(to stage) bool { return mayAnswer(to.steps) }) {
+				return true
+			}
+		} else if s.kind != "subroute" && !slices.Contains(passing, s.kind) {
+			return true
+		}
+	}
+	return false
+}
+
+// answers reports whether the step answers every request.
+func (s *step) answers() bool {
+	if s.inner == nil {
+		return slices.Contains(answering, s.kind)
+	}
+	for _, to := range s.inner {
+		if to.matchers == "" && slices.ContainsFunc(to.steps, func(s step) bool { return s.answers() }) {
+			return true
+		}
+	}
+	return false
+}
+
+// upstreamName returns an upstream's address, the same for all names of this
+// machine.
+func upstreamName(dial string) string {
+	dial = strings.ToLower(dial)
+	for _, loopback := range []string{"127.0.0.1:", "[::1]:", "localhost:"} {
+		if port, ok := strings.CutPrefix(dial, loopback); ok {
+			return "localhost:" + port
+		}
+	}
+	return dial
+}
+
+// textOf is the same text for the same value.
+func textOf(v any) string {
+	text, _ := json.Marshal(v) // matchers always encode
+	return string(text)
+}

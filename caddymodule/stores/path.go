@@ -1,0 +1,29 @@
+package stores
+
+import (
+	"errors"
+	"io/fs"
+	"path/filepath"
+)
+
+// Canonical returns the one spelling of a file's path, so that two configs
+// that name one file share it. The file, and directories above it, need not be
+// there yet.
+func Canonical(path string) (string, error) {
+	absolute, err := filepath.Abs(path)
+	if err != nil {
+		return "", err
+	}
+	resolved, err := filepath.EvalSymlinks(absolute)
+	if errors.Is(err, fs.ErrNotExist) {
+		parent := filepath.Dir(absolute)
+		if parent == absolute {
+			return absolute, nil
+		}
+		if parent, err = Canonical(parent); err != nil {
+			return "", err
+		}
+		return filepath.Join(parent, filepath.Base(absolute)), nil
+	}
+	return resolved, err
+}

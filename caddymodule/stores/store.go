@@ -1,0 +1,212 @@
+// Package stores is the part of a config that names the store of accounts, keys and
+// charges: its JSON, its grammar, and how such a store is opened.
+package stores
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/fareboxhq/farebox/internal/engine"
+	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/pgstore"
+	"github.com/fareboxhq/farebox/internal/remotestore"
+	"github.com/fareboxhq/farebox/internal/sqlitestore"
+)
+
+// Store is the place of accounts, keys and charges.
+type Store struct {
+	// The kind of store: `sqlite`, `postgres` for several gateways at one
+	// database, or `remote` for a gateway that has none of its own and asks another
+	// Farebox, the platform. Default: `sqlite`.
+	Driver string `json:"driver,omitempty"`
+
+	// The file of the SQLite database; relative to the working directory. Its
+	// directory is made if it is not there.
+	Path string `json:"path,omitempty"`
+
+	// The PostgreSQL database, as a `postgres://` URL or as `key=value` pairs. Use a
+	// placeholder, such as `{env.FAREBOX_DSN}` or `{file./path}`, to keep its
+	// password out of the config.
+	DSN string `json:"dsn,omitempty"`
+
+	// The address of the site that serves the platform's API. It must be https,
+	// but for loopback hosts.
+	URL string `json:"url,omitempty"`
+
+	// The secret of a gateway key of the platform. Use a placeholder, such as
+	// `{env.FAREBOX_GATEWAY_KEY}` or `{file./path}`, to keep it out of the
+	// config.
+	Key string `json:"key,omitempty"`
+}
+
+// Request ids are locked for all processes of a database only if its store
+// implements this; the engine finds out by a type assertion.
+var _ engine.RequestLocks = (*pgstore.Store)(nil)
+
+// The kinds of stores.
+const (
+	SQLite   = "sqlite"
+	Postgres = "postgres"
+	Remote   = "remote"
+)
+
+// drivers are the kinds of stores, for errors.
+var drivers = strings.Join([]string{SQLite, Postgres, Remote}, ", ")
+
+// ErrNoOwnStore says why there are no operations.
+var ErrNoOwnStore = errors.New("this gateway has no store of its own: manage keys and accounts at the platform")
+
+// Source is the place of a config's store.
+type Source struct {
+	// Identity is the store's key in a pool. It contains no secret, and differs for
+	// different credentials.
+	Identity string
+
+	// Name is for people; it has no secrets.
+	Name string
+
+	// File is the canonical path of a store that is a file, or empty.
+	File string
+
+	// Place is the identity of a store that is no file, without its credentials.
+	Place string
+
+	// By identifies the key that asks a platform, without the secret.
+	By string
+
+	// Connect reads the secrets, which must not stay in the config. It must be called
+	// before the other functions.
+	Connect func() error
+
+	// Open opens the store. Only one with its own accounts warns of caps.
+	Open func(ctx context.Context, log *slog.Logger, nearCap func(ledger.Cap)) (engine.Store, error)
+
+	// Migrate brings the schema of an own store up to date, and returns its version
+	// before and after; nil for a platform.
+	Migrate func(ctx context.Context, progress func(done, total int64)) (from, to int64, err error)
+
+	// Schema returns the schema's version after an own store was opened; nil for a
+	// platform.
+	Schema func() (int64, error)
+}
+
+// Source fills the defaults in and finds the store, without opening it. DataDir is
+// the default directory of a store that is a file.
+func (s *Store) Source(dataDir string) (*Source, error) {
+	if s.Driver == "" {
+		s.Driver = SQLite
+	}
+	switch s.Driver {
+	case SQLite:
+		return s.sqlite(dataDir)
+	case Postgres:
+		return s.postgres()
+	case Remote:
+		return s.remote()
+	}
+	return nil, fmt.Errorf("unknown driver %q; known: %s", s.Driver, drivers)
+}
+
+func (s *Store) sqlite(dataDir string) (*Source, error) {
+	if s.Path == "" {
+		s.Path = filepath.Join(dataDir, "farebox.db")
+	}
+	s.Path = caddy.NewReplacer().ReplaceKnown(s.Path, "")
+	file, err := Canonical(s.Path)
+	if err != nil {
+		return nil, err
+	}
+	return &Source{
+		Identity: file, Name: file, File: file, Connect: func() error { return nil },
+		Open: func(ctx context.Context, log *slog.Logger, near func(ledger.Cap)) (engine.Store, error) {
+			return sqlitestore.Open(ctx, sqlitestore.Options{Path: file, Logger: log, NearCap: near})
+		},
+		Migrate: func(ctx context.Context, progress func(done, total int64)) (from, to int64, err error) {
+			return sqlitestore.Migrate(ctx, file, progress)
+		},
+		Schema: sqlitestore.Schema,
+	}, nil
+}
+
+// postgres finds the database. Its DSN, which may hold a password, is read when
+// the config is provisioned.
+func (s *Store) postgres() (*Source, error) {
+	if s.Path != "" || s.URL != "" || s.Key != "" {
+		return nil, errors.New("a postgres store has a dsn, and nothing else")
+	}
+	r := &Source{Name: "the PostgreSQL database", Schema: pgstore.Schema}
+	var o pgstore.Options
+	r.Connect = func() error {
+		dsn, err := caddy.NewReplacer().ReplaceOrErr(s.DSN, true, true)
+		if err != nil {
+			return fmt.Errorf("dsn: %w", err)
+		}
+		if o.DSN = strings.TrimSpace(dsn); o.DSN == "" {
+			return errors.New("the dsn is missing: want a database, as in postgres://farebox@db.example.com/farebox or {env.FAREBOX_DSN}")
+		}
+		if err := pgstore.CheckDSN(o.DSN); err != nil {
+			return err
+		}
+		r.Identity = Postgres + fingerprint(o.DSN)
+		r.Place, err = pgstore.Place(o.DSN)
+		return err
+	}
+	r.Open = func(ctx context.Context, log *slog.Logger, near func(ledger.Cap)) (engine.Store, error) {
+		o := o
+		o.Logger, o.NearCap = log, near
+		return pgstore.Open(ctx, o)
+	}
+	r.Migrate = func(ctx context.Context, progress func(done, total int64)) (from, to int64, err error) {
+		return pgstore.Migrate(ctx, o, progress)
+	}
+	return r, nil
+}
+
+// fingerprint identifies a credential without revealing it: stores know keys by
+// their plain hash, so it is the hash of that hash.
+func fingerprint(credential string) string {
+	digest := sha256.Sum256([]byte(credential))
+	return fmt.Sprintf("#%x", sha256.Sum256(digest[:]))
+}
+
+// remote finds the platform. Its key is read when the config is provisioned, and
+// stays out of it.
+func (s *Store) remote() (*Source, error) {
+	if s.Path != "" {
+		return nil, errors.New("a remote store has a url and a key, and no path")
+	}
+	r := &Source{Name: "the platform"}
+	var o remotestore.Options
+	r.Connect = func() error {
+		repl := caddy.NewReplacer()
+		address, err := repl.ReplaceOrErr(s.URL, true, true)
+		if err == nil {
+			o.URL, err = remotestore.Canonical(address)
+		}
+		if err != nil {
+			return err
+		}
+		key, err := repl.ReplaceOrErr(s.Key, true, true)
+		if err != nil {
+			return fmt.Errorf("key: %w", err)
+		}
+		if o.Key = strings.TrimSpace(key); o.Key == "" {
+			return errors.New("the key is missing: want the secret of a gateway key of the platform, as in {env.FAREBOX_GATEWAY_KEY}")
+		}
+		r.Identity = Remote + " " + o.URL + fingerprint(o.Key)
+		r.Place, r.By = o.URL, fingerprint(o.Key)[:17]
+		return nil
+	}
+	r.Open = func(_ context.Context, log *slog.Logger, _ func(ledger.Cap)) (engine.Store, error) {
+		o.Logger = log
+		return remotestore.New(o)
+	}
+	return r, nil
+}
