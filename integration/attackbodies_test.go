@@ -25,23 +25,24 @@ import (
 )
 
 const (
-	// sessionVersion is the protocol version a session starts with unless the
-	// attack names another.
+	// sessionVersion is the protocol version of sessions, unless an attack sets
+	// another.
 	sessionVersion = "2025-06-18"
-	// attackPatience bounds one attack. The gateway answers each at once.
+	// attackPatience bounds an attack through the gateway, which answers each one
+	// immediately.
 	attackPatience = 5 * time.Second
-	// directPatience is long enough for a server that runs a tool at once.
+	// directPatience bounds an attack sent directly to a server. The servers run a
+	// tool immediately.
 	directPatience = time.Second
 	attackPrice    = ledger.Amount(10_000)
 )
 
-// TestAttackBodies: promises 1, 7 and 8 against every known way to make the
-// gateway judge a different message than the one the server runs. Each row of
-// testdata/attacks goes through the gateway to each real server, once for a
-// priced tool and once for a tool that is not for sale. No server receives a
-// body that is not canonical. The priced tool runs only if the call is charged,
-// and the other tool never runs. The gateway answers every attack and keeps
-// serving.
+// TestAttackBodies checks promises 1, 7 and 8 against every known way to make the
+// gateway judge a different message than the server runs. Each row of
+// testdata/attacks goes through the gateway to each real server, once for a priced
+// tool and once for a tool without a price. No server receives a body that is not
+// canonical. The priced tool runs only if the call is charged, and the other tool
+// never runs. The gateway answers every attack and keeps serving.
 func TestAttackBodies(t *testing.T) {
 	t.Parallel()
 	attacks, servers := readAttacks(t), startAttacked(t)
@@ -72,7 +73,7 @@ func TestAttackBodies(t *testing.T) {
 	g.VerifyLedger(t)
 }
 
-// books compares the account's charges with those the answers reported.
+// books compares the account's charges with the charges that the answers reported.
 func (r *assault) books(t *testing.T, g *harness.Gateway) {
 	t.Helper()
 	a, charged := g.Account(t, r.server.name), make(map[string]bool)
@@ -90,13 +91,14 @@ func (r *assault) books(t *testing.T, g *harness.Gateway) {
 	}
 }
 
-// TestAttackBodiesBite proves that the rows are real attacks: sent directly to
-// the servers, the rows known to run the tool still run it.
+// TestAttackBodiesBite checks that the rows are real attacks: each row that is known
+// to make a server run the tool still does so when it is sent to that server
+// directly.
 func TestAttackBodiesBite(t *testing.T) {
 	t.Parallel()
 	attacks, servers := readAttacks(t), startAttacked(t)
 	var mu sync.Mutex
-	bitten := make(map[string][]string) // servers, by row
+	bitten := make(map[string][]string) // names of the servers that ran the tool, by row
 	t.Run("each", func(t *testing.T) {
 		for _, server := range servers {
 			t.Run(server.name, func(t *testing.T) {
@@ -104,7 +106,7 @@ func TestAttackBodiesBite(t *testing.T) {
 				base := strings.TrimPrefix(server.url, "http://")
 				r := &assault{server: server, address: base, host: base, path: "/mcp", secret: "none", patience: directPatience}
 				var names []string
-				of, ran := make(map[string]int), make(map[string]int) // rows, by file
+				of, ran := make(map[string]int), make(map[string]int) // numbers of rows, by file
 				session := r.begin(t)
 				for i := range attacks {
 					a := &attacks[i]
@@ -160,8 +162,7 @@ func attackedSites(servers []attacked) string {
 	return head + blocks + tail
 }
 
-// assault holds the attacks on one server, sent directly or through the
-// gateway.
+// assault sends the attacks to one server, either directly or through the gateway.
 type assault struct {
 	server                      attacked
 	address, host, path, secret string
@@ -174,8 +175,8 @@ func (r *assault) aim(tool, session string) aim {
 	return aim{host: r.host, path: r.path, secret: r.secret, misplaced: r.misplaced, session: session, tool: tool}
 }
 
-// send writes the bytes of an attack and returns its answers: one for each
-// request in it, or all until the connection ends.
+// send writes the bytes of an attack and returns the answers. It waits for one
+// answer to each request in the bytes, or until the connection ends.
 func (r *assault) send(a *attack, request []byte) (answers []attackReply, err error) {
 	conn, err := net.Dial("tcp", r.address)
 	if err != nil {
@@ -194,7 +195,7 @@ func (r *assault) send(a *attack, request []byte) (answers []attackReply, err er
 		}
 	}()
 	answers, err = readReplies(a, conn)
-	_ = conn.Close() // a server that has answered may not read the rest
+	_ = conn.Close() // a server that has answered may leave the rest unread
 	<-sent
 	return answers, err
 }
@@ -224,15 +225,15 @@ func readReplies(a *attack, conn io.Reader) (answers []attackReply, err error) {
 	}
 }
 
-// attackReply is any answer to an attack.
+// attackReply is an HTTP response to an attack.
 type attackReply struct {
 	status int
 	header http.Header
 	body   []byte
 }
 
-// message reads the JSON-RPC message in an attackReply, either plain or in an
-// event.
+// message decodes the JSON-RPC message in the response, which is either the body or
+// the data of an event.
 func (p *attackReply) message() (m harness.Message, ok bool) {
 	text := p.body
 	if strings.HasPrefix(p.header.Get("Content-Type"), "text/event-stream") {
@@ -342,7 +343,7 @@ func (r *assault) through(t *testing.T, a *attack, at aim) {
 	}
 }
 
-// judgeRuns compares the tools the server ran with the charges in the answers.
+// judgeRuns compares the tools that the server ran with the charges in the answers.
 func (r *assault) judgeRuns(fail func(string, ...any), happened events, answers []attackReply) {
 	paid := 0
 	for _, answer := range answers {
@@ -373,8 +374,9 @@ func (r *assault) judgeRuns(fail func(string, ...any), happened events, answers 
 	}
 }
 
-// goesOn makes a free call in the attack's session, or in a new one if that has
-// ended. It returns the session to continue with.
+// goesOn requires that a free call succeeds after an attack. It makes the call in
+// the attack's session, or in a new session if the attack ended that one. It returns
+// the session to continue with.
 func (r *assault) goesOn(t *testing.T, a *attack, session string) string {
 	t.Helper()
 	call := strings.Replace(fmt.Sprintf(plainCall, cheapTool), `"id":7`, `"id":"after"`, 1)
@@ -424,7 +426,8 @@ func show(answers []attackReply) string {
 	return b.String()
 }
 
-// reservedKeys are the keys the gateway's decision depends on, by depth.
+// reservedKeys are the JSON keys on which the gateway's decision depends, by their
+// depth in the body.
 var reservedKeys = map[int][]string{
 	1: {"jsonrpc", "id", "method", "params", "result", "error"},
 	2: {"name", "arguments", "_meta", "task", "uri", "cursor"},

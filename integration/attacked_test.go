@@ -29,17 +29,19 @@ const (
 
 var attackedTools = []string{cheapTool, expensiveTool, forbiddenTool}
 
-// attacked is a real MCP server that reports the requests it received.
+// attacked is a real MCP server that reports the requests it has received and the
+// tools it has run.
 type attacked struct {
 	name string
-	url  string // base
+	url  string // base URL
 	take func(testing.TB) events
 }
 
-// events lists the requests a server received since the last query.
+// events lists the requests that a server received, and the tools that it ran, since
+// the last query.
 type events struct {
 	Heard [][]byte `json:"heard"` // the raw bodies of all requests
-	Ran   []string `json:"ran"`   // the tools run
+	Ran   []string `json:"ran"`   // the names of the tools that were run
 }
 
 // journal collects events.

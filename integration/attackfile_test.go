@@ -26,14 +26,14 @@ type attack struct {
 	where string // file and line
 	name  string
 	want  verdict
-	bites []string // servers that run the tool when this is sent to them directly
+	bites []string // servers that run the tool if the row is sent to them directly
 
 	modern    bool // starts with the headers of 2026-07-28
 	strange   bool // sent without a token
 	halfClose bool // the client half-closes the connection after the request
 	method    string
 	edits     []edit // changes to the usual headers
-	encoding  string // the body's encoding
+	encoding  string // the encodings of the body
 	body      string
 	raw       string // the whole request, instead of the fields above
 }
@@ -49,7 +49,7 @@ type verdict string
 const (
 	attackRefused verdict = "refused" // answered with a refusal; the server receives nothing
 	attackPasses  verdict = "passes"  // the body has one meaning: the server receives it, and a priced call is charged
-	attackBelow   verdict = "below"   // not HTTP, or not meant for the MCP server: no handler sees it
+	attackBelow   verdict = "below"   // not HTTP, or not for the MCP server: no handler receives it
 	attackUnheard verdict = "unheard" // the server receives nothing, whatever the answer
 )
 
@@ -94,7 +94,7 @@ func readAttacks(t *testing.T) []attack {
 	return all
 }
 
-// readAttackLine reads a line into the last attack.
+// readAttackLine adds a line of the file to the last attack.
 func readAttackLine(all *[]attack, line string) error {
 	if line == "" || strings.HasPrefix(line, "#") {
 		return nil
@@ -155,8 +155,8 @@ type aim struct {
 // field is one header line.
 type field struct{ name, value string }
 
-// request returns the bytes of an attack and the bytes of its body, which are
-// nil if the row gives the whole request.
+// request returns the bytes of an attack and, separately, its body. The body is nil
+// if the row gives the whole request.
 func (a *attack) request(at aim) (request, body []byte, err error) {
 	if a.raw != "" {
 		text, err := at.expand(a.raw)
@@ -252,7 +252,7 @@ func (at *aim) value(name, argument string) (string, error) {
 		return at.misplaced, nil
 	case "session":
 		return at.session, nil
-	case "head": // all headers but the last, which the row supplies
+	case "head": // the usual headers without Content-Length and Connection
 		var lines []string
 		for _, f := range at.head(false) {
 			lines = append(lines, f.name+": "+f.value)
@@ -292,7 +292,8 @@ func (at *aim) value(name, argument string) (string, error) {
 	return "", fmt.Errorf("not known")
 }
 
-// encodeBody applies the encodings, separated by spaces, one after another.
+// encodeBody applies encodings to the body, one after another. encodings are
+// separated by spaces.
 func encodeBody(encodings string, body []byte) ([]byte, error) {
 	for _, encoding := range strings.Fields(encodings) {
 		var b bytes.Buffer

@@ -19,8 +19,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// byID is an MCP server that finds an answer's stream by request id alone, as
-// two of the big SDKs do: the latest request with an id gets any answer with
+// byID is an MCP server that finds the stream for an answer only by the request id,
+// as two of the big SDKs do: any answer with an id goes to the latest request with
 // that id.
 type byID struct {
 	mu      sync.Mutex
@@ -64,9 +64,10 @@ func (s *byID) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// TestOneIDAtATime: promise 1 against a server that confuses requests of one
-// session with equal ids. The second request never reaches it, even if its id
-// is the same text as a string, or if it comes from another account.
+// TestOneIDAtATime checks promise 1 with a server that confuses two requests if they
+// have the same id in one session. While the first request is open, a second one
+// with its id never reaches the server, even if the id is a string instead of a
+// number, or if the second request comes from another account.
 func TestOneIDAtATime(t *testing.T) {
 	server := &byID{streams: make(map[string]chan string), arrived: make(chan string, 10), answer: make(chan struct{})}
 	upstream := httptest.NewServer(server)
@@ -118,8 +119,9 @@ func TestOneIDAtATime(t *testing.T) {
 	}
 }
 
-// TestLongAnswerIsPaidByWhoLeaves: promise 1 for answers too long to buffer. A
-// client that reads nearly all of one and disconnects has paid for it.
+// TestLongAnswerIsPaidByWhoLeaves checks promise 1 for answers that are too long to
+// buffer. A client that disconnects after reading nearly all of such an answer has
+// paid for the call.
 func TestLongAnswerIsPaidByWhoLeaves(t *testing.T) {
 	const size = 8 << 20
 	left := make(chan struct{})
@@ -174,8 +176,8 @@ func TestLongAnswerIsPaidByWhoLeaves(t *testing.T) {
 	g.VerifyLedger(t)
 }
 
-// TestStrangersHoldNothing: connections without a token or body use none of the
-// memory reserved for calls, and are answered in time.
+// TestStrangersHoldNothing checks that connections that send neither a token nor a
+// body use no memory reserved for calls, and are answered in time.
 func TestStrangersHoldNothing(t *testing.T) {
 	g := binaries.StartGateway(t, harness.Site(binaries.StartWeather(t, "-stateless"), "server weather", "provider acme", "free list_cities"))
 	_, key := g.NewAgent(t, "alice", "")
@@ -236,8 +238,8 @@ func TestMetricLabelsAreBounded(t *testing.T) {
 	}
 }
 
-// TestSecondHandler: a route with two handlers would charge twice, so it is a
-// config error, and nothing is charged.
+// TestSecondHandler checks that a route with two farebox handlers, which would
+// charge twice, refuses calls as a configuration error and charges nothing.
 func TestSecondHandler(t *testing.T) {
 	site := harness.Site(binaries.StartWeather(t, "-stateless"), "server weather", "provider acme", "price get_forecast 0.01")
 	at := strings.Index(site, "\t\tfarebox {\n\t\t\t")

@@ -21,7 +21,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// payers call a paid tool repeatedly until they are stopped.
+// payers are concurrent callers of a paid tool, which call it repeatedly until they
+// are stopped.
 type payers struct {
 	mu      sync.Mutex
 	charges []string // charges in the received results
@@ -53,7 +54,7 @@ func startPayers(t *testing.T, g *harness.Gateway, secret string, n int) *payers
 	return p
 }
 
-// received returns the charges of the results so far.
+// received returns the charges in the results that have been received so far.
 func (p *payers) received() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -65,12 +66,12 @@ func (p *payers) end() {
 	p.ended.Wait()
 }
 
-// TestBackupUnderLoadAndRestore: promises 1, 5 and 6 across a backup and its
-// restore. The backup is made while callers pay. It contains every charge whose
-// result was received before it began, and no charge for a call the server did
-// not run. After a restore to a new location the books balance, and no key
-// works until it is enabled, neither a key in the backup nor one deleted after
-// the backup was made.
+// TestBackupUnderLoadAndRestore checks promises 1, 5 and 6 across a backup and its
+// restore. The backup is made while callers pay. It contains the charge of every
+// result that was received before the backup began, and no charge for a call that
+// the server did not run. After a restore to a new location the books balance. No
+// key works until it is enabled, not even a key that was deleted after the backup
+// was made.
 func TestBackupUnderLoadAndRestore(t *testing.T) {
 	upstream := binaries.StartWeather(t, "-stateless")
 	site := harness.Site(upstream, "server weather", "provider acme", "price get_forecast 0.01")

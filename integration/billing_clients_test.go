@@ -11,7 +11,7 @@ import (
 	"github.com/fareboxhq/farebox/integration/harness"
 )
 
-// tokenClient is an unmodified client whose token can change during a session.
+// tokenClient is an unmodified client that can change its token during a session.
 type tokenClient interface {
 	setToken(t *testing.T, secret string)
 	// connect starts a new session with a new client.
@@ -83,10 +83,10 @@ func (c *nodeTokenClient) call(t *testing.T, tool string, args map[string]any) t
 	return c.do(t, map[string]any{"tool": tool, "args": args})
 }
 
-// TestRefusedClientsGoOn: promise 8 as the official clients see it. A missing,
-// invalid or expired token, or one without a required scope, is refused with a
-// text that reaches the user, in both error styles. The same client then makes
-// a permitted call.
+// TestRefusedClientsGoOn checks promise 8 as the official clients see it. A missing,
+// invalid or expired token, or one without a required scope, is refused with a text
+// that reaches the user, in both error styles. The same client then makes a
+// permitted call.
 func TestRefusedClientsGoOn(t *testing.T) {
 	t.Parallel()
 	for _, style := range []string{"mcp", "http"} {
@@ -108,7 +108,7 @@ func TestRefusedClientsGoOn(t *testing.T) {
 	}
 }
 
-// refusedClient is a client with several refused calls in one session.
+// refusedClient is a client that makes several refused calls in one session.
 type refusedClient struct {
 	tokenClient
 	gateway *harness.Gateway
@@ -116,8 +116,8 @@ type refusedClient struct {
 
 func (r *refusedClient) converse(t *testing.T) {
 	reader := r.gateway.NewKey(t, "alice", "--kind", "personal", "--name", "reader", "--scope", "billing.read")
-	// Without a session no client can continue: a refused initialize needs a new
-	// client.
+	// A client has no session and cannot continue if its initialize request is
+	// refused, so each attempt uses a new client.
 	r.setToken(t, "")
 	r.refused(t, "initialize without a token", r.connect(t), "Token missing")
 	r.setToken(t, mistype(reader.Secret))
@@ -148,7 +148,7 @@ func (r *refusedClient) converse(t *testing.T) {
 	r.setToken(t, reader.Secret)
 	r.works(t, "after an invalid token")
 
-	// After a disable and an enable the same token works again.
+	// A key that is disabled and enabled again works with the same token.
 	r.gateway.CLI(t, nil, "key", "disable", reader.ID)
 	r.refused(t, "a disabled key", r.list(t), "Invalid agent token")
 	r.gateway.CLI(t, nil, "key", "enable", reader.ID)

@@ -81,7 +81,7 @@ var (
 	billingIncludes = map[string][]string{"billing.agent": {"billing.read", "billing.write"}}
 )
 
-// holder is a key in the terms of the table.
+// holder describes a key by its kind and its scopes.
 type holder struct {
 	kind   string
 	scopes []string
@@ -109,9 +109,9 @@ func (h holder) lacks(x thing) (lacking []string) {
 	return lacking
 }
 
-// holders returns keys of both kinds that call servers: one with each scope,
-// one for each pair with or without inheritance, one with all scopes, and one
-// without any relevant scope.
+// holders returns keys of both kinds that may call servers: with each scope alone,
+// with pairs of scopes with and without inheritance, with all scopes, and without
+// any relevant scope.
 func holders() (all []holder) {
 	sets := [][]string{
 		{"billing.read", "billing.write"}, {"billing.agent", "billing.read"}, {"billing.agent", "billing.write"}, {"billing.agent", "customers.read"},
@@ -165,7 +165,7 @@ func TestEveryScopeOfTheCatalogue(t *testing.T) {
 	}
 }
 
-// walk is one key's pass over everything the server offers.
+// walk tries everything that the server offers with one key.
 type walk struct {
 	gateway  *harness.Gateway
 	recorder *harness.Recorder
@@ -249,7 +249,8 @@ func (w *walk) prompts(t *testing.T) {
 }
 
 // notified subscribes to changes of an invoice, which needs the same scopes as
-// reading it. The protocol version without sessions uses a different request.
+// reading it. It does nothing in the protocol version without sessions, which has
+// another request for that.
 func (w *walk) notified(t *testing.T) {
 	if w.session.InitializeResult().ProtocolVersion == "2026-07-28" {
 		return
@@ -305,8 +306,8 @@ func (w *walk) outcome(t *testing.T, name string, x thing, err error) {
 	w.told(t, name, x, data.Meta, failed.Message)
 }
 
-// told checks a refusal's content: the refused item, every scope it needs and,
-// for people, the missing scopes.
+// told checks the content of a refusal. The _meta must name the refused item and
+// every scope that it needs, and the text must name the missing scopes.
 func (w *walk) told(t *testing.T, name string, x thing, meta harness.Meta, text string) {
 	t.Helper()
 	needs := slices.Clone(x.needs)

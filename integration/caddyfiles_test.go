@@ -12,11 +12,11 @@ import (
 	"testing"
 )
 
-// TestCaddyfiles: every Caddyfile in the repository, and every block marked as
-// one in a document, is valid, adapts to JSON without a warning, and is
-// formatted like the output of "caddy fmt". Validating one writes nothing. A
-// fragment of a Caddyfile is marked with the directive it belongs to. The files
-// in config/scopes are fragments for the scopes block.
+// TestCaddyfiles checks that every Caddyfile in the repository, and every block of a
+// document that is marked as a Caddyfile, is valid, adapts to JSON without a
+// warning, and is formatted like the output of "caddy fmt". Validating a Caddyfile
+// writes no files. A fragment of a Caddyfile is marked with the directive it belongs
+// to. The files in config/scopes are fragments for the scopes block.
 func TestCaddyfiles(t *testing.T) {
 	t.Parallel()
 	files := caddyfiles(t)

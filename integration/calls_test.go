@@ -13,8 +13,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// target is an MCP server behind the gateway, with the tools the tests call.
-// The prices match the directives.
+// target is an MCP server behind the gateway, with the tools that the tests call and
+// their prices.
 type target struct {
 	server   string // the server's own name
 	upstream func(testing.TB) string
@@ -68,16 +68,16 @@ type bench struct {
 	direct   *mcp.ClientSession // connected to the server itself
 }
 
-// TestWeather proves the promises below with the demonstration server of the
-// Go SDK, with sessions.
+// TestWeather checks the promises below with the weather server, which uses the Go
+// SDK, with sessions.
 func TestWeather(t *testing.T) { testCalls(t, weather()) }
 
-// TestWeatherStateless proves them with protocol version 2026-07-28, which has
-// no sessions.
+// TestWeatherStateless checks the promises below with the weather server and
+// protocol version 2026-07-28, which has no sessions.
 func TestWeatherStateless(t *testing.T) { testCalls(t, weather("-stateless")) }
 
-// TestEverything proves them with the official everything server of the
-// TypeScript SDK.
+// TestEverything checks the promises below with the official server-everything,
+// which uses the TypeScript SDK.
 func TestEverything(t *testing.T) { testCalls(t, everything()) }
 
 func testCalls(t *testing.T, target target) {
@@ -111,8 +111,8 @@ func testCalls(t *testing.T, target target) {
 	b.gateway.VerifyLedger(t)
 }
 
-// transparent: promise 9 in a small form. A client of the gateway sees the
-// server as if the gateway were not there.
+// transparent checks a part of promise 9: through the gateway, the handshake and the
+// list of tools are the server's own, except for prices and tools that are not sold.
 func (b *bench) transparent(t *testing.T) {
 	_, key := b.gateway.NewAgent(t, "viewer", "")
 	session := b.gateway.Connect(t, key.Secret, nil)
@@ -165,7 +165,8 @@ func encode(t *testing.T, v any) string {
 	return string(text)
 }
 
-// freeCall: a free tool needs no balance, costs nothing and leaves no charge.
+// freeCall checks that a free tool needs no balance, costs nothing and leaves no
+// charge.
 func (b *bench) freeCall(t *testing.T) {
 	_, key := b.gateway.NewAgent(t, "guest", "")
 	result := b.call(t, b.gateway.Connect(t, key.Secret, nil), b.free)
@@ -176,9 +177,9 @@ func (b *bench) freeCall(t *testing.T) {
 	b.books(t, "guest", "0.00", 0)
 }
 
-// paidCall: promises 1 and 4. The result has a receipt, the balance falls by
-// the price, the provider earns it, and exactly one charge is listed. The
-// server ran the call once.
+// paidCall checks promises 1 and 4. The result has a receipt, the balance falls by
+// the price, the provider earns it, and exactly one charge is listed. The server ran
+// the call once.
 func (b *bench) paidCall(t *testing.T) {
 	account, key := b.gateway.NewAgent(t, "buyer", "5.00")
 	earned := b.gateway.Account(t, "acme").Balance
@@ -226,7 +227,7 @@ func readReceipt(t *testing.T, jws string) ledger.Receipt {
 	return receipt
 }
 
-// failingCall: promise 2. A result marked as an error is passed on unchanged
+// failingCall checks promise 2. A result marked as an error is passed on unchanged
 // and costs nothing.
 func (b *bench) failingCall(t *testing.T) {
 	_, key := b.gateway.NewAgent(t, "unlucky", "5.00")
@@ -250,8 +251,8 @@ func (b *bench) failingCall(t *testing.T) {
 	b.books(t, "unlucky", "0.00", 5)
 }
 
-// poorCall: promise 3. The call never reaches the server, the model reads the
-// price and the balance, and the session keeps working.
+// poorCall checks promise 3. A call without enough balance never reaches the server,
+// the model reads the price and the balance, and the session keeps working.
 func (b *bench) poorCall(t *testing.T) {
 	_, key := b.gateway.NewAgent(t, "poor", "0.99")
 	session := b.gateway.Connect(t, key.Secret, nil)
@@ -285,9 +286,8 @@ func (b *bench) poorCall(t *testing.T) {
 	b.books(t, "poor", "0.00", 2)
 }
 
-// streamingCall: every progress notification reaches the client while the
-// server still withholds the answer. Promise 1 holds for the answer: it has its
-// charge.
+// streamingCall checks that every progress notification reaches the client before
+// the server sends the answer, and that the answer has its charge (promise 1).
 func (b *bench) streamingCall(t *testing.T) {
 	_, key := b.gateway.NewAgent(t, "watcher", "5.00")
 	progress := make(chan float64, b.steps)
@@ -332,7 +332,7 @@ func (b *bench) streamingCall(t *testing.T) {
 	b.books(t, "watcher", "4.95", 1)
 }
 
-// noSecretUpstream: promise 10. No request to the server ever carries a
+// noSecretUpstream checks promise 10. No request to the server ever carries a
 // credential.
 func (b *bench) noSecretUpstream(t *testing.T) {
 	requests := b.recorder.Requests()
@@ -374,8 +374,8 @@ func (b *bench) sameAsDirect(t *testing.T, c call, got *mcp.CallToolResult) {
 	}
 }
 
-// books checks an account's balance, that none of it is reserved, and the
-// number of its charges, which it returns.
+// books checks the account's balance and number of charges, and that no credits are
+// reserved. It returns the charges.
 func (b *bench) books(t *testing.T, name, balance string, charges int) []harness.Charge {
 	t.Helper()
 	a := b.gateway.Account(t, name)

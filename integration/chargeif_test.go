@@ -7,12 +7,11 @@ import (
 	"github.com/fareboxhq/farebox/integration/harness"
 )
 
-// TestChargeIf: promise 2 for results that report a failure only in their
-// content. A result rejected by charge_if is passed on unchanged and costs
-// nothing, and its idempotency key can be used again. A result accepted by
-// charge_if is charged and stored. A result that charge_if cannot evaluate is
-// charged and counted in a metric. JSON answers and event streams behave the
-// same.
+// TestChargeIf checks promise 2 for results that report a failure only in their
+// content. A result rejected by charge_if is passed on unchanged and costs nothing,
+// and its idempotency key can be used again. A result accepted by charge_if is
+// charged and stored. A result that charge_if cannot evaluate is charged and counted
+// in a metric. JSON answers and event streams behave the same.
 func TestChargeIf(t *testing.T) {
 	t.Parallel()
 	server, upstream := newCounted(t)
@@ -42,7 +41,7 @@ func TestChargeIf(t *testing.T) {
 		}
 	}
 	_, key := g.NewAgent(t, "alice", "1.00")
-	for _, tool := range []string{"json_odd", "json_always", "json_long"} { // no such member, always true, and too long to buffer
+	for _, tool := range []string{"json_odd", "json_always", "json_long"} { // charge_if names a missing member, is always true, and gets an answer too long to buffer
 		if answer := post(t, g, key.Secret, harness.ToolCall(1, tool, `{}`)); answer.Result == nil {
 			t.Errorf("%s: %d %.200s", tool, answer.Status, answer.Body)
 		}

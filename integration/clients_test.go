@@ -22,19 +22,20 @@ import (
 	"github.com/fareboxhq/farebox/integration/harness"
 )
 
-// told is a call's outcome in the form a client shows to its user.
+// told is the outcome of a call in the form that a client shows to its
+// user.
 type told struct {
 	Text   string `json:"text"`
 	Failed bool   `json:"failed"` // an error result, or no result at all
 }
 
-// caller calls a tool in a client's open session.
+// caller is a function that calls a tool in a client's open session.
 type caller func(t *testing.T, tool string, args map[string]any) told
 
-// TestClients: promises 2, 3 and 8 as users see them. In each popular client,
-// unmodified, a free call and a paid call succeed. A call without enough
-// balance and a call of a tool that is not for sale are refused at no cost,
-// with a text that reaches the user. The session keeps working afterwards.
+// TestClients checks promises 2, 3 and 8 as users see them. In each popular client,
+// unmodified, a free call and a paid call succeed. A call without enough balance and
+// a call of a tool without a price are refused at no cost, with a text that reaches
+// the user. The session keeps working afterwards.
 func TestClients(t *testing.T) {
 	t.Parallel()
 	recorder := harness.Record(t, binaries.StartEverything(t))
@@ -61,8 +62,8 @@ func TestClients(t *testing.T) {
 	g.VerifyLedger(t)
 }
 
-// converse runs one session of an account with enough balance for a single
-// call.
+// converse makes calls in one session, for an account with enough balance for a
+// single call.
 func converse(t *testing.T, g *harness.Gateway, account string, call caller) {
 	echo, free := map[string]any{"message": "hello"}, map[string]any{"messageType": "success"}
 	expect := func(tool string, args map[string]any, failed bool, balance string, words ...string) {
@@ -83,8 +84,8 @@ func converse(t *testing.T, g *harness.Gateway, account string, call caller) {
 	expect("get-annotated-message", free, false, "0.01", "Operation completed successfully")
 	expect("echo", echo, false, "0.00", "Echo: hello")
 	expect("echo", echo, true, "0.00", `The tool "echo" was not called and nothing was charged`, "one call costs 0.01 USD", "has only 0.00 USD available", "top the account up")
-	// The tool is not in the list either, and the inspector looks there first, so
-	// the text may be the client's own.
+	// This tool is not in the list of tools either. The inspector checks the list
+	// first, so the text may be the client's own.
 	expect("get-env", map[string]any{}, true, "0.00", "get-env")
 	expect("get-annotated-message", free, false, "0.00", "Operation completed successfully")
 	g.CLI(t, nil, "credit", account, "0.02", "--reason", "the user has read it")
@@ -138,8 +139,8 @@ func mcpGo(t *testing.T, g *harness.Gateway, secret string) caller {
 	}
 }
 
-// command prepares a program with its own home directory. The program outlives
-// the test's context for a short time, so that it can be asked to exit.
+// command prepares a program with its own home directory. The program may outlive
+// the test's context for a short time, so that the test can ask it to exit.
 func command(t *testing.T, secret, program string, args ...string) *exec.Cmd {
 	home := t.TempDir()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 2*harness.Patience)
@@ -165,7 +166,7 @@ func typeScript(t *testing.T, g *harness.Gateway, secret string) caller {
 	}
 }
 
-// nodeClient is a program in integration/node, driven by lines of JSON. The
+// nodeClient is a running program of integration/node, driven by lines of JSON. The
 // test must end it.
 type nodeClient struct {
 	cmd    *exec.Cmd
@@ -209,8 +210,8 @@ func (p *nodeClient) do(t *testing.T, what map[string]any) (got told) {
 	return got
 }
 
-// mcpRemote drives mcp-remote, the bridge to the gateway for programs that only
-// support servers on stdin and stdout.
+// mcpRemote drives mcp-remote, which connects programs that only support servers on
+// stdin and stdout to the gateway.
 func mcpRemote(t *testing.T, g *harness.Gateway, secret string) caller {
 	cmd := command(t, secret, binaries.Node(t), binaries.Module(t, "mcp-remote", "dist", "proxy.js"),
 		g.Endpoint(), "--transport", "http-only", "--header", "Authorization:Bearer "+secret)

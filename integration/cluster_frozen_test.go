@@ -23,21 +23,22 @@ import (
 )
 
 const (
-	frozenCallers = 4 // at each node, on one account
+	frozenCallers = 4 // number of callers at each node, all on one account
 	frozenRounds  = 3
-	// frozenChangers rename keys through the frozen node.
+	// frozenChangers is the number of goroutines that rename keys through the frozen
+	// node.
 	frozenChangers = 3
-	frozenCalls    = workerJSON // the path for calls; sessions use the other one
+	frozenCalls    = workerJSON // the path of the site for calls; sessions use /mcp
 	// frozenSlack is the delay a busy machine may add to the lease.
 	frozenSlack = 1500 * time.Millisecond
-	// frozenLongest bounds a call at a healthy node in the meantime. It is far
-	// below the time after which the database gives up on the locks of a silent
-	// client.
+	// frozenLongest bounds a call at a healthy node while the other node is frozen.
+	// It is far below the time after which the database gives up on the locks of a
+	// silent client.
 	frozenLongest = 3 * time.Second
 )
 
-// frozen is a cluster whose last node is stopped repeatedly while callers spend
-// one account's balance at all nodes.
+// frozen is a cluster in which the last node is frozen repeatedly while callers
+// spend one account's balance at all nodes.
 type frozen struct {
 	t       *testing.T
 	cluster *harness.Cluster
@@ -45,7 +46,7 @@ type frozen struct {
 	key     harness.Key // the callers' key
 
 	charged [clusterNodes]atomic.Int64
-	longest [clusterNodes]atomic.Int64 // the longest call begun at each healthy node; reset for each round
+	longest [clusterNodes]atomic.Int64 // duration of the longest call at each node, in nanoseconds; reset in each round
 }
 
 func (f *frozen) sick() *harness.Gateway { return f.cluster.Nodes[clusterNodes-1] }
@@ -88,13 +89,14 @@ func (f *frozen) change(ctx context.Context, id string, n int) {
 	}
 }
 
-// queued is a request waiting in a node's socket.
+// queued is a request that waits in the socket of the frozen node.
 type queued struct {
 	what, secret, code string // code is "" if the call is charged
 	conn               net.Conn
 }
 
-// queue writes a call to a node that is not reading.
+// queue connects q to the node that freezes. If warm is set, it also makes a call on
+// the connection.
 func (f *frozen) queue(q *queued, warm bool) {
 	f.t.Helper()
 	conn, err := net.Dial("tcp", "127.0.0.1:"+f.sick().Port)
@@ -103,7 +105,7 @@ func (f *frozen) queue(q *queued, warm bool) {
 	}
 	f.t.Cleanup(func() { conn.Close() })
 	q.conn = conn
-	if warm { // the node has accepted the connection and has the key in memory
+	if warm { // so that the node has accepted the connection and has the key in memory
 		if answer := f.ask(q); answer == nil || answer.StatusCode != http.StatusOK {
 			f.t.Fatalf("%s: before the node was stopped: %+v", q.what, answer)
 		}
@@ -140,12 +142,12 @@ func (f *frozen) ask(q *queued) *http.Response {
 	return f.read(q)
 }
 
-// TestClusterFrozenNode: promise 6 when a node freezes with keys in memory,
-// streams open and calls under way. A key deleted through another node stops
-// working when the frozen node's lease expires, and the delete returns at that
-// moment; meanwhile the other nodes keep charging the same account. After the
-// node wakes it answers the requests queued before by the current state of
-// their keys, and its streams end.
+// TestClusterFrozenNode checks promise 6 when a node freezes with keys in memory,
+// streams open and calls under way. A key deleted through another node stops working
+// when the frozen node's lease expires, and the delete returns at that moment;
+// meanwhile the other nodes keep charging the same account. When the node wakes, it
+// decides about the requests that were queued by the current state of their keys,
+// and the streams of deleted keys end.
 func TestClusterFrozenNode(t *testing.T) {
 	sessions := harness.Site(binaries.StartWeather(t), "server weather", "provider acme", "unpriced free")
 	calls := harness.Site(startWorker(t).url, "server worker", "provider acme", "free dig", "unpriced 0.01")
@@ -179,7 +181,8 @@ func TestClusterFrozenNode(t *testing.T) {
 	f.sick().VerifyLedger(t)
 }
 
-// round stops the last node, deletes a key through another, and wakes the node.
+// round freezes the last node, deletes and disables keys through other nodes, and
+// wakes the node.
 func (f *frozen) round() {
 	t := f.t
 	t.Helper()

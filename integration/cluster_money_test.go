@@ -20,7 +20,7 @@ import (
 type hotRound struct {
 	name    string
 	credits ledger.Amount
-	cap     ledger.Amount // per day; 0 for none
+	cap     ledger.Amount // per day; 0 means no cap
 	path    string        // the site's path
 	prices  bool          // whether the callers use tools with several prices
 	code    string        // the code in refusals
@@ -59,7 +59,7 @@ type hotGame struct {
 // hotOutcome counts the results and refusals of a round.
 type hotOutcome struct {
 	paid, refused, spent int64
-	cheapest             ledger.Amount // price of a refused call
+	cheapest             ledger.Amount // the lowest price of a refused call
 	charges              []string
 }
 
@@ -106,11 +106,11 @@ func (game *hotGame) play(t *testing.T, r hotRound, secrets []string) (o hotOutc
 	return o
 }
 
-// TestClusterHotAccount: promise 3 across nodes. 64 callers with several
-// keys of one account call at once through three gateways: on a balance for
-// ten calls, on a balance shared by calls with several prices, under a cap
-// for ten calls, and with a free quota of ten. Together they spend exactly
-// the available funds, and the server runs exactly the paid calls.
+// TestClusterHotAccount checks promise 3 across nodes. 64 callers with several
+// keys of one account call at once through three gateways: on a balance for ten
+// calls, on a balance shared by calls with several prices, under a cap for ten
+// calls, and with a free quota of ten. Together they spend exactly the available
+// funds, and the server runs exactly the paid calls.
 func TestClusterHotAccount(t *testing.T) {
 	random := seeded(t)
 	w := startWorker(t)

@@ -9,10 +9,10 @@ import (
 	"github.com/fareboxhq/farebox/integration/harness"
 )
 
-// TestClusterOneIDAtATime: promise 1. Some servers find their streams by
-// request id. Such a server gets each id only once at a time across all nodes;
-// otherwise a free call at one node could be answered with the paid result of a
-// call at another.
+// TestClusterOneIDAtATime checks promise 1 with a server that finds its streams by
+// request id. Across all nodes, the server gets each id only once at a time.
+// Otherwise a free call at one node could be answered with the paid result of a call
+// at another.
 func TestClusterOneIDAtATime(t *testing.T) {
 	server := &byID{streams: make(map[string]chan string), arrived: make(chan string, 10), answer: make(chan struct{})}
 	upstream := httptest.NewServer(server)

@@ -21,7 +21,7 @@ import (
 )
 
 const (
-	outageCallers = 8 // at each node
+	outageCallers = 8 // number of callers at each node
 	outageRun     = 150
 	outageCredit  = 10000 * ledger.Unit
 )
@@ -53,13 +53,12 @@ type outages struct {
 	refusals map[string]int
 }
 
-// TestClusterOutages: promises 1, 2, 4 and 5 across nodes. While callers make
-// paid calls at three gateways, a gateway is killed, and the database is
-// restarted, killed, and made to cut all connections. Each received result has
-// exactly one capture. The number of captures without a received result is at
-// most the number of calls with an outcome unknown to the caller. The books
-// balance, and refused calls get STORE_UNAVAILABLE. All nodes recover by
-// themselves.
+// TestClusterOutages checks promises 1, 2, 4 and 5 across nodes. While callers make
+// paid calls at three gateways, a gateway is killed, and the database is restarted,
+// killed, and made to cut all connections. Each received result has exactly one
+// capture. The number of captures without a received result is at most the number of
+// calls with an outcome unknown to the caller. The books balance, and refused calls
+// get STORE_UNAVAILABLE. All nodes recover by themselves.
 func TestClusterOutages(t *testing.T) {
 	server := pgtest.New(t)
 	w := startWorker(t)
@@ -95,7 +94,7 @@ func (o *outages) killNode() {
 	g.Start(o.t)
 }
 
-// cut closes the gateways' database connections.
+// cut terminates all connections of the gateways to the database.
 func (o *outages) cut() {
 	if err := o.postgres.Cut(o.t.Context(), o.dsn); err != nil {
 		o.t.Error(err)

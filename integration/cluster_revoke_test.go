@@ -25,9 +25,11 @@ const (
 	crowdCallers = 3                     // at each node
 	crowdPace    = 15 * time.Millisecond // between two calls of one caller
 	crowdChanges = 100                   // key changes in a round
-	// revokeAim is the target for the 99th percentile of the changes. A busy
-	// machine may take three times as long. The race detector slows all three
-	// gateways and the test on the same cores, so it may take ten times as long.
+	// revokeAim is the target for the 99th percentile of the durations of changes.
+	// Because the test may run on a busy machine, it only requires that the median
+	// stays within revokeSlack times the target. With the race detector the factor
+	// is revokeSlackRace, because the detector slows all three gateways and the test
+	// on the same cores.
 	revokeAim       = 50 * time.Millisecond
 	revokeSlack     = 3
 	revokeSlackRace = 10
@@ -73,7 +75,7 @@ type crowd struct {
 	dead    [crowdDead]atomic.Pointer[victim]
 
 	calls, accepted, refused atomic.Int64
-	stale                    atomic.Int64 // accepted although the change had returned before the call began
+	stale                    atomic.Int64 // calls accepted although the change had returned before they began
 }
 
 // call makes one call and compares the answer with the key's current state.
@@ -124,15 +126,16 @@ func (c *crowd) everywhere(v *victim) {
 	calls.Wait()
 }
 
-// newVictim creates a key at a node. It works at every node at once.
+// newVictim creates a key at a node, and checks that the key works at every node at
+// once.
 func (c *crowd) newVictim(node int, e keyEnd) *victim {
 	v := &victim{keyEnd: e, Key: c.cluster.NewKey(c.t, c.admin[node], map[string]any{"account": "crowd", "scopes": []string{"trade"}})}
 	c.everywhere(v)
 	return v
 }
 
-// end makes the key's change at a node and returns how long that took. Every
-// node then refuses the key at once.
+// end makes the key's change at a node and returns how long the change took. It
+// checks that every node then refuses the key at once.
 func (c *crowd) end(node int, v *victim) time.Duration {
 	v.begun.Store(true)
 	began := clock.Now()
@@ -146,8 +149,8 @@ func (c *crowd) end(node int, v *victim) time.Duration {
 	return took
 }
 
-// content returns the request body, or nil without one: a nil map would be sent
-// as null.
+// content returns m as a request body. It converts a nil map to nil, because a nil
+// map would be sent as null.
 func content(m map[string]any) any {
 	if m == nil {
 		return nil
@@ -155,11 +158,11 @@ func content(m map[string]any) any {
 	return m
 }
 
-// TestClusterRevocation: promise 6 across nodes, under load. One node deletes,
-// disables or narrows keys that all nodes have in memory. Every node refuses
-// each call begun after the change has returned, and accepts each call made
-// before the change. 99 in 100 changes return within 50 ms; the test allows
-// more, see revokeSlack.
+// TestClusterRevocation checks promise 6 across nodes, under load. One node deletes,
+// disables or narrows keys that all nodes have in memory. Every node refuses each
+// call begun after the change has returned, and accepts each call made before the
+// change. 99 in 100 changes should return within 50 ms; the test allows more, see
+// revokeAim.
 func TestClusterRevocation(t *testing.T) {
 	random := seeded(t)
 	w := startWorker(t)

@@ -19,21 +19,22 @@ var clusterRounds = flag.Int("cluster-rounds", 1, "by how many times the tests o
 // clusterNodes is the number of gateways that share a database.
 const clusterNodes = 3
 
-// workerSite is a cluster's site in front of a worker: dig is free, weave and
-// mill cost 0.01 each, and mill needs a scope.
+// workerSite returns the Caddyfile for a cluster in front of a worker. The tool dig
+// is free, weave and mill cost 0.01 each, and mill needs a scope.
 func workerSite(w *worker, directives ...string) string {
 	return harness.OnPostgres(harness.Site(w.url, append([]string{"server worker", "provider acme",
 		"free dig", "price weave 0.01", "price mill 0.01", "scope mill trade"}, directives...)...), "scopes {", "trade", "}")
 }
 
-// startCluster starts gateways on their own database in the PostgreSQL server.
+// startCluster starts clusterNodes gateways on a new database of the PostgreSQL
+// server.
 func startCluster(t *testing.T, server *pgtest.Cluster, caddyfile string) *harness.Cluster {
 	t.Helper()
 	dsn := server.Database(t, func(context.Context, string) error { return nil })
 	return binaries.StartCluster(t, clusterNodes, dsn, caddyfile)
 }
 
-// withHandle adds the /mcp handler of the other site to site, under path.
+// withHandle returns site with the /mcp handler of other added under path.
 func withHandle(site, other, path string) string {
 	const begin, end = "\thandle /mcp* {", "\thandle {"
 	block := other[strings.Index(other, begin):strings.Index(other, end)]
@@ -49,7 +50,7 @@ func postAt(ctx context.Context, g *harness.Gateway, client *http.Client, path, 
 	return g.Send(client, secret, req)
 }
 
-// seeded returns random numbers and logs their seed.
+// seeded returns a random number generator and logs its seed.
 func seeded(t *testing.T) *rand.Rand {
 	t.Helper()
 	seed := rand.Uint64()
@@ -64,7 +65,8 @@ func manyCalls(t *testing.T, n int) *http.Client {
 	return client
 }
 
-// paidFor returns the charge of a result, or "" if the answer is not a result.
+// paidFor returns the id of a result's charge, or "" if the answer is not a paid
+// result.
 func paidFor(answer *harness.Answer) string {
 	if answer.Result == nil || answer.Result.IsError || answer.Result.Meta.Charge == nil {
 		return ""
@@ -72,7 +74,8 @@ func paidFor(answer *harness.Answer) string {
 	return answer.Result.Meta.Charge.ID
 }
 
-// nothingHeld waits until no credits of the account are reserved.
+// nothingHeld waits until no credits of the account are reserved, and returns the
+// account.
 func nothingHeld(t *testing.T, g *harness.Gateway, account string) harness.Account {
 	t.Helper()
 	var a harness.Account
@@ -86,7 +89,7 @@ func nothingHeld(t *testing.T, g *harness.Gateway, account string) harness.Accou
 	return a
 }
 
-// chargesOf lists all charges of an account, newest first.
+// chargesOf returns all charges of an account, newest first.
 func chargesOf(t *testing.T, g *harness.Gateway, account string) (all []harness.Charge) {
 	t.Helper()
 	client := g.AdminClient()

@@ -31,7 +31,8 @@ const (
 	oddTable = "docs/compatibility-table.md"
 	oddPrice = ledger.Amount(10_000)
 	// oddPatience is how long a client waits for an answer that may never come. The
-	// place "brief" gives up on a server earlier.
+	// gateway's handler at /mcp/brief gives up on the server earlier, after
+	// oddMaxCall.
 	oddPatience = 12 * time.Second
 	oddMaxCall  = "3s"
 	// oddHands is the number of concurrent calls of one client.
@@ -47,7 +48,7 @@ const (
 	wayPaid
 )
 
-// oddCell is one client's question, with its outcome.
+// oddCell is one request of one client, with its outcome.
 type oddCell struct {
 	row       *oddRow
 	client    string
@@ -57,12 +58,13 @@ type oddCell struct {
 	question question
 	err      error
 	outcome  outcome
-	ran      int           // requests that reached the server
-	charges  int           // charges made for it
+	ran      int           // number of requests that reached the server
+	charges  int           // number of charges for the request
 	charged  ledger.Amount // net of refunds
 }
 
-// oddRow is an oddity in one form, with its results.
+// oddRow is a row of the table: an oddity in one form (JSON or events), with its
+// results.
 type oddRow struct {
 	group  string
 	oddity *oddity
@@ -71,7 +73,8 @@ type oddRow struct {
 	cells  []*oddCell
 }
 
-// oddBench is a server of oddities, reachable with and without the gateway.
+// oddBench is a server that shows all oddities, reachable directly and through the
+// gateway.
 type oddBench struct {
 	server  *oddServer
 	gateway *harness.Gateway
@@ -81,11 +84,11 @@ type oddBench struct {
 	runs    atomic.Int64
 }
 
-// TestCompatibilityTable: promises 1, 2 and 9 for servers that deviate from the
-// protocol. A client gets the same answer through the gateway as directly from
-// the server, and pays for it if it is a result. Where the two differ, the
-// table gives the reason. The table in docs records the outcomes of this test;
-// -update writes it.
+// TestCompatibilityTable checks promises 1, 2 and 9 for servers that deviate from
+// the protocol. A client gets the same answer through the gateway as directly from
+// the server, and pays for it if it is a result. Where the two differ, the table
+// gives the reason. The table in docs records the outcomes of this test; -update
+// writes it.
 func TestCompatibilityTable(t *testing.T) {
 	t.Parallel()
 	b := newOddBench(t)
@@ -148,7 +151,8 @@ func newOddBench(t *testing.T) *oddBench {
 	site := harness.Site(b.server.raw.URL, "server odd", "provider acme", "free free*", "price paid* 0.01", "unpriced deny",
 		"origins "+oddOrigin)
 	site = strings.Replace(site, "\n\thandle /mcp* {", strings.ReplaceAll(briefSite, "SERVER", strings.TrimPrefix(b.server.raw.URL, "http://")), 1)
-	// The server closes each connection after its answer.
+	// The server closes each connection after its answer, so the proxy must not
+	// reuse connections.
 	site = strings.ReplaceAll(site, "header_up Host {upstream_hostport}", "header_up Host {upstream_hostport}\n\t\t\ttransport http {\n\t\t\t\tkeepalive off\n\t\t\t}")
 	b.gateway = binaries.StartGateway(t, site)
 	b.gateway.CLI(t, nil, "account", "create", "agent")
@@ -173,7 +177,8 @@ func newOddBench(t *testing.T) *oddBench {
 	return b
 }
 
-// briefSite is a place that waits only briefly for a slow server.
+// briefSite is a handler for the Caddyfile that waits only briefly for a slow
+// server.
 const briefSite = `
 	handle /mcp/brief/* {
 		farebox {
@@ -192,7 +197,7 @@ const briefSite = `
 // oddClientNames are the clients in the order of the table.
 var oddClientNames = []string{"raw", "Go SDK", "TypeScript SDK", "mcp-remote"}
 
-// lay creates the cells.
+// lay creates the rows and their cells.
 func (b *oddBench) lay(groups []oddGroup) {
 	n := 0
 	for _, g := range groups {
@@ -233,7 +238,8 @@ func (o *oddity) concerns(client string, stateless bool, w way) bool {
 	return w != wayPaid || o.ask == calls
 }
 
-// ask asks every question of the rows.
+// ask makes the requests of all cells of the rows. Each client makes as many at a
+// time as hands.
 func (b *oddBench) ask(t *testing.T, rows []*oddRow, hands int, patience time.Duration) {
 	t.Helper()
 	queues := map[string][]*oddCell{}

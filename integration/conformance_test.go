@@ -16,8 +16,8 @@ import (
 	"github.com/fareboxhq/farebox/integration/harness"
 )
 
-// The programs of the official Go SDK for which the conformance suite is
-// written.
+// These programs of the official Go SDK are made to be tested by the conformance
+// suite.
 const (
 	conformanceServer = "github.com/modelcontextprotocol/go-sdk/conformance/everything-server"
 	conformanceClient = "github.com/modelcontextprotocol/go-sdk/conformance/everything-client"
@@ -27,19 +27,19 @@ const (
 // with sessions, one for the stateless version.
 var revisions = []string{"2025-11-25", "2026-07-28"}
 
-// conforming is a server under the suite's test.
+// conforming is a server that the suite tests.
 type conforming struct {
 	name      string
-	start     func(*testing.T) string // starts a fresh one and returns its URL
+	start     func(*testing.T) string // starts a new server and returns its URL
 	revisions []string                // protocol versions to compare
 	full      string                  // the revision the server satisfies in full, or ""
 	scenario  string                  // the only scenario to run, or "" for all
 }
 
-// TestConformanceServer: promise 9. Every check of the official conformance
-// suite has the same outcome through the gateway, with every tool priced and
-// receipts on, as directly. This holds for servers with and without sessions,
-// under the requirements of both kinds of protocol versions.
+// TestConformanceServer checks promise 9. Every check of the official conformance
+// suite has the same outcome directly and through the gateway, where every tool has
+// a price and receipts are on. The servers are with and without sessions, and the
+// requirements are those of both kinds of protocol versions.
 func TestConformanceServer(t *testing.T) {
 	t.Parallel()
 	program := binaries.BuildModule(t, conformanceServer)
@@ -107,10 +107,10 @@ func anyHost(caddyfile string) string {
 	return strings.Replace(caddyfile, "http://localhost:{$FAREBOX_PORT}", "http://:{$FAREBOX_PORT}", 1)
 }
 
-// compareRuns fails the test for every check with a different outcome, and for
-// runs that prove nothing. If the server does not implement the revision in
-// full, the gateway may pass checks the server fails, because it refuses a bad
-// request first.
+// compareRuns fails the test for every check with a different outcome, and for runs
+// that prove nothing. If the server does not implement the revision in full, the
+// gateway may pass checks that the server fails, because the gateway refuses bad
+// requests before they reach the server.
 func compareRuns(t *testing.T, direct, through harness.Conformance, full bool) {
 	t.Helper()
 	if direct.Scenarios() == 0 || direct.Count("SUCCESS") == 0 {
@@ -147,9 +147,9 @@ func settled(t *testing.T, g *harness.Gateway, account string, paid bool) {
 	}
 }
 
-// TestConformanceClient: promise 9 from the client's side. The suite's own
-// servers see no difference in the official client's requests when these come
-// through the gateway, and the client sees none in the answers.
+// TestConformanceClient checks promise 9 from the client's side. The official
+// client's requests look the same to the suite's own servers whether they come
+// directly or through the gateway, and the answers look the same to the client.
 func TestConformanceClient(t *testing.T) {
 	t.Parallel()
 	client := binaries.BuildModule(t, conformanceClient)
@@ -180,8 +180,8 @@ func TestConformanceClient(t *testing.T) {
 // token.
 var refusedToken = regexp.MustCompile(`^farebox_requests_total\{.*decision="TOKEN_`)
 
-// suiteSite is a Caddyfile whose site puts a gateway in front of every port of
-// this machine, under the path /to/PORT. The suite's client has no token, so
+// suiteSite returns a Caddyfile with a site that puts a gateway in front of every
+// port of this machine, under the path /to/PORT. The suite's client has no token, so
 // the site adds the token from the file to each request.
 func suiteSite(tokens string) string {
 	site := harness.Site("http://upstream", "server conformance", "provider acme", "unpriced 0.001", "receipts on")

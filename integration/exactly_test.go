@@ -21,15 +21,14 @@ var tens = flag.Int("tens", 10, "how many rounds TestExactlyTen plays")
 
 const (
 	tenCallers = 64
-	tenCalls   = 10                    // calls the balance covers
-	tenDelay   = 30 * time.Millisecond // the longest run of a slow tool
+	tenCalls   = 10                    // number of calls that the balance covers
+	tenDelay   = 30 * time.Millisecond // upper bound of the run time of a slow tool
 )
 
-// TestExactlyTen: promise 3. 64 callers with several keys of one account call
-// at once on a balance for ten calls. Ten get a result, 54 are refused because
-// the balance is too low, and the server ran ten calls. The tools answer at
-// once, answer slowly, or wait until ten calls are running, in JSON and in
-// event streams.
+// TestExactlyTen checks promise 3. 64 callers with several keys of one account call
+// at once on a balance for ten calls. Ten get a result, 54 are refused because the
+// balance is too low, and the server ran ten calls. The tools answer at once, answer
+// slowly, or wait until ten calls are running, in JSON and in event streams.
 func TestExactlyTen(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -73,7 +72,7 @@ func TestExactlyTen(t *testing.T) {
 	g.VerifyLedger(t)
 }
 
-// takeTime returns work with a random duration for each run.
+// takeTime returns work that takes a random time in each run.
 func takeTime(seed uint64) func(context.Context, int64) {
 	return func(ctx context.Context, run int64) {
 		random := rand.New(rand.NewPCG(seed, uint64(run)))
@@ -84,8 +83,8 @@ func takeTime(seed uint64) func(context.Context, int64) {
 	}
 }
 
-// rendezvous returns work that ends once ten calls are running, so that all
-// their reservations were open together.
+// rendezvous returns work that ends once ten calls are running, so that all their
+// reservations are open at the same time.
 func rendezvous() func(context.Context, int64) {
 	var here atomic.Int64
 	all := make(chan struct{})
@@ -149,8 +148,8 @@ func (game *tenGame) play(t *testing.T, round int) {
 	}
 }
 
-// call makes one call. It reports whether the call got a result or was refused
-// because of its balance; any other outcome is an error.
+// call makes one call. ok is true if the call got a result, and false if it was
+// refused because the balance is too low. Any other outcome is an error.
 func (game *tenGame) call(ctx context.Context, n int) (ok bool, err error) {
 	url := game.gateway.Endpoint() + strings.TrimPrefix([]string{workerStreams, workerJSON}[n%2], "/mcp")
 	body := harness.ToolCall(n, pick(workerTools, n), `{}`)

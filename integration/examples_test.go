@@ -55,11 +55,11 @@ func startExample(t *testing.T, name string, variables ...string) *example {
 	return e
 }
 
-// address returns the address for the variable's port, in the form the report
+// address returns the address with the variable's port, in the form that the report
 // uses.
 func (e *example) address(variable string) string { return "localhost:" + e.ports[variable] }
 
-// session connects an MCP client as the report says.
+// session connects an MCP client with the URL and the key in the example's report.
 func (e *example) session(t *testing.T) *mcp.ClientSession {
 	t.Helper()
 	line := regexp.MustCompile(`claude mcp add --transport http weather (\S+) --header "Authorization: Bearer (\S+)"`).FindStringSubmatch(e.output)
@@ -83,7 +83,8 @@ func pay(t *testing.T, session *mcp.ClientSession, tool string) *harness.Paid {
 	return charge
 }
 
-// charges returns the number of charges at the server with that admin address.
+// charges returns the number of charges of the demo account. admin is the variable
+// that names the admin address of the server to ask.
 func (e *example) charges(t *testing.T, admin string) int {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), binaries.Farebox, "farebox", "charge", "list", "--account", "demo", "--json", "--address", e.address(admin))
@@ -99,9 +100,9 @@ func (e *example) charges(t *testing.T, admin string) int {
 	return len(all)
 }
 
-// interrupt ends the example as Ctrl-C does. It checks the number of processes,
-// that none of them survives, that every port is free, and that no secret is
-// left on disk.
+// interrupt ends the example in the same way as Ctrl-C. It checks the number of
+// processes, that none of them survives, that every port is free, and that no secret
+// is left on disk.
 func (e *example) interrupt(t *testing.T, processes int) {
 	t.Helper()
 	children := childrenOf(t, e.process.PID())

@@ -18,12 +18,13 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// execEnv makes the test binary a wrapper for the program it names.
+// execEnv is the environment variable that makes the test binary a wrapper: it
+// executes the program that the variable names.
 const execEnv = "FAREBOX_INTEGRATION_EXEC"
 
-// A process over its file size limit gets a signal with each error, which would
-// end it. A mask that blocks the signal survives exec and leaves only the
-// error, as on a full disk.
+// When a process exceeds its file size limit, the write fails and the process gets
+// SIGXFSZ, which would end it. The wrapper blocks the signal, and the signal mask
+// survives exec. Only the error remains, as on a full disk.
 func init() {
 	program := os.Getenv(execEnv)
 	if program == "" {
@@ -43,7 +44,7 @@ func init() {
 	os.Exit(3)
 }
 
-// unsignalled returns the same programs, with Farebox behind the wrapper.
+// unsignalled returns the same programs, but starts Farebox through the wrapper.
 func unsignalled(t *testing.T) *harness.Binaries {
 	t.Helper()
 	self, err := os.Executable()
@@ -59,15 +60,14 @@ func unsignalled(t *testing.T) *harness.Binaries {
 	return &b
 }
 
-// fileLimit is the largest file a process can write while its disk is full. A
-// store is larger than that.
+// fileLimit is the file size limit, in bytes, that simulates a full disk. A store is
+// larger than that.
 const fileLimit = 4096
 
-// TestFullDisk: promises 1, 2 and 8 when the disk is full. Calls already
-// running are refused with CHARGE_FAILED, later calls with STORE_UNAVAILABLE,
-// and no result leaves the gateway. When there is room again, the same process
-// keeps serving, has charged exactly the results that arrived, and holds no
-// reservation.
+// TestFullDisk checks promises 1, 2 and 8 when the disk is full. Calls already
+// running are refused with CHARGE_FAILED, later calls with STORE_UNAVAILABLE, and no
+// result leaves the gateway. When there is room again, the same process keeps
+// serving, has charged exactly the results that arrived, and holds no reservation.
 func TestFullDisk(t *testing.T) {
 	const calls = 16
 	w := startWorker(t)
@@ -166,8 +166,8 @@ func workerCall(t *testing.T, g *harness.Gateway, client *http.Client, secret, p
 	return answer
 }
 
-// withheld checks that an answer is one of those refusals and contains nothing
-// from the result.
+// withheld checks that an answer is a refusal with one of the codes and does not
+// contain the result.
 func withheld(t *testing.T, answer *harness.Answer, codes ...string) {
 	t.Helper()
 	ok := false

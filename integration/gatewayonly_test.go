@@ -14,7 +14,8 @@ import (
 )
 
 // startGatewayOnly starts a platform, and a gateway that uses the platform
-// instead of a store, in front of the server at that base URL.
+// instead of a store of its own. The gateway is in front of the server at the
+// base URL upstream.
 func startGatewayOnly(t *testing.T, upstream string) (platform, gateway *harness.Gateway) {
 	t.Helper()
 	platform = binaries.StartGateway(t, strings.Replace(
@@ -89,12 +90,12 @@ func TestGatewayWithoutAStore(t *testing.T) {
 		t.Errorf("while the platform is down: %d %s", answer.Status, answer.Body)
 	}
 	if len(recorder.Requests()) != before {
-		t.Error("the server received no request")
+		t.Error("the server received a request")
 	}
 	platform.Start(t)
 	harness.Eventually(t, "calls to go on", func() error {
 		answer, err := gateway.Post(t.Context(), http.DefaultClient, key.Secret, oslo)
-		if err == nil && answer.Result == nil { // a refusal for the store comes with status 200 as well
+		if err == nil && answer.Result == nil { // a refusal because of the store has status 200 as well
 			err = fmt.Errorf("%d %s", answer.Status, answer.Body)
 		}
 		return err

@@ -186,7 +186,8 @@ func connectLibrary(t *testing.T, g *harness.Gateway, secret string) *mcp.Client
 	return session
 }
 
-// visit requests one of each. In the end the balance is too low for a resource.
+// visit requests an item of each kind, and at last a resource that costs more
+// than the balance.
 func (l *library) visit(t *testing.T) {
 	for _, c := range []struct {
 		name    string
@@ -240,8 +241,8 @@ func (l *library) visit(t *testing.T) {
 	}
 }
 
-// lists checks that the lists show a price exactly for the items named by
-// rules.
+// lists checks that the lists show a price for each item that a rule names, and
+// for no other item.
 func (l *library) lists(t *testing.T) {
 	got := map[string]any{}
 	price := func(name string, meta mcp.Meta) { got[name] = meta["dev.farebox/price"] }
@@ -274,8 +275,9 @@ func (l *library) lists(t *testing.T) {
 	}
 }
 
-// TestItemsAreReplayed: a prompt, a resource and a method requested again under
-// their idempotency key cost once and reach the server once.
+// TestItemsAreReplayed: a prompt, a resource and a method that are requested
+// twice with one idempotency key reach the server once and cost once. The key is
+// refused for other parameters.
 func TestItemsAreReplayed(t *testing.T) {
 	t.Parallel()
 	recorder := harness.Record(t, startLibrary(t, true))

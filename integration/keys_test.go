@@ -18,7 +18,7 @@ import (
 
 var errNotYet = errors.New("not yet")
 
-// managed is a key as "key show" prints it, and a successor's secret.
+// managed is a key as "key rotate" prints it, with the secret of the new key.
 type managed struct {
 	harness.Key
 	State   string `json:"state"`
@@ -101,8 +101,8 @@ func openStream(t *testing.T, g *harness.Gateway, secret string) *http.Response 
 	return resp
 }
 
-// TestStreamsEndWithTheirKey: promise 6. A stream ends within a second after
-// its key ends.
+// TestStreamsEndWithTheirKey: promise 6. A stream ends within a second after its
+// key is deleted, is disabled, expires, or is restricted to other servers.
 func TestStreamsEndWithTheirKey(t *testing.T) {
 	upstream := binaries.StartWeather(t)
 	g := binaries.StartGateway(t, harness.Site(upstream, "server weather", "provider acme", "free list_cities"))
@@ -164,9 +164,9 @@ func TestDispatchedCallOutlivesItsKey(t *testing.T) {
 	}
 }
 
-// TestKeyThatEndsWhileItsBodyComes: promise 6. A client controls how fast its
-// body arrives, so the key is checked once the body is complete, not at its
-// beginning.
+// TestKeyThatEndsWhileItsBodyComes: promise 6. A client controls how fast the
+// body of its request arrives. The gateway therefore checks the key when the
+// body is complete, not when it begins.
 func TestKeyThatEndsWhileItsBodyComes(t *testing.T) {
 	upstream := binaries.StartWeather(t, "-stateless")
 	g := binaries.StartGateway(t, harness.Site(upstream, "server weather", "provider acme", "price get_forecast 0.01"))
@@ -210,7 +210,7 @@ func TestKeyThatEndsWhileItsBodyComes(t *testing.T) {
 }
 
 // TestStopEndsStreams: SIGTERM ends open streams so that the process can exit.
-// Without a grace period Caddy would wait for them forever.
+// Without a grace period, Caddy would wait for the streams forever.
 func TestStopEndsStreams(t *testing.T) {
 	upstream := binaries.StartWeather(t)
 	site := harness.Site(upstream, "server weather", "provider acme", "free list_cities")

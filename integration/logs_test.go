@@ -11,7 +11,7 @@ import (
 )
 
 // TestStartNamesTheStore: each start and reload logs one line with the store's
-// kind, location, schema and currency, because people look there first when a
+// kind, location, schema and currency. People read this line first when a
 // balance is unexpected.
 func TestStartNamesTheStore(t *testing.T) {
 	t.Parallel()
@@ -25,7 +25,7 @@ func TestStartNamesTheStore(t *testing.T) {
 	}
 }
 
-// openedLine checks the line about the open store and returns the store's
+// openedLine checks the log line about the open store and returns the store's
 // location.
 func openedLine(t *testing.T, g *harness.Gateway, store string, schema int64) (at string) {
 	t.Helper()

@@ -1,5 +1,5 @@
-// Package integration tests the real binary: real MCP servers behind it, real
-// clients in front of it, its own commands beside it.
+// Package integration tests the real binary with real MCP servers behind it,
+// real clients in front of it, and its own commands beside it.
 package integration
 
 import (
@@ -14,8 +14,8 @@ import (
 // binaries are built once and shared by all tests.
 var binaries *harness.Binaries
 
-// postgres is the server shared by all tests that leave it intact. The first of
-// them starts it.
+// postgres is the server shared by all tests that leave it intact. The first
+// such test starts it.
 var postgres pgtest.Cluster
 
 func TestMain(m *testing.M) {

@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// mistake is a common error in a Caddyfile, with the message of "validate"
-// about it: the fault, its place and the remedy.
+// mistake is a common error in a Caddyfile, with parts of the message that
+// "validate" prints for it: the fault, its place and the remedy.
 type mistake struct {
 	name string
 	file string   // the Caddyfile; "HERE" marks the line the message must name
@@ -20,16 +20,17 @@ type mistake struct {
 	warn bool     // the config is valid, and the message is a warning
 }
 
-// inSite returns a Caddyfile whose farebox block has these lines in addition to
-// a server, a provider and a price.
+// inSite returns a Caddyfile with a farebox block that has a server, a provider,
+// a price and these lines.
 func inSite(lines string) string {
 	return fmt.Sprintf(mistakenSite, "", "server weather\n\t\tprovider acme\n\t\tprice get_forecast 0.01\n\t\t"+lines)
 }
 
-// inServer returns a Caddyfile whose farebox block has only these lines.
+// inServer returns a Caddyfile with a farebox block that has only these lines.
 func inServer(lines string) string { return fmt.Sprintf(mistakenSite, "", lines) }
 
-// inOption returns a Caddyfile whose global option farebox has these lines.
+// inOption returns a Caddyfile with a global option farebox that has these
+// lines.
 func inOption(lines string) string {
 	return fmt.Sprintf(mistakenSite, lines, "server weather\n\t\tprovider acme\n\t\tprice get_forecast 0.01")
 }
@@ -172,7 +173,7 @@ func mistakes() []mistake {
 		{name: "memory in words", file: inOption("limits {\n\t\t\tmemory lots # HERE\n\t\t}"), says: []string{`want a size, such as 256MiB, not "lots"`}},
 		{name: "memory below what a body takes", file: inOption("limits {\n\t\t\tmemory 1MiB\n\t\t}"), says: []string{"raise limits memory or lower max_body", "Caddyfile:11"}},
 
-		// Where farebox stands.
+		// The Caddyfile around farebox.
 		{name: "keys in the log", file: inFile("\tservers {\n\t\tlog_credentials\n\t}\n"+soundStore, soundSite), says: []string{"log_credentials is on", "take it out of the global option servers"}},
 		{name: "nothing behind it", file: inFile(soundStore, strings.Replace(soundSite, "\treverse_proxy localhost:3001\n", "", 1)), says: []string{`server "weather"`, "nothing after it answers: want a reverse_proxy"}},
 		{name: "behind what answers", file: inFile(soundStore, ":8099 {\n\troute {\n\t\trespond hi\n\t\tfarebox { # HERE\n\t\t\tserver weather\n\t\t\tprovider acme\n\t\t\tfree *\n\t\t}\n\t\treverse_proxy localhost:3001\n\t}\n}"),
@@ -190,8 +191,8 @@ func mistakes() []mistake {
 	}
 }
 
-// TestMistakes: "farebox validate" reports each mistake, with its line if the
-// Caddyfile has one. A doubtful setting gets a warning.
+// TestMistakes: "farebox validate" reports each mistake, with the line number if
+// the mistake has a line in the Caddyfile. A doubtful setting gets a warning.
 func TestMistakes(t *testing.T) {
 	t.Parallel()
 	rows := mistakes()

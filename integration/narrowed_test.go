@@ -30,8 +30,9 @@ func quietUpstream(t *testing.T) *httptest.Server {
 }
 
 // TestStreamsEndWithTheirScopes: promise 6. A stream that reports changes of a
-// resource ends within a second after its key lost the required scope. Streams
-// that need no scope, and streams whose key keeps the scope, stay open.
+// resource ends within a second after its key loses the required scope. A stream
+// that needs no scope stays open, and so does a stream with a key that keeps the
+// scope.
 func TestStreamsEndWithTheirScopes(t *testing.T) {
 	t.Parallel()
 	upstream := quietUpstream(t)
@@ -108,8 +109,8 @@ func listenFor(t *testing.T, g *harness.Gateway, secret, what string) *http.Resp
 }
 
 // TestStreamsEndWithTheirRules: promise 6 when the operator narrows the config.
-// A reload that requires other scopes ends the streams the old rules allowed. A
-// reload that changes something else ends no stream.
+// A reload that requires other scopes ends the streams that only the old rules
+// allowed. A reload that changes something else ends no stream.
 func TestStreamsEndWithTheirRules(t *testing.T) {
 	t.Parallel()
 	upstream := quietUpstream(t)

@@ -23,9 +23,9 @@ import (
 	"github.com/fareboxhq/farebox/integration/harness"
 )
 
-// oauthSites returns a Caddyfile with several servers in one site: one at the
-// root, one in handle_path, one whose URL ends with a slash, one in handle, and
-// one without oauth.
+// oauthSites returns a Caddyfile with four servers in one site: weather in
+// handle_path, slash in handle with a URL that ends with a slash, plain in
+// handle_path without oauth, and root for all other paths.
 func oauthSites(upstream, issuer string) string {
 	site := strings.TrimPrefix(upstream, "http://")
 	farebox := func(server, resource string) string {
@@ -46,7 +46,8 @@ func oauthSites(upstream, issuer string) string {
 		"handle {\n" + farebox("root", "") + "\n}\n}\n"
 }
 
-// issuer is an authorization server that only serves its metadata.
+// issuer starts an authorization server that serves only its metadata, and
+// returns its URL.
 func issuer(t *testing.T) string {
 	t.Helper()
 	var server *httptest.Server
@@ -62,7 +63,8 @@ func issuer(t *testing.T) string {
 	return server.URL
 }
 
-// withoutChallenges is a transport that removes challenges, as old proxies do.
+// withoutChallenges is a transport that removes WWW-Authenticate challenges from
+// responses, as old proxies do.
 type withoutChallenges struct{}
 
 func (withoutChallenges) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -112,7 +114,7 @@ type found struct {
 	Legacy      string     `json:"legacy"`
 	ByChallenge discovered `json:"byChallenge"`
 	ByWellKnown discovered `json:"byWellKnown"`
-	Connect     any        `json:"connect"` // the status without a token
+	Connect     any        `json:"connect"` // the HTTP status of a connection without a token
 }
 
 // discovered holds metadata and the resource for which a client would request a
@@ -146,8 +148,8 @@ func foundByTypeScript(t *testing.T, endpoint string) (f found) {
 }
 
 // TestOAuthDiscovery: discovery in the official SDKs accepts the metadata of
-// each server with oauth. It works with and without a slash at the end of the
-// URL, from the challenge and from the well-known URLs alone. No request
+// each server with oauth. Discovery works for URLs with and without a slash at
+// the end, from the challenge and from the well-known URLs alone. No request
 // reaches the server behind the gateway.
 func TestOAuthDiscovery(t *testing.T) {
 	t.Parallel()
@@ -191,8 +193,9 @@ func TestOAuthDiscovery(t *testing.T) {
 	}
 }
 
-// TestOAuthIsOfItsServer: a server without oauth next to servers with oauth has
-// no metadata and never refers to any, and calls with keys work as before.
+// TestOAuthIsOfItsServer: a server without oauth, in a site with servers that
+// have oauth, has no metadata, and its challenges refer to no metadata. Calls
+// with keys work as before.
 func TestOAuthIsOfItsServer(t *testing.T) {
 	t.Parallel()
 	g := binaries.StartGateway(t, oauthSites(binaries.StartWeather(t, "-stateless"), "https://auth.example.com"))

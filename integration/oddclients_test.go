@@ -39,7 +39,7 @@ type outcome struct {
 // question is one request for a client to make.
 type question struct {
 	ask   asking
-	token string // names the oddity
+	token string // identifies the oddity, its form and the call
 	tool  string
 }
 
@@ -60,7 +60,8 @@ func (p place) version() string {
 
 // oddClient is an MCP client.
 type oddClient interface {
-	// ask asks once in an open session and waits at most that long for the answer.
+	// ask sends the question once in an open session and waits for the answer, but
+	// no longer than patience.
 	ask(ctx context.Context, patience time.Duration, p place, q question) (outcome, error)
 }
 
@@ -226,8 +227,8 @@ func goConnect(ctx context.Context, p place) (*mcp.ClientSession, error) {
 	}, &mcp.ClientSessionOptions{ProtocolVersion: p.version()})
 }
 
-// unshared returns a transport without keep-alive: a shared one could reuse a
-// connection the server is about to close.
+// unshared returns a transport without keep-alive, because a kept connection
+// could be one that the server is about to close.
 func unshared() http.RoundTripper { return &http.Transport{DisableKeepAlives: true} }
 
 func goAsk(ctx context.Context, patience time.Duration, session *mcp.ClientSession, q question) outcome {
@@ -282,7 +283,7 @@ func (c *rawOddClient) ask(ctx context.Context, patience time.Duration, p place,
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	id := 700_000 + c.ids.Add(1) // unique in the session, and found nowhere else in a message
+	id := 700_000 + c.ids.Add(1) // unique in the session, and unlike any other number in a message
 	resp, err := c.send(ctx, p, session, id, q)
 	var o outcome
 	if err == nil {
@@ -326,7 +327,7 @@ func (c *rawOddClient) send(ctx context.Context, p place, session string, id int
 	return c.post(ctx, p, session, "tools/call", q.tool, fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":"tools/call","params":{"name":%s,"arguments":{"odd":%s}%s}}`, id, tool, token, extra))
 }
 
-// oddOrigin is the origin of a web page with permission to call.
+// oddOrigin is the origin of a web page that is allowed to call the gateway.
 const oddOrigin = "https://app.example.com"
 
 func (*rawOddClient) post(ctx context.Context, p place, session, method, name, body string) (*http.Response, error) {
@@ -398,7 +399,8 @@ func (c *rawOddClient) judge(resp *http.Response, id int64, body []byte) outcome
 	return o
 }
 
-// judgeEvents reports each event and takes the kind from the first response.
+// judgeEvents puts each event into the detail and takes the kind from the first
+// response.
 func (*rawOddClient) judgeEvents(id int64, body []byte) outcome {
 	o := outcome{kind: "no answer"}
 	for _, e := range readEvents(string(body)) {
@@ -414,7 +416,8 @@ func (*rawOddClient) judgeEvents(id int64, body []byte) outcome {
 	return o
 }
 
-// readMessage parses a JSON-RPC response to the request with that id.
+// readMessage parses a JSON-RPC response to the request with this id. It reports
+// false if the text is not JSON.
 func readMessage(id int64, text []byte) (outcome, bool) {
 	text = bytes.TrimPrefix(text, []byte("\uFEFF"))
 	if !json.Valid(text) {

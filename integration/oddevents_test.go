@@ -2,7 +2,7 @@ package integration
 
 import "strings"
 
-// oddStreams returns event streams that carry more than the answer.
+// oddStreams returns event streams that contain more than the answer.
 func oddStreams() oddGroup {
 	const note = `{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":"hello"}}`
 	twice := strings.Replace(note, `"params"`, `"method":"notifications/cancelled","params"`, 1)
@@ -147,7 +147,8 @@ func oddAnswers() oddGroup {
 	}}
 }
 
-// marked returns the same oddity with a byte order mark before the message.
+// marked replaces the oddity's answer with a list, in JSON, that begins with a
+// byte order mark.
 func (o oddity) marked() oddity {
 	o.forms, o.play = inJSON, func(r *odd) {
 		r.answer("\uFEFF" + strings.Replace(oddListed, "$LIST", oddList(oddTool("free-good", "")), 1))

@@ -9,8 +9,8 @@ import (
 	"sync"
 )
 
-// zlibbed compresses text in the zlib format, HTTP's definition of "deflate".
-// deflated writes raw DEFLATE, as many servers do.
+// zlibbed compresses text in the zlib format, which HTTP calls "deflate". The
+// function deflated writes raw DEFLATE instead, as many servers do.
 func zlibbed(text string) string {
 	var b bytes.Buffer
 	w := zlib.NewWriter(&b)
@@ -19,7 +19,7 @@ func zlibbed(text string) string {
 	return b.String()
 }
 
-// countedText is a compressible text.
+// countedText is a text that compresses well.
 var countedText = sync.OnceValue(func() string {
 	var b strings.Builder
 	for i := range 600 {
@@ -28,7 +28,7 @@ var countedText = sync.OnceValue(func() string {
 	return b.String()
 })
 
-// bigZip is a small gzip stream with a large content.
+// bigZip is a small gzip stream that decompresses to 2 MiB.
 var bigZip = sync.OnceValue(func() string { return zipped(strings.Repeat("x", 2<<20)) })
 
 func asItIs(text string) string { return text }
@@ -37,8 +37,8 @@ func asItIs(text string) string { return text }
 // with encoding.
 func encoded(name, encoding string, encode func(string) string) oddity {
 	return oddity{name: name, forms: inBoth, play: func(o *odd) {
-		// A short text would stay uncompressed inside the encoding, and so be readable
-		// by chance.
+		// The encoders store a short text uncompressed, so a client without a
+		// decoder could read it by chance.
 		kind, body := jsonType, o.filled(oddText(countedText()))
 		if o.events {
 			kind, body = eventsType, event(body)
@@ -50,7 +50,7 @@ func encoded(name, encoding string, encode func(string) string) oddity {
 
 func oddEncodings() oddGroup {
 	cut := func(text string) string { return text[:len(text)/2] }
-	bomb := func(text string) string { // the members of a gzip stream form one text
+	bomb := func(text string) string { // a gzip stream can have several members, which decompress to one text
 		before, after, _ := strings.Cut(text, "answer")
 		return zipped(before) + bigZip() + zipped(after)
 	}

@@ -21,7 +21,7 @@ import (
 	"github.com/fareboxhq/farebox/integration/harness"
 )
 
-// headerText encodes a header value by the rules of 2026-07-28.
+// headerText encodes a header value by the rules of protocol version 2026-07-28.
 func headerText(value string) string {
 	plain := value != "" && strings.TrimSpace(value) == value && !strings.HasPrefix(value, "=?base64?")
 	for _, b := range []byte(value) {
@@ -33,8 +33,8 @@ func headerText(value string) string {
 	return "=?base64?" + base64.StdEncoding.EncodeToString([]byte(value)) + "?="
 }
 
-// lineProgram is a program that reads questions and writes answers as lines of
-// JSON, many at a time.
+// lineProgram is a running program that reads questions and writes answers as
+// lines of JSON. It handles many questions at a time.
 type lineProgram struct {
 	mu      sync.Mutex
 	in      io.WriteCloser
@@ -43,8 +43,8 @@ type lineProgram struct {
 	n       atomic.Int64
 }
 
-// startLines starts a program. number extracts from an output line the
-// number of the question it answers.
+// startLines starts a program. The function number returns the number of the
+// question that a line of output answers.
 func startLines(t *testing.T, number func(line []byte) (int64, bool), program string, args ...string) *lineProgram {
 	t.Helper()
 	p := &lineProgram{waiting: map[int64]chan []byte{}}
@@ -106,8 +106,8 @@ func (p *lineProgram) read(out *bufio.Reader, number func([]byte) (int64, bool))
 	}
 }
 
-// do sends the message that write returns for the question's number, and waits
-// for its answer.
+// do takes a new question number, sends the message that write returns for it,
+// and waits for the answer with this number.
 func (p *lineProgram) do(ctx context.Context, write func(n int64) any) ([]byte, error) {
 	n := p.n.Add(1)
 	line, err := json.Marshal(write(n))
@@ -197,8 +197,8 @@ func (c *tsOddClient) ask(ctx context.Context, patience time.Duration, p place, 
 	return o.settle(q), nil
 }
 
-// remoteOddClient runs mcp-remote: a process for each place, which bridges
-// programs that only support servers on stdin and stdout.
+// remoteOddClient runs mcp-remote, a bridge for programs that support only
+// servers on stdin and stdout. It has one process for each place.
 type remoteOddClient struct {
 	t  *testing.T
 	mu sync.Mutex
@@ -210,7 +210,8 @@ func newRemoteOddClient(t *testing.T) *remoteOddClient {
 	return &remoteOddClient{t: t, bridges: map[place]*lineProgram{}}
 }
 
-// remoteBridges is the number of processes for each place.
+// remoteBridges is the number of processes for each endpoint, key and protocol
+// version. The callers share them.
 const remoteBridges = 2
 
 // bridge returns a process for the place with an open session.
@@ -258,9 +259,8 @@ func (p *lineProgram) gone() bool {
 	return p.ended != nil
 }
 
-// tell sends a notification.
 func (p *lineProgram) tell(notification any) {
-	line, _ := json.Marshal(notification) // a message of the tests always marshals
+	line, _ := json.Marshal(notification) // these messages always marshal
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	_, _ = p.in.Write(append(line, '\n')) // if the program has ended, the next question fails

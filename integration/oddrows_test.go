@@ -9,12 +9,12 @@ import (
 // oddity is one unusual behaviour of a server.
 type oddity struct {
 	name  string
-	forms []bool // for each form, whether the answer is an event stream
+	forms []bool // the forms of the answer: true is an event stream, false is JSON
 	play  func(*odd)
 	ask   asking
 	tool  string // a part of the tool's name
-	only  string // the one client able to send the request
-	brief bool   // use the place that waits only briefly for the server
+	only  string // the only client that can send the request
+	brief bool   // call through the site that waits only briefly for the server
 	why   reason // why the gateway's answer differs from the server's
 }
 
@@ -70,7 +70,7 @@ func responds(name, status, fields, body string) oddity {
 	}}
 }
 
-// offers returns a server whose list has these tools.
+// offers returns a server that lists these tools.
 func offers(name, tools string) oddity {
 	o := says(name, strings.Replace(oddListed, "$LIST", oddList(tools), 1))
 	o.ask = lists
@@ -97,7 +97,7 @@ func oddBeside(member string) string {
 	return strings.Replace(oddGood, `,"result"`, `,`+member+`,"result"`, 1)
 }
 
-// oddInstead returns a good answer with another id.
+// oddInstead returns a good answer with its id member replaced by this member.
 func oddInstead(id string) string { return strings.Replace(oddGood, `"id":$ID`, id, 1) }
 
 // nested returns a value with this nesting depth.

@@ -13,14 +13,14 @@ import (
 	"github.com/fareboxhq/farebox/integration/harness"
 )
 
-// oddServer is an MCP server whose behaviour each request selects: by the
-// argument "odd" of a call, by the cursor of a list, or by the parameter
-// "odd" of a notification. Otherwise it behaves correctly, under /mcp/session
+// oddServer is an MCP server with a behaviour that each request selects: a call
+// by the argument "odd", a list by its cursor, and a notification by the
+// parameter "odd". It answers all other requests correctly, under /mcp/session
 // for the versions up to 2025-11-25 and under /mcp/stateless for 2026-07-28.
 type oddServer struct {
 	raw       *harness.RawServer
 	oddities  []oddity
-	elsewhere string // another server, as the target of redirects
+	elsewhere string // URL of another server, the target of redirects
 
 	mu       sync.Mutex
 	ran      map[string]int // requests by token
@@ -103,7 +103,7 @@ func (s *oddServer) serve(e *harness.RawExchange) {
 	s.behave(e, &r)
 }
 
-// playOdd plays the oddity the token names.
+// playOdd answers with the oddity that the token names.
 func (s *oddServer) playOdd(e *harness.RawExchange, r *oddRequest, token string) {
 	s.mu.Lock()
 	s.ran[token]++
@@ -115,7 +115,7 @@ func (s *oddServer) playOdd(e *harness.RawExchange, r *oddRequest, token string)
 		return
 	}
 	o := &odd{RawExchange: e, server: s, id: string(r.ID), events: parts[1] == "true"}
-	if strings.HasSuffix(e.Request.URL.Path, "/") { // the target of redirects
+	if strings.HasSuffix(e.Request.URL.Path, "/") { // the client has followed a redirect
 		o.answer(oddGood)
 		return
 	}
@@ -174,7 +174,7 @@ const (
 	hereID   = "$ID"   // the request's id
 	hereGood = "$GOOD" // an event with a good answer
 	hereType = "$TYPE" // the member resultType, if the version has it
-	hereLong = "$LONG" // more text than the gateway buffers of an answer
+	hereLong = "$LONG" // more text than the gateway buffers for one answer
 )
 
 const (

@@ -58,7 +58,8 @@ func (row *oddRow) directly() string {
 	return summary(said)
 }
 
-// through describes how free and paid calls differ from direct ones.
+// through compares the outcomes of free and paid calls through Farebox with
+// those of direct calls.
 func (row *oddRow) through() string {
 	said := map[way][]remark{}
 	var straight *oddCell
@@ -95,9 +96,9 @@ func times(n int) string {
 	return fmt.Sprint(n, " times")
 }
 
-// charged summarises the charges of the calls with an outcome the client could
-// determine. Any other client may have left before or after its answer came, so
-// its charge proves nothing.
+// charged summarises the charges of paid calls with an outcome that the client
+// could determine. A client that could not determine the outcome may have left
+// before or after its answer came, so its charge proves nothing.
 func (row *oddRow) charged() string {
 	var said []remark
 	for _, c := range row.cells {
@@ -135,7 +136,7 @@ type remark struct {
 	text string
 }
 
-// summary joins the remarks and names the clients unless all of them agree.
+// summary joins the remarks. It names the clients unless all remarks agree.
 func summary(remarks []remark) string {
 	var texts []string
 	for _, r := range remarks {
@@ -152,7 +153,8 @@ func summary(remarks []remark) string {
 	return strings.Join(texts, "; ")
 }
 
-// whoGot names the clients with this remark, and the version unless it is both.
+// whoGot names the clients with this remark. It adds the protocol version if the
+// remark does not hold for every version of a client.
 func whoGot(remarks []remark, text string) (names []string) {
 	for _, client := range oddClientNames {
 		var versions []string

@@ -10,9 +10,9 @@ import (
 	"github.com/fareboxhq/farebox/integration/harness"
 )
 
-// TestOldTransportOfEverything: a server that speaks only the HTTP+SSE
-// transport of 2024-11-05 is refused with a reason that names the transport to
-// use. The server is the official one, unmodified.
+// TestOldTransportOfEverything: a server that speaks only the transport of
+// 2024-11-05, HTTP+SSE, is refused with a reason that names the transport to
+// use. The test runs the official everything server, unmodified.
 func TestOldTransportOfEverything(t *testing.T) {
 	t.Parallel()
 	port := harness.FreePort(t)
@@ -42,7 +42,7 @@ func TestOldTransportOfEverything(t *testing.T) {
 	defer resp.Body.Close()
 	told := bufio.NewScanner(resp.Body)
 	var text strings.Builder
-	for told.Scan() { // reads up to the end, a cut connection
+	for told.Scan() { // reads until the connection is cut
 		text.WriteString(told.Text())
 	}
 	if !strings.Contains(text.String(), "have it serve streamable HTTP") || strings.Contains(text.String(), "sessionId") {

@@ -13,8 +13,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// platformSite is a site with the API, beside an MCP server that is charged for
-// by the gateway.
+// platformSite is a Caddyfile with the API beside an MCP server that the gateway
+// sells. The API is under /api, and under /under with the prefix stripped.
 const platformSite = `{
 	admin {$CADDY_ADMIN}
 	grace_period 1s
@@ -56,7 +56,7 @@ http://localhost:{$FAREBOX_PORT} {
 }
 `
 
-// apiAnswer is a response of the API: a charge, or a problem.
+// apiAnswer is a response of the API, either a charge or a problem.
 type apiAnswer struct {
 	Status int `json:"-"`
 
@@ -70,7 +70,7 @@ type apiAnswer struct {
 	Field string `json:"field"`
 }
 
-// callAPI sends a request to the API, at a path of the site.
+// callAPI sends a request to this path of the site.
 func callAPI(t *testing.T, g *harness.Gateway, secret, method, path, body string, headers ...string) (answer apiAnswer, text string) {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), method, "http://localhost:"+g.Port+path, strings.NewReader(body))
@@ -102,10 +102,9 @@ func callAPI(t *testing.T, g *harness.Gateway, secret, method, path, body string
 	return answer, string(read)
 }
 
-// TestProvidersCharge: a server that charges by itself uses its provider key, can
-// charge for its own servers only, and gets a receipt that verifies. A retry after
-// a crash gets the stored outcome. Keys of other kinds and the other sites of the
-// config keep their own access.
+// TestProvidersCharge: a server that charges through the API uses a provider
+// key, can charge only for its own servers, and gets a receipt. A retry after a
+// crash gets the stored outcome. Keys of other kinds are refused.
 func TestProvidersCharge(t *testing.T) {
 	t.Parallel()
 	g := binaries.StartGateway(t, platformSite)
@@ -127,7 +126,7 @@ func TestProvidersCharge(t *testing.T) {
 	if again := charge(acme.Secret, agent.Secret, "billing", "Idempotency-Key", "order-1"); again != first {
 		t.Errorf("%+v after a crash, %+v before", again, first)
 	}
-	if a := charge(acme.Secret, agent.Secret, "weather"); a.Status != 200 { // from the handler
+	if a := charge(acme.Secret, agent.Secret, "weather"); a.Status != 200 { // weather is declared by the farebox handler, not by farebox_platform
 		t.Errorf("%+v", a)
 	}
 	for _, c := range []struct {
@@ -164,8 +163,9 @@ func TestProvidersCharge(t *testing.T) {
 	}
 }
 
-// TestAPIDescribesItself: the description and its page are served without a key,
-// also where the site strips a prefix; other paths are the next handler's.
+// TestAPIDescribesItself: the OpenAPI description and its page are served
+// without a key, even where the site strips a prefix. Requests to other paths go
+// to the next handler.
 func TestAPIDescribesItself(t *testing.T) {
 	t.Parallel()
 	g := binaries.StartGateway(t, platformSite)
@@ -185,8 +185,8 @@ func TestAPIDescribesItself(t *testing.T) {
 	}
 }
 
-// TestStreamsOfTheAPIEnd: a gateway that listens to the changes of keys does not
-// keep the server from stopping.
+// TestStreamsOfTheAPIEnd: a gateway that listens for revocations does not keep
+// the server from stopping.
 func TestStreamsOfTheAPIEnd(t *testing.T) {
 	t.Parallel()
 	g := binaries.StartGateway(t, platformSite)
@@ -206,7 +206,7 @@ func TestStreamsOfTheAPIEnd(t *testing.T) {
 	if _, err := io.ReadFull(response.Body, first); err != nil || string(first) != "id: " {
 		t.Fatalf("%q, %v", first, err)
 	}
-	g.Stop(t) // fails if it takes too long
+	g.Stop(t) // fails the test if the stop takes too long
 	if _, err := io.ReadAll(response.Body); err != nil {
 		t.Errorf("the stream ended with an error: %v", err)
 	}

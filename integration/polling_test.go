@@ -15,9 +15,9 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// polling is an MCP server of the session-based versions. The name of a tool
+// polling is an MCP server of the session-based protocol versions. The name of a tool
 // decides how its call is answered. The server keeps the events of broken streams
-// and records the requests it received (MCP 2025-11-25, streamable HTTP,
+// and records the requests that it received (MCP 2025-11-25, streamable HTTP,
 // resumability).
 //
 //	polled      closes the stream before the answer
@@ -25,7 +25,7 @@ import (
 //	failing     as polled, but the answer is a JSON-RPC error
 //	free        as polled; free
 //	direct      answers at once
-//	hidden      has no price, so it is hidden from clients
+//	hidden      has no price, so the gateway hides it from clients
 type polling struct {
 	url string
 
@@ -33,11 +33,11 @@ type polling struct {
 	runs   map[string]int // by tool
 	seen   []string       // session ids and event ids
 	ids    map[string]json.RawMessage
-	broken chan string // the tool of a stream that its client has left
+	broken chan string // gets the tool's name when the client leaves the stream
 
-	session string // the next client's
-	refused int    // how many streams are not resumed
-	hanging bool   // streams that are resumed bring nothing
+	session string // id of the session that the next client begins
+	refused int    // number of requests to resume a stream that the server still refuses
+	hanging bool   // resumed streams stay open without an event
 }
 
 func (p *polling) setSession(id string) {
@@ -62,7 +62,7 @@ func startPolling(t *testing.T) *polling {
 	p := &polling{runs: map[string]int{}, ids: map[string]json.RawMessage{}, broken: make(chan string, 8), session: "up.1"}
 	s := httptest.NewServer(http.HandlerFunc(p.serve))
 	t.Cleanup(s.Close)
-	t.Cleanup(s.CloseClientConnections) // before Close, which waits for them
+	t.Cleanup(s.CloseClientConnections) // runs before Close, which waits for open connections
 	p.url = s.URL
 	return p
 }
@@ -164,11 +164,12 @@ func (p *polling) ran(tool string) int {
 	return p.runs[tool]
 }
 
-// visitor is a client of the session-based versions that speaks by hand.
+// visitor is a client of the session-based protocol versions that sends its HTTP
+// requests by hand.
 type visitor struct {
 	t       *testing.T
 	g       *harness.Gateway
-	key     string // its id
+	key     string // the key's id
 	secret  string
 	session string
 	id      int
@@ -248,7 +249,8 @@ func lastID(stream string) (event string) {
 	return event
 }
 
-// comeBack asks for the rest of a stream, and returns its answer.
+// comeBack resumes a stream after this event id, and returns the answer in the
+// rest of the stream.
 func (v *visitor) comeBack(event string) *harness.Answer {
 	v.t.Helper()
 	resp := v.send(http.MethodGet, "", event)
@@ -273,8 +275,8 @@ func (v *visitor) owns(account string, balance, reserved ledger.Amount) {
 	}
 }
 
-// alice is an agent with credits that has begun a session with a polling server
-// behind a gateway.
+// alice starts a polling server behind a gateway, and begins a session for an
+// agent with credits.
 func alice(t *testing.T) (*polling, *harness.Gateway, *visitor) {
 	t.Helper()
 	p := startPolling(t)

@@ -10,8 +10,8 @@ import (
 )
 
 // TestPriceInDescription: a client that does not know Farebox's _meta can read a
-// tool's price at the end of its description; the rest of the description is the
-// server's, unchanged.
+// tool's price at the end of its description. The gateway does not change the
+// rest of the server's description.
 func TestPriceInDescription(t *testing.T) {
 	t.Parallel()
 	upstream := binaries.StartWeather(t)

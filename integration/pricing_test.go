@@ -12,7 +12,7 @@ import (
 
 // TestPricesByRule: the price book's rules through the real binary. Expressions
 // price calls exactly, callers are not charged above their own maximum, and
-// charge_on decides which ends of a call cost.
+// charge_on decides which outcomes of a call are charged.
 func TestPricesByRule(t *testing.T) {
 	t.Parallel()
 	recorder := harness.Record(t, binaries.StartWeather(t, "-stateless"))
@@ -26,9 +26,9 @@ func TestPricesByRule(t *testing.T) {
 	}
 	for _, c := range []struct {
 		name, body string
-		code       string // the refusal's; a refused call does not reach the server
+		code       string // the refusal's code; a refused call does not reach the server
 		status     int
-		balance    string // after it
+		balance    string // after the call
 		receipt    bool
 	}{
 		{"four letters", harness.ToolCall(1, "get_forecast", `{"city":"Oslo"}`), "", 200, "0.996", true},
@@ -106,7 +106,7 @@ func TestAbandonedCalls(t *testing.T) {
 		})
 	}
 	leave("climate_report")
-	leave("read_station") // would not be charged: it fails
+	leave("read_station") // not charged, because its answer is an error
 	for range 10 {
 		leave("get_forecast")
 	}

@@ -19,14 +19,14 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// forecast is a paid call with the arguments that the weather server wants.
+// forecast is a paid call with the arguments that the weather server requires.
 var forecast = harness.ToolCall(7, "get_forecast", `{"city":"Oslo"}`)
 
-// stub is a server that answers each POST with a result unless a test sets another
-// handler, and keeps the requests.
+// stub is a server that keeps each POST request and answers it with the handler
+// that newStub got.
 type stub struct {
 	url  string
-	seen chan *http.Request // with its trailer
+	seen chan *http.Request // each with its trailer
 }
 
 func newStub(t *testing.T, answer http.HandlerFunc) *stub {
@@ -34,24 +34,25 @@ func newStub(t *testing.T, answer http.HandlerFunc) *stub {
 	s := &stub{seen: make(chan *http.Request, 100)}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if _, err := io.Copy(io.Discard, r.Body); err != nil {
-			panic(http.ErrAbortHandler) // the gateway has left
+			panic(http.ErrAbortHandler) // the gateway has disconnected
 		}
 		s.seen <- r
 		answer(w, r)
 	}))
 	t.Cleanup(server.Close)
-	t.Cleanup(server.CloseClientConnections) // before Close, which waits for them
+	t.Cleanup(server.CloseClientConnections) // runs before Close, which waits for open connections
 	s.url = server.URL
 	return s
 }
 
-// result answers with a result of the id 7.
+// result answers the request with the id 7.
 func result(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	_, _ = io.WriteString(w, `{"jsonrpc":"2.0","id":7,"result":{"content":[{"type":"text","text":"done"}]}}`)
 }
 
-// raw sends the bytes of a request and returns the answer's status and body.
+// raw sends these bytes as a request, and returns the status and the body of the
+// answer.
 func raw(t *testing.T, g *harness.Gateway, request string) (int, string) {
 	t.Helper()
 	conn, err := net.Dial("tcp", "127.0.0.1:"+g.Port)
@@ -72,9 +73,9 @@ func raw(t *testing.T, g *harness.Gateway, request string) (int, string) {
 	return answers[0].status, string(answers[0].body)
 }
 
-// TestIdentityIsTheGatewaysOwn: only the gateway states the caller's identity. A
-// client's own identity headers reach no server, in any spelling or in a trailer,
-// and a client cannot have the gateway's headers removed by naming them in
+// TestIdentityIsTheGatewaysOwn: only the gateway states the caller's identity.
+// Identity headers from a client reach no server, in any spelling or in a
+// trailer. A client cannot remove the gateway's headers by naming them in
 // Connection (CVE-2026-30851, CVE-2026-52845).
 func TestIdentityIsTheGatewaysOwn(t *testing.T) {
 	t.Parallel()
@@ -153,7 +154,7 @@ func TestRetryKeyInHeader(t *testing.T) {
 	if answer := send("k2"); answer.Code() != "UPSTREAM_FAILED" {
 		t.Errorf("the server broke off: %d %s", answer.Status, answer.Body)
 	}
-	for _, want := range []string{"k1", "k2"} { // one request for each, without the header
+	for _, want := range []string{"k1", "k2"} { // the server got one request for each, without the header
 		r := <-server.seen
 		if r.Header.Get("Idempotency-Key") != "" {
 			t.Errorf("%s: the header reached the server", want)
@@ -167,8 +168,8 @@ func TestRetryKeyInHeader(t *testing.T) {
 	}
 }
 
-// TestBodiesInPieces: a body that comes byte by byte, each in a chunk of its own,
-// is judged and forwarded as a whole; one that never ends is not forwarded.
+// TestBodiesInPieces: a body that arrives with each byte in its own chunk is
+// judged and forwarded as a whole. A body that never ends is not forwarded.
 func TestBodiesInPieces(t *testing.T) {
 	t.Parallel()
 	recorder := harness.Record(t, binaries.StartWeather(t, "-stateless"))
@@ -194,7 +195,7 @@ func TestBodiesInPieces(t *testing.T) {
 		t.Errorf("the server received %+v", sent)
 	}
 
-	// The same call, but for its last byte.
+	// The same call without its last byte.
 	conn, err := net.Dial("tcp", "127.0.0.1:"+g.Port)
 	if err != nil {
 		t.Fatal(err)
@@ -224,9 +225,9 @@ func TestBodiesInPieces(t *testing.T) {
 	}
 }
 
-// TestServerBreaksOff: promise 2. If a server breaks its answer off, before it
-// starts or midway, in JSON or in a stream that has begun, the client gets an error
-// with the request's id, and nothing is charged.
+// TestServerBreaksOff: promise 2. A server may break off its answer before the
+// beginning or midway, in JSON or in a stream that has begun. In each case the
+// client gets an error with the request's id, and nothing is charged.
 func TestServerBreaksOff(t *testing.T) {
 	t.Parallel()
 	var how atomic.Value
@@ -265,9 +266,9 @@ func TestServerBreaksOff(t *testing.T) {
 	}
 }
 
-// TestHTTP2: over HTTP/2 a call is judged, charged and settled as over HTTP/1.1:
-// in one piece, in a stream, with a trailer, and when the client leaves in the
-// middle of a stream, which costs nothing.
+// TestHTTP2: a call over HTTP/2 is judged, charged and settled like one over
+// HTTP/1.1: in one piece, in a stream and with a trailer. A client that leaves
+// in the middle of a stream pays nothing.
 func TestHTTP2(t *testing.T) {
 	t.Parallel()
 	recorder := harness.Record(t, binaries.StartWeather(t))
@@ -374,8 +375,9 @@ func TestHTTP2(t *testing.T) {
 	g.VerifyLedger(t)
 }
 
-// TestStreamEndsWithItsClient: a stream that a GET has opened ends at the server
-// when its client leaves; a GET with a body, which would hide that, is refused.
+// TestStreamEndsWithItsClient: a stream opened by GET ends at the server when
+// its client leaves. A GET with a body is refused, because an unread body would
+// hide that the client has left.
 func TestStreamEndsWithItsClient(t *testing.T) {
 	t.Parallel()
 	opened, ended := make(chan struct{}, 1), make(chan struct{}, 1)

@@ -61,7 +61,7 @@ func (q *quickstart) ended(t *testing.T, children []int) {
 	allEnded(t, children, q.ports[:])
 }
 
-// allEnded checks that the processes are gone, and the ports free.
+// allEnded checks that the processes have ended and the ports are free.
 func allEnded(t *testing.T, children []int, ports []string) {
 	t.Helper()
 	for _, pid := range children {
@@ -79,9 +79,9 @@ func allEnded(t *testing.T, children []int, ports []string) {
 	}
 }
 
-// TestQuickstart: a run shows a paid call, its receipt and the balances. A second
-// run continues with the same account. Ctrl-C ends all processes, as does the end
-// of a run with --once, and no secret is left on disk.
+// TestQuickstart: a run shows a paid call, its receipt and the balances. A
+// second run continues with the same account. All processes end with Ctrl-C, and
+// at the end of a run with --once. No secret is left on disk.
 func TestQuickstart(t *testing.T) {
 	t.Parallel()
 	q := newQuickstart(t)
@@ -103,7 +103,7 @@ func TestQuickstart(t *testing.T) {
 	if len(children) != 2 {
 		t.Errorf("%d processes run beside it: %v; want 2", len(children), children)
 	}
-	// A terminal sends the signal to all of the process group.
+	// A terminal sends the signal to the whole process group.
 	if err := syscall.Kill(-second.PID(), syscall.SIGINT); err != nil {
 		t.Fatal(err)
 	}
@@ -115,8 +115,8 @@ func TestQuickstart(t *testing.T) {
 	noSecretsIn(t, q.dir, first.Output(t)+second.Output(t))
 }
 
-// TestQuickstartNamesBusyPorts: when a port is taken, no process is started, and the
-// message names the port and the way to choose another.
+// TestQuickstartNamesBusyPorts: if a port is taken, the program starts no
+// process, and its message names the port and the way to choose another.
 func TestQuickstartNamesBusyPorts(t *testing.T) {
 	t.Parallel()
 	q := newQuickstart(t)
@@ -135,8 +135,8 @@ func TestQuickstartNamesBusyPorts(t *testing.T) {
 	}
 }
 
-// TestQuickstartLinesToPaste: the key in the line for an MCP client is good for
-// one, at the address that the line gives.
+// TestQuickstartLinesToPaste: with the key and the address in the printed line
+// for an MCP client, a client can connect and call a tool.
 func TestQuickstartLinesToPaste(t *testing.T) {
 	t.Parallel()
 	q := newQuickstart(t)
@@ -157,7 +157,7 @@ func TestQuickstartLinesToPaste(t *testing.T) {
 	q.ended(t, nil)
 }
 
-// TestQuickstartCurl: the curl command that it prints works as it is printed.
+// TestQuickstartCurl: the printed curl command works unchanged.
 func TestQuickstartCurl(t *testing.T) {
 	t.Parallel()
 	q := newQuickstart(t)
@@ -222,7 +222,7 @@ func noSecretsIn(t *testing.T, dir, printed string) {
 	}
 }
 
-// childrenOf lists the processes that the process has started (proc(5)).
+// childrenOf lists the child processes of parent (proc(5)).
 func childrenOf(t *testing.T, parent int) []int {
 	t.Helper()
 	stats, err := filepath.Glob("/proc/[0-9]*/stat")
@@ -233,9 +233,10 @@ func childrenOf(t *testing.T, parent int) []int {
 	for _, stat := range stats {
 		text, err := os.ReadFile(stat)
 		if err != nil {
-			continue // it has ended since
+			continue // the process has ended since Glob listed it
 		}
-		// pid (name) state ppid …; the name may have spaces and brackets.
+		// The format is "pid (name) state ppid …", and the name may have spaces and
+		// brackets.
 		fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
 		if len(fields) > 1 && fields[1] == strconv.Itoa(parent) {
 			pid, err := strconv.Atoi(filepath.Base(filepath.Dir(stat)))

@@ -17,13 +17,14 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// quiet is for how long nothing is heard on a stream: longer than the minute
-// after which proxies and servers give idle ones up by default.
+// quiet is the time during which a stream carries nothing. It is longer than a
+// minute, after which proxies and servers close idle streams by default.
 const quiet = 65 * time.Second
 
-// TestQuietStreamsLive: streams on which nothing is heard for more than a minute
-// live on: one that a client has opened by GET, the stream of a paid call, and a
-// paid call that is answered in JSON. The stream's head is there at once.
+// TestQuietStreamsLive: a response that carries nothing for more than a minute
+// stays open. The test has a stream opened by GET, the stream of a paid call,
+// and a paid call answered in JSON. The head of a stream does not wait for its
+// first event.
 func TestQuietStreamsLive(t *testing.T) {
 	t.Parallel()
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

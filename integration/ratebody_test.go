@@ -14,8 +14,9 @@ import (
 )
 
 // TestTooOftenHoldsNothing: the gateway reads no more of a request over the rate
-// limit than of a request with an unknown key. A key with a rate cannot fill the
-// memory shared by all bodies by sending many large ones slowly.
+// limit than of a request with an unknown key. A key over its rate therefore
+// cannot fill the memory shared by all bodies by sending many large bodies
+// slowly.
 func TestTooOftenHoldsNothing(t *testing.T) {
 	t.Parallel()
 	g := binaries.StartGateway(t, harness.Site(binaries.StartWeather(t, "-stateless"), "server weather", "provider acme", "unpriced free", "rate_limit 1/24h"))
@@ -55,8 +56,8 @@ func TestTooOftenHoldsNothing(t *testing.T) {
 	}
 }
 
-// endless returns a body that goes no further than the text, and does not end
-// before its request does.
+// endless returns a body that has only this text and then stays open until its
+// request ends.
 func endless(text string) io.Reader {
 	r, w := io.Pipe()
 	go func() {

@@ -28,18 +28,19 @@ type limited struct {
 	status                  int
 	limit, remaining, reset int
 	header                  http.Header
-	code                    string // the refusal's, in either style
+	code                    string // the refusal's code, in either style of errors
 	retryMS                 int64
 	text                    string // the message for a model or a person
 	body                    string
 }
 
-// fresh is a client without connections that a reload might have closed.
+// fresh is a client that keeps no connections, because a reload could close a
+// kept one.
 var fresh = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 
-// ask posts a body and reads an answer of either style. At a reload the kernel resets
-// connections that the old listener had not accepted when it was closed; such a
-// request was not read, and is sent again.
+// ask posts a body and reads an answer in either style of errors. At a reload,
+// the kernel resets connections that the old listener had not accepted. The
+// gateway has not read a request on such a connection, so ask sends it again.
 func ask(g *harness.Gateway, secret, body string) (limited, error) {
 	for tries := 1; ; tries++ {
 		r, err := http.NewRequest(http.MethodPost, g.Endpoint(), strings.NewReader(body))
@@ -96,7 +97,7 @@ func readLimited(resp *http.Response) (limited, error) {
 	return l, nil
 }
 
-// askAtOnce asks n times at the same time; the answers come in any order.
+// askAtOnce sends n requests at the same time. The answers come in any order.
 func askAtOnce(t *testing.T, g *harness.Gateway, n int, secrets ...string) []limited {
 	t.Helper()
 	answers := make([]limited, n)
@@ -125,7 +126,8 @@ func split(t *testing.T, answers []limited, limit int) (served []int, refused []
 			t.Errorf("%d: limit %d, remaining %d, reset %d: %s", a.status, a.limit, a.remaining, a.reset, a.body)
 		}
 		if a.code == "" && a.status == http.StatusOK {
-			// One call comes back each minute: n missing calls take n minutes.
+			// The limit regains one call each minute, so n missing calls take n
+			// minutes.
 			if missing := (limit - a.remaining) * 60; a.reset > missing || a.reset < missing-60 {
 				t.Errorf("%d remain and all come back in %d seconds; want about %d", a.remaining, a.reset, missing)
 			}
@@ -139,7 +141,7 @@ func split(t *testing.T, answers []limited, limit int) (served []int, refused []
 	return served, refused
 }
 
-// countdown is from-1 down to to.
+// countdown returns the integers from from-1 down to to.
 func countdown(from, to int) (all []int) {
 	for i := from - 1; i >= to; i-- {
 		all = append(all, i)
@@ -148,9 +150,9 @@ func countdown(from, to int) (all []int) {
 }
 
 // TestRateLimit: 64 concurrent callers on a burst of 20 get exactly 20 answers,
-// each with a different Remaining; the refusals say how long to wait, in both
-// styles of errors. Neither a reload nor a rotation of the key resets the limit;
-// another key has its own.
+// each with a different Remaining. The refusals give the time to wait, in both
+// styles of errors. Neither a reload nor a rotation of the key resets the limit.
+// Another key has its own limit.
 func TestRateLimit(t *testing.T) {
 	t.Parallel()
 	for _, style := range []string{"mcp", "http"} {
@@ -182,7 +184,8 @@ func TestRateLimit(t *testing.T) {
 				t.Errorf("the server was called %d times; want 20", n)
 			}
 
-			// The successor has its lineage's rate, and another key its own.
+			// The successor shares the rate of its lineage. Another key has its own
+			// rate.
 			var successor harness.Key
 			g.CLI(t, &successor, "key", "rotate", key.ID, "--grace", "1h")
 			g.AddSecret(successor.Secret)
@@ -218,9 +221,9 @@ func tooOften(t *testing.T, a limited, style string) {
 }
 
 // TestRateIsToldEverywhere: each response to a known key has the rate limit
-// headers, whatever became of the request. Requests that are counted separately
-// do not lower Remaining. A server's own rate limit headers are removed. A response
-// to an unknown token has no such headers.
+// headers, whatever the outcome of the request. Requests that are counted
+// separately do not lower Remaining. The gateway removes a server's own rate
+// limit headers. A response to an unknown token has no such headers.
 func TestRateIsToldEverywhere(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -272,7 +275,7 @@ func TestRateIsToldEverywhere(t *testing.T) {
 		left--
 		expect(c.body, c.status, c.code, got, err)
 	}
-	// Requests that ask for no work do not lower Remaining.
+	// Handshakes and lists are counted separately, so they do not lower Remaining.
 	for body, status := range map[string]int{
 		`{"jsonrpc":"2.0","id":1,"method":"tools/list"}`: 200, `{"jsonrpc":"2.0","method":"notifications/initialized"}`: 202,
 		`{"jsonrpc":"2.0","id":1,"method":"ping"}`: 200, `{"jsonrpc":"2.0","id":1,"result":{}}`: 200,
@@ -293,7 +296,8 @@ func TestRateIsToldEverywhere(t *testing.T) {
 	got, err := readLimited(resp)
 	expect("GET", 405, "", got, err)
 
-	// Responses name the end of a key that ends within 14 days, and of no other key.
+	// Responses show the expiry of a key that ends within 14 days. They do not
+	// show a later expiry.
 	for expires, told := range map[string]bool{"13d": true, "15d": false} {
 		ending := g.NewKey(t, "alice", "--expires", expires)
 		for _, body := range []string{harness.ToolCall(1, "free", `{}`), harness.ToolCall(1, "paid", `{}`), harness.ToolCall(1, "unknown", `{}`), `{`} {
@@ -309,10 +313,10 @@ func TestRateIsToldEverywhere(t *testing.T) {
 	}
 }
 
-// TestHandshakesCountApart: a rate of one call a day lets clients connect and list
-// again and again, even after the call was made. The refusal of the second call
+// TestHandshakesCountApart: a client with a rate of one call a day can connect
+// and list again and again, even after its call. The refusal of the second call
 // gives the reason and says that an early retry is useless. Handshakes have a
-// limit too.
+// limit of their own.
 func TestHandshakesCountApart(t *testing.T) {
 	t.Parallel()
 	recorder := harness.Record(t, binaries.StartWeather(t))
@@ -341,7 +345,7 @@ func TestHandshakesCountApart(t *testing.T) {
 		t.Errorf("%d calls were served, and the server ran %d; want one", served, n)
 	}
 
-	// 60 at once and one a second.
+	// The limit of handshakes is 60 at once and one more each second.
 	began, pinged := clock.Now(), 0
 	var refused limited
 	for refused.code == "" {
@@ -359,9 +363,9 @@ func TestHandshakesCountApart(t *testing.T) {
 	mustContain(t, refused.text, "60 times in 1m")
 }
 
-// TestClientsReadTheirRate: promise 8, for a key over its rate: in both styles of
-// errors, each client that shows the body of a 429 shows its user the rate and the
-// time to wait, and the session continues.
+// TestClientsReadTheirRate: promise 8, for a key over its rate. Each client that
+// shows the body of a 429 shows its user the rate and the time to wait, in both
+// styles of errors. The session continues.
 func TestClientsReadTheirRate(t *testing.T) {
 	t.Parallel()
 	for _, style := range []string{"mcp", "http"} {
@@ -377,7 +381,7 @@ func TestClientsReadTheirRate(t *testing.T) {
 					t.Fatalf("the first call: %+v", got)
 				}
 				rate, wait := "It may ask 1 times in 1h", "seconds, then ask again"
-				if name == "go-sdk" && style == "http" { // it does not read the body of a 429
+				if name == "go-sdk" && style == "http" { // go-sdk does not read the body of a 429
 					rate, wait = "Too Many Requests", "Too Many Requests"
 				}
 				for range 2 { // the session goes on

@@ -12,8 +12,8 @@ import (
 	"github.com/fareboxhq/farebox/integration/harness"
 )
 
-// TestReadme: the README's commands, run in an empty folder and unchanged except
-// for the ports, lead to a call with a key.
+// TestReadme: the README's commands lead to a call with a key. The test runs
+// them in an empty folder, unchanged except for the ports.
 func TestReadme(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile(filepath.Join(binaries.Root, "README.md"))
@@ -36,7 +36,7 @@ func TestReadme(t *testing.T) {
 		for _, command := range strings.Split(strings.ReplaceAll(block, "\\\n", " "), "\n") {
 			switch {
 			case command == "" || strings.HasPrefix(command, "make ") || strings.HasPrefix(command, "export PATH"):
-				continue // this test has built it
+				continue // the test binaries are built already
 			case command == "farebox run":
 				gateway = harness.Start(t, "farebox", log, environment, "sh", "-c", "cd "+dir+" && exec farebox run")
 				gateway.Await(t, "the gateway", func() error {
@@ -84,7 +84,7 @@ func TestReadme(t *testing.T) {
 	}
 }
 
-// shellBlocks returns the blocks of commands of a document.
+// shellBlocks returns the blocks of shell commands in a Markdown document.
 func shellBlocks(document string) []string {
 	return blocks(strings.ReplaceAll(strings.ReplaceAll(document, "```caddyfile\n", "```other\n"), "```sh\n", "```caddyfile\n"))
 }

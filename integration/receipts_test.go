@@ -14,9 +14,9 @@ import (
 )
 
 // TestReceiptsAreCheckedOffline: the receipt of a paid call verifies with the
-// public keys alone, after the server has stopped and on a machine without any of
-// its data. Changing any bit of it makes verification fail. A receipt still
-// verifies after its private key was replaced.
+// public keys alone, after the server has stopped and on a machine without its
+// data. A receipt with a changed bit fails verification. A receipt still
+// verifies after the private key was replaced.
 func TestReceiptsAreCheckedOffline(t *testing.T) {
 	t.Parallel()
 	gateway := binaries.StartGateway(t, harness.Site(binaries.StartWeather(t, "-stateless"),
@@ -90,8 +90,8 @@ type shownReceipt struct {
 	Charge, Payer, Server, Tool, Amount, Currency, Environment string
 }
 
-// verifyAlone checks a receipt with only the binary and the file of public keys:
-// no config, no data, no server.
+// verifyAlone verifies a receipt with only the binary and the file of public
+// keys: no config, no data, no server.
 func verifyAlone(t *testing.T, keys, receipt string) (shown shownReceipt, output string, err error) {
 	t.Helper()
 	home := t.TempDir()

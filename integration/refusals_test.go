@@ -12,7 +12,7 @@ import (
 	"github.com/fareboxhq/farebox/integration/harness"
 )
 
-// refusal is a request that the gateway must answer itself, and how.
+// refusal is a request that the gateway must refuse, with the expected answer.
 type refusal struct {
 	name   string
 	secret string
@@ -21,14 +21,14 @@ type refusal struct {
 	status    int
 	rpc       int
 	code      string
-	id        string // the answer's
+	id        string // id of the answer
 	challenge string // WWW-Authenticate
-	text      string // somewhere in the message
+	text      string // part of the message
 }
 
 // TestRefusals: promise 8. A request that is not allowed, or that the gateway
-// cannot judge, is refused with a reason and the request's id, in a form that
-// clients survive; it does not reach the server.
+// cannot judge, is refused with a reason and the request's id. The form of the
+// refusal does not break clients. The request does not reach the server.
 func TestRefusals(t *testing.T) {
 	t.Parallel()
 	recorder := harness.Record(t, binaries.StartWeather(t, "-stateless"))
@@ -117,8 +117,8 @@ func post(t *testing.T, g *harness.Gateway, secret, body string) *harness.Answer
 	return answer
 }
 
-// TestOutsideOfMCP: paths that are not the server's are a true 404, also those
-// at which clients look for an authorization server.
+// TestOutsideOfMCP: paths outside the MCP server return a real 404, and so do
+// the paths where clients look for an authorization server.
 func TestOutsideOfMCP(t *testing.T) {
 	t.Parallel()
 	recorder := harness.Record(t, binaries.StartWeather(t, "-stateless"))
@@ -138,8 +138,9 @@ func TestOutsideOfMCP(t *testing.T) {
 	}
 }
 
-// TestForeignPagesAreKeptOut: a page of another origin, and a page whose domain
-// name was pointed at this machine, get a 403 before their token is looked at.
+// TestForeignPagesAreKeptOut: a page of another origin gets a 403 before the
+// gateway looks at its token. So does a page with a domain name that was pointed
+// at this machine.
 func TestForeignPagesAreKeptOut(t *testing.T) {
 	t.Parallel()
 	recorder := harness.Record(t, binaries.StartWeather(t, "-stateless"))
@@ -176,10 +177,10 @@ func TestForeignPagesAreKeptOut(t *testing.T) {
 	}
 }
 
-// TestStoreDown: promise 8. While the key store cannot be read, a key that is not
-// cached is neither accepted nor called invalid: the answer is an error with
-// retry_after_ms, and its X-Farebox-Error header identifies it to intermediaries.
-// The request does not reach the server.
+// TestStoreDown: promise 8. While the key store cannot be read, a key that is
+// not cached is neither accepted nor called invalid. The answer is an error with
+// retry_after_ms and an X-Farebox-Error header, which identifies the error to
+// intermediaries. The request does not reach the server.
 func TestStoreDown(t *testing.T) {
 	t.Parallel()
 	recorder := harness.Record(t, binaries.StartWeather(t, "-stateless"))

@@ -22,9 +22,9 @@ func withMetadata(t *testing.T, site string) string {
 	return text
 }
 
-// TestClientsReadWhyTheirKeyIsRefused: clients that look for a sign-in when their
-// key is refused show their user which token to send and where to get one, not
-// that an answer could not be parsed.
+// TestClientsReadWhyTheirKeyIsRefused: some clients look for an OAuth sign-in
+// when their key is refused. They show their user which token to send and where
+// to get one, instead of an error about an unreadable answer.
 func TestClientsReadWhyTheirKeyIsRefused(t *testing.T) {
 	t.Parallel()
 	g := binaries.StartGateway(t, withMetadata(t, harness.Site(binaries.StartWeather(t), "server weather", "provider acme", "price get_forecast 0.01")))
@@ -38,7 +38,7 @@ func TestClientsReadWhyTheirKeyIsRefused(t *testing.T) {
 				args = append(args, "--header", header)
 			}
 			cmd := command(t, "", binaries.Node(t), args...)
-			in, err := cmd.StdinPipe() // it ends with its input
+			in, err := cmd.StdinPipe() // mcp-remote ends at the end of its input
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -75,8 +75,8 @@ func TestClientsReadWhyTheirKeyIsRefused(t *testing.T) {
 	}
 }
 
-// mcporter runs mcporter's command line with a config of that one server, named
-// weather.
+// mcporter runs the mcporter command with a config that has only this server,
+// named weather.
 func mcporter(t *testing.T, server map[string]any, args ...string) (output string, err error) {
 	t.Helper()
 	cmd := command(t, "", binaries.Node(t), append([]string{binaries.Module(t, "mcporter", "dist", "cli.js"), "--config", "mcporter.json"}, args...)...)
@@ -90,9 +90,9 @@ func mcporter(t *testing.T, server map[string]any, args ...string) (output strin
 	return text.String(), err
 }
 
-// TestRegistrationLeavesAuthorizationServersAlone: an authorization server in the
-// same site answers registrations itself, although farebox_metadata stands before
-// it.
+// TestRegistrationLeavesAuthorizationServersAlone: an authorization server in
+// the same site answers registrations itself, even if farebox_metadata comes
+// before it in the config.
 func TestRegistrationLeavesAuthorizationServersAlone(t *testing.T) {
 	t.Parallel()
 	site := withMetadata(t, harness.Site(binaries.StartWeather(t), "server weather", "provider acme", "price get_forecast 0.01"))

@@ -29,14 +29,15 @@ const (
 	fareboxPath = "github.com/fareboxhq/farebox"
 	caddyPath   = "github.com/caddyserver/caddy/v2"
 
-	// releasePatience bounds a build of all of Caddy, with nothing cached.
+	// releasePatience bounds a build of all of Caddy with an empty cache.
 	releasePatience = 8 * time.Minute
 )
 
-// TestRelease: an operator's own build, made by the pinned xcaddy from this tree as
-// a published version, has all modules, has the same version of every dependency as
-// the binary of the other tests, and accepts the Caddyfile of the root.
-func TestRelease(t *testing.T) { // alone: it needs every core
+// TestRelease: an operator can build with the pinned xcaddy from this tree,
+// published as a version. The build has all modules, has the same version of
+// each dependency as the binary of the other tests, and accepts the Caddyfile in
+// the root of the tree.
+func TestRelease(t *testing.T) { // not parallel: the build needs every core
 	dir := t.TempDir()
 	release := filepath.Join(dir, "caddy")
 	version, caddyVersion := releaseVersion(t), pinned(t, caddyPath)
@@ -59,7 +60,7 @@ func TestRelease(t *testing.T) { // alone: it needs every core
 		if got[fareboxPath] != version || got[caddyPath] != caddyVersion {
 			t.Errorf("farebox %s and caddy %s; want %s and %s", got[fareboxPath], got[caddyPath], version, caddyVersion)
 		}
-		delete(got, fareboxPath) // the main module of the tested binary
+		delete(got, fareboxPath) // not a dependency but the main module of the tested binary
 		for _, path := range slices.Sorted(maps.Keys(got)) {
 			if tested, ok := want[path]; !ok || tested != got[path] {
 				t.Errorf("%s %s; the tested binary has %q", path, got[path], tested)
@@ -79,8 +80,9 @@ func TestRelease(t *testing.T) { // alone: it needs every core
 	})
 }
 
-// releaseVersion returns a version that no other run has: the go command never
-// looks twice at a version that it has seen. (Module caches escape capitals.)
+// releaseVersion returns a version that no other run uses, because the go
+// command never looks again at a version that it has seen. The version is in
+// lower case, because module caches escape capitals.
 func releaseVersion(t *testing.T) string {
 	version := "v0.0.1-test." + strings.ToLower(rand.Text())
 	cache := goEnv(t, "GOMODCACHE")
@@ -88,7 +90,7 @@ func releaseVersion(t *testing.T) string {
 	return version
 }
 
-// forget removes the version, whose files are read-only, from the module cache.
+// forget removes the version and its read-only files from the module cache.
 func forget(t *testing.T, cache, version string) {
 	downloads, err := filepath.Glob(filepath.Join(cache, "cache", "download", fareboxPath, "@v", version+".*"))
 	if err != nil {
@@ -131,9 +133,10 @@ func pinned(t *testing.T, path string) string {
 	return ""
 }
 
-// publish makes the version of this tree available in a directory with the layout
-// of a module proxy (Go Modules Reference, "GOPROXY protocol"), and returns its
-// address. It holds the files that git tracks or would track.
+// publish writes this tree as a version of the module into a directory with the
+// layout of a module proxy (Go Modules Reference, "GOPROXY protocol"). It
+// returns the URL of the directory. The version holds the files that git tracks
+// or would track.
 func publish(t *testing.T, version string) (proxy string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -163,7 +166,7 @@ func publish(t *testing.T, version string) (proxy string) {
 	return "file://" + filepath.ToSlash(dir)
 }
 
-// treeFile is a file of the tree. Create leaves nested modules out.
+// treeFile is a file of the tree. modzip.Create leaves out nested modules.
 type treeFile struct{ root, path string }
 
 func (f treeFile) Path() string                 { return f.path }
@@ -173,7 +176,8 @@ func (f treeFile) Open() (io.ReadCloser, error) { return os.Open(filepath.Join(f
 // trackedFiles returns the files that git tracks or would track.
 func trackedFiles(t *testing.T) []modzip.File {
 	t.Helper()
-	// The tree may belong to another user than the one that runs the tests.
+	// Git refuses a tree that belongs to another user than the one that runs the
+	// tests.
 	cmd := exec.Command("git", "-c", "safe.directory=*", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--deduplicate")
 	cmd.Dir = binaries.Root
 	var stderr bytes.Buffer
@@ -185,14 +189,15 @@ func trackedFiles(t *testing.T) []modzip.File {
 	var files []modzip.File
 	for path := range strings.SplitSeq(strings.Trim(string(list), "\x00"), "\x00") {
 		file := treeFile{binaries.Root, path}
-		if _, err := file.Lstat(); err == nil { // else it was removed outside git
+		if _, err := file.Lstat(); err == nil { // a tracked file may have been removed without git
 			files = append(files, file)
 		}
 	}
 	return files
 }
 
-// buildRelease runs xcaddy as users do; only this module comes from elsewhere.
+// buildRelease runs xcaddy as users do, except that this module comes from
+// proxy.
 func buildRelease(t *testing.T, dir, proxy, caddyVersion, version, output string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), releasePatience)

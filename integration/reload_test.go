@@ -23,21 +23,21 @@ var reloads = flag.Int("reloads", 20, "how often TestReload loads another config
 
 const reloadCallers = 8
 
-// TestReload: promise 11. The config is loaded again and again under load, with
-// other prices, and with broken ones between, and no call fails, each result
-// has exactly one charge, the cache keeps its keys, no counter goes back, and
-// nothing is left of the old configs.
+// TestReload: promise 11. Under load, the config is reloaded again and again
+// with other prices, and with broken configs in between. No call fails, each
+// result has exactly one charge, the cache keeps its keys, no counter goes back,
+// and nothing remains of the old configs.
 func TestReload(t *testing.T) {
 	recorder := harness.Record(t, binaries.StartWeather(t, "-stateless"))
 	site := func(price string) string {
 		site := harness.Site(recorder.URL, "server weather", "provider acme", "price get_forecast "+price)
-		// Connections to the server that a call of an old config gave back would
-		// stay for minutes.
+		// By default, the proxy of an old config would keep idle connections to the
+		// server open for minutes.
 		return strings.Replace(site, "header_up", "transport http {\n\t\t\t\tkeepalive 500ms\n\t\t\t}\n\t\t\theader_up", 1)
 	}
 	g := binaries.StartGateway(t, site("0.01"))
 	_, key := g.NewAgent(t, "alice", "1000.00")
-	paidCallWorks(t, g, key.Secret) // the goroutines and connections of the first call stay from now on
+	paidCallWorks(t, g, key.Secret) // starts the goroutines and connections that stay after a first call
 	goroutines := g.Goroutines(t)
 	loads := g.Metrics(t)[`farebox_key_lookups_total{result="found",source="store"}`]
 
@@ -81,7 +81,8 @@ func TestReload(t *testing.T) {
 	g.VerifyLedger(t)
 
 	end := g.Metrics(t)
-	// Beside the first load, the key is loaded once a minute at most: its TTL.
+	// After the first load, the key is loaded at most once a minute, its TTL in
+	// the cache.
 	if n := end[`farebox_key_lookups_total{result="found",source="store"}`] - loads; n > 3 {
 		t.Errorf("the key was loaded %v times: the cache was lost", n)
 	}
@@ -104,7 +105,8 @@ func paidCallWorks(t *testing.T, g *harness.Gateway, secret string) {
 	}
 }
 
-// postAfterReload posts again if the connection was being closed; see load.
+// postAfterReload posts a request, and posts it again if its connection was
+// closed at a reload; see load.
 func postAfterReload(t *testing.T, g *harness.Gateway, secret, body string) *harness.Answer {
 	t.Helper()
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
@@ -120,11 +122,11 @@ func postAfterReload(t *testing.T, g *harness.Gateway, secret, body string) *har
 }
 
 // load calls a gateway without pause. Half of the callers open a connection for
-// each call, the others keep theirs alive. At a reload Caddy closes the idle
-// connections, and the kernel resets those that the old listener had not accepted
-// yet. A call sent at that moment fails before the gateway has read it. The caller
-// then calls again; the counts of charges and of requests at the server prove that
-// the failed attempt had no effect.
+// each call, and the others keep theirs alive. At a reload, Caddy closes idle
+// connections, and the kernel resets connections that the old listener has not
+// accepted. A call sent at that moment fails before the gateway has read it. The
+// caller then makes another call. The counts of charges and of requests at the
+// server prove that the failed call had no effect.
 type load struct {
 	fresh, kept *http.Client
 	callers     sync.WaitGroup
@@ -211,7 +213,7 @@ func reload(t *testing.T, g *harness.Gateway, caddyfile string) (int, string) {
 		caddyfile = strings.ReplaceAll(caddyfile, "{$"+name+"}", value)
 	}
 	resp, err := http.Post("http://"+g.Admin+"/load", "text/caddyfile", strings.NewReader(caddyfile))
-	http.DefaultClient.CloseIdleConnections() // the gateway closes them, too
+	http.DefaultClient.CloseIdleConnections() // the gateway has closed these connections, too
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -223,7 +225,7 @@ func reload(t *testing.T, g *harness.Gateway, caddyfile string) (int, string) {
 	return resp.StatusCode, string(answer)
 }
 
-// monotonic checks that no counter went back, and returns the current values.
+// monotonic checks that no counter decreased, and returns the current values.
 func monotonic(t *testing.T, before, now map[string]float64) map[string]float64 {
 	t.Helper()
 	for name, value := range before {
@@ -234,8 +236,8 @@ func monotonic(t *testing.T, before, now map[string]float64) map[string]float64 
 	return now
 }
 
-// TestOneRuntimeForAllSpellings: two sites, and configs that spell the path of
-// the store in other ways, share one store.
+// TestOneRuntimeForAllSpellings: configs that spell the path of the store
+// differently share one store.
 func TestOneRuntimeForAllSpellings(t *testing.T) {
 	upstream := binaries.StartWeather(t, "-stateless")
 	site := harness.Site(upstream, "server weather", "provider acme", "price get_forecast 0.01")
@@ -255,8 +257,9 @@ func TestOneRuntimeForAllSpellings(t *testing.T) {
 	}
 }
 
-// TestAnotherStoreAndBack: a config with another store takes over, and the first
-// store, which the old config still closes, can be gone back to at once.
+// TestAnotherStoreAndBack: a config with another store takes over. A reload can
+// return to the first store at once, while the old config may still be closing
+// it.
 func TestAnotherStoreAndBack(t *testing.T) {
 	upstream := binaries.StartWeather(t, "-stateless")
 	site := harness.Site(upstream, "server weather", "provider acme", "price get_forecast 0.01")
@@ -277,8 +280,8 @@ func TestAnotherStoreAndBack(t *testing.T) {
 	}
 }
 
-// TestCurrencyIsKept: a config whose currency differs from the store's is refused
-// at a reload, at a start and by --offline, with a remedy, and no balance changes
+// TestCurrencyIsKept: a config with a currency other than the store's is refused
+// at a reload, at a start and by --offline, with a remedy. No balance changes
 // its meaning.
 func TestCurrencyIsKept(t *testing.T) {
 	upstream := binaries.StartWeather(t, "-stateless")
@@ -304,8 +307,8 @@ func TestCurrencyIsKept(t *testing.T) {
 	}
 }
 
-// TestTwoProcesses: a second process on the same store is refused, and the error
-// has the PID of the first; so is --offline.
+// TestTwoProcesses: a second process on the same store is refused with an error
+// that has the PID of the first. A command with --offline is refused, too.
 func TestTwoProcesses(t *testing.T) {
 	upstream := binaries.StartWeather(t, "-stateless")
 	g := binaries.StartGateway(t, harness.Site(upstream, "server weather", "provider acme"))

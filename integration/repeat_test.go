@@ -18,14 +18,14 @@ import (
 	"github.com/fareboxhq/farebox/integration/harness"
 )
 
-// counted is an MCP server whose answers say how often a tool was run, so that a
-// second run is visible.
+// counted is an MCP server that counts the runs of each tool. Its answers
+// contain the count, so that a second run is visible.
 type counted struct {
 	mu      sync.Mutex
 	runs    map[string]int
-	ids     map[string]int // how often a request of that id came
-	started chan struct{}  // a call of slow has begun
-	finish  chan struct{}  // calls of slow may end
+	ids     map[string]int // requests by id
+	started chan struct{}  // receives when a slow call begins
+	finish  chan struct{}  // closed to let slow calls end
 }
 
 func newCounted(t *testing.T) (server *counted, url string) {
@@ -50,15 +50,15 @@ func (s *counted) ran(tool string) int {
 	return s.runs[tool]
 }
 
-// asked returns how often a request of that id came.
+// asked returns the number of requests with this id.
 func (s *counted) asked(id string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.ids[id]
 }
 
-// ServeHTTP runs the tool that the message names. The name gives the form and the
-// outcome of the answer: json_ok, events_fail, json_long and so on.
+// ServeHTTP runs the tool that the message names. The tool's name sets the form
+// and the outcome of the answer: json_ok, events_fail, json_long and so on.
 func (s *counted) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var m struct {
 		ID     json.RawMessage
@@ -99,12 +99,12 @@ func (s *counted) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.WriteString(w, "event: message\nid: 1\ndata: "+message+"\n\n")
 }
 
-// inMeta puts a key to send a call again by into the body of the call.
+// inMeta adds an idempotency key to the _meta of a call.
 func inMeta(body, key string) string {
 	return strings.Replace(body, `"arguments"`, fmt.Sprintf(`"_meta":{"dev.farebox/idempotency-key":%q},"arguments"`, key), 1)
 }
 
-// postKey sends a call with the key in the header.
+// postKey sends a call with the idempotency key in the header.
 func postKey(g *harness.Gateway, client *http.Client, secret, key, body string) (*harness.Answer, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), harness.Patience)
 	defer cancel()
@@ -116,7 +116,7 @@ func postKey(g *harness.Gateway, client *http.Client, secret, key, body string) 
 	return g.Send(client, secret, r)
 }
 
-// withKey sends a call with the key in the header; there must be an answer.
+// withKey is postKey for calls that must get an answer.
 func withKey(t *testing.T, g *harness.Gateway, secret, key, body string) *harness.Answer {
 	t.Helper()
 	answer, err := postKey(g, http.DefaultClient, secret, key, body)
@@ -126,10 +126,10 @@ func withKey(t *testing.T, g *harness.Gateway, secret, key, body string) *harnes
 	return answer
 }
 
-// TestRepeatedCall: promise 2. A call that is sent again with its key is
-// answered with the first result, for the first charge, under the new request's
-// id; the server runs the tool once. It is so for servers that answer in JSON
-// and in events, with the key in the header and in _meta, and after a crash.
+// TestRepeatedCall: promise 2. A call that is sent again with its idempotency
+// key gets the first result and the first charge, under the new request's id.
+// The server runs the tool once. The promise holds for servers that answer in
+// JSON and in events, for keys in the header and in _meta, and after a crash.
 func TestRepeatedCall(t *testing.T) {
 	t.Parallel()
 	server, upstream := newCounted(t)
@@ -150,7 +150,7 @@ func TestRepeatedCall(t *testing.T) {
 			name := "agent-" + strings.ReplaceAll(c.tool, "_", "-")
 			_, key := c.g.NewAgent(t, name, "1.00")
 			plain, otherwise := `{"city":"Oslo","n":1}`, `{ "n":1, "cit\u0079":"Osl\u006f" }`
-			if c.tool == "get_forecast" { // it takes nothing but a city
+			if c.tool == "get_forecast" { // its only argument is a city
 				plain, otherwise = `{"city":"Oslo"}`, `{ "cit\u0079":"Osl\u006f" }`
 			}
 			first := withKey(t, c.g, key.Secret, "k-1", harness.ToolCall(1, c.tool, plain))
@@ -192,8 +192,8 @@ func TestRepeatedCall(t *testing.T) {
 	}
 }
 
-// TestRepeatOfAClient: the official client, in a session, gets the first result
-// again when it names the same key in _meta, and its session goes on.
+// TestRepeatOfAClient: the official Go client gets the first result again if it
+// repeats a call with the same key in _meta, and its session continues.
 func TestRepeatOfAClient(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{nil, {"-stateless"}} {
@@ -279,8 +279,8 @@ func TestRepeatOfARunningCall(t *testing.T) {
 	g.VerifyLedger(t)
 }
 
-// TestRepeatOfAFailedCall: a call that was not charged frees its key, so that it
-// can be made again, also with other arguments.
+// TestRepeatOfAFailedCall: a call that was not charged frees its idempotency
+// key. The call can be made again with this key, even with other arguments.
 func TestRepeatOfAFailedCall(t *testing.T) {
 	t.Parallel()
 	server, upstream := newCounted(t)
@@ -306,9 +306,9 @@ func TestRepeatOfAFailedCall(t *testing.T) {
 	g.VerifyLedger(t)
 }
 
-// TestResultGone: an answer that is longer than 1 MiB, or that was paid for when
-// its call started, is not kept. The call is never run a second time for the
-// same key, and never charged again.
+// TestResultGone: the gateway does not keep an answer that is longer than 1 MiB,
+// or that was paid for when its call started. A call that is sent again with the
+// same key is still neither run nor charged again.
 func TestResultGone(t *testing.T) {
 	t.Parallel()
 	server, upstream := newCounted(t)
@@ -391,9 +391,9 @@ func TestKeysOfCallsAreTheirOwners(t *testing.T) {
 }
 
 // TestRepeatAfterAKill: promises 1, 2 and 4 for callers that send their calls
-// again. The gateway is killed in the middle of many calls, each with a key of
-// its own, and started again. Each caller that repeats its call gets its result,
-// and each call was charged exactly once.
+// again. The gateway is killed during many calls, each with its own idempotency
+// key, and started again. Each caller that repeats its call gets its result, and
+// each call was charged exactly once.
 func TestRepeatAfterAKill(t *testing.T) {
 	const callers = 100
 	_, upstream := newCounted(t)
@@ -403,8 +403,8 @@ func TestRepeatAfterAKill(t *testing.T) {
 	defer client.CloseIdleConnections()
 	var mu sync.Mutex
 	var group sync.WaitGroup
-	received := map[string]string{} // charge ids by keys of calls
-	asked := map[string]string{}    // bodies by keys of calls
+	received := map[string]string{} // charge ids by idempotency key
+	asked := map[string]string{}    // bodies by idempotency key
 	enough := make(chan struct{})
 	for caller := range callers {
 		group.Go(func() {
@@ -472,10 +472,10 @@ func TestRepeatAfterAKill(t *testing.T) {
 	g.VerifyLedger(t)
 }
 
-// TestPostIsNeverSentTwice: HTTP transports send a POST again by themselves if
-// it has an Idempotency-Key and a kept connection breaks. A tool must not run
-// twice by that: whatever the caller's headers are, the server gets each call
-// once, it is not charged, and its key is free.
+// TestPostIsNeverSentTwice: an HTTP transport repeats a POST by itself if the
+// POST has an Idempotency-Key and a kept connection breaks. The gateway prevents
+// such a second run: whatever headers the caller sends, the server gets each
+// call once. The broken call is not charged, and its key is free.
 func TestPostIsNeverSentTwice(t *testing.T) {
 	t.Parallel()
 	server := &counted{runs: map[string]int{}, ids: map[string]int{}}
@@ -489,7 +489,7 @@ func TestPostIsNeverSentTwice(t *testing.T) {
 				t.Errorf("the server was sent the header %s", name)
 			}
 		}
-		if strings.Contains(string(text), `"breaks"`) { // read to its end, and not answered
+		if strings.Contains(string(text), `"breaks"`) { // the server reads the whole call and does not answer it
 			var m struct{ ID json.RawMessage }
 			_ = json.Unmarshal(text, &m) // a message without an id is counted, too
 			server.note("breaks", string(m.ID))
@@ -510,7 +510,7 @@ func TestPostIsNeverSentTwice(t *testing.T) {
 	id := 0
 	for _, header := range []string{"Idempotency-Key", "X-Idempotency-Key", "idempotency_key", ""} {
 		for range 3 {
-			for range 4 { // connections that are kept, on which alone a transport sends again
+			for range 4 { // fill the pool, because a transport repeats a POST only on a kept connection
 				if answer := post(t, g, key.Secret, harness.ToolCall(1, "json_ok", `{}`)); answer.Result == nil {
 					t.Fatalf("%s", answer.Body)
 				}

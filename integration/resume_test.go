@@ -17,10 +17,10 @@ import (
 
 const cent = ledger.Unit / 100
 
-// TestResumedCallIsChargedOnce: a paid call with a stream that the server closes
-// before the answer is not charged until the client has resumed the stream, and
-// then only once, however often it resumes. The server gets the event ids that it
-// made.
+// TestResumedCallIsChargedOnce: if the server closes the stream of a paid call
+// before the answer, the call is not charged until the client has resumed the
+// stream. Then it is charged once, however often the client resumes. The server
+// gets the event ids that it made.
 func TestResumedCallIsChargedOnce(t *testing.T) {
 	t.Parallel()
 	p, g, v := alice(t)
@@ -50,9 +50,9 @@ func TestResumedCallIsChargedOnce(t *testing.T) {
 	g.VerifyLedger(t)
 }
 
-// TestBrokenCallIsResumed: a client whose connection breaks during a paid call can
-// resume it and get the answer. The server's stream is closed with the client's,
-// because a server answers on one stream only.
+// TestBrokenCallIsResumed: a client can resume a paid call after its connection
+// broke, and get the answer. The gateway closes the server's stream when the
+// client's connection breaks, because a server answers on one stream only.
 func TestBrokenCallIsResumed(t *testing.T) {
 	t.Parallel()
 	p, g, v := alice(t)
@@ -72,9 +72,10 @@ func TestBrokenCallIsResumed(t *testing.T) {
 	g.VerifyLedger(t)
 }
 
-// TestCrashedCallIsResumed: promises 1 and 4 across a crash. The event's id has the
-// data of the call that the gateway lost: the answer is charged under the first
-// charge id if the account can still pay, and withheld if not.
+// TestCrashedCallIsResumed: promises 1 and 4 across a crash. The event id
+// contains the data of the call, which the gateway lost in the crash. The answer
+// is charged under the first charge id if the account can still pay, and
+// withheld otherwise.
 func TestCrashedCallIsResumed(t *testing.T) {
 	t.Parallel()
 	p := startPolling(t)
@@ -107,8 +108,8 @@ func TestCrashedCallIsResumed(t *testing.T) {
 	g.VerifyLedger(t)
 }
 
-// TestResumedErrorCostsNothing: promise 2. An error that comes on a resumed
-// stream releases the call.
+// TestResumedErrorCostsNothing: promise 2. An error on a resumed stream releases
+// the call's reservation.
 func TestResumedErrorCostsNothing(t *testing.T) {
 	t.Parallel()
 	_, g, v := alice(t)
@@ -140,10 +141,10 @@ func TestFreeStreamsAreResumed(t *testing.T) {
 	}
 }
 
-// TestSessionsBelongToTheirAccount: the server cannot distinguish the callers, so a
-// session, and the stream of a call, is valid only for the account that it was
-// given to (CVE-2026-33946, CVE-2025-6515). Requests of other accounts do not reach
-// the server.
+// TestSessionsBelongToTheirAccount: the server cannot distinguish the callers. A
+// session, and the stream of a call, is therefore valid only for the account
+// that it was given to (CVE-2026-33946, CVE-2025-6515). Requests of other
+// accounts do not reach the server.
 func TestSessionsBelongToTheirAccount(t *testing.T) {
 	t.Parallel()
 	p := startPolling(t)
@@ -188,10 +189,10 @@ func TestSessionsBelongToTheirAccount(t *testing.T) {
 	}
 }
 
-// TestRequestIDsOfResumableStreams: some servers find the stream of an answer by its
-// request's id for as long as a session lives. An id is therefore valid once where
-// streams can be resumed, and the stream of a free call never delivers a paid
-// result.
+// TestRequestIDsOfResumableStreams: some servers find the stream of an answer by
+// the request id, for as long as the session lives. A request id is therefore
+// valid only once where streams can be resumed. The stream of a free call never
+// delivers a paid result.
 func TestRequestIDsOfResumableStreams(t *testing.T) {
 	t.Parallel()
 	p, g, v := alice(t)
@@ -207,16 +208,16 @@ func TestRequestIDsOfResumableStreams(t *testing.T) {
 		t.Error("the server was asked")
 	}
 	p.setSession("up.2")
-	other := visit(t, g, v.secret) // another session counts for itself
+	other := visit(t, g, v.secret) // ids that were used in one session are valid in another
 	if _, stream := other.call("direct"); !strings.Contains(stream, "the secret of direct") {
 		t.Errorf("in another session: %q", stream)
 	}
 	g.VerifyLedger(t)
 }
 
-// TestTicketsBelongToTheirSession: event ids are unique within a session only, so
-// one is good in the session that it came from, and for the lineage of the key
-// that made the call.
+// TestTicketsBelongToTheirSession: event ids are unique only within a session.
+// An event id is therefore valid only in the session that it came from, and for
+// the lineage of the key that made the call.
 func TestTicketsBelongToTheirSession(t *testing.T) {
 	t.Parallel()
 	p := startPolling(t)
@@ -227,7 +228,7 @@ func TestTicketsBelongToTheirSession(t *testing.T) {
 	event, _ := first.call("free")
 	p.setSession("up.2")
 	second := visit(t, g, key.Secret)
-	cousin := *first // the account's session, with another key of it
+	cousin := *first // the first session, with another key of the account
 	cousin.secret = sibling.Secret
 	for name, v := range map[string]*visitor{"another session": second, "another key": &cousin} {
 		if resp := v.send(http.MethodGet, "", event); resp.StatusCode != http.StatusBadRequest {
@@ -239,8 +240,9 @@ func TestTicketsBelongToTheirSession(t *testing.T) {
 	}
 }
 
-// TestAnErrorOfTheStreamCostsNoCall: a server that cannot resume a stream just now
-// says so, and the client comes back later.
+// TestAnErrorOfTheStreamCostsNoCall: if the server refuses for the moment to
+// resume a stream, the client gets the refusal and the call stays reserved. The
+// client can resume the stream later.
 func TestAnErrorOfTheStreamCostsNoCall(t *testing.T) {
 	t.Parallel()
 	p, g, v := alice(t)
@@ -258,7 +260,7 @@ func TestAnErrorOfTheStreamCostsNoCall(t *testing.T) {
 }
 
 // TestResumedStreamEndsWithItsKey: promise 6. The open stream of a deleted key
-// ends within a second, also when it goes on with a call.
+// ends within a second, even if the stream resumes a call.
 func TestResumedStreamEndsWithItsKey(t *testing.T) {
 	t.Parallel()
 	p, g, v := alice(t)
@@ -272,12 +274,12 @@ func TestResumedStreamEndsWithItsKey(t *testing.T) {
 	}
 }
 
-// TestLeftCallsAreCounted: a call with a resumable stream counts as abandoned until
-// its client has come back.
+// TestLeftCallsAreCounted: a call with a resumable stream counts as abandoned
+// until its client has resumed the stream.
 func TestLeftCallsAreCounted(t *testing.T) {
 	t.Parallel()
 	_, _, v := alice(t)
-	for range 15 { // as often as they like, if they come back
+	for range 15 { // no limit for a client that resumes each time
 		event, stream := v.call("polled")
 		if answer := v.comeBack(event); answer.Result == nil {
 			t.Fatalf("%q, then %q", stream, answer.Body)

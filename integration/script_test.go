@@ -32,10 +32,10 @@ import (
 
 const scripts = "testdata/script"
 
-// TestScript runs the commands as operators do, each script with a gateway of its
-// own. Besides the scripts' own checks: a command prints a secret only if it makes
-// one, a refused command prints nothing to standard output, --json prints JSON, and
-// no file that a gateway wrote has a secret in it.
+// TestScript runs the commands as operators do, each script with its own gateway.
+// Besides the scripts' own checks, it checks that a command prints a secret only
+// if it makes one, that a refused command prints nothing to standard output, that
+// --json prints JSON, and that no file written by a gateway contains a secret.
 //
 // The scripts have testscript's commands and those of scriptCommands.
 func TestScript(t *testing.T) {
@@ -45,21 +45,21 @@ func TestScript(t *testing.T) {
 	})
 }
 
-// scriptCommands are:
+// scriptCommands returns the commands that are added to those of testscript:
 //
-//	gateway start|stop [config]   $WORK/Caddyfile by default; start waits until it serves
-//	weather                       starts the demonstration server, and writes a Caddyfile in front of it
+//	gateway start|stop [config]   $WORK/Caddyfile by default; start waits until the gateway serves
+//	weather                       starts the demonstration server, and writes a Caddyfile that proxies to it
 //	[!] farebox ARGS              runs "caddy farebox ARGS"
-//	prints FILE                   the output matches the file, see matchTemplate
-//	complains TEXT                standard error is exactly "Error: TEXT", as JSON with --json
-//	exits CODE                    the command ended with this exit code
-//	lives DURATION                the key printed with --json expires so long after it was made
+//	prints FILE                   checks that the output matches the file, see matchTemplate
+//	complains TEXT                checks that standard error is exactly "Error: TEXT", or its JSON with --json
+//	exits CODE                    checks the exit code of the last command
+//	lives DURATION                checks that the key printed with --json expires this long after its creation
 //	request METHOD PATH [TOKEN]   asks the admin endpoint, with a bearer token if one is given
 //	call SECRET TOOL ARGUMENTS    calls a tool through the gateway
-//	receipt NAME                  makes the receipt in the output of call an environment variable
-//	accounts N                    makes accounts
-//	mode PERMISSIONS FILE         the file has exactly these, in octal digits
-//	token NAME                    makes the admin token an environment variable
+//	receipt NAME                  sets the environment variable to the receipt in the output of call
+//	accounts N                    creates N accounts
+//	mode PERMISSIONS FILE         checks that the file has exactly these permissions, in octal digits
+//	token NAME                    sets the environment variable to the admin token
 //	store STATEMENT               executes SQL on the store of a stopped gateway
 func scriptCommands() map[string]func(*testscript.TestScript, bool, []string) {
 	commands := map[string]func(*testscript.TestScript, bool, []string){
@@ -97,10 +97,10 @@ func scriptCommands() map[string]func(*testscript.TestScript, bool, []string) {
 // desk is the state of one script.
 type desk struct {
 	t       testing.TB
-	dir     string // all that gateways write
+	dir     string // holds everything that gateways write
 	gateway *harness.Process
-	secrets []string // that were shown
-	exit    int      // the last command's
+	secrets []string // secrets that the script saw
+	exit    int      // exit code of the last command
 }
 
 type deskKey struct{}
@@ -121,7 +121,7 @@ func setUpScript(env *testscript.Env) error {
 		"CADDY_ADMIN": "127.0.0.1:" + port, "FAREBOX_PORT": harness.FreePort(t), "FAREBOX_DATA": filepath.Join(d.dir, "data"),
 		"HOME": d.dir, "XDG_DATA_HOME": data, "XDG_CONFIG_HOME": filepath.Join(d.dir, "xdg-config"),
 		"GORACE": "atexit_sleep_ms=0",
-		// For the scripts alone.
+		// Only the scripts use these variables.
 		"CADDY": binaries.Farebox, "NEWLINE": "\n", "ESCAPE": "\x1b",
 		"ADMIN_PORT": port, "TOKEN_FILE": filepath.Join(data, "caddy", "farebox", "admin-127.0.0.1_"+port+".token"),
 	} {
@@ -131,7 +131,7 @@ func setUpScript(env *testscript.Env) error {
 	return writeCaddyfile(env.WorkDir, "http://127.0.0.1:1")
 }
 
-// scriptScopes are the scopes that keys of scripts may be given.
+// scriptScopes declares the scopes that scripts can give to keys.
 const scriptScopes = `scopes {
 			billing.read "Read invoices"
 			billing.write "Change invoices"
@@ -188,7 +188,7 @@ func (d *desk) weather(ts *testscript.TestScript, _ []string) {
 // secretForm matches the secrets of keys.
 var secretForm = regexp.MustCompile(`(?:sk|pat)_(?:live|test)_[0-9a-f]{64}`)
 
-// farebox runs a command, and checks the promises that hold for every command.
+// farebox runs a command and checks the promises that hold for every command.
 func (d *desk) farebox(ts *testscript.TestScript, neg bool, args []string) {
 	err := ts.Exec(binaries.Farebox, append([]string{"farebox"}, args...)...)
 	var exited *exec.ExitError
@@ -226,7 +226,7 @@ func (d *desk) farebox(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// adminOff ends the message for a command that reaches no server.
+// adminOff is the end of the message of a command that reaches no server.
 const adminOff = "\na server whose config says \"admin off\" cannot be reached by commands: stop it and use --offline, or give it an admin address"
 
 func (d *desk) complains(ts *testscript.TestScript, args []string) {
@@ -256,7 +256,8 @@ func (d *desk) prints(ts *testscript.TestScript, args []string) {
 	}
 }
 
-// lives allows for the minute in which a key that was made before was changed.
+// lives accepts a lifetime up to harness.Patience longer than DURATION, because
+// an older key may be changed a while after its creation.
 func (d *desk) lives(ts *testscript.TestScript, args []string) {
 	var key admin.KeyView
 	ts.Check(json.Unmarshal([]byte(ts.ReadFile("stdout")), &key))
@@ -270,7 +271,8 @@ func (d *desk) lives(ts *testscript.TestScript, args []string) {
 	}
 }
 
-// adminClient reaches the admin endpoint at $CADDY_ADMIN, and names it as host.
+// adminClient returns a client for the admin endpoint at $CADDY_ADMIN, and the
+// host to name in requests.
 func adminClient(ts *testscript.TestScript) (client *http.Client, host string) {
 	network, address := "tcp", ts.Getenv("CADDY_ADMIN")
 	host = address
@@ -318,7 +320,7 @@ func (d *desk) receipt(ts *testscript.TestScript, args []string) {
 	ts.Setenv(args[0], found[1])
 }
 
-// accounts makes so many accounts, faster than the commands would.
+// accounts creates this number of accounts, faster than the commands would.
 func (d *desk) accounts(ts *testscript.TestScript, args []string) {
 	n, err := strconv.Atoi(args[0])
 	ts.Check(err)
@@ -356,8 +358,8 @@ func (d *desk) execute(ts *testscript.TestScript, args []string) {
 	ts.Check(errors.Join(err, db.Close()))
 }
 
-// searchAll stops the gateway, and searches all that gateways wrote for the
-// secrets that the script saw. Admin tokens are secrets, too.
+// searchAll stops the gateway, and searches all files that gateways wrote for
+// the secrets that the script saw, including admin tokens.
 func (d *desk) searchAll() {
 	if d.gateway != nil {
 		d.gateway.Stop(d.t)
@@ -383,7 +385,8 @@ func (d *desk) searchAll() {
 	}
 }
 
-// validJSON reports whether a text is one JSON value, or several as an export has.
+// validJSON reports whether a text is one JSON value, or several values as in an
+// export.
 func validJSON(text string) bool {
 	for d, n := json.NewDecoder(strings.NewReader(text)), 0; ; n++ {
 		var value json.RawMessage
@@ -393,8 +396,8 @@ func validJSON(text string) bool {
 	}
 }
 
-// TestScriptsCoverEveryCommand: every command that the help names is tried by a
-// script as it is, with --json, and in a way that is refused.
+// TestScriptsCoverEveryCommand: for every command in the help, the scripts have
+// a plain use, a use with --json, and a refused use.
 func TestScriptsCoverEveryCommand(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob(filepath.Join(scripts, "*.txtar"))
@@ -430,8 +433,8 @@ func TestScriptsCoverEveryCommand(t *testing.T) {
 	}
 }
 
-// leaves returns the commands below "caddy farebox", and below args, that have
-// no commands below them.
+// leaves returns the commands under "caddy farebox" and args that have no
+// subcommands.
 func leaves(t *testing.T, args ...string) []string {
 	t.Helper()
 	cmd := exec.Command(binaries.Farebox, append(append([]string{"farebox"}, args...), "--help")...)
@@ -460,19 +463,20 @@ var placeholders = map[string]string{
 	"stamp":   `20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?Z`,
 	"random":  `[0-9a-f]{64}`,
 	"last4":   `[0-9a-f]{4}`,
-	"kid":     `[A-Za-z0-9_-]{16}`, // a public receipt key's
-	"public":  `[A-Za-z0-9_-]{43}`, // such a key
+	"kid":     `[A-Za-z0-9_-]{16}`, // id of a public receipt key
+	"public":  `[A-Za-z0-9_-]{43}`, // a public receipt key
 	"seconds": `[0-9]{10}`,
 	"port":    `[0-9]{1,5}`,
-	"used":    `(?:null|"20[^"]*Z")`, // is noted some time after the use
+	"used":    `(?:null|"20[^"]*Z")`, // the use of a key is recorded with a delay
 }
 
 var placeholder = regexp.MustCompile(`<(uuid|time|stamp|random|last4|kid|public|seconds|port|used)(?::([A-Z]+))?>`)
 
-// matchTemplate compares a text with a template, line by line and in every
-// space. <uuid> and the other placeholders stand for anything of their form;
-// <uuid:NAME> is the same text wherever the name is, and that of the name if it
-// is known. It returns the names that it found.
+// matchTemplate compares a text with a template, line by line and with every
+// space. <uuid> and the other placeholders match any text of their form.
+// <uuid:NAME> matches the same text wherever the name appears, and only the
+// known text if known has the name. matchTemplate returns the texts that it
+// found by name.
 func matchTemplate(template, text string, known func(string) string) (map[string]string, error) {
 	found := map[string]string{}
 	want, got := strings.Split(template, "\n"), strings.Split(text, "\n")
@@ -503,7 +507,8 @@ func matchTemplate(template, text string, known func(string) string) (map[string
 	return found, nil
 }
 
-// lineForm returns the form of a line, and the names of its groups.
+// lineForm returns the regular expression for a line of a template, and the
+// names of its groups.
 func lineForm(line string, known func(string) string) (names []string, form *regexp.Regexp) {
 	var pattern strings.Builder
 	rest := 0

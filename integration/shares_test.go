@@ -20,11 +20,13 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// attackKeys is how many keys an attacker has, each of an account of its own.
+// attackKeys is the number of keys of an attacker, each in an account of its
+// own.
 const attackKeys = 10
 
-// besieged is a gateway under attack: an attacker with ten keys takes all it can
-// get, beside a victim that pays and one that does not. All come from one address.
+// besieged is a gateway under attack. An attacker with ten keys takes everything
+// that it can get, while one victim makes paid calls and another makes free
+// calls. All of them come from one address.
 type besieged struct {
 	*harness.Gateway
 	attackers    []harness.Key
@@ -46,7 +48,7 @@ func besiege(t *testing.T, credits ledger.Amount, limits string) *besieged {
 		site = strings.Replace(site, "currency USD\n", "currency USD\n\t\tlimits {\n"+limits+"\n\t\t}\n", 1)
 	}
 	b.Gateway = binaries.StartGateway(t, site)
-	t.Cleanup(func() { close(release) }) // before the gateway waits for its calls
+	t.Cleanup(func() { close(release) }) // runs before the gateway stops, which waits for open calls
 	alone := &harness.Cluster{Nodes: []*harness.Gateway{b.Gateway}}
 	for i := range attackKeys {
 		b.attackers = append(b.attackers, alone.NewAgent(t, fmt.Sprintf("attacker%d", i), credits))
@@ -56,8 +58,8 @@ func besiege(t *testing.T, credits ledger.Amount, limits string) *besieged {
 	return b
 }
 
-// server is an MCP server with tools that answer at once, that wait, and that
-// wait in the middle of a long answer.
+// server returns an MCP server with tools that answer at once, that wait, and
+// that wait in the middle of a long answer.
 func (b *besieged) server(release <-chan struct{}) http.Handler {
 	var sessions atomic.Int64
 	wait := func(r *http.Request) {
@@ -116,7 +118,8 @@ func (b *besieged) callsGoOn(t *testing.T) {
 	}
 }
 
-// open begins a request on a connection of its own and returns it.
+// open sends the beginning of a request on a new connection, and returns the
+// connection.
 func (b *besieged) open(t *testing.T, secret string, length int, begin string) net.Conn {
 	t.Helper()
 	conn, err := net.Dial("tcp", "127.0.0.1:"+b.Port)
@@ -129,7 +132,7 @@ func (b *besieged) open(t *testing.T, secret string, length int, begin string) n
 	return conn
 }
 
-// refusedBy sums the metric of refused claims on one thing.
+// refusedBy sums the metric of claims refused on this resource.
 func (b *besieged) refusedBy(t *testing.T, of string) (n float64) {
 	t.Helper()
 	for name, value := range b.Metrics(t) {
@@ -151,7 +154,7 @@ func TestBodiesWithoutTheirEnd(t *testing.T) {
 	for i := range 80 {
 		secret := b.attackers[i%attackKeys].Secret
 		conn := b.open(t, secret, size, "")
-		sending.Go(func() { _, _ = io.WriteString(conn, begin) }) // it fails for those that are cut
+		sending.Go(func() { _, _ = io.WriteString(conn, begin) }) // fails if the gateway cuts the connection
 	}
 	harness.Eventually(t, "bodies that are held", func() error {
 		if held := b.Metrics(t)["farebox_held_bytes"]; held < 32<<20 {
@@ -167,8 +170,8 @@ func TestBodiesWithoutTheirEnd(t *testing.T) {
 	}
 }
 
-// TestSlowBodies: the gateway gives up a body that arrives a byte at a time after
-// one window, whatever its announced length.
+// TestSlowBodies: the gateway gives up a body that arrives a byte at a time. It
+// does so at the end of the first window, whatever the announced length.
 func TestSlowBodies(t *testing.T) {
 	t.Parallel()
 	b := besiege(t, 0, "")
@@ -212,7 +215,7 @@ func TestHeldAnswers(t *testing.T) {
 	b := besiege(t, 0, "")
 	call := harness.ToolCall(1, "stall", `{}`)
 	for i := range 320 {
-		b.open(t, b.attackers[i%attackKeys].Secret, len(call), call) // and reads nothing
+		b.open(t, b.attackers[i%attackKeys].Secret, len(call), call) // the attacker never reads the answer
 	}
 	harness.Eventually(t, "an answer for which there is no room", func() error {
 		if held := b.Metrics(t)["farebox_held_bytes"]; held < 240<<20 && b.refusedBy(t, "memory") == 0 {
@@ -229,7 +232,7 @@ func TestManyAtOnce(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		limits, of string
-		begin      func(t *testing.T, b *besieged, secret string, n int) // a request that stays
+		begin      func(t *testing.T, b *besieged, secret string, n int) // begins a request that stays open
 	}{
 		"streams": {"streams 320", "streams", func(t *testing.T, b *besieged, secret string, _ int) {
 			b.stream(t, secret)
@@ -272,7 +275,7 @@ func TestManyAtOnce(t *testing.T) {
 	}
 }
 
-// stream opens a stream by GET for the paying victim, and must succeed.
+// stream opens a stream by GET. It must succeed for the victim that pays.
 func (b *besieged) stream(t *testing.T, secret string) {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, b.Endpoint(), nil)
@@ -302,7 +305,7 @@ func (b *besieged) begin(t *testing.T, secret string) string {
 	return session
 }
 
-// holdInSession begins a call in a session that stays open.
+// holdInSession begins a call in this session. The call stays open.
 func (b *besieged) holdInSession(t *testing.T, secret, session string, n int) {
 	t.Helper()
 	conn, err := net.Dial("tcp", "127.0.0.1:"+b.Port)

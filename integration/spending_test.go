@@ -14,20 +14,20 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// The tools that the spending tests call, with their prices.
+// The tools that the spending tests call, with their prices in USD.
 const (
 	cheapest = "list_cities"    // 0.01
 	middling = "get_forecast"   // 0.02
 	dearest  = "climate_report" // 0.03
 )
 
-// priced is a site with these prices and the given directives.
+// priced returns a Caddyfile with these prices and the given directives.
 func priced(upstream string, directives ...string) string {
 	return harness.Site(upstream, append([]string{"server weather", "provider acme", "environments live test",
 		"price " + cheapest + " 0.01", "price " + middling + " 0.02", "price " + dearest + " 0.03", "price read_station 0.02"}, directives...)...)
 }
 
-// body is a call of a tool of the weather server.
+// body returns a call of a tool of the weather server.
 func body(id int, tool string) string {
 	if tool == cheapest { // takes no arguments
 		return harness.ToolCall(id, tool, `{}`)
@@ -35,7 +35,7 @@ func body(id int, tool string) string {
 	return harness.ToolCall(id, tool, `{"city":"Oslo"}`)
 }
 
-// pays makes a call that must be charged at that price.
+// pays makes a call that must be charged at this price.
 func pays(t *testing.T, g *harness.Gateway, secret, tool, price string) *harness.Answer {
 	t.Helper()
 	answer := post(t, g, secret, body(1, tool))
@@ -45,8 +45,8 @@ func pays(t *testing.T, g *harness.Gateway, secret, tool, price string) *harness
 	return answer
 }
 
-// capped makes a call that must be refused by a cap, in words and in _meta, and
-// must not reach the server.
+// capped makes a call that a cap must refuse, with the reason in the text and in
+// _meta. The call must not reach the server.
 func capped(t *testing.T, g *harness.Gateway, recorder *harness.Recorder, secret, tool string, want harness.Cap) {
 	t.Helper()
 	seen, earliest := len(recorder.Requests()), clock.Now()
@@ -85,8 +85,8 @@ func capped(t *testing.T, g *harness.Gateway, recorder *harness.Recorder, secret
 	}
 }
 
-// resetsBetween are the ends of the periods of both times: a test may run at
-// midnight.
+// resetsBetween returns the ends of the periods that contain these times. They
+// can differ, because a test may run at midnight.
 func resetsBetween(period string, times ...time.Time) map[time.Time]bool {
 	ends := map[time.Time]bool{}
 	for _, at := range times {
@@ -101,14 +101,15 @@ func resetsBetween(period string, times ...time.Time) map[time.Time]bool {
 }
 
 // TestCaps: promise 3 for the caps that operators set. Whatever the cap's holder
-// and period, a call beyond it is refused with the figures and never reaches the
-// server. An updated cap applies to the next call.
+// and period, a call beyond the cap is refused with the figures and never
+// reaches the server. An updated cap applies to the next call.
 func TestCaps(t *testing.T) {
 	t.Parallel()
 	recorder := harness.Record(t, binaries.StartWeather(t, "-stateless"))
 	for _, period := range []string{"call", "day", "month"} {
 		t.Run(period, func(t *testing.T) {
-			// One account at this server: 0.03 a day, or calls of 0.025.
+			// The server's cap on each account is 0.03 a day or month, or 0.025 a
+			// call.
 			site, own, raised := "0.03", "0.02", "0.03"
 			if period == "call" {
 				site, own, raised = "0.025", "0.015", "0.02"
@@ -137,7 +138,7 @@ func TestCaps(t *testing.T) {
 			}
 			g.CLI(t, nil, "key", "update", limited.ID, "--cap", flag("none"))
 			if period == "call" {
-				pays(t, g, free.Secret, middling, "0.02") // it never had a cap
+				pays(t, g, free.Secret, middling, "0.02") // this key never had a cap
 			} else {
 				capped(t, g, recorder, limited.Secret, cheapest, harness.Cap{Holder: "server", Period: period, Amount: amount(t, site)})
 			}
@@ -157,7 +158,7 @@ func TestCaps(t *testing.T) {
 	}
 }
 
-// exhaust spends all that the cap still allows, and goes on until it is
+// exhaust spends the rest of the cap, and makes one more call that must be
 // refused.
 func exhaust(t *testing.T, g *harness.Gateway, recorder *harness.Recorder, secret string, want harness.Cap) {
 	t.Helper()
@@ -176,8 +177,8 @@ func exhaust(t *testing.T, g *harness.Gateway, recorder *harness.Recorder, secre
 	capped(t, g, recorder, secret, cheapest, want)
 }
 
-// TestCapOfALineage: promise 3 across a rotation. A key and its successor spend
-// one cap, and other keys of the account have nothing to do with it.
+// TestCapOfALineage: promise 3 across a rotation. A key and its successor share
+// one cap. Other keys of the account do not count toward it.
 func TestCapOfALineage(t *testing.T) {
 	t.Parallel()
 	recorder := harness.Record(t, binaries.StartWeather(t, "-stateless"))
@@ -195,7 +196,8 @@ func TestCapOfALineage(t *testing.T) {
 	capped(t, g, recorder, next.Secret, cheapest, spent)
 	pays(t, g, g.NewKey(t, "alice").Secret, dearest, "0.03")
 
-	// The amount counted against the cap survives a crash and is not lowered by a refund.
+	// The amount counted against the cap survives a crash, and a refund does not
+	// lower it.
 	g.Kill()
 	g.Start(t)
 	capped(t, g, recorder, next.Secret, cheapest, spent)
@@ -206,8 +208,8 @@ func TestCapOfALineage(t *testing.T) {
 	g.VerifyLedger(t)
 }
 
-// TestConcurrentCallersMeetACap: promise 3. Of sixty-four concurrent callers on a
-// daily cap for ten calls, exactly ten succeed, whatever the cap's holder, and the
+// TestConcurrentCallersMeetACap: promise 3. If sixty-four callers share a daily
+// cap of ten calls, exactly ten calls succeed, whatever the cap's holder. The
 // operator is warned once.
 func TestConcurrentCallersMeetACap(t *testing.T) {
 	const callers, calls = 64, 10
@@ -270,9 +272,9 @@ func TestConcurrentCallersMeetACap(t *testing.T) {
 	g.VerifyLedger(t)
 }
 
-// TestFreeQuota: calls within the daily free quota are captured at no cost with a
-// receipt and need no balance. The quota belongs to the account and survives a
-// crash; the next call is paid. Failed calls do not count.
+// TestFreeQuota: calls within the daily free quota are captured at no cost, with
+// a receipt, and need no balance. The quota belongs to the account and survives
+// a crash. The call after the last free one is paid. Failed calls do not count.
 func TestFreeQuota(t *testing.T) {
 	t.Parallel()
 	recorder := harness.Record(t, binaries.StartWeather(t, "-stateless"))
@@ -287,7 +289,7 @@ func TestFreeQuota(t *testing.T) {
 			g.Kill()
 			g.Start(t)
 		}
-		meta := pays(t, g, secret, dearest, "0.00").Result.Meta // dearer than the cap, but nothing is spent
+		meta := pays(t, g, secret, dearest, "0.00").Result.Meta // the price is above the cap, but a free call spends nothing
 		receipt := readReceipt(t, meta.Receipt)
 		if !meta.Charge.Free || receipt.Amount != 0 || !receipt.Free || receipt.Charge != meta.Charge.ID {
 			t.Errorf("charge %+v, receipt %+v", meta.Charge, receipt)
@@ -298,7 +300,7 @@ func TestFreeQuota(t *testing.T) {
 		t.Errorf("the fourth without a balance: %s", answer.Body)
 	}
 	_, other := g.NewAgent(t, "bob", "")
-	pays(t, g, other.Secret, dearest, "0.00") // a quota of its own
+	pays(t, g, other.Secret, dearest, "0.00") // each account has its own quota
 	g.CLI(t, nil, "credit", "alice", "1.00", "--reason", "for the test")
 	if meta := pays(t, g, second.Secret, cheapest, "0.01").Result.Meta; meta.Charge.Free || meta.Charge.Balance != amount(t, "0.99") {
 		t.Errorf("the fourth: %+v", meta.Charge)
@@ -321,9 +323,9 @@ func TestFreeQuota(t *testing.T) {
 	g.VerifyLedger(t)
 }
 
-// TestFee: promise 5 with an operator's share. It is on the operator's account
-// when the answer is there, goes back with a refund in proportion, and the books
-// balance all the time, also after a crash.
+// TestFee: promise 5 with an operator's share. The share is on the operator's
+// account when the client has the answer, and a refund takes it back in
+// proportion. The books balance at all times, even after a crash.
 func TestFee(t *testing.T) {
 	t.Parallel()
 	g := binaries.StartGateway(t, priced(binaries.StartWeather(t, "-stateless"), "price watch_storm 1.00", "fee 2.5% operator"))

@@ -12,10 +12,10 @@ import (
 	"github.com/fareboxhq/farebox/integration/harness"
 )
 
-// crossStreams: promise 1. While a paid call waits for its answer, the server sends
-// that answer on the stream that the client has opened for server messages. The
-// gateway drops it there in every form, passes the other messages, and charges the
-// call for its own answer.
+// crossStreams: promise 1. While a paid call waits for its answer, the server
+// sends this answer on a stream for server messages. The gateway drops every
+// form of the answer there, passes the other messages, and charges the call for
+// its own answer.
 func (b *lawless) crossStreams(t *testing.T) {
 	asked, answer := make(chan bool), make(chan bool)
 	c := spiteCase{n: 1_000_000, spite: spite{want: paid}}
@@ -48,7 +48,7 @@ func (b *lawless) crossStreams(t *testing.T) {
 		t.Errorf("the stream delivered %q", text)
 	}
 	e := <-done
-	e.requests-- // the stream's own request
+	e.requests-- // without the request that opened the stream
 	c.check(t, e)
 }
 
@@ -83,9 +83,10 @@ var (
 	othersAnswer = strings.Replace(goodAnswer, `"id":7`, `"id":8`, 1)
 )
 
-// freeStreams: on the stream of a free call, the answer to another call, which
-// is paid elsewhere, is withheld, also if it is too long to be held; its own
-// answer passes.
+// freeStreams: on the stream of a free call, the gateway withholds the answer to
+// another call, even if this answer is too long to hold, because the other call
+// is paid elsewhere. The answer to the free call passes if no such answer came
+// before it.
 func (b *lawless) freeStreams(t *testing.T) {
 	p := <-b.balances
 	defer func() { b.balances <- p }()
@@ -93,7 +94,7 @@ func (b *lawless) freeStreams(t *testing.T) {
 	long := strings.Replace(othersAnswer, `"result":{`, `"result":{"pad":"`+strings.Repeat("x", 2<<20)+`",`, 1)
 	for i, c := range []struct {
 		name, raw  string
-		own, whole bool // own: its own answer passes; whole: the client may take the received text for a whole event
+		own, whole bool // own: its own answer passes; whole: the response ends without an error (checked only with own)
 	}{
 		{"its own answer", head("200 OK", events) + event(ownAnswer), true, true},
 		{"another's answer", head("200 OK", events) + event(othersAnswer) + event(ownAnswer), false, true},
@@ -115,15 +116,16 @@ func (b *lawless) freeStreams(t *testing.T) {
 			t.Errorf("%s: %v", c.name, err)
 		}
 		events := strings.Split(string(text), "\n\n")
-		whole := strings.Join(events[:len(events)-1], "\n") // text without a blank line at its end is no event
+		whole := strings.Join(events[:len(events)-1], "\n") // text without a blank line at the end is no event
 		if strings.Contains(whole, loot) || strings.Contains(whole, ownAnswer) != c.own {
 			t.Errorf("%s: the client has the events %.300q", c.name, whole)
 		}
 	}
 }
 
-// freeCalls: free responses pass unchanged, except those that are no answer at all
-// and those that the gateway cannot distinguish from the answer to another call.
+// freeCalls: free responses pass unchanged, with two exceptions: responses that
+// are no answer at all, and responses that the gateway cannot distinguish from
+// the answer to another call.
 func (b *lawless) freeCalls(t *testing.T) {
 	p := <-b.balances
 	defer func() { b.balances <- p }()

@@ -16,7 +16,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/ops"
 )
 
-// lawless is a gateway with a server behind it that keeps no rules.
+// lawless is a gateway in front of a server that keeps no rules.
 type lawless struct {
 	gateway  *harness.Gateway
 	server   *harness.RawServer
@@ -26,7 +26,8 @@ type lawless struct {
 	trap     *trap
 }
 
-// balance is an account that makes one call at a time, with its remaining balance.
+// balance is an account that makes one call at a time. The field left is its
+// remaining balance.
 type balance struct {
 	name, secret string
 	left         ledger.Amount
@@ -48,7 +49,7 @@ func (p *trap) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.WriteString(w, goodAnswer)
 }
 
-// lawlessSite has a place for each thing that takes a config of its own.
+// lawlessSite has a route for each kind of server that needs its own config.
 const lawlessSite = `
 	handle /mcp/slow/* {
 		farebox {
@@ -101,8 +102,8 @@ func newLawless(t *testing.T) *lawless {
 	site := harness.Site(b.server.URL, "server spiteful", "provider acme", "price * 0.01", "free list_cities", "receipts on")
 	places := strings.NewReplacer("SERVER", strings.TrimPrefix(b.server.URL, "http://"), "CLOSED", "127.0.0.1:"+harness.FreePort(t), "SLAMMED", slam(t))
 	site = strings.Replace(site, "\n\thandle /mcp* {", places.Replace(lawlessSite), 1)
-	// A connection that the server closes when it likes is of no use for a second
-	// call, and a call is sent once.
+	// The server may close a kept connection at any time. A call on that
+	// connection would fail, because a call is sent only once.
 	site = strings.ReplaceAll(site, "header_up Host {upstream_hostport}", "transport http {\n\t\t\t\tkeepalive off\n\t\t\t}")
 	b.gateway = binaries.StartGateway(t, site)
 	const balances = 64
@@ -113,7 +114,7 @@ func newLawless(t *testing.T) *lawless {
 	return b
 }
 
-// plan has the server do that for requests of the path.
+// plan sets how the server answers requests to this path.
 func (b *lawless) plan(path string, play func(*harness.RawExchange)) { b.plays.Store(path, play) }
 
 // slam starts a server that closes each connection at once.

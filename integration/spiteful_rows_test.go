@@ -23,18 +23,19 @@ const (
 	rpcError   = `{"jsonrpc":"2.0","id":7,"error":{"code":-32602,"message":"mine"}}`
 	progress   = `{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":1,"progress":1}}`
 
-	// spiteHeaders are in every head that is a head.
+	// spiteHeaders are in every well-formed head.
 	spiteHeaders = "X-Spite: " + spiteHead + "\r\nSet-Cookie: s=" + spiteHead + "\r\nAccess-Control-Allow-Origin: *\r\nAccess-Control-Allow-Credentials: true\r\n"
 	jsonType     = "Content-Type: application/json\r\n"
 	eventsHead   = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n" + spiteHeaders + "\r\n"
 )
 
-// The endings that most rows have.
+// The endings of most rows.
 var (
 	failed = ending{code: "UPSTREAM_FAILED"}
 	late   = ending{code: "UPSTREAM_TIMEOUT"}
-	// lateInside is for a limit of time that ends an answer after its head: the
-	// proxy breaks it off, and does not say why.
+	// lateInside is for a time limit that ends an answer after its head. The proxy
+	// breaks off such an answer without a reason, but the refusal must still give
+	// the reason.
 	lateInside = late
 	paid       = ending{charge: captured}
 	failedLate = ending{code: "UPSTREAM_FAILED", events: true}
@@ -62,13 +63,13 @@ func respond(pieces ...string) func(*harness.RawExchange) {
 		_, _ = io.Copy(io.Discard, e.Request.Body)
 		for _, piece := range pieces {
 			if _, err := io.WriteString(e, piece); err != nil {
-				return // the gateway has heard enough
+				return // the gateway has disconnected
 			}
 		}
 	}
 }
 
-// then does one thing after the other.
+// then runs the parts one after the other.
 func then(parts ...func(*harness.RawExchange)) func(*harness.RawExchange) {
 	return func(e *harness.RawExchange) {
 		for _, part := range parts {
@@ -107,12 +108,12 @@ func slowly(text string) func(*harness.RawExchange) {
 	}
 }
 
-// event is an event with that data; each line of it is a line of data.
+// event returns an event with this data, one data field for each line.
 func event(data string) string {
 	return "event: message\ndata: " + strings.ReplaceAll(data, "\n", "\ndata: ") + "\n\n"
 }
 
-// said is a row for a message, in a JSON body and in an event.
+// said returns two rows for a message: one in a JSON body and one in an event.
 func said(name, message string, want ending) []spite {
 	return []spite{
 		{name: name + ", JSON", play: respond(jsonHead(len(message)) + message), want: want},
@@ -127,7 +128,8 @@ func withMember(m string) string {
 }
 func withText(text string) string { return strings.Replace(goodAnswer, loot, loot+text, 1) }
 
-// spitefulMessages are messages that are not answers, or are malformed answers.
+// spitefulMessages returns rows for single messages: answers that are malformed
+// or odd, and messages that are no answers.
 func spitefulMessages() (rows []spite) {
 	for name, id := range map[string]string{
 		"another id":                         `"id":8`,
@@ -214,7 +216,8 @@ func spitefulMessages() (rows []spite) {
 	} {
 		rows = append(rows, said(name, message, failed)...)
 	}
-	// Clients read these as they read any other, but not all the same _meta.
+	// Clients accept these results like any other, but they differ in how they
+	// read the _meta. The result therefore gets no receipt.
 	for name, member := range map[string]string{
 		"text for _meta":     `"_meta":"x"`,
 		"an array for _meta": `"_meta":[1]`,
@@ -275,7 +278,7 @@ func spitefulMessages() (rows []spite) {
 	return rows
 }
 
-// wide is the text in UTF-16, with a byte order mark.
+// wide returns the text in UTF-16, with a byte order mark.
 func wide(text string) string {
 	out := []byte{0xFF, 0xFE}
 	for _, unit := range utf16.Encode([]rune(text)) {
@@ -316,13 +319,13 @@ func zstandard(text string) string {
 	return b.String()
 }
 
-// whole is a row for a response with a body of that length.
+// whole returns a row for a response with a Content-Length that is right.
 func whole(name, status, fields, body string, want ending) spite {
 	return spite{name: name, play: respond(head(status, fields, fmt.Sprintf("Content-Length: %d\r\n", len(body))) + body), want: want}
 }
 
-// spitefulResponses are heads that say something odd of their bodies, and
-// bodies that are not as their heads say.
+// spitefulResponses returns rows for responses with odd heads, and with bodies
+// that do not match their heads.
 func spitefulResponses(elsewhere string) (rows []spite) {
 	for name, fields := range map[string]string{
 		"plain text":                         "Content-Type: text/plain\r\n",
@@ -381,7 +384,8 @@ func spitefulResponses(elsewhere string) (rows []spite) {
 	return append(rows, spitefulFraming()...)
 }
 
-// spitefulCodings are answers that were encoded although they were asked not to.
+// spitefulCodings returns rows for answers that are encoded although the request
+// allows no encoding.
 func spitefulCodings() (rows []spite) {
 	const events = "Content-Type: text/event-stream\r\n"
 	for name, encode := range map[string]func(string) string{"gzip": zipped, "deflate": deflated, "br": brotlied, "zstd": zstandard} {
@@ -406,7 +410,7 @@ func spitefulCodings() (rows []spite) {
 	return rows
 }
 
-// spitefulErrors are responses with the status of an error.
+// spitefulErrors returns rows for responses with an error status.
 func spitefulErrors() (rows []spite) {
 	for _, status := range []int{400, 401, 402, 403, 404, 405, 407, 408, 413, 421, 425, 429, 451, 499, 500, 502, 503, 504, 511, 599, 600, 999} {
 		line := fmt.Sprintf("%d Spite", status)
@@ -433,10 +437,11 @@ func spitefulErrors() (rows []spite) {
 	return rows
 }
 
-// chunk is one chunk of a body in that coding.
+// chunk returns one chunk of a body in the chunked coding.
 func chunk(text string) string { return fmt.Sprintf("%x\r\n%s\r\n", len(text), text) }
 
-// spitefulFraming are responses that end elsewhere than their framing says.
+// spitefulFraming returns rows for responses that end before or after the end
+// that their framing announces.
 func spitefulFraming() (rows []spite) {
 	const chunked = "Transfer-Encoding: chunked\r\n"
 	long := fmt.Sprintf("Content-Length: %d\r\n", len(goodAnswer)+10)

@@ -8,18 +8,20 @@ import (
 	"github.com/fareboxhq/farebox/integration/harness"
 )
 
-// stream is a row for an event stream that ends with its connection.
+// stream returns a row for an event stream that ends with its connection.
 func stream(name, text string, want ending) spite {
 	return spite{name: name, play: respond(eventsHead + text), want: want}
 }
 
-// spitefulStreams are event streams that are put together oddly.
+// spitefulStreams returns rows for oddly formed event streams.
 func spitefulStreams() (rows []spite) {
 	good := event(goodAnswer)
 	ends := func(end string) string {
 		return strings.ReplaceAll(": a comment\n\nid: 1\nretry: 1\n\n"+event(progress)+good, "\n", end)
 	}
-	// Some clients read only events of the kind "message"; a client that reads others pays.
+	// Each of these streams is charged, because the answer is in an event of the
+	// type "message", which all clients read. The gateway drops an event of
+	// another type if some client could read it as the answer.
 	for name, text := range map[string]string{
 		"lines that end with CR":                       ends("\r"),
 		"lines that end with CRLF":                     ends("\r\n"),
@@ -115,8 +117,8 @@ func spitefulStreams() (rows []spite) {
 
 const mib = 1 << 20
 
-// spitefulLengths are answers that are too long to be held: they are charged
-// before they stream, and given back if they do not end as a result.
+// spitefulLengths returns rows for answers that are too long to hold. They are
+// charged before they stream, and refunded if they do not end as a result.
 func spitefulLengths() []spite {
 	long := func(length int, end string) string {
 		return `{"jsonrpc":"2.0","result":{"content":[{"type":"text","text":"` + loot + strings.Repeat("x", length) + `"}]` + end
@@ -151,14 +153,15 @@ func spitefulLengths() []spite {
 	}
 }
 
-// reset has the connection broken when it is closed, not ended.
+// reset makes the close of the connection a TCP reset instead of an orderly end.
 func reset(e *harness.RawExchange) { _ = e.Conn.(*net.TCPConn).SetLinger(0) }
 
 func unread(pieces ...string) func(*harness.RawExchange) {
 	return func(e *harness.RawExchange) { _, _ = io.WriteString(e, strings.Join(pieces, "")) }
 }
 
-// spitefulConnections are servers that are not there, leave, or take their time.
+// spitefulConnections returns rows for servers that cannot be reached,
+// disconnect early, or take their time.
 func spitefulConnections() []spite {
 	good := jsonHead(len(goodAnswer)) + goodAnswer
 	return []spite{

@@ -20,41 +20,41 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// spite is one way in which a server answers a paid call with the id 7.
+// spite is one way for a server to answer a paid call with the id 7.
 type spite struct {
 	name  string
 	play  func(*harness.RawExchange)
-	where string // the place behind the gateway; "" is the usual one
-	heavy bool   // tried in one era only
+	where string // the route of lawlessSite; "" is the usual one
+	heavy bool   // tried only in the version with sessions
 	want  ending
 }
 
 // ending is the required outcome of a call.
 type ending struct {
-	code   string // the code of the gateway's own refusal; "": the server's answer passes
+	code   string // the code of the gateway's own refusal; "" if the server's answer passes
 	events bool   // the client is answered by an event stream
-	status int    // 0: 200, or that of the refusal
+	status int    // 0 stands for 200
 	charge charge
-	// streamed says that the answer was too long to be held, so that a part of
-	// it leaves before its end is judged.
+	// streamed reports that the answer is too long to hold, so a part of the
+	// answer leaves before its end is judged.
 	streamed bool
 	bare     bool   // the answer can carry no receipt
 	cut      bool   // the response breaks off
 	has      string // must reach the client
-	hasNot   string // must not
+	hasNot   string // must not reach the client
 }
 
 // charge is the state of a call's charge in the books.
 type charge int
 
 const (
-	free     charge = iota // nothing
+	free     charge = iota // no charge
 	captured               // a charge
 	refunded               // a charge that was taken back
 )
 
 const (
-	// loot is in all that must be paid for; spiteHead in every head.
+	// loot is in every text that must be paid for, and spiteHead is in every head.
 	loot      = "the-loot"
 	spiteHead = "from-spite"
 	// spitePrice is the price of each call, in the directives and in the books.
@@ -64,11 +64,11 @@ const (
 	spitePatience = "5s"
 )
 
-// TestSpitefulServer: promises 1 and 2, and a server's misbehaviour harms only its
-// own calls. Whatever it answers, its client gets a result that was paid for, the
-// server's own error, or a refusal with the reason and the request's id. A withheld
-// answer is not charged, appears in no part of a response, and afterwards holds no
-// credits and no memory.
+// TestSpitefulServer: promises 1 and 2. A server's misbehaviour harms only its
+// own calls. Whatever the server answers, the client gets a result that was paid
+// for, the server's own error, or a refusal with the reason and the request's
+// id. A withheld answer is not charged and appears in no part of a response.
+// Afterwards it holds no credits and no memory.
 func TestSpitefulServer(t *testing.T) {
 	t.Parallel()
 	b := newLawless(t)
@@ -85,7 +85,7 @@ func TestSpitefulServer(t *testing.T) {
 	hands := make(chan bool, 8)
 	for i, c := range cases {
 		go func() {
-			if c.where != "slow" { // those wait, and need no hand
+			if c.where != "slow" { // the slow cases only wait, so they are not limited
 				hands <- true
 				defer func() { <-hands }()
 			}
@@ -101,7 +101,8 @@ func TestSpitefulServer(t *testing.T) {
 	t.Run("afterwards", b.after)
 }
 
-// spiteCase is a way to answer, in one era of the protocol.
+// spiteCase is a spite in one kind of protocol version, with sessions or
+// stateless.
 type spiteCase struct {
 	spite
 	n         int
@@ -140,10 +141,10 @@ func (b *lawless) cases() []spiteCase {
 	return cases
 }
 
-// reply is all that a client was sent.
+// reply is everything that a client received.
 type reply struct {
 	status int
-	hints  []http.Header // the informational heads
+	hints  []http.Header // the heads of 1xx responses
 	header http.Header
 	body   []byte
 	err    error // from reading the body
@@ -163,7 +164,7 @@ func (r *reply) has(text string) bool {
 	return bytes.Contains(r.body, []byte(text))
 }
 
-// request returns a call with the id 7, in the form of its era.
+// request returns a call with the id 7, in the form of its protocol version.
 func (c *spiteCase) request(ctx context.Context, g *harness.Gateway, secret string) (*http.Request, error) {
 	body := harness.ToolCall(7, c.tool(), `{}`)
 	if c.stateless {
@@ -196,7 +197,7 @@ func newRequest(ctx context.Context, g *harness.Gateway, method, path, secret, b
 // send sends a request and reads its whole response.
 func (b *lawless) send(r *http.Request) (*reply, error) {
 	got := &reply{}
-	var mu sync.Mutex // heads come from another goroutine
+	var mu sync.Mutex // guards hints, which another goroutine sets
 	r = r.WithContext(httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{
 		Got1xxResponse: func(_ int, h textproto.MIMEHeader) error {
 			mu.Lock()
@@ -223,12 +224,12 @@ type end struct {
 	reply    *reply
 	paid     ledger.Amount // the decrease of the balance
 	reserved ledger.Amount
-	charges  []harness.Charge // this call's
-	requests int              // that the server saw
+	charges  []harness.Charge // the call's charges
+	requests int              // requests that the server saw
 	err      error
 }
 
-// call makes the call of a case and looks at the books when it has ended.
+// call makes the call of a case, and reads the books when the call has ended.
 func (b *lawless) call(ctx context.Context, c spiteCase) *end {
 	p := <-b.balances
 	defer func() { b.balances <- p }()
@@ -246,7 +247,8 @@ func (b *lawless) call(ctx context.Context, c spiteCase) *end {
 	return e
 }
 
-// await reads the books. The last byte of a stream may come before its refund.
+// await reads the books. After a streamed answer, it waits until they are
+// settled, because the last byte of a stream may arrive before the refund.
 func (e *end) await(ctx context.Context, p *balance, c *spiteCase) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
@@ -283,7 +285,7 @@ func (e *end) read(ctx context.Context, p *balance, tool string) error {
 	return nil
 }
 
-// settled reports whether the books are as they must be.
+// settled reports whether the books are as the wanted charge requires.
 func (e *end) settled(want charge) bool {
 	var paid, back ledger.Amount
 	count := 0
@@ -310,7 +312,7 @@ func (c *spiteCase) check(t *testing.T, e *end) {
 	}
 	sent := 1
 	if c.where == "closed" || c.where == "slammed" {
-		sent = 0 // that the server can count
+		sent = 0 // these servers never see a request
 	}
 	if e.requests != sent {
 		t.Errorf("the server saw %d requests; want %d", e.requests, sent)
@@ -352,7 +354,8 @@ func (c *spiteCase) checkReply(t *testing.T, got *reply) {
 	}
 }
 
-// message reads the answer; in a stream, the last event with data.
+// message parses the answer. In a stream, the answer is the last event with
+// data.
 func (r *reply) message(t *testing.T) (m harness.Message) {
 	t.Helper()
 	text := r.body
@@ -401,7 +404,7 @@ func (c *spiteCase) checkReceipt(t *testing.T, got *reply) {
 	}
 }
 
-// lastCase is a good call when all has gone wrong.
+// lastCase returns a good call for the time after all other cases.
 func lastCase() spiteCase {
 	return spiteCase{n: 1_000_001, spite: spite{play: respond(jsonHead(len(goodAnswer)) + goodAnswer), want: paid}}
 }

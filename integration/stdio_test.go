@@ -12,9 +12,9 @@ import (
 )
 
 // TestEverythingOnStdioIsSold: a server that only speaks on stdin and stdout is
-// sold behind the bridge of docs/stdio-servers.md, set up as documented there. Two
-// accounts have a session each; a paid call is charged with a receipt, a free one
-// is not, and a call of a hidden tool never reaches the server.
+// sold behind the bridge of docs/stdio-servers.md, set up as documented there.
+// Two accounts have a session each. A paid call is charged with a receipt, and a
+// free call is not charged. A call of a hidden tool never reaches the server.
 func TestEverythingOnStdioIsSold(t *testing.T) {
 	t.Parallel()
 	port := harness.FreePort(t)

@@ -13,8 +13,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// taskClient is a caller of tools that run as tasks, in one kind of protocol
-// versions.
+// taskClient is a client that calls tools as tasks, in a protocol version with
+// sessions or in a stateless one.
 type taskClient struct {
 	*testing.T
 	gateway   *harness.Gateway
@@ -22,7 +22,8 @@ type taskClient struct {
 	stateless bool
 }
 
-// request makes a request with those params, which are members of an object.
+// request returns a request with these params, written as members of a JSON
+// object.
 func (c taskClient) request(method, params string) *http.Request {
 	c.Helper()
 	if c.stateless {
@@ -90,7 +91,7 @@ func (c taskClient) refused(method, params, code string, rpc int) *harness.Answe
 	return answer
 }
 
-// accept calls the tool and returns the id of the task.
+// accept calls the tool as a task and returns the id of the task.
 func (c taskClient) accept(tool string) string {
 	c.Helper()
 	params := fmt.Sprintf(`"name":%q,"arguments":{}`, tool)
@@ -108,7 +109,7 @@ func (c taskClient) accept(tool string) string {
 
 func about(task string) string { return fmt.Sprintf(`"taskId":%q`, task) }
 
-// result asks for the result of a task, as the protocol has it.
+// result asks for the result of a task by the method of the protocol version.
 func (c taskClient) result(task string) *harness.Answer {
 	c.Helper()
 	if c.stateless {
@@ -148,7 +149,8 @@ func (c taskClient) balance(account string, want, reserved string) {
 
 const taskPrices = "price report 0.01\n\t\t\tprice ask_paid 0.01\n\t\t\tprice eager 0.01 charge_on started\n\t\t\tfree *"
 
-// eachEra runs a test with two accounts' clients, in both kinds of versions.
+// eachEra runs a test with clients of two accounts, in a version with sessions
+// and in a stateless one.
 func eachEra(t *testing.T, run func(t *testing.T, s *taskServer, alice, bob taskClient)) {
 	for name, stateless := range map[string]bool{"2025-11-25": false, "2026-07-28": true} {
 		t.Run(name, func(t *testing.T) {
@@ -163,9 +165,9 @@ func eachEra(t *testing.T, run func(t *testing.T, s *taskServer, alice, bob task
 	}
 }
 
-// TestTaskIsPaidOnce: promises 1, 2 and 4 for tasks. A task is reserved when it is
-// accepted, paid before its result first passes, and its result is free from
-// then on.
+// TestTaskIsPaidOnce: promises 1, 2 and 4 for tasks. Credits are reserved when a
+// task is accepted, and paid before the result first passes. From then on the
+// result is free.
 func TestTaskIsPaidOnce(t *testing.T) {
 	t.Parallel()
 	eachEra(t, func(t *testing.T, s *taskServer, alice, _ taskClient) {
@@ -196,8 +198,8 @@ func TestTaskIsPaidOnce(t *testing.T) {
 	})
 }
 
-// TestTaskThatFails: promise 2. A task that ends as an error of its tool, or is
-// cancelled, costs nothing, and gives its reservation back.
+// TestTaskThatFails: promise 2. A task that is cancelled, or that ends with an
+// error of its tool, costs nothing and releases its reservation.
 func TestTaskThatFails(t *testing.T) {
 	t.Parallel()
 	eachEra(t, func(t *testing.T, s *taskServer, alice, _ taskClient) {
@@ -220,7 +222,7 @@ func TestTaskThatFails(t *testing.T) {
 }
 
 // TestTaskCharging: a tool with charge_on started is charged when its task is
-// accepted; a free tool is never charged, whatever the requests for its task.
+// accepted. A free tool is never charged, whatever the requests for its task.
 func TestTaskCharging(t *testing.T) {
 	t.Parallel()
 	eachEra(t, func(t *testing.T, s *taskServer, alice, bob taskClient) {
@@ -245,7 +247,8 @@ func TestTaskCharging(t *testing.T) {
 func TestForeignTasks(t *testing.T) {
 	t.Parallel()
 	eachEra(t, func(t *testing.T, s *taskServer, alice, bob taskClient) {
-		// A server without tasks so far is treated as one without task support.
+		// Until a server has had a task, the gateway treats it as a server without
+		// task support.
 		if answer := bob.refused("tasks/get", about("task-1"), "METHOD_UNKNOWN", -32601); answer.Error.Message != "method not found: tasks/get" {
 			t.Errorf("before any task: %s", answer.Body)
 		}
@@ -283,8 +286,8 @@ func TestForeignTasks(t *testing.T) {
 	})
 }
 
-// TestTaskSurvives: after a kill and a restart, the gateway still has the account
-// and the price of a task, and charges it once.
+// TestTaskSurvives: after a kill and a restart, the gateway still knows the
+// account and the price of a task, and charges the task once.
 func TestTaskSurvives(t *testing.T) {
 	t.Parallel()
 	eachEra(t, func(t *testing.T, s *taskServer, alice, bob taskClient) {
@@ -310,7 +313,7 @@ func TestTaskCannotBePaid(t *testing.T) {
 	eachEra(t, func(t *testing.T, s *taskServer, alice, _ taskClient) {
 		task := alice.accept("report")
 		s.end(task, "completed")
-		alice.gateway.Kill() // forgets the reservation
+		alice.gateway.Kill() // a crash releases the reservation
 		alice.gateway.Start(t)
 		alice.gateway.CLI(t, nil, "adjust", "alice", "--by=-0.995", "--reason", "spent elsewhere")
 		for range 2 {
@@ -327,9 +330,9 @@ func TestTaskCannotBePaid(t *testing.T) {
 	})
 }
 
-// TestRequestState: the state of a request for input is valid only for the account
-// that received it, whatever the method and the price. Of several requests that
-// make one call, one is charged.
+// TestRequestState: the state of a request for input is valid only for the
+// account that received it, whatever the method and the price. If a call takes
+// several requests, it is charged once.
 func TestRequestState(t *testing.T) {
 	t.Parallel()
 	s := startTaskServer(t)
@@ -360,7 +363,7 @@ func TestRequestState(t *testing.T) {
 		if answer := alice.send(c.method, follow); !strings.Contains(answer.Body, "answered state of") {
 			t.Errorf("%s: %s", c.name, answer.Body)
 		}
-		if answer := bob.send(c.method, c.params+`,"inputResponses":{}`); answer.Result == nil { // without a state, it is for the server to judge
+		if answer := bob.send(c.method, c.params+`,"inputResponses":{}`); answer.Result == nil { // the server judges a request without a state
 			t.Errorf("%s: %s", c.name, answer.Body)
 		}
 	}
@@ -369,9 +372,9 @@ func TestRequestState(t *testing.T) {
 	g.VerifyLedger(t)
 }
 
-// TestTaskNotifications: a server notifies about the tasks of several accounts;
-// each account gets the notifications of its own tasks, and none has a result that
-// must be paid for.
+// TestTaskNotifications: a server notifies about the tasks of several accounts.
+// Each account gets the notifications of its own tasks, and no notification
+// contains a result that must be paid for.
 func TestTaskNotifications(t *testing.T) {
 	t.Parallel()
 	eachEra(t, func(t *testing.T, s *taskServer, alice, bob taskClient) {
@@ -405,13 +408,13 @@ func TestTaskNotifications(t *testing.T) {
 		}
 		timer := time.AfterFunc(20*time.Second, func() { resp.Body.Close() })
 		defer timer.Stop()
-		next() // the server listens
+		next() // the first event shows that the stream is open
 		s.end(theirs, "completed")
 		s.end(paid, "completed")
 		s.end(free, "completed")
 		want := []string{paid, free}
 		if alice.stateless {
-			want = []string{free} // the other one has its result in it
+			want = []string{free} // the notification of the paid task would contain its result
 		}
 		for _, id := range want {
 			if got := next(); !strings.Contains(got, id) {
@@ -423,9 +426,9 @@ func TestTaskNotifications(t *testing.T) {
 	})
 }
 
-// TestTasksOfEverything: a tool of the official everything server that runs as a
-// task, by the official TypeScript SDK, is accepted, polled, waited for, listed
-// and paid once.
+// TestTasksOfEverything: a tool of the official everything server, which is
+// built with the official TypeScript SDK, runs as a task. The task is accepted,
+// polled, waited for, listed and paid once.
 func TestTasksOfEverything(t *testing.T) {
 	t.Parallel()
 	g := binaries.StartGateway(t, harness.Site(binaries.StartEverything(t), "server everything", "provider acme", "price simulate-research-query 0.01", "free *"))
@@ -440,7 +443,7 @@ func TestTasksOfEverything(t *testing.T) {
 			return r
 		}
 		c.notify(inSession(c.message(`{"jsonrpc":"2.0","method":"notifications/initialized"}`)))
-		id := 100 // this server keeps streams, so that an id is good once
+		id := 100 // this server can resume streams, so a request id is valid once
 		return func(method, params string) *harness.Answer {
 			t.Helper()
 			id++
@@ -472,7 +475,7 @@ func TestTasksOfEverything(t *testing.T) {
 		t.Errorf("another account's list: %s", answer.Body)
 	}
 	var charge string
-	for range 2 { // the first waits until the task has ended
+	for range 2 { // the first request waits until the task has ended
 		answer := alice("tasks/result", about(id))
 		if answer.Result == nil || answer.Result.Meta.Charge == nil || !strings.Contains(answer.Body, "Research Report") {
 			t.Fatalf("the result: %s", answer.Body)

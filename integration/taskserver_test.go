@@ -11,8 +11,9 @@ import (
 )
 
 // taskServer is an MCP server with tools that run as tasks and ask for input, in
-// the forms of both kinds of protocol versions. It does not separate callers, and
-// announces every task to every client: separation is the gateway's job.
+// the forms of the versions with sessions and of the stateless ones. It does not
+// separate callers, and announces every task to every client: separation is the
+// gateway's job.
 type taskServer struct {
 	url string
 
@@ -32,19 +33,20 @@ func startTaskServer(t *testing.T) *taskServer {
 	s := &taskServer{tasks: map[string]*serverTask{}, seen: map[string]int{}, listeners: map[chan string]bool{}}
 	server := httptest.NewServer(http.HandlerFunc(s.serve))
 	t.Cleanup(server.Close)
-	t.Cleanup(server.CloseClientConnections) // before Close, which waits for them
+	t.Cleanup(server.CloseClientConnections) // runs before Close, which waits for open connections
 	s.url = server.URL
 	return s
 }
 
-// requests counts the requests of that method that the server has seen.
+// requests returns the number of requests of this method that the server has
+// seen.
 func (s *taskServer) requests(method string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.seen[method]
 }
 
-// end ends a task: completed, failed (with an error of the tool) or cancelled.
+// end ends a task as completed, failed (with an error of the tool) or cancelled.
 func (s *taskServer) end(id, status string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -129,7 +131,8 @@ func (s *taskServer) answer(r *taskRequest) string {
 	return `"error":{"code":-32601,"message":"method not found"}`
 }
 
-// call asks for input, or accepts a task, or does the work, as the name says.
+// call asks for input, accepts a task, or returns an empty result, depending on
+// the name and on the request.
 func (s *taskServer) call(r *taskRequest) string {
 	name := r.Params.Name + r.Params.URI
 	switch {
@@ -153,7 +156,8 @@ func (t *serverTask) result() string {
 	return fmt.Sprintf(`{"content":[{"type":"text","text":"the result of %s"}],"isError":%v}`, t.tool, t.status == "failed")
 }
 
-// task returns the description of a task; with its result if detailed is set and it has one.
+// task returns the description of a task. If detailed is set and the task has a
+// result, the description contains it.
 func (s *taskServer) task(id string, stateless, detailed bool) string {
 	task := s.tasks[id]
 	const at = `"createdAt":"2026-11-22T00:00:00Z","lastUpdatedAt":"2026-11-22T00:00:00Z"`
@@ -164,7 +168,7 @@ func (s *taskServer) task(id string, stateless, detailed bool) string {
 	if detailed && (task.status == "completed" || task.status == "failed") {
 		result = `,"result":` + task.result()
 	}
-	status := strings.Replace(task.status, "failed", "completed", 1) // an error of the tool is a completed task
+	status := strings.Replace(task.status, "failed", "completed", 1) // a task that ends with an error of its tool is completed
 	return fmt.Sprintf(`{"resultType":"complete","taskId":%q,"status":%q,"ttlMs":60000,%s%s}`, id, status, at, result)
 }
 

@@ -19,8 +19,8 @@ import (
 	"github.com/fareboxhq/farebox/integration/harness"
 )
 
-// moved is a server that wants a slash at the end of its path, and says so with
-// the whole address by which it was called, as Starlette does.
+// moved is a server that redirects to its path with a slash at the end. As in
+// Starlette, the Location has the host from the request.
 type moved struct {
 	url string
 
@@ -64,18 +64,18 @@ func (m *moved) note(r *http.Request) {
 	}
 }
 
-// TestMovedServer: a client of a server that answers at another path reaches it as
-// it would directly, with its session, its stream and its end. Each redirect is
-// followed once, behind a stripped prefix and through routes of a group, with the
-// headers meant for the server. A paid call is charged once, and no response header
-// reveals the server's address.
+// TestMovedServer: if a server redirects to another path, a client reaches the
+// server as it would directly, with its session, its stream and the end of its
+// session. Each redirect is followed once, behind a stripped prefix and through
+// routes of a group, with the headers meant for the server. A paid call is
+// charged once, and no response header reveals the server's address.
 func TestMovedServer(t *testing.T) {
 	t.Parallel()
 	m := serveMoved(t, binaries.StartWeather(t))
 	site := harness.Site(m.url, "server weather", "provider acme", "price get_forecast 0.01", "free list_cities", "identity_headers on", `upstream_authorization "Bearer upstream"`)
 	site = strings.Replace(site, "handle /mcp* {", "handle_path /mcp* {\n\t\trewrite * /inner", 1)
 	site = strings.Replace(site, "reverse_proxy", "handle {\n\t\treverse_proxy", 1)
-	site = strings.Replace(site, "header_up Host {upstream_hostport}\n\t\t}", "}\n\t\t}", 1) // the Host stays the client's
+	site = strings.Replace(site, "header_up Host {upstream_hostport}\n\t\t}", "}\n\t\t}", 1) // the server gets the client's Host header
 	g := binaries.StartGateway(t, site)
 	account, key := g.NewAgent(t, "alice", "1.00")
 	session := g.Connect(t, key.Secret, nil)
@@ -109,7 +109,7 @@ func TestMovedServer(t *testing.T) {
 }
 
 // TestRefusedRedirect: a redirect to another host is not followed. The log names
-// the host; the client learns of the redirect but not of the host.
+// the host. The client learns of the redirect but not of the host.
 func TestRefusedRedirect(t *testing.T) {
 	t.Parallel()
 	s := httptest.NewServer(http.RedirectHandler("http://elsewhere.example/mcp/", http.StatusPermanentRedirect))
@@ -125,9 +125,9 @@ func TestRefusedRedirect(t *testing.T) {
 	}
 }
 
-// TestQuietEncodedStream: the events of a stream that a server has compressed
-// arrive one by one, plain, and comments fill the quiet between them, with the
-// headers of a stream that is not compressed.
+// TestQuietEncodedStream: the events of a stream that a server compresses arrive
+// one by one and uncompressed. Comments fill the pauses between events, and the
+// headers are those of an uncompressed stream.
 func TestQuietEncodedStream(t *testing.T) {
 	t.Parallel()
 	next := make(chan string)

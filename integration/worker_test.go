@@ -10,21 +10,22 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 )
 
-// workerTools are the tools of a worker. They do the same.
+// workerTools are the tools of a worker. All of them do the same.
 var workerTools = []string{"dig", "weave", "mill"}
 
-// The two ways a worker answers, by path.
+// The paths of a worker, one for each form of its answers.
 const (
-	workerStreams = "/mcp"      // as event streams
-	workerJSON    = "/mcp/json" // as JSON
+	workerStreams = "/mcp"      // event streams
+	workerJSON    = "/mcp/json" // JSON
 )
 
-// worker is an MCP server of the Go SDK in the test's process, which knows how
-// often its tools ran.
+// worker is an MCP server of the Go SDK in the test's process that counts the
+// runs of its tools.
 type worker struct {
 	url  string
 	runs atomic.Int64
-	// work runs in a tool after its run is counted; set it while no call is made.
+	// work runs in a tool after the run is counted. Set it only while no call is
+	// made.
 	work func(ctx context.Context, run int64)
 }
 
@@ -45,7 +46,7 @@ func startWorker(t *testing.T) *worker {
 	}
 	s := httptest.NewServer(mux)
 	t.Cleanup(s.Close)
-	t.Cleanup(s.CloseClientConnections) // before Close, which waits for them
+	t.Cleanup(s.CloseClientConnections) // runs before Close, which waits for open connections
 	w.url = s.URL
 	return w
 }
@@ -53,5 +54,6 @@ func startWorker(t *testing.T) *worker {
 // workerResult is the text of every result of a worker.
 const workerResult = "the work is done"
 
-// pick returns one of the strings for the n-th caller, all of them in turn.
+// pick returns the string for the n-th caller. Successive callers get the
+// strings in turn.
 func pick(list []string, n int) string { return list[n%len(list)] }

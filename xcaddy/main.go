@@ -1,6 +1,6 @@
-// Command xcaddy is Caddy with its standard modules and Farebox: the build
-// that is released. For other plugins, build Caddy with the tool of the same name
-// from github.com/fareboxhq/farebox/caddymodule.
+// Command xcaddy is Caddy with its standard modules and Farebox. Releases are built
+// from it. To add other plugins, build Caddy with the tool xcaddy and the package
+// github.com/fareboxhq/farebox/caddymodule.
 package main
 
 import (
@@ -27,15 +27,16 @@ func main() {
 		os.Args[1] = "version"
 	}
 	if len(os.Args) > 1 && os.Args[1] == "validate" {
-		// Show Caddy's warnings about the config, and not how it found the file.
+		// Log only warnings and errors: Caddy also logs how it found the config
+		// file.
 		*caddy.Log() = *caddy.Log().WithOptions(zap.IncreaseLevel(zap.WarnLevel))
 	}
 	caddycmd.Main()
 }
 
-// whole inserts the command "farebox" before Farebox's own commands, so that a
-// binary of that name accepts "farebox account create". Help and shell completion
-// put their own command first.
+// whole inserts the word "farebox" before one of Farebox's own commands, so that a
+// binary named farebox accepts "farebox account create". For help and shell
+// completion, the word follows their own command.
 func whole(args []string) []string {
 	at := 1
 	if len(args) > 2 && (args[1] == cobra.ShellCompRequestCmd || args[1] == cobra.ShellCompNoDescRequestCmd || args[1] == "help") {

@@ -10,8 +10,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/cli"
 )
 
-// Farebox's commands work without the word that the binary is called by, and
-// none of Caddy's is taken for one.
+// TestWhole checks that Farebox's commands work without the word farebox after the
+// name of the binary, and that no command of Caddy is mistaken for one of Farebox.
 func TestWhole(t *testing.T) {
 	for short, want := range map[string]string{
 		"farebox account create alice":  "farebox farebox account create alice",

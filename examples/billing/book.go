@@ -15,25 +15,25 @@ type invoice struct {
 	Cents    int64  `json:"cents"`
 	Due      string `json:"due"` // a day, as in 2026-11-30
 	Paid     bool   `json:"paid"`
-	Reminded int    `json:"reminded"` // how many reminders were sent
+	Reminded int    `json:"reminded"` // number of reminders that were sent
 }
 
-// uri is the invoice's as a resource.
+// uri returns the URI of the invoice as a resource.
 func (i *invoice) uri() string { return "invoice://" + i.ID }
 
-// today is the day of the demonstration, so that it is the same at every run.
+// today is the fixed date of the demonstration, so that every run is the same.
 const today = "2026-11-20"
 
 // overdue reports whether the invoice should have been paid by today.
 func (i *invoice) overdue() bool { return !i.Paid && i.Due < today }
 
-// maxInvoices bounds how many invoices the server keeps.
+// maxInvoices bounds the number of invoices that the server keeps.
 const maxInvoices = 1000
 
-// book keeps invoices in memory. It may be used by many goroutines at once.
+// book keeps invoices in memory. It is safe for concurrent use.
 type book struct {
 	mu       sync.Mutex
-	invoices []invoice // by number
+	invoices []invoice // ordered by number
 }
 
 const firstID = 1001
@@ -67,7 +67,7 @@ func (b *book) list(keep func(*invoice) bool) []invoice {
 	return found
 }
 
-// find returns a copy of an invoice. Its error is meant for the model and suggests
+// find returns a copy of an invoice. Its error is for the model, and suggests
 // another request.
 func (b *book) find(id string) (invoice, error) {
 	found := b.list(func(i *invoice) bool { return i.ID == id })
@@ -77,7 +77,7 @@ func (b *book) find(id string) (invoice, error) {
 	return found[0], nil
 }
 
-// create adds an invoice, which is unpaid.
+// create adds an unpaid invoice.
 func (b *book) create(customer string, cents int64, due string) (invoice, error) {
 	switch _, err := time.Parse(time.DateOnly, due); {
 	case customer == "" || len(customer) > 100:
@@ -97,7 +97,7 @@ func (b *book) create(customer string, cents int64, due string) (invoice, error)
 	return i, nil
 }
 
-// remind notes that a reminder was sent of an invoice that is overdue.
+// remind records that a reminder of an overdue invoice was sent.
 func (b *book) remind(id string) (invoice, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -112,5 +112,5 @@ func (b *book) remind(id string) (invoice, error) {
 	return b.invoices[at], nil
 }
 
-// money writes cents as dollars.
+// money formats cents as dollars.
 func money(cents int64) string { return fmt.Sprintf("%d.%02d USD", cents/100, cents%100) }

@@ -1,7 +1,7 @@
-// Command billing is a small MCP server of invoices over streamable HTTP, for
-// demonstrations and tests. It sells nothing and knows nothing of Farebox: a
-// gateway in front of it decides which callers may call it, and at which price.
-// Its invoices are invented and kept in memory: at each start they are the same.
+// Command billing is a small MCP server for invoices over streamable HTTP, for
+// demonstrations and tests. It charges nothing and is independent of Farebox: a
+// gateway in front of it decides which callers may call it, and at which price. The
+// invoices are invented. They are kept in memory, and are the same at each start.
 package main
 
 import (

@@ -30,14 +30,14 @@ type statisticsOutput struct {
 	OverdueCents int64 `json:"overdue_cents"`
 }
 
-// The URIs of invoices, and the prompt.
+// The URI template of invoices, and the name of the prompt.
 const (
 	invoiceTemplate = "invoice://{id}"
 	reminderPrompt  = "payment_reminder"
 )
 
-// newServer returns the MCP server of a book: three tools that read it, two that
-// write into it, a resource for each invoice, and a prompt.
+// newServer returns the MCP server for a book. It has three tools that read the
+// book, two that change it, a resource for each invoice, and a prompt.
 func newServer(b *book) *mcp.Server {
 	server := mcp.NewServer(&mcp.Implementation{Name: "billing", Version: "1.0.0"}, nil)
 	mcp.AddTool(server, &mcp.Tool{
@@ -115,7 +115,7 @@ func (b *book) remindTool(_ context.Context, _ *mcp.CallToolRequest, in invoiceI
 	return text(fmt.Sprintf("%s was reminded of invoice %s, for the %d. time", i.Customer, i.ID, i.Reminded)), i, nil
 }
 
-// read serves the invoices as resources.
+// read serves an invoice as a resource.
 func (b *book) read(_ context.Context, req *mcp.ReadResourceRequest) (*mcp.ReadResourceResult, error) {
 	i, err := b.find(strings.TrimPrefix(req.Params.URI, "invoice://"))
 	if err != nil {
@@ -138,7 +138,7 @@ func (b *book) remindPrompt(_ context.Context, req *mcp.GetPromptRequest) (*mcp.
 	return &mcp.GetPromptResult{Messages: []*mcp.PromptMessage{{Role: "user", Content: &mcp.TextContent{Text: ask}}}}, nil
 }
 
-// line describes an invoice in one line.
+// line returns a description of an invoice in one line.
 func line(i invoice) string {
 	state := "open"
 	switch {

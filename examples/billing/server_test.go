@@ -23,9 +23,9 @@ func connect(t *testing.T, stateless bool) *mcp.ClientSession {
 	return session
 }
 
-// TestToolsAnswer: with and without sessions, each tool answers as its description
-// says, a new invoice can be read back, and a mistake is an error that the model
-// can read.
+// TestToolsAnswer checks that with and without sessions each tool answers as
+// described, that a new invoice can be read back, and that invalid arguments give an
+// error that the model can read.
 func TestToolsAnswer(t *testing.T) {
 	for name, stateless := range map[string]bool{"sessions": false, "stateless": true} {
 		t.Run(name, func(t *testing.T) {
@@ -61,8 +61,8 @@ func TestToolsAnswer(t *testing.T) {
 	}
 }
 
-// TestInvoicesAreResources: each invoice, a new one too, is listed and can be
-// read; the prompt describes one.
+// TestInvoicesAreResources checks that every invoice, including a new one, is listed
+// and can be read, and that the prompt describes an invoice.
 func TestInvoicesAreResources(t *testing.T) {
 	session := connect(t, false)
 	if _, err := session.CallTool(t.Context(), &mcp.CallToolParams{Name: "create_invoice", Arguments: newInvoiceInput{"Ember Foods", 100, "2026-12-31"}}); err != nil {

@@ -11,16 +11,17 @@ import (
 	"github.com/fareboxhq/farebox/examples/internal/demo"
 )
 
-// The tool and the price of the server that charges by itself.
+// The tool of the server that charges by itself, and the tool's price.
 const (
 	billingTool  = "create_invoice"
 	billingPrice = "0.10"
 )
 
-// postCharge charges the holder of the token with the provider key, as a server
-// does that takes agents' tokens by itself. A real server would send an idempotency
-// key made from the charged item, such as the number of an order, and could then
-// retry after a broken connection; the single call here needs none.
+// postCharge charges the account of the agent's token. It authenticates with a
+// provider key, like a server that accepts agents' tokens and charges them by
+// itself. A real server would also send an idempotency key derived from the charged
+// item, such as an order number, so that it can retry after a broken connection. The
+// single call here does not need one.
 func postCharge(ctx context.Context, platform, providerKey, token string) (*demo.Charge, error) {
 	body, err := json.Marshal(map[string]string{"token": token, "server": billing, "tool": billingTool, "amount": billingPrice})
 	if err != nil {

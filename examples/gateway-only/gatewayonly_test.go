@@ -12,7 +12,8 @@ import (
 	"github.com/fareboxhq/farebox/examples/internal/demo"
 )
 
-// TestDefaults: with no environment the addresses are those of the Caddyfiles.
+// TestDefaults checks that without environment variables the addresses are those in
+// the Caddyfiles.
 func TestDefaults(t *testing.T) {
 	o := options{}
 	o.fromEnvironment(func(string) string { return "" })
@@ -35,8 +36,8 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
-// TestOptionsAreChecked: unusable options are refused before anything starts, each
-// with a remedy.
+// TestOptionsAreChecked checks that each unusable option is refused, with a remedy,
+// before any process starts.
 func TestOptionsAreChecked(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -60,8 +61,9 @@ func TestOptionsAreChecked(t *testing.T) {
 	}
 }
 
-// TestRefusedChargeIsShown: the platform's reason for a refused charge reaches the
-// user, without the secrets; an answer that is not JSON is an error.
+// TestRefusedChargeIsShown checks that the error for a refused charge has the
+// platform's reason and no secrets, and that a response that is not JSON is an
+// error.
 func TestRefusedChargeIsShown(t *testing.T) {
 	status, body := http.StatusPaymentRequired, `{"code":"INSUFFICIENT_BALANCE"}`
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

@@ -1,12 +1,12 @@
 // Command gateway-only, run by "make run-gateway-only", starts a Farebox platform,
 // which keeps accounts, keys and charges, and a gateway without a store of its own
-// beside a demonstration MCP server. It shows a paid call through the gateway, a
-// charge by a server that charges by itself, and that a key deleted at the platform
-// is dead at the gateway. Then it stays up until it is stopped, and ends all of its
-// processes. It manages Farebox as an operator would: with the commands of the real
-// binary.
+// in front of a demonstration MCP server. It shows a paid call through the gateway,
+// a charge by a server that charges by itself, and that a key deleted at the
+// platform no longer works at the gateway. The servers keep running until the
+// program is stopped, which ends all of them. The program manages Farebox as an
+// operator would, with the commands of the real binary.
 //
-// It runs on Unix systems.
+// The program runs on Unix systems.
 package main
 
 import (
@@ -21,11 +21,11 @@ import (
 )
 
 const (
-	callTimeout = 30 * time.Second // how long the demonstration may take
+	callTimeout = 30 * time.Second // bounds the demonstration
 
 	name        = "gateway-only"
-	accountName = "demo"    // the agent's
-	provider    = "acme"    // earns the charges according to platform.Caddyfile
+	accountName = "demo"    // the account of the agent
+	provider    = "acme"    // the account that earns the charges, as in platform.Caddyfile
 	billing     = "billing" // the server that charges by itself
 	keyLife     = "30d"
 )
@@ -39,7 +39,8 @@ func main() {
 	demo.Main(name, func(ctx context.Context, out io.Writer) error { return run(ctx, o, out) })
 }
 
-// run does it all; when it returns, nothing that it started is running.
+// run runs the demonstration. All processes that it starts have ended when it
+// returns.
 func run(ctx context.Context, o options, out io.Writer) error {
 	return o.Run(ctx, o.check, func(servers *demo.Servers) error { return start(ctx, o, servers) }, func() error {
 		d, err := demonstrate(ctx, o)
@@ -51,16 +52,16 @@ func run(ctx context.Context, o options, out io.Writer) error {
 	})
 }
 
-// start starts the platform, makes a gateway key there, and starts the MCP server
-// and the gateway with that key.
+// start starts the platform and makes a gateway key there. Then it starts the MCP
+// server, and the gateway with that key.
 func start(ctx context.Context, o options, servers *demo.Servers) error {
 	platform, err := servers.StartCaddy(ctx, "the platform", "platform.log",
 		filepath.Join(o.configs, "platform.Caddyfile"), o.platform(), o.environment(o.platformAdmin))
 	if err != nil {
 		return err
 	}
-	// The store may open a moment after the listener, so the first command is
-	// tried until it succeeds.
+	// The platform may open its store a moment after it listens, so repeat the first
+	// command until it succeeds.
 	err = platform.Await(ctx, func(ctx context.Context) error {
 		return o.operator().EnsureAccount(ctx, accountName)
 	})
@@ -79,7 +80,8 @@ func start(ctx context.Context, o options, servers *demo.Servers) error {
 	return err
 }
 
-// demonstrate pays in both ways, and then deletes the key that paid.
+// demonstrate pays for a call through the gateway and for a charge of another
+// server. Then it deletes the paying key and uses it again.
 func demonstrate(ctx context.Context, o options) (*demonstration, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()

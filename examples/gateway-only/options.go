@@ -10,14 +10,14 @@ import (
 // target is the make target that runs this program.
 const target = "run-gateway-only"
 
-// options are the settings from the flags and the environment. The environment's
-// names are those that the Caddyfiles read; the platform's admin address is
-// PLATFORM_ADMIN, and the gateway's GATEWAY_ADMIN.
+// options are the settings from the flags and the environment. The variables have
+// the names that the Caddyfiles use, except for the admin addresses: PLATFORM_ADMIN
+// is the platform's, and GATEWAY_ADMIN the gateway's.
 type options struct {
 	demo.Options
 	configs string
 
-	port          string // the gateway's: FAREBOX_PORT
+	port          string // the gateway's port: FAREBOX_PORT
 	platformPort  string // PLATFORM_PORT
 	weatherPort   string // WEATHER_PORT
 	admin         string
@@ -36,19 +36,20 @@ func (o *options) fromEnvironment(getenv func(string) string) {
 	o.admin = or("GATEWAY_ADMIN", demo.Socket(o.Data, "admin.sock"))
 }
 
-// endpoint is where MCP clients find the gateway.
+// endpoint returns the URL at which MCP clients reach the gateway.
 func (o *options) endpoint() string { return "http://localhost:" + o.port + "/mcp" }
 
-// platform is the address of the platform.
+// platform returns the URL of the platform.
 func (o *options) platform() string { return "http://localhost:" + o.platformPort }
 
-// operator works at the platform: the gateway has nothing to operate on.
+// operator returns an operator of the platform. The gateway has no accounts and keys
+// to manage.
 func (o *options) operator() demo.Operator {
 	return demo.Operator{Binary: o.Farebox, Admin: o.platformAdmin}
 }
 
-// environment is the environment of the platform and the gateway in addition to
-// this process's.
+// environment returns the variables of the platform or the gateway in addition to
+// those of this process. admin is the admin address.
 func (o *options) environment(admin string) []string {
 	return []string{
 		"FAREBOX_DATA=" + o.DataPath(), "FAREBOX_PORT=" + o.port, "PLATFORM_PORT=" + o.platformPort,
@@ -56,8 +57,8 @@ func (o *options) environment(admin string) []string {
 	}
 }
 
-// check reports every problem that would keep the servers from starting, each with
-// a remedy.
+// check reports all problems that would keep the servers from starting, each with a
+// remedy.
 func (o *options) check() error {
 	return errors.Join(
 		o.Check(filepath.Join(o.configs, "Caddyfile"), filepath.Join(o.configs, "platform.Caddyfile")),

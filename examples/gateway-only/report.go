@@ -8,7 +8,7 @@ import (
 	"github.com/fareboxhq/farebox/examples/internal/demo"
 )
 
-// demonstration has the results of the demonstration.
+// demonstration holds the results of the demonstration.
 type demonstration struct {
 	before, after *demo.Account
 	deleted, key  *demo.Key
@@ -29,7 +29,8 @@ type listed struct {
 	State  string `json:"state"`
 }
 
-// readBooks reads the platform's books after the demonstration.
+// readBooks reads charges and balances from the platform after the demonstration,
+// and verifies the ledger.
 func (d *demonstration) readBooks(ctx context.Context, operator demo.Operator) (err error) {
 	if err := operator.Run(ctx, &d.charges, "charge", "list", "--account", accountName, "--limit", "2"); err != nil {
 		return err
@@ -46,7 +47,7 @@ func (d *demonstration) readBooks(ctx context.Context, operator demo.Operator) (
 	return err
 }
 
-// report prints the results of the demonstration and next steps to try.
+// report prints the results of the demonstration, and commands to try next.
 func report(w io.Writer, o options, d *demonstration) {
 	fmt.Fprintf(w, "\nA gateway without a store is up at %s. It asks the platform at %s.\n", o.endpoint(), o.platform())
 	fmt.Fprint(w, "An agent has called a paid tool through the gateway:\n\n")

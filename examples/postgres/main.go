@@ -1,11 +1,12 @@
-// Command postgres, run by "make run-postgres", starts two Farebox gateways with
-// one store, a PostgreSQL database of its own, and a balancer in front. It shows
-// that either gateway can serve any request, even within one session, and that a
-// key deleted through one of them is dead at the other. Then it stays up until it
-// is stopped, and ends all of its processes. It manages Farebox as an operator
-// would: with the commands of the real binary.
+// Command postgres, run by "make run-postgres", starts a PostgreSQL server, two
+// Farebox gateways that share a database on it, and a balancer in front of the
+// gateways. It shows that either gateway can serve any request, even within one
+// session, and that a key deleted through one gateway no longer works at the other.
+// The servers keep running until the program is stopped, which ends all of them. The
+// program manages Farebox as an operator would, with the commands of the real
+// binary.
 //
-// It needs Debian's package postgresql, and runs on Unix systems.
+// The program needs Debian's package postgresql, and runs on Unix systems.
 package main
 
 import (
@@ -23,7 +24,7 @@ import (
 
 const (
 	startTimeout = time.Minute
-	callTimeout  = 30 * time.Second // how long the demonstration may take
+	callTimeout  = 30 * time.Second // bounds the demonstration
 
 	name        = "postgres"
 	accountName = "demo"
@@ -40,7 +41,8 @@ func main() {
 	demo.Main(name, func(ctx context.Context, out io.Writer) error { return run(ctx, o, out) })
 }
 
-// run does it all; when it returns, nothing that it started is running.
+// run runs the demonstration. All processes that it starts have ended when it
+// returns.
 func run(ctx context.Context, o options, out io.Writer) error {
 	dsn := ""
 	return o.Run(ctx, o.check, func(servers *demo.Servers) error {
@@ -62,8 +64,8 @@ func run(ctx context.Context, o options, out io.Writer) error {
 	})
 }
 
-// startDatabase starts PostgreSQL and makes a database in it. The function that
-// it returns ends the server and removes its files.
+// startDatabase starts a PostgreSQL server and creates a database on it. The
+// function remove ends the server and removes its files.
 func startDatabase(ctx context.Context) (dsn string, remove func() error, err error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
@@ -77,8 +79,9 @@ func startDatabase(ctx context.Context) (dsn string, remove func() error, err er
 	return server.DSN(database), server.Remove, nil
 }
 
-// start starts the MCP server, the gateways, and the balancer. The first gateway
-// makes the database's tables and the keys that both share, so it is waited for.
+// start starts the MCP server, the gateways, and the balancer. It starts the second
+// gateway only when the first is ready, because the first creates the tables and the
+// key files that both share.
 func start(ctx context.Context, o options, servers *demo.Servers, dsn string) error {
 	if err := servers.StartWeather(ctx, o.weatherPort); err != nil {
 		return err
@@ -89,8 +92,8 @@ func start(ctx context.Context, o options, servers *demo.Servers, dsn string) er
 		if err != nil {
 			return err
 		}
-		// The store may open a moment after the listener, so the first command is
-		// tried until it succeeds.
+		// The gateway may open its store a moment after it listens, so repeat the
+		// first command until it succeeds.
 		err = gateway.Await(ctx, func(ctx context.Context) error {
 			return o.operator(n).EnsureAccount(ctx, accountName)
 		})
@@ -103,8 +106,8 @@ func start(ctx context.Context, o options, servers *demo.Servers, dsn string) er
 	return err
 }
 
-// demonstrate makes calls that both gateways serve, and deletes the key that made
-// them through one of the gateways.
+// demonstrate makes calls through the balancer, which both gateways serve. Then it
+// deletes the calling key through one gateway and uses the key at the other.
 func demonstrate(ctx context.Context, o options) (*demonstration, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -136,7 +139,7 @@ func demonstrate(ctx context.Context, o options) (*demonstration, error) {
 	return d, err
 }
 
-// callAll makes the calls, in one session.
+// callAll makes all calls in one session.
 func callAll(ctx context.Context, endpoint, secret string) (all []*demo.PaidCall, err error) {
 	agent, err := demo.Connect(ctx, endpoint, secret)
 	if err != nil {

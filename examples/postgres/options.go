@@ -18,7 +18,7 @@ type node struct {
 
 func (n node) address() string { return "localhost:" + n.port }
 
-// endpoint is where MCP clients find this gateway alone.
+// endpoint returns the URL at which MCP clients reach this gateway directly.
 func (n node) endpoint() string { return "http://" + n.address() + "/mcp" }
 
 // options are the settings from the flags and the environment.
@@ -26,8 +26,8 @@ type options struct {
 	demo.Options
 	configs string
 
-	port        string  // the balancer's: BALANCER_PORT
-	weatherPort string  // the weather server's: WEATHER_PORT
+	port        string  // the balancer's port: BALANCER_PORT
+	weatherPort string  // the weather server's port: WEATHER_PORT
 	nodes       [2]node // NODE1_PORT and NODE1_ADMIN, and so on
 }
 
@@ -44,14 +44,16 @@ func (o *options) fromEnvironment(getenv func(string) string) {
 	}
 }
 
-// endpoint is where MCP clients find the gateways, through the balancer.
+// endpoint returns the URL at which MCP clients reach the gateways through the
+// balancer.
 func (o *options) endpoint() string { return "http://localhost:" + o.port + "/mcp" }
 
 func (o *options) operator(n node) demo.Operator {
 	return demo.Operator{Binary: o.Farebox, Admin: n.admin}
 }
 
-// environment is a gateway's environment in addition to this process's.
+// environment returns the variables of a gateway in addition to those of this
+// process.
 func (o *options) environment(n node, dsn string) []string {
 	return []string{
 		"FAREBOX_DSN=" + dsn, "FAREBOX_DATA=" + o.DataPath(), "FAREBOX_PORT=" + n.port,
@@ -59,13 +61,14 @@ func (o *options) environment(n node, dsn string) []string {
 	}
 }
 
-// balancer is the balancer's environment in addition to this process's.
+// balancer returns the variables of the balancer in addition to those of this
+// process.
 func (o *options) balancer() []string {
 	return []string{"BALANCER_PORT=" + o.port, "NODE1_PORT=" + o.nodes[0].port, "NODE2_PORT=" + o.nodes[1].port}
 }
 
-// check reports every problem that would keep the servers from starting, each with
-// a remedy.
+// check reports all problems that would keep the servers from starting, each with a
+// remedy.
 func (o *options) check() error {
 	return errors.Join(
 		o.Check(filepath.Join(o.configs, "Caddyfile"), filepath.Join(o.configs, "balancer.Caddyfile")),

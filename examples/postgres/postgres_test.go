@@ -10,8 +10,9 @@ import (
 	"github.com/fareboxhq/farebox/examples/internal/demo"
 )
 
-// TestDefaults: with no environment the addresses are those of the Caddyfiles,
-// and of the two gateways the second one is as the Caddyfile's head says.
+// TestDefaults checks that without environment variables the addresses are those in
+// the Caddyfiles. The second gateway's are those in the comment at the head of the
+// Caddyfile.
 func TestDefaults(t *testing.T) {
 	o := options{}
 	o.fromEnvironment(func(string) string { return "" })
@@ -35,8 +36,8 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
-// TestOptionsAreChecked: unusable options are refused before anything starts, each
-// with a remedy.
+// TestOptionsAreChecked checks that each unusable option is refused, with a remedy,
+// before any process starts.
 func TestOptionsAreChecked(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -7,7 +7,7 @@ import (
 	"github.com/fareboxhq/farebox/examples/internal/demo"
 )
 
-// demonstration has the results of the demonstration.
+// demonstration holds the results of the demonstration.
 type demonstration struct {
 	dsn          string
 	calls        []*demo.PaidCall
@@ -17,7 +17,7 @@ type demonstration struct {
 	transactions int64
 }
 
-// report prints the results of the demonstration and next steps to try.
+// report prints the results of the demonstration, and commands to try next.
 func report(w io.Writer, o options, d *demonstration) {
 	fmt.Fprintf(w, "\nTwo gateways share one PostgreSQL database, behind a balancer at %s.\n", o.endpoint())
 	fmt.Fprintf(w, "An agent has called %s %s through it, in one session:\n\n", demo.PaidTool, demo.PaidArgs)
@@ -40,7 +40,7 @@ func report(w io.Writer, o options, d *demonstration) {
 		fmt.Fprintf(w, "  %s farebox charge list --account %s --address '%s'\n", o.Farebox, accountName, n.admin)
 	}
 	fmt.Fprintf(w, "  psql \"%s\"\n", d.dsn)
-	fmt.Fprintf(w, "\nThe logs are in %s. The database is a temporary one, and goes at the end.", o.Data)
+	fmt.Fprintf(w, "\nThe logs are in %s. The database is temporary, and is deleted at the end.", o.Data)
 	if o.Once {
 		fmt.Fprintln(w)
 		return

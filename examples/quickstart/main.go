@@ -1,10 +1,11 @@
 // Command quickstart, run by "make run", starts a demonstration MCP server and a
-// Farebox gateway in front of it, makes an account with test credits and an agent
-// key, calls one paid tool as an agent would, and prints the results. Then it stays
-// up, for a client or curl to try, until it is stopped. It manages Farebox as an
-// operator would: with the commands of the real binary.
+// Farebox gateway in front of it. It makes an account with test credits and an agent
+// key, calls one paid tool as an agent would, and prints the results. The servers
+// keep running for you to try with a client or curl, until the program is stopped.
+// The program manages Farebox as an operator would, with the commands of the real
+// binary.
 //
-// It runs on Unix systems.
+// The program runs on Unix systems.
 package main
 
 import (
@@ -18,7 +19,7 @@ import (
 )
 
 const (
-	callTimeout = 30 * time.Second // how long the paid call may take
+	callTimeout = 30 * time.Second // bounds the demonstration
 
 	name        = "quickstart"
 	accountName = "demo"
@@ -34,7 +35,8 @@ func main() {
 	demo.Main(name, func(ctx context.Context, out io.Writer) error { return run(ctx, o, out) })
 }
 
-// run does it all; when it returns, nothing that it started is running.
+// run runs the demonstration. All processes that it starts have ended when it
+// returns.
 func run(ctx context.Context, o options, out io.Writer) error {
 	var gateway *demo.Process
 	return o.Run(ctx, o.check, func(servers *demo.Servers) (err error) {
@@ -50,7 +52,7 @@ func run(ctx context.Context, o options, out io.Writer) error {
 	})
 }
 
-// start starts the server, waits until it answers, and starts the gateway.
+// start starts the MCP server, waits until it answers, and starts the gateway.
 func start(ctx context.Context, o options, servers *demo.Servers) (*demo.Process, error) {
 	if err := servers.StartWeather(ctx, o.weatherPort, "-stateless"); err != nil {
 		return nil, err
@@ -58,11 +60,11 @@ func start(ctx context.Context, o options, servers *demo.Servers) (*demo.Process
 	return servers.StartCaddy(ctx, "the gateway", "gateway.log", o.config, o.endpoint(), o.environment())
 }
 
-// demonstrate readies an account and a key, and makes the paid call.
+// demonstrate prepares an account and a key, and makes the paid call.
 func demonstrate(ctx context.Context, o options, gateway *demo.Process) (*demonstration, error) {
 	operator := demo.Operator{Binary: o.Farebox, Admin: o.admin}
-	// The store may open a moment after the listener, so the first command is
-	// tried until it succeeds.
+	// The gateway may open its store a moment after it listens, so repeat the first
+	// command until it succeeds.
 	err := gateway.Await(ctx, func(ctx context.Context) error {
 		return operator.EnsureAccount(ctx, accountName)
 	})

@@ -6,14 +6,14 @@ import (
 	"github.com/fareboxhq/farebox/examples/internal/demo"
 )
 
-// options are the settings from the flags and the environment. The environment's
-// names are those that the Caddyfile reads.
+// options are the settings from the flags and the environment. The variables have
+// the names that the Caddyfile uses.
 type options struct {
 	demo.Options
 	config string
 
-	port        string // the gateway's: FAREBOX_PORT
-	weatherPort string // the weather server's: WEATHER_PORT
+	port        string // the gateway's port: FAREBOX_PORT
+	weatherPort string // the weather server's port: WEATHER_PORT
 	admin       string // Caddy's admin address: CADDY_ADMIN
 }
 
@@ -27,10 +27,11 @@ func (o *options) fromEnvironment(getenv func(string) string) {
 	o.admin = or("CADDY_ADMIN", demo.Socket(o.Data, "admin.sock"))
 }
 
-// endpoint is where MCP clients find the gateway.
+// endpoint returns the URL at which MCP clients reach the gateway.
 func (o *options) endpoint() string { return "http://localhost:" + o.port + "/mcp" }
 
-// environment is the gateway's environment in addition to this process's.
+// environment returns the variables of the gateway in addition to those of this
+// process.
 func (o *options) environment() []string {
 	return []string{
 		"FAREBOX_DATA=" + o.DataPath(), "FAREBOX_PORT=" + o.port,
@@ -38,8 +39,8 @@ func (o *options) environment() []string {
 	}
 }
 
-// check reports every problem that would keep the servers from starting, each with
-// a remedy.
+// check reports all problems that would keep the servers from starting, each with a
+// remedy.
 func (o *options) check() error {
 	return errors.Join(
 		o.Check(o.config),

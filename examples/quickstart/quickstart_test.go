@@ -20,8 +20,8 @@ func file(t *testing.T, text string) string {
 	return name
 }
 
-// TestBusyPortIsNamed: when a port is taken, the message has the port and the
-// variable that chooses another one, for each of the three.
+// TestBusyPortIsNamed checks that for each of the three ports the error for a port
+// in use names the port and the variable that chooses another one.
 func TestBusyPortIsNamed(t *testing.T) {
 	var busy []string
 	for range 3 {
@@ -47,7 +47,8 @@ func TestBusyPortIsNamed(t *testing.T) {
 	}
 }
 
-// TestOptionsAreChecked: unusable options are refused before anything starts.
+// TestOptionsAreChecked checks that unusable options are refused before any process
+// starts.
 func TestOptionsAreChecked(t *testing.T) {
 	o := options{Options: demo.Options{Binaries: demo.Binaries{Farebox: "/no/farebox", Weather: "/no/weather"}}, config: "/no/config", admin: "unix//run/caddy.sock"}
 	o.fromEnvironment(func(name string) string {
@@ -67,7 +68,8 @@ func TestOptionsAreChecked(t *testing.T) {
 	}
 }
 
-// TestDefaults: with no environment the addresses are those of the Caddyfile.
+// TestDefaults checks that without environment variables the addresses are those in
+// the Caddyfile.
 func TestDefaults(t *testing.T) {
 	o := options{}
 	o.fromEnvironment(func(string) string { return "" })
@@ -85,8 +87,8 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
-// TestReport: the report has the called tool, its price, the balances, and the
-// lines to paste; the receipt is shortened.
+// TestReport checks that the report has the result, the charge, the balances, and
+// the lines to paste, and that the receipt is shortened.
 func TestReport(t *testing.T) {
 	var out strings.Builder
 	o := options{Options: demo.Options{Binaries: demo.Binaries{Farebox: "bin/farebox"}, Data: "data"}, port: "8081", admin: "localhost:2020"}

@@ -8,14 +8,14 @@ import (
 	"github.com/fareboxhq/farebox/examples/internal/demo"
 )
 
-// demonstration has the results of the demonstration.
+// demonstration holds the results of the demonstration.
 type demonstration struct {
 	before, after *demo.Account
 	key           *demo.Key
 	call          *demo.PaidCall
 }
 
-// report prints the results of the demonstration and next steps to try.
+// report prints the results of the demonstration, and commands to try next.
 func report(w io.Writer, o options, d *demonstration) {
 	fmt.Fprintf(w, "\nFarebox is up at %s, in front of an MCP server that knows nothing of it.\n", o.endpoint())
 	fmt.Fprint(w, "An agent has called a paid tool through it:\n\n")
@@ -32,7 +32,7 @@ func report(w io.Writer, o options, d *demonstration) {
 	fmt.Fprintf(w, "  %s\n", strings.ReplaceAll(curl(o.endpoint(), d.key.Secret), "\n", "\n  "))
 	fmt.Fprint(w, "\nSee the books:\n\n")
 	address := ""
-	if o.admin != demo.Socket("data", "admin.sock") { // which the Caddyfile names
+	if o.admin != demo.Socket("data", "admin.sock") { // the default, which the commands find in the Caddyfile
 		address = " --address '" + o.admin + "'"
 	}
 	fmt.Fprintf(w, "  %s farebox charge list --account %s%s\n", o.Farebox, accountName, address)
@@ -44,8 +44,8 @@ func report(w io.Writer, o options, d *demonstration) {
 	fmt.Fprintln(w, " Ctrl-C ends all of it.")
 }
 
-// curl is a command that calls the paid tool; it needs no session first, since
-// the weather server keeps none.
+// curl returns a command line that calls the paid tool. It needs no session, because
+// the weather server keeps no sessions.
 func curl(endpoint, secret string) string {
 	return strings.Join([]string{
 		"curl -sS " + endpoint,

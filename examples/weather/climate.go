@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// climate is the server's invented climate of a city.
+// climate is the invented climate of a city.
 type climate struct {
 	City     string `json:"city"`
 	Sky      string `json:"sky"`
@@ -25,7 +25,7 @@ var atlas = map[string]climate{
 	"tokyo":     {"Tokyo", "partly cloudy", 19, 11, 1530, 1880},
 }
 
-// lookUp finds a city by name in any case. Its error is meant for the model and
+// lookUp finds a city by its name, ignoring case. Its error is for the model, and
 // suggests another request.
 func lookUp(city string) (climate, error) {
 	if c, ok := atlas[strings.ToLower(strings.TrimSpace(city))]; ok {
@@ -34,7 +34,7 @@ func lookUp(city string) (climate, error) {
 	return climate{}, fmt.Errorf("no such city: known are %s", strings.Join(cities(), ", "))
 }
 
-// cities lists the names of all cities, sorted.
+// cities returns the names of all cities, sorted.
 func cities() []string {
 	names := make([]string, 0, len(atlas))
 	for _, c := range atlas {

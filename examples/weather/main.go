@@ -1,7 +1,7 @@
-// Command weather is a small MCP server over streamable HTTP, for
-// demonstrations and tests. It sells nothing and knows nothing of Farebox: a
-// gateway in front of it decides which callers may call it, and at which price.
-// Its weather is invented, and the same at every run.
+// Command weather is a small MCP server over streamable HTTP, for demonstrations and
+// tests. It charges nothing and is independent of Farebox: a gateway in front of it
+// decides which callers may call it, and at which price. The weather is invented,
+// and the same at every run.
 package main
 
 import (

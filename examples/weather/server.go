@@ -23,8 +23,8 @@ type stormInput struct {
 	Steps int    `json:"steps,omitempty" jsonschema:"how many observations to wait for, 1 to 100; 3 by default"`
 }
 
-// newServer returns the MCP server with its five tools. It keeps no state, so
-// that all sessions may share it.
+// newServer returns an MCP server with five tools. The server has no state, so all
+// sessions may share it. pace is the time between two observations of watch_storm.
 func newServer(pace time.Duration) *mcp.Server {
 	server := mcp.NewServer(&mcp.Implementation{Name: "weather", Version: "1.0.0"}, nil)
 	mcp.AddTool(server, &mcp.Tool{
@@ -66,8 +66,8 @@ func climateReport(_ context.Context, _ *mcp.CallToolRequest, in cityInput) (*mc
 		c.City, c.RainMM, c.SunHours, c.Sky, c.LowC, c.HighC)), nil, nil
 }
 
-// readStation fails as tools do: with a result that is marked as an error, for
-// the model to read, and not with an error of the protocol.
+// readStation always fails. The SDK returns its error as a result that is marked as
+// an error, which the model can read, and not as a protocol error.
 func readStation(_ context.Context, _ *mcp.CallToolRequest, in cityInput) (*mcp.CallToolResult, any, error) {
 	c, err := lookUp(in.City)
 	if err != nil {
@@ -98,8 +98,8 @@ func watchStorm(pace time.Duration) mcp.ToolHandlerFor[stormInput, any] {
 	}
 }
 
-// observe waits for one observation and sends the client a progress notification
-// if the client asked for progress.
+// observe waits for one observation. It sends the client a progress notification if
+// the client asked for progress.
 func observe(ctx context.Context, req *mcp.CallToolRequest, c climate, step, steps int, pace time.Duration) error {
 	select {
 	case <-ctx.Done():

@@ -13,8 +13,8 @@ import (
 	"github.com/fareboxhq/farebox/examples/internal/serve"
 )
 
-// connect starts the server in one of its modes and returns a session with it,
-// and the progress messages that the session was sent.
+// connect starts the server in one of its modes. It returns a session with the
+// server, and the progress messages that the session receives.
 func connect(t *testing.T, stateless bool) (*mcp.ClientSession, messages) {
 	t.Helper()
 	ts := httptest.NewServer(serve.Handler(newServer(time.Millisecond), stateless))
@@ -33,7 +33,8 @@ func connect(t *testing.T, stateless bool) (*mcp.ClientSession, messages) {
 	return session, seen
 }
 
-// messages of progress; the client's handler may run after the call returned.
+// messages are progress messages in order of arrival. A message may arrive after its
+// call has returned, because the client runs its handler concurrently.
 type messages chan string
 
 // expect waits for exactly these messages, in order.
@@ -54,8 +55,8 @@ func (m messages) expect(t *testing.T, want ...string) {
 	}
 }
 
-// TestToolsAnswer: with and without sessions, each tool answers as its
-// description says, and a mistake is an error that the model can read.
+// TestToolsAnswer checks that with and without sessions each tool answers as
+// described, and that invalid arguments give an error that the model can read.
 func TestToolsAnswer(t *testing.T) {
 	calls := []struct {
 		tool    string
@@ -92,7 +93,8 @@ func TestToolsAnswer(t *testing.T) {
 	}
 }
 
-// TestToolsAreListed: a client finds the five tools, each with a description.
+// TestToolsAreListed checks that a client sees the five tools, each with a
+// description.
 func TestToolsAreListed(t *testing.T) {
 	session, _ := connect(t, false)
 	list, err := session.ListTools(t.Context(), nil)
@@ -111,8 +113,9 @@ func TestToolsAreListed(t *testing.T) {
 	}
 }
 
-// TestProgressIsStreamed: a call with a progress token gets one notification for
-// each observation, in order; a call without one gets none.
+// TestProgressIsStreamed checks that a call with a progress token gets one
+// notification for each observation, in order, and that a call without a token gets
+// no notifications.
 func TestProgressIsStreamed(t *testing.T) {
 	for name, stateless := range map[string]bool{"sessions": false, "stateless": true} {
 		t.Run(name, func(t *testing.T) {
@@ -131,8 +134,8 @@ func TestProgressIsStreamed(t *testing.T) {
 	}
 }
 
-// TestWatchEndsWithItsCaller: a cancelled watch returns at once, however long
-// its observations take.
+// TestWatchEndsWithItsCaller checks that a cancelled watch returns at once, no
+// matter how long its observations take.
 func TestWatchEndsWithItsCaller(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -36,7 +36,8 @@ type Key struct {
 	Secret string `json:"secret"`
 }
 
-// NewAgent makes an account with live credits, "" for none, and an agent key for it.
+// NewAgent makes an account and an agent key for it, and credits the account. If
+// credits is "", the account gets no credits.
 func (g *Gateway) NewAgent(t testing.TB, name, credits string) (Account, Key) {
 	t.Helper()
 	g.CLI(t, nil, "account", "create", name)
@@ -46,7 +47,7 @@ func (g *Gateway) NewAgent(t testing.TB, name, credits string) (Account, Key) {
 	return g.Account(t, name), g.NewKey(t, name)
 }
 
-// NewKey makes an agent key for the account; flags are added to the command.
+// NewKey makes an agent key for the account. It adds flags to the command.
 func (g *Gateway) NewKey(t testing.TB, account string, flags ...string) Key {
 	t.Helper()
 	var k Key
@@ -55,7 +56,7 @@ func (g *Gateway) NewKey(t testing.TB, account string, flags ...string) Key {
 	return k
 }
 
-// Account shows an account.
+// Account returns an account by its name or id.
 func (g *Gateway) Account(t testing.TB, name string) Account {
 	t.Helper()
 	var a Account
@@ -63,7 +64,7 @@ func (g *Gateway) Account(t testing.TB, name string) Account {
 	return a
 }
 
-// Charges lists all charges of an account, newest first.
+// Charges returns all charges of an account, newest first.
 func (g *Gateway) Charges(t testing.TB, account string) []Charge {
 	t.Helper()
 	var charges []Charge
@@ -71,7 +72,7 @@ func (g *Gateway) Charges(t testing.TB, account string) []Charge {
 	return charges
 }
 
-// VerifyLedger replays the books, which must balance.
+// VerifyLedger replays the books and requires that they balance.
 func (g *Gateway) VerifyLedger(t testing.TB) {
 	t.Helper()
 	g.CLI(t, nil, "ledger", "verify")

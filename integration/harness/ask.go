@@ -8,8 +8,9 @@ import (
 	"github.com/fareboxhq/farebox/internal/ops"
 )
 
-// AdminClient returns a client of the gateway's admin endpoint, for tests that
-// ask more often than there is time for commands. It is for one goroutine.
+// AdminClient returns a client of the gateway's admin endpoint, for tests that make
+// too many requests to run a command for each. The client must be used by one
+// goroutine only.
 func (g *Gateway) AdminClient() *ops.Client {
 	return &ops.Client{HTTP: http.DefaultClient, Host: g.Admin, Token: func() (string, error) {
 		return admin.ReadToken(admin.TokenFile(filepath.Join(g.Dir, "xdg-data", "caddy", "farebox"), g.Admin))

@@ -1,10 +1,10 @@
-// Package harness runs the real Farebox binary for tests: it builds it, starts
-// and kills it, drives it by its commands and over HTTP, puts real MCP servers
-// behind it and records the requests that reach them.
+// Package harness runs the real Farebox binary in tests. It builds the binary,
+// starts and kills it, drives it with its commands and over HTTP, puts real MCP
+// servers behind it, and records the requests that reach them.
 //
-// Everything that it starts listens on the loopback interface and is ended
+// Everything that the package starts listens on the loopback interface and ends
 // with the test. When a gateway ends, its output and files are searched for the
-// secrets that were minted for it, and for data races.
+// secrets of its keys and for reports of data races.
 package harness
 
 import (
@@ -20,13 +20,13 @@ import (
 type Binaries struct {
 	Farebox    string // Caddy with Farebox
 	Weather    string // the demonstration MCP server
-	Billing    string // the one that asks for scopes
+	Billing    string // the MCP server of examples/billing, for tests of scopes
 	Quickstart string // the program behind "make run"
 	Root       string // the root of the source tree
 }
 
-// Build builds the programs into dir; with the race detector if the test that
-// asks for them runs with it.
+// Build builds the programs into dir. It uses the race detector if the calling test
+// does.
 func Build(dir string) (*Binaries, error) {
 	root, err := filepath.Abs("..")
 	if err != nil {
@@ -46,8 +46,8 @@ func Build(dir string) (*Binaries, error) {
 	return b, nil
 }
 
-// build builds a package as the test was built: with the race detector if the
-// test has it, and at the test's date.
+// build builds a package in the same way as the test: with the race detector if the
+// test uses it, and with the test's clock shift.
 func build(root, output, pkg string) error {
 	args := []string{"build", "-o", output}
 	if raceEnabled {
@@ -65,8 +65,7 @@ func build(root, output, pkg string) error {
 	return nil
 }
 
-// Everything returns the path of the official everything server, which npm
-// installs.
+// Everything returns the path of the official server-everything, which npm installs.
 func (b *Binaries) Everything() string {
 	return filepath.Join(b.Root, "integration", "node", "node_modules",
 		"@modelcontextprotocol", "server-everything", "dist", "index.js")

@@ -16,13 +16,14 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// Bearer is a transport that sends a secret with each request.
+// Bearer is an http.RoundTripper that sends a secret as the bearer token of each
+// request.
 type Bearer struct {
 	Secret string
-	Base   http.RoundTripper // nil: http.DefaultTransport
+	Base   http.RoundTripper // http.DefaultTransport if nil
 }
 
-// RoundTrip sends a copy of the request, with the secret added to its header.
+// RoundTrip sends a copy of the request with the secret in its Authorization header.
 func (b Bearer) RoundTrip(r *http.Request) (*http.Response, error) {
 	r = r.Clone(r.Context())
 	r.Header.Set("Authorization", "Bearer "+b.Secret)
@@ -32,8 +33,8 @@ func (b Bearer) RoundTrip(r *http.Request) (*http.Response, error) {
 	return http.DefaultTransport.RoundTrip(r)
 }
 
-// Connect opens a session through the gateway with the official Go client. The
-// progress notifications of all calls go to progress unless it is nil.
+// Connect opens a session through the gateway with the official Go client. If
+// progress is not nil, it is called for the progress notifications of all calls.
 func (g *Gateway) Connect(t testing.TB, secret string, progress func(*mcp.ProgressNotificationParams)) *mcp.ClientSession {
 	t.Helper()
 	opts := &mcp.ClientOptions{}
@@ -54,7 +55,7 @@ func (g *Gateway) Connect(t testing.TB, secret string, progress func(*mcp.Progre
 	return session
 }
 
-// Text returns the texts of a result, one a line.
+// Text returns the texts of a result, one per line.
 func Text(result *mcp.CallToolResult) string {
 	var texts []string
 	for _, content := range result.Content {
@@ -75,7 +76,7 @@ type Paid struct {
 	Free        bool          `json:"free"`
 }
 
-// Meta is the data that Farebox adds to answers.
+// Meta is the data that Farebox adds to _meta in answers.
 type Meta struct {
 	Charge   *Paid  `json:"dev.farebox/charge"`
 	Receipt  string `json:"dev.farebox/receipt"`
@@ -99,7 +100,7 @@ type Cap struct {
 	Resets *time.Time    `json:"resets"`
 }
 
-// ReadMeta reads Farebox's entries in a result's _meta.
+// ReadMeta decodes Farebox's entries in the _meta of a result.
 func ReadMeta(t testing.TB, meta mcp.Meta) Meta {
 	t.Helper()
 	raw, err := json.Marshal(meta)
@@ -113,7 +114,7 @@ func ReadMeta(t testing.TB, meta mcp.Meta) Meta {
 	return m
 }
 
-// Answer is an HTTP answer and the JSON-RPC message in it.
+// Answer is an HTTP response and the JSON-RPC message in it.
 type Answer struct {
 	Status int
 	Header http.Header
@@ -121,7 +122,7 @@ type Answer struct {
 	Message
 }
 
-// Message is a JSON-RPC answer.
+// Message is a JSON-RPC response.
 type Message struct {
 	ID     json.RawMessage `json:"id"`
 	Result *struct {
@@ -140,7 +141,8 @@ type Message struct {
 	} `json:"error"`
 }
 
-// Code is the code of Farebox's own error, or "".
+// Code returns the code of Farebox's own error, or "" if the message is not such an
+// error.
 func (m *Message) Code() string {
 	switch {
 	case m.Error != nil && m.Error.Data.Meta.Error != nil:
@@ -151,7 +153,7 @@ func (m *Message) Code() string {
 	return ""
 }
 
-// Text is the text of a tool's result that a model reads, or "".
+// Text returns the text of a tool's result that a model reads, or "".
 func (m *Message) Text() string {
 	if m.Result == nil || len(m.Result.Content) == 0 {
 		return ""
@@ -159,12 +161,12 @@ func (m *Message) Text() string {
 	return m.Result.Content[0].Text
 }
 
-// ToolCall returns the body of a call of a tool.
+// ToolCall returns the body of a tools/call request.
 func ToolCall(id int, tool, arguments string) string {
 	return fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":"tools/call","params":{"name":%q,"arguments":%s}}`, id, tool, arguments)
 }
 
-// Post sends a body as any HTTP client might; without a secret if it is "".
+// Post sends a body with an HTTP client. If secret is "", the request has no token.
 func (g *Gateway) Post(ctx context.Context, client *http.Client, secret, body string) (*Answer, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, g.Endpoint(), strings.NewReader(body))
 	if err != nil {
@@ -173,8 +175,8 @@ func (g *Gateway) Post(ctx context.Context, client *http.Client, secret, body st
 	return g.Send(client, secret, req)
 }
 
-// Send sends a request that is answered with a JSON-RPC message; without a secret
-// if it is "".
+// Send sends a request and decodes the JSON-RPC message in the response. If secret
+// is "", the request has no token.
 func (g *Gateway) Send(client *http.Client, secret string, req *http.Request) (*Answer, error) {
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("Accept", "application/json, text/event-stream")
@@ -200,8 +202,8 @@ func (g *Gateway) Send(client *http.Client, secret string, req *http.Request) (*
 	return answer, nil
 }
 
-// lastData returns the data of the last event that has any. The servers of the
-// tests write each message in one line.
+// lastData returns the data of the last event that has data. It requires that each
+// message is in one line, as the servers in the tests write it.
 func lastData(stream []byte) []byte {
 	var data []byte
 	for line := range bytes.Lines(stream) {

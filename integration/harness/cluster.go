@@ -10,15 +10,14 @@ import (
 	"github.com/fareboxhq/farebox/internal/ops"
 )
 
-// Cluster is several gateways at one PostgreSQL database, with the same key
-// files.
+// Cluster is a set of gateways that share one PostgreSQL database and the key files.
 type Cluster struct {
 	Nodes []*Gateway
 }
 
-// OnPostgres makes the Caddyfile of Site one for the nodes of a cluster. It has
-// them log less, since a cluster is there to be asked often; options are further
-// lines of the global option.
+// OnPostgres changes a Caddyfile of Site into one for the nodes of a cluster. The
+// nodes log less, because tests send a cluster many requests. options are further
+// lines of the global option farebox.
 func OnPostgres(caddyfile string, options ...string) string {
 	shared := strings.Join(append([]string{
 		"store postgres {env.FAREBOX_DSN}",
@@ -27,8 +26,8 @@ func OnPostgres(caddyfile string, options ...string) string {
 	return strings.NewReplacer("store sqlite {$FAREBOX_DATA}/farebox.db", shared, "level DEBUG", "level INFO").Replace(caddyfile)
 }
 
-// StartCluster starts so many new gateways at once on an empty database of the
-// server, so that they race to set up their shared state.
+// StartCluster starts the given number of new gateways on an empty database. They
+// start at the same time, so that they race to set up their shared state.
 func (b *Binaries) StartCluster(t testing.TB, nodes int, dsn, caddyfile string) *Cluster {
 	t.Helper()
 	c := &Cluster{}
@@ -44,8 +43,8 @@ func (b *Binaries) StartCluster(t testing.TB, nodes int, dsn, caddyfile string) 
 	return c
 }
 
-// Admin returns a client of each node's admin endpoint. They are for one
-// goroutine.
+// Admin returns a client of each node's admin endpoint. Each client must be used by
+// one goroutine only.
 func (c *Cluster) Admin() []*ops.Client {
 	clients := make([]*ops.Client, len(c.Nodes))
 	for i, g := range c.Nodes {
@@ -54,8 +53,8 @@ func (c *Cluster) Admin() []*ops.Client {
 	return clients
 }
 
-// NewAgent makes an account with credits of the live kind, if any, and a key
-// for it, without the commands, which take their time.
+// NewAgent makes an account, credits its live balance if credits is not zero, and
+// makes a key for it. It uses the admin endpoint, because commands are slow.
 func (c *Cluster) NewAgent(t testing.TB, name string, credits ledger.Amount) Key {
 	t.Helper()
 	client := c.Nodes[0].AdminClient()
@@ -66,8 +65,8 @@ func (c *Cluster) NewAgent(t testing.TB, name string, credits ledger.Amount) Key
 	return c.NewKey(t, client, map[string]any{"account": name})
 }
 
-// NewKey makes a key by a node's admin endpoint, and has every node's output
-// searched for its secret.
+// NewKey makes a key through a node's admin endpoint. The output of every node is
+// searched for its secret at the end.
 func (c *Cluster) NewKey(t testing.TB, client *ops.Client, body map[string]any) Key {
 	t.Helper()
 	var key Key
@@ -78,8 +77,8 @@ func (c *Cluster) NewKey(t testing.TB, client *ops.Client, body map[string]any) 
 	return key
 }
 
-// Ask asks an admin endpoint, requires success, and reads the answer into v unless
-// v is nil.
+// Ask calls an admin endpoint, requires success, and decodes the response into v
+// unless v is nil.
 func Ask(t testing.TB, client *ops.Client, method, path string, body, v any) {
 	t.Helper()
 	raw, err := client.Do(t.Context(), method, path, body)

@@ -17,15 +17,15 @@ import (
 )
 
 const (
-	// suitePatience bounds a run of the suite; one takes a few seconds.
+	// suitePatience bounds a run of the suite, which usually takes a few seconds.
 	suitePatience = 3 * time.Minute
-	// scenarioTimeout is the suite's own bound for a scenario, in milliseconds.
+	// scenarioTimeout is the suite's own time limit for a scenario, in milliseconds.
 	scenarioTimeout = "20000"
 )
 
-// Conformance is a run of the official conformance suite of MCP.
+// Conformance is the outcome of a run of the official conformance suite of MCP.
 type Conformance struct {
-	Exit   int // the suite's exit code: zero if all scored checks have passed
+	Exit   int // the suite's exit code: 0 if all scored checks passed
 	Checks []Check
 }
 
@@ -38,16 +38,16 @@ type Check struct {
 }
 
 // Requirements selects all scenarios that a revision of the specification requires,
-// and those that the suite runs beside them without scoring them.
+// and the additional ones that the suite runs without scoring them.
 func Requirements(revision string) []string { return []string{"--requirements", revision} }
 
-// Scenario selects one scenario, run as the revision has it.
+// Scenario selects one scenario in the form of the given revision.
 func Scenario(name, revision string) []string {
 	return []string{"--scenario", name, "--spec-version", revision}
 }
 
-// ConformServer runs a selection against the server at the URL. Each request
-// carries the secret as its bearer token, unless it is "".
+// ConformServer runs a selection against the server at the URL. If secret is not "",
+// each request carries it as its bearer token.
 func (b *Binaries) ConformServer(t testing.TB, selection []string, url, secret string) Conformance {
 	t.Helper()
 	var preload, environment []string
@@ -58,9 +58,9 @@ func (b *Binaries) ConformServer(t testing.TB, selection []string, url, secret s
 	return b.conform(t, preload, environment, append([]string{"server", "--url", url}, selection...)...)
 }
 
-// ConformClient runs a selection against a command, which gets the URL of the
-// suite's server as its last argument. Neither the command nor its arguments may
-// have spaces in them.
+// ConformClient runs a selection against a client program. The program gets the
+// URL of the suite's server as its last argument. No element of command may
+// contain a space.
 func (b *Binaries) ConformClient(t testing.TB, selection, environment []string, command ...string) Conformance {
 	t.Helper()
 	return b.conform(t, nil, environment, append([]string{"client", "--command", strings.Join(command, " ")}, selection...)...)
@@ -81,12 +81,12 @@ func (b *Binaries) conform(t testing.TB, preload, environment []string, args ...
 	return run
 }
 
-// resultDir splits the name of a directory with a scenario's results: for servers
-// the kind of test, then the scenario's name, then the time of the run.
+// resultDir matches the name of a directory with a scenario's results: the prefix
+// "server-" in tests of servers, the scenario's name, and the time of the run.
 var resultDir = regexp.MustCompile(`^(?:server-)?(.+)-\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d-\d{3}Z$`)
 
-// readChecks reads the results that the suite has written. It is an error if no
-// check has run.
+// readChecks reads the results that the suite wrote to the directory out. It returns
+// an error if there are no checks.
 func readChecks(out string) ([]Check, error) {
 	var all []Check
 	err := filepath.WalkDir(out, func(path string, entry fs.DirEntry, err error) error {
@@ -121,7 +121,7 @@ func readChecks(out string) ([]Check, error) {
 	return all, err
 }
 
-// Scenarios counts the scenarios that have at least one check.
+// Scenarios returns the number of scenarios that have at least one check.
 func (c Conformance) Scenarios() int {
 	seen := make(map[string]bool)
 	for _, check := range c.Checks {
@@ -130,7 +130,7 @@ func (c Conformance) Scenarios() int {
 	return len(seen)
 }
 
-// Count counts the checks of that status.
+// Count returns the number of checks with that status.
 func (c Conformance) Count(status string) int {
 	n := 0
 	for _, check := range c.Checks {
@@ -141,7 +141,7 @@ func (c Conformance) Count(status string) int {
 	return n
 }
 
-// Without returns the run without the scenarios that have this prefix.
+// Without returns the run without the scenarios that have the prefix.
 func (c Conformance) Without(prefix string) Conformance {
 	c.Checks = slices.DeleteFunc(slices.Clone(c.Checks), func(check Check) bool {
 		return strings.HasPrefix(check.Scenario, prefix)
@@ -149,8 +149,8 @@ func (c Conformance) Without(prefix string) Conformance {
 	return c
 }
 
-// Difference is a check, or all checks of one name in a scenario, that came out
-// differently.
+// Difference describes a check with different outcomes in two runs. If a scenario
+// has several checks of the same name, it describes all of them.
 type Difference struct {
 	Name            string
 	Direct, Through []Check
@@ -187,8 +187,8 @@ func (c Conformance) Differences(through Conformance) []Difference {
 	return found
 }
 
-// group collects the checks of one name; a scenario may repeat them, in any
-// order.
+// group returns the checks by name, in a fixed order: a scenario may repeat a check,
+// and in any order.
 func (c Conformance) group() map[string][]Check {
 	groups := make(map[string][]Check)
 	for _, check := range c.Checks {

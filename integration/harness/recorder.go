@@ -14,15 +14,15 @@ import (
 	"testing"
 )
 
-// Recorder stands between the gateway and an MCP server. It passes all traffic
-// unchanged, records the gateway's requests, and can keep answers back.
+// Recorder is a proxy between the gateway and an MCP server. It passes all traffic
+// on unchanged, records the gateway's requests, and can hold answers back.
 type Recorder struct {
 	// URL is the recorder's base URL.
 	URL string
 
 	mu       sync.Mutex
 	requests []Recorded
-	hold     chan struct{} // answers wait until it is closed; nil: they do not
+	hold     chan struct{} // if not nil, answers wait until it is closed
 }
 
 // Recorded is a request that the gateway sent.
@@ -31,10 +31,10 @@ type Recorded struct {
 	Header     http.Header
 	Body       []byte
 	Method     string // the method of the JSON-RPC message in the body, or ""
-	Tool       string // that a tools/call names, or ""
+	Tool       string // the tool that a tools/call names, or ""
 }
 
-// Record starts a recorder in front of the server at that base URL.
+// Record starts a recorder in front of the server at the base URL upstream.
 func Record(t testing.TB, upstream string) *Recorder {
 	t.Helper()
 	target, err := url.Parse(upstream)
@@ -53,14 +53,14 @@ func Record(t testing.TB, upstream string) *Recorder {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		body, err := io.ReadAll(req.Body)
 		if err != nil {
-			panic(http.ErrAbortHandler) // the gateway has left
+			panic(http.ErrAbortHandler) // the gateway has closed the connection
 		}
 		r.note(req, body)
 		req.Body = io.NopCloser(bytes.NewReader(body))
 		proxy.ServeHTTP(w, req)
 	}))
 	t.Cleanup(server.Close)
-	t.Cleanup(server.CloseClientConnections) // before Close, which waits for them
+	t.Cleanup(server.CloseClientConnections) // runs before server.Close, which waits for open connections
 	r.URL = server.URL
 	return r
 }
@@ -72,7 +72,7 @@ func (r *Recorder) note(req *http.Request, body []byte) {
 			Name string `json:"name"`
 		} `json:"params"`
 	}
-	_ = json.Unmarshal(body, &message) // a body that is no message has no method
+	_ = json.Unmarshal(body, &message) // a body that is not a message has no method
 	rec := Recorded{HTTPMethod: req.Method, Header: req.Header.Clone(), Body: body, Method: message.Method}
 	if message.Method == "tools/call" {
 		rec.Tool = message.Params.Name
@@ -89,7 +89,7 @@ func (r *Recorder) Requests() []Recorded {
 	return append([]Recorded(nil), r.requests...)
 }
 
-// Calls returns how many times the server was asked to run the tool.
+// Calls returns how many calls of the tool were sent to the server.
 func (r *Recorder) Calls(tool string) int {
 	n := 0
 	for _, req := range r.Requests() {
@@ -100,8 +100,8 @@ func (r *Recorder) Calls(tool string) int {
 	return n
 }
 
-// HoldAnswers keeps from now on every answer in an event stream back, while
-// notifications pass, until the returned function is called.
+// HoldAnswers holds back the answers in event streams that begin from now on, until
+// the returned function is called. Notifications still pass.
 func (r *Recorder) HoldAnswers() (release func()) {
 	hold := make(chan struct{})
 	r.mu.Lock()
@@ -127,7 +127,8 @@ func (r *Recorder) keepBack(resp *http.Response) error {
 	return nil
 }
 
-// relayEvents copies events one at a time; those with an answer wait.
+// relayEvents copies an event stream, one event at a time. An event with an answer
+// waits until hold is closed.
 func relayEvents(w io.Writer, r *bufio.Reader, hold, gone <-chan struct{}) error {
 	var event []byte
 	for {
@@ -147,7 +148,7 @@ func relayEvents(w io.Writer, r *bufio.Reader, hold, gone <-chan struct{}) error
 			return err
 		}
 		if err != nil {
-			return err // io.EOF ends the reader as it should
+			return err // io.EOF is the regular end
 		}
 		event = event[:0]
 	}

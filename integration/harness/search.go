@@ -10,9 +10,9 @@ import (
 	"testing"
 )
 
-// search fails the test if anything in the working directory (logs, database,
-// saved config) or in the shown texts has a secret in it, or reports a race.
-// The admin token is a secret, too, except in the file that it lives in.
+// search fails the test if a file in the working directory (logs, database, saved
+// config) or one of the shown texts contains a secret or the report of a data race.
+// The admin token is a secret, too, except in its own file.
 func (g *Gateway) search(t testing.TB, shown map[string][]byte) {
 	t.Helper()
 	err := filepath.WalkDir(g.Dir, func(path string, entry fs.DirEntry, err error) error {
@@ -38,14 +38,14 @@ func (g *Gateway) search(t testing.TB, shown map[string][]byte) {
 	}
 }
 
-// Findings reports, for every text, the secrets found in it, by their first
-// characters, and whether it is the report of a data race.
+// Findings describes each secret and each report of a data race in the texts. It
+// shows only the first characters of a secret.
 func Findings(texts map[string][]byte, secrets []string) []string {
 	const shownOfSecret, shownOfRace = 12, 4 << 10
 	var found []string
 	for place, text := range texts {
 		if _, report, ok := bytes.Cut(text, []byte("WARNING: DATA RACE")); ok {
-			found = append(found, fmt.Sprintf("%s tells of a data race:%s", place, report[:min(len(report), shownOfRace)]))
+			found = append(found, fmt.Sprintf("%s has the report of a data race:%s", place, report[:min(len(report), shownOfRace)]))
 		}
 		for _, secret := range secrets {
 			if bytes.Contains(text, []byte(secret)) {

@@ -6,13 +6,13 @@ import (
 	"testing"
 )
 
-// StartWeather starts the demonstration server and returns its base URL.
+// StartWeather starts the weather server of the examples and returns its base URL.
 func (b *Binaries) StartWeather(t testing.TB, args ...string) string {
 	t.Helper()
 	return startExample(t, "weather", b.Weather, append([]string{"-pace", "1ms"}, args...))
 }
 
-// StartBilling starts the server of invoices and returns its base URL.
+// StartBilling starts the billing server of the examples and returns its base URL.
 func (b *Binaries) StartBilling(t testing.TB, args ...string) string {
 	t.Helper()
 	return startExample(t, "billing", b.Billing, args)
@@ -28,8 +28,8 @@ func startExample(t testing.TB, name, program string, args []string) string {
 	return url
 }
 
-// StartEverything starts the official everything server in streamable HTTP
-// mode, unmodified, and returns its base URL.
+// StartEverything starts the official server-everything, unmodified and with the
+// streamable HTTP transport, and returns its base URL.
 func (b *Binaries) StartEverything(t testing.TB) string {
 	t.Helper()
 	script := b.Everything()

@@ -1,7 +1,7 @@
 // A server of the official TypeScript SDK behind express.json(), set up as in the
-// SDK's guide, without sessions. It records its requests: GET /journal returns, and
-// clears, {"heard": [BODY...], "ran": [TOOL...]}; the bodies are in base64 as they
-// came over the wire.
+// SDK's guide, without sessions. It records its requests. GET /journal returns the
+// record {"heard": [BODY...], "ran": [TOOL...]} and clears it. The bodies are the bytes
+// from the wire, in base64.
 //
 // usage: node attacked.mjs PORT
 import express from 'express';
@@ -42,7 +42,7 @@ app.use(async (req, res) => {
   await server.connect(transport);
   await transport.handleRequest(req, res, req.body);
 });
-app.use((error, _req, res, _next) => { // in place of express's own, which prints a trace
+app.use((error, _req, res, _next) => { // replaces express's error handler, which prints a stack trace
   res.status(error.status ?? 500).json({ jsonrpc: '2.0', id: null, error: { code: -32700, message: error.message } });
 });
 app.listen(Number(process.argv[2]), '127.0.0.1');

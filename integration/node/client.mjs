@@ -1,6 +1,6 @@
-// A client of the official TypeScript SDK that is driven by its input: for each
-// line, {"tool": NAME, "args": {...}}, it calls a tool in one session, and prints a
-// line with the user's view of the result: {"text": TEXT, "failed": BOOL}.
+// A client of the official TypeScript SDK that is driven by its input. For each line
+// {"tool": NAME, "args": {...}}, it calls the tool, always in the same session, and
+// prints the result as its user sees it: {"text": TEXT, "failed": BOOL}.
 //
 // usage: node client.mjs URL, with the token in FAREBOX_BEARER
 import { createInterface } from 'node:readline';

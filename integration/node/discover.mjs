@@ -1,6 +1,7 @@
 // Discovers an MCP server's authorization as the official TypeScript SDK does before
-// it has a token: it reads the challenge of a 401, looks for the metadata by it and
-// at the well-known places, and takes the resource from it. Prints one line:
+// it has a token: it reads the challenge of a 401, looks for the metadata at the URL in
+// the challenge and at the well-known URLs, and takes the resource from the metadata.
+// Prints one line:
 // {"challenge": {...}, "legacy": URL, "byChallenge": FOUND, "byWellKnown": FOUND,
 // "connect": STATUS}; FOUND is {"metadata": {...}, "resource": URL} or
 // {"failed": TEXT}.

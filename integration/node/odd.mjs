@@ -3,8 +3,8 @@
 //   {"n": NUMBER, "url": URL, "secret": TOKEN, "hand": NUMBER, "ask": "call"|"list"|"notify",
 //    "tool": NAME, "token": TEXT, "bound": MILLISECONDS}
 //
-// one of them sends a request, in the session of the hand at the URL, and prints a
-// line with its outcome: {"n": NUMBER, "kind": KIND, ...}. KIND is "result" with
+// the client of this hand for this URL sends a request in its session, and the outcome
+// is printed as a line: {"n": NUMBER, "kind": KIND, ...}. KIND is "result" with
 // "value", "error" with "code", "message" and "data", "fails" with "message",
 // "hangs", or "unconnected" with "message". "lost" reports an unusable session.
 //
@@ -16,8 +16,8 @@ const { Client, StreamableHTTPClientTransport } = v2 ? await import('@modelconte
   ...await import('@modelcontextprotocol/sdk/client/index.js'),
   ...await import('@modelcontextprotocol/sdk/client/streamableHttp.js'),
 };
-// An error that an SDK does not catch ends its users' programs; here it counts as a
-// call that hangs.
+// An error that an SDK does not catch would end its user's program. Here the call
+// counts as one that hangs.
 process.on('uncaughtException', (error) => console.error(error?.stack ?? error));
 process.on('unhandledRejection', (error) => console.error(error?.stack ?? error));
 
@@ -32,7 +32,8 @@ function ask(client, line) {
   return v2 ? client.callTool(params, bound) : client.callTool(params, undefined, bound);
 }
 
-// A caller's view of an error: an SDK's code, else its text and its cause's text.
+// Returns an error as the caller sees it: the SDK's code if there is one, otherwise
+// the text of the error and of its cause.
 function told(error) {
   const message = String(error?.message ?? error);
   if (/timed out/i.test(message) && !/^(Streamable|Error POSTing)/.test(message)) return { kind: 'hangs' };
@@ -45,8 +46,8 @@ function told(error) {
   return { kind: 'fails', message: cause ? `${message}: ${cause}` : message };
 }
 
-// The sessions without an error so far, by hand and URL. A hand sends one request
-// at a time.
+// The clients that have had no error, by hand and URL. A hand sends one request at a
+// time.
 const sessions = new Map();
 
 async function answer(line) {

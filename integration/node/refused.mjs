@@ -1,10 +1,10 @@
-// A client of the official TypeScript SDK with a token that can change at any time:
-// for each line of input it takes one action and prints a line with the outcome,
+// A client of the official TypeScript SDK with a token that can change at any time.
+// For each line of input it takes one action and prints a line with the outcome,
 // {"text": TEXT, "failed": BOOL}.
 //
-//   {"token": SECRET}                 the token of all requests from now on; "" for none
-//   {"connect": true}                 a new client, and its session
-//   {"tool": NAME, "args": {...}}     a call
+//   {"token": SECRET}                 sets the token of all later requests; "" to send no token
+//   {"connect": true}                 starts a new client and its session
+//   {"tool": NAME, "args": {...}}     calls the tool
 //
 // usage: node refused.mjs URL
 import { createInterface } from 'node:readline';

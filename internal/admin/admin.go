@@ -1,6 +1,6 @@
 // Package admin changes accounts, keys and money. The commands, the admin endpoint
 // and the API all use its Service, through the operations of package ops. Each change
-// is written in one transaction with its audit row.
+// is written in the same transaction as its audit row.
 package admin
 
 import (
@@ -16,8 +16,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// Store keeps accounts, keys and the journal. Methods that change something write
-// the audit row in the same transaction.
+// Store keeps accounts, keys and the journal. Methods that change something write the
+// audit row in the same transaction.
 type Store interface {
 	CreateAccount(ctx context.Context, a ledger.Account, audit ledger.Audit) error
 	UpdateAccount(ctx context.Context, id string, change func(*ledger.Account) error, audit ledger.Audit) (ledger.Account, error)
@@ -38,8 +38,8 @@ type Store interface {
 	Verify(ctx context.Context, progress func(done, total int64)) (ledger.Verification, error)
 }
 
-// Revoker makes caches forget a key. When Revoke returns, no lookup that begins
-// afterwards uses an older state of the key.
+// Revoker makes caches forget a key. Once Revoke has returned, no new lookup uses an
+// older state of the key.
 type Revoker interface {
 	Revoke(digest keys.Digest)
 }
@@ -50,7 +50,7 @@ type Actor struct {
 	From string // address; may be empty
 }
 
-// Error refuses an operation because of its parameters. The message says how to
+// Error refuses an operation because of its parameters. The message explains how to
 // correct them.
 type Error struct {
 	Code    Code
@@ -88,26 +88,28 @@ type Service struct {
 	signer      *ledger.Signer // may be nil
 }
 
-// Settings are the part of the operator's config about keys.
+// Settings are the part of the operator's config that concerns keys.
 type Settings struct {
-	// Secrets is the form of secrets; nil for keys.DefaultFormat.
+	// Secrets is the format of secrets. Nil means keys.DefaultFormat.
 	Secrets *keys.Format
-	// Scopes are those that keys may have; nil for none.
+	// Scopes are the declared scopes, which keys may have. Nil means that no scopes are
+	// declared.
 	Scopes *keys.Catalogue
-	// PersonalLife is the default life of personal keys; zero for DefaultPersonalLife.
+	// PersonalLife is the default lifetime of personal keys. Zero means
+	// DefaultPersonalLife.
 	PersonalLife time.Duration
-	// Servers are the names of the servers of the config, in their order. If empty,
-	// they are unknown, and keys may name any server.
+	// Servers are the names of the servers in the config, in order. If it is empty, the
+	// servers are unknown and keys may name any server.
 	Servers []string
 }
 
-// New returns a service on a store. The revoker may be nil if there is no cache.
-// settings returns the settings of the current config, never nil.
+// New returns a service on a store. The revoker may be nil if there is no cache. The
+// function settings returns the settings of the current config and never returns nil.
 func New(store Store, revoker Revoker, settings func() *Settings, now func() time.Time) *Service {
 	return &Service{store: store, revoker: revoker, current: settings, now: now}
 }
 
-// settings returns the current settings, with defaults.
+// settings returns the current settings, with defaults filled in.
 func (s *Service) settings() Settings {
 	now := *s.current()
 	if now.Secrets == nil {
@@ -130,7 +132,7 @@ func (s *Service) audit(actor Actor, action, target string, detail any) ledger.A
 	}
 }
 
-// explain turns a store's error about an object into one for the operator.
+// explain turns a store's error about an object into an error for the operator.
 func explain(err error, kind, name string) error {
 	var archived *ledger.ArchivedError
 	switch {
@@ -177,7 +179,7 @@ func (s *Service) CreateAccount(ctx context.Context, actor Actor, n NewAccount) 
 	return account, nil
 }
 
-// EnsureAccount returns the account with that name, and creates it if necessary.
+// EnsureAccount returns the account with the given name, and creates it if necessary.
 func (s *Service) EnsureAccount(ctx context.Context, actor Actor, name string) (ledger.Account, error) {
 	account, err := s.store.Account(ctx, name)
 	if !errors.Is(err, ledger.ErrNotFound) {
@@ -185,25 +187,26 @@ func (s *Service) EnsureAccount(ctx context.Context, actor Actor, name string) (
 	}
 	account, err = s.CreateAccount(ctx, actor, NewAccount{Name: name})
 	var refused *Error
-	if errors.As(err, &refused) && refused.Code == Exists { // a concurrent request was faster
+	if errors.As(err, &refused) && refused.Code == Exists { // a concurrent request created it first
 		return s.store.Account(ctx, name)
 	}
 	return account, err
 }
 
-// Account returns the account with that name or id.
+// Account returns the account with the given name or id.
 func (s *Service) Account(ctx context.Context, ref string) (ledger.Account, error) {
 	a, err := s.store.Account(ctx, ref)
 	return a, explain(err, "account", ref)
 }
 
-// Accounts lists accounts. The cursor of the next page is "" at the end.
+// Accounts lists accounts. The returned cursor is "" on the last page.
 func (s *Service) Accounts(ctx context.Context, p ledger.Page) ([]ledger.Account, string, error) {
 	return s.store.Accounts(ctx, p)
 }
 
-// validID reports whether callers may use the id. UUIDs of version 8 are reserved: the
-// platform derives them from idempotency keys, and all prefixes share one set.
+// validID reports whether callers may choose the id. Version 8 UUIDs are reserved,
+// because the platform derives them from idempotency keys, and ids with different
+// prefixes share one set of UUIDs.
 func validID(prefix, id string) bool {
 	rest, ok := strings.CutPrefix(id, prefix)
 	return ok && ids.Valid(rest) && rest[14] != '8'

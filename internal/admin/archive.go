@@ -10,7 +10,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// Archiver is a Store whose old transactions can be moved to files. ArchivePart
+// Archiver is a Store from which old transactions can be moved to files. ArchivePart
 // returns the same part until Archive has removed it from the store.
 type Archiver interface {
 	Archived(ctx context.Context) (ledger.Archived, error)
@@ -25,28 +25,28 @@ func (s *Service) WithSigner(signer *ledger.Signer) *Service {
 	return s
 }
 
-// ArchiveAsk asks for the next file of the archive.
+// ArchiveAsk is a request for the next file of the archive.
 type ArchiveAsk struct {
 	OlderThan string `json:"older_than,omitempty" doc:"Only transactions older than this, such as 9600h; absent: the default age"` // ledger.DefaultArchiveAge
 	Most      int    `json:"most,omitempty" doc:"At most this many transactions; absent: the default size"`                        // ledger.DefaultArchivePart
 }
 
-// ArchiveFile describes a file of the archive; the content follows it. If there are
-// no transactions of that age, Transactions is zero and there is no file.
+// ArchiveFile describes a file of the archive. The content follows it. If no
+// transactions are old enough, Transactions is zero and no file follows.
 type ArchiveFile struct {
 	Name         string    `json:"name,omitempty"`
 	Number       int64     `json:"number"`
-	Previous     string    `json:"previous,omitempty"` // the sum in the seal of the file before
-	Sum          string    `json:"sha256,omitempty"`   // the sum in its own
+	Previous     string    `json:"previous,omitempty"` // sum of the previous file, as in its seal
+	Sum          string    `json:"sha256,omitempty"`   // sum of this file, as in its seal
 	Size         int64     `json:"size"`               // bytes
 	Transactions int64     `json:"transactions"`
 	Charges      int64     `json:"charges"`
-	Last         int64     `json:"last"`    // the number of its last transaction
-	LastAt       time.Time `json:"last_at"` // when that was
+	Last         int64     `json:"last"`    // number of the last transaction
+	LastAt       time.Time `json:"last_at"` // time of the last transaction
 }
 
-// ArchiveTake identifies an archive file that is safely on disk, so that its
-// transactions may be removed from the store.
+// ArchiveTake identifies an archive file that is safely on disk. Its transactions may
+// now be removed from the store.
 type ArchiveTake struct {
 	Number int64  `json:"number"`
 	Last   int64  `json:"last"`
@@ -60,8 +60,8 @@ type ArchivedView struct {
 	Charges      int64     `json:"charges"`
 	Last         int64     `json:"last"`
 	LastAt       time.Time `json:"last_at"`
-	Sum          string    `json:"sha256"`             // of the last file
-	Balances     string    `json:"balances,omitempty"` // the sum of all balances there; in verifications only
+	Sum          string    `json:"sha256"`             // sum of the last file
+	Balances     string    `json:"balances,omitempty"` // sum of all balances at the end of the archive; only in verifications
 }
 
 // ViewArchived returns the view of an archive.
@@ -80,8 +80,8 @@ func (s *Service) archiver() (Archiver, error) {
 	return a, nil
 }
 
-// ArchivePart writes the next file of the archive. It removes nothing from the store:
-// Archive does, once the file is on disk.
+// ArchivePart writes the next file of the archive. It does not remove the
+// transactions from the store. Archive does this once the file is on disk.
 func (s *Service) ArchivePart(ctx context.Context, ask ArchiveAsk, w io.Writer) (f ArchiveFile, err error) {
 	a, err := s.archiver()
 	if err != nil {
@@ -108,7 +108,7 @@ func (s *Service) ArchivePart(ctx context.Context, ask ArchiveAsk, w io.Writer) 
 	}, nil
 }
 
-// countingWriter counts the bytes written.
+// countingWriter counts the bytes that it writes.
 type countingWriter struct {
 	to io.Writer
 	n  int64
@@ -120,9 +120,10 @@ func (w *countingWriter) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// Archive removes the transactions of an archive file from the store, and returns the
-// state of the archive after it. It writes the file again and compares the sums before
-// it removes anything. Repeating it changes nothing.
+// Archive removes the transactions of an archive file from the store and returns the
+// new state of the archive. Before it removes anything, it computes the sum of the
+// file again and compares the sums. Calling it again with the same file changes
+// nothing.
 func (s *Service) Archive(ctx context.Context, actor Actor, take ArchiveTake) (ledger.Archived, error) {
 	a, err := s.archiver()
 	if err != nil {
@@ -167,8 +168,8 @@ func (s *Service) Archived(ctx context.Context) (ledger.Archived, error) {
 	return a.Archived(ctx)
 }
 
-// ArchivedCounts returns the numbers of archived transactions, and of charges among
-// them.
+// ArchivedCounts returns the number of archived transactions and the number of
+// charges among them.
 func (s *Service) ArchivedCounts(ctx context.Context) (transactions, charges int64, err error) {
 	a, ok := s.store.(Archiver)
 	if !ok {

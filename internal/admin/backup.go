@@ -16,7 +16,7 @@ type Backer interface {
 	Backup(ctx context.Context, progress func(done, total int64), deliver func(ledger.Backup, io.Reader) error) error
 }
 
-// BackupView describes a backup in JSON. The content follows it.
+// BackupView describes a backup in JSON. The content of the backup follows it.
 type BackupView struct {
 	At           time.Time `json:"at"`
 	Size         int64     `json:"size"`   // bytes

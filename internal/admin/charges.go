@@ -9,24 +9,24 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// ChargeQuery chooses charges. An empty field matches all.
+// ChargeQuery selects charges. An empty field matches all charges.
 type ChargeQuery struct {
 	ledger.Page
-	Account  string // that paid; name or id
+	Account  string // the account that paid; name or id
 	Provider string // the account that earned; name or id
 	Key      string // id
 	Server   string
 	Tool     string
-	// Since and Until are a time before now, such as 36h or 7d, a day (UTC), or a time
-	// in the form of RFC 3339. Until is exclusive.
+	// Since and Until are a duration before now, such as 36h or 7d, a day in UTC, or an
+	// RFC 3339 time. Until is exclusive.
 	Since, Until string
 }
 
-// filter returns the query in the form of a store.
+// filter returns the query as the filter for a store.
 func (s *Service) filter(ctx context.Context, q *ChargeQuery) (ledger.ChargeFilter, error) {
 	f := ledger.ChargeFilter{Page: q.Page, Key: q.Key, Server: q.Server, Tool: q.Tool}
 	if q.Key != "" && !strings.HasPrefix(q.Key, "key_") {
-		return f, refuse(Invalid, "key is not the id of a key, which begins with key_") // and may be a secret
+		return f, refuse(Invalid, "key is not the id of a key, which begins with key_") // do not quote the value, which may be a secret
 	}
 	for _, of := range [...]struct {
 		ref string
@@ -49,7 +49,7 @@ func (s *Service) filter(ctx context.Context, q *ChargeQuery) (ledger.ChargeFilt
 	return f, err
 }
 
-// moment reads a time as a ChargeQuery has it; "" is the zero time.
+// moment parses Since or Until of a ChargeQuery. It returns the zero time for "".
 func (s *Service) moment(name, text string) (time.Time, error) {
 	if text == "" {
 		return time.Time{}, nil
@@ -65,7 +65,7 @@ func (s *Service) moment(name, text string) (time.Time, error) {
 	return time.Time{}, refuse(Invalid, "%s %q is neither a time before now, such as 36h or 7d, nor a day, such as 2026-11-30, nor a time such as 2026-11-30T12:00:00Z", name, text)
 }
 
-// maxDays bounds a number of days so that a Duration holds it.
+// maxDays bounds the number of days so that the result fits in a Duration.
 const maxDays = 36500
 
 func parseAgo(text string) (time.Duration, bool) {
@@ -78,7 +78,7 @@ func parseAgo(text string) (time.Duration, bool) {
 }
 
 // Charges lists the charges that match the query, newest first. A page may have fewer
-// than its limit and not be the last.
+// charges than its limit without being the last page.
 func (s *Service) Charges(ctx context.Context, q ChargeQuery) (List[ChargeView], error) {
 	f, err := s.filter(ctx, &q)
 	if err != nil {
@@ -103,7 +103,7 @@ func (s *Service) Charges(ctx context.Context, q ChargeQuery) (List[ChargeView],
 	return l, err
 }
 
-// names returns the names of accounts by their ids.
+// names returns the names of accounts by id.
 func (s *Service) names(ctx context.Context, ids ...string) (map[string]string, error) {
 	if len(ids) == 0 {
 		return nil, nil
@@ -113,15 +113,15 @@ func (s *Service) names(ctx context.Context, ids ...string) (map[string]string, 
 
 // ViewCharge returns the view of a charge.
 func (s *Service) ViewCharge(ctx context.Context, c ledger.Charge) ChargeView {
-	names, _ := s.names(ctx, c.Account, c.Provider) // without names rather than not at all
+	names, _ := s.names(ctx, c.Account, c.Provider) // a view without names is better than no view
 	return viewCharge(c, names)
 }
 
-// partsOfSum bounds how many pages one part of a sum reads.
+// partsOfSum is the maximum number of pages that one part of a sum reads.
 const partsOfSum = 20
 
-// SumCharges sums up the charges that match the query. In a long journal it returns a
-// part of the sum, and the cursor of the next part; the caller adds them.
+// SumCharges sums up the charges that match the query. For a long journal it returns
+// a part of the sum and the cursor of the next part. The caller adds the parts up.
 func (s *Service) SumCharges(ctx context.Context, q ChargeQuery) (ChargeSums, error) {
 	q.Limit = ledger.MaxPage
 	f, err := s.filter(ctx, &q)
@@ -152,8 +152,8 @@ func (s *Service) SumCharges(ctx context.Context, q ChargeQuery) (ChargeSums, er
 type ChargeSums struct {
 	Live ChargeSum `json:"live"`
 	Test ChargeSum `json:"test"`
-	Next string    `json:"next,omitempty"` // where the next part begins
-	// Archived is how many charges, of all accounts, are archived. Only the last part
+	Next string    `json:"next,omitempty"` // cursor of the next part
+	// Archived is the number of archived charges of all accounts. Only the last part
 	// has it.
 	Archived int64 `json:"archived,omitempty"`
 }
@@ -162,7 +162,7 @@ type ChargeSums struct {
 type ChargeSum struct {
 	Charges  int64         `json:"charges"`
 	Amount   ledger.Amount `json:"amount"` // paid
-	Fees     ledger.Amount `json:"fees"`   // of the amount, for the operator, refunds aside
+	Fees     ledger.Amount `json:"fees"`   // the operator's share of the amount, before refunds
 	Refunded ledger.Amount `json:"refunded"`
 }
 

@@ -29,11 +29,11 @@ type NewKey struct {
 	Digest    string   `json:"digest,omitempty" doc:"The SHA-256, in hex digits, of a secret that another system has minted; absent: a secret is minted"`
 }
 
-// DefaultPersonalLife is how long personal keys live unless the settings or the
-// request say otherwise.
+// DefaultPersonalLife is the lifetime of personal keys unless the settings or the
+// request set another one.
 const DefaultPersonalLife = 183 * 24 * time.Hour
 
-// The bounds of a key.
+// Bounds of the properties of a key.
 const (
 	maxKeyName   = 128
 	maxKeyScopes = 64
@@ -41,7 +41,7 @@ const (
 )
 
 // CreateKey creates a key and returns it with its secret, which cannot be shown
-// again. The secret is "" if the key was created by its digest.
+// again. The secret is "" if the request gave the digest.
 func (s *Service) CreateKey(ctx context.Context, actor Actor, n NewKey) (keys.Key, string, error) {
 	key, err := s.newKey(n)
 	if err != nil {
@@ -52,13 +52,13 @@ func (s *Service) CreateKey(ctx context.Context, actor Actor, n NewKey) (keys.Ke
 		return keys.Key{}, "", err
 	}
 	key.Account = account.ID
-	n.Scopes = key.Scopes // record the defaults as well: the config may change
+	n.Scopes = key.Scopes // record the defaults as well, because the config may change
 	secret, err := s.giveSecret(&key, n.Digest)
 	if err != nil {
 		return keys.Key{}, "", err
 	}
 	err = s.store.CreateKey(ctx, key, s.audit(actor, "key.create", key.ID, n))
-	s.revoke(key.Digest) // a cache may have it as unknown; on an error the key may exist all the same
+	s.revoke(key.Digest) // a cache may hold the key as unknown; after an error the key may exist nonetheless
 	if err != nil {
 		if errors.Is(err, ledger.ErrConflict) {
 			return keys.Key{}, "", refuse(Conflict, "there is a key with this secret already")
@@ -68,7 +68,7 @@ func (s *Service) CreateKey(ctx context.Context, actor Actor, n NewKey) (keys.Ke
 	return key, secret, nil
 }
 
-// giveSecret mints the key's secret, or uses the digest of an existing one.
+// giveSecret mints the key's secret, or uses the digest of an existing secret.
 func (s *Service) giveSecret(k *keys.Key, digest string) (secret string, err error) {
 	if digest == "" {
 		form := s.settings().Secrets
@@ -120,8 +120,8 @@ func (s *Service) newKey(n NewKey) (keys.Key, error) {
 	return key, s.checkScopes(&key)
 }
 
-// checkScopes refuses undeclared scopes. Call it only for scopes that are being set:
-// a key may keep a scope whose declaration was removed.
+// checkScopes refuses undeclared scopes. Call it only when scopes are being set,
+// because a key may keep a scope after its declaration was removed.
 func (s *Service) checkScopes(k *keys.Key) error {
 	declared := s.settings().Scopes
 	if err := declared.Check(k.Scopes, k.Kind.Rules().NamedRights); err != nil {
@@ -137,8 +137,8 @@ func (s *Service) checkScopes(k *keys.Key) error {
 	return refuse(Invalid, "a personal key does what its scopes say, and would have none: name one or more, of %s and the declared %s", keys.ScopeConnect, strings.Join(names, ", "))
 }
 
-// checkName refuses a personal key without a name: its holder could not distinguish
-// it from others.
+// checkName refuses a personal key without a name, because its holder could not
+// distinguish it from others.
 func checkName(k *keys.Key) error {
 	if k.Kind.Rules().Personal && strings.TrimSpace(k.Name) == "" {
 		return refuse(Invalid, "a personal key needs a name that says what it is for, such as laptop")
@@ -164,7 +164,7 @@ func (s *Service) expiry(from time.Time, kind keys.Kind, in string) (time.Time, 
 	return time.Time{}, nil
 }
 
-// checkRights refuses properties that a key of its kind cannot have.
+// checkRights refuses properties that a key of this kind cannot have.
 func checkRights(k *keys.Key) error {
 	switch {
 	case len(k.Name) > maxKeyName:
@@ -193,11 +193,12 @@ func checkRights(k *keys.Key) error {
 	return nil
 }
 
-// namedServers bounds how many servers an error lists.
+// namedServers is the maximum number of servers that an error message lists.
 const namedServers = 20
 
-// checkServers refuses servers that the config does not have: a key for a misspelt
-// name can call nothing. Servers that the key had before are accepted.
+// checkServers refuses servers that the config does not have, because a key with a
+// misspelt server name can call no server. Servers that the key already had are
+// accepted.
 func (s *Service) checkServers(asked, had []string, force bool) error {
 	known := s.settings().Servers
 	if len(known) == 0 || force {

@@ -11,27 +11,27 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// Key returns the key of that id.
+// Key returns the key with the given id.
 func (s *Service) Key(ctx context.Context, id string) (keys.Key, error) {
 	k, err := s.store.Key(ctx, id)
 	return k, explain(err, "key", id)
 }
 
-// ViewKey returns the view of a key, with the secret if it is not "".
+// ViewKey returns the view of a key, with the secret unless it is "".
 func (s *Service) ViewKey(ctx context.Context, k keys.Key, secret string) KeyView {
-	names, _ := s.names(ctx, k.Account) // without names rather than not at all: the secret is shown only once
+	names, _ := s.names(ctx, k.Account) // a view without names is better than no view, because the secret is shown only once
 	return viewKey(k, names, secret, s.now())
 }
 
-// KeyQuery chooses keys to list. An empty field matches all.
+// KeyQuery selects keys to list. An empty field matches all keys.
 type KeyQuery struct {
 	ledger.Page
 	Account  string // name or id
 	Kind     string
-	Expiring string // a Go duration: only usable keys that expire within it
+	Expiring string // a Go duration; selects usable keys that expire within it
 }
 
-// Keys lists the keys that match the query, in the order of their creation.
+// Keys lists the keys that match the query, in order of creation.
 func (s *Service) Keys(ctx context.Context, q KeyQuery) (List[KeyView], error) {
 	f, err := s.keyFilter(ctx, &q)
 	if err != nil {
@@ -53,7 +53,7 @@ func (s *Service) Keys(ctx context.Context, q KeyQuery) (List[KeyView], error) {
 	return ViewList(rows, next, func(k keys.Key) KeyView { return viewKey(k, names, "", now) }), nil
 }
 
-// keyFilter returns the query in the form of a store.
+// keyFilter returns the query as the filter for a store.
 func (s *Service) keyFilter(ctx context.Context, q *KeyQuery) (ledger.KeyFilter, error) {
 	f := ledger.KeyFilter{Page: q.Page, Kind: q.Kind}
 	if q.Kind != "" {
@@ -78,7 +78,7 @@ func (s *Service) keyFilter(ctx context.Context, q *KeyQuery) (ledger.KeyFilter,
 	return f, nil
 }
 
-// KeyChange changes a key. Nil fields stay as they are.
+// KeyChange changes a key. Nil fields remain unchanged.
 type KeyChange struct {
 	Name      *string   `json:"name,omitempty"`
 	Scopes    *[]string `json:"scopes,omitempty" doc:"All scopes of the key from now on"`
@@ -89,11 +89,11 @@ type KeyChange struct {
 	Force     bool      `json:"force,omitempty" doc:"Accept servers that the config does not have yet"`
 }
 
-// Never is the ExpiresIn of a key that does not expire.
+// Never is the value of ExpiresIn for a key that does not expire.
 const Never = "never"
 
-// UpdateKey changes a key. When it returns, no lookup that begins afterwards
-// accepts more than the key is allowed then.
+// UpdateKey changes a key. Once it has returned, no new lookup accepts more than the
+// changed key allows.
 func (s *Service) UpdateKey(ctx context.Context, actor Actor, id string, c KeyChange) (keys.Key, error) {
 	asked := c
 	asked.Force = false
@@ -133,7 +133,7 @@ func (s *Service) UpdateKey(ctx context.Context, actor Actor, id string, c KeyCh
 	})
 }
 
-// checkChange refuses a change that a key of its kind does not allow.
+// checkChange refuses a change that is not allowed for a key of this kind.
 func (s *Service) checkChange(k *keys.Key, c KeyChange) error {
 	if err := checkRights(k); err != nil {
 		return err
@@ -171,9 +171,8 @@ func (s *Service) EnableKey(ctx context.Context, actor Actor, id string) (keys.K
 	})
 }
 
-// DeleteKey deletes a key, for good. When it returns without an error, no lookup
-// that begins afterwards accepts the key. Deleting a deleted key is not an error and
-// changes nothing.
+// DeleteKey deletes a key permanently. Once it has returned without an error, no new
+// lookup accepts the key. Deleting a deleted key is not an error and changes nothing.
 func (s *Service) DeleteKey(ctx context.Context, actor Actor, id string) (keys.Key, error) {
 	return s.change(ctx, actor, "key.delete", id, nothing, func(k *keys.Key) error {
 		if !k.DeletedAt.IsZero() {
@@ -187,11 +186,12 @@ func (s *Service) DeleteKey(ctx context.Context, actor Actor, id string) (keys.K
 // nothing is the audit detail of an action without parameters.
 var nothing = struct{}{}
 
-// errUnchanged cancels a change that would change nothing, and its audit row.
+// errUnchanged cancels a change that would have no effect, together with its audit
+// row.
 var errUnchanged = errors.New("nothing to change")
 
-// change alters a key in one transaction with its audit row. Then it makes caches
-// forget the key, even if the outcome of the transaction is unknown.
+// change alters a key and writes the audit row in the same transaction. Afterwards it
+// makes caches forget the key, even if the outcome of the transaction is unknown.
 func (s *Service) change(ctx context.Context, actor Actor, action, id string, detail any, alter func(*keys.Key) error) (keys.Key, error) {
 	var seen keys.Key
 	changed, err := s.store.UpdateKey(ctx, id, func(k *keys.Key) error {
@@ -213,21 +213,21 @@ func (s *Service) change(ctx context.Context, actor Actor, action, id string, de
 	return changed, nil
 }
 
-// Rotation replaces a key.
+// Rotation is a request to replace a key.
 type Rotation struct {
 	Grace     string `json:"grace,omitempty" doc:"How long the old key stays valid, such as 24h; 0s or absent: it ends at once"`
 	ExpiresIn string `json:"expires_in,omitempty" doc:"When the successor ends: a time from now, such as 2160h, or never; absent: when the old key would have ended"`
 }
 
-// maxRotations bounds how often a rotation starts again because of concurrent changes
-// of the key.
+// maxRotations bounds how often a rotation is retried because the key was changed
+// concurrently.
 const maxRotations = 10
 
-// RotateKey creates a successor with the rights of the key, and returns it with its
-// secret. By default the successor ends when the old key would have ended. The old
-// key expires after the grace, or when it would have anyway, for good: it cannot be
-// rotated again or extended. Credits belong to the account and limits to the
-// lineage, so a rotation doubles and resets nothing.
+// RotateKey creates a successor with the same rights and returns it with its secret.
+// By default the successor expires when the old key would have expired. The old key
+// expires after the grace period, or at its former expiry if that is earlier. It
+// cannot be rotated again or extended. Credits belong to the account and limits
+// belong to the lineage, so a rotation neither doubles nor resets them.
 func (s *Service) RotateKey(ctx context.Context, actor Actor, id string, r Rotation) (keys.Key, string, error) {
 	grace := time.Duration(0)
 	if r.Grace != "" {
@@ -265,9 +265,9 @@ func (s *Service) RotateKey(ctx context.Context, actor Actor, id string, r Rotat
 
 var errChanged = errors.New("the key was changed meanwhile")
 
-// retire ends the old key after its grace. The key must not have changed since the
-// successor was derived from it, or the successor could keep rights that were just
-// revoked.
+// retire makes the old key k expire after the grace period. It fails if k has changed
+// since read, from which the successor was derived. Otherwise the successor could
+// keep rights that were just revoked.
 func (s *Service) retire(k, read, successor *keys.Key, grace time.Duration) error {
 	switch err := k.Check(s.now(), keys.Use{}); {
 	case k.Successor != "":

@@ -7,15 +7,15 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// Caps are spending caps of a key's lineage or of an account. In a request, nil
-// keeps the cap and zero removes it; in a view, nil means that there is no cap.
+// Caps are the spending caps of a key's lineage or of an account. In a request, nil
+// keeps the cap and zero removes it. In a view, nil means that there is no cap.
 type Caps struct {
 	Call  *ledger.Amount `json:"call,omitempty" doc:"For one call"`
 	Day   *ledger.Amount `json:"day,omitempty" doc:"For a UTC day"`
 	Month *ledger.Amount `json:"month,omitempty" doc:"For a UTC month"`
 }
 
-// apply changes the caps to those of the request.
+// apply applies the requested changes to the caps.
 func (c *Caps) apply(to *ledger.Caps) error {
 	if c == nil {
 		return nil
@@ -36,8 +36,8 @@ func (c *Caps) apply(to *ledger.Caps) error {
 	return nil
 }
 
-// limitKey changes the limits of a key; nil arguments keep theirs. It replaces
-// k.Limits instead of altering it, because other keys may share it.
+// limitKey changes the limits of a key. Nil arguments leave limits unchanged. It
+// replaces k.Limits instead of altering it, because other keys may share the value.
 func limitKey(k *keys.Key, c *Caps, rate *string) error {
 	caps := ledger.CapsOf(k.Limits.Spending())
 	if err := c.apply(&caps); err != nil {
@@ -57,7 +57,8 @@ func limitKey(k *keys.Key, c *Caps, rate *string) error {
 	return nil
 }
 
-// parseRate reads a rate. The text of the zero rate removes it.
+// parseRate parses a rate. The text "none" stands for the zero rate, which removes
+// the limit.
 func parseRate(text string) (keys.Rate, error) {
 	none := keys.Rate{}
 	if text == none.String() {
@@ -70,7 +71,7 @@ func parseRate(text string) (keys.Rate, error) {
 	return rate, nil
 }
 
-// viewRate returns "" for no rate.
+// viewRate returns the text of a rate, or "" if there is no rate.
 func viewRate(r keys.Rate) string {
 	if r.IsZero() {
 		return ""
@@ -85,7 +86,7 @@ func limitsOf(k *keys.Key) keys.Limits {
 	return *k.Limits
 }
 
-// viewCaps returns nil for no caps.
+// viewCaps returns the view of caps, or nil if there are no caps.
 func viewCaps(c ledger.Caps) *Caps {
 	if c == (ledger.Caps{}) {
 		return nil
@@ -99,7 +100,7 @@ func viewCaps(c ledger.Caps) *Caps {
 	return &Caps{Call: set(c.Call), Day: set(c.Day), Month: set(c.Month)}
 }
 
-// AccountChange changes an account. Nil fields stay as they are.
+// AccountChange changes an account. Nil fields remain unchanged.
 type AccountChange struct {
 	CreditLimit *ledger.Amount `json:"credit_limit,omitempty" doc:"How far below zero the live balance may go"`
 	Caps        *Caps          `json:"caps,omitempty" doc:"On the spending of the account; a cap of zero removes the cap"`
@@ -115,8 +116,8 @@ func (c *AccountChange) apply(a *ledger.Account) error {
 	return c.Caps.apply(&a.Caps)
 }
 
-// UpdateAccount changes the limits of the account with that name or id. When it
-// returns, the limits apply to every reservation that begins afterwards.
+// UpdateAccount changes the limits of the account with the given name or id. Once it
+// has returned, the limits apply to every new reservation.
 func (s *Service) UpdateAccount(ctx context.Context, actor Actor, ref string, c AccountChange) (ledger.Account, error) {
 	if c == (AccountChange{}) || c.CreditLimit == nil && *c.Caps == (Caps{}) {
 		return ledger.Account{}, refuse(Invalid, "nothing to change: give credit_limit or caps, and not null")

@@ -9,7 +9,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// Credit moves credits to an account, or with an amount below zero from it.
+// Credit moves credits to an account, or from it if the amount is negative.
 type Credit struct {
 	ID      string        `json:"id,omitempty" doc:"txn_ and a UUID, made by the caller: repeating the same under the same id changes nothing"`
 	Account string        `json:"-"` // name or id
@@ -18,8 +18,8 @@ type Credit struct {
 	Test    bool          `json:"test,omitempty" doc:"Move test credits"`
 }
 
-// Credit tops an account up and returns the account after it. Repeating it under the
-// same id changes nothing.
+// Credit tops an account up and returns the account as it is afterwards. Repeating it
+// with the same id changes nothing.
 func (s *Service) Credit(ctx context.Context, actor Actor, c Credit) (ledger.Account, error) {
 	if c.Amount <= 0 {
 		return ledger.Account{}, refuse(Invalid, "the amount must be more than zero, not %s", c.Amount)
@@ -27,9 +27,10 @@ func (s *Service) Credit(ctx context.Context, actor Actor, c Credit) (ledger.Acc
 	return s.fund(ctx, actor, "account.credit", ledger.KindCredit, c)
 }
 
-// Adjust corrects an account's balance by an amount that may be below zero, and
-// returns the account after it. It may take the balance below the credit limit; then
-// nothing more can be reserved. Repeating it under the same id changes nothing.
+// Adjust corrects an account's balance by an amount that may be negative, and returns
+// the account as it is afterwards. It may take the balance below the credit limit;
+// after that, no further reservation is possible. Repeating it with the same id
+// changes nothing.
 func (s *Service) Adjust(ctx context.Context, actor Actor, c Credit) (ledger.Account, error) {
 	if c.Amount == 0 {
 		return ledger.Account{}, refuse(Invalid, "an adjustment of zero changes nothing")
@@ -58,8 +59,8 @@ func (s *Service) fund(ctx context.Context, actor Actor, action string, kind led
 	return s.Account(ctx, account.ID)
 }
 
-// checkBooking refuses a booking without a reason, and returns its id, a fresh one if
-// it has none.
+// checkBooking refuses a booking without a reason. It returns the id of the booking,
+// or a new id if it has none.
 func checkBooking(id, reason string) (string, error) {
 	switch {
 	case strings.TrimSpace(reason) == "":
@@ -72,7 +73,7 @@ func checkBooking(id, reason string) (string, error) {
 	return id, nil
 }
 
-// Refund refunds a charge.
+// Refund is a request to refund a charge.
 type Refund struct {
 	ID     string         `json:"id,omitempty" doc:"txn_ and a UUID, made by the caller: repeating the same under the same id changes nothing"`
 	Charge string         `json:"-"`
@@ -80,9 +81,9 @@ type Refund struct {
 	Reason string         `json:"reason" doc:"For the journal and the audit log"`
 }
 
-// Refund refunds a charge in whole or in part, never more than its amount, and
-// returns the charge after it. The provider pays, also below zero. Repeating it under
-// the same id changes nothing.
+// Refund refunds a charge in whole or in part, but never more than its amount, and
+// returns the charge as it is afterwards. The provider pays for it, even if its
+// balance becomes negative. Repeating it with the same id changes nothing.
 func (s *Service) Refund(ctx context.Context, actor Actor, r Refund) (ledger.Charge, error) {
 	var err error
 	if r.ID, err = checkBooking(r.ID, r.Reason); err != nil {
@@ -111,7 +112,7 @@ func (s *Service) Refund(ctx context.Context, actor Actor, r Refund) (ledger.Cha
 	return s.Charge(ctx, r.Charge)
 }
 
-// Charge returns the charge with that id.
+// Charge returns the charge with the given id.
 func (s *Service) Charge(ctx context.Context, id string) (ledger.Charge, error) {
 	c, err := s.store.ChargeByID(ctx, id)
 	return c, explain(err, "charge", id)
@@ -122,13 +123,13 @@ func (s *Service) Journal(ctx context.Context, p ledger.Page) ([]ledger.Transact
 	return s.store.Journal(ctx, p)
 }
 
-// JournalLength returns how many movements of credits there are.
+// JournalLength returns the number of movements of credits.
 func (s *Service) JournalLength(ctx context.Context) (int64, error) {
 	return s.store.JournalLength(ctx)
 }
 
-// JournalPage returns a page of the journal. The first one also has the number of
-// transactions, and of those that are archived.
+// JournalPage returns a page of the journal. The first page also contains the
+// number of transactions and the number of archived ones.
 func (s *Service) JournalPage(ctx context.Context, p ledger.Page) (view JournalView, err error) {
 	if p.After == "" {
 		if view.Total, err = s.JournalLength(ctx); err != nil {
@@ -146,8 +147,8 @@ func (s *Service) JournalPage(ctx context.Context, p ledger.Page) (view JournalV
 	return view, err
 }
 
-// Verify replays the books; see ledger.Verification. It calls progress, which may be
-// nil, now and then.
+// Verify replays the books; see ledger.Verification. From time to time it calls
+// progress, unless progress is nil.
 func (s *Service) Verify(ctx context.Context, progress func(done, total int64)) (ledger.Verification, error) {
 	return s.store.Verify(ctx, progress)
 }

@@ -4,5 +4,6 @@ package admin
 
 import "os"
 
-// ownedByUs is unknown on this system, which relies on the directory's protection.
+// ownedByUs returns true, because the owner cannot be found out on this system. The
+// protection of the directory has to suffice.
 func ownedByUs(os.FileInfo) bool { return true }

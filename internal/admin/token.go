@@ -18,13 +18,13 @@ import (
 	"github.com/fareboxhq/farebox/internal/identity"
 )
 
-// Every process of the machine can connect to an admin endpoint on a TCP port. Our
-// operations therefore need a bearer token as well, from a file of mode 0600 in the
-// server's data directory, one for each admin address: only users that may read the
-// server's files can read it.
+// Every process on the machine can connect to an admin endpoint on a TCP port. Our
+// operations therefore also need a bearer token. Each admin address has its own
+// token, in a file with mode 0600 in the server's data directory, so that only users
+// with access to the server's files can read it.
 
-// TokenFile returns the path of the token for an admin listener. Both sides of a
-// connection see the same network address.
+// TokenFile returns the path of the token file for an admin listener. The client and
+// the server derive the same path, because both see the same network address.
 func TokenFile(dir, address string) string {
 	safe := strings.Map(func(c rune) rune {
 		if c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '.' {
@@ -37,7 +37,8 @@ func TokenFile(dir, address string) string {
 
 const tokenBytes = 32
 
-// EnsureToken returns the token in the file, and creates the file if necessary.
+// EnsureToken returns the token in the file. If the file does not exist, it is
+// created with a new token.
 func EnsureToken(file string) (string, error) {
 	token, err := ReadToken(file)
 	if !errors.Is(err, fs.ErrNotExist) {
@@ -49,8 +50,8 @@ func EnsureToken(file string) (string, error) {
 	var random [tokenBytes]byte
 	_, _ = rand.Read(random[:]) // never fails: crypto/rand ends the program instead
 	token = hex.EncodeToString(random[:])
-	// Write a temporary file and link it: readers never see half a token, and one of
-	// two concurrent writers wins.
+	// Write a temporary file and link it, so that readers never see half a token and
+	// only one of several concurrent writers wins.
 	temp, err := os.CreateTemp(filepath.Dir(file), ".token-*") // CreateTemp uses mode 0600
 	if err != nil {
 		return "", fmt.Errorf("writing the admin token: %w", err)
@@ -67,8 +68,8 @@ func EnsureToken(file string) (string, error) {
 }
 
 // ReadToken returns the token in the file. It refuses a file that other users may
-// read, that belongs to another user, or that is a link: other users could know or
-// choose its content.
+// read, that belongs to another user, or that is a link. Other users might know the
+// content of such a file, or might have chosen it.
 func ReadToken(file string) (string, error) {
 	named, err := os.Lstat(file)
 	if err != nil {
@@ -100,16 +101,16 @@ func ReadToken(file string) (string, error) {
 	return token, nil
 }
 
-// Local authenticates requests to the admin endpoint. On a unix socket the
-// permissions of the socket decide about access. On a TCP port the request needs
-// the token in the listener's file, which is created if necessary, so that a client
-// that was refused can read it and come again.
+// Local authenticates requests to the admin endpoint. On a unix socket, the
+// permissions of the socket control access. On a TCP port, the request needs the
+// token in the listener's file. The file is created if necessary, so that a client
+// that was refused can read the token and try again.
 type Local struct {
 	Dir  func() string // the data directory of the server
 	Name string        // subject of the principal, for the audit log
 }
 
-// Authenticate returns an operator.
+// Authenticate returns a principal with the rights of an operator.
 func (l Local) Authenticate(r *http.Request, _ netip.Addr) (p identity.Principal, err error) {
 	local, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
 	if !ok {

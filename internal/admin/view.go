@@ -9,7 +9,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// AccountView is an account in JSON. Amounts are decimals in strings.
+// AccountView is an account in JSON. Amounts are strings with decimal numbers.
 type AccountView struct {
 	ID           string        `json:"id"`
 	Name         string        `json:"name"`
@@ -31,7 +31,8 @@ func ViewAccount(a ledger.Account) AccountView {
 	}
 }
 
-// KeyView is a key in JSON. Only the response to the key's creation has a Secret.
+// KeyView is a key in JSON. Secret is set only in the response to the creation of the
+// key.
 type KeyView struct {
 	ID          string     `json:"id"`
 	Secret      string     `json:"secret,omitempty"`
@@ -46,12 +47,12 @@ type KeyView struct {
 	Scopes      []string   `json:"scopes"`
 	Servers     []string   `json:"servers"`
 	Caps        *Caps      `json:"caps,omitempty"`
-	Rate        string     `json:"rate,omitempty"` // in the form of keys.ParseRate; empty for no rate
+	Rate        string     `json:"rate,omitempty"` // in the format of keys.ParseRate; empty if there is no rate
 	CreatedAt   time.Time  `json:"created_at"`
 	ExpiresAt   *time.Time `json:"expires_at"`
 	DisabledAt  *time.Time `json:"disabled_at"`
 	DeletedAt   *time.Time `json:"deleted_at"`
-	LastUsedAt  *time.Time `json:"last_used_at"` // to about a minute
+	LastUsedAt  *time.Time `json:"last_used_at"` // exact to about a minute
 	Successor   string     `json:"successor,omitempty"`
 }
 
@@ -99,8 +100,8 @@ type ChargeView struct {
 	Server       string        `json:"server"`
 	Tool         string        `json:"tool"`
 	Amount       ledger.Amount `json:"amount"`         // paid
-	Free         bool          `json:"free,omitempty"` // paid by a free quota
-	Fee          ledger.Amount `json:"fee"`            // the operator's part of the amount
+	Free         bool          `json:"free,omitempty"` // covered by a free quota
+	Fee          ledger.Amount `json:"fee"`            // the operator's share of the amount
 	Refunded     ledger.Amount `json:"refunded"`
 	Environment  string        `json:"environment"`
 	State        string        `json:"state"`
@@ -131,8 +132,8 @@ type TransactionView struct {
 	Creditor    string        `json:"creditor"`
 	Amount      ledger.Amount `json:"amount"`
 	Environment string        `json:"environment"`
-	Charge      string        `json:"charge,omitempty"` // charge that a refund or a fee belongs to
-	Key         string        `json:"key,omitempty"`    // set for charges, as are the next two
+	Charge      string        `json:"charge,omitempty"` // the charge to which a refund or a fee belongs
+	Key         string        `json:"key,omitempty"`    // set for charges, like Server and Tool
 	Server      string        `json:"server,omitempty"`
 	Tool        string        `json:"tool,omitempty"`
 	Reason      string        `json:"reason,omitempty"`
@@ -158,7 +159,7 @@ type VerificationView struct {
 	Accounts     int64    `json:"accounts"`
 	Transactions int64    `json:"transactions"`
 	Differences  []string `json:"differences"`
-	// Archived is the state of the archive, with whose balances the replay began.
+	// Archived is the state of the archive; the replay began with its balances.
 	Archived *ArchivedView `json:"archived,omitempty"`
 }
 
@@ -184,19 +185,20 @@ func ViewAudit(a ledger.Audit) AuditView {
 type List[T any] struct {
 	Items []T    `json:"items"`
 	Next  string `json:"next,omitempty"`
-	// Archived is how many older items are archived. The page on which they would be
-	// has it: the last of charges, and the first of the journal.
+	// Archived is the number of older items that are archived. It is set only on the
+	// page where they would be: the last page of charges, and the first page of the
+	// journal.
 	Archived int64 `json:"archived,omitempty"`
 }
 
-// JournalView is a page of the journal. Only the first page has Total, the number of
-// transactions.
+// JournalView is a page of the journal. Total is the number of transactions and is
+// set only on the first page.
 type JournalView struct {
 	List[TransactionView]
 	Total int64 `json:"total,omitempty"`
 }
 
-// ViewList returns a page of a listing, made of the view of each row.
+// ViewList returns a page with the view of each row.
 func ViewList[M, V any](rows []M, next string, view func(M) V) List[V] {
 	l := List[V]{Items: make([]V, len(rows)), Next: next}
 	for i, row := range rows {

@@ -11,10 +11,9 @@ var (
 	comment    = regexp.MustCompile(`(?m)//.*$`)
 )
 
-// All code, tests included, takes the time and the ids that carry it from
-// internal/clock and internal/id, so that a test binary that is linked with a
-// shift moves as a whole. The other programs under examples/ stand beside
-// Farebox, and are not moved.
+// TestOneClock checks that all code, including tests, takes the time from
+// internal/clock, and ids that contain the time from internal/id. So a test binary that
+// is linked with a shift of the clock shifts all its times.
 func TestOneClock(t *testing.T) {
 	seen := 0
 	files(t, ".go", func(path, text string) {

@@ -18,7 +18,7 @@ var (
 	link        = regexp.MustCompile(`\]\(([^)\s]+)\)`)
 )
 
-// files calls do with the text of each file of the tree whose name ends so.
+// files calls do with the path and text of each file in the tree that has the suffix.
 func files(t *testing.T, suffix string, do func(path, text string)) {
 	t.Helper()
 	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
@@ -39,8 +39,8 @@ func files(t *testing.T, suffix string, do func(path, text string)) {
 	}
 }
 
-// The tests that documents name as proofs are in the tree, and each of the
-// promises names some.
+// TestDocumentsNameTests checks that the tree has every test that a document names, and
+// that each promise names at least one test.
 func TestDocumentsNameTests(t *testing.T) {
 	defined := map[string]bool{}
 	files(t, "_test.go", func(_, text string) {
@@ -76,7 +76,7 @@ func TestDocumentsNameTests(t *testing.T) {
 	}
 }
 
-// Links between documents lead somewhere.
+// TestLinksOfDocuments checks that the files and headings that documents link to exist.
 func TestLinksOfDocuments(t *testing.T) {
 	files(t, ".md", func(path, text string) {
 		for _, m := range link.FindAllStringSubmatch(text, -1) {
@@ -112,7 +112,7 @@ func TestLinksOfDocuments(t *testing.T) {
 
 var notInAnchors = regexp.MustCompile(`[^a-z0-9 _-]`)
 
-// anchors are the names by which the headings of a page are linked to.
+// anchors returns the names that links use for the headings of a page.
 func anchors(page string) map[string]bool {
 	names := map[string]bool{}
 	for line := range strings.Lines(page) {

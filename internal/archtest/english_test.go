@@ -17,10 +17,8 @@ import (
 
 var lower = flag.Bool("lower", false, "write the counts of today into testdata/english.txt where they are lower")
 
-// markers are five signs of a sentence that was thought in another language:
-// free relatives with what and who, a text that tells something, a fronted
-// genitive, and "is to be" or "is none". One of them can be right; many in one
-// file make it hard to read.
+// markers match phrases that are typical of sentences translated word by word. A single
+// one can be right, but many of them make a file hard to read.
 var markers = []*regexp.Regexp{
 	regexp.MustCompile(`(?i)\bwhat\b`),
 	regexp.MustCompile(`(?i)\bwho(m|ever|se)?\b`),
@@ -54,9 +52,10 @@ func countMarkers(t *testing.T, path string) (n int) {
 
 const englishFile = "testdata/english.txt"
 
-// TestCommentsReadAsEnglish holds that no file has more of the markers than
-// testdata/english.txt allows it. A file that is not listed may have none. The
-// budget only ever falls: `go test ./internal/archtest -run English -lower`.
+// TestCommentsReadAsEnglish checks that no file has more markers in its comments than
+// testdata/english.txt allows. The budget of a file that is not listed is zero. To
+// lower the budgets to the current counts, run
+// `go test ./internal/archtest -run English -lower`. Budgets must never rise.
 func TestCommentsReadAsEnglish(t *testing.T) {
 	budget := readBudget(t)
 	counts := make(map[string]int)

@@ -16,9 +16,9 @@ var (
 	glossaryName = regexp.MustCompile("`([a-z]+)\\.([A-Z][A-Za-z]*)`")
 )
 
-// TestGlossary holds that each term of docs/glossary.md names an exported
-// identifier that exists, so that the words of the docs and of the code stay the
-// same, and that the terms are in alphabetical order.
+// TestGlossary checks that each term of docs/glossary.md names an exported identifier
+// that exists, so that the docs and the code use the same words. It also checks that
+// the terms are in alphabetical order.
 func TestGlossary(t *testing.T) {
 	page, err := os.ReadFile(filepath.Join(root, "docs", "glossary.md"))
 	if err != nil {
@@ -51,8 +51,8 @@ func TestGlossary(t *testing.T) {
 	}
 }
 
-// exports returns the exported identifiers of a package of internal/ at package
-// level.
+// exports reports, by name, whether a package in internal/ declares an identifier at
+// package level.
 func exports(t *testing.T, pkg string) map[string]bool {
 	t.Helper()
 	paths, err := filepath.Glob(filepath.Join(root, "internal", pkg, "*.go"))

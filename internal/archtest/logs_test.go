@@ -9,22 +9,22 @@ import (
 )
 
 var (
-	// loggedMessage finds the message of a line at INFO or above, and what comes
-	// behind it.
+	// loggedMessage finds the message of a log statement at INFO or above, and the
+	// text that follows the message.
 	loggedMessage = regexp.MustCompile(`(?:[lL]ogger\.(?:Info|Warn|Error)\(|logFailure\(slog\.Level\w+, |[a-z]\.log\(slog\.Level\w+, |Logger\.Log\(ctx, \w+, )"([^"]+)"([^\n]*\n[^\n]*)`)
 	loggedField   = regexp.MustCompile(`[,(]\s*"([a-z_]+)",`)
 	accessField   = regexp.MustCompile(`(?:zap|slog)\.\w+\("(farebox_[a-z]+)"`)
 	quoted        = regexp.MustCompile("`([^`]+)`")
 )
 
-// docs/logs.md has each message that is logged at INFO or above, with its fields,
-// and each field of the access log.
+// TestLogsAreDocumented checks that docs/logs.md has each message that is logged at
+// INFO or above with its fields, and each field of the access log.
 func TestLogsAreDocumented(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join(root, "docs", "logs.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	rows := map[string]string{} // the line of the page in which something is quoted
+	rows := map[string]string{} // for each quoted text, the lines of the page that quote it
 	for line := range strings.Lines(string(text)) {
 		for _, m := range quoted.FindAllStringSubmatch(line, -1) {
 			rows[m[1]] += line
@@ -53,7 +53,7 @@ func TestLogsAreDocumented(t *testing.T) {
 			}
 			statement, _, _ := strings.Cut(m[2], ")\n")
 			cells := strings.Split(strings.Trim(row, " |\n"), "|")
-			last := cells[len(cells)-1] // names the fields of these messages alone, or none
+			last := cells[len(cells)-1] // may list the fields of this row's messages
 			for _, field := range loggedField.FindAllStringSubmatch(statement, -1) {
 				own := len(cells) > 1 && strings.Contains(last, "`")
 				if rows[field[1]] == "" || own && !strings.Contains(last, "`"+field[1]+"`") {

@@ -22,8 +22,8 @@ func printAccount(w io.Writer, a admin.AccountView) {
 		"credit limit", a.CreditLimit, "caps", capsText(a.Caps))
 }
 
-// explainNegativeAmount replaces pflag's error for a negative amount: it reads -5 as
-// short flags.
+// explainNegativeAmount replaces pflag's error for a negative amount, because pflag
+// reads -5 as a group of short flags.
 func explainNegativeAmount(x *operation) {
 	x.cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
 		var unknown *pflag.NotExistError

@@ -20,7 +20,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/ops"
 )
 
-// archiveStep is called before each step. Tests kill the process there.
+// archiveStep is called at each step of archiveNext, so that tests can kill the
+// process there.
 var archiveStep = func(string) {}
 
 func archiveLedger(c *connection) *cobra.Command {
@@ -59,7 +60,7 @@ them, and the books before the store's first transaction are nowhere else.`,
 	return cmd
 }
 
-// archivedNow is the command's output.
+// archivedNow is the JSON output of "ledger archive".
 type archivedNow struct {
 	Directory string              `json:"directory"`
 	Made      []admin.ArchiveFile `json:"made"`
@@ -72,12 +73,13 @@ func archiveAll(c *connection, cmd *cobra.Command, dir string, ask admin.Archive
 		return err
 	}
 	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
-		return fmt.Errorf("the directory of the archive must exist: %s is none", dir)
+		return fmt.Errorf("the directory of the archive must exist: %s is not a directory", dir)
 	}
 	ctx, stop := interruptible(cmd.Context())
 	defer stop()
 	now := archivedNow{Directory: dir, Made: []admin.ArchiveFile{}}
-	// A request for each step, so that the store is not held open in between.
+	// Send one request per step, so that no request keeps the store open between
+	// steps.
 	err = c.reach(ctx, ops.ArchiveLedger.Method, func(ctx context.Context, client *ops.Client) error {
 		keys, err := sealKeys(ctx, client)
 		if err != nil {
@@ -130,7 +132,7 @@ func sealKeys(ctx context.Context, client *ops.Client) (ledger.ReceiptKeys, erro
 }
 
 // archiveNext writes the next archive file, then removes its transactions from the
-// store. A file without transactions marks the end.
+// store. The returned file has no transactions if nothing is left to archive.
 func archiveNext(ctx context.Context, client *ops.Client, dir string, ask admin.ArchiveAsk, keys ledger.ReceiptKeys) (f admin.ArchiveFile, err error) {
 	archiveStep("begun")
 	err = client.Fetch(ctx, ops.ArchivePart.Method, ops.ArchivePart.Path, ask, nil, func(head json.RawMessage, content io.Reader) error {
@@ -168,9 +170,11 @@ func archiveNext(ctx context.Context, client *ops.Client, dir string, ask admin.
 	return f, nil
 }
 
-// follows refuses a directory that does not hold the archive's previous file, so
-// that no file of another archive is overwritten. If the new file exists already,
-// an earlier run crashed between writing it and recording it in the store.
+// follows refuses a directory that does not hold the file that f follows, so that no
+// file of another archive is overwritten. The first file follows no other. If it
+// exists already, follows removes it if an earlier run left it, having crashed
+// between writing the file and recording it in the store, and otherwise returns an
+// error.
 func follows(dir string, f *admin.ArchiveFile, keys ledger.ReceiptKeys) error {
 	if f.Number > 1 {
 		return sealedAs(dir, ledger.ArchiveName(f.Number-1), f.Previous, keys)
@@ -180,12 +184,13 @@ func follows(dir string, f *admin.ArchiveFile, keys ledger.ReceiptKeys) error {
 		return nil
 	}
 	if sealedAs(dir, f.Name, f.Sum, keys) == nil {
-		return os.Remove(file) // left by a run that crashed
+		return os.Remove(file) // a run that crashed left it
 	}
 	return fmt.Errorf("%s is there already, and this store has not archived anything yet: is it of another store? If it was left by a run with other options, move it away", file)
 }
 
-// sealedAs checks an archive file's seal, content and sum.
+// sealedAs checks that the named archive file has a valid seal, content that matches
+// the seal, and this sum.
 func sealedAs(dir, name, sum string, keys ledger.ReceiptKeys) error {
 	file, err := os.Open(filepath.Join(dir, name))
 	if err != nil {
@@ -208,20 +213,20 @@ type verified struct {
 	Archive *verifiedArchive `json:"archive,omitempty"`
 }
 
-// verifiedArchive counts the archive files that were read.
+// verifiedArchive counts the archive files that were read, and their transactions.
 type verifiedArchive struct {
 	Files        int64 `json:"files"`
 	Transactions int64 `json:"transactions"`
 }
 
-// verifyArchive reads the archive in dir, unless dir is empty, and appends to
-// v.Differences where it disagrees with the store.
+// verifyArchive reads the archive in dir, and appends each disagreement with the
+// store to v.Differences. It returns nil if dir is empty.
 func verifyArchive(c *connection, cmd *cobra.Command, dir string, v *admin.VerificationView) (*verifiedArchive, error) {
 	if dir == "" {
 		return nil, nil
 	}
 	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
-		return nil, fmt.Errorf("--archive: %s is no directory", dir)
+		return nil, fmt.Errorf("--archive: %s is not a directory", dir)
 	}
 	if v.Archived == nil {
 		return &verifiedArchive{}, nil
@@ -245,8 +250,8 @@ func verifyArchive(c *connection, cmd *cobra.Command, dir string, v *admin.Verif
 	return &verifiedArchive{chain.Files, chain.Transactions}, nil
 }
 
-// printArchived reports how many transactions are in the archive, and whether it
-// was read.
+// printArchived prints the number of transactions in the archive. read is nil if the
+// archive itself was not verified.
 func printArchived(w io.Writer, v *admin.VerificationView, read *verifiedArchive) {
 	switch {
 	case v.Archived == nil:

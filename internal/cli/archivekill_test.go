@@ -33,8 +33,8 @@ const (
 
 var archiveKeys = ledger.NewSigner([ed25519.SeedSize]byte{3})
 
-// archiveDir runs the command's code on the store in dir: it archives transactions
-// older than 40 days, six per file.
+// archiveDir runs the code of "ledger archive" on the store in dir, until all
+// transactions older than 40 days are archived, six per file.
 func archiveDir(dir string) (err error) {
 	s, err := sqlitestore.Open(context.Background(), sqlitestore.Options{Path: filepath.Join(dir, "farebox.db")})
 	if err != nil {
@@ -53,8 +53,8 @@ func archiveDir(dir string) (err error) {
 	}
 }
 
-// history makes a store with 21 transactions that are 100 days old: top-ups,
-// charges with fees, and refunds.
+// history makes a store in dir with 21 transactions that are 100 days old: top-ups,
+// charges with fees, and refunds. It returns the balances by account name.
 func history(t *testing.T, dir string) (balances map[string]ledger.Amount) {
 	t.Helper()
 	past := func() time.Time { return clock.Now().Add(-100 * 24 * time.Hour) }
@@ -107,7 +107,8 @@ func balancesOf(t *testing.T, s *sqlitestore.Store) map[string]ledger.Amount {
 	return found
 }
 
-// whole checks that store and archive together hold the transactions of history.
+// whole checks that the store and the archive in dir together hold the transactions
+// that history made.
 func whole(t *testing.T, dir string, balances map[string]ledger.Amount) (archived ledger.Archived) {
 	t.Helper()
 	s, err := sqlitestore.Open(t.Context(), sqlitestore.Options{Path: filepath.Join(dir, "farebox.db")})
@@ -138,8 +139,9 @@ func whole(t *testing.T, dir string, balances map[string]ledger.Amount) (archive
 	return v.Archived
 }
 
-// TestArchiveChild runs in the process that TestArchiveKilled starts. It archives,
-// and kills itself at a step of the second file.
+// TestArchiveChild runs in the child process that TestArchiveKilled starts. It
+// archives until it reaches the given step of the second file, and there kills its
+// own process.
 func TestArchiveChild(t *testing.T) {
 	step := os.Getenv(archiveKillStep)
 	if step == "" {
@@ -157,9 +159,9 @@ func TestArchiveChild(t *testing.T) {
 	t.Fatalf("it was not killed at %q: %v", step, archiveDir(os.Getenv(archiveKillDir)))
 }
 
-// Promises 4 and 5 hold when archiving is killed (SIGKILL) at any of its steps:
-// store and archive together hold each transaction exactly once, right after the
-// kill and after the command has run again.
+// TestArchiveKilled checks that promises 4 and 5 hold when archiving is killed
+// (SIGKILL) at any step: the store and the archive together hold each transaction
+// exactly once, both right after the kill and after the command has run again.
 func TestArchiveKilled(t *testing.T) {
 	for step, files := range map[string]int64{"begun": 1, "writing": 1, "written": 1, "checked": 1, "taken": 2} {
 		t.Run(step, func(t *testing.T) {
@@ -185,8 +187,8 @@ func TestArchiveKilled(t *testing.T) {
 	}
 }
 
-// Archiving continues only in the archive's own directory: it overwrites no file of
-// another archive, and then leaves the store as it is.
+// TestArchiveOfAnother checks that archiving into a directory with a file of another
+// archive fails. It neither overwrites that file nor changes the store.
 func TestArchiveOfAnother(t *testing.T) {
 	dir, other := t.TempDir(), t.TempDir()
 	balances := history(t, dir)

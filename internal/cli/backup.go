@@ -39,7 +39,7 @@ The key that signs receipts is not in it: keep a copy of the file that ends in
 	return cmd
 }
 
-// backupMade is the command's output.
+// backupMade is the JSON output of "backup".
 type backupMade struct {
 	File string `json:"file"`
 	admin.BackupView
@@ -90,7 +90,9 @@ func interruptible(ctx context.Context) (context.Context, context.CancelFunc) {
 	return signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 }
 
-// mayWrite refuses an unsuitable file before any work is done.
+// mayWrite returns an error if the backup must not be written to file: it exists and
+// force is not set, it is not a regular file, it is a store, or its directory is
+// missing.
 func mayWrite(file string, force bool) error {
 	info, err := os.Lstat(file)
 	switch {
@@ -116,7 +118,8 @@ func errExists(file string) error {
 	return fmt.Errorf("%s exists already: choose another name, or overwrite it with --force", file)
 }
 
-// receive copies the announced number of bytes and checks their SHA-256.
+// receive copies content to w. It returns an error unless content has the size and
+// SHA-256 that head announces.
 func receive(w io.Writer, content io.Reader, head *admin.BackupView, progress func(done, total int64)) error {
 	sum := sha256.New()
 	n, err := io.Copy(io.MultiWriter(w, &counter{sum, 0, head.Size, progress}), io.LimitReader(content, head.Size))
@@ -131,7 +134,7 @@ func receive(w io.Writer, content io.Reader, head *admin.BackupView, progress fu
 	return nil
 }
 
-// counter is a hash that reports its progress.
+// counter is a hash that reports how many bytes were written to it.
 type counter struct {
 	hash.Hash
 	done, total int64
@@ -145,10 +148,11 @@ func (c *counter) Write(p []byte) (int, error) {
 }
 
 // writeWhole creates a file of mode 0600 with the content that write produces. The
-// file gets its name when its content is on disk; after an error nothing is left.
+// file appears under its name only once its content is on disk. After an error no
+// partial file is left.
 func writeWhole(file string, force bool, write func(io.Writer) error) (err error) {
 	dir := filepath.Dir(file)
-	temp, err := os.CreateTemp(dir, "."+filepath.Base(file)+".partial-*") // of mode 0600
+	temp, err := os.CreateTemp(dir, "."+filepath.Base(file)+".partial-*") // CreateTemp uses mode 0600
 	if err != nil {
 		return fmt.Errorf("writing %s: %w", file, err)
 	}
@@ -169,9 +173,10 @@ func writeWhole(file string, force bool, write func(io.Writer) error) (err error
 	return durable.SyncDir(dir)
 }
 
-// appear renames temp to file. Without force it does not overwrite a file created
-// in the meantime; on file systems without hard links the check and the rename are
-// two steps, and a file created between them is lost.
+// appear renames temp to file. Without force it does not overwrite a file that
+// another process created in the meantime. On file systems without hard links, the
+// check and the rename are two steps, and a file created between them is
+// overwritten.
 func appear(temp, file string, force bool) error {
 	if !force {
 		err := os.Link(temp, file)

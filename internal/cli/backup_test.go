@@ -14,19 +14,20 @@ import (
 	"github.com/fareboxhq/farebox/internal/admin"
 )
 
-// A file appears complete and readable by its owner only, or not at all. An existing
-// file stays unless force is set, and no temporary file is left.
+// TestWriteWhole checks that a file appears complete and readable only by its owner,
+// or not at all. An existing file is kept unless force is set. No temporary file is
+// left behind.
 func TestWriteWhole(t *testing.T) {
 	errFull := errors.New("no space left on device")
 	text := func(s string) func(io.Writer) error {
 		return func(w io.Writer) error { _, err := io.WriteString(w, s); return err }
 	}
 	for name, c := range map[string]struct {
-		before string // "" for no file
+		before string // the file's content before; "" if there is no file
 		force  bool
 		write  func(file string) func(io.Writer) error
 		after  string
-		wrong  string // in the error
+		wrong  string // a part of the error; "" for success
 	}{
 		"new":            {write: func(string) func(io.Writer) error { return text("new") }, after: "new"},
 		"there":          {before: "old", write: func(string) func(io.Writer) error { return text("new") }, after: "old", wrong: "exists already"},
@@ -63,7 +64,8 @@ func TestWriteWhole(t *testing.T) {
 	}
 }
 
-// Only content of the announced length and SHA-256 is accepted.
+// TestReceive checks that only content of the announced length and SHA-256 is
+// accepted.
 func TestReceive(t *testing.T) {
 	const content = "all of a store"
 	sum := sha256.Sum256([]byte(content))

@@ -14,13 +14,13 @@ import (
 	"github.com/fareboxhq/farebox/internal/ops"
 )
 
-// addSum adds the flag --sum to the list of charges, and checks --key.
+// addSum adds the flag --sum to "charge list", and makes the command check --key.
 func addSum(x *operation) {
-	sum := x.cmd.Flags().Bool("sum", false, "Print what they come to, all of them, in place of the list")
+	sum := x.cmd.Flags().Bool("sum", false, "Print the totals of the charges instead of the list")
 	x.cmd.MarkFlagsMutuallyExclusive("sum", "limit")
 	list := x.cmd.RunE
 	x.cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if key, err := cmd.Flags().GetString("key"); err == nil && key != "" && !isKeyID(key) { // it may be a secret: do not send or print it
+		if key, err := cmd.Flags().GetString("key"); err == nil && key != "" && !isKeyID(key) { // the text may be a secret: do not send or print it
 			return errors.New("--key wants the id of a key, which begins with key_: find it with key list, by the hint or the name")
 		}
 		if *sum {
@@ -39,7 +39,7 @@ func orID(name, id string) string {
 	return name
 }
 
-// sumCharges adds the pages of a sum up and prints the totals.
+// sumCharges adds up the sums of all pages and prints the totals.
 func sumCharges(c *connection, cmd *cobra.Command, query string) error {
 	var all admin.ChargeSums
 	for after := ""; ; {
@@ -81,7 +81,7 @@ func printCharge(w io.Writer, v admin.ChargeView) {
 		"server", v.Server, "tool", v.Tool, "amount", freeText(v.Amount, v.Free), "fee", v.Fee, "refunded", v.Refunded, "state", v.State, "environment", v.Environment)
 }
 
-// freeText renders a charge's amount, and notes if a free quota paid it.
+// freeText renders a charge's amount, with a note if a free quota covered it.
 func freeText(amount ledger.Amount, free bool) string {
 	if free {
 		return amount.String() + " (free quota)"

@@ -1,10 +1,10 @@
-// Package cli has the commands that manage an installation: accounts, keys,
-// charges, the ledger, servers, backups. They call the operations of package
-// admin over the running server's admin endpoint or, with --offline, on a store
-// that they open themselves.
+// Package cli implements the commands that manage an installation: its accounts,
+// keys, charges, ledger, servers and backups. The commands call the operations of
+// package admin through the running server's admin endpoint or, with --offline, on a
+// store that they open themselves.
 //
-// The package knows cobra and no server. The program that registers the commands
-// passes in a Host, which reads configs and finds the admin endpoint.
+// The package depends on cobra, but not on Caddy. The program that registers the
+// commands passes in a Host, which reads configs and finds the admin endpoint.
 package cli
 
 import (
@@ -19,7 +19,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/ops"
 )
 
-// The texts with which the command that holds all others is registered.
+// The name and the help texts of the parent command.
 const (
 	Name  = "farebox"
 	Usage = "account|credit|adjust|key|charge|receipt|ledger|audit|server|backup|restore|migrate …"
@@ -42,57 +42,58 @@ Every command prints text for people, or with --json JSON for programs.
 ` + exitCodesText
 )
 
-// Host connects the commands with the program that they are part of.
+// Host connects the commands to the program that contains them.
 type Host struct {
-	// ReadConfig returns a config file as JSON, converted by the named adapter. An
-	// empty file stands for the Caddyfile in the working directory; an empty adapter
-	// is chosen by the file's name.
+	// ReadConfig returns a config file as JSON, converted by the named adapter. If
+	// file is empty, it reads the Caddyfile in the working directory. If adapter is
+	// empty, it chooses one by the file's name.
 	ReadConfig func(file, adapter string) ([]byte, error)
 	// Installation returns the installation that a config in JSON describes. The
-	// error is ErrNoConfig if it describes none.
+	// error is ErrNoConfig if the config describes no installation.
 	Installation func(config []byte) (*Installation, error)
-	// AdminAddress returns the admin address that a config in JSON names, or the
-	// default address if there is no config or it names none.
+	// AdminAddress returns the admin address that a config in JSON names. If config
+	// is nil or names no address, it returns the default address.
 	AdminAddress func(config []byte) (string, error)
 	// SplitAddress parses an admin address. It returns the network and address to
 	// dial, and the Host header that the endpoint accepts.
 	SplitAddress func(address string) (network, target, host string, err error)
-	// DataDir returns the directory in which the server keeps the admin token.
+	// DataDir returns the directory where the server keeps the admin token.
 	DataDir func() string
-	// ExitError returns an error that makes the program exit with that code.
+	// ExitError returns an error that makes the program exit with the given code.
 	ExitError func(code int) error
 }
 
-// Installation is a store as a config describes it, with the files and settings
-// that belong to it. Nothing is open yet.
+// Installation describes the store that a config names, with its files and settings.
+// Creating an Installation does not open the store.
 type Installation struct {
 	Currency string
 	Settings *admin.Settings
-	// ReceiptKeyFile is the file of the key that signs receipts.
+	// ReceiptKeyFile is the path of the file with the key that signs receipts.
 	ReceiptKeyFile string
-	// StoreName names the store for people. It holds no secret.
+	// StoreName is a name of the store to show to people. It contains no secret.
 	StoreName string
-	// StoreFile is the store's file; empty for a store that is not a file.
+	// StoreFile is the path of the store's file. It is empty if the store is not a
+	// file.
 	StoreFile string
 	// Connect resolves the store's credentials. It is called before Open and
 	// Migrate, and fails if the installation has no store of its own.
 	Connect func() error
-	// Open opens the store, and makes it if necessary.
+	// Open opens the store, and creates it if it does not exist.
 	Open func(ctx context.Context, log *slog.Logger) (Store, error)
 	// Migrate brings the store's schema up to date.
 	Migrate func(ctx context.Context, progress func(done, total int64)) (from, to int64, err error)
-	// RestoreTo returns the file that a backup replaces, or an error if such a store
-	// is not restored from files.
+	// RestoreTo returns the path of the file that a restored backup replaces. It
+	// returns an error if a store of this type cannot be restored from a file.
 	RestoreTo func() (file string, err error)
 }
 
-// Store is a store with all operations.
+// Store is a store that supports both serving and administration.
 type Store interface {
 	engine.Store
 	admin.Store
 }
 
-// AddTo adds the commands and their common flags below root.
+// AddTo adds the commands and their common flags to root.
 func AddTo(root *cobra.Command, host Host) { addTo(root, host, ops.All()) }
 
 func addTo(root *cobra.Command, host Host, table []ops.Operation) {
@@ -120,7 +121,8 @@ func Names() (names []string) {
 	return names
 }
 
-// exactly requires one argument for each name, and names the first missing one.
+// exactly requires one argument for each name. Its error names the first missing
+// argument.
 func exactly(names ...string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		for i, name := range names {

@@ -13,8 +13,9 @@ import (
 	"github.com/fareboxhq/farebox/internal/ops"
 )
 
-// commands returns a command for each operation of the table that names one, and
-// those that are not a single operation.
+// commands returns the top-level commands: those of the operations in table that
+// have a command, and the commands that are not a single operation. Commands of more
+// than one word are below a group.
 func commands(c *connection, table []ops.Operation) []*cobra.Command {
 	var top []*cobra.Command
 	groups := make(map[string]*cobra.Command)
@@ -48,7 +49,7 @@ func commands(c *connection, table []ops.Operation) []*cobra.Command {
 	return top
 }
 
-// groupTexts describe the commands that only hold others.
+// groupTexts are the help texts of the groups, by the name of the group.
 var groupTexts = map[string]string{
 	"account": "Makes and shows accounts",
 	"key":     "Makes, changes and ends keys",
@@ -59,8 +60,9 @@ var groupTexts = map[string]string{
 	"server":  "Compares what servers offer with their prices",
 }
 
-// newGroup returns a command that only holds others. The section of the first one
-// describes a group that has no text of its own.
+// newGroup returns a command that only groups subcommands. A group without an entry
+// in groupTexts is described by section, the documentation section of its first
+// subcommand.
 func newGroup(name, section string) *cobra.Command {
 	short := groupTexts[name]
 	if short == "" {
@@ -69,8 +71,9 @@ func newGroup(name, section string) *cobra.Command {
 	return &cobra.Command{Use: name, Short: short, Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
 }
 
-// handwritten commands do more than one operation, work on files, or have flags
-// that are not members of the operation's input. They are by operation.
+// handwritten has, by operation id, the constructors of commands that are not
+// derived from the table. These commands perform more than one operation, work on
+// files, or have flags that are not members of the operation's input.
 var handwritten = map[string]func(*connection) *cobra.Command{
 	ops.AdjustAccount.ID:   adjustCommand,
 	ops.CreateKey.ID:       createKey,
@@ -84,16 +87,16 @@ var handwritten = map[string]func(*connection) *cobra.Command{
 	ops.CheckServer.ID:     checkServer,
 }
 
-// style adapts the command of an operation. An operation without a style has the
-// texts of the table, and a plain table or list as its output.
+// style customizes the command of an operation. A command without a style uses the
+// texts of the operation, and prints its output as a plain table or list.
 type style struct {
-	short string // in place of the summary and the description
+	short string // replaces the operation's summary and description
 	print printer
-	flags map[string]func() pflag.Value // values of flags, by member
-	adapt func(*operation)              // changes the command that was made
+	flags map[string]func() pflag.Value // make the values of flags, by member name
+	adapt func(*operation)              // modifies the finished command
 }
 
-// styles are by operation.
+// styles are the styles of commands, by operation id.
 var styles = map[string]style{
 	ops.ListAccounts.ID: {
 		short: "Lists accounts",
@@ -138,7 +141,7 @@ var styles = map[string]style{
 	},
 }
 
-// keyIs returns a printer for a key's new state.
+// keyIs returns a printer that reports a key's new state.
 func keyIs(state string) printer {
 	return object(func(w io.Writer, k admin.KeyView) { fmt.Fprintf(w, "%s (%s) is %s\n", k.ID, k.Hint, state) })
 }

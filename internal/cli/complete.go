@@ -16,8 +16,8 @@ import (
 // completionTimeout bounds how long a shell waits for the running server.
 const completionTimeout = time.Second
 
-// addCompletions completes flags and first arguments of cmd and its subcommands
-// with the running server's accounts, keys and servers.
+// addCompletions adds shell completion to cmd and its subcommands. Flags and first
+// arguments complete with the running server's accounts, keys and servers.
 func addCompletions(c *connection, cmd *cobra.Command) {
 	for _, below := range cmd.Commands() {
 		addCompletions(c, below)
@@ -47,9 +47,9 @@ func addCompletions(c *connection, cmd *cobra.Command) {
 	}
 }
 
-// completeBy completes with the items of one of the running server's lists. If no
-// server answers it offers nothing and prints nothing: a shell would show an error
-// in the middle of the command line.
+// completeBy returns a function that completes with the items of a listing of the
+// running server. If no server answers, the function offers nothing and prints no
+// error, which the shell would show in the middle of the command line.
 func completeBy[T any](c *connection, list *ops.Operation, show func(T) string) cobra.CompletionFunc {
 	return func(_ *cobra.Command, _ []string, begun string) (offers []cobra.Completion, _ cobra.ShellCompDirective) {
 		const none = cobra.ShellCompDirectiveNoFileComp

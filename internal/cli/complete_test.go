@@ -14,7 +14,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/keys"
 )
 
-// completed returns the completions after the words, and the text on standard error.
+// completed returns the completions that are offered after the words, and the text
+// on standard error.
 func completed(t *testing.T, words ...string) (offers []string, stderr string) {
 	t.Helper()
 	root := &cobra.Command{Use: "farebox"}
@@ -28,15 +29,16 @@ func completed(t *testing.T, words ...string) (offers []string, stderr string) {
 	}
 	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
 	last := len(lines) - 1
-	if lines[last] != ":4" { // the directive for: no file names
+	if lines[last] != ":4" { // the directive ShellCompDirectiveNoFileComp
 		t.Errorf("%q: ends with %q", words, lines[last])
 	}
 	stderr = strings.TrimSpace(errors.String())
 	return lines[:last], strings.TrimPrefix(stderr, "Completion ended with directive: ShellCompDirectiveNoFileComp")
 }
 
-// Flags and arguments that take an account, key or server complete with those of the
-// running server, and with nothing if no server answers.
+// TestCompletion checks that flags and arguments that take an account, key or server
+// complete with those of the running server, and that nothing is offered if no
+// server answers.
 func TestCompletion(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		text := map[string]string{

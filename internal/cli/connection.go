@@ -17,8 +17,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/ops"
 )
 
-// connection reaches the operations of package admin: at the running server's
-// admin endpoint, or in this process.
+// connection calls the operations of package admin, either at the running server's
+// admin endpoint or in this process. Its fields are set by the common flags.
 type connection struct {
 	host    Host
 	address string
@@ -29,8 +29,9 @@ type connection struct {
 	begun   bool // the command line was accepted; a later error is not a usage error
 }
 
-// do performs an operation and prints its output: as JSON with --json, otherwise
-// decoded into a T and passed to print. parameters are those of its path.
+// do performs an operation. It prints the output as JSON with --json, and otherwise
+// decodes the output into a T and calls print with it. parameters are the values of
+// the path's parameters.
 func do[T any](c *connection, cmd *cobra.Command, o *ops.Operation, body any, print func(w io.Writer, output T), parameters ...string) error {
 	raw, err := c.call(cmd.Context(), o.Method, pathOf(o, parameters...), body)
 	if err != nil {
@@ -42,7 +43,7 @@ func do[T any](c *connection, cmd *cobra.Command, o *ops.Operation, body any, pr
 	return object(print)(cmd.OutOrStdout(), raw)
 }
 
-// decode reads the JSON of a server's answer.
+// decode decodes the JSON of a server's response.
 func decode[T any](raw []byte) (value T, err error) {
 	err = decodeInto(raw, &value)
 	return value, err
@@ -55,7 +56,7 @@ func decodeInto(raw []byte, value any) error {
 	return nil
 }
 
-// call calls an operation and returns its JSON.
+// call calls an operation and returns its output as JSON.
 func (c *connection) call(ctx context.Context, method, path string, body any) (raw json.RawMessage, err error) {
 	err = c.reach(ctx, method, func(ctx context.Context, client *ops.Client) error {
 		raw, err = client.Do(ctx, method, path, body)
@@ -65,8 +66,8 @@ func (c *connection) call(ctx context.Context, method, path string, body any) (r
 }
 
 // reach calls use with a client for the running server or, with --offline, for a
-// store in this process. An offline store that does not exist is an error if
-// method is GET; other methods make it.
+// store in this process. If the offline store does not exist, reach fails if method
+// is GET and creates the store for other methods.
 func (c *connection) reach(ctx context.Context, method string, use func(context.Context, *ops.Client) error) error {
 	if ctx == nil {
 		ctx = context.Background()
@@ -92,7 +93,8 @@ func (c *connection) reach(ctx context.Context, method string, use func(context.
 	return err
 }
 
-// relativeHint explains where a relative socket path is looked up.
+// relativeHint returns a hint that a relative socket path starts at the working
+// directory, or "" for other addresses.
 func relativeHint(address string) string {
 	if path, ok := strings.CutPrefix(address, "unix/"); ok && !strings.HasPrefix(path, "/") {
 		return "; that socket is looked for from the working directory: run the command where the server was started"
@@ -100,8 +102,8 @@ func relativeHint(address string) string {
 	return ""
 }
 
-// adminOffHint ends two errors that would otherwise send users in a circle: no
-// server answers, and a server has the store open.
+// adminOffHint ends two error messages: that no server answers, and that a server
+// has the store open. With "admin off" the advice of each leads to the other.
 const adminOffHint = "\na server whose config says \"admin off\" cannot be reached by commands: stop it and use --offline, or give it an admin address"
 
 // adminAddress returns the running server's admin address.
@@ -110,11 +112,11 @@ func (c *connection) adminAddress() (string, error) {
 	case c.address != "":
 		return c.address, nil
 	case os.Getenv("CADDY_ADMIN") != "":
-		return c.host.AdminAddress(nil) // the variable sets the default
+		return c.host.AdminAddress(nil) // CADDY_ADMIN sets the default address
 	}
 	config, err := c.host.ReadConfig(c.config, c.adapter)
 	if err != nil && c.config == "" {
-		return c.host.AdminAddress(nil) // no Caddyfile here, or one for another program
+		return c.host.AdminAddress(nil) // the Caddyfile is missing, or is for another program
 	}
 	if err != nil {
 		return "", fmt.Errorf("the config cannot be read: %w", err)
@@ -122,7 +124,7 @@ func (c *connection) adminAddress() (string, error) {
 	return c.host.AdminAddress(config)
 }
 
-// adminClient returns a client of the admin endpoint at that address.
+// adminClient returns a client of the admin endpoint at address.
 func (c *connection) adminClient(address string) (*ops.Client, error) {
 	network, target, host, err := c.host.SplitAddress(address)
 	if err != nil {
@@ -150,7 +152,8 @@ func (c *connection) adminClient(address string) (*ops.Client, error) {
 	}, nil
 }
 
-// dataDirSource names the environment variable that sets the data directory.
+// dataDirSource returns the end of an error message, which names the environment
+// variable that sets the data directory.
 func dataDirSource() string {
 	for _, name := range []string{"XDG_DATA_HOME", "HOME"} {
 		if value := os.Getenv(name); value != "" {

@@ -6,9 +6,10 @@ import (
 	"testing"
 )
 
-// A command asks the server at --address, or at the default address if CADDY_ADMIN
-// sets it, or at the one of the config. A Caddyfile that happens to be in the
-// working directory may be missing or unreadable, a config named by a flag may not.
+// TestAdminAddress checks the order in which a command chooses the admin address:
+// --address, then CADDY_ADMIN, which sets the default address, then the config. A
+// config that a flag names must exist and be readable. The Caddyfile in the working
+// directory may be missing or unreadable; then the default address is used.
 func TestAdminAddress(t *testing.T) {
 	host := testHost()
 	host.AdminAddress = func(config []byte) (string, error) {

@@ -8,13 +8,13 @@ import (
 
 var days = regexp.MustCompile(`(?:\d+\.?\d*|\.\d+)d`)
 
-// parseDuration parses a duration like time.ParseDuration, and in addition days
-// (24 hours each): 90d, 1d12h.
+// parseDuration parses a duration as time.ParseDuration does, and also accepts the
+// unit d for days of 24 hours, as in 90d or 1d12h.
 func parseDuration(text string) (time.Duration, error) {
 	return time.ParseDuration(days.ReplaceAllStringFunc(text, func(part string) string {
 		n, err := strconv.ParseFloat(part[:len(part)-1], 64)
 		if err != nil {
-			return part // out of range: an invalid duration, too
+			return part // out of range: time.ParseDuration rejects the unit d
 		}
 		return strconv.FormatFloat(n*24, 'f', -1, 64) + "h"
 	}))

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Durations on the command line may have days.
+// TestParseDuration checks that durations on the command line may use days.
 func TestParseDuration(t *testing.T) {
 	const day = 24 * time.Hour
 	for text, want := range map[string]time.Duration{

@@ -13,7 +13,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/sqlitestore"
 )
 
-// The exit codes of the commands, which scripts may rely on.
+// These are the exit codes of the commands. Scripts may rely on them.
 const (
 	exitFailed      = 1 // any other error, including books or a receipt that do not verify
 	exitUsage       = 2 // wrong command line; no request was sent
@@ -27,13 +27,13 @@ Exit codes: 0 done; 1 failed, or what was verified does not hold; 2 the command
 line is wrong; 3 refused; 4 not found; 5 no server answers, or its store is
 down. With --json an error is {"error": {"code", "message"}} on stderr.`
 
-// failure is the JSON form of an error.
+// failure is an error in the JSON output.
 type failure struct {
 	Code    admin.Code `json:"code"`
 	Message string     `json:"message"`
 }
 
-// The codes of errors that do not come from the server.
+// These are the codes of errors that do not come from the server.
 const (
 	codeUsage  admin.Code = "USAGE"
 	codeFailed admin.Code = "FAILED"
@@ -45,8 +45,8 @@ type unreachableError struct{ message error }
 func (e *unreachableError) Error() string { return e.message.Error() }
 func (e *unreachableError) Unwrap() error { return e.message }
 
-// classify returns an error's exit code and its stable code. begun reports
-// whether the command line was accepted.
+// classify returns the exit code and the stable code of err. begun is true if the
+// command line was accepted.
 func classify(err error, begun bool) (exit int, code admin.Code) {
 	var refused *admin.Error
 	var unreachable *unreachableError
@@ -69,8 +69,8 @@ func classify(err error, begun bool) (exit int, code admin.Code) {
 	}
 }
 
-// reportErrors makes cmd and its subcommands print their own errors, as JSON with
-// --json, and exit with the matching code.
+// reportErrors makes cmd and its subcommands print their own errors and exit with
+// the matching exit code. With --json they print errors as JSON.
 func reportErrors(c *connection, cmd *cobra.Command) {
 	for _, below := range cmd.Commands() {
 		reportErrors(c, below)
@@ -92,7 +92,8 @@ func (c *connection) report(cmd *cobra.Command, err error) error {
 	}
 	exit, code := classify(err, c.begun)
 	out := cmd.ErrOrStderr()
-	// pflag stops at the first wrong flag, so --json after it was not parsed.
+	// pflag stops parsing at the first invalid flag, so c.json does not reflect a
+	// --json that follows it.
 	if c.json || slices.Contains(os.Args, "--json") {
 		printFailure(out, failure{code, err.Error()})
 	} else {
@@ -108,5 +109,5 @@ func (c *connection) report(cmd *cobra.Command, err error) error {
 func printFailure(out io.Writer, f failure) {
 	_ = printJSON(out, struct {
 		Error failure `json:"error"`
-	}{f}) // nothing left to report a failed write to
+	}{f}) // a failed write cannot be reported anywhere
 }

@@ -9,7 +9,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/sqlitestore"
 )
 
-// Scripts can distinguish kinds of errors by the exit code.
+// TestExitCodes checks that scripts can distinguish kinds of errors by the exit
+// code.
 func TestExitCodes(t *testing.T) {
 	for name, c := range map[string]struct {
 		err   error

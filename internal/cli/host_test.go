@@ -6,7 +6,7 @@ import (
 	"net"
 )
 
-// testHost returns a Host without any config. Its admin addresses are TCP ports.
+// testHost returns a Host that finds no config and accepts only TCP addresses.
 func testHost() Host {
 	return Host{
 		ReadConfig:   func(string, string) ([]byte, error) { return nil, fs.ErrNotExist },

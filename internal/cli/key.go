@@ -22,8 +22,8 @@ func oneKey(cmd *cobra.Command, args []string) error {
 	return checkKeyID(args[0])
 }
 
-// checkKeyID refuses a text that is not a key's id. Such a text is neither sent to
-// the server nor printed, because it may be a secret.
+// checkKeyID returns an error if id is not the id of a key. The error does not
+// repeat the text, and the command must not send it: the text may be a secret.
 func checkKeyID(id string) error {
 	if !isKeyID(id) {
 		return errors.New("this is not the id of a key, which begins with key_: find it with key list, by the hint or the name")
@@ -77,7 +77,7 @@ func addURLFlag(cmd *cobra.Command, at *string) {
 	cmd.Flags().StringVar(at, "url", "https://GATEWAY/mcp", "The address of the server behind the gateway, for the lines to paste")
 }
 
-// fromNow converts an expiry such as 90d to the form that the server parses.
+// fromNow converts an expiry such as 90d to the syntax that the server parses.
 func fromNow(text string) (string, error) {
 	if text == admin.Never {
 		return text, nil
@@ -89,15 +89,15 @@ func fromNow(text string) (string, error) {
 	return d.String(), nil
 }
 
-// printSecret prints a new key with snippets for common clients. Nothing else ever
-// prints a secret.
+// printSecret prints a new key with its secret, and snippets for common clients. No
+// other function prints a secret.
 func printSecret(w io.Writer, k admin.KeyView, at string) {
 	printKey(w, k)
-	if k.Secret == "" { // created from a digest: the holder has the secret
+	if k.Secret == "" { // created from a digest: only the holder has the secret
 		return
 	}
 	fmt.Fprintf(w, "\nThe secret is shown this once:\n\n  %[1]s\n\n", k.Secret)
-	if kind, err := keys.ParseKind(k.Kind); err != nil || !kind.Rules().Pays { // it cannot call servers
+	if kind, err := keys.ParseKind(k.Kind); err != nil || !kind.Rules().Pays { // the key cannot call servers
 		fmt.Fprintf(w, "Send it as: Authorization: Bearer %s\n", k.Secret)
 		return
 	}
@@ -167,7 +167,7 @@ func updateKey(c *connection) *cobra.Command {
 				change.Name = &name
 			}
 			if given("scope") || noScopes {
-				list := append([]string{}, scopes...) // never nil, which would change nothing
+				list := append([]string{}, scopes...) // not nil, because nil means no change
 				change.Scopes = &list
 			}
 			if given("server") || allServers {

@@ -88,7 +88,7 @@ func exportLedger(c *connection) *cobra.Command {
 				return err
 			}
 			bar := c.bar(cmd, "transactions")
-			if isTerminal(cmd.OutOrStdout()) { // the rows themselves show the progress
+			if isTerminal(cmd.OutOrStdout()) { // the printed rows show the progress, and a bar would mix with them
 				bar = nil
 			}
 			var archived int64
@@ -110,8 +110,9 @@ func exportLedger(c *connection) *cobra.Command {
 	return cmd
 }
 
-// exportPages writes all transactions and reports its progress. It returns the
-// number of older transactions, which are in the archive.
+// exportPages writes all transactions in the store and reports its progress. It
+// returns the number of older transactions, which are in the archive and are not
+// written.
 func exportPages(ctx context.Context, client *ops.Client, write func(admin.TransactionView) error, progress func(done, total int64)) (archived int64, err error) {
 	var done, total int64
 	for after := ""; ; {
@@ -140,8 +141,8 @@ func exportPages(ctx context.Context, client *ops.Client, write func(admin.Trans
 
 var exportHead = []string{"id", "kind", "at", "debtor", "creditor", "amount", "environment", "charge", "key", "server", "tool", "reason"}
 
-// exporter returns a function that writes one transaction in that format, and one
-// that flushes.
+// exporter returns a function that writes one transaction to w in the given format,
+// and a function that flushes w at the end.
 func exporter(w io.Writer, format string) (write func(admin.TransactionView) error, finish func() error, err error) {
 	switch format {
 	case "jsonl":
@@ -162,8 +163,8 @@ func exporter(w io.Writer, format string) (write func(admin.TransactionView) err
 	}
 }
 
-// cell escapes a text for spreadsheets, which would evaluate one that begins like a
-// formula. Tool names come from servers and agents and cannot be trusted.
+// cell escapes text that begins like a formula, which a spreadsheet would evaluate.
+// Tool names come from servers and agents and cannot be trusted.
 func cell(text string) string {
 	if text != "" && strings.ContainsRune("=+-@\t\r", rune(text[0])) {
 		return "'" + text

@@ -12,7 +12,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// addCapFlag adds the flag for spending caps of the holder, such as "an account".
+// addCapFlag adds the flag --cap for spending caps. holder is the subject and
+// verb of its help text, such as "it and its successors spend".
 func addCapFlag(cmd *cobra.Command, caps *[]string, holder string) {
 	cmd.Flags().StringArrayVar(caps, "cap", nil, "The most that "+holder+capsHint)
 }
@@ -24,7 +25,8 @@ func addRateFlag(cmd *cobra.Command, rate *string) {
 	cmd.Flags().StringVar(rate, "rate", "", `How often it and its successors may ask, as in "60/1m burst 100", or none`)
 }
 
-// period is a flag value for a time from now, such as 14d; zero if not given.
+// period is a flag value for a time from now, such as 14d. It is zero if the flag is
+// not given.
 type period time.Duration
 
 // Set implements pflag.Value.
@@ -43,7 +45,8 @@ func (p *period) String() string { return p.query() }
 // Type implements pflag.Value.
 func (p *period) Type() string { return "time" }
 
-// query returns the time as the server parses it; empty if not given.
+// query returns the period in the syntax that the server parses, or "" if the flag
+// is not given.
 func (p *period) query() string {
 	if *p == 0 {
 		return ""
@@ -51,7 +54,7 @@ func (p *period) query() string {
 	return time.Duration(*p).String()
 }
 
-// parseCaps parses caps such as day=20.00. It returns nil for no caps.
+// parseCaps parses caps such as day=20.00. It returns nil if texts is empty.
 func parseCaps(texts []string) (*admin.Caps, error) {
 	if len(texts) == 0 {
 		return nil, nil

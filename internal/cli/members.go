@@ -16,7 +16,7 @@ import (
 // member is a field of an operation's input.
 type member struct {
 	place    place
-	name     string // as in the path, the query or the JSON
+	name     string // its name in the path, the query or the JSON
 	flag     string // the name of its flag
 	doc      string
 	required bool
@@ -24,7 +24,7 @@ type member struct {
 	check    func(text string) error // checks an argument before it is parsed; nil for flags
 }
 
-// place says where a request has a member.
+// place is the part of a request that contains a member.
 type place int
 
 const (
@@ -33,8 +33,8 @@ const (
 	inBody
 )
 
-// membersOf returns the members of an operation's input. The parameters of pages
-// are not among them: commands read all pages that they need.
+// membersOf returns the members of an operation's input. It omits the parameters of
+// pages (after and limit), because a command reads as many pages as it needs.
 func membersOf(in reflect.Type) []member {
 	var all []member
 	for _, f := range reflect.VisibleFields(in) {
@@ -58,7 +58,8 @@ func membersOf(in reflect.Type) []member {
 	return all
 }
 
-// jsonFields returns the members of a struct's JSON, in the order of the fields.
+// jsonFields returns the members of a struct's JSON form, in the order of the
+// fields.
 func jsonFields(t reflect.Type) []member {
 	var all []member
 	if t.Kind() != reflect.Struct {
@@ -81,8 +82,8 @@ func jsonFields(t reflect.Type) []member {
 	return all
 }
 
-// flagName returns the name of a member's flag. A flag that may be repeated has the
-// singular: scopes are given by --scope.
+// flagName returns the name of a member's flag. A flag that may be repeated is named
+// in the singular: --scope sets the member scopes.
 func flagName(f reflect.StructField, name string) string {
 	switch f.Type {
 	case reflect.TypeFor[[]string](), reflect.TypeFor[*[]string](), reflect.TypeFor[*admin.Caps]():
@@ -91,8 +92,8 @@ func flagName(f reflect.StructField, name string) string {
 	return strings.ReplaceAll(name, "_", "-")
 }
 
-// bindFlag adds the flag that sets a member. value, if not nil, returns a value
-// that parses the flag's text.
+// bindFlag adds the flag that sets m. If value is not nil, it makes the flag's
+// value, which parses the text.
 func (x *operation) bindFlag(m member, value func() pflag.Value) {
 	flags, field, doc := x.cmd.Flags(), x.in.FieldByIndex(m.index), m.doc
 	if m.required && field.Kind() != reflect.Bool {
@@ -139,8 +140,8 @@ func (x *operation) bindFlag(m member, value func() pflag.Value) {
 	}
 }
 
-// parseInto sets v to the value that text stands for. Types that the command line
-// has no form for are given as JSON.
+// parseInto parses text and sets v to the result. A type that has no syntax of its
+// own on the command line is parsed as JSON.
 func parseInto(v reflect.Value, text string) error {
 	if v.Kind() == reflect.Pointer {
 		p := reflect.New(v.Type().Elem())

@@ -21,7 +21,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/sqlitestore"
 )
 
-// ErrNoConfig is the error for a config that describes no installation.
+// ErrNoConfig reports that there is no config, or that it describes no installation.
 var ErrNoConfig = errors.New("no config names the store: give one with --config")
 
 // installation returns the installation that the config describes.
@@ -36,8 +36,9 @@ func (c *connection) installation() (*Installation, error) {
 	return c.host.Installation(config)
 }
 
-// reachStore opens the store, serves it by the same handler as a server would,
-// and calls use with a client of it. Reading (method GET) never makes a store.
+// reachStore opens the store and calls use with a client of it. In between is the
+// same handler that a server uses, called in this process. If the store does not
+// exist and method is GET, reachStore fails instead of creating it.
 func (c *connection) reachStore(ctx context.Context, method string, use func(*ops.Client) error) (err error) {
 	in, err := c.installation()
 	if err != nil {
@@ -68,7 +69,7 @@ func (c *connection) reachStore(ctx context.Context, method string, use func(*op
 	}
 	now := func() time.Time { return clock.Now().UTC().Truncate(time.Microsecond) }
 	service := admin.New(store, engine.Offline(ctx, store), func() *admin.Settings { return in.Settings }, now)
-	if signer, err := engine.LoadSigner(in.ReceiptKeyFile); err == nil { // without it, operations that sign report so
+	if signer, err := engine.LoadSigner(in.ReceiptKeyFile); err == nil { // without a key, operations that sign fail with their own error
 		service.WithSigner(signer).WithReceiptKeys(knownKeys(in.ReceiptKeyFile, signer))
 	}
 	handler := ops.NewAdminEndpoint(identity.As{Subject: "offline", Rights: identity.Operator}, log)
@@ -85,7 +86,7 @@ func noStore(path string) error {
 	return fmt.Errorf("there is no store at %s yet: is this the right config, in the right directory?", path)
 }
 
-// makeDir makes a directory for files that only this user may read.
+// makeDir creates a directory that only this user may access.
 func makeDir(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("making the directory of the store: %w", err)
@@ -93,8 +94,8 @@ func makeDir(dir string) error {
 	return nil
 }
 
-// knownKeys returns the public receipt keys that a server has published and the
-// signer's own.
+// knownKeys returns the public receipt keys that a server has published, and the
+// signer's own public key. file is the path of the private key.
 func knownKeys(file string, signer *ledger.Signer) ledger.ReceiptKeys {
 	keys, err := readReceiptKeys(engine.ReceiptKeysFile(file))
 	if err != nil || !keys.Has(signer.Public()) {

@@ -20,22 +20,22 @@ import (
 	"github.com/fareboxhq/farebox/internal/ops"
 )
 
-// operation is a command made from an entry of the table of operations. Its
+// operation is a command derived from an entry of the table of operations. Its
 // arguments and flags set the fields of the operation's input.
 type operation struct {
 	*ops.Operation
 	c         *connection
 	cmd       *cobra.Command
-	in        reflect.Value // its type is Operation.In
+	in        reflect.Value // the input; its type is Operation.In
 	members   []member
 	arguments []member
-	set       []func() error // copy flags that need parsing into the input
-	limit     int            // for listings
+	set       []func() error // each parses the text of a flag and stores the value in the input
+	limit     int            // the value of --limit, for listings
 	print     printer
 }
 
 // newOperation returns the command of an operation. It panics if the operation's
-// Command does not match its path and input: that is a mistake in the table.
+// Command does not match its path and input, which is a mistake in the table.
 func newOperation(c *connection, o *ops.Operation) *operation {
 	words, arguments := splitCommand(o.Command)
 	style := styles[o.ID]
@@ -70,8 +70,8 @@ func newOperation(c *connection, o *ops.Operation) *operation {
 	return x
 }
 
-// splitCommand splits an operation's Command into its words and its arguments and
-// required flags: "key show <key-id>" has the words key and show.
+// splitCommand splits an operation's Command into its words, and its arguments and
+// required flags. The words of "key show <key-id>" are key and show.
 func splitCommand(command string) (words, arguments []string) {
 	words = strings.Fields(command)
 	if i := slices.IndexFunc(words, func(w string) bool { return strings.HasPrefix(w, "<") || strings.HasPrefix(w, "-") }); i >= 0 {
@@ -80,15 +80,16 @@ func splitCommand(command string) (words, arguments []string) {
 	return words, arguments
 }
 
-// onRunningServer reports whether an operation is about the running config, so that
-// --offline cannot perform it.
+// onRunningServer reports whether an operation concerns the running config. Such an
+// operation cannot be performed with --offline.
 func onRunningServer(o *ops.Operation) bool {
 	return slices.ContainsFunc(ops.OnServers(), func(s ops.Op[ops.Servers]) bool { return s.ID == o.ID })
 }
 
 var pathParameter = regexp.MustCompile(`\{([^}]+)\}`)
 
-// pathOf returns an operation's path with these values for its parameters, in order.
+// pathOf returns an operation's path, with its parameters replaced by the escaped
+// values, in order.
 func pathOf(o *ops.Operation, values ...string) string {
 	return pathParameter.ReplaceAllStringFunc(o.Path, func(string) string {
 		value := values[0]
@@ -97,8 +98,9 @@ func pathOf(o *ops.Operation, values ...string) string {
 	})
 }
 
-// bindArguments finds the member that each argument sets: the parameters of the
-// path in their order, then the members that the arguments are named for.
+// bindArguments finds the member that each argument sets. The first arguments set
+// the parameters of the path, in order. Each other argument sets the member with the
+// argument's name.
 func (x *operation) bindArguments(arguments []string) {
 	parameters := pathParameter.FindAllStringSubmatch(x.Path, -1)
 	if len(parameters) > len(arguments) {
@@ -123,7 +125,7 @@ func (x *operation) bindArguments(arguments []string) {
 	}
 }
 
-// run performs the operation with the arguments and the flags that were given.
+// run performs the operation with the given arguments and flags.
 func (x *operation) run(args []string) error {
 	for i, m := range x.arguments {
 		if err := m.check(args[i]); err != nil {
@@ -154,7 +156,8 @@ func (x *operation) run(args []string) error {
 	return x.print(x.cmd.OutOrStdout(), raw)
 }
 
-// changesNothing refuses a PATCH without any change.
+// changesNothing returns an error if the operation is a PATCH and no flag gives a
+// change.
 func (x *operation) changesNothing() error {
 	if x.Method != http.MethodPatch {
 		return nil
@@ -196,7 +199,7 @@ func (x *operation) path() string {
 	return path
 }
 
-// body returns the body of the request; nil for an operation without one.
+// body returns the body of the request, or nil if the operation has no body.
 func (x *operation) body() any {
 	if body := x.in.FieldByName("Body"); body.IsValid() {
 		return body.Interface()
@@ -218,8 +221,8 @@ func (x *operation) call() (raw json.RawMessage, err error) {
 	return raw, err
 }
 
-// listed returns the type of a listing's items; nil if the operation is not a
-// listing in pages.
+// listed returns the type of a listing's items, or nil if the operation is not a
+// listing.
 func (x *operation) listed() reflect.Type {
 	if x.Out.Kind() != reflect.Struct {
 		return nil
@@ -231,8 +234,8 @@ func (x *operation) listed() reflect.Type {
 	return items.Type.Elem()
 }
 
-// shown returns the type of the value that is printed: all items of a listing, or
-// the output of another operation.
+// shown returns the type of the value to print: a slice of the items for a listing,
+// and the output type for other operations.
 func (x *operation) shown() reflect.Type {
 	if item := x.listed(); item != nil {
 		return reflect.SliceOf(item)
@@ -240,7 +243,7 @@ func (x *operation) shown() reflect.Type {
 	return x.Out
 }
 
-// list prints a listing's items up to the limit, which may take several pages.
+// list prints a listing's items up to the limit, reading several pages if necessary.
 func (x *operation) list() error {
 	if x.limit < 0 {
 		return errors.New("--limit cannot be below zero; 0 lists all")
@@ -262,7 +265,8 @@ func (x *operation) list() error {
 	return x.print(x.cmd.OutOrStdout(), raw)
 }
 
-// collect reads pages until it has as many items as the limit; 0 reads all.
+// collect reads pages until it has as many items as the limit, or all items if the
+// limit is 0. more reports whether the listing has further items.
 func (x *operation) collect() (items []json.RawMessage, more bool, err error) {
 	items = []json.RawMessage{}
 	path, query, _ := strings.Cut(x.path(), "?")
@@ -298,8 +302,8 @@ func (x *operation) collect() (items []json.RawMessage, more bool, err error) {
 	}
 }
 
-// paged reports whether the operation takes the parameters of a page. Short
-// listings do not.
+// paged reports whether the operation takes the parameters of a page. Short listings
+// take none.
 func (x *operation) paged() bool {
 	_, ok := x.in.Type().FieldByName("After")
 	return ok

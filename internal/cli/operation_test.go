@@ -20,8 +20,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/ops"
 )
 
-// The made-up operations are declared as those of package ops are, and appear
-// nowhere else.
+// These are the inputs and outputs of made-up operations. The operations are
+// declared in the same way as those of package ops, and only in this test.
 type (
 	newNote struct {
 		Text   string         `json:"text"`
@@ -62,7 +62,7 @@ var madeUp = []ops.Op[*notes]{
 		if in.Like == "nothing" {
 			return list, &admin.Error{Code: admin.NotFound, Message: "there is no such note"}
 		}
-		at := len(in.After) // a page of one: the cursor counts in letters
+		at := len(in.After) // each page has one item, and the cursor's length is the position
 		if list.Items = n.all[at : at+1]; at+1 < len(n.all) {
 			list.Next = in.After + "x"
 		}
@@ -70,13 +70,13 @@ var madeUp = []ops.Op[*notes]{
 	}),
 }
 
-// The error of a command's exit code.
+// exitCode is the error that carries a command's exit code.
 type exitCode int
 
 func (exitCode) Error() string { return "exit" }
 
-// runMadeUp runs a command line against an admin endpoint with the made-up
-// operations.
+// runMadeUp runs a command line, with the made-up operations as commands too,
+// against the admin endpoint at the URL.
 func runMadeUp(t *testing.T, endpoint string, words ...string) (stdout, stderr string, exit int) {
 	t.Helper()
 	host := testHost()
@@ -95,8 +95,9 @@ func runMadeUp(t *testing.T, endpoint string, words ...string) (stdout, stderr s
 	return out.String(), errOut.String(), int(code)
 }
 
-// An operation that is declared once, in the table, is a command, a path of the
-// admin endpoint and of the API, and a part of the OpenAPI document.
+// TestMadeUpOperation checks that an operation needs only one declaration, in the
+// table, to be a command, a path of the admin endpoint and of the API, and a part of
+// the OpenAPI document.
 func TestMadeUpOperation(t *testing.T) {
 	n := new(notes)
 	operator := identity.As{Subject: "test", Rights: identity.Operator}
@@ -107,8 +108,8 @@ func TestMadeUpOperation(t *testing.T) {
 
 	for _, c := range []struct {
 		words  []string
-		stdout string // all of it
-		stderr string // a part of it
+		stdout string // all of the output
+		stderr string // a part of the error output; "" if it must be empty
 		exit   int
 	}{
 		{[]string{"note", "add", "alice", "hello world", "--tag", "a", "--tag", "b", "--worth", "1.5"}, `text        hello world
@@ -166,8 +167,9 @@ hello world  a b   1.50   false   0     alice    2027-01-15T08:00:00Z  -
 	}
 }
 
-// Each operation of the table has the command that it names. Those without one are
-// steps of other commands.
+// TestEveryOperationHasACommand checks that each operation in the table has the
+// command that it names. An operation that names no command must be a step of
+// another command.
 func TestEveryOperationHasACommand(t *testing.T) {
 	steps := map[string]bool{ops.SumCharges.ID: true, ops.ShowArchive.ID: true, ops.ArchivePart.ID: true}
 	root := &cobra.Command{Use: "farebox"}
@@ -204,7 +206,8 @@ func TestEveryOperationHasACommand(t *testing.T) {
 	}
 }
 
-// Path parameters are escaped: a name cannot lead to another operation.
+// TestPathOf checks that path parameters are escaped, so that a name cannot lead to
+// another operation.
 func TestPathOf(t *testing.T) {
 	if got := pathOf(&ops.CreditAccount.Operation, "../keys?x"); got != "/accounts/..%2Fkeys%3Fx/credits" {
 		t.Errorf("got %s", got)

@@ -23,10 +23,10 @@ func printFields(w io.Writer, pairs ...any) {
 	for i := 0; i+1 < len(pairs); i += 2 {
 		fmt.Fprintf(table, "%v\t%v\n", pairs[i], pairs[i+1])
 	}
-	_ = table.Flush() // to a terminal or a buffer
+	_ = table.Flush() // a failed write to the terminal is ignored
 }
 
-// printTable prints one line of cells per item below a head.
+// printTable prints a header line, and below it one line of cells per item.
 func printTable[T any](w io.Writer, head []string, items []T, row func(T) []any) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, strings.Join(head, "\t"))

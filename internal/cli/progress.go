@@ -14,7 +14,7 @@ import (
 // not safe for concurrent use.
 type progress struct {
 	out  io.Writer
-	unit string // of the numbers; "bytes" are shown in IEC units
+	unit string // the unit of the numbers; "bytes" are shown in IEC units
 	step string // the description of the current bar
 	bar  *progressbar.ProgressBar
 }
@@ -36,8 +36,8 @@ func isTerminal(w any) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// part returns a function that shows the progress of one step. Its first call
-// replaces the bar of the step before.
+// part returns a function that shows the progress of one step. The first call of
+// that function replaces the bar of the previous step.
 func (p *progress) part(step string) func(done, total int64) {
 	return func(done, total int64) { p.show(step, done, total) }
 }
@@ -54,7 +54,7 @@ func (p *progress) show(step string, done, total int64) {
 			progressbar.OptionShowCount(), progressbar.OptionShowBytes(p.unit == "bytes"), progressbar.OptionUseIECUnits(true),
 			progressbar.OptionSetItsString(p.unit), progressbar.OptionThrottle(redraw), progressbar.OptionClearOnFinish(),
 			progressbar.OptionSetTheme(progressbar.ThemeASCII))
-		_ = p.bar.RenderBlank() // starts the clock for the rate
+		_ = p.bar.RenderBlank() // the rate is measured from now on
 	}
 	if total != p.bar.GetMax64() {
 		p.bar.ChangeMax64(total)

@@ -84,18 +84,19 @@ and no store. Without it they are those beside the store that the config names
 // receiptView is the JSON form of a verified receipt.
 type receiptView struct {
 	ledger.Receipt
-	Time string `json:"time"` // iat in the form of RFC 3339
+	Time string `json:"time"` // the receipt's iat, formatted as in RFC 3339
 	Key  string `json:"kid"`
 }
 
-// printReceipt prints a receipt for people. The signer chose its texts, and the keys
-// may come from anywhere, so control characters must not reach the terminal.
+// printReceipt prints a receipt for people. Its texts come from the signer, and the
+// signer's key may come from anywhere, so control characters must not reach the
+// terminal.
 func printReceipt(w io.Writer, v receiptView) {
 	printFields(w, "charge", plain(v.Charge), "payer", plain(v.Payer), "server", plain(v.Server), "tool", plain(v.Tool),
 		"amount", freeText(v.Amount, v.Free), "currency", plain(v.Currency), "environment", plain(v.Environment), "time", v.Time, "key", v.Key)
 }
 
-// plain quotes a text that has other than printable characters.
+// plain returns text, quoted if it contains characters that are not printable.
 func plain(text string) string {
 	if quoted := fmt.Sprintf("%q", text); quoted[1:len(quoted)-1] != text {
 		return quoted
@@ -106,7 +107,8 @@ func plain(text string) string {
 // maxReceiptInput bounds a receipt and the white space around it, in bytes.
 const maxReceiptInput = 2 * ledger.MaxReceipt
 
-// givenReceipt returns the receipt from the arguments, otherwise from input.
+// givenReceipt returns the receipt that the first argument gives. If that is missing
+// or "-", it reads the receipt from input.
 func givenReceipt(input io.Reader, args []string) (string, error) {
 	text := "-"
 	if len(args) > 0 {
@@ -128,10 +130,11 @@ func givenReceipt(input io.Reader, args []string) (string, error) {
 	return text, nil
 }
 
-// verifyingKeys returns the public keys to check a receipt with. An explicit flag
-// decides, in this order: --keys, --config, --address. Without a flag the keys of
-// the Caddyfile in the working directory are used if there are any, otherwise the
-// running server's.
+// verifyingKeys returns the public keys that verify receipts and archive files. The
+// first flag that is set decides where they come from: --keys (the file), --offline
+// or --config (the file beside the store), or --address (the server). Without these
+// flags the keys come from the store that the Caddyfile in the working directory
+// names, if there are any, and otherwise from the running server.
 func (c *connection) verifyingKeys(cmd *cobra.Command, file string) (ledger.ReceiptKeys, error) {
 	switch {
 	case cmd.Flags().Changed("keys"):
@@ -148,8 +151,8 @@ func (c *connection) verifyingKeys(cmd *cobra.Command, file string) (ledger.Rece
 	return keys, err
 }
 
-// storedKeys returns the keys from the file beside the store. It does not open the
-// store.
+// storedKeys returns the public keys in the file beside the store. It does not open
+// the store.
 func (c *connection) storedKeys(*cobra.Command) (ledger.ReceiptKeys, error) {
 	in, err := c.installation()
 	if err != nil {
@@ -163,7 +166,7 @@ func (c *connection) storedKeys(*cobra.Command) (ledger.ReceiptKeys, error) {
 	return keys, err
 }
 
-// serverKeys returns the keys of the running server.
+// serverKeys returns the public keys of the running server, even with --offline.
 func (c *connection) serverKeys(cmd *cobra.Command) (ledger.ReceiptKeys, error) {
 	server := *c
 	server.offline = false

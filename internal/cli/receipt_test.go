@@ -9,7 +9,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// endless is a reader without an end.
+// endless is a reader that never ends. It counts the bytes that were read.
 type endless struct{ read int }
 
 func (e *endless) Read(p []byte) (int, error) {
@@ -20,8 +20,8 @@ func (e *endless) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Input without an end is refused after a bounded number of bytes, and so is an
-// argument longer than any receipt.
+// TestReceiptInputIsBounded checks that endless input is refused after a bounded
+// number of bytes, and that an argument longer than any receipt is refused.
 func TestReceiptInputIsBounded(t *testing.T) {
 	input := new(endless)
 	for _, args := range [][]string{nil, {"-"}, {strings.Repeat("A", maxReceiptInput+1)}} {
@@ -34,8 +34,9 @@ func TestReceiptInputIsBounded(t *testing.T) {
 	}
 }
 
-// Texts of a receipt that have other than printable characters are printed in
-// quotes, so that a signer cannot send escape sequences to the terminal.
+// TestReceiptDoesNotSteerTheTerminal checks that texts of a receipt with characters
+// that are not printable are quoted, so that a signer cannot send escape sequences
+// to the terminal.
 func TestReceiptDoesNotSteerTheTerminal(t *testing.T) {
 	var out bytes.Buffer
 	printReceipt(&out, receiptView{Receipt: ledger.Receipt{

@@ -31,7 +31,7 @@ would be alive again: review them with key list, and enable them with key enable
 	return cmd
 }
 
-// restored is the command's output.
+// restored is the JSON output of "restore".
 type restored struct {
 	Store        string   `json:"store"`
 	Kept         string   `json:"previous_store,omitempty"`
@@ -41,7 +41,7 @@ type restored struct {
 	Accounts     int64    `json:"accounts"`
 	Transactions int64    `json:"transactions"`
 	Disabled     int64    `json:"keys_disabled"`
-	ReceiptKey   bool     `json:"receipt_key"` // whether the installation has one
+	ReceiptKey   bool     `json:"receipt_key"` // whether the file of the key that signs receipts exists
 	Differences  []string `json:"differences,omitempty"`
 
 	receiptKeyFile string
@@ -72,9 +72,9 @@ func restore(c *connection, cmd *cobra.Command, file string, force bool) error {
 	if err != nil {
 		return stopFirst(err)
 	}
-	if r.Kept != "" { // gateways may still hold leases from the server that had the old store
+	if r.Kept != "" { // gateways may still hold leases that the previous server granted
 		if err := engine.Outlive(ctx); err != nil {
-			return fmt.Errorf("the store is restored, but gateways may believe what they know of keys for %s yet: %w", engine.LeaseTime, err)
+			return fmt.Errorf("the store is restored, but gateways may still trust cached keys for up to %s: %w", engine.LeaseTime, err)
 		}
 	}
 	_, missing := os.Stat(in.ReceiptKeyFile)
@@ -123,7 +123,7 @@ newer than this program is refused by both.`,
 	}
 }
 
-// migrated is the command's output.
+// migrated is the JSON output of "migrate".
 type migrated struct {
 	Store string `json:"store"`
 	From  int64  `json:"from"`
@@ -159,7 +159,7 @@ func migrateStore(c *connection, cmd *cobra.Command) error {
 	return nil
 }
 
-// stopFirst adds a hint to the error of a store that a server has open.
+// stopFirst adds a hint to err if it reports that a server has the store open.
 func stopFirst(err error) error {
 	if errors.Is(err, sqlitestore.ErrLocked) {
 		return fmt.Errorf("%w\nstop the server first", err)

@@ -12,7 +12,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/ops"
 )
 
-var errNeedsServer = errors.New("this is about the running config, and the server is asked by it: leave --offline out")
+var errNeedsServer = errors.New("this needs the running server, because it is about the running config: leave --offline out")
 
 func (c *connection) needsServer(cmd *cobra.Command, _ []string) error {
 	if c.offline {
@@ -27,16 +27,17 @@ func checkServer(c *connection) *cobra.Command {
 		Use: "check <server>", Short: "Asks a server what it offers, and compares that with its price book", Args: exactly("<server>"),
 		Long: `Asks a server what it offers, and compares that with its price book.
 
-The running gateway asks by what follows the handler in its route: through the
-same proxy as calls, with the headers that the config sets, and without a key.
+The running gateway asks through the handlers that follow farebox in its route:
+through the same proxy as calls, with the headers that the config sets, and
+without a key.
 Nothing is charged. It looks for the server at /mcp, /mcp/, / and where clients
 call; --path names another place.
 
 Each tool, prompt and resource is priced, free, or hidden: no price names it and
 unpriced denies it, or its name cannot be called. A price that matches nothing is
 unknown, if the server offers nothing of its name, or shadowed, if other prices
-take all that it would. What is new, changed or gone since the last check of this
-gateway is told, too.
+take all that it would. The output also shows what is new, changed or gone since
+the last check of this gateway.
 
 The exit status is 1 if a price is unknown or shadowed.`,
 		PreRunE: c.needsServer,
@@ -95,7 +96,7 @@ func printCheck(w io.Writer, v *ops.CheckView) error {
 	return err
 }
 
-// idlePriceText explains why no item is charged by a price.
+// idlePriceText explains why a price applies to no item.
 func idlePriceText(p ops.IdlePrice) string {
 	place := ""
 	if p.Source != "" {

@@ -10,11 +10,11 @@ import (
 	"time"
 )
 
-// printer prints the JSON of an operation's output as text: the output, or the
-// array of all items of a listing.
+// printer prints an operation's output as text. raw is its JSON: the output itself
+// or, for a listing, the array of all items.
 type printer func(w io.Writer, raw []byte) error
 
-// object returns a printer of outputs that are a T.
+// object returns a printer that decodes the output into a T and calls print.
 func object[T any](print func(io.Writer, T)) printer {
 	return func(w io.Writer, raw []byte) error {
 		value, err := decode[T](raw)
@@ -25,7 +25,7 @@ func object[T any](print func(io.Writer, T)) printer {
 	}
 }
 
-// rows returns a printer of listings of T, as a table.
+// rows returns a printer that prints a listing of T as a table.
 func rows[T any](head []string, row func(T) []any) printer {
 	return func(w io.Writer, raw []byte) error {
 		items, err := decode[[]T](raw)
@@ -36,8 +36,8 @@ func rows[T any](head []string, row func(T) []any) printer {
 	}
 }
 
-// printValueOf returns a printer for any type: a table for a slice of structs,
-// names and values for a struct, otherwise JSON.
+// printValueOf returns a printer for outputs of type t. It prints a slice of structs
+// as a table, a struct as names and values, and any other type as JSON.
 func printValueOf(t reflect.Type) printer {
 	return func(w io.Writer, raw []byte) error {
 		value := reflect.New(t)
@@ -66,7 +66,7 @@ func printValueOf(t reflect.Type) printer {
 	}
 }
 
-// printStructs prints a slice of structs as a table with a column for each member.
+// printStructs prints a slice of structs as a table with one column per member.
 func printStructs(w io.Writer, list reflect.Value) error {
 	columns := jsonFields(list.Type().Elem())
 	head := make([]string, len(columns))
@@ -88,7 +88,7 @@ func printStructs(w io.Writer, list reflect.Value) error {
 
 func label(name string) string { return strings.ReplaceAll(name, "_", " ") }
 
-// textOf returns a value as text for people; a dash for an empty one.
+// textOf returns a value as text for people, or a dash if the value is empty.
 func textOf(v reflect.Value) string {
 	if v.Kind() == reflect.Pointer && v.IsNil() {
 		return "-"

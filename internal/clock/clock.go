@@ -5,7 +5,7 @@
 //	go test -ldflags "-X github.com/fareboxhq/farebox/internal/clock.shift=8760h" ./...
 //
 // Stores, caches, sealing keys, receipts and ids then move together. A release
-// is linked without a shift; nothing at run time can set one.
+// is linked without a shift, and a shift cannot be set at run time.
 package clock
 
 import (
@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// shift is set by the linker; empty means none.
+// shift is set by the linker. Empty means no shift.
 var shift string
 
 var ahead = parse(shift)
@@ -39,19 +39,19 @@ func Since(t time.Time) time.Duration { return time.Since(t.Add(-ahead)) }
 // Until returns the duration until t, by the monotonic reading if t has one.
 func Until(t time.Time) time.Duration { return time.Until(t.Add(-ahead)) }
 
-// Shift returns how far Now is ahead of the operating system's clock: zero but
-// in tests. A database that has a clock of its own needs it.
+// Shift returns how far Now is ahead of the clock of the operating system. It is
+// zero except in tests. A database with its own clock needs it.
 func Shift() time.Duration { return ahead }
 
-// Deadline returns the instant d from now by the operating system's clock,
-// which is the one that deadlines of connections and contexts go by.
+// Deadline returns the instant d from now by the clock of the operating system,
+// which is the clock that the deadlines of connections and contexts use.
 func Deadline(d time.Duration) time.Time { return time.Now().Add(d) }
 
-// Sleep pauses for d. It returns early, with ctx's error, when ctx ends.
+// Sleep pauses for d. If ctx ends first, Sleep returns the error of ctx at once.
 func Sleep(ctx context.Context, d time.Duration) error { return SleepOr(ctx, d, nil) }
 
-// SleepOr is Sleep that also returns, with nil, when wake is closed or has a
-// value. A nil wake never does.
+// SleepOr is like Sleep, but also returns nil early when wake is closed or has a
+// value. A nil wake has no effect.
 func SleepOr(ctx context.Context, d time.Duration, wake <-chan struct{}) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// The process clock is the system's and the linked shift, and goes on
-// monotonically; deadlines stay with the system's clock.
+// TestShift checks that a linked shift is parsed as a duration, and that another
+// text panics.
 func TestShift(t *testing.T) {
 	for text, want := range map[string]time.Duration{"": 0, "8760h": 8760 * time.Hour, "-1m30s": -90 * time.Second} {
 		if got := parse(text); got != want {
@@ -24,7 +24,8 @@ func TestShift(t *testing.T) {
 	parse("a year")
 }
 
-// Now, Since and Until agree with each other under any shift.
+// TestNow checks that Now, Since and Until agree with each other under any shift,
+// and that deadlines follow the clock of the operating system.
 func TestNow(t *testing.T) {
 	defer func(was time.Duration) { ahead = was }(ahead)
 	for _, by := range []time.Duration{0, 365 * 24 * time.Hour, -time.Hour} {
@@ -48,8 +49,8 @@ func TestNow(t *testing.T) {
 	}
 }
 
-// Sleep lasts as long as asked, or until its context ends; SleepOr also ends
-// when it is woken.
+// TestSleep checks that Sleep lasts as long as requested or until its context ends,
+// and that SleepOr also ends when it is woken.
 func TestSleep(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)

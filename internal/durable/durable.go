@@ -1,5 +1,6 @@
-// Package durable writes small files that survive a crash of the machine: each
-// is there whole or not at all, and its name is on disk before a call returns.
+// Package durable writes small files that survive a crash of the machine. A file
+// exists either whole or not at all, and its name is on disk before the call
+// returns.
 package durable
 
 import (
@@ -10,21 +11,22 @@ import (
 	"runtime"
 )
 
-// ReplaceFile writes a file of that mode. After a crash the file has either
+// ReplaceFile writes a file with the given mode. After a crash, the file has either
 // its old content or the new one.
 func ReplaceFile(file string, content []byte, mode fs.FileMode) error {
 	return write(file, content, mode, os.Rename)
 }
 
-// CreateFile is ReplaceFile for a file that must not exist yet: if it does, the
-// error is fs.ErrExist and the file stays as it is. Of several processes that
-// create the same file concurrently, exactly one succeeds, unless the file
-// system has no hard links.
+// CreateFile is like ReplaceFile, but the file must not exist yet. If it does, the
+// error is fs.ErrExist and the file stays as it is. If several processes create the
+// same file concurrently, exactly one succeeds, unless the file system has no hard
+// links.
 func CreateFile(file string, content []byte, mode fs.FileMode) error {
 	return write(file, content, mode, link)
 }
 
-// link names a file and, unlike a rename, replaces nothing.
+// link gives the temporary file its final name. Unlike a rename, it replaces no
+// existing file.
 func link(temp, file string) error {
 	err := os.Link(temp, file)
 	switch {
@@ -33,7 +35,7 @@ func link(temp, file string) error {
 	case errors.Is(err, fs.ErrExist):
 		return err
 	}
-	return os.Rename(temp, file) // no hard links here
+	return os.Rename(temp, file) // the file system has no hard links
 }
 
 func write(file string, content []byte, mode fs.FileMode, place func(temp, file string) error) error {
@@ -56,8 +58,8 @@ func write(file string, content []byte, mode fs.FileMode, place func(temp, file 
 	return SyncDir(dir)
 }
 
-// SyncDir makes the names in a directory durable. It does nothing on Windows,
-// which cannot sync directories and journals their names.
+// SyncDir makes the names in a directory durable. On Windows it does nothing,
+// because Windows cannot sync directories and journals their names.
 func SyncDir(dir string) error {
 	if runtime.GOOS == "windows" {
 		return nil

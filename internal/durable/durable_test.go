@@ -12,8 +12,8 @@ import (
 	"testing"
 )
 
-// alone fails the test if the directory holds anything but that file with that
-// content.
+// alone fails the test unless the directory has exactly one file, with the given
+// name and content.
 func alone(t *testing.T, file, content string) {
 	t.Helper()
 	entries, err := os.ReadDir(filepath.Dir(file))
@@ -25,8 +25,8 @@ func alone(t *testing.T, file, content string) {
 	}
 }
 
-// ReplaceFile sets content and mode whether the file exists or not, and leaves
-// no temporary file behind.
+// TestReplaceFile checks that ReplaceFile sets content and mode, whether the file
+// exists or not, and leaves no temporary file behind.
 func TestReplaceFile(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "keys.json")
 	for _, content := range []string{"old", "the new one"} {
@@ -41,7 +41,8 @@ func TestReplaceFile(t *testing.T) {
 	}
 }
 
-// A file that cannot be written is an error, and nothing is left of it.
+// TestReplaceFileFails checks that ReplaceFile reports a file that it cannot write,
+// and leaves no temporary file behind.
 func TestReplaceFileFails(t *testing.T) {
 	dir := t.TempDir()
 	if err := ReplaceFile(filepath.Join(dir, "missing", "file"), nil, 0o600); !errors.Is(err, fs.ErrNotExist) {
@@ -59,8 +60,8 @@ func TestReplaceFileFails(t *testing.T) {
 	}
 }
 
-// Of many that create one file at once, one succeeds and the others leave its
-// content alone.
+// TestCreateFile checks that exactly one of many concurrent writers creates the
+// file, and that the others do not change its content.
 func TestCreateFile(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "key")
 	var created atomic.Pointer[string]

@@ -8,15 +8,15 @@ import (
 )
 
 // A client that abandons a call before the response has made the server work for
-// nothing. Some do so for good reasons, so a key is refused only if it does so
-// often, and only until its rate is low enough again.
+// nothing. Some clients have good reasons. So a key is refused only if it abandons
+// calls often, and only until its rate has dropped again.
 const (
 	// maxAbandoned is the number of calls that a key may abandon within
-	// abandonedWindow. Then its paid calls are refused until the first of them
-	// is older than that.
+	// abandonedWindow. After that, its paid calls are refused until the oldest of these
+	// calls lies outside the window.
 	maxAbandoned    = 10
 	abandonedWindow = time.Minute
-	// maxLineages bounds memory: at most twice as many keys are remembered.
+	// maxLineages bounds memory. At most twice as many lineages are remembered.
 	maxLineages = 1 << 14
 )
 
@@ -28,7 +28,7 @@ type abandoned struct {
 	times *recent.Map[string, *recentTimes]
 }
 
-// recentTimes is a ring buffer of the last times; the zero time means unused.
+// recentTimes is a ring buffer of the last times. A zero time marks an unused entry.
 type recentTimes struct {
 	at   [maxAbandoned]time.Time
 	next int // index of the oldest
@@ -51,7 +51,8 @@ func (a *abandoned) Note(lineage string) {
 	times.next = (times.next + 1) % maxAbandoned
 }
 
-// Forgive takes back one abandoned call: its client has fetched the response.
+// Forgive removes the newest abandoned call, because its client has fetched the
+// response.
 func (a *abandoned) Forgive(lineage string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -66,7 +67,7 @@ func (a *abandoned) Forgive(lineage string) {
 	}
 }
 
-// Wait returns for how long the key is refused, zero if it is not.
+// Wait returns for how long the key is still refused, or zero if it is not refused.
 func (a *abandoned) Wait(lineage string) time.Duration {
 	a.mu.Lock()
 	defer a.mu.Unlock()

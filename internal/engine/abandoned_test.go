@@ -6,8 +6,9 @@ import (
 	"time"
 )
 
-// The tenth abandoned call within a minute gets the key refused until a minute
-// after the first of the last ten. Other keys are not affected.
+// TestAbandonedCallsAreLimited checks that the tenth abandoned call within a minute
+// gets the key refused. The refusal ends a minute after the first of the last ten
+// calls. Other keys are not affected.
 func TestAbandonedCallsAreLimited(t *testing.T) {
 	now := time.Unix(1, 0)
 	a := newAbandoned(func() time.Time { return now })
@@ -38,7 +39,8 @@ func TestAbandonedCallsAreLimited(t *testing.T) {
 	}
 }
 
-// Fewer than ten per minute are never refused.
+// TestAbandonedCallsBelowTheLimit checks that a key with fewer than ten abandoned
+// calls per minute is never refused.
 func TestAbandonedCallsBelowTheLimit(t *testing.T) {
 	now := time.Unix(1, 0)
 	a := newAbandoned(func() time.Time { return now })
@@ -51,8 +53,8 @@ func TestAbandonedCallsBelowTheLimit(t *testing.T) {
 	}
 }
 
-// Memory is bounded for any number of keys, and a key that keeps abandoning calls
-// is not forgotten.
+// TestAbandonedIsBounded checks that memory is bounded for any number of keys, and
+// that a key that keeps abandoning calls is not forgotten.
 func TestAbandonedIsBounded(t *testing.T) {
 	a := newAbandoned(func() time.Time { return time.Unix(1, 0) })
 	for range maxAbandoned {

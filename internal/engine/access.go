@@ -5,13 +5,13 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// Store returns the open store, for users other than gates. They need a
+// Store returns the open store, for users other than gates. The caller needs a
 // reference.
 func (r *Runtime) Store() Store { return r.store }
 
 // Signer returns the signer of receipts.
 func (r *Runtime) Signer() *ledger.Signer { return r.signer }
 
-// Sealer returns the sealer of session ids and event ids. Processes that share
-// its keys accept each other's seals.
+// Sealer returns the sealer of session ids and event ids. Processes with the same
+// sealing keys accept each other's seals.
 func (r *Runtime) Sealer() *gate.Sealer { return r.sealer }

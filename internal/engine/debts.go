@@ -20,23 +20,22 @@ import (
 )
 
 const (
-	firstPause = time.Second // between two attempts; it doubles up to maxPause
+	firstPause = time.Second // pause after a failed attempt; it doubles up to maxPause
 	maxPause   = time.Minute
-	// rescan is the pause between two scans of the directory while no debt is
-	// known: another process that shared it may have died.
+	// rescan is the pause between two scans of the directory while no debt is known.
+	// Another process that shares the directory may have left debts there when it died.
 	rescan = 10 * time.Minute
-	// notCharged is the age at which a debt for a charge that the store does not
-	// know is dropped: by then every capture in flight has ended, so the charge
-	// was never made.
+	// notCharged is the age at which a debt is dropped if the store does not know its
+	// charge. By then every capture in flight has ended, so the charge was never made.
 	notCharged = time.Hour
-	// payTime bounds one attempt.
+	// payTime bounds one attempt to pay a debt.
 	payTime = 30 * time.Second
 )
 
-// debts holds refunds that payers are owed and that the store could not book.
-// Each is a file of its own in a directory, so that it outlives this process and
-// so that processes which share the directory need no lock: a refund has its id
-// from the start, and the second process to try finds it booked.
+// debts holds the refunds that payers are owed because the store could not book them.
+// Each debt is a file in the directory, so it outlives this process. Processes that
+// share the directory need no lock: a refund has its id from the start, so the second
+// process that tries to pay it finds it booked.
 type debts struct {
 	dir    string
 	by     string // see Options.DebtBy
@@ -47,8 +46,8 @@ type debts struct {
 	done   chan struct{}
 
 	mu     sync.Mutex
-	owed   int                  // as of the last scan, plus newer ones
-	memory map[string]gate.Debt // debts that could not be written, by charge
+	owed   int                  // number of debts at the last scan, plus newer ones
+	memory map[string]gate.Debt // debts that could not be written to disk, by charge
 }
 
 func newDebts(dir, by string, l gate.Ledger, logger *slog.Logger) *debts {
@@ -61,7 +60,7 @@ func newDebts(dir, by string, l gate.Ledger, logger *slog.Logger) *debts {
 	return d
 }
 
-// Owe records a debt. When it returns, the debt is durable unless the disk failed.
+// Owe records a debt. When it returns, the debt is on disk, unless writing it failed.
 func (d *debts) Owe(debt gate.Debt) {
 	debt.By = d.by
 	err := d.write(debt)
@@ -100,14 +99,14 @@ func (d *debts) write(debt gate.Debt) error {
 	return durable.ReplaceFile(filepath.Join(d.dir, debt.Charge+debtSuffix), append(text, '\n'), 0o600)
 }
 
-// run pays debts until ctx ends, first the ones of an earlier process.
+// run pays debts until ctx ends. It begins with the debts of earlier processes.
 func (d *debts) run(ctx context.Context) {
 	defer close(d.done)
 	pause := firstPause
 	for {
 		if d.payAll() > 0 {
-			// Ignore wake-ups: the store is down, and each new debt would have
-			// it asked again.
+			// Ignore wake-ups: the store may be down, and each new debt would cause another
+			// attempt.
 			if clock.Sleep(ctx, pause) != nil {
 				return
 			}
@@ -121,8 +120,8 @@ func (d *debts) run(ctx context.Context) {
 	}
 }
 
-// payAll tries each debt once and returns the number of remaining ones. If the
-// store cannot be reached for one, it does not try the others.
+// payAll tries to pay each debt once and returns the number of remaining debts. Once
+// the store cannot be reached, it stops trying.
 func (d *debts) payAll() (left int) {
 	all := d.all()
 	for i, debt := range all {
@@ -166,7 +165,7 @@ func (d *debts) all() (all []gate.Debt) {
 			err = json.Unmarshal(text, &debt)
 		}
 		if err == nil && debt.Charge+debtSuffix != name.Name() {
-			err = fmt.Errorf("it is of the charge %q", debt.Charge)
+			err = fmt.Errorf("it is for the charge %q", debt.Charge)
 		}
 		if err != nil {
 			d.logger.Error("a refund that is owed cannot be read: make it by hand, and remove the file", "dir", d.dir, "file", name.Name(), "error", err)
@@ -184,20 +183,21 @@ func (d *debts) all() (all []gate.Debt) {
 
 var (
 	errNoSuchCharge = errors.New("the store knows no such charge")
-	// Debts with these two errors are kept: the payer is owed a refund that this
+	// A debt with one of these two errors is kept: the payer is owed a refund that this
 	// process cannot make.
-	errNotOurs = errors.New("it was noted by another key of the platform, which alone can tell whether it was charged: a gateway with that key makes it, or it is to be made by hand")
-	errByHand  = errors.New("it is to be given back by hand: the store has the charge, or has archived it, and does not refund it for this gateway any more")
+	errNotOurs = errors.New("it was noted with another key of the platform, and only a gateway with that key can find out whether it was charged: run that gateway, or make the refund by hand")
+	errByHand  = errors.New("make the refund by hand: the store has the charge, or has archived it, and no longer refunds it for this gateway")
 )
 
-// pay refunds a charge, or finds that there is nothing to refund.
+// pay releases or refunds the charge of a debt. It returns nil if no refund is owed
+// any longer.
 func (d *debts) pay(debt gate.Debt) error {
 	ctx, cancel := context.WithTimeout(context.Background(), payTime)
 	defer cancel()
 	err := d.ledger.Release(ctx, debt.Charge)
 	switch {
 	case err == nil:
-		return nil // it was only reserved
+		return nil // the call was only reserved
 	case !errors.Is(err, ledger.ErrSettled) && !errors.Is(err, ledger.ErrNotFound):
 		return err
 	}
@@ -205,12 +205,12 @@ func (d *debts) pay(debt gate.Debt) error {
 	t, audit := debt.Posting()
 	_, _, err = d.ledger.PostTransaction(ctx, t, audit)
 	switch {
-	case errors.Is(err, ledger.ErrArchived), captured && errors.Is(err, ledger.ErrNotFound): // it exists, so it is not "never made"
+	case errors.Is(err, ledger.ErrArchived), captured && errors.Is(err, ledger.ErrNotFound): // the charge exists, so it does not count as never made
 		return fmt.Errorf("%w: %w", errByHand, err)
 	case err == nil:
 		d.logger.Info("an undelivered call was refunded", "charge", debt.Charge, "owed_since", debt.At)
 		return nil
-	case errors.Is(err, ledger.ErrSettled): // refunded by another process, or covered by a free quota
+	case errors.Is(err, ledger.ErrSettled): // already refunded by another process, or covered by a free quota
 		return nil
 	case errors.Is(err, ledger.ErrNotFound) && debt.By != d.by:
 		return fmt.Errorf("%w: %w", errNotOurs, err)
@@ -223,7 +223,7 @@ func (d *debts) pay(debt gate.Debt) error {
 	return err
 }
 
-// forget drops a paid debt.
+// forget removes a debt that has been paid.
 func (d *debts) forget(debt gate.Debt) {
 	err := os.Remove(filepath.Join(d.dir, debt.Charge+debtSuffix))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -234,7 +234,7 @@ func (d *debts) forget(debt gate.Debt) {
 	delete(d.memory, debt.Charge)
 }
 
-// close ends the attempts. Unpaid debts stay on disk.
+// close stops paying debts. Unpaid debts stay on disk.
 func (d *debts) close() {
 	d.cancel()
 	<-d.done

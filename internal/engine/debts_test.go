@@ -17,13 +17,13 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// payee is a ledger with some captured charges that can be taken down.
+// payee is a ledger with some captured charges. It can be made unavailable.
 type payee struct {
 	gate.Ledger
 	mu      sync.Mutex
 	down    bool
-	charges map[string]bool  // refunded
-	held    map[string]bool  // only reserved
+	charges map[string]bool  // whether each captured charge was refunded
+	held    map[string]bool  // charges that are only reserved
 	refuses map[string]error // errors of refunds, by charge
 	posts   []string
 	asked   int
@@ -64,14 +64,14 @@ func (p *payee) PostTransaction(_ context.Context, t ledger.Transaction, _ ledge
 	return t, ledger.Balance{}, nil
 }
 
-// posted returns the ids of the refunds that were made, sorted.
+// posted returns the sorted ids of the refunds that were made.
 func (p *payee) posted() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return slices.Sorted(slices.Values(p.posts))
 }
 
-// questions returns the number of releases that were tried.
+// questions returns the number of calls of Release.
 func (p *payee) questions() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -88,8 +88,9 @@ func debtOf(n int) gate.Debt {
 	return gate.Debt{Charge: fmt.Sprintf("chg_%d", n), Refund: fmt.Sprintf("txn_%d", n), At: clock.Now()}
 }
 
-// Promise 2, across an outage of the store: a refund that is owed is made exactly
-// once when the store is back, even if the process that owed it has died.
+// TestDebtsOutliveTheProcess (promise 2): a refund that is owed during an outage of
+// the store is made exactly once when the store is back, even if the process that
+// owed it has died.
 func TestDebtsOutliveTheProcess(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir, log := filepath.Join(t.TempDir(), "refunds"), slog.New(slog.DiscardHandler)
@@ -102,7 +103,7 @@ func TestDebtsOutliveTheProcess(t *testing.T) {
 		if first.Owed() != 4 || len(store.posted()) > 0 {
 			t.Fatalf("%d are owed, posted %v", first.Owed(), store.posted())
 		}
-		first.close() // like a kill: closing writes nothing
+		first.close() // like a killed process, since close writes nothing
 		info, err := os.Stat(filepath.Join(dir, "chg_1.json"))
 		if err != nil || info.Mode().Perm() != 0o600 {
 			t.Fatalf("the debt's file: %v, %v", info, err)
@@ -121,8 +122,8 @@ func TestDebtsOutliveTheProcess(t *testing.T) {
 	})
 }
 
-// A store that is down is asked for one of many debts, and rarely: the debts of
-// an outage do not make it worse.
+// TestDebtsSpareADownStore checks that an unavailable store is asked rarely, and for
+// only one of many debts, so that debts do not make an outage worse.
 func TestDebtsSpareADownStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &payee{down: true}
@@ -138,8 +139,8 @@ func TestDebtsSpareADownStore(t *testing.T) {
 	})
 }
 
-// A charge that the store does not know may still be captured: its debt is kept
-// until that is impossible, and then dropped.
+// TestDebtOfNoChargeEnds checks that a debt is kept while its charge, which the store
+// does not know, may still be captured. Later it is dropped.
 func TestDebtOfNoChargeEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &payee{charges: map[string]bool{}}
@@ -162,7 +163,8 @@ func TestDebtOfNoChargeEnds(t *testing.T) {
 	})
 }
 
-// A debt that cannot be written to disk is kept in memory and paid all the same.
+// TestDebtWithoutADisk checks that a debt that cannot be written to disk is kept in
+// memory and paid from there.
 func TestDebtWithoutADisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		file := filepath.Join(t.TempDir(), "refunds")
@@ -181,10 +183,10 @@ func TestDebtWithoutADisk(t *testing.T) {
 	})
 }
 
-// A debt that the store refuses to refund is never dropped for its age: neither
-// for an archived charge, nor for a captured one that only the platform's operator
-// may refund by now. Neither blocks other debts, and a debt ends once the operator
-// has refunded its charge.
+// TestDebtsThatAreRefusedStay checks that a debt is never dropped because of its age
+// if the store refuses the refund. The store refuses it for an archived charge, and
+// for a captured charge that only the platform's operator may still refund. Such
+// debts do not block others, and end once the operator has refunded the charge.
 func TestDebtsThatAreRefusedStay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &payee{
@@ -213,9 +215,9 @@ func TestDebtsThatAreRefusedStay(t *testing.T) {
 	})
 }
 
-// Gateways with different keys of one platform may share the directory, and a
-// platform shows each key only its own charges: a debt is not dropped because
-// another gateway's key cannot see its charge.
+// TestDebtsOfAnotherKeyStay: gateways with different keys of one platform may share
+// the directory, and a platform shows each key only its own charges. So a debt must
+// not be dropped because another gateway's key cannot see its charge.
 func TestDebtsOfAnotherKeyStay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir, log := filepath.Join(t.TempDir(), "refunds"), slog.New(slog.DiscardHandler)

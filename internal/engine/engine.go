@@ -1,9 +1,9 @@
-// Package engine holds the state that outlives a config: the store, the cache of
-// keys in front of it, and the installation's own keys. Caddy starts a new config
-// before it stops the old one, and requests of the old one may still run after
-// that. So all configs that name the same store share one Runtime, and each
-// request holds a reference to it. Closing first waits until all references are
-// released, and then closes cache and store, in that order.
+// Package engine holds the state that outlives a config: the store, the cache of keys
+// in front of it, and the installation's own keys. Caddy starts a new config before
+// it stops the old one, and requests of the old config may still run after that. So
+// all configs that name the same store share one Runtime, and each request holds a
+// reference to it. To close, a Runtime waits until all references are released, for a
+// bounded time, and then closes the cache and the store, in that order.
 package engine
 
 import (
@@ -26,58 +26,60 @@ import (
 	"github.com/fareboxhq/farebox/internal/telemetry"
 )
 
-// Store is the store of a runtime. Each part belongs to its consumer. A store that
-// also implements admin.Store has operations, see Runtime.Service. One that
-// implements Revocations is changed by other processes, too; see RequestLocks.
+// Store is the store of a runtime. Each embedded interface belongs to the package
+// that uses it. If the store also implements admin.Store, the runtime has operations;
+// see Runtime.Service. If it implements Revocations, other processes change it too.
+// See also RequestLocks.
 type Store interface {
 	keycache.Origin
 	gate.Ledger
 	gate.Bindings
-	// TouchKeys records when keys, by their ids, were last used.
+	// TouchKeys records when keys were last used, by key id.
 	TouchKeys(ctx context.Context, used map[string]time.Time) error
 	// OpenReservations counts the reservations that hold credits now.
 	OpenReservations() int
 	// UseCurrency sets the currency of all amounts. It fails with a
-	// *ledger.CurrencyError if the store has another one.
+	// *ledger.CurrencyError if the store already has another currency.
 	UseCurrency(ctx context.Context, code string) error
 	// Healthy returns nil, or the reason why the store cannot write now.
 	Healthy() error
-	// Close makes everything durable and frees the store.
+	// Close makes all writes durable and releases the store.
 	Close() error
 }
 
-// managed is a store that this process may manage, and not a platform.
+// managed is a store with accounts and keys that this process may manage. The
+// store of a platform's gateway is not managed.
 type managed interface {
 	admin.Store
-	// CountExpiring counts, for each deadline, the keys that can be used now and
-	// expire at it or before.
+	// CountExpiring returns, for each deadline, the number of keys that are usable now
+	// and expire by the deadline.
 	CountExpiring(ctx context.Context, deadlines []time.Time) ([]int64, error)
 }
 
-// Options configure a runtime. All must be set, except DebtBy.
+// Options configure a runtime. All fields except DebtBy must be set.
 type Options struct {
 	// Open opens the store.
 	Open func(ctx context.Context) (Store, error)
-	// KeyFile holds the seed of the key that signs receipts. If missing, it is
-	// created with mode 0600. All public keys stay in ReceiptKeysFile of it.
+	// KeyFile holds the seed of the key that signs receipts. If the file is missing, it
+	// is created with mode 0600. The public keys are kept in ReceiptKeysFile(KeyFile).
 	KeyFile string
-	// SealFile holds the keys that seal session ids and event ids. If missing, it
-	// is created with mode 0600.
+	// SealFile holds the keys that seal session ids and event ids. If the file is
+	// missing, it is created with mode 0600.
 	SealFile string
-	// DebtDir is the directory of the refunds that are owed. It is created with
-	// mode 0700 for the first of them. Each store needs its own.
+	// DebtDir is the directory of the refunds that are owed. It is created with mode
+	// 0700 when the first refund is owed. Each store needs its own directory.
 	DebtDir string
-	// DebtBy identifies this process to a store that refunds only charges which
-	// the same caller has captured and reports all others as unknown. For other
-	// stores it is "". Processes that share DebtDir may differ in it.
+	// DebtBy identifies this process to a store that refunds a charge only to the
+	// caller that captured it, and reports the charges of others as unknown. For other
+	// stores it is "". Processes that share DebtDir may have different values.
 	DebtBy  string
 	Cache   keycache.Options
-	IDs     *share.Budget // of requests in sessions
+	IDs     *share.Budget // bounds the ids of requests in sessions
 	Metrics *telemetry.Metrics
 	Logger  *slog.Logger
 }
 
-// drainTime bounds how long closing waits for calls in flight.
+// drainTime bounds how long Destruct waits for calls in flight.
 const drainTime = 30 * time.Second
 
 // Runtime is an open store with its cache. It is safe for concurrent use.
@@ -103,17 +105,17 @@ type Runtime struct {
 	rates     *rates
 
 	log      Revocations
-	ownLog   *revocationLog // log, if this process owns the store; else nil
-	follower *follower      // of log, if other processes change the store; else nil
+	ownLog   *revocationLog // equal to log if this process owns the store, otherwise nil
+	follower *follower      // follows log if other processes change the store, otherwise nil
 
-	rules atomic.Pointer[map[string]string] // of the running config, by server
+	rules atomic.Pointer[map[string]string] // rules of the running config, by server
 
 	locks RequestLocks // nil if this process owns the store
 
 	unwatch func()
 }
 
-// Open opens the store, and starts the tasks that run beside it.
+// Open opens the store and starts the background tasks.
 func Open(ctx context.Context, o Options) (*Runtime, error) {
 	store, err := o.Open(ctx)
 	if err != nil {
@@ -159,8 +161,9 @@ func Open(ctx context.Context, o Options) (*Runtime, error) {
 	return r, nil
 }
 
-// formerLeases returns how long leases may last that a previous process granted:
-// none if no gateway key exists, since only those get leases.
+// formerLeases returns for how long leases granted by a previous process may still
+// last. It returns 0 if no gateway key exists, because only nodes with gateway keys
+// get leases.
 func formerLeases(ctx context.Context, store Store) time.Duration {
 	managed, ok := store.(managed)
 	if !ok {
@@ -173,18 +176,18 @@ func formerLeases(ctx context.Context, store Store) time.Duration {
 	return LeaseTime
 }
 
-// now returns the wall-clock time at the resolution of the stores.
+// now returns the wall-clock time, truncated to the resolution of the stores.
 func now() time.Time { return clock.Now().UTC().Truncate(time.Microsecond) }
 
-// Acquire takes a reference, which keeps the runtime open until Release, or fails
-// with ErrClosed.
+// Acquire takes a reference, which keeps the runtime open until Release. It fails
+// with ErrClosed if the runtime is closing.
 func (r *Runtime) Acquire() error { return r.refs.acquire() }
 
 // Release releases a reference. Call it exactly once for each Acquire.
 func (r *Runtime) Release() { r.refs.release() }
 
-// Configure applies a config's settings of the cache and of keys in place. The
-// settings must not be changed afterwards.
+// Configure applies a config's settings for the cache and for keys to the running
+// runtime. The caller must not change the settings afterwards.
 func (r *Runtime) Configure(o keycache.Options, settings *admin.Settings) {
 	r.cache.Configure(bounded(r.store, o))
 	r.settings.Store(settings)
@@ -196,7 +199,7 @@ func (r *Runtime) UseCurrency(ctx context.Context, code string) error {
 	return r.store.UseCurrency(ctx, code)
 }
 
-// bounded limits the lifetime of cached keys to the one that the store allows.
+// bounded limits the lifetime of cached keys to the maximum that the store allows.
 func bounded(store Store, o keycache.Options) keycache.Options {
 	if s, ok := store.(interface{ MaxBelief() time.Duration }); ok {
 		o.TTL = min(o.TTL, s.MaxBelief())
@@ -204,8 +207,8 @@ func bounded(store Store, o keycache.Options) keycache.Options {
 	return o
 }
 
-// SetRules sets the rules of each server, as strings that differ if the rules do,
-// and returns the previous ones.
+// SetRules sets the rules of each server and returns the previous ones. Rules are
+// strings that differ if and only if the rules differ.
 func (r *Runtime) SetRules(rules map[string]string) (before map[string]string) {
 	if was := r.rules.Swap(&rules); was != nil {
 		before = *was
@@ -213,7 +216,8 @@ func (r *Runtime) SetRules(rules map[string]string) (before map[string]string) {
 	return before
 }
 
-// RulesOf returns the current rules of a server, "" if the config has none.
+// RulesOf returns the current rules of a server, or "" if the config has no such
+// server.
 func (r *Runtime) RulesOf(server string) string {
 	if rules := r.rules.Load(); rules != nil {
 		return (*rules)[server]
@@ -228,7 +232,7 @@ func (r *Runtime) CheckStreams() { r.streams.notifyAll() }
 // are managed elsewhere. The caller needs a reference.
 func (r *Runtime) Service() *admin.Service { return r.service }
 
-// Gate returns a gate to a server with that policy. Its users need a reference.
+// Gate returns a gate to a server with the given policy. Its users need a reference.
 func (r *Runtime) Gate(p gate.Policy) *gate.Gate {
 	return gate.New(p, gate.Deps{
 		Keys: r, Watch: r.watchCaller, Ledger: r.store, Bindings: r.store, Debts: r.debts, Abandonments: r.abandoned, Limiter: r.rates, Signer: r.signer, Sealer: r.sealer, Metrics: r.metrics.Meter(p.Server),
@@ -241,16 +245,16 @@ func (r *Runtime) watchCaller(d keys.Digest) gate.Watch {
 	return gate.Watch{Changed: s.Changed, Closing: s.Closing, End: s.End}
 }
 
-// Limiter returns the limiter of the requests of keys. Its users need a reference.
+// Limiter returns the limiter of requests by key. Its users need a reference.
 func (r *Runtime) Limiter() gate.Limiter { return r.rates }
 
-// Lookup returns the key of the digest, from the cache or the store. It fails with
+// Lookup returns the key with the digest, from the cache or the store. It fails with
 // gate.ErrFlood if the client has asked for too many unknown keys.
 func (r *Runtime) Lookup(ctx context.Context, client netip.Addr, d keys.Digest) (*keys.Key, error) {
 	began := clock.Now()
 	counted := false
 	key, source, err := r.cache.Lookup(ctx, d, func(stale bool) error {
-		if stale { // do not let a flood from the same address lock out the holder of a known key
+		if stale { // a flood from the same address must not lock out the holder of a known key
 			return nil
 		}
 		if counted = r.misses.take(client); !counted {
@@ -258,7 +262,7 @@ func (r *Runtime) Lookup(ctx context.Context, client netip.Addr, d keys.Digest) 
 		}
 		return nil
 	})
-	if counted && !errors.Is(err, keys.ErrUnknown) && ctx.Err() == nil { // a client that hangs up has still cost a query
+	if counted && !errors.Is(err, keys.ErrUnknown) && ctx.Err() == nil { // the query of a client that hangs up still counts
 		r.misses.give(client)
 	}
 	result := "found"
@@ -274,12 +278,12 @@ func (r *Runtime) Lookup(ctx context.Context, client netip.Addr, d keys.Digest) 
 	return key, err
 }
 
-// Used records that a key was used. A refused use does not count.
+// Used records that a key was used. Callers must not report refused requests.
 func (r *Runtime) Used(k *keys.Key) { r.usage.note(k.ID, clock.Now()) }
 
-// Revoke makes every lookup that begins afterwards ask the store for the key, in
-// this process and in all that share the store or follow this one, and notifies
-// the key's streams. It takes at most LeaseTime.
+// Revoke makes every later lookup ask the store for the key, in this process and in
+// all processes that share the store or follow this process. It also notifies the
+// key's streams. It takes at most LeaseTime.
 func (r *Runtime) Revoke(d keys.Digest) {
 	r.cache.Revoke(d)
 	r.streams.notify(d)
@@ -288,28 +292,29 @@ func (r *Runtime) Revoke(d keys.Digest) {
 		return
 	}
 	r.ownLog.Append(d)
-	// Without a deadline: it returns when the last lease has expired.
+	// The call needs no deadline, because it returns when the last lease has expired.
 	_ = r.ownLog.Confirm(context.Background(), "")
 }
 
-// Revocations returns the log of the changes of keys. Its users need a reference.
+// Revocations returns the log of key changes. Its users need a reference.
 func (r *Runtime) Revocations() Revocations { return r.log }
 
-// Watch registers a stream of the key, to be checked again on each change of the
-// key. Call its End when it has ended.
+// Watch registers a stream of the key, so that the stream is notified of each
+// change of the key. The caller must call End on the result when the stream has
+// ended.
 func (r *Runtime) Watch(d keys.Digest) *Stream { return r.streams.watch(d) }
 
-// OpenReservations returns the number of the store's open reservations.
+// OpenReservations returns the number of open reservations in the store.
 func (r *Runtime) OpenReservations() int { return r.store.OpenReservations() }
 
-// RefundsOwed returns the number of refunds that are owed and not made yet.
+// RefundsOwed returns the number of refunds that are owed but not made yet.
 func (r *Runtime) RefundsOwed() int { return r.debts.Owed() }
 
 // CacheEntries returns the number of keys in the cache.
 func (r *Runtime) CacheEntries() int { return r.cache.Len() }
 
-// RevocationLag returns the age of the last look at the changes of keys that other
-// processes make, or 0 if no other process makes any.
+// RevocationLag returns the time since this process last read the key changes of
+// other processes. It returns 0 if no other process changes keys.
 func (r *Runtime) RevocationLag() time.Duration {
 	if r.follower == nil {
 		return 0
@@ -321,8 +326,8 @@ func (r *Runtime) RevocationLag() time.Duration {
 func (r *Runtime) StoreUp() bool { return r.store.Healthy() == nil }
 
 // ExpiringKeys returns, for each duration, the number of usable keys that expire
-// within it, as of at most half a minute ago. It reports false if the store could
-// not be asked then, or is closing.
+// within it, as of at most half a minute ago. It returns false if the last count
+// failed, if the keys are managed elsewhere, or if the runtime is closing.
 func (r *Runtime) ExpiringKeys(within []time.Duration) ([]int64, bool) {
 	if r.Acquire() != nil {
 		return nil, false
@@ -334,12 +339,12 @@ func (r *Runtime) ExpiringKeys(within []time.Duration) ([]int64, bool) {
 	return r.expiring.counts(within)
 }
 
-// EndStreams ends all open streams, and any that are opened later.
+// EndStreams ends all open streams and all streams opened later.
 func (r *Runtime) EndStreams() { r.streams.end() }
 
-// Destruct waits at most half a minute for the calls in flight and closes the
-// runtime. It ends all streams, since they would not end by themselves. Call it
-// once.
+// Destruct ends all streams, waits at most half a minute for the calls in flight, and
+// closes the runtime. Streams must be ended because they would not end by themselves.
+// Call it once.
 func (r *Runtime) Destruct() error {
 	r.EndStreams()
 	ctx, cancel := context.WithTimeout(context.Background(), drainTime)

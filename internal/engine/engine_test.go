@@ -52,8 +52,8 @@ func open(t *testing.T, dir string) (*Runtime, *closing) {
 	return r, store
 }
 
-// The store stays open while a call holds a reference, and no call begins once
-// closing has begun.
+// TestDestructWaitsForLeases checks that the store stays open while a call holds a
+// reference, and that no call can begin once closing has begun.
 func TestDestructWaitsForLeases(t *testing.T) {
 	r, store := open(t, t.TempDir())
 	if err := r.Acquire(); err != nil {
@@ -79,7 +79,7 @@ func TestDestructWaitsForLeases(t *testing.T) {
 	}
 }
 
-// Draining gives up at its deadline and not before.
+// TestDrainIsBounded checks that drain gives up at its deadline.
 func TestDrainIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newRefs()
@@ -95,8 +95,8 @@ func TestDrainIsBounded(t *testing.T) {
 	})
 }
 
-// A deleted key is refused from the first lookup after its deletion, although it
-// was in the cache.
+// TestDeleteReachesTheCache checks that a deleted key is refused from the first
+// lookup after its deletion, even if it was in the cache.
 func TestDeleteReachesTheCache(t *testing.T) {
 	ctx := context.Background()
 	r, _ := open(t, t.TempDir())
@@ -129,8 +129,8 @@ func TestDeleteReachesTheCache(t *testing.T) {
 	}
 }
 
-// The receipt key is created once, readable by its owner alone, and the same after
-// a restart: old receipts stay valid.
+// TestReceiptKeyStays checks that the receipt key is created once, is readable only
+// by its owner, and is the same after a restart, so that old receipts stay valid.
 func TestReceiptKeyStays(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "receipt-key")
 	first, err := LoadSigner(file)
@@ -165,8 +165,9 @@ func TestReceiptKeyStays(t *testing.T) {
 	}
 }
 
-// The last use of a key is written when its batch ends, at the latest when the
-// store closes. A lookup alone is not a use: the key may be refused.
+// TestLastUseIsNoted checks that the last use of a key is written when its batch
+// ends, and at the latest when the store closes. A lookup alone is not a use, because
+// the key may be refused.
 func TestLastUseIsNoted(t *testing.T) {
 	ctx, dir := context.Background(), t.TempDir()
 	r, _ := open(t, dir)

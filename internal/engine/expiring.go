@@ -9,33 +9,32 @@ import (
 )
 
 const (
-	// countEvery is for how long a count of expiring keys is cached, so that
-	// scraping it is cheap.
+	// countEvery is how long a count of expiring keys is cached, to keep scrapes cheap.
 	countEvery = 30 * time.Second
 	// countTime bounds one count in the store.
 	countTime = 2 * time.Second
 )
 
-// expiring caches counts of the keys that expire soon. It is safe for concurrent
-// use; concurrent callers wait for one count.
+// expiring caches counts of the keys that expire soon. It is safe for concurrent use.
+// Concurrent callers share one count.
 type expiring struct {
 	count  func(ctx context.Context, deadlines []time.Time) ([]int64, error)
 	now    func() time.Time
 	logger *slog.Logger
 
 	mu      sync.Mutex
-	within  []time.Duration // periods that the last count was for
-	counted time.Time       // with its monotonic clock
+	within  []time.Duration // the durations of the last count
+	counted time.Time       // the time of the last count, with a monotonic reading
 	last    []int64
-	failed  bool // the last count failed; that is cached as well
+	failed  bool // the last count failed; a failure is cached as well
 }
 
 func newExpiring(count func(context.Context, []time.Time) ([]int64, error), now func() time.Time, logger *slog.Logger) *expiring {
 	return &expiring{count: count, now: now, logger: logger}
 }
 
-// counts returns the number of keys that expire within each of the durations. The
-// count is at most countEvery old. It reports false if the last count failed.
+// counts returns, for each duration, the number of keys that expire within it. The
+// counts are at most countEvery old. It returns false if the last count failed.
 func (e *expiring) counts(within []time.Duration) ([]int64, bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -57,6 +56,7 @@ func (e *expiring) refresh(within []time.Duration) {
 	if err != nil {
 		e.logger.Warn("the expiring keys could not be counted", "error", err)
 	}
-	// The age counts from the end, or a slow store would be queried without a pause.
+	// The age counts from the end of the query. Otherwise a slow store would be queried
+	// without a pause.
 	e.within, e.counted, e.last, e.failed = slices.Clone(within), e.now(), last, err != nil
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// counter counts keys, and the queries for that.
+// counter is a fake store that counts its queries.
 type counter struct {
 	asked int
 	until []time.Time
@@ -33,8 +33,8 @@ func (c *counter) count(ctx context.Context, until []time.Time) ([]int64, error)
 	return make([]int64, len(until)), c.err
 }
 
-// Scraping asks the store once in half a minute, even if it fails or hangs, and
-// waits at most two seconds.
+// TestExpiringIsAskedSeldom checks that scrapes query the store once in half a
+// minute, even if it fails or hangs, and wait at most two seconds.
 func TestExpiringIsAskedSeldom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := new(counter)
@@ -79,7 +79,8 @@ func TestExpiringIsAskedSeldom(t *testing.T) {
 	})
 }
 
-// Concurrent scrapes ask the store once, and all get its result.
+// TestExpiringIsAskedOnce checks that concurrent scrapes query the store once and
+// share the result.
 func TestExpiringIsAskedOnce(t *testing.T) {
 	c := new(counter)
 	e := newExpiring(c.count, clock.Now, slog.New(slog.DiscardHandler))
@@ -97,7 +98,8 @@ func TestExpiringIsAskedOnce(t *testing.T) {
 	}
 }
 
-// A runtime counts the keys of its own store, and none once it is closed.
+// TestRuntimeCountsExpiringKeys checks that a runtime counts the keys of its own
+// store, and counts no keys once it is closed.
 func TestRuntimeCountsExpiringKeys(t *testing.T) {
 	ctx := context.Background()
 	one, _ := open(t, t.TempDir())

@@ -25,7 +25,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// reads counts the lookups that reach a store.
+// reads is a store that counts the key lookups that reach it.
 type reads struct {
 	*sqlitestore.Store
 	good, unknown atomic.Int64
@@ -41,14 +41,15 @@ func (r *reads) KeyByDigest(ctx context.Context, d keys.Digest) (*keys.Key, erro
 	return k, err
 }
 
-// A flood of 20,000 distinct well-formed unknown tokens a second, from the same
-// address as the good callers, changes the hit ratio of 10,000 good keys by at most
-// a percentage point, and reaches the store no more often than missRate allows.
+// TestFlood sends 20,000 distinct, well-formed but unknown tokens a second from the
+// address of the good callers. The hit ratio of 10,000 good keys must drop by at most
+// one percentage point, and unknown tokens may reach the store no more often than
+// missRate allows.
 func TestFlood(t *testing.T) {
 	const good, rate, seconds = 10_000, 20_000, 3
 	ctx := context.Background()
 	dir := t.TempDir()
-	if fast, err := os.MkdirTemp("/dev/shm", "flood-"); err == nil { // this does not test the disk
+	if fast, err := os.MkdirTemp("/dev/shm", "flood-"); err == nil { // the speed of the disk must not matter
 		dir = fast
 		defer os.RemoveAll(fast)
 	}
@@ -77,7 +78,7 @@ func TestFlood(t *testing.T) {
 	caller := netip.MustParseAddr("192.0.2.1")
 	digests := make([]keys.Digest, good)
 	for i := range digests {
-		binary.BigEndian.PutUint64(digests[i][:], uint64(i)*0x9E3779B97F4A7C15) // spread like those of secrets
+		binary.BigEndian.PutUint64(digests[i][:], uint64(i)*0x9E3779B97F4A7C15) // spread over the whole range, like digests of secrets
 		id := ids.New("key_")
 		err := store.CreateKey(ctx, keys.Key{
 			ID: id, Lineage: id, Account: account.ID, Kind: keys.Agent, Environment: keys.Live, Digest: digests[i],
@@ -112,7 +113,7 @@ func TestFlood(t *testing.T) {
 		<-tick.C
 		for due := uint64(clock.Since(began).Seconds() * rate); n < min(due, rate*seconds); n++ {
 			binary.BigEndian.PutUint64(junk[:], n*0xD1B54A32D192ED03+1)
-			junk[31] = 0xFF // none of the good ones
+			junk[31] = 0xFF // different from all good digests
 			switch _, err := r.Lookup(ctx, caller, junk); {
 			case errors.Is(err, gate.ErrFlood):
 				refused.Add(1)

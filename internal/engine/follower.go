@@ -12,20 +12,20 @@ import (
 	"github.com/fareboxhq/farebox/internal/keys"
 )
 
-// LeaseTime is for how long a node that cannot reach the store may still trust
-// the keys in its memory. It bounds the time after which a deleted key is dead
-// everywhere, even if a node is cut off.
+// LeaseTime is how long a node that cannot reach the store may still trust the keys
+// in its memory. It also bounds the time until a deleted key is refused everywhere,
+// even by a node that is cut off.
 const LeaseTime = 2 * time.Second
 
 const (
 	renewEvery = LeaseTime / 4
-	// renewTime bounds one renewal; a later response would be worthless.
+	// renewTime bounds one renewal. A later response would be useless.
 	renewTime = LeaseTime
 	// retryEvery is the pause after a failed renewal.
 	retryEvery = 100 * time.Millisecond
 )
 
-// trustedCache is a node's memory of keys; see keycache.Cache.
+// trustedCache is the part of keycache.Cache that a follower needs.
 type trustedCache interface {
 	Clock() time.Duration
 	ExtendTrust(from time.Duration, wall time.Time, ttl time.Duration)
@@ -33,10 +33,9 @@ type trustedCache interface {
 	RevokeAll()
 }
 
-// follower follows the changes of keys that other processes make to a shared
-// store.
+// follower follows the key changes that other processes make in a shared store.
 type follower struct {
-	node    string // its name in the log
+	node    string // name of this node in the log
 	log     Revocations
 	cache   trustedCache
 	changed func(keys.Digest) // called for each change
@@ -48,8 +47,8 @@ type follower struct {
 	done   chan struct{}
 }
 
-// follow starts to follow the log. Until the first renewal succeeds, the cache is
-// not trusted.
+// follow starts a follower of the log. The cache is not trusted until the first
+// renewal succeeds.
 func follow(log Revocations, cache trustedCache, changed func(keys.Digest), missed func(), logger *slog.Logger) *follower {
 	ctx, cancel := context.WithCancel(context.Background())
 	f := &follower{
@@ -65,9 +64,9 @@ func follow(log Revocations, cache trustedCache, changed func(keys.Digest), miss
 func (f *follower) run(ctx context.Context) {
 	defer close(f.done)
 	seen, healthy := int64(-1), true
-	informed := f.cache.Clock() // streams knew of all changes, or had to check
+	informed := f.cache.Clock() // last time at which streams knew of all changes or were asked to check
 	for ctx.Err() == nil {
-		wake := f.log.Changed() // before reading the log, or we could miss a wake-up
+		wake := f.log.Changed() // taken before the log is read, or a wake-up could be missed
 		position, more, err := f.renew(ctx, seen)
 		wait := renewEvery
 		switch {
@@ -87,14 +86,14 @@ func (f *follower) run(ctx context.Context) {
 		if healthy {
 			seen, informed = position, time.Duration(f.asked.Load())
 		}
-		if more { // renew at once, which also acknowledges the changes just read
+		if more { // renew at once, which also acknowledges the changes that were just read
 			continue
 		}
 		_ = clock.SleepOr(ctx, wait, wake) // the loop checks ctx
 	}
 }
 
-// renew reads new changes and applies them before it extends trust in the cache.
+// renew reads new changes and applies them before it extends the cache's trust.
 func (f *follower) renew(ctx context.Context, seen int64) (position int64, more bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, renewTime)
 	defer cancel()
@@ -103,7 +102,7 @@ func (f *follower) renew(ctx context.Context, seen int64) (position int64, more 
 	if err != nil {
 		return seen, false, err
 	}
-	if r.Gap || seen < 0 { // a node's first lease does not cover the changes before it
+	if r.Gap || seen < 0 { // the first lease of a node does not cover earlier changes
 		f.cache.RevokeAll()
 		f.missed()
 	}
@@ -121,12 +120,12 @@ func (f *follower) renew(ctx context.Context, seen int64) (position int64, more 
 // lag returns the time since the start of the last successful renewal.
 func (f *follower) lag() time.Duration { return f.cache.Clock() - time.Duration(f.asked.Load()) }
 
-// confirm waits until no other node trusts a key as it was before the call, at
-// most for LeaseTime.
+// confirm waits until no other node trusts a key as it was before the call. It waits
+// at most LeaseTime.
 func (f *follower) confirm() { Confirm(f.log, f.node) }
 
-// Confirm waits until no node but this one trusts a key as it was before the
-// call, at most for LeaseTime.
+// Confirm waits until no node except the given one trusts a key as it was before the
+// call. It waits at most LeaseTime.
 func Confirm(log Revocations, node string) {
 	began := clock.Now()
 	ctx, cancel := context.WithTimeout(context.Background(), LeaseTime)
@@ -137,11 +136,12 @@ func Confirm(log Revocations, node string) {
 	}
 }
 
-// stop ends the following and the node's lease, so that nobody waits for it.
+// stop stops following the log and ends the node's lease, so that no other process
+// waits for this node.
 func (f *follower) stop() {
 	f.cancel()
 	<-f.done
-	f.cache.ExtendTrust(f.cache.Clock(), clock.Now(), 0) // calls that outlast the shutdown must not trust it
+	f.cache.ExtendTrust(f.cache.Clock(), clock.Now(), 0) // calls that outlast the shutdown must not trust the cache
 	ctx, cancel := context.WithTimeout(context.Background(), renewTime)
 	defer cancel()
 	if err := f.log.Leave(ctx, f.node); err != nil {

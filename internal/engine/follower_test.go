@@ -22,12 +22,12 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// shared is one runtime's view of a store that several runtimes of a test share,
-// as processes share a database: a real store, with a log of its changes.
+// shared is one runtime's view of a store that several runtimes share in a test, as
+// processes share a database. It is a real store with a log of its changes.
 type shared struct {
 	*sqlitestore.Store
 	*revocationLog
-	frozen atomic.Pointer[chan struct{}] // while set, this node's renewals hang
+	frozen atomic.Pointer[chan struct{}] // while set, renewals of this node hang
 	broken atomic.Bool
 }
 
@@ -60,7 +60,7 @@ func (s *shared) UpdateKey(ctx context.Context, id string, change func(*keys.Key
 	return k, err
 }
 
-// cluster returns n runtimes on one store.
+// cluster returns n runtimes that share one store.
 func cluster(t *testing.T, n int) ([]*Runtime, []*shared) {
 	t.Helper()
 	dir := t.TempDir()
@@ -82,7 +82,7 @@ func cluster(t *testing.T, n int) ([]*Runtime, []*shared) {
 	return nodes, parts
 }
 
-// openOn opens a runtime on its part of a store that is shared.
+// openOn opens a runtime on its view of a shared store.
 func openOn(t *testing.T, part *shared, dir string) *Runtime {
 	t.Helper()
 	r, err := Open(t.Context(), Options{
@@ -113,8 +113,8 @@ func newAgent(t *testing.T, r *Runtime, account string) keys.Key {
 	return k
 }
 
-// A key that is deleted at one node is dead at all nodes when the call returns,
-// with continuous lookups at each.
+// TestDeletedIsDeadAtEveryNode checks that a key deleted at one node is refused at
+// all nodes as soon as the call returns, while every node looks keys up continuously.
 func TestDeletedIsDeadAtEveryNode(t *testing.T) {
 	nodes, _ := cluster(t, 3)
 	var deleted sync.Map // digest to struct{}
@@ -165,8 +165,9 @@ func TestDeletedIsDeadAtEveryNode(t *testing.T) {
 	}
 }
 
-// A frozen node delays a delete no longer than its lease lasts, and does not trust
-// its memory when it wakes until it has read the changes it missed.
+// TestFrozenNodeHoldsNothingUp checks that a frozen node does not delay a delete for
+// longer than its lease. When it wakes, it does not trust its memory until it has
+// read the changes that it missed.
 func TestFrozenNodeHoldsNothingUp(t *testing.T) {
 	nodes, parts := cluster(t, 2)
 	k := newAgent(t, nodes[0], "alice")
@@ -200,8 +201,8 @@ func TestFrozenNodeHoldsNothingUp(t *testing.T) {
 	close(wake)
 }
 
-// If the log cannot be reached, a delete returns after the time of a lease, and no
-// node trusts its memory.
+// TestUnreachableLogIsWaitedOut checks that a delete returns after LeaseTime if the
+// log cannot be reached, and that no node trusts its memory then.
 func TestUnreachableLogIsWaitedOut(t *testing.T) {
 	nodes, parts := cluster(t, 2)
 	k := newAgent(t, nodes[0], "alice")
@@ -226,7 +227,7 @@ func TestUnreachableLogIsWaitedOut(t *testing.T) {
 	}
 }
 
-// memory stands in for the cache of a node, for tests of the log alone.
+// memory is a fake cache of a node, for tests of the log alone.
 type memory struct {
 	began   time.Time
 	until   time.Duration
@@ -241,12 +242,13 @@ func (m *memory) ExtendTrust(from time.Duration, _ time.Time, ttl time.Duration)
 func (m *memory) Revoke(d keys.Digest) { m.revoked = append(m.revoked, d) }
 func (m *memory) RevokeAll()           { m.all++ }
 
-// A node reads each change once and in order, including those during a break. When
-// some may be lost, it invalidates its whole memory.
+// TestNodeReadsTheLog checks that a node reads each change once and in order,
+// including changes during an interruption. If changes may have been lost, the node
+// invalidates its whole memory.
 func TestNodeReadsTheLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := newRevocationLog(clock.Now, 0)
-		log.Append(keys.Digest{0}) // before it followed
+		log.Append(keys.Digest{0}) // a change from before the node followed the log
 		m := &memory{began: clock.Now()}
 		lost := 0
 		s := &shared{revocationLog: log}
@@ -295,8 +297,8 @@ func TestNodeReadsTheLog(t *testing.T) {
 	})
 }
 
-// A change of a key waits for the nodes with a lease, and for no others. A node with
-// a position of another process's log gets a gap.
+// TestRevocationLogConfirms checks that a key change waits only for nodes with a
+// lease. A node with a position from another process's log gets a gap.
 func TestRevocationLogConfirms(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newRevocationLog(clock.Now, 0)

@@ -15,9 +15,10 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// A node does not trust keys that it cached before it first read the log, since no
-// change waits for a node without a lease and its first renewal returns no earlier
-// changes. The same holds for streams.
+// TestNodeBelievesNothingFromBeforeItFollowed checks that a node does not trust keys
+// that it cached before it first read the log. No change waits for a node without a
+// lease, and the node's first renewal returns no earlier changes. Streams that are
+// older than the first renewal are notified for the same reason.
 func TestNodeBelievesNothingFromBeforeItFollowed(t *testing.T) {
 	nodes, parts := cluster(t, 1)
 	k, other := newAgent(t, nodes[0], "alice"), newAgent(t, nodes[0], "alice")
@@ -61,8 +62,9 @@ func TestNodeBelievesNothingFromBeforeItFollowed(t *testing.T) {
 	}
 }
 
-// A change waits for a node at most until the lease ends that the node had at that
-// moment, even if the node keeps renewing it: each renewal returns the change.
+// TestStubbornNodeHoldsNothingUp checks that a change waits for a node only until the
+// end of the lease that the node had when the change was made. This holds even if the
+// node keeps renewing the lease, because each renewal returns the change.
 func TestStubbornNodeHoldsNothingUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newRevocationLog(clock.Now, 0)
@@ -94,9 +96,9 @@ func TestStubbornNodeHoldsNothingUp(t *testing.T) {
 	})
 }
 
-// While the log cannot be read, streams check their keys again each time a lease
-// would have lapsed, since a key may have been deleted elsewhere. A break that is
-// shorter than a lease has no effect.
+// TestStreamsAreDoubtedWithTheLog checks that while the log cannot be read, streams
+// check their keys again once per LeaseTime, since a key may have been deleted
+// elsewhere. An interruption shorter than a lease has no effect.
 func TestStreamsAreDoubtedWithTheLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lost := 0
@@ -123,9 +125,9 @@ func TestStreamsAreDoubtedWithTheLog(t *testing.T) {
 	})
 }
 
-// A node may still have a lease from the process before a restart, so a delete waits
-// for that, too. If no gateway key was ever created, no node can have a lease, and
-// nothing is waited for.
+// TestRestartRemembersThatThereMayBeLeases checks that a delete after a restart waits
+// for leases that the previous process may have granted. If no gateway key was ever
+// created, no node can have a lease, and the delete does not wait.
 func TestRestartRemembersThatThereMayBeLeases(t *testing.T) {
 	for _, kind := range []keys.Kind{keys.Agent, keys.Gateway} {
 		t.Run(kind.String(), func(t *testing.T) {

@@ -10,28 +10,28 @@ import (
 	"github.com/fareboxhq/farebox/internal/share"
 )
 
-// missRate limits the lookups of each client address that only the store can
-// answer, so that a flood of well-formed invented tokens cannot reach it. A
-// lookup that finds a key is given back, so only unknown tokens count. Its burst
-// also bounds how many lookups of an address run concurrently.
+// missRate limits the lookups of each client address that miss the cache, so that a
+// flood of well-formed but invented tokens cannot reach the store. A lookup is not
+// counted if it finds a key, so only unknown tokens use up the limit. Burst also
+// bounds how many lookups of one address run concurrently.
 var missRate = keys.Rate{Requests: 50, Per: time.Second, Burst: 1000}
 
-// maxAddresses bounds memory: at most twice as many addresses are remembered.
+// maxAddresses bounds memory. At most twice as many addresses are remembered.
 const maxAddresses = 1 << 15
 
-// misses counts the lookups of client addresses by the algorithm of rates.go.
+// misses counts the lookups of client addresses, with the same algorithm as rates.
 type misses struct {
-	now func() time.Duration // see rates
+	now func() time.Duration // monotonic; see rates
 
 	mu   sync.Mutex
-	full *recent.Map[netip.Prefix, time.Duration] // when the bucket is full again
+	full *recent.Map[netip.Prefix, time.Duration] // time at which the bucket will be full again
 }
 
 func newMisses(now func() time.Duration) *misses {
 	return &misses{now: now, full: recent.New[netip.Prefix, time.Duration](maxAddresses)}
 }
 
-// take counts a lookup, and reports false if the client must not make it.
+// take counts a lookup. It returns false if the client must not make it.
 func (m *misses) take(client netip.Addr) bool {
 	network := share.Network(client)
 	m.mu.Lock()
@@ -42,7 +42,7 @@ func (m *misses) take(client netip.Addr) bool {
 	return quota.Wait == 0
 }
 
-// give takes the count of a lookup back.
+// give undoes the count of a lookup.
 func (m *misses) give(client netip.Addr) {
 	network := share.Network(client)
 	m.mu.Lock()

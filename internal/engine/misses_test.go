@@ -8,8 +8,9 @@ import (
 	"github.com/fareboxhq/farebox/internal/share"
 )
 
-// An address may try the sustained rate of missRate in unknown tokens, and its
-// burst at once. Found keys cost nothing, and other addresses are not affected.
+// TestMissesAreLimited checks that an address may try as many unknown tokens as
+// missRate allows, with its burst. Keys that are found cost nothing, and other
+// addresses are not affected.
 func TestMissesAreLimited(t *testing.T) {
 	now := time.Duration(0)
 	m := newMisses(func() time.Duration { return now })
@@ -39,8 +40,8 @@ func TestMissesAreLimited(t *testing.T) {
 	}
 }
 
-// All addresses of an IPv6 customer's network share one bucket, and so do both
-// forms of an IPv4 address.
+// TestMissesByNetwork checks that all addresses of an IPv6 customer's network share
+// one bucket, as do both forms of an IPv4 address.
 func TestMissesByNetwork(t *testing.T) {
 	for _, c := range []struct {
 		a, b string
@@ -61,7 +62,7 @@ func TestMissesByNetwork(t *testing.T) {
 	}
 }
 
-// Memory is bounded for any number of addresses.
+// TestMissesAreBounded checks that memory is bounded for any number of addresses.
 func TestMissesAreBounded(t *testing.T) {
 	m := newMisses(uptime())
 	a := netip.MustParseAddr("10.0.0.0")

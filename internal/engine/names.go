@@ -8,24 +8,24 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// namer is a store that knows the names of accounts.
+// namer is a store that can look up the names of accounts.
 type namer interface {
 	AccountNames(ctx context.Context, ids []string) (map[string]string, error)
 }
 
 const (
-	// maxNames bounds the cache. Names never change.
+	// maxNames bounds the cache. Entries need no expiry, because names never change.
 	maxNames = 1 << 12
 	// nameTime bounds how long a refusal waits for a name.
 	nameTime = time.Second
-	// nameRetry is the pause after the store failed.
+	// nameRetry is how long the store is not asked after it failed.
 	nameRetry = 5 * time.Second
 )
 
-// names caches the names of accounts for the texts of refusals, so that a flood of
-// refusals asks the store once.
+// names caches the names of accounts for refusal texts, so that a flood of refusals
+// asks the store only once.
 type names struct {
-	store namer // nil: the store knows no names
+	store namer // nil if the store cannot look up names
 
 	mu      sync.Mutex
 	known   map[string]string
@@ -37,7 +37,8 @@ func newNames(store Store) *names {
 	return &names{store: s, known: make(map[string]string)}
 }
 
-// lookup returns the name of an account, "" if it is unknown or the store failed.
+// lookup returns the name of an account, or "" if the name is unknown or the store
+// failed.
 func (n *names) lookup(ctx context.Context, id string) string {
 	if n.store == nil {
 		return ""
@@ -66,6 +67,6 @@ func (n *names) lookup(ctx context.Context, id string) string {
 	return found[id]
 }
 
-// AccountName returns the name of an account for the text of a refusal, "" if it
-// is unknown or not available within a second. The caller needs a reference.
+// AccountName returns the name of an account for a refusal text, or "" if the name is
+// unknown or not available within a second. The caller needs a reference.
 func (r *Runtime) AccountName(ctx context.Context, id string) string { return r.names.lookup(ctx, id) }

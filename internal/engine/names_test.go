@@ -11,7 +11,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// naming is a store with names that counts its queries.
+// naming is a store that returns names and counts its queries.
 type naming struct {
 	Store
 	names map[string]string
@@ -29,7 +29,8 @@ func (n *naming) AccountNames(ctx context.Context, _ []string) (map[string]strin
 	return n.names, n.err
 }
 
-// A known name is asked for once and an unknown one again. The cache is bounded.
+// TestNamesAreRemembered checks that the store is asked once for a known name and
+// every time for an unknown one, and that the cache is bounded.
 func TestNamesAreRemembered(t *testing.T) {
 	store := &naming{names: map[string]string{"acct_1": "alice"}}
 	n := newNames(store)
@@ -54,8 +55,8 @@ func TestNamesAreRemembered(t *testing.T) {
 	}
 }
 
-// A refusal waits at most a second for a name, and a store that failed is not
-// asked again for a while.
+// TestNamesDoNotHoldRefusalsUp checks that a refusal waits at most a second for a
+// name, and that a store that failed is not asked again for a while.
 func TestNamesDoNotHoldRefusalsUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &naming{wait: true}

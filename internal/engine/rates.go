@@ -9,16 +9,15 @@ import (
 	"github.com/fareboxhq/farebox/internal/keys"
 )
 
-// rates counts the requests of key lineages against rates, by the generic cell
-// rate algorithm (ITU-T I.371, annex A): its only state for a bucket is the
-// instant at which the bucket will be full again. A full bucket equals one that
-// was never used, and is forgotten.
+// rates limits the requests of key lineages, by the generic cell rate algorithm
+// (ITU-T I.371, annex A). The only state of a bucket is the instant at which it will
+// be full again. A full bucket is the same as an unused one, so it can be dropped.
 type rates struct {
 	now func() time.Duration // monotonic, since an arbitrary instant
 
 	mu      sync.Mutex
-	full    map[rateBucket]time.Duration // when the bucket is full again
-	sweepAt int                          // number of buckets at which full ones are dropped
+	full    map[rateBucket]time.Duration // time at which the bucket will be full again
+	sweepAt int                          // number of buckets at which sweep drops the full ones
 }
 
 type rateBucket struct {
@@ -26,7 +25,7 @@ type rateBucket struct {
 	upkeep          bool
 }
 
-// minSweep is the least number of buckets that triggers a sweep.
+// minSweep is the smallest number of buckets that triggers a sweep.
 const minSweep = 1024
 
 // uptime returns a monotonic clock that starts at zero.
@@ -46,7 +45,7 @@ func (r *rates) Take(lineage string, buckets [2]gate.Bucket) gate.Quota {
 	return r.take(lineage, buckets)
 }
 
-// Move counts one request in place of another count; see gate.Limiter.
+// Move counts one request in other buckets than before; see gate.Limiter.
 func (r *rates) Move(lineage string, from, to [2]gate.Bucket, taken bool) gate.Quota {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -70,7 +69,7 @@ func (r *rates) Move(lineage string, from, to [2]gate.Bucket, taken bool) gate.Q
 	return least
 }
 
-// take counts one request. The caller holds the mutex.
+// take counts one request. The caller must hold the mutex.
 func (r *rates) take(lineage string, buckets [2]gate.Bucket) gate.Quota {
 	now := r.now()
 	var least gate.Quota
@@ -84,7 +83,7 @@ func (r *rates) take(lineage string, buckets [2]gate.Bucket) gate.Quota {
 		least = lesser(least, q)
 	}
 	if least.Wait > 0 {
-		return least // counted in neither bucket
+		return least // the request counts in neither bucket
 	}
 	for i, b := range buckets {
 		if !b.Rate.IsZero() {
@@ -97,7 +96,7 @@ func (r *rates) take(lineage string, buckets [2]gate.Bucket) gate.Quota {
 
 func of(lineage string, b gate.Bucket) rateBucket { return rateBucket{lineage, b.Server, b.Upkeep} }
 
-// lesser returns the more exhausted of two quotas. The first may be zero.
+// lesser returns the more exhausted of two quotas. The first may be the zero Quota.
 func lesser(least, q gate.Quota) gate.Quota {
 	if least.Limit == 0 || q.Wait > least.Wait || q.Wait == least.Wait && q.Remaining < least.Remaining {
 		return q
@@ -105,7 +104,7 @@ func lesser(least, q gate.Quota) gate.Quota {
 	return least
 }
 
-// left returns the quota of a bucket that will be full at that instant.
+// left returns the quota of a bucket that will be full again at the instant full.
 func left(rate keys.Rate, now, full time.Duration) gate.Quota {
 	every := rate.Every()
 	depth := time.Duration(rate.Burst) * every // the time in which an empty bucket fills
@@ -114,13 +113,13 @@ func left(rate keys.Rate, now, full time.Duration) gate.Quota {
 	return q
 }
 
-// take counts a request in a bucket that will be full at that instant, and returns
-// the instant at which it will be full afterwards. If the quota has a Wait, the
-// request was not counted. Subtracting rate.Every() takes a request back.
+// take counts a request in a bucket that will be full again at the instant full, and
+// returns the new instant. If the quota has a Wait, the request was not counted. To
+// undo a counted request, subtract rate.Every() from the instant.
 func take(rate keys.Rate, now, full time.Duration) (gate.Quota, time.Duration) {
 	every := rate.Every()
 	depth := time.Duration(rate.Burst) * every
-	full = min(max(full, now), now+depth) // it may stem from a slower rate
+	full = min(max(full, now), now+depth) // full may come from a slower rate
 	after := full + every
 	if after <= now+depth {
 		return left(rate, now, after), after

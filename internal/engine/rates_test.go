@@ -12,7 +12,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/keys"
 )
 
-// testRates returns rates with a clock of their own.
+// testRates returns rates and the clock that it uses.
 func testRates() (*rates, *time.Duration) {
 	r, now := newRates(), new(time.Duration)
 	r.now = func() time.Duration { return *now }
@@ -23,8 +23,8 @@ func at(server string, rate keys.Rate) [2]gate.Bucket {
 	return [2]gate.Bucket{{Server: server, Rate: rate}}
 }
 
-// In any period, a key gets exactly the requests that a textbook token bucket of
-// its rate would allow.
+// TestRatesAreExact checks that a key always gets exactly the requests that a
+// textbook token bucket with its rate would allow.
 func TestRatesAreExact(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		r, now := testRates()
@@ -54,17 +54,18 @@ func TestRatesAreExact(t *testing.T) {
 	})
 }
 
-// Moving a request to other buckets leaves the first ones as if it had never been
-// counted there, exactly, and counts it in the others by their own rate. The
-// quota returned is that of the first ones.
+// TestMovedRatesAreExact checks that moving a request to other buckets leaves the
+// first buckets exactly as if the request had never been counted there, and counts it
+// in the other buckets by their own rate. The returned quota is that of the first
+// buckets.
 func TestMovedRatesAreExact(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		r, now := testRates()
-		only, now2 := testRates() // counts only the calls
+		only, now2 := testRates() // counts only the calls that are not upkeep
 		calls := keys.Rate{Requests: 5, Per: time.Minute, Burst: rapid.Int64Range(1, 5).Draw(t, "burst")}
 		upkeep := keys.Rate{Requests: 1, Per: time.Second, Burst: 3}
 		from, to := at("weather", calls), [2]gate.Bucket{{Server: "weather", Upkeep: true, Rate: upkeep}}
-		free, allowed := time.Duration(0), 0 // free: when the bucket of upkeep is full again
+		free, allowed := time.Duration(0), 0 // free is the instant at which the upkeep bucket is full again
 		for range 200 {
 			pause := time.Duration(rapid.Int64Range(0, int64(20*time.Second)).Draw(t, "pause"))
 			*now += pause
@@ -93,8 +94,9 @@ func TestMovedRatesAreExact(t *testing.T) {
 	})
 }
 
-// Of any number of concurrent requests exactly the burst is served, and each gets
-// another number of remaining requests.
+// TestRatesAreExactUnderConcurrency checks that exactly as many concurrent requests
+// as the burst allows are served, and that each of them gets a different number of
+// remaining requests.
 func TestRatesAreExactUnderConcurrency(t *testing.T) {
 	r, _ := testRates()
 	rate := keys.Rate{Requests: 60, Per: time.Minute, Burst: 100}
@@ -127,8 +129,9 @@ func TestRatesAreExactUnderConcurrency(t *testing.T) {
 	}
 }
 
-// Lineages and servers are counted separately. A request that one of two rates
-// refuses counts in neither. The quota is that of the tighter one.
+// TestRatesOfKeyAndServer checks that lineages and servers are counted separately. A
+// request that one of two rates refuses counts in neither. The returned quota is the
+// tighter of the two.
 func TestRatesOfKeyAndServer(t *testing.T) {
 	r, now := testRates()
 	two, three := keys.Rate{Requests: 2, Per: time.Minute, Burst: 2}, keys.Rate{Requests: 3, Per: time.Hour, Burst: 3}
@@ -153,8 +156,8 @@ func TestRatesOfKeyAndServer(t *testing.T) {
 	}
 }
 
-// A rate that a new config changes applies at once, and no wait is longer than the
-// new rate's.
+// TestRatesChange checks that a rate changed by a new config applies at once, and
+// that no wait is longer than under the new rate.
 func TestRatesChange(t *testing.T) {
 	r, _ := testRates()
 	slow, fast := keys.Rate{Requests: 1, Per: time.Hour, Burst: 5}, keys.Rate{Requests: 60, Per: time.Minute, Burst: 2}
@@ -166,8 +169,8 @@ func TestRatesChange(t *testing.T) {
 	}
 }
 
-// Memory is bounded by the number of recently used keys: full buckets are dropped,
-// which gains their keys nothing.
+// TestRatesForget checks that memory is bounded by the number of recently used keys.
+// Full buckets are dropped, which gives their keys no extra requests.
 func TestRatesForget(t *testing.T) {
 	r, now := testRates()
 	rate := keys.Rate{Requests: 1, Per: time.Second, Burst: 1}
@@ -183,7 +186,7 @@ func TestRatesForget(t *testing.T) {
 	}
 }
 
-// Counting a request does not allocate.
+// TestRatesDoNotAllocate checks that counting a request does not allocate.
 func TestRatesDoNotAllocate(t *testing.T) {
 	r, _ := testRates()
 	rate := keys.Rate{Requests: 1_000_000, Per: time.Second, Burst: 1_000_000}

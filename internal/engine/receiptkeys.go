@@ -13,13 +13,14 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// ReceiptKeysFile returns the path of the public keys beside a private receipt
-// key: all that ever signed receipts for the same store.
+// ReceiptKeysFile returns the path of the file with the public receipt keys, beside
+// the file with the private one. It holds every key that ever signed receipts for the
+// same store.
 func ReceiptKeysFile(keyFile string) string { return keyFile + "s.json" }
 
-// ReadReceiptKeys reads a file with a JWK set, and counts the keys in it that
-// cannot be receipt keys. Its errors name the file; a missing file is an
-// fs.ErrNotExist.
+// ReadReceiptKeys reads a file with a JWK set. It also returns the number of keys in
+// it that cannot be receipt keys. Errors name the file; if the file is missing, the
+// error is fs.ErrNotExist.
 func ReadReceiptKeys(file string) (keys ledger.ReceiptKeys, ignored int, err error) {
 	f, err := os.Open(file)
 	if err != nil {
@@ -36,17 +37,18 @@ func ReadReceiptKeys(file string) (keys ledger.ReceiptKeys, ignored int, err err
 	return keys, ignored, nil
 }
 
-// publish adds the key to the public keys in the file unless it is there, and
-// returns them all. No key is ever removed, so receipts stay verifiable when the
-// private key is replaced. Only the process that has the store open may call it.
+// publish adds the key to the public keys in the file, unless the file already has
+// it, and returns all keys. No key is ever removed, so receipts stay verifiable after
+// the private key is replaced. Only the process that has the store open may call
+// publish.
 func publish(file string, current ed25519.PublicKey) (ledger.ReceiptKeys, error) {
 	keys, ignored, err := ReadReceiptKeys(file)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
 		return nil, fmt.Errorf("%w\nrestore the file; without it, receipts of replaced keys cannot be verified", err)
-	case ignored > 0: // rewriting the file would lose them
-		return nil, fmt.Errorf("public receipt keys %s: %d of them are no keys of receipts: take them out, the file is for this store's alone", file, ignored)
+	case ignored > 0: // rewriting the file would lose these keys
+		return nil, fmt.Errorf("public receipt keys %s: %d of them are not receipt keys: remove them, because the file is only for those of this store", file, ignored)
 	case keys.Has(current):
 		return keys, nil
 	}
@@ -61,9 +63,9 @@ func publish(file string, current ed25519.PublicKey) (ledger.ReceiptKeys, error)
 	return keys, nil
 }
 
-// makePrivate creates a file with a key of the installation and returns its
-// content. If several processes that share it start concurrently, one creates it
-// and the others read that one's content.
+// makePrivate creates a file with a key of the installation and returns its content.
+// If several processes start concurrently with the same path, one of them creates the
+// file and the others read its content.
 func makePrivate(file string, content []byte) ([]byte, error) {
 	err := durable.CreateFile(file, content, 0o600)
 	switch {

@@ -14,7 +14,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// reopen opens a runtime in the directory, passes it to a function and closes it.
+// reopen opens a runtime in the directory, signs a receipt, and closes the runtime.
+// It returns the receipt and the public keys that the runtime served.
 func reopen(t *testing.T, dir string) (receipt string, served ledger.ReceiptKeys) {
 	t.Helper()
 	r, _ := open(t, dir)
@@ -31,8 +32,8 @@ func reopen(t *testing.T, dir string) (receipt string, served ledger.ReceiptKeys
 	return receipt, served
 }
 
-// The public keys are beside the store, readable by everybody, and the file is only
-// rewritten for a new key.
+// TestPublicKeysAreWritten checks that the public keys are in a world-readable file
+// beside the store, and that the file is rewritten only for a new key.
 func TestPublicKeysAreWritten(t *testing.T) {
 	dir := t.TempDir()
 	file := ReceiptKeysFile(filepath.Join(dir, "f.db.receipt-key"))
@@ -60,8 +61,8 @@ func TestPublicKeysAreWritten(t *testing.T) {
 	}
 }
 
-// The receipts of every key that ever signed stay verifiable, even if the private
-// keys are replaced or lost.
+// TestReplacedKeysStay checks that the receipts of every former key stay verifiable,
+// even if private keys are replaced or lost.
 func TestReplacedKeysStay(t *testing.T) {
 	dir := t.TempDir()
 	private := filepath.Join(dir, "f.db.receipt-key")
@@ -85,8 +86,9 @@ func TestReplacedKeysStay(t *testing.T) {
 	}
 }
 
-// A store without a file of public keys, because it is older than that or lost it,
-// gets one with the current key.
+// TestMissingPublicKeysAreMade checks that a store without a file of public keys gets
+// one with the current key. The store may be older than such files, or the file may
+// be lost.
 func TestMissingPublicKeysAreMade(t *testing.T) {
 	dir := t.TempDir()
 	receipt, _ := reopen(t, dir)
@@ -100,8 +102,9 @@ func TestMissingPublicKeysAreMade(t *testing.T) {
 	}
 }
 
-// A damaged file is an error that names it. It is left unchanged, since it may be
-// the only record of a key.
+// TestDamagedPublicKeysStopTheStart checks that a damaged file causes an error that
+// names the file. The file is left unchanged, since it may be the only record of a
+// key.
 func TestDamagedPublicKeysStopTheStart(t *testing.T) {
 	dir := t.TempDir()
 	reopen(t, dir)
@@ -140,7 +143,8 @@ func TestDamagedPublicKeysStopTheStart(t *testing.T) {
 	}
 }
 
-// Reading is bounded for any size of the file, and a missing file is fs.ErrNotExist.
+// TestReadReceiptKeysIsBounded checks that the number of bytes read is bounded for
+// any size of the file, and that a missing file is fs.ErrNotExist.
 func TestReadReceiptKeysIsBounded(t *testing.T) {
 	dir := t.TempDir()
 	long := filepath.Join(dir, "long")
@@ -159,8 +163,8 @@ func TestReadReceiptKeysIsBounded(t *testing.T) {
 	}
 }
 
-// TestPrivateKeyIsMadeOnce: processes that share a key file and start concurrently
-// without one all use the key that the file has afterwards.
+// TestPrivateKeyIsMadeOnce checks that processes that start concurrently with the
+// same missing key file all use the key that the file has afterwards.
 func TestPrivateKeyIsMadeOnce(t *testing.T) {
 	for range 20 {
 		file := filepath.Join(t.TempDir(), "receipt-key")

@@ -6,7 +6,7 @@ import (
 	"sync"
 )
 
-// ErrClosed says that the runtime has begun to close and takes no new work.
+// ErrClosed means that the runtime has begun to close and accepts no new work.
 var ErrClosed = errors.New("the gateway is shutting down")
 
 // refs counts the users of a runtime, so that closing can wait for them.

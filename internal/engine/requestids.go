@@ -10,23 +10,24 @@ import (
 	"github.com/fareboxhq/farebox/internal/share"
 )
 
-// RequestLocks is a store in which the processes that share it lock the ids of
-// requests for each other.
+// RequestLocks is a store in which processes that share the store can lock request
+// ids against each other.
 type RequestLocks interface {
-	// LockRequestID takes the lock for at most ttl. It reports false if the
-	// lock is held.
+	// LockRequestID takes the lock for at most ttl. It returns false if the lock is
+	// already held.
 	LockRequestID(ctx context.Context, m ledger.HandleHash, ttl time.Duration) (bool, error)
-	// UnlockRequestID gives the lock back, now or once keep has passed.
+	// UnlockRequestID releases the lock, at once if keep is zero and otherwise after
+	// keep.
 	UnlockRequestID(ctx context.Context, m ledger.HandleHash, keep time.Duration) error
 }
 
-// unlockTime bounds giving a lock back. One that is not given back expires.
+// unlockTime bounds the release of a lock. A lock that is not released expires.
 const unlockTime = 5 * time.Second
 
-// LockRequestID locks the id of a request that goes to a server within a
-// session, for all processes that share the store. It fails with ErrIDTaken,
-// ErrSessionFull or a share.RefusedError, and with another error if the store
-// cannot be asked. Call UnlockRequestID once the server has ended its response.
+// LockRequestID locks the id of a request to a server within a session, for all
+// processes that share the store. It fails with ErrIDTaken, ErrSessionFull or a
+// share.RefusedError, and with another error if the store cannot be asked. Call
+// UnlockRequestID once the server has ended its response.
 func (r *Runtime) LockRequestID(ctx context.Context, holder share.Holder, session, id string) error {
 	if err := r.requests.lock(holder, session, id); err != nil {
 		return err
@@ -47,8 +48,8 @@ func (r *Runtime) LockRequestID(ctx context.Context, holder share.Holder, sessio
 	return err
 }
 
-// UnlockRequestID ends a lock. With resumable the response may still come on
-// another stream, so the id stays taken.
+// UnlockRequestID releases a lock. If resumable is true, the response may still
+// arrive on another stream, so the id stays taken.
 func (r *Runtime) UnlockRequestID(session, id string, resumable bool) {
 	if r.locks != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), unlockTime)
@@ -64,8 +65,8 @@ func (r *Runtime) UnlockRequestID(session, id string, resumable bool) {
 	r.requests.unlock(session, id, resumable)
 }
 
-// requestHash identifies a request in a store. It is not id.Hash: nodes of an
-// older version, and locks that they took, go by this encoding.
+// requestHash identifies a request in a store. It does not use id.Hash, because
+// nodes of older versions, and the locks that they took, use this encoding.
 func requestHash(session, id string) (m ledger.HandleHash) {
 	h := sha256.New()
 	fmt.Fprintf(h, "request %d %s %s", len(session), session, id)

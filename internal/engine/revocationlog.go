@@ -12,41 +12,40 @@ import (
 	"github.com/fareboxhq/farebox/internal/signal"
 )
 
-// Revocations is a log of the changes of keys and of the nodes that follow it.
-// Nodes are processes that keep keys in memory. It must be safe for concurrent
-// use.
+// Revocations is a log of key changes, and of the nodes that follow it. Nodes are
+// processes that keep keys in memory. It must be safe for concurrent use.
 type Revocations interface {
-	// Follow grants the node a lease, during which it may trust the keys in its
-	// memory, from the moment of the call. It returns the changes after the given
-	// position. A negative position starts at the end of the log.
+	// Follow grants the node a lease that starts at the call. During the lease the node
+	// may trust the keys in its memory. Follow returns the changes after the position
+	// seen. A negative position means the end of the log.
 	Follow(ctx context.Context, node string, seen int64, lease time.Duration) (keys.Revocations, error)
 	// Leave ends the node's lease, if it has one.
 	Leave(ctx context.Context, node string) error
-	// Confirm waits until every other node has seen all changes from before the
-	// call, or has no lease. After an error this is uncertain.
+	// Confirm waits until every other node has seen all changes made before the call,
+	// or has no lease. If it returns an error, neither is certain.
 	Confirm(ctx context.Context, node string) error
-	// Changed returns a channel that is closed once there may be changes since
-	// the call. It is only a hint: wake-ups may be spurious or lost.
+	// Changed returns a channel that is closed when there may be changes since the
+	// call. It is only a hint: wake-ups may be spurious or lost.
 	Changed() <-chan struct{}
 }
 
-// revocationLog is the log of a store that this process owns, in memory. The
-// process itself need not follow it.
+// revocationLog is the in-memory log of a store that this process owns. The process
+// itself does not have to follow it.
 type revocationLog struct {
 	now    func() time.Time
-	former time.Time // until then, leases of the previous process may last
+	former time.Time // leases of the previous process may last until then
 
 	mu    sync.Mutex
-	ring  [logSize]keys.Digest // by position modulo the size
+	ring  [logSize]keys.Digest // indexed by position modulo logSize
 	first int64                // position before the oldest change in the ring
-	last  int64                // position of the newest
+	last  int64                // position of the newest change
 	nodes map[string]nodeLease
 
 	grown signal.Broadcast // the log has grown
-	moved signal.Broadcast // a node has read, or is gone
+	moved signal.Broadcast // a node has read the log or has left
 }
 
-// logSize is the number of changes that are kept.
+// logSize is the number of changes that the log keeps.
 const logSize = 1 << 14
 
 // positionSpread is the range of the random part of a log's first position.
@@ -54,15 +53,15 @@ const positionSpread = 1 << 44
 
 // nodeLease is the state of a node with a lease.
 type nodeLease struct {
-	seen  int64 // position
+	seen  int64 // the position up to which the node has seen changes
 	until time.Time
 }
 
-// newRevocationLog returns an empty log. Its positions are none of the previous
-// process, so that nodes which followed that one learn that they have missed
-// changes: the first is the time in microseconds plus a random number, since the
-// clock may have been set back. The previous process may have granted leases that
-// still last for at most former.
+// newRevocationLog returns an empty log. The previous process may have granted leases
+// that last for at most former from now. The positions differ from those of the
+// previous process, so that nodes which followed it find out that they have missed
+// changes. The first position is the time in microseconds plus a random number, since
+// the clock may have been set back.
 func newRevocationLog(now func() time.Time, former time.Duration) *revocationLog {
 	began := now()
 	position := began.UnixMicro() + rand.Int64N(positionSpread)
@@ -87,14 +86,14 @@ func (l *revocationLog) Follow(_ context.Context, node string, seen int64, lease
 	switch {
 	case seen < 0:
 		seen = l.last
-	case seen < l.first || seen > l.last: // too long ago, or of another process
+	case seen < l.first || seen > l.last: // too old, or from another process
 		r.Gap, seen = true, l.last
 	}
 	for at := seen + 1; at <= l.last; at++ {
 		r.Digests = append(r.Digests, l.ring[at%logSize])
 	}
 	r.Position = l.last
-	if r.Gap { // it has seen nothing until its next call
+	if r.Gap { // the node has not seen the changes until its next call
 		seen = l.first - 1
 	}
 	l.nodes[node] = nodeLease{seen, l.now().Add(lease)}
@@ -110,8 +109,8 @@ func (l *revocationLog) Leave(_ context.Context, node string) error {
 	return nil
 }
 
-// Confirm implements Revocations. It does not wait for leases that are granted
-// after the call: their nodes received the change with them.
+// Confirm implements Revocations. It does not wait for leases granted after the call,
+// because their nodes received the change together with the lease.
 func (l *revocationLog) Confirm(ctx context.Context, node string) error {
 	l.mu.Lock()
 	target := l.last
@@ -119,7 +118,7 @@ func (l *revocationLog) Confirm(ctx context.Context, node string) error {
 	delete(pending, node)
 	l.mu.Unlock()
 	for {
-		moved := l.moved.Wait() // before looking, or we could miss a node
+		moved := l.moved.Wait() // taken before looking, or a node could be missed
 		wait := l.behind(pending, target)
 		if wait <= 0 {
 			return nil
@@ -130,9 +129,9 @@ func (l *revocationLog) Confirm(ctx context.Context, node string) error {
 	}
 }
 
-// behind returns the longest time for which a lease in pending lasts, of a node
-// that has not seen the position yet, or a lease of the previous process. It
-// drops expired leases from the log.
+// behind returns for how long it may still be necessary to wait: the longest
+// remaining time of a lease in pending held by a node that has not seen the position,
+// or of the leases of the previous process. It drops expired leases from the log.
 func (l *revocationLog) behind(pending map[string]nodeLease, position int64) (longest time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

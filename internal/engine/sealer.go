@@ -14,10 +14,10 @@ import (
 	"github.com/fareboxhq/farebox/internal/gate"
 )
 
-// loadSealer returns the sealer with the keys in the file, one a line in hex
-// digits. The first key seals. Each other one opens older seals until the time
-// after it, as in "<hex> until 2026-07-28T12:00:00Z", so that a change of the key
-// breaks no session. A missing file is created.
+// loadSealer returns a sealer with the keys in the file. Each line holds one key in
+// hex digits. The first key seals. The other keys only open older seals, until the
+// time that follows the key, as in "<hex> until 2026-07-28T12:00:00Z". So replacing
+// the key breaks no session. If the file is missing, it is created.
 func loadSealer(file string, now time.Time) (*gate.Sealer, error) {
 	text, err := readPrivate(file)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -37,8 +37,8 @@ func loadSealer(file string, now time.Time) (*gate.Sealer, error) {
 	return gate.NewSealer(clock.Now, keys...), nil
 }
 
-// readPrivate reads a file with a key of the installation, and refuses a file
-// that other users may read.
+// readPrivate reads a file with a key of the installation. It fails if other users
+// may read the file.
 func readPrivate(file string) ([]byte, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
@@ -51,13 +51,14 @@ func readPrivate(file string) ([]byte, error) {
 	return text, err
 }
 
-// parseSealKeys returns the keys that are valid now, the sealing one first.
+// parseSealKeys returns the keys that are valid now, beginning with the one that
+// seals.
 func parseSealKeys(text string, now time.Time) (keys []gate.SealKey, err error) {
 	for i, line := range strings.Split(strings.TrimSpace(text), "\n") {
 		digits, until, old := strings.Cut(strings.TrimSpace(line), " until ")
 		raw, err := hex.DecodeString(digits)
 		if err != nil || len(raw) != gate.SealKeySize {
-			return nil, fmt.Errorf("line %d is no key: want %d hex digits; restore the file, or move it away to have a new one made", i+1, 2*gate.SealKeySize)
+			return nil, fmt.Errorf("line %d is not a key: want %d hex digits; restore the file, or move it away to have a new one made", i+1, 2*gate.SealKeySize)
 		}
 		if old != (i > 0) {
 			return nil, fmt.Errorf("line %d: the first key seals and has no end, and each other one ends, as in: <key> until 2026-07-28T12:00:00Z", i+1)
@@ -66,7 +67,7 @@ func parseSealKeys(text string, now time.Time) (keys []gate.SealKey, err error) 
 		if old {
 			end, err := time.Parse(time.RFC3339, until)
 			if err != nil {
-				return nil, fmt.Errorf("line %d: %q is no time as 2026-07-28T12:00:00Z", i+1, until)
+				return nil, fmt.Errorf("line %d: %q is not a time such as 2026-07-28T12:00:00Z", i+1, until)
 			}
 			if !now.Before(end) {
 				continue

@@ -10,30 +10,29 @@ import (
 )
 
 const (
-	// maxSessionIDs bounds the ids of one session that may not be used again.
+	// maxSessionIDs bounds the number of ids in one session that cannot be used again.
 	maxSessionIDs = 1 << 16
-	// sessionTTL is for how long an idle session is remembered.
+	// sessionTTL is how long an idle session is remembered.
 	sessionTTL = 24 * time.Hour
 )
 
-// The reasons for which a request's id cannot be used.
+// Reasons for which the id of a request cannot be used.
 var (
-	// ErrIDTaken says that a request with this id is in flight in the session, or
-	// that its stream may still be resumed.
+	// ErrIDTaken means that a request with this id is in flight in the session, or that
+	// its stream may still be resumed.
 	ErrIDTaken = errors.New("a request with this id was made in this session: each needs an id of its own")
-	// ErrSessionFull says that a session has had maxSessionIDs streams that may be
-	// resumed. Its client must begin a new session.
+	// ErrSessionFull means that the session has had maxSessionIDs streams that may
+	// still be resumed. The client must begin a new session.
 	ErrSessionFull = errors.New("the session has had too many requests")
 )
 
-// requests holds the ids of the requests of sessions that are in flight, or that
-// may still be answered on a resumed stream. Servers find the stream of a
-// response by its request's id, some as long as the session lives. So if two
-// requests had the same id, the second could be a free call that gets the paid
-// result of the first.
+// requests holds the request ids of sessions: those in flight, and those that may
+// still be answered on a resumed stream. Servers find the stream for a response by
+// the request id, some as long as the session lives. So if two requests had the same
+// id, the second could be a free call that gets the paid result of the first.
 //
-// All ids count towards a budget, a session's towards the share of its key. If
-// the budget is used up although every holder stays within its share, the session
+// Each id counts towards the budget, in the share of the key that owns the session.
+// If the budget is used up although every holder stays within its share, the session
 // that has been idle for longest is forgotten.
 type requests struct {
 	now    func() time.Time
@@ -41,15 +40,15 @@ type requests struct {
 
 	mu       sync.Mutex
 	sessions map[string]*session
-	idle     list.List // of sessions, the last used at the back
+	idle     list.List // sessions, the most recently used at the back
 }
 
 type session struct {
 	name  string
-	open  map[string]struct{} // in flight
-	used  map[string]struct{} // may be resumed
+	open  map[string]struct{} // ids of requests in flight
+	used  map[string]struct{} // ids with a stream that may be resumed
 	last  time.Time
-	ids   share.Allocation // as many as in open and used
+	ids   share.Allocation // one for each id in open and used
 	place *list.Element
 }
 
@@ -57,8 +56,8 @@ func newRequests(now func() time.Time, budget *share.Budget) *requests {
 	return &requests{now: now, budget: budget, sessions: make(map[string]*session)}
 }
 
-// lock takes the id within a session of the holder. Besides the errors above, it
-// fails with a share.RefusedError.
+// lock takes the id within a session of the holder. It fails with ErrIDTaken,
+// ErrSessionFull or a share.RefusedError.
 func (r *requests) lock(holder share.Holder, name, id string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -91,7 +90,7 @@ func (r *requests) lock(holder share.Holder, name, id string) error {
 	return nil
 }
 
-// unlock gives the id back; with resumable, it cannot be taken again.
+// unlock releases the id. If resumable is true, the id cannot be taken again.
 func (r *requests) unlock(name, id string, resumable bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -114,14 +113,14 @@ func (r *requests) touch(s *session) {
 	r.idle.MoveToBack(s.place)
 }
 
-// forgetIfEmpty forgets a session without ids.
+// forgetIfEmpty forgets the session if it has no ids.
 func (r *requests) forgetIfEmpty(s *session) {
 	if len(s.open)+len(s.used) == 0 {
 		r.forget(s)
 	}
 }
 
-// sweep forgets sessions that have been idle for sessionTTL. The caller holds the
+// sweep forgets sessions that have been idle for sessionTTL. The caller must hold the
 // mutex.
 func (r *requests) sweep() {
 	for e := r.idle.Front(); e != nil; {
@@ -142,8 +141,8 @@ func (r *requests) forget(s *session) {
 	delete(r.sessions, s.name)
 }
 
-// forgetIdlest forgets the session other than except that has been idle for
-// longest, and reports whether there was one.
+// forgetIdlest forgets the session that has been idle for longest, apart from except.
+// It reports whether it forgot one.
 func (r *requests) forgetIdlest(except *session) bool {
 	for e := r.idle.Front(); e != nil; e = e.Next() {
 		if s := e.Value.(*session); len(s.open) == 0 && s != except {

@@ -10,9 +10,9 @@ import (
 	"github.com/fareboxhq/farebox/internal/share"
 )
 
-// TestRequestIDs: an id is in flight at most once in a session. An id with a stream
-// that may be resumed is not used again while the session is in use. Sessions do
-// not share ids.
+// TestRequestIDs checks that an id is in flight at most once in a session. An id with
+// a stream that may be resumed cannot be used again while the session lasts.
+// Different sessions can use the same ids.
 func TestRequestIDs(t *testing.T) {
 	now := time.Date(2026, 7, 28, 12, 0, 0, 0, time.UTC)
 	r := newRequests(func() time.Time { return now }, share.New(1<<21, nil))
@@ -39,8 +39,8 @@ func TestRequestIDs(t *testing.T) {
 	}
 }
 
-// TestRequestIDsAreBounded: the client of a session with too many requests must
-// begin a new one, and the memory for all sessions is bounded.
+// TestRequestIDsAreBounded checks that the client of a session with too many requests
+// must begin a new one, and that the memory for all sessions is bounded.
 func TestRequestIDsAreBounded(t *testing.T) {
 	r := newRequests(clock.Now, share.New(1<<21, nil))
 	for i := range maxSessionIDs {
@@ -62,9 +62,9 @@ func TestRequestIDsAreBounded(t *testing.T) {
 	}
 }
 
-// TestRequestIDsAreShared: ten keys that begin as many sessions as they can neither
-// keep another key from beginning one, nor evict the ids of its session. After an
-// eviction, a free call could get the response of a paid one.
+// TestRequestIDsAreShared checks that ten keys that begin as many sessions as
+// possible can neither keep another key from beginning one nor evict the ids of its
+// session. After an eviction, a free call could get the response of a paid one.
 func TestRequestIDsAreShared(t *testing.T) {
 	r := newRequests(clock.Now, share.New(1280, nil))
 	victim := share.Holder{Account: "v", Lineage: "v", Paid: true}

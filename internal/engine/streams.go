@@ -8,22 +8,22 @@ import (
 	"github.com/fareboxhq/farebox/internal/keys"
 )
 
-// streams holds the open streams of each key. A stream outlives the check of its
-// key, so its server is notified when the key changes and when the runtime is
-// about to close.
+// streams holds the open streams of each key. A key is checked when a stream begins,
+// but the stream may outlive the check. So streams are notified when their key
+// changes and when the runtime is about to close.
 type streams struct {
 	closing chan struct{}
-	ended   sync.Once // closing is closed
+	ended   sync.Once // makes end close the channel only once
 
 	mu   sync.Mutex
-	open map[keys.Half]map[*Stream]struct{} // by half digests: a platform sends no more
+	open map[keys.Half]map[*Stream]struct{} // by half digest, because a platform sends only half digests
 }
 
 // Stream is an open stream of a key.
 type Stream struct {
-	// Changed has a value if the key may have changed since the last receive.
+	// Changed receives a value if the key may have changed since the last receive.
 	Changed <-chan struct{}
-	// Closing is closed when the runtime begins to close; the stream must end.
+	// Closing is closed when the runtime begins to close. The stream must then end.
 	Closing <-chan struct{}
 	// End must be called when the stream has ended.
 	End func()

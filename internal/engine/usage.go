@@ -7,17 +7,18 @@ import (
 	"time"
 )
 
-// Uses of keys are recorded in memory and written in batches. A write per call
-// would cost as much as a charge, for times that nobody needs to the second.
+// Key uses are recorded in memory and written in batches. Writing each use would cost
+// as much as a charge, although the times need not be exact to the second.
 const (
 	usageEvery = time.Minute
-	// maxUsed bounds the keys of a batch. Further keys must wait for the next.
+	// maxUsed bounds the keys in a batch. Uses of further keys are not recorded until
+	// the next batch.
 	maxUsed = 1 << 16
-	// perWrite bounds the keys of one transaction, since captures wait for it.
+	// perWrite bounds the keys in one transaction, because captures wait for it.
 	perWrite = 256
 )
 
-// usage records when keys were used, by their ids.
+// usage records when keys were used, by key id.
 type usage struct {
 	write  func(context.Context, map[string]time.Time) error
 	logger *slog.Logger
@@ -25,7 +26,7 @@ type usage struct {
 	ended  chan struct{}
 
 	mu   sync.RWMutex
-	seen map[string]time.Time // first use in this batch
+	seen map[string]time.Time // time of the first use in this batch
 }
 
 func newUsage(write func(context.Context, map[string]time.Time) error, logger *slog.Logger) *usage {
@@ -37,7 +38,7 @@ func newUsage(write func(context.Context, map[string]time.Time) error, logger *s
 	return u
 }
 
-// note records a use. Only the first use in a batch writes to the map.
+// note records a use. Only the first use of a key in a batch is recorded.
 func (u *usage) note(id string, at time.Time) {
 	u.mu.RLock()
 	_, known := u.seen[id]
@@ -66,8 +67,8 @@ func (u *usage) run() {
 	}
 }
 
-// flush writes the batch. It drops uses that it cannot write: the keys will be
-// used again.
+// flush writes the batch. It drops uses that it cannot write, because the keys will
+// be used again.
 func (u *usage) flush() {
 	u.mu.Lock()
 	batch := u.seen
@@ -92,7 +93,7 @@ func (u *usage) writePart(part map[string]time.Time) {
 	clear(part)
 }
 
-// close writes the last batch and ends.
+// close writes the last batch and ends the background task.
 func (u *usage) close() {
 	close(u.stop)
 	<-u.ended

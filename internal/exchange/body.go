@@ -13,10 +13,10 @@ import (
 	"github.com/fareboxhq/farebox/internal/share"
 )
 
-// reading bounds how a body is read.
+// reading holds the bounds for reading a body.
 type reading struct {
 	limit  int64 // bytes
-	length int64 // announced, to allocate for; 0 if unknown
+	length int64 // announced length, for which memory is allocated; 0 if unknown
 	time   time.Duration
 }
 
@@ -24,18 +24,20 @@ const (
 	// bodyTime limits how long a client may take to send its body.
 	bodyTime = time.Minute
 
-	// The bounds of a body that is read for its id alone. Its caller is unknown
-	// or over a rate, and could hold much more memory than it sends.
+	// The bounds of a body that is read only for the request's id. Its sender is
+	// unknown or over a rate, and could make the gateway hold much more memory than
+	// it sends.
 	peekLimit = 64 << 10
 	peekTime  = 2 * time.Second
 )
 
-// peek reads a body for the id in it.
+// peek holds the bounds for reading a body only for the request's id.
 var peek = reading{limit: peekLimit, time: peekTime}
 
-// readMessage reads and decodes the message. It judges the same bytes that will
-// be forwarded. A request over a rate is read for its id alone, to be refused
-// with limited; upkeep is counted apart, so the result is nil if it may pass.
+// readMessage reads and decodes the message. It checks the same bytes that will be
+// forwarded. If the request is over a rate, limited is its refusal, and the body is
+// read only for the request's id. Upkeep is counted separately, so an upkeep
+// request may still pass; stillLimited is nil if the request may pass.
 func (x *Exchange) readMessage(limited *gate.Refusal) (stillLimited, refusal *gate.Refusal) {
 	if x.r.ContentLength > x.site.MaxBody {
 		return nil, &gate.Refusal{Code: gate.MessageTooLarge}
@@ -84,8 +86,8 @@ func bodyRefusal(err error) *gate.Refusal {
 	return &gate.Refusal{Code: gate.MessageMalformed, Cause: err, Reason: "the body could not be read to its end"}
 }
 
-// malformed returns the refusal for an error of package mcp, and keeps the id
-// that was found in spite of it.
+// malformed returns the refusal for an error of package mcp. It keeps the request's
+// id if the package found the id in spite of the error.
 func (x *Exchange) malformed(err error) *gate.Refusal {
 	var refused *mcp.Error
 	if !errors.As(err, &refused) {
@@ -128,8 +130,8 @@ func (x *Exchange) readIdempotencyKey() *gate.Refusal {
 	return nil
 }
 
-// read reads the whole body, within a time and its holder's share of memory.
-// net/http notices that a client leaves only after its body was read to the end.
+// read reads the whole body, within a time limit and the holder's share of memory.
+// Only after the end of the body does net/http notice that a client leaves.
 func (x *Exchange) read(how reading) ([]byte, error) {
 	return x.memory.ReadAll(http.MaxBytesReader(x.w, x.r.Body, how.limit), share.Body{
 		Length: min(how.length, how.limit), Time: how.time, Rate: x.site.Shares.BodyRate.Load(),
@@ -137,8 +139,8 @@ func (x *Exchange) read(how reading) ([]byte, error) {
 	})
 }
 
-// setBody makes the upstream receive the bytes that were judged. GetBody stays
-// nil: with it, a transport may send a request twice.
+// setBody makes the upstream receive the bytes that were checked. GetBody stays
+// nil: with GetBody, a transport may send a request twice.
 func (x *Exchange) setBody() {
 	x.r.Body = io.NopCloser(bytes.NewReader(x.body))
 	x.r.GetBody = nil
@@ -146,7 +148,7 @@ func (x *Exchange) setBody() {
 	x.r.TransferEncoding = nil
 }
 
-// setHeaders sets our own headers for the upstream.
+// setHeaders sets the gateway's own headers for the upstream.
 func (x *Exchange) setHeaders() {
 	header := x.r.Header
 	header.Set("Accept-Encoding", "identity")

@@ -10,7 +10,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/gate"
 )
 
-// The cost of a usual call's shares, and of reading its body.
+// BenchmarkReadMessage measures the cost of taking the shares of a usual call
+// and of reading its body.
 func BenchmarkReadMessage(b *testing.B) {
 	b.ReportAllocs()
 	site := newSite()

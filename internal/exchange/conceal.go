@@ -7,12 +7,12 @@ import (
 	"github.com/fareboxhq/farebox/internal/keys"
 )
 
-// accessTokenParam brings an access token in a URL (RFC 6750, 2.3), which MCP
-// forbids (2025-11-25, authorization, "Access Token Usage").
+// accessTokenParam is the parameter with an access token in a URL (RFC 6750, 2.3).
+// MCP forbids such tokens (2025-11-25, authorization, "Access Token Usage").
 const accessTokenParam = "access_token="
 
-// ConcealURI returns a request's URI without secrets, and whether it had any. It
-// finds those behind percent-encoding, too.
+// ConcealURI returns a request's URI without secrets, and whether it had any.
+// Percent-encoded secrets are found, too.
 func ConcealURI(secrets *keys.Format, uri string) (concealed string, found bool) {
 	if strings.IndexByte(uri, '_') < 0 && strings.IndexByte(uri, '%') < 0 { // the usual case
 		return uri, false

@@ -12,8 +12,8 @@ const (
 	exposedHeaders = "Mcp-Session-Id, Mcp-Protocol-Version, WWW-Authenticate, Retry-After, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, X-Farebox-Key-Expires, X-Farebox-Error"
 )
 
-// preflight answers a browser's question before a page's request (CORS). It
-// carries no credentials, and never reaches the server.
+// preflight answers a browser's CORS preflight, which precedes a page's request. A
+// preflight carries no credentials and never reaches the server.
 func (x *Exchange) preflight() {
 	h := x.w.Header()
 	x.head(h)
@@ -29,7 +29,7 @@ func (x *Exchange) preflight() {
 }
 
 // allowOrigin lets an allowed page read the response. The upstream's own CORS
-// headers are dropped: origins are decided here.
+// headers are dropped, because the gateway decides about origins.
 func (x *Exchange) allowOrigin(h http.Header) {
 	h.Del("Access-Control-Allow-Credentials")
 	h.Del("Access-Control-Allow-Origin")
@@ -49,8 +49,9 @@ const maxAskedHeaders = 64
 // Streamable HTTP, x-mcp-header).
 const paramHeader = "mcp-param-"
 
-// allowedHeaders returns the headers that a page may send: those of MCP, the one
-// for keys, and all requested ones that carry arguments.
+// allowedHeaders returns the headers that a page may send: those of MCP, the site's
+// header for keys, and up to maxAskedHeaders of the requested ones that carry
+// arguments.
 func (x *Exchange) allowedHeaders() string {
 	allowed := allowedHeaders
 	if x.site.KeyHeader.IsSet() {
@@ -70,7 +71,8 @@ func (x *Exchange) allowedHeaders() string {
 	return allowed
 }
 
-// isToken reports whether a text could be a header's name (RFC 9110, 5.6.2).
+// isToken reports whether a text is valid as the name of a header (RFC 9110,
+// 5.6.2).
 func isToken(text string) bool {
 	for i := range len(text) {
 		c := text[i]

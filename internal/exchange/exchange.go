@@ -19,14 +19,15 @@ import (
 
 // Errors of Serve.
 var (
-	// ErrNoMetadata is for paths where clients look for OAuth metadata.
+	// ErrNoMetadata reports a path where clients look for OAuth metadata, which
+	// does not exist there.
 	ErrNoMetadata = errors.New("there is no such metadata here")
-	// ErrNested is for a request that another exchange forwarded.
+	// ErrNested reports a request that another exchange has forwarded.
 	ErrNested = errors.New("a request met a second farebox handler: it would be charged twice")
 )
 
-// Exchange is one request and its response. It goes through shape, origin, key,
-// body, price, server and settlement; the first step that refuses ends it.
+// Exchange is one request and its response. Its steps are shape, origin, key, body,
+// price, server and settlement; the first step that refuses ends the exchange.
 type Exchange struct {
 	site  *Site
 	host  Host
@@ -38,22 +39,22 @@ type Exchange struct {
 	caller  gate.Caller // zero until authenticated
 	retry   []string    // the Idempotency-Key headers, which are not forwarded
 	stage   stage
-	message mcp.Message // zero until stage decoded
+	message mcp.Message // zero before the stage decoded
 	era     mcp.Era
 	body    []byte           // as read for forwarding
 	call    *gate.Call       // nil until the message was admitted
-	base    http.Header      // response header before the upstream's
-	memory  share.Allocation // bytes of body and answer
-	flight  share.Allocation // one call
-	quota   gate.Quota       // left of the key's rate; zero without a rate
-	origin  string           // an allowed foreign page's, else ""
+	base    http.Header      // response header before the upstream adds its own
+	memory  share.Allocation // holds the bytes of body and response
+	flight  share.Allocation // holds one call
+	quota   gate.Quota       // remainder of the key's rate; zero without a rate
+	origin  string           // allowed Origin of a web page; "" without one
 
 	session   string       // the server's session id, "" for none
-	resumable atomic.Bool  // an event id went out that the client may resume from
-	resumed   *gate.Ticket // for the stream that a GET resumes, else nil
+	resumable atomic.Bool  // the client was sent an event id to resume from
+	resumed   *gate.Ticket // ticket of the stream that a GET resumes; nil without one
 
-	charged   struct{ tool, id string } // identified charge
-	abandoned sync.Once                 // guards the log line about it
+	charged   struct{ tool, id string } // the charge that was published
+	abandoned sync.Once                 // guards the log line about an abandoned call
 }
 
 // New returns the exchange for a request.
@@ -72,20 +73,20 @@ func (x *Exchange) Account() string {
 // BodyLen returns the length of the request body, 0 if it has not been read.
 func (x *Exchange) BodyLen() int { return len(x.body) }
 
-// The places where clients look for metadata of OAuth and OpenID.
+// The prefixes of the paths where clients look for metadata of OAuth and OpenID.
 const (
 	wellKnownOAuth  = "/.well-known/oauth-"
 	wellKnownOpenID = "/.well-known/openid-configuration"
 )
 
-// isDiscovery reports whether a client looks for metadata at that path. Clients
-// take any status but 404 there for a document.
+// isDiscovery reports whether clients look for metadata at that path. They take any
+// status but 404 there to mean that a document exists.
 func isDiscovery(path string) bool {
 	return strings.HasPrefix(path, wellKnownOAuth) || strings.HasPrefix(path, wellKnownOpenID)
 }
 
-// Serve carries the exchange out. With an error, ErrNoMetadata or ErrNested,
-// no response has been written.
+// Serve carries out the exchange. If it returns an error, ErrNoMetadata or
+// ErrNested, no response has been written.
 func (x *Exchange) Serve() error {
 	if isDiscovery(x.r.URL.Path) {
 		x.count("not_found")
@@ -119,9 +120,9 @@ func (x *Exchange) Serve() error {
 }
 
 // admitRequest checks everything except the body: shape, origin and key. Then it
-// removes the client's credentials and claims about identity from the request.
-// A rate-limit refusal is returned apart as limited: the caller has to read the
-// request's id first, and upkeep may still pass.
+// removes the client's credentials and claims about identity from the request. A
+// rate-limit refusal is returned separately, as limited: the request's id must be
+// read before the refusal can be sent, and upkeep may still pass.
 func (x *Exchange) admitRequest() (limited, refusal *gate.Refusal) {
 	if refusal := x.checkShape(); refusal != nil {
 		return nil, refusal
@@ -141,7 +142,7 @@ func (x *Exchange) admitRequest() (limited, refusal *gate.Refusal) {
 	}
 	x.host.Identify(x.r, x.site.Server, x.caller.Account, x.caller.Subject)
 	if x.r.Method == http.MethodPost {
-		x.quota, limited = x.site.Gate.Count(&x.caller) // until the message is known
+		x.quota, limited = x.site.Gate.Count(&x.caller) // readMessage moves the count if the message is upkeep
 	} else {
 		x.quota, limited = x.site.Gate.CountUpkeep(&x.caller, false)
 	}
@@ -162,14 +163,14 @@ func (x *Exchange) identifyCharge(tool, charge string) {
 // annotate adds a field to the request's record in the access log.
 func (x *Exchange) annotate(a slog.Attr) { x.host.Annotate(x.r, a) }
 
-// used notes that the caller's key was used now.
+// used records that the caller's key was used now.
 func (x *Exchange) used() {
 	if x.caller.Key != nil {
 		x.site.Engine.Used(x.caller.Key)
 	}
 }
 
-// post serves a message. The refusal limited is that of admitRequest.
+// post serves a message. limited is the rate-limit refusal of admitRequest, if any.
 func (x *Exchange) post(limited *gate.Refusal) {
 	limited, refusal := x.readMessage(limited)
 	if refusal != nil {
@@ -201,9 +202,10 @@ func (x *Exchange) post(limited *gate.Refusal) {
 	x.run()
 }
 
-// admitMessage checks the message that was read, and sets the call.
+// admitMessage checks the message that was read, and sets x.call.
 func (x *Exchange) admitMessage(limited *gate.Refusal) *gate.Refusal {
-	// The client decided how long reading took; the key may have ended meanwhile.
+	// The client decides how long reading takes, and the key may have ended in the
+	// meantime.
 	caller, refusal := x.caller.Again(x.r.Context())
 	if refusal != nil {
 		return refusal
@@ -219,7 +221,7 @@ func (x *Exchange) admitMessage(limited *gate.Refusal) *gate.Refusal {
 	return refusal
 }
 
-// replay answers a call that was sent again with its stored response.
+// replay answers a repeated call with its stored response.
 func (x *Exchange) replay(answer []byte, err error) {
 	if err != nil {
 		x.refuse(&gate.Refusal{Code: gate.ResultGone, Cause: err, Tool: x.call.Tool()})
@@ -239,7 +241,7 @@ func requestIDRefusal(err error) *gate.Refusal {
 	case share.ClassOf(err) != "":
 		return shareRefusal(err)
 	case errors.Is(err, ErrSessionFull):
-		return &gate.Refusal{Code: gate.SessionUnknown, Cause: err} // its client begins a new one
+		return &gate.Refusal{Code: gate.SessionUnknown, Cause: err} // the client then begins a new session
 	case errors.Is(err, ErrIDTaken):
 		return &gate.Refusal{Code: gate.MessageInvalid, Reason: err.Error()}
 	}
@@ -264,7 +266,7 @@ func (x *Exchange) sessionRequest(limited *gate.Refusal) {
 	x.run()
 }
 
-// run chooses the plan and carries it out.
+// run chooses a plan and carries it out.
 func (x *Exchange) run() {
 	p, refusal := x.plan()
 	if refusal != nil {

@@ -14,7 +14,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// streaming is an exchange that serves a stream of the key, in a bubble.
+// streaming returns an exchange that serves a stream of the key, and its key store.
 func streaming(key *keys.Key) (*Exchange, *onlyKey) {
 	store := &onlyKey{key}
 	site := newSite()
@@ -26,14 +26,15 @@ func streaming(key *keys.Key) (*Exchange, *onlyKey) {
 	return x, store
 }
 
-// Promise 6: a stream that is open when its key expires ends at that instant, and
-// not before; also if the key was given more or less time meanwhile. A stream of
-// a key that does not expire stays. Time is that of the bubble.
+// TestStreamEndsWhenItsKeyExpires: promise 6. A stream that is open when its key
+// expires ends at that instant, and not before, even if the key's expiry was moved
+// in the meantime. The stream of a key that does not expire stays open. The test
+// runs on the clock of a synctest bubble.
 func TestStreamEndsWhenItsKeyExpires(t *testing.T) {
 	const day = 24 * time.Hour
 	for name, c := range map[string]struct {
-		life, changed time.Duration // changed, after an hour, to; 0: not
-		lives         time.Duration // how long the stream is expected to live; 0: on
+		life, changed time.Duration // changed: the life that the key is given after an hour; 0 for no change
+		lives         time.Duration // expected life of the stream; 0 if it stays open
 	}{
 		"at the end":           {life: 30 * day, lives: 30 * day},
 		"given more time":      {life: 30 * day, changed: 90 * day, lives: 90 * day},
@@ -57,7 +58,7 @@ func TestStreamEndsWhenItsKeyExpires(t *testing.T) {
 				ctx, cancel := context.WithCancel(t.Context())
 				var lived time.Duration
 				go x.endWithCaller(ctx, func() { lived = clock.Since(began); cancel() }, stream, gate.ListenerTicket())
-				time.Sleep(time.Hour) // the bubble's clock, which waits for nobody
+				time.Sleep(time.Hour) // advances the bubble's clock
 				if c.changed > 0 {
 					now := *store.key
 					now.ExpiresAt = end(c.changed)
@@ -76,7 +77,8 @@ func TestStreamEndsWhenItsKeyExpires(t *testing.T) {
 	}
 }
 
-// Promise 8: a stream ends if its key cannot be looked up again.
+// TestStreamEndsInDoubt: promise 8. A stream ends if its key cannot be looked up
+// again.
 func TestStreamEndsInDoubt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		x, store := streaming(&keys.Key{Kind: keys.Agent, Environment: keys.Live})
@@ -91,8 +93,9 @@ func TestStreamEndsInDoubt(t *testing.T) {
 	})
 }
 
-// Responses have X-Farebox-Key-Expires in the last 14 days of a key and at no other
-// time, as an HTTP date, and never as the server sent it.
+// TestExpiryHeader checks that responses have X-Farebox-Key-Expires, as an HTTP
+// date, in the last 14 days of a key and at no other time. The upstream's own
+// header of that name never passes.
 func TestExpiryHeader(t *testing.T) {
 	const day = 24 * time.Hour
 	synctest.Test(t, func(t *testing.T) {
@@ -114,7 +117,7 @@ func TestExpiryHeader(t *testing.T) {
 			if got := told(&keys.Key{}) + told(nil); got != "" {
 				t.Errorf("without an end, and without a key: %q", got)
 			}
-			time.Sleep(day / 4) // the bubble's clock, which waits for nobody
+			time.Sleep(day / 4) // advances the bubble's clock
 		}
 	})
 }

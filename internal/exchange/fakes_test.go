@@ -17,9 +17,9 @@ import (
 	"github.com/fareboxhq/farebox/internal/share"
 )
 
-// fakeHost is a web server with one site and no placeholders.
+// fakeHost is a Host with one site and no placeholders.
 type fakeHost struct {
-	named    bool // by the request's host
+	named    bool // the result of NamesSite
 	groups   map[string]struct{}
 	rewrites bool
 	dialled  string
@@ -45,7 +45,7 @@ func (f *fakeHost) Annotate(_ *http.Request, a slog.Attr) {
 	f.fields[a.Key] = a.Value.String()
 }
 
-// fakeEngine runs from the beginning, and knows the names of accounts.
+// fakeEngine is an Engine that always runs, and that knows the names of accounts.
 type fakeEngine struct {
 	names func(id string) string
 }
@@ -65,7 +65,7 @@ func (f *fakeEngine) AccountName(_ context.Context, id string) string {
 	return f.names(id)
 }
 
-// fakeMetrics notes the decisions about requests.
+// fakeMetrics is a Metrics that records the decisions about requests.
 type fakeMetrics struct{ decisions []string }
 
 func (f *fakeMetrics) Request(_, _, decision string) { f.decisions = append(f.decisions, decision) }
@@ -93,7 +93,8 @@ func callerOf(g *gate.Gate, key *keys.Key) gate.Caller {
 	return caller
 }
 
-// exchangeFor is an exchange with that message; "" for no message.
+// exchangeFor returns an exchange with that message, or without a message if body
+// is "".
 func exchangeFor(t *testing.T, body string) (*Exchange, *httptest.ResponseRecorder) {
 	t.Helper()
 	w := httptest.NewRecorder()
@@ -111,7 +112,7 @@ func exchangeFor(t *testing.T, body string) (*Exchange, *httptest.ResponseRecord
 
 const paidCall = `{"jsonrpc":"2.0","id":"call-1","method":"tools/call","params":{"name":"get_forecast"}}`
 
-// onlyKey is a store with one key; without it, the store is down.
+// onlyKey is a key store with one key. If the key is nil, the store is down.
 type onlyKey struct{ key *keys.Key }
 
 func (o *onlyKey) Lookup(context.Context, netip.Addr, keys.Digest) (*keys.Key, error) {

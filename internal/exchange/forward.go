@@ -11,7 +11,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/mcp"
 )
 
-// pass forwards a relay or a listener. Their responses cost nothing.
+// pass forwards a relay or a listener. The responses to both cost nothing.
 func (x *Exchange) pass(ctx context.Context, p *plan) {
 	if p.kind == listener {
 		w := intercept.NewListener(x.w, x.head, x.sealer(p.ticket), &x.memory, x.Event, x.notifies, x.leftOut())
@@ -43,7 +43,7 @@ func (x *Exchange) passTo(w passing, r *http.Request) {
 	case failure == nil:
 	case w.SentHead():
 		x.logEnded(r.Context(), failure)
-		panic(http.ErrAbortHandler) // cut the connection: the response cannot be ended well
+		panic(http.ErrAbortHandler) // cut the connection: the response cannot be completed
 	default:
 		x.refuse(failure)
 	}
@@ -57,7 +57,7 @@ func (x *Exchange) options(cancel context.CancelFunc, p *plan) intercept.Options
 		Notifies: x.notifies, LeftOut: x.leftOut(), Head: x.head, Keepalive: x.site.Keepalive,
 	}
 	if p.kind == task {
-		if x.message.Method != mcp.MethodTaskResult { // a report, which is read whole
+		if x.message.Method != mcp.MethodTaskResult { // a response about the task's status is held whole
 			o.Rewrite, o.Hold = p.call.(*gate.Task).AddMeta, maxList
 		}
 		return o
@@ -72,7 +72,7 @@ func (x *Exchange) options(cancel context.CancelFunc, p *plan) intercept.Options
 }
 
 // binder returns the function that binds the handles in an answer to the caller.
-// It works on after the client has left.
+// The function also works after the client has left.
 func (x *Exchange) binder(t *gate.Ticket) func(mcp.Outcome, []byte) *gate.Refusal {
 	ctx := context.WithoutCancel(x.r.Context())
 	return func(outcome mcp.Outcome, answer []byte) *gate.Refusal {
@@ -81,20 +81,21 @@ func (x *Exchange) binder(t *gate.Ticket) func(mcp.Outcome, []byte) *gate.Refusa
 }
 
 // forward runs the next handler and intercepts its response, which settles the
-// call. It reports whether the response is complete; if not, the connection must
-// be cut.
+// call. It reports whether the response is complete; if it is not, the connection
+// must be cut.
 func (x *Exchange) forward(ctx context.Context, cancel context.CancelFunc, p *plan) (complete bool) {
 	client := x.r.Context()
 	t := intercept.New(x.w, x.options(cancel, p))
 	abandoned := sync.OnceFunc(func() { x.abandon(t, p) })
-	// At once, not at the end: a call may go on for long after its client has left.
+	// Count at once, not at the end: a call may go on for long after its client has
+	// left.
 	stop := context.AfterFunc(client, func() {
 		if t.Unanswered() {
 			abandoned()
 		}
-		// The server keeps the answer for a client that comes back. While this
-		// stream is open it would send the answer here, so end it unless the answer
-		// is wanted here.
+		// The server keeps the answer for a client that comes back, but it sends
+		// the answer on this stream as long as the stream is open. So end this
+		// stream, unless its call is charged although the client has left.
 		if t.Resumable() && (p.resumed || !p.call.ChargesAbandoned()) {
 			cancel()
 		}
@@ -129,8 +130,8 @@ func (x *Exchange) abandon(i *intercept.Interceptor, p *plan) {
 	}
 }
 
-// attempt calls the next handler once. It returns the redirect that the server
-// answered with or the failure as a refusal, and whether TLS led to the server.
+// attempt calls the next handler once. It returns the server's redirect, whether
+// the server was reached over TLS, and the failure as a refusal.
 func (x *Exchange) attempt(w http.ResponseWriter, r *http.Request) (moved *intercept.Moved, secure bool, failure *gate.Refusal) {
 	in := intercept.NewIntake(w)
 	r, link := sendOnce(r)

@@ -13,8 +13,8 @@ type Host interface {
 	// Enter marks the request as served by Farebox. It returns false if the
 	// request has been marked before.
 	Enter(*http.Request) bool
-	// Client returns the client's address, behind trusted proxies; the zero
-	// Addr if it is unknown.
+	// Client returns the address of the client behind trusted proxies, or the zero
+	// Addr if the address is unknown.
 	Client(*http.Request) netip.Addr
 	// Identify publishes the caller to placeholders and the access log.
 	Identify(r *http.Request, server, account, key string)
@@ -24,10 +24,10 @@ type Host interface {
 	Annotate(*http.Request, slog.Attr)
 	// LogsCredentials reports whether the access log would contain keys.
 	LogsCredentials(*http.Request) bool
-	// NamesSite reports whether the config has a site by the request's host name.
+	// NamesSite reports whether the config has a site with the request's host name.
 	NamesSite(*http.Request) bool
-	// CountConnection counts the request's connection as the holder's. It
-	// returns false if the connection must close after its response.
+	// CountConnection counts the request's connection towards the holder's share.
+	// It returns false if the connection must close after its response.
 	CountConnection(*http.Request, share.Holder) bool
 	// Status returns the HTTP status that an error of the next handler carries,
 	// 0 for none.

@@ -9,14 +9,16 @@ import (
 	"github.com/fareboxhq/farebox/internal/gate"
 )
 
-// KeyHeader is a header for keys beside Authorization. The zero value is no header.
+// KeyHeader is a site's header for keys beside Authorization. The zero KeyHeader
+// stands for no such header.
 type KeyHeader struct {
 	name      string // as the operator writes it
-	canonical string // as net/http has it
-	spelled   string // see spelled
+	canonical string // as net/http spells it
+	spelled   string // as the function spelled returns it
 }
 
-// NewKeyHeader returns the header of that name; "" for none.
+// NewKeyHeader returns the header of that name, or the zero KeyHeader if name is
+// "".
 func NewKeyHeader(name string) KeyHeader {
 	if name == "" {
 		return KeyHeader{}
@@ -30,8 +32,8 @@ func (k *KeyHeader) IsSet() bool { return k.name != "" }
 // Matches reports whether a header has this name, in any spelling.
 func (k *KeyHeader) Matches(name string) bool { return k.IsSet() && spelled(name) == k.spelled }
 
-// authenticate returns the caller of the key that the request brings, in one header: with two,
-// readers could disagree.
+// authenticate returns the caller of the request's key. The key must be in one
+// header only, because readers of two could disagree.
 func (x *Exchange) authenticate() (gate.Caller, *gate.Refusal) {
 	if _, found := ConcealURI(x.site.Secrets, x.r.RequestURI); found {
 		return gate.Caller{}, &gate.Refusal{Code: gate.TokenInvalid, Cause: errKeyInURL, Reason: refusalForms[gate.TokenInvalid].text +
@@ -67,8 +69,8 @@ var (
 // otherKeyHeaders are the headers in which clients of other gateways send keys.
 var otherKeyHeaders = []string{"X-Api-Key", "Api-Key", "Apikey", "X-Auth-Token", "X-Access-Token"}
 
-// explainToken explains where a misplaced token belongs; "" for other refusals. It
-// quotes nothing from the request.
+// explainToken explains where a misplaced token belongs; it returns "" for other
+// refusals. The text quotes nothing from the request.
 func (x *Exchange) explainToken(code gate.Code, authorization, named []string) string {
 	text := refusalForms[code].text + ": "
 	header := x.site.KeyHeader.name

@@ -8,8 +8,8 @@ import (
 )
 
 const (
-	// maxLeftOut limits the lines about omissions from one response: a server
-	// could fill the log with them.
+	// maxLeftOut limits the log lines about omissions from one response, because a
+	// server could fill the log with them.
 	maxLeftOut = 20
 	// maxLoggedName limits an item's name in the log, in bytes.
 	maxLoggedName = 256
@@ -36,7 +36,7 @@ func (x *Exchange) leftOutOf(list mcp.List) func(index int, name, reason string)
 	}
 }
 
-// shortName cuts a name for the log.
+// shortName shortens a name for the log and makes it valid UTF-8.
 func shortName(name string) string {
 	if len(name) > maxLoggedName {
 		end := maxLoggedName

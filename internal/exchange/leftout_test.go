@@ -14,8 +14,9 @@ import (
 	"github.com/fareboxhq/farebox/internal/pricing"
 )
 
-// An item that cannot be read is left out of a list with a line in the log that
-// names it, and the list goes on; a server cannot fill the log so.
+// TestLeftOutIsLogged checks that an item that cannot be read is left out of a
+// list, and that a log line names it. The rest of the list is unaffected. A server
+// cannot fill the log with such items.
 func TestLeftOutIsLogged(t *testing.T) {
 	catalogue, err := keys.NewCatalogue(nil, nil)
 	if err != nil {

@@ -12,11 +12,11 @@ import (
 	"github.com/fareboxhq/farebox/internal/mcp"
 )
 
-// faults are the codes that the gateway or the server is to blame for.
+// faults lists the codes for which the gateway or the server is to blame.
 var faults = []gate.Code{gate.StoreUnavailable, gate.ChargeFailed, gate.Misconfigured, gate.UpstreamFailed, gate.UpstreamTimeout}
 
-// logRefusal adds a refusal to the access log, with causes that clients do not
-// see. A fault of the gateway or the server is an error line of its own.
+// logRefusal adds a refusal to the access log, with causes that clients do not see.
+// A fault of the gateway or the server also gets a log line of its own.
 func (x *Exchange) logRefusal(r *gate.Refusal, status int) {
 	x.annotate(slog.String("farebox_refused", string(r.Code)))
 	x.annotate(slog.String("farebox_server", x.site.Server))
@@ -46,7 +46,8 @@ func (x *Exchange) isLeft(r *gate.Refusal) bool {
 		(r.Code == gate.UpstreamFailed || errors.Is(r.Cause, context.Canceled))
 }
 
-// logEnded logs why a response ended early. It was served in ctx.
+// logEnded logs why a response ended early. ctx is the context in which it was
+// served.
 func (x *Exchange) logEnded(ctx context.Context, failure *gate.Refusal) {
 	switch {
 	case x.isLeft(failure) && x.r.Method == http.MethodGet: // clients end such a stream by leaving
@@ -60,7 +61,8 @@ func (x *Exchange) logEnded(ctx context.Context, failure *gate.Refusal) {
 	}
 }
 
-// logCut logs a response that was broken off. Its client gets no reason.
+// logCut logs a response that was broken off. The client of such a response gets no
+// reason.
 func (x *Exchange) logCut(failure *gate.Refusal) {
 	if failure == nil {
 		failure = &gate.Refusal{Code: gate.UpstreamFailed, Reason: "the response could not be sent to its end"}
@@ -76,10 +78,10 @@ func (x *Exchange) logAbandoned() {
 }
 
 // logFailure writes a line about a call that failed; every such line has the same
-// fields. The status is the one that the client got, also in the head of a stream;
-// 0 without a response.
+// fields. The status is the one that the client got, which for a stream is that of
+// its head. It is 0 without a response.
 func (x *Exchange) logFailure(level slog.Level, message string, r *gate.Refusal, status int) {
-	ctx := context.Background() // Caddy would repeat all fields of the access log
+	ctx := context.Background() // with the request's context, Caddy would repeat all fields of the access log
 	if !x.site.Logger.Enabled(ctx, level) {
 		return
 	}
@@ -98,8 +100,8 @@ func (x *Exchange) logFailure(level slog.Level, message string, r *gate.Refusal,
 		"code", r.Code, "status", status, "cause", cause)
 }
 
-// tool returns the requested item by the name that charges have for it: from the
-// refusal, the charge, the call, or the message; "" before one was read. A name
+// tool returns the requested item's name as charges have it: from the refusal, the
+// charge, the call, or the message. It returns "" before a message was read. A name
 // too long to be charged is cut.
 func (x *Exchange) tool(r *gate.Refusal) string {
 	name := r.Tool

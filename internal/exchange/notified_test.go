@@ -15,7 +15,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// bindings remembers bindings in memory.
+// bindings is a gate.Bindings in memory.
 type bindings map[ledger.HandleHash]ledger.Binding
 
 func (b bindings) Bind(_ context.Context, binding ledger.Binding) error {
@@ -30,8 +30,9 @@ func (b bindings) Binding(_ context.Context, _ string, m ledger.HandleHash) (led
 	return ledger.Binding{}, ledger.ErrNotFound
 }
 
-// Promise 6: an open stream delivers a task's status as long as the key may ask for
-// the task, even if the stream itself needs no scope.
+// TestTaskStatusNeedsTheScope: promise 6. An open stream delivers a task's status
+// only as long as the key may ask for the task, even if the stream itself needs no
+// scope.
 func TestTaskStatusNeedsTheScope(t *testing.T) {
 	catalogue, err := keys.NewCatalogue([]keys.Scope{{Name: "read"}, {Name: "write"}}, nil)
 	if err != nil {
@@ -63,7 +64,7 @@ func TestTaskStatusNeedsTheScope(t *testing.T) {
 		t.Fatal(refusal)
 	}
 	x := New(site, new(fakeHost), nil, httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/mcp", nil))
-	x.caller = caller // as it was when the stream began
+	x.caller = caller // the caller as it was when the stream began
 	status := []byte(`{"jsonrpc":"2.0","method":"notifications/tasks/status","params":{"taskId":"t","status":"working"}}`)
 	for _, c := range []struct {
 		what   string

@@ -11,7 +11,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/mcp"
 )
 
-// kind is the kind of exchange between client and server.
+// kind is the kind of an exchange between client and server.
 type kind uint8
 
 const (
@@ -28,12 +28,12 @@ const (
 type ends uint8
 
 const (
-	onLeave ends = 1 << iota // its client leaves
-	onLimit                  // Site.MaxCall is over
-	onKey                    // its key ends or lacks a scope, or its server has other rules
+	onLeave ends = 1 << iota // the client leaves
+	onLimit                  // Site.MaxCall has passed
+	onKey                    // the key ends or lacks a scope, or the server's rules have changed
 )
 
-// A response is fresh, or the resumed rest of one that broke off.
+// A response is fresh, or the resumed rest of a response that broke off.
 const (
 	fresh = iota
 	resumed
@@ -46,9 +46,9 @@ const (
 	eras        = mcp.EraStateless + 1
 )
 
-// ways lists all exchanges that exist, and the causes that end each of them. Only
-// sessions have streams to resume and listeners. In a session, leaving does not
-// cancel a call (MCP 2025-11-25), so a paid one goes on.
+// ways lists all exchanges that exist, and the causes that end each of them.
+// Listeners and resumed streams exist only in sessions. In a session, a client that
+// leaves does not cancel its call (MCP 2025-11-25), so a paid call goes on.
 var ways = [kinds][origins][eras]ends{
 	relay:        {fresh: {inSession: onLeave, inStateless: onLeave}},
 	free:         {fresh: {inSession: onLeave | onLimit, inStateless: onLeave | onLimit}, resumed: {inSession: onLeave | onLimit | onKey}},
@@ -66,7 +66,7 @@ type call interface {
 	Abandoned(cut bool)
 }
 
-// plan is how an exchange is carried out.
+// plan describes how an exchange is carried out.
 type plan struct {
 	kind    kind
 	resumed bool
@@ -79,7 +79,7 @@ type plan struct {
 
 var errNoWay = errors.New("no exchange of this kind exists in this protocol version")
 
-// newPlan returns a plan of that kind, or refuses one that does not exist.
+// newPlan returns the plan of an exchange, or a refusal if no such exchange exists.
 func newPlan(k kind, isResumed bool, era mcp.Era) (plan, *gate.Refusal) {
 	p := plan{kind: k, resumed: isResumed}
 	from := fresh
@@ -120,7 +120,8 @@ func (x *Exchange) plan() (plan, *gate.Refusal) {
 	return p, nil
 }
 
-// kind returns the kind of a request that does not resume the response of another.
+// kind returns the kind of a request that does not resume the response to an
+// earlier one.
 func (x *Exchange) kind() kind {
 	switch {
 	case x.r.Method == http.MethodGet:
@@ -140,7 +141,7 @@ func (x *Exchange) kind() kind {
 }
 
 // resume returns the plan for the rest of the response to the ticket's request. A
-// call that is not paid yet is captured under its first charge id.
+// call that has not been paid yet is captured under its first charge id.
 func (x *Exchange) resume(t *gate.Ticket) (plan, *gate.Refusal) {
 	k := free
 	switch {
@@ -171,10 +172,10 @@ func (x *Exchange) resume(t *gate.Ticket) (plan, *gate.Refusal) {
 	return p, nil
 }
 
-// carryOut forwards the request by the plan and sends the response.
+// carryOut forwards the request according to the plan and sends the response.
 func (x *Exchange) carryOut(p *plan) {
 	if p.resumed && p.call != nil || p.kind == task {
-		defer p.call.Suspend() // unless it is settled by then
+		defer p.call.Suspend() // does nothing to a call that is settled by then
 	}
 	if refusal := x.begin(p); refusal != nil {
 		x.refuse(refusal)
@@ -196,12 +197,12 @@ func (x *Exchange) carryOut(p *plan) {
 		return
 	}
 	if !p.resumed && (p.kind == free || p.kind == subscription) {
-		x.count("allowed") // its response may take long
+		x.count("allowed") // counted now, because the response may take long
 	}
 	complete := x.forward(ctx, cancel, p)
 	x.countOutcome(p)
 	if !complete {
-		panic(http.ErrAbortHandler) // cut the connection: the response cannot be ended well
+		panic(http.ErrAbortHandler) // cut the connection: the response cannot be completed
 	}
 }
 
@@ -232,8 +233,8 @@ func (x *Exchange) lifetime(p *plan) (context.Context, context.CancelFunc) {
 	return ctx, func() {}
 }
 
-// countOutcome counts a request after its response, unless it was counted at its
-// begin.
+// countOutcome counts a request after its response, unless the request was counted
+// before.
 func (x *Exchange) countOutcome(p *plan) {
 	captured := p.call.Captured()
 	switch {

@@ -20,8 +20,9 @@ import (
 	"github.com/fareboxhq/farebox/internal/share"
 )
 
-// Each kind of exchange, fresh and resumed, in each era, ends by the causes in
-// this table, and one that is not in it is refused.
+// TestEveryPlan checks that each kind of exchange, fresh and resumed, in each era,
+// ends by the causes in this table. An exchange that is not in the table is
+// refused.
 func TestEveryPlan(t *testing.T) {
 	want := map[string]string{
 		"relay fresh session": "leave", "relay fresh stateless": "leave",
@@ -62,9 +63,9 @@ func TestEveryPlan(t *testing.T) {
 	}
 }
 
-// books is a ledger that allows everything.
+// books is a Ledger that allows everything.
 type books struct {
-	unwatched int // watches of callers that ended
+	unwatched int // number of ended watches of callers
 	gate.Ledger
 	open, captured int
 }
@@ -87,7 +88,7 @@ func (b *books) Release(context.Context, string) error {
 	return nil
 }
 
-// quiet counts nothing.
+// quiet is a Metrics and an Abandonments that counts nothing.
 type quiet struct{}
 
 func (quiet) Reserved(time.Duration)                          {}
@@ -98,11 +99,12 @@ func (quiet) Note(string)                                     {}
 func (quiet) Forgive(string)                                  {}
 func (quiet) Wait(string) time.Duration                       { return 0 }
 
-// answering is a next handler that answers requests and notes its context.
+// answering is a next handler that answers requests and records facts about their
+// contexts.
 type answering struct {
 	status int
 	body   string
-	leave  context.CancelFunc // has the client leave during the request; nil for not
+	leave  context.CancelFunc // makes the client leave during the request, unless nil
 
 	served, limited, outlives bool
 }
@@ -125,8 +127,8 @@ func (a *answering) ServeHTTP(w http.ResponseWriter, r *http.Request) error {
 	return err
 }
 
-// pricedSite is a site with the paid tool "paid" and the free tool "free", for
-// the key.
+// pricedSite returns a site with the paid tool "paid" and the free tool "free",
+// open to the key, and the site's ledger.
 func pricedSite(t *testing.T, key *keys.Key) (*Site, *books) {
 	t.Helper()
 	catalogue, err := keys.NewCatalogue(nil, nil)
@@ -150,9 +152,9 @@ func pricedSite(t *testing.T, key *keys.Key) (*Site, *books) {
 	return site, money
 }
 
-// Each fresh request reaches the server by its kind's plan: with the call limit
-// or without, and ended by a client that leaves or not. It is counted once, and a
-// paid one is settled.
+// TestPlansAreCarriedOut checks that each fresh request reaches the server by the
+// plan of its kind: with or without the call limit, and ended or not when the
+// client leaves. The request is counted once, and a paid one is settled.
 func TestPlansAreCarriedOut(t *testing.T) {
 	const answer = `{"jsonrpc":"2.0","id":1,"result":{"content":[]}}`
 	request := func(method, params string) string {
@@ -224,7 +226,8 @@ func TestPlansAreCarriedOut(t *testing.T) {
 	}
 }
 
-// A stream for which there is no room is refused, and counted as that alone.
+// TestRefusedStreamIsCountedOnce checks that a stream without room is refused, and
+// counted only as refused.
 func TestRefusedStreamIsCountedOnce(t *testing.T) {
 	key := &keys.Key{Account: "acct_1", Kind: keys.Agent, Environment: keys.Live}
 	site, _ := pricedSite(t, key)
@@ -240,8 +243,9 @@ func TestRefusedStreamIsCountedOnce(t *testing.T) {
 	}
 }
 
-// The rest of a response is fetched within the call limit, and with the key's
-// changes watched until its end. A call that was not paid for is captured then.
+// TestResumedPlansAreCarriedOut checks that the rest of a response is fetched
+// within the call limit. The key's changes are watched until the end of the stream.
+// A call that was not paid yet is captured then.
 func TestResumedPlansAreCarriedOut(t *testing.T) {
 	for tool, decision := range map[string]string{"free": "allowed", "paid": "charged"} {
 		key := &keys.Key{Account: "acct_1", Kind: keys.Agent, Environment: keys.Live}
@@ -256,7 +260,7 @@ func TestResumedPlansAreCarriedOut(t *testing.T) {
 			t.Fatal(refusal)
 		}
 		ticket := call.Ticket(&m)
-		call.Suspend() // its stream broke off
+		call.Suspend() // as if its stream had broken off
 
 		next := &answering{status: 200, body: "id: 2\ndata: {\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{\"content\":[]}}\n\n"}
 		w := httptest.NewRecorder()

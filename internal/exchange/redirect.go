@@ -18,11 +18,11 @@ import (
 	"github.com/fareboxhq/farebox/internal/intercept"
 )
 
-// runNext has the next handler serve the request, and returns its failure as a
-// refusal. A redirect to another path of the same server, which keeps the request
-// as it is (RFC 9110, 15.4.8 and 15.4.9), is followed once, before any byte
-// reached w. Calling the next handler again keeps redirects within the site's
-// config.
+// runNext calls the next handler and returns its failure as a refusal. It follows
+// one redirect to another path of the same server, if the redirect leaves the
+// request as it is (RFC 9110, 15.4.8 and 15.4.9) and no byte has reached w yet. It
+// calls the next handler again for the new path, so that redirects cannot leave the
+// site's config.
 func (x *Exchange) runNext(w http.ResponseWriter, r *http.Request) *gate.Refusal {
 	asked, groups := *r.URL, x.host.RouteGroups(r)
 	before := make([]string, 0, 4)
@@ -38,10 +38,10 @@ func (x *Exchange) runNext(w http.ResponseWriter, r *http.Request) *gate.Refusal
 		return notFollowed(moved, err)
 	}
 	header := w.Header()
-	clear(header) // drop the redirect's head
+	clear(header) // drop the header of the redirect
 	maps.Copy(header, x.base)
 	maps.DeleteFunc(groups, func(group string, _ struct{}) bool { return !slices.Contains(before, group) })
-	*r.URL = *target // placeholders read it, too
+	*r.URL = *target // placeholders read this URL, too
 	again := r.WithContext(r.Context())
 	again.RequestURI = target.RequestURI()
 	if x.body != nil {
@@ -54,8 +54,8 @@ func (x *Exchange) runNext(w http.ResponseWriter, r *http.Request) *gate.Refusal
 	return notFollowed(moved, errors.New("a redirect was followed before"))
 }
 
-// follow returns the URL for the second call of the next handler, or the reason
-// against one.
+// follow returns the URL for the second call of the next handler, or the reason not
+// to follow the redirect.
 func (x *Exchange) follow(r *http.Request, asked *url.URL, moved *intercept.Moved, secure bool) (*url.URL, error) {
 	switch {
 	case moved.Status != http.StatusTemporaryRedirect && moved.Status != http.StatusPermanentRedirect:
@@ -65,7 +65,7 @@ func (x *Exchange) follow(r *http.Request, asked *url.URL, moved *intercept.Move
 	case r.Context().Err() != nil:
 		return nil, r.Context().Err()
 	case *r.URL != *asked || x.host.RewritesAfter(r):
-		return nil, errors.New("the path is rewritten behind this handler, so that it cannot be told where this is")
+		return nil, errors.New("the path is rewritten behind this handler, so the target of the redirect cannot be judged")
 	case !isNormal(asked.Path):
 		return nil, errors.New("the path that was asked for is not in its normal form")
 	}
@@ -74,7 +74,7 @@ func (x *Exchange) follow(r *http.Request, asked *url.URL, moved *intercept.Move
 		return nil, errors.New("its Location cannot be read")
 	}
 	if target.Host == "" && (target.Scheme != "" || target.Opaque != "") || target.User != nil {
-		return nil, errors.New("its Location is none of a server's")
+		return nil, errors.New("its Location is not the URL of a server")
 	}
 	if target.Host != "" && !x.sameServer(r, target, secure) {
 		return nil, errors.New("it leads to another host or scheme")
@@ -90,12 +90,12 @@ func (x *Exchange) follow(r *http.Request, asked *url.URL, moved *intercept.Move
 }
 
 // isNormal reports whether a path has the form that servers write. With another
-// form the client could choose the target of a redirect.
+// form, the client could choose where a redirect leads.
 func isNormal(p string) bool { return path.Clean(p) == p || path.Clean(p)+"/" == p }
 
 // sameServer reports whether a target has the host and the scheme by which the
-// server was called: the client's, which the proxy passes on, or the address that
-// the proxy dialled.
+// server was called. These are the client's, which the proxy passes on, or the
+// address that the proxy dialled.
 func (x *Exchange) sameServer(r *http.Request, target *url.URL, secure bool) bool {
 	hop, client := "http", "http"
 	if secure {
@@ -136,7 +136,8 @@ func withPort(host, scheme string) string {
 }
 
 // notFollowed returns the refusal for a redirect that ends the request. The client
-// sees its path alone: the server's address is for the operator.
+// sees only the path of the target, because the server's address is for the
+// operator.
 func notFollowed(moved *intercept.Moved, why error) *gate.Refusal {
 	reason := fmt.Sprintf("The MCP server answered with a redirect (%d), which was not followed", moved.Status)
 	location := strings.Join(moved.Location, ", ")

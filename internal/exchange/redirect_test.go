@@ -13,7 +13,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/intercept"
 )
 
-// served returns a request as a server of net/http has it.
+// served returns a request in the form in which net/http passes it to a handler.
 func served(method, target string) *http.Request {
 	r := httptest.NewRequest(method, target, nil)
 	u := *r.URL
@@ -21,16 +21,17 @@ func served(method, target string) *http.Request {
 	return r
 }
 
-// A redirect is followed to another path of the server by which the client or the
-// proxy has called it, and nowhere else.
+// TestFollow checks that a redirect is followed to another path of the server,
+// under a name by which the client or the proxy has called the server, and nowhere
+// else.
 func TestFollow(t *testing.T) {
 	const dialled = "10.0.0.7:3001"
 	for _, c := range []struct {
 		status   int
 		asked    string
 		location string
-		secure   bool // the way to the server
-		front    bool // the client came by TLS
+		secure   bool // the server is called over TLS
+		front    bool // the client called the gateway over TLS
 		want     string
 	}{
 		{307, "/mcp", "/mcp/", false, false, "/mcp/"},
@@ -43,8 +44,8 @@ func TestFollow(t *testing.T) {
 		{307, "/mcp", "http://mcp.example.com", false, false, "/"},
 		{307, "/mcp", "http://10.0.0.7:3001/mcp/", false, false, "/mcp/"},
 		{307, "/mcp", "//10.0.0.7:3001/mcp/", false, false, "/mcp/"},
-		{307, "/mcp", "https://mcp.example.com/mcp/", false, true, "/mcp/"}, // it heard of the client's scheme
-		{307, "/mcp", "http://mcp.example.com/mcp/", false, true, "/mcp/"},  // it did not
+		{307, "/mcp", "https://mcp.example.com/mcp/", false, true, "/mcp/"}, // the server knows the client's scheme
+		{307, "/mcp", "http://mcp.example.com/mcp/", false, true, "/mcp/"},  // the server does not know the client's scheme
 		{307, "/mcp", "https://10.0.0.7:3001/mcp/", true, false, "/mcp/"},
 
 		{307, "/mcp", "https://mcp.example.com/mcp/", false, false, ""},
@@ -62,7 +63,7 @@ func TestFollow(t *testing.T) {
 		{307, "/mcp", "", false, false, ""},
 		{307, "/mcp", "/mcp#x", false, false, ""},
 		{307, "/mcp", "http://mcp.example.com/mcp", false, false, ""},
-		{307, "/mcp/../admin", "/admin", false, false, ""}, // the client chose where it leads
+		{307, "/mcp/../admin", "/admin", false, false, ""}, // the client chose where the redirect leads
 		{307, "/mcp//admin", "/mcp/admin", false, false, ""},
 		{307, "/mcp/%2e%2e/admin", "/admin", false, false, ""},
 		{301, "/mcp", "/mcp/", false, false, ""},
@@ -92,7 +93,7 @@ func TestFollow(t *testing.T) {
 	}
 }
 
-// moving is a next handler with an answer for each path; it notes its requests.
+// moving is a next handler with an answer for each path. It records its requests.
 type moving struct {
 	host    *fakeHost
 	answers map[string]func(http.ResponseWriter, *http.Request)
@@ -110,9 +111,10 @@ func (m *moving) ServeHTTP(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// A redirect is followed once, with the same body, by the next handler with all
-// its routes, and leaves nothing of its head. A second one is not followed; an
-// endless body does not matter.
+// TestRedirectIsFollowedOnce checks that a redirect is followed once: with the same
+// body, by the next handler, with all of its routes open again. Nothing of the
+// redirect's header is left. A second redirect is not followed. An endless body of
+// a redirect does no harm.
 func TestRedirectIsFollowedOnce(t *testing.T) {
 	to := func(location string) func(http.ResponseWriter, *http.Request) {
 		return func(w http.ResponseWriter, _ *http.Request) {
@@ -155,7 +157,7 @@ func TestRedirectIsFollowedOnce(t *testing.T) {
 			t.Errorf("%s: asked %q, want %q", name, got, c.asked)
 		}
 		if h := w.Header(); !c.failed && (h.Get("Set-Cookie") != "" || h.Get("Location") != "") {
-			t.Errorf("%s: of the redirect is left %v", name, h)
+			t.Errorf("%s: the redirect left its header: %v", name, h)
 		}
 		for i, n := range next.groups {
 			if n != 1 {

@@ -16,21 +16,21 @@ import (
 	"github.com/fareboxhq/farebox/internal/share"
 )
 
-// refusalForm is how a code reaches a client. Statuses and forms are chosen so
-// that today's clients survive a refusal and their models can read the reason: a
-// JSON-RPC body with the request's id in any case, and a 404 only for a lost
-// session or, in 2026-07-28, for an unknown method.
+// refusalForm is the form in which a code reaches a client. Statuses and forms are
+// chosen so that today's clients survive a refusal and their models can read the
+// reason. The response always has a JSON-RPC body with the request's id. It is a
+// 404 only for a lost session or, in 2026-07-28, for an unknown method.
 type refusalForm struct {
 	status int
 	// rpc is the code of the JSON-RPC error: one of JSON-RPC's or MCP's own, or
 	// an HTTP status, which lies outside all reserved ranges.
 	rpc  int
-	text string // unless the refusal brings its own reason
-	// toolResult answers tools/call with a result that has isError. Models read
-	// it, while a protocol error often never reaches them.
+	text string // used unless the refusal has its own reason
+	// toolResult answers a tools/call with a result that has isError. Models read
+	// such a result, while a protocol error often never reaches them.
 	toolResult bool
 	challenge  bool   // with WWW-Authenticate (RFC 6750, 3)
-	tokenError string // its error parameter; none if no token was sent
+	tokenError string // error parameter of the challenge; "" if no token was sent
 	retryAfter int    // seconds
 	// http is the status with error_style http, or if the client does not wait
 	// for a JSON-RPC response; 0 to keep status.
@@ -59,10 +59,10 @@ var refusalForms = map[gate.Code]refusalForm{
 	gate.MethodUnknown:        {status: 200, rpc: -32601, text: "Method not found"},
 	gate.ParamsInvalid:        {status: 200, rpc: -32602, text: "Invalid params", http: 400},
 	gate.TaskUnknown:          {status: 200, rpc: -32602, text: "Task not found"},
-	gate.StateUnknown:         {status: 200, rpc: -32602, text: "This requestState is none that this account was given here: send the request anew, without it"},
+	gate.StateUnknown:         {status: 200, rpc: -32602, text: "This requestState was not given to this account here: send the request anew, without it"},
 	gate.MessageMalformed:     {status: 200, rpc: -32700, text: "Parse error", http: 400},
 	gate.MessageInvalid:       {status: 200, rpc: -32600, text: "Invalid request", http: 400},
-	gate.HeaderMismatch:       {status: 400, rpc: -32020, text: "Header mismatch"}, // as 2026-07-28 has it
+	gate.HeaderMismatch:       {status: 400, rpc: -32020, text: "Header mismatch"}, // as MCP 2026-07-28 requires
 	gate.EncodingUnsupported:  {status: 400, rpc: -32700, text: "The body's encoding is not supported"},
 	gate.MessageTooLarge:      {status: 413, rpc: 413, text: "The message is too large"},
 	gate.RequestUnsupported:   {status: 400, rpc: -32600, text: "This is no MCP request"},
@@ -77,8 +77,8 @@ var refusalForms = map[gate.Code]refusalForm{
 }
 
 // keyRateLimited is the form of gate.RateLimited for a known key that may come
-// again: a form that its model reads. The form in the table is for floods of
-// unknown callers.
+// again. The key's model reads this form. The form in refusalForms is for floods of
+// unknown tokens.
 var keyRateLimited = refusalForm{status: 200, rpc: 429, toolResult: true, http: 429}
 
 // formOf returns the form of a refusal.
@@ -97,9 +97,10 @@ func (x *Exchange) responseForm(r *gate.Refusal) refusalForm {
 	}
 	switch {
 	case r.Code == gate.MethodUnknown && x.message.Kind == mcp.KindNotification:
-		f.status = http.StatusBadRequest // it was not accepted (MCP, streamable HTTP, "Sending Messages")
+		f.status = http.StatusBadRequest // the notification was not accepted (MCP, streamable HTTP, "Sending Messages")
 	case r.Code == gate.MethodUnknown && x.era == mcp.EraStateless:
-		// No client can mistake it for a lost session (2026-07-28, streamable HTTP).
+		// No client of this version can mistake a 404 for a lost session
+		// (2026-07-28, streamable HTTP).
 		f.status = http.StatusNotFound
 	}
 	if x.site.ErrorStyle == StyleHTTP && f.http != 0 {
@@ -112,9 +113,9 @@ func (x *Exchange) responseForm(r *gate.Refusal) refusalForm {
 	return f
 }
 
-// answerable reports whether the client waits for a JSON-RPC message with its
-// id: only requests by POST have one. The id may be known although the message
-// could not be read.
+// answerable reports whether the client waits for a JSON-RPC message with the
+// request's id. Only requests by POST have an id. The id may be known even if the
+// message could not be read.
 func (x *Exchange) answerable() bool {
 	asks := x.message.Kind == mcp.KindRequest || x.message.Kind == 0
 	return x.r.Method == http.MethodPost && asks && !x.message.ID.IsZero()
@@ -130,10 +131,11 @@ type errorField struct {
 	Currency     string         `json:"currency,omitempty"`
 	Cap          *capField      `json:"cap,omitempty"`
 	RetryAfterMS int64          `json:"retry_after_ms,omitempty"`
-	Scopes       []string       `json:"scopes,omitempty"` // that are needed
-	Charge       string         `json:"charge,omitempty"` // id, if the call was charged all the same
+	Scopes       []string       `json:"scopes,omitempty"` // scopes that the request requires
+	Charge       string         `json:"charge,omitempty"` // id of the charge, if the call was charged in spite of the refusal
 
-	// For want of credits or by a cap: the account, and where to turn.
+	// The account, and where to get help, if credits are missing or a cap is
+	// reached. A missing scope sets Contact only.
 	Account     string `json:"account,omitempty"`
 	AccountName string `json:"account_name,omitempty"`
 	Contact     string `json:"contact,omitempty"`
@@ -146,7 +148,7 @@ type capField struct {
 	Period ledger.Period `json:"period"`
 	Amount ledger.Amount `json:"amount"`
 	Left   ledger.Amount `json:"left"`
-	Resets *time.Time    `json:"resets,omitempty"` // none for a cap of single calls
+	Resets *time.Time    `json:"resets,omitempty"` // absent for a cap on single calls
 }
 
 func fieldOfCap(c *ledger.CapError) *capField {
@@ -157,8 +159,9 @@ func fieldOfCap(c *ledger.CapError) *capField {
 	return f
 }
 
-// refusalBody returns a refusal as a JSON-RPC message: a tool result if models
-// are to read it, unless the response is classic, with an HTTP status.
+// refusalBody returns a refusal as a JSON-RPC message. A refusal that models should
+// read is a tool result, unless classic is set: a classic response has an HTTP
+// status and a JSON-RPC error.
 func (x *Exchange) refusalBody(r *gate.Refusal, classic bool) []byte {
 	f := formOf(r)
 	field, text := x.describe(r)
@@ -215,15 +218,15 @@ func (x *Exchange) describe(r *gate.Refusal) (field errorField, text string) {
 	if r.Reason != "" {
 		text = r.Reason
 	}
-	if x.call != nil && x.call.Captured() { // at its start: no other charged call is refused
+	if x.call != nil && x.call.Captured() { // it was charged at its start: no other charged call is refused
 		field.Charge = x.call.ID()
 		text = chargedAtStartText(r.Code, text)
 	}
 	return field, text
 }
 
-// account returns the caller's own account, by id and name. The name is looked
-// up for refusals only, so that other requests need not carry it.
+// account returns the id and the name of the caller's own account. The name is
+// looked up for refusals only, so that other requests do not have to carry it.
 func (x *Exchange) account() (id, name string) {
 	return x.caller.Account, x.site.Engine.AccountName(x.r.Context(), x.caller.Account)
 }
@@ -238,14 +241,14 @@ func (x *Exchange) refuse(r *gate.Refusal) {
 	}
 	x.count(string(r.Code))
 	h := x.w.Header()
-	clear(h) // left by an upstream that failed
+	clear(h) // drop the header of an upstream that failed
 	maps.Copy(h, x.base)
 	x.head(h)
 	x.Refuse(x.w, r)
 }
 
 // peekMessage reads the message of a request that is refused before its body was
-// read: clients find the response by its id.
+// read. Clients need the id in the message to match the response.
 func (x *Exchange) peekMessage() {
 	if !x.memory.Opened() {
 		x.site.Shares.Memory.Open(&x.memory, share.Holder{Address: x.client()})
@@ -271,7 +274,7 @@ func (x *Exchange) Refuse(w http.ResponseWriter, r *gate.Refusal) {
 	if f.challenge {
 		h.Set("WWW-Authenticate", x.challenge(&f, r))
 	}
-	if f.retryAfter > 0 && f.status >= 400 { // clients treat a 200 as an answer
+	if f.retryAfter > 0 && f.status >= 400 { // clients would not wait after a 200
 		h.Set("Retry-After", strconv.Itoa(f.retryAfter))
 	}
 	if f.status == http.StatusOK {
@@ -302,7 +305,7 @@ func (x *Exchange) challenge(f *refusalForm, r *gate.Refusal) string {
 	return challenge
 }
 
-// writeMessage writes a message of our own.
+// writeMessage writes a message of the gateway's own.
 func writeMessage(w http.ResponseWriter, status int, message []byte) {
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
@@ -320,8 +323,8 @@ func (x *Exchange) Event(r *gate.Refusal) []byte {
 	return append(event, '\n', '\n')
 }
 
-// errorHeader carries the code of a refusal with status 200, for balancers,
-// breakers and logs, which do not read messages.
+// errorHeader carries the code of a refusal with status 200, for load balancers,
+// circuit breakers and logs, which do not read messages.
 const errorHeader = "X-Farebox-Error"
 
 // head completes a response header: it seals the session that the response
@@ -333,7 +336,8 @@ func (x *Exchange) head(h http.Header) {
 	x.allowOrigin(h)
 }
 
-// noticeTime is how long before its expiry a key is announced to expire.
+// noticeTime is the time before a key's expiry from which responses announce the
+// expiry.
 const noticeTime = 14 * 24 * time.Hour
 
 // setLimits sets the headers about the key's rate and expiry.

@@ -11,9 +11,9 @@ import (
 	"github.com/fareboxhq/farebox/internal/mcp"
 )
 
-// Every code has a form. Only a lost session is a 404, because clients take any 404
-// for one, and no JSON-RPC code of ours lies in a range that is reserved for
-// JSON-RPC's own.
+// TestRefusalFormsAreExhaustive checks that every code has a form. Only a lost
+// session is a 404, because clients take any 404 for a lost session. No JSON-RPC
+// code of ours lies in the range that JSON-RPC reserves for itself.
 func TestRefusalFormsAreExhaustive(t *testing.T) {
 	standard := map[int]bool{-32700: true, -32600: true, -32601: true, -32602: true, -32020: true}
 	for _, code := range gate.Codes() {
@@ -34,7 +34,7 @@ func TestRefusalFormsAreExhaustive(t *testing.T) {
 		case f.status >= 500:
 			t.Errorf("%s: several SDKs hang or drop their session at a %d", code, f.status)
 		case f.status == 200 && f.http == 0 && !f.toolResult && f.rpc >= 400:
-			t.Errorf("%s: what is no answer of MCP's own has a status for those who go by it", code)
+			t.Errorf("%s: a code that is not MCP's own needs a status for clients that go by the status", code)
 		}
 	}
 	if len(refusalForms) != len(gate.Codes()) {
@@ -42,8 +42,8 @@ func TestRefusalFormsAreExhaustive(t *testing.T) {
 	}
 }
 
-// Each refusal is a whole JSON-RPC message with the request's id and its code, and
-// caches must not store it.
+// TestRefusalsCarryTheID checks that each refusal is a whole JSON-RPC message with
+// the request's id and its code, which caches must not store.
 func TestRefusalsCarryTheID(t *testing.T) {
 	for _, code := range gate.Codes() {
 		x, w := exchangeFor(t, paidCall)
@@ -90,8 +90,8 @@ func TestRefusalsCarryTheID(t *testing.T) {
 	}
 }
 
-// A model reads the name of the refused tool, its price, the balance, that nothing
-// was charged, and how to go on.
+// TestInsufficientBalanceText checks that a model reads the name of the refused
+// tool, its price, the balance, that nothing was charged, and how to go on.
 func TestInsufficientBalanceText(t *testing.T) {
 	x, _ := exchangeFor(t, paidCall)
 	body := string(x.refusalBody(&gate.Refusal{Code: gate.InsufficientBalance, Tool: "get_forecast", Price: 10_000, Available: 2_500, Currency: "USD"}, false))
@@ -102,8 +102,9 @@ func TestInsufficientBalanceText(t *testing.T) {
 	}
 }
 
-// A refusal names the caller's own account, the credits left, and the operator's
-// contact and page, in words and in data. It has a sentence without them, too.
+// TestRefusalsNameContacts checks that a refusal names the caller's own account,
+// the credits left, and the operator's contact and page, in words and in data.
+// Without a contact or a page the text is still a sentence.
 func TestRefusalsNameContacts(t *testing.T) {
 	poor := gate.Refusal{Code: gate.InsufficientBalance, Tool: "get_forecast", Price: 10_000, Available: 2_500, Currency: "USD"}
 	capped := gate.Refusal{Code: gate.SpendingCap, Tool: "get_forecast", Price: 10_000, Currency: "USD",
@@ -124,7 +125,7 @@ func TestRefusalsNameContacts(t *testing.T) {
 		{poor, "", "", "", []string{"Ask the operator of this gateway to top the account up, then"}, []string{"topup_url", `"contact"`}},
 		{capped, "jane@example.com", contact, topUp, []string{
 			"that account jane@example.com (acct_1) may spend in a day only 0.005 USD are left", "unless " + contact + " raises it", `"account_name":"jane@example.com"`,
-		}, []string{topUp}}, // money does not help
+		}, []string{topUp}}, // topping up does not raise a cap
 		{scope, "jane@example.com", contact, topUp, []string{"Ask " + contact + " for a key that may", `"contact":"` + contact + `"`}, []string{topUp, "acct_1", "jane"}},
 		{gate.Refusal{Code: gate.TokenInvalid}, "jane@example.com", contact, topUp, nil, []string{"acct_1", "jane"}},
 		{gate.Refusal{Code: gate.StoreUnavailable}, "jane@example.com", contact, topUp, nil, []string{"acct_1", "jane"}},
@@ -151,7 +152,8 @@ func TestRefusalsNameContacts(t *testing.T) {
 	}
 }
 
-// The challenge names the error only when a token was sent (RFC 6750, 3.1).
+// TestChallenge checks that the challenge names the error only if a token was sent
+// (RFC 6750, 3.1).
 func TestChallenge(t *testing.T) {
 	for code, want := range map[gate.Code]string{
 		gate.TokenMissing: `Bearer realm="weather"`,
@@ -166,9 +168,9 @@ func TestChallenge(t *testing.T) {
 	}
 }
 
-// A caller with a maximum of its own reads the price and the maximum; a key that
-// leaves its calls reads how long to wait, as a tool result and not as a 429,
-// which stays for floods.
+// TestPolicyRefusalTexts checks that a caller with a maximum of its own reads the
+// price and the maximum. A key that abandons its calls reads how long to wait, in a
+// tool result: the status 429 stays for floods of unknown tokens.
 func TestPolicyRefusalTexts(t *testing.T) {
 	for _, c := range []struct {
 		refusal gate.Refusal
@@ -197,8 +199,8 @@ func TestPolicyRefusalTexts(t *testing.T) {
 	}
 }
 
-// No refusal of a call that was charged when it started says that nothing was
-// charged.
+// TestChargedAtStartTextIsHonest checks that no refusal of a call that was charged
+// at its start says that nothing was charged.
 func TestChargedAtStartTextIsHonest(t *testing.T) {
 	for _, code := range []gate.Code{gate.UpstreamFailed, gate.UpstreamTimeout, gate.StoreUnavailable} {
 		if !strings.Contains(refusalForms[code].text, "nothing was charged") {
@@ -210,8 +212,9 @@ func TestChargedAtStartTextIsHonest(t *testing.T) {
 	}
 }
 
-// An unknown method is a 404 in 2026-07-28, as its Streamable HTTP transport asks
-// for; in the versions with sessions clients would take that for a lost one.
+// TestUnknownMethodByEra checks that an unknown method is a 404 in 2026-07-28, as
+// its Streamable HTTP transport requires. In the versions with sessions it is not,
+// because clients would take a 404 for a lost session.
 func TestUnknownMethodByEra(t *testing.T) {
 	for era, status := range map[mcp.Era]int{mcp.EraSession: 200, mcp.EraStateless: 404} {
 		x, w := exchangeFor(t, `{"jsonrpc":"2.0","id":1,"method":"tools/steal"}`)
@@ -223,9 +226,10 @@ func TestUnknownMethodByEra(t *testing.T) {
 	}
 }
 
-// With error_style mcp, a failure of a request with an id has status 200: SDKs hang
-// or drop their session at others. A header names the code, and the message has
-// the time to wait. Messages without an id, and the other style, get the status.
+// TestFailuresByID checks that with error_style mcp, a failure of a request with an
+// id has status 200: at other statuses SDKs hang or drop their session. A header
+// names the code, and the message has the time to wait. With error_style http, or
+// for a message without an id, the failure has its own status.
 func TestFailuresByID(t *testing.T) {
 	notification := `{"jsonrpc":"2.0","method":"notifications/initialized"}`
 	for code, status := range map[gate.Code]int{
@@ -248,7 +252,8 @@ func TestFailuresByID(t *testing.T) {
 	}
 }
 
-// Headers that contradict the message are a 400, as 2026-07-28 requires.
+// TestMismatchedHeadersAre400 checks that a message with headers that contradict it
+// is a 400, as 2026-07-28 requires.
 func TestMismatchedHeadersAre400(t *testing.T) {
 	x, w := exchangeFor(t, paidCall)
 	x.advance(refusedHeaders)

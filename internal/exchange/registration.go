@@ -11,14 +11,14 @@ import (
 	"github.com/fareboxhq/farebox/internal/keys"
 )
 
-// A client with a refused key looks for an authorization server. If it finds
-// none, it tries to register with one all the same: at /register, beside the MCP
-// endpoint or at the root of its host (MCP 2025-03-26, authorization). Its user
-// sees the response to that in place of the 401 before; without a response in the
-// expected form, the client shows a stack trace.
+// A client with a refused key looks for an authorization server. If it finds none,
+// it still tries to register with one: at /register, beside the MCP endpoint or at
+// the root of its host (MCP 2025-03-26, authorization). Its user sees the response
+// to the registration in place of the earlier 401. If that response does not have
+// the expected form, the client shows a stack trace.
 
-// IsRegistration reports whether a request could be a client's registration
-// (RFC 7591, 3.1). A form of a web page has another type.
+// IsRegistration reports whether a request could be a client's registration (RFC
+// 7591, 3.1). The form of a web page has another content type.
 func IsRegistration(r *http.Request) bool {
 	if r.Method != http.MethodPost || !strings.HasSuffix(r.URL.Path, "/register") {
 		return false
@@ -35,8 +35,9 @@ type registrationRefusal struct {
 }
 
 // RefuseRegistration explains to a client's user that the gateway takes a key: in
-// Authorization, or in the header named, unless that is "". The code makes clients
-// give up; after invalid_client some forget their state and begin anew.
+// Authorization or, unless named is "", in the header named. The code of the error
+// makes clients give up; after invalid_client some forget their state and begin
+// anew.
 func RefuseRegistration(w http.ResponseWriter, secrets *keys.Format, named, contact string) {
 	ask := "whoever runs this gateway"
 	if contact != "" && !strings.ContainsFunc(contact, func(c rune) bool { return c < ' ' || c > '~' || c == '"' || c == '\\' }) {
@@ -46,7 +47,7 @@ func RefuseRegistration(w http.ResponseWriter, secrets *keys.Format, named, cont
 	if named != "" {
 		header += ", or as the header " + named
 	}
-	// A description has no quotes and only ASCII letters (RFC 6749, 5.2).
+	// A description must be ASCII, without quotes and backslashes (RFC 6749, 5.2).
 	body, err := json.Marshal(registrationRefusal{"access_denied", "This gateway takes a key and has no OAuth sign-in. " +
 		"The request before came without a key, or with one that is not valid here. Send a valid key as the header " + header +
 		"; ask " + ask + " for one"})
@@ -61,8 +62,9 @@ func RefuseRegistration(w http.ResponseWriter, secrets *keys.Format, named, cont
 	_, _ = w.Write(body) // client gone; nothing useful to do with the error
 }
 
-// lostRegistration reports whether a refused request is a registration, sent to
-// the server's own path: its body was read and is no message.
+// lostRegistration reports whether a refused request is a registration that was
+// sent to the server's own path. The body of such a request was read and is not an
+// MCP message.
 func (x *Exchange) lostRegistration(r *gate.Refusal) bool {
 	return x.stage == consumed && refusalForms[r.Code].status == http.StatusUnauthorized && x.site.Resource == nil && IsRegistration(x.r)
 }

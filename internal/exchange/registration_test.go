@@ -15,9 +15,9 @@ import (
 
 const registering = `{"redirect_uris":["http://localhost:1/callback"],"token_endpoint_auth_method":"none"}`
 
-// toldToSend checks that an answer has the form that clients read (RFC 7591,
-// 3.2.2), with a description that names the header and a contact, in its allowed
-// characters (RFC 6749, 5.2).
+// toldToSend checks that a response has the form that clients read (RFC 7591,
+// 3.2.2). Its description names the header and a contact, and has allowed
+// characters only (RFC 6749, 5.2).
 func toldToSend(t *testing.T, w *httptest.ResponseRecorder, header string) {
 	t.Helper()
 	var refused registrationRefusal
@@ -30,9 +30,9 @@ func toldToSend(t *testing.T, w *httptest.ResponseRecorder, header string) {
 	}
 }
 
-// A client that registers at a server's path gets the same answer, with that
-// server's header for keys. MCP messages, other refusals and servers with oauth are
-// not affected.
+// TestRegistrationAtAServer checks that a client that registers at a server's path
+// gets the refusal of registrations, with that server's header for keys. MCP
+// messages, other refusals and servers with OAuth are not affected.
 func TestRegistrationAtAServer(t *testing.T) {
 	missing, invalid := &gate.Refusal{Code: gate.TokenMissing}, &gate.Refusal{Code: gate.TokenInvalid}
 	for name, c := range map[string]struct {
@@ -67,8 +67,8 @@ func TestRegistrationAtAServer(t *testing.T) {
 	}
 }
 
-// The contact that the operator names stands in the description, unless it has
-// letters that a description may not have.
+// TestRegistrationNamesTheContact checks that the description names the operator's
+// contact, unless the contact has characters that a description must not have.
 func TestRegistrationNamesTheContact(t *testing.T) {
 	for contact, want := range map[string]string{
 		"keys@example.com": "; ask keys@example.com for one", "": "; ask whoever runs this gateway for one",

@@ -14,11 +14,11 @@ const (
 )
 
 // openSession restores the session id and the event id as the server knows them.
-// The client has both sealed for its account, because the server cannot
+// The client holds both ids sealed for its account, because the server cannot
 // distinguish callers.
 func (x *Exchange) openSession() *gate.Refusal {
 	header := x.r.Header
-	if x.era == mcp.EraStateless { // there are no sessions, whatever the client sends
+	if x.era == mcp.EraStateless { // this era has no sessions, whatever the client sends
 		header.Del(sessionHeader)
 		header.Del(eventHeader)
 		return nil
@@ -38,15 +38,15 @@ func (x *Exchange) openSession() *gate.Refusal {
 	}
 	event, ticket, ok := x.site.Gate.OpenEvent(&x.caller, x.session, sealed[0])
 	if !ok || len(sealed) > 1 {
-		return &gate.Refusal{Code: gate.MessageInvalid, Reason: "the Last-Event-ID is none that this key was given in this session"}
+		return &gate.Refusal{Code: gate.MessageInvalid, Reason: "the Last-Event-ID was not given to this key in this session"}
 	}
 	header.Set(eventHeader, event)
 	x.resumed = ticket
 	return nil
 }
 
-// sealer returns the function that seals a stream's event ids, nil in an era
-// without them.
+// sealer returns the function that seals a stream's event ids, or nil in an era
+// without event ids.
 func (x *Exchange) sealer(t *gate.Ticket) func([]byte) []byte {
 	if x.era != mcp.EraSession {
 		return nil
@@ -65,12 +65,13 @@ func (x *Exchange) sealSession(h http.Header) {
 	id := h.Get(sessionHeader)
 	h.Del(sessionHeader)
 	if id != "" && x.caller.Known() && x.era == mcp.EraSession {
-		x.session = id // also for a stream that begins the session
+		x.session = id // a stream that begins the session needs the id to seal its events
 		h.Set(sessionHeader, x.site.Gate.SealSession(&x.caller, id))
 	}
 }
 
-// maxList limits a list in bytes, because it is held whole to be rewritten.
+// maxList limits the bytes of a list, because a list is held whole while it is
+// rewritten.
 const maxList = 8 << 20
 
 // rewriter returns the function that removes hidden items from a list and adds

@@ -16,7 +16,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/gate"
 )
 
-// ErrCredentialsLogged refuses sites with keys in their access log.
+// ErrCredentialsLogged reports a site that writes keys into its access log.
 var ErrCredentialsLogged = errors.New("log_credentials is on for its site, which writes agents' keys into the log: take it out of the global option servers")
 
 // checkShape refuses requests that do not have the shape of MCP's streamable
@@ -45,8 +45,9 @@ func checkShape(r *http.Request) *gate.Refusal {
 	if len(r.Header.Values("Mcp-Session-Id")) > 1 {
 		return unsupported("a request belongs to one session: there is more than one Mcp-Session-Id header")
 	}
-	// RFC 9110, 9.3.1: such content has no meaning. Until it is read, net/http does
-	// not notice that the client leaves, and its stream would stay open.
+	// RFC 9110, 9.3.1: content of these methods has no meaning. Until it is read,
+	// net/http does not notice that the client leaves, and the client's stream
+	// would stay open.
 	if r.Method != http.MethodPost && r.Method != http.MethodOptions && r.ContentLength != 0 {
 		return unsupported("only a POST has a body")
 	}
@@ -72,12 +73,12 @@ func checkShape(r *http.Request) *gate.Refusal {
 	return nil
 }
 
-// judged lists the headers that decide about a request. Dropping one on the way
-// would change its meaning.
+// judged lists the headers that decide about a request. Dropping one of them on the
+// way would change the meaning of the request.
 var judged = []string{"Authorization", "Content-Type", "Content-Encoding", "Content-Length", "Transfer-Encoding", "Accept", "Origin", "Host"}
 
-// spelledOnce has the headers, as spelled returns them, that are forwarded in
-// one spelling only: the one that was judged or set here.
+// spelledOnce has the headers, as spelled returns them, that are forwarded in one
+// spelling only. That is the spelling in which they were checked or set here.
 var spelledOnce = map[string]bool{
 	"mcp-session-id": true, "last-event-id": true, "mcp-protocol-version": true, "mcp-method": true, "mcp-name": true,
 	"content-type": true, "content-encoding": true, "content-length": true, "transfer-encoding": true,
@@ -89,7 +90,8 @@ func misspelled(name, spelled string) bool {
 	return spelledOnce[spelled] && !strings.EqualFold(name, spelled)
 }
 
-// hopNames returns the names of headers for this hop alone (RFC 9110, 7.6.1).
+// hopNames returns the names of headers that are for this hop only (RFC 9110,
+// 7.6.1).
 func hopNames(r *http.Request) (names []string) {
 	for _, value := range r.Header.Values("Connection") {
 		for name := range strings.SplitSeq(value, ",") {
@@ -103,7 +105,7 @@ func unsupported(reason string) *gate.Refusal {
 	return &gate.Refusal{Code: gate.RequestUnsupported, Reason: reason}
 }
 
-// checkEncoding refuses a body that another reader might decode differently.
+// checkEncoding refuses a body that the server might decode differently.
 func checkEncoding(r *http.Request) *gate.Refusal {
 	for _, encoding := range r.Header.Values("Content-Encoding") {
 		if encoding != "" && !strings.EqualFold(encoding, "identity") {
@@ -118,8 +120,9 @@ func checkEncoding(r *http.Request) *gate.Refusal {
 	return nil
 }
 
-// checkOrigin refuses foreign web pages: those from other origins, and those with
-// a name that was pointed at this machine (DNS rebinding, CVE-2025-66414).
+// checkOrigin refuses foreign web pages. These are pages of other origins, and
+// pages with a host name that was pointed at this machine (DNS rebinding,
+// CVE-2025-66414).
 func (x *Exchange) checkOrigin() *gate.Refusal {
 	if !x.loopbackNamed() {
 		return &gate.Refusal{Code: gate.HostForbidden}
@@ -141,9 +144,9 @@ func (x *Exchange) checkOrigin() *gate.Refusal {
 	return nil
 }
 
-// loopbackNamed reports whether the Host header fits a listener on the loopback
-// interface: a loopback name, or the name of a site. Any name fits other
-// listeners.
+// loopbackNamed reports whether the Host header fits the listener. On the loopback
+// interface it must be a loopback name or the name of a site. On other interfaces
+// any name fits.
 func (x *Exchange) loopbackNamed() bool {
 	local, ok := x.r.Context().Value(http.LocalAddrContextKey).(net.Addr) // TCP, or UDP for HTTP/3
 	if !ok {
@@ -160,18 +163,20 @@ func (x *Exchange) loopbackNamed() bool {
 	return strings.EqualFold(name, "localhost") || net.ParseIP(name).IsLoopback() || x.host.NamesSite(x.r)
 }
 
-// ownHeaders are removed from each request: credentials, headers that other
-// parts would act on without a check here, and headers that have been checked.
+// ownHeaders lists the headers that are removed from each request: credentials,
+// headers on which the proxy or the server would act without a check here, and
+// headers that have been checked.
 var ownHeaders = []string{
 	"Authorization", "Proxy-Authorization", "Connection", "Upgrade", "Expect", "Origin", "Trailer",
-	// http.Transport sends a POST with one of these twice.
+	// http.Transport may send a POST with one of these headers twice.
 	"Idempotency-Key", "X-Idempotency-Key",
 }
 
-// cleanRequest removes headers that a client must not send to the server. The
-// proxy would remove those named in Connection only after ours were set
-// (CVE-2026-30851). The site's header for keys goes, and so does a checked
-// header in another spelling, which could bring a session that was never sealed.
+// cleanRequest removes headers that a client must not send to the server. It
+// removes those named in Connection, because the proxy would do so only after our
+// own headers were set (CVE-2026-30851). It removes the site's header for keys. It
+// also removes checked headers in another spelling, which could bring a session id
+// that was never sealed.
 func cleanRequest(r *http.Request, key *KeyHeader) {
 	for _, name := range hopNames(r) {
 		delete(r.Header, name)
@@ -189,28 +194,28 @@ func cleanRequest(r *http.Request, key *KeyHeader) {
 
 var identitySpelling = strings.NewReplacer("_", "-", ".", "-")
 
-// spelled returns one form for all spellings of a header's name: some servers
-// treat '_' and '.' as '-'.
+// spelled returns one form for all spellings of a header's name, because some
+// servers treat '_' and '.' as '-'.
 func spelled(name string) string { return identitySpelling.Replace(strings.ToLower(name)) }
 
 // isIdentity reports whether a header, as spelled returns it, could be read as
-// one of ours.
+// one of our identity headers.
 func isIdentity(spelled string) bool { return strings.HasPrefix(spelled, "x-farebox-") }
 
 var errTwice = errors.New("the request had been sent once, and is not sent again")
 
-// link is the state of a request's way to an upstream.
+// link is the state of a request's connection to an upstream.
 type link struct {
-	sent   atomic.Bool // its head went out
-	secure atomic.Bool // over TLS
+	sent   atomic.Bool // the request's head was sent
+	secure atomic.Bool // the connection uses TLS
 }
 
-// sendOnce returns the request with a guard: once its head went out to an
-// upstream, neither the transport nor the proxy's retries may send it again,
-// because a tool would run twice. The guard panics with errTwice, on the
-// goroutine of the round trip. It guards a POST only: HTTP/2 retries requests
-// without a body by itself, under a lock that a panic would leave locked, and
-// they are harmless when they come twice.
+// sendOnce returns the request with a guard. Once the head of the request was sent
+// to an upstream, neither the transport nor the proxy's retries may send the
+// request again, because a tool would run twice. The guard panics with errTwice, on
+// the goroutine of the round trip. Only a POST is guarded. HTTP/2 itself retries
+// requests without a body, under a lock that a panic would leave locked, and
+// sending such a request twice does no harm.
 func sendOnce(r *http.Request) (*http.Request, *link) {
 	l := new(link)
 	trace := &httptrace.ClientTrace{GotConn: func(c httptrace.GotConnInfo) { l.secure.Store(isTLS(c.Conn)) }}

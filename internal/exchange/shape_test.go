@@ -15,8 +15,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/gate"
 )
 
-// Only requests of MCP's shape pass, and nothing that would tunnel or be read
-// as another method.
+// TestShape checks that only requests of MCP's shape pass. Requests that would open
+// a tunnel or be read as another method are refused.
 func TestShape(t *testing.T) {
 	const json = "application/json"
 	for name, c := range map[string]struct {
@@ -66,8 +66,8 @@ func codeOf(r *gate.Refusal) gate.Code {
 	return r.Code
 }
 
-// A request belongs to one session, and only a POST has a body: with an unread
-// body, a stream would outlive its client.
+// TestShapeOfSessions checks that a request belongs to one session, and that only a
+// POST has a body. With an unread body, a stream would outlive its client.
 func TestShapeOfSessions(t *testing.T) {
 	for name, c := range map[string]struct {
 		method   string
@@ -93,7 +93,8 @@ func TestShapeOfSessions(t *testing.T) {
 	}
 }
 
-// A body that another reader could decode to another text is refused.
+// TestEncoding checks that a body that the server could decode to another text is
+// refused.
 func TestEncoding(t *testing.T) {
 	for name, c := range map[string]struct {
 		types    []string
@@ -117,8 +118,8 @@ func TestEncoding(t *testing.T) {
 	}
 }
 
-// Pages of other origins stay out; the request's own host and listed origins
-// do not.
+// TestOrigin checks that pages of other origins are refused, while the request's
+// own host and listed origins are allowed.
 func TestOrigin(t *testing.T) {
 	site := newSite()
 	site.Origins = map[string]bool{"https://app.example.com": true}
@@ -144,8 +145,9 @@ func TestOrigin(t *testing.T) {
 	}
 }
 
-// On the loopback interface a name that was pointed there is refused
-// (DNS rebinding), on other interfaces names are the router's business.
+// TestHostOnLoopback checks that a foreign name that was pointed at the loopback
+// interface is refused there (DNS rebinding). On other interfaces any name passes,
+// because names are the router's business.
 func TestHostOnLoopback(t *testing.T) {
 	named := func(r *http.Request) bool {
 		return New(newSite(), new(fakeHost), nil, httptest.NewRecorder(), r).loopbackNamed()
@@ -171,10 +173,11 @@ func TestHostOnLoopback(t *testing.T) {
 	}
 }
 
-// No client's claim about itself reaches the server: no credentials, no identity in
-// any spelling, no tricks with Connection (CVE-2026-30851), no trailer, and nothing
-// that makes a transport send a POST twice. Only judged headers are forwarded
-// (promise 7): no second spelling brings a session, an event id or a name.
+// TestCleanRequest checks that no client's claim about itself reaches the server:
+// no credentials, no identity in any spelling, no tricks with Connection
+// (CVE-2026-30851), no trailer, and no header that makes a transport send a POST
+// twice. Only checked headers are forwarded (promise 7), so no second spelling
+// brings a session, an event id or a name.
 func TestCleanRequest(t *testing.T) {
 	r := httptest.NewRequest("POST", "/mcp", nil)
 	r.Header = http.Header{
@@ -201,7 +204,7 @@ func TestCleanRequest(t *testing.T) {
 		"Mcp_Name":                {"other"},
 		"Mcp_Method":              {"tools/list"},
 		"Content_Encoding":        {"gzip"},
-		"Mcp-Param-Some_name":     {"1"}, // a tool's own
+		"Mcp-Param-Some_name":     {"1"}, // an argument of a tool
 	}
 	r.Trailer = http.Header{"X-Farebox-Account": nil}
 	cleanRequest(r, new(KeyHeader))
@@ -210,8 +213,8 @@ func TestCleanRequest(t *testing.T) {
 	}
 }
 
-// A request is not sent again after its head went out, although transport and
-// retries would.
+// TestOnlyOnce checks that a request is not sent again after its head was sent,
+// although transport and retries would do so.
 func TestOnlyOnce(t *testing.T) {
 	var ran atomic.Int32
 	upstream := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
@@ -235,11 +238,11 @@ func TestOnlyOnce(t *testing.T) {
 		}
 		return err
 	}
-	r, err := http.NewRequest("POST", upstream.URL, strings.NewReader("{}")) // with GetBody, as a careless handler has it
+	r, err := http.NewRequest("POST", upstream.URL, strings.NewReader("{}")) // with GetBody, as from a careless handler
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.Header.Set("Idempotency-Key", "k") // with which http.Transport sends a POST again
+	r.Header.Set("Idempotency-Key", "k") // this header lets http.Transport send a POST again
 	r, _ = sendOnce(r)
 	if err := send(r); err == nil {
 		t.Fatal("the upstream gave an answer")
@@ -252,7 +255,8 @@ func TestOnlyOnce(t *testing.T) {
 	}
 }
 
-// A dial that failed has sent nothing, so another upstream may be tried.
+// TestOnlyOnceAllowsAnotherDial checks that another upstream may be tried after a
+// dial failed, because nothing was sent.
 func TestOnlyOnceAllowsAnotherDial(t *testing.T) {
 	upstream := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	defer upstream.Close()
@@ -287,8 +291,8 @@ func TestOnlyOnceAllowsAnotherDial(t *testing.T) {
 	}
 }
 
-// HTTP/2 retries requests under a lock, so the panic guards only a POST, which it
-// does not retry.
+// TestOnlyOnceGuardsPosts checks that only a POST is guarded. HTTP/2 retries other
+// requests under a lock, where the guard must not panic.
 func TestOnlyOnceGuardsPosts(t *testing.T) {
 	for method, guarded := range map[string]bool{"POST": true, "GET": false, "DELETE": false} {
 		r := httptest.NewRequest(method, "/mcp", nil)

@@ -8,7 +8,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/share"
 )
 
-// holder returns the caller as shares count it.
+// holder returns the caller as a holder of shares.
 func (x *Exchange) holder() share.Holder {
 	return share.Holder{
 		Address: x.client(), Account: x.caller.Account, Lineage: x.caller.Lineage,
@@ -16,14 +16,14 @@ func (x *Exchange) holder() share.Holder {
 	}
 }
 
-// enter counts a request with a known key among those in flight. Streams that
-// stay open are counted apart.
+// enter counts a request with a known key among those in flight. Streams that stay
+// open are counted separately.
 func (x *Exchange) enter() *gate.Refusal {
 	if !x.caller.Known() { // a preflight
 		return nil
 	}
 	holder := x.holder()
-	if !x.host.CountConnection(x.r, holder) { // close it after the response
+	if !x.host.CountConnection(x.r, holder) { // close the connection after the response
 		x.w.Header().Set("Connection", "close")
 		x.base.Set("Connection", "close")
 	}
@@ -38,7 +38,7 @@ func (x *Exchange) enter() *gate.Refusal {
 	return nil
 }
 
-// shareWait is the time to wait for a holder with no share left.
+// shareWait is the time after which a holder without any share left may try again.
 const shareWait = time.Second
 
 // shareRefusal returns the refusal for a share.RefusedError.

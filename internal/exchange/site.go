@@ -1,7 +1,7 @@
-// Package exchange serves one request on its way from a client to an MCP server
-// and back: shape, origin, key, message, price, server, settlement. It knows no
-// web server. A Site holds the config, and a Host connects an exchange with the
-// web server that runs it.
+// Package exchange serves one request on its way from a client to an MCP server and
+// back: shape, origin, key, message, price, server, settlement. The package depends
+// on no particular web server. A Site holds the config, and a Host connects an
+// exchange with the web server that runs it.
 package exchange
 
 import (
@@ -30,15 +30,15 @@ type Site struct {
 	Server                string
 	MaxBody               int64         // bytes of a request body
 	MaxCall               time.Duration // limit of one call
-	Keepalive             time.Duration // silence on an event stream before a comment is sent; 0 for no comments
+	Keepalive             time.Duration // silence on an event stream after which a comment is sent; 0 for no comments
 	ErrorStyle            string        // "" is StyleMCP
 	Origins               map[string]bool
 	UpstreamAuthorization string // the Authorization header for the server; "" for none
 	IdentityHeaders       bool
-	Contact, TopUpURL     string // repeated by refusals
+	Contact, TopUpURL     string // shown in refusals
 	KeyHeader             KeyHeader
 	Resource              *Resource    // nil without OAuth
-	Secrets               *keys.Format // the form of keys
+	Secrets               *keys.Format // the format of keys
 	Rules                 string       // access rules of the server, to compare with Engine.RulesOf
 
 	// KnowsMethod reports whether a rule of the config names the message's
@@ -65,13 +65,13 @@ type Engine interface {
 	// running until Release.
 	Acquire(context.Context) error
 	Release()
-	// Used notes that the key was used now.
+	// Used records that the key was used now.
 	Used(*keys.Key)
 	// LockRequestID takes the id of a request within a session, until
-	// UnlockRequestID. Errors: ErrIDTaken, ErrSessionFull, a
-	// share.RefusedError, or another error if the store is down.
+	// UnlockRequestID. It returns ErrIDTaken, ErrSessionFull, a share.RefusedError,
+	// or another error if the store is down.
 	LockRequestID(ctx context.Context, holder share.Holder, session, id string) error
-	// UnlockRequestID ends a lock. With resumable the id stays taken, because
+	// UnlockRequestID ends a lock. If resumable is set, the id stays taken, because
 	// the answer may still come on another stream.
 	UnlockRequestID(session, id string, resumable bool)
 	// RulesOf returns the access rules of a server in the newest config.
@@ -80,7 +80,7 @@ type Engine interface {
 	AccountName(ctx context.Context, id string) string
 }
 
-// Errors of Engine.LockRequestID. The text of an ErrIDTaken goes to clients.
+// Errors of Engine.LockRequestID. Clients see the text of ErrIDTaken.
 var (
 	ErrIDTaken     = errors.New("a request with this id is in flight")
 	ErrSessionFull = errors.New("the session holds too many request ids")
@@ -98,5 +98,5 @@ type Shares struct {
 	Memory, Calls, Streams *share.Budget
 
 	Payers   *share.Payers
-	BodyRate atomic.Int64 // least bytes a second of a request body
+	BodyRate atomic.Int64 // lowest allowed rate of a request body, in bytes a second
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/mcp"
 )
 
-// answerOf returns a client's view of a refusal of paidCall.
+// answerOf returns the response that a client gets to a refusal of paidCall.
 func answerOf(t *testing.T, r *gate.Refusal) (status int, header http.Header, text string, field map[string]any) {
 	t.Helper()
 	x, w := exchangeFor(t, paidCall)
@@ -34,8 +34,9 @@ func answerOf(t *testing.T, r *gate.Refusal) (status int, header http.Header, te
 	return w.Code, w.Header(), message.Result.Content[0].Text, message.Result.Meta["dev.farebox/error"]
 }
 
-// A model reads which cap prevents the call, how much of it is left, when it
-// resets, and that nothing was charged; a program reads the same in _meta.
+// TestSpendingCapText checks that a model reads which cap prevents the call, how
+// much of the cap is left, when it resets, and that nothing was charged. A program
+// reads the same in _meta.
 func TestSpendingCapText(t *testing.T) {
 	tomorrow := time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC)
 	for _, c := range []struct {
@@ -46,7 +47,7 @@ func TestSpendingCapText(t *testing.T) {
 		{ledger.Cap{Holder: ledger.HolderKey, Period: ledger.PerDay, Amount: 20_000_000, Spent: 19_000_000, Held: 995_000, Resets: tomorrow},
 			"this call costs 0.01 USD, and of the 20.00 USD that this key of account acct_1 may spend in a day only 0.005 USD are left. The cap begins anew at 2026-12-01 00:00:00 (UTC); until then dearer calls than that will be refused, unless the operator of this gateway raises it.",
 			`{"amount":"20.00","holder":"key","left":"0.005","period":"day","resets":"2026-12-01T00:00:00Z"}`},
-		{ledger.Cap{Holder: ledger.HolderAccount, Period: ledger.PerMonth, Amount: 1_000_000, Spent: 2_000_000, Resets: tomorrow}, // lowered below the amount spent
+		{ledger.Cap{Holder: ledger.HolderAccount, Period: ledger.PerMonth, Amount: 1_000_000, Spent: 2_000_000, Resets: tomorrow}, // the cap was lowered below the amount spent
 			"of the 1.00 USD that account acct_1 may spend in a month only 0.00 USD are left. The cap begins anew at 2026-12-01 00:00:00 (UTC)",
 			`{"amount":"1.00","holder":"account","left":"0.00","period":"month","resets":"2026-12-01T00:00:00Z"}`},
 		{ledger.Cap{Holder: ledger.HolderServer, Period: ledger.PerDay, Amount: 1_000_000, Resets: tomorrow},
@@ -75,9 +76,9 @@ func TestSpendingCapText(t *testing.T) {
 	}
 }
 
-// A caller that sends a call again learns whether to wait, to take another key,
-// or that its result is gone; in each case that nothing more was charged, or
-// that the tool was not called again.
+// TestIdempotencyTexts checks that a caller that repeats a call learns whether to
+// wait, whether to take another key, or that the result is gone. In each case it
+// learns that nothing more was charged, or that the tool was not called again.
 func TestIdempotencyTexts(t *testing.T) {
 	for _, c := range []struct {
 		refusal gate.Refusal
@@ -111,8 +112,9 @@ func TestIdempotencyTexts(t *testing.T) {
 	}
 }
 
-// Requests other than tools/call have no result to carry a refusal, so for them
-// the refusals of spending are protocol errors.
+// TestSpendingRefusalsWithoutATool checks that refusals of spending are protocol
+// errors for requests other than tools/call, which have no result to carry a
+// refusal.
 func TestSpendingRefusalsWithoutATool(t *testing.T) {
 	for code, rpc := range map[gate.Code]int{gate.SpendingCap: 402, gate.CallInFlight: 409, gate.IdempotencyKeyReused: 409, gate.ResultGone: 410} {
 		x, w := exchangeFor(t, `{"jsonrpc":"2.0","id":"call-1","method":"ping"}`)
@@ -126,8 +128,8 @@ func TestSpendingRefusalsWithoutATool(t *testing.T) {
 	}
 }
 
-// The idempotency key comes in one header or in _meta, with 1 to 256 bytes; two
-// different ones are refused as ambiguous.
+// TestIdempotencyKeyOfTheHeader checks that the idempotency key comes in one header
+// or in _meta, with 1 to 256 bytes. Two different keys are refused as ambiguous.
 func TestIdempotencyKeyOfTheHeader(t *testing.T) {
 	longest := strings.Repeat("k", mcp.MaxIdempotencyKey)
 	for name, c := range map[string]struct {

@@ -2,7 +2,7 @@ package exchange
 
 import "fmt"
 
-// stage is how far a request's message has been read.
+// stage is the progress of reading a request's message.
 type stage uint8
 
 const (
@@ -21,7 +21,7 @@ const (
 	refusedHeaders
 )
 
-// next returns the stage after a step; false if the step cannot follow.
+// next returns the stage after a step, or false if the step cannot follow s.
 func (s stage) next(e step) (stage, bool) {
 	switch {
 	case s == unread && e == readBody:

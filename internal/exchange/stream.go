@@ -11,7 +11,7 @@ import (
 )
 
 // watch cancels ctx once the caller is refused, or lacks a scope that the ticket
-// needs, until the returned function is called.
+// needs. It watches until the returned function is called.
 func (x *Exchange) watch(ctx context.Context, cancel context.CancelFunc, t *gate.Ticket) (unwatch func(), refusal *gate.Refusal) {
 	opened := new(share.Allocation)
 	x.site.Shares.Streams.Open(opened, x.holder())
@@ -31,14 +31,15 @@ func (x *Exchange) watch(ctx context.Context, cancel context.CancelFunc, t *gate
 	watching.Go(func() { x.endWithCaller(ctx, cancel, stream, t) })
 	return func() {
 		cancel()
-		watching.Wait() // it looks keys up, which needs a running engine
+		watching.Wait() // endWithCaller looks keys up, which needs a running engine
 		stream.End()
 		opened.Close()
 	}, nil
 }
 
-// endWithCaller cancels a stream once its caller is refused, after a change of the caller
-// or at its expiry, when its server has other rules, or when the gateway stops.
+// endWithCaller cancels a stream when its caller is refused, when its server has
+// other rules, or when the gateway stops. It checks the caller after each change
+// and at the caller's expiry.
 func (x *Exchange) endWithCaller(ctx context.Context, cancel context.CancelFunc, stream gate.Watch, t *gate.Ticket) {
 	defer cancel()
 	for caller := x.caller; ; {
@@ -64,8 +65,8 @@ func (x *Exchange) endWithCaller(ctx context.Context, cancel context.CancelFunc,
 	}
 }
 
-// notifies reports whether the caller may receive a notification that only some
-// callers may. Streams live long, so it checks the caller again.
+// notifies reports whether the caller may receive a notification that is meant for
+// some callers only. It checks the caller again, because a stream lives long.
 func (x *Exchange) notifies(message []byte) bool {
 	ctx := x.r.Context()
 	caller, refusal := x.caller.Again(ctx)

@@ -12,8 +12,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// The texts of refusals are written for models, which pass them on to their
-// users. Those of idempotency need no figures.
+// The texts of refusals are written for models, which pass them on to their users.
+// The texts about idempotency need no figures.
 const (
 	callInFlightText         = "the first call with this idempotency key is still under way. Wait, then send the same call again to get its result."
 	idempotencyKeyReusedText = "this idempotency key stands for another call. Use a new key for each new call."
@@ -31,7 +31,7 @@ func (x *Exchange) insufficientBalanceText(r *gate.Refusal, account string) stri
 		notCalled(r.Tool), r.Price, r.Currency, balance, account, r.Available, r.Currency, x.site.topUpAdvice())
 }
 
-// spendingCapText names the cap, and when it resets.
+// spendingCapText names the cap and the time when it resets.
 func (x *Exchange) spendingCapText(r *gate.Refusal, account string) string {
 	c := r.Cap
 	holder := map[ledger.Holder]string{
@@ -77,8 +77,8 @@ func (x *Exchange) rateLimitedText(r *gate.Refusal) string {
 		notCalled(r.Tool), int64(math.Ceil(r.RetryAfter.Seconds())))
 }
 
-// chargedAtStartText replaces the text for a call that was charged when it
-// started and then failed.
+// chargedAtStartText replaces the text of a refusal for a call that was charged at
+// its start and then failed.
 func chargedAtStartText(code gate.Code, text string) string {
 	switch code {
 	case gate.UpstreamFailed:
@@ -109,8 +109,8 @@ func quoteOddName(name string) string {
 	return name
 }
 
-// notCalled renders 'The tool "x" was not called', with which texts for models
-// begin.
+// notCalled renders 'The tool "x" was not called', the beginning of texts for
+// models.
 func notCalled(name string) string {
 	item, err := items.Parse(name)
 	if err != nil {
@@ -126,7 +126,7 @@ func notCalled(name string) string {
 	return fmt.Sprintf("The %s %q was not %s", item.Kind, item.Name, done)
 }
 
-// contact returns the person or place to ask for help.
+// contact returns the person or address to ask for help.
 func (s *Site) contact() string {
 	if s.Contact == "" {
 		return "the operator of this gateway"

@@ -9,8 +9,9 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// A refusal names the refused item by its kind. Only tools have results with
-// isError; for other items it is a JSON-RPC error.
+// TestRefusalsNameWhatWasRefused checks that a refusal names the refused item with
+// its kind. Only tools have results with isError, so a refusal of another item is a
+// JSON-RPC error.
 func TestRefusalsNameWhatWasRefused(t *testing.T) {
 	for name, c := range map[string]struct{ request, begins string }{
 		"get_forecast":         {paidCall, `The tool \"get_forecast\" was not called`},

@@ -11,12 +11,12 @@ import (
 	"github.com/fareboxhq/farebox/internal/mcp"
 )
 
-// Bindings remembers the account to which a server gave a handle: the id of a
-// task, or the state of a request for input. A server behind the gateway cannot
-// check this itself, since all callers look alike to it.
+// Bindings remembers the account to which a server gave a handle: the id of a task,
+// or the state of a request for input. The server cannot check the owner of a
+// handle itself, since all callers behind the gateway look alike to it.
 type Bindings interface {
-	// Bind stores a binding, replacing its server's binding with the same hash. It
-	// returns when the binding is durable.
+	// Bind stores a binding and returns once it is durable. It replaces the
+	// server's earlier binding with the same hash, if any.
 	Bind(ctx context.Context, b ledger.Binding) error
 	// Binding returns the server's binding of a handle hash, or
 	// ledger.ErrNotFound.
@@ -25,25 +25,26 @@ type Bindings interface {
 
 // The lifetimes of bindings.
 const (
-	// bindingLife applies to states, and to tasks unless their server announces a
-	// longer life. It restarts when the task is asked for.
+	// bindingLife is the life of a state's binding, and of a task's unless the
+	// server announces a longer one. A request about a task extends a binding that
+	// has less than half of bindingLife left.
 	bindingLife = 24 * time.Hour
 	// maxBindingLife bounds the life that a server may announce.
 	maxBindingLife = 30 * 24 * time.Hour
 )
 
 // The kinds of bindings. The kind is hashed with the handle, so that a handle of
-// one kind never passes for one of another.
+// one kind never passes for a handle of another kind.
 const (
 	boundTask  = "task"
 	boundState = "state"
-	// boundTasks records that a server has ever handed out a task.
+	// boundTasks records that a server has handed out at least one task.
 	boundTasks = "tasks"
 )
 
-// owner is the owner of a handle: an account in one environment, so that a test
-// key never gets at tasks that a live key pays for. The zero owner stands for
-// everybody.
+// owner is the owner of a handle: an account in one environment. The environment
+// keeps test keys away from tasks that a live key pays for. The zero owner stands
+// for all callers.
 type owner struct{ account, environment string }
 
 func ownerOf(caller *Caller) owner { return owner{caller.Account, string(caller.Environment)} }
@@ -75,7 +76,7 @@ func (g *Gate) requireOwner(ctx context.Context, caller *Caller, m *mcp.Message)
 		return g.task(ctx, caller, m)
 	case m.Method == "subscriptions/listen":
 		return nil, g.checkListened(ctx, caller, m)
-	case m.Kind == mcp.KindNotification && m.TaskID != "" && m.Method != mcp.MethodTaskStatus: // which is about the client's own tasks
+	case m.Kind == mcp.KindNotification && m.TaskID != "" && m.Method != mcp.MethodTaskStatus: // a client's status notification is about tasks that the client itself runs
 		return nil, g.checkTasks(ctx, caller, m.TaskID)
 	case m.HasState && mcp.MayAsk(m.Method):
 		_, ours, refusal := g.bound(ctx, boundState, ownerOf(caller), stateOf(m.RequestState, mcp.Fingerprint(m)))
@@ -87,8 +88,8 @@ func (g *Gate) requireOwner(ctx context.Context, caller *Caller, m *mcp.Message)
 	return nil, nil
 }
 
-// stateOf returns the handle of a state. It includes the fingerprint of the
-// request, so that the state is not accepted with a request of another price.
+// stateOf returns the handle of a state. The handle includes the fingerprint of the
+// request, so that a state is not accepted with a request that has another price.
 func stateOf(state string, request [32]byte) string { return string(request[:]) + state }
 
 // checkListened refuses a subscription to tasks of other accounts.
@@ -112,10 +113,10 @@ func (g *Gate) checkTasks(ctx context.Context, caller *Caller, ids ...string) *R
 	return nil
 }
 
-// Bind binds the handle in a response to the caller's account: the id of an accepted
-// task, along with the ticket of its call, or the state of a request for input. It
-// returns when the binding is durable. A refusal means that the response must be
-// withheld.
+// Bind binds the handle in a response to the caller's account: the id of an
+// accepted task, along with the ticket of its call, or the state of a request for
+// input. Bind returns once the binding is durable. A refusal means that the
+// response must be withheld.
 func (g *Gate) Bind(ctx context.Context, caller *Caller, t *Ticket, outcome mcp.Outcome, response []byte) *Refusal {
 	handles, err := mcp.ReadHandles(response)
 	if err != nil {
@@ -187,9 +188,9 @@ func (g *Gate) noteTasks(ctx context.Context) *Refusal {
 }
 
 // unknownTask returns the refusal of a request about a task that the account does
-// not own, the same whether the task exists or not. A server that has never
-// handed out a task probably does not support them: then the method is unknown,
-// as the server would answer itself.
+// not own. The refusal is the same whether the task exists or not. A server that
+// has never handed out a task probably does not support tasks; the refusal then is
+// that of an unknown method, which such a server would return itself.
 func (g *Gate) unknownTask(ctx context.Context, m *mcp.Message) *Refusal {
 	_, has, refusal := g.bound(ctx, boundTasks, owner{}, "")
 	switch {
@@ -204,8 +205,9 @@ func (g *Gate) unknownTask(ctx context.Context, m *mcp.Message) *Refusal {
 // judgeTimeout bounds the lookup of one task for a list or a notification.
 const judgeTimeout = 5 * time.Second
 
-// judgeTask keeps the listed tasks that the caller may ask for, and drops a task if
-// its owner cannot be determined.
+// judgeTask returns the function that decides whether a listed task stays in the
+// caller's list. A task stays if the caller may ask for it. A task without a known
+// owner is dropped.
 func (g *Gate) judgeTask(caller *Caller) func(string) (bool, []mcp.Field) {
 	return func(id string) (bool, []mcp.Field) {
 		ctx, cancel := context.WithTimeout(context.Background(), judgeTimeout)
@@ -219,11 +221,12 @@ func (g *Gate) judgeTask(caller *Caller) func(string) (bool, []mcp.Field) {
 	}
 }
 
-// Notifies reports whether a notification that is not for every caller may go to
-// the caller. The status of a task may go to its account, unless it embeds a result
-// that has a price: that result must be asked for, and is paid then. A change of
-// a resource may go to callers that may read the resource, since all keys of an
-// account can listen in its sessions. Undecidable notifications are withheld.
+// Notifies reports whether the caller may receive a notification that is meant for
+// some callers only. The status of a task may go to the task's account, unless the
+// notification embeds a result that has a price: the client must ask for that
+// result, and then pays for it. A change of a resource may go to callers that may
+// read the resource, since all keys of an account can listen in its sessions. A
+// notification that cannot be judged is withheld.
 func (g *Gate) Notifies(ctx context.Context, caller *Caller, notification []byte) bool {
 	if m, err := mcp.Decode(notification); err == nil && m.Method == mcp.MethodResourceUpdated {
 		return g.mayRead(caller, m.URI)
@@ -250,8 +253,8 @@ const payloadVersion = 1
 
 var errPayload = errors.New("a task was stored by another version of this program")
 
-// remembered is the payload of a task's binding: its call's ticket, and the time
-// until which the call's reservation is renewed.
+// remembered is the payload of a task's binding: the ticket of the task's call, and
+// the time until which the call's reservation is renewed.
 type remembered struct {
 	ticket   Ticket
 	deadline time.Time
@@ -272,8 +275,8 @@ func (r *remembered) payload() []byte {
 	return w.b
 }
 
-// readTask decodes a payload. It leaves the account, provider and server of the
-// order for the caller to set.
+// readTask decodes a payload. A payload does not contain the account, provider and
+// server of the order; the caller of readTask must set them.
 func readTask(payload []byte) (*remembered, error) {
 	if len(payload) == 0 || payload[0] != payloadVersion {
 		return nil, errPayload

@@ -20,9 +20,9 @@ import (
 type Call struct {
 	gate     *Gate // nil on a free call
 	id       string
-	entry    string // of the price book
+	entry    string // the price book's entry for the item
 	on       pricing.ChargeOn
-	when     *pricing.Condition // on the result; nil without charge_if
+	when     *pricing.Condition // the charge_if condition on the result; nil without one
 	order    ledger.Order
 	terms    ledger.Terms
 	began    time.Time // time of the reservation
@@ -34,7 +34,7 @@ type Call struct {
 	state  atomic.Uint32  // a callState
 	charge *ledger.Charge // set while the state is charged
 	first  []byte         // stored response, if replayed
-	due    []mcp.Field    // for the response of a started or replayed call
+	due    []mcp.Field    // _meta fields for the response of a started or replayed call
 
 	abandoned atomic.Bool // counted as abandoned, which happens at most once
 	ticketOut atomic.Bool // the client holds an event id to resume with
@@ -62,9 +62,9 @@ func (c *Call) Tool() string { return c.order.Tool }
 // Price returns the price of the call.
 func (c *Call) Price() ledger.Amount { return c.order.Amount }
 
-// Replay returns the stored response of a call that repeats a paid one: with
-// this request's id, and with the receipt of the first. Such a call must not be
-// forwarded. Other calls have none.
+// Replay returns the stored response of a call that repeats a paid one. The
+// response carries this request's id and the receipt of the first call. A replayed
+// call must not be forwarded. For all other calls replayed is false.
 func (c *Call) Replay(id mcp.ID) (response []byte, replayed bool, err error) {
 	if c.current() != stateReplayed {
 		return nil, false, nil
@@ -82,12 +82,13 @@ func (c *Call) Keeps() bool { return c.terms.Idempotency.Key != "" }
 // Captured reports whether the call was charged and has not been refunded.
 func (c *Call) Captured() bool { return c.current().charged() }
 
-// Spent reports whether the call was charged an amount: a call under a free
-// quota is captured and costs nothing.
+// Spent reports whether the call was charged an amount. A call under a free quota
+// is captured but costs nothing.
 func (c *Call) Spent() bool { return c.Captured() && !c.charge.Waived }
 
-// Charges reports whether the price's rule charges a response with this
-// outcome. It charges results, tool errors, or both.
+// Charges reports whether the price's rule charges a response with this outcome. A
+// rule that charges at the start charges every outcome. Other rules charge results,
+// tool errors, or both.
 func (c *Call) Charges(outcome mcp.Outcome) bool {
 	switch {
 	case c.on.Has(pricing.Started):
@@ -106,10 +107,10 @@ func (c *Call) ChargesAbandoned() bool {
 	return c.on.Has(pricing.Abandoned) || c.on.Has(pricing.Started)
 }
 
-// Abandoned counts the call against its key because the client disconnected
-// before the response. A call whose response will be charged anyway does not
-// count, unless cut says that disconnecting has ended the call and no response
-// will come. Any goroutine may call it, at most once.
+// Abandoned counts the call against its key because the client disconnected before
+// the response. A call does not count if its response will be charged anyway,
+// unless cut says that disconnecting has ended the call and no response will come.
+// Any goroutine may call it, at most once.
 func (c *Call) Abandoned(cut bool) {
 	if !c.Paid() || c.on.Has(pricing.Started) || c.on.Has(pricing.Abandoned) && !cut {
 		return
@@ -130,9 +131,9 @@ func (c *Call) TicketOut() { c.ticketOut.Store(true) }
 // mayComeBack reports whether the client can resume the stream.
 func (c *Call) mayComeBack() bool { return c.resumed || c.ticketOut.Load() }
 
-// Start must be called before a paid call is forwarded. It captures a call that
-// is priced to be charged at its start; for others it does nothing. A refusal
-// means that the call must not be forwarded.
+// Start must be called before a paid call is forwarded. If the price's rule charges
+// at the start, Start captures the call; otherwise it does nothing. A refusal means
+// that the call must not be forwarded.
 func (c *Call) Start(ctx context.Context) *Refusal {
 	if !c.on.Has(pricing.Started) || c.current() != stateHeld {
 		return nil
@@ -157,10 +158,10 @@ func (c *Call) Settle(ctx context.Context, outcome mcp.Outcome, response []byte)
 	case !c.Charges(outcome):
 		c.Release(ctx)
 		return nil, nil
-	case c.Captured(): // its receipt went out with the capture, unless that was at the start
+	case c.Captured(): // capture has already returned the receipt, unless Start kept it in due
 		fields := c.due
 		c.due = nil
-		if outcome == mcp.OutcomeError { // has no _meta to carry a receipt
+		if outcome == mcp.OutcomeError { // an error has no _meta to carry a receipt
 			return nil, nil
 		}
 		return fields, nil
@@ -171,7 +172,7 @@ func (c *Call) Settle(ctx context.Context, outcome mcp.Outcome, response []byte)
 		return nil, nil
 	}
 	fields, refusal := c.capture(ctx, response)
-	if outcome == mcp.OutcomeError { // on a resumed call that was charged at its start
+	if outcome == mcp.OutcomeError { // possible on a resumed call that is charged at its start
 		fields = nil
 	}
 	return fields, refusal
@@ -186,13 +187,14 @@ func (c *Call) capture(ctx context.Context, response []byte) ([]mcp.Field, *Refu
 		return nil, &Refusal{Code: ChargeFailed, Cause: err, Tool: c.order.Tool}
 	}
 	if c.resumed && c.current() != stateStanding {
-		c.gate.deps.Abandonments.Forgive(c.order.Lineage) // noted when the first stream broke off
+		c.gate.deps.Abandonments.Forgive(c.order.Lineage) // it was noted when the first stream broke off
 	}
 	return c.fields(balance), nil
 }
 
-// take captures the charge, or finds it captured; in that case it stands even
-// if the response at hand is lost. It returns the payer's balance afterwards.
+// take captures the charge, or finds that it was captured before. A charge that was
+// captured before stands even if the response at hand is lost. take returns the
+// payer's balance after the charge.
 func (c *Call) take(ctx context.Context, response []byte) (ledger.Balance, error) {
 	began := c.gate.deps.Now()
 	charge, balance, err := c.gate.deps.Ledger.Capture(ctx, c.id, response)
@@ -216,9 +218,9 @@ func (c *Call) take(ctx context.Context, response []byte) (ledger.Balance, error
 	return balance, nil
 }
 
-// Release ends the call without a charge: it gives a reservation back and
-// refunds a capture of its own. In every other state it does nothing. It cannot
-// fail: a reservation that is not given back expires.
+// Release ends the call without a charge. It gives back an open reservation, and
+// refunds a charge that this call has captured. In every other state it does
+// nothing. It cannot fail: a reservation that is not given back expires.
 func (c *Call) Release(ctx context.Context) {
 	//exhaustive:enforce
 	switch c.current() {
@@ -230,9 +232,9 @@ func (c *Call) Release(ctx context.Context) {
 	}
 }
 
-// Suspend leaves a reservation in place because the stream broke off and its
-// client may resume it. The reservation then lives until it expires. A call that
-// was captured stays captured.
+// Suspend leaves the reservation in place because the stream broke off and the
+// client may resume it. The reservation then lasts until it expires. A captured
+// call stays captured.
 func (c *Call) Suspend() {
 	if c.current() != stateHeld {
 		return
@@ -245,8 +247,8 @@ func (c *Call) Suspend() {
 	}
 }
 
-// Close releases a call that nothing has settled. It must be called exactly
-// once, and cannot fail.
+// Close releases a call that has not been settled. It must be called exactly once,
+// and cannot fail.
 func (c *Call) Close(ctx context.Context) {
 	if c.current() == stateHeld {
 		c.Release(ctx)
@@ -261,10 +263,11 @@ func (c *Call) giveBack(ctx context.Context) {
 	c.count(ResultReleased)
 }
 
-// captureFailed ends a call whose capture failed. If its client can resume the
-// stream, nothing is given back: the capture may have happened, now or on an
-// earlier stream, and otherwise the reservation waits for another attempt until
-// it expires. stored says that the capture was given a response to store.
+// captureFailed ends a call after a failed capture. If the client can resume the
+// stream, the reservation is not given back: the capture may have happened, now or
+// on an earlier stream, and if it has not, the reservation waits for another
+// attempt until it expires. stored says that the capture was given a response to
+// store.
 func (c *Call) captureFailed(ctx context.Context, cause error, stored bool) {
 	c.move(eventFailed)
 	if c.mayComeBack() && !errors.Is(cause, errRefunded) {
@@ -274,15 +277,15 @@ func (c *Call) captureFailed(ctx context.Context, cause error, stored bool) {
 	c.stopRenewal()
 	switch err := c.gate.deps.Ledger.Release(ctx, c.id); {
 	case errors.Is(err, ledger.ErrSettled):
-		// The capture's outcome was unknown when it returned. It is known now: the
-		// money was taken, and the response is withheld.
+		// The failed Capture left the outcome unknown. It is known now: the money
+		// was taken, and the response is withheld.
 		c.count(ResultFailed)
 		if !stored { // otherwise repeating the call returns the response for this charge
 			c.charge = &ledger.Charge{ID: c.id, Order: c.order}
 			c.refund(ctx)
 		}
 		return
-	case err != nil && inDoubt(cause) && !stored: // it may still be captured, now or later
+	case err != nil && inDoubt(cause) && !stored: // the call may have been captured, or may yet be
 		c.log(slog.LevelWarn, "a call was not delivered, and it is not known yet whether it was charged", err)
 		c.gate.deps.Debts.Owe(c.debt())
 	default:

@@ -11,22 +11,22 @@ import (
 )
 
 // Caller is an authenticated client of a server: an account with its rights and
-// limits, whichever kind of credential it has shown. The zero Caller stands for no one.
-// A Caller does not change; Again returns a new one.
+// limits, whichever kind of credential it has shown. The zero Caller stands for an
+// unauthenticated client. A Caller does not change; Again returns a new one.
 type Caller struct {
-	Subject     string           // names the credential in orders and logs, such as a key's id
-	Account     string           // pays, and owns sessions and tasks
-	Lineage     string           // shared with the credential's predecessors and successors: rates and caps go by it
-	Environment keys.Environment //
+	Subject     string           // id of the credential in orders and logs, such as a key's id
+	Account     string           // the account that pays, and that owns sessions and tasks
+	Lineage     string           // shared by a credential and its rotated successors; rates and caps count by lineage
+	Environment keys.Environment // live or test
 	Connect     bool             // carries keys.ScopeConnect, which every charge requires
-	Scopes      []string         // carried by name
+	Scopes      []string         // scopes that it carries by name
 	Servers     []string         // servers it may call; empty means all
 	Limits      *keys.Limits     // nil for none
 	ExpiresAt   time.Time        // expired from this instant on; zero for never
 	Proof       *string          // see keys.Key.Proof
 
-	// Handle is the digest under which changes of the caller are announced: for a
-	// stored key, that of its secret.
+	// Handle is the digest under which changes of the caller are announced. For a
+	// stored key it is the digest of the secret.
 	Handle keys.Digest
 	// Key is the stored key that was shown; nil with other credentials.
 	Key *keys.Key
@@ -38,23 +38,25 @@ type Caller struct {
 
 // Authenticator recognizes one kind of credential.
 type Authenticator interface {
-	// Authenticate returns the caller that a bearer token identifies, on behalf of
-	// a client's address. ErrOtherCredential leaves the token to the next
-	// Authenticator. Any other error refuses it: keys.ErrUnknown as invalid,
-	// ErrFlood for a while, and all others because the answer is not known. With
-	// an error the caller is zero, unless the error is the reason why a known
-	// caller may not be used: keys.ErrExpired, or any other one as invalid.
+	// Authenticate returns the caller that a bearer token identifies. The client is
+	// the address that sent the token. ErrOtherCredential passes the token on to
+	// the next Authenticator. Any other error refuses the token: keys.ErrUnknown as
+	// invalid, ErrFlood as rate-limited, and all others because the lookup failed.
+	// The caller returned with an error is zero, unless the error is the reason why
+	// a known caller may not be used: keys.ErrExpired, or any other error for an
+	// invalid caller.
 	Authenticate(ctx context.Context, client netip.Addr, token string) (Caller, error)
 }
 
-// Rechecker is an Authenticator whose callers can end or change before they
+// Rechecker is an Authenticator of callers that can end or change before they
 // expire.
 type Rechecker interface {
 	// Again returns the caller as it is now, with the errors of Authenticate.
 	Again(ctx context.Context, client netip.Addr, c *Caller) (Caller, error)
 }
 
-// ErrOtherCredential says that a token is not of an Authenticator's kind.
+// ErrOtherCredential reports that a token is not the kind of credential that an
+// Authenticator recognizes.
 var ErrOtherCredential = errors.New("not a credential of this kind")
 
 // Watch reports changes of a caller until End is called.
@@ -64,11 +66,12 @@ type Watch struct {
 	End     func()
 }
 
-// Known is false for the zero Caller.
+// Known reports whether the credential was recognized. It is false for the zero
+// Caller.
 func (c *Caller) Known() bool { return c.Subject != "" }
 
-// HasScope reports whether the caller carries the scope itself, as opposed to one
-// that includes it.
+// HasScope reports whether the caller carries the scope itself. A carried scope
+// that includes it does not count.
 func (c *Caller) HasScope(scope string) bool {
 	if scope == keys.ScopeConnect {
 		return c.Connect
@@ -90,7 +93,7 @@ func (c *Caller) Again(ctx context.Context) (Caller, *Refusal) {
 }
 
 // AgainFor is Again for a stream that is being served: the caller must also carry
-// the scopes of the stream's request. Repeat it whenever the caller changes.
+// the scopes of the stream's request. Call AgainFor whenever the caller changes.
 func (c *Caller) AgainFor(ctx context.Context, t *Ticket) (Caller, *Refusal) {
 	again, refusal := c.Again(ctx)
 	if refusal == nil {
@@ -99,8 +102,8 @@ func (c *Caller) AgainFor(ctx context.Context, t *Ticket) (Caller, *Refusal) {
 	return again, refusal
 }
 
-// Changed reports changes of the caller: after each, ask Again. A caller does not
-// report its expiry.
+// Changed watches the caller for changes. Call Again after each one. The Watch does
+// not report that the caller has expired.
 func (c *Caller) Changed() Watch { return c.gate.deps.Watch(c.Handle) }
 
 // proof returns the platform's proof of a key, "" without one.
@@ -111,8 +114,7 @@ func (c *Caller) proof() string {
 	return *c.Proof
 }
 
-// accept applies the rules for callers of every kind to one that auth has
-// returned.
+// accept applies the rules that all kinds of callers share to the result of auth.
 func (g *Gate) accept(c Caller, err error, auth Authenticator, client netip.Addr) (Caller, *Refusal) {
 	if err == nil && c.Known() {
 		err = g.checkCaller(&c)
@@ -122,7 +124,7 @@ func (g *Gate) accept(c Caller, err error, auth Authenticator, client netip.Addr
 		return Caller{}, &Refusal{Code: TokenInvalid, Cause: err}
 	case !c.Known() && errors.Is(err, ErrFlood):
 		return Caller{}, &Refusal{Code: RateLimited, Cause: err}
-	case !c.Known(): // also without an error
+	case !c.Known(): // the lookup failed, or auth returned neither a caller nor an error
 		return Caller{}, &Refusal{Code: StoreUnavailable, Cause: err}
 	}
 	c.gate, c.auth, c.client = g, auth, client
@@ -147,11 +149,11 @@ func (g *Gate) checkCaller(c *Caller) error {
 	return nil
 }
 
-// storedKeys authenticates by the keys of the gate's store.
+// storedKeys is the Authenticator of the keys in the gate's store.
 type storedKeys struct{ gate *Gate }
 
-// Authenticate looks a key up by its secret. A token whose form or checksum is
-// wrong costs no lookup.
+// Authenticate looks a key up by its secret. A token with a wrong form or checksum
+// costs no lookup.
 func (s *storedKeys) Authenticate(ctx context.Context, client netip.Addr, token string) (Caller, error) {
 	digest, err := s.gate.policy.Secrets.Parse(token)
 	if err != nil {
@@ -160,12 +162,12 @@ func (s *storedKeys) Authenticate(ctx context.Context, client netip.Addr, token 
 	return s.lookUp(ctx, client, digest)
 }
 
-// Again looks the caller's key up.
+// Again looks up the caller's key once more.
 func (s *storedKeys) Again(ctx context.Context, client netip.Addr, c *Caller) (Caller, error) {
 	return s.lookUp(ctx, client, c.Handle)
 }
 
-// errNoKey is keys.ErrMalformed, and leaves the token to other Authenticators.
+// errNoKey is both keys.ErrMalformed and ErrOtherCredential.
 var errNoKey = otherCredential{keys.ErrMalformed}
 
 // otherCredential is an error that is also ErrOtherCredential.
@@ -175,8 +177,8 @@ func (otherCredential) Is(target error) bool { return target == ErrOtherCredenti
 
 func (e otherCredential) Unwrap() error { return e.error }
 
-// callers are the kinds of keys that may call servers. Their scopes limit which
-// items they may call.
+// callers lists the kinds of keys that may call servers. A key's scopes limit which
+// items it may call.
 var callers = keys.PayingKinds()
 
 func (s *storedKeys) lookUp(ctx context.Context, client netip.Addr, digest keys.Digest) (Caller, error) {
@@ -187,8 +189,8 @@ func (s *storedKeys) lookUp(ctx context.Context, client netip.Addr, digest keys.
 	return CallerOf(key), key.Check(s.gate.deps.Now(), keys.Use{Kinds: callers})
 }
 
-// CallerOf returns the caller that a stored key stands for. It checks nothing and
-// cannot be asked Again: only authentication makes callers that can.
+// CallerOf returns the caller that a stored key stands for, without any check.
+// Again refuses such a caller, because only authentication ties a caller to a gate.
 func CallerOf(k *keys.Key) Caller {
 	return Caller{
 		Subject: k.ID, Account: k.Account, Lineage: k.Lineage, Environment: k.Environment,

@@ -15,14 +15,14 @@ import (
 	"github.com/fareboxhq/farebox/internal/mcp"
 )
 
-// callerFor returns the caller of a key, as authentication would.
+// callerFor returns the caller of a key without authenticating it.
 func callerFor(k *keys.Key) *Caller {
 	c := CallerOf(k)
 	return &c
 }
 
-// wristbands is an Authenticator for a made-up credential, "band:" and a name. A
-// further kind of credential needs a type like this one, and its place in
+// wristbands is an Authenticator for a made-up credential, "band:" and a name. To
+// support another kind of credential, a program adds a type like this one to
 // Deps.Authenticators.
 type wristbands struct {
 	sold map[string]Caller
@@ -45,7 +45,7 @@ func (w *wristbands) Again(_ context.Context, _ netip.Addr, c *Caller) (Caller, 
 	return now, nil
 }
 
-// newFair is a bench that also admits wristbands. One, "ada", is sold.
+// newFair returns a bench that also admits wristbands. The only one sold is "ada".
 func newFair(t *testing.T) (*bench, *wristbands) {
 	t.Helper()
 	b := newBench(t)
@@ -58,8 +58,9 @@ func newFair(t *testing.T) (*bench, *wristbands) {
 	return b, bands
 }
 
-// A made-up credential is admitted, charged, bound to its account and checked
-// again like a stored key, and stored keys still are.
+// TestFurtherCredential checks that a made-up credential is admitted, charged,
+// bound to its account and checked again like a stored key, and that stored keys
+// still work.
 func TestFurtherCredential(t *testing.T) {
 	b, bands := newFair(t)
 	watched := make(chan struct{}, 1)
@@ -94,9 +95,9 @@ func TestFurtherCredential(t *testing.T) {
 	}
 }
 
-// The gate itself checks expiry, environment and servers of every caller, so that
-// no Authenticator can forget to. An Authenticator that fails, or returns no
-// caller, admits no one.
+// TestFurtherCredentialIsChecked checks that the gate itself enforces expiry,
+// environment and servers for every caller, so that no Authenticator can forget to.
+// An Authenticator that fails or returns no caller admits no one.
 func TestFurtherCredentialIsChecked(t *testing.T) {
 	for name, c := range map[string]struct {
 		token  string
@@ -141,18 +142,20 @@ func TestFurtherCredentialIsChecked(t *testing.T) {
 	}
 }
 
-// A further credential that does not carry agent:connect cannot be charged.
+// TestFurtherCredentialNeedsScopes checks that a credential without agent:connect
+// cannot be charged.
 func TestFurtherCredentialNeedsScopes(t *testing.T) {
 	b, bands := newFair(t)
 	ada := bands.sold["ada"]
-	ada.Connect, ada.Scopes = false, []string{"agent:connect"} // a name alone does not make it chargeable
+	ada.Connect, ada.Scopes = false, []string{"agent:connect"} // the scope's name alone does not allow charges
 	bands.sold["ada"] = ada
 	if _, refusal := b.call(t, "band:ada", toolCall("cheap")); codeOf(refusal) != ScopeInsufficient {
 		t.Errorf("got %v", refusal)
 	}
 }
 
-// Authenticating a stored key and checking it again allocate nothing.
+// TestCallersDoNotAllocate checks that authenticating a stored key and checking it
+// again allocate nothing.
 func TestCallersDoNotAllocate(t *testing.T) {
 	secret := keys.Mint(keys.Agent, keys.Live)
 	key := &keys.Key{ID: "key_1", Kind: keys.Agent, Environment: keys.Live, Digest: keys.DigestOf(secret), Scopes: []string{"read"}}

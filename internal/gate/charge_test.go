@@ -16,8 +16,8 @@ var outcomes = []mcp.Outcome{
 	mcp.OutcomeResult, mcp.OutcomeToolError, mcp.OutcomeError, mcp.OutcomeInputRequired, mcp.OutcomeTask, mcp.OutcomeUnknown,
 }
 
-// Each rule charges the outcomes that it names, once, and no others. A charge
-// comes with a receipt wherever the response can carry one.
+// TestChargeOn checks that each rule charges the outcomes that it names, once, and
+// no others. A charge comes with a receipt wherever the response can carry one.
 func TestChargeOn(t *testing.T) {
 	charged := map[string]map[mcp.Outcome]bool{
 		"success":      {mcp.OutcomeResult: true},
@@ -68,8 +68,8 @@ func TestChargeOn(t *testing.T) {
 	}
 }
 
-// A call that was charged at its start keeps the charge, no matter how it ends.
-// Start charges no other calls.
+// TestStartedIsNeverTakenBack checks that a call that was charged at its start
+// stays charged, no matter how it ends. Start charges no other calls.
 func TestStartedIsNeverTakenBack(t *testing.T) {
 	b := newBench(t)
 	ctx := context.Background()
@@ -77,7 +77,7 @@ func TestStartedIsNeverTakenBack(t *testing.T) {
 	if refusal != nil {
 		t.Fatal(refusal)
 	}
-	for range 2 { // twice is once
+	for range 2 { // the second Start changes nothing
 		if refusal := call.Start(ctx); refusal != nil {
 			t.Fatal(refusal)
 		}
@@ -100,8 +100,8 @@ func TestStartedIsNeverTakenBack(t *testing.T) {
 	}
 }
 
-// A call that cannot be charged at its start is refused, and its reservation is
-// given back.
+// TestStartFails checks that a call that cannot be charged at its start is refused,
+// and that its reservation is given back.
 func TestStartFails(t *testing.T) {
 	b := newBench(t)
 	ctx := context.Background()
@@ -109,7 +109,7 @@ func TestStartFails(t *testing.T) {
 	if refusal != nil {
 		t.Fatal(refusal)
 	}
-	if err := b.store.Release(ctx, call.ID()); err != nil { // as an expiry would
+	if err := b.store.Release(ctx, call.ID()); err != nil { // as if the reservation had expired
 		t.Fatal(err)
 	}
 	if refusal := call.Start(ctx); refusal == nil || refusal.Code != ChargeFailed || !strings.Contains(refusal.Reason, "not sent") {
@@ -121,10 +121,12 @@ func TestStartFails(t *testing.T) {
 	}
 }
 
-// Abandoned calls count by lineage, unless the response is charged anyway. If
-// disconnecting ends the call there will be no response, and it counts.
+// TestAbandonedIsCounted checks that an abandoned call counts against its lineage,
+// unless its response is charged anyway. If the client's disconnecting ends the
+// call, no response will come; then only a charge at the start keeps the call from
+// counting.
 func TestAbandonedIsCounted(t *testing.T) {
-	for tool, want := range map[string][2]bool{ // goes on, cut
+	for tool, want := range map[string][2]bool{ // wanted if the call goes on, and if it is cut
 		"cheap":      {true, true},
 		"tool_error": {true, true},
 		"abandoned":  {false, true},
@@ -148,8 +150,9 @@ func TestAbandonedIsCounted(t *testing.T) {
 	}
 }
 
-// A key that has abandoned too many calls is refused paid calls for a stated time,
-// and nothing is reserved. Free calls go on.
+// TestFrequentAbandonersAreRefused checks that a key that has abandoned too many
+// calls is refused paid calls for a stated time, and that nothing is reserved. Free
+// calls go on.
 func TestFrequentAbandonersAreRefused(t *testing.T) {
 	b := newBench(t)
 	b.left.wait = 1500 * time.Millisecond
@@ -166,8 +169,9 @@ func TestFrequentAbandonersAreRefused(t *testing.T) {
 	}
 }
 
-// The exact price that an expression computes is reserved and charged. A call that
-// it cannot price is refused with a code of its own; a price of zero is free.
+// TestPriceByExpression checks that the exact price that an expression computes is
+// reserved and charged. A call that the expression cannot price is refused with a
+// code of its own. A call with a computed price of zero is free.
 func TestPriceByExpression(t *testing.T) {
 	b := newBench(t)
 	secret := b.key(t, nil)
@@ -205,8 +209,8 @@ func TestPriceByExpression(t *testing.T) {
 	}
 }
 
-// A caller's own maximum refuses only higher prices. A maximum that is not an
-// amount is refused before anything is priced.
+// TestMaximumOfTheCaller checks that a caller's own maximum refuses only higher
+// prices. A maximum that is not an amount is refused before anything is priced.
 func TestMaximumOfTheCaller(t *testing.T) {
 	b := newBench(t)
 	secret := b.key(t, nil)

@@ -10,14 +10,15 @@ import (
 	"github.com/fareboxhq/farebox/internal/pricing"
 )
 
-// Reads reports whether Settle looks into the response.
+// Reads reports whether Settle needs to read the response.
 func (c *Call) Reads() bool { return c.when != nil }
 
-// exempt reports whether the operator's charge_if condition exempts a result
-// whose outcome would be charged, because it reports failure in its text or in a
-// field of its own. A result that the condition cannot judge is charged, as it
-// would be without one, and logged for the operator. The response is the whole
-// message, nil if it is too long to hold; with embedded, the result is a task's.
+// exempt reports whether the operator's charge_if condition exempts a result that
+// would otherwise be charged, because the result reports failure in its text or in
+// a field of its own. If the condition cannot judge a result, the result is
+// charged, as it would be without a condition, and a line is logged for the
+// operator. The response is the whole message, or nil if it is too long to hold.
+// embedded says that the response embeds the result of a task.
 func (c *Call) exempt(ctx context.Context, response []byte, embedded bool) bool {
 	if c.when == nil || c.on.Has(pricing.Started) {
 		return false

@@ -13,9 +13,10 @@ func resultOf(structured string) []byte {
 	return []byte(`{"jsonrpc":"2.0","id":1,"result":{"content":[],"structuredContent":` + structured + `}}`)
 }
 
-// Promise 2, for results that report failure in a field of their own: a result that
-// the operator's condition rejects is released like a tool error; one that it
-// cannot judge is charged as it would be without a condition, and counted.
+// TestChargeIf: promise 2, for results that report failure in a field of their own.
+// A result that the operator's condition rejects is released like a tool error. A
+// result that the condition cannot judge is charged, as it would be without a
+// condition, and counted.
 func TestChargeIf(t *testing.T) {
 	for name, c := range map[string]struct {
 		answer  []byte
@@ -54,8 +55,8 @@ func TestChargeIf(t *testing.T) {
 	}
 }
 
-// The condition also judges the result of a task, both in its own response and
-// embedded in a status.
+// TestChargeIfOfTasks checks that the condition also judges the result of a task,
+// both in a response of its own and embedded in a status.
 func TestChargeIfOfTasks(t *testing.T) {
 	for method, form := range map[string]string{
 		mcp.MethodTaskResult: `{"jsonrpc":"2.0","id":1,"result":{"structuredContent":{"ok":%v}}}`,
@@ -84,8 +85,8 @@ func TestChargeIfOfTasks(t *testing.T) {
 	}
 }
 
-// A call whose stream broke off is judged by its price's condition when it is
-// resumed.
+// TestChargeIfOfResumedCalls checks that the condition of the price still judges a
+// call that is resumed after its stream broke off.
 func TestChargeIfOfResumedCalls(t *testing.T) {
 	b, ctx := newBench(t), context.Background()
 	secret := b.key(t, nil)

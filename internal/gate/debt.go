@@ -24,12 +24,12 @@ type Debt struct {
 	Refund string    `json:"refund"` // the id of the refund on every attempt
 	At     time.Time `json:"at"`
 	// By identifies the gateway that recorded the debt, if its store hides charges
-	// from other gateways; otherwise "". Debts fills it in.
+	// from other gateways; otherwise "". Owe fills it in.
 	By string `json:"by,omitempty"`
 }
 
-// Posting returns the refund of the charge's whole remainder, and its audit
-// record. Both are the same on every attempt, since they carry one id.
+// Posting returns the refund of the charge's whole remainder, and its audit record.
+// Both are the same on every attempt, so posting them again refunds nothing more.
 func (d *Debt) Posting() (ledger.Transaction, ledger.Audit) {
 	return ledger.Transaction{
 			ID: d.Refund, Kind: ledger.KindRefund, Charge: d.Charge, At: d.At,
@@ -45,7 +45,7 @@ func (c *Call) debt() Debt {
 
 var errRefunded = errors.New("the call was refunded")
 
-// certain are the ledger errors after which nothing has changed.
+// certain lists the ledger errors after which the books are certainly unchanged.
 var certain = []error{
 	ledger.ErrNotFound, ledger.ErrConflict, ledger.ErrSettled, ledger.ErrInsufficient, ledger.ErrInvalid, ledger.ErrOverflow,
 	ledger.ErrInFlight, ledger.ErrReused, ledger.ErrGone, ledger.ErrCapped, errRefunded,
@@ -62,14 +62,14 @@ func (c *Call) refund(ctx context.Context) {
 	charge := c.charge
 	c.charge = nil
 	c.move(eventRefunded)
-	if charge.Paid() == 0 { // paid by a free quota
+	if charge.Paid() == 0 { // the call was free under a quota
 		c.count(ResultRefunded)
 		return
 	}
 	debt := c.debt()
 	t, audit := debt.Posting()
 	_, _, err := c.gate.deps.Ledger.PostTransaction(ctx, t, audit)
-	if err != nil && !errors.Is(err, ledger.ErrSettled) { // which a charge under a free quota returns
+	if err != nil && !errors.Is(err, ledger.ErrSettled) { // PostTransaction returns ErrSettled for a call that was free under a quota
 		c.log(slog.LevelError, "an undelivered call is not refunded yet", err)
 		c.gate.deps.Debts.Owe(debt)
 		c.count(ResultFailed)

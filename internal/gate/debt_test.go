@@ -10,10 +10,10 @@ import (
 	"github.com/fareboxhq/farebox/internal/mcp"
 )
 
-// outage is a ledger that fails from some step on.
+// outage is a Ledger with steps that fail.
 type outage struct {
 	Ledger
-	captured, released error // errors of these steps; a capture fails after it was made
+	captured, released error // errors of Capture and Release; Capture fails after it has captured
 	posts              error
 }
 
@@ -39,8 +39,9 @@ func (o *outage) PostTransaction(ctx context.Context, t ledger.Transaction, a le
 	return o.Ledger.PostTransaction(ctx, t, a)
 }
 
-// Promise 2: a charge that was or may have been captured and was not delivered is
-// refunded or owed. No other charge is.
+// TestUnmadeRefundsAreOwed: promise 2. A charge that was captured, or may have
+// been, is refunded or owed if its response was not delivered. No other charge is
+// refunded or owed.
 func TestUnmadeRefundsAreOwed(t *testing.T) {
 	down := fmt.Errorf("the disk: %w", ledger.ErrUnavailable)
 	for name, c := range map[string]struct {
@@ -73,7 +74,7 @@ func TestUnmadeRefundsAreOwed(t *testing.T) {
 			if (len(b.owed) > 0) != c.owed || len(b.owed) > 1 || c.owed && b.owed[0].Charge != call.ID() {
 				t.Fatalf("owed %v, want any: %v", b.owed, c.owed)
 			}
-			// A debt can be posted repeatedly and is refunded once.
+			// Posting a debt repeatedly refunds it once.
 			o.posts = nil
 			for range 2 * len(b.owed) {
 				posting, audit := b.owed[0].Posting()

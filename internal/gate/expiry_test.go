@@ -13,7 +13,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// fixed finds the keys in the map.
+// fixed is a Keys that finds only the keys in the map.
 type fixed map[keys.Digest]*keys.Key
 
 func (f fixed) Lookup(_ context.Context, _ netip.Addr, d keys.Digest) (*keys.Key, error) {
@@ -23,9 +23,10 @@ func (f fixed) Lookup(_ context.Context, _ netip.Addr, d keys.Digest) (*keys.Key
 	return nil, keys.ErrUnknown
 }
 
-// A key is accepted up to the instant of its expiry and refused as expired from
-// then on. A key that was also deleted or disabled is never reported as merely
-// expired. Time is the synctest bubble's and passes by itself.
+// TestKeyExpiresAtItsInstant checks that a key is accepted up to the instant of its
+// expiry and refused as expired from then on. A key that was also deleted or
+// disabled is never reported as merely expired. The test runs on the clock of a
+// synctest bubble.
 func TestKeyExpiresAtItsInstant(t *testing.T) {
 	for name, kind := range map[string]keys.Kind{"agent": keys.Agent, "personal": keys.Personal} {
 		t.Run(name, func(t *testing.T) {
@@ -44,13 +45,13 @@ func TestKeyExpiresAtItsInstant(t *testing.T) {
 					if stream == nil {
 						stream = &caller
 					}
-					// A stream that is being served gets the same answer.
+					// A stream that is being served is treated the same.
 					if _, streaming := stream.AgainFor(t.Context(), ListenerTicket()); (streaming == nil) != (refusal == nil) {
 						t.Errorf("%s: a stream gets %v, a request %v", when, streaming, refusal)
 					}
 				}
 				expect("new", "")
-				time.Sleep(life - time.Nanosecond) // the bubble's clock, which waits for nobody
+				time.Sleep(life - time.Nanosecond) // advances the bubble's clock
 				expect("in its last nanosecond", "")
 				time.Sleep(time.Nanosecond)
 				expect("at its instant", TokenExpired)
@@ -65,8 +66,9 @@ func TestKeyExpiresAtItsInstant(t *testing.T) {
 	}
 }
 
-// A stream ends when its key loses a scope that the stream's request needs by rule,
-// directly or by inclusion. A stream that needs no scope goes on.
+// TestStreamNeedsItsScopes checks that AgainFor refuses a stream once its key has
+// lost the scope that a rule requires for the stream's request. A scope that
+// includes the required one is enough. A stream that needs no scope goes on.
 func TestStreamNeedsItsScopes(t *testing.T) {
 	b := newLibrary(t, "base")
 	secret := keys.Mint(keys.Personal, keys.Live)

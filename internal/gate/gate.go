@@ -1,7 +1,7 @@
-// Package gate is the pipeline of every call: authenticate the caller, admit
-// the message, settle the call. It makes the decisions and keeps the books.
-// Reading requests and writing responses is left to the packages that use it, so
-// it knows neither HTTP nor Caddy nor SQL.
+// Package gate is the pipeline of every call: authenticate the caller, admit the
+// message, settle the call. It makes the decisions and keeps the books. The
+// packages that use gate read the requests and write the responses, so gate knows
+// neither HTTP nor Caddy nor SQL.
 //
 // A Gate belongs to one server of one config and never changes; any number of
 // goroutines may use it at once. A Call belongs to one request.
@@ -24,14 +24,14 @@ import (
 	"github.com/fareboxhq/farebox/internal/pricing"
 )
 
-// Keys finds keys by digest, on behalf of a client's address. Its errors are
-// keys.ErrUnknown, ErrFlood, or any other if the lookup failed, which refuses
-// the caller for now.
+// Keys finds keys by digest. The client is the address that sent the token. Lookup
+// returns keys.ErrUnknown for an unknown key, ErrFlood, or any other error if the
+// lookup failed; a failed lookup refuses the caller for now.
 type Keys interface {
 	Lookup(ctx context.Context, client netip.Addr, digest keys.Digest) (*keys.Key, error)
 }
 
-// ErrFlood says that a client address has sent too many unknown tokens.
+// ErrFlood reports that a client address has sent too many unknown tokens.
 var ErrFlood = errors.New("too many unknown tokens from this address")
 
 // Ledger reserves and settles charges. The gate makes the ids and reuses them
@@ -42,13 +42,13 @@ type Ledger interface {
 	Reserve(ctx context.Context, id string, o ledger.Order, terms ledger.Terms) (ledger.Reservation, error)
 	// Renew prolongs a reservation by another ledger.ReservationLife from now.
 	Renew(ctx context.Context, id string) error
-	// Capture pays a reservation. When it returns without an error, the charge
-	// is durable, and so is the response if the call has an idempotency key. The
-	// charge says whether this call of Capture made it. The balance is the
-	// payer's after the charge.
+	// Capture pays a reservation. When it returns without an error, the charge is
+	// durable, and so is the response if the call has an idempotency key. The
+	// returned charge says whether this call of Capture made it. The returned
+	// balance is the payer's after the charge.
 	Capture(ctx context.Context, id string, response []byte) (ledger.Charge, ledger.Balance, error)
-	// Charge reserves and captures in one step, if the terms and the balance
-	// allow it. It is for calls whose reservation was lost in a restart.
+	// Charge reserves and captures in one step, if the terms and the balance allow
+	// it. It is for calls that lost their reservation in a restart.
 	Charge(ctx context.Context, id string, o ledger.Order, terms ledger.Terms, response []byte) (ledger.Charge, ledger.Balance, error)
 	// Release gives a reservation back.
 	Release(ctx context.Context, id string) error
@@ -62,7 +62,8 @@ type Ledger interface {
 type Abandonments interface {
 	// Note counts one abandoned call.
 	Note(lineage string)
-	// Forgive takes one back: its client has returned for the response.
+	// Forgive takes back one abandoned call, because its client has returned for
+	// the response.
 	Forgive(lineage string)
 	// Wait returns how long paid calls will be refused, zero if they are allowed.
 	Wait(lineage string) time.Duration
@@ -75,14 +76,15 @@ type Metrics interface {
 	Reserved(took time.Duration)
 	// Captured records the duration of a durable capture, failed ones included.
 	Captured(took time.Duration)
-	// Charge counts the end of a paid call. The entry is the price book's.
+	// Charge counts the end of a paid call. The entry is the item's in the price
+	// book.
 	Charge(entry string, result Result, amount ledger.Amount, test bool)
-	// Unjudged counts a result that was charged because its condition could not
-	// judge it.
+	// Unjudged counts a result that was charged because its charge_if condition
+	// could not judge it.
 	Unjudged(entry string)
 }
 
-// Result is how a paid call ended, for metrics.
+// Result is the way a paid call ended, as metrics report it.
 type Result string
 
 // The results of paid calls.
@@ -92,7 +94,7 @@ const (
 	ResultRefunded Result = "refunded"
 	ResultFailed   Result = "failed"   // the capture failed and the response was withheld
 	ResultReplayed Result = "replayed" // answered by a stored response
-	// ResultSuspended is for calls whose stream broke off and may be resumed.
+	// ResultSuspended means that the call's stream broke off and may be resumed.
 	ResultSuspended Result = "suspended"
 )
 
@@ -109,20 +111,21 @@ type Policy struct {
 	Currency      string
 	Receipts      bool          // put receipts into responses
 	PriceNotes    bool          // put prices into the descriptions of tools
-	MaxCall       time.Duration // a reservation is not renewed for longer
-	Caps          ledger.Caps   // on an account's spending at this server
+	MaxCall       time.Duration // the longest time for which a reservation is renewed
+	Caps          ledger.Caps   // caps on an account's spending at this server
 	FreeCalls     int64         // free calls per account and day
-	Fee           ledger.Share  // of each charge, for the account FeeTo
+	Fee           ledger.Share  // the part of each charge that goes to FeeTo
 	FeeTo         string        // id of the operator's account; "" without a fee
 }
 
 // Deps are the services that a gate uses.
 type Deps struct {
 	Keys Keys
-	// Authenticators of further credentials are asked before Keys, in order.
+	// Authenticators recognize further kinds of credentials. They are asked before
+	// Keys, in order.
 	Authenticators []Authenticator
-	// Watch reports the changes that are announced under a Caller's Handle. If nil,
-	// none are.
+	// Watch reports the changes that are announced under a Caller's Handle. If
+	// Watch is nil, no changes are reported.
 	Watch func(keys.Digest) Watch
 
 	Ledger       Ledger
@@ -169,7 +172,8 @@ func (g *Gate) Authenticate(ctx context.Context, client netip.Addr, authorizatio
 	if len(authorization) > 1 || len(authorization[0]) > maxAuthorization {
 		return Caller{}, &Refusal{Code: TokenInvalid, Cause: keys.ErrMalformed}
 	}
-	// One or more spaces (RFC 9110, 11.4), and no other white space.
+	// One or more spaces separate scheme and token (RFC 9110, 11.4), and no other
+	// white space.
 	scheme, token, _ := strings.Cut(authorization[0], " ")
 	if token = strings.TrimLeft(token, " "); !strings.EqualFold(scheme, "Bearer") {
 		token = ""
@@ -227,7 +231,7 @@ func (g *Gate) Admit(ctx context.Context, caller *Caller, era mcp.Era, m *mcp.Me
 	if quote.Amount == 0 {
 		return &Call{scopes: scopes}, nil
 	}
-	if scopes = withConnect(scopes); !caller.HasScope(keys.ScopeConnect) { // which any charge requires
+	if scopes = withConnect(scopes); !caller.HasScope(keys.ScopeConnect) { // every charge requires this scope
 		return nil, g.lacks(caller, item, scopes)
 	}
 	if wait := g.deps.Abandonments.Wait(caller.Lineage); wait > 0 {
@@ -297,11 +301,11 @@ func (g *Gate) terms(caller *Caller, m *mcp.Message) ledger.Terms {
 	return t
 }
 
-// inFlightWait is the delay after which to repeat a call whose first attempt is
+// inFlightWait is the delay after which to repeat a call while its first attempt is
 // still running.
 const inFlightWait = 2 * time.Second
 
-// refusal returns the refusal for an error of a reservation.
+// refusal returns the refusal for an error of a reservation or a capture.
 func (g *Gate) refusal(err error, o *ledger.Order) *Refusal {
 	r := &Refusal{Code: StoreUnavailable, Cause: err, Tool: o.Tool, Price: o.Amount, Currency: g.policy.Currency, Test: o.Test}
 	var insufficient *ledger.InsufficientError

@@ -20,7 +20,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/sqlitestore"
 )
 
-// direct looks keys up in the store, without a cache.
+// direct is a Keys that looks keys up in the store, without a cache.
 type direct struct{ *sqlitestore.Store }
 
 func (d direct) Lookup(ctx context.Context, _ netip.Addr, digest keys.Digest) (*keys.Key, error) {
@@ -38,7 +38,8 @@ func (c *counts) Charge(_ string, r Result, _ ledger.Amount, _ bool) {
 	*c = append(*c, r)
 }
 
-// leavers is an Abandonments that records every call, and refuses for wait.
+// leavers is an Abandonments that records every call. Its Wait returns the field
+// wait.
 type leavers struct {
 	forgiven []string
 	noted    []string
@@ -49,7 +50,8 @@ func (l *leavers) Note(lineage string)       { l.noted = append(l.noted, lineage
 func (l *leavers) Forgive(lineage string)    { l.forgiven = append(l.forgiven, lineage) }
 func (l *leavers) Wait(string) time.Duration { return l.wait }
 
-// bench is a gate on a real store with one account of 0.05 live and 0.02 test.
+// bench is a gate on a real store. Its payer has a live balance of 0.05 and a test
+// balance of 0.02.
 type bench struct {
 	*Gate
 	store  *sqlitestore.Store
@@ -61,7 +63,7 @@ type bench struct {
 	earner ledger.Account
 }
 
-// now is the start of these tests on the clock that a gate shares with its store.
+// now is the time at which the clock of a gate and its store starts in these tests.
 var now = time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
 
 // ticking returns a clock that starts at now and advances by a microsecond per
@@ -76,7 +78,7 @@ func newBench(t *testing.T) *bench {
 	return skewedBench(t, 0)
 }
 
-// skewedBench is a bench whose store's clock is ahead of the gate's.
+// skewedBench returns a bench with a store clock that is ahead of the gate's.
 func skewedBench(t *testing.T, ahead time.Duration) *bench {
 	t.Helper()
 	ctx, tick := context.Background(), ticking()
@@ -180,8 +182,8 @@ func toolCall(tool string) string {
 	return `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"` + tool + `"}}`
 }
 
-// Only a single bearer token in a single header is accepted, and each refusal
-// carries its own cause.
+// TestAuthenticate checks that only a single bearer token in a single header is
+// accepted, and that each refusal carries its own cause.
 func TestAuthenticate(t *testing.T) {
 	b := newBench(t)
 	good := b.key(t, nil)
@@ -240,7 +242,8 @@ func TestAuthenticate(t *testing.T) {
 	}
 }
 
-// A store that fails denies, at the lookup and at the reservation.
+// TestStoreDownDenies checks that a failing store refuses the caller at the lookup
+// and the call at the reservation.
 func TestStoreDownDenies(t *testing.T) {
 	b := newBench(t)
 	good := b.key(t, nil)
@@ -257,8 +260,8 @@ func TestStoreDownDenies(t *testing.T) {
 	}
 }
 
-// Each message is free, paid, or refused with its reason. A refused message
-// reserves nothing.
+// TestAdmit checks that each message is free, paid, or refused with its reason. A
+// refused message reserves nothing.
 func TestAdmit(t *testing.T) {
 	b := newBench(t)
 	secret := b.key(t, nil)
@@ -300,7 +303,8 @@ func TestAdmit(t *testing.T) {
 	}
 }
 
-// In the stateless era a client sends no responses.
+// TestStatelessEraHasNoClientResponses checks that a client's response is refused
+// in the stateless era.
 func TestStatelessEraHasNoClientResponses(t *testing.T) {
 	b := newBench(t)
 	m, err := mcp.Decode([]byte(`{"jsonrpc":"2.0","id":1,"result":{}}`))
@@ -312,7 +316,8 @@ func TestStatelessEraHasNoClientResponses(t *testing.T) {
 	}
 }
 
-// In the stateless era params.task has no meaning and does not prevent a call.
+// TestStatelessEraIgnoresTaskParameter checks that params.task has no meaning in
+// the stateless era and does not prevent a call.
 func TestStatelessEraIgnoresTaskParameter(t *testing.T) {
 	b := newBench(t)
 	m, err := mcp.Decode([]byte(`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"cheap","task":{}}}`))
@@ -330,7 +335,7 @@ func TestStatelessEraIgnoresTaskParameter(t *testing.T) {
 	call.Close(context.Background())
 }
 
-// A result is captured once, with a receipt.
+// TestSettleResult checks that a result is captured once, with a receipt.
 func TestSettleResult(t *testing.T) {
 	b := newBench(t)
 	call, refusal := b.call(t, b.key(t, nil), toolCall("cheap"))
@@ -365,7 +370,8 @@ func TestSettleResult(t *testing.T) {
 	}
 }
 
-// Every outcome except a result gives the whole reservation back.
+// TestSettleOtherOutcomes checks that every outcome except a result gives the whole
+// reservation back.
 func TestSettleOtherOutcomes(t *testing.T) {
 	b := newBench(t)
 	secret := b.key(t, nil)
@@ -388,7 +394,8 @@ func TestSettleOtherOutcomes(t *testing.T) {
 	}
 }
 
-// Releasing a captured call refunds it, once.
+// TestReleaseAfterCaptureRefunds checks that releasing a captured call refunds it,
+// once.
 func TestReleaseAfterCaptureRefunds(t *testing.T) {
 	b := newBench(t)
 	call, refusal := b.call(t, b.key(t, nil), toolCall("cheap"))
@@ -414,14 +421,15 @@ func TestReleaseAfterCaptureRefunds(t *testing.T) {
 	}
 }
 
-// A failed capture leaves nothing reserved and withholds the response.
+// TestCaptureFails checks that a failed capture leaves nothing reserved and
+// withholds the response.
 func TestCaptureFails(t *testing.T) {
 	b := newBench(t)
 	call, refusal := b.call(t, b.key(t, nil), toolCall("cheap"))
 	if refusal != nil {
 		t.Fatal(refusal)
 	}
-	if err := b.store.Release(context.Background(), call.ID()); err != nil { // as an expiry would
+	if err := b.store.Release(context.Background(), call.ID()); err != nil { // as if the reservation had expired
 		t.Fatal(err)
 	}
 	if _, refusal := call.Settle(context.Background(), mcp.OutcomeResult, nil); refusal == nil || refusal.Code != ChargeFailed {
@@ -432,7 +440,8 @@ func TestCaptureFails(t *testing.T) {
 	}
 }
 
-// lateLedger captures and then reports that the outcome is unknown.
+// lateLedger is a Ledger that captures and then reports that the outcome is
+// unknown.
 type lateLedger struct{ Ledger }
 
 func (l lateLedger) Capture(ctx context.Context, id string, answer []byte) (ledger.Charge, ledger.Balance, error) {
@@ -442,8 +451,8 @@ func (l lateLedger) Capture(ctx context.Context, id string, answer []byte) (ledg
 	return ledger.Charge{}, ledger.Balance{}, ledger.ErrUnavailable
 }
 
-// A capture with an unknown outcome that turns out to have happened is refunded,
-// because its response was withheld.
+// TestCaptureInDoubtIsRefunded checks that a capture with an unknown outcome that
+// turns out to have happened is refunded, because its response was withheld.
 func TestCaptureInDoubtIsRefunded(t *testing.T) {
 	b := newBench(t)
 	b.deps.Ledger = lateLedger{b.store}
@@ -463,7 +472,7 @@ func TestCaptureInDoubtIsRefunded(t *testing.T) {
 	}
 }
 
-// A test key spends the test balance, and only that.
+// TestTestKeysSpendTestCredit checks that a test key spends the test balance only.
 func TestTestKeysSpendTestCredit(t *testing.T) {
 	b := newBench(t)
 	secret := b.key(t, func(k *keys.Key) { k.Environment = keys.Test })

@@ -21,9 +21,9 @@ func ItemOf(m *mcp.Message) items.Item {
 }
 
 // appraise returns the item that a request or notification asks for, and whether
-// it may have a price; or a refusal if nobody may ask for it. A method that is
-// not known, because the protocol does not have it, may be called if the price
-// book names it.
+// the item may have a price. It returns a refusal if no caller may ask for the
+// item. known says that the protocol has the method; any other method may be called
+// only if the price book names it.
 func (g *Gate) appraise(known bool, m *mcp.Message) (item items.Item, costs bool, refusal *Refusal) {
 	if m.Kind == mcp.KindRequest {
 		item = ItemOf(m)
@@ -34,8 +34,8 @@ func (g *Gate) appraise(known bool, m *mcp.Message) (item items.Item, costs bool
 	case !known && m.Kind == mcp.KindNotification:
 		return items.Item{Kind: items.Method, Name: m.Method}, false, g.checkNotification(m)
 	case known && item.Kind == items.Tool:
-		return item, true, g.checkName(item) // even without a price: its quote refuses a denied tool
-	case item.Kind == items.Prompt && len(item.Name) > items.MaxName: // before matching it against patterns
+		return item, true, g.checkName(item) // true even without a price, so that Quote can refuse a denied tool
+	case item.Kind == items.Prompt && len(item.Name) > items.MaxName: // checked before the name is matched against patterns
 		return item, true, g.checkName(item)
 	}
 	offer, named := g.policy.Prices.Offer(item)
@@ -52,8 +52,9 @@ func (g *Gate) appraise(known bool, m *mcp.Message) (item items.Item, costs bool
 	return item, false, g.checkConfusable(item)
 }
 
-// checkNotification refuses notifications that the operator denies, and those not
-// named like one: a lax server could run them as requests, unpaid.
+// checkNotification refuses notifications that the operator denies. It also refuses
+// methods that are not named like notifications: a lax server could run such a
+// method as a request, unpaid.
 func (g *Gate) checkNotification(m *mcp.Message) *Refusal {
 	if !mcp.IsNotification(m.Method) || g.policy.Notifications.denies(m.Method) {
 		return &Refusal{Code: MethodUnknown, Reason: "method not found: " + m.Method}
@@ -70,8 +71,8 @@ func (g *Gate) checkName(item items.Item) *Refusal {
 	return g.checkConfusable(item)
 }
 
-// checkConfusable refuses names that the server could mistake for one with another
-// price or other scopes.
+// checkConfusable refuses names that the server could mistake for the name of an
+// item with another price or other scopes.
 func (g *Gate) checkConfusable(item items.Item) *Refusal {
 	err := g.confusable(item)
 	if err == nil {
@@ -83,8 +84,8 @@ func (g *Gate) checkConfusable(item items.Item) *Refusal {
 	return &Refusal{Code: ParamsInvalid, Tool: item.String(), Cause: err, Reason: fmt.Sprintf("unknown %s: %q", item.Kind, item.Name)}
 }
 
-// confusable returns an error if the name could be mistaken for one with another
-// price or other scopes.
+// confusable returns an error if the server could mistake the name for that of an
+// item with another price or other scopes.
 func (g *Gate) confusable(item items.Item) error {
 	if pattern, yes := g.policy.Prices.Confusable(item); yes {
 		return fmt.Errorf("a server that ignores case, Unicode normalization or white space could mistake it for one priced by %q: name it exactly in a price of its own", pattern)
@@ -98,7 +99,7 @@ func (g *Gate) confusable(item items.Item) error {
 // argumentsOf returns the arguments that a price expression sees.
 func argumentsOf(item items.Item, m *mcp.Message) []byte {
 	if item.Kind == items.Resource || item.Kind == items.Method {
-		return nil // have no arguments
+		return nil // resources and methods have no arguments
 	}
 	return m.Arguments
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/pricing"
 )
 
-// newShop is a bench whose book prices all kinds of items.
+// newShop returns a bench with prices for all kinds of items.
 func newShop(t *testing.T) *bench {
 	t.Helper()
 	b := newBench(t)
@@ -35,9 +35,9 @@ func request(method, params string) string {
 	return `{"jsonrpc":"2.0","id":1,"method":"` + method + `","params":` + params + `}`
 }
 
-// Prompts, resources and methods that a rule names are paid like tools, under a
-// name that includes their kind. Without a rule they are free if the protocol has
-// the method, and unknown otherwise.
+// TestAdmitItems checks that prompts, resources and methods that a rule names are
+// paid like tools, under a name that includes their kind. Without a rule they are
+// free if the protocol has the method, and unknown otherwise.
 func TestAdmitItems(t *testing.T) {
 	b := newShop(t)
 	secret := b.key(t, nil)
@@ -107,7 +107,8 @@ func TestAdmitItems(t *testing.T) {
 	}
 }
 
-// A method of one era passes in the other era if a rule names it.
+// TestMethodRulesHoldInBothEras checks that a method of one era passes in the other
+// era, too, if a rule names it.
 func TestMethodRulesHoldInBothEras(t *testing.T) {
 	b := newShop(t)
 	m, err := mcp.Decode([]byte(request("vendor/hello", "{}")))
@@ -125,8 +126,8 @@ func TestMethodRulesHoldInBothEras(t *testing.T) {
 	}
 }
 
-// The receipt for the longest name can be verified, even if JSON escapes all of
-// it.
+// TestReceiptOfTheLongestName checks that the receipt for the longest name can be
+// verified, even if JSON escapes each of its characters.
 func TestReceiptOfTheLongestName(t *testing.T) {
 	b := newShop(t)
 	uri := "docs://" + strings.Repeat("&", items.MaxName-len("docs://"))
@@ -149,8 +150,9 @@ func TestReceiptOfTheLongestName(t *testing.T) {
 	}
 }
 
-// An idempotency key belongs to one request: another URI, or other params of a
-// method, under the same key is an error.
+// TestIdempotencyKeysOfItems checks that an idempotency key belongs to one request.
+// Using the key again with another URI, or with other params of a method, is an
+// error.
 func TestIdempotencyKeysOfItems(t *testing.T) {
 	b := newShop(t)
 	secret := b.key(t, nil)
@@ -181,7 +183,8 @@ func TestIdempotencyKeysOfItems(t *testing.T) {
 	}
 }
 
-// Lists show the prices of items that rules name, and hide nothing.
+// TestListsOfItems checks that lists show the prices of items that rules name, and
+// hide nothing.
 func TestListsOfItems(t *testing.T) {
 	b := newShop(t)
 	for list, items := range map[mcp.List]map[string]string{

@@ -9,8 +9,9 @@ import (
 	"github.com/fareboxhq/farebox/internal/mcp"
 )
 
-// A refusal for lack of scopes lists all required scopes at once. For an item with
-// a price they include agent:connect, but not for one that may turn out free.
+// TestRefusalTellsAllScopes checks that a refusal for lack of scopes lists all
+// required scopes at once. They include agent:connect if the item always has a
+// price, but not if its price may turn out to be zero.
 func TestRefusalTellsAllScopes(t *testing.T) {
 	b := newLibrary(t, "base")
 	for _, c := range []struct {

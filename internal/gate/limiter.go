@@ -11,25 +11,26 @@ import (
 // that rotating a key resets nothing. It must be fast and safe for concurrent
 // use.
 type Limiter interface {
-	// Take counts one request of the lineage in every bucket, or in none if any
-	// is exhausted. Buckets without a rate are ignored.
+	// Take counts one request of the lineage in every bucket, or in no bucket if
+	// any of them is exhausted. Buckets without a rate are ignored.
 	Take(lineage string, buckets [2]Bucket) Quota
 
-	// Move counts a request in the buckets to instead of from. If taken, the
-	// request was counted in from, which always gets it back. The quota is that of
-	// from, unless the request has to wait.
+	// Move moves a request to other buckets: it counts the request in to and not in
+	// from. taken says that the request was counted in from before; from gets it
+	// back, even if to is exhausted. Move returns the quota of from, or the
+	// quota of to if the request has to wait.
 	Move(lineage string, from, to [2]Bucket, taken bool) Quota
 }
 
 // Bucket counts requests to one server, or to all servers if Server is "".
 type Bucket struct {
 	Server string
-	Upkeep bool // only upkeep requests; otherwise all but those
+	Upkeep bool // counts upkeep requests only; if false, all other requests
 	Rate   keys.Rate
 }
 
-// Quota is the remainder of a rate after a request. With several rates it is
-// that of the one nearest to its limit.
+// Quota is the remainder of a rate after a request. If several rates apply, it is
+// the quota of the one nearest to its limit.
 type Quota struct {
 	Rate      keys.Rate     // zero without a rate
 	Limit     int64         // burst size after a pause; 0 without a rate
@@ -39,8 +40,7 @@ type Quota struct {
 }
 
 // Count counts a request of the caller against the caller's own rate and the
-// server's. Call it once per request. It returns the quota along with a refusal,
-// too.
+// server's. Call it once per request. A refusal is returned along with the quota.
 func (g *Gate) Count(caller *Caller) (Quota, *Refusal) {
 	buckets, refusal := g.buckets(caller)
 	if refusal != nil || buckets[0].Rate.IsZero() && buckets[1].Rate.IsZero() {
@@ -51,8 +51,8 @@ func (g *Gate) Count(caller *Caller) (Quota, *Refusal) {
 
 // CountUpkeep counts a request that turned out to be upkeep (see mcp.IsUpkeep)
 // separately, so that a client without calls left can still connect, list the
-// tools, and learn why its calls are refused. taken says that Count has counted
-// the request. The quota is that of the other requests, unless the upkeep rate
+// tools, and learn why its calls are refused. taken says that Count has counted the
+// request. The quota is that of requests other than upkeep, unless the upkeep rate
 // itself is exceeded.
 func (g *Gate) CountUpkeep(caller *Caller, taken bool) (Quota, *Refusal) {
 	buckets, refusal := g.buckets(caller)
@@ -66,14 +66,17 @@ func (g *Gate) CountUpkeep(caller *Caller, taken bool) (Quota, *Refusal) {
 	return counted(g.deps.Limiter.Move(caller.Lineage, buckets, upkeep, taken))
 }
 
-// upkeepTimes is the ratio of the upkeep rate to the rate of calls. Some clients
-// begin a session for each call, fetch every list, and end it.
+// upkeepTimes is the ratio of the upkeep rate to the rate of calls. It is high
+// because some clients begin a session for each call, fetch every list, and end the
+// session.
 const upkeepTimes = 10
 
-// leastUpkeep lets a few clients connect at once even under a very small rate.
+// leastUpkeep is the lowest upkeep rate. It lets a few clients connect at once even
+// under a very small rate of calls.
 var leastUpkeep = keys.Rate{Requests: 60, Per: time.Minute, Burst: 60}
 
-// upkeepRate returns the upkeep rate that goes with a rate; zero for zero.
+// upkeepRate returns the upkeep rate for a rate of calls. It is zero if the rate of
+// calls is.
 func upkeepRate(r keys.Rate) keys.Rate {
 	if r.IsZero() {
 		return r
@@ -90,7 +93,7 @@ func upkeepRate(r keys.Rate) keys.Rate {
 func (g *Gate) buckets(caller *Caller) ([2]Bucket, *Refusal) {
 	buckets := [2]Bucket{{Server: g.policy.Server, Rate: g.policy.Rate}}
 	if caller.Limits != nil && !caller.Limits.Rate.IsZero() {
-		if err := caller.Limits.Rate.Check(); err != nil { // it comes from a database
+		if err := caller.Limits.Rate.Check(); err != nil { // a rate from a database may be invalid
 			return buckets, &Refusal{Code: StoreUnavailable, Cause: fmt.Errorf("the rate of key %s: %w", caller.Subject, err)}
 		}
 		buckets[1].Rate = caller.Limits.Rate

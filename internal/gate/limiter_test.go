@@ -18,8 +18,9 @@ func (l neverAsked) Take(_ string, buckets [2]Bucket) Quota {
 
 func (l neverAsked) Move(_ string, _, buckets [2]Bucket, _ bool) Quota { return l.Take("", buckets) }
 
-// A key with an invalid rate, which only a foreign write to the database can cause,
-// is refused, and nothing is counted.
+// TestOddRateOfKeyIsRefused checks that a key with an invalid rate is refused, and
+// that nothing is counted. Only a foreign write to the database can cause such a
+// rate.
 func TestOddRateOfKeyIsRefused(t *testing.T) {
 	b := newBench(t)
 	b.deps.Limiter = neverAsked{t}
@@ -44,9 +45,9 @@ func TestOddRateOfKeyIsRefused(t *testing.T) {
 	}
 }
 
-// Upkeep is limited wherever other requests are: to ten times their rate, and at
-// least to one per second with a burst of 60, so that clients can connect even
-// under a very small rate. No product overflows.
+// TestUpkeepIsBounded checks that upkeep is limited wherever calls are: to ten
+// times their rate, and at least to one per second with a burst of 60, so that
+// clients can connect even under a very small rate. No product overflows.
 func TestUpkeepIsBounded(t *testing.T) {
 	for text, want := range map[string]string{
 		"1/24h": "60/1m", "1/1m": "60/1m", "5/1m burst 20": "60/1m burst 200", "6/1m": "60/1m", "60/1m burst 100": "600/1m burst 1000",

@@ -15,15 +15,15 @@ import (
 
 // priceField is _meta["dev.farebox/price"] of a listed item.
 type priceField struct {
-	Amount   *ledger.Amount `json:"amount,omitempty"` // of one call; absent if it depends on the arguments
+	Amount   *ledger.Amount `json:"amount,omitempty"` // price of one call; absent if it depends on the arguments
 	Max      *ledger.Amount `json:"max,omitempty"`    // the highest price of one call, in place of Amount
 	Currency string         `json:"currency"`
 }
 
-// List returns the rewriting of a list response for the caller. It drops items that
-// the caller may not use and tasks of other accounts, and adds prices: to every
-// tool, and to items of the other lists that a price names. It leaves ID and Era
-// for the caller to set.
+// List returns the rewriting of a list response for the caller. The rewriting drops
+// items that the caller may not use and tasks of other accounts. It adds prices: to
+// every tool, and to items of the other lists that a price names. The ID and Era of
+// the result are left for the caller to set.
 func (g *Gate) List(caller *Caller, list mcp.List) mcp.ListRewrite {
 	r := mcp.ListRewrite{List: list}
 	perCaller := !g.policy.Rights.allOf(caller)
@@ -46,13 +46,14 @@ func (g *Gate) List(caller *Caller, list mcp.List) mcp.ListRewrite {
 	return r
 }
 
-// TemplateOffer returns the price of reading any resource of a template, or false
+// TemplateOffer returns the price that all resources of a template have, or false
 // if it cannot be determined.
 func (g *Gate) TemplateOffer(item items.Item) (pricing.Offer, bool) {
 	return g.policy.Prices.OfferTemplate(item.Name)
 }
 
-// judge keeps the items that the caller may use, with their prices.
+// judge returns the function that decides whether a listed item stays in the
+// caller's list, and with which price.
 func (g *Gate) judge(caller *Caller, kind items.Kind, offerOf func(items.Item) (pricing.Offer, bool)) func(string) (bool, []mcp.Field) {
 	return func(name string) (keep bool, fields []mcp.Field) {
 		item := items.Item{Kind: kind, Name: name}
@@ -70,11 +71,11 @@ func (g *Gate) judge(caller *Caller, kind items.Kind, offerOf func(items.Item) (
 	}
 }
 
-var errDenied = errors.New("no price names it, and unpriced denies what none names")
+var errDenied = errors.New("no price names it, and unpriced denies such tools")
 
-// Hidden returns the reason for leaving an item out of every caller's list: it must
-// not be called, or its name cannot be called. named says that the price book has
-// the offer.
+// Hidden returns the reason for leaving an item out of every caller's list: the
+// item is denied, or nobody can call it by its name. It returns nil for an item
+// that stays. named says that the price book has the offer.
 func (g *Gate) Hidden(item items.Item, offer pricing.Offer, named bool) error {
 	if item.Kind == items.Tool && !named {
 		return errDenied
@@ -85,7 +86,7 @@ func (g *Gate) Hidden(item items.Item, offer pricing.Offer, named bool) error {
 // Currency returns the currency of prices.
 func (g *Gate) Currency() string { return g.policy.Currency }
 
-// priceFields returns the offer as a field for _meta, nil without one.
+// priceFields returns the offer as a field for _meta, or nil if ok is false.
 func (g *Gate) priceFields(offer pricing.Offer, ok bool) []mcp.Field {
 	if !ok {
 		return nil
@@ -94,7 +95,7 @@ func (g *Gate) priceFields(offer pricing.Offer, ok bool) []mcp.Field {
 }
 
 // priceNote returns a tool's price in words, for clients that do not show _meta to
-// their models; "" if the tool is free.
+// their models. It returns "" for a free tool.
 func (g *Gate) priceNote(name string) string {
 	switch offer, ok := g.policy.Prices.Offer(items.Item{Kind: items.Tool, Name: name}); {
 	case !ok || offer.Free():
@@ -118,8 +119,8 @@ func priceOf(o pricing.Offer, currency string) []byte {
 	return value
 }
 
-// uncallable returns the reason why the item's name cannot be called through the
-// gateway, nil if it can.
+// uncallable returns the reason why the item cannot be called by its name through
+// the gateway, or nil if it can.
 func (g *Gate) uncallable(item items.Item, costs bool) error {
 	if item.Kind == items.Tool || costs {
 		if err := items.CheckName(item); err != nil {
@@ -129,8 +130,8 @@ func (g *Gate) uncallable(item items.Item, costs bool) error {
 	return g.confusable(item)
 }
 
-// maxLeftOut bounds the names that each gate logs: lists are fetched often, and
-// the server controls their contents.
+// maxLeftOut bounds the number of names that each gate logs: lists are fetched
+// often, and the server controls their contents.
 const maxLeftOut = 100
 
 // leftOutNames remembers the names that were logged.
@@ -139,8 +140,8 @@ type leftOutNames struct {
 	logged map[items.Item]struct{}
 }
 
-// first reports whether to log the item: it was not logged before, and the bound
-// is not reached.
+// first reports whether to log the item, and remembers it. An item is logged if it
+// was not logged before and the bound is not reached.
 func (l *leftOutNames) first(item items.Item) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -154,8 +155,8 @@ func (l *leftOutNames) first(item items.Item) bool {
 	return true
 }
 
-// leftOut logs, once, an item that is missing in the server's lists. It quotes and
-// truncates the name, which may be malicious.
+// leftOut logs, once, an item that the gateway leaves out of the server's lists. It
+// quotes and truncates the name, which may be malicious.
 func (g *Gate) leftOut(item items.Item, reason error) {
 	const maxLogged = 2 * items.MaxToolName // bytes
 	item.Name = item.Name[:min(len(item.Name), maxLogged)]

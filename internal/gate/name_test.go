@@ -29,7 +29,7 @@ func jsonText(t *testing.T, text string) string {
 	return string(quoted)
 }
 
-// newMarket is a bench with a price for each odd name and the given rules.
+// newMarket returns a bench with the given rules and a price for each odd name.
 func newMarket(t *testing.T, fallback pricing.Default, more ...pricing.Rule) *bench {
 	t.Helper()
 	b := newBench(t)
@@ -44,8 +44,9 @@ func newMarket(t *testing.T, fallback pricing.Default, more ...pricing.Rule) *be
 	return b
 }
 
-// A tool can be listed, priced and charged under any name that MCP allows, and its
-// receipt and charge cannot be taken for another item's.
+// TestOddNamesArePaid checks that a tool can be listed, priced and charged under
+// any name that MCP allows. Its receipt and charge cannot be taken for another
+// item's.
 func TestOddNamesArePaid(t *testing.T) {
 	b := newMarket(t, pricing.Default{})
 	secret := b.key(t, nil)
@@ -70,10 +71,10 @@ func TestOddNamesArePaid(t *testing.T) {
 	}
 }
 
-// Spelling a priced or scoped name differently gets around neither the price nor
-// the scope. Even where the book allows unknown names, names that a server might
-// mistake for a priced one are refused, as are names that the ledger cannot
-// store.
+// TestConfusableNamesAreRefused checks that spelling a priced or scoped name
+// differently gets around neither the price nor the scope. Names that a server
+// might mistake for a priced one are refused even if the price book allows unknown
+// names. Names that the ledger cannot store are refused, too.
 func TestConfusableNamesAreRefused(t *testing.T) {
 	b := newMarket(t, pricing.Default{Allow: true}, pricing.Rule{Pattern: "delete", Amount: 1_000}, pricing.Rule{Pattern: "search_*", Amount: 1_000},
 		pricing.Rule{Pattern: "Both", Amount: 1_000}, pricing.Rule{Pattern: "both", Amount: 2_000}, pricing.Rule{Pattern: "prompt:essay", Amount: 1_000})
@@ -119,8 +120,9 @@ func codeOf(r *Refusal) Code {
 	return r.Code
 }
 
-// Each tool that is left out of the server's list because of its name is logged
-// once, with the reason. The rest of the list is unaffected.
+// TestLeftOutNamesAreLogged checks that each tool that is left out of the server's
+// list because of its name is logged once, with the reason. The rest of the list is
+// unaffected.
 func TestLeftOutNamesAreLogged(t *testing.T) {
 	b := newMarket(t, pricing.Default{Allow: true}, pricing.Rule{Pattern: "delete", Amount: 1_000})
 	var log bytes.Buffer

@@ -8,8 +8,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/mcp"
 )
 
-// NotificationRule decides whether notifications of protocol extensions are
-// forwarded from clients.
+// NotificationRule decides whether the gateway forwards notifications of protocol
+// extensions that clients send.
 type NotificationRule struct {
 	// Pattern is the name of a notification, or with '*' as its last character a
 	// prefix of names.
@@ -17,17 +17,17 @@ type NotificationRule struct {
 	Deny    bool
 }
 
-// Notifications decides which notifications from clients are forwarded. They are
-// free and run no tool, so those of extensions pass unless a rule denies them. A
-// nil *Notifications denies none.
+// Notifications decides which notifications from clients are forwarded.
+// Notifications are free and run no tool, so those of protocol extensions pass
+// unless a rule denies them. A nil *Notifications denies no notification.
 type Notifications struct {
-	exact    map[string]bool // whether it is denied
+	exact    map[string]bool // by name: whether it is denied
 	prefixes []NotificationRule
 }
 
 // NewNotifications compiles the rules. An exact name wins over a prefix, and the
-// first matching prefix over later ones. A rule that can never match, or that is
-// for one of the protocol's own notifications, is an error.
+// first matching prefix over later ones. It is an error if a rule can never match,
+// or if it names one of the protocol's own notifications.
 func NewNotifications(rules []NotificationRule) (*Notifications, error) {
 	n := &Notifications{exact: make(map[string]bool)}
 	for _, r := range rules {

@@ -7,17 +7,17 @@ import (
 	"github.com/fareboxhq/farebox/internal/mcp"
 )
 
-// With price notes on, the descriptions of priced tools state the price. Other
-// lists have none.
+// TestPriceNotes checks that with price notes on, the descriptions of priced tools
+// state the price. Other lists have no notes.
 func TestPriceNotes(t *testing.T) {
 	b := newBench(t)
 	key := &keys.Key{Kind: keys.Agent}
 	if b.List(callerFor(key), mcp.ListTools).Note != nil {
-		t.Error("prices are noted that nobody asked for")
+		t.Error("tools have price notes although the policy has none")
 	}
 	b.policy.PriceNotes = true
 	if b.List(callerFor(key), mcp.ListPrompts).Note != nil {
-		t.Error("prices are noted of prompts")
+		t.Error("prompts have price notes")
 	}
 	note := b.List(callerFor(key), mcp.ListTools).Note
 	for tool, want := range map[string]string{"cheap": "(0.01 USD a call)", "by_length": "(at most 0.02 USD a call)", "free": "", "unknown": ""} {

@@ -17,11 +17,11 @@ type chargeField struct {
 	Currency    string        `json:"currency"`
 	Environment string        `json:"environment"`
 	Balance     ledger.Amount `json:"balance"`
-	Free        bool          `json:"free,omitempty"` // paid by a free quota
+	Free        bool          `json:"free,omitempty"` // the call was free under a quota
 }
 
-// fields returns the charge and its receipt for the response's _meta; nil if
-// the operator has turned receipts off.
+// fields returns the charge and its receipt for the response's _meta. It returns
+// nil if the operator has turned receipts off.
 func (c *Call) fields(balance ledger.Balance) []mcp.Field {
 	if !c.gate.policy.Receipts {
 		return nil
@@ -38,6 +38,6 @@ func (c *Call) fields(balance ledger.Balance) []mcp.Field {
 	}
 	return []mcp.Field{
 		{Name: "dev.farebox/charge", Value: plain},
-		{Name: "dev.farebox/receipt", Value: []byte(`"` + jws + `"`)}, // base64url and dots need no escapes
+		{Name: "dev.farebox/receipt", Value: []byte(`"` + jws + `"`)}, // base64url and dots need no escapes in JSON
 	}
 }

@@ -30,8 +30,8 @@ const (
 	ToolUnknown          Code = "TOOL_UNKNOWN"
 	MethodUnknown        Code = "METHOD_UNKNOWN"
 	ParamsInvalid        Code = "PARAMS_INVALID"
-	TaskUnknown          Code = "TASK_UNKNOWN"          // or another account's
-	StateUnknown         Code = "REQUEST_STATE_UNKNOWN" // or another account's
+	TaskUnknown          Code = "TASK_UNKNOWN"          // no such task, or another account's
+	StateUnknown         Code = "REQUEST_STATE_UNKNOWN" // no such state, or another account's
 	MessageMalformed     Code = "MESSAGE_MALFORMED"     // not JSON, or JSON that parsers read differently
 	MessageInvalid       Code = "MESSAGE_INVALID"       // JSON, but not a message of this protocol
 	HeaderMismatch       Code = "HEADER_MISMATCH"
@@ -44,11 +44,11 @@ const (
 	HostForbidden        Code = "HOST_FORBIDDEN"
 	UpstreamFailed       Code = "UPSTREAM_FAILED"
 	UpstreamTimeout      Code = "UPSTREAM_TIMEOUT"
-	SessionUnknown       Code = "SESSION_UNKNOWN" // or another account's
+	SessionUnknown       Code = "SESSION_UNKNOWN" // no such session, or another account's
 	Misconfigured        Code = "MISCONFIGURED"
 )
 
-// Codes lists every code.
+// Codes returns every code.
 func Codes() []Code {
 	return []Code{
 		TokenMissing, TokenInvalid, TokenExpired, ScopeInsufficient, RateLimited, InsufficientBalance, SpendingCap,
@@ -76,8 +76,8 @@ type Refusal struct {
 	Test         bool
 	Scopes       []string      // the scopes that the request requires
 	Lacking      []string      // the subset that the caller does not carry
-	RateExceeded bool          // with RateLimited: by the request rate, not by abandoned calls
-	RetryAfter   time.Duration // if the same request may succeed later; zero otherwise
+	RateExceeded bool          // with RateLimited: too many requests, rather than too many abandoned calls
+	RetryAfter   time.Duration // wait after which the same request may succeed; zero if unknown
 }
 
 // Error returns the code and the cause, for logs.

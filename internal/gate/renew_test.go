@@ -33,8 +33,8 @@ func (c *clockwork) Renew(context.Context, string) error {
 
 func (c *clockwork) Release(context.Context, string) error { return nil }
 
-// A reservation is renewed in time while its call lives, but not beyond max_call
-// and not after the call has ended.
+// TestRenewal checks that a reservation is renewed in time while its call lives,
+// but not beyond max_call and not after the call has ended.
 func TestRenewal(t *testing.T) {
 	book, err := pricing.Compile([]pricing.Rule{{Pattern: "slow", Amount: 1}}, pricing.Default{})
 	if err != nil {
@@ -64,7 +64,7 @@ func TestRenewal(t *testing.T) {
 				if refusal != nil {
 					t.Fatal(refusal)
 				}
-				time.Sleep(c.lives) // the bubble's clock, which waits for nobody
+				time.Sleep(c.lives) // advances the bubble's clock
 				synctest.Wait()
 				call.Close(context.Background())
 				time.Sleep(time.Hour)

@@ -10,8 +10,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/mcp"
 )
 
-// ScopeRule lists the scopes, all of which a caller needs for the items that match
-// the pattern. Patterns are those of items.Table.
+// ScopeRule lists the scopes for the items that match the pattern. A caller needs
+// all of them. The syntax of patterns is that of items.Table.
 type ScopeRule struct {
 	Pattern string
 	Scopes  []string
@@ -31,7 +31,7 @@ var usual = []string{keys.ScopeConnect}
 
 // NewRights compiles the rules. The catalogue declares the scopes and the scopes
 // that they include. Items without a rule need the scopes in require, or
-// keys.ScopeConnect if it is empty. An undeclared scope is an error that lists
+// keys.ScopeConnect if require is empty. An undeclared scope is an error that lists
 // the declared ones.
 func NewRights(scopes *keys.Catalogue, rules []ScopeRule, require []string) (*Rights, error) {
 	r := &Rights{scopes: scopes, require: slices.Clone(require)}
@@ -85,7 +85,7 @@ func (r *Rights) Required() []string {
 	return slices.DeleteFunc(slices.Clone(r.require), func(s string) bool { return s == keys.ScopeConnect })
 }
 
-// of returns the scopes that the item requires.
+// of returns the scopes required by the item.
 func (r *Rights) of(item items.Item) []string {
 	if r == nil {
 		return usual
@@ -99,8 +99,8 @@ func (r *Rights) of(item items.Item) []string {
 // names reports whether a rule has the item's exact name as its pattern.
 func (r *Rights) names(item items.Item) bool { return r != nil && r.rules.HasExactly(item) }
 
-// confusable reports whether a server could mistake the item's name for one that
-// requires other scopes; see items.Table.Confusable.
+// confusable reports whether a server could mistake the item's name for that of an
+// item with other scopes; see items.Table.Confusable.
 func (r *Rights) confusable(item items.Item) (pattern string, yes bool) {
 	if r == nil {
 		return "", false
@@ -108,7 +108,8 @@ func (r *Rights) confusable(item items.Item) (pattern string, yes bool) {
 	return r.rules.Confusable(item)
 }
 
-// allow reports whether the caller carries all of the scopes.
+// allow reports whether the caller carries each of the scopes, or a scope that
+// includes it.
 func (r *Rights) allow(caller *Caller, scopes []string) bool {
 	var catalogue *keys.Catalogue
 	if r != nil {
@@ -122,7 +123,8 @@ func (r *Rights) allow(caller *Caller, scopes []string) bool {
 	return true
 }
 
-// Scopes returns the scopes that the caller carries by name and those they include.
+// Scopes returns the scopes that the caller carries by name, and the scopes that
+// those include.
 func (g *Gate) Scopes(caller *Caller) []string {
 	var catalogue *keys.Catalogue
 	if g.policy.Rights != nil {
@@ -131,16 +133,16 @@ func (g *Gate) Scopes(caller *Caller) []string {
 	return catalogue.Expand(caller.Scopes)
 }
 
-// allOf reports whether the caller may use everything by the usual requirement, so
-// that no item needs a look of its own.
+// allOf reports whether the server has only the usual requirement and the caller
+// meets it. If so, no item has to be checked separately.
 func (r *Rights) allOf(caller *Caller) bool {
 	return (r == nil || r.plain) && caller.HasScope(keys.ScopeConnect)
 }
 
-// permit checks that the caller carries the scopes for the items that a message asks
-// for, and returns those scopes. Opening and keeping up a connection needs none;
-// nor do lists, which are filtered by the caller's scopes. Tasks need the scopes of
-// their calls.
+// permit checks that the caller carries the scopes for the items that a message
+// asks for, and returns those scopes. Opening and keeping up a connection needs no
+// scope. Lists need no scope either, because they are filtered by the caller's
+// scopes. A task needs the scopes of its call.
 func (g *Gate) permit(caller *Caller, item items.Item, known bool, m *mcp.Message) ([]string, *Refusal) {
 	if g.policy.Rights.allOf(caller) {
 		return usual, nil
@@ -185,9 +187,10 @@ func (g *Gate) permitTicket(caller *Caller, t *Ticket) *Refusal {
 	return &Refusal{Code: ScopeInsufficient, Tool: name, Scopes: t.scopes, Lacking: g.lacking(caller, t.scopes)}
 }
 
-// lacks returns the refusal of an item whose scopes the caller lacks. It lists all
-// required scopes at once, including keys.ScopeConnect if the item always has a
-// price. A tool that nobody may call is reported as unknown instead.
+// lacks returns the refusal of an item because the caller lacks some of its scopes.
+// The refusal lists all required scopes at once, including keys.ScopeConnect if the
+// item always has a price. A tool that no caller may call is reported as unknown
+// instead.
 func (g *Gate) lacks(caller *Caller, item items.Item, needs []string) *Refusal {
 	offer, offered := g.policy.Prices.Offer(item)
 	if item.Kind == items.Tool && !offered {
@@ -219,20 +222,20 @@ func (r *Rights) ambiguous(uri string, mayBeTemplate bool) bool {
 	return !items.IsNormalURI(uri)
 }
 
-// asks returns the items that a message asks for. Methods that are not in the
-// protocol are items of their own.
+// asks returns the items that a message asks for. A method that the protocol does
+// not have is an item itself.
 func asks(item items.Item, known bool, m *mcp.Message) (asked []items.Item, err error) {
 	switch {
 	case known && m.Kind != mcp.KindRequest:
 		return nil, nil
-	case m.Kind != mcp.KindRequest: // from an extension
+	case m.Kind != mcp.KindRequest: // a notification of an extension
 		return []items.Item{item}, nil
 	case item.Kind != items.Method:
 		return []items.Item{item}, nil
 	case !known:
 		asked = append(asked, item)
 	}
-	switch m.Method { // in either era: an operator may allow a method that one of them does not have
+	switch m.Method { // in either era, because an operator may allow a method in an era that does not have it
 	case "resources/subscribe", "resources/unsubscribe":
 		asked = append(asked, items.Item{Kind: items.Resource, Name: m.URI})
 	case "completion/complete":
@@ -253,8 +256,8 @@ func asks(item items.Item, known bool, m *mcp.Message) (asked []items.Item, err 
 	return asked, err
 }
 
-// mayRead reports whether the caller carries the scopes for a resource, and is false
-// if those are ambiguous.
+// mayRead reports whether the caller carries the scopes for a resource. It returns
+// false if the scopes are ambiguous.
 func (g *Gate) mayRead(caller *Caller, uri string) bool {
 	r := g.policy.Rights
 	return r.allOf(caller) || !r.ambiguous(uri, false) && r.allow(caller, r.of(items.Item{Kind: items.Resource, Name: uri}))
@@ -272,7 +275,7 @@ func (g *Gate) mayUse(caller *Caller, item items.Item) bool {
 	return !priced || offer.Free() || offer.Varies || caller.HasScope(keys.ScopeConnect)
 }
 
-// withConnect adds the scope that any charge requires.
+// withConnect adds keys.ScopeConnect, which every charge requires.
 func withConnect(scopes []string) []string {
 	if slices.Contains(scopes, keys.ScopeConnect) {
 		return scopes

@@ -19,7 +19,7 @@ var catalogue = func() *keys.Catalogue {
 	return c
 }()
 
-// newLibrary is a bench whose server requires scopes.
+// newLibrary returns a bench with a server that requires scopes.
 func newLibrary(t *testing.T, require ...string) *bench {
 	t.Helper()
 	b := newBench(t)
@@ -40,9 +40,10 @@ func newLibrary(t *testing.T, require ...string) *bench {
 	return b
 }
 
-// A key may use an item if its scopes, with those they include, cover the item's
-// requirement. That holds for tools, prompts, resources and methods, and for
-// requests that refer to them. Items without a rule need the server's scopes.
+// TestPermit checks that a key may use an item if its scopes, with those they
+// include, cover the item's requirement. This holds for tools, prompts, resources
+// and methods, and for requests that refer to them. Items without a rule need the
+// server's scopes.
 func TestPermit(t *testing.T) {
 	const none = ""
 	for _, c := range []struct {
@@ -97,7 +98,8 @@ func TestPermit(t *testing.T) {
 						t.Errorf("%s key with %q, %s %s: got %v, %v", kind, scopes, c.method, c.params, call, refusal)
 						continue
 					}
-					// One item is refused at a time, with all the scopes that it needs.
+					// A refusal is about one item, and lists all the scopes of that
+					// item.
 					if !subset(refusal.Lacking, lacks) || !subset(refusal.Scopes, strings.Fields(c.needs)) || len(refusal.Lacking) == 0 {
 						t.Errorf("%s %s needs %v and lacks %v; refused with %v and %v", c.method, c.params, c.needs, lacks, refusal.Scopes, refusal.Lacking)
 					}
@@ -115,8 +117,9 @@ func subset(some, of []string) bool {
 	return !slices.ContainsFunc(some, func(s string) bool { return !slices.Contains(of, s) })
 }
 
-// A method that the operator allows in an era without it requires the same scopes
-// as in the other era, and those of the method itself in addition.
+// TestPermitAcrossEras checks a method that the operator allows in an era that does
+// not have it. The method requires the same scopes as in the other era, and also
+// the scopes of the method itself.
 func TestPermitAcrossEras(t *testing.T) {
 	b := newLibrary(t, "base")
 	var err error
@@ -142,8 +145,8 @@ func TestPermitAcrossEras(t *testing.T) {
 	}
 }
 
-// Without rules and requirement a server requires agent:connect for everything. A
-// rule changes only the items that it names.
+// TestUsualRights checks that a server without rules and requirement requires
+// agent:connect for everything. A rule changes only the items that it names.
 func TestUsualRights(t *testing.T) {
 	for name, b := range map[string]*bench{"no rights": newBench(t), "rules": newLibrary(t)} {
 		for scopes, code := range map[string]Code{"": ScopeInsufficient, "read": ScopeInsufficient, "agent:connect": ""} {
@@ -157,7 +160,8 @@ func TestUsualRights(t *testing.T) {
 	}
 }
 
-// A tool that nobody may call is unknown, no matter which scopes the key lacks.
+// TestUnpricedIsUnknownBeforeScopes checks that a tool that no caller may call is
+// unknown, no matter which scopes the key lacks.
 func TestUnpricedIsUnknownBeforeScopes(t *testing.T) {
 	b := newBench(t)
 	m, _ := mcp.Decode([]byte(request("tools/call", `{"name":"nobodys"}`)))
@@ -166,8 +170,8 @@ func TestUnpricedIsUnknownBeforeScopes(t *testing.T) {
 	}
 }
 
-// Lists contain exactly the items that the key may use, and are marked as private
-// to the caller if they depend on the key.
+// TestListsByScope checks that lists contain exactly the items that the key may
+// use. A list that depends on the key is marked as private to the caller.
 func TestListsByScope(t *testing.T) {
 	b := newLibrary(t, "base")
 	for _, c := range []struct {
@@ -198,8 +202,9 @@ func TestListsByScope(t *testing.T) {
 	}
 }
 
-// Changes of a resource go only to keys that may read it, because other keys of
-// the account can listen in the same session.
+// TestResourceNotificationsByScope checks that changes of a resource go only to
+// keys that may read it, because other keys of the account can listen in the same
+// session.
 func TestResourceNotificationsByScope(t *testing.T) {
 	b := newLibrary(t, "base")
 	for uri, want := range map[string]string{
@@ -218,7 +223,8 @@ func TestResourceNotificationsByScope(t *testing.T) {
 	}
 }
 
-// A key that has lost a required scope cannot resume a stream, free or paid.
+// TestResumeNeedsTheScopes checks that a key that has lost a required scope cannot
+// resume a stream, free or paid.
 func TestResumeNeedsTheScopes(t *testing.T) {
 	b := newLibrary(t)
 	b.deps.Sealer = NewSealer(b.deps.Now, SealKey{Key: [SealKeySize]byte{1}})
@@ -248,7 +254,7 @@ func TestResumeNeedsTheScopes(t *testing.T) {
 	}
 }
 
-// Invalid rules are refused.
+// TestNewRightsRefuses checks that invalid rules are refused.
 func TestNewRightsRefuses(t *testing.T) {
 	for _, c := range []struct {
 		rules   []ScopeRule

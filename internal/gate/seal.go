@@ -14,11 +14,11 @@ import (
 // SealKeySize is the size of a sealing key in bytes.
 const SealKeySize = 32
 
-// Sealer ties the session ids and event ids of an MCP server to one account at
-// that server. They go to clients with an authentication tag (HMAC with SHA-256,
-// RFC 2104, truncated to 128 bits), and are accepted only with it. This needs no
-// memory, so every node with the same keys accepts them. It is safe for concurrent
-// use.
+// Sealer ties the session ids and event ids of an MCP server to one account at that
+// server. Clients get each id with an authentication tag (HMAC with SHA-256, RFC
+// 2104, truncated to 128 bits), and an id is accepted only with its tag. Sealing
+// needs no memory, so every node with the same keys accepts the ids. A Sealer is
+// safe for concurrent use.
 type Sealer struct {
 	now  func() time.Time
 	keys []SealKey
@@ -27,7 +27,7 @@ type Sealer struct {
 // SealKey is a key of a Sealer.
 type SealKey struct {
 	Key   [SealKeySize]byte
-	Until time.Time // the key opens nothing from then on; zero for no end
+	Until time.Time // from this instant on the key opens nothing; zero for no end
 }
 
 // NewSealer returns a sealer that seals with the first key and opens with all of
@@ -70,13 +70,13 @@ func (s *Sealer) opens(tag, content []byte, parts ...string) bool {
 // for another.
 func (s *Sealer) Tag(content []byte, parts ...string) []byte { return s.tag(0, content, parts...) }
 
-// Opens reports whether Tag made the tag for this content and these parts, with one
-// of the keys valid now.
+// Opens reports whether Tag made the tag for this content and these parts with a
+// key that is valid now.
 func (s *Sealer) Opens(tag, content []byte, parts ...string) bool {
 	return s.opens(tag, content, parts...)
 }
 
-// SealSession returns a session id of the server's, sealed for the caller's account.
+// SealSession seals a session id of the server for the caller's account.
 func (g *Gate) SealSession(caller *Caller, id string) string {
 	tag := g.deps.Sealer.tag(0, []byte(id), sealedSession, g.policy.Server, caller.Account)
 	return id + "." + base64.RawURLEncoding.EncodeToString(tag)
@@ -94,8 +94,9 @@ func (g *Gate) OpenSession(caller *Caller, sealed string) (string, bool) {
 	return id, err == nil && g.deps.Sealer.opens(tag, []byte(id), sealedSession, g.policy.Server, caller.Account)
 }
 
-// SealEvent returns an event id of the server's, sealed for the caller's lineage in
-// that session of the server's ("" for none), with the ticket in it.
+// SealEvent seals an event id of the server, together with the ticket, for the
+// caller's lineage in the session. The session is the server's id of it, "" without
+// a session.
 func (g *Gate) SealEvent(caller *Caller, session string, t *Ticket, event []byte) []byte {
 	var w ticketWriter
 	w.text(string(event))

@@ -1,7 +1,7 @@
 package gate
 
-// callState is the state of a Call. The zero state is stateFree; a paid call
-// leaves it when the ledger answers its reservation.
+// callState is the state of a Call. The zero state is stateFree. A paid call leaves
+// stateFree when the ledger answers its reservation.
 type callState uint8
 
 const (
@@ -9,8 +9,8 @@ const (
 	stateHeld                       // reserved; the only state that can be captured or given back
 	stateCaptured                   // captured by this call, and refundable by it
 	stateStarted                    // captured before the call was forwarded: never refunded
-	stateStanding                   // captured earlier, for another stream of the call: not ours to refund
-	stateSuspended                  // reserved, for a client that may resume its stream
+	stateStanding                   // captured earlier, for another stream of the call; this one must not refund it
+	stateSuspended                  // still reserved, because the client may resume the stream
 	stateReleased                   // the reservation was given back
 	stateRefunded                   // the capture was refunded, or the refund is owed
 	stateFailed                     // the capture failed
@@ -27,7 +27,7 @@ const (
 	eventReplayed                   // the ledger has a stored response instead
 	eventCaptured                   // the ledger made the charge
 	eventFound                      // the ledger had made the charge before
-	eventStarted                    // the call may be forwarded, having been captured for it
+	eventStarted                    // the call was captured so that it may be forwarded
 	eventSuspended                  // the stream broke off
 	eventReleased                   // the call ends without a charge
 	eventFailed                     // the ledger did not confirm the capture
@@ -36,8 +36,8 @@ const (
 	callEvents = iota
 )
 
-// next returns the state that follows s on e. An event that s does not expect
-// leaves it as it is.
+// next returns the state that follows s on e. An event that is not expected in s
+// does not change the state.
 func next(s callState, e callEvent) callState {
 	switch {
 	case s == stateFree && e == eventReserved:
@@ -64,8 +64,8 @@ func next(s callState, e callEvent) callState {
 	return s
 }
 
-// capturable reports whether a capture may be sent. A task sends it again each
-// time its result is asked for on the same request.
+// capturable reports whether a capture may be sent. A task may settle several times
+// on one request, and captures each time.
 func (s callState) capturable() bool {
 	return s == stateHeld || s == stateCaptured || s == stateStanding
 }

@@ -7,10 +7,10 @@ import (
 	"github.com/fareboxhq/farebox/internal/mcp"
 )
 
-// The whole transition table: every state under every event. Only a held call
-// can be suspended, released or failed; no event takes back a charge that was
-// made at the start, for another stream, or for a replay; and no event leaves
-// suspended, released, refunded or replayed.
+// TestNext checks the whole transition table: every state under every event. Only a
+// held call can be suspended, released or failed. No event takes back a charge that
+// was made at the start, for another stream, or for a replay. No event leaves the
+// states suspended, released, refunded and replayed.
 func TestNext(t *testing.T) {
 	const (
 		fre, hel, cpt, sta, std = stateFree, stateHeld, stateCaptured, stateStarted, stateStanding
@@ -38,8 +38,8 @@ func TestNext(t *testing.T) {
 	}
 }
 
-// Every state has a name of its own, and exactly the states with a charge that
-// was not refunded count as charged.
+// TestStates checks that every state has a name of its own, and that exactly the
+// states with a charge that was not refunded count as charged.
 func TestStates(t *testing.T) {
 	charged := map[callState]bool{stateCaptured: true, stateStarted: true, stateStanding: true, stateReplayed: true}
 	names := make(map[string]bool)
@@ -57,12 +57,12 @@ func TestStates(t *testing.T) {
 // silent is a Ledger that must not be used.
 type silent struct{ Ledger }
 
-// Ending a call in a state in which it owes nothing and holds nothing reaches
-// neither the ledger nor the counters, whichever way it ends.
+// TestEndedCallsDoNothing checks that ending a call that owes nothing and holds
+// nothing reaches neither the ledger nor the counters, no matter how it ends.
 func TestEndedCallsDoNothing(t *testing.T) {
 	for _, s := range []callState{stateFree, stateStarted, stateStanding, stateSuspended, stateReleased, stateRefunded, stateFailed, stateReplayed} {
 		b := newBench(t)
-		b.deps.Ledger = silent{} // any use of it is a nil dereference
+		b.deps.Ledger = silent{} // any use of the ledger is a nil dereference
 		c := &Call{gate: b.Gate, charge: new(ledger.Charge)}
 		c.state.Store(uint32(s))
 		c.Release(t.Context())

@@ -14,7 +14,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/mcp"
 )
 
-// storeErrors are all known errors of a store, and some unknown ones.
+// storeErrors lists all known errors of a store, and some unknown ones.
 var storeErrors = []error{
 	keys.ErrMalformed, keys.ErrUnknown, keys.ErrDeleted, keys.ErrDisabled, keys.ErrExpired, keys.ErrKind, keys.ErrEnvironment, keys.ErrServer, keys.ErrScope, ErrFlood,
 	ledger.ErrNotFound, ledger.ErrExists, ledger.ErrConflict, ledger.ErrSettled, ledger.ErrInsufficient, ledger.ErrInvalid, ledger.ErrUnavailable, ledger.ErrOverflow,
@@ -23,7 +23,8 @@ var storeErrors = []error{
 	context.Canceled, context.DeadlineExceeded, io.EOF, io.ErrUnexpectedEOF, syscall.ENOSPC, syscall.EIO, syscall.ECONNRESET, errors.New("nobody knows this one"),
 }
 
-// failing is a store that fails at one step, always with the same error.
+// failing is a Keys and a Ledger that fails at one step, always with the same
+// error.
 type failing struct {
 	Ledger
 	lookup, reserve, capture error
@@ -59,9 +60,9 @@ func (f *failing) Charge(ctx context.Context, id string, o ledger.Order, terms l
 	return f.Ledger.Charge(ctx, id, o, terms, answer)
 }
 
-// A call whose reservation the store has lost is charged under the same id when its
-// response arrives, if the balance still allows it. If not, the response is
-// withheld.
+// TestForgottenReservationIsCharged checks a call after the store has lost its
+// reservation. The call is charged under the same id when its response arrives, if
+// the balance still allows it. If not, the response is withheld.
 func TestForgottenReservationIsCharged(t *testing.T) {
 	for _, poor := range []bool{false, true} {
 		b := newBench(t)

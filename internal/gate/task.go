@@ -9,10 +9,11 @@ import (
 	"github.com/fareboxhq/farebox/internal/pricing"
 )
 
-// Task is one request about a task of the caller's account: for its status, for
-// its result, or to cancel it. A response that carries the result is paid before
-// it passes, under the charge id of the task's call, once no matter how often the
-// result is asked for. Its methods may be called from one goroutine at a time.
+// Task is one request about a task of the caller's account: for its status, for its
+// result, or to cancel it. A response that carries the result is paid before it
+// passes, under the charge id of the call that became the task. It is paid once, no
+// matter how often the client asks for the result. The methods of a Task may be
+// called from one goroutine at a time.
 type Task struct {
 	gate   *Gate
 	id     string
@@ -25,7 +26,7 @@ type Task struct {
 	due    []mcp.Field
 }
 
-// task finds the task that the message is about, and prolongs its reservation and
+// task finds the task that the message is about, and extends its reservation and
 // its binding.
 func (g *Gate) task(ctx context.Context, caller *Caller, m *mcp.Message) (*Task, *Refusal) {
 	binding, ours, refusal := g.bound(ctx, boundTask, ownerOf(caller), m.TaskID)
@@ -64,7 +65,8 @@ func (t *Task) Ticket(m *mcp.Message) *Ticket {
 	return t.call.Ticket(m)
 }
 
-// ResumeTask returns the request about a task whose stream the ticket resumes.
+// ResumeTask returns a request about a task, restored from the ticket of the stream
+// that it resumes.
 func (g *Gate) ResumeTask(ctx context.Context, caller *Caller, ticket *Ticket) (*Task, *Refusal) {
 	if refusal := g.permitTicket(caller, ticket); refusal != nil {
 		return nil, refusal
@@ -85,7 +87,7 @@ func (t *Task) revive(ctx context.Context, caller *Caller, kept *remembered) {
 		t.open = g.deps.Ledger.Renew(ctx, ticket.Charge) == nil
 	}
 	if t.open {
-		t.call.startRenewal() // the response may take as long as the task
+		t.call.startRenewal() // the response may take as long as the task does
 	}
 }
 
@@ -111,13 +113,13 @@ func (t *Task) Paid() bool { return false }
 // Captured reports whether this request has paid for the task.
 func (t *Task) Captured() bool { return t.fresh }
 
-// Abandoned does nothing: the task goes on, and can be asked for again.
+// Abandoned does nothing: the task goes on, and the client can ask for it again.
 func (t *Task) Abandoned(bool) {}
 
 // Keeps is always true: the server keeps the result.
 func (t *Task) Keeps() bool { return true }
 
-// Reads is always true: Settle looks into the response.
+// Reads is always true: Settle needs to read the response.
 func (t *Task) Reads() bool { return true }
 
 // Charges reports whether a result with this outcome is charged.
@@ -135,8 +137,8 @@ func (t *Task) Suspend() {
 }
 
 // Release ends the request because its response is withheld. A charge stands: the
-// result can be asked for again, free, and another request may have delivered it
-// already.
+// client can ask for the result again, free, and another request may have delivered
+// it already.
 func (t *Task) Release(context.Context) { t.Suspend() }
 
 // Settle pays for the result in the response, if there is one and the price's
@@ -163,7 +165,7 @@ func (t *Task) Settle(ctx context.Context, outcome mcp.Outcome, response []byte)
 		return nil, &Refusal{Code: UpstreamFailed, Cause: errors.New("its response is about another task than the request")}
 	case handles.Embedded != mcp.OutcomeUnknown:
 		var refusal *Refusal
-		t.due, refusal = t.pay(ctx, handles.Embedded, response, true) // for AddMeta: the fields belong into the embedded result
+		t.due, refusal = t.pay(ctx, handles.Embedded, response, true) // AddMeta puts these fields into the embedded result
 		return nil, refusal
 	case handles.Status == "cancelled", handles.Status == "failed" && !t.Charges(mcp.OutcomeToolError):
 		t.end(ctx)
@@ -171,8 +173,9 @@ func (t *Task) Settle(ctx context.Context, outcome mcp.Outcome, response []byte)
 	return nil, nil
 }
 
-// AddMeta adds the receipt to the result that is embedded in the response, which may
-// be a whole event, and removes fields that only the gateway may set.
+// AddMeta adds the receipt to the result that is embedded in the response, and
+// removes fields that only the gateway may set. event says that the response is a
+// whole server-sent event.
 func (t *Task) AddMeta(response []byte, event bool) ([]byte, error) {
 	if event {
 		return mcp.AddTaskMetaToEvent(response, t.due)
@@ -193,8 +196,8 @@ func (t *Task) end(ctx context.Context) {
 }
 
 // pay captures the charge of the task's call, or returns the fields of the charge
-// that was captured before. The result is the response's, or with embedded the
-// one within it.
+// that was captured before. embedded says that the result is embedded in the
+// response; otherwise it is the response's own result.
 func (t *Task) pay(ctx context.Context, outcome mcp.Outcome, response []byte, embedded bool) ([]mcp.Field, *Refusal) {
 	c := t.call
 	switch {
@@ -205,7 +208,8 @@ func (t *Task) pay(ctx context.Context, outcome mcp.Outcome, response []byte, em
 		return nil, nil
 	}
 	c.stopRenewal()
-	// The response is not stored: it does not answer a repetition of the call itself.
+	// The response is not stored, because it does not answer a repetition of the
+	// call itself.
 	balance, err := c.take(ctx, nil)
 	if err != nil {
 		c.count(ResultFailed)
@@ -215,8 +219,8 @@ func (t *Task) pay(ctx context.Context, outcome mcp.Outcome, response []byte, em
 	return c.fields(balance), nil
 }
 
-// withheld returns the refusal of a task's result. The task stays, so that the
-// client can ask again once the cause is resolved.
+// withheld returns the refusal for a task's result that is held back. The task
+// stays, so that the client can ask again once the cause is resolved.
 func (t *Task) withheld(err error) *Refusal {
 	r := t.gate.refusal(err, &t.call.order)
 	const again = "Its result is kept back and nothing was charged: ask for it again once "

@@ -16,8 +16,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/pricing"
 )
 
-// accepted makes the server accept a call of the tool as a task: it reserves, binds
-// the task, and suspends the call.
+// accepted makes the server accept a call of the tool as a task: it reserves the
+// price, binds the task, and suspends the call.
 func (b *bench) accepted(t *testing.T, secret, tool, id string) *Refusal {
 	t.Helper()
 	call, refusal := b.call(t, secret, toolCall(tool))
@@ -60,8 +60,9 @@ func (b *bench) ask(t *testing.T, secret, method, id string) (*Task, *Refusal) {
 
 const taskDone = `{"jsonrpc":"2.0","id":1,"result":{"taskId":"t","status":"completed","result":{"content":[]}}}`
 
-// A task's result is paid when it first passes, in whichever form, and is free
-// afterwards. An end that is not charged gives the reservation back.
+// TestTaskSettles checks that a task's result is paid when it first passes, in
+// whichever form, and is free afterwards. A task that ends without a charge gives
+// its reservation back.
 func TestTaskSettles(t *testing.T) {
 	reserved, paid, unpaid := ledger.Balance{Posted: 50_000, Reserved: 10_000}, ledger.Balance{Posted: 40_000}, ledger.Balance{Posted: 50_000}
 	for name, c := range map[string]struct {
@@ -88,7 +89,7 @@ func TestTaskSettles(t *testing.T) {
 			if refusal := b.accepted(t, secret, "cheap", "t"); refusal != nil {
 				t.Fatal(refusal)
 			}
-			for range 2 { // twice is once
+			for range 2 { // the second time changes nothing
 				task, refusal := b.ask(t, secret, c.method, "t")
 				if refusal != nil {
 					t.Fatal(refusal)
@@ -107,7 +108,7 @@ func TestTaskSettles(t *testing.T) {
 	}
 }
 
-// The receipt is in the result's own _meta.
+// TestTaskReceipt checks that the receipt is in the embedded result's own _meta.
 func TestTaskReceipt(t *testing.T) {
 	b, ctx := newBench(t), context.Background()
 	secret := b.key(t, nil)
@@ -132,8 +133,9 @@ func TestTaskReceipt(t *testing.T) {
 	}
 }
 
-// A charge stands when its response is withheld: the result can be asked for again,
-// free, and another request may have delivered it already.
+// TestTaskRelease checks that a charge stands when its response is withheld: the
+// client can ask for the result again, free, and another request may have delivered
+// it already.
 func TestTaskRelease(t *testing.T) {
 	b, ctx := newBench(t), context.Background()
 	secret := b.key(t, nil)
@@ -158,7 +160,8 @@ func TestTaskRelease(t *testing.T) {
 	}
 }
 
-// Handles belong to an account in one environment, and are unknown to all others.
+// TestHandlesOfOthers checks that handles belong to an account in one environment,
+// and are unknown to all others.
 func TestHandlesOfOthers(t *testing.T) {
 	b, ctx := newBench(t), context.Background()
 	own, again, test := b.key(t, nil), b.key(t, nil), b.key(t, func(k *keys.Key) { k.Environment = keys.Test })
@@ -177,7 +180,8 @@ func TestHandlesOfOthers(t *testing.T) {
 	if refusal := b.Bind(ctx, b.callerOf(t, own), new(Call).Ticket(&asked), mcp.OutcomeInputRequired, asking); refusal != nil {
 		t.Fatal(refusal)
 	}
-	// The state is accepted only with the same request: it may stand for a dearer call.
+	// A state is accepted only with the request that it was made for; otherwise it
+	// could be used for a dearer call.
 	for _, other := range []string{
 		`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"cheap","requestState":"s"}}`,
 		`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"free","arguments":{"a":1},"requestState":"s"}}`,
@@ -226,7 +230,8 @@ func TestHandlesOfOthers(t *testing.T) {
 	}
 }
 
-// No notification delivers a result that has a price.
+// TestNotificationWithPaidResult checks that no notification delivers a result that
+// has a price.
 func TestNotificationWithPaidResult(t *testing.T) {
 	b, ctx := newBench(t), context.Background()
 	secret := b.key(t, nil)
@@ -248,8 +253,9 @@ func TestNotificationWithPaidResult(t *testing.T) {
 	}
 }
 
-// A task whose reservation has expired is charged if balance and caps allow it at
-// that time. Otherwise the result is withheld until they do.
+// TestExpiredTask checks that a task with an expired reservation is charged if
+// balance and caps allow it at that time. Otherwise the result is withheld until
+// they do.
 func TestExpiredTask(t *testing.T) {
 	b, ctx := newBench(t), context.Background()
 	secret := b.key(t, nil)
@@ -298,8 +304,8 @@ func TestExpiredTask(t *testing.T) {
 	}
 }
 
-// forgetful is a Ledger that has lost its reservations, as after a restart, and
-// charges under another id.
+// forgetful is a Ledger that has lost its reservations, as after a restart. It
+// charges under another id than the reservation's.
 type forgetful struct {
 	Ledger
 	charge string
@@ -330,7 +336,8 @@ func (f *forgetful) Charge(ctx context.Context, _ string, o ledger.Order, terms 
 	return f.Ledger.Charge(ctx, f.charge, o, terms, answer)
 }
 
-// An acceptance that is ambiguous or cannot be stored is withheld.
+// TestAcceptanceWithheld checks that an acceptance that is ambiguous or cannot be
+// stored is withheld.
 func TestAcceptanceWithheld(t *testing.T) {
 	b, ctx := newBench(t), context.Background()
 	secret := b.key(t, nil)
@@ -364,7 +371,8 @@ func TestAcceptanceWithheld(t *testing.T) {
 	}
 }
 
-// A payload is decoded exactly as it was encoded, and no other bytes are accepted.
+// TestTaskPayload checks that a payload is decoded exactly as it was encoded, and
+// that no other bytes are accepted.
 func TestTaskPayload(t *testing.T) {
 	for _, want := range []remembered{
 		{deadline: time.Unix(1_800_000_000, 0)},
@@ -388,8 +396,9 @@ func TestTaskPayload(t *testing.T) {
 	}
 }
 
-// The rest of a stream about a task is paid as its beginning would have been. If
-// its ticket has no price, no result passes.
+// TestResumedTask checks that the rest of a stream about a task is paid as its
+// beginning would have been. If the ticket does not include the price, no result
+// passes.
 func TestResumedTask(t *testing.T) {
 	b, ctx := newBench(t), context.Background()
 	b.deps.Sealer = NewSealer(b.deps.Now, SealKey{Key: [SealKeySize]byte{1}})

@@ -13,13 +13,14 @@ import (
 	"github.com/fareboxhq/farebox/internal/mcp"
 )
 
-// sentAgain is a call with an idempotency key.
+// sentAgain returns a tools/call message with an idempotency key.
 func sentAgain(id int, tool, key, arguments string) string {
 	return fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":"tools/call","params":{"name":%q,"arguments":%s,"_meta":{"dev.farebox/idempotency-key":%q}}}`,
 		id, tool, arguments, key)
 }
 
-// settled makes a call with this outcome and response.
+// settled admits the message, settles the call with this outcome and response, and
+// closes it.
 func (b *bench) settled(t *testing.T, secret, message string, outcome mcp.Outcome, answer []byte) (*Call, []mcp.Field) {
 	t.Helper()
 	call, refusal := b.call(t, secret, message)
@@ -49,8 +50,8 @@ func (b *bench) refusedWith(t *testing.T, secret, message string, code Code) *Re
 	return refusal
 }
 
-// The caps of a key, its account and the server all limit each call, and the
-// refusal names the cap's owner and figures.
+// TestCapsBind checks that key caps, account caps and server caps all limit each
+// call. The refusal names the cap's owner and figures.
 func TestCapsBind(t *testing.T) {
 	for _, holder := range []ledger.Holder{ledger.HolderKey, ledger.HolderAccount, ledger.HolderServer} {
 		for _, period := range []ledger.Period{ledger.PerCall, ledger.PerDay, ledger.PerMonth} {
@@ -79,7 +80,7 @@ func TestCapsBind(t *testing.T) {
 					spent = 1_000
 				}
 				refusal := b.refusedWith(t, secret, toolCall("cheap"), SpendingCap)
-				if period != ledger.PerCall { // 0.01 still fits, and then the cap is reached
+				if period != ledger.PerCall { // the refused call spent nothing, so 0.001 still fits
 					b.settled(t, secret, toolCall("success"), mcp.OutcomeResult, nil)
 				}
 				c := refusal.Cap
@@ -94,8 +95,9 @@ func TestCapsBind(t *testing.T) {
 	}
 }
 
-// A call repeated with its idempotency key gets the stored response, with the new
-// request's id and the first receipt. It reserves and charges nothing.
+// TestReplay checks that a call repeated with its idempotency key gets the stored
+// response, with the new request's id and the first receipt. The repeated call
+// reserves and charges nothing.
 func TestReplay(t *testing.T) {
 	b := newBench(t)
 	secret := b.key(t, nil)
@@ -153,8 +155,8 @@ func decoded(t *testing.T, message string) *mcp.Message {
 	return &m
 }
 
-// Each reason for not answering a repeated call has its code, and the call neither
-// runs nor reserves anything.
+// TestReplayRefused checks that each reason for not answering a repeated call has
+// its code. The call neither runs nor reserves anything.
 func TestReplayRefused(t *testing.T) {
 	b := newBench(t)
 	secret := b.key(t, nil)
@@ -167,7 +169,7 @@ func TestReplayRefused(t *testing.T) {
 		t.Errorf("no time to try again: %+v", r)
 	}
 	b.refusedWith(t, secret, sentAgain(1, "success", "k", `{"n":2}`), IdempotencyKeyReused)
-	if _, refusal := first.Settle(context.Background(), mcp.OutcomeResult, nil); refusal != nil { // too long to hold
+	if _, refusal := first.Settle(context.Background(), mcp.OutcomeResult, nil); refusal != nil { // nil: the response is too long to hold
 		t.Fatal(refusal)
 	}
 	b.refusedWith(t, secret, message, ResultGone)
@@ -180,8 +182,9 @@ func TestReplayRefused(t *testing.T) {
 	b.settled(t, secret, message, mcp.OutcomeResult, nil) // another server
 }
 
-// A call that was not charged, or whose charge was refunded because the response was
-// too long to store, frees its idempotency key.
+// TestNoChargeFreesTheKey checks that a call frees its idempotency key if it was
+// not charged, or if its charge was refunded because the response was too long to
+// store.
 func TestNoChargeFreesTheKey(t *testing.T) {
 	b := newBench(t)
 	secret := b.key(t, nil)
@@ -204,13 +207,14 @@ func TestNoChargeFreesTheKey(t *testing.T) {
 	}
 }
 
-// A call under a free quota is captured with a receipt of zero that says so. Nothing
-// is refunded when it fails, and the next day starts a new quota.
+// TestFreeQuota checks that a call under a free quota is captured for nothing, with
+// a receipt that is marked as free. Releasing such a call refunds no money. A call
+// that is not captured leaves the quota as it is.
 func TestFreeQuota(t *testing.T) {
 	b := newBench(t)
 	b.policy.FreeCalls = 2
 	secret := b.key(t, nil)
-	b.settled(t, secret, toolCall("dear"), mcp.OutcomeToolError, nil) // not captured, so it does not count
+	b.settled(t, secret, toolCall("dear"), mcp.OutcomeToolError, nil) // not captured, so it does not use up the quota
 	for i := range 3 {
 		tool, price := "dear", ledger.Amount(0) // beyond the balance, but free
 		if i == 2 {
@@ -235,7 +239,7 @@ func TestFreeQuota(t *testing.T) {
 			t.Errorf("call %d: receipt %+v, field %+v, %v", i, receipt, charge, err)
 		}
 		if free {
-			call.Release(context.Background()) // as if the response had broken off
+			call.Release(context.Background()) // as if the response had been cut off
 			if call.Captured() {
 				t.Errorf("call %d is still charged", i)
 			}
@@ -246,8 +250,8 @@ func TestFreeQuota(t *testing.T) {
 	}
 }
 
-// An order includes the operator's share, rounded down. If the share is zero, the
-// order names no recipient for it.
+// TestFeeIsInTheOrder checks that an order includes the operator's share, rounded
+// down. If the share is zero, the order names no recipient for it.
 func TestFeeIsInTheOrder(t *testing.T) {
 	b := newBench(t)
 	key := &keys.Key{ID: "key_1", Lineage: "key_0", Account: "acct_1", Environment: keys.Test}
@@ -272,8 +276,8 @@ func TestFeeIsInTheOrder(t *testing.T) {
 	}
 }
 
-// A call's terms combine the limits of its key and its server with its idempotency
-// key.
+// TestTerms checks that a call's terms combine the limits of its key, the limits of
+// its server and its idempotency key.
 func TestTerms(t *testing.T) {
 	b := newBench(t)
 	b.policy.Caps, b.policy.FreeCalls = ledger.Caps{Day: 5}, 9
@@ -291,8 +295,8 @@ func TestTerms(t *testing.T) {
 	}
 }
 
-// A stored response that cannot be given the new id counts as gone; the call is
-// not forwarded.
+// TestReplayOfUnreadableResponse checks that Replay returns an error if the stored
+// response cannot be given the new id.
 func TestReplayOfUnreadableResponse(t *testing.T) {
 	b := newBench(t)
 	secret := b.key(t, nil)

@@ -10,18 +10,18 @@ import (
 	"github.com/fareboxhq/farebox/internal/pricing"
 )
 
-// Ticket describes a stream's request, so that a client that returns with the
-// id of one of its events gets the rest of the stream and pays for it once. The
-// ticket travels, sealed, in each event id.
+// Ticket describes the request that a stream answers. A client that returns with
+// the id of one of the stream's events gets the rest of the stream, and pays for it
+// once. The ticket travels, sealed, in each event id.
 type Ticket struct {
-	// Request and Method are those of the request that the stream answers. A
-	// stream that a client has opened by GET has the zero ID.
+	// Request and Method are those of the request that the stream answers. Request
+	// is the zero ID for a stream that a client has opened by GET.
 	Request mcp.ID
 	Method  string
 	// Charge is the charge id of a paid call, "" if the stream is free.
 	Charge string
 
-	scopes      []string // that the caller needs, also while the stream is served
+	scopes      []string // scopes that the caller needs, also while the stream is served
 	began       int64    // time of the reservation, in seconds since 1970
 	order       ledger.Order
 	on          pricing.ChargeOn
@@ -31,21 +31,23 @@ type Ticket struct {
 	origin *origin // never sealed; nil on a resumed stream
 }
 
-// ListenerTicket returns the ticket of a stream that a client has opened by GET:
-// it answers no request, costs nothing and needs no scope.
+// ListenerTicket returns the ticket of a stream that a client has opened by GET.
+// Such a stream answers no request, costs nothing and needs no scope.
 func ListenerTicket() *Ticket { return new(Ticket) }
 
-// Paid reports whether the stream is of a paid call.
+// Paid reports whether the stream belongs to a paid call.
 func (t *Ticket) Paid() bool { return t.Charge != "" }
 
-// origin is the request that a ticket was made for, while it is being served.
+// origin is the request for which a ticket was made, while that request is being
+// served.
 type origin struct {
 	call    *Call
 	message *mcp.Message
 }
 
-// fingerprint identifies the request to which a request for input belongs. It
-// is zero where the server cannot ask for input, and on a resumed stream.
+// fingerprint identifies the request to which a request for input belongs. It is
+// zero if the method does not let the server ask for input, and on a resumed
+// stream.
 func (o *origin) fingerprint() (f [32]byte) {
 	if o == nil || !mcp.MayAsk(o.message.Method) {
 		return f
@@ -53,8 +55,8 @@ func (o *origin) fingerprint() (f [32]byte) {
 	return mcp.Fingerprint(o.message)
 }
 
-// accepted records that the server has accepted the call as a task, which goes
-// on without its client: disconnecting does not count as abandoning it.
+// accepted records that the server has accepted the call as a task. A task goes on
+// without its client, so disconnecting does not count as abandoning the call.
 func (o *origin) accepted() {
 	if o != nil {
 		o.call.abandoned.Store(true)
@@ -70,10 +72,10 @@ func (c *Call) Ticket(m *mcp.Message) *Ticket {
 	return t
 }
 
-// Resume returns the call of a ticket with which its account has come back. A
-// paid call is captured under its first charge id, once, no matter how often it
-// is resumed; if its reservation is gone by then, balance and caps are checked
-// again. A caller that has lost a scope of the call is refused.
+// Resume returns the call of a ticket that a client of its account has sent back. A
+// paid call is captured under its first charge id, once, no matter how often it is
+// resumed. If its reservation is gone by then, balance and caps are checked again.
+// A caller that has lost a scope of the call is refused.
 func (g *Gate) Resume(caller *Caller, t *Ticket) (*Call, *Refusal) {
 	if refusal := g.permitTicket(caller, t); refusal != nil {
 		return nil, refusal
@@ -101,7 +103,8 @@ func (g *Gate) callOf(caller *Caller, t *Ticket) *Call {
 	return c
 }
 
-// ticketWriter encodes the contents of a seal: each part after its length.
+// ticketWriter encodes tickets for event ids and bindings. Each text follows its
+// length.
 type ticketWriter struct{ b []byte }
 
 func (w *ticketWriter) text(s string) {
@@ -110,7 +113,7 @@ func (w *ticketWriter) text(s string) {
 
 func (w *ticketWriter) number(n uint64) { w.b = binary.AppendUvarint(w.b, n) }
 
-// scopes writes a list. The usual list takes one byte.
+// scopes writes a list of scopes. The usual list takes one byte.
 func (w *ticketWriter) scopes(list []string) {
 	if slices.Equal(list, usual) {
 		w.number(1)

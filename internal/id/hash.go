@@ -5,16 +5,16 @@ import (
 	"encoding/binary"
 )
 
-// Hash returns the SHA-256 of a list of parts, each preceded by its length, so
-// that different lists never have the same encoding. Stores keep these hashes:
-// the encoding must not change.
+// Hash returns the SHA-256 of a list of parts. Each part is preceded by its length, so
+// that different lists never have the same encoding. The encoding must not change,
+// because stores keep these hashes.
 func Hash(parts ...string) [sha256.Size]byte {
-	var space [512]byte // on the stack: enough for most lists
+	var space [512]byte // on the stack; long enough for most lists
 	return sha256.Sum256(AppendParts(space[:0], parts...))
 }
 
-// AppendParts appends the encoding that Hash hashes: of each part its length as
-// four big-endian bytes, and the part.
+// AppendParts appends the encoding that Hash uses: the length of each part as four
+// big-endian bytes, followed by the part.
 func AppendParts(b []byte, parts ...string) []byte {
 	for _, part := range parts {
 		b = append(binary.BigEndian.AppendUint32(b, uint32(len(part))), part...)

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// Stored hashes stay valid: the encoding is fixed, also for lists that do not
-// fit on the stack.
+// TestHashIsFixed: the encoding never changes, so that stored hashes stay valid. This
+// includes lists that do not fit into the buffer on the stack.
 func TestHashIsFixed(t *testing.T) {
 	for _, c := range []struct {
 		parts []string
@@ -23,7 +23,8 @@ func TestHashIsFixed(t *testing.T) {
 	}
 }
 
-// Lists that differ only in where their parts end have different hashes.
+// TestHashSeparatesParts: lists that differ only in where their parts end have
+// different hashes.
 func TestHashSeparatesParts(t *testing.T) {
 	seen := map[[32]byte][]string{}
 	for _, parts := range [][]string{{}, {""}, {"", ""}, {"ab"}, {"a", "b"}, {"", "ab"}, {"ab", ""}, {"\x00\x00\x00\x01a"}} {
@@ -35,7 +36,8 @@ func TestHashSeparatesParts(t *testing.T) {
 	}
 }
 
-// Hash does not allocate for lists of usual size: it is on the path of calls.
+// TestHashDoesNotAllocate: Hash, which every call needs, does not allocate for lists of
+// usual length.
 func TestHashDoesNotAllocate(t *testing.T) {
 	account, handle := strings.Repeat("a", 41), strings.Repeat("h", 100)
 	if n := testing.AllocsPerRun(100, func() { Hash("task", "weather", account, "live", handle) }); n != 0 {

@@ -1,5 +1,6 @@
-// Package id makes identifiers and hashes: UUIDv7s by the process clock, behind a
-// prefix for the kind of thing they name, and SHA-256 sums of lists of strings.
+// Package id makes identifiers and hashes. An identifier is a prefix for the kind of
+// the named thing and a UUIDv7 with the time of the process clock. A hash is the
+// SHA-256 of a list of strings.
 package id
 
 import (
@@ -11,13 +12,13 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// New returns a fresh id: the prefix, such as "chg_", and a UUIDv7. It is safe
-// for concurrent use.
+// New returns a new id: the prefix, such as "chg_", and a UUIDv7. It is safe for
+// concurrent use.
 func New(prefix string) string { return prefix + V7().String() }
 
 // V7 returns a UUID of version 7 (RFC 9562, section 5.7): milliseconds of the
 // process clock, twelve bits of the millisecond's fraction (section 6.2, method
-// 3), and 62 random bits. The library's own reads the operating system's clock.
+// 3), and 62 random bits. uuid.NewV7 would read the operating system's clock.
 func V7() uuid.UUID {
 	var u uuid.UUID
 	rand.Read(u[8:]) // never fails: crypto/rand ends the program instead
@@ -29,5 +30,6 @@ func V7() uuid.UUID {
 	return u
 }
 
-// Valid reports whether text is a UUID in the form that String gives.
+// Valid reports whether text is a UUID in the 36-character form that UUID.String
+// returns.
 func Valid(text string) bool { return len(text) == 36 && uuid.Validate(text) == nil }

@@ -10,7 +10,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// An id is its prefix and a UUIDv7 with the time of the process clock.
+// TestNew: an id is the prefix and a UUIDv7 with the time of the process clock.
 func TestNew(t *testing.T) {
 	before := clock.Now().UnixMilli()
 	text := New("chg_")
@@ -26,7 +26,8 @@ func TestNew(t *testing.T) {
 	}
 }
 
-// Ids made one after the other differ, and sort by time to a part of a millisecond.
+// TestOrder: ids differ, and sort in the order in which they were made, with a
+// resolution of 1/4096 of a millisecond.
 func TestOrder(t *testing.T) {
 	seen := map[string]bool{}
 	last := ""

@@ -1,8 +1,8 @@
-// Package identity has the principals that make requests, and their rights. An
-// Authenticator finds the principal that the credential of a request stands for.
+// Package identity defines the principals that make requests, and their rights. An
+// Authenticator finds a request's principal by the request's credential.
 //
-// Package ops names the right that each operation needs, and compares the two in
-// one place.
+// Package ops names the right that each operation needs, and checks in one place that
+// the principal has it.
 package identity
 
 import (
@@ -15,7 +15,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/keys"
 )
 
-// Right is a set of rights. An operation needs one; a principal has any number.
+// Right is a set of rights. An operation needs one right; a principal may have any
+// number.
 type Right uint16
 
 // The rights.
@@ -24,14 +25,14 @@ const (
 	ManageKeys                       // create, change and delete keys
 	ManageAccounts                   // create accounts and change their limits
 	MoveCredits                      // credit and adjust accounts, refund any charge
-	Operate                          // back up and archive the store, check the servers of the config
-	Spend                            // be charged, and see one's own balance
+	Operate                          // back up and archive the store, check the config's servers
+	Spend                            // be charged, and see its own balance
 	Charge                           // charge agents in one step
 	Settle                           // reserve, renew, capture and release
-	RefundOwn                        // refund the charges that one has captured
+	RefundOwn                        // refund charges that it has captured itself
 	Relay                            // look keys up, follow their changes, keep bindings
 
-	// Operator has the rights of the operator of the server.
+	// Operator has all rights of the server's operator.
 	Operator = View | ManageKeys | ManageAccounts | MoveCredits | Operate
 )
 
@@ -48,12 +49,12 @@ func (r Right) String() string {
 	return strings.Join(names, ", ")
 }
 
-// Has reports whether r includes all rights of needed. No set includes the empty
-// one: an operation that names no right is for nobody.
+// Has reports whether r includes all rights of needed. It is false if needed is empty,
+// so that an operation without a right is refused to every principal.
 func (r Right) Has(needed Right) bool { return needed != 0 && r&needed == needed }
 
-// byKind has the rights of the stored keys of a kind. Those of personal keys
-// follow from their scopes.
+// byKind has the rights of stored keys by kind. The rights of personal keys follow from
+// their scopes.
 var byKind = map[keys.Kind]Right{
 	keys.Agent:    Spend,
 	keys.Provider: Charge | Settle,
@@ -83,16 +84,16 @@ func KindsWith(needed Right) (kinds []keys.Kind) {
 
 // Principal is the author of a request.
 type Principal struct {
-	Subject     string           // as the audit log names it: the id of a key, or a name such as "offline"
+	Subject     string           // its name in the audit log: the id of a key, or a name such as "offline"
 	Account     string           // id of its account; "" for an operator
-	Key         *keys.Key        // the stored key that authenticated it; nil if none did
+	Key         *keys.Key        // the stored key that authenticated it; nil without one
 	Rights      Right            //
 	Environment keys.Environment // environment of its key; "" for an operator
-	Client      netip.Addr       // the address that it came from; zero if unknown
-	Remote      string           // the same as the listener knows it, if Client is zero; may be empty
+	Client      netip.Addr       // the address of the client; zero if unknown
+	Remote      string           // the listener's name for the client, if Client is zero; may be empty
 }
 
-// From returns the address that the principal came from, for the audit log.
+// From returns the address of the principal's client, for the audit log.
 func (p *Principal) From() string {
 	if p.Client.IsValid() {
 		return p.Client.String()
@@ -100,11 +101,11 @@ func (p *Principal) From() string {
 	return p.Remote
 }
 
-// Authenticator finds the principal of a request. Client is the address that the
-// request came from, zero if unknown.
+// Authenticator finds the principal of a request. client is the address that the
+// request came from, or zero if it is unknown.
 //
-// Errors: ErrMissing, ErrInvalid and ErrExpired, wrapped or not, are about the
-// credential; any other error means that the answer is unknown.
+// The errors ErrMissing, ErrInvalid and ErrExpired, which may be wrapped, say that the
+// credential is refused. Any other error means that it could not be checked.
 type Authenticator interface {
 	Authenticate(r *http.Request, client netip.Addr) (Principal, error)
 }
@@ -116,8 +117,8 @@ var (
 	ErrExpired = errors.New("the credential has expired")
 )
 
-// As authenticates every request as the same principal.
+// As is an Authenticator that returns the same principal for every request.
 type As Principal
 
-// Authenticate returns the principal.
+// Authenticate returns the principal a.
 func (a As) Authenticate(*http.Request, netip.Addr) (Principal, error) { return Principal(a), nil }

@@ -14,22 +14,22 @@ import (
 // maxAuthorization bounds the Authorization header in bytes.
 const maxAuthorization = 512
 
-// Keys finds keys by the digests of their secrets. Its error is keys.ErrUnknown if
+// Keys finds keys by the digests of their secrets. Lookup returns keys.ErrUnknown if
 // there is no such key.
 type Keys interface {
 	Lookup(ctx context.Context, client netip.Addr, digest keys.Digest) (*keys.Key, error)
 }
 
-// StoredKeys authenticates requests by the secret of a stored key, as a bearer
-// token in the Authorization header and nowhere else (RFC 6750, 2.1).
+// StoredKeys authenticates requests by the secret of a stored key. It accepts the
+// secret only as a bearer token in the Authorization header (RFC 6750, 2.1).
 type StoredKeys struct {
 	Keys    Keys
 	Secrets *keys.Format
 	Now     func() time.Time
 }
 
-// Authenticate returns the principal that the key stands for. A token with the
-// wrong form or checksum costs no lookup.
+// Authenticate returns the principal of the key in the request. A token with a wrong
+// form or checksum is refused without a lookup.
 func (s *StoredKeys) Authenticate(r *http.Request, client netip.Addr) (p Principal, err error) {
 	values := r.Header.Values("Authorization")
 	if len(values) == 0 {

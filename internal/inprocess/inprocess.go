@@ -1,6 +1,6 @@
-// Package inprocess carries HTTP requests to a handler of the same process.
-// Unlike httptest.ResponseRecorder it streams: the caller reads the response
-// while the handler writes it.
+// Package inprocess sends HTTP requests to a handler in the same process. Unlike
+// httptest.ResponseRecorder it streams: the caller can read the response while the
+// handler writes it.
 package inprocess
 
 import (
@@ -14,9 +14,8 @@ type Transport struct {
 	Handler http.Handler
 }
 
-// RoundTrip runs the handler in a goroutine of its own and returns as soon as it
-// has written a status. Closing the response's body waits for the handler to
-// return.
+// RoundTrip runs the handler in a new goroutine and returns as soon as the handler has
+// written a status. Closing the response's body waits for the handler to return.
 func (t Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	if r.Body == nil {
 		r.Body = http.NoBody
@@ -56,7 +55,7 @@ type pipeBody struct {
 }
 
 func (b *pipeBody) Close() error {
-	_ = b.PipeReader.Close() // never fails; later writes of the handler are discarded
+	_ = b.PipeReader.Close() // never fails; later writes by the handler return an error
 	<-b.done
 	return nil
 }

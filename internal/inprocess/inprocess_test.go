@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// A response can be read while its handler still writes it, and closing its body
-// ends the handler's writes and waits for it to return.
+// TestTransportStreams: a response can be read while its handler still writes it.
+// Closing the body makes further writes fail and waits for the handler to return.
 func TestTransportStreams(t *testing.T) {
 	next, returned := make(chan struct{}), make(chan error, 1)
 	client := &http.Client{Transport: Transport{http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -48,7 +48,8 @@ func TestTransportStreams(t *testing.T) {
 	}
 }
 
-// A handler that writes nothing has answered 200 with an empty body.
+// TestTransportWithoutAnswer: if the handler writes nothing, the response is 200 with an
+// empty body.
 func TestTransportWithoutAnswer(t *testing.T) {
 	client := &http.Client{Transport: Transport{http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})}}
 	resp, err := client.Get("http://inside/")

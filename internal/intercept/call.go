@@ -13,9 +13,9 @@ func (i *Interceptor) settleContext() context.Context { return context.WithoutCa
 // gone reports whether the client has left.
 func (i *Interceptor) gone() bool { return i.left || i.o.Client.Err() != nil }
 
-// judge settles the call by the outcome of its response. It reports whether the
-// response may be sent; if not, it has ended the response itself. The message is
-// nil if it was too long to hold.
+// judge settles the call by the outcome of its response and reports whether the
+// response may be sent. If it may not, judge has already ended the response. The
+// message is nil if it was too long to hold.
 func (i *Interceptor) judge(outcome mcp.Outcome, message []byte) ([]mcp.Field, bool) {
 	v := judgeOutcome(outcomeFacts{
 		outcome: outcome, charged: i.o.Call.Charges(outcome), paid: i.paid(), binds: i.o.Bind != nil,
@@ -61,7 +61,8 @@ func (i *Interceptor) paid() bool {
 	return i.o.Call.Charges(mcp.OutcomeResult) || i.o.Call.Charges(mcp.OutcomeToolError)
 }
 
-// chargeableOutcome returns the outcome to assume for a response too long to hold.
+// chargeableOutcome returns the outcome to assume for a response that is too long to
+// hold.
 func (i *Interceptor) chargeableOutcome() mcp.Outcome {
 	if i.o.Call.Charges(mcp.OutcomeResult) {
 		return mcp.OutcomeResult
@@ -69,16 +70,16 @@ func (i *Interceptor) chargeableOutcome() mcp.Outcome {
 	return mcp.OutcomeToolError
 }
 
-// mayBePaidElsewhere reports whether the long event at hand may carry a result that
-// is paid by another call: in a notification about a task or, on a free call, which
-// captures nothing, in any event that has not been recognised yet.
+// mayBePaidElsewhere reports whether the current long event may carry a result that
+// another call pays for. A notification about a task may. On a free call, which
+// captures nothing, so may any event with data that has not been recognised yet.
 func (i *Interceptor) mayBePaidElsewhere() bool {
 	e := i.events
 	return e.Guarded() || !i.paid() && !e.Passing() && !e.HasResult() && e.HasData()
 }
 
-// bind records the owner of the response's handle, if it has one. It reports
-// whether the response may go on; if not, it has refused the call.
+// bind records the owner of the handle in the response, if there is one. It reports
+// whether the response may be sent. If it may not, bind has already refused the call.
 func (i *Interceptor) bind(outcome mcp.Outcome, message []byte) bool {
 	if i.o.Bind == nil || outcome != mcp.OutcomeTask && outcome != mcp.OutcomeInputRequired {
 		return true
@@ -90,9 +91,9 @@ func (i *Interceptor) bind(outcome mcp.Outcome, message []byte) bool {
 	return refusal == nil
 }
 
-// addMeta merges the fields into the _meta of the response, or of the event around
-// it, and rewrites it. It removes the fields that only the gateway may set. On
-// failure it has refused the call.
+// addMeta merges the fields into the _meta of the response, or of the response within
+// an event, and then applies Options.Rewrite. It removes the _meta fields that only
+// the gateway may set. If it returns false, it has already refused the call.
 func (i *Interceptor) addMeta(response []byte, event bool, outcome mcp.Outcome, fields []mcp.Field) ([]byte, bool) {
 	var err error
 	if len(fields) > 0 || outcome != mcp.OutcomeError {
@@ -114,15 +115,16 @@ func (i *Interceptor) addMeta(response []byte, event bool, outcome mcp.Outcome, 
 	return response, true
 }
 
-// refuse ends the call without a charge, because of its response, and sends the
-// refusal.
+// refuse rejects the upstream's response: it ends the call without a charge and sends
+// the refusal.
 func (i *Interceptor) refuse(r *gate.Refusal) {
 	i.o.Call.Release(i.settleContext())
 	i.sendRefusal(r)
 }
 
-// fail is refuse for a call without a response. It refunds a capture for a long
-// event that turned out not to be the response.
+// fail ends a call that got no response and sends the refusal. If the call was
+// captured for a long event that turned out not to be the response, the charge is
+// refunded.
 func (i *Interceptor) fail(r *gate.Refusal) {
 	if i.stage == precaptured {
 		i.o.Call.Release(i.settleContext())
@@ -132,8 +134,8 @@ func (i *Interceptor) fail(r *gate.Refusal) {
 	i.sendRefusal(r)
 }
 
-// abandon ends a call whose client has left: it sends nothing, and charges nothing
-// unless the call charges for that.
+// abandon ends a call after its client has left and sends nothing to it. Unless the
+// call charges abandoned responses, it ends as an unanswered call.
 func (i *Interceptor) abandon() {
 	if !i.o.Call.ChargesAbandoned() {
 		i.endUnanswered()
@@ -141,8 +143,8 @@ func (i *Interceptor) abandon() {
 	i.leave()
 }
 
-// endUnanswered ends a call without a response. If its client can come back for
-// one, it suspends the call.
+// endUnanswered ends a call that got no response. It suspends the call if the client
+// can come back for the response, and releases it otherwise.
 func (i *Interceptor) endUnanswered() {
 	if i.resumable() {
 		i.o.Call.Suspend()
@@ -157,8 +159,8 @@ func (i *Interceptor) leave() {
 	i.broken = true
 }
 
-// cutOff ends a call within an event that has been sent in part and may not pass.
-// Without its last byte the client has no whole event.
+// cutOff ends the call in the middle of an event that was sent in part and may not be
+// completed. Without its last byte, clients discard the event.
 func (i *Interceptor) cutOff() {
 	i.o.Call.Release(i.settleContext())
 	i.leave()
@@ -167,9 +169,9 @@ func (i *Interceptor) cutOff() {
 	}
 }
 
-// refundPart refunds a response that was sent in part, unless the client broke it
-// off and may have read all it wanted, or resumed it and may have had it whole
-// before.
+// refundPart refunds a response that was sent in part. There are two exceptions: a
+// client that broke the response off may have read all it wanted, and a client that
+// resumed the stream may have received the whole response earlier.
 func (i *Interceptor) refundPart(broken bool) {
 	i.broken = broken
 	if !i.gone() && !i.o.Resumed {

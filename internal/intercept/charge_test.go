@@ -35,12 +35,12 @@ var (
 	}
 )
 
-// ruled returns a rig whose call is charged by rule.
+// ruled returns a rig with a call that is charged by rule.
 func ruled(t *testing.T, rule rule, change func(*Options)) *rig {
 	t.Helper()
 	r := newRig(t, change)
 	r.books.charges, r.books.abandoned, r.books.started = rule.charges, rule.abandoned, rule.started
-	r.books.captured = rule.started // before it was forwarded
+	r.books.captured = rule.started // the call was captured before it was forwarded
 	return r
 }
 
@@ -52,14 +52,14 @@ func frame(kind, message string) string {
 	return message
 }
 
-// For every rule, outcome and form of a response, and for a client that stays or
-// leaves: exactly the outcomes that the rule names are charged, each charged result
-// carries the receipt, and a client that has left is sent nothing.
+// TestChargeOn covers every rule, outcome and form of a response, with a client that
+// stays or leaves. Exactly the outcomes that the rule names are charged. Each charged
+// result carries the receipt. A client that has left is sent nothing.
 func TestChargeOn(t *testing.T) {
 	answers := []struct {
 		body    string
-		outcome mcp.Outcome // unknown if it is withheld
-		result  bool        // it can carry a receipt
+		outcome mcp.Outcome // OutcomeUnknown if the response is withheld
+		result  bool        // the response can carry a receipt
 	}{
 		{result, mcp.OutcomeResult, true},
 		{toolError, mcp.OutcomeToolError, true},
@@ -103,9 +103,10 @@ func TestChargeOn(t *testing.T) {
 	}
 }
 
-// A long response is captured ahead if it may turn out to be charged, and refunded if
-// it does not. It is settled by its actual outcome if its client had left before it
-// could stream.
+// TestChargeOnLongAnswers checks that a long response is captured before it streams
+// if its outcome may be charged, and refunded if its actual outcome is not. If the
+// client left before the response could stream, the call is settled by the actual
+// outcome.
 func TestChargeOnLongAnswers(t *testing.T) {
 	ends := []struct {
 		tail    string
@@ -160,8 +161,8 @@ func TestChargeOnLongAnswers(t *testing.T) {
 	}
 }
 
-// An upstream's own error, and a stream that ends without a response, are charged
-// only to calls that were charged when they started.
+// TestChargeOnWithoutAnswer checks that an upstream error, or a stream that ends
+// without a response, is charged only if the call was charged when it started.
 func TestChargeOnWithoutAnswer(t *testing.T) {
 	for _, rule := range rules {
 		for name, play := range map[string]func(*rig){
@@ -187,8 +188,8 @@ func TestChargeOnWithoutAnswer(t *testing.T) {
 	}
 }
 
-// A response that arrives after earlier events can no longer be flushed is settled as
-// abandoned.
+// TestAbandonedAnswerAfterAFailedFlush checks that a response is settled as abandoned
+// if flushing the events before it fails.
 func TestAbandonedAnswerAfterAFailedFlush(t *testing.T) {
 	for _, rule := range rules {
 		r := ruled(t, rule, nil)
@@ -203,8 +204,8 @@ func TestAbandonedAnswerAfterAFailedFlush(t *testing.T) {
 	}
 }
 
-// A long notification without a client is not the response: a later event settles the
-// call.
+// TestLongNotificationToNobody checks that a long notification is not mistaken for
+// the response when the client has left. A later event settles the call.
 func TestLongNotificationToNobody(t *testing.T) {
 	note := event(`{"jsonrpc":"2.0","method":"notifications/message","params":{"data":"` + long(2000) + `"}}`)
 	for body, charged := range map[string]bool{result: true, toolError: false, foreign: false} {

@@ -14,8 +14,8 @@ func (i *Interceptor) writeEvents(p []byte) error {
 		piece := p[:n]
 		p = p[n:]
 		last := len(piece)
-		// Clients take an event as complete with its last byte. If the others have been
-		// sent by then, that byte waits for the verdict.
+		// Clients consider an event complete when they get its last byte. If the rest of
+		// the event has been sent already, the last byte waits for the verdict.
 		if done && (i.state.longEvent() || len(i.hold)+n > i.o.Hold) {
 			last--
 		}
@@ -84,7 +84,7 @@ func (i *Interceptor) endHeldEvent(v mcp.Verdict) error {
 	return nil
 }
 
-// drop keeps an event from the client, or ends the stream with a refusal.
+// drop leaves an event out of the stream, or ends the stream with a refusal.
 func (i *Interceptor) drop(v verdict) {
 	switch v.action {
 	case withhold:
@@ -98,8 +98,8 @@ func (i *Interceptor) drop(v verdict) {
 	i.resetHold()
 }
 
-// settleEvent settles the call by the response in the event that is held, and sends
-// the event.
+// settleEvent settles the call by the response in the held event, and sends the
+// event.
 func (i *Interceptor) settleEvent(outcome mcp.Outcome) error {
 	if err := i.flush(); err != nil && !i.o.Call.ChargesAbandoned() { // earlier events need not wait for the capture
 		return err
@@ -120,8 +120,9 @@ func (i *Interceptor) settleEvent(outcome mcp.Outcome) error {
 	return i.sendHeld(event)
 }
 
-// endLongEvent judges an event that was captured and streamed, in state was, before
-// its end was seen. Only a response of a charged outcome keeps the charge.
+// endLongEvent judges, at its end, an event that was too long to hold; was is the
+// state in which the event arrived. The charge stands only for a response with a
+// charged outcome.
 func (i *Interceptor) endLongEvent(was state, v mcp.Verdict) {
 	charged := v.Class == mcp.ClassAnswer && i.o.Call.Charges(v.Outcome)
 	switch judgeLongEvent(was, v, charged).action {
@@ -137,12 +138,12 @@ func (i *Interceptor) endLongEvent(was state, v mcp.Verdict) {
 	}
 }
 
-// endEvents ends the stream. At the end of a stream clients take an event without
-// its blank line as complete, so it is judged like the others.
+// endEvents ends the stream. When a stream ends, clients accept an event without its
+// blank line, so such an event is judged like any other.
 func (i *Interceptor) endEvents(failure *gate.Refusal) {
 	if failure == nil && i.events.Pending() {
 		v := i.events.Verdict()
-		if len(bytes.TrimRight(i.hold, "\r\n")) > 0 { // else the next event would become a part of this one
+		if len(bytes.TrimRight(i.hold, "\r\n")) > 0 { // without the blank line, the next event would become a part of this one
 			i.hold = append(i.hold, '\n', '\n')
 		}
 		if i.endEvent(v) != nil {
@@ -179,11 +180,11 @@ func (i *Interceptor) endEvents(failure *gate.Refusal) {
 	}
 }
 
-// breakOff ends a stream before its response, as the upstream did. The client is
-// expected to come back for the rest with the id of the last event it received
-// (MCP 2025-11-25, streamable HTTP, resumability).
+// breakOff ends the stream before its response, because the upstream ended it there.
+// The client is expected to come back for the rest with the id of the last event it
+// received (MCP 2025-11-25, streamable HTTP, resumability).
 func (i *Interceptor) breakOff(broken bool) {
-	if i.stage == precaptured { // for an event that was not the response
+	if i.stage == precaptured { // the capture was for an event that was not the response
 		i.o.Call.Release(i.settleContext())
 	} else {
 		i.o.Call.Suspend()

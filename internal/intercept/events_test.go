@@ -9,8 +9,9 @@ import (
 	"github.com/fareboxhq/farebox/internal/gate"
 )
 
-// The events before the response pass at once and the response waits for its capture,
-// wherever the stream is split and whatever its line ends are.
+// TestEventsWaitForCapture checks that events before the response pass at once, and
+// that the response waits for its capture. This holds wherever the stream is split
+// and for every kind of line end.
 func TestEventsWaitForCapture(t *testing.T) {
 	for name, end := range map[string]string{"LF": "\n", "CRLF": "\r\n", "CR": "\r"} {
 		lines := func(s string) string { return strings.ReplaceAll(s, "\n", end) }
@@ -32,7 +33,7 @@ func TestEventsWaitForCapture(t *testing.T) {
 	}
 }
 
-// The same holds byte by byte.
+// TestEventsByteByByte is TestEventsWaitForCapture with one byte per write.
 func TestEventsByteByByte(t *testing.T) {
 	stream := event(progress) + "retry: 10\n\n" + event(result)
 	r := newRig(t, nil)
@@ -41,7 +42,8 @@ func TestEventsByteByByte(t *testing.T) {
 	}
 }
 
-// The head of a stream and its notifications reach the client at once.
+// TestHeadAndProgressAreFlushed checks that the head of a stream and its
+// notifications reach the client at once.
 func TestHeadAndProgressAreFlushed(t *testing.T) {
 	r := newRig(t, nil)
 	r.Header().Set("Content-Type", "text/event-stream")
@@ -57,7 +59,8 @@ func TestHeadAndProgressAreFlushed(t *testing.T) {
 	r.end(nil)
 }
 
-// Responses that are not results pass on a stream and are free.
+// TestEventsWithoutResultAreFree checks that responses other than results pass on a
+// stream without a charge.
 func TestEventsWithoutResultAreFree(t *testing.T) {
 	for _, body := range []string{toolError, rpcError, asking} {
 		r := newRig(t, nil)
@@ -70,8 +73,9 @@ func TestEventsWithoutResultAreFree(t *testing.T) {
 
 const refusedEvent = "data: refused UPSTREAM_FAILED\n\n"
 
-// A message on the stream that cannot be matched is replaced by a refusal, which ends
-// the stream, free. The upstream request is cancelled, and the rest is dropped.
+// TestUnmatchedEvent checks that a message that cannot be matched to the request is
+// replaced by a refusal. The refusal ends the stream without a charge, the upstream
+// request is cancelled, and the rest of the stream is dropped.
 func TestUnmatchedEvent(t *testing.T) {
 	for name, body := range map[string]string{
 		"foreign":   foreign,
@@ -95,7 +99,8 @@ func TestUnmatchedEvent(t *testing.T) {
 	}
 }
 
-// One request has one response: later ones are dropped, notifications pass.
+// TestSecondAnswerIsDropped checks that a request gets one response: later responses
+// are dropped, while notifications still pass.
 func TestSecondAnswerIsDropped(t *testing.T) {
 	r := newRig(t, nil)
 	more := strings.Repeat(event(result), 2) + event(progress) + event(foreign) + event(`{"x":"`+long(2000)+`"}`)
@@ -107,7 +112,8 @@ func TestSecondAnswerIsDropped(t *testing.T) {
 	}
 }
 
-// A stream that ends without a response gets a refusal in its place, and is free.
+// TestStreamEndsWithoutAnswer checks that a stream without a response ends in a
+// refusal and is not charged.
 func TestStreamEndsWithoutAnswer(t *testing.T) {
 	for name, c := range map[string]struct {
 		last    string
@@ -132,8 +138,8 @@ func TestStreamEndsWithoutAnswer(t *testing.T) {
 	}
 }
 
-// Clients take a response without its blank line when the stream ends, so it is paid
-// like any other.
+// TestAnswerWithoutBlankLine checks that a response without its blank line is charged
+// if it ends the stream, because clients accept it there.
 func TestAnswerWithoutBlankLine(t *testing.T) {
 	for _, cut := range []int{1, 2} {
 		whole := event(result)
@@ -147,7 +153,8 @@ func TestAnswerWithoutBlankLine(t *testing.T) {
 	}
 }
 
-// An event too long to hold is captured before its first byte is sent.
+// TestLongEvent checks that an event too long to hold is captured before its first
+// byte is sent.
 func TestLongEvent(t *testing.T) {
 	body := `{"jsonrpc":"2.0","result":{"content":["` + long(3000) + `"]},"id":7}`
 	r := newRig(t, func(o *Options) { o.Hold = 1000 })
@@ -160,7 +167,8 @@ func TestLongEvent(t *testing.T) {
 	}
 }
 
-// A long event that turns out not to be a result of the request is refunded.
+// TestLongEventRefunds checks that the capture for a long event is refunded if the
+// event turns out not to be a result of the request.
 func TestLongEventRefunds(t *testing.T) {
 	bulk := long(2000)
 	for name, c := range map[string]struct {
@@ -186,8 +194,8 @@ func TestLongEventRefunds(t *testing.T) {
 	r.free()
 }
 
-// Promise 1: the client never gets the end of a long event that cannot be matched,
-// wherever the event exceeds the hold.
+// TestLongEventIsNeverWhole (promise 1): the client never gets the last byte of a
+// long event that cannot be matched, wherever the event exceeds the hold.
 func TestLongEventIsNeverWhole(t *testing.T) {
 	for name, data := range map[string]string{
 		"foreign":   `{"jsonrpc":"2.0","result":{"content":["` + long(2000) + `"]},"id":8}`,
@@ -208,8 +216,9 @@ func TestLongEventIsNeverWhole(t *testing.T) {
 	}
 }
 
-// A long notification is not charged, and neither is a long comment. If one causes a
-// capture, that stands for the response that follows, once.
+// TestLongNotificationThenAnswer checks that neither a long notification nor a long
+// comment is charged. If one of them causes a capture, that capture is used for the
+// response that follows, so the call is charged once.
 func TestLongNotificationThenAnswer(t *testing.T) {
 	for _, note := range []string{
 		event(`{"jsonrpc":"2.0","method":"notifications/message","params":{"data":"` + long(2000) + `"}}`),
@@ -218,7 +227,7 @@ func TestLongNotificationThenAnswer(t *testing.T) {
 		for body, captured := range map[string]bool{result: true, toolError: false} {
 			r := newRig(t, func(o *Options) { o.Hold = 1000 })
 			want := note + note + event(body)
-			if captured && note[0] != ':' { // recognised as a notification: not captured for, so the response has a receipt
+			if captured && note[0] != ':' { // the event was recognised as a notification, so it was not captured for and the response has a receipt
 				want = note + note + event(stamped)
 			}
 			if !r.upstream(200, asEvents, note, note, event(body)) || r.out() != want {
@@ -231,8 +240,8 @@ func TestLongNotificationThenAnswer(t *testing.T) {
 	}
 }
 
-// After the client of a detached call has left, the upstream is read to its end
-// without an error, and the call is free.
+// TestDetachedCallGoesOn checks that the upstream of a detached call is read to its
+// end without an error after the client has left, and that the call is free.
 func TestDetachedCallGoesOn(t *testing.T) {
 	r := newRig(t, func(o *Options) { o.Detached = true })
 	r.Header().Set("Content-Type", "text/event-stream")
@@ -250,8 +259,8 @@ func TestDetachedCallGoesOn(t *testing.T) {
 	r.free()
 }
 
-// After the client of an attached call has left, the upstream gets an error at the
-// next byte.
+// TestAttachedCallEnds checks that the upstream of an attached call gets an error at
+// the first write after the client has left.
 func TestAttachedCallEnds(t *testing.T) {
 	r := newRig(t, nil)
 	r.Header().Set("Content-Type", "text/event-stream")
@@ -264,10 +273,11 @@ func TestAttachedCallEnds(t *testing.T) {
 	r.free()
 }
 
-// Promise 2, and messages that are not responses do not prevent one. An event that is
-// not a message of MCP, is malformed, or has another type passes unchanged if no
-// client could take it for a response, and is left out otherwise. The response after
-// it passes and is charged. A stream opened by GET is treated alike.
+// TestEventsThatAreNoResponse (promise 2): an event that is not an MCP message, is
+// malformed, or has another type does not prevent the response. It passes unchanged
+// if no client could take it for a response, and is left out otherwise. The response
+// after it passes and is charged. A stream opened by GET is filtered by the same
+// rules.
 func TestEventsThatAreNoResponse(t *testing.T) {
 	for name, c := range map[string]struct {
 		events string
@@ -342,8 +352,8 @@ func TestEventsThatAreNoResponse(t *testing.T) {
 	}
 }
 
-// A long event that is recognised late as a message may have been the response: it is
-// refused, not left out.
+// TestLongEventThatWasAMessage checks that a long event of another type is refused,
+// and not left out, if it turns out to be a message: it may have been the response.
 func TestLongEventThatWasAMessage(t *testing.T) {
 	r := newRig(t, func(o *Options) { o.Hold = 1000 })
 	text := "event: log\ndata: {\"jsonrpc\":\"2.0\",\"id\":7,\"result\":{\"a\":\"" + long(3000) + "\"}}\nevent: message\n\n"
@@ -353,8 +363,9 @@ func TestLongEventThatWasAMessage(t *testing.T) {
 	r.free()
 }
 
-// An event of another type at the end of a stream does not complete its call, and one
-// that a client could take for a response is not charged by being left out.
+// TestOtherTypeIsNoAnswer checks that an event of another type at the end of a stream
+// does not complete the call. A client could take this event for a response, so it is
+// left out, and leaving it out costs nothing.
 func TestOtherTypeIsNoAnswer(t *testing.T) {
 	r := newRig(t, nil)
 	if !r.upstream(200, asEvents, "event: other\ndata: "+result+"\n\n") || r.out() != refusedEvent {
@@ -363,10 +374,10 @@ func TestOtherTypeIsNoAnswer(t *testing.T) {
 	r.free()
 }
 
-// A response that was sent is paid for (promise 1), even if the budget has no room
-// for the rest of its stream: otherwise a caller could exhaust the budget and have
-// every response refunded. No refusal follows the response either, since a request
-// has one.
+// TestNoRoomBehindTheAnswer (promise 1): a response that was sent stays charged, even
+// if the budget has no room for the rest of its stream. Otherwise a caller could
+// exhaust the budget and have every response refunded. No refusal follows the
+// response, because a request has only one.
 func TestNoRoomBehindTheAnswer(t *testing.T) {
 	for _, resumable := range []bool{false, true} {
 		r := newRig(t, func(o *Options) {
@@ -398,9 +409,9 @@ func TestNoRoomBehindTheAnswer(t *testing.T) {
 	}
 }
 
-// A refusal charges nothing (promise 2), even on a stream that its client could
-// resume, and after an event that was captured for before it turned out not to be the
-// response.
+// TestRefusalAfterEarlyCapture (promise 2): a refusal charges nothing. This holds
+// even if the client could resume the stream, and even if the call was captured for
+// an event that turned out not to be the response.
 func TestRefusalAfterEarlyCapture(t *testing.T) {
 	r := newRig(t, func(o *Options) {
 		o.Hold = 100

@@ -15,14 +15,14 @@ import (
 	"github.com/fareboxhq/farebox/internal/mcp"
 )
 
-// wire is the client's end: it records the bytes that have been sent, and when they
-// were flushed.
+// wire is the client's end of the connection. It records the bytes that were sent and
+// how many of them were flushed.
 type wire struct {
 	*httptest.ResponseRecorder
 	flushed int   // flushed bytes of the body
 	fail    error // error to return from writes
-	bounded bool  // a deadline has been set
-	armed   bool  // a deadline is set at present
+	bounded bool  // a write deadline was set at least once
+	armed   bool  // a write deadline is set now
 }
 
 func newWire() *wire { return &wire{ResponseRecorder: httptest.NewRecorder()} }
@@ -34,7 +34,8 @@ func (w *wire) Write(p []byte) (int, error) {
 	return w.ResponseRecorder.Write(p)
 }
 
-// WriteHeader keeps only the final head; a recorder would keep the first one.
+// WriteHeader records only the final head. A ResponseRecorder would record the first
+// one.
 func (w *wire) WriteHeader(status int) {
 	if status >= 200 {
 		w.ResponseRecorder.WriteHeader(status)
@@ -54,8 +55,8 @@ func (w *wire) SetWriteDeadline(at time.Time) error {
 
 func (w *wire) Unwrap() http.ResponseWriter { return nil }
 
-// books is a Call that records how it was settled, and the bytes that had been sent
-// at that moment.
+// books is a Call that records how it was settled and the bytes that had been sent at
+// the capture.
 type books struct {
 	wire      *wire
 	outcomes  []mcp.Outcome
@@ -63,17 +64,17 @@ type books struct {
 	released  int
 	suspended int
 	before    string        // the body on the wire at the capture
-	flushed   int           // flushed bytes of it at the capture
-	refusal   *gate.Refusal // to return from the capture
-	during    func()        // runs within the capture
+	flushed   int           // the number of bytes in before that had been flushed
+	refusal   *gate.Refusal // if set, Settle returns it instead of capturing
+	during    func()        // if set, runs during the capture
 
-	charges   map[mcp.Outcome]bool // only OutcomeResult if nil
-	abandoned bool                 // settle although the client has left
-	reads     bool                 // the response is inspected
-	keeps     bool                 // the response is kept for a client that comes back
+	charges   map[mcp.Outcome]bool // the outcomes to charge; if nil, only OutcomeResult
+	abandoned bool                 // charge although the client has left
+	reads     bool                 // Settle inspects the response
+	keeps     bool                 // Settle stores the response for a client that comes back
 	kept      []string             // the responses passed to Settle
-	given     [][]byte             // the same slices, not copied
-	started   bool                 // charged before, irrevocably
+	given     [][]byte             // the slices passed to Settle, not copied
+	started   bool                 // the call was charged when it started, irrevocably
 }
 
 func (b *books) Charges(o mcp.Outcome) bool {
@@ -116,7 +117,7 @@ func (b *books) Release(context.Context) {
 
 func (b *books) Suspend() { b.suspended++ }
 
-// plain writes refusals in a form that differs from every other output.
+// plain writes refusals in a form that no other output has.
 type plain struct{}
 
 func (plain) Refuse(w http.ResponseWriter, r *gate.Refusal) {
@@ -171,7 +172,7 @@ func (r *rig) upstream(status int, header map[string]string, pieces ...string) (
 			break // as a proxy does
 		}
 		r.Flush()
-		if r.wire.armed { // in HTTP/2 it would reset a quiet stream
+		if r.wire.armed { // in HTTP/2 a deadline would reset a quiet stream
 			r.t.Error("a deadline is set while nothing is written")
 		}
 	}

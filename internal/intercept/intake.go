@@ -13,9 +13,9 @@ import (
 )
 
 // Intake prepares an MCP server's response for an Interceptor, a Relay or a Listener.
-// It holds redirects back, so that they can be followed or refused, decodes the
-// bodies that servers encode against the request, and removes header fields that may
-// name the server's own address. It passes every other response on unchanged.
+// It holds redirects back so that they can be followed or refused. It decodes bodies
+// that a server encoded although the request did not allow it. It removes header
+// fields that may disclose the server's address. Everything else passes unchanged.
 //
 // One goroutine at a time may use it, except that flushes and 1xx heads may come from
 // another.
@@ -23,9 +23,9 @@ type Intake struct {
 	w       http.ResponseWriter
 	status  int
 	moved   *Moved
-	swallow int // bytes dropped from a redirect's body
+	swallow int // bytes of a redirect's body that have been dropped
 	decoder *coding.Decoder
-	lost    bool // the decoded body could not be passed on: the coding is not at fault
+	lost    bool // the decoded body could not be passed on, so the coding is not at fault
 }
 
 // Moved is a redirect.
@@ -38,12 +38,12 @@ const (
 	// maxDecoded bounds an encoded JSON response, in decoded bytes. Event streams are
 	// not held and have no bound.
 	maxDecoded = 64 << 20
-	// maxSwallowed bounds the part of a redirect's body that is read so that the
-	// connection can be reused.
+	// maxSwallowed bounds how many bytes of a redirect's body are read and dropped so
+	// that the connection can be reused.
 	maxSwallowed = 64 << 10
 )
 
-// errMoved ends the body of a redirect that is too long.
+// errMoved ends the body of a redirect that exceeds maxSwallowed.
 var errMoved = errors.New("farebox: the body of a redirect is too long")
 
 // NewIntake returns an Intake that writes to w. The caller must call End after the
@@ -59,7 +59,7 @@ func (i *Intake) Unwrap() http.ResponseWriter { return i.w }
 // Hijack always fails, so that http.ResponseController does not unwrap further.
 func (i *Intake) Hijack() (net.Conn, *bufio.ReadWriter, error) { return nil, nil, errHijack }
 
-// WriteHeader takes the head. It does not pass on the head of a redirect.
+// WriteHeader passes the head on, unless it is the head of a redirect.
 func (i *Intake) WriteHeader(status int) {
 	h := i.Header()
 	if status >= 100 && status < 200 {
@@ -82,7 +82,7 @@ func (i *Intake) WriteHeader(status int) {
 }
 
 // hideAddress removes the header fields that would disclose the server's address. MCP
-// clients do not use them; relative links disclose no address.
+// clients do not use these fields. Relative links disclose no address and stay.
 func hideAddress(h http.Header) {
 	delete(h, "Location")
 	delete(h, "Content-Location")
@@ -94,8 +94,8 @@ func hideAddress(h http.Header) {
 	}
 }
 
-// decode prepares to decode the body, if it has one known coding. It leaves any other
-// to the underlying writer, which refuses an unreadable body.
+// decode sets up decoding if the body has exactly one coding and the coding is known.
+// A body in any other coding goes encoded to the underlying writer, which refuses it.
 func (i *Intake) decode(h http.Header) {
 	codings := h["Content-Encoding"]
 	if len(codings) != 1 {
@@ -143,13 +143,13 @@ func (i *Intake) Write(p []byte) (int, error) {
 	return i.w.Write(p)
 }
 
-// ReadFrom copies through Write: the promoted method would bypass the Intake.
+// ReadFrom copies through Write, because the promoted method would bypass the Intake.
 func (i *Intake) ReadFrom(r io.Reader) (int64, error) {
 	return io.Copy(struct{ io.Writer }{i}, r)
 }
 
-// FlushError flushes the bytes that have been sent. Before the head, the underlying
-// writers have none.
+// FlushError flushes the bytes that have been sent. Before the head is sent, the
+// underlying writers flush nothing.
 func (i *Intake) FlushError() error { return http.NewResponseController(i.w).Flush() }
 
 // Flush is FlushError for callers that only know http.Flusher.

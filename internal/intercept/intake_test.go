@@ -51,8 +51,8 @@ func zip(t *testing.T, pieces ...string) (encoded []string) {
 	return encoded
 }
 
-// An encoded response is judged, charged and delivered decoded, and its head has no
-// trace of the coding.
+// TestEncodedAnswer checks that an encoded response is decoded before it is judged,
+// charged and delivered, and that its head has no trace of the coding.
 func TestEncodedAnswer(t *testing.T) {
 	r := newRig(t, nil)
 	body := zip(t, result)[0]
@@ -69,8 +69,8 @@ func TestEncodedAnswer(t *testing.T) {
 	}
 }
 
-// The events of an encoded stream pass one by one as the server flushes them, and the
-// response is charged first.
+// TestEncodedEventsPassAtOnce checks that the events of an encoded stream pass one by
+// one as the server flushes them, and that the response is charged before it is sent.
 func TestEncodedEventsPassAtOnce(t *testing.T) {
 	r := newRig(t, nil)
 	pieces := zip(t, event(progress), event(result))
@@ -89,7 +89,8 @@ func TestEncodedEventsPassAtOnce(t *testing.T) {
 	}
 }
 
-// End reports a body that cannot be decoded, and the call is not charged.
+// TestBrokenCoding checks that End returns an error for a body that cannot be
+// decoded, and that the call is not charged.
 func TestBrokenCoding(t *testing.T) {
 	whole := zip(t, result)[0]
 	for name, body := range map[string]string{"cut": whole[:len(whole)-3], "no gzip": result, "trailing": whole + "x"} {
@@ -108,8 +109,8 @@ func TestBrokenCoding(t *testing.T) {
 	r.free()
 }
 
-// A redirect is not passed on, not even by a flush, and its body is read up to a
-// bound.
+// TestRedirectIsKeptBack checks that a redirect is not passed on, not even by a
+// flush, and that its body is read up to a bound.
 func TestRedirectIsKeptBack(t *testing.T) {
 	for _, status := range []int{301, 302, 303, 307, 308} {
 		r := newRig(t, nil)
@@ -127,8 +128,8 @@ func TestRedirectIsKeptBack(t *testing.T) {
 	}
 }
 
-// No head discloses the server's address: neither that of a response, nor that of an
-// error, nor a hint. Links without an address pass.
+// TestAddressIsHidden checks that the head of a response, an error or an early hint
+// never discloses the server's address. Links without an address pass.
 func TestAddressIsHidden(t *testing.T) {
 	for link, passes := range map[string]bool{
 		"</docs>; rel=help": true, "<http://10.0.0.7:3001/>; rel=next": false, "<//inner/>; rel=next": false, `<\\inner\x>`: false, "<http:inner>": false,

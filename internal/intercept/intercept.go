@@ -1,11 +1,11 @@
 // Package intercept holds an MCP server's response back until its call is settled.
 //
 // An Interceptor is the http.ResponseWriter of one paid call. It holds a JSON
-// response whole. On an event stream it passes the head and the notifications at
-// once and holds only the event with the response. It treats every result and every
-// error as the response to such a call: it withholds one that has another id than the
-// request, cannot be read strictly, is encoded, or has an unexpected content type, and
-// the call is not charged.
+// response whole. On an event stream it passes the head and the notifications at once
+// and holds only the event that contains the response. Every result or error from the
+// upstream counts as the response to the call. The Interceptor withholds a response
+// that has another id than the request, cannot be parsed strictly, is encoded, or has
+// an unexpected content type. The call is not charged then.
 //
 // Relay and Listener are the writers for free calls and for the streams that
 // clients open by GET.
@@ -29,24 +29,24 @@ import (
 
 // Call is the paid call that an Interceptor settles, such as a gate.Call.
 type Call interface {
-	// Settle ends the call by its outcome. Without a refusal the response may be
-	// sent, with the fields in its _meta. The response is the whole message, or nil
-	// if it was too long to hold; the caller must not change it afterwards.
+	// Settle ends the call by its outcome. If it returns no refusal, the response may
+	// be sent with the returned fields in its _meta. The response is the whole message,
+	// or nil if it was too long to hold. The caller must not change it afterwards.
 	Settle(ctx context.Context, outcome mcp.Outcome, response []byte) ([]mcp.Field, *gate.Refusal)
 	// Keeps reports whether Settle stores the response, so that a client that
 	// missed it can ask for it again.
 	Keeps() bool
-	// Reads reports whether Settle inspects the response, and so needs it unless it
-	// was too long to hold.
+	// Reads reports whether Settle inspects the response. Settle then needs the
+	// message, unless it was too long to hold.
 	Reads() bool
 	// Release ends the call without a charge, or refunds it.
 	Release(ctx context.Context)
 	// Suspend leaves the call open for a client that may come back for its response.
 	Suspend()
-	// Charges reports whether Settle charges that outcome. A priced call charges
+	// Charges reports whether Settle charges the outcome. A priced call charges
 	// results, tool errors, or both.
 	Charges(outcome mcp.Outcome) bool
-	// ChargesAbandoned reports whether to settle a response although its client has
+	// ChargesAbandoned reports whether to charge a response although the client has
 	// left.
 	ChargesAbandoned() bool
 }
@@ -61,8 +61,8 @@ type Refuser interface {
 
 // The default bounds of an Interceptor.
 const (
-	// DefaultHold is the number of bytes held of one response. A longer one is
-	// captured first and then streamed, without a receipt.
+	// DefaultHold is the number of bytes of one response that are held. A longer
+	// response is captured first and then streamed without a receipt.
 	DefaultHold = 1 << 20
 	// DefaultWriteTimeout bounds a single write to the client.
 	DefaultWriteTimeout = 30 * time.Second
@@ -76,31 +76,31 @@ type Options struct {
 	Budget  Budget
 	Client  context.Context    // the client's own context: it ends when the client leaves
 	Cancel  context.CancelFunc // ends the upstream's work
-	// Detached makes the call continue after its client has left, as the
-	// session-based protocol versions require.
+	// Detached makes the call continue after the client has left, as the session-based
+	// protocol versions require.
 	Detached bool
-	// Seal replaces event ids by ones with which the client can resume the stream;
-	// nil passes them unchanged. Once one has been sent, a stream that breaks off
-	// suspends the call instead of ending it.
+	// Seal replaces each event id by an id with which the client can resume the stream.
+	// If it is nil, ids pass unchanged. Once a sealed id has been sent, a stream that
+	// breaks off suspends the call instead of ending it.
 	Seal func(id []byte) []byte
-	// Resumed marks the rest of a stream that broke off.
+	// Resumed means that the stream is the rest of one that broke off.
 	Resumed bool
-	// Bind records the owner of the handle in a response before the response may
-	// pass: the handle of a task (OutcomeTask) or of a request for input. A refusal
-	// withholds the response. Without Bind, tasks are withheld and requests for
-	// input pass.
+	// Bind records the owner of the handle in a response before the response may pass:
+	// the handle of a task (OutcomeTask) or of a request for input
+	// (OutcomeInputRequired). If Bind returns a refusal, the response is withheld. If
+	// Bind is nil, tasks are withheld and requests for input pass.
 	Bind func(outcome mcp.Outcome, message []byte) *gate.Refusal
 	// Notifies reports whether a guarded notification may pass to this caller; see
-	// mcp.Verdict. Without it none may.
+	// mcp.Verdict. If it is nil, no guarded notification passes.
 	Notifies func(message []byte) bool
 	// LeftOut receives the reason when an event is left out of a stream that
 	// continues. May be nil.
 	LeftOut func(reason string)
-	// Rewrite changes the response: a message, or the whole event around it. An
-	// error withholds it. May be nil.
+	// Rewrite changes the response: the message itself, or the event that contains it.
+	// If Rewrite returns an error, the response is withheld. May be nil.
 	Rewrite func(response []byte, event bool) ([]byte, error)
-	// Head changes every final head just before it is sent, the gateway's and the
-	// upstream's. May be nil.
+	// Head changes every final head just before it is sent, whether it comes from the
+	// gateway or from the upstream. May be nil.
 	Head func(http.Header)
 	// Keepalive is how long an event stream may be quiet before a comment is sent
 	// on it; 0 disables comments.
@@ -118,7 +118,7 @@ type Interceptor struct {
 	base http.Header // the header before the upstream changed it
 	head http.Header // the upstream's header, while its body is held
 
-	mu     sync.Mutex // guards everything below: flushes come from timers
+	mu     sync.Mutex // guards everything below, because flushes come from timers
 	state  state
 	stage  stage
 	status int
@@ -126,15 +126,15 @@ type Interceptor struct {
 	sentHead  bool // a final head has been sent
 	left      bool // a write to the client has failed
 	broken    bool // the response cannot be ended properly
-	responded bool // the client was sent a response, or a part of one
-	sealed    bool // an event id was sent with which the client can resume
+	responded bool // the client was sent a response or a refusal, or a part of one
+	sealed    bool // an event id with which the client can resume was sent
 
 	hold   []byte
-	taken  int // bytes of the budget
+	taken  int // bytes taken from the budget
 	body   *mcp.Scanner
 	events *mcp.EventScanner
-	ids    *mcp.EventIDs // rewrites event ids that are sent; nil unless they are sealed
-	out    []byte        // scratch space for ids
+	ids    *mcp.EventIDs // rewrites the event ids; nil unless they are sealed
+	out    []byte        // scratch space for the output of ids
 	pulse  pulse         // times comments on an event stream
 }
 
@@ -161,7 +161,7 @@ func (i *Interceptor) Unwrap() http.ResponseWriter { return i.w }
 // Header returns the header of the response.
 func (i *Interceptor) Header() http.Header { return i.w.Header() }
 
-// WriteHeader chooses the treatment of the body by the upstream's head.
+// WriteHeader decides from the upstream's head how to treat the body.
 func (i *Interceptor) WriteHeader(status int) {
 	if status >= 100 && status < 200 && status != http.StatusSwitchingProtocols {
 		i.w.WriteHeader(status) // an informational head: the final one follows
@@ -180,7 +180,7 @@ func (i *Interceptor) WriteHeader(status int) {
 	case kind == typeJSON:
 		i.step(headJSON)
 		i.body = mcp.NewScanner(i.o.ID)
-		i.head = i.w.Header().Clone() // trailers are added to the header later, which has not been sent yet
+		i.head = i.w.Header().Clone() // a copy, because trailers are added to the header before it is sent
 	case kind == typeEvents:
 		i.step(headEvents)
 		i.events = mcp.NewEventScanner(i.o.ID)
@@ -193,8 +193,8 @@ func (i *Interceptor) WriteHeader(status int) {
 	default: // the upstream's own error, as text
 		i.endUnanswered()
 		i.step(headError)
-		// A proxy ends the request of a client that has left with a status of its
-		// own, such as 499, which may arrive before anything else notices.
+		// A proxy ends the request of a client that has left with its own status, such as
+		// 499. That status may arrive before anything else notices.
 		i.responded = !i.gone()
 		i.writeHead(status)
 	}
@@ -207,8 +207,9 @@ const (
 	typeEvents = "text/event-stream"
 )
 
-// kindOfBody returns the media type to read the body as, or the reason to refuse
-// it. An error status may have any other type, which is returned as "".
+// kindOfBody returns the media type by which to read the body, or the reason to
+// refuse it. An error status may have any other media type; kindOfBody then returns
+// "".
 func (i *Interceptor) kindOfBody(status int) (kind, reason string) {
 	h := i.w.Header()
 	if len(h.Values("Content-Type")) > 1 {
@@ -261,12 +262,14 @@ func (i *Interceptor) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// ReadFrom copies through Write: the promoted method would bypass the Interceptor.
+// ReadFrom copies through Write, because the promoted method would bypass the
+// Interceptor.
 func (i *Interceptor) ReadFrom(r io.Reader) (int64, error) {
 	return io.Copy(struct{ io.Writer }{i}, r)
 }
 
-// FlushError flushes the bytes that have been sent, if the head has been.
+// FlushError flushes the bytes that have been sent. It does nothing before the head
+// has been sent.
 func (i *Interceptor) FlushError() error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -279,9 +282,9 @@ func (i *Interceptor) FlushError() error {
 // Flush is FlushError for callers that only know http.Flusher.
 func (i *Interceptor) Flush() { _ = i.FlushError() }
 
-// Finish ends the response after the upstream's handler has returned, with its
-// failure if there was one. The call is settled when Finish returns. It reports
-// whether the response is complete; if not, the connection must be cut.
+// Finish ends the response after the upstream's handler has returned. The failure is
+// the handler's, or nil. When Finish returns, the call is settled. Finish reports
+// whether the response is complete. If it is not, the caller must cut the connection.
 func (i *Interceptor) Finish(failure *gate.Refusal) (complete bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -301,16 +304,16 @@ func (i *Interceptor) Finish(failure *gate.Refusal) (complete bool) {
 		i.broken = i.broken || failure != nil
 	}
 	for name := range i.w.Header() {
-		if strings.HasPrefix(name, http.TrailerPrefix) { // a response could hide there
+		if strings.HasPrefix(name, http.TrailerPrefix) { // a trailer could carry a response
 			delete(i.w.Header(), name)
 		}
 	}
 	return !i.broken
 }
 
-// Unanswered reports whether the client has been sent neither a response of the
-// upstream's nor a refusal so far: a client that is gone then has abandoned its
-// call. Any goroutine may call it.
+// Unanswered reports whether the client has been sent neither a response nor a
+// refusal so far. A client that leaves while this is true has abandoned its call. Any
+// goroutine may call Unanswered.
 func (i *Interceptor) Unanswered() bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()

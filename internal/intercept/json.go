@@ -51,7 +51,7 @@ func (i *Interceptor) endHeld() {
 	}
 }
 
-// endStream judges a long response that has been captured and sent.
+// endStream judges a long response that has been captured and streamed.
 func (i *Interceptor) endStream(failure *gate.Refusal) {
 	v := i.body.End()
 	i.step(finish)
@@ -59,10 +59,11 @@ func (i *Interceptor) endStream(failure *gate.Refusal) {
 		i.refundPart(failure != nil || v.Class != mcp.ClassAnswer)
 		return
 	}
-	i.broken = failure != nil // the whole response was sent: it is paid, whatever followed it
+	i.broken = failure != nil // the whole response was sent, so it is charged even if the upstream failed later
 }
 
-// endUnseen settles the call by a long response that its client did not stay for.
+// endUnseen settles the call by a long response that could not be sent, because the
+// client had left.
 func (i *Interceptor) endUnseen(failure *gate.Refusal) {
 	v := i.body.End()
 	i.step(finish)

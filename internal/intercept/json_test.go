@@ -13,7 +13,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/mcp"
 )
 
-// No byte of a paid JSON response is sent before its capture, wherever it is split.
+// TestJSONWaitsForCapture checks that no byte of a paid JSON response is sent before
+// its capture, wherever the body is split.
 func TestJSONWaitsForCapture(t *testing.T) {
 	for at := range len(result) {
 		r := newRig(t, nil)
@@ -31,7 +32,8 @@ func TestJSONWaitsForCapture(t *testing.T) {
 	}
 }
 
-// A response that is not a result passes unchanged and is not charged.
+// TestJSONWithoutResultIsFree checks that a response that is not a result passes
+// unchanged and is not charged.
 func TestJSONWithoutResultIsFree(t *testing.T) {
 	for _, c := range []struct {
 		status  int
@@ -53,8 +55,8 @@ func TestJSONWithoutResultIsFree(t *testing.T) {
 	}
 }
 
-// The upstream cannot set the _meta fields that only the gateway may set, whether or
-// not the response is charged.
+// TestForgedReceiptsAreDropped checks that the upstream cannot set the _meta fields
+// that are reserved for the gateway, whether the response is charged or not.
 func TestForgedReceiptsAreDropped(t *testing.T) {
 	forge := func(s string) string {
 		return strings.Replace(s, `"result":{`, `"result":{"_meta":{"a":1,"dev.farebox/receipt":"F","dev.farebox/error":{}},`, 1)
@@ -76,7 +78,8 @@ func TestForgedReceiptsAreDropped(t *testing.T) {
 	}
 }
 
-// The upstream's own errors pass unchanged and are not charged.
+// TestErrorStatusPasses checks that the upstream's own errors pass unchanged and are
+// not charged.
 func TestErrorStatusPasses(t *testing.T) {
 	for _, c := range []struct {
 		status int
@@ -98,7 +101,8 @@ func TestErrorStatusPasses(t *testing.T) {
 	}
 }
 
-// A body that cannot be recognised as the response is withheld whole, and free.
+// TestWithheld checks that a body that cannot be recognised as the response is
+// withheld as a whole and is not charged.
 func TestWithheld(t *testing.T) {
 	batch := "[" + result + "]"
 	for name, c := range map[string]struct {
@@ -141,7 +145,7 @@ func TestWithheld(t *testing.T) {
 			if !r.upstream(c.status, c.header, c.body) {
 				t.Error("the refusal is incomplete")
 			}
-			if strings.HasPrefix(name, "events that") { // their head has been sent already
+			if strings.HasPrefix(name, "events that") { // the head of an event stream has been sent already
 				if r.out() != refusedEvent {
 					t.Errorf("sent %q", r.out())
 				}
@@ -159,7 +163,7 @@ func TestWithheld(t *testing.T) {
 	}
 }
 
-// A failed capture withholds the response.
+// TestJSONCaptureFails checks that a failed capture withholds the response.
 func TestJSONCaptureFails(t *testing.T) {
 	r := newRig(t, nil)
 	r.books.refusal = &gate.Refusal{Code: gate.ChargeFailed}
@@ -169,8 +173,9 @@ func TestJSONCaptureFails(t *testing.T) {
 	r.free()
 }
 
-// A client that leaves before the capture is not charged, and one that leaves during
-// it is refunded: no byte of the response was sent.
+// TestClientLeaves checks that a client that leaves before the capture is not
+// charged. A client that leaves during the capture is refunded, because no byte of
+// the response was sent.
 func TestClientLeaves(t *testing.T) {
 	for name, when := range map[string]func(*rig){
 		"before": func(r *rig) { r.leave() },
@@ -196,8 +201,8 @@ func TestClientLeaves(t *testing.T) {
 	}
 }
 
-// A response too long to hold is captured before its first byte is sent, and streams
-// unchanged from then on.
+// TestLongJSON checks that a response too long to hold is captured before its first
+// byte is sent, and then streams unchanged.
 func TestLongJSON(t *testing.T) {
 	body := `{"jsonrpc":"2.0","result":{"content":["` + long(5000) + `"]},"id":7}`
 	r := newRig(t, func(o *Options) { o.Hold = 1000 })
@@ -210,8 +215,9 @@ func TestLongJSON(t *testing.T) {
 	}
 }
 
-// A long response that ends as anything but a result of the request is refunded. If
-// it is not a message, or breaks off, the connection is cut too.
+// TestLongJSONRefunds checks that a long response is refunded if it turns out not to
+// be a result of the request. If it is not a message, or breaks off, the connection
+// is cut as well.
 func TestLongJSONRefunds(t *testing.T) {
 	head := `{"jsonrpc":"2.0","result":{"content":["` + long(2000) + `"]`
 	for name, c := range map[string]struct {
@@ -239,7 +245,8 @@ func TestLongJSONRefunds(t *testing.T) {
 	}
 }
 
-// A long response that cannot be captured is not sent.
+// TestLongJSONCaptureFails checks that a long response is not sent if it cannot be
+// captured.
 func TestLongJSONCaptureFails(t *testing.T) {
 	r := newRig(t, func(o *Options) { o.Hold = 100 })
 	r.books.refusal = &gate.Refusal{Code: gate.ChargeFailed}
@@ -248,7 +255,8 @@ func TestLongJSONCaptureFails(t *testing.T) {
 	}
 }
 
-// When the budget is exhausted, the call is refused and free.
+// TestBudget checks that a call is refused without a charge when the budget is
+// exhausted.
 func TestBudget(t *testing.T) {
 	for kind, body := range map[string]string{"application/json": result, "text/event-stream": event(result)} {
 		r := newRig(t, nil)
@@ -270,7 +278,8 @@ func TestBudget(t *testing.T) {
 	}
 }
 
-// A failure of the upstream's handler ends in a refusal, not in silence.
+// TestUpstreamFails checks that the client gets a refusal when the upstream's handler
+// fails.
 func TestUpstreamFails(t *testing.T) {
 	for name, c := range map[string]struct {
 		failure *gate.Refusal
@@ -286,7 +295,7 @@ func TestUpstreamFails(t *testing.T) {
 		}
 		r.free()
 	}
-	r := newRig(t, nil) // breaks off in the middle of a body
+	r := newRig(t, nil) // the upstream breaks off in the middle of a body
 	r.Header().Set("Content-Type", "application/json")
 	_, _ = io.WriteString(r.Interceptor, result[:30])
 	if !r.end(upstreamFailed("broke")) || r.out() != "refused UPSTREAM_FAILED" {
@@ -295,8 +304,8 @@ func TestUpstreamFails(t *testing.T) {
 	r.free()
 }
 
-// Nothing bypasses the Interceptor: neither ReadFrom, nor a flush, nor a hijack, nor
-// an informational head.
+// TestNoWayAround checks that nothing bypasses the Interceptor: not ReadFrom, a
+// flush, a hijack or an informational head.
 func TestNoWayAround(t *testing.T) {
 	r := newRig(t, nil)
 	r.Header().Set("Content-Type", "application/json")
@@ -316,8 +325,9 @@ func TestNoWayAround(t *testing.T) {
 	}
 }
 
-// A client that accepts nothing ends the write, and the charge stands: some bytes may
-// have reached it.
+// TestWriteFailsAfterCapture checks that a failed write to the client ends the
+// response and that the charge stands, because some bytes may have reached the
+// client.
 func TestWriteFailsAfterCapture(t *testing.T) {
 	r := newRig(t, nil)
 	r.wire.fail = context.DeadlineExceeded
@@ -329,8 +339,8 @@ func TestWriteFailsAfterCapture(t *testing.T) {
 	}
 }
 
-// A body with two content types or encodings may mean one thing to the gateway and
-// another to the client.
+// TestTwoTypesAreWithheld: a body with two content types or encodings is withheld,
+// because the client might not read it in the same way as the gateway.
 func TestTwoTypesAreWithheld(t *testing.T) {
 	for name, values := range map[string][]string{
 		"Content-Type":     {"text/event-stream", "application/json"},
@@ -348,7 +358,8 @@ func TestTwoTypesAreWithheld(t *testing.T) {
 	}
 }
 
-// Trailers are dropped: they arrive after the verdict.
+// TestTrailersAreDropped checks that trailers are dropped, because they arrive after
+// the verdict.
 func TestTrailersAreDropped(t *testing.T) {
 	for kind, body := range map[string]string{"application/json": result, "text/event-stream": event(rpcError)} {
 		r := newRig(t, nil)
@@ -366,8 +377,9 @@ func TestTrailersAreDropped(t *testing.T) {
 	}
 }
 
-// A client that breaks off a long response after its capture and part of its bytes
-// pays for it: it may have read all that it wanted.
+// TestLongAnswerIsNotRefundedToLeavingClient checks that a client that breaks off a
+// long response after its capture pays for it. The client may have read all that it
+// wanted.
 func TestLongAnswerIsNotRefundedToLeavingClient(t *testing.T) {
 	head := `{"jsonrpc":"2.0","result":{"content":["` + long(2000)
 	for kind, body := range map[string]string{"application/json": head, "text/event-stream": "data: " + head} {

@@ -10,7 +10,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/mcp"
 )
 
-// keeping returns a rig with a call that keeps its response for its client.
+// keeping returns a rig with a call that stores its response.
 func keeping(t *testing.T, change func(*Options)) *rig {
 	t.Helper()
 	r := newRig(t, change)
@@ -18,9 +18,10 @@ func keeping(t *testing.T, change func(*Options)) *rig {
 	return r
 }
 
-// A client that leaves during the capture stays charged if the response is kept,
-// since it gets it when it comes back; otherwise it is not charged. A client that
-// left before the capture is not charged in either case. Neither is sent anything.
+// TestKeptAnswerWaitsForItsClient: a client that leaves during the capture is charged
+// if the response is stored, since the client gets it when it comes back. If the
+// response is not stored, the client is not charged. A client that left before the
+// capture is never charged. No client that has left is sent anything.
 func TestKeptAnswerWaitsForItsClient(t *testing.T) {
 	for _, kind := range []string{typeJSON, typeEvents} {
 		for _, keeps := range []bool{true, false} {
@@ -49,8 +50,9 @@ func TestKeptAnswerWaitsForItsClient(t *testing.T) {
 	}
 }
 
-// A response too long to hold is not kept: a client that left during its capture is
-// not charged, and one that stays is refunded if the outcome is not charged.
+// TestLongAnswerIsNotKept checks that a response too long to hold is not stored. A
+// client that leaves during its capture is not charged. A client that stays is
+// refunded if the outcome is not charged.
 func TestLongAnswerIsNotKept(t *testing.T) {
 	for _, kind := range []string{typeJSON, typeEvents} {
 		for tail, outcome := range map[string]mcp.Outcome{`},"id":7}`: mcp.OutcomeResult, `,"isError":true},"id":7}`: mcp.OutcomeToolError, ``: mcp.OutcomeUnknown} {
@@ -83,8 +85,9 @@ func TestLongAnswerIsNotKept(t *testing.T) {
 	}
 }
 
-// Exactly the server's message is kept, at every split of its bytes: without the
-// receipt, the framing of its event, or any other event.
+// TestKeptIsTheMessage checks that exactly the server's message is stored, wherever
+// the body is split: without the receipt, the framing of its event, or any other
+// event.
 func TestKeptIsTheMessage(t *testing.T) {
 	lines := "{\"jsonrpc\":\"2.0\",\"id\":7,\n\"result\":{\"content\":[]}}"
 	for name, c := range map[string]struct{ kind, body, want string }{
@@ -112,8 +115,8 @@ func TestKeptIsTheMessage(t *testing.T) {
 	}
 }
 
-// A kept response never changes afterwards, whatever passes through the buffers that
-// it was read into.
+// TestKeptNeverChanges checks that a stored response does not change when later bytes
+// reuse the buffers it was read into.
 func TestKeptNeverChanges(t *testing.T) {
 	for kind, body := range map[string]string{
 		typeJSON:   result,
@@ -131,8 +134,9 @@ func TestKeptNeverChanges(t *testing.T) {
 	}
 }
 
-// Promise 1 for responses that cannot carry a receipt: one whose _meta is not an
-// object, or comes twice, is charged, kept, and passes without a receipt.
+// TestAnswerWithoutReceipt (promise 1): a response that cannot carry a receipt is
+// charged and stored, and passes without one. Its _meta is not an object, or it has
+// two of them.
 func TestAnswerWithoutReceipt(t *testing.T) {
 	for _, meta := range []string{`5`, `[]`, `{},"_meta":{"a":1}`} {
 		for _, kind := range []string{typeJSON, typeEvents} {
@@ -145,16 +149,16 @@ func TestAnswerWithoutReceipt(t *testing.T) {
 		}
 	}
 	r := keeping(t, nil)
-	r.books.started, r.books.captured = true, true // charged before, and its error cannot carry a receipt
+	r.books.started, r.books.captured = true, true // the call was charged when it started, and its error cannot carry a receipt
 	r.upstream(200, asJSON, rpcError)
 	if r.out() != rpcError {
 		t.Errorf("sent %q", r.out())
 	}
 }
 
-// A call whose price depends on the response gets the whole message, in JSON and in
-// events, even if the response is neither kept nor bound. For other calls no message
-// is extracted from an event.
+// TestReadAnswerIsAtHand checks that a call with a price that depends on the response
+// gets the whole message, in JSON and in events, even if the response is neither
+// stored nor bound. For other calls no message is extracted from an event.
 func TestReadAnswerIsAtHand(t *testing.T) {
 	for _, kind := range []string{typeJSON, typeEvents} {
 		for _, reads := range []bool{true, false} {

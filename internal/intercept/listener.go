@@ -14,16 +14,16 @@ import (
 
 var errListener = errors.New("farebox: a stream opened by GET brought a message that is not an event, or is too long")
 
-// Listener is the response writer of a stream that a client has opened by GET, in
-// the session-based protocol versions. Notifications and server requests pass. It
-// drops results and errors, which on such a stream could only be responses to calls
-// made by POST and are paid there. The rest of a POST's stream that broke off goes
-// through an Interceptor.
+// Listener is the response writer of a stream that a client has opened by GET, in the
+// session-based protocol versions. It passes notifications and server requests. It
+// drops results and errors: they could only be responses to calls made by POST, which
+// are paid there. A GET that resumes the stream of a POST goes through an Interceptor
+// instead.
 type Listener struct {
 	Relay
 	rc     *http.ResponseController
 	every  time.Duration
-	mu     sync.Mutex // guards everything else: comments and flushes come from timers
+	mu     sync.Mutex // guards everything else, because comments and flushes come from timers
 	pulse  pulse
 	ids    mcp.EventIDs
 	out    []byte
@@ -39,8 +39,8 @@ type Listener struct {
 	skips    bool // the current event is left out
 }
 
-// NewListener returns a Listener that writes to w; see NewRelay for head. Seal
-// replaces event ids by ones with which the client can resume the stream. Event
+// NewListener returns a Listener that writes to w. See NewRelay for head. Seal
+// replaces each event id by an id with which the client can resume the stream. Event
 // formats a refusal as an event. Notifies reports whether a guarded notification may
 // pass to this caller; see mcp.Verdict. LeftOut receives the reason when an event is
 // left out, and may be nil. The bytes that the Listener holds count towards the
@@ -57,7 +57,8 @@ func NewListener(w http.ResponseWriter, head func(http.Header), seal func(id []b
 	}
 }
 
-// Keepalive sends a comment on the stream whenever it has been quiet for that long.
+// Keepalive makes the Listener send a comment whenever the stream has been quiet for
+// the given time.
 func (l *Listener) Keepalive(every time.Duration) { l.every = every }
 
 // beat sends a comment on a quiet stream.
@@ -94,15 +95,15 @@ func (l *Listener) FlushError() error {
 // Flush is FlushError for callers that only know http.Flusher.
 func (l *Listener) Flush() { _ = l.FlushError() }
 
-// oldTransport refuses servers of the HTTP+SSE transport (MCP 2024-11-05): their
-// responses arrive on this stream, where they belong to no call.
+// oldTransport refuses servers of the HTTP+SSE transport (MCP 2024-11-05). They send
+// their responses on this stream, where no response can be matched to a call.
 var oldTransport = &gate.Refusal{
 	Code:   gate.RequestUnsupported,
 	Reason: "this server speaks the old HTTP+SSE transport, which is not supported: have it serve streamable HTTP",
 }
 
-// isEndpoint reports whether the event is the one that begins a stream of the old
-// transport.
+// isEndpoint reports whether the event is the endpoint event, with which a stream of
+// the old transport begins.
 func isEndpoint(event []byte) bool {
 	for line := range bytes.Lines(event) {
 		name, value, _ := bytes.Cut(bytes.TrimRight(line, "\r\n"), []byte(":"))
@@ -127,7 +128,7 @@ func (l *Listener) drop() {
 	l.hold = nil
 }
 
-// WriteHeader passes the head on, and withholds a success that is not an event stream.
+// WriteHeader passes the head on. It withholds a success that is not an event stream.
 func (l *Listener) WriteHeader(status int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -147,7 +148,7 @@ func (l *Listener) WriteHeader(status int) {
 	l.Relay.WriteHeader(status)
 }
 
-// Write passes on the events that are not responses. A message longer than
+// Write passes on every event that is not a response. A message longer than
 // DefaultHold ends the stream.
 func (l *Listener) Write(p []byte) (int, error) {
 	if l.status == 0 && !l.withheld {
@@ -194,8 +195,9 @@ func (l *Listener) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// keep adds to the held event. If it becomes too long, an event of another type is
-// left out, and any other ends the stream: keep returns false.
+// keep adds a piece to the held event. If the event becomes too long, keep leaves it
+// out if it has another type than message. Otherwise keep returns false, which ends
+// the stream.
 func (l *Listener) keep(piece []byte) bool {
 	switch {
 	case l.skips:

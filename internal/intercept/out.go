@@ -9,19 +9,20 @@ import (
 	"github.com/fareboxhq/farebox/internal/gate"
 )
 
-// Budget bounds the bytes held for one exchange, such as a share.Allocation. One
+// Budget bounds the bytes held for one exchange; share.Allocation is one. Only one
 // goroutine at a time uses it.
 type Budget interface {
-	// Take takes n bytes, or returns an error if the budget has not as many.
+	// Take takes n bytes, or returns an error if fewer are available.
 	Take(n int64) error
-	// Give returns n taken bytes.
+	// Give returns n bytes that were taken.
 	Give(n int64)
 }
 
-// staleFields describe a body that a receipt, a cut or a refusal changes.
+// staleFields are header fields that describe the upstream's body. They are wrong
+// once the body is changed by a receipt, a cut or a refusal.
 var staleFields = []string{"Etag", "Digest", "Content-Digest", "Repr-Digest", "Content-Md5", "Trailer"}
 
-// setHeader replaces the header of the response by a saved one.
+// setHeader replaces the header of the response by saved.
 func (i *Interceptor) setHeader(saved http.Header) {
 	h := i.w.Header()
 	clear(h)
@@ -59,8 +60,8 @@ func (i *Interceptor) sendBody(body []byte) {
 	}
 }
 
-// sendRefusal ends the response with a refusal: as a response of its own if no head
-// has been sent, else as an event.
+// sendRefusal ends the response with a refusal. The refusal is a whole response if no
+// head has been sent, and an event on an event stream.
 func (i *Interceptor) sendRefusal(r *gate.Refusal) {
 	asEvent := i.state.inEvents()
 	i.step(finish)
@@ -89,8 +90,9 @@ func (i *Interceptor) sendRefusal(r *gate.Refusal) {
 
 func (i *Interceptor) deadline() (lift func()) { return bound(i.rc, i.o.WriteTimeout) }
 
-// send writes to the client. After the client of a detached call has left, it
-// pretends to: an error would make the proxy abort the upstream request.
+// send writes to the client. After the client of a detached call has left, send
+// returns nil without writing, because an error would make the proxy abort the
+// upstream request.
 func (i *Interceptor) send(p []byte) error {
 	if i.gone() && i.o.Detached {
 		return nil
@@ -118,7 +120,7 @@ func (i *Interceptor) flush() error {
 	return nil
 }
 
-// writeFailed notes that the client has left, and returns the error to report to
+// writeFailed records that the client has left, and returns the error to report to
 // the proxy.
 func (i *Interceptor) writeFailed(err error) error {
 	i.left = true
@@ -128,8 +130,8 @@ func (i *Interceptor) writeFailed(err error) error {
 	return err
 }
 
-// beat sends a comment on a quiet stream, unless it would stand within an event
-// that has been sent in part.
+// beat sends a comment on a quiet stream, unless an event has been sent in part,
+// because the comment would land inside it.
 func (i *Interceptor) beat() {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -152,9 +154,9 @@ func (i *Interceptor) seal(id []byte) []byte {
 	return i.o.Seal(id)
 }
 
-// keep holds another piece. A response that becomes too long is captured, and
-// streams from then on. If the budget is exhausted, the call fails; but after its
-// response it is paid, and the rest of the stream is dropped.
+// keep holds another piece. A response that becomes too long is captured and then
+// streams. If the budget is exhausted, the call fails. If the response has already
+// been sent, the call stays charged and the rest of the stream is dropped.
 func (i *Interceptor) keep(p []byte) error {
 	if len(i.hold)+len(p) > i.o.Hold {
 		return i.overflow(p)
@@ -174,8 +176,9 @@ func (i *Interceptor) keep(p []byte) error {
 	return nil
 }
 
-// overflow handles a response or an event that becomes too long to hold with p. A
-// response is captured as a charged one, and refunded if it ends as anything else.
+// overflow handles a response or an event that p makes too long to hold. It captures
+// a response as if the outcome were a charged one. The charge is refunded if the
+// actual outcome is not.
 func (i *Interceptor) overflow(p []byte) error {
 	f := longFacts{status: i.status, stage: i.stage, rewrites: i.o.Rewrite != nil}
 	if i.state == holdEvent {
@@ -203,7 +206,7 @@ func (i *Interceptor) overflow(p []byte) error {
 		}
 		i.stage = precaptured
 	}
-	if i.gone() { // perhaps since the capture: nothing of the response has been sent yet
+	if i.gone() { // the client may have left during the capture; no byte of the response has been sent yet
 		i.overflowUnseen()
 		return nil
 	}
@@ -215,9 +218,9 @@ func (i *Interceptor) overflow(p []byte) error {
 	return i.sendLong(p)
 }
 
-// overflowUnseen handles a long response after its client has left. If the upstream
-// continues and the response may still be charged, it is read to its end and settled
-// by its outcome; else the call ends here.
+// overflowUnseen handles a long response after its client has left. If the call is
+// detached and charges abandoned responses, the response is read to its end and
+// settled by its outcome. Otherwise the call ends here.
 func (i *Interceptor) overflowUnseen() {
 	i.dropHold()
 	if i.o.Detached && i.o.Call.ChargesAbandoned() {
@@ -228,7 +231,7 @@ func (i *Interceptor) overflowUnseen() {
 	i.leave()
 }
 
-// sendLong sends the held bytes and p, and holds no more.
+// sendLong sends the held bytes and then p, and returns the held bytes to the budget.
 func (i *Interceptor) sendLong(p []byte) error {
 	held := i.hold
 	defer i.dropHold()
@@ -245,7 +248,8 @@ func (i *Interceptor) sendHeld(event []byte) error {
 	return err
 }
 
-// resetHold keeps the buffer and its share of the budget for the next event.
+// resetHold empties the buffer, but keeps its memory and its part of the budget for
+// the next event.
 func (i *Interceptor) resetHold() { i.hold = i.hold[:0] }
 
 func (i *Interceptor) dropHold() {

@@ -8,10 +8,10 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// pulse times the comments on a quiet event stream, which keep proxies from closing
-// it as idle. It is a timer of the runtime, not a goroutine; a stream that ends
-// before it has been quiet costs one timer that never fires. Its owner guards it with
-// the lock that guards its writes.
+// pulse times the comments on a quiet event stream. They keep proxies from closing
+// the stream as idle. A pulse is a runtime timer and needs no goroutine. If a stream
+// ends before it has been quiet for too long, its timer never fires. The owner guards
+// the pulse with the lock that guards its writes.
 type pulse struct {
 	every time.Duration
 	timer *time.Timer // nil before the stream has begun, and after its end
@@ -20,11 +20,11 @@ type pulse struct {
 	beats bool        // a comment has been sent
 }
 
-// heartbeat is a comment line (WHATWG HTML, 9.2.5). No blank line follows it: some
-// clients take that for an event if an earlier event had an id.
+// heartbeat is a comment line (WHATWG HTML, 9.2.5). No blank line follows it, because
+// some clients take a blank line for an event if an earlier event had an id.
 var heartbeat = []byte(": keepalive\n")
 
-// begin starts the timer. It calls beat, on a goroutine of its own, when the stream
+// begin starts the timer. The timer calls beat, in its own goroutine, when the stream
 // may have been quiet for too long.
 func (p *pulse) begin(every time.Duration, beat func()) {
 	if every <= 0 {
@@ -34,7 +34,7 @@ func (p *pulse) begin(every time.Duration, beat func()) {
 	p.timer = time.AfterFunc(every, beat)
 }
 
-// end stops the timer. A beat that has already fired finds no timer.
+// end stops the timer. A call of beat that has already started then finds no timer.
 func (p *pulse) end() {
 	if p.timer != nil {
 		p.timer.Stop()
@@ -42,9 +42,10 @@ func (p *pulse) end() {
 	}
 }
 
-// sends notes that a piece of the server's stream is about to be sent, and returns
-// it. It removes a byte order mark behind a comment: there, clients would read it as
-// a part of the first field's name.
+// sends records that a piece of the server's stream is about to be sent, and returns
+// the piece to send. After a comment it removes a byte order mark from the
+// beginning of the server's stream. Clients would read a mark there as a part of the
+// first field name.
 func (p *pulse) sends(piece []byte) []byte {
 	if p.timer == nil {
 		return piece
@@ -59,8 +60,8 @@ func (p *pulse) sends(piece []byte) []byte {
 
 var byteOrderMark = []byte("\uFEFF")
 
-// due reports whether to send a comment now; with may false it is never due. It
-// restarts the timer in either case.
+// due reports whether a comment should be sent now. If may is false, due returns
+// false. It restarts the timer in either case.
 func (p *pulse) due(may bool) bool {
 	if p.timer == nil {
 		return false
@@ -75,9 +76,9 @@ func (p *pulse) due(may bool) bool {
 	return due
 }
 
-// bound sets a deadline for writes. The caller must call lift after them: in HTTP/2
-// an expired deadline resets the stream even if no write is in progress. Writers
-// without deadlines are left unbounded.
+// bound sets a deadline for writes. The caller must call lift after the writes,
+// because in HTTP/2 an expired deadline resets the stream even if no write is in
+// progress. Writes to a writer that does not support deadlines remain unbounded.
 func bound(rc *http.ResponseController, timeout time.Duration) (lift func()) {
 	_ = rc.SetWriteDeadline(clock.Deadline(timeout))
 	return func() { _ = rc.SetWriteDeadline(time.Time{}) }

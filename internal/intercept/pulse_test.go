@@ -15,7 +15,7 @@ import (
 
 const beat = ": keepalive\n"
 
-// keptAlive returns a rig whose streams may be quiet for 25 seconds.
+// keptAlive returns a rig that sends a comment after 25 quiet seconds.
 func keptAlive(t *testing.T, change func(*Options)) *rig {
 	return newRig(t, func(o *Options) {
 		o.Keepalive = 25 * time.Second
@@ -25,7 +25,8 @@ func keptAlive(t *testing.T, change func(*Options)) *rig {
 	})
 }
 
-// sent returns the bytes sent so far, under the lock that the timer takes.
+// sent returns the bytes sent so far. It takes the lock that guards writes, because
+// the timer writes too.
 func (r *rig) sent() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -37,9 +38,9 @@ func pause(d time.Duration) {
 	synctest.Wait()
 }
 
-// A stream that has begun and is quiet gets a comment every 25 seconds, counted from
-// the last write, before its response and after it, and none after its end. The
-// comment is flushed, and has a write deadline like every other write.
+// TestQuietStreamIsKeptAlive checks that a quiet stream gets a comment 25 seconds
+// after the last write, both before and after the response, but not after its end.
+// The comment is flushed, and has a write deadline like every other write.
 func TestQuietStreamIsKeptAlive(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := keptAlive(t, nil)
@@ -74,8 +75,8 @@ func TestQuietStreamIsKeptAlive(t *testing.T) {
 	})
 }
 
-// A comment neither begins a stream, nor stands in a response that is not a stream,
-// nor appears where comments are disabled.
+// TestNoCommentElsewhere checks that no comment is sent before a stream begins, in a
+// response that is not a stream, or if comments are disabled.
 func TestNoCommentElsewhere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := keptAlive(t, nil)
@@ -101,8 +102,8 @@ func TestNoCommentElsewhere(t *testing.T) {
 	})
 }
 
-// While a long event has been sent in part, a comment would stand in the middle of
-// it.
+// TestNoCommentWithinAnEvent checks that no comment is sent while a long event has
+// been sent in part, because it would land inside the event.
 func TestNoCommentWithinAnEvent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := keptAlive(t, func(o *Options) { o.Hold = 100 })
@@ -122,9 +123,10 @@ func TestNoCommentWithinAnEvent(t *testing.T) {
 	})
 }
 
-// Behind a comment, a byte order mark is no longer at the beginning of the stream: if
-// it were left in, it would cost the client the event that it pays for. Without a
-// comment it passes unchanged.
+// TestByteOrderMarkBehindAComment checks that a byte order mark is removed if a
+// comment precedes it. It would no longer be at the beginning of the stream, and the
+// client would lose the event that it pays for. Without a comment the mark passes
+// unchanged.
 func TestByteOrderMarkBehindAComment(t *testing.T) {
 	for _, quiet := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
@@ -147,8 +149,8 @@ func TestByteOrderMarkBehindAComment(t *testing.T) {
 	}
 }
 
-// A client that does not accept a comment has left: an attached call ends, a detached
-// one continues, and no more is sent.
+// TestCommentFindsClientGone: a client to which a comment cannot be written has left.
+// An attached call ends, a detached call continues, and nothing further is sent.
 func TestCommentFindsClientGone(t *testing.T) {
 	for _, detached := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
@@ -176,7 +178,8 @@ func TestCommentFindsClientGone(t *testing.T) {
 	}
 }
 
-// A stream opened by GET is kept alive, too, until it is closed.
+// TestListenerIsKeptAlive checks that a stream opened by GET also gets comments,
+// until it is closed.
 func TestListenerIsKeptAlive(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWire()
@@ -205,8 +208,8 @@ func TestListenerIsKeptAlive(t *testing.T) {
 	})
 }
 
-// Comments from the timer and events from the proxy do not interfere: for the race
-// detector.
+// TestCommentsBesideEvents checks, for the race detector, that comments from the
+// timer do not interfere with events from the proxy.
 func TestCommentsBesideEvents(t *testing.T) {
 	const n = 300
 	r := keptAlive(t, func(o *Options) { o.Keepalive = time.Microsecond })
@@ -231,7 +234,7 @@ func TestCommentsBesideEvents(t *testing.T) {
 	}
 }
 
-// BenchmarkEventStream measures a call that is answered at once by events, with and
+// BenchmarkEventStream measures a call that is answered at once by an event, with and
 // without keepalive comments.
 func BenchmarkEventStream(b *testing.B) {
 	message, err := mcp.Decode([]byte(`{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"t"}}`))

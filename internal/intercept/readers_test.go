@@ -14,17 +14,17 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// A reader is one way in which a client may read the text that it was sent. It
-// reports whether it takes the text for a result of the request with the id 7 that is
-// neither a tool error, nor a task, nor a request for input.
+// A reader models one way in which a client may parse the text it was sent. It
+// reports whether it accepts the text as a result of the request with the id 7, and
+// not as a tool error, a task or a request for input.
 type reader struct {
 	name  string
 	takes func(text []byte) bool
 }
 
-// readers differ in everything that JSON leaves to a parser: which of two members
-// counts, whether case matters, which text may surround a document, and which texts
-// count as a number.
+// readers returns parsers that differ in everything that JSON leaves to the parser:
+// which of two equal members counts, whether case matters, which text may surround a
+// document, and which texts count as a number.
 func readers(t testing.TB) []reader {
 	all := []reader{{"encoding/json", goTakes}, {"jsontext", strictTakes}, {"bytes", bytesTake}}
 	if js := startNode(t); js != nil {
@@ -33,7 +33,8 @@ func readers(t testing.TB) []reader {
 	return all
 }
 
-// goTakes reads as mcp-go does: the last of several members counts, in any case.
+// goTakes reads like mcp-go: the last of several equal members counts, and case is
+// ignored.
 func goTakes(text []byte) bool {
 	var m struct {
 		ID     any
@@ -49,8 +50,8 @@ func goTakes(text []byte) bool {
 	return !m.Result.IsError && (m.Result.ResultType == nil || *m.Result.ResultType == "complete") && !bytes.HasPrefix(m.Result.Task, []byte("{"))
 }
 
-// strictTakes reads one document, in which the first of several members counts, and
-// ignores any text after it.
+// strictTakes reads one document and ignores the text after it. The first of several
+// equal members counts.
 func strictTakes(text []byte) bool {
 	d := jsontext.NewDecoder(bytes.NewReader(text), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
 	top := firstMembers(d)
@@ -65,7 +66,8 @@ func strictTakes(text []byte) bool {
 	return !has || string(kind) == `"complete"`
 }
 
-// firstMembers reads an object; it returns nil for any other value.
+// firstMembers reads an object and keeps the first of several equal members. It
+// returns nil for any other value.
 func firstMembers(d *jsontext.Decoder) map[string]jsontext.Value {
 	if token, err := d.ReadToken(); err != nil || token.Kind() != '{' {
 		return nil
@@ -90,10 +92,11 @@ func firstMembers(d *jsontext.Decoder) map[string]jsontext.Value {
 	}
 }
 
-// bytesTake reads as laxly as a handwritten parser may: text may stand before the
-// object and after it, strings may have any bytes, commas may be too many, keys are
-// compared without case and invisible characters, every number and every text that is
-// seven is the id, and one result among several suffices.
+// bytesTake is as lax as a handwritten parser may be. It ignores a byte order mark
+// and white space before the object, and any text after it. It accepts any bytes in
+// strings and superfluous commas. It compares keys without case and invisible
+// characters. Every number and every string that means seven matches the id, and one
+// result among several suffices.
 func bytesTake(text []byte) bool {
 	at := bytes.IndexByte(text, '{')
 	if at < 0 || len(bytes.Trim(text[:at], " \t\r\n\ufeff")) > 0 {
@@ -120,8 +123,8 @@ func seven(text string) bool {
 	return json.Unmarshal([]byte(text), &f) == nil && f == 7
 }
 
-// laxResult reports whether a value is a result unless everything said of it
-// contradicts that.
+// laxResult reports whether a value could be read as a result: it is an object, and
+// either has no member that says otherwise, or also has one that says it is a result.
 func laxResult(value string) bool {
 	if !strings.HasPrefix(value, "{") {
 		return false
@@ -144,14 +147,15 @@ func laxResult(value string) bool {
 	return ok && (good || !said)
 }
 
-// lax is a parser that knows strings, brackets, commas and colons.
+// lax is a parser that knows only strings, brackets, commas and colons.
 type lax struct {
 	text []byte
 	at   int
 }
 
-// object reads the current object and reports each member; its value lies between
-// from and p.at. It returns whether the object has an end.
+// object reads the current object and calls member for each of its members. The
+// value of the member lies between from and p.at. object reports whether the object
+// has an end.
 func (p *lax) object(member func(key string, from int)) bool {
 	p.at++
 	for p.at < len(p.text) {
@@ -177,7 +181,7 @@ func (p *lax) object(member func(key string, from int)) bool {
 	return false
 }
 
-// value reads to the comma or the bracket that ends a value.
+// value reads up to the comma or bracket that ends the value.
 func (p *lax) value() {
 	for depth := 0; p.at < len(p.text); p.at++ {
 		switch p.text[p.at] {
@@ -215,7 +219,7 @@ func (p *lax) str() string {
 	return ""
 }
 
-// laxKey returns a key without case, escapes and characters beyond ASCII.
+// laxKey returns a key in lower case, without escapes and invisible characters.
 func laxKey(key string) string {
 	var text string
 	if json.Unmarshal([]byte(`"`+key+`"`), &text) != nil {
@@ -233,15 +237,16 @@ func laxKey(key string) string {
 	}, text)
 }
 
-// node is a process that reads as the TypeScript SDK does, a line at a time.
+// node is a Node.js process that reads as the TypeScript SDK does, one line at a
+// time.
 type node struct {
 	mu  sync.Mutex
 	in  io.Writer
 	out *bufio.Reader
 }
 
-// nodeProgram answers every line, a text in base64, with 1 if it is taken. It ignores
-// inherited members.
+// nodeProgram reads one base64 text per line and answers 1 if it takes the text for a
+// result, otherwise 0. It ignores inherited members.
 const nodeProgram = `
 const lines = require("readline").createInterface({ input: process.stdin });
 const taken = (text) => {
@@ -262,8 +267,8 @@ const decoder = new TextDecoder();
 lines.on("line", (line) => process.stdout.write(taken(decoder.decode(Buffer.from(line, "base64"))) ? "1\n" : "0\n"));
 `
 
-// startNode starts node for the duration of the test; it returns nil if node is not
-// installed.
+// startNode starts Node.js for the duration of the test. It returns nil if Node.js is
+// not installed.
 func startNode(t testing.TB) *node {
 	path, err := exec.LookPath("node")
 	if err != nil {

@@ -9,8 +9,8 @@ import (
 
 func base64Of(text []byte) string { return base64.StdEncoding.EncodeToString(text) }
 
-// answerSeeds are responses, and texts that could be taken for one, in every shape
-// that readers differ about.
+// answerSeeds returns responses, and texts that could be mistaken for one, in every
+// shape on which readers disagree.
 func answerSeeds() []string {
 	seeds := []string{
 		result, toolError, rpcError, asking, progress, foreign, "[" + result + "]", result + result, ")]}'\n" + result, "\ufeff" + result, "\ufeff\ufeff" + result,
@@ -36,9 +36,10 @@ func answerSeeds() []string {
 		`{"jsonrpc":"2.0","id":7,"result":{}}//`, `{"id":7,"result":{}}`, `{"jsonrpc":"2.0","id":7}`)
 }
 
-// dataOf returns the data of the events in a stream, cut as clients cut it: by the
-// standard, where only events of the type message count; by LF alone and
-// regardless of the type (mcp-go); and by every line break that Unicode knows.
+// dataOf returns the data of the events in a stream, for each way in which clients
+// split it: by the standard, with only events of the type message; by the standard
+// and regardless of the type; by LF alone and regardless of the type (mcp-go); and by
+// every line break in Unicode.
 func dataOf(stream []byte) (all [][]byte) {
 	text := strings.TrimPrefix(string(stream), "\ufeff")
 	standard := strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(text)
@@ -70,8 +71,8 @@ func dataOf(stream []byte) (all [][]byte) {
 	return all
 }
 
-// checkUnpaid checks promise 1: if a call was not charged, no reader takes the
-// client's text for its result.
+// checkUnpaid checks promise 1: if a call was not charged, no reader finds its result
+// in a text that the client was sent.
 func checkUnpaid(t *testing.T, all []reader, r *rig, sent [][]byte, came []byte) {
 	t.Helper()
 	if r.books.captured {
@@ -86,9 +87,8 @@ func checkUnpaid(t *testing.T, all []reader, r *rig, sent [][]byte, came []byte)
 	}
 }
 
-// FuzzAnswerAgainstReaders proves that none of four readers finds the result of a
-// call in the client's text without a charge, if the server responds with one JSON
-// text.
+// FuzzAnswerAgainstReaders searches for a JSON response in which one of the readers
+// finds a result although the call was not charged.
 func FuzzAnswerAgainstReaders(f *testing.F) {
 	all := readers(f)
 	for _, seed := range answerSeeds() {
@@ -102,8 +102,8 @@ func FuzzAnswerAgainstReaders(f *testing.F) {
 	})
 }
 
-// FuzzEventsAgainstReaders proves the same for a stream of events, which the readers
-// cut into events in every way known from clients.
+// FuzzEventsAgainstReaders does the same for an event stream, which is split into
+// events in every way known from clients.
 func FuzzEventsAgainstReaders(f *testing.F) {
 	all := readers(f)
 	for i, seed := range answerSeeds() {
@@ -120,7 +120,7 @@ func FuzzEventsAgainstReaders(f *testing.F) {
 			split := min(int(at), len(stream))
 			complete := r.upstream(200, asEvents, string(stream[:split]), string(stream[split:]))
 			sent := r.wire.Body.Bytes()
-			if !complete { // an event without its blank line does not count
+			if !complete { // clients ignore an event without its blank line
 				sent = wholeEvents(sent)
 			}
 			checkUnpaid(t, all, r, dataOf(sent), stream)
@@ -128,7 +128,7 @@ func FuzzEventsAgainstReaders(f *testing.F) {
 	})
 }
 
-// wholeEvents returns the part of a stream that was cut off which a client takes for
+// wholeEvents returns the part of a cut-off stream that clients accept as whole
 // events.
 func wholeEvents(sent []byte) []byte {
 	end := 0

@@ -11,11 +11,11 @@ import (
 	"github.com/fareboxhq/farebox/internal/mcp"
 )
 
-// Relay is the response writer of messages without a response: notifications, the
-// client's own responses, the end of a session. Statuses and error texts pass. A
-// message that a client could take for the response to a call does not, since that
-// call is paid elsewhere; neither does a switch of protocols, which would be a
-// tunnel past the gateway, or an invalid status.
+// Relay is the response writer of messages that get no response: notifications, the
+// client's own responses, and the end of a session. It passes statuses and error
+// texts. It drops a message that a client could take for the response to a call,
+// since that call is paid elsewhere. It withholds a switch of protocols, which would
+// open a tunnel past the gateway, and an invalid status.
 type Relay struct {
 	w        http.ResponseWriter
 	head     func(http.Header)
@@ -23,15 +23,15 @@ type Relay struct {
 	sentHead bool
 	withheld bool
 	mute     bool // drop the body
-	message  bool // hold the body: it may be a JSON-RPC error
+	message  bool // hold the body, because it may be a JSON-RPC error
 	hold     []byte
 }
 
 // maxError bounds a JSON-RPC error that passes, in bytes.
 const maxError = 64 << 10
 
-// NewRelay returns a relay to w. Head changes the head of the response just before
-// it is sent, and may be nil. The caller must call Finish at the end.
+// NewRelay returns a Relay that writes to w. Head changes the head of the response
+// just before it is sent, and may be nil. The caller must call Finish at the end.
 func NewRelay(w http.ResponseWriter, head func(http.Header)) *Relay {
 	return &Relay{w: w, head: head}
 }
@@ -39,8 +39,8 @@ func NewRelay(w http.ResponseWriter, head func(http.Header)) *Relay {
 // SentHead reports whether the final head has been sent.
 func (r *Relay) SentHead() bool { return r.sentHead }
 
-// Withheld reports whether the upstream's response may not pass. None of it has been
-// written then.
+// Withheld reports whether the upstream's response may not pass. If it is true,
+// none of the response has been written.
 func (r *Relay) Withheld() bool { return r.withheld }
 
 // Header returns the header of the response.
@@ -52,8 +52,8 @@ func (r *Relay) Unwrap() http.ResponseWriter { return r.w }
 // Hijack always fails, so that http.ResponseController does not unwrap further.
 func (r *Relay) Hijack() (net.Conn, *bufio.ReadWriter, error) { return nil, nil, errHijack }
 
-// WriteHeader passes the head on, unless it switches protocols or is invalid:
-// net/http panics at a status below 100.
+// WriteHeader passes the head on, unless it switches protocols or has an invalid
+// status. net/http panics at a status below 100.
 func (r *Relay) WriteHeader(status int) {
 	switch {
 	case r.withheld, r.status != 0:
@@ -104,8 +104,8 @@ func (r *Relay) Write(p []byte) (int, error) {
 	return r.w.Write(p)
 }
 
-// Finish ends the response after the upstream's handler has returned. A held message
-// passes unless it has a result.
+// Finish ends the response after the upstream's handler has returned. It sends the
+// held message, unless the message has a result.
 func (r *Relay) Finish() {
 	if !r.message || r.sentHead || r.withheld {
 		return
@@ -126,8 +126,8 @@ func mediaType(h http.Header) string {
 	return strings.ToLower(strings.TrimSpace(media))
 }
 
-// FlushError flushes the bytes that have been sent. Before the head it does not
-// flush: the underlying writer would send a head of its own.
+// FlushError flushes the bytes that have been sent. Before the head has been sent it
+// does nothing, because the underlying writer would send its own head.
 func (r *Relay) FlushError() error {
 	if !r.sentHead || r.withheld {
 		return nil
@@ -138,7 +138,7 @@ func (r *Relay) FlushError() error {
 // Flush is FlushError for callers that only know http.Flusher.
 func (r *Relay) Flush() { _ = r.FlushError() }
 
-// ReadFrom copies through Write: the promoted method would bypass the relay.
+// ReadFrom copies through Write, because the promoted method would bypass the Relay.
 func (r *Relay) ReadFrom(src io.Reader) (int64, error) {
 	return io.Copy(struct{ io.Writer }{r}, src)
 }

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// A message without a response brings none, however the body is split: statuses and
-// error texts pass.
+// TestRelay checks that statuses and error texts pass, and that the reply to a
+// message without a response never contains one, wherever the body is split.
 func TestRelay(t *testing.T) {
 	refused := `{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"no"}}`
 	for name, c := range map[string]struct {
@@ -61,8 +61,9 @@ func TestRelay(t *testing.T) {
 	}
 }
 
-// A switch of protocols, which would be a tunnel, and an invalid status are withheld,
-// and so is a missing response.
+// TestRelayWithholds checks that a switch of protocols and an invalid status are
+// withheld, because a switch would open a tunnel. If the upstream sends no response,
+// no head is sent either.
 func TestRelayWithholds(t *testing.T) {
 	w := newWire()
 	r := NewRelay(w, nil)
@@ -84,8 +85,8 @@ func TestRelayWithholds(t *testing.T) {
 	}
 }
 
-// On a stream opened by GET, the server's own messages pass, split anywhere, and
-// responses to calls do not.
+// TestListenerDropsAnswers checks that on a stream opened by GET the server's own
+// messages pass and responses to calls do not, wherever the stream is split.
 func TestListenerDropsAnswers(t *testing.T) {
 	request := `{"jsonrpc":"2.0","id":"s1","method":"sampling/createMessage","params":{}}`
 	stream := ": hi\n\n" + event(result) + event(progress) + event(rpcError) + event(request) + event("no json") + event(foreign)
@@ -106,7 +107,8 @@ func TestListenerDropsAnswers(t *testing.T) {
 	}
 }
 
-// A GET answered by anything but events could hide a response.
+// TestListenerWithholds checks that a reply to GET that is not an event stream is
+// withheld, because it could hide a response.
 func TestListenerWithholds(t *testing.T) {
 	for name, header := range map[string]map[string]string{
 		"json": asJSON, "nothing": nil,
@@ -123,7 +125,7 @@ func TestListenerWithholds(t *testing.T) {
 		}
 	}
 	for _, withheld := range []http.ResponseWriter{NewRelay(newWire(), nil), NewListener(newWire(), nil, nil, NewBudget(1<<30), plain{}.Event, ours, nil)} {
-		if err := http.NewResponseController(withheld).Flush(); err != nil { // before a head there is nothing to flush
+		if err := http.NewResponseController(withheld).Flush(); err != nil { // there are no bytes to flush before the head
 			t.Error(err)
 		}
 	}
@@ -136,7 +138,7 @@ func TestListenerWithholds(t *testing.T) {
 	}
 }
 
-// An endless event does not exhaust memory.
+// TestListenerBounds checks that an endless event does not exhaust memory.
 func TestListenerBounds(t *testing.T) {
 	budget := NewBudget(1 << 30)
 	l := NewListener(newWire(), nil, nil, budget, plain{}.Event, ours, nil)
@@ -157,8 +159,9 @@ func TestListenerBounds(t *testing.T) {
 	}
 }
 
-// An event of another type that is too long to hold is left out of a stream opened by
-// GET, which continues, and holds no memory.
+// TestListenerLeavesLongEventsOut checks that an event of another type that is too
+// long to hold is left out of a stream opened by GET. The stream continues, and no
+// memory stays in use.
 func TestListenerLeavesLongEventsOut(t *testing.T) {
 	w, budget, leftOut := newWire(), NewBudget(1<<30), 0
 	l := NewListener(w, nil, nil, budget, plain{}.Event, ours, func(string) { leftOut++ })
@@ -174,8 +177,8 @@ func TestListenerLeavesLongEventsOut(t *testing.T) {
 	l.Close()
 }
 
-// The first event of the HTTP+SSE transport of 2024-11-05 ends the stream with a
-// reason, however it is written.
+// TestOldTransportIsRefused checks that the first event of the HTTP+SSE transport
+// (MCP 2024-11-05) ends the stream with a reason, in every spelling of the event.
 func TestOldTransportIsRefused(t *testing.T) {
 	for _, event := range []string{
 		"event: endpoint\ndata: /message?sessionId=1\n\n", "event:endpoint\r\ndata: /message\r\n\r\n",

@@ -17,15 +17,15 @@ type action uint8
 
 const (
 	withhold action = iota // refuse the call, without a charge
-	cut                    // withhold an event that was sent in part: its last byte never leaves
+	cut                    // end the stream within an event that was sent in part: its last byte is never sent
 	abandon                // the client has left: send nothing
 	leave                  // the client has left but can come back: send nothing, keep the charge
 	suspend                // leave the call open: its response comes later
 	settle                 // settle the call by this response
 	accept                 // the response has been captured and sent: the charge stands
 	release                // the response has been captured and sent, but is not charged
-	refund                 // the response was sent in part: release, unless its client broke it off
-	pass                   // send it, without effect on the call
+	refund                 // the response was sent in part: release the call, unless the client broke the response off
+	pass                   // send the response or event, without effect on the call
 	omit                   // drop the event
 	leaveOut               // drop the event and report the reason
 	end                    // end the stream here
@@ -36,16 +36,16 @@ func judgeBody(v mcp.Verdict, status int, hasResult bool) verdict {
 	switch {
 	case status >= 400 && !hasResult:
 		return verdict{action: pass}
-	case v.Class != mcp.ClassAnswer || status >= 400: // an error status with a result in it
+	case v.Class != mcp.ClassAnswer || status >= 400: // an error status with a result in its body
 		return verdict{reason: unmatched(v)}
 	}
 	return verdict{action: settle}
 }
 
-// outcomeFacts describe a call that has had its response.
+// outcomeFacts describe a call for which the response has arrived.
 type outcomeFacts struct {
 	outcome   mcp.Outcome
-	charged   bool // the call charges that outcome
+	charged   bool // the call charges the outcome
 	paid      bool // the call has a price
 	binds     bool // handles can be bound to their owner
 	abandoned bool // the client has left, and the call does not charge for that
@@ -59,14 +59,14 @@ func judgeOutcome(f outcomeFacts) verdict {
 		return verdict{reason: "its result is of a type that cannot be priced"}
 	case f.abandoned:
 		return verdict{action: abandon}
-	case isTask && f.binds && !f.charged: // its result is paid when the client asks for it
+	case isTask && f.binds && !f.charged: // the result of the task is paid when the client asks for it
 		return verdict{action: suspend}
 	}
 	return verdict{action: settle}
 }
 
 // judgeEvent decides about a whole event that is held. Allowed matters only for a
-// guarded notification, fate only for a malformed event.
+// guarded notification, and fate only for a malformed event.
 func judgeEvent(v mcp.Verdict, allowed bool, fate mcp.Fate, s stage) verdict {
 	switch {
 	case v.Class == mcp.ClassEmpty, v.Class == mcp.ClassPassing:
@@ -90,9 +90,9 @@ func judgeEvent(v mcp.Verdict, allowed bool, fate mcp.Fate, s stage) verdict {
 type longFacts struct {
 	status    int
 	stage     stage
-	rewrites  bool // the response would have to be rewritten
+	rewrites  bool // the response would need to be rewritten
 	otherType bool // the event has a type other than message
-	guarded   bool // the event may carry a result that is paid elsewhere
+	guarded   bool // the event may carry a result that another call pays for
 	passing   bool // the event cannot be the response
 }
 
@@ -112,14 +112,14 @@ func judgeLong(f longFacts) verdict {
 		return verdict{reason: "its answer is too long to be rewritten"}
 	case f.guarded:
 		return verdict{reason: tooLongToRead}
-	case f.passing: // a long notification, or a request of the server's
+	case f.passing: // a long notification, or a request from the server
 		return verdict{action: pass}
 	}
 	return verdict{action: settle}
 }
 
-// judgeSkipped decides about the end of a long event that was left out because of
-// its type. If it turns out to be a message, it may have been the response.
+// judgeSkipped decides, at its end, about a long event that was left out because of
+// its type. If it turns out to be a message after all, it may have been the response.
 func judgeSkipped(otherType bool, s stage) verdict {
 	if !otherType && s != answered {
 		return verdict{reason: tooLongToRead}
@@ -127,11 +127,13 @@ func judgeSkipped(otherType bool, s stage) verdict {
 	return verdict{action: leaveOut, reason: tooLongToRead}
 }
 
-// judgeLongEvent decides about the end of an event that streamed in state s. Charged
-// says whether the call charges the event's outcome.
+// judgeLongEvent decides, at its end, about an event that was too long to hold; s is
+// the state in which it arrived. Charged says whether the call charges the event's
+// outcome.
 //
-// A notification that was recognised late, and a comment, may have been captured for.
-// That charge stands for the response that follows, and is refunded if none does.
+// A comment, or a notification that was recognised late, may have caused a capture.
+// That charge stands for the response that follows, and is refunded if there is no
+// response.
 func judgeLongEvent(s state, v mcp.Verdict, charged bool) verdict {
 	switch v.Class {
 	case mcp.ClassPassing:
@@ -155,12 +157,12 @@ func judgeLongEvent(s state, v mcp.Verdict, charged bool) verdict {
 
 // endFacts describe an event stream that has ended.
 type endFacts struct {
-	state     state // in which it ended
+	state     state // the state in which the stream ended
 	stage     stage
-	failure   *gate.Refusal // how the upstream failed, nil if it ended the stream itself
+	failure   *gate.Refusal // the upstream's failure; nil if it ended the stream itself
 	gone      bool          // the client has left
 	resumable bool          // the client can come back for the rest
-	charged   bool          // the long event in progress is a charged response that lacks only its end
+	charged   bool          // the long event in progress is a charged response in which only the end is missing
 }
 
 // judgeEnd decides about a stream that has ended.
@@ -175,25 +177,24 @@ func judgeEnd(f endFacts) verdict {
 		return verdict{action: release}
 	case f.state == streamEvent && f.charged:
 		return verdict{action: accept}
-	case f.state == streamEvent: // a part of it was sent, which cannot be withdrawn
+	case f.state == streamEvent: // a part of the event was sent and cannot be withdrawn
 		return verdict{action: refund}
 	}
 	return verdict{}
 }
 
-// judgeSettled decides about a response that has been settled and of which no byte
-// has been sent.
+// judgeSettled decides about a response that is settled, but not sent yet.
 func judgeSettled(gone, comesBack bool) verdict {
 	switch {
 	case !gone:
 		return verdict{action: pass}
-	case comesBack: // the client gets it later for this charge
+	case comesBack: // the client gets the response later, for this charge
 		return verdict{action: leave}
 	}
 	return verdict{action: abandon}
 }
 
-// unmatched is the reason to refuse a body that is not the response.
+// unmatched returns the reason to refuse a body that is not the response.
 func unmatched(v mcp.Verdict) string { return "its answer cannot be matched: " + reasonOf(v) }
 
 func reasonOf(v mcp.Verdict) string {

@@ -14,8 +14,9 @@ var (
 	outcomes = []mcp.Outcome{mcp.OutcomeUnknown, mcp.OutcomeResult, mcp.OutcomeToolError, mcp.OutcomeError, mcp.OutcomeInputRequired, mcp.OutcomeTask}
 )
 
-// Only exactly one response to the request leads to a charge: every other body is
-// refused, or passes as the upstream's own error.
+// TestJudgeBody checks that only a body that is exactly one response to the request
+// leads to a charge. Every other body is refused, or passes as the upstream's own
+// error.
 func TestJudgeBody(t *testing.T) {
 	for _, class := range classes {
 		for _, status := range []int{200, 400} {
@@ -35,8 +36,9 @@ func TestJudgeBody(t *testing.T) {
 	}
 }
 
-// A paid call never passes a result that cannot be priced, and a client that has left
-// is charged only if the call says so.
+// TestJudgeOutcome checks that a paid call never passes a result that cannot be
+// priced, and that a client that has left is charged only if the call charges
+// abandoned responses.
 func TestJudgeOutcome(t *testing.T) {
 	for _, outcome := range outcomes {
 		for n := range 1 << 4 {
@@ -57,8 +59,8 @@ func TestJudgeOutcome(t *testing.T) {
 	}
 }
 
-// An event that may be the response waits for its settlement, and no second response
-// passes.
+// TestJudgeEvent checks that an event that may be the response waits for its
+// settlement, and that no second response passes.
 func TestJudgeEvent(t *testing.T) {
 	for _, class := range classes {
 		for _, fate := range []mcp.Fate{mcp.FateWithheld, mcp.FateLeftOut, mcp.FatePasses} {
@@ -92,8 +94,9 @@ func TestJudgeEvent(t *testing.T) {
 	}
 }
 
-// A long response streams only after it has been settled. The only long event to
-// pass without a capture is a notification that any client may have.
+// TestJudgeLong checks that a long response streams only after it has been settled.
+// The only long event that passes without a capture is a notification or server
+// request that any client may see.
 func TestJudgeLong(t *testing.T) {
 	for _, s := range stages {
 		for n := range 1 << 5 {
@@ -121,8 +124,9 @@ func TestJudgeLong(t *testing.T) {
 	}
 }
 
-// At the end of a long event the charge stands only for a response of a charged
-// outcome, and the last byte leaves only if the event may be read whole.
+// TestJudgeLongEvent checks that at the end of a long event the charge stands only
+// for a response with a charged outcome, and that the last byte is sent only if the
+// client may read the whole event.
 func TestJudgeLongEvent(t *testing.T) {
 	for _, s := range []state{streamEvent, passEvent, readEvent} {
 		for _, class := range classes {
@@ -159,9 +163,9 @@ func TestJudgeLongEvent(t *testing.T) {
 	}
 }
 
-// A stream that ends without a response is not charged, unless all of a charged
-// response but its end has been sent. Only a client that can come back has its call
-// suspended.
+// TestJudgeEnd checks that a stream without a response is not charged, unless a
+// charged response was sent and only its end is missing. A call is suspended only if
+// its client can come back.
 func TestJudgeEnd(t *testing.T) {
 	failures := []*gate.Refusal{nil, {Code: gate.UpstreamFailed}, {Code: gate.UpstreamTimeout}}
 	for _, st := range []state{holdEvent, streamEvent, passEvent, readEvent, skipEvent} {
@@ -187,7 +191,7 @@ func TestJudgeEnd(t *testing.T) {
 	}
 }
 
-// A response that has been settled passes unless its client has left.
+// TestJudgeSettled checks that a settled response passes unless its client has left.
 func TestJudgeSettled(t *testing.T) {
 	for _, gone := range bools {
 		for _, comesBack := range bools {

@@ -1,16 +1,16 @@
 package intercept
 
-// state is the position of an Interceptor in the upstream's response. It decides
-// the treatment of the next bytes, and changes only by next.
+// state is the position of an Interceptor in the upstream's response. It decides how
+// the next bytes are treated, and changes only through next.
 type state uint8
 
 const (
-	// done drops everything that still comes.
+	// done drops all further bytes.
 	done        state = iota
 	awaitHead         // no final head has come yet
 	holdBody          // a JSON body is held whole
 	streamBody        // a JSON body too long to hold: captured, its rest streams
-	readBody          // the same, read only for its outcome: the client has left
+	readBody          // a JSON body too long to hold, read only for its outcome: the client has left
 	holdEvent         // an event stream: the current event is held
 	streamEvent       // an event too long to hold: captured, its rest streams
 	passEvent         // a long notification or server request: it streams without a capture
@@ -20,13 +20,13 @@ const (
 	stateCount
 )
 
-// input is something that happens to the response.
+// input is an event that changes the state of the response.
 type input uint8
 
 const (
 	headJSON    input = iota // a head announces JSON
 	headEvents               // a head announces an event stream
-	headError                // a head announces an error of the upstream's own
+	headError                // a head announces the upstream's own error
 	longPaid                 // the response is too long to hold and has been captured
 	longPassing              // the event is too long to hold and cannot be the response
 	longUnseen               // the response is too long to hold and its client has left
@@ -36,8 +36,8 @@ const (
 	inputCount
 )
 
-// transitions has the next state of each state and input. An entry that is not
-// listed is done, the state in which nothing can leak.
+// transitions maps each state and input to the next state. A missing entry means
+// done, the state in which nothing can leak.
 var transitions = [stateCount][inputCount]state{
 	awaitHead:   {headJSON: holdBody, headEvents: holdEvent, headError: relayError},
 	holdBody:    {longPaid: streamBody, longUnseen: readBody},
@@ -60,15 +60,15 @@ func (s state) inEvents() bool {
 	return false
 }
 
-// longEvent reports whether the head of the current event has been sent already,
-// or would have been if the client were still there.
+// longEvent reports whether the beginning of the current event has been sent already,
+// or would have been sent if the client had not left.
 func (s state) longEvent() bool { return s == streamEvent || s == passEvent || s == readEvent }
 
-// stage is how far the call has come. It only grows.
+// stage is the progress of the call. It never decreases.
 type stage uint8
 
 const (
 	unsettled   stage = iota
 	precaptured       // captured for a long event before its end was seen
-	answered          // the stream has had its response
+	answered          // the response has arrived on the stream
 )

@@ -2,8 +2,9 @@ package intercept
 
 import "testing"
 
-// Every state and input has one next state. A pair that cannot happen ends the
-// response, so that a mistake withholds bytes instead of leaking them.
+// TestStateTransitions checks that every state and input has one next state. A pair
+// that cannot happen ends the response, so that a mistake withholds bytes instead of
+// leaking them.
 func TestStateTransitions(t *testing.T) {
 	type pair struct {
 		s  state
@@ -37,8 +38,9 @@ func TestStateTransitions(t *testing.T) {
 	}
 }
 
-// The states in which bytes of a response stream are entered only by the input that
-// follows a capture, and the end of a response is final from every state.
+// TestStateStreamsOnlyAfterCapture checks that a response streams only after the
+// input that follows a capture, and that the end of a response is final in every
+// state.
 func TestStateStreamsOnlyAfterCapture(t *testing.T) {
 	for s := range stateCount {
 		if s.next(finish) != done {

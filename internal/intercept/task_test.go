@@ -12,7 +12,8 @@ import (
 
 const accepted = `{"jsonrpc":"2.0","id":7,"result":{"resultType":"task","taskId":"t","status":"working"}}`
 
-// binder records the handles that it binds, and the bytes that had been sent then.
+// binder records the handles that it binds, and the bytes that had been sent before
+// each.
 type binder struct {
 	wire    *wire
 	bound   []string
@@ -35,8 +36,9 @@ var forms = map[string]struct {
 	"events": {asEvents, event},
 }
 
-// An accepted task, and a request for input, pass once their owner is recorded. The
-// task's call stays open for its result.
+// TestHandlesAreBoundFirst checks that an accepted task and a request for input pass
+// only after their owner is recorded. The call that started the task stays open for
+// the result.
 func TestHandlesAreBoundFirst(t *testing.T) {
 	for form, f := range forms {
 		for answer, want := range map[string]string{accepted: "task", asking: "input_required"} {
@@ -61,8 +63,8 @@ func TestHandlesAreBoundFirst(t *testing.T) {
 	}
 }
 
-// A handle that cannot be bound is withheld and costs nothing; so does a task without
-// a binder.
+// TestHandlesNotBound checks that a response is withheld and costs nothing if its
+// handle cannot be bound. The same holds for a task if Bind is nil.
 func TestHandlesNotBound(t *testing.T) {
 	for form, f := range forms {
 		for answer, nobody := range map[string]bool{accepted: false, asking: false, accepted + " ": true} {
@@ -80,7 +82,8 @@ func TestHandlesNotBound(t *testing.T) {
 	}
 }
 
-// A task that was charged when it started has its receipt in the acceptance.
+// TestStartedTask checks that the acceptance of a task carries the receipt if the
+// task was charged when it started.
 func TestStartedTask(t *testing.T) {
 	r := newRig(t, func(o *Options) { o.Bind = func(mcp.Outcome, []byte) *gate.Refusal { return nil } })
 	r.books.started = true
@@ -90,15 +93,15 @@ func TestStartedTask(t *testing.T) {
 	}
 }
 
-// taskNote returns a notification of a task's status.
+// taskNote returns a notification about the status of a task.
 func taskNote(id string) string {
 	return `{"jsonrpc":"2.0","method":"notifications/tasks","params":{"taskId":"` + id + `"}}`
 }
 
 func ours(message []byte) bool { return string(message) == taskNote("ours") }
 
-// On every kind of stream, notifications about tasks pass only to their owner; all
-// others pass.
+// TestTaskNotificationsAreFiltered checks that on every kind of stream a notification
+// about a task passes only to the task's owner. All other notifications pass.
 func TestTaskNotificationsAreFiltered(t *testing.T) {
 	streams := []string{event(progress), event(taskNote("theirs")), event(taskNote("ours")), event(taskNote("theirs"))}
 	want := event(progress) + event(taskNote("ours"))
@@ -125,9 +128,10 @@ func TestTaskNotificationsAreFiltered(t *testing.T) {
 	}
 }
 
-// A notification about a task that is too long to read does not pass, whatever its
-// first member is: it may carry a result that is paid elsewhere. Neither does an
-// event too long to be recognised, on the stream of a free call.
+// TestLongTaskNotification checks that a notification about a task does not pass if
+// it is too long to read, whatever its first member is, because it may carry a result
+// that another call pays for. On the stream of a free call, an event too long to be
+// recognised does not pass either.
 func TestLongTaskNotification(t *testing.T) {
 	bulk := long(4000)
 	for name, note := range map[string]string{

@@ -7,12 +7,12 @@ import (
 	"github.com/fareboxhq/farebox/internal/recent"
 )
 
-// absentBound is how many unknown digests are remembered at least. Twice as many
-// take less than 8 MiB.
+// absentBound is the minimum number of unknown digests that are remembered. The
+// maximum is twice as many, which take less than 8 MiB.
 const absentBound = 1 << 15
 
-// absentees remembers digests that the origin does not know. They are kept apart
-// from the keys so that junk evicts only other junk.
+// absentees remembers digests that the origin does not know. It is separate from the
+// cache of keys, so that junk evicts only other junk.
 type absentees struct {
 	mu     sync.RWMutex
 	stamps *recent.Map[keys.Digest, stamp]
@@ -22,14 +22,15 @@ func newAbsentees() absentees {
 	return absentees{stamps: recent.New[keys.Digest, stamp](absentBound)}
 }
 
-// get returns the stamp of the digest's last absence, if it is remembered.
+// get returns the stamp of the origin's last answer that the digest is unknown, if the
+// answer is remembered.
 func (a *absentees) get(digest keys.Digest) (stamp, bool) {
 	a.mu.RLock()
 	defer a.mu.RUnlock()
 	return a.stamps.Get(digest)
 }
 
-// add remembers that the digest is absent.
+// add remembers that the origin does not know the digest.
 func (a *absentees) add(digest keys.Digest, s stamp) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

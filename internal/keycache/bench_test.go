@@ -10,9 +10,9 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// BenchmarkCachedLookup measures a hit: no I/O, no allocation, at most 300 ns.
-// The few bytes per operation are ristretto's: it allocates one record of 512
-// bytes for every 64 reads to learn which entries are popular.
+// BenchmarkCachedLookup measures a hit. The target is at most 300 ns, without I/O or
+// an allocation. Ristretto causes the few bytes per operation: for every 64 reads it
+// allocates a record of 512 bytes to learn which entries are popular.
 func BenchmarkCachedLookup(b *testing.B) {
 	for _, c := range []struct {
 		name string
@@ -58,7 +58,7 @@ func BenchmarkSecretToDecision(b *testing.B) {
 	}
 }
 
-// BenchmarkRevokeAll measures the cost of a lost revocation stream.
+// BenchmarkRevokeAll measures RevokeAll, the reaction to a lost revocation stream.
 func BenchmarkRevokeAll(b *testing.B) {
 	cache, _ := warm(b, 1)
 	for b.Loop() {
@@ -79,9 +79,10 @@ func warm(tb testing.TB, n int) (*Cache, []keys.Digest) {
 	return cache, digests
 }
 
-// secretToDecision returns a function that takes one of a thousand secrets,
-// each in turn, to its cached key's admission. With a single one the processor
-// would learn its digits by heart and the measure would flatter.
+// secretToDecision returns a function that parses a secret, looks its key up in the
+// cache and checks the key. Successive calls use a thousand secrets in turn, because
+// the branch predictor would learn the digits of a single one, and the result would be
+// too good.
 func secretToDecision(tb testing.TB) func() {
 	tb.Helper()
 	origin := newOrigin()

@@ -1,21 +1,19 @@
-// Package keycache keeps keys in memory in front of the store they come from,
-// so that a request costs no I/O, with revocation that cannot be outrun.
+// Package keycache caches a store's keys in memory, so that a request costs no I/O.
+// Once a key is revoked, no later lookup returns the key as it was before.
 //
-// Deleting an entry does not revoke it. A load that read the key just
-// before it was deleted may put it back just after, and the cache underneath
-// (ristretto) writes asynchronously, so it may do so later still. Therefore
-// every digest has a generation, a counter that
-// revocation increments, and every entry carries the generation that was read
-// before its load asked the origin. An entry is used only while the two are
-// equal. So the origin was asked for it after the last revocation, no matter
-// when the entry was written.
+// Deleting a cache entry does not suffice to revoke a key. A load that read the key
+// just before the revocation may write its entry just after the deletion, and the
+// cache underneath (ristretto) writes asynchronously and so even later. Therefore
+// every digest has a generation, a counter that revocation increments. Every entry
+// carries the generation that was read before its load asked the origin, and is used
+// only while its generation is still that of the digest. So the origin was asked for
+// it after the last revocation, no matter when the entry was written.
 //
-// The generations are a fixed table that digests share by some of their bits:
-// a revocation makes a few innocent keys load again, which is harmless.
+// The generations are a table of fixed size. Digests with certain bits in common share
+// a counter, so a revocation makes a few other keys load again, which is harmless.
 //
-// The cache ignores the times within a key. A key past its ExpiresAt stays
-// cached, because keys.Key.Check compares times at every use; so do deleted and
-// disabled keys.
+// The cache ignores the times within a key. Expired, deleted and disabled keys stay
+// cached, because keys.Key.Check compares the times at every use.
 package keycache
 
 import (
@@ -32,26 +30,27 @@ import (
 	"github.com/fareboxhq/farebox/internal/keys"
 )
 
-// ErrClosed is returned by a Lookup that needs the origin after Close.
+// ErrClosed is the error of a Lookup after Close that would have to ask the origin.
 var ErrClosed = errors.New("key cache is closed")
 
 // Origin is the store behind the cache. It must be safe for concurrent use.
 type Origin interface {
-	// KeyByDigest returns the key of that digest, also a deleted, disabled or
-	// expired one, or keys.ErrUnknown if it does not exist. Any other error means
-	// that the origin cannot answer. It must see every change that was durable
-	// before it was called. The cache copies the key and does not change it.
+	// KeyByDigest returns the key with that digest, even if it is deleted, disabled
+	// or expired. The error is keys.ErrUnknown if there is no such key; any other
+	// error means that the origin cannot answer. KeyByDigest must see every change
+	// that was durable before the call. The cache copies the key and does not change
+	// it.
 	KeyByDigest(ctx context.Context, digest keys.Digest) (*keys.Key, error)
 }
 
-// Source is the place an answer came from, for metrics.
+// Source says where an answer came from, for metrics.
 type Source uint8
 
 // The sources of an answer.
 const (
 	SourceCache    Source = iota // a key in memory
 	SourceNegative               // an unknown digest in memory
-	SourceStore                  // the origin, whether it could answer or not
+	SourceStore                  // the origin, even if it could not answer
 )
 
 // String returns "cache", "negative" or "store".
@@ -66,35 +65,35 @@ func (s Source) String() string {
 	}
 }
 
-// Cache answers lookups of keys by digest. Its methods but Close are safe for
+// Cache answers lookups of keys by digest. All methods except Close are safe for
 // concurrent use.
 type Cache struct {
 	origin     Origin
 	clock      func() time.Duration // since New
 	trustStale bool
 
-	ttl         atomic.Int64 // nanoseconds, as the next two
+	ttl         atomic.Int64 // in nanoseconds, like the next two
 	negativeTTL atomic.Int64
 	loadTimeout atomic.Int64
-	trust       atomic.Pointer[trust] // nil: bounded by ttl alone
+	trust       atomic.Pointer[trust] // nil: ttl is the only bound
 
 	generations [generations]atomic.Uint64
 	entries     *ristretto.Cache[uint64, *entry]
 	absent      absentees
 	loads       loads
 
-	// storing is read-locked while an entry is written and write-locked by
-	// Close: ristretto panics if it is closed during a write. Once closed, it
+	// storing is read-locked while an entry is written and write-locked by Close,
+	// because ristretto panics if it is closed during a write. A closed ristretto
 	// ignores writes.
 	storing sync.RWMutex
 }
 
-// generations is the number of counters: 512 KiB in all. With 100,000 keys a
-// revocation makes one or two others load again.
+// generations is the number of counters, which take 512 KiB. With 100,000 keys, a
+// revocation makes one or two other keys load again.
 const generations = 1 << 16
 
-// New returns a cache in front of the origin. It fails if an option is out of
-// its bounds.
+// New returns a cache in front of the origin. It returns an error if an option is not
+// within its bounds.
 func New(origin Origin, o Options) (*Cache, error) {
 	if origin == nil {
 		return nil, errors.New("key cache: no origin")
@@ -107,8 +106,8 @@ func New(origin Origin, o Options) (*Cache, error) {
 		NumCounters:        countersFor(o.Size),
 		MaxCost:            int64(o.Size),
 		BufferItems:        64,
-		IgnoreInternalCost: true, // the cost of every entry is 1, in keys
-		// Digests are uniform already; ristretto's own function would allocate.
+		IgnoreInternalCost: true, // every entry costs 1, so that MaxCost counts keys
+		// Digests are already uniform, and ristretto's default hash would allocate.
 		KeyToHash: func(slot uint64) (uint64, uint64) { return slot, 0 },
 	})
 	if err != nil {
@@ -126,16 +125,16 @@ func New(origin Origin, o Options) (*Cache, error) {
 	return c, nil
 }
 
-// Lookup returns the key of a digest, from memory if it can. The key is shared
-// and must not be changed. The error is keys.ErrUnknown, unwrapped, if there is
-// no such key, ctx's if the caller gave up, and another one, which is never
-// cached, if the origin failed. Lookups of one digest share a load, which
-// continues for the others when one of them gives up. A hit does no I/O and does
-// not allocate.
+// Lookup returns the key with that digest, from memory if possible. The key is shared
+// and must not be changed. The error is keys.ErrUnknown, unwrapped, if there is no
+// such key, and the error of ctx if the caller gave up. Any other error means that the
+// origin failed; it is never cached. Concurrent lookups of one digest share a load,
+// which continues if one of the callers gives up. A hit does no I/O and does not
+// allocate.
 //
-// If only the origin can answer, Lookup calls beforeLoad first, unless it is nil.
-// With an error from it, Lookup returns that error and does not ask the origin.
-// stale reports that the key was in memory and is no longer trusted: the origin
+// If only the origin can answer, Lookup first calls beforeLoad, unless beforeLoad is
+// nil. If beforeLoad returns an error, Lookup returns that error and does not ask the
+// origin. stale says that the key is in memory but no longer trusted, so the origin
 // had it not long ago.
 //
 // A lookup that began before a revocation may still return the old key.
@@ -156,12 +155,13 @@ func (c *Cache) Lookup(ctx context.Context, digest keys.Digest, beforeLoad func(
 	return key, SourceStore, err
 }
 
-// cached answers from memory: the key and SourceCache, or SourceNegative, or
-// SourceStore and whether an entry was there that is no longer trusted.
+// cached answers from memory. It returns the key and SourceCache for a hit, and
+// SourceNegative for a digest that is cached as unknown. Otherwise it returns
+// SourceStore, and stale says that memory has an entry that is no longer trusted.
 func (c *Cache) cached(digest keys.Digest) (key *keys.Key, source Source, stale bool) {
 	now := c.clock()
 	lapsed := c.trustLapsed(now)
-	// Another digest may have the same slot, so compare all of it.
+	// Another digest may have the same slot, so compare the whole digest.
 	if e, ok := c.entries.Get(slot(digest)); ok && e.key.Digest == digest {
 		if !lapsed && c.fresh(digest, e.stamp, now, &c.ttl) {
 			return &e.key, SourceCache, false
@@ -169,7 +169,7 @@ func (c *Cache) cached(digest keys.Digest) (key *keys.Key, source Source, stale 
 		stale = true
 	}
 	if lapsed {
-		c.Revoke(digest) // invalidates loads already in flight, too
+		c.Revoke(digest) // also invalidates loads in flight
 		return nil, SourceStore, stale
 	}
 	if s, ok := c.absent.get(digest); ok && c.fresh(digest, s, now, &c.negativeTTL) {
@@ -178,16 +178,16 @@ func (c *Cache) cached(digest keys.Digest) (key *keys.Key, source Source, stale 
 	return nil, SourceStore, stale
 }
 
-// Revoke invalidates everything that the origin was asked before the call, for
-// lookups that begin after Revoke has returned. Call it once a change of the key
-// is durable in the origin, a creation included (its digest may be cached as
-// unknown). If it is uncertain whether the change is durable, call it at once
-// and again when that is certain. It never blocks.
+// Revoke invalidates the cached answer and the loads in flight for a digest. Lookups
+// that begin after Revoke has returned ask the origin again. Call Revoke once a key's
+// change is durable in the origin. A creation is such a change, because the digest
+// may be cached as unknown. If it is uncertain whether the change is durable, call
+// Revoke at once, and again when the change is certain. Revoke never blocks.
 func (c *Cache) Revoke(digest keys.Digest) {
 	c.generation(digest).Add(1)
 }
 
-// RevokeAll is Revoke for every digest. Call it when revocations may have been
+// RevokeAll is like Revoke, for every digest. Call it when revocations may have been
 // missed. It takes about a third of a millisecond.
 func (c *Cache) RevokeAll() {
 	for i := range c.generations {
@@ -195,13 +195,13 @@ func (c *Cache) RevokeAll() {
 	}
 }
 
-// Configure changes Size, TTL, NegativeTTL and LoadTimeout in place; the other
-// options stay. Zero, or a value that New would refuse, means the default. Only
-// entries beyond a smaller size are lost. New times apply to existing entries,
-// too.
+// Configure changes Size, TTL, NegativeTTL and LoadTimeout of a running cache; the
+// other options stay as they are. Zero, or a value that New would refuse, means the
+// default. The cache loses entries only if it holds more than the new size. New times
+// also apply to existing entries.
 //
-// The memory for access frequencies was allocated by New for its size: a cache
-// that has grown far beyond it makes poorer evictions.
+// New allocates the memory for access frequencies according to its Size. A cache that
+// grows far beyond that size evicts less well.
 func (c *Cache) Configure(o Options) {
 	o = o.withDefaults()
 	c.setTimes(o)
@@ -209,15 +209,16 @@ func (c *Cache) Configure(o Options) {
 	c.evictSurplus()
 }
 
-// Len returns the approximate number of keys in memory, stale ones included.
-// Unknown digests are not counted.
+// Len returns the approximate number of keys in memory, including stale ones but not
+// unknown digests.
 func (c *Cache) Len() int {
-	// Every entry costs 1. The two reads are not atomic, hence the bound.
+	// Every entry costs 1. The two reads are not atomic, so the difference may be
+	// negative.
 	return int(max(0, c.entries.MaxCost()-c.entries.RemainingCost()))
 }
 
-// evictSurplus brings the cache within its size. Ristretto by itself would
-// reject new entries rather than evict ones that are read more often.
+// evictSurplus evicts entries until the cache is within its size, stale ones first.
+// Ristretto by itself would reject new entries rather than evict popular ones.
 func (c *Cache) evictSurplus() {
 	c.storing.RLock()
 	defer c.storing.RUnlock()
@@ -226,7 +227,7 @@ func (c *Cache) evictSurplus() {
 		return
 	}
 	now := c.clock()
-	var stale, others []uint64 // stale entries go first
+	var stale, others []uint64
 	c.entries.IterValues(func(e *entry) (stop bool) {
 		if !c.fresh(e.key.Digest, e.stamp, now, &c.ttl) {
 			stale = append(stale, slot(e.key.Digest))
@@ -242,9 +243,9 @@ func (c *Cache) evictSurplus() {
 	c.entries.Wait()
 }
 
-// Close cancels the loads in flight, waits at most LoadTimeout for them and frees
-// the memory. No lookup may run or begin meanwhile; an abandoned load may still
-// run. Closing again does nothing.
+// Close cancels the loads in flight, waits at most LoadTimeout for them and frees the
+// memory. No lookup may run or begin during Close, but loads that their callers have
+// abandoned may still run. Further calls do nothing.
 func (c *Cache) Close() {
 	if !c.loads.close(time.Duration(c.loadTimeout.Load())) {
 		return
@@ -260,18 +261,19 @@ func (c *Cache) setTimes(o Options) {
 	c.loadTimeout.Store(int64(o.LoadTimeout))
 }
 
-// fresh reports whether an answer with that stamp may still be used.
+// fresh reports whether an answer with stamp s may still be used.
 func (c *Cache) fresh(digest keys.Digest, s stamp, now time.Duration, ttl *atomic.Int64) bool {
 	return c.current(digest, s.generation) && now-s.asked < time.Duration(ttl.Load())
 }
 
-// current reports whether the digest was not revoked since its generation was
-// read.
+// current reports whether the digest still has the given generation, that is whether
+// it was not revoked since.
 func (c *Cache) current(digest keys.Digest, generation uint64) bool {
 	return c.trustStale || c.generation(digest).Load() == generation
 }
 
-// generation returns the digest's counter. It uses other bits than slot does.
+// generation returns the digest's counter. It depends on other bits of the digest than
+// slot does.
 func (c *Cache) generation(digest keys.Digest) *atomic.Uint64 {
 	return &c.generations[binary.LittleEndian.Uint16(digest[8:])]
 }

@@ -16,9 +16,9 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// TestLookupAnswersFromMemory: the origin is asked once for a key and once for an
-// unknown digest. A hook that fails keeps a miss from the origin, and is not
-// called for a hit.
+// TestLookupAnswersFromMemory: the origin is asked only once for a key and only once
+// for an unknown digest. If the hook fails, a miss does not ask the origin. A hit does
+// not call the hook.
 func TestLookupAnswersFromMemory(t *testing.T) {
 	origin := newOrigin()
 	known, unknown := origin.add(realistic(1)), digestOf(2)
@@ -49,8 +49,8 @@ func TestLookupAnswersFromMemory(t *testing.T) {
 	}
 }
 
-// TestKeysThatMayNothingAreCachedToo: deleted, disabled and expired keys are
-// cached like others; Check refuses them.
+// TestKeysThatMayNothingAreCachedToo: deleted, disabled and expired keys are cached
+// like usable ones, and Check refuses them.
 func TestKeysThatMayNothingAreCachedToo(t *testing.T) {
 	origin := newOrigin()
 	cache := newCache(t, origin, Options{})
@@ -67,8 +67,8 @@ func TestKeysThatMayNothingAreCachedToo(t *testing.T) {
 	}
 }
 
-// TestExpiryNeedsNoReload: a key that expires in the cache is refused from that
-// instant on, since Check compares times at use.
+// TestExpiryNeedsNoReload: a key that expires while it is cached is refused from that
+// instant on, because Check compares times at every use.
 func TestExpiryNeedsNoReload(t *testing.T) {
 	origin, clk := newOrigin(), &fakeClock{}
 	key := realistic(1)
@@ -87,8 +87,8 @@ func TestExpiryNeedsNoReload(t *testing.T) {
 	}
 }
 
-// TestAnswersEndWithTheirTime: a key is used for TTL and an absence for
-// NegativeTTL, to the nanosecond.
+// TestAnswersEndWithTheirTime: a cached key is used for exactly TTL, and a cached
+// unknown digest for exactly NegativeTTL.
 func TestAnswersEndWithTheirTime(t *testing.T) {
 	origin, clk := newOrigin(), &fakeClock{}
 	known, unknown := origin.add(realistic(1)), digestOf(2)
@@ -107,8 +107,8 @@ func TestAnswersEndWithTheirTime(t *testing.T) {
 	wantSource(t, cache, known, SourceCache, nil)
 }
 
-// TestAgeCountsFromTheQuestion: an answer ages from the start of its load, so a
-// slow origin does not prolong its use.
+// TestAgeCountsFromTheQuestion: the age of an answer counts from the start of its load,
+// so a slow origin does not prolong the use of its answers.
 func TestAgeCountsFromTheQuestion(t *testing.T) {
 	origin, clk := newOrigin(), &fakeClock{}
 	digest := origin.add(realistic(1))
@@ -121,9 +121,9 @@ func TestAgeCountsFromTheQuestion(t *testing.T) {
 	wantSource(t, cache, digest, SourceStore, nil)
 }
 
-// TestOriginErrorsAreNeverCached: after an error the origin is asked again, and
-// an error never replaces or hides an answer. (Promise 8: an error is not an
-// absence.)
+// TestOriginErrorsAreNeverCached: after an error the origin is asked again, and an
+// error never replaces or hides a cached answer. (Promise 8: an error does not mean
+// that a key is unknown.)
 func TestOriginErrorsAreNeverCached(t *testing.T) {
 	origin := newOrigin()
 	known, unknown := origin.add(realistic(1)), digestOf(2)
@@ -177,8 +177,8 @@ func TestOriginThatMisbehavesIsAnError(t *testing.T) {
 	}
 }
 
-// TestUnknownIsNeverWrapped: callers may compare the error with ==, even if the
-// origin wrapped it.
+// TestUnknownIsNeverWrapped: Lookup returns keys.ErrUnknown itself, even if the origin
+// wrapped it.
 func TestUnknownIsNeverWrapped(t *testing.T) {
 	cache := newCache(t, originFunc(func(context.Context, keys.Digest) (*keys.Key, error) {
 		return nil, fmt.Errorf("select: %w", keys.ErrUnknown)
@@ -206,7 +206,7 @@ func TestOneLoadForManyCallers(t *testing.T) {
 				answered.Add(1)
 			})
 		}
-		synctest.Wait() // all of them wait for the origin
+		synctest.Wait() // until all callers wait for the origin
 		if answered.Load() != 0 {
 			t.Fatal("answered before the origin was")
 		}
@@ -218,8 +218,8 @@ func TestOneLoadForManyCallers(t *testing.T) {
 	})
 }
 
-// TestCallerThatLeavesDoesNotEndTheLoad: when the caller that started a load
-// gives up, the others still get the answer and the cache keeps it.
+// TestCallerThatLeavesDoesNotEndTheLoad: if the caller that started a load gives up,
+// the other callers still get the answer, and it is cached.
 func TestCallerThatLeavesDoesNotEndTheLoad(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		origin, held := newOrigin(), newGate()
@@ -247,8 +247,8 @@ func TestCallerThatLeavesDoesNotEndTheLoad(t *testing.T) {
 	})
 }
 
-// TestCallerThatHasLeftAsksNothing: a lookup with an ended context starts no
-// load, but a hit is still a hit.
+// TestCallerThatHasLeftAsksNothing: a lookup does not start a load after its context
+// has ended, but still returns a cached key.
 func TestCallerThatHasLeftAsksNothing(t *testing.T) {
 	origin := newOrigin()
 	digest := origin.add(realistic(1))
@@ -264,8 +264,8 @@ func TestCallerThatHasLeftAsksNothing(t *testing.T) {
 	}
 }
 
-// TestLoadTimeout: a lookup without a deadline ends after LoadTimeout, whether or
-// not the origin respects its context, and an origin that recovers is asked again.
+// TestLoadTimeout: a lookup without a deadline ends after LoadTimeout, even if the
+// origin ignores its context. An origin that recovers is asked again.
 func TestLoadTimeout(t *testing.T) {
 	heeds, heedless := (*gate).waitOrEnd, (*gate).wait
 	for name, wait := range map[string]func(*gate, context.Context, keys.Digest) error{"heeds": heeds, "does not heed": heedless} {
@@ -289,8 +289,8 @@ func TestLoadTimeout(t *testing.T) {
 	}
 }
 
-// TestHungOriginIsAskedOnce: while an origin hangs, further lookups of the digest
-// start no loads, so the number of stuck goroutines is bounded.
+// TestHungOriginIsAskedOnce: while a load hangs, further lookups of its digest do not
+// start another one, so the number of stuck goroutines is bounded.
 func TestHungOriginIsAskedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		origin, held := newOrigin(), newGate()
@@ -307,8 +307,8 @@ func TestHungOriginIsAskedOnce(t *testing.T) {
 	})
 }
 
-// TestSameSlotNeverMixesKeys: digests that share a slot and a generation never
-// get each other's key, and neither does an unknown digest.
+// TestSameSlotNeverMixesKeys: lookups of digests that share a slot and a generation
+// never return each other's keys. An unknown digest gets no key from a shared slot.
 func TestSameSlotNeverMixesKeys(t *testing.T) {
 	one, two, unknown := realistic(1), realistic(2), digestOf(3)
 	copy(two.Digest[:16], one.Digest[:16])
@@ -329,7 +329,8 @@ func TestSameSlotNeverMixesKeys(t *testing.T) {
 	}
 }
 
-// TestRevokeAll: afterwards every key and every absence is loaded again, once.
+// TestRevokeAll: after RevokeAll, every key and every unknown digest is loaded again
+// once.
 func TestRevokeAll(t *testing.T) {
 	origin := newOrigin()
 	cache := newCache(t, origin, Options{})
@@ -346,7 +347,7 @@ func TestRevokeAll(t *testing.T) {
 	}
 }
 
-// TestRevokeTouchesFewOthers: a revocation makes at most two other keys reload.
+// TestRevokeTouchesFewOthers: a revocation makes at most two other keys load again.
 func TestRevokeTouchesFewOthers(t *testing.T) {
 	cache, digests := warm(t, 2000)
 	cache.Revoke(digests[0])
@@ -361,7 +362,7 @@ func TestRevokeTouchesFewOthers(t *testing.T) {
 	}
 }
 
-// TestSourceNames: the names are labels of metrics.
+// TestSourceNames: the names never change, because they are labels of metrics.
 func TestSourceNames(t *testing.T) {
 	if got := fmt.Sprint(SourceCache, SourceNegative, SourceStore); got != "cache negative store" {
 		t.Error(got)

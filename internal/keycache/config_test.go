@@ -15,7 +15,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// TestNewRefusesBadOptions: the error names the option and its bounds.
+// TestNewRefusesBadOptions: New refuses options out of bounds, and the error names the
+// option and its bounds.
 func TestNewRefusesBadOptions(t *testing.T) {
 	for want, o := range map[string]Options{
 		"size -1: want 0 to":    {Size: -1},
@@ -33,8 +34,8 @@ func TestNewRefusesBadOptions(t *testing.T) {
 	}
 }
 
-// TestConfigureKeepsEntries is promise 11 for the cache: a new size and new times
-// lose no key and apply to existing entries.
+// TestConfigureKeepsEntries: a new size and new times lose no key and apply to existing
+// entries. (Promise 11.)
 func TestConfigureKeepsEntries(t *testing.T) {
 	const n = 500
 	origin, clk := newOrigin(), &fakeClock{}
@@ -52,7 +53,7 @@ func TestConfigureKeepsEntries(t *testing.T) {
 		wantSource(t, cache, digestOf(i), SourceCache, nil)
 	}
 	wantSource(t, cache, digestOf(-1), SourceNegative, keys.ErrUnknown)
-	for i := range n { // there is room for them now
+	for i := range n { // the new size has room for these
 		mustLookup(t, cache, origin.add(realistic(n+i)))
 	}
 	if got := cache.Len(); got != 2*n {
@@ -69,8 +70,8 @@ func TestConfigureKeepsEntries(t *testing.T) {
 	wantSource(t, cache, digestOf(-1), SourceStore, keys.ErrUnknown)
 }
 
-// TestSizeBoundsTheCache: the cache holds at most Size keys, as soon as Size is
-// lowered and while new keys arrive.
+// TestSizeBoundsTheCache: the cache never holds more than Size keys, neither while new
+// keys arrive nor after Size was lowered.
 func TestSizeBoundsTheCache(t *testing.T) {
 	origin := newOrigin()
 	cache := newCache(t, origin, Options{Size: 100, TTL: time.Hour})
@@ -94,8 +95,8 @@ func TestSizeBoundsTheCache(t *testing.T) {
 	}
 }
 
-// TestSurplusThatIsNotBelievedGoesFirst: a shrinking cache first evicts the keys
-// that would have to be loaded again anyway.
+// TestSurplusThatIsNotBelievedGoesFirst: when its size is lowered, a cache first evicts
+// the keys that would have to be loaded again anyway.
 func TestSurplusThatIsNotBelievedGoesFirst(t *testing.T) {
 	cache, digests := warm(t, 400)
 	for _, d := range digests[:200] {
@@ -118,7 +119,7 @@ func TestSurplusThatIsNotBelievedGoesFirst(t *testing.T) {
 	}
 }
 
-// TestConfigureMeansDefaultsByZero: zero and invalid values mean the defaults.
+// TestConfigureMeansDefaultsByZero: zero and invalid values select the defaults.
 func TestConfigureMeansDefaultsByZero(t *testing.T) {
 	cache := newCache(t, newOrigin(), Options{Size: 7, TTL: time.Hour})
 	for _, o := range []Options{{}, {Size: -1, TTL: -1, NegativeTTL: -1, LoadTimeout: -1}} {
@@ -151,8 +152,8 @@ func TestConfigureUnderLoad(t *testing.T) {
 	readers.Wait()
 }
 
-// TestCloseLeavesNothing: no goroutine outlives Close, it may be called again, and
-// a later lookup is refused and does not panic.
+// TestCloseLeavesNothing: no goroutine outlives Close. Close may be called again, and
+// later lookups return ErrClosed and do not panic.
 func TestCloseLeavesNothing(t *testing.T) {
 	before := goleak.IgnoreCurrent()
 	origin := newOrigin()
@@ -170,8 +171,8 @@ func TestCloseLeavesNothing(t *testing.T) {
 	cache.RevokeAll()
 }
 
-// TestCloseWithLoadsUnderWay: abandoned loads never write into a closed cache,
-// no matter at which point of a load it is closed.
+// TestCloseWithLoadsUnderWay: an abandoned load never writes into a closed cache, no
+// matter how far the load is when the cache closes.
 func TestCloseWithLoadsUnderWay(t *testing.T) {
 	origin := newOrigin()
 	for i := range 64 {
@@ -195,9 +196,9 @@ func TestCloseWithLoadsUnderWay(t *testing.T) {
 	}
 }
 
-// TestCloseDoesNotWaitForever: Close cancels an origin that respects its context
-// and waits LoadTimeout for one that does not; when that one returns at last,
-// nothing happens.
+// TestCloseDoesNotWaitForever: Close returns at once if the origin respects its
+// context, and after LoadTimeout if it does not. An origin that returns after Close
+// does no harm.
 func TestCloseDoesNotWaitForever(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -231,8 +232,8 @@ func TestCloseDoesNotWaitForever(t *testing.T) {
 	}
 }
 
-// TestCountersFor: a small cache gets a hundred counters per key and a large one
-// ten, and the number never falls as the size grows.
+// TestCountersFor: a small cache has a hundred counters per key and a large one ten.
+// The number of counters never falls as the size grows.
 func TestCountersFor(t *testing.T) {
 	for size, want := range map[int]int64{1: 100, 10_000: 1_000_000, 50_000: 1 << 20, 100_000: 1 << 20, 1_000_000: 10_000_000} {
 		if got := countersFor(size); got != want {

@@ -7,11 +7,11 @@ import (
 	"github.com/fareboxhq/farebox/internal/keys"
 )
 
-// stamp is the version of an answer of the origin. Both fields are read before
-// the origin is asked, so the answer is at least as new as its stamp.
+// stamp says how new an answer of the origin is. Both fields are read before the origin
+// is asked, so the answer is at least as new as its stamp.
 type stamp struct {
-	generation uint64        // the digest's
-	asked      time.Duration // since the cache began
+	generation uint64        // the digest's generation
+	asked      time.Duration // since New, on the cache's clock
 }
 
 // entry is a cached key. It is immutable.
@@ -20,10 +20,9 @@ type entry struct {
 	key keys.Key
 }
 
-// newEntry copies the key into an entry of its own, with at most two further
-// allocations for all its strings. That halves the memory of a key that was read
-// from a database field by field, and later changes that the origin makes to its
-// key cannot reach the cache.
+// newEntry copies the key into an entry, with at most two further allocations for all
+// its strings. The copy takes half the memory of a key that was read from a database
+// field by field, and later changes by the origin to its key do not affect it.
 func newEntry(k *keys.Key, s stamp) *entry {
 	e := &entry{stamp: s, key: *k}
 	e.key.Environment = shared(k.Environment)
@@ -38,7 +37,7 @@ func newEntry(k *keys.Key, s stamp) *entry {
 		size += len(s)
 	}
 	var text strings.Builder
-	text.Grow(size) // so that it never moves: the strings below share its memory
+	text.Grow(size) // so that the text never moves: the strings below share its memory
 	take := func(s string) string {
 		from := text.Len()
 		text.WriteString(s)
@@ -46,7 +45,7 @@ func newEntry(k *keys.Key, s stamp) *entry {
 	}
 
 	e.key.ID = take(k.ID)
-	e.key.Lineage = e.key.ID // shared unless a rotation made the key
+	e.key.Lineage = e.key.ID // the same text unless a rotation made the key
 	if k.Lineage != k.ID {
 		e.key.Lineage = take(k.Lineage)
 	}
@@ -73,7 +72,8 @@ func newEntry(k *keys.Key, s stamp) *entry {
 	return e
 }
 
-// shared returns the environment with the memory of the constant, if it is one.
+// shared returns an equal environment that does not hold on to e's memory: one of the
+// constants if possible.
 func shared(e keys.Environment) keys.Environment {
 	switch e {
 	case keys.Live:

@@ -10,7 +10,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/keys"
 )
 
-// TestEntryIsAFaithfulCopy: the entry of any key is equal to the key.
+// TestEntryIsAFaithfulCopy: the key in an entry equals the original key.
 func TestEntryIsAFaithfulCopy(t *testing.T) {
 	text := rapid.String()
 	list := rapid.OneOf(rapid.Just([]string(nil)), rapid.SliceOfN(text, 0, 5))
@@ -54,16 +54,16 @@ func TestEntryIsAFaithfulCopy(t *testing.T) {
 	})
 }
 
-// TestEntryHasEveryField fails when a field is added to Key, as a reminder to
-// revise newEntry and the test above.
+// TestEntryHasEveryField fails when keys.Key gets another field, as a reminder to
+// revise newEntry and TestEntryIsAFaithfulCopy.
 func TestEntryHasEveryField(t *testing.T) {
 	if n := reflect.TypeFor[keys.Key]().NumField(); n != 18 {
 		t.Errorf("keys.Key has %d fields, not 18: see what newEntry must do with the new ones", n)
 	}
 }
 
-// TestCachedKeyIsOutOfTheOriginsReach: an origin that later changes the key it
-// returned, or its lists, does not change the cached one.
+// TestCachedKeyIsOutOfTheOriginsReach: if the origin later changes the key that it
+// returned, or the key's lists, the cached key stays the same.
 func TestCachedKeyIsOutOfTheOriginsReach(t *testing.T) {
 	origin, mine := newOrigin(), realistic(1)
 	cache := newCache(t, origin, Options{})
@@ -77,8 +77,9 @@ func TestCachedKeyIsOutOfTheOriginsReach(t *testing.T) {
 	}
 }
 
-// TestListsDoNotGrowIntoEachOther: appending to a key's scopes, which is not
-// allowed, at least does not overwrite its servers.
+// TestListsDoNotGrowIntoEachOther: appending to the scopes of a cached key does not
+// overwrite its servers. (Callers must not append, but if one does, the damage is
+// limited.)
 func TestListsDoNotGrowIntoEachOther(t *testing.T) {
 	e := newEntry(&keys.Key{Scopes: []string{"a"}, Servers: []string{"weather"}}, stamp{})
 	_ = append(e.key.Scopes, "b")

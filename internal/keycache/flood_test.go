@@ -7,9 +7,9 @@ import (
 	"github.com/fareboxhq/farebox/internal/keys"
 )
 
-// TestJunkEvictsNobody: 20,000 unknown digests leave the hit ratio of 10,000
-// good keys, which fill the cache, within a percentage point. Each costs one load,
-// and no more within the negative TTL.
+// TestJunkEvictsNobody: lookups of 20,000 unknown digests change the hit ratio of
+// 10,000 good keys, which fill the cache, by at most a percentage point. Each unknown
+// digest costs only one load within the negative TTL.
 func TestJunkEvictsNobody(t *testing.T) {
 	const good, junk = 10_000, 20_000
 	origin, clk := newOrigin(), &fakeClock{}
@@ -50,8 +50,8 @@ func TestJunkEvictsNobody(t *testing.T) {
 	}
 }
 
-// TestAbsenteesAreBounded: at most twice absentBound unknown digests are
-// remembered, and at least the last absentBound are.
+// TestAbsenteesAreBounded: at most twice absentBound unknown digests are remembered,
+// and the last absentBound of them always are.
 func TestAbsenteesAreBounded(t *testing.T) {
 	a := newAbsentees()
 	const n = 5*absentBound + 17
@@ -71,8 +71,8 @@ func TestAbsenteesAreBounded(t *testing.T) {
 	}
 }
 
-// TestAbsenteesGiveTheLatestStamp: a digest that is in both generations is
-// answered from the newer one.
+// TestAbsenteesGiveTheLatestStamp: if a digest was added twice, get returns the newer
+// stamp, even while the older one is still stored.
 func TestAbsenteesGiveTheLatestStamp(t *testing.T) {
 	a := newAbsentees()
 	a.add(digestOf(-1), stamp{generation: 1})

@@ -16,19 +16,19 @@ import (
 	"github.com/fareboxhq/farebox/internal/keys"
 )
 
-// TestMain fails if a test leaves a goroutine behind.
+// TestMain fails the package's tests if a goroutine is left over.
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// memoryOrigin is an origin in memory. A change is durable once the method that
-// makes it returns.
+// memoryOrigin is an origin in memory. A change is durable once the method that makes
+// the change returns.
 type memoryOrigin struct {
 	mu    sync.Mutex
 	keys  map[keys.Digest]*keys.Key
 	asked map[keys.Digest]int
 	total atomic.Int64
 
-	// after, if set, is called by KeyByDigest between deciding its answer and
-	// returning it. Its error replaces the answer.
+	// after, if set, is called by KeyByDigest after it has read the key and before
+	// it returns. An error from after replaces the answer.
 	after func(ctx context.Context, digest keys.Digest) error
 }
 
@@ -54,7 +54,7 @@ func (o *memoryOrigin) KeyByDigest(ctx context.Context, digest keys.Digest) (*ke
 	return key, nil
 }
 
-// add puts the key in, or replaces the one of its digest, which it returns.
+// add adds the key, or replaces the key with the same digest. It returns the digest.
 func (o *memoryOrigin) add(key *keys.Key) keys.Digest {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -62,7 +62,7 @@ func (o *memoryOrigin) add(key *keys.Key) keys.Digest {
 	return key.Digest
 }
 
-// change replaces the key of that digest by a changed copy.
+// change replaces the key with that digest by a copy that f has changed.
 func (o *memoryOrigin) change(digest keys.Digest, f func(*keys.Key)) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -71,7 +71,7 @@ func (o *memoryOrigin) change(digest keys.Digest, f func(*keys.Key)) {
 	o.keys[digest] = &key
 }
 
-// setAfter replaces the hook.
+// setAfter sets the field after.
 func (o *memoryOrigin) setAfter(f func(context.Context, keys.Digest) error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -85,9 +85,10 @@ func (o *memoryOrigin) questions(digest keys.Digest) int {
 	return o.asked[digest]
 }
 
-// gate is a hook that blocks the origin's answers until it is opened.
+// gate blocks the origin's answers until it is opened. Its wait methods are hooks for
+// memoryOrigin.
 type gate struct {
-	reached chan struct{} // gets a value for every blocked answer
+	reached chan struct{} // receives a value for every blocked answer
 	opened  chan struct{}
 }
 
@@ -97,14 +98,14 @@ func newGate() *gate {
 
 func (g *gate) open() { close(g.opened) }
 
-// wait ignores the context.
+// wait blocks until the gate is open and ignores the context.
 func (g *gate) wait(context.Context, keys.Digest) error {
 	g.reached <- struct{}{}
 	<-g.opened
 	return nil
 }
 
-// waitOrEnd respects the context.
+// waitOrEnd blocks until the gate is open or the context ends.
 func (g *gate) waitOrEnd(ctx context.Context, _ keys.Digest) error {
 	g.reached <- struct{}{}
 	select {
@@ -121,7 +122,7 @@ type fakeClock struct{ since atomic.Int64 }
 func (c *fakeClock) now() time.Time          { return time.Unix(1_800_000_000, c.since.Load()) }
 func (c *fakeClock) advance(d time.Duration) { c.since.Add(int64(d)) }
 
-// newCache returns a cache that the test's cleanup closes.
+// newCache returns a cache that is closed at the end of the test.
 func newCache(tb testing.TB, origin Origin, o Options) *Cache {
 	tb.Helper()
 	c, err := New(origin, o)
@@ -135,12 +136,12 @@ func newCache(tb testing.TB, origin Origin, o Options) *Cache {
 // errNotLoaded is the error of inMemory for digests that would need a load.
 var errNotLoaded = errors.New("not in memory")
 
-// inMemory looks a digest up without asking the origin.
+// inMemory looks up a digest without asking the origin.
 func inMemory(c *Cache, digest keys.Digest) (*keys.Key, Source, error) {
 	return c.Lookup(context.Background(), digest, func(bool) error { return errNotLoaded })
 }
 
-// mustLookup returns the key of the digest.
+// mustLookup returns the key with that digest, and fails the test if Lookup fails.
 func mustLookup(tb testing.TB, c *Cache, digest keys.Digest) *keys.Key {
 	tb.Helper()
 	key, _, err := c.Lookup(context.Background(), digest, nil)
@@ -153,8 +154,8 @@ func mustLookup(tb testing.TB, c *Cache, digest keys.Digest) *keys.Key {
 	return key
 }
 
-// wantSource fails unless the lookup is answered from that source, with a key or
-// with the given error.
+// wantSource fails the test unless the answer comes from source want. The answer must
+// be a key if wantErr is nil, and otherwise that error.
 func wantSource(tb testing.TB, c *Cache, digest keys.Digest, want Source, wantErr error) {
 	tb.Helper()
 	key, source, err := c.Lookup(context.Background(), digest, nil)
@@ -170,8 +171,8 @@ func digestOf(i int) keys.Digest {
 	return sha256.Sum256(b[:])
 }
 
-// realistic returns the i-th of a series of keys as a store makes them: each
-// string with memory of its own.
+// realistic returns the i-th of a series of keys. As in a key from a store, every
+// string has its own memory.
 func realistic(i int) *keys.Key {
 	d := digestOf(i)
 	id := func(prefix string, b []byte) string {

@@ -11,29 +11,29 @@ import (
 	"github.com/fareboxhq/farebox/internal/keys"
 )
 
-// loads holds the loads in flight, one for each digest and generation.
+// loads holds the loads in flight. There is at most one for each digest and generation.
 type loads struct {
 	mu      sync.Mutex
 	flights map[keys.Digest]*flight
-	running int           // flights, also those that a newer one replaced
+	running int           // number of flights, including those that a newer one replaced
 	closed  bool          //
 	idle    chan struct{} // closed once closed is set and no flight runs
 
-	ctx    context.Context // ends with close
+	ctx    context.Context // canceled by close
 	cancel context.CancelFunc
 }
 
-// flight is one load from the origin. Its result may be read once done is closed.
+// flight is one load from the origin. key and err may be read once done is closed.
 type flight struct {
 	stamp
-	ctx    context.Context // ends with the flight, at LoadTimeout at the latest
+	ctx    context.Context // ends when the flight does, after LoadTimeout at the latest
 	cancel context.CancelFunc
 	done   chan struct{}
 	key    *keys.Key
 	err    error
 }
 
-// errUnfinished is the error of a flight without a result, so that a load which
+// errUnfinished is the error of a flight until it has a result, so that a load that
 // ends in an unforeseen way never looks like a success.
 var errUnfinished = errors.New("load key: it did not finish")
 
@@ -43,8 +43,9 @@ func (l *loads) init() {
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 }
 
-// load asks the origin, or joins a load in flight of the current generation. An
-// older load may have missed a revocation that returned before this lookup began.
+// load asks the origin, or joins a load in flight of the current generation. It does
+// not join older loads: they may have missed a revocation that returned before this
+// lookup began.
 func (c *Cache) load(ctx context.Context, digest keys.Digest) (*keys.Key, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err // the caller is gone
@@ -68,8 +69,8 @@ func (c *Cache) load(ctx context.Context, digest keys.Digest) (*keys.Key, error)
 	}
 }
 
-// join returns the flight of the digest's current generation, and starts one if
-// none is running.
+// join returns the flight of the digest's current generation. If no such flight runs,
+// join starts one.
 func (c *Cache) join(ctx context.Context, digest keys.Digest) (*flight, error) {
 	l := &c.loads
 	l.mu.Lock()
@@ -85,7 +86,7 @@ func (c *Cache) join(ctx context.Context, digest keys.Digest) (*flight, error) {
 		done:  make(chan struct{}),
 		err:   errUnfinished,
 	}
-	// Others may join the flight, so it outlives its first caller.
+	// Other callers may join the flight, so it must outlive its first caller.
 	f.ctx, f.cancel = context.WithTimeout(context.WithoutCancel(ctx), time.Duration(c.loadTimeout.Load()))
 	l.flights[digest] = f
 	l.running++
@@ -93,8 +94,8 @@ func (c *Cache) join(ctx context.Context, digest keys.Digest) (*flight, error) {
 	return f, nil
 }
 
-// fly asks the origin, caches the result and then passes it to the waiters, in
-// this order, so that their next lookup finds it in the cache.
+// fly asks the origin, caches the result and then passes it to the waiters. It caches
+// first, so that a waiter's next lookup finds the result in memory.
 func (c *Cache) fly(digest keys.Digest, f *flight) {
 	stop := context.AfterFunc(c.loads.ctx, f.cancel)
 	defer stop()
@@ -117,8 +118,8 @@ func (c *Cache) fly(digest keys.Digest, f *flight) {
 // ask calls the origin and rejects malformed results.
 func (c *Cache) ask(ctx context.Context, digest keys.Digest) (key *keys.Key, err error) {
 	defer func() {
-		// This is not a request's goroutine, where the server would recover: a
-		// panic here would crash the process.
+		// The HTTP server recovers only panics of a request's own goroutine. A panic
+		// here would crash the process.
 		if p := recover(); p != nil {
 			key, err = nil, fmt.Errorf("the origin panicked: %v", p)
 		}
@@ -135,13 +136,13 @@ func (c *Cache) ask(ctx context.Context, digest keys.Digest) (key *keys.Key, err
 	return key, nil
 }
 
-// store puts the entry into the cache and waits until it can be read, unless
-// ristretto rejected it.
+// store puts the entry into the cache and waits until the entry can be read. Ristretto
+// may reject it.
 func (c *Cache) store(digest keys.Digest, e *entry) {
 	c.storing.RLock()
 	defer c.storing.RUnlock()
-	// An optimisation: do not let a stale entry take a place. Correctness rests
-	// on the check when an entry is read.
+	// This is only an optimisation: do not waste space on a stale entry. Correctness
+	// rests on the check when an entry is read.
 	if !c.current(digest, e.generation) {
 		return
 	}
@@ -154,7 +155,7 @@ func (c *Cache) store(digest keys.Digest, e *entry) {
 func (l *loads) end(digest keys.Digest, f *flight) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.flights[digest] == f { // not a newer one
+	if l.flights[digest] == f { // a newer flight may have replaced f
 		delete(l.flights, digest)
 	}
 	close(f.done)
@@ -164,8 +165,8 @@ func (l *loads) end(digest keys.Digest, f *flight) {
 	}
 }
 
-// close prevents new flights, cancels those in flight and waits for them until
-// the timeout. It reports whether this was the first call.
+// close prevents new flights, cancels the running ones and waits for them until the
+// timeout. It reports whether this was the first call.
 func (l *loads) close(timeout time.Duration) bool {
 	l.mu.Lock()
 	if l.closed {
@@ -179,6 +180,6 @@ func (l *loads) close(timeout time.Duration) bool {
 	}
 	l.mu.Unlock()
 
-	_ = clock.SleepOr(context.Background(), timeout, l.idle) // never fails
+	_ = clock.SleepOr(context.Background(), timeout, l.idle) // the context never ends
 	return true
 }

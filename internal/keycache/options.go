@@ -7,22 +7,22 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// MaxSize bounds Options.Size, in keys.
+// MaxSize is the maximum of Options.Size, in keys.
 const MaxSize = 10_000_000
 
-// Options bound how much is cached and for how long. The zero value selects the
-// defaults.
+// Options bound the size of a cache and the lifetime of its entries. The zero value
+// selects the defaults.
 type Options struct {
 	Size        int           // keys, at most MaxSize; 0 means 100,000
 	TTL         time.Duration // lifetime of a key; 0 means 60 s
 	NegativeTTL time.Duration // lifetime of an unknown digest; 0 means 5 s
-	LoadTimeout time.Duration // of one load from the origin; 0 means 5 s
+	LoadTimeout time.Duration // for one load from the origin; 0 means 5 s
 
 	// Now returns the time; nil means clock.Now. Only differences matter.
 	Now func() time.Time
 
-	// trustStale disables the check of generations, so that a test can prove
-	// that the race test would notice its absence.
+	// trustStale disables the check of generations. Tests use it to prove that the
+	// race tests would notice if the check were missing.
 	trustStale bool
 }
 
@@ -41,7 +41,7 @@ func (o Options) validate() error {
 	return nil
 }
 
-// withDefaults replaces values that are zero or out of bounds.
+// withDefaults replaces values that are zero or out of bounds by the defaults.
 func (o Options) withDefaults() Options {
 	if o.Size <= 0 || o.Size > MaxSize {
 		o.Size = 100_000
@@ -58,22 +58,22 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// sinceNow returns a clock that starts at zero.
+// sinceNow returns a clock that counts from this call.
 func (o Options) sinceNow() func() time.Duration {
 	if o.Now == nil {
 		start := clock.Now()
-		return func() time.Duration { return clock.Since(start) } // reads one clock, not two
+		return func() time.Duration { return clock.Since(start) } // reads only the monotonic clock
 	}
 	start := o.Now()
 	return func() time.Duration { return o.Now().Sub(start) }
 }
 
-// countersFor returns the number of ristretto's access counters for a cache of
-// that many keys. A hundred per key give the best evictions: the four rows of its
-// sketch differ only by a mask, so two keys that share a counter in one row share
-// it in all. But a counter takes four bytes after rounding, and a hundred of them
-// would make up most of the memory of a large cache. So small caches get a
-// hundred per key and large ones ten, with 4 MiB in between.
+// countersFor returns the number of ristretto's access counters for a cache of size
+// keys. A hundred counters per key give the best evictions, because the four rows of
+// ristretto's sketch differ only by a mask: two keys that share a counter in one row
+// share it in all rows. But a counter takes four bytes after rounding, so a hundred per
+// key would take most of the memory of a large cache. Therefore small caches have a
+// hundred counters per key, large ones ten, and those in between 4 MiB of counters.
 func countersFor(size int) int64 {
 	const plenty, enough, budget = 100, 10, 1 << 20
 	return max(min(int64(size)*plenty, budget), int64(size)*enough)

@@ -16,7 +16,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// storeOrigin is a real store in which a race makes and narrows keys.
+// storeOrigin is a real store in which a race creates and narrows keys.
 type storeOrigin struct {
 	*sqlitestore.Store
 	t       *testing.T
@@ -88,9 +88,9 @@ func storeRace(t *testing.T, options Options, revoke func(*Cache) func(keys.Dige
 	return got
 }
 
-// TestRaceOnTheStore is promise 6 on the real cache and the real store: in
-// millions of lookups that race deletions, disablings and narrowings, no lookup
-// that began after the change returned gets the key with its old rights.
+// TestRaceOnTheStore checks promise 6 on the real cache and the real store. Millions of
+// lookups race deletions, disablings and other narrowings of keys. No lookup that
+// begins after a change has returned gets the key with its old rights.
 func TestRaceOnTheStore(t *testing.T) {
 	least, ttl := int64(3_000_000), time.Millisecond
 	if raceEnabled {
@@ -110,8 +110,8 @@ func TestRaceOnTheStore(t *testing.T) {
 	}
 }
 
-// TestRaceOnTheStoreNoticesMissingGenerations tests the test: without the check of
-// generations, the same race must find stale lookups.
+// TestRaceOnTheStoreNoticesMissingGenerations tests TestRaceOnTheStore: without the
+// check of generations, the same race must find stale lookups.
 func TestRaceOnTheStoreNoticesMissingGenerations(t *testing.T) {
 	limit := clock.Now().Add(30 * time.Second)
 	got := storeRace(t, Options{TTL: time.Millisecond, trustStale: true},

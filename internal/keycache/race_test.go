@@ -15,12 +15,12 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// narrowings are the ways in which a key may lose rights, each narrower than the
-// ones before it, with the error by which a reader recognises it.
+// narrowings are the ways in which a key may lose rights. They are applied in this
+// order. Each has the error by which a reader recognises a key that went through it.
 var narrowings = []struct {
 	name   string
 	change func(*keys.Key)
-	seen   error // of Check(writeUse) afterwards
+	seen   error // from Check(writeUse) after the change
 }{
 	{"fewer scopes", func(k *keys.Key) { k.Scopes = []string{"billing.read"} }, keys.ErrScope},
 	{"earlier expiry", func(k *keys.Key) { k.ExpiresAt = raceTime.Add(-time.Second) }, keys.ErrExpired},
@@ -33,7 +33,7 @@ var (
 	writeUse = keys.Use{Scope: "billing.write"}
 )
 
-// narrowness returns the number of narrowings that the key has gone through.
+// narrowness returns how many of the narrowings the key has gone through.
 func narrowness(k *keys.Key) int64 {
 	err := k.Check(raceTime, writeUse)
 	for i := len(narrowings); i > 0; i-- {
@@ -47,13 +47,13 @@ func narrowness(k *keys.Key) int64 {
 // target is a key that readers look up while it is narrowed.
 type target struct {
 	digest keys.Digest
-	// floor is the number of revoked narrowings: a lookup that begins now must
-	// return a key that has gone through at least that many.
+	// floor is the number of narrowings after which the key was revoked. A lookup
+	// that begins now must return a key that has gone through at least as many.
 	floor atomic.Int64
 }
 
-// raceTarget is an origin with keys that a race makes and narrows. A change is
-// durable once change returns.
+// raceTarget is an origin in which a race creates and narrows keys. A change is durable
+// once the method change returns.
 type raceTarget interface {
 	Origin
 	add(*keys.Key) keys.Digest
@@ -72,9 +72,9 @@ type race struct {
 // tally is the result of a race.
 type tally struct{ lookups, stale, changes int64 }
 
-// run looks keys up without pause while they are narrowed one after another,
-// step by step until they are deleted. It counts the lookups that began after a
-// revocation returned and still got the key as it was before.
+// run looks up keys without pause while it narrows one key after another, step by step
+// until the key is deleted. It counts as stale the lookups that began after a
+// revocation had returned and still got the key as it was before.
 func (r race) run(t *testing.T) tally {
 	t.Helper()
 	var (
@@ -121,7 +121,7 @@ func (r race) run(t *testing.T) tally {
 			r.revoke(tg.digest)
 			tg.floor.Store(int64(step + 1)) // from now on every lookup counts
 			changes++
-			for range 2 * r.readers { // give them time to see it, and to load it anew
+			for range 2 * r.readers { // give the readers time to load the key again
 				runtime.Gosched()
 			}
 		}
@@ -132,20 +132,21 @@ func (r race) run(t *testing.T) tally {
 	return tally{lookups: lookups.Load(), stale: stale.Load(), changes: changes}
 }
 
-// raceOrigin is an origin with answers that are often overtaken: other goroutines
-// may run between its reading a key and returning it.
+// raceOrigin returns an origin with answers that are often out of date on arrival:
+// other goroutines may run after it has read a key and before it returns the key.
 func raceOrigin() *memoryOrigin {
 	o := newOrigin()
 	o.after = func(context.Context, keys.Digest) error { runtime.Gosched(); return nil }
 	return o
 }
 
-// raceOptions make entries expire all the time, so that loads race revocations.
+// raceOptions returns options with a short TTL, so that loads constantly race
+// revocations.
 func raceOptions() Options { return Options{TTL: 200 * time.Microsecond} }
 
-// TestRaceNoLookupOutrunsRevocation is promise 6: in millions of lookups that
-// race deletions, disablings and narrowings, no lookup that began after the
-// revocation returned gets the key with its old rights.
+// TestRaceNoLookupOutrunsRevocation checks promise 6. Millions of lookups race
+// deletions, disablings and other narrowings of keys. No lookup that begins after the
+// revocation has returned gets the key with its old rights.
 func TestRaceNoLookupOutrunsRevocation(t *testing.T) {
 	least, patience := int64(3_000_000), 5*time.Second
 	if raceEnabled {
@@ -170,8 +171,9 @@ func TestRaceNoLookupOutrunsRevocation(t *testing.T) {
 	}
 }
 
-// TestRaceNoticesMissingGenerations tests the race test: if entries are deleted
-// but generations ignored, the same race must find stale lookups.
+// TestRaceNoticesMissingGenerations tests TestRaceNoLookupOutrunsRevocation: if
+// revocation deletes entries but generations are ignored, the same race must find
+// stale lookups.
 func TestRaceNoticesMissingGenerations(t *testing.T) {
 	origin := raceOrigin()
 	o := raceOptions()
@@ -191,8 +193,8 @@ func TestRaceNoticesMissingGenerations(t *testing.T) {
 
 // overtake lets a deletion overtake a load: the load begins, the origin reads the
 // key, the key is deleted and revoked, the load ends. It returns the errors of two
-// lookups that began after the revocation: one while the load was still blocked,
-// and one after it had ended.
+// lookups that began after the revocation. The first ran while the load was still
+// blocked, the second after the load had ended.
 func overtake(t *testing.T, o Options, revoke func(*Cache, keys.Digest)) (during, after error) {
 	t.Helper()
 	origin, held := newOrigin(), newGate()
@@ -205,7 +207,7 @@ func overtake(t *testing.T, o Options, revoke func(*Cache, keys.Digest)) (during
 		_, _, err := cache.Lookup(context.Background(), digest, nil)
 		first <- err
 	}()
-	<-held.reached // it has read the key and has not returned it
+	<-held.reached // the origin has read the key and has not returned it
 	origin.setAfter(nil)
 	origin.change(digest, func(k *keys.Key) { k.DeletedAt = raceTime })
 	revoke(cache, digest)
@@ -221,7 +223,7 @@ func overtake(t *testing.T, o Options, revoke func(*Cache, keys.Digest)) (during
 	}
 	second := make(chan error, 1)
 	if o.trustStale {
-		second <- nil // it would join the blocked load, and wait
+		second <- nil // a lookup would join the blocked load and never return
 	} else {
 		second <- check()
 	}
@@ -232,8 +234,8 @@ func overtake(t *testing.T, o Options, revoke func(*Cache, keys.Digest)) (during
 	return <-second, check()
 }
 
-// TestOvertakenLoadIsNeverBelieved is promise 6, deterministically: neither a
-// lookup during the overtaken load nor one after it gets the key that it read.
+// TestOvertakenLoadIsNeverBelieved checks promise 6 deterministically: neither a lookup
+// during the overtaken load nor one after it gets the key that the load read.
 func TestOvertakenLoadIsNeverBelieved(t *testing.T) {
 	for name, revoke := range map[string]func(*Cache, keys.Digest){
 		"Revoke":    func(c *Cache, d keys.Digest) { c.Revoke(d) },
@@ -248,8 +250,8 @@ func TestOvertakenLoadIsNeverBelieved(t *testing.T) {
 	}
 }
 
-// TestOvertakenLoadIsBelievedWithoutGenerations tests the test above: without the
-// check, the deleted key comes back.
+// TestOvertakenLoadIsBelievedWithoutGenerations tests TestOvertakenLoadIsNeverBelieved:
+// without the check of generations, the deleted key is accepted again.
 func TestOvertakenLoadIsBelievedWithoutGenerations(t *testing.T) {
 	_, after := overtake(t, Options{trustStale: true}, func(c *Cache, d keys.Digest) { c.entries.Del(slot(d)) })
 	if after != nil {
@@ -257,8 +259,8 @@ func TestOvertakenLoadIsBelievedWithoutGenerations(t *testing.T) {
 	}
 }
 
-// TestOvertakenLoadDoesNotReplaceANewerOne: a key that was loaded after the
-// revocation stays in the cache when the overtaken load ends later.
+// TestOvertakenLoadDoesNotReplaceANewerOne: a key that was loaded after the revocation
+// stays in the cache even if the overtaken load ends later.
 func TestOvertakenLoadDoesNotReplaceANewerOne(t *testing.T) {
 	origin, held := newOrigin(), newGate()
 	digest := origin.add(realistic(1))
@@ -280,9 +282,9 @@ func TestOvertakenLoadDoesNotReplaceANewerOne(t *testing.T) {
 	wantSource(t, cache, digest, SourceCache, nil)
 }
 
-// TestCreatedKeyIsSeenDespiteJunkLookup: a lookup that began before a key existed
-// cannot hide it once its creation was announced, whether that lookup ended
-// before or after.
+// TestCreatedKeyIsSeenDespiteJunkLookup: once Revoke has announced the creation of a
+// key, lookups find the key, even if an earlier lookup found that it did not exist. It
+// does not matter whether the earlier lookup ended before or after the creation.
 func TestCreatedKeyIsSeenDespiteJunkLookup(t *testing.T) {
 	t.Run("ended before", func(t *testing.T) {
 		origin := newOrigin()
@@ -317,8 +319,7 @@ func TestCreatedKeyIsSeenDespiteJunkLookup(t *testing.T) {
 	})
 }
 
-// TestRevokeIsSafeAtAnyTime: Revoke and RevokeAll may be called during Close and
-// after it.
+// TestRevokeIsSafeAtAnyTime: Revoke and RevokeAll may be called during and after Close.
 func TestRevokeIsSafeAtAnyTime(t *testing.T) {
 	for i := range 10 {
 		cache := newCache(t, newOrigin(), Options{Size: 100})
@@ -331,7 +332,8 @@ func TestRevokeIsSafeAtAnyTime(t *testing.T) {
 	}
 }
 
-// TestNarrownessTellsEveryStepApart tests the function that judges the race.
+// TestNarrownessTellsEveryStepApart: narrowness, which the races rely on, counts every
+// step.
 func TestNarrownessTellsEveryStepApart(t *testing.T) {
 	key := realistic(1)
 	key.Scopes = []string{"billing.read", "billing.write"}

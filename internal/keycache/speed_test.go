@@ -15,9 +15,9 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// TestHitDoesNotAllocate: a hit allocates nothing, with a hook before loads or
-// without. (AllocsPerRun rounds down, which hides ristretto's one record for
-// every 64 reads.)
+// TestHitDoesNotAllocate: a hit allocates nothing, with or without a beforeLoad hook.
+// (AllocsPerRun rounds down, which hides the record that ristretto allocates for every
+// 64 reads.)
 func TestHitDoesNotAllocate(t *testing.T) {
 	cache, digests := warm(t, 1)
 	ctx := context.Background()
@@ -43,21 +43,21 @@ func TestHitDoesNotAllocate(t *testing.T) {
 	}
 }
 
-// TestSecretToDecisionDoesNotAllocate: the whole path from a secret to its
-// key's admission allocates nothing.
+// TestSecretToDecisionDoesNotAllocate: parsing a secret, looking up its cached key and
+// checking the key allocates nothing.
 func TestSecretToDecisionDoesNotAllocate(t *testing.T) {
 	if n := testing.AllocsPerRun(10_000, secretToDecision(t)); n != 0 {
 		t.Errorf("a decision allocates %v times", n)
 	}
 }
 
-// TestSecretToDecisionIsQuick fails at three times the target of 400 ns. The
-// benchmark measures the actual figure.
+// TestSecretToDecisionIsQuick fails if a decision takes more than three times the
+// target of 400 ns. BenchmarkSecretToDecision measures the actual figure.
 func TestSecretToDecisionIsQuick(t *testing.T) {
 	const rounds, each, limit = 20, 5000, 1200 * time.Nanosecond
 	decide := secretToDecision(t)
 	best := time.Duration(1<<63 - 1)
-	for range rounds { // keep the best: the machine is shared
+	for range rounds { // take the best round, because the machine is shared
 		began := clock.Now()
 		for range each {
 			decide()
@@ -70,8 +70,8 @@ func TestSecretToDecisionIsQuick(t *testing.T) {
 	}
 }
 
-// TestMemory: 100,000 cached keys with all bookkeeping take at most 64 MiB, and a
-// flood of junk adds at most 8.
+// TestMemory: 100,000 cached keys with all bookkeeping take at most 64 MiB. A flood of
+// unknown digests adds at most 8 MiB.
 func TestMemory(t *testing.T) {
 	const n, mib = 100_000, 1 << 20
 	index := make(map[keys.Digest]int, n)

@@ -6,28 +6,30 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// trust says until when memory may answer, where other processes change keys.
+// trust is the time until which cached answers may be used. It matters when other
+// processes can change keys. It has lapsed once either deadline has passed.
 type trust struct {
 	deadline time.Duration // on the cache's clock
-	wall     time.Time     // on the wall clock, which continues while a machine sleeps
+	wall     time.Time     // on the wall clock, which runs on while the machine sleeps
 }
 
-// Clock returns the time since the cache was made, for ExtendTrust.
+// Clock returns the time since New, for ExtendTrust.
 func (c *Cache) Clock() time.Duration { return c.clock() }
 
-// ExtendTrust lets memory answer for ttl after an instant and no longer: lookups
-// that begin later ask the origin, until it is called again. The instant is given
-// on both Clock and the wall clock, because either may stand still or be set.
-// Until the first call, Options.TTL alone bounds how long memory answers.
+// ExtendTrust allows the use of cached answers until ttl after a given instant. Later
+// lookups ask the origin, until the next call of ExtendTrust. The instant is given
+// twice: from is its time by Clock, and wall its time by the wall clock. Both are
+// needed because Clock may stop while the machine sleeps, and the wall clock may be
+// set. Before the first call, only Options.TTL limits the use of cached answers.
 //
-// A follower of the changes that other processes make passes the instant at which
-// it began to ask for them, after it has revoked the keys that were reported.
-// Calls must not overlap.
+// ExtendTrust is for a process that polls for key changes made by other processes.
+// After each poll it revokes the changed keys, and then passes the instant at which
+// the poll began. Calls must not overlap.
 func (c *Cache) ExtendTrust(from time.Duration, wall time.Time, ttl time.Duration) {
 	c.trust.Store(&trust{deadline: from + ttl, wall: wall.Round(0).Add(ttl)})
 }
 
-// trustLapsed reports whether memory may not answer any more.
+// trustLapsed reports whether cached answers may no longer be used.
 func (c *Cache) trustLapsed(now time.Duration) bool {
 	t := c.trust.Load()
 	return t != nil && (now >= t.deadline || !clock.Now().Round(0).Before(t.wall))

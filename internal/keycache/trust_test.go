@@ -12,9 +12,9 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// TestLapsedLeaseDoubtsMemory: once trust in memory has lapsed, every lookup asks
-// the origin, for known and unknown keys alike, and does not join older loads.
-// The hook sees which keys were known. Extending trust makes memory usable again.
+// TestLapsedLeaseDoubtsMemory: once trust has lapsed, every lookup asks the origin, for
+// cached keys and for digests cached as unknown. The hook's argument stale is true for
+// cached keys only. ExtendTrust makes later answers cacheable again.
 func TestLapsedLeaseDoubtsMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		origin, mine := newOrigin(), realistic(1)
@@ -60,7 +60,7 @@ func TestLapsedLeaseDoubtsMemory(t *testing.T) {
 	})
 }
 
-// slow is an origin that answers on demand.
+// slow is an origin that answers when the test sends it a key.
 type slow struct {
 	asked  chan struct{}
 	answer chan *keys.Key
@@ -71,8 +71,9 @@ func (s *slow) KeyByDigest(ctx context.Context, _ keys.Digest) (*keys.Key, error
 	return <-s.answer, nil
 }
 
-// TestLapsedLeaseJoinsNoOlderQuestion: without trust a lookup does not join a load
-// in flight, since another process may have deleted the key after that load began.
+// TestLapsedLeaseJoinsNoOlderQuestion: after trust has lapsed, a lookup does not join a
+// load in flight, because another process may have deleted the key after that load
+// began.
 func TestLapsedLeaseJoinsNoOlderQuestion(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		origin := &slow{asked: make(chan struct{}, 2), answer: make(chan *keys.Key)}
@@ -100,9 +101,9 @@ func TestLapsedLeaseJoinsNoOlderQuestion(t *testing.T) {
 	})
 }
 
-// TestLeaseEndsWhileTheMachineSleeps: the monotonic clock may stand still while a
-// machine sleeps, also during the request for a lease. The wall clock continues,
-// and so do changes of keys elsewhere.
+// TestLeaseEndsWhileTheMachineSleeps: trust lapses even if the monotonic clock stops
+// while the machine sleeps, because the wall clock runs on. It makes no difference
+// whether the machine sleeps before or after ExtendTrust is called.
 func TestLeaseEndsWhileTheMachineSleeps(t *testing.T) {
 	for _, sleeps := range []string{"before the answer is heeded", "after it"} {
 		t.Run(sleeps, func(t *testing.T) {

@@ -12,7 +12,7 @@ import (
 type Scope struct {
 	Name        string
 	Description string   // for people; may be empty
-	Includes    []string // names of scopes that it grants, too, with their own includes
+	Includes    []string // names of scopes that it also grants, with everything they include
 }
 
 // MaxScopes bounds the scopes of a catalogue.
@@ -20,10 +20,10 @@ const MaxScopes = 256
 
 // Catalogue holds the scopes that an operator has declared, and which scopes each
 // includes. It is immutable and safe for concurrent use. The nil Catalogue declares
-// none.
+// no scopes.
 type Catalogue struct {
 	scopes   []Scope
-	grants   map[string]map[string]bool // for each scope itself and all it includes
+	grants   map[string]map[string]bool // for each scope: itself and all scopes that it includes
 	defaults []string
 }
 
@@ -34,7 +34,7 @@ var ErrScopeForm = errors.New("want 1 to 64 of a-z, 0-9, '_', '.', ':', '-', beg
 
 // ScopeError is an error about one of the scopes of a catalogue.
 type ScopeError struct {
-	Scope string // with the wrong declaration; "" for the defaults
+	Scope string // the scope with the faulty declaration; "" for the defaults
 	Err   error
 }
 
@@ -50,9 +50,9 @@ func (e *ScopeError) Error() string {
 func (e *ScopeError) Unwrap() error { return e.Err }
 
 // NewCatalogue returns a catalogue of the scopes. The defaults are the scopes of a
-// personal key for which none is named. It fails with a *ScopeError if a name is
-// malformed, declared twice or not declared, or if a scope includes itself, directly
-// or through others.
+// personal key that is created without naming any. NewCatalogue returns a *ScopeError
+// if a name is malformed, declared twice or not declared, or if a scope includes
+// itself, directly or through others. More than MaxScopes scopes are an error, too.
 func NewCatalogue(scopes []Scope, defaults []string) (*Catalogue, error) {
 	if len(scopes) > MaxScopes {
 		return nil, fmt.Errorf("there are %d scopes: a catalogue has at most %d", len(scopes), MaxScopes)
@@ -87,8 +87,8 @@ func NewCatalogue(scopes []Scope, defaults []string) (*Catalogue, error) {
 	return c, nil
 }
 
-// collectIncludes adds the scopes that a scope includes to into. The path leads to
-// the scope.
+// collectIncludes adds every scope that the given scope includes to the map into. The
+// slice path has the scopes that led to the given one, to detect cycles.
 func collectIncludes(scope string, includes map[string][]string, path []string, into map[string]bool) error {
 	if slices.Contains(path, scope) {
 		return fmt.Errorf("it comes around to itself: %s", strings.Join(append(path, scope), " includes "))
@@ -96,7 +96,7 @@ func collectIncludes(scope string, includes map[string][]string, path []string, 
 	path = append(slices.Clone(path), scope)
 	for _, included := range includes[scope] {
 		if into[included] && !slices.Contains(path, included) {
-			continue // collected by another path
+			continue // already collected on another path
 		}
 		if err := collectIncludes(included, includes, path, into); err != nil {
 			return err
@@ -118,7 +118,7 @@ func (c *Catalogue) Names() []string {
 	return names
 }
 
-// Default returns the scopes of a personal key for which none is named.
+// Default returns the scopes of a personal key that is created without naming any.
 func (c *Catalogue) Default() []string {
 	if c == nil {
 		return nil
@@ -126,8 +126,8 @@ func (c *Catalogue) Default() []string {
 	return slices.Clone(c.defaults)
 }
 
-// Check returns an error that lists the declared scopes if one of the given scopes
-// is not declared. With connect, ScopeConnect is allowed, too.
+// Check returns an error if one of the given scopes is not declared. The error lists
+// the declared scopes. If connect is set, ScopeConnect is allowed, too.
 func (c *Catalogue) Check(scopes []string, connect bool) error {
 	for _, s := range scopes {
 		switch {
@@ -141,9 +141,8 @@ func (c *Catalogue) Check(scopes []string, connect bool) error {
 	return nil
 }
 
-// Includes reports whether one of the scopes that a caller holds by name includes
-// the scope. A scope that is no longer declared includes nothing. Includes does
-// not allocate.
+// Includes reports whether one of the held scopes includes the scope. A held scope
+// that is no longer declared includes nothing. Includes does not allocate.
 func (c *Catalogue) Includes(held []string, scope string) bool {
 	if c == nil || impliedByAnyKind(scope) {
 		return false
@@ -156,8 +155,8 @@ func (c *Catalogue) Includes(held []string, scope string) bool {
 	return false
 }
 
-// Expand returns the scopes held by name and those they include, without
-// duplicates and in alphabetical order.
+// Expand returns the held scopes and the scopes that they include, without duplicates
+// and in alphabetical order.
 func (c *Catalogue) Expand(held []string) []string {
 	all := slices.Clone(held)
 	if c != nil {

@@ -20,12 +20,14 @@ func billing(t *testing.T) *Catalogue {
 	return c
 }
 
-// allows reports whether a key carries a scope, by itself or by inclusion.
+// allows reports whether a key carries a scope, directly or because another of its
+// scopes includes it.
 func allows(c *Catalogue, k *Key, scope string) bool {
 	return k.HasScope(scope) || c.Includes(k.Scopes, scope)
 }
 
-// A scope carries the scopes that it includes, at any distance, and no others.
+// TestCatalogueAllows: a scope grants the scopes that it includes, directly or through
+// others, and no more.
 func TestCatalogueAllows(t *testing.T) {
 	c := billing(t)
 	for _, tt := range []struct {
@@ -59,8 +61,8 @@ func TestCatalogueAllows(t *testing.T) {
 	}
 }
 
-// An invalid catalogue is refused, and the error names the scope and the allowed
-// values.
+// TestNewCatalogueRefuses: an invalid catalogue is refused, and the error names the
+// scope and the allowed values.
 func TestNewCatalogueRefuses(t *testing.T) {
 	for _, tt := range []struct {
 		scopes   []Scope
@@ -87,7 +89,8 @@ func TestNewCatalogueRefuses(t *testing.T) {
 	if _, err := NewCatalogue(make([]Scope, MaxScopes+1), nil); err == nil {
 		t.Error("there is no bound")
 	}
-	// Many paths to one scope are not a cycle, and each scope is visited once.
+	// Many paths to one scope are not a cycle. Each scope is visited only once, or 60
+	// scopes would take forever.
 	var wide []Scope
 	for i := range 60 {
 		s := Scope{Name: string(rune('a'+i/26)) + string(rune('a'+i%26))}
@@ -101,7 +104,8 @@ func TestNewCatalogueRefuses(t *testing.T) {
 	}
 }
 
-// A printed rate parses to the same rate, and rates out of bounds are refused.
+// TestParseRate: a printed rate parses to the same rate, and rates out of bounds are
+// refused.
 func TestParseRate(t *testing.T) {
 	for text, want := range map[string]string{
 		"60/1m burst 100": "60/1m burst 100", "60/60s": "60/1m", "1/1s": "1/1s", "7/1h30m": "7/1h30m", "10/24h burst 10": "10/24h", "5/90s burst 1": "5/1m30s burst 1",

@@ -6,8 +6,7 @@ import (
 	"time"
 )
 
-// The reasons for which a key is refused, for logs and metrics. The gateway reveals
-// less to clients.
+// The reasons to refuse a key, for logs and metrics. Clients see less detail.
 var (
 	ErrMalformed   = errors.New("not a key: wrong form or checksum")
 	ErrUnknown     = errors.New("no such key")
@@ -24,18 +23,19 @@ var (
 type Use struct {
 	// Kinds are the admitted kinds; empty admits all.
 	Kinds []Kind
-	// Scope is the required scope, or "". A key without a required scope that some
-	// kind implies is of the wrong kind.
+	// Scope is the required scope, or "". If some kind implies the scope, a key
+	// without it is of the wrong kind.
 	Scope string
-	// Server is the server to be called, or "".
+	// Server is the name of the called server, or "".
 	Server string
 	// Environments are the environments that the server admits; empty admits all.
 	Environments []Environment
 }
 
-// Check returns nil if the key may be used at that time, or one of this package's
-// errors, unwrapped. The first reason in the order of their declaration wins, so a
-// deleted key is never reported as merely expired. Check does not allocate.
+// Check returns nil if the key may be used at that time. Otherwise it returns one of
+// this package's errors, unwrapped. If several apply, it returns the one declared
+// first, so a deleted key is never reported as merely expired. Check does not
+// allocate.
 func (k *Key) Check(now time.Time, use Use) error {
 	switch {
 	case !k.DeletedAt.IsZero():

@@ -17,11 +17,12 @@ var (
 // impliedScopes are the scopes that decide the kind.
 var impliedScopes = []string{ScopeConnect, ScopeCharge, ScopeLookup, ScopeAdmin}
 
-// mayWithout maps each kind to the scope that it has without a name.
+// mayWithout maps each kind to the scope that its keys carry without naming it.
 var mayWithout = map[Kind]string{Agent: ScopeConnect, Provider: ScopeCharge, Gateway: ScopeLookup, Admin: ScopeAdmin}
 
-// expected is an independent reading of the rules: every reason to refuse the key,
-// in the order of their declaration. Without one, the key is valid.
+// expected implements the rules of Check a second time. It returns every reason to
+// refuse the key, in the order of their declaration. Without a reason, the key is
+// valid.
 func expected(k *Key, use Use) []error {
 	var reasons []error
 	add := func(applies bool, reason error) {
@@ -41,8 +42,8 @@ func expected(k *Key, use Use) []error {
 	return reasons
 }
 
-// TestCheckTable goes through every kind, state, scope, server and environment
-// and compares Check with the first reason that applies.
+// TestCheckTable checks, for every combination of kind, state, scope, server and
+// environment, that Check returns the first reason that applies.
 func TestCheckTable(t *testing.T) {
 	times := []time.Time{{}, earlier, now, later}
 	scopes := append([]string{"", "billing.read", "billing.write"}, impliedScopes...)
@@ -84,9 +85,9 @@ func TestCheckTable(t *testing.T) {
 	}
 }
 
-// TestCheckGivesTheFirstReason: a key that is wrong in every way is refused
-// for the reasons one after another, in the order of their declaration. So a key
-// that may not call a server at all never learns which scope it would need.
+// TestCheckGivesTheFirstReason takes a key that is wrong in every way and corrects one
+// fault after another. Check reports the faults in the order of their declaration, so
+// a key that may not call a server never learns which scope it would need there.
 func TestCheckGivesTheFirstReason(t *testing.T) {
 	key := &Key{
 		Kind: Provider, Environment: Test, Servers: []string{"maps"},
@@ -113,9 +114,9 @@ func TestCheckGivesTheFirstReason(t *testing.T) {
 	}
 }
 
-// TestKindNeverPassesForAnother is OWASP ASVS 5.0, 9.2.2: the scope that one
-// kind implies is not to be had by another kind, even if it was written into
-// the key's scopes. Personal keys do what their scopes say.
+// TestKindNeverPassesForAnother: if a kind implies a scope, keys of other kinds do not
+// carry that scope, even if they name it (OWASP ASVS 5.0, 9.2.2). Personal keys are the
+// exception: they carry every scope that they name.
 func TestKindNeverPassesForAnother(t *testing.T) {
 	for kind := Agent; kind <= Admin; kind++ {
 		for _, scope := range impliedScopes {
@@ -140,7 +141,7 @@ func TestKindNeverPassesForAnother(t *testing.T) {
 	}
 }
 
-// TestPersonalKeysConnectOnlyByName: they are charged only if they name
+// TestPersonalKeysConnectOnlyByName: a personal key can be charged only if it names
 // agent:connect.
 func TestPersonalKeysConnectOnlyByName(t *testing.T) {
 	key := &Key{Kind: Personal, Scopes: []string{"billing.read"}}
@@ -164,7 +165,7 @@ func TestExpiryIsAnInstant(t *testing.T) {
 	}
 }
 
-// TestDeletionAndDisablingHoldAtAnyTime: a clock that is behind does not revive a
+// TestDeletionAndDisablingHoldAtAnyTime: a clock that is slow does not revive a
 // deleted or disabled key.
 func TestDeletionAndDisablingHoldAtAnyTime(t *testing.T) {
 	for _, at := range []time.Time{earlier, now, later} {
@@ -177,7 +178,7 @@ func TestDeletionAndDisablingHoldAtAnyTime(t *testing.T) {
 	}
 }
 
-// TestCheckDoesNotAllocate holds for every decision.
+// TestCheckDoesNotAllocate: Check allocates nothing, whether it accepts or refuses.
 func TestCheckDoesNotAllocate(t *testing.T) {
 	key := &Key{Kind: Agent, Environment: Live, Scopes: []string{"billing.read"}, Servers: []string{"weather"}, ExpiresAt: later}
 	use := Use{Scope: "billing.read", Server: "weather", Environments: []Environment{Test, Live}}
@@ -188,7 +189,7 @@ func TestCheckDoesNotAllocate(t *testing.T) {
 	}
 }
 
-// TestReasonsAreApart: all reasons differ, and each has a text.
+// TestReasonsAreApart: every reason has a text, and no two texts are equal.
 func TestReasonsAreApart(t *testing.T) {
 	reasons := []error{ErrMalformed, ErrUnknown, ErrDeleted, ErrDisabled, ErrExpired, ErrKind, ErrEnvironment, ErrServer, ErrScope}
 	seen := make(map[string]bool)

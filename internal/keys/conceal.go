@@ -2,14 +2,14 @@ package keys
 
 import "strings"
 
-// concealFrom is the least number of digits after a prefix that look like a secret,
-// or part of one.
+// concealFrom is the minimum number of hex digits that must follow a prefix. Conceal
+// treats fewer digits as ordinary text.
 const concealFrom = 16
 
-// Conceal replaces the digits of everything in the text that looks like a secret,
-// whether whole, mistyped or truncated, with "REDACTED", and reports whether it
-// found any. It does not recognise secrets without a known prefix. It does not
-// allocate if it finds none, and is safe for concurrent use.
+// Conceal replaces the digits of each secret in the text with "REDACTED", and reports
+// whether it found any. It also finds mistyped and truncated secrets, but it does not
+// recognise secrets without a known prefix. Conceal does not allocate if it finds no
+// secret, and is safe for concurrent use.
 func (f *Format) Conceal(text string) (concealed string, found bool) {
 	if strings.IndexByte(text, '_') < 0 { // true for most texts
 		return text, false

@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// Concealing leaves no digit of a secret, even if it is truncated or in capitals, and
-// does not change other texts.
+// TestConceal: Conceal leaves no digit of a secret, even of one that is truncated or in
+// capitals, and does not change other texts.
 func TestConceal(t *testing.T) {
 	secret := Mint(Agent, Live)
 	digits := strings.TrimPrefix(secret, "sk_live_")

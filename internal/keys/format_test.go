@@ -15,8 +15,8 @@ func format(t *testing.T, o FormatOptions) *Format {
 	return f
 }
 
-// New secrets get the first prefix, secrets with the other listed prefixes stay
-// valid, and all others are refused.
+// TestFormatPrefixes: new secrets get the first prefix, secrets with another listed
+// prefix stay valid, and secrets with any other prefix are refused.
 func TestFormatPrefixes(t *testing.T) {
 	usual := format(t, FormatOptions{})
 	ours := format(t, FormatOptions{Prefixes: []string{"acme_sk", "sk"}, PersonalPrefixes: []string{"acme_pat"}})
@@ -44,7 +44,8 @@ func TestFormatPrefixes(t *testing.T) {
 	}
 }
 
-// An unchecked format accepts another system's secrets, within bounds.
+// TestFormatUnchecked: an unchecked format accepts another system's secrets, if their
+// length and characters are allowed.
 func TestFormatUnchecked(t *testing.T) {
 	f := format(t, FormatOptions{Unchecked: true})
 	for secret, ok := range map[string]bool{

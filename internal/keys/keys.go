@@ -1,9 +1,9 @@
 // Package keys defines Farebox keys: their kinds, the form of their secrets and
 // digests, and the one check of a key's rights.
 //
-// A key is a credential in a store. Its secret is shown once, when it is created;
-// afterwards only its SHA-256 exists (a plain hash is right for secrets of 112
-// bits or more: OWASP ASVS 5.0, 6.5.2). The package does no I/O and imports only
+// A key is a credential in a store. Its secret is shown once, when the key is created;
+// afterwards only the secret's SHA-256 exists (a plain hash suffices for secrets of
+// 112 bits or more: OWASP ASVS 5.0, 6.5.2). The package does no I/O and imports only
 // the standard library. Its functions are safe for concurrent use; a Key is never
 // changed once it has been handed out.
 package keys
@@ -15,9 +15,9 @@ import (
 	"time"
 )
 
-// Kind is the purpose of a key. A key of one kind never passes for another (OWASP
-// ASVS 5.0, 9.2.2): the purpose is the scope that the kind implies. The zero Kind
-// is not valid. The rules of each kind are a row of a table in kinds.go.
+// Kind is the purpose of a key. A key of one kind never passes for a key of another
+// (OWASP ASVS 5.0, 9.2.2): the scope that the kind implies decides. The zero Kind is
+// not valid. The rules of each kind are a row of a table in kinds.go.
 type Kind uint8
 
 // The kinds of keys.
@@ -28,13 +28,14 @@ const (
 	Provider
 	// Gateway keys look keys up and reserve for a gateway without a store.
 	Gateway
-	// Personal keys have the rights of their named scopes alone, and always expire.
+	// Personal keys have only the rights of the scopes that they name, and always
+	// expire.
 	Personal
 	// Admin keys manage accounts, keys and charges through the API.
 	Admin
 )
 
-// The scopes that kinds imply, without being named in Key.Scopes.
+// The scopes that kinds imply. Key.Scopes does not name them.
 const (
 	ScopeConnect = "agent:connect"   // call servers, be charged
 	ScopeCharge  = "provider:charge" // charge agents for the servers of the key's account
@@ -78,7 +79,7 @@ type Key struct {
 	Name        string      // chosen by the operator; may be empty
 	Hint        string      // prefix and last four digits of the secret, for display
 	Digest      Digest      //
-	Scopes      []string    // beyond the one that Kind implies
+	Scopes      []string    // besides the scope that Kind implies
 	Servers     []string    // servers it may call; empty means all
 	Limits      *Limits     // on spending and requests; nil for none. Immutable
 	CreatedAt   time.Time   //
@@ -87,10 +88,10 @@ type Key struct {
 	DeletedAt   time.Time   // final
 	LastUsedAt  time.Time   // coarse: not written at every use
 	Successor   string      // the ID of the key that replaced it in a rotation; or ""
-	// Proof is issued by a platform to a gateway that looked the key up by its
-	// digest, and so has seen the secret: with it, the gateway may charge the key
-	// for a while. It is nil if the store is local, never stored, and immutable. A
-	// pointer, since most cached keys have none.
+	// Proof lets a gateway charge the key for a while. A platform issues it to a
+	// gateway that looked the key up by its digest, and so has seen the secret. Proof
+	// is nil if the store is local. It is never stored, and is immutable. It is a
+	// pointer to save memory, since most cached keys have none.
 	Proof *string
 }
 
@@ -102,9 +103,9 @@ func (k *Key) ProofText() string {
 	return *k.Proof
 }
 
-// Limits bound the spending and the requests of the keys of one lineage together,
-// at all servers. Spending is in micro-units of the installation's currency, and
-// in UTC days and months. Zero is no bound.
+// Limits bound the spending and the requests of all keys of one lineage together, at
+// all servers. Call, Day and Month bound the spending per call, UTC day and UTC month,
+// in micro-units of the installation's currency. Zero means that there is no bound.
 type Limits struct {
 	Call  int64 `json:"call,omitempty"`
 	Day   int64 `json:"day,omitempty"`
@@ -113,7 +114,7 @@ type Limits struct {
 	Rate Rate `json:"rate,omitzero"`
 }
 
-// Spending returns the bounds on spending; zeros for nil.
+// Spending returns the bounds on spending. They are zero if l is nil.
 func (l *Limits) Spending() (call, day, month int64) {
 	if l == nil {
 		return 0, 0, 0
@@ -121,7 +122,7 @@ func (l *Limits) Spending() (call, day, month int64) {
 	return l.Call, l.Day, l.Month
 }
 
-// Check returns an error if one of the limits is not within its bounds.
+// Check returns an error if one of the limits is out of range.
 func (l *Limits) Check() error {
 	if l.Call < 0 || l.Day < 0 || l.Month < 0 {
 		return fmt.Errorf("a limit of a key is below zero: %+v", *l)
@@ -132,11 +133,12 @@ func (l *Limits) Check() error {
 	return nil
 }
 
-// HasScope reports whether the key carries the scope, by its kind or by name. By
-// name, only keys of kinds with named rights carry a scope that a kind implies.
+// HasScope reports whether the key carries the scope, because its kind implies it or
+// because the key names it. If some kind implies the scope, naming it counts only for
+// keys with named rights.
 func (k *Key) HasScope(scope string) bool {
 	if impliedByAnyKind(scope) && !k.Kind.Rules().NamedRights {
-		return scope == k.Kind.Implied() // naming it in Scopes does not change the kind
+		return scope == k.Kind.Implied() // k.Scopes cannot change the kind
 	}
 	for _, s := range k.Scopes {
 		if s == scope {
@@ -161,6 +163,6 @@ func (k *Key) AllowsServer(server string) bool {
 
 var serverForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$`)
 
-// ValidServer reports whether a name can be that of a server: 1 to 64 letters,
+// ValidServer reports whether the name is valid for a server: 1 to 64 ASCII letters,
 // digits, '_', '.' and '-', beginning with a letter or digit.
 func ValidServer(name string) bool { return serverForm.MatchString(name) }

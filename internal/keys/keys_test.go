@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestKindNames: the names, which stores and commands use, round-trip, and no other
-// text is a kind.
+// TestKindNames: the kinds' names parse to the same kinds, and no other text does.
+// Stores and commands use these names.
 func TestKindNames(t *testing.T) {
 	want := []string{"agent", "provider", "gateway", "personal", "admin"}
 	if got := Kinds(); !reflect.DeepEqual(got, want) {
@@ -35,7 +35,8 @@ func TestKindNames(t *testing.T) {
 	}
 }
 
-// TestImpliedScopes: each kind but personal implies one scope, and no two the same.
+// TestImpliedScopes: each kind except personal implies one scope, and no two kinds
+// imply the same scope.
 func TestImpliedScopes(t *testing.T) {
 	want := map[Kind]string{
 		Agent: "agent:connect", Provider: "provider:charge", Gateway: "gateway:lookup", Admin: "admin",
@@ -48,8 +49,8 @@ func TestImpliedScopes(t *testing.T) {
 	}
 }
 
-// TestKindRules: every kind has rules of its own, and an invalid one has none that
-// allow anything.
+// TestKindRules: every kind has its own rules, and the rules of an invalid kind allow
+// nothing.
 func TestKindRules(t *testing.T) {
 	if got := PayingKinds(); !reflect.DeepEqual(got, []Kind{Agent, Personal}) {
 		t.Errorf("paying kinds %v", got)
@@ -81,7 +82,8 @@ func TestEnvironmentNames(t *testing.T) {
 	}
 }
 
-// TestHasScope: a key carries scopes by its kind and by exact name.
+// TestHasScope: a key carries the scope that its kind implies, and scopes that it
+// names exactly.
 func TestHasScope(t *testing.T) {
 	key := Key{Kind: Personal, Scopes: []string{"billing.read", ScopeConnect}}
 	for scope, want := range map[string]bool{
@@ -99,7 +101,8 @@ func TestHasScope(t *testing.T) {
 	}
 }
 
-// TestAllowsServer: no list allows all servers, a list exactly the named ones.
+// TestAllowsServer: a key without a list of servers may call all servers. With a list
+// it may call exactly the listed ones.
 func TestAllowsServer(t *testing.T) {
 	for _, servers := range [][]string{nil, {}} {
 		if !(&Key{Servers: servers}).AllowsServer("weather") {

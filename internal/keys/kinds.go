@@ -8,14 +8,14 @@ import (
 // KindRules are the rules of one kind of key. A new kind is a new row of
 // kindRules and a constant.
 type KindRules struct {
-	// Name is the kind in stores, in commands and on the wire.
+	// Name is the name of the kind in stores, in commands and on the wire.
 	Name string
-	// Implied is the scope that every key of the kind carries, or "". It decides
-	// the kind, so no key of another kind carries it, except by NamedRights.
+	// Implied is the scope that every key of the kind carries, or "". No key of
+	// another kind carries it, except keys with NamedRights.
 	Implied string
-	// NamedRights says that a key has the rights that its scopes name and no
-	// others, so it needs at least one, ScopeConnect for instance. Without a
-	// choice it gets the catalogue's default scopes.
+	// NamedRights says that a key has only the rights that its scopes name. Such a
+	// key needs at least one scope, for instance ScopeConnect. If none is chosen, it
+	// gets the catalogue's default scopes.
 	NamedRights bool
 	// Personal says that the key belongs to a person: it has the secret prefix of
 	// personal keys, needs a name, and always expires.
@@ -32,11 +32,11 @@ var kindRules = [...]KindRules{
 	Admin:    {Name: "admin", Implied: ScopeAdmin},
 }
 
-// valid reports whether there is such a kind.
+// valid reports whether k is one of the declared kinds.
 func (k Kind) valid() bool { return k > 0 && int(k) < len(kindRules) }
 
-// Rules returns the rules of the kind. An invalid kind has the zero rules, which
-// allow nothing. They must not be changed.
+// Rules returns the rules of the kind, which the caller must not change. An invalid
+// kind has the zero rules, which allow nothing.
 func (k Kind) Rules() *KindRules {
 	if !k.valid() {
 		return &kindRules[0]
@@ -84,7 +84,7 @@ func ParseKind(name string) (Kind, error) {
 // Implied returns the scope that every key of the kind carries, or "".
 func (k Kind) Implied() string { return k.Rules().Implied }
 
-// impliedByAnyKind reports whether the scope is one that decides the kind.
+// impliedByAnyKind reports whether some kind implies the scope.
 func impliedByAnyKind(scope string) bool {
 	if scope == "" {
 		return false

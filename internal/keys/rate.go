@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// Rate bounds the frequency of requests: Requests in each Per, and Burst at once
-// after a pause. The zero Rate is no bound.
+// Rate bounds the frequency of requests: Requests in each Per, and up to Burst at once
+// after a pause. The zero Rate does not bound it.
 type Rate struct {
 	Requests int64         `json:"requests"`
 	Per      time.Duration `json:"per"` // nanoseconds in JSON
@@ -24,12 +24,12 @@ const (
 	maxRefill   = 31 * 24 * time.Hour // for a whole burst
 )
 
-// IsZero reports whether there is no bound.
+// IsZero reports whether the rate is zero, which means that there is no bound.
 func (r Rate) IsZero() bool { return r == Rate{} }
 
-// Check returns an error if the rate, which must not be zero, is out of bounds:
-// 1 to 1,000,000 requests and as many for the burst, in 1 s to 24 h. A burst must
-// refill within 31 days.
+// Check returns an error if the rate is out of bounds. Requests and Burst must be from
+// 1 to 1,000,000, and Per from 1 s to 24 h. A whole burst must refill within 31 days.
+// The zero Rate is out of bounds.
 func (r Rate) Check() error {
 	switch {
 	case r.Requests < 1 || r.Requests > maxRequests || r.Burst < 1 || r.Burst > maxRequests:
@@ -42,14 +42,14 @@ func (r Rate) Check() error {
 	return nil
 }
 
-// Every returns the time in which one request becomes allowed again, rounded up to
-// a nanosecond.
+// Every returns the time after which one more request is allowed, rounded up to a
+// nanosecond.
 func (r Rate) Every() time.Duration {
 	return time.Duration((int64(r.Per) + r.Requests - 1) / r.Requests)
 }
 
-// String returns the rate in the form of ParseRate, such as "60/1m burst 100", or
-// "none" for the zero Rate.
+// String returns the rate in the form that ParseRate reads, such as "60/1m burst 100",
+// or "none" for the zero Rate.
 func (r Rate) String() string {
 	if r.IsZero() {
 		return "none"

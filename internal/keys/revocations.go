@@ -1,8 +1,8 @@
 package keys
 
-// HalfDigest is the number of bytes of a digest that identify a key to a node
-// with the whole digest. No key can be looked up by them, so they may be sent to
-// others, too.
+// HalfDigest is the length of the first half of a digest, in bytes. The half suffices
+// for a node that knows the whole digest to recognise a key. Keys cannot be looked up
+// by it, so it may be sent to nodes that do not know the key.
 const HalfDigest = 16
 
 // Half is the first half of a digest.
@@ -11,14 +11,14 @@ type Half [HalfDigest]byte
 // Half returns the first half of the digest.
 func (d *Digest) Half() Half { return Half(d[:HalfDigest]) }
 
-// Revocations are changes of keys for other nodes, in the order in which they
-// became durable.
+// Revocations are changes of keys that other nodes must learn of, in the order in
+// which they became durable.
 type Revocations struct {
-	Digests  []Digest // the keys that were changed, created or deleted; possibly first halves alone
-	Position int64    // after the last of them
-	// Gap says that changes before the first may be missing, so every cached key
-	// is in doubt.
+	Digests  []Digest // keys that were changed, created or deleted; may be first halves only
+	Position int64    // position in the log after the last change
+	// Gap says that changes before the first one may be missing, so that every cached
+	// key may be out of date.
 	Gap bool
-	// More says that the log has further changes after the last.
+	// More says that the log has further changes after the last one.
 	More bool
 }

@@ -11,10 +11,9 @@ import (
 	"unsafe"
 )
 
-// A secret is a prefix and 64 lower-case hex digits. The first 56 are random
-// (224 bits); the last 8 are the CRC-32 (IEEE) of all that precedes them,
-// prefix included, so that mistyped and invented secrets are refused without a
-// lookup.
+// A secret is a prefix and 64 lower-case hex digits. The first 56 digits are random
+// (224 bits). The last 8 are the CRC-32 (IEEE) of everything before them, including
+// the prefix, so that mistyped and invented secrets are refused without a lookup.
 const (
 	secretDigits = 64
 	randomBytes  = 28
@@ -23,15 +22,15 @@ const (
 
 // Format is the form of an installation's secrets. It is immutable.
 type Format struct {
-	prefixes []string // accepted, as "sk_live_"
-	agent    string   // the family of new secrets, as "sk"
-	personal string   // the same for personal keys, as "pat"
+	prefixes []string // all accepted prefixes, such as "sk_live_"
+	agent    string   // the prefix of new secrets without the environment, such as "sk"
+	personal string   // the same for personal keys, such as "pat"
 	lenient  bool
 }
 
 // FormatOptions configure a Format that differs from the default.
 type FormatOptions struct {
-	// Prefixes of secrets, such as "sk". New ones get the first, the others
+	// Prefixes of secrets, such as "sk". New secrets get the first one; the others
 	// stay valid. Default: "sk".
 	Prefixes []string
 	// PersonalPrefixes are the same for personal keys. Default: "pat".
@@ -48,8 +47,8 @@ var DefaultFormat = Format{
 
 const maxPrefix = 32
 
-// NewFormat returns the format with those options. A prefix is 1 to 32 of a-z, 0-9
-// and '_'; no two may be equal.
+// NewFormat returns the format with the given options. A prefix consists of 1 to 32
+// characters from a-z, 0-9 and '_'. No two prefixes may be equal.
 func NewFormat(o FormatOptions) (*Format, error) {
 	f := Format{agent: "sk", personal: "pat", lenient: o.Unchecked}
 	if len(o.Prefixes) > 0 {
@@ -104,7 +103,7 @@ func Mint(kind Kind, env Environment) string { return DefaultFormat.Mint(kind, e
 // Parse is Format.Parse of DefaultFormat.
 func Parse(secret string) (Digest, error) { return DefaultFormat.Parse(secret) }
 
-// The bounds of the length of an unchecked secret.
+// Bounds on the length of an unchecked secret, in bytes.
 const (
 	minForeign = 16
 	maxForeign = 256
@@ -124,8 +123,8 @@ func parseForeign(secret string) (Digest, error) {
 }
 
 // Parse checks the form and the checksum of a secret and returns its digest.
-// Its only error is ErrMalformed, which never quotes the secret. It does not
-// allocate unless the form is unchecked.
+// The only error is ErrMalformed, which never quotes the secret. Parse does not
+// allocate unless the format is unchecked.
 func (f *Format) Parse(secret string) (Digest, error) {
 	if f.lenient {
 		return parseForeign(secret)
@@ -140,13 +139,13 @@ func (f *Format) Parse(secret string) (Digest, error) {
 	for i := len(prefix); i < len(secret); i++ {
 		digit := hexValues[secret[i]]
 		seen |= digit
-		sum = sum<<4 | uint32(digit) // only the last eight digits remain in it
+		sum = sum<<4 | uint32(digit) // after the loop, sum holds the last eight digits
 	}
 	if seen > 0xf {
 		return Digest{}, ErrMalformed
 	}
-	// A read-only view of the secret: crc32 calls through a function value, so a
-	// copy would escape to the heap.
+	// text is a read-only view of the secret, not a copy. A copy would escape to the
+	// heap, because crc32 calls through a function value.
 	text := unsafe.Slice(unsafe.StringData(secret), len(secret))
 	if crc32.ChecksumIEEE(text[:body]) != sum {
 		return Digest{}, ErrMalformed
@@ -154,8 +153,9 @@ func (f *Format) Parse(secret string) (Digest, error) {
 	return sha256.Sum256(text), nil
 }
 
-// Hint returns the part of a secret that may be shown for ever: its prefix and its
-// last four digits, which belong to the checksum. Without a known prefix it is "".
+// Hint returns the part of a secret that may always be shown: its prefix and its last
+// four digits, which belong to the checksum. The hint of a secret without a known
+// prefix is "".
 func (f *Format) Hint(secret string) string {
 	prefix, ok := f.prefixOf(secret)
 	if !ok || len(secret) < len(prefix)+hintDigits {
@@ -176,9 +176,9 @@ func (f *Format) prefixOf(secret string) (string, bool) {
 	return "", false
 }
 
-// hexValues maps every lower-case hex digit to its value and all other bytes to
-// 0xff. It is a table because comparisons would branch as randomly as the digits,
-// and mispredicted branches cost more than the SHA-256.
+// hexValues maps every lower-case hex digit to its value and all other bytes to 0xff.
+// It is a table because comparing random digits would mispredict branches, which costs
+// more than the SHA-256.
 var hexValues = func() (values [256]byte) {
 	for c := range values {
 		values[c] = 0xff

@@ -34,7 +34,7 @@ func checksum(text string) uint32 {
 	return ^crc
 }
 
-// refused fails unless Parse returns ErrMalformed alone.
+// refused fails the test unless Parse returns ErrMalformed and the zero digest.
 func refused(t *testing.T, why, secret string) {
 	t.Helper()
 	digest, err := Parse(secret)
@@ -54,8 +54,8 @@ func forEachKind(f func(Kind, Environment)) {
 	}
 }
 
-// TestMintedSecretsParse: every kind's secret has its prefix and form, and its
-// digest is the SHA-256 of the whole text.
+// TestMintedSecretsParse: a minted secret has the prefix and form for its kind, and
+// its digest is the SHA-256 of the whole text.
 func TestMintedSecretsParse(t *testing.T) {
 	forEachKind(func(k Kind, e Environment) {
 		family := "sk"
@@ -86,7 +86,7 @@ func TestMintedSecretsParse(t *testing.T) {
 	})
 }
 
-// TestParseVectors: secrets minted elsewhere stay valid.
+// TestParseVectors: secrets that other programs minted are valid.
 func TestParseVectors(t *testing.T) {
 	for _, v := range vectors {
 		digest, err := Parse(v.secret)
@@ -123,8 +123,8 @@ func TestMintNeverRepeats(t *testing.T) {
 	}
 }
 
-// TestEveryOneCharacterChangeIsRefused: a secret with any one byte replaced by any
-// other costs no lookup.
+// TestEveryOneCharacterChangeIsRefused: a secret with one byte replaced, left out,
+// doubled or swapped with the next is refused without a lookup.
 func TestEveryOneCharacterChangeIsRefused(t *testing.T) {
 	for _, secret := range []string{Mint(Agent, Live), Mint(Personal, Test), vectors[0].secret} {
 		for i := range secret {
@@ -152,7 +152,7 @@ func TestOtherFormsAreRefused(t *testing.T) {
 	for _, prefix := range []string{
 		"", "_", "sk_", "sk__", "live_", "sk_prod_", "pk_live_", "sk-live-", "Bearer sk_live_", "sk_live_sk_live_", "ak_live_", "pat_", "\x00sk_live_",
 	} {
-		// With a valid checksum, so that only the prefix can be at fault.
+		// The checksum is valid, so that only the prefix can be at fault.
 		body := prefix + digits[:56]
 		refused(t, "prefix", body+fmt.Sprintf("%08x", checksum(body)))
 	}
@@ -178,7 +178,7 @@ func TestOtherFormsAreRefused(t *testing.T) {
 	refused(t, "upper case, its own checksum", upper+fmt.Sprintf("%08x", checksum(upper)))
 }
 
-// TestParseDoesNotAllocate holds for valid and malformed secrets.
+// TestParseDoesNotAllocate: Parse does not allocate for valid or malformed secrets.
 func TestParseDoesNotAllocate(t *testing.T) {
 	good := Mint(Personal, Test)
 	bad := good[:len(good)-1] + "x"
@@ -207,7 +207,7 @@ func TestHint(t *testing.T) {
 }
 
 // FuzzParse: Parse accepts exactly the secrets that an independent implementation of
-// the rules accepts, with the same digest. All others are ErrMalformed.
+// the rules accepts, and returns the same digest. All other texts are ErrMalformed.
 func FuzzParse(f *testing.F) {
 	for _, v := range vectors {
 		f.Add(v.secret)
@@ -238,8 +238,8 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// FuzzParseMended adds valid checksums to the fuzzer's bodies, which it would not
-// find by itself: they are accepted if and only if their form is right.
+// FuzzParseMended adds valid checksums to the fuzzer's texts, because the fuzzer would
+// not find any by itself. Such a text is accepted if and only if its form is right.
 func FuzzParseMended(f *testing.F) {
 	f.Add("sk_live_", strings.Repeat("0", 56))
 	f.Add("pat_test_", strings.Repeat("f", 55))
@@ -259,9 +259,9 @@ func FuzzParseMended(f *testing.F) {
 	})
 }
 
-// BenchmarkParse measures Parse for valid secrets. It takes many in turn, since the
-// branch predictor would learn the digits of a single one and hide the cost of most
-// branches.
+// BenchmarkParse measures Parse for valid secrets. It parses many secrets in turn,
+// because the branch predictor would learn the digits of a single one and hide the
+// cost of mispredicted branches.
 func BenchmarkParse(b *testing.B) {
 	secrets := make([]string, 4096)
 	for i := range secrets {

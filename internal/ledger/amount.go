@@ -23,7 +23,7 @@ var ErrOverflow = errors.New("amount out of range")
 
 // ParseAmount reads a decimal with at most six places, such as "5", "0.01" or
 // "-1.250000". More places, exponents, signs other than one leading minus,
-// white space and separators are errors, as is a number beyond the range.
+// white space and separators are errors. A number out of range is an ErrOverflow.
 func ParseAmount(s string) (Amount, error) {
 	digits, negative := strings.CutPrefix(s, "-")
 	whole, fraction, point := strings.Cut(digits, ".")
@@ -59,7 +59,7 @@ func allDigits(s string) bool {
 func (a Amount) String() string {
 	sign, micro := "", uint64(a)
 	if a < 0 {
-		sign, micro = "-", -micro // right for the smallest value, too
+		sign, micro = "-", -micro // correct for math.MinInt64, too
 	}
 	whole, fraction := micro/uint64(Unit), micro%uint64(Unit)
 	text := fmt.Sprintf("%06d", fraction)
@@ -70,7 +70,7 @@ func (a Amount) String() string {
 }
 
 // MarshalText prints the amount as String does, so that JSON holds a string
-// and no reader can make a float of it.
+// which no reader parses as a float.
 func (a Amount) MarshalText() ([]byte, error) { return []byte(a.String()), nil }
 
 // UnmarshalText reads every text that ParseAmount accepts.
@@ -83,7 +83,7 @@ func (a *Amount) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// Add returns a+b, or ErrOverflow.
+// Add returns a+b, or ErrOverflow if the sum does not fit.
 func (a Amount) Add(b Amount) (Amount, error) {
 	sum := a + b
 	if (sum > a) != (b > 0) {
@@ -92,7 +92,7 @@ func (a Amount) Add(b Amount) (Amount, error) {
 	return sum, nil
 }
 
-// Sub returns a-b, or ErrOverflow.
+// Sub returns a-b, or ErrOverflow if the difference does not fit.
 func (a Amount) Sub(b Amount) (Amount, error) {
 	difference := a - b
 	if (difference < a) != (b > 0) {

@@ -13,7 +13,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// amounts draws all amounts, the edges of the range more often than chance would.
+// amounts draws any amount, and draws the edges of the range more often than chance
+// would.
 func amounts() *rapid.Generator[ledger.Amount] {
 	return rapid.OneOf(
 		rapid.Map(rapid.Int64(), func(n int64) ledger.Amount { return ledger.Amount(n) }),
@@ -58,7 +59,7 @@ func TestParseAmount(t *testing.T) {
 	}
 }
 
-// TestParseAmountRefuses: ambiguous and too large numbers are errors.
+// TestParseAmountRefuses: numbers that are ambiguous or too large are errors.
 func TestParseAmountRefuses(t *testing.T) {
 	for _, text := range []string{
 		"", "-", ".", ".5", "5.", "-.5", "+1", "--1", "1-", "1e3", "0x10", "1,000", "1_000", " 1", "1 ", "1.2.3",
@@ -75,7 +76,7 @@ func TestParseAmountRefuses(t *testing.T) {
 	}
 }
 
-// TestAnyTextIsReadExactlyOrRefused compares the parser with exact arithmetic.
+// TestAnyTextIsReadExactlyOrRefused compares parsed amounts with exact arithmetic.
 func TestAnyTextIsReadExactlyOrRefused(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		text := rapid.StringMatching(`[-+]?[0-9]{0,20}\.?[0-9e]{0,8}`).Draw(t, "text")
@@ -90,7 +91,7 @@ func TestAnyTextIsReadExactlyOrRefused(t *testing.T) {
 	})
 }
 
-// TestArithmeticIsExactOrOverflows compares sums with integers of any size.
+// TestArithmeticIsExactOrOverflows compares Add and Sub with arithmetic on big integers.
 func TestArithmeticIsExactOrOverflows(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		a, b := amounts().Draw(t, "a"), amounts().Draw(t, "b")
@@ -110,7 +111,8 @@ func TestArithmeticIsExactOrOverflows(t *testing.T) {
 	})
 }
 
-// TestAmountsAreStringsInJSON: no reader can make a float of them.
+// TestAmountsAreStringsInJSON: JSON holds amounts as strings, which no reader parses as
+// floats.
 func TestAmountsAreStringsInJSON(t *testing.T) {
 	type page struct{ Amount ledger.Amount }
 	b, err := json.Marshal(page{2500})

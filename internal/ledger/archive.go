@@ -12,32 +12,33 @@ import (
 
 // Bounds of archiving.
 const (
-	// MinArchiveAge is the least age of archived transactions. It exceeds a month, so
-	// that no cap counts them, and the life of calls and stored responses.
+	// MinArchiveAge is the minimum age of archived transactions. It is longer than a
+	// month, so that no cap counts them, and longer than the life of calls and stored
+	// responses.
 	MinArchiveAge = 35 * 24 * time.Hour
-	// DefaultArchiveAge is the age that is archived unless another is asked for:
-	// a year and a month.
+	// DefaultArchiveAge is the minimum age if the operator does not choose one: a
+	// year and a month.
 	DefaultArchiveAge = 400 * 24 * time.Hour
 	// DefaultArchivePart and MaxArchivePart bound the transactions of one file.
-	// Removing them blocks captures, so the bounds are small.
+	// Captures wait while archived transactions are removed, so the bounds are small.
 	DefaultArchivePart = 10_000
 	MaxArchivePart     = 100_000
 )
 
-// ErrArchived says that a charge or transaction is older than the store's journal:
-// it is in the archive, if it exists. See ArchivedError.
+// ErrArchived says that a charge or transaction is older than the store's journal.
+// If it exists at all, it is in the archive. See ArchivedError.
 var ErrArchived = errors.New("archived")
 
-// ArchivedError is an ErrArchived about an id.
+// ArchivedError is an ErrArchived for one id.
 type ArchivedError struct {
 	ID   string
-	File int64 // the number of the archive's file that it can be in; 0 if that is not known
+	File int64 // number of the archive file that can hold the id; 0 if unknown
 	// Cause is the error that the caller would get without an archive: ErrNotFound,
 	// or ErrSettled for a charge that must not be made a second time.
 	Cause error
 }
 
-// Error names the file.
+// Error names the archive file, if its number is known.
 func (e *ArchivedError) Error() string {
 	if e.File == 0 {
 		return fmt.Sprintf("%s is older than what the store holds: look into the archive", e.ID)
@@ -48,13 +49,13 @@ func (e *ArchivedError) Error() string {
 // Unwrap makes errors.Is hold for ErrArchived and for the cause.
 func (e *ArchivedError) Unwrap() []error { return []error{ErrArchived, e.Cause} }
 
-// ArchiveName is the name of the archive's file of that number.
+// ArchiveName returns the name of the archive file with that number.
 func ArchiveName(number int64) string { return fmt.Sprintf("farebox-archive-%06d.jsonl.gz", number) }
 
-// Sum is a SHA-256.
+// Sum is a SHA-256 hash.
 type Sum [sha256.Size]byte
 
-// String is the sum in hex digits, "" for the zero Sum.
+// String returns the sum in hex digits, or "" for the zero Sum.
 func (s Sum) String() string {
 	if s == (Sum{}) {
 		return ""
@@ -62,9 +63,9 @@ func (s Sum) String() string {
 	return hex.EncodeToString(s[:])
 }
 
-// Entry is a transaction with all that the books have of it.
+// Entry is a transaction with everything that the books record about it.
 type Entry struct {
-	Seq      int64  `json:"seq"` // its number in the journal
+	Seq      int64  `json:"seq"` // number in the journal
 	ID       string `json:"id"`
 	Kind     Kind   `json:"kind"`
 	Debtor   string `json:"debtor"`
@@ -77,7 +78,7 @@ type Entry struct {
 	Server   string `json:"server,omitempty"`
 	Tool     string `json:"tool,omitempty"`
 	Day      int32  `json:"day,omitempty"`    // day of the reservation since 1970
-	Waived   Amount `json:"waived,omitempty"` // the price, if a free quota has paid it
+	Waived   Amount `json:"waived,omitempty"` // the price, if a free quota paid it
 	Fee      Amount `json:"fee,omitempty"`
 	FeeTo    string `json:"fee_to,omitempty"`
 	Ref      int64  `json:"ref,omitempty"` // refunds and fees: Seq of the charge
@@ -89,11 +90,12 @@ type RunningBalance struct {
 	Account string `json:"account"`
 	Live    Amount `json:"live"`
 	Test    Amount `json:"test"`
-	Paid    int64  `json:"paid"`   // the last transaction that it paid, 0 for none
-	Earned  int64  `json:"earned"` // the last transaction that it earned, 0 for none
+	Paid    int64  `json:"paid"`   // Seq of the last transaction it paid, or 0
+	Earned  int64  `json:"earned"` // Seq of the last transaction it earned, or 0
 }
 
-// Move books a transaction on one of its accounts.
+// Move adds the amount to the balance of one of the transaction's two accounts. The
+// amount is negative for the debtor.
 func (b *RunningBalance) Move(e *Entry, amount Amount) error {
 	balance := &b.Live
 	if e.Test {
@@ -113,30 +115,30 @@ func (b *RunningBalance) Move(e *Entry, amount Amount) error {
 	return nil
 }
 
-// Carried is an archived charge that later transactions refer to, with the refunds
-// and returned fees before those.
+// Carried is an archived charge that transactions of a later part refer to, with the
+// refunds and returned fees that were booked before that part.
 type Carried struct {
 	Entry
 	Refunded Amount `json:"refunded,omitempty"`
 	FeeBack  Amount `json:"fee_back,omitempty"`
 }
 
-// ArchivePart is the next part of a journal to archive, the contents of one file.
-// It consists of immutable data, so that it is the same on each read.
+// ArchivePart is the next part of a journal to archive: the contents of one file.
+// Its data is immutable, so every read of a part returns the same.
 type ArchivePart struct {
 	Number   int64 // the file's number, from 1
 	Previous Sum   // the previous file's sum; zero for the first file
-	// Opening and Closing are the balances of the accounts that the part moves,
-	// in the order of their ids.
+	// Opening and Closing are the balances of the accounts in the part's
+	// transactions, sorted by account id.
 	Opening, Closing []RunningBalance
-	Carried          []Carried // that transactions of this part belong to, by Seq
+	Carried          []Carried // earlier charges that this part refers to, sorted by Seq
 	Entries          []Entry
 }
 
-// First and Last are the numbers of the part's first and last transaction.
+// First returns the number of the part's first transaction.
 func (p *ArchivePart) First() int64 { return p.Entries[0].Seq }
 
-// Last is the number of the part's last transaction.
+// Last returns the number of the part's last transaction.
 func (p *ArchivePart) Last() int64 { return p.Entries[len(p.Entries)-1].Seq }
 
 // Charges counts the part's charges.
@@ -149,7 +151,8 @@ func (p *ArchivePart) Charges() (n int64) {
 	return n
 }
 
-// LastDay is the last day that a charge of the part counts by, 0 for none.
+// LastDay returns the last day for which a charge of the part counts, or 0 if the
+// part has no charge.
 func (p *ArchivePart) LastDay() (day int32) {
 	for i := range p.Entries {
 		day = max(day, p.Entries[i].Day)
@@ -157,7 +160,7 @@ func (p *ArchivePart) LastDay() (day int32) {
 	return day
 }
 
-// Accounts names the accounts that the part moves.
+// Accounts returns the sorted ids of the accounts in the part's transactions.
 func (p *ArchivePart) Accounts() []string {
 	seen := map[string]bool{}
 	for i := range p.Entries {
@@ -171,8 +174,8 @@ func (p *ArchivePart) Accounts() []string {
 	return names
 }
 
-// Close computes the closing balances, from the opening ones of all accounts
-// that the part moves.
+// Close computes the closing balances from the opening balances, which must include
+// every account in the part's transactions.
 func (p *ArchivePart) Close() error {
 	p.Closing = slices.Clone(p.Opening)
 	at := make(map[string]*RunningBalance, len(p.Closing))
@@ -192,7 +195,7 @@ func (p *ArchivePart) Close() error {
 	return nil
 }
 
-// book moves both accounts of a transaction, which may be one.
+// book books a transaction on its two accounts, which may be the same one.
 func book(e *Entry, debtor, creditor *RunningBalance) error {
 	if err := debtor.Move(e, -e.Amount); err != nil {
 		return err
@@ -200,7 +203,8 @@ func book(e *Entry, debtor, creditor *RunningBalance) error {
 	return creditor.Move(e, e.Amount)
 }
 
-// Book moves the accounts of a transaction in a set of balances.
+// Book books the transaction in a set of balances by account id. It adds accounts
+// that the set does not have.
 func (e *Entry) Book(balances map[string]*RunningBalance) error {
 	for _, id := range [...]string{e.Debtor, e.Creditor} {
 		if balances[id] == nil {
@@ -210,7 +214,8 @@ func (e *Entry) Book(balances map[string]*RunningBalance) error {
 	return book(e, balances[e.Debtor], balances[e.Creditor])
 }
 
-// SumBalances returns a hash of a set of balances, for comparison.
+// SumBalances returns a hash of a set of balances, for comparison. The hash ignores
+// accounts without transactions.
 func SumBalances(balances []RunningBalance) Sum {
 	sorted := slices.Clone(balances)
 	slices.SortFunc(sorted, func(a, b RunningBalance) int { return strings.Compare(a.Account, b.Account) })
@@ -223,16 +228,17 @@ func SumBalances(balances []RunningBalance) Sum {
 	return Sum(h.Sum(nil))
 }
 
-// ArchiveQuery asks for the next part.
+// ArchiveQuery selects the next part to archive.
 type ArchiveQuery struct {
-	Before time.Time // only transactions of before that time; at most now - MinArchiveAge
-	Most   int       // at most so many; DefaultArchivePart if 0
-	// Last is the number of the transaction that the part ends with, to have
-	// the same part again; 0 for as much as Before and Most allow.
+	Before time.Time // only transactions before this time; at most now - MinArchiveAge
+	Most   int       // maximum number of transactions; 0 means DefaultArchivePart
+	// Last is the number of the transaction that the part ends with, to read the
+	// same part again. 0 means as many transactions as Before and Most allow.
 	Last int64
 }
 
-// Check returns the query complete, or why it is not allowed.
+// Check fills in the defaults of the query. It returns an ErrInvalid if the query is
+// not allowed.
 func (q ArchiveQuery) Check(now time.Time) (ArchiveQuery, error) {
 	if q.Most == 0 {
 		q.Most = DefaultArchivePart
@@ -254,7 +260,7 @@ type Archived struct {
 	Transactions int64
 	Charges      int64
 	Last         int64     // the number of the last transaction, 0 for none
-	LastAt       time.Time // when that was
-	LastDay      int32     // the last day that an archived charge counts by
-	Sum          Sum       // the last file's
+	LastAt       time.Time // time of the last transaction
+	LastDay      int32     // the last day for which an archived charge counts
+	Sum          Sum       // sum of the last file
 }

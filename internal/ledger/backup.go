@@ -8,14 +8,14 @@ import (
 
 // Backup describes a copy of a whole store, as it was at one moment.
 type Backup struct {
-	At           time.Time         // the beginning of the copy
+	At           time.Time         // when the copy began
 	Size         int64             // in bytes
 	Sum          [sha256.Size]byte // the SHA-256 of the copy
 	Schema       int64             // schema version
 	Transactions int64             // number of transactions in the journal
 }
 
-// Errors of making a Backup, wrapped or not.
+// Errors of backups. They may be wrapped.
 var (
 	// ErrBackupRuns says that another backup is being made or fetched.
 	ErrBackupRuns = errors.New("a backup is being made already")

@@ -8,15 +8,15 @@ type HandleHash [16]byte
 // MaxBinding bounds the payload of a binding in bytes.
 const MaxBinding = 4 << 10
 
-// Binding records the account that got a handle, such as a task id, from a server.
-// The server cannot check that itself, because all callers look alike to it.
+// Binding records that a server gave a handle, such as a task id, to an account. The
+// server cannot check the account itself, because all callers look alike to it.
 type Binding struct {
-	// Server is the name of the server. Handles are per server.
+	// Server is the name of the server. Two servers may use the same handle.
 	Server     string
 	HandleHash HandleHash
 	Account    string // id
 	// Until is the end of the binding, in whole microseconds.
 	Until time.Time
-	// Payload is opaque data for the creator, at most MaxBinding bytes.
+	// Payload is opaque data of the binding's creator, at most MaxBinding bytes.
 	Payload []byte
 }

@@ -1,14 +1,14 @@
 package ledger
 
-// Earner says who earns at a server, and which share of each charge the operator
-// keeps.
+// Earner is the account that earns at a server, with the share of each charge that
+// the operator keeps.
 type Earner struct {
 	Provider string // id of the account that earns
-	Fee      Share  // for the account FeeTo
+	Fee      Share  // the operator's share
 	FeeTo    string // id of the operator's account; "" without a fee
 }
 
-// Order returns the order with the provider and the fee that its server implies.
+// Order returns the order with the server's provider and fee filled in.
 func (e *Earner) Order(o Order) Order {
 	o.Provider = e.Provider
 	if o.Amount > 0 {
@@ -20,7 +20,7 @@ func (e *Earner) Order(o Order) Order {
 	return o
 }
 
-// CapsOf returns the caps with these amounts, in micro-units.
+// CapsOf returns the caps with the given amounts, in micro-units.
 func CapsOf(call, day, month int64) Caps {
 	return Caps{Call: Amount(call), Day: Amount(day), Month: Amount(month)}
 }

@@ -4,8 +4,8 @@
 //
 // Every movement of credits is one Transaction with a debtor and a creditor, so
 // that its entries sum to zero by construction. Credits come from the system
-// account Funding, whose balance is minus the sum of all top-ups. Transactions of
-// test keys have Test set, and an account has two balances that never mix.
+// account Funding. Its balance is minus the sum of all top-ups. Transactions by test
+// keys have Test set, and each account has a live and a test balance that never mix.
 package ledger
 
 import (
@@ -16,7 +16,7 @@ import (
 )
 
 // Funding is the name of the system account that top-ups come from. Names of
-// system accounts begin with '@', which operators' accounts may not.
+// system accounts begin with '@'. Operators' accounts cannot have such names.
 const Funding = "@funding"
 
 // Account holds credits and owns keys. There is one kind of account: an
@@ -39,7 +39,8 @@ func (a *Account) Balance(test bool) Balance {
 	return a.Live
 }
 
-// Balance is one balance of an account, and the part held by open reservations.
+// Balance is one balance of an account, and the part of it that open reservations
+// hold.
 type Balance struct {
 	Posted   Amount
 	Reserved Amount
@@ -48,20 +49,20 @@ type Balance struct {
 // Available returns the amount that may still be reserved without credit.
 func (p Balance) Available() Amount { return p.Posted - p.Reserved }
 
-// MaxName bounds the length of an account's name: that of an e-mail address (RFC
-// 5321, 4.5.3.1).
+// MaxName is the maximum length of an account's name in bytes. It is the maximum
+// length of an e-mail address (RFC 5321, 4.5.3.1).
 const MaxName = 254
 
-// namePunctuation has the characters allowed in account names besides letters and
-// digits: those of e-mail addresses and of other systems' ids. It has no slash,
-// because proxies unescape that in request paths.
+// namePunctuation lists the characters allowed in account names besides letters and
+// digits. E-mail addresses and other systems' ids need them. A slash is not allowed,
+// because proxies unescape it in request paths.
 const namePunctuation = "-_.@+|:=~'"
 
-// ValidName returns an error unless an operator's account may have the name: 1 to
+// ValidName returns an error unless operators may give an account that name: 1 to
 // MaxName ASCII letters, digits and some punctuation, beginning with a letter or
-// digit and not with the "acct_" of ids. That allows e-mail addresses and ids of
-// other systems, such as auth0|5f7c8ec7. No two names look alike except in case,
-// which stores ignore: see FoldName.
+// digit, but not with "acct_" like an id. E-mail addresses and ids of other systems,
+// such as auth0|5f7c8ec7, are valid names. No two valid names look alike except in
+// case, which stores ignore: see FoldName.
 func ValidName(name string) error {
 	const id = "acct_"
 	ok := len(name) >= 1 && len(name) <= MaxName && (len(name) < len(id) || FoldName(name[:len(id)]) != id)
@@ -76,8 +77,8 @@ func ValidName(name string) error {
 	return nil
 }
 
-// FoldName returns the lower-case form of a name. Names with the same form are the
-// same name: an account is found by its name in any case.
+// FoldName returns a name with its ASCII letters in lower case. Names that differ
+// only in case are the same name, so an account is found by its name in any case.
 func FoldName(name string) string {
 	for i := range len(name) {
 		if c := name[i]; 'A' <= c && c <= 'Z' {
@@ -105,8 +106,8 @@ func clip(text string) string {
 	return strings.ToValidUTF8(text[:MaxName], "") + "…"
 }
 
-// State is the state of a charge. Reserved leads to exactly one of the others, which
-// are final.
+// State is the state of a charge. A reserved charge moves to exactly one of the other
+// states, which are final.
 type State string
 
 // The states of a charge.
@@ -120,12 +121,12 @@ const (
 // ReservationLife is the life of a reservation after Reserve or Renew.
 const ReservationLife = 2 * time.Minute
 
-// SettleTime bounds the time in which a call is settled at a platform: a call lives
-// for an hour at most, and another hour allows for delays. For that time a voided
+// SettleTime bounds the time in which a call is settled at a platform. A call lives
+// for an hour at most, and another hour allows for delays. During this time a voided
 // id stays void (see the stores' Void), and the settler of a charge may refund it.
 const SettleTime = 2 * time.Hour
 
-// Order is the content of a reservation. Two orders under one charge id must be
+// Order is the content of a reservation. Orders with the same charge id must be
 // equal.
 type Order struct {
 	Account  string // id of the paying account
@@ -139,8 +140,8 @@ type Order struct {
 	FeeTo    string // id of the operator's account; "" without a fee
 	Test     bool   // by a test key
 	// Settler is the lineage of the gateway's or provider's key that made the
-	// reservation at a platform, and that alone may settle it there; "" for
-	// reservations by the store's own process.
+	// reservation at a platform. Only keys of this lineage may settle it there.
+	// Settler is "" for reservations by the store's own process.
 	Settler string
 }
 
@@ -164,12 +165,12 @@ type Charge struct {
 	ID string // "chg_" and a UUIDv7, made by the caller and reused in each retry
 	Order
 	State    State
-	At       time.Time // when it was captured; for an open one, when it was reserved
+	At       time.Time // when it was captured; while it is open, when it was reserved
 	Waived   bool      // paid by a free quota: no credits moved
 	Refunded Amount    // the sum of its refunds
-	// Made says that the capture that returned the charge also made it. Otherwise
-	// an earlier one did, or may have done so, and the charge stays, however the
-	// call ends. Only captures set it.
+	// Made says that the capture that returned the charge also made it. If Made is
+	// false, an earlier capture made it or may have made it. Such a charge stays,
+	// however the call ends. Only captures set Made.
 	Made bool
 }
 
@@ -190,9 +191,9 @@ const (
 	KindCredit Kind = "credit" // a top-up: from Funding to the account
 	KindRefund Kind = "refund" // from the provider back to the payer of a charge
 	// KindAdjustment corrects an account: from Funding to it, or from it to
-	// Funding. It may take the account below its limit.
+	// Funding. It may take the account below its credit limit.
 	KindAdjustment Kind = "adjustment"
-	// KindFee is the operator's share of a charge, from the provider on to the
+	// KindFee moves the operator's share of a charge from the provider to the
 	// operator's account, or back when the charge is refunded.
 	KindFee Kind = "fee"
 )
@@ -209,18 +210,19 @@ type Transaction struct {
 	At       time.Time
 	Reason   string // why, in the operator's words; empty for charges
 	Charge   string // for refunds and fees: the id of their charge
-	Key      string // for charges, like the next two: the paying key's id
+	Key      string // the paying key's id; like Server and Tool, set for charges only
 	Server   string
 	Tool     string
 }
 
-// Complete fills in Funding as the other account of a top-up or adjustment to be
-// posted. It returns an error if the transaction is invalid.
+// Complete prepares a transaction for posting: it fills in Funding as the other
+// account of a top-up or adjustment. It returns an error if the transaction is
+// invalid.
 func (t *Transaction) Complete() error {
 	least := Amount(1)
 	switch {
 	case t.Kind == KindRefund:
-		least = 0 // all that is left
+		least = 0 // zero refunds all that is left
 	case t.Kind == KindAdjustment && t.Creditor == "":
 		t.Creditor = Funding
 	case t.Kind == KindAdjustment || t.Kind == KindCredit:
@@ -248,8 +250,8 @@ type Audit struct {
 	Detail string // a JSON object; may be empty
 }
 
-// Errors that every store returns, wrapped or not. Anything else that a store
-// returns is a failure of the store itself and means ErrUnavailable.
+// Errors that every store returns. They may be wrapped. Any other error says that the
+// store itself has failed, and means ErrUnavailable.
 var (
 	// ErrNotFound says that the account, key or charge does not exist.
 	ErrNotFound = errors.New("not found")
@@ -258,8 +260,8 @@ var (
 	// ErrConflict says that the id was used with other content. It reveals nothing
 	// about that content.
 	ErrConflict = errors.New("id was used with other content")
-	// ErrSettled says that the charge has left the state that the operation needs,
-	// as for the capture of a released reservation.
+	// ErrSettled says that the charge is no longer in the state that the operation
+	// needs. An example is the capture of a released reservation.
 	ErrSettled = errors.New("charge is settled already")
 	// ErrInsufficient says that the balance cannot pay; see InsufficientError.
 	ErrInsufficient = errors.New("insufficient balance")
@@ -271,7 +273,7 @@ var (
 	ErrUnavailable = errors.New("ledger unavailable")
 )
 
-// InsufficientError is an ErrInsufficient with the balance at that moment.
+// InsufficientError is an ErrInsufficient with the balance at the time of the refusal.
 type InsufficientError struct {
 	Balance Balance
 	Needed  Amount

@@ -34,7 +34,7 @@ func TestValidName(t *testing.T) {
 	}
 }
 
-// TestFoldName: names that differ by the case of ASCII letters alone are one.
+// TestFoldName: names that differ only in the case of ASCII letters are the same name.
 func TestFoldName(t *testing.T) {
 	for name, want := range map[string]string{"": "", "acme": "acme", "aCmE@X.Y": "acme@x.y", "É": "É", "\u212a": "\u212a"} {
 		if got := ledger.FoldName(name); got != want {
@@ -55,7 +55,8 @@ func TestBalances(t *testing.T) {
 	}
 }
 
-// TestInsufficientError is an ErrInsufficient and says how much was there.
+// TestInsufficientError checks that an InsufficientError is an ErrInsufficient and
+// states the needed and the available amount.
 func TestInsufficientError(t *testing.T) {
 	var err error = &ledger.InsufficientError{Balance: ledger.Balance{Posted: 15_000, Reserved: 5_000}, Needed: 20_000}
 	if !errors.Is(err, ledger.ErrInsufficient) {
@@ -66,7 +67,7 @@ func TestInsufficientError(t *testing.T) {
 	}
 }
 
-// TestPageSize: no listing is without bound.
+// TestPageSize: every listing is bounded.
 func TestPageSize(t *testing.T) {
 	for limit, want := range map[int]int{-1: 500, 0: 500, 1: 1, 500: 500, 501: 500} {
 		if got := (ledger.Page{Limit: limit}).Size(); got != want {

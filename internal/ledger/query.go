@@ -24,8 +24,8 @@ func (p Page) Size() int {
 	return p.Limit
 }
 
-// Cursor parses the cursor of a listing of numbered rows. An empty one is begin.
-// Errors: ErrInvalid for a malformed one, and ctx's.
+// Cursor parses the cursor of a listing of numbered rows. For an empty cursor it
+// returns begin. Errors: ErrInvalid for a malformed cursor, and the error of ctx.
 func Cursor(ctx context.Context, text string, begin int64) (int64, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
@@ -40,8 +40,8 @@ func Cursor(ctx context.Context, text string, begin int64) (int64, error) {
 	return n, nil
 }
 
-// MaxScan bounds the transactions read for one part of a list of charges, of which
-// few or none may match the filter.
+// MaxScan bounds the transactions read for one part of a list of charges. Without it,
+// a filter that matches few charges would read the whole journal.
 const MaxScan = 20 * MaxPage
 
 // ChargeFilter selects charges to list, newest first. Zero fields match all charges.
@@ -52,8 +52,8 @@ type ChargeFilter struct {
 	Key      string    // id of the paying key
 	Server   string    // name of the server
 	Tool     string    // as in Order
-	Since    time.Time // captured then or later
-	Until    time.Time // captured before
+	Since    time.Time // captured at this time or later
+	Until    time.Time // captured before this time
 }
 
 // Selective reports whether the filter may exclude charges of its Account.
@@ -63,9 +63,10 @@ func (f *ChargeFilter) Selective() bool {
 	return rest != ChargeFilter{}
 }
 
-// ReadTo returns the time at which a listing by Since ends: once a whole part of
-// MaxScan transactions is older. There is no index by time, and the journal is
-// sorted by time except after a clock was set back.
+// ReadTo returns the time at which a listing by Since stops reading: once all of the
+// MaxScan transactions of a part are older. There is no index by time. The journal is
+// sorted by time except where a clock was set back, so ReadTo is a day before Since.
+// Without Since it is zero.
 func (f *ChargeFilter) ReadTo() time.Time {
 	if f.Since.IsZero() {
 		return time.Time{}
@@ -79,8 +80,8 @@ type KeyFilter struct {
 	Page
 	Account string // id of the account
 	Kind    string // name of the kind
-	// ExpiresBy selects keys that are usable now (neither deleted nor disabled nor
-	// expired) and expire at that time or before.
+	// ExpiresBy selects keys that are usable now (not deleted, disabled or expired)
+	// and expire at this time or before.
 	ExpiresBy time.Time
 }
 
@@ -89,20 +90,20 @@ type Verification struct {
 	Accounts     int64    // number of compared accounts
 	Transactions int64    // number of replayed transactions
 	Differences  []string // each a sentence; empty when the books balance
-	// Archived describes the archived transactions, after which the replay began,
-	// and Opening is the sum of the balances there; see SumBalances.
+	// Archived describes the archived transactions. The replay begins after them, and
+	// Opening is the sum of the balances at that point; see SumBalances.
 	Archived Archived
 	Opening  Sum
 }
 
-// Spent is the sum of the charges in the current day and month, UTC, before refunds
-// and without open reservations. Caps bound it.
+// Spent has the sums of the charges in the current day and month, UTC. Refunds are
+// not subtracted, and open reservations are not included. Caps bound these sums.
 type Spent struct {
 	Day   Amount
 	Month Amount
 }
 
-// Usage is the spending of an account, and the part by the keys of one lineage.
+// Usage is the spending of an account, and the part of it by the keys of one lineage.
 type Usage struct {
 	Account Spent
 	Key     Spent

@@ -12,8 +12,8 @@ import (
 )
 
 // Receipt is the proof of a captured charge. Signed, it is a compact JWS
-// (RFC 7515) with the EdDSA algorithm of RFC 8037. A member that is added must
-// be omitted when it is empty, or receipts from before it are valid no more.
+// (RFC 7515) with the EdDSA algorithm of RFC 8037. A member added in a later version
+// must be omitted when it is empty, or older receipts become invalid.
 type Receipt struct {
 	Charge      string `json:"charge"`
 	Payer       string `json:"payer"` // account id
@@ -23,7 +23,7 @@ type Receipt struct {
 	Currency    string `json:"currency"`
 	Environment string `json:"environment"`
 	At          int64  `json:"iat"`            // seconds since 1970, UTC
-	Free        bool   `json:"free,omitempty"` // a free quota has paid
+	Free        bool   `json:"free,omitempty"` // paid by a free quota
 }
 
 // NewReceipt returns the receipt of a captured charge.
@@ -38,7 +38,7 @@ func NewReceipt(c *Charge, currency string) Receipt {
 	}
 }
 
-// Time is when the charge was captured, to the second.
+// Time returns when the charge was captured, to the second.
 func (r *Receipt) Time() time.Time { return time.Unix(r.At, 0).UTC() }
 
 const (
@@ -53,7 +53,7 @@ type Signer struct {
 	header string // the encoded header of receipts, constant for a key
 }
 
-// NewSigner returns a signer with the key made from that seed.
+// NewSigner returns a signer with the key derived from the seed.
 func NewSigner(seed [ed25519.SeedSize]byte) *Signer {
 	key := ed25519.NewKeyFromSeed(seed[:])
 	public := key.Public().(ed25519.PublicKey)
@@ -74,7 +74,8 @@ type receiptHeader struct {
 	Kid string `json:"kid"`
 }
 
-// KeyID names a public key: the first 12 bytes of its SHA-256, in base64url.
+// KeyID returns the id of a public key: the first 12 bytes of its SHA-256, in
+// base64url.
 func KeyID(public ed25519.PublicKey) string {
 	sum := sha256.Sum256(public)
 	return base64.RawURLEncoding.EncodeToString(sum[:12])
@@ -96,31 +97,31 @@ func (s *Signer) sign(header string, content any) (string, error) {
 	return signed + "." + base64.RawURLEncoding.EncodeToString(signature), nil
 }
 
-// ErrReceipt says that a text is no receipt that the given keys have signed.
+// ErrReceipt says that a text is not a receipt signed with one of the given keys.
 var ErrReceipt = errors.New("not a valid receipt")
 
-// MaxReceipt bounds the text of a receipt in bytes. Most of it may be the called
-// resource: a URI of 1024 bytes takes up to six times that in JSON, and base64 adds
+// MaxReceipt bounds the text of a receipt in bytes. The longest member is the URI of a
+// called resource: 1024 bytes become up to six times as many in JSON, and base64 adds
 // a third.
 const MaxReceipt = 16 << 10
 
-// VerifyReceipt checks a compact JWS against the public keys, one of which its
-// header must name, and returns the receipt in it. Its errors are ErrReceipt.
+// VerifyReceipt checks a compact JWS and returns the receipt in it. The header of the
+// JWS must name one of the public keys. All errors are ErrReceipt.
 func VerifyReceipt(jws string, public ...ed25519.PublicKey) (Receipt, error) {
 	r, _, err := ReceiptKeys(public).Verify(jws)
 	return r, err
 }
 
-// Verify checks a compact JWS against the keys, one of which its header must name,
-// and returns the receipt and the id of that key. An accepted receipt has only one
-// form and one meaning: its header and content have exactly the members of receipts.
-// Its errors are ErrReceipt.
+// Verify checks a compact JWS and returns the receipt in it and the id of the key that
+// signed it. The header must name one of the keys. The header and the content must
+// have exactly the members of a receipt, so that an accepted receipt has only one form
+// and one meaning. All errors are ErrReceipt.
 func (k ReceiptKeys) Verify(jws string) (r Receipt, keyID string, err error) {
 	return verifyJWS[Receipt](k, jws, receiptType)
 }
 
-// verifyJWS checks a compact JWS of that type, and returns its content and the
-// id of the key that signed it.
+// verifyJWS checks a compact JWS of type typ, and returns its content and the id of
+// the key that signed it.
 func verifyJWS[T any](k ReceiptKeys, jws, typ string) (content T, keyID string, err error) {
 	var none T
 	if len(jws) > MaxReceipt {
@@ -149,8 +150,8 @@ func verifyJWS[T any](k ReceiptKeys, jws, typ string) (content T, keyID string, 
 	return content, KeyID(key), nil
 }
 
-// named returns the key that the header names. Which algorithm is used is never
-// the header's choice: it must say the only one there is (RFC 8725, section 3.1).
+// named returns the key that the header names. The header cannot choose the
+// algorithm: it must name the only supported one (RFC 8725, section 3.1).
 func (k ReceiptKeys) named(header []byte, typ string) (ed25519.PublicKey, error) {
 	h, err := decodeExactly[receiptHeader](header)
 	switch {

@@ -34,7 +34,7 @@ func signed(t *testing.T, s *ledger.Signer) string {
 
 func b64(s string) string { return base64.RawURLEncoding.EncodeToString([]byte(s)) }
 
-// TestReceiptIsVerified: a receipt verifies with its key, alone and among others.
+// TestReceiptIsVerified: a receipt verifies if its key is among the given keys.
 func TestReceiptIsVerified(t *testing.T) {
 	jws := signed(t, signer(1))
 	got, err := ledger.VerifyReceipt(jws, signer(2).Public(), signer(1).Public())
@@ -53,7 +53,7 @@ func TestReceiptIsVerified(t *testing.T) {
 	}
 }
 
-// TestReceiptIsAJWS: any verifier of RFC 7515 and RFC 8037 can check it.
+// TestReceiptIsAJWS: any implementation of RFC 7515 and RFC 8037 can verify a receipt.
 func TestReceiptIsAJWS(t *testing.T) {
 	parts := strings.Split(signed(t, signer(1)), ".")
 	var header, payload map[string]any
@@ -78,7 +78,7 @@ func TestReceiptIsAJWS(t *testing.T) {
 	}
 }
 
-// TestTamperedReceiptIsRefused: changing any character of any part is found.
+// TestTamperedReceiptIsRefused: a receipt with any character changed is refused.
 func TestTamperedReceiptIsRefused(t *testing.T) {
 	jws, public := signed(t, signer(1)), signer(1).Public()
 	for i := range jws {
@@ -94,8 +94,8 @@ func TestTamperedReceiptIsRefused(t *testing.T) {
 	}
 }
 
-// TestForgedReceiptIsRefused: neither a wrong key nor a header that asks for
-// another algorithm gets a receipt accepted (RFC 8725, sections 2.1 and 3.1).
+// TestForgedReceiptIsRefused: a receipt signed with another key is refused, and so is
+// a header that asks for another algorithm (RFC 8725, sections 2.1 and 3.1).
 func TestForgedReceiptIsRefused(t *testing.T) {
 	public := signer(1).Public()
 	kid := ledger.KeyID(public)

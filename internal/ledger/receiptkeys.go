@@ -10,14 +10,15 @@ import (
 )
 
 // ReceiptKeys are the public keys that verify an installation's receipts, the
-// oldest first. As JSON they are a JWK set (RFC 7517) of OKP keys on Ed25519
-// (RFC 8037), which anybody may have.
+// oldest first. Their JSON is a JWK set (RFC 7517) of OKP keys on Ed25519 (RFC 8037),
+// which may be published.
 type ReceiptKeys []ed25519.PublicKey
 
-// MaxReceiptKeys bounds the JSON of a set of keys in bytes: some thousand keys.
+// MaxReceiptKeys bounds the JSON of a set of keys in bytes. There is room for several
+// thousand keys.
 const MaxReceiptKeys = 1 << 20
 
-// ErrPrivateKey says that a set of public keys has a private or a shared one.
+// ErrPrivateKey says that a set of public keys contains a private or symmetric key.
 var ErrPrivateKey = errors.New("it has a private key in it, which must never be handed out: " +
 	"use the set of the public keys alone, and replace that private key if anybody else may have seen it")
 
@@ -39,10 +40,10 @@ func (k ReceiptKeys) MarshalJSON() ([]byte, error) {
 	return json.Marshal(map[string][]jwk{"keys": list})
 }
 
-// ParseReceiptKeys parses a JWK set. It skips and counts keys that are not for
-// receipts by their type, use or id (RFC 7517, section 5). A set that is not strict
-// JSON or longer than MaxReceiptKeys is an error, and a private key in it is
-// ErrPrivateKey. Errors never repeat the input.
+// ParseReceiptKeys parses a JWK set. It skips and counts the keys that cannot be
+// receipt keys because of their type, use or id (RFC 7517, section 5). A set that is
+// not strict JSON or is longer than MaxReceiptKeys is an error. A set with a private
+// key is ErrPrivateKey. Errors never repeat the input.
 func ParseReceiptKeys(text []byte) (keys ReceiptKeys, ignored int, err error) {
 	if len(text) > MaxReceiptKeys {
 		return nil, 0, fmt.Errorf("the JWK set is longer than %d bytes", MaxReceiptKeys)
@@ -73,12 +74,12 @@ func ParseReceiptKeys(text []byte) (keys ReceiptKeys, ignored int, err error) {
 	return keys, ignored, nil
 }
 
-// Has reports whether the key is among them.
+// Has reports whether k contains the key.
 func (k ReceiptKeys) Has(key ed25519.PublicKey) bool {
 	return slices.ContainsFunc(k, func(other ed25519.PublicKey) bool { return other.Equal(key) })
 }
 
-// parseKey returns the key of a JWK, or nil if it is not one of receipts.
+// parseKey returns the public key in a JWK, or nil if the JWK is not a receipt key.
 func parseKey(raw []byte) (ed25519.PublicKey, error) {
 	found, err := members(raw)
 	if err != nil {
@@ -94,7 +95,7 @@ func parseKey(raw []byte) (ed25519.PublicKey, error) {
 	given := func(name string) bool { return found[name] != nil }
 	if !is("kty", "OKP") || !is("crv", "Ed25519") ||
 		given("use") && !is("use", "sig") ||
-		given("alg") && !is("alg", algorithm, "Ed25519") { // the latter by RFC 9864
+		given("alg") && !is("alg", algorithm, "Ed25519") { // "Ed25519" is the name in RFC 9864
 		return nil, nil
 	}
 	var x string
@@ -105,14 +106,14 @@ func parseKey(raw []byte) (ed25519.PublicKey, error) {
 	if err != nil || len(key) != ed25519.PublicKeySize {
 		return nil, fmt.Errorf(`its "x" is not %d bytes in base64url`, ed25519.PublicKeySize)
 	}
-	if given("kid") && !is("kid", KeyID(key)) { // somebody else's
+	if given("kid") && !is("kid", KeyID(key)) { // receipt keys have their KeyID
 		return nil, nil
 	}
 	return key, nil
 }
 
-// holdsSecret reports whether a JWK has a member that is private (RFC 7518,
-// sections 6.2.2, 6.3.2 and 6.4; RFC 8037, section 2), "priv" of later types too.
+// holdsSecret reports whether a JWK has a private member (RFC 7518, sections 6.2.2,
+// 6.3.2 and 6.4; RFC 8037, section 2), or the "priv" of newer key types.
 func holdsSecret(key map[string]json.RawMessage) bool {
 	for _, name := range []string{"d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"} {
 		if _, ok := key[name]; ok {

@@ -27,8 +27,8 @@ func example(t *testing.T) ed25519.PublicKey {
 	return ledger.NewSigner([ed25519.SeedSize]byte(seed)).Public()
 }
 
-// TestReceiptKeysAreAJWKSet: the form is that of RFC 7517 and RFC 8037, and
-// reading it gives the same keys in the same order.
+// TestReceiptKeysAreAJWKSet: the JSON of receipt keys follows RFC 7517 and RFC 8037,
+// and parsing it returns the same keys in the same order.
 func TestReceiptKeysAreAJWKSet(t *testing.T) {
 	keys := ledger.ReceiptKeys{example(t), signer(1).Public()}
 	text, err := json.Marshal(keys)
@@ -54,8 +54,8 @@ func TestReceiptKeysAreAJWKSet(t *testing.T) {
 	}
 }
 
-// TestKeysOfOthersAreIgnored: a set may have keys of other types and for other uses,
-// and a receipt key may lack optional members.
+// TestKeysOfOthersAreIgnored: keys of other types and for other uses are skipped, and
+// a receipt key may lack optional members.
 func TestKeysOfOthersAreIgnored(t *testing.T) {
 	const okp = `"kty":"OKP","crv":"Ed25519","x":"` + exampleX + `"`
 	for key, taken := range map[string]bool{
@@ -88,8 +88,8 @@ func TestKeysOfOthersAreIgnored(t *testing.T) {
 	}
 }
 
-// TestPrivateKeysAreRefused: a set with a private or shared key of any type is
-// refused, and the error does not repeat it.
+// TestPrivateKeysAreRefused: a set with a private or symmetric key of any type is
+// refused, and the error does not repeat the key.
 func TestPrivateKeysAreRefused(t *testing.T) {
 	const private = `{"kty":"OKP","crv":"Ed25519","x":"` + exampleX + `","d":"` + exampleSeed + `"}`
 	for _, set := range []string{
@@ -145,8 +145,8 @@ func TestDamagedKeySetsAreRefused(t *testing.T) {
 	}
 }
 
-// TestVerifyNamesTheKey: Verify uses the key named by the receipt, among any number
-// of keys, and returns its id.
+// TestVerifyNamesTheKey: Verify uses the key that the receipt names, however many
+// keys there are, and returns its id.
 func TestVerifyNamesTheKey(t *testing.T) {
 	var keys ledger.ReceiptKeys
 	for n := range byte(10) {
@@ -163,8 +163,8 @@ func TestVerifyNamesTheKey(t *testing.T) {
 	}
 }
 
-// TestReceiptsHaveOneForm: a text that other readers may read otherwise is not
-// accepted although the installation's own key has signed it.
+// TestReceiptsHaveOneForm: a text that other parsers might read differently is
+// refused, even if it is signed with the installation's own key.
 func TestReceiptsHaveOneForm(t *testing.T) {
 	const content = `"charge":"c","payer":"p","server":"s","tool":"t","amount":"0.01","currency":"USD","environment":"live"`
 	kid := ledger.KeyID(signer(1).Public())
@@ -229,8 +229,8 @@ func TestEveryReceiptFits(t *testing.T) {
 	}
 }
 
-// FuzzParseReceiptKeys: accepted sets have public keys only, which can be written and
-// parsed again.
+// FuzzParseReceiptKeys: an accepted set has only public keys, which survive being
+// written and parsed again.
 func FuzzParseReceiptKeys(f *testing.F) {
 	for _, seed := range []string{
 		`{"keys":[{"kty":"OKP","crv":"Ed25519","x":"` + exampleX + `"}]}`, `{"keys":[]}`, `{"keys":[{"d":""}]}`, "", "[]",

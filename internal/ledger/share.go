@@ -34,10 +34,11 @@ func proportion(a Amount, part, of int64) Amount {
 	return Amount(quotient)
 }
 
-// FeeReturned returns the part of a charge's fee that a refund returns: in
-// proportion, so that all refunds of a charge together return at most its fee, and
-// a full one returns all of it. before is the sum of the charge's earlier refunds,
-// and refund the amount of this one.
+// FeeReturned returns the part of a charge's fee that a refund gives back. The part is
+// proportional to the refund, so that all refunds of a charge together give back at
+// most its fee, and a full refund gives back all of it. The parameter amount is the
+// amount of the charge, before is the sum of the charge's earlier refunds, and refund
+// is the amount of this refund.
 func FeeReturned(fee, amount, before, refund Amount) Amount {
 	if amount <= 0 {
 		return 0

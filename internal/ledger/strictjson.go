@@ -12,11 +12,11 @@ import (
 )
 
 // Signed content must mean the same to every verifier. JSON parsers differ on
-// duplicate members, on names in another case and on text that is not UTF-8, so the
-// reader here refuses all of these (RFC 8725, section 2.4, and RFC 7515, section 4,
-// on duplicates).
+// duplicate members, on names in another case and on text that is not UTF-8. The
+// functions below refuse all three (RFC 8725, section 2.4; RFC 7515, section 4, on
+// duplicates).
 
-// members returns the members of the JSON object that is the whole of the text.
+// members returns the members of a JSON object. The text must hold nothing else.
 func members(text []byte) (map[string]json.RawMessage, error) {
 	if !utf8.Valid(text) || !json.Valid(text) {
 		return nil, errors.New("it is not JSON")
@@ -35,7 +35,7 @@ func members(text []byte) (map[string]json.RawMessage, error) {
 		if err := d.Decode(&value); err != nil {
 			return nil, err
 		}
-		key := name.(string) // the text is valid: a name comes before each value
+		key := name.(string) // in valid JSON, a name comes before each value
 		if _, twice := found[key]; twice {
 			return nil, fmt.Errorf("it has %.40q twice", key)
 		}
@@ -44,9 +44,9 @@ func members(text []byte) (map[string]json.RawMessage, error) {
 	return found, nil
 }
 
-// decodeExactly decodes a JSON object into a struct whose fields all have tags. The
-// object must have exactly one member per field, except for fields tagged omitempty,
-// and no others.
+// decodeExactly decodes a JSON object into a struct. Every field must have a json tag.
+// The object must have exactly one member for each field and no others; members for
+// fields with omitempty may be missing.
 func decodeExactly[T any](text []byte) (T, error) {
 	var into, none T
 	found, err := members(text)
@@ -77,7 +77,7 @@ func decodeExactly[T any](text []byte) (T, error) {
 }
 
 // decodeURL decodes unpadded base64url (RFC 7515, section 2), and accepts only one
-// encoding of each value. Go's decoder would skip line ends.
+// encoding of each value. It checks for line ends, because Go's decoder skips them.
 func decodeURL(text string) ([]byte, error) {
 	if strings.ContainsAny(text, "\r\n") {
 		return nil, errors.New("a line end in base64url")

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Caps bound spending. An amount of zero is no bound.
+// Caps bound spending. Zero means that there is no bound.
 type Caps struct {
 	Call  Amount // one call
 	Day   Amount // a day, UTC
@@ -27,7 +27,8 @@ func (c Caps) Check() error {
 }
 
 // Terms are the current rules for reserving a call. They do not include the caps of
-// the paying account, which the store has itself. The zero Terms impose nothing.
+// the paying account, because the store has these itself. The zero Terms impose no
+// rule.
 type Terms struct {
 	// Key bounds the spending of the paying key's lineage, at all servers together.
 	Key Caps
@@ -36,10 +37,10 @@ type Terms struct {
 	// FreeCalls is the number of free calls per day for the paying account at the
 	// order's server. Released calls do not count.
 	FreeCalls int64
-	// Idempotency lets the caller repeat the call, unless it is zero.
+	// Idempotency lets the caller repeat the call. The zero value does not.
 	Idempotency Idempotency
-	// Proof is the proof of a key of the paying account, see keys.Key. Only a
-	// platform needs it.
+	// Proof is the proof of the paying account's key; see keys.Key. Only a platform
+	// needs it.
 	Proof string
 }
 
@@ -54,11 +55,12 @@ func (t *Terms) Check() error {
 	return nil
 }
 
-// Idempotency lets a caller repeat a call, to get the stored response instead of a
-// second run. It applies within one lineage of keys at one server.
+// Idempotency lets a caller repeat a call. The repeated call gets the stored response
+// and does not run again. An idempotency key applies to one lineage of keys at one
+// server.
 type Idempotency struct {
 	Key         string   // the caller's idempotency key, 1 to MaxIdempotencyKey bytes; "" for none
-	Fingerprint [32]byte // identifies the call; the same key with another one is an error
+	Fingerprint [32]byte // identifies the call; the same key with another fingerprint is an error
 }
 
 // Bounds of idempotency keys and stored responses.
@@ -68,13 +70,13 @@ const (
 	// MaxStoredResponse bounds a stored response, in bytes. For a longer one only
 	// the key is stored, so that the call does not run again.
 	MaxStoredResponse = 1 << 20
-	// IdempotencyLife is the time after its capture in which a call may be repeated.
+	// IdempotencyLife is how long a call may be repeated after its capture.
 	IdempotencyLife = 24 * time.Hour
 )
 
 // Reservation is the result of Reserve.
 type Reservation struct {
-	Balance Balance // the payer's, afterwards
+	Balance Balance // the payer's, after the reservation
 	Waived  bool    // the call is free, by Terms.FreeCalls
 	// First is set if the call repeats a captured one. Nothing is reserved then.
 	First *StoredResponse
@@ -89,9 +91,9 @@ type StoredResponse struct {
 
 // Refusals of Reserve.
 var (
-	// ErrInFlight says that the first call with that key is still running.
+	// ErrInFlight says that the first call with the idempotency key is still running.
 	ErrInFlight = errors.New("the first call with this key is under way")
-	// ErrReused says that the key belongs to another call.
+	// ErrReused says that the idempotency key belongs to another call.
 	ErrReused = errors.New("the key was used for another call")
 	// ErrGone says that the call was captured, but its response is not stored.
 	ErrGone = errors.New("the answer is not kept")
@@ -124,7 +126,7 @@ type Cap struct {
 	Holder  Holder
 	Period  Period
 	Account string // the payer's id
-	Lineage string // the paying key's
+	Lineage string // the paying key's lineage
 	Server  string // the called server
 	Test    bool
 	Amount  Amount    // the cap
@@ -133,8 +135,8 @@ type Cap struct {
 	Resets  time.Time // when the next period begins; zero for PerCall
 }
 
-// NearPart divides a cap: it is nearly spent once only one of so many parts is
-// left, that is at 80 %.
+// NearPart defines when a cap is nearly spent: once only 1/NearPart of it is left,
+// that is at 80 %.
 const NearPart = 5
 
 // Near returns the amount at which the operator is warned.
@@ -146,7 +148,7 @@ type CapError struct {
 	Needed Amount // by the call
 }
 
-// Error states the kind of cap, and the figures.
+// Error states the holder, the period and the figures of the cap.
 func (e *CapError) Error() string {
 	return fmt.Sprintf("spending cap of the %s for a %s reached: %s needed, %s of %s spent, %s held",
 		e.Holder, e.Period, e.Needed, e.Spent, e.Amount, e.Held)
@@ -158,7 +160,7 @@ func (e *CapError) Unwrap() error { return ErrCapped }
 // Left returns the amount that may still be reserved within the cap.
 func (c *Cap) Left() Amount { return c.Amount - c.Spent - c.Held }
 
-// Day returns the number of the time's day since 1970, UTC.
+// Day returns the number of days from 1970-01-01 to t, in UTC.
 func Day(t time.Time) int32 {
 	s := t.Unix()
 	if s < 0 {
@@ -172,14 +174,15 @@ const secondsOfDay = 24 * 60 * 60
 // DayStart returns the beginning of a day.
 func DayStart(day int32) time.Time { return time.Unix(int64(day)*secondsOfDay, 0).UTC() }
 
-// Month returns the number of a day's month: 12 times the year plus the months
-// before it.
+// Month returns the number of the month that contains the day: 12 times the year,
+// plus the months of that year before it.
 func Month(day int32) int32 {
 	year, month, _ := DayStart(day).Date()
 	return int32(year)*12 + int32(month) - 1
 }
 
-// Resets returns when the period of the day ends, the zero time for PerCall.
+// Resets returns the end of the period that contains the day, or the zero time for
+// PerCall.
 func (p Period) Resets(day int32) time.Time {
 	switch p {
 	case PerDay:

@@ -14,7 +14,7 @@ func accountOps() []Op[*admin.Service] {
 	return []Op[*admin.Service]{ListAccounts, CreateAccount, ShowAccount, UpdateAccount, CreditAccount, AdjustAccount}
 }
 
-// Page asks for a page of a listing.
+// Page selects a page of a listing.
 type Page struct {
 	After string `query:"after" maxLength:"128" doc:"Begin after this cursor: the next of the page before"`
 	Limit int    `query:"limit" minimum:"1" maximum:"500" doc:"At most this many items; 500 if absent"`
@@ -22,7 +22,7 @@ type Page struct {
 
 func (p Page) page() ledger.Page { return ledger.Page{After: p.After, Limit: p.Limit} }
 
-// AccountPath names an account.
+// AccountPath identifies an account.
 type AccountPath struct {
 	Ref string `path:"ref" maxLength:"254" doc:"The name or the id of the account"`
 }
@@ -97,5 +97,5 @@ var AdjustAccount = Define(Operation{
 	return admin.ViewAccount(a), err
 })
 
-// actor returns the principal as the audit log names it.
+// actor returns the principal as an Actor for the audit log.
 func actor(by *identity.Principal) admin.Actor { return admin.Actor{Name: by.Subject, From: by.From()} }

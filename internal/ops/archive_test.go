@@ -21,7 +21,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/sqlitestore"
 )
 
-// past makes a store with a charge of 500 days ago, and serves it today.
+// past creates a store with a charge made 500 days ago, and serves the store with the
+// current time.
 func past(t *testing.T, signer *ledger.Signer) (o *office, charge string) {
 	t.Helper()
 	options := sqlitestore.Options{Path: filepath.Join(t.TempDir(), "f.db"), Now: func() time.Time { return clock.Now().Add(-500 * 24 * time.Hour) }}
@@ -35,7 +36,7 @@ func past(t *testing.T, signer *ledger.Signer) (o *office, charge string) {
 			t.Fatal(err)
 		}
 	}
-	made := fmt.Sprintf("%012x", options.Now().UnixMilli()) // an id contains its time
+	made := fmt.Sprintf("%012x", options.Now().UnixMilli()) // an id contains the time of its creation
 	charge = "chg_" + made[:8] + "-" + made[8:] + strings.TrimPrefix(ids.New("chg_"), "chg_")[13:]
 	if _, _, err := old.Charge(t.Context(), charge, order, ledger.Terms{}, nil); err != nil {
 		t.Fatal(err)
@@ -79,9 +80,9 @@ func (o *office) part(ask admin.ArchiveAsk) (f admin.ArchiveFile, content []byte
 	return f, content
 }
 
-// Only transactions in a file whose sum the caller knows leave the store, and every
-// listing counts those that have left. Repeating the removal changes nothing and
-// writes no second audit row.
+// TestArchive checks that transactions leave the store only if the caller gives the
+// sum of the file that contains them. Every listing then counts the archived ones.
+// Repeating the removal changes nothing and writes no second audit row.
 func TestArchive(t *testing.T) {
 	signer := ledger.NewSigner([ed25519.SeedSize]byte{1})
 	o, charge := past(t, signer)
@@ -127,7 +128,8 @@ func TestArchive(t *testing.T) {
 	}
 }
 
-// Without the key that signs there is no archive.
+// TestArchiveWithoutSigner checks that archiving is refused if the service has no
+// signer.
 func TestArchiveWithoutSigner(t *testing.T) {
 	o, _ := past(t, nil)
 	o.refused(admin.Unavailable, "key that signs receipts", "POST", "ledger/archive/part", admin.ArchiveAsk{})

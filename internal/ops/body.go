@@ -18,8 +18,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/wire"
 )
 
-// readBody reads the body within its limits of size, rate, time and memory, and
-// puts it back for the operation.
+// readBody reads the request body within limits on size, rate, time and memory, and
+// replaces r.Body by the bytes that were read.
 func readBody(w http.ResponseWriter, r *http.Request, memory *share.Allocation, limit int64) *wire.Problem {
 	if limit == 0 {
 		r.Body, r.ContentLength = http.NoBody, 0
@@ -53,9 +53,9 @@ func unreadable(status int, why string) *wire.Problem {
 	return &wire.Problem{Status: status, Code: wire.Invalid, Title: "The body cannot be read", Detail: why, Field: "body"}
 }
 
-// decode reads JSON strictly: no duplicate and no unknown members, exact case of
-// names, valid UTF-8 (RFC 8259, 4 and 8.1). Its errors name the place and the fault,
-// and never quote a value, which may be a token.
+// decode reads JSON strictly: no duplicate or unknown members, exact case of names,
+// and valid UTF-8 (RFC 8259, 4 and 8.1). Its errors name the place and the fault.
+// They never quote a value, because the value may be a token.
 func decode(data []byte, into any) error {
 	err := jsonv2.Unmarshal(data, into, jsonv2.RejectUnknownMembers(true))
 	var syntax *jsontext.SyntacticError

@@ -14,12 +14,12 @@ func chargeOps() []Op[*admin.Service] {
 	return []Op[*admin.Service]{ListCharges, SumCharges, ShowCharge, RefundCharge}
 }
 
-// ChargePath names a charge.
+// ChargePath identifies a charge.
 type ChargePath struct {
 	ID string `path:"id" maxLength:"64" doc:"The id of the charge"`
 }
 
-// ChargeFilter chooses the charges that match all of its parameters.
+// ChargeFilter selects the charges that match all of its parameters.
 type ChargeFilter struct {
 	Account  string `query:"account" maxLength:"254" doc:"Only charges that the account with this name or id paid"`
 	Provider string `query:"provider" maxLength:"254" doc:"Only charges that the account with this name or id earned"`

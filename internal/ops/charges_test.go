@@ -16,8 +16,9 @@ import (
 	"github.com/fareboxhq/farebox/internal/sqlitestore"
 )
 
-// A provider finds its earnings by every filter: in a list with the names of the
-// payers, and in sums that keep test credits apart.
+// TestEarnings checks that a provider finds its earnings with every filter: in a list
+// with the names of the payers, and in sums that separate test credits from live
+// ones.
 func TestEarnings(t *testing.T) {
 	o := newOffice(t)
 	alice, acme, other := o.account("alice"), o.account("acme@example.com"), o.account("other")
@@ -87,7 +88,7 @@ func sum(charges int64, amount, fees, refunded ledger.Amount) admin.ChargeSum {
 
 func ptr[T any](v T) *T { return &v }
 
-// A sum that overflows is an error.
+// TestSumTooLarge checks that a sum that overflows is an error.
 func TestSumTooLarge(t *testing.T) {
 	s := admin.ChargeSum{Amount: 1<<63 - 1}
 	if err := s.Add(admin.ChargeSum{Amount: 1}); err == nil {
@@ -95,7 +96,8 @@ func TestSumTooLarge(t *testing.T) {
 	}
 }
 
-// Keys are listed and shown with the name of their account, in each answer.
+// TestKeysNameTheirAccount checks that every response with keys contains the names of
+// their accounts.
 func TestKeysNameTheirAccount(t *testing.T) {
 	o := newOffice(t)
 	a := o.account("jane@example.com")
@@ -109,8 +111,8 @@ func TestKeysNameTheirAccount(t *testing.T) {
 	}
 }
 
-// longJournal makes a store with n charges, one a second and the newest now. The
-// oldest and the newest are for a tool of their own.
+// longJournal creates a store with n charges, one per second, the newest now. Only
+// the oldest and the newest charge are for the tool "rare".
 func longJournal(t *testing.T, n int64) (path string, ends [2]time.Time) {
 	t.Helper()
 	path = longBooks(t, n)
@@ -126,7 +128,8 @@ func longJournal(t *testing.T, n int64) (path string, ends [2]time.Time) {
 	return path, [2]time.Time{now.Add(-time.Duration(n-1) * time.Second), now}
 }
 
-// allCharges lists all charges that match the filter, and returns the number of parts.
+// allCharges returns all charges that match the filter, and the number of parts in
+// which they came.
 func allCharges(t *testing.T, store *sqlitestore.Store, f ledger.ChargeFilter) (all []ledger.Charge, parts int) {
 	t.Helper()
 	for {
@@ -142,9 +145,9 @@ func allCharges(t *testing.T, store *sqlitestore.Store, f ledger.ChargeFilter) (
 	}
 }
 
-// In a long journal a filter that leaves few charges finds them all, part by part,
-// forwards from each cursor, for all accounts and for one that pays or earns; and a
-// listing by time does not read all older charges.
+// TestRareCharges checks that in a long journal a filter that matches few charges
+// finds all of them. It follows the cursor of each part, for all accounts and for a
+// single payer or provider. A listing by time does not read all older charges.
 func TestRareCharges(t *testing.T) {
 	const n = 25_000 // two parts and a half; nearly seven hours
 	path, ends := longJournal(t, n)

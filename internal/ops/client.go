@@ -14,15 +14,14 @@ import (
 	"github.com/fareboxhq/farebox/internal/wire"
 )
 
-// Client performs operations at an admin endpoint. It is not safe for concurrent
-// use.
+// Client performs operations at an admin endpoint. It is not safe for concurrent use.
 type Client struct {
-	// HTTP reaches the endpoint, whatever host the request names.
+	// HTTP must reach the endpoint whatever host a request names.
 	HTTP *http.Client
-	// Host goes into requests: an admin endpoint accepts only its own.
+	// Host is the host of requests. An admin endpoint accepts only its own host.
 	Host string
-	// Token returns the bearer token. It is called once, after the first refusal;
-	// may be nil.
+	// Token returns the bearer token. It is called once, after the first refusal. May
+	// be nil.
 	Token func() (string, error)
 
 	bearer string
@@ -32,7 +31,7 @@ type Client struct {
 const maxResponse = 64 << 20
 
 // Do sends a request and returns the JSON of the response. The path is that of an
-// operation, with its parameters. A refusal is an *admin.Error.
+// operation, with the parameters filled in. A refusal is returned as an *admin.Error.
 func (c *Client) Do(ctx context.Context, method, path string, body any) (json.RawMessage, error) {
 	resp, err := c.open(ctx, method, path, body, "")
 	if err != nil {
@@ -42,7 +41,7 @@ func (c *Client) Do(ctx context.Context, method, path string, body any) (json.Ra
 	return c.whole(resp)
 }
 
-// whole reads a response that is one JSON value.
+// whole reads a response that consists of one JSON value.
 func (c *Client) whole(resp *http.Response) (json.RawMessage, error) {
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxResponse+1))
 	if err == nil && len(answer) > maxResponse {
@@ -64,16 +63,17 @@ func (c *Client) whole(resp *http.Response) (json.RawMessage, error) {
 	return answer, nil
 }
 
-// refusal returns the error that a problem reports.
+// refusal returns a problem as an error.
 func refusal(p *wire.Problem) *admin.Error {
 	message := p.Error()
-	if _, field, found := strings.Cut(p.Field, "."); found { // without "body", "query" or "path"
+	if _, field, found := strings.Cut(p.Field, "."); found { // without the prefix "body", "query" or "path"
 		message = field + ": " + message
 	}
 	return &admin.Error{Code: admin.Code(p.Code), Message: message}
 }
 
-// open sends a request, and again with the token if the server asks for it.
+// open sends a request. If the server asks for the token, open sends it again with
+// the token.
 func (c *Client) open(ctx context.Context, method, path string, body any, accept string) (*http.Response, error) {
 	resp, err := c.send(ctx, method, path, body, accept)
 	if err != nil || resp.StatusCode != http.StatusUnauthorized || c.Token == nil || c.bearer != "" {

@@ -10,8 +10,8 @@ import (
 	"net/http"
 )
 
-// Stream is Do for a long operation. It calls progress, which may be nil, with how
-// much of it is done.
+// Stream is like Do, but for a long operation. It calls progress, unless progress is
+// nil, with how much of the operation is done.
 func (c *Client) Stream(ctx context.Context, method, path string, body any, progress func(done, total int64)) (json.RawMessage, error) {
 	var result json.RawMessage
 	err := c.Fetch(ctx, method, path, body, progress, func(r json.RawMessage, _ io.Reader) error {
@@ -21,8 +21,8 @@ func (c *Client) Stream(ctx context.Context, method, path string, body any, prog
 	return result, err
 }
 
-// Fetch is Stream for a result with content after it, which receive reads. Errors of
-// receive are returned unchanged.
+// Fetch is like Stream, but for a result that is followed by content. The function
+// receive reads the content; its errors are returned unchanged.
 func (c *Client) Fetch(ctx context.Context, method, path string, body any, progress func(done, total int64), receive func(result json.RawMessage, content io.Reader) error) error {
 	resp, err := c.open(ctx, method, path, body, StreamType)
 	if err != nil {

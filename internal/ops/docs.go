@@ -15,8 +15,8 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 )
 
-// ServeDescription serves the description of the operations that are registered:
-// an OpenAPI document, and a page for people. Call it after the last Register.
+// ServeDescription serves a description of the registered operations, as an OpenAPI
+// document and as an HTML page. Call it after the last Register.
 func (m *Mount) ServeDescription() error {
 	document := m.api.OpenAPI()
 	asJSON, err := m.Document()
@@ -31,7 +31,7 @@ func (m *Mount) ServeDescription() error {
 	if err := pageTemplate.Execute(&page, m.pageOf(document)); err != nil {
 		return fmt.Errorf("describing the API: %w", err)
 	}
-	// The page loads nothing and runs nothing: its only style is inline.
+	// The page loads no resources and runs no scripts. Its only style is inline.
 	sum := sha256.Sum256([]byte(pageStyle))
 	policy := "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 	m.public("/openapi.json", "application/openapi+json", asJSON, nil)
@@ -51,7 +51,7 @@ func (m *Mount) public(path, kind string, body []byte, headers map[string]string
 			w.Header().Set(name, value)
 		}
 		w.Header().Set("Content-Type", kind)
-		_, _ = w.Write(body) // fails only if the client is gone
+		_, _ = w.Write(body) // fails only if the client has left
 	})
 }
 
@@ -63,7 +63,7 @@ var pageStyle string
 
 var pageTemplate = template.Must(template.New("docs").Parse(pageText))
 
-// page is the data of the template.
+// page is the data of pageTemplate.
 type page struct {
 	Title, Version, Description, Base string
 
@@ -104,13 +104,13 @@ type fieldView struct {
 	Type     typeView
 }
 
-// typeView is a type in words; its name is a link if there is a schema for it.
+// typeView is a type in words. Link is the name of a type that has a schema.
 type typeView struct{ Before, Link, After string }
 
 func (m *Mount) pageOf(d *huma.OpenAPI) page {
 	view := page{
 		Title: d.Info.Title, Version: d.Info.Version, Description: d.Info.Description, Base: m.o.Base,
-		Style: template.CSS(pageStyle), // a file of ours
+		Style: template.CSS(pageStyle), // embedded from a file of this package
 	}
 	sections := make(map[string]*section)
 	for _, path := range slices.Sorted(maps.Keys(d.Paths)) {
@@ -132,7 +132,7 @@ func (m *Mount) pageOf(d *huma.OpenAPI) page {
 	return view
 }
 
-// operationsOf returns the operations of a path, in the order of methods.
+// operationsOf returns the operations of a path, ordered by method.
 func operationsOf(item *huma.PathItem) []*huma.Operation {
 	all := []*huma.Operation{item.Get, item.Post, item.Put, item.Patch, item.Delete}
 	return slices.DeleteFunc(all, func(op *huma.Operation) bool { return op == nil })

@@ -14,7 +14,7 @@ func keyOps() []Op[*admin.Service] {
 	return []Op[*admin.Service]{ListKeys, CreateKey, ShowKey, UpdateKey, DeleteKey, DisableKey, EnableKey, RotateKey}
 }
 
-// KeyPath names a key.
+// KeyPath identifies a key.
 type KeyPath struct {
 	ID string `path:"id" maxLength:"64" doc:"The id of the key"`
 }

@@ -10,8 +10,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/keys"
 )
 
-// The rate of a key is set, changed and taken away alone: caps stay through it,
-// and it stays through all else, into a successor.
+// TestKeyRate checks that the rate of a key can be set, changed and removed without
+// affecting its caps, and that other changes and rotations keep the rate.
 func TestKeyRate(t *testing.T) {
 	o := newOffice(t)
 	o.account("alice")
@@ -67,8 +67,8 @@ func TestKeyRate(t *testing.T) {
 	}
 }
 
-// Keys are listed by account, kind and end, each alone and together; what cannot
-// be meant is refused.
+// TestListKeys checks that keys can be listed by account, kind and expiry, alone and
+// combined, and that invalid filters are refused.
 func TestListKeys(t *testing.T) {
 	o := newOffice(t)
 	o.account("alice")

@@ -40,8 +40,8 @@ var ShowArchive = Define(Operation{
 	return admin.ViewArchived(a), err
 })
 
-// ArchivePart writes the next file of the archive. The response is a stream whose
-// result is an admin.ArchiveFile; the file follows it.
+// ArchivePart writes the next file of the archive. The response is a stream with an
+// admin.ArchiveFile as its result. The file follows the result.
 var ArchivePart = DefineStream[*admin.Service, content[admin.ArchiveAsk], admin.ArchiveFile](Operation{
 	ID: "ledger.archive.part", Method: http.MethodPost, Path: "/ledger/archive/part", Needs: identity.Operate, Tag: "ledger",
 	Summary: "Write the next file of the archive", Description: "Nothing leaves the store: that is for ledger.archive, once the file is on disk.",

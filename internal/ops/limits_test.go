@@ -19,7 +19,7 @@ func amountOf(a *ledger.Amount) ledger.Amount {
 	return *a
 }
 
-// shows checks that the view has caps of these amounts; -1 for no cap.
+// shows checks that the view has the given caps. An amount of -1 means no cap.
 func (o *office) shows(what string, got *admin.Caps, call, day, month ledger.Amount) {
 	o.t.Helper()
 	if got == nil {
@@ -30,7 +30,7 @@ func (o *office) shows(what string, got *admin.Caps, call, day, month ledger.Amo
 	}
 }
 
-// pay reserves an order of the account, and says why it cannot.
+// pay reserves an order of the account. It returns an error if this is not possible.
 func (o *office) pay(payer, provider string, amount ledger.Amount, terms ledger.Terms) error {
 	_, err := o.store.Reserve(context.Background(), ids.New("chg_"), ledger.Order{
 		Account: payer, Provider: provider, Key: ids.New("key_"), Lineage: ids.New("key_"), Server: "weather", Tool: "t", Amount: amount,
@@ -38,7 +38,8 @@ func (o *office) pay(payer, provider string, amount ledger.Amount, terms ledger.
 	return err
 }
 
-// The limits of an account are set when it is created, and each can be changed alone.
+// TestAccountLimits checks that the limits of an account are set when it is created,
+// and that each limit can be changed alone.
 func TestAccountLimits(t *testing.T) {
 	o := newOffice(t)
 	a := do[admin.AccountView](o, "POST", "accounts", map[string]any{"name": "alice", "credit_limit": "10.00", "caps": map[string]string{"day": "20", "call": "0.05"}})
@@ -60,7 +61,7 @@ func TestAccountLimits(t *testing.T) {
 			t.Errorf("credit limit %s", got.CreditLimit)
 		}
 	}
-	if err := o.pay(a.ID, acme.ID, 10_000_000, ledger.Terms{}); err != nil { // all of the credit
+	if err := o.pay(a.ID, acme.ID, 10_000_000, ledger.Terms{}); err != nil { // uses all of the credit
 		t.Errorf("within the limits: %v", err)
 	}
 	if err := o.pay(a.ID, acme.ID, 5_000_001, ledger.Terms{}); !errors.As(err, &capped) || capped.Period != ledger.PerMonth || capped.Held != 10_000_000 {
@@ -75,7 +76,8 @@ func TestAccountLimits(t *testing.T) {
 	if err := o.pay(a.ID, acme.ID, 1, ledger.Terms{}); err != nil {
 		t.Errorf("after the limit was raised: %v", err)
 	}
-	// A limit below the current use blocks further reservations and changes nothing else.
+	// A limit below the current use blocks further reservations and has no other
+	// effect.
 	do[admin.AccountView](o, "PATCH", "accounts/alice", map[string]any{"credit_limit": "0.00"})
 	if err := o.pay(a.ID, acme.ID, 1, ledger.Terms{}); !errors.Is(err, ledger.ErrInsufficient) {
 		t.Errorf("after the limit was lowered: %v", err)
@@ -85,8 +87,8 @@ func TestAccountLimits(t *testing.T) {
 	o.shows("shown again", do[admin.AccountView](o, "GET", "accounts/alice", nil).Caps, -1, -1, -1)
 }
 
-// A change that could not be meant is refused, changes nothing and leaves no
-// row in the audit.
+// TestAccountLimitsRefuse checks that an invalid change is refused, changes nothing
+// and leaves no row in the audit log.
 func TestAccountLimitsRefuse(t *testing.T) {
 	o := newOffice(t)
 	o.account("alice")
@@ -127,7 +129,8 @@ func (o *office) audits() []ledger.Audit {
 	return rows
 }
 
-// Each change of limits writes an audit row with the request.
+// TestLimitsAreAudited checks that each change of limits writes an audit row with the
+// request.
 func TestLimitsAreAudited(t *testing.T) {
 	o := newOffice(t)
 	a := o.account("alice")
@@ -138,8 +141,9 @@ func TestLimitsAreAudited(t *testing.T) {
 	}
 }
 
-// The caps of a key are set, changed part by part and taken away as an account's
-// are, go on with its successor, and reach the cache; other changes leave them.
+// TestKeyCaps checks that the caps of a key are set, changed one by one and removed
+// like those of an account. Caps pass to the successor, and a change reaches the
+// cache. Other changes leave the caps as they are.
 func TestKeyCaps(t *testing.T) {
 	o := newOffice(t)
 	o.account("alice")
@@ -180,8 +184,8 @@ func TestKeyCaps(t *testing.T) {
 	o.refused(admin.Invalid, "cap for a call cannot be below zero", "POST", "keys", map[string]any{"account": "alice", "caps": map[string]string{"call": "-1"}})
 }
 
-// The views of a charge show its amount, the operator's fee, and whether a free quota
-// paid, in the list and alone.
+// TestChargeViews checks that a charge shows its amount, the operator's fee, and
+// whether a free quota covered it, both in a list and alone.
 func TestChargeViews(t *testing.T) {
 	o := newOffice(t)
 	alice, acme, operator := o.account("alice"), o.account("acme"), o.account("operator")

@@ -26,7 +26,7 @@ type greeting struct {
 	By   string `json:"by"`
 }
 
-// madeUp is an operation as a file of this package would declare it.
+// madeUp is an operation declared as in the other files of this package.
 var madeUp = Define(Operation{
 	ID: "made.up", Method: http.MethodPost, Path: "/made-up/{name}", Needs: identity.ManageKeys, Tag: "tests",
 	Summary: "Greet", Command: "made up <name>",
@@ -34,8 +34,9 @@ var madeUp = Define(Operation{
 	return greeting{in.Body.Words + ", " + in.Name, by.Subject}, nil
 })
 
-// An operation that is declared once is served by the admin endpoint and by the API,
-// is in the OpenAPI document, has a command, and is checked for its right.
+// TestMadeUpOperation checks that one declaration is enough for an operation: the
+// admin endpoint and the API serve it, the OpenAPI document describes it, it has a
+// command, and its right is checked.
 func TestMadeUpOperation(t *testing.T) {
 	table := append(Store(), madeUp)
 	caller := identity.As{Subject: "somebody", Rights: identity.ManageKeys}
@@ -77,7 +78,8 @@ func ask(t *testing.T, m *Mount, path, body string) *httptest.ResponseRecorder {
 	return w
 }
 
-// Every operation is complete, and its id, its route and its command are its own.
+// TestTableIsComplete checks that every operation is complete and has a unique id,
+// route and command.
 func TestTableIsComplete(t *testing.T) {
 	seen := make(map[string]string)
 	own := func(id, value string) {
@@ -104,7 +106,8 @@ func TestTableIsComplete(t *testing.T) {
 	}
 }
 
-// An audited operation writes one row, under its own id; the others write none.
+// TestAuditedOperations checks that an audited operation writes one audit row, under
+// its own id, and that other operations write no row.
 func TestAuditedOperations(t *testing.T) {
 	o := newOffice(t)
 	o.account("payer")
@@ -116,7 +119,7 @@ func TestAuditedOperations(t *testing.T) {
 		"key.create": admin.NewKey{Account: "payer"}, "key.update": map[string]any{"name": "n"}, "key.rotate": admin.Rotation{Grace: "1h"},
 		"charge.refund": admin.Refund{Reason: "r"}, "ledger.archive": admin.ArchiveTake{},
 	}
-	elsewhere := []string{"charge.refund", "ledger.archive", "ledger.archive.part", "ledger.archive.show", "charge.show", "receipt.keys", "backup"} // need more than this store has
+	elsewhere := []string{"charge.refund", "ledger.archive", "ledger.archive.part", "ledger.archive.show", "charge.show", "receipt.keys", "backup"} // these need more than this store has
 	rows := func() []admin.AuditView { return do[admin.List[admin.AuditView]](o, "GET", "audit", nil).Items }
 	table := slices.DeleteFunc(Describe(Store()), func(op Operation) bool { return slices.Contains(elsewhere, op.ID) })
 	slices.SortStableFunc(table, func(a, b Operation) int { return rank(a.ID) - rank(b.ID) })
@@ -137,7 +140,7 @@ func TestAuditedOperations(t *testing.T) {
 	}
 }
 
-// rank puts the operations that end a key behind the others.
+// rank sorts the operations that end a key after all others.
 func rank(id string) int {
 	return max(slices.Index([]string{"key.disable", "key.enable", "key.rotate", "key.delete"}, id), -1)
 }

@@ -30,24 +30,24 @@ type MountOptions struct {
 	Description string
 
 	Unknown     string // hint for a path that the mount does not have
-	Credential  string // the name of credentials; "" for key
+	Credential  string // the word for a credential; "" means "key"
 	Missing     string // hint for a request without a credential
 	Wrong       string // hint for an invalid credential
-	Realm       string // realm in the challenge for a credential; "" for farebox
+	Realm       string // realm in the challenge for a credential; "" means "farebox"
 	Unavailable string // hint for an operation that failed, such as where to read the cause
-	Private     bool   // a client without a valid credential cannot learn which paths there are
+	Private     bool   // hide from clients without a valid credential which paths exist
 
-	Memory *share.Budget // bounds the request bodies in memory; nil does not
-	Done   func(*Visit)  // called after each operation that succeeded; may be nil
+	Memory *share.Budget // bounds the request bodies in memory; nil means no bound
+	Done   func(*Visit)  // called after each successful operation; may be nil
 }
 
-// Mount serves operations over HTTP, below one path. It is safe for concurrent use
+// Mount serves operations over HTTP below one path. It is safe for concurrent use
 // once all operations are registered.
 type Mount struct {
 	o     MountOptions
 	mux   *http.ServeMux
 	api   huma.API
-	rules map[string]*Operation // by the pattern of the mux; nil for pages that need no credential
+	rules map[string]*Operation // by mux pattern; nil for pages that need no credential
 }
 
 // NewMount returns a mount without operations.
@@ -61,14 +61,15 @@ func NewMount(o MountOptions) *Mount {
 // bodyTime is how long a request body may take to arrive.
 const bodyTime = 30 * time.Second
 
-// ServeHTTP serves a request; its remote address is the client's.
+// ServeHTTP serves a request. It uses the remote address as the client's address.
 func (m *Mount) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	from, _ := netip.ParseAddrPort(r.RemoteAddr) // zero for a unix socket
+	from, _ := netip.ParseAddrPort(r.RemoteAddr) // the zero address for a unix socket
 	m.Serve(w, r, from.Addr(), nil)
 }
 
-// Serve serves a request of a client, whose address may be zero if unknown. known,
-// if not nil, gets the principal before the operation begins.
+// Serve serves a request of the given client. The client's address may be the zero
+// Addr if it is unknown. If known is not nil, it is called with the principal before
+// the operation begins.
 func (m *Mount) Serve(w http.ResponseWriter, r *http.Request, client netip.Addr, known func(*identity.Principal)) {
 	h := w.Header()
 	h.Set("Cache-Control", "no-store")
@@ -101,11 +102,12 @@ func (m *Mount) Serve(w http.ResponseWriter, r *http.Request, client netip.Addr,
 		m.o.Memory.Open(&memory, share.Holder{Address: client, Account: v.By.Account, Lineage: v.By.Key.Lineage, Paid: true})
 		defer memory.Close()
 	}
-	// A copy: the server needs the body of its own request to reuse the connection.
+	// Use a copy, because the server needs the body of its own request to reuse the
+	// connection.
 	r = r.WithContext(context.WithValue(r.Context(), visitKey{}, v))
 	if refused = readBody(w, r, &memory, op.MaxBody); refused == nil && op.MaxBody > 0 {
-		// The client decides how long the body takes; its credential may have ended
-		// meanwhile.
+		// The client decides how long the body takes to arrive. Its credential may have
+		// become invalid in the meantime.
 		v.By, refused = m.admit(r, client, op)
 	}
 	if refused != nil {
@@ -124,7 +126,7 @@ type Visit struct {
 	By     identity.Principal
 	Client netip.Addr  // zero if unknown
 	Header http.Header // request headers
-	Payer  *keys.Key   // that the operation has used beside the caller's; nil for none
+	Payer  *keys.Key   // the other key that the operation charged; nil if none
 }
 
 type visitKey struct{}
@@ -138,14 +140,14 @@ func (m *Mount) done(ctx context.Context) {
 	}
 }
 
-// methods that operations have.
+// methods are the methods that operations can have.
 var methods = []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete}
 
-// route finds the operation of a request; nil for a page that needs no credential.
-// Paths are taken literally, never cleaned or redirected: a client that follows a
-// redirect would send its key again.
+// route returns the operation of a request, or nil for a page that needs no
+// credential. Paths are taken literally and never cleaned or redirected, because a
+// client that follows a redirect would send its key again.
 func (m *Mount) route(w http.ResponseWriter, r *http.Request) (*Operation, *wire.Problem) {
-	if escaped := r.URL.EscapedPath(); path.Clean(escaped) == escaped { // an escaped slash is part of a name
+	if escaped := r.URL.EscapedPath(); path.Clean(escaped) == escaped { // an escaped slash is a part of a name
 		if _, pattern := m.mux.Handler(r); pattern != "" {
 			if op := m.rules[pattern]; r.Method != http.MethodHead || op == nil {
 				return op, nil
@@ -159,7 +161,7 @@ func (m *Mount) route(w http.ResponseWriter, r *http.Request) (*Operation, *wire
 	return nil, Problem(wire.NotFound, "There is no such operation", strings.TrimSpace("there is no "+r.Method+" of this path: "+m.o.Unknown))
 }
 
-// allowed returns the methods that the request's path has.
+// allowed returns the methods for which the request's path has an operation.
 func (m *Mount) allowed(r *http.Request) []string {
 	return slices.DeleteFunc(slices.Clone(methods), func(method string) bool {
 		probe := *r
@@ -179,8 +181,8 @@ func (m *Mount) admit(r *http.Request, client netip.Addr, op *Operation) (identi
 	return by, refused
 }
 
-// authenticate returns the principal of the request. Problems call its credential by
-// the name.
+// authenticate returns the principal of the request. The name is the word for the
+// credential in problems.
 func (m *Mount) authenticate(r *http.Request, client netip.Addr, name string) (identity.Principal, *wire.Problem) {
 	by, err := m.o.Auth.Authenticate(r, client)
 	switch {
@@ -196,13 +198,13 @@ func (m *Mount) authenticate(r *http.Request, client netip.Addr, name string) (i
 	return by, m.problem(r.Context(), "authenticate", err)
 }
 
-// Admit authenticates the request again. It returns the principal as it is now, or
-// the problem if it would not be admitted any more.
+// Admit authenticates the request again. It returns the current principal, or a
+// problem if the request would now be refused.
 func (x *Exchange) Admit() (identity.Principal, *wire.Problem) {
 	return x.mount.admit(x.R, VisitOf(x.R.Context()).Client, x.op)
 }
 
-// kindNames names the kinds of keys that can have a right.
+// kindNames returns the names of the kinds of keys that can have a right.
 func kindNames(needed identity.Right) string {
 	var names []string
 	for _, kind := range identity.KindsWith(needed) {

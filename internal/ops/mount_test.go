@@ -13,8 +13,9 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// A body that the operation does not have is dropped, and the connection is used
-// again: the server's own request keeps its body.
+// TestUnexpectedBodies checks that a body is dropped if the operation takes none, and
+// that the connection can still be reused, because the server's own request keeps its
+// body.
 func TestUnexpectedBodies(t *testing.T) {
 	var logged bytes.Buffer
 	server := httptest.NewUnstartedServer(mountOf(t))
@@ -37,7 +38,7 @@ func TestUnexpectedBodies(t *testing.T) {
 	}
 }
 
-// mountOf returns an endpoint on a fresh store.
+// mountOf returns an endpoint on a new store.
 func mountOf(t *testing.T) *Mount {
 	t.Helper()
 	o := newOffice(t)

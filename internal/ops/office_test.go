@@ -32,17 +32,18 @@ type revoked []keys.Digest
 
 func (r *revoked) Revoke(d keys.Digest) { *r = append(*r, d) }
 
-// office is a service on a real store, served over HTTP.
+// office is an admin.Service on a real store, served over HTTP, with a client.
 type office struct {
 	*Client
 	t       *testing.T
 	store   *sqlitestore.Store
 	revoked *revoked
-	// settings are those in force: at first, some scopes and no default.
+	// settings are the current settings. At first they declare some scopes and no
+	// default scopes.
 	settings atomic.Pointer[admin.Settings]
 }
 
-// endpoint serves a service to anybody, as an operator called test.
+// endpoint serves a service to everybody, as an operator called test.
 func endpoint(s *admin.Service) *Mount {
 	m := NewAdminEndpoint(asTest{}, slog.New(slog.DiscardHandler))
 	Register(m, Always(s), Store())
@@ -56,7 +57,8 @@ func (asTest) Authenticate(r *http.Request, _ netip.Addr) (identity.Principal, e
 	return identity.Principal{Subject: "test", Rights: identity.Operator, Remote: r.RemoteAddr}, nil
 }
 
-// declare returns settings with scopes, and those that personal keys get.
+// declare returns settings with declared scopes. The arguments are the default
+// scopes of personal keys.
 func declare(t *testing.T, defaults ...string) *admin.Settings {
 	t.Helper()
 	scopes, err := keys.NewCatalogue([]keys.Scope{
@@ -88,7 +90,7 @@ func newOffice(t *testing.T) *office {
 	return o
 }
 
-// do carries an operation out that must succeed, and decodes its answer.
+// do performs an operation that must succeed, and decodes the response.
 func do[T any](o *office, method, path string, body any) (answer T) {
 	o.t.Helper()
 	raw, err := o.Do(context.Background(), method, path, body)
@@ -101,8 +103,8 @@ func do[T any](o *office, method, path string, body any) (answer T) {
 	return answer
 }
 
-// refused carries an operation out that must be refused with the code, and a
-// message that has the words in it.
+// refused performs an operation that must be refused with the given code and with a
+// message that contains the given words.
 func (o *office) refused(code admin.Code, words, method, path string, body any) {
 	o.t.Helper()
 	_, err := o.Do(context.Background(), method, path, body)
@@ -117,7 +119,8 @@ func (o *office) account(name string) admin.AccountView {
 	return do[admin.AccountView](o, "POST", "accounts", map[string]string{"name": name})
 }
 
-// An account is made once, found by name and by id, and listed.
+// TestAccounts checks that an account is created once, can be found by name and by
+// id, and is listed.
 func TestAccounts(t *testing.T) {
 	o := newOffice(t)
 	a := o.account("alice")
@@ -147,11 +150,11 @@ func TestAccounts(t *testing.T) {
 	}
 }
 
-// oddNames are names of accounts that need care in a path or a query.
+// oddNames are account names that need escaping in a path or a query.
 var oddNames = []string{"Jane.Doe+mcp@Example.com", "auth0|5f7c8ec7", "user:123", "o'brien@example.com", "b64==", "x~y"}
 
-// An e-mail address, or an id of another system, is a name like any other: in
-// paths, in queries and in bodies.
+// TestOddNames checks that an e-mail address, or an id from another system, works as
+// an account name in paths, queries and bodies.
 func TestOddNames(t *testing.T) {
 	o := newOffice(t)
 	for _, name := range oddNames {
@@ -171,8 +174,8 @@ func TestOddNames(t *testing.T) {
 	}
 }
 
-// A top-up needs a reason, comes once under its id, and keeps live and test
-// apart.
+// TestCredit checks that a top-up needs a reason, is made once per id, and keeps live
+// and test credits separate.
 func TestCredit(t *testing.T) {
 	o := newOffice(t)
 	o.account("alice")
@@ -197,8 +200,8 @@ func TestCredit(t *testing.T) {
 	o.refused(admin.NotFound, "bob", "POST", "accounts/bob/credits", admin.Credit{Amount: 1, Reason: "x"})
 }
 
-// A key's secret is in the answer to its creation, and its digest alone in the
-// store.
+// TestCreateKey checks that the secret of a key is in the response to its creation,
+// and that the store has only its digest.
 func TestCreateKey(t *testing.T) {
 	o := newOffice(t)
 	a := o.account("alice")
@@ -223,7 +226,8 @@ func TestCreateKey(t *testing.T) {
 	}
 }
 
-// A request that is invalid or contradicts itself creates no key.
+// TestCreateKeyRefuses checks that a request that is invalid or contradicts itself
+// creates no key.
 func TestCreateKeyRefuses(t *testing.T) {
 	o := newOffice(t)
 	o.account("alice")
@@ -250,8 +254,9 @@ func TestCreateKeyRefuses(t *testing.T) {
 	}
 }
 
-// An update changes the members that it has, removes those that it has empty, and is
-// refused if it has none or is invalid.
+// TestUpdateKey checks that an update changes the members that it contains and
+// removes those that it contains empty. It is refused if it has no members or is
+// invalid.
 func TestUpdateKey(t *testing.T) {
 	o := newOffice(t)
 	o.account("alice")
@@ -287,7 +292,8 @@ func TestUpdateKey(t *testing.T) {
 	}
 }
 
-// The client reports a server that does not respond with JSON.
+// TestClientAtAStranger checks that the client reports a server that does not respond
+// with JSON.
 func TestClientAtAStranger(t *testing.T) {
 	for _, body := range []string{"", "hello"} {
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, body) }))
@@ -299,7 +305,8 @@ func TestClientAtAStranger(t *testing.T) {
 	}
 }
 
-// Deleting a key marks it, invalidates the cache, and may be repeated.
+// TestDeleteKey checks that deleting a key marks it as deleted and invalidates the
+// cache, and that the deletion can be repeated.
 func TestDeleteKey(t *testing.T) {
 	o := newOffice(t)
 	o.account("alice")
@@ -331,7 +338,8 @@ func TestDeleteKey(t *testing.T) {
 	}
 }
 
-// Charges are listed by account, and the books verified, over the same way.
+// TestChargesAndVerify checks that the endpoint lists charges by account and verifies
+// the books.
 func TestChargesAndVerify(t *testing.T) {
 	o := newOffice(t)
 	alice, acme := o.account("alice"), o.account("acme")
@@ -355,7 +363,8 @@ func TestChargesAndVerify(t *testing.T) {
 	}
 }
 
-// A store that is down says so, and nothing of why to the client.
+// TestStoreDown checks that a request is refused if the store is down, and that the
+// client does not learn the cause.
 func TestStoreDown(t *testing.T) {
 	o := newOffice(t)
 	if err := o.store.Close(); err != nil {
@@ -372,8 +381,9 @@ func (noServers) CheckServer(context.Context, string, string) (*CheckView, error
 	return nil, &admin.Error{Code: admin.NotFound, Message: "none"}
 }
 
-// Only a client that can read the server's file is admitted. The file is created when
-// it is first needed, readable by its owner alone.
+// TestToken checks that only a client that can read the server's token file is
+// admitted. The file is created when it is first needed, and only its owner can read
+// it.
 func TestToken(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	m := NewAdminEndpoint(admin.Local{Dir: func() string { return dir }, Name: "test"}, slog.New(slog.DiscardHandler))
@@ -441,7 +451,8 @@ func TestToken(t *testing.T) {
 	}
 }
 
-// An adjustment goes either way, also below zero, and needs a reason.
+// TestAdjust checks that an adjustment can be positive or negative, may take the
+// balance below zero, and needs a reason.
 func TestAdjust(t *testing.T) {
 	o := newOffice(t)
 	o.account("alice")
@@ -459,8 +470,9 @@ func TestAdjust(t *testing.T) {
 	}
 }
 
-// A charge is shown, refunded in part and in whole, never beyond, and once
-// under an id; the journal has all of it.
+// TestRefund checks that a charge is shown, and can be refunded in part and in whole
+// but never beyond its amount. A refund is made once per id. The journal contains all
+// refunds.
 func TestRefund(t *testing.T) {
 	o := newOffice(t)
 	alice, acme := o.account("alice"), o.account("acme")
@@ -501,8 +513,9 @@ func TestRefund(t *testing.T) {
 	}
 }
 
-// A successor ends when the old key would have, unless asked otherwise, and the
-// old key ends for good: no second successor, and no more time.
+// TestRotateKey checks that a successor expires when the old key would have expired,
+// unless the request sets another time. The old key then cannot get a second
+// successor or more time.
 func TestRotateKey(t *testing.T) {
 	o := newOffice(t)
 	o.account("alice")

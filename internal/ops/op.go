@@ -1,11 +1,11 @@
-// Package ops is the table of an operator's operations. Each is declared once:
-// its id, method and path, the right that it needs, its input and output, and a
-// func that performs it. A Mount serves operations over HTTP: the admin endpoint
-// and the API are two mounts of the same table. The OpenAPI document and the
-// commands are made from it as well.
+// Package ops is the table of the operations that an operator can perform. Each
+// operation is declared once: its id, method and path, the right that it needs, its
+// input and output, and the function that performs it. A Mount serves operations over
+// HTTP. The admin endpoint and the API are two mounts of the same table. The OpenAPI
+// document and the commands are derived from the table as well.
 //
-// To add an operation, declare it in the file of its noun and name it in the
-// list at the top of that file.
+// To add an operation, declare it in the file for its noun, and add it to the list at
+// the top of that file.
 package ops
 
 import (
@@ -18,49 +18,50 @@ import (
 	"github.com/fareboxhq/farebox/internal/wire"
 )
 
-// Operation describes an operation, whatever its input and output.
+// Operation describes an operation. It does not depend on the types of the input and
+// the output.
 type Operation struct {
-	ID          string // noun and verb, such as "key.delete"; the action in the audit log as well
+	ID          string // noun and verb, such as "key.delete"; also the action in the audit log
 	Method      string
 	Path        string         // below the base of a mount
-	Needs       identity.Right // that the principal must have
+	Needs       identity.Right // the right that the principal must have
 	Summary     string         // one line
 	Description string         // further sentences; may be empty
-	Tag         string         // the section of the documentation
-	Command     string         // the words of its command and its arguments, such as "key delete <key-id>"; "" for none
-	Audited     bool           // it writes a row to the audit log, in the same transaction
-	Status      int            // status of a success; 0 for 200, or 204 without output
-	MaxBody     int64          // bytes; 0 for SmallBody, or no body where the input has none
-	Problems    []wire.Code    // specific problems, besides those that all operations have
-	Credential  string         // the name of its credential in refusals; "" for the mount's
-	Content     string         // the media type of a stream that it answers with; "" for JSON
+	Tag         string         // section of the documentation
+	Command     string         // the command and its arguments, such as "key delete <key-id>"; "" means no command
+	Audited     bool           // the operation writes an audit row in the same transaction
+	Status      int            // status of a success; 0 means 200, or 204 without output
+	MaxBody     int64          // bytes; 0 means SmallBody, or no body if the input has none
+	Problems    []wire.Code    // problems besides those that every operation has
+	Credential  string         // word for the credential in refusals; "" means that of the mount
+	Content     string         // media type of a streamed response; "" means JSON
 
-	// In is a struct: fields tagged path, query or header are parameters, and Body,
-	// if there is one, is the JSON of the request. Out is the JSON of the response,
-	// None for an empty one.
+	// In is a struct. Its fields with the tags path, query or header are parameters.
+	// Its field Body, if it has one, is the JSON of the request. Out is the JSON of the
+	// response, or None if the response is empty.
 	In, Out reflect.Type
 }
 
 // SmallBody bounds most request bodies in bytes.
 const SmallBody = 64 << 10
 
-// None is the input or the output of an operation without one.
+// None is the input or output of an operation that has none.
 type None struct{}
 
-// Op is an operation that works on an E.
+// Op is an operation on an E.
 type Op[E any] struct {
 	Operation
 	register func(*Mount, Open[E])
 }
 
-// Open returns the E of one request, and a func that releases it.
+// Open returns the E for one request, and a function that releases it.
 type Open[E any] func() (E, func(), error)
 
-// Always returns an Open that always gives e.
+// Always returns an Open that returns e every time.
 func Always[E any](e E) Open[E] { return func() (E, func(), error) { return e, func() {}, nil } }
 
-// Define returns an operation that do performs. The error of do may be a
-// *wire.Problem, an *admin.Error, or an error of package ledger.
+// Define returns an operation that calls do. The error of do may be a *wire.Problem,
+// an *admin.Error, or an error of package ledger.
 func Define[E, I, O any](o Operation, do func(ctx context.Context, e E, by *identity.Principal, in *I) (O, error)) Op[E] {
 	o = complete[I, O](o)
 	return Op[E]{o, func(m *Mount, open Open[E]) {
@@ -93,8 +94,8 @@ func Define[E, I, O any](o Operation, do func(ctx context.Context, e E, by *iden
 	}}
 }
 
-// DefineRaw returns an operation that writes its response itself. The error of do
-// is for a request that nothing was written for yet.
+// DefineRaw returns an operation that writes its own response. If do returns an
+// error, it must not have written anything, unless the error is errReported.
 func DefineRaw[E, I, O any](o Operation, do func(ctx context.Context, e E, by *identity.Principal, in *I, x *Exchange) error) Op[E] {
 	o = complete[I, O](o)
 	return Op[E]{o, func(m *Mount, open Open[E]) {
@@ -125,8 +126,8 @@ type Exchange struct {
 	op    *Operation
 }
 
-// errReported stands for an error that the response has reported already, or could
-// not.
+// errReported stands for an error that the response has already reported, or that can
+// no longer be reported.
 var errReported = errors.New("reported")
 
 func complete[I, O any](o Operation) Operation {
@@ -144,7 +145,8 @@ func Register[E any](m *Mount, open Open[E], table []Op[E]) {
 	}
 }
 
-// ForKeys returns the operations that a stored key of some kind has the right to.
+// ForKeys returns the operations that at least one kind of stored key has the right
+// to perform.
 func ForKeys[E any](table []Op[E]) (served []Op[E]) {
 	for _, op := range table {
 		if len(identity.KindsWith(op.Needs)) > 0 {

@@ -22,10 +22,11 @@ import (
 // bearer is the name of the only security scheme.
 const bearer = "key"
 
-// newAPI returns an API without operations, on the mux.
+// newAPI returns an API on the mux, without operations.
 func (m *Mount) newAPI() huma.API {
 	schemas := huma.NewMapRegistry("#/components/schemas/", schemaName)
-	// transform turns the library's errors into problems, so document them as such.
+	// Document the library's errors as problems, because transform replaces them by
+	// problems.
 	schemas.RegisterTypeAlias(reflect.TypeFor[huma.ErrorModel](), reflect.TypeFor[wire.Problem]())
 	format := huma.Format{Marshal: marshal, Unmarshal: decode}
 	return humago.NewWithPrefix(m.mux, m.o.Base, huma.Config{
@@ -47,7 +48,8 @@ func (m *Mount) newAPI() huma.API {
 	})
 }
 
-// marshal buffers the JSON, so that a value that cannot be encoded is not half sent.
+// marshal buffers the JSON, so that a value that cannot be encoded is not sent in
+// part.
 func marshal(w io.Writer, v any) error {
 	var b bytes.Buffer
 	encoder := json.NewEncoder(&b)
@@ -55,11 +57,11 @@ func marshal(w io.Writer, v any) error {
 	if err := encoder.Encode(v); err != nil {
 		return err
 	}
-	_, _ = w.Write(b.Bytes()) // fails only if the client is gone
+	_, _ = w.Write(b.Bytes()) // fails only if the client has left
 	return nil
 }
 
-// schemaName keeps types of the same name in different packages apart.
+// schemaName gives different names to types with the same name in different packages.
 func schemaName(t reflect.Type, hint string) string {
 	name := huma.DefaultSchemaNamer(t, hint)
 	for t.Kind() == reflect.Pointer {
@@ -81,7 +83,7 @@ func schemaName(t reflect.Type, hint string) string {
 // content is a request or a response with a JSON body.
 type content[T any] struct{ Body T }
 
-// rawContent is a response that its operation writes itself.
+// rawContent is a response that the operation writes itself.
 type rawContent struct{ Body func(huma.Context) }
 
 func rawBody(serve http.HandlerFunc) func(huma.Context) {
@@ -98,7 +100,7 @@ func handle[I, O any](m *Mount, o *Operation, do func(context.Context, *I) (*O, 
 		Description:   strings.TrimSpace(o.Description + "\n\n" + o.audience()),
 		Security:      []map[string][]string{{bearer: {}}},
 		DefaultStatus: o.Status,
-		MaxBodyBytes:  o.MaxBody + 1, BodyReadTimeout: -1, // readBody has read it, within its limits
+		MaxBodyBytes:  o.MaxBody + 1, BodyReadTimeout: -1, // readBody has already read the body within its limits
 		Responses: map[string]*huma.Response{},
 	}
 	schemas := m.api.OpenAPI().Components.Schemas
@@ -114,7 +116,7 @@ func handle[I, O any](m *Mount, o *Operation, do func(context.Context, *I) (*O, 
 	huma.Register(m.api, op, do)
 }
 
-// audience names the keys that an operation is for.
+// audience describes the keys that may perform the operation.
 func (o *Operation) audience() string {
 	if names := kindNames(o.Needs); names != "" {
 		return "For keys of kind " + names + "."
@@ -135,7 +137,8 @@ func (o *Operation) stream(schemas huma.Registry) *huma.Response {
 	return r
 }
 
-// describeProblems adds the problems of an operation to its responses, by status.
+// describeProblems adds the problems of an operation to its documented responses,
+// grouped by status.
 func describeProblems(schemas huma.Registry, op *huma.Operation, codes []wire.Code, body bool) {
 	schema := schemas.Schema(reflect.TypeFor[wire.Problem](), true, "")
 	texts := make(map[int][]string)
@@ -163,7 +166,8 @@ func describeProblems(schemas huma.Registry, op *huma.Operation, codes []wire.Co
 // Document returns the OpenAPI document of the operations as JSON.
 func (m *Mount) Document() ([]byte, error) { return json.MarshalIndent(m.api.OpenAPI(), "", "  ") }
 
-// Needs returns the rights that the mount's operations need, by method and path.
+// Needs returns the right that each of the mount's operations needs, by method and
+// path.
 func (m *Mount) Needs() map[string]identity.Right {
 	needs := make(map[string]identity.Right)
 	for pattern, op := range m.rules {

@@ -12,8 +12,8 @@ import (
 
 const allDeclared = "declared: billing.read, billing.write, billing.agent"
 
-// A scope that is not declared is not given to a key of any kind, neither when
-// it is made nor later, and the answer says which there are.
+// TestScopesAreDeclared checks that no key of any kind can get an undeclared scope,
+// neither on creation nor later, and that the error lists the declared scopes.
 func TestScopesAreDeclared(t *testing.T) {
 	o := newOffice(t)
 	o.account("alice")
@@ -39,8 +39,8 @@ func TestScopesAreDeclared(t *testing.T) {
 	o.refused(admin.Invalid, `unknown scope "billing.read": the config declares none`, "POST", "keys", admin.NewKey{Account: "alice", Scopes: []string{"billing.read"}})
 }
 
-// A key keeps a scope that is no longer declared through every change but one of
-// its scopes.
+// TestScopesThatAreNoLongerDeclared checks that a key keeps a scope after its
+// declaration was removed, until the scopes of the key are changed.
 func TestScopesThatAreNoLongerDeclared(t *testing.T) {
 	o := newOffice(t)
 	o.account("alice")
@@ -62,7 +62,7 @@ func TestScopesThatAreNoLongerDeclared(t *testing.T) {
 	o.refused(admin.Invalid, `unknown scope "billing.read"`, "PATCH", path, map[string]any{"scopes": []string{"billing.read"}})
 }
 
-// A personal key has a name, from the beginning to the end.
+// TestPersonalKeysHaveNames checks that a personal key must always have a name.
 func TestPersonalKeysHaveNames(t *testing.T) {
 	o := newOffice(t)
 	o.account("alice")
@@ -80,9 +80,10 @@ func TestPersonalKeysHaveNames(t *testing.T) {
 	do[admin.KeyView](o, "PATCH", "keys/"+agent.ID, map[string]any{"name": ""})
 }
 
-// A personal key for which no scope is named gets the default ones, which the
-// audit tells. Without a default, and when its scopes would be taken away, it is
-// refused: it would do nothing.
+// TestPersonalKeysHaveScopes checks that a personal key gets the default scopes if
+// the request names none, and that the audit log records them. A personal key without
+// scopes could do nothing. So it is refused if there are no default scopes, and its
+// scopes cannot all be removed.
 func TestPersonalKeysHaveScopes(t *testing.T) {
 	o := newOffice(t)
 	o.account("alice")
@@ -112,8 +113,8 @@ func TestPersonalKeysHaveScopes(t *testing.T) {
 	}
 }
 
-// A personal key lives as long as the settings say unless something else is
-// asked, and never for ever.
+// TestPersonalKeysExpire checks that a personal key expires after the lifetime in the
+// settings unless the request sets another one, and that it always expires.
 func TestPersonalKeysExpire(t *testing.T) {
 	o := newOffice(t)
 	o.account("alice")

@@ -21,27 +21,27 @@ func Problem(code wire.Code, title, detail string) *wire.Problem {
 	return &wire.Problem{Status: code.Status(), Code: code, Title: title, Detail: detail}
 }
 
-// Invalid returns the problem with a part of a request.
+// Invalid returns a problem with the given part of a request.
 func Invalid(field, format string, args ...any) *wire.Problem {
 	p := Problem(wire.Invalid, titles[wire.Invalid], fmt.Sprintf(format, args...))
 	p.Field = field
 	return p
 }
 
-// adminCodes translates the codes of package admin.
+// adminCodes maps the codes of package admin to those of package wire.
 var adminCodes = map[admin.Code]wire.Code{
 	admin.Invalid: wire.Invalid, admin.NotFound: wire.NotFound, admin.Exists: wire.Exists,
 	admin.Conflict: wire.Conflict, admin.Unavailable: wire.Unavailable, admin.Forbidden: wire.KindWrong,
 }
 
-// titles of the codes of package admin.
+// titles are the titles of problems with codes of package admin.
 var titles = map[wire.Code]string{
 	wire.Invalid: "The request is invalid", wire.NotFound: "Not found", wire.Exists: "It exists already",
 	wire.Conflict: "The id was used with other content", wire.Unavailable: "The platform cannot answer now", wire.KindWrong: "Not allowed",
 }
 
-// problem returns the problem to answer with. Errors that are none of the client's
-// business are logged, and the problem does not name their cause.
+// problem returns the problem to respond with. Internal errors are logged, and the
+// problem does not reveal their cause.
 func (m *Mount) problem(ctx context.Context, operation string, err error) *wire.Problem {
 	var known *wire.Problem
 	if errors.As(err, &known) {
@@ -65,16 +65,16 @@ func (m *Mount) problem(ctx context.Context, operation string, err error) *wire.
 	return p
 }
 
-// retryAfter is after how many seconds a client may try again.
+// retryAfter is the number of seconds after which a client may try again.
 const retryAfter = "1"
 
 // setHeaders sets the headers of a response with a problem.
 func setHeaders(set func(name, value string), p *wire.Problem, realm string) {
 	set("Content-Type", problemType)
 	switch {
-	case p.Status == http.StatusUnauthorized && p.Field == "": // about the caller's own credential
+	case p.Status == http.StatusUnauthorized && p.Field == "": // the problem concerns the caller's own credential
 		set("WWW-Authenticate", `Bearer realm="`+realm+`", error="invalid_token"`)
-	case p.Status == http.StatusUnauthorized: // RFC 9110, 15.5.2: never without one
+	case p.Status == http.StatusUnauthorized: // RFC 9110, 15.5.2: a 401 always has a challenge
 		set("WWW-Authenticate", `Bearer realm="`+realm+`"`)
 	case p.Code == wire.Unavailable || p.Code == wire.TooMany:
 		set("Retry-After", retryAfter)
@@ -90,25 +90,26 @@ func WriteProblem(w http.ResponseWriter, p *wire.Problem) {
 func writeProblem(w http.ResponseWriter, p *wire.Problem, realm string) {
 	setHeaders(w.Header().Set, p, realm)
 	w.WriteHeader(p.Status)
-	_ = json.NewEncoder(w).Encode(p) // fails only if the client is gone
+	_ = json.NewEncoder(w).Encode(p) // fails only if the client has left
 }
 
-// Unavailable responds that no operation can be performed now. The detail may be "".
+// Unavailable responds that no operation is possible now. The detail may be "".
 func Unavailable(w http.ResponseWriter, detail string) {
 	p := wire.ProblemOf(ledger.ErrUnavailable)
 	p.Detail = detail
 	WriteProblem(w, p)
 }
 
-// KeyInURL refuses a request whose URL has a key in it.
+// KeyInURL refuses a request with a key in its URL.
 func KeyInURL(w http.ResponseWriter) {
 	WriteProblem(w, Problem(wire.Invalid, titles[wire.Invalid],
 		"the URL has a key in it, and URLs are kept in logs and histories: have that key replaced, and send the key as Authorization: Bearer <key>"))
 }
 
-// transform replaces the library's errors, which quote the value that they are
-// about, by problems, and sets the headers of problems. The library's own hook for
-// this is a global variable, which other users of it in the process would notice.
+// transform replaces the library's errors by problems, because the errors quote the
+// invalid value. It also sets the headers of problems. The library's own hook for
+// this is a global variable, which would affect other users of the library in the
+// process.
 func (m *Mount) transform(ctx huma.Context, _ string, v any) (any, error) {
 	var p *wire.Problem
 	switch v := v.(type) {
@@ -123,7 +124,7 @@ func (m *Mount) transform(ctx huma.Context, _ string, v any) (any, error) {
 	return p, nil
 }
 
-// problemOfModel keeps the place and the kind of the first fault, and drops the
+// problemOfModel keeps the location and the kind of the first fault, and drops the
 // value.
 func problemOfModel(e *huma.ErrorModel) *wire.Problem {
 	p := &wire.Problem{Status: e.Status, Code: wire.Invalid, Title: titles[wire.Invalid], Detail: e.Detail}

@@ -2,5 +2,6 @@
 
 package ops
 
-// raceEnabled is true if the race detector is on, which is some ten times slower.
+// raceEnabled reports whether the race detector is on. It makes tests about ten times
+// slower.
 const raceEnabled = true

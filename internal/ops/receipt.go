@@ -11,7 +11,7 @@ import (
 
 func receiptOps() []Op[*admin.Service] { return []Op[*admin.Service]{ListReceiptKeys} }
 
-// ListReceiptKeys lists the public keys of receipts.
+// ListReceiptKeys lists the public keys that verify receipts.
 var ListReceiptKeys = Define(Operation{
 	ID: "receipt.keys", Method: http.MethodGet, Path: "/receipt-keys", Needs: identity.View, Tag: "receipts",
 	Summary: "List the public keys that verify receipts, oldest first", Description: "The response is a JWK set (RFC 7517).", Command: "receipt keys",

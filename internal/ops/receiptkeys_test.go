@@ -12,8 +12,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// TestReceiptKeysAreServed: a service that knows the public keys of receipts
-// serves them as a JWK set, and one that does not says so.
+// TestReceiptKeysAreServed checks that a service serves the public receipt keys as a
+// JWK set, and refuses the request if it does not have them.
 func TestReceiptKeysAreServed(t *testing.T) {
 	o := newOffice(t)
 	o.refused(admin.Unavailable, "no receipt keys", "GET", "receipt-keys", nil)

@@ -11,15 +11,15 @@ import (
 	"github.com/fareboxhq/farebox/internal/wire"
 )
 
-// OnServers returns the operations on the servers of the running config, which
-// need no store.
+// OnServers returns the operations on the servers of the running config. They need no
+// store.
 func OnServers() []Op[Servers] { return []Op[Servers]{ListServers, CheckServer} }
 
-// Servers knows the servers of the running config.
+// Servers gives access to the servers of the running config.
 type Servers interface {
 	ListServers() []ServerView
-	// CheckServer asks a server for its offer, at the path or, if that is "", where
-	// servers usually are.
+	// CheckServer asks a server for its offer. If the path is "", it tries the usual
+	// paths.
 	CheckServer(ctx context.Context, name, path string) (*CheckView, error)
 }
 
@@ -35,7 +35,7 @@ type ServerView struct {
 	Source       string   `json:"source,omitempty"`
 }
 
-// ServerCheck asks for a check.
+// ServerCheck is a request to check a server.
 type ServerCheck struct {
 	Path string `json:"path,omitempty" doc:"Where the server answers, as its proxy is asked; absent: look for it"`
 }
@@ -67,7 +67,7 @@ type OfferedView struct {
 	Change string         `json:"change,omitempty" doc:"new or changed, since the last check"`
 }
 
-// GoneView names an item that is not offered any more.
+// GoneView identifies an item that is no longer offered.
 type GoneView struct {
 	Kind string `json:"kind"`
 	Name string `json:"name"`
@@ -89,8 +89,8 @@ const (
 
 // The states of a price that applies to no item.
 const (
-	PriceUnknown  = "unknown"  // the server offers nothing of that name
-	PriceShadowed = "shadowed" // other prices apply to all items of that name
+	PriceUnknown  = "unknown"  // the server offers no item with this name
+	PriceShadowed = "shadowed" // other prices apply to all items with this name
 )
 
 // ListServers lists the servers of the running config.

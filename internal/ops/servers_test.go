@@ -8,12 +8,13 @@ import (
 	"github.com/fareboxhq/farebox/internal/admin"
 )
 
-// A key can only get servers of the config; the error for a misspelt name lists them.
-// A key keeps the servers that it has, and force accepts a future one.
+// TestServersAreKnown checks that a key can only get servers in the config, and that
+// the error for a misspelt name lists them. A key keeps the servers that it already
+// has. With force, a key can get a future server.
 func TestServersAreKnown(t *testing.T) {
 	o := newOffice(t)
 	o.account("alice")
-	old := do[admin.KeyView](o, "POST", "keys", admin.NewKey{Account: "alice", Servers: []string{"old"}}) // the config is unknown
+	old := do[admin.KeyView](o, "POST", "keys", admin.NewKey{Account: "alice", Servers: []string{"old"}}) // the servers are unknown at this point
 	known := declare(t)
 	known.Servers = []string{"maps", "weather"}
 	o.settings.Store(known)

@@ -15,9 +15,9 @@ import (
 	"github.com/fareboxhq/farebox/internal/wire"
 )
 
-// StreamType is the content type of a response that reports its progress: lines of
-// JSON, each a StreamLine, the last with the result or the problem. A long
-// operation responds like that if Accept names the type.
+// StreamType is the content type of a response that reports progress. The response
+// consists of lines of JSON, each a StreamLine; the last line has the result or the
+// problem. A long operation responds in this way if the Accept header is this type.
 const StreamType = "application/vnd.farebox.progress"
 
 // StreamLine is one line of a stream. Exactly one of its members is set.
@@ -27,30 +27,32 @@ type StreamLine struct {
 	Problem  *wire.Problem   `json:"problem,omitempty"`
 }
 
-// ProgressLine says how much of an operation is done, in units of its own.
+// ProgressLine says how much of an operation is done. The unit depends on the
+// operation.
 type ProgressLine struct {
 	Done  int64 `json:"done"`
 	Total int64 `json:"total"`
 }
 
-// Progress reports how much of an operation is done; nil if nobody listens.
+// Progress is called with how much of an operation is done. It is nil if no client
+// wants to know.
 type Progress = func(done, total int64)
 
-// progressParts is about how many lines of progress an operation reports at most.
+// progressParts is the approximate maximum number of progress lines per operation.
 const progressParts = 100
 
-// writeTime bounds how long a client may take to accept a piece of a stream.
+// writeTime bounds how long a client may take to accept one piece of a stream.
 const writeTime = 30 * time.Second
 
-// Stream is a response in pieces. Nothing is sent before the first piece, so an
-// operation can still be refused with a status.
+// Stream is a response in pieces. Until the first piece is written, the operation can
+// still be refused with a status.
 type Stream struct {
 	w        http.ResponseWriter
 	control  *http.ResponseController
 	logger   *slog.Logger
 	begun    bool
-	reported int64 // the last Done
-	gone     error // why the client gets no more; nil while it does
+	reported int64 // Done in the last report
+	gone     error // why writing to the client failed; nil if it has not failed
 }
 
 func newStream(w http.ResponseWriter, logger *slog.Logger) *Stream {
@@ -66,7 +68,7 @@ func (s *Stream) Write(p []byte) (int, error) {
 		s.w.Header().Set("Connection", "close") // the write deadline must not outlive this response
 		s.w.WriteHeader(http.StatusOK)
 	}
-	_ = s.control.SetWriteDeadline(clock.Deadline(writeTime)) // not every writer has deadlines
+	_ = s.control.SetWriteDeadline(clock.Deadline(writeTime)) // some writers do not support deadlines
 	return s.w.Write(p)
 }
 
@@ -80,8 +82,7 @@ func (s *Stream) line(l StreamLine) error {
 	return nil
 }
 
-// Progress reports how much is done, unless that is hardly more than the last
-// report said.
+// Progress reports how much is done, unless little has changed since the last report.
 func (s *Stream) Progress(done, total int64) {
 	if s.gone != nil || done < total && done < s.reported+max(total/progressParts, 1) {
 		return
@@ -90,7 +91,7 @@ func (s *Stream) Progress(done, total int64) {
 	s.gone = s.line(StreamLine{Progress: &ProgressLine{done, total}})
 }
 
-// end writes the last line, unless the client is gone.
+// end writes the last line, unless the client has left.
 func (s *Stream) end(result any) error {
 	text, err := json.Marshal(result)
 	if err != nil {
@@ -102,17 +103,17 @@ func (s *Stream) end(result any) error {
 	return s.gone
 }
 
-// Deliver ends the lines with the result, and sends the content after them.
+// Deliver writes the result as the last line, and then the content.
 func (s *Stream) Deliver(result any, content io.Reader) error {
 	if err := s.end(result); err != nil {
 		return err
 	}
-	_, s.gone = io.Copy(s, content) // a line in the middle of the content would corrupt it
+	_, s.gone = io.Copy(s, content) // after an error, a further line would land in the middle of the content
 	return s.gone
 }
 
-// DefineStream returns an operation that responds with a stream whose result is
-// an O, and with content after it; see Stream.Deliver.
+// DefineStream returns an operation that responds with a stream. The result has type
+// O and may be followed by content; see Stream.Deliver.
 func DefineStream[E, I, O any](o Operation, do func(ctx context.Context, e E, by *identity.Principal, in *I, out *Stream) error) Op[E] {
 	o.Content = StreamType
 	return DefineRaw[E, I, O](o, func(ctx context.Context, e E, by *identity.Principal, in *I, x *Exchange) error {
@@ -120,8 +121,8 @@ func DefineStream[E, I, O any](o Operation, do func(ctx context.Context, e E, by
 	})
 }
 
-// DefineProgress returns a long operation. It responds with a stream of its progress
-// if the client accepts StreamType, else like any other.
+// DefineProgress returns a long operation. It responds with a progress stream if the
+// client accepts StreamType, and otherwise like any other operation.
 func DefineProgress[E, I, O any](o Operation, do func(ctx context.Context, e E, by *identity.Principal, in *I, progress Progress) (O, error)) Op[E] {
 	o.Content = StreamType
 	return DefineRaw[E, I, O](o, func(ctx context.Context, e E, by *identity.Principal, in *I, x *Exchange) error {
@@ -135,7 +136,7 @@ func DefineProgress[E, I, O any](o Operation, do func(ctx context.Context, e E, 
 				return err
 			}
 			x.W.Header().Set("Content-Type", "application/json")
-			_, _ = x.W.Write(text.Bytes()) // fails only if the client is gone
+			_, _ = x.W.Write(text.Bytes()) // fails only if the client has left
 			return nil
 		}
 		return x.stream(ctx, func(s *Stream) error {
@@ -148,7 +149,8 @@ func DefineProgress[E, I, O any](o Operation, do func(ctx context.Context, e E, 
 	})
 }
 
-// stream responds with a stream that serve writes, and with the error of serve.
+// stream responds with a stream. The function serve writes it; if serve fails after
+// the first piece, the last line reports the error.
 func (x *Exchange) stream(ctx context.Context, serve func(*Stream) error) error {
 	s := newStream(x.W, x.mount.o.Logger)
 	err := serve(s)
@@ -158,7 +160,7 @@ func (x *Exchange) stream(ctx context.Context, serve func(*Stream) error) error 
 		return errReported
 	case err != nil && s.begun:
 		p := x.mount.problem(ctx, x.op.ID, err)
-		_ = s.line(StreamLine{Problem: p}) // fails only if the client is gone
+		_ = s.line(StreamLine{Problem: p}) // fails only if the client has left
 		return errReported
 	}
 	return err

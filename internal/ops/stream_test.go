@@ -25,7 +25,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// officeOf serves a store that is there already, through middle.
+// officeOf serves an existing store, with the handler wrapped by middle.
 func officeOf(t *testing.T, path string, middle func(http.Handler) http.Handler) *office {
 	t.Helper()
 	store, err := sqlitestore.Open(context.Background(), sqlitestore.Options{Path: path})
@@ -45,7 +45,7 @@ func officeOf(t *testing.T, path string, middle func(http.Handler) http.Handler)
 
 func straight(h http.Handler) http.Handler { return h }
 
-// longBooks makes a store with so many charges between two accounts.
+// longBooks creates a store with n charges between two accounts.
 func longBooks(t *testing.T, n int64) (path string) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "f.db")
@@ -78,10 +78,11 @@ func longBooks(t *testing.T, n int64) (path string) {
 	return path
 }
 
-// Verifying 200,000 transactions reports its progress many times before the result.
+// TestVerifyProgress checks that verifying 200,000 transactions reports progress many
+// times before the result.
 func TestVerifyProgress(t *testing.T) {
 	n := int64(200_000)
-	if raceEnabled { // it takes a minute then
+	if raceEnabled { // otherwise the race detector would make this take a minute
 		n = 20_000
 	}
 	o := officeOf(t, longBooks(t, n), straight)
@@ -104,7 +105,7 @@ func TestVerifyProgress(t *testing.T) {
 	if err := json.Unmarshal(raw, &v); err != nil || v.Transactions != n || len(v.Differences) != 0 {
 		t.Errorf("%s, %v", raw, err)
 	}
-	// A client that does not accept the stream gets the result alone.
+	// A client that does not accept the stream gets only the result.
 	if v := do[admin.VerificationView](o, "POST", "ledger/verify", struct{}{}); v.Transactions != n {
 		t.Errorf("%+v", v)
 	}
@@ -117,7 +118,7 @@ func TestVerifyProgress(t *testing.T) {
 	}
 }
 
-// fetch makes a backup and returns its parts.
+// fetch makes a backup and returns its parts and the number of progress reports.
 func (o *office) fetch(ctx context.Context) (head admin.BackupView, content []byte, told int, err error) {
 	err = o.Fetch(ctx, "GET", "backup", nil, func(int64, int64) { told++ }, func(result json.RawMessage, r io.Reader) error {
 		if err := json.Unmarshal(result, &head); err != nil {
@@ -129,7 +130,8 @@ func (o *office) fetch(ctx context.Context) (head admin.BackupView, content []by
 	return head, content, told, err
 }
 
-// A backup comes whole, with its size and sum before it, and is a store.
+// TestBackupIsStreamed checks that a backup arrives whole after its size and sum, and
+// that it is a working store.
 func TestBackupIsStreamed(t *testing.T) {
 	o := officeOf(t, longBooks(t, 20_000), straight)
 	head, content, told, err := o.fetch(t.Context())
@@ -150,9 +152,9 @@ func TestBackupIsStreamed(t *testing.T) {
 	}
 }
 
-// A concurrent backup is refused with a status. A backup whose client leaves is
-// cancelled, so that the next one can begin. The store is larger than the buffers of a
-// connection.
+// TestBackupsOneAtATime checks that a concurrent backup is refused with a status. If
+// the client leaves, its backup is cancelled, so that the next one can begin. The
+// store is larger than the buffers of a connection.
 func TestBackupsOneAtATime(t *testing.T) {
 	n := int64(120_000)
 	if raceEnabled {
@@ -181,11 +183,12 @@ func TestBackupsOneAtATime(t *testing.T) {
 	}
 }
 
-// An operation that fails after it has reported progress gives the reason in its last
-// line. A response that breaks off is an error.
+// TestStreamEndsBadly checks that an operation that fails after it has reported
+// progress gives the reason in its last line, and that a response that breaks off is
+// an error.
 func TestStreamEndsBadly(t *testing.T) {
 	var o *office
-	broken := -1 // after so many bytes
+	broken := -1 // number of bytes after which the response breaks off
 	o = officeOf(t, longBooks(t, 6_000), func(h http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if broken < 0 {
@@ -212,7 +215,7 @@ func TestStreamEndsBadly(t *testing.T) {
 	}
 }
 
-// tripwire does something at the first line that passes.
+// tripwire calls trip when the first progress line is written.
 type tripwire struct {
 	http.ResponseWriter
 	trip func()

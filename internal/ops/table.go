@@ -13,7 +13,7 @@ func Store() []Op[*admin.Service] {
 	return slices.Concat(accountOps(), keyOps(), chargeOps(), ledgerOps(), auditOps(), receiptOps(), backupOps())
 }
 
-// All describes every operation of an operator, in a fixed order.
+// All returns the descriptions of all operator operations, in a fixed order.
 func All() []Operation { return slices.Concat(Describe(Store()), Describe(OnServers())) }
 
 // AdminBase is the base of the admin endpoint.

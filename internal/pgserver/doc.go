@@ -1,7 +1,8 @@
-// Package pgserver runs a PostgreSQL server for tests and demonstrations: the
-// programs of Debian's package, with files in a temporary directory that Remove
-// deletes, reachable through a Unix socket there and not by network. Do not keep data
-// in it.
+// Package pgserver runs a PostgreSQL server for tests and demonstrations. It uses
+// the programs of Debian's package. The server's files and its Unix socket are in a
+// temporary directory, which Remove deletes; the server does not listen on the
+// network. Do not keep data in it.
 //
-// PostgreSQL refuses to run as root. For root it runs as the user postgres.
+// PostgreSQL refuses to run as root. If the caller is root, the server runs as the
+// user postgres.
 package pgserver

@@ -11,9 +11,9 @@ import (
 	"syscall"
 )
 
-// Kill ends the running server and all its processes at once, like a loss of power
-// except that the disk loses no writes. It stops the server first, so that it cannot
-// start others meanwhile.
+// Kill ends the running server and all its processes at once, like a loss of power,
+// except that the disk loses no writes. It first stops the server's main process
+// (SIGSTOP), so that the process cannot start others in the meantime.
 func (s *Server) Kill() error {
 	if s.process == nil {
 		return errors.New("the server does not run")
@@ -36,7 +36,7 @@ func (s *Server) Kill() error {
 	return nil
 }
 
-// children lists the child processes of a process.
+// children returns the ids of the child processes of parent.
 func children(parent int) ([]int, error) {
 	stats, err := filepath.Glob("/proc/[0-9]*/stat")
 	if err != nil {
@@ -46,13 +46,13 @@ func children(parent int) ([]int, error) {
 	for _, path := range stats {
 		text, err := os.ReadFile(path)
 		if err != nil {
-			continue // the process has ended
+			continue // the process has ended in the meantime
 		}
 		var pid, above int
 		if _, err := fmt.Sscan(string(text), &pid); err != nil {
 			return nil, fmt.Errorf("%s: %w", path, err)
 		}
-		// The name, in parentheses, may have anything in it.
+		// The program's name, in parentheses, may contain any characters.
 		after := text[bytes.LastIndexByte(text, ')')+1:]
 		var state string
 		if _, err := fmt.Sscan(string(after), &state, &above); err != nil {

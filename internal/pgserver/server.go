@@ -20,31 +20,32 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// stopTime bounds how long a server may take to stop.
+// stopTime bounds how long Halt waits for the server to end.
 const stopTime = time.Minute
 
-// Server is one server and its files. Its methods are not safe for concurrent use,
-// except DSN and Dir.
+// Server is a PostgreSQL server and its files. Only the methods DSN and Dir are safe
+// for concurrent use.
 type Server struct {
 	dir     string
 	fsync   string   // "on" or "off"
-	process *process // nil unless it runs
+	process *process // nil unless the server is running
 }
 
 // process is a running server.
 type process struct {
 	cmd  *exec.Cmd
-	gone chan struct{} // closed once it has ended
+	gone chan struct{} // closed once the process has ended
 }
 
-// Start creates a server and returns once it accepts connections. Without PostgreSQL
-// the error says how to install it. The caller must Remove the server. On Linux it
-// ends with the process that started it, even if that is killed.
+// Start creates a server and returns once the server accepts connections. If
+// PostgreSQL is not installed, the error says how to install it. The caller must
+// Remove the server. On Linux the server ends when the calling process ends, even if
+// that process is killed.
 func Start(ctx context.Context) (*Server, error) { return start(ctx, "on") }
 
-// StartVolatile is Start for a server that does not sync its files. A crash of
-// the machine would lose data; a crash of a process does not, because the kernel
-// has the writes. Creating a database is many times faster.
+// StartVolatile is like Start, but the server does not sync its files. A crash of
+// the machine would lose data; a crash of a process does not, because the kernel has
+// the writes. Creating a database is many times faster.
 func StartVolatile(ctx context.Context) (*Server, error) { return start(ctx, "off") }
 
 func start(ctx context.Context, fsync string) (*Server, error) {
@@ -52,7 +53,7 @@ func start(ctx context.Context, fsync string) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir, err := os.MkdirTemp("/tmp", "farebox-pg-") // a socket's path must be short
+	dir, err := os.MkdirTemp("/tmp", "farebox-pg-") // short, because the length of a socket's path is limited
 	if err != nil {
 		return nil, err
 	}
@@ -70,7 +71,7 @@ func start(ctx context.Context, fsync string) (*Server, error) {
 	return s, nil
 }
 
-// DSN names a database of the server, as key=value pairs.
+// DSN returns a connection string for a database of the server, as key=value pairs.
 func (s *Server) DSN(database string) string {
 	return fmt.Sprintf("host=%s user=postgres dbname=%s", s.dir, database)
 }
@@ -78,7 +79,7 @@ func (s *Server) DSN(database string) string {
 // Dir returns the directory of the server's socket, .s.PGSQL.5432.
 func (s *Server) Dir() string { return s.dir }
 
-// Exec runs a statement in the server's own database.
+// Exec runs a statement in the database postgres, which every server has.
 func (s *Server) Exec(ctx context.Context, query string, args ...any) error {
 	conn, err := pgx.Connect(ctx, s.DSN("postgres"))
 	if err != nil {
@@ -88,8 +89,8 @@ func (s *Server) Exec(ctx context.Context, query string, args ...any) error {
 	return errors.Join(err, conn.Close(ctx))
 }
 
-// Launch starts a halted or killed server on its files, and returns once it has
-// recovered and accepts connections.
+// Launch starts a halted or killed server again on its files, and returns once the
+// server has recovered and accepts connections.
 func (s *Server) Launch(ctx context.Context) error {
 	bin, err := programs(installed)
 	if err != nil {
@@ -105,7 +106,8 @@ func (s *Server) Launch(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return errors.Join(err, s.log())
 		}
-		// It has ended: backends of a killed server still hold its memory.
+		// The new server has ended, because backends of the killed one still hold
+		// its shared memory. Try again.
 	}
 }
 
@@ -124,8 +126,9 @@ func (s *Server) spawn(program string) error {
 	p := &process{cmd: cmd, gone: make(chan struct{})}
 	started := make(chan error, 1)
 	go func() {
-		// The server ends with the thread that started it, so that it does not
-		// outlive a killed process.
+		// The server is to end with this process, even if the process is killed. The
+		// kernel binds a child to the thread that started it (Pdeathsig), so the
+		// thread must live as long as the server.
 		runtime.LockOSThread()
 		err := cmd.Start()
 		started <- err
@@ -141,7 +144,8 @@ func (s *Server) spawn(program string) error {
 	return nil
 }
 
-// awaitReady waits until the server accepts connections. It fails if it has ended.
+// awaitReady waits until the server accepts connections. It fails if the server
+// ends.
 func (s *Server) awaitReady(ctx context.Context) error {
 	for {
 		err := s.Exec(ctx, `SELECT 1`)
@@ -167,12 +171,13 @@ func (s *Server) log() error {
 	return fmt.Errorf("the server's log: %s", text[max(0, len(text)-4000):])
 }
 
-// Remove ends the server, if it runs, and deletes its files.
+// Remove ends the server if it is running, and deletes its files.
 func (s *Server) Remove() error {
 	return errors.Join(s.Halt(), os.RemoveAll(s.dir))
 }
 
-// Halt ends the server, if it runs, after it has closed its connections.
+// Halt ends the server if it is running. The server first aborts its open
+// transactions and closes its connections (SIGINT, a fast shutdown).
 func (s *Server) Halt() error {
 	if s.process == nil {
 		return nil
@@ -190,10 +195,11 @@ func (s *Server) Halt() error {
 	}
 }
 
-// installed matches the programs of Debian's packages.
+// installed is a pattern for the path of initdb in Debian's packages.
 const installed = "/usr/lib/postgresql/*/bin/initdb"
 
-// programs returns the directory of the newest PostgreSQL installed, or in PATH.
+// programs returns the directory with the programs of the newest PostgreSQL. It
+// considers the files that match pattern, and the initdb in PATH.
 func programs(pattern string) (string, error) {
 	found, err := filepath.Glob(pattern)
 	if err != nil {
@@ -209,7 +215,8 @@ func programs(pattern string) (string, error) {
 	return filepath.Dir(found[len(found)-1]), nil
 }
 
-// version returns the number in /usr/lib/postgresql/15/bin/initdb; 0 elsewhere.
+// version returns the version in a path such as /usr/lib/postgresql/15/bin/initdb,
+// which is 15, and 0 for other paths.
 func version(path string) int {
 	n, err := strconv.Atoi(filepath.Base(filepath.Dir(filepath.Dir(path))))
 	if err != nil {

@@ -12,15 +12,15 @@ import (
 	"testing"
 )
 
-// A started server accepts connections, keeps its data over a stop and a kill, and
-// leaves no files after Remove.
+// TestServer checks that a started server accepts connections, that it keeps its
+// data across a halt and a kill, and that Remove leaves no files.
 func TestServer(t *testing.T) {
 	ctx := context.Background()
 	s, err := Start(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = s.Remove() }() // again, should the test fail before
+	defer func() { _ = s.Remove() }() // in case the test fails before it removes the server
 	for _, end := range []func() error{s.Halt, s.Kill} {
 		if err := s.Exec(ctx, `CREATE TABLE IF NOT EXISTS kept AS SELECT 1`); err != nil {
 			t.Fatal(err)
@@ -46,7 +46,7 @@ func TestServer(t *testing.T) {
 	}
 }
 
-// A cancelled start fails at once.
+// TestStartEndsWithItsContext checks that Start fails if its context is cancelled.
 func TestStartEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
@@ -55,7 +55,8 @@ func TestStartEndsWithItsContext(t *testing.T) {
 	}
 }
 
-// The newest version is used; without any, the error says how to install one.
+// TestPrograms checks that the newest version is used, and that without PostgreSQL
+// the error says how to install it.
 func TestPrograms(t *testing.T) {
 	root := t.TempDir()
 	t.Setenv("PATH", "")

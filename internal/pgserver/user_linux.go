@@ -8,12 +8,13 @@ import (
 	"syscall"
 )
 
-// superuser runs the server if the caller is root.
+// superuser is the name of the user that runs the server if the caller is root.
 const superuser = "postgres"
 
-// attributes run a program as a user that PostgreSQL accepts, and end it with its
-// parent. In its own process group it survives a terminal's Ctrl-C, so that it can end
-// after its clients.
+// attributes returns the attributes for a program of PostgreSQL. The program runs as
+// a user that PostgreSQL accepts, and ends when the thread that started it ends. It
+// has a process group of its own, so that Ctrl-C in a terminal does not end it
+// before its clients.
 func attributes() *syscall.SysProcAttr {
 	a := &syscall.SysProcAttr{Pdeathsig: syscall.SIGQUIT, Setpgid: true}
 	if uid, gid, err := runsAs(); err == nil && uid != os.Getuid() {
@@ -37,7 +38,7 @@ func runsAs() (uid, gid int, err error) {
 	return uid, gid, err
 }
 
-// giveAway makes the server's user the owner of the directory.
+// giveAway makes the user that runs the server the owner of the directory.
 func giveAway(dir string) error {
 	uid, gid, err := runsAs()
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 
 func attributes() *syscall.SysProcAttr { return nil }
 
-// giveAway refuses root, as PostgreSQL does.
+// giveAway returns an error for root, because PostgreSQL does not run as root.
 func giveAway(string) error {
 	if os.Getuid() == 0 {
 		return errors.New("PostgreSQL does not run as root: be another user")

@@ -19,23 +19,23 @@ import (
 	"github.com/fareboxhq/farebox/internal/pgserver"
 )
 
-// startTime bounds how long a server may take to start or recover.
+// startTime bounds how long the server may take to start, stop or recover.
 const startTime = time.Minute
 
-// Cluster is one PostgreSQL server with its data. The zero Cluster starts on first use.
-// Its methods are safe for concurrent use, except Stop, Kill and Restart, which
-// interrupt the others.
+// Cluster is one PostgreSQL server with its databases. The zero Cluster starts its
+// server on first use. The methods are safe for concurrent use, but Stop, Kill and
+// Restart interrupt other users of the server.
 type Cluster struct {
 	mu       sync.Mutex
-	server   *pgserver.Server // nil until it was started
+	server   *pgserver.Server // nil unless it was started
 	prepared bool
-	strategy string // how to copy the template
-	durable  bool   // whether it syncs its files, as a server in production does
+	strategy string // the clause of CREATE DATABASE that chooses how to copy the template
+	durable  bool   // whether the server syncs its files, as in production
 	count    int
 }
 
-// Main runs the tests of a binary and stops the server after them. Call it from
-// TestMain; it does not return.
+// Main runs the tests of the binary, stops the server and exits. Call it from
+// TestMain.
 func (c *Cluster) Main(m *testing.M) {
 	code := m.Run()
 	if err := c.Stop(); err != nil {
@@ -45,11 +45,11 @@ func (c *Cluster) Main(m *testing.M) {
 	os.Exit(code)
 }
 
-// New returns a server that belongs to one test, which may kill it.
+// New returns a cluster for one test alone, which may kill its server.
 func New(t testing.TB) *Cluster {
 	t.Helper()
-	// If the server is killed soon after, the sequences of a copy made through the
-	// write-ahead log go back.
+	// The default strategy copies the template through the write-ahead log. If the
+	// server is killed soon after such a copy, the copy's sequences go back.
 	c := &Cluster{strategy: " STRATEGY file_copy", durable: true}
 	t.Cleanup(func() {
 		if err := c.Stop(); err != nil {
@@ -60,8 +60,8 @@ func New(t testing.TB) *Cluster {
 }
 
 // Database creates a database for the test and returns its DSN. prepare fills the
-// template that databases are cloned from, and must be the same for all databases of a
-// cluster. The database goes with the cluster.
+// template from which the databases are cloned, and must be the same for all
+// databases of a cluster. The database is deleted together with the cluster.
 func (c *Cluster) Database(t testing.TB, prepare func(ctx context.Context, dsn string) error) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), startTime)
@@ -108,8 +108,9 @@ func (c *Cluster) database(ctx context.Context, prepare func(context.Context, st
 	return c.server.DSN(name), nil
 }
 
-// clone copies the template. It waits until the connections that prepare has closed are
-// gone, since PostgreSQL refuses to copy a database in use.
+// clone creates a database as a copy of the template. PostgreSQL refuses to copy a
+// database in use, so clone tries again until the connections that prepare has
+// closed are gone.
 func (c *Cluster) clone(ctx context.Context, name string) error {
 	for {
 		err := c.server.Exec(ctx, `CREATE DATABASE `+name+` TEMPLATE farebox_template`+c.strategy)
@@ -122,8 +123,9 @@ func (c *Cluster) clone(ctx context.Context, name string) error {
 	}
 }
 
-// SocketDir returns the directory of the server's socket, .s.PGSQL.5432, for a test that
-// puts a proxy before it, or "" before the first database.
+// SocketDir returns the directory of the server's socket, .s.PGSQL.5432, for tests
+// that put a proxy in front of it. It returns "" before the first database is
+// created.
 func (c *Cluster) SocketDir() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -133,7 +135,7 @@ func (c *Cluster) SocketDir() string {
 	return c.server.Dir()
 }
 
-// Stop ends the server, if it runs, and deletes its files.
+// Stop ends the server if it was started, and deletes its files.
 func (c *Cluster) Stop() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -153,20 +155,20 @@ func (c *Cluster) Restart(t testing.TB) {
 	})
 }
 
-// Kill ends the server and all its processes at once, like a loss of power except that
-// the disk loses no writes.
+// Kill ends the server and all its processes at once, like a loss of power, except
+// that the disk loses no writes.
 func (c *Cluster) Kill(t testing.TB) {
 	t.Helper()
 	c.must(t, func(context.Context) error { return c.server.Kill() })
 }
 
-// Start starts a killed server. It returns once it has recovered.
+// Start starts a killed server again, and returns once the server has recovered.
 func (c *Cluster) Start(t testing.TB) {
 	t.Helper()
 	c.must(t, func(ctx context.Context) error { return c.server.Launch(ctx) })
 }
 
-// Cut ends all connections to the database of the DSN, as a network may.
+// Cut terminates all connections to the DSN's database, as a failing network might.
 func (c *Cluster) Cut(ctx context.Context, dsn string) error {
 	config, err := pgx.ParseConfig(dsn)
 	if err != nil {

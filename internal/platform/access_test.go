@@ -19,15 +19,15 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// endpoint is an operation with a valid request, by any caller.
+// endpoint is an operation with a valid request.
 type endpoint struct {
-	method, path string // path is as in the description
-	at           string // the path that is asked for; "" for path itself
+	method, path string // path is the path template in the description
+	at           string // path of the request; "" means path
 	body         any
-	kinds        string // the kinds of keys that may ask
+	kinds        string // the kinds of keys that may perform the operation
 }
 
-// endpoints returns every operation. The requests fit a fresh site.
+// endpoints returns every operation, with requests that are valid for a new site.
 func (s *site) endpoints() []endpoint {
 	o := s.order("agent")
 	charge := ids.New("chg_")
@@ -82,8 +82,9 @@ func (e *endpoint) url() string {
 	return e.path
 }
 
-// Each operation accepts the keys of its kinds and refuses all others; it refuses a
-// missing, unknown, ended or malformed key as such. A refusal changes nothing.
+// TestWhoMayDoWhat checks that each operation accepts keys of its kinds and refuses
+// all others. Missing, unknown, ended and malformed keys get their own refusals. A
+// refusal changes nothing.
 func TestWhoMayDoWhat(t *testing.T) {
 	s := newSite(t)
 	end := func(name, kind string, change func(id string) error) {
@@ -143,8 +144,8 @@ func TestWhoMayDoWhat(t *testing.T) {
 	}
 }
 
-// Each operation lets the keys of its kinds in, and answers with a status that
-// the description has.
+// TestEveryOperationIsServed checks that each operation admits keys of its kinds, and
+// responds with a status that the description contains.
 func TestEveryOperationIsServed(t *testing.T) {
 	s := newSite(t)
 	d := s.document()
@@ -188,7 +189,7 @@ func TestEveryOperationIsServed(t *testing.T) {
 	}
 }
 
-// document is an OpenAPI document as far as the tests read it.
+// document is the part of an OpenAPI document that the tests read.
 type document struct {
 	OpenAPI    string                                    `json:"openapi"`
 	Info       struct{ Title, Version string }           `json:"info"`
@@ -216,9 +217,9 @@ func (s *site) document() document {
 	return do[document](s, 200, "", "GET", "/openapi.json", nil)
 }
 
-// The description is an OpenAPI 3.1 document: every operation has an id of its
-// own, responses, a security requirement that is declared, and the parameters of
-// its path; every reference leads somewhere.
+// TestDescription checks that the description is an OpenAPI 3.1 document. Every
+// operation has a unique id, responses, a declared security requirement, and the
+// parameters of its path. Every reference has a target.
 func TestDescription(t *testing.T) {
 	s := newSite(t)
 	d := s.document()
@@ -272,8 +273,8 @@ func TestDescription(t *testing.T) {
 	}
 }
 
-// The page for people shows every operation and every type, loads nothing, runs
-// nothing, and its links within it lead somewhere.
+// TestPage checks that the HTML page shows every operation and every type, loads no
+// resources, runs no scripts, and has no broken internal links.
 func TestPage(t *testing.T) {
 	s := newSite(t)
 	r := s.send("", "GET", "/docs", nil)
@@ -305,8 +306,8 @@ func TestPage(t *testing.T) {
 	}
 }
 
-// An unknown path gets a problem for every method, and never a redirect: the client
-// would send its key again.
+// TestNowhere checks that an unknown path gets a problem for every method, and never
+// a redirect, because the client would send its key again.
 func TestNowhere(t *testing.T) {
 	s := newSite(t)
 	for _, path := range []string{"", "/", "/nothing", "/keys/", "//keys", "/keys//x", "/./keys", "/keys/../keys", "/charge/x", "/openapi-3.0.json", "/schemas/Key"} {

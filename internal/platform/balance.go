@@ -14,7 +14,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/wire"
 )
 
-// Balance shows the holder of a key the key's own account.
+// Balance is the response to the holder of a key about the key's own account.
 type Balance struct {
 	Account     string        `json:"account"`
 	AccountName string        `json:"account_name"`
@@ -29,14 +29,14 @@ type Balance struct {
 	Key         KeyUsage      `json:"key"`
 }
 
-// Spent sums up the charges of the current day and month, UTC.
+// Spent contains the sums of the charges of the current day and month in UTC.
 type Spent struct {
 	Day   ledger.Amount `json:"today"`
 	Month ledger.Amount `json:"this_month"`
 }
 
-// KeyUsage shows the caps and the spending of the key's lineage: the key, and those
-// that it was rotated from and to.
+// KeyUsage shows the caps and the spending of the key's lineage: the key itself, and
+// all keys that it was rotated from or to.
 type KeyUsage struct {
 	ID        string      `json:"id"`
 	Name      string      `json:"name"`
@@ -45,11 +45,12 @@ type KeyUsage struct {
 	ExpiresAt *time.Time  `json:"expires_at"`
 }
 
-// balanceRate bounds how often the keys of one lineage may ask for their balance.
-// Agents may ask before each call; more is a client out of control.
+// balanceRate bounds how often the keys of one lineage may ask for their balance. An
+// agent may ask before each call; more requests mean that the client is out of
+// control.
 var balanceRate = keys.Rate{Requests: 60, Per: time.Minute, Burst: 60}
 
-// balanceBucket cannot be the name of a server.
+// balanceBucket is not a valid server name, so it cannot collide with one.
 const balanceBucket = "/balance"
 
 func balanceOps() []ops.Op[*Platform] {
@@ -81,7 +82,7 @@ func balance(ctx context.Context, p *Platform, by *identity.Principal, _ *ops.No
 		Balance: held.Posted, Reserved: held.Reserved, Available: held.Available(), Caps: admin.ViewAccount(account).Caps, Spent: Spent(usage.Account),
 		Key: KeyUsage{ID: key.ID, Name: key.Name, Caps: view.Caps, Spent: Spent(usage.Key), ExpiresAt: view.ExpiresAt},
 	}
-	if !test { // test credits have no credit
+	if !test { // the credit limit applies only to live credits
 		b.CreditLimit = account.CreditLimit
 	}
 	return b, nil

@@ -9,14 +9,14 @@ import (
 	"github.com/fareboxhq/farebox/internal/wire"
 )
 
-// The holder of a key learns the balance, the caps and the usage of the key's own
-// account, and of its own environment alone.
+// TestBalance checks that the holder of a key gets the balance, the caps and the
+// usage of the key's own account, and only for the environment of the key.
 func TestBalance(t *testing.T) {
 	s := newSite(t)
 	do[admin.AccountView](s, 200, "admin", "PATCH", "/accounts/alice", `{"credit_limit":"1.00","caps":{"day":"2.00"}}`)
 	do[Charged](s, 200, "provider", "POST", "/charge", s.request("agent"))           // 0.10
-	do[Charged](s, 200, "provider", "POST", "/charge", s.request("personal"))        // another key of hers
-	do[Charged](s, 200, "test provider", "POST", "/charge", s.request("test agent")) // other credits
+	do[Charged](s, 200, "provider", "POST", "/charge", s.request("personal"))        // another key of alice
+	do[Charged](s, 200, "test provider", "POST", "/charge", s.request("test agent")) // test credits are separate
 	b := do[Balance](s, 200, "agent", "GET", "/balance", nil)
 	if b.Account != s.accounts["alice"] || b.AccountName != "alice" || b.Environment != "live" || b.Currency != "USD" ||
 		b.Balance != 9_800_000 || b.Reserved != 0 || b.Available != 9_800_000 || b.CreditLimit != 1_000_000 || b.Caps == nil || *b.Caps.Day != 2_000_000 || b.Caps.Month != nil ||
@@ -35,8 +35,9 @@ func TestBalance(t *testing.T) {
 	}
 }
 
-// Nobody learns of another's account: whatever is asked for with it, the answer is
-// about the key's own, and who has no key that may spend learns nothing.
+// TestBalanceIsOnesOwn checks that the balance is always that of the key's own
+// account, whatever else the request asks for. A client without a key that may spend
+// gets no balance.
 func TestBalanceIsOnesOwn(t *testing.T) {
 	s := newSite(t)
 	if b := do[Balance](s, 200, "poor agent", "GET", "/balance", nil); b.Account != s.accounts["poor"] || b.Balance != 0 || b.Spent != (Spent{}) {
@@ -65,8 +66,8 @@ func TestBalanceIsOnesOwn(t *testing.T) {
 	s.refused(401, wire.TokenInvalid, "agent", "GET", "/balance", nil)
 }
 
-// A key asks for its balance so many times a minute and no more often; others are
-// not held up by it.
+// TestBalanceIsLimited checks that the keys of one lineage can ask for their balance
+// at most 60 times a minute, and that other keys are not affected.
 func TestBalanceIsLimited(t *testing.T) {
 	s := newSite(t)
 	for range balanceRate.Burst {

@@ -14,8 +14,9 @@ var actorNobody = admin.Actor{Name: "test"}
 
 type keyChange = admin.KeyChange
 
-// A body that two readers could read differently, or that cannot be read, is
-// refused with a problem that names the place and quotes nothing.
+// TestBadBodies checks that a body is refused if it is invalid, or if two readers
+// could read it differently. The problem names the location and does not quote the
+// body.
 func TestBadBodies(t *testing.T) {
 	s := newSite(t)
 	token := s.secrets["agent"]
@@ -62,8 +63,8 @@ func TestBadBodies(t *testing.T) {
 	}
 }
 
-// Whatever is done to the bytes of a good body, the answer is a problem or a
-// charge, never a failure, and never tells the token.
+// TestMutatedBodies checks that for any mutation of a valid body the response is a
+// problem or a charge, never a server error, and never contains the token.
 func TestMutatedBodies(t *testing.T) {
 	s := newSite(t)
 	seed := rand.Uint64()

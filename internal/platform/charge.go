@@ -15,7 +15,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/wire"
 )
 
-// NewCharge asks an agent's account for the price of one call.
+// NewCharge is a request to charge an agent's account for one call.
 type NewCharge struct {
 	Token  string        `json:"token" maxLength:"512" doc:"The agent's token, as it was sent to the server"`
 	Server string        `json:"server" maxLength:"64" doc:"The name of the server, as the operator has configured it"`
@@ -80,15 +80,17 @@ func charge(ctx context.Context, p *Platform, by *identity.Principal, in *charge
 	return Charged{ID: c.ID, Amount: c.Paid(), Currency: p.o.Currency, Balance: balance.Available(), Receipt: receipt}, nil
 }
 
-// count counts a charge that this request of a provider has made.
+// count reports a charge that this request of a provider has made. A retry is not
+// counted again.
 func (p *Platform) count(caller *keys.Key, c *ledger.Charge) {
 	if caller.Kind == keys.Provider && c.Made {
 		p.o.Charged(c.Server, c.Paid(), c.Test)
 	}
 }
 
-// chargeID returns the id of the charge: one made of the provider's idempotency
-// key, in the header or in the body, or a fresh one without such a key.
+// chargeID returns the id of the charge. The id is derived from the provider's
+// idempotency key, in the header or in the body. Without an idempotency key it is a
+// new id.
 func (p *Platform) chargeID(ctx context.Context, caller *keys.Key, inBody string) (string, error) {
 	inHeader := ops.VisitOf(ctx).Header.Values("Idempotency-Key")
 	key := inBody
@@ -110,11 +112,12 @@ func (p *Platform) chargeID(ctx context.Context, caller *keys.Key, inBody string
 	return derivedID(caller, key), nil
 }
 
-// derivedID derives the id of a charge from the provider's account, the environment
-// of its key and its idempotency key: a UUID of version 8 (RFC 9562, 5.8) with the
-// first bits of the SHA-256 of all three, each after its length in four bytes. So a
-// retry names the same charge on every node and after every crash, and the ledger
-// compares the contents. Callers cannot choose such an id: see ofCaller.
+// derivedID derives the id of a charge from the provider's account, the
+// environment of its key and its idempotency key. The id is a UUID of version 8 (RFC
+// 9562, 5.8) with the first bits of the SHA-256 of these three, each preceded by its
+// length in four bytes. So a retry gets the same charge on every node and after every
+// crash, and the ledger compares the contents. Callers cannot choose such an id; see
+// ofCaller.
 func derivedID(caller *keys.Key, key string) string {
 	sum := id.Hash("farebox charge", caller.Account, string(caller.Environment), key)
 	u := uuid.UUID(sum[:16])

@@ -17,13 +17,13 @@ import (
 
 var pageOne = ledger.Page{Limit: 100}
 
-// request charges the agent of that name at the weather server.
+// request returns a request to charge the given agent at the weather server.
 func (s *site) request(agent string) NewCharge {
 	return NewCharge{Token: s.secrets[agent], Server: "weather", Tool: "get_forecast", Amount: 100_000}
 }
 
-// A provider charges an agent, and gets a receipt that the installation has signed.
-// Test keys pay from the test balance.
+// TestCharge checks that a provider can charge an agent, and gets a receipt signed by
+// the installation. Test keys pay from the test balance.
 func TestCharge(t *testing.T) {
 	s := newSite(t)
 	c := do[Charged](s, 200, "provider", "POST", "/charge", s.request("agent"))
@@ -43,7 +43,8 @@ func TestCharge(t *testing.T) {
 	}
 }
 
-// Every reason not to charge has its own answer, and takes nothing.
+// TestChargeRefused checks that every reason not to charge has its own response, and
+// that a refusal takes no credits.
 func TestChargeRefused(t *testing.T) {
 	s := newSite(t)
 	deleted := s.request("agent")
@@ -103,8 +104,9 @@ func TestChargeRefused(t *testing.T) {
 	}
 }
 
-// A retry with the same idempotency key, wherever it stands, gets the first
-// outcome; other content is a conflict; the keys of two providers are two.
+// TestChargeOnce checks that a retry with the same idempotency key, in the header or
+// in the body, gets the first outcome. Other content is a conflict. Two providers can
+// use the same idempotency key.
 func TestChargeOnce(t *testing.T) {
 	s := newSite(t)
 	c := s.request("agent")
@@ -146,15 +148,15 @@ func TestChargeOnce(t *testing.T) {
 	if got := s.available("alice", false); got != "9.60" {
 		t.Errorf("alice has %s", got)
 	}
-	// Nothing is left: the first outcome stands all the same.
+	// Even with an empty balance, a retry gets the first outcome.
 	do[any](s, 200, "admin", "POST", "/accounts/alice/adjustments", admin.Credit{Amount: -9_600_000, Reason: "r"})
 	if again := do[Charged](s, 200, "provider", "POST", "/charge", c); again.ID != first.ID || again.Receipt != first.Receipt || again.Balance != 0 {
 		t.Errorf("%+v, then %+v", first, again)
 	}
 }
 
-// Concurrent retries charge once, and all get the outcome. Of concurrent charges that
-// differ, as many succeed as the balance allows.
+// TestChargeConcurrently checks that concurrent retries charge once and all get the
+// outcome. If the concurrent charges differ, as many succeed as the balance allows.
 func TestChargeConcurrently(t *testing.T) {
 	s := newSite(t)
 	c := s.request("agent")
@@ -200,7 +202,8 @@ func TestChargeConcurrently(t *testing.T) {
 	}
 }
 
-// A provider reserves with the agent's token, and settles only its own reservations.
+// TestProviderReserves checks that a provider reserves with the agent's token, and
+// can settle only its own reservations.
 func TestProviderReserves(t *testing.T) {
 	s := newSite(t)
 	o := wire.Order{ID: ids.New("chg_"), Token: s.secrets["agent"], Server: "weather", Tool: "t", Amount: 100_000}
@@ -239,8 +242,8 @@ func TestProviderReserves(t *testing.T) {
 	}
 }
 
-// A successful request counts as a use of the caller's key and of the charged agent's;
-// a refused one does not.
+// TestRefusalsAreNoUse checks that a successful request counts as a use of the
+// caller's key and of the charged agent's key, and that a refused request does not.
 func TestRefusalsAreNoUse(t *testing.T) {
 	s := newSite(t)
 	s.refused(402, wire.InsufficientBalance, "provider", "POST", "/charge", s.request("poor agent"))

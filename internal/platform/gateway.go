@@ -73,11 +73,11 @@ func lookup(ctx context.Context, p *Platform, by *identity.Principal, in *body[w
 	return found, nil
 }
 
-// nameTime bounds the query of an account's name.
+// nameTime bounds the query for an account's name.
 const nameTime = time.Second
 
-// accountName returns the name of an account, "" if the store fails. The name is
-// only for texts, so a lookup neither fails nor waits long for it.
+// accountName returns the name of an account, or "" if the store fails. The name is
+// used only in texts, so a lookup neither fails because of it nor waits long for it.
 func (p *Platform) accountName(ctx context.Context, id string) string {
 	ctx, cancel := context.WithTimeout(ctx, nameTime)
 	defer cancel()
@@ -85,7 +85,8 @@ func (p *Platform) accountName(ctx context.Context, id string) string {
 	return names[id]
 }
 
-// perWrite is how many uses one transaction writes; captures wait for it.
+// perWrite is the number of key uses that one transaction writes. It is small because
+// captures wait for the transaction.
 const perWrite = 256
 
 func used(ctx context.Context, p *Platform, _ *identity.Principal, in *body[wire.Used]) (none ops.None, err error) {
@@ -105,11 +106,11 @@ func used(ctx context.Context, p *Platform, _ *identity.Principal, in *body[wire
 	return none, nil
 }
 
-// maxNodes bounds how many nodes may follow with one key at a time. Changes of keys
-// wait for each of them.
+// maxNodes bounds how many nodes may follow with one key at the same time, because
+// key changes wait for each node.
 const maxNodes = 64
 
-// nodes has the ends of the leases of the nodes that follow, by the lineage of their
+// nodes records when the leases of the following nodes end, by the lineage of their
 // key.
 type nodes struct {
 	mu     *sync.Mutex
@@ -120,7 +121,8 @@ func newNodes() nodes {
 	return nodes{mu: new(sync.Mutex), leases: make(map[string]map[string]time.Time)}
 }
 
-// admit reports whether a node may follow. If so, its lease lasts until then.
+// admit reports whether a node may follow. If it may, admit records that the node's
+// lease ends at until.
 func (n *nodes) admit(lineage, node string, now, until time.Time) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -145,8 +147,8 @@ func (n *nodes) forget(lineage, node string) {
 	delete(n.leases[lineage], node)
 }
 
-// nodeOf returns the name of a node in the log. The name contains the lineage, so
-// that gateways with different keys cannot end each other's leases.
+// nodeOf returns the name of a node in the log. It contains the lineage, so that
+// gateways with different keys cannot end each other's leases.
 func nodeOf(key *keys.Key, node string) string { return key.Lineage + "/" + node }
 
 func follow(ctx context.Context, p *Platform, by *identity.Principal, in *body[wire.Follow]) (none wire.Revocations, err error) {
@@ -180,8 +182,8 @@ type bindRequest struct {
 	Body wire.Binding
 }
 
-// bind stores a binding. Each server has hashes of its own, so that no server can
-// touch the bindings of another.
+// bind stores a binding. Each server has its own set of hashes, so that no server can
+// change the bindings of another.
 func bind(ctx context.Context, p *Platform, by *identity.Principal, in *bindRequest) (none ops.None, err error) {
 	b, err := in.Body.Binding()
 	switch {
@@ -213,7 +215,7 @@ func binding(ctx context.Context, p *Platform, by *identity.Principal, in *bindi
 	return wire.BindingOf(b), nil
 }
 
-// forbidden refuses a valid key that may not be used at the server.
+// forbidden returns the refusal of a valid key that may not be used at the server.
 func forbidden() *wire.Problem {
 	return ops.Problem(wire.ServerForbidden, "The key is not for this server", "")
 }

@@ -20,7 +20,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// A gateway gets a key by its digest from the store, and nothing for an unknown digest.
+// TestLookup checks that a gateway gets a key by its digest from the store, and a
+// refusal for an unknown digest.
 func TestLookup(t *testing.T) {
 	s := newSite(t)
 	digest := keys.DigestOf(s.secrets["agent"])
@@ -32,15 +33,15 @@ func TestLookup(t *testing.T) {
 	s.refused(422, wire.Invalid, "gateway", "POST", "/keys/lookup", wire.Lookup{Digest: strings.Repeat("x", 64)})
 }
 
-// nameless is a store that fails to return names of accounts.
+// nameless is a store that fails to return account names.
 type nameless struct{ Store }
 
 func (nameless) AccountNames(context.Context, []string) (map[string]string, error) {
 	return nil, ledger.ErrUnavailable
 }
 
-// A lookup does not fail because the account's name is not available: it is only
-// for texts.
+// TestLookupWithoutName checks that a lookup succeeds even if the account's name is
+// not available, because the name is used only in texts.
 func TestLookupWithoutName(t *testing.T) {
 	s := newSite(t)
 	s.platform.o.Store = nameless{s.platform.o.Store}
@@ -51,8 +52,9 @@ func TestLookupWithoutName(t *testing.T) {
 	}
 }
 
-// A call of a gateway is reserved, renewed and captured. The platform chooses the
-// account that earns and the fee, and repeating a step changes nothing.
+// TestGatewaySettles checks that a gateway can reserve, renew and capture a call. The
+// platform determines the account that earns and the fee. Repeating a step changes
+// nothing.
 func TestGatewaySettles(t *testing.T) {
 	s := newSite(t)
 	o := s.order("agent")
@@ -95,15 +97,16 @@ func TestGatewaySettles(t *testing.T) {
 	s.refused(409, wire.Settled, "gateway", "POST", "/reservations/"+released.ID+"/capture", wire.Capture{})
 }
 
-// A capture without a known reservation charges under the same id, if the request has
-// the order and it could be reserved now.
+// TestCaptureWithoutReservation checks that a capture without a known reservation
+// makes a charge under the same id, if the request contains the order and the order
+// could be reserved now.
 func TestCaptureWithoutReservation(t *testing.T) {
 	s := newSite(t)
 	o := s.order("agent")
 	path := "/reservations/" + o.ID + "/capture"
 	s.refused(404, wire.NotFound, "gateway", "POST", path, wire.Capture{})
 	s.refused(404, wire.NotFound, "gateway", "DELETE", "/reservations/"+o.ID, nil)
-	s.refused(409, wire.Settled, "gateway", "POST", path, wire.Capture{Order: &o}) // it was given up
+	s.refused(409, wire.Settled, "gateway", "POST", path, wire.Capture{Order: &o}) // the reservation was released
 	o = s.order("agent")
 	path = "/reservations/" + o.ID + "/capture"
 	for i := range 2 {
@@ -125,7 +128,8 @@ func TestCaptureWithoutReservation(t *testing.T) {
 	s.refused(401, wire.TokenInvalid, "gateway", "POST", "/reservations", s.order("agent"))
 }
 
-// No caller settles, refunds or sees charges at servers that are not its own.
+// TestGatewayStaysAtItsServers checks that no caller can settle, refund or see
+// charges at servers that are not its own.
 func TestGatewayStaysAtItsServers(t *testing.T) {
 	s := newSite(t)
 	o := s.order("agent")
@@ -152,7 +156,8 @@ func TestGatewayStaysAtItsServers(t *testing.T) {
 	s.refused(409, wire.Conflict, "mail gateway", "POST", "/reservations/"+o.ID+"/capture", wire.Capture{Order: &mine})
 }
 
-// A gateway cannot choose the account that earns or pays, or the caps of the key.
+// TestGatewayDoesNotSetWhoEarns checks that a gateway cannot choose the account that
+// earns, the account that pays, or the caps of the key.
 func TestGatewayDoesNotSetWhoEarns(t *testing.T) {
 	s := newSite(t)
 	for _, member := range []string{`"provider":"acct_1"`, `"fee":"0.00"`, `"fee_to":"acct_1"`, `"account":"acct_1"`, `"lineage":"key_1"`, `"test":true`} {
@@ -186,7 +191,7 @@ func TestGatewayDoesNotSetWhoEarns(t *testing.T) {
 	}
 	s.refused(403, wire.KindWrong, "gateway", "POST", "/reservations", s.order("weak personal"))
 	for _, key := range []string{"provider", "gateway", "admin"} {
-		s.refused(401, wire.TokenInvalid, "gateway", "POST", "/reservations", s.order(key)) // such keys cannot be proved
+		s.refused(401, wire.TokenInvalid, "gateway", "POST", "/reservations", s.order(key)) // a gateway gets no proof of such a key
 	}
 	s.refused(401, wire.TokenInvalid, "gateway", "POST", "/reservations", s.order("bound agent"))
 	s.refused(422, wire.Invalid, "gateway", "POST", "/reservations", s.order("nobody")) // no key
@@ -203,7 +208,7 @@ func TestGatewayDoesNotSetWhoEarns(t *testing.T) {
 	}
 }
 
-// A call that its caller sends again gets the first answer.
+// TestGatewayRepeats checks that a call that is sent again gets the first response.
 func TestGatewayRepeats(t *testing.T) {
 	s := newSite(t)
 	o := s.order("agent")
@@ -222,7 +227,8 @@ func TestGatewayRepeats(t *testing.T) {
 	s.refused(409, wire.KeyReused, "gateway", "POST", "/reservations", again)
 }
 
-// An answer of the longest kind fits into a capture; anything larger is refused.
+// TestCaptureBody checks that the longest response that can be stored fits into a
+// capture, and that a larger body is refused.
 func TestCaptureBody(t *testing.T) {
 	s := newSite(t)
 	o := s.order("agent")
@@ -238,7 +244,7 @@ func TestCaptureBody(t *testing.T) {
 	}
 }
 
-// Bindings come back as they were made.
+// TestBonds checks that bindings are returned as they were stored.
 func TestBonds(t *testing.T) {
 	s := newSite(t)
 	mark := strings.Repeat("ab", 16)
@@ -255,7 +261,8 @@ func TestBonds(t *testing.T) {
 	s.refused(422, wire.Invalid, "gateway", "PUT", "/bindings/"+mark, b)
 }
 
-// When keys were used is noted, and never as later than now.
+// TestUses checks that the last uses of keys are recorded, and that no recorded time
+// is in the future.
 func TestUses(t *testing.T) {
 	s := newSite(t)
 	used := wire.Used{Keys: map[string]time.Time{s.ids["agent"]: clock.Now().Add(time.Hour)}}
@@ -269,8 +276,8 @@ func TestUses(t *testing.T) {
 	}
 }
 
-// Gateways follow the changes of keys; nodes of different keys are different
-// ones, whatever they call themselves.
+// TestFollow checks that gateways can follow key changes. Nodes that use different
+// keys are different nodes, even under the same name.
 func TestFollow(t *testing.T) {
 	s := newSite(t)
 	begin := do[wire.Revocations](s, 200, "gateway", "POST", "/keys/revocations/follow", wire.Follow{Node: "n1", Seen: -1, LeaseMS: 2000})
@@ -292,7 +299,7 @@ func TestFollow(t *testing.T) {
 	s.refused(422, wire.Invalid, "gateway", "POST", "/keys/revocations/follow", wire.Follow{Node: "n", Seen: -1, LeaseMS: 2001})
 }
 
-// events opens the stream of revocations and returns its lines.
+// events opens the stream of revocations and returns a scanner of its lines.
 func (s *site) events(key, query string, headers ...string) *bufio.Scanner {
 	s.t.Helper()
 	r, err := http.NewRequestWithContext(s.t.Context(), "GET", s.server.URL+wire.Base+"/keys/revocations"+query, nil)
@@ -332,8 +339,8 @@ func next(t *testing.T, lines *bufio.Scanner) (id string, r wire.Revocations, mo
 	return "", r, false
 }
 
-// A stream sends changes as they happen, resumes after an interruption, and ends with
-// its key and with the platform.
+// TestStream checks that a stream sends changes as they happen, can be resumed after
+// an interruption, and ends when its key is disabled or the platform closes.
 func TestStream(t *testing.T) {
 	s := newSite(t)
 	lines := s.events("gateway", "")
@@ -360,7 +367,8 @@ func TestStream(t *testing.T) {
 	}
 }
 
-// A stream without changes sends comments, and ends when its key expires.
+// TestStreamWaits checks that a stream without changes sends comments, and ends when
+// its key expires.
 func TestStreamWaits(t *testing.T) {
 	s := newSite(t)
 	s.platform.keepAlive = 10 * time.Millisecond

@@ -29,7 +29,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// site is a platform on a real store, served over HTTP, with accounts and keys.
+// site is a platform on a real store, served over HTTP, with some accounts and keys.
 type site struct {
 	t        *testing.T
 	store    *sqlitestore.Store
@@ -40,18 +40,18 @@ type site struct {
 	closing  chan struct{}
 	signer   *ledger.Signer
 	sealer   *gate.Sealer
-	moved    atomic.Int64 // how far the platform's clock is ahead
+	moved    atomic.Int64 // how far the platform's clock is set forward
 	logged   *bytes.Buffer
-	counted  atomic.Int64 // charges of providers
+	counted  atomic.Int64 // number of charges made by providers
 	asked    asked
-	used     sync.Map // ids of keys by which something was done
+	used     sync.Map // ids of the keys that were reported as used
 
-	accounts map[string]string // ids by name
-	secrets  map[string]string // by the key's name
-	ids      map[string]string // of keys, by their names
+	accounts map[string]string // account ids by name
+	secrets  map[string]string // secrets by key name
+	ids      map[string]string // key ids by key name
 }
 
-// asked counts the requests of lineages, and refuses those beyond a number.
+// asked counts requests by lineage, and refuses those that exceed the burst.
 type asked struct {
 	mu    sync.Mutex
 	count map[string]int64
@@ -69,18 +69,18 @@ func (a *asked) Take(lineage string, buckets [2]gate.Bucket) (q gate.Quota) {
 	return q
 }
 
-// direct looks keys up in the store.
+// direct looks keys up in the store, without a cache.
 type direct struct{ store *sqlitestore.Store }
 
 func (d direct) Lookup(ctx context.Context, _ netip.Addr, digest keys.Digest) (*keys.Key, error) {
 	return d.store.KeyByDigest(ctx, digest)
 }
 
-// changes is a log of revocations that a test appends to.
+// changes is an in-memory log of revocations.
 type changes struct {
 	mu      sync.Mutex
 	all     []keys.Digest
-	nodes   map[string]int64 // that follow, and the positions that they have read
+	nodes   map[string]int64 // the following nodes, with the positions that they have read
 	grown   chan struct{}
 	watched map[keys.Digest]chan struct{}
 }
@@ -112,7 +112,7 @@ func (c *changes) Changed() <-chan struct{} {
 	return c.grown
 }
 
-// Revoke appends to the log.
+// Revoke appends a change to the log and notifies its watcher.
 func (c *changes) Revoke(d keys.Digest) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -244,8 +244,9 @@ type reply struct {
 	body   []byte
 }
 
-// send sends a request by the key of that name; "" sends none. A body that is
-// no string is encoded.
+// send sends a request with the key of the given name. If there is no key with this
+// name, the name itself is sent as the secret; "" sends no key. A body that is not a
+// string is encoded as JSON.
 func (s *site) send(key, method, path string, body any, headers ...string) reply {
 	s.t.Helper()
 	var text io.Reader
@@ -292,7 +293,7 @@ func (s *site) send(key, method, path string, body any, headers ...string) reply
 	return reply{answer.StatusCode, answer.Header, read}
 }
 
-// problem returns the problem that a reply is; its form must be right.
+// problem decodes the problem in a reply and checks its form.
 func (s *site) problem(r reply) wire.Problem {
 	s.t.Helper()
 	var p wire.Problem
@@ -302,7 +303,7 @@ func (s *site) problem(r reply) wire.Problem {
 	return p
 }
 
-// refused sends a request that must be refused so.
+// refused sends a request that must be refused with the given status and code.
 func (s *site) refused(status int, code wire.Code, key, method, path string, body any, headers ...string) wire.Problem {
 	s.t.Helper()
 	r := s.send(key, method, path, body, headers...)
@@ -317,7 +318,8 @@ func (s *site) refused(status int, code wire.Code, key, method, path string, bod
 	return p
 }
 
-// do sends a request that must succeed so, and decodes the answer.
+// do sends a request that must succeed with the given status, and decodes the
+// response.
 func do[T any](s *site, status int, key, method, path string, body any, headers ...string) (v T) {
 	s.t.Helper()
 	r := s.send(key, method, path, body, headers...)
@@ -332,16 +334,17 @@ func do[T any](s *site, status int, key, method, path string, body any, headers 
 	return v
 }
 
-// order is one of the gateway, for the key of that name, which it was shown.
+// order returns an order of the gateway for the given key, with the gateway's
+// proof of the key.
 func (s *site) order(key string) wire.Order { return s.orderBy("gateway", "weather", key) }
 
-// orderBy is one of the gateway of that name.
+// orderBy returns an order of the given gateway for the given key.
 func (s *site) orderBy(gateway, server, key string) wire.Order {
 	return wire.Order{ID: ids.New("chg_"), Key: s.ids[key], Proof: s.proof(gateway, key), Server: server, Tool: "get_forecast", Amount: 100_000}
 }
 
-// proof returns the proof that the gateway with that name gets when it looks the key
-// up; "" if the key is invisible to it.
+// proof returns the proof that the given gateway gets when it looks the key up, or ""
+// if the gateway cannot see the key.
 func (s *site) proof(gateway, key string) string {
 	s.t.Helper()
 	digest := keys.DigestOf(s.secrets[key])
@@ -355,7 +358,7 @@ func (s *site) proof(gateway, key string) string {
 	return told.Proof
 }
 
-// available returns the available balance of the account with that name.
+// available returns the available balance of the account with the given name.
 func (s *site) available(name string, test bool) string {
 	s.t.Helper()
 	a, err := s.store.Account(s.t.Context(), name)

@@ -13,9 +13,9 @@ import (
 	"github.com/fareboxhq/farebox/internal/wire"
 )
 
-// The life of a key through the API: its secret is in the answer to its making
-// and in no other, each change is obeyed at once, and the audit names the key
-// that asked.
+// TestManageKeys follows a key through the API. The secret is only in the response to
+// the creation of the key. Each change takes effect at once. The audit log names the
+// key that made the request.
 func TestManageKeys(t *testing.T) {
 	s := newSite(t)
 	made := do[admin.KeyView](s, 201, "admin", "POST", "/keys", admin.NewKey{Account: "alice", Name: "laptop"})
@@ -54,7 +54,8 @@ func TestManageKeys(t *testing.T) {
 	}
 }
 
-// Accounts, credits, charges and the books through the API.
+// TestManageMoney checks accounts, credits, charges and the verification of the books
+// through the API.
 func TestManageMoney(t *testing.T) {
 	s := newSite(t)
 	bob := do[admin.AccountView](s, 201, "admin", "POST", "/accounts", `{"name":"bob","credit_limit":"1.00"}`)
@@ -105,8 +106,8 @@ func TestManageMoney(t *testing.T) {
 	}
 }
 
-// An e-mail address, or an id of another system, is a name like any other, in
-// paths and in queries.
+// TestOddNames checks that an e-mail address, or an id from another system, works as
+// an account name in paths and queries.
 func TestOddNames(t *testing.T) {
 	s := newSite(t)
 	for _, name := range []string{"Jane.Doe+mcp@Example.com", "auth0|5f7c8ec7", "user:123", "o'brien@example.com", strings.Repeat("n", ledger.MaxName)} {
@@ -121,8 +122,8 @@ func TestOddNames(t *testing.T) {
 	}
 }
 
-// Doubt denies: without the store nothing is answered but that, and the log says
-// why.
+// TestStoreDown checks that every request is refused while the store is down, and
+// that the log gives the reason.
 func TestStoreDown(t *testing.T) {
 	s := newSite(t)
 	if err := s.store.Close(); err != nil {

@@ -13,8 +13,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/ops"
 )
 
-// matrix has every operation with the principals that may perform it. An operation
-// or a principal that is added must be added here, too.
+// matrix lists every operation with the principals that may perform it. A new
+// operation or principal must be added here too.
 var matrix = map[string]string{
 	"account.list": "operator admin", "account.create": "operator admin", "account.show": "operator admin", "account.update": "operator admin",
 	"account.credit": "operator admin", "account.adjust": "operator admin",
@@ -34,7 +34,7 @@ var matrix = map[string]string{
 	"reservation.refund": "gateway",
 }
 
-// principals has every kind of principal by the name that the matrix uses.
+// principals returns every kind of principal, by the name used in the matrix.
 func principals() map[string]identity.Principal {
 	of := func(k keys.Key) identity.Principal { return identity.Principal{Key: &k, Rights: identity.RightsOf(&k)} }
 	all := map[string]identity.Principal{
@@ -47,7 +47,7 @@ func principals() map[string]identity.Principal {
 	}
 	for _, kind := range []keys.Kind{keys.Agent, keys.Provider, keys.Gateway, keys.Admin} {
 		all[kind.String()] = of(keys.Key{Kind: kind})
-		// A scope in the list of a key gives it no right of another kind.
+		// A scope in the list of a key must not give it the rights of another kind.
 		all["scoped "+kind.String()] = of(keys.Key{Kind: kind, Environment: keys.Test, Scopes: []string{keys.ScopeAdmin, keys.ScopeLookup, keys.ScopeCharge, keys.ScopeConnect}})
 	}
 	return all
@@ -62,15 +62,16 @@ func mayPerform(operation, principal string) bool {
 	return slices.Contains(strings.Fields(matrix[operation]), principal)
 }
 
-// fixed authenticates every request as the principal that it holds.
+// fixed authenticates every request as the same principal.
 type fixed struct{ identity.Principal }
 
 func (f *fixed) Authenticate(*http.Request, netip.Addr) (identity.Principal, error) {
 	return f.Principal, nil
 }
 
-// Each operation is open to the principals of the matrix and to nobody else, on a
-// mount that serves all of them. A refused request never reaches its operation.
+// TestRightsMatrix checks, on a mount that serves all operations, that each operation
+// is open to exactly the principals in the matrix. A refused request never reaches
+// its operation.
 func TestRightsMatrix(t *testing.T) {
 	s := newSite(t)
 	caller := new(fixed)
@@ -107,7 +108,7 @@ func TestRightsMatrix(t *testing.T) {
 	}
 }
 
-// counting notes that an operation was entered, and ends it there.
+// counting records that an operation was entered, and ends the operation there.
 func counting[E any](entered *bool, _ E) ops.Open[E] {
 	return func() (e E, release func(), err error) {
 		*entered = true

@@ -22,12 +22,12 @@ const (
 	maxTool = 1100
 )
 
-// payable are the kinds of keys that can be charged.
+// payable lists the kinds of keys that can be charged.
 var payable = keys.PayingKinds()
 
-// serverFor returns the server with that name, if the caller may charge for it: a
-// gateway for the servers that its key lists, a provider for those at which its
-// account earns.
+// serverFor returns the server with the given name, if the caller may charge for it.
+// A gateway may charge for the servers that its key lists. A provider may charge for
+// the servers at which its account earns.
 func (p *Platform) serverFor(caller *keys.Key, name string) (Server, bool) {
 	server, known := p.o.Servers[name]
 	if caller.Kind == keys.Gateway {
@@ -36,8 +36,8 @@ func (p *Platform) serverFor(caller *keys.Key, name string) (Server, bool) {
 	return server, known && server.Provider == caller.Account && caller.AllowsServer(name)
 }
 
-// covers reports whether the caller, or a key of its lineage, has made the order,
-// and could still make it.
+// covers reports whether the order was made by the caller or a key of its lineage,
+// and the caller could still make it.
 func (p *Platform) covers(caller *keys.Key, o *ledger.Order) bool {
 	if o.Settler != caller.Lineage || caller.Environment == keys.Test && !o.Test {
 		return false
@@ -48,20 +48,21 @@ func (p *Platform) covers(caller *keys.Key, o *ledger.Order) bool {
 	return o.Provider == caller.Account && caller.AllowsServer(o.Server)
 }
 
-// environments returns the environments whose keys may pay at a server when this
-// caller charges. A test key never moves live credits.
+// environments returns the environments from which keys may pay at the server when
+// this caller charges; an empty result admits all. A test key never moves live
+// credits.
 func environments(caller *keys.Key, server *Server) []keys.Environment {
 	if caller.Environment != keys.Test {
 		return server.Environments
 	}
 	if len(server.Environments) > 0 && !slices.Contains(server.Environments, keys.Test) {
-		return []keys.Environment{""} // none
+		return []keys.Environment{""} // matches no environment
 	}
 	return []keys.Environment{keys.Test}
 }
 
-// order returns the ledger's order, and its terms, for a request of a gateway or a
-// provider. The payer and its caps come from the stored key; the account that earns
+// order returns the ledger's order and its terms for a request of a gateway or a
+// provider. The payer and its caps come from the stored key. The account that earns
 // and the operator's fee come from the config of the server. Only the caller may
 // settle the order.
 func (p *Platform) order(ctx context.Context, by *identity.Principal, w *wire.Order) (ledger.Order, ledger.Terms, error) {
@@ -99,7 +100,7 @@ func (p *Platform) order(ctx context.Context, by *identity.Principal, w *wire.Or
 	return o, terms, nil
 }
 
-// order returns the order of a call by the key at the server.
+// order returns the order for a call with the key at the server.
 func (s *Server) order(key *keys.Key, name, tool string, amount ledger.Amount) ledger.Order {
 	return s.Order(ledger.Order{
 		Account: key.Account, Key: key.ID, Lineage: key.Lineage,
@@ -107,16 +108,17 @@ func (s *Server) order(key *keys.Key, name, tool string, amount ledger.Amount) l
 	})
 }
 
-// ofCaller reports whether an id is the prefix and a UUID that callers may use. Ids
-// of version 8 are derived from idempotency keys; a caller that took one would block
-// the charge that derives it later. All prefixes share one set of UUIDs.
+// ofCaller reports whether an id consists of the prefix and a UUIDv7, the only
+// kind of UUID that callers may choose. UUIDs of version 8 are derived from
+// idempotency keys. A caller that took such a UUID, even under another prefix, would
+// block the charge that derives it later: all prefixes share one set of UUIDs.
 func ofCaller(prefix, id string) bool {
 	text, prefixed := strings.CutPrefix(id, prefix)
 	u, err := uuid.Parse(text)
 	return prefixed && err == nil && u.Version() == 7 && u.Variant() == uuid.RFC4122
 }
 
-// checkOrder refuses an order that this kind of caller may not place.
+// checkOrder refuses an order that a caller of this kind may not place.
 func checkOrder(w *wire.Order, kind keys.Kind) error {
 	if !ofCaller(chargePrefix, w.ID) {
 		return ops.Invalid("body.id", "want chg_ and a UUIDv7 (RFC 9562, 5.7)")
@@ -138,7 +140,7 @@ func checkOrder(w *wire.Order, kind keys.Kind) error {
 	return checkCall(w.Tool, w.Amount)
 }
 
-// checkCall refuses an order that is not for a call with a price.
+// checkCall refuses a tool or an amount that cannot belong to a priced call.
 func checkCall(tool string, amount ledger.Amount) error {
 	switch {
 	case tool == "" || len(tool) > maxTool || strings.ContainsFunc(tool, unicode.IsControl):
@@ -149,7 +151,7 @@ func checkCall(tool string, amount ledger.Amount) error {
 	return nil
 }
 
-// payerByToken returns the key for the token that an agent has sent to a provider.
+// payerByToken returns the key of the token that an agent sent to a provider.
 func (p *Platform) payerByToken(ctx context.Context, caller *keys.Key, token, name string, server *Server) (*keys.Key, error) {
 	v := ops.VisitOf(ctx)
 	digest, err := p.o.Secrets.Parse(token)
@@ -177,7 +179,8 @@ func (p *Platform) checkPayer(key, caller *keys.Key, name string, server *Server
 	return key.Check(p.o.Now(), keys.Use{Kinds: payable, Scope: keys.ScopeConnect, Server: name, Environments: environments(caller, server)})
 }
 
-// notPaying returns the problem with a paying key; nil if err is not about the key.
+// notPaying returns the problem with the paying key, or nil if err does not concern
+// the key.
 func notPaying(err error, field string) *wire.Problem {
 	var p *wire.Problem
 	switch {

@@ -1,10 +1,10 @@
-// Package platform is Farebox's HTTP API, for servers that charge by themselves,
-// gateways without a store, and operators. The kind of a key decides which
-// operations it may perform; the key and the operator's config decide for which
+// Package platform is Farebox's HTTP API. It serves servers that charge by
+// themselves, gateways without a store, and operators. The kind of a key determines
+// which operations it may perform. The key and the operator's config determine the
 // servers. A request cannot choose the account that earns.
 //
-// A Platform knows neither Caddy nor SQL. Each config has one of its own; it keeps
-// almost no state, and its store outlives it.
+// A Platform depends on neither Caddy nor SQL. Each config has its own Platform. A
+// Platform keeps almost no state, and its store outlives it.
 package platform
 
 import (
@@ -28,10 +28,10 @@ import (
 	"github.com/fareboxhq/farebox/internal/wire"
 )
 
-// Server is a server of the operator's config.
+// Server is a server in the operator's config.
 type Server struct {
 	ledger.Earner
-	Environments []keys.Environment // whose keys it admits; empty admits all
+	Environments []keys.Environment // environments of the keys that the server admits; empty admits all
 }
 
 // Limiter counts the requests of a lineage against rates; see gate.Limiter. It must
@@ -40,12 +40,12 @@ type Limiter interface {
 	Take(lineage string, buckets [2]gate.Bucket) gate.Quota
 }
 
-// Options configure a platform. All but the last five are required.
+// Options configure a platform. All fields except the last five are required.
 type Options struct {
-	Servers  map[string]Server // by name; never changed afterwards
-	Secrets  *keys.Format      // the form of tokens
+	Servers  map[string]Server // by name; must not change afterwards
+	Secrets  *keys.Format      // the format of tokens
 	Currency string
-	Version  string // of the program, for the description
+	Version  string // version of the program, for the description
 
 	Keys    Keys
 	Ledger  Ledger
@@ -53,19 +53,19 @@ type Options struct {
 	Admin   *admin.Service
 	Changes Revocations
 	Watch   Watch
-	Limiter Limiter // of how often keys ask for their balance
+	Limiter Limiter // limits how often keys ask for their balance
 	Signer  Signer
 	Sealer  Sealer
 	Logger  *slog.Logger
-	Now     func() time.Time           // nil: clock.Now
-	NewID   func(prefix string) string // nil: a UUIDv7 after the prefix
-	// Charged counts the charges of providers, without retries; may be nil. Gateways
-	// count their own charges.
+	Now     func() time.Time           // nil means clock.Now
+	NewID   func(prefix string) string // nil means a UUIDv7 after the prefix
+	// Charged is called for each charge that a provider makes, but not for retries.
+	// Gateways count their own charges. May be nil.
 	Charged func(server string, paid ledger.Amount, test bool)
-	// Used gets each key that a successful request has used, and each agent's key that
-	// a provider has charged; may be nil.
+	// Used is called with the key of each successful request, and with each agent's key
+	// that a provider has charged. May be nil.
 	Used func(*keys.Key)
-	// Memory bounds the request bodies in memory; nil does not.
+	// Memory bounds the request bodies in memory. Nil means no bound.
 	Memory *share.Budget
 }
 
@@ -75,7 +75,7 @@ type Platform struct {
 	mount *ops.Mount
 	nodes nodes
 
-	keepAlive time.Duration // of streams
+	keepAlive time.Duration // interval between the comments on a stream
 }
 
 // New returns a platform.
@@ -111,8 +111,8 @@ func Operations() []ops.Op[*Platform] {
 	return slices.Concat(chargeOps(), balanceOps(), gatewayOps(), reservationOps())
 }
 
-// callers authenticates by stored keys. It turns the refusal of a flood of unknown
-// keys into a problem.
+// callers authenticates requests by stored keys. It reports a flood of unknown keys
+// as a problem.
 type callers struct{ stored identity.StoredKeys }
 
 func (c *callers) Authenticate(r *http.Request, client netip.Addr) (identity.Principal, error) {
@@ -127,20 +127,20 @@ func flooded() *wire.Problem {
 	return ops.Problem(wire.TooMany, "Too many unknown keys from this address", "")
 }
 
-// Covers reports whether the API has the path.
+// Covers reports whether the path belongs to the API.
 func Covers(path string) bool {
 	return path == wire.Base || strings.HasPrefix(path, wire.Base+"/")
 }
 
-// Limits of request bodies in bytes.
+// Limits of request bodies, in bytes.
 const (
-	usedBody    = 1 << 20 // the uses of some ten thousand keys
-	captureBody = 2 << 20 // a response of ledger.MaxStoredResponse in base64, and its order
+	usedBody    = 1 << 20 // about ten thousand key uses
+	captureBody = 2 << 20 // a response of ledger.MaxStoredResponse bytes in base64, and its order
 )
 
-// Serve serves a request of a client, whose address may be zero if unknown. Covers
-// must report true for its path. known, if not nil, gets the caller's key before
-// the operation begins.
+// Serve serves a request of the given client. The client's address may be the zero
+// Addr if it is unknown. Covers must report true for the path. If known is not nil,
+// it is called with the caller's key before the operation begins.
 func (p *Platform) Serve(w http.ResponseWriter, r *http.Request, client netip.Addr, known func(*keys.Key)) {
 	p.mount.Serve(w, r, client, func(by *identity.Principal) {
 		if known != nil {
@@ -157,11 +157,11 @@ func (p *Platform) done(v *ops.Visit) {
 	}
 }
 
-// body is the input of an operation with a body alone.
+// body is the input of an operation that has only a body.
 type body[T any] struct{ Body T }
 
-// isRefusal reports whether an error means that a key may not be used, for whatever
-// reason.
+// isRefusal reports whether an error means that a key must be refused as invalid.
+// Expired keys and keys of the wrong kind have their own refusals.
 func isRefusal(err error) bool {
 	return errors.Is(err, keys.ErrUnknown) || errors.Is(err, keys.ErrDeleted) || errors.Is(err, keys.ErrDisabled) ||
 		errors.Is(err, keys.ErrServer) || errors.Is(err, keys.ErrEnvironment) || errors.Is(err, keys.ErrScope)

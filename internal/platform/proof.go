@@ -14,18 +14,18 @@ import (
 	"github.com/fareboxhq/farebox/internal/wire"
 )
 
-// Sealer authenticates data that the platform hands out and gets back, on all its
-// nodes and across restarts; see gate.Sealer.
+// Sealer authenticates data that the platform hands out and later receives back, on
+// all its nodes and across restarts; see gate.Sealer.
 type Sealer interface {
 	Tag(content []byte, parts ...string) []byte
 	Opens(tag, content []byte, parts ...string) bool
 }
 
 // A proof shows that a gateway has looked a key up by its digest, and therefore has
-// seen its secret. Orders name keys by their ids, which are not secret. A proof is
-// the key's id, a point, and the time of the lookup with a tag, in base64. The tag
-// covers the lineage of the gateway's key, so that its nodes share proofs, which
-// also survive a rotation of the key.
+// seen its secret. Proofs are needed because orders name keys by their ids, which are
+// not secret. A proof consists of the key's id, a dot, and the time of the lookup
+// with a tag, in base64. The tag covers the lineage of the gateway's key. So all
+// nodes with that key share proofs, and proofs survive a rotation of the key.
 const (
 	sealedProof = "proof of a key/1"
 	stampSize   = 8
@@ -33,15 +33,15 @@ const (
 	aheadMost = 5 * time.Minute
 )
 
-// prove returns a proof of the key for the caller.
+// prove returns a proof of the key with the given id for the caller.
 func (p *Platform) prove(caller *keys.Key, id string) string {
 	stamp := binary.BigEndian.AppendUint64(nil, uint64(p.o.Now().Unix()))
 	tag := p.o.Sealer.Tag(stamp, sealedProof, caller.Lineage, id)
 	return id + "." + base64.RawURLEncoding.EncodeToString(append(stamp, tag...))
 }
 
-// proven returns the id of the key that the proof is for, if the platform made it for
-// the caller within wire.ProofLife.
+// proven returns the id of the key for which the proof was made. It reports false
+// unless the platform made the proof for the caller within wire.ProofLife.
 func (p *Platform) proven(caller *keys.Key, proof string) (id string, ok bool) {
 	id, text, _ := strings.Cut(proof, ".")
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(text)
@@ -52,20 +52,21 @@ func (p *Platform) proven(caller *keys.Key, proof string) (id string, ok bool) {
 	return id, age >= -aheadMost && age < wire.ProofLife
 }
 
-// visible reports whether a gateway may see the key: the key must be allowed at one of
-// its servers. The gateway itself refuses visible keys that have ended.
+// visible reports whether a gateway may see the key. The key must be allowed at
+// one of the gateway's servers. The gateway itself refuses visible keys that have
+// ended.
 func (p *Platform) visible(caller, key *keys.Key) bool {
 	return slices.Contains(payable, key.Kind) && slices.ContainsFunc(caller.Servers, func(name string) bool {
-		server := p.o.Servers[name] // zero for a server without charges, which the config may omit
+		server := p.o.Servers[name] // the zero Server for a server without charges, which the config may omit
 		admitted := environments(caller, &server)
 		return key.AllowsServer(name) && (len(admitted) == 0 || slices.Contains(admitted, key.Environment))
 	})
 }
 
-// payerByProof returns the key that a gateway names, if the gateway has proved it or
-// another key of the same account: any key of the account may fetch the result of a
-// task. Both keys must be valid now, except that the named one may have expired if
-// the other is its successor.
+// payerByProof returns the key that a gateway names in an order. The gateway must
+// have proved this key or another key of the same account, because any key of the
+// account may fetch the result of a task. Both keys must be valid now, except that
+// the named key may have expired if the other one is its successor.
 func (p *Platform) payerByProof(ctx context.Context, caller *keys.Key, w *wire.Order, server *Server) (*keys.Key, error) {
 	id, ok := p.proven(caller, w.Proof)
 	if !ok {
@@ -94,7 +95,7 @@ func (p *Platform) payerByProof(ctx context.Context, caller *keys.Key, w *wire.O
 	return key, nil
 }
 
-// payer reads a key from the store.
+// payer returns the key with the given id from the store.
 func (p *Platform) payer(ctx context.Context, id string) (*keys.Key, error) {
 	key, err := p.o.Store.Key(ctx, id)
 	if errors.Is(err, ledger.ErrNotFound) {

@@ -49,7 +49,7 @@ func reservationOps() []ops.Op[*Platform] {
 	}
 }
 
-// chargePath names a charge or its reservation.
+// chargePath identifies a charge or its reservation.
 type chargePath struct {
 	ID string `path:"id" pattern:"^chg_[0-9a-f-]{36}$" doc:"The id of the charge"`
 }
@@ -74,7 +74,7 @@ func reserve(ctx context.Context, p *Platform, by *identity.Principal, in *body[
 }
 
 // reserved returns the order of a reservation or a charge that the caller has made.
-// To the caller, those of others do not exist.
+// For those of other callers it returns ledger.ErrNotFound.
 func (p *Platform) reserved(ctx context.Context, by *identity.Principal, id string) (ledger.Order, error) {
 	o, err := p.o.Ledger.OrderByID(ctx, id)
 	if err == nil && !p.covers(by.Key, &o) {
@@ -90,8 +90,8 @@ func renew(ctx context.Context, p *Platform, by *identity.Principal, in *chargeP
 	return none, p.o.Ledger.Renew(ctx, in.ID)
 }
 
-// release voids a reservation, also one that the ledger has forgotten: its capture
-// may still arrive.
+// release voids a reservation. It also voids one that the ledger has forgotten,
+// because its capture may still arrive.
 func release(ctx context.Context, p *Platform, by *identity.Principal, in *chargePath) (none ops.None, err error) {
 	o, err := p.o.Ledger.OrderByID(ctx, in.ID)
 	switch {
@@ -108,9 +108,9 @@ type captureRequest struct {
 	Body wire.Capture
 }
 
-// capture charges a reservation. If the ledger does not know it and the request has
-// the order, capture makes the charge under the same id; the order must be one that
-// could be reserved now.
+// capture charges a reservation. If the ledger does not know the reservation and the
+// request contains the order, capture makes the charge under the same id, provided
+// that the order could be reserved now.
 func capture(ctx context.Context, p *Platform, by *identity.Principal, in *captureRequest) (none wire.Captured, err error) {
 	asked := in.Body.Order
 	if asked != nil && asked.ID != in.ID {
@@ -139,8 +139,8 @@ func capture(ctx context.Context, p *Platform, by *identity.Principal, in *captu
 	return p.captured(by, &charge, balance, err)
 }
 
-// sameCall reports whether w asks for the order o. A provider names the key by its
-// token, which the ledger does not have.
+// sameCall reports whether w asks for the order o. It does not compare a missing key:
+// a provider sends a token instead, which the ledger does not have.
 func sameCall(w *wire.Order, o *ledger.Order) bool {
 	return (w.Key == "" || w.Key == o.Key) && w.Server == o.Server && w.Tool == o.Tool && w.Amount == o.Amount
 }
@@ -158,8 +158,8 @@ type refundRequest struct {
 	Body OwnRefund
 }
 
-// OwnRefund is wire.Refund with an optional id. Without an id, each request is a refund
-// of its own.
+// OwnRefund is wire.Refund with an optional id. Without an id, each request is a
+// separate refund.
 type OwnRefund struct {
 	ID     string        `json:"id,omitempty" doc:"txn_ and a UUIDv7, made by the caller and reused by each retry; without one, each request is a refund of its own" pattern:"^txn_[0-9a-f-]{36}$"`
 	Amount ledger.Amount `json:"amount,omitzero" doc:"All that is left of it, if absent"`
@@ -199,9 +199,10 @@ func refund(ctx context.Context, p *Platform, by *identity.Principal, in *refund
 	return wire.Refunded{ID: t.ID, Charge: in.ID, Amount: t.Amount, At: t.At.UTC(), Balance: balanceOf(balance)}, nil
 }
 
-// refundable returns ledger.ErrNotFound unless the caller has captured the charge
-// itself, less than ledger.SettleTime ago. If an operator has refunded an older
-// charge, it returns ledger.ErrSettled, so that the gateway stops trying.
+// refundable returns nil if the caller itself captured the charge less than
+// ledger.SettleTime ago. For an older charge that has been refunded completely it
+// returns ledger.ErrSettled, so that the gateway stops trying. Otherwise it returns
+// ledger.ErrNotFound.
 func (p *Platform) refundable(ctx context.Context, by *identity.Principal, id string) error {
 	c, err := p.o.Ledger.ChargeByID(ctx, id)
 	switch {

@@ -18,7 +18,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/wire"
 )
 
-// tableOf returns the rows of the table in docs/api.md with these columns.
+// tableOf returns the rows of the table in docs/api.md that has the given columns.
 func tableOf(t *testing.T, columns ...string) (rows [][]string) {
 	t.Helper()
 	text, err := os.ReadFile("../../docs/api.md")
@@ -48,7 +48,8 @@ func tableOf(t *testing.T, columns ...string) (rows [][]string) {
 	return rows
 }
 
-// The table of kinds in docs/api.md matches the platform and has all of its operations.
+// TestKindsAreAsDocumented checks that the table of kinds in docs/api.md matches the
+// platform and lists all of its operations.
 func TestKindsAreAsDocumented(t *testing.T) {
 	s := newSite(t)
 	documented := map[string]string{}
@@ -67,7 +68,7 @@ func TestKindsAreAsDocumented(t *testing.T) {
 			documented[name[1]] = strings.Join(kinds, " ")
 		}
 	}
-	for _, e := range s.endpoints() { // TestWhoMayDoWhat asks each of them, by all kinds
+	for _, e := range s.endpoints() { // TestWhoMayDoWhat tries each of them with all kinds of keys
 		name := e.method + " " + e.path
 		if documented[name] != e.kinds {
 			t.Errorf("%s is for %q, documented is %q", name, e.kinds, documented[name])
@@ -79,18 +80,18 @@ func TestKindsAreAsDocumented(t *testing.T) {
 	}
 }
 
-// askers are the keys of the table, by its columns.
+// askers are the keys that make the requests, in the order of the table's columns.
 var askers = []string{"gateway", "test gateway", "provider", "test provider"}
 
-// walk is the walk through the table of rights.
+// walk is one cell of the table of rights.
 type walk struct {
 	*site
 	asker string
 	about string
 }
 
-// Rights by operation, kind, ownership and environment match the table in
-// docs/api.md; the test tries every cell.
+// TestRightsAreAsDocumented checks that rights by operation, kind, ownership and
+// environment match the table in docs/api.md. It tries every cell.
 func TestRightsAreAsDocumented(t *testing.T) {
 	s := newSite(t)
 	s.newKey("test gateway", admin.NewKey{Account: "operator", Kind: "gateway", Servers: []string{"weather"}, Test: true})
@@ -117,8 +118,9 @@ func TestRightsAreAsDocumented(t *testing.T) {
 	}
 }
 
-// status translates the status of a row, that of its first operation, to the one of
-// the given operation.
+// status returns the expected status of the given operation. The cell has the
+// status of the first operation in its row; success has another status for some of
+// the others.
 func (w *walk) status(operation, want string) string {
 	switch {
 	case want == "201" && operation == "capture with an order", want == "204" && operation == "show a binding":
@@ -139,7 +141,7 @@ func (s *site) newKey(name string, k admin.NewKey) {
 	s.secrets[name], s.ids[name] = secret, key.ID
 }
 
-// try does the operation and returns its status.
+// try performs the operation and returns its status.
 func (w *walk) try(operation string) int {
 	w.t.Helper()
 	switch operation {
@@ -176,7 +178,7 @@ func (w *walk) lookup() int {
 	return w.send(w.asker, "POST", "/keys/lookup", wire.Lookup{Digest: hex.EncodeToString(digest[:])}).status
 }
 
-// secret returns the secret of a key that there is.
+// secret returns the secret of a key, which must exist.
 func (w *walk) secret(key string) string {
 	w.t.Helper()
 	if w.secrets[key] == "" {
@@ -212,7 +214,7 @@ func (w *walk) chargeNow() int {
 	return w.send(w.asker, "POST", "/charge", c).status
 }
 
-// order sends a reservation, or a capture without one.
+// order sends a reservation, or a capture without a reservation.
 func (w *walk) order(operation string) int {
 	o := wire.Order{ID: ids.New("chg_"), Server: "weather", Tool: "get_forecast", Amount: 1000}
 	agent := "agent"
@@ -269,7 +271,7 @@ func (w *walk) order(operation string) int {
 	return w.send(w.asker, "POST", "/reservations/"+o.ID+"/capture", wire.Capture{Order: &o}).status
 }
 
-// made reserves as the caller that the table names, and returns the id.
+// made makes a reservation as the caller that the table names, and returns its id.
 func (w *walk) made(by string) string {
 	w.t.Helper()
 	id := ids.New("chg_")
@@ -338,9 +340,9 @@ func (w *walk) refund() int {
 	return w.send(w.asker, "POST", "/reservations/"+id+"/refund", OwnRefund{Reason: "r"}).status
 }
 
-// Knowing ids alone, a gateway key can move no credit and see no key, and neither can
-// a provider with the ids of a gateway. The table covers all of it; this test has the
-// attacks in their own words.
+// TestAttacksWithIDsAlone checks that a gateway key that knows only ids can neither
+// move credits nor see keys. The same holds for a provider that knows the ids of a
+// gateway. The table of rights covers all of this; the test spells the attacks out.
 func TestAttacksWithIDsAlone(t *testing.T) {
 	s := newSite(t)
 	s.newKey("evil gateway", admin.NewKey{Account: "operator", Kind: "gateway", Servers: []string{"weather", "mail"}})
@@ -370,13 +372,13 @@ func TestAttacksWithIDsAlone(t *testing.T) {
 	s.refused(404, wire.NotFound, "gateway", "POST", "/reservations/"+mine.ID+"/refund", refund)
 	s.moved.Store(0)
 	do[wire.Refunded](s, 200, "gateway", "POST", "/reservations/"+mine.ID+"/refund", refund)
-	// However late, a gateway that owes a refund sees that it was made.
+	// However late it asks, a gateway that owes a refund sees that the refund was made.
 	s.moved.Store(int64(ledger.SettleTime + time.Second))
 	s.refused(409, wire.Settled, "gateway", "POST", "/reservations/"+mine.ID+"/refund", refund)
 	s.refused(404, wire.NotFound, "evil gateway", "POST", "/reservations/"+mine.ID+"/refund", refund)
 	s.moved.Store(0)
 
-	// A binding of another server.
+	// A gateway cannot touch a binding of another server.
 	mark := strings.Repeat("ab", 16)
 	b := wire.Binding{Server: "weather", HandleHash: mark, Account: s.accounts["alice"], Until: s.platform.o.Now().Add(time.Hour), Payload: []byte("p")}
 	do[ops.None](s, 204, "gateway", "PUT", "/bindings/"+mark, b)
@@ -390,9 +392,10 @@ func TestAttacksWithIDsAlone(t *testing.T) {
 	s.refused(403, wire.ServerForbidden, "mail gateway", "GET", "/bindings/"+mark+"?server=weather", nil)
 }
 
-// A proof is good for two hours, and for the lineage of the gateway's key: after
-// a rotation still, for another gateway never. One key of an account may stand
-// for another of it, and a successor for its predecessor that has expired.
+// TestProofs checks that a proof is valid for wire.ProofLife, and only for the
+// lineage of the gateway's key: it survives a rotation, but is never valid for
+// another gateway. A proof of one key of an account is good for other keys of the
+// account, and a proof of a successor is good for its expired predecessor.
 func TestProofs(t *testing.T) {
 	s := newSite(t)
 	proof := s.proof("gateway", "agent")
@@ -408,7 +411,7 @@ func TestProofs(t *testing.T) {
 		s.refused(401, wire.TokenInvalid, by, "POST", "/reservations", reserve(key, proof))
 	}
 	good("gateway", "agent", proof)
-	good("gateway", "personal", proof) // of the same account
+	good("gateway", "personal", proof) // a key of the same account
 	bad("gateway", "test agent", proof)
 	bad("gateway", "poor agent", proof)
 	s.moved.Store(int64(wire.ProofLife - time.Minute))
@@ -429,18 +432,19 @@ func TestProofs(t *testing.T) {
 	bad("next gateway", "agent", proof)
 	good("next gateway", "heir", proof)
 
-	// Another installation's proofs are invalid.
+	// Proofs of another installation are invalid.
 	s.platform.o.Sealer = others{}
 	bad("next gateway", "heir", proof)
 }
 
-// others is a sealer with other keys.
+// others is a sealer of another installation.
 type others struct{}
 
 func (others) Tag([]byte, ...string) []byte        { return make([]byte, 16) }
 func (others) Opens(_, _ []byte, _ ...string) bool { return false }
 
-// The changes that gateways receive do not help to look the keys up.
+// TestChangesShowNoDigest checks that the changes that gateways receive are not
+// enough to look the keys up.
 func TestChangesShowNoDigest(t *testing.T) {
 	s := newSite(t)
 	begin := do[wire.Revocations](s, 200, "gateway", "POST", "/keys/revocations/follow", wire.Follow{Node: "n", Seen: -1, LeaseMS: 1000})

@@ -10,9 +10,9 @@ import (
 	"github.com/fareboxhq/farebox/internal/wire"
 )
 
-// A charge without a reservation moves no other credits than a reservation
-// could: a gateway key of the test environment only test credits, and at a
-// server only those of the environments that it admits.
+// TestSettlingKeepsToTheEnvironment checks that a charge without a reservation can
+// move only the credits that a reservation could. A test gateway key moves only test
+// credits, and only credits of environments that the server admits can be moved.
 func TestSettlingKeepsToTheEnvironment(t *testing.T) {
 	s := newSite(t)
 	for name, k := range map[string]admin.NewKey{
@@ -43,8 +43,8 @@ func TestSettlingKeepsToTheEnvironment(t *testing.T) {
 	}
 }
 
-// No refund, credit or adjustment can take the id of a charge that a provider will
-// derive from its idempotency key.
+// TestRefundTakesNoDerivedID checks that no refund, credit or adjustment can take the
+// id that a provider's charge will derive from its idempotency key.
 func TestRefundTakesNoDerivedID(t *testing.T) {
 	s := newSite(t)
 	o := s.order("agent")
@@ -63,8 +63,8 @@ func TestRefundTakesNoDerivedID(t *testing.T) {
 	}
 }
 
-// An idempotency key that a provider's test key has used does not stand in the
-// way of the live charge with the same one.
+// TestTestKeysTakeNoLiveIdempotencyKey checks that an idempotency key used by a
+// provider's test key does not block a live charge with the same idempotency key.
 func TestTestKeysTakeNoLiveIdempotencyKey(t *testing.T) {
 	s := newSite(t)
 	request := NewCharge{Token: s.secrets["test agent"], Server: "weather", Tool: "t", Amount: 100_000, Key: "invoice-1"}

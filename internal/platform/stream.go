@@ -16,13 +16,13 @@ import (
 )
 
 const (
-	// keepAlive is how often a stream sends a comment, and reads the log in case a
-	// wake-up was lost.
+	// keepAlive is how often a stream sends a comment. At the same time it reads the
+	// log, in case a wake-up was lost.
 	keepAlive = 15 * time.Second
 	// writeTime bounds how long a client may take to accept an event.
 	writeTime = 30 * time.Second
-	// glance is the lease that a stream takes to read the log: too short for changes
-	// to wait for it.
+	// glance is the lease that a stream takes to read the log. It is so short that no
+	// change has to wait for it.
 	glance = time.Millisecond
 )
 
@@ -51,11 +51,11 @@ func stream(ctx context.Context, p *Platform, by *identity.Principal, in *stream
 	return s.serve(ctx, first)
 }
 
-// revocationStream reports the changes of keys to one client.
+// revocationStream sends key changes to one client.
 type revocationStream struct {
 	p    *Platform
 	x    *ops.Exchange
-	key  *keys.Key // of the client, as it was last looked up
+	key  *keys.Key // the client's key, as of the last lookup
 	seen int64
 	node string
 
@@ -63,17 +63,17 @@ type revocationStream struct {
 }
 
 // serve writes events until the client leaves, its key ends, or the platform closes.
-// An error means that nothing was written.
+// If it returns an error, it has not written anything.
 func (s *revocationStream) serve(ctx context.Context, first keys.Revocations) error {
-	defer func() { _ = s.p.o.Changes.Leave(context.WithoutCancel(ctx), s.node) }() // on failure the short lease has expired long ago
+	defer func() { _ = s.p.o.Changes.Leave(context.WithoutCancel(ctx), s.node) }() // if this fails, the short lease has expired long ago
 	s.control = http.NewResponseController(s.x.W)
 	changed, closing, end := s.p.o.Watch(s.key.Digest)
 	defer end()
-	// Look the key up again: the watch reports only changes from now on.
+	// Look the key up again, because the watch reports only later changes.
 	if refused := s.recheck(); refused != nil {
 		return refused
 	}
-	defer func() { _ = s.control.SetWriteDeadline(time.Time{}) }() // the connection is used again
+	defer func() { _ = s.control.SetWriteDeadline(time.Time{}) }() // the connection is reused
 	s.x.W.Header().Set("Content-Type", "text/event-stream")
 	s.x.W.WriteHeader(http.StatusOK)
 	if s.send(first, true) == nil {
@@ -87,7 +87,7 @@ func (s *revocationStream) follow(ctx context.Context, changed, closing <-chan s
 	tick := time.NewTicker(s.p.keepAlive)
 	defer tick.Stop()
 	for {
-		grown := s.p.o.Changes.Changed() // before reading the log, or a wake-up could be missed
+		grown := s.p.o.Changes.Changed() // taken before the log is read, or a wake-up could be missed
 		if s.read(ctx) != nil {
 			return
 		}
@@ -124,7 +124,7 @@ func (s *revocationStream) recheck() *wire.Problem {
 	return refused
 }
 
-// read sends the entries of the log that were not sent yet.
+// read sends the log entries that have not been sent yet.
 func (s *revocationStream) read(ctx context.Context) error {
 	for {
 		r, err := s.p.o.Changes.Follow(ctx, s.node, s.seen, glance)
@@ -137,8 +137,8 @@ func (s *revocationStream) read(ctx context.Context) error {
 	}
 }
 
-// send writes an event, unless it would be empty. The first one is sent in any case,
-// for its position.
+// send writes an event, unless the event would be empty. The first event is always
+// sent, because it carries the position.
 func (s *revocationStream) send(r keys.Revocations, first bool) error {
 	s.seen = r.Position
 	if !first && !r.Gap && len(r.Digests) == 0 {
@@ -152,7 +152,7 @@ func (s *revocationStream) send(r keys.Revocations, first bool) error {
 }
 
 func (s *revocationStream) write(text string) error {
-	_ = s.control.SetWriteDeadline(clock.Deadline(writeTime)) // not every writer has deadlines
+	_ = s.control.SetWriteDeadline(clock.Deadline(writeTime)) // some writers do not support deadlines
 	if _, err := s.x.W.Write([]byte(text)); err != nil {
 		return err
 	}

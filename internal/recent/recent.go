@@ -1,11 +1,11 @@
-// Package recent keeps the entries of a map that were put last, in bounded
-// memory and without an order to maintain.
+// Package recent provides a map that keeps the most recently put entries in bounded
+// memory. It does not maintain an order of the entries.
 package recent
 
-// Map holds at least the last limit keys that were put, and at most twice as
-// many: once a first generation of limit keys is full, it replaces the second.
-// A Map is not safe for concurrent use, but Get and Len may run concurrently
-// with each other.
+// Map holds at least the last limit keys that were put, and at most twice as many. It
+// has two generations. Once the newer one has limit keys, it replaces the older one,
+// and a new one begins. A Map is not safe for concurrent use, except that Get and Len
+// may run concurrently with each other.
 type Map[K comparable, V any] struct {
 	limit  int
 	newest map[K]V
@@ -17,7 +17,7 @@ func New[K comparable, V any](limit int) *Map[K, V] {
 	return &Map[K, V]{limit: limit, newest: make(map[K]V)}
 }
 
-// Get returns the value of a key, if it is still held.
+// Get returns the value of a key, and whether the map still holds the key.
 func (m *Map[K, V]) Get(key K) (V, bool) {
 	if v, ok := m.newest[key]; ok {
 		return v, true
@@ -26,7 +26,7 @@ func (m *Map[K, V]) Get(key K) (V, bool) {
 	return v, ok
 }
 
-// Put sets the value of a key, which counts as the most recent one from now on.
+// Put sets the value of a key and makes it the most recent key.
 func (m *Map[K, V]) Put(key K, value V) {
 	if _, ok := m.newest[key]; !ok && len(m.newest) >= m.limit {
 		m.newest, m.older = m.older, m.newest
@@ -38,6 +38,6 @@ func (m *Map[K, V]) Put(key K, value V) {
 	m.newest[key] = value
 }
 
-// Len returns the number of entries in memory. A key that was put again after
-// its generation was full counts twice.
+// Len returns the number of entries in memory. A key that is in both generations counts
+// twice.
 func (m *Map[K, V]) Len() int { return len(m.newest) + len(m.older) }

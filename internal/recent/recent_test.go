@@ -2,8 +2,8 @@ package recent
 
 import "testing"
 
-// However many keys are put, the last limit of them are held, and never more
-// than twice as many.
+// TestBounds: however many keys are put, the map holds the last limit of them, and
+// never more than twice as many keys.
 func TestBounds(t *testing.T) {
 	const limit = 100
 	m := New[int, int](limit)
@@ -23,8 +23,8 @@ func TestBounds(t *testing.T) {
 	}
 }
 
-// A key that is put again has its new value and stays as long as a new one,
-// and putting the same keys again evicts nothing.
+// TestPutAgain: a key that is put again has its new value and stays for as long as a
+// new key. Putting the same keys again evicts no other key.
 func TestPutAgain(t *testing.T) {
 	const limit = 10
 	m := New[int, string](limit)

@@ -11,7 +11,8 @@ import (
 )
 
 // Canonical returns the canonical form of a platform's address, or an error that
-// names the fault. The error never repeats a part that may be a secret.
+// says why the address is invalid. The error never repeats a part that may be a
+// secret.
 func Canonical(address string) (string, error) {
 	base, err := baseOf(address)
 	if err != nil {
@@ -20,7 +21,7 @@ func Canonical(address string) (string, error) {
 	return strings.TrimSuffix(base.String(), wire.Base), nil
 }
 
-// baseOf returns the URL of the API at the address.
+// baseOf returns the base URL of the platform's API at the address.
 func baseOf(address string) (*url.URL, error) {
 	u, err := url.Parse(address)
 	switch {
@@ -53,7 +54,8 @@ func loopback(host string) bool {
 	return err == nil && address.Unmap().IsLoopback()
 }
 
-// maxKey bounds a gateway key in bytes, as the platform does.
+// maxKey bounds the length of a gateway key, in bytes. The platform has the same
+// bound.
 const maxKey = 500
 
 func checkKey(key string) error {

@@ -11,9 +11,9 @@ import (
 	"github.com/fareboxhq/farebox/internal/wire"
 )
 
-// Bind stores a binding, replacing the one with the same server and handle hash, and
-// returns when that is durable. Errors: ledger.ErrInvalid for a payload that is too
-// long, ledger.ErrUnavailable.
+// Bind stores a binding and returns once it is durable. It replaces a binding with
+// the same server and handle hash. Errors: ledger.ErrInvalid for a payload that is
+// too long, ledger.ErrUnavailable.
 func (s *Store) Bind(ctx context.Context, b ledger.Binding) error {
 	if len(b.Payload) > ledger.MaxBinding {
 		return fmt.Errorf("%w: the payload of a binding is longer than %d bytes", ledger.ErrInvalid, ledger.MaxBinding)
@@ -24,8 +24,8 @@ func (s *Store) Bind(ctx context.Context, b ledger.Binding) error {
 	return only(s.ask(ctx, request{method: http.MethodPut, path: bindingPath(b.HandleHash), in: wire.BindingOf(b), limit: smallResponse, within: s.settleTimeout}))
 }
 
-// Binding returns the server's binding with that hash. Errors: ledger.ErrNotFound for
-// an unknown or expired one, ledger.ErrUnavailable.
+// Binding returns the binding with that server and handle hash. Errors:
+// ledger.ErrNotFound if the binding is unknown or expired, ledger.ErrUnavailable.
 func (s *Store) Binding(ctx context.Context, server string, m ledger.HandleHash) (ledger.Binding, error) {
 	var got wire.Binding
 	if err := s.ask(ctx, request{method: http.MethodGet, path: bindingPath(m), query: url.Values{"server": {server}}, out: &got, limit: smallResponse}); err != nil {

@@ -12,15 +12,16 @@ import (
 )
 
 const (
-	// openAfter is the number of consecutive failures that opens the breaker.
+	// openAfter is the number of consecutive failures after which the breaker opens.
 	openAfter = 5
-	// probeAfter is the time before the breaker lets one request at a time through,
-	// until one succeeds.
+	// probeAfter is how long an open breaker rejects all requests. Then it lets one
+	// request through. If that request succeeds the breaker closes, and otherwise it
+	// stays open for the same time again.
 	probeAfter = time.Second
 )
 
-// newBreaker returns a circuit breaker for the platform. Refusals count as successes,
-// and requests that the caller cancelled do not count.
+// newBreaker returns a circuit breaker for the platform. A refusal counts as a
+// success. A request that its caller cancelled does not count.
 func newBreaker(s *Store) *gobreaker.CircuitBreaker[struct{}] {
 	return gobreaker.NewCircuitBreaker[struct{}](gobreaker.Settings{
 		Name: "platform", MaxRequests: 1, Timeout: probeAfter,
@@ -41,7 +42,7 @@ func newBreaker(s *Store) *gobreaker.CircuitBreaker[struct{}] {
 	})
 }
 
-// down is the error while the breaker is open.
+// down returns the error for requests while the breaker is open.
 func (s *Store) down() error {
 	if f := s.last.Load(); f != nil {
 		return fmt.Errorf("%w: the platform cannot be reached: %w", ledger.ErrUnavailable, f)

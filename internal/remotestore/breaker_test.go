@@ -16,8 +16,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// While the platform is down, calls fail at once without a request; one probe at a
-// time finds out when it is back.
+// TestBreakerOpensAndCloses checks that calls fail at once and without a request
+// while the platform is down, and that one probe at a time detects its return.
 func TestBreakerOpensAndCloses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, f, log := faked(t, cut)
@@ -48,7 +48,7 @@ func TestBreakerOpensAndCloses(t *testing.T) {
 
 		time.Sleep(probeAfter + time.Millisecond)
 		f.plays(hangs)
-		for range 32 { // one of them is let through
+		for range 32 { // the breaker lets one of the 32 requests through
 			callers.Go(func() { unavailable(t, "probe", s.Release(ctx(t), newID("chg_"))) })
 		}
 		callers.Wait()
@@ -58,7 +58,7 @@ func TestBreakerOpensAndCloses(t *testing.T) {
 		unavailable(t, "health after a probe that failed", s.Healthy())
 
 		time.Sleep(probeAfter + time.Millisecond)
-		f.plays(refuses(ledger.ErrNotFound)) // a refusal is an answer
+		f.plays(refuses(ledger.ErrNotFound)) // a refusal shows that the platform is up
 		if err := s.Release(ctx(t), newID("chg_")); !errors.Is(err, ledger.ErrNotFound) || s.Healthy() != nil {
 			t.Errorf("%v, %v", err, s.Healthy())
 		}
@@ -71,7 +71,8 @@ func TestBreakerOpensAndCloses(t *testing.T) {
 	})
 }
 
-// Refusals never open the breaker.
+// TestRefusalsDoNotOpenTheBreaker checks that no number of refusals opens the
+// breaker.
 func TestRefusalsDoNotOpenTheBreaker(t *testing.T) {
 	s, f, _ := faked(t, refuses(&ledger.InsufficientError{Needed: 1}))
 	for range 3 * openAfter {
@@ -84,8 +85,8 @@ func TestRefusalsDoNotOpenTheBreaker(t *testing.T) {
 	}
 }
 
-// A slow platform costs a caller at most the deadline: two seconds, or ten for durable
-// changes.
+// TestDeadlines checks that a caller waits for a slow platform no longer than the
+// deadline: two seconds, or ten for durable changes.
 func TestDeadlines(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, _, _ := faked(t, hangs)
@@ -105,8 +106,9 @@ func TestDeadlines(t *testing.T) {
 	})
 }
 
-// If the platform refuses the gateway's own key, that is logged once and makes calls
-// unavailable, not refused. Calls work again when the key is accepted.
+// TestOwnKeyRefused checks that a refusal of the gateway's own key is logged once,
+// and that calls then fail as unavailable, not as refused. Calls work again once the
+// platform accepts the key.
 func TestOwnKeyRefused(t *testing.T) {
 	for _, p := range []*wire.Problem{
 		{Status: 401, Code: wire.TokenInvalid, Title: "Invalid key"},
@@ -138,7 +140,8 @@ func TestOwnKeyRefused(t *testing.T) {
 	}
 }
 
-// Close aborts running calls, and later ones fail.
+// TestCloseEndsEverything checks that Close aborts running calls, and that later
+// calls fail.
 func TestCloseEndsEverything(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, f, _ := faked(t, hangs)
@@ -165,8 +168,9 @@ func TestCloseEndsEverything(t *testing.T) {
 	})
 }
 
-// An invalid address, one that would expose the key, and a malformed key are refused,
-// and the error repeats neither.
+// TestOptionsRefused checks that New refuses an invalid address, an address that
+// would expose the key, and a malformed key, and that the error never contains the
+// key.
 func TestOptionsRefused(t *testing.T) {
 	good := Options{URL: "https://platform.example.com", Key: secret}
 	for want, change := range map[string]func(*Options){
@@ -204,7 +208,8 @@ func TestOptionsRefused(t *testing.T) {
 	}
 }
 
-// A proxy from the environment is used only if the options ask for it.
+// TestNoProxyFromTheEnvironment checks that a proxy from the environment is used
+// only if the options ask for it.
 func TestNoProxyFromTheEnvironment(t *testing.T) {
 	if p := newTransport(nil).Proxy; p != nil {
 		t.Error("there is one")

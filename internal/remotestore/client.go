@@ -22,13 +22,14 @@ import (
 	"github.com/fareboxhq/farebox/internal/wire"
 )
 
-// Bounds of a request.
+// These bound a request.
 const (
 	maxTries   = 3
-	firstPause = 25 * time.Millisecond // before the first retry; it doubles
+	firstPause = 25 * time.Millisecond // the pause before the first retry; it doubles for the next one
 
-	// smallResponse bounds most responses, in bytes. largeResponse bounds those that may
-	// include a stored response, or all changes that a platform keeps.
+	// smallResponse bounds most responses of the platform, in bytes. largeResponse
+	// bounds those that may contain a stored response, or all changes that the
+	// platform keeps.
 	smallResponse = 64 << 10
 	largeResponse = 4 << 20
 )
@@ -52,9 +53,9 @@ func newTransport(proxy func(*http.Request) (*url.URL, error)) *http.Transport {
 // request is a request to the platform. All requests are safe to repeat.
 type request struct {
 	method  string
-	path    []string // below the API's own, not escaped
+	path    []string // segments below the API's base URL, not escaped
 	query   url.Values
-	in, out any   // bodies of the request and the response; nil for none
+	in, out any   // bodies of the request and the response; nil if there is no body
 	limit   int64 // bound on the response, in bytes
 	within  time.Duration
 }
@@ -71,9 +72,9 @@ type failure struct {
 func (f *failure) Error() string { return f.err.Error() }
 func (f *failure) Unwrap() error { return f.err }
 
-// ask sends a request, with retries. It returns the platform's refusals as errors of
-// package ledger. All other errors wrap ledger.ErrUnavailable, and the context's error
-// if the caller cancelled.
+// ask sends a request, with retries. It returns a refusal of the platform as an
+// error of package ledger. Any other error wraps ledger.ErrUnavailable, and also the
+// error of ctx if the caller cancelled.
 func (s *Store) ask(ctx context.Context, r request) error {
 	body, err := r.body()
 	if err != nil {
@@ -103,7 +104,7 @@ func (s *Store) ask(ctx context.Context, r request) error {
 	return s.result(ctx, err)
 }
 
-// result converts the error of a request for the caller.
+// result converts err, the error of a request, to the error that ask returns.
 func (s *Store) result(ctx context.Context, err error) error {
 	var refused *refusal
 	switch {
@@ -128,8 +129,8 @@ func (r *request) body() ([]byte, error) {
 	return json.Marshal(r.in)
 }
 
-// try sends the request once. caller is the caller's own context, without the
-// request's deadline.
+// try sends the request once. ctx has the request's deadline; caller is the
+// context of the caller of ask, without that deadline.
 func (s *Store) try(ctx, caller context.Context, r *request, body []byte) error {
 	err := s.send(ctx, r, body)
 	f := new(failure)
@@ -149,7 +150,8 @@ func (s *Store) try(ctx, caller context.Context, r *request, body []byte) error 
 	return f
 }
 
-// send returns nil, a *refusal or a *failure.
+// send sends the request and decodes the response into r.out. Its error is a
+// *refusal or a *failure.
 func (s *Store) send(ctx context.Context, r *request, body []byte) error {
 	answer, err := s.get(ctx, r, body)
 	if err != nil {
@@ -174,7 +176,7 @@ func (s *Store) send(ctx context.Context, r *request, body []byte) error {
 	return nil
 }
 
-// get sends the request and returns the response, with its body unread.
+// get sends the request and returns the response without reading its body.
 func (s *Store) get(ctx context.Context, r *request, body []byte) (*http.Response, error) {
 	var content io.Reader = http.NoBody
 	if body != nil {
@@ -192,8 +194,8 @@ func (s *Store) get(ctx context.Context, r *request, body []byte) (*http.Respons
 	if body != nil {
 		q.Header.Set("Content-Type", "application/json")
 	}
-	// A nil value is not sent, but makes net/http retry on a new connection if an
-	// idle one was closed.
+	// net/http does not send a header with a nil value. This one makes net/http
+	// retry on a new connection if the server has closed an idle one.
 	q.Header["X-Idempotency-Key"] = nil
 	return s.client.Do(q)
 }
@@ -206,10 +208,10 @@ func escaped(path []string) []string {
 	return parts
 }
 
-// String names the request, for errors.
+// String describes the request in error messages.
 func (r *request) String() string { return r.method + " " + r.path[0] }
 
-// problem returns the error of an unsuccessful response.
+// problem returns the error for a response that does not have a 2xx status.
 func (s *Store) problem(r *request, answer *http.Response, text []byte) error {
 	status := answer.StatusCode
 	if status >= 500 {
@@ -227,8 +229,8 @@ func (s *Store) problem(r *request, answer *http.Response, text []byte) error {
 	return &refused
 }
 
-// ours reports whether the platform refuses this gateway's own key, and not the key
-// in the request.
+// ours reports whether the platform refuses this gateway's own key, as opposed to a
+// key in the body of the request.
 func (r *refusal) ours() bool {
 	switch r.Code {
 	case wire.TokenInvalid, wire.TokenExpired, wire.KindWrong:
@@ -237,7 +239,8 @@ func (r *refusal) ours() bool {
 	return false
 }
 
-// rejected logs, once, that the platform refuses this gateway's key.
+// rejected records that the platform refuses this gateway's key. It logs only the
+// first refusal since the key was last accepted.
 func (s *Store) rejected(r *refusal) {
 	if s.refused.Swap(r) == nil {
 		s.logger.Error("the platform refuses this gateway's key: every call is refused until the store's key is a gateway key that is good", "platform", s.base.Host, "code", r.Code, "reason", r.Error())
@@ -252,8 +255,8 @@ func (s *Store) accepted() {
 
 var errEmpty = errors.New("it is empty")
 
-// decode decodes unambiguous JSON: names match exactly and occur once. It ignores
-// unknown names, so that a platform may be newer than its gateways.
+// decode decodes JSON strictly: names must match exactly and occur only once. It
+// ignores unknown names, so that a platform may be newer than its gateways.
 func decode(h http.Header, want string, text []byte, out any) error {
 	if len(text) == 0 {
 		return errEmpty

@@ -1,13 +1,13 @@
-// Package remotestore is the store of a gateway without a database: it calls another
-// Farebox, the platform, over its API (package wire).
+// Package remotestore implements the store of a gateway that has no database. It
+// calls the API (package wire) of another Farebox, the platform.
 //
-// Every request is safe to repeat: each change has an id made by the caller, and the
-// platform returns the first outcome again. So a request that may have been lost is
-// retried up to two times within its deadline. If the outcome is still unknown, the
-// call fails with ledger.ErrUnavailable, as it does for a response that is ambiguous
-// or does not match the request. While the platform is down, a circuit breaker makes
-// calls fail at once.
+// Every request is safe to repeat: the caller makes an id for each change, and for a
+// repeated id the platform returns the first outcome again. A request that may have
+// been lost is therefore retried up to two times within its deadline. The call fails
+// with ledger.ErrUnavailable if the outcome is still unknown, or if the response is
+// ambiguous or does not match the request. While the platform is down, a circuit
+// breaker makes calls fail at once.
 //
-// The package has no operations for operators: accounts, keys and charges are managed
-// at the platform.
+// The package has no operations for operators. They manage accounts, keys and
+// charges at the platform.
 package remotestore

@@ -5,8 +5,8 @@ import (
 	"crypto/x509"
 )
 
-// NewTrusting is New with the root certificates of the pool, or those of the system if
-// it is nil.
+// NewTrusting is like New, but trusts the root certificates in pool. If pool is nil,
+// it trusts those of the system.
 func NewTrusting(o Options, pool *x509.CertPool) (*Store, error) {
 	s, err := newStore(o)
 	if err != nil {

@@ -21,16 +21,17 @@ import (
 
 const secret = "sk_live_5ec2e70123456789abcdef0123456789abcdef0123456789abcdef0123456789"
 
-// reply is how a fake platform answers one request.
+// reply answers one request in place of the platform. It gets the request and its
+// body.
 type reply func(*http.Request, []byte) (*http.Response, error)
 
-// fake is a platform in memory, without a network, so that its time may be a
-// test's. It answers the next request with the next reply of the script; after
-// the last, with that one again.
+// fake is an http.RoundTripper that plays the platform. It uses no network, so that
+// tests can run in a synctest bubble. It answers each request with the next reply of
+// the script, and repeats the last reply when the script ends.
 type fake struct {
 	mu     sync.Mutex
 	script []reply
-	asked  []string // method and path, but for streams
+	asked  []string // method and path of each request, except for streams
 	bodies []string
 	stream reply
 }
@@ -71,7 +72,7 @@ func (f *fake) plays(script ...reply) {
 	f.script, f.asked, f.bodies = script, nil, nil
 }
 
-// streams says how streams are answered from now on.
+// streams sets the reply to all further requests for a stream.
 func (f *fake) streams(r reply) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -82,14 +83,14 @@ func response(q *http.Request, status int, media string, body io.Reader) *http.R
 	return &http.Response{StatusCode: status, Header: http.Header{"Content-Type": {media}}, Body: io.NopCloser(body), Request: q}
 }
 
-// says answers with that text.
+// says returns a reply with the given status, media type and body.
 func says(status int, media, text string) reply {
 	return func(q *http.Request, _ []byte) (*http.Response, error) {
 		return response(q, status, media, strings.NewReader(text)), nil
 	}
 }
 
-// gives answers with that value.
+// gives returns a successful reply with v as JSON.
 func gives(v any) reply {
 	text, err := json.Marshal(v)
 	if err != nil {
@@ -102,7 +103,7 @@ func done(q *http.Request, _ []byte) (*http.Response, error) {
 	return response(q, http.StatusNoContent, "", http.NoBody), nil
 }
 
-// refuses answers with the problem of the error.
+// refuses returns a reply with the problem document of err.
 func refuses(err error) reply { return tells(wire.ProblemOf(err)) }
 
 func tells(p *wire.Problem) reply {
@@ -115,10 +116,10 @@ func tells(p *wire.Problem) reply {
 
 var errCut = errors.New("connection reset by peer")
 
-// cut is a connection that breaks before the answer.
+// cut is a reply in which the connection breaks before the response.
 func cut(*http.Request, []byte) (*http.Response, error) { return nil, errCut }
 
-// torn is one that breaks within it.
+// torn is a reply in which the connection breaks in the middle of the response.
 func torn(q *http.Request, _ []byte) (*http.Response, error) {
 	return response(q, http.StatusOK, "application/json", io.MultiReader(strings.NewReader(`{"balance":`), tearing{})), nil
 }
@@ -127,13 +128,13 @@ type tearing struct{}
 
 func (tearing) Read([]byte) (int, error) { return 0, errCut }
 
-// hangs never answers.
+// hangs is a reply that does not come before the request is cancelled.
 func hangs(q *http.Request, _ []byte) (*http.Response, error) {
 	<-q.Context().Done()
 	return nil, q.Context().Err()
 }
 
-// records is a log that a test reads.
+// records holds log output for a test to read.
 type records struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -151,14 +152,14 @@ func (r *records) String() string {
 	return r.text.String()
 }
 
-// faked returns a store of a fake platform. The test must close it before its
-// end if its time is its own.
+// faked returns a store of a fake platform, and its log. In a synctest bubble, the
+// test must close the store itself.
 func faked(t *testing.T, script ...reply) (*Store, *fake, *records) {
 	t.Helper()
 	return streamed(t, hangs, script...)
 }
 
-// streamed is faked with that answer to streams.
+// streamed is like faked, but answers requests for streams with stream.
 func streamed(t *testing.T, stream reply, script ...reply) (*Store, *fake, *records) {
 	t.Helper()
 	log := new(records)
@@ -184,12 +185,13 @@ func streamed(t *testing.T, stream reply, script ...reply) (*Store, *fake, *reco
 
 func newID(prefix string) string { return ids.New(prefix) }
 
-// order is an order of a call.
+// order returns the order of a call.
 func order() ledger.Order {
 	return ledger.Order{Account: "acct_1", Key: "key_1", Lineage: "key_1", Server: "weather", Tool: "get_forecast", Amount: 10_000}
 }
 
-// charged returns the platform's charge for the order, with its provider.
+// charged returns the platform's response to a capture of the order. The platform
+// has added the provider and the fee.
 func charged(id string, o ledger.Order) wire.Captured {
 	o.Provider, o.FeeTo, o.Fee = "acct_acme", "acct_operator", 100
 	c := ledger.Charge{ID: id, Order: o, State: ledger.Captured, At: time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)}
@@ -198,8 +200,8 @@ func charged(id string, o ledger.Order) wire.Captured {
 
 var reserved = wire.Reserved{Balance: wire.Balance{Posted: 1_000_000, Reserved: 10_000}}
 
-// unavailable checks that the error says that nothing is known, and nothing of
-// the secret.
+// unavailable checks that err is ledger.ErrUnavailable and does not contain the
+// secret.
 func unavailable(t *testing.T, what string, err error) {
 	t.Helper()
 	if !errors.Is(err, ledger.ErrUnavailable) {

@@ -31,18 +31,18 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// headquarters is a platform as it runs: a runtime on a store, and the API over
-// HTTP in front of it.
+// headquarters is a complete platform: a store, the engine on it, and an HTTP server
+// for the API.
 type headquarters struct {
 	t       *testing.T
 	dir     string
 	store   *sqlitestore.Store
 	engine  *engine.Runtime
 	server  *httptest.Server
-	secret  string // the gateways' key
+	secret  string // the secret of the gateways' key
 	acme    string
 	wrap    atomic.Pointer[func(http.Handler) http.Handler]
-	handler atomic.Pointer[http.Handler] // the running platform's
+	handler atomic.Pointer[http.Handler] // the running platform's; nil while the platform is stopped
 }
 
 var actor = admin.Actor{Name: "test"}
@@ -74,7 +74,7 @@ func newHeadquarters(t *testing.T) *headquarters {
 	h := &headquarters{t: t, dir: t.TempDir()}
 	h.server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
 		handler := h.handler.Load()
-		if handler == nil { // no platform runs
+		if handler == nil { // the platform is stopped
 			panic(http.ErrAbortHandler)
 		}
 		if wrap := h.wrap.Load(); wrap != nil {
@@ -142,7 +142,7 @@ func (h *headquarters) start() {
 	h.handler.Store(&handler)
 }
 
-// stop stops the platform, if it runs.
+// stop stops the platform if it is running.
 func (h *headquarters) stop() {
 	h.t.Helper()
 	if h.handler.Swap(nil) == nil {
@@ -162,7 +162,8 @@ func (h *headquarters) remote() *remotestore.Store {
 	return s
 }
 
-// newAgent makes a key, and tops its account up.
+// newAgent makes an agent key for the account alice, which it creates if necessary,
+// and tops up the account.
 func (h *headquarters) newAgent(credits ledger.Amount) keys.Key {
 	h.t.Helper()
 	if _, err := h.engine.Service().EnsureAccount(h.t.Context(), actor, "alice"); err != nil {
@@ -193,7 +194,7 @@ func (f *freezing) Follow(ctx context.Context, node string, seen int64, lease ti
 	return f.Store.Follow(ctx, node, seen, lease)
 }
 
-// gateways are so many gateways of the platform.
+// gateways starts n gateways of the platform, and returns them with their stores.
 func (h *headquarters) gateways(n int) ([]*engine.Runtime, []*freezing) {
 	h.t.Helper()
 	nodes, stores := make([]*engine.Runtime, n), make([]*freezing, n)
@@ -207,8 +208,9 @@ func (h *headquarters) gateways(n int) ([]*engine.Runtime, []*freezing) {
 	return nodes, stores
 }
 
-// Promise 6: when deleting a key at the platform returns, every gateway refuses the
-// key, under continuous lookups, most of them from the cache.
+// TestDeletedIsDeadAtEveryGateway checks promise 6: once the deletion of a key at
+// the platform has returned, every gateway refuses the key. The test looks keys up
+// continuously, mostly from the caches.
 func TestDeletedIsDeadAtEveryGateway(t *testing.T) {
 	h := newHeadquarters(t)
 	nodes, _ := h.gateways(2)
@@ -244,7 +246,7 @@ func TestDeletedIsDeadAtEveryGateway(t *testing.T) {
 		if _, err := h.engine.Service().DeleteKey(t.Context(), actor, current.Load().ID); err != nil {
 			t.Fatal(err)
 		}
-		longest = max(longest, clock.Since(began)) // by how long the callers leave no processor to it
+		longest = max(longest, clock.Since(began)) // includes the time that the lookups keep the processors busy
 		deleted.Store(current.Load().Digest, struct{}{})
 		for until := lookups.Load() + 300; lookups.Load() < until; {
 			if t.Failed() {
@@ -262,8 +264,9 @@ func TestDeletedIsDeadAtEveryGateway(t *testing.T) {
 	}
 }
 
-// A frozen gateway delays a delete for at most its lease, and trusts no cached key
-// after waking until it has read the changes that it missed.
+// TestFrozenGatewayHoldsNothingUp checks that a frozen gateway delays a deletion by
+// at most its lease. After waking, the gateway trusts no cached key until it has
+// read the changes that it missed.
 func TestFrozenGatewayHoldsNothingUp(t *testing.T) {
 	h := newHeadquarters(t)
 	nodes, stores := h.gateways(2)
@@ -307,9 +310,9 @@ func TestFrozenGatewayHoldsNothingUp(t *testing.T) {
 	close(wake)
 }
 
-// Promise 6: when a command deletes a key while no platform runs, a gateway that
-// followed the platform a moment before refuses the key, both before and after the next
-// platform starts.
+// TestDeletedOfflineIsDeadAtEveryGateway checks promise 6 for a key that a command
+// deletes while the platform is stopped. A gateway that followed the platform just
+// before refuses the key, both before and after the platform starts again.
 func TestDeletedOfflineIsDeadAtEveryGateway(t *testing.T) {
 	h := newHeadquarters(t)
 	nodes, _ := h.gateways(1)
@@ -350,8 +353,9 @@ func TestDeletedOfflineIsDeadAtEveryGateway(t *testing.T) {
 	}
 }
 
-// A platform's start ends the trust of gateways in keys cached under the previous one,
-// however soon it comes, and for any clock.
+// TestStartEndsOlderBeliefs checks that gateways stop trusting their cached keys
+// when the platform starts again, no matter how soon it starts and independently of
+// any clock.
 func TestStartEndsOlderBeliefs(t *testing.T) {
 	h := newHeadquarters(t)
 	nodes, _ := h.gateways(1)
@@ -365,7 +369,7 @@ func TestStartEndsOlderBeliefs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	service := admin.New(store, nil, func() *admin.Settings { return new(admin.Settings) }, clock.Now) // one that waits for nobody
+	service := admin.New(store, nil, func() *admin.Settings { return new(admin.Settings) }, clock.Now) // does not wait for gateways
 	if _, err := service.DeleteKey(t.Context(), actor, k.ID); err != nil {
 		t.Fatal(err)
 	}
@@ -388,8 +392,8 @@ func TestStartEndsOlderBeliefs(t *testing.T) {
 	}
 }
 
-// faults breaks one in so many requests, by turns: before it is served, after it
-// was served, or by an answer that is cut short.
+// faults breaks every n-th request. In turn, it fails a request before it is served,
+// fails it after it was served, or cuts the response short.
 type faults struct {
 	every  int64
 	asked  atomic.Int64
@@ -405,15 +409,15 @@ func (f *faults) wrap(next http.Handler) http.Handler {
 		}
 		f.broken.Add(1)
 		switch (n / f.every) % 5 {
-		case 0: // nothing happened
+		case 0: // the request has no effect
 			panic(http.ErrAbortHandler)
-		case 1: // it did, and the answer is lost
+		case 1: // the request has its effect, but the response is lost
 			next.ServeHTTP(httptest.NewRecorder(), q)
 			panic(http.ErrAbortHandler)
 		case 2:
 			next.ServeHTTP(httptest.NewRecorder(), q)
 			w.WriteHeader(http.StatusBadGateway)
-		case 3: // the answer is cut short
+		case 3: // the response is cut short
 			answer := httptest.NewRecorder()
 			next.ServeHTTP(answer, q)
 			w.Header().Set("Content-Type", answer.Header().Get("Content-Type"))
@@ -426,7 +430,8 @@ func (f *faults) wrap(next http.Handler) http.Handler {
 	})
 }
 
-// until repeats a call until its outcome is known.
+// until repeats a call until its error is not ledger.ErrUnavailable, that is, until
+// its outcome is known.
 func until(ctx context.Context, do func() error) error {
 	for {
 		err := do()
@@ -441,9 +446,9 @@ func until(ctx context.Context, do func() error) error {
 	}
 }
 
-// Promises 3, 4 and 5 across a network that loses requests and responses: captures and
-// refunds happen once, released calls cost nothing, and the platform decides the
-// provider.
+// TestNoDoubleEffectsAcrossABrokenNetwork checks promises 3, 4 and 5 on a network
+// that loses requests and responses: each capture and refund happens once, released
+// calls cost nothing, and the platform determines the provider.
 func TestNoDoubleEffectsAcrossABrokenNetwork(t *testing.T) {
 	const callers, calls, price = 16, 12, ledger.Amount(10_000)
 	h := newHeadquarters(t)
@@ -519,8 +524,9 @@ func TestNoDoubleEffectsAcrossABrokenNetwork(t *testing.T) {
 	t.Logf("%d captured, %d of them refunded, %d released, %d of %d requests broken", captured.Load(), refunded.Load(), released.Load(), f.broken.Load(), f.asked.Load())
 }
 
-// Connections are kept and shared: they grow with the number of concurrent callers, and
-// not with the number of requests. Over TLS one is enough.
+// TestConnectionsArePooled checks that connections are kept and shared: their number
+// grows with the concurrent callers, not with the requests. Over TLS a few
+// connections are enough, because HTTP/2 multiplexes requests.
 func TestConnectionsArePooled(t *testing.T) {
 	h := newHeadquarters(t)
 	k := h.newAgent(0)
@@ -579,7 +585,8 @@ func TestConnectionsArePooled(t *testing.T) {
 	}
 }
 
-// A server with another certificate is not the platform.
+// TestCertificateIsChecked checks that a server without a trusted certificate is not
+// accepted as the platform.
 func TestCertificateIsChecked(t *testing.T) {
 	h := newHeadquarters(t)
 	server := httptest.NewTLSServer(h.server.Config.Handler)

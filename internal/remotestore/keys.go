@@ -19,8 +19,8 @@ func mismatch(what string) error {
 	return fmt.Errorf("%w: the platform answered about something else: %s", ledger.ErrUnavailable, what)
 }
 
-// KeyByDigest returns the key with that digest, even an unusable one. Errors:
-// keys.ErrUnknown, ledger.ErrUnavailable.
+// KeyByDigest returns the key with that digest, even if the key is expired, disabled
+// or deleted. Errors: keys.ErrUnknown, ledger.ErrUnavailable.
 func (s *Store) KeyByDigest(ctx context.Context, d keys.Digest) (*keys.Key, error) {
 	var got wire.Key
 	err := s.ask(ctx, request{
@@ -46,10 +46,10 @@ func (s *Store) KeyByDigest(ctx context.Context, d keys.Digest) (*keys.Key, erro
 	return k, nil
 }
 
-// maxNames bounds the cached account names.
+// maxNames bounds the number of cached account names.
 const maxNames = 1 << 16
 
-// names caches the account names from lookups, by account id.
+// names caches the account names that lookups of keys returned, by account id.
 type names struct {
 	mu    sync.Mutex
 	known map[string]string
@@ -67,8 +67,8 @@ func (n *names) note(id, name string) {
 	n.known[id] = name
 }
 
-// AccountNames returns account names by id, as far as lookups of keys have returned
-// them. It sends no request.
+// AccountNames returns account names by id. It sends no request, and so returns only
+// the names that lookups of keys have returned before.
 func (s *Store) AccountNames(_ context.Context, ids []string) (map[string]string, error) {
 	found := make(map[string]string, len(ids))
 	s.names.mu.Lock()
@@ -81,8 +81,8 @@ func (s *Store) AccountNames(_ context.Context, ids []string) (map[string]string
 	return found, nil
 }
 
-// only returns the errors that the operation may have, and converts others to
-// ledger.ErrUnavailable.
+// only returns err if it is nil, ledger.ErrUnavailable or one of the allowed errors,
+// and otherwise an error that wraps ledger.ErrUnavailable.
 func only(err error, allowed ...error) error {
 	if err == nil || errors.Is(err, ledger.ErrUnavailable) {
 		return err
@@ -95,11 +95,11 @@ func only(err error, allowed ...error) error {
 	return fmt.Errorf("%w: the platform's answer has no meaning here: %w", ledger.ErrUnavailable, err)
 }
 
-// maxUsed bounds the keys in one request.
+// maxUsed bounds the number of keys in one request of TouchKeys.
 const maxUsed = 10_000
 
-// TouchKeys records the last use of keys, by id. Errors: ledger.ErrUnavailable; then
-// some may be recorded.
+// TouchKeys records when keys were last used, by id. Errors: ledger.ErrUnavailable,
+// after which the times of some keys may be recorded.
 func (s *Store) TouchKeys(ctx context.Context, used map[string]time.Time) error {
 	part := make(map[string]time.Time, min(len(used), maxUsed))
 	for id, at := range used {

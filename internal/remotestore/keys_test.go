@@ -12,8 +12,9 @@ import (
 	"github.com/fareboxhq/farebox/internal/wire"
 )
 
-// A key arrives with everything that a gateway needs to decide, and only the requested
-// one. Only the platform's own response can make a key unknown.
+// TestKeyByDigest checks that a key arrives with everything that a gateway needs for
+// its decisions, that another key than the requested one is rejected, and that only
+// the platform's own refusal makes a key unknown.
 func TestKeyByDigest(t *testing.T) {
 	at := time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
 	want := keys.Key{
@@ -55,7 +56,8 @@ func TestKeyByDigest(t *testing.T) {
 	}
 }
 
-// Any number of used keys is reported, each once, in several requests.
+// TestTouchKeysInParts checks that many used keys are reported in several requests,
+// each key once.
 func TestTouchKeysInParts(t *testing.T) {
 	used := make(map[string]time.Time)
 	for i := range 2*maxUsed + 5 {
@@ -84,7 +86,8 @@ func TestTouchKeysInParts(t *testing.T) {
 	}
 }
 
-// A binding is looked up by its hash, and one that is too long is not sent.
+// TestBonds checks that a binding is found by its handle hash, and that a binding
+// with too long a payload is not sent.
 func TestBonds(t *testing.T) {
 	want := ledger.Binding{Server: "weather", HandleHash: ledger.HandleHash{1, 2}, Account: "acct_1", Until: time.Date(2026, 11, 22, 10, 0, 0, 123000, time.UTC), Payload: []byte{0, 1}}
 	s, f, _ := faked(t, cut, done, gives(wire.BindingOf(want)))

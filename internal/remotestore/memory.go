@@ -8,18 +8,19 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// maxOpen bounds the reservations of this gateway that are open at a time.
+// maxOpen bounds the number of open reservations of this gateway.
 const maxOpen = 1 << 17
 
-// memory has the orders of this gateway's open reservations, so that the gateway can
-// charge those that a restart of the platform forgot. It drops them when they expire.
+// memory holds the orders of this gateway's open reservations. If the platform
+// restarts and loses a reservation, the gateway can still charge its order. memory
+// drops reservations when they expire.
 type memory struct {
 	bound int
 	now   func() time.Time
 
 	mu       sync.Mutex
 	byID     map[string]*list.Element
-	expiring list.List // *held elements, the next to expire first
+	expiring list.List // elements are *held, ordered by expiry
 }
 
 // held is an open reservation.
@@ -34,7 +35,7 @@ func newMemory(bound int, now func() time.Time) *memory {
 	return &memory{bound: bound, now: now, byID: make(map[string]*list.Element)}
 }
 
-// sweep drops expired reservations. The caller holds the lock.
+// sweep drops expired reservations and returns the time. The caller must hold mu.
 func (m *memory) sweep() time.Time {
 	now := m.now()
 	for e := m.expiring.Front(); e != nil && !now.Before(e.Value.(*held).expires); e = m.expiring.Front() {
@@ -47,7 +48,7 @@ func (m *memory) remove(e *list.Element) {
 	delete(m.byID, m.expiring.Remove(e).(*held).id)
 }
 
-// room reports whether one more fits.
+// room reports whether there is room for one more reservation.
 func (m *memory) room() bool { return m.count() < m.bound }
 
 // count returns the number of open reservations.
@@ -58,7 +59,7 @@ func (m *memory) count() int {
 	return len(m.byID)
 }
 
-// add adds a reservation made now.
+// add adds a reservation that was made just now, replacing one with the same id.
 func (m *memory) add(id string, o ledger.Order, t ledger.Terms) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -69,7 +70,7 @@ func (m *memory) add(id string, o ledger.Order, t ledger.Terms) {
 	m.byID[id] = m.expiring.PushBack(&held{id, o, t, now.Add(ledger.ReservationLife)})
 }
 
-// renew extends a reservation.
+// renew extends a reservation to ledger.ReservationLife from now.
 func (m *memory) renew(id string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -10,17 +10,17 @@ import (
 	"github.com/fareboxhq/farebox/internal/wire"
 )
 
-// Reserve holds the order's amount under the charge id for ledger.ReservationLife, if
-// the terms and the platform's own rules allow it, or returns the stored response of a
-// repeated call. It sends the order's key, server, tool and amount, and the terms
-// without the key's caps: the platform derives the accounts and those caps itself.
-// Repeating it changes nothing.
+// Reserve reserves the order's amount under the charge id for
+// ledger.ReservationLife, if the terms and the platform's own rules allow it. For a
+// repeated call it returns the stored response instead. It sends the order's key,
+// server, tool and amount, and the terms without the key's caps: the platform
+// derives the accounts and the key's caps itself. Reserve is idempotent.
 //
 // Errors: ledger.ErrInvalid, ErrNotFound, ErrConflict (the id has another order),
-// ErrSettled, *CapError, *InsufficientError, for a repeated call ErrInFlight, ErrReused
-// and ErrGone, and ErrUnavailable, also while this gateway has as many open
-// reservations as it may. If the response was lost, the platform may hold the amount
-// until the reservation expires.
+// ErrSettled, *CapError, *InsufficientError, ErrUnavailable, and for a repeated call
+// ErrInFlight, ErrReused and ErrGone. The error is ErrUnavailable also if this
+// gateway has too many open reservations. If the response was lost, the platform may
+// hold the amount until the reservation expires.
 func (s *Store) Reserve(ctx context.Context, id string, o ledger.Order, terms ledger.Terms) (ledger.Reservation, error) {
 	if err := check(id, &o, &terms); err != nil {
 		return ledger.Reservation{}, err
@@ -44,8 +44,9 @@ func (s *Store) Reserve(ctx context.Context, id string, o ledger.Order, terms le
 	return ledger.Reservation{First: first}, nil
 }
 
-// UseCurrency sets the currency (ISO 4217) of the prices in the gateway's config. It
-// sends no request: the platform refuses orders in another currency than its own.
+// UseCurrency sets the currency (ISO 4217) of the prices in the gateway's config,
+// which is then part of each order. It sends no request. The platform refuses an
+// order in another currency than its own.
 func (s *Store) UseCurrency(_ context.Context, code string) error {
 	s.currency.Store(code)
 	return nil
@@ -57,13 +58,13 @@ func (s *Store) order(id string, o ledger.Order, terms ledger.Terms) wire.Order 
 	return w
 }
 
-// orderErrors are the possible refusals of an order.
+// orderErrors are the errors with which the platform may refuse an order.
 var orderErrors = []error{
 	ledger.ErrInvalid, ledger.ErrNotFound, ledger.ErrConflict, ledger.ErrSettled, ledger.ErrCapped, ledger.ErrInsufficient,
 	ledger.ErrInFlight, ledger.ErrReused, ledger.ErrGone, ledger.ErrOverflow,
 }
 
-// check refuses calls that every platform would refuse.
+// check returns an error for an order that every platform would refuse.
 func check(id string, o *ledger.Order, terms *ledger.Terms) error {
 	err := terms.Check()
 	switch {
@@ -80,8 +81,8 @@ func check(id string, o *ledger.Order, terms *ledger.Terms) error {
 }
 
 // Renew extends an open reservation to ledger.ReservationLife from now. Errors:
-// ledger.ErrSettled if it is no longer open, ErrNotFound, also after the platform was
-// restarted, ErrUnavailable.
+// ledger.ErrSettled if the reservation is no longer open; ErrNotFound if it is
+// unknown, or a restart of the platform forgot it; ErrUnavailable.
 func (s *Store) Renew(ctx context.Context, id string) error {
 	if !isID(chargePrefix, id) {
 		return ledger.ErrNotFound
@@ -90,9 +91,9 @@ func (s *Store) Renew(ctx context.Context, id string) error {
 	return only(s.ask(ctx, request{method: http.MethodPost, path: []string{"reservations", id, "renew"}, limit: smallResponse}), ledger.ErrSettled, ledger.ErrNotFound)
 }
 
-// Release releases an open reservation. Repeating it changes nothing. Errors:
-// ledger.ErrSettled if it is captured or being captured, ErrNotFound if it is unknown
-// and so holds nothing, ErrUnavailable.
+// Release releases an open reservation. It is idempotent. Errors: ledger.ErrSettled
+// if the reservation is captured or being captured; ErrNotFound if it is unknown, so
+// that nothing is held; ErrUnavailable.
 func (s *Store) Release(ctx context.Context, id string) error {
 	if !isID(chargePrefix, id) {
 		return ledger.ErrNotFound
@@ -101,15 +102,17 @@ func (s *Store) Release(ctx context.Context, id string) error {
 	return only(s.ask(ctx, request{method: http.MethodDelete, path: []string{"reservations", id}, limit: smallResponse}), ledger.ErrSettled, ledger.ErrNotFound)
 }
 
-// Capture takes the money of a reservation and returns once that is durable, with the
-// charge and the payer's balance. If the call has an idempotency key, the response is
-// stored with the charge, unless it is nil or longer than ledger.MaxStoredResponse. A
-// second capture returns the first outcome again. If a restart of the platform forgot
-// the reservation, it is charged under its id if the balance and caps still allow it.
+// Capture pays a reservation and returns the charge and the payer's balance once the
+// payment is durable. If the call has an idempotency key, answer is stored with the
+// charge, unless it is nil or longer than ledger.MaxStoredResponse. A second capture
+// returns the first outcome again. If a restart of the platform forgot the
+// reservation, Capture charges its order under the same id, provided that the
+// balance and caps still allow it.
 //
-// Errors: those of Reserve; ledger.ErrSettled if it was released, ErrNotFound if
-// neither the platform nor this store knows it, ErrUnavailable if nothing was taken or
-// the outcome is not known. The caller may try again, or release it.
+// Errors: those of Reserve; ledger.ErrSettled if the reservation was released;
+// ErrNotFound if neither the platform nor this store knows it; ErrUnavailable if
+// nothing was paid or the outcome is not known, after which the caller may try again
+// or release the reservation.
 func (s *Store) Capture(ctx context.Context, id string, answer []byte) (ledger.Charge, ledger.Balance, error) {
 	if !isID(chargePrefix, id) {
 		return ledger.Charge{}, ledger.Balance{}, ledger.ErrNotFound
@@ -119,7 +122,7 @@ func (s *Store) Capture(ctx context.Context, id string, answer []byte) (ledger.C
 		return s.capture(ctx, id, nil, nil, answer)
 	}
 	if h.terms.Idempotency.Key == "" {
-		answer = nil // without a key it cannot be requested again
+		answer = nil // without an idempotency key nobody can ask for the response again
 	}
 	charge, balance, err := s.capture(ctx, id, &h.order, nil, answer)
 	if errors.Is(err, ledger.ErrNotFound) {
@@ -129,9 +132,9 @@ func (s *Store) Capture(ctx context.Context, id string, answer []byte) (ledger.C
 }
 
 // Charge captures the order in one step, with or without an open reservation, if the
-// terms and the balance allow it. If the id was captured before, it returns the first
-// outcome again. Errors are those of Reserve and Capture; ledger.ErrSettled means that
-// the id was released.
+// terms and the balance allow it. If the id was captured before, Charge returns the
+// first outcome again. Its errors are those of Reserve and Capture;
+// ledger.ErrSettled means that the id was released.
 func (s *Store) Charge(ctx context.Context, id string, o ledger.Order, terms ledger.Terms, answer []byte) (ledger.Charge, ledger.Balance, error) {
 	if err := check(id, &o, &terms); err != nil {
 		return ledger.Charge{}, ledger.Balance{}, err
@@ -139,8 +142,8 @@ func (s *Store) Charge(ctx context.Context, id string, o ledger.Order, terms led
 	return s.capture(ctx, id, &o, &terms, answer)
 }
 
-// capture captures the charge, which must match o unless o is nil. With terms, it
-// needs no reservation.
+// capture captures the charge with that id, which must match o unless o is nil. If
+// terms is not nil, no reservation is needed.
 func (s *Store) capture(ctx context.Context, id string, o *ledger.Order, terms *ledger.Terms, answer []byte) (ledger.Charge, ledger.Balance, error) {
 	var in wire.Capture
 	if len(answer) <= ledger.MaxStoredResponse {
@@ -161,39 +164,40 @@ func (s *Store) capture(ctx context.Context, id string, o *ledger.Order, terms *
 		return ledger.Charge{}, ledger.Balance{}, only(err, orderErrors...)
 	}
 	charge := got.Charge.Charge()
-	charge.Made = got.Made // false after a retry, even if the lost request made it
+	charge.Made = got.Made // false after a retry, even if the lost request made the charge
 	if charge.ID != id || charge.State != ledger.Captured || o != nil && !sameOrder(&charge, o) {
 		return ledger.Charge{}, ledger.Balance{}, mismatch("another charge")
 	}
 	return charge, ledger.Balance(got.Balance), nil
 }
 
-// sameOrder reports whether the charge matches the order, ignoring the provider and
-// the fee, which the platform decides.
+// sameOrder reports whether the charge matches the order. It ignores the provider
+// and the fee, which the platform determines.
 func sameOrder(c *ledger.Charge, o *ledger.Order) bool {
 	return c.Account == o.Account && c.Key == o.Key && c.Lineage == o.Lineage && c.Server == o.Server && c.Tool == o.Tool &&
 		c.Amount == o.Amount && c.Test == o.Test
 }
 
-// firstOf reports whether the order may repeat the call of the charge. The key may be
-// another one in the lineage, and the price may differ.
+// firstOf reports whether o may be a repetition of the call that c paid for. The key
+// may be another key of the same lineage, and the price may differ.
 func firstOf(c *ledger.Charge, o *ledger.Order) bool {
 	return isID(chargePrefix, c.ID) && c.State == ledger.Captured && c.Account == o.Account && c.Lineage == o.Lineage && c.Server == o.Server && c.Test == o.Test
 }
 
-// PostTransaction refunds a charge, in whole or in part. It uses ID, Charge, Amount
-// and Reason, where a zero amount means the rest of the charge, and refuses other kinds
-// of transactions. The platform writes the audit row. The returned transaction has no
-// debtor and creditor; the balance is the payer's.
+// PostTransaction refunds a charge, in whole or in part. It refuses other kinds of
+// transactions. It uses the fields ID, Charge, Amount and Reason of t; a zero amount
+// means all that is left of the charge. The platform writes the audit record. The
+// returned transaction has no debtor and creditor, and the returned balance is the
+// payer's.
 //
 // Errors: ledger.ErrInvalid, ErrNotFound, ErrConflict (the ID was used with other
-// content), ErrSettled (nothing is left to refund), ErrInsufficient (the rest of the
-// charge is smaller than the amount), ErrUnavailable.
+// content), ErrSettled (the charge is refunded in full), ErrInsufficient (the amount
+// is more than is left of the charge), ErrUnavailable.
 func (s *Store) PostTransaction(ctx context.Context, t ledger.Transaction, _ ledger.Audit) (ledger.Transaction, ledger.Balance, error) {
 	none := ledger.Transaction{}
 	switch {
 	case t.Kind != ledger.KindRefund:
-		return none, ledger.Balance{}, fmt.Errorf("%w: a gateway without a store posts refunds alone, no %s: do that at the platform", ledger.ErrInvalid, t.Kind)
+		return none, ledger.Balance{}, fmt.Errorf("%w: a gateway without a store posts only refunds, no transaction of kind %s: do that at the platform", ledger.ErrInvalid, t.Kind)
 	case !isID(otherPrefix, t.ID) || t.Amount < 0:
 		return none, ledger.Balance{}, fmt.Errorf("%w: a refund has an id, of txn_ and a UUID in lower case, and no amount below zero", ledger.ErrInvalid)
 	case !isID(chargePrefix, t.Charge):
@@ -214,7 +218,8 @@ func (s *Store) PostTransaction(ctx context.Context, t ledger.Transaction, _ led
 	return t, ledger.Balance(got.Balance), nil
 }
 
-// OpenReservations counts the reservations of this gateway, by its own clock.
+// OpenReservations returns the number of this gateway's open reservations, by the
+// gateway's own clock.
 func (s *Store) OpenReservations() int { return s.open.count() }
 
 // Prefixes of ids.
@@ -223,8 +228,8 @@ const (
 	otherPrefix  = "txn_"
 )
 
-// isID reports whether id is the prefix and a UUID in lower case, and so safe in a
-// path.
+// isID reports whether id is the prefix and a UUID in lower case. Such an id is safe
+// in a path.
 func isID(prefix, id string) bool {
 	if len(id) != len(prefix)+36 || id[:len(prefix)] != prefix {
 		return false

@@ -17,8 +17,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// A request that may have been lost is sent up to three times, with the same id and
-// content.
+// TestLostRequestsAreRepeatedUnderTheirID checks that a request that may have been
+// lost is sent up to three times, always with the same id and content.
 func TestLostRequestsAreRepeatedUnderTheirID(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		unavailableProblem := refuses(errors.New("disk"))
@@ -53,7 +53,8 @@ func TestLostRequestsAreRepeatedUnderTheirID(t *testing.T) {
 	})
 }
 
-// A refusal is final: there is no retry, and the error is the ledger's.
+// TestRefusalsAreTheLedgersOwn checks that a refusal is not retried, and that it
+// arrives as the corresponding error of package ledger.
 func TestRefusalsAreTheLedgersOwn(t *testing.T) {
 	poor := &ledger.InsufficientError{Balance: ledger.Balance{Posted: 5}, Needed: 10_000}
 	for _, want := range []error{poor, &ledger.CapError{Cap: ledger.Cap{Holder: ledger.HolderKey, Period: ledger.PerDay, Amount: 7}, Needed: 8},
@@ -69,8 +70,8 @@ func TestRefusalsAreTheLedgersOwn(t *testing.T) {
 	}
 }
 
-// An ambiguous or mismatched response is ErrUnavailable, never a charge and never a
-// refusal.
+// TestDoubtIsUnavailable checks that an ambiguous or mismatched response is
+// ErrUnavailable, never a charge and never a refusal.
 func TestDoubtIsUnavailable(t *testing.T) {
 	id := newID("chg_")
 	captured := func(change func(*wire.Captured)) reply {
@@ -122,8 +123,9 @@ func TestDoubtIsUnavailable(t *testing.T) {
 	}
 }
 
-// A reservation that a restart of the platform forgot is charged under its id, with
-// its order, unless it was released or belongs to another gateway.
+// TestForgottenReservationIsChargedUnderItsID checks that a reservation that a
+// restart of the platform forgot is charged with the same id and order, unless it
+// was released or belongs to another gateway.
 func TestForgottenReservationIsChargedUnderItsID(t *testing.T) {
 	id := newID("chg_")
 	terms := ledger.Terms{Key: ledger.Caps{Day: 5}, Server: ledger.Caps{Day: 7}, FreeCalls: 2, Idempotency: ledger.Idempotency{Key: "k", Fingerprint: [32]byte{1}}}
@@ -162,8 +164,9 @@ func TestForgottenReservationIsChargedUnderItsID(t *testing.T) {
 	}
 }
 
-// The response of a call is sent only if the call has an idempotency key, and the
-// response is not too long to be stored.
+// TestAnswersAreSentWhenTheyAreKept checks that a capture sends the response of the
+// call only if the call has an idempotency key and the response is not too long to
+// be stored.
 func TestAnswersAreSentWhenTheyAreKept(t *testing.T) {
 	for name, c := range map[string]struct {
 		terms  ledger.Terms
@@ -188,8 +191,8 @@ func TestAnswersAreSentWhenTheyAreKept(t *testing.T) {
 	}
 }
 
-// A stored response is returned only for its own lineage and server, and without a
-// reservation.
+// TestFirstAnswer checks that Reserve returns a stored response instead of a
+// reservation, and only if its account, lineage and server are those of the order.
 func TestFirstAnswer(t *testing.T) {
 	id := newID("chg_")
 	first := charged(id, order())
@@ -214,7 +217,8 @@ func TestFirstAnswer(t *testing.T) {
 	}
 }
 
-// Only refunds are posted, and the response must match the request.
+// TestOnlyRefundsArePosted checks that a gateway posts only refunds, and that the
+// response must match the request.
 func TestOnlyRefundsArePosted(t *testing.T) {
 	at := time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
 	refund := ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindRefund, Charge: newID("chg_"), Reason: "sorry"}
@@ -242,7 +246,8 @@ func TestOnlyRefundsArePosted(t *testing.T) {
 	}
 }
 
-// Malformed ids and invalid orders fail without a request.
+// TestNonsenseIsNotAsked checks that malformed ids and invalid orders fail without a
+// request.
 func TestNonsenseIsNotAsked(t *testing.T) {
 	s, f, _ := faked(t, cut)
 	for _, id := range []string{"", "chg_", "chg_1", newID("txn_"), newID("chg_") + "0", "chg_../../../../../../../../../../../../../", newID("chg_")[:39] + "G"} {
@@ -271,8 +276,9 @@ func TestNonsenseIsNotAsked(t *testing.T) {
 	}
 }
 
-// A call with a cancelled context returns that error, sends nothing, and does not
-// count as a failure of the platform.
+// TestCallerLeaves checks that a cancelled call returns the context's error and does
+// not count as a failure of the platform. If the context is cancelled before the
+// call, nothing is sent.
 func TestCallerLeaves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, f, _ := faked(t, hangs)
@@ -298,8 +304,8 @@ func TestCallerLeaves(t *testing.T) {
 	})
 }
 
-// Open reservations count until they are settled or expire, and renewals extend them.
-// At the bound, Reserve fails.
+// TestOpenReservations checks that reservations count as open until they are settled
+// or expire, that a renewal extends them, and that Reserve fails at the bound.
 func TestOpenReservations(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, f, _ := faked(t, gives(reserved))
@@ -343,7 +349,8 @@ func TestOpenReservations(t *testing.T) {
 	})
 }
 
-// net/http may retry a request on a new connection if the idle one was closed.
+// TestRequestsMayBeReplayed checks that requests have the header and the body that
+// let net/http retry them on a new connection if an idle one was closed.
 func TestRequestsMayBeReplayed(t *testing.T) {
 	var keyed, replayable bool
 	s, _, _ := faked(t, func(q *http.Request, _ []byte) (*http.Response, error) {

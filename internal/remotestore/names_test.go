@@ -7,8 +7,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// A gateway caches the account names from lookups, up to a bound, and ignores invalid
-// names.
+// TestNames checks that a gateway caches the account names from lookups up to a
+// bound, and ignores invalid names.
 func TestNames(t *testing.T) {
 	s := new(Store)
 	s.names.note("acct_1", "jane@example.com")

@@ -19,8 +19,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/wire"
 )
 
-// Follow extends the node's lease on its cached keys, and returns the changes after
-// the position seen; a negative position skips all past changes. Errors:
+// Follow extends the node's lease on its cached keys, and returns the changes of
+// keys after the position seen. A negative position skips all past changes. Errors:
 // ledger.ErrUnavailable.
 func (s *Store) Follow(ctx context.Context, node string, seen int64, lease time.Duration) (keys.Revocations, error) {
 	var got wire.Revocations
@@ -36,7 +36,7 @@ func (s *Store) Follow(ctx context.Context, node string, seen int64, lease time.
 	return changes, nil
 }
 
-// Leave ends the node's lease, if it has one. Errors: ledger.ErrUnavailable.
+// Leave ends the node's lease if the node has one. Errors: ledger.ErrUnavailable.
 func (s *Store) Leave(ctx context.Context, node string) error {
 	err := s.ask(ctx, request{method: http.MethodDelete, path: []string{"keys", "revocations", "nodes", node}, limit: smallResponse})
 	if errors.Is(err, ledger.ErrNotFound) {
@@ -45,24 +45,26 @@ func (s *Store) Leave(ctx context.Context, node string) error {
 	return only(err)
 }
 
-// Confirm returns nil at once: keys are changed at the platform, which waits for
-// every gateway itself.
+// Confirm returns nil at once. Keys are changed at the platform, which itself waits
+// for every gateway.
 func (s *Store) Confirm(context.Context, string) error { return nil }
 
-// Changed returns a channel that is closed once there may be a change since the call.
-// It is only a hint: wake-ups may be spurious or lost.
+// Changed returns a channel that is closed when keys may have changed since the
+// call. The signal is only a hint: it may be spurious or lost.
 func (s *Store) Changed() <-chan struct{} { return s.wakeup.Wait() }
 
-// Bounds of listening.
+// These bound how long listen waits.
 const (
-	// quiet is the longest silence of a live stream, which sends keep-alives.
+	// quiet is how long a stream may be silent before it counts as broken. The
+	// platform sends keep-alives more often than that.
 	quiet = 45 * time.Second
-	// steady is the life of a stream that resets the pause before the next one.
+	// steady is how long a stream must have been open to reset the pause before the
+	// next attempt.
 	steady    = 10 * time.Second
 	pauseMost = 15 * time.Second
 )
 
-// listen keeps a stream of changes open, until the store is closed.
+// listen keeps a stream of changes open until the store is closed.
 func (s *Store) listen() {
 	defer close(s.heard)
 	pause := backoff.NewExponentialBackOff()
@@ -79,7 +81,7 @@ func (s *Store) listen() {
 	}
 }
 
-// hear reads one stream until it ends.
+// hear opens one stream and reads it until it ends.
 func (s *Store) hear() error {
 	ctx, cancel := context.WithCancel(s.closed)
 	defer cancel()
@@ -104,10 +106,10 @@ func (s *Store) hear() error {
 	if answer.StatusCode != http.StatusOK || err != nil || media != "text/event-stream" {
 		return fmt.Errorf("the platform answers with status %d, not with a stream", answer.StatusCode)
 	}
-	s.wakeup.Notify() // for changes before the stream was open
+	s.wakeup.Notify() // changes may have come before the stream was open
 	lines, begins := bufio.NewReader(answer.Body), true
 	for {
-		part, more, err := lines.ReadLine() // only the beginning matters; a line may be long
+		part, more, err := lines.ReadLine() // only the beginning of a line matters, and a line may be long
 		if err != nil {
 			return err
 		}

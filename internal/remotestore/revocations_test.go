@@ -14,8 +14,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/wire"
 )
 
-// Changes arrive with their position, and an unreadable response is an error, not an
-// empty list.
+// TestFollow checks that changes arrive with their position, and that an unreadable
+// response is an error, not an empty list.
 func TestFollow(t *testing.T) {
 	want := keys.Revocations{Digests: []keys.Digest{{1}, {2}}, Position: 9, Gap: true, More: true}
 	s, f, _ := faked(t, gives(wire.RevocationsOf(want)))
@@ -40,7 +40,7 @@ func TestFollow(t *testing.T) {
 	}
 }
 
-// streams serves streams of events that a test writes.
+// streams serves event streams with content that a test writes.
 type streams struct {
 	opened atomic.Int64
 	query  atomic.Pointer[string]
@@ -71,8 +71,9 @@ func (s *streams) serve(q *http.Request, _ []byte) (*http.Response, error) {
 	return response(q, http.StatusOK, "text/event-stream; charset=utf-8", read), nil
 }
 
-// An event wakes those waiting for changes. A stream that ends or is silent for too
-// long is reopened from the last position, after growing pauses.
+// TestChangedIsFedByEvents checks that an event wakes callers that wait for changes.
+// A stream that ends, or is silent for too long, is reopened from the last position
+// after growing pauses.
 func TestChangedIsFedByEvents(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		events := &streams{write: make(chan string)}

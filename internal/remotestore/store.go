@@ -16,24 +16,24 @@ import (
 	"github.com/fareboxhq/farebox/internal/signal"
 )
 
-// Options of a Store.
+// Options are the options of a Store.
 type Options struct {
-	// URL is the address of the site that serves the platform's API, without
-	// the API's own path. It must be https, but for loopback hosts.
+	// URL is the address of the site that serves the platform's API, without the
+	// path of the API. The scheme must be https, except for loopback hosts.
 	URL string
 	// Key is the secret of a gateway key of the platform.
 	Key string
-	// Timeout bounds all calls except captures and refunds, including retries. 0
-	// means 2 s.
+	// Timeout bounds a call with its retries, unless SettleTimeout does. 0 means 2
+	// s.
 	Timeout time.Duration
-	// SettleTimeout bounds captures and refunds, which the platform answers once
-	// they are durable. 0 means 10 s.
+	// SettleTimeout bounds a capture, refund or binding with its retries. The
+	// platform answers these once they are durable. 0 means 10 s.
 	SettleTimeout time.Duration
-	// Proxy chooses a proxy for a request. nil means no proxy, even if the
-	// environment has one.
+	// Proxy chooses a proxy for a request. If nil, no proxy is used, not even one
+	// that the environment names.
 	Proxy func(*http.Request) (*url.URL, error)
-	// Logger logs when the platform refuses the key, becomes unreachable and comes
-	// back; silent if nil.
+	// Logger logs when the platform refuses the key, becomes unreachable, or is
+	// back. If nil, nothing is logged.
 	Logger *slog.Logger
 }
 
@@ -42,9 +42,10 @@ const (
 	defaultSettleTimeout = 10 * time.Second
 )
 
-// Store is the keys and the ledger of a platform. It is safe for concurrent use.
+// Store gives access to the keys and the ledger of a platform. It is safe for
+// concurrent use.
 type Store struct {
-	base          *url.URL // the API's
+	base          *url.URL // base URL of the API
 	authorization string
 	timeout       time.Duration
 	settleTimeout time.Duration
@@ -52,17 +53,17 @@ type Store struct {
 	transport     *http.Transport
 	client        *http.Client
 	breaker       *gobreaker.CircuitBreaker[struct{}]
-	last          atomic.Pointer[failure] // why the breaker opened
+	last          atomic.Pointer[failure] // the last failure, which is why the breaker opened
 	refused       atomic.Pointer[refusal] // set while the platform refuses this gateway's own key
 	open          *memory
 	names         names
 	currency      atomic.Value // string: this gateway's currency, sent with each order
 
-	closed   context.Context // ends when the store is closed
+	closed   context.Context // cancelled by Close
 	close    context.CancelFunc
 	heard    chan struct{} // closed when listen has returned
 	wakeup   signal.Broadcast
-	position atomic.Int64 // up to which changes were read; -1 before
+	position atomic.Int64 // up to which Follow has read changes; -1 before the first time
 }
 
 // New returns the store of the platform. It sends no request, so that a gateway can
@@ -103,13 +104,14 @@ func newStore(o Options) (*Store, error) {
 	return s, nil
 }
 
-// start begins to listen for changes of keys.
+// start starts listening for changes of keys.
 func (s *Store) start() {
 	s.closed, s.close = context.WithCancel(context.Background())
 	go s.listen()
 }
 
-// Healthy returns nil, or an error that says why the platform is unavailable.
+// Healthy returns nil if the platform is available, and otherwise an error with the
+// reason.
 func (s *Store) Healthy() error {
 	if s.closed.Err() != nil {
 		return errClosed
@@ -123,8 +125,8 @@ func (s *Store) Healthy() error {
 	return s.down()
 }
 
-// Close aborts all running requests, with errors that wrap ledger.ErrUnavailable, and
-// makes later ones fail.
+// Close closes the store. Running and later requests fail with errors that wrap
+// ledger.ErrUnavailable.
 func (s *Store) Close() error {
 	s.close()
 	<-s.heard

@@ -36,11 +36,12 @@ import (
 	"github.com/fareboxhq/farebox/internal/storetest"
 )
 
-// The suite's orders have the paying and the earning account, and its terms have the
-// caps of the key. A platform takes both from its keys and config instead. So each
-// request carries the values that the platform's store and config must return for it.
+// The suite's orders name the paying and the earning account, and its terms have the
+// caps of the key. A platform takes the accounts and the caps from its own keys and
+// config instead. Each request of these tests therefore carries the values that the
+// platform's store and config must return for the request.
 
-// said are the extra values of a request.
+// said holds the extra values of a request.
 type said struct {
 	Order ledger.Order
 	Key   ledger.Caps
@@ -50,7 +51,7 @@ type saidKey struct{}
 
 const saidHeader = "X-Suite"
 
-// saying sends the extra values.
+// saying adds the extra values to each request.
 type saying struct{ http.RoundTripper }
 
 func (s saying) RoundTrip(q *http.Request) (*http.Response, error) {
@@ -65,7 +66,7 @@ func (s saying) RoundTrip(q *http.Request) (*http.Response, error) {
 	return s.RoundTripper.RoundTrip(q)
 }
 
-// heard reads the extra values.
+// heard returns the request with the extra values in its context.
 func heard(q *http.Request) (*http.Request, error) {
 	header := q.Header.Get(saidHeader)
 	if header == "" {
@@ -82,20 +83,21 @@ func heard(q *http.Request) (*http.Request, error) {
 	return q.WithContext(context.WithValue(q.Context(), saidKey{}, what)), nil
 }
 
-// own is a store that a platform may have.
+// own is the interface of a platform's own store.
 type own interface {
 	storetest.Store
 	admin.Store
 	platform.Ledger
 }
 
-// books is the platform's store, with the keys and providers of the suite's orders.
+// books is the platform's store. It takes keys and providers from the extra
+// values of the request.
 type books struct{ own }
 
 func (b books) Key(ctx context.Context, id string) (keys.Key, error) {
 	what, ok := ctx.Value(saidKey{}).(*said)
 	if !ok || what.Order.Key != id {
-		return keys.Key{}, errors.New("a key is asked for that no order is of")
+		return keys.Key{}, errors.New("no order has the key that is asked for")
 	}
 	o, environment := &what.Order, keys.Live
 	if o.Test {
@@ -121,7 +123,7 @@ func (b books) Charge(ctx context.Context, id string, o ledger.Order, terms ledg
 	return b.own.Charge(ctx, id, earner(ctx, o), terms, answer)
 }
 
-// oneKey is the only key that may ask.
+// oneKey is a lookup of keys that knows only one key, the gateway's.
 type oneKey struct{ key keys.Key }
 
 func (k oneKey) Lookup(_ context.Context, _ netip.Addr, d keys.Digest) (*keys.Key, error) {
@@ -131,7 +133,7 @@ func (k oneKey) Lookup(_ context.Context, _ netip.Addr, d keys.Digest) (*keys.Ke
 	return &k.key, nil
 }
 
-// still is a log in which nothing is changed.
+// still is a log of changes that never changes.
 type still struct{}
 
 func (still) Follow(context.Context, string, int64, time.Duration) (keys.Revocations, error) {
@@ -140,26 +142,27 @@ func (still) Follow(context.Context, string, int64, time.Duration) (keys.Revocat
 func (still) Leave(context.Context, string) error { return nil }
 func (still) Changed() <-chan struct{}            { return nil }
 
-// both sends a gateway's operations over HTTP to a platform, and an operator's straight
-// to the platform's store.
+// both is the store that the suite tests. It sends a gateway's operations to the
+// platform over HTTP, and an operator's operations directly to the platform's store.
 type both struct {
 	own
 	remote *Store
 	now    func() time.Time
 }
 
-// proved is the proof that goes with the key: here any is good.
+// proved returns a proof for the key, with a tag that credulous accepts.
 func proved(key string, now time.Time) string {
 	return key + "." + base64.RawURLEncoding.EncodeToString(append(binary.BigEndian.AppendUint64(nil, uint64(now.Unix())), "tag"...))
 }
 
-// credulous accepts every tag.
+// credulous is a sealer that accepts every tag.
 type credulous struct{}
 
 func (credulous) Tag([]byte, ...string) []byte        { return []byte("tag") }
 func (credulous) Opens(_, _ []byte, _ ...string) bool { return true }
 
-// byWhomever removes the settler from a charge, which the suite does not expect.
+// byWhomever returns the charge without its settler, because the suite expects no
+// settler.
 func byWhomever(c ledger.Charge) ledger.Charge {
 	c.Settler = ""
 	return c
@@ -218,13 +221,13 @@ func (b *both) Binding(ctx context.Context, server string, m ledger.HandleHash) 
 	return b.remote.Binding(ctx, server, m)
 }
 
-// unsaid is the reason for the suite's refunds without one, because a platform requires
-// it.
+// unsaid is the reason given for refunds for which the suite has no reason, because
+// a platform requires one.
 const unsaid = "the suite does not say why"
 
 func (b *both) PostTransaction(ctx context.Context, t ledger.Transaction, a ledger.Audit) (ledger.Transaction, ledger.Balance, error) {
 	c, err := b.own.ChargeByID(ctx, t.Charge)
-	late := err == nil && b.now().Sub(c.At) >= ledger.SettleTime // then only an operator may
+	late := err == nil && b.now().Sub(c.At) >= ledger.SettleTime // a late refund is for operators only
 	if t.Kind != ledger.KindRefund || t.Charge == "" {
 		return b.own.PostTransaction(ctx, t, a)
 	}
@@ -236,21 +239,22 @@ func (b *both) PostTransaction(ctx context.Context, t ledger.Transaction, a ledg
 		post = b.own.PostTransaction
 	}
 	got, balance, err := post(ctx, asked, a)
-	if errors.Is(err, ledger.ErrInvalid) { // a platform's error for an amount above the rest
+	if errors.Is(err, ledger.ErrInvalid) { // for an amount above the rest, a platform returns ErrInvalid
 		err = errors.Join(ledger.ErrInsufficient, err)
 	}
 	if err != nil {
 		return ledger.Transaction{}, ledger.Balance{}, err
 	}
-	c, err = b.own.ChargeByID(ctx, t.Charge) // a gateway does not get the accounts
+	c, err = b.own.ChargeByID(ctx, t.Charge) // the platform does not send the accounts to a gateway
 	got.Reason, got.Debtor, got.Creditor, got.Test = t.Reason, c.Provider, c.Account, c.Test
 	return got, balance, err
 }
 
-// suiteBegins is when the suite's clock starts, two days before a month's end.
+// suiteBegins is the time at which the suite's clock starts, two days before the
+// end of a month.
 var suiteBegins = time.Date(2030, 1, 30, 9, 0, 0, 0, time.UTC)
 
-// fakeClock is a wall clock that a test moves.
+// fakeClock is a wall clock that only moves when a test moves it.
 type fakeClock struct{ ahead atomic.Int64 }
 
 func (c *fakeClock) now() time.Time { return suiteBegins.Add(time.Duration(c.ahead.Load())) }
@@ -266,7 +270,8 @@ type site struct {
 	server   *httptest.Server
 }
 
-// reopen opens the store, after a crash again, and serves a platform on it.
+// reopen opens the store, for the first time or after a crash, and serves a platform
+// on it. It returns the store of a gateway.
 func (s *site) reopen() storetest.Store {
 	s.t.Helper()
 	store, err := s.open()
@@ -279,7 +284,8 @@ func (s *site) reopen() storetest.Store {
 		p = s.found(store)
 		s.platform.Store(p)
 	}
-	// Building another platform takes long. No request is under way now.
+	// After a crash, put the new store under the same platform, because building a
+	// platform takes long. No request is under way here.
 	s.books.own = store
 	remote, err := newStore(Options{URL: s.server.URL, Key: s.secret, Timeout: 30 * time.Second, SettleTimeout: 30 * time.Second})
 	if err != nil {
@@ -288,11 +294,11 @@ func (s *site) reopen() storetest.Store {
 	remote.client.Transport = saying{remote.transport}
 	remote.start()
 	b := &both{store, remote, s.now}
-	s.t.Cleanup(func() { _ = b.Close() }) // tests that care look at it themselves
+	s.t.Cleanup(func() { _ = b.Close() }) // tests that care check the error of Close themselves
 	return b
 }
 
-// found makes the platform.
+// found creates the platform.
 func (s *site) found(store own) *platform.Platform {
 	s.t.Helper()
 	digest, err := keys.DefaultFormat.Parse(s.secret)
@@ -327,7 +333,8 @@ func (s *site) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 	s.platform.Load().Serve(w, q, netip.Addr{}, nil)
 }
 
-// newSite serves a platform on a store, and opens that and a gateway to it.
+// newSite opens a store, serves a platform on it, and returns the site and the
+// store of a gateway.
 func newSite(t *testing.T, now func() time.Time, open func() (own, error)) (*site, storetest.Store) {
 	t.Helper()
 	s := &site{t: t, secret: keys.Mint(keys.Gateway, keys.Live), now: now, open: open}
@@ -336,7 +343,7 @@ func newSite(t *testing.T, now func() time.Time, open func() (own, error)) (*sit
 	return s, s.reopen()
 }
 
-// warnings are the caps of which there was a warning.
+// warnings collects the caps about which the store has warned.
 type warnings struct {
 	mu   sync.Mutex
 	list []ledger.Cap
@@ -357,7 +364,7 @@ func (w *warnings) all() []ledger.Cap {
 // overSQLite returns the suite's harness with a platform on SQLite.
 func overSQLite(t *testing.T) storetest.Harness {
 	t.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "farebox-test-") // the tests do not depend on the disk
+	dir, err := os.MkdirTemp("/dev/shm", "farebox-test-") // in memory, because the tests do not depend on the disk
 	if err != nil {
 		dir = t.TempDir()
 	}
@@ -370,7 +377,7 @@ func overSQLite(t *testing.T) storetest.Harness {
 	return storetest.Harness{
 		Store: current, Now: c.now, Advance: func(d time.Duration) { c.ahead.Add(int64(d)) }, Backwards: true, Forgets: true, Derives: true, Tombstones: true,
 		Near: near.all,
-		Crash: func() storetest.Store { // platform and gateway crash, and both forget reservations
+		Crash: func() storetest.Store { // the platform and the gateway crash, and both forget reservations
 			if err := current.Close(); err != nil {
 				t.Fatal(err)
 			}
@@ -397,7 +404,7 @@ func overPostgres(t *testing.T) storetest.Harness {
 		_, _, err := pgstore.Migrate(ctx, pgstore.Options{DSN: dsn}, nil)
 		return err
 	})
-	// The suite's clock stands still between its moves.
+	// Replace the database's clock: it must stand still unless the suite moves it.
 	query(t, dsn, `CREATE OR REPLACE FUNCTION moved_clock(shift bigint) RETURNS timestamptz LANGUAGE sql VOLATILE AS
 		'SELECT timestamptz ''epoch'' + shift * interval ''1 microsecond'''`)
 	s, current := newSite(t, c.now, func() (own, error) {
@@ -422,7 +429,7 @@ func overPostgres(t *testing.T) storetest.Harness {
 	}
 }
 
-// query runs statements on the platform's database, beside the store.
+// query runs statements on the platform's database, bypassing the store.
 func query(t *testing.T, dsn, text string) {
 	t.Helper()
 	conn, err := pgx.Connect(context.Background(), dsn)
@@ -435,7 +442,7 @@ func query(t *testing.T, dsn, text string) {
 	}
 }
 
-// alter runs a statement on the store's file, beside the store.
+// alter runs a statement on the store's file, bypassing the store.
 func alter(t *testing.T, path, query string) {
 	t.Helper()
 	file := url.URL{Scheme: "file", Path: path, RawQuery: "_busy_timeout=5000"}
@@ -449,8 +456,8 @@ func alter(t *testing.T, path, query string) {
 	}
 }
 
-// TestSuite runs the suite of all stores with a gateway's operations over HTTP, through
-// a platform on each kind of store.
+// TestSuite runs the suite that all stores must pass. A gateway's operations go over
+// HTTP to a platform, once on SQLite and once on PostgreSQL.
 func TestSuite(t *testing.T) {
 	t.Run("SQLite", func(t *testing.T) { storetest.Run(t, overSQLite) })
 	t.Run("PostgreSQL", func(t *testing.T) {

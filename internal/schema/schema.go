@@ -8,8 +8,8 @@ import (
 	"github.com/pressly/goose/v3"
 )
 
-// Latest returns the greatest version among the migrations, which are the SQL
-// files in the directory migrations, numbered in their names.
+// Latest returns the greatest version of the migrations. These are the SQL files in
+// the directory migrations, with the version as a number in the name.
 func Latest(files fs.FS) (version int64, err error) {
 	names, err := fs.Glob(files, "migrations/*.sql")
 	for _, name := range names {

@@ -5,8 +5,9 @@ import (
 	"testing/fstest"
 )
 
-// The version is the greatest number of a file, whatever their order; a file
-// without a number is an error, and no file is version 0.
+// TestLatest checks that the version is the greatest number in a file name,
+// whatever the order of the files. A file without a number is an error, and without
+// files the version is 0.
 func TestLatest(t *testing.T) {
 	files := fstest.MapFS{"migrations/00010_b.sql": {}, "migrations/00002_a.sql": {}, "other/00011_c.sql": {}}
 	if version, err := Latest(files); err != nil || version != 10 {

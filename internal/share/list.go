@@ -1,18 +1,19 @@
 package share
 
-// The lists that an allocation is in while it can be cut.
+// The lists that hold an allocation while it can be cut. They index Allocation.links.
 const (
-	inAll     = iota // all that can be cut
-	inAddress        // all of one address
+	inAll     = iota // the budget's list, one of Budget.cuts
+	inAddress        // the list of one address, held.unpaid
 )
 
-// link is an allocation's place in a list.
+// link is the position of an allocation in one list.
 type link struct {
 	prev, next *Allocation
 	in         bool
 }
 
-// list is an intrusive list of allocations, the oldest first.
+// list is an intrusive linked list of allocations, in the order in which they were
+// added.
 type list struct {
 	first, last *Allocation
 	index       int // into Allocation.links
@@ -50,7 +51,7 @@ func (l *list) remove(c *Allocation) {
 	*k = link{}
 }
 
-// oldest returns the oldest allocation other than c, or nil.
+// oldest returns the first allocation in the list that is not c, or nil.
 func (l *list) oldest(c *Allocation) *Allocation {
 	if l.first == c && c != nil {
 		return c.links[l.index].next

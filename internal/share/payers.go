@@ -6,21 +6,20 @@ import (
 )
 
 const (
-	// payerTime is for how long an account at least counts as paying. At most it is
-	// twice as long.
+	// payerTime is the minimum time for which an account counts as paying. The
+	// maximum is twice as long.
 	payerTime = 24 * time.Hour
-	// maxPayers bounds memory: at most twice as many accounts are kept.
+	// maxPayers bounds memory: at most twice as many accounts are remembered.
 	maxPayers = 1 << 16
 )
 
-// Payers remembers the accounts that had a call reserved lately, as far as this
-// process has seen it: after a restart no account counts as paying. It is safe for
-// concurrent use.
+// Payers remembers the accounts for which this process reserved a call recently. After
+// a restart no account counts as paying. Payers is safe for concurrent use.
 type Payers struct {
 	now func() time.Time
 
 	mu       sync.RWMutex
-	began    time.Time // of current
+	began    time.Time // when current was created
 	current  map[string]struct{}
 	previous map[string]struct{}
 }
@@ -49,7 +48,7 @@ func (p *Payers) Note(account string) {
 
 func (p *Payers) stale() bool { return p.now().Sub(p.began) >= payerTime }
 
-// Paid reports whether the account has paid lately.
+// Paid reports whether the account has paid recently.
 func (p *Payers) Paid(account string) bool {
 	p.mu.RLock()
 	defer p.mu.RUnlock()

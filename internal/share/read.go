@@ -11,51 +11,51 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// ErrSlow says that a body arrived more slowly than its least rate.
+// ErrSlow says that a body arrived more slowly than its minimum rate.
 var ErrSlow = errors.New("the body came too slowly")
 
-// Source sets the read deadline of a body's connection, like
-// http.ResponseController. SetReadDeadline is also called from other goroutines. Its
-// errors are ignored: a source without deadlines has bounds of its own.
+// Source sets the read deadline of a body's connection. http.ResponseController is a
+// Source. SetReadDeadline may be called from several goroutines. Its errors are
+// ignored: a source that does not support deadlines must have its own bounds.
 type Source interface {
 	SetReadDeadline(time.Time) error
 }
 
 // Body configures the reading of a body.
 type Body struct {
-	Length int64 // announced length, or -1. No memory is taken in advance for it
+	Length int64 // announced length, or -1; does not reserve memory in advance
 	Source Source
-	Time   time.Duration // bound on the whole body
-	Rate   int64         // least bytes per second, over each Window
+	Time   time.Duration // maximum time for the whole body
+	Rate   int64         // minimum bytes per second, measured over each Window
 }
 
 const (
-	// Window is the number of bytes over which a rate is measured: each window of a
-	// body, and the rest after the last one, must arrive in the time that Rate gives
-	// a window.
+	// Window is the number of bytes over which the rate is measured. Each window of a
+	// body, and the rest after the last one, must arrive in the time that a window
+	// takes at the minimum rate.
 	Window     = 64 << 10
 	firstChunk = 16 << 10
 	leastChunk = 512
 	mostChunk  = 1 << 20
 )
 
-// DefaultRate is the least rate of bodies: each 64 KiB within 8 seconds.
+// DefaultRate is the default minimum rate of bodies: each 64 KiB within 8 seconds.
 const DefaultRate = 8 << 10
 
-// ReadAll reads a whole body. The allocation holds the memory of the body, which is
-// taken as the bytes arrive. The caller gives it back, also after an error. After
-// an error the deadline stays set, so that nothing waits for the unread rest. A
-// body that needs more than its first read can be cut. Errors are those of the
-// source, ErrSlow, or a RefusedError.
+// ReadAll reads a whole body. The allocation takes memory for the body as the bytes
+// arrive. The caller must give this memory back, even after an error. After an error
+// the deadline stays set, so that nothing waits for the unread rest. The allocation
+// can be cut if the body needs more than one read. The error is that of from, ErrSlow,
+// or a RefusedError.
 func (c *Allocation) ReadAll(from io.Reader, o Body) ([]byte, error) {
 	began := clock.Now()
 	last := began.Add(o.Time)
 	slowest := min(o.Time, time.Duration(Window/float64(o.Rate)*float64(time.Second)))
 	_ = o.Source.SetReadDeadline(clock.Deadline(slowest))
-	defer c.Keep() // so that a cut does not set the deadline after this returns
+	defer c.Keep() // so that no cut sets the deadline after ReadAll has returned
 
 	size := max(min(o.Length, firstChunk), leastChunk-1) + 1
-	taken := size > leastChunk // do not count less than that before the first byte
+	taken := size > leastChunk // the smallest chunk is taken only when a byte arrives
 	if taken {
 		if err := c.Take(size); err != nil {
 			return nil, err
@@ -90,7 +90,7 @@ func (c *Allocation) ReadAll(from io.Reader, o Body) ([]byte, error) {
 		if len(body) >= window {
 			window = len(body) + Window
 			_ = o.Source.SetReadDeadline(clock.Deadline(min(slowest, clock.Until(last))))
-			if c.WasCut() { // the line above may have replaced the cut's deadline
+			if c.WasCut() { // the line above may have replaced the deadline that the cut set
 				return nil, &RefusedError{Cut}
 			}
 		}
@@ -100,7 +100,8 @@ func (c *Allocation) ReadAll(from io.Reader, o Body) ([]byte, error) {
 	}
 }
 
-// grow makes room in a full body, up to its announced length if there is one.
+// grow makes room in a full body. It grows to the announced length at most, if there
+// is one that the body has not exceeded.
 func (c *Allocation) grow(body []byte, length int64) ([]byte, error) {
 	if len(body) < cap(body) {
 		return body, nil

@@ -1,26 +1,26 @@
 // Package share divides a resource of a process, such as bytes, requests or
-// streams, among its holders, so that none of them can starve the others.
+// streams, among its holders, so that no holder can starve the others.
 //
-// A Budget has a total. An account that has paid lately may hold any part of it
-// within these shares:
+// A Budget has a total and limits how much of it each holder may hold at once:
 //
-//   - a key, by its lineage, may hold 1/64 of the total, and beyond that a
-//     quarter as much as is free;
-//   - an account may hold 1/32 of the total, and beyond that a third as much as
-//     is free;
-//   - all accounts that have not paid may hold three quarters of it together, and
-//     a half from one address. For the keys and accounts among them, only the free
-//     part of these counts as free.
+//   - A key, identified by its lineage, may hold 1/64 of the total. It may hold more
+//     as long as it holds at most a quarter of the free amount.
+//   - An account may hold 1/32 of the total. It may hold more as long as it holds at
+//     most a third of the free amount.
+//   - Holders that have not paid recently may hold three quarters of the total
+//     together, and half of it from one address. The free amount for their keys and
+//     accounts is the unused part of the total, the three quarters or the half,
+//     whichever is smallest.
 //
-// The free part shrinks as more is held. So a single key gets at most a fifth of
+// The free amount shrinks as more is held. So a single key gets at most a fifth of
 // the total and a single account a quarter. Ten keys that take all they can, one
-// after the other, leave a tenth of it to the others, and each of those has 1/64
-// for certain (dynamic thresholds: Choudhury and Hahne, IEEE/ACM Transactions on
-// Networking 6(2), 1998). The number of holders need not be known.
+// after the other, leave a tenth of the total free, from which every other key may
+// still take its 1/64 (dynamic thresholds: Choudhury and Hahne, IEEE/ACM Transactions
+// on Networking 6(2), 1998). The number of holders need not be known.
 //
-// If there is no room for a holder within its first share, the oldest allocation
-// that can be cut is cut: first those of accounts that have not paid, and then, for
-// an account that has paid, others as well.
+// If a holder is within the limits of its key and account but there is no room, the
+// oldest allocation that allows it is cut. Allocations of holders that have not paid
+// are cut first. Others are cut only for a holder that has paid.
 package share
 
 import (
@@ -29,39 +29,39 @@ import (
 	"sync"
 )
 
-// Divisors of a total; see the package comment.
+// Divisors of the total or the free amount; see the package comment.
 const (
-	keyFloor     = 64 // of the total: the share that a key always has
-	accountFloor = 32
-	keyPart      = 4 // of the free part: the share of a key beyond that
-	accountPart  = 3
-	unpaidRest   = 4 // of the total: the part reserved for accounts that have paid
-	addressShare = 2 // of the total: the bound of an address that has not paid
+	keyFloor     = 64 // total/keyFloor is always within the limit of a key
+	accountFloor = 32 // total/accountFloor is always within the limit of an account
+	keyPart      = 4  // free/keyPart is the limit of a key beyond its floor
+	accountPart  = 3  // free/accountPart is the limit of an account beyond its floor
+	unpaidRest   = 4  // total/unpaidRest is kept for holders that have paid
+	addressShare = 2  // total/addressShare is the limit of an address without payment
 )
 
-// sharesOfUnpaid returns the bounds on all holders that have not paid together, and
-// on those of one address.
+// sharesOfUnpaid returns two limits for holders that have not paid: for all of them
+// together, and for those with the same address.
 func sharesOfUnpaid(total int64) (all, address int64) {
 	return max(total-total/unpaidRest, 1), max(total/addressShare, 1)
 }
 
-// Class names an exhausted share. Its values are labels of metrics.
+// Class names an exhausted limit. Its values are labels of metrics.
 type Class string
 
 // The classes.
 const (
 	Key     Class = "key"
 	Account Class = "account"
-	Address Class = "address" // one address, without payment
+	Address Class = "address" // holders at one address that have not paid
 	Unpaid  Class = "unpaid"  // all holders that have not paid
-	All     Class = "all"     // the whole total
+	All     Class = "all"     // the total
 	Cut     Class = "cut"     // the allocation was cut for another holder
 )
 
-// RefusedError says that a holder cannot have more.
+// RefusedError says that a holder cannot take more.
 type RefusedError struct{ Class Class }
 
-// Error describes the exhausted share.
+// Error describes the exhausted limit.
 func (e *RefusedError) Error() string { return refusals[e.Class] }
 
 var refusals = map[Class]string{
@@ -82,13 +82,13 @@ func ClassOf(err error) Class {
 	return ""
 }
 
-// Holder identifies the holder of an allocation. Unknown fields are empty: for a
-// client that is not authenticated, all but the address.
+// Holder identifies the holder of an allocation. Unknown fields are empty. For a
+// client that is not authenticated, only the address is known.
 type Holder struct {
 	Address netip.Addr
 	Account string // id
 	Lineage string
-	Paid    bool // it has paid lately
+	Paid    bool // the account has paid recently
 }
 
 // name identifies a key, an account or an address.
@@ -98,12 +98,12 @@ type name struct {
 	address netip.Prefix
 }
 
-// held is what a key, an account or an address holds.
+// held records the amount that a key, an account or an address holds.
 type held struct {
 	name   name
 	n      int64
 	open   int  // number of open allocations
-	unpaid list // of an address: its allocations that can be cut
+	unpaid list // only for an address: its allocations that can be cut
 }
 
 // Budget divides a total among its holders. It is safe for concurrent use.
@@ -113,17 +113,17 @@ type Budget struct {
 	mu     sync.Mutex
 	total  int64
 	used   int64
-	unpaid int64 // of used
+	unpaid int64 // the part of used by holders that have not paid
 	held   map[name]*held
-	spare  []*held
+	spare  []*held // unused records for new holders
 	cuts   [2]list // allocations that can be cut, by paidIndex
 }
 
-// maxSpare bounds the structs that are kept for new holders.
+// maxSpare is the maximum length of Budget.spare.
 const maxSpare = 256
 
-// New returns a budget of a total. It calls refused, unless nil, for each allocation
-// that is refused or cut.
+// New returns a budget with the given total. The budget calls refused for each request
+// that it refuses and each allocation that it cuts. refused may be nil.
 func New(total int64, refused func(Class)) *Budget {
 	if refused == nil {
 		refused = func(Class) {}
@@ -133,22 +133,23 @@ func New(total int64, refused func(Class)) *Budget {
 	return b
 }
 
-// SetTotal changes the total. What is held stays held.
+// SetTotal changes the total. Existing allocations keep their amounts, even if these
+// exceed the new total.
 func (b *Budget) SetTotal(total int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.total = total
 }
 
-// Used returns how much is held.
+// Used returns the amount that all allocations hold together.
 func (b *Budget) Used() int64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.used
 }
 
-// Largest returns the largest amount that a single key which has not paid can hold
-// of an otherwise unused total.
+// Largest returns the largest amount that a single key can hold if its account has not
+// paid and the rest of the total is unused.
 func Largest(total int64) int64 { return total / addressShare / (keyPart + 1) }
 
 // Allocation is the part of a budget that one request or stream holds. The zero
@@ -158,15 +159,16 @@ type Allocation struct {
 	n                     int64
 	paid                  bool
 	key, account, address *held
-	gone                  bool // cut
+	gone                  bool // it was cut
 
 	cutting sync.Mutex // held while cut runs
-	cut     func()     // nil unless it can be cut
+	cut     func()     // nil unless the allocation can be cut
 
 	links [2]link
 }
 
-// Open opens an allocation, which holds nothing yet. It must be closed.
+// Open opens the allocation c for the holder h. c holds nothing yet. The caller must
+// close it.
 func (b *Budget) Open(c *Allocation, h Holder) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -182,7 +184,8 @@ func (b *Budget) Open(c *Allocation, h Holder) {
 	}
 }
 
-// join returns the record of a holder, for one more allocation.
+// join returns the record of a key, an account or an address, and counts one more open
+// allocation in it.
 func (b *Budget) join(of name) *held {
 	h := b.held[of]
 	if h == nil {
@@ -211,7 +214,8 @@ func (b *Budget) leave(h *held) {
 	}
 }
 
-// Take takes n more. It fails with a RefusedError.
+// Take takes n more from the budget. It cuts other allocations if needed and allowed.
+// The only error is a RefusedError.
 func (c *Allocation) Take(n int64) error {
 	b := c.b
 	if b == nil || n <= 0 {
@@ -239,7 +243,7 @@ func (c *Allocation) Take(n int64) error {
 	}
 }
 
-// over returns the share that n more would exceed, or "".
+// over returns the class of the limit that c would exceed with n more, or "".
 func (b *Budget) over(c *Allocation, n int64) Class {
 	free := b.total - b.used - n
 	var unpaid, address int64 // remaining
@@ -265,7 +269,8 @@ func (b *Budget) over(c *Allocation, n int64) Class {
 	return ""
 }
 
-// toCut returns the allocation to be cut for c, or nil.
+// toCut returns the allocation to cut so that c gets room, or nil if there is no such
+// allocation. over is the limit that c would exceed.
 func (b *Budget) toCut(c *Allocation, over Class) *Allocation {
 	switch over {
 	case Address:
@@ -295,14 +300,14 @@ func (b *Budget) add(c *Allocation, n int64) {
 	}
 }
 
-// drop takes everything from an allocation and has it refused more.
+// drop takes everything from the allocation. Later calls of Take fail with Cut.
 func (b *Budget) drop(c *Allocation) {
 	b.add(c, -c.n)
 	b.keep(c)
 	c.gone = true
 }
 
-// keep makes the allocation one that cannot be cut.
+// keep removes the allocation from the lists of those that can be cut.
 func (b *Budget) keep(c *Allocation) {
 	if c.address != nil {
 		c.address.unpaid.remove(c)
@@ -317,7 +322,7 @@ func paidIndex(paid bool) int {
 	return 0
 }
 
-// Give gives n back, or everything if less is held.
+// Give gives n back, or everything if the allocation holds less.
 func (c *Allocation) Give(n int64) {
 	b := c.b
 	if b == nil {
@@ -328,9 +333,10 @@ func (c *Allocation) Give(n int64) {
 	b.add(c, -min(n, c.n))
 }
 
-// Cuttable allows cutting the allocation for others until Keep or Close. An
-// allocation that is cut holds nothing any more, and cut is called, at most once
-// and possibly from another goroutine. It must neither block nor use the budget.
+// Cuttable allows the budget to cut the allocation, to make room for others, until
+// Keep or Close. The budget then takes everything from the allocation and calls cut,
+// at most once and possibly from another goroutine. The function cut must not block
+// and must not use the budget.
 func (c *Allocation) Cuttable(cut func()) {
 	b := c.b
 	if b == nil {
@@ -350,7 +356,8 @@ func (c *Allocation) Cuttable(cut func()) {
 	}
 }
 
-// Keep undoes Cuttable. When it returns, cut is not running and never will.
+// Keep undoes Cuttable. After Keep returns, the function cut is not running and is
+// never called.
 func (c *Allocation) Keep() {
 	if c.b == nil {
 		return

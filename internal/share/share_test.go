@@ -16,7 +16,8 @@ import (
 
 func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
 
-// take takes pieces until it is refused, and returns the amount it got.
+// take takes pieces until one is refused. It returns the amount that it got and the
+// limit that was reached.
 func take(t *testing.T, c *Allocation, piece int64) (got int64, why Class) {
 	t.Helper()
 	for {
@@ -29,8 +30,8 @@ func take(t *testing.T, c *Allocation, piece int64) (got int64, why Class) {
 	}
 }
 
-// A single key gets a fifth of the total and a single account a quarter, with any
-// number of keys. Whatever they give back is free again.
+// TestAlone: a single key gets a fifth of the total. A single account gets a quarter,
+// with any number of keys. Closed allocations hold nothing.
 func TestAlone(t *testing.T) {
 	b := New(6400, nil)
 	var keys [8]Allocation
@@ -55,15 +56,15 @@ func TestAlone(t *testing.T) {
 	}
 }
 
-// Ten keys of ten paying accounts that take all they can leave enough for an
-// eleventh.
+// TestTenAgainstOne: if ten keys of ten paying accounts take all they can, an eleventh
+// key still gets its share.
 func TestTenAgainstOne(t *testing.T) {
 	b := New(6400, nil)
 	var attack [10]Allocation
 	for i := range attack {
 		b.Open(&attack[i], Holder{Account: fmt.Sprint(i), Lineage: fmt.Sprint(i), Paid: true})
 	}
-	for range 100 { // in turns, so that each gets as much as it can
+	for range 100 { // in turns, until no key gets more
 		for i := range attack {
 			take(t, &attack[i], 10)
 		}
@@ -75,9 +76,10 @@ func TestTenAgainstOne(t *testing.T) {
 	}
 }
 
-// Any number of accounts that have not paid hold at most three quarters together,
-// and a half from one address, which for IPv6 is a network. Paying accounts are not
-// counted by address, since agents behind one proxy share theirs.
+// TestUnpaid: accounts that have not paid hold at most three quarters of the total
+// together, and at most half from one address, however many they are. All IPv6
+// addresses of a /64 count as one. Accounts that have paid are not limited by address,
+// because agents behind a proxy share its address.
 func TestUnpaid(t *testing.T) {
 	b := New(6400, nil)
 	from := func(address, who string, paid bool) (int64, Class) {
@@ -105,8 +107,8 @@ func TestUnpaid(t *testing.T) {
 	}
 }
 
-// Ten keys that have not paid and take all they can leave something to another one
-// of their address, even if nothing can be cut.
+// TestUnpaidOfOneAddress: if ten keys that have not paid take all they can, another key
+// at the same address still gets its share, even if nothing can be cut.
 func TestUnpaidOfOneAddress(t *testing.T) {
 	b := New(6400, nil)
 	for round := range 2 {
@@ -125,9 +127,9 @@ func TestUnpaidOfOneAddress(t *testing.T) {
 	}
 }
 
-// The oldest body without payment is cut: one of the same address if that address's
-// share is exhausted, any if the total is. A paying account is never cut for one
-// that has not paid.
+// TestCut: the oldest allocation without payment is cut. If the limit of an address is
+// reached, it is the oldest at that address. An allocation that has paid is never cut
+// for one that has not.
 func TestCut(t *testing.T) {
 	refused := map[Class]int{}
 	b := New(64, func(c Class) { refused[c]++ })
@@ -166,7 +168,7 @@ func TestCut(t *testing.T) {
 	expect("second")
 	kept := body("kept", "10.0.0.5", false, 0)
 	kept.Keep()
-	for i := range 90 { // they fill the rest, and then cut bodies without payment
+	for i := range 90 { // these fill the rest, then cut the unpaid, then each other
 		body(fmt.Sprint("paid", i), "10.0.0.6", true, 1)
 	}
 	if text := strings.Join(cut, " "); !strings.HasPrefix(text, "third fourth fifth sixth paid0 paid1 ") || strings.Contains(text, "kept") {
@@ -181,7 +183,7 @@ func TestCut(t *testing.T) {
 	expect("")
 }
 
-// Under concurrent use everything is given back, and no cut comes after Keep.
+// TestRace: under concurrent use everything is given back, and no cut comes after Keep.
 func TestRace(t *testing.T) {
 	b := New(200, nil)
 	var wg sync.WaitGroup
@@ -223,7 +225,7 @@ func (d *drip) Read(p []byte) (int, error) {
 	}
 	at := clock.Deadline(d.pause)
 	if !d.deadline.IsZero() && d.deadline.Before(at) {
-		time.Sleep(clock.Until(d.deadline)) // in a bubble
+		time.Sleep(clock.Until(d.deadline)) // on the fake clock of synctest
 		return 0, os.ErrDeadlineExceeded
 	}
 	time.Sleep(d.pause)
@@ -239,8 +241,8 @@ func (d *drip) SetReadDeadline(at time.Time) error {
 	return nil
 }
 
-// A body that is slower than the rate is refused. Its memory is that of the bytes
-// that arrived, and not of its announced length.
+// TestReadAll: a body that arrives more slowly than the minimum rate is refused. A body
+// takes memory for the bytes that have arrived, not for its announced length.
 func TestReadAll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := New(16<<20, nil)
@@ -278,7 +280,7 @@ func TestReadAll(t *testing.T) {
 	})
 }
 
-// A paying account is remembered for at least one day and at most two.
+// TestPayers: a paying account is remembered for at least one day and at most two.
 func TestPayers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := NewPayers(clock.Now)
@@ -309,7 +311,8 @@ func TestPayers(t *testing.T) {
 	})
 }
 
-// The cost of shares for one call. It must not allocate.
+// BenchmarkClaim measures the allocation for one call: opening, taking and closing. It
+// must not allocate memory.
 func BenchmarkClaim(b *testing.B) {
 	budget := New(256<<20, nil)
 	who := Holder{Address: addr("192.0.2.1"), Account: "acct_0198f2c4", Lineage: "key_0198f2c5"}

@@ -7,11 +7,11 @@ import "sync"
 // It is safe for concurrent use and must not be copied.
 type Broadcast struct {
 	mu sync.Mutex
-	ch chan struct{} // nil until a waiter asks for it
+	ch chan struct{} // nil while no goroutine waits
 }
 
-// Wait returns a channel that the next Notify closes. Call it before reading
-// the state in question, or a change in between goes unnoticed.
+// Wait returns a channel that the next Notify closes. Call Wait before reading the
+// state that may change, or a change in between goes unnoticed.
 func (b *Broadcast) Wait() <-chan struct{} {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -21,7 +21,7 @@ func (b *Broadcast) Wait() <-chan struct{} {
 	return b.ch
 }
 
-// Notify wakes everyone that waits. It does not block.
+// Notify wakes all goroutines that wait. It does not block.
 func (b *Broadcast) Notify() {
 	b.mu.Lock()
 	defer b.mu.Unlock()

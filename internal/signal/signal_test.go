@@ -14,7 +14,7 @@ func closed(ch <-chan struct{}) bool {
 	}
 }
 
-// One Notify wakes every waiter, and none that begins to wait afterwards.
+// TestBroadcast: Notify wakes every waiter, but none that begins to wait later.
 func TestBroadcast(t *testing.T) {
 	var b Broadcast
 	b.Notify() // without waiters
@@ -32,7 +32,8 @@ func TestBroadcast(t *testing.T) {
 	}
 }
 
-// Waiters and notifiers may run concurrently, and no waiter is left behind.
+// TestBroadcastConcurrently: Wait and Notify may run concurrently, and every waiter is
+// woken.
 func TestBroadcastConcurrently(t *testing.T) {
 	var b Broadcast
 	var waiters sync.WaitGroup

@@ -14,45 +14,45 @@ type account struct {
 	id, name string
 	created  time.Time
 
-	// Guarded by the mutex of books: the committed state and the holds.
+	// The mutex of books guards these: the committed state and the holds.
 	creditLimit     ledger.Amount
 	caps            ledger.Caps
-	idempotencyKeys int // in use
+	idempotencyKeys int // number in use
 	balances        [2]ledger.Balance
 	debitHead       int64
 	creditHead      int64
 
-	// The rest belongs to the writer. asOf is the last transaction in the snapshot
-	// that the account was loaded from; draft is its state once the open
-	// transaction commits.
+	// Only the writer uses the fields below. asOf is the last transaction in the
+	// snapshot that the account was loaded from. draft is the account's state once
+	// the open transaction commits.
 	asOf  int64
 	draft draft
 	dirt
 }
 
-// dirt says how stale a snapshot is. It belongs to the writer.
+// dirt records how stale a snapshot is. Only the writer uses it.
 type dirt struct {
-	dirtySeq int64 // the first transaction that the snapshot lacks, 0 for none
+	dirtySeq int64 // the first transaction missing from the snapshot; 0 if it is current
 	dirtyAt  time.Time
 }
 
 func (d *dirt) behind() *dirt { return d }
 
-// snapshot is state in memory of which the file has a snapshot.
+// snapshot is state in memory that also has a snapshot in the file.
 type snapshot interface {
 	behind() *dirt
 	save(t *tx) error // writes a snapshot of the committed state
 }
 
-// save writes the account's snapshot. Only the writer changes the fields in it,
-// so it reads them without the mutex.
+// save writes the account's snapshot. Only the writer changes the saved fields, so
+// save reads them without the mutex.
 func (a *account) save(t *tx) error {
 	_, err := t.w.stmts.snapshot.ExecContext(background(), int64(a.balances[0].Posted), int64(a.balances[1].Posted),
 		t.w.committed, a.debitHead, a.creditHead, a.n)
 	return failure(err)
 }
 
-// draft is an account's state with the rows of an open transaction.
+// draft is an account's state including the rows of the open transaction.
 type draft struct {
 	touched    int64 // the account's first row in the open transaction, 0 for none
 	balances   [2]ledger.Amount
@@ -67,8 +67,8 @@ func balanceIndex(test bool) int {
 	return 0
 }
 
-// system reports whether the account is the ledger's own, which no call spends
-// from.
+// system reports whether the account is the ledger's own. No call spends from such
+// an account.
 func (a *account) system() bool { return a.name[0] == '@' }
 
 // limit returns how far below zero the balance may go.
@@ -84,7 +84,7 @@ func (a *account) hold(amount ledger.Amount, test bool) error {
 	p := &a.balances[balanceIndex(test)]
 	available, err := p.Posted.Sub(p.Reserved)
 	if err == nil {
-		// A limit so large that the sum overflows admits every amount.
+		// If the limit is so large that the sum overflows, every amount is available.
 		if available, err = available.Add(a.limit(test)); err != nil {
 			available, err = math.MaxInt64, nil
 		}
@@ -104,8 +104,8 @@ func (a *account) public() ledger.Account {
 	}
 }
 
-// beginDraft prepares the draft for a row of the open transaction, and reports
-// whether it is the first one.
+// beginDraft prepares the draft for a row of the open transaction. It reports
+// whether that is the account's first row in the transaction.
 func (a *account) beginDraft(seq int64) bool {
 	if a.draft.touched != 0 {
 		return false

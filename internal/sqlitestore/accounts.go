@@ -14,8 +14,9 @@ const (
 	maxID         = 64
 )
 
-// CreateAccount creates an account with empty balances. Errors: ledger.ErrExists
-// if the name is taken, ErrConflict if the id is; and those of ledger.ValidName.
+// CreateAccount creates an account with empty balances. Errors: ledger.ErrExists if
+// the name is taken, ErrConflict if the id is taken, and the errors of
+// ledger.ValidName.
 func (s *Store) CreateAccount(ctx context.Context, a ledger.Account, audit ledger.Audit) error {
 	if err := ledger.ValidName(a.Name); err != nil {
 		return err
@@ -56,11 +57,11 @@ func checkLimits(a *ledger.Account) error {
 	return a.Caps.Check()
 }
 
-// UpdateAccount reads the account with that id, lets change alter its CreditLimit
-// and Caps, and writes them with the audit row, all in one transaction. It ignores
-// changes to other fields. An error from change aborts it and is returned as it
-// is. Open reservations stay; the new limits apply to those made afterwards. Other
-// errors: ledger.ErrNotFound.
+// UpdateAccount reads the account with the given id, lets change alter its
+// CreditLimit and Caps, and writes them with the audit row, all in one transaction.
+// It ignores changes to other fields. An error from change aborts the transaction
+// and is returned as it is. Open reservations stay; the new limits apply to
+// reservations made afterwards. Other errors: ledger.ErrNotFound.
 func (s *Store) UpdateAccount(ctx context.Context, id string, change func(*ledger.Account) error, audit ledger.Audit) (ledger.Account, error) {
 	var changed ledger.Account
 	err := s.do(ctx, func(t *tx) error {
@@ -98,8 +99,8 @@ func (s *Store) UpdateAccount(ctx context.Context, id string, change func(*ledge
 	return changed, nil
 }
 
-// loadLimits reloads the limits of all accounts, after a change whose outcome was
-// in doubt.
+// loadLimits reloads the limits of all accounts after a change with an unknown
+// outcome.
 func (t *tx) loadLimits() error {
 	rows, err := t.w.conn.QueryContext(background(), `SELECT n, credit_limit, cap_call, cap_day, cap_month FROM account`)
 	if err != nil {
@@ -123,8 +124,8 @@ func (t *tx) loadLimits() error {
 	return failure(rows.Err())
 }
 
-// Account returns the account with that id or, ignoring case, that name; or
-// ledger.ErrNotFound.
+// Account returns the account with the id ref or, if there is no such id, with the
+// name ref, ignoring case. Errors: ledger.ErrNotFound.
 func (s *Store) Account(ctx context.Context, ref string) (ledger.Account, error) {
 	if err := ctx.Err(); err != nil {
 		return ledger.Account{}, err
@@ -143,8 +144,8 @@ func (s *Store) Account(ctx context.Context, ref string) (ledger.Account, error)
 	return a.public(), nil
 }
 
-// Accounts lists the operator's accounts in the order of their creation. The
-// string is the cursor of the next part, "" at the end.
+// Accounts lists the operator's accounts in the order of their creation. It also
+// returns the cursor of the next page, "" at the end.
 func (s *Store) Accounts(ctx context.Context, p ledger.Page) ([]ledger.Account, string, error) {
 	last, err := ledger.Cursor(ctx, p.After, 0)
 	if err != nil {
@@ -168,7 +169,7 @@ func (s *Store) Accounts(ctx context.Context, p ledger.Page) ([]ledger.Account, 
 	return list, "", nil
 }
 
-// AccountNames returns account names by id. Unknown ids are left out.
+// AccountNames returns account names by id. It leaves out unknown ids.
 func (s *Store) AccountNames(ctx context.Context, ids []string) (map[string]string, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -185,8 +186,8 @@ func (s *Store) AccountNames(ctx context.Context, ids []string) (map[string]stri
 	return names, nil
 }
 
-// Usage returns the current spending of the account, and the part by keys of the
-// lineage, in live or test credits. Errors: ledger.ErrNotFound.
+// Usage returns the current spending of the account as a whole and of the keys of
+// one lineage, in live or test credits. Errors: ledger.ErrNotFound.
 func (s *Store) Usage(ctx context.Context, id, lineage string, test bool) (ledger.Usage, error) {
 	if err := ctx.Err(); err != nil {
 		return ledger.Usage{}, err

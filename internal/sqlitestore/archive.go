@@ -11,20 +11,21 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// archived describes the archived part of the journal. It is immutable: the next
-// file brings a new one.
+// archived describes the archived part of the journal. A value is immutable;
+// archiving another part replaces it.
 type archived struct {
 	ledger.Archived
 	lastID          uuid // the greatest archived UUIDv7
-	hasIrregularIDs bool // there are ids in archived_id
+	hasIrregularIDs bool // the table archived_id is not empty
 }
 
-// covers reports whether the time in an id was archived.
+// covers reports whether the id may belong to an archived transaction: it is a
+// UUIDv7 and not greater than the greatest archived one.
 func (a *archived) covers(id uuid) bool {
 	return a.Files > 0 && id[6]>>4 == 7 && bytes.Compare(id[:], a.lastID[:]) <= 0
 }
 
-// Archived describes the archived part of the journal.
+// Archived returns a summary of the archived part of the journal.
 func (s *Store) Archived(ctx context.Context) (ledger.Archived, error) {
 	return s.writer.archived.Load().Archived, ctx.Err()
 }
@@ -47,8 +48,8 @@ func (t *tx) loadArchived() error {
 	return nil
 }
 
-// archivedID returns an ErrArchived with that cause if the id was archived, or
-// may have been by the time in it.
+// archivedID returns a *ledger.ArchivedError with the given cause if the id was
+// archived, or may have been according to its timestamp.
 func (t *tx) archivedID(id uuid, prefix string, cause error) error {
 	a := t.w.archived.Load()
 	gone := a.covers(id)
@@ -66,20 +67,22 @@ func (t *tx) archivedID(id uuid, prefix string, cause error) error {
 	return &ledger.ArchivedError{ID: id.text(prefix), Cause: cause}
 }
 
-// refuseArchived returns an ErrArchived for the id of a charge that may be in the
-// archive, so that nothing is captured a second time.
+// refuseArchived returns a *ledger.ArchivedError if the charge with this id may be
+// in the archive, so that it is not captured a second time.
 func (t *tx) refuseArchived(id uuid) error {
 	if a := t.w.archived.Load(); !a.covers(id) && !a.hasIrregularIDs {
 		return nil
 	}
 	_, err := t.byID(id)
 	if !errors.Is(err, ledger.ErrNotFound) {
-		return err // it is still in the journal
+		return err // nil if the charge is still in the journal
 	}
 	return t.archivedID(id, chargePrefix, ledger.ErrSettled)
 }
 
-// notInJournal returns the error for a charge that is not in the journal.
+// notInJournal returns the error for a charge that is not in the journal: a
+// *ledger.ArchivedError if it may be in the archive, and ledger.ErrNotFound
+// otherwise.
 func (s *Store) notInJournal(id uuid) error {
 	a := s.writer.archived.Load()
 	gone := a.covers(id)
@@ -103,9 +106,9 @@ func (s *Store) notInJournal(id uuid) error {
 	return e
 }
 
-// ArchivePart returns the next part of the journal to archive, without entries if
-// none are old enough. It changes nothing. Errors: ledger.ErrInvalid, ErrConflict
-// if no part ends with q.Last.
+// ArchivePart returns the next part of the journal to archive. The part has no
+// entries if no transaction is old enough. ArchivePart changes nothing. Errors:
+// ledger.ErrInvalid, ErrConflict if no part ends with q.Last.
 func (s *Store) ArchivePart(ctx context.Context, q ledger.ArchiveQuery) (ledger.ArchivePart, error) {
 	q, err := q.Check(s.now())
 	if err == nil {
@@ -138,14 +141,14 @@ func (s *Store) ArchivePart(ctx context.Context, q ledger.ArchiveQuery) (ledger.
 	return p, p.Close()
 }
 
-// archivable reads the transactions after that one that the query allows. A charge
-// and its fee stay in the same part.
+// archivable reads the transactions that follow the given one, as far as the query
+// allows. It keeps a charge and its fee in the same part.
 func (s *Store) archivable(after int64, q *ledger.ArchiveQuery) ([]row, error) {
 	most := q.Most
 	if q.Last != 0 {
 		most = int(min(max(q.Last-after, 0), ledger.MaxArchivePart))
 	}
-	list, err := s.readRows(after, most+1) // one more: it may be the last charge's fee
+	list, err := s.readRows(after, most+1) // one more row, which may be the fee of the last charge
 	if err != nil {
 		return nil, err
 	}
@@ -202,8 +205,8 @@ func (s *Store) openingBalances(accounts []string) ([]ledger.RunningBalance, err
 	return list, nil
 }
 
-// selectCarried has the columns of selectRow, without the settler, and the
-// returned part of the fee.
+// selectCarried reads archived charges. It has the columns of selectRow, with null
+// for the settler, and then the part of the fee that refunds have returned.
 const selectCarried = `SELECT seq, id, 1, debtor, creditor, amount, test, at, 0, 0, key, lineage, server, tool, NULL, NULL, day, waived, fee, fee_to,
 	NULL, NULL, refunded, fee_back FROM carried `
 
@@ -232,9 +235,9 @@ func (s *Store) carriedBy(first, last int64) ([]ledger.Carried, error) {
 	return list, failure(rows.Err())
 }
 
-// Archive removes a part from the journal and records it with its audit row, in
-// one transaction. A durable file with that sum must exist. Errors:
-// ledger.ErrConflict if the part is not the next one.
+// Archive removes a part from the journal and records it with its audit row, in one
+// transaction. The caller must have written the part to a durable file with the
+// given sum. Errors: ledger.ErrConflict if the part is not the next one.
 func (s *Store) Archive(ctx context.Context, p *ledger.ArchivePart, sum ledger.Sum, a ledger.Audit) error {
 	select {
 	case s.verifying <- struct{}{}: // a verification reads the rows that this deletes
@@ -254,7 +257,8 @@ func (s *Store) Archive(ctx context.Context, p *ledger.ArchivePart, sum ledger.S
 	})
 }
 
-// nextPart refuses a part that is not the next one, or too young.
+// nextPart returns ledger.ErrConflict if p is not the next part of the journal or
+// is younger than ledger.MinArchiveAge.
 func (t *tx) nextPart(p *ledger.ArchivePart, now time.Time) error {
 	done := t.w.archived.Load()
 	if p.Number != done.Files+1 || p.Previous != done.Sum || len(p.Entries) == 0 || p.First() <= done.Last || p.Last() > t.w.committed {
@@ -273,7 +277,7 @@ func (t *tx) nextPart(p *ledger.ArchivePart, now time.Time) error {
 // removePart records the part and removes its transactions.
 func (t *tx) removePart(p *ledger.ArchivePart, sum ledger.Sum, now time.Time) error {
 	w := t.w
-	// A replay must not need the removed transactions.
+	// Write all snapshots, because a replay must not need the removed transactions.
 	if err := t.flush(len(w.dirty), true); err != nil {
 		return err
 	}
@@ -310,8 +314,8 @@ func (t *tx) removePart(p *ledger.ArchivePart, sum ledger.Sum, now time.Time) er
 	return nil
 }
 
-// removePartQueries remove the transactions up to one. Charges that later
-// transactions refer to are carried over first.
+// removePartQueries remove the transactions up to the given one. Before that, they
+// copy charges into the table carried if later transactions refer to them.
 var removePartQueries = [...]string{
 	`UPDATE carried SET
 		refunded = refunded + (SELECT coalesce(sum(amount), 0) FROM txn WHERE ref = carried.seq AND ref IS NOT NULL AND kind = 3 AND seq <= ?1),
@@ -325,11 +329,13 @@ var removePartQueries = [...]string{
 	`DELETE FROM txn WHERE seq <= ?`,
 }
 
-// maxClockSkew is how far the time in an id may be ahead of its transaction.
+// maxClockSkew is how far the timestamp in an id may be ahead of the time of its
+// transaction.
 const maxClockSkew = 24 * time.Hour
 
-// archiveIDs records the ids of a part: the greatest UUIDv7 stands for those
-// before it, and other ids are recorded one by one.
+// archiveIDs records the ids of a part. The greatest UUIDv7 stands for all smaller
+// ones. Ids of other versions, and ids with a timestamp too far ahead, are recorded
+// one by one.
 func (t *tx) archiveIDs(p *ledger.ArchivePart, next *archived) error {
 	for i := range p.Entries {
 		e := &p.Entries[i]

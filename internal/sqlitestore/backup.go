@@ -18,19 +18,19 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// backupStep is the number of pages copied between two checks for cancellation:
-// 1 MiB.
+// backupStep is the number of pages, 1 MiB in total, copied between two checks for
+// cancellation.
 const backupStep = 256
 
-// scratchDSN opens the file that a backup is copied to. It need not be durable:
-// the next start removes a partial copy.
+// scratchDSN returns the data source name of the file that a backup is copied to.
+// The file need not be durable: the next start removes a partial copy.
 func scratchDSN(path string) string {
 	return dsn(path, "5000", "journal_mode(OFF)", "synchronous(OFF)", "mmap_size(0)")
 }
 
-// backups lets one backup be made at a time, and none after Close.
+// backups allows one backup at a time, and none after Close.
 type backups struct {
-	one     chan struct{} // holds one while a backup is made or delivered
+	one     chan struct{} // full while a backup is made or delivered
 	alive   context.Context
 	end     context.CancelFunc
 	copying sync.RWMutex // read-locked while the store's file is read; close locks it for good
@@ -49,18 +49,18 @@ func (b *backups) close() {
 	b.copying.Lock()
 }
 
-// Backup copies the store at one moment, while it serves, and passes the copy to
-// deliver, which must read it before returning. Every change acknowledged before
-// the call is in it. Neither the writer nor readers wait for it; the log grows
-// until the copy is finished.
+// Backup copies the state of the store at one moment, while the store serves, and
+// passes the copy to deliver, which must read it before returning. The copy has
+// every change acknowledged before the call. Neither the writer nor readers wait
+// for the backup, but the write-ahead log grows until the copy is finished.
 //
-// progress, if not nil, is called now and then with the number of copied bytes
-// and their total. The copy is in the store's directory, readable by its owner
+// progress, if not nil, is called now and then with the number of bytes copied so
+// far and their total. The copy is in the store's directory, readable by its owner
 // only, and is removed before Backup returns.
 //
-// Errors: ledger.ErrBackupRuns while another backup runs, ledger.ErrNoSpace,
-// ledger.ErrUnavailable if the store cannot write, because its file may then show
-// transactions that will not last; those of ctx and of deliver.
+// Errors: ledger.ErrBackupRuns while another backup runs, ledger.ErrNoSpace, the
+// errors of ctx and deliver, and ledger.ErrUnavailable if the store cannot write,
+// because its file may then show transactions that will not last.
 func (s *Store) Backup(ctx context.Context, progress func(done, total int64), deliver func(ledger.Backup, io.Reader) error) (err error) {
 	select {
 	case s.backups.one <- struct{}{}:
@@ -91,8 +91,8 @@ func (s *Store) Backup(ctx context.Context, progress func(done, total int64), de
 	if _, err := scratch.Seek(0, io.SeekStart); err != nil {
 		return fmt.Errorf("reading the copy: %w", err)
 	}
-	// An unlinked file disappears with this process, even after a crash. Systems
-	// that cannot unlink an open file remove it at the end.
+	// Unlink the copy now, so that it disappears with this process even in a crash.
+	// Where an open file cannot be unlinked, the deferred function removes it.
 	gone = os.Remove(scratch.Name()) == nil
 	return deliver(b, io.LimitReader(scratch, b.Size))
 }
@@ -110,19 +110,19 @@ func (s *Store) copyTo(ctx context.Context, to string, b *ledger.Backup, progres
 	if err != nil {
 		return err
 	}
-	db := sql.OpenDB(connector) // a separate pool, so that readers never wait for it
+	db := sql.OpenDB(connector) // a separate pool, so that readers never wait for the backup
 	defer db.Close()
 	conn, err := db.Conn(background())
 	if err != nil {
 		return failure(err)
 	}
 	defer conn.Close()
-	// One read transaction around all steps: every page is from this moment, and
-	// writes never restart the copy.
+	// One read transaction spans all steps, so that every page is from this moment
+	// and writes never restart the copy.
 	if _, err := conn.ExecContext(background(), "BEGIN"); err != nil {
 		return failure(err)
 	}
-	defer conn.ExecContext(background(), "ROLLBACK") //nolint:errcheck // the connection goes with it
+	defer conn.ExecContext(background(), "ROLLBACK") //nolint:errcheck // the connection is closed anyway
 	if err := conn.QueryRowContext(background(), `SELECT (`+selectLength+`), (`+selectSchema+`)`).
 		Scan(&b.Transactions, &b.Schema); err != nil {
 		return failure(err)
@@ -139,7 +139,7 @@ func (s *Store) copyTo(ctx context.Context, to string, b *ledger.Backup, progres
 			return failure(err)
 		}
 		if err := s.steps(ctx, copying, progress); err != nil {
-			_ = copying.Finish() // repeats err
+			_ = copying.Finish() // returns err again
 			return err
 		}
 		return failure(copying.Finish())
@@ -153,8 +153,9 @@ func (s *Store) copyTo(ctx context.Context, to string, b *ledger.Backup, progres
 // selectSchema reads the schema version of a store.
 const selectSchema = `SELECT coalesce(max(version_id), 0) FROM goose_db_version WHERE is_applied`
 
-// steps copies page by page. It gives up when the store cannot write, because
-// repairing the store needs the log without readers.
+// steps copies the database, backupStep pages at a time. It gives up when the store
+// cannot write, because the repair of the store cannot empty the log while it has
+// readers.
 func (s *Store) steps(ctx context.Context, copying *sqlite.Backup, progress func(done, total int64)) error {
 	const pageSize = 4096
 	for more := true; more; {
@@ -176,7 +177,8 @@ func (s *Store) steps(ctx context.Context, copying *sqlite.Backup, progress func
 	return nil
 }
 
-// noSpace marks the error of a full disk as ledger.ErrNoSpace.
+// noSpace marks the error of a full disk as ledger.ErrNoSpace, and returns other
+// errors unchanged.
 func noSpace(err error) error {
 	if isFull(err) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 		return fmt.Errorf("%w: %w", ledger.ErrNoSpace, err)

@@ -15,8 +15,9 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// bulk writes so many charges behind the back of a closed store, between the
-// accounts that pair made: a journal as long charging leaves it, with rows of half a kilobyte.
+// bulk adds n charges to a closed store directly in its file, between the accounts
+// that pair made. The resulting journal is like that of a long-used store, with
+// rows of half a kilobyte.
 func bulk(t *testing.T, path string, n int) {
 	t.Helper()
 	alter(t, path, `
@@ -27,7 +28,7 @@ func bulk(t *testing.T, path string, n int) {
 			SELECT last + x, randomblob(16), 1, a, b, 1, 0, 1, iif(x = 1, paid, last + x - 1), iif(x = 1, 0, last + x - 1), 'key_1', 's', hex(zeroblob(250)) FROM i, pair`)
 }
 
-// large returns a store with so many charges, and an order for more.
+// large returns a store with the given number of charges, and an order for more.
 func large(t *testing.T, charges int) (*Store, ledger.Order) {
 	t.Helper()
 	path := filepath.Join(memoryDir(t), "farebox.db")
@@ -40,7 +41,8 @@ func large(t *testing.T, charges int) (*Store, ledger.Order) {
 	return opened(t, Options{Path: path}), o
 }
 
-// kept writes a backup to a file beside which nothing is, and checks its head.
+// kept writes a backup to a file in a directory of its own, and checks the size and
+// the sum that Backup passes to deliver.
 func kept(t *testing.T, s *Store, progress func(done, total int64)) (path string, head ledger.Backup) {
 	t.Helper()
 	path = filepath.Join(memoryDir(t), "backup.db")
@@ -58,7 +60,7 @@ func kept(t *testing.T, s *Store, progress func(done, total int64)) (path string
 	return path, head
 }
 
-// alone checks that nothing but the store's own files is in its directory.
+// alone checks that the store's directory has no files but the store's own.
 func alone(t *testing.T, s *Store) {
 	t.Helper()
 	entries, err := os.ReadDir(filepath.Dir(s.path))
@@ -74,9 +76,9 @@ func alone(t *testing.T, s *Store) {
 	}
 }
 
-// TestBackupWhileCharging: promises 4 and 5. A backup that is made under load
-// has every charge that was acknowledged before it began, and none that the
-// store does not have; its books balance.
+// TestBackupWhileCharging checks promises 4 and 5. A backup made under load has
+// every charge that was acknowledged before the backup began, and no charge that
+// the store does not have. Its books balance.
 func TestBackupWhileCharging(t *testing.T) {
 	s, o := large(t, 4_000)
 	topUp(t, s, o.Account, 1_000_000)
@@ -138,8 +140,8 @@ func TestBackupWhileCharging(t *testing.T) {
 	alone(t, s)
 }
 
-// TestBackupBlocksNothing: during a copy, charges are captured and keys read, and
-// later writes are not in the copy. Only one copy runs at a time, and only its
+// TestBackupBlocksNothing checks that the store captures charges during a copy, and
+// that the copy does not have them. Only one copy runs at a time, and only its
 // owner can read it.
 func TestBackupBlocksNothing(t *testing.T) {
 	s, o := large(t, 4_000)
@@ -183,8 +185,8 @@ func TestBackupBlocksNothing(t *testing.T) {
 	clean(t, s)
 }
 
-// TestBackupLeavesNothing: a failed backup returns its error and leaves nothing on
-// disk, and the next one works.
+// TestBackupLeavesNothing checks that a failed backup returns its error and leaves
+// no files behind, and that the next backup succeeds.
 func TestBackupLeavesNothing(t *testing.T) {
 	s, _ := large(t, 4_000)
 	read := func(_ ledger.Backup, content io.Reader) error { _, err := io.Copy(io.Discard, content); return err }
@@ -221,8 +223,8 @@ func TestBackupLeavesNothing(t *testing.T) {
 	}
 }
 
-// TestBackupAndClose: closing the store aborts a running copy and prevents new
-// ones, but a finished copy is delivered.
+// TestBackupAndClose checks that Close aborts a running copy and prevents new ones,
+// but lets a finished copy be delivered.
 func TestBackupAndClose(t *testing.T) {
 	s, _ := large(t, 4_000)
 	closed := make(chan error, 1)
@@ -260,8 +262,8 @@ func TestBackupAndClose(t *testing.T) {
 	alone(t, s)
 }
 
-// TestBackupOfStoreThatIsDown: a store that cannot write refuses a backup, because
-// its file may show transactions that will not last.
+// TestBackupOfStoreThatIsDown checks that a store that cannot write refuses a
+// backup, because its file may show transactions that will not last.
 func TestBackupOfStoreThatIsDown(t *testing.T) {
 	s, f := faulty(t)
 	o := pair(t, s, 5)
@@ -277,8 +279,8 @@ func TestBackupOfStoreThatIsDown(t *testing.T) {
 	until(t, "it works again", healthy(s))
 }
 
-// TestOpenSweeps: opening a store removes partial copies left by a crash, and no
-// other files.
+// TestOpenSweeps checks that Open removes the partial copies that a crash left, and
+// no other files.
 func TestOpenSweeps(t *testing.T) {
 	dir := memoryDir(t)
 	path := filepath.Join(dir, "farebox.db")

@@ -14,7 +14,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// benchStore has 200 payers, so that a batch is spread over accounts.
+// benchStore returns a store with over 200 payers, so that a batch is spread over
+// accounts, and an order for each.
 func benchStore(b testing.TB) (*Store, []ledger.Order) {
 	b.Helper()
 	s, err := Open(b.Context(), Options{Path: filepath.Join(b.TempDir(), "farebox.db")})
@@ -39,7 +40,8 @@ func benchStore(b testing.TB) (*Store, []ledger.Order) {
 	return s, orders
 }
 
-// closedLoop runs n calls by so many callers, each after its last has ended.
+// closedLoop makes n calls from the given number of concurrent callers. Each caller
+// makes its next call when its last one has ended.
 func closedLoop(b testing.TB, callers, n int, call func(i int) error) {
 	b.Helper()
 	var next atomic.Int64
@@ -57,7 +59,8 @@ func closedLoop(b testing.TB, callers, n int, call func(i int) error) {
 	group.Wait()
 }
 
-// BenchmarkCapture measures reserving and capturing durably, by callers.
+// BenchmarkCapture measures reserving and durably capturing, by the number of
+// callers.
 func BenchmarkCapture(b *testing.B) {
 	for _, callers := range []int{1, 16, 64} {
 		b.Run(fmt.Sprint("callers=", callers), func(b *testing.B) {
@@ -79,7 +82,7 @@ func reserveAndCapture(s *Store, o ledger.Order) error {
 	return err
 }
 
-// captureAlone is a capture in a transaction of its own.
+// captureAlone captures one charge in its own transaction.
 func captureAlone(s *Store, o ledger.Order) error {
 	u, err := parseID(chargePrefix, newID("chg_"))
 	if err != nil {
@@ -98,9 +101,9 @@ func captureAlone(s *Store, o ledger.Order) error {
 	})
 }
 
-// BenchmarkBatching compares the captures of 64 callers that share commits with
-// one transaction per capture, side by side. The target is 5 times, as the median
-// over alternating runs.
+// BenchmarkBatching compares 64 callers that share commits with 64 callers that use
+// one transaction per capture. The runs alternate, and the target is 5 times as
+// many captures, by the median.
 func BenchmarkBatching(b *testing.B) {
 	s, orders := benchStore(b)
 	var batched, alone []float64
@@ -113,16 +116,18 @@ func BenchmarkBatching(b *testing.B) {
 	b.ReportMetric(median(batched)/median(alone), "times")
 }
 
-// capturesPerSecond is the rate of 64 callers over so many calls.
+// capturesPerSecond returns the rate at which 64 callers make the given number of
+// calls.
 func capturesPerSecond(b testing.TB, s *Store, orders []ledger.Order, calls int, call func(*Store, ledger.Order) error) float64 {
 	start := clock.Now()
 	closedLoop(b, 64, calls, func(i int) error { return call(s, orders[i%len(orders)]) })
 	return float64(calls) / clock.Since(start).Seconds()
 }
 
-// TestBatchingPays: 64 callers make at least 5/3 times as many durable captures as
-// with one transaction per capture. The benchmark's target is 5; the slack, and two
-// more attempts, are for busy machines.
+// TestBatchingPays checks that 64 callers make at least 5/3 times as many durable
+// captures in batches as with one transaction per capture. The target of the
+// benchmark is 5; the lower bound here and the two further attempts allow for busy
+// machines.
 func TestBatchingPays(t *testing.T) {
 	const least, attempts = 5.0 / 3, 3
 	s, orders := benchStore(t)
@@ -147,7 +152,7 @@ func median(v []float64) float64 {
 	return v[len(v)/2]
 }
 
-// BenchmarkReserve measures reserving and releasing, which is memory alone.
+// BenchmarkReserve measures reserving and releasing, which work in memory alone.
 func BenchmarkReserve(b *testing.B) {
 	s, orders := benchStore(b)
 	ids := make([]string, 4096)

@@ -17,8 +17,8 @@ const (
 )
 
 // Bind stores a binding, replacing the one with the same server and handle hash,
-// and returns when that is durable. Errors: ledger.ErrInvalid for a payload that
-// is too long, ledger.ErrUnavailable.
+// and returns once the binding is durable. Errors: ledger.ErrInvalid for a payload
+// that is too long, ledger.ErrUnavailable.
 func (s *Store) Bind(ctx context.Context, b ledger.Binding) error {
 	if len(b.Payload) > ledger.MaxBinding {
 		return fmt.Errorf("%w: the payload of a binding is longer than %d bytes", ledger.ErrInvalid, ledger.MaxBinding)
@@ -33,8 +33,8 @@ func (s *Store) Bind(ctx context.Context, b ledger.Binding) error {
 	})
 }
 
-// Binding returns the server's binding with that hash. Errors: ledger.ErrNotFound
-// for an unknown or expired one, ledger.ErrUnavailable.
+// Binding returns the server's binding with the given handle hash. Errors:
+// ledger.ErrNotFound if the binding is unknown or expired, ledger.ErrUnavailable.
 func (s *Store) Binding(ctx context.Context, server string, m ledger.HandleHash) (ledger.Binding, error) {
 	if err := ctx.Err(); err != nil {
 		return ledger.Binding{}, err

@@ -10,7 +10,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// TestBindingsAreSwept: expired bindings leave the file, and the others stay.
+// TestBindingsAreSwept checks that the store deletes expired bindings from the
+// file, and keeps the others.
 func TestBindingsAreSwept(t *testing.T) {
 	t.Parallel()
 	var c fakeClock
@@ -33,7 +34,7 @@ func TestBindingsAreSwept(t *testing.T) {
 			t.Fatal(err)
 		}
 		if clock.Now().After(deadline) {
-			t.Fatalf("%d bonds are left", left)
+			t.Fatalf("%d bindings are left", left)
 		}
 	}
 	if _, err := s.Binding(t.Context(), "", ledger.HandleHash{}); err != nil {

@@ -12,26 +12,26 @@ import (
 // Bounds of the holds in memory.
 const (
 	maxOpen     = 1 << 18 // open reservations
-	maxUnpaid   = 1 << 15 // remembered released and expired ones
-	maxCaptured = 1 << 12 // remembered captured ones; the journal has all of them
+	maxUnpaid   = 1 << 15 // remembered reservations that were released or expired
+	maxCaptured = 1 << 12 // remembered reservations that were captured; the journal has all of them
 )
 
-// books is the state in memory. One mutex guards it: each step under it is far
-// shorter than finding a lock per account would be.
+// books is the state in memory. One mutex guards all of it, because each critical
+// section is far shorter than looking up a lock per account would be.
 type books struct {
 	mu       sync.Mutex
 	byID     map[string]*account
 	byName   map[string]*account // by ledger.FoldName
 	numbered []*account          // by account.n; unused numbers are nil
 
-	day             int32 // the day that new reservations count for
+	day             int32 // the day that new reservations count towards
 	counters        map[counterKey]*spendCounter
-	loaded          map[string]*spendCounter // from the file, by subject, until first used
+	loaded          map[string]*spendCounter // read from the file and not used yet, by subject
 	idempotencyKeys map[idempotencyHash]idempotencyEntry
 
 	holds    map[uuid]*hold
 	expiring expiryList
-	open     int // holds that hold credits
+	open     int // the number of holds that hold credits
 	unpaid   ring
 	captured ring
 }
@@ -44,7 +44,8 @@ func newBooks() *books {
 	}
 }
 
-// add registers an account. The caller holds the mutex or is alone.
+// add registers an account. The caller holds the mutex or is the only user of the
+// books.
 func (b *books) add(a *account) {
 	for int64(len(b.numbered)) <= a.n {
 		b.numbered = append(b.numbered, nil)
@@ -59,7 +60,8 @@ func (b *books) number(n int64) *account {
 	return b.numbered[n]
 }
 
-// find returns an operator's account by its id. System accounts are not found.
+// find returns an operator's account by its id, or ledger.ErrNotFound. It does not
+// find system accounts.
 func (b *books) find(id string) (*account, error) {
 	a := b.byID[id]
 	if a == nil || a.system() {
@@ -75,33 +77,33 @@ const (
 	holdOpen     holdState = iota // holds credits until it expires
 	holdQueued                    // holds credits; the writer is capturing it
 	holdInDoubt                   // holds credits; whether it was captured is not known yet
-	holdCaptured                  // paid
-	holdReleased                  // given back
-	holdExpired                   // given back; a conditional charge may still capture it
+	holdCaptured                  // its credits were paid
+	holdReleased                  // its credits were released
+	holdExpired                   // its credits were released; a conditional charge may still capture it
 )
 
 // onFailure is the action that captureFailed takes on a hold.
 type onFailure uint8
 
 const (
-	reopenHold  onFailure = iota // a reservation: it stays, and may be captured again
-	expireHold                   // a conditional charge of an expired reservation
-	discardHold                  // a conditional charge without a reservation: forget it
-	releaseHold                  // released while in doubt; if captured after all, it is refunded
+	reopenHold  onFailure = iota // for a reservation: it stays open and may be captured again
+	expireHold                   // for a conditional charge of an expired reservation: it expires again
+	discardHold                  // for a conditional charge without a reservation: the hold is forgotten
+	releaseHold                  // for a hold released while in doubt; if it was captured after all, it is refunded
 )
 
-// hold is an open or a remembered reservation. The mutex of books guards it.
+// hold is a reservation that is open or remembered. The mutex of books guards it.
 type hold struct {
 	id              uuid
 	order           ledger.Order
 	payer, payee    *account
 	feeTo           *account // nil without a fee
 	terms           ledger.Terms
-	day             int32 // that it counts for
+	day             int32 // the day that the hold counts towards
 	waived          bool  // a free quota pays
 	counters        [counterCount]*spendCounter
 	idempotencyHash idempotencyHash // if the terms have an idempotency key
-	response        []byte          // to be stored with the capture
+	response        []byte          // the response to store with the capture
 	state           holdState
 	onFailure       onFailure
 	expires         time.Time
@@ -116,7 +118,7 @@ type outcome struct {
 	balance ledger.Balance
 	err     error
 	ownsKey bool // the hold's idempotency key belongs to the charge
-	made    bool // by this capture, and not before
+	made    bool // the charge was made by this capture, not by an earlier one
 }
 
 // paid returns the amount that the hold takes from the balance.
@@ -134,9 +136,9 @@ func (h *hold) freeCalls() int64 {
 	return 0
 }
 
-// reserve opens a hold for the order, or returns the entry of the caller's
-// idempotency key if the call was captured under it before. The caller holds the
-// mutex.
+// reserve opens a hold for the order. If the call was captured before under the
+// caller's idempotency key, reserve returns the entry of the key instead. The
+// caller holds the mutex.
 func (b *books) reserve(id uuid, o *ledger.Order, terms *ledger.Terms, now, expires time.Time) (*hold, *idempotencyEntry, error) {
 	h := &hold{id: id, order: *o, terms: *terms, expires: expires}
 	if err := b.findAccounts(h); err != nil {
@@ -174,8 +176,8 @@ func (b *books) findAccounts(h *hold) (err error) {
 	return err
 }
 
-// admit reserves the order's credits and its share of caps and quotas, or
-// returns the reason for refusing it.
+// admit reserves the order's credits and its share of caps and quotas, or returns
+// the reason to refuse the order.
 func (b *books) admit(h *hold, now time.Time) error {
 	h.counters = b.countersOf(h.payer.n, h.order.Lineage, h.order.Server, h.order.Test)
 	h.day = dayOf(&h.counters, b.today(now))
@@ -204,7 +206,7 @@ func (b *books) holdAgain(h *hold, now time.Time) error {
 		case errors.Is(err, ledger.ErrUnavailable):
 			return err
 		case first != nil || err != nil:
-			return ledger.ErrSettled // the caller has begun the call anew
+			return ledger.ErrSettled // the call was repeated under the same key
 		}
 	}
 	if err := b.admit(h, now); err != nil {
@@ -221,8 +223,8 @@ func (b *books) queue(h *hold) {
 	h.state = holdQueued
 }
 
-// finish ends a hold and frees its credits. The caller holds the mutex and has
-// moved the balance if there was a payment.
+// finish ends a hold and frees its credits. The caller holds the mutex, and has
+// already updated the balance if the hold was paid.
 func (b *books) finish(h *hold, state holdState) {
 	h.payer.balances[balanceIndex(h.order.Test)].Reserved -= h.paid()
 	for _, m := range h.counters {
@@ -242,8 +244,8 @@ func (b *books) finish(h *hold, state holdState) {
 	}
 }
 
-// captureFailed returns a hold to its state before the capture that failed, or
-// ends it. The caller holds the mutex.
+// captureFailed returns a hold to its state before the failed capture, or ends the
+// hold. The caller holds the mutex.
 func (b *books) captureFailed(h *hold) {
 	switch h.onFailure {
 	case releaseHold:
@@ -253,7 +255,7 @@ func (b *books) captureFailed(h *hold) {
 		b.finish(h, holdExpired)
 	case discardHold:
 		b.finish(h, holdReleased)
-		delete(b.holds, h.id) // as if it had never been
+		delete(b.holds, h.id) // as if it had never existed
 	case reopenHold:
 		h.state = holdOpen
 		b.expiring.insert(h)
@@ -267,9 +269,9 @@ func (b *books) expire(now time.Time) {
 	}
 }
 
-// expiryList is a list of open holds, the first to expire in front. Lives are
-// equal, so inserting from the back finds the place at once unless the clock
-// went backwards.
+// expiryList is a list of open holds in the order of their expiry. All holds live
+// equally long, so a search from the back finds the place of a new one at once,
+// unless the clock went backwards.
 type expiryList struct{ first, last *hold }
 
 func (l *expiryList) insert(h *hold) {

@@ -9,8 +9,9 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// breakages are the ways in which a store may be wrong: at least one for each
-// promise that the model checks. Each is made anew for a run, as some remember.
+// breakages returns constructors of faulty stores, by fault: at least one for each
+// promise that the model checks. Each run constructs its own, because some of them
+// have state.
 func breakages() map[string]func() breakage {
 	all := map[string]func() breakage{}
 	for _, group := range []map[string]func() breakage{brokenHolds(), brokenTerms(), brokenAnswers(), brokenPosts(), brokenCrashes()} {
@@ -369,8 +370,8 @@ func brokenPosts() map[string]func() breakage {
 	}
 }
 
-// brokenCrashes alter the file. Their stores write snapshots at once, so that a
-// replay does not repair a wrong snapshot.
+// brokenCrashes returns the faults that alter the file in a crash. Their stores
+// write snapshots at once, so that a replay does not repair a wrong snapshot.
 func brokenCrashes() map[string]func() breakage {
 	all := map[string]func() breakage{}
 	for name, query := range map[string]string{

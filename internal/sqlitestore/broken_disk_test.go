@@ -27,9 +27,9 @@ const (
 type told int
 
 const (
-	toldNothing  told = iota // it asked
-	toldCaptured             // the money is taken
-	toldReleased             // the reservation is given back
+	toldNothing  told = iota // no result yet
+	toldCaptured             // the charge was captured
+	toldReleased             // the reservation was released
 )
 
 // storm runs callers that reserve and capture without pause, and records their
@@ -39,10 +39,11 @@ type storm struct {
 	order ledger.Order
 	halt  atomic.Bool
 	acked atomic.Int64
-	// outage is odd while the test knows that nothing can be captured.
+	// outage counts beginnings and ends of outages. While it is odd, no capture is
+	// possible.
 	outage  atomic.Int64
 	refused atomic.Int64
-	doubted atomic.Int64 // captures that failed
+	doubted atomic.Int64 // failed captures
 
 	callers sync.WaitGroup
 	mu      sync.Mutex
@@ -83,8 +84,8 @@ func (m *storm) snapshot() map[string]told {
 	return maps.Clone(m.charges)
 }
 
-// call makes one charge. When its capture fails the caller tries again, gives
-// the reservation back, or leaves it alone.
+// call makes one charge. When the capture fails, the caller captures again,
+// releases the reservation, or leaves it alone.
 func (m *storm) call(random *rand.Rand, tick <-chan time.Time) error {
 	ctx := context.Background()
 	charge := newID("chg_")
@@ -115,7 +116,7 @@ func (m *storm) call(random *rand.Rand, tick <-chan time.Time) error {
 			return nil
 		case 1:
 			err := m.store.Release(ctx, charge)
-			if err == nil || errors.Is(err, ledger.ErrUnavailable) { // the latter in doubt: when that ends, it is released or refunded
+			if err == nil || errors.Is(err, ledger.ErrUnavailable) { // if in doubt, it is released or refunded later
 				m.say(charge, toldReleased)
 				return nil
 			}
@@ -129,7 +130,8 @@ func (m *storm) call(random *rand.Rand, tick <-chan time.Time) error {
 	}
 }
 
-// refusal takes an error of an outage, and waits a moment.
+// refusal counts an error of an outage and waits a moment. It returns any other
+// error.
 func (m *storm) refusal(err error, tick <-chan time.Time) error {
 	if !errors.Is(err, ledger.ErrUnavailable) {
 		return err
@@ -139,7 +141,7 @@ func (m *storm) refusal(err error, tick <-chan time.Time) error {
 	return nil
 }
 
-// await waits until so many more captures were acknowledged.
+// await waits until the given number of further captures is acknowledged.
 func (m *storm) await(t *testing.T, more int64) {
 	t.Helper()
 	want := m.acked.Load() + more
@@ -157,8 +159,8 @@ func (m *storm) stop(t *testing.T) {
 	}
 }
 
-// booked returns all charges of the store, and whether each was kept, that is, not
-// refunded. The books must balance.
+// booked returns all charges of the account in the store, and for each charge
+// whether it is not refunded. It checks that the books balance.
 func booked(t *testing.T, s *Store, account string) map[string]bool {
 	t.Helper()
 	clean(t, s)
@@ -186,8 +188,8 @@ func booked(t *testing.T, s *Store, account string) map[string]bool {
 	return list
 }
 
-// agrees compares the books with the callers' results just before and just after
-// the books were read.
+// agrees compares the books with the callers' results from just before and just
+// after the books were read.
 func agrees(t *testing.T, books map[string]bool, before, after map[string]told) {
 	t.Helper()
 	lost := 0
@@ -206,14 +208,14 @@ func agrees(t *testing.T, books map[string]bool, before, after map[string]told) 
 	}
 }
 
-// powerCut is a copy of the durable state at one moment, and the callers' results
-// before and after it.
+// powerCut is a copy of the durable state at one moment, with the callers' results
+// just before and just after that moment.
 type powerCut struct {
 	image         string
 	before, after map[string]told
 }
 
-// cut copies the state that a power cut would leave now.
+// cut records the state that a power cut would leave now.
 func (m *storm) cut(t *testing.T, d *disk, survive float64) {
 	t.Helper()
 	before := m.snapshot()
@@ -233,11 +235,11 @@ func (m *storm) survived(t *testing.T) {
 	}
 }
 
-// TestBrokenDisk: promises 1, 4, 5 and 8 on a disk whose syncs and writes fail
-// under 64 callers. Callers get no error but ledger.ErrUnavailable, and the store
-// recovers with the disk. After a power cut before, during or after the failure,
-// every acknowledged charge is in the books once, and the books balance. Released
-// calls cost nothing.
+// TestBrokenDisk checks promises 1, 4, 5 and 8 on a disk that fails syncs and
+// writes under 64 callers. Callers get no error but ledger.ErrUnavailable, and the
+// store recovers with the disk. After a power cut before, during or after the
+// failure, every acknowledged charge is in the books once, and the books balance.
+// Released calls cost nothing.
 func TestBrokenDisk(t *testing.T) {
 	t.Parallel()
 	const (
@@ -307,8 +309,8 @@ func breakDisk(t *testing.T, fault diskFault, seed uint64) {
 	}
 }
 
-// outlast looks at an outage that lasts. Captures cannot be made without the
-// log; without the database file they go on.
+// outlast checks the store during a lasting outage. Without the log, it cannot make
+// captures; without the database file, it still can.
 func (m *storm) outlast(t *testing.T, d *disk, log bool, survive float64) {
 	t.Helper()
 	if !log {
@@ -347,10 +349,10 @@ func (m *storm) settled(t *testing.T, c *fakeClock) {
 	}
 }
 
-// TestRefusalsOutlivePowerCuts: promise 2 for captures with a failed sync. A caller
-// learns that nothing was taken only when the rows of the failed transaction, which
-// may be on the disk all the same, can never reappear, not even if the power fails
-// at the very next sync.
+// TestRefusalsOutlivePowerCuts checks promise 2 for captures with a failed sync.
+// The rows of the failed transaction may be on the disk all the same. A caller gets
+// an error only once these rows can never reappear, not even if the power fails at
+// the very next sync.
 func TestRefusalsOutlivePowerCuts(t *testing.T) {
 	t.Parallel()
 	const fsync = sqlite3.SQLITE_IOERR_FSYNC
@@ -404,9 +406,9 @@ func TestRefusalsOutlivePowerCuts(t *testing.T) {
 	}
 }
 
-// TestReappearingRowsAreMadeDurable: promise 1 across a restart after a failed
-// sync. The rows are visible then, but not durable. The store makes them durable
-// before it acknowledges or extends them.
+// TestReappearingRowsAreMadeDurable checks promise 1 across a restart after a
+// failed sync. The rows of the failed transaction are then visible, but not
+// durable. The store makes them durable before it acknowledges them or adds others.
 func TestReappearingRowsAreMadeDurable(t *testing.T) {
 	t.Parallel()
 	d := newDisk(t, 1)

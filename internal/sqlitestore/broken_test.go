@@ -1,6 +1,7 @@
 //go:build !race
 
-// Under the race detector these runs take minutes, and race nothing.
+// Under the race detector these runs take minutes, and they have no concurrency to
+// check.
 
 package sqlitestore
 
@@ -20,10 +21,10 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// breakage is a faulty store: each field that is set replaces a method of the
-// store.
+// breakage describes a faulty store. Each function that is set replaces a method of
+// the store.
 type breakage struct {
-	before  func(s *Store) // each call
+	before  func(s *Store) // runs before each call
 	reserve func(s *Store, id string, o ledger.Order, terms ledger.Terms) (ledger.Reservation, error)
 	capture func(s *Store, id string, answer []byte) (ledger.Charge, ledger.Balance, error)
 	charge  func(s *Store, id string, o ledger.Order, terms ledger.Terms, answer []byte) (ledger.Charge, ledger.Balance, error)
@@ -31,12 +32,12 @@ type breakage struct {
 	renew   func(s *Store, id string) error
 	post    func(s *Store, t ledger.Transaction, a ledger.Audit) (ledger.Transaction, ledger.Balance, error)
 	update  func(s *Store, id string, change func(*ledger.Account) error, a ledger.Audit) (ledger.Account, error)
-	crash   string // SQL that alters the file
+	crash   string // SQL that alters the file after a crash
 }
 
 func (b breakage) wrap(s *Store) storetest.Store { return &brokenStore{Store: s, b: b} }
 
-// brokenStore is a store that is wrong in one way.
+// brokenStore is a store with one fault.
 type brokenStore struct {
 	*Store
 	b breakage
@@ -106,7 +107,8 @@ func (s *brokenStore) UpdateAccount(ctx context.Context, id string, change func(
 	return s.Store.UpdateAccount(ctx, id, change, a)
 }
 
-// recorder is a test that only remembers whether it failed.
+// recorder is a testing.TB for the model. It only records the messages and whether
+// the test failed.
 type recorder struct {
 	name   string
 	mu     sync.Mutex
@@ -128,14 +130,14 @@ func (r *recorder) Error(args ...any)            { r.say(fmt.Sprint(args...)); r
 func (r *recorder) Errorf(f string, args ...any) { r.say(fmt.Sprintf(f, args...)); r.Fail() }
 func (r *recorder) Fatal(args ...any)            { r.say(fmt.Sprint(args...)); r.FailNow() }
 func (r *recorder) Fatalf(f string, args ...any) { r.say(fmt.Sprintf(f, args...)); r.FailNow() }
-func (r *recorder) Skip(args ...any)             { r.Fatal(args...) } // nothing may be left out
+func (r *recorder) Skip(args ...any)             { r.Fatal(args...) } // the model must not skip anything
 func (r *recorder) Skipf(f string, args ...any)  { r.Fatalf(f, args...) }
 func (r *recorder) SkipNow()                     { r.FailNow() }
 func (r *recorder) FailNow()                     { r.Fail(); runtime.Goexit() }
 func (r *recorder) Fail()                        { r.mu.Lock(); defer r.mu.Unlock(); r.failed = true }
 func (r *recorder) Failed() bool                 { r.mu.Lock(); defer r.mu.Unlock(); return r.failed }
 
-// verdict returns the message of the failure, in one line.
+// verdict returns the message of the failure in one line.
 func (r *recorder) verdict() string {
 	for _, text := range r.said {
 		_, after, found := strings.Cut(text, "[rapid] ")
@@ -147,7 +149,7 @@ func (r *recorder) verdict() string {
 	return strings.Join(r.said, "; ")
 }
 
-// modelRun runs the suite's model on stores that are broken so.
+// modelRun runs the model of the suite on stores with the given fault.
 func modelRun(t *testing.T, template, name string, broken func() breakage) *recorder {
 	r := &recorder{name: name}
 	done := make(chan struct{})
@@ -162,7 +164,7 @@ func modelRun(t *testing.T, template, name string, broken func() breakage) *reco
 	return r
 }
 
-// setFlags sets flags of the test binary until the test ends.
+// setFlags sets flags of the test binary until the end of the test.
 func setFlags(t *testing.T, values map[string]string) {
 	t.Helper()
 	for name, value := range values {
@@ -178,8 +180,8 @@ func setFlags(t *testing.T, values map[string]string) {
 	}
 }
 
-// TestSuiteFindsBrokenStores proves the suite: its model fails for a store that
-// is wrong in any of these ways, and passes for the same store unbroken.
+// TestSuiteFindsBrokenStores checks the suite itself: its model fails for a store
+// with any of the faults, and passes for the same store without one.
 func TestSuiteFindsBrokenStores(t *testing.T) {
 	if testing.Short() {
 		t.Skip("the model takes all its steps to find them")
@@ -211,7 +213,8 @@ func TestSuiteFindsBrokenStores(t *testing.T) {
 	}
 }
 
-// lifted calls do while the account has no limits.
+// lifted calls do while lift has changed the limits of the account, and restores
+// the limits afterwards.
 func lifted(s *Store, account string, lift func(*account), do func()) {
 	s.books.mu.Lock()
 	a := s.books.byID[account]
@@ -224,15 +227,15 @@ func lifted(s *Store, account string, lift func(*account), do func()) {
 	s.books.mu.Unlock()
 }
 
-// posted runs a change right after the row that it belongs to.
+// posted runs a change in a transaction of its own, and panics if the change fails.
 func posted(s *Store, change func(x *tx) error) {
 	if err := s.do(context.Background(), change); err != nil {
 		panic(err)
 	}
 }
 
-// onOrders changes the order and the terms of every reservation and charge. The
-// store's results show the original order.
+// onOrders returns a store that changes the order and the terms of every
+// reservation and charge. Its results show the original order.
 func onOrders(change func(*ledger.Order, *ledger.Terms)) breakage {
 	asked := map[string][]ledger.Order{}
 	restore := func(c ledger.Charge, p ledger.Balance, err error) (ledger.Charge, ledger.Balance, error) {
@@ -262,8 +265,8 @@ func onOrders(change func(*ledger.Order, *ledger.Terms)) breakage {
 	}
 }
 
-// afterRefund does something after each refund that was made. rest says that
-// nothing of the charge is left.
+// afterRefund returns a store that calls do after each refund. rest reports whether
+// the whole charge is then refunded.
 func afterRefund(do func(s *Store, c ledger.Charge, refund ledger.Transaction, rest bool)) breakage {
 	return breakage{post: func(s *Store, t ledger.Transaction, a ledger.Audit) (ledger.Transaction, ledger.Balance, error) {
 		before, _ := s.ChargeByID(context.Background(), t.Charge)

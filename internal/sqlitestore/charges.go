@@ -11,19 +11,20 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// maxSteps bounds how many batches of transactions one part of a listing reads,
-// if it lists few of them, as with the refunds that an account paid.
+// maxSteps bounds how many batches of transactions are read for one page of a
+// listing. Many batches are read if few of their transactions are listed, for
+// example if most are refunds that an account paid.
 const maxSteps = ledger.MaxScan / ledger.MaxPage
 
-// selectChain follows the chain of an account's payments from a transaction back,
-// and selectEarned the chain of its earnings.
+// selectChain follows the chain of an account's payments back from a transaction,
+// and selectEarned the chain of the account's earnings.
 var (
 	selectChain  = selectLinked("prev_debtor")
 	selectEarned = selectLinked("prev_creditor")
 )
 
-// selectLinked follows a chain of transactions by the column that refers to the
-// previous one.
+// selectLinked returns the query that follows a chain of transactions back. The
+// column before refers to the previous transaction of the chain.
 func selectLinked(before string) string {
 	return `WITH RECURSIVE chain (at_seq, next) AS (
 		SELECT seq, ` + before + ` FROM txn WHERE seq = ?1
@@ -32,10 +33,10 @@ func selectLinked(before string) string {
 	) ` + selectRow + `JOIN chain ON seq = at_seq ORDER BY seq DESC`
 }
 
-// Charges lists captured charges, newest first, with their refunded amounts. The
-// string is the cursor of the next part, "" at the end; a part may have fewer rows
-// than the limit and yet not be the last. Errors: ledger.ErrNotFound if an account
-// does not exist.
+// Charges lists captured charges, newest first, with their refunded amounts. It
+// also returns the cursor of the next page, "" at the end; a page can have fewer
+// charges than the limit without being the last. Errors: ledger.ErrNotFound if an
+// account of the filter does not exist.
 func (s *Store) Charges(ctx context.Context, f ledger.ChargeFilter) ([]ledger.Charge, string, error) {
 	after, err := ledger.Cursor(ctx, f.After, math.MaxInt64)
 	if err != nil {
@@ -68,11 +69,11 @@ func (s *Store) Charges(ctx context.Context, f ledger.ChargeFilter) ([]ledger.Ch
 	return l.charges, strconv.FormatInt(l.next, 10), nil
 }
 
-// listing is one part of a list of charges.
+// listing is one page of a list of charges.
 type listing struct {
 	store                 *Store
 	filter                *ledger.ChargeFilter
-	payer, earner         int64 // account.n of the filter; 0 for none
+	payer, earner         int64 // account.n of the accounts in the filter; 0 without one
 	payerHead, earnerHead int64
 	size                  int // maximum number of charges to list
 	read                  int // number of transactions per query
@@ -81,7 +82,8 @@ type listing struct {
 	next                  int64 // the cursor; 0 at the end
 }
 
-// account looks up an account of the filter, and the head of its chain.
+// account looks up an account of the filter. It returns its account.n and the
+// head of its chain.
 func (l *listing) account(id string, head func(*account) int64) (n, begin int64, err error) {
 	if id == "" {
 		return 0, 0, nil
@@ -96,7 +98,7 @@ func (l *listing) account(id string, head func(*account) int64) (n, begin int64,
 	return a.n, head(a), nil
 }
 
-// all lists charges with a lower seq.
+// all lists the charges with a seq less than below.
 func (l *listing) all(below int64) error {
 	l.next = below
 	for range maxSteps {
@@ -120,9 +122,9 @@ func (l *listing) all(below int64) error {
 	return nil
 }
 
-// chain lists the payments or earnings of an account, from the head of its chain
-// or from the cursor. link returns zero and the previous seq for a row in the
-// account's chain, and another number for a row in another chain.
+// chain lists the payments or earnings of an account, from the head of its chain or
+// from the cursor. For a row in the account's chain, link returns zero and the
+// previous seq; for any other row, it returns a number that is not zero.
 func (l *listing) chain(read *sql.Stmt, head, seq int64, link func(*row) (of, before int64)) error {
 	if l.filter.After == "" {
 		seq = head
@@ -152,15 +154,15 @@ func (l *listing) chain(read *sql.Stmt, head, seq int64, link func(*row) (of, be
 	return nil
 }
 
-// endIfOld ends a listing by time once a whole part is too old.
+// endIfOld ends a listing with a time filter once all rows of a page are too old.
 func (l *listing) endIfOld() {
 	if to := l.filter.ReadTo(); !to.IsZero() && l.newest < micros(to) {
 		l.next = 0
 	}
 }
 
-// collect adds charges from the rows until the part is full. It returns the last
-// row that it used, and whether more may follow.
+// collect adds charges from the rows until the page is full. It returns the last
+// row that it used, and whether more rows may follow.
 func (l *listing) collect(rows *sql.Rows, limit int, link func(*row) (of, before int64)) (last row, more bool, err error) {
 	defer rows.Close()
 	n := 0
@@ -217,11 +219,11 @@ func (s *Store) ChargeByID(ctx context.Context, id string) (ledger.Charge, error
 	return s.charge(&r)
 }
 
-// selectJournal reads the journal after a transaction.
+// selectJournal reads the journal after the given transaction.
 const selectJournal = selectRow + `WHERE seq > ? ORDER BY seq LIMIT ?`
 
-// Journal lists all transactions, oldest first. The string is the cursor of the
-// next part, "" at the end.
+// Journal lists all transactions, oldest first. It also returns the cursor of the
+// next page, "" at the end.
 func (s *Store) Journal(ctx context.Context, p ledger.Page) ([]ledger.Transaction, string, error) {
 	after, err := ledger.Cursor(ctx, p.After, 0)
 	if err != nil {
@@ -249,8 +251,8 @@ func (s *Store) Journal(ctx context.Context, p ledger.Page) ([]ledger.Transactio
 	return list, next, nil
 }
 
-// readRows reads rows of the journal into memory, because a long read makes the
-// log grow.
+// readRows reads rows of the journal into memory, because the log grows for as long
+// as a read transaction is open.
 func (s *Store) readRows(after int64, limit int) ([]row, error) {
 	rows, err := s.readers.QueryContext(background(), selectJournal, after, limit)
 	if err != nil {
@@ -268,8 +270,8 @@ func (s *Store) readRows(after int64, limit int) ([]row, error) {
 	return list, failure(rows.Err())
 }
 
-// chargeBehind returns the id of the charge of a refund or fee, "" for other
-// transactions.
+// chargeBehind returns the id of the charge that a refund or fee belongs to, and ""
+// for other transactions.
 func (s *Store) chargeBehind(r *row) (string, error) {
 	if r.ref == 0 {
 		return "", nil

@@ -14,12 +14,12 @@ import (
 
 const month = 30 * 24 * time.Hour
 
-// jumps are how far a clock goes wrong.
+// jumps are the distances by which a clock goes wrong.
 var jumps = map[string]time.Duration{
 	"an hour ahead": time.Hour, "an hour back": -time.Hour, "a month ahead": month, "a month back": -month,
 }
 
-// clocked is a store in memory with a clock that the test moves.
+// clocked returns a store in memory, and its clock, which the test sets.
 func clocked(t *testing.T) (*Store, *fakeClock, Options) {
 	t.Helper()
 	c := &fakeClock{}
@@ -27,9 +27,9 @@ func clocked(t *testing.T) (*Store, *fakeClock, Options) {
 	return opened(t, o), c, o
 }
 
-// TestWallClockDoesNotJudgeExpiry: the time that the store takes by default has
-// a monotonic reading, so that setting the system's clock, as NTP or a resumed
-// machine does, neither ends a reservation nor makes it live longer.
+// TestWallClockDoesNotJudgeExpiry checks that the default clock of the store has a
+// monotonic reading. Setting the system's clock, as NTP or a resumed machine does,
+// then neither ends a reservation nor makes it live longer.
 func TestWallClockDoesNotJudgeExpiry(t *testing.T) {
 	t.Parallel()
 	s := fresh(t)
@@ -42,14 +42,15 @@ func TestWallClockDoesNotJudgeExpiry(t *testing.T) {
 	s.books.mu.Lock()
 	expires := s.books.holds[u].expires
 	s.books.mu.Unlock()
-	if expires == expires.Round(0) { // which strips the monotonic reading
+	if expires == expires.Round(0) { // Round strips the monotonic reading
 		t.Errorf("expiry %s is judged by the wall clock", expires)
 	}
 }
 
-// TestClockJumpsWithHolds: when the clock that judges expiry jumps, a
-// reservation made before is captured once or given back, one made after lives
-// as long as any other, and neither lets an account spend what it does not have.
+// TestClockJumpsWithHolds checks reservations when the clock that decides about
+// expiry jumps. A reservation made before the jump is captured once or released.
+// One made after it lives as long as any other. Neither lets an account spend more
+// than it has.
 func TestClockJumpsWithHolds(t *testing.T) {
 	t.Parallel()
 	for name, jump := range jumps {
@@ -59,7 +60,7 @@ func TestClockJumpsWithHolds(t *testing.T) {
 			o := pair(t, s, 4)
 			ids := reserveAll(t, s, o, 4)
 			c.advance(jump)
-			if jump > 0 { // all have expired: their credits go to the first caller
+			if jump > 0 { // all have expired, so that their credits are available again
 				if p := balanceOf(t, s, o.Account); s.OpenReservations() != 0 {
 					t.Fatalf("%d reservations are open, balance %+v", s.OpenReservations(), p)
 				}
@@ -68,7 +69,7 @@ func TestClockJumpsWithHolds(t *testing.T) {
 				t.Fatalf("a fifth reservation on a balance for four: %v", err)
 			}
 			took := map[string]error{}
-			for _, id := range append(ids, ids...) { // each twice
+			for _, id := range append(ids, ids...) { // each id twice
 				_, _, err := s.Capture(t.Context(), id, nil)
 				if before, again := took[id]; again && before == nil && err != nil {
 					t.Errorf("%s was captured, and then %v", id, err)
@@ -107,9 +108,9 @@ func TestClockJumpsWithHolds(t *testing.T) {
 	}
 }
 
-// TestHoldsOfAnEarlierClockAreSwept: reservations made before and after the
-// clock went back stand in the order of their expiry, so that each ends at its
-// own time and none hides another.
+// TestHoldsOfAnEarlierClockAreSwept checks that reservations made before and after
+// the clock went back are kept in the order of their expiry. Each then ends at its
+// own time, and none hides another.
 func TestHoldsOfAnEarlierClockAreSwept(t *testing.T) {
 	t.Parallel()
 	s, c, _ := clocked(t)
@@ -135,9 +136,10 @@ func TestHoldsOfAnEarlierClockAreSwept(t *testing.T) {
 	}
 }
 
-// TestExpiryRacesCapture: promises 3 and 4 while the clock jumps to and fro
-// under callers that reserve, renew, capture twice and release. No more is spent
-// than there is, each capture is made once, and in the end nothing is held.
+// TestExpiryRacesCapture checks promises 3 and 4 while the clock jumps back and
+// forth under callers that reserve, renew, capture twice and release. The account
+// spends no more than it has, each capture is made once, and in the end no credits
+// are held.
 func TestExpiryRacesCapture(t *testing.T) {
 	t.Parallel()
 	const callers, calls, funds = 32, 40, 600
@@ -185,7 +187,7 @@ func TestExpiryRacesCapture(t *testing.T) {
 	group.Wait()
 	close(stop)
 	moving.Wait()
-	c.advance(100 * 12 * month) // later than any time that the clock has shown
+	c.advance(100 * 12 * month) // later than any time that the clock has shown so far
 	if n := s.OpenReservations(); n != 0 {
 		t.Errorf("%d reservations are open", n)
 	}
@@ -198,8 +200,8 @@ func TestExpiryRacesCapture(t *testing.T) {
 	t.Logf("%d of %d calls captured", len(took), callers*calls)
 }
 
-// racingCall reports whether its charge was captured. An error is one that the
-// races do not explain.
+// racingCall makes one call and reports whether its charge was captured. It returns
+// only errors that the races do not explain.
 func racingCall(s *Store, o ledger.Order, charge string, what int) (bool, error) {
 	ctx := context.Background()
 	if _, err := s.Reserve(ctx, charge, o, ledger.Terms{}); err != nil {
@@ -214,13 +216,13 @@ func racingCall(s *Store, o ledger.Order, charge string, what int) (bool, error)
 		}
 	}
 	if _, _, err := s.Capture(ctx, charge, nil); err != nil {
-		return false, expected(err, ledger.ErrInsufficient) // it expired, and others were first
+		return false, expected(err, ledger.ErrInsufficient) // it expired, and other calls took the credits
 	}
 	_, _, err := s.Capture(ctx, charge, nil)
 	return true, err
 }
 
-// expected lets the errors pass that may be.
+// expected returns err, or nil if err is one of the given errors.
 func expected(err error, may ...error) error {
 	for _, m := range may {
 		if errors.Is(err, m) {

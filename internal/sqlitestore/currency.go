@@ -6,9 +6,9 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// UseCurrency records the currency (ISO 4217) of the store's amounts on the first
-// call, and returns a *ledger.CurrencyError if another one is recorded. It may be
-// called at any time.
+// UseCurrency records code (ISO 4217) as the currency of the store's amounts if no
+// currency is recorded yet. It returns a *ledger.CurrencyError if another currency
+// is recorded. It may be called at any time.
 func (s *Store) UseCurrency(ctx context.Context, code string) error {
 	var stored string
 	read := func(t *tx) error { return t.queryRow(`SELECT currency FROM meta`).Scan(&stored) }

@@ -20,25 +20,26 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 )
 
-// disk is a VFS for SQLite in front of the system's own. It makes syncs and writes
-// fail, and tracks the durable contents: a write is visible at once, as in a page
-// cache, but durable only after a successful sync of its file. After a failed sync
-// the system considers the pages clean, so that no later sync writes them.
+// disk is a VFS for SQLite in front of the system's own VFS. It makes syncs and
+// writes fail, and tracks the durable contents of files. A write is visible at
+// once, as in a page cache, but is durable only after a successful sync of its
+// file. After a failed sync the pages count as clean, as on a real system, so that
+// no later sync writes them.
 type disk struct {
 	name string
-	real uintptr // the sqlite3_vfs in front of which this one stands
-	keep []any   // the functions that SQLite knows by their addresses only
+	real uintptr // the sqlite3_vfs of the system
+	keep []any   // functions that SQLite has only by address, kept alive here
 
 	mu      sync.Mutex
 	random  *rand.Rand
-	methods map[uintptr]uintptr  // the system's method tables, by ours
-	files   map[uintptr]diskFile // open ones, by their sqlite3_file
+	methods map[uintptr]uintptr  // the system's method tables to the disk's own
+	files   map[uintptr]diskFile // open files, by their sqlite3_file
 	plates  map[string]*plate    // by path
 	fault   *diskFault
-	onSync  func(fileKind) // before a sync, while the mutex is held
+	onSync  func(fileKind) // called before each sync, with the mutex held
 }
 
-// fileKind is one of the two files of a store.
+// fileKind distinguishes the two files of a store from all others.
 type fileKind int
 
 const (
@@ -51,16 +52,16 @@ const (
 type diskFile struct {
 	kind    fileKind
 	plate   *plate
-	methods *sqlite3.Tsqlite3_io_methods // the system's
+	methods *sqlite3.Tsqlite3_io_methods // the methods of the system
 }
 
-// plate is the contents of a file after a power cut.
+// plate has the contents of a file as the disk stores them.
 type plate struct {
-	durable []byte
-	pending []diskWrite // in order
+	durable []byte      // the contents after a power cut
+	pending []diskWrite // writes since the last sync, in order
 }
 
-// diskWrite is a write, or a change of the length if there are no data.
+// diskWrite is a write. Without data, it truncates the file to the length at.
 type diskWrite struct {
 	at   int64
 	data []byte
@@ -80,21 +81,21 @@ func (p *plate) apply(w diskWrite) {
 
 // diskFault selects the operations that fail.
 type diskFault struct {
-	on    fileKind // a set
-	write bool     // writes fail, else syncs do
-	after int      // so many that work
-	times int      // how many fail then; 0: all until the fault is taken away
-	code  int32    // the result code of SQLite
-	// For failing syncs: the chance of each write to become durable all the same,
-	// and whether the others also become invisible, as if the page had been evicted
-	// and read again.
+	on    fileKind // a set of kinds
+	write bool     // writes fail; otherwise syncs fail
+	after int      // the number of operations that succeed first
+	times int      // the number that then fail; 0 for all until the fault is removed
+	code  int32    // the result code that SQLite gets
+	// survive is the chance of each write to become durable although the sync fails.
+	// evictResponses makes the lost writes invisible as well, as if their pages had
+	// been evicted from the page cache and read again.
 	survive        float64
 	evictResponses bool
 
 	failed int
 }
 
-// hits reports whether the operation fails.
+// hits reports whether the operation fails, and counts it.
 func (f *diskFault) hits(kind fileKind, write bool) bool {
 	if f == nil || f.on&kind == 0 || f.write != write || f.times > 0 && f.failed >= f.times {
 		return false
@@ -107,19 +108,19 @@ func (f *diskFault) hits(kind fileKind, write bool) bool {
 	return true
 }
 
-// at dereferences a pointer of SQLite.
+// at converts the address of a C struct of SQLite to a pointer.
 func at[T any](p uintptr) *T { return *(**T)(unsafe.Pointer(&p)) }
 
-// function makes a Go function of one that SQLite knows by its address.
+// function converts the address of a C function of SQLite to a Go function.
 func function[F any](p uintptr) F { return *(*F)(unsafe.Pointer(&p)) }
 
-// address is how SQLite knows a function, which must be kept.
+// address returns the address by which SQLite calls f. The disk keeps f alive.
 func address[F any](d *disk, f F) uintptr {
 	d.keep = append(d.keep, f)
 	return *(*uintptr)(unsafe.Pointer(&f))
 }
 
-// The functions of a VFS and of a file that the disk looks into.
+// The functions of a VFS and of its files that the disk intercepts.
 type (
 	openFunc     = func(tls *libc.TLS, vfs, name, file uintptr, flags int32, outFlags uintptr) int32
 	deleteFunc   = func(tls *libc.TLS, vfs, name uintptr, syncDir int32) int32
@@ -129,10 +130,10 @@ type (
 	syncFunc     = func(tls *libc.TLS, file uintptr, flags int32) int32
 )
 
-var disks atomic.Int64 // names of VFSs are of the process
+var disks atomic.Int64 // numbers the disks, because names of VFSs are process-wide
 
-// newDisk registers a disk that is taken away at the test's end. All stores on
-// it must be closed by then.
+// newDisk registers a disk until the end of the test. By then, all stores on the
+// disk must be closed.
 func newDisk(t *testing.T, seed uint64) *disk {
 	t.Helper()
 	tls := libc.NewTLS()
@@ -164,8 +165,8 @@ func newDisk(t *testing.T, seed uint64) *disk {
 	return d
 }
 
-// connect opens connections on the disk. They checkpoint far more often than
-// others, so that the database file is written and synced, too.
+// connect opens connections on the disk. They checkpoint far more often than usual,
+// so that the database file is written and synced as well.
 func (d *disk) connect(dsn string) (driver.Connector, error) {
 	u, err := url.Parse(dsn)
 	if err != nil {
@@ -205,8 +206,8 @@ func (d *disk) open(tls *libc.TLS, _, name, file uintptr, flags int32, outFlags 
 	return sqlite3.SQLITE_OK
 }
 
-// plate returns the plate of a file; everything in a new one is durable. The caller
-// holds the mutex.
+// plate returns the plate of a file, and makes an empty one for a new file. The
+// caller holds the mutex.
 func (d *disk) plate(path string) *plate {
 	p := d.plates[path]
 	if p == nil {
@@ -216,8 +217,8 @@ func (d *disk) plate(path string) *plate {
 	return p
 }
 
-// inFrontOf returns methods of a file that stand before the system's. The
-// caller holds the mutex.
+// inFrontOf returns file methods of the disk in front of the system's methods,
+// which are at real. The caller holds the mutex.
 func (d *disk) inFrontOf(tls *libc.TLS, real uintptr) uintptr {
 	if ours, ok := d.methods[real]; ok {
 		return ours
@@ -252,7 +253,7 @@ func (d *disk) write(tls *libc.TLS, file, from uintptr, n int32, offset int64) i
 	defer d.mu.Unlock()
 	f := d.files[file]
 	if d.fault.hits(f.kind, true) {
-		if n /= 2; n > 0 { // some of it is written nevertheless
+		if n /= 2; n > 0 { // the first half is written nevertheless
 			f.write(tls, file, from, n, offset)
 		}
 		return d.fault.code
@@ -311,7 +312,7 @@ func (d *disk) sync(tls *libc.TLS, file uintptr, flags int32) int32 {
 	return d.fault.code
 }
 
-// evict makes the durable contents visible again at the place of the write.
+// evictResponses makes the durable contents visible again where the write was.
 func (f *diskFile) evictResponses(tls *libc.TLS, file uintptr, w diskWrite) {
 	n := len(w.data)
 	buffer := libc.Xcalloc(tls, 1, libc.Tsize_t(n))
@@ -322,8 +323,8 @@ func (f *diskFile) evictResponses(tls *libc.TLS, file uintptr, w diskWrite) {
 	function[writeFunc](f.methods.FxWrite)(tls, file, buffer, int32(n), w.at)
 }
 
-// inject makes the fault happen from now on; nil takes it away. It returns how
-// many operations the one before made fail.
+// inject starts a fault; nil ends the current one. It returns the number of
+// operations that the previous fault made fail.
 func (d *disk) inject(f *diskFault) (failed int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -334,7 +335,7 @@ func (d *disk) inject(f *diskFault) (failed int) {
 	return failed
 }
 
-// failed is how many operations the fault made fail so far.
+// failed returns the number of operations that the fault has made fail so far.
 func (d *disk) failed() int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -345,7 +346,8 @@ func (d *disk) failed() int {
 }
 
 // powerCut writes the files of the store at path as a power cut would leave them
-// now: the durable contents, and each other write with that chance.
+// now. They have the durable contents, and each pending write with the probability
+// survive.
 func (d *disk) powerCut(t *testing.T, path string, survive float64) (image string) {
 	t.Helper()
 	d.mu.Lock()
@@ -354,7 +356,7 @@ func (d *disk) powerCut(t *testing.T, path string, survive float64) (image strin
 	return d.image(t, main, log)
 }
 
-// image writes the two files of a store.
+// image writes the two files of a store to a new directory.
 func (d *disk) image(t *testing.T, main, log []byte) (path string) {
 	t.Helper()
 	path = filepath.Join(memoryDir(t), "farebox.db")

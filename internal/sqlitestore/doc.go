@@ -1,10 +1,10 @@
 // Package sqlitestore keeps keys, the ledger and the audit log in one SQLite
 // file that one process owns.
 //
-// Memory is the authority while the process lives. It has the balances and the
-// reservations with their expiry, rebuilt at start from snapshots and the tail of
-// an append-only journal. Reserving and releasing do no I/O. Capturing appends one
-// row, and captures that arrive together share one commit:
+// Memory is the authority while the process lives. It has the balances, which are
+// rebuilt at start from snapshots and the tail of an append-only journal, and the
+// reservations with their expiry. Reserving and releasing do no I/O. Capturing
+// appends one row, and captures that arrive together share one commit:
 //
 //	callers ── queue ──▶ writer: BEGIN, a row each, a few snapshots, COMMIT
 //	                       └─▶ only then memory is updated and callers wake
@@ -13,10 +13,10 @@
 // through the same queue, each in its own transaction together with its audit
 // row. Readers have their own connections and never block the writer.
 //
-// After a failed COMMIT the outcome is in doubt, because rows whose fsync failed
-// can reappear after the next start. The writer then closes its connection, opens
-// a new one, forces the log into the database file and finishes each capture
-// according to it. Until that works, the store refuses everything with
+// After a failed COMMIT the outcome is in doubt, because rows with a failed fsync
+// can reappear after the next start. The writer then closes its connection, opens a
+// new one, forces the log into the database file and finishes each capture according
+// to the journal found there. Until that works, the store refuses everything with
 // ledger.ErrUnavailable and keeps trying.
 //
 // A crash releases all reservations and loses no acknowledged change.

@@ -19,18 +19,18 @@ import (
 
 var errDisk = errors.New("disk I/O error")
 
-// faults makes operations fail, between database/sql and the driver.
+// faults injects failures between database/sql and the driver.
 type faults struct {
-	open   atomic.Bool  // connections cannot be opened
-	commit atomic.Int32 // how it goes wrong
-	pass   atomic.Int32 // after so many that work
+	open   atomic.Bool  // opening connections fails
+	commit atomic.Int32 // how the next COMMIT fails
+	pass   atomic.Int32 // the number of COMMITs that succeed first
 }
 
-// How a COMMIT goes wrong.
+// How a COMMIT fails.
 const (
 	commitWorks int32 = iota
-	commitLost        // it did not happen
-	commitBack        // it happened, although it failed
+	commitLost        // the transaction is rolled back
+	commitBack        // the transaction is committed, but COMMIT returns an error
 	commitOnceLost
 	commitOnceBack
 )
@@ -103,7 +103,7 @@ func faulty(t *testing.T) (*Store, *faults) {
 	return opened(t, Options{Path: filepath.Join(memoryDir(t), "farebox.db"), connect: f.connect}), f
 }
 
-// until polls a condition that another goroutine makes true, for a bounded time.
+// until polls, for a bounded time, a condition that another goroutine makes true.
 func until(t *testing.T, what string, done func() bool) {
 	t.Helper()
 	deadline := clock.Now().Add(20 * time.Second)
@@ -119,8 +119,8 @@ func until(t *testing.T, what string, done func() bool) {
 
 func healthy(s *Store) func() bool { return func() bool { return s.Healthy() == nil } }
 
-// paused blocks the writer until the returned function is called, so that captures
-// queued meanwhile are one batch.
+// paused blocks the writer until the returned function is called. Captures queued
+// meanwhile form one batch.
 func paused(t *testing.T, s *Store) (resume func()) {
 	t.Helper()
 	in, out := make(chan struct{}), make(chan struct{})
@@ -143,7 +143,7 @@ type captureResult struct {
 	err    error
 }
 
-// captureAll captures the reservations in one batch while do breaks something.
+// captureAll captures the reservations in one batch, after do has broken something.
 func captureAll(t *testing.T, s *Store, ids []string, do func()) []captureResult {
 	t.Helper()
 	resume := paused(t, s)
@@ -176,8 +176,9 @@ func reserveAll(t *testing.T, s *Store, o ledger.Order, n int) []string {
 	return ids
 }
 
-// TestFailedCommitIsAnsweredFromTheFile: rows of a failed COMMIT that are there
-// were captured; those that are not stay reserved and can be captured later.
+// TestFailedCommitIsAnsweredFromTheFile checks that the file decides about captures
+// after a failed COMMIT. Captures with rows in the file were made. The others stay
+// reserved and can be captured later.
 func TestFailedCommitIsAnsweredFromTheFile(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -220,9 +221,10 @@ func TestFailedCommitIsAnsweredFromTheFile(t *testing.T) {
 	}
 }
 
-// TestOutage: while the file cannot be reopened, everything is refused and no call
-// waits forever. When the disk is back, the captures in doubt are resolved; those
-// that were released cost nothing, even if their rows reappeared.
+// TestOutage checks that the store refuses everything while the file cannot be
+// reopened, and that no call waits forever. When the disk is back, captures in
+// doubt are resolved. Released calls then cost nothing, even if their rows
+// reappeared.
 func TestOutage(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -285,8 +287,9 @@ func TestOutage(t *testing.T) {
 	}
 }
 
-// TestOwedRefundIsMadeOnce: a charge that was captured in doubt and released is
-// refunded once, also when the refund's own COMMIT fails and comes back.
+// TestOwedRefundIsMadeOnce checks that a charge captured in doubt and then released
+// is refunded once, even if the COMMIT of the refund fails and the refund still
+// becomes durable.
 func TestOwedRefundIsMadeOnce(t *testing.T) {
 	t.Parallel()
 	s, f := faulty(t)
@@ -296,13 +299,13 @@ func TestOwedRefundIsMadeOnce(t *testing.T) {
 	if err := s.Release(t.Context(), ids[0]); !errors.Is(err, ledger.ErrUnavailable) {
 		t.Fatal(err)
 	}
-	f.pass.Store(1) // the probe's; the next is the refund's
+	f.pass.Store(1) // the COMMIT of the probe; the next is that of the refund
 	f.commit.Store(commitOnceBack)
 	f.open.Store(false)
 	until(t, "the refund's COMMIT has failed", func() bool { return f.commit.Load() == commitWorks })
 	until(t, "what was released is given back", func() bool { return balanceOf(t, s, o.Account) == ledger.Balance{Posted: 100} })
-	until(t, "the store can write", healthy(s))                                         // the row is seen before that
-	if _, err := s.Reserve(t.Context(), newID("chg_"), o, ledger.Terms{}); err != nil { // whatever was still owed is paid before this
+	until(t, "the store can write", healthy(s))                                         // the row may be visible earlier
+	if _, err := s.Reserve(t.Context(), newID("chg_"), o, ledger.Terms{}); err != nil { // a refund still owed would be made before this
 		t.Error(err)
 	}
 	if err := s.CreateAccount(t.Context(), ledger.Account{ID: newID("acct_"), Name: "later"}, ledger.Audit{}); err != nil {
@@ -314,8 +317,8 @@ func TestOwedRefundIsMadeOnce(t *testing.T) {
 	clean(t, s)
 }
 
-// TestVerifyInParallel: verifications of books with refunds wait for one
-// another and for nothing else, and readers go on meanwhile.
+// TestVerifyInParallel checks that concurrent verifications of books with refunds
+// all end: they wait only for one another.
 func TestVerifyInParallel(t *testing.T) {
 	t.Parallel()
 	s, _ := faulty(t)
@@ -352,7 +355,7 @@ func TestVerifyInParallel(t *testing.T) {
 	}
 }
 
-// wantDown checks that everything that needs the disk is refused.
+// wantDown checks that the store refuses everything that needs the disk.
 func wantDown(t *testing.T, s *Store, o ledger.Order) {
 	t.Helper()
 	ctx := t.Context()
@@ -370,8 +373,9 @@ func wantDown(t *testing.T, s *Store, o ledger.Order) {
 	}
 }
 
-// TestFailedChange: if the COMMIT of an operator's change fails, the change returns
-// an error, and memory agrees with the file afterwards, whether it happened or not.
+// TestFailedChange checks that an operator's change with a failed COMMIT returns an
+// error. Afterwards memory agrees with the file, whether the change happened or
+// not.
 func TestFailedChange(t *testing.T) {
 	for name, mode := range map[string]int32{"came back": commitOnceBack, "lost": commitOnceLost} {
 		t.Run(name, func(t *testing.T) {
@@ -403,14 +407,14 @@ func TestFailedChange(t *testing.T) {
 	}
 }
 
-// TestFullDisk: nothing is charged while the disk is full, callers get an error,
-// and the same connection works again once there is space.
+// TestFullDisk checks that the store charges nothing and returns an error while the
+// disk is full, and that the same connection works again once there is space.
 func TestFullDisk(t *testing.T) {
 	s := fresh(t)
 	o := pair(t, s, 1_000_000)
-	o.Tool = strings.Repeat("x", 3000) // fills pages soon
+	o.Tool = strings.Repeat("x", 3000) // fills pages quickly
 	connection := s.writer.conn
-	write(t, s, "PRAGMA max_page_count = 1") // SQLite makes it the present size
+	write(t, s, "PRAGMA max_page_count = 1") // SQLite raises this to the present size
 	failed := ""
 	charged := 0
 	for failed == "" {
@@ -430,7 +434,7 @@ func TestFullDisk(t *testing.T) {
 	if p := balanceOf(t, s, o.Account); p != (ledger.Balance{Posted: 1_000_000 - ledger.Amount(charged), Reserved: 1}) {
 		t.Errorf("balance is %+v after %d charges", p, charged)
 	}
-	until(t, "the store can write", healthy(s)) // a probe needs no new page
+	until(t, "the store can write", healthy(s)) // although the file cannot grow: a probe needs no new page
 	write(t, s, "PRAGMA max_page_count = 100000")
 	if _, _, err := s.Capture(t.Context(), failed, nil); err != nil {
 		t.Fatal(err)

@@ -20,7 +20,7 @@ var migrationFiles embed.FS
 // applicationID marks a Farebox store in the file's header: "Fare".
 const applicationID = 1180791397
 
-// connect makes the connections to a store. Tests inject faults here.
+// connect opens connectors to a store. Tests replace it to inject faults.
 type connect func(dsn string) (driver.Connector, error)
 
 // dsn returns the data source name of the file. busy_timeout comes first, so that
@@ -32,8 +32,9 @@ func dsn(path, busy string, pragmas ...string) string {
 	return u.String()
 }
 
-// writerDSN uses synchronous=FULL to make each commit durable. The writer itself
-// checkpoints, because another connection could never restart the log.
+// writerDSN returns the data source name of the writer's connection.
+// synchronous=FULL makes each commit durable. The writer itself checkpoints,
+// because a checkpoint on another connection could never restart the log.
 func writerDSN(path string) string {
 	return dsn(path, "5000", "page_size(4096)", "journal_mode(WAL)", "synchronous(FULL)",
 		"wal_autocheckpoint(1000)", "mmap_size(0)", "locking_mode(NORMAL)", "cache_size(-16000)")
@@ -43,8 +44,8 @@ func readerDSN(path string) string {
 	return dsn(path, "5000", "query_only(1)", "mmap_size(0)")
 }
 
-// openWriter opens the one writing connection and checks that the file is a store
-// or empty.
+// openWriter opens the one connection that writes, and checks that the file is a
+// store or empty.
 func openWriter(ctx context.Context, path string, c connect) (*sql.DB, error) {
 	connector, err := c(writerDSN(path))
 	if err != nil {
@@ -84,7 +85,7 @@ func migrate(ctx context.Context, db *sql.DB, path string, log *slog.Logger) err
 	return err
 }
 
-// code returns the primary SQLite result code of an error, 0 for none.
+// code returns the primary SQLite result code of an error, or 0 if it has none.
 func code(err error) int {
 	var e *sqlite.Error
 	if !errors.As(err, &e) {
@@ -98,11 +99,11 @@ func isDamage(err error) bool {
 	return c == sqlite3.SQLITE_NOTADB || c == sqlite3.SQLITE_CORRUPT
 }
 
-// isFull reports a full disk. The transaction is certain to be rolled back, and
-// the connection works again once there is space.
+// isFull reports whether the error is a full disk. The transaction is then certain
+// to be rolled back, and the connection works again once there is space.
 func isFull(err error) bool { return code(err) == sqlite3.SQLITE_FULL }
 
-// isDisk reports an error that leaves the connection unusable.
+// isDisk reports whether the error leaves the connection unusable.
 func isDisk(err error) bool {
 	switch code(err) {
 	case sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CANTOPEN,

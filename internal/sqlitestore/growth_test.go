@@ -26,17 +26,17 @@ var (
 	growthStart   = flag.Bool("growth-start", false, "TestGrowth measures no more than the size, a start and a list")
 )
 
-// The history of a store that is years old: accounts, each with a key, spend at a
-// few servers, evenly over the last days.
+// The history of a store that is years old: each account has one key and spends at
+// a few servers, evenly over the last growthDays days.
 const (
 	growthPayers = 1000
 	growthDays   = 500
-	growthBatch  = 100_000 // in one commit
+	growthBatch  = 100_000 // charges in one commit
 )
 
-// TestGrowth measures the cost of a long history in bytes, and in time and memory
-// for a start, a verification and a list, before and after archiving. Without
-// -growth it only checks that such a history verifies.
+// TestGrowth measures the cost of a long history, before and after archiving: the
+// size of the file, and the time and memory of a start, a verification and a list.
+// Without -growth, it only checks that a short history verifies.
 func TestGrowth(t *testing.T) {
 	charges := *growthCharges
 	if charges == 0 {
@@ -70,8 +70,8 @@ func TestGrowth(t *testing.T) {
 	}
 }
 
-// archiveGrown archives transactions older than a month, and logs for how long each
-// part blocked captures.
+// archiveGrown archives the transactions that are old enough, and logs how long the
+// parts blocked captures.
 func archiveGrown(t *testing.T, s *Store) {
 	t.Helper()
 	signer := ledger.NewSigner([ed25519.SeedSize]byte{1})
@@ -114,8 +114,8 @@ func archiveGrown(t *testing.T, s *Store) {
 		taking.Round(time.Millisecond), longest.Round(time.Millisecond))
 }
 
-// measureGrowth opens the store and logs the cost of that, of a verification and of
-// a list.
+// measureGrowth opens the store and logs the cost of opening, verifying and
+// listing.
 func measureGrowth(t *testing.T, path string, charges int, what string) *Store {
 	t.Helper()
 	debug.FreeOSMemory()
@@ -153,8 +153,8 @@ func measureGrowth(t *testing.T, path string, charges int, what string) *Store {
 	return s
 }
 
-// growthRow is the charge number i, from 1, as the writer would have written it,
-// the accounts being 2 (the provider) and from 3 on (the payers).
+// growthRow returns charge number i, counted from 1, as the writer would have
+// written it. Account 2 is the provider, and the payers are the accounts from 3 on.
 func growthRow(random *rand.Rand, i, charges int, begin time.Time) row {
 	payer := int64(i % growthPayers)
 	at := begin.Add(time.Duration(i) * (growthDays * 24 * time.Hour / time.Duration(charges)))
@@ -166,8 +166,9 @@ func growthRow(random *rand.Rand, i, charges int, begin time.Time) row {
 	return r
 }
 
-// grow makes so many charges of growthPayers accounts, evenly over growthDays
-// that end now: the rows and the snapshots that the writer would have written.
+// grow makes the given number of charges by growthPayers accounts, evenly over the
+// last growthDays days. It writes the rows and snapshots that the writer would have
+// written.
 func grow(t *testing.T, s *Store, charges int) {
 	t.Helper()
 	ctx := context.Background()
@@ -196,7 +197,7 @@ func grow(t *testing.T, s *Store, charges int) {
 	}
 }
 
-// oldUUID is a UUIDv7 of that time.
+// oldUUID returns a UUIDv7 with the given time.
 func oldUUID(random *rand.Rand, at time.Time) (u uuid) {
 	binary.BigEndian.PutUint64(u[:8], uint64(at.UnixMilli())<<16|0x7000|random.Uint64()&0xfff)
 	binary.BigEndian.PutUint64(u[8:], random.Uint64()>>2|1<<63)

@@ -17,14 +17,15 @@ import (
 	"github.com/fareboxhq/farebox/internal/storetest"
 )
 
-// fakeClock is a wall clock that a test may move.
+// fakeClock is a wall clock that a test can advance or set back.
 type fakeClock struct{ ahead atomic.Int64 }
 
 func (c *fakeClock) now() time.Time          { return clock.Now().Add(time.Duration(c.ahead.Load())) }
 func (c *fakeClock) advance(d time.Duration) { c.ahead.Add(int64(d)) }
 
 // memoryDir returns a directory in memory, if the system has one. Tests that do not
-// depend on the disk use it, because they would spend most of their time on syncs.
+// depend on the disk use it, because on a disk they would spend most of their time
+// on syncs.
 func memoryDir(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("/dev/shm", "farebox-test-")
@@ -39,14 +40,14 @@ func memoryDir(t *testing.T) string {
 	return dir
 }
 
-// opened opens a store that the test closes at its end.
+// opened opens a store and closes it at the end of the test.
 func opened(t *testing.T, o Options) *Store {
 	t.Helper()
 	s, err := Open(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = s.Close() }) // tests that care look at it themselves
+	t.Cleanup(func() { _ = s.Close() }) // tests that check the error of Close call it themselves
 	return s
 }
 
@@ -55,7 +56,8 @@ func fresh(t *testing.T) *Store {
 	return opened(t, Options{Path: filepath.Join(memoryDir(t), "farebox.db")})
 }
 
-// crashed copies the files while nothing is written, as a crash would leave them.
+// crashed copies the files of the store as a crash would leave them. The store
+// writes nothing meanwhile.
 func crashed(t *testing.T, s *Store) (path string) {
 	t.Helper()
 	path = filepath.Join(memoryDir(t), "farebox.db")
@@ -90,14 +92,16 @@ func copyFile(to, from string) error {
 	return out.Close()
 }
 
-// TestSuite runs the suite of all stores, with crashes that keep only the files.
+// TestSuite runs the suite for all stores. After a simulated crash, the store has
+// only its files.
 func TestSuite(t *testing.T) {
 	t.Parallel()
 	template := templateStore(t)
 	storetest.Run(t, func(t *testing.T) storetest.Harness { return harness(t, template, sound, "") })
 }
 
-// templateStore is an empty store to copy instead of migrating each time.
+// templateStore makes an empty store. Tests copy it instead of migrating a new one
+// each time.
 func templateStore(t *testing.T) (path string) {
 	t.Helper()
 	s := fresh(t)
@@ -107,12 +111,12 @@ func templateStore(t *testing.T) (path string) {
 	return s.path
 }
 
-// sound is the store as it is.
+// sound wraps the store without a fault.
 func sound(s *Store) storetest.Store { return s }
 
 // harness opens a copy of the template. Only the test moves its clock, so that a
-// failed run can be repeated. wrap wraps each store for the suite, and the query
-// crash, if any, alters the file after each crash.
+// failed run can be repeated. wrap wraps each store for the suite. The query crash,
+// if not empty, alters the file after each crash.
 func harness(t *testing.T, template string, wrap func(*Store) storetest.Store, crash string) storetest.Harness {
 	t.Helper()
 	var ahead atomic.Int64
@@ -155,7 +159,8 @@ func harness(t *testing.T, template string, wrap func(*Store) storetest.Store, c
 	}
 }
 
-// suiteBegins is when the suite's clock starts, two days before a month's end.
+// suiteBegins is the time at which the suite's clock starts, two days before the
+// end of a month.
 var suiteBegins = time.Date(2030, 1, 30, 9, 0, 0, 0, time.UTC)
 
 // write runs a statement on the writer's connection.
@@ -172,7 +177,8 @@ func write(t *testing.T, s *Store, query string) {
 
 func newID(prefix string) string { return ids.New(prefix) }
 
-// pair makes two accounts, the first with so much, and an order between them.
+// pair makes two accounts and credits the first with balance. It returns an order
+// from the first to the second.
 func pair(t testing.TB, s *Store, balance ledger.Amount) ledger.Order {
 	t.Helper()
 	o := ledger.Order{Account: newID("acct_"), Provider: newID("acct_"), Key: "key_1", Lineage: "key_1", Server: "s", Tool: "t", Amount: 1}

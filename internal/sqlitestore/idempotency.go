@@ -13,8 +13,8 @@ import (
 // Bounds of idempotency keys and stored responses.
 const (
 	// maxIdempotencyKeys bounds the keys of one day; each costs some 100 bytes of
-	// memory. Beyond it, calls with a key are refused: a forgotten key would let
-	// its call run a second time.
+	// memory. Beyond this bound, calls with a key are refused, because a forgotten
+	// key would let its call run a second time.
 	maxIdempotencyKeys = 1 << 22
 	// maxIdempotencyKeysPerAccount keeps one account from using up all keys.
 	maxIdempotencyKeysPerAccount = maxIdempotencyKeys / 4
@@ -39,17 +39,19 @@ func hashIdempotencyKey(o *ledger.Order, key string) idempotencyHash {
 	return idempotencyHash(h.Sum(nil)[:len(idempotencyHash{})])
 }
 
-// idempotencyEntry is the call of an idempotency key: in flight, or captured.
+// idempotencyEntry is the call that was made under an idempotency key. It is in
+// flight or captured.
 type idempotencyEntry struct {
 	hold  *hold // in flight; nil once captured
-	seq   int64 // the charge's
-	at    int64 // the charge's, in microseconds
+	seq   int64 // seq of the charge
+	at    int64 // time of the charge, in microseconds
 	payer int64 // account.n
 }
 
-// checkIdempotencyKey reports whether a new hold may reserve the caller's key. If
-// a call was captured under the key, it returns the entry, whose response answers
-// the call. The caller holds the mutex.
+// checkIdempotencyKey returns an error if a new hold may not reserve the caller's
+// key. If a call was captured under the key, it returns the entry of that call, and
+// the stored response of the entry answers the new call. The caller holds the
+// mutex.
 func (b *books) checkIdempotencyKey(o *ledger.Order, retry *ledger.Idempotency, payer *account, now time.Time) (idempotencyHash, *idempotencyEntry, error) {
 	m := hashIdempotencyKey(o, retry.Key)
 	switch was, known := b.idempotencyKeys[m]; {
@@ -69,8 +71,8 @@ func (b *books) checkIdempotencyKey(o *ledger.Order, retry *ledger.Idempotency, 
 	return m, nil, nil
 }
 
-// forgetIdempotencyKey forgets the key of a captured charge, unless it belongs to
-// another charge by now.
+// forgetIdempotencyKey forgets the key of a captured charge, unless the key belongs
+// to another charge by now.
 func (b *books) forgetIdempotencyKey(m idempotencyHash, seq int64) {
 	if was, ok := b.idempotencyKeys[m]; ok && was.hold == nil && was.seq == seq {
 		delete(b.idempotencyKeys, m)
@@ -96,21 +98,22 @@ func (b *books) releaseIdempotencyKey(h *hold) {
 	}
 }
 
-// captureIdempotencyKey turns the entry of a hold in flight into that of a captured
-// charge.
+// captureIdempotencyKey replaces the entry of a hold in flight by the entry of a
+// captured charge.
 func (b *books) captureIdempotencyKey(h *hold, r *row) {
 	if was, ok := b.idempotencyKeys[h.idempotencyHash]; h.terms.Idempotency.Key != "" && ok && was.hold == h {
 		b.idempotencyKeys[h.idempotencyHash] = idempotencyEntry{seq: r.seq, at: r.at, payer: h.payer.n}
 	}
 }
 
-// storedResponse reads the response of a captured call for its repetition.
+// storedResponse reads the response of a captured call, which answers a
+// repetition of the call.
 func (s *Store) storedResponse(m *idempotencyEntry, retry *ledger.Idempotency) (*ledger.StoredResponse, error) {
 	var fingerprint, body []byte
 	var size int64
 	err := s.reads.response.QueryRowContext(background(), m.seq).Scan(&fingerprint, &size, &body)
 	if err = readError(err); errors.Is(err, ledger.ErrNotFound) {
-		return nil, ledger.ErrGone // swept this very moment
+		return nil, ledger.ErrGone // swept since the entry was found
 	}
 	switch {
 	case err != nil:
@@ -153,7 +156,7 @@ func (t *tx) storeResponse(h *hold, r *row) error {
 }
 
 // ownsIdempotencyKey reports whether the charge was captured under the hold's
-// idempotency key, and not by an earlier call under another key or none.
+// idempotency key, rather than by an earlier call with another key or without one.
 func (t *tx) ownsIdempotencyKey(seq int64, h *hold) (bool, error) {
 	if h.terms.Idempotency.Key == "" {
 		return false, nil
@@ -167,8 +170,9 @@ func (t *tx) ownsIdempotencyKey(seq int64, h *hold) (bool, error) {
 }
 
 // deleteResponse frees the idempotency key of a charge that is refunded in whole,
-// if the stored response has at most longest bytes. With 0 it does so only if
-// there is no response, because a stored one can still be fetched.
+// and deletes its stored response, if the response has at most longest bytes. If
+// longest is 0, it frees the key only if no response body is stored, because a
+// stored one can still be fetched.
 func (t *tx) deleteResponse(seq, longest int64) error {
 	var raw []byte
 	var size int64
@@ -214,7 +218,7 @@ func (t *tx) loadIdempotencyKeys() error {
 		if !known {
 			payer.idempotencyKeys++
 		}
-		if was.hold == nil { // the later of two rows replaces an expired one
+		if was.hold == nil { // with two rows for one key, the later replaces the expired one
 			b.idempotencyKeys[idempotencyHash(raw)] = m
 		}
 	}
@@ -233,8 +237,8 @@ func (w *writer) responsesDue() bool {
 
 func (w *writer) tooOld() int64 { return w.now().Add(-ledger.IdempotencyLife).UnixMicro() }
 
-// sweepResponses deletes expired responses, and the bodies of the oldest others
-// while they take too much space.
+// sweepResponses deletes expired responses. If the other responses take too much
+// space, it also deletes the bodies of the oldest.
 func (t *tx) sweepResponses() error {
 	oldest, err := t.listResponses(`SELECT seq, idempotency_hash, size, at FROM stored_response ORDER BY seq LIMIT ?`, maxResponsesPerSweep)
 	if err != nil {
@@ -277,7 +281,7 @@ func (t *tx) evictResponses(limit int) error {
 	return nil
 }
 
-// responseSize describes a stored response to a sweep.
+// responseSize has the properties of a stored response that a sweep needs.
 type responseSize struct {
 	seq, size, at   int64
 	idempotencyHash idempotencyHash

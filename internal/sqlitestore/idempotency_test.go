@@ -16,8 +16,8 @@ func repeatable(key string) ledger.Terms {
 	return ledger.Terms{Idempotency: ledger.Idempotency{Key: key}}
 }
 
-// keptClean checks that the idempotency keys in memory are those in the file,
-// counted per payer, and that the books balance.
+// keptClean checks that memory has the same idempotency keys as the file, that
+// their number per payer is right, and that the books balance.
 func keptClean(t *testing.T, s *Store) {
 	t.Helper()
 	clean(t, s)
@@ -64,7 +64,7 @@ func keptClean(t *testing.T, s *Store) {
 	}
 }
 
-// answered captures a call that may be repeated.
+// answered captures a call with an idempotency key and a response.
 func answered(t *testing.T, s *Store, o ledger.Order, key string, answer []byte) ledger.Charge {
 	t.Helper()
 	c, _, err := s.Charge(t.Context(), newID("chg_"), o, repeatable(key), answer)
@@ -74,7 +74,8 @@ func answered(t *testing.T, s *Store, o ledger.Order, key string, answer []byte)
 	return c
 }
 
-// repeat repeats a call and returns its result. It releases any reservation.
+// repeat repeats a call under its key and returns the result. It releases the
+// reservation if there is one.
 func repeat(t *testing.T, s *Store, o ledger.Order, key string) (*ledger.StoredResponse, error) {
 	t.Helper()
 	charge := newID("chg_")
@@ -100,8 +101,9 @@ func wantRepeat(t *testing.T, s *Store, o ledger.Order, key string, answer []byt
 	}
 }
 
-// TestStoredResponsesAreBounded: stored responses exceed the bound by one commit at
-// most; the oldest ones go first, and their calls do not run again.
+// TestStoredResponsesAreBounded checks that the stored responses stay within their
+// bound after each commit. The oldest are evicted first, and their calls do not run
+// again.
 func TestStoredResponsesAreBounded(t *testing.T) {
 	t.Parallel()
 	o := Options{Path: filepath.Join(memoryDir(t), "farebox.db"), MaxResponseBytes: 1000}
@@ -129,14 +131,14 @@ func TestStoredResponsesAreBounded(t *testing.T) {
 		}
 		wantRepeat(t, s, order, fmt.Sprint("k", i), body, want)
 	}
-	answered(t, s, order, "large", make([]byte, 1001)) // alone more than there may be
+	answered(t, s, order, "large", make([]byte, 1001)) // larger than the bound for all responses
 	wantRepeat(t, s, order, "large", nil, ledger.ErrGone)
 	wantRepeat(t, s, order, fmt.Sprint("k", calls-1), nil, ledger.ErrGone)
 	keptClean(t, s)
 }
 
-// TestStoredResponsesAreSwept: an idle store deletes responses older than a day, and
-// keeps the others.
+// TestStoredResponsesAreSwept checks that an idle store deletes responses older
+// than a day, and keeps the others.
 func TestStoredResponsesAreSwept(t *testing.T) {
 	t.Parallel()
 	c := &fakeClock{}
@@ -148,7 +150,7 @@ func TestStoredResponsesAreSwept(t *testing.T) {
 	c.advance(ledger.IdempotencyLife / 2)
 	answered(t, s, o, "young", []byte("young"))
 	c.advance(ledger.IdempotencyLife/2 + time.Second)
-	again := answered(t, s, o, "old3", []byte("anew")) // before it is swept, perhaps
+	again := answered(t, s, o, "old3", []byte("anew")) // perhaps before the old one is swept
 	until(t, "what is old is forgotten", func() bool {
 		var n int
 		return s.readers.QueryRow(`SELECT count(*) FROM stored_response`).Scan(&n) == nil && n == 2
@@ -162,8 +164,8 @@ func TestStoredResponsesAreSwept(t *testing.T) {
 	}
 }
 
-// TestSweepInDoubt: when the COMMIT of a sweep fails, memory agrees with the
-// file afterwards, whether it happened or not.
+// TestSweepInDoubt checks that memory agrees with the file after the COMMIT of a
+// sweep failed, whether the sweep happened or not.
 func TestSweepInDoubt(t *testing.T) {
 	t.Parallel()
 	for name, mode := range map[string]int32{"came back": commitOnceBack, "lost": commitOnceLost} {
@@ -195,8 +197,9 @@ func TestSweepInDoubt(t *testing.T) {
 	}
 }
 
-// TestFailedCommitKeepsResponsesAndFees: after a failed COMMIT, a capture's charge,
-// fee, response and spending either all exist or all do not.
+// TestFailedCommitKeepsResponsesAndFees checks that after a failed COMMIT, either
+// all of a capture's charge, fee, response and spending exist, or none of them
+// does.
 func TestFailedCommitKeepsResponsesAndFees(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -260,9 +263,9 @@ func TestFailedCommitKeepsResponsesAndFees(t *testing.T) {
 	}
 }
 
-// TestOutageFreesKeys: a call that was released while its capture was in doubt
-// costs nothing, and may be run anew under its key, whether its row came back
-// or not, and whether the commit of its refund did.
+// TestOutageFreesKeys checks that a call released while its capture was in doubt
+// costs nothing and can run again under its key. That holds whether its row came
+// back or not, and whether the COMMIT of its refund failed or not.
 func TestOutageFreesKeys(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ mode, refund int32 }{
@@ -283,7 +286,7 @@ func TestOutageFreesKeys(t *testing.T) {
 			if err := s.Release(t.Context(), charge); !errors.Is(err, ledger.ErrUnavailable) {
 				t.Fatal(err)
 			}
-			f.pass.Store(1) // the probe's
+			f.pass.Store(1) // the COMMIT of the probe
 			f.commit.Store(c.refund)
 			f.open.Store(false)
 			until(t, "what was to fail has failed", func() bool { return f.commit.Load() == commitWorks })
@@ -302,8 +305,9 @@ func TestOutageFreesKeys(t *testing.T) {
 	}
 }
 
-// TestRefundInDoubtFreesTheKey: a refund that was in doubt and did happen frees the
-// idempotency key of a call without a stored response.
+// TestRefundInDoubtFreesTheKey checks a refund with a failed COMMIT, for a call
+// without a stored response. If the refund did happen, it frees the idempotency
+// key of the call.
 func TestRefundInDoubtFreesTheKey(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -331,8 +335,9 @@ func TestRefundInDoubtFreesTheKey(t *testing.T) {
 	}
 }
 
-// TestKeyOfADuplicate: a charge that was captured before memory forgot it keeps
-// the key that it was captured with, if any, and takes no other.
+// TestKeyOfADuplicate checks charges that were captured before memory forgot them.
+// When such a charge is captured again, it keeps the idempotency key of the first
+// capture, if any, and takes no other.
 func TestKeyOfADuplicate(t *testing.T) {
 	t.Parallel()
 	s := fresh(t)
@@ -357,8 +362,8 @@ func TestKeyOfADuplicate(t *testing.T) {
 	wantRepeat(t, s, o, "first", []byte("a"), nil)
 }
 
-// TestKeysAreBounded: an account that has more calls to repeat than are
-// remembered may call without a key only, and others are not concerned.
+// TestKeysAreBounded checks that an account with the maximum number of idempotency
+// keys can only call without a key, and that other accounts are not affected.
 func TestKeysAreBounded(t *testing.T) {
 	t.Parallel()
 	s := fresh(t)
@@ -378,8 +383,8 @@ func TestKeysAreBounded(t *testing.T) {
 	answered(t, s, other, "k", []byte("a"))
 }
 
-// TestUnqueuedCaptureKeepsItsKey: a caller that finds no room in the queue keeps its
-// reservation and its idempotency key.
+// TestUnqueuedCaptureKeepsItsKey checks that a caller that could not queue its
+// capture keeps the reservation and its idempotency key.
 func TestUnqueuedCaptureKeepsItsKey(t *testing.T) {
 	t.Parallel()
 	s := fresh(t)
@@ -412,8 +417,9 @@ func TestUnqueuedCaptureKeepsItsKey(t *testing.T) {
 	keptClean(t, s)
 }
 
-// TestLateCaptureAfterADay: an idempotency key used by a second call is free again a
-// day later, swept or not, also for the call that expired first.
+// TestLateCaptureAfterADay checks an idempotency key that a second call used after
+// the first one had expired. A day later, the key is free again, even for a late
+// capture of the first call, whether the key was swept or not.
 func TestLateCaptureAfterADay(t *testing.T) {
 	t.Parallel()
 	for _, swept := range []bool{false, true} {
@@ -446,7 +452,7 @@ func TestLateCaptureAfterADay(t *testing.T) {
 	}
 }
 
-// asBooked returns the charge as a later read does, without Made.
+// asBooked returns the charge as a later read returns it, without Made.
 func asBooked(c ledger.Charge) ledger.Charge {
 	c.Made = false
 	return c

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// A store that a restore replaces gets a name that neither a store nor a log of
-// an earlier restore has, also within one second.
+// TestKeptNameIsFree checks that a replaced store gets a name that no store or
+// log of an earlier restore has, even within one second.
 func TestKeptNameIsFree(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "farebox.db")
 	at := time.Date(2026, 1, 2, 3, 4, 59, 999, time.UTC)
@@ -18,7 +18,7 @@ func TestKeptNameIsFree(t *testing.T) {
 			t.Fatalf("%s, %v, want %s", kept, err, want)
 		}
 		if want == "20260102T030500Z" {
-			kept += "-wal" // the store was too damaged to take its log
+			kept += "-wal" // a log that could not be folded into a damaged store
 		}
 		if err := os.WriteFile(kept, nil, 0o600); err != nil {
 			t.Fatal(err)

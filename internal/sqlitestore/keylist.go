@@ -11,14 +11,14 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// expiring reads the usable keys that expire between two times, by a partial
-// index. Naming the index keeps a listing, which has another order, from scanning
-// the table.
+// expiring selects the usable keys that expire between two times. It names the
+// partial index, because a listing has another order and would scan the table
+// otherwise.
 const expiring = `key INDEXED BY key_expiry
 	WHERE disabled_at IS NULL AND deleted_at IS NULL AND expires_at > ? AND expires_at <= ?`
 
-// Keys lists the keys that match the filter, in the order of their creation. The
-// string is the cursor of the next part, "" at the end.
+// Keys lists the keys that match the filter, in the order of their creation. It
+// also returns the cursor of the next page, "" at the end.
 func (s *Store) Keys(ctx context.Context, f ledger.KeyFilter) ([]keys.Key, string, error) {
 	last, err := ledger.Cursor(ctx, f.After, 0)
 	if err != nil {
@@ -44,8 +44,8 @@ func (s *Store) Keys(ctx context.Context, f ledger.KeyFilter) ([]keys.Key, strin
 	return list, "", failure(rows.Err())
 }
 
-// selectKeys returns the query for a part of a list, and its arguments. The query
-// reads one key more than the part has, to detect the end.
+// selectKeys returns the query for one page of a list, and its arguments. The query
+// reads one key more than the page has, to detect the end.
 func selectKeys(f ledger.KeyFilter, now time.Time, after int64) (string, []any) {
 	query, args := `SELECT n, `+keyColumns+` FROM key WHERE true`, []any(nil)
 	if !f.ExpiresBy.IsZero() {
@@ -61,8 +61,8 @@ func selectKeys(f ledger.KeyFilter, now time.Time, after int64) (string, []any) 
 	return query + ` ORDER BY n LIMIT ?`, append(args, f.Size()+1)
 }
 
-// CountExpiring counts, for each of the times, the keys that are usable now and
-// expire at that time or before. It reads a partial index, up to the last of the
+// CountExpiring counts, for each time in until, the keys that are usable now and
+// expire at that time or before. It reads a partial index up to the latest of the
 // times.
 func (s *Store) CountExpiring(ctx context.Context, until []time.Time) ([]int64, error) {
 	if len(until) == 0 {

@@ -23,13 +23,13 @@ const (
 	touchKey = `UPDATE key SET last_used_at = ?1 WHERE id = ?2 AND (last_used_at IS NULL OR last_used_at < ?1)`
 )
 
-// KeyByDigest returns the key with that digest, deleted ones included, or
+// KeyByDigest returns the key with the given digest, even a deleted one, or
 // keys.ErrUnknown.
 func (s *Store) KeyByDigest(ctx context.Context, digest keys.Digest) (*keys.Key, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	// A change in doubt might have narrowed the key.
+	// While the store is down, a change in doubt might have narrowed the key.
 	if err := s.Healthy(); err != nil {
 		return nil, err
 	}
@@ -63,11 +63,11 @@ func (s *Store) Key(ctx context.Context, id string) (keys.Key, error) {
 	return k, readError(err)
 }
 
-// UpdateKey reads the key, lets change alter it, and writes it with its audit
-// row, all in one transaction. An error of change aborts it and is returned as
-// it is. ID, Digest, Account, Lineage, Kind and Environment may not change, nor
-// DeletedAt once it is set. change must be short: while it runs, nothing else is
-// written. Other errors: ledger.ErrNotFound.
+// UpdateKey reads the key, lets change alter it, and writes it with its audit row,
+// all in one transaction. An error from change aborts the transaction and is
+// returned as it is. ID, Digest, Account, Lineage, Kind and Environment may not
+// change, nor DeletedAt once it is set. change must be short, because the store
+// writes nothing else while it runs. Other errors: ledger.ErrNotFound.
 func (s *Store) UpdateKey(ctx context.Context, id string, change func(*keys.Key) error, a ledger.Audit) (keys.Key, error) {
 	var changed keys.Key
 	err := s.do(ctx, func(t *tx) error {
@@ -83,10 +83,10 @@ func (s *Store) UpdateKey(ctx context.Context, id string, change func(*keys.Key)
 	return changed, nil
 }
 
-// ReplaceKey changes the old key, as UpdateKey does, and stores its successor,
-// with one audit row, in one transaction. The successor must have the old key's
-// account, lineage, kind and environment. It returns the old key as it is now.
-// Errors are those of UpdateKey and CreateKey.
+// ReplaceKey changes the old key, as UpdateKey does, and stores its successor, in
+// one transaction with one audit row. The successor must have the old key's
+// account, lineage, kind and environment. ReplaceKey returns the old key as
+// changed. Its errors are those of UpdateKey and CreateKey.
 func (s *Store) ReplaceKey(ctx context.Context, oldID string, change func(old *keys.Key) error, successor keys.Key, a ledger.Audit) (keys.Key, error) {
 	var old keys.Key
 	err := s.do(ctx, func(t *tx) error {
@@ -201,7 +201,7 @@ func lists(k *keys.Key) (scopes, servers string, err error) {
 	return text[0], text[1], nil
 }
 
-// limitsColumn encodes the limits of a key; null for none.
+// limitsColumn encodes the limits of a key, as null if it has none.
 func limitsColumn(k *keys.Key) (any, error) {
 	if k.Limits == nil || *k.Limits == (keys.Limits{}) {
 		return nil, nil
@@ -216,7 +216,8 @@ func limitsColumn(k *keys.Key) (any, error) {
 	return string(b), nil
 }
 
-// stored returns the key as a later read will: at the precision of the store.
+// stored returns the key as a later read returns it, with times at the precision of
+// the store.
 func stored(k keys.Key) keys.Key {
 	k.CreatedAt, k.ExpiresAt = fromMicros(micros(k.CreatedAt)), fromMicros(micros(k.ExpiresAt))
 	k.DisabledAt, k.DeletedAt = fromMicros(micros(k.DisabledAt)), fromMicros(micros(k.DeletedAt))
@@ -266,7 +267,7 @@ func scanKey(from scanner) (keys.Key, int64, error) {
 	return stored(k), n, nil
 }
 
-// nullMicros reads a nullable time; null is 0, the zero time.
+// nullMicros reads a nullable time. Null becomes 0, the zero time.
 type nullMicros struct{ n int64 }
 
 // Scan implements sql.Scanner.

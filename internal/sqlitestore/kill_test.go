@@ -19,8 +19,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// childEnv makes the test binary the process to kill; its value selects the child's
-// work, and childPath is the path of its store.
+// childEnv makes the test binary run as the child process, which the test kills.
+// Its value selects the task of the child, and childPath is the path of the store.
 const (
 	childEnv  = "FAREBOX_SQLITESTORE_CHILD"
 	childPath = "FAREBOX_SQLITESTORE_PATH"
@@ -29,7 +29,7 @@ const (
 	childFunds   = 1_000_000
 )
 
-// TestMain finds goroutines that a store left behind.
+// TestMain fails if a store leaves a goroutine behind.
 func TestMain(m *testing.M) {
 	if os.Getenv(childEnv) != "" {
 		child() // does not return
@@ -37,7 +37,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// child runs in a process of its own until it is killed.
+// child runs its task in a separate process until it is killed.
 func child() {
 	var err error
 	switch os.Getenv(childEnv) {
@@ -68,8 +68,8 @@ func childHold(path string) error {
 	return err
 }
 
-// childCapture captures without end and prints each id before the capture and after
-// its acknowledgement.
+// childCapture captures without end. It prints each id before the capture and after
+// the acknowledgement.
 func childCapture(path string) error {
 	s, err := Open(context.Background(), Options{Path: path})
 	if err != nil {
@@ -106,7 +106,7 @@ func childCapture(path string) error {
 	return <-failed
 }
 
-// childOrder is an order between the accounts that pair made.
+// childOrder returns an order between the accounts that pair made.
 func childOrder(s *Store) (ledger.Order, error) {
 	payer, err := s.Account(context.Background(), "payer")
 	if err != nil {
@@ -116,7 +116,7 @@ func childOrder(s *Store) (ledger.Order, error) {
 	return ledger.Order{Account: payer.ID, Provider: payee.ID, Key: "key_1", Lineage: "key_1", Server: "s", Tool: "t", Amount: 1}, err
 }
 
-// startChild runs this test binary as the other process.
+// startChild runs this test binary as the child process.
 func startChild(t *testing.T, task, path string) (*exec.Cmd, *bufio.Scanner) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], "-test.run=^$")
@@ -135,14 +135,15 @@ func startChild(t *testing.T, task, path string) (*exec.Cmd, *bufio.Scanner) {
 	}
 	t.Cleanup(func() {
 		_ = stdin.Close()
-		_ = cmd.Process.Kill() // most are dead by now
+		_ = cmd.Process.Kill() // most children are dead by now
 		_ = cmd.Wait()
 	})
 	return cmd, bufio.NewScanner(out)
 }
 
-// TestKillLosesNothingAcknowledged: promises 1 and 2 for a killed process. The books
-// have every acknowledged charge, and at most one more per call in flight.
+// TestKillLosesNothingAcknowledged checks promises 1 and 2 for a killed process.
+// The books have every acknowledged charge, and at most one more per call in
+// flight.
 func TestKillLosesNothingAcknowledged(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "farebox.db")
@@ -208,8 +209,8 @@ func TestKillLosesNothingAcknowledged(t *testing.T) {
 	t.Logf("%d acknowledged, %d captured without", len(took), unacknowledged)
 }
 
-// TestLockNamesTheOwner: the error of a second process names the one that has the
-// file.
+// TestLockNamesTheOwner checks that a process that cannot open the store gets an
+// error that names the process that has the file.
 func TestLockNamesTheOwner(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "farebox.db")
 	cmd, lines := startChild(t, "hold", path)

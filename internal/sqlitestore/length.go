@@ -3,8 +3,8 @@ package sqlitestore
 import "context"
 
 // JournalLength returns the number of transactions in the journal, without the
-// archived ones. Their numbers have no gaps, so it only reads the first and the
-// last.
+// archived ones. Transactions are numbered without gaps, so JournalLength reads
+// only the first and the last number.
 func (s *Store) JournalLength(ctx context.Context) (int64, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err

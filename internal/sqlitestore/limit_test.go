@@ -17,8 +17,9 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// TestWritesThatFail is the same with real write errors: a process that may not
-// let files grow gets them from the system.
+// TestWritesThatFail checks that the store refuses charges while writes fail, and
+// recovers. The write errors are real: the child process has a limit on the size of
+// files.
 func TestWritesThatFail(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(memoryDir(t), "farebox.db")
@@ -48,11 +49,11 @@ func TestWritesThatFail(t *testing.T) {
 	}
 }
 
-// childLimit charges until the system refuses to let the log grow, lifts the
-// limit, and charges on.
+// childLimit charges until the system refuses to let the log grow, lifts the limit,
+// and continues to charge.
 func childLimit(path string) error {
 	ctx := context.Background()
-	signal.Ignore(syscall.SIGXFSZ) // then writes fail with EFBIG
+	signal.Ignore(syscall.SIGXFSZ) // so that writes fail with EFBIG
 	s, err := Open(ctx, Options{Path: path})
 	if err != nil {
 		return err

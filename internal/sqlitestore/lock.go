@@ -10,13 +10,13 @@ import (
 	"strconv"
 )
 
-// ErrLocked says that another process, or another Store of this one, owns the
+// ErrLocked means that another process, or another Store in this process, owns the
 // file. The wrapping error names the process.
 var ErrLocked = errors.New("store is in use")
 
-// fileLock is the exclusive lock beside a store, held for as long as the file
-// is open. The file stays when the lock goes: removing it would let two
-// processes lock two files of one name.
+// fileLock is the exclusive lock beside a store, held for as long as the store is
+// open. The lock file stays when the lock is released: removing it would let two
+// processes lock two different files of the same name.
 type fileLock struct{ file *os.File }
 
 // maxPid bounds the bytes read from a lock file.
@@ -62,8 +62,8 @@ func ownerOf(f *os.File) string {
 func (l *fileLock) release() error { return l.file.Close() }
 
 // canonical resolves a path to its canonical form, and creates the file if it does
-// not exist. It never opens an existing file: closing that would drop the locks
-// that SQLite holds on it in this process.
+// not exist. It never opens an existing file, because closing the file would drop
+// the locks that SQLite holds on it in this process.
 func canonical(path string) (string, error) {
 	abs, err := inDirectory(path)
 	if err != nil {
@@ -79,8 +79,8 @@ func canonical(path string) (string, error) {
 	return locate(path)
 }
 
-// locate is canonical for an existing file; otherwise it fails with
-// fs.ErrNotExist.
+// locate resolves a path like canonical, but never creates the file: if there is no
+// file, the error is fs.ErrNotExist.
 func locate(path string) (string, error) {
 	abs, err := inDirectory(path)
 	if err != nil {
@@ -99,7 +99,7 @@ func locate(path string) (string, error) {
 	return abs, nil
 }
 
-// inDirectory resolves the directory of a path, which must exist.
+// inDirectory makes a path absolute and resolves its directory, which must exist.
 func inDirectory(path string) (string, error) {
 	if path == "" {
 		return "", errors.New("the store has no path")
@@ -115,8 +115,8 @@ func inDirectory(path string) (string, error) {
 	return filepath.Join(dir, filepath.Base(abs)), nil
 }
 
-// oneName refuses a file with several hard links, because each name would have its
-// own lock and log.
+// oneName refuses a file with several hard links, because each of its names would
+// have its own lock and log.
 func oneName(path string) error {
 	info, err := os.Stat(path)
 	if err != nil {

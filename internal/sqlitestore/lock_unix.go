@@ -9,8 +9,8 @@ import (
 
 var errWouldBlock error = syscall.EWOULDBLOCK
 
-// flock takes the exclusive lock or fails at once. The system releases it when the
-// process ends, even by a crash.
+// flock takes the exclusive lock or fails at once. The system releases the lock
+// when the process ends, even in a crash.
 func flock(f *os.File) error {
 	for {
 		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)

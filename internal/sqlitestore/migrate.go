@@ -16,10 +16,10 @@ import (
 )
 
 // Migrate brings the schema of a closed store up to date, one version after the
-// other, and returns the old and the new version. progress, if not nil, is called
-// with the number of applied versions. Open migrates, too. Errors: fs.ErrNotExist
-// if there is no store, ErrLocked while it is open; a schema newer than the program
-// is refused.
+// other, and returns the old and the new version. Open does the same. progress, if
+// not nil, is called with the number of versions applied so far and their total.
+// Migrate refuses a schema newer than the program. Errors: fs.ErrNotExist if there
+// is no store, ErrLocked while the store is open.
 func Migrate(ctx context.Context, path string, progress func(done, total int64)) (from, to int64, err error) {
 	path, err = locate(path)
 	if err != nil {
@@ -40,7 +40,8 @@ func Migrate(ctx context.Context, path string, progress func(done, total int64))
 
 func plainConnect(dsn string) (driver.Connector, error) { return sqlite.NewConnector(dsn) }
 
-// Schema returns the schema version of this program, and so of every open store.
+// Schema returns the schema version of this program, which is the version of every
+// open store.
 func Schema() (version int64, err error) { return schema.Latest(migrationFiles) }
 
 // migrateSteps applies the missing migrations one by one. It refuses a schema newer

@@ -11,18 +11,21 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// Reserve holds the order's amount under the charge id for
-// ledger.ReservationLife, if the terms and the account's own caps allow it. It
-// does no I/O, unless the terms have the idempotency key of a captured call: then
-// it reserves nothing and returns the stored response. Repeating it with the same
-// order while the reservation is open changes nothing. Errors: ledger.ErrNotFound
-// (account or provider), ErrConflict (the id has another order), ErrSettled (the
-// id is captured, released or expired), *CapError, *InsufficientError, for a
-// repeated call ErrInFlight, ErrReused and ErrGone, and ErrUnavailable while the
-// store cannot write or has as many open reservations as it may.
+// Reserve holds the order's amount under the charge id for ledger.ReservationLife,
+// if the terms and the account's own caps allow it. Repeating Reserve with the same
+// order while the reservation is open changes nothing. If a call was captured
+// before under the idempotency key in the terms, Reserve reserves nothing and
+// returns the stored response. Reserve does I/O only then, and for an id old enough
+// to be in the archive.
 //
-// An id captured so long ago that memory forgot it can be reserved again;
-// capturing it then returns the first outcome and takes nothing.
+// Errors: ledger.ErrNotFound (account or provider), ErrConflict (the id has another
+// order), ErrSettled (the id is captured, released or expired), *CapError,
+// *InsufficientError; ErrInFlight, ErrReused and ErrGone for a repeated call; and
+// ErrUnavailable while the store cannot write or has the maximum number of open
+// reservations.
+//
+// An id that was captured so long ago that memory forgot it can be reserved again.
+// Capturing it then returns the first outcome and takes nothing.
 func (s *Store) Reserve(ctx context.Context, id string, o ledger.Order, terms ledger.Terms) (ledger.Reservation, error) {
 	u, err := s.check(ctx, id, &o, &terms)
 	if err != nil {
@@ -81,7 +84,8 @@ func (s *Store) check(ctx context.Context, id string, o *ledger.Order, terms *le
 }
 
 // Renew extends an open reservation to ledger.ReservationLife from now. Errors:
-// ledger.ErrSettled if it is no longer open, ErrNotFound.
+// ledger.ErrSettled if the reservation is no longer open, ErrNotFound if it is
+// unknown.
 func (s *Store) Renew(ctx context.Context, id string) error {
 	u, err := parseCharge(ctx, id)
 	if err != nil {
@@ -106,7 +110,8 @@ func (s *Store) Renew(ctx context.Context, id string) error {
 	return nil
 }
 
-// parseCharge parses the id of a charge. A malformed id is ledger.ErrNotFound.
+// parseCharge parses the id of a charge. For a malformed id, the error is
+// ledger.ErrNotFound.
 func parseCharge(ctx context.Context, id string) (uuid, error) {
 	if err := ctx.Err(); err != nil {
 		return uuid{}, err
@@ -118,11 +123,13 @@ func parseCharge(ctx context.Context, id string) (uuid, error) {
 	return u, nil
 }
 
-// Release releases an open reservation. Repeating it changes nothing, and an
-// expired one counts as released from then on. Errors: ledger.ErrSettled if it
-// is captured or being captured, ErrNotFound if it is unknown and so holds
-// nothing, ErrUnavailable if its capture is in doubt: it is released, or refunded,
-// once that is resolved, if this process still runs then.
+// Release releases an open reservation. Repeating it changes nothing. An expired
+// reservation counts as released from then on.
+//
+// Errors: ledger.ErrSettled if the reservation is captured or being captured,
+// ErrNotFound if it is unknown and so holds nothing, ErrUnavailable if its capture
+// is in doubt. In the last case, the reservation is released or refunded once the
+// outcome is known, provided that this process still runs then.
 func (s *Store) Release(ctx context.Context, id string) error {
 	u, err := parseCharge(ctx, id)
 	if err != nil {
@@ -161,18 +168,21 @@ func (s *Store) release(u uuid) (known bool, err error) {
 	return true, nil
 }
 
-// Capture takes the money of a reservation and returns once that is durable,
-// with the charge and the payer's balance. If the call has an idempotency key,
-// the response is stored with the charge, unless it is nil or longer than
-// ledger.MaxStoredResponse; the caller must not change it afterwards. A second
-// capture returns the first outcome again. If the reservation has expired,
-// Capture acts like Charge with its order. ctx can cancel it only while it is
-// certain that nothing is charged.
+// Capture takes the money of a reservation. It returns the charge and the payer's
+// balance once the charge is durable. A second capture returns the first outcome
+// again. If the reservation has expired, Capture acts like Charge with the
+// reservation's order. ctx can cancel Capture only while it is certain that nothing
+// is charged.
 //
-// Errors: ledger.ErrSettled if it was released, ErrNotFound if it is unknown
-// (a restart forgets reservations: use Charge), *InsufficientError after expiry,
-// ErrUnavailable if nothing was taken or the outcome is not known yet. The
-// reservation stays then; the caller may try again, or release it.
+// If the call has an idempotency key, answer is stored with the charge, unless it
+// is nil or longer than ledger.MaxStoredResponse. The caller must not change answer
+// afterwards.
+//
+// Errors: ledger.ErrSettled if the reservation was released, ErrNotFound if it is
+// unknown (a restart forgets reservations: use Charge), *InsufficientError if it
+// expired and the balance is too small now, ErrUnavailable if nothing was taken or
+// the outcome is not known yet. After ErrUnavailable, the reservation stays: the
+// caller may capture it again or release it.
 func (s *Store) Capture(ctx context.Context, id string, answer []byte) (ledger.Charge, ledger.Balance, error) {
 	u, err := parseCharge(ctx, id)
 	if err != nil {
@@ -181,10 +191,11 @@ func (s *Store) Capture(ctx context.Context, id string, answer []byte) (ledger.C
 	return s.captureNow(ctx, u, conditional{}, answer)
 }
 
-// Charge reserves and captures the order in one step, for a reservation that
-// expired or that a restart forgot. An open reservation is captured. If the id
-// was captured before, Charge returns the first outcome again. Errors are those
-// of Reserve and Capture; ledger.ErrSettled means that the id was released.
+// Charge makes a conditional charge: it reserves and captures the order in one
+// step, for a reservation that expired or that a restart forgot. If the reservation
+// is still open, Charge captures it. If the id was captured before, Charge returns
+// the first outcome again. Errors are those of Reserve and Capture;
+// ledger.ErrSettled means that the id was released.
 func (s *Store) Charge(ctx context.Context, id string, o ledger.Order, terms ledger.Terms, answer []byte) (ledger.Charge, ledger.Balance, error) {
 	u, err := s.check(ctx, id, &o, &terms)
 	if err != nil {
@@ -193,7 +204,7 @@ func (s *Store) Charge(ctx context.Context, id string, o ledger.Order, terms led
 	return s.captureNow(ctx, u, conditional{&o, &terms}, answer)
 }
 
-// conditional is the order of a charge without a reservation.
+// conditional has the order and the terms of a conditional charge.
 type conditional struct {
 	order *ledger.Order // nil for the capture of a reservation
 	terms *ledger.Terms
@@ -201,7 +212,8 @@ type conditional struct {
 
 var channels = sync.Pool{New: func() any { return make(chan outcome, 1) }}
 
-// captureNow captures the hold under the id, or a new one for the order of c.
+// captureNow captures the hold under the id. Without one, it opens and captures a
+// hold for the order of c.
 func (s *Store) captureNow(ctx context.Context, u uuid, c conditional, body []byte) (ledger.Charge, ledger.Balance, error) {
 	o := c.order
 	done := channels.Get().(chan outcome)
@@ -222,7 +234,7 @@ func (s *Store) captureNow(ctx context.Context, u uuid, c conditional, body []by
 		}
 		out := <-done
 		if errors.Is(out.err, errNotQueued) {
-			continue // the caller that was to queue it gave up
+			continue // the caller that should have queued the hold gave up
 		}
 		if o != nil && j.hold.order != *o {
 			return ledger.Charge{}, ledger.Balance{}, ledger.ErrConflict
@@ -231,16 +243,17 @@ func (s *Store) captureNow(ctx context.Context, u uuid, c conditional, body []by
 	}
 }
 
-// joined is the result of join. Without a hold and an error, the journal has the
-// outcome.
+// joined is the result of join. If it has neither a hold nor an error, the journal
+// has the outcome.
 type joined struct {
-	hold   *hold         // to wait for
+	hold   *hold         // the hold to wait for
 	submit bool          // the caller must submit the hold to the writer
-	order  *ledger.Order // that a charge in the journal must have; nil for any
+	order  *ledger.Order // the order that a charge in the journal must have; nil for any order
 	err    error         // why nothing can be captured now
 }
 
-// join finds or makes the hold to capture, and lets done wait for its outcome.
+// join finds or makes the hold to capture, and adds done to the channels that get
+// its outcome.
 func (s *Store) join(u uuid, c conditional, body []byte, done chan outcome) joined {
 	o := c.order
 	b, now := s.books, s.now()
@@ -275,7 +288,7 @@ func (s *Store) join(u uuid, c conditional, body []byte, done chan outcome) join
 		return joined{hold: h}
 	case h.state == holdExpired:
 		if err := b.holdAgain(h, now); err != nil {
-			return joined{order: &h.order, err: err} // memory may have forgotten its capture
+			return joined{order: &h.order, err: err} // the journal may have a capture that memory forgot
 		}
 	default:
 		b.queue(h)
@@ -291,22 +304,24 @@ func (s *Store) inDoubtError() error {
 	return fmt.Errorf("%w: the outcome of the capture is not known yet", ledger.ErrUnavailable)
 }
 
-// unqueue undoes queue for a hold that could not be submitted.
+// unqueue reverses the effect of queue for a hold that could not be submitted.
 func (s *Store) unqueue(h *hold, done chan outcome) {
 	b := s.books
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.captureFailed(h)
 	wake(h, outcome{err: errNotQueued})
-	<-done // it was one of the waiters
+	<-done // done was one of the waiters
 }
 
-// errCapturedUnderKey says that the caller's idempotency key belongs to a captured
-// charge: to this one, which memory forgot, or to the one of a second run.
+// errCapturedUnderKey means that the caller's idempotency key belongs to a captured
+// charge: to this charge, which memory forgot, or to the charge of a repetition of
+// the call.
 var errCapturedUnderKey = fmt.Errorf("the call was answered under its key: %w", ledger.ErrSettled)
 
-// refused returns the outcome of a capture that memory has forgotten, or else the
-// reason why nothing can be captured.
+// refused returns the outcome of an earlier capture that memory has forgotten. If
+// the journal has no such capture, refused returns reason, which says why nothing
+// can be captured.
 func (s *Store) refused(u uuid, o *ledger.Order, reason error) (ledger.Charge, ledger.Balance, error) {
 	if o == nil || errors.Is(reason, ledger.ErrConflict) || errors.Is(reason, ledger.ErrSettled) && !errors.Is(reason, errCapturedUnderKey) {
 		return ledger.Charge{}, ledger.Balance{}, reason
@@ -318,7 +333,7 @@ func (s *Store) refused(u uuid, o *ledger.Order, reason error) (ledger.Charge, l
 	return charge, balance, err
 }
 
-// firstOutcome reads the charge that was captured under the id from the journal.
+// firstOutcome reads from the journal the charge that was captured under the id.
 func (s *Store) firstOutcome(u uuid, o *ledger.Order) (ledger.Charge, ledger.Balance, error) {
 	r, err := s.captured(u)
 	if err != nil {

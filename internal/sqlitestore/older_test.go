@@ -18,12 +18,12 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// older unpacks testdata/schema-1.db.gz, a store that a Farebox with schema
-// version 1 created and closed at olderAt, and migrates it to the version. The
-// store has a payer, a provider and an operator, two top-ups, five charges of one
-// order (two plain, one with the idempotency key "again" and its response, one
-// paid by a free quota, one from the test balance), a partial refund of the
-// first, a binding, and a key.
+// older unpacks testdata/schema-1.db.gz and migrates it to the given version. A
+// Farebox with schema version 1 made that store and closed it at olderAt. It has a
+// payer, a provider and an operator; two top-ups; a binding; and a key. It also has
+// five charges of one order: two plain ones, one with the idempotency key "again"
+// and a response, one paid by a free quota, and one from the test balance. The
+// first charge is refunded in part.
 func older(t *testing.T, version int64) (path string) {
 	t.Helper()
 	packed, err := os.Open("testdata/schema-1.db.gz")
@@ -47,8 +47,8 @@ func older(t *testing.T, version int64) (path string) {
 	return path
 }
 
-// migrateTo applies the migrations up to the version, and from version 3 on adds
-// a binding of one server, as such a Farebox would.
+// migrateTo applies the migrations up to the version. From version 3 on, it adds a
+// binding with a server, as a Farebox of that version would.
 func migrateTo(t *testing.T, path string, version int64) {
 	t.Helper()
 	db, err := openWriter(t.Context(), path, plainConnect)
@@ -90,9 +90,9 @@ func olderOrder() ledger.Order {
 	}
 }
 
-// A store of each earlier schema opens with its balances, charges and their ids,
-// refunds, caps, quotas, idempotency keys, bindings and keys. It verifies, before
-// and after archiving.
+// TestStoresOfOlderSchemasGoOn checks that a store of each earlier schema opens
+// with its balances, charges and their ids, refunds, caps, quotas, idempotency
+// keys, bindings and keys. The store verifies before and after archiving.
 func TestStoresOfOlderSchemasGoOn(t *testing.T) {
 	t.Parallel()
 	latest, err := Schema()
@@ -132,7 +132,7 @@ func goesOn(t *testing.T, version int64) {
 	has("02", 234, 90)
 	has("03", 26, 10)
 
-	// The charges, which are not made again.
+	// Charging again with the same ids returns the existing charges.
 	o := olderOrder()
 	for last, terms := range map[string]ledger.Terms{"20": {}, "21": {}, "23": {FreeCalls: 1000}, "24": {}} {
 		want := o
@@ -148,14 +148,14 @@ func goesOn(t *testing.T, version int64) {
 			t.Errorf("charge %s by a settler: %v", last, err)
 		}
 	}
-	// The repeated call.
+	// A repetition of the call with an idempotency key gets the stored response.
 	again := ledger.Terms{Idempotency: ledger.Idempotency{Key: "again", Fingerprint: [32]byte{1}}}
 	r, err := s.Reserve(t.Context(), newID("chg_"), o, again)
 	ok(err)
 	if r.First == nil || string(r.First.Body) != "the answer" || r.First.Charge.ID != olderID("chg_", "22") {
 		t.Errorf("the repeated call gets %+v", r.First)
 	}
-	// The binding from before bindings had servers, and the one with a server.
+	// The binding of schema version 1 has no server; the later one has.
 	bindings := map[byte]string{7: "task"}
 	if version >= 3 {
 		bindings[8] = "new"
@@ -176,13 +176,13 @@ func goesOn(t *testing.T, version int64) {
 		t.Errorf("%d audit rows, want 7, %v", len(rows), err)
 	}
 
-	// The first currency sticks.
+	// The first currency stays.
 	ok(s.UseCurrency(t.Context(), "EUR"))
 	if err := s.UseCurrency(t.Context(), "USD"); err == nil {
 		t.Error("two currencies in one store")
 	}
-	// A second refund of one charge, and a charge with a settler, which the cap of
-	// the day allows once: 300 of 500 were spent.
+	// A second refund of one charge, and a charge with a settler. The cap of the day
+	// allows that charge once, because 300 of 500 are spent.
 	_, _, err = s.PostTransaction(t.Context(), ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindRefund, Charge: olderID("chg_", "20"), Reason: "the rest"}, ledger.Audit{})
 	ok(err)
 	o.Settler, o.Amount, o.Fee = "key_gateway", 200, 20

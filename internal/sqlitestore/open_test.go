@@ -24,8 +24,8 @@ func wantLocked(t *testing.T, path, owner string) {
 	}
 }
 
-// TestOneFileOneStore: all spellings of a path share one lock, and a closed store can
-// be opened again.
+// TestOneFileOneStore checks that all spellings of a path share one lock, and that
+// a closed store can be opened again.
 func TestOneFileOneStore(t *testing.T) {
 	dir := memoryDir(t)
 	path := filepath.Join(dir, "farebox.db")
@@ -61,7 +61,8 @@ func TestOneFileOneStore(t *testing.T) {
 	clean(t, again)
 }
 
-// TestPathIsNoQuery: characters that mean something in an address do not in a path.
+// TestPathIsNoQuery checks that characters with a meaning in a URI have none in the
+// path of a store.
 func TestPathIsNoQuery(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a b?mode=memory&x#%41ö.db")
 	s := opened(t, Options{Path: path})
@@ -74,8 +75,8 @@ func TestPathIsNoQuery(t *testing.T) {
 	}
 }
 
-// TestOpenRefuses: Open leaves a file that is not a store unchanged, and its error
-// names the fault.
+// TestOpenRefuses checks that Open refuses a file that is not an intact store, and
+// that its error names the fault.
 func TestOpenRefuses(t *testing.T) {
 	t.Parallel()
 	dir := memoryDir(t)
@@ -140,7 +141,7 @@ func TestOpenRefuses(t *testing.T) {
 	}
 }
 
-// alter changes a closed store behind its back.
+// alter runs SQL directly on the file of a closed store.
 func alter(t *testing.T, path, query string) {
 	t.Helper()
 	db, err := sql.Open("sqlite", path)
@@ -155,7 +156,7 @@ func alter(t *testing.T, path, query string) {
 	}
 }
 
-// overwrite puts noise over a part of a file.
+// overwrite returns a function that overwrites a part of a file with noise.
 func overwrite(t *testing.T, from, size int64) func(path string) {
 	return func(path string) {
 		f, err := os.OpenFile(path, os.O_RDWR, 0)
@@ -179,7 +180,8 @@ func overwrite(t *testing.T, from, size int64) func(path string) {
 	}
 }
 
-// TestClosedStoreRefuses: after Close everything that writes says so.
+// TestClosedStoreRefuses checks that a closed store refuses calls with
+// ledger.ErrUnavailable.
 func TestClosedStoreRefuses(t *testing.T) {
 	s := fresh(t)
 	o := pair(t, s, 5)
@@ -204,7 +206,8 @@ func TestClosedStoreRefuses(t *testing.T) {
 	}
 }
 
-// TestVerifyFindsDamage: Verify reports each kind of damage to the books.
+// TestVerifyFindsDamage checks that Verify reports each kind of damage to the
+// books.
 func TestVerifyFindsDamage(t *testing.T) {
 	t.Parallel()
 	dir := memoryDir(t)
@@ -252,7 +255,8 @@ func TestVerifyFindsDamage(t *testing.T) {
 	}
 }
 
-// TestJournalIsFinal: the database itself refuses to change history.
+// TestJournalIsFinal checks that the database itself refuses to change the journal
+// and the audit log.
 func TestJournalIsFinal(t *testing.T) {
 	s := fresh(t)
 	pair(t, s, 5)

@@ -6,9 +6,10 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// OrderByID returns the order of a reservation in memory, in any state, or of the
-// captured charge with that id. Errors: ledger.ErrNotFound, also for a reservation
-// that a restart forgot; ledger.ErrUnavailable.
+// OrderByID returns the order of the reservation with the given id, in any state,
+// or of the captured charge with that id. Errors: ledger.ErrNotFound if neither is
+// known, for example because a restart forgot the reservation;
+// ledger.ErrUnavailable.
 func (s *Store) OrderByID(ctx context.Context, id string) (ledger.Order, error) {
 	u, err := parseCharge(ctx, id)
 	if err != nil {

@@ -7,8 +7,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// OrderByID finds reservations in every state, and charges even after a crash, which
-// forgets reservations.
+// TestOrderByID checks that OrderByID finds reservations in every state. After a
+// crash, which forgets reservations, it still finds charges.
 func TestOrderByID(t *testing.T) {
 	s := fresh(t)
 	o := pair(t, s, 1000)

@@ -10,18 +10,20 @@ import (
 )
 
 // PostTransaction writes a top-up (ledger.KindCredit), an adjustment
-// (KindAdjustment) or a refund (KindRefund) together with its audit row. It
-// returns the transaction as recorded, and the balance of its account. A top-up
-// uses ID, Creditor, Amount, Test and Reason; an adjustment the same, or Debtor in
-// place of Creditor to take credits away; a refund ID, Charge, Amount and Reason,
-// where a zero amount means the rest of the charge. A refund returns the
-// operator's fee to the provider in proportion. A refund may take the provider
-// below zero, and an adjustment the account. Repeating a call returns the first
-// outcome.
+// (KindAdjustment) or a refund (KindRefund) together with its audit row. It returns
+// the transaction as recorded, and the balance of its account. Repeating a call
+// returns the first outcome.
 //
-// Errors: ledger.ErrNotFound (account or charge), ErrConflict (the ID was used
-// with other content), ErrSettled (nothing is left to refund), ErrInsufficient
-// (the rest of the charge is smaller than the amount), ErrOverflow.
+// A top-up uses ID, Creditor, Amount, Test and Reason. An adjustment uses the same
+// fields, or Debtor in place of Creditor to take credits away. A refund uses ID,
+// Charge, Amount and Reason, where a zero amount means the rest of the charge. A
+// refund also returns the operator's fee to the provider, in proportion. A refund
+// may take the provider's balance below zero, and an adjustment may do the same to
+// the account's balance.
+//
+// Errors: ledger.ErrNotFound (account or charge), ErrConflict (the ID was used with
+// other content), ErrSettled (nothing is left to refund), ErrInsufficient (the
+// rest of the charge is smaller than the amount), ErrOverflow.
 func (s *Store) PostTransaction(ctx context.Context, t ledger.Transaction, a ledger.Audit) (ledger.Transaction, ledger.Balance, error) {
 	id, err := parseID(otherPrefix, t.ID)
 	if err == nil {
@@ -59,8 +61,8 @@ func (s *Store) PostTransaction(ctx context.Context, t ledger.Transaction, a led
 	return posted, balance, nil
 }
 
-// postTransaction writes the transaction, or returns the row of an earlier one with
-// its id.
+// postTransaction writes the transaction, or returns the row of an earlier
+// transaction with the same id. fresh reports whether it wrote a row.
 func (t *tx) postTransaction(p ledger.Transaction, id uuid, now time.Time) (r row, fresh bool, err error) {
 	switch r, err = t.byID(id); {
 	case err == nil:
@@ -83,7 +85,7 @@ func (t *tx) postTransaction(p ledger.Transaction, id uuid, now time.Time) (r ro
 	return r, true, err
 }
 
-// samePosting returns ErrConflict if the row is not a posting of p.
+// samePosting returns ErrConflict if the row does not record the transaction p.
 func (t *tx) samePosting(r *row, p *ledger.Transaction) error {
 	same := r.reason == p.Reason
 	switch p.Kind {
@@ -171,7 +173,7 @@ func (t *tx) refund(c *row, p ledger.Transaction, id uuid, now time.Time) (row, 
 		return row{}, failure(fmt.Errorf("transaction %d names an account that does not exist", c.seq))
 	}
 	back := ledger.FeeReturned(c.fee, c.amount, c.refunded, amount)
-	if back > 0 && debtor == creditor { // otherwise the provider just paid more than that
+	if back > 0 && debtor == creditor { // a provider other than the payer has just paid more than back
 		if err := t.canEarn(debtor, back, c.test); err != nil {
 			return row{}, err
 		}
@@ -194,8 +196,8 @@ func (t *tx) refund(c *row, p ledger.Transaction, id uuid, now time.Time) (row, 
 	return r, t.deleteResponse(c.seq, 0)
 }
 
-// transaction converts a row to a transaction. charge is the id of the charge of a
-// refund or fee.
+// transaction converts a row to a transaction. For a refund or fee, charge is the
+// id of the charge that it belongs to.
 func (s *Store) transaction(r *row, charge string) (ledger.Transaction, error) {
 	s.books.mu.Lock()
 	debtor, creditor := s.books.number(r.debtor), s.books.number(r.creditor)

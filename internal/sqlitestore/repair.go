@@ -12,22 +12,22 @@ import (
 const (
 	firstRetry = 10 * time.Millisecond
 	lastRetry  = time.Second
-	// inDoubtAttempts is the number of failed attempts (0.6 s) after which
-	// captures in doubt fail instead of waiting on.
+	// inDoubtAttempts is the number of failed attempts (0.6 s) after which the
+	// callers of captures in doubt get an error instead of waiting longer.
 	inDoubtAttempts = 6
 )
 
-// abort ends a transaction that failed before its COMMIT, or at it because the
-// disk is full, so that none of it can have become durable. It returns the error
-// for the callers. The failed COMMIT of a change also comes here: reconnecting
-// then finds out whether it happened.
+// abort ends a transaction that failed before its COMMIT, or at the COMMIT because
+// the disk was full. Then none of it can have become durable. abort also handles the
+// failed COMMIT of a change, and finds out by reconnecting whether the change
+// happened. It returns the error for the callers.
 func (w *writer) abort(err error) error {
 	w.forget()
 	var s *storeError
 	failed := errors.As(err, &s)
 	lost := failed && s.lost
 	if !lost {
-		// SQLite has rolled back already after some errors.
+		// After some errors, SQLite has already rolled back, and ROLLBACK fails.
 		if rollback := w.exec("ROLLBACK"); rollback != nil && isDisk(rollback) {
 			lost = true
 		}
@@ -44,14 +44,14 @@ func (w *writer) abort(err error) error {
 	return err
 }
 
-// commitFailed handles a batch whose COMMIT failed.
+// commitFailed handles a batch with a failed COMMIT.
 func (w *writer) commitFailed(err error) {
 	if isFull(err) {
 		w.refuse(w.batch, w.abort(err))
 		return
 	}
 	w.inDoubt = append(w.inDoubt, w.batch...)
-	_ = w.abort(err) // also resolves the captures in doubt, if it can
+	_ = w.abort(err) // resolves the captures in doubt, if the repair succeeds
 }
 
 // markUnavailable makes the store refuse everything until repair succeeds.
@@ -66,10 +66,10 @@ func (w *writer) markUnavailable(err error) {
 	}
 }
 
-// repair tries to bring the store back: it opens a new connection if the old one
-// is lost, writes a probe, and then resolves the captures in doubt. The probe
-// comes first because it restarts the log: until then a power cut could restore
-// the old log, with transactions whose COMMIT failed.
+// repair tries to bring the store back. It opens a new connection if the old one is
+// lost, writes a probe, and then resolves the captures in doubt. The probe comes
+// first because it restarts the log: until then, a power cut could restore the old
+// log and in it transactions with a failed COMMIT.
 func (w *writer) repair() {
 	w.attempts++
 	err := w.reconnect()
@@ -95,7 +95,7 @@ func (w *writer) repair() {
 }
 
 // reconnect reopens the file if it is closed, and makes its contents durable.
-// Memory is stale after that.
+// Memory is then stale until reconcile.
 func (w *writer) reconnect() error {
 	if w.conn != nil {
 		return nil
@@ -137,10 +137,11 @@ func (w *writer) reconcile() error {
 	return nil
 }
 
-// checkpoint makes the visible transactions durable. After a failed fsync the
-// log's contents may exist in the page cache only; once copied to the database
-// file and synced there, they are durable. Transactions missing from the log can
-// still reappear until the next commit, because the empty log is not synced yet.
+// checkpoint makes the visible transactions durable. After a failed fsync, the
+// contents of the log may exist in the page cache only. Once they are copied to the
+// database file and synced there, they are durable. Transactions that are missing
+// from the log can still reappear until the next commit, because the emptied log is
+// not synced yet.
 func (w *writer) checkpoint() error {
 	var busy, frames, moved int
 	row := w.conn.QueryRowContext(background(), "PRAGMA wal_checkpoint(TRUNCATE)")
@@ -186,8 +187,8 @@ func (t *tx) resolveInDoubt() error {
 	return nil
 }
 
-// failInDoubt fails the waiting callers because the outcome is not known yet.
-// The credits stay held until it is.
+// failInDoubt sends err to the callers of captures in doubt, because the outcome is
+// not known yet. The credits stay held until it is known.
 func (w *writer) failInDoubt(err error) {
 	w.books.mu.Lock()
 	defer w.books.mu.Unlock()
@@ -197,7 +198,7 @@ func (w *writer) failInDoubt(err error) {
 	}
 }
 
-// probe writes to the file to find out whether writing works.
+// probe writes to the file to find out whether writes succeed.
 func (w *writer) probe() error {
 	err := w.begin()
 	if err == nil {
@@ -211,17 +212,17 @@ func (w *writer) probe() error {
 	}
 	var s *storeError
 	if errors.As(err, &s) && !s.lost {
-		_ = w.exec("ROLLBACK") // may be done already; otherwise BEGIN fails
+		_ = w.exec("ROLLBACK") // SQLite may have done this already; if both failed, the next BEGIN fails
 		return s.cause
 	}
 	w.disconnect()
 	return err
 }
 
-// postPendingRefunds refunds charges that were released while their capture was
-// in doubt, and turned out to be captured. Each refund gets its id in advance and
-// reads the charge again, so that one whose COMMIT failed, yet became durable, is
-// not made twice.
+// postPendingRefunds refunds charges that were released while their capture was in
+// doubt, and turned out to be captured. The id of each refund was chosen in
+// advance, and the charge is read again, so that a refund that became durable
+// despite a failed COMMIT is not made twice.
 func (w *writer) postPendingRefunds() {
 	pendingRefunds := w.pendingRefunds
 	w.pendingRefunds = nil
@@ -229,7 +230,7 @@ func (w *writer) postPendingRefunds() {
 		err := w.transact(func(t *tx) error {
 			_, err := t.byID(o.refund)
 			if !errors.Is(err, ledger.ErrNotFound) {
-				return err // it is there
+				return err // the refund exists already
 			}
 			c, err := t.byID(o.charge)
 			if err != nil {
@@ -242,7 +243,7 @@ func (w *writer) postPendingRefunds() {
 			if err != nil {
 				return err
 			}
-			return t.deleteResponse(c.seq, ledger.MaxStoredResponse) // its caller got an error
+			return t.deleteResponse(c.seq, ledger.MaxStoredResponse) // the caller got an error and may run the call again
 		})
 		if err != nil {
 			w.pendingRefunds = append(w.pendingRefunds, o)

@@ -23,13 +23,13 @@ type RestoreOptions struct {
 	Path  string // the store; its directory must exist, the file need not
 	From  string // the backup, which stays unchanged
 	Actor string // for the audit row
-	// Force also restores a backup whose books do not balance.
+	// Force restores a backup even if its books do not balance.
 	Force bool
 	// Progress, if not nil, is called now and then with the name of the current
 	// step, and how much of it is done.
 	Progress func(what string, done, total int64)
 
-	step func(string) // tests kill the process between two steps
+	step func(string) // called after each step; tests kill the process here
 }
 
 // Restored is the result of a restore.
@@ -41,14 +41,14 @@ type Restored struct {
 	Accounts     int64
 	Transactions int64
 	Disabled     int64    // keys that were neither deleted nor disabled in the backup
-	Differences  []string // in books restored by force
+	Differences  []string // in the books, if they were restored by force
 }
 
 // keptTime is the time layout in the name of a replaced store.
 const keptTime = "20060102T150405Z"
 
 // Restore replaces a closed store with a backup. It works on a copy beside the
-// store: the copy must be an intact Farebox store with a schema known to this
+// store. The copy must be an intact Farebox store with a schema known to this
 // program, is migrated, and its books must balance. Then Restore disables every
 // usable key, in one transaction with the audit row, because a key deleted after
 // the backup would otherwise work again. Last, it moves the copy into place by one
@@ -56,7 +56,7 @@ const keptTime = "20060102T150405Z"
 // store or the new one.
 //
 // Errors: ErrLocked while the store is open, ledger.ErrNoSpace, fs.ErrNotExist if
-// there is no backup; others describe the fault of the backup.
+// there is no backup. Other errors describe the fault of the backup.
 func Restore(ctx context.Context, o RestoreOptions) (r Restored, err error) {
 	if o.Progress == nil {
 		o.Progress = func(string, int64, int64) {}
@@ -95,7 +95,7 @@ func Restore(ctx context.Context, o RestoreOptions) (r Restored, err error) {
 	return r, noSpace(replace(ctx, &o, fresh, &r))
 }
 
-// copyBackup copies the backup, and refuses a file that is not one.
+// copyBackup copies the backup. It refuses a file that is not a Farebox backup.
 func copyBackup(ctx context.Context, o *RestoreOptions, store, to string) error {
 	in, err := os.Open(o.From)
 	if err != nil {
@@ -142,7 +142,7 @@ func isStore(f *os.File) error {
 	return err
 }
 
-// backupError rewords an error about the copy as one about the backup.
+// backupError rewords an error about the copy so that it names the backup.
 type backupError struct {
 	error
 	copy, backup string
@@ -222,8 +222,8 @@ func (s *Store) admit(ctx context.Context, o *RestoreOptions, r *Restored) error
 	})
 }
 
-// wholeAndDurable checks that a closed store has no log, and syncs its file: SQLite
-// syncs only its own writes, not the copy.
+// wholeAndDurable checks that a closed store has no log, and syncs its file,
+// because SQLite synced only its own writes and not the copied contents.
 func wholeAndDurable(path string) error {
 	if log, err := os.Stat(path + "-wal"); err == nil && log.Size() > 0 {
 		return errors.New("its log could not be emptied")
@@ -235,9 +235,9 @@ func wholeAndDurable(path string) error {
 	return errors.Join(f.Sync(), f.Close())
 }
 
-// replace moves the copy over the store. The old store gets a second name first,
-// so that a store is in place at every moment. If the rename never happens, the
-// next Open removes the second name.
+// replace moves the copy over the store. It first gives the old store a second
+// name, so that a store is in place at every moment. If the rename then never
+// happens, the next Open removes the second name.
 func replace(ctx context.Context, o *RestoreOptions, fresh string, r *Restored) error {
 	kept, err := keptName(r.Path, clock.Now())
 	if err != nil {
@@ -247,7 +247,7 @@ func replace(ctx context.Context, o *RestoreOptions, fresh string, r *Restored) 
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("store %s: %w", r.Path, err)
 	}
-	exists := err == nil && info.Size() > 0 // an empty file was created, but never opened
+	exists := err == nil && info.Size() > 0 // an empty file is a store that was never opened
 	if err := foldLog(ctx, r.Path, kept, exists); err != nil {
 		return err
 	}
@@ -270,9 +270,9 @@ func replace(ctx context.Context, o *RestoreOptions, fresh string, r *Restored) 
 	return durable.SyncDir(filepath.Dir(r.Path))
 }
 
-// keptName returns the name for a store replaced at that time. If an earlier
-// restore has used the name for a store or its log, it takes a later second. The
-// caller holds the store's lock, so the name stays free.
+// keptName returns the name under which to keep a store replaced at the given time.
+// If an earlier restore used that name for a store or its log, keptName takes a
+// later second. The caller holds the store's lock, so the name stays free.
 func keptName(path string, at time.Time) (string, error) {
 	for {
 		kept := path + keptInfix + at.UTC().Format(keptTime)
@@ -292,8 +292,8 @@ func keptName(path string, at time.Time) (string, error) {
 }
 
 // foldLog moves the log of the old store into its database file, because SQLite
-// would take a remaining log for that of the new store. If the file is missing or
-// too damaged, the log is renamed along with the old store.
+// would take a remaining log for that of the new store. If the database file is
+// missing or too damaged, foldLog renames the log along with the old store.
 func foldLog(ctx context.Context, path, kept string, exists bool) error {
 	if exists {
 		db, err := openWriter(ctx, path, plainConnect)

@@ -16,7 +16,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// newKey stores a key of the account.
+// newKey stores a new key of the account.
 func newKey(t *testing.T, s *Store, account, name string) keys.Key {
 	t.Helper()
 	k := keys.Key{
@@ -30,7 +30,7 @@ func newKey(t *testing.T, s *Store, account, name string) keys.Key {
 	return k
 }
 
-// end marks a key as ended, as set says.
+// end lets set change the key, to disable or delete it.
 func end(t *testing.T, s *Store, k keys.Key, set func(*keys.Key)) {
 	t.Helper()
 	if _, err := s.UpdateKey(t.Context(), k.ID, func(k *keys.Key) error { set(k); return nil }, ledger.Audit{}); err != nil {
@@ -38,9 +38,9 @@ func end(t *testing.T, s *Store, k keys.Key, set func(*keys.Key)) {
 	}
 }
 
-// furnished makes a store with 100 credits, and a backup file beside it. 60 of the
-// credits are left in the backup, and 50 in the store. A key that the backup has
-// is deleted in the store.
+// furnished makes a store and, beside it, a backup file. The account had 100
+// credits; the backup has 60 of them left, and the store 50. killed is a key that
+// is usable in the backup and deleted in the store.
 func furnished(t *testing.T) (path, backup string, o ledger.Order, killed keys.Key) {
 	t.Helper()
 	dir := memoryDir(t)
@@ -65,12 +65,12 @@ func furnished(t *testing.T) (path, backup string, o ledger.Order, killed keys.K
 	}
 	charge(10)
 	end(t, s, killed, func(k *keys.Key) { k.DeletedAt = clock.Now() })
-	left := crashed(t, s) // with a log that is not empty
+	left := crashed(t, s) // the copy has a log that is not empty
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
 	for _, suffix := range []string{"", "-wal"} {
-		_ = os.Remove(path + suffix) // the log went with Close
+		_ = os.Remove(path + suffix) // Close has removed the log
 		if err := copyFile(path+suffix, left+suffix); err != nil {
 			t.Fatal(err)
 		}
@@ -78,8 +78,7 @@ func furnished(t *testing.T) (path, backup string, o ledger.Order, killed keys.K
 	return path, backup, o, killed
 }
 
-// isOld and isNew check that a store is as furnished left it, or as its backup
-// is after a restore.
+// isOld checks that the store is as furnished left it.
 func isOld(t *testing.T, path string, o ledger.Order, killed keys.Key) {
 	t.Helper()
 	s := opened(t, Options{Path: path})
@@ -93,6 +92,7 @@ func isOld(t *testing.T, path string, o ledger.Order, killed keys.Key) {
 	}
 }
 
+// isNew checks that the store is the restored backup that furnished made.
 func isNew(t *testing.T, path string, o ledger.Order) {
 	t.Helper()
 	s := opened(t, Options{Path: path})
@@ -124,9 +124,10 @@ func restoreOptions(path, backup string) RestoreOptions {
 	return RestoreOptions{Path: path, From: backup, Actor: "tester"}
 }
 
-// TestRestore: promise 6 across a restore. The restored store has the backup's
-// contents with every key disabled, even keys deleted since; the previous store is
-// intact under its other name; the backup is unchanged.
+// TestRestore checks promise 6 across a restore. The restored store has the
+// contents of the backup, and every key in it is disabled, even a key deleted since
+// the backup. The previous store is intact under its other name, and the backup is
+// unchanged.
 func TestRestore(t *testing.T) {
 	path, backup, o, killed := furnished(t)
 	before, err := os.ReadFile(backup)
@@ -158,7 +159,7 @@ func TestRestore(t *testing.T) {
 		t.Errorf("the backup was changed: %v", err)
 	}
 
-	// On a new place, also one where a log was left without its store.
+	// To a new path, even if a log without its store was left there.
 	elsewhere := filepath.Join(memoryDir(t), "farebox.db")
 	if err := copyFile(elsewhere+"-wal", path+".lock"); err != nil {
 		t.Fatal(err)
@@ -169,8 +170,8 @@ func TestRestore(t *testing.T) {
 	isNew(t, elsewhere, o)
 }
 
-// TestRestoreOverDamage: a store that SQLite cannot read any more is replaced,
-// and kept with its log.
+// TestRestoreOverDamage checks that Restore replaces a store that SQLite cannot
+// read any more, and keeps the damaged file as it is.
 func TestRestoreOverDamage(t *testing.T) {
 	path, backup, o, _ := furnished(t)
 	overwrite(t, 0, 4096)(path)
@@ -191,9 +192,9 @@ func TestRestoreOverDamage(t *testing.T) {
 	}
 }
 
-// TestRestoreRefuses: Restore refuses a file that is not an intact backup with
-// balanced books, gives the reason, and leaves the store unchanged and no other
-// files.
+// TestRestoreRefuses checks that Restore refuses a file that is not an intact
+// backup with balanced books. It gives the reason, leaves the store unchanged, and
+// leaves no other files.
 func TestRestoreRefuses(t *testing.T) {
 	path, backup, o, killed := furnished(t)
 	dir := filepath.Dir(path)
@@ -260,7 +261,8 @@ func TestRestoreRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	// With Force, unbalanced books are reported and restored, and keys disabled.
+	// With Force, Restore restores unbalanced books, reports the differences and
+	// disables the keys.
 	options := restoreOptions(path, unbalanced)
 	options.Force = true
 	if r, err := Restore(t.Context(), options); err != nil || len(r.Differences) != 2 || r.Disabled != 2 {
@@ -268,8 +270,8 @@ func TestRestoreRefuses(t *testing.T) {
 	}
 }
 
-// TestMigrate: a store is brought up to date once; one that is open, newer or
-// not there is refused.
+// TestMigrate checks that Migrate brings a store up to date once, and refuses a
+// store that is open, newer or missing.
 func TestMigrate(t *testing.T) {
 	dir := memoryDir(t)
 	path := filepath.Join(dir, "farebox.db")

@@ -12,8 +12,8 @@ import (
 	"testing"
 )
 
-// childRestore restores the backup beside the store, and at the step says so and
-// waits to be killed.
+// childRestore restores the backup beside the store. At the given step it prints
+// the name of the step and waits to be killed.
 func childRestore(path, step string) error {
 	o := restoreOptions(path, filepath.Join(filepath.Dir(path), "backup.db"))
 	o.step = func(name string) {
@@ -29,11 +29,13 @@ func childRestore(path, step string) error {
 	return fmt.Errorf("there is no step %q", step)
 }
 
-// TestRestoreKilled: a restore killed (SIGKILL) after any of its steps leaves the old
-// store or the new one, intact; the next Open removes all other files except the
-// previous store once the new one is in place; and the restore can be repeated. (Not
-// parallel: between fork and exec, a child of one test holds the locks that another
-// test has just released.)
+// TestRestoreKilled checks a restore killed (SIGKILL) after each of its steps. It
+// leaves the old store or the new one, intact. The next Open removes all other
+// files, except the previous store once the new one is in place. The restore can
+// then be repeated.
+//
+// The test is not parallel: between fork and exec, a child of one test holds the
+// locks that another test has just released.
 func TestRestoreKilled(t *testing.T) {
 	for _, step := range []string{"copied", "migrated", "prepared", "folded", "kept", "moved", "done"} {
 		t.Run(step, func(t *testing.T) {

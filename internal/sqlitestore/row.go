@@ -18,8 +18,8 @@ const (
 	otherPrefix  = "txn_"
 )
 
-// parseID parses an id: the prefix and a UUID in canonical form, so that an id has
-// only one spelling.
+// parseID parses an id, which is the prefix and a UUID. It accepts only the
+// canonical form of the UUID, so that an id has only one spelling.
 func parseID(prefix, id string) (uuid, error) {
 	var u uuid
 	ok := len(id) == len(prefix)+36 && id[:len(prefix)] == prefix
@@ -78,7 +78,7 @@ const (
 	rowFee    = 5
 )
 
-// kinds maps the numbers to the kinds of transactions.
+// kinds maps the numbers of the journal to the kinds of transactions.
 var kinds = map[int64]ledger.Kind{
 	rowCharge: ledger.KindCharge, rowCredit: ledger.KindCredit, rowRefund: ledger.KindRefund, rowAdjust: ledger.KindAdjustment, rowFee: ledger.KindFee,
 }
@@ -153,7 +153,8 @@ func number(n int64) any {
 // scanner is a result row.
 type scanner interface{ Scan(...any) error }
 
-// scan reads the columns of selectRow, followed by more.
+// scan reads the columns of selectRow into the row, and the columns after them into
+// more.
 func (r *row) scan(from scanner, more ...any) error {
 	var id []byte
 	var key, lineage, server, tool, reason, settler sql.NullString
@@ -181,10 +182,10 @@ func (r *row) scan(from scanner, more ...any) error {
 	return nil
 }
 
-// price returns the price of a charge, also if a free quota paid it.
+// price returns the price of a charge, even if a free quota paid it.
 func (r *row) price() ledger.Amount { return r.amount + r.waived }
 
-// sameOrder reports whether the row captures the hold's order.
+// sameOrder reports whether the row is a charge with the hold's order.
 func (r *row) sameOrder(h *hold) bool {
 	o := &h.order
 	return r.kind == rowCharge && r.debtor == h.payer.n && r.creditor == h.payee.n && r.price() == o.Amount &&
@@ -192,7 +193,8 @@ func (r *row) sameOrder(h *hold) bool {
 		r.settler == o.Settler && r.fee == o.Fee && (r.feeTo == 0) == (h.feeTo == nil) && (h.feeTo == nil || r.feeTo == h.feeTo.n)
 }
 
-// micros converts a time to its stored form; the zero time is 0.
+// micros converts a time to its stored form, microseconds since 1970. The zero time
+// is 0.
 func micros(t time.Time) int64 {
 	if t.IsZero() {
 		return 0

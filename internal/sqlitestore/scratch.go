@@ -20,8 +20,8 @@ const (
 func scratchPrefix(path string) string { return "." + filepath.Base(path) + scratchInfix }
 
 // removeLeftovers removes the remains of a crash beside the store: unfinished
-// copies, and the second name of a store whose replacement was never moved into
-// place. The caller holds the store's lock, so they are not in use.
+// copies, and the second name of a store that an interrupted restore did not
+// replace. The caller holds the store's lock, so these files are not in use.
 func removeLeftovers(path string) error {
 	dir := filepath.Dir(path)
 	entries, err := os.ReadDir(dir)
@@ -50,7 +50,8 @@ func removeLeftovers(path string) error {
 }
 
 // copyFrom copies a reader to a new file of mode 0600, durably. seen, if not nil,
-// is called with the number of bytes copied so far; its error ends the copy.
+// is called with the number of bytes copied so far; an error from seen ends the
+// copy.
 func copyFrom(from io.Reader, to string, seen func(n int64) error) (err error) {
 	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {

@@ -2,12 +2,14 @@ package sqlitestore
 
 import "maps"
 
-// settlers maps the lineages of settlers to their numbers. Only the writer uses the
-// map; readers join the table. It has one entry per gateway or provider key.
+// settlers maps the key lineages of settlers to their numbers. It has one entry per
+// lineage of gateway or provider keys. Only the writer uses the map; readers join
+// the table.
 type settlers map[string]int64
 
-// settlerNumber returns the number of a lineage, 0 for "". A new one is written in
-// the transaction, and enters the map once that is committed.
+// settlerNumber returns the number of a lineage, or 0 for "". It writes a new
+// lineage in the transaction, and adds it to the writer's map once the transaction
+// is committed.
 func (t *tx) settlerNumber(lineage string) (int64, error) {
 	if lineage == "" {
 		return 0, nil

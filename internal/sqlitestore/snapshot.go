@@ -6,11 +6,11 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// idleFlush bounds the snapshots of a commit without captures.
+// idleFlush bounds the number of snapshots that a commit without captures writes.
 const idleFlush = 512
 
 // flush writes up to limit snapshots of the committed state. Unless all is set, it
-// writes only those that have been stale for flushEvery.
+// writes only snapshots that have been stale for flushEvery.
 func (t *tx) flush(limit int, all bool) error {
 	w := t.w
 	due := clock.Now().Add(-flushEvery)
@@ -92,7 +92,7 @@ func (t *tx) load() error {
 	return nil
 }
 
-// replay applies the journal to memory, beginning with that transaction.
+// replay applies the journal to memory, beginning with the transaction from.
 func (t *tx) replay(from int64) error {
 	w := t.w
 	t.first = from
@@ -124,8 +124,8 @@ func (t *tx) replay(from int64) error {
 	return nil
 }
 
-// apply adds the row to the drafts of its accounts, unless their snapshots include
-// it.
+// apply adds the row to the drafts of its two accounts. It skips an account if its
+// snapshot includes the row.
 func (t *tx) apply(r *row) error {
 	debtor, creditor := t.w.books.number(r.debtor), t.w.books.number(r.creditor)
 	if debtor == nil || creditor == nil {

@@ -9,18 +9,18 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// spendCounter counts the spending of one subject on its last day with charges and
-// in that month, and its open reservations. The mutex of books guards it; only the
-// writer changes the spending and writes it to the file.
+// spendCounter counts the spending of one subject, on its last day with charges and
+// in the month of that day, and its open reservations. The mutex of books guards
+// it. Only the writer changes the spending and writes it to the file.
 type spendCounter struct {
 	dirt
-	subject    string // the key in the file
+	subject    string // the primary key in the table spend
 	day        int32
 	spentDay   ledger.Amount
 	spentMonth ledger.Amount // in the month of day
 	freeDay    int64         // calls paid by a free quota
 	held       []heldOn      // at most one per day, nearly always zero or one
-	asOf       int64         // the last transaction in the snapshot that it was loaded from
+	asOf       int64         // the last transaction in the snapshot that the counter was loaded from
 }
 
 // heldOn sums up the open reservations of one day.
@@ -88,9 +88,10 @@ func (b *books) countersOf(payer int64, lineage, server string, test bool) (ms [
 	return ms
 }
 
-// today returns the day that new reservations count for. If the clock is set back
-// over midnight by less than a day, the old day does not begin again, because its
-// caps would restart. If it was ahead by a day or more, the new time applies.
+// today returns the day that new reservations count towards. If the clock is set
+// back to the day before, that day does not begin again, because its caps would
+// restart. If the clock is set back further, it was wrong before, and the new day
+// applies.
 func (b *books) today(now time.Time) int32 {
 	day := ledger.Day(now)
 	if day != b.day-1 {
@@ -99,8 +100,8 @@ func (b *books) today(now time.Time) int32 {
 	return b.day
 }
 
-// lastDay returns the latest day of any counter, so that a restart does not go
-// back to an earlier day.
+// lastDay returns the latest day of any counter. A restart continues with this day,
+// not with an earlier one.
 func (b *books) lastDay() (day int32) {
 	for _, sc := range b.loaded {
 		day = max(day, sc.day)
@@ -111,9 +112,9 @@ func (b *books) lastDay() (day int32) {
 	return day
 }
 
-// dayOf returns the day that a reservation with these counters counts for. A
-// counter that has begun the next day, because the clock was ahead for days, no
-// longer counts the day before.
+// dayOf returns the day that a reservation with these counters counts towards. That
+// is today, unless a counter has already begun the next day because the clock was
+// days ahead. Such a counter no longer counts the day before.
 func dayOf(ms *[counterCount]*spendCounter, today int32) int32 {
 	for _, sc := range ms {
 		if sc.day == today+1 {
@@ -147,7 +148,8 @@ func (sc *spendCounter) holding(day int32) (onDay, inMonth ledger.Amount) {
 	return onDay, inMonth
 }
 
-// free counts the captured and reserved calls of the day that use a free quota.
+// free counts the calls of the day that use a free quota, both captured and
+// reserved.
 func (sc *spendCounter) free(day int32) int64 {
 	var n int64
 	if sc.day == day {
@@ -161,7 +163,7 @@ func (sc *spendCounter) free(day int32) int64 {
 	return n
 }
 
-// hold adds a reservation.
+// hold counts a reservation.
 func (sc *spendCounter) hold(day int32, amount ledger.Amount, free int64) {
 	for i := range sc.held {
 		if sc.held[i].day == day {
@@ -174,7 +176,7 @@ func (sc *spendCounter) hold(day int32, amount ledger.Amount, free int64) {
 	sc.held = append(sc.held, heldOn{day: day, amount: amount, free: free, calls: 1})
 }
 
-// unhold undoes hold.
+// unhold reverses hold.
 func (sc *spendCounter) unhold(day int32, amount ledger.Amount, free int64) {
 	for i := range sc.held {
 		h := &sc.held[i]
@@ -192,8 +194,9 @@ func (sc *spendCounter) unhold(day int32, amount ledger.Amount, free int64) {
 
 func sameMonth(a, b int32) bool { return a == b || ledger.Month(a) == ledger.Month(b) }
 
-// add counts a charge reserved on day and captured on captured. The result depends
-// only on the charges in their order, so that a replay reproduces it.
+// add counts a charge. day is the day of its reservation, and captured the day of
+// its capture. The result depends only on the charges and their order, so that a
+// replay reproduces it.
 func (sc *spendCounter) add(day, captured int32, amount ledger.Amount, free int64) {
 	switch {
 	case day == sc.day:
@@ -202,7 +205,7 @@ func (sc *spendCounter) add(day, captured int32, amount ledger.Amount, free int6
 			sc.spentMonth = saturate(sc.spentMonth, amount)
 		}
 		return
-	default: // a new day, or the old one because the clock was ahead
+	default: // a new day, or an earlier one after the clock was ahead
 		if !sameMonth(day, sc.day) {
 			sc.spentMonth = 0
 		}
@@ -213,7 +216,8 @@ func (sc *spendCounter) add(day, captured int32, amount ledger.Amount, free int6
 	sc.freeDay += free
 }
 
-// saturate adds without overflow: the greatest Amount exceeds every cap.
+// saturate adds without overflow. Instead of overflowing, it returns the greatest
+// Amount, which exceeds every cap.
 func saturate(a, b ledger.Amount) ledger.Amount {
 	sum, err := a.Add(b)
 	if errors.Is(err, ledger.ErrOverflow) {
@@ -249,7 +253,8 @@ func (t *tx) loadSpend() error {
 	return failure(rows.Err())
 }
 
-// spend is a charge of the open transaction, to be counted once it is committed.
+// spend is a charge of the open transaction. It is counted once the transaction is
+// committed.
 type spend struct {
 	seq      int64
 	id       uuid
@@ -279,11 +284,11 @@ func spendOf(r *row, h *hold) spend {
 	return s
 }
 
-// countSpend adds a committed charge to its counters. first is the commit's first
-// transaction. The caller holds the mutex.
+// countSpend adds a committed charge to its counters. first is the first
+// transaction of the commit. The caller holds the mutex.
 func (w *writer) countSpend(s *spend, first int64, now time.Time) {
 	if s.hold == nil {
-		s.hold = w.books.holds[s.id] // its capture was in doubt
+		s.hold = w.books.holds[s.id] // found if the capture was in doubt
 	}
 	if s.counters[ofAccount] == nil {
 		s.counters = w.books.countersOf(s.payer, s.lineage, s.server, s.test)
@@ -301,7 +306,7 @@ func (w *writer) countSpend(s *spend, first int64, now time.Time) {
 	}
 }
 
-// nearCaps notes the caps that this charge takes over the warning threshold.
+// nearCaps notes the caps that this charge takes to the warning threshold.
 func (w *writer) nearCaps(s *spend, of int, before, after *spendCounter) {
 	caps := s.hold.caps(of)
 	if caps.Day == 0 && caps.Month == 0 {
@@ -324,7 +329,8 @@ func (w *writer) nearCaps(s *spend, of int, before, after *spendCounter) {
 	}
 }
 
-// warn reports the nearly reached caps. The caller does not hold the mutex.
+// warn calls nearCap for each cap that nearCaps noted. The caller does not hold the
+// mutex.
 func (w *writer) warn() {
 	for _, c := range w.near {
 		w.nearCap(c)

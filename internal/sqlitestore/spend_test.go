@@ -33,8 +33,9 @@ func spentState(s *Store) map[string]string {
 	return all
 }
 
-// TestSpendCountersRebuild: a restart restores the spend counters, with snapshots of
-// some of them at any time, and the clock going over days and months and back.
+// TestSpendCountersRebuild checks that a restart restores the spend counters.
+// Snapshots of some counters are written at random times, and the clock moves over
+// days and months, forwards and backwards.
 func TestSpendCountersRebuild(t *testing.T) {
 	t.Parallel()
 	seed := rand.Uint64()
@@ -86,7 +87,7 @@ func TestSpendCountersRebuild(t *testing.T) {
 			}
 		}
 		if len(got) != len(want) {
-			t.Fatalf("after a restart %d meters, want %d", len(got), len(want))
+			t.Fatalf("after a restart %d counters, want %d", len(got), len(want))
 		}
 	}
 	if behind == 0 {
@@ -94,7 +95,8 @@ func TestSpendCountersRebuild(t *testing.T) {
 	}
 }
 
-// dayStore has a clock that stands at noon of a day in the middle of a month.
+// dayStore returns a store, and its clock, which stands at noon on a day in the
+// middle of a month.
 func dayStore(t *testing.T) (*Store, *time.Time, Options, ledger.Order) {
 	t.Helper()
 	now := time.Date(2030, 5, 15, 12, 0, 0, 0, time.UTC)
@@ -112,9 +114,9 @@ func spendOne(s *Store, o ledger.Order, terms ledger.Terms) error {
 	return err
 }
 
-// TestClockSetBackOverMidnight does not begin the old day again, nor give more
-// of the new one, also after a restart; when the clock is right again, the day
-// that it has counted goes on.
+// TestClockSetBackOverMidnight checks that setting the clock back over midnight
+// neither begins the old day again nor gives more of the new day, even after a
+// restart. When the clock is right again, the day already counted continues.
 func TestClockSetBackOverMidnight(t *testing.T) {
 	t.Parallel()
 	for _, restart := range []bool{false, true} {
@@ -145,8 +147,8 @@ func TestClockSetBackOverMidnight(t *testing.T) {
 	}
 }
 
-// TestClockDaysAhead: after the clock was days ahead and was set right, each day
-// has its cap, also for an account that spends nothing on the first of them.
+// TestClockDaysAhead checks a clock that was days ahead and was then set right.
+// Each day has its cap, even for an account that spends nothing on the first day.
 func TestClockDaysAhead(t *testing.T) {
 	t.Parallel()
 	s, now, _, o := dayStore(t)
@@ -187,8 +189,8 @@ func TestClockDaysAhead(t *testing.T) {
 	clean(t, s)
 }
 
-// TestCaptureDaysLater: a charge reserved days ago, and renewed since, does not reset
-// today's counters.
+// TestCaptureDaysLater checks that a charge reserved days ago, and renewed since,
+// does not reset today's counters.
 func TestCaptureDaysLater(t *testing.T) {
 	t.Parallel()
 	s, now, options, o := dayStore(t)
@@ -198,7 +200,7 @@ func TestCaptureDaysLater(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.books.mu.Lock()
-	heldLocked(s, old).expires = now.AddDate(0, 0, 4) // as if it were renewed all the time
+	heldLocked(s, old).expires = now.AddDate(0, 0, 4) // as if it had been renewed all the time
 	s.books.mu.Unlock()
 	*now = now.AddDate(0, 0, 3)
 	for range 4 {
@@ -226,8 +228,8 @@ func TestCaptureDaysLater(t *testing.T) {
 	}
 }
 
-// TestFeeThatIsNotWrittenEndsTheCapture: no charge is ever taken without the fee
-// that belongs to it.
+// TestFeeThatIsNotWrittenEndsTheCapture checks that a capture fails if its fee
+// cannot be written, so that no charge is taken without its fee.
 func TestFeeThatIsNotWrittenEndsTheCapture(t *testing.T) {
 	t.Parallel()
 	for name, action := range map[string]string{"is taken for written before": "IGNORE", "fails": "ABORT, 'no'"} {
@@ -263,7 +265,8 @@ func TestFeeThatIsNotWrittenEndsTheCapture(t *testing.T) {
 	}
 }
 
-// TestVerifyFindsWrongTerms: Verify reports damage to fees and spend counters.
+// TestVerifyFindsWrongTerms checks that Verify reports damage to fees and spend
+// counters.
 func TestVerifyFindsWrongTerms(t *testing.T) {
 	t.Parallel()
 	const again = `; UPDATE account SET live = 0, test = 0, as_of = 0, debit_head = 0, credit_head = 0;
@@ -279,13 +282,13 @@ func TestVerifyFindsWrongTerms(t *testing.T) {
 		t.Fatal(err)
 	}
 	var last ledger.Charge
-	for range 4 { // transactions 2, 3 and 5, 7, with a fee behind each but the free first
+	for range 4 { // transactions 2 (free), 3, 5 and 7; each of the last three is followed by its fee
 		var err error
 		if last, _, err = s.Charge(t.Context(), newID("chg_"), o, ledger.Terms{FreeCalls: 1}, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for _, amount := range []ledger.Amount{3, 7} { // rows 9 and 11, each followed by the returned fee
+	for _, amount := range []ledger.Amount{3, 7} { // transactions 9 and 11, each followed by the returned fee
 		refund := ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindRefund, Charge: last.ID, Amount: amount}
 		if _, _, err := s.PostTransaction(t.Context(), refund, ledger.Audit{}); err != nil {
 			t.Fatal(err)
@@ -332,7 +335,7 @@ func TestVerifyFindsWrongTerms(t *testing.T) {
 	}
 }
 
-// TestVerifyFindsWrongMemory: Verify reports damage to memory alone.
+// TestVerifyFindsWrongMemory checks that Verify reports damage to memory alone.
 func TestVerifyFindsWrongMemory(t *testing.T) {
 	t.Parallel()
 	s := fresh(t)

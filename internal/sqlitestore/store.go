@@ -25,8 +25,8 @@ type Options struct {
 	Now func() time.Time
 	// Logger logs when the store becomes unavailable and comes back; silent if nil.
 	Logger *slog.Logger
-	// NearCap is called when 80 % of a cap are spent, once per period; may be nil.
-	// It must be fast: the store waits for it.
+	// NearCap, if not nil, is called once per period when 80 % of a cap are spent. It
+	// must be fast, because the store waits for it.
 	NearCap func(ledger.Cap)
 	// MaxResponseBytes bounds the stored responses of calls with an idempotency
 	// key, in bytes; DefaultResponseBytes if 0.
@@ -35,9 +35,9 @@ type Options struct {
 	connect connect // sqlite.NewConnector if nil
 }
 
-// Store is an open store. All its methods are safe for concurrent use. Errors
-// that do not come from package ledger or keys mean bad input; failures of the
-// store wrap ledger.ErrUnavailable.
+// Store is an open store. All its methods are safe for concurrent use. An error
+// that is not from package ledger or keys means bad input. Failures of the store
+// itself wrap ledger.ErrUnavailable.
 type Store struct {
 	path    string
 	now     func() time.Time
@@ -48,7 +48,7 @@ type Store struct {
 	reads   reads
 
 	connect   connect
-	verifying chan struct{} // holds one while a verification runs
+	verifying chan struct{} // full while a verification or an archiving runs
 	backups   *backups
 	voids     voidBatcher
 
@@ -59,11 +59,11 @@ type Store struct {
 // reads are the prepared statements of the readers.
 type reads struct{ keyByDigest, charge, bySeq, response, charges, chain, earned *sql.Stmt }
 
-// Open opens or creates the store at o.Path, takes the lock beside it, migrates
-// its schema and rebuilds memory. It fails with ErrLocked while another process
-// has the file open, and refuses a damaged file, one that another program wrote,
-// and one with a newer schema. ctx applies to Open alone, not to the store. The
-// caller must Close the store.
+// Open opens or creates the store at o.Path, takes the lock beside it, migrates its
+// schema and rebuilds memory. It fails with ErrLocked while another process or
+// another Store has the file open. It refuses a damaged file, a file of another
+// program, and a file with a newer schema. ctx applies to Open alone, not to the
+// store. The caller must Close the store.
 func Open(ctx context.Context, o Options) (*Store, error) {
 	if o.Now == nil {
 		o.Now = clock.Now
@@ -181,14 +181,14 @@ func (s *Store) Healthy() error {
 	return nil
 }
 
-// do runs a change in its own transaction and returns when it is durable. ctx no
-// longer cancels it once the writer has it.
+// do runs a change in its own transaction and returns once the change is durable.
+// ctx cancels it only until the writer has the change.
 func (s *Store) do(ctx context.Context, change func(*tx) error) error {
 	return s.run(ctx, &changeJob{do: change})
 }
 
-// inspect runs look in the writer's goroutine, so that nothing is written
-// meanwhile.
+// inspect runs look in the writer's goroutine, so that the store writes nothing
+// else meanwhile.
 func (s *Store) inspect(ctx context.Context, look func(*tx) error) error {
 	return s.run(ctx, &changeJob{do: look, bare: true})
 }
@@ -201,8 +201,8 @@ func (s *Store) run(ctx context.Context, c *changeJob) error {
 	return <-c.done
 }
 
-// background is the context for statements: with a cancellable one, each would
-// start a goroutine.
+// background returns the context for statements. With a cancellable context, each
+// statement would start a goroutine.
 func background() context.Context { return context.Background() }
 
 // readError returns ledger.ErrNotFound for an absent row, and wraps failures of

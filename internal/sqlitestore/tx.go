@@ -8,7 +8,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// errDuplicate says that the journal already has a transaction with that id.
+// errDuplicate means that the journal already has a transaction with the same id.
 var errDuplicate = errors.New("id is in the journal")
 
 // storeError is a failure of the database, as opposed to a refusal.
@@ -31,12 +31,12 @@ func failure(err error) error {
 // tx is the open transaction of the writer.
 type tx struct {
 	w             *writer
-	first         int64      // the first transaction that it may write
-	after         []func()   // run with the mutex of books once it is committed
+	first         int64      // the number of the first transaction that it may write
+	after         []func()   // run after the commit, with the mutex of books held
 	flushing      []snapshot // snapshots that it writes: the first ones of writer.dirty
-	spends        []spend    // its charges, for the spend counters
+	spends        []spend    // charges that it writes, for the spend counters
 	responseBytes int64      // change in the size of the stored responses
-	settlers      settlers   // new numbers
+	settlers      settlers   // lineages that it numbers
 }
 
 func (t *tx) exec(query string, args ...any) (int64, error) {
@@ -48,7 +48,8 @@ func (t *tx) exec(query string, args ...any) (int64, error) {
 	return n, failure(err)
 }
 
-// queryRow scans one row; sql.ErrNoRows becomes ledger.ErrNotFound.
+// queryRow queries one row. Scan returns ledger.ErrNotFound in place of
+// sql.ErrNoRows.
 func (t *tx) queryRow(query string, args ...any) scanner {
 	return scanRow{t.w.conn.QueryRowContext(background(), query, args...)}
 }
@@ -70,9 +71,10 @@ func (t *tx) byID(id uuid) (row, error) {
 	return r, err
 }
 
-// insert appends the row to the journal and updates the drafts of both accounts.
-// It sets seq and the chains. errDuplicate and ledger.ErrOverflow affect this row
-// alone and leave the transaction as it was.
+// insert appends the row to the journal and updates the drafts of both accounts. It
+// sets the row's seq and its links to the previous rows of both accounts. After
+// errDuplicate or ledger.ErrOverflow, the transaction is as it was before, and can
+// continue without this row.
 func (t *tx) insert(r *row, debtor, creditor *account) error {
 	w := t.w
 	r.seq = w.next
@@ -94,6 +96,7 @@ func (t *tx) insert(r *row, debtor, creditor *account) error {
 }
 
 // insertFee moves a part of a charge from its provider to the operator, or back.
+// It takes the balance (live or test) and the time from the charge or refund.
 func (t *tx) insertFee(charge int64, amount ledger.Amount, from, to *account, of *row) error {
 	r := row{
 		id: newUUID(), kind: rowFee, debtor: from.n, creditor: to.n, amount: amount,

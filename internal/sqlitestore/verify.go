@@ -19,7 +19,8 @@ const (
 // which is short, blocks the writer. progress, if not nil, is called now and then.
 // Differences are not errors; the Verification lists them.
 //
-// One verification runs at a time; another waits for it, or for ctx.
+// Only one verification runs at a time. A second one waits for the first, or until
+// ctx ends.
 func (s *Store) Verify(ctx context.Context, progress func(done, total int64)) (ledger.Verification, error) {
 	select {
 	case s.verifying <- struct{}{}:
@@ -51,8 +52,8 @@ func (s *Store) Verify(ctx context.Context, progress func(done, total int64)) (l
 	return v.found, nil
 }
 
-// catchUp replays until close to the end of the journal, even while it grows, so
-// that the rest, which blocks the writer, is short.
+// catchUp replays until close to the end of the journal, even while the journal
+// grows. The rest, which blocks the writer, is then short.
 func (v *verifier) catchUp(ctx context.Context, progress func(done, total int64)) error {
 	for total := v.to; ; {
 		for v.done < total {
@@ -80,19 +81,19 @@ func (v *verifier) catchUp(ctx context.Context, progress func(done, total int64)
 // verifier replays the journal on its own copy of the accounts.
 type verifier struct {
 	store    *Store
-	archived ledger.Archived // the replay begins after it
+	archived ledger.Archived // the replay begins after the archived transactions
 	accounts []*verified     // by account.n
 	refunds  map[int64]ledger.Amount
-	returned map[int64]*feeReturn // by refunded charge
+	returned map[int64]*feeReturn // by seq of the refunded charge
 	owedFee  *row                 // the last charge, if its fee must be the next row
 	counters map[counterKey]*spendCounter
 	found    ledger.Verification
 	done, to int64
-	from     int64 // first transaction of a replay at start
+	from     int64 // the transaction at which a replay at start would begin
 }
 
-// feeReturn is the returned part of the fee of a refunded charge: as recorded, and
-// as it should be.
+// feeReturn is the part of the fee of a refunded charge that was returned: as
+// recorded, and as it should be.
 type feeReturn struct{ is, want ledger.Amount }
 
 // verified is an account in the replay, and its snapshot.
@@ -113,13 +114,14 @@ func (v *verifier) differ(format string, args ...any) {
 	}
 }
 
-// snapshots reads all snapshots and the beginning of a replay, at one moment.
+// snapshots reads, in one transaction, all snapshots and the number at which a
+// replay at start would begin.
 func (v *verifier) snapshots(ctx context.Context) error {
 	read, err := v.store.readers.BeginTx(background(), nil)
 	if err != nil {
 		return failure(err)
 	}
-	defer read.Rollback() //nolint:errcheck // it only read
+	defer read.Rollback() //nolint:errcheck // the transaction only reads
 	if err := read.QueryRowContext(background(), `SELECT replay_from, (SELECT coalesce(max(seq), 0) FROM txn) FROM meta`).
 		Scan(&v.from, &v.to); err != nil {
 		return failure(err)
@@ -169,15 +171,15 @@ func (v *verifier) newAccounts() {
 	}
 }
 
-// step replays the transactions up to that one.
+// step replays the journal up to the given transaction.
 func (v *verifier) step(to int64) error {
 	refunds, err := v.replayTo(to)
 	if err != nil {
 		return err
 	}
 	v.done = to
-	// Checked only after the rows are closed: each check would need a second
-	// connection, and verifications holding one could deadlock.
+	// Check the refunds only after the rows are closed: each check needs a second
+	// connection, and verifications that hold one while they wait could deadlock.
 	for i := range refunds {
 		if err := v.refund(&refunds[i]); err != nil {
 			return err
@@ -186,8 +188,8 @@ func (v *verifier) step(to int64) error {
 	return nil
 }
 
-// replayTo replays the transactions up to that one, and returns the refunds
-// among them.
+// replayTo replays the journal up to the given transaction. It returns the refunds
+// and the returned fees among the replayed rows.
 func (v *verifier) replayTo(to int64) (refunds []row, err error) {
 	rows, err := v.store.readers.QueryContext(background(), selectRowIndexed+`WHERE seq > ? AND seq <= ? ORDER BY seq`, v.done, to)
 	if err != nil {
@@ -213,7 +215,7 @@ func (v *verifier) replayTo(to int64) (refunds []row, err error) {
 }
 
 // selectRowIndexed also reads the seq that the index of ids has for the row's id.
-// The index has one row per id, so two rows with the same id show.
+// The index has one entry per id, so the seq reveals two rows with the same id.
 const selectRowIndexed = `SELECT ` + rowColumns + `, ` + lineage + `, 0, coalesce((SELECT u.seq FROM txn u WHERE u.id = txn.id), 0) FROM txn `
 
 func (v *verifier) account(r *row, n int64) *verified {
@@ -256,9 +258,9 @@ func (v *verifier) replay(r *row) {
 	creditor.balances[i], creditor.credit = more, r.seq
 }
 
-// feePaid reports whether the row is the whole fee of the charge right before it,
-// from the provider to the operator. The next row after a charge with a fee must
-// be that.
+// feePaid reports whether the row pays the whole fee of the charge right before it,
+// from the provider to the operator. After a charge with a fee, the next row must
+// do so.
 func (v *verifier) feePaid(r *row) bool {
 	c := v.owedFee
 	v.owedFee = nil
@@ -277,7 +279,8 @@ func (v *verifier) feePaid(r *row) bool {
 	return paid
 }
 
-// crossSnapshot compares an account with its snapshot before the replay passes it.
+// crossSnapshot compares an account with its snapshot before the replay goes beyond
+// the snapshot.
 func (v *verifier) crossSnapshot(a *verified, seq int64) {
 	if a.compared || seq <= a.asOf {
 		return
@@ -357,8 +360,8 @@ func (v *verifier) compareFees() {
 	}
 }
 
-// memory compares the replay with the store's memory. Meanwhile nothing is written,
-// but reservations come and go.
+// memory compares the replay with the store's memory. The writer writes nothing
+// meanwhile, but reservations come and go.
 func (v *verifier) memory(committed int64) {
 	b := v.store.books
 	b.mu.Lock()

@@ -39,8 +39,8 @@ func (v *verifier) opening(ctx context.Context, read *sql.Tx) error {
 	return failure(rows.Err())
 }
 
-// charge reads the charge of a refund or fee. If it was archived, its archived
-// refunds and returned fees count, too.
+// charge reads the charge that a refund or fee belongs to. If the charge was
+// archived, its archived refunds and returned fees count as well.
 func (v *verifier) charge(seq int64) (c row, err error) {
 	err = readError(c.scan(v.store.readers.QueryRowContext(background(), selectRow+`WHERE seq = ?`, seq)))
 	if !errors.Is(err, ledger.ErrNotFound) {

@@ -4,7 +4,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// countSpend counts a charge as the store's counters do.
+// countSpend counts a charge in the verifier's counters, by the rules of the
+// store's counters.
 func (v *verifier) countSpend(r *row) {
 	s := spendOf(r, nil)
 	for _, k := range counterKeys(r.debtor, r.lineage, r.server, r.test) {
@@ -21,7 +22,8 @@ func (v *verifier) counterOf(k counterKey) *spendCounter {
 	return m
 }
 
-// holdSpend counts an open reservation as the store's counters do.
+// holdSpend counts an open reservation in the verifier's counters, by the rules of
+// the store's counters.
 func (v *verifier) holdSpend(h *hold) {
 	for _, k := range counterKeys(h.payer.n, h.order.Lineage, h.order.Server, h.order.Test) {
 		v.counterOf(k).hold(h.day, h.paid(), h.freeCalls())
@@ -31,8 +33,9 @@ func (v *verifier) holdSpend(h *hold) {
 // compareCounters compares the store's spend counters with the journal and the open
 // reservations.
 func (v *verifier) compareCounters(b *books) {
-	// The counters can include archived charges: for a partly archived month the
-	// journal has less than they do, and for earlier months nothing.
+	// whole reports whether the journal has all charges in the counter. A counter can
+	// include archived charges: the journal lacks some charges of a partly archived
+	// month, and all charges of earlier months.
 	whole := func(m *spendCounter) bool {
 		return v.archived.Files == 0 || ledger.Month(m.day) > ledger.Month(v.archived.LastDay)
 	}

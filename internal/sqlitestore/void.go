@@ -11,10 +11,11 @@ import (
 
 const maxVoidsPerSweep = 500
 
-// Void is a durable Release: for ledger.SettleTime, no later capture succeeds under
-// the id, even after a restart, if the order has a settler. The id may be unknown.
-// Errors: ledger.ErrSettled if it is captured or being captured, ErrNotFound if
-// there was nothing to release; ErrUnavailable.
+// Void is a durable Release. For ledger.SettleTime, no later capture of an order
+// with a settler succeeds under the id, even after a restart. The id may be
+// unknown: Void then voids it all the same, and returns ledger.ErrNotFound. Other
+// errors: ledger.ErrSettled if the id is captured or being captured,
+// ErrUnavailable.
 func (s *Store) Void(ctx context.Context, id string) error {
 	u, err := parseCharge(ctx, id)
 	if err != nil {
@@ -33,8 +34,8 @@ func (s *Store) Void(ctx context.Context, id string) error {
 	return nil
 }
 
-// voidBatcher collects ids to void while a transaction with earlier ones runs, so
-// that they share the next one.
+// voidBatcher collects ids to void while a transaction with earlier ids runs, so
+// that the collected ids share the next transaction.
 type voidBatcher struct {
 	mu   sync.Mutex
 	open *voidBatch // still accepting ids; may be nil
@@ -48,7 +49,7 @@ type voidBatch struct {
 	done    chan struct{}
 }
 
-// void voids the id, or returns ledger.ErrSettled if it is captured.
+// void voids the id, or returns ledger.ErrSettled if the id is captured.
 func (g *voidBatcher) void(ctx context.Context, s *Store, u uuid) error {
 	g.mu.Lock()
 	b, first := g.open, false
@@ -59,12 +60,12 @@ func (g *voidBatcher) void(ctx context.Context, s *Store, u uuid) error {
 	at := len(b.ids)
 	b.ids = append(b.ids, u)
 	g.mu.Unlock()
-	if first { // also on behalf of later callers, so this caller's context must not cancel it
+	if first { // this transaction also serves later callers, so this caller's context must not cancel it
 		b.err = s.do(context.WithoutCancel(ctx), func(t *tx) error {
 			g.close(b)
 			return t.writeVoids(b, s.now())
 		})
-		g.close(b) // the writer may not have begun
+		g.close(b) // the writer may never have begun the transaction
 		close(b.done)
 	}
 	<-b.done
@@ -86,7 +87,8 @@ func (g *voidBatcher) close(b *voidBatch) {
 	}
 }
 
-// writeVoids writes the ids that are not captured.
+// writeVoids voids the ids that are not captured, and notes in settled those that
+// are.
 func (t *tx) writeVoids(b *voidBatch, now time.Time) error {
 	b.settled = make([]bool, len(b.ids))
 	until := micros(now.Add(ledger.SettleTime))

@@ -29,10 +29,10 @@ type job struct {
 	change *changeJob
 }
 
-// changeJob is a transaction of its own.
+// changeJob is a change to run in its own transaction.
 type changeJob struct {
 	do   func(*tx) error
-	bare bool // without a transaction: do only reads, while nothing is written
+	bare bool // without a transaction: do only reads, and nothing is written meanwhile
 	done chan error
 }
 
@@ -50,7 +50,7 @@ type writer struct {
 	closed bool         // guarded by gate
 	ending chan struct{}
 	ended  chan struct{}
-	err    error // from the last flush; read after ended
+	err    error // result of the last flush; read once ended is closed
 
 	nearCap          func(ledger.Cap)
 	maxResponseBytes int64
@@ -59,25 +59,25 @@ type writer struct {
 	archived atomic.Pointer[archived] // never nil once the store is open
 	commits  atomic.Int64
 
-	// The rest belongs to the goroutine alone.
+	// Only the writer's goroutine uses the fields below.
 	db             *sql.DB
 	conn           *sql.Conn
 	stmts          statements
 	committed      int64        // the last transaction that is durable and in memory
-	next           int64        // the number of the next one
-	touched        []*account   // by the open transaction
+	next           int64        // the number of the next transaction
+	touched        []*account   // accounts that the open transaction changes
 	dirty          []snapshot   // stale snapshots, the stalest first
 	near           []ledger.Cap // caps to warn about
 	responseBytes  int64        // size of the stored responses
 	evictedTo      int64        // all responses up to this transaction are evicted
-	settlers       settlers     // the committed ones
+	settlers       settlers     // the committed numbers
 	batch          []*hold
 	rows           []row
 	outcomes       []outcome
-	stale          bool            // the file was reopened, and memory not yet reconciled with it
-	inDoubt        []*hold         // captures of unknown outcome
+	stale          bool            // the file was reopened, and memory is not reconciled with it yet
+	inDoubt        []*hold         // captures with an unknown outcome
 	pendingRefunds []pendingRefund // for captures that turned out to be durable after their release
-	attempts       int             // since the store went down
+	attempts       int             // to repair the store since it went down
 	retry          *time.Timer
 }
 
@@ -103,7 +103,7 @@ var (
 	errNotQueued = errors.New("the capture was not queued")
 )
 
-// submit queues a job. An error guarantees that it was not queued.
+// submit queues a job. If it returns an error, the job was not queued.
 func (w *writer) submit(ctx context.Context, j job) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -163,14 +163,15 @@ func (w *writer) run() {
 	}
 }
 
-// serve does the job and those queued behind it.
+// serve runs the job. After a capture, it also runs the captures queued behind it
+// and the first change after them.
 func (w *writer) serve(j job) {
 	if j.change != nil {
 		w.change(j.change)
 		return
 	}
 	// Callers woken by the last commit are about to queue their next job. Letting
-	// them run first doubles the batches.
+	// them run first doubles the size of the batches.
 	runtime.Gosched()
 	w.batch = append(w.batch[:0], j.hold)
 	var behind *changeJob
@@ -179,7 +180,7 @@ drain:
 		select {
 		case j, open := <-w.queue:
 			if !open {
-				break drain // the next receive sees it again
+				break drain // run sees that the queue is closed
 			}
 			if j.change != nil {
 				behind = j.change
@@ -205,7 +206,7 @@ func (w *writer) idle() {
 	if w.down.Load() != nil {
 		return
 	}
-	// The next tick tries again.
+	// Errors are ignored, because the next tick tries again.
 	if w.flushDue() {
 		_ = w.transact(func(t *tx) error { return t.flush(idleFlush, false) })
 	}
@@ -223,7 +224,7 @@ func (w *writer) idle() {
 	}
 }
 
-// finish writes all snapshots. The owner closes the connection.
+// finish writes all snapshots. Close closes the connection afterwards.
 func (w *writer) finish() {
 	if w.down.Load() != nil {
 		w.repair() // the last attempt
@@ -237,13 +238,13 @@ func (w *writer) finish() {
 	w.down.Store(errClosed)
 }
 
-// disconnect closes the connection; an open transaction is rolled back.
+// disconnect closes the connection, which rolls back an open transaction.
 func (w *writer) disconnect() {
 	if w.db == nil {
 		return
 	}
-	// An error of Close changes nothing: only the file counts. An open statement
-	// keeps its connection alive, so statements are closed first.
+	// Errors of Close do not matter, because only the file counts. The statements are
+	// closed first, because an open statement keeps its connection alive.
 	w.stmts.close()
 	_ = w.conn.Close()
 	_ = w.db.Close()
@@ -310,7 +311,8 @@ func (w *writer) capture() {
 	w.warn()
 }
 
-// captureRows writes the batch, up to its COMMIT.
+// captureRows begins a transaction and writes the rows of the batch. It does not
+// commit.
 func (w *writer) captureRows(t *tx) error {
 	if err := w.begin(); err != nil {
 		return err
@@ -326,12 +328,12 @@ func (w *writer) captureRows(t *tx) error {
 	if err := t.flush(len(w.batch)/16+4, false); err != nil {
 		return err
 	}
-	return t.evictResponses(2*len(w.batch) + 16) // more than this batch added
+	return t.evictResponses(2*len(w.batch) + 16) // more responses than this batch added
 }
 
-// captureRow inserts the row of a capture. A refusal of this capture alone is
-// returned in the outcome; an error ends the whole transaction. Without either,
-// the row is the one that this capture, or an earlier one, wrote.
+// captureRow inserts the row of a capture. If only this capture is refused, the
+// outcome has the reason. An error ends the whole transaction. Otherwise, the
+// returned row is the one that this capture or an earlier one wrote.
 func (t *tx) captureRow(h *hold, at int64) (row, outcome, error) {
 	r, ownsKey, made := rowOf(h, at), true, true
 	if err := t.refuseArchived(h.id); err != nil {
@@ -364,8 +366,8 @@ func (t *tx) captureRow(h *hold, at int64) (row, outcome, error) {
 	return r, outcome{ownsKey: ownsKey, made: made}, nil
 }
 
-// prepare numbers the settler of a charge made through a platform. A voided id
-// is ledger.ErrSettled.
+// prepare sets the number of the settler, if the charge is made through a platform.
+// It returns ledger.ErrSettled if the id is voided.
 func (t *tx) prepare(r *row) (err error) {
 	if r.settler == "" {
 		return nil
@@ -397,7 +399,7 @@ func rowOf(h *hold, at int64) row {
 // the stored response.
 func (t *tx) insertCharge(h *hold, r *row) error {
 	fee := h.feeTo != nil && !h.waived
-	if fee && h.feeTo != h.payer { // a payer that earns the fee paid more than that
+	if fee && h.feeTo != h.payer { // a payer that earns the fee has paid more than the fee
 		if err := t.canEarn(h.feeTo, r.fee, r.test); err != nil {
 			return err
 		}
@@ -415,11 +417,11 @@ func (t *tx) insertCharge(h *hold, r *row) error {
 }
 
 // finishCapture ends a hold according to its outcome and wakes its waiters. The
-// caller holds the mutex, and memory has the row.
+// caller holds the mutex, and has applied the row to memory.
 func (w *writer) finishCapture(h *hold, r *row, out *outcome) {
 	if out.err != nil {
 		if (errors.Is(out.err, ledger.ErrConflict) || errors.Is(out.err, ledger.ErrSettled)) && h.onFailure == reopenHold {
-			h.onFailure = releaseHold // its id can never be captured
+			h.onFailure = releaseHold // the id can never be captured
 		}
 		w.books.captureFailed(h)
 	} else {
@@ -446,7 +448,8 @@ func wake(h *hold, out outcome) {
 	h.waiters = h.waiters[:0]
 }
 
-// refuse fails captures that were not tried.
+// refuse ends captures that certainly did not happen, and sends the error to their
+// callers.
 func (w *writer) refuse(holds []*hold, err error) {
 	w.books.mu.Lock()
 	defer w.books.mu.Unlock()
@@ -463,7 +466,7 @@ func chargeOf(r *row, id uuid, o ledger.Order) ledger.Charge {
 	}
 }
 
-// begin opens a transaction. A connection that fails to is lost.
+// begin opens a transaction. If it fails, the connection is lost.
 func (w *writer) begin() error {
 	if err := w.exec("BEGIN IMMEDIATE"); err != nil {
 		return &storeError{cause: fmt.Errorf("begin: %w", err), lost: true}
@@ -497,8 +500,8 @@ func (w *writer) change(c *changeJob) {
 	}
 }
 
-// transact runs do in a transaction. After an error the change did not happen,
-// unless the COMMIT failed.
+// transact runs do in a transaction. After an error, the change did not happen,
+// unless it was the COMMIT that failed.
 func (w *writer) transact(do func(*tx) error) error {
 	t := tx{w: w, first: w.committed + 1}
 	err := w.begin()
@@ -518,8 +521,8 @@ func (w *writer) transact(do func(*tx) error) error {
 	return nil
 }
 
-// guard turns a panic in a caller's function into an error: it must end that
-// request, not the process.
+// guard turns a panic in a caller's function into an error, so that the panic ends
+// that request and not the process.
 func guard(do func(*tx) error, t *tx) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -548,8 +551,9 @@ func (w *writer) publish(t *tx) {
 	}
 }
 
-// markDirty notes that a snapshot lacks the transactions from seq on. The list
-// stays sorted because all snapshots touched by one commit get its first seq.
+// markDirty notes that a snapshot lacks the transactions from seq on. The list of
+// stale snapshots stays sorted, because all snapshots touched by one commit get the
+// commit's first seq.
 func (w *writer) markDirty(s snapshot, seq int64, now time.Time) {
 	if d := s.behind(); d.dirtySeq == 0 {
 		d.dirtySeq, d.dirtyAt = seq, now

@@ -14,7 +14,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// TestCapturesShareACommit: captures queued together share one commit.
+// TestCapturesShareACommit checks that captures queued together share one commit.
 func TestCapturesShareACommit(t *testing.T) {
 	s := fresh(t)
 	o := pair(t, s, 1000)
@@ -31,9 +31,9 @@ func TestCapturesShareACommit(t *testing.T) {
 	clean(t, s)
 }
 
-// TestDuplicateFailsItsOwnRow: in one batch, an id that was captured with other
-// content before a crash is a conflict, one with the same content has its first
-// outcome, and their neighbours are captured.
+// TestDuplicateFailsItsOwnRow checks a batch with ids that were captured before a
+// crash. An id captured with other content is a conflict. An id captured with the
+// same content gets its first outcome. The other captures of the batch succeed.
 func TestDuplicateFailsItsOwnRow(t *testing.T) {
 	s := fresh(t)
 	o := pair(t, s, 100)
@@ -73,8 +73,9 @@ func TestDuplicateFailsItsOwnRow(t *testing.T) {
 	clean(t, s)
 }
 
-// TestFullQueueBlocksCallers: a caller that finds no room waits until its context
-// ends, returns that error, and keeps its reservation.
+// TestFullQueueBlocksCallers checks that a caller waits while the queue is full.
+// When its context ends, the caller gets the error of the context and keeps its
+// reservation.
 func TestFullQueueBlocksCallers(t *testing.T) {
 	s := fresh(t)
 	o := pair(t, s, maxQueue+10)
@@ -106,8 +107,8 @@ func TestFullQueueBlocksCallers(t *testing.T) {
 	clean(t, s)
 }
 
-// TestCloseFinishesQueuedCaptures: Close finishes each queued capture, and the
-// successful ones are in the file.
+// TestCloseFinishesQueuedCaptures checks that Close finishes each queued capture,
+// and that the successful ones are in the file.
 func TestCloseFinishesQueuedCaptures(t *testing.T) {
 	path := filepath.Join(memoryDir(t), "farebox.db")
 	s := opened(t, Options{Path: path})
@@ -134,8 +135,9 @@ func TestCloseFinishesQueuedCaptures(t *testing.T) {
 	}
 }
 
-// TestRebuildEqualsReplay: with snapshots of some accounts at any time, a restart
-// builds the same memory as a replay of the whole journal.
+// TestRebuildEqualsReplay checks that a restart builds the same memory from
+// snapshots as a replay of the whole journal. Snapshots of some accounts are
+// written at random times.
 func TestRebuildEqualsReplay(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -187,8 +189,8 @@ func TestRebuildEqualsReplay(t *testing.T) {
 	}
 }
 
-// TestSnapshotsFollow: without being asked, snapshots catch up within seconds,
-// so that a restart has little to replay.
+// TestSnapshotsFollow checks that an idle store writes all stale snapshots within
+// seconds, so that a restart has little to replay.
 func TestSnapshotsFollow(t *testing.T) {
 	t.Parallel()
 	s := fresh(t)
@@ -206,7 +208,8 @@ func TestSnapshotsFollow(t *testing.T) {
 	clean(t, s)
 }
 
-// TestPanicOfAChange ends the change, not the process.
+// TestPanicOfAChange checks that a panic in a change ends the change and not the
+// process.
 func TestPanicOfAChange(t *testing.T) {
 	s := fresh(t)
 	o := pair(t, s, 10)
@@ -223,8 +226,8 @@ func TestPanicOfAChange(t *testing.T) {
 	}
 }
 
-// TestMemoryIsBounded: settled reservations are forgotten, the oldest first, and
-// no more than a fixed number can be open.
+// TestMemoryIsBounded checks that memory forgets the oldest settled reservations,
+// and that the number of open reservations is bounded.
 func TestMemoryIsBounded(t *testing.T) {
 	s := fresh(t)
 	o := pair(t, s, 10)
@@ -253,8 +256,8 @@ func TestMemoryIsBounded(t *testing.T) {
 	}
 }
 
-// TestClockGoesBackwards: each reservation lives by its own expiry, also when
-// one made later expires first.
+// TestClockGoesBackwards checks that each reservation ends at its own expiry, even
+// if a reservation made later expires first.
 func TestClockGoesBackwards(t *testing.T) {
 	c := &fakeClock{}
 	s := opened(t, Options{Path: filepath.Join(memoryDir(t), "farebox.db"), Now: c.now})

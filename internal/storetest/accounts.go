@@ -17,9 +17,9 @@ func runAccounts(t *testing.T, open func(t *testing.T) Harness) {
 	each(t, open,
 		named{"an account is found by id and by name", accountRoundTrip},
 		named{"a name and an id are used once", accountUnique},
-		named{"a name may be an address or another system's id, and has no case", accountNames},
-		named{"what is no account is refused", accountInvalid},
-		named{"accounts are listed in parts, the ledger's own not", accountPages},
+		named{"a name may be an address or another system's id, and its case does not matter", accountNames},
+		named{"an invalid account is refused", accountInvalid},
+		named{"accounts are listed in parts, without the ledger's own", accountPages},
 		named{"accounts survive a crash", accountCrash},
 	)
 }
@@ -34,7 +34,7 @@ func accountRoundTrip(t *test) {
 	for _, ref := range []string{want.ID, want.Name} {
 		got, err := t.Store.Account(t.ctx, ref)
 		t.ok(err)
-		t.same(got, want) // balances only come from transactions
+		t.same(got, want) // without the balances: these only come from transactions
 	}
 	_, err := t.Store.Account(t.ctx, "nobody")
 	t.want(err, ledger.ErrNotFound)
@@ -57,8 +57,8 @@ func accountUnique(t *test) {
 	}
 }
 
-// accountNames: an account with any valid name is found by it in any case, also after a
-// crash, and no other account may have the name in another case.
+// accountNames checks that every valid name finds its account in any case, also after a
+// crash. No two accounts may have names that differ only in case.
 func accountNames(t *test) {
 	ids := make(map[string]string)
 	for _, name := range []string{"Jane.Doe+mcp@Example.com", "o'brien@example.com", "auth0|5f7c8ec7", "user:123", "b64==", "x~y", strings.Repeat("N", ledger.MaxName)} {

@@ -16,7 +16,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// Archiver is a store whose journal can be archived.
+// Archiver is a store with a journal that can be archived.
 type Archiver interface {
 	Archived(ctx context.Context) (ledger.Archived, error)
 	ArchivePart(ctx context.Context, q ledger.ArchiveQuery) (ledger.ArchivePart, error)
@@ -25,7 +25,7 @@ type Archiver interface {
 
 func runArchive(t *testing.T, open func(t *testing.T) Harness) {
 	if _, ok := open(t).Store.(Archiver); !ok {
-		t.Skip("the store is archived where it is")
+		t.Skip("the store cannot be archived through this interface")
 	}
 	each(t, open, named{"what stays and what goes", archiveStays}, named{"a part that is not the next", archiveOrder})
 	for seed := range uint64(3) {
@@ -40,8 +40,8 @@ var archiveSigner = ledger.NewSigner([ed25519.SeedSize]byte{7})
 // files is an archive that is kept in memory.
 type files fstest.MapFS
 
-// archive archives old transactions, in parts of limited size, and returns their
-// number.
+// archive archives all transactions before the given time, in parts of limited size.
+// It returns the number of archived transactions.
 func (t *test) archive(to files, before time.Time, most int) (moved int) {
 	t.Helper()
 	a, ok := t.Store.(Archiver)
@@ -70,8 +70,8 @@ func (t *test) archive(to files, before time.Time, most int) (moved int) {
 	}
 }
 
-// follows checks that the files are a complete archive up to the beginning of the
-// store's journal.
+// follows checks that the files are a complete archive of everything before the
+// beginning of the store's journal.
 func (t *test) follows(in files) {
 	t.Helper()
 	v, err := t.Store.Verify(t.ctx, nil)
@@ -85,8 +85,9 @@ func (t *test) follows(in files) {
 	}
 }
 
-// Archiving changes no balance and removes only old transactions. An archived charge
-// cannot be refunded or made again, and the error names its file.
+// archiveStays checks that archiving changes no balance and removes only old
+// transactions. An archived charge cannot be refunded or made again, and the error
+// names the archive file.
 func archiveStays(t *test) {
 	to := files{}
 	payer, provider, operator := t.account("payer", 1000, 0), t.account("provider", 0, 0), t.account("operator", 0, 0)
@@ -108,7 +109,7 @@ func archiveStays(t *test) {
 	young := newID("chg_")
 	_, _, err = t.Store.Charge(t.ctx, young, o, ledger.Terms{}, nil)
 	t.ok(err)
-	if n := t.archive(to, t.Now().Add(-40*day), 4); n != 9 { // a top-up, three charges with fees, a refund with one
+	if n := t.archive(to, t.Now().Add(-40*day), 4); n != 9 { // a top-up, three charges with their fees, and a refund with its fee
 		t.Fatalf("%d transactions were archived, want 9", n)
 	}
 	check := func() {
@@ -141,7 +142,7 @@ func archiveStays(t *test) {
 	check()
 	t.Store = t.Crash()
 	check()
-	// The charge carried for the late refund goes with it.
+	// Archiving the late refund also removes the charge that the store kept for it.
 	t.Advance(50 * day)
 	if n := t.archive(to, time.Time{}, 1000); n != 4 {
 		t.Fatalf("%d transactions were archived, want 4", n)
@@ -156,7 +157,8 @@ func archiveStays(t *test) {
 	t.balanced(2)
 }
 
-// A part is archived once and in order, and never contains young transactions.
+// archiveOrder checks that parts are archived once and in order, and never contain
+// young transactions.
 func archiveOrder(t *test) {
 	a := t.Store.(Archiver)
 	payer, provider := t.account("payer", 1000, 0), t.account("provider", 0, 0)
@@ -192,14 +194,15 @@ func archiveOrder(t *test) {
 	}
 }
 
-// twin is one of two stores that the same happens to.
+// twin is one of two stores that go through the same history.
 type twin struct {
 	*test
 	archives files
 }
 
-// archiveTwins runs the same random history on two stores, and archives and crashes one
-// of them now and then. Balances, caps, free quotas, responses and books stay equal.
+// archiveTwins runs the same random history on two stores. Now and then it archives and
+// crashes the first store. Balances, caps, free quotas and responses of the two stores
+// must stay equal, and both books must balance.
 func archiveTwins(t *testing.T, one, other Harness, seed uint64) {
 	a := twin{&test{TB: t, Harness: one, ctx: t.Context()}, files{}}
 	b := twin{&test{TB: t, Harness: other, ctx: t.Context()}, nil}
@@ -242,7 +245,8 @@ func archiveTwins(t *testing.T, one, other Harness, seed uint64) {
 	b.balanced(-1)
 }
 
-// twinCharge charges both, under caps, a quota and an idempotency key.
+// twinCharge makes the same charge in both stores, with caps and sometimes with a free
+// quota and an idempotency key. Both outcomes must be equal.
 func twinCharge(a, b twin, random *rand.Rand, accounts []string) string {
 	o := order(accounts[random.IntN(2)], accounts[2], ledger.Amount(1+random.IntN(200)))
 	o.Lineage = fmt.Sprint("key_", o.Account[len(o.Account)-1:])
@@ -272,7 +276,7 @@ func twinCharge(a, b twin, random *rand.Rand, accounts []string) string {
 	return id
 }
 
-// twinRefund refunds a charge of both, unless it was archived.
+// twinRefund refunds the charge in both stores, unless the first one has archived it.
 func twinRefund(a, b twin, random *rand.Rand, charge string) {
 	p := ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindRefund, Charge: charge, Amount: ledger.Amount(random.IntN(60)), Reason: "refund"}
 	_, _, err := a.Store.PostTransaction(a.ctx, p, a.audit("charge.refund", charge))

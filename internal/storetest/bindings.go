@@ -12,12 +12,12 @@ import (
 
 func runBindings(t *testing.T, open func(t *testing.T) Harness) {
 	each(t, open,
-		named{"a binding is found by its mark until it ends", bindingExpires},
+		named{"a binding is found by its handle hash until it ends", bindingExpires},
 		named{"a later binding takes the place of an earlier one", bindingReplaced},
-		named{"a binding whose binding has returned survives a crash", bindingCrash},
-		named{"bindings that are made at once are all remembered", bindingsAtOnce},
-		named{"bindings of different servers have nothing to do with each other", bindingPerServer},
-		named{"too long a payload is refused", bindingTooLong},
+		named{"a binding survives a crash once Bind has returned", bindingCrash},
+		named{"bindings that are made concurrently are all stored", bindingsAtOnce},
+		named{"bindings of different servers are independent", bindingPerServer},
+		named{"a payload that is too long is refused", bindingTooLong},
 	)
 }
 
@@ -27,7 +27,8 @@ func handleHash(text string) (m ledger.HandleHash) {
 	return m
 }
 
-// binding returns a binding that ends after d, at the precision of stores.
+// binding returns a binding that ends after d. Its times are in whole microseconds, as
+// stores keep them.
 func (t *test) binding(text string, d time.Duration, payload string) ledger.Binding {
 	return ledger.Binding{
 		Server: "weather", HandleHash: handleHash(text), Account: "acct_" + text, Until: t.Now().Add(d).UTC().Truncate(time.Microsecond), Payload: []byte(payload),

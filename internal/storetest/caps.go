@@ -12,20 +12,20 @@ import (
 
 func runCaps(t *testing.T, open func(t *testing.T) Harness) {
 	each(t, open,
-		named{"64 callers on a cap for 10 calls a day get exactly 10, whosever cap it is", capRace},
+		named{"64 callers on a cap for 10 calls a day get exactly 10, whichever holder the cap has", capRace},
 		named{"64 callers on a free quota of 10 get exactly 10 free", freeRace},
 		named{"a refusal says whose cap it is, and the figures", capFigures},
 		named{"a rotated key has the cap of its lineage", capLineage},
-		named{"what is given back can be spent, what is refunded cannot", capGivenBack},
+		named{"released credits can be spent again under a cap, refunded ones cannot", capGivenBack},
 		named{"a call counts for the day and month of its reservation", capMidnight},
-		named{"a month ends at its end", capMonth},
-		named{"live and test credits have the same caps apart", capTest},
+		named{"a cap for a month resets when the next month begins", capMonth},
+		named{"live and test credits count towards the same caps separately", capTest},
 		named{"an operator is warned of a cap once a period", capWarning},
-		named{"the calls of a day that are free cost nothing", freeCalls},
+		named{"the free calls of a day cost nothing", freeCalls},
 		named{"limits of an account change with their audit row, or not at all", limitChange},
 		named{"a lowered limit leaves open reservations alone", limitLowered},
-		named{"limits and what was spent survive a crash", capCrash},
-		named{"what cannot be meant by terms is refused", termsInvalid},
+		named{"limits and spending survive a crash", capCrash},
+		named{"invalid terms are refused", termsInvalid},
 		named{"caps at the edge of the range do not overflow", capOverflow},
 	)
 }
@@ -50,7 +50,7 @@ func (t *test) setCaps(account string, c ledger.Caps) {
 	t.ok(err)
 }
 
-// spend reserves and captures.
+// spend reserves and captures a call.
 func (t *test) spend(o ledger.Order, terms ledger.Terms) (ledger.Charge, error) {
 	id := newID("chg_")
 	if _, err := t.Store.Reserve(t.ctx, id, o, terms); err != nil {
@@ -60,10 +60,10 @@ func (t *test) spend(o ledger.Order, terms ledger.Terms) (ledger.Charge, error) 
 	return c, err
 }
 
-// at moves the clock to that time.
+// at moves the clock to the given time.
 func (t *test) at(when time.Time) { t.Advance(when.Sub(t.Now())) }
 
-// midnight is the beginning of the next day, UTC.
+// midnight returns the beginning of the next day, UTC.
 func (t *test) midnight() time.Time {
 	return t.Now().UTC().Truncate(24*time.Hour).AddDate(0, 0, 1)
 }
@@ -161,7 +161,7 @@ func capLineage(t *test) {
 	o := order(payer, payee, price)
 	_, err := t.spend(o, terms)
 	t.ok(err)
-	o.Key, o.Server = "key_2", "maps" // rotated, and at another server
+	o.Key, o.Server = "key_2", "maps" // a rotated key, at another server
 	_, err = t.spend(o, terms)
 	t.ok(err)
 	_, err = t.spend(o, terms)
@@ -189,7 +189,7 @@ func capGivenBack(t *test) {
 	c, err := t.spend(o, terms)
 	t.ok(err)
 	_, _, err = t.Store.Capture(t.ctx, late, nil)
-	t.want(err, ledger.ErrCapped) // expired reservations keep no share
+	t.want(err, ledger.ErrCapped) // the expired reservation has lost its room under the cap
 	_, _, err = t.Store.PostTransaction(t.ctx, ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindRefund, Charge: c.ID}, t.audit("refund", c.ID))
 	t.ok(err)
 	_, err = t.spend(o, terms)
@@ -211,7 +211,7 @@ func capMidnight(t *test) {
 	t.at(midnight.Add(20 * time.Second))
 	_, err := t.spend(o, terms)
 	t.ok(err)
-	for _, id := range ids { // captured on the new day, and counted for the old one
+	for _, id := range ids { // captured on the new day, but counted for the old one
 		_, _, err := t.Store.Capture(t.ctx, id, nil)
 		t.ok(err)
 	}
@@ -324,7 +324,7 @@ func capWarning(t *test) {
 	t.Store = t.Crash()
 	calls(2)
 	wants()
-	t.Advance(24 * time.Hour) // 10 of the month are spent
+	t.Advance(24 * time.Hour) // ten calls are paid in this month
 	calls(3)
 	wants()
 	calls(1)
@@ -334,7 +334,7 @@ func capWarning(t *test) {
 	t.balanced(1 + 19)
 }
 
-// warnings waits for n warnings, which may come after the caller's result.
+// warnings waits for n warnings, because these may arrive after the result of the call.
 func (t *test) warnings(n int) []ledger.Cap {
 	t.Helper()
 	deadline := time.NewTimer(10 * time.Second)
@@ -348,7 +348,7 @@ func (t *test) warnings(n int) []ledger.Cap {
 			t.Fatalf("%d warnings in 10 s, want %d", len(t.Near()), n)
 		}
 	}
-	t.balanced(-1) // by then, those that must not come have come
+	t.balanced(-1) // takes a while, in which superfluous warnings would arrive
 	return t.Near()
 }
 
@@ -463,7 +463,7 @@ func limitLowered(t *test) {
 	t.setCaps(payer, ledger.Caps{})
 	_, err = t.Store.Reserve(t.ctx, newID("chg_"), order(payer, payee, 1), ledger.Terms{})
 	t.want(err, ledger.ErrInsufficient)
-	_, _, err = t.Store.Capture(t.ctx, id, nil) // by the rules of its reservation
+	_, _, err = t.Store.Capture(t.ctx, id, nil) // the limits at the reservation apply
 	t.ok(err)
 	t.holds(payer, -6*price, 0)
 	t.balanced(1)
@@ -484,7 +484,7 @@ func capCrash(t *test) {
 	a, err := t.Store.Account(t.ctx, payer)
 	t.ok(err)
 	t.same(a.Caps, want)
-	_, err = t.Store.Reserve(t.ctx, newID("chg_"), o, ledger.Terms{FreeCalls: 2}) // until the crash
+	_, err = t.Store.Reserve(t.ctx, newID("chg_"), o, ledger.Terms{FreeCalls: 2}) // held until the crash
 	t.ok(err)
 	t.Store = t.Crash()
 	if t.Forgets {
@@ -542,7 +542,7 @@ func capOverflow(t *test) {
 	t.Advance(2 * ledger.ReservationLife)
 	_, err = t.spend(o, ledger.Terms{})
 	t.ok(err)
-	_, err = t.spend(order(payee, payer, most), ledger.Terms{}) // the same lineage: more than there can be
+	_, err = t.spend(order(payee, payer, most), ledger.Terms{}) // the sum of this lineage exceeds the range
 	t.ok(err)
 	_, err = t.spend(order(payer, payee, 1), terms)
 	t.want(err, ledger.ErrCapped)

@@ -11,13 +11,13 @@ import (
 
 func runCharges(t *testing.T, open func(t *testing.T) Harness) {
 	each(t, open,
-		named{"charges are listed by what the filter names", chargeFilters},
-		named{"a provider's earnings are all that it earned, by whomever and at whichever server", chargeEarnings},
-		named{"an account's usage is what it and its key have spent in the day and the month", accountUsage},
+		named{"charges are listed by each field of the filter", chargeFilters},
+		named{"a provider's earnings are all charges that it earned, from every payer at every server", chargeEarnings},
+		named{"usage is the spending of an account and of a lineage in the day and the month", accountUsage},
 	)
 }
 
-// charged makes a charge and returns it as it is listed.
+// charged makes a charge and returns it as listings do.
 func (t *test) charged(o ledger.Order) ledger.Charge {
 	t.Helper()
 	c, _, err := t.Store.Charge(t.ctx, newID("chg_"), o, ledger.Terms{}, nil)
@@ -25,7 +25,8 @@ func (t *test) charged(o ledger.Order) ledger.Charge {
 	return t.made(c)
 }
 
-// listed checks the charges that match the filter, in parts of several sizes.
+// listed checks that a listing with the filter returns exactly the charges in all for
+// which admits returns true. It lists them in parts of several sizes.
 func (t *test) listed(what string, f ledger.ChargeFilter, all []ledger.Charge, admits func(*ledger.Charge) bool) {
 	t.Helper()
 	var want []string
@@ -45,7 +46,8 @@ func (t *test) listed(what string, f ledger.ChargeFilter, all []ledger.Charge, a
 	}
 }
 
-// chargeFilters: each field of a filter works alone and together with the others.
+// chargeFilters checks that each field of a filter works alone and together with the
+// others.
 func chargeFilters(t *test) {
 	payers := []string{t.account("alice", ledger.Unit, 0), t.account("bob", ledger.Unit, 0)}
 	earners := []string{t.account("acme", 0, 0), t.account("other", 0, 0)}
@@ -57,7 +59,7 @@ func chargeFilters(t *test) {
 			o.Server, o.Tool = "maps", "tool \"ö\""
 		}
 		all = append([]ledger.Charge{t.charged(o)}, all...)
-		if i%6 == 0 { // transactions that the lists must skip
+		if i%6 == 0 { // a transaction that the lists must skip
 			refund := ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindRefund, Charge: all[0].ID, Amount: 1}
 			_, _, err := t.Store.PostTransaction(t.ctx, refund, t.audit("refund", all[0].ID))
 			t.ok(err)
@@ -105,16 +107,16 @@ func chargeFilters(t *test) {
 	}
 }
 
-// chargeEarnings: a provider's charges are all listed between its top-ups, refunds and
-// fees, also after a crash, and an account that earns from itself is listed on both
-// sides.
+// chargeEarnings checks that all charges of a provider are listed, even with other
+// transactions of the account between them, also after a crash. A charge of an account
+// to itself is listed as paid and as earned.
 func chargeEarnings(t *test) {
 	payer, earner := t.account("payer", ledger.Unit, 0), t.account("earner", 0, 0)
 	var all []ledger.Charge
 	for i := range 12 {
 		o := order(payer, earner, price)
 		switch i % 4 {
-		case 1: // with a fee, which another gets
+		case 1: // the earner pays, and gets the fee
 			o.Provider, o.Fee, o.FeeTo = payer, 1, earner
 			o.Account = earner
 		case 2:
@@ -134,8 +136,8 @@ func chargeEarnings(t *test) {
 	t.balanced(-1)
 }
 
-// accountUsage: usage is the sum of the charges of one account, one lineage and one
-// environment in the day and the month, also after a crash.
+// accountUsage checks the usage of an account and a lineage in one environment: the
+// sums of their charges in the day and in the month, also after a crash.
 func accountUsage(t *test) {
 	payer, other := t.account("payer", ledger.Unit, 0), t.account("other", ledger.Unit, 0)
 	t.credit(payer, ledger.Unit, true)
@@ -160,7 +162,7 @@ func accountUsage(t *test) {
 	theirs := order(other, payer, 7*price)
 	theirs.Lineage = "key_o"
 	t.charged(theirs)
-	_, err := t.Store.Reserve(t.ctx, newID("chg_"), order(payer, other, price), ledger.Terms{}) // is not spent
+	_, err := t.Store.Reserve(t.ctx, newID("chg_"), order(payer, other, price), ledger.Terms{}) // a reservation is not spending
 	t.ok(err)
 	for range 2 {
 		of(payer, "key_0", false, ledger.Usage{Account: spent(3, 3), Key: spent(2, 2)})

@@ -7,8 +7,9 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// runCurrency proves that a store keeps its first currency: a config with another one is
-// refused, also after a restart, and no balance silently changes its meaning.
+// runCurrency checks that a store keeps its first currency. A config with another
+// currency is refused, also after a restart, so that no balance silently changes its
+// meaning.
 func runCurrency(t *testing.T, open func(t *testing.T) Harness) {
 	each(t, open, named{"kept", func(t *test) {
 		use := func(code string) error { return t.Store.UseCurrency(t.ctx, code) }

@@ -9,10 +9,10 @@ import (
 
 func runFees(t *testing.T, open func(t *testing.T) Harness) {
 	each(t, open,
-		named{"the operator's share goes on from the provider with the charge", feePath},
+		named{"the charge passes the operator's share on from the provider", feePath},
 		named{"a refund returns the fee in proportion, and all of it in the end", feeRefund},
 		named{"a fee that the operator cannot hold leaves nothing half done", feeOverflow},
-		named{"a refund is not refused because of what the provider has", feeRefundEdge},
+		named{"a refund is not refused because of the provider's balance", feeRefundEdge},
 	)
 }
 
@@ -43,7 +43,7 @@ func feePath(t *test) {
 		fee.Amount != price || fee.Charge != c.ID || fee.Reason != "" {
 		t.Fatalf("the journal is %+v", rows)
 	}
-	o.Fee = 4 * price // all of it, and to the payer's own account
+	o.Fee = 4 * price // the whole price, which goes to the payer's own account
 	o.FeeTo = payer
 	_, err = t.spend(o, ledger.Terms{})
 	t.ok(err)
@@ -72,7 +72,7 @@ func feeRefund(t *test) {
 	o.Fee, o.FeeTo = 7, operator
 	c, err := t.spend(o, ledger.Terms{})
 	t.ok(err)
-	_, err = t.spend(order(operator, payer, 7), ledger.Terms{}) // spent earnings are returned, too
+	_, err = t.spend(order(operator, payer, 7), ledger.Terms{}) // the operator has spent the fee, and still returns it
 	t.ok(err)
 	_, _, err = t.Store.PostTransaction(t.ctx, ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindAdjustment, Debtor: payer, Amount: 7}, t.audit("adjust", payer))
 	t.ok(err)
@@ -126,7 +126,7 @@ func feeRefundEdge(t *test) {
 	o.Fee, o.FeeTo = 10, operator
 	c, err := t.spend(o, ledger.Terms{})
 	t.ok(err)
-	t.credit(payee, most-99, false) // more than its fee would not fit
+	t.credit(payee, most-99, false) // the returned fee fits only after the refund
 	_, _, err = t.Store.PostTransaction(t.ctx, ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindRefund, Charge: c.ID}, t.audit("refund", c.ID))
 	t.ok(err)
 	t.holds(payee, most-99, 0)

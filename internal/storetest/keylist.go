@@ -8,7 +8,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// keys lists all keys that match the filter, part by part.
+// keys lists all keys that match the filter, and checks the size of each part.
 func (t *test) keys(f ledger.KeyFilter) []keys.Key {
 	t.Helper()
 	var all []keys.Key
@@ -26,7 +26,7 @@ func (t *test) keys(f ledger.KeyFilter) []keys.Key {
 	}
 }
 
-// lists checks the names of the keys that match the filter.
+// lists checks the names of the keys that match the filter, in parts of several sizes.
 func (t *test) lists(what string, f ledger.KeyFilter, want ...string) {
 	t.Helper()
 	for _, size := range []int{0, 1, 2} {
@@ -41,8 +41,8 @@ func (t *test) lists(what string, f ledger.KeyFilter, want ...string) {
 	}
 }
 
-// expiry creates keys that expire at different times, not in the order of creation, and
-// returns the base of these times.
+// expiry creates keys that expire at different times, in another order than they were
+// created. It returns the time that the expiry times are relative to.
 func (t *test) expiry(account string) time.Time {
 	t.Helper()
 	now := t.Now().UTC().Truncate(time.Microsecond)
@@ -98,7 +98,7 @@ func keyExpiring(t *test) {
 	}{
 		{time.Nanosecond, nil},
 		{time.Hour - time.Microsecond, nil},
-		{time.Hour, []string{"soon"}}, // the very moment counts
+		{time.Hour, []string{"soon"}}, // a key that expires at that very moment counts
 		{2 * time.Hour, []string{"soon", "both"}},
 		{30 * 24 * time.Hour, []string{"late", "soon", "both"}},
 		{-time.Hour, nil},
@@ -118,7 +118,7 @@ func keyExpiring(t *test) {
 
 func keyCounts(t *test) {
 	until := func(now time.Time) (all []time.Time) {
-		for _, in := range []time.Duration{time.Hour, 90 * 24 * time.Hour, 2 * time.Hour, -time.Hour} { // in no order
+		for _, in := range []time.Duration{time.Hour, 90 * 24 * time.Hour, 2 * time.Hour, -time.Hour} { // not sorted
 			all = append(all, now.Add(in))
 		}
 		return all

@@ -20,13 +20,13 @@ func runKeys(t *testing.T, open func(t *testing.T) Harness) {
 		named{"a key belongs to an account that exists", keyAccount},
 		named{"a change happens whole and with its audit row", keyUpdate},
 		named{"a change that cannot be audited does not happen", keyAudit},
-		named{"what a key is may not change", keyIdentity},
+		named{"the identity of a key cannot change", keyIdentity},
 		named{"rotation replaces a key in one step", keyReplace},
 		named{"keys are listed in parts", keyPages},
-		named{"keys are listed by what the filter names", keyFilters},
+		named{"keys are listed by each field of the filter", keyFilters},
 		named{"only keys that can be used are listed as expiring", keyExpiring},
 		named{"expiring keys are counted as they are listed", keyCounts},
-		named{"the last use of a key only moves on", keyTouch},
+		named{"the last use of a key never moves back", keyTouch},
 		named{"concurrent changes of a key are not lost", keyConcurrent},
 		named{"keys survive a crash", keyCrash},
 		named{"no lookup after a deletion returned sees the key alive", keyDeletedMeansDead},
@@ -310,7 +310,8 @@ func keyCrash(t *test) {
 	}
 }
 
-// keyDeletedMeansDead is promise 6 at the store: readers race deletions.
+// keyDeletedMeansDead checks promise 6 at the store with readers that race deletions: a
+// lookup that begins after a deletion has returned never returns a usable key.
 func keyDeletedMeansDead(t *test) {
 	account := t.account("acme", 0, 0)
 	const rounds, readers = 8, 4

@@ -20,9 +20,9 @@ func runModel(t *testing.T, open func(t *testing.T) Harness) {
 }
 
 // Model compares random runs of stores with a model that consists of simple lists.
-// open returns an empty store for each run, which Model closes at the end of the run.
-// A failing run prints its seed, for -rapid.seed, and shrinks to the shortest that
-// fails.
+// open returns an empty store for each run. Model closes the store at the end of the
+// run. A failing run prints its seed, for the flag -rapid.seed, and is shrunk to the
+// shortest failing run.
 func Model(t rapid.TB, open func() Harness) {
 	rapid.Check(t, func(r *rapid.T) {
 		m := newModel(&test{TB: r, Harness: open(), ctx: context.Background()})
@@ -55,8 +55,8 @@ func Model(t rapid.TB, open func() Harness) {
 	})
 }
 
-// fewer reduces the runs to a tenth under the race detector, which makes them many
-// times slower, unless a flag sets the number.
+// fewer reduces the number of runs to a tenth under the race detector, because a run is
+// then many times slower. A flag that sets the number takes precedence.
 func fewer(t *testing.T) {
 	const name = "rapid.checks"
 	if f := flag.Lookup(name); raceDetector && f.Value.String() == f.DefValue {
@@ -78,16 +78,16 @@ type model struct {
 	limits          map[string]ledger.Amount
 	caps            map[string]ledger.Caps
 	balances        map[balance]ledger.Amount
-	excused         map[balance]bool // below the limit because of a refund or an operator
+	excused         map[balance]bool // may be below the limit, after a refund or an operator's action
 	ids             []string
 	held            map[string]*heldCharge
 	paid            map[string]*paidCharge
-	released        map[string]time.Time // by id, if releases last
+	released        map[string]time.Time // times of releases by id; only with Harness.Tombstones
 	calls           []call               // with idempotency keys
 	idempotencyKeys map[idempotencyKey]*idempotencyEntry
-	posts           map[string]ledger.Transaction // by id, as answered
-	asked           []ledger.Transaction
-	rows            int64 // transactions in the journal
+	posts           map[string]ledger.Transaction // by id, as the store returned them
+	asked           []ledger.Transaction          // the same, as the model posted them
+	rows            int64                         // transactions in the journal
 	audited         int
 	day             int32 // day that the last reservation counts for
 }
@@ -123,7 +123,7 @@ type call struct {
 // idempotencyKey identifies an idempotency key.
 type idempotencyKey struct{ lineage, server, key string }
 
-// idempotencyEntry is the last call of an idempotencyKey: in flight, or captured.
+// idempotencyEntry is the last call with an idempotencyKey, in flight or captured.
 type idempotencyEntry struct {
 	id          string
 	fingerprint [32]byte
@@ -160,10 +160,11 @@ func newModel(t *test) *model {
 	return m
 }
 
-// Draws are likelier from the front of a list.
+// The lists below begin with the most useful values, because rapid draws from the
+// front of a list more often.
 
-// drawOrder draws an order. A lineage belongs to one account and one
-// environment, as those of keys do.
+// drawOrder draws an order. Like the lineages of keys, a lineage belongs to one account
+// and one environment.
 func (m *model) drawOrder(r *rapid.T) ledger.Order {
 	payer := rapid.IntRange(0, len(m.accounts)-1).Draw(r, "payer")
 	o := order(m.accounts[payer], rapid.SampledFrom(m.accounts).Draw(r, "payee"),
@@ -211,7 +212,8 @@ func (m *model) freshID() string {
 	return m.ids[len(m.ids)-1]
 }
 
-// orderFor mostly returns the order that the id already has, as in a retry.
+// orderFor returns an order and terms for the id. If the id already has an order, it
+// mostly returns that order, as in a retry.
 func (m *model) orderFor(r *rapid.T, id string) (ledger.Order, ledger.Terms) {
 	o, terms := m.drawOrder(r), m.drawTerms(r)
 	if rapid.IntRange(0, 3).Draw(r, "other") == 0 {

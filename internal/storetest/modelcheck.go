@@ -6,8 +6,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// check is the invariant after every step: the store matches the model, and the books
-// balance (promises 3, 4 and 5).
+// check runs after every step. It checks that the store matches the model and that the
+// books balance (promises 3, 4 and 5).
 func (m *model) check(r *rapid.T) {
 	open := 0
 	for _, h := range m.held {
@@ -61,8 +61,8 @@ func (m *model) checkAccount(r *rapid.T, id string) {
 	}
 }
 
-// checkJournal adds up the journal: the balances, the fees, and each charge
-// once.
+// checkJournal adds up the journal. It checks the balances, the fees, and that each
+// charge is there exactly once.
 func (m *model) checkJournal(r *rapid.T) {
 	sums, fees, times := map[balance]ledger.Amount{}, map[string]ledger.Amount{}, map[string]int{}
 	var rows int64
@@ -117,7 +117,7 @@ func (m *model) checkJournal(r *rapid.T) {
 	}
 }
 
-// countFee adds a fee that went to the operator, or came back.
+// countFee adds a fee that went to the operator, or subtracts one that came back.
 func (m *model) countFee(r *rapid.T, fees map[string]ledger.Amount, t *ledger.Transaction) {
 	c := m.paid[t.Charge]
 	switch {
@@ -130,7 +130,7 @@ func (m *model) countFee(r *rapid.T, fees map[string]ledger.Amount, t *ledger.Tr
 	}
 }
 
-// finish proves that the final state survives a crash.
+// finish checks that the books still balance after a crash at the end.
 func (m *model) finish() {
 	m.Store = m.Crash()
 	m.balanced(m.rows)

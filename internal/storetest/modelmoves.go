@@ -13,13 +13,13 @@ import (
 func (m *model) reserve(r *rapid.T) {
 	id := m.drawID(r)
 	o, terms := m.orderFor(r, id)
-	if m.onlyReleased(id) { // it may be reserved or not: nothing is captured under it
+	if m.onlyReleased(id) { // the store may reserve or not, as long as it captures nothing
 		return
 	}
 	m.reserveAs(r, id, o, terms)
 }
 
-// call is a whole call: reserved and captured.
+// call reserves and captures a call with a new id.
 func (m *model) call(r *rapid.T) {
 	id := m.freshID()
 	m.reserveAs(r, id, m.drawOrder(r), m.drawTerms(r))
@@ -28,7 +28,8 @@ func (m *model) call(r *rapid.T) {
 	}
 }
 
-// again repeats a call with an idempotency key.
+// again repeats an earlier call with its idempotency key, and sometimes with another
+// fingerprint.
 func (m *model) again(r *rapid.T) {
 	if len(m.calls) == 0 {
 		return
@@ -88,7 +89,8 @@ func (m *model) gives(r *rapid.T, o *ledger.Order, h *heldCharge, got ledger.Res
 	m.balanceIs(r, o.Account, o.Test, got.Balance)
 }
 
-// repeated is a call that was captured before under the caller's key.
+// repeated makes a call with the idempotency key of a captured call, and checks the
+// result.
 func (m *model) repeated(r *rapid.T, id string, first *idempotencyEntry, o *ledger.Order, terms *ledger.Terms) {
 	var want error
 	switch {
@@ -120,7 +122,8 @@ func (m *model) captureOpen(r *rapid.T) {
 	}
 }
 
-// captureLate captures an expired reservation, whether or not its credits are gone.
+// captureLate captures an expired reservation. In some runs its credits are no longer
+// available.
 func (m *model) captureLate(r *rapid.T) {
 	id, found := m.drawHeld(r, ledger.Expired)
 	if !found {
@@ -142,7 +145,7 @@ func (m *model) captureLate(r *rapid.T) {
 	m.captureAs(r, id)
 }
 
-// drawHeld draws a remembered reservation in that state.
+// drawHeld draws a reservation in that state from those that the store remembers.
 func (m *model) drawHeld(r *rapid.T, state ledger.State) (id string, found bool) {
 	var ids []string
 	for _, id := range m.ids {
@@ -198,9 +201,10 @@ func (m *model) charge(r *rapid.T) {
 	}
 }
 
-// chargeFresh returns the outcome of a charge without a remembered reservation.
+// chargeFresh returns the expected error of a charge under an id for which the store
+// remembers no reservation.
 func (m *model) chargeFresh(id string, o *ledger.Order, terms *ledger.Terms) error {
-	if m.Derives && m.paid[id] != nil { // its outcome is looked up, and nothing is held
+	if m.Derives && m.paid[id] != nil { // the store looks up the outcome and holds nothing
 		return m.firstOutcome(id, o, nil)
 	}
 	first, err := m.checkIdempotencyKey(o, terms)
@@ -213,7 +217,7 @@ func (m *model) chargeFresh(id string, o *ledger.Order, terms *ledger.Terms) err
 	}
 	if err != nil || m.paid[id] != nil {
 		known := m.firstOutcome(id, o, err)
-		if err == nil && known == nil { // held for a moment, and so remembered
+		if err == nil && known == nil { // the store held it for a moment, and so remembers it
 			h.state = ledger.Captured
 			m.held[id] = &h
 		}
@@ -225,7 +229,8 @@ func (m *model) chargeFresh(id string, o *ledger.Order, terms *ledger.Terms) err
 	return m.settles(id, m.open(id, h))
 }
 
-// drawMostly draws an id in that state, if there is one, and seldom any.
+// drawMostly draws an id. In three of four cases it draws the id of a reservation in
+// that state, if there is one.
 func (m *model) drawMostly(r *rapid.T, state ledger.State) string {
 	if rapid.IntRange(0, 3).Draw(r, "mostly") < 3 {
 		if id, found := m.drawHeld(r, state); found {
@@ -245,7 +250,7 @@ func (m *model) release(r *rapid.T) {
 		want = ledger.ErrSettled
 	default:
 		m.shut(id, h, ledger.Released)
-		if m.Tombstones && m.paid[id] != nil { // captured, and reserved again after a crash: a release that lasts sees it
+		if m.Tombstones && m.paid[id] != nil { // captured, and after a crash reserved again
 			want = ledger.ErrSettled
 		}
 	}
@@ -255,14 +260,16 @@ func (m *model) release(r *rapid.T) {
 	}
 }
 
-// onlyReleased reports whether the store only knows that the id was released.
+// onlyReleased reports whether the store knows nothing about the id except that it was
+// released.
 func (m *model) onlyReleased(id string) bool {
 	_, released := m.released[id]
 	return released && m.held[id] == nil && m.paid[id] == nil
 }
 
-// staysReleased checks that nothing is captured under a released id, with any error. A
-// tombstone lasts for ledger.SettleTime, so later calls are not checked.
+// staysReleased checks that nothing can be captured under a released id. The function
+// do tries to, and must fail with any error except ErrUnavailable. A tombstone lasts
+// for ledger.SettleTime, so later attempts are not checked.
 func (m *model) staysReleased(r *rapid.T, id string, do func() error) {
 	if since := m.Now().Sub(m.released[id]); since < 0 || since > ledger.SettleTime/2 {
 		return
@@ -286,7 +293,8 @@ func (m *model) renew(r *rapid.T) {
 	m.expect(r, "renew", m.Store.Renew(m.ctx, id), want)
 }
 
-// retry repeats an earlier posting, with the same or other content.
+// retry sometimes posts an earlier transaction again, with the same or other content,
+// and reports whether it did.
 func (m *model) retry(r *rapid.T) bool {
 	if len(m.asked) == 0 || rapid.IntRange(0, 3).Draw(r, "retry") != 0 {
 		return false
@@ -396,7 +404,7 @@ func (c *paidCharge) feeReturned() ledger.Amount {
 	return c.Fee * c.Refunded / c.Amount
 }
 
-// post posts a transaction that the model already includes.
+// post posts a transaction. The balances of the model must already include it.
 func (m *model) post(r *rapid.T, t ledger.Transaction, amount ledger.Amount, about, creditor string, test bool, want error) {
 	got, p, err := m.Store.PostTransaction(m.ctx, t, m.audit("post", t.ID))
 	m.expect(r, "post", err, want)
@@ -443,11 +451,13 @@ func (m *model) limitTo(r *rapid.T, id string, limit ledger.Amount, caps ledger.
 	m.balanceIs(r, id, false, got.Live)
 }
 
-// The clock never comes close to a border on its own: no sum of the short waits
-// is the life of a reservation or the time that is left of a day.
+// beforeMidnight is the time before midnight at which long waits stop. No sum of the
+// short waits comes close to beforeMidnight or to the life of a reservation, so that
+// the real time that a test takes never decides on which side of a border it is.
 const beforeMidnight = 60 * time.Second
 
-// wait moves the clock, also over midnight and the end of a month.
+// wait moves the clock, sometimes over midnight or the end of a month, and backwards if
+// the harness can do that.
 func (m *model) wait(r *rapid.T) {
 	now := m.Now().UTC()
 	day := now.Truncate(24 * time.Hour)
@@ -474,7 +484,7 @@ func (m *model) wait(r *rapid.T) {
 	m.pass(move)
 }
 
-// pass moves the clock.
+// pass moves the clock and expires the model's reservations.
 func (m *model) pass(d time.Duration) {
 	m.Advance(d)
 	for _, id := range m.ids {
@@ -484,8 +494,8 @@ func (m *model) pass(d time.Duration) {
 	}
 }
 
-// forgotten reports whether the store may have forgotten a call that could be repeated
-// if the clock were set back.
+// forgotten reports whether the store may have forgotten an idempotency key that would
+// be valid again if the clock were set back by that time.
 func (m *model) forgotten(back time.Duration) bool {
 	for _, c := range m.paid {
 		if age := m.Now().Sub(c.At); c.idempotencyKey.key != "" && age >= ledger.IdempotencyLife && age <= ledger.IdempotencyLife+back {
@@ -495,7 +505,7 @@ func (m *model) forgotten(back time.Duration) bool {
 	return false
 }
 
-// seen makes the store notice the current day.
+// seen makes the store notice the current day, by a reservation that it releases.
 func (m *model) seen(r *rapid.T) {
 	id := newID("chg_")
 	o := order(m.accounts[0], m.accounts[1], 1)
@@ -523,7 +533,7 @@ func (m *model) crash(r *rapid.T) {
 		}
 	}
 	clear(m.held)
-	m.day = 0 // as the journal has it
+	m.day = 0 // after a crash, the store has the last day of the journal
 	for _, c := range m.paid {
 		m.day = max(m.day, c.day)
 	}

@@ -10,8 +10,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// today returns the day that a new reservation counts for. After the clock was set back
-// over midnight, that is the later day.
+// today returns the day that a new reservation counts for. If the clock was set back
+// over midnight, it is still the later day.
 func (m *model) today() int32 {
 	if day := int32(m.Now().Unix() / 86400); day != m.day-1 {
 		m.day = day
@@ -19,7 +19,7 @@ func (m *model) today() int32 {
 	return m.day
 }
 
-// within reports whether the day lies in the other day's period.
+// within reports whether two days are in the same period.
 func within(p ledger.Period, day, of int32) bool {
 	if p == ledger.PerDay {
 		return day == of
@@ -28,7 +28,7 @@ func within(p ledger.Period, day, of int32) bool {
 	return p == ledger.PerMonth && a.Year() == b.Year() && a.Month() == b.Month()
 }
 
-// counted reports whether the cap applies to both orders.
+// counted reports whether two orders count towards the same cap of that holder.
 func counted(holder ledger.Holder, a, b *ledger.Order) bool {
 	if holder == ledger.HolderKey {
 		return a.Lineage == b.Lineage
@@ -36,7 +36,8 @@ func counted(holder ledger.Holder, a, b *ledger.Order) bool {
 	return a.Account == b.Account && a.Test == b.Test && (holder == ledger.HolderAccount || a.Server == b.Server)
 }
 
-// spending adds up the charges under a cap. Refunds do not reduce it.
+// spending adds up the charges and reservations that count towards a cap on the order.
+// Refunds do not reduce the sum.
 func (m *model) spending(holder ledger.Holder, period ledger.Period, o *ledger.Order, day int32) (spent, held ledger.Amount) {
 	for _, c := range m.paid {
 		if counted(holder, &c.Order, o) && within(period, c.day, day) && !c.Waived {
@@ -114,17 +115,18 @@ func (m *model) limitOf(p balance) ledger.Amount {
 	return m.limits[p.account]
 }
 
-// refusal is an expected error, with its figures.
+// refusal is an expected error with its figures.
 type refusal struct {
 	error
-	caps    []ledger.Cap // one of them
+	caps    []ledger.Cap // the store names one of these
 	balance ledger.Balance
 	needed  ledger.Amount
 }
 
 func (f *refusal) Unwrap() error { return f.error }
 
-// admit decides whether the order may be reserved, and by which rules.
+// admit returns the reservation that the store should make for the order now, or the
+// expected refusal.
 func (m *model) admit(o *ledger.Order, terms *ledger.Terms) (heldCharge, error) {
 	h := heldCharge{order: *o, terms: *terms, state: ledger.Reserved, day: m.today()}
 	h.expires = m.Now().Add(ledger.ReservationLife)
@@ -161,8 +163,8 @@ func (m *model) refused(r *rapid.T, what string, err, want error) {
 	}
 }
 
-// checkIdempotencyKey returns the expected result of a call's idempotency key: nothing, the first
-// call, or an error.
+// checkIdempotencyKey returns the expected result of looking up a call's idempotency
+// key: no call, the first call, or an error.
 func (m *model) checkIdempotencyKey(o *ledger.Order, terms *ledger.Terms) (*idempotencyEntry, error) {
 	was := m.idempotencyKeys[idempotencyKeyOf(o, terms)]
 	switch {
@@ -178,7 +180,7 @@ func (m *model) checkIdempotencyKey(o *ledger.Order, terms *ledger.Terms) (*idem
 	return was, nil
 }
 
-// open adds a reservation.
+// open adds a reservation to the model.
 func (m *model) open(id string, h heldCharge) *heldCharge {
 	m.held[id] = &h
 	if h.terms.Idempotency.Key != "" {
@@ -187,7 +189,8 @@ func (m *model) open(id string, h heldCharge) *heldCharge {
 	return &h
 }
 
-// shut ends a reservation, and frees its idempotency key unless it was captured.
+// shut ends a reservation. It frees the idempotency key of the reservation, unless the
+// key belongs to a captured call.
 func (m *model) shut(id string, h *heldCharge, state ledger.State) {
 	h.state = state
 	k := idempotencyKeyOf(&h.order, &h.terms)
@@ -196,7 +199,9 @@ func (m *model) shut(id string, h *heldCharge, state ledger.State) {
 	}
 }
 
-// firstOutcome returns the expected outcome of an id that only the journal has.
+// firstOutcome returns the expected error of capturing the order under an id that the
+// store has no reservation for. If the journal has no charge under the id either, it
+// returns reason.
 func (m *model) firstOutcome(id string, o *ledger.Order, reason error) error {
 	switch c := m.paid[id]; {
 	case c == nil:
@@ -207,7 +212,7 @@ func (m *model) firstOutcome(id string, o *ledger.Order, reason error) error {
 	return nil
 }
 
-// settles returns the outcome of capturing h.
+// settles returns the expected error of capturing h, and captures it in the model.
 func (m *model) settles(id string, h *heldCharge) error {
 	late := false
 	switch h.state {
@@ -229,7 +234,7 @@ func (m *model) settles(id string, h *heldCharge) error {
 		}
 	}
 	switch err := m.firstOutcome(id, &h.order, ledger.ErrNotFound); {
-	case err == nil: // captured before: nothing is taken, and the key is not used
+	case err == nil: // captured before: no credits move, and the key stays unused
 		m.shut(id, h, ledger.Captured)
 	case errors.Is(err, ledger.ErrConflict) && late:
 		m.shut(id, h, ledger.Expired)
@@ -243,7 +248,7 @@ func (m *model) settles(id string, h *heldCharge) error {
 	return nil
 }
 
-// take moves the credits of a charge.
+// take moves the credits of a charge in the model.
 func (m *model) take(h *heldCharge) {
 	h.state = ledger.Captured
 	m.rows++

@@ -15,15 +15,15 @@ func runMoney(t *testing.T, open func(t *testing.T) Harness) {
 		named{"promise 4: a charge is captured once, however often it is retried", moneyOnce},
 		named{"an id with other content is a conflict and changes nothing", moneyConflict},
 		named{"promise 3: nothing is reserved beyond the balance and the credit limit", moneyLimit},
-		named{"test credits are a balance of their own without credit", moneyTest},
+		named{"test credits are a separate balance without a credit limit", moneyTest},
 		named{"a released call costs nothing and stays released", moneyRelease},
 		named{"a reservation expires unless it is renewed", moneyExpiry},
 		named{"an expired reservation is captured only if the balance allows it again", moneyLateCapture},
 		named{"a conditional charge checks the balance", moneyCharge},
 		named{"orders that name nobody or nothing are refused", moneyInvalid},
 		named{"a top-up happens once, whole, and only to an account", moneyCredit},
-		named{"an adjustment goes either way, also below the limit", moneyAdjust},
-		named{"the journal tells every movement, in order", moneyJournal},
+		named{"an adjustment adds or takes credits, even below the limit", moneyAdjust},
+		named{"the journal has every movement, in order", moneyJournal},
 		named{"refunds never exceed the charge", moneyRefund},
 		named{"amounts at the edge of the range do not overflow", moneyOverflow},
 		named{"promise 1: a crash loses no captured charge and holds no credits", moneyCrash},
@@ -228,7 +228,7 @@ func moneyExpiry(t *test) {
 	t.want(t.Store.Renew(t.ctx, newID("chg_")), ledger.ErrNotFound)
 	_, err := t.Store.Reserve(t.ctx, left, order(payer, payee, price), ledger.Terms{})
 	t.want(err, ledger.ErrSettled)
-	_, err = t.Store.Reserve(t.ctx, newID("chg_"), order(payer, payee, price), ledger.Terms{}) // expired credits can be spent
+	_, err = t.Store.Reserve(t.ctx, newID("chg_"), order(payer, payee, price), ledger.Terms{}) // credits of an expired reservation can be spent
 	t.ok(err)
 	_, _, err = t.Store.Capture(t.ctx, kept, nil)
 	t.ok(err)
@@ -431,7 +431,7 @@ func moneyOverflow(t *test) {
 	_, err = t.Store.Reserve(t.ctx, newID("chg_"), order(payer, payee, most), ledger.Terms{})
 	t.want(err, ledger.ErrInsufficient) // the sum of the reservations would overflow
 	t.Advance(2 * ledger.ReservationLife)
-	for _, amount := range []ledger.Amount{most, most} { // down to the limit
+	for _, amount := range []ledger.Amount{most, most} { // until the provider has the maximum
 		_, _, err = t.Store.Charge(t.ctx, newID("chg_"), order(payer, payee, amount), ledger.Terms{}, nil)
 		if amount == most && t.balance(payee).Posted == most {
 			break
@@ -439,7 +439,7 @@ func moneyOverflow(t *test) {
 		t.ok(err)
 	}
 	_, _, err = t.Store.Charge(t.ctx, newID("chg_"), order(payer, payee, 1), ledger.Terms{}, nil)
-	t.want(err, ledger.ErrOverflow) // the provider has the greatest balance
+	t.want(err, ledger.ErrOverflow) // the provider already has the maximum
 	t.holds(payer, 0, 0)
 	t.holds(payee, most, 0)
 	t.balanced(2)

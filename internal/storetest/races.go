@@ -37,7 +37,7 @@ func moneyCancelled(t *test) {
 	_, err = t.Store.Reserve(gone, newID("chg_"), order(payer, payee, price), ledger.Terms{})
 	t.want(err, context.Canceled)
 	t.holds(payer, price, price)
-	_, _, err = t.Store.Capture(t.ctx, id, nil) // the reservation is as it was
+	_, _, err = t.Store.Capture(t.ctx, id, nil) // the reservation is still open
 	t.ok(err)
 	t.balanced(2)
 }
@@ -56,7 +56,7 @@ func together(n int, call func(i int)) {
 	group.Wait()
 }
 
-// tally counts outcomes, and collects the unexpected ones.
+// tally counts outcomes, and keeps one unexpected error.
 type tally struct {
 	won, lost atomic.Int64
 	other     atomic.Pointer[error]
@@ -184,7 +184,7 @@ func raceExpiry(t *test) {
 		first, second := newID("chg_"), newID("chg_")
 		_, err := t.Store.Reserve(t.ctx, first, order(payer, payee, price), ledger.Terms{})
 		t.ok(err)
-		// Either the first capture is in time, or a new reservation gets its credits.
+		// Either the capture of first is in time, or second gets the credits.
 		var y tally
 		together(3, func(i int) {
 			switch i {
@@ -207,8 +207,8 @@ func raceExpiry(t *test) {
 	t.balanced(1 + 2*rounds)
 }
 
-// raceHammer runs all operations at once and compares the books with the callers'
-// results.
+// raceHammer runs all operations concurrently, and compares the books with the results
+// that the callers got.
 func raceHammer(t *test) {
 	const callers, calls = 16, 60
 	accounts := []string{

@@ -14,16 +14,16 @@ import (
 func runRetries(t *testing.T, open func(t *testing.T) Harness) {
 	each(t, open,
 		named{"a call that is sent again gets the first answer, free", retryPath},
-		named{"of 32 callers with one key exactly one runs, and all get its answer", retryRace},
+		named{"exactly one of 32 callers with one key runs, and all get its answer", retryRace},
 		named{"the same key for another call is an error", retryReused},
-		named{"keys are told apart by lineage and server", retryScope},
-		named{"what is released or expires frees the key", retryFreed},
+		named{"keys are separate for each lineage and server", retryScope},
+		named{"a call that is released or expires frees the key", retryFreed},
 		named{"a day after its capture a call may run again", retryDay},
 		named{"an answer that is too long is gone and never run again, unless all is refunded", retryGone},
-		named{"a kept answer is given also after a refund", retryRefunded},
-		named{"kept answers survive a crash, what was in flight does not", retryCrash},
-		named{"promise 4: what expired is not captured beside the call that was run anew", retryLate},
-		named{"a charge that a crash forgot has its first outcome again, with its key", retryForgotten},
+		named{"a stored answer is returned even after a refund", retryRefunded},
+		named{"stored answers survive a crash, calls in flight do not", retryCrash},
+		named{"promise 4: an expired call is not captured if the call has run again", retryLate},
+		named{"a charge repeated after a crash has its first outcome, and keeps its key", retryForgotten},
 	)
 }
 
@@ -45,7 +45,7 @@ func (t *test) answered(o ledger.Order, terms ledger.Terms, answer []byte) ledge
 	return t.made(c)
 }
 
-// repeats repeats a call and checks its response.
+// repeats repeats a call and checks that it gets the stored response.
 func (t *test) repeats(o ledger.Order, terms ledger.Terms, c ledger.Charge, answer []byte) {
 	t.Helper()
 	got, err := t.Store.Reserve(t.ctx, newID("chg_"), o, terms)
@@ -75,10 +75,10 @@ func retryPath(t *test) {
 	o, terms := order(payer, payee, price), again("k", 1)
 	body := []byte("{\"text\":\"\x00\u00e4\"}")
 	c := t.answered(o, terms, body)
-	for range 3 { // the balance is empty, and nothing is needed of it
+	for range 3 { // the balance is empty, but a repeated call costs nothing
 		t.repeats(o, terms, c, body)
 	}
-	terms.Key = ledger.Caps{Day: 1} // nor of a cap
+	terms.Key = ledger.Caps{Day: 1} // and no cap applies to it
 	t.repeats(o, terms, c, body)
 	if n := t.Store.OpenReservations(); n != 0 {
 		t.Fatalf("%d reservations are open", n)
@@ -106,7 +106,7 @@ func retryRace(t *test) {
 		y.check(t, 1, 31)
 		var first atomic.Pointer[ledger.Charge]
 		var late tally
-		together(32, func(i int) { // some ask while it is being captured
+		together(32, func(i int) { // some callers repeat the call during its capture
 			if i == 0 {
 				c, _, err := t.Store.Capture(t.ctx, *ran.Load(), answer)
 				first.Store(&c)
@@ -161,7 +161,8 @@ func retryScope(t *test) {
 		t.repeats(o, again("K", 1), f, []byte("4"))
 		t.Store = t.Crash()
 	}
-	// Lineage, server and key are hashed with their lengths.
+	// Lineage, server and key are hashed with their lengths, so "a", "bc" and "ab", "c"
+	// differ.
 	o.Lineage, o.Server = "a", "bc"
 	t.answered(o, again("d", 1), []byte("5"))
 	o.Lineage, o.Server = "ab", "c"
@@ -185,7 +186,7 @@ func retryFreed(t *test) {
 	}
 	poor := o
 	poor.Amount = 2 * price
-	t.repeatFails(poor, terms, ledger.ErrInsufficient) // takes no key
+	t.repeatFails(poor, terms, ledger.ErrInsufficient) // a refusal does not take the key
 	c := t.answered(o, terms, []byte("a"))
 	t.repeats(o, terms, c, []byte("a"))
 	t.balanced(2)
@@ -198,7 +199,7 @@ func retryDay(t *test) {
 	t.Advance(ledger.IdempotencyLife - time.Minute)
 	t.repeats(o, terms, first, []byte("a"))
 	t.Advance(2 * time.Minute)
-	second := t.answered(o, again("k", 2), []byte("b")) // even for another call
+	second := t.answered(o, again("k", 2), []byte("b")) // the key may belong to another call now
 	t.repeats(o, again("k", 2), second, []byte("b"))
 	t.Store = t.Crash()
 	t.repeats(o, again("k", 2), second, []byte("b"))
@@ -283,8 +284,8 @@ func retryLate(t *test) {
 	t.want(err, ledger.ErrSettled)
 	t.holds(payer, 9*price, 0)
 
-	// If the second call was released, the first one may still be captured, and then
-	// has the key.
+	// If the second call is released, the first one may still be captured. The key then
+	// belongs to the first call.
 	terms = again("other", 1)
 	late, anew = newID("chg_"), newID("chg_")
 	_, err = t.Store.Reserve(t.ctx, late, o, terms)
@@ -316,8 +317,8 @@ func retryForgotten(t *test) {
 	t.want(err, ledger.ErrConflict)
 	t.repeats(o, terms, first, []byte("a"))
 
-	// Captured again with another key, the charge has its first outcome, and that key
-	// stays unused.
+	// If the charge is captured again with another key, it has its first outcome, and
+	// the other key stays unused.
 	t.Store = t.Crash()
 	second, _, err = t.Store.Charge(t.ctx, id, o, again("k2", 1), []byte("b"))
 	t.ok(err)

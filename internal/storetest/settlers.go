@@ -10,12 +10,12 @@ import (
 
 func runSettlers(t *testing.T, open func(t *testing.T) Harness) {
 	each(t, open,
-		named{"who may settle is a part of the order, also after a crash", settlerKept},
-		named{"what was given up for good is never captured", voidIsFinal},
-		named{"what was given up before it came is never captured", voidUnknown},
-		named{"what is captured cannot be given up", voidCaptured},
-		named{"of giving up and capturing at once, one wins", voidRaces},
-		named{"what was given up is forgotten when nothing can come any more", voidEnds},
+		named{"the settler is a part of the order, also after a crash", settlerKept},
+		named{"a voided charge is never captured", voidIsFinal},
+		named{"a charge that was voided before it arrived is never captured", voidUnknown},
+		named{"a captured charge cannot be voided", voidCaptured},
+		named{"if voids race captures, one side wins", voidRaces},
+		named{"a void lasts for SettleTime, and later voids still work", voidEnds},
 	)
 }
 
@@ -64,7 +64,8 @@ func settlerKept(t *test) {
 	t.balanced(5)
 }
 
-// lands tries to capture the id, with its order and without.
+// lands checks that nothing can be captured under the id, neither with its order by
+// Charge nor by Reserve and Capture.
 func (t *test) lands(id string, o ledger.Order) {
 	t.Helper()
 	_, _, err := t.Store.Charge(t.ctx, id, o, ledger.Terms{}, nil)
@@ -150,7 +151,7 @@ func voidRaces(t *test) {
 				t.ok(err)
 			case err == nil, errors.Is(err, ledger.ErrNotFound):
 				given++
-			default: // its capture was running, and fails
+			default: // a capture was running at that time, and failed
 				t.want(err, ledger.ErrSettled)
 			}
 		}

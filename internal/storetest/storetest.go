@@ -1,7 +1,7 @@
 // Package storetest is the test suite of all stores of keys and money. A store's own
-// test passes Run a function that opens it. The suite proves, against a model and
-// under races, that no call is charged twice, that no balance is overdrawn and that
-// the books balance, through crashes and restarts.
+// test calls Run with a function that opens the store. The suite checks, against a
+// model and under races, that no call is charged twice, that no balance is overdrawn
+// and that the books balance, even after crashes and restarts.
 package storetest
 
 import (
@@ -17,7 +17,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/platform"
 )
 
-// Store combines the interfaces of a store's consumers, which document the methods.
+// Store combines the interfaces that a store's consumers define. The methods are
+// documented there.
 type Store interface {
 	engine.Store
 	admin.Store
@@ -29,25 +30,26 @@ type Store interface {
 // Harness is an open, empty store with controls for tests.
 type Harness struct {
 	Store Store
-	// Now and Advance are the store's clock, for expiry, days and months.
+	// Now reads the store's clock, and Advance moves it. The store uses this clock
+	// for expiry, days and months.
 	Now     func() time.Time
 	Advance func(time.Duration)
 	// Backwards says that Advance also sets the clock back.
 	Backwards bool
 	// Near returns the warnings about caps so far.
 	Near func() []ledger.Cap
-	// Crash ends the store as a crash would, and reopens it from its remains.
+	// Crash simulates a crash of the store, and reopens it from the data that is left.
 	Crash func() Store
-	// BreakAudit makes audit rows fail until the returned function is called.
+	// BreakAudit makes writing audit rows fail until the returned function is called.
 	BreakAudit func() (repair func())
 	// Forgets says that a crash releases all reservations.
 	Forgets bool
-	// Tombstones says that a release lasts, even for an unknown or forgotten id:
-	// nothing is charged under it afterwards.
+	// Tombstones says that the store remembers the release of an id, even if it does
+	// not know or has forgotten the id. Nothing is charged under the id afterwards.
 	Tombstones bool
 	// Derives says that the store derives the paying and the earning account from the
-	// key and the server, and ignores those of a charge. A charge conflicts with the
-	// earlier one under its id if key, server, tool or amount differ.
+	// key and the server, and ignores the accounts in an order. A charge conflicts
+	// with an earlier one under the same id if key, server, tool or amount differ.
 	Derives bool
 }
 
@@ -67,8 +69,8 @@ type TB interface {
 	Logf(format string, args ...any)
 }
 
-// Run runs the suite. It calls open for each test. open must close its store by
-// t.Cleanup.
+// Run runs the suite. It calls open for each test. open must register the closing of
+// its store with t.Cleanup.
 func Run(t *testing.T, open func(t *testing.T) Harness) {
 	t.Run("keys", func(t *testing.T) { runKeys(t, open) })
 	t.Run("accounts", func(t *testing.T) { runAccounts(t, open) })
@@ -85,14 +87,14 @@ func Run(t *testing.T, open func(t *testing.T) Harness) {
 	t.Run("model", func(t *testing.T) { runModel(t, open) })
 }
 
-// test is one test with its store.
+// test is a running test with its store.
 type test struct {
 	TB
 	Harness
 	ctx context.Context
 }
 
-// each runs the tests of a group in the order of their names' appearance.
+// each runs the tests of a group in the given order. Each test has a new store.
 func each(t *testing.T, open func(t *testing.T) Harness, tests ...named) {
 	for _, n := range tests {
 		t.Run(n.name, func(t *testing.T) {
@@ -129,7 +131,7 @@ func (t *test) refused(err error, what string) {
 
 func newID(prefix string) string { return ids.New(prefix) }
 
-// audit returns the audit row of an action.
+// audit returns the audit row for an action.
 func (t *test) audit(action, target string) ledger.Audit {
 	return ledger.Audit{At: t.Now(), Actor: "suite", From: "127.0.0.1", Action: action, Target: target, Detail: `{"n":1}`}
 }
@@ -160,8 +162,8 @@ func order(payer, payee string, amount ledger.Amount) ledger.Order {
 	}
 }
 
-// made checks that the capture that returned c also made it, and returns c as a later
-// read does.
+// made checks that the capture that returned c also made the charge. It returns c
+// without Made, as later reads return it.
 func (t *test) made(c ledger.Charge) ledger.Charge {
 	t.Helper()
 	if !c.Made {
@@ -178,7 +180,7 @@ func (t *test) balance(account string) ledger.Balance {
 	return a.Live
 }
 
-// holds checks a balance.
+// holds checks the live balance of an account, and the reserved part of it.
 func (t *test) holds(account string, balance, reserved ledger.Amount) {
 	t.Helper()
 	if p := t.balance(account); p.Posted != balance || p.Reserved != reserved {
@@ -186,8 +188,8 @@ func (t *test) holds(account string, balance, reserved ledger.Amount) {
 	}
 }
 
-// balanced checks that the books balance, and the number of transactions unless it is
-// negative.
+// balanced checks that the books balance and that the journal has that number of
+// transactions. A negative number is not checked.
 func (t *test) balanced(transactions int64) {
 	t.Helper()
 	v, err := t.Store.Verify(t.ctx, nil)

@@ -10,7 +10,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// docs/metrics.md lists each collector with its kind and labels, and no others.
+// TestMetricsAreDocumented checks that docs/metrics.md lists each collector with
+// its kind and labels, and no others.
 func TestMetricsAreDocumented(t *testing.T) {
 	page, err := os.ReadFile("../../docs/metrics.md")
 	if err != nil {
@@ -25,8 +26,8 @@ func TestMetricsAreDocumented(t *testing.T) {
 		documented[m[1]] = m[2] + " " + sorted(regexp.MustCompile("[a-z]+").FindAllString(m[3], -1))
 	}
 
-	// A descriptor has its labels only in its text and does not have its kind. The
-	// kind is that of the collector's samples, if it has any.
+	// A descriptor shows its labels only in its text, and does not show its kind.
+	// The kind follows from the type of the collector.
 	m, all := New(func() int64 { return 0 }), &recording{}
 	if err := m.Register(all); err != nil {
 		t.Fatal(err)
@@ -68,7 +69,7 @@ func kindOf(c prometheus.Collector) string {
 	return "gauge"
 }
 
-// recording is a registry that only remembers.
+// recording is a Registerer that only records its collectors.
 type recording struct{ collectors []prometheus.Collector }
 
 func (r *recording) Register(c prometheus.Collector) error {

@@ -9,15 +9,16 @@ import (
 
 const day = 24 * time.Hour
 
-// windows are the periods from now in which expiring keys are counted, by label.
-// Each includes the shorter ones.
+// windows lists the periods from now in which expiring keys are counted, with their
+// labels. Each period includes the shorter ones.
 var windows = []struct {
 	label  string
 	within time.Duration
 }{{"1d", day}, {"7d", 7 * day}, {"14d", 14 * day}, {"30d", 30 * day}, {"90d", 90 * day}}
 
 // expiring is a gauge of the keys that expire soon, by window. It has no samples if
-// one of the stores cannot be asked, since a partial count would look complete.
+// one of the stores cannot count its keys, because a partial count would look
+// complete.
 type expiring struct {
 	desc    *prometheus.Desc
 	sources func() []Source

@@ -8,8 +8,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Keys that expire soon are summed over all open stores. There is no sample if one of
-// them cannot be asked or no store is open, since a number would be too small.
+// TestExpiringKeys checks that keys that expire soon are summed over all open
+// stores. There is no sample if a store cannot count its keys or no store is open,
+// because a number would be too small.
 func TestExpiringKeys(t *testing.T) {
 	m, r := New(func() int64 { return 0 }), prometheus.NewRegistry()
 	if err := m.Register(r); err != nil {
@@ -48,7 +49,8 @@ func (a *asked) ExpiringKeys(within []time.Duration) ([]int64, bool) {
 	return make([]int64, len(within)), true
 }
 
-// Each label belongs to the period that was queried.
+// TestExpiringWindows checks that each label belongs to the period that was
+// queried.
 func TestExpiringWindows(t *testing.T) {
 	m, r, a := New(func() int64 { return 0 }), prometheus.NewRegistry(), new(asked)
 	if err := m.Register(r); err != nil {

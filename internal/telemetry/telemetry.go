@@ -2,9 +2,9 @@
 // per process and registered with the registry of each config, so that a reload
 // neither resets nor doubles a count.
 //
-// Labels are bounded: a tool is its entry in the price book or "other", a method is
-// a known one or "other". No label is ever a key, an account, a session or a name
-// that a client chose.
+// Labels are bounded. The label of a tool is its entry in the price book or
+// "other". The label of a method is a known method or "other". No label is ever a
+// key, an account, a session or a name that a client chose.
 package telemetry
 
 import (
@@ -21,19 +21,19 @@ import (
 	"github.com/fareboxhq/farebox/internal/share"
 )
 
-// Source is the view that gauges have of a running store with its cache.
+// Source is a running store with its cache, as the gauges see it.
 type Source interface {
 	OpenReservations() int
 	// RefundsOwed returns the number of refunds that could not be made yet.
 	RefundsOwed() int
 	CacheEntries() int
 	StoreUp() bool
-	// RevocationLag returns the age of the last look at the changes of keys that
-	// other processes make, or 0 if no other process makes any.
+	// RevocationLag returns the time since the store last looked for changes of
+	// keys by other processes, or 0 if no other process makes any.
 	RevocationLag() time.Duration
 	// ExpiringKeys returns, for each duration, the number of usable keys that
-	// expire within it, or false if they cannot be counted. It must be cheap and
-	// take no longer than a scrape may.
+	// expire within it, or false if they cannot be counted. It must be cheap, and
+	// take no longer than a scrape may take.
 	ExpiringKeys(within []time.Duration) ([]int64, bool)
 }
 
@@ -58,11 +58,11 @@ type Metrics struct {
 	sources map[Source]struct{}
 }
 
-// fast are buckets, in seconds, for durations of microseconds to milliseconds.
+// fast lists the buckets, in seconds, for durations from microseconds to seconds.
 var fast = []float64{1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, .1, .25, .5, 1, 2.5, 5}
 
-// New returns the collectors. The function held returns the number of bytes that
-// are buffered now.
+// New returns the collectors. held returns the number of bytes that are buffered
+// now.
 func New(held func() int64) *Metrics {
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "farebox", Name: name, Help: help}, labels)
@@ -98,8 +98,8 @@ func New(held func() int64) *Metrics {
 	return m
 }
 
-// Register registers all collectors. It ignores collectors that the registry has
-// already.
+// Register registers all collectors. It skips collectors that are already in the
+// registry.
 func (m *Metrics) Register(r prometheus.Registerer) error {
 	all := append([]prometheus.Collector{
 		m.requests, m.lookups, m.lookup, m.charges, m.charged, m.reserve, m.capture, m.overhead, m.abandoned, m.unjudged, m.nearCaps, m.shares,
@@ -125,8 +125,8 @@ func (m *Metrics) Watch(s Source) (unwatch func()) {
 	}
 }
 
-// watched returns the current sources, for slow queries without the mutex. So a
-// source may be queried for a moment after it was removed.
+// watched returns the current sources, for slow queries that must not hold the
+// mutex. A source may therefore be queried for a moment after it was removed.
 func (m *Metrics) watched() []Source {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -166,8 +166,9 @@ func (m *Metrics) lag() float64 {
 	return longest.Seconds()
 }
 
-// Request counts one request. The method must be a known one or "other"; the
-// decision is "allowed" or a refusal's code.
+// Request counts one request. The method must be a known one, the HTTP method of a
+// request without a message, "response" or "other". The decision is one of those
+// listed in docs/metrics.md, such as "allowed", "charged" or a refusal's code.
 func (m *Metrics) Request(server, method, decision string) {
 	m.requests.WithLabelValues(server, method, decision).Inc()
 }
@@ -181,7 +182,7 @@ func (m *Metrics) Lookup(source, result string, took time.Duration) {
 // Overhead observes the time between a request's arrival and its forwarding.
 func (m *Metrics) Overhead(took time.Duration) { m.overhead.Observe(took.Seconds()) }
 
-// Abandoned counts a paid call that its client left before the response.
+// Abandoned counts a paid call with a client that disconnected before the response.
 func (m *Metrics) Abandoned(server string) { m.abandoned.WithLabelValues(server).Inc() }
 
 // NearCap counts a spending cap that is 80 % spent.
@@ -189,8 +190,8 @@ func (m *Metrics) NearCap(c ledger.Cap) {
 	m.nearCaps.WithLabelValues(string(c.Holder), string(c.Period)).Inc()
 }
 
-// ShareRefused counts an allocation of a process's resource that was refused, or cut
-// for another holder.
+// ShareRefused counts an allocation of one of the process's resources that was
+// refused, or that was cut for another holder.
 func (m *Metrics) ShareRefused(of string, share share.Class) {
 	m.shares.WithLabelValues(of, string(share)).Inc()
 }

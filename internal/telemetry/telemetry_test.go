@@ -35,8 +35,8 @@ func sample(t *testing.T, r *prometheus.Registry, name string, labels ...string)
 	return -1
 }
 
-// A second config's registry shows the counts from under the first, and registering
-// twice is not an error.
+// TestCountsOutliveRegistries checks that the registry of a second config shows the
+// counts made under the first. Registering twice is not an error.
 func TestCountsOutliveRegistries(t *testing.T) {
 	m := New(func() int64 { return 7 })
 	first, second := prometheus.NewRegistry(), prometheus.NewRegistry()
@@ -60,8 +60,8 @@ func TestCountsOutliveRegistries(t *testing.T) {
 	}
 }
 
-// Only captures are counted as charged, in micro-units. Live and test calls are
-// counted separately, for every result.
+// TestChargedMicrounits checks that only captures are counted as charged, in
+// micro-units. Live and test calls are counted separately, for every result.
 func TestChargedMicrounits(t *testing.T) {
 	m, r := New(func() int64 { return 0 }), prometheus.NewRegistry()
 	if err := m.Register(r); err != nil {
@@ -92,12 +92,12 @@ func TestChargedMicrounits(t *testing.T) {
 	}
 }
 
-// store is a source of gauges.
+// store is a Source with fixed values.
 type store struct {
 	open     int
 	up       bool
 	lag      time.Duration
-	expiring []int64 // nil: cannot be counted
+	expiring []int64 // nil: the keys cannot be counted
 }
 
 func (s *store) RevocationLag() time.Duration { return s.lag }
@@ -109,7 +109,8 @@ func (s *store) StoreUp() bool         { return s.up }
 
 func (s *store) ExpiringKeys([]time.Duration) ([]int64, bool) { return s.expiring, s.expiring != nil }
 
-// The gauges sum over the open stores, and store_up is 0 if one is down.
+// TestGauges checks that the gauges sum over the open stores, and that store_up is
+// 0 if one of them is down.
 func TestGauges(t *testing.T) {
 	m, r := New(func() int64 { return 0 }), prometheus.NewRegistry()
 	if err := m.Register(r); err != nil {
@@ -136,8 +137,8 @@ func TestGauges(t *testing.T) {
 	expect(4, 8, 1)
 }
 
-// Caps that are nearly reached are counted by kind of holder and period, and by
-// nothing that a client could choose.
+// TestCapsNear checks that caps that are nearly reached are counted by kind of
+// holder and period, and by nothing that a client could choose.
 func TestCapsNear(t *testing.T) {
 	m, r := New(func() int64 { return 0 }), prometheus.NewRegistry()
 	if err := m.Register(r); err != nil {
@@ -154,7 +155,8 @@ func TestCapsNear(t *testing.T) {
 	}
 }
 
-// A replayed paid call is counted, but its price is not counted again.
+// TestReplayedIsNotCharged checks that a replayed paid call is counted, but that
+// its price is not counted again.
 func TestReplayedIsNotCharged(t *testing.T) {
 	m, r := New(func() int64 { return 0 }), prometheus.NewRegistry()
 	if err := m.Register(r); err != nil {

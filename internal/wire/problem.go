@@ -7,14 +7,14 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// Code names a reason for a refusal. Codes are stable.
+// Code names the reason for a refusal. Codes do not change between versions.
 type Code string
 
-// The codes of problems.
+// These are the codes of problems.
 const (
-	TokenInvalid        Code = "TOKEN_INVALID" // the caller's or the paying agent's, depending on the field
+	TokenInvalid        Code = "TOKEN_INVALID" // the caller's key or the paying agent's; Field says which
 	TokenExpired        Code = "TOKEN_EXPIRED"
-	KindWrong           Code = "KIND_WRONG" // the caller's key is good, and not for this
+	KindWrong           Code = "KIND_WRONG" // the caller's key is valid, but not for this operation
 	ServerForbidden     Code = "SERVER_FORBIDDEN"
 	Invalid             Code = "INVALID"
 	NotFound            Code = "NOT_FOUND"
@@ -23,17 +23,17 @@ const (
 	Settled             Code = "SETTLED"
 	InsufficientBalance Code = "INSUFFICIENT_BALANCE"
 	SpendingCap         Code = "SPENDING_CAP"
-	Overflow            Code = "AMOUNT_OUT_OF_RANGE" // some account would hold more than there can be
+	Overflow            Code = "AMOUNT_OUT_OF_RANGE" // an account's balance would exceed the range of amounts
 	InFlight            Code = "IDEMPOTENCY_IN_FLIGHT"
 	KeyReused           Code = "IDEMPOTENCY_KEY_REUSED"
 	ResultGone          Code = "RESULT_GONE"
 	TooLarge            Code = "TOO_LARGE"
 	TooMany             Code = "TOO_MANY_REQUESTS"
 	Unavailable         Code = "UNAVAILABLE"
-	MethodNotAllowed    Code = "METHOD_NOT_ALLOWED" // the path has other methods
+	MethodNotAllowed    Code = "METHOD_NOT_ALLOWED" // the path supports only other methods
 )
 
-// statuses has every code.
+// statuses maps every code to its HTTP status.
 var statuses = map[Code]int{
 	TokenInvalid: http.StatusUnauthorized, TokenExpired: http.StatusUnauthorized, KindWrong: http.StatusForbidden, ServerForbidden: http.StatusForbidden,
 	Invalid: http.StatusUnprocessableEntity, NotFound: http.StatusNotFound, Exists: http.StatusConflict, Conflict: http.StatusConflict, Settled: http.StatusConflict,
@@ -61,7 +61,7 @@ type Problem struct {
 	Cap     *ledger.Cap    `json:"cap,omitempty" doc:"With SPENDING_CAP"`
 }
 
-// Error returns the detail, or else the title.
+// Error returns the detail, or the title if there is no detail.
 func (p *Problem) Error() string {
 	if p.Detail != "" {
 		return p.Detail
@@ -72,19 +72,20 @@ func (p *Problem) Error() string {
 // GetStatus returns the HTTP status.
 func (p *Problem) GetStatus() int { return p.Status }
 
-// sentinels are the errors of ledgers that a code stands for.
+// sentinels maps errors of package ledger to codes. In both directions, the first
+// match counts.
 var sentinels = []struct {
 	err  error
 	code Code
 }{
 	{ledger.ErrNotFound, NotFound}, {ledger.ErrExists, Exists}, {ledger.ErrConflict, Conflict}, {ledger.ErrSettled, Settled},
 	{ledger.ErrInFlight, InFlight}, {ledger.ErrReused, KeyReused}, {ledger.ErrGone, ResultGone}, {ledger.ErrInvalid, Invalid},
-	{ledger.ErrInsufficient, InsufficientBalance}, // or the rest of a charge, for a refund
+	{ledger.ErrInsufficient, InsufficientBalance}, // for a refund: more than is left of the charge
 	{ledger.ErrOverflow, Overflow},
 }
 
-// ProblemOf converts an error from a ledger. Errors that package ledger does not
-// define become Unavailable, without their cause.
+// ProblemOf converts an error of a ledger to a problem. An error that package ledger
+// does not define becomes Unavailable, without its cause.
 func ProblemOf(err error) *Problem {
 	var poor *ledger.InsufficientError
 	var capped *ledger.CapError
@@ -103,8 +104,8 @@ func ProblemOf(err error) *Problem {
 	return &Problem{Status: Unavailable.Status(), Code: Unavailable, Title: "The platform cannot answer now"}
 }
 
-// Err is the inverse of ProblemOf: the ledger's own error, or one that wraps
-// ledger.ErrUnavailable.
+// Err is the inverse of ProblemOf. It returns the corresponding error of package
+// ledger, or an error that wraps ledger.ErrUnavailable.
 func (p *Problem) Err() error {
 	switch {
 	case p.Code == InsufficientBalance && p.Balance != nil && p.Needed != nil:

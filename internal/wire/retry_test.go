@@ -7,8 +7,9 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// Keys of callers that differ also differ for the platform, whatever bytes they
-// have; those in UTF-8 are sent as they are.
+// TestRetryKeysStayApart checks that different idempotency keys of callers are also
+// different at the platform, even if they are not valid UTF-8, and that keys in
+// UTF-8 are sent unchanged.
 func TestRetryKeysStayApart(t *testing.T) {
 	seen := map[string]string{}
 	for _, key := range []string{"a", "é", "\ufffd", "\xff", "\xfe", "\xff\xfe", "\xc3"} {

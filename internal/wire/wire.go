@@ -1,8 +1,8 @@
-// Package wire defines the JSON that a platform and gateways without a store
-// exchange over HTTP: the part of the platform's API that package platform serves
-// and package remotestore calls. It only converts to and from the types of packages
-// keys and ledger. Amounts are decimals in strings, times are RFC 3339 with
-// microseconds, digests and fingerprints are hex digits.
+// Package wire defines the JSON messages that a platform and its gateways without a
+// store exchange over HTTP. They are the part of the platform's API that package
+// platform serves and package remotestore calls. The package only converts to and
+// from the types of packages keys and ledger. Amounts are decimals in strings, times
+// are RFC 3339 with microseconds, and digests and fingerprints are hex digits.
 package wire
 
 import (
@@ -17,7 +17,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// Base is where the API is, within the site that serves it.
+// Base is the path of the API within the site that serves it.
 const Base = "/api/v1"
 
 // Lookup asks for a key.
@@ -25,14 +25,14 @@ type Lookup struct {
 	Digest string `json:"digest" doc:"SHA-256 of the token, in hex digits" minLength:"64" maxLength:"64"`
 }
 
-// ProofLife is the life of the proof of a key. A gateway caches a key for MaxBelief
-// at most, a call lives for an hour at most, and half an hour remains to settle it.
+// ProofLife is how long a proof of a key is valid. It covers a key that was cached
+// for MaxBelief, a call of at most one hour, and half an hour to settle the call.
 const ProofLife = 2 * time.Hour
 
 // MaxBelief bounds how long a gateway caches a key.
 const MaxBelief = 30 * time.Minute
 
-// Key is a key as a gateway needs it to decide.
+// Key is a key with everything that a gateway needs to decide about a call.
 type Key struct {
 	ID          string       `json:"id"`
 	Account     string       `json:"account"`
@@ -55,7 +55,7 @@ type Key struct {
 	Proof       string       `json:"proof,omitempty" doc:"That the gateway has asked for the key: it goes with orders, for two hours"`
 }
 
-// KeyOf returns the key for the wire.
+// KeyOf converts a key to its wire form.
 func KeyOf(k *keys.Key) Key {
 	return Key{
 		ID: k.ID, Account: k.Account, Lineage: k.Lineage, Kind: k.Kind.String(), Environment: string(k.Environment),
@@ -90,7 +90,7 @@ func proofOf(text string) *string {
 	return &text
 }
 
-// ParseDigest reads a digest.
+// ParseDigest parses a digest in hex digits.
 func ParseDigest(text string) (d keys.Digest, err error) {
 	raw, err := hex.DecodeString(text)
 	if err != nil || len(raw) != len(d) {
@@ -99,7 +99,7 @@ func ParseDigest(text string) (d keys.Digest, err error) {
 	return keys.Digest(raw), nil
 }
 
-// Used reports the last use of keys, by id.
+// Used reports when keys were last used, by key id.
 type Used struct {
 	Keys map[string]time.Time `json:"keys" maxProperties:"10000"`
 }
@@ -120,8 +120,9 @@ type Revocations struct {
 	More     bool     `json:"more,omitempty"`
 }
 
-// RevocationsOf converts the changes for the wire. It sends the first half of each
-// digest: that identifies a cached key, but is not enough to look up an unknown one.
+// RevocationsOf converts the changes to their wire form, with only the first half of
+// each digest. Half a digest identifies a key that the gateway has cached, but is
+// not enough to look up an unknown key.
 func RevocationsOf(r keys.Revocations) Revocations {
 	w := Revocations{Digests: make([]string, len(r.Digests)), Position: r.Position, Gap: r.Gap, More: r.More}
 	for i, d := range r.Digests {
@@ -148,13 +149,13 @@ var errHalf = fmt.Errorf("this is no half of a SHA-256: want %d hex digits", 2*k
 // errFingerprint describes the form of a fingerprint.
 var errFingerprint = errors.New("a fingerprint has 64 hex digits")
 
-// Idempotency lets a caller repeat its call: see ledger.Idempotency.
+// Idempotency lets a caller repeat its call; see ledger.Idempotency.
 type Idempotency struct {
 	Key         string `json:"key" maxLength:"256"`
 	Fingerprint string `json:"fingerprint" minLength:"64" maxLength:"64"`
 }
 
-// Caps are spending caps: see ledger.Caps. An absent cap is no bound.
+// Caps are spending caps; see ledger.Caps. An absent cap means no bound.
 type Caps struct {
 	Call  ledger.Amount `json:"call,omitzero"`
 	Day   ledger.Amount `json:"day,omitzero"`
@@ -171,7 +172,7 @@ type Order struct {
 	Server string        `json:"server" maxLength:"64"`
 	Tool   string        `json:"tool" maxLength:"1100"`
 	Amount ledger.Amount `json:"amount"`
-	// Currency of the amount, as the gateway's config says.
+	// Currency is the currency of the amount, from the gateway's config.
 	Currency string `json:"currency,omitempty" doc:"Must be the platform's, if given" maxLength:"3"`
 
 	Caps        Caps         `json:"caps,omitzero" doc:"On what the paying account spends at the server; for gateways"`
@@ -179,7 +180,7 @@ type Order struct {
 	Idempotency *Idempotency `json:"idempotency,omitempty" doc:"Lets the caller send its call again; for gateways"`
 }
 
-// OrderOf returns an order and its terms for the wire.
+// OrderOf converts an order and its terms to their wire form.
 func OrderOf(id string, o ledger.Order, t ledger.Terms) Order {
 	w := Order{ID: id, Key: o.Key, Proof: t.Proof, Server: o.Server, Tool: o.Tool, Amount: o.Amount, Caps: Caps(t.Server), FreeCalls: t.FreeCalls}
 	if t.Idempotency.Key != "" {
@@ -188,9 +189,10 @@ func OrderOf(id string, o ledger.Order, t ledger.Terms) Order {
 	return w
 }
 
-// idempotencyKey encodes a caller's key for JSON. Bytes that are not UTF-8 would
-// become U+FFFD, and make different keys equal, so such a key is replaced by its
-// hash, after a byte that never occurs in a header.
+// idempotencyKey encodes a caller's idempotency key for JSON. JSON would turn bytes
+// that are not UTF-8 into U+FFFD and so make different keys equal. A key with such
+// bytes is therefore replaced by its hash, prefixed with a byte that never occurs in
+// a header.
 func idempotencyKey(key string) string {
 	if utf8.ValidString(key) {
 		return key
@@ -199,7 +201,7 @@ func idempotencyKey(key string) string {
 	return "\x01" + hex.EncodeToString(sum[:])
 }
 
-// Terms returns the terms that a gateway may set.
+// Terms returns those terms of the order that a gateway may set.
 func (w *Order) Terms() (t ledger.Terms, err error) {
 	t = ledger.Terms{Server: ledger.Caps(w.Caps), FreeCalls: w.FreeCalls, Proof: w.Proof}
 	if err := t.Server.Check(); err != nil {
@@ -216,13 +218,13 @@ func (w *Order) Terms() (t ledger.Terms, err error) {
 	return t, nil
 }
 
-// Balance is a balance, and the part held by open reservations.
+// Balance is a balance, and the part of it that open reservations hold.
 type Balance struct {
 	Posted   ledger.Amount `json:"posted"`
 	Reserved ledger.Amount `json:"reserved"`
 }
 
-// Charge is a charge with all that there is to know of it.
+// Charge is the wire form of a charge.
 type Charge struct {
 	ID       string        `json:"id"`
 	Account  string        `json:"account"`
@@ -241,7 +243,7 @@ type Charge struct {
 	Refunded ledger.Amount `json:"refunded,omitzero"`
 }
 
-// ChargeOf returns the charge for the wire.
+// ChargeOf converts a charge to its wire form.
 func ChargeOf(c *ledger.Charge) Charge {
 	return Charge{
 		ID: c.ID, Account: c.Account, Provider: c.Provider, Key: c.Key, Lineage: c.Lineage, Server: c.Server, Tool: c.Tool,
@@ -260,43 +262,46 @@ func (c *Charge) Charge() ledger.Charge {
 	}
 }
 
-// Answer is the first answer of a call that is sent again.
+// Answer is the stored response of a call that is sent again.
 type Answer struct {
 	Charge  Charge  `json:"charge"`
 	Balance Balance `json:"balance"`
 	Body    []byte  `json:"body" doc:"As it was kept, in base64"`
 }
 
-// Reserved answers an order.
+// Reserved is the response to an Order.
 type Reserved struct {
 	Balance Balance `json:"balance"`
 	Waived  bool    `json:"waived,omitempty"`
 	First   *Answer `json:"first,omitempty" doc:"The call was answered before: nothing is reserved"`
 }
 
-// Capture pays a reservation.
+// Capture asks for the payment of a reservation.
 type Capture struct {
 	Answer []byte `json:"answer,omitempty" doc:"The answer, to be kept for a caller that sends its call again, in base64"`
-	// Order lets the charge be made, under the same id, also if no reservation is
-	// known any more: balance and caps are checked again.
+	// Order is the reservation's order. With it, the platform makes the charge under
+	// the same id even if it does not know the reservation any more, and then checks
+	// balance and caps again.
 	Order *Order `json:"order,omitempty"`
 }
 
-// Captured is a paid charge, and the payer's balance after it.
+// Captured is the response to a Capture: the paid charge, and the payer's balance
+// after it.
 type Captured struct {
 	Charge  Charge  `json:"charge"`
 	Balance Balance `json:"balance"`
 	Made    bool    `json:"made,omitempty" doc:"It was captured by this request, and not before"`
 }
 
-// Refund gives a charge back, in whole or in part.
+// Refund asks for a refund of a charge, in whole or in part.
 type Refund struct {
 	ID     string        `json:"id" doc:"txn_ and a UUIDv7, made by the caller and reused by each retry" pattern:"^txn_[0-9a-f-]{36}$"`
 	Amount ledger.Amount `json:"amount,omitzero" doc:"All that is left of it, if absent"`
 	Reason string        `json:"reason" maxLength:"500"`
 }
 
-// Refunded is a refund, and the payer's balance after it.
+// Refunded is the response to a Refund: the refund, and the payer's balance after
+// it.
 type Refunded struct {
 	ID      string        `json:"id"`
 	Charge  string        `json:"charge"`
@@ -305,7 +310,7 @@ type Refunded struct {
 	Balance Balance       `json:"balance"`
 }
 
-// Binding is the account of a server's handle: see ledger.Binding.
+// Binding is the wire form of a ledger.Binding.
 type Binding struct {
 	Server     string    `json:"server" maxLength:"64"`
 	HandleHash string    `json:"hash" minLength:"32" maxLength:"32"`
@@ -314,7 +319,7 @@ type Binding struct {
 	Payload    []byte    `json:"payload,omitempty"`
 }
 
-// BindingOf returns the binding for the wire.
+// BindingOf converts a binding to its wire form.
 func BindingOf(b ledger.Binding) Binding {
 	return Binding{Server: b.Server, HandleHash: hex.EncodeToString(b.HandleHash[:]), Account: b.Account, Until: b.Until, Payload: b.Payload}
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// overTheWire encodes and decodes.
+// overTheWire returns v after encoding it to JSON and decoding it again.
 func overTheWire[T any](t *testing.T, v T) (back T) {
 	t.Helper()
 	text, err := json.Marshal(v)
@@ -25,8 +25,8 @@ func overTheWire[T any](t *testing.T, v T) (back T) {
 	return back
 }
 
-// fill sets every field of a struct to something that is not zero, so that a
-// field that is added and not sent is noticed.
+// fill sets every field of v to a value that is not zero, so that a test fails if a
+// new field is not sent.
 func fill(v reflect.Value) {
 	switch v.Kind() {
 	case reflect.Struct:
@@ -61,7 +61,8 @@ func fill(v reflect.Value) {
 	}
 }
 
-// Whatever a key, a charge, a binding or a change holds arrives as it was sent.
+// TestEverythingArrives checks that all fields of keys, charges, bindings, changes
+// and terms arrive as they were sent.
 func TestEverythingArrives(t *testing.T) {
 	var key keys.Key
 	fill(reflect.ValueOf(&key).Elem())
@@ -71,7 +72,7 @@ func TestEverythingArrives(t *testing.T) {
 	}
 	var charge ledger.Charge
 	fill(reflect.ValueOf(&charge).Elem())
-	charge.Settler, charge.Made = "", false // the platform keeps the settler, and Captured has Made
+	charge.Settler, charge.Made = "", false // the settler is not sent, and Made is a member of Captured
 	c := overTheWire(t, ChargeOf(&charge))
 	if got := c.Charge(); !reflect.DeepEqual(got, charge) {
 		t.Errorf("charge %+v", got)
@@ -93,15 +94,15 @@ func TestEverythingArrives(t *testing.T) {
 	}
 	var terms ledger.Terms
 	fill(reflect.ValueOf(&terms).Elem())
-	terms.Key = ledger.Caps{} // the platform knows the key's own
+	terms.Key = ledger.Caps{} // the platform uses the caps that it has for the key
 	o := overTheWire(t, OrderOf("chg_1", ledger.Order{Key: "key_1", Server: "s", Tool: "t", Amount: 5}, terms))
 	if got, err := o.Terms(); err != nil || !reflect.DeepEqual(got, terms) || o.Key != "key_1" || o.Amount != 5 {
 		t.Errorf("order %+v, terms %+v, %v", o, got, err)
 	}
 }
 
-// Each of the ledger's errors arrives as itself, and any other as one that says
-// that the platform cannot answer, and nothing of why.
+// TestErrorsArrive checks that each error of package ledger arrives as the same
+// error. Any other error arrives as ledger.ErrUnavailable, without its cause.
 func TestErrorsArrive(t *testing.T) {
 	capped := &ledger.CapError{Needed: 5}
 	fill(reflect.ValueOf(&capped.Cap).Elem())

@@ -1,7 +1,7 @@
-// Command lint runs the analyzers that go vet and staticcheck lack over the
-// packages that its arguments name: errors that are compared without errors.Is,
-// marked switches that forget a constant, response bodies that stay open, and records
-// of log/slog with mixed or odd arguments. "lint types" checks the types alone.
+// Command lint runs analyzers that go vet and staticcheck lack, over the packages
+// that its arguments name. The analyzers report errors that are compared without
+// errors.Is, marked switches that miss a constant, response bodies that stay open,
+// and calls of log/slog with mixed or odd arguments. "lint types" only checks types.
 package main
 
 import (
@@ -21,7 +21,7 @@ func main() {
 		os.Exit(checkTypes(os.Args[2:]))
 	}
 	// A switch that decides about money or access is marked with
-	// //exhaustive:enforce, and has a case for each constant.
+	// //exhaustive:enforce, and must have a case for each constant.
 	for flag, value := range map[string]string{"e": "true", "check": "switch,mapliteral"} {
 		if err := exhaustive.Analyzer.Flags.Set(flag, value); err != nil {
 			panic(err)
@@ -35,8 +35,8 @@ func main() {
 	)
 }
 
-// outsideTests returns the analyzer without its findings in tests, which end their
-// connections with their server.
+// outsideTests returns the analyzer without its findings in tests, because closing a
+// test's server also closes its connections.
 func outsideTests(a *analysis.Analyzer) *analysis.Analyzer {
 	inner := *a
 	inner.Run = func(pass *analysis.Pass) (any, error) {

@@ -8,9 +8,9 @@ import (
 )
 
 // checkTypes type-checks the packages that the patterns name, with their tests and
-// their dependencies, for the system in GOOS. It compiles nothing, so it takes a
-// fraction of the time that go vet needs for a foreign system with an empty cache.
-// It returns the exit status.
+// dependencies, for the system in GOOS, and returns the exit status. It compiles
+// nothing, and so takes a fraction of the time that go vet needs for a foreign
+// system with an empty cache.
 func checkTypes(patterns []string) int {
 	found, err := packages.Load(&packages.Config{
 		Mode: packages.NeedName | packages.NeedFiles | packages.NeedCompiledGoFiles | packages.NeedImports |

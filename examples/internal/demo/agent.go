@@ -13,7 +13,8 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 )
 
-// The call of the demonstrations: the weather server's cheapest paid tool.
+// This is the call that the demonstrations make: the weather server's cheapest paid
+// tool.
 const (
 	PaidTool = "get_forecast"
 	PaidArgs = `{"city":"Oslo"}`
@@ -25,7 +26,8 @@ const (
 	metaCharge  = "dev.farebox/charge"
 )
 
-// servedBy is the response header in which a balancer may name the gateway that served.
+// servedBy is the response header in which a balancer may name the gateway that
+// served the request.
 const servedBy = "X-Served-By"
 
 // Charge is the charge in the _meta of a paid result.
@@ -36,22 +38,22 @@ type Charge struct {
 	Balance  string `json:"balance"`
 }
 
-// PaidCall is a call as the agent saw it.
+// PaidCall is the outcome of a paid call.
 type PaidCall struct {
 	Result  string
 	Charge  Charge
 	Receipt string // a compact JWS
-	Node    string // the gateway that served it, if a balancer names it
+	Node    string // the gateway that served the call, if a balancer names it
 }
 
-// Agent is connected as agents are: by an ordinary MCP client that sends a
-// bearer token.
+// Agent is an ordinary MCP client that sends a bearer token.
 type Agent struct {
 	session *mcp.ClientSession
 	bearer  *bearer
 }
 
-// Connect connects an agent. The caller must Close it.
+// Connect connects an agent to the MCP server at the endpoint. The caller must Close
+// the agent.
 func Connect(ctx context.Context, endpoint, secret string) (*Agent, error) {
 	client := mcp.NewClient(&mcp.Implementation{Name: "farebox-demo", Version: "1.0.0"}, nil)
 	a := &Agent{bearer: &bearer{secret: secret}}
@@ -70,7 +72,7 @@ func Connect(ctx context.Context, endpoint, secret string) (*Agent, error) {
 // Close ends the agent's session.
 func (a *Agent) Close() error { return a.session.Close() }
 
-// Call makes the paid call. A result that was not paid for is an error.
+// Call makes the paid call. It returns an error if the result was not charged.
 func (a *Agent) Call(ctx context.Context) (*PaidCall, error) {
 	result, err := a.session.CallTool(ctx, &mcp.CallToolParams{Name: PaidTool, Arguments: json.RawMessage(PaidArgs)})
 	if err != nil {
@@ -87,7 +89,7 @@ func (a *Agent) Call(ctx context.Context) (*PaidCall, error) {
 	return call, err
 }
 
-// CallPaidTool connects and makes the paid call once.
+// CallPaidTool connects an agent, makes the paid call once, and closes the agent.
 func CallPaidTool(ctx context.Context, endpoint, secret string) (*PaidCall, error) {
 	agent, err := Connect(ctx, endpoint, secret)
 	if err != nil {
@@ -107,7 +109,7 @@ func textOf(result *mcp.CallToolResult) string {
 	return strings.Join(texts, "\n")
 }
 
-// readMeta finds the charge and the receipt in the result's _meta.
+// readMeta returns the call with the charge and the receipt in the result's _meta.
 func readMeta(text string, meta mcp.Meta) (*PaidCall, error) {
 	call := &PaidCall{Result: text}
 	raw, err := json.Marshal(meta[metaCharge])
@@ -124,15 +126,15 @@ func readMeta(text string, meta mcp.Meta) (*PaidCall, error) {
 	return call, nil
 }
 
-// bearer is a transport that sends the secret with each request, and keeps the
-// X-Served-By header of the last response. It suits an agent that makes one call
-// at a time.
+// bearer is an http.RoundTripper that sends the secret with each request, and keeps
+// the X-Served-By header of the last response. It is for an agent that makes one
+// call at a time.
 type bearer struct {
 	secret string
 	node   atomic.Value // string
 }
 
-// RoundTrip sends a copy of the request, with the secret added to its header.
+// RoundTrip sends a copy of the request with the secret in its Authorization header.
 func (b *bearer) RoundTrip(r *http.Request) (*http.Response, error) {
 	r = r.Clone(r.Context())
 	r.Header.Set("Authorization", "Bearer "+b.secret)
@@ -143,8 +145,8 @@ func (b *bearer) RoundTrip(r *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-// Refusal asks for the list of tools by a key that must be refused, and returns the
-// message of the refusal. It is an error if the key is accepted.
+// Refusal requests the list of tools with a key that must be refused, and returns
+// the message of the refusal. It returns an error if the key is accepted.
 func Refusal(ctx context.Context, endpoint, secret string) (string, error) {
 	const list = `{"jsonrpc":"2.0","id":1,"method":"tools/list"}`
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint, strings.NewReader(list))

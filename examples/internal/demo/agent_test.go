@@ -10,8 +10,8 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 )
 
-// TestUnpaidResultIsNoticed: a result without a charge and a receipt is an
-// error, never a quiet success.
+// TestUnpaidResultIsNoticed checks that a result that lacks a charge or a receipt is
+// an error.
 func TestUnpaidResultIsNoticed(t *testing.T) {
 	paid := mcp.Meta{metaCharge: map[string]any{"id": "chg_1", "amount": "0.01", "currency": "USD"}, metaReceipt: "a.b.c"}
 	call, err := readMeta("sun", paid)
@@ -28,7 +28,8 @@ func TestUnpaidResultIsNoticed(t *testing.T) {
 	}
 }
 
-// TestBearerLeavesTheRequestAlone: the secret is added to a copy.
+// TestBearerLeavesTheRequestAlone checks that the secret is added to a copy of the
+// request.
 func TestBearerLeavesTheRequestAlone(t *testing.T) {
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://127.0.0.1:1/", nil)
 	if err != nil {
@@ -42,8 +43,8 @@ func TestBearerLeavesTheRequestAlone(t *testing.T) {
 	}
 }
 
-// TestRefusalIsOfTheKey: the message for a refused key is returned. It is an error
-// if the key is accepted, or refused for another reason.
+// TestRefusalIsOfTheKey checks that Refusal returns the message for a refused key,
+// and that it fails if the key is accepted or the request fails for another reason.
 func TestRefusalIsOfTheKey(t *testing.T) {
 	for status, want := range map[int]string{http.StatusUnauthorized: "401 Unauthorized: Invalid agent token", http.StatusOK: "", http.StatusServiceUnavailable: ""} {
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -61,7 +62,8 @@ func TestRefusalIsOfTheKey(t *testing.T) {
 	}
 }
 
-// TestShorten: a long text keeps its ends, and a short one is unchanged.
+// TestShorten checks that a long text keeps its beginning and its end, and that a
+// short text is unchanged.
 func TestShorten(t *testing.T) {
 	if got := Shorten("abc"); got != "abc" {
 		t.Errorf("got %q", got)

@@ -15,7 +15,7 @@ type Binaries struct {
 	Farebox, Weather string
 }
 
-// Check reports the missing files, each with a remedy.
+// Check reports missing binaries, each with a remedy, and missing configs.
 func (b Binaries) Check(configs ...string) error {
 	var errs []error
 	for _, binary := range []string{b.Farebox, b.Weather} {
@@ -31,10 +31,10 @@ func (b Binaries) Check(configs ...string) error {
 	return errors.Join(errs...)
 }
 
-// CheckPort reports whether we may listen there. The variable of the environment
-// chooses the port, as in the example, for the target of make. Caddy shares
-// ports between processes, so a second gateway would not notice the first by
-// itself.
+// CheckPort returns an error if a server cannot listen on the port. The error
+// suggests to choose another port with the environment variable, as in example, and
+// to run the make target again. The check is necessary because Caddy shares ports
+// between processes: a second gateway would start on the same port without an error.
 func CheckPort(variable, host, port, example, target string) error {
 	if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
 		return fmt.Errorf("%s: %q is not a port: want 1 to 65535", variable, port)
@@ -46,16 +46,17 @@ func CheckPort(variable, host, port, example, target string) error {
 	return listener.Close()
 }
 
-// Socket returns the admin address of a Caddy with its socket in the directory; only
-// the server's own user can connect to it.
+// Socket returns an admin address for Caddy that is a socket in the directory. Only
+// the user that runs the server can connect to the socket.
 func Socket(dir, name string) string { return "unix/" + filepath.Join(dir, name) + "|0600" }
 
-// maxSocket bounds the path of a socket in bytes, on all systems (macOS and BSD
-// have 104 with the end of the text, Linux 108).
+// maxSocket bounds the length of a socket's path in bytes on all systems. The
+// bound of the system includes a zero byte at the end: 104 on macOS and BSD, 108
+// on Linux.
 const maxSocket = 103
 
-// CheckAddress is CheckPort for Caddy's admin address. One that is a socket
-// needs no port, and a path that is short enough.
+// CheckAddress is like CheckPort for Caddy's admin address. If the address is a
+// socket, it checks instead that the socket's path is short enough.
 func CheckAddress(variable, address, example, target string) error {
 	if path, ok := strings.CutPrefix(address, "unix/"); ok {
 		if path, _, _ = strings.Cut(path, "|"); len(path) > maxSocket {
@@ -70,8 +71,8 @@ func CheckAddress(variable, address, example, target string) error {
 	return CheckPort(variable, host, port, example, target)
 }
 
-// Environment returns a function that looks a variable up, and gives the other
-// value for one that is not set or empty.
+// Environment returns a function that looks up a variable. If the variable is unset
+// or empty, the function returns its second argument.
 func Environment(getenv func(string) string) func(name, otherwise string) string {
 	return func(name, otherwise string) string {
 		if v := getenv(name); v != "" {

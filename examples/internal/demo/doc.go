@@ -1,6 +1,6 @@
-// Package demo is shared by the example programs: it starts servers, waits for
-// them and ends them, manages Farebox as an operator does, with the commands of the
-// real binary, and calls a paid tool as an agent does.
+// Package demo has the code that the example programs share. It starts servers,
+// waits until they are ready, and ends them. It manages Farebox as an operator does,
+// with the commands of the real binary, and calls a paid tool as an agent does.
 //
-// It works on Unix systems.
+// The package works on Unix systems.
 package demo

@@ -10,9 +10,9 @@ import (
 	"syscall"
 )
 
-// Main is the body of the programs' main functions: it calls run with a context
-// that a signal ends. When run returns, every process that it started must have
-// ended. An error ends the program with exit code 1.
+// Main is the body of the programs' main functions. It calls run with a context that
+// a signal ends. All processes that run starts must have ended when it returns. If
+// run fails, the program exits with code 1.
 func Main(name string, run func(ctx context.Context, out io.Writer) error) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
@@ -27,18 +27,19 @@ func Main(name string, run func(ctx context.Context, out io.Writer) error) {
 	}
 }
 
-// Line prints a labelled line of a report.
+// Line prints a line of a report with a label. Further lines of the text are
+// indented.
 func Line(w io.Writer, label, format string, args ...any) {
 	text := strings.ReplaceAll(fmt.Sprintf(format, args...), "\n", "\n            ")
 	fmt.Fprintf(w, "  %-9s %s\n", label, text)
 }
 
-// ClientCommand is the command that gives the server to an MCP client.
+// ClientCommand returns the command that adds the server to an MCP client.
 func ClientCommand(endpoint, secret string) string {
 	return fmt.Sprintf("claude mcp add --transport http weather %s --header \"Authorization: Bearer %s\"", endpoint, secret)
 }
 
-// Shorten keeps the ends of a long text.
+// Shorten returns a long text without its middle, and a short text unchanged.
 func Shorten(s string) string {
 	const ends = 24
 	if len(s) <= 2*ends {

@@ -11,13 +11,14 @@ import (
 )
 
 const (
-	lowBalance = "1.00" // the price of the dearest tool
+	lowBalance = "1.00" // the price of the most expensive tool
 	topUp      = "5.00"
 )
 
-// Operator runs commands against a running server, as a person would at a shell.
+// Operator runs Farebox's commands against a running server, as a person would in a
+// shell.
 type Operator struct {
-	Binary string // Farebox
+	Binary string // the path of the Farebox binary
 	Admin  string // the admin address of the server's Caddy
 }
 
@@ -29,15 +30,15 @@ type Account struct {
 	TestBalance string `json:"test_balance"`
 }
 
-// Key is a new key in the output of "key create". The secret is shown only then.
+// Key is a new key in the output of "key create". No other command shows the secret.
 type Key struct {
 	ID        string `json:"id"`
 	Secret    string `json:"secret"`
 	ExpiresAt string `json:"expires_at"`
 }
 
-// Run runs one command and reads its answer into v, unless v is nil. The error of a
-// failed command includes its error output.
+// Run runs one command and decodes its output into v, unless v is nil. If the
+// command fails, the error includes the command's error output.
 func (o Operator) Run(ctx context.Context, v any, args ...string) error {
 	cmd := exec.CommandContext(ctx, o.Binary, append(append([]string{"farebox"}, args...), "--json", "--address", o.Admin)...)
 	var stdout, stderr bytes.Buffer
@@ -61,7 +62,7 @@ func (o Operator) Account(ctx context.Context, name string) (*Account, error) {
 	return a, o.Run(ctx, a, "account", "show", name)
 }
 
-// EnsureAccount makes the account unless an earlier run made it.
+// EnsureAccount makes the account unless it exists from an earlier run.
 func (o Operator) EnsureAccount(ctx context.Context, name string) error {
 	if _, err := o.Account(ctx, name); err == nil {
 		return nil
@@ -69,8 +70,8 @@ func (o Operator) EnsureAccount(ctx context.Context, name string) error {
 	return o.Run(ctx, nil, "account", "create", name)
 }
 
-// EnsureCredits tops the test balance up if it is low, for that reason, and
-// returns the account as it then is.
+// EnsureCredits tops up the account's test balance if it is low, and returns the
+// account after that. reason is the reason for the audit record.
 func (o Operator) EnsureCredits(ctx context.Context, name, reason string) (*Account, error) {
 	a, err := o.Account(ctx, name)
 	if err != nil {
@@ -89,14 +90,14 @@ func (o Operator) EnsureCredits(ctx context.Context, name, reason string) (*Acco
 	return o.Account(ctx, name)
 }
 
-// NewKey makes a key of the test environment for the account; flags say more of
-// it.
+// NewKey makes a key of the test environment for the account. It adds flags to the
+// command.
 func (o Operator) NewKey(ctx context.Context, account string, flags ...string) (*Key, error) {
 	k := &Key{}
 	return k, o.Run(ctx, k, append([]string{"key", "create", "--account", account, "--test"}, flags...)...)
 }
 
-// VerifyLedger replays the books and returns the number of transactions; its error
+// VerifyLedger replays the books and returns the number of transactions. Its error
 // names the problems found.
 func (o Operator) VerifyLedger(ctx context.Context) (transactions int64, err error) {
 	var v struct {
@@ -106,7 +107,7 @@ func (o Operator) VerifyLedger(ctx context.Context) (transactions int64, err err
 	return v.Transactions, err
 }
 
-// less compares two decimals exactly.
+// less reports whether a is less than b. It compares the decimals exactly.
 func less(a, b string) (bool, error) {
 	x, ok := new(big.Rat).SetString(a)
 	if !ok {

@@ -16,8 +16,8 @@ func file(t *testing.T, text string) string {
 	return name
 }
 
-// TestBalancesCompareExactly: decimals are compared as numbers, not as text or
-// floats.
+// TestBalancesCompareExactly checks that decimals are compared exactly, as numbers
+// and not as texts or floats.
 func TestBalancesCompareExactly(t *testing.T) {
 	for _, c := range []struct {
 		a, b string
@@ -34,7 +34,8 @@ func TestBalancesCompareExactly(t *testing.T) {
 	}
 }
 
-// TestCreditsAreToppedUpOnlyWhenLow: an account with enough is left as it is.
+// TestCreditsAreToppedUpOnlyWhenLow checks that an account with enough credits is
+// not topped up.
 func TestCreditsAreToppedUpOnlyWhenLow(t *testing.T) {
 	for balance, credits := range map[string]int{"0.99": 1, "1.00": 0} {
 		log := file(t, "")
@@ -52,8 +53,8 @@ func TestCreditsAreToppedUpOnlyWhenLow(t *testing.T) {
 	}
 }
 
-// TestCommandErrorsAreShown: a failed command's error output reaches the user, and
-// an answer that is not JSON is an error.
+// TestCommandErrorsAreShown checks that the error of a failed command includes the
+// command's error output, and that output that is not JSON is an error.
 func TestCommandErrorsAreShown(t *testing.T) {
 	o := Operator{Binary: file(t, "#!/bin/sh\necho no such account >&2\nexit 1\n")}
 	if err := o.EnsureAccount(t.Context(), "demo"); err == nil || !strings.Contains(err.Error(), "farebox account create: exit status 1: no such account") {

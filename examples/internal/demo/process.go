@@ -13,25 +13,27 @@ import (
 )
 
 const (
-	readyTimeout = 60 * time.Second // how long a server may take to get ready
+	readyTimeout = 60 * time.Second // bounds the wait until a server is ready
 	pollInterval = 50 * time.Millisecond
-	termTimeout  = 10 * time.Second // from SIGTERM to SIGKILL
-	killTimeout  = 5 * time.Second  // from SIGKILL to giving up
-	logTail      = 2 << 10          // bytes of a log shown with an error
+	termTimeout  = 10 * time.Second // time from SIGTERM to SIGKILL
+	killTimeout  = 5 * time.Second  // time from SIGKILL to giving up
+	logTail      = 2 << 10          // number of bytes of a log in an error
 )
 
-// Process is a server that Spawn started. It has a process group of its own, so
-// that a terminal's Ctrl-C reaches only us, and we end it in order.
+// Process is a server that Spawn started. It has a process group of its own, so that
+// Ctrl-C in a terminal reaches only this program, which then ends its servers in
+// order.
 type Process struct {
 	name string
-	log  string        // file that its output goes to
-	term time.Duration // how long it may take to end when asked, before it is made to
+	log  string        // file to which its output is written
+	term time.Duration // time from SIGTERM to SIGKILL
 	cmd  *exec.Cmd
-	done chan struct{} // closed when it has ended
+	done chan struct{} // closed when the process has ended
 }
 
-// Spawn starts a program. Its output goes to the log file, which is made anew;
-// the environment is added to our own. The caller must Stop the process.
+// Spawn starts a program. It writes the program's output to the log file, which it
+// truncates first, and adds environment to the variables of this process. The caller
+// must Stop the process.
 func Spawn(name, log string, environment []string, binary string, args ...string) (*Process, error) {
 	file, err := os.OpenFile(log, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -47,17 +49,18 @@ func Spawn(name, log string, environment []string, binary string, args ...string
 	}
 	p := &Process{name: name, log: log, term: termTimeout, cmd: cmd, done: make(chan struct{})}
 	go func() {
-		_ = cmd.Wait() // how it ended stands in ProcessState
+		_ = cmd.Wait() // ProcessState has the reason
 		close(p.done)
 	}()
 	return p, nil
 }
 
-// Await tries until ready reports no error, the process ends, or the time is up.
+// Await polls until ready returns nil. It fails if the process ends, if the context
+// ends, or after readyTimeout.
 func (p *Process) Await(ctx context.Context, ready func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
-	go func() { // another program may have the port, and answer nothing
+	go func() { // end a call of ready that hangs, because another program has the port and does not answer
 		select {
 		case <-p.done:
 			cancel()
@@ -86,7 +89,7 @@ func (p *Process) Await(ctx context.Context, ready func(context.Context) error) 
 	}
 }
 
-// ended is the error of a process that ended by itself.
+// ended returns the error for a process that ended by itself.
 func (p *Process) ended() error {
 	return fmt.Errorf("%s ended unexpectedly (%s)%s", p.name, p.cmd.ProcessState, p.tail())
 }
@@ -103,7 +106,8 @@ func (p *Process) tail() string {
 	return fmt.Sprintf("; the end of %s:\n%s", p.log, bytes.TrimSpace(text))
 }
 
-// Stop ends the process: politely, then after a while by force.
+// Stop ends the process with SIGTERM, or after a while with SIGKILL. It waits until
+// the process has ended.
 func (p *Process) Stop() error {
 	for _, step := range []struct {
 		signal syscall.Signal
@@ -121,8 +125,8 @@ func (p *Process) Stop() error {
 	return fmt.Errorf("%s (process %d) does not end", p.name, p.cmd.Process.Pid)
 }
 
-// Answers asks whether a server answers there, with whatever status. It is for
-// Await.
+// Answers returns a function for Await that succeeds when a server answers at the
+// URL, with any status.
 func Answers(url string) func(context.Context) error {
 	return func(ctx context.Context) error {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)

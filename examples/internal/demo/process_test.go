@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// shell starts a script as a server, and waits until it has said that it is up.
+// shell runs a script as a server, and waits until the script has printed "up".
 func shell(t *testing.T, script string) *Process {
 	t.Helper()
 	log := filepath.Join(t.TempDir(), "log")
@@ -36,8 +36,8 @@ func ending(p *Process) syscall.Signal {
 	return p.cmd.ProcessState.Sys().(syscall.WaitStatus).Signal()
 }
 
-// TestStopAsksFirst: a server that ends when asked is not killed, and one that
-// has ended already is no error.
+// TestStopAsksFirst checks that Stop does not kill a server that ends on SIGTERM,
+// and that stopping an ended server is not an error.
 func TestStopAsksFirst(t *testing.T) {
 	p := shell(t, `trap 'exit 0' TERM; echo $GREETING; while :; do :; done`)
 	if err := p.Stop(); err != nil {
@@ -51,7 +51,7 @@ func TestStopAsksFirst(t *testing.T) {
 	}
 }
 
-// TestStopInsists: a server that ignores the request is killed.
+// TestStopInsists checks that Stop kills a server that ignores SIGTERM.
 func TestStopInsists(t *testing.T) {
 	p := shell(t, `trap '' TERM; echo $GREETING; while :; do :; done`)
 	p.term = 10 * time.Millisecond
@@ -63,14 +63,14 @@ func TestStopInsists(t *testing.T) {
 	}
 }
 
-// TestEarlyEndIsExplained: when a server ends while it is waited for, the
-// error has its exit status and the end of its log, at once.
+// TestEarlyEndIsExplained checks that Await fails at once if the server ends, with
+// an error that has the server's exit status and the end of its log.
 func TestEarlyEndIsExplained(t *testing.T) {
 	p, err := Spawn("the script", filepath.Join(t.TempDir(), "log"), nil, "/bin/sh", "-c", "echo no luck; exit 7")
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = p.Await(t.Context(), func(ctx context.Context) error { // another program has its port, and answers nothing
+	err = p.Await(t.Context(), func(ctx context.Context) error { // as if another program had the port and did not answer
 		<-ctx.Done()
 		return ctx.Err()
 	})
@@ -87,8 +87,8 @@ func TestEarlyEndIsExplained(t *testing.T) {
 	}
 }
 
-// TestStartFailureIsReported: a binary that is not there is an error, not a
-// server that never gets ready.
+// TestStartFailureIsReported checks that Spawn returns an error if the binary does
+// not exist or the log cannot be created.
 func TestStartFailureIsReported(t *testing.T) {
 	if _, err := Spawn("x", filepath.Join(t.TempDir(), "log"), nil, "/does/not/exist"); err == nil {
 		t.Error("missing binary: got no error")
@@ -98,7 +98,8 @@ func TestStartFailureIsReported(t *testing.T) {
 	}
 }
 
-// TestAwaitIsBounded: waiting ends with its context, with the last reason.
+// TestAwaitIsBounded checks that Await returns when its context ends, with the last
+// error of ready.
 func TestAwaitIsBounded(t *testing.T) {
 	p := shell(t, `echo $GREETING; exec sleep 60`)
 	ctx, cancel := context.WithCancel(t.Context())

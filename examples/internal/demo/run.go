@@ -15,8 +15,8 @@ type Options struct {
 	Once bool   // stop after the demonstration
 }
 
-// AddFlags defines the flags. farebox and data are the usage texts of the flags for
-// the gateway's binary and for the directory; the latter also gives its default.
+// AddFlags defines the flags. farebox and data are the usage texts of the flags
+// -farebox and -data. data must also state the default of -data.
 func (o *Options) AddFlags(farebox, data string) {
 	flag.StringVar(&o.Farebox, "farebox", "bin/farebox", farebox)
 	flag.StringVar(&o.Weather, "weather", "bin/weather", "the demonstration server's binary")
@@ -24,7 +24,8 @@ func (o *Options) AddFlags(farebox, data string) {
 	flag.BoolVar(&o.Once, "once", false, "stop after the demonstration")
 }
 
-// DataPath is Data for programs that may run in another directory.
+// DataPath returns Data as an absolute path, for programs that may run in another
+// directory.
 func (o *Options) DataPath() string {
 	path, err := filepath.Abs(o.Data)
 	if err != nil {
@@ -33,9 +34,9 @@ func (o *Options) DataPath() string {
 	return path
 }
 
-// Run starts the servers, calls show, and stays up until the context or a server
-// ends, unless Once is set. It calls check before it starts any process; when Run
-// returns, all processes that it started have ended.
+// Run calls check, starts the servers and calls show. Then, unless Once is set, it
+// waits until the context or a server ends. If check fails, no process is started.
+// When Run returns, all processes that it started have ended.
 func (o *Options) Run(ctx context.Context, check func() error, start func(*Servers) error, show func() error) (err error) {
 	if err := check(); err != nil {
 		return err

@@ -7,17 +7,16 @@ import (
 	"slices"
 )
 
-// Servers are the processes of a demonstration. Nobody else may use them at the
-// same time.
+// Servers holds the processes of a demonstration. It is not safe for concurrent use.
 type Servers struct {
 	Binaries Binaries
 	Data     string // directory for the logs
 
-	running []*Process     // the last one started comes first
-	after   []func() error // run once they have ended
+	running []*Process     // in reverse order of their start
+	after   []func() error // called once all servers have ended
 }
 
-// After has something done once all servers have ended.
+// After adds a function that Stop calls once all servers have ended.
 func (s *Servers) After(do func() error) { s.after = append(s.after, do) }
 
 // start starts a server and waits until it answers at the URL.
@@ -30,7 +29,7 @@ func (s *Servers) start(ctx context.Context, name, log, url string, environment 
 	return p, p.Await(ctx, Answers(url))
 }
 
-// StartWeather starts the demonstration MCP server, and returns when it answers.
+// StartWeather starts the demonstration MCP server and waits until it answers.
 func (s *Servers) StartWeather(ctx context.Context, port string, flags ...string) error {
 	address := "127.0.0.1:" + port
 	_, err := s.start(ctx, "the weather server", "weather.log", "http://"+address+"/healthz", nil,
@@ -38,14 +37,14 @@ func (s *Servers) StartWeather(ctx context.Context, port string, flags ...string
 	return err
 }
 
-// StartCaddy starts Farebox with a Caddyfile, and returns when it answers at the
-// URL, with whatever status. Its store may open a moment later.
+// StartCaddy starts Farebox with a Caddyfile and waits until it answers at the URL,
+// with any status. Its store may open a moment later.
 func (s *Servers) StartCaddy(ctx context.Context, name, log, config, url string, environment []string) (*Process, error) {
 	return s.start(ctx, name, log, url, environment, s.Binaries.Farebox, "run", "--config", config, "--adapter", "caddyfile")
 }
 
-// Stop ends all of them, the last one started first: a gateway before its
-// upstream. Then it runs the functions given to After.
+// Stop ends all servers in reverse order of their start, so that a gateway ends
+// before its upstream. Then it calls the functions given to After.
 func (s *Servers) Stop() error {
 	var errs []error
 	for _, p := range s.running {
@@ -57,7 +56,8 @@ func (s *Servers) Stop() error {
 	return errors.Join(errs...)
 }
 
-// Wait returns when the context ends, or with an error when a server does.
+// Wait waits until the context ends, and then returns nil. It returns an error as
+// soon as a server ends.
 func (s *Servers) Wait(ctx context.Context) error {
 	ended := make(chan *Process, len(s.running))
 	for _, p := range s.running {

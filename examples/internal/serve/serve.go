@@ -16,12 +16,12 @@ import (
 )
 
 const (
-	readHeaderTimeout = 10 * time.Second // how long a client may take for its request head
-	drainTimeout      = time.Second      // how long open calls may take to end at a stop
+	readHeaderTimeout = 10 * time.Second // bounds the time to read the head of a request
+	drainTimeout      = time.Second      // bounds the wait for open calls when the server stops
 )
 
-// Main serves the server at the address until a signal stops the process. A failure
-// ends the process. name is the program's name in its output.
+// Main serves handler at the address until a signal stops the process. If serving
+// fails, the process exits with an error. name is the program's name in its output.
 func Main(name, address string, handler http.Handler) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -31,8 +31,9 @@ func Main(name, address string, handler http.Handler) {
 	}
 }
 
-// Handler serves the server at /mcp, and /healthz for programs that wait for it.
-// Without sessions it also speaks the stateless protocol of 2026-07-28.
+// Handler returns a handler that serves the MCP server at /mcp, and /healthz for
+// programs that wait until the server is up. If stateless is set, the server keeps
+// no sessions and also supports the stateless protocol of 2026-07-28.
 func Handler(server *mcp.Server, stateless bool) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/mcp", mcp.NewStreamableHTTPHandler(
@@ -45,8 +46,8 @@ func Handler(server *mcp.Server, stateless bool) http.Handler {
 	return mux
 }
 
-// run serves until the context ends, then lets open calls finish for a while
-// and cuts off the rest, such as idle event streams.
+// run serves until the context ends. Then it gives open calls drainTimeout to
+// finish, and closes the remaining connections, such as idle event streams.
 func run(ctx context.Context, name, address string, handler http.Handler) error {
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
 	if err != nil {
