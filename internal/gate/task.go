@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/fareboxhq/farebox/internal/mcp"
 	"github.com/fareboxhq/farebox/internal/pricing"
@@ -73,7 +74,8 @@ func (g *Gate) ResumeTask(ctx context.Context, caller *Caller, ticket *Ticket) (
 	}
 	t := &Task{gate: g, method: ticket.Method, scopes: ticket.scopes, blind: ticket.Method != mcp.MethodTaskResult}
 	if ticket.Paid() {
-		t.revive(ctx, caller, g.newTask(ticket))
+		until := time.Unix(ticket.began, 0).Add(g.policy.MaxCall) // not extended by resuming
+		t.revive(ctx, caller, &remembered{ticket: *ticket, deadline: until})
 	}
 	return t, nil
 }
@@ -83,6 +85,7 @@ func (t *Task) revive(ctx context.Context, caller *Caller, kept *remembered) {
 	g, ticket := t.gate, &kept.ticket
 	t.call = g.callOf(caller, ticket)
 	t.call.deadline = kept.deadline
+	t.call.began = kept.deadline.Add(-g.policy.MaxCall) // tickets carry it; see ResumeTask
 	if g.deps.Now().Before(kept.deadline) {
 		t.open = g.deps.Ledger.Renew(ctx, ticket.Charge) == nil
 	}

@@ -253,6 +253,41 @@ func TestNotificationWithPaidResult(t *testing.T) {
 	}
 }
 
+// TestResumingKeepsTheDeadlineOfATask checks that a client cannot prolong the
+// reservation of a task beyond max_call by resuming the stream of its result.
+func TestResumingKeepsTheDeadlineOfATask(t *testing.T) {
+	b, ctx := newBench(t), context.Background()
+	at := b.deps.Now()
+	b.deps.Now = func() time.Time { return at }
+	b.deps.Sealer = NewSealer(b.deps.Now, SealKey{Key: [SealKeySize]byte{1}})
+	secret := b.key(t, nil)
+	if refusal := b.accepted(t, secret, "cheap", "t"); refusal != nil {
+		t.Fatal(refusal)
+	}
+	until := at.Add(b.policy.MaxCall)
+	caller := b.callerOf(t, secret)
+	task, refusal := b.ask(t, secret, mcp.MethodTaskResult, "t")
+	if refusal != nil {
+		t.Fatal(refusal)
+	}
+	for range 3 {
+		if got := task.call.deadline; got.Unix() != until.Unix() {
+			t.Fatalf("the reservation is renewed until %s, want %s", got, until)
+		}
+		sealed := b.SealEvent(caller, "s", task.Ticket(&mcp.Message{ID: mcp.IntID(7), Method: mcp.MethodTaskResult}), []byte("e"))
+		task.Suspend()
+		at = at.Add(b.policy.MaxCall / 4)
+		_, ticket, ok := b.OpenEvent(caller, "s", string(sealed))
+		if !ok {
+			t.Fatal("the event id is not ours")
+		}
+		if task, refusal = b.ResumeTask(ctx, caller, ticket); refusal != nil {
+			t.Fatal(refusal)
+		}
+	}
+	task.Suspend()
+}
+
 // TestExpiredTask checks that a task with an expired reservation is charged if
 // balance and caps allow it at that time. Otherwise the result is withheld until
 // they do.

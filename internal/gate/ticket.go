@@ -22,7 +22,7 @@ type Ticket struct {
 	Charge string
 
 	scopes      []string // scopes that the caller needs, also while the stream is served
-	began       int64    // time of the reservation, in seconds since 1970
+	began       int64    // time of the reservation, or of the acceptance as a task, in seconds since 1970
 	order       ledger.Order
 	on          pricing.ChargeOn
 	idempotency ledger.Idempotency
