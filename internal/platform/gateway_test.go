@@ -74,6 +74,9 @@ func TestGatewaySettles(t *testing.T) {
 	s.refused(409, wire.Settled, "gateway", "DELETE", path, nil)
 	s.refused(409, wire.Settled, "gateway", "POST", path+"/renew", nil)
 
+	for _, amount := range []ledger.Amount{0, -1} { // zero is not "all that is left"
+		s.refused(422, wire.Invalid, "gateway", "POST", path+"/refund", OwnRefund{Amount: new(amount), Reason: "r"})
+	}
 	refund := wire.Refund{ID: ids.New("txn_"), Reason: "the result was not delivered"}
 	for range 2 {
 		r := do[wire.Refunded](s, 200, "gateway", "POST", "/reservations/"+o.ID+"/refund", refund)

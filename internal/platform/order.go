@@ -135,7 +135,7 @@ func checkOrder(w *wire.Order, kind keys.Kind) error {
 	case kind == keys.Provider && (w.Caps != wire.Caps{} || w.FreeCalls != 0 || w.Idempotency != nil):
 		return ops.Invalid("body", "caps, free_calls and idempotency are for gateways")
 	case w.Idempotency != nil && (w.Idempotency.Key == "" || len(w.Idempotency.Key) > ledger.MaxIdempotencyKey):
-		return ops.Invalid("body.retry.key", "want 1 to %d bytes", ledger.MaxIdempotencyKey)
+		return ops.Invalid("body.idempotency.key", "want 1 to %d bytes", ledger.MaxIdempotencyKey)
 	}
 	return checkCall(w.Tool, w.Amount)
 }

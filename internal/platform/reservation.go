@@ -161,18 +161,22 @@ type refundRequest struct {
 // OwnRefund is wire.Refund with an optional id. Without an id, each request is a
 // separate refund.
 type OwnRefund struct {
-	ID     string        `json:"id,omitempty" doc:"txn_ and a UUIDv7, made by the caller and reused by each retry; without one, each request is a refund of its own" pattern:"^txn_[0-9a-f-]{36}$"`
-	Amount ledger.Amount `json:"amount,omitzero" doc:"All that is left of it, if absent"`
-	Reason string        `json:"reason" minLength:"1" maxLength:"500"`
+	ID     string         `json:"id,omitempty" doc:"txn_ and a UUIDv7, made by the caller and reused by each retry; without one, each request is a refund of its own" pattern:"^txn_[0-9a-f-]{36}$"`
+	Amount *ledger.Amount `json:"amount,omitempty" doc:"All that is left of it, if absent"`
+	Reason string         `json:"reason" minLength:"1" maxLength:"500"`
 }
 
 const txnPrefix = "txn_"
 
 func refund(ctx context.Context, p *Platform, by *identity.Principal, in *refundRequest) (none wire.Refunded, err error) {
+	var amount ledger.Amount // zero for all that is left
+	if in.Body.Amount != nil {
+		amount = *in.Body.Amount
+	}
 	switch {
 	case strings.TrimSpace(in.Body.Reason) == "":
 		return none, ops.Invalid("body.reason", "a reason is needed")
-	case in.Body.Amount < 0:
+	case in.Body.Amount != nil && amount <= 0:
 		return none, ops.Invalid("body.amount", "it must be more than zero; leave it out to refund all that is left")
 	case in.Body.ID == "":
 		in.Body.ID = p.o.NewID(txnPrefix)
@@ -188,7 +192,7 @@ func refund(ctx context.Context, p *Platform, by *identity.Principal, in *refund
 	}
 	now := p.o.Now()
 	t, balance, err := p.o.Ledger.PostTransaction(ctx,
-		ledger.Transaction{ID: in.Body.ID, Kind: ledger.KindRefund, Charge: in.ID, Amount: in.Body.Amount, At: now, Reason: in.Body.Reason},
+		ledger.Transaction{ID: in.Body.ID, Kind: ledger.KindRefund, Charge: in.ID, Amount: amount, At: now, Reason: in.Body.Reason},
 		ledger.Audit{At: now, Actor: by.Subject, From: by.From(), Action: "charge.refund", Target: in.ID, Detail: string(detail)})
 	if errors.Is(err, ledger.ErrInsufficient) {
 		return none, ops.Invalid("body.amount", "that is more than is left of the charge")

@@ -51,7 +51,7 @@ func TestRefundTakesNoDerivedID(t *testing.T) {
 	c := do[wire.Captured](s, http.StatusOK, "gateway", "POST", "/reservations/"+o.ID+"/capture", wire.Capture{Order: &o})
 	derived := derivedID(&keys.Key{Account: s.accounts["acme"], Environment: keys.Live}, "invoice-1")
 	id := txnPrefix + derived[len(chargePrefix):]
-	s.refused(http.StatusUnprocessableEntity, wire.Invalid, "gateway", "POST", "/reservations/"+c.Charge.ID+"/refund", OwnRefund{ID: id, Amount: 1, Reason: "r"})
+	s.refused(http.StatusUnprocessableEntity, wire.Invalid, "gateway", "POST", "/reservations/"+c.Charge.ID+"/refund", OwnRefund{ID: id, Amount: new(ledger.Amount(1)), Reason: "r"})
 	s.refused(http.StatusUnprocessableEntity, wire.Invalid, "admin", "POST", "/charges/"+c.Charge.ID+"/refunds", admin.Refund{ID: id, Reason: "r"})
 	for _, path := range []string{"/accounts/acme/credits", "/accounts/acme/adjustments"} {
 		s.refused(http.StatusUnprocessableEntity, wire.Invalid, "admin", "POST", path, admin.Credit{ID: id, Amount: 1, Reason: "r"})
