@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -28,6 +29,8 @@ const (
 	// notCharged is the age at which a debt is dropped if the store does not know its
 	// charge. By then every capture in flight has ended, so the charge was never made.
 	notCharged = time.Hour
+	// warnAgain is the pause between two warnings about one debt.
+	warnAgain = time.Hour
 	// payTime bounds one attempt to pay a debt.
 	payTime = 30 * time.Second
 )
@@ -45,8 +48,10 @@ type debts struct {
 	cancel context.CancelFunc
 	done   chan struct{}
 
+	warned map[string]time.Time // last warning about a debt, by charge; only run uses it
+
 	mu     sync.Mutex
-	owed   int                  // number of debts at the last scan, plus newer ones
+	owed   map[string]bool      // charges of the known debts
 	memory map[string]gate.Debt // debts that could not be written to disk, by charge
 }
 
@@ -54,6 +59,7 @@ func newDebts(dir, by string, l gate.Ledger, logger *slog.Logger) *debts {
 	ctx, cancel := context.WithCancel(context.Background())
 	d := &debts{
 		dir: dir, by: by, ledger: l, logger: logger, memory: make(map[string]gate.Debt),
+		warned: make(map[string]time.Time), owed: make(map[string]bool),
 		wake: make(chan struct{}, 1), cancel: cancel, done: make(chan struct{}),
 	}
 	go d.run(ctx)
@@ -65,7 +71,7 @@ func (d *debts) Owe(debt gate.Debt) {
 	debt.By = d.by
 	err := d.write(debt)
 	d.mu.Lock()
-	d.owed++
+	d.owed[debt.Charge] = true
 	if err != nil {
 		d.memory[debt.Charge] = debt
 	}
@@ -83,7 +89,7 @@ func (d *debts) Owe(debt gate.Debt) {
 func (d *debts) Owed() int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.owed
+	return len(d.owed)
 }
 
 const debtSuffix = ".json"
@@ -104,25 +110,31 @@ func (d *debts) run(ctx context.Context) {
 	defer close(d.done)
 	pause := firstPause
 	for {
-		if d.payAll() > 0 {
-			// Ignore wake-ups: the store may be down, and each new debt would cause another
-			// attempt.
+		switch left, down := d.payAll(); {
+		case down:
+			// Ignore wake-ups: each new debt would cause another attempt at a store that is
+			// down.
 			if clock.Sleep(ctx, pause) != nil {
 				return
 			}
 			pause = min(2*pause, maxPause)
-			continue
-		}
-		pause = firstPause
-		if clock.SleepOr(ctx, rescan, d.wake) != nil {
-			return
+		case left > 0:
+			if clock.SleepOr(ctx, pause, d.wake) != nil {
+				return
+			}
+			pause = min(2*pause, maxPause)
+		default:
+			pause = firstPause
+			if clock.SleepOr(ctx, rescan, d.wake) != nil {
+				return
+			}
 		}
 	}
 }
 
 // payAll tries to pay each debt once and returns the number of remaining debts. Once
-// the store cannot be reached, it stops trying.
-func (d *debts) payAll() (left int) {
+// the store cannot be reached, it stops trying and reports that the store is down.
+func (d *debts) payAll() (left int, down bool) {
 	all := d.all()
 	for i, debt := range all {
 		err := d.pay(debt)
@@ -131,23 +143,33 @@ func (d *debts) payAll() (left int) {
 			continue
 		}
 		left++
-		if errors.Is(err, errNoSuchCharge) {
-			continue
+		down = errors.Is(err, ledger.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded)
+		if !errors.Is(err, errNoSuchCharge) {
+			d.warn(debt, len(all), err)
 		}
-		d.logger.Warn("a refund is owed and could not be made yet", "charge", debt.Charge, "since", debt.At, "owed", len(all), "error", err)
-		if errors.Is(err, ledger.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded) {
-			left += len(all) - i - 1
-			break
+		if down {
+			return left + len(all) - i - 1, true
 		}
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.owed = left
-	return left
+	return left, false
 }
 
-// all returns the debts on disk and in memory.
+// warn warns of a debt that could not be paid, but not at every attempt.
+func (d *debts) warn(debt gate.Debt, owed int, err error) {
+	now := clock.Now()
+	if now.Sub(d.warned[debt.Charge]) < warnAgain {
+		return
+	}
+	d.warned[debt.Charge] = now
+	d.logger.Warn("a refund is owed and could not be made yet", "charge", debt.Charge, "since", debt.At, "owed", owed, "error", err)
+}
+
+// all returns the debts on disk and in memory. A debt that is noted meanwhile stays
+// known.
 func (d *debts) all() (all []gate.Debt) {
+	d.mu.Lock()
+	before := maps.Clone(d.owed)
+	d.mu.Unlock()
 	names, err := os.ReadDir(d.dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		d.logger.Error("the refunds that are owed cannot be read", "dir", d.dir, "error", err)
@@ -177,6 +199,16 @@ func (d *debts) all() (all []gate.Debt) {
 	defer d.mu.Unlock()
 	for _, debt := range d.memory {
 		all = append(all, debt)
+	}
+	known := make(map[string]bool, len(all))
+	for _, debt := range all {
+		known[debt.Charge] = true
+		d.owed[debt.Charge] = true
+	}
+	for charge := range before {
+		if !known[charge] {
+			delete(d.owed, charge) // another process has paid it
+		}
 	}
 	return all
 }
@@ -232,6 +264,8 @@ func (d *debts) forget(debt gate.Debt) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.memory, debt.Charge)
+	delete(d.owed, debt.Charge)
+	delete(d.warned, debt.Charge)
 }
 
 // close stops paying debts. Unpaid debts stay on disk.

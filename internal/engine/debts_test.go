@@ -206,6 +206,14 @@ func TestDebtsThatAreRefusedStay(t *testing.T) {
 			t.Errorf("%d are owed, posted %v", d.Owed(), store.posted())
 		}
 		store.mu.Lock()
+		store.charges["chg_4"] = false
+		store.mu.Unlock()
+		d.Owe(debtOf(4))
+		synctest.Wait()
+		if d.Owed() != 2 || !slices.Equal(store.posted(), []string{"txn_3", "txn_4"}) {
+			t.Errorf("a new debt waits for the refused ones: %d are owed, posted %v", d.Owed(), store.posted())
+		}
+		store.mu.Lock()
 		store.refuses["chg_2"] = ledger.ErrSettled
 		store.mu.Unlock()
 		time.Sleep(2 * maxPause)
