@@ -129,6 +129,7 @@ func TestOpenRefuses(t *testing.T) {
 		{store("ahead.db", statement("UPDATE meta SET replay_from = 1000")), "snapshots are ahead of its journal"},
 		{store("ahead2.db", statement("UPDATE account SET as_of = 1000")), "ahead of the journal"},
 		{store("chain.db", statement("DROP TRIGGER txn_is_final; UPDATE txn SET prev_debtor = 1 WHERE seq = 40; UPDATE meta SET replay_from = 1; UPDATE account SET as_of = 0, live = 0, debit_head = 0, credit_head = 0")), "does not follow"},
+		{store("number.db", statement("UPDATE account SET n = 1 << 40 WHERE n = 3")), "which no account can have"},
 		{store("nobody.db", statement("DELETE FROM account WHERE n = 3; UPDATE meta SET replay_from = 1")), "account that does not exist"},
 	} {
 		s, err := Open(context.Background(), Options{Path: c.path})
@@ -221,6 +222,8 @@ func TestVerifyFindsDamage(t *testing.T) {
 		{"UPDATE txn SET amount = 9 WHERE kind = 3", "more than the charge"},
 		{"UPDATE txn SET test = 1 WHERE kind = 3", "no charge that it could refund"},
 		{"UPDATE txn SET creditor = 77 WHERE seq = 2", "which does not exist"},
+		{"UPDATE txn SET creditor = 1 << 40 WHERE seq = 2", "which does not exist"},
+		{"INSERT INTO account (n, id, name, created_at, credit_limit) VALUES (-7, 'acct_x', 'x', 0, 0)", "number -7, which no account can have"},
 	} {
 		path := filepath.Join(dir, fmt.Sprintf("%d.db", i))
 		s := opened(t, Options{Path: path})

@@ -55,6 +55,9 @@ func (t *tx) loadAccounts() error {
 			(*int64)(&a.balances[1].Posted), &a.asOf, &a.debitHead, &a.creditHead); err != nil {
 			return failure(err)
 		}
+		if !plausible(a.n, t.w.books.nextNumber()) {
+			return fmt.Errorf("account %s has number %d, which no account can have: the store is damaged (restore a backup)", a.name, a.n)
+		}
 		a.created = fromMicros(created)
 		t.w.books.mu.Lock()
 		t.w.books.add(&a)
@@ -62,6 +65,11 @@ func (t *tx) loadAccounts() error {
 	}
 	return failure(rows.Err())
 }
+
+// plausible reports whether an account can have the number n if those below next
+// exist. Numbers are given out in order; memory is indexed by them, so that a
+// damaged one must not decide its size.
+func plausible(n, next int64) bool { return n >= 0 && n-next < 1024 }
 
 // load builds memory from the file.
 func (t *tx) load() error {
