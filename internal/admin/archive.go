@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/fareboxhq/farebox/internal/archive"
+	"github.com/fareboxhq/farebox/internal/clock"
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
@@ -89,7 +90,7 @@ func (s *Service) ArchivePart(ctx context.Context, ask ArchiveAsk, w io.Writer) 
 	}
 	age := ledger.DefaultArchiveAge
 	if ask.OlderThan != "" {
-		if age, err = time.ParseDuration(ask.OlderThan); err != nil || age < ledger.MinArchiveAge {
+		if age, err = clock.ParseDuration(ask.OlderThan); err != nil || age < ledger.MinArchiveAge {
 			return f, refuse(Invalid, "older than %q is not an age of %d days or more: caps may go by what is younger", ask.OlderThan, ledger.MinArchiveAge/(24*time.Hour))
 		}
 	}

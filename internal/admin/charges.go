@@ -2,10 +2,10 @@ package admin
 
 import (
 	"context"
-	"strconv"
 	"strings"
 	"time"
 
+	"github.com/fareboxhq/farebox/internal/clock"
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
@@ -65,16 +65,12 @@ func (s *Service) moment(name, text string) (time.Time, error) {
 	return time.Time{}, refuse(Invalid, "%s %q is neither a time before now, such as 36h or 7d, nor a day, such as 2026-11-30, nor a time such as 2026-11-30T12:00:00Z", name, text)
 }
 
-// maxDays bounds the number of days so that the result fits in a Duration.
-const maxDays = 36500
+// maxAgo bounds a time before now, so that the time itself is one that stores know.
+const maxAgo = 36500 * 24 * time.Hour
 
 func parseAgo(text string) (time.Duration, bool) {
-	if days, ok := strings.CutSuffix(text, "d"); ok {
-		n, err := strconv.ParseUint(days, 10, 32)
-		return time.Duration(n) * 24 * time.Hour, err == nil && n <= maxDays
-	}
-	d, err := time.ParseDuration(text)
-	return d, err == nil && d >= 0
+	d, err := clock.ParseDuration(text)
+	return d, err == nil && d >= 0 && d <= maxAgo
 }
 
 // Charges lists the charges that match the query, newest first. A page may have fewer

@@ -9,6 +9,7 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/fareboxhq/farebox/internal/clock"
 	ids "github.com/fareboxhq/farebox/internal/id"
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
@@ -153,7 +154,7 @@ func (s *Service) expiry(from time.Time, kind keys.Kind, in string) (time.Time, 
 	case in == Never:
 		return time.Time{}, nil
 	case in != "":
-		d, err := time.ParseDuration(in)
+		d, err := clock.ParseDuration(in)
 		if err != nil || d <= 0 {
 			return time.Time{}, refuse(Invalid, "expiry %q is not a time from now, such as 90d or 12h", in)
 		}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/fareboxhq/farebox/internal/clock"
 	ids "github.com/fareboxhq/farebox/internal/id"
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
@@ -62,9 +63,9 @@ func (s *Service) keyFilter(ctx context.Context, q *KeyQuery) (ledger.KeyFilter,
 		}
 	}
 	if q.Expiring != "" {
-		d, err := time.ParseDuration(q.Expiring)
+		d, err := clock.ParseDuration(q.Expiring)
 		if err != nil || d <= 0 {
-			return f, refuse(Invalid, "expiring %q is not a time from now, such as 336h", q.Expiring)
+			return f, refuse(Invalid, "expiring %q is not a time from now, such as 14d", q.Expiring)
 		}
 		f.ExpiresBy = s.now().Add(d)
 	}
@@ -232,7 +233,7 @@ func (s *Service) RotateKey(ctx context.Context, actor Actor, id string, r Rotat
 	grace := time.Duration(0)
 	if r.Grace != "" {
 		var err error
-		if grace, err = time.ParseDuration(r.Grace); err != nil || grace < 0 {
+		if grace, err = clock.ParseDuration(r.Grace); err != nil || grace < 0 {
 			return keys.Key{}, "", refuse(Invalid, "grace %q is not a time, such as 24h; 0s ends the old key at once", r.Grace)
 		}
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/fareboxhq/farebox/internal/admin"
 	"github.com/fareboxhq/farebox/internal/archive"
+	"github.com/fareboxhq/farebox/internal/clock"
 	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/ops"
 )
@@ -46,7 +47,7 @@ them, and the books before the store's first transaction are nowhere else.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ask := admin.ArchiveAsk{Most: most}
 			if olderThan != "" {
-				d, err := parseDuration(olderThan)
+				d, err := clock.ParseDuration(olderThan)
 				if err != nil || d <= 0 {
 					return fmt.Errorf("--older-than %q is not an age, such as 400d", olderThan)
 				}

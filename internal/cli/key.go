@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/fareboxhq/farebox/internal/admin"
+	"github.com/fareboxhq/farebox/internal/clock"
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ops"
 )
@@ -82,7 +83,7 @@ func fromNow(text string) (string, error) {
 	if text == admin.Never {
 		return text, nil
 	}
-	d, err := parseDuration(text)
+	d, err := clock.ParseDuration(text)
 	if err != nil || d <= 0 {
 		return "", fmt.Errorf("--expires %q is not a time from now, such as 90d or 12h, nor never", text)
 	}
@@ -215,7 +216,7 @@ func rotateKey(c *connection) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "rotate <key-id>", Short: "Makes a successor with the same rights and shows its secret, once", Args: oneKey,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			in, err := parseDuration(grace)
+			in, err := clock.ParseDuration(grace)
 			if err != nil || in < 0 {
 				return fmt.Errorf("--grace %q is not a time, such as 24h or 7d; 0s ends the old key at once", grace)
 			}

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/fareboxhq/farebox/internal/admin"
+	"github.com/fareboxhq/farebox/internal/clock"
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
@@ -31,7 +32,7 @@ type period time.Duration
 
 // Set implements pflag.Value.
 func (p *period) Set(text string) error {
-	d, err := parseDuration(text)
+	d, err := clock.ParseDuration(text)
 	if err != nil || d <= 0 {
 		return errors.New("want a time from now, such as 14d or 12h")
 	}

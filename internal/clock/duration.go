@@ -1,4 +1,4 @@
-package cli
+package clock
 
 import (
 	"regexp"
@@ -8,9 +8,9 @@ import (
 
 var days = regexp.MustCompile(`(?:\d+\.?\d*|\.\d+)d`)
 
-// parseDuration parses a duration as time.ParseDuration does, and also accepts the
+// ParseDuration parses a duration as time.ParseDuration does, and also accepts the
 // unit d for days of 24 hours, as in 90d or 1d12h.
-func parseDuration(text string) (time.Duration, error) {
+func ParseDuration(text string) (time.Duration, error) {
 	return time.ParseDuration(days.ReplaceAllStringFunc(text, func(part string) string {
 		n, err := strconv.ParseFloat(part[:len(part)-1], 64)
 		if err != nil {

@@ -22,7 +22,7 @@ type KeyPath struct {
 type listKeys struct {
 	Account  string `query:"account" maxLength:"254" doc:"Only keys of the account with this name or id"`
 	Kind     string `query:"kind" maxLength:"16" doc:"Only keys of this kind"`
-	Expiring string `query:"expiring" maxLength:"32" doc:"Only usable keys that expire within this time, such as 336h"`
+	Expiring string `query:"expiring" maxLength:"32" doc:"Only usable keys that expire within this time, such as 14d"`
 	Page
 }
 

@@ -90,6 +90,7 @@ func TestListKeys(t *testing.T) {
 		"":                                 {"late", "soon", "personal", "never", "bobs", "disabled"},
 		"?expiring=":                       {"late", "soon", "personal", "never", "bobs", "disabled"},
 		"?expiring=336h":                   {"soon", "personal", "bobs"},
+		"?expiring=14d":                    {"soon", "personal", "bobs"},
 		"?expiring=25h":                    {"soon", "bobs"},
 		"?expiring=1m":                     nil,
 		"?kind=personal":                   {"personal"},
@@ -112,7 +113,7 @@ func TestListKeys(t *testing.T) {
 		t.Errorf("in parts: %+v, %+v", first, rest)
 	}
 	for query, words := range map[string]string{
-		"expiring=14d": "not a time from now", "expiring=0s": "not a time from now", "expiring=-1h": "not a time from now",
+		"expiring=14days": "not a time from now", "expiring=0s": "not a time from now", "expiring=-1h": "not a time from now",
 		"kind=root": `unknown kind of key "root": want one of agent`,
 	} {
 		o.refused(admin.Invalid, words, "GET", "keys?"+query, nil)
