@@ -1,11 +1,12 @@
-// Package archive is the form of the files that a ledger's old transactions are
-// moved to, and the check of such files as one chain.
+// Package archive writes and reads archive files, to which a ledger's old transactions
+// are moved. It also verifies the files of an archive as one chain.
 //
-// A file is gzip of JSON lines. The first says which file it is; then come the
-// opening balances of the accounts that it moves, the charges of earlier files
-// that its transactions belong to, the transactions, and the closing balances.
-// The last line is the seal: the SHA-256 of all lines before it, and that of the
-// file before, signed with the key that signs receipts.
+// A file consists of JSON lines, compressed with gzip. The first line has the number of
+// the file. Then come the opening balances of all accounts in the file's transactions,
+// the charges from earlier files to which the transactions refer, the transactions, and
+// the closing balances. The last line is the seal. It contains the SHA-256 sum of all
+// lines before it and the sum of the previous file, and is signed with the key that
+// signs receipts.
 package archive
 
 import (
@@ -26,10 +27,11 @@ import (
 
 const version = 1
 
-// maxLine bounds a line in bytes: a name in a transaction may be long.
+// maxLine bounds a line, in bytes. It is generous, because names in a transaction may be
+// long.
 const maxLine = 1 << 20
 
-// line is one line of a file. Exactly one of its members is set.
+// line is one line of a file. Exactly one member is set.
 type line struct {
 	File    *head                  `json:"farebox_archive,omitempty"`
 	Opening *ledger.RunningBalance `json:"opening,omitempty"`
@@ -45,7 +47,7 @@ type head struct {
 	Previous string `json:"previous"`
 }
 
-// Write writes a part as a whole file, and returns its seal.
+// Write writes a part of the archive as one file, and returns the file's seal.
 func Write(w io.Writer, p *ledger.ArchivePart, signer *ledger.Signer) (ledger.Seal, error) {
 	zip := gzip.NewWriter(w)
 	out := writer{to: bufio.NewWriter(zip), sum: sha256.New()}
@@ -65,14 +67,14 @@ func Write(w io.Writer, p *ledger.ArchivePart, signer *ledger.Signer) (ledger.Se
 	return seal, errors.Join(out.err, zip.Close())
 }
 
-// Sum returns the sum that the file of a part has in its seal.
+// Sum returns the sum that Write puts into the seal of the part's file.
 func Sum(p *ledger.ArchivePart) (ledger.Sum, error) {
 	out := writer{to: bufio.NewWriter(io.Discard), sum: sha256.New()}
 	out.part(p)
 	return ledger.Sum(out.sum.Sum(nil)), out.err
 }
 
-// writer writes lines and sums them.
+// writer writes lines and computes their sum. It keeps the first error.
 type writer struct {
 	to  *bufio.Writer
 	sum hash.Hash
@@ -93,7 +95,7 @@ func (w *writer) line(l line) {
 	_, w.err = w.to.Write(raw)
 }
 
-// part writes all lines but the seal.
+// part writes all lines except the seal.
 func (w *writer) part(p *ledger.ArchivePart) {
 	w.line(line{File: &head{version, p.Number, p.Previous.String()}})
 	for i := range p.Opening {
@@ -112,11 +114,13 @@ func (w *writer) part(p *ledger.ArchivePart) {
 	}
 }
 
-// escape begins texts that JSON cannot hold as they are, because they are not
-// UTF-8; they are Go string literals after it.
+// escape marks a text that is written as a Go string literal after it, because JSON
+// cannot hold a text that is not UTF-8. A text that itself begins with escape is
+// written in the same way.
 const escape = "\x01"
 
-// mapTexts changes the texts of a transaction that others have chosen.
+// mapTexts applies the function by to those texts of a transaction that come from
+// outside the ledger, such as the name of a tool.
 func mapTexts(e *ledger.Entry, by func(string) string) {
 	for _, s := range [...]*string{&e.Key, &e.Lineage, &e.Server, &e.Tool, &e.Reason} {
 		*s = by(*s)
@@ -141,8 +145,9 @@ func unpack(s string) string {
 	return s
 }
 
-// Read reads a whole file and checks its sum and its seal. It passes each line to
-// the visitor first, so the visitor's data is valid only if Read returns no error.
+// Read reads a whole file and checks its sum and its seal. It passes each line to the
+// visitor before the seal is checked, so the visitor can trust the data only if Read
+// returns no error.
 func Read(r io.Reader, keys ledger.ReceiptKeys, v Visitor) (ledger.Seal, error) {
 	zip, err := gzip.NewReader(r)
 	if err != nil {
@@ -208,7 +213,7 @@ func noEOF(err error) error {
 	return err
 }
 
-// Visitor receives the contents of a file. Its members may be nil.
+// Visitor has a function for each kind of line in a file. Each may be nil.
 type Visitor struct {
 	Opening func(*ledger.RunningBalance)
 	Carried func(*ledger.Carried)

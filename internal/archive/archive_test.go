@@ -14,8 +14,8 @@ import (
 
 var signer = ledger.NewSigner([ed25519.SeedSize]byte{1})
 
-// parts is a history of two files: the refund of a charge in the first is in
-// the second.
+// parts returns an archive of two files. The second file has a refund of a charge in the
+// first.
 func parts(t *testing.T) []ledger.ArchivePart {
 	t.Helper()
 	charge := ledger.Entry{Seq: 2, ID: "chg_2", Kind: ledger.KindCharge, Debtor: "acct_a", Creditor: "acct_b", Amount: 100, At: 20, Key: "key_1", Lineage: "key_1", Server: "s", Tool: "no UTF-8: \xff", Day: 3, Fee: 10, FeeTo: "acct_c"}
@@ -48,7 +48,7 @@ func parts(t *testing.T) []ledger.ArchivePart {
 	return []ledger.ArchivePart{first, second}
 }
 
-// file is a part as a file, sealed by a signer.
+// file returns the file of a part, sealed by the given signer.
 func file(t *testing.T, p *ledger.ArchivePart, by *ledger.Signer) []byte {
 	t.Helper()
 	var b bytes.Buffer
@@ -71,8 +71,8 @@ func verify(dir fstest.MapFS) Chain {
 	return Verify(dir, 2, ledger.ReceiptKeys{signer.Public()}, func(int64, int64) {})
 }
 
-// TestChain: a whole archive verifies, to the balances at its end and with each
-// text as it was.
+// TestChain checks that an intact archive verifies with the right final balances, and
+// that a text that is not UTF-8 is read back unchanged.
 func TestChain(t *testing.T) {
 	list := parts(t)
 	dir := written(t, list)
@@ -90,7 +90,8 @@ func TestChain(t *testing.T) {
 	}
 }
 
-// altered is a file with some of its text changed, and its seal as it was.
+// altered returns the file with one occurrence of from replaced with to, and with its
+// old seal.
 func altered(t *testing.T, data []byte, from, to string) []byte {
 	t.Helper()
 	zip, err := gzip.NewReader(bytes.NewReader(data))
@@ -103,15 +104,15 @@ func altered(t *testing.T, data []byte, from, to string) []byte {
 	}
 	var b bytes.Buffer
 	out := gzip.NewWriter(&b)
-	_, _ = out.Write(bytes.Replace(text, []byte(from), []byte(to), 1)) // a buffer takes all
+	_, _ = out.Write(bytes.Replace(text, []byte(from), []byte(to), 1)) // writing to a buffer cannot fail
 	if err := out.Close(); err != nil {
 		t.Fatal(err)
 	}
 	return b.Bytes()
 }
 
-// TestTamperedFile: any change to an archive file is detected, even if everything
-// but the seal was recomputed, or the seal was made with another key.
+// TestTamperedFile checks that Verify detects any change to an archive file, even in a
+// file that was sealed again with the same key or with another one.
 func TestTamperedFile(t *testing.T) {
 	one, two := ledger.ArchiveName(1), ledger.ArchiveName(2)
 	for name, c := range map[string]struct {
@@ -143,7 +144,7 @@ func TestTamperedFile(t *testing.T) {
 			p := parts(t)[1]
 			p.Carried[0].Amount++
 			d[two].Data = file(t, &p, signer)
-		}, "carried as it was not"},
+		}, "carried differently"},
 		"a refund that is too much": {func(d fstest.MapFS) {
 			p := parts(t)[1]
 			p.Entries[0].Amount = 101
@@ -164,7 +165,8 @@ func TestTamperedFile(t *testing.T) {
 	}
 }
 
-// A receipt is no seal, and a seal no receipt.
+// TestSealIsNoReceipt checks that a receipt is not accepted as a seal, and a seal is not
+// accepted as a receipt, although one key signs both.
 func TestSealIsNoReceipt(t *testing.T) {
 	keys := ledger.ReceiptKeys{signer.Public()}
 	seal, err := signer.Seal(ledger.Seal{File: 1})

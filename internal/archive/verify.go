@@ -7,23 +7,24 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// maxDifferences bounds the sentences of a verification.
+// maxDifferences bounds the number of differences that Verify reports.
 const maxDifferences = 1000
 
-// Chain summarizes the files of an archive.
+// Chain is the result of verifying the files of an archive.
 type Chain struct {
-	Files        int64
-	Transactions int64
-	Last         ledger.Seal // the last file's
+	Files        int64       // number of files that were verified
+	Transactions int64       // number of transactions that were replayed
+	Last         ledger.Seal // seal of the last verified file
 	Balances     ledger.Sum  // sum of all final balances; see ledger.SumBalances
-	Differences  []string
+	Differences  []string    // sentences about errors in the archive; empty if it is intact
 }
 
-// Verify reads all files of an archive, from the first one on: it checks each
-// seal, that each follows on the one before, and replays every transaction from
-// nothing. It reads as many files as the store has recorded; a later one is of
-// an archiving that was broken off, and was not taken out of the store. A file
-// that is absent or damaged is a difference. progress hears of each file.
+// Verify verifies an archive, from its first file on. It checks the seal of each file
+// and that each file follows on the one before, and replays every transaction from empty
+// balances. files is the number of files that the store has recorded. Verify ignores any
+// later file: it comes from an archiving that was interrupted, and the store still has
+// its transactions. An absent or damaged file is a difference and ends the verification.
+// progress is called after each verified file.
 func Verify(dir fs.FS, files int64, keys ledger.ReceiptKeys, progress func(done, total int64)) Chain {
 	c := chain{balances: map[string]*ledger.RunningBalance{}, charges: map[int64]*ledger.Carried{}, wanted: map[int64]bool{}}
 	for n := int64(1); n <= files; n++ {
@@ -32,7 +33,7 @@ func Verify(dir fs.FS, files int64, keys ledger.ReceiptKeys, progress func(done,
 	for n := int64(1); n <= files; n++ {
 		if err := c.file(dir, n, keys); err != nil {
 			c.differ("%s: %v", ledger.ArchiveName(n), err)
-			break // the rest cannot be replayed
+			break // later files cannot be replayed without this one
 		}
 		progress(n, files)
 	}
@@ -44,14 +45,14 @@ func Verify(dir fs.FS, files int64, keys ledger.ReceiptKeys, progress func(done,
 	return c.Chain
 }
 
-// chain replays.
+// chain is the state of a verification.
 type chain struct {
 	Chain
-	balances map[string]*ledger.RunningBalance
-	charges  map[int64]*ledger.Carried // in the current file, or carried by later files
-	wanted   map[int64]bool            // charges that later files carry
-	seq      int64
-	closed   int64 // balances that the current file closed with
+	balances map[string]*ledger.RunningBalance // by account
+	charges  map[int64]*ledger.Carried         // by sequence number: charges in the current file, and wanted charges in earlier files
+	wanted   map[int64]bool                    // sequence numbers of the charges that some file carries
+	seq      int64                             // sequence number of the last transaction
+	closed   int64                             // number of closing balances in the current file
 }
 
 func (c *chain) differ(format string, args ...any) {
@@ -60,8 +61,8 @@ func (c *chain) differ(format string, args ...any) {
 	}
 }
 
-// want notes which charges the file carries, so that they are kept on the way
-// there. Whether the file is whole is seen later.
+// want records the charges that file n carries, so that the replay of earlier files keeps
+// them. It ignores errors, because chain.file reads the file again and reports them.
 func (c *chain) want(dir fs.FS, n int64, keys ledger.ReceiptKeys) {
 	f, err := dir.Open(ledger.ArchiveName(n))
 	if err != nil {
@@ -108,7 +109,7 @@ func (c *chain) file(dir fs.FS, n int64, keys ledger.ReceiptKeys) error {
 	return nil
 }
 
-// compare compares a balance in a file with the replay.
+// compare compares an opening or closing balance in a file with the replayed balance.
 func (c *chain) compare(b *ledger.RunningBalance, what string) {
 	got := c.balances[b.Account]
 	if got == nil {
@@ -120,10 +121,11 @@ func (c *chain) compare(b *ledger.RunningBalance, what string) {
 	}
 }
 
-// carried compares a charge carried by a file with the replay.
+// carried compares a charge that a file carries with the charge as it was replayed from
+// earlier files.
 func (c *chain) carried(x *ledger.Carried) {
 	if got := c.charges[x.Seq]; got == nil || *got != *x {
-		c.differ("charge %d is carried as it was not archived", x.Seq)
+		c.differ("charge %d is carried differently than it was archived", x.Seq)
 	}
 }
 
@@ -160,8 +162,8 @@ func (c *chain) refund(e *ledger.Entry) {
 	}
 }
 
-// fee checks a fee: all of it on the way to the operator, or a part of it on the
-// way back.
+// fee checks a transaction for the fee of a charge: either the payment of the whole fee
+// to the operator, or the return of a part of the fee after a refund.
 func (c *chain) fee(e *ledger.Entry) {
 	of := c.charges[e.Ref]
 	switch {

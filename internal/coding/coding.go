@@ -1,7 +1,7 @@
 // Package coding decodes the content codings of HTTP (RFC 9110, 8.4.1) as the bytes
-// arrive: it passes on the text in each piece of a body before it waits for the next
+// arrive. It passes on all the text in a piece of a body before it waits for the next
 // piece, so that the events of a compressed stream arrive one by one. It bounds the
-// ratio of text to body.
+// ratio of the text's length to the body's.
 package coding
 
 import (
@@ -23,10 +23,12 @@ const (
 	// MaxRatio bounds the length of the text as a multiple of the bytes received,
 	// once the text is longer than Allowance.
 	MaxRatio = 100
-	// Allowance is the length that a text may have however short its body is.
+	// Allowance is the length in bytes that a text may have, however short the body
+	// is.
 	Allowance = 1 << 20
-	// MaxWindow bounds the window of a zstd decoder (RFC 9659 has browsers refuse
-	// more). The window of gzip and deflate has 32 KiB, that of br at most 16 MiB.
+	// MaxWindow bounds the window of a zstd decoder, in bytes. RFC 9659 allows no
+	// larger window in HTTP. Other codings need no such bound: gzip and deflate
+	// have a window of 32 KiB, and br has one of at most 16 MiB.
 	MaxWindow = 8 << 20
 
 	piece = 16 << 10
@@ -58,12 +60,13 @@ func openGzip(s source) (io.Reader, error) {
 	return &members{z: z, s: s}, nil
 }
 
-// members reads the members of a gzip body one after the other. A gzip.Reader would
-// hold the end of one back until it has seen whether another follows.
+// members reads the members of a gzip body one after the other. A gzip.Reader in
+// multistream mode would not do: at the end of a member, it waits for the next one
+// before it returns the last text.
 type members struct {
 	z    *gzip.Reader
 	s    source
-	over bool // the current member
+	over bool // the current member has ended
 }
 
 func (m *members) Read(p []byte) (int, error) {
@@ -84,8 +87,9 @@ func (m *members) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// openDeflate reads the zlib format, which "deflate" means, or bare deflate, which
-// many servers send under that name and every browser reads.
+// openDeflate opens a reader for the coding "deflate". By the standard, that is the zlib
+// format. But many servers send bare deflate under the same name, and every browser
+// reads both, so openDeflate accepts both.
 func openDeflate(s source) (io.Reader, error) {
 	head := make([]byte, 2)
 	if _, err := io.ReadFull(s, head); err != nil {
@@ -98,7 +102,8 @@ func openDeflate(s source) (io.Reader, error) {
 	return flate.NewReader(whole), nil
 }
 
-// headed is a source with its first bytes inspected.
+// headed is a source that first returns the bytes of head, which were already read from
+// the source.
 type headed struct {
 	head []byte
 	source
@@ -127,27 +132,28 @@ func openZstd(s source) (io.Reader, error) {
 	return r.IOReadCloser(), nil
 }
 
-// Decoder decodes one coding, on the goroutine that calls it. It is not safe for
-// concurrent use.
+// Decoder decodes one coding. It runs its reader as a coroutine, on the goroutine of the
+// caller. It is not safe for concurrent use.
 type Decoder struct {
 	open  func(source) (io.Reader, error)
 	sink  func([]byte) error
 	limit int64
 
 	resume func() (struct{}, bool) // runs the reader until it needs more bytes; nil before the first byte
-	stop   func()
-	wait   func(struct{}) bool // ends resume, from within
-	in     []byte              // received bytes that have not been read
-	ended  bool                // the body is complete
-	done   bool                // the reader has ended, with err
+	stop   func()                  // makes wait return false, which ends the reader
+	wait   func(struct{}) bool     // called by the reader: returns control to the caller of resume
+	in     []byte                  // received bytes that the reader has not consumed
+	ended  bool                    // the body is complete
+	done   bool                    // the reader has ended, with err
 	err    error
 
 	read, wrote int64
 }
 
-// New returns a Decoder for the coding that passes the text on to sink, or nil if the
-// coding is unknown. Write returns the errors of sink. A limit above zero bounds the
-// whole text, in bytes. After a Write, the caller must call End or Stop.
+// New returns a Decoder for the coding, or nil if the coding is unknown. The Decoder
+// passes the text to sink. An error from sink ends the decoding, and Write or End
+// returns it. A limit above zero bounds the whole text, in bytes. After a Write, the
+// caller must call Stop, unless End was called.
 func New(coding string, limit int64, sink func([]byte) error) *Decoder {
 	reader, ok := open[strings.ToLower(coding)]
 	if !ok {
@@ -156,7 +162,7 @@ func New(coding string, limit int64, sink func([]byte) error) *Decoder {
 	return &Decoder{open: reader, sink: sink, limit: limit}
 }
 
-// Write decodes p and passes on all the text that it yields.
+// Write decodes p and passes all text that can be decoded so far to the sink.
 func (d *Decoder) Write(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, d.err
@@ -182,8 +188,8 @@ func (d *Decoder) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// End ends the body and returns the reason if it was invalid. An empty body is an
-// empty text.
+// End marks the end of the body and decodes the rest. It returns an error if the body is
+// invalid or incomplete. An empty body is an empty text.
 func (d *Decoder) End() error {
 	if d.resume == nil || d.done {
 		return d.err
@@ -237,10 +243,12 @@ func (d *Decoder) run() error {
 	}
 }
 
-// source is the input of a coding's reader: the bytes of the body received so far.
+// source is the input of a coding's reader. It supplies the bytes of the body as Write
+// receives them.
 type source struct{ d *Decoder }
 
-// fill waits until there are bytes to read.
+// fill waits until there are bytes to read. It returns io.EOF at the end of the body and
+// errStopped after Stop.
 func (s source) fill() error {
 	for d := s.d; len(d.in) == 0; {
 		if d.ended {
@@ -263,7 +271,8 @@ func (s source) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// ReadByte exists for readers that would read ahead without it.
+// ReadByte makes source an io.ByteReader. Without it, some readers would wrap the source
+// in a buffer and read ahead.
 func (s source) ReadByte() (byte, error) {
 	var b [1]byte
 	_, err := s.Read(b[:])

@@ -19,7 +19,8 @@ type flushWriter interface {
 	Flush() error
 }
 
-// writers are encoders as servers use them.
+// writers are the encoders that servers use. Each has the name of its coding as a server
+// may write it.
 var writers = map[string]struct {
 	coding string
 	open   func(io.Writer) flushWriter
@@ -51,7 +52,7 @@ func collect(coding string, limit int64) (*Decoder, *bytes.Buffer) {
 	return New(coding, limit, func(p []byte) error { out.Write(p); return nil }), out
 }
 
-// The text comes out as the server encoded it, however the body is split.
+// TestDecodes checks that a Decoder returns the original text, however the body is split.
 func TestDecodes(t *testing.T) {
 	text := strings.Repeat(`{"jsonrpc":"2.0","id":7,"result":{}} `, 20)
 	for name, c := range writers {
@@ -73,8 +74,8 @@ func TestDecodes(t *testing.T) {
 	}
 }
 
-// Flushed text is decoded before any further bytes arrive: an event of a stream does
-// not wait for the next.
+// TestFlushedTextArrives checks that text that the server has flushed is decoded before
+// any further bytes arrive, so that an event of a stream does not wait for the next.
 func TestFlushedTextArrives(t *testing.T) {
 	for name, c := range writers {
 		var wire bytes.Buffer
@@ -112,8 +113,8 @@ func TestFlushedTextArrives(t *testing.T) {
 	}
 }
 
-// A body that is cut, damaged, or has bytes after its end is an error; an empty body
-// is an empty text.
+// TestDamage checks that a body is an error if it is cut off, damaged, or followed by
+// other bytes, and that an empty body is an empty text.
 func TestDamage(t *testing.T) {
 	text := strings.Repeat("an answer of some length ", 10)
 	for name, c := range writers {
@@ -151,8 +152,8 @@ func TestDamage(t *testing.T) {
 	}
 }
 
-// A small body cannot become a huge text, and no text exceeds its limit: the decoder
-// produces at most the bounds and one piece.
+// TestBombs checks that a small body cannot become a huge text, and that no text exceeds
+// its limit. A Decoder may pass on at most one piece beyond the bound.
 func TestBombs(t *testing.T) {
 	zeros := strings.Repeat("\x00", 8<<20)
 	for name, c := range writers {
@@ -173,7 +174,7 @@ func TestBombs(t *testing.T) {
 	}
 }
 
-// An error of the sink ends the decoder and is returned.
+// TestSinkEnds checks that an error from the sink ends the decoding and is returned.
 func TestSinkEnds(t *testing.T) {
 	gone := errors.New("gone")
 	for name, c := range writers {
@@ -186,7 +187,7 @@ func TestSinkEnds(t *testing.T) {
 	}
 }
 
-// FuzzDecode proves that no body makes a decoder panic, hang, or exceed its bounds.
+// FuzzDecode checks that no body makes a Decoder panic, hang, or exceed its bounds.
 func FuzzDecode(f *testing.F) {
 	names := []string{"gzip", "deflate", "br", "zstd"}
 	for _, c := range writers {

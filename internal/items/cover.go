@@ -6,14 +6,14 @@ import (
 	"unicode/utf8"
 )
 
-// maxCover bounds the work of deciding whether one pattern covers another.
+// maxCover bounds the work of covers, in steps of its simulation.
 const maxCover = 20_000
 
-// step is one element of a pattern: a star, or a matcher of one character.
+// step is one element of a pattern: a star, or an element that matches one character.
 type step struct {
 	star  bool
 	any   bool   // '?'
-	class string // after its opening bracket
+	class string // a class without its opening bracket
 	char  rune   // a literal
 }
 
@@ -28,7 +28,7 @@ func (s step) has(r rune) bool {
 	return s.char == r
 }
 
-// steps returns the steps of a pattern.
+// steps returns the steps of the rule's pattern.
 func (g *glob[T]) steps(kind Kind) (all []step) {
 	if kind == Resource {
 		for i, piece := range g.uri {
@@ -61,17 +61,19 @@ func appendLiteral(all []step, text string) []step {
 	return all
 }
 
-// covers reports whether the outer pattern matches every name that the inner one
-// matches. It simulates both as automata at once: a state is a position in the
-// inner pattern and the set of positions in the outer one that the same name can
-// reach. It reports false if that takes more than maxCover steps.
+// covers reports whether the outer pattern matches every name that the inner pattern
+// matches. It simulates both patterns at once as automata. A state is a position in the
+// inner pattern, together with the set of positions in the outer pattern that the same
+// name can reach. covers may report false although the outer pattern covers the inner
+// one: if the simulation takes more than maxCover steps, or by the shortcut for an inner
+// pattern that begins with a wildcard.
 func covers(outer, inner []step) bool {
 	if len(outer) > 0 && len(inner) > 0 && !outer[0].star && (inner[0].star || inner[0].any && !outer[0].any) {
-		return false // a shortcut for the usual case
+		return false // usually right, and saves the simulation
 	}
 	type state struct {
 		at  int
-		set string // positions in the outer pattern
+		set string // positions in the outer pattern, as closure encodes them
 	}
 	characters := representatives(outer, inner)
 	begin := state{0, closure(outer, []int{0})}
@@ -113,7 +115,8 @@ func covers(outer, inner []step) bool {
 	return true
 }
 
-// advance returns the set of positions after one more character.
+// advance returns the set of positions in the pattern that are reached from the set by
+// the character r.
 func advance(pattern []step, set string, r rune) string {
 	var next []int
 	for _, i := range set {
@@ -128,8 +131,8 @@ func advance(pattern []step, set string, r rune) string {
 	return closure(pattern, next)
 }
 
-// closure adds the positions that an empty star leads to, and encodes each one as a
-// character of the result.
+// closure returns the set of the given positions, and of the positions after any star
+// among them, because a star may match nothing. Each position is encoded as a character.
 func closure(pattern []step, positions []int) string {
 	for i := 0; i < len(positions); i++ {
 		if at := positions[i]; at < len(pattern) && pattern[at].star && !slices.Contains(positions, at+1) {
@@ -144,8 +147,8 @@ func closure(pattern []step, positions []int) string {
 	return set.String()
 }
 
-// representatives returns a set of characters with a member for every character: one
-// that the patterns do not distinguish from it.
+// representatives returns a set of characters such that the patterns cannot distinguish
+// any character from at least one member of the set.
 func representatives(patterns ...[]step) []rune {
 	all := []rune{0}
 	add := func(low, high rune) { all = append(all, low, high+1) }
@@ -164,7 +167,8 @@ func representatives(patterns ...[]step) []rune {
 	return slices.DeleteFunc(slices.Compact(all), func(r rune) bool { return !utf8.ValidRune(r) })
 }
 
-// eachRange calls f for the ranges of a class, given after its opening bracket.
+// eachRange calls f for each range of a class, which is given without its opening
+// bracket.
 func eachRange(class string, f func(low, high rune)) {
 	rest := strings.TrimPrefix(class, "^")
 	for first := true; first || rest[0] != ']'; first = false {

@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// A pattern that an earlier one covers can never match and is an error, for all kinds
-// of wildcards. A pattern with a name of its own is accepted.
+// TestCovered checks that Add refuses a pattern that an earlier pattern covers, for all
+// kinds of wildcards. Add accepts a pattern that matches some name first.
 func TestCovered(t *testing.T) {
 	for _, c := range []struct {
 		kind         Kind
@@ -28,8 +28,8 @@ func TestCovered(t *testing.T) {
 	}
 }
 
-// For all pairs of patterns, covers agrees with a trial of all short names: it never
-// rejects a rule that some call would find.
+// TestCoversAgainstNames compares covers with a trial of all short names for random
+// pairs of patterns: covers never rejects a rule that some call would find.
 func TestCoversAgainstNames(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	parts := []string{"a", "b", "?", "*", "[a-b]", "[^a]", "[bc]"}

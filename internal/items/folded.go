@@ -10,11 +10,11 @@ import (
 // piece is a part of a glob: a literal text or a wildcard.
 type piece struct {
 	kind byte   // 'a' for a literal, or the first byte of the wildcard: '*', '?', '['
-	text string // the literal or the class
+	text string // the literal, or the class with its brackets
 }
 
-// cutGlob returns the pieces of a pattern that path.Match accepts, with unescaped
-// literals.
+// cutGlob cuts a pattern into pieces and unescapes the literals. The pattern must be one
+// that path.Match accepts.
 func cutGlob(pattern string) (pieces []piece) {
 	var literal strings.Builder
 	end := func() {
@@ -44,7 +44,7 @@ func cutGlob(pattern string) (pieces []piece) {
 	return pieces
 }
 
-// classSize returns the length of the class at the start of the pattern.
+// classSize returns the length in bytes of the class at the start of the pattern.
 func classSize(pattern string) int {
 	for i := 1; i < len(pattern); i++ {
 		switch pattern[i] {
@@ -57,7 +57,7 @@ func classSize(pattern string) int {
 	return len(pattern)
 }
 
-// literals returns the literals of a glob, concatenated.
+// literals returns the concatenated literals of a glob.
 func literals(pieces []piece) string {
 	var all strings.Builder
 	for _, p := range pieces {
@@ -80,9 +80,10 @@ func fold(pieces []piece) []piece {
 	return folded
 }
 
-// foldedMatch reports whether folded pieces match a folded name, that is, whether the
-// pattern may match any name that folds to it. A class matches a character if it
-// contains it in either case. Time is bounded by the product of both lengths.
+// foldedMatch reports whether folded pieces match a folded name. If they do, the pattern
+// may match some name with that folded form. A class matches a character if the class
+// contains the character in upper or lower case. Time is bounded by the product of the
+// two lengths.
 func foldedMatch(pieces []piece, name string) bool {
 	var here, there [128]bool // most names are short
 	at, next := here[:], there[:]
@@ -103,7 +104,7 @@ func foldedMatch(pieces []piece, name string) bool {
 	return at[len(name)]
 }
 
-// step marks the positions in the name at which the piece may end if it starts at i.
+// step sets ends at each position in the name where the piece can end if it begins at i.
 func (p *piece) step(name string, i int, ends []bool) {
 	switch {
 	case p.kind == 'a':
@@ -127,7 +128,7 @@ func (p *piece) step(name string, i int, ends []bool) {
 	}
 }
 
-// has reports whether a class contains the character in either case.
+// has reports whether a class contains the character in any case.
 func (p *piece) has(r rune) bool {
 	for other := r; ; {
 		if ok, _ := path.Match(p.text, string(other)); ok {

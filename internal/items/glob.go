@@ -5,11 +5,11 @@ import (
 	"unicode/utf8"
 )
 
-// matchGlob reports whether the pattern matches the name. The pattern has the syntax
-// of path.Match, which has validated it, but '/' is not special: "*" matches every
-// name. Backtracking only to the last '*' is sufficient, and bounds the time.
+// matchGlob reports whether the pattern matches the name. The pattern has the syntax of
+// path.Match and must be valid, but '/' is not special: "*" matches every name. It is
+// enough to backtrack to the last '*', and that bounds the time.
 func matchGlob(pattern, name string) bool {
-	star, from := -1, 0 // positions after the last '*': in the pattern, and in the name
+	star, from := -1, 0 // where to continue after the last '*': in the pattern and in the name
 	rest, text := pattern, name
 	for {
 		switch {
@@ -35,8 +35,8 @@ func matchGlob(pattern, name string) bool {
 	}
 }
 
-// matchRune matches a rune with the first element of a pattern, which must not be a
-// star, and returns the rest of the pattern.
+// matchRune reports whether the first element of a pattern matches the rune, and returns
+// the rest of the pattern. The first element must not be a star.
 func matchRune(pattern string, r rune) (rest string, ok bool) {
 	switch pattern[0] {
 	case '?':
@@ -48,7 +48,8 @@ func matchRune(pattern string, r rune) (rest string, ok bool) {
 	return rest, want == r
 }
 
-// matchClass is matchRune for a class, given after its opening bracket.
+// matchClass is like matchRune, for a pattern that begins with a class without its
+// opening bracket.
 func matchClass(pattern string, r rune) (rest string, ok bool) {
 	rest, negated := strings.CutPrefix(pattern, "^")
 	for first := true; first || rest[0] != ']'; first = false {
@@ -63,7 +64,8 @@ func matchClass(pattern string, r rune) (rest string, ok bool) {
 	return rest[1:], ok != negated
 }
 
-// literal returns the first character of a pattern, which may be escaped.
+// literal returns the first character of a pattern, unescaped, and the rest of the
+// pattern.
 func literal(pattern string) (r rune, rest string) {
 	pattern = strings.TrimPrefix(pattern, `\`)
 	r, size := utf8.DecodeRuneInString(pattern)

@@ -7,8 +7,9 @@ import (
 	"unicode/utf8"
 )
 
-// A rule for "*" matches every tool and "delete_*" every tool with that prefix: a
-// rule that requires a scope must not miss a tool with a slash in its name.
+// TestGlobsCrossSlashes checks that "*" matches every tool and "delete_*" every tool
+// with that prefix. A rule that requires a scope must not miss a tool because its name
+// has a slash.
 func TestGlobsCrossSlashes(t *testing.T) {
 	for _, c := range []struct {
 		pattern, name string
@@ -27,7 +28,8 @@ func TestGlobsCrossSlashes(t *testing.T) {
 	}
 }
 
-// Except for slashes, patterns have the meaning that path.Match gives them.
+// FuzzGlobAgainstPath checks that matchGlob agrees with path.Match if there are no
+// slashes.
 func FuzzGlobAgainstPath(f *testing.F) {
 	for _, seed := range [][2]string{{"a*b*c", "aXbYbZc"}, {"[a-c]?\\*", "bx*"}, {"[^a]*", "b"}, {"**", "x"}, {"[]a]", "]"}, {"[\\]]", "]"}, {"[a-", "a"}, {"*é?", "xéy"}} {
 		f.Add(seed[0], seed[1])

@@ -1,6 +1,6 @@
-// Package items defines the names of the items of an MCP server, which are tools,
-// prompts, resources and methods, and the patterns that match many of them. Price
-// books and scope rules use these names.
+// Package items defines the names of an MCP server's items, and the patterns that match
+// several items. An item is a tool, a prompt, a resource or a method. Price books and
+// scope rules use these names and patterns.
 package items
 
 import (
@@ -16,9 +16,9 @@ const (
 	Tool Kind = iota
 	// Prompt items are fetched by prompts/get.
 	Prompt
-	// Resource items are read by resources/read, and named by URI.
+	// Resource items are read by resources/read. Their name is the URI.
 	Resource
-	// Method items are all other requests, named by method.
+	// Method items are all other requests. Their name is the method.
 	Method
 
 	kinds = iota
@@ -26,8 +26,8 @@ const (
 
 var (
 	kindNames = [kinds]string{"tool", "prompt", "resource", "method"}
-	// prefixes precede the names of items in charges and in the config. The name of
-	// a tool has none there, unless it could be read as another item's.
+	// prefixes precede the names of items in charges and in the config. The name of a
+	// tool has a prefix only if it could otherwise be taken for another item's name.
 	prefixes = [kinds]string{"tool:", "prompt:", "resource:", "method:"}
 )
 
@@ -40,16 +40,16 @@ func (k Kind) String() string {
 	return kindNames[k]
 }
 
-// Item is the target of a request.
+// Item identifies an item of a server, the target of a request.
 type Item struct {
 	Kind Kind
 	Name string // without a prefix
 }
 
-// String returns the name of the item in charges, unique among all items: for a tool
-// its own name, or tool:NAME if that could be read as something else, and
-// prompt:NAME, resource:URI or method:NAME for others. It allocates for all but
-// plain names of tools.
+// String returns the name of the item in charges, which is unique among all items. For
+// a tool it is the tool's name, or tool:NAME if the name alone could be taken for
+// another item's. For other items it is prompt:NAME, resource:URI or method:NAME. String
+// allocates, except for a tool without a prefix.
 func (i Item) String() string {
 	if i.Kind >= kinds || i.Kind == Tool && !needsPrefix(i.Name) {
 		return i.Name
@@ -57,9 +57,9 @@ func (i Item) String() string {
 	return prefixes[i.Kind] + i.Name
 }
 
-// Parse is the inverse of Item.String; the name may also be a pattern. An empty name
-// is an error, and so is a text that looks like a mistyped prefix or like a URI
-// without one: a tool of such a name is written tool:NAME.
+// Parse is the inverse of Item.String. The name may also be a pattern. An empty name is
+// an error. So is a text without a prefix that looks like a mistyped prefix or like a
+// URI; a tool with such a name is written tool:NAME.
 func Parse(text string) (Item, error) {
 	item := Item{Name: text}
 	kind, ok := prefixOf(text)
@@ -75,7 +75,8 @@ func Parse(text string) (Item, error) {
 	return item, nil
 }
 
-// prefixOf returns the kind that the prefix of the text stands for.
+// prefixOf returns the kind for the prefix of the text, or false if the text has no
+// prefix.
 func prefixOf(text string) (Kind, bool) {
 	for kind := Tool; kind < kinds; kind++ {
 		if strings.HasPrefix(text, prefixes[kind]) {
@@ -86,8 +87,8 @@ func prefixOf(text string) (Kind, bool) {
 }
 
 // needsPrefix reports whether the name of a tool begins with a prefix, or with a text
-// that was perhaps meant as one: a prefix in another case or in the plural, or the
-// scheme of a URI.
+// that may be a mistake for one: a prefix in another case or in the plural, or a URI's
+// scheme.
 func needsPrefix(name string) bool {
 	before, after, colon := strings.Cut(name, ":")
 	if !colon {

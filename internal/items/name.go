@@ -11,16 +11,17 @@ import (
 )
 
 const (
-	// MaxToolName bounds the name of a tool, in characters. MCP's schema does not,
-	// but charges, receipts and event ids carry the name.
+	// MaxToolName bounds the name of a tool, in characters. The schema of MCP has no
+	// bound, but charges, receipts and event ids contain the name.
 	MaxToolName = 256
 	// MaxName bounds every other name, in bytes.
 	MaxName = 1024
 )
 
-// CheckName returns an error if no rule may name the item. A name is not empty, valid
-// UTF-8, of at most MaxToolName characters for tools or MaxName bytes for others,
-// and has no characters that mislead a reader; see unreadable.
+// CheckName returns an error if the item's name must not be used in a rule. A name must
+// be valid UTF-8 and not empty. A tool's name has at most MaxToolName characters, and any
+// other name at most MaxName bytes. A name must not have characters that mislead a
+// reader; see unreadable.
 func CheckName(item Item) error {
 	switch {
 	case item.Name == "":
@@ -35,10 +36,10 @@ func CheckName(item Item) error {
 	return nil
 }
 
-// unreadable reports whether terminals or logs interpret a character instead of
-// showing it: control characters, line and paragraph separators, bidirectional
-// controls (CVE-2021-42574), the replacement character and noncharacters. The two
-// joiners are allowed, since many scripts need them.
+// unreadable reports whether a terminal or a log may interpret a character instead of
+// showing it. That is so for control characters, line and paragraph separators,
+// bidirectional controls (CVE-2021-42574), the replacement character and noncharacters.
+// The zero-width joiner and non-joiner are allowed, because many scripts need them.
 func unreadable(r rune) bool {
 	const (
 		nonJoiner = '\u200C'
@@ -53,9 +54,9 @@ func unreadable(r rune) bool {
 	return unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp, unicode.Cs)
 }
 
-// Fold removes from a name all differences that a server's lookup may ignore: case,
-// Unicode composition and compatibility forms (NFKC), white space and invisible
-// characters. Two names that a server may confuse fold to the same text.
+// Fold returns a form of the name without the differences that a server's lookup may
+// ignore: case, Unicode composition and compatibility forms (NFKC), white space and
+// invisible characters. Two names that a server may confuse fold to the same text.
 func Fold(name string) string {
 	if isFolded(name) {
 		return name
@@ -63,7 +64,7 @@ func Fold(name string) string {
 	if isASCII(name) {
 		return strings.Map(foldRune, name)
 	}
-	// Each step may undo the others; after two rounds the result is stable.
+	// Each step may undo another one. After two rounds, the result is stable.
 	for range 2 {
 		name = strings.Map(foldRune, norm.NFKC.String(name))
 		name = cases.Fold().String(name)
@@ -71,8 +72,8 @@ func Fold(name string) string {
 	return norm.NFKC.String(name)
 }
 
-// isFolded reports that folding does not change the name. It is false for some such
-// names, but not for usual ones.
+// isFolded reports whether the name is known to be unchanged by Fold. It is a quick test
+// and may be false for an unusual name that Fold does not change.
 func isFolded(name string) bool {
 	for i := range len(name) {
 		if c := name[i]; c <= ' ' || c >= 0x7F || 'A' <= c && c <= 'Z' {
@@ -97,10 +98,10 @@ func foldRune(r rune) rune {
 		return r + 'a' - 'A'
 	case ' ' < r && r < 0x7F:
 		return r
-	case r == 'İ', r == 'ı': // their case depends on the locale
+	case r == 'İ', r == 'ı': // the case of i depends on the locale
 		return 'i'
 	case unicode.IsSpace(r), unicode.In(r, unicode.Cc, unicode.Cf, unicode.Variation_Selector, unicode.Other_Default_Ignorable_Code_Point):
 		return -1
 	}
-	return unicode.ToLower(unicode.ToUpper(r)) // lookups may fold to either case
+	return unicode.ToLower(unicode.ToUpper(r)) // a lookup may use either case
 }

@@ -9,8 +9,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// No two items have the same name in charges, and every such name parses to its
-// item, for any name of a tool.
+// TestItemsHaveNamesOfTheirOwn checks that no two items have the same String, and that
+// Parse returns the item for it, even for a tool with a confusing name.
 func TestItemsHaveNamesOfTheirOwn(t *testing.T) {
 	words := []string{
 		"a", "日本", "a b", "ns:tool", "prompt:x", "tool:x", "tool:prompt:x", "method:m", "resource:docs://a", "Prompt:x", "prompts:x", "docs://a", "mail:", ":", "x:y:z", "tool:", "prompt:", "\x00",
@@ -36,8 +36,8 @@ func TestItemsHaveNamesOfTheirOwn(t *testing.T) {
 	}
 }
 
-// Readable names up to the bound are accepted. Characters that a terminal or a log
-// would interpret are refused.
+// TestCheckName checks that CheckName accepts readable names up to the bound, and refuses
+// characters that a terminal or a log would interpret.
 func TestCheckName(t *testing.T) {
 	long := strings.Repeat("語", MaxToolName)
 	for _, name := range []string{"a", "a b", "ns:tool", "日本", "naïve", "cafe\u0301", "क्\u200dष", "👩\u200d💻", "❤\ufe0f", "=1+1", `"`, `\`, "a\u00a0b", "\ue000", long} {
@@ -57,7 +57,8 @@ func TestCheckName(t *testing.T) {
 	}
 }
 
-// Names that servers may confuse fold to the same text, and others do not.
+// TestFold checks that two names fold to the same text if a server may confuse them, and
+// to different texts otherwise.
 func TestFold(t *testing.T) {
 	for _, alike := range [][]string{
 		{"delete", "DELETE", "Delete", " delete", "delete ", "de lete", "dele\u200dte", "ｄｅｌｅｔｅ", "\ufeffdelete", "dele\u00adte"},
@@ -89,9 +90,9 @@ func TestFold(t *testing.T) {
 	})
 }
 
-// A name that a lax lookup could confuse with one of another rule is confusable,
-// whether that rule has a name or a pattern. A name that finds the same rule in all
-// its spellings is not.
+// TestConfusable checks that a name is confusable if a lax lookup could take it for a
+// name with another rule, no matter if that rule has a name or a pattern. A name is not
+// confusable if all its spellings find the same rule.
 func TestConfusable(t *testing.T) {
 	table := func(patterns ...string) *Table[int] {
 		var table Table[int]
@@ -118,7 +119,8 @@ func TestConfusable(t *testing.T) {
 		{table("search_*"), "search_X", ""}, {table("search_*"), "Search_x", "search_*"}, {table("Search_*"), "search_x", "Search_*"},
 		{table("get_?", "*"), "GET_a", "get_?"}, {table("get_?", "*"), "get_A", ""}, {table("get_?", "*"), "get_ab", ""}, {table("[a-c]x", "*"), "Bx", "[a-c]x"}, {table("[A-C]x", "*"), "bx", "[A-C]x"},
 		{table("[^a]x", "*"), "ax", "[^a]x"}, {table("[0-9]x", "*"), "ax", ""}, {table(`a\*b`, "*"), "A*b", `a\*b`}, {table(`[\]]x`, "*"), "]X", `[\]]x`}, {table("a/*"), "A/b", "a/*"}, {table("a/*"), "A/b/c", "a/*"}, {table("a?b", "*"), "A/b", "a?b"},
-		// NFC composes an accent with a pattern's last letter to another letter.
+		// NFC composes the last letter of the pattern's literal and an accent in the
+		// name to one letter.
 		{table("e*", "*"), "e\u0301lan", "e*"}, {table("e*"), "e\u0301lan", "e*"}, {table("e*", "*"), "élan", ""}, {table("e*", "*"), "elan\u0301", ""},
 		{table("가*", "*"), "가\u11a8", "가*"}, {table("*\u0301x", "*"), "e\u0301x", "*\u0301x"}, {table("a?b", "*"), "a b", "a?b"},
 		{table("*"), "anything At all", ""}, {table("prompt:p*"), "prompt:P", "p*"}, {table("prompt:p"), "P", ""}, {table("resource:docs://a"), "resource:DOCS://a", ""},
@@ -133,8 +135,9 @@ func TestConfusable(t *testing.T) {
 	}
 }
 
-// If a pattern matches a name, its folded form matches the folded name, so that no
-// name with another rule in another case escapes Confusable.
+// TestFoldedPatternsMatchMore checks that a folded pattern matches the folded form of
+// every name that the pattern matches. Otherwise Confusable could miss a name that has
+// another rule in another case.
 func TestFoldedPatternsMatchMore(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		name := rapid.StringOfN(rapid.SampledFrom([]rune("aAbBkKxs/_")), 1, 6, -1).Draw(t, "name")
@@ -151,8 +154,8 @@ func TestFoldedPatternsMatchMore(t *testing.T) {
 	})
 }
 
-// Adding a rule that no name can reach is an error, be it because of its pattern or
-// because of earlier rules.
+// TestRulesThatNeverMatch checks that Add refuses a rule that no name can reach, be it for
+// the rule's own pattern or because of earlier rules.
 func TestRulesThatNeverMatch(t *testing.T) {
 	for _, c := range []struct {
 		first, second string

@@ -8,9 +8,9 @@ import (
 	"strings"
 )
 
-// Table maps items to values, by rules with patterns for one item or many. The zero
-// Table is empty. Once filled, it is safe for concurrent reads. Finding an exact
-// name does not allocate.
+// Table maps items to values by rules. A rule has a name or a pattern for several items.
+// The zero Table is empty. A Table is safe for concurrent reads once all rules have been
+// added. Finding an exact name does not allocate.
 type Table[T any] struct {
 	shelves [kinds]shelf[T]
 }
@@ -21,23 +21,23 @@ type shelf[T any] struct {
 	globs []glob[T] // in the order of the rules
 
 	folds   map[string]string // exact names by their folded form
-	folding bool              // folding changes some pattern
+	folding bool              // some name or pattern may differ from its folded form
 }
 
-// glob is a rule for many items.
+// glob is a rule with a pattern.
 type glob[T any] struct {
 	pattern string
-	uri     []string // of a resource pattern: the literals between the wildcards
-	folded  []piece  // of other patterns
+	uri     []string // for resources: the literals between the wildcards
+	folded  []piece  // for tools and prompts: the folded pattern
 	value   T
 }
 
-// Add adds a rule to the table. In patterns of tools and prompts, '*' matches any
-// run of characters, '?' one character and '[a-z]' a class; '/' is not special, so
-// "*" matches every name. In patterns of resources, '*' and anything in braces match
-// any run of characters, '/' included, and all other characters match themselves.
-// Methods have no patterns. A malformed or repeated pattern is an error, and so is
-// one that can never match.
+// Add adds a rule to the table. In patterns for tools and prompts, '*' matches any run of
+// characters, '?' matches one character, and '[a-z]' is a class of characters. '/' is not
+// special there, so "*" matches every name. In patterns for resources, '*' and anything
+// in braces match any run of characters, including '/', and all other characters match
+// themselves. Methods have no patterns. Add returns an error if the pattern is malformed,
+// repeated, or can never match.
 func (t *Table[T]) Add(item Item, value T) error {
 	s := &t.shelves[item.Kind]
 	g := glob[T]{pattern: item.Name, value: value}
@@ -68,8 +68,8 @@ func (t *Table[T]) Add(item Item, value T) error {
 	return nil
 }
 
-// compile parses the item's pattern. It reports whether the pattern may match many
-// items, and returns the literal text that is part of all of them.
+// compile parses the item's name or pattern. It reports whether it is a pattern for
+// several items, and returns the literal text that all of them contain.
 func (g *glob[T]) compile(item Item) (many bool, fixed string, err error) {
 	switch item.Kind {
 	case Method:
@@ -89,8 +89,8 @@ func (g *glob[T]) compile(item Item) (many bool, fixed string, err error) {
 	return true, literals(pieces), nil
 }
 
-// shadow returns the pattern of an earlier rule that matches all items which the new
-// one matches, or "".
+// shadow returns the pattern of an earlier rule that matches all items that the new rule
+// matches, or "" if it finds no such rule.
 func (s *shelf[T]) shadow(new *glob[T], kind Kind) string {
 	inner := new.steps(kind)
 	for i := range s.globs {
@@ -110,10 +110,10 @@ func (s *shelf[T]) hasGlob(pattern string) bool {
 	return false
 }
 
-// Confusable reports whether a server with a lax lookup could confuse the name of a
-// tool or prompt with a name that another rule matches, and returns that rule's
-// pattern. That is so if no rule has exactly this name, and some name with the same
-// folded form (see Fold) finds another rule.
+// Confusable reports whether a server with a lax lookup could confuse the name of a tool
+// or prompt with a name for which another rule applies, and returns the pattern of that
+// rule. That is so if no rule has exactly the item's name, and some name with the same
+// folded form (see Fold) finds another rule than the item's name does.
 func (t *Table[T]) Confusable(item Item) (pattern string, confusable bool) {
 	s := &t.shelves[item.Kind]
 	if item.Kind != Tool && item.Kind != Prompt || !s.folding && isFolded(item.Name) {
@@ -132,15 +132,15 @@ func (t *Table[T]) Confusable(item Item) (pattern string, confusable bool) {
 		switch {
 		case written && loose:
 			return "", false
-		case written || loose: // such as "e*" and a name with a combining accent after the e
+		case written || loose: // "e*" matches an e with a combining accent only as written, for example
 			return g.pattern, true
 		}
 	}
 	return "", false
 }
 
-// Find returns the value of the rule for the item: the one with exactly its name, in
-// any position, or else the first one with a pattern that matches.
+// Find returns the value of the rule for the item. That is the rule with exactly the
+// item's name, in any position, or else the first rule with a pattern that matches.
 func (t *Table[T]) Find(item Item) (value T, ok bool) {
 	s := &t.shelves[item.Kind]
 	if value, ok = s.exact[item.Name]; ok {
@@ -154,9 +154,9 @@ func (t *Table[T]) Find(item Item) (value T, ok bool) {
 	return value, false
 }
 
-// FindTemplate returns the value of the rule for every resource of a template
-// (RFC 6570). It reports false if no rule has exactly the template as its pattern,
-// since then the rule may depend on the resource.
+// FindTemplate returns the value of the rule for all resources of a URI template
+// (RFC 6570). It returns false if no rule has exactly the template as its pattern,
+// because then different resources of the template may have different rules.
 func (t *Table[T]) FindTemplate(template string) (value T, ok bool) {
 	s := &t.shelves[Resource]
 	if value, ok = s.exact[template]; ok {
@@ -170,13 +170,13 @@ func (t *Table[T]) FindTemplate(template string) (value T, ok bool) {
 	return value, false
 }
 
-// HasExactly reports whether a rule has exactly the item's name.
+// HasExactly reports whether a rule has exactly the item's name, and not a pattern.
 func (t *Table[T]) HasExactly(item Item) bool {
 	_, ok := t.shelves[item.Kind].exact[item.Name]
 	return ok
 }
 
-// Values yields the values of all rules, in no order.
+// Values yields the values of all rules, in no particular order.
 func (t *Table[T]) Values() iter.Seq[T] {
 	return func(yield func(T) bool) {
 		for i := range t.shelves {
@@ -194,7 +194,7 @@ func (t *Table[T]) Values() iter.Seq[T] {
 	}
 }
 
-// Len returns the number of rules for items of a kind.
+// Len returns the number of rules for items of the given kind.
 func (t *Table[T]) Len(kind Kind) int {
 	return len(t.shelves[kind].exact) + len(t.shelves[kind].globs)
 }
@@ -206,10 +206,10 @@ func (g *glob[T]) matches(item Item) bool {
 	return matchGlob(g.pattern, item.Name)
 }
 
-// splitURIPattern returns the literals between the wildcards of a URI pattern. The
-// wildcards are '*' and anything in braces, so that a template of RFC 6570 is a
-// pattern for all its expansions. Both match any run of characters. There are no
-// others, since '?', '[' and '/' have a meaning in URIs.
+// splitURIPattern returns the literals between the wildcards of a URI pattern. A wildcard
+// is '*' or anything in braces, so a template by RFC 6570 is a pattern for all its
+// expansions. Every wildcard matches any run of characters. '?', '[' and '/' are
+// literals, because they have a meaning in URIs.
 func splitURIPattern(pattern string) ([]string, error) {
 	var pieces []string
 	for rest := pattern; ; {
@@ -234,8 +234,9 @@ func splitURIPattern(pattern string) ([]string, error) {
 }
 
 // matchesPieces reports whether the text consists of the pieces with any text between
-// them. It takes the first match of each piece, which is sufficient because the last
-// piece is anchored. So the time is bounded by the product of both lengths.
+// them. It tries only the first occurrence of each piece. That is enough, because the
+// last piece is matched at the end of the text. So the time is bounded by the product of
+// the length of the text and the length of the pieces.
 func matchesPieces(pieces []string, text string) bool {
 	first, last := pieces[0], pieces[len(pieces)-1]
 	if len(text) < len(first)+len(last) || !strings.HasPrefix(text, first) || !strings.HasSuffix(text, last) {

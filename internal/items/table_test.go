@@ -4,8 +4,8 @@ import (
 	"testing"
 )
 
-// A wildcard of a resource pattern matches anything, and the literals must occur in
-// their order and without overlaps.
+// TestResourcePatterns checks that a wildcard in a resource pattern matches any text, and
+// that the literals must occur in their order and without overlaps.
 func TestResourcePatterns(t *testing.T) {
 	for _, c := range []struct {
 		pattern, uri string
@@ -22,7 +22,8 @@ func TestResourcePatterns(t *testing.T) {
 	}
 }
 
-// MayBeNormal is false only for patterns that match no URI a client may send.
+// TestMayBeNormal checks that MayBeNormal is false only for a pattern that matches no URI
+// in normal form.
 func TestMayBeNormal(t *testing.T) {
 	for pattern, want := range map[string]bool{
 		"*": true, "docs://*": true, "{+uri}": true, "https://example.com*": true, "https://example.com:{port}/a": true, "file://*": true, "Docs://Exact": true, "ht*://x": true,

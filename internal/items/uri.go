@@ -5,13 +5,13 @@ import (
 	"strings"
 )
 
-// defaultPorts maps the special schemes of the WHATWG URL standard to their ports.
+// defaultPorts maps the special schemes of the WHATWG URL standard to their default ports.
 var defaultPorts = map[string]string{"http": "80", "https": "443", "ws": "80", "wss": "443", "ftp": "21", "file": ""}
 
 // IsNormalURI reports whether a URI is in normal form (RFC 3986, 6.2.2; WHATWG URL).
-// Widely used servers normalize a URI before they look it up, so that another
-// spelling could pass for another resource. A URI with a fragment is not in normal
-// form either: a server finds the resource without it (RFC 3986, 3.5).
+// Widely used servers normalize a URI before they look it up, so two spellings may reach
+// the same resource. A URI with a fragment is not in normal form, because a server
+// ignores the fragment when it looks the resource up (RFC 3986, 3.5).
 func IsNormalURI(uri string) bool {
 	scheme, rest, ok := strings.Cut(uri, ":")
 	if !ok || !isNormalScheme(scheme) || !hasNormalCharacters(rest) {
@@ -55,7 +55,7 @@ func isNormalScheme(scheme string) bool {
 }
 
 // hasNormalCharacters reports whether a text has only characters that are allowed in
-// URIs, and no needlessly percent-encoded ones.
+// URIs, and no needless or lower-case percent-encoding.
 func hasNormalCharacters(text string) bool {
 	for i := 0; i < len(text); i++ {
 		c := text[i]
@@ -83,9 +83,10 @@ func isUnreserved(c byte) bool {
 	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("-._~", c) >= 0
 }
 
-// isPlainAuthority reports whether the authority of a non-special scheme is in normal
-// form: without an empty user or password, an empty port or one with leading zeros,
-// or an address in another notation (WHATWG URL, section 4.5).
+// isPlainAuthority reports whether the authority of a URI with a non-special scheme is in
+// normal form (WHATWG URL, section 4.5). It must not have an empty user or password, an
+// empty port, a port with leading zeros, or an IPv6 address in another notation than the
+// canonical one.
 func isPlainAuthority(authority string) bool {
 	host := authority
 	if user, rest, ok := strings.Cut(authority, "@"); ok {
@@ -108,8 +109,9 @@ func isPlainAuthority(authority string) bool {
 	return !strings.ContainsAny(host, "[]:")
 }
 
-// isNormalHost reports whether the authority of a special scheme is in normal form: a
-// host in lower case, addresses in canonical notation, no default port and no user.
+// isNormalHost reports whether the authority of a URI with a special scheme is in normal
+// form. The host must be in lower case, an address must be in canonical notation, and
+// there must be no user and no default port.
 func isNormalHost(scheme, authority, defaultPort string) bool {
 	if scheme == "file" {
 		return authority == ""
@@ -128,7 +130,7 @@ func isNormalHost(scheme, authority, defaultPort string) bool {
 		address, err := netip.ParseAddr(strings.Trim(host, "[]"))
 		return err == nil && host == "["+address.String()+"]"
 	}
-	// A last label that begins with a digit makes the host an IPv4 address.
+	// If the last label of a host begins with a digit, the host is an IPv4 address.
 	last := host[strings.LastIndexByte(strings.TrimSuffix(host, "."), '.')+1:]
 	if last != "" && '0' <= last[0] && last[0] <= '9' {
 		address, err := netip.ParseAddr(host)
@@ -137,8 +139,8 @@ func isNormalHost(scheme, authority, defaultPort string) bool {
 	return true
 }
 
-// MayBeNormal reports whether a resource pattern can match a URI in normal form, or
-// names one URI exactly. It errs on the side of true.
+// MayBeNormal reports whether a resource pattern can match a URI in normal form. It also
+// returns true for a pattern without wildcards, and if it cannot decide.
 func MayBeNormal(pattern string) bool {
 	pieces, err := splitURIPattern(pattern)
 	if err != nil || len(pieces) == 1 || !strings.Contains(pieces[0], ":") {

@@ -5,15 +5,16 @@ import (
 	"fmt"
 )
 
-// ErrAsked is wrapped in the error for params that do not name their targets with
-// certainty.
+// ErrAsked is wrapped in the error for params with targets that are ambiguous or that
+// cannot be read.
 var ErrAsked = errors.New("what the params ask for cannot be judged")
 
-// maxListened bounds the tasks that one request listens to, and the resources.
+// maxListened bounds the number of tasks that one request listens to, and, counted
+// separately, the number of resources.
 const maxListened = 1000
 
-// Listened holds the targets of the notifications that subscriptions/listen requests
-// (MCP 2026-07-28, subscriptions), unescaped.
+// Listened holds the tasks and resources for which a subscriptions/listen request
+// wants notifications (MCP 2026-07-28, subscriptions). The strings are unescaped.
 type Listened struct {
 	Tasks     []string // params.notifications.taskIds (SEP-2663)
 	Resources []string // params.notifications.resourceSubscriptions: URIs
@@ -30,8 +31,8 @@ var (
 )
 
 // ReadListened reads the params of subscriptions/listen; nil params have no targets.
-// The error wraps ErrAsked: params that another reader could read differently are
-// refused, and more than 1000 tasks or resources.
+// It refuses params that another reader could read differently, and params with more
+// than 1000 tasks or more than 1000 resources. The error wraps ErrAsked.
 func ReadListened(params []byte) (l Listened, err error) {
 	if params == nil {
 		return l, nil
@@ -65,7 +66,7 @@ func (r *taskReader) strings(t token) (list []string, err error) {
 	}
 	for t = r.next(); t == tokenString; t = r.next() {
 		if len(list) == maxListened {
-			return nil, errors.New("it names too many")
+			return nil, errors.New("they name too many tasks or resources")
 		}
 		list = append(list, string(r.key()))
 	}
@@ -95,9 +96,9 @@ var (
 	refNames        = names{"type", "name", "uri"}
 )
 
-// ReadReference reads the params of completion/complete. The error wraps ErrAsked:
-// params that another reader could read differently are refused, and references of an
-// unknown type.
+// ReadReference reads the params of completion/complete. It refuses params that
+// another reader could read differently, and references with an unknown type. The
+// error wraps ErrAsked.
 func ReadReference(params []byte) (Reference, error) {
 	var kind, name, uri string
 	r := taskReader{walker: walker{text: params}}

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestReadListened proves that the tasks and resources of a request are read, and
-// that an ambiguous filter is refused.
+// TestReadListened checks that ReadListened returns the tasks of a request and
+// refuses an ambiguous filter.
 func TestReadListened(t *testing.T) {
 	for params, want := range map[string][]string{
 		``: nil, `{}`: nil, `{"notifications":{}}`: nil, `{"taskIds":["a"]}`: nil,
@@ -32,8 +32,8 @@ func TestReadListened(t *testing.T) {
 	}
 }
 
-// TestReadReference proves that the target of a completion is read, and that an
-// ambiguous one is refused.
+// TestReadReference checks that ReadReference returns the target of a completion and
+// refuses an ambiguous one.
 func TestReadReference(t *testing.T) {
 	for params, want := range map[string]Reference{
 		`{"ref":{"type":"ref/prompt","name":"essay"},"argument":{"name":"a","value":"b"}}`:       {Prompt: "essay"},

@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// benchCall is a tools/call of about 1 KB, as clients of 2026-07-28 write it.
+// benchCall is a tools/call of about 1 KB in the form that clients of MCP 2026-07-28
+// send.
 var benchCall = []byte(`{"jsonrpc":"2.0","id":4711,"method":"tools/call","params":{"_meta":{` +
 	`"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{"elicitation":{"form":{}},"sampling":{}},` +
 	`"io.modelcontextprotocol/clientInfo":{"name":"bench-client","version":"1.8.0"},"progressToken":17},` +
@@ -30,8 +31,8 @@ type benchInto struct {
 	} `json:"params"`
 }
 
-// BenchmarkDecode measures the strict decoding of a 1 KB call; its goal is a
-// quarter of BenchmarkDecodeEncodingJSON.
+// BenchmarkDecode measures the strict decoding of a 1 KB call. It should take at most
+// a quarter of the time of BenchmarkDecodeEncodingJSON.
 func BenchmarkDecode(b *testing.B) {
 	b.SetBytes(int64(len(benchCall)))
 	b.ReportAllocs()
@@ -54,8 +55,8 @@ func BenchmarkDecodeEncodingJSON(b *testing.B) {
 	}
 }
 
-// BenchmarkDecodeManyKeys measures the worst body of 4 MiB: one object with as many
-// keys as fit.
+// BenchmarkDecodeManyKeys measures the slowest kind of body for its 4 MiB: one object
+// with as many keys as fit.
 func BenchmarkDecodeManyKeys(b *testing.B) {
 	for _, escaped := range []string{"", `\u0061`} {
 		b.Run("escaped="+fmt.Sprint(escaped != ""), func(b *testing.B) {
@@ -71,7 +72,8 @@ func BenchmarkDecodeManyKeys(b *testing.B) {
 	}
 }
 
-// manyKeys returns a call of that size with short keys for its arguments.
+// manyKeys returns a call of about size bytes that has many short keys, each with the
+// prefix, in its arguments.
 func manyKeys(size int, prefix string) []byte {
 	var s strings.Builder
 	s.WriteString(`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"t","arguments":{"":0`)
@@ -101,7 +103,8 @@ func BenchmarkScanner(b *testing.B) {
 	}
 }
 
-// BenchmarkEventScanner does the same for an event of a stream.
+// BenchmarkEventScanner classifies an event with a result of about 64 KiB, in one
+// piece.
 func BenchmarkEventScanner(b *testing.B) {
 	event := []byte("event: message\nid: 1\ndata: " + `{"result":{"content":[{"type":"text","text":"` + strings.Repeat("An answer of some length. ", 2500) + `"}]},"jsonrpc":"2.0","id":7}` + "\n\n")
 	e := NewEventScanner(IntID(7))

@@ -1,12 +1,12 @@
 package mcp
 
 // capture keeps the unescaped bytes of one string, or the bytes of one number, as far
-// as they fit. It reduces a longer string to its skeleton, so that a key cannot hide
-// its name behind any number of invisible characters.
+// as they fit. If a string does not fit, its beginning is reduced to a skeleton to
+// make room. So a key cannot hide its name behind a long run of invisible characters.
 type capture struct {
 	n       int
-	over    bool // the text is too long, reduced or not
-	reduced bool // buf begins a skeleton, not the text
+	over    bool // the text does not fit, even if it is reduced
+	reduced bool // buf begins with a skeleton, not with the text
 	buf     [captureSize]byte
 }
 
@@ -23,7 +23,7 @@ func (c *capture) add(b []byte) {
 	}
 }
 
-// reduce makes room in a full buffer.
+// reduce makes room in a full buffer by replacing its text with the skeleton.
 func (c *capture) reduce() {
 	c.reduced = true
 	var dst [skeletonSize]byte
@@ -37,7 +37,7 @@ func (c *capture) reduce() {
 	c.n = n + tail
 }
 
-// is reports whether the whole text is exactly the given one.
+// is reports whether the captured text is complete and equals the given text.
 func (c *capture) is(text string) bool {
 	return !c.over && !c.reduced && string(c.buf[:c.n]) == text
 }

@@ -5,16 +5,17 @@ import (
 	"math"
 )
 
-// maxBody bounds a body that Decode reads; the caller's own limit is lower.
+// maxBody bounds the body in bytes, so that offsets fit an int32. The caller's own
+// limit is lower.
 const maxBody = math.MaxInt32
 
-// member is the first token of a member's value, and its place.
+// member holds the first token of a member's value, and the offset of that token.
 type member struct {
 	token token
 	at    int32
 }
 
-// decoder reads one message that is whole in memory, in one pass.
+// decoder reads one message, all of which is in memory, in one pass.
 type decoder struct {
 	lex  lexer
 	body []byte
@@ -23,30 +24,30 @@ type decoder struct {
 	msg  Message
 
 	seen     [keyError + 1]bool
-	ids      int                       // number of keys that are the id, or could be taken for it
+	ids      int                       // number of keys that a reader could take for "id"
 	version2 bool                      // jsonrpc is "2.0"
-	params   [paramArgument + 1]member // tokenMore for those that are absent
+	params   [paramArgument + 1]member // an absent member has tokenMore
 
-	// refused is the first fault in a message that is JSON. Reading continues after
-	// it, because only a whole message has a certain id.
+	// refused is the first fault in a message that is valid JSON so far. Decoding
+	// continues after the fault, because the id is certain only when the whole
+	// message has been read.
 	refused *Error
 }
 
-// Decode reads one JSON-RPC 2.0 message from a client strictly: a message is
-// canonical, or refused. Decode does not change the body; the message keeps
-// references into it, so the caller must not change it either.
+// Decode reads one JSON-RPC 2.0 message from a client strictly: a message is either
+// canonical or refused. Decode does not change the body. The returned message keeps
+// references into the body, so the caller must not change the body either.
 //
-// Everywhere in the body: JSON by RFC 8259 in valid UTF-8, without a byte order
-// mark, lone surrogates or anything after the message, at most 64 levels deep,
-// and no key twice in one object, compared unescaped. At the top level, in
-// params and in params._meta also: no key that a lax reader could take for one
-// with a meaning there, because it differs from it only in case or in
-// invisible characters. A batch is refused. The id of a request, if
-// there is one, is a string of at most 128 bytes or a plain integer within
-// 2^53-1. tools/call must be a request with a name, and arguments
-// that are absent or an object; prompts/get must have a name, resources/read
-// a uri. The caller decides which names exist, and whether a method may be
-// called at all.
+// The whole body must be JSON by RFC 8259 in valid UTF-8, without a byte order mark,
+// without lone surrogates, at most 64 levels deep, and with nothing after the message.
+// No object may have the same key twice, compared unescaped. The top level, params and
+// params._meta have reserved keys, and no other key there may differ from a reserved
+// one only in case or in invisible characters, because a lax reader could take it for
+// the reserved one. A batch is refused. An id must be a string of at most 128 bytes or
+// a plain integer within 2^53-1. A tools/call must be a request with a name, and its
+// arguments must be absent or an object. A prompts/get must have a name, and a
+// resources/read must have a uri. Decode does not check that the named item exists or
+// that the method may be called: that is left to the caller.
 //
 // The error is always an *Error. Time and memory are bounded by the length of
 // the body, times its logarithm for objects with many keys.
@@ -62,8 +63,8 @@ func Decode(body []byte) (Message, error) {
 	return d.msg, nil
 }
 
-// checkStart inspects the first byte that is not white space, to give a clear reason
-// for a body that is not an object.
+// checkStart inspects the first byte that is not white space. It gives a clearer
+// reason than the lexer for a body that is not an object.
 func checkStart(body []byte) error {
 	if len(body) > maxBody {
 		return &Error{Code: InvalidRequest, Reason: "the message is too long"}
@@ -89,8 +90,8 @@ func checkStart(body []byte) error {
 	return &Error{Code: ParseError, Reason: "the body is not JSON", Offset: i}
 }
 
-// next reads one token and records the keys of every object. After tokenMore or
-// tokenBad the body is not one whole JSON text.
+// next reads one token and checks the keys of every object for duplicates. After
+// tokenMore or tokenBad there are no further tokens.
 func (d *decoder) next() token {
 	i, t := d.lex.next(d.body, d.at)
 	d.at = i
@@ -110,8 +111,8 @@ func (d *decoder) next() token {
 	return t
 }
 
-// skip reads to the end of the value that begins with the token, and returns the
-// index at which it began; false if the body is bad.
+// skip reads to the end of the value that begins with token t, which was just read. It
+// returns the index at which the value begins, and false if the body is bad.
 func (d *decoder) skip(t token) (int, bool) {
 	start := d.lex.start
 	if t.begins() {
@@ -125,14 +126,15 @@ func (d *decoder) skip(t token) (int, bool) {
 	return start, t > tokenBad
 }
 
-// refuse records the first reason to refuse the message.
+// refuse records a reason to refuse the message. Only the first reason counts.
 func (d *decoder) refuse(code, at int, reason string) {
 	if d.refused == nil {
 		d.refused = &Error{Code: code, Reason: reason, Offset: at}
 	}
 }
 
-// verdict judges the message as a whole, after it was read.
+// verdict returns the error for the message after the whole body has been read, or
+// nil. The error has the message's id only if exactly one key could be the id.
 func (d *decoder) verdict() error {
 	if d.lex.state != wantNothing {
 		reason := d.lex.reason
@@ -157,11 +159,11 @@ func (d *decoder) verdict() error {
 func (d *decoder) message() {
 	d.next()
 	if d.members(levelTop) {
-		d.next() // white space, or excess text
+		d.next() // fails if anything but white space follows
 	}
 }
 
-// level is an object whose keys have a meaning.
+// level is an object in a message in which some keys are reserved.
 type level uint8
 
 const (
@@ -170,8 +172,8 @@ const (
 	levelMeta
 )
 
-// members reads the members of the object that was just opened, to its end. It
-// returns false if the body is bad.
+// members reads the members of the object that was just opened, up to the object's
+// end. It returns false if the body is bad.
 func (d *decoder) members(l level) bool {
 	for {
 		t := d.next()
@@ -193,8 +195,8 @@ func (d *decoder) members(l level) bool {
 	}
 }
 
-// text returns the unescaped text of the key or string that was just read. It is
-// valid until the body's next token.
+// text returns the unescaped text of the key or string that was just read. The text
+// is valid until the next token is read. It uses scratch if it fits.
 func (d *decoder) text(scratch []byte) []byte {
 	raw := d.body[d.lex.start+1 : d.lex.end]
 	if !d.lex.escaped {

@@ -9,21 +9,20 @@ import (
 	"testing"
 )
 
-// call wraps the members of params into a tools/call with id 7.
+// call returns a tools/call with id 7 and the given members in its params.
 func call(params string) string {
 	return `{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{` + params + `}}`
 }
 
-// meta wraps members into the _meta of a tools/call.
+// meta returns a tools/call with the given members in its _meta.
 func meta(members string) string {
 	return call(`"name":"cheap","_meta":{` + members + `}`)
 }
 
-// nest returns arrays of that depth.
+// nest returns arrays nested n levels deep.
 func nest(n int) string { return strings.Repeat("[", n) + strings.Repeat("]", n) }
 
-// TestDecodeReadsWhatItSays proves that every field of a Message agrees with the
-// body.
+// TestDecodeReadsWhatItSays checks that every field of a Message agrees with the body.
 func TestDecodeReadsWhatItSays(t *testing.T) {
 	tests := []struct {
 		name, body string
@@ -93,8 +92,8 @@ func TestDecodeReadsWhatItSays(t *testing.T) {
 	}
 }
 
-// TestDecodeAliasesBody proves that raw parts are the caller's bytes, not copies: the
-// bytes that were judged are forwarded.
+// TestDecodeAliasesBody checks that the raw parts of a Message are slices of the body,
+// not copies: the caller forwards exactly the bytes that Decode has read.
 func TestDecodeAliasesBody(t *testing.T) {
 	body := []byte(call(`"name":"x","arguments":{"a":1},"_meta":{"b":2}`))
 	m, err := Decode(body)
@@ -109,8 +108,9 @@ func TestDecodeAliasesBody(t *testing.T) {
 	}
 }
 
-// TestDecodeRefuses proves that a body that two parsers could read differently, or
-// that is not a message, is refused, with the code and the certain id.
+// TestDecodeRefuses checks that Decode refuses a body that two parsers could read
+// differently, and a body that is not a message. The error has the right code, and the
+// id only if the id is certain.
 func TestDecodeRefuses(t *testing.T) {
 	none, seven := ID{}, IntID(7)
 	tests := []struct {
@@ -118,7 +118,7 @@ func TestDecodeRefuses(t *testing.T) {
 		code       int
 		id         ID
 	}{
-		// Calls that real servers ran while a gateway saw a cheaper one.
+		// Calls for which a real server ran one tool while a gateway saw a cheaper one.
 		{"duplicate name", call(`"name":"cheap","name":"expensive"`), InvalidRequest, seven},
 		{"duplicate params", `{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"cheap"},"params":{"name":"expensive"}}`, InvalidRequest, seven},
 		{"Name", call(`"name":"cheap","Name":"expensive"`), InvalidRequest, seven},
@@ -137,7 +137,7 @@ func TestDecodeRefuses(t *testing.T) {
 		{"name with NUL", call(`"name":"cheap","name\u0000":"expensive"`), InvalidRequest, seven},
 		{"only name with NUL", call(`"name\u0000":"expensive"`), InvalidRequest, seven},
 
-		// Keys that fold or trim to a reserved one.
+		// Keys that become a reserved one when folded or trimmed.
 		{"ID", `{"jsonrpc":"2.0","id":7,"ID":8,"method":"ping"}`, InvalidRequest, none},
 		{"İd", `{"jsonrpc":"2.0","id":7,"\u0130d":8,"method":"ping"}`, InvalidRequest, none},
 		{"uRı", call(`"name":"x","uR\u0131":"y"`), InvalidRequest, seven},
@@ -180,7 +180,7 @@ func TestDecodeRefuses(t *testing.T) {
 		{"duplicate empty key", call(`"name":"x","arguments":{"":1,"":2}`), InvalidRequest, seven},
 		{"duplicate by surrogates", call(`"name":"x","arguments":{"\ud83d\ude00":1,"😀":2}`), InvalidRequest, seven},
 
-		// One message with one meaning.
+		// Messages without a single meaning.
 		{"method and result", `{"jsonrpc":"2.0","id":7,"method":"ping","result":{}}`, InvalidRequest, seven},
 		{"method and error", `{"jsonrpc":"2.0","id":7,"method":"ping","error":{}}`, InvalidRequest, seven},
 		{"result and error", `{"jsonrpc":"2.0","id":7,"result":{},"error":{}}`, InvalidRequest, seven},
@@ -235,7 +235,7 @@ func TestDecodeRefuses(t *testing.T) {
 		{"resource without uri", `{"jsonrpc":"2.0","id":7,"method":"resources/read","params":{"name":"x"}}`, InvalidParams, seven},
 		{"resource with a number", `{"jsonrpc":"2.0","id":7,"method":"resources/read","params":{"uri":1}}`, InvalidParams, seven},
 
-		// The first fault counts, but invalid JSON takes precedence.
+		// The first fault is reported, but invalid JSON takes precedence.
 		{"duplicate, then broken", `{"jsonrpc":"2.0","id":7,"id":7,"method":"ping"`, ParseError, none},
 		{"truncated after the id", `{"jsonrpc":"2.0","id":7,`, ParseError, none},
 		{"65 levels", call(`"name":"x","arguments":{"a":` + nest(62) + `}`), ParseError, none},
@@ -260,8 +260,8 @@ func TestDecodeRefuses(t *testing.T) {
 	}
 }
 
-// TestDecodeTakesWhatOnlyLooksOdd proves that unusual bodies with one meaning are
-// accepted.
+// TestDecodeTakesWhatOnlyLooksOdd checks that Decode accepts unusual bodies that have
+// only one meaning.
 func TestDecodeTakesWhatOnlyLooksOdd(t *testing.T) {
 	for _, body := range []string{
 		`{"jsonrpc":"2.0","id":9007199254740991,"method":"ping"}`,
@@ -285,8 +285,9 @@ func TestDecodeTakesWhatOnlyLooksOdd(t *testing.T) {
 	}
 }
 
-// TestDecodeFindsDuplicatesInLargeObjects proves that a duplicate is found at any
-// place among any number of keys, by sorting and by direct comparison.
+// TestDecodeFindsDuplicatesInLargeObjects checks that Decode finds a duplicate key at
+// any place among any number of keys, both by direct comparison in small objects and by
+// sorting in large ones.
 func TestDecodeFindsDuplicatesInLargeObjects(t *testing.T) {
 	for _, n := range []int{1, 2, 15, 16, 17, 18, 31, 33, 64, 1000} {
 		for _, at := range []int{0, n / 2, n - 1} {
@@ -310,8 +311,8 @@ func TestDecodeFindsDuplicatesInLargeObjects(t *testing.T) {
 	}
 }
 
-// TestDecodeHardlyAllocates proves the bound on allocations: one for the name of the
-// tool, one for a string id.
+// TestDecodeHardlyAllocates checks that Decode makes at most two allocations: one for
+// the tool's name and one for a string id.
 func TestDecodeHardlyAllocates(t *testing.T) {
 	body := bytes.Replace(benchCall, []byte("4711"), []byte(`"a-string-id"`), 1)
 	got := testing.AllocsPerRun(100, func() {
@@ -324,7 +325,8 @@ func TestDecodeHardlyAllocates(t *testing.T) {
 	}
 }
 
-// TestIDsAreEqualOnlyIfTheSame proves that == on ids is identity of ids.
+// TestIDsAreEqualOnlyIfTheSame checks that two ids are == only if they are the same
+// id.
 func TestIDsAreEqualOnlyIfTheSame(t *testing.T) {
 	ids := []ID{{}, IntID(0), IntID(1), IntID(-1), StringID(""), StringID("0"), StringID("1"), StringID("null")}
 	for i, a := range ids {
@@ -342,8 +344,8 @@ func TestIDsAreEqualOnlyIfTheSame(t *testing.T) {
 	}
 }
 
-// TestIDMarshals proves that an id is written as the same JSON value that it
-// was read from.
+// TestIDMarshals checks that an id is written as the same JSON value from which it was
+// read.
 func TestIDMarshals(t *testing.T) {
 	for _, tt := range []struct {
 		id   ID
@@ -368,7 +370,8 @@ func TestIDMarshals(t *testing.T) {
 	}
 }
 
-// TestEnumerationsHaveNames proves that every value can be distinguished in a log.
+// TestEnumerationsHaveNames checks that every value of an enumeration has its own name
+// in logs.
 func TestEnumerationsHaveNames(t *testing.T) {
 	for want, v := range map[string]fmt.Stringer{
 		"request": KindRequest, "notification": KindNotification, "response": KindResponse, "Kind(0)": Kind(0),

@@ -3,34 +3,35 @@ package mcp
 import "bytes"
 
 const (
-	// maxEventID bounds an event id that is replaced, in bytes.
+	// maxEventID bounds the line of an event id that is replaced, in bytes.
 	maxEventID = 1 << 10
-	// maxEventIDs bounds the id lines of one event that are replaced. The last one
-	// counts.
+	// maxEventIDs bounds the number of ids in one event that are replaced. Clients
+	// use only the last one.
 	maxEventIDs = 4
 )
 
-// EventIDs replaces the event ids of a stream (WHATWG HTML, section 9.2) as it
-// passes, in pieces that are split anywhere. An id that is too long, cannot stand in
-// a header, or exceeds the number for one event becomes an empty comment. All other
-// bytes stay unchanged. It buffers at most one line that begins as an id does. It is
-// not safe for concurrent use.
+// EventIDs replaces the event ids in a stream (WHATWG HTML, section 9.2) as the stream
+// passes. The stream may be split into pieces anywhere. An id line becomes an empty
+// comment if it is too long, if the id cannot be sent in a header, or if the event
+// already has maxEventIDs ids. All other bytes stay unchanged. EventIDs buffers at most
+// one line, and only while the line may be an id. It is not safe for concurrent use.
 type EventIDs struct {
-	// Replace returns the new id. It is not called for empty ids, which make a client
-	// forget the last one.
+	// Replace returns the new id. It is not called for an empty id, which makes a
+	// client forget the last id.
 	Replace func(id []byte) []byte
 
 	line    []byte // the current line, while it may be an id
 	passing bool   // the current line is not an id
 	dropped bool   // the current line is an id that is dropped
 	ids     int    // number of ids in the current event
-	afterCR bool   // the last byte was a CR: a LF now belongs to it
+	afterCR bool   // the last byte was a CR, so a LF now ends the same line
 	began   bool   // the stream's first line has ended
 }
 
-// Append appends the replacement of p to dst and returns it. It buffers bytes that
-// may still turn out to be an id. An id that the end of the stream cuts off is
-// dropped, as the standard ignores it.
+// Append appends p with replaced ids to dst and returns the extended slice. It holds
+// back the bytes of a line that may still turn out to be an id. If the stream ends
+// within such a line, the line is lost. That does no harm, because the standard
+// ignores an unfinished line.
 func (e *EventIDs) Append(dst, p []byte) []byte {
 	for len(p) > 0 {
 		if e.passing || e.dropped {
@@ -79,7 +80,8 @@ func endOfLine(p []byte) int {
 	return len(p)
 }
 
-// text returns the current line without the byte order mark of the stream.
+// text returns the current line. It drops the byte order mark from the first line of
+// the stream.
 func (e *EventIDs) text() []byte {
 	if !e.began {
 		return bytes.TrimPrefix(e.line, byteOrderMark)
@@ -98,7 +100,7 @@ func (e *EventIDs) mayBeID() bool {
 	return string(text[:n]) == idField[:n]
 }
 
-// endLine appends the buffered line, with another id if it has one.
+// endLine appends the buffered line to dst, with a replaced id if the line has one.
 func (e *EventIDs) endLine(dst []byte) []byte {
 	text := e.text()
 	value, isID := bytes.CutPrefix(text, []byte(idField))
@@ -121,8 +123,8 @@ func (e *EventIDs) endLine(dst []byte) []byte {
 	return dst
 }
 
-// sendable reports whether a header can hold the id (RFC 9110, section 5.5). The
-// standard ignores an id with a NUL, too.
+// sendable reports whether a header can hold the id (RFC 9110, section 5.5). It
+// refuses NUL, too: clients that follow the standard ignore an id with a NUL.
 func sendable(id []byte) bool {
 	for _, c := range id {
 		if c < ' ' && c != '\t' || c == 0x7F {

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestEventIDs proves that exactly the ids of a stream are replaced, wherever the
-// stream is split.
+// TestEventIDs checks that EventIDs replaces the ids of a stream and nothing else,
+// wherever the stream is split.
 func TestEventIDs(t *testing.T) {
 	for stream, want := range map[string]string{
 		"id: 1\ndata: x\n\n":                                             "id: <1>\ndata: x\n\n",
@@ -37,8 +37,8 @@ func TestEventIDs(t *testing.T) {
 	}
 }
 
-// FuzzEventIDs proves that with unchanged ids, a stream with id lines of only the
-// usual form passes byte for byte.
+// FuzzEventIDs checks that a stream passes unchanged if Replace returns each id as it
+// is, apart from the space after "id:", which EventIDs always writes.
 func FuzzEventIDs(f *testing.F) {
 	f.Add([]byte("id: 1\ndata: x\r\n\r\n"), uint8(3))
 	f.Add([]byte("\uFEFFid: 1\rid\r"), uint8(1))

@@ -7,35 +7,35 @@ import (
 )
 
 // EventScanner cuts a server-sent event stream into events (WHATWG HTML,
-// section 9.2) and classifies the JSON in the data of each, as a Scanner does.
-// It keeps only the bytes of short field names, so its memory is bounded however
+// section 9.2) and classifies the JSON in each event's data, as a Scanner does.
+// It keeps only the bytes of short field names, so its memory is bounded, however
 // long an event is.
 //
-// The standard ends a line at CR, LF or CRLF. Some clients end it at LF only,
-// others at every character that Unicode calls a line break, and so read other
-// lines in the same bytes. An event is ClassMalformed if one of its lines is not
-// data by the standard, but would be to such a client or to one that is lax about
-// field names, and if one of its lines has an impossible field name. Unknown fields
-// are ignored, as the standard requires. Fate decides about malformed events. An
-// EventScanner is not safe for concurrent use.
+// By the standard, a line ends at CR, LF or CRLF. Some clients end a line only at LF,
+// and others at every line break that Unicode knows. Such clients see different lines
+// in the same bytes. So an event is ClassMalformed if one of its lines is not data by
+// the standard but could be data to such a client, or to a client that is lax about
+// field names. An event is also ClassMalformed if one of its lines has an impossible
+// field name. Unknown fields are ignored, as the standard requires. Fate decides about
+// malformed events. An EventScanner is not safe for concurrent use.
 type EventScanner struct {
 	scanner Scanner
 	pending ID
 
 	place   place
-	name    capture // of the current field
-	afterCR bool    // the last byte was a CR: a LF now belongs to it
+	name    capture // name of the current field
+	afterCR bool    // the last byte was a CR, so a LF now ends the same line
 	began   bool    // the stream's first line has ended
-	touched bool    // the event has bytes
+	touched bool    // the event has at least one byte
 	done    bool    // the event is complete; the next byte begins another
 
 	kind      capture // value of the last event field, with the space before it
 	hasData   bool    // the event has a data line
 	ambiguous bool    // the event has a line that clients read differently
 
-	recent uint32 // the last bytes of the current line outside data
+	recent uint32 // the last four bytes of the current line, not counting data
 	loneCR bool   // the current line follows a CR without a LF
-	lfData bool   // to a reader that only knows LF, the current line is data
+	lfData bool   // a reader that ends lines only at LF takes the current line for data
 }
 
 // place is the scanner's position within a line.
@@ -58,9 +58,9 @@ const (
 	fieldData
 	fieldEvent
 	fieldKnown    // id, retry
-	fieldUnknown  // ignored by the standard
-	fieldLikeData // except for case or invisible characters
-	fieldOdd      // not a field name: a line of JSON or HTML, say
+	fieldUnknown  // clients ignore it, by the standard
+	fieldLikeData // differs from "data" only in case or invisible characters
+	fieldOdd      // not a field name, for example a line of JSON or HTML
 )
 
 var (
@@ -70,7 +70,7 @@ var (
 )
 
 // NewEventScanner returns an EventScanner for a stream that may carry the response to
-// the request with that id. If the id is zero, no event is a ClassAnswer.
+// the request with the given id. If the id is zero, no event is a ClassAnswer.
 func NewEventScanner(id ID) *EventScanner {
 	e := &EventScanner{pending: id}
 	e.scanner.Reset(id)
@@ -78,11 +78,11 @@ func NewEventScanner(id ID) *EventScanner {
 }
 
 // Scan reads p up to and including the end of the current event. It returns the
-// number of bytes it read, and whether the event is complete; if not, it read all of
-// p. An event ends with a blank line. If that line ends with CR, the event is
-// complete at once, and a LF after it is the first byte of the next piece, without
-// effect there. The pieces that Scan cuts are the stream, byte for byte, however it
-// was split over calls.
+// number of bytes it has read, and whether the event is complete. If the event is not
+// complete, Scan has read all of p. An event ends with a blank line. If the blank line
+// ends with CR, the event is complete at once; a LF after the CR then begins the next
+// event and has no meaning there. The events that Scan cuts, concatenated, are the
+// stream byte for byte, however the stream was split over calls.
 func (e *EventScanner) Scan(p []byte) (n int, done bool) {
 	for i := 0; i < len(p); {
 		if e.done {
@@ -122,8 +122,8 @@ func (e *EventScanner) begin() {
 	e.kind.reset()
 }
 
-// inLine reads the bytes from p[i] on that belong to the current part of the line,
-// and returns the index after them.
+// inLine reads the current part of the line, such as a field's name, from p[i] on. It
+// returns the index after the bytes it has read.
 func (e *EventScanner) inLine(p []byte, i int) int {
 	switch e.place {
 	case inName:
@@ -157,9 +157,10 @@ func (e *EventScanner) inLine(p []byte, i int) int {
 	return i
 }
 
-// watch looks for line breaks unknown to the standard outside data. Readers that
-// split text by Unicode's rules find a line after them. Within data they are
-// harmless: JSON has them only within strings, and a string that is cut is not JSON.
+// watch looks for line breaks that the standard does not know. A reader that splits
+// text by Unicode's rules sees a new line after such a break. watch is not called for
+// data, where these line breaks are harmless: JSON can have them only within strings,
+// and JSON that is cut within a string is invalid.
 func (e *EventScanner) watch(b []byte) {
 	for _, c := range b {
 		e.recent = e.recent<<8 | uint32(c)
@@ -169,8 +170,8 @@ func (e *EventScanner) watch(b []byte) {
 	}
 }
 
-// foreignBreak reports whether the bytes, the latest lowest, end in VT, FF,
-// FS, GS, RS, NEL, U+2028 or U+2029.
+// foreignBreak reports whether the bytes end in VT, FF, FS, GS, RS, NEL, U+2028 or
+// U+2029. The lowest byte of recent is the last one of the text.
 func foreignBreak(recent uint32) bool {
 	switch recent & 0xFF {
 	case 0x0B, 0x0C, 0x1C, 0x1D, 0x1E:
@@ -183,7 +184,8 @@ func foreignBreak(recent uint32) bool {
 	return false
 }
 
-// field returns the kind of the line whose name was just read.
+// field returns the kind of the current line after its field name has been read. colon
+// reports whether a colon follows the name.
 func (e *EventScanner) field(colon bool) field {
 	text, whole := e.name.bytes()
 	if !e.began {
@@ -212,7 +214,8 @@ func (e *EventScanner) field(colon bool) field {
 	return fieldUnknown
 }
 
-// validFieldName reports whether a server may mean the text as a field's name.
+// validFieldName reports whether the text looks like a field name, and not like a line
+// in another format.
 func validFieldName(text []byte) bool {
 	for _, c := range text {
 		switch {
@@ -224,7 +227,7 @@ func validFieldName(text []byte) bool {
 	return true
 }
 
-// beginField continues with the value of the field, which may be empty.
+// beginField prepares for the value of a field of kind f. The value may be empty.
 func (e *EventScanner) beginField(f field) {
 	e.name.reset()
 	e.began = true
@@ -246,13 +249,13 @@ func (e *EventScanner) beginField(f field) {
 	}
 }
 
-// misread reports whether another reader could take a line of that field for data. A
-// line without a field name may be part of a whole JSON body sent under the wrong
-// content type. After a lone CR, a reader that only knows LF is still in the line
-// that began at the last LF. If that line is data, and the next bytes could continue
-// its JSON, the two readers see different messages. The names of the standard's
-// fields continue no JSON text, and a comment continues only one that waits for a
-// colon.
+// misread reports whether another reader could take the current line for data. f is the
+// kind of the line. There are two cases. A line without a valid field name may belong to
+// a JSON body that was sent under the wrong content type. After a lone CR, a reader that
+// ends lines only at LF is still in the line that began after the last LF. If that line
+// is data, and the next bytes could continue its JSON, the two readers see different
+// messages. No JSON text continues with the name of a standard field. A comment, which
+// begins with a colon, continues a JSON text only after a key.
 func (e *EventScanner) misread(f field) bool {
 	switch f {
 	case fieldLikeData, fieldOdd:
@@ -280,9 +283,10 @@ func (e *EventScanner) endLine() bool {
 	return false
 }
 
-// Verdict returns the verdict on the event that was just completed. Before that, or
-// at the end of the stream, it judges the unfinished event as if it ended here: some
-// clients deliver an event without its blank line. It does not change the scanner.
+// Verdict returns the verdict on the event that was just completed. If the current
+// event is unfinished, as it may be at the end of the stream, Verdict judges the event
+// as if it ended here, because some clients deliver an event without its blank line.
+// Verdict does not change the scanner.
 func (e *EventScanner) Verdict() Verdict {
 	if e.isAmbiguous() {
 		return Verdict{Class: ClassMalformed, Reason: "an event has a line that clients read differently"}
@@ -294,19 +298,21 @@ func (e *EventScanner) Verdict() Verdict {
 	return v
 }
 
-// isAmbiguous reports whether clients read other lines in the event.
+// isAmbiguous reports whether some clients see other lines in the event than the
+// standard defines.
 func (e *EventScanner) isAmbiguous() bool {
 	return e.ambiguous || !e.done && e.place == inName && e.name.n > 0 && e.misread(e.field(false))
 }
 
-// Passing reports whether the event so far cannot be a response: it is a notification
-// or a request, with its method, and has neither a result nor an error.
+// Passing reports whether the event so far is a notification or a request, and so not
+// a response: its message has a method, and neither a result nor an error.
 func (e *EventScanner) Passing() bool {
 	s := &e.scanner
 	return s.seen[keyMethod] && !s.seen[keyResult] && !s.seen[keyError]
 }
 
-// Guarded reports whether the event so far is a guarded notification; see Verdict.
+// Guarded reports whether the event so far is a guarded notification; see
+// Verdict.Guarded.
 func (e *EventScanner) Guarded() bool { return e.scanner.guarded }
 
 // HasData reports whether the event has a data line.
@@ -316,22 +322,23 @@ func (e *EventScanner) HasData() bool { return e.hasData }
 func (e *EventScanner) HasResult() bool { return e.scanner.HasResult() }
 
 // isMessage reports whether clients take the event for a message: its type is
-// message, or it has none.
+// "message", or it has no type.
 func (e *EventScanner) isMessage() bool {
 	text, whole := e.kind.bytes()
 	text = bytes.TrimPrefix(text, []byte(" "))
 	return whole && (len(text) == 0 || string(text) == "message")
 }
 
-// OtherType reports whether the event so far has a type other than message: MCP
-// clients skip it unless they know the type, but some do not look at the type.
+// OtherType reports whether the event so far has a type other than "message". Most MCP
+// clients skip an event with a type that they do not know, but some clients ignore the
+// type.
 func (e *EventScanner) OtherType() bool { return !e.isMessage() }
 
-// Pending reports whether bytes were read since the last event was complete.
+// Pending reports whether bytes have been read since the last complete event.
 func (e *EventScanner) Pending() bool { return e.touched && !e.done }
 
-// find returns the index of the first CR, LF or stop byte from i on, or len(p). It
-// compares eight bytes at a time, as plain does.
+// find returns the index of the first CR, LF or stop byte from p[i] on, or len(p) if it
+// finds no such byte. It compares eight bytes at a time, as plain does.
 func find(p []byte, i int, stop byte) int {
 	for ; i+8 <= len(p); i += 8 {
 		x := binary.LittleEndian.Uint64(p[i:])

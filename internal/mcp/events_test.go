@@ -11,15 +11,15 @@ const (
 	passingJSON = `{"jsonrpc":"2.0","method":"notifications/progress"}`
 )
 
-// cut is one piece of a stream and its verdict.
+// cut is one event of a stream with its class.
 type cut struct {
 	bytes string
 	class Class
 	done  bool
 }
 
-// cuts feeds a stream in pieces of the sizes that split returns, and returns its
-// events. Bytes of an unfinished event come last, not done.
+// cuts scans a stream in pieces of the sizes that split returns, and returns the
+// events. An unfinished event at the end comes last, with done false.
 func cuts(stream string, split func() int) []cut {
 	e := NewEventScanner(IntID(7))
 	var out []cut
@@ -46,11 +46,11 @@ func cuts(stream string, split func() int) []cut {
 	return out
 }
 
-// every returns a split into pieces of one size.
+// every returns a split function for pieces of n bytes.
 func every(n int) func() int { return func() int { return n } }
 
-// TestEventScanner proves the ends and the data of events, wherever the stream is
-// split.
+// TestEventScanner checks that a stream is cut into the right events, each with the
+// right class, wherever the stream is split.
 func TestEventScanner(t *testing.T) {
 	pretty := "{\"jsonrpc\":\"2.0\",\ndata: \"id\":7,\ndata:\"result\":{}}"
 	tests := []struct {
@@ -127,10 +127,10 @@ func TestEventScanner(t *testing.T) {
 	}
 }
 
-// TestEventScannerRefusesWhatClientsReadDifferently proves that no line can carry a
-// message past the scanner to a client that ends lines elsewhere or is lax about
-// names: go-sdk and mcp-go end lines at LF only, and trim; others split at every line
-// break of Unicode.
+// TestEventScannerRefusesWhatClientsReadDifferently checks that no line can carry a
+// message past the scanner to a client that ends lines elsewhere or is lax about field
+// names. go-sdk and mcp-go end lines only at LF, and trim them. Other clients split at
+// every line break that Unicode knows.
 func TestEventScannerRefusesWhatClientsReadDifferently(t *testing.T) {
 	tests := map[string]string{
 		"the data goes on after CR":            "data:\r" + answerJSON + "\n\n",
@@ -167,8 +167,8 @@ func TestEventScannerRefusesWhatClientsReadDifferently(t *testing.T) {
 	}
 }
 
-// TestEventScannerTakesHarmlessLoneCR proves that streams that end their lines
-// with CR alone are read, comments between messages included.
+// TestEventScannerTakesHarmlessLoneCR checks that the scanner accepts streams that end
+// their lines with CR alone, even with comments between the messages.
 func TestEventScannerTakesHarmlessLoneCR(t *testing.T) {
 	for _, stream := range []string{
 		"data: " + answerJSON + "\r\r: ping\r\rdata: " + answerJSON + "\r\r",
@@ -183,8 +183,8 @@ func TestEventScannerTakesHarmlessLoneCR(t *testing.T) {
 	}
 }
 
-// TestEventScannerEndsAtOnce proves that an event that ends in CR does not wait for
-// another byte, and that a LF after it delays nothing.
+// TestEventScannerEndsAtOnce checks that an event that ends in CR is complete without
+// another byte, and that a LF after the CR does not begin a line.
 func TestEventScannerEndsAtOnce(t *testing.T) {
 	e := NewEventScanner(IntID(7))
 	if n, done := e.Scan([]byte("data: " + answerJSON + "\r\n\r")); !done || n != len(answerJSON)+9 {
@@ -204,7 +204,8 @@ func TestEventScannerEndsAtOnce(t *testing.T) {
 	}
 }
 
-// TestEventScannerMemoryIsBounded proves that it does not allocate for any event.
+// TestEventScannerMemoryIsBounded checks that a scanner does not allocate, even for an
+// event with very long lines.
 func TestEventScannerMemoryIsBounded(t *testing.T) {
 	long := strings.Repeat("x", 1<<16)
 	stream := []byte("id: " + long + "\n: " + long + "\ndata: {\"" + long + "\":1,\ndata: \"jsonrpc\":\"2.0\",\"id\":7,\"result\":{}}\n\n")

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// The reasons to refuse a rule for a method.
+// Reasons to refuse an operator's rule for a method or a notification.
 var (
 	errMethodName   = errors.New("a method's name is 1 to 128 of the characters A-Z a-z 0-9 _ . / -")
 	errMethodItem   = errors.New("what it costs depends on what it names: use price")
@@ -18,9 +18,9 @@ var (
 	errMethodTask   = errors.New("tasks belong to the calls that made them")
 )
 
-// CheckMethodRule returns the reason why an operator's rule cannot pass or price a
-// request method; nil if it can. A name that differs from a refused one only in case
-// is refused too, since a lax server could take it for that one.
+// CheckMethodRule returns an error if an operator's rule must not pass or price the
+// request method. A name that differs from a refused one only in case is refused too,
+// because a lax server could take it for the refused one.
 func CheckMethodRule(method string) error {
 	if !validMethodName(method) {
 		return errMethodName
@@ -44,9 +44,9 @@ func CheckMethodRule(method string) error {
 	return errMethodBasic
 }
 
-// CheckNotificationRule returns the reason why an operator's rule cannot pass or deny
-// a client's notification, or with many all notifications with that prefix; nil if it
-// can.
+// CheckNotificationRule returns an error if an operator's rule must not pass or deny
+// the client's notification. If many is true, name is a prefix, and the rule is for all
+// notifications with it.
 func CheckNotificationRule(name string, many bool) error {
 	switch {
 	case !validMethodName(name):
@@ -69,8 +69,8 @@ func CheckNotificationRule(name string, many bool) error {
 // maxMethodName bounds the method name in a rule, in bytes.
 const maxMethodName = 128
 
-// validMethodName reports whether a rule may have that method name: the names in the
-// protocol and its extensions consist of these characters.
+// validMethodName reports whether a rule may use the name. It allows the characters
+// that occur in the method names of the protocol and its extensions.
 func validMethodName(name string) bool {
 	if name == "" || len(name) > maxMethodName {
 		return false

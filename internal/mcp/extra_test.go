@@ -6,9 +6,9 @@ import (
 	"testing"
 )
 
-// TestCheckMethodRule proves that an operator may put a rule on extension methods and
-// on the protocol's methods with a response of their own, and on no method that the
-// gateway decides about by other means, whatever its case.
+// TestCheckMethodRule checks that an operator may put a rule on extension methods and
+// on the few protocol methods that allow one. Every other protocol method is refused,
+// in upper or lower case, because the gateway decides about it by other means.
 func TestCheckMethodRule(t *testing.T) {
 	for method, want := range map[string]error{
 		"vendor/thing": nil, "com.example-1/do_it": nil, "completion/complete": nil, "logging/setLevel": nil,

@@ -10,11 +10,11 @@ import (
 type Fate uint8
 
 const (
-	// FateWithheld is for an event that may be a response, but with an uncertain id
-	// or outcome. No later event can be trusted to be the one response.
+	// FateWithheld is for an event that may be the response but has an uncertain id
+	// or outcome. No later event can then be trusted to be the only response.
 	FateWithheld Fate = iota
-	// FateLeftOut is for an event that is not a response to a strict reader, but
-	// could be one to another. Without it the stream has one meaning.
+	// FateLeftOut is for an event that a strict reader does not take for a response,
+	// but another reader might. The stream without it has one meaning.
 	FateLeftOut
 	// FatePasses is for an event that no reader takes for a response.
 	FatePasses
@@ -26,13 +26,13 @@ func (f Fate) String() string {
 	return nameOf("Fate", []string{"withheld", "left_out", "passes"}, uint8(f))
 }
 
-// Fate returns the fate of the event that was just read and that Verdict calls
-// ClassMalformed or ClassForeign. The event is given whole.
+// Fate returns the fate of the event that was just scanned, if its Verdict is
+// ClassMalformed or ClassForeign. The argument must be the whole event.
 //
-// An event with a type other than message is for clients that know the type. It
-// passes if clients that ignore the type cannot read a response in it, and is left
-// out otherwise. A malformed notification or request passes on the same condition.
-// Any other event is left out, unless it may be a response.
+// An event with a type other than "message" is meant for clients that know the type.
+// It passes if clients that ignore the type cannot read a response in it, and is left
+// out otherwise. A malformed notification or request passes on the same condition. Any
+// other event is left out, unless it may be a response: then it is withheld.
 func (e *EventScanner) Fate(event []byte) Fate {
 	harmless := harmless(event) && harmless(EventData(event))
 	switch {
@@ -53,17 +53,16 @@ func (e *EventScanner) Fate(event []byte) Fate {
 	return FateWithheld
 }
 
-// telling has the texts by which a reader could recognise a response, or a guarded
-// notification. A response has the id of its request, and a result or an error has a
-// key for it.
+// An event must contain one of these texts for any reader to take it for a response or
+// for a guarded notification. A response has an id, and a key "result" or "error".
 var telling = [][]byte{
 	[]byte(`"id"`), []byte(`"result"`), []byte(`"error"`),
 	[]byte("notifications/tasks"), []byte(MethodResourceUpdated),
 }
 
-// harmless reports whether no reader finds a telling text: neither literally, nor by
-// escapes, nor in another case, nor between characters that it drops. It ignores
-// syntax, which readers differ about.
+// harmless reports whether no reader could find one of these texts, even one that
+// resolves escapes, ignores case and drops invisible characters. It does not consider
+// the JSON syntax, because readers differ about that.
 func harmless(text []byte) bool {
 	folded := fold(text)
 	for _, word := range telling {
@@ -74,8 +73,9 @@ func harmless(text []byte) bool {
 	return true
 }
 
-// fold returns the text without its escapes, its case and its invisible characters. A
-// character that folds to no ASCII character becomes one byte beyond ASCII.
+// fold returns the text in lower case, with its escapes resolved and without white
+// space and invisible characters. A character that does not fold to an ASCII character
+// becomes the byte 0xFF.
 func fold(text []byte) []byte {
 	out := make([]byte, 0, len(text))
 	for len(text) > 0 {
@@ -96,8 +96,8 @@ func fold(text []byte) []byte {
 	return out
 }
 
-// looseRune returns the first character of a text that may have escapes as in JSON,
-// and its length in bytes. A backslash that begins no escape stands for itself.
+// looseRune returns the first character of the text, with a JSON escape resolved, and
+// its length in bytes. A backslash that does not begin an escape stands for itself.
 func looseRune(text []byte) (rune, int) {
 	switch {
 	case text[0] != '\\' || len(text) < 2:

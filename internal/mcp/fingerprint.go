@@ -7,13 +7,13 @@ import (
 	"slices"
 )
 
-// Fingerprint identifies the call that a message makes: two messages have the same
-// fingerprint if they have the same method and the same target and arguments,
-// regardless of the order of object members, white space, and the escaping of
-// strings. For tools/call and prompts/get it covers the name and the arguments; for
-// other methods all of params except _meta and the members that follow up an earlier
-// request. Numbers are compared as they are written, so that no number is taken for
-// another: 1 and 1.0 differ. The message must have been accepted by Decode.
+// Fingerprint returns a hash that identifies the call in a message. Two messages have
+// the same fingerprint if they have the same method, target and arguments. The order
+// in which object members are written, white space, and the escaping of strings do not
+// matter. For tools/call and prompts/get the fingerprint covers name and arguments. For
+// other methods it covers all params except _meta, requestState and inputResponses.
+// Numbers are compared as they are written, because servers may distinguish 1 and 1.0.
+// Decode must have accepted the message.
 func Fingerprint(m *Message) [sha256.Size]byte {
 	out := make([]byte, 0, 2*len(m.Arguments)+len(m.Method)+len(m.Name)+3*lengthSize)
 	out = appendSized(out, []byte(m.Method))
@@ -27,7 +27,7 @@ func Fingerprint(m *Message) [sha256.Size]byte {
 	default:
 		if m.Params != nil {
 			w := walker{text: m.Params}
-			w.next() // opens the object
+			w.next() // the opening brace
 			out = w.appendMembers(append(out, '{'), "_meta", "requestState", "inputResponses")
 		}
 	}
@@ -36,12 +36,13 @@ func Fingerprint(m *Message) [sha256.Size]byte {
 
 const lengthSize = 8
 
-// appendSized appends a length and the text, so that adjacent texts cannot merge.
+// appendSized appends the length of the text and then the text, so that two different
+// sequences of texts never give the same bytes.
 func appendSized(out, text []byte) []byte {
 	return append(binary.BigEndian.AppendUint64(out, uint64(len(text))), text...)
 }
 
-// appendCanonical appends the value that begins with that token in canonical form.
+// appendCanonical appends, in canonical form, the value that begins with token t.
 func (w *walker) appendCanonical(out []byte, t token) []byte {
 	switch t {
 	case tokenObject:
@@ -59,8 +60,9 @@ func (w *walker) appendCanonical(out []byte, t token) []byte {
 	}
 }
 
-// appendMembers appends the members of the object that was just opened, sorted by
-// their keys, except those to leave out. Decode has refused duplicate keys.
+// appendMembers appends the members of the object that was just opened in a fixed
+// order, except the members named in without. The keys are unique, because Decode
+// refuses duplicate ones.
 func (w *walker) appendMembers(out []byte, without ...string) []byte {
 	var members [][]byte
 	for w.next() == tokenKey {
@@ -79,9 +81,9 @@ func (w *walker) appendMembers(out []byte, without ...string) []byte {
 	return append(out, '}')
 }
 
-// WithID returns a copy of a response, which a scanner found to be a ClassAnswer,
-// with another id. All other bytes stay unchanged. The error is ErrNoResult for any
-// other message.
+// WithID returns a copy of a response with another id. The message must be one that a
+// scanner found to be a ClassAnswer. All bytes except the id stay unchanged. The error
+// is ErrNoResult for a message that is not one object with exactly one id.
 func WithID(message []byte, id ID) ([]byte, error) {
 	w := walker{text: message}
 	if w.next() != tokenObject {

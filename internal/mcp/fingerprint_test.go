@@ -16,7 +16,8 @@ func fingerprintOf(t *testing.T, method, params string) [32]byte {
 	return Fingerprint(&m)
 }
 
-// TestFingerprintSame proves that a retry may write the same call in another way.
+// TestFingerprintSame checks that a retry has the same fingerprint even if it writes
+// the same call as different JSON.
 func TestFingerprintSame(t *testing.T) {
 	first := fingerprintOf(t, "tools/call", `{"name":"pay","arguments":{"a":"x/é","b":[1,{"c":null,"d":true}]}}`)
 	for _, same := range []string{
@@ -30,8 +31,8 @@ func TestFingerprintSame(t *testing.T) {
 	}
 }
 
-// TestFingerprintDiffers proves that calls that a server could distinguish have
-// different fingerprints.
+// TestFingerprintDiffers checks that two calls have different fingerprints if a server
+// could distinguish them.
 func TestFingerprintDiffers(t *testing.T) {
 	seen := map[[32]byte]string{}
 	for _, params := range []string{
@@ -54,8 +55,9 @@ func TestFingerprintDiffers(t *testing.T) {
 	}
 }
 
-// TestFingerprintOfOtherMethods proves that the fingerprint of other methods covers
-// their params, except the members about the request itself.
+// TestFingerprintOfOtherMethods checks that, for methods other than tools/call and
+// prompts/get, the fingerprint covers the params except _meta, requestState and
+// inputResponses.
 func TestFingerprintOfOtherMethods(t *testing.T) {
 	first := fingerprintOf(t, "resources/read", `{"uri":"docs://a"}`)
 	for _, same := range []string{
@@ -76,8 +78,8 @@ func TestFingerprintOfOtherMethods(t *testing.T) {
 	}
 }
 
-// TestWithID proves that a kept response gets the id of the new request, and is
-// unchanged otherwise.
+// TestWithID checks that WithID replaces the id of a stored response and changes
+// nothing else.
 func TestWithID(t *testing.T) {
 	for message, want := range map[string]string{
 		`{"jsonrpc":"2.0","id":1,"result":{"id":2}}`:                  `{"jsonrpc":"2.0","id":"n\u0022","result":{"id":2}}`,
@@ -96,8 +98,8 @@ func TestWithID(t *testing.T) {
 	}
 }
 
-// TestRetryKey proves that the key in _meta is a string of 1 to 256 bytes, and that
-// no other name is taken for it.
+// TestRetryKey checks that the idempotency key in _meta must be a string of 1 to 256
+// bytes, and that a similar member name is refused.
 func TestRetryKey(t *testing.T) {
 	body := func(meta string) []byte {
 		return []byte(`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"pay","_meta":{` + meta + `}}}`)
@@ -125,7 +127,8 @@ func TestRetryKey(t *testing.T) {
 	}
 }
 
-// TestEventData proves that the data of an event is the data that a client reads.
+// TestEventData checks that EventData returns the data that a client reads from an
+// event.
 func TestEventData(t *testing.T) {
 	for event, want := range map[string]string{
 		"event: message\ndata: {\"a\":1}\n\n":        `{"a":1}`,

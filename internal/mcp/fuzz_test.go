@@ -12,7 +12,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// seedBodies are bodies of every shape that the tables of this package have.
+// seedBodies returns bodies of every shape that occurs in this package's test tables.
 func seedBodies() []string {
 	bodies := []string{
 		string(benchCall), call(`"name":"x","arguments":{"a":[1,2.5e3,null,true,"\u00e9\ud83d\ude00"]},` + modern),
@@ -26,10 +26,10 @@ func seedBodies() []string {
 	return bodies
 }
 
-// FuzzDecodeAgainstJSONText proves that Decode accepts nothing that a strict reader
-// refuses: jsontext takes neither duplicate names nor invalid UTF-8, and only one
-// text. It also proves that Decode calls only invalid JSON invalid, except for its
-// bound on depth.
+// FuzzDecodeAgainstJSONText checks that Decode accepts nothing that a strict reader
+// refuses. The strict reader is jsontext, which accepts neither duplicate names nor
+// invalid UTF-8, and only a single JSON text. It also checks that Decode returns
+// ParseError only for invalid JSON, or for JSON that nests too deep.
 func FuzzDecodeAgainstJSONText(f *testing.F) {
 	for _, body := range seedBodies() {
 		f.Add([]byte(body))
@@ -60,8 +60,9 @@ func FuzzDecodeAgainstJSONText(f *testing.F) {
 	})
 }
 
-// FuzzDecodeAgainstEncodingJSON proves that a lax reader, one that folds the case of
-// keys and takes the last of several, reads every accepted body as Decode does.
+// FuzzDecodeAgainstEncodingJSON checks that a lax reader reads every accepted body as
+// Decode does. The lax reader is encoding/json, which ignores the case of keys and
+// takes the last of several equal keys.
 func FuzzDecodeAgainstEncodingJSON(f *testing.F) {
 	for _, body := range seedBodies() {
 		f.Add([]byte(body))
@@ -77,7 +78,7 @@ func FuzzDecodeAgainstEncodingJSON(f *testing.F) {
 		}
 		var lax benchInto
 		if err := json.Unmarshal(body, &lax); err != nil {
-			return // a member has another type than the struct: nothing to compare
+			return // a member does not have the type of the struct's field
 		}
 		if lax.Method != m.Method || lax.Params.Name != m.Name || lax.Params.URI != m.URI ||
 			lax.Params.Meta.ProtocolVersion != m.ProtocolVersion || !bytes.Equal(lax.Params.Arguments, m.Arguments) {
@@ -99,7 +100,8 @@ func FuzzDecodeAgainstEncodingJSON(f *testing.F) {
 	})
 }
 
-// splitter returns the sizes of pieces encoded in the bytes, over and over.
+// splitter returns a function that yields piece sizes from 1 to 32, taken from sizes
+// over and over.
 func splitter(sizes []byte) func() int {
 	i := 0
 	return func() int {
@@ -111,9 +113,9 @@ func splitter(sizes []byte) func() int {
 	}
 }
 
-// FuzzScannerSplit proves that no split of the bytes changes a verdict or the
-// events of a stream, that the pieces of a stream are the stream, and that the
-// Scanner agrees with Decode.
+// FuzzScannerSplit checks that splitting the bytes differently changes neither a
+// verdict nor the events of a stream, that the events together are the whole stream,
+// and that a request or notification for Decode is passing for a Scanner.
 func FuzzScannerSplit(f *testing.F) {
 	for i, body := range seedBodies() {
 		f.Add([]byte(body), []byte{byte(i), 3})
@@ -153,9 +155,9 @@ func FuzzScannerSplit(f *testing.F) {
 	})
 }
 
-// FuzzAddMeta proves that a response, or event, with added fields is still the same
-// response, with the fields in its _meta, without the upstream's forged ones, and
-// otherwise unchanged.
+// FuzzAddMeta checks that a response or event with added fields is still the same
+// response: its _meta has the fields, members that the upstream has forged are gone,
+// and the rest is unchanged.
 func FuzzAddMeta(f *testing.F) {
 	for _, body := range seedBodies() {
 		f.Add([]byte(body), "r")
@@ -184,8 +186,8 @@ func FuzzAddMeta(f *testing.F) {
 	})
 }
 
-// mergeable reports whether the message is a response and its result has at most one
-// _meta, an object or null.
+// mergeable reports whether AddMeta can add fields: the result of the message must have
+// at most one _meta, which must be an object or null.
 func mergeable(message []byte) bool {
 	d := jsontext.NewDecoder(bytes.NewReader(message), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
 	metas, inResult := 0, false
@@ -210,8 +212,8 @@ func mergeable(message []byte) bool {
 	}
 }
 
-// members returns a message's members, including those of its result except _meta,
-// and the _meta.
+// members returns the members of a message and those of its result, named "result.x",
+// and separately the result's _meta.
 func members(t *testing.T, message []byte) (map[string]string, json.RawMessage) {
 	t.Helper()
 	var top, result map[string]json.RawMessage
@@ -235,7 +237,7 @@ func members(t *testing.T, message []byte) (map[string]string, json.RawMessage) 
 	return out, result["_meta"]
 }
 
-// checkMeta compares a response with its copy with fields.
+// checkMeta compares a response before and after AddMeta has added the receipt field.
 func checkMeta(t *testing.T, before, after []byte, value string) {
 	t.Helper()
 	old, oldMeta := members(t, before)
@@ -272,7 +274,8 @@ func checkMeta(t *testing.T, before, after []byte, value string) {
 	}
 }
 
-// checkMetaInEvent adds fields to the first event of a stream, if it is a response.
+// checkMetaInEvent adds fields to the first event of a stream and checks the result.
+// It does nothing if that event is not a response with a result.
 func checkMetaInEvent(t *testing.T, stream []byte, fields []Field) {
 	t.Helper()
 	e := NewEventScanner(IntID(7))
@@ -303,7 +306,7 @@ func checkMetaInEvent(t *testing.T, stream []byte, fields []Field) {
 	}
 }
 
-// otherLines returns all lines of an event except its data.
+// otherLines returns all lines of an event except the data lines.
 func otherLines(event []byte) string {
 	head, lines := cutHead(event)
 	out := string(head)

@@ -16,30 +16,32 @@ const (
 	headerName    = "Mcp-Name"
 )
 
-// CheckHeaders decides the era of a message and checks its headers against its body.
+// CheckHeaders decides the era of a message and checks the HTTP headers against the
+// body.
 //
-// A message is of EraStateless if its _meta carries a protocol version, or if
-// its MCP-Protocol-Version header is 2026-07-28 or later and it is not
-// initialize, which selects a session. Then MCP-Protocol-Version must equal the
-// version in _meta, Mcp-Method the method, and Mcp-Name the name, the URI or
-// the task that the method is about; each must come exactly once. A value may be
-// written as =?base64?...?= (MCP 2026-07-28, Streamable HTTP, "Request
-// Metadata"). It ignores all other headers. A notification may come
-// without Mcp-Method: the version requires it in requests, and the TypeScript
-// SDK 2.3.1 sends it only in those.
+// A message belongs to EraStateless if its _meta has a protocol version. It also
+// belongs to EraStateless if the MCP-Protocol-Version header is 2026-07-28 or later,
+// except for initialize, which selects a session. In EraStateless,
+// MCP-Protocol-Version must equal the version in _meta, Mcp-Method must equal the
+// method, and Mcp-Name must equal the name, URI or task id in params if the method has
+// one. Each of these headers must occur exactly once. Mcp-Method and Mcp-Name may be
+// encoded as =?base64?...?= (MCP 2026-07-28, Streamable HTTP, "Request Metadata"). All
+// other headers are ignored. A notification may lack Mcp-Method: MCP 2026-07-28
+// requires the header only in requests, and the TypeScript SDK 2.3.1 sends it only
+// there.
 //
-// In EraSession it checks only that MCP-Protocol-Version comes at most once. It
-// ignores Mcp-Method and Mcp-Name: some clients send them in sessions too, and no
-// decision may depend on them.
+// In EraSession, CheckHeaders checks only that MCP-Protocol-Version occurs at most
+// once. It ignores Mcp-Method and Mcp-Name: some clients send them in sessions too, and
+// no decision may depend on them.
 //
-// The error is always an *Error with the message's id. Its code is
-// HeaderMismatch, but InvalidParams for a request whose header names a
-// stateless version while its _meta names none, and InvalidRequest for a
-// response, which that version does not have.
+// The error is always an *Error with the message's id. Its code is HeaderMismatch, with
+// two exceptions. It is InvalidParams for a request without a version in _meta, if the
+// header has a stateless version. It is InvalidRequest for a response, because clients
+// send no responses in a stateless version.
 func CheckHeaders(h http.Header, m *Message) (Era, error) {
 	versions := h[headerVersion]
 	if len(versions) > 1 {
-		return 0, mismatch(m, "the MCP-Protocol-Version header must be there once")
+		return 0, mismatch(m, "the MCP-Protocol-Version header must not occur more than once")
 	}
 	if m.ProtocolVersion == "" {
 		if len(versions) == 0 || !isStateless(versions[0]) || m.Method == methodInitialize {
@@ -58,10 +60,10 @@ func CheckHeaders(h http.Header, m *Message) (Era, error) {
 	}
 	omitted := m.Kind == KindNotification && len(h[headerMethod]) == 0
 	if !omitted && !carries(h[headerMethod], m.Method) {
-		return 0, mismatch(m, "the Mcp-Method header must be there once and equal the method")
+		return 0, mismatch(m, "the Mcp-Method header must occur exactly once and equal the method")
 	}
 	if name, ok := routingName(m); ok && !carries(h[headerName], name) {
-		return 0, mismatch(m, "the Mcp-Name header must be there once and equal the name, URI or task in params")
+		return 0, mismatch(m, "the Mcp-Name header must occur exactly once and equal the name, URI or task in params")
 	}
 	return EraStateless, nil
 }
@@ -70,8 +72,8 @@ func mismatch(m *Message, reason string) *Error {
 	return &Error{Code: HeaderMismatch, Reason: reason, ID: m.ID}
 }
 
-// isStateless reports whether a version header names 2026-07-28 or a later date.
-// Values that do not begin like a date are left to the server to refuse.
+// isStateless reports whether a version header is 2026-07-28 or a later date. It is
+// false for values that do not begin with a date. The server refuses those.
 func isStateless(version string) bool {
 	if len(version) < len(statelessVersion) {
 		return false
@@ -89,8 +91,9 @@ func isStateless(version string) bool {
 	return version >= statelessVersion
 }
 
-// routingName returns the value required in Mcp-Name, and whether the method requires
-// that header. Methods about tasks follow SEP-2663, "Routing Headers".
+// routingName returns the value that Mcp-Name must have, and whether the method
+// requires that header. SEP-2663, "Routing Headers", requires it for methods about
+// tasks.
 func routingName(m *Message) (string, bool) {
 	method := lookupMethod(m.Method)
 	if method == nil || !method.Stateless || method.Names == ParamNone {
@@ -99,7 +102,7 @@ func routingName(m *Message) (string, bool) {
 	return method.Target(m), true
 }
 
-// carries reports whether there is exactly one header value, and it encodes that
+// carries reports whether there is exactly one header value, and it decodes to the
 // text.
 func carries(values []string, text string) bool {
 	if len(values) != 1 {
@@ -109,13 +112,13 @@ func carries(values []string, text string) bool {
 	return ok && value == text
 }
 
-// headerText decodes a header value. Text beyond ASCII should be encoded; go-sdk
-// 1.8.0 writes it unencoded, in UTF-8, and its servers read it so.
+// headerText decodes a header value. Text beyond ASCII should be encoded, but clients
+// and servers of go-sdk 1.8.0 use plain UTF-8, so headerText accepts that, too.
 func headerText(value string) (string, bool) {
 	if encoded, ok := strings.CutPrefix(value, "=?base64?"); ok {
 		if encoded, ok = strings.CutSuffix(encoded, "?="); ok {
 			text, err := base64.StdEncoding.Strict().DecodeString(encoded)
-			// The decoder skips line ends, which a header cannot have.
+			// The decoder skips line ends, which a header must not have.
 			return string(text), err == nil && utf8.Valid(text) && !strings.ContainsAny(encoded, "\r\n")
 		}
 	}

@@ -9,10 +9,11 @@ import (
 
 const modern = `"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}`
 
-// b64 encodes a header value.
+// b64 returns the encoded form of a header value.
 func b64(s string) string { return "=?base64?" + base64.StdEncoding.EncodeToString([]byte(s)) + "?=" }
 
-// header makes a header of name and value pairs; a name may come twice.
+// header returns a header with the given pairs of name and value. A name may be
+// repeated.
 func header(pairs ...string) http.Header {
 	h := http.Header{}
 	for i := 0; i < len(pairs); i += 2 {
@@ -21,9 +22,9 @@ func header(pairs ...string) http.Header {
 	return h
 }
 
-// TestCheckHeaders proves that the body decides the era first, that a stateless
-// request's headers must agree with its body, and that a session's headers are
-// ignored.
+// TestCheckHeaders checks that a version in the body takes precedence over the header,
+// that the headers of a stateless message must agree with its body, and that other MCP
+// headers are ignored in a session.
 func TestCheckHeaders(t *testing.T) {
 	const v, met, nam = "MCP-Protocol-Version", "Mcp-Method", "Mcp-Name"
 	modernCall := call(`"name":"cheap",` + modern)
@@ -38,7 +39,7 @@ func TestCheckHeaders(t *testing.T) {
 	tests := []struct {
 		name, body string
 		h          http.Header
-		era        Era // 0 with code
+		era        Era // 0 if code is not 0
 		code       int
 	}{
 		{"all right", modernCall, header(v, "2026-07-28", met, "tools/call", nam, "cheap"), EraStateless, 0},
@@ -112,8 +113,8 @@ func TestCheckHeaders(t *testing.T) {
 	}
 }
 
-// TestKnownMethod proves that the list of methods is closed, for each era and each
-// kind of message.
+// TestKnownMethod checks that each era knows exactly its own methods for each kind of
+// message.
 func TestKnownMethod(t *testing.T) {
 	const session, stateless = 1, 2
 	requests := map[string]int{
@@ -154,7 +155,7 @@ func TestKnownMethod(t *testing.T) {
 	check(KindResponse, "", session)
 }
 
-// TestValidMethodName proves the rule for method names.
+// TestValidMethodName checks every byte for whether a method name may have it.
 func TestValidMethodName(t *testing.T) {
 	for c := range 256 {
 		name := "a" + string([]byte{byte(c)})

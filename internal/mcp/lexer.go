@@ -3,16 +3,16 @@ package mcp
 const (
 	// maxDepth bounds the nesting of arrays and objects in a client's message.
 	maxDepth = 64
-	// MaxAnswerDepth bounds the nesting in a server's message. It costs a lexer one
-	// bit a level, and no recursion.
+	// MaxAnswerDepth bounds the nesting in a server's message. A lexer needs one bit
+	// per level and does not recurse, so the bound can be generous.
 	MaxAnswerDepth = 1024
 )
 
-// captureSize bounds the bytes of one token that a lexer keeps. It must hold the
-// longest id and the longest key of interest.
+// captureSize is the number of bytes of one token that a lexer keeps. The longest
+// valid id and the longest reserved key must fit.
 const captureSize = 256
 
-// token is the kind of token that lexer.next found.
+// token is the kind of a token that lexer.next has read.
 type token uint8
 
 const (
@@ -33,8 +33,8 @@ const (
 // begins reports whether the token opens an object or an array.
 func (t token) begins() bool { return t == tokenObject || t == tokenArray }
 
-// state is the syntax that the lexer expects next. States from inString on are within
-// a token.
+// state is the syntax that the lexer expects next. From inString on, the lexer is
+// within a token.
 type state uint8
 
 const (
@@ -47,11 +47,11 @@ const (
 	wantNothing
 	failed
 	inString
-	inRune      // within a UTF-8 sequence, of a strict lexer
+	inRune      // within a UTF-8 sequence; only in a strict lexer
 	inEscape    // after '\'
 	inHex       // within the digits of \u
-	inPair      // after a high surrogate: '\'
-	inPairU     // then 'u'
+	inPair      // after a high surrogate: expects '\'
+	inPairU     // after a high surrogate and '\': expects 'u'
 	inMinus     // after '-'
 	inZero      // after a leading 0
 	inInteger   // after a digit
@@ -63,46 +63,47 @@ const (
 	inLiteral
 )
 
-// lexer cuts one JSON text (RFC 8259) into tokens. The text may be given in pieces
-// that are split anywhere. The zero lexer is ready to use for a server's message. It
-// accepts the deviations that the parsers of clients accept: a byte order mark before
-// the text, bytes in strings that are not UTF-8, half a surrogate pair, and
-// nesting of up to MaxAnswerDepth. None of them moves a token.
+// lexer cuts one JSON text (RFC 8259) into tokens. The text may be split into pieces
+// anywhere. The zero lexer is ready to use for a server's message. It accepts some
+// input that a strict lexer refuses, because the parsers of clients accept it too: a
+// byte order mark before the text, bytes in strings that are not UTF-8, half of a
+// surrogate pair, and nesting of up to MaxAnswerDepth. None of these changes where a
+// token begins or ends.
 type lexer struct {
-	// strict refuses all these, as required for a client's message, which many
-	// kinds of servers must read alike.
+	// strict makes the lexer refuse all of these. It is set for a client's message,
+	// because every kind of server must read that message in the same way.
 	strict bool
 
 	state state
 	depth int
-	kinds [MaxAnswerDepth / 64]uint64 // bit d-1 is set: the container at depth d is an object
-	mark  uint8                       // bytes read of a byte order mark
+	kinds [MaxAnswerDepth / 64]uint64 // bit d-1 is set if the container at depth d is an object
+	mark  uint8                       // number of bytes of a byte order mark read; see markOver
 
 	isKey        bool  // the current string is a key
 	escaped      bool  // the current string has an escape
 	flawed       bool  // the current string has half of a surrogate pair
-	need         uint8 // bytes that complete the UTF-8 sequence
-	lo, hi       byte  // bounds of the next one
-	digits       uint8 // hex digits still to come
-	hex          rune
-	high         rune // the high surrogate that waits for its other half
+	need         uint8 // number of bytes missing from the current UTF-8 sequence
+	lo, hi       byte  // bounds of the next byte in that sequence
+	digits       uint8 // number of hex digits still to come
+	hex          rune  // value of the hex digits so far
+	high         rune  // a high surrogate that waits for its low one, or 0
 	literal      string
 	literalToken token
 
-	// start is the index at which the current token began, in the piece in which it
-	// began; end is the index of a string's closing quote.
+	// start is the index at which the current token begins, in the piece in which it
+	// begins. end is the index of the closing quote of a string.
 	start, end int
 	reason     string // why the text was refused
 
-	// keep makes the next string or number be captured: its unescaped bytes, as far
-	// as they fit.
+	// keep makes the lexer capture the next string or number: its unescaped bytes, as
+	// far as they fit.
 	keep    bool
 	capture capture
 }
 
-// next reads p from i to the end of the next token. It returns the index after it. At
-// tokenMore it has consumed all of p. A number ends at the byte after it, which is
-// not consumed.
+// next reads the next token in p, from index i on. It returns the index after the
+// token. If it returns tokenMore, it has consumed all of p. The end of a number is
+// known only at the byte that follows; next does not consume that byte.
 func (l *lexer) next(p []byte, i int) (int, token) {
 	if l.state >= inString {
 		return l.resume(p, i)
@@ -150,7 +151,7 @@ func (l *lexer) next(p []byte, i int) (int, token) {
 			switch {
 			case c == ',' && object:
 				l.state = wantKey
-				if i+1 < len(p) && p[i+1] == '"' { // as nearly always
+				if i+1 < len(p) && p[i+1] == '"' { // the usual case
 					return l.key(p, i+1)
 				}
 			case c == ',':
@@ -171,11 +172,12 @@ func (l *lexer) next(p []byte, i int) (int, token) {
 	return i, tokenMore
 }
 
-// markOver records in lexer.mark that no byte order mark can follow.
+// markOver is set in lexer.mark when white space has been read, after which no byte
+// order mark may follow.
 const markOver = 4
 
-// marks reports whether a byte is the next one of a byte order mark at the very
-// beginning of the text.
+// marks reports whether the byte c continues a byte order mark at the very beginning of
+// the text, and counts it if so.
 func (l *lexer) marks(c byte) bool {
 	if l.strict || l.depth > 0 || l.mark >= uint8(len(byteOrderMark)) || c != byteOrderMark[l.mark] {
 		return false
@@ -198,19 +200,19 @@ func (l *lexer) inObject() bool {
 	return l.kinds[d>>6]>>(d&63)&1 == 1
 }
 
-// untouched reports whether the text so far has no token, only white space.
+// untouched reports whether the text so far has no token, only white space and perhaps
+// a byte order mark.
 func (l *lexer) untouched() bool {
 	return l.state == wantValue && l.depth == 0 && !l.halfMarked()
 }
 
-// tooDeep has the reasons for a text that exceeds the bound, of a lax lexer and a
-// strict one.
+// tooDeep maps lexer.strict to the reason for refusing a text that nests too deep.
 var tooDeep = map[bool]string{
 	true:  "the JSON text nests deeper than 64 levels",
 	false: "the JSON text nests deeper than 1024 levels",
 }
 
-// depthBound returns the maximal nesting of the text.
+// depthBound returns the maximum nesting of the text.
 func (l *lexer) depthBound() int {
 	if l.strict {
 		return maxDepth
@@ -344,8 +346,8 @@ func (l *lexer) number(p []byte, i int) (int, token) {
 	return l.fail(i, "a number needs a digit here")
 }
 
-// numberByte consumes one byte of a number; it returns false if the number ends
-// before it.
+// numberByte consumes one byte of a number. It returns false if the byte does not
+// belong to the number.
 func (l *lexer) numberByte(c byte) bool {
 	if '0' <= c && c <= '9' {
 		switch l.state {

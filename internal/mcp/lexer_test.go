@@ -5,12 +5,12 @@ import (
 	"testing"
 )
 
-// tokens lexes the text in pieces of that size and returns its tokens, and whether it
-// is one JSON text.
+// tokens lexes the text in pieces of size bytes. It returns one character per token,
+// and whether the text is one complete JSON text.
 func tokens(text string, size int, strict bool) (string, bool) {
 	lex := lexer{strict: strict}
 	var out strings.Builder
-	text += " " // ends a number at the top
+	text += " " // the lexer ends a number only at a byte that follows
 	for len(text) > 0 {
 		piece := []byte(text[:min(size, len(text))])
 		text = text[len(piece):]
@@ -29,8 +29,8 @@ func tokens(text string, size int, strict bool) (string, bool) {
 	return out.String(), lex.state == wantNothing
 }
 
-// TestLexerGrammar proves that a strict lexer accepts exactly RFC 8259, that a lax
-// one accepts it too, and that pieces of one byte make no difference.
+// TestLexerGrammar checks that a strict lexer accepts exactly the texts of RFC 8259,
+// that a lax lexer accepts them too, and that the size of the pieces does not matter.
 func TestLexerGrammar(t *testing.T) {
 	tests := []struct {
 		text string
@@ -66,7 +66,7 @@ func TestLexerGrammar(t *testing.T) {
 	}
 }
 
-// TestLexerTakesWhatParsersTake proves the deviations from RFC 8259 that a lax lexer
+// TestLexerTakesWhatParsersTake checks which deviations from RFC 8259 a lax lexer
 // accepts, and that none of them hides the end of a string.
 func TestLexerTakesWhatParsersTake(t *testing.T) {
 	tests := []struct {
@@ -89,8 +89,8 @@ func TestLexerTakesWhatParsersTake(t *testing.T) {
 	}
 }
 
-// TestLexerDepth proves that the bound is 64 levels for clients and 1024 for servers,
-// for arrays and objects, and that the kind of each level is known.
+// TestLexerDepth checks that arrays and objects may nest 64 levels deep in a client's
+// message and 1024 in a server's, and that every level must end with its own bracket.
 func TestLexerDepth(t *testing.T) {
 	for _, tt := range []struct {
 		open, shut, wrong string
@@ -115,8 +115,8 @@ func TestLexerDepth(t *testing.T) {
 	}
 }
 
-// TestPlainFindsEveryByte proves that the search by eight bytes finds the same as a
-// search by one, at every place and for every byte.
+// TestPlainFindsEveryByte checks that plain and find, which search eight bytes at a
+// time, find every byte at every place.
 func TestPlainFindsEveryByte(t *testing.T) {
 	for c := range 256 {
 		special := c < 0x20 || c == '"' || c == '\\' || c >= 0x80

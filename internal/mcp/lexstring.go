@@ -27,7 +27,8 @@ func (l *lexer) openString(p []byte, i int) (int, token) {
 	return l.str(p, end)
 }
 
-// closeString ends the string whose closing quote is at i.
+// closeString ends the current string at its closing quote p[i]. After a key, it also
+// consumes the colon if that follows at once.
 func (l *lexer) closeString(p []byte, i int) (int, token) {
 	l.end = i
 	i++
@@ -36,14 +37,14 @@ func (l *lexer) closeString(p []byte, i int) (int, token) {
 		return i, tokenString
 	}
 	l.state = wantColon
-	if i < len(p) && p[i] == ':' { // as nearly always
+	if i < len(p) && p[i] == ':' { // the usual case
 		l.state = wantValue
 		i++
 	}
 	return i, tokenKey
 }
 
-// str reads a string from within, up to and including its closing quote.
+// str reads the rest of a string from p[i] on, up to and including its closing quote.
 func (l *lexer) str(p []byte, i int) (int, token) {
 	for i < len(p) {
 		if l.state != inString {
@@ -51,7 +52,7 @@ func (l *lexer) str(p []byte, i int) (int, token) {
 				if l.strict {
 					return l.fail(i, loneSurrogate)
 				}
-				l.lone() // the byte belongs to the string, or to another escape
+				l.lone() // p[i] is not part of the pair; read it again
 				continue
 			}
 			if reason := l.special(p[i]); reason != "" {
@@ -89,8 +90,9 @@ func (l *lexer) str(p []byte, i int) (int, token) {
 	return i, tokenMore
 }
 
-// bytes reads bytes beyond ASCII from p[i] on, UTF-8 or not, and returns the index
-// after them. No decoder reads an ASCII byte as a part of them.
+// bytes reads the bytes beyond ASCII from p[i] on, valid UTF-8 or not, and returns the
+// index after them. That is safe because no decoder takes an ASCII byte for a part of
+// an invalid sequence.
 func (l *lexer) bytes(p []byte, i int) int {
 	begin := i
 	for i < len(p) && p[i] >= utf8.RuneSelf {
@@ -102,8 +104,9 @@ func (l *lexer) bytes(p []byte, i int) int {
 	return i
 }
 
-// rune reads a UTF-8 sequence beyond ASCII at the beginning of p, as far as it is
-// there, and returns the number of bytes it read; 0 if the sequence is invalid.
+// rune reads a UTF-8 sequence beyond ASCII at the beginning of p. It returns how many
+// bytes it has read, or 0 if the sequence is invalid. Near the end of p, it reads only
+// the first byte, and special reads the others.
 func (l *lexer) rune(p []byte) int {
 	n := 1
 	if len(p) >= utf8.UTFMax {
@@ -121,8 +124,8 @@ func (l *lexer) rune(p []byte) int {
 	return n
 }
 
-// leadByte begins a UTF-8 sequence that the current piece may not complete (RFC 3629,
-// section 4).
+// leadByte reads the first byte of a UTF-8 sequence (RFC 3629, section 4) that may
+// continue in the next piece. It reports whether the byte is valid.
 func (l *lexer) leadByte(c byte) bool {
 	l.lo, l.hi = 0x80, 0xBF
 	switch {
@@ -151,8 +154,8 @@ func (l *lexer) leadByte(c byte) bool {
 	return true
 }
 
-// special reads one byte within an escape or a UTF-8 sequence. It returns the reason
-// if the byte is refused, or "".
+// special reads one byte within an escape or a UTF-8 sequence. If it refuses the byte,
+// it returns the reason; otherwise it returns "".
 func (l *lexer) special(c byte) string {
 	switch l.state {
 	case inRune:
@@ -186,19 +189,18 @@ func (l *lexer) special(c byte) string {
 	return ""
 }
 
-// pairBroken reports whether the byte cannot continue the surrogate pair that was
-// begun.
+// pairBroken reports whether a surrogate pair has begun and byte c cannot continue it.
 func (l *lexer) pairBroken(c byte) bool {
 	return l.state == inPair && c != '\\' || l.state == inPairU && c != 'u'
 }
 
-// lone ends a high surrogate without its other half. Parsers read U+FFFD, or keep the
-// half as it is.
+// lone ends a high surrogate that has no low surrogate. Some parsers replace it with
+// U+FFFD, and others keep it as it is; the capture gets U+FFFD.
 func (l *lexer) lone() {
 	escape := l.state == inPairU
 	l.high, l.flawed = 0, true
 	l.put(utf8.RuneError)
-	if escape { // the backslash begins another one
+	if escape { // the backslash begins another escape
 		l.state = inEscape
 	}
 }
@@ -241,7 +243,7 @@ func (l *lexer) hexDigit(c byte) string {
 	return ""
 }
 
-// put ends an escape that encodes r.
+// put ends an escape for the character r.
 func (l *lexer) put(r rune) {
 	l.state = inString
 	if l.keep {
@@ -250,8 +252,8 @@ func (l *lexer) put(r rune) {
 	}
 }
 
-// unescapedByte returns the byte that the escape of that letter encodes, or 0 for an
-// unknown escape.
+// unescapedByte returns the byte that a backslash and c stand for, or 0 for an unknown
+// escape.
 func unescapedByte(c byte) byte {
 	switch c {
 	case '"', '\\', '/':
@@ -287,18 +289,19 @@ const (
 	highs = 0x8080808080808080
 )
 
-// plain returns the index of the first byte from i on with a meaning within a string:
-// a quote, a backslash, a control character, or a byte beyond ASCII. It looks at
-// eight bytes at a time. A borrow can mark a byte wrongly only above one that is
-// marked rightly, so the lowest mark holds.
+// plain returns the index of the first byte in p[i:] that a string cannot contain as it
+// is, or that needs a check: a quote, a backslash, a control character, or a byte
+// beyond ASCII. It compares eight bytes at a time. A subtraction can borrow from the
+// next byte and mark it wrongly, but only above a byte that is marked correctly. So the
+// lowest mark is always correct.
 func plain(p []byte, i int) int {
 	for ; i+8 <= len(p); i += 8 {
 		x := binary.LittleEndian.Uint64(p[i:])
 		quote := x ^ ones*'"'
 		slash := x ^ ones*'\\'
 		marks := (x | (x - ones*0x20) | (quote - ones) | (slash - ones)) & highs
-		// Bytes from 0x80 on are marked by x itself, so the usual "and not"
-		// terms, which would only unmark those, are left out.
+		// The usual "and not" terms would only unmark bytes from 0x80 on. They are
+		// left out, because x itself marks those bytes.
 		if marks != 0 {
 			return i + bits.TrailingZeros64(marks)>>3
 		}

@@ -2,21 +2,25 @@ package mcp
 
 import "slices"
 
-// List is the kind of items that a list method lists. The zero List is not valid.
+// List identifies a list method by the kind of items it lists. The zero List is not
+// valid.
 type List uint8
 
 const (
-	// ListTools is the result of tools/list. An item is identified by its name.
+	// ListTools is the list in the result of tools/list. The member name identifies
+	// an item.
 	ListTools List = iota + 1
-	// ListPrompts is the result of prompts/list. An item is identified by its name.
+	// ListPrompts is the list in the result of prompts/list. The member name
+	// identifies an item.
 	ListPrompts
-	// ListResources is the result of resources/list. An item is identified by its
-	// uri.
+	// ListResources is the list in the result of resources/list. The member uri
+	// identifies an item.
 	ListResources
-	// ListResourceTemplates is the result of resources/templates/list. An item is
-	// identified by its uriTemplate.
+	// ListResourceTemplates is the list in the result of resources/templates/list.
+	// The member uriTemplate identifies an item.
 	ListResourceTemplates
-	// ListTasks is the result of tasks/list. An item is identified by its taskId.
+	// ListTasks is the list in the result of tasks/list. The member taskId
+	// identifies an item.
 	ListTasks
 )
 
@@ -26,7 +30,8 @@ func (l List) String() string {
 	return nameOf("List", []string{"", "tools", "prompts", "resources", "resource_templates", "tasks"}, uint8(l))
 }
 
-// ListOf returns the list in the result of a method, or false for other methods.
+// ListOf returns the list that a list method returns. It returns false for any other
+// method.
 func ListOf(method string) (List, bool) {
 	m := lookupMethod(method)
 	if m == nil || m.Lists == 0 {
@@ -35,23 +40,23 @@ func ListOf(method string) (List, bool) {
 	return m.Lists, true
 }
 
-// The names with a meaning in the result of a list method: those of every
-// result, and these.
+// The numbers of the reserved names in the result of a list method, after the reserved
+// names of every result.
 const (
 	resultCacheScope = resultMeta + 1 + iota
 	resultList
 )
 
-// The names with a meaning in an item of a list.
+// The numbers of the reserved names in an item of a list.
 const (
-	itemName = iota + 1 // the member that identifies the item
+	itemName = iota + 1 // the member that identifies the item, such as name or uri
 	itemMeta
 )
 
-// listShape has the names in the result of a list method.
+// listShape holds the reserved names for one list method.
 type listShape struct {
-	result names
-	item   names
+	result names // in the result
+	item   names // in each item of the list
 }
 
 var listShapes = [...]listShape{

@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// benchList is a response to tools/list with that many tools of about 400 bytes.
+// benchList returns a response to tools/list with the given number of tools, each about
+// 400 bytes long.
 func benchList(tools int) []byte {
 	var s strings.Builder
 	s.WriteString(`{"jsonrpc":"2.0","id":7,"result":{"resultType":"complete","ttlMs":60000,"cacheScope":"public","tools":[`)
@@ -23,8 +24,8 @@ func benchList(tools int) []byte {
 	return []byte(s.String())
 }
 
-// BenchmarkRewriteList rewrites a list of 100 tools, about 40 KB long: unchanged,
-// with a price in every item, and without every tenth item.
+// BenchmarkRewriteList rewrites a list of 100 tools, about 40 KB long: without changes,
+// with a price in every item, without every tenth item, and without any item.
 func BenchmarkRewriteList(b *testing.B) {
 	message := benchList(100)
 	judges := map[string]func(string) (bool, []Field){
@@ -48,7 +49,8 @@ func BenchmarkRewriteList(b *testing.B) {
 	}
 }
 
-// BenchmarkRewriteListEvent rewrites the same list in an event of one line.
+// BenchmarkRewriteListEvent rewrites the list of BenchmarkRewriteList in an event with
+// one data line.
 func BenchmarkRewriteListEvent(b *testing.B) {
 	event := []byte("event: message\ndata: " + string(benchList(100)) + "\n\n")
 	o := listRewrite()
@@ -62,8 +64,8 @@ func BenchmarkRewriteListEvent(b *testing.B) {
 	}
 }
 
-// BenchmarkRewriteListTiny measures the worst list for its length: as many items as
-// fit, every other one removed.
+// BenchmarkRewriteListTiny measures the slowest kind of list for its length: very many
+// short items, with every other one removed.
 func BenchmarkRewriteListTiny(b *testing.B) {
 	message := []byte(listAnswer(`"tools":[` + strings.Repeat(`{"name":"a"},{"name":"b"},`, 1<<15) + `{"name":"a"}]`))
 	o := listRewrite()
@@ -77,7 +79,8 @@ func BenchmarkRewriteListTiny(b *testing.B) {
 	}
 }
 
-// BenchmarkRewriteListEncodingJSON measures encoding/json on the filtered list.
+// BenchmarkRewriteListEncodingJSON measures the same work as the filtered case of
+// BenchmarkRewriteList, done with encoding/json.
 func BenchmarkRewriteListEncodingJSON(b *testing.B) {
 	message := benchList(100)
 	b.SetBytes(int64(len(message)))

@@ -11,7 +11,9 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// listPolicy is a judge, and the caller's other decisions, in one number.
+// listPolicy encodes the options of a rewriting in one number, so that the fuzzer can
+// vary them. Bits 0 to 3 select the items that stay, bits 4 to 7 the items that get
+// fields, and bits 12 and 13 the kind of list.
 type listPolicy uint16
 
 const (
@@ -23,12 +25,13 @@ const (
 
 func (p listPolicy) has(flag listPolicy) bool { return p&flag != 0 }
 
-// changesNothing reports whether no item is removed or gets fields.
+// changesNothing reports whether the policy neither removes items, nor adds fields, nor
+// changes the cache scope.
 func (p listPolicy) changesNothing() bool {
 	return p.has(policyKeepAll) && p.has(policyNoFields) && !p.has(policyPerCaller)
 }
 
-// judge decides by the length of the name.
+// judge is the policy's ListRewrite.Judge. It decides by the length of the name.
 func (p listPolicy) judge(name string) (bool, []Field) {
 	n := len(name) % 4
 	keep := p.has(policyKeepAll) || p>>n&1 == 1
@@ -52,7 +55,8 @@ func (p listPolicy) rewrite() ListRewrite {
 	return o
 }
 
-// listSeeds are responses to list methods in every shape that matters.
+// listSeeds returns the seed bodies and responses to list methods of every relevant
+// shape.
 func listSeeds() []string {
 	seeds := seedBodies()
 	for _, members := range []string{
@@ -69,7 +73,7 @@ func listSeeds() []string {
 	return append(seeds, string(benchList(3)), `{"jsonrpc":"2.0","id":7,"error":{"code":1}}`)
 }
 
-// seedList is the part of a policy that selects the list of a seed.
+// seedList returns the bits of a policy that select the list in a seed message.
 func seedList(message string) listPolicy {
 	for i, member := range []string{"prompts", "resources", "resourceTemplates"} {
 		if strings.Contains(message, `"`+member+`":[`) {
@@ -79,10 +83,11 @@ func seedList(message string) listPolicy {
 	return 0
 }
 
-// FuzzRewriteList proves that a rewritten response is, to another reader, the same
-// response apart from the removed items, the added members and the scope; that a list
-// is refused only if another strict reader cannot take it for one; that rewriting it
-// again changes nothing; and that changing nothing leaves every byte.
+// FuzzRewriteList compares RewriteList with another reader, made from encoding/json and
+// jsontext. To that reader, the rewritten response must differ from the original only
+// in the removed items, the added and dropped members, and the scope. A list may be
+// refused only if that reader, being strict, does not accept it either. Rewriting again
+// must change nothing. A policy that changes nothing must leave every byte as it is.
 func FuzzRewriteList(f *testing.F) {
 	for _, message := range listSeeds() {
 		for _, p := range []listPolicy{0, 0xf5, 0x3ff, policyKeepAll | policyNoFields, policySession | 0xca, policyPerCaller | 0x8a} {
@@ -110,7 +115,7 @@ func FuzzRewriteList(f *testing.F) {
 			t.Fatalf("%q is %+v, rewritten %q is %+v", message, verdict, got, after)
 		}
 		if !jsontext.Value(message).IsValid(jsontext.AllowDuplicateNames(true)) {
-			return // readers differ about text that is not UTF-8
+			return // invalid UTF-8, about which readers differ
 		}
 		want := wantList(message, p)
 		if want == nil {
@@ -129,7 +134,7 @@ func FuzzRewriteList(f *testing.F) {
 	})
 }
 
-// checkListRefusal checks that there was a reason to refuse the message.
+// checkListRefusal checks that RewriteList had a reason to refuse the message.
 func checkListRefusal(t *testing.T, message []byte, err error, v Verdict, p listPolicy) {
 	t.Helper()
 	if !errors.Is(err, ErrList) {
@@ -143,8 +148,8 @@ func checkListRefusal(t *testing.T, message []byte, err error, v Verdict, p list
 	}
 }
 
-// listDocument is the reading of encoding/json of a response to a list method: its
-// members, the members of its items and of their _meta as they were written.
+// listDocument is a response to a list method as encoding/json reads it. The values of
+// all members are kept as raw JSON.
 type listDocument struct {
 	top, result, meta map[string]string
 	isError           bool
@@ -155,10 +160,11 @@ type itemDocument struct {
 	name    string
 	members map[string]string
 	meta    map[string]string
-	odd     bool // its _meta is not an object
+	odd     bool // its _meta is neither an object nor null
 }
 
-// oneReading reports whether all readers find the same name and _meta in an item.
+// oneReading reports whether all readers find the same identifying member and the same
+// _meta in an item. name is the name of the identifying member.
 func oneReading(item []byte, name string) bool {
 	d := jsontext.NewDecoder(bytes.NewReader(item), jsontext.AllowDuplicateNames(true))
 	seen := map[int]int{}
@@ -180,8 +186,8 @@ func oneReading(item []byte, name string) bool {
 	}
 }
 
-// object reads an object, or returns nil. It is the reader that the rewriter is
-// compared with, and shares nothing with it.
+// object returns the members of a JSON object, or nil for any other JSON. The fuzz tests
+// compare the rewriter with this reader, which shares no code with it.
 func object(raw string) map[string]string {
 	var m map[string]json.RawMessage
 	if json.Unmarshal([]byte(raw), &m) != nil || m == nil {
@@ -194,7 +200,8 @@ func object(raw string) map[string]string {
 	return out
 }
 
-// takeMeta takes _meta from the members. It treats null as absent.
+// takeMeta removes _meta from the members of an object and returns it. A null _meta
+// counts as absent and stays. takeMeta returns false if _meta has another type.
 func takeMeta(members map[string]string) (meta map[string]string, ok bool) {
 	raw, has := members["_meta"]
 	if !has || raw == "null" {
@@ -205,7 +212,8 @@ func takeMeta(members map[string]string) (meta map[string]string, ok bool) {
 	return meta, meta != nil
 }
 
-// readList reads a response to a list method, or returns nil.
+// readList reads a response to the list method that the policy selects. It returns nil
+// if the response has no such list.
 func readList(message []byte, p listPolicy) *listDocument {
 	shape := [][2]string{{"tools", "name"}, {"prompts", "name"}, {"resources", "uri"}, {"resourceTemplates", "uriTemplate"}}[p>>12&3]
 	d := &listDocument{top: object(string(message))}
@@ -237,7 +245,8 @@ func readList(message []byte, p listPolicy) *listDocument {
 	return d
 }
 
-// wantList returns the expected reading after the rewriting.
+// wantList returns the document that a reader must find in the message after it was
+// rewritten by the policy.
 func wantList(message []byte, p listPolicy) *listDocument {
 	d := readList(message, p)
 	if d == nil || d.isError {
@@ -259,7 +268,7 @@ func wantList(message []byte, p listPolicy) *listDocument {
 		dropOwn(item.meta)
 		if len(fields) > 0 && item.meta == nil {
 			item.meta = make(map[string]string)
-			delete(item.members, "_meta") // null
+			delete(item.members, "_meta") // was null
 		}
 		for _, f := range fields {
 			item.meta[f.Name] = string(f.Value)
@@ -285,9 +294,9 @@ func dropOwn(meta map[string]string) {
 	}
 }
 
-// FuzzRewriteListEvent proves that an event of any shape is rewritten as its data is,
-// keeps its other lines, and is cut from its stream as before, however the stream is
-// split.
+// FuzzRewriteListEvent checks that the data of an event is rewritten as RewriteList
+// rewrites it, that the other lines stay, and that a scanner still reads the result as
+// one event with the same verdict, however the stream is split.
 func FuzzRewriteListEvent(f *testing.F) {
 	for i, message := range listSeeds() {
 		for _, end := range []string{"\n", "\r", "\r\n"} {
@@ -327,7 +336,7 @@ func FuzzRewriteListEvent(f *testing.F) {
 		switch before.Class {
 		case ClassAnswer:
 			checkEventSplit(t, got, sizes, before, done)
-		case ClassMalformed: // because of its other lines
+		case ClassMalformed: // allowed only because of the event's other lines
 			if before.Reason != "an event has a line that clients read differently" {
 				t.Fatalf("%q was rewritten, but is %+v", event, before)
 			}
@@ -337,13 +346,14 @@ func FuzzRewriteListEvent(f *testing.F) {
 	})
 }
 
-// flatLines ends all lines by LF: a field of several lines gets the line ends of the
-// event.
+// flatLines replaces every line end with LF. The data lines of a rewritten event all get
+// the same line end, so line ends cannot be compared.
 func flatLines(b []byte) []byte {
 	return bytes.ReplaceAll(bytes.ReplaceAll(b, []byte("\r\n"), lineFeed), []byte{'\r'}, lineFeed)
 }
 
-// checkEventSplit reads an event in pieces and compares the verdicts.
+// checkEventSplit scans an event in pieces and checks that it is one event with the
+// given verdict.
 func checkEventSplit(t *testing.T, event, sizes []byte, want Verdict, wantDone bool) {
 	t.Helper()
 	e, split, done := NewEventScanner(IntID(7)), splitter(sizes), false

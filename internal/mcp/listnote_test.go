@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// noted adds a note to items with a price.
+// noted returns a note for items with names that begin with "paid".
 func noted(name string) string {
 	if strings.HasPrefix(name, "paid") {
 		return `(0.05 "USD" a call)`
@@ -14,8 +14,8 @@ func noted(name string) string {
 	return ""
 }
 
-// TestRewriteListNotes proves that a note ends the description of its items, wherever
-// that stands, and that not one byte of the others changes.
+// TestRewriteListNotes checks that a note is appended to the description of an item,
+// wherever the description stands in the item, and that no other byte changes.
 func TestRewriteListNotes(t *testing.T) {
 	const note = `(0.05 \"USD\" a call)`
 	for name, c := range map[string]struct{ items, want string }{

@@ -2,8 +2,8 @@ package mcp
 
 import "unicode/utf8"
 
-// words returns the unescaped text of the key or string that was just read. It is
-// valid until the next call.
+// words returns the unescaped text of the key or string that was just read. The text
+// is valid until the next call of words.
 func (r *listRewriter) words() []byte {
 	raw := r.text[r.lex.start+1 : r.lex.end]
 	if !r.lex.escaped {
@@ -13,11 +13,13 @@ func (r *listRewriter) words() []byte {
 	return r.scratch
 }
 
-const keyTwice = "a key with a meaning is there twice"
+const keyTwice = "a reserved key occurs twice"
 
-// member returns the number of the current key among the names. It returns false if
-// the key is refused: it is a duplicate, or a lax reader could take it for one of the
-// names. A _meta does not affect the list's identity, and is not refused.
+// member returns the number of the current key in ns, or keyOther if ns does not have
+// it. seen is the set of the numbers that the object has had so far. meta is the number
+// that _meta has in ns, or keyOther. member returns false if it refuses the message,
+// because the key is a duplicate or a lax reader could take it for a name in ns. It
+// never refuses _meta, because _meta does not decide which list the client reads.
 func (r *listRewriter) member(ns names, seen *uint, meta int) (int, bool) {
 	key, exact := ns.find(r.words())
 	bit := uint(1) << key
@@ -35,7 +37,8 @@ func (r *listRewriter) member(ns names, seen *uint, meta int) (int, bool) {
 	return key, true
 }
 
-// message reads the whole message. It reports whether that is the response.
+// message reads the whole message and rewrites its list. It reports whether the message
+// is the response to the request.
 func (r *listRewriter) message() bool {
 	switch t := r.next(); {
 	case t <= tokenBad:
@@ -63,14 +66,15 @@ func (r *listRewriter) message() bool {
 	case has(keyMethod):
 		return r.refuse("a message with a method is no answer")
 	case has(keyResult) == has(keyError):
-		return r.refuse("the message has not one of a result and an error")
+		return r.refuse("the message does not have exactly one of result and error")
 	}
 	return true
 }
 
-const notOurID = "the message has not the id of the request"
+const notOurID = "the message does not have the id of the request"
 
-// topValue reads the value of a member at the top level.
+// topValue reads the value of a member at the top level of the message. The value
+// begins with token t.
 func (r *listRewriter) topValue(key int, t token) bool {
 	switch {
 	case t <= tokenBad:
@@ -89,7 +93,8 @@ func (r *listRewriter) topValue(key int, t token) bool {
 	return r.result()
 }
 
-// isOurID reports whether the value that was just read is the request's id.
+// isOurID reports whether the value that was just read, a token t, is the id of the
+// request.
 func (r *listRewriter) isOurID(t token) bool {
 	id := &r.o.ID
 	switch t {
@@ -120,13 +125,13 @@ func (r *listRewriter) result() bool {
 	return t == tokenObjectEnd
 }
 
-// resultValue reads the value of a member of the result.
+// resultValue reads the value of a member of the result. The value begins with token t.
 func (r *listRewriter) resultValue(key int, t token) bool {
 	start := r.lex.start
 	switch {
 	case t <= tokenBad:
 		return false
-	case key == resultList && t == tokenNull: // servers in Go write an empty list so
+	case key == resultList && t == tokenNull: // Go servers encode an empty list as null
 		return true
 	case key == resultList && t != tokenArray:
 		return r.refuse("the list is not an array")
@@ -147,11 +152,10 @@ func (r *listRewriter) resultValue(key int, t token) bool {
 	return true
 }
 
-// mayBeMeta reports whether a value that begins with that token may stand under
-// _meta.
+// mayBeMeta reports whether a value that begins with token t is valid for _meta.
 func mayBeMeta(t token) bool { return t == tokenObject || t == tokenNull }
 
-// items reads the array that was just opened.
+// items reads the array of items that was just opened, and rewrites it.
 func (r *listRewriter) items() bool {
 	kept := false
 	index := 0
@@ -179,12 +183,13 @@ func (r *listRewriter) items() bool {
 			return false
 		}
 		kept = kept || keep
-		begin = end // the loop steps over the comma
+		begin = end // at the comma, which begin++ skips
 		index++
 	}
 }
 
-// judge decides about an item.
+// judge reports whether the item stays in the list, and returns the fields for its
+// _meta. An item that cannot be read is left out and reported to LeftOut.
 func (r *listRewriter) judge(index int, item *listItem) (keep bool, fields []Field) {
 	if item.bad != "" {
 		if r.o.LeftOut != nil {
@@ -202,24 +207,25 @@ func (r *listRewriter) judge(index int, item *listItem) (keep bool, fields []Fie
 
 func isSpace(c byte) bool { return c == ' ' || c == '\n' || c == '\r' || c == '\t' }
 
-// listItem has the members by which an item is judged.
+// listItem is the part of an item that the rewriter needs.
 type listItem struct {
 	name string
 	meta metaPlace
-	odd  bool // its _meta is not an object and cannot take fields
+	odd  bool // _meta cannot take fields, because it is neither an object nor null
 
-	description descriptionPlace // only if there are notes
-	bad         string           // the reason if it cannot be read
+	description descriptionPlace // valid only if the options have a Note
+	bad         string           // why the item cannot be read, or ""
 }
 
-// descriptionPlace is the place of an item's description, or the place for one: then
-// start equals end.
+// descriptionPlace is the place of an item's description in the text. If the item has
+// no description, start equals end, and a description can be inserted there.
 type descriptionPlace struct {
 	start, end int
-	odd        bool // it cannot take a note
+	odd        bool // the description cannot take a note
 }
 
-// see records a description of the item's, with its text from start to end.
+// see records the value of a description, which is the text from start to end and
+// begins with token t.
 func (p *descriptionPlace) see(start, end int, t token) {
 	p.odd = p.odd || p.end > p.start || t != tokenString && t != tokenNull
 	p.start, p.end = start, end
@@ -231,8 +237,8 @@ func (i *listItem) refuse(reason string) {
 	}
 }
 
-// item reads the item that begins with that token. It reports whether the text
-// continues.
+// item reads the item that begins with token t. It returns false if the text ends or is
+// invalid within the item.
 func (r *listRewriter) item(t token) (item listItem, ok bool) {
 	if t != tokenObject {
 		item.bad = "it is not an object"

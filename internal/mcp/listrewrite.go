@@ -7,61 +7,67 @@ import (
 	"slices"
 )
 
-// ErrList is wrapped in the error for a message in which RewriteList cannot identify
-// the list with certainty. The whole response must then be withheld.
+// ErrList is wrapped in the error if RewriteList cannot be certain that every client
+// finds the same list in the message. The caller must then withhold the whole response.
 var ErrList = errors.New("the list in the answer cannot be judged")
 
-// ListRewrite are the options of RewriteList.
+// ListRewrite holds the options of RewriteList.
 type ListRewrite struct {
-	ID   ID   // the request's id, which the message must have
-	List List // the list of the request's method
-	Era  Era  // the request's era
+	ID   ID   // id of the request; the message must have the same id
+	List List // list that the request's method returns
+	Era  Era  // era of the request
 
-	// PerCaller marks a list that depends on the caller, even if this page loses no
-	// item. All pages of a list have one cache scope (MCP 2026-07-28, Caching), so a
-	// caller that filters sets it for every page.
+	// PerCaller marks the list as dependent on the caller, even if no item is removed
+	// from this page. All pages of a list have one cache scope (MCP 2026-07-28,
+	// Caching), so code that filters a list by caller sets PerCaller for every page.
 	PerCaller bool
 
-	// Judge decides about one item by its unescaped name, uri or uriTemplate: whether
-	// it stays, and the fields for its _meta. It is called once for each readable
-	// item, in order, even if the message turns out to be refused. It must not be
-	// nil.
+	// Judge decides about one item. Its argument is the unescaped member that
+	// identifies the item: name, uri, uriTemplate or taskId. It reports whether the
+	// item stays, and returns the fields for the item's _meta. It is called once for
+	// each readable item, in order, even if RewriteList later refuses the message. It
+	// must not be nil.
 	Judge func(name string) (keep bool, fields []Field)
 
-	// Note returns a sentence to append to the description of an item that stays,
-	// with a space before it, or "" for none. An item without a description gets one;
-	// a description that is neither a string nor null, or comes twice, stays
-	// unchanged. Note may be nil.
+	// Note returns a sentence for the description of an item that stays, or "" for no
+	// sentence. RewriteList appends the sentence after a space, or adds a description
+	// if the item has none. It leaves a description unchanged that is neither a string
+	// nor null, or that occurs twice. Note may be nil.
 	Note func(name string) string
 
-	// LeftOut receives each item that cannot be read, with the reason, the first text
-	// in it that could be its name, or "", and its place in the list, from 0. It may
-	// be nil.
+	// LeftOut is called for each item that cannot be read. index is the position in
+	// the original list, from 0. name is the first text in the item that could be its
+	// name, or "". LeftOut may be nil.
 	LeftOut func(index int, name, reason string)
 }
 
-// RewriteList returns the response to a list method without the items that Judge
-// removes, with Judge's fields in the _meta of the others, and Note's sentences in
-// their descriptions. It merges a _meta as AddMeta does: members whose names begin
-// with "dev.farebox/" or equal a field's are dropped first, and an item without
-// _meta, or with null there, gets one if it has fields. It drops the "dev.farebox/"
-// members from the result's own _meta, too. If an item was removed, or the list is
-// PerCaller, the result's cacheScope becomes "private"; in EraStateless it is added
-// if it is absent, because clients take that for "public". All other bytes stay
-// unchanged, and so does an error response. If there is nothing to change,
-// RewriteList returns the message itself, not a copy.
+// RewriteList removes items from the response to a list method. It returns the response
+// without the items that Judge refuses, with Judge's fields in the _meta of the other
+// items, and with Note's sentences in their descriptions.
 //
-// The message must be the response to that ID as a Scanner judges it. A result must
-// have the list, an array or null. A key that identifies the response or the list
-// must not come twice, nor may another key differ from it only in case or in
-// invisible characters: the client would read another list than was judged. An item
-// with such keys, or without a string for its name, is left out, and the list
-// continues. An item whose _meta is not an object stays, without fields.
+// RewriteList merges the fields into _meta as AddMeta does. It first drops members that
+// have the name of a field or a name that begins with "dev.farebox/". If an item has
+// fields but no _meta, or null as its _meta, it gets one. RewriteList also drops the
+// "dev.farebox/" members from the _meta of the result itself.
+//
+// If Judge removes an item, or if PerCaller is set, the cacheScope of the result becomes
+// "private". A missing cacheScope is added only in EraStateless, because there clients
+// take a missing one for "public". All other bytes stay unchanged. An error response
+// stays unchanged as a whole. If no byte changes, RewriteList returns the message
+// itself, not a copy.
+//
+// The message must be a response with the given ID, by the rules of a Scanner. A result
+// must have the list, which is an array or null. A key that identifies the response or
+// the list must not occur twice, and no other key may differ from it only in case or in
+// invisible characters. Otherwise a client could read another list than the one that
+// Judge saw. An item with such keys, or without a string as its name, is left out, and
+// the other items stay. An item with a _meta that is neither an object nor null stays
+// without fields.
 //
 // The error wraps ErrList, or is ErrField for fields that AddMeta would refuse. It
-// quotes nothing from the message. Time is linear in the lengths of the message and
-// the additions. Memory is one buffer for the message and the additions, and the
-// names of the items, one at a time.
+// quotes nothing from the message. Time is linear in the length of the message and the
+// additions. Memory is one buffer for the message with its additions, plus the name of
+// one item at a time.
 func RewriteList(message []byte, o ListRewrite) ([]byte, error) {
 	if int(o.List) >= len(listShapes) || o.List == 0 {
 		return nil, fmt.Errorf("%w: no list was asked for", ErrList)
@@ -73,11 +79,12 @@ func RewriteList(message []byte, o ListRewrite) ([]byte, error) {
 	return r.finish(), nil
 }
 
-// RewriteListEvent does the same for the data of one whole event, as an EventScanner
-// cut it, and treats the event's lines as AddMetaToEvent does. If there is nothing to
-// change, it returns the event itself, not a copy.
+// RewriteListEvent applies RewriteList to the data of one whole event that an
+// EventScanner has cut. It treats the lines of the event as AddMetaToEvent does. If no
+// byte of the data changes, it returns the event itself, not a copy.
 //
-// Its errors are those of RewriteList.
+// It returns the same errors as RewriteList, and one that wraps ErrList for an event
+// without data.
 func RewriteListEvent(event []byte, o ListRewrite) ([]byte, error) {
 	head, lines := cutHead(event)
 	data, last, found := eventData(lines)
@@ -94,28 +101,28 @@ func RewriteListEvent(event []byte, o ListRewrite) ([]byte, error) {
 	return replaceData(head, lines, last, out, len(event)+len(out)-len(data)), nil
 }
 
-// listRewriter reads a message and rewrites it on the way.
+// listRewriter reads a message and rewrites it in the same pass.
 type listRewriter struct {
 	walker
 	o       *ListRewrite
 	shape   *listShape
 	scratch []byte // for unescaping
 
-	// out has the rewritten text before text[from]; nil as long as that is unchanged.
+	// out is the rewritten form of text[:from]. It is nil until the first change.
 	out  []byte
 	from int
 
-	removed bool
+	removed bool // Judge has removed an item
 	scope   scopePlace
-	bad     string // the reason if the message is refused
-	err     error  // the error if fields of Judge are refused
+	bad     string // why the message is refused, or ""
+	err     error  // ErrField if the fields from Judge are invalid
 }
 
-// scopePlace is the place of the result's cacheScope in the new text, or the place
-// for one: then start equals end.
+// scopePlace is the place of the result's cacheScope in the new text. If the result has
+// no cacheScope, start equals end, and one can be inserted there.
 type scopePlace struct {
 	start, end int
-	private    bool
+	private    bool // the value is "private"
 }
 
 func (r *listRewriter) refuse(reason string) bool {
@@ -125,7 +132,7 @@ func (r *listRewriter) refuse(reason string) bool {
 	return false
 }
 
-// failure returns the reason why message returned false.
+// failure returns the error after message has returned false.
 func (r *listRewriter) failure() error {
 	switch {
 	case r.err != nil:
@@ -138,8 +145,7 @@ func (r *listRewriter) failure() error {
 	return fmt.Errorf("%w: the message ends early", ErrList)
 }
 
-// cut continues the new text after text[end], and leaves out the text between start
-// and end.
+// cut copies the text up to start to the new text and skips text[start:end].
 func (r *listRewriter) cut(start, end int) {
 	if r.out == nil {
 		r.out = make([]byte, 0, len(r.text)+len(r.text)/4+64)
@@ -148,10 +154,12 @@ func (r *listRewriter) cut(start, end int) {
 	r.from = end
 }
 
-// place returns the place of text[i], which is not before from, in the new text.
+// place returns the index that text[i] gets in the new text if nothing before it is cut
+// any more. i must not be less than from.
 func (r *listRewriter) place(i int) int { return len(r.out) + i - r.from }
 
-// finish ends the new text. Only now is it known whether the scope changes.
+// finish ends the new text and returns it. It sets the cacheScope last, because only
+// then is it known whether an item was removed.
 func (r *listRewriter) finish() []byte {
 	private := r.removed || r.o.PerCaller
 	absent := r.scope.start == r.scope.end
@@ -171,8 +179,8 @@ func (r *listRewriter) finish() []byte {
 	return r.out
 }
 
-// remove takes an item off the list, with the comma that is no longer needed. Its
-// text, and the white space around it, lie between begin and end.
+// remove removes an item from the list, together with one of the commas next to it. The
+// item, with the white space around it, is text[begin:end].
 func (r *listRewriter) remove(begin, end int, keptBefore bool) {
 	switch {
 	case keptBefore:
@@ -183,8 +191,9 @@ func (r *listRewriter) remove(begin, end int, keptBefore bool) {
 	r.cut(begin, end)
 }
 
-// annotate adds the fields and the note of an item that stays. It writes the text in
-// its original order. It reports whether the fields are valid.
+// annotate adds the fields and the note to an item that stays. It changes _meta and the
+// description in the order in which they occur, because cut only moves forward. It
+// reports whether the fields are valid.
 func (r *listRewriter) annotate(item *listItem, fields []Field) bool {
 	note := ""
 	if r.o.Note != nil && !item.description.odd {
@@ -208,10 +217,10 @@ func (r *listRewriter) annotate(item *listItem, fields []Field) bool {
 func (r *listRewriter) describe(place *descriptionPlace, note string) {
 	quoted := appendString(nil, note)
 	switch text := r.text[place.start:place.end]; {
-	case len(text) == 0: // an item has its name
+	case len(text) == 0: // absent; the item's name follows, so a comma is needed
 		r.cut(place.start, place.end)
 		r.out = append(append(append(r.out, `"description":`...), quoted...), ',')
-	case text[0] != '"', len(text) == len(`""`): // null, or empty
+	case text[0] != '"', len(text) == len(`""`): // null, or an empty string
 		r.cut(place.start, place.end)
 		r.out = append(r.out, quoted...)
 	default:
@@ -220,8 +229,8 @@ func (r *listRewriter) describe(place *descriptionPlace, note string) {
 	}
 }
 
-// addMeta adds the fields to a _meta at a known place. It reports whether they are
-// valid.
+// addMeta merges the fields into the _meta at the given place. It reports whether the
+// fields are valid.
 func (r *listRewriter) addMeta(place metaPlace, fields []Field) bool {
 	if !validFields(fields) {
 		r.err = ErrField
@@ -243,13 +252,13 @@ func (r *listRewriter) addMeta(place metaPlace, fields []Field) bool {
 		r.cut(place.start, place.end)
 		r.out = append(r.out, `"_meta":`...)
 		r.out = appendObject(r.out, fields)
-		r.out = append(r.out, ',') // an item has its name
+		r.out = append(r.out, ',') // the item's name follows
 	}
 	return true
 }
 
-// hasOwn reports whether a _meta object, which is known to be valid, has a member
-// that only the gateway may set.
+// hasOwn reports whether a _meta object has a member that only the gateway may set. The
+// object must be valid JSON.
 func hasOwn(meta []byte) bool {
 	w := walker{text: meta}
 	w.next()

@@ -8,11 +8,11 @@ import (
 	"testing"
 )
 
-// price is a field for the _meta of an item.
+// price is the field that a paid item gets in its _meta.
 var price = []Field{{Name: "dev.farebox/price", Value: []byte(`"0.05"`)}}
 
-// judgeByName removes items with the prefix "hidden", and gives a price to those
-// with the prefix "paid".
+// judgeByName removes items with names that begin with "hidden". It gives a price to
+// items with names that begin with "paid".
 func judgeByName(name string) (bool, []Field) {
 	if strings.HasPrefix(name, "paid") {
 		return true, price
@@ -24,15 +24,15 @@ func listRewrite() ListRewrite {
 	return ListRewrite{ID: IntID(7), List: ListTools, Era: EraStateless, Judge: judgeByName}
 }
 
-// listAnswer is a response to tools/list with these members in its result.
+// listAnswer returns a response to a list method with the given members in its result.
 func listAnswer(members string) string {
 	return `{"jsonrpc":"2.0","id":7,"result":{` + members + `}}`
 }
 
 const metaPrice = `"_meta":{"dev.farebox/price":"0.05"}`
 
-// TestRewriteListItems proves that items are removed with one comma, that kept ones
-// get their fields, and that not one byte else changes.
+// TestRewriteListItems checks that an item is removed together with one comma, that
+// kept items get their fields, and that no other byte changes.
 func TestRewriteListItems(t *testing.T) {
 	tests := []struct{ name, items, want string }{
 		{"none", ``, ``},
@@ -70,7 +70,8 @@ func TestRewriteListItems(t *testing.T) {
 	}
 }
 
-// checkRewrite rewrites a message, alone and in an event, and once more.
+// checkRewrite checks the rewritten form of a message, alone and in an event, and
+// checks that rewriting it again changes nothing.
 func checkRewrite(t *testing.T, message, want string, o ListRewrite) {
 	t.Helper()
 	in := []byte(message)
@@ -93,8 +94,8 @@ func checkRewrite(t *testing.T, message, want string, o ListRewrite) {
 	}
 }
 
-// TestRewriteListScope proves the cases in which a list is marked as private, and
-// that the scope stays unchanged otherwise.
+// TestRewriteListScope checks when cacheScope becomes "private", and that it stays
+// unchanged otherwise.
 func TestRewriteListScope(t *testing.T) {
 	const gone, stays = `"tools":[{"name":"hidden"}]`, `"tools":[{"name":"a"}]`
 	const none = `"tools":[]`
@@ -132,8 +133,8 @@ func TestRewriteListScope(t *testing.T) {
 	}
 }
 
-// TestRewriteListKinds proves the members that identify each list and its items, and
-// that they have no meaning in other lists.
+// TestRewriteListKinds checks which members identify each list and its items, and that
+// the members of one list have no meaning in another.
 func TestRewriteListKinds(t *testing.T) {
 	tests := []struct {
 		method, in, want string
@@ -165,7 +166,7 @@ func TestRewriteListKinds(t *testing.T) {
 	}
 }
 
-// TestRewriteListErrorsPass proves that an error passes unchanged.
+// TestRewriteListErrorsPass checks that an error response stays unchanged.
 func TestRewriteListErrorsPass(t *testing.T) {
 	for _, message := range []string{
 		`{"jsonrpc":"2.0","id":7,"error":{"code":-32601,"message":"no","data":{"_meta":{"dev.farebox/x":1}}}}`,
@@ -177,8 +178,8 @@ func TestRewriteListErrorsPass(t *testing.T) {
 	}
 }
 
-// TestRewriteListJudgesInOrder proves that every item is judged once, by its
-// unescaped name.
+// TestRewriteListJudgesInOrder checks that Judge is called once for each item, in
+// order, with the unescaped name.
 func TestRewriteListJudgesInOrder(t *testing.T) {
 	o := listRewrite()
 	var got []string
@@ -192,9 +193,9 @@ func TestRewriteListJudgesInOrder(t *testing.T) {
 	}
 }
 
-// TestRewriteListLeavesOut proves that an ambiguous item is left out of the list and
-// reported, and that the list continues; and that an item whose _meta cannot take a
-// price stays.
+// TestRewriteListLeavesOut checks that an ambiguous item is left out and reported to
+// LeftOut, while the other items stay. It also checks that an item stays if its _meta
+// cannot take a price.
 func TestRewriteListLeavesOut(t *testing.T) {
 	tests := []struct{ item, name, reason string }{
 		{`"a"`, "", "not an object"}, {`null`, "", "not an object"}, {`17`, "", "not an object"}, {`[{"name":"x"}]`, "", "not an object"},
@@ -215,7 +216,7 @@ func TestRewriteListLeavesOut(t *testing.T) {
 			at := strings.Count(list.in[:strings.Index(list.in, tt.item)], "{")
 			checkRewrite(t, listAnswer(`"cacheScope":"public","tools":[`+list.in+`]`), listAnswer(`"cacheScope":"public","tools":[`+list.want+`]`), o)
 			if len(told) == 0 || !strings.HasPrefix(told[0], fmt.Sprintf("%d %s ", at, tt.name)) || !strings.Contains(told[0], tt.reason) {
-				t.Errorf("of %s it is told %q", list.in, told)
+				t.Errorf("%s: LeftOut received %q", list.in, told)
 			}
 		}
 	}
@@ -228,8 +229,8 @@ func TestRewriteListLeavesOut(t *testing.T) {
 	checkRewrite(t, listAnswer(`"_meta":{"dev.farebox/x":1},"tools":[],"_meta":{"a":1,"dev.farebox/y":1}`), listAnswer(`"_meta":{},"tools":[],"_meta":{"a":1}`), listRewrite())
 }
 
-// TestRewriteListRefuses proves that a response is withheld if a client could see
-// another item than was judged, or a forged one.
+// TestRewriteListRefuses checks that a response is refused if a client could read
+// another list in it than RewriteList does.
 func TestRewriteListRefuses(t *testing.T) {
 	deep := strings.Repeat("[", MaxAnswerDepth-3) + strings.Repeat("]", MaxAnswerDepth-3)
 	const good = `"tools":[{"name":"a"}]`
@@ -268,8 +269,8 @@ func TestRewriteListRefuses(t *testing.T) {
 		{notOurID, `{"jsonrpc":"2.0","id":null,"error":{}}`},
 		{"a message with a method", `{"jsonrpc":"2.0","id":7,"method":"x","result":{` + good + `}}`},
 		{"a message with a method", `{"jsonrpc":"2.0","id":7,"method":"x"}`},
-		{"not one of a result and an error", `{"jsonrpc":"2.0","id":7,"error":{},"result":{` + good + `}}`},
-		{"not one of a result and an error", `{"jsonrpc":"2.0","id":7}`},
+		{"exactly one of result and error", `{"jsonrpc":"2.0","id":7,"error":{},"result":{` + good + `}}`},
+		{"exactly one of result and error", `{"jsonrpc":"2.0","id":7}`},
 		{"the error is not an object", `{"jsonrpc":"2.0","id":7,"error":[]}`},
 		{"the error is not an object", `{"jsonrpc":"2.0","id":7,"error":null}`},
 		{"the result is not an object", `{"jsonrpc":"2.0","id":7,"result":[]}`},
@@ -306,8 +307,8 @@ func TestRewriteListRefuses(t *testing.T) {
 	}
 }
 
-// TestRewriteListRefusesItsCaller proves that a list without a request is refused,
-// and that no invalid field is written.
+// TestRewriteListRefusesItsCaller checks that RewriteList refuses options without the
+// right id or with an invalid List, and fields that are invalid.
 func TestRewriteListRefusesItsCaller(t *testing.T) {
 	message := []byte(listAnswer(`"tools":[{"name":"paid"}]`))
 	for _, change := range []func(*ListRewrite){
@@ -322,7 +323,7 @@ func TestRewriteListRefusesItsCaller(t *testing.T) {
 			t.Errorf("%+v: %s, %v", o, got, err)
 		}
 	}
-	for _, id := range []string{`0`, `""`, `null`} { // the zero values of an id's fields
+	for _, id := range []string{`0`, `""`, `null`} { // zero values of the fields of ID
 		for _, o := range []ListRewrite{{List: ListTools}, {ID: StringID("0"), List: ListTools}, {ID: IntID(1), List: ListTools}} {
 			if got, err := RewriteList([]byte(`{"jsonrpc":"2.0","id":`+id+`,"error":{}}`), o); got != nil || !errors.Is(err, ErrList) {
 				t.Errorf("id %s for %+v: %s, %v", id, o.ID, got, err)
@@ -341,7 +342,7 @@ func TestRewriteListRefusesItsCaller(t *testing.T) {
 	}
 }
 
-// TestRewriteListEvent proves that an event keeps its other lines and its ends.
+// TestRewriteListEvent checks that an event keeps its other lines and its line ends.
 func TestRewriteListEvent(t *testing.T) {
 	hidden, none := listAnswer(`"tools":[{"name":"hidden"}],"cacheScope":"private"`), listAnswer(`"tools":[],"cacheScope":"private"`)
 	tests := []struct{ name, event, want string }{
@@ -366,8 +367,8 @@ func TestRewriteListEvent(t *testing.T) {
 	}
 }
 
-// TestRewriteListMemory proves that an unchanged list costs only the memory for the
-// names, and any other one buffer.
+// TestRewriteListMemory checks that rewriting allocates only the items' names if the
+// list stays unchanged, and one buffer more if it changes.
 func TestRewriteListMemory(t *testing.T) {
 	message := benchList(100)
 	o := listRewrite()

@@ -1,9 +1,10 @@
 package mcp
 
-// foldedKey is the reason to refuse a key that names.find calls inexact.
+// foldedKey is the reason to refuse a key that matches a reserved name only when both
+// are folded; see names.find.
 const foldedKey = "a key differs from a reserved one only in case or in characters that cannot be seen"
 
-// topMember reads the value of a key at the top level.
+// topMember reads the value of the current key, at the top level of the message.
 func (d *decoder) topMember() bool {
 	var scratch [64]byte
 	at := d.lex.start
@@ -38,11 +39,11 @@ func (d *decoder) topMember() bool {
 	return ok
 }
 
-// id reads the id that was just read, if it is valid.
+// id stores the id, a value that begins with token t, or refuses it.
 func (d *decoder) id(t token) {
 	switch t {
 	case tokenString:
-		// An escaped id is up to six times as long as its text.
+		// Escapes can make an id up to six times as long as its text.
 		if d.lex.end-d.lex.start <= 6*maxIDLength+1 {
 			var scratch [maxIDLength]byte
 			d.msg.ID = StringID(string(d.text(scratch[:])))
@@ -68,7 +69,7 @@ func (d *decoder) readParams() bool {
 	return true
 }
 
-// paramMember reads the value of a key in params.
+// paramMember reads the value of the current key, in params.
 func (d *decoder) paramMember() bool {
 	var scratch [64]byte
 	at := d.lex.start
@@ -100,8 +101,8 @@ func (d *decoder) paramMember() bool {
 	return ok
 }
 
-// stringValue returns the text of the value that was just read, "" if it is not a
-// string.
+// stringValue returns the text of the string that was just read, or "" if the value is
+// not a string.
 func (d *decoder) stringValue(t token) string {
 	if t != tokenString {
 		return ""
@@ -110,7 +111,7 @@ func (d *decoder) stringValue(t token) string {
 	return string(d.text(scratch[:]))
 }
 
-// readMeta reads the value of params._meta, which begins with that token.
+// readMeta reads the value of params._meta, which begins with token t.
 func (d *decoder) readMeta(t token) bool {
 	start := d.lex.start
 	if t != tokenObject {
@@ -125,7 +126,7 @@ func (d *decoder) readMeta(t token) bool {
 	return true
 }
 
-// metaMember reads the value of a key in params._meta.
+// metaMember reads the value of the current key, in params._meta.
 func (d *decoder) metaMember() bool {
 	var scratch [64]byte
 	at := d.lex.start
@@ -162,7 +163,8 @@ const MaxIdempotencyKey = 256
 
 const retryKeyForm = "the idempotency key must be a string of 1 to 256 bytes"
 
-// judge applies the rules that need the whole message.
+// judge applies the rules that can be checked only after the whole message was read. It
+// also sets the fields of the message that depend on several members.
 func (d *decoder) judge() {
 	m := &d.msg
 	hasMethod, hasResult, hasError := d.seen[keyMethod], d.seen[keyResult], d.seen[keyError]
@@ -194,7 +196,7 @@ func (d *decoder) judge() {
 	d.judgeMethod()
 }
 
-// judgeMethod applies the rules of single methods.
+// judgeMethod applies the rules for the params of the message's method.
 func (d *decoder) judgeMethod() {
 	m := lookupMethod(d.msg.Method)
 	if m == nil {

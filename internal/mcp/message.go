@@ -13,8 +13,8 @@ const (
 	KindRequest Kind = iota + 1
 	// KindNotification has a method and no id.
 	KindNotification
-	// KindResponse is a client's response to a server's request. Only the
-	// session-based versions have it.
+	// KindResponse is a client's response to a request from the server. It exists
+	// only in protocol versions with sessions.
 	KindResponse
 )
 
@@ -24,7 +24,8 @@ func (k Kind) String() string {
 	return nameOf("Kind", []string{"", "request", "notification", "response"}, uint8(k))
 }
 
-// nameOf returns the name of an enumeration's value.
+// nameOf returns the name of the value v of an enumeration, or "Enum(v)" if it has no
+// name.
 func nameOf(enum string, names []string, v uint8) string {
 	if int(v) < len(names) && names[v] != "" {
 		return names[v]
@@ -35,8 +36,8 @@ func nameOf(enum string, names []string, v uint8) string {
 const (
 	// maxIDLength bounds a string id, in bytes of its unescaped text.
 	maxIDLength = 128
-	// maxIDNumber bounds the size of an integer id: beyond it, readers that keep
-	// numbers in a double confuse two ids (RFC 8259, section 6).
+	// maxIDNumber bounds the magnitude of an integer id. Beyond it, readers that store
+	// numbers as doubles confuse different ids (RFC 8259, section 6).
 	maxIDNumber = 1<<53 - 1
 )
 
@@ -49,16 +50,16 @@ const (
 )
 
 // ID is the id of a request: a string of at most 128 bytes or an integer within
-// 2^53-1. IDs are equal by == exactly if they are the same id; the string "1" and the
-// integer 1 are not. The zero ID means that there is no id.
+// 2^53-1. Two IDs are == exactly if they are the same id. The string "1" and the
+// integer 1 are different ids. The zero ID means that there is no id.
 type ID struct {
 	kind   idKind
 	text   string
 	number int64
 }
 
-// StringID returns the id with that text, or the zero ID if it is longer than 128
-// bytes.
+// StringID returns the id with the given text, or the zero ID if the text is longer
+// than 128 bytes.
 func StringID(text string) ID {
 	if len(text) > maxIDLength {
 		return ID{}
@@ -66,7 +67,7 @@ func StringID(text string) ID {
 	return ID{kind: idText, text: text}
 }
 
-// IntID returns the id with that integer, or the zero ID if it is not within 2^53-1.
+// IntID returns the id with the integer n, or the zero ID if n is not within 2^53-1.
 func IntID(n int64) ID {
 	if n < -maxIDNumber || n > maxIDNumber {
 		return ID{}
@@ -77,8 +78,8 @@ func IntID(n int64) ID {
 // IsZero reports whether there is no id.
 func (id ID) IsZero() bool { return id.kind == idNone }
 
-// Text returns the text of a string id, or an integer id in decimal; "" for the zero
-// ID. Some servers distinguish ids by no more than this.
+// Text returns the text of a string id, or an integer id in decimal, or "" for the zero
+// ID. Some servers compare ids only by this text, and so confuse "1" and 1.
 func (id ID) Text() string {
 	if id.kind == idNumber {
 		return strconv.FormatInt(id.number, 10)
@@ -101,15 +102,15 @@ func (id ID) AppendJSON(b []byte) []byte {
 // MarshalJSON returns the id as JSON; the error is always nil.
 func (id ID) MarshalJSON() ([]byte, error) { return id.AppendJSON(nil), nil }
 
-// parseIDNumber reads an integer id in its canonical form: no fraction, no exponent,
-// no leading zero or plus, no -0. Readers differ about whether other forms are equal
-// to it.
+// parseIDNumber parses an integer id in its canonical form: without a fraction, an
+// exponent, a leading zero or a plus sign, and not -0. Readers differ about whether
+// another form, such as 7.0, is the same id.
 func parseIDNumber(raw []byte) (int64, bool) {
 	digits := raw
 	if len(digits) > 0 && digits[0] == '-' {
 		digits = digits[1:]
 	}
-	// 16 digits hold every number within the bound and never overflow.
+	// Every number within the bound has at most 16 digits, and 16 digits fit an int64.
 	if len(digits) == 0 || len(digits) > 16 || digits[0] == '0' && len(raw) > 1 {
 		return 0, false
 	}
@@ -129,8 +130,8 @@ func parseIDNumber(raw []byte) (int64, bool) {
 	return n, true
 }
 
-// Message is one JSON-RPC message that Decode accepted. Its byte slices alias
-// the body that was decoded; its strings do not.
+// Message is one JSON-RPC message that Decode has accepted. Its byte slices alias the
+// decoded body; its strings do not.
 type Message struct {
 	Kind   Kind
 	Method string // unescaped; "" for a KindResponse
@@ -144,19 +145,19 @@ type Message struct {
 	ProtocolVersion string // _meta["io.modelcontextprotocol/protocolVersion"]; "" if absent
 	MaxPrice        string // _meta["dev.farebox/max-price"], unescaped; "" if absent
 	IdempotencyKey  string // _meta["dev.farebox/idempotency-key"], unescaped, 1 to MaxIdempotencyKey bytes long; "" if absent
-	Task            bool   // params.task is there, whatever its value (tasks of 2025-11-25)
-	Follow          bool   // params.requestState or params.inputResponses is there (2026-07-28)
-	HasState        bool   // params.requestState is there, a string (2026-07-28)
+	Task            bool   // params.task is present, with any value (tasks of 2025-11-25)
+	Follow          bool   // params.requestState or params.inputResponses is present (2026-07-28)
+	HasState        bool   // params.requestState is present and a string (2026-07-28)
 	RequestState    string // params.requestState, unescaped
 	TaskID          string // params.taskId, unescaped; "" if absent or not a string
 	Cursor          string // params.cursor, unescaped; "" if absent or not a string
 }
 
-// The JSON-RPC codes of refusals.
+// JSON-RPC error codes for refused messages.
 const (
 	// ParseError is for a body that is not JSON.
 	ParseError = -32700
-	// InvalidRequest is for JSON that is not one message with one meaning.
+	// InvalidRequest is for JSON that is not a single message with a single meaning.
 	InvalidRequest = -32600
 	// InvalidParams is for params that are invalid for the method.
 	InvalidParams = -32602
@@ -169,11 +170,11 @@ const (
 type Error struct {
 	Code   int    // ParseError, InvalidRequest, InvalidParams or HeaderMismatch
 	Reason string // a plain sentence without quotations from the message
-	Offset int    // position in the body, in bytes; 0 for a header
-	ID     ID     // the message's id, if it is certain
+	Offset int    // position in the body, in bytes; 0 in an error of CheckHeaders
+	ID     ID     // id of the message; zero if it is not certain
 }
 
-// Error returns the reason and the offset.
+// Error returns the reason, with the offset unless the code is HeaderMismatch.
 func (e *Error) Error() string {
 	if e.Code == HeaderMismatch {
 		return e.Reason

@@ -6,8 +6,7 @@ import (
 	"strings"
 )
 
-// Field is one member for the _meta of a result or an error. Value is raw
-// JSON.
+// Field is one member to add to the _meta of a result or an error. Value is raw JSON.
 type Field struct {
 	Name  string
 	Value []byte
@@ -17,21 +16,22 @@ type Field struct {
 var (
 	// ErrNoResult is returned for a message without exactly one result.
 	ErrNoResult = errors.New("the message does not have exactly one result")
-	// ErrField is returned for fields that would not make a valid object: a value
-	// that is not JSON, or a name that is empty or comes twice.
+	// ErrField is returned for fields that do not make a valid object: a value is not
+	// JSON, or a name is empty, repeated or not UTF-8.
 	ErrField = errors.New("a field for _meta has an invalid value or name")
 )
 
-// AddMeta returns a copy of a response with a result, which a scanner found to be a
-// ClassAnswer, with the fields added to result._meta. A result without _meta, or with
-// null there, gets one. From an existing _meta it first drops every member whose name
-// begins with "dev.farebox/", which only the gateway may set, or equals a field's.
-// All other bytes stay unchanged, except that a byte order mark before the message is
-// dropped, which some clients cannot read.
+// AddMeta returns a copy of a response with the fields added to result._meta. The
+// message must be a response with a result that a scanner found to be a ClassAnswer. If
+// the result has no _meta, or null as its _meta, AddMeta adds one. From an existing
+// _meta, AddMeta first drops every member that has the name of a field, or a name that
+// begins with "dev.farebox/", because only the gateway may set those. It also drops a
+// byte order mark before the message, which some clients cannot read. All other bytes
+// stay unchanged.
 //
-// If clients could read another _meta than the one with the fields, or none, because
-// it comes twice, in another case, or is not an object, the result gets no fields.
-// The members that only the gateway may set are dropped all the same.
+// If clients could read another _meta than the one with the fields, the result gets no
+// fields. That is so if _meta occurs twice or in another case, or if it is neither an
+// object nor null. The "dev.farebox/" members are dropped all the same.
 //
 // The error is ErrNoResult or ErrField.
 func AddMeta(message []byte, fields []Field) ([]byte, error) {
@@ -70,12 +70,13 @@ func AddMeta(message []byte, fields []Field) ([]byte, error) {
 	return append(out, message[place.end:]...), nil
 }
 
-// metas are the places of a result's _meta. Nearly always there is one.
+// metas holds the places of the members of a result that a reader could take for _meta.
+// A result rarely has more than one.
 type metas struct {
-	first  metaPlace   // or the place for one
-	others []metaPlace // other places that a reader could take for it
+	first  metaPlace   // the first such member, or the place to insert _meta
+	others []metaPlace // all further such members
 	found  bool
-	unsafe bool // readers disagree about the place, or it is not an object
+	unsafe bool // readers may find different _meta members, or it cannot take fields
 }
 
 func (m *metas) add(place metaPlace) {
@@ -101,15 +102,15 @@ func (m *metas) clean(message []byte) []byte {
 	return append(out, message[from:]...)
 }
 
-// metaPlace is the place of a result's _meta, or the place for one: then start equals
-// end.
+// metaPlace is the place of the value of _meta. If there is no _meta, start equals end,
+// and one can be inserted there.
 type metaPlace struct {
 	start, end int
 	isObject   bool
 	empty      bool // the result has no members
 }
 
-// walker reads a JSON text that is whole in memory.
+// walker reads a JSON text, all of which is in memory.
 type walker struct {
 	lex  lexer
 	text []byte
@@ -122,7 +123,8 @@ func (w *walker) next() token {
 	return t
 }
 
-// skip reads the rest of the value that begins with the token.
+// skip reads the rest of the value that begins with token t. It reports whether the
+// value is valid.
 func (w *walker) skip(t token) bool {
 	if !t.begins() {
 		return t > tokenBad
@@ -144,7 +146,8 @@ func (w *walker) key() []byte {
 	return raw
 }
 
-// findMeta reads the whole message and finds the places of its result's _meta.
+// findMeta reads the whole message and finds the _meta of its result. It returns false
+// if the message does not have exactly one result.
 func (w *walker) findMeta() (m metas, ok bool) {
 	found := false
 	if w.next() != tokenObject {
@@ -171,7 +174,7 @@ func (w *walker) findMeta() (m metas, ok bool) {
 	return m, found && t == tokenObjectEnd && w.next() == tokenMore
 }
 
-// metaName is the name that findMeta looks for.
+// metaName is the only name that inResult looks for.
 var metaName = names{"_meta"}
 
 // inResult reads the result object that was just opened.
@@ -194,8 +197,9 @@ func (w *walker) inResult() (m metas, ok bool) {
 	return m, t == tokenObjectEnd
 }
 
-// appendMerged appends a _meta object, which is known to be valid, with the fields
-// and without the members that give way to them. It reports whether any gave way.
+// appendMerged appends a _meta object with the fields added and the members dropped for
+// which givesWay holds. It reports whether a member was dropped. The object must be
+// valid JSON.
 func appendMerged(out, meta []byte, fields []Field) ([]byte, bool) {
 	w := walker{text: meta}
 	w.next()
@@ -220,7 +224,8 @@ func appendMerged(out, meta []byte, fields []Field) ([]byte, bool) {
 	return appendFields(out, fields, kept), dropped
 }
 
-// givesWay reports whether a member of that name gives way to the fields.
+// givesWay reports whether an existing member of _meta must be dropped before the fields
+// are added: only the gateway may set it, or a field has the same name.
 func givesWay(name []byte, fields []Field) bool {
 	if bytes.HasPrefix(name, []byte(ownPrefix)) {
 		return true
@@ -237,7 +242,8 @@ func appendObject(out []byte, fields []Field) []byte {
 	return appendFields(append(out, '{'), fields, false)
 }
 
-// appendFields appends the fields and the end of the object.
+// appendFields appends the fields and the closing brace of the object. comma reports
+// whether a comma is needed before the first field.
 func appendFields(out []byte, fields []Field, comma bool) []byte {
 	for _, f := range fields {
 		if comma {
@@ -273,8 +279,8 @@ func validFields(fields []Field) bool {
 	return true
 }
 
-// validJSON reports whether a value is one JSON text that may stand in the
-// _meta of a message.
+// validJSON reports whether the value is a single JSON text by the rules of a strict
+// lexer.
 func validJSON(value []byte) bool {
 	w := walker{text: value, lex: lexer{strict: true}}
 	for {
@@ -282,7 +288,7 @@ func validJSON(value []byte) bool {
 		case tokenBad:
 			return false
 		case tokenMore:
-			// A number at the top ends where something follows it.
+			// The lexer ends a number only at a byte that follows.
 			w.lex.next([]byte{' '}, 0)
 			return w.lex.state == wantNothing
 		}

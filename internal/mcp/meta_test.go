@@ -9,7 +9,7 @@ import (
 
 var receipt = []Field{{Name: "dev.farebox/receipt", Value: []byte(`"r"`)}}
 
-// TestAddMeta proves that only result._meta changes, and not one byte else.
+// TestAddMeta checks that AddMeta changes result._meta and no other byte.
 func TestAddMeta(t *testing.T) {
 	two := []Field{{Name: "dev.farebox/a", Value: []byte(`{"x": 1}`)}, {Name: `é"`, Value: []byte(`-1.5`)}}
 	tests := []struct {
@@ -56,8 +56,8 @@ func TestAddMeta(t *testing.T) {
 	}
 }
 
-// TestAddMetaWithoutReceipt proves that a result gets no fields if clients could read
-// another _meta or none, and that it loses the members that only the gateway may set.
+// TestAddMetaWithoutReceipt checks that a result gets no fields if clients could read
+// another _meta or cannot read it, and that forged "dev.farebox/" members are dropped.
 func TestAddMetaWithoutReceipt(t *testing.T) {
 	for message, want := range map[string]string{
 		`{"result":{"_meta":{},"_meta":{}}}`:           ``,
@@ -83,8 +83,8 @@ func TestAddMetaWithoutReceipt(t *testing.T) {
 	}
 }
 
-// TestAddMetaDropsByteOrderMark proves that a byte order mark, which some clients
-// cannot read, is dropped from a message with fields.
+// TestAddMetaDropsByteOrderMark checks that AddMeta drops a byte order mark before the
+// message, because some clients cannot read it.
 func TestAddMetaDropsByteOrderMark(t *testing.T) {
 	const want = `{"result":{"_meta":{"dev.farebox/receipt":"r"}}}`
 	if got, err := AddMeta([]byte("\uFEFF"+`{"result":{}}`), receipt); err != nil || string(got) != want {
@@ -95,8 +95,8 @@ func TestAddMetaDropsByteOrderMark(t *testing.T) {
 	}
 }
 
-// TestAddMetaRefuses proves that a message without exactly one result gets no fields,
-// and that no invalid field is written.
+// TestAddMetaRefuses checks that AddMeta refuses a message without exactly one result,
+// and fields that are invalid.
 func TestAddMetaRefuses(t *testing.T) {
 	for _, message := range []string{
 		``, `{}`, `[]`, `7`, `{"error":{}}`, `{"result":[]}`, `{"result":null}`, `{"result":{}`, `{"result":{}}x`, `{"result":{}}{}`,
@@ -125,8 +125,8 @@ func TestAddMetaRefuses(t *testing.T) {
 	}
 }
 
-// TestAddMetaToEvent proves that an event keeps its other lines and its line ends,
-// and that its data changes as by AddMeta.
+// TestAddMetaToEvent checks that an event keeps its other lines and its line ends, and
+// that its data changes as AddMeta changes it.
 func TestAddMetaToEvent(t *testing.T) {
 	const plainJSON, merged = `{"result":{}}`, `{"result":{"_meta":{"dev.farebox/receipt":"r"}}}`
 	broken := []Field{{"a", []byte("[1,\r\n2,\r3,\n4]")}}
@@ -163,8 +163,8 @@ func TestAddMetaToEvent(t *testing.T) {
 	}
 }
 
-// TestOwnAnswersAreWellFormed proves that the gateway's own responses are messages
-// that its own scanner takes for the response, whatever they contain.
+// TestOwnAnswersAreWellFormed checks that a Scanner takes the gateway's own responses
+// for the response to the request, whatever text and fields they contain.
 func TestOwnAnswersAreWellFormed(t *testing.T) {
 	fields := []Field{{"dev.farebox/error", []byte(`{"code":"X"}`)}}
 	nasty := "a\"\\\x00\n\u2028\xff</script>"
@@ -188,7 +188,7 @@ func TestOwnAnswersAreWellFormed(t *testing.T) {
 	}
 }
 
-// TestOwnAnswersSay proves the exact form of the gateway's own responses.
+// TestOwnAnswersSay checks the exact bytes of the gateway's own responses.
 func TestOwnAnswersSay(t *testing.T) {
 	fields := []Field{{"dev.farebox/error", []byte(`{"code":"X"}`)}}
 	for got, want := range map[string]string{

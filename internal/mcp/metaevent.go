@@ -2,10 +2,10 @@ package mcp
 
 import "bytes"
 
-// AddMetaToEvent does the same as AddMeta for the data of one whole event, as an
-// EventScanner cut it. The event's other lines stay unchanged, byte for byte. The new
-// data replaces the last data line, in as many data lines as it has lines itself,
-// with the same line ends.
+// AddMetaToEvent applies AddMeta to the data of one whole event that an EventScanner has
+// cut. The other lines of the event stay unchanged, byte for byte. The new data stands
+// in place of the last data line, with one data line for each of its own lines. These
+// data lines end as the last data line did.
 //
 // The error is ErrNoResult or ErrField.
 func AddMetaToEvent(event []byte, fields []Field) ([]byte, error) {
@@ -21,8 +21,8 @@ func AddMetaToEvent(event []byte, fields []Field) ([]byte, error) {
 	return replaceData(head, lines, last, merged, len(event)+len(merged)-len(data)), nil
 }
 
-// replaceData returns the event with other data, in place of its last data line. It
-// allocates about that size.
+// replaceData returns the event with all its data lines removed and the new data in
+// place of the last one, which is at index last. size is an estimate of the length.
 func replaceData(head, lines []byte, last int, data []byte, size int) []byte {
 	out := make([]byte, 0, size+64)
 	out = append(out, head...)
@@ -40,16 +40,17 @@ func replaceData(head, lines []byte, last int, data []byte, size int) []byte {
 	return out
 }
 
-// EventData returns a copy of the data of one whole event, as an EventScanner cut it,
-// or nil if the event has none.
+// EventData returns a copy of the data of one whole event that an EventScanner has cut,
+// or nil if the event has no data.
 func EventData(event []byte) []byte {
 	_, lines := cutHead(event)
 	data, _, _ := eventData(lines)
 	return bytes.Clone(data)
 }
 
-// cutHead cuts off the bytes before the event's first line: the LF of a CRLF whose CR
-// ended the previous event, or the byte order mark of the stream.
+// cutHead splits the event into the bytes before its first line and the lines. The head
+// is empty, or a LF that belongs to the CR at the end of the previous event, or the byte
+// order mark of the stream.
 func cutHead(event []byte) (head, lines []byte) {
 	n := 0
 	if len(event) > 1 && event[0] == '\n' {
@@ -60,8 +61,8 @@ func cutHead(event []byte) (head, lines []byte) {
 	return event[:n], event[n:]
 }
 
-// cutLine returns the first line and its end: CRLF, CR, LF, or nothing at the end of
-// the stream.
+// cutLine returns the text of the first line and its line end, which is CRLF, CR, LF, or
+// empty at the end of the stream.
 func cutLine(lines []byte) (text, end []byte) {
 	i := find(lines, 0, '\n')
 	n := i
@@ -74,7 +75,7 @@ func cutLine(lines []byte) (text, end []byte) {
 	return lines[:i], lines[i:n]
 }
 
-// dataValue returns the value of a data line.
+// dataValue returns the value of a data line, or false for any other line.
 func dataValue(line []byte) ([]byte, bool) {
 	if string(line) == "data" {
 		return nil, true
@@ -83,8 +84,8 @@ func dataValue(line []byte) ([]byte, bool) {
 	return bytes.TrimPrefix(value, []byte(" ")), ok
 }
 
-// eventData returns the event's data, and the index of its last data line. The
-// data of a single line aliases the event.
+// eventData returns the data of an event and the index of its last data line in lines.
+// The data aliases lines if there is only one data line.
 func eventData(lines []byte) (data []byte, last int, found bool) {
 	for at := 0; at < len(lines); {
 		text, end := cutLine(lines[at:])
@@ -102,8 +103,9 @@ func eventData(lines []byte) (data []byte, last int, found bool) {
 	return data, last, found
 }
 
-// appendData appends data as data lines. If the end of the stream ended the line, LF
-// separates them.
+// appendData appends data as data lines with the given line end. An empty line end means
+// that the stream ended there; then LF separates the lines, and the last one stays
+// unfinished.
 func appendData(out, data, end []byte) []byte {
 	between := end
 	if len(between) == 0 {

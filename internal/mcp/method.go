@@ -1,24 +1,23 @@
 package mcp
 
-// Method describes a method of the protocol. The table methods is the one place to
-// add a method; a request that clients send freely needs no more than a name and its
-// eras.
+// Method describes a method of the protocol. To add a method, add an entry to methods.
+// A request that needs no special treatment needs only a name and its eras.
 type Method struct {
-	Name string // as it is written
+	Name string // exact name in messages
 
 	Session   bool // clients send it in EraSession
 	Stateless bool // clients send it in EraStateless
-	Notifies  bool // it is a notification; otherwise a request
+	Notifies  bool // a notification; otherwise a request
 
-	Names  Param // the member of params that names its target
-	About  Subject
-	Item   bool // its target, which it must name, is priced and permitted item by item
-	Lists  List // the list in its result; 0 for none
-	MayAsk bool // its result may be a request for input; see MayAsk
-	Upkeep bool // it asks for no work of the server's own; see IsUpkeep
+	Names  Param   // the member of params that names the target
+	About  Subject // the kind of the target
+	Item   bool    // params must name the target, which has its own price and permissions
+	Lists  List    // the list in the result; 0 if the method lists nothing
+	MayAsk bool    // the result may be a request for input; see MayAsk
+	Upkeep bool    // does not use the server's items; see IsUpkeep
 
-	Streams bool // its response is a stream that stays open
-	Rules   bool // an operator may put a rule on it; see CheckMethodRule
+	Streams bool // the response is a stream that stays open
+	Rules   bool // an operator may put a rule on the method; see CheckMethodRule
 }
 
 // Param is a member of a request's params that names a target.
@@ -39,8 +38,8 @@ const (
 type Subject uint8
 
 const (
-	// AboutNothing is for a method without a target, or with one that it does not name
-	// by a Param.
+	// AboutNothing is for a method without a target, or with a target that no Param
+	// names.
 	AboutNothing Subject = iota
 	// AboutTool is for a tool.
 	AboutTool
@@ -52,7 +51,7 @@ const (
 	AboutTask
 )
 
-// The methods that this package treats in a way of their own.
+// Methods that this package refers to by name.
 const (
 	methodToolsCall     = "tools/call"
 	methodPromptsGet    = "prompts/get"
@@ -60,8 +59,8 @@ const (
 	methodInitialize    = "initialize"
 )
 
-// The methods about tasks. MCP 2025-11-25, Tasks, has all but the update; SEP-2663,
-// an extension of 2026-07-28, has all but the result and the list.
+// The methods about tasks. MCP 2025-11-25 (Tasks) has all of them except tasks/update.
+// SEP-2663, an extension of 2026-07-28, has all except tasks/result and tasks/list.
 const (
 	MethodTaskGet    = "tasks/get"
 	MethodTaskResult = "tasks/result"
@@ -70,16 +69,16 @@ const (
 	MethodTaskUpdate = "tasks/update"
 )
 
-// MethodTaskStatus is the notification with which the receiver of a request reports
-// the status of its task (MCP 2025-11-25, Tasks). A client sends it about a task of
-// its own.
+// MethodTaskStatus is the notification with which the receiver of a request reports the
+// status of the task for that request (MCP 2025-11-25, Tasks). A client sends it for a
+// request that it has received from the server.
 const MethodTaskStatus = "notifications/tasks/status"
 
 // MethodResourceUpdated is the notification with which a server reports that a
 // resource has changed (MCP 2025-11-25, Resources; 2026-07-28, subscriptions).
 const MethodResourceUpdated = "notifications/resources/updated"
 
-// methods has every method that clients send.
+// methods lists every method that clients send.
 var methods = []Method{
 	{Name: methodToolsCall, Session: true, Stateless: true, Names: ParamName, About: AboutTool, Item: true, MayAsk: true},
 	{Name: methodPromptsGet, Session: true, Stateless: true, Names: ParamName, About: AboutPrompt, Item: true, MayAsk: true},
@@ -105,8 +104,8 @@ var methods = []Method{
 	{Name: MethodTaskCancel, Session: true, Stateless: true, Names: ParamTaskID, About: AboutTask},
 	{Name: MethodTaskUpdate, Stateless: true, Names: ParamTaskID, About: AboutTask},
 
-	// The stateless transport has no client notification: closing the stream cancels.
-	// But clients of two transports send this one.
+	// The stateless HTTP transport does not need this notification, because closing the
+	// stream cancels a request. But clients that support two transports send it anyway.
 	{Name: "notifications/cancelled", Session: true, Stateless: true, Notifies: true, Upkeep: true},
 	{Name: "notifications/initialized", Session: true, Notifies: true, Upkeep: true},
 	{Name: "notifications/progress", Session: true, Notifies: true, Upkeep: true},
@@ -114,7 +113,8 @@ var methods = []Method{
 }
 
 // methodsByLength indexes methods by the length of the name. Few names have the same
-// length, so that a lookup costs about one comparison, which is less than a map's hash.
+// length, so a lookup takes about one comparison, which is faster than hashing the name
+// for a map.
 var methodsByLength = func() (index [maxMethodName + 1][]*Method) {
 	for i := range methods {
 		n := len(methods[i].Name)
@@ -123,8 +123,8 @@ var methodsByLength = func() (index [maxMethodName + 1][]*Method) {
 	return index
 }()
 
-// LookupMethod returns the method of that name, which is compared exactly. It returns
-// false for a method that clients do not send in any era.
+// LookupMethod returns the method with exactly the given name. It returns false for a
+// method that clients send in no era.
 func LookupMethod(name string) (Method, bool) {
 	if m := lookupMethod(name); m != nil {
 		return *m, true
@@ -132,7 +132,7 @@ func LookupMethod(name string) (Method, bool) {
 	return Method{}, false
 }
 
-// lookupMethod returns the entry in the table, or nil.
+// lookupMethod returns the entry of methods with the given name, or nil.
 func lookupMethod[T string | []byte](name T) *Method {
 	if len(name) > maxMethodName {
 		return nil
@@ -145,8 +145,8 @@ func lookupMethod[T string | []byte](name T) *Method {
 	return nil
 }
 
-// Target returns the name of the message's target, "" for a method without one or a
-// message that does not name it.
+// Target returns the name of the message's target. It returns "" if the method has no
+// target or the message does not name it.
 func (m *Method) Target(msg *Message) string {
 	switch m.Names {
 	case ParamName:

@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// Every entry of the method table is consistent in itself and is found by its exact
-// name alone, so that a new entry is known to everything that reads the table.
+// TestMethodTable checks that every entry of methods is consistent, that only its exact
+// name finds it, and that the functions that use the table agree with it.
 func TestMethodTable(t *testing.T) {
 	seen := map[string]bool{}
 	lists := map[List]bool{}
@@ -52,7 +52,8 @@ func TestMethodTable(t *testing.T) {
 	}
 }
 
-// A target is the member of params that the method names.
+// TestMethodTarget checks that Target returns the member of params that names the target
+// in each method.
 func TestMethodTarget(t *testing.T) {
 	msg := Message{Name: "n", URI: "u", TaskID: "t"}
 	for name, want := range map[string]string{

@@ -2,13 +2,13 @@ package mcp
 
 import "strings"
 
-// Era is the family of protocol versions that a request belongs to.
+// Era is a family of protocol versions.
 type Era uint8
 
 const (
-	// EraSession is 2025-11-25 and older: a session, begun by initialize.
+	// EraSession is MCP 2025-11-25 and older, where initialize begins a session.
 	EraSession Era = iota + 1
-	// EraStateless is 2026-07-28: every request is independent.
+	// EraStateless is MCP 2026-07-28 and later, where every request is independent.
 	EraStateless
 )
 
@@ -17,23 +17,23 @@ func (e Era) String() string {
 	return nameOf("Era", []string{"", "session", "stateless"}, uint8(e))
 }
 
-// OfOneTask reports whether a method is about the task of params.taskId.
+// OfOneTask reports whether a method is about the single task in params.taskId.
 func OfOneTask(method string) bool {
 	m := lookupMethod(method)
 	return m != nil && m.About == AboutTask
 }
 
-// MayAsk reports whether the result of a method may be a request for input, after
-// which the client sends the same request with its requestState (MCP 2026-07-28,
-// multi round-trip requests).
+// MayAsk reports whether the result of a method may be a request for input. The client
+// then sends the same request again, with the requestState from that result (MCP
+// 2026-07-28, multi round-trip requests).
 func MayAsk(method string) bool {
 	m := lookupMethod(method)
 	return m != nil && m.MayAsk
 }
 
-// KnownMethod reports whether clients send that message in that era: a request or a
-// notification of the protocol, or in a session any response. It does not know the
-// method of a request in a notification, nor that of a notification in a request.
+// KnownMethod reports whether clients send such a message in the era. A request or a
+// notification must have a method of the protocol that is defined for its kind. A
+// response is known only in EraSession.
 func KnownMethod(era Era, m *Message) bool {
 	switch m.Kind {
 	case KindRequest, KindNotification:
@@ -47,26 +47,26 @@ func KnownMethod(era Era, m *Message) bool {
 	return era == EraSession && method.Session || era == EraStateless && method.Stateless
 }
 
-// IsUpkeep reports whether a message asks for no work of the server's own: it begins,
-// keeps or ends a session, lists the server's items, or belongs to an earlier request.
+// IsUpkeep reports whether a message does not use the server's items: it begins, keeps
+// or ends a session, lists the items, or belongs to an earlier request.
 func IsUpkeep(m *Message) bool {
-	if m.Kind == KindResponse { // to a server's request in the course of a call
+	if m.Kind == KindResponse { // responds to a request that the server made during a call
 		return true
 	}
 	method := lookupMethod(m.Method)
 	return method != nil && method.Upkeep && method.Notifies == (m.Kind == KindNotification)
 }
 
-// notificationPrefix begins the names of notifications, the protocol's and those of
-// its extensions.
+// notificationPrefix begins the name of every notification, in the protocol and in its
+// extensions.
 const notificationPrefix = "notifications/"
 
-// IsNotification reports whether a method has the name of a notification, whether or
-// not the protocol defines it: servers run no request for it.
+// IsNotification reports whether a method has the name of a notification, even one that
+// the protocol does not define. Servers do not run such a method as a request.
 func IsNotification(method string) bool { return strings.HasPrefix(method, notificationPrefix) }
 
-// internMethod returns a method as a string, without an allocation if the protocol
-// has it.
+// internMethod returns a method as a string. It does not allocate for a method in the
+// table.
 func internMethod(b []byte) string {
 	if m := lookupMethod(b); m != nil {
 		return m.Name
@@ -74,7 +74,8 @@ func internMethod(b []byte) string {
 	return string(b)
 }
 
-// internVersion does the same for protocol versions.
+// internVersion returns a protocol version as a string. It does not allocate for
+// statelessVersion.
 func internVersion(b []byte) string {
 	if string(b) == statelessVersion {
 		return statelessVersion

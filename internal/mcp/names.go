@@ -5,11 +5,11 @@ import (
 	"unicode/utf8"
 )
 
-// names lists the reserved names of a level, in the order of its constants. Zero
-// represents any other name.
+// names lists the reserved names of one kind of object. Each name has a number, which is
+// its index plus 1. The number 0 stands for any other name.
 type names []string
 
-// The names with a meaning at the top of a JSON-RPC message.
+// The numbers of the reserved names at the top level of a JSON-RPC message.
 const (
 	keyOther = iota
 	keyJSONRPC
@@ -22,7 +22,7 @@ const (
 
 var topNames = names{"jsonrpc", "id", "method", "params", "result", "error"}
 
-// The names with a meaning to a gateway in a request's params.
+// The numbers of the reserved names in the params of a request.
 const (
 	paramName = iota + 1
 	paramURI
@@ -42,7 +42,7 @@ var paramNames = names{
 	"cursor", "taskId", "ref", "argument",
 }
 
-// The names with a meaning to a gateway in a result.
+// The numbers of the reserved names in a result.
 const (
 	resultIsError = iota + 1
 	resultType
@@ -57,14 +57,16 @@ var (
 )
 
 const (
-	// metaPrefix begins the names that are reserved by the specification.
+	// metaPrefix begins the names that the specification reserves in _meta.
 	metaPrefix = "io.modelcontextprotocol/"
-	// ownPrefix begins the names in a result's _meta that only the gateway may set.
+	// ownPrefix begins the names that only the gateway may set in the _meta of a
+	// result.
 	ownPrefix = "dev.farebox/"
 
-	// maxPriceName is the name in a request's _meta for the caller's highest price.
+	// maxPriceName is the member of a request's _meta with the highest price that the
+	// caller accepts.
 	maxPriceName = ownPrefix + "max-price"
-	// retryKeyName is the name in a request's _meta for its idempotency key.
+	// retryKeyName is the member of a request's _meta with the idempotency key.
 	retryKeyName = ownPrefix + "idempotency-key"
 
 	metaProtocolVersion = 1
@@ -77,12 +79,14 @@ var metaNames = names{
 	metaPrefix + "clientInfo", metaPrefix + "logLevel", maxPriceName, retryKeyName,
 }
 
-// skeletonSize bounds a skeleton: one byte more than the longest reserved name.
+// skeletonSize bounds a skeleton, in bytes. It must be longer than every reserved name,
+// so that a longer key cannot match one.
 const skeletonSize = 48
 
-// find returns the number of the reserved name that equals the key, or 0. It returns
-// false if the key does not equal the name, but a reader that is lax about case or
-// invisible characters could take it for that name.
+// find returns the number of the reserved name that the key matches, or 0. It returns
+// true if the key equals the name, or matches no name. It returns false if the key
+// differs from the name, but a reader that is lax about case or invisible characters
+// could take it for that name.
 func (ns names) find(key []byte) (int, bool) {
 	for i, name := range ns {
 		if string(key) == name {
@@ -92,7 +96,7 @@ func (ns names) find(key []byte) (int, bool) {
 	return ns.findFolded(key)
 }
 
-// findFolded is find for a key that equals none of the names.
+// findFolded is like find, for a key that is known to equal no reserved name.
 func (ns names) findFolded(key []byte) (int, bool) {
 	var buf [skeletonSize]byte
 	n, _, ok := skeleton(&buf, key)
@@ -107,8 +111,8 @@ func (ns names) findFolded(key []byte) (int, bool) {
 	return 0, true
 }
 
-// findMeta is find for the keys of params._meta, where every name under the
-// specification's prefix is reserved, and the gateway's own.
+// findMeta is like find, for a key in params._meta. The reserved names there are all
+// names with the specification's prefix, and the two names of the gateway.
 func findMeta(key []byte) (int, bool) {
 	if len(key) >= len(metaPrefix) && string(key[:len(metaPrefix)]) == metaPrefix ||
 		string(key) == maxPriceName || string(key) == retryKeyName {
@@ -125,7 +129,7 @@ func findMeta(key []byte) (int, bool) {
 	return 0, n < len(metaPrefix) || string(buf[:len(metaPrefix)]) != metaPrefix
 }
 
-// foldsTo reports whether the ASCII name has that skeleton.
+// foldsTo reports whether the ASCII name has the given skeleton.
 func foldsTo(name string, skeleton []byte) bool {
 	if len(name) != len(skeleton) {
 		return false
@@ -145,11 +149,11 @@ func lower(c byte) byte {
 	return c
 }
 
-// skeleton writes the key to dst without its case and its invisible characters. It
-// returns the length, and the number of bytes at the end of src that begin an
-// incomplete character. It returns false if no reserved name has this skeleton,
-// because it is too long or has a character that folds to no ASCII character; dst
-// then has the characters before that one.
+// skeleton writes the skeleton of the key src to dst: the key in lower case and without
+// invisible characters. It returns the length of the skeleton, and how many bytes at the
+// end of src belong to an incomplete character. It returns false if the key cannot match
+// a reserved name, because its skeleton is too long or it has a character that does not
+// fold to ASCII. dst then has the skeleton of the text before that character.
 func skeleton(dst *[skeletonSize]byte, src []byte) (n, rest int, ok bool) {
 	for i := 0; i < len(src); {
 		c := src[i]
@@ -181,10 +185,10 @@ func skeleton(dst *[skeletonSize]byte, src []byte) (n, rest int, ok bool) {
 	return n, 0, true
 }
 
-// foldRune returns the ASCII letter, in lower case, that a rune beyond ASCII folds
-// to, or 0. The long s and the Kelvin sign fold by Unicode's simple case folding,
-// which encoding/json follows; the Turkish i, dotted and dotless, by the upper and
-// lower case of other languages' readers.
+// foldRune returns the lower-case ASCII letter to which a rune beyond ASCII folds, or 0.
+// The long s and the Kelvin sign fold by Unicode's simple case folding, which
+// encoding/json uses. The Turkish dotted and dotless i fold because readers in other
+// programming languages map them to i by upper or lower case.
 func foldRune(r rune) byte {
 	switch r {
 	case '\u017F':
@@ -197,9 +201,9 @@ func foldRune(r rune) byte {
 	return 0
 }
 
-// invisible reports whether a reader may trim or drop the rune: white space, control
-// and format characters (such as the byte order mark), variation selectors, fillers,
-// and the replacement character.
+// invisible reports whether a reader may trim or drop the rune. That is so for white
+// space, control and format characters (such as the byte order mark), variation
+// selectors, fillers, and the replacement character.
 func invisible(r rune) bool {
 	return r == utf8.RuneError || unicode.IsSpace(r) || unicode.In(r, unicode.Cc, unicode.Cf,
 		unicode.Variation_Selector, unicode.Other_Default_Ignorable_Code_Point)

@@ -2,17 +2,18 @@ package mcp
 
 import "unicode/utf8"
 
-// Class is the kind of a server's message with respect to a pending request. The zero
+// Class is the kind of a server's message in relation to a pending request. The zero
 // Class is ClassMalformed, the safe one.
 type Class uint8
 
 const (
-	// ClassMalformed is a message that cannot be read strictly, or has more than one
-	// meaning: a batch, result and error together, either with a method.
+	// ClassMalformed is a message that cannot be read strictly or has more than one
+	// meaning. Examples are a batch, a message with both a result and an error, and a
+	// message with a method and one of them.
 	ClassMalformed Class = iota
-	// ClassEmpty has no data except white space.
+	// ClassEmpty is a message without data except white space.
 	ClassEmpty
-	// ClassPassing is a notification or a server's request.
+	// ClassPassing is a notification or a request from the server.
 	ClassPassing
 	// ClassAnswer is a result or an error with exactly the pending id: the response.
 	ClassAnswer
@@ -30,8 +31,8 @@ func (c Class) String() string {
 type Outcome uint8
 
 const (
-	// OutcomeUnknown is a response with an unknown resultType, or one that
-	// contradicts itself.
+	// OutcomeUnknown is a response that has an unknown resultType or contradicts
+	// itself.
 	OutcomeUnknown Outcome = iota
 	// OutcomeResult is a complete result.
 	OutcomeResult
@@ -42,8 +43,8 @@ const (
 	// OutcomeInputRequired is a result that asks for more input (resultType
 	// "input_required").
 	OutcomeInputRequired
-	// OutcomeTask is a task in place of a result (resultType "task", or an object
-	// under "task").
+	// OutcomeTask is a result that is a task (resultType "task", or an object as the
+	// member "task").
 	OutcomeTask
 )
 
@@ -53,39 +54,40 @@ func (o Outcome) String() string {
 	return nameOf("Outcome", []string{"unknown", "result", "tool_error", "error", "input_required", "task"}, uint8(o))
 }
 
-// Verdict is a scanner's finding about a message.
+// Verdict is the judgment of a scanner about a message.
 type Verdict struct {
 	Class   Class
 	Outcome Outcome // for ClassAnswer
 	Reason  string  // for ClassForeign and ClassMalformed: a plain sentence without quotations
-	Guarded bool    // for ClassPassing: a notification about a task's status or a changed resource, which not every caller may get
+	Guarded bool    // for ClassPassing: a notification that not every caller may receive, because it is about a task's status or a changed resource
 }
 
-// Scanner classifies one JSON message from a server. The message is fed in pieces
-// that are split anywhere; the Scanner keeps only the bytes of short keys and of the
+// Scanner classifies one JSON message from a server. The message may be split into
+// pieces anywhere. A Scanner keeps only the bytes of short strings, such as keys and the
 // id, so its memory is bounded.
 //
-// It is strict about the identity of the response and about its outcome, and about no
-// more. At the top level, and in the first level of the result, no key with a meaning
-// to it may come twice, and no key may differ from one only in case or in invisible
-// characters. Other keys may repeat, and so may _meta, which affects neither. It
-// accepts some deviations from JSON that common parsers accept: a byte order mark,
-// bytes in strings that are not UTF-8, half a surrogate pair, and nesting of up to
-// MaxAnswerDepth. It judges the members together at the end, because servers write
-// them in any order. A Scanner is not safe for concurrent use.
+// A Scanner is strict only where a client could otherwise find another response or
+// another outcome. At the top level of the message and of its result, no reserved key
+// may occur twice, and no other key may differ from a reserved one only in case or in
+// invisible characters. All other keys may repeat. So may _meta, which affects neither
+// the response's identity nor its outcome. A Scanner accepts some deviations from JSON
+// that common parsers accept: a byte order mark, bytes in strings that are not UTF-8,
+// half of a surrogate pair, and nesting of up to MaxAnswerDepth. It judges the members
+// together at the end, because servers write them in any order. A Scanner is not safe
+// for concurrent use.
 type Scanner struct {
 	lex     lexer
 	pending ID
 
-	top, inner int // the reserved name before the next value, at the top and in the result
+	top, inner int // number of the last key, at the top level and in the result
 	seen       [keyError + 1]bool
 	seenInner  [resultMeta]bool
 
-	version2     bool
+	version2     bool // jsonrpc is "2.0"
 	opened       bool // the message begins as an object or an array
 	got          ID   // the message's id
 	nullID       bool // the id is null
-	oddID        bool // the id cannot be a request's
+	oddID        bool // the id is neither null nor a valid id of a request
 	isError      bool
 	task         bool
 	guarded      bool // the message is a guarded notification; see Verdict
@@ -104,8 +106,8 @@ const (
 	typeOther
 )
 
-// NewScanner returns a Scanner for the response to the request with that id. If the
-// id is zero, no message is a ClassAnswer.
+// NewScanner returns a Scanner that looks for the response to the request with the given
+// id. If the id is zero, no message is a ClassAnswer.
 func NewScanner(id ID) *Scanner {
 	s := new(Scanner)
 	s.Reset(id)
@@ -117,8 +119,8 @@ func (s *Scanner) Reset(id ID) {
 	*s = Scanner{pending: id}
 }
 
-// Write reads the next piece of the message. It never fails: End reports the faults.
-// It does not keep the piece.
+// Write reads the next piece of the message. It does not retain the piece. End reports
+// the faults of the message.
 func (s *Scanner) Write(p []byte) {
 	for i := 0; ; {
 		var t token
@@ -131,7 +133,7 @@ func (s *Scanner) Write(p []byte) {
 	}
 }
 
-// wanted reports whether the next token's text is needed.
+// wanted reports whether the text of the token after last must be captured.
 func (s *Scanner) wanted(last token) bool {
 	switch s.lex.depth {
 	case 1:
@@ -148,7 +150,7 @@ func (s *Scanner) malformed(reason string) {
 	}
 }
 
-// take judges one token by its place.
+// take processes one token according to its place in the message.
 func (s *Scanner) take(t token) {
 	depth := s.lex.depth
 	switch {
@@ -178,7 +180,8 @@ func (s *Scanner) take(t token) {
 	}
 }
 
-// reserved returns the number of the current key among the reserved names.
+// reserved returns the number of the current key among the reserved names, and records
+// it in seen. It marks the message as malformed if the key is refused.
 func (s *Scanner) reserved(ns names, seen []bool) int {
 	c := &s.lex.capture
 	if c.over {
@@ -194,13 +197,13 @@ func (s *Scanner) reserved(ns names, seen []bool) int {
 	case !exact:
 		s.malformed(foldedKey)
 	case key != keyOther && seen[key]:
-		s.malformed("a key with a meaning is there twice")
+		s.malformed("a reserved key occurs twice")
 	}
 	seen[key] = true
 	return key
 }
 
-// topValue takes the value, or its beginning, of a member at the top level.
+// topValue processes the first token of the value of a member at the top level.
 func (s *Scanner) topValue(t token) {
 	c := &s.lex.capture
 	switch s.top {
@@ -239,7 +242,7 @@ func (s *Scanner) takeID(t token) {
 	s.oddID = s.got.IsZero() && !s.nullID
 }
 
-// textID is StringID without an allocation for the expected id.
+// textID is like StringID, but does not allocate for the pending id.
 func (s *Scanner) textID(text []byte) ID {
 	if s.pending.kind == idText && s.pending.text == string(text) {
 		return s.pending
@@ -247,7 +250,7 @@ func (s *Scanner) textID(text []byte) ID {
 	return StringID(string(text))
 }
 
-// innerValue takes the value, or its beginning, of a member of the result.
+// innerValue processes the first token of the value of a member of the result.
 func (s *Scanner) innerValue(t token) {
 	switch s.inner {
 	case resultIsError:
@@ -277,8 +280,8 @@ func (s *Scanner) kindOfResult(t token) resultKind {
 	return typeOther
 }
 
-// End returns the verdict on the message, as if the last piece had been its end. It
-// does not change the Scanner.
+// End returns the verdict on the message, as if the message ended after the last piece.
+// It does not change the Scanner.
 func (s *Scanner) End() Verdict {
 	if reason := s.whyMalformed(); reason != "" {
 		return Verdict{Class: ClassMalformed, Reason: reason}
@@ -296,11 +299,11 @@ func (s *Scanner) End() Verdict {
 	return Verdict{Class: ClassAnswer, Outcome: s.outcome()}
 }
 
-// HasResult reports whether the message so far has had a result at its top level,
-// whatever its class.
+// HasResult reports whether the message so far has a result at its top level, whatever
+// the class of the message.
 func (s *Scanner) HasResult() bool { return s.seen[keyResult] }
 
-// whyMalformed returns the reason why the message does not have one meaning, or "".
+// whyMalformed returns the reason why the message is malformed, or "" if it is not.
 func (s *Scanner) whyMalformed() string {
 	hasMethod, hasResult, hasError := s.seen[keyMethod], s.seen[keyResult], s.seen[keyError]
 	switch {
@@ -314,7 +317,7 @@ func (s *Scanner) whyMalformed() string {
 		return "the message ends early"
 	case hasMethod && (hasResult || hasError):
 		return "a message has a method together with a result or an error"
-	case hasMethod: // not a response, whatever its other faults
+	case hasMethod: // no response, so further faults do not matter
 		return ""
 	case s.oddID:
 		return "the id is neither a string of at most 128 bytes nor a plain integer within 2^53-1"
@@ -328,7 +331,8 @@ func (s *Scanner) whyMalformed() string {
 	return ""
 }
 
-// outcome returns the outcome of the call, by all signs together.
+// outcome returns the outcome of the call. It is OutcomeUnknown if the members of the
+// result contradict each other.
 func (s *Scanner) outcome() Outcome {
 	if s.seen[keyError] {
 		return OutcomeError

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// scan classifies a message given in pieces of that size.
+// scan resets the Scanner and classifies a message in pieces of size bytes.
 func scan(s *Scanner, id ID, message string, size int) Verdict {
 	s.Reset(id)
 	for len(message) > 0 {
@@ -17,8 +17,8 @@ func scan(s *Scanner, id ID, message string, size int) Verdict {
 	return s.End()
 }
 
-// scannerTests are messages as a server may send them while request 7 waits, or, if
-// the name begins with "text", request "seven".
+// scannerTests are messages that a server may send while a request is pending. The
+// request's id is "seven" in tests with a name that begins with "text", and 7 otherwise.
 var scannerTests = []struct {
 	name, message string
 	class         Class
@@ -136,8 +136,8 @@ var scannerTests = []struct {
 	{"notification with odd text", "{\"jsonrpc\":\"2.0\",\"method\":\"x\",\"params\":{\"a\":\"\xff\\ud800\"}}", ClassPassing, 0},
 }
 
-// TestScannerClassifies proves the verdict on every kind of message, whole, in bytes,
-// and in longer pieces.
+// TestScannerClassifies checks the verdict on every kind of message, both whole and in
+// pieces of several sizes.
 func TestScannerClassifies(t *testing.T) {
 	s := NewScanner(ID{})
 	for _, tt := range scannerTests {
@@ -160,7 +160,7 @@ func TestScannerClassifies(t *testing.T) {
 	}
 }
 
-// TestScannerWithoutRequest proves that no message is a response if no request is
+// TestScannerWithoutRequest checks that no message is ClassAnswer if no request is
 // pending.
 func TestScannerWithoutRequest(t *testing.T) {
 	s := NewScanner(ID{})
@@ -175,7 +175,8 @@ func TestScannerWithoutRequest(t *testing.T) {
 	}
 }
 
-// TestScannerEndIsPure proves that End may be called at any time.
+// TestScannerEndIsPure checks that End may be called after each byte, and repeatedly,
+// without an effect on the Scanner.
 func TestScannerEndIsPure(t *testing.T) {
 	message := `{"result":{"content":[]},"jsonrpc":"2.0","id":7}`
 	s := NewScanner(IntID(7))
@@ -192,8 +193,8 @@ func TestScannerEndIsPure(t *testing.T) {
 	}
 }
 
-// TestScannerMemoryIsBounded proves that no message, however long its keys,
-// strings or lists of keys, makes a Scanner allocate.
+// TestScannerMemoryIsBounded checks that a Scanner does not allocate, even for a message
+// with very long keys and strings and with very many keys.
 func TestScannerMemoryIsBounded(t *testing.T) {
 	long := strings.Repeat("k", 1<<16)
 	var many strings.Builder
@@ -215,9 +216,10 @@ func TestScannerMemoryIsBounded(t *testing.T) {
 	}
 }
 
-// TestScannerAgreesWithDecode proves that the two readers agree about every message:
-// a request or a notification for Decode is passing, and a response is the response
-// to its id, unless its result, which Decode does not inspect, is malformed.
+// TestScannerAgreesWithDecode checks that a Scanner agrees with Decode about each
+// message that Decode accepts. A request or a notification must be ClassPassing. A
+// response must be ClassAnswer for its own id, or ClassMalformed if its result is,
+// because Decode does not inspect the result.
 func TestScannerAgreesWithDecode(t *testing.T) {
 	agreed := 0
 	for _, tt := range scannerTests {

@@ -10,10 +10,11 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// FuzzScannerAgainstJSONText proves that a Scanner takes nothing for a message that
-// another strict reader refuses, and calls only invalid JSON invalid, except for its
-// bound on depth. Keys without a meaning to it may repeat, text may be invalid UTF-8,
-// and a byte order mark may stand before the message.
+// FuzzScannerAgainstJSONText compares a Scanner with jsontext, another strict reader.
+// jsontext must accept every message that is neither empty nor malformed for the
+// Scanner. The Scanner's lexer must refuse only invalid JSON, or JSON that nests too
+// deep. jsontext is set to allow repeated keys and invalid UTF-8, and a byte order mark
+// before the message is removed for it, because a Scanner allows these.
 func FuzzScannerAgainstJSONText(f *testing.F) {
 	for _, message := range listSeeds() {
 		f.Add([]byte(message))
@@ -40,7 +41,7 @@ func FuzzScannerAgainstJSONText(f *testing.F) {
 	})
 }
 
-// laxAnswer is a response as a client's library unmarshals it.
+// laxAnswer is a struct into which a client library may unmarshal a response.
 type laxAnswer struct {
 	JSONRPC string          `json:"jsonrpc"`
 	ID      json.RawMessage `json:"id"`
@@ -52,9 +53,9 @@ type laxAnswer struct {
 	} `json:"result"`
 }
 
-// FuzzScannerAgainstEncodingJSON proves that a lax reader, one that folds the case of
-// keys and takes the last of several, sees the same response to the same request in
-// every message that a Scanner takes for one.
+// FuzzScannerAgainstEncodingJSON checks that every message that a Scanner takes for the
+// response is the same response, to the same request, for a lax reader. The lax reader
+// is encoding/json, which ignores the case of keys and takes the last of several.
 func FuzzScannerAgainstEncodingJSON(f *testing.F) {
 	for _, message := range listSeeds() {
 		f.Add([]byte(message))
@@ -71,7 +72,7 @@ func FuzzScannerAgainstEncodingJSON(f *testing.F) {
 				if !json.Valid(message) {
 					t.Fatalf("%q is %+v, but %v", message, v, err)
 				}
-				continue // a member has another type than the struct: nothing to compare
+				continue // a member does not have the type of the struct's field
 			}
 			var theirs, ours any
 			if json.Unmarshal(lax.ID, &theirs) != nil || json.Unmarshal(id.AppendJSON(nil), &ours) != nil || theirs != ours {

@@ -8,29 +8,31 @@ import (
 	"time"
 )
 
-// ErrTask is wrapped in the error for a message that does not describe a task, or a
-// request state, with certainty. It must then be withheld.
+// ErrTask is wrapped in the error for a message from which a task or a request state
+// cannot be read with certainty. The caller must then withhold the message.
 var ErrTask = errors.New("what the message says of a task cannot be judged")
 
-// Handles are the handles in a message, with which a client comes back, and the
-// task's status and result.
+// Handles holds the handles that a message gives to a client for later requests: a task
+// id or a request state. It also holds the status and the result of the task.
 type Handles struct {
 	HasState     bool
 	RequestState string // the state in a request for input, unescaped
 
-	TaskID string        // unescaped; "" if there is none
-	Status string        // the task's status; "" if there is none
+	TaskID string        // unescaped; "" if absent
+	Status string        // status of the task; "" if absent
 	Life   time.Duration // how long the server keeps the task; 0 if unspecified
 
 	// Embedded is the outcome of the result that is embedded in the report of a task
-	// (SEP-2663): OutcomeResult or OutcomeToolError; OutcomeUnknown without one.
+	// (SEP-2663): OutcomeResult or OutcomeToolError. It is OutcomeUnknown if the
+	// message has no embedded result.
 	Embedded Outcome
-	// Mixed reports that members of a tool's own result stand beside the handles,
-	// where they do not belong.
+	// Mixed reports whether members of a tool's own result, such as content, stand
+	// beside the handles, where they do not belong.
 	Mixed bool
 }
 
-// The names with a meaning in an object that describes a task, or asks for input.
+// The numbers of the reserved names in an object that describes a task or asks for
+// input.
 const (
 	taskTask = iota + 1
 	taskID
@@ -49,18 +51,19 @@ var (
 	embeddedNames = names{"isError"}
 )
 
-// ReadHandles reads the result of a response: an accepted task, whose members stand
-// under "task" (MCP 2025-11-25) or in the result itself (SEP-2663), a report of one,
-// or a request for input. The message must be one that a Scanner found to be a
-// ClassAnswer. In the objects that it reads, no key with a meaning may come twice,
-// nor may another key differ from one only in case or in invisible characters. An
-// error response has no handles.
+// ReadHandles reads the handles in the result of a response. The result may be an
+// accepted task, the report of a task, or a request for input. The members of an
+// accepted task are in the object "task" (MCP 2025-11-25) or in the result itself
+// (SEP-2663). The message must be one that a Scanner found to be a ClassAnswer. An error
+// response has no handles.
 //
-// The error wraps ErrTask and quotes nothing.
+// In the objects that ReadHandles reads, no reserved key may occur twice, and no other
+// key may differ from a reserved one only in case or in invisible characters. The error
+// wraps ErrTask and quotes nothing from the message.
 func ReadHandles(message []byte) (Handles, error) { return readHandles(message, keyResult) }
 
-// ReadTaskNotification does the same for the params of a notification about a task's
-// status.
+// ReadTaskNotification is like ReadHandles, for the params of a notification about the
+// status of a task.
 func ReadTaskNotification(message []byte) (Handles, error) { return readHandles(message, keyParams) }
 
 func readHandles(message []byte, within int) (Handles, error) {
@@ -80,16 +83,18 @@ func readHandles(message []byte, within int) (Handles, error) {
 	return r.found, nil
 }
 
-var errShape = errors.New("it is not of the form that it should have")
+var errShape = errors.New("it does not have the expected form")
 
-// taskReader reads a message about a task.
+// taskReader reads a message with handles. ReadListened, ReadReference and ResultOf use
+// only its methods for objects.
 type taskReader struct {
 	walker
 	found  Handles
 	inTask bool
 }
 
-// object reads the object that begins with the token, and each member by read.
+// object reads the object that begins with token t. It calls read for the value of each
+// member, with the key's number in ns and the first token of the value.
 func (r *taskReader) object(t token, ns names, read func(key int, t token) error) error {
 	if t != tokenObject {
 		return errShape
@@ -113,7 +118,7 @@ func (r *taskReader) object(t token, ns names, read func(key int, t token) error
 	return nil
 }
 
-// pass reads the rest of a value without a meaning.
+// pass skips the rest of the value that begins with token t.
 func (r *taskReader) pass(t token) error {
 	if !r.skip(t) {
 		return errShape
@@ -121,7 +126,8 @@ func (r *taskReader) pass(t token) error {
 	return nil
 }
 
-// member reads a member of the object that describes a task.
+// member reads the value of a member of an object that describes a task or asks for
+// input.
 func (r *taskReader) member(key int, t token) error {
 	switch key {
 	case taskTask:
@@ -150,7 +156,8 @@ func (r *taskReader) member(key int, t token) error {
 	return r.pass(t)
 }
 
-// word reads a string, which must not contradict one that was read before.
+// word stores a string in to. If to already has another string, the message is refused,
+// because it contradicts itself.
 func (r *taskReader) word(t token, to *string) error {
 	if t != tokenString {
 		return errShape
@@ -176,7 +183,7 @@ func (r *taskReader) life(t token) error {
 	return r.pass(t)
 }
 
-// embedded reads the result in the report of a task.
+// embedded reads the result that is embedded in the report of a task.
 func (r *taskReader) embedded(t token) error {
 	if t == tokenNull {
 		return nil
@@ -198,8 +205,9 @@ func (r *taskReader) embedded(t token) error {
 	return err
 }
 
-// AddTaskMeta does the same as AddMeta for the result that is embedded in the
-// report of a task, at result.result. It returns a report without one unchanged.
+// AddTaskMeta is like AddMeta, for the result that is embedded in the report of a task,
+// at result.result. If the report has no embedded result, AddTaskMeta returns the
+// message itself.
 func AddTaskMeta(message []byte, fields []Field) ([]byte, error) {
 	if !validFields(fields) {
 		return nil, ErrField
@@ -208,7 +216,7 @@ func AddTaskMeta(message []byte, fields []Field) ([]byte, error) {
 	if err != nil || start == end {
 		return message, err
 	}
-	// AddMeta expects a message: build one around the embedded result.
+	// AddMeta needs a message, so build one around the embedded result.
 	const head, tail = `{"result":`, `}`
 	inner := slices.Concat([]byte(head), message[start:end], []byte(tail))
 	if inner, err = AddMeta(inner, fields); err != nil {
@@ -217,7 +225,7 @@ func AddTaskMeta(message []byte, fields []Field) ([]byte, error) {
 	return slices.Concat(message[:start], inner[len(head):len(inner)-len(tail)], message[end:]), nil
 }
 
-// AddTaskMetaToEvent does the same for the data of one whole event.
+// AddTaskMetaToEvent applies AddTaskMeta to the data of one whole event.
 func AddTaskMetaToEvent(event []byte, fields []Field) ([]byte, error) {
 	head, lines := cutHead(event)
 	data, last, found := eventData(lines)
@@ -231,9 +239,9 @@ func AddTaskMetaToEvent(event []byte, fields []Field) ([]byte, error) {
 	return replaceData(head, lines, last, merged, len(event)+len(merged)-len(data)), nil
 }
 
-// ResultOf returns the text of a response's result, or with embedded the result that
-// is embedded in it as the report of a task; nil if there is none. The message must
-// meet the conditions of ReadHandles.
+// ResultOf returns the raw result of a response. If embedded is true, it returns the
+// result that is embedded in the report of a task instead. It returns nil if the message
+// has no such result. The message must meet the conditions of ReadHandles.
 func ResultOf(message []byte, embedded bool) ([]byte, error) {
 	if embedded {
 		start, end, err := findEmbedded(message)
@@ -258,7 +266,8 @@ func ResultOf(message []byte, embedded bool) ([]byte, error) {
 	return result, nil
 }
 
-// findEmbedded returns the place of the object that is embedded in a report.
+// findEmbedded returns the place of the result that is embedded in the report of a task.
+// start equals end if there is no such result.
 func findEmbedded(message []byte) (start, end int, err error) {
 	r := taskReader{walker: walker{text: message}}
 	err = r.object(r.next(), topNames, func(key int, t token) error {

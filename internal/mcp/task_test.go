@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// TestReadHandles proves the handles of tasks and of requests for input, in the
-// forms of both eras.
+// TestReadHandles checks the handles that are read from tasks and from requests for
+// input, in the forms of both eras.
 func TestReadHandles(t *testing.T) {
 	for name, c := range map[string]struct {
 		result string
@@ -54,8 +54,8 @@ func TestReadHandles(t *testing.T) {
 
 const rpcError = `{"jsonrpc":"2.0","id":7,"error":{"code":-32602,"message":"no","data":{"taskId":"t"}}}`
 
-// TestReadHandlesRefuses proves that a message that two readers could read
-// differently is refused.
+// TestReadHandlesRefuses checks that ReadHandles refuses a message that two readers
+// could read differently.
 func TestReadHandlesRefuses(t *testing.T) {
 	for _, result := range []string{
 		`{"taskId":"a","taskId":"b"}`, `{"taskId":"a","TaskId":"b"}`, `{"taskId":"a","task":{"taskId":"b"}}`,
@@ -75,8 +75,9 @@ func TestReadHandlesRefuses(t *testing.T) {
 	}
 }
 
-// TestAddTaskMeta proves that the receipt is added to the result that is embedded in
-// a report, that a forged one there is dropped, and that the rest stays unchanged.
+// TestAddTaskMeta checks that the receipt is added to the result that is embedded in the
+// report of a task, that a forged receipt there is dropped, and that the rest stays
+// unchanged.
 func TestAddTaskMeta(t *testing.T) {
 	fields := []Field{{Name: "dev.farebox/receipt", Value: []byte(`"R"`)}}
 	for in, want := range map[string]string{
@@ -101,8 +102,8 @@ func TestAddTaskMeta(t *testing.T) {
 	}
 }
 
-// TestGuardedNotifications proves that a scanner recognises notifications about tasks
-// and changed resources, however the method is written and split.
+// TestGuardedNotifications checks that a Scanner recognises notifications about tasks
+// and about changed resources, even if the method is escaped or split.
 func TestGuardedNotifications(t *testing.T) {
 	for method, want := range map[string]bool{
 		"notifications/tasks": true, "notifications/tasks/status": true, `notifications\/t\u0061sks`: true,
@@ -118,8 +119,9 @@ func TestGuardedNotifications(t *testing.T) {
 	}
 }
 
-// FuzzReadHandles proves that a reader which is lax about case, and takes the last of
-// two keys, finds in a response no other task, state or result than was judged.
+// FuzzReadHandles checks that a lax reader finds the same task, state and result in a
+// response as ReadHandles does. The lax reader is encoding/json, which ignores case and
+// takes the last of several equal keys.
 func FuzzReadHandles(f *testing.F) {
 	for _, result := range []string{
 		`{"task":{"taskId":"t-1","status":"working","ttl":60000}}`, `{"resultType":"task","taskId":"t","ttlMs":1.5e3}`,

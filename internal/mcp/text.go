@@ -5,9 +5,9 @@ import (
 	"unicode/utf8"
 )
 
-// unescape appends the text of a JSON string that the lexer accepted, given without
-// its quotes. Half of a surrogate pair becomes U+FFFD; bytes that are not UTF-8 stay
-// unchanged.
+// unescape appends the text of a JSON string to dst. raw is the string without its
+// quotes, and the lexer must have accepted it. Half of a surrogate pair becomes U+FFFD.
+// Bytes that are not UTF-8 stay unchanged.
 func unescape(dst, raw []byte) []byte {
 	for len(raw) > 0 {
 		if raw[0] != '\\' {
@@ -22,8 +22,8 @@ func unescape(dst, raw []byte) []byte {
 	return dst
 }
 
-// firstRune returns the first character of a piece of such a string, which must not
-// be empty, and its length in bytes.
+// firstRune returns the first character of raw, with its escape resolved, and its length
+// in bytes. raw is the rest of a JSON string, as for unescape, and must not be empty.
 func firstRune(raw []byte) (rune, int) {
 	switch {
 	case raw[0] != '\\':
@@ -47,8 +47,8 @@ func hex4(b []byte) rune {
 	return hexValue(b[0])<<12 | hexValue(b[1])<<8 | hexValue(b[2])<<4 | hexValue(b[3])
 }
 
-// appendString appends s as a JSON string. Bytes that are not UTF-8 become
-// U+FFFD, so that the result is always valid.
+// appendString appends s as a JSON string. Bytes that are not UTF-8 become U+FFFD, so
+// the JSON is always valid.
 func appendString(b []byte, s string) []byte {
 	const hex = "0123456789abcdef"
 	b = append(b, '"')

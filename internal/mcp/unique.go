@@ -6,30 +6,30 @@ import (
 	"slices"
 )
 
-// span is the place of a key's text in the body, without its quotes.
+// span is the place of a key in the body, without its quotes.
 type span struct {
 	start, end uint32
 	escaped    bool
 }
 
-// fewKeys bounds the keys of an object that are compared with each other as they
-// arrive. The keys of larger objects are sorted at the object's end, so that no body
-// takes time in the square of its length.
+// fewKeys is the largest number of keys in an object that are compared pairwise as they
+// arrive. The keys of a larger object are sorted at the object's end, so that the time
+// is not quadratic in the length of the body.
 const fewKeys = 16
 
 // keySet finds duplicate keys in all objects that are open at once. The zero keySet
 // is ready to use.
 type keySet struct {
-	base [maxDepth + 1]int32 // where the keys of the object at each depth begin
-	n    int                 // keys of all open objects
-	room [2 * fewKeys]span   // the keys, as long as they fit without an allocation
-	heap []span              // then all of them
+	base [maxDepth + 1]int32 // index of the first key of the object at each depth
+	n    int                 // number of keys of all open objects
+	room [2 * fewKeys]span   // holds all keys while they fit, to avoid an allocation
+	heap []span              // holds all keys once they have outgrown room
 }
 
-// open begins an object at that depth.
+// open begins an object at the given depth.
 func (ks *keySet) open(depth int) { ks.base[depth] = int32(ks.n) }
 
-// own returns the keys so far of the innermost object, which is at that depth.
+// own returns the keys so far of the innermost object, which is at the given depth.
 func (ks *keySet) own(depth int) []span {
 	if ks.heap != nil {
 		return ks.heap[ks.base[depth]:]
@@ -37,8 +37,8 @@ func (ks *keySet) own(depth int) []span {
 	return ks.room[ks.base[depth]:ks.n]
 }
 
-// add adds a key of the object at that depth. It reports whether the object already
-// has it, as far as that is known before the object's end.
+// add adds a key to the object at the given depth. It reports whether the key is a
+// duplicate. After the first fewKeys keys of an object, only close finds duplicates.
 func (ks *keySet) add(body []byte, depth int, key span) bool {
 	twice := false
 	if own := ks.own(depth); len(own) < fewKeys {
@@ -62,8 +62,9 @@ func (ks *keySet) add(body []byte, depth int, key span) bool {
 	return twice
 }
 
-// close ends the object at that depth. It reports whether the object has a duplicate
-// key, and the place of the second occurrence's quote.
+// close ends the object at the given depth. If the object has more than fewKeys keys, it
+// looks for a duplicate among them and returns the index of the opening quote of its
+// second occurrence. Otherwise, or if there is no duplicate, it returns false.
 func (ks *keySet) close(body []byte, depth int) (int, bool) {
 	own := ks.own(depth)
 	ks.n = int(ks.base[depth])
@@ -94,9 +95,8 @@ func sameKey(body []byte, a, b *span) bool {
 	return a.end-a.start == b.end-b.start && string(body[a.start:a.end]) == string(body[b.start:b.end])
 }
 
-// compareKeys orders keys by their unescaped text. It looks at no more of them than
-// it needs to distinguish them: one very long key must not cost its length at every
-// comparison.
+// compareKeys orders keys by their unescaped text. It unescapes only up to the first
+// difference, so that a very long key does not cost its full length in each comparison.
 func compareKeys(body []byte, a, b *span) int {
 	x, y := body[a.start:a.end], body[b.start:b.end]
 	if !a.escaped && !b.escaped {
@@ -106,7 +106,7 @@ func compareKeys(body []byte, a, b *span) int {
 		r, n := firstRune(x)
 		s, m := firstRune(y)
 		if r != s {
-			return cmp.Compare(r, s) // the order of UTF-8 is that of code points
+			return cmp.Compare(r, s) // code points sort as their UTF-8 bytes do
 		}
 		x, y = x[n:], y[m:]
 	}

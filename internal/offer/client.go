@@ -18,7 +18,7 @@ const (
 	methodNotFound   = -32601
 )
 
-// client talks to one server, one request at a time.
+// client sends requests to one server, one at a time.
 type client struct {
 	transport http.RoundTripper
 	url       string
@@ -29,7 +29,8 @@ type client struct {
 	id        int
 }
 
-// statusError says that there is no MCP server at a path.
+// statusError is the error for an HTTP status that suggests that there is no MCP server
+// at the path.
 type statusError struct{ status int }
 
 func (e *statusError) Error() string {
@@ -40,7 +41,7 @@ func (e *statusError) Error() string {
 	return fmt.Sprintf("it answered with status %d", e.status)
 }
 
-// rpcError is a server's own error.
+// rpcError is a JSON-RPC error that the server has returned.
 type rpcError struct {
 	Code    int    `json:"code"`
 	Message string `json:"message"`
@@ -52,8 +53,9 @@ func (e *rpcError) Error() string {
 
 var errNoAnswer = errors.New("it gave no answer of MCP")
 
-// open begins a session and returns the server's capabilities. They are nil for a
-// server without sessions, which must be asked for every list.
+// open begins a session and returns the server's capabilities. A server that refuses
+// initialize is taken for one without sessions. Then the capabilities are unknown, and
+// open returns nil.
 func (c *client) open(ctx context.Context, offer *Offer) (capabilities map[string]json.RawMessage, err error) {
 	who := map[string]string{"name": "farebox", "version": "1"}
 	raw, err := c.call(ctx, "initialize", map[string]any{"protocolVersion": sessionVersion, "capabilities": map[string]any{}, "clientInfo": who})
@@ -92,7 +94,7 @@ func (c *client) end(ctx context.Context) {
 	}
 }
 
-// call makes a request and returns its result.
+// call sends a request and returns its result.
 func (c *client) call(ctx context.Context, method string, params map[string]any) (json.RawMessage, error) {
 	c.id++
 	if c.stateless {
@@ -163,7 +165,8 @@ type message struct {
 	Error  *rpcError       `json:"error"`
 }
 
-// answer reads the response to the last request, from the body or from an event.
+// answer reads the response to the last request, either from a JSON body or from an event
+// stream.
 func (c *client) answer(resp *http.Response) (*message, error) {
 	media, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	limited := io.LimitReader(resp.Body, maxAnswer)
@@ -197,13 +200,14 @@ func (c *client) answer(resp *http.Response) (*message, error) {
 	}
 }
 
-// ours returns the message if it is the response to the last request, or nil.
+// ours decodes a message. It returns nil if the message is not the response to the last
+// request.
 func (c *client) ours(text []byte) *message {
 	var m message
 	if json.Unmarshal(text, &m) != nil || m.Method != "" || m.Result == nil && m.Error == nil {
 		return nil
 	}
-	if string(m.ID) != fmt.Sprint(c.id) && m.Error == nil { // an error may lack the id, if the request could not be parsed
+	if string(m.ID) != fmt.Sprint(c.id) && m.Error == nil { // an error may lack the id, if the server could not parse the request
 		return nil
 	}
 	return &m

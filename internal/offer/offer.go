@@ -1,6 +1,6 @@
-// Package offer lists the offer of an MCP server as a client would: its tools,
-// prompts, resources and resource templates, with or without sessions. It remembers
-// the last offer, to detect changes.
+// Package offer lists the items that an MCP server offers to a client: its tools,
+// prompts, resources and resource templates. It works with servers with and without
+// sessions. It also stores the last offer of a server, so that changes can be detected.
 package offer
 
 import (
@@ -25,31 +25,31 @@ const (
 // Item is one entry of a server's lists.
 type Item struct {
 	Kind string
-	Name string // or the URI of a resource, or the template
-	// Digest is the same as long as the item's description is, in any order of
-	// members. It ignores _meta.
+	Name string // for a resource its URI, for a template its URI template
+	// Digest is a hash of the whole entry, except _meta. It does not depend on the
+	// order of members.
 	Digest string
 }
 
-// Key identifies an item among those of all kinds.
+// Key returns a text that identifies the item among the items of all kinds.
 func (i Item) Key() string { return i.Kind + ":" + i.Name }
 
-// Offer is the offer of a server.
+// Offer is the set of items that a server offers.
 type Offer struct {
-	Name, Version string // of the server, as it says; may be empty
-	Path          string // at which the server was found
+	Name, Version string // the server's own claim; may be empty
+	Path          string // path at which the server was found
 	Items         []Item
 }
 
 // The bounds of the lists.
 const (
-	maxAnswer = 8 << 20 // bytes of one response
-	maxItems  = 10_000  // of all kinds
-	maxPages  = 1000    // of one list
+	maxAnswer = 8 << 20 // bytes in one response
+	maxItems  = 10_000  // items in all lists together
+	maxPages  = 1000    // pages in one list
 )
 
-// lists are the list methods, each with the capability that announces it, the member
-// with the list and the member that names an item.
+// lists are the list methods. Each has the capability that announces it, the member of
+// the result that holds the list, and the member that identifies an item.
 var lists = []struct{ method, capability, member, name, kind string }{
 	{"tools/list", "tools", "tools", "name", Tool},
 	{"prompts/list", "prompts", "prompts", "name", Prompt},
@@ -57,8 +57,9 @@ var lists = []struct{ method, capability, member, name, kind string }{
 	{"resources/templates/list", "resources", "resourceTemplates", "uriTemplate", Template},
 }
 
-// Ask queries the server at the first of the paths with an MCP server. The transport
-// must reach the server for any host name; header is added to every request.
+// Ask tries the paths in order and returns the offer of the first MCP server that it
+// finds. The transport must reach the server for any host name. header is added to every
+// request.
 func Ask(ctx context.Context, transport http.RoundTripper, host string, paths []string, header http.Header) (*Offer, error) {
 	var failures []error
 	for _, path := range paths {
@@ -70,14 +71,14 @@ func Ask(ctx context.Context, transport http.RoundTripper, host string, paths []
 			return offer, nil
 		}
 		failures = append(failures, fmt.Errorf("at %s: %w", path, err))
-		if ctx.Err() != nil || !errors.As(err, new(*statusError)) && !errors.Is(err, errNoAnswer) { // other errors come from an MCP server
+		if ctx.Err() != nil || !errors.As(err, new(*statusError)) && !errors.Is(err, errNoAnswer) { // another path would not help
 			break
 		}
 	}
 	return nil, errors.Join(failures...)
 }
 
-// ask opens a session, if the server has sessions, and reads all lists.
+// ask begins a session, if the server has sessions, and reads all lists.
 func (c *client) ask(ctx context.Context) (*Offer, error) {
 	offer := new(Offer)
 	capabilities, err := c.open(ctx, offer)
@@ -99,7 +100,7 @@ func (c *client) ask(ctx context.Context) (*Offer, error) {
 	return offer, nil
 }
 
-// list reads all pages of one list.
+// list reads all pages of one list. A server without the method has no such items.
 func (c *client) list(ctx context.Context, method, member, name, kind string) (items []Item, err error) {
 	cursor := ""
 	for range maxPages {
@@ -128,7 +129,7 @@ func (c *client) list(ctx context.Context, method, member, name, kind string) (i
 			items = append(items, Item{kind, text, digest(item)})
 		}
 		next := ""
-		_ = json.Unmarshal(page["nextCursor"], &next) // missing or null ends the list
+		_ = json.Unmarshal(page["nextCursor"], &next) // absent or null on the last page
 		if next == "" {
 			return items, nil
 		}
@@ -140,12 +141,12 @@ func (c *client) list(ctx context.Context, method, member, name, kind string) (i
 	return nil, errors.New("its list has no end")
 }
 
-// digest returns the digest of an item.
+// digest returns the Digest of an item. It removes _meta from the item.
 func digest(item map[string]any) string {
 	delete(item, "_meta")
 	text, err := json.Marshal(item) // sorts the members
 	if err != nil {
-		panic(err) // it was decoded from JSON
+		panic(err) // cannot happen, because item was decoded from JSON
 	}
 	sum := sha256.Sum256(text)
 	return hex.EncodeToString(sum[:])

@@ -16,7 +16,7 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 )
 
-// ask asks a server at /mcp.
+// ask calls Ask for the handler at the given paths. Without paths, it uses /mcp.
 func ask(t *testing.T, server http.Handler, paths ...string) (*Offer, error) {
 	t.Helper()
 	s := httptest.NewServer(server)
@@ -35,7 +35,7 @@ func names(o *Offer) (all []string) {
 	return all
 }
 
-// realServer is one of the official SDK, with pages of two.
+// realServer returns a server of the official SDK that lists two items per page.
 func realServer() *mcp.Server {
 	server := mcp.NewServer(&mcp.Implementation{Name: "real", Version: "2"}, &mcp.ServerOptions{PageSize: 2})
 	for i := range 5 {
@@ -49,8 +49,8 @@ func realServer() *mcp.Server {
 	return server
 }
 
-// Ask reads all pages of all lists, with and without sessions, sends the headers with
-// every request, and ends the session.
+// TestAskRealServer checks that Ask reads all pages of all lists, with and without
+// sessions, sends the header with every request, and ends the session.
 func TestAskRealServer(t *testing.T) {
 	want := []string{"tool:tool_0", "tool:tool_1", "tool:tool_2", "tool:tool_3", "tool:tool_4", "prompt:essay", "resource:docs://index", "resource template:docs://{page}"}
 	for _, o := range []*mcp.StreamableHTTPOptions{{}, {JSONResponse: true}, {Stateless: true}} {
@@ -79,7 +79,8 @@ func TestAskRealServer(t *testing.T) {
 	}
 }
 
-// Ask speaks to a server without sessions (2026-07-28), which may respond by events.
+// TestAskStatelessServer checks that Ask works with a server without sessions (MCP
+// 2026-07-28) that responds with event streams.
 func TestAskStatelessServer(t *testing.T) {
 	found, err := ask(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var m struct {
@@ -102,8 +103,9 @@ func TestAskStatelessServer(t *testing.T) {
 	}
 }
 
-// Ask reports a place that is not an MCP server and a list without an end. It tries
-// further paths only if there is no MCP server at the first.
+// TestAskFails checks that Ask returns an error if there is no MCP server, or if a list
+// has no end. It also checks that Ask tries further paths, but not after a path with an
+// MCP server.
 func TestAskFails(t *testing.T) {
 	endless := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var m struct {
@@ -140,8 +142,8 @@ func TestAskFails(t *testing.T) {
 	}
 }
 
-// The digest of an item changes with its description, but not with the order of
-// members or its _meta.
+// TestDigest checks that the digest of an item changes with its members, but not with
+// their order or with _meta.
 func TestDigest(t *testing.T) {
 	of := func(text string) string {
 		var item map[string]any
@@ -161,8 +163,8 @@ func TestDigest(t *testing.T) {
 	}
 }
 
-// The next call returns the remembered offer, from a file readable by its user alone.
-// A damaged file is an error and is not replaced.
+// TestRemember checks that Remember returns the offer of the call before, from a file that
+// only its owner can read. A damaged file is an error and is not replaced.
 func TestRemember(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "servers", "weather.json")
 	at := time.Date(2026, 11, 29, 10, 0, 0, 0, time.UTC)

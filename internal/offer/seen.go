@@ -12,14 +12,14 @@ import (
 	"github.com/fareboxhq/farebox/internal/durable"
 )
 
-// Seen is the previous offer of a server.
+// Seen is a server's offer at an earlier time.
 type Seen struct {
 	At      time.Time         `json:"at"`
 	Digests map[string]string `json:"items"` // by Item.Key
 }
 
-// Remember returns the offer in the file, or nil if there is none, and replaces it
-// with the given one.
+// Remember replaces the offer in the file with o. It returns the previous offer, or nil
+// if the file did not exist.
 func Remember(file string, o *Offer, now time.Time) (before *Seen, err error) {
 	text, err := os.ReadFile(file)
 	switch {
@@ -43,5 +43,5 @@ func Remember(file string, o *Offer, now time.Time) (before *Seen, err error) {
 	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
 		return nil, err
 	}
-	return before, durable.ReplaceFile(file, text, 0o600) // readable by its user alone
+	return before, durable.ReplaceFile(file, text, 0o600)
 }

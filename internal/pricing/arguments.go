@@ -9,32 +9,33 @@ import (
 	"strings"
 )
 
-// maxValues bounds the values, at all depths, in the arguments of a call that is
-// priced by an expression. A value of two bytes in JSON takes many times as much
-// memory, and max_body bounds only the JSON.
+// maxValues bounds the number of values, at all depths, in the arguments of a call that
+// is priced by an expression. max_body bounds only the JSON, and a value of two bytes in
+// JSON takes many times as much memory.
 const maxValues = 100_000
 
-// The reasons why arguments cannot be priced. They never quote the arguments.
+// Reasons why arguments cannot be priced. They never quote the arguments.
 var (
 	errTooMany = fmt.Errorf("they have more than %d values", maxValues)
 	errNumber  = errors.New("they have a number that is out of range")
 	errTwice   = errors.New("they have a name twice")
-	errSyntax  = errors.New("they are no JSON object")
+	errSyntax  = errors.New("they are not a JSON object")
 	errAlike   = errors.New("they have two names in one object that some servers take for one, since they differ in case, '_', '-' or form alone")
 )
 
-// alikeError says that the arguments have a name that a lax reader could take for
-// one that the expression reads.
+// alikeError is the error for arguments with a name that a lax reader could take for a
+// name that the expression reads.
 type alikeError struct{ exact string }
 
 func (e *alikeError) Error() string {
 	return fmt.Sprintf("they have a name that some servers take for %q, by which the price is found, since it differs in case, '_', '-' or form alone: write it exactly so", e.exact)
 }
 
-// readArguments decodes arguments for an expression. Numbers written as integers are
-// exact int64 values; those out of its range, or with a fraction or an exponent, are
-// float64. Nil is an empty map. Arguments that do not have the shape are refused,
-// since the server could read them differently.
+// readArguments decodes the arguments of a call for an expression. A number that is
+// written as an integer becomes an exact int64. A number beyond the range of int64, or
+// with a fraction or an exponent, becomes a float64. Nil arguments are an empty map.
+// readArguments refuses arguments that do not have the shape s, because the server could
+// read them differently.
 func readArguments(raw []byte, s *shape) (map[string]any, error) {
 	if raw == nil {
 		return map[string]any{}, nil
@@ -52,8 +53,8 @@ func readArguments(raw []byte, s *shape) (map[string]any, error) {
 	return args, nil
 }
 
-// reader decodes JSON values and counts them. Its recursion is as deep as the values,
-// which the decoder of messages has bounded.
+// reader decodes JSON values and counts them. It recurses as deep as the values nest,
+// which package mcp has already bounded.
 type reader struct {
 	*json.Decoder
 	values int
@@ -87,7 +88,7 @@ func (r *reader) object(s *shape) (any, error) {
 		if err != nil {
 			return nil, errSyntax
 		}
-		key := name.(string) // Token guarantees it
+		key := name.(string) // in an object, Token returns a string here
 		if _, twice := members[key]; twice {
 			return nil, errTwice
 		}

@@ -6,29 +6,29 @@ import (
 	"strings"
 )
 
-// ChargeOn is the set of outcomes of a call that are charged. The zero value means
+// ChargeOn is the set of outcomes for which a call is charged. The zero value means
 // Success alone.
 type ChargeOn uint8
 
-// The outcomes of a call.
+// The outcomes for which a call can be charged.
 const (
-	// Success charges a result.
+	// Success charges a call for a result without isError.
 	Success ChargeOn = 1 << iota
-	// ToolError also charges a result with isError.
+	// ToolError charges a call for a result with isError.
 	ToolError
-	// Abandoned charges a call that its client has abandoned, if its response
-	// would have been charged.
+	// Abandoned charges a call that the client has abandoned, if the set charges the
+	// response.
 	Abandoned
-	// Started charges a call before it is forwarded, for any outcome.
+	// Started charges a call before it is forwarded, whatever its outcome.
 	Started
 )
 
 // chargeOnWords are the names of the outcomes, in the order of their bits.
 var chargeOnWords = []string{"success", "tool_error", "abandoned", "started"}
 
-// ParseChargeOn returns the set of the given words: success, tool_error, abandoned
-// and started, each at most once. An empty list is an error, and so is a set that
-// never charges.
+// ParseChargeOn returns the set of outcomes for the given words. The words are success,
+// tool_error, abandoned and started. An empty list, a repeated word, and a set that
+// never charges are errors.
 func ParseChargeOn(words []string) (ChargeOn, error) {
 	if len(words) == 0 {
 		return 0, fmt.Errorf("charge_on: want one or more of %s", strings.Join(chargeOnWords, ", "))
@@ -52,7 +52,7 @@ func ParseChargeOn(words []string) (ChargeOn, error) {
 	return on.complete()
 }
 
-// Has reports whether the set contains all of the given outcomes.
+// Has reports whether the set contains all the given outcomes.
 func (c ChargeOn) Has(outcomes ChargeOn) bool { return c&outcomes == outcomes }
 
 // String returns the words, separated by spaces.
@@ -66,14 +66,14 @@ func (c ChargeOn) String() string {
 	return strings.Join(words, " ")
 }
 
-// complete replaces the zero set by its default. It rejects abandoned alone, which
-// concerns responses that would be charged, but no response would.
+// complete replaces the zero set with its default. It rejects a set of abandoned alone:
+// such a set never charges, because abandoned only adds to outcomes that are charged.
 func (c ChargeOn) complete() (ChargeOn, error) {
 	switch {
 	case c == 0:
 		return Success, nil
 	case c >= 1<<len(chargeOnWords):
-		return 0, fmt.Errorf("charge_on: %d names no ends of calls", uint8(c))
+		return 0, fmt.Errorf("charge_on: %d is not a set of outcomes", uint8(c))
 	case c == Abandoned:
 		return 0, errors.New("charge_on: abandoned alone charges nothing: say which answers cost, as in success abandoned")
 	}

@@ -5,7 +5,8 @@ import (
 	"testing"
 )
 
-// The words of charge_on round-trip, and sets that never charge are refused.
+// TestParseChargeOn checks that the words of charge_on round-trip, and that sets that
+// never charge are refused.
 func TestParseChargeOn(t *testing.T) {
 	for text, want := range map[string]ChargeOn{
 		"success":                              Success,

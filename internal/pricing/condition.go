@@ -9,16 +9,17 @@ import (
 	"cel.dev/cel-go/common/types"
 )
 
-// maxResult bounds the result that a condition judges, in bytes of JSON.
+// maxResult bounds the result that a condition can evaluate, in bytes of JSON.
 const maxResult = 1 << 20
 
 var errLongResult = fmt.Errorf("the result has more than %d bytes", maxResult)
 
-// Condition decides whether results are charged. It is immutable and safe for
-// concurrent use.
+// Condition decides whether a result is charged. It is immutable and safe for concurrent
+// use.
 type Condition struct{ program cel.Program }
 
-// condition compiles a condition. For an empty expression it is nil.
+// condition compiles a condition, or returns the one already compiled for the same
+// expression. It returns nil for an empty expression.
 func (l *language) condition(expression string) (*Condition, error) {
 	if expression == "" {
 		return nil, nil
@@ -54,9 +55,9 @@ func (l *language) condition(expression string) (*Condition, error) {
 	return l.conditions[expression], nil
 }
 
-// Holds reports whether the result of a call of the tool, given as a JSON object, is
-// charged. The error gives the reason why this cannot be decided, and never quotes
-// the result.
+// Holds reports whether the result of a call of the tool is charged. The result is a raw
+// JSON object. If Holds cannot decide, it returns an error, which never quotes the
+// result.
 func (c *Condition) Holds(ctx context.Context, tool string, result []byte) (bool, error) {
 	if len(result) > maxResult {
 		return false, errLongResult

@@ -22,8 +22,8 @@ func conditionOf(t *testing.T, expression string) *Condition {
 	return quote.ChargeIf
 }
 
-// A condition judges the unmodified result, or returns the reason why it cannot,
-// without quoting the result.
+// TestConditions checks that a condition sees the unmodified result, and that an error
+// does not quote the result.
 func TestConditions(t *testing.T) {
 	const failed = `{"content":[{"type":"text","text":"Error: secret"}],"structuredContent":{"ok":false,"code":404,"share":0.5},"isError":false,"_meta":{"own":1}}`
 	for expression, want := range map[string]string{
@@ -53,7 +53,8 @@ func TestConditions(t *testing.T) {
 	}
 }
 
-// An invalid condition is refused when it is compiled, with the position of the error.
+// TestConditionsThatCannotBe checks that an invalid condition is refused when it is
+// compiled, with the position of the error.
 func TestConditionsThatCannotBe(t *testing.T) {
 	for expression, want := range map[string]string{
 		"result.":                            "Syntax error",
@@ -80,7 +81,8 @@ func TestConditionsThatCannotBe(t *testing.T) {
 	}
 }
 
-// The work of a condition and the size of its result are bounded.
+// TestConditionsAreBounded checks that the work of a condition and the size of the result
+// are bounded.
 func TestConditionsAreBounded(t *testing.T) {
 	numbers := `{"content":[` + strings.Repeat("1,", 2_000) + "1]}"
 	for _, c := range []struct{ expression, result, want string }{
@@ -95,8 +97,8 @@ func TestConditionsAreBounded(t *testing.T) {
 	}
 }
 
-// A resumed call finds the condition of its price, even if its tool now has another
-// one.
+// TestConditionOfEntry checks that a resumed call finds the condition of the rule that
+// priced it, even if another rule now applies to the tool.
 func TestConditionOfEntry(t *testing.T) {
 	book, err := Compile([]Rule{
 		{Pattern: "own", Amount: 1, ChargeIf: "tool == 'own'"}, {Pattern: "none", Amount: 1}, {Pattern: "prompt:p", Amount: 1},

@@ -7,11 +7,11 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// fold removes from a member's name all differences that a lax reader may ignore: case
-// (Unicode's simple folding, and the Turkish i), the form of characters (NFC, NFD,
-// and the compatibility forms of NFKC), '_' and '-', and invisible characters. Lax
-// readers confuse two names only if they fold to the same text. Most names fold to
-// themselves, without an allocation.
+// fold returns a form of a member's name without the differences that a lax reader may
+// ignore. These are case (by Unicode's simple folding, and for the Turkish i), Unicode
+// forms (NFC, NFD, and the compatibility forms of NFKC), '_' and '-', white space and
+// invisible characters. Lax readers confuse two names only if they fold to the same text.
+// Most names fold to themselves, without an allocation.
 func fold(name string) string {
 	for i := range len(name) {
 		if c := name[i]; c >= 0x80 || c <= ' ' || c == 0x7F || c == '_' || c == '-' || 'A' <= c && c <= 'Z' {
@@ -22,20 +22,21 @@ func fold(name string) string {
 }
 
 func foldSlowly(name string) string {
-	// Folding may break the normal form, and normalization may bring back case.
+	// Folding may break the normal form, and normalization may restore differences in
+	// case. After two rounds, the result is stable.
 	name = strings.Map(foldRune, norm.NFKC.String(name))
 	return strings.Map(foldRune, norm.NFKC.String(name))
 }
 
-// foldRune returns the smallest of the runes that fold to each other, in lower case for
-// ASCII letters, or -1 for a rune that readers may drop.
+// foldRune returns the smallest of the runes that differ from r only in case. An ASCII
+// letter is returned in lower case. foldRune returns -1 for a rune that readers may drop.
 func foldRune(r rune) rune {
 	switch {
 	case r == '_' || r == '-' || unicode.IsSpace(r):
 		return -1
 	case unicode.In(r, unicode.Cc, unicode.Cf, unicode.Variation_Selector, unicode.Other_Default_Ignorable_Code_Point):
 		return -1
-	case r == '\u0130' || r == '\u0131': // Turkish, with case rules of its own
+	case r == '\u0130' || r == '\u0131': // the Turkish i, which SimpleFold does not fold
 		return 'i'
 	}
 	least := r

@@ -16,24 +16,24 @@ import (
 
 // The bounds of an expression, for any arguments.
 const (
-	// maxExpression bounds its length in characters.
+	// maxExpression bounds the length of an expression, in characters.
 	maxExpression = 4096
-	// maxNodes bounds its size after the expansion of macros.
+	// maxNodes bounds the number of nodes after macros have been expanded.
 	maxNodes = 10_000
-	// maxCost bounds the work of one evaluation, in the units of CEL: one per step,
-	// and one per ten characters of a text that is searched. An expression may
-	// search a text of the default max_body, 4 MiB, once, but not loop over long
+	// maxCost bounds the work of one evaluation. CEL counts one unit per step, and one
+	// per ten characters of a text that is searched. The bound allows an expression to
+	// search a text of the default max_body, 4 MiB, once, but not to loop over long
 	// lists.
 	maxCost = 500_000
-	// maxTime bounds one evaluation, because some steps, such as comparing nested
-	// lists, cost more than CEL counts. It is far above the time that maxCost
-	// usually takes, so that a busy machine does not refuse calls.
+	// maxTime bounds the time of one evaluation, because some steps, such as comparing
+	// nested lists, take more time than CEL counts. It is far above the usual time for
+	// maxCost, so that calls are not refused on a busy machine.
 	maxTime = time.Second
-	// interruptEvery is the number of loop iterations between two checks of the
-	// time: few enough for slow iterations, many enough to cost little.
+	// interruptEvery is the number of loop iterations between two checks of the time.
+	// It is low enough for slow iterations and high enough to cost little.
 	interruptEvery = 32
-	// maxPattern bounds the program of a regular expression, which may come from the
-	// arguments.
+	// maxPattern bounds the size of a compiled regular expression. The pattern may
+	// come from the arguments.
 	maxPattern = 1000
 )
 
@@ -46,7 +46,7 @@ type language struct {
 	conditions map[string]*Condition
 }
 
-// bounds returns the options of every environment.
+// bounds returns the options with which every environment is made.
 func bounds() []cel.EnvOption {
 	return []cel.EnvOption{
 		cel.ParserExpressionSizeLimit(maxExpression),
@@ -56,7 +56,7 @@ func bounds() []cel.EnvOption {
 	}
 }
 
-// evaluation returns the options of every program.
+// evaluation returns the options with which every program is made.
 func evaluation() []cel.ProgramOption {
 	return []cel.ProgramOption{
 		cel.EvalOptions(cel.OptOptimize),
@@ -68,7 +68,7 @@ func evaluation() []cel.ProgramOption {
 // formula is a price by expression.
 type formula struct {
 	program cel.Program
-	shape   *shape // required of the arguments
+	shape   *shape // shape that the arguments must have
 	max     ledger.Amount
 }
 
@@ -102,8 +102,8 @@ func (l *language) compile(expression string, limit ledger.Amount) (*formula, er
 	return &formula{program: program, shape: shapeOf([]*place{readsOf(ast.NativeRep().Expr())}, false), max: limit}, nil
 }
 
-// price returns the price of a call. The error is a *RefusedError: a call without a
-// computable price is refused.
+// price returns the price of a call. The error is a *RefusedError: a call is refused if
+// its price cannot be computed.
 func (f *formula) price(ctx context.Context, tool string, arguments []byte) (ledger.Amount, error) {
 	args, err := readArguments(arguments, f.shape)
 	if err != nil {
@@ -151,7 +151,8 @@ func refusedBy(ctx context.Context, err error) error {
 	return &RefusedError{Reason: "the price of this call cannot be computed from its arguments", Cause: failedBy(err)}
 }
 
-// exhausted returns an error if the evaluation has exceeded a bound.
+// exhausted returns an error if the evaluation failed because it exceeded maxCost or
+// maxTime, or because the caller's context ended.
 func exhausted(ctx context.Context, err error) error {
 	var cancelled interpreter.EvalCancelledError
 	if errors.As(err, &cancelled) && cancelled.Cause == interpreter.CostLimitExceeded {
@@ -160,15 +161,15 @@ func exhausted(ctx context.Context, err error) error {
 	return ctx.Err()
 }
 
-// failedBy returns the cause of a failed evaluation within its bounds. CEL's error may
-// quote the arguments, so only a known beginning of its text is kept.
+// failedBy returns the cause of an evaluation that failed within its bounds. CEL's error
+// may quote the arguments, so failedBy keeps only a known beginning of its text.
 func failedBy(err error) error {
 	for _, known := range []string{
 		"no such key", "no such overload", "no such attribute", "integer overflow", "unsigned integer overflow",
 		"division by zero", "modulus by zero", "index out of bounds", "range error", "type conversion error",
 	} {
 		if strings.HasPrefix(err.Error(), known) {
-			if known == "no such key" { // CEL's word for a member
+			if known == "no such key" { // CEL calls a member a key
 				known = "it names a member that is not there"
 			}
 			return errors.New(known)

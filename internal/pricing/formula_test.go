@@ -16,14 +16,14 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// byExpression returns a book in which the expression prices the only tool, "t".
+// byExpression returns a book with one tool, "t", which is priced by the expression.
 func byExpression(t *testing.T, expression string, most ledger.Amount) *Book {
 	t.Helper()
 	return compile(t, Default{}, Rule{Pattern: "t", CEL: expression, Max: most})
 }
 
-// An expression reads the arguments and the tool's name, and its value is the price in
-// micro-units. Numbers written as integers are exact.
+// TestExpressionPrices checks that an expression can read the arguments and the tool's
+// name, that its value is the price in micro-units, and that integers are exact.
 func TestExpressionPrices(t *testing.T) {
 	const most = math.MaxInt64
 	for _, c := range []struct {
@@ -60,8 +60,8 @@ func TestExpressionPrices(t *testing.T) {
 	}
 }
 
-// A call without an acceptable price is refused and never free, with a sentence that
-// does not quote the arguments.
+// TestExpressionRefuses checks that a call without an acceptable price is refused, and
+// not free, with a reason that does not quote the arguments.
 func TestExpressionRefuses(t *testing.T) {
 	const tooMuch, notComputed, below, above, whole = "too much work", "cannot be computed", "below zero", "above the most that it may be, 0.001", "whole number"
 	list := `{"a":[` + strings.Repeat(`"secret",`, 3000) + `0]}`
@@ -113,7 +113,8 @@ func TestExpressionRefuses(t *testing.T) {
 	}
 }
 
-// maxCost stops work that CEL counts, long before maxTime.
+// TestExpressionIsBoundedInCost checks that maxCost stops work that CEL counts, long
+// before maxTime.
 func TestExpressionIsBoundedInCost(t *testing.T) {
 	b := byExpression(t, `args.text.contains("a") || args.text.contains("b") ? 1 : 2`, 10)
 	arguments := `{"text":"` + strings.Repeat("x", 4<<20) + `"}`
@@ -122,8 +123,8 @@ func TestExpressionIsBoundedInCost(t *testing.T) {
 	}
 }
 
-// maxTime stops steps that cost more than CEL counts, here a comparison of nested
-// lists.
+// TestExpressionIsBoundedInTime checks that maxTime stops steps that take more time than
+// CEL counts, here a comparison of nested lists.
 func TestExpressionIsBoundedInTime(t *testing.T) {
 	nested := "[" + strings.Repeat("[0,0,0,0,0,0,0,0,0],", 4000) + "0]"
 	arguments := `{"a":` + nested + `,"b":` + nested + `,"n":[` + strings.Repeat("0,", 9999) + `0]}`
@@ -139,7 +140,8 @@ func TestExpressionIsBoundedInTime(t *testing.T) {
 	}
 }
 
-// An expression may search a text of the default max_body once.
+// TestExpressionMayReadTheWholeBody checks that an expression may search a text of the
+// default max_body once.
 func TestExpressionMayReadTheWholeBody(t *testing.T) {
 	b := byExpression(t, `args.text.contains("needle") ? 2 : 1`, 10)
 	arguments := `{"text":"` + strings.Repeat("x", 4<<20-100) + `"}`
@@ -148,9 +150,9 @@ func TestExpressionMayReadTheWholeBody(t *testing.T) {
 	}
 }
 
-// An expression that cannot yield an int is refused when the book is compiled, with
-// the tool's name and an example. One without a static type is checked when it is
-// evaluated.
+// TestCompileRefusesExpressions checks that Compile refuses an expression that cannot
+// yield an int, with the tool's name and an example. An expression without a static type
+// compiles, and its value is checked when it is evaluated.
 func TestCompileRefusesExpressions(t *testing.T) {
 	for _, c := range []struct {
 		rule Rule
@@ -173,7 +175,7 @@ func TestCompileRefusesExpressions(t *testing.T) {
 		{Rule{CEL: `1`, Max: 1, Amount: 1}, "not both"},
 		{Rule{Amount: 1, Max: 1}, "max belongs to a price by expression"},
 		{Rule{Amount: 1, ChargeOn: Abandoned}, "abandoned alone charges nothing"},
-		{Rule{Amount: 1, ChargeOn: 128}, "names no ends"},
+		{Rule{Amount: 1, ChargeOn: 128}, "not a set of outcomes"},
 	} {
 		c.rule.Pattern = "translate"
 		_, err := Compile([]Rule{c.rule}, Default{})
@@ -186,7 +188,8 @@ func TestCompileRefusesExpressions(t *testing.T) {
 	}
 }
 
-// A glob may be priced by an expression; the label stays the pattern.
+// TestExpressionByGlob checks that a rule with a pattern may have an expression, and that
+// the quote's Entry is still the pattern.
 func TestExpressionByGlob(t *testing.T) {
 	b := compile(t, Default{}, Rule{Pattern: "v?_*", CEL: `tool.startsWith("v1") ? 1 : 2`, Max: 2, ChargeOn: Started})
 	for tool, want := range map[string]ledger.Amount{"v1_a": 1, "v2_a": 2} {
@@ -196,7 +199,8 @@ func TestExpressionByGlob(t *testing.T) {
 	}
 }
 
-// A book may be used concurrently, with different arguments.
+// TestExpressionsAreConcurrent checks that a book may be used concurrently with different
+// arguments.
 func TestExpressionsAreConcurrent(t *testing.T) {
 	b := byExpression(t, `args.a.map(x, x * 2)[1] + size(args.text)`, 1_000_000)
 	var wg sync.WaitGroup
@@ -213,8 +217,8 @@ func TestExpressionsAreConcurrent(t *testing.T) {
 	wg.Wait()
 }
 
-// No arguments make an expression panic, or yield a price below zero or above the
-// maximum.
+// FuzzExpression checks that no arguments make an expression panic or yield a price below
+// zero or above the maximum.
 func FuzzExpression(f *testing.F) {
 	for _, seed := range []string{`{}`, `{"a":[1,2.5,"x",null],"n":9007199254740993}`, `{"n":-0}`, `{"n":1e400}`, `{"a":{"b":{}}}`, `[`} {
 		f.Add([]byte(seed))

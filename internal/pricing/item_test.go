@@ -9,8 +9,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// Each kind has names and patterns of its own: a rule for one never prices another.
-// Items other than tools are free without a rule.
+// TestQuoteByKind checks that a rule for items of one kind never prices an item of another
+// kind, and that items other than tools are free without a rule.
 func TestQuoteByKind(t *testing.T) {
 	b := compile(t, Default{Allow: true, Amount: 9},
 		Rule{Pattern: "report", Amount: 1}, Rule{Pattern: "prompt:report", Amount: 2}, Rule{Pattern: "method:report", Amount: 3},
@@ -53,7 +53,8 @@ func TestQuoteByKind(t *testing.T) {
 	}
 }
 
-// Invalid names are refused, with an allowed form.
+// TestCompileRefusesItems checks that Compile refuses invalid names, with a reason or with
+// the right form in the error.
 func TestCompileRefusesItems(t *testing.T) {
 	for pattern, want := range map[string]string{
 		"prompt:": "name of a prompt", "resource:": "name of a resource", "tool:": "name of a tool", "Prompt:x": "write prompt:NAME", "prompts:x": "tool:prompts:x", "docs://a": "resource:URI",
@@ -73,7 +74,8 @@ func TestCompileRefusesItems(t *testing.T) {
 	}
 }
 
-// A template has the price of the rule with exactly the same pattern, and of no other.
+// TestOfferTemplate checks that a template has the price of the rule with exactly the same
+// pattern, and no price without such a rule.
 func TestOfferTemplate(t *testing.T) {
 	b := compile(t, Default{}, Rule{Pattern: "resource:plain://x", Amount: 1}, Rule{Pattern: "resource:city://{name}", Amount: 2},
 		Rule{Pattern: "resource:len://{x}", CEL: "size(tool)", Max: 5})
@@ -93,8 +95,8 @@ func TestOfferTemplate(t *testing.T) {
 	}
 }
 
-// If resources have prices, spellings that servers may take for another URI are
-// ambiguous, unless a rule names them exactly.
+// TestAmbiguous checks that, if some resource has a price, a URI is ambiguous if servers
+// may take it for another URI and no rule names it exactly.
 func TestAmbiguous(t *testing.T) {
 	b := compile(t, Default{}, Rule{Pattern: "resource:docs://a", Amount: 1}, Rule{Pattern: "resource:docs://my file", Amount: 1})
 	for _, uri := range []string{
@@ -124,7 +126,7 @@ func TestAmbiguous(t *testing.T) {
 	}
 }
 
-// Only tools are denied for lack of a rule.
+// TestUnpricedIsAboutTools checks that only tools are denied for lack of a rule.
 func TestUnpricedIsAboutTools(t *testing.T) {
 	b := compile(t, Default{})
 	if _, err := b.Quote(t.Context(), items.Item{Name: "x"}, nil); !errors.Is(err, ErrUnpriced) {

@@ -1,5 +1,5 @@
-// Package pricing compiles a server's price book and quotes calls of tools and other
-// items from it. A Book is immutable and safe for concurrent use. A quote for an
+// Package pricing compiles the price book of a server and returns quotes for calls of
+// tools and other items. A Book is immutable and safe for concurrent use. A quote for an
 // exact name with a fixed price does not allocate.
 package pricing
 
@@ -12,55 +12,57 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// Rule prices the items that a pattern names, by a fixed amount or by an
-// expression over the call's arguments.
+// Rule sets the price of the items that match a pattern. The price is either a fixed
+// amount or an expression over the call's arguments.
 type Rule struct {
-	// Pattern is the name of an item in the form of items.Parse, or a pattern of
-	// items.Table.
+	// Pattern is the name of an item, or a pattern for several items, in the form that
+	// items.Parse reads. See items.Table.Add for the syntax of patterns.
 	Pattern string
-	// Amount is the price of one call; zero means free. It must be zero with CEL.
+	// Amount is the fixed price of one call; zero means free. It must be zero if CEL
+	// is set.
 	Amount ledger.Amount
 	// CEL is an expression in the Common Expression Language that yields micro-units
-	// as int. Its variables are args, the call's arguments (an empty map if there
-	// are none), and tool, the item's name without a prefix.
+	// as int. The variable args has the call's arguments, or an empty map if the call
+	// has no arguments. The variable tool is the item's name without a prefix.
 	CEL string
-	// Max is the highest price that the expression may yield. It is required with
-	// CEL and zero without.
+	// Max is the highest price that the expression may yield. It is required if CEL is
+	// set, and must be zero otherwise.
 	Max ledger.Amount
 	// ChargeOn is the set of outcomes that are charged; zero means Success.
 	ChargeOn ChargeOn
-	// ChargeIf is an optional CEL expression that yields, for a response that
-	// ChargeOn charges, whether it really is charged. Its variables are result, the
-	// response's result, and tool. It is not allowed with Started.
+	// ChargeIf is an optional CEL expression that yields a bool. It is evaluated for
+	// each response that ChargeOn charges. If it is false, the response is not charged
+	// after all. Its variables are result, which is the response's result, and tool.
+	// It is not allowed with Started.
 	ChargeIf string
 }
 
-// Default applies to tools without a rule. The zero value denies them. Items of other
-// kinds without a rule are free.
+// Default applies to tools without a rule. The zero value denies such tools. Items of
+// other kinds are free without a rule.
 type Default struct {
 	Allow    bool
-	Amount   ledger.Amount // with Allow: zero means free
+	Amount   ledger.Amount // price of a call if Allow is set; zero means free
 	ChargeOn ChargeOn      // zero means Success
 	ChargeIf string        // see Rule
 }
 
-// Other is the label of quotes without an entry in the book, so that metrics have no
-// more labels than the book has entries.
+// Other is the Entry of a quote without a rule in the book. It keeps the number of metric
+// labels bounded by the number of rules.
 const Other = "other"
 
-// Quote is the price of one call and its conditions.
+// Quote is the price of one call, with the conditions under which it is charged.
 type Quote struct {
-	Amount   ledger.Amount // zero: the call is free
-	Entry    string        // the rule's pattern, or Other: a bounded label
-	ChargeOn ChargeOn      // not zero, unless the quote comes with an error
-	ChargeIf *Condition    // on its responses, or nil
+	Amount   ledger.Amount // zero means that the call is free
+	Entry    string        // pattern of the rule, or Other; suitable as a metric label
+	ChargeOn ChargeOn      // not zero, unless Quote returned an error
+	ChargeIf *Condition    // condition on the response; nil if there is no condition
 }
 
-// ErrUnpriced says that the book has no price for the tool and denies it. Items of
-// other kinds are never denied.
+// ErrUnpriced is returned for a tool that the book denies because it has no price. Other
+// kinds of items are never denied.
 var ErrUnpriced = errors.New("tool has no price")
 
-// RefusedError says that an expression did not yield an acceptable price.
+// RefusedError is returned if an expression does not yield an acceptable price.
 type RefusedError struct {
 	// Reason is a plain sentence for the caller. It never quotes the arguments.
 	Reason string
@@ -90,15 +92,16 @@ type entry struct {
 type Book struct {
 	entries        items.Table[entry]
 	fallback       Default
-	otherIf        *Condition            // for tools without a rule
-	conditions     map[string]*Condition // of rules, by pattern
+	otherIf        *Condition            // condition for tools without a rule
+	conditions     map[string]*Condition // conditions by pattern of the rule
 	sellsResources bool                  // some resource has a price
 }
 
-// Compile checks the rules and compiles them to a book. Among the rules of one kind,
-// exact names take precedence over globs in any order; among globs the first match
-// wins. Errors are a repeated pattern, a negative amount, an expression that cannot
-// yield an int or has no maximum, and a ChargeOn that never charges.
+// Compile checks the rules and compiles them to a book. Among the rules for one kind of
+// item, exact names take precedence over patterns, in any order. Among the patterns, the
+// first match wins. Compile returns an error for an invalid rule: for example, a pattern
+// that is malformed, repeated or can never match, a negative amount, an expression that
+// cannot yield an int or has no maximum, or a ChargeOn that never charges.
 func Compile(rules []Rule, fallback Default) (*Book, error) {
 	b := &Book{fallback: fallback, conditions: make(map[string]*Condition)}
 	var lang language
@@ -156,7 +159,8 @@ func (l *language) entry(r Rule) (entry, error) {
 
 var errStartedIf = errors.New("charge_if is about results, and charge_on started charges before there is one: leave one of them out")
 
-// chargeIf is condition for a price with that ChargeOn.
+// chargeIf compiles the ChargeIf of a rule, like condition. It returns an error if the
+// rule's ChargeOn does not allow one.
 func (l *language) chargeIf(expression string, on ChargeOn) (*Condition, error) {
 	if expression != "" && on.Has(Started) {
 		return nil, errStartedIf
@@ -164,8 +168,8 @@ func (l *language) chargeIf(expression string, on ChargeOn) (*Condition, error) 
 	return l.condition(expression)
 }
 
-// Condition returns the condition for the Entry of a quote, which may come from an
-// earlier book, or nil.
+// Condition returns the condition for the Entry of a quote, or nil if it has none. The
+// quote may come from an earlier version of the book.
 func (b *Book) Condition(entry string) *Condition {
 	if c, ok := b.conditions[entry]; ok {
 		return c
@@ -176,10 +180,10 @@ func (b *Book) Condition(entry string) *Condition {
 	return nil
 }
 
-// Quote returns the price of a call of the item. The arguments are the raw JSON object
-// of the call, already validated by the strict decoder, or nil; only expressions use
-// them. The error is ErrUnpriced, for tools alone, or a *RefusedError; the quote's
-// Entry is set with either.
+// Quote returns the price of a call of the item. The arguments are the call's raw JSON
+// object, which mcp.Decode has validated, or nil. Only expressions use the arguments. The
+// error is ErrUnpriced, which is only for tools, or a *RefusedError. The quote's Entry is
+// set even if there is an error.
 func (b *Book) Quote(ctx context.Context, item items.Item, arguments []byte) (Quote, error) {
 	if e, ok := b.entries.Find(item); ok {
 		return e.quoteCall(ctx, item.Name, arguments)
@@ -193,18 +197,18 @@ func (b *Book) Quote(ctx context.Context, item items.Item, arguments []byte) (Qu
 	return Quote{Amount: b.fallback.Amount, Entry: Other, ChargeOn: b.fallback.ChargeOn, ChargeIf: b.otherIf}, nil
 }
 
-// Offer is the price of calls of an item, as far as it is known without their
-// arguments.
+// Offer is the price of calls of an item, as far as it is known without the arguments of
+// a call.
 type Offer struct {
-	Amount ledger.Amount // per call; with Varies, the maximum
-	Varies bool          // depends on the arguments
+	Amount ledger.Amount // price of one call, or the maximum if Varies is set
+	Varies bool          // the price depends on the arguments
 }
 
-// Free reports whether all calls are free.
+// Free reports whether all calls of the item are free.
 func (o Offer) Free() bool { return o.Amount == 0 }
 
-// Offer returns the price of calls of the item. It reports false if the book denies
-// the tool, or has no rule for an item of another kind.
+// Offer returns the price of calls of the item. It returns false if the book denies the
+// tool, or if the item is of another kind and has no rule.
 func (b *Book) Offer(item items.Item) (Offer, bool) {
 	if e, ok := b.entries.Find(item); ok {
 		return e.offer(), true
@@ -215,9 +219,9 @@ func (b *Book) Offer(item items.Item) (Offer, bool) {
 	return Offer{Amount: b.fallback.Amount}, b.fallback.Allow
 }
 
-// OfferTemplate returns the price of reading any resource of a template (RFC 6570). It
-// reports false if no rule has exactly the template as its pattern, since then the
-// price may depend on the resource.
+// OfferTemplate returns the price of reading any resource of a URI template (RFC 6570).
+// It returns false if no rule has exactly the template as its pattern, because then
+// different resources of the template may have different prices.
 func (b *Book) OfferTemplate(template string) (Offer, bool) {
 	e, ok := b.entries.FindTemplate(template)
 	if !ok {
@@ -226,8 +230,8 @@ func (b *Book) OfferTemplate(template string) (Offer, bool) {
 	return e.offer(), true
 }
 
-// EntryOf returns the pattern of the rule for an item, or with template of the rule
-// for a resource template, or "".
+// EntryOf returns the pattern of the rule for an item, or "" if the item has no rule. If
+// template is true, the item's name is a resource template.
 func (b *Book) EntryOf(item items.Item, template bool) string {
 	find := b.entries.Find
 	if template {
@@ -237,9 +241,9 @@ func (b *Book) EntryOf(item items.Item, template bool) string {
 	return e.quote.Entry
 }
 
-// Ambiguous reports whether another spelling of the URI could get the resource at
-// another price: some resources have a price, no rule names exactly this URI, and it
-// is not in normal form.
+// Ambiguous reports whether the URI may be another spelling of a resource that has
+// another price. That is so if some resource has a price, no rule names exactly this URI,
+// and the URI is not in normal form.
 func (b *Book) Ambiguous(uri string) bool {
 	return b.sellsResources && !b.entries.HasExactly(items.Item{Kind: items.Resource, Name: uri}) && !items.IsNormalURI(uri)
 }
@@ -248,9 +252,8 @@ func (b *Book) Ambiguous(uri string) bool {
 // URIs in normal form.
 func (b *Book) SellsResources() bool { return b.sellsResources }
 
-// Confusable reports whether a server could confuse the item's name with one that has
-// another price, and returns the pattern of that price's rule; see
-// items.Table.Confusable.
+// Confusable reports whether a server could confuse the item's name with a name for which
+// another rule applies, and returns the pattern of that rule; see items.Table.Confusable.
 func (b *Book) Confusable(item items.Item) (pattern string, confusable bool) {
 	return b.entries.Confusable(item)
 }

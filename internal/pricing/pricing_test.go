@@ -18,8 +18,8 @@ func compile(t *testing.T, fallback Default, rules ...Rule) *Book {
 	return b
 }
 
-// An exact name takes precedence over an earlier glob, an earlier glob over a later
-// one, and a tool without a rule is denied.
+// TestQuoteOrder checks that an exact name takes precedence over an earlier pattern, and
+// an earlier pattern over a later one. A tool without a rule is denied.
 func TestQuoteOrder(t *testing.T) {
 	b := compile(t, Default{},
 		Rule{Pattern: "search_*", Amount: 2000}, Rule{Pattern: "search_web", Amount: 5000}, Rule{Pattern: "*_web", Amount: 7000}, Rule{Pattern: "ping", Amount: 0}, Rule{Pattern: "v?/[a-c]*", Amount: 1})
@@ -46,7 +46,8 @@ func TestQuoteOrder(t *testing.T) {
 	}
 }
 
-// Tools without a rule have the operator's default price, under one label.
+// TestQuoteFallback checks that tools without a rule have the default price, and that
+// their quotes have the Entry Other.
 func TestQuoteFallback(t *testing.T) {
 	for _, amount := range []ledger.Amount{0, 30_000} {
 		q, err := compile(t, Default{Allow: true, Amount: amount}).Quote(t.Context(), items.Item{Name: "anything"}, nil)
@@ -56,7 +57,8 @@ func TestQuoteFallback(t *testing.T) {
 	}
 }
 
-// An invalid book is refused with the pattern in the message.
+// TestCompileRefuses checks that Compile refuses an invalid rule, with the rule's pattern
+// in the error.
 func TestCompileRefuses(t *testing.T) {
 	for name, c := range map[string]struct {
 		rules    []Rule
@@ -75,7 +77,8 @@ func TestCompileRefuses(t *testing.T) {
 	}
 }
 
-// Quoting an exact name is part of every call, and does not allocate.
+// TestQuoteDoesNotAllocate checks that a quote for an exact name, which every call needs,
+// does not allocate.
 func TestQuoteDoesNotAllocate(t *testing.T) {
 	b := compile(t, Default{}, Rule{Pattern: "a", Amount: 1}, Rule{Pattern: "b*", Amount: 2}, Rule{Pattern: "c", CEL: "1", Max: 1})
 	ctx, arguments := t.Context(), []byte(`{"text":"x"}`)

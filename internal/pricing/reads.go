@@ -9,13 +9,14 @@ import (
 	"cel.dev/cel-go/common/types"
 )
 
-// place is a path in the arguments that an expression reads.
+// place is a path in the arguments that an expression reads. Its fields describe which
+// parts of the value there are read.
 type place struct {
-	names map[string]*place // members that are read by name
-	any   *place            // any member, if a name is computed
-	elem  *place            // any element
-	all   bool              // the set of members is read
-	deep  bool              // everything below is read
+	names map[string]*place // members that are read by a constant name
+	any   *place            // members that are read by a computed name
+	elem  *place            // elements of a list
+	all   bool              // the set of the members' names is read
+	deep  bool              // the whole value is read
 }
 
 func (p *place) member(name string) *place {
@@ -43,8 +44,9 @@ func (p *place) element() *place {
 	return p.elem
 }
 
-// value is the origin of a value in the expression: either one of places, or a value
-// that the expression has built from the ones in held.
+// value is the origin of a value in the expression. The value is found at one of the
+// places in the arguments, or the expression has built it from values at the places in
+// held.
 type value struct{ places, held []*place }
 
 func union(a, b []*place) []*place {
@@ -64,10 +66,11 @@ func (v value) or(others ...value) value {
 	return v
 }
 
-// hold returns the origin of a value that is built from v.
+// hold returns the origin of a value that the expression has built from v.
 func (v value) hold() value { return value{held: union(v.places, v.held)} }
 
-// step returns the origins that the given steps lead to from v.
+// step returns the origin of a part of v. Each function in to maps a place of v to a place
+// where the part may be.
 func (v value) step(to ...func(*place) *place) value {
 	out := value{places: v.held, held: v.held}
 	for _, p := range v.places {
@@ -82,35 +85,37 @@ func (v value) member(name string) value {
 	return v.step(func(p *place) *place { return p.member(name) })
 }
 
-// inside returns the origin of any member or element.
+// inside returns the origin of any member or element of v.
 func (v value) inside() value { return v.step((*place).anyMember, (*place).element) }
 
-// see records that the whole value is read.
+// see records that the expression reads the whole value.
 func (v value) see() {
 	for _, p := range union(v.places, v.held) {
 		p.deep = true
 	}
 }
 
-// readsOf returns the places in the arguments that an expression reads, or more.
+// readsOf returns the tree of the places in the arguments that an expression reads. The
+// tree may contain more places, but never misses one.
 func readsOf(e ast.Expr) *place {
 	r := reads{root: new(place), vars: make(map[string]value)}
 	r.origin(e)
 	return r.root
 }
 
-// reads walks an expression.
+// reads walks an expression and collects the places that it reads.
 type reads struct {
 	root *place
 	vars map[string]value // variables of the enclosing macros
 }
 
-// origin returns the origin of the value of an expression.
+// origin returns the origin of an expression's value, and records the places that the
+// expression reads.
 func (r *reads) origin(e ast.Expr) value {
 	switch e.Kind() {
 	case ast.IdentKind:
 		v := r.vars[e.AsIdent()]
-		if e.AsIdent() == "args" || e.AsIdent() == ".args" { // even if a macro's variable shadows it
+		if e.AsIdent() == "args" || e.AsIdent() == ".args" { // also if a macro's variable shadows args
 			v = v.or(value{places: []*place{r.root}})
 		}
 		return v
@@ -170,7 +175,8 @@ func (r *reads) call(c ast.CallExpr) value {
 	return out.or(out.hold())
 }
 
-// index returns the origin of a container's member or element.
+// index returns the origin of the member or element of the container to which the
+// expression by evaluates. key is the origin of that expression's value.
 func (r *reads) index(container, key value, by ast.Expr) value {
 	key.see()
 	if by.Kind() == ast.LiteralKind {
@@ -182,7 +188,7 @@ func (r *reads) index(container, key value, by ast.Expr) value {
 	return container.inside()
 }
 
-// comprehension handles the expansion of a macro, such as filter.
+// comprehension returns the origin of the value of an expanded macro, such as filter.
 func (r *reads) comprehension(c ast.ComprehensionExpr) value {
 	was := make(map[string]value)
 	bind := func(name string, v value) {
@@ -202,7 +208,7 @@ func (r *reads) comprehension(c ast.ComprehensionExpr) value {
 	}
 	bind(c.AccuVar(), init)
 	r.origin(c.LoopCondition())
-	step := r.origin(c.LoopStep()) // once suffices: macros do not read the values that they gather
+	step := r.origin(c.LoopStep()) // one pass is enough, because macros do not read the values that they gather
 	bind(c.AccuVar(), init.or(step))
 	result := r.origin(c.Result())
 	for name, v := range was {
@@ -211,15 +217,15 @@ func (r *reads) comprehension(c ast.ComprehensionExpr) value {
 	return result
 }
 
-// shape is a requirement on a value, such that the expression and a lax reader read
-// the same from it. The nil shape requires nothing.
+// shape is a requirement on a value in the arguments. If a value meets the requirement,
+// the expression and a lax reader read the same from it. The nil shape requires nothing.
 type shape struct {
-	members map[string]*shape
-	folded  map[string]string // names of members, by their folded form
-	twins   bool              // some of these fold to the same text
+	members map[string]*shape // shapes of the members that are read by name
+	folded  map[string]string // names in members, by their folded form
+	twins   bool              // two names in members fold to the same text
 	all     bool              // no two names in the value may fold to the same text
-	other   *shape            // for other members
-	elem    *shape
+	other   *shape            // shape of all other members
+	elem    *shape            // shape of the elements of a list
 }
 
 // everything is the shape of values that are read as a whole.
@@ -229,7 +235,8 @@ var everything = func() *shape {
 	return s
 }()
 
-// shapeOf returns the shape of a value that is at all of these places.
+// shapeOf returns the shape for a value that may be read as each of the places. deep
+// reports whether the whole value is read anyway.
 func shapeOf(places []*place, deep bool) *shape {
 	s := &shape{all: deep}
 	var anys, elems []*place
@@ -270,9 +277,9 @@ func shapeOf(places []*place, deep bool) *shape {
 	return s
 }
 
-// check checks the name of the next member of an object and returns the shape of its
-// value. Names are unique. seen collects the folded names that later ones must not
-// repeat.
+// check checks the name of the next member of an object and returns the shape for the
+// member's value. The names in an object must be unique. seen collects the folded names
+// that a later name in the object must not repeat.
 func (s *shape) check(name string, seen *map[string]struct{}) (*shape, error) {
 	if s == nil {
 		return nil, nil

@@ -10,7 +10,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/items"
 )
 
-// Names that a lax reader may confuse fold to the same text, and others do not.
+// TestFold checks that two names fold to the same text if a lax reader may confuse them,
+// and to different texts otherwise.
 func TestFold(t *testing.T) {
 	for _, c := range []struct {
 		a, b string
@@ -20,7 +21,7 @@ func TestFold(t *testing.T) {
 		{"key", "\u212aey", true}, {"size", "\u017fize", true}, {"id", "\u0130d", true}, {"id", "\u0131d", true}, {"id", "I\u0307d", true},
 		{"caf\u00e9", "cafe\u0301", true}, {"CAF\u00c9", "cafe\u0301", true}, {"text", "\uff54ext", true}, {"file", "\ufb01le", true},
 		{"text", "text\u200b", true}, {"text", "text\x00", true}, {"text", " text ", true}, {"\u03c3", "\u03c2", true}, {"\u00b5", "\u03bc", true},
-		{"text", "test", false}, {"text", "texts", false}, {"a", "\u00e4", false}, {"text", "t\u0435xt", false}, {"stra\u00dfe", "strasse", false}, // Cyrillic; no reader of JSON folds fully
+		{"text", "test", false}, {"text", "texts", false}, {"a", "\u00e4", false}, {"text", "t\u0435xt", false}, {"stra\u00dfe", "strasse", false}, // a Cyrillic letter; and no JSON reader uses full case folding
 	} {
 		if (fold(c.a) == fold(c.b)) != c.same {
 			t.Errorf("%q and %q fold to %q and %q", c.a, c.b, fold(c.a), fold(c.b))
@@ -28,9 +29,9 @@ func TestFold(t *testing.T) {
 	}
 }
 
-// Promise 7, for prices by expression: for each name that the price depends on, a
-// server that is lax about names finds the same value as the expression. Other
-// members are not checked.
+// TestExpressionRefusesNamesThatFold checks promise 7 for prices by expression: if the
+// price depends on a name, a server that is lax about names finds the same value under it
+// as the expression. Other members are not checked.
 func TestExpressionRefusesNamesThatFold(t *testing.T) {
 	const ok = ""
 	near := func(name string) string { return fmt.Sprintf("take for %q", name) }
@@ -47,7 +48,7 @@ func TestExpressionRefusesNamesThatFold(t *testing.T) {
 		{`args["a b"]`, `{"a b":1,"A B":2}`, near("a b")},
 		{`size(args.text)`, `{"text":"a","other":1,"Other":2,"o":{"Text":1}}`, ok},
 		{`size(args.text)`, `{"text":"a","texts":1,"test":1}`, ok},
-		// Deeper.
+		// Members at a deeper level.
 		{`args.o.n`, `{"o":{"n":1,"N":2}}`, near("n")},
 		{`args.o.n`, `{"o":{"n":1},"n":1,"N":2}`, ok},
 		{`args.o.n`, `{"o":{"n":1,"p":{"N":1}}}`, ok},
@@ -63,7 +64,7 @@ func TestExpressionRefusesNamesThatFold(t *testing.T) {
 		{`(args.c ? args.o : args.p).n`, `{"c":true,"o":{"n":1},"p":{"N":2}}`, near("n")},
 		{`dyn(args.o).n`, `{"o":{"n":1,"N":2}}`, near("n")},
 		{`args.l.map(args, args.n)[0]`, `{"l":[{"n":1,"N":2}]}`, near("n")},
-		// By computed names, and as a whole.
+		// Members that are read by a computed name, and values that are read as a whole.
 		{`args[args.which]`, `{"which":"a","a":1,"A":2}`, two},
 		{`args[args.which].n`, `{"which":"a","a":{"n":1,"N":2}}`, near("n")},
 		{`args[args.which].n`, `{"which":"a","a":{"n":1},"b":{"x":1,"X":2}}`, ok},
@@ -90,8 +91,9 @@ func TestExpressionRefusesNamesThatFold(t *testing.T) {
 	}
 }
 
-// Promise 7 against a real lax reader: if encoding/json, which folds case and takes the
-// last member, would have given the expression another value, there is no price.
+// FuzzExpressionAgainstLaxReader checks promise 7 against a real lax reader,
+// encoding/json, which ignores case and takes the last of several members. If it reads
+// another value than the expression, the call must not get a price.
 func FuzzExpressionAgainstLaxReader(f *testing.F) {
 	for _, seed := range []string{`{"text":"a","Text":"aaaa"}`, `{"Text":"aaaa"}`, `{"text":"a"}`, `{"te\u017ft":"b","text":"a"}`, `{"texT":null}`} {
 		f.Add([]byte(seed))
@@ -112,7 +114,7 @@ func FuzzExpressionAgainstLaxReader(f *testing.F) {
 	})
 }
 
-// The cost of checking names in a price.
+// BenchmarkExpressionNames measures the cost of checking the names in arguments.
 func BenchmarkExpressionNames(b *testing.B) {
 	book, err := Compile([]Rule{{Pattern: "t", CEL: `size(args.text) * 2`, Max: 1_000_000}}, Default{})
 	if err != nil {
