@@ -1,5 +1,5 @@
-// Package stores is the part of a config that names the store of accounts, keys and
-// charges: its JSON, its grammar, and how such a store is opened.
+// Package stores has the part of a config that names the store of accounts, keys and
+// charges: its JSON, its grammar, and the functions that open the store.
 package stores
 
 import (
@@ -15,20 +15,21 @@ import (
 
 	"github.com/fareboxhq/farebox/internal/engine"
 	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/pgdsn"
 	"github.com/fareboxhq/farebox/internal/pgstore"
 	"github.com/fareboxhq/farebox/internal/remotestore"
 	"github.com/fareboxhq/farebox/internal/sqlitestore"
 )
 
-// Store is the place of accounts, keys and charges.
+// Store names the place of accounts, keys and charges.
 type Store struct {
-	// The kind of store: `sqlite`, `postgres` for several gateways at one
-	// database, or `remote` for a gateway that has none of its own and asks another
-	// Farebox, the platform. Default: `sqlite`.
+	// The kind of store: `sqlite`, `postgres` for several gateways with one
+	// database, or `remote` for a gateway without a store of its own, which asks
+	// another Farebox, the platform. Default: `sqlite`.
 	Driver string `json:"driver,omitempty"`
 
-	// The file of the SQLite database; relative to the working directory. Its
-	// directory is made if it is not there.
+	// The file of the SQLite database, relative to the working directory. Its
+	// directory is created if it does not exist.
 	Path string `json:"path,omitempty"`
 
 	// The PostgreSQL database, as a `postgres://` URL or as `key=value` pairs. Use a
@@ -37,17 +38,17 @@ type Store struct {
 	DSN string `json:"dsn,omitempty"`
 
 	// The address of the site that serves the platform's API. It must be https,
-	// but for loopback hosts.
+	// except at loopback hosts.
 	URL string `json:"url,omitempty"`
 
 	// The secret of a gateway key of the platform. Use a placeholder, such as
-	// `{env.FAREBOX_GATEWAY_KEY}` or `{file./path}`, to keep it out of the
+	// `{env.FAREBOX_GATEWAY_KEY}` or `{file./path}`, to keep the secret out of the
 	// config.
 	Key string `json:"key,omitempty"`
 }
 
 // Request ids are locked for all processes of a database only if its store
-// implements this; the engine finds out by a type assertion.
+// implements RequestLocks. The engine checks that by a type assertion.
 var _ engine.RequestLocks = (*pgstore.Store)(nil)
 
 // The kinds of stores.
@@ -60,45 +61,47 @@ const (
 // drivers are the kinds of stores, for errors.
 var drivers = strings.Join([]string{SQLite, Postgres, Remote}, ", ")
 
-// ErrNoOwnStore says why there are no operations.
+// ErrNoOwnStore is the error of operations at a gateway without a store of its own.
 var ErrNoOwnStore = errors.New("this gateway has no store of its own: manage keys and accounts at the platform")
 
-// Source is the place of a config's store.
+// Source is the store of a config, which may not be open yet.
 type Source struct {
-	// Identity is the store's key in a pool. It contains no secret, and differs for
-	// different credentials.
+	// Identity is the store's key in the pool of open stores. It contains no secret,
+	// but differs for different credentials.
 	Identity string
 
-	// Name is for people; it has no secrets.
+	// Name describes the store in messages. It contains no secret.
 	Name string
 
 	// File is the canonical path of a store that is a file, or empty.
 	File string
 
-	// Place is the identity of a store that is no file, without its credentials.
+	// Place identifies a store that is not a file, without its credentials.
 	Place string
 
-	// By identifies the key that asks a platform, without the secret.
+	// By identifies the gateway key that is used at a platform, without its secret.
+	// It is empty for other stores.
 	By string
 
-	// Connect reads the secrets, which must not stay in the config. It must be called
-	// before the other functions.
+	// Connect reads the secrets, which must not become part of the config, and
+	// completes Identity, Place and By. It must be called before Open, Migrate and
+	// Schema.
 	Connect func() error
 
-	// Open opens the store. Only one with its own accounts warns of caps.
+	// Open opens the store. Only a store with its own accounts calls nearCap.
 	Open func(ctx context.Context, log *slog.Logger, nearCap func(ledger.Cap)) (engine.Store, error)
 
-	// Migrate brings the schema of an own store up to date, and returns its version
-	// before and after; nil for a platform.
+	// Migrate brings the schema up to date, and returns its version before and
+	// after. It is nil for a platform.
 	Migrate func(ctx context.Context, progress func(done, total int64)) (from, to int64, err error)
 
-	// Schema returns the schema's version after an own store was opened; nil for a
-	// platform.
+	// Schema returns the version of the schema after the store was opened. It is nil
+	// for a platform.
 	Schema func() (int64, error)
 }
 
-// Source fills the defaults in and finds the store, without opening it. DataDir is
-// the default directory of a store that is a file.
+// Source fills in the defaults and returns the store of the config, without opening
+// it. The parameter dataDir is the default directory of a store that is a file.
 func (s *Store) Source(dataDir string) (*Source, error) {
 	if s.Driver == "" {
 		s.Driver = SQLite
@@ -135,8 +138,8 @@ func (s *Store) sqlite(dataDir string) (*Source, error) {
 	}, nil
 }
 
-// postgres finds the database. Its DSN, which may hold a password, is read when
-// the config is provisioned.
+// postgres returns the source of a database. Its DSN, which may contain a password,
+// is read when the config is provisioned.
 func (s *Store) postgres() (*Source, error) {
 	if s.Path != "" || s.URL != "" || s.Key != "" {
 		return nil, errors.New("a postgres store has a dsn, and nothing else")
@@ -151,11 +154,11 @@ func (s *Store) postgres() (*Source, error) {
 		if o.DSN = strings.TrimSpace(dsn); o.DSN == "" {
 			return errors.New("the dsn is missing: want a database, as in postgres://farebox@db.example.com/farebox or {env.FAREBOX_DSN}")
 		}
-		if err := pgstore.CheckDSN(o.DSN); err != nil {
+		if err := pgdsn.Check(o.DSN); err != nil {
 			return err
 		}
 		r.Identity = Postgres + fingerprint(o.DSN)
-		r.Place, err = pgstore.Place(o.DSN)
+		r.Place, err = pgdsn.Place(o.DSN)
 		return err
 	}
 	r.Open = func(ctx context.Context, log *slog.Logger, near func(ledger.Cap)) (engine.Store, error) {
@@ -169,15 +172,15 @@ func (s *Store) postgres() (*Source, error) {
 	return r, nil
 }
 
-// fingerprint identifies a credential without revealing it: stores know keys by
-// their plain hash, so it is the hash of that hash.
+// fingerprint identifies a credential without revealing it. Stores find keys by
+// their plain hash, so the fingerprint is the hash of that hash.
 func fingerprint(credential string) string {
 	digest := sha256.Sum256([]byte(credential))
 	return fmt.Sprintf("#%x", sha256.Sum256(digest[:]))
 }
 
-// remote finds the platform. Its key is read when the config is provisioned, and
-// stays out of it.
+// remote returns the source of a platform. Its key is read when the config is
+// provisioned, and does not become part of the config.
 func (s *Store) remote() (*Source, error) {
 	if s.Path != "" {
 		return nil, errors.New("a remote store has a url and a key, and no path")

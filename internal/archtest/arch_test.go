@@ -81,7 +81,11 @@ var onlyInternal = []struct {
 	{"internal/keycache", []string{"internal/keys", "internal/recent", "third party"}, "the cache stands before any origin"},
 	{"internal/schema", []string{"third party"}, "how migrations are numbered has nothing to do with what is in them"},
 	{"internal/sqlitestore", []string{"internal/durable", "internal/keys", "internal/ledger", "internal/schema", "third party"}, "a store implements its consumers' interfaces and knows none of them, and no other store"},
-	{"internal/pgstore", []string{"internal/keys", "internal/ledger", "internal/schema", "internal/signal", "third party"}, "a store implements its consumers' interfaces and knows none of them, and no other store"},
+	{"internal/pgerr", []string{"third party"}, "an error of the database has a class whatever was asked"},
+	{"internal/pgdsn", []string{"third party"}, "the name of a database says nothing of what is in it"},
+	{"internal/pgvalue", nil, "how a value is written depends on nothing"},
+	{"internal/pgschema", []string{"internal/pgdsn", "internal/pgerr", "internal/schema", "third party"}, "a schema is brought up to date before there is a store"},
+	{"internal/pgstore", []string{"internal/keys", "internal/ledger", "internal/pgdsn", "internal/pgerr", "internal/pgschema", "internal/pgvalue", "internal/signal", "third party"}, "a store implements its consumers' interfaces and knows none of them, and no other store"},
 	{"internal/pgserver", []string{"third party"}, "a server for tests and demonstrations is of no store"},
 	{"internal/pgtest", []string{"internal/pgserver", "third party"}, "a database for tests is of no store"},
 	{"internal/remotestore", []string{"internal/keys", "internal/ledger", "internal/signal", "internal/wire", "third party"}, "a gateway knows of a platform what goes over the wire, and nothing of how it is served"},
@@ -96,7 +100,7 @@ var onlyInternal = []struct {
 	{"caddymodule/resource", []string{"caddymodule/grammar", "internal/keys", "third party"}, "metadata is served without a store"},
 	{"caddymodule/routes", []string{"third party"}, "a route is read without a meaning of its handlers"},
 	{"caddymodule/accesslog", []string{"internal/exchange", "internal/keys", "third party"}, "a record is written without a store"},
-	{"caddymodule/stores", []string{"internal/engine", "internal/ledger", "internal/pgstore", "internal/remotestore", "internal/sqlitestore", "third party"}, "the one place that knows all kinds of stores"},
+	{"caddymodule/stores", []string{"internal/engine", "internal/ledger", "internal/pgdsn", "internal/pgstore", "internal/remotestore", "internal/sqlitestore", "third party"}, "the one place that knows all kinds of stores"},
 	{"internal/telemetry", []string{"internal/gate", "internal/ledger", "internal/share", "third party"}, "metrics watch, and are not asked"},
 }
 
@@ -135,8 +139,8 @@ var only = []struct {
 }{
 	{"github.com/caddyserver/caddy/", []string{"caddymodule", "caddymodule/accesslog", "caddymodule/grammar", "caddymodule/pricebook", "caddymodule/resource", "caddymodule/routes", "caddymodule/stores", "xcaddy"}, "what Farebox does must be testable and usable without Caddy"},
 	{"go.uber.org/zap", []string{"caddymodule", "caddymodule/accesslog", "xcaddy"}, "the other packages log with log/slog"},
-	{"database/sql", []string{"internal/sqlitestore", "internal/pgstore"}, "SQL stays in the stores"},
-	{"github.com/jackc/pgx", []string{"internal/pgstore", "internal/pgserver", "internal/pgtest"}, "PostgreSQL is one store's affair; the others make databases for tests and demonstrations"},
+	{"database/sql", []string{"internal/sqlitestore", "internal/pgschema"}, "SQL stays in the stores"},
+	{"github.com/jackc/pgx", []string{"internal/pgdsn", "internal/pgerr", "internal/pgschema", "internal/pgstore", "internal/pgserver", "internal/pgtest"}, "PostgreSQL is one store's affair; the others make databases for tests and demonstrations"},
 	{module + "internal/pgtest", nil, "it makes databases for tests alone"},
 	{module + "internal/pgserver", []string{"internal/pgtest", "examples/postgres"}, "it starts servers for tests and demonstrations, and no program that is deployed may"},
 	{"github.com/prometheus/", []string{"internal/telemetry"}, "collectors are made in one place, once a process"},

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/pgvalue"
 )
 
 // selectAccount reads accounts with all earnings, and without the credits of expired
@@ -34,7 +35,7 @@ func scanAccount(row pgx.CollectableRow) (a accountRow, err error) {
 	err = row.Scan(&a.n, &a.ID, &a.Name, &created, (*int64)(&a.CreditLimit),
 		(*int64)(&a.Caps.Call), (*int64)(&a.Caps.Day), (*int64)(&a.Caps.Month),
 		(*int64)(&a.Live.Posted), (*int64)(&a.Live.Reserved), (*int64)(&a.Test.Posted), (*int64)(&a.Test.Reserved))
-	a.ID, a.CreatedAt = unpack(a.ID), micro(created)
+	a.ID, a.CreatedAt = pgvalue.Unpack(a.ID), pgvalue.Micro(created)
 	return a, err
 }
 
@@ -84,7 +85,7 @@ func (s *Store) CreateAccount(ctx context.Context, a ledger.Account, audit ledge
 	return s.change(ctx, audit, func(ctx context.Context, t *changes) error {
 		made, err := t.tx.Exec(ctx, `INSERT INTO account (id, name, created_at, credit_limit, cap_call, cap_day, cap_month)
 			VALUES ($1, $2, coalesce($3, moved_clock($8)), $4, $5, $6, $7) ON CONFLICT DO NOTHING`,
-			pack(a.ID), a.Name, column(a.CreatedAt), int64(a.CreditLimit), int64(a.Caps.Call), int64(a.Caps.Day), int64(a.Caps.Month), s.shift())
+			pgvalue.Pack(a.ID), a.Name, pgvalue.Column(a.CreatedAt), int64(a.CreditLimit), int64(a.Caps.Call), int64(a.Caps.Day), int64(a.Caps.Month), s.shift())
 		if err != nil || made.RowsAffected() == 1 {
 			return err
 		}
@@ -132,7 +133,7 @@ func (s *Store) UpdateAccount(ctx context.Context, id string, change func(*ledge
 	ctx, cancel := bounded(ctx)
 	defer cancel()
 	for range maxChanges {
-		list, err := s.accounts(ctx, s.query, `a.id = $2 AND a.id NOT LIKE '@%'`, pack(id))
+		list, err := s.accounts(ctx, s.query, `a.id = $2 AND a.id NOT LIKE '@%'`, pgvalue.Pack(id))
 		if err != nil {
 			return ledger.Account{}, err
 		}
@@ -152,7 +153,7 @@ func (s *Store) UpdateAccount(ctx context.Context, id string, change func(*ledge
 		done, err := s.pool.Exec(ctx, swapLimits, list[0].n,
 			int64(changed.CreditLimit), int64(now.Call), int64(now.Day), int64(now.Month),
 			int64(was.CreditLimit), int64(before.Call), int64(before.Day), int64(before.Month),
-			column(audit.At), pack(audit.Actor), pack(audit.From), pack(audit.Action), pack(audit.Target), pack(audit.Detail), s.shift())
+			pgvalue.Column(audit.At), pgvalue.Pack(audit.Actor), pgvalue.Pack(audit.From), pgvalue.Pack(audit.Action), pgvalue.Pack(audit.Target), pgvalue.Pack(audit.Detail), s.shift())
 		if err != nil {
 			return ledger.Account{}, failure(ctx, err)
 		}
@@ -170,7 +171,7 @@ func (s *Store) Account(ctx context.Context, ref string) (ledger.Account, error)
 	}
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	a, err := s.account(ctx, `a.n = coalesce((SELECT x.n FROM account x WHERE x.id = $2), (SELECT x.n FROM account x WHERE lower(x.name) = lower($2 COLLATE "C")))`, pack(ref))
+	a, err := s.account(ctx, `a.n = coalesce((SELECT x.n FROM account x WHERE x.id = $2), (SELECT x.n FROM account x WHERE lower(x.name) = lower($2 COLLATE "C")))`, pgvalue.Pack(ref))
 	if errors.Is(err, ledger.ErrNotFound) {
 		return ledger.Account{}, fmt.Errorf("account %q: %w", ref, err)
 	}
@@ -186,7 +187,7 @@ func (s *Store) AccountNames(ctx context.Context, ids []string) (map[string]stri
 	defer cancel()
 	packed := make([]string, len(ids))
 	for i, id := range ids {
-		packed[i] = pack(id)
+		packed[i] = pgvalue.Pack(id)
 	}
 	rows, err := s.query(ctx, `SELECT id, name FROM account WHERE id = ANY($1)`, packed)
 	if err != nil {
@@ -194,7 +195,7 @@ func (s *Store) AccountNames(ctx context.Context, ids []string) (map[string]stri
 	}
 	names := make(map[string]string, len(ids))
 	var id, name string
-	_, err = pgx.ForEachRow(rows, []any{&id, &name}, func() error { names[unpack(id)] = name; return nil })
+	_, err = pgx.ForEachRow(rows, []any{&id, &name}, func() error { names[pgvalue.Unpack(id)] = name; return nil })
 	return names, failure(ctx, err)
 }
 
@@ -219,7 +220,7 @@ func (s *Store) Usage(ctx context.Context, id, lineage string, test bool) (u led
 	}
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	err = s.row(ctx, selectUsage, []any{s.shift(), pack(id), pack(lineage), test},
+	err = s.row(ctx, selectUsage, []any{s.shift(), pgvalue.Pack(id), pgvalue.Pack(lineage), test},
 		(*int64)(&u.Account.Day), (*int64)(&u.Account.Month), (*int64)(&u.Key.Day), (*int64)(&u.Key.Month))
 	if err = found(ctx, err); errors.Is(err, ledger.ErrNotFound) {
 		err = fmt.Errorf("account %q: %w", id, err)

@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/pgvalue"
 )
 
 // archived is the state of the archive as this node last read it.
@@ -36,7 +37,7 @@ func scanArchived(from pgx.Row) (a archived, err error) {
 		return archived{}, nil
 	}
 	if err == nil {
-		a.LastAt, a.lastID = micro(lastAt), lastID.Bytes
+		a.LastAt, a.lastID = pgvalue.Micro(lastAt), lastID.Bytes
 		copy(a.Sum[:], sum)
 	}
 	return a, err
@@ -150,7 +151,7 @@ func scanEntry(row pgx.CollectableRow, more ...any) (e ledger.Entry, err error) 
 		return e, err
 	}
 	for _, text := range []*string{&e.Debtor, &e.Creditor, &e.Key, &e.Lineage, &e.Server, &e.Tool, &e.FeeTo, &e.Reason} {
-		*text = unpack(*text)
+		*text = pgvalue.Unpack(*text)
 	}
 	prefix := otherPrefix
 	if e.Kind = kinds[kind]; e.Kind == ledger.KindCharge {

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/pgvalue"
 )
 
 // AuditLog lists the operators' actions, newest first. The text is the cursor of the
@@ -31,9 +32,9 @@ func (s *Store) AuditLog(ctx context.Context, p ledger.Page) ([]ledger.Audit, st
 	found, err := pgx.CollectRows(rows, func(from pgx.CollectableRow) (r row, err error) {
 		var at time.Time
 		err = from.Scan(&r.n, &at, &r.Actor, &r.From, &r.Action, &r.Target, &r.Detail)
-		r.At = micro(at)
+		r.At = pgvalue.Micro(at)
 		for _, text := range []*string{&r.Actor, &r.From, &r.Action, &r.Target, &r.Detail} {
-			*text = unpack(*text)
+			*text = pgvalue.Unpack(*text)
 		}
 		return r, err
 	})

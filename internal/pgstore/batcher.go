@@ -14,6 +14,7 @@ import (
 
 	"github.com/fareboxhq/farebox/internal/clock"
 	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/pgerr"
 )
 
 // Bounds of batchers.
@@ -185,7 +186,7 @@ func (b *batch) full() bool { return len(b.list) >= b.max }
 // carryOut sends the operations and sets their outcomes.
 func (b *batcher) carryOut(list []*operation) {
 	again, err := b.attempt(list, false)
-	if err != nil && (len(list) > 1 || isArchived(err)) && !broken(err) && !overloaded(err) {
+	if err != nil && (len(list) > 1 || isArchived(err)) && !pgerr.Broken(err) && !pgerr.Overloaded(err) {
 		again, err = list, nil // one of them is bad: let it fail alone
 	}
 	if err != nil {
@@ -235,10 +236,10 @@ func (b *batcher) attempt(list []*operation, alone bool) (again []*operation, er
 		case err == nil:
 			b.store.reached()
 			return again, nil
-		case contended(err) && contention < maxContention:
+		case pgerr.Contended(err) && contention < maxContention:
 			contention++
 			continue
-		case !broken(err):
+		case !pgerr.Broken(err):
 			return nil, err
 		}
 		b.store.refresh()
@@ -246,21 +247,15 @@ func (b *batcher) attempt(list []*operation, alone bool) (again []*operation, er
 			continue // most likely the connection was idle while the server restarted
 		}
 		away := clock.Since(b.store.failed(err))
-		if max(away, clock.Since(began)) > b.patience || !wait(b.ending, pauses.NextBackOff()) {
+		if max(away, clock.Since(began)) > b.patience {
 			return nil, err
 		}
-	}
-}
-
-// wait pauses. It reports false if end is closed first.
-func wait(end <-chan struct{}, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-end:
-		return false
+		_ = clock.SleepOr(context.Background(), pauses.NextBackOff(), b.ending) // it has no deadline
+		select {
+		case <-b.ending:
+			return nil, err
+		default:
+		}
 	}
 }
 

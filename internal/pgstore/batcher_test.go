@@ -13,6 +13,7 @@ import (
 
 	ids "github.com/fareboxhq/farebox/internal/id"
 	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/pgvalue"
 )
 
 // An order that the database cannot store fails alone, and the rest of its batch
@@ -86,7 +87,7 @@ func TestAnyTextCanBeStored(t *testing.T) {
 	s := fresh(t)
 	payer, payee := account(t, s, "payer", 100), account(t, s, "payee", 0)
 	for _, text := range []string{"", "a\x00b", "\xff\xfe", "\x01", "\x01\"quoted\"", "ö\u2028", "\x01\x00"} {
-		if got := unpack(pack(text)); got != text {
+		if got := pgvalue.Unpack(pgvalue.Pack(text)); got != text {
 			t.Errorf("%q comes back as %q", text, got)
 		}
 		o := order(payer, payee, 1)

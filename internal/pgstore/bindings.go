@@ -8,6 +8,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/pgvalue"
 )
 
 // Bind stores a binding and returns when that is durable. It replaces the server's
@@ -21,7 +22,7 @@ func (s *Store) Bind(ctx context.Context, b ledger.Binding) error {
 	defer cancel()
 	err := s.exec(ctx, `INSERT INTO binding (handle_hash, server, account, until, payload) VALUES ($1, $2, $3, $4, $5)
 		ON CONFLICT (handle_hash, server) DO UPDATE SET account = excluded.account, until = excluded.until, payload = excluded.payload`,
-		asUUID(uuid.UUID(b.HandleHash)), pack(b.Server), pack(b.Account), micro(b.Until), append([]byte{}, b.Payload...))
+		asUUID(uuid.UUID(b.HandleHash)), pgvalue.Pack(b.Server), pgvalue.Pack(b.Account), pgvalue.Micro(b.Until), append([]byte{}, b.Payload...))
 	return failure(ctx, err)
 }
 
@@ -37,10 +38,10 @@ func (s *Store) Binding(ctx context.Context, server string, m ledger.HandleHash)
 	var until time.Time
 	err := s.row(ctx, `SELECT account, until, payload FROM binding WHERE handle_hash = $1 AND server IN ($2, '') AND until > moved_clock($3)
 		ORDER BY server DESC LIMIT 1`, // bindings of schema versions before 6 have no server
-		[]any{asUUID(uuid.UUID(m)), pack(server), s.shift()}, &b.Account, &until, &b.Payload)
+		[]any{asUUID(uuid.UUID(m)), pgvalue.Pack(server), s.shift()}, &b.Account, &until, &b.Payload)
 	if err != nil {
 		return ledger.Binding{}, found(ctx, err)
 	}
-	b.Account, b.Until = unpack(b.Account), micro(until)
+	b.Account, b.Until = pgvalue.Unpack(b.Account), pgvalue.Micro(until)
 	return b, nil
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/pgvalue"
 )
 
 // changes is the open transaction of an operator's change. The server disconnects a
@@ -90,7 +91,7 @@ func (s *Store) transact(ctx context.Context) (conn *pgxpool.Conn, err error) {
 func (s *Store) finish(ctx context.Context, c *changes, a ledger.Audit) error {
 	var b pgx.Batch
 	b.Queue(`INSERT INTO audit (at, actor, origin, action, target, detail) VALUES (coalesce($1, moved_clock($7)), $2, $3, $4, $5, $6)`,
-		column(a.At), pack(a.Actor), pack(a.From), pack(a.Action), pack(a.Target), pack(a.Detail), s.shift())
+		pgvalue.Column(a.At), pgvalue.Pack(a.Actor), pgvalue.Pack(a.From), pgvalue.Pack(a.Action), pgvalue.Pack(a.Target), pgvalue.Pack(a.Detail), s.shift())
 	slices.SortFunc(c.revoked, slices.Compare)
 	for _, digest := range c.revoked {
 		b.Queue(`SELECT revoke($1, moved_clock($2))`, digest, s.shift())

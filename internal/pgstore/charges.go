@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/pgvalue"
 )
 
 const selectCharge = `SELECT t.seq, t.id, d.id, c.id, t.key, t.lineage, t.server, t.tool, t.amount + coalesce(t.waived, 0), coalesce(t.fee, 0),
@@ -33,9 +34,9 @@ func scanCharge(row pgx.CollectableRow) (r chargeRow, err error) {
 	err = row.Scan(&r.seq, &id, &c.Account, &c.Provider, &c.Key, &c.Lineage, &c.Server, &c.Tool, (*int64)(&c.Amount), (*int64)(&c.Fee),
 		&c.FeeTo, &c.Test, &at, &c.Waived, &c.Settler, (*int64)(&c.Refunded))
 	for _, text := range []*string{&c.Account, &c.Provider, &c.Key, &c.Lineage, &c.Server, &c.Tool, &c.FeeTo, &c.Settler} {
-		*text = unpack(*text)
+		*text = pgvalue.Unpack(*text)
 	}
-	c.ID, c.State, c.At = chargePrefix+uuid.UUID(id.Bytes).String(), ledger.Captured, micro(at)
+	c.ID, c.State, c.At = chargePrefix+uuid.UUID(id.Bytes).String(), ledger.Captured, pgvalue.Micro(at)
 	return r, err
 }
 
@@ -119,7 +120,7 @@ func (s *Store) selectCharges(ctx context.Context, f *ledger.ChargeFilter, befor
 }
 
 func (s *Store) accountNumber(ctx context.Context, id string) (n int64, err error) {
-	err = found(ctx, s.row(ctx, `SELECT n FROM account WHERE id = $1`, []any{pack(id)}, &n))
+	err = found(ctx, s.row(ctx, `SELECT n FROM account WHERE id = $1`, []any{pgvalue.Pack(id)}, &n))
 	if errors.Is(err, ledger.ErrNotFound) {
 		err = fmt.Errorf("account %q: %w", id, err)
 	}
@@ -135,14 +136,14 @@ func (c *conditions) filter(f *ledger.ChargeFilter) {
 		{` AND t.key = $%d`, f.Key}, {` AND t.server = $%d`, f.Server}, {` AND t.tool = $%d`, f.Tool},
 	} {
 		if of.text != "" {
-			c.and(of.condition, pack(of.text))
+			c.and(of.condition, pgvalue.Pack(of.text))
 		}
 	}
 	if !f.Since.IsZero() {
-		c.and(` AND t.at >= $%d`, micro(f.Since))
+		c.and(` AND t.at >= $%d`, pgvalue.Micro(f.Since))
 	}
 	if !f.Until.IsZero() {
-		c.and(` AND t.at < $%d`, micro(f.Until))
+		c.and(` AND t.at < $%d`, pgvalue.Micro(f.Until))
 	}
 }
 
@@ -210,13 +211,13 @@ func scanTransaction(row pgx.CollectableRow) (r journalRow, err error) {
 		return r, err
 	}
 	for _, text := range []*string{&t.Debtor, &t.Creditor, &t.Reason, &t.Key, &t.Server, &t.Tool} {
-		*text = unpack(*text)
+		*text = pgvalue.Unpack(*text)
 	}
 	prefix := otherPrefix
 	if t.Kind = kinds[kind]; t.Kind == ledger.KindCharge {
 		prefix = chargePrefix
 	}
-	t.ID, t.At = prefix+uuid.UUID(id.Bytes).String(), micro(at)
+	t.ID, t.At = prefix+uuid.UUID(id.Bytes).String(), pgvalue.Micro(at)
 	if charge.Valid {
 		t.Charge = chargePrefix + uuid.UUID(charge.Bytes).String()
 	}

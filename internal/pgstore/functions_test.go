@@ -8,16 +8,18 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/fareboxhq/farebox/internal/pgschema"
 )
 
-// functionsSum is the checksum of the files in functions at functionsVersion.
+// functionsSum is the checksum of the files in functions at FunctionsVersion.
 const functionsSum = "a22cf8a181a5222c3b91c8b22650d27d481833dd24d6a839023da20b2c2bbcd7"
 
 // Functions that differ have a version of their own, or nodes of the version before
 // would overwrite them.
 func TestChangedFunctionsHaveANewVersion(t *testing.T) {
-	if _, sum, err := functionsText(); err != nil || hex.EncodeToString(sum) != functionsSum {
-		t.Errorf("the functions of version %d have the checksum %x, %v: after a change raise functionsVersion, and note the checksum here", functionsVersion, sum, err)
+	if _, sum, err := pgschema.Functions(); err != nil || hex.EncodeToString(sum) != functionsSum {
+		t.Errorf("the functions of version %d have the checksum %x, %v: after a change raise FunctionsVersion, and note the checksum here", pgschema.FunctionsVersion, sum, err)
 	}
 }
 
@@ -67,7 +69,7 @@ func TestFunctionsOfAHigherVersionStay(t *testing.T) {
 	for _, test := range []struct {
 		version int
 		stays   bool
-	}{{functionsVersion - 1, false}, {functionsVersion + 1, true}} {
+	}{{pgschema.FunctionsVersion - 1, false}, {pgschema.FunctionsVersion + 1, true}} {
 		query(t, dsn, `CREATE OR REPLACE FUNCTION renew(o record, v_expires timestamptz) RETURNS effect LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'`)
 		conn, err := pgx.Connect(t.Context(), dsn)
 		if err != nil {
@@ -85,7 +87,7 @@ func TestFunctionsOfAHigherVersionStay(t *testing.T) {
 			}
 		})
 		if n := count(t, dsn, `SELECT count(*) FROM pg_proc WHERE proname = 'renew' AND prosrc = 'BEGIN RETURN NULL; END'`); (n == 1) != test.stays {
-			t.Errorf("functions of version %d beside a node of version %d: stayed is %v, want %v", test.version, functionsVersion, n == 1, test.stays)
+			t.Errorf("functions of version %d beside a node of version %d: stayed is %v, want %v", test.version, pgschema.FunctionsVersion, n == 1, test.stays)
 		}
 	}
 }

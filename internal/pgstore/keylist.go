@@ -11,6 +11,7 @@ import (
 
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/pgvalue"
 )
 
 // usable keys are neither disabled nor deleted, and expire between now and $2. $1 is
@@ -48,7 +49,7 @@ func (s *Store) Keys(ctx context.Context, f ledger.KeyFilter) ([]keys.Key, strin
 func (s *Store) selectKeys(f *ledger.KeyFilter, after int64) (string, []any) {
 	query, args := selectKey+`WHERE true`, []any(nil)
 	if !f.ExpiresBy.IsZero() {
-		query, args = selectKey+`WHERE `+usable, []any{s.shift(), micro(f.ExpiresBy)}
+		query, args = selectKey+`WHERE `+usable, []any{s.shift(), pgvalue.Micro(f.ExpiresBy)}
 	}
 	and := func(condition string, arg any) {
 		args = append(args, arg)
@@ -56,10 +57,10 @@ func (s *Store) selectKeys(f *ledger.KeyFilter, after int64) (string, []any) {
 	}
 	and(` AND n > $%d`, after)
 	if f.Account != "" {
-		and(` AND account = $%d`, pack(f.Account))
+		and(` AND account = $%d`, pgvalue.Pack(f.Account))
 	}
 	if f.Kind != "" {
-		and(` AND kind = $%d`, pack(f.Kind))
+		and(` AND kind = $%d`, pgvalue.Pack(f.Kind))
 	}
 	and(` ORDER BY n LIMIT $%d`, f.Size()+1)
 	return query, args
@@ -75,7 +76,7 @@ func (s *Store) CountExpiring(ctx context.Context, until []time.Time) ([]int64, 
 	defer cancel()
 	times := make([]time.Time, len(until))
 	for i, t := range until {
-		times[i] = micro(t)
+		times[i] = pgvalue.Micro(t)
 	}
 	var counts []int64
 	err := s.row(ctx, `SELECT array_agg((SELECT count(*) FROM key WHERE `+usable+` AND expires_at <= u.at) ORDER BY u.n)

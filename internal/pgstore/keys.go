@@ -12,6 +12,7 @@ import (
 
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/pgvalue"
 )
 
 const (
@@ -49,7 +50,7 @@ func (s *Store) KeyByDigest(ctx context.Context, digest keys.Digest) (*keys.Key,
 
 // Key returns the key of that id, or ledger.ErrNotFound.
 func (s *Store) Key(ctx context.Context, id string) (keys.Key, error) {
-	return s.key(ctx, `WHERE id = $1`, pack(id))
+	return s.key(ctx, `WHERE id = $1`, pgvalue.Pack(id))
 }
 
 func (s *Store) key(ctx context.Context, where string, arg any) (keys.Key, error) {
@@ -119,13 +120,13 @@ func (s *Store) TouchKeys(ctx context.Context, used map[string]time.Time) error 
 	var ids []string
 	var times []time.Time
 	for id, at := range used {
-		ids, times = append(ids, pack(id)), append(times, micro(at))
+		ids, times = append(ids, pgvalue.Pack(id)), append(times, pgvalue.Micro(at))
 	}
 	return failure(ctx, s.exec(ctx, touchKeys, ids, times))
 }
 
 func (c *changes) changeKey(ctx context.Context, id string, change func(*keys.Key) error) (keys.Key, error) {
-	rows, err := c.tx.Query(ctx, selectKey+`WHERE id = $1 FOR UPDATE`, pack(id))
+	rows, err := c.tx.Query(ctx, selectKey+`WHERE id = $1 FOR UPDATE`, pgvalue.Pack(id))
 	if err != nil {
 		return keys.Key{}, err
 	}
@@ -152,8 +153,8 @@ func (c *changes) changeKey(ctx context.Context, id string, change func(*keys.Ke
 	if err != nil {
 		return keys.Key{}, err
 	}
-	_, err = c.tx.Exec(ctx, updateKey, pack(k.ID), pack(k.Name), pack(k.Hint), l.scopes, l.servers, l.limits, column(k.CreatedAt),
-		column(k.ExpiresAt), column(k.DisabledAt), column(k.DeletedAt), pack(k.Successor))
+	_, err = c.tx.Exec(ctx, updateKey, pgvalue.Pack(k.ID), pgvalue.Pack(k.Name), pgvalue.Pack(k.Hint), l.scopes, l.servers, l.limits, pgvalue.Column(k.CreatedAt),
+		pgvalue.Column(k.ExpiresAt), pgvalue.Column(k.DisabledAt), pgvalue.Column(k.DeletedAt), pgvalue.Pack(k.Successor))
 	c.revoked = append(c.revoked, k.Digest[:])
 	return stored(k), err
 }
@@ -170,16 +171,16 @@ func (c *changes) insertKey(ctx context.Context, k *keys.Key) error {
 		return err
 	}
 	var there bool
-	err = c.tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM account WHERE id = $1 AND id NOT LIKE '@%')`, pack(k.Account)).Scan(&there)
+	err = c.tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM account WHERE id = $1 AND id NOT LIKE '@%')`, pgvalue.Pack(k.Account)).Scan(&there)
 	if err != nil {
 		return err
 	}
 	if !there {
 		return refuse("account %q: %w", k.Account, ledger.ErrNotFound)
 	}
-	made, err := c.tx.Exec(ctx, insertKey, pack(k.ID), k.Digest[:], pack(k.Account), pack(k.Lineage), k.Kind.String(), pack(string(k.Environment)),
-		pack(k.Name), pack(k.Hint), l.scopes, l.servers, l.limits, column(k.CreatedAt), column(k.ExpiresAt),
-		column(k.DisabledAt), column(k.DeletedAt), column(k.LastUsedAt), pack(k.Successor))
+	made, err := c.tx.Exec(ctx, insertKey, pgvalue.Pack(k.ID), k.Digest[:], pgvalue.Pack(k.Account), pgvalue.Pack(k.Lineage), k.Kind.String(), pgvalue.Pack(string(k.Environment)),
+		pgvalue.Pack(k.Name), pgvalue.Pack(k.Hint), l.scopes, l.servers, l.limits, pgvalue.Column(k.CreatedAt), pgvalue.Column(k.ExpiresAt),
+		pgvalue.Column(k.DisabledAt), pgvalue.Column(k.DeletedAt), pgvalue.Column(k.LastUsedAt), pgvalue.Pack(k.Successor))
 	if err == nil && made.RowsAffected() == 0 {
 		return refuse("key: %w", ledger.ErrConflict)
 	}
@@ -216,7 +217,7 @@ func listsOf(k *keys.Key) (l lists, err error) {
 // stored returns the key at the precision of the store.
 func stored(k keys.Key) keys.Key {
 	for _, t := range []*time.Time{&k.CreatedAt, &k.ExpiresAt, &k.DisabledAt, &k.DeletedAt, &k.LastUsedAt} {
-		*t = micro(*t)
+		*t = pgvalue.Micro(*t)
 	}
 	if len(k.Scopes) == 0 {
 		k.Scopes = nil
@@ -253,10 +254,10 @@ func scanKey(row pgx.CollectableRow) (k keyRow, err error) {
 	if err != nil {
 		return keyRow{}, fmt.Errorf("lists of key %s: %w", k.ID, err)
 	}
-	k.ID, k.Account, k.Lineage, k.Successor = unpack(k.ID), unpack(k.Account), unpack(k.Lineage), unpack(k.Successor)
-	k.Environment, k.Name, k.Hint = keys.Environment(unpack(environment)), unpack(k.Name), unpack(k.Hint)
-	k.CreatedAt, k.ExpiresAt, k.DisabledAt = ofColumn(created), ofColumn(expires), ofColumn(disabled)
-	k.DeletedAt, k.LastUsedAt = ofColumn(deleted), ofColumn(used)
+	k.ID, k.Account, k.Lineage, k.Successor = pgvalue.Unpack(k.ID), pgvalue.Unpack(k.Account), pgvalue.Unpack(k.Lineage), pgvalue.Unpack(k.Successor)
+	k.Environment, k.Name, k.Hint = keys.Environment(pgvalue.Unpack(environment)), pgvalue.Unpack(k.Name), pgvalue.Unpack(k.Hint)
+	k.CreatedAt, k.ExpiresAt, k.DisabledAt = pgvalue.Time(created), pgvalue.Time(expires), pgvalue.Time(disabled)
+	k.DeletedAt, k.LastUsedAt = pgvalue.Time(deleted), pgvalue.Time(used)
 	k.Key = stored(k.Key)
 	return k, nil
 }

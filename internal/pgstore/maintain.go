@@ -3,7 +3,9 @@ package pgstore
 import (
 	"time"
 
+	"github.com/fareboxhq/farebox/internal/clock"
 	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/pgerr"
 )
 
 // Intervals and bounds of maintenance.
@@ -22,7 +24,7 @@ func (s *Store) maintain() {
 		if s.down.Load() != nil {
 			every = probeEvery
 		}
-		if !wait(s.ctx.Done(), every) {
+		if clock.Sleep(s.ctx, every) != nil {
 			return
 		}
 		err := s.maintainOnce(tick%rarelyEvery == 0)
@@ -30,7 +32,7 @@ func (s *Store) maintain() {
 		case err == nil:
 			s.reached()
 		case s.ctx.Err() != nil:
-		case broken(err):
+		case pgerr.Broken(err):
 			s.failed(err)
 		default:
 			s.o.Logger.Warn("cleaning up the database", "error", err)

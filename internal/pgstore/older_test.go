@@ -21,6 +21,7 @@ import (
 	ids "github.com/fareboxhq/farebox/internal/id"
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/pgschema"
 )
 
 // olderNode calls the functions of schema version 4 as its nodes do, without a
@@ -38,7 +39,7 @@ func older(t *testing.T, dsn string, version int64) olderNode {
 	}
 	db := stdlib.OpenDB(*config)
 	defer db.Close()
-	files, err := fs.Sub(migrationFiles, "migrations")
+	files, err := fs.Sub(pgschema.Migrations, "migrations")
 	if err != nil {
 		t.Fatal(err)
 	}

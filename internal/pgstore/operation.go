@@ -10,6 +10,7 @@ import (
 
 	"github.com/fareboxhq/farebox/internal/id"
 	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/pgvalue"
 )
 
 // operationKind is a value of the type operation_kind.
@@ -112,7 +113,7 @@ func text(of func(*ledger.Order) string) func(*operation) any {
 		if !o.ordered() {
 			return nil
 		}
-		return pack(of(&o.order))
+		return pgvalue.Pack(of(&o.order))
 	}
 }
 

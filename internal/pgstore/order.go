@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/pgvalue"
 )
 
 // OrderByID returns the order of a reservation that the store still remembers, in
@@ -24,7 +25,7 @@ func (s *Store) OrderByID(ctx context.Context, id string) (o ledger.Order, err e
 		FROM reservation r JOIN account d ON d.n = r.payer JOIN account c ON c.n = r.payee LEFT JOIN account f ON f.n = r.fee_to
 		WHERE r.id = $1`, []any{asUUID(u)}, &o.Account, &o.Provider, &o.Key, &o.Lineage, &o.Server, &o.Tool, (*int64)(&o.Amount), (*int64)(&o.Fee), &o.FeeTo, &o.Test, &o.Settler)
 	for _, text := range []*string{&o.Account, &o.Provider, &o.Key, &o.Lineage, &o.Server, &o.Tool, &o.FeeTo, &o.Settler} {
-		*text = unpack(*text)
+		*text = pgvalue.Unpack(*text)
 	}
 	if err = found(ctx, err); !errors.Is(err, ledger.ErrNotFound) {
 		return o, err

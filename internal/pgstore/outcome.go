@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/pgvalue"
 )
 
 // outcomeCode is a value of the type outcome_code.
@@ -87,9 +88,9 @@ func (o *outcome) balance() ledger.Balance {
 func (o *outcome) charge(id string) ledger.Charge {
 	order := o.Order
 	for _, text := range []*string{&order.Account, &order.Provider, &order.Key, &order.Lineage, &order.Server, &order.Tool, &order.FeeTo, &order.Settler} {
-		*text = unpack(*text)
+		*text = pgvalue.Unpack(*text)
 	}
-	return ledger.Charge{ID: id, Order: order, State: ledger.Captured, At: micro(o.At), Waived: o.Waived, Refunded: o.Refunded, Made: o.Made}
+	return ledger.Charge{ID: id, Order: order, State: ledger.Captured, At: pgvalue.Micro(o.At), Waived: o.Waived, Refunded: o.Refunded, Made: o.Made}
 }
 
 var (

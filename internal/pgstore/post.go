@@ -9,8 +9,11 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
 
+	"github.com/fareboxhq/farebox/internal/clock"
 	ids "github.com/fareboxhq/farebox/internal/id"
 	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/pgerr"
+	"github.com/fareboxhq/farebox/internal/pgvalue"
 )
 
 // maxPosts bounds how often a posting is sent when it conflicts with others, or
@@ -65,7 +68,7 @@ func (s *Store) PostTransaction(ctx context.Context, t ledger.Transaction, a led
 		if isArchived(err) {
 			return ledger.Transaction{}, ledger.Balance{}, &ledger.ArchivedError{ID: t.ID, Cause: ledger.ErrConflict}
 		}
-		if !broken(err) && !contended(err) || ctx.Err() != nil || !wait(ctx.Done(), time.Duration(attempt)*minPause) {
+		if !pgerr.Broken(err) && !pgerr.Contended(err) || ctx.Err() != nil || clock.Sleep(ctx, time.Duration(attempt)*minPause) != nil {
 			break
 		}
 	}
@@ -90,9 +93,9 @@ func postArgs(id uuid.UUID, t *ledger.Transaction, a *ledger.Audit) pgx.NamedArg
 		charge = asUUID(u)
 	} // no charge has an id that cannot be parsed
 	return pgx.NamedArgs{
-		"id": asUUID(id), "kind": kindNumbers[t.Kind], "debtor": pack(t.Debtor), "creditor": pack(t.Creditor), "test": t.Test,
-		"amount": int64(t.Amount), "reason": pack(t.Reason), "charge": charge, "fee_id": asUUID(ids.V7()),
-		"audit_at": column(a.At), "actor": pack(a.Actor), "origin": pack(a.From), "action": pack(a.Action), "target": pack(a.Target), "detail": pack(a.Detail),
+		"id": asUUID(id), "kind": kindNumbers[t.Kind], "debtor": pgvalue.Pack(t.Debtor), "creditor": pgvalue.Pack(t.Creditor), "test": t.Test,
+		"amount": int64(t.Amount), "reason": pgvalue.Pack(t.Reason), "charge": charge, "fee_id": asUUID(ids.V7()),
+		"audit_at": pgvalue.Column(a.At), "actor": pgvalue.Pack(a.Actor), "origin": pgvalue.Pack(a.From), "action": pgvalue.Pack(a.Action), "target": pgvalue.Pack(a.Target), "detail": pgvalue.Pack(a.Detail),
 	}
 }
 
@@ -110,8 +113,8 @@ func (p *posted) result(asked *ledger.Transaction) (ledger.Transaction, ledger.B
 		return ledger.Transaction{}, ledger.Balance{}, err
 	}
 	t := ledger.Transaction{
-		ID: asked.ID, Kind: asked.Kind, Debtor: unpack(value(p.Debtor)), Creditor: unpack(value(p.Creditor)), Amount: ledger.Amount(value(p.Amount)),
-		Test: value(p.Test), At: ofColumn(p.At), Reason: asked.Reason,
+		ID: asked.ID, Kind: asked.Kind, Debtor: pgvalue.Unpack(value(p.Debtor)), Creditor: pgvalue.Unpack(value(p.Creditor)), Amount: ledger.Amount(value(p.Amount)),
+		Test: value(p.Test), At: pgvalue.Time(p.At), Reason: asked.Reason,
 	}
 	if t.Kind == ledger.KindRefund {
 		t.Charge = asked.Charge

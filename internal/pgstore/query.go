@@ -5,6 +5,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/fareboxhq/farebox/internal/pgerr"
 )
 
 // refresh drops the idle connections of the pools: those to a server that has gone
@@ -19,7 +21,7 @@ func (s *Store) refresh() {
 // safe to repeat.
 func (s *Store) fresh(ctx context.Context, do func() error) error {
 	err := do()
-	if err != nil && broken(err) && ctx.Err() == nil {
+	if err != nil && pgerr.Broken(err) && ctx.Err() == nil {
 		s.refresh()
 		err = do()
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/pgvalue"
 )
 
 // Revocation records that a key was created or changed in any way.
@@ -38,7 +39,7 @@ func (s *Store) Revocations(ctx context.Context, after int64, limit int) (list [
 		if copy(r.Digest[:], digest) != len(r.Digest) {
 			return r, fmt.Errorf("the digest of revocation %d is too short", r.Seq)
 		}
-		r.At = micro(r.At)
+		r.At = pgvalue.Micro(r.At)
 		return r, nil
 	})
 	if err != nil {

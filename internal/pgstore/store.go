@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -16,6 +15,8 @@ import (
 
 	"github.com/fareboxhq/farebox/internal/clock"
 	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/pgdsn"
+	"github.com/fareboxhq/farebox/internal/pgschema"
 	"github.com/fareboxhq/farebox/internal/signal"
 )
 
@@ -173,7 +174,7 @@ const batcherConns = 2
 func newPool(ctx context.Context, o *Options, conns int, durable bool) (*pgxpool.Pool, error) {
 	c, err := pgxpool.ParseConfig(o.DSN)
 	if err != nil {
-		return nil, errDSN // the library's error may quote a password
+		return nil, pgdsn.ErrInvalid // the library's error may quote a password
 	}
 	c.MaxConns, c.MinConns = int32(conns), 0
 	c.PingTimeout = connectTime
@@ -203,24 +204,31 @@ func newPool(ctx context.Context, o *Options, conns int, durable bool) (*pgxpool
 	return pool, nil
 }
 
-// CheckDSN returns an error, which does not quote the DSN, if it cannot be parsed.
-func CheckDSN(dsn string) error {
-	if _, err := pgxpool.ParseConfig(dsn); err != nil {
-		return errDSN
+// Migrate brings the schema of the database up to date, one version after the other,
+// and returns the version before and after. It calls progress, if not nil, with how
+// many versions are done. Open does the same, and several nodes may do so at once.
+// It refuses a schema that is newer than this program.
+func Migrate(ctx context.Context, o Options, progress func(done, total int64)) (from, to int64, err error) {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	return nil
+	return migrate(ctx, &o, progress)
 }
 
-// Place returns the address of the database of a DSN, without the credentials.
-func Place(dsn string) (string, error) {
-	c, err := pgxpool.ParseConfig(dsn)
-	if err != nil {
-		return "", errDSN
+func migrate(ctx context.Context, o *Options, progress func(done, total int64)) (from, to int64, err error) {
+	if err := pgdsn.Check(o.DSN); err != nil {
+		return 0, 0, err
 	}
-	return net.JoinHostPort(c.ConnConfig.Host, strconv.Itoa(int(c.ConnConfig.Port))) + "/" + c.ConnConfig.Database, nil
+	from, to, err = pgschema.Migrate(ctx, &pgschema.Options{DSN: o.DSN, Schema: o.Schema, ConnectTimeout: connectTime, Logger: o.Logger}, progress)
+	var newer *pgschema.NewerError
+	if errors.As(err, &newer) {
+		return from, to, err
+	}
+	return from, to, failure(ctx, err)
 }
 
-var errDSN = errors.New("the DSN of the database cannot be read: want postgres://user:password@host:port/database, or host=… user=… password=… dbname=…")
+// Schema returns the version of the schema that this program works with.
+func Schema() (version int64, err error) { return pgschema.Latest() }
 
 // prepare overrides the operator's settings where promises depend on them:
 // acknowledged commits are on disk, and plans made while the tables were empty use

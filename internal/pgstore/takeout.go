@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/pgschema"
 )
 
 // Archive removes a part from the journal and records it with its audit row, in one
@@ -23,7 +24,7 @@ func (s *Store) Archive(ctx context.Context, p *ledger.ArchivePart, sum ledger.S
 	err := s.change(ctx, a, func(ctx context.Context, c *changes) error {
 		// Writers to the journal share this lock, so that no refund of an archived
 		// charge comes in between.
-		if _, err := c.tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1, $2)`, lockSpace, journalLock); err != nil {
+		if _, err := c.tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1, $2)`, pgschema.LockSpace, pgschema.JournalLock); err != nil {
 			return err
 		}
 		next, err := s.nextPart(ctx, c, p)

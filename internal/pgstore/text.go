@@ -3,10 +3,7 @@ package pgstore
 import (
 	"context"
 	"fmt"
-	"strconv"
 	"strings"
-	"time"
-	"unicode/utf8"
 
 	"github.com/google/uuid"
 
@@ -19,32 +16,6 @@ const (
 	accountPrefix = "acct_"
 	maxID         = 64
 )
-
-// escape begins texts that PostgreSQL cannot hold as they are.
-const escape = "\x01"
-
-// pack returns the form in which a text is stored. PostgreSQL takes no zero
-// bytes and nothing but UTF-8; a text with such is stored as a literal of Go,
-// so that no name that somebody else has chosen can fail a batch.
-func pack(s string) string {
-	if utf8.ValidString(s) && !strings.Contains(s, "\x00") && !strings.HasPrefix(s, escape) {
-		return s
-	}
-	return escape + strconv.QuoteToASCII(s)
-}
-
-// unpack is the text that pack was given.
-func unpack(s string) string {
-	literal, packed := strings.CutPrefix(s, escape)
-	if !packed {
-		return s
-	}
-	text, err := strconv.Unquote(literal)
-	if err != nil {
-		return s
-	}
-	return text
-}
 
 // parseID reads an id of that prefix and a UUID in its canonical form, so that
 // an id has one spelling only.
@@ -67,29 +38,4 @@ func parseCharge(ctx context.Context, id string) (uuid.UUID, error) {
 		return uuid.UUID{}, fmt.Errorf("charge %q: %w", id, ledger.ErrNotFound)
 	}
 	return u, nil
-}
-
-// column is how a time is stored: at a microsecond, null for the zero time.
-func column(t time.Time) *time.Time {
-	if t.IsZero() {
-		return nil
-	}
-	at := micro(t)
-	return &at
-}
-
-// ofColumn is the time that column was given.
-func ofColumn(t *time.Time) time.Time {
-	if t == nil {
-		return time.Time{}
-	}
-	return micro(*t)
-}
-
-// micro is the time at the resolution of the store.
-func micro(t time.Time) time.Time {
-	if t.IsZero() {
-		return time.Time{}
-	}
-	return time.UnixMicro(t.UnixMicro()).UTC()
 }

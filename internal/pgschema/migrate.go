@@ -1,4 +1,6 @@
-package pgstore
+// Package pgschema has the tables, views and functions of a store on PostgreSQL, and
+// brings those of a database up to date.
+package pgschema
 
 import (
 	"context"
@@ -15,72 +17,95 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
 
+	"github.com/fareboxhq/farebox/internal/clock"
+	"github.com/fareboxhq/farebox/internal/pgdsn"
+	"github.com/fareboxhq/farebox/internal/pgerr"
 	"github.com/fareboxhq/farebox/internal/schema"
 )
 
+// Migrations has the numbered files of the folder migrations.
+//
 //go:embed migrations/*.sql
-var migrationFiles embed.FS
+var Migrations embed.FS
 
 // The advisory locks of a database with a store in it. The functions name them
 // by number.
 const (
-	lockSpace   = 1180791397 // "Fare" in ASCII
-	journalLock = 1          // shared by writers to the journal
+	LockSpace   = 1180791397 // "Fare" in ASCII
+	JournalLock = 1          // shared by writers to the journal
 	migrateLock = 4          // 2 orders revocations, 3 is of bound_responses
 )
 
 // firstWithFunctions is the first migration that functions are loaded with.
 const firstWithFunctions = 9
 
+// Options name the database to migrate.
+type Options struct {
+	// DSN is the database on the primary server, as a postgres:// URL or as key=value
+	// pairs.
+	DSN string
+
+	// Schema is the schema of the tables, created if it does not exist. If it is "",
+	// the connection's search path decides.
+	Schema string
+
+	// ConnectTimeout bounds each attempt to connect.
+	ConnectTimeout time.Duration
+
+	// Logger must not be nil.
+	Logger *slog.Logger
+}
+
+// NewerError says that the database has a newer schema than this program knows.
+type NewerError struct{ Version, Known int64 }
+
+// Error names both versions.
+func (e *NewerError) Error() string {
+	return fmt.Sprintf("the database has schema version %d, newer than %d that this program knows: use a newer Farebox", e.Version, e.Known)
+}
+
 // Migrate brings the schema up to date, one version after the other, and returns the
 // version before and after. It calls progress, if not nil, with how many versions are
-// done. Open does the same, and several nodes may do so at once. It refuses a schema
-// that is newer than this program.
+// done. Several nodes may migrate at once. It refuses a schema that is newer than
+// this program with a NewerError; other errors are of the database.
 //
 // Nodes of the version before may run on: migrations keep the tables, views and
 // functions that these use until a later version.
-func Migrate(ctx context.Context, o Options, progress func(done, total int64)) (from, to int64, err error) {
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
-	return migrate(ctx, &o, progress)
-}
-
-func migrate(ctx context.Context, o *Options, progress func(done, total int64)) (from, to int64, err error) {
+func Migrate(ctx context.Context, o *Options, progress func(done, total int64)) (from, to int64, err error) {
 	config, err := pgx.ParseConfig(o.DSN)
 	if err != nil {
-		return 0, 0, errDSN
+		return 0, 0, pgdsn.ErrInvalid // the library's error may quote a password
 	}
-	config.ConnectTimeout = connectTime
+	config.ConnectTimeout = o.ConnectTimeout
 	config.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol // files have many statements
 	if o.Schema != "" {
 		config.RuntimeParams["search_path"] = pgx.Identifier{o.Schema}.Sanitize()
 	}
 	db := stdlib.OpenDB(*config)
 	defer func() { err = errors.Join(err, db.Close()) }()
-	if to, err = Schema(); err != nil {
+	if to, err = Latest(); err != nil {
 		return 0, 0, err
 	}
 	if from, err = versionOf(ctx, db); err != nil {
-		return 0, 0, failure(ctx, fmt.Errorf("reading the schema version: %w", err))
+		return 0, 0, fmt.Errorf("reading the schema version: %w", err)
 	}
 	if from > to {
-		return from, from, fmt.Errorf("the database has schema version %d, newer than %d that this program knows: use a newer Farebox", from, to)
+		return from, from, &NewerError{Version: from, Known: to}
 	}
 	if from == to {
-		_, sum, err := functionsText()
+		_, sum, err := Functions()
 		if err != nil {
 			return 0, 0, fmt.Errorf("reading functions: %w", err)
 		}
 		if load, err := outdated(ctx, db, sum); err != nil || !load {
-			return from, to, failure(ctx, err)
+			return from, to, err
 		}
 	}
 	return migrateLocked(ctx, db, o, progress)
 }
 
-// Schema returns the version of the schema that this program works with.
-func Schema() (version int64, err error) { return schema.Latest(migrationFiles) }
+// Latest returns the version of the schema that this program works with.
+func Latest() (version int64, err error) { return schema.Latest(Migrations) }
 
 // versionOf reads the version without changing anything: 0 before there is one.
 func versionOf(ctx context.Context, db *sql.DB) (version int64, err error) {
@@ -96,19 +121,19 @@ func versionOf(ctx context.Context, db *sql.DB) (version int64, err error) {
 func migrateLocked(ctx context.Context, db *sql.DB, o *Options, progress func(done, total int64)) (from, to int64, err error) {
 	lock, err := db.Conn(ctx)
 	if err != nil {
-		return 0, 0, failure(ctx, err)
+		return 0, 0, err
 	}
 	defer func() { err = errors.Join(err, lock.Close()) }()
-	if _, err := lock.ExecContext(ctx, `SELECT pg_advisory_lock($1, $2)`, lockSpace, migrateLock); err != nil {
-		return 0, 0, failure(ctx, fmt.Errorf("waiting for another node's migration: %w", err))
+	if _, err := lock.ExecContext(ctx, `SELECT pg_advisory_lock($1, $2)`, LockSpace, migrateLock); err != nil {
+		return 0, 0, fmt.Errorf("waiting for another node's migration: %w", err)
 	}
 	defer func() {
-		_, unlock := lock.ExecContext(context.WithoutCancel(ctx), `SELECT pg_advisory_unlock($1, $2)`, lockSpace, migrateLock)
+		_, unlock := lock.ExecContext(context.WithoutCancel(ctx), `SELECT pg_advisory_unlock($1, $2)`, LockSpace, migrateLock)
 		err = errors.Join(err, unlock)
 	}()
 	if o.Schema != "" {
 		if _, err := lock.ExecContext(ctx, `CREATE SCHEMA IF NOT EXISTS `+pgx.Identifier{o.Schema}.Sanitize()); err != nil {
-			return 0, 0, failure(ctx, fmt.Errorf("making the schema %s: %w", o.Schema, err))
+			return 0, 0, fmt.Errorf("making the schema %s: %w", o.Schema, err)
 		}
 	}
 	provider, err := migrations(db, o.Logger)
@@ -116,7 +141,7 @@ func migrateLocked(ctx context.Context, db *sql.DB, o *Options, progress func(do
 		return 0, 0, fmt.Errorf("reading migrations: %w", err)
 	}
 	if from, to, err = provider.GetVersions(ctx); err != nil {
-		return 0, 0, failure(ctx, fmt.Errorf("reading the schema version: %w", err))
+		return 0, 0, fmt.Errorf("reading the schema version: %w", err)
 	}
 	if progress == nil {
 		progress = func(int64, int64) {}
@@ -124,14 +149,14 @@ func migrateLocked(ctx context.Context, db *sql.DB, o *Options, progress func(do
 	for version := from; version < to; {
 		next, err := nextVersion(ctx, provider)
 		if err != nil {
-			return from, version, failure(ctx, fmt.Errorf("migrating: %w", err))
+			return from, version, fmt.Errorf("migrating: %w", err)
 		}
 		version = next
 		progress(version-from, to-from)
 	}
 	if from == to { // else the last migration has loaded them
 		if err := inTransaction(ctx, lock, loadFunctions); err != nil {
-			return from, to, failure(ctx, err)
+			return from, to, err
 		}
 	}
 	return from, to, nil
@@ -150,8 +175,8 @@ func nextVersion(ctx context.Context, provider *goose.Provider) (int64, error) {
 			return result.Source.Version, nil
 		}
 		var e *pgconn.PgError
-		crowded := errors.As(err, &e) && (contended(err) || e.Code == "55P03") // lock_not_available
-		if !crowded || attempt == maxMigrations || !wait(ctx.Done(), time.Second) {
+		crowded := errors.As(err, &e) && (pgerr.Contended(err) || e.Code == "55P03") // lock_not_available
+		if !crowded || attempt == maxMigrations || clock.Sleep(ctx, time.Second) != nil {
 			return 0, err
 		}
 	}
@@ -160,7 +185,7 @@ func nextVersion(ctx context.Context, provider *goose.Provider) (int64, error) {
 // migrations returns the migrations of a database. The last one loads the
 // functions in its own transaction.
 func migrations(db *sql.DB, log *slog.Logger) (*goose.Provider, error) {
-	files, err := fs.Sub(migrationFiles, "migrations")
+	files, err := fs.Sub(Migrations, "migrations")
 	if err != nil {
 		return nil, err
 	}
@@ -168,7 +193,7 @@ func migrations(db *sql.DB, log *slog.Logger) (*goose.Provider, error) {
 	if err != nil {
 		return nil, err
 	}
-	latest, err := Schema()
+	latest, err := Latest()
 	if err != nil {
 		return nil, err
 	}

@@ -1,4 +1,4 @@
-package pgstore
+package pgschema
 
 import (
 	"bytes"
@@ -14,15 +14,15 @@ import (
 //go:embed functions/*.sql
 var functionFiles embed.FS
 
-// functionsVersion is the version of the files in functions. Raise it with every
+// FunctionsVersion is the version of the files in functions. Raise it with every
 // change: a node replaces functions of a lower version and keeps those of a higher
 // one, which must still serve it.
-const functionsVersion = 1
+const FunctionsVersion = 1
 
-// functionsText returns the statements that create or replace all functions, and
+// Functions returns the statements that create or replace all functions, and
 // their checksum. They may be run in any order, since bodies are checked when
 // they are called.
-func functionsText() (text string, sum []byte, err error) {
+func Functions() (text string, sum []byte, err error) {
 	names, err := fs.Glob(functionFiles, "functions/*.sql")
 	if err != nil {
 		return "", nil, err
@@ -50,13 +50,13 @@ func outdated(ctx context.Context, q interface {
 	if errors.Is(err, sql.ErrNoRows) {
 		return true, nil
 	}
-	return version < functionsVersion || version == functionsVersion && !bytes.Equal(loaded, sum), err
+	return version < FunctionsVersion || version == FunctionsVersion && !bytes.Equal(loaded, sum), err
 }
 
 // loadFunctions replaces the functions in the transaction, unless they are
 // current or newer. The caller holds the lock of migrations.
 func loadFunctions(ctx context.Context, tx *sql.Tx) error {
-	text, sum, err := functionsText()
+	text, sum, err := Functions()
 	if err != nil {
 		return fmt.Errorf("reading functions: %w", err)
 	}
@@ -67,6 +67,6 @@ func loadFunctions(ctx context.Context, tx *sql.Tx) error {
 		return fmt.Errorf("loading functions: %w", err)
 	}
 	_, err = tx.ExecContext(ctx, `INSERT INTO functions (version, sum) VALUES ($1, $2)
-		ON CONFLICT (one) DO UPDATE SET version = excluded.version, sum = excluded.sum`, functionsVersion, sum)
+		ON CONFLICT (one) DO UPDATE SET version = excluded.version, sum = excluded.sum`, FunctionsVersion, sum)
 	return err
 }

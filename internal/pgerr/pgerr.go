@@ -1,0 +1,54 @@
+// Package pgerr classifies the errors of PostgreSQL and its connections by how a
+// caller may go on (PostgreSQL documentation, appendix A: error codes).
+package pgerr
+
+import (
+	"errors"
+	"io"
+	"net"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// Broken reports whether the server could not be reached, or was lost on the way, so
+// that the statement may have run.
+func Broken(err error) bool {
+	var e *pgconn.PgError
+	if errors.As(err, &e) {
+		// Connection exceptions, and a server that shuts down or starts.
+		return strings.HasPrefix(e.Code, "08") || strings.HasPrefix(e.Code, "57P")
+	}
+	var network net.Error
+	var connect *pgconn.ConnectError
+	return errors.As(err, &connect) || errors.As(err, &network) || pgconn.Timeout(err) || pgconn.SafeToRetry(err) ||
+		errors.Is(err, net.ErrClosed) || errors.Is(err, pgconn.ErrConnClosed) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+}
+
+// Contended reports whether the transaction was rolled back because of concurrent
+// ones, and can be repeated at once.
+func Contended(err error) bool {
+	var e *pgconn.PgError
+	if !errors.As(err, &e) {
+		return false
+	}
+	switch e.Code {
+	case "40001", "40P01", "23505": // serialization failure, deadlock, an id that another transaction used first
+		return true
+	}
+	return false
+}
+
+// Overloaded reports whether the server had no time, space or connection for the
+// transaction, which was rolled back. Splitting the batch would not help.
+func Overloaded(err error) bool {
+	var e *pgconn.PgError
+	if !errors.As(err, &e) {
+		return true
+	}
+	switch e.Code[:2] {
+	case "25", "53", "55", "57", "58", "XX":
+		return true
+	}
+	return false
+}
