@@ -134,7 +134,7 @@ func (x *Exchange) kind() kind {
 		return task
 	case x.message.Kind != mcp.KindRequest:
 		return relay
-	case x.message.Method == "subscriptions/listen":
+	case x.message.Method == mcp.MethodListen:
 		return subscription
 	}
 	return free

@@ -69,12 +69,12 @@ func (g *Gate) bound(ctx context.Context, kind string, of owner, handle string) 
 }
 
 // requireOwner checks that the handles in a message belong to the caller's account.
-// It returns the task that the message is about, if any.
-func (g *Gate) requireOwner(ctx context.Context, caller *Caller, m *mcp.Message) (*Task, *Refusal) {
+// It returns the task that the message is about, or nil.
+func (g *Gate) requireOwner(ctx context.Context, caller *Caller, m *mcp.Message) (*remembered, *Refusal) {
 	switch {
 	case mcp.OfOneTask(m.Method):
-		return g.task(ctx, caller, m)
-	case m.Method == "subscriptions/listen":
+		return g.ownTask(ctx, caller, m)
+	case m.Method == mcp.MethodListen:
 		return nil, g.checkListened(ctx, caller, m)
 	case m.Kind == mcp.KindNotification && m.TaskID != "" && m.Method != mcp.MethodTaskStatus: // a client's status notification is about tasks that the client itself runs
 		return nil, g.checkTasks(ctx, caller, m.TaskID)
@@ -86,6 +86,30 @@ func (g *Gate) requireOwner(ctx context.Context, caller *Caller, m *mcp.Message)
 		return nil, refusal
 	}
 	return nil, nil
+}
+
+// ownTask finds the task that the message is about, and extends its binding. It
+// refuses a caller that has lost a scope of the task's call.
+func (g *Gate) ownTask(ctx context.Context, caller *Caller, m *mcp.Message) (*remembered, *Refusal) {
+	binding, ours, refusal := g.bound(ctx, boundTask, ownerOf(caller), m.TaskID)
+	if refusal != nil {
+		return nil, refusal
+	}
+	if !ours {
+		return nil, g.unknownTask(ctx, m)
+	}
+	kept, err := readTask(binding.Payload)
+	if err != nil {
+		return nil, &Refusal{Code: StoreUnavailable, Cause: err}
+	}
+	if refusal := g.permitTicket(caller, &kept.ticket); refusal != nil {
+		return nil, refusal
+	}
+	if left := binding.Until.Sub(g.deps.Now()); left < bindingLife/2 {
+		binding.Until = g.deps.Now().Add(bindingLife)
+		refusal = g.bind(ctx, binding)
+	}
+	return kept, refusal
 }
 
 // stateOf returns the handle of a state. The handle includes the fingerprint of the

@@ -222,7 +222,7 @@ func (g *Gate) Admit(ctx context.Context, caller *Caller, era mcp.Era, m *mcp.Me
 		return nil, refusal
 	}
 	if !costs {
-		return &Call{task: task, scopes: scopes}, nil
+		return &Call{task: g.task(ctx, caller, m, task), scopes: scopes}, nil
 	}
 	quote, refusal := g.quote(ctx, item, m)
 	if refusal != nil {

@@ -246,7 +246,7 @@ func asks(item items.Item, known bool, m *mcp.Message) (asked []items.Item, err 
 		} else {
 			asked = append(asked, items.Item{Kind: items.Resource, Name: ref.Resource})
 		}
-	case "subscriptions/listen":
+	case mcp.MethodListen:
 		var listened mcp.Listened
 		listened, err = mcp.ReadListened(m.Params)
 		for _, uri := range listened.Resources {

@@ -27,34 +27,17 @@ type Task struct {
 	due    []mcp.Field
 }
 
-// task finds the task that the message is about, and extends its reservation and
-// its binding.
-func (g *Gate) task(ctx context.Context, caller *Caller, m *mcp.Message) (*Task, *Refusal) {
-	binding, ours, refusal := g.bound(ctx, boundTask, ownerOf(caller), m.TaskID)
-	if refusal != nil {
-		return nil, refusal
-	}
-	if !ours {
-		return nil, g.unknownTask(ctx, m)
-	}
-	kept, err := readTask(binding.Payload)
-	if err != nil {
-		return nil, &Refusal{Code: StoreUnavailable, Cause: err}
-	}
-	if refusal := g.permitTicket(caller, &kept.ticket); refusal != nil {
-		return nil, refusal
-	}
-	if now := g.deps.Now(); binding.Until.Sub(now) < bindingLife/2 {
-		binding.Until = now.Add(bindingLife)
-		if refusal := g.bind(ctx, binding); refusal != nil {
-			return nil, refusal
-		}
+// task returns the request m about a task of the caller, nil for other requests. It
+// renews the reservation of a paid task.
+func (g *Gate) task(ctx context.Context, caller *Caller, m *mcp.Message, kept *remembered) *Task {
+	if kept == nil {
+		return nil
 	}
 	t := &Task{gate: g, id: m.TaskID, method: m.Method, scopes: kept.ticket.scopes}
 	if kept.ticket.Paid() {
 		t.revive(ctx, caller, kept)
 	}
-	return t, nil
+	return t
 }
 
 // Ticket returns the ticket of the stream that answers the request m. It includes

@@ -78,6 +78,9 @@ const MethodTaskStatus = "notifications/tasks/status"
 // resource has changed (MCP 2025-11-25, Resources; 2026-07-28, subscriptions).
 const MethodResourceUpdated = "notifications/resources/updated"
 
+// MethodListen opens a stream of notifications (MCP 2026-07-28, subscriptions).
+const MethodListen = "subscriptions/listen"
+
 // methods lists every method that clients send.
 var methods = []Method{
 	{Name: methodToolsCall, Session: true, Stateless: true, Names: ParamName, About: AboutTool, Item: true, MayAsk: true},
@@ -92,7 +95,7 @@ var methods = []Method{
 	{Name: methodInitialize, Session: true, Upkeep: true},
 	{Name: "ping", Session: true, Upkeep: true},
 	{Name: "server/discover", Stateless: true, Upkeep: true},
-	{Name: "subscriptions/listen", Stateless: true, Streams: true},
+	{Name: MethodListen, Stateless: true, Streams: true},
 	{Name: "logging/setLevel", Session: true, Rules: true},
 	{Name: "completion/complete", Session: true, Stateless: true, Rules: true},
 	{Name: "resources/subscribe", Session: true, Names: ParamURI, About: AboutResource, Rules: true},

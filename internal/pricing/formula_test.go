@@ -91,8 +91,8 @@ func TestExpressionRefuses(t *testing.T) {
 		{`args.a.all(x, args.a.all(y, x != y || true)) ? 1 : 2`, list, tooMuch},
 		{`size(args)`, `{"n":1e400}`, "out of range"},
 		{`size(args)`, `{"a":1,"a":2}`, "a name twice"},
-		{`size(args)`, `{"a":[1,`, "no JSON object"},
-		{`size(args)`, `[1]`, "no JSON object"},
+		{`size(args)`, `{"a":[1,`, "not a JSON object"},
+		{`size(args)`, `[1]`, "not a JSON object"},
 		{`size(args)`, `{"a":[` + strings.Repeat("0,", maxValues) + `0]}`, "more than 100000 values"},
 		{`"x".matches(args.p) ? 1 : 2`, `{"p":"(secret){200}"}`, notComputed},
 	} {
