@@ -15,8 +15,8 @@ func init() {
 	caddy.RegisterModule(adminAPI{})
 }
 
-// adminAPI serves the operations of package ops on Caddy's admin endpoint. It has
-// no state: Caddy never cleans such a module up.
+// adminAPI serves the operations of package ops on Caddy's admin endpoint. It has no
+// state, because Caddy never cleans up admin modules.
 type adminAPI struct{}
 
 // CaddyModule returns the Caddy module information.
@@ -24,7 +24,7 @@ func (adminAPI) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: "admin.api.farebox", New: func() caddy.Module { return new(adminAPI) }}
 }
 
-// Routes returns the one route, which has all operations below it.
+// Routes returns one route, which has all operations below it.
 func (a adminAPI) Routes() []caddy.AdminRoute {
 	return []caddy.AdminRoute{{Pattern: ops.AdminBase + "/", Handler: caddy.AdminHandlerFunc(a.serve)}}
 }
@@ -47,7 +47,8 @@ func (a *App) newOperations() http.Handler {
 	return m
 }
 
-// openService returns the service of the running store, until release is called.
+// openService returns the service of the running store. The store stays open until
+// the caller calls release.
 func (a *App) openService() (service *admin.Service, release func(), err error) {
 	service, release, err = a.service()
 	switch {

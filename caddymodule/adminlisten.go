@@ -11,12 +11,14 @@ import (
 	"github.com/caddyserver/caddy/v2"
 )
 
-// socketAdvice is the config to write instead of an open admin endpoint.
+// socketAdvice is the advice in warnings about an admin endpoint that others can
+// reach.
 const socketAdvice = "write as a global option: admin unix//run/farebox/admin.sock|0600, in a directory that is there and is yours alone, or: admin off"
 
-// warnOfAdmin warns if others than the server's own user can reach the admin
-// endpoint of the config. They could load a config that reads the store, its keys
-// and the token of the commands.
+// warnOfAdmin logs a warning if other users than the server's own can reach the
+// admin endpoint of the config. They could load a config that reads the store, its
+// keys and the admin token. It also warns if the directory of the endpoint's socket
+// does not exist.
 func (a *App) warnOfAdmin(ctx caddy.Context) {
 	listen, on := adminListen(ctx)
 	if !on {
@@ -43,16 +45,16 @@ func (a *App) warnOfAdmin(ctx caddy.Context) {
 	}
 }
 
-// openToAll reports whether a socket's mode, in octal digits, lets everybody
-// write. None at all is Caddy's own, 0200.
+// openToAll reports whether a socket's mode, in octal digits, allows everybody to
+// write. An empty mode stands for Caddy's default, 0200.
 func openToAll(mode string) bool {
 	return mode != "" && strings.ContainsRune("2367", rune(mode[len(mode)-1]))
 }
 
-// adminListen returns where the admin endpoint of the config that is being
-// provisioned listens. Caddy does not pass that to modules, so it is read from the
-// Context by reflection; TestAdminListen fails when Caddy moves it. on is false if
-// the config has no admin endpoint or the reflection fails.
+// adminListen returns the address of the admin endpoint of the config that is being
+// provisioned. Caddy does not pass the address to modules, so it is read from the
+// Context by reflection; TestAdminListen fails when Caddy moves it. The result on is
+// false if the config has no admin endpoint or the reflection fails.
 func adminListen(ctx caddy.Context) (listen string, on bool) {
 	config := reflect.Indirect(reflect.ValueOf(ctx).FieldByName("cfg"))
 	if !config.IsValid() || !config.FieldByName("Admin").IsValid() {

@@ -13,7 +13,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 )
 
-// adminTeller reports the admin endpoint of the config that provisions it.
+// adminTeller is an app that records the admin endpoint of its config.
 type adminTeller struct{}
 
 var told struct {
@@ -38,8 +38,8 @@ func (adminTeller) Provision(ctx caddy.Context) error {
 func (adminTeller) Start() error { return nil }
 func (adminTeller) Stop() error  { return nil }
 
-// An admin endpoint by which other users of the machine can take the gateway
-// over is warned of, when a config is validated and when it starts.
+// TestAdminListen checks that provisioning a config logs a warning if other users of
+// the machine can take the gateway over by its admin endpoint.
 func TestAdminListen(t *testing.T) {
 	caddy.RegisterModule(adminTeller{})
 	for _, c := range []struct {
@@ -106,8 +106,8 @@ func TestCommandsFindTheAdminSocket(t *testing.T) {
 	}
 }
 
-// Admin addresses are dialed as Caddy listens on them: on a TCP port or a unix
-// socket, whose mode is not part of its path.
+// TestSplitAddress checks that admin addresses are dialed as Caddy listens on them:
+// on a TCP port or a unix socket. The path of a socket does not include its mode.
 func TestSplitAddress(t *testing.T) {
 	for address, want := range map[string][3]string{
 		"localhost:2019":        {"tcp", "localhost:2019", "localhost:2019"},

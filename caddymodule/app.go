@@ -1,7 +1,8 @@
-// Package caddymodule is Farebox as modules of Caddy, and the only package
-// that knows Caddy: the app (the global option farebox), the HTTP handler (the
-// directive farebox), routes on the admin endpoint, and the commands. Blank-
-// importing it, or naming it to xcaddy, plugs all of them in.
+// Package caddymodule makes Farebox available as modules of Caddy: the app (the
+// global option farebox), the HTTP handler (the directive farebox), routes on the
+// admin endpoint, and the commands. A blank import of the package, or its name in
+// the arguments of xcaddy, adds all of them. Only this package and those below it
+// know Caddy.
 package caddymodule
 
 import (
@@ -31,7 +32,7 @@ func init() {
 	caddy.RegisterModule(new(App))
 }
 
-// These outlive every config of the process; see package engine.
+// These variables outlive every config of the process; see package engine.
 var (
 	runtimes        = caddy.NewUsagePool()
 	metrics, shares = newShares()
@@ -57,35 +58,37 @@ type App struct {
 	// The scopes that keys may be given and servers may ask for.
 	Scopes *Scopes `json:"scopes,omitempty"`
 
-	// How long personal keys live unless something else is asked when they are
-	// made. Default: 183d.
+	// The lifetime of personal keys that are created without one. Default: 183d.
 	PersonalExpiry caddy.Duration `json:"personal_expiry,omitempty"`
 
-	// The file of the key that signs receipts; it is made if it is not there.
-	// Its public keys are kept beside it. Processes that share a store share it.
-	// Default: beside a store that is a file, else `farebox/receipt-key` in
+	// The file of the key that signs receipts. It is created if it does not exist.
+	// Its public keys are kept beside it. Processes that share a store share the
+	// file. Default: beside a store that is a file, else `farebox/receipt-key` in
 	// Caddy's data directory.
 	ReceiptKeyFile string `json:"receipt_key_file,omitempty"`
 
-	// The file of the keys that seal the ids of sessions and streams; it is made
-	// if it is not there. Processes that share a store share it. Default: beside
-	// a store that is a file, else `farebox/seal-key` in Caddy's data directory.
+	// The file of the keys that seal the ids of sessions and streams. It is created
+	// if it does not exist. Processes that share a store share the file. Default:
+	// beside a store that is a file, else `farebox/seal-key` in Caddy's data
+	// directory.
 	SealKeyFile string `json:"seal_key_file,omitempty"`
 
 	// The contact that refusals name: a text of at most 200 bytes on one line, such
 	// as an e-mail address, or a `mailto:` or `https:` address. Default: none.
 	Contact string `json:"contact,omitempty"`
 
-	// The page that refusals for want of credits lead to: an `https` URL.
-	// Default: none.
+	// The page to which refusals for lack of credits lead: an `https` URL. Default:
+	// none.
 	TopUpURL string `json:"topup_url,omitempty"`
 
 	// The limits on resources of the process. See docs/limits.md.
 	Limits *Limits `json:"limits,omitempty"`
 
-	// Where the Caddyfile has the option, for messages alone: `Caddyfile:3`.
+	// The position of the option in the Caddyfile, such as `Caddyfile:3`. It is only
+	// used in messages.
 	Source string `json:"source,omitempty"`
 
+	ctx      caddy.Context
 	logger   *slog.Logger
 	source   *stores.Source
 	settings *admin.Settings // never changed once it is complete
@@ -94,19 +97,19 @@ type App struct {
 
 	mu        sync.Mutex
 	handlers  []*Handler
-	running   *engine.Runtime // set while this config holds it
+	running   *engine.Runtime // set while this config holds a reference to it
 	platforms []*Platform
 
-	hasMetadata  bool // there is a handler farebox_metadata
+	hasMetadata  bool // the config has a handler farebox_metadata
 	sitesChecked bool // see checkSites
 }
 
-// Cache says how keys are cached.
+// Cache has the settings of the cache of keys.
 type Cache struct {
-	// How many keys are kept. Default: 100000.
+	// The number of keys in the cache. Default: 100000.
 	Size int `json:"size,omitempty"`
 
-	// How long a cached key is valid without asking the store again. A deleted key
+	// How long a cached key is used before the store is asked again. A deleted key
 	// is refused at once in any case. Default: 60s.
 	TTL caddy.Duration `json:"ttl,omitempty"`
 
@@ -124,8 +127,8 @@ type Secrets struct {
 	// The same for personal keys. Default: `pat`.
 	PersonalPrefixes []string `json:"personal_prefixes,omitempty"`
 
-	// Whether secrets of any form are looked up, for keys that another system
-	// has minted. Invented tokens cost a lookup then.
+	// Whether tokens of any form are looked up, for keys that another system has
+	// minted. Each invented token then costs a lookup.
 	Unchecked bool `json:"unchecked,omitempty"`
 }
 
@@ -141,9 +144,10 @@ func (*App) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: "farebox", New: func() caddy.Module { return new(App) }}
 }
 
-// Provision fills the defaults in. It opens nothing: `caddy validate` runs it.
+// Provision fills in the defaults. It opens nothing, because `caddy validate` runs
+// it, too.
 func (a *App) Provision(ctx caddy.Context) error {
-	a.logger = ctx.Slogger()
+	a.ctx, a.logger = ctx, ctx.Slogger()
 	a.operations = sync.OnceValue(a.newOperations)
 	if err := a.fill(); err != nil {
 		return a.located(err)
@@ -166,7 +170,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 	return nil
 }
 
-// located adds to an error where the Caddyfile has the option.
+// located adds the option's position in the Caddyfile to an error.
 func (a *App) located(err error) error {
 	if err == nil || a.Source == "" {
 		return err
@@ -174,8 +178,8 @@ func (a *App) located(err error) error {
 	return fmt.Errorf("%s: %w", a.Source, err)
 }
 
-// fill completes the config: where the store is, by its canonical name, and the
-// settings of keys.
+// fill completes the config: the currency, the settings of keys, the store under its
+// canonical name, and the files of keys.
 func (a *App) fill() error {
 	if a.Currency == "" {
 		a.Currency = "USD"
@@ -238,8 +242,9 @@ func checkCurrency(code string) error {
 	return nil
 }
 
-// warnOfCurrency warns of a code that no currency has: a mistyped one would be
-// kept by the store. New currencies may be missing in the table.
+// warnOfCurrency logs a warning if no known currency has the code, because the store
+// would keep a mistyped code for ever. It is not an error, because the table of
+// known currencies may lack new ones.
 func (a *App) warnOfCurrency() {
 	if _, err := currency.ParseISO(a.Currency); err != nil && checkCurrency(a.Currency) == nil {
 		a.logger.Warn("no currency of ISO 4217 has this code: check it before the store has it, since it cannot be changed afterwards", "currency", a.Currency)
@@ -255,8 +260,8 @@ func allIn(s string, low, high rune) bool {
 	return true
 }
 
-// register notes a handler, which Start will bind to the runtime. Handlers of
-// one server must agree.
+// register adds a handler, which Start will bind to the runtime. It returns an error
+// if the handler does not agree with another one of the same server.
 func (a *App) register(h *Handler) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -275,8 +280,8 @@ func (a *App) register(h *Handler) error {
 	return a.checkEarners()
 }
 
-// Start opens the store, or joins the config that has it open, and lets the
-// handlers serve.
+// Start opens the store, or shares it with a config that has it open already, and
+// lets the handlers serve.
 func (a *App) Start() error {
 	if err := a.needMetadata(false); err != nil {
 		return err
@@ -296,20 +301,21 @@ func (a *App) Start() error {
 	if err := rt.UseCurrency(context.Background(), a.Currency); err != nil {
 		return fmt.Errorf("%s: %w", a.source.Name, err)
 	}
-	before := rt.SetRules(a.rules()) // first: a stream that is opened by a new handler goes by them
+	before := rt.SetRules(a.rules()) // first, because streams of the new handlers follow these rules
 	if err := a.bind(context.Background(), rt); err != nil {
 		rt.SetRules(before)
 		return err
 	}
 	shares.configure(a.Limits)
 	a.settings.Servers = a.serverNames()
-	rt.Configure(a.Cache.options(), a.settings) // last: a config that fails to start changes nothing
+	rt.Configure(a.Cache.options(), a.settings) // last, so that a config that fails to start changes nothing
 	rt.CheckStreams()
 	a.logOpened()
+	a.logServers()
 	return nil
 }
 
-// bind lets handlers and platforms serve.
+// bind lets handlers and platforms serve with the runtime.
 func (a *App) bind(ctx context.Context, rt *engine.Runtime) error {
 	for _, h := range a.handlers {
 		if err := h.bind(ctx, rt, a); err != nil {
@@ -319,8 +325,9 @@ func (a *App) bind(ctx context.Context, rt *engine.Runtime) error {
 	return a.bindPlatforms(ctx, rt)
 }
 
-// rules returns the access rules of each server, as texts to compare. Prices are
-// not among them: they are looked up for each call.
+// rules sets the access rules of all handlers, and returns those of each server, as
+// texts to compare. The rules do not contain prices, because each call looks up its
+// price.
 func (a *App) rules() map[string]string {
 	rules := make(map[string]string, len(a.handlers))
 	for _, h := range a.handlers {
@@ -330,13 +337,13 @@ func (a *App) rules() map[string]string {
 	return rules
 }
 
-// textOf is the same for the same value.
+// textOf encodes a value for a comparison.
 func textOf(v any) string {
 	text, _ := json.Marshal(v) // plain structs always encode
 	return string(text)
 }
 
-// serverNames returns the names of all servers of the config, in their order.
+// serverNames returns the names of all servers of the config, sorted.
 func (a *App) serverNames() []string {
 	var names []string
 	for _, h := range a.handlers {
@@ -375,7 +382,8 @@ func (a *App) open() (caddy.Destructor, error) {
 	})
 }
 
-// nearCap warns of a spending cap of which 80 % are spent.
+// nearCap returns a function that logs a warning about a spending cap of which 80 %
+// are spent, and counts it.
 func nearCap(logger *slog.Logger) func(ledger.Cap) {
 	return func(c ledger.Cap) {
 		metrics.NearCap(c)
@@ -387,13 +395,13 @@ func nearCap(logger *slog.Logger) func(ledger.Cap) {
 // Stop does nothing: calls of this config may still be in flight.
 func (a *App) Stop() error { return nil }
 
-// shutdownHook subscribes to Caddy's stopping event. Caddy logs subscribers as
-// JSON, so it is not the app itself, whose config may contain a secret.
+// shutdownHook subscribes to Caddy's stopping event in place of the app. Caddy logs
+// subscribers as JSON, and the app's config may contain a secret.
 type shutdownHook struct{ a *App }
 
-// Handle ends open streams when the process stops. Caddy waits for them while it
-// stops the HTTP app, possibly before this app, so they end by the event, which
-// comes before both.
+// Handle ends open streams when the process stops. Caddy waits for open streams when
+// it stops the HTTP app, and may stop that app before this one. The event comes
+// before both.
 func (e shutdownHook) Handle(context.Context, caddy.Event) error {
 	a := e.a
 	a.mu.Lock()
@@ -418,8 +426,8 @@ func (a *App) Cleanup() error {
 	return err
 }
 
-// service returns the operations on the running store, and the function that
-// releases the store afterwards. A store without operations is stores.ErrNoOwnStore.
+// service returns the operations on the running store, and a function that releases
+// the store. The error for a store without operations is stores.ErrNoOwnStore.
 func (a *App) service() (*admin.Service, func(), error) {
 	a.mu.Lock()
 	rt := a.running

@@ -25,7 +25,7 @@ func init() {
 	httpcaddyfile.RegisterHandlerDirective("farebox", parseHandler)
 	httpcaddyfile.RegisterDirectiveOrder("farebox", httpcaddyfile.After, "encode")
 	httpcaddyfile.RegisterHandlerDirective("farebox_metadata", parseMetadata)
-	httpcaddyfile.RegisterDirectiveOrder("farebox_metadata", httpcaddyfile.After, "encode") // next to it: before farebox
+	httpcaddyfile.RegisterDirectiveOrder("farebox_metadata", httpcaddyfile.After, "encode") // directly after encode, so before farebox
 }
 
 func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
@@ -160,8 +160,7 @@ func (a *App) parseSecrets(d *caddyfile.Dispenser) error {
 	})
 }
 
-// parse sets the handler up from the directive; its scopes must be among the
-// declared ones:
+// parse sets the handler up from the directive. All scopes in it must be declared:
 //
 //	farebox [<matcher>] {
 //	    server <name>

@@ -3,7 +3,6 @@ package caddymodule
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"flag"
 	"os"
 	"path/filepath"
@@ -15,7 +14,6 @@ import (
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 
 	"github.com/fareboxhq/farebox/caddymodule/pricebook"
-	"github.com/fareboxhq/farebox/caddymodule/stores"
 )
 
 var update = flag.Bool("update", false, "write what adapting gives into the golden files")
@@ -23,7 +21,7 @@ var update = flag.Bool("update", false, "write what adapting gives into the gold
 const divider = "----------\n"
 
 // Each golden file is a Caddyfile, a line of dashes, and the JSON or the error that
-// it results in. Errors name the line and the allowed values.
+// adapting the Caddyfile gives. Errors name the line and the allowed values.
 func TestAdapt(t *testing.T) {
 	files, err := filepath.Glob("testdata/adapt/*.txt")
 	if err != nil || len(files) == 0 {
@@ -71,8 +69,8 @@ func indented(config []byte) string {
 	return b.String() + "\n"
 }
 
-// Configs that pass the grammar but have no meaning are refused when they are
-// loaded, with the server's name.
+// TestCompileRefuses checks that a handler with an invalid config is refused with
+// the reason, since a config in JSON has not passed the parsers of the Caddyfile.
 func TestCompileRefuses(t *testing.T) {
 	good := Handler{Server: "weather", Provider: "acme", Environments: []string{"live"}, Terms: pricebook.Terms{Unpriced: pricebook.Deny}, MaxBody: 1, MaxCall: 1}
 	if err := good.compile(); err != nil {
@@ -134,7 +132,8 @@ func TestCompileRefuses(t *testing.T) {
 	}
 }
 
-// Two handlers of one server must charge alike: receipts name only the server.
+// Two handlers of one server must charge the same, because receipts name only the
+// server.
 func TestServersAgree(t *testing.T) {
 	app := new(App)
 	one := &Handler{Server: "weather", Provider: "acme", Terms: pricebook.Terms{Prices: []pricebook.Price{{Tool: "a", Amount: "1"}}}}
@@ -155,38 +154,5 @@ func TestServersAgree(t *testing.T) {
 		if err := app.register(c.other); (err == nil) != c.ok {
 			t.Errorf("%+v: %v", c.other, err)
 		}
-	}
-}
-
-// All spellings of a file are one store, also before it is there.
-func TestCanonical(t *testing.T) {
-	dir, err := filepath.EvalSymlinks(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(os.Mkdir(filepath.Join(dir, "real"), 0o700), os.Symlink("real", filepath.Join(dir, "link"))); err != nil {
-		t.Fatal(err)
-	}
-	want := filepath.Join(dir, "real", "farebox.db")
-	check := func() {
-		for _, spelling := range []string{"real/farebox.db", "link/farebox.db", "real/../link/./farebox.db"} {
-			if got, err := stores.Canonical(filepath.Join(dir, spelling)); err != nil || got != want {
-				t.Errorf("%s: %s, %v", spelling, got, err)
-			}
-		}
-	}
-	check()
-	if err := os.WriteFile(want, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	check()
-	if err := os.Symlink(want, filepath.Join(dir, "other.db")); err != nil {
-		t.Fatal(err)
-	}
-	if got, err := stores.Canonical(filepath.Join(dir, "other.db")); err != nil || got != want {
-		t.Errorf("a link to the file: %s, %v", got, err)
-	}
-	if got, err := stores.Canonical(filepath.Join(dir, "new", "deep", "f.db")); err != nil || got != filepath.Join(dir, "new", "deep", "f.db") {
-		t.Errorf("a file in a directory to be made: %s, %v", got, err)
 	}
 }

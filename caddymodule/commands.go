@@ -78,7 +78,8 @@ func adminAddress(config []byte) (string, error) {
 	return caddy.NewReplacer().ReplaceKnown(parsed.Admin.Listen, ""), nil
 }
 
-// splitAddress parses an admin address for dialing.
+// splitAddress returns the network and the address to dial for an admin address, and
+// the host of requests to it.
 func splitAddress(address string) (network, target, host string, err error) {
 	parsed, err := caddy.ParseNetworkAddress(address)
 	if err != nil || parsed.PortRangeSize() > 1 || !strings.HasPrefix(parsed.Network, "tcp") && !parsed.IsUnixNetwork() {
@@ -91,8 +92,8 @@ func splitAddress(address string) (network, target, host string, err error) {
 	return parsed.Network, parsed.JoinHostPort(0), parsed.JoinHostPort(0), nil
 }
 
-// exitError returns an error with which Caddy exits with that code. Only errors
-// made by Caddy's own wrapper carry one.
+// exitError returns an error that makes Caddy exit with the code. Only errors made
+// by Caddy's own wrapper carry a code.
 func exitError(code int) error {
 	return caddycmd.WrapCommandFuncForCobra(func(caddycmd.Flags) (int, error) { return code, nil })(new(cobra.Command), nil)
 }
@@ -131,7 +132,7 @@ func installation(config []byte) (*cli.Installation, error) {
 	}, nil
 }
 
-// configuredApp returns the app of a config that is not run.
+// configuredApp returns the app of a config that is not running.
 func configuredApp(config []byte) (*App, error) {
 	var parsed struct {
 		Apps struct {
@@ -152,8 +153,8 @@ func configuredApp(config []byte) (*App, error) {
 	return app, app.Validate()
 }
 
-// serversIn returns the names of all servers in the routes of a config that is
-// not run, sorted.
+// serversIn returns the sorted names of all servers in the routes of a config that
+// is not running.
 func serversIn(config []byte) []string {
 	var tree any
 	if json.Unmarshal(config, &tree) != nil {

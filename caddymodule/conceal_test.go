@@ -10,8 +10,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 )
 
-// A key in a URL is refused whatever else the request has, and no log has it:
-// neither from there nor from a header where it does not belong.
+// A request with a key in its URL is refused, even if it has a valid Authorization
+// header. A key in a URL or in a wrong header never reaches a log.
 func TestKeysStayOutOfLogs(t *testing.T) {
 	const call = `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"good"}}`
 	for name, credentials := range map[string]map[string]any{"in Authorization alone": nil, "in a header of its own": {"header": "X-API-Key"}} {
@@ -51,8 +51,9 @@ func TestKeysStayOutOfLogs(t *testing.T) {
 	}
 }
 
-// A handler that no call reaches, or that has nothing behind it to answer, is an
-// error, independent of Caddy's order of provisioning.
+// TestSites checks that a config is refused if no call reaches a farebox handler, or
+// if nothing behind the handler answers, in any order in which Caddy provisions its
+// servers.
 func TestSites(t *testing.T) {
 	const (
 		paid  = `{"handler":"farebox","server":"weather","provider":"acme"}`

@@ -13,13 +13,13 @@ import (
 
 func init() { caddy.RegisterModule(Connections{}) }
 
-// Connections bounds the connections of a listener that have not brought a
-// request with a good key yet: three quarters of the limit `connections` for
-// all, a half from one address. For a new one beyond that, the oldest such
-// connection is closed.
+// Connections bounds the connections of a listener that have not brought a request
+// with a valid key yet. All of them together may use three quarters of the limit
+// `connections`, and those from one address a half. For a new connection beyond
+// that, the oldest such connection is closed.
 //
-// It stands first among the `listener_wrappers` of a server, but after
-// `proxy_protocol`, which finds the client's address.
+// The wrapper belongs first among the `listener_wrappers` of a server, but after
+// `proxy_protocol`, which finds the address of the client.
 type Connections struct{}
 
 // CaddyModule returns the Caddy module information.
@@ -32,7 +32,7 @@ func (*Connections) WrapListener(l net.Listener) net.Listener {
 	return share.Listen(l, shares.connections)
 }
 
-// UnmarshalCaddyfile takes no options.
+// UnmarshalCaddyfile accepts the wrapper without options.
 func (*Connections) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next()
 	if d.NextArg() || d.NextBlock(d.Nesting()) {

@@ -11,7 +11,7 @@ import (
 	"github.com/fareboxhq/farebox/caddymodule/resource"
 )
 
-// The bounds of texts that refusals repeat, in bytes.
+// The bounds of configured texts in refusals, in bytes.
 const (
 	maxContact = 200
 	maxLink    = 500
@@ -53,7 +53,8 @@ func checkTopUp(text string) error {
 	return nil
 }
 
-// compileHelp takes missing values from the global option, and checks them.
+// compileHelp fills in the contact and the URL for buying credits from the global
+// option where the handler has none, and checks both.
 func (h *Handler) compileHelp(app *App) error {
 	if h.Contact == "" {
 		h.Contact = app.Contact

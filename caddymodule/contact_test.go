@@ -5,7 +5,8 @@ import (
 	"testing"
 )
 
-// Refusals repeat only short texts on one line, and trustworthy addresses.
+// Refusals contain only short contacts on one line, and addresses that are safe to
+// show.
 func TestHelpIsChecked(t *testing.T) {
 	for _, text := range []string{"", "billing@example.com", "the billing desk, extension 7", "mailto:billing@example.com", "https://example.com/help", "Frau Müller"} {
 		if err := checkContact(text); err != nil {

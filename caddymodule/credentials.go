@@ -7,24 +7,25 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 )
 
-// Credentials says where clients may put their key, beside the Authorization
-// header.
+// Credentials names a header in which clients may send their key, in addition to the
+// Authorization header.
 type Credentials struct {
-	// The name of a header that has the key alone, such as `X-API-Key`. A
-	// request has one or the other, never both. Required.
+	// The name of a header with the key alone as its value, such as `X-API-Key`. A
+	// request has this header or Authorization, never both. Required.
 	Header string `json:"header"`
 }
 
 var (
 	credentialName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9-]{0,63}$`)
 
-	// takenHeaders have a meaning already: to HTTP, to proxies, to MCP or here.
+	// takenHeaders matches headers that already have a meaning: to HTTP, to proxies,
+	// to MCP or to Farebox.
 	takenHeaders = regexp.MustCompile(`^(?i:(proxy-)?authorization|cookie|set-cookie|host|origin|connection|upgrade|expect|te|trailer|transfer-encoding|keep-alive|` +
 		`via|forwarded|x-real-ip|user-agent|referer|range|date|age|cache-control|idempotency-key|x-idempotency-key|last-event-id|www-authenticate|` +
 		`(content|accept|if|sec|access-control|mcp|x-farebox|x-forwarded|x-http-method|x-method)(-.*)?)$`)
 )
 
-// check returns why the header cannot be one for keys; nil if it can.
+// check returns an error if the header cannot be used for keys.
 func (c *Credentials) check() error {
 	switch {
 	case !credentialName.MatchString(c.Header):

@@ -16,7 +16,8 @@ func makeDir(dir string) error {
 	return nil
 }
 
-// receiptKeyFile is where the key that signs receipts is, beside the store.
+// receiptKeyFile returns the default file of the key that signs receipts, beside the
+// store.
 func receiptKeyFile(store string) string { return store + ".receipt-key" }
 
 func duration(d caddy.Duration) time.Duration { return time.Duration(d) }

@@ -49,16 +49,16 @@ func init() {
 // `{http.farebox.tool}` | The item of a paid call: a tool, `prompt:NAME`, `resource:URI` or `method:NAME`
 // `{http.farebox.charge}` | The id of a paid call's charge
 type Handler struct {
-	// The name of the MCP server, which receipts, metrics and the allowed servers
-	// of keys use. Required.
+	// The name of the MCP server, as used in receipts, in metrics, and in the
+	// allowed servers of keys. Required.
 	Server string `json:"server,omitempty"`
 
 	// The name of the account that earns. It is created if it does not exist.
-	// Required, unless the store is a platform, which knows its providers: then it
-	// is not used.
+	// Required, except with a remote store: the platform knows its providers, and
+	// this name is not used.
 	Provider string `json:"provider,omitempty"`
 
-	// The environments with admitted keys: `live`, `test`, or both.
+	// The environments of the keys that are admitted: `live`, `test`, or both.
 	// Default: `live`.
 	Environments []string `json:"environments,omitempty"`
 
@@ -69,36 +69,37 @@ type Handler struct {
 	// wins over patterns, and the first matching pattern wins over later ones.
 	Scopes []ScopeRule `json:"scopes,omitempty"`
 
-	// The scopes that a key needs, all of them, for items without a rule in
-	// `scopes`. Default: `agent:connect`, which agent keys carry by their kind and
-	// personal keys by name.
+	// All the scopes that a key needs for items without a rule in `scopes`. Default:
+	// `agent:connect`. Every agent key carries that scope; a personal key carries it
+	// only if it was created with it.
 	Require []string `json:"require,omitempty"`
 
-	// The request rate of the keys of one lineage: `60/1m burst 100`. Upkeep (the
-	// handshake, lists, notifications) counts apart. Default: no limit.
+	// The request rate of all keys of one lineage together: `60/1m burst 100`.
+	// Upkeep (the handshake, lists, notifications) is counted separately. Default:
+	// no limit.
 	RateLimit string `json:"rate_limit,omitempty"`
 
-	// The form of refusals for want of a token, a scope or money, and for too many
-	// requests: `mcp`, so that MCP clients go on and their models can
-	// read why, or `http`, as a status (401, 402, 403, 429) and a JSON-RPC error.
-	// Default: `mcp`.
+	// The form of refusals for a missing token, a missing scope or lack of money,
+	// and for too many requests. With `mcp`, MCP clients go on and their models can
+	// read the reason. With `http`, the refusal is a status (401, 402, 403, 429) and
+	// a JSON-RPC error. Default: `mcp`.
 	ErrorStyle string `json:"error_style,omitempty"`
 
 	// The contact that refusals name: a text of at most 200 bytes on one line, such
-	// as an e-mail address, or a `mailto:` or `https:` address. Default: that of the
-	// global option.
+	// as an e-mail address, or a `mailto:` or `https:` address. Default: the contact
+	// in the global option.
 	Contact string `json:"contact,omitempty"`
 
-	// The page that refusals for want of credits lead to: an `https` URL.
-	// Default: that of the global option.
+	// The page to which refusals for lack of credits lead: an `https` URL. Default:
+	// the page in the global option.
 	TopUpURL string `json:"topup_url,omitempty"`
 
 	// The server's OAuth metadata for discovery. It needs the handler
 	// `farebox_metadata`. Default: no metadata.
 	OAuth *resource.OAuth `json:"oauth,omitempty"`
 
-	// The most that one account may spend at this server, in UTC days and
-	// months.
+	// The most that one account may spend at this server: in one call, in a UTC day,
+	// and in a UTC month.
 	Caps *Caps `json:"caps,omitempty"`
 
 	// How many priced calls of one account are free each day (UTC): `100/day`.
@@ -114,17 +115,16 @@ type Handler struct {
 	// How long a call may take. Default: 1h.
 	MaxCall caddy.Duration `json:"max_call,omitempty"`
 
-	// How long an event stream that has begun may be silent before a comment is
-	// sent on it, so that proxies in between do not close it; `0` sends none. JSON
+	// How long an open event stream may be silent before a comment is sent on it, so
+	// that proxies in between do not close it. With `0`, no comments are sent. JSON
 	// responses have no comments. Default: 25s.
 	Keepalive *caddy.Duration `json:"keepalive,omitempty"`
 
-	// Origins of web pages that may call, beside the request's own host. Each
-	// is a scheme, a host and, if it is not the usual one, a port.
+	// Origins of web pages that may call, in addition to the request's own host.
+	// Each is a scheme, a host and, if it is not the default, a port.
 	Origins []string `json:"origins,omitempty"`
 
-	// Where clients may put their key, beside the Authorization header. Default:
-	// nowhere.
+	// A header for keys, in addition to the Authorization header. Default: none.
 	Credentials *Credentials `json:"credentials,omitempty"`
 
 	// Whether receipts are left out of answers.
@@ -135,16 +135,17 @@ type Handler struct {
 	PriceInDescription bool `json:"price_in_description,omitempty"`
 
 	// Whether the server receives the caller's identity in the headers
-	// `X-Farebox-Account`, `X-Farebox-Key` and `X-Farebox-Scopes`. Those that
-	// clients send are removed in any case.
+	// `X-Farebox-Account`, `X-Farebox-Key` and `X-Farebox-Scopes`. Headers of these
+	// names that clients send are always removed.
 	IdentityHeaders bool `json:"identity_headers,omitempty"`
 
-	// The Authorization header that the server gets. The caller's own never
-	// reaches it. Use a placeholder, such as `{env.UPSTREAM_TOKEN}`, to keep a
-	// secret out of the config.
+	// The Authorization header that the server receives. The caller's own header
+	// never reaches the server. Use a placeholder, such as `{env.UPSTREAM_TOKEN}`,
+	// to keep a secret out of the config.
 	UpstreamAuthorization string `json:"upstream_authorization,omitempty"`
 
-	// Where the Caddyfile has the directive, for messages alone: `Caddyfile:12`.
+	// The position of the directive in the Caddyfile, such as `Caddyfile:12`. It is
+	// only used in messages.
 	Source string `json:"source,omitempty"`
 
 	logger        *slog.Logger
@@ -162,10 +163,10 @@ type Handler struct {
 	site    exchange.Site
 	host    host
 	running *running
-	earns   platform.Server // provider and fee, if the accounts are kept here
+	earns   platform.Server // provider and fee; set if the accounts are kept here
 }
 
-// Caps limit spending. Amounts are decimals; an empty one is no limit.
+// Caps limit spending. Amounts are decimals. An empty amount is no limit.
 type Caps struct {
 	Call  string `json:"call,omitempty"`
 	Day   string `json:"day,omitempty"`
@@ -177,7 +178,8 @@ type Fee struct {
 	// The share, with at most four decimal places: `2.5%`. It is rounded down.
 	Share string `json:"share"`
 
-	// The name of the account that gets it. It is made if it is not there.
+	// The name of the account that receives the share. It is created if it does not
+	// exist.
 	Account string `json:"account"`
 }
 
@@ -195,7 +197,8 @@ func (Handler) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: "http.handlers.farebox", New: func() caddy.Module { return new(Handler) }}
 }
 
-// Provision compiles the config. It opens nothing: `caddy validate` runs it.
+// Provision compiles the config. It opens nothing, because `caddy validate` runs it,
+// too.
 func (h *Handler) Provision(ctx caddy.Context) error {
 	h.logger = ctx.Slogger()
 	if len(h.Environments) == 0 {
@@ -245,7 +248,8 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	return app.needMetadata(metadataPending(ctx))
 }
 
-// compileOAuth checks the OAuth config. The rights must have been compiled.
+// compileOAuth checks and compiles the OAuth config. It must be called after
+// compileRights.
 func (h *Handler) compileOAuth(declared *keys.Catalogue) (err error) {
 	if h.OAuth != nil {
 		h.resource, err = h.OAuth.Compile(h.Server, declared, h.rights.Named(), h.rights.Required())
@@ -325,7 +329,7 @@ func checkOrigin(origin string) error {
 	return nil
 }
 
-// keepalive returns the limit of silence on an event stream, 0 for none.
+// keepalive returns how long an event stream may be silent, or 0 for no limit.
 func (h *Handler) keepalive() time.Duration {
 	if h.Keepalive == nil {
 		return defaultKeepalive
@@ -333,8 +337,8 @@ func (h *Handler) keepalive() time.Duration {
 	return duration(*h.Keepalive)
 }
 
-// agrees reports whether two handlers of one server charge alike, and let the
-// same keys do the same.
+// agrees reports whether two handlers of one server charge the same, and give the
+// same rights to the same keys.
 func (h *Handler) agrees(other *Handler) bool {
 	return h.Provider == other.Provider && h.Terms.SameAs(&other.Terms) &&
 		reflect.DeepEqual(h.Scopes, other.Scopes) && slices.Equal(h.Require, other.Require) && h.rate == other.rate &&
@@ -360,14 +364,14 @@ func (h *Handler) bind(ctx context.Context, rt *engine.Runtime, app *App) error 
 	return nil
 }
 
-// knowsMethod reports whether a rule of the config names the message's method,
-// so that metrics may name it, too.
+// knowsMethod reports whether a rule of the config names the message's method.
+// Metrics may name such a method, too.
 func (h *Handler) knowsMethod(m *mcp.Message) bool {
 	_, named := h.book.Offer(items.Item{Kind: items.Method, Name: m.Method})
 	return named && m.Kind == mcp.KindRequest
 }
 
-// compileSite completes the site, which requests are served by.
+// compileSite completes the site, with which package exchange serves requests.
 func (h *Handler) compileSite(secrets *keys.Format) {
 	s := &h.site
 	s.Server, s.MaxBody, s.MaxCall, s.Keepalive = h.Server, h.MaxBody, duration(h.MaxCall), h.keepalive()
@@ -396,8 +400,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	return statusOf(exchange.New(&h.site, &h.host, next, w, r).Serve())
 }
 
-// serveRedacted serves a request whose record in the access log is written here,
-// with keys redacted.
+// serveRedacted serves a request and writes its record in the access log in place of
+// Caddy, with keys redacted.
 func (h *Handler) serveRedacted(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) {
 	record, w := h.redactor.Begin(w, r)
 	x := exchange.New(&h.site, &host{h: h, record: record}, next, w, r)
@@ -407,7 +411,7 @@ func (h *Handler) serveRedacted(w http.ResponseWriter, r *http.Request, next cad
 	}
 }
 
-// statusOf gives an error of Exchange.Serve its status.
+// statusOf adds the HTTP status to an error of Exchange.Serve.
 func statusOf(err error) error {
 	switch {
 	case err == nil:

@@ -11,9 +11,9 @@ import (
 	"testing"
 )
 
-// A client that hangs up is one line at INFO, whatever it has asked for: a paid
-// call and a free one, in both kinds of protocol versions, a list, a stream. There
-// is no error, since nothing went wrong, and no field twice.
+// A client that hangs up is logged as exactly one line at INFO. That holds for a
+// paid call, for a free call in both protocol eras, for a list and for a stream. The
+// line is not an error, and has no field twice.
 func TestHangUpsAreOneLine(t *testing.T) {
 	s := newLoggedSite(t)
 	stateless := http.Header{"Mcp-Protocol-Version": {"2026-07-28"}, "Mcp-Method": {"tools/call"}, "Mcp-Name": {"slow_free"}}
@@ -49,13 +49,13 @@ func TestHangUpsAreOneLine(t *testing.T) {
 			defer close(done)
 			resp, err := s.client.Do(r)
 			if c.method == "POST" {
-				return // it has no answer
+				return // the client has hung up, so there is no response
 			}
 			if err != nil {
 				t.Error(err)
 				return
 			}
-			cancel() // the head of the stream was there
+			cancel() // the header of the stream has arrived
 			resp.Body.Close()
 		}()
 		select {
@@ -68,12 +68,13 @@ func TestHangUpsAreOneLine(t *testing.T) {
 		}
 		<-done
 		cancel()
-		// The records are in order, so that each is awaited before the next request.
+		// Wait for each record before the next request, so that the records are in
+		// order.
 		lines[c.message]++
 		awaited := 0
 		s.line(t, c.message, func(record map[string]any) bool {
 			if record["ts"] == first[c.message] || first[c.message] == nil {
-				first[c.message], awaited = record["ts"], 0 // the log is read from its beginning
+				first[c.message], awaited = record["ts"], 0 // line reads the log from its beginning again
 			}
 			awaited++
 			return awaited == lines[c.message]

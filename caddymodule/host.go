@@ -21,15 +21,16 @@ import (
 	"github.com/fareboxhq/farebox/internal/share"
 )
 
-// host is Caddy as the web server of exchanges.
+// host connects exchanges to Caddy, the web server that they run in.
 type host struct {
 	h      *Handler
-	record *accesslog.Record // also receives the access log's fields; nil for none
+	record *accesslog.Record // receives the fields for the access log, too, unless it is nil
 }
 
 const seenVar = "farebox.seen"
 
-// Enter marks the request in Caddy's variables.
+// Enter marks the request as served by Farebox, in Caddy's variables. It returns
+// false if the request has been marked before.
 func (*host) Enter(r *http.Request) bool {
 	if caddyhttp.GetVar(r.Context(), seenVar) != nil {
 		return false
@@ -49,7 +50,7 @@ func clientOf(r *http.Request) netip.Addr {
 	return client
 }
 
-// Identify publishes the caller of a server.
+// Identify publishes the caller to placeholders and the access log.
 func (c *host) Identify(r *http.Request, server, account, key string) {
 	repl := replacerOf(r)
 	fields := identify(repl, account, key)
@@ -57,8 +58,8 @@ func (c *host) Identify(r *http.Request, server, account, key string) {
 	c.log(r, fields[0], fields[1], zap.String("farebox_server", server))
 }
 
-// identify publishes the caller to Caddy's placeholders, and returns the fields of
-// the access log for it.
+// identify publishes the caller to Caddy's placeholders, and returns the caller's
+// fields for the access log.
 func identify(repl *caddy.Replacer, account, key string) [2]zap.Field {
 	repl.Set("http.auth.user.id", account)
 	repl.Set("http.farebox.account", account)
@@ -70,7 +71,7 @@ func replacerOf(r *http.Request) *caddy.Replacer {
 	return r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 }
 
-// IdentifyCharge publishes a charge.
+// IdentifyCharge publishes a charge to placeholders and the access log.
 func (c *host) IdentifyCharge(r *http.Request, tool, charge string) {
 	repl := replacerOf(r)
 	repl.Set("http.farebox.tool", tool)
@@ -143,15 +144,15 @@ func (*host) Status(err error) int {
 	return 0
 }
 
-// RouteGroups returns Caddy's own map, which has the groups with a route that
-// matched. Caddy skips the other routes of each group.
+// RouteGroups returns Caddy's own map of the groups in which a route has matched.
+// Caddy skips the other routes of these groups.
 func (*host) RouteGroups(r *http.Request) map[string]struct{} {
 	groups, _ := r.Context().Value(caddy.CtxKey("route_group")).(map[string]struct{})
 	return groups
 }
 
-// RewritesAfter reports whether a proxy behind the handler changes paths: then
-// the server's paths are unknown here, and a redirected POST could come to the
+// RewritesAfter reports whether a proxy behind the handler changes paths. The
+// server's own paths are then unknown here, and a redirected POST could come to the
 // same place again.
 func (c *host) RewritesAfter(r *http.Request) bool {
 	server := accesslog.ServerOf(r)
@@ -192,11 +193,12 @@ func (*host) Dialled(r *http.Request) string {
 	return dialled
 }
 
-// startPatience limits how long a request waits for the store: Caddy starts apps
-// in random order.
+// startPatience bounds how long a request waits for the store. Caddy starts apps in
+// random order, so the HTTP app may serve before the store is open.
 const startPatience = 5 * time.Second
 
-// running is a runtime that App.Start sets while requests wait for it.
+// running is the runtime of a config. Requests can wait for it until App.Start sets
+// it.
 type running struct {
 	ready   chan struct{} // closed once runtime is set
 	runtime *engine.Runtime
@@ -209,7 +211,7 @@ func (s *running) set(rt *engine.Runtime) {
 	close(s.ready)
 }
 
-// Acquire waits, for a bounded time, until the store is open, and keeps the
+// Acquire waits until the store is open, at most startPatience, and keeps the
 // runtime open until Release.
 func (s *running) Acquire(ctx context.Context) error {
 	select {
@@ -229,13 +231,14 @@ func (s *running) Acquire(ctx context.Context) error {
 	}
 }
 
-// Release ends an Acquire.
+// Release undoes one Acquire.
 func (s *running) Release() { s.runtime.Release() }
 
 // Used notes that the key was used now.
 func (s *running) Used(k *keys.Key) { s.runtime.Used(k) }
 
-// LockRequestID translates the engine's errors for package exchange.
+// LockRequestID locks a request id in the runtime. It translates the runtime's
+// errors to those of package exchange.
 func (s *running) LockRequestID(ctx context.Context, holder share.Holder, session, id string) error {
 	err := s.runtime.LockRequestID(ctx, holder, session, id)
 	switch {
@@ -247,12 +250,13 @@ func (s *running) LockRequestID(ctx context.Context, holder share.Holder, sessio
 	return err
 }
 
-// UnlockRequestID ends a LockRequestID.
+// UnlockRequestID releases an id that LockRequestID has locked.
 func (s *running) UnlockRequestID(session, id string, resumable bool) {
 	s.runtime.UnlockRequestID(session, id, resumable)
 }
 
-// translated is an error with its own text that matches another package's.
+// translated is an error with its own text that also matches as, an error of another
+// package.
 type translated struct {
 	error
 	as error

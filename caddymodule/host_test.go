@@ -23,8 +23,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// A redirect is not followed if a proxy behind the handler rewrites paths: it could
-// lead to the same place again.
+// A redirect is not followed if a proxy behind the handler rewrites paths, because
+// it could lead to the same place again.
 func TestRewritingProxyIsNotFollowed(t *testing.T) {
 	h, other := new(Handler), new(Handler)
 	proxy := func(rewrites bool) *reverseproxy.Handler {
@@ -56,8 +56,8 @@ func TestRewritingProxyIsNotFollowed(t *testing.T) {
 	}
 }
 
-// An attribute reaches the access log as the field of its kind; an amount is
-// rendered as text.
+// An attribute reaches the access log as a field of the same kind, in place of an
+// older one with its key. An amount is logged as text.
 func TestAnnotations(t *testing.T) {
 	core, logged := observer.New(zapcore.InfoLevel)
 	r := httptest.NewRequest("POST", "/mcp", nil)

@@ -17,8 +17,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/keys"
 )
 
-// The matrix: each kind of key, in each state, with each set of scopes, sends
-// each request of both eras, to a site of each style of errors.
+// The matrix: each kind of key, in each state and with each set of scopes, sends
+// each request of both protocol eras to a site of each style of errors.
 
 var matrixKinds = []string{"agent", "provider", "gateway", "personal", "admin"}
 
@@ -29,20 +29,21 @@ var matrixScopes = map[string][]string{
 	"right and connect": {"right", "agent:connect"}, "inherited and connect": {"all", "agent:connect"},
 }
 
-// matrixStates are the states of keys, with the codes that refuse them.
+// matrixStates maps the states of keys to the codes that refuse them. The code ""
+// admits a key.
 var matrixStates = map[string]string{
 	"active": "", "disabled": "TOKEN_INVALID", "deleted": "TOKEN_INVALID", "expired": "TOKEN_EXPIRED",
 	"of another server": "TOKEN_INVALID", "of another environment": "TOKEN_INVALID",
 }
 
-// matrixRequest is a request with its needs.
+// matrixRequest is a request, with the scope that it needs.
 type matrixRequest struct {
 	http   string // GET or DELETE; "" for a POST
 	method string
 	params string // without its braces
 	needs  string // a scope, or ""
-	// other is the code of a refusal in spite of the key's rights, and otherRPC its
-	// JSON-RPC code. A paid request has a price.
+	// other is the code of a refusal that does not depend on the rights of the key,
+	// and otherRPC is its JSON-RPC code. paid says that the request has a price.
 	other    string
 	otherRPC int
 	paid     bool
@@ -116,8 +117,8 @@ type matrixAnswer struct {
 	challenge string
 }
 
-// expect computes the answer of a cell. It is the table of README and
-// docs/scopes.md, written out a second time.
+// expect computes the answer of a cell. It repeats the tables of README and
+// docs/scopes.md as code.
 func (q *matrixRequest) expect(k *matrixKey, era, style string) matrixAnswer {
 	token := matrixStates[k.state]
 	if token == "" && k.kind != "agent" && k.kind != "personal" {
@@ -189,7 +190,7 @@ func (q *matrixRequest) send(client *http.Client, url, era, secret, session, cel
 		}
 		r.Header = header
 		resp, err := client.Do(r)
-		if err != nil && tries < 10 { // see paid: at first the config before may have the connection
+		if err != nil && tries < 10 { // see paid: at first, the previous config may still have the connection
 			continue
 		}
 		if err != nil {
@@ -249,10 +250,10 @@ func (want *matrixAnswer) check(q *matrixRequest, cell string, resp *http.Respon
 	return nil
 }
 
-// TestEveryAnswer: promise 8. For each kind of key, in each state, with each set of
-// scopes, each request of both protocol eras, and both styles of errors, the status,
-// the challenge, the JSON-RPC code and the code are those of a table; and only served
-// requests reach the server.
+// TestEveryAnswer is promise 8. Each kind of key, in each state and with each set of
+// scopes, sends each request of both protocol eras, in both styles of errors. The
+// status, the challenge, the JSON-RPC code and Farebox's own code are those that
+// expect computes. Only served requests reach the server.
 func TestEveryAnswer(t *testing.T) {
 	upstream := new(matrixUpstream)
 	server := httptest.NewServer(upstream)
@@ -314,7 +315,8 @@ func TestEveryAnswer(t *testing.T) {
 	}
 }
 
-// matrixRow holds all requests of a key against the table.
+// matrixRow sends all requests of a key, compares the answers with the table, and
+// returns the number of requests.
 func matrixRow(t *testing.T, client *http.Client, upstream *matrixUpstream, listen, session, name string, key *matrixKey) (cells int) {
 	for _, era := range []string{"session", "stateless"} {
 		requests := append(slices.Clone(matrixShared), matrixSession...)
@@ -343,10 +345,9 @@ func matrixRow(t *testing.T, client *http.Client, upstream *matrixUpstream, list
 	return cells
 }
 
-// TestEveryAnswerWithoutAKey: without a token, with one of the wrong form, and
-// with one that nobody has, each request is refused in the same way in both
-// styles, with a challenge that names an error only where a token was sent
-// (RFC 6750, 3.1).
+// TestEveryAnswerWithoutAKey checks requests without a token, with a malformed
+// token, and with a token that is no key. Each is refused in the same way in both
+// styles. The challenge names an error only if a token was sent (RFC 6750, 3.1).
 func TestEveryAnswerWithoutAKey(t *testing.T) {
 	upstream := new(matrixUpstream)
 	server := httptest.NewServer(upstream)

@@ -14,8 +14,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/engine"
 )
 
-// matrixUpstream answers anything, and remembers the cells of which it saw
-// requests.
+// matrixUpstream answers every request, and records the cell of the request.
 type matrixUpstream struct{ seen sync.Map }
 
 func (u *matrixUpstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -46,8 +45,8 @@ func (u *matrixUpstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintf(w, `{"jsonrpc":"2.0","id":%s,"result":%s}`, message.ID, result)
 }
 
-// matrixConfig is a config with a site at /mcp, and one at /http with classic
-// refusals.
+// matrixConfig returns a config with one site for each style of errors: at /mcp and
+// at /http.
 func matrixConfig(t *testing.T, listen, upstream, store string, scopes ...string) []byte {
 	t.Helper()
 	declared := []any{}
@@ -90,7 +89,7 @@ func matrixConfig(t *testing.T, listen, upstream, store string, scopes ...string
 	return text
 }
 
-// matrixKeys makes a key for each kind, state and set of scopes, all of one
+// matrixKeys creates a key for each kind, state and set of scopes, all of one
 // account.
 func matrixKeys(t *testing.T) (all []matrixKey) {
 	t.Helper()
@@ -133,7 +132,7 @@ func matrixKeys(t *testing.T) (all []matrixKey) {
 	return all
 }
 
-// theService is the admin service of the only runtime.
+// theService returns the admin service of the only runtime.
 func theService(t *testing.T) (s *admin.Service) {
 	t.Helper()
 	runtimes.Range(func(_, value any) bool {

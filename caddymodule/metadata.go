@@ -20,14 +20,14 @@ func init() {
 	caddy.RegisterModule(new(Metadata))
 }
 
-// Metadata answers clients' requests beside those to servers. It serves the
-// OAuth 2.0 protected resource metadata (RFC 9728) of all servers of the config
-// that have `oauth`, at `/.well-known/oauth-protected-resource` and below. To
-// clients that want to register with an authorization server, by a POST to
-// `/register`, it says that the gateway takes a key, unless the rest of the site
-// answers them, or a server at that host has `oauth`. Other requests go on to the
-// next handler. It must receive requests for those paths, so it stands outside
-// routes for a server's own path.
+// Metadata answers requests that clients make before they call an MCP server. It
+// serves the OAuth 2.0 protected resource metadata (RFC 9728) of all servers of the
+// config that have `oauth`, at `/.well-known/oauth-protected-resource` and below. It
+// also answers clients that want to register with an authorization server, by a POST
+// to `/register`: they need a key in place of a registration. It leaves that answer
+// to the rest of the site, if that has one, or if a server at the same host has
+// `oauth`. Other requests go on to the next handler. The handler must receive
+// requests for those paths, so it stands outside routes for a server's own path.
 type Metadata struct {
 	app *App
 }
@@ -63,7 +63,7 @@ func parseMetadata(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) 
 
 const metadataMethods = "GET, HEAD, OPTIONS"
 
-// ServeHTTP serves the document that the path asks for.
+// ServeHTTP serves metadata, refuses registrations, and passes other requests on.
 func (m *Metadata) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	if exchange.IsRegistration(r) {
 		return m.serveRegistration(w, r, next)
@@ -73,7 +73,7 @@ func (m *Metadata) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyh
 		return next.ServeHTTP(w, r)
 	}
 	h := w.Header()
-	h.Set("Access-Control-Allow-Origin", "*") // it is public, and pages read it before they have anything else
+	h.Set("Access-Control-Allow-Origin", "*") // public, and web pages read it before they have a token
 	found, slash := m.app.resources().Find(r.Host, below)
 	if found == nil {
 		return caddyhttp.Error(http.StatusNotFound, exchange.ErrNoMetadata)
@@ -93,8 +93,8 @@ func (m *Metadata) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyh
 	return caddyhttp.Error(http.StatusMethodNotAllowed, fmt.Errorf("the method is %s, not one of %s", r.Method, metadataMethods))
 }
 
-// resources returns the protected resources of all handlers, each URL once. It may be called once all of them
-// have registered, which is before anything is served.
+// resources returns the protected resources of all handlers, one for each URL. Call
+// it after all handlers have registered, which is before any request is served.
 func (a *App) resources() resource.List {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -108,7 +108,8 @@ func (a *App) resources() resource.List {
 }
 
 // needMetadata returns an error if a server has oauth and no handler serves its
-// metadata. With pending, Caddy may still come to one.
+// metadata. If pending is true, Caddy may still provision such a handler, and there
+// is no error yet.
 func (a *App) needMetadata(pending bool) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -124,9 +125,9 @@ func (a *App) needMetadata(pending bool) error {
 }
 
 // metadataPending reports whether the config has a handler for metadata that Caddy
-// may not have provisioned yet. No hook after the last handler runs in "caddy
-// validate", too; but the HTTP app keeps the text of a list of handlers until the
-// whole list has been provisioned.
+// may not have provisioned yet. Caddy has no hook after the last handler that "caddy
+// validate" runs, too. But the HTTP app keeps the text of a list of handlers until
+// the whole list has been provisioned.
 func metadataPending(ctx caddy.Context) bool {
 	for _, module := range ctx.Modules() {
 		if app, ok := module.(*caddyhttp.App); ok {

@@ -20,7 +20,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/keys"
 )
 
-// withOAuth is a handler of a server with that public URL; "" is without oauth.
+// withOAuth returns a compiled handler of a server with that public URL, or without
+// oauth if the URL is "".
 func withOAuth(t *testing.T, server, url string, change func(*Handler)) *Handler {
 	t.Helper()
 	declared, err := keys.NewCatalogue([]keys.Scope{{Name: "read"}, {Name: "write"}, {Name: "basic"}, {Name: "other"}, {Name: "offline_access"}}, []string{"basic", "offline_access"})
@@ -44,7 +45,8 @@ func withOAuth(t *testing.T, server, url string, change func(*Handler)) *Handler
 	return h
 }
 
-// refused returns the response of a refusal to a request that came as original.
+// refused returns the response of a refusal. The request arrived as original and was
+// then rewritten.
 func refused(t *testing.T, h *Handler, refusal *gate.Refusal, original http.Request) *httptest.ResponseRecorder {
 	t.Helper()
 	r := httptest.NewRequest("POST", "/rewritten/", nil).WithContext(context.WithValue(t.Context(), caddyhttp.OriginalRequestCtxKey, original))
@@ -53,7 +55,9 @@ func refused(t *testing.T, h *Handler, refusal *gate.Refusal, original http.Requ
 	return w
 }
 
-// fetchMetadata asks a handler for metadata, which has that app, as Caddy does.
+// fetchMetadata sends a request to the metadata handler of an app. As in Caddy, an
+// error of the handler becomes the status. passed reports whether the request went
+// on to the next handler.
 func fetchMetadata(app *App, method, url string) (w *httptest.ResponseRecorder, passed bool) {
 	w = httptest.NewRecorder()
 	next := caddyhttp.HandlerFunc(func(http.ResponseWriter, *http.Request) error {
@@ -67,10 +71,10 @@ func fetchMetadata(app *App, method, url string) (w *httptest.ResponseRecorder, 
 	return w, passed
 }
 
-// The resource of a document is the identifier that its URL was made of, with or
-// without a slash at its end (RFC 9728, 3.3); the one of the request's host comes
-// first, and one at another host only if the host is unknown and there is no
-// choice. All else below the well-known path is not found.
+// The resource in a document is the identifier from which its URL was derived, with
+// or without a trailing slash (RFC 9728, 3.3). A resource at the host of the request
+// comes first. One at another host is served only if the host is unknown and the
+// path fits no other. Any other path below the well-known one is not found.
 func TestMetadataIsOfWhoIsAsked(t *testing.T) {
 	const root, next = "https://a.example/.well-known/oauth-protected-resource", "next"
 	for name, c := range map[string]struct {
@@ -190,8 +194,9 @@ func TestMetadataMethods(t *testing.T) {
 	}
 }
 
-// The challenge of a server with oauth says where its metadata is, in the form in
-// which the request has named the server, and on a 401 which scopes to ask for.
+// The challenge of a server with oauth contains the URL of its metadata, in the form
+// in which the request named the server. On a 401, the challenge also names the
+// scopes to ask for.
 func TestChallengeLeadsToMetadata(t *testing.T) {
 	const at = `resource_metadata="https://a.example/.well-known/oauth-protected-resource`
 	lacking := &gate.Refusal{Code: gate.ScopeInsufficient, Tool: "t", Scopes: []string{"write"}, Lacking: []string{"write"}}
@@ -231,8 +236,8 @@ func TestChallengeLeadsToMetadata(t *testing.T) {
 	}
 }
 
-// Where clients look for metadata, a server is not found, with or without oauth,
-// and the server behind never hears of it.
+// A request where clients look for metadata gets 404, with or without oauth, and
+// never reaches the server behind.
 func TestDiscoveryIsNotFound(t *testing.T) {
 	for path, missing := range map[string]bool{
 		"/.well-known/oauth-protected-resource": true, "/.well-known/oauth-protected-resource/mcp": true,
@@ -248,7 +253,7 @@ func TestDiscoveryIsNotFound(t *testing.T) {
 					return nil
 				})
 				ctx, cancel := context.WithCancel(t.Context())
-				cancel() // there is no store to wait for
+				cancel() // do not wait for the store
 				ctx = context.WithValue(ctx, caddyhttp.VarsCtxKey, map[string]any{})
 				w := httptest.NewRecorder()
 				err := h.ServeHTTP(w, httptest.NewRequestWithContext(ctx, method, path, nil), next)
@@ -261,7 +266,7 @@ func TestDiscoveryIsNotFound(t *testing.T) {
 	}
 }
 
-// A URL belongs to one server, and has the same metadata everywhere.
+// A resource URL belongs to one server, and has the same metadata everywhere.
 func TestResourcesAgree(t *testing.T) {
 	named := func(h *Handler) { h.OAuth.Name = "Weather" }
 	for _, c := range []struct {
@@ -284,37 +289,9 @@ func TestResourcesAgree(t *testing.T) {
 	}
 }
 
-// A config in JSON is judged like a Caddyfile, with the server's name.
-func TestOAuthRefuses(t *testing.T) {
-	for want, o := range map[string]resource.OAuth{
-		"oauth: want a resource":                {AuthorizationServers: []string{"https://auth.example.com"}},
-		"oauth: want authorization_servers":     {Resource: "https://a.example"},
-		"oauth: resource: want a URL":           {Resource: "https://a.example:port", AuthorizationServers: []string{"https://auth.example.com"}},
-		"leave the fragment out":                {Resource: "https://a.example/#", AuthorizationServers: []string{"https://auth.example.com"}},
-		"leave the query out":                   {Resource: "https://a.example/?", AuthorizationServers: []string{"https://auth.example.com"}},
-		"write the path without":                {Resource: "https://a.example/a//b", AuthorizationServers: []string{"https://auth.example.com"}},
-		"normal form":                           {Resource: `https://a.example/"`, AuthorizationServers: []string{"https://auth.example.com"}},
-		"%2F is not in its normal form":         {Resource: "https://a.example/a%2F", AuthorizationServers: []string{"https://auth.example.com"}},
-		"http://10.0.0.1: want https":           {Resource: "http://10.0.0.1", AuthorizationServers: []string{"https://auth.example.com"}},
-		"ftp://127.0.0.1: want https":           {Resource: "ftp://127.0.0.1", AuthorizationServers: []string{"https://auth.example.com"}},
-		"authorization_servers: want a URL":     {Resource: "http://[::1]:8080", AuthorizationServers: []string{"auth.example.com"}},
-		"scopes: unknown scope":                 {Resource: "http://localhost:1/", AuthorizationServers: []string{"http://127.0.0.1"}, Scopes: []string{"x"}},
-		"scopes: offline_access is":             {Resource: "http://localhost:1/", AuthorizationServers: []string{"http://127.0.0.1"}, Scopes: []string{"offline_access"}},
-		"documentation: want a URL":             {Resource: "http://localhost:1/", AuthorizationServers: []string{"http://127.0.0.1"}, Documentation: "docs"},
-		"shown to everybody: leave the user":    {Resource: "https://alice:hunter2@a.example", AuthorizationServers: []string{"https://auth.example.com"}},
-		"lower case, without the usual port":    {Resource: "http://localhost:80/mcp", AuthorizationServers: []string{"https://auth.example.com"}},
-		"https://a.example:: write the host in": {Resource: "https://a.example:", AuthorizationServers: []string{"https://auth.example.com"}},
-	} {
-		h := Handler{Server: "weather", OAuth: &o}
-		if err := h.compileOAuth(nil); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "hunter2") {
-			t.Errorf("want %q, got %v", want, err)
-		}
-	}
-}
-
-// Validation refuses a server with oauth if nothing serves its metadata, and names
-// the missing line. The handler for it may stand anywhere: Caddy provisions apps
-// and servers in random order.
+// Validation refuses a server with oauth if nothing serves its metadata, and the
+// error names the missing line. The handler farebox_metadata may stand anywhere,
+// since Caddy provisions apps and servers in random order.
 func TestOAuthNeedsMetadata(t *testing.T) {
 	const (
 		paid     = `{"handler":"farebox","server":"weather","provider":"acme","oauth":{"resource":"https://a.example/mcp","authorization_servers":["https://auth.example.com"]}},{"handler":"static_response"}`

@@ -31,12 +31,12 @@ func init() {
 	httpcaddyfile.RegisterDirectiveOrder("farebox_platform", httpcaddyfile.After, "encode")
 }
 
-// Platform serves the HTTP API of Farebox, under `/api/v1`, to servers that charge
-// by themselves, gateways without a store, and managers of accounts and keys, each
-// with a key of their own. Requests for other paths go to the next
-// handler.
+// Platform serves the HTTP API of Farebox, under `/api/v1`. The API is for servers
+// that charge by themselves, for gateways without a store, and for managers of
+// accounts and keys. Each client has its own key. Requests for other paths go to the
+// next handler.
 type Platform struct {
-	// The servers that are charged for through the API, beside those of all
+	// The servers that charge through the API, in addition to the servers of all
 	// `farebox` handlers in the same config.
 	Servers []PlatformServer `json:"servers,omitempty"`
 
@@ -47,15 +47,16 @@ type Platform struct {
 	api     *platform.Platform // set before running is
 }
 
-// PlatformServer is a server that is charged for through the API.
+// PlatformServer is a server that charges through the API.
 type PlatformServer struct {
-	// The name of the server: in receipts and the allowed servers of keys.
+	// The name of the server, as used in receipts and in the allowed servers of
+	// keys.
 	Server string `json:"server"`
 
-	// The name of the account that earns. It is made if it is not there.
+	// The name of the account that earns. It is created if it does not exist.
 	Provider string `json:"provider"`
 
-	// The environments with admitted keys: `live`, `test`, or both.
+	// The environments of the keys that are admitted: `live`, `test`, or both.
 	// Default: both.
 	Environments []string `json:"environments,omitempty"`
 
@@ -68,7 +69,8 @@ func (Platform) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: "http.handlers.farebox_platform", New: func() caddy.Module { return new(Platform) }}
 }
 
-// Provision checks the config. It opens nothing: `caddy validate` runs it.
+// Provision checks the config. It opens nothing, because `caddy validate` runs it,
+// too.
 func (p *Platform) Provision(ctx caddy.Context) error {
 	p.logger = ctx.Slogger()
 	p.running = newRunning()
@@ -105,7 +107,7 @@ func (s *PlatformServer) check() error {
 	return err
 }
 
-// parseEnvironments reads the environments that a server admits.
+// parseEnvironments parses the names of environments.
 func parseEnvironments(names []string) (all []keys.Environment, err error) {
 	for _, name := range names {
 		e, err := keys.ParseEnvironment(name)
@@ -117,7 +119,8 @@ func parseEnvironments(names []string) (all []keys.Environment, err error) {
 	return all, nil
 }
 
-// earner has the provider and the fee of a server, from one place of the config.
+// earner is the provider and the fee of a server, as one part of the config names
+// them.
 type earner struct {
 	provider string
 	fee      Fee
@@ -131,7 +134,7 @@ func earnerOf(provider string, fee *Fee) earner {
 	return e
 }
 
-// registerPlatform notes a platform, which Start will bind to the runtime.
+// registerPlatform adds a platform, which Start will bind to the runtime.
 func (a *App) registerPlatform(p *Platform) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -139,8 +142,8 @@ func (a *App) registerPlatform(p *Platform) error {
 	return a.checkEarners()
 }
 
-// checkEarners refuses a config that says of one server that different accounts
-// earn. The caller holds the mutex.
+// checkEarners returns an error if two parts of the config name different providers
+// or fees for one server. The caller must hold the mutex.
 func (a *App) checkEarners() error {
 	known := make(map[string]earner)
 	for _, h := range a.handlers {
@@ -158,8 +161,9 @@ func (a *App) checkEarners() error {
 	return nil
 }
 
-// servers returns all servers of the config, and creates missing accounts. The
-// environments of a handler win. The handlers must have been bound.
+// servers returns all servers of the config by name, and creates missing accounts.
+// For a server with a handler, the environments of the handler win. The handlers
+// must be bound before.
 func (a *App) servers(ctx context.Context, service *admin.Service) (map[string]platform.Server, error) {
 	all := make(map[string]platform.Server)
 	for _, p := range a.platforms {
@@ -182,8 +186,8 @@ func (a *App) servers(ctx context.Context, service *admin.Service) (map[string]p
 	return all, nil
 }
 
-// earning returns the provider and the fee account of a server by their ids, and
-// creates missing accounts.
+// earning returns the fee of a server, with the ids of its provider and its fee
+// account. It creates missing accounts.
 func earning(ctx context.Context, service *admin.Service, provider string, fee *Fee) (s platform.Server, err error) {
 	by := admin.Actor{Name: "config"}
 	account, err := service.EnsureAccount(ctx, by, provider)
@@ -228,7 +232,7 @@ func (a *App) bindPlatforms(ctx context.Context, rt *engine.Runtime) error {
 				return s.Changed, s.Closing, s.End
 			},
 			Logger: p.logger, Used: rt.Used,
-			Charged: func(server string, paid ledger.Amount, test bool) { // their price book is elsewhere
+			Charged: func(server string, paid ledger.Amount, test bool) { // without the item, which only a price book elsewhere knows
 				metrics.Meter(server).Charge("other", gate.ResultCaptured, paid, test)
 			},
 		})

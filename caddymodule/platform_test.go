@@ -16,8 +16,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/wire"
 )
 
-// Nobody earns at a server of which two places of the config say different
-// things, in whichever order they are loaded.
+// A config is refused if a handler and a platform name different providers or fees
+// for one server, in whichever order they are loaded.
 func TestEarnersAgree(t *testing.T) {
 	fee := &Fee{Share: "2.5%", Account: "operator"}
 	handler := func() *Handler { return &Handler{Server: "weather", Provider: "acme", Fee: fee} }
@@ -48,8 +48,8 @@ func TestEarnersAgree(t *testing.T) {
 	}
 }
 
-// Until the store is open the API answers that it cannot, as a problem; paths
-// that are not its own are the next handler's in any case.
+// Until the store is open, the API answers 503 with a problem document. Requests for
+// other paths go to the next handler in any case.
 func TestPlatformWaits(t *testing.T) {
 	p := &Platform{logger: slog.New(slog.DiscardHandler), running: newRunning(), app: &App{settings: &admin.Settings{Secrets: &keys.DefaultFormat}}}
 	next := caddyhttp.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) error {
@@ -74,7 +74,7 @@ func TestPlatformWaits(t *testing.T) {
 		}
 	}
 	server := &caddyhttp.Server{Logs: &caddyhttp.ServerLogConfig{ShouldLogCredentials: true}}
-	close(p.running.ready) // there is no runtime: a request that passed would fail
+	close(p.running.ready) // there is no runtime, so a request that gets through fails
 	w := httptest.NewRecorder()
 	r := httptest.NewRequestWithContext(context.WithValue(t.Context(), caddyhttp.ServerCtxKey, server), "POST", "/api/v1/charge", strings.NewReader("{}"))
 	if err := p.ServeHTTP(w, r, next); err != nil || w.Code != 503 {

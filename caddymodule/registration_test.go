@@ -27,9 +27,9 @@ func register(t *testing.T, app *App, url, contentType string, next caddyhttp.Ha
 	return w, (&Metadata{app: app}).ServeHTTP(w, r, next)
 }
 
-// toldToSend checks that an answer has the form that clients read (RFC 7591,
-// 3.2.2), with a description that names the header and a contact, in its allowed
-// characters (RFC 6749, 5.2).
+// toldToSend checks that a response is an error that clients can read (RFC 7591,
+// 3.2.2). Its description names the header and a contact, in the allowed characters
+// (RFC 6749, 5.2).
 func toldToSend(t *testing.T, w *httptest.ResponseRecorder, header string) {
 	t.Helper()
 	var refused struct {
@@ -45,9 +45,9 @@ func toldToSend(t *testing.T, w *httptest.ResponseRecorder, header string) {
 	}
 }
 
-// A client that wants to register learns to send a key, unless the site has its own
-// answer. An operator's authorization server, page or error at that path is never
-// shadowed.
+// A client that wants to register is advised to send a key, unless the site has its
+// own answer. The authorization server, page or error of an operator at that path is
+// never shadowed.
 func TestRegistrationIsRefusedInPlaceOfNothing(t *testing.T) {
 	const header = "Authorization: Bearer sk_live_..."
 	fails := func(status int) caddyhttp.HandlerFunc {

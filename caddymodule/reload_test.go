@@ -19,7 +19,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/engine"
 )
 
-// freeAddress returns an address that nobody listens on.
+// freeAddress returns an address on which nothing listens.
 func freeAddress(t *testing.T) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -33,7 +33,7 @@ func freeAddress(t *testing.T) string {
 	return address
 }
 
-// config is a whole Caddy config in front of an upstream, as JSON.
+// config returns a whole Caddy config in front of an upstream, as JSON.
 func config(t *testing.T, listen, upstream, store, price string) []byte {
 	t.Helper()
 	text, err := json.Marshal(map[string]any{
@@ -57,9 +57,9 @@ func config(t *testing.T, listen, upstream, store, price string) []byte {
 	return text
 }
 
-// TestReloadsLeaveNothing is promise 11 within one process: after many configs
-// have come and gone, failing ones among them, and the last was stopped, no
-// lease, no runtime and no goroutine is left.
+// TestReloadsLeaveNothing is promise 11 within one process. Many configs come and
+// go, failing ones among them, and the last one is stopped. After that, no lease, no
+// runtime and no goroutine is left.
 func TestReloadsLeaveNothing(t *testing.T) {
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
@@ -129,9 +129,9 @@ func fund(t *testing.T) (secret string) {
 	return secret
 }
 
-// paid makes a paid call. The kernel resets connections that the listener of
-// the config before had not accepted when it was closed; such a call was not
-// read, and is made again.
+// paid makes a paid call. When a config is replaced, the kernel resets connections
+// that the old listener has not accepted. The server has not read such a call, so
+// paid makes it again.
 func paid(t *testing.T, client *http.Client, listen, secret string) (int, string) {
 	t.Helper()
 	for tries := 1; ; tries++ {
@@ -161,8 +161,8 @@ func paidOnce(client *http.Client, listen, secret string) (int, string, error) {
 	return resp.StatusCode, string(body), err
 }
 
-// TestFailedStartGivesBack: a config with a store that cannot be opened keeps no
-// reference, and does not affect the running one.
+// TestFailedStartGivesBack checks that a config with a store that cannot be opened
+// keeps no reference, and does not affect the running config.
 func TestFailedStartGivesBack(t *testing.T) {
 	listen := freeAddress(t)
 	dir := t.TempDir()

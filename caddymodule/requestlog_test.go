@@ -19,8 +19,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// loggedSite is a site with a readable log. The called tool's name decides how the
-// server behind it behaves.
+// loggedSite is a site with a readable log. The name of the called tool decides how
+// the server behind it behaves.
 type loggedSite struct {
 	url, secret, log string
 	client           *http.Client
@@ -33,7 +33,8 @@ func newLoggedSite(t *testing.T) *loggedSite {
 	return newLoggedSiteWith(t, map[string]any{"header": "X-API-Key"})
 }
 
-// newLoggedSiteWith is the same with another header for keys, or with none.
+// newLoggedSiteWith is like newLoggedSite, but with another header for keys, or with
+// none if credentials is nil.
 func newLoggedSiteWith(t *testing.T, credentials map[string]any) *loggedSite {
 	t.Helper()
 	s := &loggedSite{log: filepath.Join(t.TempDir(), "log"), client: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}, seen: make(chan http.Header, 100), release: make(chan struct{})}
@@ -72,7 +73,7 @@ func newLoggedSiteWith(t *testing.T, credentials map[string]any) *loggedSite {
 			t.Error(err)
 		}
 	})
-	t.Cleanup(func() { close(s.release) }) // before Caddy waits for the calls
+	t.Cleanup(func() { close(s.release) }) // runs before Caddy stops, which waits for the calls
 	s.secret = fund(t)
 	return s
 }
@@ -127,7 +128,7 @@ func (s *loggedSite) call(ctx context.Context, tool string) {
 	_, _, _ = s.post(ctx, `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"`+tool+`"}}`, http.Header{"Authorization": {"Bearer " + s.secret}})
 }
 
-// line waits for the record with that message and fields that satisfy ok.
+// line waits for a record with that message for which ok returns true.
 func (s *loggedSite) line(t *testing.T, message string, ok func(map[string]any) bool) map[string]any {
 	t.Helper()
 	for deadline := clock.Now().Add(20 * time.Second); ; {
@@ -148,8 +149,8 @@ func (s *loggedSite) line(t *testing.T, message string, ok func(map[string]any) 
 	}
 }
 
-// However a call fails, a log line names its server, tool, charge, key, account,
-// status and cause, and the access log's record has the refusal.
+// Each failed call is logged with its server, tool, charge, key, account, status and
+// cause. A refusal is logged in the record of the access log.
 func TestEveryFailureIsLogged(t *testing.T) {
 	s := newLoggedSite(t)
 	for _, c := range []struct {
@@ -194,8 +195,8 @@ func TestEveryFailureIsLogged(t *testing.T) {
 	}
 }
 
-// A key in the site's own header is good for calls, alone; it never reaches the
-// server or the log, in whatever spelling the header comes.
+// A key in the site's own header admits a call if it is the only credential. The key
+// never reaches the server or the log, however the header's name is spelled.
 func TestKeyInAHeaderOfTheSite(t *testing.T) {
 	s := newLoggedSite(t)
 	const call = `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"good"}}`
@@ -239,8 +240,9 @@ func TestKeyInAHeaderOfTheSite(t *testing.T) {
 	if err != nil || bytes.Contains(log, []byte(s.secret)) {
 		t.Errorf("%v: the key is in the log:\n%s", err, log)
 	}
+	// The cleanup of the site stops a config, so there must be one.
 	if err := caddy.Load([]byte(`{"admin":{"disabled":true,"config":{"persist":false}}}`), true); err != nil {
-		t.Fatal(err) // the cleanup stops it
+		t.Fatal(err)
 	}
 }
 
@@ -252,8 +254,8 @@ func toText(v any) string {
 	return string(text)
 }
 
-// Clients' notifications of extensions reach the server and cost nothing, unless
-// a rule denies them. A request's method without an id never reaches it.
+// Notifications outside the protocol reach the server free of charge, unless a rule
+// denies them. The method of a request never reaches the server without an id.
 func TestNotificationsOfExtensions(t *testing.T) {
 	s := newLoggedSite(t)
 	bearer := http.Header{"Authorization": {"Bearer " + s.secret}}
@@ -282,8 +284,8 @@ func TestNotificationsOfExtensions(t *testing.T) {
 	}
 }
 
-// A page may send the headers that carry arguments, and the site's own header
-// for keys; other headers that it asks for are not mentioned.
+// The answer to a preflight allows headers that carry arguments, and the site's own
+// header for keys. It does not mention other headers that the page asks for.
 func TestPreflightAllowsWhatIsAsked(t *testing.T) {
 	s := newLoggedSite(t)
 	r, err := http.NewRequestWithContext(t.Context(), "OPTIONS", s.url, nil)

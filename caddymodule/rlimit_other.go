@@ -2,5 +2,5 @@
 
 package caddymodule
 
-// defaultConnections is a number of connections that any process can open.
+// defaultConnections returns a number of connections that any process can open.
 func defaultConnections() int64 { return 1 << 14 }

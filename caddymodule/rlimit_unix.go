@@ -4,7 +4,8 @@ package caddymodule
 
 import "syscall"
 
-// defaultConnections is half of the files that the process may open.
+// defaultConnections returns half of the number of files that the process may open,
+// but 16 at least and 16384 at most.
 func defaultConnections() int64 {
 	const most = 1 << 14
 	var limit syscall.Rlimit

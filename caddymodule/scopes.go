@@ -20,11 +20,11 @@ type Scopes struct {
 	// The scopes of a personal key that is created without any.
 	Default []string `json:"default,omitempty"`
 
-	// The scopes.
+	// The declared scopes.
 	Declared []Scope `json:"declared,omitempty"`
 }
 
-// Scope is one scope.
+// Scope is a scope that keys may have.
 type Scope struct {
 	// Its name: letters, digits, `_`, `.`, `:` and `-`.
 	Name string `json:"name"`
@@ -32,11 +32,12 @@ type Scope struct {
 	// Its meaning, for people.
 	Description string `json:"description,omitempty"`
 
-	// Scopes that come with it, and those that they include.
+	// Scopes that are carried along with this one. Their own includes are carried,
+	// too.
 	Includes []string `json:"includes,omitempty"`
 }
 
-// catalogue compiles the scopes; nil declares none.
+// catalogue compiles the declared scopes. It returns nil for a nil Scopes.
 func (s *Scopes) catalogue() (*keys.Catalogue, error) {
 	if s == nil {
 		return nil, nil
@@ -48,14 +49,15 @@ func (s *Scopes) catalogue() (*keys.Catalogue, error) {
 	return keys.NewCatalogue(declared, s.Default)
 }
 
-// parseScopes reads the catalogue. Scopes may be named before they are declared, so
-// it is checked as a whole; an error names its own line.
+// parseScopes reads the catalogue. A scope may be named before it is declared, so
+// the catalogue is checked as a whole. An error still names the line of the wrong
+// scope.
 func (a *App) parseScopes(d *caddyfile.Dispenser) error {
 	if d.NextArg() {
 		return d.Errf("scopes takes a block and no arguments, not %q", d.Val())
 	}
 	a.Scopes = new(Scopes)
-	at := make(map[string]caddyfile.Dispenser) // where each scope is declared, and the default as ""
+	at := make(map[string]caddyfile.Dispenser) // the declaration of each scope; default has the key ""
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
 		if d.Val() == "default" {
 			if _, twice := at[""]; twice {
@@ -72,7 +74,7 @@ func (a *App) parseScopes(d *caddyfile.Dispenser) error {
 		if err := scope.parseRest(d); err != nil {
 			return err
 		}
-		at[scope.Name] = here // of a duplicate, the second place is wrong
+		at[scope.Name] = here // an error about a duplicate names the second declaration
 		a.Scopes.Declared = append(a.Scopes.Declared, scope)
 	}
 	_, err := a.Scopes.catalogue()
@@ -87,7 +89,7 @@ func (a *App) parseScopes(d *caddyfile.Dispenser) error {
 	return nil
 }
 
-// parseRest reads the line after a scope's name.
+// parseRest reads the rest of the line after a scope's name.
 func (s *Scope) parseRest(d *caddyfile.Dispenser) error {
 	args := d.RemainingArgs()
 	if len(args) > 0 && args[0] != "includes" {
@@ -108,19 +110,20 @@ func (s *Scope) parseRest(d *caddyfile.Dispenser) error {
 	return nil
 }
 
-// ScopeRule has the scopes that a key needs for the items of a pattern.
+// ScopeRule names the scopes that a key needs for the items that match a pattern.
 type ScopeRule struct {
-	// The name of a tool, or a pattern with `*`, `?` and `[a-z]`; the same of a
-	// prompt after `prompt:`; after `resource:` a URI, in which `*` and
-	// `{anything}` stand for any run of characters; or after `method:` a method.
+	// The name of a tool, or a pattern with `*`, `?` and `[a-z]`. After `prompt:`,
+	// the name or pattern of a prompt. After `resource:`, a URI in which `*` and
+	// `{anything}` match any run of characters. After `method:`, the name of a
+	// method.
 	Items string `json:"items"`
 
-	// The scopes, all of which are needed.
+	// The scopes. A key needs all of them.
 	Scopes []string `json:"scopes"`
 }
 
-// compileRights checks the handler's rules of scopes against those that are
-// declared.
+// compileRights compiles the handler's rules for scopes. All scopes in the rules
+// must be declared.
 func (h *Handler) compileRights(declared *keys.Catalogue) (err error) {
 	rules := make([]gate.ScopeRule, len(h.Scopes))
 	for i, rule := range h.Scopes {
@@ -130,8 +133,8 @@ func (h *Handler) compileRights(declared *keys.Catalogue) (err error) {
 	return err
 }
 
-// parseScope reads a rule. It is checked with those before it, so that an error
-// names its line.
+// parseScope reads a rule. It checks the rule together with the rules before it, so
+// that an error names its line.
 func (h *Handler) parseScope(declared *keys.Catalogue) func(d *caddyfile.Dispenser) error {
 	return func(d *caddyfile.Dispenser) error {
 		args := d.RemainingArgs()
@@ -158,8 +161,8 @@ func (h *Handler) parseRequire(declared *keys.Catalogue) func(d *caddyfile.Dispe
 	}
 }
 
-// globalOption returns the global option, which Caddy reads before the sites, or an
-// empty one.
+// globalOption returns the global option, which Caddy reads before the sites. It
+// returns an empty App if the config has no global option farebox.
 func globalOption(h httpcaddyfile.Helper) (*App, error) {
 	app := new(App)
 	option, ok := h.Option("farebox").(httpcaddyfile.App)

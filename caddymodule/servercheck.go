@@ -11,11 +11,11 @@ import (
 	"github.com/fareboxhq/farebox/internal/ops"
 )
 
-// itemKinds maps the kinds of items to the kinds of prices.
+// itemKinds maps the kinds of offered items to the kinds of prices.
 var itemKinds = map[string]items.Kind{offer.Tool: items.Tool, offer.Prompt: items.Prompt, offer.Resource: items.Resource, offer.Template: items.Resource}
 
-// compare compares the offer of the server with the price book and with the offer
-// before.
+// compare compares the offer of the server with its price book and with its previous
+// offer. The parameter before is nil at the first check.
 func (h *Handler) compare(found *offer.Offer, before *offer.Seen) *ops.CheckView {
 	view := &ops.CheckView{
 		Server: h.Server, Name: found.Name, Version: found.Version, Path: found.Path,
@@ -46,7 +46,7 @@ func (h *Handler) compare(found *offer.Offer, before *offer.Seen) *ops.CheckView
 	return view
 }
 
-// offered returns the state of an item.
+// offered returns the view of an offered item: whether it is priced, free or hidden.
 func (h *Handler) offered(item offer.Item) ops.OfferedView {
 	v := ops.OfferedView{Kind: item.Kind, Name: item.Name, State: ops.ItemFree}
 	asked := items.Item{Kind: itemKinds[item.Kind], Name: item.Name}
@@ -81,13 +81,14 @@ func gone(found *offer.Offer, before *offer.Seen) []ops.GoneView {
 	return all
 }
 
-// idle returns why a price applies to no item of the offer; "" if it applies to one,
-// or if that is unknown, as for resources of a server with templates.
+// idle returns the reason why a price applies to no item of the offer. It returns ""
+// if the price applies to an item, or if that is unknown: a price for resources may
+// match URIs of an offered template.
 func (h *Handler) idle(pattern string, found *offer.Offer) (state string) {
 	price, err := items.Parse(pattern)
 	var alone items.Table[bool]
 	if err != nil || alone.Add(price, true) != nil {
-		return "" // no config has it
+		return "" // cannot happen: such a config is refused
 	}
 	state = ops.PriceUnknown
 	for _, item := range found.Items {

@@ -22,7 +22,8 @@ import (
 // checkTime bounds how long a server may take to list its offer.
 const checkTime = 30 * time.Second
 
-// runningHTTP returns the HTTP app of the running config; nil if there is none.
+// runningHTTP returns the HTTP app of the running config, or nil if the config has
+// no HTTP app.
 func runningHTTP() *caddyhttp.App {
 	app, err := caddy.ActiveContext().AppIfConfigured("http")
 	if err != nil {
@@ -46,6 +47,19 @@ func (a *App) served() []*Handler {
 	return all
 }
 
+// logServers logs where clients call each server.
+func (a *App) logServers() {
+	app, err := a.ctx.AppIfConfigured("http")
+	if err != nil {
+		return // a test without sites, or a config of commands
+	}
+	for _, h := range a.served() {
+		if place := routes.Find(app.(*caddyhttp.App), h); place != nil {
+			a.logger.Info("guarding a server", "server", h.Server, "url", place.URL(), "upstreams", place.Upstreams)
+		}
+	}
+}
+
 // ListServers lists the servers of the config, in its order.
 func (a *App) ListServers() []ops.ServerView {
 	list := []ops.ServerView{}
@@ -63,6 +77,7 @@ func (a *App) ListServers() []ops.ServerView {
 		if app != nil {
 			if place := routes.Find(app, h); place != nil {
 				view.Upstreams = append(view.Upstreams, place.Upstreams...)
+				view.URL = place.URL()
 			}
 		}
 		list = append(list, view)
@@ -70,8 +85,8 @@ func (a *App) ListServers() []ops.ServerView {
 	return list
 }
 
-// CheckServer asks a server for its offer, and compares that with its price book and
-// with the offer that it made before.
+// CheckServer asks a server for its offer, and compares the offer with the price
+// book and with the previous offer.
 func (a *App) CheckServer(ctx context.Context, name, path string) (*ops.CheckView, error) {
 	if path != "" && !strings.HasPrefix(path, "/") {
 		return nil, &admin.Error{Code: admin.Invalid, Message: fmt.Sprintf("the path %q does not begin with /", path)}
@@ -95,7 +110,8 @@ func (a *App) CheckServer(ctx context.Context, name, path string) (*ops.CheckVie
 	return h.compare(found, before), nil
 }
 
-// server returns the handler of that server, once it serves.
+// server returns the handler of the named server. It returns an error if the handler
+// cannot serve yet.
 func (a *App) server(name string) (*Handler, error) {
 	var known []string
 	for _, h := range a.served() {
@@ -113,8 +129,9 @@ func (a *App) server(name string) (*Handler, error) {
 	return nil, &admin.Error{Code: admin.NotFound, Message: fmt.Sprintf("there is no server %q in the running config; there are: %s", name, strings.Join(known, ", "))}
 }
 
-// ask asks the server for its offer, through the handlers after ours in the route:
-// through the same proxy and with the same headers as calls, and past the prices.
+// ask asks the server for its offer through the handlers behind this one in the
+// route. The request takes the same proxy and the same headers as calls, but no
+// price applies.
 func (h *Handler) ask(ctx context.Context, path string) (*offer.Offer, error) {
 	app := runningHTTP()
 	if app == nil {

@@ -15,30 +15,30 @@ import (
 	"github.com/fareboxhq/farebox/internal/telemetry"
 )
 
-// Limits bound the resources of a process. They do not change how each is divided
-// among keys, accounts and addresses; see package share.
+// Limits bound the resources of a process. They do not change how each resource is
+// divided among keys, accounts and addresses; see package share.
 type Limits struct {
-	// Bytes of request bodies that are read or being answered, and of answers that
-	// are held back. Default: 256 MiB.
+	// Bytes of request bodies from their arrival to their answer, and of responses
+	// that are held back. Default: 256 MiB.
 	Memory int64 `json:"memory,omitempty"`
 
 	// Requests with known keys in flight, and calls that go on after their client
 	// has left. Default: 16384.
 	Calls int64 `json:"calls,omitempty"`
 
-	// Streams that stay open: those of GET, resumed ones and subscriptions.
-	// Default: 16384.
+	// Open streams: those of GET, resumed streams, and subscriptions. Default:
+	// 16384.
 	Streams int64 `json:"streams,omitempty"`
 
-	// Ids of requests in sessions that are in use, or that a client may come back
-	// for. Default: 2097152.
+	// Ids of requests in sessions, as long as they are in use or a client may come
+	// back for them. Default: 2097152.
 	SessionIDs int64 `json:"session_ids,omitempty"`
 
 	// Connections at listeners with the wrapper `farebox`. Default: half of the
-	// files that the process may open, and 16384 at most.
+	// files that the process may open, but 16384 at most.
 	Connections int64 `json:"connections,omitempty"`
 
-	// The least rate of a request body, in bytes a second over each 64 KiB.
+	// The lowest rate of a request body, in bytes per second, over each 64 KiB.
 	// Default: 8 KiB.
 	BodyRate int64 `json:"body_rate,omitempty"`
 }
@@ -88,7 +88,7 @@ func (l *Limits) orNone() *Limits {
 	return l
 }
 
-// check refuses limits below zero.
+// check returns an error if a limit is below zero.
 func (l *Limits) check() error {
 	l = l.orNone()
 	if min(l.Memory, l.Calls, l.Streams, l.SessionIDs, l.Connections, l.BodyRate) < 0 {
@@ -97,7 +97,8 @@ func (l *Limits) check() error {
 	return nil
 }
 
-// holds reports, as an error, that a body of that size could never be read.
+// holds returns an error if a request body of that size could never be read within
+// the limits.
 func (l *Limits) holds(body int64) error {
 	memory := cmp.Or(l.orNone().Memory, defaultMemory)
 	if body > share.Largest(memory) {

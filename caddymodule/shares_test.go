@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// A body limit above one key's share of memory is a config error that names both
+// A max_body above one key's share of memory is a config error that names both
 // remedies.
 func TestMaxBodyIsHeld(t *testing.T) {
 	for _, c := range []struct {

@@ -12,9 +12,10 @@ import (
 )
 
 // checkSites checks once, for all sites of a config, that farebox guards its
-// servers: an error names a handler that does nothing, and a warning names a proxy
-// that bypasses one. It runs when the first handler is provisioned, since Caddy has
-// no later hook that "caddy validate" reaches, too.
+// servers. It returns an error that names a handler without effect, or one with its
+// keys in the access log. It logs a warning for each proxy that bypasses a handler.
+// It runs when the first handler is provisioned, because "caddy validate" runs no
+// later hook.
 func (a *App) checkSites(ctx caddy.Context) error {
 	a.mu.Lock()
 	checked := a.sitesChecked

@@ -28,7 +28,8 @@ func (h *Handler) compileSpending() (err error) {
 	return err
 }
 
-// compile checks the fee on a provider's earnings; nil is no fee.
+// compile checks a fee on the provider's earnings. A nil Fee is valid and has the
+// share 0.
 func (f *Fee) compile(provider string) (ledger.Share, error) {
 	if f == nil {
 		return 0, nil
@@ -65,8 +66,9 @@ func (c *Caps) parse() (caps ledger.Caps, err error) {
 	return caps, nil
 }
 
-// warnOfCaps warns of useless caps: below a price, so that no call is ever paid, or
-// below the cap of a shorter time, which then has no effect.
+// warnOfCaps logs a warning for each cap that is probably a mistake: a cap below a
+// price, so that no such call can ever be paid, and a cap above that of a longer
+// period, so that it has no effect.
 func (h *Handler) warnOfCaps() {
 	warn := func(text string, args ...any) {
 		h.logger.Warn(text, append([]any{"server", h.Server, "at", h.Source}, args...)...)

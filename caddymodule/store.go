@@ -12,11 +12,11 @@ import (
 	"github.com/fareboxhq/farebox/caddymodule/stores"
 )
 
-// logOpened logs the place of accounts, keys and charges.
+// logOpened logs which store is open.
 func (a *App) logOpened() {
 	fields := []any{"store", a.Store.Driver, "at", cmp.Or(a.source.File, a.source.Place)}
 	if a.source.Schema != nil {
-		if version, err := a.source.Schema(); err == nil { // it has been used to open the store
+		if version, err := a.source.Schema(); err == nil { // cannot fail: opening the store has used it
 			fields = append(fields, "schema", version)
 		}
 	}
@@ -34,8 +34,8 @@ func (a *App) storeFile() (file string, err error) {
 	return a.source.File, nil
 }
 
-// debtDir returns the directory for the refunds that are owed to payers of the
-// store. A changed credential does not change the directory.
+// debtDir returns the directory for refunds that are owed to payers of the store. It
+// stays the same when credentials of the store change, so that no refund is lost.
 func (a *App) debtDir() string {
 	if a.source.File != "" {
 		return a.source.File + ".refunds"
@@ -43,7 +43,7 @@ func (a *App) debtDir() string {
 	return filepath.Join(dataDir(), fmt.Sprintf("refunds-%.16x", sha256.Sum256([]byte(a.source.Place))))
 }
 
-// fillKeyFiles says where the installation's own keys are.
+// fillKeyFiles completes the paths of the receipt key and the seal key.
 func (a *App) fillKeyFiles() error {
 	receipt, seal := filepath.Join(dataDir(), "receipt-key"), filepath.Join(dataDir(), "seal-key")
 	if a.source.File != "" {

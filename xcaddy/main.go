@@ -31,6 +31,7 @@ func main() {
 		// file.
 		*caddy.Log() = *caddy.Log().WithOptions(zap.IncreaseLevel(zap.WarnLevel))
 	}
+	caddy.CustomBinaryName, caddy.CustomLongDescription = cli.Name, cli.Overview()
 	caddycmd.Main()
 }
 

@@ -21,29 +21,33 @@ import (
 	"github.com/fareboxhq/farebox/internal/keys"
 )
 
-// Redactor writes the records of one handler's requests in place of Caddy. It is for
-// sites with a header for keys, which Caddy does not know, and for requests with a
-// key in another place. Caddy copies the request for its log before any handler can
-// change it, including spellings of headers that handlers never see; so its own
-// record is left out in any case. It is safe for concurrent use.
+// Redactor writes the access log's records of one handler's requests in place of
+// Caddy, with keys redacted. It serves two kinds of requests: those of a site with
+// its own header for keys, which Caddy does not redact, and those with a key in a
+// wrong place, such as the URL; see Leaks. Caddy copies a request for its log before
+// any handler runs, with headers in spellings that handlers never see. No handler
+// can redact that copy, so Caddy's own record is suppressed. A Redactor is safe for
+// concurrent use.
 type Redactor struct {
-	Server  string // the MCP server, for log lines
+	Server  string // the name of the MCP server, for log lines
 	Secrets *keys.Format
 	Header  exchange.KeyHeader
 	Access  *zap.Logger // see Logger
 	Log     *slog.Logger
 }
 
-// httpApp has the name under which Caddy's HTTP app logs.
+// httpApp stands for Caddy's HTTP app, so that its logger has the name of Caddy's
+// own.
 type httpApp struct{}
 
-// CaddyModule returns the name alone: nothing is registered under it.
+// CaddyModule returns the id alone. The type is never registered as a module.
 func (httpApp) CaddyModule() caddy.ModuleInfo { return caddy.ModuleInfo{ID: "http"} }
 
-// Logger returns the logger of the access log.
+// Logger returns Caddy's logger of the access log, http.log.access.
 func Logger(ctx caddy.Context) *zap.Logger { return ctx.Logger(httpApp{}).Named("log.access") }
 
-// ServerOf returns Caddy's server of a request; nil without one.
+// ServerOf returns the HTTP server of Caddy that received the request, or nil if the
+// request's context has none.
 func ServerOf(r *http.Request) *caddyhttp.Server {
 	server, _ := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
 	return server
@@ -67,7 +71,7 @@ func AddFields(r *http.Request, fields []zap.Field) {
 	}
 }
 
-// Record is the record of one request, with keys redacted.
+// Record is the access log record of one request, with keys redacted.
 type Record struct {
 	redactor *Redactor
 	request  *http.Request // a redacted copy
@@ -77,8 +81,8 @@ type Record struct {
 	fields   []zap.Field
 }
 
-// Begin begins a record in place of Caddy's. The response must be written to the
-// returned writer.
+// Begin begins a record and suppresses Caddy's own. The response must be written to
+// the returned writer.
 func (a *Redactor) Begin(w http.ResponseWriter, r *http.Request) (*Record, http.ResponseWriter) {
 	record := &Record{redactor: a, request: r.Clone(r.Context()), w: caddyhttp.NewResponseRecorder(w, nil, nil), began: clock.Now(), loggers: a.loggersOf(r)}
 	a.conceal(record.request)
@@ -86,8 +90,9 @@ func (a *Redactor) Begin(w http.ResponseWriter, r *http.Request) (*Record, http.
 	return record, record.w
 }
 
-// Fail ends a request that was not served with the error's status. Caddy would log
-// the error beside the request.
+// Fail logs the error and answers the request with the status of the error. Caddy
+// must not get the error, because it would log it together with the unredacted
+// request.
 func (a *Record) Fail(err error) {
 	status := http.StatusInternalServerError
 	var handled caddyhttp.HandlerError
@@ -98,8 +103,9 @@ func (a *Record) Fail(err error) {
 	a.w.WriteHeader(status)
 }
 
-// loggersOf returns the loggers that Caddy would use for the request: those of its
-// host, or those that the route names. An unlogged request has none.
+// loggersOf returns the loggers that Caddy would use for the request: the loggers
+// that the route names, or else those of the host. It returns nil if Caddy would not
+// log the request.
 func (a *Redactor) loggersOf(r *http.Request) []*zap.Logger {
 	server := ServerOf(r)
 	if skip, _ := caddyhttp.GetVar(r.Context(), caddyhttp.LogSkipVar).(bool); server == nil || server.Logs == nil || skip {
@@ -131,8 +137,8 @@ func (a *Redactor) loggersOf(r *http.Request) []*zap.Logger {
 	return loggers
 }
 
-// loggerNames returns the names of a host's loggers, and whether the host has
-// any of its own.
+// loggerNames returns the names of a host's loggers. It reports whether the config
+// maps the host, or a wildcard that covers it, to loggers of its own.
 func loggerNames(logs *caddyhttp.ServerLogConfig, host string) ([]string, bool) {
 	if names, ok := logs.LoggerNames[host]; ok {
 		return names, true
@@ -149,15 +155,16 @@ func loggerNames(logs *caddyhttp.ServerLogConfig, host string) ([]string, bool) 
 	return []string{logs.DefaultLoggerName}, false
 }
 
-// Keep adds fields, in place of older ones with their keys.
+// Keep adds fields to the record. A field replaces an earlier one with the same key.
 func (a *Record) Keep(fields []zap.Field) {
 	for _, f := range fields {
 		a.fields = append(slices.DeleteFunc(a.fields, func(old zap.Field) bool { return old.Key == f.Key }), f)
 	}
 }
 
-// Write writes the record, as Caddy does. BodyLen is the number of body bytes that
-// were read, and account the caller's account id, if it is known.
+// Write writes the record in Caddy's format. The parameter bodyLen is the number of
+// body bytes that were read, and account is the caller's account id, or empty if it
+// is unknown.
 func (a *Record) Write(bodyLen int, account string) {
 	if len(a.loggers) == 0 {
 		return

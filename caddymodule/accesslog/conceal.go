@@ -6,7 +6,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/exchange"
 )
 
-// redactedByCaddy are the headers that Caddy redacts unless log_credentials is on.
+// redactedByCaddy has the headers that Caddy redacts unless log_credentials is on.
 var redactedByCaddy = map[string]bool{"Authorization": true, "Proxy-Authorization": true, "Cookie": true, "Set-Cookie": true}
 
 // Leaks reports whether Caddy's own record of the request would contain a key: in
@@ -31,7 +31,7 @@ func (a *Redactor) Leaks(r *http.Request) bool {
 	return false
 }
 
-// conceal removes secrets from a copy of a request for the log.
+// conceal removes keys from r, a copy of the request for the log.
 func (a *Redactor) conceal(r *http.Request) {
 	r.RequestURI, _ = exchange.ConcealURI(a.Secrets, r.RequestURI)
 	for name, values := range r.Header {

@@ -1,5 +1,5 @@
-// Package grammar reads blocks and arguments of a Caddyfile. Its errors say which
-// word is wrong, on which line, and which words the grammar has instead.
+// Package grammar reads the blocks and arguments of a Caddyfile. Its errors name the
+// wrong word, its line, and the words that are allowed there.
 package grammar
 
 import (
@@ -14,22 +14,23 @@ import (
 	"github.com/dustin/go-humanize"
 )
 
-// Parser reads the arguments and the block of one subdirective. The dispenser
-// stands on the subdirective's name.
+// Parser reads the arguments and the block of one subdirective. When it is called,
+// the dispenser's current token is the name of the subdirective.
 type Parser = func(d *caddyfile.Dispenser) error
 
 // Subdirectives maps the names of subdirectives to their parsers.
 type Subdirectives map[string]Parser
 
-// Block reads a block of subdirectives. Each may stand once, except for the
-// repeatable ones. Errors name the directive as of.
+// Block reads a block of subdirectives. Each may appear once, and the repeatable
+// ones any number of times. The errors of Block begin with of, the name of the
+// directive.
 func Block(d *caddyfile.Dispenser, of string, allowed Subdirectives, repeatable ...string) error {
 	seen := make(map[string]bool)
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
 		name := d.Val()
 		parse, ok := allowed[name]
 		if !ok {
-			return d.Errf("%s has no subdirective %q; it has: %s", of, name, strings.Join(slices.Sorted(maps.Keys(allowed)), ", "))
+			return unknown(d, of, name, slices.Sorted(maps.Keys(allowed)))
 		}
 		if seen[name] && !slices.Contains(repeatable, name) {
 			return d.Errf("%s: %s is given twice", of, name)
@@ -42,7 +43,41 @@ func Block(d *caddyfile.Dispenser, of string, allowed Subdirectives, repeatable 
 	return nil
 }
 
-// Arg reads a subdirective's only argument, which is not empty.
+// unknown returns the error for a name that a block does not have. It suggests the
+// most similar name of the block.
+func unknown(d *caddyfile.Dispenser, of, name string, known []string) error {
+	if len(known) == 0 {
+		return d.Errf("%s has no subdirectives, not %q", of, name)
+	}
+	like := slices.MinFunc(known, func(a, b string) int { return distance(name, a) - distance(name, b) })
+	if distance(name, like) <= len(name)/3 {
+		return d.Errf("%s has no subdirective %q; did you mean %q? It has: %s", of, name, like, strings.Join(known, ", "))
+	}
+	return d.Errf("%s has no subdirective %q; it has: %s", of, name, strings.Join(known, ", "))
+}
+
+// distance returns how many bytes must be inserted, deleted or replaced to turn a
+// into b (Levenshtein).
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			next := min(row[j]+1, row[j+1]+1, diagonal)
+			if a[i] != b[j] {
+				next = min(row[j]+1, row[j+1]+1, diagonal+1)
+			}
+			diagonal, row[j+1] = row[j+1], next
+		}
+	}
+	return row[len(b)]
+}
+
+// Arg reads the only argument of a subdirective. An empty argument is an error.
 func Arg(d *caddyfile.Dispenser, into *string) error {
 	name := d.Val()
 	if !d.Args(into) || d.NextArg() || *into == "" {
@@ -51,12 +86,12 @@ func Arg(d *caddyfile.Dispenser, into *string) error {
 	return nil
 }
 
-// Text returns a parser of one argument.
+// Text returns a parser for one argument that is not empty.
 func Text(into *string) Parser {
 	return func(d *caddyfile.Dispenser) error { return Arg(d, into) }
 }
 
-// Checked returns a parser of one argument that has to pass a check.
+// Checked returns a parser for one argument that must pass the check.
 func Checked(into *string, check func(string) error) Parser {
 	return func(d *caddyfile.Dispenser) error {
 		if err := Arg(d, into); err != nil {
@@ -69,8 +104,7 @@ func Checked(into *string, check func(string) error) Parser {
 	}
 }
 
-// Args reads a subdirective's arguments, of which there is at least one, and
-// appends them.
+// Args reads one or more arguments of a subdirective and appends them.
 func Args(d *caddyfile.Dispenser, into *[]string) error {
 	name := d.Val()
 	args := d.RemainingArgs()
@@ -81,12 +115,12 @@ func Args(d *caddyfile.Dispenser, into *[]string) error {
 	return nil
 }
 
-// Texts returns a parser of one argument or more.
+// Texts returns a parser for one or more arguments, which it appends.
 func Texts(into *[]string) Parser {
 	return func(d *caddyfile.Dispenser) error { return Args(d, into) }
 }
 
-// Duration returns a parser of a duration above zero and of at most a year.
+// Duration returns a parser for a duration above zero and up to 365 days.
 func Duration(into *caddy.Duration) Parser {
 	return func(d *caddyfile.Dispenser) error {
 		name := d.Val()
@@ -103,7 +137,7 @@ func Duration(into *caddy.Duration) Parser {
 	}
 }
 
-// Switch returns a parser of on or off.
+// Switch returns a parser for the word on or off.
 func Switch(into *bool) Parser {
 	return func(d *caddyfile.Dispenser) error {
 		name := d.Val()
@@ -119,7 +153,7 @@ func Switch(into *bool) Parser {
 	}
 }
 
-// Number returns a parser of a whole number above zero.
+// Number returns a parser for a whole number above zero.
 func Number(into *int64) Parser {
 	return func(d *caddyfile.Dispenser) error {
 		name := d.Val()
@@ -136,7 +170,7 @@ func Number(into *int64) Parser {
 	}
 }
 
-// Size returns a parser of a number of bytes from 1 to 1 PiB, such as 256MiB.
+// Size returns a parser for a number of bytes from 1 to 1 PiB, such as 256MiB.
 func Size(into *int64) Parser {
 	return func(d *caddyfile.Dispenser) error {
 		name := d.Val()
@@ -153,5 +187,5 @@ func Size(into *int64) Parser {
 	}
 }
 
-// Place returns where the current token stands, as FILE:LINE.
+// Place returns the position of the current token, as FILE:LINE.
 func Place(d *caddyfile.Dispenser) string { return d.File() + ":" + strconv.Itoa(d.Line()) }

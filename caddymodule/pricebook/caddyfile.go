@@ -36,8 +36,8 @@ func (t *Terms) parsePrice(d *caddyfile.Dispenser) error {
 	return nil
 }
 
-// parseTerms reads the terms after a price's amount: the ends and the results that
-// are charged.
+// parseTerms reads the words after a price's amount: charge_on with the ends that
+// are charged, and charge_if with an expression over the result.
 func (p *Price) parseTerms(d *caddyfile.Dispenser) error {
 	args := d.RemainingArgs()
 	for len(args) > 0 {
@@ -66,7 +66,7 @@ func (p *Price) parseTerms(d *caddyfile.Dispenser) error {
 			return d.Errf("price: after the amount comes charge_on, charge_if or nothing, not %q", word)
 		}
 	}
-	unplaced := *p // the error names the line already
+	unplaced := *p // WrapErr adds the position; compileBook would repeat it
 	unplaced.Source = ""
 	if _, err := (&Terms{Prices: []Price{unplaced}, Unpriced: Deny}).compileBook(); err != nil {
 		return d.WrapErr(err)

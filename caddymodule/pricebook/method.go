@@ -12,23 +12,25 @@ import (
 	"github.com/fareboxhq/farebox/internal/pricing"
 )
 
-// Method lets a request method pass that the protocol does not have, or puts a
-// price on one that it has.
+// Method is a rule for one method. It admits a request method outside the protocol,
+// sets the price of a request method of the protocol, or admits or denies a
+// notification.
 type Method struct {
-	// The name of the method, such as `vendor/thing`. Not allowed are methods that
-	// are priced by name or URI (`tools/call`, `prompts/get`, `resources/read`),
-	// lists, tasks, and methods that open and keep up a connection. Or the name of a
-	// notification outside the protocol, such as `notifications/vendor/thing`; with
-	// `*` at its end, the beginning of many.
+	// The name of a request method, such as `vendor/thing`, or of a notification
+	// outside the protocol, such as `notifications/vendor/thing`. A notification's
+	// name with `*` at its end covers all names with that beginning. Some methods
+	// are not allowed: those that are priced by name or URI (`tools/call`,
+	// `prompts/get`, `resources/read`), lists, tasks, and methods that open a
+	// connection or keep it up.
 	Method string `json:"method"`
 
-	// The amount of one request: `free`, or a decimal with at most six places.
-	// Notifications pass unless a rule has `deny`; `free` lets one pass although
-	// the beginning of its name is denied.
+	// The price of one request: `free`, or a decimal with at most six places. For a
+	// notification: `deny`, or `free`, which exempts it from a rule that denies the
+	// beginning of its name. Notifications without a rule pass.
 	Amount string `json:"amount"`
 }
 
-// rule returns the method as package pricing knows it.
+// rule translates the method for package pricing. Its charged ends are on.
 func (m *Method) rule(on pricing.ChargeOn) (pricing.Rule, error) {
 	r := pricing.Rule{Pattern: items.Item{Kind: items.Method, Name: m.Method}.String(), ChargeOn: on}
 	if err := mcp.CheckMethodRule(m.Method); err != nil {
@@ -68,8 +70,9 @@ func (t *Terms) parseMethod(d *caddyfile.Dispenser) error {
 	return nil
 }
 
-// checkItem refuses names that price and free do not take, at their line: also
-// those that can never match because of the ones before them.
+// checkItem returns an error at the current line if price or free does not take the
+// name. That includes a name that can never match, because earlier ones match
+// everything that it would.
 func (t *Terms) checkItem(d *caddyfile.Dispenser, text string) error {
 	item, err := items.Parse(text)
 	switch {
@@ -81,7 +84,7 @@ func (t *Terms) checkItem(d *caddyfile.Dispenser, text string) error {
 	var before items.Table[struct{}]
 	for _, p := range t.Prices {
 		if other, err := items.Parse(p.Tool); err == nil && other.Kind == item.Kind {
-			_ = before.Add(other, struct{}{}) // it was checked at its own line
+			_ = before.Add(other, struct{}{}) // its own line has reported any error
 		}
 	}
 	if err := before.Add(item, struct{}{}); err != nil {
@@ -90,8 +93,8 @@ func (t *Terms) checkItem(d *caddyfile.Dispenser, text string) error {
 	return nil
 }
 
-// ofNotification reports whether the method is a notification's. It costs nothing,
-// and its rule lets it pass or not.
+// ofNotification reports whether the rule is for a notification. Notifications cost
+// nothing, so their rules only admit or deny them.
 func (m *Method) ofNotification() bool { return mcp.IsNotification(m.Method) }
 
 // compileNotifications compiles the rules for notifications.
@@ -109,8 +112,8 @@ func compileNotifications(methods []Method) (*gate.Notifications, error) {
 	return gate.NewNotifications(rules)
 }
 
-// parseNotification checks the last method, a notification's, together with the
-// rules before it, so that an error names its line.
+// parseNotification checks the last rule, which is for a notification, together with
+// the rules before it. So an error names the line of the last rule.
 func (t *Terms) parseNotification(d *caddyfile.Dispenser) error {
 	if _, err := compileNotifications(t.Methods); err != nil {
 		return d.WrapErr(err)

@@ -9,34 +9,36 @@ import (
 	"github.com/fareboxhq/farebox/internal/pricing"
 )
 
-// Price is the price of calls of some tools, or of some prompts or resources.
+// Price is the price of a call of the tools, prompts or resources that match a
+// pattern.
 type Price struct {
-	// The name of a tool, or a pattern with `*`, `?` and `[a-z]`; the same of a
-	// prompt after `prompt:`; or after `resource:` a URI, in which `*` and
-	// `{anything}` stand for any run of characters.
+	// The name of a tool, or a pattern with `*`, `?` and `[a-z]`. After `prompt:`,
+	// the name or pattern of a prompt. After `resource:`, a URI in which `*` and
+	// `{anything}` match any run of characters.
 	Tool string `json:"tool"`
 
-	// The amount of one call, a decimal with at most six places; `0` is free.
-	// Required, unless there is an expression.
+	// The price of one call, a decimal with at most six places; `0` is free.
+	// Required, unless `cel` is set.
 	Amount string `json:"amount,omitempty"`
 
-	// An expression in the Common Expression Language (CEL) that gives the
-	// price of a call in micro-units, as int: `size(args.text) * 2`. `args` are
-	// the call's arguments, `tool` is the name or the URI. A call for which it gives
-	// no price from 0 to `max` is refused.
+	// An expression in the Common Expression Language (CEL) that gives the price of
+	// a call in micro-units, as int: `size(args.text) * 2`. In it, `args` has the
+	// arguments of the call, and `tool` is the name or the URI of the item. A call
+	// is refused if the expression does not give a price from 0 to `max`.
 	CEL string `json:"cel,omitempty"`
 
-	// The most that the expression may ask, a decimal. Required with `cel`.
+	// The highest price that the expression may give, a decimal. Required with
+	// `cel`.
 	Max string `json:"max,omitempty"`
 
-	// Which ends of these calls are charged. Default: the handler's.
+	// Which ends of these calls are charged. Default: the handler's `charge_on`.
 	ChargeOn []string `json:"charge_on,omitempty"`
 
-	// An expression that decides whether a result is charged. Default: the
-	// handler's for tools; no expression for prompts and resources.
+	// A CEL expression that decides whether a result is charged. Default: for tools,
+	// the handler's `charge_if`; for prompts and resources, none.
 	ChargeIf string `json:"charge_if,omitempty"`
 
-	// Where the price stands in the Caddyfile, as `FILE:LINE`.
+	// The position of the price in the Caddyfile, as `FILE:LINE`.
 	Source string `json:"source,omitempty"`
 }
 
@@ -46,7 +48,8 @@ func (p *Price) Free() bool {
 	return p.CEL == "" && err == nil && amount == 0
 }
 
-// at renders a place in a Caddyfile, in brackets; "" without one.
+// at formats a position in the Caddyfile for an error, in brackets. It returns "" if
+// source is empty.
 func at(source string) string {
 	if source == "" {
 		return ""
@@ -93,9 +96,10 @@ func (t *Terms) compileBook() (*pricing.Book, error) {
 	return pricing.Compile(rules, fallback)
 }
 
-// rule returns the price as package pricing knows it, with the handler's charge_on
-// and charge_if unless it has its own. The handler's charge_if is for results of
-// tools, and not for calls that are charged at their start.
+// rule translates the price for package pricing. The parameters on and chargeIf are
+// the handler's charge_on and charge_if, for a price without its own. The handler's
+// charge_if applies only to tools, and not to calls that are charged at their start,
+// before they have a result.
 func (p *Price) rule(on pricing.ChargeOn, chargeIf string) (r pricing.Rule, err error) {
 	r = pricing.Rule{Pattern: p.Tool, CEL: p.CEL, ChargeOn: on, ChargeIf: p.ChargeIf}
 	if len(p.ChargeOn) > 0 {

@@ -1,5 +1,5 @@
-// Package pricebook is the part of a site's config that says which calls cost how
-// much and which ends of them are charged: its JSON, its grammar, and its
+// Package pricebook has the part of a site's config that says which calls cost how
+// much, and which ends of calls are charged: its JSON, its grammar, and its
 // translation for packages pricing and gate.
 package pricebook
 
@@ -12,15 +12,17 @@ import (
 	"github.com/fareboxhq/farebox/internal/pricing"
 )
 
-// Terms are the prices of a site. Its parsers check each line as they read it;
-// Compile checks all of it, for configs in JSON.
+// Terms has the prices of a site. The parsers of its subdirectives check each line
+// as they read it. Compile checks everything, because a config in JSON has not
+// passed the parsers.
 type Terms struct {
 	// The prices of calls. An exact name wins over patterns, and the first
 	// matching pattern wins over later ones.
 	Prices []Price `json:"prices,omitempty"`
 
-	// Methods outside the protocol that may be called, prices of requests without
-	// a name or URI, and notifications that are not forwarded.
+	// Rules for methods: request methods outside the protocol that may be called,
+	// prices of requests without a name or URI, and notifications that are not
+	// forwarded.
 	Methods []Method `json:"methods,omitempty"`
 
 	// The rule for tools without a price: `deny`, `free`, or an amount. Prompts and
@@ -34,20 +36,20 @@ type Terms struct {
 	// Default: `success`.
 	ChargeOn []string `json:"charge_on,omitempty"`
 
-	// A CEL expression that decides whether the result of a tool's call is charged,
-	// if `charge_on` has its end: `!has(result.structuredContent.error)`. It sees
-	// `result` and `tool`. Prices may have their own. A result that it cannot judge
-	// is charged. Default: none.
+	// A CEL expression over `result` and `tool` that decides whether a tool's result
+	// is charged: `!has(result.structuredContent.error)`. It is evaluated only for
+	// ends that `charge_on` has. A price may have its own expression. If the
+	// expression cannot judge a result, the result is charged. Default: none.
 	ChargeIf string `json:"charge_if,omitempty"`
 }
 
-// The words for tools without a price.
+// Deny and Free are the words that may stand in place of an amount.
 const (
 	Deny = "deny"
 	Free = "free"
 )
 
-// FillDefaults replaces missing values by their defaults.
+// FillDefaults replaces missing values with their defaults.
 func (t *Terms) FillDefaults() {
 	if t.Unpriced == "" {
 		t.Unpriced = Deny
@@ -65,11 +67,11 @@ func (t *Terms) Compile() (*pricing.Book, *gate.Notifications, error) {
 	return book, notifications, err
 }
 
-// SameAs reports whether two sites charge the same for everything. The places of
-// the prices in the Caddyfile do not matter.
+// SameAs reports whether two sites charge the same for everything. It ignores the
+// positions of prices in the Caddyfile.
 func (t *Terms) SameAs(other *Terms) bool { return t.text() == other.text() }
 
-// text is the same for terms that differ in their places alone.
+// text encodes the terms, without the positions of prices, for a comparison.
 func (t Terms) text() string {
 	t.Prices = slices.Clone(t.Prices)
 	for i := range t.Prices {
@@ -79,7 +81,7 @@ func (t Terms) text() string {
 	return string(text)
 }
 
-// Subdirectives are the parsers of the terms.
+// Subdirectives returns the parsers of the subdirectives that set the terms.
 func (t *Terms) Subdirectives() grammar.Subdirectives {
 	return grammar.Subdirectives{
 		"price": t.parsePrice, "free": t.parseFree, "method": t.parseMethod,
@@ -87,5 +89,5 @@ func (t *Terms) Subdirectives() grammar.Subdirectives {
 	}
 }
 
-// Repeatable are the subdirectives that may stand more than once.
+// Repeatable has the subdirectives of Terms that may appear more than once.
 var Repeatable = []string{"price", "free", "method"}

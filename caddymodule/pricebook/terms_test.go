@@ -13,8 +13,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/pricing"
 )
 
-// A valid price book with a probable mistake causes a warning with its line and
-// advice; a plausible one does not.
+// TestPriceWarnings checks that a valid price book with a probable mistake is logged
+// as one warning, with the line and advice, and that a plausible one is not.
 func TestPriceWarnings(t *testing.T) {
 	for block, want := range map[string][]string{
 		``:                                    {"no tool of this server can be called", "at=Testfile:1", "unpriced free"},
@@ -58,7 +58,7 @@ func TestPriceWarnings(t *testing.T) {
 	}
 }
 
-// A price's own charge_on wins over the handler's, which is for all other items.
+// A price's own charge_on wins over the handler's, which applies to all other items.
 func TestChargeOnIsInherited(t *testing.T) {
 	prices := []Price{{Tool: "plain", Amount: "1"}, {Tool: "own", Amount: "1", ChargeOn: []string{"started"}}, {Tool: "cel", CEL: "1", Max: "1"}}
 	for _, c := range []struct {

@@ -8,9 +8,9 @@ import (
 	"github.com/fareboxhq/farebox/internal/pricing"
 )
 
-// Warn warns the operator of a valid price book that is probably a mistake. Certain
-// mistakes are errors; see items.Table.Add. Source says where the site stands in
-// the Caddyfile.
+// Warn logs warnings about a valid price book that is probably a mistake. A price
+// that can never match is an error instead; see items.Table.Add. The parameter
+// source is the site's position in the Caddyfile.
 func (t *Terms) Warn(log *slog.Logger, server, source string, book *pricing.Book) {
 	if !t.sellsTools() && t.Unpriced == Deny {
 		log.Warn("no tool of this server can be called: no price or free names one, and unpriced deny refuses those that none names",
@@ -36,8 +36,8 @@ func (t *Terms) sellsTools() bool {
 	return false
 }
 
-// doubtOf explains why a price's name is probably a mistake, and the likely
-// correction; "" for a plausible name.
+// doubtOf returns the reason why a price's name is probably a mistake, and the
+// likely correction. Both are "" for a plausible name.
 func doubtOf(item items.Item, book *pricing.Book) (reason, advice string) {
 	switch {
 	case strings.TrimSpace(item.Name) != item.Name:

@@ -7,7 +7,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/keys"
 )
 
-// Parser returns the parser of the subdirective oauth. Errors name their line.
+// Parser returns the parser of the subdirective oauth. Each error names its line.
 func Parser(into **OAuth, declared *keys.Catalogue) grammar.Parser {
 	return func(d *caddyfile.Dispenser) error {
 		here := *d
@@ -46,7 +46,7 @@ func Parser(into **OAuth, declared *keys.Catalogue) grammar.Parser {
 	}
 }
 
-// wrapped adds the dispenser's line to an error.
+// wrapped adds the dispenser's position to an error. It returns nil for nil.
 func wrapped(d *caddyfile.Dispenser, err error) error {
 	if err == nil {
 		return nil

@@ -1,5 +1,5 @@
-// Package resource has the servers of a config as OAuth 2.0 protected resources: their
-// part of the config, and their metadata (RFC 9728).
+// Package resource treats the MCP servers of a config as OAuth 2.0 protected
+// resources. It has their config and serves their metadata (RFC 9728).
 package resource
 
 import (
@@ -15,15 +15,16 @@ import (
 	"github.com/fareboxhq/farebox/internal/keys"
 )
 
-// OAuth is the protected resource metadata of a server (RFC 9728), which clients
-// read before they have a token and `farebox_metadata` serves. Tokens from the
+// OAuth is the protected resource metadata of a server (RFC 9728). Clients read it
+// before they have a token, and `farebox_metadata` serves it. Tokens from the
 // authorization servers are not accepted yet.
 type OAuth struct {
-	// The public URL of the MCP endpoint, exactly as clients get it. It never comes
-	// from a request, because the client chooses a request's host. Required.
+	// The public URL of the MCP endpoint, exactly as it is given to clients. It is
+	// never taken from a request, because clients choose the host of their requests.
+	// Required.
 	Resource string `json:"resource,omitempty"`
 
-	// The issuers of tokens for this server. At least one.
+	// The issuers of tokens for this server. Required: at least one.
 	AuthorizationServers []string `json:"authorization_servers,omitempty"`
 
 	// The scopes in the metadata. Default: the declared scopes that the server's
@@ -37,20 +38,21 @@ type OAuth struct {
 	Documentation string `json:"documentation,omitempty"`
 }
 
-// offlineAccess asks an authorization server for a refresh token. It is between
-// that and the client; no resource needs it (MCP 2026-07-28, authorization).
+// offlineAccess is the scope by which a client asks its authorization server for a
+// refresh token. It does not concern the resource, which therefore never names it
+// (MCP 2026-07-28, authorization).
 const offlineAccess = "offline_access"
 
-// Compile checks the config of a server, and returns its resource. The scopes of
-// keys must be among the declared ones. Named are the scopes that the server's rules
-// name, and required those of items without a rule.
+// Compile checks the config of a server and returns its resource. All scopes in the
+// config must be declared. The parameter named has the scopes that the server's
+// rules name, and required has those that items without a rule need.
 func (o *OAuth) Compile(server string, declared *keys.Catalogue, named, required []string) (*Resource, error) {
 	if err := o.check(declared); err != nil {
 		return nil, fmt.Errorf("oauth: %w", err)
 	}
 	u, err := url.Parse(o.Resource)
 	if err != nil {
-		return nil, err // check has parsed it
+		return nil, err // cannot happen: check has parsed it
 	}
 	r := &Resource{
 		server: server, config: o, origin: u.Scheme + "://" + u.Host, host: u.Host,
@@ -69,7 +71,7 @@ func (o *OAuth) Compile(server string, declared *keys.Catalogue, named, required
 	return r, nil
 }
 
-// check checks all of it.
+// check checks the whole config.
 func (o *OAuth) check(declared *keys.Catalogue) error {
 	if o.Resource == "" {
 		return errors.New("want a resource: the public URL of the MCP endpoint, as clients are given it")
@@ -119,7 +121,8 @@ func (o *OAuth) checkDocumentation() error {
 	return nil
 }
 
-// CheckLink checks a URL that strangers are sent to.
+// CheckLink parses a URL that Farebox shows to strangers. It must be https, or http
+// at a loopback host, and must not contain a user.
 func CheckLink(text string) (*url.URL, error) {
 	u, err := url.Parse(text)
 	switch {
@@ -135,8 +138,8 @@ func CheckLink(text string) (*url.URL, error) {
 
 func isLoopback(host string) bool { return host == "localhost" || net.ParseIP(host).IsLoopback() }
 
-// checkIdentifier checks a URL that clients compare with others character by
-// character: there must be one way to write it.
+// checkIdentifier checks a URL that clients compare character by character. It must
+// be in its normal form, so that there is only one way to write it.
 func checkIdentifier(text string) error {
 	u, err := CheckLink(text)
 	if err != nil {

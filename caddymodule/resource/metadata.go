@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// document is protected resource metadata (RFC 9728, 2).
+// document is a protected resource metadata document (RFC 9728, 2).
 type document struct {
 	Resource             string   `json:"resource"`
 	AuthorizationServers []string `json:"authorization_servers"`
@@ -18,8 +18,9 @@ type document struct {
 	Documentation        string   `json:"resource_documentation,omitempty"`
 }
 
-// WriteMetadata writes the document with the identifier in the form that the
-// client derived its URL from: it accepts no other (RFC 9728, 3.3).
+// WriteMetadata writes the metadata document. If slash is true, the resource
+// identifier in it ends with a slash. It must be the identifier from which the
+// client derived the URL, because the client accepts no other (RFC 9728, 3.3).
 func (r *Resource) WriteMetadata(w http.ResponseWriter, slash bool) error {
 	body, err := json.Marshal(document{
 		Resource: r.identifier(slash), AuthorizationServers: r.config.AuthorizationServers, ScopesSupported: r.scopes,
@@ -31,21 +32,23 @@ func (r *Resource) WriteMetadata(w http.ResponseWriter, slash bool) error {
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
 	h.Set("Content-Length", strconv.Itoa(len(body)))
-	// It is the same for everybody, and changes with the config alone. The time is
-	// short, because a document may name an authorization server that is no longer
-	// trusted.
+	// The document is the same for all clients and changes only with the config. Its
+	// lifetime is short, because it may name an authorization server that is no
+	// longer trusted.
 	h.Set("Cache-Control", "public, max-age=300")
 	w.WriteHeader(http.StatusOK)
 	_, _ = w.Write(body) // client gone; nothing useful to do with the error
 	return nil
 }
 
-// List has the resources of a config, each URL once.
+// List has the resources of a config, with one resource for each URL.
 type List []*Resource
 
-// Find returns the resource that a request at that host asks for below the
-// well-known path, and the form of its identifier; nil if it is unknown. A proxy
-// may have changed the host: if no resource has it, the path decides.
+// Find returns the resource for a metadata request, or nil if there is no match. The
+// parameter host is the request's host, and below is its path after WellKnown. The
+// result slash reports whether the client used the identifier that ends with a
+// slash. A proxy may have changed the host, so if no resource has the host, the path
+// decides.
 func (all List) Find(host, below string) (found *Resource, slash bool) {
 	at := slices.DeleteFunc(slices.Clone(all), func(r *Resource) bool { return !r.IsAt(host) })
 	if len(at) == 0 {
@@ -57,14 +60,15 @@ func (all List) Find(host, below string) (found *Resource, slash bool) {
 	case len(exactly) == 1:
 		return exactly[0], strings.HasSuffix(below, "/")
 	case plain == "" && len(at) == 1:
-		// Clients look here last, if a resource has no document at its own path
-		// (MCP 2025-11-25, authorization).
+		// Clients try the root last, if there is no document at the path of the
+		// resource (MCP 2025-11-25, authorization).
 		return at[0], at[0].slash
 	}
 	return nil, false
 }
 
-// IsAt reports whether a Host header names the resource's host.
+// IsAt reports whether a Host header names the resource's host, with or without the
+// default port.
 func (r *Resource) IsAt(host string) bool {
 	usual := ":443"
 	if strings.HasPrefix(r.origin, "http:") {

@@ -8,21 +8,22 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
-// Resource is the server of a handler as OAuth knows it. It never changes.
+// Resource is a handler's MCP server as an OAuth protected resource. It is
+// immutable.
 type Resource struct {
 	server string
 	config *OAuth
 	origin string   // scheme, host and port
 	host   string   // host and port
-	path   string   // as it is written in URLs, without a trailing slash
-	plain  string   // the same, decoded, as requests are compared
-	slash  bool     // the configured form ends with a slash
+	path   string   // as in the URL (escaped), without a trailing slash
+	plain  string   // path, decoded, for comparison with requests
+	slash  bool     // whether the configured URL ends with a slash
 	scopes []string // scopes_supported
-	needs  []string // the scopes of a 401
+	needs  []string // the scopes in the challenge of a 401
 }
 
-// WellKnown is where the metadata of a resource without a path is, and the
-// beginning of all others' paths (RFC 9728, 3).
+// WellKnown is the path of the metadata of a resource without a path. Other
+// resources have their metadata below it (RFC 9728, 3).
 const WellKnown = "/.well-known/oauth-protected-resource"
 
 // Needs returns the scopes that a challenge to an unknown client names.
@@ -31,15 +32,15 @@ func (r *Resource) Needs() []string { return r.needs }
 // identifier returns the resource identifier, with or without a trailing slash.
 func (r *Resource) identifier(slash bool) string { return r.origin + ended(r.path, slash) }
 
-// MetadataURL returns where the metadata of that form of the identifier is
-// (RFC 9728, 3.1).
+// MetadataURL returns the URL of the metadata for the identifier with or without a
+// trailing slash (RFC 9728, 3.1).
 func (r *Resource) MetadataURL(slash bool) string {
 	return r.origin + WellKnown + ended(r.path, slash)
 }
 
-// Asked returns the form by which a request has called the resource. It is the
-// configured form at the root, where a request's path is never empty, and behind a
-// proxy that has changed the path.
+// Asked reports whether a request has used the resource's URL with a trailing slash.
+// Where the request cannot decide, the configured form applies: at the root, where a
+// request's path is never empty, and behind a proxy that has changed the path.
 func (r *Resource) Asked(req *http.Request) (slash bool) {
 	called := req.URL.Path
 	if original, ok := req.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok {
@@ -63,12 +64,14 @@ func ended(path string, slash bool) string {
 	return path
 }
 
-// SameURL reports whether two resources are asked for by one URL.
+// SameURL reports whether two resources have the same host and path. A trailing
+// slash makes no difference.
 func (r *Resource) SameURL(other *Resource) bool {
 	return r.host == other.host && r.plain == other.plain
 }
 
-// Agrees returns an error if two resources have one URL and different metadata.
+// Agrees returns an error if two resources have the same URL but different servers
+// or metadata. Either may be nil.
 func (r *Resource) Agrees(other *Resource) error {
 	if r == nil || other == nil || !r.SameURL(other) {
 		return nil

@@ -12,20 +12,21 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 )
 
-// Place is the position of a farebox handler in a running config. As a handler, it
+// Place is the position of a farebox handler in a running config. Its ServeHTTP
 // passes requests to the handlers behind farebox.
 type Place struct {
-	// Upstreams are the addresses of the reverse proxies behind farebox.
+	// Upstreams has the addresses to which the reverse proxies behind farebox lead.
 	Upstreams []string
 
 	server *caddyhttp.Server
-	depth  int               // the search's
-	hosts  []string          // that routes around it are for
-	paths  []string          // the same, as patterns
-	next   caddyhttp.Handler // the handlers behind it
+	depth  int               // nesting of the routes in which find searches
+	hosts  []string          // that the routes around farebox match
+	paths  []string          // patterns that the routes around farebox match
+	next   caddyhttp.Handler // the handlers behind farebox
 }
 
-// Find finds the handler in the HTTP app; nil if it cannot be found.
+// Find returns the place of a handler in the HTTP app, or nil if no route leads to
+// the handler.
 func Find(app *caddyhttp.App, h Guarding) *Place {
 	for _, server := range app.Servers {
 		p := &Place{server: server}
@@ -36,13 +37,15 @@ func Find(app *caddyhttp.App, h Guarding) *Place {
 	return nil
 }
 
-// nothing stands behind the last handler.
+// nothing is the end of every route: it answers requests that no handler has
+// answered.
 func nothing(w http.ResponseWriter, _ *http.Request) error {
 	w.WriteHeader(http.StatusNotFound)
 	return nil
 }
 
-// find looks for the handler in the routes, which after follows.
+// find looks for h in the routes and reports whether it is there. Requests that pass
+// all of the routes go on to after.
 func (p *Place) find(routes caddyhttp.RouteList, h Guarding, after caddyhttp.Handler) bool {
 	if p.depth == maxDepth {
 		return false
@@ -90,7 +93,7 @@ func (p *Place) find(routes caddyhttp.RouteList, h Guarding, after caddyhttp.Han
 	return false
 }
 
-// chain makes one handler of many.
+// chain joins the handlers, followed by next, into one handler.
 func chain(handlers []caddyhttp.MiddlewareHandler, next caddyhttp.Handler) caddyhttp.Handler {
 	for _, handler := range slices.Backward(handlers) {
 		after := next
@@ -99,7 +102,7 @@ func chain(handlers []caddyhttp.MiddlewareHandler, next caddyhttp.Handler) caddy
 	return next
 }
 
-// note notes where the reverse proxies among the handlers lead.
+// note adds the upstreams of the reverse proxies among the handlers.
 func (p *Place) note(handlers []caddyhttp.MiddlewareHandler) {
 	for _, handler := range handlers {
 		switch h := handler.(type) {
@@ -115,7 +118,7 @@ func (p *Place) note(handlers []caddyhttp.MiddlewareHandler) {
 	}
 }
 
-// match notes the hosts and paths of a route around the handler.
+// match adds the hosts and paths that a route around farebox matches.
 func (p *Place) match(sets caddyhttp.MatcherSets) {
 	for _, set := range sets {
 		for _, matcher := range set {
@@ -133,7 +136,7 @@ func (p *Place) match(sets caddyhttp.MatcherSets) {
 	}
 }
 
-// Host returns a host by which clients call.
+// Host returns a host by which clients call, or localhost if the config names none.
 func (p *Place) Host() string {
 	for _, host := range p.hosts {
 		if !strings.ContainsAny(host, "*{") {
@@ -143,8 +146,8 @@ func (p *Place) Host() string {
 	return "localhost"
 }
 
-// Paths returns the paths at which the server may answer, the likely ones first:
-// where MCP servers usually do, and where clients call.
+// Paths returns the paths at which the server may answer, the likeliest first: the
+// usual paths of MCP servers, then those that clients call.
 func (p *Place) Paths() []string {
 	guesses := []string{"/mcp", "/mcp/", "/"}
 	for _, path := range p.paths {
@@ -157,9 +160,10 @@ func (p *Place) Paths() []string {
 	return guesses
 }
 
-// ServeHTTP passes a request of our own to the handlers after ours.
+// ServeHTTP passes a request that Farebox itself makes to the handlers behind
+// farebox.
 func (p *Place) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	defer func() { // the goroutine is ours: nobody else would catch it
+	defer func() { // net/http did not start this goroutine, and does not recover in it
 		if problem := recover(); problem != nil {
 			w.WriteHeader(http.StatusBadGateway)
 		}

@@ -1,6 +1,6 @@
-// Package routes reads the routes of Caddy's HTTP servers as requests take them.
-// Survey finds the mistakes by which calls do not come to farebox, and Find the
-// handlers that follow it.
+// Package routes reads the routes of Caddy's HTTP servers in the order in which
+// requests take them. Look finds mistakes by which calls never reach farebox or
+// bypass it. Find finds the handlers behind a farebox handler.
 package routes
 
 import (
@@ -20,13 +20,13 @@ type Guard struct {
 	// Server is the name of the MCP server that it guards.
 	Server string `json:"server"`
 
-	// Source is where the Caddyfile has the directive, as FILE:LINE; empty for a
-	// config in JSON.
+	// Source is the position of the directive in the Caddyfile, as FILE:LINE. It is
+	// empty for a config in JSON.
 	Source string `json:"source"`
 }
 
-// String names the handler for messages: its place, if the config is a Caddyfile,
-// and its server.
+// String describes the handler in messages: by its position, if the config is a
+// Caddyfile, and its server.
 func (g Guard) String() string {
 	if g.Source == "" {
 		return fmt.Sprintf("server %q", g.Server)
@@ -40,10 +40,10 @@ type Guarding interface {
 	Guard() Guard
 }
 
-// stage is a route of a config, whether Caddy has provisioned it or not yet.
+// stage is a route of a config, which Caddy may have provisioned or not.
 type stage struct {
-	group    string // one route of a group runs
-	matchers string // the same text for the same requests; "" for all
+	group    string // at most one route of a group runs
+	matchers string // equal for routes that match the same requests; "" matches all
 	terminal bool
 	steps    []step
 }
@@ -51,9 +51,9 @@ type stage struct {
 // step is a handler of a route.
 type step struct {
 	kind      string // the module's name
-	guard     *Guard // nil but for farebox
+	guard     *Guard // nil unless the handler is a farebox
 	upstreams []string
-	inner     []stage // a subroute's
+	inner     []stage // the routes of a subroute or of an invoked route
 }
 
 // reader reads the routes of one of Caddy's HTTP servers.
@@ -62,7 +62,7 @@ type reader struct {
 	depth  int
 }
 
-// maxDepth bounds nesting: a named route may invoke itself.
+// maxDepth bounds the nesting of routes, because a named route may invoke itself.
 const maxDepth = 32
 
 func (s *reader) stages(list caddyhttp.RouteList) []stage {
@@ -78,7 +78,8 @@ func (s *reader) stages(list caddyhttp.RouteList) []stage {
 	return all
 }
 
-// stage reads a route. Caddy drops the text of provisioned handlers.
+// stage reads a route. A handler is in only one of the two lists, because Caddy
+// drops the text of handlers that it has provisioned.
 func (s *reader) stage(r *caddyhttp.Route) stage {
 	to := stage{group: r.Group, terminal: r.Terminal}
 	switch {
@@ -121,17 +122,17 @@ func (s *reader) made(h caddyhttp.MiddlewareHandler) step {
 	return to
 }
 
-// unmade reads a handler's text.
+// unmade reads a handler that Caddy has not provisioned yet, from its JSON.
 func (s *reader) unmade(text json.RawMessage) step {
 	var h struct {
 		Handler   string              `json:"handler"`
 		Routes    caddyhttp.RouteList `json:"routes"`
-		Upstreams json.RawMessage     `json:"upstreams"` // other handlers may have other things there
+		Upstreams json.RawMessage     `json:"upstreams"` // decoded later, since its type differs among handlers
 		Name      string              `json:"name"`
 		PassThru  bool                `json:"pass_thru"`
 	}
 	if json.Unmarshal(text, &h) != nil {
-		return step{kind: "unknown"} // Caddy will say so
+		return step{kind: "unknown"} // Caddy will report the error
 	}
 	to := step{kind: h.Handler}
 	switch h.Handler {
@@ -168,15 +169,15 @@ func (s *reader) named(name string) []stage {
 	return s.stages(caddyhttp.RouteList{*route})
 }
 
-// answering are the handlers that answer every request.
+// answering has the handlers that answer every request.
 var answering = []string{"reverse_proxy", "static_response", "error", "file_server"}
 
-// passing are the handlers that leave the answer to those behind them.
+// passing has the handlers that leave the answer to the handlers behind them.
 var passing = []string{
 	"farebox", "encode", "headers", "rewrite", "vars", "map", "request_body", "tracing", "log_append", "intercept", "templates", "authentication", "copy_response_headers",
 }
 
-// mayAnswer reports whether something in the list may answer a request.
+// mayAnswer reports whether one of the steps may answer a request.
 func mayAnswer(steps []step) bool {
 	for _, s := range steps {
 		if s.inner != nil {
@@ -203,8 +204,8 @@ func (s *step) answers() bool {
 	return false
 }
 
-// upstreamName returns an upstream's address, the same for all names of this
-// machine.
+// upstreamName returns an upstream's address in a form for comparison: in lower
+// case, with localhost for every name of this machine.
 func upstreamName(dial string) string {
 	dial = strings.ToLower(dial)
 	for _, loopback := range []string{"127.0.0.1:", "[::1]:", "localhost:"} {
@@ -215,7 +216,7 @@ func upstreamName(dial string) string {
 	return dial
 }
 
-// textOf is the same text for the same value.
+// textOf encodes a value for a comparison.
 func textOf(v any) string {
 	text, _ := json.Marshal(v) // matchers always encode
 	return string(text)

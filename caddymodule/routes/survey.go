@@ -13,26 +13,29 @@ import (
 
 // Survey is the result of following all routes of a config.
 type Survey struct {
-	// LogsCredentials names a handler with keys that the access log would contain,
-	// since its HTTP server has log_credentials; empty if there is none.
+	// LogsCredentials names a handler that takes keys although its HTTP server has
+	// log_credentials, so the access log would contain the keys. It is empty if the
+	// config has no such handler.
 	LogsCredentials string
 
-	// Idle says which farebox no call reaches, or which has nothing behind it; nil
-	// if there is none.
+	// Idle is an error that names a farebox handler that no call reaches, or that
+	// has nothing behind it to answer. It is nil if every handler is in use.
 	Idle error
 
-	// Bypasses are the ways past farebox to a server that it guards elsewhere.
+	// Bypasses has the reverse proxies that reach a server past farebox, although
+	// farebox guards the same server elsewhere.
 	Bypasses []Bypass
 }
 
 // Bypass is a reverse_proxy to a guarded server without a farebox before it.
 type Bypass struct {
-	Guard    Guard  // the farebox elsewhere
+	Guard    Guard  // the farebox that guards the server elsewhere
 	Upstream string // the server's address
-	Lines    string // places in the Caddyfile of the reverse_proxy, as FILE:LINE; empty if unknown
+	Lines    string // positions of the reverse_proxy, as FILE:LINE, FILE:LINE; empty if unknown
 }
 
-// Look follows the routes of all servers of the app, provisioned or not.
+// Look follows the routes of all servers of the app. Caddy may have provisioned them
+// or not.
 func Look(app *caddyhttp.App) Survey {
 	s := survey{guarded: make(map[string]Guard)}
 	var result Survey
@@ -56,12 +59,12 @@ func Look(app *caddyhttp.App) Survey {
 // survey follows the routes of a config as requests do.
 type survey struct {
 	guarded   map[string]Guard // by upstream: the farebox before it
-	unguarded []string         // upstreams of proxies without one
+	unguarded []string         // upstreams of proxies without a farebox before them
 	idle      error            // see Survey.Idle
 }
 
-// keeper returns the name of a handler in these routes that takes keys, "" if there
-// is no such handler.
+// keeper returns the name of a handler in these routes that takes keys, or "" if
+// there is no such handler.
 func keeper(stages []stage) string {
 	for _, to := range stages {
 		for _, s := range to.steps {
@@ -80,13 +83,13 @@ func keeper(stages []stage) string {
 	return ""
 }
 
-// walk follows a list of routes. More says that something after the list may
-// answer, and guards are the handlers that stand before it.
+// walk follows a list of routes. The parameter more says that a handler behind the
+// list may answer. The parameter guards has the farebox handlers before the list.
 func (s *survey) walk(list []stage, more bool, guards []Guard) {
-	ended := make(map[string]string) // by matchers: the handler that answers such requests
-	groups := make(map[string]bool)  // those that had a route for all requests
+	ended := make(map[string]string) // by matchers: the handler that has answered such requests
+	groups := make(map[string]bool)  // groups that had a route for all requests
 	before := slices.Clone(guards)
-	entered := make(map[string][]Guard) // by group: those before its first route
+	entered := make(map[string][]Guard) // by group: the guards before its first route
 	for i, to := range list {
 		if to.group != "" {
 			if _, ok := entered[to.group]; !ok {
@@ -107,7 +110,9 @@ func (s *survey) walk(list []stage, more bool, guards []Guard) {
 			end = "the route before it in its group"
 		}
 		passed, end := s.follow(to.steps, rest, slices.Clone(guards), end)
-		before = union(before, passed)
+		if !to.terminal { // no request goes on after it
+			before = union(before, passed)
+		}
 		if to.group != "" && to.matchers == "" {
 			groups[to.group] = true
 		}
@@ -118,7 +123,7 @@ func (s *survey) walk(list []stage, more bool, guards []Guard) {
 }
 
 // follow follows the handlers of a route. It returns the guards that a request has
-// passed then, and the handler that answered it, "" for no answer.
+// passed at the end of the route, and the handler that has answered it, or "".
 func (s *survey) follow(steps []step, more bool, guards []Guard, ended string) ([]Guard, string) {
 	for i, at := range steps {
 		rest := more || mayAnswer(steps[i+1:])
@@ -159,8 +164,8 @@ func (s *survey) fail(g Guard, why string) {
 	}
 }
 
-// guardsIn returns the handlers of a subroute, for any requests: those that match
-// no handler are meant to bypass them.
+// guardsIn returns all farebox handlers in a subroute, for whichever requests they
+// are. A request that matches none of them is meant to bypass them.
 func guardsIn(stages []stage) (all []Guard) {
 	for _, to := range stages {
 		for _, s := range to.steps {
@@ -182,8 +187,9 @@ func union(a, b []Guard) []Guard {
 	return a
 }
 
-// proxyLines returns the places in the Caddyfile of the reverse_proxy to the upstream
-// without a farebox beside it; "" if the text is ambiguous.
+// proxyLines returns the positions in the Caddyfile of each reverse_proxy to the
+// upstream that has no farebox in its block or in a block around it. It returns ""
+// if the file cannot be read or has no such line.
 func proxyLines(source, upstream string) string {
 	file, _, _ := strings.Cut(source, ":")
 	text, err := os.ReadFile(file)

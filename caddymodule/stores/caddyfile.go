@@ -2,8 +2,8 @@ package stores
 
 import "github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
-// Parse reads the arguments of the subdirective store, on whose name the dispenser
-// stands.
+// Parse reads the arguments of the subdirective store. The dispenser's current token
+// must be the name of the subdirective.
 func Parse(d *caddyfile.Dispenser) (*Store, error) {
 	args := d.RemainingArgs()
 	if len(args) == 0 {

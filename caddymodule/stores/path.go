@@ -6,9 +6,9 @@ import (
 	"path/filepath"
 )
 
-// Canonical returns the one spelling of a file's path, so that two configs
-// that name one file share it. The file, and directories above it, need not be
-// there yet.
+// Canonical returns the absolute path of a file, without symbolic links. Configs
+// that spell the path of one file differently then share it. The file and the
+// directories above it need not exist yet.
 func Canonical(path string) (string, error) {
 	absolute, err := filepath.Abs(path)
 	if err != nil {

@@ -118,6 +118,9 @@ func (s *Store) Source(dataDir string) (*Source, error) {
 }
 
 func (s *Store) sqlite(dataDir string) (*Source, error) {
+	if s.DSN != "" || s.URL != "" || s.Key != "" {
+		return nil, errors.New("a sqlite store has a path, and nothing else")
+	}
 	if s.Path == "" {
 		s.Path = filepath.Join(dataDir, "farebox.db")
 	}
@@ -182,8 +185,8 @@ func fingerprint(credential string) string {
 // remote returns the source of a platform. Its key is read when the config is
 // provisioned, and does not become part of the config.
 func (s *Store) remote() (*Source, error) {
-	if s.Path != "" {
-		return nil, errors.New("a remote store has a url and a key, and no path")
+	if s.Path != "" || s.DSN != "" {
+		return nil, errors.New("a remote store has a url and a key, and neither path nor dsn")
 	}
 	r := &Source{Name: "the platform"}
 	var o remotestore.Options

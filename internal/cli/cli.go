@@ -11,6 +11,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -110,6 +111,39 @@ func addTo(root *cobra.Command, host Host, table []ops.Operation) {
 	root.AddCommand(commands(&c, table)...)
 	addCompletions(&c, root)
 	reportErrors(&c, root)
+	shorten(root)
+}
+
+// Overview is the help of a binary named farebox, which also has Caddy's commands.
+func Overview() string {
+	var b strings.Builder
+	b.WriteString(`Farebox lets agents into MCP servers by token, and charges their accounts for each
+call. It is a Caddy server: the file Caddyfile says which servers it guards.
+
+To serve:
+
+	farebox validate    checks the Caddyfile
+	farebox run         serves until Ctrl-C
+	farebox reload      loads a changed Caddyfile, without ending a call
+
+To manage the accounts, keys and charges of a running server:
+
+`)
+	for _, c := range commands(new(connection), ops.All()) {
+		fmt.Fprintf(&b, "\tfarebox %-11s %s\n", c.Name(), c.Short)
+	}
+	b.WriteString("\nAfter each of these, --help says more. The other commands are Caddy's.")
+	return b.String()
+}
+
+// short takes one of two equal words out: a binary named farebox also accepts its
+// commands with the word farebox before them, which is how Caddy knows them.
+func short(usage string) string { return strings.ReplaceAll(usage, "farebox farebox ", "farebox ") }
+
+// shorten gives cmd and its subcommands help with short usage lines.
+func shorten(cmd *cobra.Command) {
+	cobra.AddTemplateFunc("short", short)
+	cmd.SetUsageTemplate(strings.NewReplacer("{{.UseLine}}", "{{short .UseLine}}", "{{.CommandPath}}", "{{short .CommandPath}}").Replace(cmd.UsageTemplate()))
 }
 
 // Names returns the names of the commands directly below "farebox", such as
@@ -127,11 +161,11 @@ func exactly(names ...string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		for i, name := range names {
 			if i >= len(args) || args[i] == "" {
-				return fmt.Errorf("%s is missing, usage: %s", name, cmd.UseLine())
+				return fmt.Errorf("%s is missing, usage: %s", name, short(cmd.UseLine()))
 			}
 		}
 		if len(args) > len(names) {
-			return fmt.Errorf("too many arguments, usage: %s", cmd.UseLine())
+			return fmt.Errorf("too many arguments, usage: %s", short(cmd.UseLine()))
 		}
 		return nil
 	}

@@ -135,8 +135,8 @@ var styles = map[string]style{
 	},
 	ops.ListServers.ID: {
 		short: "Lists the servers of the running config",
-		print: rows([]string{"NAME", "PROVIDER", "ENVIRONMENTS", "PRICES", "FREE", "UNPRICED", "UPSTREAMS"}, func(s ops.ServerView) []any {
-			return []any{s.Name, orDash(s.Provider), strings.Join(s.Environments, " "), s.Priced, s.Free, s.Unpriced, orDash(strings.Join(s.Upstreams, " "))}
+		print: rows([]string{"NAME", "PROVIDER", "ENVIRONMENTS", "PRICES", "FREE", "UNPRICED", "URL", "UPSTREAMS"}, func(s ops.ServerView) []any {
+			return []any{s.Name, orDash(s.Provider), strings.Join(s.Environments, " "), s.Priced, s.Free, s.Unpriced, orDash(s.URL), orDash(strings.Join(s.Upstreams, " "))}
 		}),
 	},
 }

@@ -95,9 +95,9 @@ func (c *connection) report(cmd *cobra.Command, err error) error {
 	// pflag stops parsing at the first invalid flag, so c.json does not reflect a
 	// --json that follows it.
 	if c.json || slices.Contains(os.Args, "--json") {
-		printFailure(out, failure{code, err.Error()})
+		printFailure(out, failure{code, short(err.Error())})
 	} else {
-		fmt.Fprintln(out, "Error:", err)
+		fmt.Fprintln(out, "Error:", short(err.Error()))
 	}
 	cmd.SilenceErrors, cmd.SilenceUsage = true, true
 	if exit == exitFailed {

@@ -1,9 +1,12 @@
 package cli
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -55,7 +58,9 @@ func createKey(c *connection) *cobra.Command {
 			if cmd.Flags().Changed("rate") {
 				n.Rate = &rate
 			}
-			return do(c, cmd, &ops.CreateKey.Operation, n, func(w io.Writer, k admin.KeyView) { printSecret(w, k, at) })
+			return do(c, cmd, &ops.CreateKey.Operation, n, func(w io.Writer, k admin.KeyView) {
+				printSecret(w, k, cmp.Or(at, c.urlFor(cmd.Context(), &k)))
+			})
 		},
 	}
 	f := cmd.Flags()
@@ -75,7 +80,36 @@ func createKey(c *connection) *cobra.Command {
 }
 
 func addURLFlag(cmd *cobra.Command, at *string) {
-	cmd.Flags().StringVar(at, "url", "https://GATEWAY/mcp", "The address of the server behind the gateway, for the lines to paste")
+	cmd.Flags().StringVar(at, "url", "", "The address of the server behind the gateway, for the lines to paste (default: as the running config says)")
+}
+
+// unknownURL stands for the address of a server that is not known.
+const unknownURL = "https://GATEWAY/mcp"
+
+// urlFor returns the address of the one server that the key may call, or unknownURL
+// if there are several or the running server cannot say.
+func (c *connection) urlFor(ctx context.Context, k *admin.KeyView) string {
+	if c.offline {
+		return unknownURL
+	}
+	raw, err := c.call(ctx, ops.ListServers.Method, pathOf(&ops.ListServers.Operation), nil)
+	if err != nil {
+		return unknownURL // the key is made: without an address its lines are still of use
+	}
+	list, err := decode[admin.List[ops.ServerView]](raw)
+	if err != nil {
+		return unknownURL
+	}
+	var urls []string
+	for _, s := range list.Items {
+		if s.URL != "" && (len(k.Servers) == 0 || slices.Contains(k.Servers, s.Name)) {
+			urls = append(urls, s.URL)
+		}
+	}
+	if urls = slices.Compact(urls); len(urls) != 1 {
+		return unknownURL
+	}
+	return urls[0]
 }
 
 // fromNow converts an expiry such as 90d to the syntax that the server parses.
@@ -122,8 +156,17 @@ Any HTTP client:
 
 func printKey(w io.Writer, k admin.KeyView) {
 	printFields(w, "key", k.ID, "account", named(k.AccountName, k.Account), "name", orDash(k.Name), "kind", k.Kind+", "+k.Environment,
-		"state", k.State, "hint", k.Hint, "scopes", orDash(strings.Join(k.Scopes, " ")),
+		"state", k.State, "hint", k.Hint, "scopes", scopesOf(&k),
 		"servers", allOr(k.Servers), "caps", capsText(k.Caps), "rate", orDash(k.Rate), "created", k.CreatedAt.Format(time.RFC3339), "expires", timeOr(k.ExpiresAt, "never"), "last used", timeOr(k.LastUsedAt, "never"))
+}
+
+// scopesOf renders the scopes of a key: those it has by name, and the one of its kind.
+func scopesOf(k *admin.KeyView) string {
+	scopes := k.Scopes
+	if kind, err := keys.ParseKind(k.Kind); err == nil && !kind.Rules().NamedRights && kind.Implied() != "" {
+		scopes = append([]string{kind.Implied()}, scopes...)
+	}
+	return orDash(strings.Join(scopes, " "))
 }
 
 // named renders an account as its name and id.
@@ -227,7 +270,7 @@ func rotateKey(c *connection) *cobra.Command {
 				}
 			}
 			return do(c, cmd, &ops.RotateKey.Operation, rotation, func(w io.Writer, k admin.KeyView) {
-				printSecret(w, k, at)
+				printSecret(w, k, cmp.Or(at, c.urlFor(cmd.Context(), &k)))
 				printRetired(w, args[0], grace, in)
 			}, args[0])
 		},

@@ -28,6 +28,7 @@ type ServerView struct {
 	Name         string   `json:"name"`
 	Provider     string   `json:"provider"`
 	Environments []string `json:"environments"`
+	URL          string   `json:"url,omitempty" doc:"Where clients most likely call it, as far as the config says"`
 	Upstreams    []string `json:"upstreams" doc:"Of the reverse proxies behind it, as far as they are known"`
 	Priced       int      `json:"priced" doc:"How many prices there are"`
 	Free         int      `json:"free" doc:"How many of these are zero"`
