@@ -1,5 +1,5 @@
-// Package pgdsn reads the names of PostgreSQL databases. Its errors never quote one,
-// since it may hold a password.
+// Package pgdsn reads PostgreSQL connection strings (DSNs). Its errors never quote a
+// DSN, since it may contain a password.
 package pgdsn
 
 import (
@@ -10,10 +10,10 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// ErrInvalid says how a DSN is written.
+// ErrInvalid is the error for a DSN that cannot be parsed. Its text shows both forms.
 var ErrInvalid = errors.New("the DSN of the database cannot be read: want postgres://user:password@host:port/database, or host=… user=… password=… dbname=…")
 
-// Check returns an error, which does not quote the DSN, if it cannot be parsed.
+// Check returns ErrInvalid if the DSN cannot be parsed.
 func Check(dsn string) error {
 	if _, err := pgxpool.ParseConfig(dsn); err != nil {
 		return ErrInvalid
@@ -21,7 +21,7 @@ func Check(dsn string) error {
 	return nil
 }
 
-// Place returns the address of the database of a DSN, without the credentials.
+// Place returns the host, port and database that the DSN names, without credentials.
 func Place(dsn string) (string, error) {
 	c, err := pgxpool.ParseConfig(dsn)
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package pgerr classifies the errors of PostgreSQL and its connections by how a
-// caller may go on (PostgreSQL documentation, appendix A: error codes).
+// Package pgerr classifies errors of PostgreSQL and of connections to it by how a
+// caller can proceed (PostgreSQL documentation, appendix A: error codes).
 package pgerr
 
 import (
@@ -11,12 +11,12 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// Broken reports whether the server could not be reached, or was lost on the way, so
-// that the statement may have run.
+// Broken reports whether the server could not be reached or the connection was lost.
+// The statement may or may not have run.
 func Broken(err error) bool {
 	var e *pgconn.PgError
 	if errors.As(err, &e) {
-		// Connection exceptions, and a server that shuts down or starts.
+		// Class 08 is connection exceptions; 57P is a server that shuts down or starts.
 		return strings.HasPrefix(e.Code, "08") || strings.HasPrefix(e.Code, "57P")
 	}
 	var network net.Error
@@ -25,8 +25,8 @@ func Broken(err error) bool {
 		errors.Is(err, net.ErrClosed) || errors.Is(err, pgconn.ErrConnClosed) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
-// Contended reports whether the transaction was rolled back because of concurrent
-// ones, and can be repeated at once.
+// Contended reports whether the transaction was rolled back because it conflicted
+// with a concurrent one. The caller can repeat it at once.
 func Contended(err error) bool {
 	var e *pgconn.PgError
 	if !errors.As(err, &e) {
@@ -40,7 +40,8 @@ func Contended(err error) bool {
 }
 
 // Overloaded reports whether the server had no time, space or connection for the
-// transaction, which was rolled back. Splitting the batch would not help.
+// transaction and rolled it back. Splitting the batch would not help. An error that
+// did not come from the server counts as well.
 func Overloaded(err error) bool {
 	var e *pgconn.PgError
 	if !errors.As(err, &e) {

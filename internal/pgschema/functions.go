@@ -15,13 +15,13 @@ import (
 var functionFiles embed.FS
 
 // FunctionsVersion is the version of the files in functions. Raise it with every
-// change: a node replaces functions of a lower version and keeps those of a higher
-// one, which must still serve it.
+// change to them: a node replaces functions of a lower version. It keeps
+// functions of a higher version, so newer functions must still serve older nodes.
 const FunctionsVersion = 1
 
-// Functions returns the statements that create or replace all functions, and
-// their checksum. They may be run in any order, since bodies are checked when
-// they are called.
+// Functions returns the statements that create or replace all functions, and the
+// checksum of the statements. Their order does not matter: loadFunctions turns off
+// check_function_bodies, so a body is checked only when it is called.
 func Functions() (text string, sum []byte, err error) {
 	names, err := fs.Glob(functionFiles, "functions/*.sql")
 	if err != nil {
@@ -39,8 +39,9 @@ func Functions() (text string, sum []byte, err error) {
 	return b.String(), hash[:], nil
 }
 
-// outdated reports whether the database has no functions, functions of a lower
-// version, or others of this version, as an unreleased build may have left them.
+// outdated reports whether the functions must be loaded: the database has none, has
+// a lower version, or has this version with another checksum. An unreleased build
+// may have left such functions behind.
 func outdated(ctx context.Context, q interface {
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }, sum []byte) (bool, error) {
@@ -53,8 +54,8 @@ func outdated(ctx context.Context, q interface {
 	return version < FunctionsVersion || version == FunctionsVersion && !bytes.Equal(loaded, sum), err
 }
 
-// loadFunctions replaces the functions in the transaction, unless they are
-// current or newer. The caller holds the lock of migrations.
+// loadFunctions replaces the functions in the transaction, unless they are current
+// or newer. The caller must hold migrateLock.
 func loadFunctions(ctx context.Context, tx *sql.Tx) error {
 	text, sum, err := Functions()
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package pgschema has the tables, views and functions of a store on PostgreSQL, and
-// brings those of a database up to date.
+// Package pgschema defines the tables, views and functions of a store on PostgreSQL,
+// and brings the schema of a database up to date.
 package pgschema
 
 import (
@@ -23,20 +23,20 @@ import (
 	"github.com/fareboxhq/farebox/internal/schema"
 )
 
-// Migrations has the numbered files of the folder migrations.
+// Migrations holds the numbered files of the folder migrations.
 //
 //go:embed migrations/*.sql
 var Migrations embed.FS
 
-// The advisory locks of a database with a store in it. The functions name them
-// by number.
+// The advisory locks that stores take in a database. The SQL functions use the same
+// numbers.
 const (
 	LockSpace   = 1180791397 // "Fare" in ASCII
 	JournalLock = 1          // shared by writers to the journal
-	migrateLock = 4          // 2 orders revocations, 3 is of bound_responses
+	migrateLock = 4          // revoke uses 2, and bound_responses 3
 )
 
-// firstWithFunctions is the first migration that functions are loaded with.
+// firstWithFunctions is the first migration that can load the functions.
 const firstWithFunctions = 9
 
 // Options name the database to migrate.
@@ -56,7 +56,7 @@ type Options struct {
 	Logger *slog.Logger
 }
 
-// NewerError says that the database has a newer schema than this program knows.
+// NewerError is the error for a database with a schema newer than this program.
 type NewerError struct{ Version, Known int64 }
 
 // Error names both versions.
@@ -65,12 +65,13 @@ func (e *NewerError) Error() string {
 }
 
 // Migrate brings the schema up to date, one version after the other, and returns the
-// version before and after. It calls progress, if not nil, with how many versions are
-// done. Several nodes may migrate at once. It refuses a schema that is newer than
-// this program with a NewerError; other errors are of the database.
+// version before and after. After each version it calls progress, if not nil, with
+// the number of versions done. Several nodes may migrate at once. Migrate refuses a
+// schema that is newer than this program with a *NewerError. Other errors are
+// pgdsn.ErrInvalid and failures of the database.
 //
-// Nodes of the version before may run on: migrations keep the tables, views and
-// functions that these use until a later version.
+// Nodes of the previous version may keep running: a migration keeps the tables,
+// views and functions that they use, and only a later version removes them.
 func Migrate(ctx context.Context, o *Options, progress func(done, total int64)) (from, to int64, err error) {
 	config, err := pgx.ParseConfig(o.DSN)
 	if err != nil {
@@ -107,7 +108,8 @@ func Migrate(ctx context.Context, o *Options, progress func(done, total int64)) 
 // Latest returns the version of the schema that this program works with.
 func Latest() (version int64, err error) { return schema.Latest(Migrations) }
 
-// versionOf reads the version without changing anything: 0 before there is one.
+// versionOf reads the version of the schema, 0 if the database has none. It changes
+// nothing.
 func versionOf(ctx context.Context, db *sql.DB) (version int64, err error) {
 	err = db.QueryRowContext(ctx, `SELECT coalesce(max(version_id), 0) FROM goose_db_version WHERE is_applied`).Scan(&version)
 	var e *pgconn.PgError
@@ -117,7 +119,7 @@ func versionOf(ctx context.Context, db *sql.DB) (version int64, err error) {
 	return version, err
 }
 
-// migrateLocked migrates while no other node does.
+// migrateLocked migrates under a lock that keeps other nodes from migrating.
 func migrateLocked(ctx context.Context, db *sql.DB, o *Options, progress func(done, total int64)) (from, to int64, err error) {
 	lock, err := db.Conn(ctx)
 	if err != nil {
@@ -154,7 +156,7 @@ func migrateLocked(ctx context.Context, db *sql.DB, o *Options, progress func(do
 		version = next
 		progress(version-from, to-from)
 	}
-	if from == to { // else the last migration has loaded them
+	if from == to { // otherwise the last migration has loaded the functions
 		if err := inTransaction(ctx, lock, loadFunctions); err != nil {
 			return from, to, err
 		}
@@ -162,12 +164,11 @@ func migrateLocked(ctx context.Context, db *sql.DB, o *Options, progress func(do
 	return from, to, nil
 }
 
-// maxMigrations bounds how often a migration is tried that conflicts with running
-// nodes.
+// maxMigrations bounds the attempts at a migration that conflicts with running nodes.
 const maxMigrations = 30
 
-// nextVersion migrates by one version. A migration that deadlocks with statements
-// of running nodes, or waits too long for them, changes nothing and is repeated.
+// nextVersion migrates by one version. If a migration deadlocks with a statement
+// from a running node, or waits too long for a lock, it is rolled back and repeated.
 func nextVersion(ctx context.Context, provider *goose.Provider) (int64, error) {
 	for attempt := 1; ; attempt++ {
 		result, err := provider.UpByOne(ctx)
@@ -182,8 +183,8 @@ func nextVersion(ctx context.Context, provider *goose.Provider) (int64, error) {
 	}
 }
 
-// migrations returns the migrations of a database. The last one loads the
-// functions in its own transaction.
+// migrations returns a provider of all migrations. The last migration loads the
+// functions in its transaction.
 func migrations(db *sql.DB, log *slog.Logger) (*goose.Provider, error) {
 	files, err := fs.Sub(Migrations, "migrations")
 	if err != nil {
@@ -223,7 +224,7 @@ func migrations(db *sql.DB, log *slog.Logger) (*goose.Provider, error) {
 		goose.WithExcludeNames(excluded), goose.WithGoMigrations(withFunctions...))
 }
 
-// inTransaction calls do in a transaction, which is rolled back if it fails.
+// inTransaction calls do in a transaction, and rolls back if do fails.
 func inTransaction(ctx context.Context, conn *sql.Conn, do func(context.Context, *sql.Tx) error) error {
 	tx, err := conn.BeginTx(ctx, nil)
 	if err != nil {

@@ -14,8 +14,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/pgvalue"
 )
 
-// selectAccount reads accounts with all earnings, and without the credits of expired
-// reservations. $1 is the shift of the clock.
+// selectAccount reads accounts. The balances include earnings that are not folded in
+// yet, and exclude expired reservations. $1 is the shift of the clock.
 const selectAccount = `SELECT a.n, a.id, a.name, a.created_at, a.credit_limit, a.cap_call, a.cap_day, a.cap_month,
 	(a.live + coalesce(e.live, 0))::bigint, (a.live_reserved - coalesce(r.live, 0))::bigint,
 	(a.test + coalesce(e.test, 0))::bigint, (a.test_reserved - coalesce(r.test, 0))::bigint
@@ -45,7 +45,7 @@ type accountRow struct {
 	n int64
 }
 
-// queryFunc is the query method of the store or of a transaction.
+// queryFunc is the Query method of a store or a transaction.
 type queryFunc func(ctx context.Context, query string, args ...any) (pgx.Rows, error)
 
 func (s *Store) accounts(ctx context.Context, query queryFunc, where string, args ...any) ([]accountRow, error) {
@@ -57,7 +57,7 @@ func (s *Store) accounts(ctx context.Context, query queryFunc, where string, arg
 	return list, failure(ctx, err)
 }
 
-// account reads one account, or ledger.ErrNotFound.
+// account reads one account. Errors: ledger.ErrNotFound.
 func (s *Store) account(ctx context.Context, where string, args ...any) (ledger.Account, error) {
 	list, err := s.accounts(ctx, s.query, where, args...)
 	if err != nil {
@@ -69,9 +69,8 @@ func (s *Store) account(ctx context.Context, where string, args ...any) (ledger.
 	return list[0].Account, nil
 }
 
-// CreateAccount creates an account with empty balances. Errors: ledger.ErrExists if
-// the name is taken, ErrConflict if the id is; a name that ledger.ValidName refuses
-// is an error, too.
+// CreateAccount creates an account with empty balances. Errors: ledger.ErrExists for a
+// taken name, ErrConflict for a taken id, and the errors of ledger.ValidName.
 func (s *Store) CreateAccount(ctx context.Context, a ledger.Account, audit ledger.Audit) error {
 	if err := ledger.ValidName(a.Name); err != nil {
 		return err
@@ -107,12 +106,12 @@ func checkLimits(a *ledger.Account) error {
 	return a.Caps.Check()
 }
 
-// maxChanges bounds how often a change of limits is repeated because of concurrent ones.
+// maxChanges bounds the attempts at a change of limits that meets concurrent changes.
 const maxChanges = 20
 
-// swapLimits writes limits and their audit row, unless the limits have changed
-// meanwhile. It is one statement, since all batches with the account's calls wait
-// for a transaction that has locked it.
+// swapLimits writes limits and their audit row, unless the limits have changed since
+// they were read. It is one statement, because a transaction that locks the account
+// blocks every batch with a call of the account.
 const swapLimits = `WITH changed AS (
 		UPDATE account SET credit_limit = $2, cap_call = $3, cap_day = $4, cap_month = $5
 		WHERE n = $1 AND (credit_limit, cap_call, cap_day, cap_month) = ($6, $7, $8, $9) RETURNING n
@@ -120,12 +119,12 @@ const swapLimits = `WITH changed AS (
 	INSERT INTO audit (at, actor, origin, action, target, detail)
 	SELECT coalesce($10, moved_clock($16)), $11, $12, $13, $14, $15 FROM changed`
 
-// UpdateAccount reads the account of that id, lets change alter its CreditLimit and
-// Caps, and writes them with its audit row in one step. It ignores other
-// alterations. It may call change several times, if others change the limits at the
-// same time. An error of change aborts it and is returned unchanged. Open
-// reservations stay; later ones obey the new limits. Other errors:
-// ledger.ErrNotFound, ErrUnavailable: the outcome is unknown.
+// UpdateAccount reads the account with the id, lets change alter CreditLimit and
+// Caps, and writes both with the audit row in one step. Changes to other fields are
+// ignored. If the limits change concurrently, UpdateAccount calls change again. If
+// change fails, nothing is written and UpdateAccount returns the error unchanged.
+// Open reservations stay; later reservations obey the new limits. Other errors:
+// ledger.ErrNotFound, and ErrUnavailable, after which the outcome is unknown.
 func (s *Store) UpdateAccount(ctx context.Context, id string, change func(*ledger.Account) error, audit ledger.Audit) (ledger.Account, error) {
 	if err := ctx.Err(); err != nil {
 		return ledger.Account{}, err
@@ -164,7 +163,8 @@ func (s *Store) UpdateAccount(ctx context.Context, id string, change func(*ledge
 	return ledger.Account{}, &outage{cause: errContention}
 }
 
-// Account returns the account of that id or name, in any case, or ledger.ErrNotFound.
+// Account returns the account with that id, or with that name in upper or lower
+// case. Errors: ledger.ErrNotFound.
 func (s *Store) Account(ctx context.Context, ref string) (ledger.Account, error) {
 	if err := ctx.Err(); err != nil {
 		return ledger.Account{}, err
@@ -178,7 +178,7 @@ func (s *Store) Account(ctx context.Context, ref string) (ledger.Account, error)
 	return a, err
 }
 
-// AccountNames returns the names of the accounts by their ids, without unknown ids.
+// AccountNames returns a map of account ids to names. It leaves out unknown ids.
 func (s *Store) AccountNames(ctx context.Context, ids []string) (map[string]string, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -199,8 +199,8 @@ func (s *Store) AccountNames(ctx context.Context, ids []string) (map[string]stri
 	return names, failure(ctx, err)
 }
 
-// selectUsage sums the spend counters of an account and of a lineage. $1 is the
-// shift of the clock.
+// selectUsage sums the spend counters of an account and a lineage, for the day and
+// the month. $1 is the shift of the clock.
 const selectUsage = `SELECT ` +
 	`least(coalesce(sum(m.spent) FILTER (WHERE m.holder = 1 AND m.day = d.today), 0), 9223372036854775807)::bigint, ` +
 	`least(coalesce(sum(m.spent) FILTER (WHERE m.holder = 1), 0), 9223372036854775807)::bigint, ` +
@@ -212,8 +212,8 @@ const selectUsage = `SELECT ` +
 		AND (m.holder = 1 AND m.name = '' OR m.holder = 0 AND m.name = $3)
 	WHERE a.id = $2 AND a.id NOT LIKE '@%' GROUP BY a.n`
 
-// Usage returns how much the account has spent of its live or test credits, and how
-// much the lineage's keys have. Errors: ledger.ErrNotFound.
+// Usage returns how much the account, and the keys of the lineage, have spent of the
+// account's live or test credits today and this month. Errors: ledger.ErrNotFound.
 func (s *Store) Usage(ctx context.Context, id, lineage string, test bool) (u ledger.Usage, err error) {
 	if err := ctx.Err(); err != nil {
 		return u, err
@@ -228,8 +228,8 @@ func (s *Store) Usage(ctx context.Context, id, lineage string, test bool) (u led
 	return u, err
 }
 
-// Accounts lists the accounts in the order of their creation, except the ledger's
-// own. The text is the cursor of the next part, "" at the end.
+// Accounts lists the accounts in the order of creation, without the ledger's own. It
+// also returns the cursor of the next page, "" at the end.
 func (s *Store) Accounts(ctx context.Context, p ledger.Page) ([]ledger.Account, string, error) {
 	after, err := ledger.Cursor(ctx, p.After, 0)
 	if err != nil {
@@ -249,8 +249,8 @@ func (s *Store) Accounts(ctx context.Context, p ledger.Page) ([]ledger.Account, 
 	return list, next, nil
 }
 
-// part cuts a listing to its page, whose query asked for one row more, and returns
-// the cursor of the next page.
+// part cuts rows to one page and returns the cursor of the next page, "" at the end.
+// The query must have asked for one row more than the page holds.
 func part[R any](rows []R, p ledger.Page, number func(*R) int64) ([]R, string) {
 	if len(rows) <= p.Size() {
 		return rows, ""

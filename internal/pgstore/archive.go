@@ -21,13 +21,13 @@ import (
 type archived struct {
 	ledger.Archived
 	lastID uuid.UUID // the greatest archived UUIDv7
-	odd    bool      // archived_id has rows
+	odd    bool      // whether archived_id has rows: ids without a usable time
 }
 
 const selectArchived = `SELECT n, last_seq, last_at, last_day, last_id, sum, (SELECT sum(transactions) FROM archive)::bigint,
 	(SELECT sum(charges) FROM archive)::bigint, EXISTS (SELECT FROM archived_id) FROM archive ORDER BY n DESC LIMIT 1`
 
-// scanArchived reads the row of selectArchived, if there is one.
+// scanArchived reads the row of selectArchived, or returns a zero value without one.
 func scanArchived(from pgx.Row) (a archived, err error) {
 	var lastAt time.Time
 	var lastID pgtype.UUID
@@ -43,7 +43,7 @@ func scanArchived(from pgx.Row) (a archived, err error) {
 	return a, err
 }
 
-// readArchived reads the state of the archive.
+// readArchived reads the state of the archive from the database into s.archived.
 func (s *Store) readArchived(ctx context.Context) error {
 	a, err := scanArchived(s.pool.QueryRow(ctx, selectArchived))
 	if err != nil {
@@ -53,7 +53,7 @@ func (s *Store) readArchived(ctx context.Context) error {
 	return nil
 }
 
-// Archived returns which transactions were archived.
+// Archived returns the state of the archive: how much of the journal it has taken.
 func (s *Store) Archived(ctx context.Context) (ledger.Archived, error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
@@ -61,13 +61,13 @@ func (s *Store) Archived(ctx context.Context) (ledger.Archived, error) {
 	return s.archived.Load().Archived, err
 }
 
-// covers reports whether the id's time is within the archive.
+// covers reports whether the time in the id lies within the archived period.
 func (a *archived) covers(id uuid.UUID) bool {
 	return a.Files > 0 && id.Version() == 7 && bytes.Compare(id[:], a.lastID[:]) <= 0
 }
 
-// again refuses a new charge under an id that was archived, or is as old as an
-// archived one. The database refuses those that were archived since this node looked.
+// again refuses a new charge if its id was archived or is as old as an archived id.
+// It uses this node's last reading; the database refuses ids archived since.
 func (s *Store) again(ctx context.Context, id uuid.UUID) error {
 	if a := s.archived.Load(); !a.covers(id) && (!a.odd || id.Version() == 7) {
 		return nil
@@ -84,14 +84,14 @@ func (s *Store) again(ctx context.Context, id uuid.UUID) error {
 	return nil
 }
 
-// absent returns the error of an id that the journal does not have: notFound, or an
-// ArchivedError with the file if the id's time was archived.
+// absent returns the error for an id that is not in the journal: notFound, or an
+// ArchivedError with the number of the file if the id belongs to the archive.
 func (s *Store) absent(ctx context.Context, id uuid.UUID, prefix string, notFound error) error {
 	var gone bool
 	var file int64
 	made := time.UnixMilli(int64(binary.BigEndian.Uint64(id[:8]) >> 16))
 	if id.Version() != 7 {
-		made = time.Unix(1<<33, 0) // it has no time in it
+		made = time.Unix(1<<33, 0) // an id without a time is in no known file
 	}
 	err := s.row(ctx, `SELECT was_archived($1), coalesce((SELECT min(n) FROM archive WHERE last_at >= $2), 0)`, []any{asUUID(id), made}, &gone, &file)
 	switch {
@@ -103,7 +103,7 @@ func (s *Store) absent(ctx context.Context, id uuid.UUID, prefix string, notFoun
 	return notFound
 }
 
-// noCharge returns the error of a refund without a charge.
+// noCharge returns the error for a refund of a charge that is not in the journal.
 func (s *Store) noCharge(ctx context.Context, charge string, notFound error) error {
 	id, err := parseID(chargePrefix, charge)
 	if err != nil {
@@ -112,15 +112,15 @@ func (s *Store) noCharge(ctx context.Context, charge string, notFound error) err
 	return s.absent(ctx, id, chargePrefix, notFound)
 }
 
-// isArchived reports the error of the trigger that keeps archived ids from being
-// written again.
+// isArchived reports whether err comes from the trigger that keeps archived ids from
+// being written again.
 func isArchived(err error) bool {
 	var e *pgconn.PgError
 	return errors.As(err, &e) && e.Code == "FB001"
 }
 
-// selectArchivable reads the transactions after one, and up to another. It ends before
-// a charge whose fee comes later, to keep the two together.
+// selectArchivable reads at most $3 transactions older than $4, with numbers above $1
+// and up to $2. It stops before a charge if the fee would be left behind.
 const selectArchivable = `WITH part AS MATERIALIZED (
 		SELECT * FROM txn WHERE seq > $1 AND seq <= $2 ORDER BY seq LIMIT $3
 	), old AS MATERIALIZED (
@@ -140,7 +140,7 @@ const selectCarried = `SELECT k.seq, k.id, 1, d.id, c.id, k.amount, k.test, k.at
 	FROM carried k JOIN account d ON d.n = k.debtor JOIN account c ON c.n = k.creditor LEFT JOIN account f ON f.n = k.fee_to
 	WHERE EXISTS (SELECT FROM txn t WHERE t.ref = k.seq AND t.seq BETWEEN $1 AND $2) ORDER BY k.seq`
 
-// scanEntry reads a row of selectArchivable, and the columns of more after it.
+// scanEntry reads a row of selectArchivable, and any further columns into more.
 func scanEntry(row pgx.CollectableRow, more ...any) (e ledger.Entry, err error) {
 	var id pgtype.UUID
 	var kind int
@@ -161,13 +161,13 @@ func scanEntry(row pgx.CollectableRow, more ...any) (e ledger.Entry, err error) 
 	return e, nil
 }
 
-// ArchivePart returns the next part of the journal to be archived, without entries if
-// no transaction is old enough. It changes nothing. Errors: ledger.ErrInvalid,
-// ErrConflict if no part ends at q.Last, ErrUnavailable.
+// ArchivePart returns the next part of the journal to archive. The part has no
+// entries if no transaction is old enough. ArchivePart changes nothing. Errors:
+// ledger.ErrInvalid, ErrConflict if no part ends at q.Last, ErrUnavailable.
 func (s *Store) ArchivePart(ctx context.Context, q ledger.ArchiveQuery) (ledger.ArchivePart, error) {
 	ctx, cancel := context.WithTimeout(ctx, archiveTime)
 	defer cancel()
-	// No transaction that commits later comes before this end.
+	// Transactions that commit later have numbers above journal_end.
 	var end int64
 	var now time.Time
 	if err := s.row(ctx, `SELECT journal_end(), moved_clock($1)`, []any{s.shift()}, &end, &now); err != nil {
@@ -184,7 +184,7 @@ func (s *Store) ArchivePart(ctx context.Context, q ledger.ArchiveQuery) (ledger.
 	if err != nil {
 		return ledger.ArchivePart{}, failure(ctx, err)
 	}
-	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }() // it only read
+	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }() // the transaction is read-only
 	p, err := archivePart(ctx, tx, &q, end)
 	switch {
 	case err != nil:
@@ -233,5 +233,5 @@ func archivePart(ctx context.Context, tx pgx.Tx, q *ledger.ArchiveQuery, end int
 	return p, err
 }
 
-// archiveTime bounds reading a part, and removing it.
+// archiveTime bounds the reading of a part, and its removal.
 const archiveTime = 2 * time.Minute

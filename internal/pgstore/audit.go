@@ -11,8 +11,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/pgvalue"
 )
 
-// AuditLog lists the operators' actions, newest first. The text is the cursor of the
-// next part, "" at the end.
+// AuditLog lists the operators' actions, newest first. It also returns the cursor of
+// the next page, "" at the end.
 func (s *Store) AuditLog(ctx context.Context, p ledger.Page) ([]ledger.Audit, string, error) {
 	before, err := ledger.Cursor(ctx, p.After, math.MaxInt64)
 	if err != nil {

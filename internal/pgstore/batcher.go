@@ -20,17 +20,17 @@ import (
 // Bounds of batchers.
 const (
 	maxBatch      = 256     // operations
-	maxBytes      = 8 << 20 // all responses of a batch, unless it has only one
-	maxQueue      = 1 << 13 // operations that wait; the callers of more wait to enter the queue
-	maxAlone      = 3       // attempts of an operation that must be alone
-	maxContention = 5       // attempts of a batch that conflicts with others
+	maxBytes      = 8 << 20 // bytes of responses in a batch; a batch of one may exceed it
+	maxQueue      = 1 << 13 // queued operations; further callers block until there is room
+	maxAlone      = 3       // attempts at an operation that must be sent alone
+	maxContention = 5       // repetitions of a batch that conflicts with others
 )
 
-// The pauses between attempts to reach the database grow from the first to the second.
+// The pauses between attempts to reach the database grow from minPause to maxPause.
 const minPause, maxPause = 10 * time.Millisecond, 200 * time.Millisecond
 
-// batcher carries operations out, one batch after the other. Operations that
-// arrive while a batch runs make up the next one.
+// batcher carries out operations, one batch after the other. Operations that arrive
+// while a batch runs make up the next batch.
 type batcher struct {
 	store    *Store
 	pool     *pgxpool.Pool
@@ -38,7 +38,7 @@ type batcher struct {
 	queue    chan *operation
 	ending   chan struct{}
 	ended    chan struct{}
-	carried  []*operation // taken, and left for the next batch; only run uses it
+	carried  []*operation // taken from the queue for the next batch; only run uses it
 	batches  atomic.Int64
 }
 
@@ -49,9 +49,9 @@ func newBatcher(s *Store, pool *pgxpool.Pool, patience time.Duration) *batcher {
 	}
 }
 
-// submit queues the operation and waits for its outcome. If ctx ends before a
-// batch takes the operation, it never happens, and the error is that of ctx
-// alone; later, the outcome is unknown.
+// submit queues the operation and waits for its outcome. If ctx ends before a batch
+// takes the operation, the operation is dropped and the error is ctx.Err(). If ctx
+// ends later, the outcome is unknown and the error also wraps ledger.ErrUnavailable.
 func (b *batcher) submit(ctx context.Context, o *operation) error {
 	o.done = make(chan struct{})
 	select {
@@ -65,7 +65,7 @@ func (b *batcher) submit(ctx context.Context, o *operation) error {
 	case <-o.done:
 		return o.err
 	case <-ctx.Done():
-	case <-b.ended: // it was too late for the last batch, or in it
+	case <-b.ended: // the operation was in the last batch, or came too late for it
 		select {
 		case <-o.done:
 			return o.err
@@ -80,19 +80,19 @@ func (b *batcher) submit(ctx context.Context, o *operation) error {
 	return fmt.Errorf("%w: the outcome is not known yet: %w", ledger.ErrUnavailable, ctx.Err())
 }
 
-// releaseOrphan releases the operation's reservation after its caller left.
+// releaseOrphan releases the reservation that o makes after its caller has gone away.
 func (b *batcher) releaseOrphan(o *operation) {
 	select {
 	case <-o.done:
 	case <-b.ended:
-		return // it expires
+		return // the reservation expires on its own
 	}
 	if o.kind == opReserve && o.err == nil && o.out.Code == codeDone && o.out.Charge.Valid {
-		_ = b.submit(b.store.ctx, &operation{kind: opRelease, id: o.id}) // else it expires
+		_ = b.submit(b.store.ctx, &operation{kind: opRelease, id: o.id}) // after an error the reservation expires
 	}
 }
 
-// run carries out queued operations until the batcher is closed and its queue empty.
+// run carries out queued operations until the batcher is closed and the queue empty.
 func (b *batcher) run() {
 	defer close(b.ended)
 	for {
@@ -107,13 +107,14 @@ func (b *batcher) run() {
 	}
 }
 
-// close lets the queued operations finish.
+// close waits for the queued operations to finish, and stops the batcher.
 func (b *batcher) close() {
 	close(b.ending)
 	<-b.ended
 }
 
-// next returns the operations of the next batch, none at the end.
+// next returns the operations of the next batch. It returns nil once the batcher is
+// closed and its queue is empty.
 func (b *batcher) next() []*operation {
 	n := batch{ids: map[uuid.UUID]bool{}, max: b.store.o.maxBatch}
 	carried := b.carried
@@ -140,8 +141,7 @@ func (b *batcher) next() []*operation {
 	return n.list
 }
 
-// await waits for an operation. It returns nil once the batcher is closed and its
-// queue empty.
+// await waits for an operation. Like next, it returns nil at the end.
 func (b *batcher) await() *operation {
 	select {
 	case o := <-b.queue:
@@ -162,7 +162,7 @@ func (b *batcher) take(n *batch, o *operation) {
 	}
 }
 
-// add puts an operation into the batch, or leaves it for the next one.
+// add puts an operation into the batch or, if it does not fit, carries it over.
 func (b *batcher) add(n *batch, o *operation) {
 	if n.full() || n.ids[o.id] || len(n.list) > 0 && n.bytes+len(o.response) > maxBytes {
 		b.carried = append(b.carried, o)
@@ -173,7 +173,7 @@ func (b *batcher) add(n *batch, o *operation) {
 	n.list = append(n.list, o)
 }
 
-// batch is a batch that is being collected. Its ids differ.
+// batch is a batch that is being collected. No two of its operations share an id.
 type batch struct {
 	list  []*operation
 	ids   map[uuid.UUID]bool
@@ -187,7 +187,7 @@ func (b *batch) full() bool { return len(b.list) >= b.max }
 func (b *batcher) carryOut(list []*operation) {
 	again, err := b.attempt(list, false)
 	if err != nil && (len(list) > 1 || isArchived(err)) && !pgerr.Broken(err) && !pgerr.Overloaded(err) {
-		again, err = list, nil // one of them is bad: let it fail alone
+		again, err = list, nil // one operation is bad: send each alone, so that only it fails
 	}
 	if err != nil {
 		for _, o := range list {
@@ -221,11 +221,10 @@ func (b *batcher) carryOutAlone(o *operation) {
 	o.err = &outage{cause: errContention}
 }
 
-// attempt sends the batch, and repeats it when the connection broke or it
-// conflicted with others: an operation that was carried out before then has its
-// first outcome. It waits for the database to come back, but no longer than the
-// batcher's patience from when the store first found it away. It returns the
-// operations that must be sent alone.
+// attempt sends the batch and returns the operations that must be sent alone. It
+// repeats the batch after a broken connection or a conflict with other batches. That
+// is safe: an operation that was carried out returns its first outcome. During an
+// outage it retries until the batcher's patience has passed since the outage began.
 func (b *batcher) attempt(list []*operation, alone bool) (again []*operation, err error) {
 	began, contention, breaks := clock.Now(), 0, 0
 	pauses := backoff.ExponentialBackOff{InitialInterval: minPause, Multiplier: 2, MaxInterval: maxPause}
@@ -244,13 +243,13 @@ func (b *batcher) attempt(list []*operation, alone bool) (again []*operation, er
 		}
 		b.store.refresh()
 		if breaks++; breaks == 1 && clock.Since(began) < b.patience && b.store.Healthy() == nil {
-			continue // most likely the connection was idle while the server restarted
+			continue // probably the server restarted while the connection was idle
 		}
 		away := clock.Since(b.store.failed(err))
 		if max(away, clock.Since(began)) > b.patience {
 			return nil, err
 		}
-		_ = clock.SleepOr(context.Background(), pauses.NextBackOff(), b.ending) // it has no deadline
+		_ = clock.SleepOr(context.Background(), pauses.NextBackOff(), b.ending) // that context never ends
 		select {
 		case <-b.ending:
 			return nil, err
@@ -259,8 +258,8 @@ func (b *batcher) attempt(list []*operation, alone bool) (again []*operation, er
 	}
 }
 
-// send carries the batch out in one statement. Its context is the batcher's own,
-// so that no caller can cancel the batch for the others.
+// send carries out the batch in one statement. It uses a context of its own, so that
+// no caller can cancel the batch for the others.
 func (b *batcher) send(list []*operation, alone bool) (again []*operation, err error) {
 	ctx, cancel := bounded(context.Background())
 	defer cancel()

@@ -16,8 +16,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/pgvalue"
 )
 
-// An order that the database cannot store fails alone, and the rest of its batch
-// keeps its order.
+// TestBadOrderFailsAlone checks that an order that the database cannot store fails
+// alone, and that the rest of its batch is carried out in sequence.
 func TestBadOrderFailsAlone(t *testing.T) {
 	s := fresh(t)
 	payer, payee := account(t, s, "payer", 100), account(t, s, "payee", 0)
@@ -52,8 +52,8 @@ func TestBadOrderFailsAlone(t *testing.T) {
 	}
 }
 
-// A refused operation leaves its amount to those after it in the same batch, with
-// caps, quotas and mixed prices.
+// TestBatchIsExact checks that a refused operation leaves its amount to later
+// operations in the same batch, with caps, quotas and mixed prices.
 func TestBatchIsExact(t *testing.T) {
 	s := fresh(t)
 	payer, payee := account(t, s, "payer", 100), account(t, s, "payee", 0)
@@ -82,7 +82,8 @@ func TestBatchIsExact(t *testing.T) {
 	clean(t, s)
 }
 
-// Names that PostgreSQL cannot store come back unchanged, and fail no batch.
+// TestAnyTextCanBeStored checks that names that PostgreSQL cannot store as they are
+// come back unchanged, and make no batch fail.
 func TestAnyTextCanBeStored(t *testing.T) {
 	s := fresh(t)
 	payer, payee := account(t, s, "payer", 100), account(t, s, "payee", 0)
@@ -107,7 +108,7 @@ func TestAnyTextCanBeStored(t *testing.T) {
 	clean(t, s)
 }
 
-// held takes the lock of an account, as another node's batch does.
+// held locks an account, as a batch of another node does.
 func held(t *testing.T, s *Store, account string) (release func()) {
 	t.Helper()
 	tx, err := s.pool.Begin(context.Background())
@@ -124,8 +125,8 @@ func held(t *testing.T, s *Store, account string) (release func()) {
 	}
 }
 
-// A reservation is released if its caller leaves while it is made, and a caller that
-// leaves before its turn reserves nothing.
+// TestOrphanedReservation checks that a reservation is released if its caller leaves
+// while the batch runs, and that a caller that leaves the queue reserves nothing.
 func TestOrphanedReservation(t *testing.T) {
 	s := fresh(t)
 	payer, payee := account(t, s, "payer", 100), account(t, s, "payee", 0)

@@ -17,8 +17,8 @@ import (
 
 const benchCallers = 64
 
-// benchStores returns two stores on one database, the second with batches of one, and
-// orders of so many payers to one provider.
+// benchStores returns two stores on one database, and one order for each payer, all
+// to one provider. The second store sends batches of one operation.
 func benchStores(b testing.TB, payers int) (batched, single *Store, orders []ledger.Order) {
 	b.Helper()
 	dsn := cluster.Database(b, template)
@@ -33,7 +33,8 @@ func benchStores(b testing.TB, payers int) (batched, single *Store, orders []led
 	return batched, single, orders
 }
 
-// closedLoop makes n calls by concurrent callers, each after its last has ended.
+// closedLoop makes n calls from concurrent callers. Each caller starts its next call
+// when its last one has ended.
 func closedLoop(b testing.TB, callers, n int, call func(i int) error) {
 	b.Helper()
 	var next atomic.Int64
@@ -60,16 +61,16 @@ func reserveAndCapture(s *Store, o ledger.Order) error {
 	return err
 }
 
-// chargesPerSecond measures the callers' rate over so many calls.
+// chargesPerSecond measures the rate at which benchCallers concurrent callers charge.
 func chargesPerSecond(b testing.TB, s *Store, orders []ledger.Order, calls int) float64 {
 	start := clock.Now()
 	closedLoop(b, benchCallers, calls, func(i int) error { return reserveAndCapture(s, orders[i%len(orders)]) })
 	return float64(calls) / clock.Since(start).Seconds()
 }
 
-// BenchmarkBatching compares calls of 64 callers in batches with the same calls
-// one at a time, side by side, on one account and on 1,000: reach 5 on the hot
-// one, as the median of alternating runs.
+// BenchmarkBatching compares the charges of 64 callers in batches with charges one
+// at a time, on one account and on 1,000. The runs alternate, and medians count. The
+// goal on one account is a factor of 5.
 func BenchmarkBatching(b *testing.B) {
 	for _, payers := range []int{1, 1000} {
 		b.Run(fmt.Sprint("accounts=", payers), func(b *testing.B) {
@@ -94,9 +95,9 @@ func median(v []float64) float64 {
 	return v[len(v)/2]
 }
 
-// 64 callers on one account get at least 5/3 times as many charges through in batches
-// as one at a time. The benchmark's figure is 5; the slack, and two more attempts,
-// are for busy machines.
+// TestBatchingPays checks that 64 callers on one account make at least 5/3 times as
+// many charges in batches as one at a time. BenchmarkBatching aims at a factor of 5;
+// the slack, and two more attempts, are for busy machines.
 func TestBatchingPays(t *testing.T) {
 	long(t)
 	const least, attempts = 5.0 / 3, 3

@@ -11,9 +11,9 @@ import (
 	"github.com/fareboxhq/farebox/internal/pgvalue"
 )
 
-// Bind stores a binding and returns when that is durable. It replaces the server's
-// binding of the same handle. Errors: ledger.ErrInvalid for
-// a payload that is too long, ledger.ErrUnavailable.
+// Bind stores a binding, and replaces the server's earlier binding of the same
+// handle. When it returns, the binding is durable. Errors: ledger.ErrInvalid for a
+// payload that is too long, ErrUnavailable.
 func (s *Store) Bind(ctx context.Context, b ledger.Binding) error {
 	if len(b.Payload) > ledger.MaxBinding {
 		return fmt.Errorf("%w: the payload of a binding is longer than %d bytes", ledger.ErrInvalid, ledger.MaxBinding)
@@ -27,7 +27,7 @@ func (s *Store) Bind(ctx context.Context, b ledger.Binding) error {
 }
 
 // Binding returns the server's binding of a handle. Errors: ledger.ErrNotFound if
-// it does not exist or has ended, ledger.ErrUnavailable.
+// the binding does not exist or has expired, ErrUnavailable.
 func (s *Store) Binding(ctx context.Context, server string, m ledger.HandleHash) (ledger.Binding, error) {
 	if err := ctx.Err(); err != nil {
 		return ledger.Binding{}, err
@@ -37,7 +37,7 @@ func (s *Store) Binding(ctx context.Context, server string, m ledger.HandleHash)
 	b := ledger.Binding{Server: server, HandleHash: m}
 	var until time.Time
 	err := s.row(ctx, `SELECT account, until, payload FROM binding WHERE handle_hash = $1 AND server IN ($2, '') AND until > moved_clock($3)
-		ORDER BY server DESC LIMIT 1`, // bindings of schema versions before 6 have no server
+		ORDER BY server DESC LIMIT 1`, // schema versions before 6 wrote bindings without a server
 		[]any{asUUID(uuid.UUID(m)), pgvalue.Pack(server), s.shift()}, &b.Account, &until, &b.Payload)
 	if err != nil {
 		return ledger.Binding{}, found(ctx, err)

@@ -14,23 +14,23 @@ import (
 	"github.com/fareboxhq/farebox/internal/pgvalue"
 )
 
-// changes is the open transaction of an operator's change. The server disconnects a
-// node that stops halfway after idleTime.
+// changes is the open transaction of an operator's change. If a node stops in the
+// middle, the server disconnects it after idleTime.
 type changes struct {
 	tx      *pgxpool.Conn
-	revoked [][]byte // digests of new and changed keys
+	revoked [][]byte // digests of the keys that the change creates or alters
 }
 
-// refused is an error that the caller caused, not the database.
+// refused marks an error that the caller caused, in contrast to a failed database.
 type refused struct{ cause error }
 
-// Error returns the error of the cause.
+// Error returns the text of the cause.
 func (r *refused) Error() string { return r.cause.Error() }
 
 func refuse(format string, args ...any) error { return &refused{fmt.Errorf(format, args...)} }
 
-// asked calls a caller's function. A panic in it must end the request without leaving
-// the transaction open.
+// asked calls a caller's change function. It turns a panic into an error, so that
+// the transaction does not stay open.
 func asked(change func(*keys.Key) error, v *keys.Key) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -43,9 +43,9 @@ func asked(change func(*keys.Key) error, v *keys.Key) (err error) {
 	return nil
 }
 
-// change runs do in a transaction, with its audit row and its revocations. An error
-// means that nothing changed, except an error of the commit, whose outcome is
-// unknown.
+// change calls do in a transaction, then writes the audit row and the revocations
+// and commits. After an error nothing has changed, unless the commit itself failed:
+// then the outcome is unknown.
 func (s *Store) change(ctx context.Context, audit ledger.Audit, do func(context.Context, *changes) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -56,7 +56,7 @@ func (s *Store) change(ctx context.Context, audit ledger.Audit, do func(context.
 	if err != nil {
 		return failure(ctx, err)
 	}
-	defer conn.Release() // which closes it if its transaction is open, and the server rolls back
+	defer conn.Release() // closes a connection with an open transaction; the server rolls back
 	c := &changes{tx: conn}
 	if err = do(ctx, c); err == nil {
 		err = s.finish(ctx, c, audit)
@@ -85,9 +85,9 @@ func (s *Store) transact(ctx context.Context) (conn *pgxpool.Conn, err error) {
 	return conn, err
 }
 
-// finish writes the audit row and the revocations and commits, in one round trip.
-// The lock of revocations is the last one taken: the server must not wait for this
-// node while it holds it, since the node may stop.
+// finish writes the audit row and the revocations, and commits, in one round trip.
+// All nodes share the lock that revoke takes. The COMMIT travels in the same batch,
+// so that the server never holds that lock while it waits for this node.
 func (s *Store) finish(ctx context.Context, c *changes, a ledger.Audit) error {
 	var b pgx.Batch
 	b.Queue(`INSERT INTO audit (at, actor, origin, action, target, detail) VALUES (coalesce($1, moved_clock($7)), $2, $3, $4, $5, $6)`,

@@ -10,8 +10,9 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// A node that stops after it has sent all of a change to a key holds no lock that
-// changes of other keys on other nodes wait for, although revocations share one lock.
+// TestStoppedChangeHoldsNoLock checks that a node that stops right after sending a
+// change of a key does not block changes of other keys on other nodes, although all
+// revocations take the same lock.
 func TestStoppedChangeHoldsNoLock(t *testing.T) {
 	s := fresh(t)
 	other := opened(t, Options{DSN: s.o.DSN})
@@ -35,7 +36,7 @@ func TestStoppedChangeHoldsNoLock(t *testing.T) {
 	if err := s.finish(t.Context(), c, ledger.Audit{}); err != nil {
 		t.Fatal(err)
 	}
-	// The first node does nothing from here on.
+	// From here on the first node does nothing.
 	ctx, cancel := context.WithTimeout(t.Context(), idleTime/2)
 	defer cancel()
 	if _, err := other.UpdateKey(ctx, theirs.ID, rename, ledger.Audit{}); err != nil {

@@ -49,9 +49,9 @@ func (s *Store) charges(ctx context.Context, where string, args ...any) ([]charg
 	return list, failure(ctx, err)
 }
 
-// Charges lists captured charges, newest first, with their refunds. The text is the
-// cursor of the next part, "" at the end; a part before the end may have fewer rows
-// than asked for. Errors: ledger.ErrNotFound if an account does not exist.
+// Charges lists captured charges, newest first, with their refunds. It also returns
+// the cursor of the next page, "" at the end. Any page may have fewer rows than
+// asked for. Errors: ledger.ErrNotFound if an account of the filter does not exist.
 func (s *Store) Charges(ctx context.Context, f ledger.ChargeFilter) ([]ledger.Charge, string, error) {
 	before, err := ledger.Cursor(ctx, f.After, math.MaxInt64)
 	if err != nil {
@@ -91,7 +91,7 @@ func (s *Store) Charges(ctx context.Context, f ledger.ChargeFilter) ([]ledger.Ch
 type conditions struct {
 	where  string
 	args   []any
-	earner int64 // account.n of the filter's Provider; 0 for none
+	earner int64 // account.n of the filter's Provider; 0 without a Provider
 }
 
 func (c *conditions) and(condition string, arg any) {
@@ -99,7 +99,7 @@ func (c *conditions) and(condition string, arg any) {
 	c.where += fmt.Sprintf(condition, len(c.args))
 }
 
-// selectCharges returns the conditions that an index serves.
+// selectCharges returns those conditions of the filter that an index can answer.
 func (s *Store) selectCharges(ctx context.Context, f *ledger.ChargeFilter, before int64) (*conditions, error) {
 	q := &conditions{where: `WHERE t.kind = 1`}
 	q.and(` AND t.seq < $%d`, before)
@@ -127,7 +127,7 @@ func (s *Store) accountNumber(ctx context.Context, id string) (n int64, err erro
 	return n, err
 }
 
-// filter adds the conditions that no index serves.
+// filter adds the conditions that no index can answer.
 func (c *conditions) filter(f *ledger.ChargeFilter) {
 	if c.earner != 0 {
 		c.and(` AND t.creditor = $%d`, c.earner)
@@ -147,15 +147,15 @@ func (c *conditions) filter(f *ledger.ChargeFilter) {
 	}
 }
 
-// scan bounds how far a part of a filtered list reads: charges from a number on.
+// scan bounds how far back in the journal one page of a filtered list reads.
 type scan struct {
-	from int64
-	next string // the cursor of the next part, "" at the end
+	from int64  // the lowest number to read
+	next string // the cursor of the next page, "" at the end
 }
 
-// scan finds the end of a part, so that no statement reads all of a long journal for
-// the few rows that pass a filter. It runs before the listing: a charge that commits
-// in between has a higher number.
+// scan finds how far back a page reads, so that no statement reads all of a long
+// journal for the few rows that pass a filter. It runs before the listing; a charge
+// that commits in between has a higher number, so no charge is missed.
 func (s *Store) scan(ctx context.Context, f *ledger.ChargeFilter, q *conditions) (r scan, err error) {
 	var read int64
 	var newest *time.Time
@@ -168,7 +168,7 @@ func (s *Store) scan(ctx context.Context, f *ledger.ChargeFilter, q *conditions)
 	return r, failure(ctx, err)
 }
 
-// ChargeByID returns the captured charge of that id, with its refunds, or
+// ChargeByID returns the captured charge with that id, with its refunds. Errors:
 // ledger.ErrNotFound.
 func (s *Store) ChargeByID(ctx context.Context, id string) (ledger.Charge, error) {
 	u, err := parseCharge(ctx, id)
@@ -192,7 +192,7 @@ const selectJournal = `SELECT t.seq, t.id, t.kind, d.id, c.id, t.amount, t.test,
 	FROM txn t JOIN account d ON d.n = t.debtor JOIN account c ON c.n = t.creditor LEFT JOIN txn p ON p.seq = t.ref LEFT JOIN carried k ON k.seq = t.ref
 	WHERE t.seq > $1 ORDER BY t.seq LIMIT $2`
 
-// kinds are the kinds of transactions, by their numbers in the database.
+// kinds maps the numbers of the column txn.kind to kinds of transactions.
 var kinds = [...]ledger.Kind{1: ledger.KindCharge, 2: ledger.KindCredit, 3: ledger.KindRefund, 4: ledger.KindAdjustment, 5: ledger.KindFee}
 
 // journalRow is a transaction with its number.
@@ -224,9 +224,9 @@ func scanTransaction(row pgx.CollectableRow) (r journalRow, err error) {
 	return r, nil
 }
 
-// Journal lists all transactions, oldest first. The text is the cursor of the next
-// part, "" at the end. Reading on from a cursor misses no transaction that commits
-// later.
+// Journal lists all transactions, oldest first. It also returns the cursor of the
+// next page, "" at the end. A reader that continues from a cursor misses no
+// transaction, even if one commits later.
 func (s *Store) Journal(ctx context.Context, p ledger.Page) ([]ledger.Transaction, string, error) {
 	after, err := ledger.Cursor(ctx, p.After, 0)
 	if err != nil {
@@ -238,7 +238,8 @@ func (s *Store) Journal(ctx context.Context, p ledger.Page) ([]ledger.Transactio
 	if err != nil {
 		return nil, "", err
 	}
-	// Numbers precede commits, so that a transaction may come before the last row yet.
+	// Transactions get their numbers before they commit, so one with a lower number
+	// than the last row may still be open. List only rows up to a complete number.
 	if end := s.settled.Load(); len(rows) > 0 && rows[len(rows)-1].seq > end {
 		if err := s.row(ctx, `SELECT journal_end()`, nil, &end); err != nil {
 			return nil, "", failure(ctx, err)
@@ -268,7 +269,7 @@ func (s *Store) journal(ctx context.Context, after int64, limit int) ([]journalR
 	return list, failure(ctx, err)
 }
 
-// JournalLength returns how many transactions the journal has.
+// JournalLength returns the number of transactions in the journal.
 func (s *Store) JournalLength(ctx context.Context) (n int64, err error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()

@@ -8,8 +8,9 @@ import (
 	"time"
 )
 
-// A change of a key waits for a node with an expired lease while a statement renews it
-// that has not read the change: once that commits, the node trusts its cache again.
+// TestConfirmWaitsForARenewalUnderWay checks that Confirm waits for a node with an
+// expired lease while a renewal is in progress that has not read the change. Once
+// the renewal commits, the node trusts its cached keys again.
 func TestConfirmWaitsForARenewalUnderWay(t *testing.T) {
 	s := fresh(t)
 	k := someKey(t, s, "alice")
@@ -24,7 +25,7 @@ func TestConfirmWaitsForARenewalUnderWay(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = tx.Rollback(context.WithoutCancel(t.Context())) }() // or it is committed
+	defer func() { _ = tx.Rollback(context.WithoutCancel(t.Context())) }() // no effect after the commit
 	if _, err := tx.Exec(t.Context(), `SELECT follow('node-1', $1, '1 hour', 10)`, r.Position); err != nil {
 		t.Fatal(err)
 	}

@@ -6,9 +6,9 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// UseCurrency records the currency (ISO 4217) of the store's amounts if none is
-// recorded yet, by this node or another, and returns a *ledger.CurrencyError if
-// another one is. It may be called at any time.
+// UseCurrency records the currency (ISO 4217) of the store's amounts, unless a node
+// has already recorded one. If the recorded currency differs from code, it returns a
+// *ledger.CurrencyError. It may be called at any time.
 func (s *Store) UseCurrency(ctx context.Context, code string) error {
 	ctx, cancel := bounded(ctx)
 	defer cancel()

@@ -1,27 +1,26 @@
 // Package pgstore keeps keys, the ledger and the audit log in one PostgreSQL
-// database that any number of gateways share. It decides nothing about money in
-// memory: each decision is one statement, a function in the database that carries
-// out a whole batch of operations in a transaction of its own.
+// database that any number of gateways share. It makes no decision about money in
+// memory. A function in the database decides: one statement calls it with a whole
+// batch of operations, which it carries out in one transaction.
 //
 //	callers ── queue ──▶ batcher: one batch, one call of apply, one commit
-//	                       └─▶ callers wake with an outcome each
+//	                       └─▶ each caller wakes with its outcome
 //
-// A node that stops halfway therefore holds no lock that others wait for. Each node
-// has two batchers with a connection each. One reserves, renews and releases; if
-// the database's machine fails, its last commits may be lost, which forgets a
-// reservation, and the call is charged conditionally. The other captures, and its
-// commits are on disk when callers wake.
+// A node that stops at any moment therefore holds no lock that other nodes wait for.
+// Each node has two batchers, each with its own connection. One reserves, renews and
+// releases. If the database's machine crashes, the last commits of this batcher may
+// be lost, and a reservation with them; its call is then charged only if the balance
+// still allows it. The other captures. Its commits are on disk before callers wake.
 //
-// The account's row is the lock for its spending. Its earnings are rows of their
-// own, folded into its balance later, so that the payers of one provider do not
-// wait for one another. Reservations are rows that expire by the database's clock,
-// independent of the node that made them.
+// Spending locks the row of the account. Earnings are separate rows that are added
+// to the balance later, so that payers of the same provider do not wait for each
+// other. Reservations are rows that expire by the database's clock, whether or not
+// the node that made them still runs.
 //
-// A connection that breaks while a batch runs leaves the outcome unknown. The batch
-// is then sent again: each operation finds its first outcome by its id. If that
-// does not succeed in time, callers get ledger.ErrUnavailable, and may ask again
-// under the same id.
+// If a connection breaks while a batch runs, the outcome is unknown. The batch is
+// sent again, and each operation finds its first outcome by its id. If that does not
+// succeed in time, callers get ledger.ErrUnavailable and may retry with the same id.
 //
-// The files in migrations make tables and types, those in functions the functions.
-// See migrate.go for how nodes of different versions share a database.
+// Package pgschema defines the tables, types and functions; its Migrate explains how
+// nodes of different versions share a database.
 package pgstore

@@ -12,8 +12,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// failure returns the error for the caller of a failed query: that of its own context
-// if that has ended, else an ErrUnavailable.
+// failure returns the error for the caller of a failed query. It wraps ctx.Err() if
+// ctx has ended, and ledger.ErrUnavailable otherwise.
 func failure(ctx context.Context, err error) error {
 	switch {
 	case err == nil:
@@ -26,7 +26,7 @@ func failure(ctx context.Context, err error) error {
 	return &outage{cause: err}
 }
 
-// found is failure for a query of one row: without a row it returns ErrNotFound.
+// found is failure for a query of one row: no row is ledger.ErrNotFound.
 func found(ctx context.Context, err error) error {
 	if errors.Is(err, pgx.ErrNoRows) {
 		return ledger.ErrNotFound
@@ -34,7 +34,7 @@ func found(ctx context.Context, err error) error {
 	return failure(ctx, err)
 }
 
-// failed records that the database cannot be reached, and returns since when.
+// failed records an outage of the database, and returns the time at which it began.
 func (s *Store) failed(err error) (since time.Time) {
 	d := &outage{cause: err, since: clock.Now()}
 	if s.ctx.Err() == nil && s.down.CompareAndSwap(nil, d) {
@@ -46,7 +46,7 @@ func (s *Store) failed(err error) (since time.Time) {
 	return d.since
 }
 
-// reached records that the database can be reached.
+// reached ends an outage that failed recorded.
 func (s *Store) reached() {
 	if d := s.down.Load(); d != nil && !errors.Is(d.cause, errClosed) && s.down.CompareAndSwap(d, nil) {
 		s.o.Logger.Info("the database is reached again")

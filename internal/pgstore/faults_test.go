@@ -19,11 +19,11 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// outcomes are the results that callers got of charges.
+// outcomes records the results of charges as callers saw them.
 type outcomes struct {
 	mu    sync.Mutex
-	paid  map[string]ledger.Charge // acknowledged
-	doubt []string                 // unknown
+	paid  map[string]ledger.Charge // acknowledged charges by id
+	doubt []string                 // ids of charges with an unknown outcome
 }
 
 func (k *outcomes) note(id string, c ledger.Charge, err error) {
@@ -36,7 +36,7 @@ func (k *outcomes) note(id string, c ledger.Charge, err error) {
 	}
 }
 
-// captures makes calls until stop is closed, and records their outcomes.
+// captures makes calls until stop is closed, and records the outcomes.
 func (k *outcomes) captures(t *testing.T, s *Store, o ledger.Order, stop <-chan struct{}) {
 	for {
 		select {
@@ -52,7 +52,7 @@ func (k *outcomes) captures(t *testing.T, s *Store, o ledger.Order, stop <-chan 
 			continue
 		}
 		c, _, err := s.Capture(context.Background(), charge, nil)
-		if errors.Is(err, ledger.ErrNotFound) { // the server has lost the reservation with its memory
+		if errors.Is(err, ledger.ErrNotFound) { // the killed server lost the reservation
 			c, _, err = s.Charge(context.Background(), charge, o, ledger.Terms{}, nil)
 		}
 		if err != nil && !errors.Is(err, ledger.ErrUnavailable) {
@@ -62,8 +62,8 @@ func (k *outcomes) captures(t *testing.T, s *Store, o ledger.Order, stop <-chan 
 	}
 }
 
-// settled compares the books with the acknowledged outcomes, after it has asked again
-// for unknown ones.
+// settled repeats each charge with an unknown outcome, and then compares the books
+// with all acknowledged charges.
 func (k *outcomes) settled(t *testing.T, s *Store, o ledger.Order, balance ledger.Amount) {
 	t.Helper()
 	for _, charge := range k.doubt {
@@ -74,7 +74,7 @@ func (k *outcomes) settled(t *testing.T, s *Store, o ledger.Order, balance ledge
 		k.paid[charge] = c
 	}
 	for charge, c := range k.paid {
-		c.Made = false // which only a capture says
+		c.Made = false // ChargeByID never sets Made
 		got, err := s.ChargeByID(context.Background(), charge)
 		if err != nil || got != c {
 			t.Errorf("acknowledged %+v, but the books have %+v, %v", c, got, err)
@@ -89,8 +89,8 @@ func (k *outcomes) settled(t *testing.T, s *Store, o ledger.Order, balance ledge
 	t.Logf("%d charges, of which %d had to be asked for again", len(k.paid), len(k.doubt))
 }
 
-// When the server is killed several times while calls are captured, no acknowledged
-// charge is lost, and none is there twice.
+// TestKilledDatabase checks that no acknowledged charge is lost or doubled when the
+// server is killed several times during captures.
 func TestKilledDatabase(t *testing.T) {
 	long(t)
 	const balance = ledger.Amount(1 << 30)
@@ -115,8 +115,8 @@ func TestKilledDatabase(t *testing.T) {
 	k.settled(t, s, o, balance)
 }
 
-// When connections break before the response arrives, no call fails for that, and none
-// is charged twice.
+// TestCutConnections checks that no call fails or is charged twice when connections
+// break before the response arrives.
 func TestCutConnections(t *testing.T) {
 	long(t)
 	const balance = ledger.Amount(1 << 30)
@@ -145,7 +145,7 @@ func TestCutConnections(t *testing.T) {
 	k.settled(t, direct, o, balance)
 }
 
-// A top-up whose response is lost is posted once.
+// TestPostIsCut checks that a top-up is posted exactly once if its response is lost.
 func TestPostIsCut(t *testing.T) {
 	long(t)
 	direct := fresh(t)
@@ -165,8 +165,8 @@ func TestPostIsCut(t *testing.T) {
 	clean(t, direct)
 }
 
-// While the server is down each method reports that in time, and all work again once
-// it is back.
+// TestDatabaseIsAway checks that each method reports an outage within a time limit,
+// and that all methods work again after it.
 func TestDatabaseIsAway(t *testing.T) {
 	long(t)
 	c := pgtest.New(t)
@@ -236,7 +236,8 @@ func TestDatabaseIsAway(t *testing.T) {
 	clean(t, s)
 }
 
-// Calls in progress while the server restarts wait for it.
+// TestRestartIsNotNoticed checks that captures wait for a server that restarts, and
+// then succeed.
 func TestRestartIsNotNoticed(t *testing.T) {
 	long(t)
 	c := pgtest.New(t)
@@ -266,12 +267,13 @@ func TestRestartIsNotNoticed(t *testing.T) {
 	clean(t, s)
 }
 
-// A server that does not respond delays a caller no longer than the caller's deadline.
+// TestHangingDatabase checks that a caller waits for a server that does not respond
+// only until the caller's own deadline.
 func TestHangingDatabase(t *testing.T) {
 	s := fresh(t)
 	payer := account(t, s, "payer", 100)
-	defer held(t, s, payer)() // the batch hangs in the lock
-	for range 2 {             // in the batch, and behind it
+	defer held(t, s, payer)() // the batch waits for this lock
+	for range 2 {             // the first charge is in the batch, the second behind it
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		began := clock.Now()
 		_, _, err := s.Charge(ctx, newID("chg_"), order(payer, payer, 1), ledger.Terms{}, nil)
@@ -282,7 +284,7 @@ func TestHangingDatabase(t *testing.T) {
 	}
 }
 
-// No error of a wrong DSN shows its password.
+// TestErrorsKeepThePassword checks that no error about a DSN shows the password.
 func TestErrorsKeepThePassword(t *testing.T) {
 	const password = "s3cr3t-pass"
 	for _, dsn := range []string{

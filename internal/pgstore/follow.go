@@ -13,22 +13,22 @@ import (
 )
 
 const (
-	// mostFollowed bounds the revocations that one call returns.
+	// mostFollowed bounds the revocations that one call of Follow returns.
 	mostFollowed = 1000
-	// keepRevocations is how long revocations are kept, and nodes after their lease:
-	// much longer than a lease, so that a node may be away for a while.
+	// keepRevocations is how long a revocation is kept, and a node after its lease.
+	// It is much longer than a lease, so that a node can be away for a while.
 	keepRevocations = time.Hour
-	// Confirm polls for nodes that have not read a change yet at intervals that grow
-	// from confirmEvery to confirmSeldom.
+	// confirmEvery is the first interval at which Confirm polls; the intervals
+	// double up to confirmSeldom.
 	confirmEvery, confirmSeldom = time.Millisecond, 20 * time.Millisecond
-	// listenAgain bounds the pause before a broken connection is replaced.
+	// listenAgain bounds the pause before listen replaces a broken connection.
 	listenAgain = time.Second
 )
 
-// Follow renews the node's lease, for which it may trust its cached keys from the
-// moment of the call, and returns the changes after seen, the position that it has
-// read; a negative one starts at the end of the log. The database's clock judges
-// leases. Errors wrap ledger.ErrUnavailable.
+// Follow renews the node's lease and returns the changes after seen, the position that
+// the node has read up to. A negative seen starts at the end of the log. The node may
+// trust its cached keys for the lease, counted from the moment of the call. The
+// database's clock decides when a lease ends. Errors wrap ledger.ErrUnavailable.
 func (s *Store) Follow(ctx context.Context, node string, seen int64, lease time.Duration) (r keys.Revocations, err error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
@@ -41,7 +41,7 @@ func (s *Store) Follow(ctx context.Context, node string, seen int64, lease time.
 	var digest []byte
 	var newest, oldest int64
 	_, err = pgx.ForEachRow(rows, []any{&position, &digest, &newest, &oldest}, func() error {
-		if position == nil { // no change, or the position is not one of this log
+		if position == nil { // there is no change, or seen is not in the log
 			if seen < 0 || seen > newest || seen < oldest-1 {
 				r.Position, r.Gap = newest, seen >= 0
 			}
@@ -62,24 +62,24 @@ func (s *Store) Follow(ctx context.Context, node string, seen int64, lease time.
 	return r, nil
 }
 
-// stillBehind counts nodes with a lease that have not read so far. firstBehind also
-// waits for renewals in progress: such a statement may have read the log before the
-// change, and its lease is visible only once it commits. Later ones read the change.
+// stillBehind counts the nodes with a lease that have not read up to $2. firstBehind
+// also waits for renewals in progress: a renewal may have read the log before the
+// change, and its lease is invisible until it commits. Later renewals see the change.
 const (
 	stillBehind = `SELECT count(*) FROM node WHERE id <> $1 AND seen < $2 AND lease_until > clock_timestamp()`
 	firstBehind = `SELECT count(*) FILTER (WHERE n.lease_until > clock_timestamp())
 		FROM (SELECT lease_until FROM node WHERE id <> $1 AND seen < $2 ORDER BY id FOR SHARE) n`
 )
 
-// Leave ends the node's lease, if it has one.
+// Leave ends the lease of the node, if there is one.
 func (s *Store) Leave(ctx context.Context, node string) error {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
 	return failure(ctx, s.exec(ctx, `DELETE FROM node WHERE id = $1`, node))
 }
 
-// Confirm waits until each other node has seen all changes from before the call, or
-// has no lease. After an error this is unknown.
+// Confirm waits until every other node has read all changes made before the call, or
+// has no lease. After an error it is unknown whether they have.
 func (s *Store) Confirm(ctx context.Context, node string) error {
 	var position int64
 	if err := s.row(ctx, `SELECT coalesce(max(seq), 0) FROM revocation`, nil, &position); err != nil {
@@ -101,14 +101,14 @@ func (s *Store) Confirm(ctx context.Context, node string) error {
 	}
 }
 
-// Changed returns a channel that is closed once Follow may have news.
+// Changed returns a channel that is closed when Follow may have new changes.
 func (s *Store) Changed() <-chan struct{} { return s.changed.Wait() }
 
-// notify closes the channel that Changed has returned.
+// notify closes the channels that Changed has returned.
 func (s *Store) notify() { s.changed.Notify() }
 
-// listen waits for notifications of revocations on a connection of its own until the
-// store closes. While that is broken, nodes find changes by polling.
+// listen waits for notifications of revocations on a dedicated connection until the
+// store closes. While the connection is broken, the node finds changes by polling.
 func (s *Store) listen() {
 	for s.ctx.Err() == nil {
 		err := s.hear()
@@ -116,11 +116,11 @@ func (s *Store) listen() {
 			return
 		}
 		s.o.Logger.Debug("listening for changes of keys broke off", "error", err)
-		_ = clock.Sleep(s.ctx, rand.N(listenAgain)) // the loop checks the context
+		_ = clock.Sleep(s.ctx, rand.N(listenAgain)) // the loop condition checks the context
 	}
 }
 
-// hear listens on one connection until it breaks.
+// hear listens on one connection until the connection breaks.
 func (s *Store) hear() error {
 	config := s.pool.Config().ConnConfig
 	ctx, cancel := context.WithTimeout(s.ctx, connectTime)
@@ -137,7 +137,7 @@ func (s *Store) hear() error {
 	if _, err := conn.Exec(s.ctx, `LISTEN farebox_revocation`); err != nil {
 		return err
 	}
-	s.notify() // changes before LISTEN sent no notification
+	s.notify() // this connection got no notification of changes before LISTEN
 	for {
 		if _, err := conn.WaitForNotification(s.ctx); err != nil {
 			return err

@@ -15,7 +15,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// someKey makes a key of an account that is made, too.
+// someKey creates an account and a key for it.
 func someKey(t *testing.T, s *Store, account string) keys.Key {
 	t.Helper()
 	ctx := t.Context()
@@ -44,8 +44,8 @@ func disable(t *testing.T, s *Store, k keys.Key) {
 	}
 }
 
-// A node reads each change of a key once, hears of it at once, and finds out
-// when it may have missed some.
+// TestFollow checks that a node is notified of a change of a key at once and reads
+// each change once, and that Gap is set when the node may have missed changes.
 func TestFollow(t *testing.T) {
 	s := fresh(t)
 	k := someKey(t, s, "alice")
@@ -62,7 +62,7 @@ func TestFollow(t *testing.T) {
 		t.Fatalf("%+v", first)
 	}
 	deadline := time.After(10 * time.Second)
-	for heard := false; !heard; { // the connection that listens may not be there yet
+	for heard := false; !heard; { // the store may not listen yet
 		changed := s.Changed()
 		disable(t, s, k)
 		select {
@@ -91,8 +91,8 @@ func TestFollow(t *testing.T) {
 	}
 }
 
-// Confirm waits for other nodes that have not read the change while they have a lease,
-// and not for its own node.
+// TestConfirm checks that Confirm waits for each other node that has a lease and has
+// not read the change, and does not wait for its own node.
 func TestConfirm(t *testing.T) {
 	s := fresh(t)
 	k := someKey(t, s, "alice")

@@ -15,15 +15,16 @@ import (
 // functionsSum is the checksum of the files in functions at FunctionsVersion.
 const functionsSum = "a22cf8a181a5222c3b91c8b22650d27d481833dd24d6a839023da20b2c2bbcd7"
 
-// Functions that differ have a version of their own, or nodes of the version before
-// would overwrite them.
+// TestChangedFunctionsHaveANewVersion checks that a change of the functions comes
+// with a new version. Nodes of the previous version would overwrite the functions
+// otherwise.
 func TestChangedFunctionsHaveANewVersion(t *testing.T) {
 	if _, sum, err := pgschema.Functions(); err != nil || hex.EncodeToString(sum) != functionsSum {
 		t.Errorf("the functions of version %d have the checksum %x, %v: after a change raise FunctionsVersion, and note the checksum here", pgschema.FunctionsVersion, sum, err)
 	}
 }
 
-// names reads one column of names.
+// names returns the rows of a query of one text column.
 func names(t *testing.T, s *Store, query string) []string {
 	t.Helper()
 	rows, err := s.pool.Query(t.Context(), query)
@@ -37,7 +38,8 @@ func names(t *testing.T, s *Store, query string) []string {
 	return list
 }
 
-// Go and the database have the same operations, outcomes and attributes.
+// TestTypesMatchTheDatabase checks that Go and the database have the same kinds of
+// operations, codes of outcomes and attributes of an operation.
 func TestTypesMatchTheDatabase(t *testing.T) {
 	s := fresh(t)
 	kinds := []string{}
@@ -63,7 +65,8 @@ func TestTypesMatchTheDatabase(t *testing.T) {
 	}
 }
 
-// A node replaces functions of a lower version and keeps those of a higher one.
+// TestFunctionsOfAHigherVersionStay checks that a node replaces functions of a lower
+// version and keeps functions of a higher version.
 func TestFunctionsOfAHigherVersionStay(t *testing.T) {
 	dsn := cluster.Database(t, template)
 	for _, test := range []struct {
@@ -81,7 +84,7 @@ func TestFunctionsOfAHigherVersionStay(t *testing.T) {
 		if err := conn.Close(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		together(3, func(int) { // as nodes that start at once
+		together(3, func(int) { // like three nodes that start at once
 			if _, _, err := Migrate(t.Context(), Options{DSN: dsn}, nil); err != nil {
 				t.Error(err)
 			}

@@ -16,9 +16,9 @@ import (
 
 var growthCharges = flag.Int("growth", 0, "how many charges TestGrowth makes; 0 for a few")
 
-// grow makes charges of 1,000 accounts, spread over 500 days that end now, as rows of
-// the form that the store writes: ids of version 7 with their time, spend counters of
-// their days, and balances.
+// grow inserts charges of 1,000 accounts, spread over the last 500 days. It writes
+// the same rows as the store: ids of version 7 with the time of the charge, spend
+// counters for each day, and balances.
 const grow = `
 	INSERT INTO txn (id, kind, debtor, creditor, amount, test, at, key, lineage, server, tool, day)
 	SELECT (lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || '7' || substr(md5(i::text), 1, 3) || '8' || substr(md5(i::text), 4, 15))::uuid,
@@ -32,8 +32,9 @@ const grow = `
 	UPDATE account SET live = live + (SELECT sum(amount) FROM txn WHERE kind = 1) WHERE n = 2;
 	ANALYZE;`
 
-// TestGrowth measures the size of charges, and the time of a start, a verification
-// and a listing. Without -growth it checks that the generated history verifies.
+// TestGrowth measures the size of charges and the duration of a start, a
+// verification and a listing. Without -growth it makes 2,000 charges, and checks
+// that they verify.
 func TestGrowth(t *testing.T) {
 	long(t)
 	charges := *growthCharges

@@ -20,7 +20,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/storetest"
 )
 
-// cluster serves all tests that do not stop it.
+// cluster is the server of all tests that do not need to stop their server.
 var cluster pgtest.Cluster
 
 func TestMain(m *testing.M) {
@@ -31,13 +31,13 @@ func TestMain(m *testing.M) {
 	cluster.Main(m)
 }
 
-// template migrates the database that others are cloned from.
+// template migrates the database from which the databases of the tests are cloned.
 func template(ctx context.Context, dsn string) error {
 	_, _, err := Migrate(ctx, Options{DSN: dsn}, nil)
 	return err
 }
 
-// opened opens a store that the test closes at its end.
+// opened opens a store, and closes it when the test ends.
 func opened(t testing.TB, o Options) *Store {
 	t.Helper()
 	s, err := Open(context.Background(), o)
@@ -57,8 +57,8 @@ func fresh(t testing.TB) *Store {
 	return opened(t, Options{DSN: cluster.Database(t, template)})
 }
 
-// crash ends a store as the death of its process would: it waits for no operation, and
-// the server finds the connections closed.
+// crash cuts the store's connections without waiting for operations, as the death of
+// the process would.
 func (s *Store) crash() {
 	for _, l := range []*batcher{s.reserves, s.settles} {
 		l.pool.Reset()
@@ -66,11 +66,12 @@ func (s *Store) crash() {
 	s.pool.Reset()
 }
 
-// suiteBegins is when the suite's clock starts, two days before a month's end.
+// suiteBegins is the time at which the clock of the suite starts, two days before
+// the end of a month.
 var suiteBegins = time.Date(2030, 1, 30, 9, 0, 0, 0, time.UTC)
 
-// harness opens a store on a database of its own, whose clock moves only on demand, so
-// that a failed run can be repeated.
+// harness opens a store on a database of its own. The clock moves only when a test
+// advances it, so that a failed run can be repeated.
 func harness(t *testing.T) storetest.Harness {
 	t.Helper()
 	var ahead atomic.Int64
@@ -113,7 +114,7 @@ func harness(t *testing.T) storetest.Harness {
 	}
 }
 
-// query runs statements on a connection of their own.
+// query runs statements on a new connection.
 func query(t testing.TB, dsn, text string) {
 	t.Helper()
 	conn, err := pgx.Connect(context.Background(), dsn)
@@ -157,8 +158,8 @@ func balanceOf(t testing.TB, s *Store, account string) ledger.Balance {
 	return a.Live
 }
 
-// long skips a test of faults or of speed in short runs, which repeat the tests that
-// depend on the date at other dates.
+// long skips the test in short runs. Short runs repeat the date-dependent tests at
+// other dates; a test of faults or speed does not depend on the date.
 func long(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it does not depend on the date")

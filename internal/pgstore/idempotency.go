@@ -14,8 +14,8 @@ import (
 // Bounds of idempotency.
 const (
 	// maxKeys bounds the idempotency keys of a day. Beyond it the store refuses
-	// calls with a key: to forget one would run its call a second time. The total
-	// is counted every half minute, an account's keys exactly.
+	// calls with a key, since a call could run a second time if its key were dropped.
+	// The total is counted every half minute, the keys of one account exactly.
 	maxKeys = 1 << 22
 	// maxKeysPerAccount keeps one account from locking out the others.
 	maxKeysPerAccount = maxKeys / 4
@@ -23,7 +23,7 @@ const (
 	DefaultAnswers = 1 << 30
 )
 
-// storedResponse returns the response of a captured call, to replay it.
+// storedResponse returns the stored response of a captured call.
 func (s *Store) storedResponse(ctx context.Context, charge pgtype.UUID, hash uuid.UUID, i *ledger.Idempotency) (*ledger.StoredResponse, error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
@@ -32,7 +32,7 @@ func (s *Store) storedResponse(ctx context.Context, charge pgtype.UUID, hash uui
 	err := s.row(ctx, `SELECT fingerprint, size, body FROM idempotency WHERE hash = $1 AND charge = $2`, []any{asUUID(hash), charge},
 		&fingerprint, &size, &body)
 	if err = found(ctx, err); errors.Is(err, ledger.ErrNotFound) {
-		return nil, ledger.ErrGone // it expired this very moment
+		return nil, ledger.ErrGone // the key has just expired
 	}
 	switch {
 	case err != nil:

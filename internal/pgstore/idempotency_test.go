@@ -13,8 +13,9 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// Beyond the bound the oldest stored responses are dropped and their keys stay; after
-// a day the keys go, too.
+// TestKeptAnswersAreBounded checks that beyond the bound the store drops the oldest
+// responses and keeps their idempotency keys, and that it drops the keys after a
+// day.
 func TestKeptAnswersAreBounded(t *testing.T) {
 	long(t)
 	const size, calls = 1000, 1200
@@ -24,7 +25,7 @@ func TestKeptAnswersAreBounded(t *testing.T) {
 	})
 	o := order(account(t, s, "payer", calls+1), account(t, s, "payee", 0), 1)
 	terms := func(i int) ledger.Terms { return ledger.Terms{Idempotency: ledger.Idempotency{Key: fmt.Sprint(i)}} }
-	for from := 0; from < calls; from += calls / 4 { // in order, a batch after the other
+	for from := 0; from < calls; from += calls / 4 { // one group after the other, so that age is known
 		together(calls/4, func(i int) {
 			if _, _, err := s.Charge(t.Context(), newID("chg_"), o, terms(from+i), bytes.Repeat([]byte("x"), size)); err != nil {
 				t.Error(err)
@@ -53,7 +54,7 @@ func TestKeptAnswersAreBounded(t *testing.T) {
 	}
 	clean(t, s)
 	ahead.Store(int64(ledger.IdempotencyLife))
-	for range 4 { // a little at a time
+	for range 4 { // each run deletes a limited number of rows
 		if err := s.maintainOnce(true); err != nil {
 			t.Fatal(err)
 		}
@@ -67,13 +68,13 @@ func TestKeptAnswersAreBounded(t *testing.T) {
 	clean(t, s)
 }
 
-// When too many idempotency keys are stored, calls with a key are refused and others
-// go on.
+// TestTooManyIdempotencyKeys checks that the store refuses calls with an idempotency
+// key when it has too many keys, and still accepts calls without a key.
 func TestTooManyIdempotencyKeys(t *testing.T) {
 	s := fresh(t)
 	payer, payee := account(t, s, "payer", 10), account(t, s, "payee", 0)
 	terms := ledger.Terms{Idempotency: ledger.Idempotency{Key: "k"}}
-	// The background would count again.
+	// Replace the background job, which would overwrite the count.
 	query(t, s.o.DSN, `CREATE OR REPLACE FUNCTION bound_responses(v_max bigint) RETURNS void LANGUAGE sql AS ''`)
 	for _, full := range []string{
 		fmt.Sprintf(`UPDATE figure SET idempotency_keys = %d`, maxKeys),

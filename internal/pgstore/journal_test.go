@@ -13,7 +13,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// listed reads the whole journal in parts and returns the ids.
+// listed reads the whole journal in pages and returns the ids.
 func listed(t *testing.T, s *Store, size int) (ids []string) {
 	t.Helper()
 	for p := (ledger.Page{Limit: size}); ; {
@@ -31,8 +31,9 @@ func listed(t *testing.T, s *Store, size int) (ids []string) {
 	}
 }
 
-// A listing made while three nodes charge has all transactions up to its last one,
-// although they do not commit in the order of their numbers.
+// TestJournalMissesNothing checks that a listing made while three nodes charge has
+// every transaction up to its last one, although transactions do not commit in the
+// order of their numbers.
 func TestJournalMissesNothing(t *testing.T) {
 	long(t)
 	stores, _ := nodes(t, 3)

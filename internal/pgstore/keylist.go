@@ -14,12 +14,12 @@ import (
 	"github.com/fareboxhq/farebox/internal/pgvalue"
 )
 
-// usable keys are neither disabled nor deleted, and expire between now and $2. $1 is
-// the shift of the clock.
+// usable is the condition for keys that are neither disabled nor deleted, and expire
+// between now and $2. $1 is the shift of the clock.
 const usable = `disabled_at IS NULL AND deleted_at IS NULL AND expires_at > (SELECT moved_clock($1)) AND expires_at <= $2`
 
-// Keys lists the keys that pass the filter, in the order of their creation. The text
-// is the cursor of the next part, "" at the end.
+// Keys lists the keys that pass the filter, in the order of creation. It also
+// returns the cursor of the next page, "" at the end.
 func (s *Store) Keys(ctx context.Context, f ledger.KeyFilter) ([]keys.Key, string, error) {
 	after, err := ledger.Cursor(ctx, f.After, 0)
 	if err != nil {
@@ -44,8 +44,8 @@ func (s *Store) Keys(ctx context.Context, f ledger.KeyFilter) ([]keys.Key, strin
 	return list, next, nil
 }
 
-// selectKeys returns the query of a part of a list, and its arguments. It asks for
-// one key more than the part has, to find out whether there is another part.
+// selectKeys returns the query for one page of keys, and its arguments. The query asks
+// for one key more than the page holds, to find out whether another page follows.
 func (s *Store) selectKeys(f *ledger.KeyFilter, after int64) (string, []any) {
 	query, args := selectKey+`WHERE true`, []any(nil)
 	if !f.ExpiresBy.IsZero() {
@@ -66,8 +66,8 @@ func (s *Store) selectKeys(f *ledger.KeyFilter, after int64) (string, []any) {
 	return query, args
 }
 
-// CountExpiring counts, for each of the times, the usable keys that expire until then.
-// It reads an index of such keys alone, up to the last of the times.
+// CountExpiring counts, for each time in until, the usable keys that expire by then.
+// It reads a part of an index of keys that are neither disabled nor deleted.
 func (s *Store) CountExpiring(ctx context.Context, until []time.Time) ([]int64, error) {
 	if len(until) == 0 {
 		return nil, errors.New("no times are given to count keys by")

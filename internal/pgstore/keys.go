@@ -22,7 +22,7 @@ const (
 	insertKey = `INSERT INTO key (` + keyColumns + `) VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17) ON CONFLICT DO NOTHING`
 	updateKey = `UPDATE key SET name = $2, hint = $3, scopes = $4, servers = $5, limits = $6, created_at = $7, expires_at = $8,
 	disabled_at = $9, deleted_at = $10, successor = $11 WHERE id = $1`
-	// Rows are locked in one order, so that two nodes do not wait for each other.
+	// touchKeys locks rows in the order of n, so that two nodes cannot deadlock.
 	touchKeys = `WITH used AS (
 		SELECT k.n, u.at FROM unnest($1::text[], $2::timestamptz[]) AS u (id, at) JOIN key k ON k.id = u.id
 		WHERE k.last_used_at IS NULL OR k.last_used_at < u.at ORDER BY k.n FOR NO KEY UPDATE OF k
@@ -35,7 +35,7 @@ type keyRow struct {
 	n int64
 }
 
-// KeyByDigest returns the key of that digest, even if it is deleted, or
+// KeyByDigest returns the key with the digest, even if the key is deleted. Errors:
 // keys.ErrUnknown.
 func (s *Store) KeyByDigest(ctx context.Context, digest keys.Digest) (*keys.Key, error) {
 	k, err := s.key(ctx, `WHERE digest = $1`, digest[:])
@@ -48,7 +48,7 @@ func (s *Store) KeyByDigest(ctx context.Context, digest keys.Digest) (*keys.Key,
 	return &k, nil
 }
 
-// Key returns the key of that id, or ledger.ErrNotFound.
+// Key returns the key with the id. Errors: ledger.ErrNotFound.
 func (s *Store) Key(ctx context.Context, id string) (keys.Key, error) {
 	return s.key(ctx, `WHERE id = $1`, pgvalue.Pack(id))
 }
@@ -67,17 +67,17 @@ func (s *Store) key(ctx context.Context, where string, arg any) (keys.Key, error
 	return k.Key, found(ctx, err)
 }
 
-// CreateKey stores a new key with its audit row. Errors: ledger.ErrNotFound if
-// its account does not exist, ErrConflict if its id or digest was used before.
+// CreateKey stores a new key with its audit row. Errors: ledger.ErrNotFound if the
+// account does not exist, ErrConflict if the id or the digest was used before.
 func (s *Store) CreateKey(ctx context.Context, k keys.Key, a ledger.Audit) error {
 	return s.change(ctx, a, func(ctx context.Context, t *changes) error { return t.insertKey(ctx, &k) })
 }
 
-// UpdateKey reads the key, lets change alter it, and writes it with its audit row, in
-// one transaction. An error of change aborts it and is returned unchanged. ID,
-// Digest, Account, Lineage, Kind and Environment may not change, nor DeletedAt once
-// it is set. change must be short: other changes of the key wait for it. Other
-// errors: ledger.ErrNotFound.
+// UpdateKey reads the key, lets change alter it, and writes it with its audit row,
+// in one transaction. If change fails, nothing is written and UpdateKey returns the
+// error unchanged. change must not alter ID, Digest, Account, Lineage, Kind or
+// Environment, nor DeletedAt once it is set. change must be quick: other changes of
+// the key wait for it. Other errors: ledger.ErrNotFound.
 func (s *Store) UpdateKey(ctx context.Context, id string, change func(*keys.Key) error, a ledger.Audit) (keys.Key, error) {
 	var changed keys.Key
 	err := s.change(ctx, a, func(ctx context.Context, t *changes) (err error) {
@@ -91,9 +91,9 @@ func (s *Store) UpdateKey(ctx context.Context, id string, change func(*keys.Key)
 }
 
 // ReplaceKey changes the old key, as UpdateKey does, and stores its successor, with
-// one audit row, in one transaction. The successor must have the old key's account,
-// lineage, kind and environment. It returns the changed old key. Errors are those of
-// UpdateKey and CreateKey.
+// one audit row, in one transaction. The successor must have the account, lineage,
+// kind and environment of the old key. ReplaceKey returns the old key as changed.
+// Its errors are those of UpdateKey and CreateKey.
 func (s *Store) ReplaceKey(ctx context.Context, oldID string, change func(old *keys.Key) error, successor keys.Key, a ledger.Audit) (keys.Key, error) {
 	var old keys.Key
 	err := s.change(ctx, a, func(ctx context.Context, t *changes) (err error) {
@@ -112,8 +112,8 @@ func (s *Store) ReplaceKey(ctx context.Context, oldID string, change func(old *k
 	return old, nil
 }
 
-// TouchKeys records when keys, by their ids, were last used. It ignores unknown keys
-// and times before the recorded one. It leaves no audit row.
+// TouchKeys records when keys were last used; used maps key ids to times. It ignores
+// unknown keys and times before the recorded one, and writes no audit row.
 func (s *Store) TouchKeys(ctx context.Context, used map[string]time.Time) error {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
@@ -188,7 +188,7 @@ func (c *changes) insertKey(ctx context.Context, k *keys.Key) error {
 	return err
 }
 
-// lists are the columns of a key that are JSON.
+// lists holds the columns of a key that are stored as JSON.
 type lists struct {
 	scopes, servers string
 	limits          *string
@@ -214,7 +214,8 @@ func listsOf(k *keys.Key) (l lists, err error) {
 	return l, nil
 }
 
-// stored returns the key at the precision of the store.
+// stored returns the key as it reads back from the database: times in microseconds,
+// empty lists and limits as nil.
 func stored(k keys.Key) keys.Key {
 	for _, t := range []*time.Time{&k.CreatedAt, &k.ExpiresAt, &k.DisabledAt, &k.DeletedAt, &k.LastUsedAt} {
 		*t = pgvalue.Micro(*t)

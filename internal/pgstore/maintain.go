@@ -12,12 +12,12 @@ import (
 const (
 	maintainEvery = time.Second
 	probeEvery    = 100 * time.Millisecond // while the database is down
-	rarelyEvery   = 30                     // ticks
-	maintainLimit = 500                    // rows, or accounts
+	rarelyEvery   = 30                     // ticks between runs of the rare jobs
+	maintainLimit = 500                    // rows or accounts per run; some jobs take ten times as many
 )
 
-// maintain runs periodic clean-up and probes the database's health until the
-// store closes. No call depends on it.
+// maintain runs periodic clean-up and probes the database's health until the store
+// closes. Calls are correct without it.
 func (s *Store) maintain() {
 	for tick := 0; ; tick++ {
 		every := maintainEvery
@@ -40,8 +40,8 @@ func (s *Store) maintain() {
 	}
 }
 
-// maintainOnce does each job once, in transactions of their own. all includes the
-// jobs that may wait.
+// maintainOnce runs each job once, each in its own transaction. It includes the rare
+// jobs only with all.
 func (s *Store) maintainOnce(all bool) error {
 	ctx, cancel := bounded(s.ctx)
 	defer cancel()

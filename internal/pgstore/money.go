@@ -13,16 +13,15 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// Reserve holds the order's amount under the charge id for ledger.ReservationLife, if
-// the terms and the account's own caps allow it. If the terms have the idempotency
-// key of a captured call, it reserves nothing and returns the stored response.
-// Repeating it with the same order while the reservation is open changes nothing. If
-// the caller goes away meanwhile, its reservation is released.
+// Reserve holds the order's amount under the charge id for ledger.ReservationLife,
+// if the terms and the account's own caps allow it. If the terms have the
+// idempotency key of a captured call, Reserve reserves nothing and returns the
+// stored response. Repeating Reserve with the same order changes nothing while the
+// reservation is open. If the caller goes away, the reservation is released.
 //
 // Errors: ledger.ErrNotFound (account or provider), ErrConflict (the id has another
 // order), ErrSettled (the id is captured, released or expired), *CapError,
-// *InsufficientError, for an idempotency key ErrInFlight, ErrReused and ErrGone, and
-// ErrUnavailable.
+// *InsufficientError, ErrUnavailable; with a key also ErrInFlight, ErrReused, ErrGone.
 func (s *Store) Reserve(ctx context.Context, id string, o ledger.Order, terms ledger.Terms) (ledger.Reservation, error) {
 	u, err := s.check(ctx, id, &o, &terms)
 	if err != nil {
@@ -42,7 +41,7 @@ func (s *Store) Reserve(ctx context.Context, id string, o ledger.Order, terms le
 	return ledger.Reservation{Balance: op.out.balance(), Waived: op.out.Waived}, nil
 }
 
-// check validates a new order.
+// check validates a new order, and returns its charge id as a UUID.
 func (s *Store) check(ctx context.Context, id string, o *ledger.Order, terms *ledger.Terms) (uuid.UUID, error) {
 	if err := ctx.Err(); err != nil {
 		return uuid.UUID{}, err
@@ -51,7 +50,7 @@ func (s *Store) check(ctx context.Context, id string, o *ledger.Order, terms *le
 		return uuid.UUID{}, err
 	}
 	if len(terms.Idempotency.Key) > ledger.MaxIdempotencyKey {
-		return uuid.UUID{}, fmt.Errorf("the key to repeat the call by is longer than %d bytes", ledger.MaxIdempotencyKey)
+		return uuid.UUID{}, fmt.Errorf("the idempotency key is longer than %d bytes", ledger.MaxIdempotencyKey)
 	}
 	u, err := parseID(chargePrefix, id)
 	if err == nil {
@@ -61,27 +60,27 @@ func (s *Store) check(ctx context.Context, id string, o *ledger.Order, terms *le
 }
 
 // Renew extends an open reservation to ledger.ReservationLife from now. Errors:
-// ledger.ErrSettled if it is not open any more, ErrNotFound, ErrUnavailable.
+// ledger.ErrSettled if it is no longer open, ErrNotFound, ErrUnavailable.
 func (s *Store) Renew(ctx context.Context, id string) error { return s.settleOpen(ctx, opRenew, id) }
 
-// Release releases an open reservation. Repeating it changes nothing, and an expired
-// one counts as released from then on. Errors: ledger.ErrSettled if it is captured,
-// ErrNotFound if the id is unknown, ErrUnavailable: it may be released, and else
-// expires.
+// Release releases an open reservation. Repeating it changes nothing. Releasing an
+// expired reservation marks it as released. Errors: ledger.ErrSettled if it is
+// captured, ErrNotFound if the id is unknown, ErrUnavailable, after which the
+// reservation is released or will expire.
 func (s *Store) Release(ctx context.Context, id string) error {
 	return s.settleOpen(ctx, opRelease, id)
 }
 
-// Void is a durable Release: when it returns, no later capture takes credits under
-// the id for ledger.SettleTime, even if the id is unknown. Errors: ledger.ErrSettled
-// if it is captured, ErrNotFound if no reservation was released, ErrUnavailable.
+// Void is a durable Release. After it returns, no capture takes credits under the id
+// for ledger.SettleTime, even if the id is unknown. Errors: ledger.ErrSettled if the
+// id is captured, ErrNotFound if no reservation was released, ErrUnavailable.
 func (s *Store) Void(ctx context.Context, id string) error {
 	u, err := parseCharge(ctx, id)
 	if err != nil {
 		return err
 	}
 	op := &operation{kind: opVoid, id: u}
-	if err := s.settles.submit(ctx, op); err != nil { // unlike reserves it waits for the disk
+	if err := s.settles.submit(ctx, op); err != nil { // settles waits for the disk, reserves does not
 		return err
 	}
 	return op.refusal()
@@ -99,17 +98,18 @@ func (s *Store) settleOpen(ctx context.Context, kind operationKind, id string) e
 	return op.refusal()
 }
 
-// Capture takes the credits of a reservation and returns once that is durable, with
-// the charge and the payer's balance. If the call has an idempotency key, it stores
-// the response, unless that is nil or longer than ledger.MaxStoredResponse. The response must
-// not be changed afterwards. Repeated, it returns the first outcome. If the
-// reservation has expired, it is Charge with its order. If ctx ends before it is
-// certain that nothing is charged, the error is an ErrUnavailable, too.
+// Capture takes the credits of a reservation. It returns the charge and the payer's
+// balance once the charge is durable. If the call has an idempotency key, Capture
+// stores the response, unless the response is empty or longer than
+// ledger.MaxStoredResponse. The caller must not change the response afterwards. A
+// repeated Capture returns the first outcome. If the reservation has expired,
+// Capture acts like Charge with the reservation's order. If ctx ends while the
+// outcome is still open, the error wraps ErrUnavailable as well.
 //
-// Errors: ledger.ErrSettled if it was released, ErrNotFound if it is unknown (a
-// database that lost its machine may have forgotten it: use Charge),
-// *InsufficientError after expiry, ErrUnavailable: the outcome is unknown, and asking
-// again under the same id returns it.
+// Errors: ledger.ErrSettled if the reservation was released, ErrNotFound if it is
+// unknown (the database may have lost it in a crash of its machine: use Charge),
+// *InsufficientError and *CapError after expiry, ErrUnavailable if the outcome is
+// unknown: a repetition with the same id returns it.
 func (s *Store) Capture(ctx context.Context, id string, response []byte) (ledger.Charge, ledger.Balance, error) {
 	u, err := parseCharge(ctx, id)
 	if err != nil {
@@ -118,10 +118,10 @@ func (s *Store) Capture(ctx context.Context, id string, response []byte) (ledger
 	return s.settle(ctx, id, &operation{kind: opCapture, id: u, response: storable(response)})
 }
 
-// Charge captures the order in one step: it checks the balance and captures, as
-// Capture does for an expired or forgotten reservation. It captures an open
-// reservation of the id. Repeated, it returns the first outcome. Errors are those of
-// Reserve and Capture; ledger.ErrSettled means that the id was released.
+// Charge captures an order in one step, with or without a reservation. If the id has
+// an open reservation, Charge captures it; otherwise it checks terms and balance
+// first. A repeated Charge returns the first outcome. Errors are those of Reserve
+// and Capture; ledger.ErrSettled means that the id was released.
 func (s *Store) Charge(ctx context.Context, id string, o ledger.Order, terms ledger.Terms, response []byte) (ledger.Charge, ledger.Balance, error) {
 	u, err := s.check(ctx, id, &o, &terms)
 	if err != nil {
@@ -144,7 +144,7 @@ func (s *Store) settle(ctx context.Context, id string, op *operation) (ledger.Ch
 	return op.out.charge(id), op.out.balance(), nil
 }
 
-// storable returns the response to store, nil for none.
+// storable returns the response, or nil if it is empty or too long to store.
 func storable(response []byte) []byte {
 	if len(response) == 0 || len(response) > ledger.MaxStoredResponse {
 		return nil
@@ -152,9 +152,8 @@ func storable(response []byte) []byte {
 	return response
 }
 
-// hashOf identifies calls with an idempotency key: by account, lineage, server and
-// key. It keeps 128 bits of a SHA-256, which do not collide by chance. It is nil
-// without a key.
+// hashOf identifies a call by account, lineage, server and idempotency key. It returns
+// 128 bits of a SHA-256, which do not collide by chance, or nil without a key.
 func hashOf(o *ledger.Order, key string) *uuid.UUID {
 	if key == "" {
 		return nil
@@ -170,8 +169,8 @@ func hashOf(o *ledger.Order, key string) *uuid.UUID {
 	return &hash
 }
 
-// OpenReservations returns how many reservations of all nodes hold credits, as last
-// read from the database.
+// OpenReservations returns the number of open reservations of all nodes. If the
+// database does not answer within two seconds, it returns the last count.
 func (s *Store) OpenReservations() int {
 	ctx, cancel := context.WithTimeout(s.ctx, 2*time.Second)
 	defer cancel()

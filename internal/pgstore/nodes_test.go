@@ -20,7 +20,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// nodes opens so many stores on one new database.
+// nodes opens n stores on one new database.
 func nodes(t testing.TB, n int) (list []*Store, dsn string) {
 	t.Helper()
 	dsn = cluster.Database(t, template)
@@ -30,7 +30,7 @@ func nodes(t testing.TB, n int) (list []*Store, dsn string) {
 	return list, dsn
 }
 
-// together runs n callers at once and waits for them.
+// together makes n concurrent calls and waits for them.
 func together(n int, call func(i int)) {
 	var group sync.WaitGroup
 	start := make(chan struct{})
@@ -60,7 +60,8 @@ func eventually(t testing.TB, what string, so func() bool) {
 	}
 }
 
-// Promise 3 across nodes: of 64 callers on a balance for ten calls exactly ten succeed.
+// TestExactlyTenOnThreeNodes checks promise 3 across nodes: if 64 callers share a
+// balance for ten calls, exactly ten succeed.
 func TestExactlyTenOnThreeNodes(t *testing.T) {
 	stores, _ := nodes(t, 3)
 	payee := account(t, stores[0], "payee", 0)
@@ -93,8 +94,8 @@ func TestExactlyTenOnThreeNodes(t *testing.T) {
 	}
 }
 
-// An account that all nodes reserve on, capture, release and top up at once is never
-// overdrawn, not even for a moment.
+// TestHotAccountOnNodes checks that an account is never overdrawn, not even for a
+// moment, while all nodes reserve, capture and release on it at once.
 func TestHotAccountOnNodes(t *testing.T) {
 	long(t)
 	stores, dsn := nodes(t, 3)
@@ -151,8 +152,9 @@ func count(t testing.TB, dsn, text string) (n int) {
 	return n
 }
 
-// Batches of several nodes about the same accounts in different orders, with refunds,
-// limits and maintenance in between, all succeed without a deadlock.
+// TestNodesDoNotDeadlock checks that several nodes can send batches that touch the
+// same accounts in different sequences, with refunds, changes of limits and
+// maintenance in between, without a deadlock or an error.
 func TestNodesDoNotDeadlock(t *testing.T) {
 	long(t)
 	stores, dsn := nodes(t, 3)
@@ -183,7 +185,7 @@ func TestNodesDoNotDeadlock(t *testing.T) {
 	clean(t, stores[1])
 }
 
-// mixed makes a call, and another operation on its accounts.
+// mixed makes a call and then, at random, another operation.
 func (s *Store) mixed(random *rand.Rand, o ledger.Order, i int) error {
 	ctx, charge := context.Background(), newID("chg_")
 	terms := ledger.Terms{Server: ledger.Caps{Day: 1 << 30}, Key: ledger.Caps{Month: 1 << 30}, FreeCalls: int64(random.IntN(2))}
@@ -211,8 +213,9 @@ func (s *Store) mixed(random *rand.Rand, o ledger.Order, i int) error {
 	return nil
 }
 
-// Other nodes can spend a dead node's reservations as soon as they expire, and any
-// number of nodes may run maintenance.
+// TestDeadNodeIsSweptUp checks that the credits that a dead node reserved can be
+// spent on other nodes once the reservations expire, and that several nodes can run
+// maintenance at once.
 func TestDeadNodeIsSweptUp(t *testing.T) {
 	var ahead atomic.Int64
 	o := Options{DSN: cluster.Database(t, template), Shift: func() time.Duration { return time.Duration(ahead.Load()) }}
@@ -252,7 +255,7 @@ func TestDeadNodeIsSweptUp(t *testing.T) {
 	if err := a.maintainOnce(false); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.maintainOnce(false); err != nil { // for reservations that expired only now
+	if err := b.maintainOnce(false); err != nil { // deletes reservations that the first run expired
 		t.Fatal(err)
 	}
 	if n := count(t, o.DSN, `SELECT count(*) FROM reservation`); n > 1 {
@@ -261,8 +264,8 @@ func TestDeadNodeIsSweptUp(t *testing.T) {
 	clean(t, b)
 }
 
-// A call repeated on another node is in flight there, and later gets the stored
-// response.
+// TestRepeatOnAnotherNode checks that a call repeated on another node is refused as
+// in flight before the capture, and gets the stored response after it.
 func TestRepeatOnAnotherNode(t *testing.T) {
 	stores, _ := nodes(t, 2)
 	o := order(account(t, stores[0], "payer", 100), account(t, stores[0], "payee", 0), 10)
@@ -277,7 +280,7 @@ func TestRepeatOnAnotherNode(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.Made = false // which only the capture itself says
+	c.Made = false // only Capture itself sets Made
 	got, err := stores[1].Reserve(t.Context(), newID("chg_"), o, terms)
 	if err != nil || got.First == nil || got.First.Charge != c || string(got.First.Body) != "answer" {
 		t.Fatalf("repeated on another node: %+v, %v", got, err)
@@ -290,8 +293,8 @@ func newKey(account string) keys.Key {
 	return keys.Key{ID: id, Account: account, Lineage: id, Kind: keys.Agent, Environment: keys.Live, Hint: keys.Hint(secret), Digest: keys.DigestOf(secret)}
 }
 
-// A reader that follows the revocations while three nodes create and change keys misses
-// none, and gets them in order.
+// TestRevocationsAreInOrder checks that a reader gets every revocation, in order,
+// while three nodes create and change keys.
 func TestRevocationsAreInOrder(t *testing.T) {
 	const writers, each = 12, 8
 	stores, _ := nodes(t, 3)
@@ -348,8 +351,9 @@ func TestRevocationsAreInOrder(t *testing.T) {
 	}
 }
 
-// A node that stops halfway through a change of a key is disconnected, so that others
-// wait for seconds at most; one that changes an account delays nobody, and no calls.
+// TestFrozenNodeHoldsNobodyUp checks that a node that freezes during a change of a
+// key is disconnected, so that other changes wait for seconds at most, and that a
+// node that freezes during a change of an account delays neither changes nor calls.
 func TestFrozenNodeHoldsNobodyUp(t *testing.T) {
 	long(t)
 	stores, _ := nodes(t, 2)
@@ -412,8 +416,8 @@ func TestFrozenNodeHoldsNobodyUp(t *testing.T) {
 	clean(t, stores[1])
 }
 
-// Concurrent changes of one account's limits by several nodes are not lost, and each has
-// its audit row.
+// TestLimitsChangedOnNodes checks that no change is lost when several nodes change
+// the limits of one account at once, and that each change has an audit row.
 func TestLimitsChangedOnNodes(t *testing.T) {
 	stores, dsn := nodes(t, 3)
 	owner := account(t, stores[0], "owner", 0)

@@ -24,8 +24,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/pgschema"
 )
 
-// olderNode calls the functions of schema version 4 as its nodes do, without a
-// settler of charges, and with all arguments by position.
+// olderNode calls SQL functions as a node of schema version 4 does: with all
+// arguments by position, and without a settler of charges.
 type olderNode struct {
 	*testing.T
 	conn *pgx.Conn
@@ -65,14 +65,16 @@ func (n olderNode) exec(query string, args ...any) {
 	}
 }
 
-// The numbers by which these nodes know operations and outcomes.
+// The operations and outcomes that older nodes know. Older nodes use numbers in
+// place of names: the number of an operation is its index here plus 1, the number of
+// an outcome is its index.
 var (
 	olderKinds = []operationKind{opReserve, opCapture, opCharge, opRelease, opRenew}
 	olderCodes = []outcomeCode{codeDone, codeNoCharge, codeNoAccount, codeConflict, codeSettled, codeInsufficient, codeCapped, codeInFlight,
 		codeReused, codeReplay, codeTooManyKeys, codeOverflow, codeAlone}
 )
 
-// apply carries out one operation, alone, and returns its code.
+// apply carries out one operation in a batch of its own, and returns the code.
 func (n olderNode) apply(kind operationKind, id string, o ledger.Order, terms ledger.Terms, answer []byte) outcomeCode {
 	n.Helper()
 	code, err := n.try(kind, id, o, terms, answer)
@@ -120,8 +122,8 @@ func (n olderNode) post(p ledger.Transaction) {
 	}
 }
 
-// olderQueries are the statements of nodes of schema versions 4 and 8 under names
-// that migration 9 has changed.
+// olderQueries are statements that nodes of schema versions 4 and 8 send. They use
+// names that migration 9 changed.
 var olderQueries = []string{
 	`SELECT a.n, (a.live + coalesce(e.live, 0))::bigint, (a.sandbox + coalesce(e.sandbox, 0))::bigint, (a.sandbox_reserved - coalesce(r.sandbox, 0))::bigint
 		FROM (SELECT moved_clock(0) AS now OFFSET 0) clock CROSS JOIN account a
@@ -151,9 +153,10 @@ var olderQueries = []string{
 
 func shift() int64 { return clock.Shift().Microseconds() }
 
-// A database of schema version 4 is migrated with all its data: balances, charges and
-// their ids, refunds, open reservations, quotas, idempotency keys, bindings and keys.
-// It verifies, and nodes of that version go on beside.
+// TestDatabaseOfAnOlderSchemaGoesOn checks that migrating a database of schema
+// version 4 keeps all its data: balances, charges and their ids, refunds, open
+// reservations, quotas, idempotency keys, bindings and keys. The database then
+// verifies, and nodes of version 4 still work.
 func TestDatabaseOfAnOlderSchemaGoesOn(t *testing.T) {
 	dsn := empty(t)
 	old := older(t, dsn, 4)
@@ -230,7 +233,7 @@ func TestDatabaseOfAnOlderSchemaGoesOn(t *testing.T) {
 		t.Errorf("captured %+v", c)
 	}
 	if _, _, err := s.Capture(t.Context(), gone, nil); !errors.Is(err, ledger.ErrSettled) {
-		t.Errorf("the capture of what was released: %v", err)
+		t.Errorf("the capture of a released reservation: %v", err)
 	}
 	r, err := s.Reserve(t.Context(), newID("chg_"), o, again)
 	ok(err)
@@ -240,21 +243,21 @@ func TestDatabaseOfAnOlderSchemaGoesOn(t *testing.T) {
 	b, err := s.Binding(t.Context(), "weather", ledger.HandleHash{7})
 	ok(err)
 	if b.Account != names["payer"] || string(b.Payload) != "task" {
-		t.Errorf("the bond is %+v", b)
+		t.Errorf("the binding is %+v", b)
 	}
 	if k, err := s.KeyByDigest(t.Context(), digest); err != nil || k.ID != "key_1" {
 		t.Errorf("the key is %+v, %v", k, err)
 	}
 
-	// The node of version 4 goes on.
+	// The node of version 4 still works.
 	for _, q := range olderQueries {
 		old.exec(q)
 	}
 	if code := old.apply(opCharge, newID("chg_"), o, ledger.Terms{}, nil); code != codeDone {
-		t.Errorf("a charge by a node of before: code %s", code)
+		t.Errorf("a charge by the older node: code %s", code)
 	}
 	if code := old.apply(opCharge, newID("chg_"), withAmount(o, 301), ledger.Terms{}, nil); code != codeCapped {
-		t.Errorf("a charge beyond the cap by a node of before: code %s", code)
+		t.Errorf("a charge beyond the cap by the older node: code %s", code)
 	}
 	clean(t, s)
 	if p := balanceOf(t, s, names["payer"]); p.Posted != 640 || p.Reserved != 0 {
@@ -262,8 +265,9 @@ func TestDatabaseOfAnOlderSchemaGoesOn(t *testing.T) {
 	}
 }
 
-// A node of schema version 8 goes on to charge while a newer node migrates, and
-// after it. At most the charge in progress is refused, and the books balance.
+// TestNodesOfSchemaVersion8GoOn checks that a node of schema version 8 keeps
+// charging during and after the migration by a newer node. At most the charge in
+// progress is refused, and the books balance.
 func TestNodesOfSchemaVersion8GoOn(t *testing.T) {
 	dsn := empty(t)
 	old := older(t, dsn, 8)

@@ -11,7 +11,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// empty returns a database without a schema.
+// empty returns the DSN of a database without tables.
 func empty(t *testing.T) (dsn string) {
 	t.Helper()
 	dsn = cluster.Database(t, template)
@@ -19,7 +19,7 @@ func empty(t *testing.T) (dsn string) {
 	return dsn
 }
 
-// Several nodes may open an empty database at once.
+// TestNodesStartAtOnce checks that several nodes can open an empty database at once.
 func TestNodesStartAtOnce(t *testing.T) {
 	long(t)
 	dsn := empty(t)
@@ -36,7 +36,8 @@ func TestNodesStartAtOnce(t *testing.T) {
 	clean(t, opened(t, Options{DSN: dsn}))
 }
 
-// Migrating reports its progress, and changes nothing once it is done.
+// TestMigrateReportsProgress checks that Migrate reports its progress, and that a
+// second Migrate changes nothing.
 func TestMigrateReportsProgress(t *testing.T) {
 	dsn := empty(t)
 	var heard []int64
@@ -49,7 +50,7 @@ func TestMigrateReportsProgress(t *testing.T) {
 	}
 }
 
-// A database of a later version is refused and left unchanged.
+// TestNewerSchemaIsRefused checks that Open refuses a database of a later version.
 func TestNewerSchemaIsRefused(t *testing.T) {
 	dsn := cluster.Database(t, template)
 	query(t, dsn, `INSERT INTO goose_db_version (version_id, is_applied) VALUES (99, true)`)
@@ -59,7 +60,8 @@ func TestNewerSchemaIsRefused(t *testing.T) {
 	}
 }
 
-// Two stores in one database, in schemas of their own, share nothing.
+// TestSchemaOfItsOwn checks that two stores in one database share nothing if each
+// has its own schema.
 func TestSchemaOfItsOwn(t *testing.T) {
 	dsn := empty(t)
 	a, b := opened(t, Options{DSN: dsn, Schema: "farebox"}), opened(t, Options{DSN: dsn, Schema: `odd "name"`})
@@ -75,7 +77,7 @@ func TestSchemaOfItsOwn(t *testing.T) {
 	clean(t, b)
 }
 
-// A closed store returns ErrUnavailable.
+// TestClosed checks that the methods of a closed store return ErrUnavailable.
 func TestClosed(t *testing.T) {
 	s := fresh(t)
 	payer := account(t, s, "payer", 100)
@@ -95,7 +97,8 @@ func TestClosed(t *testing.T) {
 	}
 }
 
-// The database itself refuses changes of the journal and the audit log.
+// TestJournalIsAppendOnly checks that the database itself refuses to update or
+// delete rows of the journal and the audit log.
 func TestJournalIsAppendOnly(t *testing.T) {
 	s := fresh(t)
 	account(t, s, "payer", 100)
@@ -109,7 +112,8 @@ func TestJournalIsAppendOnly(t *testing.T) {
 	clean(t, s)
 }
 
-// Verify finds each figure that does not follow from the journal.
+// TestVerifyFindsDamage checks that Verify finds each figure that contradicts the
+// journal or the reservations.
 func TestVerifyFindsDamage(t *testing.T) {
 	long(t)
 	for _, damage := range []string{

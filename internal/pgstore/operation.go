@@ -13,7 +13,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/pgvalue"
 )
 
-// operationKind is a value of the type operation_kind.
+// operationKind is a value of the SQL type operation_kind.
 type operationKind string
 
 const (
@@ -31,10 +31,10 @@ type operation struct {
 	id       uuid.UUID
 	order    ledger.Order // only for reserve and charge
 	terms    ledger.Terms
-	hash     *uuid.UUID // hash of the idempotency key; nil without one
-	response []byte     // to be stored by a capture
+	hash     *uuid.UUID // from hashOf; nil without an idempotency key
+	response []byte     // the response that a capture stores
 
-	state atomic.Int32 // opQueued leads to one of the others
+	state atomic.Int32 // opQueued at first, then opTaken or opAbandoned
 	done  chan struct{}
 	out   outcome
 	err   error
@@ -43,15 +43,15 @@ type operation struct {
 // The states of an operation.
 const (
 	opQueued    int32 = iota
-	opTaken           // in a batch, which will be carried out
-	opAbandoned       // its caller went away before a batch took it
+	opTaken           // a batch has taken the operation and will carry it out
+	opAbandoned       // the caller went away before a batch took the operation
 )
 
-// ordered reports whether the operation has an order with it. The others find
-// theirs in the database.
+// ordered reports whether the operation brings its order. For other kinds the
+// database looks up the order by the id.
 func (o *operation) ordered() bool { return o.kind == opReserve || o.kind == opCharge }
 
-// attributes are those of the type operation, in its order.
+// attributes lists the attributes of the SQL type operation, in the type's order.
 var attributes = [...]struct {
 	name string
 	of   func(*operation) any
@@ -107,7 +107,7 @@ var attributes = [...]struct {
 	}},
 }
 
-// text is an attribute of orders, null for operations without one.
+// text returns the value of a text, or null for an operation without an order.
 func text(of func(*ledger.Order) string) func(*operation) any {
 	return func(o *operation) any {
 		if !o.ordered() {
@@ -117,7 +117,7 @@ func text(of func(*ledger.Order) string) func(*operation) any {
 	}
 }
 
-// number is an amount of orders and terms, null for operations without an order.
+// number returns the value of an amount, or null for an operation without an order.
 func number(of func(*operation) ledger.Amount) func(*operation) any {
 	return func(o *operation) any {
 		if !o.ordered() {
@@ -127,11 +127,11 @@ func number(of func(*operation) ledger.Amount) func(*operation) any {
 	}
 }
 
-// IsNull is part of pgtype.CompositeIndexGetter.
+// IsNull implements pgtype.CompositeIndexGetter.
 func (o *operation) IsNull() bool { return false }
 
-// Index is part of pgtype.CompositeIndexGetter. An attribute that a newer version
-// has added is null.
+// Index implements pgtype.CompositeIndexGetter. An attribute that a newer schema
+// version has added is null.
 func (o *operation) Index(i int) any {
 	if i >= len(attributes) {
 		return nil
@@ -139,23 +139,23 @@ func (o *operation) Index(i int) any {
 	return attributes[i].of(o)
 }
 
-// operations are an array of the type operation.
+// operations is an array of the SQL type operation.
 type operations []*operation
 
-// Dimensions is part of pgtype.ArrayGetter.
+// Dimensions implements pgtype.ArrayGetter.
 func (l operations) Dimensions() []pgtype.ArrayDimension {
 	return []pgtype.ArrayDimension{{Length: int32(len(l)), LowerBound: 1}}
 }
 
-// Index is part of pgtype.ArrayGetter.
+// Index implements pgtype.ArrayGetter.
 func (l operations) Index(i int) any { return l[i] }
 
-// IndexType is part of pgtype.ArrayGetter.
+// IndexType implements pgtype.ArrayGetter.
 func (l operations) IndexType() any { return new(operation) }
 
-// loadTypes makes operations known to a connection.
+// loadTypes registers the SQL type operation with a connection.
 func loadTypes(ctx context.Context, conn *pgx.Conn) error {
-	_, err := conn.LoadTypes(ctx, []string{"_operation"}) // with the types that it consists of
+	_, err := conn.LoadTypes(ctx, []string{"_operation"}) // the array type; loads its element types, too
 	return err
 }
 

@@ -8,15 +8,15 @@ import (
 	"github.com/fareboxhq/farebox/internal/pgvalue"
 )
 
-// OrderByID returns the order of a reservation that the store still remembers, in
-// any state, or of the captured charge of that id. Errors: ledger.ErrNotFound,
-// ledger.ErrUnavailable.
+// OrderByID returns the order of the captured charge with the id, or else the
+// order of the reservation, in any state, as long as the store remembers the
+// reservation. Errors: ledger.ErrNotFound, ErrUnavailable.
 func (s *Store) OrderByID(ctx context.Context, id string) (o ledger.Order, err error) {
 	u, err := parseCharge(ctx, id)
 	if err != nil {
 		return o, err
 	}
-	if c, err := s.ChargeByID(ctx, id); !errors.Is(err, ledger.ErrNotFound) { // a reservation ends with its capture
+	if c, err := s.ChargeByID(ctx, id); !errors.Is(err, ledger.ErrNotFound) { // a capture deletes the reservation
 		return c.Order, err
 	}
 	ctx, cancel := bounded(ctx)
@@ -30,6 +30,6 @@ func (s *Store) OrderByID(ctx context.Context, id string) (o ledger.Order, err e
 	if err = found(ctx, err); !errors.Is(err, ledger.ErrNotFound) {
 		return o, err
 	}
-	c, err := s.ChargeByID(ctx, id) // it was captured between the two
+	c, err := s.ChargeByID(ctx, id) // it may have been captured between the two queries
 	return c.Order, err
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// The order of a reservation in any state, or of a charge, is known at every node, even
-// after a crash.
+// TestOrderByID checks that OrderByID finds the order of an open or released
+// reservation and of a charge, even after a crash.
 func TestOrderByID(t *testing.T) {
 	s := fresh(t)
 	payer, payee := someKey(t, s, "alice"), someKey(t, s, "acme")

@@ -13,7 +13,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/pgvalue"
 )
 
-// outcomeCode is a value of the type outcome_code.
+// outcomeCode is a value of the SQL type outcome_code.
 type outcomeCode string
 
 const (
@@ -26,20 +26,20 @@ const (
 	codeCapped       outcomeCode = "capped"
 	codeInFlight     outcomeCode = "in_flight"
 	codeReused       outcomeCode = "reused"
-	codeReplay       outcomeCode = "replay" // the call was captured before
+	codeReplay       outcomeCode = "replay" // a call with this idempotency key was captured
 	codeTooManyKeys  outcomeCode = "too_many_keys"
 	codeOverflow     outcomeCode = "overflow"
-	codeAlone        outcomeCode = "alone" // to be sent again in a batch of its own
+	codeAlone        outcomeCode = "alone" // send the operation again in a batch of its own
 )
 
-// outcome is a row of the type outcome.
+// outcome is a row of the SQL type outcome.
 type outcome struct {
 	Ord               int64 // number in the batch, from 1
 	Code              outcomeCode
 	Balance, Reserved ledger.Amount
 	Waived            bool
-	Facts             []int64 // details of a refusal
-	Near              []int64 // caps that are nearly spent, five figures each
+	Facts             []int64 // details of a refusal; their meaning depends on Code
+	Near              []int64 // caps that are nearly spent, five numbers for each
 	Charge            pgtype.UUID
 	At                time.Time
 	ledger.Order      // only for capture and charge
@@ -47,7 +47,7 @@ type outcome struct {
 	Made              bool
 }
 
-// applyQuery carries a batch out. Its rules are those of package ledger.
+// applyQuery carries out a batch. The rules that it passes are from package ledger.
 const applyQuery = `SELECT ord, code, balance, reserved, waived, facts, near, charge, at,
 	account, provider, key, lineage, server, tool, amount, fee, fee_to, test, settler, refunded, made
 	FROM apply($1::operation[], $2, $3, ROW($4::interval, $5::interval, $6::interval, $7::bigint, $8::bigint, $9::bigint)::rules)`
@@ -79,12 +79,12 @@ func apply(ctx context.Context, pool *pgxpool.Pool, batch operations, alone bool
 	return list, nil
 }
 
-// balance is the payer's balance after the operation.
+// balance returns the payer's balance after the operation.
 func (o *outcome) balance() ledger.Balance {
 	return ledger.Balance{Posted: o.Balance, Reserved: o.Reserved}
 }
 
-// charge is the captured charge.
+// charge returns the captured charge.
 func (o *outcome) charge(id string) ledger.Charge {
 	order := o.Order
 	for _, text := range []*string{&order.Account, &order.Provider, &order.Key, &order.Lineage, &order.Server, &order.Tool, &order.FeeTo, &order.Settler} {
@@ -98,7 +98,7 @@ var (
 	capPeriods = [...]ledger.Period{ledger.PerCall, ledger.PerDay, ledger.PerMonth}
 )
 
-// orderOf returns the order of the operation, given with it or read from the database.
+// orderOf returns the order that the operation brought or the database returned.
 func (o *operation) orderOf() ledger.Order {
 	if o.kind == opCapture {
 		return o.out.charge("").Order
@@ -106,7 +106,7 @@ func (o *operation) orderOf() ledger.Order {
 	return o.order
 }
 
-// capOf describes a cap of the order: facts are holder, period and amount.
+// capOf returns a cap of the order. facts begins with its holder, period and amount.
 func (o *operation) capOf(facts []int64, day int64) ledger.Cap {
 	order, period := o.orderOf(), capPeriods[facts[1]]
 	return ledger.Cap{
@@ -115,7 +115,8 @@ func (o *operation) capOf(facts []int64, day int64) ledger.Cap {
 	}
 }
 
-// warn reports caps that are nearly spent.
+// warn calls NearCap for each cap that is nearly spent. The numbers in Near are
+// holder, period, amount, spent and day.
 func (s *Store) warn(o *operation) {
 	for near := o.out.Near; len(near) >= 5; near = near[5:] {
 		c := o.capOf(near, near[4])
@@ -124,7 +125,7 @@ func (s *Store) warn(o *operation) {
 	}
 }
 
-// refusal returns the error of a refused operation, else nil.
+// refusal returns the error of a refused operation, or nil if it was carried out.
 func (o *operation) refusal() error {
 	out := &o.out
 	switch out.Code {
@@ -164,7 +165,7 @@ func (o *operation) refusal() error {
 	}
 }
 
-// value returns *p, or zero for nil, which stands for null.
+// value returns *p, or the zero value if p is nil, as it is for null.
 func value[T any](p *T) (v T) {
 	if p != nil {
 		v = *p

@@ -16,8 +16,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/pgvalue"
 )
 
-// maxPosts bounds how often a posting is sent when it conflicts with others, or
-// when the connection breaks and its outcome is unknown.
+// maxPosts bounds the attempts at a posting after conflicts and broken connections.
 const maxPosts = 5
 
 const postQuery = `SELECT code, debtor, creditor, amount, test, at, balance, reserved, remaining
@@ -28,17 +27,17 @@ const postQuery = `SELECT code, debtor, creditor, amount, test, at, balance, res
 // (KindAdjustment) or a refund (KindRefund) together with its audit row. It
 // returns the transaction as recorded, and the balance of its account.
 //
-// For a top-up it reads ID, Creditor, Amount, Test and Reason; for an adjustment
-// the same, or Debtor in place of Creditor to take credits away; for a refund ID,
-// Charge, Amount and Reason, where a zero amount refunds the rest of the charge.
-// A refund returns the operator's fee to the provider in proportion. A refund may
-// take the provider below zero, and an adjustment the account. The same ID and
-// content again returns the first outcome.
+// For a top-up it reads ID, Creditor, Amount, Test and Reason. For an adjustment it
+// reads the same fields, with Debtor in place of Creditor to take credits away. For
+// a refund it reads ID, Charge, Amount and Reason; a zero Amount refunds the rest of
+// the charge. A refund returns the operator's fee to the provider in proportion. A
+// refund may take the provider's balance below zero, and an adjustment the
+// account's. Posting the same ID and content again returns the first outcome.
 //
-// Errors: ledger.ErrNotFound (account or charge), ErrConflict (the ID was used
-// with other content), ErrSettled (the charge is refunded), ErrInsufficient (less
-// is left of the charge than the amount), ErrOverflow, ErrUnavailable: the outcome
-// is unknown, and posting again under the same ID returns it.
+// Errors: ledger.ErrNotFound (account or charge), ErrConflict (the ID was used with
+// other content), ErrSettled (all of the charge is refunded), ErrInsufficient
+// (Amount exceeds the rest of the charge), ErrOverflow, ErrUnavailable (the outcome
+// is unknown; posting again under the same ID returns it).
 func (s *Store) PostTransaction(ctx context.Context, t ledger.Transaction, a ledger.Audit) (ledger.Transaction, ledger.Balance, error) {
 	id, err := parseID(otherPrefix, t.ID)
 	if err == nil {
@@ -53,8 +52,8 @@ func (s *Store) PostTransaction(ctx context.Context, t ledger.Transaction, a led
 	args := postArgs(id, &t, &a)
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	// The database may be back although others have found it away, and only
-	// sending the posting again returns its outcome: do not look at Healthy.
+	// Do not give up early because Healthy reports an outage: the database may be
+	// back already, and only sending the posting again returns its outcome.
 	for attempt := range maxPosts {
 		args["shift"] = s.shift()
 		var p posted
@@ -83,15 +82,15 @@ func (s *Store) post(ctx context.Context, args pgx.NamedArgs) (posted, error) {
 	return pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[posted])
 }
 
-// kindNumbers are the numbers of the kinds of transactions.
+// kindNumbers maps the kinds that can be posted to numbers in the database.
 var kindNumbers = map[ledger.Kind]int16{ledger.KindCredit: 2, ledger.KindRefund: 3, ledger.KindAdjustment: 4}
 
-// postArgs are the arguments of postQuery, but for the shift.
+// postArgs returns the arguments of postQuery, except for the shift.
 func postArgs(id uuid.UUID, t *ledger.Transaction, a *ledger.Audit) pgx.NamedArgs {
 	charge := pgtype.UUID{}
 	if u, err := parseID(chargePrefix, t.Charge); err == nil && t.Kind == ledger.KindRefund {
 		charge = asUUID(u)
-	} // no charge has an id that cannot be parsed
+	} // an id that cannot be parsed stays null, and the refund finds no charge
 	return pgx.NamedArgs{
 		"id": asUUID(id), "kind": kindNumbers[t.Kind], "debtor": pgvalue.Pack(t.Debtor), "creditor": pgvalue.Pack(t.Creditor), "test": t.Test,
 		"amount": int64(t.Amount), "reason": pgvalue.Pack(t.Reason), "charge": charge, "fee_id": asUUID(ids.V7()),
@@ -99,7 +98,7 @@ func postArgs(id uuid.UUID, t *ledger.Transaction, a *ledger.Audit) pgx.NamedArg
 	}
 }
 
-// posted is a row of the type posted. A refusal leaves most of it null.
+// posted is a row of the SQL type posted. After a refusal most columns are null.
 type posted struct {
 	Code                                 outcomeCode
 	Debtor, Creditor                     *string

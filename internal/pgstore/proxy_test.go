@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// proxy sits between a store and the server, and cuts its connections.
+// proxy sits between a store and the server, and cuts the store's connections.
 type proxy struct {
 	dsn      string
 	listener net.Listener
@@ -22,13 +22,15 @@ type proxy struct {
 	open   map[net.Conn]bool
 	closed bool
 
-	// answers is how many more bytes of the server pass before all connections are
-	// cut; a negative one is no bound. Bytes of the client always pass.
+	// answers is the number of bytes from the server that still pass before all
+	// connections are cut. If it is negative, all bytes pass. Bytes from the client
+	// always pass.
 	answers atomic.Int64
 	cuts    atomic.Int64
 }
 
-// newProxy listens in place of the server of a DSN of the cluster.
+// newProxy starts a proxy for the cluster's server. Its dsn names the database of
+// the given DSN through the proxy.
 func newProxy(t *testing.T, c interface{ SocketDir() string }, dsn string) *proxy {
 	t.Helper()
 	dir, err := os.MkdirTemp("/tmp", "farebox-proxy-")
@@ -79,7 +81,8 @@ func (p *proxy) accept(group *sync.WaitGroup) {
 	}
 }
 
-// keep remembers connections, to cut them.
+// keep records connections, so that cut can close them. It reports whether the proxy
+// is open.
 func (p *proxy) keep(conns ...net.Conn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -93,7 +96,7 @@ func (p *proxy) keep(conns ...net.Conn) bool {
 	return !p.closed
 }
 
-// pass copies one direction until it ends.
+// pass copies bytes in one direction until a connection ends.
 func (p *proxy) pass(to, from net.Conn, answer bool) {
 	defer func() { _ = to.Close(); _ = from.Close() }()
 	buffer := make([]byte, 4096)
@@ -115,8 +118,8 @@ func (p *proxy) pass(to, from net.Conn, answer bool) {
 	}
 }
 
-// counted subtracts an answer's bytes, and reports whether the connections are cut on
-// them.
+// counted subtracts n bytes from answers, and reports whether the connections must
+// be cut before these bytes.
 func (p *proxy) counted(n int) bool {
 	for {
 		left := p.answers.Load()
@@ -130,7 +133,7 @@ func (p *proxy) counted(n int) bool {
 	}
 }
 
-// cut ends all connections.
+// cut closes all connections.
 func (p *proxy) cut() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

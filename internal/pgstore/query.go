@@ -9,16 +9,16 @@ import (
 	"github.com/fareboxhq/farebox/internal/pgerr"
 )
 
-// refresh drops the idle connections of the pools: those to a server that has gone
-// look alive until they are written to.
+// refresh drops the idle connections of all pools: after a restart of the server a
+// connection looks alive until it is used.
 func (s *Store) refresh() {
 	for _, p := range [...]*pgxpool.Pool{s.pool, s.reserves.pool, s.settles.pool} {
 		p.Reset()
 	}
 }
 
-// fresh calls do, and once more if its connection turned out to be dead. do must be
-// safe to repeat.
+// fresh calls do, and calls it once more if the connection turns out to be dead. do
+// must be safe to repeat.
 func (s *Store) fresh(ctx context.Context, do func() error) error {
 	err := do()
 	if err != nil && pgerr.Broken(err) && ctx.Err() == nil {
@@ -28,7 +28,7 @@ func (s *Store) fresh(ctx context.Context, do func() error) error {
 	return err
 }
 
-// query asks the database for rows.
+// query sends a query that is safe to repeat.
 func (s *Store) query(ctx context.Context, text string, args ...any) (rows pgx.Rows, err error) {
 	err = s.fresh(ctx, func() error {
 		rows, err = s.pool.Query(ctx, text, args...)
@@ -37,7 +37,7 @@ func (s *Store) query(ctx context.Context, text string, args ...any) (rows pgx.R
 	return rows, err
 }
 
-// row queries one row into the destinations. Without a row it returns pgx.ErrNoRows.
+// row scans the first row of a query, or returns pgx.ErrNoRows if there is no row.
 func (s *Store) row(ctx context.Context, text string, args []any, into ...any) error {
 	rows, err := s.query(ctx, text, args...)
 	if err != nil {

@@ -11,13 +11,14 @@ import (
 	"github.com/fareboxhq/farebox/internal/storetest"
 )
 
-// In a long journal a selective filter finds its few charges part by part, without a
-// statement that reads all of it, and a listing by time does not read older charges.
+// TestRareCharges checks that a selective filter finds its few charges in a long
+// journal page by page, without a statement that reads the whole journal. It also
+// checks that a listing by time does not read older charges.
 func TestRareCharges(t *testing.T) {
 	dsn := cluster.Database(t, template)
 	s := opened(t, Options{DSN: dsn})
 	payer, earner := account(t, s, "payer", 0), account(t, s, "earner", 0)
-	const n = 2*ledger.MaxScan + 5000 // nearly seven hours
+	const n = 2*ledger.MaxScan + 5000 // one charge a second: nearly seven hours
 	query(t, dsn, fmt.Sprintf(`INSERT INTO txn (id, kind, debtor, creditor, amount, test, at, key, lineage, server, tool, day)
 		SELECT gen_random_uuid(), 1, p.n, e.n, 1, false, timestamptz '2026-01-02 00:00Z' + i * interval '1 second', 'key_1', 'key_1', 's',
 			CASE WHEN i IN (1, %[1]d) THEN 'rare' ELSE 't' END, 0
@@ -35,6 +36,6 @@ func TestRareCharges(t *testing.T) {
 	}
 	later := ledger.ChargeFilter{Since: first.Add(72 * time.Hour)}
 	if list, next, err := s.Charges(t.Context(), later); err != nil || len(list) != 0 || next != "" {
-		t.Errorf("a listing of what comes days later goes on at %q, with %d charges, %v", next, len(list), err)
+		t.Errorf("a listing of charges days later goes on at %q, with %d charges, %v", next, len(list), err)
 	}
 }

@@ -7,8 +7,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// LockRequestID takes the lock for at most ttl, for all nodes. It reports false if
-// the lock is held. Errors wrap ledger.ErrUnavailable; the lock may be taken then.
+// LockRequestID takes a lock for all nodes, for at most ttl. It returns false if the
+// lock is held. Errors wrap ledger.ErrUnavailable and leave open whether it was taken.
 func (s *Store) LockRequestID(ctx context.Context, m ledger.HandleHash, ttl time.Duration) (bool, error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
@@ -20,7 +20,7 @@ func (s *Store) LockRequestID(ctx context.Context, m ledger.HandleHash, ttl time
 	return tag.RowsAffected() == 1, nil
 }
 
-// UnlockRequestID gives the lock back, now or once keep has passed.
+// UnlockRequestID releases the lock at once or, if keep is positive, after keep.
 func (s *Store) UnlockRequestID(ctx context.Context, m ledger.HandleHash, keep time.Duration) error {
 	ctx, cancel := bounded(ctx)
 	defer cancel()

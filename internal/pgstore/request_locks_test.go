@@ -12,11 +12,12 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// Gateways on one database lock the ids of requests for each other.
+// A Store can keep the request locks of an engine.
 var _ engine.RequestLocks = (*Store)(nil)
 
-// If many callers lock one id at once, on several nodes, exactly one gets the lock, and
-// no other until it is unlocked or expires.
+// TestRequestLock checks that exactly one caller gets the lock when many callers on
+// several nodes lock one id at once, and that no other gets it until it is unlocked
+// or expires.
 func TestRequestLock(t *testing.T) {
 	one := fresh(t)
 	nodes := []*Store{one, opened(t, one.o)}

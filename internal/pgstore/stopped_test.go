@@ -18,7 +18,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// The variables that make a test binary a node: see TestStoppedProcess.
+// The environment variables that make the test binary run as a node of
+// TestStoppedProcess.
 const (
 	nodeDSN   = "FAREBOX_TEST_NODE_DSN"
 	nodePayer = "FAREBOX_TEST_NODE_PAYER"
@@ -46,7 +47,8 @@ func runNode() error {
 	return err
 }
 
-// A process stopped at any moment of a charge holds no lock that other nodes wait for.
+// TestStoppedProcess checks that a process that is stopped at any moment of a charge
+// holds no lock that other nodes wait for.
 func TestStoppedProcess(t *testing.T) {
 	long(t)
 	s := fresh(t)

@@ -20,22 +20,20 @@ import (
 	"github.com/fareboxhq/farebox/internal/signal"
 )
 
-// Bounds of waiting, on this side and on the server.
+// Timeouts of this node and of the server.
 const (
 	connectTime   = 5 * time.Second
 	statementTime = 10 * time.Second
-	lockTime      = 8 * time.Second // longer than idleTime, so that waiting outlasts a frozen node
-	idleTime      = 2 * time.Second // a transaction whose client is silent ends after it
-	// margin is for the network: the server gives up first, with a reason.
+	lockTime      = 8 * time.Second // longer than idleTime, so that a waiter outlasts a frozen node
+	idleTime      = 2 * time.Second // the server ends a transaction if the client is silent for this long
+	// margin is for the network, so that the server times out first and gives a reason.
 	margin = 2 * time.Second
 )
 
-// DefaultMaxConns is how many connections a store has beside those of its two
-// batchers.
+// DefaultMaxConns bounds the connections of a store, without those of its batchers.
 const DefaultMaxConns = 8
 
-// defaultRemember is how long the store remembers released and expired
-// reservations. A call lives for an hour at most.
+// defaultRemember is longer than a call, which lives for an hour at most.
 const defaultRemember = 2 * time.Hour
 
 // Options configure a store.
@@ -46,31 +44,32 @@ type Options struct {
 	// Schema is the schema of the tables, created if it does not exist. If it is
 	// "", the connection's search path decides.
 	Schema string
-	// Logger logs that the store goes down or comes back; nil logs nothing.
+	// Logger logs outages of the database, their end, and failed clean-up. If it is
+	// nil, the store logs nothing.
 	Logger *slog.Logger
-	// NearCap, if not nil, is called for caps of which 80 % are spent, once for
-	// each period, on the node that captured. It must be fast.
+	// NearCap, if not nil, is called when a capture raises the spending of a cap to
+	// 80 % or more, once for each period, on the capturing node. It must be fast.
 	NearCap func(ledger.Cap)
-	// MaxConns bounds the connections beside those of the batchers, which have
+	// MaxConns bounds the connections, without those of the two batchers, which have
 	// at most two each; DefaultMaxConns if 0.
 	MaxConns int
 	// MaxAnswers bounds the stored responses, in bytes; DefaultAnswers if 0. The
 	// store enforces it every half minute.
 	MaxAnswers int64
 
-	// Shift, for tests, returns how far ahead to take the server's clock; nil for
-	// as far as the process clock is (clock.Shift).
+	// Shift returns how far to move the server's clock ahead. It is for tests; nil
+	// means clock.Shift, the shift of the process clock.
 	Shift func() time.Duration
-	// Remember is how long the store remembers released and expired
-	// reservations: two hours if 0, longer than a call lives. Tests set it.
+	// Remember is how long the store remembers released and expired reservations:
+	// two hours if 0. Only tests set it.
 	Remember time.Duration
 
-	maxBatch int // for tests: the most operations in a batch
+	maxBatch int // bounds the operations in a batch; only tests set it
 }
 
 // Store is an open store. Its methods are safe for concurrent use. Failures of the
-// store wrap ledger.ErrUnavailable; errors that wrap none of package ledger or keys
-// mean bad input.
+// store wrap ledger.ErrUnavailable. An error that wraps no error of package ledger
+// or keys means bad input.
 type Store struct {
 	o    Options
 	pool *pgxpool.Pool
@@ -81,12 +80,12 @@ type Store struct {
 	down     atomic.Pointer[outage]
 	archived atomic.Pointer[archived] // as last read
 
-	settled atomic.Int64 // up to this transaction the journal is complete
-	open    atomic.Int64 // reservations, when they were last counted
+	settled atomic.Int64 // the journal is complete up to this number
+	open    atomic.Int64 // the last count of open reservations
 
-	changed signal.Broadcast // keys may have changed
+	changed signal.Broadcast // notified when keys may have changed
 
-	verifying chan struct{} // a semaphore of one
+	verifying chan struct{} // a semaphore that admits one verification
 
 	ctx     context.Context // ends when the store closes
 	end     context.CancelFunc
@@ -96,7 +95,7 @@ type Store struct {
 
 // Open connects to the database, brings its schema up to date, and starts the
 // background work. It refuses a schema that is newer than this program. ctx bounds
-// Open alone, not the store. The caller must Close the store.
+// only Open, not the life of the store. The caller must Close the store.
 func Open(ctx context.Context, o Options) (*Store, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -143,7 +142,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	return s, nil
 }
 
-// connect makes the pools.
+// connect opens the pools and creates the batchers.
 func (s *Store) connect(ctx context.Context) (err error) {
 	var reserves, settles *pgxpool.Pool
 	defer func() {
@@ -167,10 +166,10 @@ func (s *Store) connect(ctx context.Context) (err error) {
 	return nil
 }
 
-// batcherConns is one connection to use, and one to replace it when it breaks.
+// batcherConns allows one connection in use, and one to replace it when it breaks.
 const batcherConns = 2
 
-// newPool connects. durable commits are on disk when they return.
+// newPool opens a pool. With durable, a commit is on disk when it returns.
 func newPool(ctx context.Context, o *Options, conns int, durable bool) (*pgxpool.Pool, error) {
 	c, err := pgxpool.ParseConfig(o.DSN)
 	if err != nil {
@@ -204,10 +203,10 @@ func newPool(ctx context.Context, o *Options, conns int, durable bool) (*pgxpool
 	return pool, nil
 }
 
-// Migrate brings the schema of the database up to date, one version after the other,
-// and returns the version before and after. It calls progress, if not nil, with how
-// many versions are done. Open does the same, and several nodes may do so at once.
-// It refuses a schema that is newer than this program.
+// Migrate brings the schema of the database up to date, as Open does, and returns
+// the version before and after. After each version it calls progress, if not nil,
+// with the number of versions done. Several nodes may migrate at once. Migrate
+// refuses a schema that is newer than this program.
 func Migrate(ctx context.Context, o Options, progress func(done, total int64)) (from, to int64, err error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -230,9 +229,9 @@ func migrate(ctx context.Context, o *Options, progress func(done, total int64)) 
 // Schema returns the version of the schema that this program works with.
 func Schema() (version int64, err error) { return pgschema.Latest() }
 
-// prepare overrides the operator's settings where promises depend on them:
-// acknowledged commits are on disk, and plans made while the tables were empty use
-// indexes later on.
+// prepare overrides server settings that the store's promises depend on. Durable
+// commits must reach the disk, and a plan that was made while the tables were empty
+// must use indexes when they have grown.
 func prepare(ctx context.Context, conn *pgx.Conn, durable bool) error {
 	if err := loadTypes(ctx, conn); err != nil {
 		return err
@@ -249,8 +248,8 @@ func prepare(ctx context.Context, conn *pgx.Conn, durable bool) error {
 
 func millis(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 
-// Close lets queued operations finish and closes the connections. Calls after it
-// fail with ledger.ErrUnavailable.
+// Close lets queued operations finish and closes the connections. Later calls fail
+// with ledger.ErrUnavailable.
 func (s *Store) Close() error {
 	s.closing.Do(func() {
 		s.reserves.close()
@@ -267,8 +266,8 @@ func (s *Store) Close() error {
 
 var errClosed = errors.New("the store is closed")
 
-// Healthy returns the error of the last attempt to reach the database, which wraps
-// ledger.ErrUnavailable, or nil.
+// Healthy returns nil, or the error of the current outage of the database, which
+// wraps ledger.ErrUnavailable.
 func (s *Store) Healthy() error {
 	if d := s.down.Load(); d != nil {
 		return d
@@ -276,11 +275,10 @@ func (s *Store) Healthy() error {
 	return nil
 }
 
-// shift is an argument of most functions in the database: how far ahead they take
-// its clock to be, in microseconds.
+// shift returns how far SQL functions move the clock ahead, in microseconds.
 func (s *Store) shift() int64 { return s.o.Shift().Microseconds() }
 
-// bounded returns the context of a statement. The server's own bound is shorter.
+// bounded returns the context of a statement. The server's own timeout is shorter.
 func bounded(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, statementTime+margin)
 }
@@ -291,8 +289,8 @@ type outage struct {
 	since time.Time
 }
 
-// Error includes the cause, which holds no password.
+// Error includes the text of the cause, which never contains a password.
 func (o *outage) Error() string { return fmt.Sprintf("%v: %v", ledger.ErrUnavailable, o.cause) }
 
-// Unwrap makes errors.Is(err, ledger.ErrUnavailable) hold.
+// Unwrap returns ledger.ErrUnavailable and the cause.
 func (o *outage) Unwrap() []error { return []error{ledger.ErrUnavailable, o.cause} }

@@ -9,8 +9,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/storetest"
 )
 
-// A gateway can run on it.
+// An engine can run on a Store.
 var _ engine.Store = (*Store)(nil)
 
-// The store passes the suite of all stores.
+// TestSuite runs the tests that every kind of store must pass.
 func TestSuite(t *testing.T) { storetest.Run(t, harness) }

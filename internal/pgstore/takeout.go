@@ -15,15 +15,15 @@ import (
 )
 
 // Archive removes a part from the journal and records it with its audit row, in one
-// transaction; captures wait for it. A durable file with that sum must hold the part.
-// Errors: ledger.ErrConflict if the part is not the next one, ErrUnavailable: the
-// outcome is unknown, and Archived returns it.
+// transaction. Captures wait for it. The part must already be in a durable file with
+// the checksum sum. Errors: ledger.ErrConflict if the part is not the next one,
+// ErrUnavailable if the outcome is unknown; Archived then returns it.
 func (s *Store) Archive(ctx context.Context, p *ledger.ArchivePart, sum ledger.Sum, a ledger.Audit) error {
 	ctx, cancel := context.WithTimeout(ctx, archiveTime)
 	defer cancel()
 	err := s.change(ctx, a, func(ctx context.Context, c *changes) error {
-		// Writers to the journal share this lock, so that no refund of an archived
-		// charge comes in between.
+		// Writers to the journal share this lock, so that no refund of a charge in
+		// the part can commit in between.
 		if _, err := c.tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1, $2)`, pgschema.LockSpace, pgschema.JournalLock); err != nil {
 			return err
 		}
@@ -39,8 +39,8 @@ func (s *Store) Archive(ctx context.Context, p *ledger.ArchivePart, sum ledger.S
 	return s.readArchived(ctx)
 }
 
-// nextPart refuses a part that is not the next one, or too young, and returns the
-// state of the archive.
+// nextPart returns the state of the archive. It refuses a part that is too young or is
+// not the next one.
 func (s *Store) nextPart(ctx context.Context, c *changes, p *ledger.ArchivePart) (done archived, err error) {
 	if done, err = scanArchived(c.tx.QueryRow(ctx, selectArchived)); err != nil {
 		return done, err
@@ -59,7 +59,7 @@ func (s *Store) nextPart(ctx context.Context, c *changes, p *ledger.ArchivePart)
 	return done, err
 }
 
-// takeOut records the part, and removes its transactions.
+// takeOut records the part in the archive, and removes its transactions.
 func takeOut(ctx context.Context, c *changes, p *ledger.ArchivePart, next *archived, sum ledger.Sum, shift int64) error {
 	last := p.Entries[len(p.Entries)-1]
 	odd, err := archiveIDs(p, next)
@@ -90,8 +90,8 @@ func takeOut(ctx context.Context, c *changes, p *ledger.ArchivePart, next *archi
 	return nil
 }
 
-// takeOutQueries remove the transactions up to one, and keep copies of charges to
-// which later transactions belong.
+// takeOutQueries remove the transactions up to number $1. They keep copies of
+// charges that later transactions refer to.
 var takeOutQueries = [...]string{
 	`UPDATE carried k SET
 		refunded = refunded + (SELECT coalesce(sum(r.amount), 0) FROM txn r WHERE r.ref = k.seq AND r.kind = 3 AND r.seq <= $1),
@@ -105,11 +105,12 @@ var takeOutQueries = [...]string{
 	`DELETE FROM txn WHERE seq <= $1`,
 }
 
-// aheadOfTime is how far the time in an id may be ahead of its transaction, for
-// clocks that differ.
+// aheadOfTime is how far the time in an id may be ahead of the time of its
+// transaction, because clocks differ.
 const aheadOfTime = 24 * time.Hour
 
-// archiveIDs finds the greatest id of version 7, and returns ids without a usable time.
+// archiveIDs raises next.lastID to the part's greatest id with a usable time, and
+// returns the ids without one.
 func archiveIDs(p *ledger.ArchivePart, next *archived) (odd []pgtype.UUID, err error) {
 	odd = []pgtype.UUID{}
 	for i := range p.Entries {
@@ -133,7 +134,7 @@ func archiveIDs(p *ledger.ArchivePart, next *archived) (odd []pgtype.UUID, err e
 	return odd, nil
 }
 
-// opening reads the balances and figures that the journal starts with.
+// opening reads the archived balances and figures with which the journal starts.
 func opening(ctx context.Context, tx pgx.Tx, v *ledger.Verification) error {
 	done, err := scanArchived(tx.QueryRow(ctx, selectArchived))
 	if err != nil {

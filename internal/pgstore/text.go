@@ -17,8 +17,8 @@ const (
 	maxID         = 64
 )
 
-// parseID reads an id of that prefix and a UUID in its canonical form, so that
-// an id has one spelling only.
+// parseID returns the UUID of an id that begins with prefix. It accepts only the
+// canonical form of a UUID, so that an id has just one spelling.
 func parseID(prefix, id string) (uuid.UUID, error) {
 	text, ok := strings.CutPrefix(id, prefix)
 	u, err := uuid.Parse(text)
@@ -28,7 +28,7 @@ func parseID(prefix, id string) (uuid.UUID, error) {
 	return u, nil
 }
 
-// parseCharge takes an id that can be none for one that does not exist.
+// parseCharge parses the id of a charge. A malformed id is ledger.ErrNotFound.
 func parseCharge(ctx context.Context, id string) (uuid.UUID, error) {
 	if err := ctx.Err(); err != nil {
 		return uuid.UUID{}, err

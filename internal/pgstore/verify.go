@@ -9,15 +9,15 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// maxDifferences bounds the sentences of a verification.
+// maxDifferences bounds the differences that a verification lists.
 const maxDifferences = 1000
 
 // Verify replays the whole journal and compares it with the balances, reservations,
-// spend counters and idempotency keys, all as of one moment. Calls do not wait for
-// it, but PostgreSQL cannot vacuum while it runs. It calls progress, if not nil, now
-// and then. Differences are no error: they are in the Verification.
-//
-// One verification of a store runs at a time; another waits for it, or for ctx.
+// spend counters and idempotency keys in one snapshot of the database. Calls do not
+// wait for Verify, but PostgreSQL cannot vacuum newer dead rows while it runs.
+// Verify calls progress, if not nil, now and then. It returns differences in the
+// Verification, not as an error. Only one verification of a store runs at a time; a
+// second one waits until the first has ended or ctx ends.
 func (s *Store) Verify(ctx context.Context, progress func(done, total int64)) (ledger.Verification, error) {
 	select {
 	case s.verifying <- struct{}{}:
@@ -29,7 +29,7 @@ func (s *Store) Verify(ctx context.Context, progress func(done, total int64)) (l
 	if err != nil {
 		return ledger.Verification{}, failure(ctx, err)
 	}
-	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }() // it only read
+	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }() // the transaction is read-only
 	v, err := verify(ctx, tx, progress)
 	if err != nil {
 		return ledger.Verification{}, failure(ctx, err)
@@ -37,7 +37,7 @@ func (s *Store) Verify(ctx context.Context, progress func(done, total int64)) (l
 	return v, nil
 }
 
-// verify reads from a transaction that sees one moment.
+// verify runs the checks in tx, which must read from one snapshot.
 func verify(ctx context.Context, tx pgx.Tx, progress func(done, total int64)) (v ledger.Verification, err error) {
 	if progress == nil {
 		progress = func(int64, int64) {}
@@ -69,8 +69,7 @@ func verify(ctx context.Context, tx pgx.Tx, progress func(done, total int64)) (v
 	return v, nil
 }
 
-// checks are queries that return a sentence for each difference. Their amounts are in
-// micro-units.
+// checks are queries that return a sentence for each difference, in micro-units.
 var checks = [...]string{
 	// Balances.
 	`WITH replay AS (
@@ -124,7 +123,7 @@ var checks = [...]string{
 	WHERE r.kind = 3 AND c.seq IS NULL`,
 	`SELECT format('refunds of %s micro-units are more than the charge %s of %s', sum(r.amount) + c.refunded, c.seq, c.amount)
 	FROM txn r JOIN known_charge c ON c.seq = r.ref WHERE r.kind = 3 GROUP BY c.seq, c.amount, c.refunded HAVING sum(r.amount) + c.refunded > c.amount`,
-	// Fees: one for each charge with a fee, and its return in proportion.
+	// Fees: one for each charge with a fee, returned in proportion to refunds.
 	`SELECT format('the fee of charge %s is %s micro-units, but %s were paid to the operator in %s parts, and %s came back instead of %s',
 		c.seq, c.fee, coalesce(f.paid, 0), coalesce(f.parts, 0), c.fee_back + coalesce(f.back, 0), div(c.fee::numeric * (c.refunded + coalesce(r.sum, 0)), c.amount))
 	FROM known_charge c

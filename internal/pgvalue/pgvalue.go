@@ -1,5 +1,5 @@
-// Package pgvalue converts texts and times to the forms in which PostgreSQL can hold
-// them, and back.
+// Package pgvalue converts texts and times to a form that PostgreSQL can store, and
+// back.
 package pgvalue
 
 import (
@@ -9,12 +9,12 @@ import (
 	"unicode/utf8"
 )
 
-// escape begins texts that PostgreSQL cannot hold as they are.
+// escape is the first byte of every stored text that Pack has quoted.
 const escape = "\x01"
 
-// Pack returns the form in which a text is stored. PostgreSQL takes no zero
-// bytes and nothing but UTF-8; a text with such is stored as a literal of Go,
-// so that no name that somebody else has chosen can fail a batch.
+// Pack returns the form in which a text is stored. PostgreSQL rejects zero bytes and
+// invalid UTF-8. Pack turns such a text into a Go string literal, so that a name
+// chosen by a client or server cannot make a batch fail.
 func Pack(s string) string {
 	if utf8.ValidString(s) && !strings.Contains(s, "\x00") && !strings.HasPrefix(s, escape) {
 		return s
@@ -22,7 +22,7 @@ func Pack(s string) string {
 	return escape + strconv.QuoteToASCII(s)
 }
 
-// Unpack returns the text that Pack was given.
+// Unpack reverses Pack.
 func Unpack(s string) string {
 	literal, packed := strings.CutPrefix(s, escape)
 	if !packed {
@@ -35,8 +35,8 @@ func Unpack(s string) string {
 	return text
 }
 
-// Column returns the form in which a time is stored: at a microsecond, nil for the
-// zero time.
+// Column returns the form in which a time is stored: truncated to a microsecond, or
+// nil for the zero time.
 func Column(t time.Time) *time.Time {
 	if t.IsZero() {
 		return nil
@@ -45,7 +45,7 @@ func Column(t time.Time) *time.Time {
 	return &at
 }
 
-// Time returns the time that Column was given, at a microsecond.
+// Time reverses Column. The time is truncated to a microsecond and in UTC.
 func Time(t *time.Time) time.Time {
 	if t == nil {
 		return time.Time{}
@@ -53,7 +53,7 @@ func Time(t *time.Time) time.Time {
 	return Micro(*t)
 }
 
-// Micro returns the time at the resolution of the store, a microsecond, in UTC.
+// Micro truncates the time to the resolution of the store, a microsecond, in UTC.
 func Micro(t time.Time) time.Time {
 	if t.IsZero() {
 		return time.Time{}
