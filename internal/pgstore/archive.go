@@ -189,9 +189,9 @@ func (s *Store) ArchivePart(ctx context.Context, q ledger.ArchiveQuery) (ledger.
 	switch {
 	case err != nil:
 		return p, failure(ctx, err)
-	case len(p.Entries) == 0:
+	case q.Last == 0 && len(p.Entries) == 0:
 		return p, nil
-	case q.Last != 0 && p.Last() != q.Last:
+	case q.Last != 0 && (len(p.Entries) == 0 || p.Last() != q.Last):
 		return p, fmt.Errorf("no part of the journal ends with transaction %d: %w", q.Last, ledger.ErrConflict)
 	}
 	return p, p.Close()

@@ -82,14 +82,19 @@ func (s *Store) Leave(ctx context.Context, node string) error {
 // has no lease. After an error it is unknown whether they have.
 func (s *Store) Confirm(ctx context.Context, node string) error {
 	var position int64
-	if err := s.row(ctx, `SELECT coalesce(max(seq), 0) FROM revocation`, nil, &position); err != nil {
-		return failure(ctx, err)
+	ask := func(query string, args []any, into any) error { // the wait may be long, each query not
+		ctx, cancel := bounded(ctx)
+		defer cancel()
+		return failure(ctx, s.row(ctx, query, args, into))
+	}
+	if err := ask(`SELECT coalesce(max(seq), 0) FROM revocation`, nil, &position); err != nil {
+		return err
 	}
 	query := firstBehind
 	for every := confirmEvery; ; every = min(2*every, confirmSeldom) {
 		var behind int
-		if err := s.row(ctx, query, []any{node, position}, &behind); err != nil {
-			return failure(ctx, err)
+		if err := ask(query, []any{node, position}, &behind); err != nil {
+			return err
 		}
 		query = stillBehind
 		if behind == 0 {

@@ -120,7 +120,7 @@ func (s *Store) ArchivePart(ctx context.Context, q ledger.ArchiveQuery) (ledger.
 	done := s.writer.archived.Load()
 	p := ledger.ArchivePart{Number: done.Files + 1, Previous: done.Sum}
 	rows, err := s.archivable(done.Last, &q)
-	if err != nil || len(rows) == 0 {
+	if err != nil || len(rows) == 0 && q.Last == 0 {
 		return p, err
 	}
 	p.Entries = make([]ledger.Entry, len(rows))
@@ -129,7 +129,7 @@ func (s *Store) ArchivePart(ctx context.Context, q ledger.ArchiveQuery) (ledger.
 			return p, err
 		}
 	}
-	if q.Last != 0 && p.Last() != q.Last {
+	if q.Last != 0 && (len(rows) == 0 || p.Last() != q.Last) {
 		return p, fmt.Errorf("no part of the journal ends with transaction %d: %w", q.Last, ledger.ErrConflict)
 	}
 	if p.Opening, err = s.openingBalances(p.Accounts()); err != nil {

@@ -66,6 +66,9 @@ func (t *test) archive(to files, before time.Time, most int) (moved int) {
 		}
 		to[ledger.ArchiveName(p.Number)] = &fstest.MapFile{Data: file.Bytes()}
 		t.ok(a.Archive(t.ctx, &again, sum, t.audit("ledger.archive", ledger.ArchiveName(p.Number))))
+		if _, err := a.ArchivePart(t.ctx, ledger.ArchiveQuery{Last: p.Last()}); !errors.Is(err, ledger.ErrConflict) {
+			t.Fatalf("the part can be asked for after it was archived: %v", err)
+		}
 		moved += len(p.Entries)
 	}
 }
