@@ -14,9 +14,9 @@ import (
 )
 
 // Call is one admitted message. A free call has nothing to settle. A paid call
-// holds a reservation and ends in exactly one way: captured, released, or
-// captured and then refunded. Unless noted otherwise, its methods may be called
-// from one goroutine at a time.
+// holds a reservation and ends in exactly one state, such as captured, released or
+// refunded; see callState. Unless noted otherwise, its methods may be called from
+// one goroutine at a time.
 type Call struct {
 	gate     *Gate // nil on a free call
 	id       string
@@ -26,18 +26,18 @@ type Call struct {
 	order    ledger.Order
 	terms    ledger.Terms
 	began    time.Time // time of the reservation
-	deadline time.Time // renewals of the reservation end here
+	deadline time.Time // the reservation is not renewed after this time
 	task     *Task     // nil unless the message is about a task
 	scopes   []string  // the scopes that admitting the message required
 	resumed  bool      // this is the rest of a stream that broke off
 
 	state  atomic.Uint32  // a callState
-	charge *ledger.Charge // set while the state is charged
+	charge *ledger.Charge // set while current().charged() is true
 	first  []byte         // stored response, if replayed
 	due    []mcp.Field    // _meta fields for the response of a started or replayed call
 
-	abandoned atomic.Bool // counted as abandoned, which happens at most once
-	ticketOut atomic.Bool // the client holds an event id to resume with
+	abandoned atomic.Bool // the call was counted as abandoned, or became a task and must never be counted
+	ticketOut atomic.Bool // the client has an event id with which it can resume the stream
 
 	mu    sync.Mutex // guards timer, which fires on its own goroutine
 	timer *time.Timer
@@ -107,10 +107,11 @@ func (c *Call) ChargesAbandoned() bool {
 	return c.on.Has(pricing.Abandoned) || c.on.Has(pricing.Started)
 }
 
-// Abandoned counts the call against its key because the client disconnected before
-// the response. A call does not count if its response will be charged anyway,
-// unless cut says that disconnecting has ended the call and no response will come.
-// Any goroutine may call it, at most once.
+// Abandoned counts the call against its lineage because the client disconnected
+// before the response. A call that was charged at its start does not count. A call
+// that is charged even without its client counts only if cut is true: the
+// disconnection has then ended the call, so no response will come that could be
+// charged. Any goroutine may call Abandoned, at most once.
 func (c *Call) Abandoned(cut bool) {
 	if !c.Paid() || c.on.Has(pricing.Started) || c.on.Has(pricing.Abandoned) && !cut {
 		return
@@ -148,17 +149,17 @@ func (c *Call) Start(ctx context.Context) *Refusal {
 	return nil
 }
 
-// Settle ends a paid call by its outcome: it captures the call if the price's
-// rule charges that outcome, and otherwise releases it. When it returns without
-// a refusal, the decision is durable and the response may go to the client, with
-// the fields in its _meta. A refusal means that the response must be withheld.
-// The response is the whole message, or nil if it is too long to hold.
+// Settle ends a paid call according to its outcome: it captures the call if the
+// price's rule charges that outcome, and otherwise releases it. When it returns
+// without a refusal, the decision is durable and the response may go to the client,
+// with the returned fields in its _meta. A refusal means that the response must be
+// withheld. The response is the whole message, or nil if it is too long to hold.
 func (c *Call) Settle(ctx context.Context, outcome mcp.Outcome, response []byte) ([]mcp.Field, *Refusal) {
 	switch {
 	case !c.Charges(outcome):
 		c.Release(ctx)
 		return nil, nil
-	case c.Captured(): // capture has already returned the receipt, unless Start kept it in due
+	case c.Captured(): // if Start captured the call, due holds the receipt; otherwise an earlier Settle returned it
 		fields := c.due
 		c.due = nil
 		if outcome == mcp.OutcomeError { // an error has no _meta to carry a receipt
@@ -172,7 +173,7 @@ func (c *Call) Settle(ctx context.Context, outcome mcp.Outcome, response []byte)
 		return nil, nil
 	}
 	fields, refusal := c.capture(ctx, response)
-	if outcome == mcp.OutcomeError { // possible on a resumed call that is charged at its start
+	if outcome == mcp.OutcomeError { // an error has no _meta; an error is charged here only on a resumed call that is charged at its start
 		fields = nil
 	}
 	return fields, refusal
@@ -187,14 +188,14 @@ func (c *Call) capture(ctx context.Context, response []byte) ([]mcp.Field, *Refu
 		return nil, &Refusal{Code: ChargeFailed, Cause: err, Tool: c.order.Tool}
 	}
 	if c.resumed && c.current() != stateStanding {
-		c.gate.deps.Abandonments.Forgive(c.order.Lineage) // it was noted when the first stream broke off
+		c.gate.deps.Abandonments.Forgive(c.order.Lineage) // the call was counted as abandoned when its first stream broke off
 	}
 	return c.fields(balance), nil
 }
 
 // take captures the charge, or finds that it was captured before. A charge that was
-// captured before stands even if the response at hand is lost. take returns the
-// payer's balance after the charge.
+// captured before is not refunded, even if the response at hand cannot be
+// delivered. take returns the payer's balance after the charge.
 func (c *Call) take(ctx context.Context, response []byte) (ledger.Balance, error) {
 	began := c.gate.deps.Now()
 	charge, balance, err := c.gate.deps.Ledger.Capture(ctx, c.id, response)
@@ -220,7 +221,7 @@ func (c *Call) take(ctx context.Context, response []byte) (ledger.Balance, error
 
 // Release ends the call without a charge. It gives back an open reservation, and
 // refunds a charge that this call has captured. In every other state it does
-// nothing. It cannot fail: a reservation that is not given back expires.
+// nothing. It cannot fail, because a reservation that is not given back expires.
 func (c *Call) Release(ctx context.Context) {
 	//exhaustive:enforce
 	switch c.current() {
@@ -243,7 +244,7 @@ func (c *Call) Suspend() {
 	c.stopRenewal()
 	c.count(ResultSuspended)
 	if !c.resumed {
-		c.noteAbandoned() // forgiven if the stream is resumed
+		c.noteAbandoned() // taken back when a resumed stream is charged
 	}
 }
 
@@ -255,7 +256,7 @@ func (c *Call) Close(ctx context.Context) {
 	}
 }
 
-// giveBack returns the reservation.
+// giveBack releases the reservation in the ledger.
 func (c *Call) giveBack(ctx context.Context) {
 	c.move(eventReleased)
 	c.stopRenewal()
@@ -264,10 +265,10 @@ func (c *Call) giveBack(ctx context.Context) {
 }
 
 // captureFailed ends a call after a failed capture. If the client can resume the
-// stream, the reservation is not given back: the capture may have happened, now or
-// on an earlier stream, and if it has not, the reservation waits for another
-// attempt until it expires. stored says that the capture was given a response to
-// store.
+// stream, the reservation is not given back, because the capture may have happened,
+// now or on an earlier stream. If it has not happened, a later attempt can use the
+// reservation until it expires. stored says that the failed capture was given a
+// response to store.
 func (c *Call) captureFailed(ctx context.Context, cause error, stored bool) {
 	c.move(eventFailed)
 	if c.mayComeBack() && !errors.Is(cause, errRefunded) {
@@ -279,11 +280,12 @@ func (c *Call) captureFailed(ctx context.Context, cause error, stored bool) {
 	case errors.Is(err, ledger.ErrSettled):
 		// The failed Capture left the outcome unknown. It is known now: the money
 		// was taken, and the response is withheld.
-		c.count(ResultFailed)
-		if !stored { // otherwise repeating the call returns the response for this charge
-			c.charge = &ledger.Charge{ID: c.id, Order: c.order}
-			c.refund(ctx)
+		if stored { // the client gets the response by repeating the call
+			c.count(ResultFailed)
+			return
 		}
+		c.charge = &ledger.Charge{ID: c.id, Order: c.order}
+		c.refund(ctx) // it counts the call
 		return
 	case err != nil && inDoubt(cause) && !stored: // the call may have been captured, or may yet be
 		c.log(slog.LevelWarn, "a call was not delivered, and it is not known yet whether it was charged", err)
@@ -294,8 +296,8 @@ func (c *Call) captureFailed(ctx context.Context, cause error, stored bool) {
 	c.count(ResultFailed)
 }
 
-// logUnreleased logs the failure of a release. A resumed call is exempt, since
-// its reservation may have expired.
+// logUnreleased logs the failure of a release. It logs nothing for a resumed call,
+// because that call's reservation may simply have expired.
 func (c *Call) logUnreleased(err error) {
 	if err != nil && !c.resumed {
 		c.log(slog.LevelWarn, "a reservation could not be given back, it will expire", err)

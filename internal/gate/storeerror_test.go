@@ -77,7 +77,8 @@ func TestForgottenReservationIsCharged(t *testing.T) {
 		if err := b.store.Release(t.Context(), call.ID()); err != nil {
 			t.Fatal(err)
 		}
-		call.id = b.newID("chg_") // an id that the store does not know
+		id := b.newID("chg_") // the store does not know this id
+		call.id = id
 		want := ledger.Balance{Posted: 40_000}
 		if poor {
 			_, _, err := b.store.PostTransaction(t.Context(), ledger.Transaction{ID: b.newID("txn_"), Kind: ledger.KindAdjustment, Debtor: b.payer.ID, Amount: 45_000, At: now, Reason: "test"},
@@ -94,6 +95,9 @@ func TestForgottenReservationIsCharged(t *testing.T) {
 		}
 		if got := b.balance(t, false); got != want {
 			t.Errorf("poor %t: balance %+v, want %+v", poor, got, want)
+		}
+		if charge, err := b.store.ChargeByID(t.Context(), id); poor != errors.Is(err, ledger.ErrNotFound) || !poor && (err != nil || charge.Amount != 10_000) {
+			t.Errorf("poor %t: the charge with the call's id is %+v, %v", poor, charge, err)
 		}
 	}
 }

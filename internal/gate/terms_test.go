@@ -110,8 +110,7 @@ func TestReplay(t *testing.T) {
 	if refusal != nil {
 		t.Fatal(refusal)
 	}
-	id := decoded(t, toolCall("cheap")).ID
-	response, replayed, err := again.Replay(id)
+	response, replayed, err := again.Replay(mcp.IntID(7))
 	if err != nil || !replayed {
 		t.Fatal(replayed, err)
 	}
@@ -130,7 +129,7 @@ func TestReplay(t *testing.T) {
 		t.Fatal(err)
 	}
 	meta := message.Result.Meta
-	if message.ID != 1 || !meta.Own || !meta.Replayed || meta.Charge.ID != first.ID() || again.ID() != first.ID() || meta.Charge.Balance != 40_000 {
+	if message.ID != 7 || !meta.Own || !meta.Replayed || meta.Charge.ID != first.ID() || again.ID() != first.ID() || meta.Charge.Balance != 40_000 {
 		t.Errorf("response %s", response)
 	}
 	if want := string(fields[1].Value); `"`+meta.Receipt+`"` != want {
@@ -209,16 +208,19 @@ func TestNoChargeFreesTheKey(t *testing.T) {
 
 // TestFreeQuota checks that a call under a free quota is captured for nothing, with
 // a receipt that is marked as free. Releasing such a call refunds no money. A call
-// that is not captured leaves the quota as it is.
+// that is not captured leaves the quota as it is. The next day has a new quota.
 func TestFreeQuota(t *testing.T) {
 	b := newBench(t)
 	b.policy.FreeCalls = 2
 	secret := b.key(t, nil)
 	b.settled(t, secret, toolCall("dear"), mcp.OutcomeToolError, nil) // not captured, so it does not use up the quota
-	for i := range 3 {
+	for i := range 4 {
 		tool, price := "dear", ledger.Amount(0) // beyond the balance, but free
-		if i == 2 {
+		switch i {
+		case 2:
 			tool, price = "cheap", 10_000
+		case 3:
+			b.later.Add(int64(24 * time.Hour))
 		}
 		before := b.balance(t, false).Posted
 		call, fields := b.settled(t, secret, toolCall(tool), mcp.OutcomeResult, nil)
@@ -234,7 +236,7 @@ func TestFreeQuota(t *testing.T) {
 			t.Fatal(err)
 		}
 		receipt, err := ledger.VerifyReceipt(jws, b.deps.Signer.Public())
-		free := i < 2
+		free := i != 2
 		if err != nil || receipt.Amount != price || receipt.Free != free || charge.Amount != price || charge.Free != free {
 			t.Errorf("call %d: receipt %+v, field %+v, %v", i, receipt, charge, err)
 		}
@@ -245,7 +247,7 @@ func TestFreeQuota(t *testing.T) {
 			}
 		}
 	}
-	if want := "[released captured refunded captured refunded captured]"; fmt.Sprint(*b.meter) != want {
+	if want := "[released captured refunded captured refunded captured captured refunded]"; fmt.Sprint(*b.meter) != want {
 		t.Errorf("counted %v, want %s", *b.meter, want)
 	}
 }
