@@ -19,23 +19,35 @@ func ReplaceFile(file string, content []byte, mode fs.FileMode) error {
 
 // CreateFile is like ReplaceFile, but the file must not exist yet. If it does, the
 // error is fs.ErrExist and the file stays as it is. If several processes create the
-// same file concurrently, exactly one succeeds, unless the file system has no hard
-// links.
+// same file concurrently, exactly one succeeds. On a file system without hard links,
+// several can succeed, and the file of the last one remains.
 func CreateFile(file string, content []byte, mode fs.FileMode) error {
-	return write(file, content, mode, link)
+	return create(file, content, mode, os.Link)
 }
 
-// link gives the temporary file its final name. Unlike a rename, it replaces no
-// existing file.
-func link(temp, file string) error {
-	err := os.Link(temp, file)
-	switch {
+func create(file string, content []byte, mode fs.FileMode, link func(temp, file string) error) error {
+	return write(file, content, mode, func(temp, file string) error {
+		err := link(temp, file) // unlike a rename, a link replaces no existing file
+		switch {
+		case err == nil:
+			return os.Remove(temp)
+		case errors.Is(err, fs.ErrExist):
+			return err
+		}
+		return renameToNew(temp, file) // the file system has no hard links
+	})
+}
+
+// renameToNew renames the temporary file unless there is a file with its final name.
+// It replaces a file that is created between the check and the rename.
+func renameToNew(temp, file string) error {
+	switch _, err := os.Lstat(file); {
 	case err == nil:
-		return os.Remove(temp)
-	case errors.Is(err, fs.ErrExist):
+		return &fs.PathError{Op: "create", Path: file, Err: fs.ErrExist}
+	case !errors.Is(err, fs.ErrNotExist):
 		return err
 	}
-	return os.Rename(temp, file) // the file system has no hard links
+	return os.Rename(temp, file)
 }
 
 func write(file string, content []byte, mode fs.FileMode, place func(temp, file string) error) error {

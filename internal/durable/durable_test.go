@@ -85,3 +85,19 @@ func TestCreateFile(t *testing.T) {
 	}
 	alone(t, file, *created.Load())
 }
+
+// TestCreateFileWithoutLinks checks that CreateFile creates a file on a file system
+// without hard links, and does not replace an existing one.
+func TestCreateFileWithoutLinks(t *testing.T) {
+	none := func(temp, file string) error {
+		return &os.LinkError{Op: "link", Old: temp, New: file, Err: errors.ErrUnsupported}
+	}
+	file := filepath.Join(t.TempDir(), "key")
+	if err := create(file, []byte("first"), 0o600, none); err != nil {
+		t.Fatal(err)
+	}
+	if err := create(file, []byte("second"), 0o600, none); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("the file exists, but the error is %v", err)
+	}
+	alone(t, file, "first")
+}

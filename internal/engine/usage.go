@@ -41,15 +41,23 @@ func newUsage(write func(context.Context, map[string]time.Time) error, logger *s
 // note records a use. Only the first use of a key in a batch is recorded.
 func (u *usage) note(id string, at time.Time) {
 	u.mu.RLock()
-	_, known := u.seen[id]
-	full := len(u.seen) >= maxUsed
+	skip := u.skips(id)
 	u.mu.RUnlock()
-	if known || full {
+	if skip {
 		return
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.seen[id] = at
+	if !u.skips(id) { // other goroutines may have changed the batch in between
+		u.seen[id] = at
+	}
+}
+
+// skips reports whether a use of the key is not recorded in this batch. The caller
+// holds the mutex.
+func (u *usage) skips(id string) bool {
+	_, known := u.seen[id]
+	return known || len(u.seen) >= maxUsed
 }
 
 func (u *usage) run() {

@@ -4,6 +4,7 @@
 package inprocess
 
 import (
+	"context"
 	"io"
 	"net/http"
 	"sync"
@@ -14,23 +15,39 @@ type Transport struct {
 	Handler http.Handler
 }
 
-// RoundTrip runs the handler in a new goroutine and returns as soon as the handler has
-// written a status. Closing the response's body waits for the handler to return.
+// RoundTrip runs the handler in a new goroutine and returns as soon as the handler
+// has written a status. If the request's context ends before that, RoundTrip returns
+// the context's cause and does not wait for the handler. The request's body is
+// closed when the handler has returned. Closing the response's body waits until
+// then.
 func (t Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	if r.Body == nil {
 		r.Body = http.NoBody
 	}
 	read, write := io.Pipe()
-	w := &pipeWriter{header: make(http.Header), body: write, status: make(chan int, 1)}
+	w := &pipeWriter{header: make(http.Header), body: write, head: make(chan head, 1)}
 	body := &pipeBody{PipeReader: read, done: make(chan struct{})}
 	go func() {
 		defer close(body.done)
+		defer r.Body.Close()
 		t.Handler.ServeHTTP(w, r)
 		w.WriteHeader(http.StatusOK)
 		_ = write.Close() // never fails
 	}()
-	status := <-w.status
-	return &http.Response{StatusCode: status, Header: w.header, Body: body, ContentLength: -1, Request: r}, nil
+	select {
+	case h := <-w.head:
+		return &http.Response{StatusCode: h.status, Header: h.header, Body: body, ContentLength: -1, Request: r}, nil
+	case <-r.Context().Done():
+		err := context.Cause(r.Context())
+		_ = read.CloseWithError(err) // never fails; later writes by the handler return the error
+		return nil, err
+	}
+}
+
+// head is the beginning of a response.
+type head struct {
+	status int
+	header http.Header
 }
 
 // pipeWriter is an http.ResponseWriter that writes the body into a pipe.
@@ -38,11 +55,13 @@ type pipeWriter struct {
 	header http.Header
 	body   *io.PipeWriter
 	once   sync.Once
-	status chan int // receives the status once
+	head   chan head // receives the head once
 }
 
-func (w *pipeWriter) Header() http.Header    { return w.header }
-func (w *pipeWriter) WriteHeader(status int) { w.once.Do(func() { w.status <- status }) }
+func (w *pipeWriter) Header() http.Header { return w.header }
+func (w *pipeWriter) WriteHeader(status int) {
+	w.once.Do(func() { w.head <- head{status, w.header.Clone()} }) // a clone, because the handler may change w.header later
+}
 func (w *pipeWriter) Write(p []byte) (int, error) {
 	w.WriteHeader(http.StatusOK)
 	return w.body.Write(p)

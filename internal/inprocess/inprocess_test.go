@@ -1,18 +1,24 @@
 package inprocess
 
 import (
+	"context"
+	"errors"
 	"io"
 	"net/http"
+	"strings"
 	"testing"
+	"testing/synctest"
 )
 
-// TestTransportStreams: a response can be read while its handler still writes it.
-// Closing the body makes further writes fail and waits for the handler to return.
+// TestTransportStreams: a response can be read while its handler still writes it. Its
+// header does not change after the handler has written the status. Closing the body
+// makes further writes fail and waits for the handler to return.
 func TestTransportStreams(t *testing.T) {
 	next, returned := make(chan struct{}), make(chan error, 1)
 	client := &http.Client{Transport: Transport{http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Test", r.URL.Path)
 		w.WriteHeader(http.StatusAccepted)
+		w.Header().Set("X-Test", "too late")
 		_, _ = io.WriteString(w, "one")
 		<-next
 		_, _ = io.WriteString(w, "two")
@@ -23,9 +29,6 @@ func TestTransportStreams(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if resp.StatusCode != http.StatusAccepted || resp.Header.Get("X-Test") != "/path" {
-		t.Errorf("status %d, header %v", resp.StatusCode, resp.Header)
-	}
 	part := make([]byte, 3)
 	for i, want := range []string{"one", "two"} {
 		if i == 1 {
@@ -34,6 +37,9 @@ func TestTransportStreams(t *testing.T) {
 		if _, err := io.ReadFull(resp.Body, part); err != nil || string(part) != want {
 			t.Errorf("read %q, %v; want %q", part, err, want)
 		}
+	}
+	if resp.StatusCode != http.StatusAccepted || resp.Header.Get("X-Test") != "/path" {
+		t.Errorf("status %d, header %v", resp.StatusCode, resp.Header)
 	}
 	if err := resp.Body.Close(); err != nil {
 		t.Error(err)
@@ -60,4 +66,67 @@ func TestTransportWithoutAnswer(t *testing.T) {
 	if text, err := io.ReadAll(resp.Body); err != nil || len(text) > 0 || resp.StatusCode != http.StatusOK {
 		t.Errorf("%d %q, %v", resp.StatusCode, text, err)
 	}
+}
+
+// body is a request's body that notes its end.
+type body struct {
+	io.Reader
+	closed chan struct{}
+}
+
+func (b *body) Close() error {
+	close(b.closed)
+	return nil
+}
+
+// TestTransportClosesBody: the request's body is closed once the handler has returned.
+func TestTransportClosesBody(t *testing.T) {
+	sent := &body{strings.NewReader("all of it"), make(chan struct{})}
+	client := &http.Client{Transport: Transport{http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(w, r.Body)
+	})}}
+	resp, err := client.Post("http://inside/", "text/plain", sent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text, err := io.ReadAll(resp.Body); err != nil || string(text) != "all of it" {
+		t.Errorf("read %q, %v", text, err)
+	}
+	if err := resp.Body.Close(); err != nil {
+		t.Error(err)
+	}
+	select {
+	case <-sent.closed:
+	default:
+		t.Error("the body of the request is open")
+	}
+}
+
+// TestTransportEndsWithContext: if the request's context ends before the handler has
+// written a status, the request fails at once, and so do the handler's later writes.
+func TestTransportEndsWithContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		leave, returned := make(chan struct{}), make(chan error, 1)
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://inside/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			synctest.Wait()
+			cancel()
+		}()
+		resp, err := Transport{http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			<-leave
+			_, err := io.WriteString(w, "nobody reads this")
+			returned <- err
+		})}.RoundTrip(request)
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("response %v, %v", resp, err)
+		}
+		close(leave)
+		if err := <-returned; !errors.Is(err, context.Canceled) {
+			t.Errorf("the handler wrote for a client that has left: %v", err)
+		}
+	})
 }

@@ -64,18 +64,17 @@ func appendLiteral(all []step, text string) []step {
 // covers reports whether the outer pattern matches every name that the inner pattern
 // matches. It simulates both patterns at once as automata. A state is a position in the
 // inner pattern, together with the set of positions in the outer pattern that the same
-// name can reach. covers may report false although the outer pattern covers the inner
-// one: if the simulation takes more than maxCover steps, or by the shortcut for an inner
-// pattern that begins with a wildcard.
+// name can reach. If the simulation takes more than maxCover steps, covers reports false
+// although the outer pattern may cover the inner one.
 func covers(outer, inner []step) bool {
-	if len(outer) > 0 && len(inner) > 0 && !outer[0].star && (inner[0].star || inner[0].any && !outer[0].any) {
-		return false // usually right, and saves the simulation
+	characters := representatives(outer, inner)
+	if !satisfiable(inner, characters) {
+		return true
 	}
 	type state struct {
 		at  int
 		set string // positions in the outer pattern, as closure encodes them
 	}
-	characters := representatives(outer, inner)
 	begin := state{0, closure(outer, []int{0})}
 	seen, todo := map[state]bool{begin: true}, []state{begin}
 	work := 0
@@ -88,6 +87,9 @@ func covers(outer, inner []step) bool {
 	for len(todo) > 0 {
 		now := todo[len(todo)-1]
 		todo = todo[:len(todo)-1]
+		if now.set == "" {
+			return false // no outer position is left, but the inner pattern can still match a name
+		}
 		if now.at == len(inner) {
 			if !strings.ContainsRune(now.set, rune(len(outer))) {
 				return false
@@ -115,8 +117,20 @@ func covers(outer, inner []step) bool {
 	return true
 }
 
-// advance returns the set of positions in the pattern that are reached from the set by
-// the character r.
+// satisfiable reports whether the pattern matches some name. Only a class that
+// contains no character, such as [b-a], can prevent that. characters must stand for
+// all characters; see representatives.
+func satisfiable(pattern []step, characters []rune) bool {
+	for _, s := range pattern {
+		if !s.star && !slices.ContainsFunc(characters, s.has) {
+			return false
+		}
+	}
+	return true
+}
+
+// advance returns the set of positions in the pattern that the character r can reach
+// from the positions in set.
 func advance(pattern []step, set string, r rune) string {
 	var next []int
 	for _, i := range set {
@@ -147,8 +161,8 @@ func closure(pattern []step, positions []int) string {
 	return set.String()
 }
 
-// representatives returns a set of characters such that the patterns cannot distinguish
-// any character from at least one member of the set.
+// representatives returns characters that stand for all characters: for every
+// character, the patterns treat at least one of the returned ones in the same way.
 func representatives(patterns ...[]step) []rune {
 	all := []rune{0}
 	add := func(low, high rune) { all = append(all, low, high+1) }

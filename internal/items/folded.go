@@ -80,10 +80,10 @@ func fold(pieces []piece) []piece {
 	return folded
 }
 
-// foldedMatch reports whether folded pieces match a folded name. If they do, the pattern
-// may match some name with that folded form. A class matches a character if the class
-// contains the character in upper or lower case. Time is bounded by the product of the
-// two lengths.
+// foldedMatch reports whether folded pieces match a folded name. If they do, the
+// pattern may match some name with that folded form. A class matches a character if
+// the class contains the character in upper or lower case. Time is bounded by the
+// product of the length of the pattern and the length of the name.
 func foldedMatch(pieces []piece, name string) bool {
 	var here, there [128]bool // most names are short
 	at, next := here[:], there[:]
@@ -104,7 +104,8 @@ func foldedMatch(pieces []piece, name string) bool {
 	return at[len(name)]
 }
 
-// step sets ends at each position in the name where the piece can end if it begins at i.
+// step sets ends[j] for each position j in the name at which the piece can end if it
+// begins at position i.
 func (p *piece) step(name string, i int, ends []bool) {
 	switch {
 	case p.kind == 'a':
@@ -128,7 +129,8 @@ func (p *piece) step(name string, i int, ends []bool) {
 	}
 }
 
-// has reports whether a class contains the character in any case.
+// has reports whether the class p contains the character r, or a character that
+// differs from r only in case.
 func (p *piece) has(r rune) bool {
 	for other := r; ; {
 		if ok, _ := path.Match(p.text, string(other)); ok {

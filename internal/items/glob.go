@@ -5,9 +5,10 @@ import (
 	"unicode/utf8"
 )
 
-// matchGlob reports whether the pattern matches the name. The pattern has the syntax of
-// path.Match and must be valid, but '/' is not special: "*" matches every name. It is
-// enough to backtrack to the last '*', and that bounds the time.
+// matchGlob reports whether the pattern matches the name. The pattern must be valid by
+// the syntax of path.Match, but '/' is not special: "*" matches every name. After a
+// mismatch, it backtracks only to the last '*' of the pattern. That is enough, and it
+// bounds the time.
 func matchGlob(pattern, name string) bool {
 	star, from := -1, 0 // where to continue after the last '*': in the pattern and in the name
 	rest, text := pattern, name

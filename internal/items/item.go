@@ -57,9 +57,10 @@ func (i Item) String() string {
 	return prefixes[i.Kind] + i.Name
 }
 
-// Parse is the inverse of Item.String. The name may also be a pattern. An empty name is
-// an error. So is a text without a prefix that looks like a mistyped prefix or like a
-// URI; a tool with such a name is written tool:NAME.
+// Parse is the inverse of Item.String. The name may also be a pattern. An empty name
+// is an error. So is a text that has no prefix but looks like a URI, or begins with a
+// text that looks like a mistyped prefix. A tool with such a name is written
+// tool:NAME.
 func Parse(text string) (Item, error) {
 	item := Item{Name: text}
 	kind, ok := prefixOf(text)

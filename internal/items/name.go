@@ -64,7 +64,8 @@ func Fold(name string) string {
 	if isASCII(name) {
 		return strings.Map(foldRune, name)
 	}
-	// Each step may undo another one. After two rounds, the result is stable.
+	// Each step may bring back differences that another step has removed. After two
+	// rounds, the result is stable.
 	for range 2 {
 		name = strings.Map(foldRune, norm.NFKC.String(name))
 		name = cases.Fold().String(name)

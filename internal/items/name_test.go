@@ -10,7 +10,7 @@ import (
 )
 
 // TestItemsHaveNamesOfTheirOwn checks that no two items have the same String, and that
-// Parse returns the item for it, even for a tool with a confusing name.
+// Parse returns the item for that text, even for a tool with a confusing name.
 func TestItemsHaveNamesOfTheirOwn(t *testing.T) {
 	words := []string{
 		"a", "日本", "a b", "ns:tool", "prompt:x", "tool:x", "tool:prompt:x", "method:m", "resource:docs://a", "Prompt:x", "prompts:x", "docs://a", "mail:", ":", "x:y:z", "tool:", "prompt:", "\x00",
@@ -110,7 +110,7 @@ func TestConfusable(t *testing.T) {
 	for _, c := range []struct {
 		table *Table[int]
 		item  string
-		with  string // "" for none
+		with  string // pattern of the other rule; "" if the item is not confusable
 	}{
 		{table("delete"), "Delete", "delete"}, {table("delete"), "delete", ""}, {table("delete"), "delete ", "delete"}, {table("delete"), "other", ""},
 		{table("Delete"), "delete", "Delete"}, {table("Delete", "delete"), "delete", ""}, {table("Delete", "delete"), "DELETE", "delete"},
@@ -119,8 +119,8 @@ func TestConfusable(t *testing.T) {
 		{table("search_*"), "search_X", ""}, {table("search_*"), "Search_x", "search_*"}, {table("Search_*"), "search_x", "Search_*"},
 		{table("get_?", "*"), "GET_a", "get_?"}, {table("get_?", "*"), "get_A", ""}, {table("get_?", "*"), "get_ab", ""}, {table("[a-c]x", "*"), "Bx", "[a-c]x"}, {table("[A-C]x", "*"), "bx", "[A-C]x"},
 		{table("[^a]x", "*"), "ax", "[^a]x"}, {table("[0-9]x", "*"), "ax", ""}, {table(`a\*b`, "*"), "A*b", `a\*b`}, {table(`[\]]x`, "*"), "]X", `[\]]x`}, {table("a/*"), "A/b", "a/*"}, {table("a/*"), "A/b/c", "a/*"}, {table("a?b", "*"), "A/b", "a?b"},
-		// NFC composes the last letter of the pattern's literal and an accent in the
-		// name to one letter.
+		// In the name, an accent follows the letter with which the pattern's literal
+		// ends. NFC composes the two to one letter.
 		{table("e*", "*"), "e\u0301lan", "e*"}, {table("e*"), "e\u0301lan", "e*"}, {table("e*", "*"), "élan", ""}, {table("e*", "*"), "elan\u0301", ""},
 		{table("가*", "*"), "가\u11a8", "가*"}, {table("*\u0301x", "*"), "e\u0301x", "*\u0301x"}, {table("a?b", "*"), "a b", "a?b"},
 		{table("*"), "anything At all", ""}, {table("prompt:p*"), "prompt:P", "p*"}, {table("prompt:p"), "P", ""}, {table("resource:docs://a"), "resource:DOCS://a", ""},
@@ -154,8 +154,8 @@ func TestFoldedPatternsMatchMore(t *testing.T) {
 	})
 }
 
-// TestRulesThatNeverMatch checks that Add refuses a rule that no name can reach, be it for
-// the rule's own pattern or because of earlier rules.
+// TestRulesThatNeverMatch checks that Add refuses a rule that no name can reach,
+// because of the rule's own pattern or because of earlier rules.
 func TestRulesThatNeverMatch(t *testing.T) {
 	for _, c := range []struct {
 		first, second string

@@ -68,8 +68,9 @@ func (t *Table[T]) Add(item Item, value T) error {
 	return nil
 }
 
-// compile parses the item's name or pattern. It reports whether it is a pattern for
-// several items, and returns the literal text that all of them contain.
+// compile parses the item's name or pattern. many reports whether that is a pattern
+// for several items. fixed is all the literal text in it, which every matching name
+// contains.
 func (g *glob[T]) compile(item Item) (many bool, fixed string, err error) {
 	switch item.Kind {
 	case Method:
@@ -140,7 +141,8 @@ func (t *Table[T]) Confusable(item Item) (pattern string, confusable bool) {
 }
 
 // Find returns the value of the rule for the item. That is the rule with exactly the
-// item's name, in any position, or else the first rule with a pattern that matches.
+// item's name, wherever it stands among the rules. If there is no such rule, it is the
+// first one with a pattern that matches.
 func (t *Table[T]) Find(item Item) (value T, ok bool) {
 	s := &t.shelves[item.Kind]
 	if value, ok = s.exact[item.Name]; ok {

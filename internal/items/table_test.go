@@ -27,7 +27,8 @@ func TestResourcePatterns(t *testing.T) {
 func TestMayBeNormal(t *testing.T) {
 	for pattern, want := range map[string]bool{
 		"*": true, "docs://*": true, "{+uri}": true, "https://example.com*": true, "https://example.com:{port}/a": true, "file://*": true, "Docs://Exact": true, "ht*://x": true,
-		"Docs://*": false, "https://Example.com/*": false, "docs://a/../*": false, "docs://a b/*": false, "docs://*#part": false, "https://example.com:443/*": false,
+		"http://{a}.1/": true, "http://{a}.{b}.1/x": true, "http://1*": true, "http://[{a}/": true, "http:*": true, "http:/*": true, "https://example.com:44*": true, "https://example.com:443*": true,
+		"Docs://*": false, "https://Example.com/*": false, "docs://a/../*": false, "docs://a b/*": false, "docs://*#part": false, "https://example.com:443/*": false, "https://example.com:x*": false, "https://example.com:8x/*": false,
 	} {
 		if MayBeNormal(pattern) != want {
 			t.Errorf("%q: want %v", pattern, want)

@@ -2,6 +2,7 @@ package items
 
 import (
 	"net/netip"
+	"strconv"
 	"strings"
 )
 
@@ -96,8 +97,7 @@ func isPlainAuthority(authority string) bool {
 		host = rest
 	}
 	if i := strings.LastIndexByte(host, ':'); i > strings.LastIndexByte(host, ']') {
-		port := host[i+1:]
-		if port == "" || len(port) > 5 || len(port) > 1 && port[0] == '0' || strings.Trim(port, "0123456789") != "" {
+		if !isNormalPort(host[i+1:]) {
 			return false
 		}
 		host = host[:i]
@@ -107,6 +107,12 @@ func isPlainAuthority(authority string) bool {
 		return err == nil && host == "["+address.String()+"]"
 	}
 	return !strings.ContainsAny(host, "[]:")
+}
+
+// isNormalPort reports whether the text is a port without leading zeros.
+func isNormalPort(text string) bool {
+	port, err := strconv.ParseUint(text, 10, 16)
+	return err == nil && strconv.FormatUint(port, 10) == text
 }
 
 // isNormalHost reports whether the authority of a URI with a special scheme is in normal
@@ -119,7 +125,7 @@ func isNormalHost(scheme, authority, defaultPort string) bool {
 	host, port := authority, ""
 	if i := strings.LastIndexByte(authority, ':'); i > strings.LastIndexByte(authority, ']') {
 		host, port = authority[:i], authority[i+1:]
-		if port == "" || port == defaultPort || port[0] == '0' {
+		if !isNormalPort(port) || port == defaultPort {
 			return false
 		}
 	}
@@ -129,6 +135,8 @@ func isNormalHost(scheme, authority, defaultPort string) bool {
 	case host[0] == '[':
 		address, err := netip.ParseAddr(strings.Trim(host, "[]"))
 		return err == nil && host == "["+address.String()+"]"
+	case strings.ContainsAny(host, "[]:"):
+		return false
 	}
 	// If the last label of a host begins with a digit, the host is an IPv4 address.
 	last := host[strings.LastIndexByte(strings.TrimSuffix(host, "."), '.')+1:]
@@ -139,6 +147,12 @@ func isNormalHost(scheme, authority, defaultPort string) bool {
 	return true
 }
 
+// fillings are texts for the wildcards of a pattern. If a pattern matches some URI in
+// normal form, it usually also matches one in which every wildcard is replaced by the
+// same one of these texts. Most of the texts end the part of the URI in which they
+// stand, so that the rest of the pattern is in the path.
+var fillings = []string{"x", "", "1", "/", "/x", "/x/x", "//x/x", "x/x", ".x/x", "1/x", "::1", "::1]/x", "a:b"}
+
 // MayBeNormal reports whether a resource pattern can match a URI in normal form. It also
 // returns true for a pattern without wildcards, and if it cannot decide.
 func MayBeNormal(pattern string) bool {
@@ -146,7 +160,7 @@ func MayBeNormal(pattern string) bool {
 	if err != nil || len(pieces) == 1 || !strings.Contains(pieces[0], ":") {
 		return true
 	}
-	for _, filling := range []string{"x", "", "1", "/x", "/", "a:b", "::1"} {
+	for _, filling := range fillings {
 		if IsNormalURI(strings.Join(pieces, filling)) {
 			return true
 		}

@@ -137,7 +137,7 @@ func TestDecodeRefuses(t *testing.T) {
 		{"name with NUL", call(`"name":"cheap","name\u0000":"expensive"`), InvalidRequest, seven},
 		{"only name with NUL", call(`"name\u0000":"expensive"`), InvalidRequest, seven},
 
-		// Keys that become a reserved one when folded or trimmed.
+		// Keys that equal a reserved key after folding or trimming.
 		{"ID", `{"jsonrpc":"2.0","id":7,"ID":8,"method":"ping"}`, InvalidRequest, none},
 		{"İd", `{"jsonrpc":"2.0","id":7,"\u0130d":8,"method":"ping"}`, InvalidRequest, none},
 		{"uRı", call(`"name":"x","uR\u0131":"y"`), InvalidRequest, seven},
@@ -214,7 +214,7 @@ func TestDecodeRefuses(t *testing.T) {
 		{"id of 129 bytes", `{"jsonrpc":"2.0","id":"` + strings.Repeat("x", 129) + `","method":"ping"}`, InvalidRequest, none},
 		{"id of 65 two-byte characters", `{"jsonrpc":"2.0","id":"` + strings.Repeat("é", 65) + `","method":"ping"}`, InvalidRequest, none},
 
-		// Rules of single methods.
+		// Rules about params, and rules of single methods.
 		{"params array", `{"jsonrpc":"2.0","id":7,"method":"ping","params":[]}`, InvalidParams, seven},
 		{"params null", `{"jsonrpc":"2.0","id":7,"method":"ping","params":null}`, InvalidParams, seven},
 		{"_meta a string", call(`"name":"x","_meta":"y"`), InvalidParams, seven},
@@ -252,6 +252,9 @@ func TestDecodeRefuses(t *testing.T) {
 			}
 			if e.Offset < 0 || e.Offset > len(tt.body) {
 				t.Errorf("offset %d of %d bytes", e.Offset, len(tt.body))
+			}
+			if has := strings.HasSuffix(e.Error(), fmt.Sprintf(" (at byte %d)", e.Offset)); has != (e.Offset > 0) {
+				t.Errorf("the error at byte %d is %q", e.Offset, e.Error())
 			}
 			if strings.Contains(e.Error(), "expensive") {
 				t.Errorf("the error quotes the message: %v", e)
@@ -370,8 +373,8 @@ func TestIDMarshals(t *testing.T) {
 	}
 }
 
-// TestEnumerationsHaveNames checks that every value of an enumeration has its own name
-// in logs.
+// TestEnumerationsHaveNames checks that String returns a different name for every
+// value of each enumeration.
 func TestEnumerationsHaveNames(t *testing.T) {
 	for want, v := range map[string]fmt.Stringer{
 		"request": KindRequest, "notification": KindNotification, "response": KindResponse, "Kind(0)": Kind(0),

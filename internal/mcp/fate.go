@@ -5,8 +5,8 @@ import (
 	"unicode/utf8"
 )
 
-// Fate is the treatment of a malformed event. The zero Fate is FateWithheld, the safe
-// one.
+// Fate is the treatment of an event that is malformed, or that is a response without
+// the pending id. The zero Fate is FateWithheld, the safe one.
 type Fate uint8
 
 const (
@@ -14,7 +14,7 @@ const (
 	// or outcome. No later event can then be trusted to be the only response.
 	FateWithheld Fate = iota
 	// FateLeftOut is for an event that a strict reader does not take for a response,
-	// but another reader might. The stream without it has one meaning.
+	// but another reader might. Without the event, the stream has only one meaning.
 	FateLeftOut
 	// FatePasses is for an event that no reader takes for a response.
 	FatePasses
@@ -31,8 +31,9 @@ func (f Fate) String() string {
 //
 // An event with a type other than "message" is meant for clients that know the type.
 // It passes if clients that ignore the type cannot read a response in it, and is left
-// out otherwise. A malformed notification or request passes on the same condition. Any
-// other event is left out, unless it may be a response: then it is withheld.
+// out otherwise. A malformed notification or request passes if clients cannot read a
+// response in it and agree about its lines. Any other event is left out, unless it may
+// be a response: then it is withheld.
 func (e *EventScanner) Fate(event []byte) Fate {
 	harmless := harmless(event) && harmless(EventData(event))
 	switch {
@@ -53,19 +54,21 @@ func (e *EventScanner) Fate(event []byte) Fate {
 	return FateWithheld
 }
 
-// An event must contain one of these texts for any reader to take it for a response or
-// for a guarded notification. A response has an id, and a key "result" or "error".
-var telling = [][]byte{
+// revealing has texts for recognising a response or a guarded notification. A reader
+// takes an event for a response only if the event has the key "id", and the key
+// "result" or "error". A guarded notification has a method that begins with one of the
+// other texts.
+var revealing = [][]byte{
 	[]byte(`"id"`), []byte(`"result"`), []byte(`"error"`),
 	[]byte("notifications/tasks"), []byte(MethodResourceUpdated),
 }
 
-// harmless reports whether no reader could find one of these texts, even one that
-// resolves escapes, ignores case and drops invisible characters. It does not consider
-// the JSON syntax, because readers differ about that.
+// harmless reports whether no text of revealing occurs in the given text, even for a
+// reader that resolves escapes, ignores case and drops invisible characters. It does
+// not consider the JSON syntax, because readers differ about that.
 func harmless(text []byte) bool {
 	folded := fold(text)
-	for _, word := range telling {
+	for _, word := range revealing {
 		if bytes.Contains(folded, word) {
 			return false
 		}
@@ -97,7 +100,8 @@ func fold(text []byte) []byte {
 }
 
 // looseRune returns the first character of the text, with a JSON escape resolved, and
-// its length in bytes. A backslash that does not begin an escape stands for itself.
+// how many bytes of the text it takes. A backslash that does not begin an escape
+// stands for itself.
 func looseRune(text []byte) (rune, int) {
 	switch {
 	case text[0] != '\\' || len(text) < 2:

@@ -106,8 +106,8 @@ func TestCheckHeaders(t *testing.T) {
 				return
 			}
 			var e *Error
-			if !errors.As(err, &e) || e.Code != tt.code || e.ID != m.ID || e.Error() == "" {
-				t.Errorf("%v, %v; want code %d with the id", era, err, tt.code)
+			if !errors.As(err, &e) || e.Code != tt.code || e.ID != m.ID || e.Reason == "" || e.Error() != e.Reason {
+				t.Errorf("%v, %v; want code %d with the id, and no position", era, err, tt.code)
 			}
 		})
 	}
@@ -155,7 +155,7 @@ func TestKnownMethod(t *testing.T) {
 	check(KindResponse, "", session)
 }
 
-// TestValidMethodName checks every byte for whether a method name may have it.
+// TestValidMethodName checks, for every byte, whether a method name may contain it.
 func TestValidMethodName(t *testing.T) {
 	for c := range 256 {
 		name := "a" + string([]byte{byte(c)})

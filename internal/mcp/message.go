@@ -24,8 +24,8 @@ func (k Kind) String() string {
 	return nameOf("Kind", []string{"", "request", "notification", "response"}, uint8(k))
 }
 
-// nameOf returns the name of the value v of an enumeration, or "Enum(v)" if it has no
-// name.
+// nameOf returns names[v], the name of a value of the enumeration enum. If v has no
+// name, nameOf returns the enumeration with the number, such as "Kind(7)".
 func nameOf(enum string, names []string, v uint8) string {
 	if int(v) < len(names) && names[v] != "" {
 		return names[v]
@@ -36,8 +36,8 @@ func nameOf(enum string, names []string, v uint8) string {
 const (
 	// maxIDLength bounds a string id, in bytes of its unescaped text.
 	maxIDLength = 128
-	// maxIDNumber bounds the magnitude of an integer id. Beyond it, readers that store
-	// numbers as doubles confuse different ids (RFC 8259, section 6).
+	// maxIDNumber bounds the magnitude of an integer id. Readers that store numbers as
+	// doubles could confuse two different ids beyond this bound (RFC 8259, section 6).
 	maxIDNumber = 1<<53 - 1
 )
 
@@ -49,9 +49,9 @@ const (
 	idNumber
 )
 
-// ID is the id of a request: a string of at most 128 bytes or an integer within
-// 2^53-1. Two IDs are == exactly if they are the same id. The string "1" and the
-// integer 1 are different ids. The zero ID means that there is no id.
+// ID is the id of a request: a string of at most 128 bytes, or an integer from
+// -(2^53-1) to 2^53-1. Two IDs are == if and only if they are the same id. The string
+// "1" and the integer 1 are different ids. The zero ID means that there is no id.
 type ID struct {
 	kind   idKind
 	text   string
@@ -67,7 +67,7 @@ func StringID(text string) ID {
 	return ID{kind: idText, text: text}
 }
 
-// IntID returns the id with the integer n, or the zero ID if n is not within 2^53-1.
+// IntID returns the id with the integer n, or the zero ID if n is beyond ±(2^53-1).
 func IntID(n int64) ID {
 	if n < -maxIDNumber || n > maxIDNumber {
 		return ID{}
@@ -103,8 +103,9 @@ func (id ID) AppendJSON(b []byte) []byte {
 func (id ID) MarshalJSON() ([]byte, error) { return id.AppendJSON(nil), nil }
 
 // parseIDNumber parses an integer id in its canonical form: without a fraction, an
-// exponent, a leading zero or a plus sign, and not -0. Readers differ about whether
-// another form, such as 7.0, is the same id.
+// exponent, a leading zero or a plus sign, and not -0. It returns false for any other
+// form, because readers differ about whether such a form, for example 7.0, is the same
+// id as 7.
 func parseIDNumber(raw []byte) (int64, bool) {
 	digits := raw
 	if len(digits) > 0 && digits[0] == '-' {
@@ -145,9 +146,9 @@ type Message struct {
 	ProtocolVersion string // _meta["io.modelcontextprotocol/protocolVersion"]; "" if absent
 	MaxPrice        string // _meta["dev.farebox/max-price"], unescaped; "" if absent
 	IdempotencyKey  string // _meta["dev.farebox/idempotency-key"], unescaped, 1 to MaxIdempotencyKey bytes long; "" if absent
-	Task            bool   // params.task is present, with any value (tasks of 2025-11-25)
-	Follow          bool   // params.requestState or params.inputResponses is present (2026-07-28)
-	HasState        bool   // params.requestState is present and a string (2026-07-28)
+	Task            bool   // params.task is present, with any value (protocol version 2025-11-25)
+	Follow          bool   // params.requestState or params.inputResponses is present (protocol version 2026-07-28)
+	HasState        bool   // params.requestState is present and a string (protocol version 2026-07-28)
 	RequestState    string // params.requestState, unescaped
 	TaskID          string // params.taskId, unescaped; "" if absent or not a string
 	Cursor          string // params.cursor, unescaped; "" if absent or not a string
@@ -161,7 +162,7 @@ const (
 	InvalidRequest = -32600
 	// InvalidParams is for params that are invalid for the method.
 	InvalidParams = -32602
-	// HeaderMismatch is for headers that contradict the body (MCP 2026-07-28,
+	// HeaderMismatch is for HTTP headers that contradict the body (MCP 2026-07-28,
 	// Streamable HTTP, "Request Metadata").
 	HeaderMismatch = -32020
 )
@@ -170,13 +171,13 @@ const (
 type Error struct {
 	Code   int    // ParseError, InvalidRequest, InvalidParams or HeaderMismatch
 	Reason string // a plain sentence without quotations from the message
-	Offset int    // position in the body, in bytes; 0 in an error of CheckHeaders
-	ID     ID     // id of the message; zero if it is not certain
+	Offset int    // position in the body, in bytes; 0 also if the error has no position
+	ID     ID     // id of the message; the zero ID if the message's id is not certain
 }
 
-// Error returns the reason, with the offset unless the code is HeaderMismatch.
+// Error returns the reason, with the offset unless it is 0.
 func (e *Error) Error() string {
-	if e.Code == HeaderMismatch {
+	if e.Offset == 0 {
 		return e.Reason
 	}
 	return fmt.Sprintf("%s (at byte %d)", e.Reason, e.Offset)

@@ -20,15 +20,16 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// stopTime bounds how long Halt waits for the server to end.
-const stopTime = time.Minute
+// haltTime is the default of Server.haltTime.
+const haltTime = time.Minute
 
 // Server is a PostgreSQL server and its files. Only the methods DSN and Dir are safe
 // for concurrent use.
 type Server struct {
-	dir     string
-	fsync   string   // "on" or "off"
-	process *process // nil unless the server is running
+	dir      string
+	fsync    string        // "on" or "off"
+	process  *process      // nil unless the server is running
+	haltTime time.Duration // bounds how long Halt waits for the server to end
 }
 
 // process is a running server.
@@ -43,9 +44,10 @@ type process struct {
 // that process is killed.
 func Start(ctx context.Context) (*Server, error) { return start(ctx, "on") }
 
-// StartVolatile is like Start, but the server does not sync its files. A crash of
-// the machine would lose data; a crash of a process does not, because the kernel has
-// the writes. Creating a database is many times faster.
+// StartVolatile is like Start, but the server does not sync its files, so that
+// creating a database is many times faster. If the machine crashes, data may be
+// lost. If only a process crashes, no data is lost, because the kernel has the
+// writes.
 func StartVolatile(ctx context.Context) (*Server, error) { return start(ctx, "off") }
 
 func start(ctx context.Context, fsync string) (*Server, error) {
@@ -57,7 +59,7 @@ func start(ctx context.Context, fsync string) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{dir: dir, fsync: fsync}
+	s := &Server{dir: dir, fsync: fsync, haltTime: haltTime}
 	if err = giveAway(dir); err == nil {
 		err = run(ctx, filepath.Join(bin, "initdb"), "--pgdata", filepath.Join(dir, "data"),
 			"--auth", "trust", "--username", "postgres", "--encoding", "UTF8", "--locale", "C", "--no-sync")
@@ -171,27 +173,32 @@ func (s *Server) log() error {
 	return fmt.Errorf("the server's log: %s", text[max(0, len(text)-4000):])
 }
 
-// Remove ends the server if it is running, and deletes its files.
+// Remove ends the server if it is running, and deletes its files. If the server does
+// not end, Remove keeps the files and can be called again.
 func (s *Server) Remove() error {
-	return errors.Join(s.Halt(), os.RemoveAll(s.dir))
+	if err := s.Halt(); err != nil {
+		return err
+	}
+	return os.RemoveAll(s.dir)
 }
 
 // Halt ends the server if it is running. The server first aborts its open
-// transactions and closes its connections (SIGINT, a fast shutdown).
+// transactions and closes its connections (SIGINT, a fast shutdown). After an error
+// the server counts as running, and Halt can be called again.
 func (s *Server) Halt() error {
-	if s.process == nil {
+	p := s.process
+	if p == nil {
 		return nil
 	}
-	p := s.process
-	s.process = nil
 	if err := p.cmd.Process.Signal(syscall.SIGINT); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
 	}
 	select {
 	case <-p.gone:
+		s.process = nil
 		return nil
-	case <-time.After(stopTime):
-		return fmt.Errorf("the server did not end within %s: %w", stopTime, s.log())
+	case <-time.After(s.haltTime):
+		return fmt.Errorf("the server did not end within %s: %w", s.haltTime, s.log())
 	}
 }
 

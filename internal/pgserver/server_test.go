@@ -5,11 +5,14 @@ package pgserver
 import (
 	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestServer checks that a started server accepts connections, that it keeps its
@@ -52,6 +55,49 @@ func TestStartEndsWithItsContext(t *testing.T) {
 	cancel()
 	if s, err := Start(ctx); err == nil {
 		t.Errorf("it started: %v", s.Remove())
+	}
+}
+
+// TestRemoveKeepsFilesOfRunningServer checks that Remove keeps the files of a server
+// that does not end in time, and deletes them once the server has ended.
+func TestRemoveKeepsFilesOfRunningServer(t *testing.T) {
+	s := &Server{dir: filepath.Join(t.TempDir(), "server"), haltTime: time.Millisecond}
+	if err := os.Mkdir(s.dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("sh", "-c", `trap "" INT; echo ready; read _`) // ends when its input does, and ignores SIGINT
+	input, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	output, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	p := &process{cmd: cmd, gone: make(chan struct{})}
+	s.process = p
+	if _, err := io.ReadFull(output, make([]byte, len("ready"))); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := s.Remove(); err == nil {
+			t.Error("a running server was removed")
+		}
+		if _, err := os.Stat(s.dir); err != nil {
+			t.Errorf("the files of a running server: %v", err)
+		}
+	}
+	_ = input.Close()
+	_ = cmd.Wait() // the status is of no interest
+	close(p.gone)
+	if err := s.Remove(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(s.dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("its files: %v; want them gone", err)
 	}
 }
 

@@ -106,12 +106,12 @@ func used(ctx context.Context, p *Platform, _ *identity.Principal, in *body[wire
 	return none, nil
 }
 
-// maxNodes bounds how many nodes may follow with one key at the same time, because
-// key changes wait for each node.
+// maxNodes bounds how many nodes may follow key changes with one key at the same
+// time, because each change waits for every node.
 const maxNodes = 64
 
-// nodes records when the leases of the following nodes end, by the lineage of their
-// key.
+// nodes records, by the lineage of a gateway's key and the name of a node, when the
+// lease of the node ends.
 type nodes struct {
 	mu     *sync.Mutex
 	leases map[string]map[string]time.Time
@@ -121,8 +121,8 @@ func newNodes() nodes {
 	return nodes{mu: new(sync.Mutex), leases: make(map[string]map[string]time.Time)}
 }
 
-// admit reports whether a node may follow. If it may, admit records that the node's
-// lease ends at until.
+// admit reports whether a node may follow key changes. If it may, admit records that
+// the node's lease ends at until.
 func (n *nodes) admit(lineage, node string, now, until time.Time) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -144,7 +144,11 @@ func (n *nodes) admit(lineage, node string, now, until time.Time) bool {
 func (n *nodes) forget(lineage, node string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	delete(n.leases[lineage], node)
+	mine := n.leases[lineage]
+	delete(mine, node)
+	if len(mine) == 0 {
+		delete(n.leases, lineage)
+	}
 }
 
 // nodeOf returns the name of a node in the log. It contains the lineage, so that

@@ -302,6 +302,25 @@ func TestFollow(t *testing.T) {
 	s.refused(422, wire.Invalid, "gateway", "POST", "/keys/revocations/follow", wire.Follow{Node: "n", Seen: -1, LeaseMS: 2001})
 }
 
+// TestForgottenNodesUseNoMemory checks that the record of leases keeps no entry
+// for a key once all nodes of the key are forgotten, and that it keeps the other
+// nodes of the key until then.
+func TestForgottenNodesUseNoMemory(t *testing.T) {
+	n, now := newNodes(), clock.Now()
+	for _, node := range []string{"n1", "n2"} {
+		n.admit("key_1", node, now, now)
+	}
+	n.forget("key_1", "n1")
+	if _, there := n.leases["key_1"]["n2"]; !there {
+		t.Errorf("left: %v", n.leases)
+	}
+	n.forget("key_1", "n2")
+	n.forget("key_2", "n1")
+	if len(n.leases) != 0 {
+		t.Errorf("left: %v", n.leases)
+	}
+}
+
 // events opens the stream of revocations and returns a scanner of its lines.
 func (s *site) events(key, query string, headers ...string) *bufio.Scanner {
 	s.t.Helper()

@@ -95,8 +95,9 @@ func TestOfferTemplate(t *testing.T) {
 	}
 }
 
-// TestAmbiguous checks that, if some resource has a price, a URI is ambiguous if servers
-// may take it for another URI and no rule names it exactly.
+// TestAmbiguous checks which URIs are ambiguous in a book with a price for some
+// resource: the URIs that servers may take for another one, except those that a rule
+// names exactly.
 func TestAmbiguous(t *testing.T) {
 	b := compile(t, Default{}, Rule{Pattern: "resource:docs://a", Amount: 1}, Rule{Pattern: "resource:docs://my file", Amount: 1})
 	for _, uri := range []string{
@@ -109,10 +110,10 @@ func TestAmbiguous(t *testing.T) {
 	}
 	for _, uri := range []string{
 		"", "docs", "Docs://a", "DOCS://a", "1x://a", "://a", " docs://a", "docs://a ", "docs://a\n", "do\tcs://a", "docs://%61", "docs://%c3%bc", "docs://ü", "docs://a%", "docs://a%4", "docs://a%zz",
-		"docs://a:/x", "docs://@a/x", "docs://:@a/x", "docs://u:@a/x", "docs://u@v@a/x", "docs://a:080/x", "docs://a:8x/x", "docs://[::0001]/x", "docs://[::1/x", "docs://a:?x",
+		"docs://a:/x", "docs://@a/x", "docs://:@a/x", "docs://u:@a/x", "docs://u@v@a/x", "docs://a:080/x", "docs://a:8x/x", "docs://a:65536/x", "docs://[::0001]/x", "docs://[::1/x", "docs://a:?x",
 		"docs://b/../a", "docs://./a", "docs://b/.", "docs://b/..", "docs://b/..?x", "docs://b/%2E%2E/a", `docs:\\a`, "docs://a#part", "docs://{a}", "docs://\x00", "docs://a\x7f",
-		"https://example.com", "https:example.com/", "https:/example.com/", "https:///example.com/", "https://Example.com/", "https://example.com:443/", "https://example.com:/", "https://example.com:0443/",
-		"https://a@example.com/", "https://@example.com/", "https://ex%41mple.com/", "http://127.1/", "http://0x7f.0.0.1/", "http://127.0.0.1./", "http://2130706433/", "http://[0:0:0:0:0:0:0:1]/", "http://[::1/",
+		"https://example.com", "https:example.com/", "https:/example.com/", "https:///example.com/", "https://Example.com/", "https://example.com:443/", "https://example.com:/", "https://example.com:0443/", "https://example.com:8x/", "https://example.com:+8/", "https://example.com:65536/",
+		"https://a@example.com/", "https://@example.com/", "https://ex%41mple.com/", "http://127.1/", "http://0x7f.0.0.1/", "http://127.0.0.1./", "http://2130706433/", "http://[0:0:0:0:0:0:0:1]/", "http://[::1/", "http://::1]/", "http://a:1:2/",
 		"file://localhost/x", "file:/x", "ftp://x:21/", "wss://x:443/", "ws://x:80/", "http://x:80/",
 	} {
 		if !b.Ambiguous(uri) {

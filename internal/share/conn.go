@@ -6,10 +6,10 @@ import (
 	"sync"
 )
 
-// Listen returns a listener that counts its connections against the budget: first
-// for their address, and after Identify for the account behind them. A connection
-// for which there is no room is closed; the oldest one without an account may be
-// closed for a new one.
+// Listen returns a listener that counts its connections against the budget. A
+// connection counts first for its client's address, and after Identify for the
+// holder of its key. A connection for which there is no room is closed. To make room
+// for a new one, the oldest connection that is not identified may be closed.
 func Listen(l net.Listener, b *Budget) net.Listener { return &countedListener{l, b} }
 
 type countedListener struct {
@@ -17,8 +17,8 @@ type countedListener struct {
 	budget *Budget
 }
 
-// Accept returns the next connection for which there is room, and closes those
-// without.
+// Accept returns the next connection for which there is room. It closes connections
+// for which there is no room.
 func (l *countedListener) Accept() (net.Conn, error) {
 	for {
 		conn, err := l.Listener.Accept()
@@ -36,9 +36,9 @@ func (l *countedListener) Accept() (net.Conn, error) {
 	}
 }
 
-// countedConn is a connection that counts until it is closed: first for its
-// address, then for the first good key that it brings. Behind a proxy, many keys
-// share it.
+// countedConn is a connection that counts until it is closed: first for its address,
+// then for the first valid key that arrives on it. Behind a proxy, requests with
+// many keys may share one connection; only the first key counts.
 type countedConn struct {
 	net.Conn
 	budget *Budget
@@ -63,8 +63,9 @@ func (c *countedConn) Close() error {
 	return c.Conn.Close()
 }
 
-// identify counts the connection as the holder's. It returns false if there is no
-// room, and the connection must close after the response.
+// identify counts the connection as the holder's, unless it is identified or closed
+// already. It returns false if there is no room; the connection must then close
+// after the response.
 func (c *countedConn) identify(who Holder) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -77,9 +78,10 @@ func (c *countedConn) identify(who Holder) bool {
 	return c.count(who)
 }
 
-// Identify counts the connection of a listener of Listen, possibly below TLS, as
-// the holder's from its first good key on. It returns false if there is no room, and
-// the connection must close after the response. Other connections, and nil, are not
+// Identify counts a connection as the holder's, if it came from a listener of
+// Listen, possibly below TLS. Only the first call for a connection has an effect.
+// Identify returns false if there is no room; the connection must then close after
+// the response. It returns true for other connections and for nil, which are not
 // counted.
 func Identify(conn net.Conn, holder Holder) bool {
 	for conn != nil {

@@ -19,43 +19,55 @@ type Payers struct {
 	now func() time.Time
 
 	mu       sync.RWMutex
-	began    time.Time // when current was created
-	current  map[string]struct{}
-	previous map[string]struct{}
+	current  payments // new payments are added until it is payerTime old
+	previous payments
+}
+
+// payments holds a time, began, and the accounts that have paid since then.
+type payments struct {
+	began    time.Time
+	accounts map[string]struct{}
+}
+
+// has reports whether the account is in the set, and the set is not too old.
+func (p *payments) has(account string, now time.Time) bool {
+	_, ok := p.accounts[account]
+	return ok && now.Sub(p.began) < 2*payerTime
 }
 
 // NewPayers returns an empty Payers.
 func NewPayers(now func() time.Time) *Payers {
-	return &Payers{now: now, began: now(), current: make(map[string]struct{})}
+	return &Payers{now: now, current: newPayments(now())}
+}
+
+func newPayments(began time.Time) payments {
+	return payments{began, make(map[string]struct{})}
 }
 
 // Note records that the account pays.
 func (p *Payers) Note(account string) {
+	now := p.now()
 	p.mu.RLock()
-	_, known := p.current[account]
-	stale := p.stale()
+	_, known := p.current.accounts[account]
+	stale := p.stale(now)
 	p.mu.RUnlock()
 	if known && !stale {
 		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.stale() || len(p.current) >= maxPayers {
-		p.previous, p.current, p.began = p.current, make(map[string]struct{}), p.now()
+	if p.stale(now) || len(p.current.accounts) >= maxPayers {
+		p.previous, p.current = p.current, newPayments(now)
 	}
-	p.current[account] = struct{}{}
+	p.current.accounts[account] = struct{}{}
 }
 
-func (p *Payers) stale() bool { return p.now().Sub(p.began) >= payerTime }
+func (p *Payers) stale(now time.Time) bool { return now.Sub(p.current.began) >= payerTime }
 
 // Paid reports whether the account has paid recently.
 func (p *Payers) Paid(account string) bool {
+	now := p.now()
 	p.mu.RLock()
 	defer p.mu.RUnlock()
-	age := p.now().Sub(p.began)
-	if _, ok := p.current[account]; ok {
-		return age < 2*payerTime
-	}
-	_, ok := p.previous[account]
-	return ok && age < payerTime
+	return p.current.has(account, now) || p.previous.has(account, now)
 }

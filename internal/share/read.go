@@ -23,10 +23,10 @@ type Source interface {
 
 // Body configures the reading of a body.
 type Body struct {
-	Length int64 // announced length, or -1; does not reserve memory in advance
+	Length int64 // announced length, or -1; no memory is reserved for it in advance
 	Source Source
 	Time   time.Duration // maximum time for the whole body
-	Rate   int64         // minimum bytes per second, measured over each Window
+	Rate   int64         // minimum bytes per second, measured over each Window; 0 for no minimum
 }
 
 const (
@@ -45,12 +45,15 @@ const DefaultRate = 8 << 10
 // ReadAll reads a whole body. The allocation takes memory for the body as the bytes
 // arrive. The caller must give this memory back, even after an error. After an error
 // the deadline stays set, so that nothing waits for the unread rest. The allocation
-// can be cut if the body needs more than one read. The error is that of from, ErrSlow,
-// or a RefusedError.
+// can be cut if the body needs more than one read. The error is an error of the
+// reader from, ErrSlow or a RefusedError.
 func (c *Allocation) ReadAll(from io.Reader, o Body) ([]byte, error) {
 	began := clock.Now()
 	last := began.Add(o.Time)
-	slowest := min(o.Time, time.Duration(Window/float64(o.Rate)*float64(time.Second)))
+	slowest := o.Time
+	if o.Rate > 0 {
+		slowest = min(o.Time, time.Duration(Window/float64(o.Rate)*float64(time.Second)))
+	}
 	_ = o.Source.SetReadDeadline(clock.Deadline(slowest))
 	defer c.Keep() // so that no cut sets the deadline after ReadAll has returned
 

@@ -8,9 +8,9 @@
 //   - An account may hold 1/32 of the total. It may hold more as long as it holds at
 //     most a third of the free amount.
 //   - Holders that have not paid recently may hold three quarters of the total
-//     together, and half of it from one address. The free amount for their keys and
-//     accounts is the unused part of the total, the three quarters or the half,
-//     whichever is smallest.
+//     together, and half of the total from one address. The free amount for their
+//     keys and accounts is the smallest of three amounts: the unused parts of the
+//     total, the three quarters and the half.
 //
 // The free amount shrinks as more is held. So a single key gets at most a fifth of
 // the total and a single account a quarter. Ten keys that take all they can, one
@@ -19,8 +19,9 @@
 // on Networking 6(2), 1998). The number of holders need not be known.
 //
 // If a holder is within the limits of its key and account but there is no room, the
-// oldest allocation that allows it is cut. Allocations of holders that have not paid
-// are cut first. Others are cut only for a holder that has paid.
+// oldest allocation that may be cut (see Allocation.Cuttable) is cut. Allocations of
+// holders that have not paid are cut first. Others are cut only for a holder that
+// has paid.
 package share
 
 import (
@@ -36,7 +37,7 @@ const (
 	keyPart      = 4  // free/keyPart is the limit of a key beyond its floor
 	accountPart  = 3  // free/accountPart is the limit of an account beyond its floor
 	unpaidRest   = 4  // total/unpaidRest is kept for holders that have paid
-	addressShare = 2  // total/addressShare is the limit of an address without payment
+	addressShare = 2  // total/addressShare is the limit of the unpaid holders at one address
 )
 
 // sharesOfUnpaid returns two limits for holders that have not paid: for all of them
@@ -357,7 +358,7 @@ func (c *Allocation) Cuttable(cut func()) {
 }
 
 // Keep undoes Cuttable. After Keep returns, the function cut is not running and is
-// never called.
+// not called again.
 func (c *Allocation) Keep() {
 	if c.b == nil {
 		return
@@ -404,6 +405,7 @@ func (c *Allocation) Close() {
 	b.leave(c.key)
 	b.leave(c.account)
 	b.leave(c.address)
+	c.gone = false
 	b.mu.Unlock()
 	c.cutting.Lock()
 	defer c.cutting.Unlock()

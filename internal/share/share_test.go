@@ -1,6 +1,7 @@
 package share
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -16,8 +17,8 @@ import (
 
 func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
 
-// take takes pieces until one is refused. It returns the amount that it got and the
-// limit that was reached.
+// take calls c.Take with the same piece until it is refused. It returns the amount
+// that it got and the limit that was reached.
 func take(t *testing.T, c *Allocation, piece int64) (got int64, why Class) {
 	t.Helper()
 	for {
@@ -127,9 +128,9 @@ func TestUnpaidOfOneAddress(t *testing.T) {
 	}
 }
 
-// TestCut: the oldest allocation without payment is cut. If the limit of an address is
-// reached, it is the oldest at that address. An allocation that has paid is never cut
-// for one that has not.
+// TestCut: the oldest allocation without payment is cut. If the limit of an address
+// is reached, the oldest one at that address is cut. An allocation that has paid is
+// never cut for one that has not.
 func TestCut(t *testing.T) {
 	refused := map[Class]int{}
 	b := New(64, func(c Class) { refused[c]++ })
@@ -161,6 +162,12 @@ func TestCut(t *testing.T) {
 	if !first.WasCut() || ClassOf(first.Take(1)) != Cut || refused[Cut] == 0 {
 		t.Error("a cut allocation still works")
 	}
+	first.Close()
+	b.Open(first, Holder{Address: addr("10.0.0.8")})
+	if err := first.Take(1); err != nil || first.WasCut() {
+		t.Errorf("a cut allocation that was opened again: %v", err)
+	}
+	first.Close()
 	body("fourth", "10.0.0.2", false, 10)
 	body("fifth", "10.0.0.3", false, 21)
 	expect("")
@@ -168,7 +175,7 @@ func TestCut(t *testing.T) {
 	expect("second")
 	kept := body("kept", "10.0.0.5", false, 0)
 	kept.Keep()
-	for i := range 90 { // these fill the rest, then cut the unpaid, then each other
+	for i := range 90 { // these fill the rest, then cut the unpaid allocations, then each other
 		body(fmt.Sprint("paid", i), "10.0.0.6", true, 1)
 	}
 	if text := strings.Join(cut, " "); !strings.HasPrefix(text, "third fourth fifth sixth paid0 paid1 ") || strings.Contains(text, "kept") {
@@ -242,16 +249,18 @@ func (d *drip) SetReadDeadline(at time.Time) error {
 }
 
 // TestReadAll: a body that arrives more slowly than the minimum rate is refused. A body
-// takes memory for the bytes that have arrived, not for its announced length.
+// takes memory for the bytes that have arrived, not for its announced length. Without a
+// minimum rate, only the time for the whole body is bounded.
 func TestReadAll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := New(16<<20, nil)
+		rate := int64(DefaultRate)
 		read := func(d *drip, length int64) (int, time.Duration, int64, error) {
 			var c Allocation
 			b.Open(&c, Holder{Account: "a", Lineage: "a", Paid: true})
 			defer c.Close()
 			began := clock.Now()
-			body, err := c.ReadAll(d, Body{Length: length, Source: d, Time: time.Minute, Rate: DefaultRate})
+			body, err := c.ReadAll(d, Body{Length: length, Source: d, Time: time.Minute, Rate: rate})
 			return len(body), clock.Since(began), b.Used(), err
 		}
 		block := strings.Repeat("x", Window)
@@ -273,6 +282,13 @@ func TestReadAll(t *testing.T) {
 		}
 		if _, took, _, err = read(&drip{pieces: slow, pause: time.Second}, 100*Window); took > time.Minute+time.Second || err == nil {
 			t.Errorf("a long body: %v after %s", err, took)
+		}
+		rate = 0
+		if n, took, _, err = read(&drip{pieces: strings.Split("slowly", ""), pause: 9 * time.Second}, 6); n != 6 || took != 54*time.Second || err != nil {
+			t.Errorf("without a minimum rate: %d bytes, %v after %s", n, err, took)
+		}
+		if _, took, _, err = read(&drip{pieces: strings.Split("too slowly", ""), pause: 9 * time.Second}, 10); took != time.Minute || !errors.Is(err, ErrSlow) {
+			t.Errorf("without a minimum rate, a long body: %v after %s", err, took)
 		}
 		if b.Used() != 0 {
 			t.Errorf("%d held", b.Used())
@@ -302,10 +318,23 @@ func TestPayers(t *testing.T) {
 		if p.Paid("b") {
 			t.Error("it is not forgotten without others")
 		}
+		p.Note("c")
+		if p.Paid("b") {
+			t.Error("it counts as paying again when another account pays")
+		}
+		time.Sleep(2*payerTime - time.Second)
+		p.Note("d")
+		if !p.Paid("c") {
+			t.Error("it is forgotten too soon when another account pays")
+		}
+		time.Sleep(time.Second)
+		if p.Paid("c") {
+			t.Error("it is remembered for longer than two days")
+		}
 		for i := range 3 * maxPayers {
 			p.Note(fmt.Sprint(i))
 		}
-		if n := len(p.current) + len(p.previous); n > 2*maxPayers {
+		if n := len(p.current.accounts) + len(p.previous.accounts); n > 2*maxPayers {
 			t.Errorf("%d are kept", n)
 		}
 	})
