@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"testing"
 	"time"
 
@@ -21,14 +22,12 @@ func TestKeyByDigest(t *testing.T) {
 		ID: "key_1", Account: "acct_1", Lineage: "key_0", Kind: keys.Agent, Environment: keys.Test, Digest: keys.Digest{7}, Servers: []string{"weather"},
 		Scopes: []string{"billing.read"}, CreatedAt: at, ExpiresAt: at.Add(time.Hour), DisabledAt: at,
 		Limits: &keys.Limits{Day: 5, Rate: keys.Rate{Requests: 60, Per: time.Minute, Burst: 100}},
+		Proof:  new("proof"),
 	}
 	s, f, _ := faked(t, gives(wire.KeyOf(&want)))
 	got, err := s.KeyByDigest(ctx(t), want.Digest)
-	if err != nil || fmt.Sprintf("%+v %+v", got, got.Limits) != fmt.Sprintf("%+v %+v", &want, want.Limits) && got.Limits == want.Limits {
-		t.Errorf("%+v, %v", got, err)
-	}
-	if *got.Limits != *want.Limits || got.DisabledAt != at || got.Environment != keys.Test || got.Servers[0] != "weather" {
-		t.Errorf("%+v", got)
+	if err != nil || !reflect.DeepEqual(got, &want) {
+		t.Errorf("got %+v, %v; want %+v", got, err, &want)
 	}
 	_, err = s.KeyByDigest(ctx(t), keys.Digest{8})
 	unavailable(t, "another key", err)

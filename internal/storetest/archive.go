@@ -74,7 +74,7 @@ func (t *test) archive(to files, before time.Time, most int) (moved int) {
 }
 
 // follows checks that the files are a complete archive of everything before the
-// beginning of the store's journal.
+// store's journal begins.
 func (t *test) follows(in files) {
 	t.Helper()
 	v, err := t.Store.Verify(t.ctx, nil)

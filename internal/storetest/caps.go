@@ -324,7 +324,7 @@ func capWarning(t *test) {
 	t.Store = t.Crash()
 	calls(2)
 	wants()
-	t.Advance(24 * time.Hour) // ten calls are paid in this month
+	t.Advance(24 * time.Hour) // so far, ten calls were paid in this month
 	calls(3)
 	wants()
 	calls(1)
@@ -348,7 +348,7 @@ func (t *test) warnings(n int) []ledger.Cap {
 			t.Fatalf("%d warnings in 10 s, want %d", len(t.Near()), n)
 		}
 	}
-	t.balanced(-1) // takes a while, in which superfluous warnings would arrive
+	t.balanced(-1) // takes long enough for superfluous warnings to arrive
 	return t.Near()
 }
 

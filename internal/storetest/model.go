@@ -120,7 +120,7 @@ type call struct {
 	terms ledger.Terms
 }
 
-// idempotencyKey identifies an idempotency key.
+// idempotencyKey is an idempotency key with its scope.
 type idempotencyKey struct{ lineage, server, key string }
 
 // idempotencyEntry is the last call with an idempotencyKey, in flight or captured.
@@ -163,8 +163,8 @@ func newModel(t *test) *model {
 // The lists below begin with the most useful values, because rapid draws from the
 // front of a list more often.
 
-// drawOrder draws an order. Like the lineages of keys, a lineage belongs to one account
-// and one environment.
+// drawOrder draws an order. The order's lineage depends on the payer and the
+// environment, because every key of a lineage has the same account and environment.
 func (m *model) drawOrder(r *rapid.T) ledger.Order {
 	payer := rapid.IntRange(0, len(m.accounts)-1).Draw(r, "payer")
 	o := order(m.accounts[payer], rapid.SampledFrom(m.accounts).Draw(r, "payee"),

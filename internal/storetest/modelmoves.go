@@ -122,8 +122,8 @@ func (m *model) captureOpen(r *rapid.T) {
 	}
 }
 
-// captureLate captures an expired reservation. In some runs its credits are no longer
-// available.
+// captureLate captures an expired reservation. In some runs, the account no longer
+// has the credits, or has reached a cap.
 func (m *model) captureLate(r *rapid.T) {
 	id, found := m.drawHeld(r, ledger.Expired)
 	if !found {
@@ -267,9 +267,10 @@ func (m *model) onlyReleased(id string) bool {
 	return released && m.held[id] == nil && m.paid[id] == nil
 }
 
-// staysReleased checks that nothing can be captured under a released id. The function
-// do tries to, and must fail with any error except ErrUnavailable. A tombstone lasts
-// for ledger.SettleTime, so later attempts are not checked.
+// staysReleased checks that nothing can be captured under a released id. The
+// function do tries to capture. It must fail, but not with ErrUnavailable. The store
+// remembers a release for ledger.SettleTime, so attempts later than half of that
+// time are not checked.
 func (m *model) staysReleased(r *rapid.T, id string, do func() error) {
 	if since := m.Now().Sub(m.released[id]); since < 0 || since > ledger.SettleTime/2 {
 		return
@@ -404,7 +405,8 @@ func (c *paidCharge) feeReturned() ledger.Amount {
 	return c.Fee * c.Refunded / c.Amount
 }
 
-// post posts a transaction. The balances of the model must already include it.
+// post posts a transaction. The balances of the model must already include it. The
+// parameter about is the account that the returned balance belongs to.
 func (m *model) post(r *rapid.T, t ledger.Transaction, amount ledger.Amount, about, creditor string, test bool, want error) {
 	got, p, err := m.Store.PostTransaction(m.ctx, t, m.audit("post", t.ID))
 	m.expect(r, "post", err, want)
@@ -453,7 +455,7 @@ func (m *model) limitTo(r *rapid.T, id string, limit ledger.Amount, caps ledger.
 
 // beforeMidnight is the time before midnight at which long waits stop. No sum of the
 // short waits comes close to beforeMidnight or to the life of a reservation, so that
-// the real time that a test takes never decides on which side of a border it is.
+// the real time that a test takes never decides the outcome.
 const beforeMidnight = 60 * time.Second
 
 // wait moves the clock, sometimes over midnight or the end of a month, and backwards if
@@ -505,7 +507,8 @@ func (m *model) forgotten(back time.Duration) bool {
 	return false
 }
 
-// seen makes the store notice the current day, by a reservation that it releases.
+// seen makes a reservation and releases it, so that the store notices the current
+// day.
 func (m *model) seen(r *rapid.T) {
 	id := newID("chg_")
 	o := order(m.accounts[0], m.accounts[1], 1)
@@ -533,7 +536,7 @@ func (m *model) crash(r *rapid.T) {
 		}
 	}
 	clear(m.held)
-	m.day = 0 // after a crash, the store has the last day of the journal
+	m.day = 0 // after a crash, the store knows only the last day in the journal
 	for _, c := range m.paid {
 		m.day = max(m.day, c.day)
 	}

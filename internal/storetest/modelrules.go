@@ -36,8 +36,8 @@ func counted(holder ledger.Holder, a, b *ledger.Order) bool {
 	return a.Account == b.Account && a.Test == b.Test && (holder == ledger.HolderAccount || a.Server == b.Server)
 }
 
-// spending adds up the charges and reservations that count towards a cap on the order.
-// Refunds do not reduce the sum.
+// spending adds up the charges and the reservations that count towards the order's
+// cap for the holder and the period. Refunds do not reduce the sum.
 func (m *model) spending(holder ledger.Holder, period ledger.Period, o *ledger.Order, day int32) (spent, held ledger.Amount) {
 	for _, c := range m.paid {
 		if counted(holder, &c.Order, o) && within(period, c.day, day) && !c.Waived {
@@ -52,7 +52,8 @@ func (m *model) spending(holder ledger.Holder, period ledger.Period, o *ledger.O
 	return spent, held
 }
 
-// free counts the captured and reserved calls that use a free quota.
+// free counts the captured and reserved calls that use the same free quota as the
+// order on that day.
 func (m *model) free(o *ledger.Order, day int32) (n int64) {
 	for _, c := range m.paid {
 		if c.Waived && c.day == day && counted(ledger.HolderServer, &c.Order, o) {
@@ -234,7 +235,7 @@ func (m *model) settles(id string, h *heldCharge) error {
 		}
 	}
 	switch err := m.firstOutcome(id, &h.order, ledger.ErrNotFound); {
-	case err == nil: // captured before: no credits move, and the key stays unused
+	case err == nil: // captured before: no credits move, and the idempotency key stays unused
 		m.shut(id, h, ledger.Captured)
 	case errors.Is(err, ledger.ErrConflict) && late:
 		m.shut(id, h, ledger.Expired)

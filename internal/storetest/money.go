@@ -431,13 +431,8 @@ func moneyOverflow(t *test) {
 	_, err = t.Store.Reserve(t.ctx, newID("chg_"), order(payer, payee, most), ledger.Terms{})
 	t.want(err, ledger.ErrInsufficient) // the sum of the reservations would overflow
 	t.Advance(2 * ledger.ReservationLife)
-	for _, amount := range []ledger.Amount{most, most} { // until the provider has the maximum
-		_, _, err = t.Store.Charge(t.ctx, newID("chg_"), order(payer, payee, amount), ledger.Terms{}, nil)
-		if amount == most && t.balance(payee).Posted == most {
-			break
-		}
-		t.ok(err)
-	}
+	_, _, err = t.Store.Charge(t.ctx, newID("chg_"), order(payer, payee, most), ledger.Terms{}, nil)
+	t.ok(err)
 	_, _, err = t.Store.Charge(t.ctx, newID("chg_"), order(payer, payee, 1), ledger.Terms{}, nil)
 	t.want(err, ledger.ErrOverflow) // the provider already has the maximum
 	t.holds(payer, 0, 0)

@@ -78,7 +78,7 @@ func retryPath(t *test) {
 	for range 3 { // the balance is empty, but a repeated call costs nothing
 		t.repeats(o, terms, c, body)
 	}
-	terms.Key = ledger.Caps{Day: 1} // and no cap applies to it
+	terms.Key = ledger.Caps{Day: 1} // caps do not apply to a repeated call
 	t.repeats(o, terms, c, body)
 	if n := t.Store.OpenReservations(); n != 0 {
 		t.Fatalf("%d reservations are open", n)

@@ -34,7 +34,7 @@ type Harness struct {
 	// for expiry, days and months.
 	Now     func() time.Time
 	Advance func(time.Duration)
-	// Backwards says that Advance also sets the clock back.
+	// Backwards says that Advance sets the clock back if the duration is negative.
 	Backwards bool
 	// Near returns the warnings about caps so far.
 	Near func() []ledger.Cap
@@ -53,7 +53,8 @@ type Harness struct {
 	Derives bool
 }
 
-// sameCall reports whether a charge with the order matches the known order.
+// sameCall reports whether a charge of o repeats the known order, so that it is not
+// a conflict.
 func (h *Harness) sameCall(o, known *ledger.Order) bool {
 	if h.Derives {
 		return o.Key == known.Key && o.Server == known.Server && o.Tool == known.Tool && o.Amount == known.Amount
